@@ -1,0 +1,36 @@
+//! Every limit in one place, each with the reason for its value.
+
+/// Bytes of RTP payload in one packet at most: with 12 bytes of RTP, 8 of UDP and 40 of IPv6 this
+/// stays inside 1,500 bytes of Ethernet with room for a tunnel (PPPoE, GRE) on the way.
+pub const RTP_PAYLOAD_BYTES_MAX: usize = 1_400;
+
+/// Bytes of one sample at most. A key frame of 8K intra-only video is below 32 MiB; past it a
+/// count in the file is a lie.
+pub const SAMPLE_BYTES_MAX: u32 = 64 << 20;
+
+/// Bytes of `moov` (or of one `moof`) at most: 3 hours of video and eight audio tracks take 60 MiB
+/// of sample tables at the very worst.
+pub const MOOV_BYTES_MAX: u64 = 256 << 20;
+
+/// Samples in one track at most: 48 hours of 48 kHz AAC are 8.1 million.
+pub const TRACK_SAMPLES_MAX: u32 = 1 << 24;
+
+/// Tracks in one title at most: a film with audio in thirty languages still fits.
+pub const TRACKS_MAX: usize = 64;
+
+/// Length of time that a packet window covers, in seconds (DESIGN section 4): long enough that a
+/// task per window costs nothing, short enough that a seek wastes little.
+pub const WINDOW_SECONDS: u32 = 2;
+
+/// Sync samples in one window of a trick-mode stream.
+pub const SYNC_WINDOW_SAMPLES: u32 = 8;
+
+/// Bytes of one RTSP request line or header line at most. FFmpeg's and live555's own buffers are
+/// 4 KiB or smaller; cookies of HTTP tunnels are the longest lines seen.
+pub const RTSP_LINE_BYTES_MAX: usize = 4_096;
+
+/// Header lines in one RTSP request at most.
+pub const RTSP_HEADERS_MAX: usize = 64;
+
+/// Bytes of one RTSP request's body at most: an SDP with many tracks is a few KiB.
+pub const RTSP_BODY_BYTES_MAX: usize = 64 << 10;

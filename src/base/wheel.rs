@@ -1,0 +1,175 @@
+//! A timing wheel: keys that fall due at a time, in slots of two milliseconds.
+//!
+//! ```text
+//!           now
+//!            v
+//! slots  .. [ ] [a b] [ ] [c] [ ] ..   horizon 4 s, then round again
+//! ```
+//! Invariant: a key is never handed out before its time, and at most one slot plus the caller's
+//! own delay after it. There is no cancel: whoever takes a key out checks that it still means
+//! something. Inserting and expiring cost O(1) and allocate only until slots have grown to the
+//! size they need. DESIGN section 6.2.
+
+use super::time::Mono;
+
+/// See the module. `T` is a small key, not the thing itself.
+#[derive(Debug)]
+pub struct Wheel<T> {
+    slots: Vec<Vec<(Mono, T)>>,
+    occupied: [u64; SLOTS / 64],
+    /// Every slot before this tick has been emptied.
+    next_tick: u64,
+    count: usize,
+    /// Storage that a slot's keys move through while the slot is looked at.
+    spare: Vec<(Mono, T)>,
+}
+
+impl<T> Wheel<T> {
+    /// An empty wheel that starts turning at `now`.
+    #[must_use]
+    pub fn new(now: Mono) -> Self {
+        Self {
+            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            occupied: [0; SLOTS / 64],
+            next_tick: now.0 / SLOT_NS,
+            count: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Hands `key` out by `expire` at `due` or up to one slot later. A time in the past is due at
+    /// the next `expire`; one past the horizon is looked at again there.
+    pub fn insert(&mut self, due: Mono, key: T) {
+        let tick = due.0.div_ceil(SLOT_NS).clamp(self.next_tick, self.next_tick + HORIZON_TICKS);
+        let slot = slot_of(tick);
+        self.slots[slot].push((due, key));
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.count += 1;
+    }
+
+    /// Moves every key that is due at `now` into `out`, in the order of their slots.
+    pub fn expire(&mut self, now: Mono, out: &mut Vec<T>) {
+        let last_tick = now.0 / SLOT_NS;
+        while self.next_tick <= last_tick {
+            if self.count == 0 {
+                self.next_tick = last_tick + 1;
+                return;
+            }
+            let slot = slot_of(self.next_tick);
+            self.next_tick += 1;
+            if self.occupied[slot / 64] & 1 << (slot % 64) == 0 {
+                continue;
+            }
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+            let mut keys =
+                std::mem::replace(&mut self.slots[slot], std::mem::take(&mut self.spare));
+            self.count -= keys.len();
+            for (due, key) in keys.drain(..) {
+                if due <= now {
+                    out.push(key);
+                } else {
+                    self.insert(due, key);
+                }
+            }
+            self.spare = keys;
+        }
+    }
+
+    /// When `expire` will next have something to do; `None` when the wheel is empty.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Mono> {
+        if self.count == 0 {
+            return None;
+        }
+        let first = slot_of(self.next_tick);
+        let ahead = (0..=SLOTS / 64).find_map(|step| {
+            let word = (first / 64 + step) % (SLOTS / 64);
+            let mut bits = self.occupied[word];
+            if step == 0 {
+                bits &= u64::MAX << (first % 64);
+            }
+            (bits != 0).then(|| {
+                let slot = word * 64 + bits.trailing_zeros() as usize;
+                (slot + SLOTS - first) % SLOTS
+            })
+        })?;
+        Some(Mono((self.next_tick + ahead as u64).saturating_mul(SLOT_NS)))
+    }
+
+    /// Keys waiting.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+fn slot_of(tick: u64) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "below SLOTS")]
+    let slot = (tick % SLOTS as u64) as usize;
+    slot
+}
+
+/// Width of a slot: DESIGN section 6.2.
+pub const SLOT_NS: u64 = 2_000_000;
+/// Four seconds: frames are farther apart only in slide shows.
+const SLOTS: usize = 2_048;
+const HORIZON_TICKS: u64 = SLOTS as u64 - 1;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(ms: u64) -> Mono {
+        Mono(ms * 1_000_000)
+    }
+
+    #[test]
+    fn key_past_the_horizon_comes_out_at_its_own_time() {
+        let mut wheel = Wheel::new(ms(1_000));
+        let mut out = Vec::new();
+        wheel.insert(ms(61_000), 'a');
+        for now in (1_000..61_000).step_by(50) {
+            wheel.expire(ms(now), &mut out);
+            assert!(out.is_empty(), "early at {now} ms");
+        }
+        wheel.expire(ms(61_002), &mut out);
+        assert_eq!(out, ['a']);
+        assert_eq!(wheel.next_due(), None);
+    }
+
+    #[test]
+    fn key_in_the_past_is_due_at_once() {
+        let mut wheel = Wheel::new(ms(1_000));
+        let mut out = Vec::new();
+        wheel.insert(ms(3), 'a');
+        assert!(wheel.next_due() <= Some(ms(1_000)));
+        wheel.expire(ms(1_000), &mut out);
+        assert_eq!(out, ['a']);
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_comes_out_once_never_early_and_by_next_due(
+            dues in prop::collection::vec(0_u64..20_000_000_000, 1..100),
+        ) {
+            let mut wheel = Wheel::new(Mono(0));
+            for (key, due) in dues.iter().enumerate() {
+                wheel.insert(Mono(*due), key);
+            }
+            let (mut out, mut seen) = (Vec::new(), vec![false; dues.len()]);
+            // Bounded: each step hands out a key or moves on by a horizon.
+            for _ in 0..dues.len() * 8 {
+                let Some(now) = wheel.next_due() else { break };
+                wheel.expire(now, &mut out);
+                for key in out.drain(..) {
+                    prop_assert!(dues[key] <= now.0, "early");
+                    prop_assert!(now.0 - dues[key] <= SLOT_NS, "late");
+                    prop_assert!(!std::mem::replace(&mut seen[key], true), "twice");
+                }
+            }
+            prop_assert!(seen.into_iter().all(|s| s));
+        }
+    }
+}

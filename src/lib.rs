@@ -1,0 +1,5 @@
+//! headend: a streaming appliance for Linux.
+
+#![cfg_attr(not(test), deny(unsafe_code))]
+
+pub mod base;
