@@ -3,3 +3,4 @@
 #![cfg_attr(not(test), deny(unsafe_code))]
 
 pub mod base;
+pub mod metrics;

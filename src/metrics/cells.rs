@@ -1,0 +1,269 @@
+//! What shards and workers write.
+//!
+//! ```text
+//! shard thread:  load, add, store     control thread at scrape:  load
+//! ```
+//! Invariant: only the owning shard's thread writes its [`ShardCells`], so `Counter` needs no
+//! read-modify-write instruction. Workers share [`WorkerCells`]; those cells do.
+//! Bound: fixed size, made once at start-up. Counters wrap at 2^64.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::histogram::{Lateness, LossRatio};
+use super::requests::Requests;
+
+/// A number that only grows, written by one thread.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Zero.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Adds `n`. Only the owning thread may call this: two writers would lose counts.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// The number now, from any thread.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down, written by one thread.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Replaces the number.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Adds `n`; for the one thread that writes.
+    pub fn add(&self, n: u64) {
+        self.set(self.value().wrapping_add(n));
+    }
+
+    /// Takes `n` away; for the one thread that writes.
+    pub fn sub(&self, n: u64) {
+        self.set(self.value().wrapping_sub(n));
+    }
+
+    /// The number now, from any thread.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that only grows, written by several threads.
+#[derive(Debug, Default)]
+pub struct SharedCounter(AtomicU64);
+
+impl SharedCounter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// The number now.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that goes up and down, written by several threads.
+#[derive(Debug, Default)]
+pub struct SharedGauge(AtomicU64);
+
+impl SharedGauge {
+    /// Replaces the number.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Takes `n` away. A reader that comes between a late `add` and an early `sub` is shown zero.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Relaxed);
+    }
+
+    /// The number now.
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        let value = self.0.load(Relaxed);
+        if value > u64::MAX / 2 { 0 } else { value }
+    }
+}
+
+/// Index of the cells that are kept apart by transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransportKind {
+    /// RTP/AVP over UDP.
+    Udp = 0,
+    /// RTP/AVP/TCP: interleaved with RTSP (RFC 2326 s10.12).
+    Tcp = 1,
+}
+
+/// Names of the transports, by index.
+pub const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
+
+/// Names of the states that `ShardCells::sessions` counts, by index.
+pub const SESSION_STATES: [&str; 3] = ["ready", "playing", "paused"];
+
+/// The cells of one shard. A shard keeps them in an `Arc` of its own, aligned so that no two
+/// shards write to the same cache line (128 bytes: line pairs are fetched together).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardCells {
+    /// RTP packets handed to the kernel, by [`TransportKind`].
+    pub rtp_packets_sent: [Counter; 2],
+    /// Their payload without RTP headers.
+    pub rtp_payload_bytes_sent: [Counter; 2],
+    /// Completed send operations that carried RTP.
+    pub send_calls: [Counter; 2],
+    /// Packets that left as a segment of a longer UDP send (GSO).
+    pub gso_segments: Counter,
+    /// Sends that met a full socket buffer (EAGAIN) and were tried again.
+    pub send_again: Counter,
+    /// Sends that failed for good.
+    pub send_errors: Counter,
+    /// How long after their due time packets were handed to the kernel.
+    pub send_lateness: Lateness,
+    /// Compound RTCP packets sent.
+    pub rtcp_packets_sent: Counter,
+    /// Receiver report blocks that named one of our streams.
+    pub rtcp_reports_received: Counter,
+    /// Datagrams or interleaved packets that are not RTCP (RFC 3550 appendix A.2).
+    pub rtcp_malformed: Counter,
+    /// Datagrams from a client tuple that belongs to no stream.
+    pub datagrams_unmatched: Counter,
+    /// Sessions by [`SESSION_STATES`].
+    pub sessions: [Gauge; 3],
+    /// Open RTSP connections.
+    pub connections: Gauge,
+    /// Connections closed at accept because a limit was reached.
+    pub connections_refused: Counter,
+    /// Rows of the PollTable in use.
+    pub poll_entries: Gauge,
+    /// Rows whose polling is suspended while a task runs.
+    pub poll_entries_suspended: Gauge,
+    /// Tasks handed to the workers.
+    pub tasks_submitted: Counter,
+    /// Tasks that the full queue handed back.
+    pub tasks_refused: Counter,
+    /// Turns of the shard's loop.
+    pub turns: Counter,
+    /// `io_uring_enter` calls.
+    pub uring_enters: Counter,
+    /// Messages that did not fit another shard's inbox.
+    pub inbox_full: Counter,
+    /// Sessions reaped because their client fell silent.
+    pub sessions_timed_out: Counter,
+    /// Sessions ended by an error of the title or the socket.
+    pub sessions_failed: Counter,
+    /// Panics caught while an event was handled; each ended one session.
+    pub panics: Counter,
+    /// RTSP requests answered.
+    pub requests: Requests,
+    /// From a complete request to its answer in the socket.
+    pub request_duration: Lateness,
+    /// From a PLAY request to the first packet of the session.
+    pub first_packet_delay: Lateness,
+    /// Interarrival jitter of receiver reports.
+    pub reported_jitter: Lateness,
+    /// Fraction lost of receiver reports.
+    pub reported_loss_ratio: LossRatio,
+    /// Times that a stream was due and its packet window was not there yet.
+    pub window_waits: Counter,
+}
+
+impl ShardCells {
+    /// One more RTSP request answered; see [`super::requests::method_index`].
+    pub fn count_request(&self, method_index: usize, status_code: u16) {
+        self.requests.count(method_index, status_code);
+    }
+}
+
+/// Index of the cells that are kept apart by what a task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TaskKind {
+    /// A title was opened.
+    Open = 0,
+    /// A window was built or found.
+    Window = 1,
+}
+
+/// Names of the kinds of task, by index.
+pub const TASK_KINDS: [&str; 2] = ["open", "window"];
+
+/// The cells of the worker pool, written by all of its threads.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct WorkerCells {
+    /// Tasks finished, by [`TaskKind`], whatever became of them.
+    pub tasks_done: [SharedCounter; 2],
+    /// Of these, tasks that ended with a failure.
+    pub tasks_failed: [SharedCounter; 2],
+    /// Tasks that wait.
+    pub queue_depth: SharedGauge,
+    /// Packet windows kept.
+    pub windows_cached: SharedGauge,
+    /// Memory that they take.
+    pub windows_cached_bytes: SharedGauge,
+    /// Packet windows built.
+    pub windows_built: SharedCounter,
+    /// Windows that were asked for and were there.
+    pub windows_hit: SharedCounter,
+    /// Titles kept open.
+    pub titles_open: SharedGauge,
+    /// Bytes of media files read or paged in.
+    pub read_bytes: SharedCounter,
+    /// Tasks that panicked; each was answered with a failure.
+    pub panics: SharedCounter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_do_not_share_a_cache_line() {
+        assert_eq!(align_of::<ShardCells>(), 128);
+        assert_eq!(size_of::<ShardCells>() % 128, 0);
+    }
+
+    #[test]
+    fn gauge_that_was_lowered_first_reads_as_zero() {
+        let gauge = SharedGauge::default();
+        gauge.sub(1);
+        assert_eq!(gauge.value(), 0);
+        gauge.add(3);
+        assert_eq!(gauge.value(), 2);
+    }
+
+    #[test]
+    fn counters_wrap_instead_of_panicking() {
+        let counter = Counter::default();
+        counter.add(u64::MAX);
+        counter.add(2);
+        assert_eq!(counter.value(), 1);
+    }
+
+    #[test]
+    fn indices_name_what_they_count() {
+        assert_eq!(TRANSPORTS[TransportKind::Tcp as usize], "tcp");
+        assert_eq!(TASK_KINDS[TaskKind::Window as usize], "window");
+    }
+}

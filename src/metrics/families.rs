@@ -1,0 +1,275 @@
+//! The table of metrics: one row for each name, with its help text and where its number is.
+//!
+//! Names follow the Prometheus naming guide: prefix `headend_`, base units, `_total` on counters.
+//! Label values come from fixed lists (`shard` is at most 255, the width of a shard's number).
+
+use prometheus::proto::MetricType;
+
+use super::cells::{Counter, ShardCells, SharedCounter, WorkerCells};
+use super::histogram::HistogramValue;
+
+/// One metric.
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) read: Read,
+}
+
+/// Where a metric's samples come from, and thereby which labels they have.
+pub(super) enum Read {
+    /// `{version, kernel, backend}`, always 1.
+    BuildInfo,
+    /// 1 when the appliance serves.
+    Ready,
+    /// Counter `{shard}`.
+    Shard(fn(&ShardCells) -> &Counter),
+    /// Gauge `{shard}`.
+    ShardGauge(fn(&ShardCells) -> u64),
+    /// Counter `{shard, transport}`.
+    ShardTransport(fn(&ShardCells) -> &[Counter; 2]),
+    /// Histogram `{shard}`.
+    ShardHistogram(fn(&ShardCells) -> HistogramValue),
+    /// Histogram without labels: the sum of all shards'.
+    SumHistogram(fn(&ShardCells) -> HistogramValue),
+    /// Gauge `{shard, state}`.
+    Sessions,
+    /// Counter `{method, code}`: the sum of all shards'.
+    Requests,
+    /// Counter `{op}`.
+    WorkerOps(fn(&WorkerCells) -> &[SharedCounter; 2]),
+    /// Counter without labels.
+    Worker(fn(&WorkerCells) -> &SharedCounter),
+    /// Gauge without labels.
+    WorkerGauge(fn(&WorkerCells) -> u64),
+}
+
+impl Read {
+    pub(super) fn kind(&self) -> MetricType {
+        match self {
+            Self::BuildInfo
+            | Self::Ready
+            | Self::ShardGauge(_)
+            | Self::Sessions
+            | Self::WorkerGauge(_) => MetricType::GAUGE,
+            Self::ShardHistogram(_) | Self::SumHistogram(_) => MetricType::HISTOGRAM,
+            Self::Shard(_)
+            | Self::ShardTransport(_)
+            | Self::Requests
+            | Self::WorkerOps(_)
+            | Self::Worker(_) => MetricType::COUNTER,
+        }
+    }
+
+    pub(super) fn label_names(&self) -> &'static [&'static str] {
+        match self {
+            Self::BuildInfo => &["backend", "kernel", "version"],
+            Self::Shard(_) | Self::ShardGauge(_) | Self::ShardHistogram(_) => &["shard"],
+            Self::ShardTransport(_) => &["shard", "transport"],
+            Self::Sessions => &["shard", "state"],
+            Self::Requests => &["code", "method"],
+            Self::WorkerOps(_) => &["op"],
+            Self::Ready | Self::SumHistogram(_) | Self::Worker(_) | Self::WorkerGauge(_) => &[],
+        }
+    }
+}
+
+/// Every metric of the appliance itself; `process_*` are in [`super::process`].
+pub(super) static FAMILIES: &[Family] = &[
+    row("headend_build_info", "What is running; always 1.", Read::BuildInfo),
+    row("headend_ready", "1 when the appliance answers players.", Read::Ready),
+    // Sessions and connections.
+    row("headend_sessions", "RTSP sessions.", Read::Sessions),
+    row(
+        "headend_sessions_timed_out_total",
+        "Sessions reaped because their client fell silent.",
+        Read::Shard(|s| &s.sessions_timed_out),
+    ),
+    row(
+        "headend_sessions_failed_total",
+        "Sessions ended by an error of their title or socket.",
+        Read::Shard(|s| &s.sessions_failed),
+    ),
+    row(
+        "headend_rtsp_connections",
+        "Open RTSP connections.",
+        Read::ShardGauge(|s| s.connections.value()),
+    ),
+    row(
+        "headend_rtsp_connections_refused_total",
+        "Connections closed at accept because a limit was reached.",
+        Read::Shard(|s| &s.connections_refused),
+    ),
+    row("headend_rtsp_requests_total", "RTSP requests answered.", Read::Requests),
+    row(
+        "headend_rtsp_request_duration_seconds",
+        "From a complete RTSP request to its answer.",
+        Read::SumHistogram(|s| s.request_duration.read()),
+    ),
+    row(
+        "headend_first_packet_delay_seconds",
+        "From PLAY to the first RTP packet of the session.",
+        Read::SumHistogram(|s| s.first_packet_delay.read()),
+    ),
+    // Sending.
+    row(
+        "headend_rtp_packets_sent_total",
+        "RTP packets handed to the kernel.",
+        Read::ShardTransport(|s| &s.rtp_packets_sent),
+    ),
+    row(
+        "headend_rtp_payload_bytes_sent_total",
+        "RTP payload handed to the kernel, without headers.",
+        Read::ShardTransport(|s| &s.rtp_payload_bytes_sent),
+    ),
+    row(
+        "headend_send_calls_total",
+        "Completed send operations that carried RTP.",
+        Read::ShardTransport(|s| &s.send_calls),
+    ),
+    row(
+        "headend_gso_segments_total",
+        "RTP packets that left as a segment of a longer UDP send.",
+        Read::Shard(|s| &s.gso_segments),
+    ),
+    row(
+        "headend_send_again_total",
+        "Sends that met a full socket buffer and were tried again.",
+        Read::Shard(|s| &s.send_again),
+    ),
+    row(
+        "headend_send_errors_total",
+        "Sends that failed for good.",
+        Read::Shard(|s| &s.send_errors),
+    ),
+    row(
+        "headend_send_lateness_seconds",
+        "How long after their due time RTP packets were handed to the kernel.",
+        Read::ShardHistogram(|s| s.send_lateness.read()),
+    ),
+    row(
+        "headend_window_waits_total",
+        "Times that a stream was due and its packet window was not there yet.",
+        Read::Shard(|s| &s.window_waits),
+    ),
+    // RTCP.
+    row(
+        "headend_rtcp_packets_sent_total",
+        "Compound RTCP packets sent.",
+        Read::Shard(|s| &s.rtcp_packets_sent),
+    ),
+    row(
+        "headend_rtcp_reports_received_total",
+        "Receiver report blocks about our streams.",
+        Read::Shard(|s| &s.rtcp_reports_received),
+    ),
+    row(
+        "headend_rtcp_malformed_total",
+        "Packets on an RTCP port or channel that are not RTCP.",
+        Read::Shard(|s| &s.rtcp_malformed),
+    ),
+    row(
+        "headend_datagrams_unmatched_total",
+        "Datagrams from an address that belongs to no stream.",
+        Read::Shard(|s| &s.datagrams_unmatched),
+    ),
+    row(
+        "headend_rtcp_reported_jitter_seconds",
+        "Interarrival jitter in receiver reports.",
+        Read::SumHistogram(|s| s.reported_jitter.read()),
+    ),
+    row(
+        "headend_rtcp_reported_loss_ratio",
+        "Fraction of packets lost in receiver reports.",
+        Read::SumHistogram(|s| s.reported_loss_ratio.read()),
+    ),
+    // The frame: PollTable, tasks, ring.
+    row(
+        "headend_poll_table_entries",
+        "Rows of the PollTable in use.",
+        Read::ShardGauge(|s| s.poll_entries.value()),
+    ),
+    row(
+        "headend_pollsuspend_sockets",
+        "Rows of the PollTable that wait for their task.",
+        Read::ShardGauge(|s| s.poll_entries_suspended.value()),
+    ),
+    row(
+        "headend_tasks_submitted_total",
+        "Tasks handed to the workers.",
+        Read::Shard(|s| &s.tasks_submitted),
+    ),
+    row(
+        "headend_tasks_refused_total",
+        "Tasks that the full queue handed back.",
+        Read::Shard(|s| &s.tasks_refused),
+    ),
+    row("headend_shard_turns_total", "Turns of the shard's loop.", Read::Shard(|s| &s.turns)),
+    row("headend_uring_enters_total", "io_uring_enter calls.", Read::Shard(|s| &s.uring_enters)),
+    row(
+        "headend_inbox_full_total",
+        "Messages that did not fit another shard's inbox.",
+        Read::Shard(|s| &s.inbox_full),
+    ),
+    row(
+        "headend_panics_total",
+        "Panics caught while an event was handled; each ended one session.",
+        Read::Shard(|s| &s.panics),
+    ),
+    // Workers.
+    row("headend_tasks_done_total", "Tasks finished.", Read::WorkerOps(|w| &w.tasks_done)),
+    row(
+        "headend_tasks_failed_total",
+        "Tasks that ended with a failure.",
+        Read::WorkerOps(|w| &w.tasks_failed),
+    ),
+    row(
+        "headend_task_queue_depth",
+        "Tasks that wait.",
+        Read::WorkerGauge(|w| w.queue_depth.value()),
+    ),
+    row(
+        "headend_windows_cached",
+        "Packet windows kept.",
+        Read::WorkerGauge(|w| w.windows_cached.value()),
+    ),
+    row(
+        "headend_windows_cached_bytes",
+        "Memory taken by packet windows.",
+        Read::WorkerGauge(|w| w.windows_cached_bytes.value()),
+    ),
+    row("headend_windows_built_total", "Packet windows built.", Read::Worker(|w| &w.windows_built)),
+    row(
+        "headend_windows_hit_total",
+        "Packet windows that were asked for and were there.",
+        Read::Worker(|w| &w.windows_hit),
+    ),
+    row("headend_titles_open", "Titles kept open.", Read::WorkerGauge(|w| w.titles_open.value())),
+    row(
+        "headend_media_read_bytes_total",
+        "Bytes of media files read or paged in.",
+        Read::Worker(|w| &w.read_bytes),
+    ),
+];
+
+const fn row(name: &'static str, help: &'static str, read: Read) -> Family {
+    Family { name, help, read }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_the_guide() {
+        for family in FAMILIES {
+            let (name, kind) = (family.name, family.read.kind());
+            assert!(name.starts_with("headend_"), "{name}");
+            assert!(family.help.ends_with('.'), "{name}");
+            assert_eq!(kind == MetricType::COUNTER, name.ends_with("_total"), "{name}");
+            if kind == MetricType::HISTOGRAM {
+                assert!(name.ends_with("_seconds") || name.ends_with("_ratio"), "{name}");
+            }
+            assert!(!["_ms", "_us", "_ns"].iter().any(|unit| name.contains(unit)), "{name}");
+        }
+    }
+}

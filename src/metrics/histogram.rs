@@ -1,0 +1,186 @@
+//! Fixed-bucket histograms that one thread writes and any thread reads.
+//!
+//! ```text
+//! observe(3 ms) --> bucket "<= 5 ms" + 1, sum + 3 ms      (two plain stores)
+//! ```
+//! Values are counted in thousand-millionths (ns for times), so that sums stay whole numbers.
+//! Invariant: the count of a histogram is the sum of its buckets; a reader that comes between the
+//! two stores sees a sum that lacks one observation, never a count that does.
+
+use super::cells::Counter;
+
+/// Times, from 0.1 ms to 10 s: the steps are 1-2-5, with 3 ms and 8 ms added because the budgets
+/// for lateness (DESIGN section 10) stand there.
+#[derive(Debug)]
+pub struct Lateness(Buckets<{ LATENESS_BOUNDS_NS.len() + 1 }>);
+
+impl Lateness {
+    /// One more observation.
+    pub fn observe_ns(&self, ns: u64) {
+        self.0.observe(&LATENESS_BOUNDS_NS, ns);
+    }
+
+    /// What was observed so far.
+    #[must_use]
+    pub fn read(&self) -> HistogramValue {
+        self.0.read(&LATENESS_BOUNDS_NS)
+    }
+}
+
+impl Default for Lateness {
+    fn default() -> Self {
+        Self(Buckets::new())
+    }
+}
+
+/// Shares of packets lost, 0 to 1, as receiver reports state them.
+#[derive(Debug)]
+pub struct LossRatio(Buckets<{ LOSS_BOUNDS_NANO.len() + 1 }>);
+
+impl LossRatio {
+    /// One more report: `fraction_lost` is the 8-bit fixed point number of the report block
+    /// (RFC 3550 s6.4.1: lost packets times 256, divided by expected ones).
+    pub fn observe_fraction(&self, fraction_lost: u8) {
+        self.0.observe(&LOSS_BOUNDS_NANO, u64::from(fraction_lost) * NANO_PER_256TH);
+    }
+
+    /// What was observed so far.
+    #[must_use]
+    pub fn read(&self) -> HistogramValue {
+        self.0.read(&LOSS_BOUNDS_NANO)
+    }
+}
+
+impl Default for LossRatio {
+    fn default() -> Self {
+        Self(Buckets::new())
+    }
+}
+
+/// A histogram as read at one moment. Values of the same kind add up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistogramValue {
+    /// Upper bounds of all buckets but the last, in thousand-millionths of the unit.
+    pub bounds_nano: &'static [u64],
+    /// Observations in each bucket (not cumulative); one more than there are bounds.
+    pub counts: Vec<u64>,
+    /// Sum of all observations in thousand-millionths of the unit.
+    pub sum_nano: u64,
+}
+
+impl HistogramValue {
+    /// Adds the observations of another histogram with the same bounds.
+    pub fn merge(&mut self, other: &Self) {
+        debug_assert_eq!(self.bounds_nano, other.bounds_nano, "histograms of different kinds");
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count = count.wrapping_add(*more);
+        }
+        self.sum_nano = self.sum_nano.wrapping_add(other.sum_nano);
+    }
+
+    /// Number of observations.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, count| sum.wrapping_add(*count))
+    }
+}
+
+#[derive(Debug)]
+struct Buckets<const N: usize> {
+    counts: [Counter; N],
+    sum_nano: Counter,
+}
+
+impl<const N: usize> Buckets<N> {
+    const fn new() -> Self {
+        Self { counts: [const { Counter::new() }; N], sum_nano: Counter::new() }
+    }
+
+    fn observe(&self, bounds_nano: &[u64], nano: u64) {
+        // The sum first: see the invariant.
+        self.sum_nano.add(nano);
+        let bucket = bounds_nano.partition_point(|bound| *bound < nano);
+        if let Some(count) = self.counts.get(bucket) {
+            count.add(1);
+        }
+    }
+
+    fn read(&self, bounds_nano: &'static [u64]) -> HistogramValue {
+        let counts = self.counts.iter().map(Counter::value).collect();
+        HistogramValue { bounds_nano, counts, sum_nano: self.sum_nano.value() }
+    }
+}
+
+const LATENESS_BOUNDS_NS: [u64; 18] = [
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    3_000_000,
+    5_000_000,
+    8_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// 0, 1 %, 2 %, 5 %, ... 100 %: the first bucket holds the reports of a clean path.
+const LOSS_BOUNDS_NANO: [u64; 8] =
+    [0, 10_000_000, 20_000_000, 50_000_000, 100_000_000, 200_000_000, 500_000_000, 1_000_000_000];
+
+/// 1/256, exactly.
+const NANO_PER_256TH: u64 = 1_000_000_000 / 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn observation_on_a_bound_counts_below_it() {
+        let lateness = Lateness::default();
+        lateness.observe_ns(0);
+        lateness.observe_ns(100_000);
+        lateness.observe_ns(100_001);
+        lateness.observe_ns(11_000_000_000);
+        let value = lateness.read();
+        assert_eq!(value.counts[..2], [2, 1]);
+        assert_eq!(value.counts.last(), Some(&1));
+        assert_eq!(value.sum_nano, 11_000_200_001);
+    }
+
+    #[test]
+    fn clean_report_lands_in_the_zero_bucket_and_full_loss_below_one() {
+        let loss = LossRatio::default();
+        loss.observe_fraction(0);
+        loss.observe_fraction(255);
+        let value = loss.read();
+        assert_eq!(value.counts, [1, 0, 0, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(value.sum_nano, 996_093_750);
+    }
+
+    #[test]
+    fn bounds_ascend() {
+        assert!(LATENESS_BOUNDS_NS.is_sorted() && LOSS_BOUNDS_NANO.is_sorted());
+    }
+
+    proptest! {
+        #[test]
+        fn count_is_the_number_of_observations(values in prop::collection::vec(any::<u64>(), 0..50)) {
+            let lateness = Lateness::default();
+            values.iter().for_each(|ns| lateness.observe_ns(*ns));
+            let mut sum = lateness.read();
+            prop_assert_eq!(sum.count(), values.len() as u64);
+            sum.merge(&lateness.read());
+            prop_assert_eq!(sum.count(), 2 * values.len() as u64);
+        }
+    }
+}
