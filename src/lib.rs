@@ -3,4 +3,5 @@
 #![cfg_attr(not(test), deny(unsafe_code))]
 
 pub mod base;
+pub mod config;
 pub mod metrics;

@@ -1,0 +1,123 @@
+//! Reads a TOML file into a configuration.
+//!
+//! ```text
+//! [rtsp]                 rtsp            a table: part of a key
+//! udp = { rtp = 8000 }   rtsp.udp.rtp    a value: looked up in the table of keys
+//! ```
+//! Invariant: every leaf of the file is either applied or reported with its place.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{ConfigError, Position};
+use super::keys::KEYS;
+use super::value::{Setting, ValueError};
+use super::{Loaded, Origin, nearest, set};
+
+/// Applies the text of a file; `name` is for errors.
+pub(super) fn apply(name: &str, text: &str, loaded: &mut Loaded) -> Result<(), ConfigError> {
+    let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+        file: name.to_owned(),
+        at: Position::of(text, error.span().map_or(0, |span| span.start)),
+        message: one_line(error.message()),
+    })?;
+    let file = File { name, text };
+    file.apply_table("", table.get_ref(), loaded)
+}
+
+struct File<'a> {
+    name: &'a str,
+    text: &'a str,
+}
+
+impl File<'_> {
+    fn apply_table(
+        &self,
+        prefix: &str,
+        table: &DeTable<'_>,
+        loaded: &mut Loaded,
+    ) -> Result<(), ConfigError> {
+        // The parser keeps keys sorted by name; errors are wanted in the order of the file.
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        for (key, value) in entries {
+            let word = key.get_ref();
+            let path =
+                if prefix.is_empty() { word.to_string() } else { format!("{prefix}.{word}") };
+            let known = KEYS.iter().find(|known| known.name == path);
+            let is_section = KEYS.iter().any(|known| is_below(known.name, &path));
+            match (known, value.get_ref()) {
+                // Depth is bounded by the keys: only sections of known keys are entered.
+                (None, DeValue::Table(inner)) if is_section => {
+                    self.apply_table(&path, inner, loaded)?;
+                }
+                (Some(known), _) => {
+                    let at = value.span().start;
+                    let applied = setting(value)
+                        .and_then(|setting| set(loaded, known, &setting, Origin::File));
+                    applied.map_err(|problem| self.value_error(at, &path, problem))?;
+                }
+                (None, _) if is_section => {
+                    let problem = ValueError::Kind { found: value.get_ref().type_str() };
+                    return Err(self.value_error(value.span().start, &path, problem));
+                }
+                (None, _) => return Err(self.unknown(key.span().start, path)),
+            }
+        }
+        Ok(())
+    }
+
+    fn value_error(&self, offset: usize, key: &str, problem: ValueError) -> ConfigError {
+        ConfigError::Value {
+            file: self.name.to_owned(),
+            at: Position::of(self.text, offset),
+            key: key.to_owned(),
+            problem,
+        }
+    }
+
+    fn unknown(&self, offset: usize, key: String) -> ConfigError {
+        // A wrong section is compared with sections, a wrong key with whole keys.
+        let sections = KEYS.iter().filter_map(|known| known.name.split_once('.')).map(|(s, _)| s);
+        let nearest = if key.contains('.') {
+            nearest(&key, KEYS.iter().map(|known| known.name))
+        } else {
+            let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
+            let by_last = KEYS.iter().find(|known| last(known.name) == key);
+            let by_last = by_last.map(|known| known.name.to_owned());
+            by_last.or_else(|| nearest(&key, sections))
+        };
+        ConfigError::UnknownKey {
+            file: self.name.to_owned(),
+            at: Position::of(self.text, offset),
+            key,
+            nearest,
+        }
+    }
+}
+
+fn is_below(key: &str, section: &str) -> bool {
+    key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
+}
+
+fn setting(value: &Spanned<DeValue<'_>>) -> Result<Setting, ValueError> {
+    match value.get_ref() {
+        DeValue::String(text) => Ok(Setting::Text(text.to_string())),
+        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
+            .map(Setting::Integer)
+            .map_err(|_| ValueError::Kind { found: "integer of more than 64 bits" }),
+        DeValue::Array(items) => {
+            let texts = items.iter().map(|item| match item.get_ref() {
+                DeValue::String(text) => Ok(text.to_string()),
+                other => Err(ValueError::Kind { found: other.type_str() }),
+            });
+            texts.collect::<Result<_, _>>().map(Setting::List)
+        }
+        other => Err(ValueError::Kind { found: other.type_str() }),
+    }
+}
+
+/// The parser's messages have line breaks; ours are one sentence.
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

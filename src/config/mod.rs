@@ -1,0 +1,261 @@
+//! Configuration: where a value may come from, and what it may be.
+//!
+//! ```text
+//! flag  >  HEADEND__RTSP__LISTEN  >  file.toml  >  default        first one wins
+//! ```
+//! One table ([`keys`]) names every key with its text, its default and its reader; the file, the
+//! environment, flags, `config default` and `config show` all go through it.
+//! Invariant: a key that is not in the table is an error that names the nearest one, with line and
+//! column. Bound: a file of at most `FILE_BYTES_MAX` bytes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub mod cpus;
+pub mod error;
+mod file;
+pub mod keys;
+pub mod value;
+
+pub use cpus::CpuList;
+pub use error::ConfigError;
+
+use keys::{KEYS, Key};
+use value::Setting;
+
+/// Everything `headend serve` needs to know, checked and with defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses of RTSP listeners; port 0 takes any free one. `[::]` takes IPv4 as well.
+    pub listen: Vec<SocketAddr>,
+    /// Address of the HTTP API and of `/metrics`; port 0 takes any free one.
+    pub admin: SocketAddr,
+    /// UDP port for RTP of shard 0, even; RTCP is the next one, shard 1 takes the next pair, and
+    /// so on. 0 takes any free pairs.
+    pub rtp_port: u16,
+    /// Which CPUs run a shard.
+    pub shards: CpuList,
+    /// Which CPUs run a worker.
+    pub workers: CpuList,
+    /// Folder that is served under `/vod`; without one the built-in clip is.
+    pub media_root: Option<PathBuf>,
+    /// A session whose client was silent for so long is reaped.
+    pub session_timeout: Duration,
+    /// Sessions of each shard at most; one more is refused with 453.
+    pub sessions_max: usize,
+    /// Rows of each shard's PollTable: connections, sockets and streams it can hold.
+    pub poll_entries_max: usize,
+    /// Memory for packet windows that no session needs at the moment.
+    pub window_cache_bytes: usize,
+    /// Tasks that may wait for a worker.
+    pub task_queue_max: usize,
+    /// Form of the log.
+    pub log: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8_554))],
+            admin: SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 9_997)),
+            rtp_port: 8_000,
+            shards: CpuList::Auto,
+            workers: CpuList::Auto,
+            media_root: None,
+            session_timeout: Duration::from_secs(60),
+            sessions_max: 16_384,
+            poll_entries_max: 16_384,
+            window_cache_bytes: 256 << 20,
+            task_queue_max: 4_096,
+            log: LogFormat::Auto,
+        }
+    }
+}
+
+impl Config {
+    /// What is allowed but should be known: sentences with their code and fix.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !self.admin.ip().is_loopback() {
+            warnings.push(format!(
+                "the admin API on {} has no password and can end sessions; unless the network is \
+                 trusted, use --admin 127.0.0.1:{} (HE-W103)",
+                self.admin,
+                self.admin.port()
+            ));
+        }
+        warnings
+    }
+}
+
+/// Form of the log on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// As configuration spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// Who set a value; a later one beats an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Nobody.
+    Default,
+    /// The configuration file.
+    File,
+    /// A `HEADEND__*` variable.
+    Env,
+    /// The command line.
+    Flag,
+}
+
+impl Origin {
+    /// As `config show` spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::File => "file",
+            Self::Env => "env",
+            Self::Flag => "flag",
+        }
+    }
+}
+
+/// A setting of the command line: the key it stands for, the flag to name in errors, the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlagSetting {
+    /// As in [`keys::KEYS`].
+    pub key: &'static str,
+    /// As the user wrote it: `--listen`.
+    pub flag: &'static str,
+    /// What followed it.
+    pub value: Setting,
+}
+
+/// A configuration and who set what.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// Keys that are not at their default.
+    pub origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Loaded {
+    /// Who set `key`, under this name or under another one for the same thing.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> Origin {
+        let twins = KEYS.iter().filter(|other| other.same_as == Some(key)).map(|other| other.name);
+        let origins = twins.chain([key]).filter_map(|name| self.origins.get(name).copied());
+        origins.max().unwrap_or(Origin::Default)
+    }
+}
+
+/// Puts the sources together. `file` is (name for errors, text); `env` any list of variables, of
+/// which those that begin with `HEADEND__` count.
+///
+/// # Errors
+/// The first thing that is wrong, in the order file, environment, flags.
+pub fn load(
+    file: Option<(&str, &str)>,
+    env: impl IntoIterator<Item = (String, String)>,
+    flags: &[FlagSetting],
+) -> Result<Loaded, ConfigError> {
+    let mut loaded = Loaded { config: Config::default(), origins: BTreeMap::new() };
+    if let Some((name, text)) = file {
+        file::apply(name, text, &mut loaded)?;
+    }
+    // Sorted, so that of two wrong variables the same one is always reported.
+    let env: BTreeMap<_, _> =
+        env.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+    for (name, text) in env {
+        let Some(key) = KEYS.iter().find(|key| env_name(key.name) == name) else {
+            // Compared as keys: the prefix that all have in common would make all look alike.
+            let key = name.trim_start_matches(ENV_PREFIX).replace("__", ".").to_ascii_lowercase();
+            let nearest = nearest(&key, KEYS.iter().map(|key| key.name));
+            let nearest = nearest.map(|key| env_name(&key));
+            return Err(ConfigError::UnknownVariable { name, nearest });
+        };
+        let setting = Setting::Text(text);
+        set(&mut loaded, key, &setting, Origin::Env)
+            .map_err(|problem| ConfigError::Variable { name, problem })?;
+    }
+    for setting in flags {
+        let Some(key) = KEYS.iter().find(|key| key.name == setting.key) else {
+            return Err(ConfigError::UnknownFlagKey { flag: setting.flag });
+        };
+        set(&mut loaded, key, &setting.value, Origin::Flag)
+            .map_err(|problem| ConfigError::Flag { flag: setting.flag, problem })?;
+    }
+    Ok(loaded)
+}
+
+/// Applies one value. Two keys may name one field; then the later origin counts, and two
+/// different values of the same origin are refused.
+fn set(
+    loaded: &mut Loaded,
+    key: &'static Key,
+    setting: &Setting,
+    origin: Origin,
+) -> Result<(), value::ValueError> {
+    let before = loaded.config.clone();
+    (key.write)(&mut loaded.config, setting)?;
+    let twin = KEYS.iter().find(|other| other.same_as == Some(key.name));
+    let twin = key.same_as.or_else(|| twin.map(|twin| twin.name));
+    if let Some(twin) = twin
+        && loaded.origins.get(twin) == Some(&origin)
+        && before != loaded.config
+    {
+        return Err(value::ValueError::Contradiction { twin });
+    }
+    loaded.origins.insert(key.name, origin);
+    Ok(())
+}
+
+/// `rtsp.udp.rtp` -> `HEADEND__RTSP__UDP__RTP`.
+#[must_use]
+pub fn env_name(key: &str) -> String {
+    key.split('.')
+        .fold(String::from("HEADEND"), |name, part| name + "__" + &part.to_ascii_uppercase())
+}
+
+/// The candidate most like `word`, when one is like it at all.
+fn nearest<S: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item = S>) -> Option<String> {
+    let scored = candidates.into_iter().map(|candidate| {
+        (strsim::jaro_winkler(word, candidate.as_ref()), candidate.as_ref().to_owned())
+    });
+    let best = scored.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    (best.0 >= LIKENESS_MIN).then_some(best.1)
+}
+
+/// Environment variables that begin so are ours, and must be known.
+const ENV_PREFIX: &str = "HEADEND__";
+
+/// Bytes of a configuration file at most; a thousand paths with comments take a tenth of it.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Below this, a suggestion would be a guess.
+const LIKENESS_MIN: f64 = 0.7;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Precedence, and the words of every refusal.
+
+use super::*;
+
+fn load_file(text: &str) -> Result<Loaded, ConfigError> {
+    load(Some(("headend.toml", text)), [], &[])
+}
+
+fn env(name: &str, value: &str) -> [(String, String); 1] {
+    [(name.to_owned(), value.to_owned())]
+}
+
+fn flag(key: &'static str, flag: &'static str, value: &str) -> FlagSetting {
+    FlagSetting { key, flag, value: Setting::Text(value.to_owned()) }
+}
+
+#[test]
+fn nothing_given_means_defaults() {
+    let loaded = load(None, [], &[]).unwrap();
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(loaded.origin("rtsp.listen"), Origin::Default);
+}
+
+#[test]
+fn file_sets_every_key() {
+    let text = r#"
+        [server]
+        shards = "0-3,8"
+        workers = 2
+        log = "json"
+        poll_entries_max = 1000
+        task_queue_max = 64
+        [rtsp]
+        listen = ["[::1]:554", "127.0.0.1:8554"]
+        udp = { rtp = 6970 }
+        session_timeout = "90s"
+        [vod]
+        root = "/srv/movies"
+        window_cache = "8MiB"
+        [metrics]
+        listen = "127.0.0.1:0"
+    "#;
+    let expected = Config {
+        listen: vec!["[::1]:554".parse().unwrap(), "127.0.0.1:8554".parse().unwrap()],
+        admin: "127.0.0.1:0".parse().unwrap(),
+        rtp_port: 6_970,
+        shards: CpuList::Cpus(vec![0, 1, 2, 3, 8]),
+        workers: CpuList::Count(2),
+        media_root: Some("/srv/movies".into()),
+        session_timeout: Duration::from_secs(90),
+        sessions_max: 16_384,
+        poll_entries_max: 1_000,
+        window_cache_bytes: 8 << 20,
+        task_queue_max: 64,
+        log: LogFormat::Json,
+    };
+    assert_eq!(load_file(text).unwrap().config, expected);
+}
+
+#[test]
+fn flag_beats_variable_beats_file_beats_default() {
+    let file = "[rtsp]\nsession_timeout = \"10s\"\nudp = { rtp = 10 }\n[vod]\nroot = \"a\"";
+    let env = [
+        ("HEADEND__RTSP__SESSION_TIMEOUT".to_owned(), "20s".to_owned()),
+        ("HEADEND__RTSP__UDP__RTP".to_owned(), "20".to_owned()),
+        ("HEADEND_LOG".to_owned(), "debug".to_owned()),
+        ("PATH".to_owned(), "/bin".to_owned()),
+    ];
+    let flags = [flag("rtsp.udp.rtp", "--rtp-port", "30")];
+    let loaded = load(Some(("f", file)), env, &flags).unwrap();
+    assert_eq!(loaded.config.media_root, Some("a".into()));
+    assert_eq!(loaded.config.session_timeout, Duration::from_secs(20));
+    assert_eq!(loaded.config.rtp_port, 30);
+    assert_eq!(loaded.origin("vod.root"), Origin::File);
+    assert_eq!(loaded.origin("rtsp.session_timeout"), Origin::Env);
+    assert_eq!(loaded.origin("rtsp.udp.rtp"), Origin::Flag);
+}
+
+#[test]
+fn listen_variable_takes_several_addresses() {
+    let loaded = load(None, env("HEADEND__RTSP__LISTEN", "127.0.0.1:1, [::1]:2"), &[]).unwrap();
+    assert_eq!(loaded.config.listen.len(), 2);
+}
+
+#[test]
+fn refusals_of_a_file_say_where_and_what_instead() {
+    let texts = [
+        "[rtsp]\nlisten = [\"[::]:8554\"\n",
+        "[rtsp]\nlissten = []\n",
+        "[rstp]\nlisten = []\n",
+        "listen = []\n",
+        "colour = 1\n",
+        "[rtsp.udp]\nrtp = 8000\nrtcp = 8001\n",
+        "[rtsp]\nlisten = []\n",
+        "[rtsp]\nlisten = [\"localhost\"]\n",
+        "[rtsp]\nlisten = [8554]\n",
+        "rtsp = true\n",
+        "[rtsp]\nsession_timeout = 60\n",
+        "[rtsp]\nsession_timeout = \"1ms\"\n",
+        "[rtsp]\nudp = { rtp = 70000 }\n",
+        "[rtsp]\nudp = { rtp = -2 }\n",
+        "[vod]\nwindow_cache = \"8\"\n",
+        "[vod]\nroot = 1\n",
+        "[server]\nshards = \"3-1\"\n",
+        "[server]\nlog = \"xml\"\n",
+        "[server]\npoll_entries_max = 1\n",
+        "[admin]\nlisten = \"127.0.0.1:1\"\n[metrics]\nlisten = \"127.0.0.1:2\"\n",
+    ];
+    let errors: Vec<_> = texts.iter().map(|t| load_file(t).unwrap_err().to_string()).collect();
+    insta::assert_snapshot!(errors.join("\n"), @r"
+    headend.toml:2:22: unclosed array, expected `]`
+    headend.toml:2:1: unknown key `rtsp.lissten`; did you mean `rtsp.listen`?
+    headend.toml:1:2: unknown key `rstp`; did you mean `rtsp`?
+    headend.toml:1:1: unknown key `listen`; did you mean `rtsp.listen`?
+    headend.toml:1:1: unknown key `colour`
+    headend.toml:3:1: unknown key `rtsp.udp.rtcp`; did you mean `rtsp.udp.rtp`?
+    headend.toml:2:10: rtsp.listen: needs at least one value
+    headend.toml:2:10: rtsp.listen: `localhost` is not an address like `0.0.0.0:8554`, `[::]:8554` or `127.0.0.1:0`
+    headend.toml:2:10: rtsp.listen: cannot be of type integer; `headend config default` shows how it is written
+    headend.toml:1:8: rtsp: cannot be of type boolean; `headend config default` shows how it is written
+    headend.toml:2:19: rtsp.session_timeout: `60` is not a duration like `500ms`, `10s`, `5m` or `1h`
+    headend.toml:2:19: rtsp.session_timeout: 1ms is not in 1s to 3600s
+    headend.toml:2:15: rtsp.udp.rtp: 70000 is not in 0 to 65535
+    headend.toml:2:15: rtsp.udp.rtp: `-2` is not a whole number
+    headend.toml:2:16: vod.window_cache: `8` is not a size like `512KiB`, `8MiB` or `1GiB`
+    headend.toml:2:8: vod.root: cannot be of type integer or array; `headend config default` shows how it is written
+    headend.toml:2:10: server.shards: the range 3-1 runs backwards
+    headend.toml:2:7: server.log: `xml` is not one of auto, text, json
+    headend.toml:2:20: server.poll_entries_max: 1 is not in 64 to 1048576
+    headend.toml:4:10: metrics.listen: contradicts admin.listen, which means the same
+    ");
+}
+
+#[test]
+fn refusals_outside_of_a_file_name_their_source() {
+    let errors = [
+        load(None, env("HEADEND__RTSP__LISTN", "x"), &[]).unwrap_err(),
+        load(None, env("HEADEND__QWERTY", "x"), &[]).unwrap_err(),
+        load(None, env("HEADEND__RTSP__UDP__RTP", "x"), &[]).unwrap_err(),
+        load(None, [], &[flag("rtsp.udp.rtp", "--rtp-port", "8001")]).unwrap_err(),
+    ];
+    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(errors.join("\n"), @r"
+    environment: unknown variable HEADEND__RTSP__LISTN; did you mean `HEADEND__RTSP__LISTEN`?
+    environment: unknown variable HEADEND__QWERTY
+    environment: HEADEND__RTSP__UDP__RTP: `x` is not a whole number
+    --rtp-port: 8001 is odd: RTP takes an even port and RTCP the next one; write 8000
+    ");
+}
+
+#[test]
+fn admin_and_metrics_may_agree_and_a_later_source_may_override() {
+    let both = "[admin]\nlisten = \"127.0.0.1:1\"\n[metrics]\nlisten = \"127.0.0.1:1\"\n";
+    assert!(load_file(both).is_ok());
+    let loaded =
+        load(Some(("f", both)), [], &[flag("admin.listen", "--admin", "127.0.0.1:3")]).unwrap();
+    assert_eq!(loaded.config.admin.port(), 3);
+}
+
+#[test]
+fn admin_api_beyond_this_machine_is_warned_about() {
+    assert!(Config::default().warnings().is_empty());
+    let config = Config { admin: "0.0.0.0:9997".parse().unwrap(), ..Config::default() };
+    insta::assert_snapshot!(config.warnings().join("\n"), @r"the admin API on 0.0.0.0:9997 has no password and can end sessions; unless the network is trusted, use --admin 127.0.0.1:9997 (HE-W103)");
+}
+
+#[test]
+fn shown_defaults_read_back_as_defaults() {
+    let config = Config::default();
+    for key in KEYS {
+        let Some(shown) = (key.show)(&config) else { continue };
+        let text = format!("{} = {shown}", key.name);
+        assert_eq!(load_file(&text).unwrap().config, config, "{text}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_file_is_read_or_refused_without_panic(text in "[\\[\\]a-z.=\"{}0-9 \n]{0,60}") {
+        let _ = load_file(&text);
+    }
+}

@@ -1,0 +1,329 @@
+//! Values of the configuration as people write them: durations, sizes, ports, addresses.
+//!
+//! Everything can be given as text, because variables and flags are text; TOML integers and lists
+//! are taken where they read better.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::LogFormat;
+use super::cpus::{CpuList, CpuListError};
+
+/// A value before it is understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setting {
+    /// From anywhere.
+    Text(String),
+    /// From a file.
+    Integer(i64),
+    /// From a file, or a flag that was given several times.
+    List(Vec<String>),
+}
+
+/// Why a value is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// A boolean where a duration stands, and the like.
+    #[error("cannot be of type {found}; `headend config default` shows how it is written")]
+    Kind {
+        /// TOML's name of what was found.
+        found: &'static str,
+    },
+    /// Not an IP address with a port.
+    #[error("`{text}` is not an address like `0.0.0.0:8554`, `[::]:8554` or `127.0.0.1:0`")]
+    Address {
+        /// What was found.
+        text: String,
+    },
+    /// A list that must not be empty is.
+    #[error("needs at least one value")]
+    Empty,
+    /// More values than can be of use.
+    #[error("{found} values are more than the {max} allowed")]
+    TooMany {
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// Not a whole number.
+    #[error("`{text}` is not a whole number")]
+    Number {
+        /// What was found.
+        text: String,
+    },
+    /// A number outside of its range.
+    #[error("{value} is not in {min} to {max}")]
+    Range {
+        /// What was found.
+        value: u64,
+        /// Least value.
+        min: u64,
+        /// Greatest value.
+        max: u64,
+    },
+    /// RTP ports are even (RFC 3550 s11).
+    #[error("{port} is odd: RTP takes an even port and RTCP the next one; write {}", port - 1)]
+    OddPort {
+        /// What was found.
+        port: u16,
+    },
+    /// Not a duration.
+    #[error("`{text}` is not a duration like `500ms`, `10s`, `5m` or `1h`")]
+    Duration {
+        /// What was found.
+        text: String,
+    },
+    /// A duration outside of its range.
+    #[error("{value:?} is not in {min:?} to {max:?}")]
+    DurationRange {
+        /// What was found.
+        value: Duration,
+        /// Shortest.
+        min: Duration,
+        /// Longest.
+        max: Duration,
+    },
+    /// Not a size.
+    #[error("`{text}` is not a size like `512KiB`, `8MiB` or `1GiB`")]
+    Size {
+        /// What was found.
+        text: String,
+    },
+    /// Not a CPU list.
+    #[error(transparent)]
+    Cpus(#[from] CpuListError),
+    /// Not one of a few words.
+    #[error("`{text}` is not one of {}", choices.join(", "))]
+    Choice {
+        /// What was found.
+        text: String,
+        /// What it may be.
+        choices: &'static [&'static str],
+    },
+    /// Two keys for one thing, with different values.
+    #[error("contradicts {twin}, which means the same")]
+    Contradiction {
+        /// The other key.
+        twin: &'static str,
+    },
+}
+
+impl Setting {
+    /// One text. An integer is taken as its digits, so that `timeout = 60` is refused with the
+    /// words about durations and not with words about types.
+    pub(super) fn text(&self) -> Result<Cow<'_, str>, ValueError> {
+        match self {
+            Self::Text(text) => Ok(Cow::Borrowed(text.trim())),
+            Self::Integer(integer) => Ok(Cow::Owned(integer.to_string())),
+            Self::List(_) => Err(ValueError::Kind { found: "array" }),
+        }
+    }
+
+    /// Addresses with ports; text is split at commas.
+    pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>, ValueError> {
+        let texts: Vec<&str> = match self {
+            Self::Text(text) => text.split(',').map(str::trim).filter(|t| !t.is_empty()).collect(),
+            Self::List(texts) => texts.iter().map(|text| text.trim()).collect(),
+            Self::Integer(_) => return Err(ValueError::Kind { found: "integer" }),
+        };
+        match texts.len() {
+            0 => Err(ValueError::Empty),
+            found if found > ADDRESSES_MAX => {
+                Err(ValueError::TooMany { found, max: ADDRESSES_MAX })
+            }
+            _ => texts.into_iter().map(address).collect(),
+        }
+    }
+
+    /// One address with a port.
+    pub(super) fn address(&self) -> Result<SocketAddr, ValueError> {
+        address(&self.text()?)
+    }
+
+    /// A number in `min..=max`.
+    pub(super) fn number(&self, min: u64, max: u64) -> Result<u64, ValueError> {
+        let text = self.text()?;
+        let value = text.replace('_', "").parse();
+        in_range(value.map_err(|_| ValueError::Number { text: text.into_owned() })?, min, max)
+    }
+
+    /// An even port, or 0.
+    pub(super) fn rtp_port(&self) -> Result<u16, ValueError> {
+        let port = self.number(0, u64::from(u16::MAX))?;
+        let port =
+            u16::try_from(port).map_err(|_| ValueError::Number { text: port.to_string() })?;
+        if port % 2 == 1 { Err(ValueError::OddPort { port }) } else { Ok(port) }
+    }
+
+    /// A duration with its unit.
+    pub(super) fn duration(&self, min: Duration, max: Duration) -> Result<Duration, ValueError> {
+        let text = self.text()?;
+        let value = parse_duration(&text);
+        let value = value.ok_or_else(|| ValueError::Duration { text: text.into_owned() })?;
+        if value < min || value > max {
+            return Err(ValueError::DurationRange { value, min, max });
+        }
+        Ok(value)
+    }
+
+    /// A number of bytes with its unit.
+    pub(super) fn size(&self, min: u64, max: u64) -> Result<usize, ValueError> {
+        let text = self.text()?;
+        let wrong = || ValueError::Size { text: text.clone().into_owned() };
+        let value = in_range(parse_size(&text).ok_or_else(wrong)?, min, max)?;
+        usize::try_from(value).map_err(|_| wrong())
+    }
+
+    /// CPUs.
+    pub(super) fn cpus(&self) -> Result<CpuList, ValueError> {
+        match self {
+            Self::Integer(count) => Ok(CpuList::parse(&count.to_string())?),
+            Self::Text(text) => Ok(CpuList::parse(text)?),
+            Self::List(_) => Err(ValueError::Kind { found: "array" }),
+        }
+    }
+
+    /// Form of the log.
+    pub(super) fn log_format(&self) -> Result<LogFormat, ValueError> {
+        let text = self.text()?;
+        match text.as_ref() {
+            "auto" => Ok(LogFormat::Auto),
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(ValueError::Choice {
+                text: text.into_owned(),
+                choices: &["auto", "text", "json"],
+            }),
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, ValueError> {
+    text.parse().map_err(|_| ValueError::Address { text: text.to_owned() })
+}
+
+fn in_range(value: u64, min: u64, max: u64) -> Result<u64, ValueError> {
+    if (min..=max).contains(&value) {
+        Ok(value)
+    } else {
+        Err(ValueError::Range { value, min, max })
+    }
+}
+
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    Some((number.parse().ok()?, unit.trim()))
+}
+
+/// `10s`; a number without a unit is refused, because half of the readers would guess wrong.
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_unit(text)?;
+    let ms_per_unit = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(ms_per_unit).map(Duration::from_millis)
+}
+
+/// `8MiB`.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = split_unit(text)?;
+    let bytes_per_unit = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "kB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(bytes_per_unit)
+}
+
+/// The longest unit that shows a duration exactly.
+pub(super) fn show_duration(value: Duration) -> String {
+    let ms = value.as_millis();
+    match ms {
+        0 => "0s".to_owned(),
+        _ if ms.is_multiple_of(1_000) => format!("{}s", ms / 1_000),
+        _ => format!("{ms}ms"),
+    }
+}
+
+/// The longest unit that shows a size exactly.
+pub(super) fn show_size(bytes: usize) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.iter().find(|(bits, _)| bytes > 0 && bytes.trailing_zeros() >= *bits);
+    unit.map_or_else(|| format!("{bytes}B"), |(bits, unit)| format!("{}{unit}", bytes >> bits))
+}
+
+/// Listeners in one list: one for each address of a machine with many, times every shard.
+const ADDRESSES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        let cases = [
+            ("10s", Some(10_000)),
+            ("500ms", Some(500)),
+            ("5m", Some(300_000)),
+            ("1h", Some(3_600_000)),
+            ("10 s", Some(10_000)),
+            ("10", None),
+            ("s", None),
+            ("-1s", None),
+            ("1.5s", None),
+            ("18446744073709551615h", None),
+            ("", None),
+        ];
+        for (text, ms) in cases {
+            assert_eq!(parse_duration(text), ms.map(Duration::from_millis), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_know_binary_and_decimal_units() {
+        assert_eq!(parse_size("8MiB"), Some(8 << 20));
+        assert_eq!(parse_size("8MB"), Some(8_000_000));
+        assert_eq!(parse_size("8"), None);
+        assert_eq!(parse_size("8mib"), None);
+    }
+
+    #[test]
+    fn odd_rtp_port_is_refused_with_the_even_one() {
+        let error = Setting::Integer(8_001).rtp_port().unwrap_err();
+        insta::assert_snapshot!(error, @r"8001 is odd: RTP takes an even port and RTCP the next one; write 8000");
+        assert_eq!(Setting::Text("0".into()).rtp_port(), Ok(0));
+    }
+
+    proptest! {
+        #[test]
+        fn shown_sizes_read_back(bytes in 0usize..1 << 40) {
+            prop_assert_eq!(parse_size(&show_size(bytes)), Some(bytes as u64));
+        }
+
+        #[test]
+        fn shown_durations_read_back(ms in 0u64..1 << 40) {
+            let value = Duration::from_millis(ms);
+            prop_assert_eq!(parse_duration(&show_duration(value)), Some(value));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused_without_panic(text in "\\PC{0,12}") {
+            let _ = parse_duration(&text);
+            let _ = parse_size(&text);
+        }
+    }
+}
