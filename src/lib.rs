@@ -5,3 +5,6 @@
 pub mod base;
 pub mod config;
 pub mod metrics;
+pub mod rtcp;
+pub mod rtp;
+pub mod rtsp;

@@ -1,0 +1,61 @@
+//! Why bytes are not an RTSP request (RFC 2326 s6). Offsets count from the first byte of the
+//! message, so a capture can be opened at the fault.
+
+/// Why a message is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseError {
+    /// What stands where a message should begin is neither a request, a response nor `$`.
+    #[error("not RTSP: no request line ending in an RTSP version")]
+    NotRtsp,
+    /// The line ends in an RTSP version, but method or URI are missing or not text.
+    #[error("request line has no method, no URI or bytes that are not text")]
+    BadRequestLine,
+    /// A header line without a colon, without a name, or with control characters.
+    #[error("header line at byte {offset} is malformed")]
+    BadHeaderLine {
+        /// Where the line begins.
+        offset: u32,
+    },
+    /// A line goes on past the limit.
+    #[error("line at byte {offset} is longer than {limit_bytes} bytes")]
+    LineTooLong {
+        /// Where the line begins.
+        offset: u32,
+        /// `limits::RTSP_LINE_BYTES_MAX`.
+        limit_bytes: u32,
+    },
+    /// More header lines than the limit.
+    #[error("more than {limit_count} header lines")]
+    TooManyHeaders {
+        /// `limits::RTSP_HEADERS_MAX`.
+        limit_count: u32,
+    },
+    /// Request line and headers together go past the limit.
+    #[error("request line and headers are longer than {limit_bytes} bytes")]
+    HeadTooLong {
+        /// The limit.
+        limit_bytes: u32,
+    },
+    /// `Content-Length` is not a number, or is given twice with different values.
+    #[error("Content-Length is not one number")]
+    BadContentLength,
+    /// The announced body is longer than the limit.
+    #[error("body is longer than {limit_bytes} bytes")]
+    BodyTooLong {
+        /// `limits::RTSP_BODY_BYTES_MAX`.
+        limit_bytes: u32,
+    },
+    /// RFC 2326 s12.17: every request must have one.
+    #[error("no CSeq header")]
+    MissingCseq,
+    /// `CSeq` is not a number below 2^32.
+    #[error("CSeq is not a number")]
+    BadCseq,
+    /// Bytes were handed in faster than messages were taken out.
+    #[error("more than {limit_bytes} bytes wait to be read")]
+    BufferFull {
+        /// The limit.
+        limit_bytes: u32,
+    },
+}

@@ -1,0 +1,24 @@
+//! RTSP/1.0 (RFC 2326) as bytes: requests in, responses out. Owns no socket, clock or thread.
+//!
+//! ```text
+//! TCP bytes -> reader -> Request -> uri, transport, range, headers   (what is asked)
+//!              response <- transport, range, headers                 (what is answered)
+//! ```
+//! Reading and writing are ours, checked against the `rtsp-types` crate in tests. Its parser wants
+//! CRLF, a URL that is well-formed and version 1.0 or 2.0, and gives the connection up otherwise;
+//! players send LF-only lines, raw spaces and stray blank lines (client rule C31), and a request
+//! that is merely wrong must get 400 with the connection kept. Its responses sort their headers;
+//! ours put `CSeq` first, where simple players look for it.
+//!
+//! Invariant: no input panics, and no input makes more memory than `base::limits` allow.
+
+pub mod error;
+mod head;
+pub mod headers;
+pub mod range;
+pub mod range_time;
+pub mod reader;
+pub mod request;
+pub mod response;
+pub mod transport;
+pub mod uri;

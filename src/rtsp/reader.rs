@@ -1,0 +1,244 @@
+//! Cuts one TCP connection's bytes into requests, responses and interleaved frames.
+//!
+//! ```text
+//! Between --letter--> Head --blank line--> Body --all of it--> Between
+//!    | '$': a whole frame (RFC 2326 s10.12)   | a fault that hides the next message
+//!    +--> Between                             +--> Lost: nothing more is read
+//! ```
+//! Tolerated (client rule C31): LF alone ends a line, blank lines between messages, folded header
+//! lines, raw spaces in the URI. A request that is wrong but ends where we know is reported with
+//! its framing kept.
+//! Invariant: the inputs that come out depend on the bytes alone, not on how they were cut.
+//! Bound: `BUFFER_BYTES_MAX` unread bytes; the caller polls until `None` before it reads more.
+#![deny(clippy::indexing_slicing)]
+
+use std::mem;
+
+pub use super::error::ParseError;
+use super::head::{HEAD_BYTES_MAX, Head, LineStep, limit};
+pub use super::request::{Method, Request};
+use crate::base::limits::{RTSP_BODY_BYTES_MAX, RTSP_LINE_BYTES_MAX};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct RequestReader {
+    buf: Vec<u8>,
+    /// Bytes of `buf` that are done with.
+    start: usize,
+    /// Bytes behind `start` that are known to hold no line feed: a head that arrives byte by
+    /// byte is still looked at once.
+    scanned: usize,
+    state: State,
+}
+
+/// One message of the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A whole request.
+    Request(Request),
+    /// RFC 2326 s10.12: a binary packet, RTCP as a rule.
+    Interleaved {
+        /// Channel of the stream.
+        channel: u8,
+        /// The packet.
+        payload: Vec<u8>,
+    },
+    /// A client's answer to a request of ours.
+    Response,
+    /// Answered with 400; when the framing is lost the connection closes behind the answer.
+    Malformed {
+        /// What is wrong.
+        error: ParseError,
+        /// Number to echo, when it could be read.
+        cseq: Option<u32>,
+        /// Nothing more can be read from this connection.
+        framing_lost: bool,
+    },
+}
+
+impl RequestReader {
+    /// For a new connection.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes what the socket gave.
+    pub fn handle_bytes(&mut self, bytes: &[u8]) {
+        match self.state {
+            State::Lost | State::Overrun => return,
+            State::Between | State::Head(_) | State::Body { .. } => {}
+        }
+        self.buf.drain(..self.start);
+        self.start = 0;
+        if self.buf.len().saturating_add(bytes.len()) > BUFFER_BYTES_MAX {
+            self.drop_buffer();
+            self.state = State::Overrun;
+            return;
+        }
+        self.buf.extend_from_slice(bytes);
+    }
+
+    /// The next message, `None` until more bytes come (or for ever, once the framing is lost).
+    pub fn poll(&mut self) -> Option<Input> {
+        loop {
+            let step = match mem::replace(&mut self.state, State::Lost) {
+                State::Lost => Step::Wait,
+                State::Overrun => {
+                    let limit_bytes = limit(BUFFER_BYTES_MAX);
+                    Step::Done(self.lose(ParseError::BufferFull { limit_bytes }, None))
+                }
+                State::Between => self.step_between(),
+                State::Head(head) => self.step_head(head),
+                State::Body { head, body_bytes } => self.step_body(head, body_bytes),
+            };
+            match step {
+                Step::Again => {}
+                Step::Wait => return None,
+                Step::Done(input) => return Some(input),
+            }
+        }
+    }
+
+    /// Memory that the peer has made us hold: bytes not yet turned into a message.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        let head_bytes = match &self.state {
+            State::Head(head) | State::Body { head, .. } => head.bytes(),
+            State::Between | State::Overrun | State::Lost => 0,
+        };
+        self.rest().len() + head_bytes
+    }
+
+    fn step_between(&mut self) -> Step {
+        let blank = self.rest().iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        self.consume(blank);
+        match self.rest().first() {
+            Some(b'$') => self.step_interleaved(),
+            Some(letter) if letter.is_ascii_alphabetic() => {
+                self.state = State::Head(Box::default());
+                Step::Again
+            }
+            Some(_) => Step::Done(self.lose(ParseError::NotRtsp, None)),
+            None => {
+                self.state = State::Between;
+                Step::Wait
+            }
+        }
+    }
+
+    fn step_interleaved(&mut self) -> Step {
+        self.state = State::Between;
+        let [b'$', channel, high, low, behind @ ..] = self.rest() else { return Step::Wait };
+        let bytes = usize::from(u16::from_be_bytes([*high, *low]));
+        let Some(payload) = behind.get(..bytes) else { return Step::Wait };
+        let input = Input::Interleaved { channel: *channel, payload: payload.to_vec() };
+        self.consume(FRAME_HEADER_BYTES + bytes);
+        Step::Done(input)
+    }
+
+    fn step_head(&mut self, mut head: Box<Head>) -> Step {
+        let rest = self.rest();
+        let new = rest.get(self.scanned..).unwrap_or_default();
+        let Some(at) = new.iter().position(|b| *b == b'\n') else {
+            // One byte more than the limit may still be the CR of a line that is just in it.
+            if rest.len() > RTSP_LINE_BYTES_MAX + 1 {
+                return Step::Done(self.lose(line_too_long(&head), head.cseq()));
+            }
+            self.scanned = rest.len();
+            self.state = State::Head(head);
+            return Step::Wait;
+        };
+        let line_bytes = self.scanned + at + 1;
+        let line = rest.get(..line_bytes - 1).unwrap_or_default();
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > RTSP_LINE_BYTES_MAX {
+            return Step::Done(self.lose(line_too_long(&head), head.cseq()));
+        }
+        match head.handle_line(line, line_bytes) {
+            Ok(LineStep::More) => self.state = State::Head(head),
+            Ok(LineStep::End { body_bytes }) => self.state = State::Body { head, body_bytes },
+            Err(error) => return Step::Done(self.lose(error, head.cseq())),
+        }
+        self.consume(line_bytes);
+        Step::Again
+    }
+
+    fn step_body(&mut self, head: Box<Head>, body_bytes: usize) -> Step {
+        let Some(body) = self.rest().get(..body_bytes) else {
+            self.state = State::Body { head, body_bytes };
+            return Step::Wait;
+        };
+        let input = head.finish(body.to_vec());
+        self.consume(body_bytes);
+        self.state = State::Between;
+        Step::Done(input)
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.buf.get(self.start..).unwrap_or_default()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.start = (self.start + bytes).min(self.buf.len());
+        self.scanned = 0;
+        // An idle connection holds no buffer: ten thousand of them wait most of the time.
+        if self.start == self.buf.len() {
+            self.drop_buffer();
+        }
+    }
+
+    fn lose(&mut self, error: ParseError, cseq: Option<u32>) -> Input {
+        self.drop_buffer();
+        self.state = State::Lost;
+        Input::Malformed { error, cseq, framing_lost: true }
+    }
+
+    fn drop_buffer(&mut self) {
+        self.start = 0;
+        self.scanned = 0;
+        if self.buf.capacity() > KEPT_BYTES_MAX {
+            self.buf = Vec::new();
+        }
+        self.buf.clear();
+    }
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Between,
+    Head(Box<Head>),
+    Body {
+        head: Box<Head>,
+        body_bytes: usize,
+    },
+    /// The caller did not keep its side of the bound; reported once, then `Lost`.
+    Overrun,
+    Lost,
+}
+
+enum Step {
+    Again,
+    Wait,
+    Done(Input),
+}
+
+fn line_too_long(head: &Head) -> ParseError {
+    ParseError::LineTooLong { offset: limit(head.bytes()), limit_bytes: limit(RTSP_LINE_BYTES_MAX) }
+}
+
+/// `$`, channel, two bytes of length.
+const FRAME_HEADER_BYTES: usize = 4;
+
+/// Unread bytes at most: the largest message twice over, so a caller that reads up to 64 KiB at
+/// a time and polls in between never meets it.
+const BUFFER_BYTES_MAX: usize = 2 * (HEAD_BYTES_MAX + RTSP_BODY_BYTES_MAX + (64 << 10));
+
+/// An empty buffer keeps at most this much memory: receiver reports fit, a large SETUP burst
+/// gives its memory back.
+const KEPT_BYTES_MAX: usize = 2 << 10;
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;
