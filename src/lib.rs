@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod config;
+pub mod media;
 pub mod metrics;
 pub mod rtcp;
 pub mod rtp;

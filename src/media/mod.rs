@@ -1,0 +1,15 @@
+//! Media formats: from the bytes of a container to packets that can be sent.
+//!
+//! ```text
+//! file bytes --container--> Asset (tracks, sample index) --packetize--> PacketWindow
+//! ```
+//! All of it is plain code: bytes come in, reads are asked for, nothing here opens a file.
+
+mod aac_config;
+pub mod asset;
+pub mod codec;
+pub mod container;
+pub mod hint;
+pub mod index;
+pub mod packetize;
+pub mod window;
