@@ -4,6 +4,8 @@
 
 pub mod base;
 pub mod config;
+pub mod library;
+pub mod mapped;
 pub mod media;
 pub mod metrics;
 pub mod rtcp;

@@ -1,0 +1,53 @@
+//! An opened title: what is known of the file, and its bytes for the kernel.
+
+use crate::mapped::MappedFile;
+use crate::media::asset::Asset;
+
+/// An opened title, shared by every session that plays it.
+#[derive(Debug)]
+pub struct Title {
+    /// Path inside the library, percent-decoded, without a leading slash: `films/a b.mp4`.
+    pub name: String,
+    /// Path of its URLs, percent-decoded, without a leading slash: `vod/films/a b.mp4`.
+    pub url_path: String,
+    /// Tracks and indexes.
+    pub asset: Asset,
+    /// The bytes.
+    pub map: MappedFile,
+    /// The file that was opened; another one under the same name is another title.
+    pub identity: FileIdentity,
+    /// The file itself, for workers.
+    pub file: std::fs::File,
+}
+
+impl Title {
+    /// When the title was recorded, in nanoseconds since 1970: what the container says, else when
+    /// the file was last changed. `Range: clock=` counts from there.
+    #[must_use]
+    pub fn recorded_utc_ns(&self) -> i64 {
+        self.asset.created_utc_ns.unwrap_or(self.identity.modified_ns)
+    }
+}
+
+/// Tells a file from the one that replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// `st_dev`.
+    pub device: u64,
+    /// `st_ino`.
+    pub inode: u64,
+    /// `st_size`.
+    pub bytes: u64,
+    /// `st_mtim` in nanoseconds since 1970.
+    pub modified_ns: i64,
+}
+
+impl FileIdentity {
+    /// Of an open file, as it is now.
+    ///
+    /// # Errors
+    /// What `fstat` reports.
+    pub fn of(file: &std::fs::File) -> std::io::Result<Self> {
+        Ok(super::resolve::identity(&rustix::fs::fstat(file)?))
+    }
+}
