@@ -8,6 +8,7 @@ pub mod library;
 pub mod mapped;
 pub mod media;
 pub mod metrics;
+pub mod poll;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;

@@ -1,0 +1,59 @@
+//! What a consumer is told, and what it answers.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use super::task::{Outcome, Task};
+use crate::rtsp::response::Response;
+
+/// An event at the descriptor that a consumer is responsible for, or the end of work it waited for.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A listener's new connection.
+    Accepted {
+        /// The connection.
+        fd: OwnedFd,
+        /// Its other end.
+        peer: SocketAddr,
+        /// Our end of it.
+        local: SocketAddr,
+    },
+    /// Bytes of a stream; empty at its end.
+    Received(&'a [u8]),
+    /// A datagram.
+    Datagram {
+        /// Who sent it.
+        from: SocketAddr,
+        /// Its payload.
+        bytes: &'a [u8],
+    },
+    /// What the consumer has written is sent; it may go on with what it has read.
+    Writable,
+    /// The consumer's Task is done.
+    Outcome(Outcome),
+    /// The TaskQueue is full and has handed the consumer's Task back.
+    Refused(Task),
+    /// The answer to a command that the consumer forwarded or left with a session.
+    Answered(Response),
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub enum Disposition {
+    /// Done in place: the entry is armed again.
+    Handled,
+    /// Large work: the entry stays suspended until the Task's outcome.
+    Submit(Task),
+    /// The entry stays suspended until `Event::Answered`: another shard, or a session that waits
+    /// for its first windows, has the command.
+    Wait,
+    /// The consumer is finished: the entry is removed once what it has written is sent.
+    Close,
+}
+
+/// An object responsible for the events of one descriptor (reference 001). `Cx` is what it may
+/// touch of the shard it lives on.
+pub trait PollEventConsumer<Cx> {
+    /// Handles small work in place and turns large work into a Task.
+    fn create_task(&mut self, event: Event<'_>, cx: &mut Cx) -> Disposition;
+}

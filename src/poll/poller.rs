@@ -1,0 +1,42 @@
+//! The Poller: knows the shards, places what is new on their PollTables and says which of them
+//! owns a session.
+//!
+//! reference 001: the Poller creates PollTables and balances their population. Here each shard has
+//! one PollTable; connections are spread by the kernel (one SO_REUSEPORT listener a shard), and
+//! everything else reaches a shard through its inbox, which this type hands out.
+
+use std::sync::Arc;
+
+use crate::base::ids::{SessionId, ShardId};
+
+/// See the module. `I` is a shard's inbox.
+#[derive(Debug)]
+pub struct Poller<I> {
+    inboxes: Vec<Arc<I>>,
+}
+
+impl<I> Poller<I> {
+    /// One inbox per shard, in the order of their ids.
+    #[must_use]
+    pub fn new(inboxes: Vec<Arc<I>>) -> Self {
+        Self { inboxes }
+    }
+
+    /// The inbox of a shard; `None` for an id that no shard has.
+    #[must_use]
+    pub fn inbox(&self, shard: ShardId) -> Option<&Arc<I>> {
+        self.inboxes.get(usize::from(shard.0))
+    }
+
+    /// The shard that owns a session, `None` when the id cannot be ours.
+    #[must_use]
+    pub fn owner(&self, session: SessionId) -> Option<ShardId> {
+        let shard = session.shard();
+        (usize::from(shard.0) < self.inboxes.len()).then_some(shard)
+    }
+
+    /// All inboxes in the order of their shards.
+    pub fn inboxes(&self) -> impl Iterator<Item = &Arc<I>> {
+        self.inboxes.iter()
+    }
+}

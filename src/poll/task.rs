@@ -1,0 +1,100 @@
+//! Work that a shard hands to the worker pool, and what comes back.
+//!
+//! reference 001: Task objects are placed on a FIFO TaskQueue and executed by pool threads; when
+//! one completes, polling of the descriptor it was made for is resumed.
+
+use std::sync::Arc;
+
+use crate::base::ids::ShardId;
+use crate::library::title::Title;
+use crate::media::window::{PacketWindow, WindowKey};
+
+/// A unit of work.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Where the outcome goes.
+    pub shard: ShardId,
+    /// The shard's own name for this task, returned with the outcome.
+    pub ticket: u64,
+    /// Which queue it waits in.
+    pub class: TaskClass,
+    /// What to do.
+    pub work: Work,
+}
+
+/// Tasks of a class are FIFO; a lower class waits for a higher one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskClass {
+    /// A client waits for the answer to a command.
+    Control,
+    /// A stream will need it soon.
+    Prefetch,
+    /// Nobody waits.
+    Bulk,
+}
+
+/// What a worker does.
+#[derive(Debug, Clone)]
+pub enum Work {
+    /// Opens (or finds open) a title of the library by its percent-decoded name.
+    Open {
+        /// Path inside the library; empty for none. `None` stands for the built-in clip.
+        name: Option<String>,
+    },
+    /// Builds (or finds built) a window, and brings its bytes into the page cache.
+    Window {
+        /// Of which title.
+        title: Arc<Title>,
+        /// Which window.
+        key: WindowKey,
+    },
+}
+
+/// A finished task.
+#[derive(Debug)]
+pub struct TaskDone {
+    /// As in the task.
+    pub ticket: u64,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What a worker found.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of `Work::Open`.
+    Opened(Result<Arc<Title>, OpenFailure>),
+    /// Of `Work::Window`.
+    Window(Result<Arc<PacketWindow>, WindowFailure>),
+}
+
+/// Why a title does not open; the edge maps it to an RTSP status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenFailure {
+    /// No such file, not a regular file, or outside the media root: all 404, so that a stranger
+    /// learns nothing about the file system.
+    #[error("no such title")]
+    NotFound,
+    /// The file is there, but is not playable media: 415.
+    #[error("{0}")]
+    Unplayable(String),
+    /// The server cannot read it now (permissions, descriptors, disk): 503.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Why a window cannot be built: ends the sessions that need it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WindowFailure {
+    /// The file was truncated, replaced or deleted since it was opened.
+    #[error("the file changed while it was playing")]
+    FileChanged,
+    /// The bytes are not what the index promised.
+    #[error("{0}")]
+    Corrupt(String),
+    /// Reading failed.
+    #[error("{0}")]
+    Unreadable(String),
+}
