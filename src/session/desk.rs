@@ -1,0 +1,111 @@
+//! The shard's desk for packet windows: who asked for which, what is here, what is being built.
+//!
+//! Invariant: a window is asked of the workers once, however many streams of the shard want it.
+//! Bound: an entry lives as long as somebody waits for its window or holds it; leftovers are swept
+//! when they outnumber the live ones.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use slab::Slab;
+
+use super::table::SessionKey;
+use crate::library::title::{FileIdentity, Title};
+use crate::media::window::{PacketWindow, WindowKey};
+
+/// A stream that waits for a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiter {
+    /// Session.
+    pub session: SessionKey,
+    /// Stream of the session.
+    pub stream_index: u8,
+    /// Epoch that it is for; a later one has no use for it.
+    pub epoch_count: u32,
+}
+
+/// Answer to a request.
+#[derive(Debug)]
+pub enum Desk {
+    /// Here it is.
+    Here(Arc<PacketWindow>),
+    /// Somebody asked already: the waiter is told when it comes.
+    Asked,
+    /// Ask a worker, with this number on the task.
+    Ask(u32),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct WindowDesk {
+    entries: HashMap<(FileIdentity, WindowKey), Entry>,
+    /// Windows that are asked for, by the number on their task.
+    asked: Slab<(FileIdentity, WindowKey)>,
+    sweep_at: usize,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Here(Weak<PacketWindow>),
+    Asked(Vec<Waiter>),
+}
+
+impl WindowDesk {
+    /// Looks for a window of `title`.
+    pub fn request(&mut self, title: &Title, key: WindowKey, waiter: Waiter) -> Desk {
+        let name = (title.identity, key);
+        match self.entries.get_mut(&name) {
+            Some(Entry::Here(window)) => {
+                if let Some(window) = window.upgrade() {
+                    return Desk::Here(window);
+                }
+            }
+            Some(Entry::Asked(waiters)) => {
+                waiters.push(waiter);
+                return Desk::Asked;
+            }
+            None => {}
+        }
+        self.sweep();
+        self.entries.insert(name, Entry::Asked(vec![waiter]));
+        Desk::Ask(u32::try_from(self.asked.insert(name)).unwrap_or(u32::MAX))
+    }
+
+    /// A worker has answered (`None`: it could not build the window, or the queue refused the
+    /// task). Returns the window's key and who waited for it.
+    pub fn handle_answer(
+        &mut self,
+        number: u32,
+        window: Option<&Arc<PacketWindow>>,
+    ) -> Option<(WindowKey, Vec<Waiter>)> {
+        let name = self.asked.try_remove(number as usize)?;
+        let waiters = match self.entries.remove(&name) {
+            Some(Entry::Asked(waiters)) => waiters,
+            Some(Entry::Here(_)) | None => Vec::new(),
+        };
+        if let Some(window) = window {
+            self.entries.insert(name, Entry::Here(Arc::downgrade(window)));
+        }
+        Some((name.1, waiters))
+    }
+
+    /// Windows being built for this shard.
+    #[must_use]
+    pub fn asked_count(&self) -> usize {
+        self.asked.len()
+    }
+
+    fn sweep(&mut self) {
+        if self.entries.len() < self.sweep_at.max(SWEEP_MIN) {
+            return;
+        }
+        self.entries.retain(|_, entry| match entry {
+            Entry::Here(window) => window.strong_count() > 0,
+            Entry::Asked(_) => true,
+        });
+        self.sweep_at = self.entries.len() * 2;
+    }
+}
+
+/// Below this many entries a sweep frees less than it costs.
+const SWEEP_MIN: usize = 256;

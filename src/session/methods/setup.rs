@@ -1,0 +1,276 @@
+//! SETUP (RFC 2326 s10.4): a stream of a new session, or one more stream of a session.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use crate::base::ids::{SessionId, Ssrc};
+use crate::library::title::Title;
+use crate::poll::poll_table::EntryKey;
+use crate::rtsp::response::Status;
+use crate::rtsp::transport::{
+    Lower, Mode, TransportOffer, parse_transport, write_tcp_transport, write_udp_transport,
+};
+use crate::rtsp::uri::base_url;
+use crate::session::request::{Command, Executed};
+use crate::session::session::{Session, State};
+use crate::session::stream::{Path, Stream};
+use crate::session::table::{SessionKey, Sessions};
+
+/// What a SETUP asks for, once it is clear that it can be had.
+struct Wish {
+    title: Arc<Title>,
+    track_index: u8,
+    offer: TransportOffer,
+}
+
+impl Sessions {
+    pub(super) fn setup(&mut self, command: Command, key: Option<SessionKey>) -> Executed {
+        let wish = match self.wish(&command, key) {
+            Ok(wish) => wish,
+            Err(status) => return command.refuse(status),
+        };
+        let key = match key {
+            Some(key) => key,
+            None => match self.begin_session(&command, &wish) {
+                Ok(key) => key,
+                Err(status) => return command.refuse(status),
+            },
+        };
+        let stream_index = self.session(key).map_or(0, |session| session.streams.len());
+        let owner = (key, u8::try_from(stream_index).unwrap_or(u8::MAX));
+        let path = match wish.offer.protocol {
+            Lower::Udp => match self.place_udp(&command, &wish.offer, owner) {
+                Ok(path) => path,
+                Err(refused) => {
+                    self.forget_if_empty(key);
+                    return match refused {
+                        None if self.sockets.has_room() => Executed::NeedsPair(Box::new(command)),
+                        // Every pair knows this client address already.
+                        None => command.refuse(Status::NotEnoughBandwidth),
+                        Some(status) => command.refuse(status),
+                    };
+                }
+            },
+            Lower::Tcp => match self.place_tcp(command.waiter.entry, &wish.offer) {
+                Some(path) => path,
+                None => {
+                    self.forget_if_empty(key);
+                    return command.refuse(Status::NotEnoughBandwidth);
+                }
+            },
+        };
+        self.add_stream(&command, key, &wish, path)
+    }
+
+    /// Checks a SETUP against the title, the session and the transports we have.
+    fn wish(&self, command: &Command, key: Option<SessionKey>) -> Result<Wish, Status> {
+        let session = key.and_then(|key| self.session(key));
+        let title = match (session, &command.title) {
+            (Some(session), _) => session.title.clone(),
+            (None, Some(title)) => title.clone(),
+            (None, None) => return Err(Status::NotFound),
+        };
+        if let Some(session) = session {
+            if command.target.path.trim_end_matches('/') != title.url_path {
+                // One session is one presentation.
+                return Err(Status::AggregateOperationNotAllowed);
+            }
+            if !matches!(session.state, State::Ready | State::Paused { .. }) {
+                return Err(Status::MethodNotValidInThisState);
+            }
+        }
+        let track_index = match command.target.track {
+            Some(track) if usize::from(track) < title.asset.tracks.len() => track,
+            Some(_) => return Err(Status::NotFound),
+            // Rule C4: with one track there is no doubt which is meant.
+            None if title.asset.tracks.len() == 1 => 0,
+            None => return Err(Status::AggregateOperationNotAllowed),
+        };
+        if session.is_some_and(|s| s.streams.iter().any(|st| st.track_index == track_index)) {
+            return Err(Status::MethodNotValidInThisState);
+        }
+        let header = command.request.header("Transport").ok_or(Status::UnsupportedTransport)?;
+        let offers = parse_transport(header).map_err(|_| Status::BadRequest)?;
+        let offer = choose(offers, command, session).ok_or(Status::UnsupportedTransport)?;
+        Ok(Wish { title, track_index, offer })
+    }
+
+    fn begin_session(&mut self, command: &Command, wish: &Wish) -> Result<SessionKey, Status> {
+        self.replace_older(command, wish);
+        if self.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
+            return Err(Status::NotEnoughBandwidth);
+        }
+        if self.slab.len() >= self.config.sessions_max {
+            tracing::warn!(max = self.config.sessions_max, "session refused: the shard is full");
+            return Err(Status::NotEnoughBandwidth);
+        }
+        let mut rng = rand::rng();
+        let id = SessionId::new(self.shard, rng.next_u64());
+        let is_local = command.waiter.shard == self.shard;
+        let url = base_url(&command.request.uri);
+        let session = Session {
+            id,
+            title: wish.title.clone(),
+            base_url: url.trim_end_matches('/').to_owned(),
+            state: State::Ready,
+            streams: Vec::with_capacity(2),
+            connection: is_local.then_some(command.waiter.entry),
+            peer: command.peer,
+            user_agent: command.request.header("User-Agent").map(clip),
+            created: self.now,
+            alive: self.now,
+            liveness_due: self.now,
+            // Never the number of an earlier session in the same place.
+            epoch_count: rng.next_u32(),
+            epoch: None,
+            end: None,
+            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+            held: VecDeque::new(),
+            play_received: None,
+        };
+        let key = self.insert(session);
+        self.watch(key, self.now + self.config.timeout);
+        Ok(key)
+    }
+
+    /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
+    /// connection without tearing down. The paused session is freed at once.
+    fn replace_older(&mut self, command: &Command, wish: &Wish) {
+        for key in self.of_connection(command.waiter.entry).to_vec() {
+            let is_left = self.session(key).is_some_and(|session| {
+                matches!(session.state, State::Paused { .. })
+                    && session.title.name == wish.title.name
+                    && session.streams.iter().any(|s| s.track_index == wish.track_index)
+            });
+            if is_left && command.waiter.shard == self.shard {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// `Err(None)`: the client address is in use on every pair that is open.
+    fn place_udp(
+        &mut self,
+        command: &Command,
+        offer: &TransportOffer,
+        owner: (SessionKey, u8),
+    ) -> Result<Path, Option<Status>> {
+        let (rtp_port, rtcp_port) = offer.client_port.ok_or(Some(Status::UnsupportedTransport))?;
+        // The peer's own address with another port: a link-local one keeps its scope.
+        let (mut rtp, mut rtcp) = (command.peer, command.peer);
+        rtp.set_port(rtp_port);
+        rtcp.set_port(rtcp_port);
+        let pair = self.sockets.place(rtp, rtcp, owner).ok_or(None)?;
+        Ok(Path::Udp { pair, rtp, rtcp })
+    }
+
+    /// The channels asked for, or the next free ones: clients accept our numbers (rule C18), and
+    /// some ask for none (rule C19). `None`: the connection has no two channels left.
+    fn place_tcp(&self, entry: EntryKey, offer: &TransportOffer) -> Option<Path> {
+        let mut is_used = [false; 1 << u8::BITS];
+        let sessions = self.of_connection(entry).iter().filter_map(|key| self.session(*key));
+        for stream in sessions.flat_map(|session| &session.streams) {
+            if let Path::Tcp { channel, rtcp_channel } = stream.path {
+                is_used[usize::from(channel)] = true;
+                is_used[usize::from(rtcp_channel)] = true;
+            }
+        }
+        let is_free =
+            |(a, b): &(u8, u8)| a != b && !is_used[usize::from(*a)] && !is_used[usize::from(*b)];
+        let mut pairs = (0..=u8::MAX / 2).map(|n| (n * 2, n * 2 + 1));
+        let asked = offer.interleaved.filter(is_free);
+        let (channel, rtcp_channel) = asked.or_else(|| pairs.find(is_free))?;
+        Some(Path::Tcp { channel, rtcp_channel })
+    }
+
+    fn add_stream(
+        &mut self,
+        command: &Command,
+        key: SessionKey,
+        wish: &Wish,
+        path: Path,
+    ) -> Executed {
+        let mut rng = rand::rng();
+        let ports = match path {
+            Path::Udp { pair, .. } => self.sockets.ports(pair),
+            Path::Tcp { .. } => None,
+        };
+        let Some(session) = self.slab.get_mut(key.0 as usize) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        let Some(track) = wish.title.asset.tracks.get(usize::from(wish.track_index)) else {
+            return command.refuse(Status::NotFound);
+        };
+        let payload = (track.payload.payload_type, track.payload.clock_rate_hz);
+        let ssrc = Ssrc(rng.next_u32());
+        let control_url = command.request.uri.clone();
+        let random = rng.next_u64();
+        let stream = Stream::new(wish.track_index, payload, path, control_url, ssrc, random);
+        session.streams.push(stream);
+        let transport = match path {
+            Path::Udp { rtp, rtcp, .. } => {
+                let server = ports.unwrap_or_default();
+                write_udp_transport((rtp.port(), rtcp.port()), server, ssrc.0, None)
+            }
+            Path::Tcp { channel, rtcp_channel } => {
+                write_tcp_transport((channel, rtcp_channel), ssrc.0)
+            }
+        };
+        let session_header = self.session(key).map(|s| self.session_header(s)).unwrap_or_default();
+        let response = command.response(Status::Ok);
+        let response = response.header("Session", session_header).header("Transport", transport);
+        Executed::Reply(response)
+    }
+
+    fn forget_if_empty(&mut self, key: SessionKey) {
+        if self.session(key).is_some_and(|session| session.streams.is_empty()) {
+            self.remove(key);
+        }
+    }
+}
+
+/// The first offer that we can serve (RFC 2326 s12.39: in order of preference).
+fn choose(
+    offers: Vec<TransportOffer>,
+    command: &Command,
+    session: Option<&Session>,
+) -> Option<TransportOffer> {
+    offers.into_iter().find(|offer| {
+        let is_ours = offer.profile_ok && !offer.multicast && offer.mode == Mode::Play;
+        let fits = match offer.protocol {
+            Lower::Udp => {
+                let ports = offer.client_port.is_some_and(|(a, b)| a != 0 && b != 0 && a != b);
+                // Media goes to the RTSP peer and nowhere else (DESIGN section 9).
+                ports
+                    && offer.destination.as_deref().is_none_or(|to| is_peer(to, command.peer.ip()))
+            }
+            // Packets are interleaved with the connection that the session lives on.
+            // Entries are named alike on every shard.
+            Lower::Tcp => session.is_none_or(|s| {
+                s.connection == Some(command.waiter.entry) && s.id.shard() == command.waiter.shard
+            }),
+        };
+        // One transport per session: it is paced either by the clock or by its connection.
+        let same = session.and_then(|s| s.streams.first()).is_none_or(|first| {
+            matches!(first.path, Path::Udp { .. }) == (offer.protocol == Lower::Udp)
+        });
+        is_ours && fits && same
+    })
+}
+
+fn is_peer(destination: &str, peer: IpAddr) -> bool {
+    let bare = destination.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<IpAddr>().is_ok_and(|ip| ip == peer)
+}
+
+/// A user agent as long as anyone reads it.
+fn clip(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
+/// Sessions made on one connection: what a proxy puts on one, and few enough that the connection's
+/// own work, which looks at each of them, stays small.
+const SESSIONS_PER_CONNECTION_MAX: usize = 64;

@@ -1,0 +1,59 @@
+//! TEARDOWN (RFC 2326 s10.7): of the presentation, or of one stream of it.
+
+use super::{Scope, answer, scope};
+use crate::rtsp::response::Status;
+use crate::session::request::{Command, Executed};
+use crate::session::session::State;
+use crate::session::stream::{Path, Phase};
+use crate::session::table::{SessionKey, Sessions};
+
+impl Sessions {
+    pub(super) fn teardown(&mut self, command: &Command, key: SessionKey) -> Executed {
+        let Some(session) = self.session(key) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        match scope(session, command) {
+            Err(status) => command.refuse(status),
+            Ok(Scope::Stream(index)) if session.streams.len() > 1 => {
+                self.drop_stream(command, key, index)
+            }
+            Ok(Scope::Stream(_) | Scope::Presentation) => {
+                let response = answer(command, session);
+                self.fail(key, Some("teardown"));
+                Executed::Reply(response)
+            }
+        }
+    }
+
+    /// Takes one stream out. While others play it would shift their places under keys that are on
+    /// their way, so this is for a session that rests.
+    fn drop_stream(&mut self, command: &Command, key: SessionKey, index: usize) -> Executed {
+        let Some(session) = self.slab.get_mut(key.0 as usize) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        if matches!(session.state, State::Playing | State::Priming(_)) {
+            return command.refuse(Status::OnlyAggregateOperationAllowed);
+        }
+        if session.epoch.is_some() && session.streams[index].phase != Phase::Ended {
+            self.send_report(key, index, Some("teardown"));
+        }
+        let Some(session) = self.slab.get_mut(key.0 as usize) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        let stream = session.streams.remove(index);
+        session.epoch_count = session.epoch_count.wrapping_add(1);
+        if let Path::Udp { pair, rtp, rtcp } = stream.path {
+            self.release_tuple(pair, rtp, rtcp);
+        }
+        let Some(session) = self.slab.get(key.0 as usize) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        for (index, stream) in session.streams.iter().enumerate() {
+            if let Path::Udp { pair, rtcp, .. } = stream.path {
+                let owner = (key, u8::try_from(index).unwrap_or(u8::MAX));
+                self.sockets.rename(pair, rtcp, owner);
+            }
+        }
+        Executed::Reply(answer(command, session))
+    }
+}

@@ -1,0 +1,27 @@
+//! RTSP sessions and their streams (RFC 2326 s12.37): what is due, when, what a command changes.
+//!
+//! ```text
+//!  methods/   SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER
+//!  table      all sessions of a shard, with the wheel, the tuples and the window desk
+//!  session    one session: state, streams, epoch
+//!  stream     one RTP stream: sequence, timestamps, place   <- cursor <- windows
+//!  epoch      media time <-> wall time <-> RTP time
+//!  reports    RTCP out and in
+//! ```
+//! Plain code: commands, windows, reports and the time come in; tasks, answers and RTCP go out.
+
+pub mod cursor;
+pub mod desk;
+pub mod epoch;
+pub mod info;
+mod methods;
+pub mod position;
+mod reports;
+pub mod request;
+#[expect(clippy::module_inception, reason = "a file is named after its main type")]
+pub mod session;
+pub mod sockets;
+pub mod stream;
+pub mod table;
+#[cfg(test)]
+mod tests;

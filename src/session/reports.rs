@@ -1,0 +1,182 @@
+//! RTCP of the sessions: sender reports on their interval, BYE at the end, reports of players in.
+//!
+//! The first sender report goes out with the first packet, so that a player can put sound and
+//! picture together from the start (RFC 3550 s6.4).
+
+use rand::RngExt;
+
+use super::session::{Session, State};
+use super::stream::{Path, Phase, Report, Stream};
+use super::table::{Action, SessionKey, Sessions, TimerKey};
+use crate::base::time::Npt;
+use crate::poll::poll_table::EntryKey;
+use crate::rtcp::interval::interval;
+use crate::rtcp::{self, SenderInfo};
+
+impl Sessions {
+    /// Time for the sender reports of a session.
+    pub fn handle_report_due(&mut self, key: SessionKey, epoch_count: u32) {
+        // Where all streams have said BYE there is nothing to report any more.
+        let is_current =
+            |s: &Session| s.epoch_count == epoch_count && matches!(s.state, State::Playing);
+        if !self.session(key).is_some_and(is_current) {
+            return;
+        }
+        self.send_reports(key);
+        let bandwidth = self.session(key).map_or(0, session_bandwidth_bits);
+        let random = rand::rng().random_range(0.0..1.0);
+        // Two members: the player and us, the only sender.
+        let wait = interval(bandwidth, 2, 1, true, REPORT_BYTES, false, random);
+        let timer = TimerKey::Report { session: key, epoch_count };
+        self.wheel.insert(self.now + wait, timer);
+    }
+
+    /// A sender report on every stream that plays.
+    pub(super) fn send_reports(&mut self, key: SessionKey) {
+        let count = self.session(key).map_or(0, |s| s.streams.len());
+        for index in 0..count {
+            let Some(session) = self.session(key) else { return };
+            let phase = session.streams[index].phase;
+            if !matches!(phase, Phase::Idle | Phase::Ended) {
+                self.send_report(key, index, None);
+            }
+        }
+    }
+
+    /// Time for a stream's BYE: its last frame has been shown.
+    pub fn handle_bye_due(&mut self, key: SessionKey, stream_index: u8, epoch_count: u32) {
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        if session.epoch_count != epoch_count {
+            return;
+        }
+        let index = usize::from(stream_index);
+        let Some(stream) = session.streams.get_mut(index) else { return };
+        if stream.phase != Phase::Finishing {
+            return;
+        }
+        stream.phase = Phase::Ended;
+        let is_over = session.streams.iter().all(|s| matches!(s.phase, Phase::Ended | Phase::Idle));
+        self.send_report(key, index, Some("end of stream"));
+        if is_over {
+            self.set_state(key, State::Ended);
+            // Muted streams end with the others: a player waits for the BYE of each (rule C9).
+            let count = self.session(key).map_or(0, |s| s.streams.len());
+            for index in 0..count {
+                let Some(stream) = self.stream_mut(key, index) else { return };
+                if stream.phase == Phase::Idle {
+                    stream.phase = Phase::Ended;
+                    self.send_report(key, index, Some("end of stream"));
+                }
+            }
+        }
+    }
+
+    /// BYE on every stream that has not said it, and that the player has heard of.
+    pub(super) fn say_bye(&mut self, key: SessionKey, reason: Option<&str>) {
+        let count = self.session(key).map_or(0, |s| s.streams.len());
+        for index in 0..count {
+            let Some(session) = self.session(key) else { return };
+            if session.epoch.is_some() && session.streams[index].phase != Phase::Ended {
+                self.send_report(key, index, Some(reason.unwrap_or("session ended")));
+            }
+        }
+    }
+
+    pub(super) fn send_report(&mut self, key: SessionKey, index: usize, bye: Option<&str>) {
+        let (now, utc_ns) = (self.now, self.utc_ns);
+        let Some(session) = self.session(key) else { return };
+        let Some(stream) = session.streams.get(index) else { return };
+        let mut bytes = Vec::with_capacity(128);
+        match &session.epoch {
+            Some(epoch) => {
+                let info = SenderInfo {
+                    ntp: rtcp::ntp_from_utc_ns(utc_ns),
+                    rtp_ts: stream.ts_at(epoch, now),
+                    packet_count: wrap(stream.sent.packets),
+                    octet_count: wrap(stream.sent.payload_bytes),
+                };
+                rtcp::write_sender_report(&mut bytes, stream.ssrc, &info, &session.cname, bye);
+            }
+            None => {
+                let reason = bye.unwrap_or("session ended");
+                rtcp::write_empty_rr_bye(&mut bytes, stream.ssrc, &session.cname, reason);
+            }
+        }
+        let action = match (stream.path, session.connection) {
+            (Path::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
+            (Path::Tcp { rtcp_channel, .. }, Some(entry)) => {
+                Action::Interleaved { entry, channel: rtcp_channel, bytes }
+            }
+            (Path::Tcp { .. }, None) => return,
+        };
+        self.cells.rtcp_packets_sent.add(1);
+        self.out.push(action);
+    }
+
+    /// RTCP from a player, over a shared socket.
+    pub fn handle_report_datagram(&mut self, pair: u16, from: std::net::SocketAddr, bytes: &[u8]) {
+        match self.sockets.find(pair, from) {
+            Some((key, _)) => self.handle_report(key, bytes),
+            None => self.cells.datagrams_unmatched.add(1),
+        }
+    }
+
+    /// RTCP from a player, interleaved with its connection.
+    pub fn handle_report_interleaved(&mut self, entry: EntryKey, channel: u8, bytes: &[u8]) {
+        let is_its = |stream: &Stream| matches!(stream.path, Path::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
+        let found = self.of_connection(entry).iter().copied().find(|key| {
+            self.session(*key).is_some_and(|session| session.streams.iter().any(is_its))
+        });
+        match found {
+            Some(key) => self.handle_report(key, bytes),
+            // RTP towards us or a channel that nobody set up.
+            None => self.cells.datagrams_unmatched.add(1),
+        }
+    }
+
+    fn handle_report(&mut self, key: SessionKey, bytes: &[u8]) {
+        let feedback = match rtcp::parse(bytes) {
+            Ok(feedback) => feedback,
+            Err(error) => {
+                // Players knock with bytes that are no RTCP to open NATs (rule C21).
+                tracing::trace!(%error, "not RTCP");
+                self.cells.rtcp_malformed.add(1);
+                return;
+            }
+        };
+        self.touch(key);
+        let ntp = rtcp::ntp_from_utc_ns(self.utc_ns);
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        for block in feedback.reports {
+            let Some(stream) = session.streams.iter_mut().find(|s| s.ssrc.0 == block.ssrc) else {
+                continue;
+            };
+            let cells = &self.cells;
+            cells.rtcp_reports_received.add(1);
+            cells.reported_loss_ratio.observe_fraction(block.fraction_lost);
+            let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
+            cells.reported_jitter.observe_ns(u64::try_from(jitter.0).unwrap_or(0));
+            let round_trip_ns = rtcp::round_trip_ns(ntp, block.lsr, block.dlsr);
+            stream.report = Some(Report { block, round_trip_ns });
+        }
+    }
+
+    pub(super) fn stream_mut(&mut self, key: SessionKey, index: usize) -> Option<&mut Stream> {
+        self.slab.get_mut(key.0 as usize)?.streams.get_mut(index)
+    }
+}
+
+/// The low 32 bits: RTCP counters wrap (RFC 3550 s6.4.1).
+#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the field means")]
+fn wrap(count: u64) -> u32 {
+    count as u32
+}
+
+/// Media bits a second of a session, for the RTCP share.
+fn session_bandwidth_bits(session: &Session) -> u64 {
+    let seconds = u64::try_from(session.title.asset.duration.0 / 1_000_000_000).unwrap_or(0).max(1);
+    session.title.asset.file_bytes.saturating_mul(8) / seconds
+}
+
+/// SR + SDES with a CNAME over UDP and IP: the size that RFC 3550 s6.3.1 averages.
+const REPORT_BYTES: f64 = 100.0;

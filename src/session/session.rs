@@ -1,0 +1,188 @@
+//! One RTSP session: its title, its streams, where it is in the presentation.
+//!
+//! ```text
+//!            SETUP        PLAY          windows here
+//!  (nothing) ----> Ready ----> Priming ------------> Playing --end of range--> Ended
+//!                    ^            ^  \                  | |                      |
+//!                    |            |   `--windows fail--> session ends            |
+//!                    |            +-------- PLAY -------+ +--PAUSE--> Paused     |
+//!                    |            +-------- PLAY ----------------------'         |
+//!                    |            +-------- PLAY --------------------------------'
+//! ```
+//! Invariant: nothing of an epoch is sent after the answer to the command that ended it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::epoch::Epoch;
+use super::request::{Command, Waiter};
+use super::stream::{Path, Phase, Stream};
+use crate::base::ids::SessionId;
+use crate::base::time::{Mono, Npt};
+use crate::library::title::Title;
+use crate::media::asset::Track;
+use crate::poll::poll_table::EntryKey;
+use crate::rtsp::range::RangeHeader;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    /// Its name.
+    pub id: SessionId,
+    /// What it plays.
+    pub title: Arc<Title>,
+    /// URL of the presentation without a trailing slash, as the client spells it.
+    pub base_url: String,
+    /// Where it stands.
+    pub state: State,
+    /// Its RTP streams, in the order of their SETUPs.
+    pub streams: Vec<Stream>,
+    /// The RTSP connection that it was made on, while that lives.
+    pub connection: Option<EntryKey>,
+    /// The client.
+    pub peer: SocketAddr,
+    /// What the client calls itself.
+    pub user_agent: Option<String>,
+    /// When it was made.
+    pub created: Mono,
+    /// When the client was last heard of.
+    pub alive: Mono,
+    /// When to see next whether it still lives; keys of the wheel for other times mean nothing.
+    pub liveness_due: Mono,
+    /// Counts epochs: what was meant for an earlier one is out of date.
+    pub epoch_count: u32,
+    /// The present epoch, or the last one.
+    pub epoch: Option<Epoch>,
+    /// Where the present range ends, when that is before the end of the title.
+    pub end: Option<Npt>,
+    /// Name in RTCP: the same for all streams of the session, so that a player may synchronise
+    /// them (RFC 3550 s6.5.1).
+    pub cname: String,
+    /// Commands from other connections that wait for the end of Priming.
+    pub held: VecDeque<Command>,
+    /// When the PLAY that is being answered came: PLAY to first packet.
+    pub play_received: Option<Mono>,
+}
+
+/// See the module's picture.
+#[derive(Debug)]
+pub enum State {
+    /// Set up, nothing played yet.
+    Ready,
+    /// A PLAY waits for the first windows of its streams.
+    Priming(Box<Priming>),
+    /// Streams are being sent.
+    Playing,
+    /// Stopped by PAUSE at this time.
+    Paused {
+        /// When.
+        at: Mono,
+    },
+    /// The range is played to its end and BYE is sent.
+    Ended,
+}
+
+/// A PLAY on its way to being answered.
+#[derive(Debug)]
+pub struct Priming {
+    /// Who waits.
+    pub waiter: Waiter,
+    /// CSeq of the PLAY.
+    pub cseq: Option<u32>,
+    /// The Range header as asked, whose unit the answer repeats.
+    pub asked: Option<RangeHeader>,
+    /// Begin here.
+    pub npt: Npt,
+    /// End here.
+    pub end: Option<Npt>,
+    /// Chosen scale.
+    pub scale: f64,
+    /// Chosen speed.
+    pub speed: f64,
+    /// Whether the answer carries Scale and Speed.
+    pub echo: Echo,
+    /// RTP ticks of `npt`, per stream.
+    pub anchors: Vec<i64>,
+    /// What the session returns to when the PLAY is refused.
+    pub before: State,
+}
+
+/// Which headers the PLAY had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Echo {
+    /// `Scale`.
+    pub scale: bool,
+    /// `Speed`.
+    pub speed: bool,
+}
+
+impl State {
+    /// The word for it in the API.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Priming(_) | Self::Playing => "playing",
+            Self::Paused { .. } | Self::Ended => "paused",
+        }
+    }
+
+    /// Index into the sessions gauge of the metrics: ready, playing, paused.
+    #[must_use]
+    pub fn gauge_index(&self) -> usize {
+        match self {
+            Self::Ready => 0,
+            Self::Priming(_) | Self::Playing => 1,
+            Self::Paused { .. } | Self::Ended => 2,
+        }
+    }
+}
+
+impl Session {
+    /// The track that a stream plays.
+    #[must_use]
+    pub fn track(&self, stream: &Stream) -> Option<&Track> {
+        self.title.asset.tracks.get(usize::from(stream.track_index))
+    }
+
+    /// The tracks of its streams.
+    pub fn tracks(&self) -> impl Iterator<Item = &Track> {
+        self.streams.iter().filter_map(|stream| self.track(stream))
+    }
+
+    /// Over TCP: interleaved with its RTSP connection.
+    #[must_use]
+    pub fn is_interleaved(&self) -> bool {
+        self.streams.iter().any(|stream| matches!(stream.path, Path::Tcp { .. }))
+    }
+
+    /// Position in the presentation.
+    #[must_use]
+    pub fn npt_at(&self, now: Mono) -> Npt {
+        if let State::Priming(priming) = &self.state {
+            return priming.npt;
+        }
+        let Some(epoch) = &self.epoch else { return Npt::ZERO };
+        let at = match self.state {
+            State::Paused { at } => at,
+            State::Ready | State::Priming(_) | State::Playing => now,
+            State::Ended => return self.end.unwrap_or(self.title.asset.duration),
+        };
+        epoch.npt_at(at).clamp(Npt::ZERO, self.title.asset.duration)
+    }
+
+    /// Ends the present epoch: keys on the wheel and windows under way lose their meaning. A stream
+    /// that has said BYE stays silent until it is moved to another place.
+    pub fn end_epoch(&mut self) {
+        self.epoch_count = self.epoch_count.wrapping_add(1);
+        for stream in &mut self.streams {
+            if stream.phase != Phase::Ended {
+                stream.phase = Phase::Idle;
+            }
+            if let Some(cursor) = &mut stream.cursor {
+                cursor.forget_asked();
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! RTP and RTCP sockets shared by many clients, told apart by the client's address.
+//!
+//! reference 001: each client may take part in only one connection through a given server socket,
+//! so that client and server address together are unique. A client address that is in use on a
+//! pair is placed on another pair; when none is left, a new pair is opened.
+//!
+//! Invariant: on a pair, an RTCP address names one stream, and an RTP address is used once.
+//! Bound: `PAIRS_MAX` pairs a shard.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use super::table::SessionKey;
+
+/// See the module. Pairs are named by their place; the shard keeps their sockets.
+#[derive(Debug, Default)]
+pub struct SharedSockets {
+    /// By place; a place whose pair is closed is taken again by the next one.
+    pairs: Vec<Option<Pair>>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    rtp_port: u16,
+    rtp_in_use: HashSet<SocketAddr>,
+    by_rtcp: HashMap<SocketAddr, (SessionKey, u8)>,
+}
+
+impl SharedSockets {
+    /// Adds a pair that the shard has opened: RTP at `rtp_port`, RTCP one above. `None` when there
+    /// are enough.
+    pub fn add_pair(&mut self, rtp_port: u16) -> Option<u16> {
+        let pair = self.next_place()?;
+        let opened = Pair { rtp_port, rtp_in_use: HashSet::new(), by_rtcp: HashMap::new() };
+        match self.pairs.get_mut(usize::from(pair)) {
+            Some(place) => *place = Some(opened),
+            None => self.pairs.push(Some(opened)),
+        }
+        Some(pair)
+    }
+
+    /// Where the next pair will be; `None` when there are enough.
+    #[must_use]
+    pub fn next_place(&self) -> Option<u16> {
+        let free = self.pairs.iter().position(Option::is_none).unwrap_or(self.pairs.len());
+        u16::try_from(free).ok().filter(|place| *place < PAIRS_MAX)
+    }
+
+    /// Takes out a pair that nobody uses. False when somebody does again, or it is the first one,
+    /// which stays.
+    pub fn remove_unused_pair(&mut self, pair: u16) -> bool {
+        let place = self.pairs.get_mut(usize::from(pair)).filter(|_| pair != 0);
+        let is_unused = |pair: &Pair| pair.rtp_in_use.is_empty() && pair.by_rtcp.is_empty();
+        match place {
+            Some(place) if place.as_ref().is_some_and(is_unused) => {
+                *place = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether another pair may be opened.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.next_place().is_some()
+    }
+
+    /// The first pair on which both client addresses are free; they are taken from then on.
+    pub fn place(
+        &mut self,
+        rtp: SocketAddr,
+        rtcp: SocketAddr,
+        owner: (SessionKey, u8),
+    ) -> Option<u16> {
+        let is_free =
+            |pair: &Pair| !pair.rtp_in_use.contains(&rtp) && !pair.by_rtcp.contains_key(&rtcp);
+        let index = self.pairs.iter().position(|pair| pair.as_ref().is_some_and(is_free))?;
+        let pair = self.pairs.get_mut(index)?.as_mut()?;
+        pair.rtp_in_use.insert(rtp);
+        pair.by_rtcp.insert(rtcp, owner);
+        u16::try_from(index).ok()
+    }
+
+    /// Frees what `place` took. True when a further pair may be closed now (`remove_unused_pair`).
+    pub fn release(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) -> bool {
+        let Some(open) = self.pair_mut(pair) else { return false };
+        open.rtp_in_use.remove(&rtp);
+        open.by_rtcp.remove(&rtcp);
+        pair != 0 && open.by_rtcp.is_empty()
+    }
+
+    /// A stream of a session moved to another place in the session.
+    pub fn rename(&mut self, pair: u16, rtcp: SocketAddr, owner: (SessionKey, u8)) {
+        if let Some(name) = self.pair_mut(pair).and_then(|pair| pair.by_rtcp.get_mut(&rtcp)) {
+            *name = owner;
+        }
+    }
+
+    /// The stream that an RTCP datagram from `from` belongs to.
+    #[must_use]
+    pub fn find(&self, pair: u16, from: SocketAddr) -> Option<(SessionKey, u8)> {
+        self.pairs.get(usize::from(pair))?.as_ref()?.by_rtcp.get(&from).copied()
+    }
+
+    /// Server ports of a pair, RTP and RTCP.
+    #[must_use]
+    pub fn ports(&self, pair: u16) -> Option<(u16, u16)> {
+        let rtp_port = self.pairs.get(usize::from(pair))?.as_ref()?.rtp_port;
+        Some((rtp_port, rtp_port.checked_add(1)?))
+    }
+
+    /// Client addresses in use, over all pairs.
+    #[must_use]
+    pub fn tuple_count(&self) -> usize {
+        self.pairs.iter().flatten().map(|pair| pair.by_rtcp.len()).sum()
+    }
+
+    fn pair_mut(&mut self, pair: u16) -> Option<&mut Pair> {
+        self.pairs.get_mut(usize::from(pair))?.as_mut()
+    }
+}
+
+/// A second use of one client address comes from players behind one NAT port or from tests; a
+/// stranger who opens sessions with the same ports must not use up the host's ports.
+const PAIRS_MAX: u16 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], port))
+    }
+
+    #[test]
+    fn same_client_tuple_twice_on_one_pair_goes_to_a_second_pair() {
+        let mut sockets = SharedSockets::default();
+        sockets.add_pair(8_000);
+        let (one, two) = ((SessionKey(1), 0), (SessionKey(2), 0));
+        assert_eq!(sockets.place(addr(5_000), addr(5_001), one), Some(0));
+        assert_eq!(sockets.place(addr(5_000), addr(5_001), two), None);
+        sockets.add_pair(8_002);
+        assert_eq!(sockets.place(addr(5_000), addr(5_001), two), Some(1));
+        assert_eq!(sockets.find(0, addr(5_001)), Some(one));
+        assert_eq!(sockets.find(1, addr(5_001)), Some(two));
+        assert_eq!(sockets.ports(1), Some((8_002, 8_003)));
+    }
+
+    #[test]
+    fn further_pair_is_closed_when_its_last_client_goes_and_its_place_is_taken_again() {
+        let mut sockets = SharedSockets::default();
+        sockets.add_pair(8_000);
+        sockets.add_pair(8_002);
+        let (one, two) = ((SessionKey(1), 0), (SessionKey(2), 0));
+        sockets.place(addr(5_000), addr(5_001), one);
+        sockets.place(addr(5_000), addr(5_001), two);
+        assert!(!sockets.remove_unused_pair(1), "in use");
+        assert!(sockets.release(1, addr(5_000), addr(5_001)));
+        assert!(sockets.remove_unused_pair(1));
+        assert_eq!(sockets.ports(1), None);
+        assert!(!sockets.release(0, addr(5_000), addr(5_001)), "the first pair stays");
+        assert!(!sockets.remove_unused_pair(0));
+        assert_eq!(sockets.add_pair(8_004), Some(1));
+    }
+
+    #[test]
+    fn released_tuple_is_free_again_and_finds_nobody() {
+        let mut sockets = SharedSockets::default();
+        sockets.add_pair(8_000);
+        sockets.place(addr(5_000), addr(5_001), (SessionKey(1), 0));
+        sockets.release(0, addr(5_000), addr(5_001));
+        assert_eq!(sockets.find(0, addr(5_001)), None);
+        assert_eq!(sockets.tuple_count(), 0);
+        assert_eq!(sockets.place(addr(5_000), addr(5_001), (SessionKey(2), 1)), Some(0));
+    }
+}

@@ -1,0 +1,321 @@
+//! One RTP stream of a session: its identity on the wire, its place in the track, its counters.
+//!
+//! Invariant: sequence numbers are given out in sending order and only to packets that are sent;
+//! a run that the socket did not take is rewound, number and place together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::cursor::{Cursor, Next, Place};
+use super::epoch::Epoch;
+use super::table::SessionKey;
+use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::time::{Mono, Npt, rescale};
+use crate::media::window::{Frame, PacketWindow, WindowKind};
+use crate::rtcp::ReportBlock;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Stream {
+    /// Index into `Asset::tracks`.
+    pub track_index: u8,
+    /// RTP clock of the track.
+    pub clock_rate_hz: u32,
+    /// RTP payload type.
+    pub payload_type: u8,
+    /// Our SSRC.
+    pub ssrc: Ssrc,
+    /// How its packets travel.
+    pub path: Path,
+    /// Control URL as the client spelled it in SETUP: RTP-Info must repeat it (client rule C6).
+    pub control_url: String,
+    /// Present from the first PLAY on; `None` as well for a stream that the present Scale mutes.
+    pub cursor: Option<Cursor>,
+    /// Where the stream stands in its life on the wire.
+    pub phase: Phase,
+    /// Counts the stream's keys on the wheel: only the newest means something.
+    pub timer_count: u32,
+    /// What was sent.
+    pub sent: Sent,
+    /// What the player last reported.
+    pub report: Option<Report>,
+    seq: SeqNo,
+    /// RTP time of playout time zero.
+    ts_zero: RtpTs,
+    /// Ticks of the epoch's start from the start of the presentation.
+    anchor_ticks: i64,
+    /// RTP time at the epoch's start.
+    ts_epoch: RtpTs,
+    /// Largest distance from `ts_epoch` given out in this epoch.
+    ticks_max: i64,
+    /// Frames shown before this are not sent: after a seek into an open group of pictures the
+    /// leading ones refer to a picture that the player never got.
+    skip_before: Option<Npt>,
+}
+
+/// The transport of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// RTP/AVP over a shared pair of sockets.
+    Udp {
+        /// Which pair of the shard.
+        pair: u16,
+        /// Where RTP goes.
+        rtp: SocketAddr,
+        /// Where RTCP goes, and comes from.
+        rtcp: SocketAddr,
+    },
+    /// RTP/AVP/TCP: interleaved with the RTSP connection of the session.
+    Tcp {
+        /// Channel of RTP packets; RTCP uses the next one.
+        channel: u8,
+        /// Channel of RTCP packets.
+        rtcp_channel: u8,
+    },
+}
+
+/// Where a stream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing to send: before PLAY, paused, or muted.
+    Idle,
+    /// A key is on the wheel for the next frame.
+    Scheduled,
+    /// The window is not here yet.
+    WaitsForWindow,
+    /// The interleaved connection has a send in flight.
+    WaitsForConnection,
+    /// All packets are sent; BYE follows when the last frame's time is over.
+    Finishing,
+    /// BYE is sent.
+    Ended,
+}
+
+/// Counters of a stream (RFC 3550 s6.4.1: packet count, octet count).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// RTP packets.
+    pub packets: u64,
+    /// RTP payload bytes.
+    pub payload_bytes: u64,
+}
+
+/// Newest receiver report on a stream.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// As received.
+    pub block: ReportBlock,
+    /// Round-trip time, when the report allows to compute it.
+    pub round_trip_ns: Option<u64>,
+}
+
+/// A run handed to a socket: what to return to when the socket does not take it.
+#[derive(Debug)]
+pub struct RunMark {
+    /// Session.
+    pub session: SessionKey,
+    /// Stream of the session.
+    pub stream_index: u8,
+    /// Epoch it was built in.
+    pub epoch_count: u32,
+    /// Payload bytes.
+    pub payload_bytes: u32,
+    /// First packet.
+    place: Place,
+    /// Sequence number of the first packet.
+    seq: SeqNo,
+}
+
+/// What a stream has to send at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// This frame, now.
+    Now {
+        /// The frame.
+        frame: Frame,
+        /// When it was due.
+        at: Mono,
+    },
+    /// Nothing before this time.
+    At(Mono),
+    /// Nothing until its window comes.
+    Waiting,
+    /// Nothing any more.
+    End,
+}
+
+impl Stream {
+    /// A stream that has sent nothing. `random` feeds SSRC, sequence number and timestamp, which
+    /// RFC 3550 s5.1 wants to be unpredictable.
+    #[must_use]
+    pub fn new(
+        track_index: u8,
+        (payload_type, clock_rate_hz): (u8, u32),
+        path: Path,
+        control_url: String,
+        ssrc: Ssrc,
+        random: u64,
+    ) -> Self {
+        let [a, b, c, d, e, f, ..] = random.to_be_bytes();
+        let ts_zero = RtpTs(u32::from_be_bytes([a, b, c, d]));
+        Self {
+            track_index,
+            clock_rate_hz,
+            payload_type,
+            ssrc,
+            path,
+            control_url,
+            cursor: None,
+            phase: Phase::Idle,
+            timer_count: 0,
+            sent: Sent::default(),
+            report: None,
+            seq: SeqNo(u16::from_be_bytes([e, f])),
+            ts_zero,
+            anchor_ticks: 0,
+            ts_epoch: ts_zero,
+            ticks_max: 0,
+            skip_before: None,
+        }
+    }
+
+    /// Moves the stream to another place in its track.
+    pub fn seek(&mut self, cursor: Cursor, skip_before: Option<Npt>) {
+        self.cursor = Some(cursor);
+        self.skip_before = skip_before;
+    }
+
+    /// Fixes RTP time for a new epoch. `anchor_ticks` is the epoch's start in ticks from the start
+    /// of the presentation.
+    pub fn begin_epoch(&mut self, epoch: &Epoch, anchor_ticks: i64) {
+        self.anchor_ticks = anchor_ticks;
+        self.ticks_max = 0;
+        let playout = ns_to_ticks(epoch.playout_ns, self.clock_rate_hz);
+        self.ts_epoch = self.ts_zero.offset_ticks(playout);
+        if self.ts_epoch == RtpTs(0) {
+            // Client rule C6: FFmpeg takes rtptime=0 for absent.
+            self.ts_zero = self.ts_zero.offset_ticks(1);
+            self.ts_epoch = RtpTs(1);
+        }
+    }
+
+    /// Playout nanoseconds from the epoch's start to the largest RTP time given out.
+    #[must_use]
+    pub fn playout_sent_ns(&self) -> i64 {
+        rescale(self.ticks_max, self.clock_rate_hz, NS_PER_S)
+    }
+
+    /// Sequence number of the next packet.
+    #[must_use]
+    pub fn next_seq(&self) -> SeqNo {
+        self.seq
+    }
+
+    /// RTP time at the epoch's start: `rtptime` of RTP-Info.
+    #[must_use]
+    pub fn epoch_ts(&self) -> RtpTs {
+        self.ts_epoch
+    }
+
+    /// RTP time of a frame.
+    pub fn stamp(&mut self, epoch: &Epoch, frame: &Frame) -> RtpTs {
+        let delta = epoch.rtp_delta(frame, self.anchor_ticks);
+        self.ticks_max = self.ticks_max.max(delta);
+        self.ts_epoch.offset_ticks(delta)
+    }
+
+    /// RTP time that belongs to wall time `now`, for sender reports.
+    #[must_use]
+    pub fn ts_at(&self, epoch: &Epoch, now: Mono) -> RtpTs {
+        let since = epoch.playout_at(now).saturating_sub(epoch.playout_ns);
+        // A frame goes out `npt - due` before it is shown; the clock of what is shown lags by it.
+        let lead = epoch.due_zero - epoch.npt;
+        self.ts_epoch.offset_ticks(ns_to_ticks(since.saturating_add(lead), self.clock_rate_hz))
+    }
+
+    /// What is due. `end` is where the range ends in presentation time.
+    pub fn due(&mut self, epoch: &Epoch, end: Option<Npt>, now: Mono) -> Due {
+        let Some(cursor) = &mut self.cursor else { return Due::End };
+        let is_backward = epoch.scale < 0.0;
+        // Bounded by the frames of a window: a frame behind the end is stepped over, because with
+        // reordering a later one may still lie before it.
+        loop {
+            let frame = match cursor.peek() {
+                Next::Frame(frame) => frame,
+                Next::Waiting => return Due::Waiting,
+                Next::End => return Due::End,
+            };
+            if self.skip_before.is_some_and(|npt| frame.npt < npt) {
+                cursor.advance_frame();
+                continue;
+            }
+            match end {
+                Some(end) if is_backward && frame.npt < end => return Due::End,
+                Some(end) if !is_backward && frame.due >= end => return Due::End,
+                Some(end) if !is_backward && frame.npt >= end => {
+                    cursor.advance_frame();
+                    continue;
+                }
+                _ => {}
+            }
+            let at = epoch.wall_of(&frame, cursor.kind());
+            return if at <= now { Due::Now { frame, at } } else { Due::At(at) };
+        }
+    }
+
+    /// The window of the frame that is due.
+    #[must_use]
+    pub fn window(&self) -> Option<Arc<PacketWindow>> {
+        self.cursor.as_ref()?.window().cloned()
+    }
+
+    /// Which windows it walks through.
+    #[must_use]
+    pub fn window_kind(&self) -> Option<WindowKind> {
+        self.cursor.as_ref().map(Cursor::kind)
+    }
+
+    /// Takes the sequence number of the packet that is built next and steps over the packet.
+    pub fn take_packet(&mut self) -> SeqNo {
+        let seq = self.seq;
+        self.seq = seq.plus(1);
+        if let Some(cursor) = &mut self.cursor {
+            cursor.advance_packets(1);
+        }
+        seq
+    }
+
+    /// Remembers the place before a run is built.
+    #[must_use]
+    pub fn mark(&self, session: SessionKey, stream_index: u8, epoch_count: u32) -> Option<RunMark> {
+        let place = self.cursor.as_ref()?.place();
+        let seq = self.seq;
+        Some(RunMark { session, stream_index, epoch_count, payload_bytes: 0, place, seq })
+    }
+
+    /// The socket did not take the run: its packets are next again. False when an earlier run of
+    /// the stream was rewound already, and this one with it.
+    pub fn rewind(&mut self, mark: RunMark) -> bool {
+        let behind = self.seq.0.wrapping_sub(mark.seq.0);
+        if behind == 0 || behind > u16::MAX / 2 {
+            return false;
+        }
+        self.seq = mark.seq;
+        if let Some(cursor) = &mut self.cursor {
+            cursor.rewind(mark.place);
+        }
+        true
+    }
+
+    /// A packet or run is on its way.
+    pub fn count_sent(&mut self, packets: u64, payload_bytes: u64) {
+        self.sent.packets += packets;
+        self.sent.payload_bytes += payload_bytes;
+    }
+}
+
+fn ns_to_ticks(ns: i64, clock_rate_hz: u32) -> i64 {
+    rescale(ns, NS_PER_S, clock_rate_hz)
+}
+
+const NS_PER_S: u32 = 1_000_000_000;

@@ -1,0 +1,511 @@
+//! All sessions of one shard, with what they share: the sans-IO half of the shard.
+//!
+//! ```text
+//!  commands, windows, reports, timers --> Sessions --> actions (tasks, answers, RTCP)
+//!                                            |
+//!                                       wheel: streams that are due, for the pacer
+//! ```
+//! Invariant: every session is in `slab` and `by_id`, and every UDP stream of it in `sockets`,
+//! from SETUP to `remove`; nothing of it is left behind anywhere but dead keys on the wheel.
+//! Bound: `sessions_max`.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
+use super::info::{SessionInfo, StreamInfo};
+use super::request::Waiter;
+use super::session::{Session, State};
+use super::sockets::SharedSockets;
+use super::stream::{Path, Phase};
+use crate::base::ids::{SessionId, ShardId};
+use crate::base::time::{Mono, Npt};
+use crate::base::wheel::Wheel;
+use crate::media::window::{PacketWindow, WindowKey};
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::poll::task::{Task, TaskClass, WindowFailure, Work};
+use crate::rtsp::response::{Response, Status};
+
+/// Names a session on its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey(pub u32);
+
+/// What falls due on the wheel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimerKey {
+    /// A stream's next frame.
+    Stream {
+        /// Session.
+        session: SessionKey,
+        /// Stream of the session.
+        stream_index: u8,
+        /// Valid in this epoch only.
+        epoch_count: u32,
+        /// Valid only as the stream's newest key.
+        timer_count: u32,
+    },
+    /// A stream's next sender report.
+    Report {
+        /// Session.
+        session: SessionKey,
+        /// Valid in this epoch only.
+        epoch_count: u32,
+    },
+    /// A stream has sent all; its BYE is due.
+    Bye {
+        /// Session.
+        session: SessionKey,
+        /// Stream of the session.
+        stream_index: u8,
+        /// Valid in this epoch only.
+        epoch_count: u32,
+    },
+    /// A pause point of a PAUSE with a Range (RFC 2326 s10.6).
+    Pause {
+        /// Session.
+        session: SessionKey,
+        /// Valid in this epoch only.
+        epoch_count: u32,
+    },
+    /// See whether the client still lives.
+    Liveness {
+        /// Session.
+        session: SessionKey,
+        /// Its name: the place may have been taken by another.
+        id: SessionId,
+    },
+    /// See whether an RTSP connection still does something.
+    Connection(EntryKey),
+}
+
+/// What the shard does for the sessions.
+#[derive(Debug)]
+pub enum Action {
+    /// Hands a task to the workers.
+    Submit(Task),
+    /// Answers a command.
+    Respond {
+        /// Who waits.
+        waiter: Waiter,
+        /// The answer.
+        response: Response,
+    },
+    /// Sends RTCP from a pair's RTCP socket.
+    Datagram {
+        /// Pair.
+        pair: u16,
+        /// To.
+        to: SocketAddr,
+        /// A compound packet.
+        bytes: Vec<u8>,
+    },
+    /// Sends RTCP on an interleaved connection.
+    Interleaved {
+        /// The connection.
+        entry: EntryKey,
+        /// Channel.
+        channel: u8,
+        /// A compound packet.
+        bytes: Vec<u8>,
+    },
+    /// Closes a pair of sockets that no client uses any more.
+    ClosePair(u16),
+    /// Executes a held command.
+    Execute(Box<super::request::Command>),
+}
+
+/// What sessions are allowed and told.
+#[derive(Debug, Clone)]
+pub struct SessionConfig {
+    /// Sessions at most.
+    pub sessions_max: usize,
+    /// A client not heard of for this long is gone.
+    pub timeout: Duration,
+    /// Host part of CNAMEs.
+    pub host: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sessions {
+    pub(super) shard: ShardId,
+    pub(super) config: SessionConfig,
+    pub(super) slab: Slab<Session>,
+    pub(super) by_id: HashMap<SessionId, SessionKey>,
+    /// Sessions made on each RTSP connection that lives.
+    by_connection: HashMap<EntryKey, Vec<SessionKey>>,
+    /// Sockets' tuples.
+    pub sockets: SharedSockets,
+    pub(super) desk: WindowDesk,
+    /// Everything that falls due on this shard.
+    pub wheel: Wheel<TimerKey>,
+    /// What the shard must do next, in this order.
+    pub out: Vec<Action>,
+    pub(super) cells: Arc<ShardCells>,
+    /// Now, fixed for the length of a turn.
+    pub now: Mono,
+    /// Nanoseconds since 1970 at `now`.
+    pub utc_ns: i64,
+}
+
+/// Window tasks carry this bit in their ticket; the others name the entry that waits.
+pub const WINDOW_TICKET: u64 = 1 << 63;
+
+impl Sessions {
+    /// No sessions yet.
+    #[must_use]
+    pub fn new(shard: ShardId, config: SessionConfig, cells: Arc<ShardCells>, now: Mono) -> Self {
+        Self {
+            shard,
+            config,
+            slab: Slab::new(),
+            by_id: HashMap::new(),
+            by_connection: HashMap::new(),
+            sockets: SharedSockets::default(),
+            desk: WindowDesk::default(),
+            wheel: Wheel::new(now),
+            out: Vec::new(),
+            cells,
+            now,
+            utc_ns: 0,
+        }
+    }
+
+    /// A session by its place.
+    pub fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.slab.get_mut(key.0 as usize)
+    }
+
+    /// A session by its place.
+    #[must_use]
+    pub fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.slab.get(key.0 as usize)
+    }
+
+    /// A session by its name.
+    #[must_use]
+    pub fn find(&self, id: SessionId) -> Option<SessionKey> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// Sessions.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// How long a client may be silent.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.config.timeout
+    }
+
+    /// Keys of all sessions.
+    #[must_use]
+    pub fn keys(&self) -> Vec<SessionKey> {
+        self.slab.iter().filter_map(|(i, _)| u32::try_from(i).ok()).map(SessionKey).collect()
+    }
+
+    /// The client of a session was heard of.
+    pub fn touch(&mut self, key: SessionKey) {
+        let now = self.now;
+        if let Some(session) = self.session_mut(key) {
+            session.alive = now;
+        }
+    }
+
+    /// Sessions that were made on this connection.
+    #[must_use]
+    pub fn of_connection(&self, entry: EntryKey) -> &[SessionKey] {
+        self.by_connection.get(&entry).map_or(&[], Vec::as_slice)
+    }
+
+    /// Enters a session.
+    pub(super) fn insert(&mut self, session: Session) -> SessionKey {
+        let (id, connection) = (session.id, session.connection);
+        self.cells.sessions[session.state.gauge_index()].add(1);
+        let key = SessionKey(u32::try_from(self.slab.insert(session)).unwrap_or(u32::MAX));
+        self.by_id.insert(id, key);
+        if let Some(entry) = connection {
+            self.by_connection.entry(entry).or_default().push(key);
+        }
+        key
+    }
+
+    /// Counts a request that is answered.
+    pub fn count_request(&self, method_index: usize, status_code: u16, taken: Duration) {
+        self.cells.count_request(method_index, status_code);
+        let taken_ns = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
+        self.cells.request_duration.observe_ns(taken_ns);
+    }
+
+    /// Ends a session and frees all that it holds. Whoever waits for it is answered 454.
+    pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        let mut session = self.slab.try_remove(key.0 as usize)?;
+        self.by_id.remove(&session.id);
+        if let Some(entry) = session.connection
+            && let Some(keys) = self.by_connection.get_mut(&entry)
+        {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.by_connection.remove(&entry);
+            }
+        }
+        self.cells.sessions[session.state.gauge_index()].sub(1);
+        for stream in &session.streams {
+            if let Path::Udp { pair, rtp, rtcp } = stream.path {
+                self.release_tuple(pair, rtp, rtcp);
+            }
+        }
+        if let State::Priming(priming) = &session.state {
+            let status = Status::SessionNotFound;
+            let response = Response::new(status, priming.cseq);
+            self.out.push(Action::Respond { waiter: priming.waiter, response });
+        }
+        for command in session.held.drain(..) {
+            let response = command.response(Status::SessionNotFound);
+            self.out.push(Action::Respond { waiter: command.waiter, response });
+        }
+        Some(session)
+    }
+
+    /// Frees a client's address on a pair; a further pair that nobody uses now is closed.
+    pub(super) fn release_tuple(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
+        if self.sockets.release(pair, rtp, rtcp) {
+            self.out.push(Action::ClosePair(pair));
+        }
+    }
+
+    /// Changes a session's state, and the gauge with it.
+    pub(super) fn set_state(&mut self, key: SessionKey, state: State) {
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        self.cells.sessions[session.state.gauge_index()].sub(1);
+        session.state = state;
+        self.cells.sessions[session.state.gauge_index()].add(1);
+    }
+
+    /// The RTSP connection of some sessions is gone. Interleaved ones end with it; the others live
+    /// on while the client is heard of by RTCP or over another connection.
+    pub fn handle_connection_closed(&mut self, entry: EntryKey) {
+        for key in self.by_connection.remove(&entry).unwrap_or_default() {
+            let Some(session) = self.session_mut(key) else { continue };
+            session.connection = None;
+            if session.is_interleaved() {
+                self.remove(key);
+            } else {
+                // A player that was killed says nothing any more: look for it soon.
+                self.watch(key, self.now + ORPHAN_TIMEOUT.min(self.config.timeout));
+            }
+        }
+    }
+
+    /// Looks at a session's client at `due`, and at no time that was set before.
+    pub(super) fn watch(&mut self, key: SessionKey, due: Mono) {
+        let Some(session) = self.session_mut(key) else { return };
+        session.liveness_due = due;
+        let id = session.id;
+        self.wheel.insert(due, TimerKey::Liveness { session: key, id });
+    }
+
+    /// Time to see whether a session's client still lives. True when it was reaped.
+    pub fn handle_liveness(&mut self, key: SessionKey, id: SessionId) -> bool {
+        let (now, timeout) = (self.now, self.config.timeout);
+        let is_meant = |session: &&Session| session.id == id && session.liveness_due <= now;
+        let Some(session) = self.session(key).filter(is_meant) else { return false };
+        // Client rule C16: over TCP the connection itself is the sign of life, once it has played.
+        let is_carried = session.is_interleaved()
+            && session.connection.is_some()
+            && !matches!(session.state, State::Ready);
+        let limit =
+            if session.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
+        let silent = now.since(session.alive);
+        if !is_carried && silent >= limit {
+            tracing::info!(session = %id, silent_s = silent.as_secs(), "session timed out");
+            self.cells.sessions_timed_out.add(1);
+            self.fail(key, Some("timeout"));
+            return true;
+        }
+        let due = if is_carried { now + limit } else { session.alive + limit };
+        self.watch(key, due);
+        false
+    }
+
+    /// Asks for the windows that a stream wants.
+    pub fn request_windows(&mut self, key: SessionKey, stream_index: u8) {
+        // Bounded: a cursor wants its window and the one ahead.
+        for _ in 0..2 {
+            let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+            let epoch_count = session.epoch_count;
+            let is_priming = matches!(session.state, State::Priming(_));
+            let Some(stream) = session.streams.get_mut(usize::from(stream_index)) else { return };
+            let Some(cursor) = &mut stream.cursor else { return };
+            let Some(index) = cursor.unasked() else { return };
+            let name = WindowKey { track_index: stream.track_index, kind: cursor.kind(), index };
+            let waiter = WindowWaiter { session: key, stream_index, epoch_count };
+            match self.desk.request(&session.title, name, waiter) {
+                Desk::Here(window) => cursor.handle_window(index, window),
+                Desk::Asked => {
+                    cursor.mark_asked(index);
+                    return;
+                }
+                Desk::Ask(number) => {
+                    cursor.mark_asked(index);
+                    let class = if is_priming { TaskClass::Control } else { TaskClass::Prefetch };
+                    let work = Work::Window { title: session.title.clone(), key: name };
+                    let ticket = WINDOW_TICKET | u64::from(number);
+                    let task = Task { shard: self.shard, ticket, class, work };
+                    self.out.push(Action::Submit(task));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A window has come, or will not come.
+    pub fn handle_window(&mut self, ticket: u64, result: Result<Arc<PacketWindow>, WindowFailure>) {
+        let Ok(number) = u32::try_from(ticket & !WINDOW_TICKET) else { return };
+        let Some((name, waiters)) = self.desk.handle_answer(number, result.as_ref().ok()) else {
+            return;
+        };
+        for waiter in waiters {
+            match &result {
+                Ok(window) => self.give_window(waiter, name, window.clone()),
+                Err(failure) => self.handle_window_failure(waiter, failure),
+            }
+        }
+    }
+
+    /// The TaskQueue handed a window's task back: its streams try again soon, a PLAY that waits for
+    /// it is refused.
+    pub fn handle_window_refused(&mut self, ticket: u64) {
+        let Ok(number) = u32::try_from(ticket & !WINDOW_TICKET) else { return };
+        let Some((_, waiters)) = self.desk.handle_answer(number, None) else { return };
+        for waiter in waiters {
+            let Some(session) = self.session_mut(waiter.session) else { continue };
+            if session.epoch_count != waiter.epoch_count {
+                continue;
+            }
+            if matches!(session.state, State::Priming(_)) {
+                self.refuse_play(waiter.session);
+                continue;
+            }
+            let index = usize::from(waiter.stream_index);
+            let Some(stream) = session.streams.get_mut(index) else { continue };
+            if let Some(cursor) = &mut stream.cursor {
+                cursor.forget_asked();
+            }
+            // One that still has frames to send asks again with the next of them.
+            if stream.phase == Phase::WaitsForWindow {
+                self.schedule(waiter, self.now + RETRY_AFTER_REFUSAL);
+            }
+        }
+    }
+
+    fn give_window(&mut self, waiter: WindowWaiter, name: WindowKey, window: Arc<PacketWindow>) {
+        let now = self.now;
+        let Some(session) = self.session_mut(waiter.session) else { return };
+        if session.epoch_count != waiter.epoch_count {
+            return;
+        }
+        let is_priming = matches!(session.state, State::Priming(_));
+        let Some(stream) = session.streams.get_mut(usize::from(waiter.stream_index)) else {
+            return;
+        };
+        if let Some(cursor) = &mut stream.cursor {
+            cursor.handle_window(name.index, window);
+        }
+        let waits = stream.phase == Phase::WaitsForWindow;
+        if is_priming {
+            self.finish_play_when_primed(waiter.session);
+        } else if waits {
+            self.schedule(waiter, now);
+        }
+    }
+
+    /// Puts a stream on the wheel.
+    pub fn schedule(&mut self, stream: WindowWaiter, due: Mono) {
+        let WindowWaiter { session, stream_index, epoch_count } = stream;
+        let Some(stream) = self.stream_mut(session, usize::from(stream_index)) else { return };
+        stream.phase = Phase::Scheduled;
+        stream.timer_count = stream.timer_count.wrapping_add(1);
+        let timer_count = stream.timer_count;
+        let key = TimerKey::Stream { session, stream_index, epoch_count, timer_count };
+        self.wheel.insert(due, key);
+    }
+
+    fn handle_window_failure(&mut self, waiter: WindowWaiter, failure: &WindowFailure) {
+        let Some(session) = self.session(waiter.session) else { return };
+        if session.epoch_count != waiter.epoch_count {
+            return;
+        }
+        tracing::warn!(
+            session = %session.id, title = session.title.name, %failure,
+            "the session ends: its title cannot be played on"
+        );
+        self.cells.sessions_failed.add(1);
+        if matches!(session.state, State::Priming(_)) {
+            self.fail_play(waiter.session, failure);
+        }
+        self.fail(waiter.session, Some("media failed"));
+    }
+
+    /// Ends a session from our side: BYE on every stream, then all is freed.
+    pub fn fail(&mut self, key: SessionKey, reason: Option<&str>) {
+        self.say_bye(key, reason);
+        self.remove(key);
+    }
+
+    /// What the outside is shown.
+    #[must_use]
+    pub fn infos(&self) -> Vec<SessionInfo> {
+        self.slab.iter().map(|(_, session)| self.info(session)).collect()
+    }
+
+    fn info(&self, session: &Session) -> SessionInfo {
+        let streams = session.streams.iter().map(|stream| {
+            let report = stream.report.as_ref();
+            StreamInfo {
+                track: stream.track_index,
+                encoding: session
+                    .track(stream)
+                    .map(|track| track.payload.encoding_name.clone())
+                    .unwrap_or_default(),
+                ssrc: format!("{:08X}", stream.ssrc.0),
+                packets_sent: stream.sent.packets,
+                payload_bytes_sent: stream.sent.payload_bytes,
+                fraction_lost: report.map(|r| f64::from(r.block.fraction_lost) / 256.0),
+                packets_lost: report.map(|r| i64::from(r.block.cumulative_lost)),
+                jitter_s: report
+                    .map(|r| f64::from(r.block.jitter) / f64::from(stream.clock_rate_hz.max(1))),
+                round_trip_s: report
+                    .and_then(|r| r.round_trip_ns)
+                    .map(|ns| Npt(i64::try_from(ns).unwrap_or(i64::MAX)).as_secs_f64()),
+            }
+        });
+        SessionInfo {
+            id: session.id.to_string(),
+            shard: self.shard.0,
+            path: session.title.url_path.clone(),
+            peer: session.peer.to_string(),
+            user_agent: session.user_agent.clone(),
+            state: session.state.as_str(),
+            transport: if session.is_interleaved() { "tcp" } else { "udp" },
+            npt_s: session.npt_at(self.now).as_secs_f64(),
+            scale: session.epoch.map_or(1.0, |epoch| epoch.scale),
+            speed: session.epoch.map_or(1.0, |epoch| epoch.speed),
+            age_s: self.now.since(session.created).as_secs_f64(),
+            streams: streams.collect(),
+        }
+    }
+}
+
+/// A session whose RTSP connection closed without TEARDOWN: three RTCP intervals (RFC 3550 s6.2)
+/// are enough to tell a player that went on from one that was killed.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(15);
+/// After a full TaskQueue: a few of a worker's tasks later.
+const RETRY_AFTER_REFUSAL: Duration = Duration::from_millis(10);

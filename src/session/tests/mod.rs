@@ -1,0 +1,391 @@
+//! Sessions without sockets and threads: commands, time and windows in; answers and packets out.
+//!
+//! ```text
+//!  request() --> Sessions --> out --> Bench: windows from the file, answers and RTCP kept
+//!  run_for() --> wheel ----> the pacer's part, as `shard/udp_pump` plays it --> sent
+//! ```
+
+mod life;
+mod pacing;
+mod play;
+mod rewind;
+mod setup;
+mod states;
+mod windows;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::desk::Waiter as WindowWaiter;
+use super::request::{Command, Executed, Waiter};
+use super::session::{Session, State};
+use super::stream::{Due, Phase};
+use super::table::{Action, SessionConfig, SessionKey, Sessions, TimerKey};
+use crate::base::ids::{SessionId, ShardId};
+use crate::base::time::Mono;
+use crate::library::testing;
+use crate::library::title::Title;
+use crate::media::window::Frame;
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::poll::task::{Task, Work};
+use crate::rtsp::range::{NptStart, Range, parse_range};
+use crate::rtsp::request::{Method, Request};
+use crate::rtsp::response::Response;
+use crate::rtsp::uri::parse_target;
+
+/// A shard's sessions with everything around them played by hand.
+struct Bench {
+    sessions: Sessions,
+    title: Arc<Title>,
+    cells: Arc<ShardCells>,
+    /// Tasks are kept in `tasks` instead of being done.
+    keeps_tasks: bool,
+    /// Tasks find the queue full.
+    refuses_tasks: bool,
+    tasks: Vec<Task>,
+    /// Answers, with the index of the connection that they are for.
+    answers: Vec<(u32, Response)>,
+    /// RTCP over UDP.
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// RTCP over TCP, with its channel.
+    interleaved: Vec<(u8, Vec<u8>)>,
+    sent: Vec<Sent>,
+    pairs_opened: u16,
+}
+
+/// A frame that went out.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    at: Mono,
+    due_at: Mono,
+    track: u8,
+    first_seq: u16,
+    packets: u16,
+    ts: u32,
+    frame: Frame,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(testing::title(20))
+    }
+
+    fn with(title: Arc<Title>) -> Self {
+        let config = SessionConfig {
+            sessions_max: 100,
+            timeout: Duration::from_secs(60),
+            host: "host".to_owned(),
+        };
+        let cells = Arc::<ShardCells>::default();
+        let start = Mono(1_000_000_000_000);
+        let mut sessions = Sessions::new(ShardId(0), config, Arc::clone(&cells), start);
+        sessions.sockets.add_pair(8_000);
+        Self {
+            sessions,
+            title,
+            cells,
+            keeps_tasks: false,
+            refuses_tasks: false,
+            tasks: Vec::new(),
+            answers: Vec::new(),
+            datagrams: Vec::new(),
+            interleaved: Vec::new(),
+            sent: Vec::new(),
+            pairs_opened: 1,
+        }
+    }
+
+    /// A request over a connection; its answer when it comes at once.
+    fn request(
+        &mut self,
+        connection: u32,
+        method: Method,
+        uri: &str,
+        session: Option<SessionId>,
+        headers: &[(&str, &str)],
+    ) -> Option<Response> {
+        self.request_from((ShardId(0), connection), method, uri, session, headers)
+    }
+
+    fn request_from(
+        &mut self,
+        (shard, connection): (ShardId, u32),
+        method: Method,
+        uri: &str,
+        session: Option<SessionId>,
+        headers: &[(&str, &str)],
+    ) -> Option<Response> {
+        let mut all = vec![("CSeq", "7")];
+        all.extend_from_slice(headers);
+        let command = Command {
+            request: Request::new_for_test(method, uri, &all, b""),
+            target: parse_target(uri).unwrap(),
+            session,
+            waiter: Waiter { shard, entry: entry(connection) },
+            peer: SocketAddr::from((PEER, 40_000)),
+            local: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            title: Some(Arc::clone(&self.title)),
+        };
+        let before = self.answers.len();
+        self.execute(command);
+        self.settle();
+        let mut new = self.answers.drain(before..).collect::<Vec<_>>();
+        let place = new.iter().position(|(to, _)| *to == connection);
+        let answer = place.map(|place| new.remove(place).1);
+        self.answers.extend(new);
+        answer
+    }
+
+    /// SETUP of a track over UDP, from a connection; in a session when one is given.
+    fn setup_udp(&mut self, track: u8, session: Option<SessionId>, port: u16) -> Response {
+        let uri = format!("{BASE}/trackID={track}");
+        let transport = format!("RTP/AVP;unicast;client_port={port}-{}", port + 1);
+        let headers = [("Transport", transport.as_str())];
+        self.request(1, Method::Setup, &uri, session, &headers).unwrap()
+    }
+
+    /// SETUP of track 0 over UDP from a connection of its own.
+    fn setup_from(&mut self, connection: u32, port: u16) -> Response {
+        let transport = format!("RTP/AVP;unicast;client_port={port}-{}", port + 1);
+        let (uri, headers) = (format!("{BASE}/trackID=0"), [("Transport", transport.as_str())]);
+        self.request(connection, Method::Setup, &uri, None, &headers).unwrap()
+    }
+
+    /// SETUP of track 1 over TCP, forwarded by another shard.
+    fn setup_on_shard(&mut self, shard: ShardId, id: SessionId) -> Response {
+        let (uri, headers) = (format!("{BASE}/trackID=1"), [("Transport", "RTP/AVP/TCP")]);
+        self.request_from((shard, 1), Method::Setup, &uri, Some(id), &headers).unwrap()
+    }
+
+    fn setup_tcp(&mut self, track: u8, session: Option<SessionId>) -> Response {
+        let uri = format!("{BASE}/trackID={track}");
+        let headers = [("Transport", "RTP/AVP/TCP;unicast")];
+        self.request(1, Method::Setup, &uri, session, &headers).unwrap()
+    }
+
+    /// A session with video and sound over UDP.
+    fn opened(&mut self) -> SessionId {
+        let id = session_id(&self.setup_udp(0, None, 5_000));
+        self.setup_udp(1, Some(id), 5_002);
+        id
+    }
+
+    fn play(&mut self, id: SessionId, headers: &[(&str, &str)]) -> Option<Response> {
+        self.request(1, Method::Play, BASE, Some(id), headers)
+    }
+
+    fn pause(&mut self, id: SessionId) -> Response {
+        self.request(1, Method::Pause, BASE, Some(id), &[]).unwrap()
+    }
+
+    fn key(&self, id: SessionId) -> SessionKey {
+        self.sessions.find(id).unwrap()
+    }
+
+    fn session(&self, id: SessionId) -> &Session {
+        self.sessions.session(self.key(id)).unwrap()
+    }
+
+    fn execute(&mut self, command: Command) {
+        let waiter = command.waiter;
+        match self.sessions.execute(command) {
+            Executed::Reply(response) => self.answers.push((waiter.entry.index, response)),
+            Executed::Later => {}
+            Executed::NeedsPair(command) => {
+                self.sessions.sockets.add_pair(8_000 + 2 * self.pairs_opened).unwrap();
+                self.pairs_opened += 1;
+                self.execute(*command);
+            }
+        }
+    }
+
+    /// Does what the sessions ask for.
+    fn settle(&mut self) {
+        for _ in 0..1_000 {
+            if self.sessions.out.is_empty() {
+                return;
+            }
+            for action in std::mem::take(&mut self.sessions.out) {
+                self.act(action);
+            }
+        }
+        panic!("the sessions ask without end");
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Submit(task) if self.refuses_tasks => {
+                self.sessions.handle_window_refused(task.ticket);
+            }
+            Action::Submit(task) if self.keeps_tasks => self.tasks.push(task),
+            Action::Submit(task) => self.finish_task(&task),
+            Action::Respond { waiter, response } => {
+                self.answers.push((waiter.entry.index, response));
+            }
+            Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
+            Action::Interleaved { channel, bytes, .. } => self.interleaved.push((channel, bytes)),
+            Action::ClosePair(pair) => assert!(self.sessions.sockets.remove_unused_pair(pair)),
+            Action::Execute(command) => self.execute(*command),
+        }
+    }
+
+    fn finish_task(&mut self, task: &Task) {
+        let Work::Window { title, key } = &task.work else { panic!("{task:?}") };
+        self.sessions.handle_window(task.ticket, Ok(testing::window(title, *key)));
+    }
+
+    /// Does the tasks that were kept.
+    fn finish_tasks(&mut self) {
+        for task in std::mem::take(&mut self.tasks) {
+            self.finish_task(&task);
+        }
+        self.settle();
+    }
+
+    /// Lets time pass, in the steps of the wheel and never more than 100 ms at once.
+    fn run_for(&mut self, duration: Duration) {
+        let end = self.sessions.now + duration;
+        while self.sessions.now < end {
+            let step = self.sessions.now + Duration::from_millis(100);
+            let next = self.sessions.wheel.next_due().unwrap_or(step).min(step).min(end);
+            self.turn(next.max(self.sessions.now + Duration::from_nanos(1)));
+        }
+    }
+
+    fn turn(&mut self, now: Mono) {
+        self.sessions.now = now;
+        self.sessions.utc_ns = i64::try_from(now.0).unwrap();
+        let mut due = Vec::new();
+        self.sessions.wheel.expire(now, &mut due);
+        for key in &due {
+            match *key {
+                TimerKey::Report { session, epoch_count } => {
+                    self.sessions.handle_report_due(session, epoch_count);
+                }
+                TimerKey::Bye { session, stream_index, epoch_count } => {
+                    self.sessions.handle_bye_due(session, stream_index, epoch_count);
+                }
+                TimerKey::Pause { session, epoch_count } => {
+                    self.sessions.handle_pause_due(session, epoch_count);
+                }
+                TimerKey::Liveness { session, id } => {
+                    self.sessions.handle_liveness(session, id);
+                }
+                TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
+            }
+        }
+        self.settle();
+        for key in due {
+            if let TimerKey::Stream { session, stream_index, epoch_count, timer_count } = key {
+                self.pump(WindowWaiter { session, stream_index, epoch_count }, timer_count);
+            }
+        }
+        self.settle();
+    }
+
+    /// What the pacer does with a stream that is due.
+    fn pump(&mut self, at: WindowWaiter, timer_count: u32) {
+        let now = self.sessions.now;
+        let Some(session) = self.sessions.session_mut(at.session) else { return };
+        if session.epoch_count != at.epoch_count || !matches!(session.state, State::Playing) {
+            return;
+        }
+        let (epoch, end) = (session.epoch.unwrap(), session.end);
+        let stream = &mut session.streams[usize::from(at.stream_index)];
+        if stream.phase != Phase::Scheduled || stream.timer_count != timer_count {
+            return;
+        }
+        let mut next = stream.due(&epoch, end, now);
+        if let Due::Now { frame, at: due_at } = next {
+            let ts = stream.stamp(&epoch, &frame).0;
+            let window = stream.window().unwrap();
+            let first_seq = stream.next_seq().0;
+            for packet in window.packets(&frame) {
+                stream.take_packet();
+                stream.count_sent(1, u64::from(packet.payload_bytes));
+            }
+            stream.cursor.as_mut().unwrap().advance_frame();
+            let packets = u16::try_from(frame.packet_count).unwrap();
+            let track = stream.track_index;
+            self.sent.push(Sent { at: now, due_at, track, first_seq, packets, ts, frame });
+            next = stream.due(&epoch, end, now);
+        }
+        self.plan(at, next);
+    }
+
+    fn plan(&mut self, at: WindowWaiter, next: Due) {
+        let now = self.sessions.now;
+        self.sessions.request_windows(at.session, at.stream_index);
+        let session = self.sessions.session_mut(at.session).unwrap();
+        let (epoch, end) = (session.epoch.unwrap(), session.end);
+        let stream = &mut session.streams[usize::from(at.stream_index)];
+        match next {
+            Due::Now { .. } => self.sessions.schedule(at, now),
+            Due::At(time) => self.sessions.schedule(at, time),
+            Due::Waiting if stream.due(&epoch, end, now) != Due::Waiting => {
+                self.sessions.schedule(at, now);
+            }
+            Due::Waiting => stream.phase = Phase::WaitsForWindow,
+            Due::End => {
+                stream.phase = Phase::Finishing;
+                let WindowWaiter { session, stream_index, epoch_count } = at;
+                let key = TimerKey::Bye { session, stream_index, epoch_count };
+                self.sessions.wheel.insert(now + Duration::from_millis(100), key);
+            }
+        }
+    }
+
+    /// What was sent of a track.
+    fn sent_of(&self, track: u8) -> Vec<Sent> {
+        self.sent.iter().copied().filter(|sent| sent.track == track).collect()
+    }
+
+    /// BYE packets among the RTCP that was sent, by the client's port.
+    fn bye_ports(&self) -> Vec<u16> {
+        let is_bye = |bytes: &[u8]| !crate::rtcp::parse(bytes).unwrap().byes.is_empty();
+        let byes = self.datagrams.iter().filter(|(_, bytes)| is_bye(bytes));
+        byes.map(|(to, _)| to.port()).collect()
+    }
+}
+
+fn entry(index: u32) -> EntryKey {
+    EntryKey { index, generation: 1 }
+}
+
+fn session_id(response: &Response) -> SessionId {
+    let header = response.header_value("Session").unwrap();
+    SessionId::parse(header.split(';').next().unwrap()).unwrap()
+}
+
+fn status(response: &Response) -> u16 {
+    response.status().code()
+}
+
+/// Start of the Range of an answer, in milliseconds.
+fn range_start_ms(response: &Response) -> i64 {
+    let header = parse_range(response.header_value("Range").unwrap()).unwrap();
+    let Range::Npt { start: Some(NptStart::At(npt)), .. } = header.range else {
+        panic!("{response:?}")
+    };
+    npt.0 / 1_000_000
+}
+
+/// `seq` and `rtptime` of each stream in RTP-Info.
+fn rtp_info(response: &Response) -> Vec<(u16, u32)> {
+    let text = response.header_value("RTP-Info").unwrap();
+    let value = |entry: &str, name: &str| {
+        let parts: Vec<&str> = entry.split(';').collect();
+        parts.iter().find_map(|part| part.strip_prefix(name)).unwrap().to_owned()
+    };
+    let entries = text.split(',').filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| {
+            (value(entry, "seq=").parse().unwrap(), value(entry, "rtptime=").parse().unwrap())
+        })
+        .collect()
+}
+
+const BASE: &str = "rtsp://host/vod/film.mp4";
+const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);

@@ -1,0 +1,102 @@
+//! Runs that the socket did not take: their packets are next again, numbers and places together.
+
+use proptest::prelude::*;
+
+use super::Bench;
+use crate::session::stream::{Due, RunMark, Stream};
+use crate::session::table::SessionKey;
+
+/// A playing session, every window of the first seconds at hand.
+fn playing() -> (Bench, SessionKey, u32) {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[]).unwrap();
+    let epoch_count = bench.session(id).epoch_count;
+    let key = bench.key(id);
+    (bench, key, epoch_count)
+}
+
+/// Takes up to `packets` packets of the frame that is due, as one run; all of (sequence number,
+/// sample, packet) in it.
+fn take_run(
+    bench: &mut Bench,
+    key: SessionKey,
+    epoch_count: u32,
+    packets: u32,
+) -> (RunMark, Vec<(u16, u32, u32)>) {
+    let now = bench.sessions.now + std::time::Duration::from_secs(100);
+    let session = bench.sessions.session_mut(key).unwrap();
+    let epoch = session.epoch.unwrap();
+    let stream = &mut session.streams[0];
+    let Due::Now { frame, .. } = stream.due(&epoch, None, now) else { panic!("nothing due") };
+    let mark = stream.mark(key, 0, epoch_count).unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..packets {
+        let packet = packet_index(stream);
+        taken.push((stream.take_packet().0, frame.sample_index, packet));
+        if packet + 1 == frame.packet_count {
+            stream.cursor.as_mut().unwrap().advance_frame();
+            break;
+        }
+    }
+    bench.sessions.request_windows(key, 0);
+    bench.settle();
+    (mark, taken)
+}
+
+fn packet_index(stream: &Stream) -> u32 {
+    stream.cursor.as_ref().unwrap().packet_index()
+}
+
+fn rewind(bench: &mut Bench, key: SessionKey, mark: RunMark) -> bool {
+    bench.sessions.session_mut(key).unwrap().streams[0].rewind(mark)
+}
+
+#[test]
+fn runs_behind_a_rewound_one_are_rewound_with_it() {
+    let (mut bench, key, epoch_count) = playing();
+    let (first, sent) = take_run(&mut bench, key, epoch_count, 2);
+    let (second, _) = take_run(&mut bench, key, epoch_count, 2);
+    let (third, _) = take_run(&mut bench, key, epoch_count, 2);
+    assert!(rewind(&mut bench, key, first));
+    assert!(!rewind(&mut bench, key, second), "it went back with the first");
+    assert!(!rewind(&mut bench, key, third));
+    assert_eq!(take_run(&mut bench, key, epoch_count, 2).1, sent);
+}
+
+#[test]
+fn run_in_the_middle_is_rewound_and_those_before_it_stay_sent() {
+    let (mut bench, key, epoch_count) = playing();
+    let _sent = take_run(&mut bench, key, epoch_count, 2);
+    let (second, lost) = take_run(&mut bench, key, epoch_count, 2);
+    let _cancelled = take_run(&mut bench, key, epoch_count, 2);
+    assert!(rewind(&mut bench, key, second));
+    assert_eq!(take_run(&mut bench, key, epoch_count, 2).1, lost);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_packet_goes_out_once_and_in_order_whatever_is_not_taken(
+        runs in prop::collection::vec((1_u32..5, any::<bool>()), 1..200),
+    ) {
+        let (mut bench, key, epoch_count) = playing();
+        let mut out: Vec<(u16, u32, u32)> = Vec::new();
+        for (packets, is_taken) in runs {
+            let (mark, packets) = take_run(&mut bench, key, epoch_count, packets);
+            if is_taken {
+                out.extend(packets);
+            } else {
+                prop_assert!(rewind(&mut bench, key, mark));
+            }
+        }
+        for pair in out.windows(2) {
+            let (seq, sample, packet) = pair[0];
+            prop_assert_eq!(pair[1].0, seq.wrapping_add(1));
+            let is_next_packet = pair[1].1 == sample && pair[1].2 == packet + 1;
+            let is_next_frame = pair[1].1 == sample + 1 && pair[1].2 == 0;
+            prop_assert!(is_next_packet || is_next_frame, "{pair:?}");
+        }
+    }
+}

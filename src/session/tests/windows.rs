@@ -1,0 +1,179 @@
+//! Windows that come late, are refused, or cannot be built.
+
+use std::time::Duration;
+
+use super::{Bench, range_start_ms, status};
+use crate::poll::task::WindowFailure;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn play_is_answered_when_the_first_window_of_every_stream_is_here() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.keeps_tasks = true;
+    assert!(bench.play(id, &[]).is_none());
+    assert_eq!(bench.tasks.len(), 2);
+    let sound = bench.tasks.pop().unwrap();
+    bench.finish_tasks();
+    assert!(bench.answers.is_empty());
+    bench.finish_task(&sound);
+    bench.settle();
+    assert_eq!(status(&bench.answers[0].1), 200);
+}
+
+#[test]
+fn windows_are_asked_for_once_however_long_they_take() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.keeps_tasks = true;
+    bench.play(id, &[]);
+    bench.finish_tasks();
+    bench.run_for(SECOND);
+    assert_eq!(bench.tasks.len(), 2, "the next window of each stream");
+    bench.run_for(SECOND * 5);
+    assert_eq!(bench.tasks.len(), 2);
+    let frames = bench.sent.len();
+    bench.finish_tasks();
+    bench.run_for(SECOND);
+    assert!(bench.sent.len() > frames);
+}
+
+#[test]
+fn two_sessions_share_one_task_and_one_window() {
+    let mut bench = Bench::new();
+    let (one, two) = (bench.opened(), super::session_id(&bench.setup_udp(0, None, 6_000)));
+    bench.keeps_tasks = true;
+    bench.play(one, &[]);
+    bench.play(two, &[]);
+    assert_eq!(bench.tasks.len(), 2);
+    bench.finish_tasks();
+    assert_eq!(bench.answers.len(), 2);
+}
+
+#[test]
+fn refused_play_leaves_the_session_where_it_was() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[]).unwrap();
+    bench.run_for(SECOND * 3);
+    let at = range_start_ms(&bench.pause(id));
+    bench.run_for(SECOND * 4);
+    bench.refuses_tasks = true;
+    let refused = bench.play(id, &[("Range", "npt=15-")]).unwrap();
+    assert_eq!(status(&refused), 503);
+    assert_eq!(refused.header_value("Retry-After"), Some("1"));
+    assert_eq!(range_start_ms(&bench.pause(id)), at, "the pause holds its position");
+    bench.refuses_tasks = false;
+    let frames = bench.sent.len();
+    let resumed = bench.play(id, &[]).unwrap();
+    assert_eq!(range_start_ms(&resumed), at / 1_000 * 1_000, "from the sync sample before");
+    bench.run_for(SECOND);
+    let first = bench.sent[frames..].iter().find(|sent| sent.track == 0).unwrap();
+    assert_eq!(first.frame.npt.0 / 1_000_000, range_start_ms(&resumed));
+}
+
+#[test]
+fn refused_first_play_leaves_the_session_ready() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.refuses_tasks = true;
+    assert_eq!(status(&bench.play(id, &[]).unwrap()), 503);
+    assert_eq!(bench.session(id).state.as_str(), "ready");
+    let gauges: Vec<u64> = bench.cells.sessions.iter().map(|gauge| gauge.value()).collect();
+    assert_eq!(gauges, [1, 0, 0]);
+    bench.refuses_tasks = false;
+    assert_eq!(status(&bench.play(id, &[]).unwrap()), 200);
+}
+
+#[test]
+fn stream_whose_window_is_refused_tries_again_and_loses_nothing() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[]).unwrap();
+    bench.refuses_tasks = true;
+    bench.run_for(SECOND * 6);
+    bench.refuses_tasks = false;
+    bench.run_for(SECOND * 6);
+    for track in 0..2 {
+        let sent = bench.sent_of(track);
+        assert!(sent.windows(2).all(|w| w[1].frame.sample_index == w[0].frame.sample_index + 1));
+        assert!(sent.last().unwrap().frame.npt.0 > 8_000_000_000);
+    }
+}
+
+#[test]
+fn refusal_does_not_wake_a_stream_that_has_said_bye() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    // The range ends before the window does whose successor is asked for in vain.
+    bench.keeps_tasks = true;
+    bench.play(id, &[("Range", "npt=0-1")]);
+    bench.finish_tasks();
+    bench.run_for(SECOND * 2);
+    assert_eq!(bench.bye_ports().len(), 2);
+    for task in std::mem::take(&mut bench.tasks) {
+        bench.sessions.handle_window_refused(task.ticket);
+    }
+    bench.run_for(SECOND);
+    assert_eq!(bench.bye_ports().len(), 2);
+}
+
+#[test]
+fn window_that_cannot_be_built_refuses_the_play_and_ends_the_session() {
+    for (failure, expected) in
+        [(WindowFailure::FileChanged, 404), (WindowFailure::Corrupt("sample 3".to_owned()), 500)]
+    {
+        let mut bench = Bench::new();
+        let id = bench.opened();
+        bench.keeps_tasks = true;
+        bench.play(id, &[]);
+        for task in std::mem::take(&mut bench.tasks) {
+            bench.sessions.handle_window(task.ticket, Err(failure.clone()));
+        }
+        bench.settle();
+        let answers: Vec<u16> = bench.answers.iter().map(|(_, r)| status(r)).collect();
+        assert_eq!(answers, [expected], "answered once");
+        assert_eq!(bench.sessions.find(id), None);
+        assert_eq!(bench.sessions.sockets.tuple_count(), 0);
+    }
+}
+
+#[test]
+fn window_that_fails_while_playing_ends_the_session_with_bye() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.keeps_tasks = true;
+    bench.play(id, &[]);
+    bench.finish_tasks();
+    bench.run_for(SECOND);
+    let task = bench.tasks.pop().unwrap();
+    bench.sessions.handle_window(task.ticket, Err(WindowFailure::FileChanged));
+    bench.settle();
+    assert_eq!(bench.sessions.find(id), None);
+    assert_eq!(bench.bye_ports().len(), 2);
+}
+
+#[test]
+fn window_of_an_earlier_epoch_is_of_no_use_and_does_no_harm() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[]).unwrap();
+    bench.keeps_tasks = true;
+    bench.play(id, &[("Range", "npt=15-")]);
+    let stale = std::mem::take(&mut bench.tasks);
+    assert!(!stale.is_empty());
+    // Over another connection this would be held; a window that never comes ends the wait.
+    for task in &stale {
+        bench.sessions.handle_window_refused(task.ticket);
+    }
+    bench.settle();
+    bench.keeps_tasks = false;
+    bench.play(id, &[("Range", "npt=5-")]);
+    for task in &stale {
+        bench.finish_task(task);
+    }
+    bench.run_for(SECOND);
+    let last = bench.sent_of(0).last().copied().unwrap();
+    assert!((5_000..7_000).contains(&(last.frame.npt.0 / 1_000_000)), "{last:?}");
+}
