@@ -1,0 +1,149 @@
+//! What all workers share: the library, the formats and the caches.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Instant;
+
+use super::cache::Cache;
+use super::formats::Formats;
+use super::lru::Lru;
+use super::reply::{Desk, Reply};
+use super::{open, window};
+use crate::library::Library;
+use crate::library::title::{FileIdentity, Title};
+use crate::media::window::{PacketWindow, WindowKey};
+use crate::metrics::cells::WorkerCells;
+use crate::poll::task::{OpenFailure, Task, Work};
+
+/// See the module.
+pub(super) struct Engine {
+    pub(super) library: Arc<Library>,
+    pub(super) formats: Box<dyn Formats>,
+    pub(super) titles: Arc<Cache<TitleKey, Arc<Title>>>,
+    /// Files that did not open lately. Keyed by what the file is, so a file that is completed or
+    /// replaced is tried again at once.
+    pub(super) failed: Mutex<Lru<TitleKey, (OpenFailure, Instant)>>,
+    pub(super) windows: Arc<Cache<(FileIdentity, WindowKey), Arc<Shelved>>>,
+    pub(super) desk: Arc<Desk>,
+    /// Bytes that containers being opened hold in memory.
+    pub(super) open_bytes: AtomicUsize,
+    /// Origin of [`Shelved::warm_ms`].
+    pub(super) started: Instant,
+    /// How long a window that was paged in counts as being in memory.
+    pub(super) warm_for_ms: u64,
+}
+
+/// Names a title in the cache: a name, and the file it led to. No name is the built-in clip.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct TitleKey {
+    pub(super) name: Option<String>,
+    pub(super) identity: FileIdentity,
+}
+
+/// A window in the cache.
+#[derive(Debug)]
+pub(super) struct Shelved {
+    pub(super) window: Arc<PacketWindow>,
+    /// When its pages were last brought in, in milliseconds since the engine started.
+    pub(super) warm_ms: AtomicU64,
+}
+
+impl Engine {
+    pub(super) fn new(
+        library: Arc<Library>,
+        formats: Box<dyn Formats>,
+        desk: Arc<Desk>,
+        titles_max: usize,
+        window_cache_bytes: usize,
+    ) -> Self {
+        Self {
+            library,
+            formats,
+            titles: Arc::new(Cache::new(titles_max, TITLES_BYTES_MAX)),
+            failed: Mutex::new(Lru::new(FAILED_MAX, FAILED_MAX)),
+            windows: Arc::new(Cache::new(usize::MAX, window_cache_bytes)),
+            desk,
+            open_bytes: AtomicUsize::new(0),
+            started: Instant::now(),
+            warm_for_ms: WARM_FOR_MS,
+        }
+    }
+
+    pub(super) fn counts(&self) -> &WorkerCells {
+        &self.desk.counts
+    }
+
+    /// Does a task. Whatever happens inside, the task is answered: a panic drops its reply.
+    pub(super) async fn run(&self, task: Task) {
+        let reply = Reply::new(&self.desk, &task);
+        let work = async {
+            match task.work {
+                Work::Open { name } => open::open(self, name, reply).await,
+                Work::Window { title, key } => window::window(self, &title, key, reply).await,
+            }
+        };
+        let mut work = pin!(work);
+        // Nothing of the work is touched after a panic; what is shared is behind locks that are
+        // held for single, complete changes.
+        let caught = std::future::poll_fn(|context| {
+            let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+            polled.map_or(Poll::Ready(false), |poll| poll.map(|()| true))
+        });
+        if !caught.await {
+            self.counts().panics.add(1);
+            tracing::error!("a task panicked in a worker; it was answered with a failure");
+        }
+    }
+
+    /// The answer to a task that nobody will begin any more.
+    pub(super) fn refuse(&self, task: &Task) {
+        drop(Reply::new(&self.desk, task));
+    }
+
+    pub(super) fn recent_failure(&self, key: &TitleKey) -> Option<OpenFailure> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (failure, since) = failed.get(key)?;
+        (since.elapsed().as_secs() < FAILED_S).then(|| failure.clone())
+    }
+
+    pub(super) fn note_failure(&self, key: TitleKey, failure: OpenFailure) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.insert(key, (failure, Instant::now()), 1);
+    }
+
+    /// Forgets a file that is not what it was.
+    pub(super) fn forget(&self, identity: FileIdentity) {
+        self.titles.remove_if(|key| key.identity == identity);
+        self.windows.remove_if(|(known, _)| *known == identity);
+        self.update_gauges();
+    }
+
+    pub(super) fn update_gauges(&self) {
+        let counts = self.counts();
+        counts.titles_open.set(self.titles.count() as u64);
+        counts.windows_cached.set(self.windows.count() as u64);
+        counts.windows_cached_bytes.set(self.windows.cost() as u64);
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("desk", &self.desk).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of sample indexes that the title cache keeps at most: 25 films of three hours at 20 MiB.
+const TITLES_BYTES_MAX: usize = 512 << 20;
+
+/// Files remembered as not playable, and for how long. A client that asks again in a loop costs
+/// two system calls a time; five seconds is as long as anybody waits for a second look.
+const FAILED_MAX: usize = 256;
+const FAILED_S: u64 = 5;
+
+/// Pages that were just read and mapped are on the kernel's active list: it takes them back last,
+/// and not within seconds. Two windows long, so a viewer on its way pages in what is ahead of it.
+const WARM_FOR_MS: u64 = 4_000;

@@ -1,0 +1,110 @@
+//! The pool with the real formats: the built-in clip, whole and damaged.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use super::{Pool, PoolConfig};
+use crate::base::ids::ShardId;
+use crate::library::Library;
+use crate::library::title::Title;
+use crate::media::packetize::job::window_count;
+use crate::media::window::{PacketWindow, WindowKey, WindowKind};
+use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, TaskDone, WindowFailure, Work};
+
+struct Bench {
+    pool: Pool,
+    answers: Receiver<TaskDone>,
+}
+
+impl Bench {
+    fn new(library: Library) -> Self {
+        let config = PoolConfig {
+            cpus: vec![None, None],
+            queue_max: 1_000,
+            window_cache_bytes: 16 << 20,
+            titles_max: 8,
+            concurrency_per_worker: 32,
+        };
+        let (inbox, answers) = channel();
+        let deliver = Arc::new(move |_, done| {
+            let _ = inbox.send(done);
+        });
+        Self { pool: Pool::start(config, Arc::new(library), deliver).unwrap(), answers }
+    }
+
+    fn ask(&self, work: Work) -> Outcome {
+        let task = Task { shard: ShardId(0), ticket: 0, class: TaskClass::Control, work };
+        self.pool.queue().submit(task).unwrap();
+        self.answers.recv_timeout(Duration::from_secs(60)).unwrap().outcome
+    }
+
+    fn open(&self, name: Option<&str>) -> Result<Arc<Title>, OpenFailure> {
+        match self.ask(Work::Open { name: name.map(str::to_owned) }) {
+            Outcome::Opened(result) => result,
+            Outcome::Window(_) => panic!("a window for a title"),
+        }
+    }
+
+    /// Every window of the title.
+    fn windows(&self, title: &Arc<Title>) -> Vec<Result<Arc<PacketWindow>, WindowFailure>> {
+        let mut windows = Vec::new();
+        for (track_index, track) in (0_u8..).zip(&title.asset.tracks) {
+            for kind in [WindowKind::All, WindowKind::Sync] {
+                for index in 0..window_count(track, kind) {
+                    let key = WindowKey { track_index, kind, index };
+                    let title = Arc::clone(title);
+                    match self.ask(Work::Window { title, key }) {
+                        Outcome::Window(result) => windows.push(result),
+                        Outcome::Opened(_) => panic!("a title for a window"),
+                    }
+                }
+            }
+        }
+        windows
+    }
+}
+
+#[test]
+fn built_in_clip_opens_and_every_window_of_it_is_built() {
+    let bench = Bench::new(Library::new(None).unwrap());
+    let title = bench.open(None).unwrap();
+    assert_eq!(title.asset.tracks.len(), 2, "{:?}", title.asset.left_out);
+    let windows = bench.windows(&title);
+    assert!(windows.len() >= 8);
+    for window in windows {
+        let window = window.unwrap();
+        assert!(!window.frames().is_empty());
+    }
+    assert_eq!(bench.pool.counts().panics.value(), 0);
+    bench.pool.stop();
+}
+
+#[test]
+fn clip_cut_or_damaged_anywhere_is_an_answer_and_never_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::new(Some(folder.path().into())).unwrap();
+    let (clip, identity) = Library::new(None).unwrap().open_clip().unwrap();
+    let mut content = vec![0; usize::try_from(identity.bytes).unwrap()];
+    std::os::unix::fs::FileExt::read_exact_at(&clip, &mut content, 0).unwrap();
+    let bench = Bench::new(library);
+    let mut opened = 0;
+    for round in 0..60_usize {
+        let mut bad = content.clone();
+        if round % 2 == 0 {
+            bad.truncate(content.len() * round / 60);
+        } else {
+            // The first bytes hold the index or its place; damage them more densely.
+            let at = (round * round * 7) % bad.len().min(20_000);
+            bad[at..(at + 4).min(content.len())].fill(0xff);
+        }
+        let name = format!("{round}.mp4");
+        std::fs::write(folder.path().join(&name), bad).unwrap();
+        if let Ok(title) = bench.open(Some(&name)) {
+            opened += 1;
+            let _ = bench.windows(&title);
+        }
+    }
+    assert!(opened > 0);
+    assert_eq!(bench.pool.counts().panics.value(), 0);
+}

@@ -1,0 +1,40 @@
+//! The worker pool: everything that may wait for a disk.
+//!
+//! ```text
+//! shard --Task--> TaskQueue --take--> worker (one pinned glommio executor per CPU)
+//!   ^                                   | open: resolve, parse, map     -> Title cache
+//!   |                                   | window: packetize, page in    -> window cache
+//!   +------------TaskDone (inbox)-------+
+//! ```
+//! reference 001: Tasks wait on a FIFO queue for a pool of threads; the socket whose event asked
+//! for one is not polled until its outcome is back.
+//!
+//! Invariants:
+//! - every task that was accepted is answered exactly once, whatever becomes of it
+//!   (`reply`: the answer is given when the task's reply is dropped, if not before);
+//! - workers may lock and block, shards never do: all they touch here is `TaskQueue::submit`.
+//!
+//! Bounds: tasks queued, tasks at once per worker, titles and window bytes cached are all
+//! configuration.
+
+mod bell;
+mod cache;
+mod engine;
+mod formats;
+mod lru;
+mod media;
+#[cfg(test)]
+mod media_tests;
+mod open;
+mod pool;
+#[cfg(test)]
+mod pool_tests;
+mod read;
+mod reply;
+mod serve;
+mod task_queue;
+mod window;
+
+pub use pool::{Pool, PoolConfig, PoolError};
+pub use reply::Deliver;
+pub use task_queue::{TaskQueue, WORKERS_MAX};

@@ -1,0 +1,174 @@
+//! What one worker does all day: takes tasks while it may, sleeps when there are none.
+//!
+//! ```text
+//! take -> start -> let the tasks run -> take ...            (one glommio task per Task)
+//! none -> announce -> look once more -> wait: bell or a finished task -> retract -> take ...
+//! ```
+//! Tasks run side by side, so one that waits for a cold disk holds up nobody else. After each
+//! start the tasks run before the next is taken: a worker that computes does not hoard tasks that
+//! another could do.
+//!
+//! Bounds: `Slots`: tasks at once by class. The lower classes leave room, so that a command never
+//! waits for a slot behind a disk full of prefetches.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::engine::Engine;
+use super::read::BellReader;
+use super::task_queue::{ALL_CLASSES, Classes, TaskQueue};
+use super::window::yield_once;
+use crate::poll::task::{Task, TaskClass};
+
+/// Runs until the queue is closed and all begun tasks are answered. `worker` is its number.
+pub(super) async fn serve(
+    engine: Arc<Engine>,
+    queue: Arc<TaskQueue>,
+    bell: BellReader,
+    worker: usize,
+    concurrency: usize,
+) {
+    let local = Rc::new(Local::default());
+    let listening =
+        glommio::spawn_local(listen(Arc::clone(&queue), bell, Rc::clone(&local))).detach();
+    let slots = Slots::new(concurrency);
+    while !queue.is_closed() {
+        let may = slots.free(local.running.get());
+        if let Some(task) = queue.take(may) {
+            engine.counts().queue_depth.set(queue.len() as u64);
+            start(&engine, &local, task);
+            yield_once().await;
+            continue;
+        }
+        engine.counts().queue_depth.set(queue.len() as u64);
+        queue.announce(worker, may);
+        if let Some(task) = queue.take(may) {
+            queue.retract(worker);
+            start(&engine, &local, task);
+            yield_once().await;
+            continue;
+        }
+        if !queue.is_closed() {
+            local.wait().await;
+        }
+        queue.retract(worker);
+    }
+    while local.running.get() > 0 {
+        local.wait().await;
+    }
+    // Each worker takes what it finds; together they leave nothing.
+    while let Some(task) = queue.take(Classes::ALL) {
+        engine.refuse(&task);
+    }
+    listening.await;
+}
+
+fn start(engine: &Arc<Engine>, local: &Rc<Local>, task: Task) {
+    local.running.set(local.running.get() + 1);
+    let done = Done(Rc::clone(local));
+    let engine = Arc::clone(engine);
+    glommio::spawn_local(async move {
+        let _done = done;
+        engine.run(task).await;
+    })
+    .detach();
+}
+
+/// Passes each ring of the worker's bell on to its main task.
+async fn listen(queue: Arc<TaskQueue>, bell: BellReader, local: Rc<Local>) {
+    while !queue.is_closed() {
+        if let Err(err) = bell.wait().await {
+            // Never seen. Looking every few milliseconds keeps the tasks going all the same.
+            tracing::error!("a worker's eventfd cannot be read ({err}); it polls its queue now");
+            glommio::timer::sleep(POLL_INTERVAL).await;
+        }
+        local.notify();
+    }
+    bell.close().await;
+}
+
+/// What the tasks of one executor share. Never leaves its thread.
+#[derive(Debug, Default)]
+struct Local {
+    running: Cell<usize>,
+    is_notified: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Local {
+    fn notify(&self) {
+        self.is_notified.set(true);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// Returns at once when there was a notice since the last wait.
+    async fn wait(&self) {
+        std::future::poll_fn(|context| {
+            if self.is_notified.replace(false) {
+                return Poll::Ready(());
+            }
+            self.waiting.replace(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Counts a task out, even when it panicked.
+#[derive(Debug)]
+struct Done(Rc<Local>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get().saturating_sub(1));
+        self.0.notify();
+    }
+}
+
+/// How many tasks may run at once before a class has to wait.
+#[derive(Debug, Clone, Copy)]
+struct Slots {
+    max: [usize; 3],
+}
+
+impl Slots {
+    /// Commands may use all slots, prefetches seven of eight, the rest half.
+    fn new(concurrency: usize) -> Self {
+        let all = concurrency.max(1);
+        Self { max: [all, (all - all / 8).max(1), (all / 2).max(1)] }
+    }
+
+    fn free(self, running: usize) -> Classes {
+        let free = |(_, max): &(TaskClass, usize)| running < *max;
+        let by_class = ALL_CLASSES.into_iter().zip(self.max).filter(free);
+        by_class.fold(Classes::NONE, |set, (class, _)| set.with(class))
+    }
+}
+
+/// Only when the eventfd fails.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lower_classes_leave_slots_for_commands() {
+        let slots = Slots::new(32);
+        let free = |running| ALL_CLASSES.map(|class| slots.free(running).has(class));
+        assert_eq!(free(0), [true, true, true]);
+        assert_eq!(free(15), [true, true, true]);
+        assert_eq!(free(16), [true, true, false]);
+        assert_eq!(free(28), [true, false, false]);
+        assert_eq!(free(32), [false, false, false]);
+        for concurrency in [0, 1] {
+            assert_eq!(Slots::new(concurrency).free(0), Classes::ALL);
+            assert_eq!(Slots::new(concurrency).free(1), Classes::NONE);
+        }
+    }
+}
