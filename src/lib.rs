@@ -4,6 +4,7 @@
 
 pub mod base;
 pub mod config;
+pub mod consumers;
 pub mod library;
 pub mod mapped;
 pub mod media;

@@ -1,0 +1,108 @@
+//! DESCRIBE (RFC 2326 s10.2), and which URL means which title.
+
+use std::net::IpAddr;
+
+use crate::library::title::Title;
+use crate::library::{CLIP_NAME, LIBRARY_PATH};
+use crate::poll::task::OpenFailure;
+use crate::rtsp::headers::is_accepted;
+use crate::rtsp::request::Request;
+use crate::rtsp::response::{Response, Status};
+use crate::rtsp::uri::base_url;
+use crate::sdp::{Description, describe};
+
+/// A URL path that may name a title.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TitleUrl {
+    /// The built-in clip.
+    Clip,
+    /// A path inside the library.
+    Library(String),
+}
+
+impl TitleUrl {
+    /// Reads the path of a request, percent-decoded. `None`: no title can be there.
+    #[must_use]
+    pub fn parse(path: &str) -> Option<Self> {
+        let path = path.trim_end_matches('/');
+        if path == CLIP_NAME {
+            return Some(Self::Clip);
+        }
+        let name = path.strip_prefix(LIBRARY_PATH)?;
+        (!name.is_empty()).then(|| Self::Library(name.to_owned()))
+    }
+
+    /// As the workers want it.
+    #[must_use]
+    pub fn name(self) -> Option<String> {
+        match self {
+            Self::Clip => None,
+            Self::Library(name) => Some(name),
+        }
+    }
+}
+
+/// We have nothing but SDP to describe with.
+///
+/// # Errors
+/// 406 when the client takes no SDP.
+pub fn check_accept(request: &Request) -> Result<(), Status> {
+    match request.header("Accept") {
+        Some(accept) if !is_accepted(accept, SDP) => Err(Status::NotAcceptable),
+        _ => Ok(()),
+    }
+}
+
+/// 200 with the description of `title`. `local` is our address on the connection.
+#[must_use]
+pub fn answer(request: &Request, title: &Title, local: IpAddr) -> Response {
+    let name = title.name.rsplit('/').next().unwrap_or(&title.name);
+    let version = u64::try_from(title.identity.modified_ns).unwrap_or(0);
+    let description = Description {
+        asset: &title.asset,
+        name,
+        session_id: title.identity.inode,
+        version,
+        origin: local,
+    };
+    Response::new(Status::Ok, request.cseq)
+        .header("Content-Base", base_url(&request.uri))
+        .body(SDP, describe(&description).into_bytes())
+}
+
+/// The answer to a request for a title that does not open.
+#[must_use]
+pub fn refusal(request: &Request, failure: &OpenFailure) -> Response {
+    let (status, retry) = match failure {
+        OpenFailure::NotFound => (Status::NotFound, false),
+        OpenFailure::Unplayable(_) => (Status::UnsupportedMediaType, false),
+        OpenFailure::Unavailable(_) => (Status::ServiceUnavailable, true),
+    };
+    let response = Response::new(status, request.cseq);
+    if retry { response.header("Retry-After", "2") } else { response }
+}
+
+const SDP: &str = "application/sdp";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn url_paths_name_the_clip_or_a_title_of_the_library() {
+        let library = |name: &str| Some(TitleUrl::Library(name.to_owned()));
+        for (path, expected) in [
+            ("demo", Some(TitleUrl::Clip)),
+            ("demo/", Some(TitleUrl::Clip)),
+            ("vod/a b.mp4", library("a b.mp4")),
+            ("vod/x/y.mov/", library("x/y.mov")),
+            ("vod/", None),
+            ("vod", None),
+            ("", None),
+            ("demos", None),
+            ("live/cam1", None),
+        ] {
+            assert_eq!(TitleUrl::parse(path), expected, "{path}");
+        }
+    }
+}

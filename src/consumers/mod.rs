@@ -1,0 +1,63 @@
+//! Consumers: who is responsible for the events of which descriptor (reference 001).
+//!
+//! ```text
+//!  Listener    RtspListener    new connections        -> RtspConnection
+//!  Connection  RtspConnection  requests, $ frames     -> Sessions, tasks, other shards
+//!  Receiver    RtcpReceiver    receiver reports       -> Sessions
+//!              RtpReceiver     datagrams at RTP ports -> counted (reflection is not built yet)
+//! ```
+//! They turn sockets' bytes into calls of the logic. None of them owns a descriptor.
+
+pub mod describe;
+pub mod receivers;
+pub mod rtsp_connection;
+pub mod rtsp_listener;
+
+use std::net::SocketAddr;
+
+use crate::base::ids::ShardId;
+use crate::session::request::Command;
+use crate::session::table::Sessions;
+
+/// What a consumer may touch of its shard.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The shard's sessions.
+    pub sessions: &'a mut Sessions,
+    /// Commands for sessions of other shards.
+    pub forwards: &'a mut Vec<(ShardId, Command)>,
+    /// Connections that a listener has accepted.
+    pub accepted: &'a mut Vec<rtsp_listener::Accepted>,
+    /// Commands that need another pair of sockets first.
+    pub needs_pair: &'a mut Vec<Command>,
+    /// This shard.
+    pub shard: ShardId,
+    /// How many shards there are.
+    pub shard_count: u8,
+    /// The shard is being stopped.
+    pub is_stopping: bool,
+}
+
+/// A consumer of any kind, as the PollTable holds it.
+#[derive(Debug)]
+pub enum Consumer {
+    /// New RTSP connections.
+    Listener(rtsp_listener::RtspListener),
+    /// One RTSP connection.
+    Connection(Box<rtsp_connection::RtspConnection>),
+    /// RTCP of a shared pair.
+    Rtcp(receivers::RtcpReceiver),
+    /// What comes in at the RTP port of a shared pair.
+    Rtp(receivers::RtpReceiver),
+    /// The shard's own pipe (reference 001): its messages are read by the shard itself.
+    Inbox,
+}
+
+/// A v4 address that came in through a dual-stack socket, as v4.
+#[must_use]
+pub fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr.ip().to_canonical() {
+        ip if ip == addr.ip() => addr,
+        mapped => SocketAddr::new(mapped, addr.port()),
+    }
+}

@@ -1,0 +1,436 @@
+//! `RtspConnection`: one RTSP connection (RFC 2326), requests in, answers and interleaved data out.
+//!
+//! ```text
+//!  bytes -> RequestReader -> request --+--> answered in place -----------> output
+//!                                      +--> Task (title to be opened)  --.   ^
+//!                                      +--> session of another shard   --+---+
+//!                                      +--> PLAY waiting for windows   --'
+//! ```
+//! Invariant: one request at a time. While one waits, nothing more is read, so pipelined requests
+//! are answered in their order (RFC 2326 s9.1) and a client that floods fills its own TCP window.
+//! Bound: the reader's limits; `OUTPUT_BYTES_MAX` of answers that the client does not take.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use super::Context;
+use super::describe::{self, TitleUrl};
+use crate::base::ids::SessionId;
+use crate::base::time::Mono;
+use crate::library::title::Title;
+use crate::metrics::requests;
+use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
+use crate::poll::poll_table::EntryKey;
+use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, Work};
+use crate::rtsp::headers::{list_tokens, parse_session_id};
+use crate::rtsp::reader::{Input, RequestReader};
+use crate::rtsp::request::{Method, Request};
+use crate::rtsp::response::{Response, Status};
+use crate::rtsp::uri::{Target, UriError, parse_target};
+use crate::session::request::{Command, Executed, PUBLIC, Waiter};
+
+/// See the module.
+#[derive(Debug)]
+pub struct RtspConnection {
+    key: EntryKey,
+    peer: SocketAddr,
+    local: SocketAddr,
+    reader: RequestReader,
+    waiting: Waiting,
+    /// Answers and interleaved RTCP to be sent, in order.
+    output: Vec<u8>,
+    /// The title that was described last, so that its SETUP needs no task. A connection that goes
+    /// no further does not keep it open.
+    described: Option<(String, Weak<Title>)>,
+    /// When the last whole message came.
+    heard: Mono,
+    /// Close when the output is sent.
+    is_closing: bool,
+}
+
+/// What the request at hand waits for.
+#[derive(Debug)]
+enum Waiting {
+    /// No request at hand.
+    Nothing,
+    /// A title, for DESCRIBE or SETUP.
+    Title { request: Request, target: Target, since: Mono },
+    /// A session, here or on another shard.
+    Answer { method_index: usize, since: Mono },
+}
+
+/// What becomes of a request.
+enum Flow {
+    Answer(Response),
+    Submit(Task),
+    Wait,
+}
+
+impl RtspConnection {
+    /// A connection that has just been accepted.
+    #[must_use]
+    pub fn new(peer: SocketAddr, local: SocketAddr, now: Mono) -> Self {
+        Self {
+            key: EntryKey { index: u32::MAX, generation: 0 },
+            peer,
+            local,
+            reader: RequestReader::new(),
+            waiting: Waiting::Nothing,
+            output: Vec::new(),
+            described: None,
+            heard: now,
+            is_closing: false,
+        }
+    }
+
+    /// Tells the connection its place in the PollTable.
+    pub fn set_key(&mut self, key: EntryKey) {
+        self.key = key;
+    }
+
+    /// What is to be sent.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    /// The first `bytes` of the output are handed to the socket.
+    pub fn consume_output(&mut self, bytes: usize) {
+        self.output.drain(..bytes.min(self.output.len()));
+    }
+
+    /// Appends an interleaved packet (RFC 2326 s10.12). False when the client has stopped reading
+    /// and the packet is left out: RTCP that comes late is of no use.
+    pub fn push_interleaved(&mut self, channel: u8, payload: &[u8]) -> bool {
+        let Ok(bytes) = u16::try_from(payload.len()) else { return false };
+        if self.output.len() > OUTPUT_BYTES_MAX {
+            return false;
+        }
+        self.output.extend_from_slice(&[b'$', channel]);
+        self.output.extend_from_slice(&bytes.to_be_bytes());
+        self.output.extend_from_slice(payload);
+        true
+    }
+
+    /// The client does not take its answers: it is not read from until it does.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.output.len() > OUTPUT_BYTES_MAX
+    }
+
+    /// Close as soon as the output is sent.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.is_closing
+    }
+
+    /// Close when what is there is sent.
+    pub fn close_when_sent(&mut self) {
+        self.is_closing = true;
+    }
+
+    /// When the client was last heard of on this connection.
+    #[must_use]
+    pub fn heard(&self) -> Mono {
+        self.heard
+    }
+
+    /// A request is at hand.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        !matches!(self.waiting, Waiting::Nothing)
+    }
+
+    /// Works through what the reader holds until a request must wait.
+    fn pump(&mut self, cx: &mut Context<'_>) -> Disposition {
+        while let Some(input) = self.reader.poll() {
+            // Not with every byte: one a minute must not hold a connection.
+            self.heard = cx.sessions.now;
+            match input {
+                Input::Interleaved { channel, payload } => {
+                    cx.sessions.handle_report_interleaved(self.key, channel, &payload);
+                }
+                Input::Response => {}
+                Input::Malformed { error, cseq, framing_lost } => {
+                    tracing::debug!(peer = %self.peer, %error, "malformed request");
+                    self.answer(
+                        Response::new(Status::BadRequest, cseq),
+                        requests::method_index(""),
+                        cx,
+                    );
+                    if framing_lost {
+                        return self.closing();
+                    }
+                }
+                Input::Request(request) => {
+                    let method_index = method_index(&request.method);
+                    let since = cx.sessions.now;
+                    match self.handle_request(request, cx) {
+                        Flow::Answer(response) => self.answer(response, method_index, cx),
+                        Flow::Submit(task) => return Disposition::Submit(task),
+                        Flow::Wait => {
+                            self.waiting = Waiting::Answer { method_index, since };
+                            return Disposition::Wait;
+                        }
+                    }
+                }
+            }
+            if self.is_congested() {
+                break;
+            }
+        }
+        if self.is_closing { Disposition::Close } else { Disposition::Handled }
+    }
+
+    fn handle_request(&mut self, request: Request, cx: &mut Context<'_>) -> Flow {
+        if let Err(response) = check(&request) {
+            return Flow::Answer(response);
+        }
+        let target = match parse_target(&request.uri) {
+            Ok(target) => target,
+            // Well-formed, and nothing can be there.
+            Err(UriError::EncodedSlash | UriError::BadTrack) => {
+                return refuse(&request, Status::NotFound);
+            }
+            Err(_) => return refuse(&request, Status::BadRequest),
+        };
+        let session = match request.header("Session").map(parse_session) {
+            Some(Some(id)) => Some(id),
+            // Not one of ours, however it is spelled.
+            Some(None) if request.method != Method::Options => {
+                return refuse(&request, Status::SessionNotFound);
+            }
+            Some(None) | None => None,
+        };
+        match request.method {
+            Method::Options => {
+                // A sign of life of its session, on whichever shard that is.
+                let is_elsewhere = |id: SessionId| id.shard() != cx.shard;
+                if session.is_some_and(is_elsewhere) {
+                    return self.command(request, target, session, None, cx);
+                }
+                if let Some(key) = session.and_then(|id| cx.sessions.find(id)) {
+                    cx.sessions.touch(key);
+                }
+                let response = Response::new(Status::Ok, request.cseq);
+                Flow::Answer(response.header("Public", PUBLIC))
+            }
+            Method::Describe => self.open_title(request, target, cx),
+            Method::Setup if session.is_none() => self.setup(request, target, cx),
+            Method::GetParameter | Method::SetParameter if session.is_none() => {
+                let is_ping = request.body.iter().all(u8::is_ascii_whitespace);
+                let status = if is_ping { Status::Ok } else { Status::ParameterNotUnderstood };
+                refuse(&request, status)
+            }
+            Method::Setup
+            | Method::Play
+            | Method::Pause
+            | Method::Teardown
+            | Method::GetParameter
+            | Method::SetParameter => self.command(request, target, session, None, cx),
+            Method::Announce | Method::Record | Method::Redirect => {
+                let response = Response::new(Status::MethodNotAllowed, request.cseq);
+                Flow::Answer(response.header("Allow", PUBLIC))
+            }
+            Method::Unknown(_) => {
+                let response = Response::new(Status::NotImplemented, request.cseq);
+                Flow::Answer(response.header("Public", PUBLIC))
+            }
+        }
+    }
+
+    /// DESCRIBE and the first SETUP need the title: the workers open it, or find it open.
+    fn open_title(&mut self, request: Request, target: Target, cx: &Context<'_>) -> Flow {
+        if request.method == Method::Describe
+            && let Err(status) = describe::check_accept(&request)
+        {
+            return refuse(&request, status);
+        }
+        let Some(url) = TitleUrl::parse(&target.path) else {
+            return refuse(&request, Status::NotFound);
+        };
+        let task = Task {
+            shard: cx.shard,
+            ticket: self.key.to_bits(),
+            class: TaskClass::Control,
+            work: Work::Open { name: url.name() },
+        };
+        self.waiting = Waiting::Title { request, target, since: cx.sessions.now };
+        Flow::Submit(task)
+    }
+
+    fn setup(&mut self, request: Request, target: Target, cx: &mut Context<'_>) -> Flow {
+        match &self.described {
+            Some((path, title)) if *path == target.path.trim_end_matches('/') => {
+                match title.upgrade() {
+                    Some(title) => self.command(request, target, None, Some(title), cx),
+                    None => self.open_title(request, target, cx),
+                }
+            }
+            _ => self.open_title(request, target, cx),
+        }
+    }
+
+    /// Leaves a command to its session, on whichever shard that is.
+    fn command(
+        &self,
+        request: Request,
+        target: Target,
+        session: Option<SessionId>,
+        title: Option<Arc<Title>>,
+        cx: &mut Context<'_>,
+    ) -> Flow {
+        let shard = session.map_or(cx.shard, SessionId::shard);
+        if shard.0 >= cx.shard_count {
+            return refuse(&request, Status::SessionNotFound);
+        }
+        let waiter = Waiter { shard: cx.shard, entry: self.key };
+        let (peer, local) = (self.peer, self.local.ip());
+        let command = Command { request, target, session, waiter, peer, local, title };
+        if shard != cx.shard {
+            cx.forwards.push((shard, command));
+            return Flow::Wait;
+        }
+        match cx.sessions.execute(command) {
+            Executed::Reply(response) => Flow::Answer(response),
+            Executed::Later => Flow::Wait,
+            Executed::NeedsPair(command) => {
+                cx.needs_pair.push(*command);
+                Flow::Wait
+            }
+        }
+    }
+
+    /// The title that a request waited for is open, or will not open.
+    fn handle_title(
+        &mut self,
+        opened: Result<Arc<Title>, OpenFailure>,
+        cx: &mut Context<'_>,
+    ) -> Option<Disposition> {
+        let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
+        let Waiting::Title { request, target, since } = waiting else {
+            self.waiting = waiting;
+            return None;
+        };
+        let method_index = method_index(&request.method);
+        let title = match opened {
+            Ok(title) => title,
+            Err(failure) => {
+                tracing::info!(peer = %self.peer, url = request.uri, %failure, "title not opened");
+                self.answer_after(describe::refusal(&request, &failure), method_index, since, cx);
+                return None;
+            }
+        };
+        if request.method == Method::Describe {
+            let path = target.path.trim_end_matches('/').to_owned();
+            let response = describe::answer(&request, &title, self.local.ip());
+            self.described = Some((path, Arc::downgrade(&title)));
+            self.answer_after(response, method_index, since, cx);
+            return None;
+        }
+        match self.command(request, target, None, Some(title), cx) {
+            Flow::Answer(response) => {
+                self.answer_after(response, method_index, since, cx);
+                None
+            }
+            Flow::Submit(task) => Some(Disposition::Submit(task)),
+            Flow::Wait => {
+                self.waiting = Waiting::Answer { method_index, since };
+                Some(Disposition::Wait)
+            }
+        }
+    }
+
+    fn answer(&mut self, response: Response, method_index: usize, cx: &Context<'_>) {
+        self.answer_after(response, method_index, cx.sessions.now, cx);
+    }
+
+    fn answer_after(
+        &mut self,
+        response: Response,
+        method_index: usize,
+        since: Mono,
+        cx: &Context<'_>,
+    ) {
+        let taken = cx.sessions.now.since(since);
+        cx.sessions.count_request(method_index, response.status().code(), taken);
+        response.write_to(cx.sessions.utc_ns.div_euclid(1_000_000_000), &mut self.output);
+    }
+
+    fn closing(&mut self) -> Disposition {
+        self.is_closing = true;
+        Disposition::Close
+    }
+}
+
+impl PollEventConsumer<Context<'_>> for RtspConnection {
+    fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
+        match event {
+            Event::Received([]) => return self.closing(),
+            Event::Received(bytes) => {
+                self.reader.handle_bytes(bytes);
+                if self.is_waiting() {
+                    // Cannot be: the entry is suspended. The bytes are kept all the same.
+                    return Disposition::Wait;
+                }
+            }
+            Event::Writable => {}
+            Event::Outcome(Outcome::Opened(opened)) => {
+                if let Some(disposition) = self.handle_title(opened, cx) {
+                    return disposition;
+                }
+            }
+            Event::Refused(_task) => {
+                let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
+                if let Waiting::Title { request, since, .. } = waiting {
+                    let response = Response::new(Status::ServiceUnavailable, request.cseq)
+                        .header("Retry-After", "1");
+                    self.answer_after(response, method_index(&request.method), since, cx);
+                }
+            }
+            Event::Answered(response) => {
+                let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
+                if let Waiting::Answer { method_index, since } = waiting {
+                    self.answer_after(response, method_index, since, cx);
+                }
+            }
+            Event::Accepted { .. }
+            | Event::Datagram { .. }
+            | Event::Outcome(Outcome::Window(_)) => {
+                return Disposition::Handled;
+            }
+        }
+        self.pump(cx)
+    }
+}
+
+/// What every request must meet, whatever its method.
+fn check(request: &Request) -> Result<(), Response> {
+    if request.version != (1, 0) {
+        return Err(Response::new(Status::VersionNotSupported, request.cseq));
+    }
+    for name in ["Require", "Proxy-Require"] {
+        if let Some(options) = request.header(name) {
+            // RFC 2326 s12.32: we have no option tags yet, so each of them is unsupported.
+            let unsupported = list_tokens(options).collect::<Vec<_>>().join(", ");
+            let response = Response::new(Status::OptionNotSupported, request.cseq);
+            return Err(response.header("Unsupported", unsupported));
+        }
+    }
+    Ok(())
+}
+
+fn refuse(request: &Request, status: Status) -> Flow {
+    Flow::Answer(Response::new(status, request.cseq))
+}
+
+fn parse_session(header: &str) -> Option<SessionId> {
+    SessionId::parse(parse_session_id(header)?)
+}
+
+fn method_index(method: &Method) -> usize {
+    requests::method_index(method.as_str())
+}
+
+/// Answers waiting for a client that does not read: a few hundred; then it is not read from.
+const OUTPUT_BYTES_MAX: usize = 64 << 10;

@@ -1,0 +1,36 @@
+//! `RtspListener`: accepts RTSP connections.
+//!
+//! One listener a shard, on the same port (SO_REUSEPORT): the kernel spreads the connections.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use super::Context;
+use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct RtspListener;
+
+/// An accepted connection, to be entered in the PollTable.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The connection.
+    pub fd: OwnedFd,
+    /// Its other end.
+    pub peer: SocketAddr,
+    /// Our end of it.
+    pub local: SocketAddr,
+}
+
+impl PollEventConsumer<Context<'_>> for RtspListener {
+    fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
+        if let Event::Accepted { fd, peer, local } = event {
+            // A connection that comes while we stop is closed again by dropping it.
+            if !cx.is_stopping {
+                cx.accepted.push(Accepted { fd, peer, local });
+            }
+        }
+        Disposition::Handled
+    }
+}
