@@ -15,4 +15,5 @@ pub mod rtp;
 pub mod rtsp;
 pub mod sdp;
 pub mod session;
+pub mod shard;
 pub mod worker;

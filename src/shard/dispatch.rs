@@ -1,0 +1,408 @@
+//! Events to consumers, and what consumers and sessions ask for to tasks, shards and clients.
+//!
+//! A panic while one session's event is handled ends its connection, not the shard: it is caught
+//! here, counted and logged (DESIGN section 9).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::inbox::Message;
+use super::sockets::{local_addr, peer_addr, set_stream_options, to_socket_address, udp_pair};
+use super::turn::{Link, STREAMS_ENDED_A_TURN, Shard, enter};
+use crate::base::ids::ShardId;
+use crate::consumers::rtsp_connection::RtspConnection;
+use crate::consumers::rtsp_listener::Accepted;
+use crate::consumers::{Consumer, Context};
+use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
+use crate::poll::poll_table::EntryKey;
+use crate::poll::task::{Outcome, Task, TaskDone};
+use crate::rtsp::response::{Response, Status};
+use crate::session::request::{Command, Executed, Waiter};
+use crate::session::table::{Action, SessionKey, TimerKey, WINDOW_TICKET};
+
+/// What a consumer asked for while it ran.
+#[derive(Default)]
+struct Asked {
+    forwards: Vec<(ShardId, Command)>,
+    accepted: Vec<Accepted>,
+    needs_pair: Vec<Command>,
+}
+
+impl Shard {
+    /// Hands an event to the consumer of an entry; the entry is suspended until it is handled.
+    pub(super) fn dispatch(&mut self, key: EntryKey, event: Event<'_>) {
+        self.table.suspend(key);
+        let Some(mut consumer) = self.table.take(key) else { return };
+        let mut asked = Asked::default();
+        let mut cx = Context {
+            sessions: &mut self.sessions,
+            forwards: &mut asked.forwards,
+            accepted: &mut asked.accepted,
+            needs_pair: &mut asked.needs_pair,
+            shard: self.id,
+            shard_count: u8::try_from(self.poller.inboxes().count()).unwrap_or(u8::MAX),
+            is_stopping: self.stopping_since.is_some(),
+        };
+        let ran = catch_unwind(AssertUnwindSafe(|| consumer.create_task(event, &mut cx)));
+        let gone = self.table.put_back(key, consumer).is_err();
+        let Ok(disposition) = ran else {
+            self.cells.panics.add(1);
+            tracing::error!(shard = self.id.0, "a panic ended one connection; this is a bug");
+            self.close(key);
+            return;
+        };
+        for Accepted { fd, peer, local } in asked.accepted {
+            self.open_connection(fd, RtspConnection::new(peer, local, self.sessions.now));
+        }
+        for (shard, command) in asked.forwards {
+            self.forward(shard, command);
+        }
+        for command in asked.needs_pair {
+            self.execute_with_new_pair(command);
+        }
+        if !gone {
+            self.dispose(key, disposition);
+        }
+    }
+
+    /// Runs something for a session; a panic in it ends the session and nothing else.
+    pub(super) fn guarded(&mut self, session: Option<SessionKey>, run: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
+            self.cells.panics.add(1);
+            tracing::error!(shard = self.id.0, "a panic ended one session; this is a bug");
+            if let Some(session) = session {
+                self.sessions.remove(session);
+            }
+        }
+    }
+
+    fn dispose(&mut self, key: EntryKey, disposition: Disposition) {
+        self.mark_dirty(key);
+        match disposition {
+            Disposition::Handled => self.enable(key),
+            Disposition::Submit(task) => self.submit(task),
+            Disposition::Wait => {}
+            Disposition::Close => {
+                if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
+                    connection.close_when_sent();
+                }
+            }
+        }
+    }
+
+    /// Arms an entry again. A connection whose answers are not taken waits until they are.
+    pub(super) fn enable(&mut self, key: EntryKey) {
+        let Some(link) = self.link(key) else { return };
+        if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key)
+            && (connection.is_congested() || connection.is_closing() || connection.is_waiting())
+        {
+            return;
+        }
+        if self.table.enable_events(key) && link.is_stream {
+            self.ring.arm_receive(link.slot, key.index);
+        }
+    }
+
+    /// Hands a task to the workers; what the queue does not take goes back to who made it.
+    fn submit(&mut self, task: Task) {
+        self.cells.tasks_submitted.add(1);
+        let Err(task) = self.queue.submit(task) else { return };
+        self.cells.tasks_refused.add(1);
+        if task.ticket & WINDOW_TICKET != 0 {
+            self.sessions.handle_window_refused(task.ticket);
+        } else {
+            // Told from `settle`: a client that pipelines must not make this call itself.
+            self.refused.push(task);
+        }
+    }
+
+    /// Does what the sessions ask for, until they ask for nothing more.
+    pub(super) fn settle(&mut self) {
+        // Bounded: an action asks for a few more at most, and a held command is held once.
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            if self.sessions.out.is_empty() && self.refused.is_empty() {
+                return;
+            }
+            for task in std::mem::take(&mut self.refused) {
+                self.dispatch(EntryKey::from_bits(task.ticket), Event::Refused(task));
+            }
+            // The storage goes back and forth, so that a turn in steady play allocates nothing.
+            let mut actions =
+                std::mem::replace(&mut self.sessions.out, std::mem::take(&mut self.spare_actions));
+            for action in actions.drain(..) {
+                self.act(action);
+            }
+            self.spare_actions = actions;
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Submit(task) => self.submit(task),
+            Action::Respond { waiter, response } => self.respond(waiter, response),
+            Action::Datagram { pair, to, bytes } => {
+                let Some(Some(slots)) = self.pairs.get(usize::from(pair)) else { return };
+                let address = to_socket_address(to, slots.family);
+                if !self.ring.send_datagram(slots.rtcp, address, &bytes, NO_RUN)
+                    && self.unsent.len() < UNSENT_MAX
+                {
+                    self.unsent.push(Action::Datagram { pair, to, bytes });
+                }
+            }
+            // After what is to be sent on it: the ring submits that before it closes the socket.
+            Action::ClosePair(pair) => self.close_pair(pair),
+            Action::Interleaved { entry, channel, bytes } => {
+                if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(entry) {
+                    connection.push_interleaved(channel, &bytes);
+                    self.mark_dirty(entry);
+                }
+            }
+            Action::Execute(command) => self.execute(*command),
+        }
+    }
+
+    fn execute(&mut self, command: Command) {
+        let waiter = command.waiter;
+        match self.sessions.execute(command) {
+            Executed::Reply(response) => self.respond(waiter, response),
+            Executed::Later => {}
+            Executed::NeedsPair(command) => self.execute_with_new_pair(*command),
+        }
+    }
+
+    /// A client address is used a second time: opens another pair for it (reference 001).
+    fn execute_with_new_pair(&mut self, command: Command) {
+        let opened = udp_pair(self.pair_ip, None)
+            .map_err(|error| error.to_string())
+            .and_then(|pair| self.add_pair(pair).map_err(|error| error.to_string()));
+        let waiter = command.waiter;
+        if let Err(error) = opened {
+            tracing::warn!(%error, "no further pair of RTP sockets");
+            self.respond(waiter, command.response(Status::ServiceUnavailable));
+            return;
+        }
+        match self.sessions.execute(command) {
+            Executed::Reply(response) => self.respond(waiter, response),
+            Executed::Later => {}
+            Executed::NeedsPair(command) => {
+                self.respond(waiter, command.response(Status::ServiceUnavailable));
+            }
+        }
+    }
+
+    fn respond(&mut self, waiter: Waiter, response: Response) {
+        if waiter.shard == self.id {
+            self.dispatch(waiter.entry, Event::Answered(response));
+            return;
+        }
+        let message = Message::Answered { entry: waiter.entry, response: Box::new(response) };
+        let Some(inbox) = self.poller.inbox(waiter.shard) else { return };
+        if inbox.push(message).is_err() {
+            // The connection waits in vain and is closed when it has been idle too long.
+            self.cells.inbox_full.add(1);
+        }
+    }
+
+    fn forward(&mut self, shard: ShardId, command: Command) {
+        let Some(inbox) = self.poller.inbox(shard).cloned() else { return };
+        let Err(message) = inbox.push(Message::Forwarded(Box::new(command))) else { return };
+        self.cells.inbox_full.add(1);
+        if let Message::Forwarded(command) = message {
+            let response = command.response(Status::ServiceUnavailable).header("Retry-After", "1");
+            self.respond(command.waiter, response);
+        }
+    }
+
+    /// Reads the shard's pipe.
+    pub(super) fn read_inbox(&mut self) {
+        let inbox = Arc::clone(&self.inbox);
+        // Settled one by one: a command that was held comes before one that is still to be read.
+        while let Some(done) = inbox.pop_outcome() {
+            self.guarded(None, |shard| {
+                shard.handle_outcome(done);
+                shard.settle();
+            });
+        }
+        while let Some(message) = inbox.pop_message() {
+            match message {
+                Message::Forwarded(command) => {
+                    self.guarded(None, |shard| shard.execute(*command));
+                }
+                Message::Answered { entry, response } => {
+                    self.dispatch(entry, Event::Answered(*response));
+                }
+                Message::ListSessions(reply) => reply(self.sessions.infos()),
+                Message::EndSession { id, reply } => {
+                    let key = self.sessions.find(id);
+                    if let Some(key) = key {
+                        self.sessions.fail(key, Some("ended by the operator"));
+                    }
+                    reply(key.is_some());
+                }
+                Message::Stop => {
+                    self.stopping_since.get_or_insert(self.sessions.now);
+                }
+            }
+            self.settle();
+        }
+    }
+
+    fn handle_outcome(&mut self, done: TaskDone) {
+        match done.outcome {
+            Outcome::Window(result) => self.sessions.handle_window(done.ticket, result),
+            opened @ Outcome::Opened(_) => {
+                self.dispatch(EntryKey::from_bits(done.ticket), Event::Outcome(opened));
+            }
+        }
+    }
+
+    /// Stopping: BYE to as many sessions as the ring takes in a turn, then the connections.
+    pub(super) fn end_sessions(&mut self) {
+        if self.stopping_since.is_none() || self.all_ended {
+            return;
+        }
+        let mut streams = 0;
+        for key in self.sessions.keys() {
+            if streams >= STREAMS_ENDED_A_TURN {
+                break;
+            }
+            streams += self.sessions.session(key).map_or(1, |s| s.streams.len().max(1));
+            self.sessions.fail(key, Some("server stops"));
+        }
+        self.all_ended = streams == 0;
+        self.settle();
+        if !self.all_ended {
+            return;
+        }
+        for key in self.table.keys().collect::<Vec<_>>() {
+            if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
+                connection.close_when_sent();
+                self.mark_dirty(key);
+            }
+        }
+    }
+
+    pub(super) fn handle_accepted(&mut self, token: u32, result: io::Result<OwnedFd>) {
+        let Some(key) = self.table.key_at(token) else { return };
+        let fd = match result {
+            Ok(fd) => fd,
+            Err(error) => {
+                self.cells.connections_refused.add(1);
+                self.warn_once("a connection could not be accepted", &error);
+                return;
+            }
+        };
+        // A client that is gone already has no address.
+        let (Ok(peer), Ok(local)) = (peer_addr(&fd), local_addr(&fd)) else { return };
+        let _dead_already = set_stream_options(&fd);
+        self.dispatch(key, Event::Accepted { fd, peer, local });
+    }
+
+    fn open_connection(&mut self, fd: OwnedFd, connection: RtspConnection) {
+        // Said before the connection is closed, if it takes even this.
+        let refuse = |fd: BorrowedFd<'_>| {
+            let _unsaid = rustix::io::write(fd, REFUSAL);
+        };
+        let installed = self.ring.install(fd);
+        let opened = installed.map_err(|(fd, error)| (refuse(fd.as_fd()), error).1);
+        let opened = opened.and_then(|slot| {
+            let consumer = Consumer::Connection(Box::new(connection));
+            enter(&mut self.table, &mut self.links, consumer, slot).inspect_err(|_| {
+                refuse(self.ring.fd(slot));
+                self.ring.remove(slot);
+            })
+        });
+        let key = match opened {
+            Ok(key) => key,
+            Err(error) => {
+                self.cells.connections_refused.add(1);
+                self.warn_once("a connection is refused with 503", &error);
+                return;
+            }
+        };
+        if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
+            connection.set_key(key);
+        }
+        self.cells.connections.add(1);
+        self.enable(key);
+        let due = self.sessions.now + self.sessions.timeout();
+        self.sessions.wheel.insert(due, TimerKey::Connection(key));
+    }
+
+    /// A connection without a session that says nothing is closed: a stranger must not fill the
+    /// table with silence.
+    pub(super) fn handle_idle_connection(&mut self, key: EntryKey) {
+        let (now, timeout) = (self.sessions.now, self.sessions.timeout());
+        let has_sessions = !self.sessions.of_connection(key).is_empty();
+        let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
+        // A request that waits for longer than any session may be silent has lost its answer.
+        let is_useless = !has_sessions || connection.is_waiting();
+        if is_useless && now.since(connection.heard()) >= timeout {
+            self.close(key);
+        } else {
+            self.sessions.wheel.insert(now + timeout, TimerKey::Connection(key));
+        }
+    }
+
+    /// Removes a connection with all that hangs on it.
+    pub(super) fn close(&mut self, key: EntryKey) {
+        let Some(link) = self.link(key).filter(|link| link.is_stream) else { return };
+        self.table.unregister(key);
+        self.links[key.index as usize] = None;
+        self.ring.remove(link.slot);
+        self.cells.connections.sub(1);
+        self.sessions.handle_connection_closed(key);
+    }
+
+    /// The link of an entry that is still there.
+    pub(super) fn link(&self, key: EntryKey) -> Option<Link> {
+        if self.table.key_at(key.index) != Some(key) {
+            return None;
+        }
+        self.links.get(key.index as usize).copied().flatten()
+    }
+
+    pub(super) fn link_mut(&mut self, key: EntryKey) -> Option<&mut Link> {
+        if self.table.key_at(key.index) != Some(key) {
+            return None;
+        }
+        self.links.get_mut(key.index as usize)?.as_mut()
+    }
+
+    pub(super) fn has_connections(&self) -> bool {
+        self.links.iter().flatten().any(|link| link.is_stream)
+    }
+
+    /// The connection is looked at before the turn ends.
+    pub(super) fn mark_dirty(&mut self, key: EntryKey) {
+        if let Some(link) = self.link_mut(key)
+            && link.is_stream
+            && !std::mem::replace(&mut link.is_dirty, true)
+        {
+            self.dirty.push(key);
+        }
+    }
+}
+
+impl PollEventConsumer<Context<'_>> for Consumer {
+    fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
+        match self {
+            Self::Listener(consumer) => consumer.create_task(event, cx),
+            Self::Connection(consumer) => consumer.create_task(event, cx),
+            Self::Rtcp(consumer) => consumer.create_task(event, cx),
+            Self::Rtp(consumer) => consumer.create_task(event, cx),
+            Self::Inbox => Disposition::Handled,
+        }
+    }
+}
+
+/// Token of datagrams that nobody waits for.
+pub(super) const NO_RUN: u32 = u32::MAX;
+/// For a client that comes when every row of the PollTable is taken.
+const REFUSAL: &[u8] = b"RTSP/1.0 503 Service Unavailable\r\nCSeq: 0\r\nRetry-After: 5\r\n\r\n";
+/// RTCP packets kept for the next turn: those of all sessions that can end in one.
+const UNSENT_MAX: usize = 4_096;
+/// More rounds than any chain of held commands takes.
+const SETTLE_ROUNDS_MAX: usize = 64;

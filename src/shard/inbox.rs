@@ -1,0 +1,207 @@
+//! The pipe of a PollTable (reference 001): everything that reaches a shard from another thread.
+//!
+//! ```text
+//!  workers --TaskDone--> outcomes --+
+//!  shards, control ----> messages --+--> the shard, once a turn     (+ one wake when it sleeps)
+//! ```
+//! Invariant: no wake-up is lost. The shard announces that it will sleep, then looks again; a
+//! producer puts its item in, then looks whether sleep was announced. Sequentially consistent
+//! order makes one of the two see the other.
+//! Bound: `messages` hands back what it cannot take. `outcomes` has room for every task that can
+//! be under way, so a worker's answer always fits.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use crossbeam_queue::ArrayQueue;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::base::ids::SessionId;
+use crate::poll::poll_table::EntryKey;
+use crate::poll::task::TaskDone;
+use crate::rtsp::response::Response;
+use crate::session::info::SessionInfo;
+use crate::session::request::Command;
+
+/// A message to a shard.
+pub enum Message {
+    /// A command for one of its sessions, from a connection of another shard.
+    Forwarded(Box<Command>),
+    /// The answer to a command that it forwarded.
+    Answered {
+        /// Its connection.
+        entry: EntryKey,
+        /// The answer.
+        response: Box<Response>,
+    },
+    /// Show all sessions.
+    ListSessions(Box<dyn FnOnce(Vec<SessionInfo>) + Send>),
+    /// End a session; says whether there was one.
+    EndSession {
+        /// Which.
+        id: SessionId,
+        /// Called with the answer.
+        reply: Box<dyn FnOnce(bool) + Send>,
+    },
+    /// Say BYE to all, send what is there, and end.
+    Stop,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Inbox {
+    outcomes: ArrayQueue<TaskDone>,
+    messages: ArrayQueue<Message>,
+    wake: OwnedFd,
+    sleeps: AtomicBool,
+}
+
+impl Inbox {
+    /// `outcomes_max`: tasks that can be queued and under way at once.
+    ///
+    /// # Errors
+    /// No eventfd to be had.
+    pub fn new(outcomes_max: usize) -> std::io::Result<Self> {
+        Ok(Self {
+            outcomes: ArrayQueue::new(outcomes_max.max(1)),
+            messages: ArrayQueue::new(MESSAGES_MAX),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            sleeps: AtomicBool::new(false),
+        })
+    }
+
+    /// The descriptor that becomes readable when the shard is to be woken.
+    ///
+    /// # Errors
+    /// No descriptor left to duplicate it.
+    pub fn wake_fd(&self) -> std::io::Result<OwnedFd> {
+        self.wake.try_clone()
+    }
+
+    /// Puts a message in.
+    ///
+    /// # Errors
+    /// Hands it back when the inbox is full.
+    pub fn push(&self, message: Message) -> Result<(), Message> {
+        self.messages.push(message)?;
+        self.wake_if_asleep();
+        Ok(())
+    }
+
+    /// Puts a task's outcome in.
+    pub fn deliver(&self, done: TaskDone) {
+        let mut done = done;
+        // The queue holds every task that can be under way; should the shard be behind all the
+        // same, the worker waits for it and nothing is lost.
+        while let Err(back) = self.outcomes.push(done) {
+            done = back;
+            self.wake_if_asleep();
+            std::thread::yield_now();
+        }
+        self.wake_if_asleep();
+    }
+
+    /// Takes the oldest outcome.
+    #[must_use]
+    pub fn pop_outcome(&self) -> Option<TaskDone> {
+        self.outcomes.pop()
+    }
+
+    /// Takes the oldest message.
+    #[must_use]
+    pub fn pop_message(&self) -> Option<Message> {
+        self.messages.pop()
+    }
+
+    /// The shard is about to sleep. False: something has come, do not.
+    #[must_use]
+    pub fn announce_sleep(&self) -> bool {
+        self.sleeps.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let is_empty = self.outcomes.is_empty() && self.messages.is_empty();
+        if !is_empty {
+            self.sleeps.store(false, Ordering::SeqCst);
+        }
+        is_empty
+    }
+
+    /// The shard is awake.
+    pub fn announce_awake(&self) {
+        self.sleeps.store(false, Ordering::SeqCst);
+    }
+
+    fn wake_if_asleep(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeps.swap(false, Ordering::SeqCst) {
+            // It can fail only when the counter is full, and then the shard is woken already.
+            let _ = rustix::io::write(self.wake.as_fd(), &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Forwarded(_) => "Forwarded",
+            Self::Answered { .. } => "Answered",
+            Self::ListSessions(_) => "ListSessions",
+            Self::EndSession { .. } => "EndSession",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+/// Commands between shards and from the control thread: thousands wait only when a shard hangs.
+const MESSAGES_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poll::task::{OpenFailure, Outcome};
+
+    fn done(ticket: u64) -> TaskDone {
+        TaskDone { ticket, outcome: Outcome::Opened(Err(OpenFailure::NotFound)) }
+    }
+
+    #[test]
+    fn full_inbox_hands_the_message_back() {
+        let inbox = Inbox::new(1).unwrap();
+        for _ in 0..MESSAGES_MAX {
+            inbox.push(Message::Stop).unwrap();
+        }
+        assert!(matches!(inbox.push(Message::Stop), Err(Message::Stop)));
+    }
+
+    #[test]
+    fn shard_does_not_sleep_on_what_came_before_its_announcement() {
+        let inbox = Inbox::new(4).unwrap();
+        inbox.deliver(done(1));
+        assert!(!inbox.announce_sleep());
+        assert_eq!(inbox.pop_outcome().map(|d| d.ticket), Some(1));
+        assert!(inbox.announce_sleep());
+    }
+
+    #[test]
+    fn sleeper_is_woken_once_for_many_items_and_loses_none() {
+        let inbox = Inbox::new(4).unwrap();
+        assert!(inbox.announce_sleep());
+        let count = 10_000;
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..count).for_each(|n| inbox.deliver(done(n))));
+            let mut next = 0;
+            while next < count {
+                while let Some(done) = inbox.pop_outcome() {
+                    assert_eq!(done.ticket, next);
+                    next += 1;
+                }
+                if next < count && inbox.announce_sleep() {
+                    let mut fds =
+                        [rustix::event::PollFd::new(&inbox.wake, rustix::event::PollFlags::IN)];
+                    let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+                    assert_eq!(rustix::event::poll(&mut fds, Some(&limit)), Ok(1), "lost wake");
+                    let _ = rustix::io::read(&inbox.wake, &mut [0; 8]);
+                }
+            }
+        });
+    }
+}

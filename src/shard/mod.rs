@@ -1,0 +1,25 @@
+//! A shard: a pinned thread with one ring, one PollTable, its sockets, its sessions and its timers.
+//!
+//! ```text
+//!  a turn:  reap completions -> dispatch to consumers -> inbox -> timers
+//!           -> pump due streams -> flush connections -> enter once
+//! ```
+//! | file | what is there |
+//! |---|---|
+//! | `turn` | the loop and its order |
+//! | `dispatch` | PollTable rows, consumers, tasks, messages, actions of the sessions |
+//! | `udp_pump` | sends what is due over the shared sockets |
+//! | `tcp_pump` | sends answers and what is due over RTSP connections |
+//! | `inbox` | the pipe from other threads |
+//! | `sockets` | how sockets are opened |
+//! | `ring` | io_uring, and nothing else knows it |
+
+mod dispatch;
+pub mod inbox;
+pub mod ring;
+pub mod sockets;
+mod tcp_pump;
+mod turn;
+mod udp_pump;
+
+pub use turn::{Shard, ShardConfig};

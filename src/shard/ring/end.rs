@@ -1,0 +1,66 @@
+//! The end of a ring: nothing that the kernel may still touch is freed.
+//!
+//! ```text
+//! cancel everything -> wait for the last completion -> unregister buffers -> free memory
+//!                            `- does not come -> leak memory, close the ring
+//! ```
+//! Bound: `ROUNDS_MAX` waits of `ROUND_NS`.
+#![allow(unsafe_code, reason = "frees memory shared with the kernel; a room with unsafe code")]
+
+use std::mem::ManuallyDrop;
+
+use io_uring::opcode;
+use io_uring::types::CancelBuilder;
+
+use super::Ring;
+use super::key::{Arm, Op, OpKey};
+use super::receive::accepted;
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.end_all_operations() && self.unregister_buffers() {
+            // SAFETY: `drop` requires that the value is not used again: this is the end of `Ring`,
+            // and its other fields do not refer to it. All that the kernel knew of it is over: no
+            // operation is in flight, no buffer ring is registered.
+            // Test: `drop_with_operations_in_flight_frees_everything`.
+            unsafe { ManuallyDrop::drop(&mut self.memory) };
+        }
+    }
+}
+
+impl Ring {
+    /// True when nothing is in flight any more.
+    fn end_all_operations(&mut self) -> bool {
+        self.uring.drop_queued();
+        for _ in 0..ROUNDS_MAX {
+            if self.uring.in_kernel() == 0 {
+                return true;
+            }
+            let key = OpKey::new(Op::Cancel, u32::MAX);
+            let cancel = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+            // SAFETY: `queue` requires valid pointers; a cancel has none. Test: as above.
+            unsafe { self.uring.queue(cancel.user_data(key.as_user_data())) };
+            let everything = self.uring.in_kernel().saturating_add(1);
+            if self.uring.enter(everything, Some(ROUND_NS)).is_err() {
+                return false;
+            }
+            while let Some(cqe) = self.uring.next_cqe() {
+                let key = OpKey::from_user_data(cqe.user_data());
+                if key.is_some_and(|key| key.op == Op::Arm(Arm::Accept)) {
+                    drop(accepted(cqe.result()));
+                }
+            }
+        }
+        false
+    }
+
+    fn unregister_buffers(&self) -> bool {
+        let groups = [self.memory.stream_buffers.group(), self.memory.datagram_buffers.group()];
+        let submitter = self.uring.submitter();
+        groups.into_iter().all(|group| submitter.unregister_buf_ring(group).is_ok())
+    }
+}
+
+/// Two seconds in all; operations here end at once when they are cancelled.
+const ROUNDS_MAX: u32 = 40;
+const ROUND_NS: u64 = 50_000_000;

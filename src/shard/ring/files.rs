@@ -1,0 +1,224 @@
+//! The table of registered files: which slot holds which descriptor, and what is in flight on it.
+//!
+//! ```text
+//! vacant --insert--> open --close--> closing --last op completed--> vacant (next generation)
+//! ```
+//! Invariants: a descriptor is closed, and its slot used again, only when no operation refers to
+//! it; a `FileSlot` of an earlier generation finds nothing.
+//! Bound: `files_max` slots.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::key::Arm;
+
+/// A registered file of one ring.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileSlot {
+    index: u32,
+    generation: u32,
+}
+
+impl FileSlot {
+    /// Place in the ring's table: small and dense, so it can index a table of the caller's.
+    #[must_use]
+    pub fn index(self) -> u32 {
+        self.index
+    }
+}
+
+impl Default for FileSlot {
+    /// Names no file.
+    fn default() -> Self {
+        Self { index: u32::MAX, generation: u32::MAX }
+    }
+}
+
+impl fmt::Debug for FileSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileSlot({}.{})", self.index, self.generation)
+    }
+}
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct Files {
+    entries: Vec<FileEntry>,
+    vacant: Vec<u32>,
+    files_max: u32,
+}
+
+#[derive(Debug, Default)]
+struct FileEntry {
+    fd: Option<OwnedFd>,
+    generation: u32,
+    closing: bool,
+    /// Operations that name this file, queued or in the kernel.
+    in_flight: u32,
+    armed: [bool; Arm::ALL.len()],
+    tokens: [u32; Arm::ALL.len()],
+    stream_busy: bool,
+}
+
+impl Files {
+    pub(super) fn new(files_max: u32) -> Self {
+        Self { entries: Vec::new(), vacant: Vec::new(), files_max }
+    }
+
+    pub(super) fn files_max(&self) -> u32 {
+        self.files_max
+    }
+
+    /// The index that the next `insert` takes; `None` when all are taken.
+    pub(super) fn next_index(&self) -> Option<u32> {
+        self.vacant.last().copied().or_else(|| {
+            let next = u32::try_from(self.entries.len()).ok()?;
+            (next < self.files_max).then_some(next)
+        })
+    }
+
+    /// Fills the slot that `next_index` named.
+    pub(super) fn insert(&mut self, fd: OwnedFd) -> Result<FileSlot, OwnedFd> {
+        let Some(index) = self.next_index() else { return Err(fd) };
+        if self.vacant.pop().is_none() {
+            self.entries.push(FileEntry::default());
+        }
+        let Some(entry) = self.entries.get_mut(index as usize) else { return Err(fd) };
+        entry.fd = Some(fd);
+        Ok(FileSlot { index, generation: entry.generation })
+    }
+
+    pub(super) fn is_open(&self, slot: FileSlot) -> bool {
+        self.open(slot).is_some()
+    }
+
+    pub(super) fn fd(&self, slot: FileSlot) -> Option<BorrowedFd<'_>> {
+        self.open(slot)?.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// True when the slot was open and is now armed in a way that it was not.
+    pub(super) fn start_arm(&mut self, slot: FileSlot, arm: Arm, token: u32) -> bool {
+        let Some(entry) = self.open_mut(slot) else { return false };
+        let armed = &mut entry.armed[arm.place()];
+        if *armed {
+            return false;
+        }
+        *armed = true;
+        entry.tokens[arm.place()] = token;
+        true
+    }
+
+    /// The arm's operation has ended and the ring does not arm again by itself.
+    pub(super) fn end_arm(&mut self, index: u32, arm: Arm) {
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.armed[arm.place()] = false;
+        }
+    }
+
+    /// The token given when the file was armed.
+    pub(super) fn token(&self, index: u32, arm: Arm) -> u32 {
+        self.entries.get(index as usize).map_or(0, |entry| entry.tokens[arm.place()])
+    }
+
+    /// False: a stream send is in flight already, or the slot is not open.
+    pub(super) fn start_stream(&mut self, slot: FileSlot) -> bool {
+        let Some(entry) = self.open_mut(slot) else { return false };
+        !std::mem::replace(&mut entry.stream_busy, true)
+    }
+
+    pub(super) fn end_stream(&mut self, index: u32) {
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.stream_busy = false;
+        }
+    }
+
+    /// An operation that names the file is queued.
+    pub(super) fn start_op(&mut self, index: u32) {
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            entry.in_flight += 1;
+        }
+    }
+
+    /// The operation has completed. True: it was the last of a closing slot, `vacate` it now.
+    #[must_use]
+    pub(super) fn end_op(&mut self, index: u32) -> bool {
+        let Some(entry) = self.entries.get_mut(index as usize) else { return false };
+        assert!(entry.in_flight > 0, "more completions than operations on file {index}");
+        entry.in_flight -= 1;
+        entry.closing && entry.in_flight == 0
+    }
+
+    pub(super) fn is_closing(&self, index: u32) -> bool {
+        self.entries.get(index as usize).is_some_and(|entry| entry.closing)
+    }
+
+    /// From now on the slot is no longer open. `None`: it was not; otherwise whether operations
+    /// are in flight, so that it must wait for them.
+    pub(super) fn close(&mut self, slot: FileSlot) -> Option<bool> {
+        let entry = self.open_mut(slot)?;
+        entry.closing = true;
+        Some(entry.in_flight > 0)
+    }
+
+    /// Hands out the descriptor of a closing slot without operations, and frees the slot.
+    pub(super) fn vacate(&mut self, index: u32) -> Option<OwnedFd> {
+        let entry = self.entries.get_mut(index as usize)?;
+        assert!(entry.closing && entry.in_flight == 0, "file {index} is in use");
+        let generation = entry.generation.wrapping_add(1);
+        let fd = std::mem::replace(entry, FileEntry { generation, ..FileEntry::default() }).fd;
+        self.vacant.push(index);
+        fd
+    }
+
+    fn open(&self, slot: FileSlot) -> Option<&FileEntry> {
+        let entry = self.entries.get(slot.index as usize)?;
+        (entry.generation == slot.generation && entry.fd.is_some() && !entry.closing)
+            .then_some(entry)
+    }
+
+    fn open_mut(&mut self, slot: FileSlot) -> Option<&mut FileEntry> {
+        let entry = self.entries.get_mut(slot.index as usize)?;
+        (entry.generation == slot.generation && entry.fd.is_some() && !entry.closing)
+            .then_some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any_fd() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn slot_is_used_again_only_after_its_last_operation() {
+        let mut files = Files::new(1);
+        let first = files.insert(any_fd()).unwrap();
+        assert!(files.insert(any_fd()).is_err(), "full");
+        assert!(files.start_arm(first, Arm::Receive, 5));
+        assert!(!files.start_arm(first, Arm::Receive, 6), "armed already");
+        files.start_op(first.index());
+        assert_eq!(files.close(first), Some(true));
+        assert_eq!(files.close(first), None, "closed once");
+        assert!(files.fd(first).is_none());
+        assert_eq!(files.next_index(), None);
+        assert!(files.end_op(first.index()));
+        assert!(files.vacate(first.index()).is_some());
+        let second = files.insert(any_fd()).unwrap();
+        assert_eq!(second.index(), first.index());
+        assert!(!files.is_open(first), "an old name finds nothing");
+        assert!(files.start_arm(second, Arm::Receive, 7), "arms of the old file are gone");
+        assert_eq!(files.token(second.index(), Arm::Receive), 7);
+    }
+
+    #[test]
+    fn second_stream_send_on_a_file_is_refused_until_the_first_ended() {
+        let mut files = Files::new(4);
+        let slot = files.insert(any_fd()).unwrap();
+        assert!(files.start_stream(slot));
+        assert!(!files.start_stream(slot));
+        files.end_stream(slot.index());
+        assert!(files.start_stream(slot));
+    }
+}

@@ -1,0 +1,247 @@
+//! What one send is gathered from: copied bytes in an arena, payload straight from file maps.
+//!
+//! ```text
+//! arena   [hdr fu][hdr fu][hdr ..            map   ....[nal bytes]......[nal bytes]...
+//!           |       |       |                            |                |
+//! iovecs  [ a ][ m ][ a ][ m ] ..                one entry each, neighbours in the arena share one
+//! ```
+//! Invariants: a packet is in it as a whole or not at all; every file entry lies in the map of one
+//! of `titles`, which are held until `clear`; nothing is added between submission and completion.
+//! Bounds: `GatherLimits`. Memory is kept for the next use: steady sending allocates nothing.
+
+use std::sync::Arc;
+
+use super::config::RangeOutside;
+use crate::library::title::Title;
+use crate::media::window::{Packet, PacketWindow, Piece};
+
+/// Upper bounds of one send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GatherLimits {
+    pub(super) iovecs: usize,
+    pub(super) arena_bytes: usize,
+    pub(super) titles: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Gather {
+    iovecs: Vec<libc::iovec>,
+    arena: Vec<u8>,
+    /// Keep the maps that `iovecs` point into. Windows need no holding: inline bytes are copied.
+    titles: Vec<Arc<Title>>,
+    bytes: usize,
+    /// The last iovec ends where the arena ends, so it can grow.
+    ends_in_arena: bool,
+    limits: GatherLimits,
+}
+
+/// A point to go back to when a packet does not fit.
+struct Mark {
+    iovecs: usize,
+    last_iovec_bytes: usize,
+    arena: usize,
+    titles: usize,
+    bytes: usize,
+    ends_in_arena: bool,
+}
+
+impl Gather {
+    /// Takes all memory now: nothing grows later.
+    pub(super) fn with_all_memory(limits: GatherLimits) -> Self {
+        Self {
+            iovecs: Vec::with_capacity(limits.iovecs),
+            arena: Vec::with_capacity(limits.arena_bytes),
+            titles: Vec::with_capacity(limits.titles),
+            ..Self::growing(limits)
+        }
+    }
+
+    /// Grows with its use, up to `limits`.
+    pub(super) fn growing(limits: GatherLimits) -> Self {
+        Self {
+            iovecs: Vec::new(),
+            arena: Vec::new(),
+            titles: Vec::new(),
+            bytes: 0,
+            ends_in_arena: false,
+            limits,
+        }
+    }
+
+    /// Bytes of the whole send.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// For the kernel: valid until the next call that changes this.
+    pub(super) fn iovecs_mut(&mut self) -> &mut [libc::iovec] {
+        &mut self.iovecs
+    }
+
+    /// Forgets everything and lets go of the titles; keeps memory, up to `keep_bytes` of arena.
+    pub(super) fn clear(&mut self, keep_bytes: usize) {
+        self.iovecs.clear();
+        self.arena.clear();
+        self.arena.shrink_to(keep_bytes);
+        self.titles.clear();
+        self.bytes = 0;
+        self.ends_in_arena = false;
+    }
+
+    /// Copies `bytes`. False: no room, and nothing has changed.
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) -> bool {
+        let mark = self.mark();
+        let fits = self.append_copy(bytes);
+        if !fits {
+            self.go_back(&mark);
+        }
+        fits
+    }
+
+    /// Appends `prefix`, `header` and the packet's payload. False: no room, nothing has changed.
+    pub(super) fn push_packet(
+        &mut self,
+        prefix: &[u8],
+        header: &[u8],
+        window: &PacketWindow,
+        packet: &Packet,
+        title: &Arc<Title>,
+    ) -> Result<bool, RangeOutside> {
+        let mark = self.mark();
+        let fits = self.append_copy(prefix)
+            && self.append_copy(header)
+            && match self.append_pieces(window, packet, title) {
+                Ok(fits) => fits,
+                Err(outside) => {
+                    self.go_back(&mark);
+                    return Err(outside);
+                }
+            };
+        if fits {
+            return Ok(true);
+        }
+        self.go_back(&mark);
+        if self.is_empty() {
+            // Another send would be as small: after "no room" the caller would try for ever.
+            let Packet { piece_count, payload_bytes, .. } = *packet;
+            return Err(RangeOutside::TooLarge { piece_count, payload_bytes });
+        }
+        Ok(false)
+    }
+
+    fn append_pieces(
+        &mut self,
+        window: &PacketWindow,
+        packet: &Packet,
+        title: &Arc<Title>,
+    ) -> Result<bool, RangeOutside> {
+        let mut takes_from_file = false;
+        for piece in window.pieces(packet) {
+            match *piece {
+                Piece::Inline { offset, bytes } => {
+                    if !self.append_copy(window.inline_bytes(offset, bytes)) {
+                        return Ok(false);
+                    }
+                }
+                Piece::File { offset, bytes } => {
+                    let file_bytes = title.map.file_bytes();
+                    let Some(address) = title.map.kernel_address(offset, bytes) else {
+                        return Err(RangeOutside::File { offset, bytes, file_bytes });
+                    };
+                    if self.iovecs.len() == self.limits.iovecs {
+                        return Ok(false);
+                    }
+                    let len = usize::from(bytes);
+                    let base = address.cast_mut().cast();
+                    self.iovecs.push(libc::iovec { iov_base: base, iov_len: len });
+                    self.bytes += len;
+                    self.ends_in_arena = false;
+                    takes_from_file = true;
+                }
+            }
+        }
+        Ok(!takes_from_file || self.hold(title))
+    }
+
+    /// Keeps the map alive until `clear`.
+    fn hold(&mut self, title: &Arc<Title>) -> bool {
+        if self.titles.iter().rev().any(|held| Arc::ptr_eq(held, title)) {
+            return true;
+        }
+        let has_room = self.titles.len() < self.limits.titles;
+        if has_room {
+            self.titles.push(Arc::clone(title));
+        }
+        has_room
+    }
+
+    /// The caller goes back to a mark when this is false.
+    fn append_copy(&mut self, bytes: &[u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        if self.arena.len() + bytes.len() > self.limits.arena_bytes {
+            return false;
+        }
+        self.reserve(bytes.len());
+        let start = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        if let Some(last) = self.iovecs.last_mut().filter(|_| self.ends_in_arena) {
+            last.iov_len += bytes.len();
+        } else if self.iovecs.len() < self.limits.iovecs {
+            let base = self.arena.as_mut_ptr().wrapping_add(start).cast();
+            self.iovecs.push(libc::iovec { iov_base: base, iov_len: bytes.len() });
+        } else {
+            return false;
+        }
+        self.ends_in_arena = true;
+        self.bytes += bytes.len();
+        true
+    }
+
+    /// Makes room in the arena. When it moves, the iovecs into it move along.
+    fn reserve(&mut self, more: usize) {
+        if self.arena.capacity() - self.arena.len() >= more {
+            return;
+        }
+        let old = self.arena.as_ptr().addr()..self.arena.as_ptr().addr() + self.arena.len();
+        self.arena.reserve(more.max(ARENA_GROWTH_BYTES));
+        let base = self.arena.as_mut_ptr();
+        for iovec in &mut self.iovecs {
+            let address = iovec.iov_base.addr();
+            if old.contains(&address) {
+                iovec.iov_base = base.wrapping_add(address - old.start).cast();
+            }
+        }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            iovecs: self.iovecs.len(),
+            last_iovec_bytes: self.iovecs.last().map_or(0, |last| last.iov_len),
+            arena: self.arena.len(),
+            titles: self.titles.len(),
+            bytes: self.bytes,
+            ends_in_arena: self.ends_in_arena,
+        }
+    }
+
+    fn go_back(&mut self, mark: &Mark) {
+        self.iovecs.truncate(mark.iovecs);
+        if let Some(last) = self.iovecs.last_mut() {
+            last.iov_len = mark.last_iovec_bytes;
+        }
+        self.arena.truncate(mark.arena);
+        self.titles.truncate(mark.titles);
+        self.bytes = mark.bytes;
+        self.ends_in_arena = mark.ends_in_arena;
+    }
+}
+
+/// A frame of two hundred interleaved packets has its headers in this.
+const ARENA_GROWTH_BYTES: usize = 4_096;

@@ -1,0 +1,270 @@
+//! The shard's ring: the only module that gives pointers to io_uring, as an API without any.
+//!
+//! ```text
+//!   turn of the shard:  next_completion .. (reap)  ->  logic  ->  start_run, arm_* ..  ->  enter
+//!                              ^                                                            |
+//!                              +---------- completions ------- kernel <--- one system call -+
+//! ```
+//! Invariants:
+//! - memory that the kernel may touch is not moved, changed or freed before the operation's last
+//!   completion was taken; if operations do not end when the ring is dropped, it is leaked;
+//! - a file is closed only after the last completion of its slot, and completions of a removed file
+//!   are never reported;
+//! - sends of one chain start in order, and none after one that failed.
+//!
+//! Bounds: `RingConfig`. Nothing is allocated per packet or frame once slots have been used.
+//! DESIGN section 6.
+
+mod buffers;
+mod bytes;
+mod completion;
+mod config;
+mod end;
+mod files;
+mod gather;
+mod gso;
+mod key;
+mod message;
+mod receive;
+mod run;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod uring;
+
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use io_uring::cqueue;
+
+pub use bytes::Received;
+pub use completion::{Completion, SendFailure};
+pub use config::{GsoMode, RangeOutside, RingConfig, RingError};
+pub use files::FileSlot;
+pub use run::{DATAGRAM_BYTES_MAX, RUN_PACKETS_MAX, Run};
+pub use stream::StreamSend;
+
+use buffers::BufferRing;
+use bytes::BytePool;
+use files::Files;
+use gso::GsoRoutes;
+use key::{Op, OpKey};
+use receive::{DATAGRAM_BUFFER_BYTES, STREAM_BUFFER_BYTES, Shared};
+use run::{OpenChain, RunSlots};
+use stream::StreamSlots;
+use uring::Uring;
+
+/// A shard's ring. It stays on the thread that made it.
+pub struct Ring {
+    /// Before `memory`: closed first.
+    uring: Uring,
+    /// What the kernel has pointers to. Freed by `Drop` once nothing is in flight, or never.
+    memory: ManuallyDrop<Memory>,
+    files: Files,
+    gso: GsoRoutes,
+    pool: Rc<BytePool>,
+    chain: Option<OpenChain>,
+    /// Datagram sends queued and not yet reaped; each completes within the `enter` that starts it.
+    sends_unreaped: u32,
+    stats: RingStats,
+}
+
+struct Memory {
+    runs: RunSlots,
+    streams: StreamSlots,
+    stream_buffers: BufferRing,
+    datagram_buffers: BufferRing,
+    shared: Box<Shared>,
+}
+
+/// Counts since the ring was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RingStats {
+    /// System calls to submit and wait.
+    pub enters: u64,
+    /// Receives that found no buffer and were armed again.
+    pub buffer_shortages: u64,
+    /// Datagrams too long or without a usable sender.
+    pub datagrams_dropped: u64,
+    /// Runs that failed because their route refuses segmentation.
+    pub gso_refusals: u64,
+    /// Times that accepting or receiving was put off for lack of descriptors or memory.
+    pub pauses: u64,
+}
+
+impl Ring {
+    /// Makes a ring on the calling thread, which has to be the one that uses it.
+    ///
+    /// # Errors
+    /// The kernel refuses, lacks something, or has no memory for it.
+    pub fn new(config: &RingConfig) -> Result<Self, RingError> {
+        let uring = Uring::new(config)?;
+        let submitter = uring.submitter();
+        let stream_buffers =
+            BufferRing::new(&submitter, STREAM_GROUP, config.stream_buffers, STREAM_BUFFER_BYTES)?;
+        let (count, bytes) = (config.datagram_buffers, DATAGRAM_BUFFER_BYTES);
+        let datagram_buffers = match BufferRing::new(&submitter, DATAGRAM_GROUP, count, bytes) {
+            Ok(buffers) => buffers,
+            Err(error) => {
+                // The ring goes first, so that no group is left that names freed memory.
+                drop(uring);
+                return Err(error);
+            }
+        };
+        Ok(Self {
+            uring,
+            memory: ManuallyDrop::new(Memory {
+                runs: RunSlots::new(config.run_slots),
+                streams: StreamSlots::default(),
+                stream_buffers,
+                datagram_buffers,
+                shared: Shared::new(),
+            }),
+            files: Files::new(config.files_max),
+            gso: GsoRoutes::new(config.gso),
+            pool: BytePool::new(),
+            chain: None,
+            sends_unreaped: 0,
+            stats: RingStats::default(),
+        })
+    }
+
+    /// What this ring makes use of, for the banner.
+    #[must_use]
+    pub fn features(&self) -> Vec<&'static str> {
+        let mut features = vec![
+            "single issuer",
+            "deferred task work",
+            "registered files",
+            "multishot accept and recvmsg",
+            "provided buffers",
+        ];
+        if self.uring.has_no_iowait() {
+            features.push("no iowait");
+        }
+        features.push(match self.gso.mode() {
+            GsoMode::Auto => "gso auto",
+            GsoMode::On => "gso on",
+            GsoMode::Off => "gso off",
+        });
+        features
+    }
+
+    /// Counts since the start.
+    #[must_use]
+    pub fn stats(&self) -> RingStats {
+        RingStats { enters: self.uring.enters(), ..self.stats }
+    }
+
+    /// Registers a descriptor, which the ring owns from now on.
+    ///
+    /// # Errors
+    /// All slots are taken, or the kernel refuses; the descriptor is handed back.
+    pub fn install(&mut self, fd: OwnedFd) -> Result<FileSlot, (OwnedFd, RingError)> {
+        let full = RingError::Full { files_max: self.files.files_max() };
+        let Some(index) = self.files.next_index() else { return Err((fd, full)) };
+        match self.uring.register(index, fd.as_fd()) {
+            Ok(()) => self.files.insert(fd).map_err(|fd| (fd, full)),
+            Err(source) => Err((fd, RingError::Register { source })),
+        }
+    }
+
+    /// The descriptor in a slot, for socket options and addresses.
+    ///
+    /// # Panics
+    /// When the slot was removed.
+    #[must_use]
+    pub fn fd(&self, slot: FileSlot) -> BorrowedFd<'_> {
+        let Some(fd) = self.files.fd(slot) else { panic!("{slot:?} was removed") };
+        fd
+    }
+
+    /// Ends everything on the slot and closes the descriptor when the last of it has completed.
+    /// Nothing is reported for the slot any more. What was queued before is still submitted, but a
+    /// stream send that waits for its reader is cut: wait for `StreamSent` before. Once a slot.
+    pub fn remove(&mut self, slot: FileSlot) {
+        match self.files.close(slot) {
+            Some(true) => self.queue_cancel(slot.index()),
+            Some(false) => self.vacate(slot.index()),
+            None => debug_assert!(false, "{slot:?} was removed before"),
+        }
+    }
+
+    /// Submits everything and waits for something to happen, at most `wait_ns` (`None`: for as long
+    /// as it takes; 0: not at all). Datagram sends do not count as something to happen: the wait
+    /// goes on in the same system call, so that a turn takes one; it ends after 2 ms at most then,
+    /// so that a failure among them is seen. Reap everything before the next call.
+    ///
+    /// # Errors
+    /// The ring is of no use any more.
+    pub fn enter(&mut self, wait_ns: Option<u64>) -> Result<(), RingError> {
+        self.chain = None;
+        let sends = self.sends_unreaped;
+        if wait_ns == Some(0) || self.uring.has_cqe() {
+            return self.uring.enter(sends, Some(0));
+        }
+        if sends == 0 {
+            return self.uring.enter(1, wait_ns);
+        }
+        let wait_ns = wait_ns.unwrap_or(u64::MAX).min(SEND_REPORT_NS_MAX);
+        self.uring.enter(sends.saturating_add(1), Some(wait_ns))
+    }
+
+    /// The next thing that happened; `None`: nothing more until the next `enter`.
+    pub fn next_completion(&mut self) -> Option<Completion> {
+        while let Some(cqe) = self.uring.next_cqe() {
+            if let Some(completion) = self.handle(&cqe) {
+                return Some(completion);
+            }
+        }
+        None
+    }
+
+    fn handle(&mut self, cqe: &cqueue::Entry) -> Option<Completion> {
+        let Some(OpKey { op, index }) = OpKey::from_user_data(cqe.user_data()) else {
+            panic!("completion {:#x} is of no operation", cqe.user_data());
+        };
+        match op {
+            Op::Arm(arm) => self.armed_completed(index, arm, cqe),
+            Op::Run => self.run_sent(index, cqe.result()),
+            Op::Stream => self.stream_sent(index, cqe.result()),
+            Op::Pause(arm) => {
+                self.pause_ended(index, arm);
+                None
+            }
+            Op::Cancel => {
+                self.end_op(index);
+                None
+            }
+        }
+    }
+
+    /// An operation on the file has completed.
+    fn end_op(&mut self, index: u32) {
+        if self.files.end_op(index) {
+            self.vacate(index);
+        }
+    }
+
+    fn vacate(&mut self, index: u32) {
+        // Fails only for an index out of range, which `install` would have refused.
+        let unregistered = self.uring.unregister(index);
+        debug_assert!(unregistered.is_ok(), "{unregistered:?}");
+        self.gso.forget(index);
+        drop(self.files.vacate(index));
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("in_kernel", &self.uring.in_kernel()).finish_non_exhaustive()
+    }
+}
+
+/// The longest time for which a failed datagram send goes unnoticed: one step of the pacer's wheel.
+const SEND_REPORT_NS_MAX: u64 = 2_000_000;
+
+const STREAM_GROUP: u16 = 1;
+const DATAGRAM_GROUP: u16 = 2;

@@ -1,0 +1,324 @@
+//! Runs of datagrams: several RTP packets to one client as one send.
+//!
+//! ```text
+//! start_run -> Run: try_packet .. try_packet -> submit --enter--> kernel --> RunSent, slot free
+//! slot: [gather][sockaddr][cmsg UDP_SEGMENT][msghdr]     one block of slots, made at start
+//! ```
+//! A run's packets have the size of its first, but for one shorter tail, so that the kernel can cut
+//! them apart again (`UDP_SEGMENT`). Sends never wait in the kernel (`MSG_DONTWAIT`): a send that
+//! waits is overtaken by the next one. What finds no room comes back as `SendFailure::Again`.
+//!
+//! Invariants: a slot is off the free list from `start_run` until its completion; titles that its
+//! iovecs point into are held as long.
+//! Bounds: `RUN_PACKETS_MAX` packets and one datagram's bytes a run; `run_slots` runs.
+//! DESIGN section 6.3, 6.4, 6.9.
+#![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use io_uring::{opcode, types};
+use socket2::SockAddr;
+
+use super::Ring;
+use super::completion::{Completion, SendFailure};
+use super::config::RangeOutside;
+use super::files::FileSlot;
+use super::gather::{Gather, GatherLimits};
+use super::key::{Op, OpKey};
+use super::message::{SegmentControl, empty_message};
+use crate::library::title::Title;
+use crate::media::window::{Packet, PacketWindow};
+
+/// Packets in one run at most: where the gain of segmentation ends (DESIGN section 6).
+pub const RUN_PACKETS_MAX: u16 = 16;
+
+/// Bytes of a datagram that `send_datagram` takes at most: no compound RTCP packet is larger.
+pub const DATAGRAM_BYTES_MAX: usize = LIMITS.arena_bytes;
+
+/// Memory of all runs.
+pub(super) struct RunSlots {
+    slots: Box<[RunSlot]>,
+    /// Last in, first out: a slot that is warm in the cache is used first.
+    free: Vec<u32>,
+}
+
+struct RunSlot {
+    gather: Gather,
+    address: SockAddr,
+    control: SegmentControl,
+    message: libc::msghdr,
+    file: FileSlot,
+    to: SocketAddr,
+    token: u32,
+    packets: u16,
+    is_datagram: bool,
+}
+
+/// The run queued last, when it was submitted to be followed by another to the same client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OpenChain {
+    file: FileSlot,
+    to: SocketAddr,
+    runs: u32,
+    /// Count of queued operations when the run had been queued.
+    queued_count: u64,
+}
+
+/// A run under construction. Dropped without `submit`, nothing is sent.
+pub struct Run<'a> {
+    ring: &'a mut Ring,
+    index: u32,
+    gso: bool,
+    segment_bytes: usize,
+    has_tail: bool,
+    is_submitted: bool,
+}
+
+impl Ring {
+    /// Starts a run to one client. `to` must be of the socket's family: see
+    /// `sockets::to_socket_address`. `None`: no slot is free, or as many runs are linked as can be;
+    /// try in the next turn.
+    pub fn start_run(&mut self, slot: FileSlot, to: SocketAddr, token: u32) -> Option<Run<'_>> {
+        let chain_is_full = self.chain.is_some_and(|chain| {
+            chain.file == slot && chain.to == to && chain.runs >= self.chain_runs_max()
+        });
+        if chain_is_full || !self.files.is_open(slot) {
+            return None;
+        }
+        let index = self.memory.runs.take(slot, to, token)?;
+        let gso = self.gso.is_allowed(slot.index(), to.ip());
+        Some(Run { ring: self, index, gso, segment_bytes: 0, has_tail: false, is_submitted: false })
+    }
+
+    /// Sends one datagram that is copied: RTCP. False: no slot is free, or more bytes than
+    /// `DATAGRAM_BYTES_MAX`. Only a failure is reported, as `RunSent` with 0 packets.
+    pub fn send_datagram(
+        &mut self,
+        slot: FileSlot,
+        to: SocketAddr,
+        bytes: &[u8],
+        token: u32,
+    ) -> bool {
+        debug_assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "{} bytes", bytes.len());
+        if !self.files.is_open(slot) || bytes.len() > DATAGRAM_BYTES_MAX {
+            return false;
+        }
+        let Some(index) = self.memory.runs.take(slot, to, token) else { return false };
+        let run = self.memory.runs.slot(index);
+        run.is_datagram = true;
+        run.packets = 1;
+        run.gather.push_bytes(bytes);
+        self.queue_run(index, 0);
+        true
+    }
+
+    fn chain_runs_max(&self) -> u32 {
+        CHAIN_RUNS_MAX.min(self.uring.sq_entries())
+    }
+
+    fn link_and_queue_run(&mut self, index: u32, segment_bytes: usize, linked: bool) {
+        let run = self.memory.runs.slot(index);
+        let (file, to) = (run.file, run.to);
+        let queued_count = self.uring.queued_count();
+        let before = self.chain.take().filter(|chain| {
+            chain.file == file && chain.to == to && chain.queued_count == queued_count
+        });
+        if before.is_some() {
+            self.uring.link_last();
+        }
+        self.queue_run(index, segment_bytes);
+        self.chain = linked.then(|| OpenChain {
+            file,
+            to,
+            runs: before.map_or(1, |chain| chain.runs + 1),
+            queued_count: queued_count + 1,
+        });
+    }
+
+    fn queue_run(&mut self, index: u32, segment_bytes: usize) {
+        let run = self.memory.runs.slot(index);
+        run.prepare(segment_bytes);
+        let file = types::Fixed(run.file.index());
+        let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).cast_unsigned();
+        let entry = opcode::SendMsg::new(file, &raw const run.message)
+            .flags(flags)
+            .build()
+            .user_data(OpKey::new(Op::Run, index).as_user_data());
+        self.files.start_op(run.file.index());
+        self.sends_unreaped += 1;
+        // SAFETY: `queue` requires valid pointers until the operation's last completion is taken.
+        // - Message, address, control and the gather's vectors lie in slot `index` or are owned by
+        //   it. Slots are one boxed slice that never moves; `Ring` frees it only when nothing is in
+        //   the kernel, otherwise never.
+        // - The slot is off the free list until `run_sent` handles the completion, so nobody
+        //   changes it before.
+        // - File ranges lie in the maps of titles that the slot holds until then; the kernel reads
+        //   them, and answers EFAULT where the file has become shorter.
+        // Tests: `map_is_held_until_the_run_has_completed`, `truncated_file_fails_the_run_only`,
+        // `drop_with_operations_in_flight_frees_everything`.
+        unsafe { self.uring.queue(entry) };
+    }
+
+    /// Handles the completion of a run.
+    pub(super) fn run_sent(&mut self, index: u32, result: i32) -> Option<Completion> {
+        self.sends_unreaped -= 1;
+        let run = self.memory.runs.slot(index);
+        let (file, to, token) = (run.file, run.to, run.token);
+        let (packets, is_datagram) = (run.packets, run.is_datagram);
+        debug_assert!(result < 0 || usize::try_from(result) == Ok(run.gather.bytes()));
+        self.memory.runs.give_back(index);
+        let is_closing = self.files.is_closing(file.index());
+        self.end_op(file.index());
+        if is_closing || (is_datagram && result >= 0) {
+            return None;
+        }
+        let errno = result.checked_neg().unwrap_or(libc::EIO);
+        let result = if result >= 0 {
+            Ok(())
+        } else if packets > 1 && self.gso.handle_failure(file.index(), to.ip(), errno) {
+            self.stats.gso_refusals += 1;
+            Err(SendFailure::Again)
+        } else {
+            Err(SendFailure::from_errno(errno))
+        };
+        let packets = if is_datagram { 0 } else { packets };
+        Some(Completion::RunSent { token, packets, result })
+    }
+}
+
+impl Run<'_> {
+    /// Adds a packet. False: it does not fit this run (too many packets, larger than the first,
+    /// behind a shorter one, no segmentation on this route, out of room): submit this run, start
+    /// another.
+    ///
+    /// # Errors
+    /// The packet can never be sent; the run is as before.
+    pub fn try_packet(
+        &mut self,
+        header: &[u8; 12],
+        window: &Arc<PacketWindow>,
+        packet: &Packet,
+        title: &Arc<Title>,
+    ) -> Result<bool, RangeOutside> {
+        let bytes = header.len() + usize::from(packet.payload_bytes);
+        let run = self.ring.memory.runs.slot(self.index);
+        if run.packets > 0 {
+            let fits_segment = self.gso && !self.has_tail && bytes <= self.segment_bytes;
+            let fits_run =
+                run.packets < RUN_PACKETS_MAX && run.gather.bytes() + bytes <= RUN_BYTES_MAX;
+            if !fits_segment || !fits_run {
+                return Ok(false);
+            }
+        }
+        if !run.gather.push_packet(&[], header, window, packet, title)? {
+            return Ok(false);
+        }
+        if run.packets == 0 {
+            self.segment_bytes = bytes;
+        }
+        self.has_tail = bytes < self.segment_bytes;
+        run.packets += 1;
+        debug_assert!(
+            run.gather.bytes() <= self.segment_bytes * usize::from(run.packets),
+            "pieces of a packet must add up to its payload"
+        );
+        Ok(true)
+    }
+
+    /// Packets in the run.
+    #[must_use]
+    pub fn packet_count(&self) -> u16 {
+        self.ring.memory.runs.slots[self.index as usize].packets
+    }
+
+    /// Queues the run for the next `enter`; an empty one is dropped. `linked`: another run to the
+    /// same client follows, which must not be sent when this one fails. It has to be the next
+    /// operation; when something else is queued in between, the link is off.
+    pub fn submit(mut self, linked: bool) {
+        if self.packet_count() > 0 {
+            self.is_submitted = true;
+            self.ring.link_and_queue_run(self.index, self.segment_bytes, linked);
+        }
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        if !self.is_submitted {
+            self.ring.memory.runs.give_back(self.index);
+        }
+    }
+}
+
+impl fmt::Debug for Run<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Run({} packets of {} bytes)", self.packet_count(), self.segment_bytes)
+    }
+}
+
+impl RunSlots {
+    pub(super) fn new(count: u16) -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let slots = (0..count).map(|_| RunSlot {
+            gather: Gather::with_all_memory(LIMITS),
+            address: nowhere.into(),
+            control: SegmentControl::new(),
+            message: empty_message(),
+            file: FileSlot::default(),
+            to: nowhere,
+            token: 0,
+            packets: 0,
+            is_datagram: false,
+        });
+        Self { slots: slots.collect(), free: (0..u32::from(count)).rev().collect() }
+    }
+
+    fn take(&mut self, file: FileSlot, to: SocketAddr, token: u32) -> Option<u32> {
+        let index = self.free.pop()?;
+        let run = self.slot(index);
+        (run.file, run.to, run.token) = (file, to, token);
+        (run.packets, run.is_datagram) = (0, false);
+        Some(index)
+    }
+
+    fn give_back(&mut self, index: u32) {
+        self.slot(index).gather.clear(LIMITS.arena_bytes);
+        self.free.push(index);
+    }
+
+    fn slot(&mut self, index: u32) -> &mut RunSlot {
+        &mut self.slots[index as usize]
+    }
+}
+
+impl RunSlot {
+    /// Fills in the message; all pointers are into this slot.
+    fn prepare(&mut self, segment_bytes: usize) {
+        self.address = self.to.into();
+        let iovecs = self.gather.iovecs_mut();
+        self.message.msg_iov = iovecs.as_mut_ptr();
+        self.message.msg_iovlen = iovecs.len();
+        self.message.msg_name = self.address.as_ptr().cast_mut().cast();
+        self.message.msg_namelen = self.address.len();
+        if self.packets > 1 {
+            // A run's total fits a datagram, so its segments do.
+            self.control.set_segment_bytes(u16::try_from(segment_bytes).unwrap_or(u16::MAX));
+            self.message.msg_control = (&raw mut self.control).cast();
+            self.message.msg_controllen = size_of::<SegmentControl>();
+        } else {
+            self.message.msg_control = std::ptr::null_mut();
+            self.message.msg_controllen = 0;
+        }
+    }
+}
+
+/// 16 headers with 240 inline bytes each, or an RTCP packet; on average six pieces a packet.
+const LIMITS: GatherLimits = GatherLimits { iovecs: 96, arena_bytes: 4_096, titles: 4 };
+
+/// What one UDP send carries over IPv4: 65,535 less the headers of IP and UDP.
+const RUN_BYTES_MAX: usize = 65_507;
+
+/// Runs in one chain at most: twice what a turn sends to one client without segmentation.
+const CHAIN_RUNS_MAX: u32 = 64;

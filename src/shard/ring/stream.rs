@@ -1,0 +1,205 @@
+//! Sends on TCP connections: RTSP replies and interleaved frames, whole, in order.
+//!
+//! ```text
+//! start_stream_send -> StreamSend: push_bytes, push_packet .. -> submit --enter--> kernel
+//!                                                 StreamSent, slot free, next send may start
+//! [ "RTSP/1.0 200 OK.." ][ $ ch len | rtp | payload ][ $ ch len | rtp | payload ] ..
+//! ```
+//! Invariants: at most one send is in flight on a connection, since two interleave and corrupt the
+//! stream; the kernel finishes a send or fails it (`MSG_WAITALL`); no send has a part of a packet.
+//! Bounds: `LIMITS` a send; as many slots as connections have sends in flight at once, their memory
+//! is used again. RFC 2326 s10.12, DESIGN section 6.7.
+#![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
+
+use std::fmt;
+use std::sync::Arc;
+
+use io_uring::{opcode, types};
+
+use super::Ring;
+use super::completion::{Completion, stream_result};
+use super::config::RangeOutside;
+use super::files::FileSlot;
+use super::gather::{Gather, GatherLimits};
+use super::key::{Op, OpKey};
+use super::message::empty_message;
+use crate::library::title::Title;
+use crate::media::window::{Packet, PacketWindow};
+
+/// Memory of all stream sends.
+#[derive(Default)]
+pub(super) struct StreamSlots {
+    /// Boxed, because the kernel knows their addresses while the vector grows.
+    #[expect(clippy::vec_box, reason = "addresses must not change")]
+    slots: Vec<Box<StreamSlot>>,
+    /// Last in, first out, as for runs.
+    free: Vec<u32>,
+}
+
+struct StreamSlot {
+    gather: Gather,
+    message: libc::msghdr,
+    file: FileSlot,
+    token: u32,
+}
+
+/// A send under construction. Dropped without `submit`, nothing is sent.
+pub struct StreamSend<'a> {
+    ring: &'a mut Ring,
+    index: u32,
+    is_submitted: bool,
+}
+
+impl Ring {
+    /// Starts a send on a connection. `None`: one is in flight on it, or the slot is not open.
+    pub fn start_stream_send(&mut self, slot: FileSlot, token: u32) -> Option<StreamSend<'_>> {
+        if !self.files.start_stream(slot) {
+            return None;
+        }
+        let index = self.memory.streams.take(slot, token);
+        Some(StreamSend { ring: self, index, is_submitted: false })
+    }
+
+    /// Handles the completion of a stream send.
+    pub(super) fn stream_sent(&mut self, index: u32, result: i32) -> Option<Completion> {
+        let send = self.memory.streams.slot(index);
+        let (file, token, expected) = (send.file, send.token, send.gather.bytes());
+        self.memory.streams.give_back(index);
+        self.files.end_stream(file.index());
+        let is_closing = self.files.is_closing(file.index());
+        self.end_op(file.index());
+        if is_closing {
+            return None;
+        }
+        Some(Completion::StreamSent { token, result: stream_result(result, expected) })
+    }
+
+    fn queue_stream(&mut self, index: u32) {
+        let send = self.memory.streams.slot(index);
+        let iovecs = send.gather.iovecs_mut();
+        send.message.msg_iov = iovecs.as_mut_ptr();
+        send.message.msg_iovlen = iovecs.len();
+        let file = types::Fixed(send.file.index());
+        let flags = (libc::MSG_WAITALL | libc::MSG_NOSIGNAL).cast_unsigned();
+        let entry = opcode::SendMsg::new(file, &raw const send.message)
+            .flags(flags)
+            .build()
+            .user_data(OpKey::new(Op::Stream, index).as_user_data());
+        self.files.start_op(send.file.index());
+        // SAFETY: `queue` requires valid pointers until the operation's last completion is taken.
+        // - Message and the gather's vectors are owned by a boxed slot, which stays where it is
+        //   while the vector of slots grows, and is freed only when nothing is in the kernel.
+        // - The slot is off the free list until `stream_sent` handles the completion, so nobody
+        //   changes it before; no arena grows once the send is submitted.
+        // - File ranges lie in the maps of titles that the slot holds until then.
+        // Tests: `frames_arrive_whole_and_in_order_at_a_slow_reader`,
+        // `drop_with_operations_in_flight_frees_everything`.
+        unsafe { self.uring.queue(entry) };
+    }
+}
+
+impl StreamSend<'_> {
+    /// Appends copied bytes: RTSP replies, interleaved RTCP. False: no room, and nothing was added;
+    /// submit, and go on when it has ended.
+    pub fn push_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.gather().push_bytes(bytes)
+    }
+
+    /// Appends an interleaved RTP packet. False: as for `push_bytes`.
+    ///
+    /// # Errors
+    /// The packet can never be sent; the send is as before.
+    pub fn push_packet(
+        &mut self,
+        channel: u8,
+        header: &[u8; 12],
+        window: &Arc<PacketWindow>,
+        packet: &Packet,
+        title: &Arc<Title>,
+    ) -> Result<bool, RangeOutside> {
+        let Packet { piece_count, payload_bytes, .. } = *packet;
+        let Some(bytes) = payload_bytes.checked_add(RTP_HEADER_BYTES) else {
+            return Err(RangeOutside::TooLarge { piece_count, payload_bytes });
+        };
+        let [high, low] = bytes.to_be_bytes();
+        self.gather().push_packet(&[b'$', channel, high, low], header, window, packet, title)
+    }
+
+    /// Nothing was pushed yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ring.memory.streams.slots[self.index as usize].gather.is_empty()
+    }
+
+    /// Bytes pushed so far.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.ring.memory.streams.slots[self.index as usize].gather.bytes()
+    }
+
+    /// Queues the send for the next `enter`; an empty one is dropped.
+    pub fn submit(mut self) {
+        if !self.is_empty() {
+            self.is_submitted = true;
+            self.ring.queue_stream(self.index);
+        }
+    }
+
+    fn gather(&mut self) -> &mut Gather {
+        &mut self.ring.memory.streams.slot(self.index).gather
+    }
+}
+
+impl Drop for StreamSend<'_> {
+    fn drop(&mut self) {
+        if !self.is_submitted {
+            let file = self.ring.memory.streams.slot(self.index).file;
+            self.ring.memory.streams.give_back(self.index);
+            self.ring.files.end_stream(file.index());
+        }
+    }
+}
+
+impl fmt::Debug for StreamSend<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamSend({} bytes)", self.bytes())
+    }
+}
+
+impl StreamSlots {
+    fn take(&mut self, file: FileSlot, token: u32) -> u32 {
+        let index = self.free.pop().unwrap_or_else(|| self.grow());
+        let send = self.slot(index);
+        (send.file, send.token) = (file, token);
+        index
+    }
+
+    fn grow(&mut self) -> u32 {
+        self.slots.push(Box::new(StreamSlot {
+            gather: Gather::growing(LIMITS),
+            message: empty_message(),
+            file: FileSlot::default(),
+            token: 0,
+        }));
+        // One slot a connection at most, and connections are counted in 32 bits.
+        u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    fn give_back(&mut self, index: u32) {
+        self.slot(index).gather.clear(ARENA_KEPT_BYTES);
+        self.free.push(index);
+    }
+
+    fn slot(&mut self, index: u32) -> &mut StreamSlot {
+        &mut self.slots[index as usize]
+    }
+}
+
+/// The kernel takes 1,024 iovecs; a frame of 450 packets fits. Replies with a long SDP are copied.
+const LIMITS: GatherLimits = GatherLimits { iovecs: 900, arena_bytes: 256 << 10, titles: 8 };
+
+/// Beyond this, the memory of a rare long reply is given back.
+const ARENA_KEPT_BYTES: usize = 16 << 10;
+
+/// RFC 3550 s5.1, without CSRCs.
+const RTP_HEADER_BYTES: u16 = 12;

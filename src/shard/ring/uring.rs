@@ -1,0 +1,235 @@
+//! The kernel's side of the ring: submission, the wait, completions, registered files.
+//!
+//! ```text
+//! queue() -> VecDeque --enter--> submission queue --> kernel --> completion queue -> next_cqe()
+//! ```
+//! Operations are collected in a queue of our own and handed over by `enter`, in order, so that
+//! whoever adds one never finds the submission queue full, and a chain of linked operations is
+//! never cut by its end: the kernel ends a chain where a submission ends.
+//!
+//! Invariants: operations start in the order in which they were queued; `in_kernel` is exact.
+//! Bound: the queue holds at most one entry per slot and arm, all of which are bounded.
+#![allow(unsafe_code, reason = "system calls with pointers; a room with unsafe code")]
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
+
+use super::config::{RingConfig, RingError};
+
+/// See the module.
+pub(super) struct Uring {
+    uring: IoUring,
+    queue: VecDeque<Queued>,
+    in_kernel: u32,
+    queued_count: u64,
+    enter_flags: EnterFlags,
+    enters: u64,
+}
+
+struct Queued {
+    entry: squeue::Entry,
+    /// The next entry of the queue starts only if this one succeeds.
+    links_next: bool,
+}
+
+impl Uring {
+    pub(super) fn new(config: &RingConfig) -> Result<Self, RingError> {
+        let uring = build(config)?;
+        let params = uring.params();
+        if !params.is_feature_ext_arg() || !params.is_feature_nodrop() {
+            return Err(RingError::KernelTooOld { missing: "timed waits" });
+        }
+        probe(&uring)?;
+        uring
+            .submitter()
+            .register_files_sparse(config.files_max)
+            .map_err(|source| RingError::Files { files_max: config.files_max, source })?;
+        let mut enter_flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+        if params.is_feature_no_iowait() {
+            // A shard that waits for its next packet's time is idle, not waiting for a disk.
+            enter_flags |= EnterFlags::NO_IOWAIT;
+        }
+        let queue = VecDeque::with_capacity(config.sq_entries as usize);
+        Ok(Self { uring, queue, in_kernel: 0, queued_count: 0, enter_flags, enters: 0 })
+    }
+
+    pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
+        self.uring.submitter()
+    }
+
+    pub(super) fn has_no_iowait(&self) -> bool {
+        self.enter_flags.contains(EnterFlags::NO_IOWAIT)
+    }
+
+    pub(super) fn sq_entries(&self) -> u32 {
+        self.uring.params().sq_entries()
+    }
+
+    pub(super) fn cq_entries(&self) -> u32 {
+        self.uring.params().cq_entries()
+    }
+
+    /// Operations that the kernel has, or is about to be handed, and has not completed.
+    pub(super) fn in_kernel(&self) -> u32 {
+        self.in_kernel
+    }
+
+    /// Operations queued since the start.
+    pub(super) fn queued_count(&self) -> u64 {
+        self.queued_count
+    }
+
+    /// System calls made to submit and wait.
+    pub(super) fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    /// Adds an operation; it starts with the next `enter`.
+    ///
+    /// # Safety
+    /// Every pointer in `entry` must be valid, and what the kernel may write to must not be used
+    /// otherwise, until the operation's last completion was taken by `next_cqe`. When the ring is
+    /// dropped before that, until `in_kernel` was 0, or else for ever.
+    pub(super) unsafe fn queue(&mut self, entry: squeue::Entry) {
+        self.queued_count += 1;
+        self.queue.push_back(Queued { entry, links_next: false });
+    }
+
+    /// Makes the operation queued last the condition for the one queued next.
+    pub(super) fn link_last(&mut self) {
+        if let Some(last) = self.queue.back_mut() {
+            last.links_next = true;
+        }
+    }
+
+    /// Forgets operations that the kernel has not seen. Only for the end of the ring.
+    pub(super) fn drop_queued(&mut self) {
+        self.queue.clear();
+    }
+
+    /// Hands over all that is queued and waits for `want` completions at most `wait_ns`
+    /// (`None`: for as long as it takes). All completions that are ready are in the queue then.
+    pub(super) fn enter(&mut self, want: u32, wait_ns: Option<u64>) -> Result<(), RingError> {
+        loop {
+            let all = self.fill();
+            let room_before = self.uring.submission().len();
+            let (want, wait_ns) = if all { (want, wait_ns) } else { (0, Some(0)) };
+            let result = self.enter_once(want, wait_ns);
+            let progress = self.uring.submission().len() < room_before;
+            match result {
+                Ok(()) if all => return Ok(()),
+                Ok(()) if progress => {}
+                // The kernel takes no more now: completions must be reaped first.
+                Ok(()) => return Ok(()),
+                Err(source) => return Err(RingError::Enter { source }),
+            }
+        }
+    }
+
+    pub(super) fn has_cqe(&mut self) -> bool {
+        !self.uring.completion().is_empty()
+    }
+
+    pub(super) fn next_cqe(&mut self) -> Option<cqueue::Entry> {
+        let cqe = self.uring.completion().next()?;
+        if !cqueue::more(cqe.flags()) {
+            self.in_kernel -= 1;
+        }
+        Some(cqe)
+    }
+
+    /// Puts a descriptor at `index` of the registered files.
+    pub(super) fn register(&self, index: u32, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.uring.submitter().register_files_update(index, &[fd.as_raw_fd()]).map(drop)
+    }
+
+    /// Empties `index` of the registered files.
+    pub(super) fn unregister(&self, index: u32) -> io::Result<()> {
+        self.uring.submitter().register_files_update(index, &[-1]).map(drop)
+    }
+
+    /// Moves entries to the submission queue, chains only as a whole. True: nothing is left.
+    fn fill(&mut self) -> bool {
+        let mut submission = self.uring.submission();
+        while !self.queue.is_empty() {
+            let chain = 1 + self.queue.iter().take_while(|queued| queued.links_next).count();
+            let chain = chain.min(self.queue.len()).min(submission.capacity());
+            if submission.capacity() - submission.len() < chain {
+                return false;
+            }
+            for queued in self.queue.drain(..chain) {
+                let link =
+                    if queued.links_next { squeue::Flags::IO_LINK } else { squeue::Flags::empty() };
+                // SAFETY: `push` requires the entry's pointers to be valid for the whole operation.
+                // Whoever called `Uring::queue` has promised that; nothing is changed here but a
+                // flag. Tests: all of `ring::tests`.
+                let pushed = unsafe { submission.push(&queued.entry.flags(link)) };
+                assert!(pushed.is_ok(), "room was checked");
+                self.in_kernel += 1;
+            }
+        }
+        true
+    }
+
+    fn enter_once(&mut self, want: u32, wait_ns: Option<u64>) -> io::Result<()> {
+        self.enters += 1;
+        let time = wait_ns.map(|ns| Timespec::from(std::time::Duration::from_nanos(ns)));
+        let args = SubmitArgs::new();
+        let args = time.as_ref().map_or(args, |time| args.timespec(time));
+        let submit = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
+        let want = want.min(self.cq_entries());
+        let flags = self.enter_flags.bits();
+        // SAFETY: `enter` requires parameters as io_uring_enter(2) describes them.
+        // - `submit` is the number of entries in the submission queue.
+        // - EXT_ARG is set, so the argument is an io_uring_getevents_arg, which `SubmitArgs` is.
+        // - `time` outlives the call, and the kernel only reads it.
+        // Test: `wait_ends_by_time_without_completions`.
+        let result = unsafe { self.uring.submitter().enter(submit, want, flags, Some(&args)) };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // The time is over; a signal came; the completion queue must be reaped first; no
+                // memory for an operation now. What was not submitted stays in the queue.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+fn build(config: &RingConfig) -> Result<IoUring, RingError> {
+    let built = IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_submit_all()
+        .setup_cqsize(config.sq_entries.saturating_mul(4))
+        .build(config.sq_entries);
+    built.map_err(|source| match source.raw_os_error() {
+        Some(libc::EINVAL) => RingError::KernelTooOld { missing: "deferred task work" },
+        _ => RingError::Unavailable { source },
+    })
+}
+
+/// Seccomp profiles and old kernels: say at start what would fail later.
+fn probe(uring: &IoUring) -> Result<(), RingError> {
+    let mut probe = Probe::new();
+    let known = uring.submitter().register_probe(&mut probe);
+    known.map_err(|source| RingError::Unavailable { source })?;
+    let needed = [
+        (opcode::AcceptMulti::CODE, "accept"),
+        (opcode::Recv::CODE, "recv"),
+        (opcode::RecvMsgMulti::CODE, "recvmsg"),
+        (opcode::SendMsg::CODE, "sendmsg"),
+        (opcode::Read::CODE, "read"),
+        (opcode::Timeout::CODE, "timeout"),
+        (opcode::AsyncCancel2::CODE, "cancel"),
+    ];
+    match needed.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
+        Some((_, missing)) => Err(RingError::KernelTooOld { missing }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,249 @@
+//! Sends over RTSP connections: answers, interleaved RTCP, and the frames that are due.
+//!
+//! ```text
+//!  answers and RTCP first, then whole frames in the order in which they were due --> one send
+//! ```
+//! Invariants: one send in flight a connection, so frames are never cut or mixed; nothing is
+//! queued: while the connection is busy the cursors wait, and a client that reads slowly is played
+//! to as fast as it reads.
+
+use std::io;
+use std::sync::Arc;
+
+use super::turn::Shard;
+use super::udp_pump::{observe_lateness, rtp_header};
+use crate::base::time::Mono;
+use crate::consumers::Consumer;
+use crate::metrics::cells::{ShardCells, TransportKind};
+use crate::poll::consumer::Event;
+use crate::poll::poll_table::{EntryKey, Polling};
+use crate::session::desk::Waiter;
+use crate::session::session::State;
+use crate::session::stream::{Due, Path, Phase};
+use crate::session::table::Sessions;
+
+/// What went into a send.
+#[derive(Default)]
+struct Gathered {
+    packets: u64,
+    payload_bytes: u64,
+}
+
+/// Why a frame was not taken as a whole.
+enum Taken {
+    All,
+    NoRoom,
+    Broken,
+}
+
+impl Shard {
+    /// Sends on every connection that has something to send and nothing in flight.
+    pub(super) fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for key in dirty.drain(..) {
+            if let Some(link) = self.link_mut(key) {
+                link.is_dirty = false;
+                if !link.is_sending {
+                    let panics = self.cells.panics.value();
+                    self.guarded(None, |shard| shard.flush_connection(key));
+                    if self.cells.panics.value() != panics {
+                        self.close(key);
+                    }
+                }
+            }
+        }
+        // Those that became dirty meanwhile are looked at in the next turn, which comes at once.
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
+        self.settle();
+    }
+
+    fn flush_connection(&mut self, key: EntryKey) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.find_ready_streams(key, &mut ready);
+        self.send_on_connection(key, &ready);
+        ready.clear();
+        self.ready = ready;
+    }
+
+    fn send_on_connection(&mut self, key: EntryKey, ready: &[(Mono, Waiter)]) {
+        let Some(link) = self.link(key) else { return };
+        let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
+        let is_closing = connection.is_closing();
+        if connection.output().is_empty() && (is_closing || ready.is_empty()) {
+            if is_closing {
+                self.close(key);
+            }
+            return;
+        }
+        let Some(mut send) = self.ring.start_stream_send(link.slot, key.index) else { return };
+        let mut taken = 0;
+        for chunk in connection.output().chunks(OUTPUT_CHUNK_BYTES) {
+            if !send.push_bytes(chunk) {
+                break;
+            }
+            taken += chunk.len();
+        }
+        let is_all_taken = taken == connection.output().len();
+        connection.consume_output(taken);
+        // Dropping an unfinished send sends nothing, so frames are put in by a helper that owns it.
+        let mut gathered = Gathered::default();
+        let mut broken = None;
+        if is_all_taken && !is_closing {
+            let now = self.sessions.now;
+            for (_, at) in ready {
+                match take_frame(
+                    &mut self.sessions,
+                    &self.cells,
+                    &mut send,
+                    *at,
+                    now,
+                    &mut gathered,
+                ) {
+                    Taken::All => {}
+                    Taken::NoRoom => break,
+                    Taken::Broken => {
+                        broken = Some(at.session);
+                        break;
+                    }
+                }
+            }
+        }
+        let is_sending = !send.is_empty();
+        send.submit();
+        if let Some(link) = self.link_mut(key) {
+            link.is_sending = is_sending;
+        }
+        let tcp = TransportKind::Tcp as usize;
+        self.cells.send_calls[tcp].add(u64::from(is_sending));
+        self.cells.rtp_packets_sent[tcp].add(gathered.packets);
+        self.cells.rtp_payload_bytes_sent[tcp].add(gathered.payload_bytes);
+        for (_, at) in ready {
+            self.replan(*at);
+        }
+        if let Some(session) = broken {
+            self.sessions.fail(session, Some("media failed"));
+        }
+    }
+
+    /// Streams of a connection that wait for it and have a frame due, the longest due first.
+    fn find_ready_streams(&mut self, key: EntryKey, ready: &mut Vec<(Mono, Waiter)>) {
+        for index in 0..self.sessions.of_connection(key).len() {
+            let session = self.sessions.of_connection(key)[index];
+            let Some(entry) = self.sessions.session(session) else { continue };
+            if !matches!(entry.state, State::Playing) {
+                continue;
+            }
+            let (epoch_count, count) = (entry.epoch_count, entry.streams.len());
+            for stream in 0..count {
+                let is_waiting = self.sessions.session(session).is_some_and(|entry| {
+                    entry.streams.get(stream).map(|s| s.phase) == Some(Phase::WaitsForConnection)
+                });
+                if !is_waiting {
+                    continue;
+                }
+                let stream_index = u8::try_from(stream).unwrap_or(u8::MAX);
+                let at = Waiter { session, stream_index, epoch_count };
+                match self.next_due(at) {
+                    Some(Due::Now { at: due_at, .. }) => ready.push((due_at, at)),
+                    Some(other) => self.plan(at, other),
+                    None => {}
+                }
+            }
+        }
+        ready.sort_by_key(|(due_at, _)| *due_at);
+    }
+
+    /// A stream whose frame was taken, or not: it waits for the clock or for the connection.
+    fn replan(&mut self, at: Waiter) {
+        match self.next_due(at) {
+            // Its next frame goes with the next send.
+            Some(Due::Now { .. }) | None => {}
+            Some(other) => self.plan(at, other),
+        }
+    }
+
+    pub(super) fn handle_stream_sent(&mut self, token: u32, result: io::Result<u32>) {
+        let Some(key) = self.table.key_at(token) else { return };
+        let Some(link) = self.link_mut(key) else { return };
+        link.is_sending = false;
+        if let Err(error) = result {
+            if error.kind() == io::ErrorKind::InvalidData {
+                tracing::warn!("a file was truncated while it was playing: its connection ends");
+                self.cells.sessions_failed.add(1);
+            }
+            self.cells.send_errors.add(1);
+            self.close(key);
+            return;
+        }
+        self.mark_dirty(key);
+        // Answers that were in the way may have made room for requests.
+        if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key)
+            && !connection.is_waiting()
+            && !connection.is_congested()
+        {
+            self.resume_reading(key);
+        }
+    }
+
+    /// Goes on with requests that are read already, then with reading.
+    fn resume_reading(&mut self, key: EntryKey) {
+        let is_suspended = self.table.polling(key) == Some(Polling::Suspended);
+        if is_suspended {
+            self.dispatch(key, Event::Writable);
+        }
+    }
+}
+
+/// Puts the rest of a stream's due frame into a send.
+fn take_frame(
+    sessions: &mut Sessions,
+    cells: &ShardCells,
+    send: &mut super::ring::StreamSend<'_>,
+    at: Waiter,
+    now: Mono,
+    gathered: &mut Gathered,
+) -> Taken {
+    let Some(session) = sessions.session_mut(at.session) else { return Taken::All };
+    let title = Arc::clone(&session.title);
+    let (Some(epoch), end) = (session.epoch, session.end) else { return Taken::All };
+    let Some(stream) = session.streams.get_mut(usize::from(at.stream_index)) else {
+        return Taken::All;
+    };
+    let Due::Now { frame, at: due_at } = stream.due(&epoch, end, now) else { return Taken::All };
+    let Path::Tcp { channel, .. } = stream.path else { return Taken::All };
+    let (Some(window), Some(cursor)) = (stream.window(), &stream.cursor) else {
+        return Taken::All;
+    };
+    let first = cursor.packet_index() as usize;
+    if first == 0 {
+        observe_lateness(cells, now, due_at, session.play_received.take());
+    }
+    let ts = stream.stamp(&epoch, &frame);
+    let before = gathered.packets;
+    for packet in window.packets(&frame).iter().skip(first) {
+        let header = rtp_header(stream, packet.marker, ts);
+        match send.push_packet(channel, &header, &window, packet, &title) {
+            Ok(true) => {}
+            // The rest of the frame goes with the next send: between packets nothing is cut.
+            Ok(false) if gathered.packets > before || !send.is_empty() => return Taken::NoRoom,
+            Ok(false) => return Taken::Broken,
+            Err(error) => {
+                tracing::error!(title = title.name, %error, "packet cannot be sent");
+                return Taken::Broken;
+            }
+        }
+        stream.take_packet();
+        stream.count_sent(1, u64::from(packet.payload_bytes));
+        gathered.packets += 1;
+        gathered.payload_bytes += u64::from(packet.payload_bytes);
+    }
+    if let Some(cursor) = &mut stream.cursor {
+        cursor.advance_frame();
+    }
+    Taken::All
+}
+
+/// An answer is copied in pieces of this size.
+const OUTPUT_CHUNK_BYTES: usize = 4_096;

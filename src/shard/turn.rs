@@ -1,0 +1,415 @@
+//! The shard's thread: what a turn does, in which order, and how the shard stops.
+//!
+//! Invariants: completions are looked at before anything new is submitted; everything of a turn is
+//! submitted by one `enter`; user code of a shard never touches media bytes.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::inbox::Inbox;
+use super::ring::{Completion, FileSlot, Ring, RingConfig, RingError};
+use super::sockets::{Family, UdpPair};
+use crate::base::ids::ShardId;
+use crate::base::time::Mono;
+use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
+use crate::consumers::rtsp_listener::RtspListener;
+use crate::consumers::{Consumer, canonical};
+use crate::metrics::cells::ShardCells;
+use crate::poll::consumer::Event;
+use crate::poll::poll_table::{EntryKey, PollTable};
+use crate::poll::poller::Poller;
+use crate::poll::task::Task;
+use crate::session::desk::Waiter;
+use crate::session::stream::RunMark;
+use crate::session::table::{Action, SessionConfig, Sessions, TimerKey};
+use crate::worker::TaskQueue;
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub struct ShardConfig {
+    /// Its place in the list of shards.
+    pub id: ShardId,
+    /// All shards' inboxes.
+    pub poller: Arc<Poller<Inbox>>,
+    /// Where its tasks go.
+    pub queue: Arc<TaskQueue>,
+    /// Where it counts.
+    pub cells: Arc<ShardCells>,
+    /// Its RTSP listeners.
+    pub listeners: Vec<OwnedFd>,
+    /// Its first pair of RTP and RTCP sockets.
+    pub pair: UdpPair,
+    /// Address that further pairs are bound to.
+    pub pair_ip: IpAddr,
+    /// PollTable rows at most.
+    pub poll_entries_max: usize,
+    /// Limits of its sessions.
+    pub sessions: SessionConfig,
+    /// Sizes of its ring.
+    pub ring: RingConfig,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) id: ShardId,
+    pub(super) poller: Arc<Poller<Inbox>>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) queue: Arc<TaskQueue>,
+    pub(super) cells: Arc<ShardCells>,
+    pub(super) ring: Ring,
+    pub(super) table: PollTable<Consumer>,
+    /// What belongs to each row of the table.
+    pub(super) links: Vec<Option<Link>>,
+    pub(super) sessions: Sessions,
+    /// By the place that the sessions know them by.
+    pub(super) pairs: Vec<Option<PairSlots>>,
+    pub(super) pair_ip: IpAddr,
+    /// Runs handed to the ring in this turn.
+    pub(super) runs: Slab<RunMark>,
+    /// Connections that have something to send.
+    pub(super) dirty: Vec<EntryKey>,
+    /// Streams of the connection that is flushed; kept for its storage.
+    pub(super) ready: Vec<(Mono, Waiter)>,
+    /// BYEs that found no room in the ring: they go first in the next turn.
+    pub(super) unsent: Vec<Action>,
+    /// Storage that `settle` swaps with that of the sessions' actions.
+    pub(super) spare_actions: Vec<Action>,
+    /// Tasks that the queue handed back; their makers are told before the turn ends.
+    pub(super) refused: Vec<Task>,
+    pub(super) due: Vec<TimerKey>,
+    pub(super) stopping_since: Option<Mono>,
+    /// Stopping, and every session has said BYE.
+    pub(super) all_ended: bool,
+    pub(super) warned: HashSet<&'static str>,
+}
+
+/// What the shard keeps of an entry beside its consumer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link {
+    /// Its descriptor.
+    pub(super) slot: FileSlot,
+    /// A send is in flight on it.
+    pub(super) is_sending: bool,
+    /// It is on the list of connections with something to send.
+    pub(super) is_dirty: bool,
+    /// Its bytes are to be received one event at a time.
+    pub(super) is_stream: bool,
+}
+
+/// The sockets of a shared pair.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PairSlots {
+    pub(super) rtp: FileSlot,
+    pub(super) rtcp: FileSlot,
+    /// Their rows in the table.
+    pub(super) entries: [EntryKey; 2],
+    pub(super) family: Family,
+}
+
+impl Shard {
+    /// Builds the shard on the thread that will run it.
+    ///
+    /// # Errors
+    /// The ring cannot be made, or has no room for the shard's own descriptors.
+    pub fn new(config: ShardConfig) -> Result<Self, RingError> {
+        let mut ring = Ring::new(&config.ring)?;
+        let now = clock();
+        let mut table = PollTable::new(config.poll_entries_max);
+        let mut links = Vec::new();
+        let Some(inbox) = config.poller.inbox(config.id).cloned() else {
+            return Err(unavailable("the shard has no inbox"));
+        };
+        let wake = inbox.wake_fd().map_err(|source| RingError::Register { source })?;
+        let slot = ring.install(wake).map_err(|(_, error)| error)?;
+        let key = enter(&mut table, &mut links, Consumer::Inbox, slot)?;
+        ring.arm_wake(slot, key.index);
+        for listener in config.listeners {
+            let slot = ring.install(listener).map_err(|(_, error)| error)?;
+            let consumer = Consumer::Listener(RtspListener);
+            let key = enter(&mut table, &mut links, consumer, slot)?;
+            ring.arm_accept(slot, key.index);
+        }
+        let sessions = Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
+        let mut shard = Self {
+            id: config.id,
+            poller: config.poller,
+            inbox,
+            queue: config.queue,
+            cells: config.cells,
+            ring,
+            table,
+            links,
+            sessions,
+            pairs: Vec::new(),
+            pair_ip: config.pair_ip,
+            runs: Slab::with_capacity(1_024),
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            unsent: Vec::new(),
+            spare_actions: Vec::new(),
+            refused: Vec::new(),
+            due: Vec::with_capacity(1_024),
+            stopping_since: None,
+            all_ended: false,
+            warned: HashSet::new(),
+        };
+        shard.add_pair(config.pair)?;
+        for key in shard.table.keys().collect::<Vec<_>>() {
+            shard.table.enable_events(key);
+        }
+        Ok(shard)
+    }
+
+    /// What the ring makes use of.
+    #[must_use]
+    pub fn features(&self) -> Vec<&'static str> {
+        self.ring.features()
+    }
+
+    /// Runs until it is stopped and drained.
+    ///
+    /// # Errors
+    /// The ring is of no use any more.
+    pub fn run(mut self) -> Result<(), RingError> {
+        loop {
+            self.read_clock();
+            while let Some(completion) = self.ring.next_completion() {
+                self.handle_completion(completion);
+            }
+            self.sessions.out.append(&mut self.unsent);
+            self.settle();
+            self.read_inbox();
+            self.end_sessions();
+            self.handle_timers();
+            self.settle();
+            self.flush();
+            if self.is_drained() {
+                // What was asked of the ring in this turn, the last BYEs, is still to be sent.
+                return self.ring.enter(Some(0));
+            }
+            self.publish();
+            let wait_ns = self.wait_ns();
+            let wait_ns = if wait_ns > 0 && !self.inbox.announce_sleep() { 0 } else { wait_ns };
+            self.ring.enter(Some(wait_ns))?;
+            self.inbox.announce_awake();
+        }
+    }
+
+    fn read_clock(&mut self) {
+        self.sessions.now = clock();
+        let utc = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let utc_ns = utc.map_or(0, |since| since.as_nanos());
+        self.sessions.utc_ns = i64::try_from(utc_ns).unwrap_or(i64::MAX);
+    }
+
+    fn handle_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Accepted { token, result } => self.handle_accepted(token, result),
+            Completion::Received { token, result } => {
+                let Some(key) = self.table.key_at(token) else { return };
+                match result {
+                    Ok(bytes) => self.dispatch(key, Event::Received(&bytes)),
+                    Err(_reset) => self.close(key),
+                }
+            }
+            Completion::Datagram { token, from, bytes } => {
+                let Some(key) = self.table.key_at(token) else { return };
+                self.dispatch(key, Event::Datagram { from: canonical(from), bytes: &bytes });
+            }
+            // The inbox is read in every turn.
+            Completion::Woken { .. } => {}
+            Completion::RunSent { token, packets, result } => {
+                self.handle_run_sent(token, packets, result);
+            }
+            Completion::StreamSent { token, result } => self.handle_stream_sent(token, result),
+        }
+    }
+
+    fn handle_timers(&mut self) {
+        let now = self.sessions.now;
+        let mut due = std::mem::take(&mut self.due);
+        self.sessions.wheel.expire(now, &mut due);
+        // Reports first: the first one tells how to read the timestamps that follow.
+        for key in &due {
+            match *key {
+                TimerKey::Report { session, epoch_count } => {
+                    self.sessions.handle_report_due(session, epoch_count);
+                }
+                TimerKey::Bye { session, stream_index, epoch_count } => {
+                    self.sessions.handle_bye_due(session, stream_index, epoch_count);
+                }
+                TimerKey::Pause { session, epoch_count } => {
+                    self.sessions.handle_pause_due(session, epoch_count);
+                }
+                TimerKey::Liveness { session, id } => {
+                    self.sessions.handle_liveness(session, id);
+                }
+                TimerKey::Connection(entry) => self.handle_idle_connection(entry),
+                TimerKey::Stream { .. } => {}
+            }
+        }
+        // What they answer goes out before any packet of this turn.
+        self.settle();
+        for key in due.drain(..) {
+            if let TimerKey::Stream { session, stream_index, epoch_count, timer_count } = key {
+                self.guarded(Some(session), |shard| {
+                    shard.pump(session, stream_index, epoch_count, timer_count);
+                });
+            }
+        }
+        self.due = due;
+    }
+
+    fn wait_ns(&self) -> u64 {
+        let is_ending = self.stopping_since.is_some() && !self.all_ended;
+        if is_ending
+            || !self.unsent.is_empty()
+            || !self.sessions.out.is_empty()
+            || !self.dirty.is_empty()
+        {
+            return 0;
+        }
+        let now = self.sessions.now;
+        let due = self.sessions.wheel.next_due().unwrap_or(now + IDLE_WAIT);
+        let limit = if self.stopping_since.is_some() { DRAIN_STEP } else { IDLE_WAIT };
+        let wait = due.since(now).min(limit);
+        u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn publish(&self) {
+        self.cells.turns.add(1);
+        let stats = self.ring.stats();
+        let enters = stats.enters.saturating_sub(self.cells.uring_enters.value());
+        self.cells.uring_enters.add(enters);
+        self.cells.poll_entries.set(self.table.count() as u64);
+        self.cells.poll_entries_suspended.set(self.table.suspended_count() as u64);
+    }
+
+    /// Stopped, and everything is sent or has had its time.
+    fn is_drained(&self) -> bool {
+        let Some(since) = self.stopping_since else { return false };
+        let is_late = self.sessions.now.since(since) >= DRAIN_MAX;
+        is_late || self.all_ended && !self.has_connections()
+    }
+
+    /// Opens a pair to clients. Either all of it is there afterwards or nothing: a pair that is
+    /// known but cannot send would swallow the sessions that are placed on it.
+    pub(super) fn add_pair(&mut self, pair: UdpPair) -> Result<u16, RingError> {
+        let Some(index) = self.sessions.sockets.next_place() else {
+            return Err(unavailable("no room for another pair of sockets"));
+        };
+        let receivers = [Consumer::Rtp(RtpReceiver), Consumer::Rtcp(RtcpReceiver { pair: index })];
+        let mut entered = Vec::with_capacity(2);
+        for (consumer, fd) in receivers.into_iter().zip([pair.rtp, pair.rtcp]) {
+            match self.enter_socket(consumer, fd) {
+                Ok(key_and_slot) => entered.push(key_and_slot),
+                Err(error) => {
+                    for (key, slot) in entered {
+                        self.table.unregister(key);
+                        self.links[key.index as usize] = None;
+                        self.ring.remove(slot);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        let [(rtp_key, rtp), (rtcp_key, rtcp)] = entered[..] else {
+            return Err(unavailable("a pair has two sockets"));
+        };
+        self.sessions.sockets.add_pair(pair.rtp_port);
+        let slots =
+            PairSlots { rtp, rtcp, entries: [rtp_key, rtcp_key], family: Family::of(self.pair_ip) };
+        match self.pairs.get_mut(usize::from(index)) {
+            Some(place) => *place = Some(slots),
+            None => self.pairs.push(Some(slots)),
+        }
+        for (key, slot) in [(rtp_key, rtp), (rtcp_key, rtcp)] {
+            self.ring.arm_datagrams(slot, key.index);
+            self.table.enable_events(key);
+        }
+        Ok(index)
+    }
+
+    /// Closes a pair that no client uses any more.
+    pub(super) fn close_pair(&mut self, pair: u16) {
+        if !self.sessions.sockets.remove_unused_pair(pair) {
+            return;
+        }
+        let slots = self.pairs.get_mut(usize::from(pair)).and_then(Option::take);
+        let Some(PairSlots { rtp, rtcp, entries, .. }) = slots else { return };
+        for (key, slot) in entries.into_iter().zip([rtp, rtcp]) {
+            self.table.unregister(key);
+            self.links[key.index as usize] = None;
+            self.ring.remove(slot);
+        }
+    }
+
+    /// Gives a socket to the ring and its consumer to the table.
+    fn enter_socket(
+        &mut self,
+        consumer: Consumer,
+        fd: OwnedFd,
+    ) -> Result<(EntryKey, FileSlot), RingError> {
+        let slot = self.ring.install(fd).map_err(|(_, error)| error)?;
+        match enter(&mut self.table, &mut self.links, consumer, slot) {
+            Ok(key) => Ok((key, slot)),
+            Err(error) => {
+                self.ring.remove(slot);
+                Err(error)
+            }
+        }
+    }
+
+    /// Logs a trouble once, however often it happens.
+    pub(super) fn warn_once(&mut self, what: &'static str, detail: &dyn std::fmt::Display) {
+        if self.warned.insert(what) {
+            tracing::warn!(shard = self.id.0, %detail, "{what}");
+        }
+    }
+}
+
+/// Enters a consumer with its descriptor in the table.
+pub(super) fn enter(
+    table: &mut PollTable<Consumer>,
+    links: &mut Vec<Option<Link>>,
+    consumer: Consumer,
+    slot: FileSlot,
+) -> Result<EntryKey, RingError> {
+    let is_stream = matches!(consumer, Consumer::Connection(_));
+    let Ok(key) = table.register(consumer) else {
+        return Err(unavailable("the PollTable is full: raise poll_entries_max"));
+    };
+    let index = key.index as usize;
+    if links.len() <= index {
+        links.resize(index + 1, None);
+    }
+    links[index] = Some(Link { slot, is_sending: false, is_dirty: false, is_stream });
+    Ok(key)
+}
+
+fn unavailable(why: &'static str) -> RingError {
+    RingError::Register { source: std::io::Error::other(why) }
+}
+
+/// The shard's only clocks.
+pub(super) fn clock() -> Mono {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
+/// An idle shard looks around once a second.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// How often a stopping shard sees whether it is done.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+/// A stopping shard waits this long for clients to take what is theirs.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
+/// Each takes a send of the ring, whose number is bounded: see `RingConfig::run_slots`.
+pub(super) const STREAMS_ENDED_A_TURN: usize = 256;
