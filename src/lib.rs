@@ -2,9 +2,12 @@
 
 #![cfg_attr(not(test), deny(unsafe_code))]
 
+pub mod appliance;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod consumers;
+pub mod control;
 pub mod library;
 pub mod mapped;
 pub mod media;

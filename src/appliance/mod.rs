@@ -1,0 +1,364 @@
+//! The appliance put together: sockets, shards, workers, the control thread, and their end.
+//!
+//! ```text
+//!  run: sockets -> library -> workers -> shards -> control -> banner .. signal .. BYE, drain, join
+//! ```
+//! Nothing is served before everything is there: a taken port or a missing folder ends the start
+//! with one sentence, not with half a server.
+
+mod listen;
+mod view;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::base::ids::ShardId;
+use crate::cli::banner::{MediaSummary, Startup};
+use crate::cli::doctor;
+use crate::config::Config;
+use crate::config::cpus::CpuListError;
+use crate::control::{self, ApplianceView, signals};
+use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
+use crate::metrics::cells::ShardCells;
+use crate::poll::poller::Poller;
+use crate::session::table::SessionConfig;
+use crate::shard::inbox::{Inbox, Message};
+use crate::shard::ring::{GsoMode, RingConfig};
+use crate::shard::{Shard, ShardConfig};
+use crate::worker::{Pool, PoolConfig, PoolError};
+use listen::Sockets;
+use view::View;
+
+/// Why the appliance did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The configuration asks for what cannot be had here: exit code 2.
+    #[error("{0}")]
+    Config(String),
+    /// A port is taken, or an address is not ours: exit code 2.
+    #[error("{0}")]
+    Listen(String),
+    /// The worker pool does not start.
+    #[error("the worker pool does not start: {0}")]
+    Workers(#[from] PoolError),
+    /// A shard does not start, or has failed.
+    #[error("shard {shard}: {reason}")]
+    Shard {
+        /// Which.
+        shard: u8,
+        /// Why.
+        reason: String,
+    },
+    /// The operating system refuses something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl RunError {
+    /// The user asked for what cannot be had: exit code 2.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Listen(_))
+    }
+}
+
+/// Which CPUs the threads are pinned to.
+struct Cpus {
+    shards: Vec<usize>,
+    workers: Vec<usize>,
+}
+
+/// Tells the end of a shard's thread, however it ends.
+struct EndNotice {
+    shard: usize,
+    ended: mpsc::Sender<usize>,
+}
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        let _nobody_waits = self.ended.send(self.shard);
+    }
+}
+
+/// A running shard.
+struct Running {
+    thread: JoinHandle<Result<(), String>>,
+    features: Vec<&'static str>,
+}
+
+/// Serves until a signal comes and everything is drained.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn run(config: Config) -> Result<(), RunError> {
+    let started = Instant::now();
+    let cpus = choose_cpus(&config)?;
+    let library = Library::new(config.media_root.clone()).map_err(|error| {
+        let root = config.media_root.clone().unwrap_or_default();
+        RunError::Config(format!("cannot serve {}: {error}", root.display()))
+    })?;
+    let library = Arc::new(library);
+    let sockets = listen::open(&config, cpus.shards.len())?;
+    let poller = poller(&config, &cpus)?;
+    let pool = start_pool(&config, &cpus, &library, &poller)?;
+    let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
+    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_ip } = sockets;
+    let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
+    let (ended, has_ended) = mpsc::channel();
+    let mut running = Vec::with_capacity(cpus.shards.len());
+    for (index, (listeners, pair)) in shard_sockets.into_iter().enumerate() {
+        let shard = ShardConfig {
+            id: ShardId(u8::try_from(index).unwrap_or(u8::MAX)),
+            poller: Arc::clone(&poller),
+            queue: pool.queue(),
+            cells: Arc::clone(&cells[index]),
+            listeners,
+            pair,
+            pair_ip,
+            poll_entries_max: config.poll_entries_max,
+            sessions: SessionConfig {
+                sessions_max: config.sessions_max,
+                timeout: config.session_timeout,
+                host: rtsp_addrs.first().map_or_else(|| "headend".into(), |a| a.ip().to_string()),
+            },
+            ring: ring_config(&config),
+        };
+        running.push(Some(start_shard(shard, cpus.shards[index], ended.clone())?));
+    }
+    let view = Arc::new(View::new(Arc::clone(&poller), cells, pool.counts(), Arc::clone(&library)));
+    let (stop, shutdown) = watch::channel(false);
+    let control = start_control(admin, &view, shutdown, &poller)?;
+    let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
+    let startup = Startup {
+        version: env!("CARGO_PKG_VERSION").into(),
+        kernel: doctor::kernel_release(),
+        ring_features: features.iter().map(|s| (*s).to_owned()).collect(),
+        gso: doctor::gso::segmentation().is_ok(),
+        shard_cpus: cpus.shards.clone(),
+        worker_cpus: cpus.workers,
+        media: media_summary(&config, &library),
+        rtsp_addrs,
+        rtp_port,
+        admin: admin_addr,
+        example_paths: example_paths(&library),
+        warnings: doctor::startup_warnings().into_iter().chain(config.warnings()).collect(),
+        ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    };
+    // A closed pipe must not keep the server from serving.
+    let _unread = startup.print(&mut io::stdout().lock());
+    view.set_ready(true);
+    drop(ended);
+    let result = wait_for_shards(running, &has_ended, &poller);
+    view.set_ready(false);
+    let _control_gone = stop.send(true);
+    pool.stop();
+    let _panicked = control.join();
+    result
+}
+
+/// One shard per CPU but those of the workers, unless the configuration says otherwise.
+fn choose_cpus(config: &Config) -> Result<Cpus, RunError> {
+    let available: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    let count = available.len().max(1);
+    let worker_count = (count / 4).max(1);
+    let shard_count = count.saturating_sub(worker_count).clamp(1, SHARDS_MAX);
+    let error = |error: CpuListError| RunError::Config(error.to_string());
+    let shards = config.shards.resolve(&available, shard_count).map_err(error)?;
+    if shards.len() > SHARDS_MAX {
+        return Err(RunError::Config(format!("at most {SHARDS_MAX} shards can be had")));
+    }
+    // Workers on the CPUs that the shards leave free, as far as there are any.
+    let free: Vec<usize> = available.iter().copied().filter(|cpu| !shards.contains(cpu)).collect();
+    let pool = if free.is_empty() { &available } else { &free };
+    let workers = config
+        .workers
+        .resolve(pool, worker_count)
+        .or_else(|_| config.workers.resolve(&available, worker_count));
+    Ok(Cpus { shards, workers: workers.map_err(error)? })
+}
+
+fn poller(config: &Config, cpus: &Cpus) -> Result<Arc<Poller<Inbox>>, RunError> {
+    // Every task that can wait or be under way has room for its outcome.
+    let outcomes = config.task_queue_max * TASK_CLASSES + cpus.workers.len() * WORKER_TASKS_MAX;
+    let inboxes = cpus.shards.iter().map(|_| Inbox::new(outcomes).map(Arc::new));
+    let inboxes = inboxes.collect::<io::Result<Vec<_>>>();
+    Ok(Arc::new(Poller::new(inboxes.map_err(system("no inbox for a shard"))?)))
+}
+
+fn start_pool(
+    config: &Config,
+    cpus: &Cpus,
+    library: &Arc<Library>,
+    poller: &Arc<Poller<Inbox>>,
+) -> Result<Pool, RunError> {
+    let pool_config = PoolConfig {
+        cpus: cpus.workers.iter().map(|cpu| Some(*cpu)).collect(),
+        queue_max: config.task_queue_max,
+        window_cache_bytes: config.window_cache_bytes,
+        titles_max: TITLES_MAX,
+        concurrency_per_worker: WORKER_TASKS_MAX,
+    };
+    let poller = Arc::clone(poller);
+    let deliver = Arc::new(move |shard: ShardId, done| {
+        if let Some(inbox) = poller.inbox(shard) {
+            inbox.deliver(done);
+        }
+    });
+    Ok(Pool::start(pool_config, Arc::clone(library), deliver)?)
+}
+
+fn ring_config(config: &Config) -> RingConfig {
+    let files_max = u32::try_from(config.poll_entries_max).unwrap_or(u32::MAX);
+    RingConfig { files_max: files_max.saturating_add(64), gso: GsoMode::Auto, ..Default::default() }
+}
+
+/// Starts a shard's thread, pins it, and waits until its ring is there.
+fn start_shard(
+    config: ShardConfig,
+    cpu: usize,
+    ended: mpsc::Sender<usize>,
+) -> Result<Running, RunError> {
+    let shard = config.id.0;
+    let failed = move |reason: String| RunError::Shard { shard, reason };
+    let (ready, is_ready) = mpsc::channel();
+    let builder = std::thread::Builder::new().name(format!("shard-{shard}"));
+    let spawned = builder.spawn(move || {
+        let _notice = EndNotice { shard: usize::from(shard), ended };
+        if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+            tracing::warn!(shard, cpu, "the shard could not be pinned to its CPU");
+        }
+        match Shard::new(config) {
+            Ok(shard) => {
+                let _starter_gone = ready.send(Ok(shard.features()));
+                shard.run().map_err(|error| error.to_string())
+            }
+            Err(error) => {
+                let _starter_gone = ready.send(Err(error.to_string()));
+                Ok(())
+            }
+        }
+    });
+    let thread = spawned.map_err(system("a shard's thread does not start"))?;
+    match is_ready.recv() {
+        Ok(Ok(features)) => Ok(Running { thread, features }),
+        Ok(Err(reason)) => Err(failed(reason)),
+        Err(_) => Err(failed("it ended while it started".into())),
+    }
+}
+
+/// The control thread, with signals that stop the shards: the first asks, a second insists.
+fn start_control(
+    admin: TcpListener,
+    view: &Arc<View>,
+    shutdown: watch::Receiver<bool>,
+    poller: &Arc<Poller<Inbox>>,
+) -> Result<JoinHandle<()>, RunError> {
+    let poller = Arc::clone(poller);
+    let mut is_stopping = false;
+    let on_stop = signals::on_stop(move |signal| {
+        if std::mem::replace(&mut is_stopping, true) {
+            std::process::exit(1);
+        }
+        tracing::info!(signal = signal.as_str(), "stopping: BYE to all, then the end");
+        stop_shards(&poller);
+    });
+    let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
+    control::spawn_with(admin, view, shutdown, on_stop)
+        .map_err(system("the control thread does not start"))
+}
+
+fn stop_shards(poller: &Poller<Inbox>) {
+    for inbox in poller.inboxes() {
+        let mut message = Message::Stop;
+        // Bounded: a shard that does not read its inbox for this long does not stop either.
+        for _ in 0..1_000 {
+            match inbox.push(message) {
+                Ok(()) => break,
+                Err(back) => message = back,
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Joins the shards in the order in which they end. When one fails the others are stopped too: the
+/// supervisor starts all again.
+fn wait_for_shards(
+    mut running: Vec<Option<Running>>,
+    has_ended: &mpsc::Receiver<usize>,
+    poller: &Poller<Inbox>,
+) -> Result<(), RunError> {
+    let mut result = Ok(());
+    // Ends when the last shard is gone and its sender with it.
+    for index in has_ended {
+        let Some(running) = running.get_mut(index).and_then(Option::take) else { continue };
+        let reason = match running.thread.join() {
+            Ok(Ok(())) => continue,
+            Ok(Err(reason)) => reason,
+            Err(_panic) => "a broken invariant stopped it; this is a bug".to_owned(),
+        };
+        tracing::error!(shard = index, reason, "a shard has failed: all are stopped");
+        stop_shards(poller);
+        result = Err(RunError::Shard { shard: u8::try_from(index).unwrap_or(u8::MAX), reason });
+    }
+    result
+}
+
+fn media_summary(config: &Config, library: &Library) -> Option<MediaSummary> {
+    let root = config.media_root.clone()?;
+    let summary = library.summary(SUMMARY_ENTRIES_MAX).ok()?;
+    let mut skipped = Vec::new();
+    let mut skip = |count: usize, what: &str, why: &str| {
+        if count > 0 {
+            skipped.push((format!("{count} {what}"), why.to_owned()));
+        }
+    };
+    skip(summary.other_files, "files", "not a media file by their name");
+    skip(summary.hidden, "entries", "hidden: their name begins with a dot");
+    skip(summary.not_utf8, "entries", "their name is not UTF-8");
+    skip(summary.folder_links, "links to folders", "not listed; they play by name");
+    skip(summary.unreadable_folders, "folders", "not readable");
+    Some(MediaSummary {
+        root,
+        titles: summary.titles,
+        by_kind: Vec::new(),
+        skipped,
+        more_skipped: 0,
+        complete: summary.is_complete,
+    })
+}
+
+/// The first titles of the library, or the clip.
+fn example_paths(library: &Library) -> Vec<String> {
+    let first = library.list(None, 1).unwrap_or_default();
+    let path = first.first().map(|title| format!("{}{}", LIBRARY_PATH, title.name));
+    vec![path.unwrap_or_else(|| CLIP_NAME.to_owned())]
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |source| RunError::System { what, source }
+}
+
+/// Shards are numbered in one byte of the session id; 254 leaves room for "none".
+const SHARDS_MAX: usize = 254;
+/// Task classes of the queue, each with its own bound.
+const TASK_CLASSES: usize = 3;
+/// Tasks of one worker under way at once: keeps a disk's queue full.
+const WORKER_TASKS_MAX: usize = 32;
+/// Titles kept open when nobody plays them.
+const TITLES_MAX: usize = 1_024;
+/// Entries looked at for the banner: a larger folder is counted as far as this.
+const SUMMARY_ENTRIES_MAX: usize = 20_000;

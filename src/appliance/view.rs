@@ -1,0 +1,98 @@
+//! The appliance as the control thread sees it: questions go to the shards' inboxes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::oneshot;
+
+use crate::base::ids::SessionId;
+use crate::cli::urls::encode_path;
+use crate::control::{ApplianceView, TitleEntry};
+use crate::library::{LIBRARY_PATH, Library, Listed};
+use crate::metrics::cells::{ShardCells, WorkerCells};
+use crate::poll::poller::Poller;
+use crate::session::info::SessionInfo;
+use crate::shard::inbox::{Inbox, Message};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct View {
+    poller: Arc<Poller<Inbox>>,
+    shard_cells: Vec<Arc<ShardCells>>,
+    worker_cells: Arc<WorkerCells>,
+    library: Arc<Library>,
+    is_ready: AtomicBool,
+}
+
+impl View {
+    pub(super) fn new(
+        poller: Arc<Poller<Inbox>>,
+        shard_cells: Vec<Arc<ShardCells>>,
+        worker_cells: Arc<WorkerCells>,
+        library: Arc<Library>,
+    ) -> Self {
+        let is_ready = AtomicBool::new(false);
+        Self { poller, shard_cells, worker_cells, library, is_ready }
+    }
+
+    pub(super) fn set_ready(&self, is_ready: bool) {
+        self.is_ready.store(is_ready, Ordering::Relaxed);
+    }
+}
+
+impl ApplianceView for View {
+    fn shard_cells(&self) -> Vec<Arc<ShardCells>> {
+        self.shard_cells.clone()
+    }
+
+    fn worker_cells(&self) -> Arc<WorkerCells> {
+        Arc::clone(&self.worker_cells)
+    }
+
+    fn request_sessions(&self) -> Vec<oneshot::Receiver<Vec<SessionInfo>>> {
+        let ask = |inbox: &Arc<Inbox>| {
+            let (answer, receiver) = oneshot::channel();
+            // A full inbox drops the sender, which is how a missing answer is told.
+            let _full = inbox.push(Message::ListSessions(Box::new(|sessions| {
+                let _nobody_waits = answer.send(sessions);
+            })));
+            receiver
+        };
+        self.poller.inboxes().map(ask).collect()
+    }
+
+    fn end_session(&self, id: &str) -> Option<oneshot::Receiver<bool>> {
+        let id = SessionId::parse(id)?;
+        let inbox = self.poller.inbox(self.poller.owner(id)?)?;
+        let (answer, receiver) = oneshot::channel();
+        let reply = Box::new(|ended| {
+            let _nobody_waits = answer.send(ended);
+        });
+        let _full = inbox.push(Message::EndSession { id, reply });
+        Some(receiver)
+    }
+
+    fn titles(&self, after: Option<&str>, limit: usize) -> io::Result<Vec<TitleEntry>> {
+        let entry = |title: Listed| TitleEntry {
+            url_path: encode_path(&format!("/{LIBRARY_PATH}{}", title.name)),
+            name: title.name,
+            bytes: title.bytes,
+            modified_utc_s: title.modified_utc_s,
+            problem: None,
+        };
+        Ok(self.library.list(after, limit)?.into_iter().map(entry).collect())
+    }
+
+    fn info(&self) -> serde_json::Value {
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "shards": self.shard_cells.len(),
+            "root": self.library.root().map(|root| root.display().to_string()),
+        })
+    }
+
+    fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,342 @@
+//! The grammar of the command line.
+//!
+//! `headend DIR` is `headend serve DIR`: a word that is no verb is the folder. A folder that is
+//! named like a verb is written `./probe`. Values of flags are read by `config`, so that a flag, a
+//! variable and a line in the file take the same words and are refused with the same ones.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::Failure;
+use crate::config::value::Setting;
+use crate::config::{self, FILE_BYTES_MAX, FlagSetting, Loaded, Origin};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(
+    name = "headend",
+    version,
+    about = "A streaming appliance: recorded media over RTSP, RTP and RTCP",
+    help_template = TEMPLATE,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+)]
+pub struct Cli {
+    /// The verb; without one it is `serve`.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Of `serve`, when there is no verb.
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// Verbs.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Serve a folder of media files, or a built-in clip (what `headend DIR` does)
+    Serve(ServeArgs),
+    /// Show what is in a media file and how it would be sent
+    Probe(ProbeArgs),
+    /// Check this machine, and print the command that fixes what it lacks
+    Doctor(DoctorArgs),
+    /// Check, explain and show the configuration
+    Config {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
+}
+
+/// Words behind `serve`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct ServeArgs {
+    /// Folder to serve, with its subfolders, at /vod/; without one a built-in clip is at /demo
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Configuration file (TOML)
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address for RTSP, may be given several times; port 0 takes any free one
+    /// (by default `[::]:8554`)
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Vec<String>,
+    /// Address of the HTTP API and metrics [default: 127.0.0.1:9997]
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin: Option<String>,
+    /// UDP port for RTP, even; RTCP takes the next one; 0 takes any free pair [default: 8000]
+    #[arg(long, value_name = "N")]
+    pub rtp_port: Option<String>,
+    /// CPUs that serve players: a count like 4, or CPUs like 0-3,8 or cpu:1
+    #[arg(long, value_name = "N|CPU LIST")]
+    pub shards: Option<String>,
+    /// CPUs that read files: a count like 2, or CPUs like 4-5 or cpu:1
+    #[arg(long, value_name = "N|CPU LIST")]
+    pub workers: Option<String>,
+    /// Form of the log [default: text on a terminal, json otherwise]
+    #[arg(long, value_name = "text|json")]
+    pub log: Option<String>,
+}
+
+/// Words behind `probe`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ProbeArgs {
+    /// Media file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Words behind `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct DoctorArgs {
+    /// Configuration file (TOML) that says which ports and CPUs will be used
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Verbs behind `config`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum ConfigVerb {
+    /// Say whether a configuration is valid: exit code 0, or 2 with line and column
+    Check(ConfigArgs),
+    /// Print every key with its default, as a file to start from
+    Default,
+    /// Print the values that count, and where each comes from
+    Show(ShowArgs),
+}
+
+/// Words behind `config check`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ConfigArgs {
+    /// Configuration file (TOML)
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// Words behind `config show`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct ShowArgs {
+    /// Configuration file (TOML)
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl ServeArgs {
+    /// The configuration that these words, the file they name and the environment add up to.
+    ///
+    /// # Errors
+    /// A usage failure that names what is wrong.
+    pub fn load(
+        &self,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Loaded, Failure> {
+        let mut loaded = load(self.config.as_ref(), env, &self.flags())?;
+        // Not a text setting: a folder's name need not be UTF-8.
+        if let Some(dir) = &self.dir {
+            loaded.config.media_root = Some(dir.clone());
+            loaded.origins.insert("vod.root", Origin::Flag);
+        }
+        Ok(loaded)
+    }
+
+    fn flags(&self) -> Vec<FlagSetting> {
+        let one = |key, flag, value: &Option<String>| {
+            let value = Setting::Text(value.clone()?);
+            Some(FlagSetting { key, flag, value })
+        };
+        let listen = (!self.listen.is_empty()).then(|| FlagSetting {
+            key: "rtsp.listen",
+            flag: "--listen",
+            value: Setting::List(self.listen.clone()),
+        });
+        let flags = [
+            listen,
+            one("admin.listen", "--admin", &self.admin),
+            one("rtsp.udp.rtp", "--rtp-port", &self.rtp_port),
+            one("server.shards", "--shards", &self.shards),
+            one("server.workers", "--workers", &self.workers),
+            one("server.log", "--log", &self.log),
+        ];
+        flags.into_iter().flatten().collect()
+    }
+}
+
+/// Reads the file, if there is one, and puts everything together.
+pub(super) fn load(
+    file: Option<&PathBuf>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    flags: &[FlagSetting],
+) -> Result<Loaded, Failure> {
+    // Variables that are not UTF-8 are not ours.
+    let env = env
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let Some(path) = file else { return Ok(config::load(None, env, flags)?) };
+    let name = path.display().to_string();
+    let text = read_file(path).map_err(|error| config::ConfigError::Unreadable {
+        file: name.clone(),
+        reason: error.to_string(),
+    })?;
+    Ok(config::load(Some((&name, &text)), env, flags)?)
+}
+
+fn read_file(path: &PathBuf) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    let bytes = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if u64::try_from(bytes).is_ok_and(|bytes| bytes > FILE_BYTES_MAX) {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(text)
+}
+
+/// Examples first: most people look for a line to copy.
+const TEMPLATE: &str = "\
+{name} {version}: {about}
+
+Examples:
+  headend                              serve the built-in clip at rtsp://127.0.0.1:8554/demo
+  headend ./movies                     serve a folder at rtsp://HOST:8554/vod/
+  headend ./movies --listen [::]:554 --shards 0-3 --workers 4,5
+  headend probe film.mp4               what is in a file, and how it would be sent
+  headend doctor                       what this machine lacks, and the fix
+  headend config default > headend.toml && headend -c headend.toml
+
+{usage-heading} {usage}
+
+{all-args}
+
+A folder that is named like a verb is written with its path: headend ./probe
+Configuration: flag > environment (HEADEND__RTSP__LISTEN) > file > default.
+Exit codes: 0 ok, 1 failed while running, 2 usage, configuration or a taken port, 3 not reachable.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    fn serve(line: &str) -> ServeArgs {
+        let cli = parse(line).unwrap();
+        match cli.command {
+            None => cli.serve,
+            Some(Command::Serve(args)) => args,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn word_that_is_no_verb_is_the_folder() {
+        for line in ["headend movies", "headend serve movies"] {
+            assert_eq!(serve(line).dir, Some("movies".into()), "{line}");
+        }
+        assert_eq!(serve("headend").dir, None);
+        assert_eq!(serve("headend serve").dir, None);
+        assert_eq!(serve("headend ./probe").dir, Some("./probe".into()));
+        assert_eq!(serve("headend serve probe").dir, Some("probe".into()));
+    }
+
+    #[test]
+    fn flags_stand_before_or_behind_the_folder() {
+        let lines = [
+            "headend movies --listen 127.0.0.1:0 --listen [::1]:0 --rtp-port 0 --shards 0-1",
+            "headend --listen 127.0.0.1:0 --listen=[::1]:0 --rtp-port=0 --shards 0-1 movies",
+            "headend serve --shards 0-1 movies --listen 127.0.0.1:0 --listen [::1]:0 --rtp-port 0",
+        ];
+        for line in lines {
+            let args = serve(line);
+            assert_eq!(args.dir, Some("movies".into()), "{line}");
+            let config = args.load([]).unwrap().config;
+            assert_eq!(config.listen.len(), 2, "{line}");
+            assert_eq!(config.rtp_port, 0, "{line}");
+            assert_eq!(config.shards, config::CpuList::Cpus(vec![0, 1]), "{line}");
+        }
+    }
+
+    #[test]
+    fn verbs_take_their_words() {
+        let cases = [
+            (
+                "headend probe a.mp4 --json",
+                Command::Probe(ProbeArgs { file: "a.mp4".into(), json: true }),
+            ),
+            ("headend doctor", Command::Doctor(DoctorArgs { config: None, json: false })),
+            ("headend config default", Command::Config { verb: ConfigVerb::Default }),
+            (
+                "headend config check -c a.toml",
+                Command::Config {
+                    verb: ConfigVerb::Check(ConfigArgs { config: Some("a.toml".into()) }),
+                },
+            ),
+        ];
+        for (line, command) in cases {
+            assert_eq!(parse(line).unwrap().command, Some(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_words_are_usage_errors() {
+        let lines = [
+            "headend a b",
+            "headend --listen",
+            "headend --port 1",
+            "headend probe",
+            "headend config",
+            "headend config edit",
+            "headend a doctor",
+        ];
+        for line in lines {
+            let error = parse(line).unwrap_err();
+            assert!(error.use_stderr() && error.exit_code() == 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn version_and_help_are_not_errors() {
+        for line in ["headend --version", "headend -V", "headend --help", "headend probe --help"] {
+            assert!(!parse(line).unwrap_err().use_stderr(), "{line}");
+        }
+    }
+
+    #[test]
+    fn help_shows_examples_before_flags() {
+        let help = Cli::command().render_help().to_string();
+        let at = |text: &str| help.find(text).unwrap();
+        assert!(at("Examples:") < at("Usage:"));
+        assert!(at("headend ./movies") < at("--listen <IP:PORT>"));
+    }
+
+    #[test]
+    fn wrong_value_names_its_flag_and_is_a_usage_failure() {
+        let failure = serve("headend --rtp-port 8001").load([]).unwrap_err();
+        assert_eq!(failure.exit, super::super::Exit::Usage);
+        assert!(failure.message.starts_with("--rtp-port: 8001 is odd"), "{failure}");
+    }
+
+    #[test]
+    fn missing_configuration_file_is_a_usage_failure() {
+        let failure = serve("headend -c /nonexistent/headend.toml").load([]).unwrap_err();
+        assert_eq!(failure.exit, super::super::Exit::Usage);
+        assert!(failure.message.starts_with("/nonexistent/headend.toml: "), "{failure}");
+    }
+}

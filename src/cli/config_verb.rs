@@ -1,0 +1,191 @@
+//! `headend config check|default|show`.
+
+use std::io::{self, Write};
+
+use serde_json::json;
+
+use super::args::{ConfigVerb, load};
+use super::{Exit, Failure};
+use crate::config::keys::{KEYS, Key};
+use crate::config::{Config, Loaded, env_name};
+
+pub(super) fn run(verb: &ConfigVerb, out: &mut impl Write) -> Result<Exit, Failure> {
+    match verb {
+        ConfigVerb::Check(args) => {
+            load(args.config.as_ref(), std::env::vars_os(), &[])?;
+            let name = args.config.as_ref().map_or_else(
+                || "environment and defaults".to_owned(),
+                |path| path.display().to_string(),
+            );
+            writeln!(out, "{name}: ok")?;
+        }
+        ConfigVerb::Default => write_default(out)?,
+        ConfigVerb::Show(args) => {
+            let loaded = load(args.config.as_ref(), std::env::vars_os(), &[])?;
+            if args.json { write_json(&loaded, out)? } else { write_shown(&loaded, out)? }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// A file that sets every key to its default.
+fn write_default(out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "# Every key of headend with its default. Unknown keys are errors.")?;
+    writeln!(out, "# A variable beats the file: {}=...", env_name("rtsp.listen"))?;
+    let config = Config::default();
+    let mut section = "";
+    for key in KEYS {
+        let name = enter_section(key, &mut section, out)?;
+        writeln!(out, "# {}", key.help)?;
+        match (key.show)(&config) {
+            Some(value) if key.same_as.is_none() => writeln!(out, "{name} = {value}")?,
+            Some(value) => writeln!(out, "# {name} = {value}")?,
+            None => writeln!(out, "# {name} = \"...\"")?,
+        }
+    }
+    Ok(())
+}
+
+/// The values that count, each with who set it; reads back as a file.
+fn write_shown(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
+    let mut section = "";
+    for key in KEYS.iter().filter(|key| key.same_as.is_none()) {
+        let name = enter_section(key, &mut section, out)?;
+        let origin = loaded.origin(key.name).as_str();
+        match (key.show)(&loaded.config) {
+            Some(value) => writeln!(out, "{name} = {value}  # {origin}")?,
+            None => writeln!(out, "# {name} is not set")?,
+        }
+    }
+    Ok(())
+}
+
+fn write_json(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
+    let keys = KEYS.iter().filter(|key| key.same_as.is_none()).map(|key| {
+        let value = (key.show)(&loaded.config).and_then(|text| {
+            // One value of TOML, read by the parser that reads the file.
+            let table: toml::Table = toml::from_str(&format!("value = {text}")).ok()?;
+            serde_json::to_value(table.get("value")?).ok()
+        });
+        json!({ "key": key.name, "value": value, "origin": loaded.origin(key.name) })
+    });
+    writeln!(out, "{:#}", json!({ "keys": keys.collect::<Vec<_>>() }))
+}
+
+/// Writes the section's head when a new one begins; the rest of the key's name.
+fn enter_section(
+    key: &Key,
+    section: &mut &'static str,
+    out: &mut impl Write,
+) -> io::Result<&'static str> {
+    let (head, name) = key.name.split_once('.').unwrap_or(("", key.name));
+    if head != *section {
+        let gap = if section.is_empty() { "" } else { "\n" };
+        writeln!(out, "{gap}[{head}]")?;
+        *section = head;
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn default_file_documents_every_key_and_reads_back_as_the_defaults() {
+        let text = written(write_default);
+        let loaded = config::load(Some(("default", &text)), [], &[]).unwrap();
+        assert_eq!(loaded.config, Config::default());
+        insta::assert_snapshot!(text, @r#"
+        # Every key of headend with its default. Unknown keys are errors.
+        # A variable beats the file: HEADEND__RTSP__LISTEN=...
+        [server]
+        # CPUs that serve players: auto, a count (1-255), or CPUs like 0-3,8 or cpu:1
+        shards = "auto"
+        # CPUs that read files: auto, a count (1-255), or CPUs like 0-3,8 or cpu:1
+        workers = "auto"
+        # connections, sockets and streams that one shard can hold, 64 to 1048576
+        poll_entries_max = 16384
+        # tasks that may wait for a worker, 16 to 1048576
+        task_queue_max = 4096
+        # form of the log: auto (text on a terminal, json otherwise), text, json
+        log = "auto"
+
+        [rtsp]
+        # addresses of RTSP listeners, 1 to 64; [::] takes IPv4 as well; port 0 = any free
+        listen = ["[::]:8554"]
+        # a session whose client was silent for so long is ended, 1s to 1h
+        session_timeout = "60s"
+        # sessions that one shard can hold, 1 to 1048576
+        sessions_max = 16384
+        # UDP port of RTP, even; RTCP takes the next; two more for each shard; 0 = any free
+        udp.rtp = 8000
+
+        [vod]
+        # folder that is served under /vod; without one the built-in clip is
+        # root = "..."
+        # memory for packet windows, 1MiB to 1024GiB
+        window_cache = "256MiB"
+
+        [admin]
+        # address of the HTTP API and of /metrics; port 0 = any free
+        listen = "127.0.0.1:9997"
+
+        [metrics]
+        # the same as admin.listen: there is one port
+        # listen = "127.0.0.1:9997"
+        "#);
+    }
+
+    #[test]
+    fn shown_values_name_their_origin_and_read_back() {
+        let file = "[vod]\nroot = \"/a \\\"b\\\"\"\n[rtsp]\nudp = { rtp = 0 }\n";
+        let env = [("HEADEND__SERVER__SHARDS".to_owned(), "cpu:1".to_owned())];
+        let loaded = config::load(Some(("f", file)), env, &[]).unwrap();
+        let text = written(|out| write_shown(&loaded, out));
+        insta::assert_snapshot!(text, @r#"
+        [server]
+        shards = "cpu:1"  # env
+        workers = "auto"  # default
+        poll_entries_max = 16384  # default
+        task_queue_max = 4096  # default
+        log = "auto"  # default
+
+        [rtsp]
+        listen = ["[::]:8554"]  # default
+        session_timeout = "60s"  # default
+        sessions_max = 16384  # default
+        udp.rtp = 0  # file
+
+        [vod]
+        root = '/a "b"'  # file
+        window_cache = "256MiB"  # default
+
+        [admin]
+        listen = "127.0.0.1:9997"  # default
+        "#);
+        let again = config::load(Some(("shown", &text)), [], &[]).unwrap();
+        assert_eq!(again.config, loaded.config);
+    }
+
+    #[test]
+    fn json_has_typed_values() {
+        let loaded = config::load(None, [], &[]).unwrap();
+        let text = written(|out| write_json(&loaded, out));
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let value = |key: &str| {
+            let keys = json["keys"].as_array().unwrap();
+            keys.iter().find(|entry| entry["key"] == key).unwrap()["value"].clone()
+        };
+        assert_eq!(value("rtsp.udp.rtp"), 8_000);
+        assert_eq!(value("rtsp.listen"), json!(["[::]:8554"]));
+        assert_eq!(value("vod.root"), json!(null));
+    }
+}

@@ -1,0 +1,60 @@
+//! `headend [serve] [DIR]`: configuration in, appliance running.
+
+use std::path::Path;
+
+use super::args::ServeArgs;
+use super::{Exit, Failure, log};
+use crate::appliance;
+use crate::config::Config;
+
+/// Runs until the appliance stops.
+pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
+    let config = args.load(std::env::vars_os())?.config;
+    if let Some(root) = &config.media_root {
+        check_root(root)?;
+    }
+    log::init(config.log)?;
+    run_appliance(config)
+}
+
+/// A wrong folder is most often a verb with a typing error, or a file that was to be probed.
+fn check_root(root: &Path) -> Result<(), Failure> {
+    let shown = root.display();
+    match std::fs::metadata(root) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(Failure::usage(format!(
+            "{shown} is not a folder; serve the folder it is in, or look into it with: \
+             headend probe {shown}"
+        ))),
+        Err(error) => Err(Failure::usage(format!(
+            "{shown}: {error}; DIR is a folder of media files; verbs are \
+             serve, probe, doctor and config"
+        ))),
+    }
+}
+
+/// The one place where the command line meets the appliance.
+fn run_appliance(config: Config) -> Result<Exit, Failure> {
+    match appliance::run(config) {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) if error.is_usage() => Err(Failure::usage(error.to_string())),
+        Err(error) => Err(Failure::runtime(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folder_that_is_missing_or_a_file_is_a_usage_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.mp4");
+        std::fs::write(&file, b"x").unwrap();
+        assert_eq!(check_root(dir.path()), Ok(()));
+        let failure = check_root(&file).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains("headend probe "), "{failure}");
+        assert_eq!(check_root(&dir.path().join("none")).unwrap_err().exit, Exit::Usage);
+    }
+}

@@ -1,0 +1,55 @@
+//! What the control thread may ask of the appliance.
+
+use std::io;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::metrics::cells::{ShardCells, WorkerCells};
+use crate::session::info::SessionInfo;
+
+/// The appliance as seen from outside. Nothing here blocks, except [`ApplianceView::titles`].
+pub trait ApplianceView: Send + Sync + 'static {
+    /// Cells of shard 0, 1, ...
+    fn shard_cells(&self) -> Vec<Arc<ShardCells>>;
+
+    /// Cells of the worker pool.
+    fn worker_cells(&self) -> Arc<WorkerCells>;
+
+    /// Asks every shard for its sessions. One receiver per shard; a shard that is gone drops its
+    /// sender.
+    fn request_sessions(&self) -> Vec<oneshot::Receiver<Vec<SessionInfo>>>;
+
+    /// Asks the owner of a session to end it. `None` when the id cannot be one of ours; the answer
+    /// is false when the shard has no such session.
+    fn end_session(&self, id: &str) -> Option<oneshot::Receiver<bool>>;
+
+    /// Titles of the library in the order of their names, those behind `after` only. May block on
+    /// the disk: called on a thread that may.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    fn titles(&self, after: Option<&str>, limit: usize) -> io::Result<Vec<TitleEntry>>;
+
+    /// What `GET /v1/info` shows.
+    fn info(&self) -> serde_json::Value;
+
+    /// Whether players are served.
+    fn is_ready(&self) -> bool;
+}
+
+/// One file of the library, as `GET /v1/vod` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TitleEntry {
+    /// Path inside the library.
+    pub name: String,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Time of its last change, in seconds since 1970.
+    pub modified_utc_s: i64,
+    /// Percent-encoded path for an RTSP URL: `/vod/a%20b.mp4`.
+    pub url_path: String,
+    /// Why it cannot be played, when that is known.
+    pub problem: Option<String>,
+}

@@ -1,0 +1,84 @@
+//! SIGTERM and SIGINT, told to a closure.
+//!
+//! ```text
+//! control::spawn_with(listener, view, shutdown, signals::on_stop(|signal| ...))
+//! ```
+//! The closure is called for every signal: the first one asks for a graceful stop, a second one
+//! from an impatient operator may end the process at once. That choice is the caller's.
+
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Which signal came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignal {
+    /// A supervisor asks.
+    Terminate,
+    /// Ctrl-C.
+    Interrupt,
+}
+
+impl StopSignal {
+    /// As `kill -l` spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Terminate => "SIGTERM",
+            Self::Interrupt => "SIGINT",
+        }
+    }
+}
+
+/// Runs until its runtime ends. Once this future was polled, the signals no longer end the process
+/// by themselves.
+pub async fn on_stop(mut stop: impl FnMut(StopSignal) + Send) {
+    let handlers = signal(SignalKind::terminate()).and_then(|terminate| {
+        signal(SignalKind::interrupt()).map(|interrupt| (terminate, interrupt))
+    });
+    let (mut terminate, mut interrupt) = match handlers {
+        Ok(handlers) => handlers,
+        Err(error) => {
+            let fix = "signals end the process without BYE to players";
+            tracing::warn!(code = "HE-W402", %error, fix, "no signal handler");
+            return;
+        }
+    };
+    loop {
+        let came = tokio::select! {
+            came = terminate.recv() => came.map(|()| StopSignal::Terminate),
+            came = interrupt.recv() => came.map(|()| StopSignal::Interrupt),
+        };
+        match came {
+            Some(signal) => stop(signal),
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::process::{Signal, getpid, kill_process};
+    use tokio::sync::mpsc;
+
+    #[test]
+    fn each_signal_is_told_and_the_process_lives_on() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (told, mut tells) = mpsc::unbounded_channel();
+            let mut watching = Box::pin(on_stop(move |signal| told.send(signal).unwrap()));
+            // Polled once, it has its handlers; only then is it safe to send anything.
+            let first =
+                std::future::poll_fn(|cx| std::task::Poll::Ready(watching.as_mut().poll(cx)));
+            assert!(first.await.is_pending());
+            tokio::spawn(watching);
+            for (sent, expected) in [
+                (Signal::TERM, StopSignal::Terminate),
+                (Signal::TERM, StopSignal::Terminate),
+                (Signal::INT, StopSignal::Interrupt),
+            ] {
+                kill_process(getpid(), sent).unwrap();
+                assert_eq!(tells.recv().await, Some(expected));
+            }
+        });
+    }
+}

@@ -1,0 +1,329 @@
+//! The HTTP API over a real loopback listener, against an appliance made of constants.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::metrics::cells::{ShardCells, WorkerCells};
+use crate::session::info::SessionInfo;
+
+/// How the fake's second shard behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shard {
+    Answers,
+    Gone,
+    Silent,
+}
+
+#[derive(Debug)]
+struct Fake {
+    cells: Vec<Arc<ShardCells>>,
+    second: Shard,
+    ready: bool,
+    ended: Mutex<Vec<String>>,
+    /// Senders of a silent shard: kept, never used.
+    unanswered: Mutex<Vec<oneshot::Sender<Vec<SessionInfo>>>>,
+}
+
+impl Fake {
+    fn new(second: Shard, ready: bool) -> Arc<Self> {
+        let cells = vec![Arc::default(), Arc::default()];
+        Arc::new(Self {
+            cells,
+            second,
+            ready,
+            ended: Mutex::default(),
+            unanswered: Mutex::default(),
+        })
+    }
+}
+
+fn session(id: &str, shard: u8, path: &str, state: &'static str) -> SessionInfo {
+    SessionInfo {
+        id: id.into(),
+        shard,
+        path: path.into(),
+        peer: "192.0.2.7:5000".into(),
+        user_agent: None,
+        state,
+        transport: "udp",
+        npt_s: 1.5,
+        scale: 1.0,
+        speed: 1.0,
+        age_s: 3.0,
+        streams: Vec::new(),
+    }
+}
+
+impl ApplianceView for Fake {
+    fn shard_cells(&self) -> Vec<Arc<ShardCells>> {
+        self.cells.clone()
+    }
+
+    fn worker_cells(&self) -> Arc<WorkerCells> {
+        Arc::default()
+    }
+
+    fn request_sessions(&self) -> Vec<oneshot::Receiver<Vec<SessionInfo>>> {
+        let (first, first_answer) = oneshot::channel();
+        let (second, second_answer) = oneshot::channel();
+        first
+            .send(vec![
+                session("0B", 0, "vod/b.mp4", "paused"),
+                session("0A", 0, "demo", "playing"),
+            ])
+            .unwrap();
+        match self.second {
+            Shard::Answers => second.send(vec![session("1A", 1, "/demo", "playing")]).unwrap(),
+            Shard::Gone => drop(second),
+            Shard::Silent => self.unanswered.lock().unwrap().push(second),
+        }
+        vec![first_answer, second_answer]
+    }
+
+    fn end_session(&self, id: &str) -> Option<oneshot::Receiver<bool>> {
+        let (sender, receiver) = oneshot::channel();
+        match id {
+            "0A" => sender.send(true).unwrap(),
+            "0C" => sender.send(false).unwrap(),
+            "1F" => drop(sender),
+            _ => return None,
+        }
+        self.ended.lock().unwrap().push(id.to_owned());
+        Some(receiver)
+    }
+
+    fn titles(&self, after: Option<&str>, limit: usize) -> io::Result<Vec<TitleEntry>> {
+        if after == Some("gone") {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let names = ["a b.mp4", "c.mov", "d/e.mp4"];
+        let behind = names.iter().filter(|name| after.is_none_or(|after| **name > after));
+        let entry = |name: &&str| TitleEntry {
+            name: (*name).to_owned(),
+            bytes: 10,
+            modified_utc_s: 0,
+            url_path: format!("/vod/{}", name.replace(' ', "%20")),
+            problem: (*name == "c.mov").then(|| "no moov box".into()),
+        };
+        Ok(behind.take(limit).map(entry).collect())
+    }
+
+    fn info(&self) -> Value {
+        serde_json::json!({ "backend": "uring", "shards": 2 })
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready
+    }
+}
+
+/// A server on a free port; ends with the value.
+struct Running {
+    addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(fake: &Arc<Fake>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        // No shard is worth waiting for when the test wants to see it silent.
+        let patience =
+            if fake.second == Shard::Silent { Duration::ZERO } else { Duration::from_secs(60) };
+        let api = Api::new(fake.clone(), patience).unwrap();
+        let thread = spawn_api(listener, api, stopped, std::future::ready(())).unwrap();
+        Self { addr, stop, thread: Some(thread) }
+    }
+
+    fn request(&self, line: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.addr).unwrap();
+        let (method, target) = line.split_once(' ').unwrap();
+        write!(stream, "{method} {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+
+    fn names(&self, list: &str, key: &str) -> Vec<String> {
+        let json = self.json();
+        let list = json[list].as_array().unwrap();
+        list.iter().map(|entry| entry[key].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn is_problem(&self, status: u16) -> bool {
+        let json = self.json();
+        self.status == status
+            && self.head.contains("content-type: application/problem+json")
+            && json["status"] == status
+            && json["title"].is_string()
+            && json["detail"].is_string()
+    }
+}
+
+#[test]
+fn health_is_about_the_process_and_readiness_about_players() {
+    let ready = Running::start(&Fake::new(Shard::Answers, true));
+    assert_eq!(ready.request("GET /healthz").status, 200);
+    assert_eq!(ready.request("GET /readyz").status, 200);
+    let stopping = Running::start(&Fake::new(Shard::Answers, false));
+    assert_eq!(stopping.request("GET /healthz").status, 200);
+    assert!(stopping.request("GET /readyz").is_problem(503));
+}
+
+#[test]
+fn metrics_show_the_cells_as_they_are_now() {
+    let fake = Fake::new(Shard::Answers, true);
+    let server = Running::start(&fake);
+    fake.cells[1].turns.add(41);
+    let answer = server.request("GET /metrics");
+    assert!(answer.head.contains("content-type: text/plain; version=0.0.4"));
+    assert!(answer.body.contains("headend_shard_turns_total{shard=\"1\"} 41\n"));
+    assert!(answer.body.contains("headend_ready 1\n"));
+}
+
+#[test]
+fn sessions_of_all_shards_are_listed_by_id() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    let answer = server.request("GET /v1/sessions");
+    assert_eq!(answer.names("sessions", "id"), ["0A", "0B", "1A"]);
+    assert_eq!(answer.json()["next_cursor"], Value::Null);
+    assert_eq!(answer.json()["sessions"][0]["npt_s"], 1.5);
+}
+
+#[test]
+fn sessions_are_filtered_and_paged() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    let cases: [(&str, &[&str]); 5] = [
+        ("?path=demo", &["0A", "1A"]),
+        ("?path=%2Fvod%2Fb.mp4", &["0B"]),
+        ("?state=paused", &["0B"]),
+        ("?state=playing&path=none", &[]),
+        ("?cursor=0A", &["0B", "1A"]),
+    ];
+    for (query, ids) in cases {
+        let answer = server.request(&format!("GET /v1/sessions{query}"));
+        assert_eq!(answer.names("sessions", "id"), ids, "{query}");
+    }
+    let page = server.request("GET /v1/sessions?limit=2");
+    assert_eq!(page.names("sessions", "id"), ["0A", "0B"]);
+    assert_eq!(page.json()["next_cursor"], "0B");
+}
+
+#[test]
+fn wrong_queries_are_refused_with_400() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    for target in [
+        "/v1/sessions?state=sleeping",
+        "/v1/sessions?limit=0",
+        "/v1/sessions?limit=10001",
+        "/v1/sessions?limit=-1",
+        "/v1/sessions?sort=age",
+        "/v1/vod?limit=1001",
+        "/v1/vod?page=2",
+    ] {
+        assert!(server.request(&format!("GET {target}")).is_problem(400), "{target}");
+    }
+}
+
+#[test]
+fn one_session_is_found_by_its_id_in_any_case() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    assert_eq!(server.request("GET /v1/sessions/1a").json()["path"], "/demo");
+    assert!(server.request("GET /v1/sessions/FF").is_problem(404));
+}
+
+#[test]
+fn shard_that_is_gone_has_no_sessions_and_the_others_are_shown() {
+    let server = Running::start(&Fake::new(Shard::Gone, true));
+    assert_eq!(server.request("GET /v1/sessions").names("sessions", "id"), ["0A", "0B"]);
+}
+
+#[test]
+fn shard_that_does_not_answer_is_a_503() {
+    let server = Running::start(&Fake::new(Shard::Silent, true));
+    let answer = server.request("GET /v1/sessions");
+    assert!(answer.is_problem(503));
+    assert!(answer.head.contains("retry-after: 1"));
+}
+
+#[test]
+fn delete_ends_the_session_and_says_so() {
+    let fake = Fake::new(Shard::Answers, true);
+    let server = Running::start(&fake);
+    let answer = server.request("DELETE /v1/sessions/0A");
+    assert_eq!((answer.status, answer.json()["ended"].clone()), (200, Value::Bool(true)));
+    assert!(server.request("DELETE /v1/sessions/0C").is_problem(404), "unknown to its shard");
+    assert!(server.request("DELETE /v1/sessions/zz").is_problem(404), "not an id");
+    assert!(server.request("DELETE /v1/sessions/1F").is_problem(503), "its shard is gone");
+    assert_eq!(*fake.ended.lock().unwrap(), ["0A", "0C", "1F"]);
+}
+
+#[test]
+fn library_is_paged_by_name() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    let first = server.request("GET /v1/vod?limit=2");
+    assert_eq!(first.names("titles", "url_path"), ["/vod/a%20b.mp4", "/vod/c.mov"]);
+    assert_eq!(first.json()["titles"][1]["problem"], "no moov box");
+    assert_eq!(first.json()["next_cursor"], "c.mov");
+    let last = server.request("GET /v1/vod?limit=2&cursor=c.mov");
+    assert_eq!(last.names("titles", "name"), ["d/e.mp4"]);
+    assert_eq!(last.json()["next_cursor"], Value::Null);
+    assert!(server.request("GET /v1/vod?cursor=gone").is_problem(503));
+}
+
+#[test]
+fn unknown_resource_is_404_and_wrong_method_405_with_allow() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    assert!(server.request("GET /v2/sessions").is_problem(404));
+    let answer = server.request("POST /v1/sessions/0A");
+    assert!(answer.is_problem(405));
+    assert!(answer.head.contains("allow: get,head,delete"), "{}", answer.head);
+    assert_eq!(server.request("HEAD /v1/sessions").status, 200);
+}
+
+#[test]
+fn info_and_index_are_json() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    assert_eq!(server.request("GET /v1/info").json()["shards"], 2);
+    assert!(server.request("GET /").json()["resources"].is_array());
+}
+
+#[test]
+fn client_that_sends_nothing_does_not_hold_up_the_end() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    let silent = TcpStream::connect(server.addr).unwrap();
+    assert_eq!(server.request("GET /healthz").status, 200);
+    drop(server);
+    drop(silent);
+}
