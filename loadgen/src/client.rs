@@ -1,0 +1,399 @@
+//! The RTSP side of one session, without sockets: messages and time in, bytes and events out.
+//!
+//! ```text
+//! Idle -> Options -> Describe -> Planning -> Setup(0) .. Setup(n-1) -> Play -> Playing
+//!                      (caller gives ports)                                     |
+//!                                            Closed <- Teardown <- teardown() --+
+//! any state --bad answer, no answer--> Closed, with the failure as event
+//! ```
+//! RFC 2326 s10 and appendix A.1. Requests are not pipelined, apart from keep-alives, whose
+//! answers nobody waits for (some cameras never send them).
+//! Invariant: after `Event::Ended` or `Event::Failed` no further event and no byte comes out.
+//! Bound: at most [`PENDING_MAX`] requests wait for their answers.
+
+use crate::description::{self, TrackInfo};
+use crate::failure::Failure;
+use crate::headers::{self, RtpInfo, TransportReply};
+use crate::request::{Head, Request, TransportAsk};
+use crate::time::Mono;
+use rtsp_types::headers as names;
+use rtsp_types::{HeaderName, Message, Method, Response, StatusCode, Url, Version};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Requests that may wait for an answer at once.
+pub const PENDING_MAX: usize = 8;
+/// How long an answer is waited for.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// A server that does not answer TEARDOWN holds up the end of the run no longer than this.
+pub const TEARDOWN_WAIT: Duration = Duration::from_secs(2);
+/// RFC 2326 s12.37: the timeout when the server names none.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_MIN: Duration = Duration::from_secs(1);
+
+/// What the caller should know or do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An answer came after this time.
+    Answered(Request, Duration),
+    /// Tracks are known: call [`RtspClient::handle_transports`].
+    Described,
+    /// SETUP of this track was answered.
+    TrackReady(usize),
+    /// PLAY was answered.
+    Playing,
+    /// TEARDOWN is done.
+    Ended,
+    /// The session is over.
+    Failed(Failure),
+}
+
+/// A track and what the server said about it.
+#[derive(Debug, Clone)]
+pub struct Track {
+    /// From the description.
+    pub info: TrackInfo,
+    /// From the answer to SETUP.
+    pub transport: Option<TransportReply>,
+    /// From the answer to PLAY.
+    pub rtp_info: Option<RtpInfo>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Options,
+    Describe,
+    Planning,
+    Setup { track: usize },
+    Play,
+    Playing,
+    Teardown,
+    Closed,
+}
+
+#[derive(Debug)]
+struct Pending {
+    cseq: u32,
+    request: Request,
+    sent: Mono,
+}
+
+/// One client session.
+#[derive(Debug)]
+pub struct RtspClient {
+    state: State,
+    url: Url,
+    aggregate: Url,
+    tracks: Vec<Track>,
+    asks: Vec<TransportAsk>,
+    length: Option<Duration>,
+    session_id: Option<String>,
+    session_timeout: Duration,
+    has_get_parameter: bool,
+    keep_alive_due: Option<Mono>,
+    cseq: u32,
+    pending: VecDeque<Pending>,
+    out: Vec<u8>,
+}
+
+impl RtspClient {
+    /// A client for `url` that has not said anything yet.
+    #[must_use]
+    pub fn new(url: Url) -> Self {
+        Self {
+            state: State::Idle,
+            aggregate: url.clone(),
+            url,
+            tracks: Vec::new(),
+            asks: Vec::new(),
+            length: None,
+            session_id: None,
+            session_timeout: SESSION_TIMEOUT,
+            has_get_parameter: false,
+            keep_alive_due: None,
+            cseq: 0,
+            pending: VecDeque::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Bytes for the server; the caller drains what it has written.
+    pub const fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// The tracks, known from [`Event::Described`] on.
+    #[must_use]
+    pub fn tracks(&self) -> &[Track] {
+        &self.tracks
+    }
+
+    /// Length of the title, absent for live.
+    #[must_use]
+    pub const fn length(&self) -> Option<Duration> {
+        self.length
+    }
+
+    /// True from the answer to PLAY until TEARDOWN.
+    #[must_use]
+    pub fn is_playing(&self) -> bool {
+        self.state == State::Playing
+    }
+
+    /// True after the last event.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
+    /// The connection stands.
+    pub fn handle_connected(&mut self, now: Mono) {
+        if self.state == State::Idle {
+            self.state = State::Options;
+            self.send(Request::Options, now);
+        }
+    }
+
+    /// Ports or channels for every track, in their order.
+    pub fn handle_transports(&mut self, asks: Vec<TransportAsk>, now: Mono) {
+        if self.state == State::Planning && asks.len() == self.tracks.len() {
+            self.asks = asks;
+            self.state = State::Setup { track: 0 };
+            self.send(Request::Setup, now);
+        }
+    }
+
+    /// One message of the server.
+    pub fn handle_message(&mut self, message: &Message<Vec<u8>>, now: Mono, out: &mut Vec<Event>) {
+        match message {
+            Message::Response(response) => self.handle_response(response, now, out),
+            Message::Request(request) => self.answer(request),
+            // Interleaved frames are cut out before messages are parsed.
+            Message::Data(_) => {}
+        }
+    }
+
+    /// The connection is gone.
+    pub fn handle_closed(&mut self, failure: Failure, out: &mut Vec<Event>) {
+        match self.state {
+            State::Closed => {}
+            // Some servers close at TEARDOWN without an answer: that is an end, too.
+            State::Teardown => self.close(Event::Ended, out),
+            State::Idle
+            | State::Options
+            | State::Describe
+            | State::Planning
+            | State::Setup { .. }
+            | State::Play
+            | State::Playing => self.close(Event::Failed(failure), out),
+        }
+    }
+
+    /// Time has passed: send what is due, give up what is overdue.
+    pub fn handle_time(&mut self, now: Mono, out: &mut Vec<Event>) {
+        if self.state == State::Closed {
+            return;
+        }
+        self.pending.retain(|p| p.request != Request::KeepAlive || now.since(p.sent) < ANSWER_WAIT);
+        if let Some(oldest) = self.pending.iter().find(|p| p.request != Request::KeepAlive) {
+            let waited = now.since(oldest.sent);
+            if self.state == State::Teardown && waited >= TEARDOWN_WAIT {
+                self.close(Event::Ended, out);
+            } else if waited >= ANSWER_WAIT {
+                let failure = Failure::NotAnswered(oldest.request);
+                self.close(Event::Failed(failure), out);
+            }
+        }
+        if self.state == State::Playing && self.keep_alive_due.is_some_and(|due| now >= due) {
+            self.keep_alive_due = Some(now.after(self.keep_alive_interval()));
+            self.send(Request::KeepAlive, now);
+        }
+    }
+
+    /// End the session politely.
+    pub fn teardown(&mut self, now: Mono, out: &mut Vec<Event>) {
+        match self.state {
+            State::Closed | State::Teardown => {}
+            _ if self.session_id.is_none() => self.close(Event::Ended, out),
+            _ => {
+                self.pending.clear();
+                self.state = State::Teardown;
+                self.send(Request::Teardown, now);
+            }
+        }
+    }
+
+    /// Give the session up for a reason the caller has found.
+    pub fn fail(&mut self, failure: Failure, out: &mut Vec<Event>) {
+        if self.state != State::Closed {
+            self.close(Event::Failed(failure), out);
+        }
+    }
+
+    fn close(&mut self, event: Event, out: &mut Vec<Event>) {
+        self.state = State::Closed;
+        self.pending.clear();
+        out.push(event);
+    }
+
+    fn handle_response(&mut self, response: &Response<Vec<u8>>, now: Mono, out: &mut Vec<Event>) {
+        let cseq = text(response, &names::CSEQ).and_then(|value| value.trim().parse::<u32>().ok());
+        let found = self.pending.iter().position(|p| Some(p.cseq) == cseq);
+        // An answer to nothing we asked (late, or from before TEARDOWN) changes nothing.
+        let Some(pending) = found.and_then(|at| self.pending.remove(at)) else { return };
+        if response.status() == StatusCode::Continue {
+            self.pending.push_front(pending);
+            return;
+        }
+        out.push(Event::Answered(pending.request, now.since(pending.sent)));
+        let code = u16::from(response.status());
+        let is_ok = response.status().is_success();
+        match (self.state, pending.request) {
+            // Servers that refuse OPTIONS can still be played (live555 goes on as well).
+            (State::Options, Request::Options) => self.handle_options(response, now),
+            (State::Playing, Request::KeepAlive) if code == 454 => {
+                self.close(Event::Failed(Failure::Status { request: pending.request, code }), out);
+            }
+            (_, Request::KeepAlive) => {}
+            (State::Teardown, Request::Teardown) => self.close(Event::Ended, out),
+            _ if !is_ok => {
+                self.close(Event::Failed(Failure::Status { request: pending.request, code }), out);
+            }
+            (State::Describe, Request::Describe) => self.handle_described(response, out),
+            (State::Setup { track }, Request::Setup) => {
+                self.handle_setup(track, response, now, out);
+            }
+            (State::Play, Request::Play) => self.handle_play(response, now, out),
+            // Only one request other than keep-alive is out at a time, so no other pair exists.
+            _ => {}
+        }
+    }
+
+    fn handle_options(&mut self, response: &Response<Vec<u8>>, now: Mono) {
+        let public = text(response, &names::PUBLIC).unwrap_or_default();
+        self.has_get_parameter = headers::public_lists(public, "GET_PARAMETER");
+        self.state = State::Describe;
+        self.send(Request::Describe, now);
+    }
+
+    fn handle_described(&mut self, response: &Response<Vec<u8>>, out: &mut Vec<Event>) {
+        let base = [&names::CONTENT_BASE, &names::CONTENT_LOCATION]
+            .into_iter()
+            .filter_map(|name| Url::parse(text(response, name)?.trim()).ok())
+            .find(|url| url.has_host())
+            .unwrap_or_else(|| self.url.clone());
+        match description::description_from(response.body(), &base) {
+            Ok(found) => {
+                self.aggregate = found.aggregate;
+                self.length = found.length;
+                self.tracks = found
+                    .tracks
+                    .into_iter()
+                    .map(|info| Track { info, transport: None, rtp_info: None })
+                    .collect();
+                self.state = State::Planning;
+                out.push(Event::Described);
+            }
+            Err(error) => self.close(Event::Failed(error.into()), out),
+        }
+    }
+
+    fn handle_setup(
+        &mut self,
+        index: usize,
+        response: &Response<Vec<u8>>,
+        now: Mono,
+        out: &mut Vec<Event>,
+    ) {
+        let reply = text(response, &names::TRANSPORT).map(headers::transport_from);
+        let asked_tcp = matches!(self.asks.get(index), Some(TransportAsk::Tcp { .. }));
+        if reply.as_ref().is_some_and(|reply| reply.is_tcp != asked_tcp) {
+            self.close(Event::Failed(Failure::OtherTransport), out);
+            return;
+        }
+        if let Some(value) = text(response, &names::SESSION) {
+            let (id, timeout) = headers::session_from(value);
+            self.session_id = Some(id);
+            self.session_timeout = timeout.unwrap_or(self.session_timeout);
+        }
+        if let Some(track) = self.tracks.get_mut(index) {
+            track.transport = reply;
+        }
+        out.push(Event::TrackReady(index));
+        let next = index + 1;
+        if next < self.tracks.len() {
+            self.state = State::Setup { track: next };
+            self.send(Request::Setup, now);
+        } else {
+            self.state = State::Play;
+            self.send(Request::Play, now);
+        }
+    }
+
+    fn handle_play(&mut self, response: &Response<Vec<u8>>, now: Mono, out: &mut Vec<Event>) {
+        let entries = text(response, &names::RTP_INFO).map(headers::rtp_info_from);
+        let entries = entries.unwrap_or_default();
+        let by_position = entries.len() == self.tracks.len();
+        let aggregate = self.aggregate.clone();
+        for (index, track) in self.tracks.iter_mut().enumerate() {
+            let named = entries.iter().find(|entry| {
+                description::control_url(&aggregate, &entry.url) == track.info.control
+            });
+            let placed = by_position.then(|| entries.get(index)).flatten();
+            track.rtp_info = named.or(placed).cloned();
+        }
+        self.keep_alive_due = Some(now.after(self.keep_alive_interval()));
+        self.state = State::Playing;
+        out.push(Event::Playing);
+    }
+
+    fn keep_alive_interval(&self) -> Duration {
+        (self.session_timeout / 2).max(KEEP_ALIVE_MIN)
+    }
+
+    fn send(&mut self, request: Request, now: Mono) {
+        if self.pending.len() >= PENDING_MAX {
+            return;
+        }
+        let track = match self.state {
+            State::Setup { track } => Some(track),
+            _ => None,
+        };
+        let track_url = track.and_then(|track| self.tracks.get(track));
+        let url = match request {
+            Request::Options | Request::Describe => &self.url,
+            Request::Setup => track_url.map_or(&self.aggregate, |track| &track.info.control),
+            Request::Play | Request::KeepAlive | Request::Teardown => &self.aggregate,
+        };
+        self.cseq = self.cseq.wrapping_add(1);
+        let head = Head {
+            cseq: self.cseq,
+            url,
+            session_id: self.session_id.as_deref(),
+            transport: track.and_then(|track| self.asks.get(track).copied()),
+            has_get_parameter: self.has_get_parameter,
+        };
+        request.write(&head, &mut self.out);
+        self.pending.push_back(Pending { cseq: self.cseq, request, sent: now });
+    }
+
+    /// A server may ask whether we live; anything else it asks is not ours to do.
+    fn answer<B>(&mut self, request: &rtsp_types::Request<B>) {
+        let status = match request.method() {
+            Method::Options | Method::GetParameter | Method::SetParameter => StatusCode::Ok,
+            _ => StatusCode::NotImplemented,
+        };
+        let cseq = request.header(&names::CSEQ).map_or("0", |value| value.as_str());
+        let reply = Response::builder(Version::V1_0, status).header(names::CSEQ, cseq).empty();
+        let _ = reply.write(&mut self.out);
+    }
+}
+
+fn text<'a>(response: &'a Response<Vec<u8>>, name: &HeaderName) -> Option<&'a str> {
+    response.header(name).map(|value| value.as_str())
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -1,0 +1,247 @@
+//! How late the frames of one stream come, against the stream's own schedule.
+//!
+//! ```text
+//! frame k: arrival(k), RTP time          schedule(k) = anchor + decode time(k)
+//!   arrivals  a0 a1 a2 a3 ...  (order of sending)
+//!   RTP times sorted t0 t1 t2 ...  (k-th smallest = decode time of the k-th frame)
+//!   offset(k) = a(k) - t(k)      anchor = least offset of the first second
+//!   lateness(k) = max(0, offset(k) - anchor)
+//! ```
+//! A frame is due when the schedule says so, whatever happened to the frames before it: a server
+//! that stalls for a second is a second late with every frame of that second, not with one.
+//! - The anchor is the least offset of the first second and later only moves down, so a steady
+//!   delay of the path is not lateness. A server that starts with a burst ahead of time sets the
+//!   anchor by the burst's end, and the burst's first frames count as late.
+//! - With B-frames RTP times are not in sending order. Encoders give the k-th frame sent the k-th
+//!   time in order, less a constant: so times are sorted within [`REORDER_FRAMES_MAX`] (the deepest
+//!   reordering H.264 and H.265 allow) and paired with arrivals by rank. Lost frames and a varying
+//!   frame rate shift pairs by a frame or so within that depth; without loss it is exact.
+//! - A frame counts by its first packet; late or repeated packets do not count.
+//!
+//! Bound: at most [`LEARNING_FRAMES_MAX`] offsets are kept, for a second; then 17 frames.
+
+use crate::stats::Timing;
+use crate::time::Mono;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+/// Frames between sending order and RTP time order.
+pub const REORDER_FRAMES_MAX: usize = 16;
+/// Frames after which the anchor is fixed even within the first second.
+pub const LEARNING_FRAMES_MAX: usize = 2_048;
+/// How long the anchor is looked for.
+pub const LEARNING: Duration = Duration::from_secs(1);
+const NS_PER_S: i64 = 1_000_000_000;
+
+/// Lateness of one stream.
+#[derive(Debug)]
+pub struct LatenessMeter {
+    clock_rate_hz: u32,
+    reorder_max: usize,
+    /// Timestamp of the current frame as sent, and the same without wraps.
+    current: Option<(u32, i64)>,
+    arrivals: VecDeque<Mono>,
+    times: BinaryHeap<Reverse<i64>>,
+    anchor: Anchor,
+}
+
+#[derive(Debug)]
+enum Anchor {
+    Learning { until: Option<Mono>, offsets_ns: Vec<i64> },
+    Fixed { least_ns: i64 },
+}
+
+impl LatenessMeter {
+    /// For a stream of `clock_rate_hz` whose frames come at most `reorder_max` places from their
+    /// order in time (0 for audio).
+    #[must_use]
+    pub const fn new(clock_rate_hz: u32, reorder_max: usize) -> Self {
+        Self {
+            clock_rate_hz,
+            reorder_max,
+            current: None,
+            arrivals: VecDeque::new(),
+            times: BinaryHeap::new(),
+            anchor: Anchor::Learning { until: None, offsets_ns: Vec::new() },
+        }
+    }
+
+    /// The newest packet of the stream has come; call it in sequence order only.
+    pub fn handle_newest(&mut self, timestamp: u32, arrival: Mono, out: &mut Timing) {
+        let time = match self.current {
+            Some((last, _)) if last == timestamp => return,
+            Some((last, extended)) => {
+                extended.saturating_add(i64::from(timestamp.wrapping_sub(last).cast_signed()))
+            }
+            None => 0,
+        };
+        self.current = Some((timestamp, time));
+        self.arrivals.push_back(arrival);
+        self.times.push(Reverse(time));
+        if self.times.len() > self.reorder_max {
+            self.settle(out);
+        }
+    }
+
+    /// The stream is over: what is still held is counted.
+    pub fn finish(&mut self, out: &mut Timing) {
+        while !self.times.is_empty() {
+            self.settle(out);
+        }
+        self.fix(out);
+    }
+
+    /// Pairs the oldest arrival with the least time.
+    fn settle(&mut self, out: &mut Timing) {
+        let (Some(arrival), Some(Reverse(time))) = (self.arrivals.pop_front(), self.times.pop())
+        else {
+            return;
+        };
+        let arrival_ns = i64::try_from(arrival.as_ns()).unwrap_or(i64::MAX);
+        let offset_ns = arrival_ns.saturating_sub(ticks_to_ns(time, self.clock_rate_hz));
+        match &mut self.anchor {
+            Anchor::Fixed { least_ns } => {
+                *least_ns = offset_ns.min(*least_ns);
+                record(out, offset_ns, *least_ns);
+            }
+            Anchor::Learning { until, offsets_ns } => {
+                let until = *until.get_or_insert_with(|| arrival.after(LEARNING));
+                offsets_ns.push(offset_ns);
+                if arrival >= until || offsets_ns.len() >= LEARNING_FRAMES_MAX {
+                    self.fix(out);
+                }
+            }
+        }
+    }
+
+    fn fix(&mut self, out: &mut Timing) {
+        let Anchor::Learning { offsets_ns, .. } = &mut self.anchor else { return };
+        let Some(&least_ns) = offsets_ns.iter().min() else { return };
+        for &offset_ns in offsets_ns.iter() {
+            record(out, offset_ns, least_ns);
+        }
+        self.anchor = Anchor::Fixed { least_ns };
+    }
+}
+
+fn record(out: &mut Timing, offset_ns: i64, least_ns: i64) {
+    let late_ns = offset_ns.saturating_sub(least_ns);
+    out.record(Duration::from_nanos(u64::try_from(late_ns).unwrap_or(0)));
+}
+
+/// Split by whole seconds: days of 90 kHz ticks times a billion do not fit 64 bits.
+fn ticks_to_ns(ticks: i64, clock_rate_hz: u32) -> i64 {
+    let rate = i64::from(clock_rate_hz.max(1));
+    let seconds = ticks.div_euclid(rate).saturating_mul(NS_PER_S);
+    seconds.saturating_add(ticks.rem_euclid(rate) * NS_PER_S / rate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TICKS: u32 = 3_600;
+    const FRAME_NS: u64 = 40_000_000;
+
+    /// Largest and median lateness in ms of frames given as (time in frames, arrival in ns).
+    fn measured(reorder_max: usize, first: u32, frames: &[(u32, u64)]) -> (f64, f64, u64) {
+        let mut out = Timing::default();
+        let mut meter = LatenessMeter::new(90_000, reorder_max);
+        for &(frame, arrival_ns) in frames {
+            let timestamp = first.wrapping_add(frame.wrapping_mul(TICKS));
+            meter.handle_newest(timestamp, Mono::from_ns(arrival_ns), &mut out);
+            // Further packets of the same frame do not count.
+            meter.handle_newest(timestamp, Mono::from_ns(arrival_ns + 1_000_000), &mut out);
+        }
+        meter.finish(&mut out);
+        let summary = out.summary();
+        (summary.max_ms, summary.p50_ms, summary.count)
+    }
+
+    #[test]
+    fn steady_stream_across_the_timestamp_wrap_is_never_late() {
+        let frames: Vec<_> = (0..200).map(|n| (n, u64::from(n) * FRAME_NS)).collect();
+        let (max, _, count) = measured(0, u32::MAX - 5 * TICKS, &frames);
+        assert_eq!((max, count), (0.0, 200));
+    }
+
+    #[test]
+    fn stall_of_a_second_makes_every_frame_of_it_late() {
+        let stall = |n: u32| if (50..75).contains(&n) { 75 } else { u64::from(n) };
+        let frames: Vec<_> = (0..100).map(|n| (n, stall(n) * FRAME_NS)).collect();
+        let mut out = Timing::default();
+        let mut meter = LatenessMeter::new(90_000, 0);
+        for (n, arrival) in frames {
+            meter.handle_newest(n * TICKS, Mono::from_ns(arrival), &mut out);
+        }
+        meter.finish(&mut out);
+        let late = out.count_above(Duration::from_millis(39));
+        assert_eq!(late, 25, "25 frames were due while the server slept");
+    }
+
+    #[test]
+    fn b_frames_sent_at_decode_time_are_not_late() {
+        // I0 P3 B1 B2 P6 B4 B5 ... then a closed group again: I P B B.
+        let mut order = Vec::new();
+        for group in 0..10u32 {
+            let start = group * 10;
+            order.push(start);
+            for anchor in [3, 6, 9] {
+                order.extend([start + anchor, start + anchor - 2, start + anchor - 1]);
+            }
+        }
+        let frames: Vec<_> = order.into_iter().zip((0..).map(|k| k * FRAME_NS)).collect();
+        let (max, _, count) = measured(REORDER_FRAMES_MAX, 77, &frames);
+        assert_eq!((max, count), (0.0, 100));
+    }
+
+    #[test]
+    fn late_first_frame_counts_although_nothing_came_before() {
+        let mut frames: Vec<_> = (0..60).map(|n| (n, (5 + u64::from(n)) * FRAME_NS)).collect();
+        frames[0].1 += FRAME_NS / 2;
+        let (max, median, _) = measured(0, 0, &frames);
+        assert!((max - 20.0).abs() < 0.1, "{max}");
+        assert!(median < 0.001, "{median}");
+    }
+
+    #[test]
+    fn earlier_frame_moves_the_anchor_down_for_those_after_it() {
+        let mut frames: Vec<_> = (0..100).map(|n| (n, (1 + u64::from(n)) * FRAME_NS)).collect();
+        frames[50].1 -= FRAME_NS / 4;
+        let mut out = Timing::default();
+        let mut meter = LatenessMeter::new(90_000, 0);
+        for (n, arrival) in frames {
+            meter.handle_newest(n * TICKS, Mono::from_ns(arrival), &mut out);
+        }
+        assert_eq!(out.count_above(Duration::from_millis(9)), 49);
+    }
+
+    #[test]
+    fn days_of_ticks_become_nanoseconds_without_overflow() {
+        assert_eq!(ticks_to_ns(90_000 * 86_400 * 365, 90_000), NS_PER_S * 86_400 * 365);
+        assert_eq!(ticks_to_ns(-45_000, 90_000), -NS_PER_S / 2);
+    }
+
+    proptest! {
+        #[test]
+        fn any_stream_counts_each_frame_once(
+            frames in prop::collection::vec((any::<u32>(), 0u64..u64::MAX), 1..200),
+            reorder_max in 0usize..20,
+            rate in 1u32..,
+        ) {
+            let mut out = Timing::default();
+            let mut meter = LatenessMeter::new(rate, reorder_max);
+            let mut expected = 0;
+            let mut last = None;
+            for (timestamp, arrival) in frames {
+                expected += u64::from(last != Some(timestamp));
+                last = Some(timestamp);
+                meter.handle_newest(timestamp, Mono::from_ns(arrival), &mut out);
+            }
+            meter.finish(&mut out);
+            prop_assert_eq!(out.summary().count, expected);
+        }
+    }
+}

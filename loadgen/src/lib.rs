@@ -1,0 +1,33 @@
+//! `headend-loadgen`: many sessions against any RTSP server, and what arrived.
+//!
+//! ```text
+//! cli -> run::Run + slots, datagrams --- net: epoll, TCP, UDP, /proc   (edges)
+//!            | bytes, datagrams, now        ^ bytes to send
+//!            v                              |
+//!        session::Session = client::RtspClient + [ stream::Stream ]   (sans-IO)
+//!            | figures
+//!            v
+//!        stats::Stats -> report::Report -> table or JSON
+//! ```
+//! One thread does all. Nothing from `session` down owns a descriptor or reads a clock.
+
+pub mod cli;
+pub mod client;
+pub mod datagrams;
+pub mod description;
+pub mod failure;
+pub mod headers;
+pub mod lateness;
+pub mod net;
+pub mod progress;
+pub mod report;
+pub mod request;
+pub mod rtcp;
+pub mod run;
+pub mod sequence;
+pub mod session;
+pub mod slots;
+pub mod stats;
+pub mod stream;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,14 @@
+//! The edges: descriptors, system calls, `/proc`.
+//!
+//! ```text
+//! poll     which descriptor is ready          (epoll, level-triggered)
+//! udp      datagrams in batches               (recvmmsg, GRO, packet info, kernel time stamps)
+//! sockets  making sockets and port pairs
+//! process  CPU, context switches, memory of the server
+//! ```
+//! All unsafe code of this program is in `udp`.
+
+pub mod poll;
+pub mod process;
+pub mod sockets;
+pub mod udp;

@@ -1,0 +1,142 @@
+//! The requests a client sends, as bytes.
+//!
+//! ```text
+//! Request + Head (CSeq, URL, Session, Transport) --write--> RTSP/1.0 message
+//! ```
+//! RFC 2326 s10 and s12: which headers go with which method.
+//! Invariant: every message has a CSeq, and a Session once the server has named one.
+//! Bound: one message per call, as long as the URL and the session id the server gave.
+
+use rtsp_types::headers as names;
+use rtsp_types::{Method, Url, Version};
+use std::fmt;
+
+const USER_AGENT: &str = concat!("headend-loadgen/", env!("CARGO_PKG_VERSION"));
+
+/// Requests this client sends; the report keeps answer times per request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Request {
+    /// OPTIONS.
+    Options,
+    /// DESCRIBE.
+    Describe,
+    /// SETUP of one track.
+    Setup,
+    /// PLAY.
+    Play,
+    /// GET_PARAMETER, or OPTIONS where that is not offered, to keep the session.
+    KeepAlive,
+    /// TEARDOWN.
+    Teardown,
+}
+
+impl Request {
+    /// Every request, in the order a session sends them.
+    pub const ALL: [Self; 6] =
+        [Self::Options, Self::Describe, Self::Setup, Self::Play, Self::KeepAlive, Self::Teardown];
+
+    /// Position in [`Request::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Options => 0,
+            Self::Describe => 1,
+            Self::Setup => 2,
+            Self::Play => 3,
+            Self::KeepAlive => 4,
+            Self::Teardown => 5,
+        }
+    }
+
+    /// Name for people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Options => "OPTIONS",
+            Self::Describe => "DESCRIBE",
+            Self::Setup => "SETUP",
+            Self::Play => "PLAY",
+            Self::KeepAlive => "keep-alive",
+            Self::Teardown => "TEARDOWN",
+        }
+    }
+
+    /// Appends the message to `out`.
+    pub fn write(self, head: &Head<'_>, out: &mut Vec<u8>) {
+        let method = match self {
+            Self::Options => Method::Options,
+            Self::Describe => Method::Describe,
+            Self::Setup => Method::Setup,
+            Self::Play => Method::Play,
+            Self::KeepAlive if head.has_get_parameter => Method::GetParameter,
+            Self::KeepAlive => Method::Options,
+            Self::Teardown => Method::Teardown,
+        };
+        let mut builder = rtsp_types::Request::builder(method, Version::V1_0)
+            .request_uri(head.url.clone())
+            .header(names::CSEQ, head.cseq.to_string())
+            .header(names::USER_AGENT, USER_AGENT);
+        if let Some(id) = head.session_id {
+            builder = builder.header(names::SESSION, id);
+        }
+        match (self, head.transport) {
+            (Self::Describe, _) => builder = builder.header(names::ACCEPT, "application/sdp"),
+            (Self::Play, _) => builder = builder.header(names::RANGE, "npt=0.000-"),
+            (Self::Setup, Some(ask)) => {
+                builder = builder.header(names::TRANSPORT, transport_header(ask));
+            }
+            _ => {}
+        }
+        // Writing to a vector cannot fail.
+        let _ = builder.empty().write(out);
+    }
+}
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Transport to ask for, one per track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportAsk {
+    /// UDP to this pair of our ports.
+    Udp {
+        /// Port for RTP, even.
+        rtp_port: u16,
+        /// Port for RTCP.
+        rtcp_port: u16,
+    },
+    /// Interleaved on the RTSP connection.
+    Tcp {
+        /// Channel for RTP; RTCP takes the next.
+        channel: u8,
+    },
+}
+
+/// What a request says beside its method.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// Number that its answer repeats.
+    pub cseq: u32,
+    /// What it is about.
+    pub url: &'a Url,
+    /// As the server named the session.
+    pub session_id: Option<&'a str>,
+    /// Transport of the track a SETUP is about.
+    pub transport: Option<TransportAsk>,
+    /// The server offers GET_PARAMETER, which then keeps the session.
+    pub has_get_parameter: bool,
+}
+
+fn transport_header(ask: TransportAsk) -> String {
+    match ask {
+        TransportAsk::Udp { rtp_port, rtcp_port } => {
+            format!("RTP/AVP;unicast;client_port={rtp_port}-{rtcp_port}")
+        }
+        TransportAsk::Tcp { channel } => {
+            format!("RTP/AVP/TCP;unicast;interleaved={channel}-{}", channel.saturating_add(1))
+        }
+    }
+}
