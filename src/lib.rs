@@ -1,4 +1,50 @@
 //! headend: a streaming appliance for Linux.
+//!
+//! Layers, lowest first. A room may use any room of a lower layer, never one of its own layer or
+//! above; `tests/layers.rs` has the same table and holds the code to it.
+//!
+//! ```text
+//! 0  base                        time, ids, limits, the timer wheel
+//! 1  mapped  metrics  config     files as memory for the kernel; counters; what may be set
+//! 2  rtsp  rtp  rtcp  media      wire formats and media formats
+//! 3  sdp  library                a title in words; the folder of titles
+//! 4  poll                        PollTable, events, tasks: who is told, what becomes of it
+//! 5  session                     RTSP sessions and streams: what is due, and when
+//! 6  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue
+//! 7  shard  control              the ring and its turn; HTTP API and signals
+//! 8  cli                         command line, banner, probe, doctor
+//! 9  appliance                   all of it put together
+//! ```
+//! `metrics` and `mapped` lie low because almost everyone writes or carries them: shards and
+//! workers count in `metrics::cells`, and an opened `library::title::Title` has its map with it.
+//! `poll` lies above `library` because the outcome of a task is a Title. One edge goes up:
+//! `cli::serve` starts the appliance.
+//!
+//! `base`, all formats, `poll`, `session` and `consumers` are plain code: bytes and the time come
+//! in, actions go out. They own no descriptor, clock or thread. Only `shard::ring` drives io_uring,
+//! only `worker` glommio, only `control` HTTP.
+//!
+//! # What comments cite
+//!
+//! "DESIGN section n" is a section of `src/DESIGN.md`: how the whole works, and why. "Client rule
+//! Cn", or just Cn, is a rule of `src/rtsp/CLIENTS.md`: what a player does that a server must know.
+//! "reference 001" and its neighbours are named at the top of DESIGN. "RFC 2326 s10.5" is section
+//! 10.5 of that RFC.
+//!
+//! # Ways through the code
+//!
+//! A request: `shard::turn` reaps bytes -> `shard::dispatch` finds the PollTable row ->
+//! `consumers::rtsp_connection` reads a request (`rtsp::reader`) -> `session::methods`, one file
+//! for each method -> the answer leaves through `shard::tcp_pump`.
+//!
+//! A title: `consumers::describe` makes a [`poll::task::Task`] -> [`worker::TaskQueue`] ->
+//! `worker::open` resolves the name in [`library`], parses with [`media::container`], maps the file
+//! -> the outcome comes back through [`shard::inbox`].
+//!
+//! A packet: `session::desk` asks a worker for windows ahead of the play head ->
+//! [`media::packetize`] or [`media::hint`] makes descriptors ([`media::window`]) -> the wheel of
+//! [`session::table`] says who is due -> `shard::udp_pump` or `shard::tcp_pump` gathers header and
+//! mapped payload -> [`shard::ring`] sends.
 
 #![cfg_attr(not(test), deny(unsafe_code))]
 
