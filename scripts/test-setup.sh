@@ -1,0 +1,85 @@
+#!/bin/bash
+# Installs what the tests need on a fresh Debian (12 or later) machine, as root, if it is missing.
+#
+#   ffmpeg                   makes the media of the tests, plays it, decodes it
+#   gstreamer1.0-*           plays it: rtspsrc (plugins-good), depayloaders, decoders
+#   gcc, pkg-config          the linker that cargo calls
+#
+# Quick when all is there: it only looks. Rust itself is not installed: see README.
+set -euo pipefail
+
+say() { echo "test-setup: $*"; }
+
+# What is looked for, and the Debian package that has it.
+declare -A commands=(
+    [ffmpeg]=ffmpeg
+    [ffprobe]=ffmpeg
+    [gst-launch-1.0]=gstreamer1.0-tools
+    [gst-inspect-1.0]=gstreamer1.0-tools
+    [cc]=gcc
+)
+declare -A elements=(
+    [decodebin]=gstreamer1.0-plugins-base
+    [rtspsrc]=gstreamer1.0-plugins-good
+    [rtph264depay]=gstreamer1.0-plugins-good
+    [qtmux]=gstreamer1.0-plugins-good
+    [mpeg4videoparse]=gstreamer1.0-plugins-bad
+    [checksumsink]=gstreamer1.0-plugins-bad
+    [avdec_h264]=gstreamer1.0-libav
+    [avdec_aac]=gstreamer1.0-libav
+)
+
+missing_packages() {
+    local name
+    for name in "${!commands[@]}"; do
+        command -v "$name" >/dev/null || echo "${commands[$name]}"
+    done
+    for name in "${!elements[@]}"; do
+        # Without gst-inspect nothing is known yet: take them all.
+        if ! command -v gst-inspect-1.0 >/dev/null || ! gst-inspect-1.0 --exists "$name"; then
+            echo "${elements[$name]}"
+        fi
+    done
+}
+
+missing=$(missing_packages | sort -u)
+if [[ -n $missing ]]; then
+    say "missing:" $missing
+    if ((EUID != 0)); then
+        say "run this as root, or install them: apt-get install" $missing >&2
+        exit 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # shellcheck disable=SC2086
+    apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    still=$(missing_packages | sort -u)
+    if [[ -n $still ]]; then
+        say "still missing after apt-get install:" $still >&2
+        exit 1
+    fi
+fi
+
+for tool in cargo rustc; do
+    if ! command -v $tool >/dev/null; then
+        say "$tool is missing: install Rust from https://rustup.rs" >&2
+        exit 1
+    fi
+done
+for component in clippy fmt; do
+    if ! cargo $component --version >/dev/null 2>&1; then
+        name=${component/#fmt/rustfmt}
+        say "$name is missing: rustup component add $name" >&2
+        exit 1
+    fi
+done
+
+# Players of the tests ask for receive buffers that hold a whole key frame. Where this may not be
+# set (a container), the kernel gives them less, and a busy machine may then lose packets in them.
+rmem_max=8388608
+if (($(cat /proc/sys/net/core/rmem_max 2>/dev/null || echo $rmem_max) < rmem_max)); then
+    if ! echo $rmem_max 2>/dev/null >/proc/sys/net/core/rmem_max; then
+        say "net.core.rmem_max stays small; better: sudo sysctl -w net.core.rmem_max=$rmem_max"
+    fi
+fi
+say "ready"

@@ -1,0 +1,56 @@
+#!/bin/bash
+# The test command: everything that must hold before a change goes in. What CI runs.
+#
+#   scripts/test.sh            all of it
+#   scripts/test.sh NAME..     set-up and the test binaries named (tests/NAME.rs), nothing else
+#
+# In this order: tools, format, lints, documentation, unit and behaviour tests with real players,
+# and the load test, which has the machine to itself.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { echo; echo "== $*"; }
+
+step "what the tests need"
+scripts/test-setup.sh
+
+# Players wait for their media most of the time, so more of them run at once than there are cores.
+# The number is bounded by what two cores decode in real time.
+export RUST_TEST_THREADS="${RUST_TEST_THREADS:-8}"
+# A socket for every stream of every session.
+ulimit -n "$(ulimit -Hn)" || true
+
+if (($# > 0)); then
+    for name in "$@"; do
+        step "tests/$name.rs"
+        cargo test --test "$name"
+    done
+    exit
+fi
+
+step "format"
+cargo fmt --all --check
+step "lints"
+cargo clippy --workspace --all-targets -- -D warnings
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
+
+step "tests"
+# The load generator is a program of its own: tests start it from beside the server.
+cargo build --workspace
+# Everything but the load test, which comes last and alone.
+tests=()
+for file in tests/*.rs; do
+    name=$(basename "$file" .rs)
+    [[ $name == load ]] || tests+=(--test "$name")
+done
+cargo test -p headend-loadgen
+cargo test -p headend --lib --bins
+cargo test -p headend --doc
+cargo test -p headend --no-fail-fast "${tests[@]}"
+
+step "load"
+cargo test -p headend --test load -- --nocapture
+
+echo
+echo "all well"

@@ -1,0 +1,317 @@
+//! The plan of the house as tests: which room may use which, and what is spoken of really is there.
+//!
+//! Stricter than the compiler, which takes any `use`. Each test prints every place that breaks its
+//! rule. Exceptions are lists with reasons, and one that is no longer needed fails too: lists only
+//! get shorter. Rules about single files (length, headers, names) are in `tidy.rs`.
+//! Bounds: `FILES_MAX` files, `DEPTH_MAX` folders deep; anything else means a walk gone astray.
+#![expect(clippy::unwrap_used, reason = "a repository that cannot be read is not tidy")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms of `src`, lowest layer first: a room uses lower layers only. `src/lib.rs` has the picture.
+const LAYERS: &[&[&str]] = &[
+    &["base"],
+    &["mapped", "metrics", "config"],
+    &["rtsp", "rtp", "rtcp", "media"],
+    &["sdp", "library"],
+    &["poll"],
+    &["session"],
+    &["consumers", "worker"],
+    &["shard", "control"],
+    &["cli"],
+    &["appliance"],
+];
+
+/// (file, room, reason): imports that go up.
+const UPWARD: &[(&str, &str, &str)] =
+    &[("src/cli/serve.rs", "appliance", "the verb that starts the appliance")];
+
+/// (crate, paths that may name it): what is replaceable has one address.
+const ADDRESSES: &[(&str, &[&str])] = &[
+    ("axum", &["src/control/"]),
+    ("clap", &["src/cli/"]),
+    ("core_affinity", &["src/appliance/"]),
+    ("glommio", &["src/worker/"]),
+    ("io_uring", &["src/shard/ring/", "src/cli/doctor/ring.rs"]),
+    ("memmap2", &["src/mapped/"]),
+    ("mp4_atom", &["src/media/"]),
+    ("prometheus", &["src/metrics/", "src/control/api.rs"]),
+    ("rtcp_types", &["src/rtcp/"]),
+    ("rtp_types", &["src/rtp/"]),
+    ("rtsp_types", &["src/rtsp/"]),
+    ("sdp_types", &["src/sdp/"]),
+    ("tokio", &["src/control/", "src/appliance/"]),
+    ("toml", &["src/config/", "src/cli/config_verb.rs"]),
+    ("tracing_subscriber", &["src/cli/log.rs"]),
+];
+
+/// Rooms of plain code: no descriptor, clock or thread of their own.
+const PLAIN: &[&str] =
+    &["base", "rtsp", "rtp", "rtcp", "sdp", "media", "poll", "session", "consumers"];
+
+/// What plain code must not name.
+const WORLDLY: &[&str] = &[
+    "std::fs",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "Instant::now",
+    "SystemTime::now",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+];
+
+/// (file, reason): plain code's tests that need the world.
+const WORLDLY_FILES: &[(&str, &str)] =
+    &[("src/media/container/tests.rs", "makes its files with ffmpeg")];
+
+/// Lines between an `unsafe` and its note at most: a note covers the statement it stands above.
+const SAFETY_ABOVE_MAX: usize = 12;
+/// More than there will be; fewer than a stray `target` or a home folder has.
+const FILES_MAX: usize = 5_000;
+/// Deeper is a circle of links.
+const DEPTH_MAX: usize = 12;
+
+/// A file that is tracked, as text.
+struct File {
+    /// From the root of the repository, with slashes.
+    path: String,
+    text: String,
+}
+
+impl File {
+    fn is_rust(&self) -> bool {
+        self.path.ends_with(".rs")
+    }
+
+    /// Lines that are neither comments nor attributes, each with its number; a trailing comment is
+    /// cut off.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate();
+        let is_aside = |line: &str| ["//", "#[", "#!["].iter().any(|mark| line.starts_with(mark));
+        let lines = lines.filter(move |(_, line)| !is_aside(line.trim_start()));
+        lines.map(|(i, line)| (i + 1, line.split(" // ").next().unwrap_or(line)))
+    }
+}
+
+#[test]
+fn rooms_use_lower_layers_only() {
+    let mut broken = Vec::new();
+    let mut used = BTreeSet::new();
+    for file in rust_files() {
+        let Some(room) = room_of(&file.path) else { continue };
+        let Some(layer) = layer_of(room) else {
+            broken.push(format!("{}: room `{room}` is in no layer", file.path));
+            continue;
+        };
+        for (number, target) in file.code().flat_map(|(n, code)| rooms_named(code, n)) {
+            // A name that is no room is an item of the crate's root; there are none today.
+            let is_lower = layer_of(target).is_some_and(|other| other < layer);
+            let exception = (file.path.as_str(), target);
+            if let Some(known) = UPWARD.iter().find(|(path, to, _)| (*path, *to) == exception) {
+                used.insert(known);
+            } else if target != room && !is_lower {
+                broken.push(format!("{}:{number}: `{room}` uses `{target}`", file.path));
+            }
+        }
+    }
+    let spare = UPWARD.iter().filter(|known| !used.contains(known));
+    broken.extend(spare.map(|(path, to, _)| format!("{path} -> {to}: strike it off the list")));
+    report(broken);
+}
+
+#[test]
+fn every_room_is_in_the_map() {
+    let src = root().join("src");
+    let entries = fs::read_dir(&src).unwrap().map(|entry| entry.unwrap().path());
+    let rooms = entries
+        .filter(|path| path.is_dir())
+        .filter_map(|path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned));
+    let rooms: BTreeSet<String> = rooms.collect();
+    let listed: BTreeSet<String> = LAYERS.concat().into_iter().map(str::to_owned).collect();
+    assert_eq!(rooms, listed, "folders of src and the layers of this test");
+    let map = fs::read_to_string(src.join("lib.rs")).unwrap();
+    for (layer, rooms) in LAYERS.iter().enumerate() {
+        let line = format!("//! {layer}  {}", rooms.join("  "));
+        assert!(map.contains(&line), "src/lib.rs lacks the line: {line}");
+    }
+}
+
+#[test]
+fn crates_have_one_address() {
+    let mut broken = Vec::new();
+    for file in rust_files().iter().filter(|file| file.path.starts_with("src/")) {
+        for (name, places) in ADDRESSES {
+            if places.iter().any(|place| file.path.starts_with(place)) {
+                continue;
+            }
+            let path = format!("{name}::");
+            let lines = file.code().filter(|(_, code)| starts_a_word(code, &path));
+            broken.extend(lines.map(|(n, _)| format!("{}:{n}: names {name}", file.path)));
+        }
+    }
+    report(broken);
+}
+
+#[test]
+fn plain_code_owns_no_file_clock_or_thread() {
+    let mut broken = Vec::new();
+    for file in rust_files() {
+        let is_plain = room_of(&file.path).is_some_and(|room| PLAIN.contains(&room));
+        if !is_plain || WORLDLY_FILES.iter().any(|(path, _)| *path == file.path) {
+            continue;
+        }
+        for (number, code) in file.code() {
+            let named = WORLDLY.iter().filter(|word| starts_a_word(code, word));
+            broken.extend(named.map(|word| format!("{}:{number}: {word}", file.path)));
+        }
+    }
+    report(broken);
+}
+
+#[test]
+fn every_unsafe_says_why_it_is_sound() {
+    let mut broken = Vec::new();
+    for file in rust_files() {
+        let lines: Vec<&str> = file.text.lines().collect();
+        for (number, code) in file.code().filter(|(_, code)| has_word(code, "unsafe")) {
+            // In quotes it is a word that a test looks for.
+            if !code.contains('"') && !is_discharged(&lines, number - 1, code) {
+                broken.push(format!("{}:{number}", file.path));
+            }
+        }
+    }
+    report(broken);
+}
+
+#[test]
+fn documents_are_ascii_and_name_no_machine() {
+    let homes = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
+    let is_document = |path: &str| [".md", ".service", ".sh"].iter().any(|e| path.ends_with(e));
+    let broken = files().into_iter().filter(|file| is_document(&file.path)).flat_map(|file| {
+        let is_wrong =
+            |line: &str| !line.is_ascii() || homes.iter().any(|home| line.contains(home));
+        let lines = file.text.lines().enumerate().filter(|(_, line)| is_wrong(line));
+        lines.map(|(i, line)| format!("{}:{}: {line}", file.path, i + 1)).collect::<Vec<_>>()
+    });
+    report(broken);
+}
+
+#[test]
+fn readme_leads_to_files_that_exist() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let quoted = readme.split('`').skip(1).step_by(2);
+    let paths = quoted.filter(|text| !text.contains([' ', '<', '*', ':']));
+    let starts = ["src/", "tests/", "scripts/", "loadgen/", "tuning/", "benches/", "LICENSE"];
+    let paths = paths.filter(|text| starts.iter().any(|start| text.starts_with(start)));
+    report(paths.filter(|path| !root().join(path).exists()).map(str::to_owned));
+}
+
+#[test]
+fn doctor_and_tuning_speak_of_the_same_sysctls() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let host = read("src/cli/doctor/host.rs");
+    let asked = host.split("read(\"").skip(1).filter_map(|rest| rest.split_once('"'));
+    let asked: BTreeSet<String> =
+        asked.map(|(key, _)| key.to_owned()).filter(|key| key.contains('.')).collect();
+    let tuning = read("tuning/host.toml");
+    let entries = tuning.split("\n[[").filter(|entry| entry.starts_with("sysctl]]"));
+    let entries = entries.filter(|entry| entry.contains("\ndoctor = true\n"));
+    let stated = entries.filter_map(|entry| entry.split("key = \"").nth(1)?.split('"').next());
+    let stated: BTreeSet<String> = stated.map(str::to_owned).collect();
+    assert_eq!(asked, stated, "sysctls that doctor reads, and those of tuning/host.toml");
+}
+
+/// Fails with every line, or passes.
+#[track_caller]
+fn report(broken: impl IntoIterator<Item = String>) {
+    let broken: Vec<String> = broken.into_iter().collect();
+    assert!(broken.is_empty(), "{} places:\n{}", broken.len(), broken.join("\n"));
+}
+
+/// Whether a note discharges the `unsafe` on line `index` (from 0): above the statement, or, for a
+/// duty passed on by `unsafe fn` or taken over by `unsafe impl`, in the words above the item.
+fn is_discharged(lines: &[&str], index: usize, code: &str) -> bool {
+    let above = lines[index.saturating_sub(SAFETY_ABOVE_MAX)..index].iter().rev();
+    let is_item = code.contains("unsafe fn") || code.contains("unsafe impl");
+    // A body's end is the border: a note above it belongs to something else.
+    let mut near = above.take_while(|line| !matches!(line.trim_end(), "}" | "    }"));
+    near.any(|line| line.contains("// SAFETY: ") || (is_item && line.contains("# Safety")))
+        || (code.contains("unsafe fn") && lines.iter().any(|line| line.contains("unsafe impl")))
+}
+
+/// `src/shard/ring/run.rs` -> `shard`; nothing for files that stand above the layers.
+fn room_of(path: &str) -> Option<&str> {
+    let (room, _) = path.strip_prefix("src/")?.split_once('/')?;
+    Some(room)
+}
+
+fn layer_of(room: &str) -> Option<usize> {
+    LAYERS.iter().position(|rooms| rooms.contains(&room))
+}
+
+/// What stands behind each `crate::` of a line, with the line's number.
+fn rooms_named(code: &str, number: usize) -> Vec<(usize, &str)> {
+    let behind = code.match_indices("crate::").map(|(at, word)| &code[at + word.len()..]);
+    let name = |rest: &'_ str| {
+        rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len())
+    };
+    behind.map(|rest| (number, &rest[..name(rest)])).collect()
+}
+
+fn has_word(code: &str, word: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        !code[..at].ends_with(is_part) && !code[at + word.len()..].starts_with(is_part)
+    })
+}
+
+/// Whether `path` occurs in `code` other than as the tail of a longer word.
+fn starts_a_word(code: &str, path: &str) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(path).any(|(at, _)| !code[..at].ends_with(is_part))
+}
+
+fn rust_files() -> Vec<File> {
+    files().into_iter().filter(File::is_rust).collect()
+}
+
+/// Every text file of the repository, in order.
+fn files() -> Vec<File> {
+    let mut paths = Vec::new();
+    walk(&root(), 0, &mut paths);
+    assert!(paths.len() > 100, "the walk found {} files only", paths.len());
+    paths.sort();
+    let files = paths.into_iter().filter_map(|path| {
+        // What is not UTF-8 is no text: the built-in clip.
+        let text = fs::read_to_string(&path).ok()?;
+        let path = path.strip_prefix(root()).unwrap().to_str()?.to_owned();
+        Some(File { path, text })
+    });
+    files.collect()
+}
+
+fn walk(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) {
+    assert!(depth <= DEPTH_MAX, "{} is too deep", folder.display());
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        // Built, fetched or recorded by tools.
+        if ["target", ".git"].iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
+        if kind.is_dir() {
+            walk(&path, depth + 1, paths);
+        } else if kind.is_file() {
+            paths.push(path);
+        }
+        assert!(paths.len() <= FILES_MAX, "more files than a repository has");
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}

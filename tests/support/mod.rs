@@ -1,0 +1,84 @@
+//! What every integration test stands on: the server as a child, players, a raw client, media.
+//!
+//! ```text
+//! server   the binary under test, started on free ports, ended by its own id
+//! rtsp     a client that sends what a test tells it to, right or wrong
+//! session  DESCRIBE, SETUP, PLAY and the packets that come of it
+//! rtp      RTP and RTCP read back, written apart from the product so that it can disagree
+//! media    the matrix: one file per codec and container feature, made by ffmpeg
+//! boxes    surgery on MP4 boxes
+//! compare  frames and bytes of a player held against those of the file
+//! reference  the samples of a file, as ffprobe reads them
+//! process  real players with a time limit
+//! http     the admin port
+//! ```
+//! Bound: every wait ends, by a deadline on a condition; no test sleeps for a fixed time.
+#![allow(dead_code, reason = "each test binary takes the part of it that it needs")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed, and says where"
+)]
+
+pub(crate) mod av1;
+pub(crate) mod boxes;
+pub(crate) mod compare;
+pub(crate) mod http;
+pub(crate) mod media;
+pub(crate) mod process;
+pub(crate) mod reference;
+pub(crate) mod rtp;
+pub(crate) mod rtsp;
+pub(crate) mod sdp;
+pub(crate) mod server;
+pub(crate) mod session;
+pub(crate) mod wait;
+
+use std::path::{Path, PathBuf};
+
+use media::Title;
+use server::Server;
+
+/// Where tests put what they make: inside `target`, so that it is kept between runs and gone with
+/// `cargo clean`.
+pub(crate) fn scratch() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// The built-in clip as a file.
+pub(crate) fn demo_clip() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/library/demo.mp4")
+}
+
+/// A folder of media that holds copies (hard links where possible) of `files`.
+pub(crate) fn folder_with(files: &[&Path]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir_in(scratch()).unwrap();
+    for file in files {
+        let to = folder.path().join(file.file_name().unwrap());
+        if std::fs::hard_link(file, &to).is_err() {
+            std::fs::copy(file, &to).unwrap();
+        }
+    }
+    folder
+}
+
+/// A title of the matrix, served from a folder that holds nothing else.
+#[derive(Debug)]
+pub(crate) struct Served {
+    // Fields are dropped in this order: the server before its folder.
+    pub(crate) server: Server,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) file: PathBuf,
+    pub(crate) url: String,
+}
+
+impl Served {
+    pub(crate) fn new(title: &Title) -> Self {
+        let file = title.file();
+        let folder = folder_with(&[&file]);
+        let server = Server::with_folder(folder.path());
+        let url = server.vod_url(file.file_name().unwrap().to_str().unwrap());
+        Self { server, folder, file, url }
+    }
+}
