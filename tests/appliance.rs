@@ -57,6 +57,15 @@ fn sigterm_ends_an_idle_server_that_has_connections() {
 }
 
 #[test]
+fn login_shells_limit_on_descriptors_is_enough_to_serve_with_a_warning() {
+    let server = Server::start(&Options { open_files: Some(1_024), ..Options::default() });
+    assert!(server.banner.contains("HE-W103"), "{}", server.banner);
+    let mut session = Session::open(server.rtsp, &server.demo_url(), Lower::Udp);
+    session.play(&[]);
+    session.receive_packets(5, PATIENCE);
+}
+
+#[test]
 fn port_that_is_taken_is_told_in_one_sentence_with_exit_code_2() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -6,6 +6,7 @@
 //! Nothing is served before everything is there: a taken port or a missing folder ends the start
 //! with one sentence, not with half a server.
 
+mod limits;
 mod listen;
 mod view;
 
@@ -105,6 +106,8 @@ struct Running {
 pub fn run(config: Config) -> Result<(), RunError> {
     let started = Instant::now();
     let cpus = choose_cpus(&config)?;
+    let fitted = limits::fit(config.poll_entries_max, cpus.shards.len());
+    let config = Config { poll_entries_max: fitted.poll_entries_max, ..config };
     let library = Library::new(config.media_root.clone()).map_err(|error| {
         let root = config.media_root.clone().unwrap_or_default();
         RunError::Config(format!("cannot serve {}: {error}", root.display()))
@@ -112,7 +115,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let library = Arc::new(library);
     let sockets = listen::open(&config, cpus.shards.len())?;
     let poller = poller(&config, &cpus)?;
-    let pool = start_pool(&config, &cpus, &library, &poller)?;
+    let pool = start_pool(&config, &cpus, fitted.titles_max, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
     let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_ip } = sockets;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
@@ -153,7 +156,11 @@ pub fn run(config: Config) -> Result<(), RunError> {
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
-        warnings: doctor::startup_warnings().into_iter().chain(config.warnings()).collect(),
+        warnings: doctor::startup_warnings()
+            .into_iter()
+            .chain(config.warnings())
+            .chain(fitted.warning)
+            .collect(),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     // A closed pipe must not keep the server from serving.
@@ -201,6 +208,7 @@ fn poller(config: &Config, cpus: &Cpus) -> Result<Arc<Poller<Inbox>>, RunError> 
 fn start_pool(
     config: &Config,
     cpus: &Cpus,
+    titles_max: usize,
     library: &Arc<Library>,
     poller: &Arc<Poller<Inbox>>,
 ) -> Result<Pool, RunError> {
@@ -208,7 +216,7 @@ fn start_pool(
         cpus: cpus.workers.iter().map(|cpu| Some(*cpu)).collect(),
         queue_max: config.task_queue_max,
         window_cache_bytes: config.window_cache_bytes,
-        titles_max: TITLES_MAX,
+        titles_max,
         concurrency_per_worker: WORKER_TASKS_MAX,
     };
     let poller = Arc::clone(poller);
@@ -221,8 +229,9 @@ fn start_pool(
 }
 
 fn ring_config(config: &Config) -> RingConfig {
-    let files_max = u32::try_from(config.poll_entries_max).unwrap_or(u32::MAX);
-    RingConfig { files_max: files_max.saturating_add(64), gso: GsoMode::Auto, ..Default::default() }
+    let files = config.poll_entries_max + limits::RING_FILES_EXTRA;
+    let files_max = u32::try_from(files).unwrap_or(u32::MAX);
+    RingConfig { files_max, gso: GsoMode::Auto, ..Default::default() }
 }
 
 /// Starts a shard's thread, pins it, and waits until its ring is there.
@@ -358,7 +367,5 @@ const SHARDS_MAX: usize = 254;
 const TASK_CLASSES: usize = 3;
 /// Tasks of one worker under way at once: keeps a disk's queue full.
 const WORKER_TASKS_MAX: usize = 32;
-/// Titles kept open when nobody plays them.
-const TITLES_MAX: usize = 1_024;
 /// Entries looked at for the banner: a larger folder is counted as far as this.
 const SUMMARY_ENTRIES_MAX: usize = 20_000;

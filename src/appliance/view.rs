@@ -75,7 +75,7 @@ impl ApplianceView for View {
 
     fn titles(&self, after: Option<&str>, limit: usize) -> io::Result<Vec<TitleEntry>> {
         let entry = |title: Listed| TitleEntry {
-            url_path: encode_path(&format!("/{LIBRARY_PATH}{}", title.name)),
+            url_path: format!("/{LIBRARY_PATH}{}", encode_path(&title.name)),
             name: title.name,
             bytes: title.bytes,
             modified_utc_s: title.modified_utc_s,

@@ -18,6 +18,8 @@ use glommio::{
     ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind,
 };
 
+use rustix::process::{Resource, getrlimit};
+
 use super::engine::Engine;
 use super::formats::Formats;
 use super::media::Media;
@@ -129,6 +131,7 @@ impl Pool {
         formats: Box<dyn Formats>,
     ) -> Result<Self, PoolError> {
         let count = config.cpus.len();
+        check_locked_memory()?;
         match count {
             0 => return Err(PoolError::NoWorkers),
             1..=WORKERS_MAX => {}
@@ -228,6 +231,18 @@ impl Drop for Pool {
     }
 }
 
+/// glommio asks for this of every executor, and tells the lack of it in a way that is lost when
+/// the executor runs on a thread of its own.
+fn check_locked_memory() -> Result<(), PoolError> {
+    match getrlimit(Resource::Memlock).current {
+        Some(have_bytes) if have_bytes < LOCKED_BYTES_MIN => {
+            let need_bytes = LOCKED_BYTES_MIN;
+            Err(PoolError::LockedMemory { worker: 0, have_bytes, need_bytes })
+        }
+        _ => Ok(()),
+    }
+}
+
 fn pool_error(worker: usize, cpu: Option<usize>, err: GlommioError<()>) -> PoolError {
     if let GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(have_bytes, need_bytes)) = err
     {
@@ -243,5 +258,7 @@ fn pool_error(worker: usize, cpu: Option<usize>, err: GlommioError<()>) -> PoolE
     }
 }
 
+/// What an executor must be allowed to lock.
+const LOCKED_BYTES_MIN: u64 = 512 << 10;
 /// The least that glommio takes.
 const IO_MEMORY_BYTES: usize = 64 << 10;

@@ -24,11 +24,13 @@ pub(crate) struct Options<'a> {
     pub(crate) shards: &'a str,
     /// Text of a configuration file for `-c`.
     pub(crate) config: Option<&'a str>,
+    /// `ulimit -n`, hard and soft.
+    pub(crate) open_files: Option<u32>,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { folder: None, listen: "127.0.0.1:0", shards: "1", config: None }
+        Self { folder: None, listen: "127.0.0.1:0", shards: "1", config: None, open_files: None }
     }
 }
 
@@ -146,7 +148,15 @@ impl Drop for Server {
 
 /// The command line for `options`, with its configuration file in `files`.
 pub(crate) fn command(options: &Options<'_>, files: &Path) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = match options.open_files {
+        Some(limit) => {
+            let mut shell = Command::new("sh");
+            let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+            shell.args(["-c", &script]).arg(binary());
+            shell
+        }
+        None => Command::new(binary()),
+    };
     command.arg("serve");
     if let Some(folder) = options.folder {
         command.arg(folder);
