@@ -30,7 +30,11 @@ pub(super) fn open(config: &Config, shard_count: usize) -> Result<Sockets, RunEr
     let mut listeners: Vec<Vec<OwnedFd>> = (0..shard_count).map(|_| Vec::new()).collect();
     let mut rtsp_addrs = Vec::new();
     for wanted in &config.listen {
-        let bound = probe(*wanted).map_err(|error| refused("RTSP", *wanted, &error))?;
+        let bound = probe(*wanted).or_else(|error| match without_ipv6(*wanted, &error) {
+            Some(v4) => probe(v4),
+            None => Err(error),
+        });
+        let bound = bound.map_err(|error| refused("RTSP", *wanted, &error))?;
         for listeners in &mut listeners {
             let listener = listen_tcp(bound).map_err(|error| refused("RTSP", bound, &error))?;
             listeners.push(listener);
@@ -62,6 +66,14 @@ fn probe(wanted: SocketAddr) -> io::Result<SocketAddr> {
     // Binding alone succeeds beside a listener that lets others in; listening does not.
     socket.listen(1)?;
     local_addr(&socket).map(|bound| SocketAddr::new(wanted.ip(), bound.port()))
+}
+
+/// What `[::]` means on a host that has no IPv6: every IPv4 address, which it includes anyway.
+fn without_ipv6(wanted: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let is_everywhere = wanted.is_ipv6() && wanted.ip().is_unspecified();
+    let lacks_ipv6 = matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL));
+    let v4 = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), wanted.port());
+    (is_everywhere && lacks_ipv6).then_some(v4)
 }
 
 /// The pair of a shard: two ports further than that of the shard before it.
@@ -101,4 +113,20 @@ fn refused(what: &str, addr: SocketAddr, error: &io::Error) -> RunError {
         ));
     }
     RunError::Listen(format!("cannot open the {what} socket at {addr}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_without_ipv6_is_served_by_ipv4_when_every_address_was_meant() {
+        let lacks = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+        let taken = io::Error::from_raw_os_error(libc::EADDRINUSE);
+        let addr = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(without_ipv6(addr("[::]:8554"), &lacks), Some(addr("0.0.0.0:8554")));
+        assert_eq!(without_ipv6(addr("[::1]:8554"), &lacks), None);
+        assert_eq!(without_ipv6(addr("0.0.0.0:8554"), &lacks), None);
+        assert_eq!(without_ipv6(addr("[::]:8554"), &taken), None);
+    }
 }
