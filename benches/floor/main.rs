@@ -1,0 +1,118 @@
+//! The floor under the server: the same bursts on the same path, and nothing else.
+//!
+//! ```text
+//!  film -> Shape: frames, runs, packets (the server's own packet windows)
+//!             |
+//!          pace: a wheel of 2 ms, clients that start one after the other
+//!             |
+//!          Sender: sendmsg, or io_uring in batches      --UDP_SEGMENT-->  drain (a child process)
+//! ```
+//! No RTSP, no sessions, no reports. What a server spends on top of this is its own; the aim is in
+//! DESIGN section 10. `scripts/floor.sh` runs both and prints the ratio. On loopback the kernel's
+//! work of receiving is charged to whoever sends, here as there.
+//!
+//! Invariant: a run has the packets that the server would put into it, header for header.
+//! Bound: it ends after the ramp and the seconds asked for.
+
+mod drain;
+mod pace;
+mod send;
+mod shape;
+mod table;
+
+use std::error::Error;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use pace::Load;
+use send::Way;
+use shape::Shape;
+
+/// What went wrong, for people.
+pub(crate) type Failure = Box<dyn Error>;
+
+/// Sends what a server would send, without the server.
+#[derive(Debug, Parser)]
+#[command(name = "floor")]
+struct Options {
+    /// Media file whose packets are sent; without it nothing is done
+    #[arg(long, value_name = "FILE")]
+    film: Option<PathBuf>,
+    /// Clients: addresses from 127.64.0.1 on
+    #[arg(short = 'n', long, default_value_t = 1_000, value_name = "N")]
+    clients: u32,
+    /// How long to measure after every client has been started
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    seconds: u32,
+    /// Clients started per second
+    #[arg(long, default_value_t = 200, value_name = "RATE",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    ramp: u32,
+    /// How sends reach the kernel; several are run one after the other
+    #[arg(long, value_enum, default_value = "sendmsg", value_name = "WAY")]
+    via: Vec<Way>,
+    /// CPU that sends
+    #[arg(long, value_name = "CPU")]
+    cpu: Option<usize>,
+    /// CPU that receives
+    #[arg(long, value_name = "CPU")]
+    drain_cpu: Option<usize>,
+    /// Report of `headend-loadgen --json` on a server that was given the same load
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
+    /// The receiving side: started by the sending one
+    #[arg(long, hide = true, value_name = "TRACKS")]
+    drain: Option<usize>,
+    /// What cargo says to benches.
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Names of benches; they mean others.
+    #[arg(hide = true)]
+    filter: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "floor: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    if let Some(tracks) = options.drain {
+        pin(options.drain_cpu)?;
+        return drain::receive(tracks);
+    }
+    let Some(film) = &options.film else {
+        let hint = "floor: nothing to send; name a --film, or run scripts/floor.sh";
+        return Ok(writeln!(std::io::stdout(), "{hint}")?);
+    };
+    let shape = Shape::of_film(film)?;
+    let load = Load { clients: options.clients, seconds: options.seconds, ramp: options.ramp };
+    load.check(&shape)?;
+    pin(options.cpu)?;
+    let mut found = Vec::with_capacity(options.via.len());
+    for way in &options.via {
+        found.push(pace::run(&shape, load, *way, options.drain_cpu)?);
+    }
+    let server = options.server.as_ref().map(|path| table::Server::read(path)).transpose()?;
+    Ok(write!(std::io::stdout(), "{}", table::Table { load, found, server })?)
+}
+
+/// Keeps this process on one CPU.
+fn pin(cpu: Option<usize>) -> Result<(), Failure> {
+    let Some(cpu) = cpu else { return Ok(()) };
+    let mut set = rustix::thread::CpuSet::new();
+    if cpu >= rustix::thread::CpuSet::MAX_CPU {
+        return Err(format!("there is no CPU {cpu}").into());
+    }
+    set.set(cpu);
+    rustix::thread::sched_setaffinity(None, &set)
+        .map_err(|error| format!("CPU {cpu} cannot be used: {error}").into())
+}
