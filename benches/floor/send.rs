@@ -1,7 +1,7 @@
 //! The sends themselves: one `sendmsg` a run, or a turn's runs by one `io_uring_enter`.
 //!
 //! ```text
-//! slot: [copied headers][iovecs][sockaddr][cmsg UDP_SEGMENT][msghdr]    one, or one a run of a turn
+//! slot: [copied headers][iovecs][sockaddr][cmsg UDP_SEGMENT][msghdr]   one, or one a run of a turn
 //! ```
 //! All unsafe code of this bench is here.
 //! Invariants: slots never move, and one is not written to between its submission and its
