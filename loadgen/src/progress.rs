@@ -67,13 +67,29 @@ impl Progress {
 
     fn text(&mut self, now: Mono, stats: &Stats, lost: u64) -> String {
         let (at, bytes) = self.last.replace((now, stats.bytes)).unwrap_or((now, stats.bytes));
-        let bits =
-            u32::try_from((stats.bytes - bytes).saturating_mul(8)).map_or(f64::MAX, f64::from);
-        let seconds = now.since(at).as_secs_f64();
-        let rate = if seconds > 0.0 { bits / seconds / 1e6 } else { 0.0 };
+        let rate = mbit_per_s(stats.bytes.saturating_sub(bytes), now.since(at));
         format!(
             "{} started, {} playing, {} failed, {} packets, {rate:.1} Mbit/s, {lost} lost",
             stats.started, stats.playing, stats.failed, stats.packets,
         )
+    }
+}
+
+fn mbit_per_s(bytes: u64, time: Duration) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "for people: three digits are enough")]
+    let bits = bytes as f64 * 8.0;
+    let seconds = time.as_secs_f64();
+    if seconds > 0.0 { bits / seconds / 1e6 } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_of_a_gigabyte_in_five_seconds_is_told_as_it_is() {
+        // More bits than 32 of them can count.
+        assert!((mbit_per_s(1_250_000_000, Duration::from_secs(5)) - 2_000.0).abs() < 0.1);
+        assert!(mbit_per_s(1, Duration::ZERO).abs() < f64::EPSILON);
     }
 }
