@@ -4,8 +4,7 @@
 //! their first windows; the answer is written when they are here, so that a title which cannot be
 //! played is refused instead of silent, and the first packet follows the answer at once. A PLAY
 //! that only goes on keeps every stream at its next packet: nothing is repeated, nothing skipped.
-//! A PLAY while playing takes effect at once, as every server of the field does it; the queue of
-//! RFC 2326 s10.5 is not kept.
+//! A PLAY while playing takes effect at once; the queue of RFC 2326 s10.5 is not kept.
 
 use super::{aggregate_only, answer};
 use crate::base::time::{Mono, Npt, rescale};
