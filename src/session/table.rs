@@ -312,6 +312,24 @@ impl Sessions {
         self.wheel.insert(due, TimerKey::Liveness { session: key, id });
     }
 
+    /// A key of the wheel has come up. Streams are for the pacer and connections for the shard: it
+    /// looks after both itself.
+    pub fn handle_timer(&mut self, key: TimerKey) {
+        match key {
+            TimerKey::Report { session, epoch_count } => {
+                self.handle_report_due(session, epoch_count);
+            }
+            TimerKey::Bye { session, stream_index, epoch_count } => {
+                self.handle_bye_due(session, stream_index, epoch_count);
+            }
+            TimerKey::Pause { session, epoch_count } => self.handle_pause_due(session, epoch_count),
+            TimerKey::Liveness { session, id } => {
+                self.handle_liveness(session, id);
+            }
+            TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
+        }
+    }
+
     /// Time to see whether a session's client still lives. True when it was reaped.
     pub fn handle_liveness(&mut self, key: SessionKey, id: SessionId) -> bool {
         let (now, timeout) = (self.now, self.config.timeout);

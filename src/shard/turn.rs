@@ -238,20 +238,8 @@ impl Shard {
         // Reports first: the first one tells how to read the timestamps that follow.
         for key in &due {
             match *key {
-                TimerKey::Report { session, epoch_count } => {
-                    self.sessions.handle_report_due(session, epoch_count);
-                }
-                TimerKey::Bye { session, stream_index, epoch_count } => {
-                    self.sessions.handle_bye_due(session, stream_index, epoch_count);
-                }
-                TimerKey::Pause { session, epoch_count } => {
-                    self.sessions.handle_pause_due(session, epoch_count);
-                }
-                TimerKey::Liveness { session, id } => {
-                    self.sessions.handle_liveness(session, id);
-                }
                 TimerKey::Connection(entry) => self.handle_idle_connection(entry),
-                TimerKey::Stream { .. } => {}
+                key => self.sessions.handle_timer(key),
             }
         }
         // What they answer goes out before any packet of this turn.

@@ -260,21 +260,7 @@ impl Bench {
         let mut due = Vec::new();
         self.sessions.wheel.expire(now, &mut due);
         for key in &due {
-            match *key {
-                TimerKey::Report { session, epoch_count } => {
-                    self.sessions.handle_report_due(session, epoch_count);
-                }
-                TimerKey::Bye { session, stream_index, epoch_count } => {
-                    self.sessions.handle_bye_due(session, stream_index, epoch_count);
-                }
-                TimerKey::Pause { session, epoch_count } => {
-                    self.sessions.handle_pause_due(session, epoch_count);
-                }
-                TimerKey::Liveness { session, id } => {
-                    self.sessions.handle_liveness(session, id);
-                }
-                TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
-            }
+            self.sessions.handle_timer(*key);
         }
         self.settle();
         for key in due {
