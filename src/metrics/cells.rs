@@ -9,7 +9,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::histogram::{Lateness, LossRatio};
+use super::histogram::{Bursts, Lateness, LossRatio};
 use super::requests::Requests;
 
 /// A number that only grows, written by one thread.
@@ -141,6 +141,8 @@ pub struct ShardCells {
     pub send_errors: Counter,
     /// How long after their due time packets were handed to the kernel.
     pub send_lateness: Lateness,
+    /// Packets of one UDP stream in one turn.
+    pub send_burst: Bursts,
     /// Compound RTCP packets sent.
     pub rtcp_packets_sent: Counter,
     /// Receiver report blocks that named one of our streams.

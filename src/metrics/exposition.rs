@@ -234,16 +234,16 @@ fn sample_f64(names: &[&str], values: &[&str], kind: MetricType, value: f64) -> 
 fn histogram(names: &[&str], values: &[&str], value: &HistogramValue) -> Metric {
     let mut histogram = Histogram::default();
     let mut cumulative: u64 = 0;
-    let buckets = value.bounds_nano.iter().zip(&value.counts).map(|(bound_nano, count)| {
+    let buckets = value.bounds.iter().zip(&value.counts).map(|(bound, count)| {
         cumulative = cumulative.wrapping_add(*count);
         let mut bucket = Bucket::default();
-        bucket.set_upper_bound(as_f64(*bound_nano) / 1e9);
+        bucket.set_upper_bound(as_f64(*bound) / as_f64(value.steps_per_unit));
         bucket.set_cumulative_count(cumulative);
         bucket
     });
     histogram.set_bucket(buckets.collect());
     histogram.set_sample_count(value.count());
-    histogram.set_sample_sum(as_f64(value.sum_nano) / 1e9);
+    histogram.set_sample_sum(as_f64(value.sum) / as_f64(value.steps_per_unit));
     let mut metric = Metric::from_label(labels(names, values));
     metric.set_histogram(histogram);
     metric

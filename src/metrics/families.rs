@@ -147,6 +147,11 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::ShardHistogram(|s| s.send_lateness.read()),
     ),
     row(
+        "headend_send_burst_packets",
+        "Packets of one UDP stream that were handed to the kernel in one turn.",
+        Read::ShardHistogram(|s| s.send_burst.read()),
+    ),
+    row(
         "headend_window_waits_total",
         "Times that a stream was due and its packet window was not there yet.",
         Read::Shard(|s| &s.window_waits),
@@ -267,7 +272,8 @@ mod tests {
             assert!(family.help.ends_with('.'), "{name}");
             assert_eq!(kind == MetricType::COUNTER, name.ends_with("_total"), "{name}");
             if kind == MetricType::HISTOGRAM {
-                assert!(name.ends_with("_seconds") || name.ends_with("_ratio"), "{name}");
+                let units = ["_seconds", "_ratio", "_packets"];
+                assert!(units.iter().any(|unit| name.ends_with(unit)), "{name}");
             }
             assert!(!["_ms", "_us", "_ns"].iter().any(|unit| name.contains(unit)), "{name}");
         }

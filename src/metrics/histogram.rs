@@ -3,7 +3,8 @@
 //! ```text
 //! observe(3 ms) --> bucket "<= 5 ms" + 1, sum + 3 ms      (two plain stores)
 //! ```
-//! Values are counted in thousand-millionths (ns for times), so that sums stay whole numbers.
+//! Times and shares are counted in thousand-millionths (ns), packets one by one, so that sums stay
+//! whole numbers.
 //! Invariant: the count of a histogram is the sum of its buckets; a reader that comes between the
 //! two stores sees a sum that lacks one observation, never a count that does.
 
@@ -23,7 +24,7 @@ impl Lateness {
     /// What was observed so far.
     #[must_use]
     pub fn read(&self) -> HistogramValue {
-        self.0.read(&LATENESS_BOUNDS_NS)
+        self.0.read(&LATENESS_BOUNDS_NS, NANO)
     }
 }
 
@@ -47,7 +48,7 @@ impl LossRatio {
     /// What was observed so far.
     #[must_use]
     pub fn read(&self) -> HistogramValue {
-        self.0.read(&LOSS_BOUNDS_NANO)
+        self.0.read(&LOSS_BOUNDS_NANO, NANO)
     }
 }
 
@@ -57,25 +58,50 @@ impl Default for LossRatio {
     }
 }
 
+/// Sizes of bursts: packets of one stream that were handed over in one turn.
+#[derive(Debug)]
+pub struct Bursts(Buckets<{ BURST_BOUNDS.len() + 1 }>);
+
+impl Bursts {
+    /// One more burst.
+    pub fn observe_packets(&self, packets: u64) {
+        self.0.observe(&BURST_BOUNDS, packets);
+    }
+
+    /// What was observed so far.
+    #[must_use]
+    pub fn read(&self) -> HistogramValue {
+        self.0.read(&BURST_BOUNDS, 1)
+    }
+}
+
+impl Default for Bursts {
+    fn default() -> Self {
+        Self(Buckets::new())
+    }
+}
+
 /// A histogram as read at one moment. Values of the same kind add up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistogramValue {
-    /// Upper bounds of all buckets but the last, in thousand-millionths of the unit.
-    pub bounds_nano: &'static [u64],
+    /// Steps that make one unit of what is observed.
+    pub steps_per_unit: u64,
+    /// Upper bounds of all buckets but the last, in steps.
+    pub bounds: &'static [u64],
     /// Observations in each bucket (not cumulative); one more than there are bounds.
     pub counts: Vec<u64>,
-    /// Sum of all observations in thousand-millionths of the unit.
-    pub sum_nano: u64,
+    /// Sum of all observations, in steps.
+    pub sum: u64,
 }
 
 impl HistogramValue {
     /// Adds the observations of another histogram with the same bounds.
     pub fn merge(&mut self, other: &Self) {
-        debug_assert_eq!(self.bounds_nano, other.bounds_nano, "histograms of different kinds");
+        debug_assert_eq!(self.bounds, other.bounds, "histograms of different kinds");
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count = count.wrapping_add(*more);
         }
-        self.sum_nano = self.sum_nano.wrapping_add(other.sum_nano);
+        self.sum = self.sum.wrapping_add(other.sum);
     }
 
     /// Number of observations.
@@ -88,26 +114,26 @@ impl HistogramValue {
 #[derive(Debug)]
 struct Buckets<const N: usize> {
     counts: [Counter; N],
-    sum_nano: Counter,
+    sum: Counter,
 }
 
 impl<const N: usize> Buckets<N> {
     const fn new() -> Self {
-        Self { counts: [const { Counter::new() }; N], sum_nano: Counter::new() }
+        Self { counts: [const { Counter::new() }; N], sum: Counter::new() }
     }
 
-    fn observe(&self, bounds_nano: &[u64], nano: u64) {
+    fn observe(&self, bounds: &[u64], value: u64) {
         // The sum first: see the invariant.
-        self.sum_nano.add(nano);
-        let bucket = bounds_nano.partition_point(|bound| *bound < nano);
+        self.sum.add(value);
+        let bucket = bounds.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get(bucket) {
             count.add(1);
         }
     }
 
-    fn read(&self, bounds_nano: &'static [u64]) -> HistogramValue {
+    fn read(&self, bounds: &'static [u64], steps_per_unit: u64) -> HistogramValue {
         let counts = self.counts.iter().map(Counter::value).collect();
-        HistogramValue { bounds_nano, counts, sum_nano: self.sum_nano.value() }
+        HistogramValue { steps_per_unit, bounds, counts, sum: self.sum.value() }
     }
 }
 
@@ -136,8 +162,13 @@ const LATENESS_BOUNDS_NS: [u64; 18] = [
 const LOSS_BOUNDS_NANO: [u64; 8] =
     [0, 10_000_000, 20_000_000, 50_000_000, 100_000_000, 200_000_000, 500_000_000, 1_000_000_000];
 
+/// Powers of two: a send carries 16 packets at most, a turn 32 of one stream as a rule, and a
+/// default receive buffer holds about 92.
+const BURST_BOUNDS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+const NANO: u64 = 1_000_000_000;
 /// 1/256, exactly.
-const NANO_PER_256TH: u64 = 1_000_000_000 / 256;
+const NANO_PER_256TH: u64 = NANO / 256;
 
 #[cfg(test)]
 mod tests {
@@ -154,7 +185,7 @@ mod tests {
         let value = lateness.read();
         assert_eq!(value.counts[..2], [2, 1]);
         assert_eq!(value.counts.last(), Some(&1));
-        assert_eq!(value.sum_nano, 11_000_200_001);
+        assert_eq!(value.sum, 11_000_200_001);
     }
 
     #[test]
@@ -164,12 +195,13 @@ mod tests {
         loss.observe_fraction(255);
         let value = loss.read();
         assert_eq!(value.counts, [1, 0, 0, 0, 0, 0, 0, 1, 0]);
-        assert_eq!(value.sum_nano, 996_093_750);
+        assert_eq!(value.sum, 996_093_750);
     }
 
     #[test]
     fn bounds_ascend() {
         assert!(LATENESS_BOUNDS_NS.is_sorted() && LOSS_BOUNDS_NANO.is_sorted());
+        assert!(BURST_BOUNDS.is_sorted());
     }
 
     proptest! {

@@ -7,7 +7,9 @@
 //! ```
 //! Invariant: while the cursor is inside window N, window N+1 (N-1 backwards) is asked for; a
 //! stream waits only when that answer is later than a whole window's time.
-//! The cursor is the queue: whoever cannot send now leaves it where it is.
+//! The cursor is the queue: whoever cannot send now leaves it where it is. A place is numbers only,
+//! so that remembering one costs nothing; whoever returns to a window that is let go of already
+//! asks for it again.
 
 use std::sync::Arc;
 
@@ -19,21 +21,32 @@ pub struct Cursor {
     kind: WindowKind,
     is_backward: bool,
     window_count: u32,
-    /// Sample to begin with, until the first window has come.
-    start_sample: Option<u32>,
+    /// Where to begin in the window that `place` names, until that has come.
+    begin: Begin,
     place: Place,
+    window: Option<Arc<PacketWindow>>,
     ahead: Option<Arc<PacketWindow>>,
     /// The window that was asked for and has not come.
     asked: Option<u32>,
 }
 
 /// A place in the packets of a track that can be returned to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    window: Option<Arc<PacketWindow>>,
     window_index: u32,
-    frame_index: usize,
+    frame_index: u32,
     packet_index: u32,
+}
+
+/// Where in a window to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// At the edge that is met first in the cursor's direction.
+    Edge,
+    /// At the frame that holds this sample.
+    Sample(u32),
+    /// Where `place` stands: the cursor was there before.
+    Place,
 }
 
 /// What comes next.
@@ -57,13 +70,14 @@ impl Cursor {
         window_index: u32,
         start_sample: u32,
     ) -> Self {
-        let place = Place { window: None, window_index, frame_index: 0, packet_index: 0 };
+        let place = Place { window_index, frame_index: 0, packet_index: 0 };
         Self {
             kind,
             is_backward,
             window_count,
-            start_sample: Some(start_sample),
+            begin: Begin::Sample(start_sample),
             place,
+            window: None,
             ahead: None,
             asked: None,
         }
@@ -78,7 +92,7 @@ impl Cursor {
     /// The window to ask for now; `None` when enough is here or the track ends.
     #[must_use]
     pub fn wanted(&self) -> Option<u32> {
-        if self.place.window.is_none() {
+        if self.window.is_none() {
             return (self.place.window_index < self.window_count)
                 .then_some(self.place.window_index);
         }
@@ -106,7 +120,7 @@ impl Cursor {
         if self.asked == Some(window_index) {
             self.asked = None;
         }
-        if self.place.window.is_none() && window_index == self.place.window_index {
+        if self.window.is_none() && window_index == self.place.window_index {
             self.enter(window);
         } else if self.wanted() == Some(window_index) {
             self.ahead = Some(window);
@@ -117,11 +131,11 @@ impl Cursor {
     pub fn peek(&mut self) -> Next {
         // Bounded: each round uses up the window ahead, and there is at most one.
         for _ in 0..3 {
-            let Some(window) = &self.place.window else {
+            let Some(window) = &self.window else {
                 let is_inside = self.place.window_index < self.window_count;
                 return if is_inside { Next::Waiting } else { Next::End };
             };
-            if let Some(frame) = window.frames().get(self.place.frame_index) {
+            if let Some(frame) = window.frames().get(self.place.frame_index as usize) {
                 return Next::Frame(*frame);
             }
             let Some(following) = self.following(self.place.window_index) else {
@@ -130,7 +144,7 @@ impl Cursor {
             if self.ahead.is_none() {
                 return Next::Waiting;
             }
-            self.place.window = None;
+            self.window = None;
             self.place.window_index = following;
             if let Some(window) = self.ahead.take() {
                 self.enter(window);
@@ -141,8 +155,15 @@ impl Cursor {
 
     /// The window of the frame that `peek` returned.
     #[must_use]
-    pub fn window(&self) -> Option<&Arc<PacketWindow>> {
-        self.place.window.as_ref()
+    pub fn window(&self) -> Option<&PacketWindow> {
+        self.window.as_deref()
+    }
+
+    /// The frame behind the one that `peek` returned, when it is in the same window.
+    #[must_use]
+    pub fn frame_after(&self) -> Option<&Frame> {
+        let after = self.frame_index_after();
+        self.window.as_ref()?.frames().get(after as usize)
     }
 
     /// First packet of the next frame that is not sent yet.
@@ -159,18 +180,13 @@ impl Cursor {
     /// Steps to the next frame.
     pub fn advance_frame(&mut self) {
         self.place.packet_index = 0;
-        // Backwards past the first frame wraps to an index that no window has.
-        self.place.frame_index = if self.is_backward {
-            self.place.frame_index.wrapping_sub(1)
-        } else {
-            self.place.frame_index + 1
-        };
+        self.place.frame_index = self.frame_index_after();
     }
 
     /// The place of the next packet.
     #[must_use]
     pub fn place(&self) -> Place {
-        self.place.clone()
+        self.place
     }
 
     /// Returns to a place: its packets were not sent after all.
@@ -179,21 +195,41 @@ impl Cursor {
             // What is the present window becomes the one ahead again. With a window without frames
             // in between it is not the next one, and what is ahead of it even less.
             let is_next = self.following(place.window_index) == Some(self.place.window_index);
-            self.ahead = if is_next { self.place.window.take() } else { None };
+            self.ahead = if is_next { self.window.take() } else { None };
+            self.window = None;
         }
         self.place = place;
+        if self.window.is_none() {
+            self.begin = Begin::Place;
+        }
     }
 
     fn enter(&mut self, window: Arc<PacketWindow>) {
         let frames = window.frames();
-        self.place.packet_index = 0;
-        self.place.frame_index = match self.start_sample.take() {
+        let frame_index = match std::mem::replace(&mut self.begin, Begin::Edge) {
+            Begin::Place => None,
             // A frame may hold several samples: the last one that begins at or before.
-            Some(start) => frames.partition_point(|f| f.sample_index <= start).saturating_sub(1),
-            None if self.is_backward => frames.len().wrapping_sub(1),
-            None => 0,
+            Begin::Sample(start) => {
+                Some(frames.partition_point(|f| f.sample_index <= start).saturating_sub(1))
+            }
+            Begin::Edge if self.is_backward => Some(frames.len().wrapping_sub(1)),
+            Begin::Edge => Some(0),
         };
-        self.place.window = Some(window);
+        if let Some(frame_index) = frame_index {
+            self.place.packet_index = 0;
+            // Before the first frame of an empty window lies an index that it does not have.
+            self.place.frame_index = u32::try_from(frame_index).unwrap_or(u32::MAX);
+        }
+        self.window = Some(window);
+    }
+
+    /// Backwards past the first frame wraps to an index that no window has.
+    fn frame_index_after(&self) -> u32 {
+        if self.is_backward {
+            self.place.frame_index.wrapping_sub(1)
+        } else {
+            self.place.frame_index.wrapping_add(1)
+        }
     }
 
     fn following(&self, window_index: u32) -> Option<u32> {
@@ -280,10 +316,14 @@ mod tests {
         cursor.handle_window(0, window(0..2));
         cursor.handle_window(1, window(2..4));
         assert!(matches!(cursor.peek(), Next::Frame(f) if f.sample_index == 1));
+        cursor.advance_packets(1);
         let place = cursor.place();
         cursor.advance_frame();
         assert!(matches!(cursor.peek(), Next::Frame(f) if f.sample_index == 2));
         cursor.rewind(place);
+        assert_eq!((cursor.peek(), cursor.wanted()), (Next::Waiting, Some(0)));
+        cursor.handle_window(0, window(0..2));
+        assert_eq!((cursor.place(), cursor.wanted()), (place, None));
         assert_eq!(walk(&mut cursor, 2), [1, 2, 3]);
     }
 

@@ -21,6 +21,7 @@ pub mod request;
 #[expect(clippy::module_inception, reason = "a file is named after its main type")]
 pub mod session;
 pub mod sockets;
+mod starts;
 pub mod stream;
 pub mod table;
 #[cfg(test)]

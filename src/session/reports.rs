@@ -157,7 +157,7 @@ impl Sessions {
             let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
             cells.reported_jitter.observe_ns(u64::try_from(jitter.0).unwrap_or(0));
             let round_trip_ns = rtcp::round_trip_ns(ntp, block.lsr, block.dlsr);
-            stream.report = Some(Report { block, round_trip_ns });
+            stream.report = Some(Box::new(Report { block, round_trip_ns }));
         }
     }
 

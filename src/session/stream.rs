@@ -1,12 +1,12 @@
 //! One RTP stream of a session: its identity on the wire, its place in the track, its counters.
 //!
 //! Invariant: sequence numbers are given out in sending order and only to packets that are sent;
-//! a run that the socket did not take is rewound, number and place together.
+//! a run that the socket did not take is rewound, number, place and counts together.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use super::cursor::{Cursor, Next, Place};
+use super::desk::Waiter;
 use super::epoch::Epoch;
 use super::table::SessionKey;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
@@ -28,7 +28,7 @@ pub struct Stream {
     /// How its packets travel.
     pub path: Path,
     /// Control URL as the client spelled it in SETUP: RTP-Info must repeat it (client rule C6).
-    pub control_url: String,
+    pub control_url: Box<str>,
     /// Present from the first PLAY on; `None` as well for a stream that the present Scale mutes.
     pub cursor: Option<Cursor>,
     /// Where the stream stands in its life on the wire.
@@ -38,7 +38,7 @@ pub struct Stream {
     /// What was sent.
     pub sent: Sent,
     /// What the player last reported.
-    pub report: Option<Report>,
+    pub report: Option<Box<Report>>,
     seq: SeqNo,
     /// RTP time of playout time zero.
     ts_zero: RtpTs,
@@ -109,8 +109,9 @@ pub struct Report {
     pub round_trip_ns: Option<u64>,
 }
 
-/// A run handed to a socket: what to return to when the socket does not take it.
-#[derive(Debug)]
+/// A run handed to a socket: what to return to when the socket does not take it. Nothing of the
+/// stream is looked at when it does.
+#[derive(Debug, Clone, Copy)]
 pub struct RunMark {
     /// Session.
     pub session: SessionKey,
@@ -118,6 +119,8 @@ pub struct RunMark {
     pub stream_index: u8,
     /// Epoch it was built in.
     pub epoch_count: u32,
+    /// Packets.
+    pub packets: u16,
     /// Payload bytes.
     pub payload_bytes: u32,
     /// First packet.
@@ -164,7 +167,7 @@ impl Stream {
             payload_type,
             ssrc,
             path,
-            control_url,
+            control_url: control_url.into_boxed_str(),
             cursor: None,
             phase: Phase::Idle,
             timer_count: 0,
@@ -263,10 +266,33 @@ impl Stream {
         }
     }
 
-    /// The window of the frame that is due.
+    /// The window of the frame that is due, and the first of its packets that is not sent yet.
     #[must_use]
-    pub fn window(&self) -> Option<Arc<PacketWindow>> {
-        self.cursor.as_ref()?.window().cloned()
+    pub fn window(&self) -> Option<(&PacketWindow, usize)> {
+        let cursor = self.cursor.as_ref()?;
+        Some((cursor.window()?, cursor.packet_index() as usize))
+    }
+
+    /// Nothing of the next frame is sent yet.
+    #[must_use]
+    pub fn is_at_frame_start(&self) -> bool {
+        self.cursor.as_ref().is_none_or(|cursor| cursor.packet_index() == 0)
+    }
+
+    /// All packets of the frame that is due are on their way.
+    pub fn finish_frame(&mut self) {
+        if let Some(cursor) = &mut self.cursor {
+            cursor.advance_frame();
+        }
+    }
+
+    /// How long it is from the frame that is due to the next one, when both are in one window.
+    #[must_use]
+    pub fn frame_interval_ns(&self, epoch: &Epoch, frame: &Frame) -> Option<u64> {
+        let cursor = self.cursor.as_ref()?;
+        let (kind, next) = (cursor.kind(), cursor.frame_after()?);
+        let interval = epoch.wall_of(next, kind).since(epoch.wall_of(frame, kind));
+        u64::try_from(interval.as_nanos()).ok()
     }
 
     /// Which windows it walks through.
@@ -275,27 +301,36 @@ impl Stream {
         self.cursor.as_ref().map(Cursor::kind)
     }
 
-    /// Takes the sequence number of the packet that is built next and steps over the packet.
-    pub fn take_packet(&mut self) -> SeqNo {
-        let seq = self.seq;
-        self.seq = seq.plus(1);
+    /// Takes sequence numbers for the packets that are built next, steps over them, and counts them
+    /// as sent.
+    pub fn take_packets(&mut self, packets: u16, payload_bytes: u32) {
+        self.seq = self.seq.plus(packets);
         if let Some(cursor) = &mut self.cursor {
-            cursor.advance_packets(1);
+            cursor.advance_packets(u32::from(packets));
         }
-        seq
+        self.sent.packets += u64::from(packets);
+        self.sent.payload_bytes += u64::from(payload_bytes);
     }
 
-    /// Remembers the place before a run is built.
-    #[must_use]
-    pub fn mark(&self, session: SessionKey, stream_index: u8, epoch_count: u32) -> Option<RunMark> {
-        let place = self.cursor.as_ref()?.place();
-        let seq = self.seq;
-        Some(RunMark { session, stream_index, epoch_count, payload_bytes: 0, place, seq })
+    /// As `take_packets`; what it returns undoes it.
+    pub fn take_run(&mut self, at: Waiter, packets: u16, payload_bytes: u32) -> Option<RunMark> {
+        let Waiter { session, stream_index, epoch_count } = at;
+        let (place, seq) = (self.cursor.as_ref()?.place(), self.seq);
+        self.take_packets(packets, payload_bytes);
+        Some(RunMark { session, stream_index, epoch_count, packets, payload_bytes, place, seq })
+    }
+
+    /// Packets counted as sent are not.
+    pub fn uncount(&mut self, mark: &RunMark) {
+        self.sent.packets = self.sent.packets.saturating_sub(u64::from(mark.packets));
+        let payload_bytes = u64::from(mark.payload_bytes);
+        self.sent.payload_bytes = self.sent.payload_bytes.saturating_sub(payload_bytes);
     }
 
     /// The socket did not take the run: its packets are next again. False when an earlier run of
     /// the stream was rewound already, and this one with it.
-    pub fn rewind(&mut self, mark: RunMark) -> bool {
+    pub fn rewind(&mut self, mark: &RunMark) -> bool {
+        self.uncount(mark);
         let behind = self.seq.0.wrapping_sub(mark.seq.0);
         if behind == 0 || behind > u16::MAX / 2 {
             return false;
@@ -305,12 +340,6 @@ impl Stream {
             cursor.rewind(mark.place);
         }
         true
-    }
-
-    /// A packet or run is on its way.
-    pub fn count_sent(&mut self, packets: u64, payload_bytes: u64) {
-        self.sent.packets += packets;
-        self.sent.payload_bytes += payload_bytes;
     }
 }
 

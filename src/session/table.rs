@@ -21,6 +21,7 @@ use super::info::{SessionInfo, StreamInfo};
 use super::request::Waiter;
 use super::session::{Session, State};
 use super::sockets::SharedSockets;
+use super::starts::Starts;
 use super::stream::{Path, Phase};
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::{Mono, Npt};
@@ -142,6 +143,7 @@ pub struct Sessions {
     /// Sockets' tuples.
     pub sockets: SharedSockets,
     pub(super) desk: WindowDesk,
+    pub(super) starts: Starts,
     /// Everything that falls due on this shard.
     pub wheel: Wheel<TimerKey>,
     /// What the shard must do next, in this order.
@@ -168,6 +170,7 @@ impl Sessions {
             by_connection: HashMap::new(),
             sockets: SharedSockets::default(),
             desk: WindowDesk::default(),
+            starts: Starts::default(),
             wheel: Wheel::new(now),
             out: Vec::new(),
             cells,
@@ -443,6 +446,29 @@ impl Sessions {
         } else if waits {
             self.schedule(waiter, now);
         }
+    }
+
+    /// Whether a key of the wheel is a stream's newest one. It also looks at all that sending from
+    /// the stream will: see `handle_timers` of the shard.
+    pub fn is_stream_due(&mut self, key: &TimerKey) -> bool {
+        let TimerKey::Stream { session, stream_index, epoch_count, timer_count } = *key else {
+            return false;
+        };
+        let now = self.now;
+        let Some(session) = self.session_mut(session) else { return false };
+        let Session { state: State::Playing, epoch: Some(epoch), end, streams, .. } = session
+        else {
+            return false;
+        };
+        let Some(stream) = streams.get_mut(usize::from(stream_index)) else { return false };
+        let is_its = session.epoch_count == epoch_count
+            && stream.phase == Phase::Scheduled
+            && stream.timer_count == timer_count;
+        if is_its {
+            // For what it brings into the cache, and to have an empty window stepped over.
+            let _ = stream.due(epoch, *end, now);
+        }
+        is_its
     }
 
     /// Puts a stream on the wheel.

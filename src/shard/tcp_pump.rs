@@ -8,7 +8,6 @@
 //! to as fast as it reads.
 
 use std::io;
-use std::sync::Arc;
 
 use super::turn::Shard;
 use super::udp_pump::{observe_lateness, rtp_header};
@@ -18,7 +17,7 @@ use crate::metrics::cells::{ShardCells, TransportKind};
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::desk::Waiter;
-use crate::session::session::State;
+use crate::session::session::{Session, State};
 use crate::session::stream::{Due, Path, Phase};
 use crate::session::table::Sessions;
 
@@ -206,43 +205,42 @@ fn take_frame(
     gathered: &mut Gathered,
 ) -> Taken {
     let Some(session) = sessions.session_mut(at.session) else { return Taken::All };
-    let title = Arc::clone(&session.title);
-    let (Some(epoch), end) = (session.epoch, session.end) else { return Taken::All };
-    let Some(stream) = session.streams.get_mut(usize::from(at.stream_index)) else {
+    let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
         return Taken::All;
     };
-    let Due::Now { frame, at: due_at } = stream.due(&epoch, end, now) else { return Taken::All };
+    let Some(stream) = streams.get_mut(usize::from(at.stream_index)) else { return Taken::All };
+    let Due::Now { frame, at: due_at } = stream.due(epoch, *end, now) else { return Taken::All };
     let Path::Tcp { channel, .. } = stream.path else { return Taken::All };
-    let (Some(window), Some(cursor)) = (stream.window(), &stream.cursor) else {
-        return Taken::All;
-    };
-    let first = cursor.packet_index() as usize;
-    if first == 0 {
-        observe_lateness(cells, now, due_at, session.play_received.take());
+    if stream.is_at_frame_start() {
+        observe_lateness(cells, now, due_at, play_received.take());
     }
-    let ts = stream.stamp(&epoch, &frame);
-    let before = gathered.packets;
+    let ts = stream.stamp(epoch, &frame);
+    let Some((window, first)) = stream.window() else { return Taken::All };
+    let (mut count, mut payload_bytes, mut taken) = (0, 0, Taken::All);
     for packet in window.packets(&frame).iter().skip(first) {
-        let header = rtp_header(stream, packet.marker, ts);
-        match send.push_packet(channel, &header, &window, packet, &title) {
+        let header = rtp_header(stream, count, packet.marker, ts);
+        match send.push_packet(channel, &header, window, packet, title) {
             Ok(true) => {}
             // The rest of the frame goes with the next send: between packets nothing is cut.
-            Ok(false) if gathered.packets > before || !send.is_empty() => return Taken::NoRoom,
-            Ok(false) => return Taken::Broken,
+            Ok(false) => {
+                taken = Taken::NoRoom;
+                break;
+            }
             Err(error) => {
                 tracing::error!(title = title.name, %error, "packet cannot be sent");
                 return Taken::Broken;
             }
         }
-        stream.take_packet();
-        stream.count_sent(1, u64::from(packet.payload_bytes));
-        gathered.packets += 1;
-        gathered.payload_bytes += u64::from(packet.payload_bytes);
+        count += 1;
+        payload_bytes += u32::from(packet.payload_bytes);
     }
-    if let Some(cursor) = &mut stream.cursor {
-        cursor.advance_frame();
+    stream.take_packets(count, payload_bytes);
+    gathered.packets += u64::from(count);
+    gathered.payload_bytes += u64::from(payload_bytes);
+    if matches!(taken, Taken::All) {
+        stream.finish_frame();
     }
-    Taken::All
+    taken
 }
 
 /// An answer is copied in pieces of this size.

@@ -110,6 +110,8 @@ pub(super) struct PairSlots {
     /// Their rows in the table.
     pub(super) entries: [EntryKey; 2],
     pub(super) family: Family,
+    /// When a route was found that does not take whole packets.
+    pub(super) fragments_since: Option<Mono>,
 }
 
 impl Shard {
@@ -244,11 +246,12 @@ impl Shard {
         }
         // What they answer goes out before any packet of this turn.
         self.settle();
+        // One look at each first: most sessions are cold in the cache, and these loads overlap
+        // where those of pump after pump would wait for one another.
+        due.retain(|key| self.sessions.is_stream_due(key));
         for key in due.drain(..) {
-            if let TimerKey::Stream { session, stream_index, epoch_count, timer_count } = key {
-                self.guarded(Some(session), |shard| {
-                    shard.pump(session, stream_index, epoch_count, timer_count);
-                });
+            if let TimerKey::Stream { session, .. } = key {
+                self.guarded(Some(session), |shard| shard.pump(key));
             }
         }
         self.due = due;
@@ -311,8 +314,8 @@ impl Shard {
             return Err(unavailable("a pair has two sockets"));
         };
         self.sessions.sockets.add_pair(pair.rtp_port);
-        let slots =
-            PairSlots { rtp, rtcp, entries: [rtp_key, rtcp_key], family: Family::of(self.pair_ip) };
+        let (entries, family) = ([rtp_key, rtcp_key], Family::of(self.pair_ip));
+        let slots = PairSlots { rtp, rtcp, entries, family, fragments_since: None };
         match self.pairs.get_mut(usize::from(index)) {
             Some(place) => *place = Some(slots),
             None => self.pairs.push(Some(slots)),

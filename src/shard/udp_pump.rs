@@ -8,54 +8,66 @@
 //! A due frame is cut into runs of equal-size packets with at most one shorter tail; the runs that
 //! a stream sends in a turn are linked, so that when the socket has no room for one, none behind
 //! it overtakes it. More than `BURST_PACKETS_MAX` packets are spread over the following turns
-//! (DESIGN section 6.3).
+//! (DESIGN section 6.3). Packets are counted on the stream as they are handed over, so that a run
+//! the kernel takes, which nearly all are, needs no second look at it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::ring::SendFailure;
-use super::sockets::to_socket_address;
+use slab::Slab;
+
+use super::ring::{FileSlot, RangeOutside, Ring, SendFailure};
+use super::sockets::{set_fragmentation, to_socket_address};
 use super::turn::Shard;
 use crate::base::ids::RtpTs;
 use crate::base::time::Mono;
 use crate::base::wheel::SLOT_NS;
+use crate::library::title::Title;
 use crate::media::window::Frame;
 use crate::metrics::cells::{ShardCells, TransportKind};
 use crate::rtp;
 use crate::session::desk::Waiter;
-use crate::session::session::{Session, State};
-use crate::session::stream::{Due, Path, Phase, Stream};
-use crate::session::table::{SessionKey, TimerKey};
+use crate::session::epoch::Epoch;
+use crate::session::session::Session;
+use crate::session::stream::{Due, Path, Phase, RunMark, Stream};
+use crate::session::table::TimerKey;
 
-/// How far the packets of a frame got.
-enum Sent {
-    /// All of them are with the ring.
-    All,
+/// How far a stream got in a turn.
+enum Pumped {
+    /// All that was due is with the ring; this comes next.
+    Until(Due),
     /// The rest goes in the next turn.
     Part,
     /// The title's bytes are not where its index says.
     Broken,
+    /// There is no such stream any more.
+    Gone,
+}
+
+/// The way of a stream's packets to the ring.
+struct Outlet<'a> {
+    ring: &'a mut Ring,
+    runs: &'a mut Slab<RunMark>,
+    title: &'a Arc<Title>,
+    at: Waiter,
+    socket: FileSlot,
+    to: SocketAddr,
 }
 
 impl Shard {
-    /// A key of the wheel for a stream has come up.
-    pub(super) fn pump(
-        &mut self,
-        key: SessionKey,
-        stream_index: u8,
-        epoch_count: u32,
-        timer_count: u32,
-    ) {
-        let Some(session) = self.sessions.session_mut(key) else { return };
-        if session.epoch_count != epoch_count || !matches!(session.state, State::Playing) {
+    /// A stream's key of the wheel has come up. Something before it in this turn may have ended
+    /// what it was for.
+    pub(super) fn pump(&mut self, key: TimerKey) {
+        if !self.sessions.is_stream_due(&key) {
             return;
         }
+        let TimerKey::Stream { session, stream_index, epoch_count, .. } = key else { return };
+        let at = Waiter { session, stream_index, epoch_count };
+        let Some(session) = self.sessions.session_mut(session) else { return };
         let connection = session.connection;
         let Some(stream) = session.streams.get_mut(usize::from(stream_index)) else { return };
-        if stream.phase != Phase::Scheduled || stream.timer_count != timer_count {
-            return;
-        }
         match stream.path {
-            Path::Udp { .. } => self.pump_udp(Waiter { session: key, stream_index, epoch_count }),
+            Path::Udp { .. } => self.pump_udp(at),
             Path::Tcp { .. } => {
                 stream.phase = Phase::WaitsForConnection;
                 if let Some(entry) = connection {
@@ -67,19 +79,63 @@ impl Shard {
 
     fn pump_udp(&mut self, at: Waiter) {
         let now = self.sessions.now;
-        let mut budget = BURST_PACKETS_MAX;
-        // Bounded by the budget: every frame has a packet at least.
-        while let Some(due) = self.next_due(at) {
-            let Due::Now { frame, at: due_at } = due else { return self.plan(at, due) };
-            match self.send_frame(at, &frame, due_at, &mut budget) {
-                Sent::All => {}
-                Sent::Part => return self.plan(at, Due::At(later(now, SLOT_NS))),
-                Sent::Broken => {
-                    self.cells.sessions_failed.add(1);
-                    return self.sessions.fail(at.session, Some("media failed"));
+        match self.send_due(at) {
+            Pumped::Until(due) => {
+                self.request_ahead(at);
+                self.plan(at, due);
+            }
+            Pumped::Part => self.plan(at, Due::At(later(now, SLOT_NS))),
+            Pumped::Broken => {
+                self.cells.sessions_failed.add(1);
+                self.sessions.fail(at.session, Some("media failed"));
+            }
+            Pumped::Gone => {}
+        }
+    }
+
+    /// Hands the frames of a stream that are due to the ring, as many as a turn may.
+    fn send_due(&mut self, at: Waiter) -> Pumped {
+        let Self { sessions, ring, runs, pairs, cells, .. } = self;
+        let now = sessions.now;
+        let Some(session) = sessions.session_mut(at.session) else { return Pumped::Gone };
+        let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
+            return Pumped::Gone;
+        };
+        let Some(stream) = streams.get_mut(usize::from(at.stream_index)) else {
+            return Pumped::Gone;
+        };
+        let Path::Udp { pair, rtp, .. } = stream.path else { return Pumped::Gone };
+        let Some(Some(pair)) = pairs.get(usize::from(pair)) else { return Pumped::Part };
+        let to = to_socket_address(rtp, pair.family);
+        let mut out = Outlet { ring, runs, title, at, socket: pair.rtp, to };
+        let (mut sent, mut sent_max) = (0, BURST_PACKETS_MAX);
+        // Bounded by `sent_max`: every frame has a packet at least.
+        let pumped = loop {
+            let (frame, due_at) = match stream.due(epoch, *end, now) {
+                Due::Now { frame, at } => (frame, at),
+                due => break Pumped::Until(due),
+            };
+            if stream.is_at_frame_start() {
+                observe_lateness(cells, now, due_at, play_received.take());
+            }
+            sent_max = sent_max.max(burst_max(stream, epoch, &frame));
+            match out.send_frame(stream, epoch, &frame, sent_max - sent) {
+                Ok((packets, is_whole)) => {
+                    sent += packets;
+                    if !is_whole {
+                        break Pumped::Part;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(title = title.name, %error, "packet cannot be sent");
+                    break Pumped::Broken;
                 }
             }
+        };
+        if sent > 0 {
+            cells.send_burst.observe_packets(sent as u64);
         }
+        pumped
     }
 
     /// Plans a stream's next step from what it has to send.
@@ -113,10 +169,18 @@ impl Shard {
         let (epoch, end) = (session.epoch?, session.end);
         let stream = session.streams.get_mut(usize::from(at.stream_index))?;
         let due = stream.due(&epoch, end, now);
-        if stream.cursor.as_ref().is_some_and(|cursor| cursor.wanted().is_some()) {
+        self.request_ahead(at);
+        Some(due)
+    }
+
+    fn request_ahead(&mut self, at: Waiter) {
+        let stream = self.sessions.session(at.session).and_then(|session| {
+            let stream = session.streams.get(usize::from(at.stream_index))?;
+            stream.cursor.as_ref()?.unasked()
+        });
+        if stream.is_some() {
             self.sessions.request_windows(at.session, at.stream_index);
         }
-        Some(due)
     }
 
     /// All is sent: BYE follows when the last frame has had its time on the screen.
@@ -139,71 +203,6 @@ impl Shard {
         self.sessions.wheel.insert(bye_due, key);
     }
 
-    fn send_frame(&mut self, at: Waiter, frame: &Frame, due_at: Mono, budget: &mut usize) -> Sent {
-        let now = self.sessions.now;
-        let Some(session) = self.sessions.session_mut(at.session) else { return Sent::Part };
-        let title = Arc::clone(&session.title);
-        let Some(epoch) = session.epoch else { return Sent::Part };
-        let play_received = session.play_received.take();
-        let Some(stream) = session.streams.get_mut(usize::from(at.stream_index)) else {
-            return Sent::Part;
-        };
-        let Path::Udp { pair, rtp: to, .. } = stream.path else { return Sent::Part };
-        let Some(Some(pair)) = self.pairs.get(usize::from(pair)) else { return Sent::Part };
-        let to = to_socket_address(to, pair.family);
-        let (Some(window), Some(cursor)) = (stream.window(), &stream.cursor) else {
-            return Sent::Part;
-        };
-        let packets = window.packets(frame);
-        let first = cursor.packet_index() as usize;
-        if first == 0 {
-            observe_lateness(&self.cells, now, due_at, play_received);
-        }
-        let ts = stream.stamp(&epoch, frame);
-        let last = packets.len().min(first + *budget);
-        let mut next = first;
-        while next < last {
-            let Some(mut mark) = stream.mark(at.session, at.stream_index, at.epoch_count) else {
-                return Sent::Part;
-            };
-            let entry = self.runs.vacant_entry();
-            let token = u32::try_from(entry.key()).unwrap_or(u32::MAX);
-            let Some(mut run) = self.ring.start_run(pair.rtp, to, token) else {
-                return Sent::Part;
-            };
-            let run_first = next;
-            while let Some(packet) = packets.get(next).filter(|_| next < last) {
-                let header = rtp_header(stream, packet.marker, ts);
-                match run.try_packet(&header, &window, packet, &title) {
-                    Ok(true) => {}
-                    Ok(false) => break,
-                    Err(error) => {
-                        tracing::error!(title = title.name, %error, "packet cannot be sent");
-                        return Sent::Broken;
-                    }
-                }
-                mark.payload_bytes += u32::from(packet.payload_bytes);
-                stream.take_packet();
-                next += 1;
-            }
-            if next == run_first {
-                // A packet that does not fit an empty run fits none.
-                return Sent::Broken;
-            }
-            // Whatever this stream sends next in this turn must not overtake it.
-            run.submit(true);
-            entry.insert(mark);
-            *budget -= next - run_first;
-        }
-        if next < packets.len() {
-            return Sent::Part;
-        }
-        if let Some(cursor) = &mut stream.cursor {
-            cursor.advance_frame();
-        }
-        Sent::All
-    }
-
     /// The kernel has taken a run, or not.
     pub(super) fn handle_run_sent(
         &mut self,
@@ -212,43 +211,77 @@ impl Shard {
         result: Result<(), SendFailure>,
     ) {
         let Some(mark) = self.runs.try_remove(token as usize) else { return };
-        let at = Waiter {
-            session: mark.session,
-            stream_index: mark.stream_index,
-            epoch_count: mark.epoch_count,
-        };
-        let udp = TransportKind::Udp as usize;
-        match result {
+        let error = match result {
             Ok(()) => {
+                let udp = TransportKind::Udp as usize;
                 self.cells.send_calls[udp].add(1);
                 self.cells.rtp_packets_sent[udp].add(u64::from(packets));
                 self.cells.rtp_payload_bytes_sent[udp].add(u64::from(mark.payload_bytes));
                 if packets > 1 {
                     self.cells.gso_segments.add(u64::from(packets));
                 }
-                if let Some(stream) = self.stream_mut(at) {
-                    stream.count_sent(u64::from(packets), u64::from(mark.payload_bytes));
-                }
+                return;
             }
-            Err(SendFailure::Again | SendFailure::Cancelled) => {
-                self.cells.send_again.add(1);
-                let due = later(self.sessions.now, SLOT_NS);
-                if self.stream_mut(at).is_some_and(|stream| stream.rewind(mark)) {
-                    self.sessions.schedule(at, due);
-                }
-            }
-            Err(SendFailure::Fault) => {
+            Err(error) => error,
+        };
+        let (session, stream_index) = (mark.session, mark.stream_index);
+        let at = Waiter { session, stream_index, epoch_count: mark.epoch_count };
+        match error {
+            SendFailure::Again | SendFailure::Cancelled => self.send_again(at, &mark),
+            SendFailure::TooLarge if self.allow_fragments(at) => self.send_again(at, &mark),
+            SendFailure::Fault => {
                 self.cells.send_errors.add(1);
-                if self.stream_mut(at).is_some() {
+                if let Some(stream) = self.stream_mut(at) {
+                    stream.uncount(&mark);
                     tracing::warn!("a file was truncated while it was playing: its session ends");
                     self.cells.sessions_failed.add(1);
                     self.sessions.fail(at.session, Some("media failed"));
                 }
             }
-            Err(error) => {
+            error => {
                 // The packets are lost like any others on the way.
                 self.cells.send_errors.add(1);
+                if let Some(stream) = self.stream_mut(at) {
+                    stream.uncount(&mark);
+                }
                 self.warn_once("RTP packets could not be sent", &error);
+            }
+        }
+    }
+
+    /// What the socket did not take is next again, one slot later.
+    fn send_again(&mut self, at: Waiter, mark: &RunMark) {
+        self.cells.send_again.add(1);
+        let due = later(self.sessions.now, SLOT_NS);
+        if self.stream_mut(at).is_some_and(|stream| stream.rewind(mark)) {
+            self.sessions.schedule(at, due);
+        }
+    }
+
+    /// A packet is larger than the client's route takes whole: from now on the pair's packets may
+    /// be cut on the way. False when they might when it was sent.
+    fn allow_fragments(&mut self, at: Waiter) -> bool {
+        let Some(Path::Udp { pair, .. }) = self.stream_mut(at).map(|stream| stream.path) else {
+            return false;
+        };
+        let now = self.sessions.now;
+        let Some(Some(pair)) = self.pairs.get_mut(usize::from(pair)) else { return false };
+        if let Some(since) = pair.fragments_since {
+            return since == now;
+        }
+        pair.fragments_since = Some(now);
+        let (socket, family) = (pair.rtp, pair.family);
+        match set_fragmentation(self.ring.fd(socket), family, true) {
+            Ok(()) => {
+                tracing::info!(
+                    shard = self.id.0,
+                    "a client's route is too narrow for whole packets: they are fragmented"
+                );
+                true
+            }
+            Err(error) => {
+                self.warn_once("packets cannot be fragmented", &error);
+                false
             }
         }
     }
@@ -261,12 +294,71 @@ impl Shard {
     }
 }
 
-/// The header of a stream's next packet.
-pub(super) fn rtp_header(stream: &Stream, marker: bool, ts: RtpTs) -> [u8; 12] {
+impl Outlet<'_> {
+    /// Cuts what is left of a frame into runs, at most `packets_max` packets of it. How many there
+    /// were, and whether the frame is finished: otherwise the rest goes in the next turn.
+    fn send_frame(
+        &mut self,
+        stream: &mut Stream,
+        epoch: &Epoch,
+        frame: &Frame,
+        packets_max: usize,
+    ) -> Result<(usize, bool), RangeOutside> {
+        let ts = stream.stamp(epoch, frame);
+        let mut sent = 0;
+        loop {
+            let Some((window, first)) = stream.window() else { return Ok((sent, false)) };
+            let packets = window.packets(frame).get(first..).unwrap_or_default();
+            if packets.is_empty() {
+                stream.finish_frame();
+                return Ok((sent, true));
+            }
+            let entry = self.runs.vacant_entry();
+            let token = u32::try_from(entry.key()).unwrap_or(u32::MAX);
+            let Some(mut run) = self.ring.start_run(self.socket, self.to, token) else {
+                return Ok((sent, false));
+            };
+            let (mut count, mut payload_bytes) = (0, 0);
+            for packet in packets.iter().take(packets_max - sent) {
+                let header = rtp_header(stream, count, packet.marker, ts);
+                if !run.try_packet(&header, window, packet, self.title)? {
+                    break;
+                }
+                count += 1;
+                payload_bytes += u32::from(packet.payload_bytes);
+            }
+            if count == 0 {
+                return Ok((sent, false));
+            }
+            let Some(mark) = stream.take_run(self.at, count, payload_bytes) else {
+                return Ok((sent, false));
+            };
+            entry.insert(mark);
+            // Whatever this stream sends next in this turn must not overtake it.
+            run.submit(true);
+            sent += usize::from(count);
+        }
+    }
+}
+
+/// The header of the packet that is `ahead` packets after a stream's next one.
+pub(super) fn rtp_header(stream: &Stream, ahead: u16, marker: bool, ts: RtpTs) -> [u8; 12] {
     let mut header = [0; 12];
-    let seq = stream.next_seq();
+    let seq = stream.next_seq().plus(ahead);
     rtp::write_header(&mut header, marker, stream.payload_type, seq, ts, stream.ssrc);
     header
+}
+
+/// Packets of a frame that go out in one turn at most. A frame of more than `BURST_PACKETS_MAX` is
+/// spread over the turns of half the time to the next one, so that it is through when that is due.
+fn burst_max(stream: &Stream, epoch: &Epoch, frame: &Frame) -> usize {
+    let packets = frame.packet_count as usize;
+    if packets <= BURST_PACKETS_MAX {
+        return packets;
+    }
+    let interval_ns = stream.frame_interval_ns(epoch, frame).unwrap_or(FRAME_INTERVAL_NS);
+    let turns = usize::try_from(interval_ns / 2 / SLOT_NS).unwrap_or(usize::MAX).max(1);
+    packets.div_ceil(turns)
 }
 
 /// Counts how late a frame is, and how long a PLAY waited for its first one.
@@ -288,8 +380,11 @@ pub(super) fn later(now: Mono, ns: u64) -> Mono {
     now + std::time::Duration::from_nanos(ns)
 }
 
-/// Packets to one client in one turn (DESIGN section 6.3): a default receive buffer holds about 92.
+/// Packets of one stream in one turn, unless a frame is larger than its time allows (DESIGN section
+/// 6.3): a default receive buffer holds about 92.
 const BURST_PACKETS_MAX: usize = 32;
+/// Where nothing tells how long a frame lasts.
+const FRAME_INTERVAL_NS: u64 = 40_000_000;
 /// BYE comes on another socket than the last packets and must not overtake them: a player that
 /// polls RTCP first would drop what it has not read yet.
 const BYE_DELAY: std::time::Duration = std::time::Duration::from_millis(100);

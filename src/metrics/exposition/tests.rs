@@ -72,6 +72,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_rtsp_request_duration_seconds histogram
     headend_rtsp_requests_total counter
     headend_send_again_total counter
+    headend_send_burst_packets histogram
     headend_send_calls_total counter
     headend_send_errors_total counter
     headend_send_lateness_seconds histogram

@@ -80,7 +80,7 @@ impl Sessions {
         };
         let at = if let State::Paused { at } = session.state { at } else { now };
         let epoch = Epoch {
-            wall: now,
+            wall: self.starts.next(now),
             npt: old.npt_at(at).clamp(Npt::ZERO, session.title.asset.duration),
             due_zero: old.due_at(at),
             scale: asked.scale,
@@ -186,7 +186,8 @@ impl Sessions {
             let sent = old.playout_ns.saturating_add(sent).saturating_add(RTP_TIME_STEP_NS);
             old.playout_at(now).max(sent)
         });
-        let epoch = Epoch { wall: now, npt, due_zero, scale, speed, playout_ns };
+        let wall = self.starts.next(now);
+        let epoch = Epoch { wall, npt, due_zero, scale, speed, playout_ns };
         self.begin_epoch(key, epoch, &anchors);
         let Some(session) = self.session(key) else { return };
         let response = Response::new(Status::Ok, cseq).header("Session", session.id.to_string());
@@ -322,7 +323,7 @@ fn play_answer(
         .iter()
         .filter(|stream| !matches!(stream.phase, Phase::Idle | Phase::Ended))
         .map(|stream| RtpInfo {
-            url: stream.control_url.clone(),
+            url: stream.control_url.to_string(),
             seq: stream.next_seq().0,
             rtptime: stream.epoch_ts().0,
         })

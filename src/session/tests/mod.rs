@@ -286,14 +286,13 @@ impl Bench {
         let mut next = stream.due(&epoch, end, now);
         if let Due::Now { frame, at: due_at } = next {
             let ts = stream.stamp(&epoch, &frame).0;
-            let window = stream.window().unwrap();
+            let (window, _) = stream.window().unwrap();
             let first_seq = stream.next_seq().0;
-            for packet in window.packets(&frame) {
-                stream.take_packet();
-                stream.count_sent(1, u64::from(packet.payload_bytes));
-            }
-            stream.cursor.as_mut().unwrap().advance_frame();
+            let payload_bytes =
+                window.packets(&frame).iter().map(|packet| u32::from(packet.payload_bytes)).sum();
             let packets = u16::try_from(frame.packet_count).unwrap();
+            stream.take_packets(packets, payload_bytes);
+            stream.finish_frame();
             let track = stream.track_index;
             self.sent.push(Sent { at: now, due_at, track, first_seq, packets, ts, frame });
             next = stream.due(&epoch, end, now);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::Bench;
+use crate::session::desk::Waiter as WindowWaiter;
 use crate::session::stream::{Due, RunMark, Stream};
 use crate::session::table::SessionKey;
 
@@ -29,15 +30,15 @@ fn take_run(
     let epoch = session.epoch.unwrap();
     let stream = &mut session.streams[0];
     let Due::Now { frame, .. } = stream.due(&epoch, None, now) else { panic!("nothing due") };
-    let mark = stream.mark(key, 0, epoch_count).unwrap();
-    let mut taken = Vec::new();
-    for _ in 0..packets {
-        let packet = packet_index(stream);
-        taken.push((stream.take_packet().0, frame.sample_index, packet));
-        if packet + 1 == frame.packet_count {
-            stream.cursor.as_mut().unwrap().advance_frame();
-            break;
-        }
+    let (seq, first) = (stream.next_seq(), packet_index(stream));
+    let count = packets.min(frame.packet_count - first);
+    let taken = (0..count)
+        .map(|n| (seq.plus(u16::try_from(n).unwrap()).0, frame.sample_index, first + n))
+        .collect();
+    let at = WindowWaiter { session: key, stream_index: 0, epoch_count };
+    let mark = stream.take_run(at, u16::try_from(count).unwrap(), 100 * count).unwrap();
+    if first + count == frame.packet_count {
+        stream.finish_frame();
     }
     bench.sessions.request_windows(key, 0);
     bench.settle();
@@ -49,7 +50,7 @@ fn packet_index(stream: &Stream) -> u32 {
 }
 
 fn rewind(bench: &mut Bench, key: SessionKey, mark: RunMark) -> bool {
-    bench.sessions.session_mut(key).unwrap().streams[0].rewind(mark)
+    bench.sessions.session_mut(key).unwrap().streams[0].rewind(&mark)
 }
 
 #[test]

@@ -103,27 +103,26 @@ impl Gather {
         fits
     }
 
-    /// Appends `prefix`, `header` and the packet's payload. False: no room, nothing has changed.
-    pub(super) fn push_packet(
+    /// Appends `head` (the RTP header, and what goes before it) and the packet's payload. False: no
+    /// room, nothing has changed.
+    #[inline]
+    pub(super) fn push_packet<const N: usize>(
         &mut self,
-        prefix: &[u8],
-        header: &[u8],
+        head: &[u8; N],
         window: &PacketWindow,
         packet: &Packet,
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
         let mark = self.mark();
-        let fits = self.append_copy(prefix)
-            && self.append_copy(header)
-            && match self.append_pieces(window, packet, title) {
-                Ok(fits) => fits,
+        if self.append_copy(head) {
+            match self.append_pieces(window, packet, title) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
                 Err(outside) => {
                     self.go_back(&mark);
                     return Err(outside);
                 }
-            };
-        if fits {
-            return Ok(true);
+            }
         }
         self.go_back(&mark);
         if self.is_empty() {
@@ -134,6 +133,7 @@ impl Gather {
         Ok(false)
     }
 
+    #[inline]
     fn append_pieces(
         &mut self,
         window: &PacketWindow,
@@ -180,7 +180,9 @@ impl Gather {
         has_room
     }
 
-    /// The caller goes back to a mark when this is false.
+    /// The caller goes back to a mark when this is false. Inlined, so that the copy of a header,
+    /// whose length is known then, is two instructions and not a call.
+    #[inline(always)]
     fn append_copy(&mut self, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
@@ -188,7 +190,9 @@ impl Gather {
         if self.arena.len() + bytes.len() > self.limits.arena_bytes {
             return false;
         }
-        self.reserve(bytes.len());
+        if self.arena.capacity() - self.arena.len() < bytes.len() {
+            self.grow(bytes.len());
+        }
         let start = self.arena.len();
         self.arena.extend_from_slice(bytes);
         if let Some(last) = self.iovecs.last_mut().filter(|_| self.ends_in_arena) {
@@ -205,10 +209,8 @@ impl Gather {
     }
 
     /// Makes room in the arena. When it moves, the iovecs into it move along.
-    fn reserve(&mut self, more: usize) {
-        if self.arena.capacity() - self.arena.len() >= more {
-            return;
-        }
+    #[cold]
+    fn grow(&mut self, more: usize) {
         let old = self.arena.as_ptr().addr()..self.arena.as_ptr().addr() + self.arena.len();
         self.arena.reserve(more.max(ARENA_GROWTH_BYTES));
         let base = self.arena.as_mut_ptr();

@@ -59,6 +59,57 @@ pub(super) fn parse_address(name: &[u8]) -> Option<SocketAddr> {
     }
 }
 
+/// An address as the kernel reads it.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(8))]
+pub(super) struct Name {
+    bytes: [u8; ADDRESS_BYTES as usize],
+    len: u32,
+}
+
+impl Name {
+    pub(super) fn new() -> Self {
+        Self { bytes: [0; ADDRESS_BYTES as usize], len: 0 }
+    }
+
+    /// Writes a `sockaddr_in` or `sockaddr_in6`.
+    pub(super) fn set(&mut self, address: SocketAddr) {
+        let port = address.port().to_be_bytes();
+        match address {
+            SocketAddr::V4(v4) => {
+                let mut bytes = [0; size_of::<libc::sockaddr_in>()];
+                bytes[..2].copy_from_slice(&family(libc::AF_INET));
+                bytes[2..4].copy_from_slice(&port);
+                bytes[4..8].copy_from_slice(&v4.ip().octets());
+                self.fill(&bytes);
+            }
+            SocketAddr::V6(v6) => {
+                let mut bytes = [0; ADDRESS_BYTES as usize];
+                bytes[..2].copy_from_slice(&family(libc::AF_INET6));
+                bytes[2..4].copy_from_slice(&port);
+                bytes[4..8].copy_from_slice(&v6.flowinfo().to_be_bytes());
+                bytes[8..24].copy_from_slice(&v6.ip().octets());
+                bytes[24..].copy_from_slice(&v6.scope_id().to_ne_bytes());
+                self.fill(&bytes);
+            }
+        }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len as usize]
+    }
+
+    fn fill<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.bytes[..N].copy_from_slice(bytes);
+        // At most `ADDRESS_BYTES`.
+        self.len = u32::try_from(N).unwrap_or(ADDRESS_BYTES);
+    }
+}
+
+fn family(number: libc::c_int) -> [u8; 2] {
+    u16::try_from(number).unwrap_or(0).to_ne_bytes()
+}
+
 /// Room for either kind of address.
 pub(super) const ADDRESS_BYTES: u32 = 28;
 
@@ -72,23 +123,20 @@ mod tests {
     use super::*;
 
     fn as_bytes(address: &str) -> Vec<u8> {
-        let address: SocketAddr = address.parse().unwrap();
-        match address {
-            SocketAddr::V4(v4) => {
-                let mut bytes = u16::try_from(libc::AF_INET).unwrap().to_ne_bytes().to_vec();
-                bytes.extend(v4.port().to_be_bytes());
-                bytes.extend(v4.ip().octets());
-                bytes.extend([0; 8]);
-                bytes
-            }
-            SocketAddr::V6(v6) => {
-                let mut bytes = u16::try_from(libc::AF_INET6).unwrap().to_ne_bytes().to_vec();
-                bytes.extend(v6.port().to_be_bytes());
-                bytes.extend([9; 4]);
-                bytes.extend(v6.ip().octets());
-                bytes.extend(v6.scope_id().to_ne_bytes());
-                bytes
-            }
+        let mut name = Name::new();
+        name.set(address.parse().unwrap());
+        name.as_bytes().to_vec()
+    }
+
+    #[test]
+    fn names_are_what_the_standard_library_would_give_the_kernel() {
+        for address in ["192.0.2.7:5004", "[2001:db8::1]:5004", "[fe80::1%3]:5004"] {
+            let other = socket2::SockAddr::from(address.parse::<SocketAddr>().unwrap());
+            // SAFETY: `len` bytes of the storage are initialised; it outlives the slice.
+            let bytes = unsafe {
+                std::slice::from_raw_parts(other.as_ptr().cast::<u8>(), other.len() as usize)
+            };
+            assert_eq!(as_bytes(address), bytes, "{address}");
         }
     }
 

@@ -19,7 +19,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use io_uring::{opcode, types};
-use socket2::SockAddr;
 
 use super::Ring;
 use super::completion::{Completion, SendFailure};
@@ -27,7 +26,7 @@ use super::config::RangeOutside;
 use super::files::FileSlot;
 use super::gather::{Gather, GatherLimits};
 use super::key::{Op, OpKey};
-use super::message::{SegmentControl, empty_message};
+use super::message::{Name, SegmentControl, empty_message};
 use crate::library::title::Title;
 use crate::media::window::{Packet, PacketWindow};
 
@@ -46,7 +45,7 @@ pub(super) struct RunSlots {
 
 struct RunSlot {
     gather: Gather,
-    address: SockAddr,
+    address: Name,
     control: SegmentControl,
     message: libc::msghdr,
     file: FileSlot,
@@ -198,7 +197,7 @@ impl Run<'_> {
     pub fn try_packet(
         &mut self,
         header: &[u8; 12],
-        window: &Arc<PacketWindow>,
+        window: &PacketWindow,
         packet: &Packet,
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
@@ -212,7 +211,7 @@ impl Run<'_> {
                 return Ok(false);
             }
         }
-        if !run.gather.push_packet(&[], header, window, packet, title)? {
+        if !run.gather.push_packet(header, window, packet, title)? {
             return Ok(false);
         }
         if run.packets == 0 {
@@ -263,7 +262,7 @@ impl RunSlots {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let slots = (0..count).map(|_| RunSlot {
             gather: Gather::with_all_memory(LIMITS),
-            address: nowhere.into(),
+            address: Name::new(),
             control: SegmentControl::new(),
             message: empty_message(),
             file: FileSlot::default(),
@@ -296,12 +295,13 @@ impl RunSlots {
 impl RunSlot {
     /// Fills in the message; all pointers are into this slot.
     fn prepare(&mut self, segment_bytes: usize) {
-        self.address = self.to.into();
+        self.address.set(self.to);
         let iovecs = self.gather.iovecs_mut();
         self.message.msg_iov = iovecs.as_mut_ptr();
         self.message.msg_iovlen = iovecs.len();
-        self.message.msg_name = self.address.as_ptr().cast_mut().cast();
-        self.message.msg_namelen = self.address.len();
+        let name = self.address.as_bytes();
+        self.message.msg_namelen = u32::try_from(name.len()).unwrap_or(0);
+        self.message.msg_name = name.as_ptr().cast_mut().cast();
         if self.packets > 1 {
             // A run's total fits a datagram, so its segments do.
             self.control.set_segment_bytes(u16::try_from(segment_bytes).unwrap_or(u16::MAX));

@@ -113,7 +113,7 @@ impl StreamSend<'_> {
         &mut self,
         channel: u8,
         header: &[u8; 12],
-        window: &Arc<PacketWindow>,
+        window: &PacketWindow,
         packet: &Packet,
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
@@ -122,7 +122,10 @@ impl StreamSend<'_> {
             return Err(RangeOutside::TooLarge { piece_count, payload_bytes });
         };
         let [high, low] = bytes.to_be_bytes();
-        self.gather().push_packet(&[b'$', channel, high, low], header, window, packet, title)
+        let mut head = [0; FRAMED_HEADER_BYTES];
+        head[..4].copy_from_slice(&[b'$', channel, high, low]);
+        head[4..].copy_from_slice(header);
+        self.gather().push_packet(&head, window, packet, title)
     }
 
     /// Nothing was pushed yet.
@@ -203,3 +206,6 @@ const ARENA_KEPT_BYTES: usize = 16 << 10;
 
 /// RFC 3550 s5.1, without CSRCs.
 const RTP_HEADER_BYTES: u16 = 12;
+
+/// The same behind what RFC 2326 s10.12 puts before it.
+const FRAMED_HEADER_BYTES: usize = 4 + RTP_HEADER_BYTES as usize;
