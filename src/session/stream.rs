@@ -14,43 +14,45 @@ use crate::base::time::{Mono, Npt, rescale};
 use crate::media::window::{Frame, PacketWindow, WindowKind};
 use crate::rtcp::ReportBlock;
 
-/// See the module.
+/// See the module. What each send reads stands together and first: thousands of streams are more
+/// than the cache holds.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Stream {
-    /// Index into `Asset::tracks`.
-    pub track_index: u8,
-    /// RTP clock of the track.
-    pub clock_rate_hz: u32,
-    /// RTP payload type.
-    pub payload_type: u8,
-    /// Our SSRC.
-    pub ssrc: Ssrc,
-    /// How its packets travel.
-    pub path: Path,
-    /// Control URL as the client spelled it in SETUP: RTP-Info must repeat it (client rule C6).
-    pub control_url: Box<str>,
-    /// Present from the first PLAY on; `None` as well for a stream that the present Scale mutes.
-    pub cursor: Option<Cursor>,
     /// Where the stream stands in its life on the wire.
     pub phase: Phase,
+    /// RTP payload type.
+    pub payload_type: u8,
+    /// Index into `Asset::tracks`.
+    pub track_index: u8,
+    seq: SeqNo,
     /// Counts the stream's keys on the wheel: only the newest means something.
     pub timer_count: u32,
-    /// What was sent.
-    pub sent: Sent,
-    /// What the player last reported.
-    pub report: Option<Box<Report>>,
-    seq: SeqNo,
+    /// RTP clock of the track.
+    pub clock_rate_hz: u32,
+    /// Our SSRC.
+    pub ssrc: Ssrc,
     /// RTP time of playout time zero.
     ts_zero: RtpTs,
-    /// Ticks of the epoch's start from the start of the presentation.
-    anchor_ticks: i64,
     /// RTP time at the epoch's start.
     ts_epoch: RtpTs,
+    /// Ticks of the epoch's start from the start of the presentation.
+    anchor_ticks: i64,
     /// Largest distance from `ts_epoch` given out in this epoch.
     ticks_max: i64,
     /// Frames shown before this are not sent: after a seek into an open group of pictures the
     /// leading ones refer to a picture that the player never got.
     skip_before: Option<Npt>,
+    /// Present from the first PLAY on; `None` as well for a stream that the present Scale mutes.
+    pub cursor: Option<Cursor>,
+    /// How its packets travel.
+    pub path: Path,
+    /// What was sent.
+    pub sent: Sent,
+    /// What the player last reported.
+    pub report: Option<Box<Report>>,
+    /// Control URL as the client spelled it in SETUP: RTP-Info must repeat it (client rule C6).
+    pub control_url: Box<str>,
 }
 
 /// The transport of a stream.

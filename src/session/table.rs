@@ -22,7 +22,7 @@ use super::request::Waiter;
 use super::session::{Session, State};
 use super::sockets::SharedSockets;
 use super::starts::Starts;
-use super::stream::{Path, Phase};
+use super::stream::{Path, Phase, Stream};
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::{Mono, Npt};
 use crate::base::wheel::Wheel;
@@ -448,27 +448,34 @@ impl Sessions {
         }
     }
 
-    /// Whether a key of the wheel is a stream's newest one. It also looks at all that sending from
-    /// the stream will: see `handle_timers` of the shard.
-    pub fn is_stream_due(&mut self, key: &TimerKey) -> bool {
+    /// Keeps the keys of streams that are still to be sent from.
+    ///
+    /// Most sessions are cold in the cache when their time comes. Short passes over all of them let
+    /// the loads overlap, where those of one pump after the other would wait for each other.
+    pub fn keep_due_streams(&self, due: &mut Vec<TimerKey>) {
+        due.retain(|key| match *key {
+            TimerKey::Stream { session, epoch_count, .. } => {
+                self.session(session).is_some_and(|session| session.epoch_count == epoch_count)
+            }
+            _ => false,
+        });
+        due.retain(|key| self.is_stream_due(key));
+    }
+
+    /// Whether a key of the wheel is a stream's newest one.
+    #[must_use]
+    pub fn is_stream_due(&self, key: &TimerKey) -> bool {
         let TimerKey::Stream { session, stream_index, epoch_count, timer_count } = *key else {
             return false;
         };
-        let now = self.now;
-        let Some(session) = self.session_mut(session) else { return false };
-        let Session { state: State::Playing, epoch: Some(epoch), end, streams, .. } = session
-        else {
-            return false;
-        };
-        let Some(stream) = streams.get_mut(usize::from(stream_index)) else { return false };
-        let is_its = session.epoch_count == epoch_count
-            && stream.phase == Phase::Scheduled
-            && stream.timer_count == timer_count;
-        if is_its {
-            // For what it brings into the cache, and to have an empty window stepped over.
-            let _ = stream.due(epoch, *end, now);
-        }
-        is_its
+        self.session(session).is_some_and(|session| {
+            let is_its = |stream: &Stream| {
+                stream.phase == Phase::Scheduled && stream.timer_count == timer_count
+            };
+            session.epoch_count == epoch_count
+                && matches!(session.state, State::Playing)
+                && session.streams.get(usize::from(stream_index)).is_some_and(is_its)
+        })
     }
 
     /// Puts a stream on the wheel.

@@ -246,9 +246,7 @@ impl Shard {
         }
         // What they answer goes out before any packet of this turn.
         self.settle();
-        // One look at each first: most sessions are cold in the cache, and these loads overlap
-        // where those of pump after pump would wait for one another.
-        due.retain(|key| self.sessions.is_stream_due(key));
+        self.sessions.keep_due_streams(&mut due);
         for key in due.drain(..) {
             if let TimerKey::Stream { session, .. } = key {
                 self.guarded(Some(session), |shard| shard.pump(key));
