@@ -30,7 +30,7 @@ use crate::metrics::cells::ShardCells;
 use crate::poll::poller::Poller;
 use crate::session::table::SessionConfig;
 use crate::shard::inbox::{Inbox, Message};
-use crate::shard::ring::{GsoMode, RingConfig};
+use crate::shard::ring::RingConfig;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError};
 use listen::Sockets;
@@ -231,7 +231,7 @@ fn start_pool(
 fn ring_config(config: &Config) -> RingConfig {
     let files = config.poll_entries_max + limits::RING_FILES_EXTRA;
     let files_max = u32::try_from(files).unwrap_or(u32::MAX);
-    RingConfig { files_max, gso: GsoMode::Auto, ..Default::default() }
+    RingConfig { files_max, gso: config.gso, zerocopy: config.zerocopy, ..Default::default() }
 }
 
 /// Starts a shard's thread, pins it, and waits until its ring is there.

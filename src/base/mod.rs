@@ -2,5 +2,6 @@
 
 pub mod ids;
 pub mod limits;
+pub mod mode;
 pub mod time;
 pub mod wheel;

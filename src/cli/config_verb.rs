@@ -117,6 +117,10 @@ mod tests {
         task_queue_max = 4096
         # form of the log: auto (text on a terminal, json otherwise), text, json
         log = "auto"
+        # UDP segmentation offload: auto (until a route refuses it), on, off
+        gso = "auto"
+        # sends without a copy: auto (where it pays and works), on, off
+        zerocopy = "auto"
 
         [rtsp]
         # addresses of RTSP listeners, 1 to 64; [::] takes IPv4 as well; port 0 = any free
@@ -157,6 +161,8 @@ mod tests {
         poll_entries_max = 16384  # default
         task_queue_max = 4096  # default
         log = "auto"  # default
+        gso = "auto"  # default
+        zerocopy = "auto"  # default
 
         [rtsp]
         listen = ["[::]:8554"]  # default

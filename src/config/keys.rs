@@ -70,6 +70,20 @@ pub static KEYS: &[Key] = &[
         show: |config| Some(quoted(config.log.as_str())),
     },
     Key {
+        name: "server.gso",
+        help: "UDP segmentation offload: auto (until a route refuses it), on, off",
+        same_as: None,
+        write: |config, value| value.mode().map(|mode| config.gso = mode),
+        show: |config| Some(quoted(config.gso.as_str())),
+    },
+    Key {
+        name: "server.zerocopy",
+        help: "sends without a copy: auto (where it pays and works), on, off",
+        same_as: None,
+        write: |config, value| value.mode().map(|mode| config.zerocopy = mode),
+        show: |config| Some(quoted(config.zerocopy.as_str())),
+    },
+    Key {
         name: "rtsp.listen",
         help: "addresses of RTSP listeners, 1 to 64; [::] takes IPv4 as well; port 0 = any free",
         same_as: None,

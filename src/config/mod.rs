@@ -22,6 +22,7 @@ pub mod value;
 pub use cpus::CpuList;
 pub use error::ConfigError;
 
+use crate::base::mode::Mode;
 use keys::{KEYS, Key};
 use value::Setting;
 
@@ -53,6 +54,10 @@ pub struct Config {
     pub task_queue_max: usize,
     /// Form of the log.
     pub log: LogFormat,
+    /// Whether runs of UDP packets are cut by the kernel (`UDP_SEGMENT`).
+    pub gso: Mode,
+    /// Whether media is sent without a copy (`MSG_ZEROCOPY`).
+    pub zerocopy: Mode,
 }
 
 impl Default for Config {
@@ -70,6 +75,8 @@ impl Default for Config {
             window_cache_bytes: 256 << 20,
             task_queue_max: 4_096,
             log: LogFormat::Auto,
+            gso: Mode::Auto,
+            zerocopy: Mode::Auto,
         }
     }
 }

@@ -30,6 +30,8 @@ fn file_sets_every_key() {
         log = "json"
         poll_entries_max = 1000
         task_queue_max = 64
+        gso = "off"
+        zerocopy = "on"
         [rtsp]
         listen = ["[::1]:554", "127.0.0.1:8554"]
         udp = { rtp = 6970 }
@@ -53,6 +55,8 @@ fn file_sets_every_key() {
         window_cache_bytes: 8 << 20,
         task_queue_max: 64,
         log: LogFormat::Json,
+        gso: Mode::Off,
+        zerocopy: Mode::On,
     };
     assert_eq!(load_file(text).unwrap().config, expected);
 }

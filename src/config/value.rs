@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::LogFormat;
 use super::cpus::{CpuList, CpuListError};
+use crate::base::mode::Mode;
 
 /// A value before it is understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -198,6 +199,16 @@ impl Setting {
                 choices: &["auto", "text", "json"],
             }),
         }
+    }
+
+    pub(super) fn mode(&self) -> Result<Mode, ValueError> {
+        let text = self.text()?;
+        let modes = [Mode::Auto, Mode::On, Mode::Off];
+        let found = modes.into_iter().find(|mode| mode.as_str() == text.as_ref());
+        found.ok_or_else(|| ValueError::Choice {
+            text: text.into_owned(),
+            choices: &["auto", "on", "off"],
+        })
     }
 }
 

@@ -135,6 +135,12 @@ pub struct ShardCells {
     pub send_calls: [Counter; 2],
     /// Packets that left as a segment of a longer UDP send (GSO).
     pub gso_segments: Counter,
+    /// Segmented sends that a route refused.
+    pub gso_refusals: Counter,
+    /// Sends whose bytes the kernel took without a copy, by [`TransportKind`].
+    pub send_zerocopy: [Counter; 2],
+    /// Sends whose bytes it copied although it was asked not to.
+    pub send_zerocopy_copied: [Counter; 2],
     /// Sends that met a full socket buffer (EAGAIN) and were tried again.
     pub send_again: Counter,
     /// Sends that failed for good.

@@ -132,6 +132,21 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::Shard(|s| &s.gso_segments),
     ),
     row(
+        "headend_gso_refusals_total",
+        "Segmented sends that a route refused.",
+        Read::Shard(|s| &s.gso_refusals),
+    ),
+    row(
+        "headend_send_zerocopy_total",
+        "Sends whose bytes the kernel took without a copy.",
+        Read::ShardTransport(|s| &s.send_zerocopy),
+    ),
+    row(
+        "headend_send_zerocopy_copied_total",
+        "Sends without a copy that the kernel copied after all.",
+        Read::ShardTransport(|s| &s.send_zerocopy_copied),
+    ),
+    row(
         "headend_send_again_total",
         "Sends that met a full socket buffer and were tried again.",
         Read::Shard(|s| &s.send_again),

@@ -19,7 +19,7 @@ use crate::base::time::Mono;
 use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
 use crate::consumers::rtsp_listener::RtspListener;
 use crate::consumers::{Consumer, canonical};
-use crate::metrics::cells::ShardCells;
+use crate::metrics::cells::{Counter, ShardCells, TransportKind};
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::{EntryKey, PollTable};
 use crate::poll::poller::Poller;
@@ -273,9 +273,14 @@ impl Shard {
 
     fn publish(&self) {
         self.cells.turns.add(1);
-        let stats = self.ring.stats();
-        let enters = stats.enters.saturating_sub(self.cells.uring_enters.value());
-        self.cells.uring_enters.add(enters);
+        let (stats, cells) = (self.ring.stats(), &self.cells);
+        let raise = |cell: &Counter, total: u64| cell.add(total.saturating_sub(cell.value()));
+        raise(&cells.uring_enters, stats.enters);
+        raise(&cells.gso_refusals, stats.gso_refusals);
+        for kind in [TransportKind::Udp as usize, TransportKind::Tcp as usize] {
+            raise(&cells.send_zerocopy[kind], stats.zerocopy.sent[kind]);
+            raise(&cells.send_zerocopy_copied[kind], stats.zerocopy.copied[kind]);
+        }
         self.cells.poll_entries.set(self.table.count() as u64);
         self.cells.poll_entries_suspended.set(self.table.suspended_count() as u64);
     }

@@ -53,6 +53,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_build_info gauge
     headend_datagrams_unmatched_total counter
     headend_first_packet_delay_seconds histogram
+    headend_gso_refusals_total counter
     headend_gso_segments_total counter
     headend_inbox_full_total counter
     headend_media_read_bytes_total counter
@@ -76,6 +77,8 @@ fn names_and_types_are_the_documented_ones() {
     headend_send_calls_total counter
     headend_send_errors_total counter
     headend_send_lateness_seconds histogram
+    headend_send_zerocopy_copied_total counter
+    headend_send_zerocopy_total counter
     headend_sessions gauge
     headend_sessions_failed_total counter
     headend_sessions_timed_out_total counter

@@ -4,6 +4,8 @@
 
 use std::io;
 
+use crate::base::mode::Mode;
+
 /// Sizes of a shard's ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RingConfig {
@@ -17,8 +19,12 @@ pub struct RingConfig {
     pub datagram_buffers: u16,
     /// Datagram sends in flight at most; 5.5 KiB each.
     pub run_slots: u16,
-    /// Segmentation offload of UDP runs.
-    pub gso: GsoMode,
+    /// Whether a run of packets is one send that the kernel cuts (`UDP_SEGMENT`). `Auto`: until a
+    /// route refuses it (DESIGN section 6.9).
+    pub gso: Mode,
+    /// Whether bytes are sent without a copy. `Auto`: where it pays by their shape, and the kernel
+    /// reports that it did not copy (DESIGN section 6.8).
+    pub zerocopy: Mode,
 }
 
 impl Default for RingConfig {
@@ -29,20 +35,10 @@ impl Default for RingConfig {
             stream_buffers: 256,
             datagram_buffers: 512,
             run_slots: 1_024,
-            gso: GsoMode::Auto,
+            gso: Mode::Auto,
+            zerocopy: Mode::Auto,
         }
     }
-}
-
-/// Whether a run of packets is one send that the kernel cuts (`UDP_SEGMENT`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GsoMode {
-    /// On, until a route refuses it (DESIGN section 6.9).
-    Auto,
-    /// On, and a refusal is an error: for measurements.
-    On,
-    /// One packet a send: kernels 7.0-rc1 to 7.1-rc5 damage runs whose tail equals the segment.
-    Off,
 }
 
 /// Why a ring cannot be made or used. Each text says what to look at.

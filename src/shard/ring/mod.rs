@@ -7,7 +7,8 @@
 //! ```
 //! Invariants:
 //! - memory that the kernel may touch is not moved, changed or freed before the operation's last
-//!   completion was taken; if operations do not end when the ring is dropped, it is leaked;
+//!   completion was taken, which for a send without a copy is its notice; if operations do not end
+//!   when the ring is dropped, it is leaked;
 //! - a file is closed only after the last completion of its slot, and completions of a removed file
 //!   are never reported;
 //! - sends of one chain start in order, and none after one that failed.
@@ -26,11 +27,13 @@ mod gso;
 mod key;
 mod message;
 mod receive;
+mod routes;
 mod run;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod uring;
+mod zerocopy;
 
 use std::fmt;
 use std::mem::ManuallyDrop;
@@ -41,10 +44,11 @@ use io_uring::cqueue;
 
 pub use bytes::Received;
 pub use completion::{Completion, SendFailure};
-pub use config::{GsoMode, RangeOutside, RingConfig, RingError};
+pub use config::{RangeOutside, RingConfig, RingError};
 pub use files::FileSlot;
 pub use run::{DATAGRAM_BYTES_MAX, RUN_PACKETS_MAX, Run};
 pub use stream::StreamSend;
+pub use zerocopy::ZerocopyStats;
 
 use buffers::BufferRing;
 use bytes::BytePool;
@@ -55,6 +59,9 @@ use receive::{DATAGRAM_BUFFER_BYTES, STREAM_BUFFER_BYTES, Shared};
 use run::{OpenChain, RunSlots};
 use stream::StreamSlots;
 use uring::Uring;
+use zerocopy::Zerocopy;
+
+use crate::base::mode::Mode;
 
 /// A shard's ring. It stays on the thread that made it.
 pub struct Ring {
@@ -64,9 +71,11 @@ pub struct Ring {
     memory: ManuallyDrop<Memory>,
     files: Files,
     gso: GsoRoutes,
+    zerocopy: Zerocopy,
     pool: Rc<BytePool>,
     chain: Option<OpenChain>,
-    /// Datagram sends queued and not yet reaped; each completes within the `enter` that starts it.
+    /// Datagram sends queued whose result is not yet reaped; each has one within the `enter` that
+    /// starts it.
     sends_unreaped: u32,
     stats: RingStats,
 }
@@ -92,6 +101,8 @@ pub struct RingStats {
     pub gso_refusals: u64,
     /// Times that accepting or receiving was put off for lack of descriptors or memory.
     pub pauses: u64,
+    /// Sends without a copy.
+    pub zerocopy: ZerocopyStats,
 }
 
 impl Ring {
@@ -113,6 +124,7 @@ impl Ring {
                 return Err(error);
             }
         };
+        let zerocopy = Zerocopy::new(config.zerocopy, uring.has_zerocopy());
         Ok(Self {
             uring,
             memory: ManuallyDrop::new(Memory {
@@ -124,6 +136,7 @@ impl Ring {
             }),
             files: Files::new(config.files_max),
             gso: GsoRoutes::new(config.gso),
+            zerocopy,
             pool: BytePool::new(),
             chain: None,
             sends_unreaped: 0,
@@ -145,9 +158,14 @@ impl Ring {
             features.push("no iowait");
         }
         features.push(match self.gso.mode() {
-            GsoMode::Auto => "gso auto",
-            GsoMode::On => "gso on",
-            GsoMode::Off => "gso off",
+            Mode::Auto => "gso auto",
+            Mode::On => "gso on",
+            Mode::Off => "gso off",
+        });
+        features.push(match self.zerocopy.mode() {
+            Mode::Auto => "zero copy auto",
+            Mode::On => "zero copy on",
+            Mode::Off => "zero copy off",
         });
         features
     }
@@ -155,7 +173,8 @@ impl Ring {
     /// Counts since the start.
     #[must_use]
     pub fn stats(&self) -> RingStats {
-        RingStats { enters: self.uring.enters(), ..self.stats }
+        let zerocopy = self.zerocopy.stats();
+        RingStats { enters: self.uring.enters(), zerocopy, ..self.stats }
     }
 
     /// Registers a descriptor, which the ring owns from now on.
@@ -228,8 +247,8 @@ impl Ring {
         };
         match op {
             Op::Arm(arm) => self.armed_completed(index, arm, cqe),
-            Op::Run => self.run_sent(index, cqe.result()),
-            Op::Stream => self.stream_sent(index, cqe.result()),
+            Op::Run => self.run_completed(index, cqe),
+            Op::Stream => self.stream_completed(index, cqe),
             Op::Pause(arm) => {
                 self.pause_ended(index, arm);
                 None
@@ -253,6 +272,7 @@ impl Ring {
         let unregistered = self.uring.unregister(index);
         debug_assert!(unregistered.is_ok(), "{unregistered:?}");
         self.gso.forget(index);
+        self.zerocopy.forget(index);
         drop(self.files.vacate(index));
     }
 }

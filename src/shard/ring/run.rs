@@ -8,8 +8,8 @@
 //! them apart again (`UDP_SEGMENT`). Sends never wait in the kernel (`MSG_DONTWAIT`): a send that
 //! waits is overtaken by the next one. What finds no room comes back as `SendFailure::Again`.
 //!
-//! Invariants: a slot is off the free list from `start_run` until its completion; titles that its
-//! iovecs point into are held as long.
+//! Invariants: a slot is off the free list from `start_run` until its last completion; titles that
+//! its iovecs point into are held as long.
 //! Bounds: `RUN_PACKETS_MAX` packets and one datagram's bytes a run; `run_slots` runs.
 //! DESIGN section 6.3, 6.4, 6.9.
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
@@ -18,7 +18,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use io_uring::{opcode, types};
+use io_uring::{cqueue, opcode, types};
 
 use super::Ring;
 use super::completion::{Completion, SendFailure};
@@ -27,6 +27,7 @@ use super::files::FileSlot;
 use super::gather::{Gather, GatherLimits};
 use super::key::{Op, OpKey};
 use super::message::{Name, SegmentControl, empty_message};
+use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
 use crate::media::window::{Packet, PacketWindow};
 
@@ -53,6 +54,7 @@ struct RunSlot {
     token: u32,
     packets: u16,
     is_datagram: bool,
+    is_zerocopy: bool,
 }
 
 /// The run queued last, when it was submitted to be followed by another to the same client.
@@ -141,18 +143,28 @@ impl Ring {
         run.prepare(segment_bytes);
         let file = types::Fixed(run.file.index());
         let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).cast_unsigned();
-        let entry = opcode::SendMsg::new(file, &raw const run.message)
-            .flags(flags)
-            .build()
-            .user_data(OpKey::new(Op::Run, index).as_user_data());
+        let (outlet, gather) = (Outlet::Datagrams(run.to.ip()), &mut run.gather);
+        let bytes = gather.bytes();
+        run.is_zerocopy = self.zerocopy.is_wanted(run.file.index(), outlet, bytes, || Shape {
+            bytes,
+            fragments: fragments(gather.iovecs_mut()),
+        });
+        let message = &raw const run.message;
+        let entry = if run.is_zerocopy {
+            self.zerocopy.start();
+            opcode::SendMsgZc::new(file, message).ioprio(REPORT_USAGE).flags(flags).build()
+        } else {
+            opcode::SendMsg::new(file, message).flags(flags).build()
+        };
+        let entry = entry.user_data(OpKey::new(Op::Run, index).as_user_data());
         self.files.start_op(run.file.index());
         self.sends_unreaped += 1;
         // SAFETY: `queue` requires valid pointers until the operation's last completion is taken.
         // - Message, address, control and the gather's vectors lie in slot `index` or are owned by
         //   it. Slots are one boxed slice that never moves; `Ring` frees it only when nothing is in
         //   the kernel, otherwise never.
-        // - The slot is off the free list until `run_sent` handles the completion, so nobody
-        //   changes it before.
+        // - The slot is off the free list until `run_completed` has seen the last completion, which
+        //   is the notice of a send without a copy, so nobody changes it before.
         // - File ranges lie in the maps of titles that the slot holds until then; the kernel reads
         //   them, and answers EFAULT where the file has become shorter.
         // Tests: `map_is_held_until_the_run_has_completed`, `truncated_file_fails_the_run_only`,
@@ -160,14 +172,27 @@ impl Ring {
         unsafe { self.uring.queue(entry) };
     }
 
-    /// Handles the completion of a run.
-    pub(super) fn run_sent(&mut self, index: u32, result: i32) -> Option<Completion> {
-        self.sends_unreaped -= 1;
+    /// Handles a completion of a run: its result, or the notice that follows when its bytes were
+    /// not copied.
+    pub(super) fn run_completed(&mut self, index: u32, cqe: &cqueue::Entry) -> Option<Completion> {
         let run = self.memory.runs.slot(index);
-        let (file, to, token) = (run.file, run.to, run.token);
-        let (packets, is_datagram) = (run.packets, run.is_datagram);
+        let (file, to, is_zerocopy) = (run.file, run.to, run.is_zerocopy);
+        if cqueue::notif(cqe.flags()) {
+            let file_index = self.files.is_open(file).then(|| file.index());
+            self.zerocopy.end(file_index, Outlet::Datagrams(to.ip()), cqe.result());
+            self.memory.runs.give_back(index);
+            return None;
+        }
+        self.sends_unreaped -= 1;
+        let (packets, is_datagram, token) = (run.packets, run.is_datagram, run.token);
+        let result = cqe.result();
         debug_assert!(result < 0 || usize::try_from(result) == Ok(run.gather.bytes()));
-        self.memory.runs.give_back(index);
+        if !cqueue::more(cqe.flags()) {
+            if is_zerocopy {
+                self.zerocopy.end_unnoticed();
+            }
+            self.memory.runs.give_back(index);
+        }
         let is_closing = self.files.is_closing(file.index());
         self.end_op(file.index());
         if is_closing || (is_datagram && result >= 0) {
@@ -270,6 +295,7 @@ impl RunSlots {
             token: 0,
             packets: 0,
             is_datagram: false,
+            is_zerocopy: false,
         });
         Self { slots: slots.collect(), free: (0..u32::from(count)).rev().collect() }
     }
@@ -278,7 +304,7 @@ impl RunSlots {
         let index = self.free.pop()?;
         let run = self.slot(index);
         (run.file, run.to, run.token) = (file, to, token);
-        (run.packets, run.is_datagram) = (0, false);
+        (run.packets, run.is_datagram, run.is_zerocopy) = (0, false, false);
         Some(index)
     }
 

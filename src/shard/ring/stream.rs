@@ -7,14 +7,14 @@
 //! ```
 //! Invariants: at most one send is in flight on a connection, since two interleave and corrupt the
 //! stream; the kernel finishes a send or fails it (`MSG_WAITALL`); no send has a part of a packet.
-//! Bounds: `LIMITS` a send; as many slots as connections have sends in flight at once, their memory
-//! is used again. RFC 2326 s10.12, DESIGN section 6.7.
+//! Bounds: `LIMITS` a send; as many slots as connections have sends in flight at once, and sends
+//! wait for a notice; their memory is used again. RFC 2326 s10.12, DESIGN section 6.7.
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
 
 use std::fmt;
 use std::sync::Arc;
 
-use io_uring::{opcode, types};
+use io_uring::{cqueue, opcode, types};
 
 use super::Ring;
 use super::completion::{Completion, stream_result};
@@ -23,6 +23,7 @@ use super::files::FileSlot;
 use super::gather::{Gather, GatherLimits};
 use super::key::{Op, OpKey};
 use super::message::empty_message;
+use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
 use crate::media::window::{Packet, PacketWindow};
 
@@ -41,6 +42,7 @@ struct StreamSlot {
     message: libc::msghdr,
     file: FileSlot,
     token: u32,
+    is_zerocopy: bool,
 }
 
 /// A send under construction. Dropped without `submit`, nothing is sent.
@@ -60,18 +62,35 @@ impl Ring {
         Some(StreamSend { ring: self, index, is_submitted: false })
     }
 
-    /// Handles the completion of a stream send.
-    pub(super) fn stream_sent(&mut self, index: u32, result: i32) -> Option<Completion> {
+    /// Handles a completion of a stream send: its result, or the notice that follows when its bytes
+    /// were not copied. Between the two the next send takes another slot.
+    pub(super) fn stream_completed(
+        &mut self,
+        index: u32,
+        cqe: &cqueue::Entry,
+    ) -> Option<Completion> {
         let send = self.memory.streams.slot(index);
         let (file, token, expected) = (send.file, send.token, send.gather.bytes());
-        self.memory.streams.give_back(index);
+        let is_zerocopy = send.is_zerocopy;
+        if cqueue::notif(cqe.flags()) {
+            let file_index = self.files.is_open(file).then(|| file.index());
+            self.zerocopy.end(file_index, Outlet::Stream, cqe.result());
+            self.memory.streams.give_back(index);
+            return None;
+        }
+        if !cqueue::more(cqe.flags()) {
+            if is_zerocopy {
+                self.zerocopy.end_unnoticed();
+            }
+            self.memory.streams.give_back(index);
+        }
         self.files.end_stream(file.index());
         let is_closing = self.files.is_closing(file.index());
         self.end_op(file.index());
         if is_closing {
             return None;
         }
-        Some(Completion::StreamSent { token, result: stream_result(result, expected) })
+        Some(Completion::StreamSent { token, result: stream_result(cqe.result(), expected) })
     }
 
     fn queue_stream(&mut self, index: u32) {
@@ -81,18 +100,30 @@ impl Ring {
         send.message.msg_iovlen = iovecs.len();
         let file = types::Fixed(send.file.index());
         let flags = (libc::MSG_WAITALL | libc::MSG_NOSIGNAL).cast_unsigned();
-        let entry = opcode::SendMsg::new(file, &raw const send.message)
-            .flags(flags)
-            .build()
-            .user_data(OpKey::new(Op::Stream, index).as_user_data());
+        let bytes = send.gather.bytes();
+        send.is_zerocopy =
+            self.zerocopy.is_wanted(send.file.index(), Outlet::Stream, bytes, || Shape {
+                bytes,
+                fragments: fragments(send.gather.iovecs_mut()),
+            });
+        let message = &raw const send.message;
+        let entry = if send.is_zerocopy {
+            self.zerocopy.start();
+            opcode::SendMsgZc::new(file, message).ioprio(REPORT_USAGE).flags(flags).build()
+        } else {
+            opcode::SendMsg::new(file, message).flags(flags).build()
+        };
+        let entry = entry.user_data(OpKey::new(Op::Stream, index).as_user_data());
         self.files.start_op(send.file.index());
         // SAFETY: `queue` requires valid pointers until the operation's last completion is taken.
         // - Message and the gather's vectors are owned by a boxed slot, which stays where it is
         //   while the vector of slots grows, and is freed only when nothing is in the kernel.
-        // - The slot is off the free list until `stream_sent` handles the completion, so nobody
-        //   changes it before; no arena grows once the send is submitted.
+        // - The slot is off the free list until `stream_completed` has seen the last completion,
+        //   which is the notice of a send without a copy, so nobody changes it before; no arena
+        //   grows once the send is submitted.
         // - File ranges lie in the maps of titles that the slot holds until then.
         // Tests: `frames_arrive_whole_and_in_order_at_a_slow_reader`,
+        // `memory_of_a_send_without_a_copy_is_not_used_again_before_its_notice`,
         // `drop_with_operations_in_flight_frees_everything`.
         unsafe { self.uring.queue(entry) };
     }
@@ -170,6 +201,12 @@ impl fmt::Debug for StreamSend<'_> {
 }
 
 impl StreamSlots {
+    /// Slots that are not free.
+    #[cfg(test)]
+    pub(super) fn in_use(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     fn take(&mut self, file: FileSlot, token: u32) -> u32 {
         let index = self.free.pop().unwrap_or_else(|| self.grow());
         let send = self.slot(index);
@@ -183,6 +220,7 @@ impl StreamSlots {
             message: empty_message(),
             file: FileSlot::default(),
             token: 0,
+            is_zerocopy: false,
         }));
         // One slot a connection at most, and connections are counted in 32 bits.
         u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)

@@ -28,6 +28,7 @@ pub(super) struct Uring {
     queued_count: u64,
     enter_flags: EnterFlags,
     enters: u64,
+    has_zerocopy: bool,
 }
 
 struct Queued {
@@ -43,7 +44,7 @@ impl Uring {
         if !params.is_feature_ext_arg() || !params.is_feature_nodrop() {
             return Err(RingError::KernelTooOld { missing: "timed waits" });
         }
-        probe(&uring)?;
+        let has_zerocopy = probe(&uring)?;
         uring
             .submitter()
             .register_files_sparse(config.files_max)
@@ -54,7 +55,8 @@ impl Uring {
             enter_flags |= EnterFlags::NO_IOWAIT;
         }
         let queue = VecDeque::with_capacity(config.sq_entries as usize);
-        Ok(Self { uring, queue, in_kernel: 0, queued_count: 0, enter_flags, enters: 0 })
+        let (in_kernel, queued_count, enters) = (0, 0, 0);
+        Ok(Self { uring, queue, in_kernel, queued_count, enter_flags, enters, has_zerocopy })
     }
 
     pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
@@ -63,6 +65,11 @@ impl Uring {
 
     pub(super) fn has_no_iowait(&self) -> bool {
         self.enter_flags.contains(EnterFlags::NO_IOWAIT)
+    }
+
+    /// The kernel knows sends without a copy.
+    pub(super) fn has_zerocopy(&self) -> bool {
+        self.has_zerocopy
     }
 
     pub(super) fn sq_entries(&self) -> u32 {
@@ -214,8 +221,9 @@ fn build(config: &RingConfig) -> Result<IoUring, RingError> {
     })
 }
 
-/// Seccomp profiles and old kernels: say at start what would fail later.
-fn probe(uring: &IoUring) -> Result<(), RingError> {
+/// Seccomp profiles and old kernels: say at start what would fail later. Whether there are sends
+/// without a copy.
+fn probe(uring: &IoUring) -> Result<bool, RingError> {
     let mut probe = Probe::new();
     let known = uring.submitter().register_probe(&mut probe);
     known.map_err(|source| RingError::Unavailable { source })?;
@@ -230,6 +238,6 @@ fn probe(uring: &IoUring) -> Result<(), RingError> {
     ];
     match needed.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some((_, missing)) => Err(RingError::KernelTooOld { missing }),
-        None => Ok(()),
+        None => Ok(probe.is_supported(opcode::SendMsgZc::CODE)),
     }
 }

@@ -5,6 +5,7 @@ mod arrivals;
 mod ends;
 mod runs;
 mod streams;
+mod zerocopy;
 
 use std::fs::File;
 use std::io::Write;
@@ -31,7 +32,8 @@ fn ring_with(change: impl FnOnce(&mut RingConfig)) -> Option<Ring> {
         stream_buffers: 8,
         datagram_buffers: 8,
         run_slots: 128,
-        gso: GsoMode::Auto,
+        gso: Mode::Auto,
+        zerocopy: Mode::Off,
     };
     change(&mut config);
     match Ring::new(&config) {

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use super::*;
 
-fn sender(ring: &mut Ring, address: &str) -> FileSlot {
+pub(super) fn sender(ring: &mut Ring, address: &str) -> FileSlot {
     ring.install(UdpSocket::bind(address).unwrap().into()).unwrap()
 }
 
 /// Submits all packets of `window` as one chain of runs, numbered from `token`.
-fn send_chain(
+pub(super) fn send_chain(
     ring: &mut Ring,
     from: FileSlot,
     to: SocketAddr,
@@ -111,7 +111,7 @@ fn packet_that_breaks_the_shape_of_a_run_starts_another() {
 
 #[test]
 fn without_segmentation_each_run_is_one_packet_and_order_is_kept() {
-    let Some(mut ring) = ring_with(|config| config.gso = GsoMode::Off) else { return };
+    let Some(mut ring) = ring_with(|config| config.gso = Mode::Off) else { return };
     let client = receiver("127.0.0.1:0");
     let from = sender(&mut ring, "127.0.0.1:0");
     let sizes = [1_200; 40];
@@ -180,7 +180,7 @@ fn sends_that_succeed_do_not_end_the_wait() {
 fn chain_of_more_runs_than_one_submission_holds_is_refused() {
     let Some(mut ring) = ring_with(|config| {
         config.sq_entries = 8;
-        config.gso = GsoMode::Off;
+        config.gso = Mode::Off;
     }) else {
         return;
     };
@@ -203,7 +203,7 @@ fn chain_of_more_runs_than_one_submission_holds_is_refused() {
 
 #[test]
 fn failed_run_cancels_those_linked_behind_it_only() {
-    let Some(mut ring) = ring_with(|config| config.gso = GsoMode::Off) else { return };
+    let Some(mut ring) = ring_with(|config| config.gso = Mode::Off) else { return };
     let (client, other) = (receiver("127.0.0.1:0"), receiver("127.0.0.1:0"));
     let (to, to_other) = (client.local_addr().unwrap(), other.local_addr().unwrap());
     let from = sender(&mut ring, "127.0.0.1:0");

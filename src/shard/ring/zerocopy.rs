@@ -1,0 +1,226 @@
+//! Sends whose bytes the kernel takes from our memory instead of copying them.
+//!
+//! ```text
+//! queue --> result (the send is under way) ... notice (the kernel has let go of the memory)
+//!           caller is told, next send may start       slot is free
+//! ```
+//! Without a copy the network card reads the pages itself, at the price of pinning each and of a
+//! second completion. It pays where pieces are large; RTP packets gathered from header and payload
+//! are not (DESIGN section 6.8), so `auto` looks at the shape of each send. Where the kernel had to
+//! copy after all (loopback, veth, devices without scatter-gather) it says so in the notice, and
+//! `auto` sends there plainly from then on.
+//!
+//! Invariant: memory of a send is not touched or freed between its result and its notice.
+//! Bound: `NOTICES_MAX` sends that wait for their notice; beyond, sends are copied.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::routes::Routes;
+use crate::base::mode::Mode;
+
+/// What a send looks like to a network card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) bytes: usize,
+    /// Pieces that lie in one page each.
+    pub(super) fragments: usize,
+}
+
+/// Where a send goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outlet {
+    /// Datagrams to this address.
+    Datagrams(IpAddr),
+    /// The peer of a connection.
+    Stream,
+}
+
+/// Sends without a copy, and those that were meant to be, by kind: datagrams, streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ZerocopyStats {
+    /// Notices that the kernel had no need to copy.
+    pub sent: [u64; 2],
+    /// Notices that it copied.
+    pub copied: [u64; 2],
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Zerocopy {
+    mode: Mode,
+    /// Where the kernel copies.
+    routes: Routes,
+    /// Sends whose notice has not come.
+    awaited: u32,
+    stats: ZerocopyStats,
+}
+
+impl Zerocopy {
+    /// Off where the kernel does not know the operation.
+    pub(super) fn new(mode: Mode, is_supported: bool) -> Self {
+        let mode = if is_supported { mode } else { Mode::Off };
+        Self { mode, routes: Routes::default(), awaited: 0, stats: ZerocopyStats::default() }
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    pub(super) fn stats(&self) -> ZerocopyStats {
+        self.stats
+    }
+
+    #[cfg(test)]
+    pub(super) fn awaited(&self) -> u32 {
+        self.awaited
+    }
+
+    /// Whether to send without a copy. `shape` is only looked at when it may matter.
+    pub(super) fn is_wanted(
+        &self,
+        file_index: u32,
+        outlet: Outlet,
+        bytes: usize,
+        shape: impl FnOnce() -> Shape,
+    ) -> bool {
+        let may_pay = match self.mode {
+            Mode::Off => false,
+            Mode::On => true,
+            Mode::Auto => bytes >= AUTO_BYTES_MIN,
+        };
+        if !may_pay || self.awaited >= NOTICES_MAX {
+            return false;
+        }
+        let Shape { bytes, fragments } = shape();
+        let fits = match outlet {
+            Outlet::Datagrams(_) => fragments <= DATAGRAM_FRAGMENTS_MAX,
+            Outlet::Stream => true,
+        };
+        let pays = self.mode == Mode::On
+            || bytes >= fragments.saturating_mul(AUTO_FRAGMENT_BYTES_MIN)
+                && self.routes.is_open(file_index, ip(outlet));
+        fits && pays
+    }
+
+    /// A send without a copy is queued.
+    pub(super) fn start(&mut self) {
+        self.awaited += 1;
+    }
+
+    /// The send has failed, and no notice will come.
+    pub(super) fn end_unnoticed(&mut self) {
+        self.awaited -= 1;
+    }
+
+    /// The kernel has let go of a send's memory. `result` is that of the notice; the file may be
+    /// closed by now.
+    pub(super) fn end(&mut self, file_index: Option<u32>, outlet: Outlet, result: i32) {
+        self.awaited -= 1;
+        let was_copied = result.cast_unsigned() & COPIED != 0;
+        let counts = if was_copied { &mut self.stats.copied } else { &mut self.stats.sent };
+        counts[usize::from(outlet == Outlet::Stream)] += 1;
+        if let Some(file_index) = file_index.filter(|_| was_copied) {
+            self.routes.refuse(file_index, ip(outlet));
+        }
+    }
+
+    /// The file is closed; its index will name another one.
+    pub(super) fn forget(&mut self, file_index: u32) {
+        self.routes.forget(file_index);
+    }
+}
+
+/// A connection has one peer: any address stands for it.
+fn ip(outlet: Outlet) -> IpAddr {
+    match outlet {
+        Outlet::Datagrams(ip) => ip,
+        Outlet::Stream => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+/// Fragments of some memory: the pages that its pieces lie in.
+pub(super) fn fragments(iovecs: &[libc::iovec]) -> usize {
+    let pages = |iovec: &libc::iovec| {
+        let offset = iovec.iov_base.addr() % PAGE_BYTES;
+        (offset + iovec.iov_len).div_ceil(PAGE_BYTES)
+    };
+    iovecs.iter().map(pages).sum()
+}
+
+/// `IORING_SEND_ZC_REPORT_USAGE`: the notice tells whether bytes were copied.
+pub(super) const REPORT_USAGE: u16 = 8;
+/// `IORING_NOTIF_USAGE_ZC_COPIED`: they were.
+const COPIED: u32 = 1 << 31;
+
+/// The smallest page that there is.
+const PAGE_BYTES: usize = 4_096;
+/// `MAX_SKB_FRAGS`: a run of datagrams is one packet to the kernel until it is cut.
+const DATAGRAM_FRAGMENTS_MAX: usize = 17;
+/// msg_zerocopy.rst finds gains from about 10 KB on.
+const AUTO_BYTES_MIN: usize = 16 << 10;
+/// Below half a page, pinning it and describing it to the device costs more than the copy.
+const AUTO_FRAGMENT_BYTES_MIN: usize = 2_048;
+/// Memory that may stay with the kernel: a peer that acknowledges nothing holds its sends' slots.
+const NOTICES_MAX: u32 = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGE: Shape = Shape { bytes: 64 << 10, fragments: 17 };
+    const GATHERED: Shape = Shape { bytes: 64 << 10, fragments: 94 };
+    const NEAR: Outlet = Outlet::Datagrams(IpAddr::V4(Ipv4Addr::LOCALHOST));
+
+    fn wants(zerocopy: &Zerocopy, outlet: Outlet, shape: Shape) -> bool {
+        zerocopy.is_wanted(1, outlet, shape.bytes, || shape)
+    }
+
+    #[test]
+    fn auto_takes_large_pieces_only() {
+        let auto = Zerocopy::new(Mode::Auto, true);
+        assert!(wants(&auto, Outlet::Stream, LARGE) && wants(&auto, NEAR, LARGE));
+        assert!(!wants(&auto, Outlet::Stream, GATHERED));
+        assert!(!wants(&auto, Outlet::Stream, Shape { bytes: 4_096, fragments: 1 }));
+    }
+
+    #[test]
+    fn on_takes_all_that_the_kernel_can_and_off_nothing() {
+        let on = Zerocopy::new(Mode::On, true);
+        assert!(wants(&on, Outlet::Stream, GATHERED) && wants(&on, NEAR, LARGE));
+        assert!(!wants(&on, NEAR, Shape { bytes: 20_000, fragments: 18 }));
+        assert!(!wants(&Zerocopy::new(Mode::Off, true), Outlet::Stream, LARGE));
+        assert!(!wants(&Zerocopy::new(Mode::On, false), Outlet::Stream, LARGE));
+    }
+
+    #[test]
+    fn auto_gives_up_where_the_kernel_copies_until_the_socket_closes() {
+        let mut auto = Zerocopy::new(Mode::Auto, true);
+        auto.start();
+        auto.end(Some(1), NEAR, COPIED.cast_signed());
+        assert!(!wants(&auto, NEAR, LARGE));
+        assert!(wants(&auto, Outlet::Datagrams([192, 0, 2, 1].into()), LARGE), "another route");
+        auto.forget(1);
+        assert!(wants(&auto, NEAR, LARGE));
+        assert_eq!(auto.stats(), ZerocopyStats { sent: [0, 0], copied: [1, 0] });
+    }
+
+    #[test]
+    fn sends_are_copied_while_too_many_wait_for_their_notice() {
+        let mut on = Zerocopy::new(Mode::On, true);
+        (0..NOTICES_MAX).for_each(|_| on.start());
+        assert!(!wants(&on, Outlet::Stream, LARGE));
+        on.end(None, Outlet::Stream, 0);
+        assert!(wants(&on, Outlet::Stream, LARGE));
+        assert_eq!(on.stats(), ZerocopyStats { sent: [0, 1], copied: [0, 0] });
+    }
+
+    #[test]
+    fn fragments_are_the_pages_touched() {
+        let at = |base: usize, len| libc::iovec {
+            iov_base: std::ptr::without_provenance_mut(base),
+            iov_len: len,
+        };
+        assert_eq!(fragments(&[at(4_096, 4_096), at(100, 50)]), 2);
+        assert_eq!(fragments(&[at(4_000, 200), at(0, 8_193)]), 5);
+    }
+}
