@@ -4,19 +4,21 @@
 //! stream -> write_sender_report -> SR | SDES(CNAME) [| BYE]     one compound packet
 //! player -> parse -> report blocks, BYEs                        everything else is skipped
 //! ```
-//! Single packets are read and written by the `rtcp-types` crate. Ours are the walk over a
-//! compound packet, because its parser wants SR or RR first and gives the whole up at the first
-//! packet that it does not like, and the SDES, because its writer allocates per report.
+//! Single packets are read by the `rtcp-types` crate. Ours are the walk over a compound packet,
+//! because its parser wants SR or RR first and gives the whole up at the first packet that it does
+//! not like, and the writing, because its writers allocate several times for each report.
 //! Invariant: no input panics. Bound: `REPORTS_MAX` report blocks and `BYES_MAX` BYEs a packet.
 //!
 //! [`interval`] says when to send.
 
+mod compound;
 pub mod interval;
 mod parse;
 mod write;
 
+pub use compound::{CompoundWriter, NoRoom, REPORT_BYTES_MAX, SenderInfo};
 pub use parse::{BYES_MAX, Feedback, REPORTS_MAX, ReportBlock, RtcpError, parse};
-pub use write::{SenderInfo, write_empty_rr_bye, write_sender_report};
+pub use write::{write_empty_rr_bye, write_sender_report};
 
 /// NTP timestamp (RFC 3550 s4) of a time in nanoseconds since 1970: seconds since 1900 in the
 /// upper 32 bits (modulo 2^32: era 1 begins in 2036), fractions in the lower.
