@@ -1,8 +1,8 @@
 //! The end of a ring: nothing that the kernel may still touch is freed.
 //!
 //! ```text
-//! cancel everything -> wait for the last completion -> unregister buffers -> free memory
-//!                            `- does not come -> leak memory, close the ring
+//! cancel everything -> wait for the last completion -> let go of files and buffers -> free memory
+//!                            `- does not come -> let go of files, leak memory, close the ring
 //! ```
 //! Bound: `ROUNDS_MAX` waits of `ROUND_NS`.
 #![allow(unsafe_code, reason = "frees memory shared with the kernel; a room with unsafe code")]
@@ -18,7 +18,12 @@ use super::receive::accepted;
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        if self.end_all_operations() && self.unregister_buffers() {
+        let is_over = self.end_all_operations();
+        // The kernel takes a closed ring apart later, on a thread of its own. Until then it would
+        // hold the registered files, and a server that is started at once would find its own port
+        // taken. It fails only where nothing is registered.
+        let _ = self.uring.submitter().unregister_files();
+        if is_over && self.unregister_buffers() {
             // SAFETY: `drop` requires that the value is not used again: this is the end of `Ring`,
             // and its other fields do not refer to it. All that the kernel knew of it is over: no
             // operation is in flight, no buffer ring is registered.

@@ -83,3 +83,22 @@ fn ring_that_was_never_used_ends_quietly() {
     assert!(ring.features().contains(&"registered files"));
     assert!(format!("{ring:?}").starts_with("Ring"));
 }
+
+#[test]
+fn port_of_a_dropped_ring_is_free_at_once() {
+    let mut address = "127.0.0.1:0".parse().unwrap();
+    for round in 0..20 {
+        let Some(mut ring) = ring() else { return };
+        // As another program would: a listener that lingers is in its way.
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let listener = listener.unwrap();
+        let bound = listener.bind(&std::net::SocketAddr::into(address));
+        bound.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        listener.listen(8).unwrap();
+        address = listener.local_addr().unwrap().as_socket().unwrap();
+        let accepts = ring.install(listener.into()).unwrap();
+        ring.arm_accept(accepts, 0);
+        ring.enter(Some(0)).unwrap();
+        drop(ring);
+    }
+}
