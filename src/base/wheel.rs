@@ -6,44 +6,58 @@
 //! slots  .. [ ] [a b] [ ] [c] [ ] ..   horizon 4 s, then round again
 //! ```
 //! Invariant: a key is never handed out before its time, and at most one slot plus the caller's
-//! own delay after it. There is no cancel: whoever takes a key out checks that it still means
-//! something. Inserting and expiring cost O(1) and allocate only until slots have grown to the
-//! size they need. DESIGN section 6.2.
+//! own delay after it; keys of one slot come out in the order in which they went in. There is no
+//! cancel: whoever takes a key out checks that it still means something. Inserting and expiring
+//! cost O(1). Keys lie in one table, slots are lists through it: memory is that of the most keys
+//! there ever were at once, and nothing is allocated below that. DESIGN section 6.2.
 
 use super::time::Mono;
 
 /// See the module. `T` is a small key, not the thing itself.
 #[derive(Debug)]
 pub struct Wheel<T> {
-    slots: Vec<Vec<(Mono, T)>>,
+    slots: Box<[List]>,
     occupied: [u64; SLOTS / 64],
+    keys: Vec<Node<T>>,
+    /// First of the nodes without a key.
+    vacant: u32,
     /// Every slot before this tick has been emptied.
     next_tick: u64,
     count: usize,
-    /// Storage that a slot's keys move through while the slot is looked at.
-    spare: Vec<(Mono, T)>,
 }
 
-impl<T> Wheel<T> {
+#[derive(Debug, Clone, Copy)]
+struct List {
+    first: u32,
+    last: u32,
+}
+
+#[derive(Debug)]
+struct Node<T> {
+    due: Mono,
+    key: T,
+    next: u32,
+}
+
+impl<T: Copy> Wheel<T> {
     /// An empty wheel that starts turning at `now`.
     #[must_use]
     pub fn new(now: Mono) -> Self {
         Self {
-            slots: (0..SLOTS).map(|_| Vec::new()).collect(),
+            slots: vec![List { first: NONE, last: NONE }; SLOTS].into_boxed_slice(),
             occupied: [0; SLOTS / 64],
+            keys: Vec::new(),
+            vacant: NONE,
             next_tick: now.0 / SLOT_NS,
             count: 0,
-            spare: Vec::new(),
         }
     }
 
     /// Hands `key` out by `expire` at `due` or up to one slot later. A time in the past is due at
     /// the next `expire`; one past the horizon is looked at again there.
     pub fn insert(&mut self, due: Mono, key: T) {
-        let tick = due.0.div_ceil(SLOT_NS).clamp(self.next_tick, self.next_tick + HORIZON_TICKS);
-        let slot = slot_of(tick);
-        self.slots[slot].push((due, key));
-        self.occupied[slot / 64] |= 1 << (slot % 64);
+        let node = self.take_node(Node { due, key, next: NONE });
+        self.append(node, due);
         self.count += 1;
     }
 
@@ -61,17 +75,53 @@ impl<T> Wheel<T> {
                 continue;
             }
             self.occupied[slot / 64] &= !(1 << (slot % 64));
-            let mut keys =
-                std::mem::replace(&mut self.slots[slot], std::mem::take(&mut self.spare));
-            self.count -= keys.len();
-            for (due, key) in keys.drain(..) {
+            let list = std::mem::replace(&mut self.slots[slot], List { first: NONE, last: NONE });
+            let mut at = list.first;
+            // Bounded by the list, which nothing is put into any more.
+            while let Some(Node { due, key, next }) = self.keys.get(at as usize) {
+                let (node, due, key) = (at, *due, *key);
+                at = *next;
                 if due <= now {
                     out.push(key);
+                    self.give_back(node);
+                    self.count -= 1;
                 } else {
-                    self.insert(due, key);
+                    self.append(node, due);
                 }
             }
-            self.spare = keys;
+        }
+    }
+
+    /// Puts a node at the end of the slot that `due` falls into.
+    fn append(&mut self, node: u32, due: Mono) {
+        let tick = due.0.div_ceil(SLOT_NS).clamp(self.next_tick, self.next_tick + HORIZON_TICKS);
+        let slot = slot_of(tick);
+        let last = std::mem::replace(&mut self.slots[slot].last, node);
+        match self.keys.get_mut(last as usize) {
+            Some(last) => last.next = node,
+            None => self.slots[slot].first = node,
+        }
+        if let Some(node) = self.keys.get_mut(node as usize) {
+            node.next = NONE;
+        }
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+    }
+
+    fn take_node(&mut self, node: Node<T>) -> u32 {
+        let index = self.vacant;
+        if let Some(vacant) = self.keys.get_mut(index as usize) {
+            self.vacant = vacant.next;
+            *vacant = node;
+            return index;
+        }
+        self.keys.push(node);
+        // A few keys for each of some thousand sessions: far below 32 bits.
+        u32::try_from(self.keys.len() - 1).unwrap_or(NONE)
+    }
+
+    fn give_back(&mut self, index: u32) {
+        if let Some(node) = self.keys.get_mut(index as usize) {
+            node.next = std::mem::replace(&mut self.vacant, index);
         }
     }
 
@@ -109,6 +159,8 @@ fn slot_of(tick: u64) -> usize {
     slot
 }
 
+/// The index of no node.
+const NONE: u32 = u32::MAX;
 /// Width of a slot: DESIGN section 6.2.
 pub const SLOT_NS: u64 = 2_000_000;
 /// Four seconds: frames are farther apart only in slide shows.
@@ -137,6 +189,20 @@ mod tests {
         wheel.expire(ms(61_002), &mut out);
         assert_eq!(out, ['a']);
         assert_eq!(wheel.next_due(), None);
+    }
+
+    #[test]
+    fn keys_of_a_slot_come_out_as_they_went_in_and_their_room_is_used_again() {
+        let mut wheel = Wheel::new(ms(1_000));
+        let mut out = Vec::new();
+        for round in 0..100 {
+            for key in 0..10 {
+                wheel.insert(ms(1_003 + round * 2), key);
+            }
+            wheel.expire(ms(1_004 + round * 2), &mut out);
+            assert!(out.drain(..).eq(0..10), "round {round}");
+        }
+        assert_eq!(wheel.keys.len(), 10);
     }
 
     #[test]

@@ -84,9 +84,9 @@ impl Sessions {
 
     pub(super) fn send_report(&mut self, key: SessionKey, index: usize, bye: Option<&str>) {
         let (now, utc_ns) = (self.now, self.utc_ns);
+        let mut bytes = self.take_bytes();
         let Some(session) = self.session(key) else { return };
         let Some(stream) = session.streams.get(index) else { return };
-        let mut bytes = Vec::with_capacity(128);
         match &session.epoch {
             Some(epoch) => {
                 let info = SenderInfo {

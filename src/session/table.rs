@@ -148,6 +148,8 @@ pub struct Sessions {
     pub wheel: Wheel<TimerKey>,
     /// What the shard must do next, in this order.
     pub out: Vec<Action>,
+    /// Storage of reports that are sent, for the next ones.
+    spare_bytes: Vec<Vec<u8>>,
     pub(super) cells: Arc<ShardCells>,
     /// Now, fixed for the length of a turn.
     pub now: Mono,
@@ -173,6 +175,7 @@ impl Sessions {
             starts: Starts::default(),
             wheel: Wheel::new(now),
             out: Vec::new(),
+            spare_bytes: (0..SPARE_BYTES_MIN).map(|_| Vec::with_capacity(REPORT_BYTES)).collect(),
             cells,
             now,
             utc_ns: 0,
@@ -238,6 +241,19 @@ impl Sessions {
             self.by_connection.entry(entry).or_default().push(key);
         }
         key
+    }
+
+    /// An empty buffer for a report.
+    pub(super) fn take_bytes(&mut self) -> Vec<u8> {
+        self.spare_bytes.pop().unwrap_or_default()
+    }
+
+    /// A report is sent: its buffer can be used again.
+    pub fn give_bytes_back(&mut self, mut bytes: Vec<u8>) {
+        if self.spare_bytes.len() < SPARE_BYTES_MAX {
+            bytes.clear();
+            self.spare_bytes.push(bytes);
+        }
     }
 
     /// Counts a request that is answered.
@@ -558,5 +574,10 @@ impl Sessions {
 /// A session whose RTSP connection closed without TEARDOWN: three RTCP intervals (RFC 3550 s6.2)
 /// are enough to tell a player that went on from one that was killed.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(15);
+/// Reports of one turn, as a rule, and in a crowd.
+const SPARE_BYTES_MIN: usize = 32;
+const SPARE_BYTES_MAX: usize = 256;
+/// A sender report with a CNAME is below this.
+const REPORT_BYTES: usize = 128;
 /// After a full TaskQueue: a few of a worker's tasks later.
 const RETRY_AFTER_REFUSAL: Duration = Duration::from_millis(10);

@@ -149,6 +149,8 @@ impl Shard {
                     && self.unsent.len() < UNSENT_MAX
                 {
                     self.unsent.push(Action::Datagram { pair, to, bytes });
+                } else {
+                    self.sessions.give_bytes_back(bytes);
                 }
             }
             // After what is to be sent on it: the ring submits that before it closes the socket.
@@ -158,6 +160,7 @@ impl Shard {
                     connection.push_interleaved(channel, &bytes);
                     self.mark_dirty(entry);
                 }
+                self.sessions.give_bytes_back(bytes);
             }
             Action::Execute(command) => self.execute(*command),
         }

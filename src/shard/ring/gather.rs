@@ -49,20 +49,15 @@ struct Mark {
 impl Gather {
     /// Takes all memory now: nothing grows later.
     pub(super) fn with_all_memory(limits: GatherLimits) -> Self {
-        Self {
-            iovecs: Vec::with_capacity(limits.iovecs),
-            arena: Vec::with_capacity(limits.arena_bytes),
-            titles: Vec::with_capacity(limits.titles),
-            ..Self::growing(limits)
-        }
+        Self::with_memory(limits, limits)
     }
 
-    /// Grows with its use, up to `limits`.
-    pub(super) fn growing(limits: GatherLimits) -> Self {
+    /// Takes as much memory as `usual` needs now, and grows up to `limits`.
+    pub(super) fn with_memory(usual: GatherLimits, limits: GatherLimits) -> Self {
         Self {
-            iovecs: Vec::new(),
-            arena: Vec::new(),
-            titles: Vec::new(),
+            iovecs: Vec::with_capacity(usual.iovecs),
+            arena: Vec::with_capacity(usual.arena_bytes),
+            titles: Vec::with_capacity(usual.titles),
             bytes: 0,
             ends_in_arena: false,
             limits,

@@ -216,7 +216,7 @@ impl StreamSlots {
 
     fn grow(&mut self) -> u32 {
         self.slots.push(Box::new(StreamSlot {
-            gather: Gather::growing(LIMITS),
+            gather: Gather::with_memory(USUAL, LIMITS),
             message: empty_message(),
             file: FileSlot::default(),
             token: 0,
@@ -238,6 +238,9 @@ impl StreamSlots {
 
 /// The kernel takes 1,024 iovecs; a frame of 450 packets fits. Replies with a long SDP are copied.
 const LIMITS: GatherLimits = GatherLimits { iovecs: 900, arena_bytes: 256 << 10, titles: 8 };
+
+/// A frame of sixty packets, with replies and reports: more is rare.
+const USUAL: GatherLimits = GatherLimits { iovecs: 128, arena_bytes: 4_096, titles: 8 };
 
 /// Beyond this, the memory of a rare long reply is given back.
 const ARENA_KEPT_BYTES: usize = 16 << 10;
