@@ -8,6 +8,7 @@
 
 mod limits;
 mod listen;
+mod urgency;
 mod view;
 
 use std::io;
@@ -22,14 +23,15 @@ use tokio::sync::watch;
 use crate::base::ids::ShardId;
 use crate::cli::banner::{MediaSummary, Startup};
 use crate::cli::doctor;
-use crate::config::Config;
-use crate::config::cpus::CpuListError;
+use crate::config::cpus::{CpuListError, Placement};
+use crate::config::{Config, ShardPriority};
 use crate::control::{self, ApplianceView, signals};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poller::Poller;
 use crate::session::table::SessionConfig;
 use crate::shard::inbox::{Inbox, Message};
+use crate::shard::priority::set_fifo;
 use crate::shard::ring::RingConfig;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError};
@@ -75,12 +77,6 @@ impl RunError {
     }
 }
 
-/// Which CPUs the threads are pinned to.
-struct Cpus {
-    shards: Vec<usize>,
-    workers: Vec<usize>,
-}
-
 /// Tells the end of a shard's thread, however it ends.
 struct EndNotice {
     shard: usize,
@@ -97,6 +93,8 @@ impl Drop for EndNotice {
 struct Running {
     thread: JoinHandle<Result<(), String>>,
     features: Vec<&'static str>,
+    /// For the banner: the priority could not be had.
+    warning: Option<String>,
 }
 
 /// Serves until a signal comes and everything is drained.
@@ -105,7 +103,9 @@ struct Running {
 /// See [`RunError`].
 pub fn run(config: Config) -> Result<(), RunError> {
     let started = Instant::now();
-    let cpus = choose_cpus(&config)?;
+    let available = available_cpus();
+    let cpus = choose_cpus(&config, &available)?;
+    let (priority, told) = urgency::decide(config.shard_priority, &available, &cpus);
     let fitted = limits::fit(config.poll_entries_max, cpus.shards.len());
     let config = Config { poll_entries_max: fitted.poll_entries_max, ..config };
     let library = Library::new(config.media_root.clone()).map_err(|error| {
@@ -138,7 +138,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
             },
             ring: ring_config(&config),
         };
-        running.push(Some(start_shard(shard, cpus.shards[index], ended.clone())?));
+        let cpu = cpus.shards[index];
+        running.push(Some(start_shard(shard, cpu, priority, ended.clone())?));
     }
     let view = Arc::new(View::new(Arc::clone(&poller), cells, pool.counts(), Arc::clone(&library)));
     let (stop, shutdown) = watch::channel(false);
@@ -156,11 +157,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
-        warnings: doctor::startup_warnings()
-            .into_iter()
-            .chain(config.warnings())
-            .chain(fitted.warning)
-            .collect(),
+        warnings: warnings(&config, [fitted.warning, told], &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     // A closed pipe must not keep the server from serving.
@@ -176,28 +173,35 @@ pub fn run(config: Config) -> Result<(), RunError> {
 }
 
 /// One shard per CPU but those of the workers, unless the configuration says otherwise.
-fn choose_cpus(config: &Config) -> Result<Cpus, RunError> {
-    let available: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
-    let count = available.len().max(1);
-    let worker_count = (count / 4).max(1);
-    let shard_count = count.saturating_sub(worker_count).clamp(1, SHARDS_MAX);
-    let error = |error: CpuListError| RunError::Config(error.to_string());
-    let shards = config.shards.resolve(&available, shard_count).map_err(error)?;
-    if shards.len() > SHARDS_MAX {
+fn choose_cpus(config: &Config, available: &[usize]) -> Result<Placement, RunError> {
+    let place = Placement::choose(&config.shards, &config.workers, available, SHARDS_MAX);
+    let place = place.map_err(|error: CpuListError| RunError::Config(error.to_string()))?;
+    if place.shards.len() > SHARDS_MAX {
         return Err(RunError::Config(format!("at most {SHARDS_MAX} shards can be had")));
     }
-    // Workers on the CPUs that the shards leave free, as far as there are any.
-    let free: Vec<usize> = available.iter().copied().filter(|cpu| !shards.contains(cpu)).collect();
-    let pool = if free.is_empty() { &available } else { &free };
-    let workers = config
-        .workers
-        .resolve(pool, worker_count)
-        .or_else(|_| config.workers.resolve(&available, worker_count));
-    Ok(Cpus { shards, workers: workers.map_err(error)? })
+    Ok(place)
 }
 
-fn poller(config: &Config, cpus: &Cpus) -> Result<Arc<Poller<Inbox>>, RunError> {
+/// CPUs that this process may use.
+fn available_cpus() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect()
+}
+
+/// Sentences for the banner: of the machine, the configuration, the start, the shards.
+fn warnings(
+    config: &Config,
+    of_the_start: [Option<String>; 2],
+    running: &[Option<Running>],
+) -> Vec<String> {
+    let mut warnings = doctor::startup_warnings();
+    warnings.extend(config.warnings());
+    warnings.extend(of_the_start.into_iter().flatten());
+    // All shards are refused alike; one sentence will do.
+    warnings.extend(running.iter().flatten().find_map(|shard| shard.warning.clone()));
+    warnings
+}
+
+fn poller(config: &Config, cpus: &Placement) -> Result<Arc<Poller<Inbox>>, RunError> {
     // Every task that can wait or be under way has room for its outcome.
     let outcomes = config.task_queue_max * TASK_CLASSES + cpus.workers.len() * WORKER_TASKS_MAX;
     let inboxes = cpus.shards.iter().map(|_| Inbox::new(outcomes).map(Arc::new));
@@ -207,7 +211,7 @@ fn poller(config: &Config, cpus: &Cpus) -> Result<Arc<Poller<Inbox>>, RunError> 
 
 fn start_pool(
     config: &Config,
-    cpus: &Cpus,
+    cpus: &Placement,
     titles_max: usize,
     library: &Arc<Library>,
     poller: &Arc<Poller<Inbox>>,
@@ -234,10 +238,12 @@ fn ring_config(config: &Config) -> RingConfig {
     RingConfig { files_max, gso: config.gso, zerocopy: config.zerocopy, ..Default::default() }
 }
 
-/// Starts a shard's thread, pins it, and waits until its ring is there.
+/// Starts a shard's thread, pins it, makes it as urgent as it may be, and waits until its ring is
+/// there.
 fn start_shard(
     config: ShardConfig,
     cpu: usize,
+    priority: ShardPriority,
     ended: mpsc::Sender<usize>,
 ) -> Result<Running, RunError> {
     let shard = config.id.0;
@@ -251,7 +257,9 @@ fn start_shard(
         }
         match Shard::new(config) {
             Ok(shard) => {
-                let _starter_gone = ready.send(Ok(shard.features()));
+                // Not before the ring is there: to make one takes memory and time.
+                let warning = make_urgent(priority);
+                let _starter_gone = ready.send(Ok((shard.features(), warning)));
                 shard.run().map_err(|error| error.to_string())
             }
             Err(error) => {
@@ -262,10 +270,17 @@ fn start_shard(
     });
     let thread = spawned.map_err(system("a shard's thread does not start"))?;
     match is_ready.recv() {
-        Ok(Ok(features)) => Ok(Running { thread, features }),
+        Ok(Ok((features, warning))) => Ok(Running { thread, features, warning }),
         Ok(Err(reason)) => Err(failed(reason)),
         Err(_) => Err(failed("it ended while it started".into())),
     }
+}
+
+/// Gives the calling thread its priority; a sentence when that is refused, and it stays normal.
+fn make_urgent(priority: ShardPriority) -> Option<String> {
+    let ShardPriority::Fifo(fifo) = priority else { return None };
+    let error = set_fifo(fifo).err()?;
+    Some(format!("shards run with normal priority: {error} (HE-W104)"))
 }
 
 /// The control thread, with signals that stop the shards: the first asks, a second insists.

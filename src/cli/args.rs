@@ -74,6 +74,9 @@ pub struct ServeArgs {
     /// CPUs that read files: a count like 2, or CPUs like 4-5 or cpu:1
     #[arg(long, value_name = "N|CPU LIST")]
     pub workers: Option<String>,
+    /// How urgent shards are: fifo is SCHED_FIFO with priority 10, fifo:N with N [default: normal]
+    #[arg(long, value_name = "normal|fifo[:N]")]
+    pub shard_priority: Option<String>,
     /// Form of the log [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "text|json")]
     pub log: Option<String>,
@@ -165,6 +168,7 @@ impl ServeArgs {
             one("rtsp.udp.rtp", "--rtp-port", &self.rtp_port),
             one("server.shards", "--shards", &self.shards),
             one("server.workers", "--workers", &self.workers),
+            one("server.shard_priority", "--shard-priority", &self.shard_priority),
             one("server.log", "--log", &self.log),
         ];
         flags.into_iter().flatten().collect()

@@ -127,6 +127,42 @@ impl CpuList {
     }
 }
 
+/// Which CPU each thread is pinned to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Placement {
+    /// Of each shard.
+    pub shards: Vec<usize>,
+    /// Of each worker.
+    pub workers: Vec<usize>,
+}
+
+impl Placement {
+    /// A quarter of the CPUs for workers, at least one, and the others for at most `shards_max`
+    /// shards, unless the lists say otherwise. Workers get CPUs that shards leave free, as far as
+    /// there are any.
+    ///
+    /// # Errors
+    /// A CPU that is not available.
+    pub fn choose(
+        shards: &CpuList,
+        workers: &CpuList,
+        available: &[usize],
+        shards_max: usize,
+    ) -> Result<Self, CpuListError> {
+        let count = available.len().max(1);
+        let worker_count = (count / 4).max(1);
+        let shard_count = count.saturating_sub(worker_count).clamp(1, shards_max);
+        let shards = shards.resolve(available, shard_count)?;
+        let free: Vec<usize> =
+            available.iter().copied().filter(|cpu| !shards.contains(cpu)).collect();
+        let pool = if free.is_empty() { available } else { &free };
+        let workers = workers
+            .resolve(pool, worker_count)
+            .or_else(|_| workers.resolve(available, worker_count))?;
+        Ok(Self { shards, workers })
+    }
+}
+
 impl fmt::Display for CpuList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -217,6 +253,19 @@ mod tests {
     fn threads_beyond_the_cpus_share_them_in_turn() {
         assert_eq!(CpuList::Count(3).resolve(&[0, 4], 1), Ok(vec![0, 4, 0]));
         assert_eq!(CpuList::Auto.resolve(&[0, 4], 1), Ok(vec![0]));
+    }
+
+    #[test]
+    fn workers_get_cpus_that_shards_leave_free() {
+        let choose = |shards: &str, workers: &str, available: &[usize]| {
+            let lists = (CpuList::parse(shards).unwrap(), CpuList::parse(workers).unwrap());
+            let place = Placement::choose(&lists.0, &lists.1, available, 254).unwrap();
+            (place.shards, place.workers)
+        };
+        assert_eq!(choose("auto", "auto", &[0, 1, 2, 3]), (vec![0, 1, 2], vec![3]));
+        assert_eq!(choose("2-3", "1", &[0, 1, 2, 3]), (vec![2, 3], vec![0]));
+        assert_eq!(choose("auto", "auto", &[5]), (vec![5], vec![5]));
+        assert_eq!(choose("0-1", "cpu:1", &[0, 1]), (vec![0, 1], vec![1]), "as told");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Config;
+use super::priority::ShardPriority;
 use super::value::{Setting, ValueError, show_duration, show_size};
 
 /// One key of the configuration.
@@ -41,6 +42,15 @@ pub static KEYS: &[Key] = &[
         same_as: None,
         write: |config, value| value.cpus().map(|cpus| config.workers = cpus),
         show: |config| Some(quoted(&config.workers.to_string())),
+    },
+    Key {
+        name: "server.shard_priority",
+        help: "normal, or fifo:N (1-98, fifo alone is 10): shards before all normal threads",
+        same_as: None,
+        write: |config, value| {
+            ShardPriority::parse(&value.text()?).map(|priority| config.shard_priority = priority)
+        },
+        show: |config| Some(quoted(&config.shard_priority.to_string())),
     },
     Key {
         name: "server.poll_entries_max",

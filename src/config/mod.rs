@@ -17,10 +17,12 @@ pub mod cpus;
 pub mod error;
 mod file;
 pub mod keys;
+pub mod priority;
 pub mod value;
 
 pub use cpus::CpuList;
 pub use error::ConfigError;
+pub use priority::ShardPriority;
 
 use crate::base::mode::Mode;
 use keys::{KEYS, Key};
@@ -40,6 +42,8 @@ pub struct Config {
     pub shards: CpuList,
     /// Which CPUs run a worker.
     pub workers: CpuList,
+    /// How urgent the shards are to the kernel.
+    pub shard_priority: ShardPriority,
     /// Folder that is served under `/vod`; without one the built-in clip is.
     pub media_root: Option<PathBuf>,
     /// A session whose client was silent for so long is reaped.
@@ -68,6 +72,7 @@ impl Default for Config {
             rtp_port: 8_000,
             shards: CpuList::Auto,
             workers: CpuList::Auto,
+            shard_priority: ShardPriority::Normal,
             media_root: None,
             session_timeout: Duration::from_secs(60),
             sessions_max: 16_384,

@@ -27,6 +27,7 @@ fn file_sets_every_key() {
         [server]
         shards = "0-3,8"
         workers = 2
+        shard_priority = "fifo:20"
         log = "json"
         poll_entries_max = 1000
         task_queue_max = 64
@@ -48,6 +49,7 @@ fn file_sets_every_key() {
         rtp_port: 6_970,
         shards: CpuList::Cpus(vec![0, 1, 2, 3, 8]),
         workers: CpuList::Count(2),
+        shard_priority: ShardPriority::Fifo(20),
         media_root: Some("/srv/movies".into()),
         session_timeout: Duration::from_secs(90),
         sessions_max: 16_384,

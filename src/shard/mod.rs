@@ -12,10 +12,12 @@
 //! | `tcp_pump` | sends answers and what is due over RTSP connections |
 //! | `inbox` | the pipe from other threads |
 //! | `sockets` | how sockets are opened |
+//! | `priority` | how urgent the thread is to the kernel |
 //! | `ring` | io_uring, and nothing else knows it |
 
 mod dispatch;
 pub mod inbox;
+pub mod priority;
 pub mod ring;
 pub mod sockets;
 mod tcp_pump;

@@ -26,11 +26,20 @@ pub(crate) struct Options<'a> {
     pub(crate) config: Option<&'a str>,
     /// `ulimit -n`, hard and soft.
     pub(crate) open_files: Option<u32>,
+    /// Without CAP_SYS_NICE and RLIMIT_RTPRIO, which root has otherwise.
+    pub(crate) without_realtime: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { folder: None, listen: "127.0.0.1:0", shards: "1", config: None, open_files: None }
+        Self {
+            folder: None,
+            listen: "127.0.0.1:0",
+            shards: "1",
+            config: None,
+            open_files: None,
+            without_realtime: false,
+        }
     }
 }
 
@@ -153,6 +162,12 @@ pub(crate) fn command(options: &Options<'_>, files: &Path) -> Command {
             let mut shell = Command::new("sh");
             let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
             shell.args(["-c", &script]).arg(binary());
+            shell
+        }
+        None if options.without_realtime => {
+            let mut shell = Command::new("sh");
+            let script = "ulimit -r 0 && exec setpriv --bounding-set=-sys_nice -- \"$0\" \"$@\"";
+            shell.args(["-c", script]).arg(binary());
             shell
         }
         None => Command::new(binary()),
