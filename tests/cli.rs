@@ -88,7 +88,22 @@ fn doctor_gives_every_finding_a_cause_and_a_fix() {
     let failed = report["failed"].as_u64().unwrap();
     assert_eq!(output.status.code(), Some(i32::from(failed > 0)));
     for check in report["checks"].as_array().unwrap() {
-        let is_explained = check["cause"].is_string() && check["fix"].is_string();
-        assert_eq!(check["level"] != "ok", is_explained, "{check}");
+        let level = check["level"].as_str().unwrap();
+        let is_finding = ["tip", "warn", "fail"].contains(&level);
+        assert_eq!(check["fix"].is_string(), is_finding, "{check}");
+        assert_eq!(check["cause"].is_string(), is_finding || level == "skip", "{check}");
     }
+}
+
+#[test]
+fn fixes_of_doctor_are_a_script_that_a_shell_can_read() {
+    let output = headend(&["doctor", "--fix-script"]);
+    assert_eq!(output.status.code(), Some(0));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fix.sh");
+    std::fs::write(&path, &output.stdout).unwrap();
+    // Read, not run.
+    let checked = Command::new("sh").arg("-n").arg(&path).output().unwrap();
+    assert!(checked.status.success(), "{}", stderr(&checked));
+    assert!(stdout(&output).starts_with("#!/bin/sh\n"));
 }

@@ -96,12 +96,15 @@ pub struct ProbeArgs {
 /// Words behind `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct DoctorArgs {
-    /// Configuration file (TOML) that says which ports and CPUs will be used
+    /// Configuration file (TOML) that says which ports, CPUs and folder will be used
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Print a shell script of all fixes; nothing is changed by this program
+    #[arg(long, conflicts_with = "json")]
+    pub fix_script: bool,
 }
 
 /// Verbs behind `config`.
@@ -284,7 +287,10 @@ mod tests {
                 "headend probe a.mp4 --json",
                 Command::Probe(ProbeArgs { file: "a.mp4".into(), json: true }),
             ),
-            ("headend doctor", Command::Doctor(DoctorArgs { config: None, json: false })),
+            (
+                "headend doctor --fix-script",
+                Command::Doctor(DoctorArgs { config: None, json: false, fix_script: true }),
+            ),
             ("headend config default", Command::Config { verb: ConfigVerb::Default }),
             (
                 "headend config check -c a.toml",
@@ -308,6 +314,7 @@ mod tests {
             "headend config",
             "headend config edit",
             "headend a doctor",
+            "headend doctor --json --fix-script",
         ];
         for line in lines {
             let error = parse(line).unwrap_err();

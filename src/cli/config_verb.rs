@@ -111,6 +111,8 @@ mod tests {
         shards = "auto"
         # CPUs that read files: auto, a count (1-255), or CPUs like 0-3,8 or cpu:1
         workers = "auto"
+        # normal, or fifo:N (1-98, fifo alone is 10): shards before all normal threads
+        shard_priority = "normal"
         # connections, sockets and streams that one shard can hold, 64 to 1048576
         poll_entries_max = 16384
         # tasks that may wait for a worker, 16 to 1048576
@@ -158,6 +160,7 @@ mod tests {
         [server]
         shards = "cpu:1"  # env
         workers = "auto"  # default
+        shard_priority = "normal"  # default
         poll_entries_max = 16384  # default
         task_queue_max = 4096  # default
         log = "auto"  # default

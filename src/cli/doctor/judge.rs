@@ -1,26 +1,67 @@
-//! Facts in, verdicts out. Each threshold has its reason.
+//! Facts in, verdicts out: first what everything hangs on, then `tuning/host.toml` entry by entry.
+//!
+//! Invariant: every entry of the file comes to at least one check, if only to say why it is not
+//! known here (test: `every_entry_is_judged_or_says_why_not`).
 
-use super::host::{Facts, RingFact, Sysctls};
+mod cpus;
+mod files;
+mod limits;
+mod nics;
+mod sysctls;
+
+use super::host::{Facts, RingFact};
 use super::sockets::{Port, PortState};
+use super::tuning::{Entry, TUNING, When};
 use super::{Check, Level};
 
-/// All checks, the ones that everything hangs on first.
+pub(super) use sysctls::sysctl;
+
+/// All checks.
 pub(super) fn judge(facts: &Facts) -> Vec<Check> {
+    let disabled = facts.sysctls.get("kernel.io_uring_disabled").map(String::as_str);
     let mut checks = vec![
+        Check::ok("machine", facts.machine.kind()),
         kernel(&facts.kernel),
-        ring(&facts.ring, facts.sysctls.io_uring_disabled.as_deref()),
+        ring(&facts.ring, disabled),
         gso(facts.gso.as_deref()),
         gro(facts.gro.as_deref()),
-        descriptors(facts),
-        locked_memory(facts),
     ];
-    checks.extend(buffers(&facts.sysctls));
-    checks.extend(udp_memory(&facts.sysctls, facts.page_bytes));
-    checks.extend(backlog(&facts.sysctls));
-    checks.extend(port_range(&facts.sysctls, &facts.ports));
-    checks.push(governor(facts.governor.as_deref()));
+    checks.extend(table(&TUNING.limit, facts, limits::judge));
+    checks.extend(table(&TUNING.sysctl, facts, sysctls::judge));
+    checks.extend(table(&TUNING.file, facts, files::judge));
+    checks.extend(table(&TUNING.nic, facts, nics::judge));
+    checks.extend(table(&TUNING.boot, facts, cpus::boot));
+    checks.extend(table(&TUNING.other, facts, cpus::other));
     checks.extend(facts.ports.iter().map(port));
     checks
+}
+
+/// The entries of one table, but for those that do not matter on this host.
+fn table(
+    entries: &'static [Entry],
+    facts: &Facts,
+    judge: fn(&'static Entry, &Facts) -> Vec<Check>,
+) -> impl Iterator<Item = Check> {
+    entries.iter().flat_map(move |entry| {
+        let checks = match (not_needed(entry, facts), &entry.unseen) {
+            (Some(why), _) => vec![Check::skip(&entry.key, why)],
+            (None, Some(why)) => vec![Check::skip(&entry.key, why)],
+            (None, None) => judge(entry, facts),
+        };
+        checks.into_iter().map(|check| check.of(entry)).collect::<Vec<_>>()
+    })
+}
+
+fn not_needed(entry: &Entry, facts: &Facts) -> Option<&'static str> {
+    match entry.when? {
+        When::Fifo if facts.fifo.is_none() => {
+            Some("matters to shards with real-time priority only (server.shard_priority = fifo)")
+        }
+        When::Numa if facts.machine.numa_nodes < 2 => {
+            Some("matters to machines with several memory nodes only")
+        }
+        When::Fifo | When::Numa => None,
+    }
 }
 
 fn kernel(release: &str) -> Check {
@@ -90,125 +131,6 @@ fn gro(error: Option<&str>) -> Check {
     Check::bad(Level::Warn, "UDP GRO", error, cause, "install Linux 5.0 or newer")
 }
 
-fn descriptors(facts: &Facts) -> Check {
-    const NAME: &str = "open files (RLIMIT_NOFILE)";
-    // A row of a PollTable is a descriptor at most; the rest is rings, titles and logs.
-    let rows = facts.shards.saturating_mul(facts.poll_entries_max);
-    let wanted = rows.saturating_add(1_024).min(NOFILE_ENOUGH);
-    let (soft, hard) = facts.nofile;
-    let Some(soft) = soft else { return Check::ok(NAME, "unlimited") };
-    if soft >= wanted {
-        return Check::ok(NAME, soft.to_string());
-    }
-    let level = if soft < NOFILE_MIN { Level::Fail } else { Level::Warn };
-    let cause = format!("past {soft} connections new players are refused; {wanted} would do");
-    let fix = if hard.is_none_or(|hard| hard >= wanted) {
-        format!("ulimit -n {wanted}   (systemd: LimitNOFILE={wanted})")
-    } else {
-        format!("sudo prlimit --pid $$ --nofile={wanted}   (systemd: LimitNOFILE={wanted})")
-    };
-    Check::bad(level, NAME, soft.to_string(), cause, fix)
-}
-
-fn locked_memory(facts: &Facts) -> Check {
-    const NAME: &str = "locked memory (RLIMIT_MEMLOCK)";
-    let Some(bytes) = facts.memlock_bytes else { return Check::ok(NAME, "unlimited") };
-    let wanted = facts.workers.saturating_mul(MEMLOCK_PER_WORKER_BYTES);
-    let found = format!("{} KiB", bytes / 1_024);
-    if bytes >= wanted {
-        return Check::ok(NAME, found);
-    }
-    // One worker's share is checked by the pool itself when it starts.
-    let level = if bytes < MEMLOCK_PER_WORKER_BYTES { Level::Fail } else { Level::Warn };
-    let cause = format!("{} workers want 512 KiB each", facts.workers);
-    let fix = "ulimit -l unlimited   (systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)";
-    Check::bad(level, NAME, found, cause, fix)
-}
-
-/// Socket buffers: the only checks that matter enough for every start-up.
-pub(super) fn buffers(sysctls: &Sysctls) -> Vec<Check> {
-    let check = |name, key, code, text: Option<&String>| {
-        let text = text?;
-        let is_small = text.parse::<u64>().is_ok_and(|bytes| bytes < SOCKET_BUFFER_BYTES);
-        let cause = format!("is small for UDP ({code})");
-        let fix = format!("sudo sysctl -w {key}={SOCKET_BUFFER_BYTES}");
-        Some(if is_small {
-            Check::bad(Level::Warn, name, text, cause, fix)
-        } else {
-            Check::ok(name, text)
-        })
-    };
-    let read =
-        check("net.core.rmem_max", "net.core.rmem_max", "HE-W101", sysctls.rmem_max.as_ref());
-    let write =
-        check("net.core.wmem_max", "net.core.wmem_max", "HE-W102", sysctls.wmem_max.as_ref());
-    read.into_iter().chain(write).collect()
-}
-
-fn udp_memory(sysctls: &Sysctls, page_bytes: u64) -> Option<Check> {
-    const NAME: &str = "net.ipv4.udp_mem";
-    let text = sysctls.udp_mem.as_deref()?;
-    let pages: u64 = text.split_ascii_whitespace().nth(2)?.parse().ok()?;
-    let bytes = pages.saturating_mul(page_bytes);
-    if bytes >= UDP_MEM_BYTES {
-        return Some(Check::ok(NAME, text));
-    }
-    let cause = format!("all UDP sockets share {} MiB; past that packets are lost", bytes >> 20);
-    let pages = UDP_MEM_BYTES / page_bytes.max(1);
-    let fix =
-        format!("sudo sysctl -w net.ipv4.udp_mem=\"{} {} {pages}\"", pages / 2, pages / 4 * 3);
-    Some(Check::bad(Level::Warn, NAME, text, cause, fix))
-}
-
-fn backlog(sysctls: &Sysctls) -> Option<Check> {
-    const NAME: &str = "net.core.somaxconn";
-    let text = sysctls.somaxconn.as_deref()?;
-    let is_small = text.parse::<u64>().is_ok_and(|count| count < BACKLOG);
-    if !is_small {
-        return Some(Check::ok(NAME, text));
-    }
-    let cause = "many players that connect at once are turned away";
-    let fix = format!("sudo sysctl -w net.core.somaxconn={BACKLOG}");
-    Some(Check::bad(Level::Warn, NAME, text, cause, fix))
-}
-
-/// A client program on this machine may be given one of our ports before we bind it.
-fn port_range(sysctls: &Sysctls, ports: &[Port]) -> Option<Check> {
-    const NAME: &str = "ephemeral ports";
-    let text = sysctls.local_port_range.as_deref()?;
-    let mut ends = text.split_ascii_whitespace().map(str::parse::<u16>);
-    let (Some(Ok(first)), Some(Ok(last))) = (ends.next(), ends.next()) else { return None };
-    let reserved = sysctls.local_reserved_ports.as_deref().unwrap_or_default();
-    let mut exposed: Vec<u16> = ports.iter().map(|port| port.addr.port()).collect();
-    exposed.retain(|port| (first..=last).contains(port) && !is_in_ranges(reserved, *port));
-    exposed.sort_unstable();
-    exposed.dedup();
-    let found = format!("{first}-{last}");
-    if exposed.is_empty() {
-        return Some(Check::ok(NAME, found));
-    }
-    let list = exposed.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let cause = format!("the range holds our ports {list}: another program may get one first");
-    let all = if reserved.is_empty() { list } else { format!("{reserved},{list}") };
-    let fix = format!("sudo sysctl -w net.ipv4.ip_local_reserved_ports={all}");
-    Some(Check::bad(Level::Warn, NAME, found, cause, fix))
-}
-
-fn governor(governor: Option<&str>) -> Check {
-    const NAME: &str = "CPU governor";
-    match governor {
-        None => Check::ok(NAME, "not visible (virtual machine)"),
-        Some("performance") => Check::ok(NAME, "performance"),
-        Some(other) => Check::bad(
-            Level::Warn,
-            NAME,
-            other,
-            "cores that slow down between packets wake up late",
-            "sudo cpupower frequency-set -g performance",
-        ),
-    }
-}
-
 fn port(port: &Port) -> Check {
     let name = match port.protocol {
         super::holder::Protocol::Tcp => "tcp port",
@@ -245,35 +167,8 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Whether `3000,8000-8015` holds `port`.
-fn is_in_ranges(ranges: &str, port: u16) -> bool {
-    ranges.split(',').any(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let ends = first.trim().parse().ok().zip(last.trim().parse().ok());
-        ends.is_some_and(|(first, last): (u16, u16)| (first..=last).contains(&port))
-    })
-}
-
 /// IORING_SETUP_DEFER_TASKRUN.
 const KERNEL_MIN: (u32, u32) = (6, 1);
-
-/// Below this, not even the sockets of a few shards and a handful of players fit.
-const NOFILE_MIN: u64 = 256;
-
-/// What distributions grant at most without being asked for more.
-const NOFILE_ENOUGH: u64 = 1_048_576;
-
-/// The worker pool refuses to start with less, and wants it for each of its threads.
-const MEMLOCK_PER_WORKER_BYTES: u64 = 512 << 10;
-
-/// Half a second of 100 Mb/s; the kernel counts its bookkeeping against it as well.
-const SOCKET_BUFFER_BYTES: u64 = 8 << 20;
-
-/// Eight shards with full send and receive buffers.
-const UDP_MEM_BYTES: u64 = 128 << 20;
-
-/// Players that connect within one turn of a busy shard.
-const BACKLOG: u64 = 1_024;
 
 #[cfg(test)]
 mod tests;
