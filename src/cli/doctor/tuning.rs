@@ -190,6 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn unit_grants_the_limits_that_are_wanted() {
+        let unit = include_str!("../../../tuning/headend.service");
+        let fifo = include_str!("../../../tuning/headend-fifo.conf");
+        for entry in &TUNING.limit {
+            let text = if entry.when == Some(When::Fifo) { fifo } else { unit };
+            let line = entry.key.replace("RLIMIT_", "\nLimit") + "=" + &entry.value() + "\n";
+            assert!(text.contains(&line), "{line}");
+        }
+        // The filter of RestrictRealtime= would refuse what LimitRTPRIO= grants.
+        assert!(fifo.contains("\nRestrictRealtime=no\n"));
+    }
+
+    #[test]
     fn several_numbers_are_compared_one_by_one() {
         let entry = sysctl("net.ipv4.udp_mem").unwrap();
         assert_eq!(entry.is_met_by("16384 24576 32768"), Some(true));
