@@ -27,7 +27,8 @@ use headend::session::table::SessionKey;
 
 use crate::title::Title;
 
-/// 40 ms of that many streams of 2 Mbit/s, 25 pictures a second: a frame of each. Items are packets.
+/// 40 ms of that many streams of 2 Mbit/s at 25 pictures a second: a frame of each. Items are
+/// packets.
 #[divan::bench(args = [100, 1_000, 10_000])]
 fn pacer_frame_time_of_streams(bencher: Bencher<'_, '_>, streams: u32) {
     let mut pacer = Pacer::new(streams);
