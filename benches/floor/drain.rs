@@ -1,23 +1,27 @@
 //! The receiving side, in a process of its own: what it costs is not the sender's.
 //!
 //! ```text
-//! parent --spawn--> child: ports on stdout .. receive, gather 1 ms, receive ..
+//! parent --spawn--> child: UDP: ports on stdout .. receive, gather 1 ms, receive ..
+//!                          TCP: connects, says so .. receives, cuts the stream into packets ..
 //!        --stdin closed-->  reads the rest, prints counts, ends
 //! ```
 //! It receives like `headend-loadgen --shared-ports`, by the same code: one wildcard socket for
-//! each track with GRO, packet info and time stamps, and the same pause between reads, because on
-//! loopback the sender pays for waking the receiver.
+//! each track with GRO, packet info and time stamps, and the same pause between reads; over TCP one
+//! read of an event without a pause. On loopback the sender pays for waking the receiver.
 //! Invariant: the child ends with its parent. Bound: one child at a time.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use headend_loadgen::datagrams::READS_MAX;
 use headend_loadgen::net::poll::{Poll, Token};
-use headend_loadgen::net::sockets::port_pair;
+use headend_loadgen::net::sockets::{client_address, connect, port_pair};
 use headend_loadgen::net::udp::{self, BATCH, Receiver};
 use headend_loadgen::run::GATHER;
+use headend_loadgen::wire::{self, Item};
+use socket2::Socket;
 
 use crate::Failure;
 
@@ -37,16 +41,9 @@ pub(crate) struct Received {
 }
 
 impl Drain {
-    /// Starts the child and waits until it listens.
-    pub(crate) fn start(tracks: usize, cpu: Option<usize>) -> Result<Self, Failure> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--drain").arg(tracks.to_string());
-        if let Some(cpu) = cpu {
-            command.arg("--drain-cpu").arg(cpu.to_string());
-        }
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let stdout = child.stdout.take().ok_or("the receiver has no output")?;
-        let mut drain = Self { child, lines: BufReader::new(stdout), ports: Vec::new() };
+    /// Starts the child for UDP and waits until it listens.
+    pub(crate) fn udp(tracks: usize, cpu: Option<usize>) -> Result<Self, Failure> {
+        let mut drain = Self::start("--drain-udp", &tracks.to_string(), cpu)?;
         drain.ports = drain.numbers()?;
         if drain.ports.len() == tracks {
             Ok(drain)
@@ -55,7 +52,29 @@ impl Drain {
         }
     }
 
-    /// A port for each track.
+    /// Starts the child for TCP: it connects as so many clients.
+    pub(crate) fn tcp(port: u16, clients: u32, cpu: Option<usize>) -> Result<Self, Failure> {
+        Self::start("--drain-tcp", &format!("{port}x{clients}"), cpu)
+    }
+
+    /// All its connections stand.
+    pub(crate) fn wait_until_connected(&mut self) -> Result<(), Failure> {
+        let connected: Vec<u32> = self.numbers()?;
+        if connected.is_empty() { Err("the receiver has not connected".into()) } else { Ok(()) }
+    }
+
+    fn start(what: &str, value: &str, cpu: Option<usize>) -> Result<Self, Failure> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(what).arg(value);
+        if let Some(cpu) = cpu {
+            command.arg("--drain-cpu").arg(cpu.to_string());
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let stdout = child.stdout.take().ok_or("the receiver has no output")?;
+        Ok(Self { child, lines: BufReader::new(stdout), ports: Vec::new() })
+    }
+
+    /// A port for each track, on UDP.
     pub(crate) fn ports(&self) -> &[u16] {
         &self.ports
     }
@@ -86,8 +105,8 @@ impl Drop for Drain {
     }
 }
 
-/// The child itself: receives until its input ends.
-pub(crate) fn receive(tracks: usize) -> Result<(), Failure> {
+/// The child itself on UDP: receives until its input ends.
+pub(crate) fn receive_udp(tracks: usize) -> Result<(), Failure> {
     let mut poll = Poll::new()?;
     let (mut sockets, mut ports) = (Vec::new(), Vec::new());
     for track in 0..tracks {
@@ -126,7 +145,88 @@ pub(crate) fn receive(tracks: usize) -> Result<(), Failure> {
     Ok(writeln!(io::stdout(), "{packets} {drops}")?)
 }
 
-fn read(receiver: &mut Receiver, socket: &socket2::Socket, packets: &mut u64) -> io::Result<usize> {
+/// The child itself on TCP: `what` is the port, an x, and the clients.
+pub(crate) fn receive_tcp(what: &str) -> Result<(), Failure> {
+    let (port, clients) = what.split_once('x').ok_or("PORTxCLIENTS")?;
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse()?));
+    let mut poll = Poll::new()?;
+    let mut clients: Vec<Client> = (0..clients.parse()?)
+        .map(|index| {
+            let address = client_address(index).ok_or("too many clients")?;
+            let socket = connect(server, Some(address))?;
+            poll.add(&socket, Token::Tcp(index), false)?;
+            Ok(Client { socket, unread: Vec::new() })
+        })
+        .collect::<Result<_, Failure>>()?;
+    poll.add(io::stdin(), Token::Udp(0), false)?;
+    writeln!(io::stdout(), "{}", clients.len())?;
+    let (mut packets, mut ready) = (0, Vec::new());
+    let mut buffer = vec![0; READ_BYTES];
+    let mut is_over = false;
+    loop {
+        ready.clear();
+        poll.wait(if is_over { Duration::ZERO } else { WAIT }, &mut ready)?;
+        let mut is_quiet = true;
+        for event in &ready {
+            match event.token {
+                Token::Udp(_) => is_over = true,
+                Token::Tcp(index) => {
+                    is_quiet = false;
+                    let Some(client) = clients.get_mut(index) else { continue };
+                    packets += client.read(&mut buffer)?;
+                }
+            }
+        }
+        // The sender has ended all sends before, so quiet means that nothing is left.
+        if is_over && is_quiet {
+            break;
+        }
+    }
+    Ok(writeln!(io::stdout(), "{packets} 0")?)
+}
+
+struct Client {
+    socket: Socket,
+    /// The beginning of a packet.
+    unread: Vec<u8>,
+}
+
+impl Client {
+    /// One read, as headend-loadgen does; packets that it completed.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<u64, Failure> {
+        let length = match (&self.socket).read(buffer) {
+            Ok(0) => return Err("the sender has closed a connection".into()),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        let bytes = &buffer[..length];
+        if self.unread.is_empty() {
+            let (packets, taken) = cut(bytes)?;
+            self.unread.extend_from_slice(&bytes[taken..]);
+            return Ok(packets);
+        }
+        self.unread.extend_from_slice(bytes);
+        let (packets, taken) = cut(&self.unread)?;
+        self.unread.drain(..taken);
+        Ok(packets)
+    }
+}
+
+/// Whole packets in `bytes`, and the bytes that they take.
+fn cut(bytes: &[u8]) -> Result<(u64, usize), Failure> {
+    let (mut packets, mut taken) = (0, 0);
+    while let Some((item, item_bytes)) = wire::next_item(&bytes[taken..])? {
+        match item {
+            Item::Interleaved { .. } => packets += 1,
+            Item::Message(_) => return Err("something that is not a packet came".into()),
+        }
+        taken += item_bytes;
+    }
+    Ok((packets, taken))
+}
+
+fn read(receiver: &mut Receiver, socket: &Socket, packets: &mut u64) -> io::Result<usize> {
     receiver.receive(socket, |datagram| {
         *packets += datagram.payload.len().div_ceil(datagram.segment_bytes) as u64;
     })
@@ -134,5 +234,7 @@ fn read(receiver: &mut Receiver, socket: &socket2::Socket, packets: &mut u64) ->
 
 /// As headend-loadgen gives to shared ports.
 const RECEIVE_BYTES: usize = 64 << 20;
+/// As headend-loadgen reads at once.
+const READ_BYTES: usize = 256 * 1024;
 /// As long as headend-loadgen waits at most.
 const WAIT: Duration = Duration::from_millis(50);

@@ -5,20 +5,31 @@
 //!             |
 //!          pace: a wheel of 2 ms, clients that start one after the other
 //!             |
-//!          Sender: sendmsg, or io_uring in batches      --UDP_SEGMENT-->  drain (a child process)
+//!          Sender: sendmsg, or io_uring in batches
+//!             |      udp: runs with UDP_SEGMENT; tcp: one gather-send a frame and connection
+//!             v
+//!          drain (a child process that receives as headend-loadgen does)
 //! ```
 //! No RTSP, no sessions, no reports. What a server spends on top of this is its own; the aim is in
-//! DESIGN section 10. `scripts/floor.sh` runs both and prints the ratio. On loopback the kernel's
-//! work of receiving is charged to whoever sends, here as there.
+//! DESIGN section 10. `scripts/floor.sh` runs both in turn, and this program reads the reports of
+//! all rounds (`--rounds`); it also prints the points of `scripts/curve.sh` (`--curve`). On
+//! loopback the kernel's work of receiving is charged to whoever sends, here as there.
 //!
-//! Invariant: a run has the packets that the server would put into it, header for header.
+//! Invariant: a send has the packets that the server would put into it, header for header.
 //! Bound: it ends after the ramp and the seconds asked for.
 
+mod curve;
 mod drain;
+mod gather;
 mod pace;
+mod report;
+mod ring;
+mod rounds;
 mod send;
 mod shape;
 mod table;
+mod tcp;
+mod udp;
 
 use std::error::Error;
 use std::io::Write;
@@ -26,9 +37,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use pace::Load;
-use send::Way;
+use report::Report;
+use send::{Transport, Way};
 use shape::Shape;
 
 /// What went wrong, for people.
@@ -51,6 +64,9 @@ struct Options {
     #[arg(long, default_value_t = 200, value_name = "RATE",
           value_parser = clap::value_parser!(u32).range(1..))]
     ramp: u32,
+    /// What carries the packets
+    #[arg(long, value_enum, default_value = "udp", value_name = "TRANSPORT")]
+    transport: Transport,
     /// How sends reach the kernel; several are run one after the other
     #[arg(long, value_enum, default_value = "sendmsg", value_name = "WAY")]
     via: Vec<Way>,
@@ -63,9 +79,21 @@ struct Options {
     /// Report of `headend-loadgen --json` on a server that was given the same load
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
+    /// Writes the figures there as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Sends nothing: prints what the reports of several rounds say together
+    #[arg(long, value_name = "DIR", conflicts_with = "film")]
+    rounds: Option<PathBuf>,
+    /// Sends nothing: prints the points of a curve over numbers of sessions
+    #[arg(long, value_name = "DIR", conflicts_with = "film")]
+    curve: Option<PathBuf>,
     /// The receiving side: started by the sending one
     #[arg(long, hide = true, value_name = "TRACKS")]
-    drain: Option<usize>,
+    drain_udp: Option<usize>,
+    /// The receiving side of TCP
+    #[arg(long, hide = true, value_name = "PORTxCLIENTS")]
+    drain_tcp: Option<String>,
     /// What cargo says to benches.
     #[arg(long, hide = true)]
     bench: bool,
@@ -85,24 +113,47 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    if let Some(tracks) = options.drain {
+    let mut out = std::io::stdout();
+    if let Some(tracks) = options.drain_udp {
         pin(options.drain_cpu)?;
-        return drain::receive(tracks);
+        return drain::receive_udp(tracks);
+    }
+    if let Some(what) = &options.drain_tcp {
+        pin(options.drain_cpu)?;
+        raise_descriptor_limit();
+        return drain::receive_tcp(what);
+    }
+    if let Some(folder) = &options.rounds {
+        return Ok(write!(out, "{}", rounds::Rounds::read(folder)?)?);
+    }
+    if let Some(folder) = &options.curve {
+        return Ok(write!(out, "{}", curve::Curve::read(folder)?)?);
     }
     let Some(film) = &options.film else {
         let hint = "floor: nothing to send; name a --film, or run scripts/floor.sh";
-        return Ok(writeln!(std::io::stdout(), "{hint}")?);
+        return Ok(writeln!(out, "{hint}")?);
     };
     let shape = Shape::of_film(film)?;
     let load = Load { clients: options.clients, seconds: options.seconds, ramp: options.ramp };
     load.check(&shape)?;
+    let server = options.server.as_ref().map(|path| Report::read_server(path)).transpose()?;
     pin(options.cpu)?;
+    raise_descriptor_limit();
     let mut found = Vec::with_capacity(options.via.len());
     for way in &options.via {
-        found.push(pace::run(&shape, load, *way, options.drain_cpu)?);
+        let kind = (options.transport, *way);
+        found.push(pace::run(&shape, load, kind, options.drain_cpu)?);
     }
-    let server = options.server.as_ref().map(|path| table::Server::read(path)).transpose()?;
-    Ok(write!(std::io::stdout(), "{}", table::Table { load, found, server })?)
+    if let Some(path) = &options.json {
+        std::fs::write(path, report::floor_json(&found))?;
+    }
+    Ok(write!(out, "{}", table::Table { load, found: &found, server })?)
+}
+
+/// A connection for each client: takes what the system allows.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Keeps this process on one CPU.

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! start    client 0, 1, 2 ..   1 s / ramp apart, like the sessions of headend-loadgen
-//! turn     expire -> frames that are due -> their runs -> wait for the next slot
-//!          a frame of more than 32 packets goes on in the next turn
+//! turn     expire -> frames that are due -> sends -> wait for the next slot
+//!          UDP: runs of a frame; one of more than 32 packets goes on in the next turn
+//!          TCP: one send a frame
 //! ------- ramp -------|=========== measured ===========|
 //! ```
 //! The wheel is the server's: its slots of 2 ms decide what is sent in one turn.
@@ -20,8 +21,11 @@ use headend_loadgen::stats::{Summary, Timing};
 
 use crate::Failure;
 use crate::drain::{Drain, Received};
-use crate::send::{Head, Sender, Way, cpu_used};
-use crate::shape::Shape;
+use crate::gather::Head;
+use crate::send::{Sender, Transport, Way, cpu_used};
+use crate::shape::{FrameShape, Shape, TrackShape};
+use crate::tcp::{self, TcpSender};
+use crate::udp::UdpSender;
 
 /// How much is sent.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +39,7 @@ pub(crate) struct Load {
 /// What one way of sending cost.
 #[derive(Debug)]
 pub(crate) struct Found {
+    pub(crate) transport: Transport,
     pub(crate) way: Way,
     /// Of the seconds measured.
     pub(crate) packets: u64,
@@ -46,12 +51,16 @@ pub(crate) struct Found {
     /// Of the whole run.
     pub(crate) lost: i128,
     pub(crate) refused: u64,
+    pub(crate) waits: u64,
     pub(crate) drops: u64,
 }
 
 /// One track to one client.
 struct Stream {
+    /// UDP: the receiver's socket for the track.
     to: SocketAddrV4,
+    /// TCP: its connection and its interleaved channel there.
+    place: (u32, u8),
     track: usize,
     start: Mono,
     frame: usize,
@@ -98,12 +107,23 @@ impl Load {
 pub(crate) fn run(
     shape: &Shape,
     load: Load,
-    way: Way,
+    (transport, way): (Transport, Way),
     drain_cpu: Option<usize>,
 ) -> Result<Found, Failure> {
-    let drain = Drain::start(shape.tracks.len(), drain_cpu)?;
+    let tracks = shape.tracks.len();
+    let (drain, sender) = match transport {
+        Transport::Udp => (Drain::udp(tracks, drain_cpu)?, Sender::Udp(UdpSender::new(way)?)),
+        Transport::Tcp => {
+            let listener = tcp::listen()?;
+            let port = listener.local_addr()?.port();
+            let mut drain = Drain::tcp(port, load.clients, drain_cpu)?;
+            let sender = TcpSender::accept(way, &listener, load.clients as usize)?;
+            drain.wait_until_connected()?;
+            (drain, Sender::Tcp(sender))
+        }
+    };
     let begin = clock() + Duration::from_millis(100);
-    let mut pacer = Pacer::new(shape, load, way, begin, drain.ports())?;
+    let mut pacer = Pacer::new(shape, load, sender, begin, drain.ports())?;
     let full = begin + load.ramp_time();
     pacer.turn_until(full)?;
     pacer.late = Timing::default();
@@ -113,6 +133,7 @@ pub(crate) fn run(
     let Received { packets, drops } = drain.finish()?;
     let cpu = [cpu_after[0] - cpu_before[0], cpu_after[1] - cpu_before[1]];
     Ok(Found {
+        transport,
         way,
         packets: after.packets - before.packets,
         sends: after.sends - before.sends,
@@ -121,16 +142,18 @@ pub(crate) fn run(
         wall: wall_after.since(wall_before),
         late: pacer.late.summary(),
         lost: i128::from(after.packets) - i128::from(packets),
-        refused: pacer.sender.refused,
+        refused: pacer.sender.refused(),
+        waits: pacer.sender.waits(),
         drops,
     })
 }
 
 impl<'a> Pacer<'a> {
+    /// `ports`: the receiver's for each track, on UDP.
     fn new(
         shape: &'a Shape,
         load: Load,
-        way: Way,
+        sender: Sender,
         begin: Mono,
         ports: &[u16],
     ) -> Result<Self, Failure> {
@@ -139,10 +162,12 @@ impl<'a> Pacer<'a> {
         for client in 0..load.clients {
             let address = client_address(client as usize).ok_or("too many clients")?;
             let start = begin + Duration::from_secs(1) * client / load.ramp;
-            for (track, port) in ports.iter().enumerate() {
+            for (track, of_track) in shape.tracks.iter().enumerate() {
                 let key = u32::try_from(streams.len())?;
+                let port = ports.get(track).copied().unwrap_or(0);
                 streams.push(Stream {
-                    to: SocketAddrV4::new(address, *port),
+                    to: SocketAddrV4::new(address, port),
+                    place: (client, u8::try_from(2 * track)?),
                     track,
                     start,
                     frame: 0,
@@ -150,11 +175,11 @@ impl<'a> Pacer<'a> {
                     seq: SeqNo(0),
                     ssrc: Ssrc(key),
                 });
-                let first = shape.tracks[track].frames.first().map_or(0, |frame| frame.due_ns);
+                let first = of_track.frames.first().map_or(0, |frame| frame.due_ns);
                 wheel.insert(start + Duration::from_nanos(first), key);
             }
         }
-        let (sender, counts) = (Sender::new(way)?, Counts::default());
+        let counts = Counts::default();
         Ok(Self { shape, sender, streams, wheel, counts, late: Timing::default() })
     }
 
@@ -189,24 +214,71 @@ impl<'a> Pacer<'a> {
             if stream.runs_sent == 0 {
                 self.late.record(now.since(due));
             }
-            let first = frame.runs.start + stream.runs_sent;
             let ts = RtpTs(stream.ssrc.0).offset_ticks(frame.rtp_ticks);
-            for (i, run) in track.runs[first..frame.runs.end].iter().enumerate() {
-                if run.begins_burst && i > 0 {
-                    return Ok(Some(now + Duration::from_nanos(SLOT_NS)));
-                }
-                let head = Head { to: stream.to, ssrc: stream.ssrc, seq: stream.seq, ts };
-                self.sender.send(track, run, head)?;
-                let packets = run.packets.len();
-                stream.seq = stream.seq.plus(u16::try_from(packets)?);
-                stream.runs_sent += 1;
-                self.counts.packets += packets as u64;
-                self.counts.sends += 1;
-                self.counts.bytes += run.bytes as u64;
+            let counts = &mut self.counts;
+            let is_whole = match &mut self.sender {
+                Sender::Udp(sender) => stream.send_runs(sender, track, frame, ts, counts)?,
+                Sender::Tcp(sender) => stream.send_frame(sender, track, frame, ts, counts)?,
+            };
+            if !is_whole {
+                return Ok(Some(now + Duration::from_nanos(SLOT_NS)));
             }
             stream.frame += 1;
             stream.runs_sent = 0;
         }
+    }
+}
+
+impl Stream {
+    /// Sends the runs of a frame; false when the rest belongs to the next turn.
+    fn send_runs(
+        &mut self,
+        sender: &mut UdpSender,
+        track: &TrackShape,
+        frame: &FrameShape,
+        ts: RtpTs,
+        counts: &mut Counts,
+    ) -> Result<bool, Failure> {
+        let first = frame.runs.start + self.runs_sent;
+        for (i, run) in track.runs[first..frame.runs.end].iter().enumerate() {
+            if run.begins_burst && i > 0 {
+                return Ok(false);
+            }
+            let head = Head { ssrc: self.ssrc, seq: self.seq, ts };
+            sender.send(track, run, self.to, head)?;
+            self.count(run.packets.len(), run.bytes, counts)?;
+            self.runs_sent += 1;
+        }
+        Ok(true)
+    }
+
+    /// Sends a frame, by one send unless it is huge.
+    fn send_frame(
+        &mut self,
+        sender: &mut TcpSender,
+        track: &TrackShape,
+        frame: &FrameShape,
+        ts: RtpTs,
+        counts: &mut Counts,
+    ) -> Result<bool, Failure> {
+        let mut packets = track.packets_of(frame);
+        while !packets.is_empty() {
+            let head = Head { ssrc: self.ssrc, seq: self.seq, ts };
+            let taken = sender.send(track, packets.clone(), self.place, head)?;
+            let sent = packets.start..packets.start + taken;
+            let bytes = track.packets[sent].iter().map(|packet| usize::from(packet.bytes)).sum();
+            self.count(taken, bytes, counts)?;
+            packets.start += taken;
+        }
+        Ok(true)
+    }
+
+    fn count(&mut self, packets: usize, bytes: usize, counts: &mut Counts) -> Result<(), Failure> {
+        self.seq = self.seq.plus(u16::try_from(packets)?);
+        counts.packets += packets as u64;
+        counts.sends += 1;
+        counts.bytes += bytes as u64;
+        Ok(())
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) struct RunShape {
 #[derive(Debug)]
 pub(crate) struct PacketShape {
     pub(crate) marker: bool,
+    /// With the RTP header.
+    pub(crate) bytes: u16,
     pub(crate) parts: Range<usize>,
 }
 
@@ -90,6 +92,17 @@ pub(crate) enum Part {
     Copied(Range<usize>),
     /// Of the map, for the kernel alone.
     Mapped { address: *const u8, bytes: u16 },
+}
+
+/// What a packet takes of a send.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    /// With the RTP header.
+    pub(crate) bytes: usize,
+    /// Of them, those that are not in the file.
+    pub(crate) copied_bytes: usize,
+    /// Pieces of memory.
+    pub(crate) parts: usize,
 }
 
 /// What a run has so far.
@@ -148,7 +161,8 @@ impl TrackShape {
                         shape.parts.push(part);
                     }
                     let parts = from..shape.parts.len();
-                    shape.packets.push(PacketShape { marker: packet.marker, parts });
+                    let bytes = u16::try_from(HEADER_BYTES)? + packet.payload_bytes;
+                    shape.packets.push(PacketShape { marker: packet.marker, bytes, parts });
                 }
                 let runs = shape.cut(first)?;
                 // Times before the film's start are only shifted ones: nothing is earlier.
@@ -184,43 +198,50 @@ impl TrackShape {
         let mut open = OpenRun { first, ..OpenRun::default() };
         let mut begins_burst = false;
         for at in first..self.packets.len() {
-            let (copied_bytes, mapped_bytes, parts) = self.needs(at);
+            let needs = self.needs(at);
             let is_at_burst = at > first && (at - first).is_multiple_of(BURST_PACKETS_MAX);
-            if is_at_burst || !open.takes(copied_bytes, mapped_bytes, parts) {
+            if is_at_burst || !open.takes(needs) {
                 if open.count == 0 {
                     return Err("a packet does not fit a run".into());
                 }
                 self.runs.push(open.close(begins_burst)?);
                 begins_burst = is_at_burst;
                 open = OpenRun { first: at, ..OpenRun::default() };
-                if !open.takes(copied_bytes, mapped_bytes, parts) {
+                if !open.takes(needs) {
                     return Err("a packet does not fit a run".into());
                 }
             }
-            open.add(copied_bytes, mapped_bytes, parts);
+            open.add(needs);
         }
         self.runs.push(open.close(begins_burst)?);
         Ok(runs_first..self.runs.len())
     }
 
-    /// Copied bytes, mapped bytes and pieces of memory that a packet takes.
-    fn needs(&self, packet_index: usize) -> (usize, usize, usize) {
+    /// What a packet takes of a send.
+    pub(crate) fn needs(&self, packet_index: usize) -> Needs {
         let packet = &self.packets[packet_index];
-        let (mut copied_bytes, mut mapped_bytes) = (HEADER_BYTES, 0);
+        let mut copied_bytes = HEADER_BYTES;
         for part in &self.parts[packet.parts.clone()] {
             match part {
                 Part::Copied(range) => copied_bytes += range.len(),
-                Part::Mapped { bytes, .. } => mapped_bytes += usize::from(*bytes),
+                Part::Mapped { .. } => {}
             }
         }
-        (copied_bytes, mapped_bytes, 1 + packet.parts.len())
+        let (bytes, parts) = (usize::from(packet.bytes), 1 + packet.parts.len());
+        Needs { bytes, copied_bytes, parts }
+    }
+
+    /// The packets of a frame.
+    pub(crate) fn packets_of(&self, frame: &FrameShape) -> Range<usize> {
+        let runs = &self.runs[frame.runs.clone()];
+        let ends = runs.first().zip(runs.last());
+        ends.map_or(0..0, |(first, last)| first.packets.start..last.packets.end)
     }
 }
 
 impl OpenRun {
     /// Whether a further packet fits: see `Run::try_packet` for the server's rule.
-    fn takes(&self, copied_bytes: usize, mapped_bytes: usize, parts: usize) -> bool {
-        let bytes = copied_bytes + mapped_bytes;
+    fn takes(&self, Needs { bytes, copied_bytes, parts }: Needs) -> bool {
         let fits_segment = self.count == 0
             || (!self.has_tail && bytes <= self.segment_bytes && self.count < RUN_PACKETS_MAX);
         fits_segment
@@ -229,8 +250,7 @@ impl OpenRun {
             && self.parts + parts <= PARTS_MAX
     }
 
-    fn add(&mut self, copied_bytes: usize, mapped_bytes: usize, parts: usize) {
-        let bytes = copied_bytes + mapped_bytes;
+    fn add(&mut self, Needs { bytes, copied_bytes, parts }: Needs) {
         if self.count == 0 {
             self.segment_bytes = bytes;
         }

@@ -1,63 +1,32 @@
-//! The figures for people, the server's beside the floor's.
+//! The figures of one run for people, the server's beside the floor's.
 //!
 //! The ratio is to the cheaper way of sending: that is what the floor is. Nothing is judged here.
 
 use std::fmt;
-use std::path::Path;
 
-use serde_json::Value;
-
-use crate::Failure;
 use crate::pace::{Found, Load};
+use crate::report::{Report, as_f64};
 
 /// See the module.
-pub(crate) struct Table {
+pub(crate) struct Table<'a> {
     pub(crate) load: Load,
-    pub(crate) found: Vec<Found>,
-    pub(crate) server: Option<Server>,
+    pub(crate) found: &'a [Found],
+    pub(crate) server: Option<Report>,
 }
 
-/// What `headend-loadgen --json` says of a server.
-pub(crate) struct Server(Value);
-
-impl Server {
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
-        let server = Self(serde_json::from_str(&text)?);
-        server.number("/server/us_per_packet").ok_or("the report is without --server-pid")?;
-        Ok(server)
-    }
-
-    fn number(&self, pointer: &str) -> Option<f64> {
-        self.0.pointer(pointer)?.as_f64()
-    }
-}
-
-impl Found {
-    fn cpu_seconds(&self) -> f64 {
-        self.cpu.iter().map(std::time::Duration::as_secs_f64).sum()
-    }
-
-    fn us_per_packet(&self) -> f64 {
-        self.cpu_seconds() * 1e6 / as_f64(self.packets)
-    }
-}
-
-impl fmt::Display for Table {
+impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "load    {} clients, {} s measured", self.load.clients, self.load.seconds)?;
-        for found in &self.found {
+        for found in self.found {
             write_floor(f, found)?;
         }
-        let Some(server) = &self.server else { return Ok(()) };
-        write_server(f, server)?;
-        let floors = self.found.iter().map(Found::us_per_packet);
-        let floor = floors.fold(f64::INFINITY, f64::min);
-        let cost = server.number("/server/us_per_packet").unwrap_or(0.0);
+        let (Some(server), Some(first)) = (&self.server, self.found.first()) else { return Ok(()) };
+        write_server(f, server, first)?;
+        let floor = self.found.iter().map(Found::cost).fold(f64::INFINITY, f64::min);
+        let (cost, unit) = (server.server_cost(first.transport), first.transport.unit());
         if floor.is_normal() {
             let times = cost / floor;
-            writeln!(f, "ratio   {times:.3} = server {cost:.3} / floor {floor:.3} us/packet")?;
+            writeln!(f, "ratio   {times:.3} = server {cost:.3} / floor {floor:.3} {unit}")?;
         }
         Ok(())
     }
@@ -67,10 +36,12 @@ fn write_floor(f: &mut fmt::Formatter<'_>, found: &Found) -> fmt::Result {
     let seconds = found.wall.as_secs_f64();
     writeln!(
         f,
-        "floor   {:<8} {:.3} us/packet: {} packets, {} sends, {:.2} s CPU ({:.2} user, {:.2} \
-         system), {:.1} % of a core",
+        "floor   {} {:<8} {:.3} {}: {} packets, {} sends, {:.2} s CPU ({:.2} user, {:.2} system), \
+         {:.1} % of a core",
+        found.transport.name(),
         found.way.name(),
-        found.us_per_packet(),
+        found.cost(),
+        found.transport.unit(),
         found.packets,
         found.sends,
         found.cpu_seconds(),
@@ -80,8 +51,9 @@ fn write_floor(f: &mut fmt::Formatter<'_>, found: &Found) -> fmt::Result {
     )?;
     writeln!(
         f,
-        "                 {:.0} packets/s, {:.2} packets a send, {:.2} us a send, {:.0} Mbit/s; \
-         {} lost ({} refused, {} dropped by the receiver); late p99 {:.2} ms, p99.9 {:.2} ms",
+        "                     {:.0} packets/s, {:.2} packets a send, {:.2} us a send, {:.0} \
+         Mbit/s; {} lost ({} refused, {} dropped by the receiver), {} waits for room; late p99 \
+         {:.2} ms, p99.9 {:.2} ms",
         as_f64(found.packets) / seconds,
         as_f64(found.packets) / as_f64(found.sends),
         found.cpu_seconds() * 1e6 / as_f64(found.sends),
@@ -89,18 +61,21 @@ fn write_floor(f: &mut fmt::Formatter<'_>, found: &Found) -> fmt::Result {
         found.lost,
         found.refused,
         found.drops,
+        found.waits,
         found.late.p99_ms,
         found.late.p999_ms,
     )
 }
 
-fn write_server(f: &mut fmt::Formatter<'_>, server: &Server) -> fmt::Result {
+fn write_server(f: &mut fmt::Formatter<'_>, server: &Report, floor: &Found) -> fmt::Result {
     let n = |pointer| server.number(pointer).unwrap_or(f64::NAN);
     writeln!(
         f,
-        "server           {:.3} us/packet: {:.0} packets, {:.2} s CPU, {:.1} % of a core, {:.0} \
+        "server  {}          {:.3} {}: {:.0} packets, {:.2} s CPU, {:.1} % of a core, {:.0} \
          context switches/s",
-        n("/server/us_per_packet"),
+        floor.transport.name(),
+        server.server_cost(floor.transport),
+        floor.transport.unit(),
         n("/window/packets"),
         n("/server/cpu_seconds"),
         n("/server/core_percent"),
@@ -108,29 +83,25 @@ fn write_server(f: &mut fmt::Formatter<'_>, server: &Server) -> fmt::Result {
     )?;
     writeln!(
         f,
-        "                 {:.0} packets/s, {:.0} Mbit/s; {:.0} lost, {:.0} dropped by the \
-         receiver, {:.0} of {:.0} sessions failed",
+        "                     {:.0} packets/s, {:.0} Mbit/s; {:.0} lost, {:.0} dropped by the \
+         receiver, {:.0} of {:.0} sessions failed; PLAY to packet p99 {:.2} ms",
         n("/window/packets_per_s"),
         n("/window/mbit_per_s"),
         n("/total/lost"),
         n("/own_drops"),
         n("/sessions/failed"),
         n("/sessions/asked"),
+        n("/first_packet/p99_ms"),
     )?;
     for kind in ["video", "audio"] {
         let of = |name: &str| server.number(&format!("/media/{kind}/lateness/{name}"));
         if let (Some(p99), Some(p999), Some(max)) = (of("p99_ms"), of("p999_ms"), of("max_ms")) {
             writeln!(
                 f,
-                "                 {kind} late p99 {p99:.2} ms, p99.9 {p999:.2} ms, at most \
+                "                     {kind} late p99 {p99:.2} ms, p99.9 {p999:.2} ms, at most \
                  {max:.2} ms"
             )?;
         }
     }
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate needs no more than 52 bits")]
-fn as_f64(count: u64) -> f64 {
-    count as f64
 }
