@@ -3,7 +3,7 @@
 #
 #   scripts/curve.sh [SESSIONS..]
 #
-# The film is 100 kbit/s of H.264 at 10 fps and AAC of 24 kbit/s, over UDP. For each point a server
+# The film is 100 kbit/s of H.264 at 10 fps and 16 kbit/s of AAC (8 kHz), over UDP. For each point a server
 # of its own is started and warmed up; the sessions are set up, play, and are torn down; then nothing
 # may be left: sessions, connections, rows of the PollTable and descriptors are compared with those
 # before. Cost is CPU of the server in the window in which all play; memory is the process's own
@@ -44,7 +44,7 @@ wait_until_empty() {
 }
 
 measure_begin curve
-film 100kbit $((largest / ramp + seconds + 20)) 160x120 10 100 16000 24
+film 100kbit $((largest / ramp + seconds + 20)) 160x120 10 100 8000 16
 measure_build
 
 for sessions in "${points[@]}"; do
