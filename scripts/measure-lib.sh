@@ -76,8 +76,8 @@ server_start() {
         >"$work/server.log" 2>&1 &
     server_pid=$!
     for _ in {1..100}; do
-        url=$(grep -o 'rtsp://127.0.0.1:[0-9]*/' "$work/server.log" | head -1 || true)
-        admin=$(grep -o 'http://127.0.0.1:[0-9]*/' "$work/server.log" | head -1 || true)
+        url=$(grep -so 'rtsp://127.0.0.1:[0-9]*/' "$work/server.log" | head -1 || true)
+        admin=$(grep -so 'http://127.0.0.1:[0-9]*/' "$work/server.log" | head -1 || true)
         if [[ -n $url && -n $admin ]]; then
             return
         fi

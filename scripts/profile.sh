@@ -26,14 +26,15 @@ play "$work/report.json" -n "$sessions" --transport "$transport" --ramp "$ramp" 
     --duration "$((seconds + 4))s" &
 player=$!
 sleep $((sessions / ramp + 2))
-perf record --quiet --event cpu-clock --freq 1999 --call-graph no --tid "$thread" \
-    --output "$work/perf.data" -- sleep "$seconds" 2>/dev/null ||
-    perf record --quiet --event cpu-clock --freq 1999 --tid "$thread" \
-        --output "$work/perf.data" -- sleep "$seconds"
+perf record --quiet --event cpu-clock --freq 1999 --tid "$thread" --output "$work/perf.data" \
+    -- sleep "$seconds"
 wait "$player"
 server_stop
 
-report() { perf report --input "$work/perf.data" --stdio --quiet "$@" 2>/dev/null; }
+# Without the empty columns that some versions of perf append.
+report() {
+    perf report --input "$work/perf.data" --stdio --quiet "$@" 2>/dev/null | sed 's/[- ]*$//'
+}
 echo "where"
 report --sort dso | grep -v '^$' | head -5
 echo "symbols of the kernel"
