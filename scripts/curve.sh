@@ -3,7 +3,7 @@
 #
 #   scripts/curve.sh [SESSIONS..]
 #
-# The film is 100 kbit/s of H.264 at 5 fps and 16 kbit/s of AAC (8 kHz), over UDP: 13 sends a second
+# The film is 64 kbit/s of H.264 at 4 fps and 16 kbit/s of AAC (8 kHz), over UDP: 12 sends a second
 # and session, so that 10,000 fit on one core although every send carries little. For each point a
 # server of its own is started and warmed up; the sessions are set up, play, and are torn down; then
 # nothing may be left: sessions, connections, rows of the PollTable and descriptors are compared with
@@ -11,7 +11,7 @@
 # own (anonymous) at its largest, beyond that before. Printed: the table, what was left, and the cost
 # of a session at 10,000 over that at 1,000. Nothing is judged here.
 #
-#   CURVE_FPS=5          pictures a second of the film
+#   CURVE_FPS=4          pictures a second of the film
 #   CURVE_SECONDS=15     how long all of them play
 #   CURVE_RAMP=500       sessions started per second
 #   MEASURE_KEEP=DIR     keeps reports, /metrics before and after, and the log of the server there
@@ -23,7 +23,7 @@ points=("$@")
 ((${#points[@]} > 0)) || points=(100 1000 5000 10000)
 seconds="${CURVE_SECONDS:-15}"
 ramp="${CURVE_RAMP:-500}"
-fps="${CURVE_FPS:-5}"
+fps="${CURVE_FPS:-4}"
 largest=$(printf '%s\n' "${points[@]}" | sort -n | tail -1)
 
 own_kib() { sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$server_pid/status"; }
@@ -47,7 +47,7 @@ wait_until_empty() {
 }
 
 measure_begin curve
-film "100kbit-${fps}fps" $((largest / ramp + seconds + 20)) 160x120 "$fps" 100 8000 16
+film "64kbit-${fps}fps" $((largest / ramp + seconds + 20)) 160x120 "$fps" 64 8000 16
 measure_build
 
 for sessions in "${points[@]}"; do
