@@ -21,6 +21,7 @@ use headend::base::wheel::{SLOT_NS, Wheel};
 use headend::media::window::{Frame, PacketWindow, WindowKind};
 use headend::rtp::{HEADER_BYTES, write_header};
 use headend::session::cursor::Cursor;
+use headend::session::desk::Waiter;
 use headend::session::epoch::Epoch;
 use headend::session::stream::{Due, Path, Stream};
 use headend::session::table::SessionKey;
@@ -137,24 +138,28 @@ fn begin(stream: &mut Stream, windows: &[Arc<PacketWindow>], start: Mono) -> Epo
 
 /// The headers of a frame, in runs of at most 16.
 fn send(stream: &mut Stream, epoch: &Epoch, frame: &Frame) -> usize {
-    let window = stream.window().expect("the window of a frame that is due");
-    let packets = window.packets(frame);
+    let at = Waiter { session: SessionKey(0), stream_index: 0, epoch_count: 1 };
     let ts = stream.stamp(epoch, frame);
-    for run in packets.chunks(16) {
-        let mark = stream.mark(SessionKey(0), 0, 1).expect("a place");
-        let mut payload_bytes = 0;
-        for packet in run {
+    let packet_count = frame.packet_count as usize;
+    let mut sent = 0;
+    while sent < packet_count {
+        let (window, first) = stream.window().expect("the window of a frame that is due");
+        let mut seq = stream.next_seq();
+        let (mut packets, mut payload_bytes) = (0, 0);
+        for packet in window.packets(frame).iter().skip(first).take(16) {
             let mut header = [0; HEADER_BYTES];
-            let (seq, ssrc) = (stream.take_packet(), stream.ssrc);
-            write_header(&mut header, packet.marker, stream.payload_type, seq, ts, ssrc);
-            payload_bytes += u64::from(packet.payload_bytes);
+            let marker = packet.marker;
+            write_header(&mut header, marker, stream.payload_type, seq, ts, stream.ssrc);
+            seq = seq.plus(1);
+            packets += 1;
+            payload_bytes += u32::from(packet.payload_bytes);
             black_box(header);
         }
-        stream.count_sent(run.len() as u64, payload_bytes);
-        drop(black_box(mark));
+        sent += usize::from(packets);
+        black_box(stream.take_run(at, packets, payload_bytes).expect("a place"));
     }
-    stream.cursor.as_mut().expect("a cursor").advance_frame();
-    packets.len()
+    stream.finish_frame();
+    packet_count
 }
 
 /// Answers what a cursor asks for.
