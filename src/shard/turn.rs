@@ -82,6 +82,7 @@ pub struct Shard {
     pub(super) spare_actions: Vec<Action>,
     /// Tasks that the queue handed back; their makers are told before the turn ends.
     pub(super) refused: Vec<Task>,
+    /// Keys that have come up; between turns, those of streams that found no slot in the ring.
     pub(super) due: Vec<TimerKey>,
     pub(super) stopping_since: Option<Mono>,
     /// Stopping, and every session has said BYE.
@@ -247,11 +248,15 @@ impl Shard {
         // What they answer goes out before any packet of this turn.
         self.settle();
         self.sessions.keep_due_streams(&mut due);
-        for key in due.drain(..) {
-            if let TimerKey::Stream { session, .. } = key {
-                self.guarded(Some(session), |shard| shard.pump(key));
+        let mut pumped = 0;
+        // In their order: what finds no slot goes first in the next turn, which comes at once.
+        while let Some(key) = due.get(pumped).filter(|_| self.ring.has_free_run()) {
+            pumped += 1;
+            if let TimerKey::Stream { session, .. } = *key {
+                self.guarded(Some(session), |shard| shard.pump(*key));
             }
         }
+        due.drain(..pumped);
         self.due = due;
     }
 
@@ -261,6 +266,7 @@ impl Shard {
             || !self.unsent.is_empty()
             || !self.sessions.out.is_empty()
             || !self.dirty.is_empty()
+            || !self.due.is_empty()
         {
             return 0;
         }

@@ -115,13 +115,14 @@ impl Shard {
                 Due::Now { frame, at } => (frame, at),
                 due => break Pumped::Until(due),
             };
-            if stream.is_at_frame_start() {
-                observe_lateness(cells, now, due_at, play_received.take());
-            }
+            let is_start = stream.is_at_frame_start();
             sent_max = sent_max.max(burst_max(stream, epoch, &frame));
             match out.send_frame(stream, epoch, &frame, sent_max - sent) {
                 Ok((packets, is_whole)) => {
                     sent += packets;
+                    if is_start && packets > 0 {
+                        observe_lateness(cells, now, due_at, play_received.take());
+                    }
                     if !is_whole {
                         break Pumped::Part;
                     }

@@ -93,6 +93,12 @@ impl Ring {
         Some(Run { ring: self, index, gso, segment_bytes: 0, has_tail: false, is_submitted: false })
     }
 
+    /// Whether `start_run` may find a slot.
+    #[must_use]
+    pub fn has_free_run(&self) -> bool {
+        !self.memory.runs.free.is_empty()
+    }
+
     /// Sends one datagram that is copied: RTCP. False: no slot is free, or more bytes than
     /// `DATAGRAM_BYTES_MAX`. Only a failure is reported, as `RunSent` with 0 packets.
     pub fn send_datagram(
