@@ -1,23 +1,28 @@
 //! The RTSP side of one session, without sockets: messages and time in, bytes and events out.
 //!
 //! ```text
-//! Idle -> Options -> Describe -> Planning -> Setup(0) .. Setup(n-1) -> Play -> Playing
-//!                      (caller gives ports)                                     |
-//!                                            Closed <- Teardown <- teardown() --+
+//! Idle -> Options -> Describe -> Planning -> Setup(0) .. Setup(n-1) -> Play ---> Playing
+//!                      (caller gives ports)                            ^           |  |
+//!                                                play() ---------------+-----------+  | pause()
+//!                                                                      +-- Paused <- Pause
+//!                                       Closed <- Teardown <- teardown(), from any state
 //! any state --bad answer, no answer--> Closed, with the failure as event
+//! Options, Describe --3xx--> Closed, with the new place as event
+//! any request --401--> the same again with the answer to the challenge, if the URL has a user
 //! ```
 //! RFC 2326 s10 and appendix A.1. Requests are not pipelined, apart from keep-alives, whose
 //! answers nobody waits for (some cameras never send them).
 //! Invariant: after `Event::Ended` or `Event::Failed` no further event and no byte comes out.
 //! Bound: at most [`PENDING_MAX`] requests wait for their answers.
 
-use crate::description::{self, TrackInfo};
+use crate::auth::Login;
+use crate::description::TrackInfo;
 use crate::failure::Failure;
-use crate::headers::{self, RtpInfo, TransportReply};
+use crate::headers::{RtpInfo, TransportReply};
 use crate::request::{Head, Request, TransportAsk};
 use crate::time::Mono;
 use rtsp_types::headers as names;
-use rtsp_types::{HeaderName, Message, Method, Response, StatusCode, Url, Version};
+use rtsp_types::{Message, Method, Response, StatusCode, Url, Version};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -42,6 +47,10 @@ pub enum Event {
     TrackReady(usize),
     /// PLAY was answered.
     Playing,
+    /// PAUSE was answered.
+    Paused,
+    /// The title is elsewhere; this client is done.
+    Redirected(Url),
     /// TEARDOWN is done.
     Ended,
     /// The session is over.
@@ -68,11 +77,13 @@ enum State {
     Setup { track: usize },
     Play,
     Playing,
+    Pause,
+    Paused,
     Teardown,
     Closed,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Pending {
     cseq: u32,
     request: Request,
@@ -91,6 +102,8 @@ pub struct RtspClient {
     session_id: Option<String>,
     session_timeout: Duration,
     has_get_parameter: bool,
+    login: Option<Login>,
+    start: Option<Duration>,
     keep_alive_due: Option<Mono>,
     cseq: u32,
     pending: VecDeque<Pending>,
@@ -98,9 +111,11 @@ pub struct RtspClient {
 }
 
 impl RtspClient {
-    /// A client for `url` that has not said anything yet.
+    /// A client for `url` that has not said anything yet. A user in the URL is kept for servers
+    /// that ask for one.
     #[must_use]
-    pub fn new(url: Url) -> Self {
+    pub fn new(mut url: Url) -> Self {
+        let login = Login::take_from(&mut url);
         Self {
             state: State::Idle,
             aggregate: url.clone(),
@@ -111,6 +126,8 @@ impl RtspClient {
             session_id: None,
             session_timeout: SESSION_TIMEOUT,
             has_get_parameter: false,
+            login,
+            start: None,
             keep_alive_due: None,
             cseq: 0,
             pending: VecDeque::new(),
@@ -139,6 +156,35 @@ impl RtspClient {
     #[must_use]
     pub fn is_playing(&self) -> bool {
         self.state == State::Playing
+    }
+
+    /// True from the answer to PAUSE until the next request.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.state == State::Paused
+    }
+
+    /// True while the session stands and nothing about it is being asked.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        matches!(self.state, State::Playing | State::Paused)
+    }
+
+    /// Asks for PAUSE; only a playing session does.
+    pub fn pause(&mut self, now: Mono) {
+        if self.state == State::Playing {
+            self.state = State::Pause;
+            self.send(Request::Pause, now);
+        }
+    }
+
+    /// Asks for PLAY from `start`, or from where it is; only a session that is settled does.
+    pub fn play(&mut self, start: Option<Duration>, now: Mono) {
+        if self.is_settled() {
+            self.state = State::Play;
+            self.start = start;
+            self.send(Request::Play, now);
+        }
     }
 
     /// True after the last event.
@@ -186,7 +232,9 @@ impl RtspClient {
             | State::Planning
             | State::Setup { .. }
             | State::Play
-            | State::Playing => self.close(Event::Failed(failure), out),
+            | State::Playing
+            | State::Pause
+            | State::Paused => self.close(Event::Failed(failure), out),
         }
     }
 
@@ -205,7 +253,7 @@ impl RtspClient {
                 self.close(Event::Failed(failure), out);
             }
         }
-        if self.state == State::Playing && self.keep_alive_due.is_some_and(|due| now >= due) {
+        if self.is_settled() && self.keep_alive_due.is_some_and(|due| now >= due) {
             self.keep_alive_due = Some(now.after(self.keep_alive_interval()));
             self.send(Request::KeepAlive, now);
         }
@@ -237,117 +285,6 @@ impl RtspClient {
         out.push(event);
     }
 
-    fn handle_response(&mut self, response: &Response<Vec<u8>>, now: Mono, out: &mut Vec<Event>) {
-        let cseq = text(response, &names::CSEQ).and_then(|value| value.trim().parse::<u32>().ok());
-        let found = self.pending.iter().position(|p| Some(p.cseq) == cseq);
-        // An answer to nothing we asked (late, or from before TEARDOWN) changes nothing.
-        let Some(pending) = found.and_then(|at| self.pending.remove(at)) else { return };
-        if response.status() == StatusCode::Continue {
-            self.pending.push_front(pending);
-            return;
-        }
-        out.push(Event::Answered(pending.request, now.since(pending.sent)));
-        let code = u16::from(response.status());
-        let is_ok = response.status().is_success();
-        match (self.state, pending.request) {
-            // Servers that refuse OPTIONS can still be played (live555 goes on as well).
-            (State::Options, Request::Options) => self.handle_options(response, now),
-            (State::Playing, Request::KeepAlive) if code == 454 => {
-                self.close(Event::Failed(Failure::Status { request: pending.request, code }), out);
-            }
-            (_, Request::KeepAlive) => {}
-            (State::Teardown, Request::Teardown) => self.close(Event::Ended, out),
-            _ if !is_ok => {
-                self.close(Event::Failed(Failure::Status { request: pending.request, code }), out);
-            }
-            (State::Describe, Request::Describe) => self.handle_described(response, out),
-            (State::Setup { track }, Request::Setup) => {
-                self.handle_setup(track, response, now, out);
-            }
-            (State::Play, Request::Play) => self.handle_play(response, now, out),
-            // Only one request other than keep-alive is out at a time, so no other pair exists.
-            _ => {}
-        }
-    }
-
-    fn handle_options(&mut self, response: &Response<Vec<u8>>, now: Mono) {
-        let public = text(response, &names::PUBLIC).unwrap_or_default();
-        self.has_get_parameter = headers::public_lists(public, "GET_PARAMETER");
-        self.state = State::Describe;
-        self.send(Request::Describe, now);
-    }
-
-    fn handle_described(&mut self, response: &Response<Vec<u8>>, out: &mut Vec<Event>) {
-        let base = [&names::CONTENT_BASE, &names::CONTENT_LOCATION]
-            .into_iter()
-            .filter_map(|name| Url::parse(text(response, name)?.trim()).ok())
-            .find(|url| url.has_host())
-            .unwrap_or_else(|| self.url.clone());
-        match description::description_from(response.body(), &base) {
-            Ok(found) => {
-                self.aggregate = found.aggregate;
-                self.length = found.length;
-                self.tracks = found
-                    .tracks
-                    .into_iter()
-                    .map(|info| Track { info, transport: None, rtp_info: None })
-                    .collect();
-                self.state = State::Planning;
-                out.push(Event::Described);
-            }
-            Err(error) => self.close(Event::Failed(error.into()), out),
-        }
-    }
-
-    fn handle_setup(
-        &mut self,
-        index: usize,
-        response: &Response<Vec<u8>>,
-        now: Mono,
-        out: &mut Vec<Event>,
-    ) {
-        let reply = text(response, &names::TRANSPORT).map(headers::transport_from);
-        let asked_tcp = matches!(self.asks.get(index), Some(TransportAsk::Tcp { .. }));
-        if reply.as_ref().is_some_and(|reply| reply.is_tcp != asked_tcp) {
-            self.close(Event::Failed(Failure::OtherTransport), out);
-            return;
-        }
-        if let Some(value) = text(response, &names::SESSION) {
-            let (id, timeout) = headers::session_from(value);
-            self.session_id = Some(id);
-            self.session_timeout = timeout.unwrap_or(self.session_timeout);
-        }
-        if let Some(track) = self.tracks.get_mut(index) {
-            track.transport = reply;
-        }
-        out.push(Event::TrackReady(index));
-        let next = index + 1;
-        if next < self.tracks.len() {
-            self.state = State::Setup { track: next };
-            self.send(Request::Setup, now);
-        } else {
-            self.state = State::Play;
-            self.send(Request::Play, now);
-        }
-    }
-
-    fn handle_play(&mut self, response: &Response<Vec<u8>>, now: Mono, out: &mut Vec<Event>) {
-        let entries = text(response, &names::RTP_INFO).map(headers::rtp_info_from);
-        let entries = entries.unwrap_or_default();
-        let by_position = entries.len() == self.tracks.len();
-        let aggregate = self.aggregate.clone();
-        for (index, track) in self.tracks.iter_mut().enumerate() {
-            let named = entries.iter().find(|entry| {
-                description::control_url(&aggregate, &entry.url) == track.info.control
-            });
-            let placed = by_position.then(|| entries.get(index)).flatten();
-            track.rtp_info = named.or(placed).cloned();
-        }
-        self.keep_alive_due = Some(now.after(self.keep_alive_interval()));
-        self.state = State::Playing;
-        out.push(Event::Playing);
-    }
-
     fn keep_alive_interval(&self) -> Duration {
         (self.session_timeout / 2).max(KEEP_ALIVE_MIN)
     }
@@ -364,14 +301,22 @@ impl RtspClient {
         let url = match request {
             Request::Options | Request::Describe => &self.url,
             Request::Setup => track_url.map_or(&self.aggregate, |track| &track.info.control),
-            Request::Play | Request::KeepAlive | Request::Teardown => &self.aggregate,
+            Request::Play | Request::Pause | Request::KeepAlive | Request::Teardown => {
+                &self.aggregate
+            }
         };
+        let method = request.method(self.has_get_parameter);
+        let login = self.login.as_mut();
+        let authorization =
+            login.and_then(|login| login.authorization((&method).into(), url.as_str()));
         self.cseq = self.cseq.wrapping_add(1);
         let head = Head {
             cseq: self.cseq,
             url,
             session_id: self.session_id.as_deref(),
             transport: track.and_then(|track| self.asks.get(track).copied()),
+            start: self.start,
+            authorization: authorization.as_deref(),
             has_get_parameter: self.has_get_parameter,
         };
         request.write(&head, &mut self.out);
@@ -390,9 +335,8 @@ impl RtspClient {
     }
 }
 
-fn text<'a>(response: &'a Response<Vec<u8>>, name: &HeaderName) -> Option<&'a str> {
-    response.header(name).map(|value| value.as_str())
-}
+#[path = "client_answers.rs"]
+mod answers;
 
 #[cfg(test)]
 #[path = "client_tests.rs"]

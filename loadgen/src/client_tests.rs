@@ -207,3 +207,105 @@ fn request_of_the_server_is_answered() {
     assert!(sent.contains("RTSP/1.0 200 Ok\r\nCSeq: 77\r\n"), "{sent}");
     assert!(sent.contains("RTSP/1.0 501 Not Implemented\r\nCSeq: 78\r\n"), "{sent}");
 }
+
+fn kinds(events: &[Event]) -> Vec<&Event> {
+    events.iter().filter(|event| !matches!(event, Event::Answered(..))).collect()
+}
+
+#[test]
+fn pause_and_seek_are_asked_for_one_after_the_other() {
+    let mut script = Script::played();
+    script.sent();
+    script.events.clear();
+    script.client.pause(at(5));
+    script.client.play(Some(Duration::from_secs(3)), at(6));
+    script.answer("200 OK", "", "", at(7));
+    assert!(script.client.is_paused());
+    script.client.play(Some(Duration::from_millis(3_500)), at(8));
+    let bytes = String::from_utf8(script.client.out().clone()).expect("text");
+    assert!(bytes.contains("Range: npt=3.500-\r\n"), "{bytes}");
+    script.answer("200 OK", "RTP-Info: url=rtsp://h:8554/a/trackID=0;seq=90\r\n", "", at(9));
+    script.client.pause(at(10));
+    script.answer("200 OK", "", "", at(11));
+    script.client.play(None, at(12));
+    assert_eq!(
+        script.sent(),
+        [
+            "PAUSE rtsp://h:8554/a/ session=abc transport=-",
+            "PLAY rtsp://h:8554/a/ session=abc transport=-",
+            "PAUSE rtsp://h:8554/a/ session=abc transport=-",
+            "PLAY rtsp://h:8554/a/ session=abc transport=-",
+        ],
+        "the PLAY behind an unanswered PAUSE is not sent"
+    );
+    assert_eq!(kinds(&script.events), [&Event::Paused, &Event::Playing, &Event::Paused]);
+    assert_eq!(script.client.tracks()[1].rtp_info, None, "of the last answer only");
+}
+
+#[test]
+fn title_without_an_end_is_played_without_a_range() {
+    let mut script = Script::connected();
+    script.answer("200 OK", "", "", T0);
+    script.answer("200 OK", "", SDP, T0);
+    let asks = vec![TransportAsk::Tcp { channel: 0 }, TransportAsk::Tcp { channel: 2 }];
+    script.client.handle_transports(asks, T0);
+    let transport = "Session: a\r\nTransport: RTP/AVP/TCP;interleaved=0-1\r\n";
+    script.answer("200 OK", transport, "", T0);
+    script.client.out().clear();
+    script.answer("200 OK", transport, "", T0);
+    let play = String::from_utf8(script.client.out().clone()).expect("text");
+    assert!(play.starts_with("PLAY ") && !play.contains("Range"), "{play}");
+}
+
+#[test]
+fn refused_request_is_sent_again_with_the_password_and_so_are_all_behind_it() {
+    let mut client = RtspClient::new(Url::parse("rtsp://u:p@h/a").expect("url"));
+    client.handle_connected(T0);
+    let mut script = Script { client, events: Vec::new() };
+    assert_eq!(script.sent(), ["OPTIONS rtsp://h/a session=- transport=-"]);
+    script.answer("200 OK", "", "", T0);
+    script.client.out().clear();
+    let challenge = "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\"\r\n\
+                     WWW-Authenticate: Basic realm=\"r\"\r\n";
+    script.answer("401 Unauthorized", challenge, "", T0);
+    let again = String::from_utf8(std::mem::take(script.client.out())).expect("text");
+    assert!(again.starts_with("DESCRIBE rtsp://h/a ") && again.contains("Authorization: Digest "));
+    assert!(!again.contains("u:p"), "{again}");
+    script.answer("200 OK", "", SDP, T0);
+    assert_eq!(kinds(&script.events), [&Event::Described]);
+}
+
+#[test]
+fn wrong_password_ends_the_session_with_401() {
+    let mut client = RtspClient::new(Url::parse("rtsp://u:p@h/a").expect("url"));
+    client.handle_connected(T0);
+    let mut script = Script { client, events: Vec::new() };
+    for _ in 0..=crate::auth::CHALLENGES_MAX {
+        script.answer("401 No", "WWW-Authenticate: Basic realm=\"r\"\r\n", "", T0);
+    }
+    // OPTIONS may be refused and the title open all the same; DESCRIBE may not.
+    for _ in 0..=crate::auth::CHALLENGES_MAX {
+        script.answer("401 No", "WWW-Authenticate: Basic realm=\"r\"\r\n", "", T0);
+    }
+    let failure = Failure::Status { request: Request::Describe, code: 401 };
+    assert_eq!(kinds(&script.events), [&Event::Failed(failure)]);
+}
+
+#[test]
+fn redirection_names_the_new_place_and_keeps_the_password_on_the_same_host() {
+    let redirected = |location: &str| {
+        let mut client = RtspClient::new(Url::parse("rtsp://u:p@h/a").expect("url"));
+        client.handle_connected(T0);
+        let mut script = Script { client, events: Vec::new() };
+        script.answer("200 OK", "", "", T0);
+        script.answer("302 Moved", &format!("Location: {location}\r\n"), "", T0);
+        assert!(script.client.is_closed());
+        kinds(&script.events).last().map(|event| (*event).clone())
+    };
+    let to = |text: &str| Some(Event::Redirected(Url::parse(text).expect("url")));
+    assert_eq!(redirected("rtsp://h:9/b"), to("rtsp://u:p@h:9/b"));
+    assert_eq!(redirected("rtsp://other/b"), to("rtsp://other/b"));
+    assert_eq!(redirected("/c"), to("rtsp://u:p@h/c"));
+    let failure = Failure::Status { request: Request::Describe, code: 302 };
+    assert_eq!(redirected("http://other/b"), Some(Event::Failed(failure)));
+}

@@ -110,6 +110,13 @@ impl Datagrams {
         }
     }
 
+    /// Reads all that waits, before the sessions are told to stop: what has come is not owed.
+    pub fn read_all(&mut self, to: &mut Sessions<'_>, clock: Clock) {
+        for entry in 0..self.entries.len() {
+            self.read_to_end(entry, to, clock);
+        }
+    }
+
     /// RTCP has a socket of its own, and a BYE may be read long before the packets that came ahead
     /// of it: reads those of session `index` before anybody calls them lost.
     pub fn read_tail(&mut self, index: usize, now: Mono, to: &mut Sessions<'_>, clock: Clock) {

@@ -38,6 +38,9 @@ pub enum Failure {
     /// SETUP was answered with another kind of transport than asked for.
     #[error("SETUP answered with another transport than asked for")]
     OtherTransport,
+    /// A redirection led to another one.
+    #[error("redirected more than once")]
+    RedirectedAgain,
     /// No UDP port pair could be had on this side.
     #[error("no local UDP port pair: {0}")]
     LocalPorts(std::io::ErrorKind),

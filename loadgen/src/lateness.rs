@@ -17,11 +17,19 @@
 //!   reordering H.264 and H.265 allow) and paired with arrivals by rank. Lost frames and a varying
 //!   frame rate shift pairs by a frame or so within that depth; without loss it is exact.
 //! - A frame counts by its first packet; late or repeated packets do not count.
+//! - Frames that were due and never came are not left out (coordinated omission): when we leave a
+//!   stream that has gone silent, each frame it owed by then counts as late as it was at that
+//!   moment. Silent means twice the largest step its RTP times ever took, so that a slow show of
+//!   slides is not taken for a stall.
+//! - A first frame that comes late is late against the frames behind it, if those are in time. If
+//!   the whole stream is late alike, no receiver can tell that from the way: it shows in the time
+//!   from PLAY to the first packet.
 //!
-//! Bound: at most [`LEARNING_FRAMES_MAX`] offsets are kept, for a second; then 17 frames.
+//! Bound: at most [`LEARNING_FRAMES_MAX`] offsets are kept, for a second; then 17 frames;
+//! [`OVERDUE_FRAMES_MAX`] frames are counted as overdue.
 
-use crate::stats::Timing;
 use crate::time::Mono;
+use crate::timeline::Lateness;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
@@ -32,6 +40,8 @@ pub const REORDER_FRAMES_MAX: usize = 16;
 pub const LEARNING_FRAMES_MAX: usize = 2_048;
 /// How long the anchor is looked for.
 pub const LEARNING: Duration = Duration::from_secs(1);
+/// Frames that can be owed at the end: an hour of the fastest audio there is.
+pub const OVERDUE_FRAMES_MAX: u32 = 1_440_000;
 const NS_PER_S: i64 = 1_000_000_000;
 
 /// Lateness of one stream.
@@ -44,11 +54,21 @@ pub struct LatenessMeter {
     arrivals: VecDeque<Mono>,
     times: BinaryHeap<Reverse<i64>>,
     anchor: Anchor,
+    schedule: Schedule,
+}
+
+/// What the RTP times seen so far say about those to come.
+#[derive(Debug, Default)]
+struct Schedule {
+    first: i64,
+    last: i64,
+    steps: u32,
+    step_max: i64,
 }
 
 #[derive(Debug)]
 enum Anchor {
-    Learning { until: Option<Mono>, offsets_ns: Vec<i64> },
+    Learning { until: Option<Mono>, offsets_ns: Vec<(i64, i64)> },
     Fixed { least_ns: i64 },
 }
 
@@ -56,7 +76,7 @@ impl LatenessMeter {
     /// For a stream of `clock_rate_hz` whose frames come at most `reorder_max` places from their
     /// order in time (0 for audio).
     #[must_use]
-    pub const fn new(clock_rate_hz: u32, reorder_max: usize) -> Self {
+    pub fn new(clock_rate_hz: u32, reorder_max: usize) -> Self {
         Self {
             clock_rate_hz,
             reorder_max,
@@ -64,11 +84,12 @@ impl LatenessMeter {
             arrivals: VecDeque::new(),
             times: BinaryHeap::new(),
             anchor: Anchor::Learning { until: None, offsets_ns: Vec::new() },
+            schedule: Schedule::default(),
         }
     }
 
     /// The newest packet of the stream has come; call it in sequence order only.
-    pub fn handle_newest(&mut self, timestamp: u32, arrival: Mono, out: &mut Timing) {
+    pub fn handle_newest(&mut self, timestamp: u32, arrival: Mono, out: &mut impl Lateness) {
         let time = match self.current {
             Some((last, _)) if last == timestamp => return,
             Some((last, extended)) => {
@@ -85,29 +106,56 @@ impl LatenessMeter {
     }
 
     /// The stream is over: what is still held is counted.
-    pub fn finish(&mut self, out: &mut Timing) {
+    pub fn finish(&mut self, out: &mut impl Lateness) {
         while !self.times.is_empty() {
             self.settle(out);
         }
         self.fix(out);
     }
 
+    /// We leave a stream that should still be going: frames due by `now` that have not come count
+    /// as late as they are now. How many those are.
+    pub fn handle_left(&mut self, now: Mono, out: &mut impl Lateness) -> u32 {
+        self.finish(out);
+        let (Anchor::Fixed { least_ns }, schedule) = (&self.anchor, &self.schedule) else {
+            return 0;
+        };
+        let now_ns = i64::try_from(now.as_ns()).unwrap_or(i64::MAX);
+        let in_ns = |ticks| ticks_to_ns(ticks, self.clock_rate_hz);
+        let silent_ns = now_ns.saturating_sub(least_ns.saturating_add(in_ns(schedule.last)));
+        let covered_ns = in_ns(schedule.last.saturating_sub(schedule.first));
+        let Some(step_ns) = covered_ns.checked_div(i64::from(schedule.steps)) else { return 0 };
+        if step_ns <= 0 || silent_ns <= in_ns(schedule.step_max).saturating_mul(2) {
+            return 0;
+        }
+        let mut owed = 0;
+        let mut late_ns = silent_ns - step_ns;
+        while late_ns >= 0 && owed < OVERDUE_FRAMES_MAX {
+            record(out, now_ns, late_ns);
+            late_ns -= step_ns;
+            owed += 1;
+        }
+        owed
+    }
+
     /// Pairs the oldest arrival with the least time.
-    fn settle(&mut self, out: &mut Timing) {
+    fn settle(&mut self, out: &mut impl Lateness) {
         let (Some(arrival), Some(Reverse(time))) = (self.arrivals.pop_front(), self.times.pop())
         else {
             return;
         };
+        self.schedule.handle_time(time);
         let arrival_ns = i64::try_from(arrival.as_ns()).unwrap_or(i64::MAX);
-        let offset_ns = arrival_ns.saturating_sub(ticks_to_ns(time, self.clock_rate_hz));
+        let time_ns = ticks_to_ns(time, self.clock_rate_hz);
+        let offset_ns = arrival_ns.saturating_sub(time_ns);
         match &mut self.anchor {
             Anchor::Fixed { least_ns } => {
                 *least_ns = offset_ns.min(*least_ns);
-                record(out, offset_ns, *least_ns);
+                record(out, arrival_ns, offset_ns.saturating_sub(*least_ns));
             }
             Anchor::Learning { until, offsets_ns } => {
                 let until = *until.get_or_insert_with(|| arrival.after(LEARNING));
-                offsets_ns.push(offset_ns);
+                offsets_ns.push((arrival_ns, offset_ns));
                 if arrival >= until || offsets_ns.len() >= LEARNING_FRAMES_MAX {
                     self.fix(out);
                 }
@@ -115,19 +163,39 @@ impl LatenessMeter {
         }
     }
 
-    fn fix(&mut self, out: &mut Timing) {
+    fn fix(&mut self, out: &mut impl Lateness) {
         let Anchor::Learning { offsets_ns, .. } = &mut self.anchor else { return };
-        let Some(&least_ns) = offsets_ns.iter().min() else { return };
-        for &offset_ns in offsets_ns.iter() {
-            record(out, offset_ns, least_ns);
+        let Some(least_ns) = offsets_ns.iter().map(|&(_, offset_ns)| offset_ns).min() else {
+            return;
+        };
+        for &(arrival_ns, offset_ns) in offsets_ns.iter() {
+            record(out, arrival_ns, offset_ns.saturating_sub(least_ns));
         }
         self.anchor = Anchor::Fixed { least_ns };
     }
 }
 
-fn record(out: &mut Timing, offset_ns: i64, least_ns: i64) {
-    let late_ns = offset_ns.saturating_sub(least_ns);
-    out.record(Duration::from_nanos(u64::try_from(late_ns).unwrap_or(0)));
+impl Schedule {
+    fn handle_time(&mut self, time: i64) {
+        if self.steps == 0 && self.step_max == 0 {
+            // Times count from the first frame on; a frame shown before it comes behind it.
+            self.first = self.first.min(time);
+        }
+        let step = time.saturating_sub(self.last);
+        if step > 0 {
+            self.step_max = self.step_max.max(step);
+            self.last = time;
+            self.steps = self.steps.saturating_add(1);
+        }
+    }
+}
+
+/// What arrived at `arrival_ns` was due `late_ns` before.
+fn record(out: &mut impl Lateness, arrival_ns: i64, late_ns: i64) {
+    let late_ns = u64::try_from(late_ns).unwrap_or(0);
+    let arrival_ns = u64::try_from(arrival_ns).unwrap_or(0);
+    let due = Mono::from_ns(arrival_ns.saturating_sub(late_ns));
+    out.record_late(due, Duration::from_nanos(late_ns));
 }
 
 /// Split by whole seconds: days of 90 kHz ticks times a billion do not fit 64 bits.
@@ -140,7 +208,14 @@ fn ticks_to_ns(ticks: i64, clock_rate_hz: u32) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::Timing;
     use proptest::prelude::*;
+
+    impl Lateness for Timing {
+        fn record_late(&mut self, _: Mono, late: Duration) {
+            self.record(late);
+        }
+    }
 
     const TICKS: u32 = 3_600;
     const FRAME_NS: u64 = 40_000_000;
@@ -216,6 +291,37 @@ mod tests {
             meter.handle_newest(n * TICKS, Mono::from_ns(arrival), &mut out);
         }
         assert_eq!(out.count_above(Duration::from_millis(9)), 49);
+    }
+
+    /// 100 frames in time, then silence: frames owed and the latest of them when we leave.
+    fn owed_after(silence_ns: u64) -> (u32, f64) {
+        let mut out = Timing::default();
+        let mut meter = LatenessMeter::new(90_000, REORDER_FRAMES_MAX);
+        for n in 0..100 {
+            let arrival = Mono::from_ns(1 + u64::from(n) * FRAME_NS);
+            meter.handle_newest(n * TICKS, arrival, &mut out);
+        }
+        let owed = meter.handle_left(Mono::from_ns(1 + 99 * FRAME_NS + silence_ns), &mut out);
+        assert_eq!(out.summary().count, 100 + u64::from(owed));
+        (owed, out.summary().max_ms)
+    }
+
+    // A server that hangs till the end of the run sends nothing that could be late: without this
+    // a run of ten seconds with nine of silence reported one second of perfect play.
+    #[test]
+    fn frames_owed_when_we_leave_a_silent_stream_are_late() {
+        let (owed, max_ms) = owed_after(9_000_000_000);
+        assert_eq!(owed, 225);
+        assert!((max_ms - 8_960.0).abs() < 10.0, "{max_ms}");
+    }
+
+    #[test]
+    fn stream_that_is_merely_between_frames_owes_nothing() {
+        assert_eq!(owed_after(FRAME_NS), (0, 0.0));
+        assert_eq!(
+            LatenessMeter::new(90_000, 0).handle_left(Mono::from_ns(9), &mut Timing::default()),
+            0
+        );
     }
 
     #[test]

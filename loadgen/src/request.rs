@@ -1,7 +1,7 @@
 //! The requests a client sends, as bytes.
 //!
 //! ```text
-//! Request + Head (CSeq, URL, Session, Transport) --write--> RTSP/1.0 message
+//! Request + Head (CSeq, URL, Session, Transport, Range) --write--> RTSP/1.0 message
 //! ```
 //! RFC 2326 s10 and s12: which headers go with which method.
 //! Invariant: every message has a CSeq, and a Session once the server has named one.
@@ -10,6 +10,7 @@
 use rtsp_types::headers as names;
 use rtsp_types::{Method, Url, Version};
 use std::fmt;
+use std::time::Duration;
 
 const USER_AGENT: &str = concat!("headend-loadgen/", env!("CARGO_PKG_VERSION"));
 
@@ -24,6 +25,8 @@ pub enum Request {
     Setup,
     /// PLAY.
     Play,
+    /// PAUSE.
+    Pause,
     /// GET_PARAMETER, or OPTIONS where that is not offered, to keep the session.
     KeepAlive,
     /// TEARDOWN.
@@ -32,8 +35,15 @@ pub enum Request {
 
 impl Request {
     /// Every request, in the order a session sends them.
-    pub const ALL: [Self; 6] =
-        [Self::Options, Self::Describe, Self::Setup, Self::Play, Self::KeepAlive, Self::Teardown];
+    pub const ALL: [Self; 7] = [
+        Self::Options,
+        Self::Describe,
+        Self::Setup,
+        Self::Play,
+        Self::Pause,
+        Self::KeepAlive,
+        Self::Teardown,
+    ];
 
     /// Position in [`Request::ALL`].
     #[must_use]
@@ -43,8 +53,9 @@ impl Request {
             Self::Describe => 1,
             Self::Setup => 2,
             Self::Play => 3,
-            Self::KeepAlive => 4,
-            Self::Teardown => 5,
+            Self::Pause => 4,
+            Self::KeepAlive => 5,
+            Self::Teardown => 6,
         }
     }
 
@@ -56,22 +67,30 @@ impl Request {
             Self::Describe => "DESCRIBE",
             Self::Setup => "SETUP",
             Self::Play => "PLAY",
+            Self::Pause => "PAUSE",
             Self::KeepAlive => "keep-alive",
             Self::Teardown => "TEARDOWN",
         }
     }
 
-    /// Appends the message to `out`.
-    pub fn write(self, head: &Head<'_>, out: &mut Vec<u8>) {
-        let method = match self {
+    /// The method that stands for it; `has_get_parameter` as in [`Head`].
+    #[must_use]
+    pub const fn method(self, has_get_parameter: bool) -> Method {
+        match self {
             Self::Options => Method::Options,
             Self::Describe => Method::Describe,
             Self::Setup => Method::Setup,
             Self::Play => Method::Play,
-            Self::KeepAlive if head.has_get_parameter => Method::GetParameter,
+            Self::Pause => Method::Pause,
+            Self::KeepAlive if has_get_parameter => Method::GetParameter,
             Self::KeepAlive => Method::Options,
             Self::Teardown => Method::Teardown,
-        };
+        }
+    }
+
+    /// Appends the message to `out`.
+    pub fn write(self, head: &Head<'_>, out: &mut Vec<u8>) {
+        let method = self.method(head.has_get_parameter);
         let mut builder = rtsp_types::Request::builder(method, Version::V1_0)
             .request_uri(head.url.clone())
             .header(names::CSEQ, head.cseq.to_string())
@@ -79,9 +98,17 @@ impl Request {
         if let Some(id) = head.session_id {
             builder = builder.header(names::SESSION, id);
         }
+        if let Some(authorization) = head.authorization {
+            builder = builder.header(names::AUTHORIZATION, authorization);
+        }
         match (self, head.transport) {
             (Self::Describe, _) => builder = builder.header(names::ACCEPT, "application/sdp"),
-            (Self::Play, _) => builder = builder.header(names::RANGE, "npt=0.000-"),
+            (Self::Play, _) => {
+                if let Some(start) = head.start {
+                    let range = format!("npt={:.3}-", start.as_secs_f64());
+                    builder = builder.header(names::RANGE, range);
+                }
+            }
             (Self::Setup, Some(ask)) => {
                 builder = builder.header(names::TRANSPORT, transport_header(ask));
             }
@@ -126,6 +153,10 @@ pub struct Head<'a> {
     pub session_id: Option<&'a str>,
     /// Transport of the track a SETUP is about.
     pub transport: Option<TransportAsk>,
+    /// Where a PLAY starts; from where it is without.
+    pub start: Option<Duration>,
+    /// Answer to the server's challenge.
+    pub authorization: Option<&'a str>,
     /// The server offers GET_PARAMETER, which then keeps the session.
     pub has_get_parameter: bool,
 }

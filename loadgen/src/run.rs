@@ -2,41 +2,51 @@
 //!
 //! ```text
 //! loop: start what is due -> tick (timers, reports, end) -> wait -> TCP and UDP that is ready
+//!       a session that was sent elsewhere (3xx) gets a new connection in the same place
 //!
 //!  start ....... ramp ....... full ======= window (--duration) ======= stop .. TEARDOWNs .. end
 //! ```
 //! The window begins when every session plays or has failed, so that it shows the whole load; CPU
 //! and rates are taken over it.
 //! Invariant: the run ends: every wait of a session has a limit (10 s), and so has the window,
-//! except that `--to-end` lasts as long as packets come.
+//! except that `--to-end` lasts as long as packets come. A signal ends any run early.
 //! Bound: one tick over all sessions every [`TICK`].
 
-use crate::cli::{Options, SharedPorts, Transport};
+use crate::cli::{Options, SharedPorts, Title};
 use crate::datagrams::{Datagrams, Sessions};
 use crate::failure::Failure;
+use crate::history::{History, Sample};
+use crate::mix::Mix;
 use crate::net::poll::{Poll, Ready, Token};
 use crate::net::process;
 use crate::net::sockets;
 use crate::progress::Progress;
-use crate::report::{Report, Sample};
-use crate::session::{Plan, REPORT_INTERVAL, Session};
+use crate::report::{Measured, Report};
+use crate::script::Script;
+use crate::session::{Plan, Session};
 use crate::slots::Slot;
 use crate::stats::Stats;
+use crate::stream::Claims;
 use crate::time::{Clock, Mono};
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use rtsp_types::Url;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How often timers of sessions are looked at.
 pub const TICK: Duration = Duration::from_millis(50);
 /// How long datagrams gather between two waits of a run in its window.
 pub const GATHER: Duration = Duration::from_millis(1);
+/// UDP and TCP: each title has a part of the figures for each of them.
+pub const TRANSPORTS: usize = 2;
 const TCP_READ_BYTES: usize = 256 * 1024;
 const RTSP_PORT: u16 = 554;
+/// Receive buffer of a client that will stop reading: the system's own would hold half a minute of
+/// film before the server felt anything.
+const STALL_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +65,9 @@ pub enum RunError {
         /// As resolved.
         server: SocketAddr,
     },
+    /// Only a connection can be left unread.
+    #[error("--stall needs clients with --transport tcp")]
+    StallWithoutTcp,
     /// The system refused something the run needs.
     #[error("system: {0}")]
     System(#[from] io::Error),
@@ -62,19 +75,37 @@ pub enum RunError {
 
 /// Plays as `options` say and reports.
 pub fn run(options: &Options) -> Result<Report, RunError> {
-    raise_descriptor_limit();
-    let mut run = Run::new(options)?;
-    run.drive()?;
-    run.progress.finish();
-    if run.stats.connected == 0 {
-        return Err(run.unreachable_for(io::ErrorKind::TimedOut));
-    }
-    let end = run.sample();
-    run.stats.own_drops += run.datagrams.drops();
-    Ok(Report::new(options, &run.stats, &run.samples(end)))
+    run_until(options, &AtomicBool::new(false))
 }
 
-#[derive(Debug)]
+/// The same, but leaves politely and reports so far once `interrupted` is set.
+pub fn run_until(options: &Options, interrupted: &AtomicBool) -> Result<Report, RunError> {
+    if options.stall > 0 && options.transport.tcp == 0 {
+        return Err(RunError::StallWithoutTcp);
+    }
+    raise_descriptor_limit();
+    let started = jiff::Timestamp::now();
+    let mut run = Run::new(options, interrupted)?;
+    run.drive()?;
+    run.progress.finish();
+    if run.stats.connected == 0 && !run.stats.is_interrupted {
+        return Err(run.unreachable_for(io::ErrorKind::TimedOut));
+    }
+    let last = run.sample();
+    run.stats.own_drops += run.datagrams.drops();
+    let (begin, end) = run.window(last);
+    Ok(Report::new(&Measured {
+        options,
+        stats: &run.stats,
+        before: run.begin,
+        window: (begin, end),
+        last,
+        history: &run.history,
+        started: format!("{started:.0}"),
+    }))
+}
+
+#[derive(Debug, Clone)]
 struct Target {
     url: Url,
     server: SocketAddr,
@@ -85,8 +116,12 @@ struct Target {
 struct Run<'a> {
     options: &'a Options,
     targets: Vec<Target>,
+    interrupted: &'a AtomicBool,
+    script: Option<Arc<Script>>,
+    mix: Mix,
+    /// Sessions over TCP started so far.
+    tcp_started: u32,
     clock: Clock,
-    rng: StdRng,
     poll: Poll,
     slots: Vec<Option<Box<Slot>>>,
     datagrams: Datagrams,
@@ -95,30 +130,37 @@ struct Run<'a> {
     progress: Progress,
     started_at: Mono,
     begin: Sample,
+    history: History,
     full: Option<Sample>,
     stop: Option<Sample>,
     unreachable: Option<io::ErrorKind>,
 }
 
 impl<'a> Run<'a> {
-    fn new(options: &'a Options) -> Result<Self, RunError> {
-        let targets = options.urls.iter().map(|url| target_from(url, options.shared_ports));
-        let targets = targets.collect::<Result<Vec<_>, _>>()?;
+    fn new(options: &'a Options, interrupted: &'a AtomicBool) -> Result<Self, RunError> {
+        let target = |title: &Title| target_from(&title.url, options.shared_ports);
+        let targets = options.titles.iter().map(target).collect::<Result<Vec<_>, _>>()?;
+        let weights: Vec<u32> = options.titles.iter().map(|title| title.weight).collect();
         let clock = Clock;
         let started_at = clock.now();
+        let begin = Sample::take(options.server_pid, clock, &Stats::default());
         Ok(Self {
             options,
+            interrupted,
+            script: options.script.clone().map(Arc::new),
+            mix: Mix::of_pairs(&weights, &[options.transport.udp, options.transport.tcp]),
+            tcp_started: 0,
             targets,
             clock,
-            rng: StdRng::seed_from_u64(options.seed),
             poll: Poll::new()?,
             slots: Vec::new(),
             datagrams: Datagrams::new(options.rcvbuf),
             tcp_buffer: vec![0; TCP_READ_BYTES],
-            stats: Stats::default(),
+            stats: Stats::starting_at(started_at),
             progress: Progress::new(started_at),
             started_at,
-            begin: Sample::take(options.server_pid, clock, &Stats::default()),
+            history: History::starting_with(begin),
+            begin,
             full: None,
             stop: None,
             unreachable: None,
@@ -161,10 +203,10 @@ impl<'a> Run<'a> {
 
     /// Lets datagrams gather once all sessions play over UDP: being woken costs more than reading,
     /// and arrival times are the kernel's. Requests are still timed by us, so set-up does not wait,
-    /// and neither do interleaved packets.
+    /// nor seeks, and neither do interleaved packets.
     fn gather(&self, wait: Duration) {
-        let is_udp = self.options.transport == Transport::Udp;
-        if is_udp && self.full.is_some() && self.stop.is_none() && wait > GATHER {
+        let is_untimed = self.options.transport.tcp == 0 && self.script.is_none();
+        if is_untimed && self.full.is_some() && self.stop.is_none() && wait > GATHER {
             std::thread::sleep(GATHER);
         }
     }
@@ -193,23 +235,43 @@ impl<'a> Run<'a> {
 
     /// `None` when the session has failed at once, which is counted.
     fn start(&mut self, index: usize, now: Mono) -> Result<Option<Slot>, RunError> {
-        let Some(target) = self.targets.get(index % self.targets.len().max(1)) else {
-            return Ok(None);
-        };
-        let address = if target.is_shared { sockets::client_address(index) } else { None };
-        let plan = Plan {
-            tcp: self.options.transport == Transport::Tcp,
-            to_end: self.options.to_end,
-            receiver_ssrc: self.rng.random(),
-            report_phase: REPORT_INTERVAL.mul_f64(self.rng.random_range(0.1..1.0)),
-        };
-        let session = Session::new(target.url.clone(), plan);
-        let server = target.server;
+        let Some(part) = self.mix.pick() else { return Ok(None) };
+        let tcp = part % TRANSPORTS == 1;
         self.stats.started += 1;
-        match sockets::connect(server, address) {
+        self.stats.part_mut(part).sessions += 1;
+        self.tcp_started += u32::from(tcp);
+        let stalls = tcp && self.tcp_started <= self.options.stall;
+        let plan = Plan {
+            tcp,
+            to_end: self.options.to_end,
+            seed: self.options.seed,
+            index,
+            part,
+            script: self.script.clone(),
+            claims: Claims { loss: self.options.report_loss },
+            drop: self.options.drop.unwrap_or(0.0),
+            stall_after: stalls.then_some(self.options.stall_after),
+            is_redirected: false,
+        };
+        let Some(target) = self.targets.get(part / TRANSPORTS).cloned() else { return Ok(None) };
+        self.connect(&target, index, plan, now)
+    }
+
+    /// `None` when that has failed at once, which is counted.
+    fn connect(
+        &mut self,
+        target: &Target,
+        index: usize,
+        plan: Plan,
+        now: Mono,
+    ) -> Result<Option<Slot>, RunError> {
+        let address = if target.is_shared { sockets::client_address(index) } else { None };
+        let buffer = plan.stall_after.map(|_| STALL_BUFFER_BYTES);
+        let session = Session::new(target.url.clone(), plan);
+        match sockets::connect(target.server, address, buffer) {
             Ok(tcp) => {
                 self.poll.add(&tcp, Token::Tcp(index), true)?;
-                Ok(Some(Slot::new(index, session, tcp, server, address, now)))
+                Ok(Some(Slot::new(index, session, tcp, target.server, address, now)))
             }
             Err(error) => {
                 self.note_failure(&Failure::Connect(error.kind()));
@@ -223,7 +285,7 @@ impl<'a> Run<'a> {
         let Token::Tcp(index) = event.token else { return };
         let now = self.clock.now();
         let Some(Some(slot)) = self.slots.get_mut(index) else { return };
-        let result = slot.handle_ready(event.readable, &mut self.tcp_buffer, now, &mut self.stats);
+        let result = slot.handle_ready(event, &mut self.tcp_buffer, now, &mut self.stats);
         if let Err(failure) = result {
             slot.session.handle_closed(failure.clone(), now, &mut self.stats);
             self.note_failure(&failure);
@@ -260,9 +322,29 @@ impl<'a> Run<'a> {
         }
         if slot.session.is_over() {
             self.stats.own_drops += self.datagrams.close(&slot.sockets);
+            let Some((url, plan)) = slot.session.take_redirect() else { return };
+            // The old connection is closed before the new one takes its place in the poll.
+            drop(slot);
+            let slot = self.follow(&url, index, plan, now);
+            if let Some(place) = self.slots.get_mut(index) {
+                *place = slot.map(Box::new);
+            }
         } else if let Some(place) = self.slots.get_mut(index) {
             *place = Some(slot);
         }
+    }
+
+    /// Goes where a server has sent session `index`.
+    fn follow(&mut self, url: &Url, index: usize, plan: Plan, now: Mono) -> Option<Slot> {
+        let failure = match target_from(url, self.options.shared_ports) {
+            Ok(target) => match self.connect(&target, index, plan, now) {
+                Ok(slot) => return slot,
+                Err(_) => Failure::Connect(io::ErrorKind::Other),
+            },
+            Err(_) => Failure::Connect(io::ErrorKind::NotFound),
+        };
+        self.stats.record_failure(&failure);
+        None
     }
 
     /// Timers of all sessions; true when the run is over.
@@ -284,21 +366,33 @@ impl<'a> Run<'a> {
         }
         let is_time = |full: &Sample| now.since(full.at) >= self.options.duration;
         let is_duration_over = !self.options.to_end && self.full.as_ref().is_some_and(is_time);
+        self.stats.is_interrupted |= self.interrupted.load(Ordering::Relaxed);
+        let is_over = is_duration_over || self.stats.is_interrupted;
         let has_first_ended = self.full.is_some() && self.stats.ended_by_server > 0;
-        if self.stop.is_none() && (is_duration_over || has_first_ended) {
+        if self.stop.is_none() && (is_over || has_first_ended) {
             // Once titles end, the load is not whole any more: the window closes.
             self.stop = Some(self.sample());
         }
-        if is_duration_over {
-            for index in 0..self.slots.len() {
-                if let Some(Some(slot)) = self.slots.get_mut(index) {
-                    slot.session.stop(now, &mut self.stats);
-                }
-                self.settle(index, now);
-            }
+        if is_over {
+            self.stop_all(now);
+        }
+        if self.history.is_due(now) {
+            let server = self.options.server_pid.and_then(process::cpu_and_memory);
+            self.history.push(Sample { server, ..Sample::take(None, self.clock, &self.stats) });
         }
         self.show_progress(now);
-        all_started && self.slots.iter().all(Option::is_none)
+        (all_started || is_over) && self.slots.iter().all(Option::is_none)
+    }
+
+    fn stop_all(&mut self, now: Mono) {
+        let mut to = Sessions { slots: &mut self.slots, stats: &mut self.stats };
+        self.datagrams.read_all(&mut to, self.clock);
+        for index in 0..self.slots.len() {
+            if let Some(Some(slot)) = self.slots.get_mut(index) {
+                slot.session.stop(now, &mut self.stats);
+            }
+            self.settle(index, now);
+        }
     }
 
     fn show_progress(&mut self, now: Mono) {
@@ -318,10 +412,10 @@ impl<'a> Run<'a> {
     }
 
     /// Begin and end of the window; the whole run when sessions ended before all were up.
-    fn samples(&self, end: Sample) -> [Sample; 3] {
+    fn window(&self, last: Sample) -> (Sample, Sample) {
         match (&self.full, &self.stop) {
-            (Some(full), Some(stop)) if stop.at > full.at => [*full, *stop, end],
-            _ => [self.begin, end, end],
+            (Some(full), Some(stop)) if stop.at > full.at => (*full, *stop),
+            _ => (self.begin, last),
         }
     }
 }
@@ -354,6 +448,7 @@ impl Sample {
             at: clock.now(),
             packets: stats.packets,
             bytes: stats.bytes,
+            playing: stats.playing,
             own_cpu: clock.process_cpu(),
             server: server_pid.and_then(process::usage),
         }

@@ -6,6 +6,7 @@
 //! ```
 //! RFC 3550 appendix A.1 and A.3, without probation: a load generator wants the first packet
 //! counted, and a wild jump shows as the loss it is.
+//! A server that begins new numbers (after a seek) begins a new run: the finished ones are summed.
 //! Invariant: received <= expected; every packet is exactly one [`Arrival`].
 //! Bound: 64 bytes of window; a packet more than [`WINDOW_PACKETS`] late stays counted as lost.
 
@@ -40,6 +41,15 @@ pub struct SequenceTracker {
     duplicates: u64,
     reordered: u64,
     strays: u64,
+    /// Sums of the runs before this one.
+    ended: Ended,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Ended {
+    expected: u64,
+    received: u64,
+    lost_at_start: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +70,23 @@ impl SequenceTracker {
         if let Some(run) = &mut self.run {
             run.rebase(seq);
         }
+    }
+
+    /// The server begins new numbers, with `announced` where it says so. What was missing stays so.
+    pub fn restart(&mut self, announced: Option<u16>) {
+        self.ended = Ended {
+            expected: self.expected(),
+            received: self.received(),
+            lost_at_start: self.lost_at_start(),
+        };
+        self.run = None;
+        self.announced = announced;
+    }
+
+    /// The newest number, as on the wire.
+    #[must_use]
+    pub fn highest(&self) -> Option<u16> {
+        self.run.as_ref().map(|run| u16::try_from(run.highest & 0xffff).unwrap_or(0))
     }
 
     /// A packet has come.
@@ -87,13 +114,13 @@ impl SequenceTracker {
     /// Packets from the first number to the highest seen.
     #[must_use]
     pub fn expected(&self) -> u64 {
-        self.run.as_ref().map_or(0, |run| run.highest - run.base + 1)
+        self.ended.expected + self.run.as_ref().map_or(0, |run| run.highest - run.base + 1)
     }
 
     /// Different packets among the expected.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.run.as_ref().map_or(0, |run| run.received)
+        self.ended.received + self.run.as_ref().map_or(0, |run| run.received)
     }
 
     /// Packets that did not come.
@@ -106,7 +133,8 @@ impl SequenceTracker {
     /// announce a start one too early, which looks the same.
     #[must_use]
     pub fn lost_at_start(&self) -> u64 {
-        self.run.as_ref().map_or(0, |run| run.first.saturating_sub(run.base))
+        let here = self.run.as_ref().map_or(0, |run| run.first.saturating_sub(run.base));
+        self.ended.lost_at_start + here
     }
 
     /// Packets that came behind a newer one.
@@ -288,6 +316,17 @@ mod tests {
         let mut tracker = tracked([30_000, 30_001]);
         tracker.handle_announced(0);
         assert_eq!((tracker.expected(), tracker.lost()), (2, 0));
+    }
+
+    #[test]
+    fn new_numbers_after_a_restart_are_no_loss_and_old_losses_stay() {
+        let mut tracker = tracked([10, 12]);
+        tracker.restart(Some(40_000));
+        assert_eq!((tracker.expected(), tracker.lost(), tracker.highest()), (3, 1, None));
+        tracker.handle_packet(40_001);
+        assert_eq!((tracker.expected(), tracker.received()), (5, 3));
+        assert_eq!((tracker.lost(), tracker.lost_at_start()), (2, 1));
+        assert_eq!(tracker.highest(), Some(40_001));
     }
 
     #[test]

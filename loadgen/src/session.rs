@@ -1,27 +1,30 @@
 //! One session: the RTSP client and its streams, without sockets.
 //!
 //! ```text
-//! TCP bytes --> wire --> RtspClient --events--+
-//!                 +----> Stream (interleaved) |--> stop, teardown, verdict, figures
+//! TCP bytes --> wire --> RtspClient --events--+--> session_acts: script, reports, verdict, end
+//!                 +----> Stream (interleaved) |
 //! datagrams -----------> Stream (UDP) --------+
 //! ```
-//! Decides when a session is over: asked to stop, BYE on all streams, silence.
+//! This file takes bytes, packets and time in; `session_acts` decides what to do about them.
 //! Invariant: the figures of a session are folded into [`Stats`] exactly once, when it closes.
 //! Bound: at most one unfinished RTSP message (256 KiB) is held.
 
 use crate::client::{Event, RtspClient};
 use crate::failure::Failure;
-use crate::request::{Request, TransportAsk};
+use crate::interval::ReportInterval;
+use crate::request::TransportAsk;
 use crate::rtcp;
+use crate::script::{Actor, Script, Wish};
 use crate::stats::Stats;
-use crate::stream::Stream;
+use crate::stream::{Claims, Stream, Taken, bytes_per_s};
 use crate::time::Mono;
 use crate::wire::{self, Item};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use rtsp_types::Url;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// Interval of receiver reports (the minimum of RFC 3550 s6.2).
-pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// PLAY without any packet for so long is a failure.
 pub const FIRST_PACKET_WAIT: Duration = Duration::from_secs(5);
 /// Silence that means "stalled" when the run ends.
@@ -34,66 +37,118 @@ pub const LINGER: Duration = Duration::from_millis(200);
 const TAIL_WAIT: Duration = Duration::from_secs(5);
 /// Tolerance between the announced length and the silence at the end.
 const LENGTH_SLACK: Duration = Duration::from_secs(1);
+/// Spreads the numbers of sessions over the seeds.
+const SEED_STEP: u64 = 0xd134_2543_de82_ef95;
 
 /// How a session shall behave.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// Interleaved transport.
     pub tcp: bool,
     /// Play until the title ends.
     pub to_end: bool,
-    /// SSRC of our receiver reports.
-    pub receiver_ssrc: u32,
-    /// When, after PLAY, the first receiver report is due.
-    pub report_phase: Duration,
+    /// Seed of the run.
+    pub seed: u64,
+    /// Number of the session: what is random about it comes of the seed and this.
+    pub index: usize,
+    /// Title and transport, as a place in the figures.
+    pub part: usize,
+    /// What the viewer does.
+    pub script: Option<Arc<Script>>,
+    /// What its receiver reports claim.
+    pub claims: Claims,
+    /// Part of the packets that is dropped on purpose, 0 to 1.
+    pub drop: f64,
+    /// Stop reading so long after PLAY.
+    pub stall_after: Option<Duration>,
+    /// A 3xx answer has led here.
+    pub is_redirected: bool,
 }
 
 /// One client session with its streams.
 #[derive(Debug)]
 pub struct Session {
-    client: RtspClient,
-    plan: Plan,
+    // What each packet needs comes first, so that it shares cache lines.
+    is_leaving: bool,
+    is_over: bool,
+    /// The first packet of a PLAY has not come.
+    is_awaiting: bool,
+    is_stalled: bool,
     streams: Vec<Stream>,
+    last_packet: Option<Mono>,
+    plan: Plan,
+    rng: SmallRng,
+    client: RtspClient,
+    actor: Option<Actor>,
+    wish: Option<Wish>,
+    reports: Vec<ReportTimer>,
+    report_due: Option<Mono>,
+    receiver_ssrc: u32,
     channels: Vec<(u8, u8)>,
     unread: Vec<u8>,
     events: Vec<Event>,
     wants_ports: bool,
     play_sent: Option<Mono>,
     playing_since: Option<Mono>,
+    position: Position,
     first_packet: Option<Mono>,
-    last_packet: Option<Mono>,
     bye_at: Option<Mono>,
-    report_due: Option<Mono>,
-    report_next: usize,
     verdict: Option<Failure>,
+    redirect: Option<Url>,
     ended_by_server: bool,
-    is_leaving: bool,
-    is_over: bool,
+}
+
+/// Reports of one stream.
+#[derive(Debug, Clone, Copy)]
+struct ReportTimer {
+    interval: ReportInterval,
+    due: Mono,
+}
+
+/// Where in the title the session is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Position {
+    at: Duration,
+    /// Since when it goes on from there.
+    running_since: Option<Mono>,
 }
 
 impl Session {
     /// A session for `url` that has not begun.
     #[must_use]
     pub fn new(url: Url, plan: Plan) -> Self {
+        let index = u64::try_from(plan.index).unwrap_or(0);
+        let seed = plan.seed ^ index.wrapping_add(1).wrapping_mul(SEED_STEP);
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let actor =
+            plan.script.as_ref().map(|script| Actor::new(Arc::clone(script), plan.seed, index));
         Self {
-            client: RtspClient::new(url),
-            plan,
+            is_leaving: false,
+            is_over: false,
+            is_awaiting: true,
+            is_stalled: false,
             streams: Vec::new(),
+            last_packet: None,
+            receiver_ssrc: rng.random(),
+            plan,
+            rng,
+            client: RtspClient::new(url),
+            actor,
+            wish: None,
+            reports: Vec::new(),
+            report_due: None,
             channels: Vec::new(),
             unread: Vec::new(),
             events: Vec::new(),
             wants_ports: false,
             play_sent: None,
             playing_since: None,
+            position: Position::default(),
             first_packet: None,
-            last_packet: None,
             bye_at: None,
-            report_due: None,
-            report_next: 0,
             verdict: None,
+            redirect: None,
             ended_by_server: false,
-            is_leaving: false,
-            is_over: false,
         }
     }
 
@@ -112,6 +167,19 @@ impl Session {
     #[must_use]
     pub const fn is_setting_up(&self) -> bool {
         self.playing_since.is_none() && !self.is_over
+    }
+
+    /// False while the session acts as a client that has stopped reading.
+    #[must_use]
+    pub const fn is_reading(&self) -> bool {
+        !self.is_stalled || self.is_leaving
+    }
+
+    /// Where a server has sent us, once: a session for that place, with a plan that says so, is to
+    /// take over from this one.
+    pub fn take_redirect(&mut self) -> Option<(Url, Plan)> {
+        let plan = Plan { is_redirected: true, ..self.plan.clone() };
+        self.redirect.take().map(|url| (url, plan))
     }
 
     /// Tracks that wait for UDP ports; give them to [`Session::handle_ports`].
@@ -135,7 +203,7 @@ impl Session {
 
     /// The connection stands.
     pub fn handle_connected(&mut self, now: Mono, stats: &mut Stats) {
-        stats.connected += 1;
+        stats.connected += u64::from(!self.plan.is_redirected);
         self.client.handle_connected(now);
     }
 
@@ -165,21 +233,25 @@ impl Session {
 
     /// One RTP packet of `track`. Once the session leaves, packets are neither counted nor timed:
     /// what a server does to others while hundreds of clients leave at once is not playing.
+    #[inline]
     pub fn handle_rtp(&mut self, track: usize, data: &[u8], arrival: Mono, stats: &mut Stats) {
         if self.is_leaving {
             return;
         }
         let Some(stream) = self.streams.get_mut(track) else { return };
-        let late = &mut stats.kind_mut(stream.kind()).lateness;
-        if !stream.handle_rtp(data, arrival, late) {
+        let taken = stream.handle_rtp(data, arrival, &mut stats.late(stream.kind()));
+        if taken == Taken::No {
             return;
+        }
+        stream.burst.handle_packet(arrival, &mut stats.bursts);
+        if self.plan.drop > 0.0 && self.rng.random_bool(self.plan.drop) {
+            stream.handle_dropped();
         }
         stats.packets += 1;
         stats.bytes += u64::try_from(data.len()).unwrap_or(0);
         self.last_packet = self.last_packet.max(Some(arrival));
-        if self.first_packet.is_none() {
-            self.first_packet = Some(arrival);
-            self.record_first_packet(stats);
+        if self.is_awaiting && taken == Taken::Yes {
+            self.handle_awaited(arrival, stats);
         }
     }
 
@@ -187,6 +259,9 @@ impl Session {
     pub fn handle_rtcp(&mut self, track: usize, data: &[u8], now: Mono) {
         let Some(stream) = self.streams.get_mut(track) else { return };
         stream.handle_rtcp(data, now);
+        if let Some(timer) = self.reports.get_mut(track) {
+            timer.interval.handle_packet(data.len());
+        }
         if self.plan.tcp {
             // One connection keeps the order: nothing from before the BYE is still to come.
             stream.handle_tail_read(now);
@@ -212,8 +287,10 @@ impl Session {
 
     /// Time has passed.
     pub fn handle_time(&mut self, now: Mono, stats: &mut Stats) {
-        if self.client.is_playing() {
-            self.judge(now);
+        self.act(now);
+        self.begin_to_stall(now, stats);
+        if self.client.is_settled() {
+            self.judge(now, stats);
         }
         self.client.handle_time(now, &mut self.events);
         self.apply(now, stats);
@@ -231,34 +308,24 @@ impl Session {
         self.apply(now, stats);
     }
 
-    /// The run is over: leave politely. A title that has just ended is seen to its end; it is
-    /// enough to go on with [`Session::handle_time`].
-    pub fn stop(&mut self, now: Mono, stats: &mut Stats) {
-        if self.client.is_playing() && self.bye_at.is_some() {
-            return;
-        }
-        let is_silent = self.last_packet.is_some_and(|last| now.since(last) >= STALL);
-        if self.playing_since.is_none() {
-            self.verdict = Some(Failure::NotPlaying);
-        } else if self.client.is_playing() && is_silent {
-            self.verdict = Some(Failure::Stalled);
-        } else if self.client.is_playing() && self.last_packet.is_none() {
-            self.verdict = Some(Failure::NoPacket);
-        }
-        self.leave(now);
-        self.apply(now, stats);
-    }
-
     /// The next receiver report that is due: its track and bytes. Interleaved ones go out by
     /// themselves. Call until `None`.
     pub fn poll_report(&mut self, now: Mono, stats: &mut Stats) -> Option<(usize, Vec<u8>)> {
-        if !self.client.is_playing() || self.report_due.is_none_or(|due| now < due) {
-            return None;
-        }
-        while let Some(stream) = self.streams.get_mut(self.report_next) {
-            let track = self.report_next;
-            self.report_next += 1;
-            let report = rtcp::receiver_report(self.plan.receiver_ssrc, stream.report(now));
+        while self.report_due.is_some_and(|due| due <= now) && !self.is_leaving {
+            let Some(track) = self.reports.iter().position(|timer| timer.due <= now) else {
+                self.report_due = self.reports.iter().map(|timer| timer.due).min();
+                return None;
+            };
+            let stream = self.streams.get_mut(track)?;
+            let figures = stream.report(now, self.plan.claims);
+            let report = rtcp::receiver_report(self.receiver_ssrc, figures);
+            let played = self.playing_since.map_or(Duration::ZERO, |since| now.since(since));
+            if let Some(timer) = self.reports.get_mut(track) {
+                timer.interval.handle_packet(report.len());
+                timer.interval.handle_reported();
+                let rate = bytes_per_s(stream.bytes(), played);
+                timer.due = now.after(timer.interval.next(rate, self.rng.random_range(0.0..1.0)));
+            }
             stats.reports_sent += 1;
             if !self.plan.tcp {
                 return Some((track, report));
@@ -267,8 +334,6 @@ impl Session {
                 wire::push_interleaved(self.client.out(), channel, &report);
             }
         }
-        self.report_next = 0;
-        self.report_due = Some(now.after(REPORT_INTERVAL));
         None
     }
 
@@ -310,134 +375,10 @@ impl Session {
             self.handle_rtcp(track, payload, now);
         }
     }
-
-    /// Acts on what the client has told, until it tells no more.
-    fn apply(&mut self, now: Mono, stats: &mut Stats) {
-        while !self.events.is_empty() {
-            for event in std::mem::take(&mut self.events) {
-                self.apply_one(event, now, stats);
-            }
-        }
-    }
-
-    fn apply_one(&mut self, event: Event, now: Mono, stats: &mut Stats) {
-        match event {
-            Event::Answered(request, wait) => {
-                stats.record_answer(request, wait);
-                if request == Request::Play {
-                    let sent = now.as_ns().saturating_sub(Mono::default().after(wait).as_ns());
-                    self.play_sent = Some(Mono::from_ns(sent));
-                    self.record_first_packet(stats);
-                }
-            }
-            Event::Described => self.plan_transports(now),
-            Event::TrackReady(index) => self.handle_track_ready(index),
-            Event::Playing => {
-                stats.played += 1;
-                stats.playing += 1;
-                self.playing_since = Some(now);
-                self.report_due = Some(now.after(self.plan.report_phase));
-                for (stream, track) in self.streams.iter_mut().zip(self.client.tracks()) {
-                    stream.handle_announced(None, track.rtp_info.as_ref().and_then(|i| i.seq));
-                }
-            }
-            Event::Ended => self.close(None, stats),
-            Event::Failed(failure) => self.close(Some(failure), stats),
-        }
-    }
-
-    fn plan_transports(&mut self, now: Mono) {
-        let tracks = self.client.tracks();
-        self.streams = tracks.iter().map(|track| Stream::new(&track.info)).collect();
-        if self.plan.tcp {
-            self.channels = (0..tracks.len())
-                .filter_map(|index| u8::try_from(index * 2).ok())
-                .map(|channel| (channel, channel.saturating_add(1)))
-                .collect();
-            let asks = self.channels.iter().map(|&(channel, _)| TransportAsk::Tcp { channel });
-            self.client.handle_transports(asks.collect(), now);
-        } else {
-            self.wants_ports = true;
-        }
-    }
-
-    /// The server may have chosen other channels than asked for (client rule C18).
-    fn handle_track_ready(&mut self, index: usize) {
-        let track = self.client.tracks().get(index);
-        let Some(reply) = track.and_then(|track| track.transport.as_ref()) else { return };
-        if let (Some(channels), Some(place)) = (reply.channels, self.channels.get_mut(index)) {
-            *place = channels;
-        }
-        if let Some(stream) = self.streams.get_mut(index) {
-            stream.handle_announced(reply.ssrc, None);
-        }
-    }
-
-    /// Ends a playing session that has nothing more to give.
-    fn judge(&mut self, now: Mono) {
-        let Some(playing_since) = self.playing_since else { return };
-        let played = now.since(playing_since);
-        if let Some(bye_at) = self.bye_at {
-            let waited = now.since(bye_at);
-            if waited >= LINGER && (!self.has_unread_tail(now) || waited >= TAIL_WAIT) {
-                self.ended_by_server = true;
-                self.leave(now);
-            }
-            return;
-        }
-        let Some(last) = self.last_packet else {
-            if played >= FIRST_PACKET_WAIT {
-                self.verdict = Some(Failure::NoPacket);
-                self.leave(now);
-            }
-            return;
-        };
-        if self.plan.to_end && now.since(last) >= SILENCE_MAX {
-            let reached = played.saturating_sub(SILENCE_MAX) + LENGTH_SLACK;
-            if self.client.length().is_some_and(|length| reached >= length) {
-                self.ended_by_server = true;
-            } else {
-                self.verdict = Some(Failure::Stalled);
-            }
-            self.leave(now);
-        }
-    }
-
-    fn leave(&mut self, now: Mono) {
-        self.is_leaving = true;
-        self.streams.iter_mut().for_each(Stream::handle_left);
-        self.client.teardown(now, &mut self.events);
-    }
-
-    fn record_first_packet(&self, stats: &mut Stats) {
-        if let (Some(sent), Some(first)) = (self.play_sent, self.first_packet) {
-            stats.first_packet.record(first.since(sent));
-        }
-    }
-
-    fn close(&mut self, failure: Option<Failure>, stats: &mut Stats) {
-        if self.is_over {
-            return;
-        }
-        self.is_over = true;
-        let has_played = self.playing_since.is_some();
-        if has_played {
-            stats.playing = stats.playing.saturating_sub(1);
-        }
-        for stream in &mut self.streams {
-            let kind = stats.kind_mut(stream.kind());
-            let counts = stream.finish(has_played, &mut kind.lateness);
-            kind.counts.add(&counts);
-        }
-        match failure.or_else(|| self.verdict.take()) {
-            Some(failure) => stats.record_failure(&failure),
-            None => {
-                stats.completed += 1;
-                stats.ended_by_server += u64::from(self.ended_by_server);
-            }
-        }
-    }
 }
+
+#[path = "session_acts.rs"]
+mod acts;
 
 #[cfg(test)]
 #[path = "session_tests.rs"]

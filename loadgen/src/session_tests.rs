@@ -19,9 +19,11 @@ struct Script {
 
 impl Script {
     fn playing() -> Self {
+        Self::playing_as(Plan::default())
+    }
+
+    fn playing_as(plan: Plan) -> Self {
         let url = Url::parse("rtsp://h/a").expect("url");
-        let plan =
-            Plan { tcp: false, to_end: false, receiver_ssrc: 9, report_phase: REPORT_INTERVAL };
         let session = Session::new(url, plan);
         let mut script = Self { session, stats: Stats::default(), cseq: 0 };
         script.session.handle_connected(at(0), &mut script.stats);
@@ -137,4 +139,96 @@ fn tail_that_cannot_be_read_to_its_end_is_given_up_and_not_called_lost() {
     script.bye(15, at(20));
     script.time(at(5_020));
     assert_eq!(script.figures(), (10, 0, 0, 1));
+}
+
+impl Script {
+    fn sent(&mut self) -> Vec<String> {
+        let bytes = std::mem::take(self.session.out());
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let lines = text.lines().filter(|line| line.ends_with("RTSP/1.0"));
+        lines.filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+    }
+}
+
+fn plan_with(script: &str) -> Plan {
+    Plan { script: Some(Arc::new(script.parse().expect("script"))), ..Plan::default() }
+}
+
+#[test]
+fn scripted_pause_and_seek_are_timed_and_not_judged_as_silence() {
+    let mut script = Script::playing_as(plan_with("play 1s; pause 60s; seek 4s"));
+    script.sent();
+    script.packets(0..10, at(10));
+    script.time(at(0));
+    script.time(at(1_000));
+    assert_eq!(script.sent(), ["PAUSE"]);
+    script.answer("", "");
+    script.time(at(30_000));
+    assert_eq!(script.sent(), ["OPTIONS"], "keep-alive");
+    script.cseq += 1;
+    // Answers come at 0 ms in this test, so the wait begins with the next look at the time.
+    script.time(at(91_000));
+    assert_eq!(script.sent(), ["PLAY"]);
+    script.packets(10..12, at(91_050));
+    script.answer("RTP-Info: url=rtsp://h/a/trackID=0;seq=10\r\n", "");
+    let acts = script.stats.acts;
+    assert_eq!((acts.pauses, acts.seeks, acts.resumes), (1, 1, 0));
+    assert_eq!(script.stats.again_packet.summary().count, 1);
+}
+
+#[test]
+fn stalled_reader_that_is_hung_up_on_is_no_failure() {
+    let wait = Duration::from_secs(1);
+    let mut script = Script::playing_as(Plan { stall_after: Some(wait), ..Plan::default() });
+    script.packets(0..10, at(10));
+    script.time(at(999));
+    assert!(script.session.is_reading());
+    script.time(at(1_000));
+    assert!(!script.session.is_reading());
+    script.time(at(60_000));
+    script.session.handle_closed(Failure::Closed, at(61_000), &mut script.stats);
+    let stats = &script.stats;
+    assert_eq!((stats.stalled, stats.stalled_closed, stats.failed, stats.completed), (1, 1, 0, 1));
+}
+
+#[test]
+fn stalled_reader_reads_again_to_leave() {
+    let wait = Duration::from_secs(1);
+    let mut script = Script::playing_as(Plan { stall_after: Some(wait), ..Plan::default() });
+    script.packets(0..10, at(10));
+    script.time(at(1_000));
+    script.stop(at(9_000));
+    assert!(script.session.is_reading());
+    assert_eq!(script.figures(), (10, 0, 0, 0));
+    assert_eq!(script.stats.total().overdue_frames, 0);
+}
+
+#[test]
+fn session_still_in_setup_when_interrupted_is_cancelled() {
+    let url = Url::parse("rtsp://h/a").expect("url");
+    let mut session = Session::new(url, Plan::default());
+    let mut stats = Stats::default();
+    stats.is_interrupted = true;
+    session.handle_connected(at(0), &mut stats);
+    session.stop(at(1), &mut stats);
+    assert!(session.is_over());
+    assert_eq!((stats.cancelled, stats.failed, stats.completed), (1, 0, 0));
+}
+
+#[test]
+fn reports_come_at_intervals_of_the_standard_and_never_in_step() {
+    let mut script = Script::playing();
+    script.packets(0..10, at(10));
+    let mut times = Vec::new();
+    for tenth in 0..600 {
+        let now = at(tenth * 100);
+        while script.session.poll_report(now, &mut script.stats).is_some() {
+            times.push(tenth);
+        }
+    }
+    let first = times[0];
+    assert!((10..=31).contains(&first), "half the minimum first: {times:?}");
+    let steps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(steps.iter().all(|step| (20..=62).contains(step)), "{steps:?}");
+    assert!(steps.iter().any(|step| *step != steps[0]), "{steps:?}");
 }

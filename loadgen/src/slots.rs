@@ -7,7 +7,7 @@
 //! Bound: [`WRITE_BYTES_MAX`] bytes wait for a server that does not read.
 
 use crate::failure::Failure;
-use crate::net::poll::{Poll, Token};
+use crate::net::poll::{Interest, Poll, Ready, Token};
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::time::Mono;
@@ -36,7 +36,7 @@ pub struct Slot {
     pub sockets: Vec<usize>,
     tcp: Socket,
     connecting_since: Option<Mono>,
-    is_writable_watched: bool,
+    watched: Interest,
 }
 
 impl Slot {
@@ -58,14 +58,14 @@ impl Slot {
             sockets: Vec::new(),
             tcp,
             connecting_since: Some(now),
-            is_writable_watched: true,
+            watched: Interest { readable: true, writable: true },
         }
     }
 
     /// Something is ready at the connection.
     pub fn handle_ready(
         &mut self,
-        readable: bool,
+        ready: &Ready,
         buffer: &mut [u8],
         now: Mono,
         stats: &mut Stats,
@@ -78,7 +78,11 @@ impl Slot {
             self.connecting_since = None;
             self.session.handle_connected(now, stats);
         }
-        if !readable {
+        if !self.session.is_reading() {
+            // What waits stays where it is; only the end of the connection is noticed.
+            return if ready.closed { Err(Failure::Closed) } else { Ok(()) };
+        }
+        if !ready.readable {
             return Ok(());
         }
         match (&self.tcp).read(buffer) {
@@ -118,10 +122,11 @@ impl Slot {
         if out.len() > WRITE_BYTES_MAX {
             return Err(Failure::Connection(ErrorKind::TimedOut));
         }
-        let wanted = !out.is_empty();
-        if wanted != self.is_writable_watched {
-            self.is_writable_watched = wanted;
-            let result = poll.set_writable(&self.tcp, Token::Tcp(self.index), wanted);
+        let writable = !out.is_empty();
+        let wanted = Interest { readable: self.session.is_reading(), writable };
+        if wanted != self.watched {
+            self.watched = wanted;
+            let result = poll.watch(&self.tcp, Token::Tcp(self.index), wanted);
             result.map_err(|error| Failure::Connection(error.kind()))?;
         }
         Ok(())

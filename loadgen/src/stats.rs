@@ -4,9 +4,12 @@
 //! Invariant: counts only grow, `playing` apart. Bound: a fixed number of histograms and one
 //! counter per kind of failure, however many sessions there are.
 
+use crate::bursts::Bursts;
 use crate::description::MediaKind;
 use crate::failure::Failure;
 use crate::request::Request;
+use crate::time::Mono;
+use crate::timeline::{LateSink, Timeline};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -56,16 +59,41 @@ impl Timing {
         self.0.len() - self.0.count_between(0, us)
     }
 
+    /// (part, milliseconds) up to the largest value: eight steps to each further nine, as far as
+    /// there are values to tell them apart. Empty without values.
+    #[must_use]
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        let steps = (0u32..).map(|step| 10f64.powf(-f64::from(step) / 8.0));
+        // One in a hundred million is the end of it in any case.
+        let distinct = steps.take(65).take_while(|&rest| !self.is_beyond(rest));
+        distinct
+            .map(|rest| (1.0 - rest, self.at(1.0 - rest)))
+            .chain([(1.0, self.at(1.0))])
+            .collect()
+    }
+
+    /// Whether less than one value lies above all but `rest` of them.
+    #[expect(clippy::cast_precision_loss, reason = "counts of frames, far below 52 bits")]
+    fn is_beyond(&self, rest: f64) -> bool {
+        rest * (self.0.len() as f64) < 1.0
+    }
+
+    fn at(&self, quantile: f64) -> f64 {
+        milliseconds(self.0.value_at_quantile(quantile))
+    }
+
     /// The percentiles.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let at = |quantile| milliseconds(self.0.value_at_quantile(quantile));
         Summary {
             count: self.0.len(),
-            p50_ms: at(0.5),
-            p90_ms: at(0.9),
-            p99_ms: at(0.99),
-            p999_ms: at(0.999),
+            p50_ms: self.at(0.5),
+            p90_ms: self.at(0.9),
+            p99_ms: self.at(0.99),
+            p999_ms: self.at(0.999),
             max_ms: milliseconds(self.0.max()),
         }
     }
@@ -112,6 +140,16 @@ pub struct Counts {
     pub byes: u64,
     /// RTCP packets that could not be read.
     pub malformed_rtcp: u64,
+    /// Packets from before a seek or resume that came after its answer.
+    pub stale: u64,
+    /// Seeks after which the stream had another source.
+    pub changed_ssrc: u64,
+    /// Starts whose first packet is far from the RTP time announced for it.
+    pub wrong_rtp_time: u64,
+    /// Frames that were due when we left and had not come.
+    pub overdue_frames: u64,
+    /// Packets that were dropped on purpose: received here, lost in our reports.
+    pub dropped: u64,
 }
 
 impl Counts {
@@ -134,6 +172,11 @@ impl Counts {
         self.sender_reports += other.sender_reports;
         self.byes += other.byes;
         self.malformed_rtcp += other.malformed_rtcp;
+        self.stale += other.stale;
+        self.changed_ssrc += other.changed_ssrc;
+        self.wrong_rtp_time += other.wrong_rtp_time;
+        self.overdue_frames += other.overdue_frames;
+        self.dropped += other.dropped;
     }
 }
 
@@ -168,8 +211,50 @@ pub struct Stats {
     pub own_drops: u64,
     /// PLAY request to first RTP packet, per session.
     pub first_packet: Timing,
+    /// PLAY of a seek or resume to the first RTP packet that comes of it.
+    pub again_packet: Timing,
+    /// What viewers did by the script.
+    pub acts: Acts,
+    /// Sessions that went where a 3xx answer had sent them.
+    pub redirected: u64,
+    /// Sessions that were still being set up when the run was interrupted.
+    pub cancelled: u64,
+    /// Sessions that have stopped reading.
+    pub stalled: u64,
+    /// Of these, those the server hung up on.
+    pub stalled_closed: u64,
+    /// The run was ended by a signal.
+    pub is_interrupted: bool,
+    /// Lateness by second.
+    pub timeline: Timeline,
+    /// Packets back to back.
+    pub bursts: Bursts,
+    /// Per title and transport.
+    pub parts: Vec<Part>,
     kinds: [KindStats; MediaKind::ALL.len()],
     answers: [Timing; Request::ALL.len()],
+}
+
+/// What viewers did by the script.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Acts {
+    /// PAUSE answered.
+    pub pauses: u64,
+    /// PLAY from another place answered.
+    pub seeks: u64,
+    /// PLAY from where it was answered.
+    pub resumes: u64,
+    /// Steps left out because the title has no known length.
+    pub skipped: u64,
+}
+
+/// Sessions of one title and transport.
+#[derive(Debug, Clone, Default)]
+pub struct Part {
+    /// Begun.
+    pub sessions: u64,
+    /// What came, folded in as they end.
+    pub counts: Counts,
 }
 
 /// Figures of one kind of media.
@@ -182,6 +267,12 @@ pub struct KindStats {
 }
 
 impl Stats {
+    /// Nothing yet, in a run that began at `start`.
+    #[must_use]
+    pub fn starting_at(start: Mono) -> Self {
+        Self { timeline: Timeline::starting_at(start), ..Self::default() }
+    }
+
     /// Figures of `kind`.
     #[must_use]
     #[expect(clippy::indexing_slicing, reason = "the index is below the length by its type")]
@@ -193,6 +284,23 @@ impl Stats {
     #[expect(clippy::indexing_slicing, reason = "the index is below the length by its type")]
     pub const fn kind_mut(&mut self, kind: MediaKind) -> &mut KindStats {
         &mut self.kinds[kind.index()]
+    }
+
+    /// Where lateness of streams of `kind` goes.
+    #[expect(clippy::indexing_slicing, reason = "the index is below the length by its type")]
+    pub const fn late(&mut self, kind: MediaKind) -> LateSink<'_> {
+        let timing = &mut self.kinds[kind.index()].lateness;
+        LateSink { timing, timeline: &mut self.timeline }
+    }
+
+    /// Figures of title and transport `part`, to be added to.
+    pub fn part_mut(&mut self, part: usize) -> &mut Part {
+        if self.parts.len() <= part {
+            self.parts.resize_with(part + 1, Part::default);
+        }
+        // Only an allocation as large as the address space could leave it shorter.
+        #[expect(clippy::indexing_slicing, reason = "just made long enough")]
+        &mut self.parts[part]
     }
 
     /// Times from `request` to its answer.

@@ -1,11 +1,14 @@
 //! One RTP stream as its receiver sees it: order, lateness, reports.
 //!
 //! ```text
-//! RTP  --> SSRC, payload type --> SequenceTracker --newest--> LatenessMeter, jitter
-//! RTCP --> sender reports, BYE          +--> figures of the receiver report
+//! RTP  --> SSRC, payload type --> epoch --> SequenceTracker --newest--> LatenessMeter, jitter
+//! RTCP --> sender reports, BYE                    +--> figures of the receiver report
 //! ```
-//! RFC 3550 s5.1, s6.4, appendices A.3 and A.8. The source is the SSRC of the first packet; a
-//! server that announced another one is noted and measured all the same.
+//! RFC 3550 s5.1, s6.4, appendix A.3. The source is the SSRC of the first packet; a server that
+//! announced another one is noted and measured all the same.
+//!
+//! A PLAY while the session goes on (seek, resume) begins an epoch: see `epoch`. Lateness starts
+//! anew with it, and so do sequence numbers where the server takes new ones.
 //!
 //! A lost tail leaves no gap; only the sender's own count shows it, and only at an end of its own:
 //! ```text
@@ -13,18 +16,26 @@
 //!   +------------+--our TEARDOWN--> Left: what the server still sent is nobody's loss
 //! ```
 //! Invariant: a packet of another source changes no figure but its own counter.
+//! Bound: what `epoch` holds back, and a few hundred bytes.
 
+use crate::bursts::Burst;
 use crate::description::{MediaKind, TrackInfo};
+use crate::epoch::{Announced, Epoch, Held, Place};
+use crate::jitter::Jitter;
 use crate::lateness::{LatenessMeter, REORDER_FRAMES_MAX};
 use crate::rtcp::{self, Figures, Incoming};
 use crate::sequence::{Arrival, SequenceTracker};
-use crate::stats::{Counts, Timing};
+use crate::stats::Counts;
 use crate::time::Mono;
+use crate::timeline::Lateness;
 use rtp_types::RtpPacket;
 use std::time::Duration;
 
 /// A last sender report further ahead than this is about something else than a lost tail.
 const LOST_AT_END_MAX: u64 = 512;
+/// The first packet after PLAY lies no further than this from the announced RTP time: a second or
+/// two to the next sync sample, and some more.
+const RTP_TIME_TOLERANCE_S: u32 = 10;
 const NS_PER_S: u64 = 1_000_000_000;
 
 /// Receiver side of one stream.
@@ -36,8 +47,15 @@ pub struct Stream {
     announced_ssrc: Option<u32>,
     ssrc: Option<u32>,
     sequence: SequenceTracker,
+    epoch: Epoch,
+    /// RTP time announced for the epoch, until its first packet has been held against it.
+    announced_time: Option<u32>,
+    /// RTP time of the first packet of the epoch.
+    first_time: Option<u32>,
     lateness: LatenessMeter,
     jitter: Jitter,
+    /// The burst that is coming in.
+    pub burst: Burst,
     counts: Counts,
     end: End,
     last_report: Option<SenderReportSeen>,
@@ -64,12 +82,29 @@ struct SenderReportSeen {
     at: Mono,
 }
 
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is not of this stream.
+    No,
+    /// It is, and of the epoch that plays.
+    Yes,
+    /// It is from before the last PLAY, or nobody can tell before that is answered.
+    Old,
+}
+
+/// What we claim about the packets we got, for the receiver reports alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Claims {
+    /// Loss to report instead of the true one, 0 to 1.
+    pub loss: Option<f64>,
+}
+
 impl Stream {
     /// A stream of `track` that has received nothing yet.
     #[must_use]
     pub fn new(track: &TrackInfo) -> Self {
         let clock_rate_hz = track.formats.first().map_or(1, |format| format.clock_rate_hz);
-        let reorder_max = if track.kind == MediaKind::Video { REORDER_FRAMES_MAX } else { 0 };
         Self {
             kind: track.kind,
             payload_types: track.formats.iter().map(|format| format.payload_type).collect(),
@@ -77,8 +112,12 @@ impl Stream {
             announced_ssrc: None,
             ssrc: None,
             sequence: SequenceTracker::default(),
-            lateness: LatenessMeter::new(clock_rate_hz, reorder_max),
+            epoch: Epoch::default(),
+            announced_time: None,
+            first_time: None,
+            lateness: meter(track.kind, clock_rate_hz),
             jitter: Jitter::default(),
+            burst: Burst::default(),
             counts: Counts { streams: 1, ..Counts::default() },
             end: End::Open,
             last_report: None,
@@ -90,6 +129,12 @@ impl Stream {
     #[must_use]
     pub const fn kind(&self) -> MediaKind {
         self.kind
+    }
+
+    /// Bytes of RTP so far.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.counts.bytes
     }
 
     /// True after a BYE that came before we left.
@@ -113,8 +158,13 @@ impl Stream {
         }
     }
 
-    /// We leave: what the server says about its end from here on is about packets we ignore.
-    pub const fn handle_left(&mut self) {
+    /// We leave: what the server says about its end from here on is about packets we ignore. While
+    /// the stream should be playing, `late` gets the frames it owes.
+    pub fn handle_left(&mut self, now: Mono, late: Option<&mut impl Lateness>) {
+        let is_open = self.end == End::Open;
+        if let Some(late) = late.filter(|_| is_open) {
+            self.counts.overdue_frames += u64::from(self.lateness.handle_left(now, late));
+        }
         if !matches!(self.end, End::Read { .. }) {
             self.end = End::Left;
         }
@@ -126,35 +176,100 @@ impl Stream {
         self.sequence.lost()
     }
 
-    /// From `Transport` and `RTP-Info`; may come after the first packets.
-    pub fn handle_announced(&mut self, ssrc: Option<u32>, seq: Option<u16>) {
+    /// From `Transport` and the `RTP-Info` of the first PLAY; may come after the first packets.
+    pub fn handle_announced(&mut self, ssrc: Option<u32>, seq: Option<u16>, time: Option<u32>) {
         self.announced_ssrc = ssrc.or(self.announced_ssrc);
         if let Some(seq) = seq {
             self.sequence.handle_announced(seq);
         }
+        self.announced_time = time.or(self.announced_time);
+        self.check_time();
     }
 
-    /// One RTP packet; true when it belongs to the stream.
-    pub fn handle_rtp(&mut self, data: &[u8], arrival: Mono, late: &mut Timing) -> bool {
+    /// PLAY of a seek or resume was sent: until its answer nobody knows what a packet belongs to.
+    pub fn handle_switch(&mut self) {
+        self.epoch.handle_switch();
+    }
+
+    /// PAUSE was answered, or the server ended the stream for now: what comes next has a schedule
+    /// of its own.
+    pub fn handle_paused(&mut self, late: &mut impl Lateness) {
+        self.lateness.finish(late);
+        self.lateness = meter(self.kind, self.clock_rate_hz);
+        self.jitter.handle_break();
+    }
+
+    /// That PLAY was answered, with the RTP-Info of this stream. When its first packet came, if it
+    /// has.
+    pub fn handle_epoch(&mut self, announced: Announced, late: &mut impl Lateness) -> Option<Mono> {
+        let highest = self.sequence.highest();
+        let held = self.epoch.handle_answer(announced, highest);
+        self.announced_time = announced.time;
+        self.first_time = None;
+        // A stream that goes on (a title that was played to its end and sought back in) is open.
+        self.end = if self.end == End::Left { End::Left } else { End::Open };
+        let mut first = None;
+        let (old, new): (Vec<Held>, Vec<Held>) =
+            held.into_iter().partition(|packet| self.epoch.place_of(packet.seq) == Place::Old);
+        for packet in old {
+            self.count(&packet, late);
+        }
+        self.handle_paused(late);
+        if !self.epoch.is_continued() {
+            self.sequence.restart(announced.seq);
+        }
+        for packet in new {
+            first = first.or(Some(packet.arrival));
+            self.count_new(&packet, late);
+        }
+        first
+    }
+
+    /// One RTP packet.
+    pub fn handle_rtp(&mut self, data: &[u8], arrival: Mono, late: &mut impl Lateness) -> Taken {
         let Ok(packet) = RtpPacket::parse(data) else {
             self.counts.malformed += 1;
-            return false;
+            return Taken::No;
         };
-        let ssrc = packet.ssrc();
+        let (ssrc, seq) = (packet.ssrc(), packet.sequence_number());
         if *self.ssrc.get_or_insert(ssrc) != ssrc {
-            self.counts.wrong_ssrc += 1;
-            return false;
+            if !self.epoch.may_change_source(seq) {
+                self.counts.wrong_ssrc += 1;
+                return Taken::No;
+            }
+            self.ssrc = Some(ssrc);
+            self.counts.changed_ssrc += 1;
         }
         if !self.payload_types.contains(&packet.payload_type()) {
             self.counts.wrong_payload_type += 1;
         }
         self.counts.packets += 1;
         self.counts.bytes += u64::try_from(data.len()).unwrap_or(0);
-        if self.sequence.handle_packet(packet.sequence_number()) == Arrival::Newest {
-            self.lateness.handle_newest(packet.timestamp(), arrival, late);
-            self.jitter.handle_packet(packet.timestamp(), arrival, self.clock_rate_hz);
+        let held = Held { seq, timestamp: packet.timestamp(), arrival };
+        let was_continued = self.epoch.is_continued();
+        match self.epoch.handle_packet(held) {
+            Place::New => {
+                if was_continued && !self.epoch.is_continued() {
+                    self.sequence.restart(None);
+                }
+                self.count_new(&held, late);
+                Taken::Yes
+            }
+            Place::Old => {
+                self.counts.stale += 1;
+                // It may fill a gap of the old epoch, which ends where the new one begins.
+                if self.epoch.is_continued() {
+                    self.sequence.handle_packet(seq);
+                }
+                Taken::Old
+            }
+            Place::Unknown => Taken::Old,
         }
-        true
+    }
+
+    /// A packet was dropped on purpose, as if the way had lost it.
+    pub const fn handle_dropped(&mut self) {
+        self.counts.dropped += 1;
     }
 
     /// One compound RTCP packet.
@@ -183,30 +298,42 @@ impl Stream {
     }
 
     /// Figures for the next receiver report; `None` before the first packet.
-    pub fn report(&mut self, now: Mono) -> Option<Figures> {
+    pub fn report(&mut self, now: Mono, claims: Claims) -> Option<Figures> {
         let ssrc = self.ssrc?;
-        let (expected, received) = (self.sequence.expected(), self.sequence.received());
+        let expected = self.sequence.expected();
+        let received = self.sequence.received().saturating_sub(self.counts.dropped);
         let (expected_before, received_before) = self.reported;
         self.reported = (expected, received);
         let expected_now = expected.saturating_sub(expected_before);
         let lost_now = expected_now.saturating_sub(received.saturating_sub(received_before));
         let fraction = (lost_now * 256).checked_div(expected_now).unwrap_or(0);
-        let last = self.last_report;
-        let delay = last.map_or(Duration::ZERO, |last| now.since(last.at));
-        Some(Figures {
+        let mut figures = Figures {
             ssrc,
             fraction_lost: u8::try_from(fraction).unwrap_or(u8::MAX),
-            lost: self.sequence.lost(),
+            lost: expected.saturating_sub(received),
             extended_highest: self.sequence.extended_highest(),
             jitter_rtp: self.jitter.rounded(),
-            last_sender_report: last.map_or(0, |last| last.ntp_middle),
-            delay_since_last: u32::try_from((delay.as_nanos() << 16) / u128::from(NS_PER_S))
-                .unwrap_or(u32::MAX),
-        })
+            last_sender_report: 0,
+            delay_since_last: 0,
+        };
+        if let Some(loss) = claims.loss {
+            figures.fraction_lost = part_of(256, loss).try_into().unwrap_or(u8::MAX);
+            figures.lost = part_of(expected, loss);
+        }
+        if let Some(last) = self.last_report {
+            let delay = now.since(last.at).as_nanos();
+            figures.last_sender_report = last.ntp_middle;
+            figures.delay_since_last =
+                u32::try_from((delay << 16) / u128::from(NS_PER_S)).unwrap_or(u32::MAX);
+        }
+        Some(figures)
     }
 
     /// The session is over: closes the lateness account and gives the counts.
-    pub fn finish(&mut self, has_played: bool, late: &mut Timing) -> Counts {
+    pub fn finish(&mut self, has_played: bool, late: &mut impl Lateness) -> Counts {
+        for packet in self.epoch.give_up() {
+            self.count(&packet, late);
+        }
         self.lateness.finish(late);
         let mut counts = self.counts.clone();
         counts.lost_at_start = self.sequence.lost_at_start();
@@ -216,9 +343,37 @@ impl Stream {
         counts.duplicates = self.sequence.duplicates();
         counts.strays = self.sequence.strays();
         counts.silent = u64::from(has_played && self.ssrc.is_none());
-        let announced = self.announced_ssrc.zip(self.ssrc);
+        // After a change of source on a seek the announced one is a thing of the past.
+        let announced = self.announced_ssrc.zip(self.ssrc).filter(|_| counts.changed_ssrc == 0);
         counts.unannounced_ssrc = u64::from(announced.is_some_and(|(said, came)| said != came));
         counts
+    }
+
+    fn count_new(&mut self, packet: &Held, late: &mut impl Lateness) {
+        if self.first_time.is_none() {
+            self.first_time = Some(packet.timestamp);
+            self.check_time();
+        }
+        self.count(packet, late);
+    }
+
+    fn count(&mut self, packet: &Held, late: &mut impl Lateness) {
+        if self.sequence.handle_packet(packet.seq) == Arrival::Newest {
+            self.lateness.handle_newest(packet.timestamp, packet.arrival, late);
+            self.jitter.handle_packet(packet.timestamp, packet.arrival, self.clock_rate_hz);
+        }
+    }
+
+    /// Holds the first packet against RTP-Info, once both are there. Zero stands for absent with
+    /// some servers, as players take it (client rule C6).
+    fn check_time(&mut self) {
+        let (Some(announced), Some(first)) = (self.announced_time, self.first_time) else { return };
+        self.announced_time = None;
+        let distance = first.wrapping_sub(announced).cast_signed().unsigned_abs();
+        let tolerance = self.clock_rate_hz.saturating_mul(RTP_TIME_TOLERANCE_S);
+        if announced != 0 && distance > tolerance {
+            self.counts.wrong_rtp_time += 1;
+        }
     }
 
     fn lost_at_end(&self) -> u64 {
@@ -228,163 +383,26 @@ impl Stream {
     }
 }
 
-/// RFC 3550 appendix A.8, in sixteenths of a tick.
-#[derive(Debug, Default)]
-struct Jitter {
-    transit: Option<u32>,
-    scaled: u32,
+fn meter(kind: MediaKind, clock_rate_hz: u32) -> LatenessMeter {
+    let reorder_max = if kind == MediaKind::Video { REORDER_FRAMES_MAX } else { 0 };
+    LatenessMeter::new(clock_rate_hz, reorder_max)
 }
 
-impl Jitter {
-    fn handle_packet(&mut self, timestamp: u32, arrival: Mono, clock_rate_hz: u32) {
-        let (seconds, rest) = (arrival.as_ns() / NS_PER_S, arrival.as_ns() % NS_PER_S);
-        let rate = u64::from(clock_rate_hz);
-        let ticks = seconds.wrapping_mul(rate).wrapping_add(rest.wrapping_mul(rate) / NS_PER_S);
-        let arrival_rtp = u32::try_from(ticks & u64::from(u32::MAX)).unwrap_or(0);
-        let transit = arrival_rtp.wrapping_sub(timestamp);
-        if let Some(last) = self.transit {
-            let change = transit.wrapping_sub(last).cast_signed().unsigned_abs();
-            let decay = self.scaled.saturating_add(8) >> 4;
-            self.scaled = self.scaled.saturating_add(change).saturating_sub(decay);
-        }
-        self.transit = Some(transit);
-    }
+/// `part`, 0 to 1, of `whole`, rounded down.
+fn part_of(whole: u64, part: f64) -> u64 {
+    // A count as milliseconds: the standard library multiplies and cuts those without casts.
+    let whole = Duration::from_millis(whole.min(u64::from(u32::MAX)));
+    u64::try_from(whole.mul_f64(part.clamp(0.0, 1.0)).as_millis()).unwrap_or(0)
+}
 
-    const fn rounded(&self) -> u32 {
-        self.scaled >> 4
-    }
+/// Rate of a stream of `bytes` in `time`, for the interval of its reports.
+#[must_use]
+pub fn bytes_per_s(bytes: u64, time: Duration) -> f64 {
+    let kibibytes = f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX));
+    let seconds = time.as_secs_f64();
+    if seconds > 0.0 { kibibytes * 1024.0 / seconds } else { 0.0 }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::description::Format;
-    use rtcp_types::{Bye, Compound, RtcpPacketWriterExt, SenderReport};
-    use rtp_types::RtpPacketBuilder;
-
-    fn stream() -> Stream {
-        Stream::new(&TrackInfo {
-            control: rtsp_types::Url::parse("rtsp://h/t").expect("url"),
-            kind: MediaKind::Video,
-            formats: vec![Format { payload_type: 96, clock_rate_hz: 90_000 }],
-        })
-    }
-
-    fn rtp(seq: u16, ssrc: u32, payload_type: u8) -> Vec<u8> {
-        RtpPacketBuilder::<&[u8], &[u8]>::new()
-            .payload_type(payload_type)
-            .ssrc(ssrc)
-            .sequence_number(seq)
-            .timestamp(u32::from(seq) * 3_600)
-            .payload(b"media".as_slice())
-            .write_vec()
-            .expect("packet")
-    }
-
-    fn feed(stream: &mut Stream, packets: &[Vec<u8>]) -> Counts {
-        let mut late = Timing::default();
-        for (packet, at) in packets.iter().zip((0..).map(|n| Mono::from_ns(n * 40_000_000))) {
-            stream.handle_rtp(packet, at, &mut late);
-        }
-        stream.finish(true, &mut late)
-    }
-
-    fn ended_after(packet_count: u32) -> Vec<u8> {
-        let mut bytes = vec![0; 128];
-        let written = Compound::builder()
-            .add_packet(SenderReport::builder(1).ntp_timestamp(3 << 16).packet_count(packet_count))
-            .add_packet(Bye::builder().add_source(1))
-            .write_into(&mut bytes)
-            .expect("fits");
-        bytes.truncate(written);
-        bytes
-    }
-
-    #[test]
-    fn packet_of_another_source_or_type_is_counted_apart() {
-        let mut stream = stream();
-        stream.handle_announced(Some(2), Some(5));
-        let packets = [rtp(5, 1, 96), rtp(6, 9, 96), rtp(6, 1, 97), b"noise".to_vec()];
-        let counts = feed(&mut stream, &packets);
-        assert_eq!((counts.packets, counts.lost), (2, 0));
-        assert_eq!((counts.wrong_ssrc, counts.wrong_payload_type, counts.malformed), (1, 1, 1));
-        assert_eq!(counts.unannounced_ssrc, 1);
-    }
-
-    #[test]
-    fn tail_lost_before_bye_is_known_from_the_sender_report() {
-        let mut stream = stream();
-        stream.handle_rtcp(&ended_after(5), Mono::from_ns(0));
-        assert!(stream.has_ended());
-        stream.handle_tail_read(Mono::from_ns(0));
-        stream.handle_left();
-        let counts = feed(&mut stream, &[rtp(1, 1, 96), rtp(2, 1, 96), rtp(3, 1, 96)]);
-        assert_eq!((counts.lost, counts.lost_at_end, counts.byes), (2, 2, 1));
-    }
-
-    #[test]
-    fn tail_that_may_wait_unread_behind_bye_is_not_lost() {
-        let mut stream = stream();
-        stream.handle_rtcp(&ended_after(5), Mono::from_ns(7));
-        assert!(!stream.has_unread_tail(Mono::from_ns(6)));
-        stream.handle_tail_read(Mono::from_ns(6));
-        assert!(stream.has_unread_tail(Mono::from_ns(7)));
-        stream.handle_left();
-        assert!(!stream.has_unread_tail(Mono::from_ns(7)));
-        let counts = feed(&mut stream, &[rtp(1, 1, 96)]);
-        assert_eq!((counts.lost, counts.lost_at_end, counts.byes), (0, 0, 1));
-    }
-
-    #[test]
-    fn count_of_a_bye_after_we_left_is_not_compared() {
-        let mut stream = stream();
-        feed(&mut stream, &[rtp(1, 1, 96)]);
-        stream.handle_left();
-        stream.handle_rtcp(&ended_after(5), Mono::from_ns(0));
-        stream.handle_tail_read(Mono::from_ns(9));
-        let counts = stream.finish(true, &mut Timing::default());
-        assert_eq!((counts.lost, counts.lost_at_end, counts.byes), (0, 0, 1));
-    }
-
-    #[test]
-    fn bye_of_another_source_does_not_end_the_stream() {
-        let mut stream = stream();
-        feed(&mut stream, &[rtp(1, 33, 96)]);
-        stream.handle_rtcp(&ended_after(5), Mono::from_ns(0));
-        assert!(!stream.has_ended());
-    }
-
-    #[test]
-    fn report_tells_the_loss_since_the_last_one() {
-        let mut stream = stream();
-        assert_eq!(stream.report(Mono::from_ns(0)), None);
-        feed(&mut stream, &[rtp(1, 1, 96), rtp(2, 1, 96), rtp(4, 1, 96)]);
-        stream.handle_rtcp(&ended_after(5), Mono::from_ns(0));
-        let first = stream.report(Mono::from_ns(NS_PER_S / 2)).expect("report");
-        assert_eq!((first.fraction_lost, first.lost), (64, 1));
-        assert_eq!((first.last_sender_report, first.delay_since_last), (3, 32_768));
-        let second = stream.report(Mono::from_ns(NS_PER_S)).expect("report");
-        assert_eq!((second.fraction_lost, second.lost), (0, 1));
-    }
-
-    #[test]
-    fn stream_without_packets_of_a_played_session_is_silent() {
-        assert_eq!(feed(&mut stream(), &[]).silent, 1);
-    }
-
-    #[test]
-    fn jitter_of_a_steady_stream_is_zero_and_grows_with_disorder() {
-        let mut jitter = Jitter::default();
-        for n in 0..50u32 {
-            jitter.handle_packet(n * 3_600, Mono::from_ns(u64::from(n) * 40_000_000), 90_000);
-        }
-        assert_eq!(jitter.rounded(), 0);
-        for n in 50..150u32 {
-            let shift = if n % 2 == 0 { 10_000_000 } else { 0 };
-            let at = Mono::from_ns(u64::from(n) * 40_000_000 + shift);
-            jitter.handle_packet(n * 3_600, at, 90_000);
-        }
-        // Alternating by 10 ms: the mean difference is 900 ticks.
-        assert!((850..=900).contains(&jitter.rounded()), "{}", jitter.rounded());
-    }
-}
+#[path = "stream_tests.rs"]
+mod tests;

@@ -5,9 +5,11 @@
 //! udp      datagrams in batches               (recvmmsg, GRO, packet info, kernel time stamps)
 //! sockets  making sockets and port pairs
 //! process  CPU, context switches, memory of the server
+//! host     what machine this is
 //! ```
 //! All unsafe code of this program is in `udp`.
 
+pub mod host;
 pub mod poll;
 pub mod process;
 pub mod sockets;

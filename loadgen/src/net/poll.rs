@@ -34,6 +34,17 @@ pub struct Ready {
     pub readable: bool,
     /// There is room to write, or connecting has come to an end.
     pub writable: bool,
+    /// The other side is gone for good.
+    pub closed: bool,
+}
+
+/// What is waited for at a descriptor; that the other side is gone is told in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interest {
+    /// Bytes.
+    pub readable: bool,
+    /// Room to write.
+    pub writable: bool,
 }
 
 /// An epoll instance.
@@ -57,12 +68,13 @@ impl Poll {
 
     /// Watches `source` until it is closed.
     pub fn add(&self, source: impl AsFd, token: Token, writable: bool) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, source, token.to_data(), interest(writable))?)
+        let flags = Interest { readable: true, writable }.flags();
+        Ok(epoll::add(&self.epoll, source, token.to_data(), flags)?)
     }
 
-    /// Changes whether room to write is reported.
-    pub fn set_writable(&self, source: impl AsFd, token: Token, on: bool) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, source, token.to_data(), interest(on))?)
+    /// Changes what is waited for.
+    pub fn watch(&self, source: impl AsFd, token: Token, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, source, token.to_data(), interest.flags())?)
     }
 
     /// Waits at most `wait`, rounded up to milliseconds, and appends what is ready.
@@ -84,6 +96,7 @@ impl Poll {
                 token: Token::from_data(data),
                 readable: flags.intersects(EventFlags::IN | closing),
                 writable: flags.intersects(EventFlags::OUT | closing),
+                closed: flags.intersects(EventFlags::HUP | EventFlags::ERR),
             });
         }
         Ok(())
@@ -106,8 +119,11 @@ impl Token {
     }
 }
 
-fn interest(writable: bool) -> EventFlags {
-    if writable { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN }
+impl Interest {
+    fn flags(self) -> EventFlags {
+        let of = |flag, is_on| if is_on { flag } else { EventFlags::empty() };
+        of(EventFlags::IN, self.readable) | of(EventFlags::OUT, self.writable)
+    }
 }
 
 #[cfg(test)]

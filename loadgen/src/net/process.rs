@@ -12,8 +12,10 @@ use std::time::Duration;
 pub struct Usage {
     /// User and system time; its grain is the clock tick, 10 ms as a rule.
     pub cpu: Duration,
-    /// Voluntary and involuntary context switches of the threads alive.
-    pub context_switches: u64,
+    /// Times a thread gave up its CPU to wait; of the threads alive.
+    pub voluntary_switches: u64,
+    /// Times a thread lost its CPU to another; of the threads alive.
+    pub involuntary_switches: u64,
     /// Resident memory.
     pub resident_bytes: u64,
     /// Threads.
@@ -23,21 +25,28 @@ pub struct Usage {
 /// Reads the figures of process `pid`.
 #[must_use]
 pub fn usage(pid: u32) -> Option<Usage> {
-    let cpu = cpu_from(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let mut usage = Usage {
-        cpu,
-        resident_bytes: field(&status, "VmRSS:").unwrap_or(0).saturating_mul(1024),
-        ..Usage::default()
-    };
+    let mut usage = cpu_and_memory(pid)?;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
         // A thread may end between listing and reading.
         let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
-        usage.threads += 1;
-        usage.context_switches += field(&status, "voluntary_ctxt_switches:").unwrap_or(0);
-        usage.context_switches += field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0);
+        let count = |name| field(&status, name).unwrap_or(0);
+        usage.voluntary_switches += count("voluntary_ctxt_switches:");
+        usage.involuntary_switches += count("nonvoluntary_ctxt_switches:");
     }
     Some(usage)
+}
+
+/// The same without the context switches: two files however many threads there are.
+#[must_use]
+pub fn cpu_and_memory(pid: u32) -> Option<Usage> {
+    let cpu = cpu_from(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(Usage {
+        cpu,
+        resident_bytes: field(&status, "VmRSS:").unwrap_or(0).saturating_mul(1024),
+        threads: field(&status, "Threads:").unwrap_or(0),
+        ..Usage::default()
+    })
 }
 
 /// utime and stime are the 14th and 15th field; the name before them may hold spaces and brackets.

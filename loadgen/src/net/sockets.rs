@@ -36,11 +36,20 @@ pub fn client_index(address: Ipv4Addr) -> Option<usize> {
     usize::try_from(index).ok().filter(|_| address.is_loopback())
 }
 
-/// Begins to connect to `server`, from `source` where one is given. Non-blocking.
-pub fn connect(server: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<Socket> {
+/// Begins to connect to `server`, from `source` where one is given. Non-blocking. The system sizes
+/// the receive buffer as it likes unless `receive_bytes` says otherwise.
+pub fn connect(
+    server: SocketAddr,
+    source: Option<Ipv4Addr>,
+    receive_bytes: Option<usize>,
+) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(server), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = receive_bytes {
+        // Before connecting: the window is scaled then.
+        socket.set_recv_buffer_size(bytes)?;
+    }
     if let Some(source) = source {
         udp::bind_without_port(&socket)?;
         socket.bind(&SockAddr::from(SocketAddr::from((source, 0))))?;
