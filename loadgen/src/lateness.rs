@@ -39,7 +39,7 @@ pub const REORDER_FRAMES_MAX: usize = 16;
 /// Frames after which the anchor is fixed even within the first second.
 pub const LEARNING_FRAMES_MAX: usize = 2_048;
 /// How long the anchor is looked for.
-pub const LEARNING: Duration = Duration::from_secs(1);
+const LEARNING_NS: i64 = NS_PER_S;
 /// Frames that can be owed at the end: an hour of the fastest audio there is.
 pub const OVERDUE_FRAMES_MAX: u32 = 1_440_000;
 const NS_PER_S: i64 = 1_000_000_000;
@@ -68,7 +68,7 @@ struct Schedule {
 
 #[derive(Debug)]
 enum Anchor {
-    Learning { until: Option<Mono>, offsets_ns: Vec<(i64, i64)> },
+    Learning { until_ns: Option<i64>, offsets_ns: Vec<(i64, i64)> },
     Fixed { least_ns: i64 },
 }
 
@@ -83,7 +83,7 @@ impl LatenessMeter {
             current: None,
             arrivals: VecDeque::new(),
             times: BinaryHeap::new(),
-            anchor: Anchor::Learning { until: None, offsets_ns: Vec::new() },
+            anchor: Anchor::Learning { until_ns: None, offsets_ns: Vec::new() },
             schedule: Schedule::default(),
         }
     }
@@ -105,12 +105,17 @@ impl LatenessMeter {
         }
     }
 
-    /// The stream is over: what is still held is counted.
+    /// The stream is over: what is still held is counted. Frames that would have come between those
+    /// make their ranks too low, so they set no anchor if there are others that can.
     pub fn finish(&mut self, out: &mut impl Lateness) {
-        while !self.times.is_empty() {
+        if matches!(&self.anchor, Anchor::Learning { offsets_ns, .. } if offsets_ns.is_empty()) {
             self.settle(out);
         }
         self.fix(out);
+        let Anchor::Fixed { least_ns } = self.anchor else { return };
+        while let Some((arrival_ns, offset_ns)) = self.next_offset() {
+            record(out, arrival_ns, offset_ns.saturating_sub(least_ns));
+        }
     }
 
     /// We leave a stream that should still be going: frames due by `now` that have not come count
@@ -138,25 +143,26 @@ impl LatenessMeter {
         owed
     }
 
-    /// Pairs the oldest arrival with the least time.
-    fn settle(&mut self, out: &mut impl Lateness) {
-        let (Some(arrival), Some(Reverse(time))) = (self.arrivals.pop_front(), self.times.pop())
-        else {
-            return;
-        };
+    /// Pairs the oldest arrival with the least time: arrival and offset.
+    fn next_offset(&mut self) -> Option<(i64, i64)> {
+        let (arrival, Reverse(time)) = self.arrivals.pop_front().zip(self.times.pop())?;
         self.schedule.handle_time(time);
         let arrival_ns = i64::try_from(arrival.as_ns()).unwrap_or(i64::MAX);
         let time_ns = ticks_to_ns(time, self.clock_rate_hz);
-        let offset_ns = arrival_ns.saturating_sub(time_ns);
+        Some((arrival_ns, arrival_ns.saturating_sub(time_ns)))
+    }
+
+    fn settle(&mut self, out: &mut impl Lateness) {
+        let Some((arrival_ns, offset_ns)) = self.next_offset() else { return };
         match &mut self.anchor {
             Anchor::Fixed { least_ns } => {
                 *least_ns = offset_ns.min(*least_ns);
                 record(out, arrival_ns, offset_ns.saturating_sub(*least_ns));
             }
-            Anchor::Learning { until, offsets_ns } => {
-                let until = *until.get_or_insert_with(|| arrival.after(LEARNING));
+            Anchor::Learning { until_ns, offsets_ns } => {
+                let until_ns = *until_ns.get_or_insert(arrival_ns.saturating_add(LEARNING_NS));
                 offsets_ns.push((arrival_ns, offset_ns));
-                if arrival >= until || offsets_ns.len() >= LEARNING_FRAMES_MAX {
+                if arrival_ns >= until_ns || offsets_ns.len() >= LEARNING_FRAMES_MAX {
                     self.fix(out);
                 }
             }
@@ -270,6 +276,20 @@ mod tests {
         let frames: Vec<_> = order.into_iter().zip((0..).map(|k| k * FRAME_NS)).collect();
         let (max, _, count) = measured(REORDER_FRAMES_MAX, 77, &frames);
         assert_eq!((max, count), (0.0, 100));
+    }
+
+    // A pause between a P frame and the B frames shown before it made the whole short stretch late:
+    // the P frame's rank was two too low, and the anchor with it.
+    #[test]
+    fn stretch_that_ends_within_a_group_is_not_late() {
+        let groups = (0..20u32).flat_map(|n| [3 * n + 3, 3 * n + 1, 3 * n + 2]);
+        let order: Vec<u32> = [0].into_iter().chain(groups).collect();
+        for count in [2, 8, 14, 20, 23] {
+            let arrivals = (0..).map(|k| k * FRAME_NS);
+            let frames: Vec<_> = order.iter().copied().zip(arrivals).take(count).collect();
+            let (max, _, counted) = measured(REORDER_FRAMES_MAX, 77, &frames);
+            assert_eq!((max, counted), (0.0, count as u64));
+        }
     }
 
     #[test]

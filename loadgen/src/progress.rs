@@ -19,7 +19,7 @@ const LENGTH: u64 = 1_000;
 pub struct Progress {
     bar: Option<ProgressBar>,
     next: Mono,
-    last: Option<(Mono, u64)>,
+    last: (Mono, u64),
 }
 
 impl Progress {
@@ -32,7 +32,7 @@ impl Progress {
             ProgressBar::new(LENGTH).with_style(style.progress_chars("=> "))
         });
         let first = if bar.is_some() { Duration::ZERO } else { LINE_INTERVAL };
-        Self { bar, next: now.after(first), last: None }
+        Self { bar, next: now.after(first), last: (now, 0) }
     }
 
     /// True when it is time for [`Progress::show`].
@@ -66,7 +66,7 @@ impl Progress {
     }
 
     fn text(&mut self, now: Mono, stats: &Stats, lost: u64) -> String {
-        let (at, bytes) = self.last.replace((now, stats.bytes)).unwrap_or((now, stats.bytes));
+        let (at, bytes) = std::mem::replace(&mut self.last, (now, stats.bytes));
         let rate = mbit_per_s(stats.bytes.saturating_sub(bytes), now.since(at));
         format!(
             "{} started, {} playing, {} failed, {} packets, {rate:.1} Mbit/s, {lost} lost",
