@@ -1,4 +1,5 @@
-//! Five hundred sessions of the built-in clip on one shard, and not one packet lost.
+//! Five hundred sessions of the built-in clip on one shard, and not one packet lost; then everything
+//! else `headend-loadgen` can do to the server at once, and the counts of it.
 //!
 //! `headend-loadgen` counts what arrives by sequence number on every session. Losses are counted,
 //! time is not: what lateness there was is printed for people and judged nowhere, because the
@@ -20,10 +21,14 @@
 mod support;
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use support::process::run_any;
+use rustix::process::{Pid, Signal, kill_process};
+use support::process::{run_any, wait_for};
 use support::server::{Server, binary};
+use support::wait::{PATIENCE, until};
+use support::{demo_clip, folder_with, http};
 
 /// Next to the server's own binary: `cargo build --workspace` puts both there.
 fn loadgen() -> PathBuf {
@@ -57,4 +62,71 @@ fn five_hundred_sessions_lose_nothing(transport: &str) {
 #[test]
 fn five_hundred_udp_sessions_on_one_shard_lose_nothing() {
     five_hundred_sessions_lose_nothing("udp");
+}
+
+/// Titles, transports, seeks, drops, stalled readers and the page, in one run. What came depends on
+/// the time it took; what was asked for does not.
+#[test]
+fn mix_of_seeks_and_stalled_readers_adds_up() {
+    let clip = demo_clip();
+    let folder = folder_with(&[&clip]);
+    let mut server = Server::with_folder(folder.path());
+    let page = folder.path().join("report.html");
+    let (demo, file) = (format!("{}=3", server.demo_url()), server.vod_url("demo.mp4"));
+    let (pid, page_path) = (server.pid().to_string(), page.to_string_lossy().into_owned());
+    let steps = "play 300ms-600ms; pause 200ms; seek 0%-50%; play 300ms; jump 0s-5s; play 300ms; \
+                 pause 100ms; repeat";
+    let args = [
+        ["--sessions", "32", "--transport", "udp=3,tcp=1", "--duration", "4s"],
+        ["--script", steps, "--drop", "10%", "--seed", "7"],
+        ["--stall", "2", "--stall-after", "1s", "--server-pid", &pid],
+    ];
+    let last = ["--json", "--fail-on-loss", "--html", &page_path, &demo, &file];
+    let args = [args.concat(), last.to_vec()].concat();
+    let report = run_any(&loadgen().to_string_lossy(), &args, Duration::from_secs(120));
+    println!("{}", report.stdout);
+    assert!(report.status.success(), "{}\n{}", report.stdout, report.stderr);
+    let json: serde_json::Value = serde_json::from_str(&report.stdout).expect("a JSON report");
+    let count = |path: &str| json.pointer(path).and_then(serde_json::Value::as_u64).expect("count");
+    assert_eq!((count("/sessions/completed"), count("/sessions/stalled")), (32, 2), "{json}");
+    let parts: Vec<u64> = (0..4).map(|part| count(&format!("/parts/{part}/sessions"))).collect();
+    assert_eq!(parts, [18, 6, 6, 2], "three to one, and three to one of each");
+    // Every seek landed where the server said, in numbers, time and source.
+    for oddity in ["lost", "wrong_rtp_time", "wrong_ssrc", "changed_ssrc", "malformed", "silent"] {
+        assert_eq!(count(&format!("/total/{oddity}")), 0, "{oddity}: {json}");
+    }
+    // Thirty of them go through the steps at least once.
+    assert!(count("/acts/seeks") >= 60 && count("/acts/pauses") >= 60, "{json}");
+    assert_eq!(count("/acts/skipped"), 0, "the clip has a length");
+    assert!(count("/total/dropped") > 0 && count("/receiver_reports") > 0, "{json}");
+    assert!(json.pointer("/server/cpu_seconds").is_some(), "{json}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.ends_with("</html>\n") && page.contains("<svg"), "a page with plots");
+    server.assert_alive();
+}
+
+#[test]
+fn interrupted_run_says_goodbye_and_reports() {
+    let mut server = Server::with_demo();
+    let url = server.demo_url();
+    let mut child = Command::new(loadgen())
+        .args(["-n", "20", "--duration", "1h", "--json", &url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("twenty sessions", || http::sessions(server.admin).len() == 20);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    // The report is a few pages: waiting first could fill the pipe, reading ends with the child.
+    let mut stdout = child.stdout.take().unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
+    let status = wait_for(&mut child, PATIENCE).expect("it ends by itself");
+    assert!(status.success(), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("a JSON report");
+    assert_eq!(json["is_interrupted"], true, "{json}");
+    let ended = [&json["sessions"]["completed"], &json["sessions"]["cancelled"]];
+    assert_eq!(ended.iter().filter_map(|n| n.as_u64()).sum::<u64>(), 20, "{json}");
+    until("all TEARDOWNs", || http::sessions(server.admin).is_empty());
+    server.assert_alive();
 }

@@ -153,7 +153,7 @@ pub(crate) fn receive_tcp(what: &str) -> Result<(), Failure> {
     let mut clients: Vec<Client> = (0..clients.parse()?)
         .map(|index| {
             let address = client_address(index).ok_or("too many clients")?;
-            let socket = connect(server, Some(address))?;
+            let socket = connect(server, Some(address), None)?;
             poll.add(&socket, Token::Tcp(index), false)?;
             Ok(Client { socket, unread: Vec::new() })
         })

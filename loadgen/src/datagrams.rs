@@ -21,9 +21,9 @@ use std::io;
 use std::net::SocketAddr;
 
 /// Reads of one socket before the others have their turn.
-pub const READS_MAX: usize = 8;
+pub const READS_MAX: usize = 32;
 /// Reads of one socket behind a BYE: more batches than a shared buffer of 64 MiB can hold.
-pub const TAIL_READS_MAX: usize = 8_192;
+pub const TAIL_READS_MAX: usize = 16_384;
 const SHARED_BUFFER_BYTES: usize = 64 << 20;
 const OWN_BUFFER_BYTES: usize = 1 << 20;
 

@@ -79,7 +79,11 @@ impl Plot {
     pub fn figure(&self) -> String {
         let mut out = String::new();
         let (title, note) = (escaped(self.title), escaped(self.note));
-        let _ = write!(out, "<figure><figcaption><b>{title}</b> <span>{note}</span></figcaption>");
+        let unit = escaped(self.unit);
+        let _ = write!(
+            out,
+            "<figure><figcaption><b>{title}</b> in {unit} <span>{note}</span></figcaption>"
+        );
         if self.series.iter().all(|series| series.points.is_empty()) {
             out.push_str("<p class=\"none\">nothing was measured</p></figure>\n");
             return out;
@@ -146,8 +150,6 @@ impl Plot {
                 escaped(label)
             );
         }
-        let (unit, bottom) = (escaped(self.unit), HEIGHT - 4.0);
-        let _ = write!(out, "<text x=\"4\" y=\"{bottom}\" class=\"unit\">{unit}</text>");
     }
 
     fn x_scale(&self) -> Scale {
@@ -156,7 +158,8 @@ impl Plot {
         match &self.axis {
             Axis::Time { window } => {
                 let end = all.chain([window.1]).fold(1.0, f64::max);
-                let ticks = round_ticks(end, 8).into_iter().map(|t| (t, format!("{} s", short(t))));
+                let ticks = round_ticks(end, 8).into_iter().filter(|t| *t <= end);
+                let ticks = ticks.map(|t| (t, format!("{} s", short(t))));
                 Scale { low: 0.0, high: end, span, kind: Kind::Linear, ticks: ticks.collect() }
             }
             Axis::Percentile => {

@@ -169,6 +169,13 @@ impl Session {
         self.playing_since.is_none() && !self.is_over
     }
 
+    /// True while it just plays, with nothing to do that could not wait a moment.
+    #[must_use]
+    pub fn is_calm(&self) -> bool {
+        let has_plans = self.actor.is_some() || self.plan.stall_after.is_some();
+        self.client.is_playing() && self.bye_at.is_none() && !has_plans && !self.is_leaving
+    }
+
     /// False while the session acts as a client that has stopped reading.
     #[must_use]
     pub const fn is_reading(&self) -> bool {
@@ -324,7 +331,9 @@ impl Session {
                 timer.interval.handle_packet(report.len());
                 timer.interval.handle_reported();
                 let rate = bytes_per_s(stream.bytes(), played);
-                timer.due = now.after(timer.interval.next(rate, self.rng.random_range(0.0..1.0)));
+                // From when it was due: being late must not add up.
+                timer.due =
+                    timer.due.after(timer.interval.next(rate, self.rng.random_range(0.0..1.0)));
             }
             stats.reports_sent += 1;
             if !self.plan.tcp {

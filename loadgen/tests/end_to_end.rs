@@ -43,6 +43,10 @@ struct Faults {
     refuses_setup: bool,
     /// The title goes on until TEARDOWN, which is answered by BYE, some packets, and a reply.
     plays_until_teardown: bool,
+    /// DESCRIBE is answered with this place instead.
+    redirects_to: Option<SocketAddr>,
+    /// Requests without a password are refused.
+    wants_password: bool,
     /// Media goes out ahead of the reply to PLAY, so that it has come when the window begins.
     sends_ahead: bool,
 }
@@ -104,11 +108,30 @@ impl Peer {
 
     fn answer(&mut self, request: &Request<Vec<u8>>) {
         let cseq = request.header(&headers::CSEQ).expect("cseq").as_str();
+        let is_describe = *request.method() == Method::Describe;
+        let elsewhere = self.faults.redirects_to.filter(|_| is_describe);
+        let is_known = request.header(&headers::AUTHORIZATION).is_some_and(|sent| {
+            sent.as_str().starts_with("Digest ") && sent.as_str().contains("username=\"me\"")
+        });
+        let is_stranger = self.faults.wants_password && !is_known;
         let refused = *request.method() == Method::Setup && self.faults.refuses_setup;
-        let status = if refused { StatusCode::NotEnoughBandwidth } else { StatusCode::Ok };
+        let status = match () {
+            () if is_stranger => StatusCode::Unauthorized,
+            () if elsewhere.is_some() => StatusCode::Found,
+            () if refused => StatusCode::NotEnoughBandwidth,
+            () => StatusCode::Ok,
+        };
         let mut reply = Response::builder(Version::V1_0, status).header(headers::CSEQ, cseq);
         let mut body = Vec::new();
+        if let Some(place) = elsewhere {
+            reply = reply.header(headers::LOCATION, format!("rtsp://{place}/b"));
+        }
+        if is_stranger {
+            let challenge = "Digest realm=\"r\", nonce=\"n\", qop=\"auth\"";
+            reply = reply.header(headers::WWW_AUTHENTICATE, challenge);
+        }
         match request.method() {
+            _ if is_stranger || elsewhere.is_some() => {}
             Method::Describe => body = SDP.as_bytes().to_vec(),
             Method::Setup if !refused => {
                 let asked = request.header(&headers::TRANSPORT).expect("transport").as_str();
@@ -132,6 +155,7 @@ impl Peer {
         let mut bytes = Vec::new();
         reply.build(body).write(&mut bytes).expect("reply");
         match request.method() {
+            _ if is_stranger => {}
             Method::Play if self.faults.sends_ahead => self.play(),
             Method::Teardown if self.faults.plays_until_teardown => {
                 self.end_behind_teardown();
@@ -310,6 +334,47 @@ fn refused_sessions_are_counted_by_reason() {
     assert_eq!(report.sessions.failed, 4);
     assert_eq!(report.sessions.failures.get("SETUP answered with 453"), Some(&4));
     assert!(report.is_failure(false));
+}
+
+#[test]
+fn session_that_is_sent_elsewhere_plays_there() {
+    let place = server(Faults::default(), 6);
+    for way in &WAYS[..2] {
+        let report = play(Faults { redirects_to: Some(place), ..Faults::default() }, 3, way);
+        let (s, text) = (&report.sessions, report.to_string());
+        assert_eq!((s.connected, s.redirected, s.ended_by_server), (3, 3, 3), "{text}");
+        assert_eq!(report.total.packets, 3 * 2 * u64::from(PACKETS), "{text}");
+    }
+}
+
+#[test]
+fn session_that_is_sent_on_and_on_fails() {
+    let end = server(Faults::default(), 1);
+    let between = server(Faults { redirects_to: Some(end), ..Faults::default() }, 1);
+    let report = play(Faults { redirects_to: Some(between), ..Faults::default() }, 1, &[]);
+    assert_eq!(report.sessions.failures.get("redirected more than once"), Some(&1));
+}
+
+#[test]
+fn password_of_the_url_opens_a_server_that_asks_for_one() {
+    let play_as = |user: &str| {
+        let server = server(Faults { wants_password: true, ..Faults::default() }, 1);
+        let url = format!("rtsp://{user}{server}/a");
+        let all = ["x", &url, "-n", "1", "--to-end", "--transport", "tcp"];
+        run::run(&Options::try_parse_from(all).expect("options")).expect("report")
+    };
+    let report = play_as("me:secret@");
+    assert_eq!(report.sessions.ended_by_server, 1, "{report}");
+    assert!(!report.to_json().contains("secret"));
+    let report = play_as("");
+    assert_eq!(report.sessions.failures.get("DESCRIBE answered with 401"), Some(&1), "{report}");
+}
+
+#[test]
+fn stalled_reader_needs_a_connection_to_leave_unread() {
+    let options = Options::try_parse_from(["x", "rtsp://127.0.0.1:1/a", "--stall", "1"]);
+    let result = run::run(&options.expect("options"));
+    assert!(matches!(result, Err(RunError::StallWithoutTcp)));
 }
 
 #[test]
