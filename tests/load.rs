@@ -1,5 +1,5 @@
-//! Five hundred sessions of the built-in clip on one shard, and not one packet lost; then everything
-//! else `headend-loadgen` can do to the server at once, and the counts of it.
+//! Five hundred sessions of the built-in clip on one shard, and not one packet lost; then all else
+//! that `headend-loadgen` can do to the server at once, and the counts of it.
 //!
 //! `headend-loadgen` counts what arrives by sequence number on every session. Losses are counted,
 //! time is not: what lateness there was is printed for people and judged nowhere, because the

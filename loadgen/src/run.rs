@@ -10,8 +10,8 @@
 //! and rates are taken over it.
 //! Invariant: the run ends: every wait of a session has a limit (10 s), and so has the window,
 //! except that `--to-end` lasts as long as packets come. A signal ends any run early.
-//! Bound: one tick every [`TICK`] over the sessions that have something to do soon, and over each of
-//! the others every [`CALM_TICK`].
+//! Bound: one tick every [`TICK`] over the sessions that have something to do soon, and over each
+//! of the others every [`CALM_TICK`].
 
 use crate::cli::{Options, SharedPorts, Title};
 use crate::datagrams::{Datagrams, Sessions};
