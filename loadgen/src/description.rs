@@ -16,6 +16,10 @@ use std::time::Duration;
 /// Tracks of one presentation that are set up; interleaved channels end at 255.
 pub const TRACKS_MAX: usize = 16;
 
+/// RFC 3551 s6: types from here on mean what the description says.
+const FIRST_DYNAMIC_TYPE: u8 = 96;
+const GUESSED_RATE_HZ: u32 = 90_000;
+
 /// What a track carries; the report keeps figures per kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -163,14 +167,17 @@ fn track_from(media: &sdp_types::Media, base: &Url) -> Option<TrackInfo> {
     Some(TrackInfo { control: control_url(base, control), kind, formats })
 }
 
-/// Rate from `a=rtpmap:PT NAME/RATE[/CHANNELS]`, else from the table of static types.
+/// Rate from `a=rtpmap:PT NAME/RATE[/CHANNELS]`, else from the table of static types, else a guess.
 fn clock_rate(media: &sdp_types::Media, payload_type: u8) -> Option<u32> {
     let mapped = media.get_attribute_values("rtpmap").flatten().find_map(|value| {
         let (pt, encoding) = value.trim().split_once(char::is_whitespace)?;
         (pt.parse::<u8>().ok()? == payload_type).then_some(())?;
         encoding.trim().split('/').nth(1)?.trim().parse::<u32>().ok()
     });
-    mapped.or_else(|| static_clock_rate(payload_type)).filter(|&rate| rate > 0)
+    let known = mapped.or_else(|| static_clock_rate(payload_type)).filter(|&rate| rate > 0);
+    // Private formats come without a word: they are received all the same, and 90 kHz is the rate
+    // of most. Their lateness is as good as that guess.
+    known.or_else(|| (payload_type >= FIRST_DYNAMIC_TYPE).then_some(GUESSED_RATE_HZ))
 }
 
 /// RFC 3551 s6, tables 4 and 5.
@@ -238,6 +245,15 @@ mod tests {
         let found = description_from(sdp.as_bytes(), &url("rtsp://h/")).expect("description");
         let rates: Vec<u32> = found.tracks[0].formats.iter().map(|f| f.clock_rate_hz).collect();
         assert_eq!(rates, [90_000, 8_000]);
+    }
+
+    #[test]
+    fn private_payload_without_rtpmap_is_received_at_a_guessed_rate() {
+        let sdp =
+            "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=x\r\nt=0 0\r\nm=application 0 RTP/AVP 107\r\n";
+        let found = description_from(sdp.as_bytes(), &url("rtsp://h/")).expect("description");
+        assert_eq!(found.tracks[0].formats, [Format { payload_type: 107, clock_rate_hz: 90_000 }]);
+        assert_eq!((found.tracks[0].kind, found.length), (MediaKind::Other, None));
     }
 
     proptest::proptest! {

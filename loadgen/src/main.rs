@@ -27,7 +27,7 @@ fn main() -> ExitCode {
             return ExitCode::from(match error {
                 RunError::Unreachable { .. } => EXIT_UNREACHABLE,
                 RunError::SharedPorts { .. } | RunError::StallWithoutTcp => EXIT_USAGE,
-                RunError::System(_) => EXIT_FAILED,
+                RunError::Descriptors { .. } | RunError::System(_) => EXIT_FAILED,
             });
         }
     };

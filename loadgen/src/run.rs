@@ -47,6 +47,8 @@ pub const GATHER: Duration = Duration::from_millis(4);
 pub const TRANSPORTS: usize = 2;
 const TCP_READ_BYTES: usize = 256 * 1024;
 const RTSP_PORT: u16 = 554;
+/// Standard streams, the poll, shared ports, files of `/proc` while they are read.
+const OTHER_DESCRIPTORS: u64 = 16;
 /// Receive buffer of a client that will stop reading: the system's own would hold half a minute of
 /// film before the server felt anything.
 const STALL_BUFFER_BYTES: usize = 64 * 1024;
@@ -71,6 +73,14 @@ pub enum RunError {
     /// Only a connection can be left unread.
     #[error("--stall needs clients with --transport tcp")]
     StallWithoutTcp,
+    /// Each session is a connection at least.
+    #[error("{sessions} sessions need more than the {allowed} descriptors allowed: ulimit -Hn")]
+    Descriptors {
+        /// Asked for.
+        sessions: u32,
+        /// Hard limit of this process.
+        allowed: u64,
+    },
     /// The system refused something the run needs.
     #[error("system: {0}")]
     System(#[from] io::Error),
@@ -86,7 +96,7 @@ pub fn run_until(options: &Options, interrupted: &AtomicBool) -> Result<Report, 
     if options.stall > 0 && options.transport.tcp == 0 {
         return Err(RunError::StallWithoutTcp);
     }
-    raise_descriptor_limit();
+    raise_descriptor_limit(options.sessions)?;
     let started = jiff::Timestamp::now();
     let mut run = Run::new(options, interrupted)?;
     run.drive()?;
@@ -450,9 +460,14 @@ fn target_from(url: &Url, shared: SharedPorts) -> Result<Target, RunError> {
 }
 
 /// A descriptor per session at least: take what the system allows.
-fn raise_descriptor_limit() {
+fn raise_descriptor_limit(sessions: u32) -> Result<(), RunError> {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    if allowed < u64::from(sessions) + OTHER_DESCRIPTORS {
+        return Err(RunError::Descriptors { sessions, allowed });
+    }
+    Ok(())
 }
 
 impl Sample {
