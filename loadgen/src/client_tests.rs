@@ -171,7 +171,7 @@ fn request_without_answer_fails_after_the_wait() {
 fn teardown_without_answer_ends_all_the_same() {
     let mut script = Script::played();
     script.client.teardown(at(10), &mut script.events);
-    script.client.handle_time(at(2_010), &mut script.events);
+    script.client.handle_time(at(5_010), &mut script.events);
     assert_eq!(script.events.last(), Some(&Event::Ended));
 }
 
