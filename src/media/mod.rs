@@ -12,4 +12,5 @@ pub mod container;
 pub mod hint;
 pub mod index;
 pub mod packetize;
+pub mod pages;
 pub mod window;

@@ -6,11 +6,13 @@
 //! pieces   [Inline 2 bytes] [File 1398 bytes at 0x4711] ..
 //! inline   FU headers, AU headers, parameter sets: bytes that are not in the file
 //! ```
-//! Invariant: a window is immutable once built and shared by every session on the title.
+//! Invariant: a window is immutable once built and shared by every session on the title; the one
+//! thing that changes is when its pages were last seen in memory (see [`super::pages`]).
 //! A packet's payload is the concatenation of its pieces; the RTP header is not part of it.
 //! DESIGN section 4.2.
 
-use crate::base::time::Npt;
+use super::pages::{Pages, PagesSeen};
+use crate::base::time::{Mono, Npt};
 
 /// Names a window of a title.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,15 +88,40 @@ pub enum Piece {
 }
 
 /// See the module.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct PacketWindow {
     frames: Box<[Frame]>,
     packets: Box<[Packet]>,
     pieces: Box<[Piece]>,
     inline: Box<[u8]>,
+    pages_seen: PagesSeen,
 }
 
+impl PartialEq for PacketWindow {
+    /// The same packets; where their bytes are at the moment does not matter.
+    fn eq(&self, other: &Self) -> bool {
+        let Self { frames, packets, pieces, inline, pages_seen: _ } = self;
+        *frames == other.frames
+            && *packets == other.packets
+            && *pieces == other.pieces
+            && *inline == other.inline
+    }
+}
+
+impl Eq for PacketWindow {}
+
 impl PacketWindow {
+    /// A worker has all pages of the payload in memory and mapped at `now`.
+    pub fn mark_pages_seen(&self, now: Mono) {
+        self.pages_seen.set(now);
+    }
+
+    /// Whether the payload may be sent from at `now`.
+    #[must_use]
+    pub fn pages(&self, now: Mono) -> Pages {
+        self.pages_seen.at(now)
+    }
+
     /// All frames in sending order.
     #[must_use]
     pub fn frames(&self) -> &[Frame] {
@@ -247,6 +274,7 @@ impl WindowBuilder {
             packets: self.packets.into_boxed_slice(),
             pieces: self.pieces.into_boxed_slice(),
             inline: self.inline.into_boxed_slice(),
+            pages_seen: PagesSeen::default(),
         }
     }
 }

@@ -234,10 +234,16 @@ pub struct WorkerCells {
     pub windows_built: SharedCounter,
     /// Windows that were asked for and were there.
     pub windows_hit: SharedCounter,
+    /// Windows that were there and whose pages were seen to again.
+    pub windows_renewed: SharedCounter,
     /// Titles kept open.
     pub titles_open: SharedGauge,
     /// Bytes of media files read or paged in.
     pub read_bytes: SharedCounter,
+    /// Reads of media files that had to wait for a disk.
+    pub reads_cold: SharedCounter,
+    /// Tasks that wait for a disk.
+    pub tasks_cold: SharedGauge,
     /// Tasks that panicked; each was answered with a failure.
     pub panics: SharedCounter,
 }

@@ -19,7 +19,7 @@ use prometheus::{Registry, TextEncoder};
 use super::cells::{SESSION_STATES, ShardCells, TASK_KINDS, TRANSPORTS, WorkerCells};
 use super::families::{FAMILIES, Family, Read};
 use super::histogram::HistogramValue;
-use super::process::{PROCESS, as_f64};
+use super::process::{PROCESS, as_f64, major_faults};
 use super::requests::METHODS;
 
 /// Content type of the text.
@@ -120,6 +120,12 @@ fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> Metric
         Read::Ready => vec![number(&[], u64::from(cells.ready))],
         Read::Shard(read) => shards().map(|(i, s)| number(&[&i], read(s).value())).collect(),
         Read::ShardGauge(read) => shards().map(|(i, s)| number(&[&i], read(s))).collect(),
+        Read::ShardMajorFaults => {
+            let faults = major_faults();
+            // Shards' threads have these names.
+            let of_shard = |i: &str| faults.get(&format!("shard-{i}")).copied().unwrap_or(0);
+            shards().map(|(i, _)| number(&[&i], of_shard(&i))).collect()
+        }
         Read::ShardTransport(read) => shards()
             .flat_map(|(i, s)| {
                 let pairs = TRANSPORTS.iter().zip(read(s));

@@ -25,6 +25,8 @@ pub(super) enum Read {
     Shard(fn(&ShardCells) -> &Counter),
     /// Gauge `{shard}`.
     ShardGauge(fn(&ShardCells) -> u64),
+    /// Counter `{shard}`: major page faults of the shard's thread, as the kernel counts them.
+    ShardMajorFaults,
     /// Counter `{shard, transport}`.
     ShardTransport(fn(&ShardCells) -> &[Counter; 2]),
     /// Histogram `{shard}`.
@@ -53,6 +55,7 @@ impl Read {
             | Self::WorkerGauge(_) => MetricType::GAUGE,
             Self::ShardHistogram(_) | Self::SumHistogram(_) => MetricType::HISTOGRAM,
             Self::Shard(_)
+            | Self::ShardMajorFaults
             | Self::ShardTransport(_)
             | Self::Requests
             | Self::WorkerOps(_)
@@ -63,7 +66,10 @@ impl Read {
     pub(super) fn label_names(&self) -> &'static [&'static str] {
         match self {
             Self::BuildInfo => &["backend", "kernel", "version"],
-            Self::Shard(_) | Self::ShardGauge(_) | Self::ShardHistogram(_) => &["shard"],
+            Self::Shard(_)
+            | Self::ShardGauge(_)
+            | Self::ShardMajorFaults
+            | Self::ShardHistogram(_) => &["shard"],
             Self::ShardTransport(_) => &["shard", "transport"],
             Self::Sessions => &["shard", "state"],
             Self::Requests => &["code", "method"],
@@ -223,6 +229,11 @@ pub(super) static FAMILIES: &[Family] = &[
         "Tasks that the full queue handed back.",
         Read::Shard(|s| &s.tasks_refused),
     ),
+    row(
+        "headend_shard_major_faults_total",
+        "Times that a shard stood still to read a page from the disk.",
+        Read::ShardMajorFaults,
+    ),
     row("headend_shard_turns_total", "Turns of the shard's loop.", Read::Shard(|s| &s.turns)),
     row("headend_uring_enters_total", "io_uring_enter calls.", Read::Shard(|s| &s.uring_enters)),
     row(
@@ -263,11 +274,26 @@ pub(super) static FAMILIES: &[Family] = &[
         "Packet windows that were asked for and were there.",
         Read::Worker(|w| &w.windows_hit),
     ),
+    row(
+        "headend_windows_renewed_total",
+        "Packet windows that were there and whose pages were seen to again.",
+        Read::Worker(|w| &w.windows_renewed),
+    ),
     row("headend_titles_open", "Titles kept open.", Read::WorkerGauge(|w| w.titles_open.value())),
     row(
         "headend_media_read_bytes_total",
         "Bytes of media files read or paged in.",
         Read::Worker(|w| &w.read_bytes),
+    ),
+    row(
+        "headend_media_cold_reads_total",
+        "Reads of media files that had to wait for a disk.",
+        Read::Worker(|w| &w.reads_cold),
+    ),
+    row(
+        "headend_tasks_waiting_for_disk",
+        "Tasks that wait for a disk.",
+        Read::WorkerGauge(|w| w.tasks_cold.value()),
     ),
 ];
 

@@ -1,8 +1,9 @@
-//! The standard `process_*` metrics, read from the kernel at scrape.
+//! The standard `process_*` metrics, and what the kernel counts for a thread, read at scrape.
 //!
 //! Own reading rather than the `prometheus` crate's collector: that one counts CPU time in whole
 //! seconds, and CPU time per packet is what we are measured by.
 
+use std::collections::HashMap;
 use std::fs;
 
 use rustix::process::{Resource, getrlimit};
@@ -62,6 +63,18 @@ pub(super) static PROCESS: &[ProcessMetric] = &[
     },
 ];
 
+/// Major page faults of each thread of this process, by the thread's name.
+pub(super) fn major_faults() -> HashMap<String, u64> {
+    let Ok(threads) = fs::read_dir("/proc/self/task") else { return HashMap::new() };
+    let of_thread = |thread: fs::DirEntry| {
+        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+        let (_, name) = stat.rsplit_once(')')?.0.split_once('(')?;
+        Some((name.to_owned(), stat_field(&stat, MAJOR_FAULTS)?))
+    };
+    // A thread may end while they are read.
+    threads.filter_map(|thread| of_thread(thread.ok()?)).collect()
+}
+
 fn cpu_seconds() -> Option<f64> {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let seconds = u64::try_from(time.tv_sec).ok()?;
@@ -104,6 +117,7 @@ pub(super) fn as_f64(value: u64) -> f64 {
     value as f64
 }
 
+const MAJOR_FAULTS: usize = 12;
 const THREADS: usize = 20;
 const START_TICKS: usize = 22;
 
@@ -118,6 +132,14 @@ mod tests {
         assert_eq!(stat_field(STAT, THREADS), Some(17));
         assert_eq!(stat_field(STAT, START_TICKS), Some(5_150));
         assert_eq!(stat_field("cut off", THREADS), None);
+    }
+
+    #[test]
+    fn faults_of_a_thread_are_found_by_its_name() {
+        assert_eq!(stat_field("7 (x) S 1 42 42 0 -1 4194560 9 0 5 0 3", MAJOR_FAULTS), Some(5));
+        let named = std::thread::Builder::new().name("shard-77".to_owned());
+        let faults = named.spawn(major_faults).unwrap().join().unwrap();
+        assert!(faults.contains_key("shard-77"), "{faults:?}");
     }
 
     #[test]

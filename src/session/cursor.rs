@@ -6,13 +6,16 @@
 //!            ^ frame, packet
 //! ```
 //! Invariant: while the cursor is inside window N, window N+1 (N-1 backwards) is asked for; a
-//! stream waits only when that answer is later than a whole window's time.
+//! stream waits only when that answer is later than a whole window's time. A window whose pages
+//! age (`media::pages`) is asked for again; while they are cold, nothing is sent from it.
 //! The cursor is the queue: whoever cannot send now leaves it where it is. A place is numbers only,
 //! so that remembering one costs nothing; whoever returns to a window that is let go of already
 //! asks for it again.
 
 use std::sync::Arc;
 
+use crate::base::time::Mono;
+use crate::media::pages::Pages;
 use crate::media::window::{Frame, PacketWindow, WindowKind};
 
 /// See the module.
@@ -28,6 +31,8 @@ pub struct Cursor {
     ahead: Option<Arc<PacketWindow>>,
     /// The window that was asked for and has not come.
     asked: Option<u32>,
+    /// Of the present window, as `check_pages` found them.
+    pages: Pages,
 }
 
 /// A place in the packets of a track that can be returned to.
@@ -80,6 +85,7 @@ impl Cursor {
             window: None,
             ahead: None,
             asked: None,
+            pages: Pages::Warm,
         }
     }
 
@@ -96,7 +102,20 @@ impl Cursor {
             return (self.place.window_index < self.window_count)
                 .then_some(self.place.window_index);
         }
-        if self.ahead.is_some() { None } else { self.following(self.place.window_index) }
+        let own = self.place.window_index;
+        if self.pages == Pages::Cold {
+            return Some(own);
+        }
+        let ahead = if self.ahead.is_some() { None } else { self.following(own) };
+        ahead.or_else(|| (self.pages == Pages::Aging).then_some(own))
+    }
+
+    /// Whether the frame that `peek` returned may be sent from its window at `now`; otherwise the
+    /// window is wanted again, and this is asked again when it has come.
+    pub fn check_pages(&mut self, now: Mono) -> bool {
+        let window = self.window.as_ref();
+        self.pages = window.map_or(Pages::Cold, |window| window.pages(now));
+        self.pages != Pages::Cold
     }
 
     /// The wanted window, unless it is asked for already.
@@ -122,7 +141,14 @@ impl Cursor {
         }
         if self.window.is_none() && window_index == self.place.window_index {
             self.enter(window);
-        } else if self.wanted() == Some(window_index) {
+        } else if window_index == self.place.window_index {
+            // The same packets, perhaps built anew, from a worker that has seen to their pages.
+            self.window = Some(window);
+            self.pages = Pages::Warm;
+        } else if self.window.is_some()
+            && self.ahead.is_none()
+            && self.following(self.place.window_index) == Some(window_index)
+        {
             self.ahead = Some(window);
         }
     }
@@ -221,6 +247,7 @@ impl Cursor {
             self.place.frame_index = u32::try_from(frame_index).unwrap_or(u32::MAX);
         }
         self.window = Some(window);
+        self.pages = Pages::Warm;
     }
 
     /// Backwards past the first frame wraps to an index that no window has.

@@ -1,6 +1,11 @@
 //! The shard's desk for packet windows: who asked for which, what is here, what is being built.
 //!
-//! Invariant: a window is asked of the workers once, however many streams of the shard want it.
+//! ```text
+//!            request                       answer
+//! (nothing) --------> Asked, with waiters --------> Here --pages age--> asked again at a request
+//! ```
+//! Invariants: a window is asked of the workers once, however many streams of the shard want it;
+//! none is handed out whose pages a worker has not seen in memory lately (`media::pages`).
 //! Bound: an entry lives as long as somebody waits for its window or holds it; leftovers are swept
 //! when they outnumber the live ones.
 
@@ -10,10 +15,12 @@ use std::sync::{Arc, Weak};
 use slab::Slab;
 
 use super::table::SessionKey;
+use crate::base::time::Mono;
 use crate::library::title::{FileIdentity, Title};
+use crate::media::pages::Pages;
 use crate::media::window::{PacketWindow, WindowKey};
 
-/// A stream that waits for a window.
+/// A stream that waits for a window, or for its pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiter {
     /// Session.
@@ -51,12 +58,13 @@ enum Entry {
 }
 
 impl WindowDesk {
-    /// Looks for a window of `title`.
-    pub fn request(&mut self, title: &Title, key: WindowKey, waiter: Waiter) -> Desk {
+    /// Looks for a window of `title` that can be sent from at `now` and for a while.
+    pub fn request(&mut self, title: &Title, key: WindowKey, waiter: Waiter, now: Mono) -> Desk {
         let name = (title.identity, key);
         match self.entries.get_mut(&name) {
             Some(Entry::Here(window)) => {
-                if let Some(window) = window.upgrade() {
+                let is_warm = |window: &Arc<PacketWindow>| window.pages(now) <= Pages::Warm;
+                if let Some(window) = window.upgrade().filter(is_warm) {
                     return Desk::Here(window);
                 }
             }

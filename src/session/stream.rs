@@ -246,8 +246,9 @@ impl Stream {
         // reordering a later one may still lie before it.
         loop {
             let frame = match cursor.peek() {
-                Next::Frame(frame) => frame,
-                Next::Waiting => return Due::Waiting,
+                Next::Frame(frame) if cursor.check_pages(now) => frame,
+                // Its bytes may have left memory: a worker sees to them first.
+                Next::Frame(_) | Next::Waiting => return Due::Waiting,
                 Next::End => return Due::End,
             };
             if self.skip_before.is_some_and(|npt| frame.npt < npt) {

@@ -372,8 +372,9 @@ impl Sessions {
         false
     }
 
-    /// Asks for the windows that a stream wants.
+    /// Asks for the windows that a stream wants: new ones, and its own when their pages age.
     pub fn request_windows(&mut self, key: SessionKey, stream_index: u8) {
+        let now = self.now;
         // Bounded: a cursor wants its window and the one ahead.
         for _ in 0..2 {
             let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
@@ -384,7 +385,7 @@ impl Sessions {
             let Some(index) = cursor.unasked() else { return };
             let name = WindowKey { track_index: stream.track_index, kind: cursor.kind(), index };
             let waiter = WindowWaiter { session: key, stream_index, epoch_count };
-            match self.desk.request(&session.title, name, waiter) {
+            match self.desk.request(&session.title, name, waiter, now) {
                 Desk::Here(window) => cursor.handle_window(index, window),
                 Desk::Asked => {
                     cursor.mark_asked(index);

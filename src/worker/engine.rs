@@ -1,18 +1,22 @@
 //! What all workers share: the library, the formats and the caches.
 
 use std::fmt;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Instant;
 
 use super::cache::Cache;
 use super::formats::Formats;
+use super::lanes::Lanes;
 use super::lru::Lru;
+use super::read::Reader;
 use super::reply::{Desk, Reply};
 use super::{open, window};
+use crate::base::time::Mono;
 use crate::library::Library;
 use crate::library::title::{FileIdentity, Title};
 use crate::media::window::{PacketWindow, WindowKey};
@@ -27,14 +31,14 @@ pub(super) struct Engine {
     /// Files that did not open lately. Keyed by what the file is, so a file that is completed or
     /// replaced is tried again at once.
     pub(super) failed: Mutex<Lru<TitleKey, (OpenFailure, Instant)>>,
-    pub(super) windows: Arc<Cache<(FileIdentity, WindowKey), Arc<Shelved>>>,
+    pub(super) windows: Arc<Cache<(FileIdentity, WindowKey), Arc<PacketWindow>>>,
     pub(super) desk: Arc<Desk>,
     /// Bytes that containers being opened hold in memory.
     pub(super) open_bytes: AtomicUsize,
-    /// Origin of [`Shelved::warm_ms`].
-    pub(super) started: Instant,
-    /// How long a window that was paged in counts as being in memory.
-    pub(super) warm_for_ms: u64,
+    /// The shards' clock: what they compare a window's time with.
+    pub(super) clock: fn() -> Mono,
+    /// False in tests of what happens when nothing is in memory.
+    pub(super) asks_cache: bool,
 }
 
 /// Names a title in the cache: a name, and the file it led to. No name is the built-in clip.
@@ -42,14 +46,6 @@ pub(super) struct Engine {
 pub(super) struct TitleKey {
     pub(super) name: Option<String>,
     pub(super) identity: FileIdentity,
-}
-
-/// A window in the cache.
-#[derive(Debug)]
-pub(super) struct Shelved {
-    pub(super) window: Arc<PacketWindow>,
-    /// When its pages were last brought in, in milliseconds since the engine started.
-    pub(super) warm_ms: AtomicU64,
 }
 
 impl Engine {
@@ -68,8 +64,8 @@ impl Engine {
             windows: Arc::new(Cache::new(usize::MAX, window_cache_bytes)),
             desk,
             open_bytes: AtomicUsize::new(0),
-            started: Instant::now(),
-            warm_for_ms: WARM_FOR_MS,
+            clock: monotonic,
+            asks_cache: true,
         }
     }
 
@@ -78,12 +74,14 @@ impl Engine {
     }
 
     /// Does a task. Whatever happens inside, the task is answered: a panic drops its reply.
-    pub(super) async fn run(&self, task: Task) {
+    pub(super) async fn run(&self, lanes: &Lanes, task: Task) {
         let reply = Reply::new(&self.desk, &task);
         let work = async {
             match task.work {
-                Work::Open { name } => open::open(self, name, reply).await,
-                Work::Window { title, key } => window::window(self, &title, key, reply).await,
+                Work::Open { name } => open::open(self, lanes, name, reply).await,
+                Work::Window { title, key } => {
+                    window::window(self, lanes, &title, key, reply).await;
+                }
             }
         };
         let mut work = pin!(work);
@@ -97,6 +95,16 @@ impl Engine {
             self.counts().panics.add(1);
             tracing::error!("a task panicked in a worker; it was answered with a failure");
         }
+    }
+
+    /// Reads a file on behalf of a task.
+    pub(super) fn reader<'a>(
+        &'a self,
+        lanes: &'a Lanes,
+        file: &'a File,
+        identity: FileIdentity,
+    ) -> Reader<'a> {
+        Reader::new(file, identity, lanes, self.counts()).asking_cache(self.asks_cache)
     }
 
     /// The answer to a task that nobody will begin any more.
@@ -136,6 +144,13 @@ impl fmt::Debug for Engine {
     }
 }
 
+fn monotonic() -> Mono {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
+}
+
 /// Bytes of sample indexes that the title cache keeps at most: 25 films of three hours at 20 MiB.
 const TITLES_BYTES_MAX: usize = 512 << 20;
 
@@ -143,7 +158,3 @@ const TITLES_BYTES_MAX: usize = 512 << 20;
 /// two system calls a time; five seconds is as long as anybody waits for a second look.
 const FAILED_MAX: usize = 256;
 const FAILED_S: u64 = 5;
-
-/// Pages that were just read and mapped are on the kernel's active list: it takes them back last,
-/// and not within seconds. Two windows long, so a viewer on its way pages in what is ahead of it.
-const WARM_FOR_MS: u64 = 4_000;

@@ -21,14 +21,19 @@ mod bell;
 mod cache;
 mod engine;
 mod formats;
+mod lanes;
 mod lru;
 mod media;
 #[cfg(test)]
 mod media_tests;
+mod notice;
 mod open;
+#[cfg(test)]
+mod pages_tests;
 mod pool;
 #[cfg(test)]
 mod pool_tests;
+mod ranges;
 mod read;
 mod reply;
 mod serve;

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::cache::Begin;
 use super::engine::{Engine, TitleKey};
 use super::formats::{OpenJob, OpenStep};
+use super::lanes::Lanes;
 use super::read::{ReadError, Reader};
 use super::reply::Reply;
 use crate::base::limits::MOOV_BYTES_MAX;
@@ -28,7 +29,7 @@ use crate::media::asset::Asset;
 use crate::poll::task::{OpenFailure, Outcome};
 
 /// Opens the title `name` (`None`: the built-in clip), or finds it open, and answers.
-pub(super) async fn open(engine: &Engine, name: Option<String>, reply: Reply) {
+pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, reply: Reply) {
     let opened = match &name {
         Some(name) => engine.library.open_file(name).map_err(resolve_failure),
         None => engine.library.open_clip().map_err(unavailable),
@@ -50,7 +51,7 @@ pub(super) async fn open(engine: &Engine, name: Option<String>, reply: Reply) {
         Begin::Hit(title, reply) => reply.send(Outcome::Opened(Ok(title))),
         Begin::Joined => {}
         Begin::Make(flight) => {
-            let made = make_title(engine, &key, file).await.map(Arc::new);
+            let made = make_title(engine, lanes, &key, file).await.map(Arc::new);
             if let Err(failure @ OpenFailure::Unplayable(_)) = &made {
                 engine.note_failure(key.clone(), failure.clone());
             }
@@ -69,8 +70,13 @@ pub(super) async fn open(engine: &Engine, name: Option<String>, reply: Reply) {
     }
 }
 
-async fn make_title(engine: &Engine, key: &TitleKey, file: File) -> Result<Title, OpenFailure> {
-    let reader = Reader::new(&file, engine.counts()).map_err(unavailable)?;
+async fn make_title(
+    engine: &Engine,
+    lanes: &Lanes,
+    key: &TitleKey,
+    file: File,
+) -> Result<Title, OpenFailure> {
+    let reader = engine.reader(lanes, &file, key.identity);
     let mut job = engine.formats.open_job(key.identity.bytes);
     let held = Held { sum: &engine.open_bytes, bytes: 0 };
     let asset = drive_open(&mut *job, &reader, held).await;

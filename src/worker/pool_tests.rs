@@ -9,11 +9,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use glommio::{LocalExecutorBuilder, Placement};
-
-use super::engine::Engine;
 use super::formats::{Formats, OpenJob, OpenStep, WindowJob};
-use super::reply::tests::desk;
 use super::{Pool, PoolConfig, PoolError, TaskQueue};
 use crate::base::ids::ShardId;
 use crate::base::time::Npt;
@@ -27,7 +23,8 @@ use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, TaskDone, WindowF
 /// Every open waits here for its turn, when a test holds the lock.
 type Gate = Arc<Mutex<()>>;
 
-struct Fake {
+#[derive(Default)]
+pub(super) struct Fake {
     opens: Arc<AtomicUsize>,
     gate: Gate,
 }
@@ -179,25 +176,25 @@ impl Bench {
     }
 }
 
-fn open_task(ticket: u64, name: Option<&str>) -> Task {
+pub(super) fn open_task(ticket: u64, name: Option<&str>) -> Task {
     let work = Work::Open { name: name.map(str::to_owned) };
     Task { shard: ShardId(0), ticket, class: TaskClass::Control, work }
 }
 
-fn window_task(ticket: u64, title: &Arc<Title>, track_index: u8, index: u32) -> Task {
+pub(super) fn window_task(ticket: u64, title: &Arc<Title>, track_index: u8, index: u32) -> Task {
     let key = WindowKey { track_index, kind: WindowKind::All, index };
     let work = Work::Window { title: Arc::clone(title), key };
     Task { shard: ShardId(0), ticket, class: TaskClass::Prefetch, work }
 }
 
-fn good(bytes: usize) -> Vec<u8> {
+pub(super) fn good(bytes: usize) -> Vec<u8> {
     let mut content = b"GOOD".to_vec();
     content.resize(bytes, b'.');
     content
 }
 
 /// Ends a test that would hang; nothing is measured by it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn tasks_from_many_threads_are_each_answered_once_at_their_shard() {
@@ -409,29 +406,6 @@ fn stop_ends_what_was_begun_and_refuses_what_waits() {
         assert!(matches!(done.outcome, Outcome::Opened(Err(OpenFailure::Unavailable(_)))));
     }
     assert!(queue.is_empty());
-}
-
-#[test]
-fn cached_window_is_paged_in_again_when_its_pages_may_be_gone() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("a.mp4"), good(1_000)).unwrap();
-    let library = Arc::new(Library::new(Some(folder.path().into())).unwrap());
-    let (desk, kept) = desk();
-    let fake = Fake { opens: Arc::default(), gate: Gate::default() };
-    let mut engine = Engine::new(library, Box::new(fake), Arc::clone(&desk), 8, 1 << 20);
-    let executor = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 16).make().unwrap();
-    executor.run(engine.run(open_task(1, Some("a.mp4"))));
-    let Outcome::Opened(Ok(title)) = kept.lock().unwrap().remove(0).outcome else {
-        panic!("not opened");
-    };
-    let mut read = Vec::new();
-    for warm_for_ms in [u64::MAX, u64::MAX, 0] {
-        engine.warm_for_ms = warm_for_ms;
-        executor.run(engine.run(window_task(1, &title, 0, 2)));
-        assert!(matches!(kept.lock().unwrap().remove(0).outcome, Outcome::Window(Ok(_))));
-        read.push(desk.counts.read_bytes.value());
-    }
-    assert_eq!(read, [104, 104, 204]);
 }
 
 #[test]

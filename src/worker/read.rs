@@ -1,28 +1,45 @@
-//! Reads through a worker's ring: of media files, and of the worker's bell.
+//! Reads of media files, from memory or through the worker's ring; and the ring's read of the bell.
 //!
+//! ```text
+//! read --> preadv2(RWF_NOWAIT): in the page cache? --all--> done: no operation, no wait
+//!                                    | not all
+//!                                    v
+//!                               a place in the lane (`lanes`) --> ring --> the rest
+//! ```
 //! Buffered reads, not DMA files: what is read here is sent by the shards from the page cache, and
-//! direct I/O would pass it by, so that every page would come from the disk twice.
+//! direct I/O would pass it by, so that every page would come from the disk twice. A file system
+//! that does not know RWF_NOWAIT is taken as one whose bytes are never in memory.
 //!
-//! Bound: `CHUNK_BYTES` in one operation, so that one large read does not hold up the other tasks
-//! of the executor.
+//! Bounds: `CACHED_BYTES` at once from memory, `CHUNK_BYTES` in one operation of the ring, so that
+//! one large read does not hold up the other tasks of the executor.
 #![allow(unsafe_code, reason = "glommio takes over a descriptor only by its number")]
 
+use std::cell::OnceCell;
 use std::fs::File;
-use std::io;
-use std::ops::Deref;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{FromRawFd as _, IntoRawFd as _};
 
 use glommio::GlommioError;
 use glommio::io::{BufferedFile, ReadResult};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::bell::Bell;
+use super::lanes::Lanes;
+use super::window::yield_once;
+use crate::library::title::FileIdentity;
 use crate::metrics::cells::WorkerCells;
 
-/// A media file, open on this worker's executor.
+/// A media file, as one task of a worker reads it.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
-    file: BufferedFile,
+    file: &'a File,
+    identity: FileIdentity,
+    /// The file for the ring, once something was not in memory.
+    on_ring: OnceCell<BufferedFile>,
+    lanes: &'a Lanes,
     counts: &'a WorkerCells,
+    /// False in tests that have nothing but what is in memory.
+    asks_cache: bool,
 }
 
 /// Why a range could not be read.
@@ -35,46 +52,74 @@ pub(super) enum ReadError {
 }
 
 impl<'a> Reader<'a> {
-    /// `file` is duplicated: the reader has a descriptor of its own. Only on an executor.
-    pub(super) fn new(file: &File, counts: &'a WorkerCells) -> io::Result<Self> {
-        Ok(Self { file: duplicate(file)?, counts })
+    /// For `file`, which is the one that `identity` names. Only on an executor.
+    pub(super) fn new(
+        file: &'a File,
+        identity: FileIdentity,
+        lanes: &'a Lanes,
+        counts: &'a WorkerCells,
+    ) -> Self {
+        Self { file, identity, on_ring: OnceCell::new(), lanes, counts, asks_cache: true }
+    }
+
+    /// Takes nothing to be in memory.
+    pub(super) fn asking_cache(self, asks_cache: bool) -> Self {
+        Self { asks_cache, ..self }
     }
 
     /// Exactly the range.
-    pub(super) async fn read(&self, offset: u64, bytes: usize) -> Result<Bytes, ReadError> {
+    pub(super) async fn read(&self, offset: u64, bytes: usize) -> Result<Vec<u8>, ReadError> {
         let end = u64::try_from(bytes).ok().and_then(|bytes| offset.checked_add(bytes));
         let end = end.ok_or(ReadError::Short { end: u64::MAX })?;
-        if bytes == 0 {
-            return Ok(Bytes::Joined(Vec::new()));
-        }
-        if bytes <= CHUNK_BYTES {
-            let whole = self.read_some(offset, bytes).await?;
-            if whole.len() == bytes {
-                return Ok(Bytes::Whole(whole));
+        let mut buffer = Vec::new();
+        buffer.try_reserve_exact(bytes).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
+        buffer.resize(bytes, 0);
+        let mut place = None;
+        let mut done = 0;
+        // Each round reads a byte at least, or ends.
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let at = end - rest.len() as u64;
+            let chunk = rest.len().min(CACHED_BYTES);
+            let cached = rest.get_mut(..chunk).map_or(0, |part| self.read_cached(at, part));
+            if cached > 0 {
+                done += cached;
+                if done < bytes {
+                    yield_once().await;
+                }
+                continue;
             }
-        }
-        // Large, or the kernel returned less than was asked for.
-        let mut joined = Vec::new();
-        joined.try_reserve_exact(bytes).map_err(|_| io::Error::from(io::ErrorKind::OutOfMemory))?;
-        // Each round appends at least a byte, or ends.
-        while joined.len() < bytes {
-            let at = offset + joined.len() as u64;
-            let part = self.read_some(at, (bytes - joined.len()).min(CHUNK_BYTES)).await?;
-            if part.is_empty() {
-                return Err(ReadError::Short { end });
+            if place.is_none() {
+                place = Some(self.lanes.enter(self.identity).await);
             }
-            joined.extend_from_slice(&part);
+            let part = self.read_cold(at, rest.len().min(CHUNK_BYTES)).await?;
+            match rest.get_mut(..part.len()) {
+                Some(target) if !part.is_empty() => target.copy_from_slice(&part),
+                _ => return Err(ReadError::Short { end }),
+            }
+            done += part.len();
         }
-        Ok(Bytes::Joined(joined))
+        Ok(buffer)
     }
 
     /// Reads the range only to have it in the page cache.
     pub(super) async fn page_in(&self, offset: u64, bytes: u64) -> Result<(), ReadError> {
         let end = offset.checked_add(bytes).ok_or(ReadError::Short { end: u64::MAX })?;
+        let mut place = None;
         let mut at = offset;
         while at < end {
+            let cached = self.touch_cached(at, end);
+            if cached > 0 {
+                at += cached;
+                if at < end {
+                    yield_once().await;
+                }
+                continue;
+            }
+            if place.is_none() {
+                place = Some(self.lanes.enter(self.identity).await);
+            }
             let chunk = usize::try_from(end - at).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-            let part = self.read_some(at, chunk).await?;
+            let part = self.read_cold(at, chunk).await?;
             if part.is_empty() {
                 return Err(ReadError::Short { end });
             }
@@ -85,13 +130,49 @@ impl<'a> Reader<'a> {
 
     /// Gives the descriptor back without waiting for the executor's next round.
     pub(super) async fn close(self) {
-        // The file was only read: nothing is lost when closing fails.
-        let _ = self.file.close().await;
+        if let Some(file) = self.on_ring.into_inner() {
+            // The file was only read: nothing is lost when closing fails.
+            let _ = file.close().await;
+        }
     }
 
-    async fn read_some(&self, offset: u64, bytes: usize) -> io::Result<ReadResult> {
+    /// Bytes at the start of the range that are in memory, now in `buffer`. None is the answer to
+    /// everything else, an error or the file's end too: a read through the ring tells which.
+    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> usize {
+        if !self.asks_cache {
+            return 0;
+        }
+        let mut into = [IoSliceMut::new(buffer)];
+        let bytes = preadv2(self.file, &mut into, offset, ReadWriteFlags::NOWAIT).unwrap_or(0);
+        self.counts.read_bytes.add(bytes as u64);
+        bytes
+    }
+
+    /// Like `read_cached`, for bytes that nobody wants to have. To copy them is the one way to ask
+    /// the kernel about the pages of a file that is not our own.
+    fn touch_cached(&self, offset: u64, end: u64) -> u64 {
+        let mut scratch = [0; SCRATCH_BYTES];
+        let mut at = offset;
+        while at < end && at - offset < CACHED_BYTES as u64 {
+            let chunk = usize::try_from(end - at).unwrap_or(SCRATCH_BYTES).min(SCRATCH_BYTES);
+            let Some(part) = scratch.get_mut(..chunk) else { break };
+            let bytes = self.read_cached(at, part);
+            if bytes == 0 {
+                break;
+            }
+            at += bytes as u64;
+        }
+        at - offset
+    }
+
+    async fn read_cold(&self, offset: u64, bytes: usize) -> io::Result<ReadResult> {
+        if self.on_ring.get().is_none() {
+            // Nobody else can have set it: there is no await in between.
+            let _ = self.on_ring.set(duplicate(self.file)?);
+        }
+        let Some(file) = self.on_ring.get() else { return Err(io::ErrorKind::NotFound.into()) };
         for _ in 0..INTERRUPTS_MAX {
-            match self.file.read_at(offset, bytes).await {
+            match file.read_at(offset, bytes).await {
                 Ok(result) => {
                     self.counts.read_bytes.add(result.len() as u64);
                     return Ok(result);
@@ -144,24 +225,6 @@ fn duplicate(file: &File) -> io::Result<BufferedFile> {
     Ok(unsafe { BufferedFile::from_raw_fd(fd) })
 }
 
-/// What was read.
-#[derive(Debug)]
-pub(super) enum Bytes {
-    Whole(ReadResult),
-    Joined(Vec<u8>),
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Whole(result) => result,
-            Self::Joined(bytes) => bytes,
-        }
-    }
-}
-
 /// The kernel's own error, without glommio's wrapping where it can be taken off.
 pub(super) fn io_error(err: GlommioError<()>) -> io::Error {
     match err {
@@ -170,8 +233,14 @@ pub(super) fn io_error(err: GlommioError<()>) -> io::Error {
     }
 }
 
-/// One read operation at most.
+/// One operation of the ring at most.
 const CHUNK_BYTES: usize = 4 << 20;
+
+/// Copied from memory before others have their turn: some 100 us.
+const CACHED_BYTES: usize = 1 << 20;
+
+/// Where bytes go that nobody wants to have: small enough to stay in the CPU's cache.
+const SCRATCH_BYTES: usize = 32 << 10;
 
 /// A signal or a full kernel queue may end a read early; more often than this is a fault.
 const INTERRUPTS_MAX: usize = 64;
@@ -179,6 +248,8 @@ const INTERRUPTS_MAX: usize = 64;
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+    use std::rc::Rc;
+    use std::sync::Arc;
 
     use glommio::{LocalExecutorBuilder, Placement};
 
@@ -191,25 +262,55 @@ mod tests {
         file.write_all(&content).unwrap();
         let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 16);
         builder.make().unwrap().run(async {
-            let counts = WorkerCells::default();
-            let reader = Reader::new(&file, &counts).unwrap();
-            for (offset, bytes) in [(0, 0), (0, 1), (5, 1000), (9, CHUNK_BYTES + 1)] {
-                let read = reader.read(offset, bytes).await.unwrap();
-                let start = usize::try_from(offset).unwrap();
-                assert_eq!(&read[..], &content[start..start + bytes], "{offset} {bytes}");
+            for asks_cache in [true, false] {
+                let counts = Arc::<WorkerCells>::default();
+                let lanes = Lanes::new(Rc::default(), Arc::clone(&counts));
+                let identity = FileIdentity::of(&file).unwrap();
+                let reader = Reader::new(&file, identity, &lanes, &counts);
+                check(&reader.asking_cache(asks_cache), &content).await;
+                assert!(counts.read_bytes.value() > CHUNK_BYTES as u64);
+                assert_eq!((lanes.count(), counts.tasks_cold.value()), (0, 0));
             }
-            let end = content.len() as u64;
-            reader.page_in(end - 5, 5).await.unwrap();
-            assert!(matches!(reader.read(end - 1, 2).await, Err(ReadError::Short { .. })));
-            assert!(matches!(reader.read(end + 9, 2).await, Err(ReadError::Short { .. })));
-            assert!(matches!(reader.read(u64::MAX, 2).await, Err(ReadError::Short { .. })));
-            let short = reader.read(1, CHUNK_BYTES * 3).await;
-            assert!(matches!(short, Err(ReadError::Short { .. })));
-            assert!(matches!(reader.page_in(end, 1).await, Err(ReadError::Short { .. })));
-            assert!(counts.read_bytes.value() > CHUNK_BYTES as u64);
-            reader.close().await;
         });
         // The descriptor given was a duplicate: the file is still open.
         assert_eq!(file.metadata().unwrap().len(), content.len() as u64);
+    }
+
+    async fn check(reader: &Reader<'_>, content: &[u8]) {
+        for (offset, bytes) in [(0, 0), (0, 1), (5, 1000), (9, CHUNK_BYTES + 1)] {
+            let read = reader.read(offset, bytes).await.unwrap();
+            let start = usize::try_from(offset).unwrap();
+            assert_eq!(&read[..], &content[start..start + bytes], "{offset} {bytes}");
+        }
+        let end = content.len() as u64;
+        reader.page_in(end - 5, 5).await.unwrap();
+        reader.page_in(0, end).await.unwrap();
+        assert!(matches!(reader.read(end - 1, 2).await, Err(ReadError::Short { .. })));
+        assert!(matches!(reader.read(end + 9, 2).await, Err(ReadError::Short { .. })));
+        assert!(matches!(reader.read(u64::MAX, 2).await, Err(ReadError::Short { .. })));
+        let short = reader.read(1, CHUNK_BYTES * 3).await;
+        assert!(matches!(short, Err(ReadError::Short { .. })));
+        assert!(matches!(reader.page_in(end, 1).await, Err(ReadError::Short { .. })));
+    }
+
+    #[test]
+    fn bytes_in_memory_are_read_without_a_place_in_the_lane() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; 100_000]).unwrap();
+        let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 16);
+        builder.make().unwrap().run(async {
+            for (asks_cache, expected) in [(true, 0), (false, 2)] {
+                let counts = Arc::<WorkerCells>::default();
+                let lanes = Lanes::new(Rc::default(), Arc::clone(&counts));
+                let identity = FileIdentity::of(&file).unwrap();
+                let reader = Reader::new(&file, identity, &lanes, &counts).asking_cache(asks_cache);
+                let known = reader.read_cached(0, &mut [0]) > 0;
+                reader.read(10, 90_000).await.unwrap();
+                reader.page_in(10, 90_000).await.unwrap();
+                if known || !asks_cache {
+                    assert_eq!(counts.reads_cold.value(), expected);
+                }
+            }
+        });
     }
 }

@@ -4,20 +4,21 @@
 //! take -> start -> let the tasks run -> take ...            (one glommio task per Task)
 //! none -> announce -> look once more -> wait: bell or a finished task -> retract -> take ...
 //! ```
-//! Tasks run side by side, so one that waits for a cold disk holds up nobody else. After each
-//! start the tasks run before the next is taken: a worker that computes does not hoard tasks that
-//! another could do.
+//! Tasks run side by side, so one that waits for a cold disk holds up nobody else: it stands in its
+//! device's lane (`lanes`) and takes up no slot meanwhile. After each start the tasks run before
+//! the next is taken: a worker that computes does not hoard tasks that another could do.
 //!
 //! Bounds: `Slots`: tasks at once by class. The lower classes leave room, so that a command never
-//! waits for a slot behind a disk full of prefetches.
+//! waits for a slot behind prefetches. Besides, `COLD_TASKS_MAX` tasks that wait for disks.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::engine::Engine;
+use super::lanes::Lanes;
+use super::notice::Notice;
 use super::read::BellReader;
 use super::task_queue::{ALL_CLASSES, Classes, TaskQueue};
 use super::window::yield_once;
@@ -31,12 +32,23 @@ pub(super) async fn serve(
     worker: usize,
     concurrency: usize,
 ) {
-    let local = Rc::new(Local::default());
+    let local = Rc::new(Local::new(&engine));
+    serve_with(engine, queue, bell, (worker, concurrency), local).await;
+}
+
+/// `serve`, with what the tasks share.
+pub(super) async fn serve_with(
+    engine: Arc<Engine>,
+    queue: Arc<TaskQueue>,
+    bell: BellReader,
+    (worker, concurrency): (usize, usize),
+    local: Rc<Local>,
+) {
     let listening =
         glommio::spawn_local(listen(Arc::clone(&queue), bell, Rc::clone(&local))).detach();
     let slots = Slots::new(concurrency);
     while !queue.is_closed() {
-        let may = slots.free(local.running.get());
+        let may = slots.free(local.running.get(), local.lanes.count());
         if let Some(task) = queue.take(may) {
             engine.counts().queue_depth.set(queue.len() as u64);
             start(&engine, &local, task);
@@ -52,12 +64,12 @@ pub(super) async fn serve(
             continue;
         }
         if !queue.is_closed() {
-            local.wait().await;
+            local.notice.wait().await;
         }
         queue.retract(worker);
     }
     while local.running.get() > 0 {
-        local.wait().await;
+        local.notice.wait().await;
     }
     // Each worker takes what it finds; together they leave nothing.
     while let Some(task) = queue.take(Classes::ALL) {
@@ -71,8 +83,7 @@ fn start(engine: &Arc<Engine>, local: &Rc<Local>, task: Task) {
     let done = Done(Rc::clone(local));
     let engine = Arc::clone(engine);
     glommio::spawn_local(async move {
-        let _done = done;
-        engine.run(task).await;
+        engine.run(&done.0.lanes, task).await;
     })
     .detach();
 }
@@ -85,37 +96,24 @@ async fn listen(queue: Arc<TaskQueue>, bell: BellReader, local: Rc<Local>) {
             tracing::error!("a worker's eventfd cannot be read ({err}); it polls its queue now");
             glommio::timer::sleep(POLL_INTERVAL).await;
         }
-        local.notify();
+        local.notice.give();
     }
     bell.close().await;
 }
 
 /// What the tasks of one executor share. Never leaves its thread.
-#[derive(Debug, Default)]
-struct Local {
+#[derive(Debug)]
+pub(super) struct Local {
     running: Cell<usize>,
-    is_notified: Cell<bool>,
-    waiting: RefCell<Option<Waker>>,
+    pub(super) lanes: Lanes,
+    notice: Rc<Notice>,
 }
 
 impl Local {
-    fn notify(&self) {
-        self.is_notified.set(true);
-        if let Some(waker) = self.waiting.take() {
-            waker.wake();
-        }
-    }
-
-    /// Returns at once when there was a notice since the last wait.
-    async fn wait(&self) {
-        std::future::poll_fn(|context| {
-            if self.is_notified.replace(false) {
-                return Poll::Ready(());
-            }
-            self.waiting.replace(Some(context.waker().clone()));
-            Poll::Pending
-        })
-        .await;
+    pub(super) fn new(engine: &Engine) -> Self {
+        let notice = Rc::<Notice>::default();
+        let lanes = Lanes::new(Rc::clone(&notice), Arc::clone(&engine.desk.counts));
+        Self { running: Cell::new(0), lanes, notice }
     }
 }
 
@@ -126,7 +124,7 @@ struct Done(Rc<Local>);
 impl Drop for Done {
     fn drop(&mut self) {
         self.0.running.set(self.0.running.get().saturating_sub(1));
-        self.0.notify();
+        self.0.notice.give();
     }
 }
 
@@ -143,12 +141,18 @@ impl Slots {
         Self { max: [all, (all - all / 8).max(1), (all / 2).max(1)] }
     }
 
-    fn free(self, running: usize) -> Classes {
-        let free = |(_, max): &(TaskClass, usize)| running < *max;
+    /// What may be begun beside `running` tasks, of which `cold` wait for a disk.
+    fn free(self, running: usize, cold: usize) -> Classes {
+        let busy = running - cold.min(running).min(COLD_TASKS_MAX);
+        let free = |(_, max): &(TaskClass, usize)| busy < *max;
         let by_class = ALL_CLASSES.into_iter().zip(self.max).filter(free);
         by_class.fold(Classes::NONE, |set, (class, _)| set.with(class))
     }
 }
+
+/// Tasks of one worker that wait for disks without taking up a slot: as many as a full shard's
+/// sessions have windows under way when none of their disks answers, at some kilobytes each.
+const COLD_TASKS_MAX: usize = 8_192;
 
 /// Only when the eventfd fails.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -160,15 +164,25 @@ mod tests {
     #[test]
     fn lower_classes_leave_slots_for_commands() {
         let slots = Slots::new(32);
-        let free = |running| ALL_CLASSES.map(|class| slots.free(running).has(class));
+        let free = |running| ALL_CLASSES.map(|class| slots.free(running, 0).has(class));
         assert_eq!(free(0), [true, true, true]);
         assert_eq!(free(15), [true, true, true]);
         assert_eq!(free(16), [true, true, false]);
         assert_eq!(free(28), [true, false, false]);
         assert_eq!(free(32), [false, false, false]);
         for concurrency in [0, 1] {
-            assert_eq!(Slots::new(concurrency).free(0), Classes::ALL);
-            assert_eq!(Slots::new(concurrency).free(1), Classes::NONE);
+            assert_eq!(Slots::new(concurrency).free(0, 0), Classes::ALL);
+            assert_eq!(Slots::new(concurrency).free(1, 0), Classes::NONE);
         }
+    }
+
+    #[test]
+    fn tasks_that_wait_for_disks_take_up_no_slot_until_there_are_too_many() {
+        let slots = Slots::new(32);
+        assert_eq!(slots.free(COLD_TASKS_MAX, COLD_TASKS_MAX), Classes::ALL);
+        assert_eq!(slots.free(COLD_TASKS_MAX + 32, COLD_TASKS_MAX + 32), Classes::NONE);
+        assert_eq!(slots.free(40, 8), Classes::NONE);
+        // A task may enter two lanes one after the other, never both at once; still, no underflow.
+        assert_eq!(slots.free(1, 2), Classes::ALL);
     }
 }

@@ -56,6 +56,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_gso_refusals_total counter
     headend_gso_segments_total counter
     headend_inbox_full_total counter
+    headend_media_cold_reads_total counter
     headend_media_read_bytes_total counter
     headend_panics_total counter
     headend_poll_table_entries gauge
@@ -82,12 +83,14 @@ fn names_and_types_are_the_documented_ones() {
     headend_sessions gauge
     headend_sessions_failed_total counter
     headend_sessions_timed_out_total counter
+    headend_shard_major_faults_total counter
     headend_shard_turns_total counter
     headend_task_queue_depth gauge
     headend_tasks_done_total counter
     headend_tasks_failed_total counter
     headend_tasks_refused_total counter
     headend_tasks_submitted_total counter
+    headend_tasks_waiting_for_disk gauge
     headend_titles_open gauge
     headend_uring_enters_total counter
     headend_window_waits_total counter
@@ -95,6 +98,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_windows_cached gauge
     headend_windows_cached_bytes gauge
     headend_windows_hit_total counter
+    headend_windows_renewed_total counter
     process_cpu_seconds_total counter
     process_max_fds gauge
     process_open_fds gauge

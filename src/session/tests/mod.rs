@@ -233,7 +233,9 @@ impl Bench {
 
     fn finish_task(&mut self, task: &Task) {
         let Work::Window { title, key } = &task.work else { panic!("{task:?}") };
-        self.sessions.handle_window(task.ticket, Ok(testing::window(title, *key)));
+        let window = testing::window(title, *key);
+        window.mark_pages_seen(self.sessions.now);
+        self.sessions.handle_window(task.ticket, Ok(window));
     }
 
     /// Does the tasks that were kept.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Bench, range_start_ms, status};
-use crate::poll::task::WindowFailure;
+use super::{Bench, Sent, range_start_ms, status};
+use crate::poll::task::{Task, WindowFailure, Work};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -176,4 +176,124 @@ fn window_of_an_earlier_epoch_is_of_no_use_and_does_no_harm() {
     bench.run_for(SECOND);
     let last = bench.sent_of(0).last().copied().unwrap();
     assert!((5_000..7_000).contains(&(last.frame.npt.0 / 1_000_000)), "{last:?}");
+}
+
+/// A task whose window was here already: its pages are to be seen to again.
+fn windows_of(tasks: &[Task]) -> Vec<(u8, u32)> {
+    let key = |task: &Task| match &task.work {
+        Work::Window { key, .. } => (key.track_index, key.index),
+        Work::Open { .. } => panic!("{task:?}"),
+    };
+    let mut keys: Vec<_> = tasks.iter().map(key).collect();
+    keys.sort_unstable();
+    keys
+}
+
+#[test]
+fn session_that_resumes_after_a_long_pause_waits_for_its_pages_and_loses_nothing() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[]).unwrap();
+    bench.run_for(SECOND * 3);
+    bench.pause(id);
+    let before = bench.sent.len();
+    bench.run_for(SECOND * 20);
+    bench.keeps_tasks = true;
+    // The answer does not wait, nor does anybody else.
+    assert_eq!(status(&bench.play(id, &[]).unwrap()), 200);
+    bench.run_for(SECOND / 2);
+    assert_eq!(bench.sent.len(), before, "its pages may have left memory");
+    assert_eq!(windows_of(&bench.tasks), [(0, 1), (1, 1)]);
+    bench.finish_tasks();
+    bench.run_for(SECOND / 2);
+    assert!(bench.sent.len() > before);
+    bench.keeps_tasks = false;
+    bench.finish_tasks();
+    bench.run_for(SECOND * 6);
+    for track in 0..2 {
+        let sent = bench.sent_of(track);
+        assert!(sent.windows(2).all(|w| w[1].frame.sample_index == w[0].frame.sample_index + 1));
+        let follows = |w: &[Sent]| w[1].first_seq == w[0].first_seq.wrapping_add(w[0].packets);
+        assert!(sent.windows(2).all(follows));
+        assert!(sent.last().unwrap().frame.npt.0 > 8_000_000_000);
+    }
+}
+
+#[test]
+fn session_that_resumes_soon_asks_nobody() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[]).unwrap();
+    bench.run_for(SECOND);
+    bench.pause(id);
+    bench.run_for(SECOND);
+    bench.keeps_tasks = true;
+    bench.play(id, &[]).unwrap();
+    let before = bench.sent.len();
+    bench.run_for(SECOND / 2);
+    assert!(bench.sent.len() > before);
+    assert!(bench.tasks.is_empty());
+}
+
+#[test]
+fn stream_in_normal_play_never_waits_for_its_pages() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[]).unwrap();
+    bench.run_for(SECOND * 18);
+    assert!(bench.sent.iter().all(|sent| sent.at.since(sent.due_at) <= SECOND / 100));
+}
+
+#[test]
+fn slow_stream_has_its_window_seen_to_while_it_plays() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[("Scale", "0.1")]).unwrap();
+    bench.keeps_tasks = true;
+    bench.run_for(SECOND * 7);
+    let asked = windows_of(&bench.tasks);
+    assert!(asked.contains(&(0, 0)), "{asked:?}");
+    let tasks = bench.tasks.len();
+    bench.run_for(SECOND / 2);
+    assert_eq!(bench.tasks.len(), tasks, "once");
+    bench.finish_tasks();
+    bench.keeps_tasks = false;
+    let before = bench.sent.len();
+    bench.run_for(SECOND * 60);
+    assert!(bench.sent.len() > before);
+    assert!(bench.sent.iter().all(|sent| sent.at.since(sent.due_at) <= SECOND / 100));
+}
+
+#[test]
+fn window_held_by_a_paused_session_is_not_handed_to_another_without_a_look() {
+    let mut bench = Bench::new();
+    let paused = bench.opened();
+    bench.play(paused, &[]).unwrap();
+    bench.run_for(SECOND);
+    bench.pause(paused);
+    bench.run_for(SECOND * 20);
+    let other = super::session_id(&bench.setup_udp(0, None, 6_000));
+    bench.keeps_tasks = true;
+    assert!(bench.play(other, &[]).is_none(), "it is answered when the pages were seen to");
+    assert_eq!(windows_of(&bench.tasks), [(0, 0)]);
+    bench.finish_tasks();
+    assert_eq!(bench.answers.len(), 1);
+}
+
+#[test]
+fn refused_look_at_the_pages_is_tried_again() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[]).unwrap();
+    bench.run_for(SECOND);
+    bench.pause(id);
+    bench.run_for(SECOND * 20);
+    bench.refuses_tasks = true;
+    bench.play(id, &[]).unwrap();
+    let before = bench.sent.len();
+    bench.run_for(SECOND);
+    assert_eq!(bench.sent.len(), before);
+    bench.refuses_tasks = false;
+    bench.run_for(SECOND);
+    assert!(bench.sent.len() > before);
 }
