@@ -62,7 +62,7 @@ sync -f "$work/films"
 server_pid=$!
 url=
 for _ in {1..100}; do
-    url=$(grep -o 'rtsp://127.0.0.1:[0-9]*/' "$work/server.log" | head -1 || true)
+    url=$(grep -o 'rtsp://127.0.0.1:[0-9]*/' "$work/server.log" 2>/dev/null | head -1 || true)
     [[ -n $url ]] && break
     sleep 0.1
 done
@@ -122,11 +122,11 @@ for kind in video audio; do
         alone=$(late "$work/alone.txt" $kind "$back")
         beside=$(late "$work/beside.txt" $kind "$back")
         awk -v l="$kind $name" -v a="$alone" -v b="$beside" \
-            'BEGIN { printf "%-28s %10.2f %10.2f %8.2f\n", l, a, b, a > 0 ? b / a : 0 }'
+            'BEGIN { printf "%-28s %10.2f %10.2f %8.2f\n", l, a, b, (a > 0 ? b / a : 0) }'
     done
 done
 printf '%-28s %10d %10d\n' "major faults of shards" \
     $((faults_alone - faults_start)) $((faults_beside - faults_alone))
 echo
 echo "the cold sessions of the last round:"
-grep -E '^(time in ms|late |first packet|lost|sessions)' "$work/cold-$((rounds - 1)).txt" || true
+grep -E '^(sessions|time in ms)|^  (late|PLAY to packet)' "$work/cold-$((rounds - 1)).txt" || true
