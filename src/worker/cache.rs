@@ -42,8 +42,13 @@ pub(super) enum Begin<K: Clone + Eq + Hash, V> {
 
 impl<K: Clone + Eq + Hash, V> Cache<K, V> {
     pub(super) fn new(count_max: usize, cost_max: usize) -> Self {
-        let shelves = Shelves { lru: Lru::new(count_max, cost_max), flights: HashMap::new() };
-        Self { shelves: Mutex::new(shelves) }
+        Self::keeping(count_max, cost_max, |_| false)
+    }
+
+    /// A cache that forgets no value of which `is_held` says that somebody else has it too.
+    pub(super) fn keeping(count_max: usize, cost_max: usize, is_held: fn(&V) -> bool) -> Self {
+        let lru = Lru::new(count_max, cost_max).keeping(is_held);
+        Self { shelves: Mutex::new(Shelves { lru, flights: HashMap::new() }) }
     }
 
     pub(super) fn begin(self: &Arc<Self>, key: K, reply: Reply) -> Begin<K, V>

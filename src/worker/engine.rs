@@ -59,7 +59,11 @@ impl Engine {
         Self {
             library,
             formats,
-            titles: Arc::new(Cache::new(titles_max, TITLES_BYTES_MAX)),
+            // Who drops a title last unmaps its file, which takes milliseconds for a film that was
+            // played. That is not to be a shard: what sessions play stays here.
+            titles: Arc::new(Cache::keeping(titles_max, TITLES_BYTES_MAX, |title| {
+                Arc::strong_count(title) > 1
+            })),
             failed: Mutex::new(Lru::new(FAILED_MAX, FAILED_MAX)),
             windows: Arc::new(Cache::new(usize::MAX, window_cache_bytes)),
             desk,

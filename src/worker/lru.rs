@@ -1,8 +1,9 @@
 //! A map that forgets what was used longest ago.
 //!
-//! Bounds: `count_max` entries and `cost_max` in sum; an entry that costs more than that by itself
-//! is not kept. Every use takes the next number; the order is a tree of those numbers, so all
-//! steps are logarithmic and there is no list of pointers to get wrong.
+//! Bounds: `count_max` entries and `cost_max` in sum, and what is held elsewhere beyond that; an
+//! entry that costs more than `cost_max` by itself is not kept. Every use takes the next number;
+//! the order is a tree of those numbers, so a use is logarithmic and there is no list of pointers
+//! to get wrong. To make room may mean to look at all entries that are held.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -16,6 +17,8 @@ pub(super) struct Lru<K, V> {
     cost: usize,
     cost_max: usize,
     count_max: usize,
+    /// To forget such a value would free nothing.
+    is_held: fn(&V) -> bool,
 }
 
 #[derive(Debug)]
@@ -34,7 +37,13 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             cost: 0,
             cost_max,
             count_max,
+            is_held: |_| false,
         }
+    }
+
+    /// Does not forget a value as long as this says so of it.
+    pub(super) fn keeping(self, is_held: fn(&V) -> bool) -> Self {
+        Self { is_held, ..self }
     }
 
     pub(super) fn get(&mut self, key: &K) -> Option<&V> {
@@ -54,10 +63,10 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
             gone.push(value);
             return gone;
         }
-        while self.slots.len() >= self.count_max || self.cost > self.cost_max - cost {
-            let Some(oldest) = self.order.first_key_value().map(|(_, key)| key.clone()) else {
-                break;
-            };
+        while self.slots.len() >= self.count_max || self.cost.saturating_add(cost) > self.cost_max {
+            let is_free =
+                |key: &&K| self.slots.get(key).is_none_or(|slot| !(self.is_held)(&slot.value));
+            let Some(oldest) = self.order.values().find(is_free).cloned() else { break };
             gone.extend(self.remove(&oldest));
         }
         self.order.insert(self.next_use, key.clone());
@@ -107,6 +116,20 @@ mod tests {
         assert_eq!((lru.count(), lru.cost()), (2, 5));
         assert_eq!(lru.remove_if(|key| *key == "c"), [3]);
         assert_eq!((lru.count(), lru.cost()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_held_elsewhere_stays_until_it_is_not() {
+        let mut lru =
+            Lru::new(2, 10).keeping(|value: &std::rc::Rc<u8>| std::rc::Rc::strong_count(value) > 1);
+        let held: Vec<_> = (0..3).map(std::rc::Rc::new).collect();
+        for value in &held {
+            assert!(lru.insert(**value, std::rc::Rc::clone(value), 5).is_empty());
+        }
+        assert_eq!((lru.count(), lru.cost()), (3, 15));
+        drop(held);
+        assert_eq!(lru.insert(3, std::rc::Rc::new(3), 5).len(), 2);
+        assert_eq!((lru.count(), lru.cost()), (2, 10));
     }
 
     proptest! {
