@@ -17,7 +17,9 @@ measure_begin() {
     admin=
     # A connection for each session, on both sides.
     ulimit -n "$(ulimit -Hn)" || true
-    work=$(mktemp -d)
+    # On the disk of the checkout: films are linked, and a memory file system cannot be evicted.
+    mkdir -p target/floor
+    work=$(mktemp -d -p target/floor run-XXXXXX)
     mkdir "$work/films"
     trap measure_end EXIT
     ((server_cpu != other_cpu)) || say "one CPU only: sender and receiver are in each other's way"
@@ -68,10 +70,11 @@ film() {
 # The load of the budgets: 2 Mbit/s, 25 pictures a second with B-frames, AAC.
 film_of_2_mbit() { film 2mbit "$1" 960x540 25 1880 48000 120; }
 
-# Sets `server_pid`, `url` (rtsp://..) and `admin` (http://..). Its output goes to a file: what a
+# Sets `server_pid`, `url` (rtsp://..) and `admin` (http://..). MEASURE_SERVER=FILE measures another
+# build. Its output goes to a file: what a
 # terminal costs is nobody's business here.
 server_start() {
-    "$programs/headend" serve "$work/films" --listen 127.0.0.1:0 --admin 127.0.0.1:0 \
+    "${MEASURE_SERVER:-$programs/headend}" serve "$work/films" --listen 127.0.0.1:0 --admin 127.0.0.1:0 \
         --rtp-port 0 --shards "cpu:$server_cpu" --workers "cpu:$other_cpu" --log text \
         >"$work/server.log" 2>&1 &
     server_pid=$!
@@ -98,12 +101,15 @@ server_stop() {
 
 # play REPORT OPTION..: headend-loadgen on the film, beside the server. Sessions that fail are in
 # the report, and said.
-play() {
-    local report=$1
-    shift
+play() { play_url "${url}vod/film.mp4" "$@"; }
+
+# play_url URL REPORT OPTION..
+play_url() {
+    local what=$1 report=$2
+    shift 2
     taskset -c "$other_cpu" "$programs/headend-loadgen" --server-pid "$server_pid" --json "$@" \
-        "${url}vod/film.mp4" >"$report" 2>"$work/loadgen.log" || {
+        "$what" >"$report" 2>"$report.log" || {
         say "headend-loadgen ended with $?:"
-        tail -5 "$work/loadgen.log" >&2
+        tail -5 "$report.log" >&2
     }
 }
