@@ -43,11 +43,13 @@ pub enum Desk {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WindowDesk {
     entries: HashMap<(FileIdentity, WindowKey), Entry>,
     /// Windows that are asked for, by the number on their task.
     asked: Slab<(FileIdentity, WindowKey)>,
+    /// Lists of waiters that were answered, for the next ones.
+    spare: Vec<Vec<Waiter>>,
     sweep_at: usize,
 }
 
@@ -55,6 +57,17 @@ pub struct WindowDesk {
 enum Entry {
     Here(Weak<PacketWindow>),
     Asked(Vec<Waiter>),
+}
+
+impl Default for WindowDesk {
+    fn default() -> Self {
+        Self {
+            entries: HashMap::with_capacity(2 * SWEEP_MIN),
+            asked: Slab::new(),
+            spare: Vec::new(),
+            sweep_at: 0,
+        }
+    }
 }
 
 impl WindowDesk {
@@ -75,12 +88,14 @@ impl WindowDesk {
             None => {}
         }
         self.sweep();
-        self.entries.insert(name, Entry::Asked(vec![waiter]));
+        let mut waiters = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(WAITERS_USUAL));
+        waiters.push(waiter);
+        self.entries.insert(name, Entry::Asked(waiters));
         Desk::Ask(u32::try_from(self.asked.insert(name)).unwrap_or(u32::MAX))
     }
 
     /// A worker has answered (`None`: it could not build the window, or the queue refused the
-    /// task). Returns the window's key and who waited for it.
+    /// task). Returns the window's key and who waited for it: `give_back` takes the list.
     pub fn handle_answer(
         &mut self,
         number: u32,
@@ -95,6 +110,14 @@ impl WindowDesk {
             self.entries.insert(name, Entry::Here(Arc::downgrade(window)));
         }
         Some((name.1, waiters))
+    }
+
+    /// Those of `handle_answer` are told.
+    pub fn give_back(&mut self, mut waiters: Vec<Waiter>) {
+        if waiters.capacity() > 0 && self.spare.len() < SPARE_MAX {
+            waiters.clear();
+            self.spare.push(waiters);
+        }
     }
 
     /// Windows being built for this shard.
@@ -117,3 +140,7 @@ impl WindowDesk {
 
 /// Below this many entries a sweep frees less than it costs.
 const SWEEP_MIN: usize = 256;
+/// Streams that wait for one window, where titles are watched by few at a time.
+const WAITERS_USUAL: usize = 8;
+/// Windows that are under way at once, as a rule.
+const SPARE_MAX: usize = 256;

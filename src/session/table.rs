@@ -407,15 +407,17 @@ impl Sessions {
     /// A window has come, or will not come.
     pub fn handle_window(&mut self, ticket: u64, result: Result<Arc<PacketWindow>, WindowFailure>) {
         let Ok(number) = u32::try_from(ticket & !WINDOW_TICKET) else { return };
-        let Some((name, waiters)) = self.desk.handle_answer(number, result.as_ref().ok()) else {
+        let Some((name, mut waiters)) = self.desk.handle_answer(number, result.as_ref().ok())
+        else {
             return;
         };
-        for waiter in waiters {
+        for waiter in waiters.drain(..) {
             match &result {
                 Ok(window) => self.give_window(waiter, name, window.clone()),
                 Err(failure) => self.handle_window_failure(waiter, failure),
             }
         }
+        self.desk.give_back(waiters);
     }
 
     /// The TaskQueue handed a window's task back: its streams try again soon, a PLAY that waits for
