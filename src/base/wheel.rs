@@ -1,9 +1,9 @@
-//! A timing wheel: keys that fall due at a time, in slots of two milliseconds.
+//! A timing wheel: keys that fall due at a time, in slots of one millisecond.
 //!
 //! ```text
 //!           now
 //!            v
-//! slots  .. [ ] [a b] [ ] [c] [ ] ..   horizon 4 s, then round again
+//! slots  .. [ ] [a b] [ ] [c] [ ] ..   horizon 2 s, then round again
 //! ```
 //! Invariant: a key is never handed out before its time, and at most one slot plus the caller's
 //! own delay after it; keys of one slot come out in the order in which they went in. There is no
@@ -162,8 +162,8 @@ fn slot_of(tick: u64) -> usize {
 /// The index of no node.
 const NONE: u32 = u32::MAX;
 /// Width of a slot: DESIGN section 6.2.
-pub const SLOT_NS: u64 = 2_000_000;
-/// Four seconds: frames are farther apart only in slide shows.
+pub const SLOT_NS: u64 = 1_000_000;
+/// Two seconds: frames are farther apart only in slide shows.
 const SLOTS: usize = 2_048;
 const HORIZON_TICKS: u64 = SLOTS as u64 - 1;
 
@@ -226,7 +226,7 @@ mod tests {
             }
             let (mut out, mut seen) = (Vec::new(), vec![false; dues.len()]);
             // Bounded: each step hands out a key or moves on by a horizon.
-            for _ in 0..dues.len() * 8 {
+            for _ in 0..dues.len() * 16 {
                 let Some(now) = wheel.next_due() else { break };
                 wheel.expire(now, &mut out);
                 for key in out.drain(..) {

@@ -1,7 +1,7 @@
 //! When sessions begin to send: those that start together are given different phases.
 //!
 //! ```text
-//! 40 PLAYs in one turn   --> slot 0: 16   slot 1: 16   slot 2: 8       2 ms a slot
+//! 20 PLAYs in one turn   --> slot 0: 8   slot 1: 8   slot 2: 4       1 ms a slot
 //! ```
 //! Frames of a title come at fixed intervals, so sessions that begin in the same turn stay together
 //! for as long as they play: each turn in which their frames are due is long, and the last of them
@@ -38,9 +38,9 @@ impl Starts {
 }
 
 /// Two streams each: what a slot sends then takes a tenth of its time.
-const STARTS_PER_SLOT: u32 = 16;
+const STARTS_PER_SLOT: u32 = 8;
 /// A quarter of a second: more than any frame lasts, less than a viewer minds in such a crowd.
-const SLOTS_MAX: u64 = 125;
+const SLOTS_MAX: u64 = 250;
 
 #[cfg(test)]
 mod tests {
@@ -54,10 +54,10 @@ mod tests {
     fn crowd_is_spread_over_slots_and_the_next_comer_starts_at_once() {
         let mut bucket = Starts::default();
         let now = Mono(40 * SLOT_NS);
-        let delays = starts(&mut bucket, 40, now);
+        let delays = starts(&mut bucket, 20, now);
         for slot in 0..3 {
             let here = delays.iter().filter(|delay| **delay == slot).count();
-            assert_eq!(here, [16, 16, 8][usize::try_from(slot).unwrap()], "slot {slot}");
+            assert_eq!(here, [8, 8, 4][usize::try_from(slot).unwrap()], "slot {slot}");
         }
         assert_eq!(starts(&mut bucket, 1, Mono(43 * SLOT_NS)), [0]);
     }
@@ -77,6 +77,6 @@ mod tests {
         let delays = starts(&mut bucket, 10_000, Mono(77 * SLOT_NS));
         assert_eq!(delays.iter().max(), Some(&SLOTS_MAX));
         let here = |slot| delays.iter().filter(|delay| **delay == slot).count();
-        assert!((0..SLOTS_MAX).all(|slot| here(slot) <= 16 * 5), "all rounds are even");
+        assert!((0..SLOTS_MAX).all(|slot| here(slot) <= 8 * 5), "all rounds are even");
     }
 }

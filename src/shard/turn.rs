@@ -197,9 +197,10 @@ impl Shard {
                 return self.ring.enter(Some(0));
             }
             self.publish();
-            let wait_ns = self.wait_ns();
-            let wait_ns = if wait_ns > 0 && !self.inbox.announce_sleep() { 0 } else { wait_ns };
-            self.ring.enter(Some(wait_ns))?;
+            match self.idle_until().filter(|_| self.inbox.announce_sleep()) {
+                Some(deadline) => self.ring.enter_until(self.sessions.now, deadline)?,
+                None => self.ring.enter(Some(0))?,
+            }
             self.inbox.announce_awake();
         }
     }
@@ -260,7 +261,8 @@ impl Shard {
         self.due = due;
     }
 
-    fn wait_ns(&self) -> u64 {
+    /// Until when there is nothing to do; `None`: there is.
+    fn idle_until(&self) -> Option<Mono> {
         let is_ending = self.stopping_since.is_some() && !self.all_ended;
         if is_ending
             || !self.unsent.is_empty()
@@ -268,13 +270,12 @@ impl Shard {
             || !self.dirty.is_empty()
             || !self.due.is_empty()
         {
-            return 0;
+            return None;
         }
         let now = self.sessions.now;
-        let due = self.sessions.wheel.next_due().unwrap_or(now + IDLE_WAIT);
         let limit = if self.stopping_since.is_some() { DRAIN_STEP } else { IDLE_WAIT };
-        let wait = due.since(now).min(limit);
-        u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)
+        let due = self.sessions.wheel.next_due();
+        Some(due.map_or(now + limit, |due| due.min(now + limit)))
     }
 
     fn publish(&self) {

@@ -7,7 +7,7 @@
 //! ```
 //! A due frame is cut into runs of equal-size packets with at most one shorter tail; the runs that
 //! a stream sends in a turn are linked, so that when the socket has no room for one, none behind
-//! it overtakes it. More than `BURST_PACKETS_MAX` packets are spread over the following turns
+//! it overtakes it. More than `BURST_PACKETS_MAX` packets are spread over the following ones
 //! (DESIGN section 6.3). Packets are counted on the stream as they are handed over, so that a run
 //! the kernel takes, which nearly all are, needs no second look at it.
 
@@ -21,7 +21,6 @@ use super::sockets::{set_fragmentation, to_socket_address};
 use super::turn::Shard;
 use crate::base::ids::RtpTs;
 use crate::base::time::Mono;
-use crate::base::wheel::SLOT_NS;
 use crate::library::title::Title;
 use crate::media::window::Frame;
 use crate::metrics::cells::{ShardCells, TransportKind};
@@ -84,7 +83,7 @@ impl Shard {
                 self.request_ahead(at);
                 self.plan(at, due);
             }
-            Pumped::Part => self.plan(at, Due::At(later(now, SLOT_NS))),
+            Pumped::Part => self.plan(at, Due::At(later(now, BURST_NS))),
             Pumped::Broken => {
                 self.cells.sessions_failed.add(1);
                 self.sessions.fail(at.session, Some("media failed"));
@@ -250,10 +249,10 @@ impl Shard {
         }
     }
 
-    /// What the socket did not take is next again, one slot later.
+    /// What the socket did not take is next again, a little later.
     fn send_again(&mut self, at: Waiter, mark: &RunMark) {
         self.cells.send_again.add(1);
-        let due = later(self.sessions.now, SLOT_NS);
+        let due = later(self.sessions.now, BURST_NS);
         if self.stream_mut(at).is_some_and(|stream| stream.rewind(mark)) {
             self.sessions.schedule(at, due);
         }
@@ -358,7 +357,7 @@ fn burst_max(stream: &Stream, epoch: &Epoch, frame: &Frame) -> usize {
         return packets;
     }
     let interval_ns = stream.frame_interval_ns(epoch, frame).unwrap_or(FRAME_INTERVAL_NS);
-    let turns = usize::try_from(interval_ns / 2 / SLOT_NS).unwrap_or(usize::MAX).max(1);
+    let turns = usize::try_from(interval_ns / 2 / BURST_NS).unwrap_or(usize::MAX).max(1);
     packets.div_ceil(turns)
 }
 
@@ -384,6 +383,8 @@ pub(super) fn later(now: Mono, ns: u64) -> Mono {
 /// Packets of one stream in one turn, unless a frame is larger than its time allows (DESIGN section
 /// 6.3): a default receive buffer holds about 92.
 const BURST_PACKETS_MAX: usize = 32;
+/// From one burst of a stream to the next, and to another try when the socket was full.
+const BURST_NS: u64 = 2_000_000;
 /// Where nothing tells how long a frame lasts.
 const FRAME_INTERVAL_NS: u64 = 40_000_000;
 /// BYE comes on another socket than the last packets and must not overtake them: a player that

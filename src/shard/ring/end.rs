@@ -15,6 +15,7 @@ use io_uring::types::CancelBuilder;
 use super::Ring;
 use super::key::{Arm, Op, OpKey};
 use super::receive::accepted;
+use super::uring::Wait;
 
 impl Drop for Ring {
     fn drop(&mut self) {
@@ -46,7 +47,7 @@ impl Ring {
             // SAFETY: `queue` requires valid pointers; a cancel has none. Test: as above.
             unsafe { self.uring.queue(cancel.user_data(key.as_user_data())) };
             let everything = self.uring.in_kernel().saturating_add(1);
-            if self.uring.enter(everything, Some(ROUND_NS)).is_err() {
+            if self.uring.enter(everything, Wait::For(Some(ROUND_NS))).is_err() {
                 return false;
             }
             while let Some(cqe) = self.uring.next_cqe() {

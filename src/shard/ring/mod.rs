@@ -58,10 +58,11 @@ use key::{Op, OpKey};
 use receive::{DATAGRAM_BUFFER_BYTES, STREAM_BUFFER_BYTES, Shared};
 use run::{OpenChain, RunSlots};
 use stream::StreamSlots;
-use uring::Uring;
+use uring::{Uring, Wait};
 use zerocopy::Zerocopy;
 
 use crate::base::mode::Mode;
+use crate::base::time::Mono;
 
 /// A shard's ring. It stays on the thread that made it.
 pub struct Ring {
@@ -219,16 +220,36 @@ impl Ring {
     /// # Errors
     /// The ring is of no use any more.
     pub fn enter(&mut self, wait_ns: Option<u64>) -> Result<(), RingError> {
+        let is_short = self.sends_unreaped > 0;
+        let limit = is_short.then_some(SEND_REPORT_NS_MAX);
+        self.enter_and_wait(Wait::For(match (wait_ns, limit) {
+            (Some(ns), Some(limit)) => Some(ns.min(limit)),
+            (ns, limit) => ns.or(limit),
+        }))
+    }
+
+    /// As `enter`, until `deadline`. What is submitted takes its time inside the call: a wait that
+    /// begins after it would end that much too late.
+    ///
+    /// # Errors
+    /// As `enter`.
+    pub fn enter_until(&mut self, now: Mono, deadline: Mono) -> Result<(), RingError> {
+        if !self.uring.has_absolute_waits() {
+            let wait = deadline.since(now).as_nanos();
+            return self.enter(Some(u64::try_from(wait).unwrap_or(u64::MAX)));
+        }
+        let limit = Mono(now.0.saturating_add(SEND_REPORT_NS_MAX));
+        let is_short = self.sends_unreaped > 0 && limit < deadline;
+        self.enter_and_wait(Wait::Until(if is_short { limit } else { deadline }))
+    }
+
+    fn enter_and_wait(&mut self, wait: Wait) -> Result<(), RingError> {
         self.chain = None;
         let sends = self.sends_unreaped;
-        if wait_ns == Some(0) || self.uring.has_cqe() {
-            return self.uring.enter(sends, Some(0));
+        if wait == Wait::For(Some(0)) || self.uring.has_cqe() {
+            return self.uring.enter(sends, Wait::For(Some(0)));
         }
-        if sends == 0 {
-            return self.uring.enter(1, wait_ns);
-        }
-        let wait_ns = wait_ns.unwrap_or(u64::MAX).min(SEND_REPORT_NS_MAX);
-        self.uring.enter(sends.saturating_add(1), Some(wait_ns))
+        self.uring.enter(sends.saturating_add(1), wait)
     }
 
     /// The next thing that happened; `None`: nothing more until the next `enter`.

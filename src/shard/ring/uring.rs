@@ -19,6 +19,7 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 
 use super::config::{RingConfig, RingError};
+use crate::base::time::Mono;
 
 /// See the module.
 pub(super) struct Uring {
@@ -29,6 +30,16 @@ pub(super) struct Uring {
     enter_flags: EnterFlags,
     enters: u64,
     has_zerocopy: bool,
+    has_absolute_waits: bool,
+}
+
+/// How long `enter` waits at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Nanoseconds from when all is submitted; `None` for as long as it takes.
+    For(Option<u64>),
+    /// Until the kernel's monotonic clock shows this.
+    Until(Mono),
 }
 
 struct Queued {
@@ -56,7 +67,18 @@ impl Uring {
         }
         let queue = VecDeque::with_capacity(config.sq_entries as usize);
         let (in_kernel, queued_count, enters) = (0, 0, 0);
-        Ok(Self { uring, queue, in_kernel, queued_count, enter_flags, enters, has_zerocopy })
+        // Came with the same kernel, Linux 6.12, and has no bit of its own.
+        let has_absolute_waits = uring.params().is_feature_min_timeout();
+        Ok(Self {
+            uring,
+            queue,
+            in_kernel,
+            queued_count,
+            enter_flags,
+            enters,
+            has_zerocopy,
+            has_absolute_waits,
+        })
     }
 
     pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
@@ -118,14 +140,19 @@ impl Uring {
         self.queue.clear();
     }
 
-    /// Hands over all that is queued and waits for `want` completions at most `wait_ns`
-    /// (`None`: for as long as it takes). All completions that are ready are in the queue then.
-    pub(super) fn enter(&mut self, want: u32, wait_ns: Option<u64>) -> Result<(), RingError> {
+    /// The kernel can wait until a time.
+    pub(super) fn has_absolute_waits(&self) -> bool {
+        self.has_absolute_waits
+    }
+
+    /// Hands over all that is queued and waits for `want` completions. All completions that are
+    /// ready are in the queue then.
+    pub(super) fn enter(&mut self, want: u32, wait: Wait) -> Result<(), RingError> {
         loop {
             let all = self.fill();
             let room_before = self.uring.submission().len();
-            let (want, wait_ns) = if all { (want, wait_ns) } else { (0, Some(0)) };
-            let result = self.enter_once(want, wait_ns);
+            let (want, wait) = if all { (want, wait) } else { (0, Wait::For(Some(0))) };
+            let result = self.enter_once(want, wait);
             let progress = self.uring.submission().len() < room_before;
             match result {
                 Ok(()) if all => return Ok(()),
@@ -182,14 +209,18 @@ impl Uring {
         true
     }
 
-    fn enter_once(&mut self, want: u32, wait_ns: Option<u64>) -> io::Result<()> {
+    fn enter_once(&mut self, want: u32, wait: Wait) -> io::Result<()> {
         self.enters += 1;
-        let time = wait_ns.map(|ns| Timespec::from(std::time::Duration::from_nanos(ns)));
+        let (ns, kind) = match wait {
+            Wait::For(ns) => (ns, EnterFlags::empty()),
+            Wait::Until(Mono(ns)) => (Some(ns), EnterFlags::ABS_TIMER),
+        };
+        let time = ns.map(|ns| Timespec::from(std::time::Duration::from_nanos(ns)));
         let args = SubmitArgs::new();
         let args = time.as_ref().map_or(args, |time| args.timespec(time));
         let submit = u32::try_from(self.uring.submission().len()).unwrap_or(u32::MAX);
         let want = want.min(self.cq_entries());
-        let flags = self.enter_flags.bits();
+        let flags = (self.enter_flags | kind).bits();
         // SAFETY: `enter` requires parameters as io_uring_enter(2) describes them.
         // - `submit` is the number of entries in the submission queue.
         // - EXT_ARG is set, so the argument is an io_uring_getevents_arg, which `SubmitArgs` is.
