@@ -42,7 +42,9 @@ impl Shard {
         for key in dirty.drain(..) {
             if let Some(link) = self.link_mut(key) {
                 link.is_dirty = false;
-                if !link.is_sending {
+                if link.is_sending {
+                    link.has_more = true;
+                } else {
                     let panics = self.cells.panics.value();
                     self.guarded(None, |shard| shard.flush_connection(key));
                     if self.cells.panics.value() != panics {
@@ -111,15 +113,21 @@ impl Shard {
         }
         let is_sending = !send.is_empty();
         send.submit();
+        let is_suspended = self.table.polling(key) == Some(Polling::Suspended);
         if let Some(link) = self.link_mut(key) {
             link.is_sending = is_sending;
+            link.has_more = is_closing || is_suspended || !is_all_taken;
         }
         let tcp = TransportKind::Tcp as usize;
         self.cells.send_calls[tcp].add(u64::from(is_sending));
         self.cells.rtp_packets_sent[tcp].add(gathered.packets);
         self.cells.rtp_payload_bytes_sent[tcp].add(gathered.payload_bytes);
+        let mut has_more = false;
         for (_, at) in ready {
-            self.replan(*at);
+            has_more |= self.replan(*at);
+        }
+        if let Some(link) = self.link_mut(key) {
+            link.has_more |= has_more;
         }
         if let Some(session) = broken {
             self.sessions.fail(session, Some("media failed"));
@@ -154,12 +162,17 @@ impl Shard {
         ready.sort_by_key(|(due_at, _)| *due_at);
     }
 
-    /// A stream whose frame was taken, or not: it waits for the clock or for the connection.
-    fn replan(&mut self, at: Waiter) {
+    /// A stream whose frame was taken, or not: it waits for the clock or for the connection. True:
+    /// for the connection.
+    fn replan(&mut self, at: Waiter) -> bool {
         match self.next_due(at) {
             // Its next frame goes with the next send.
-            Some(Due::Now { .. }) | None => {}
-            Some(other) => self.plan(at, other),
+            Some(Due::Now { .. }) => true,
+            None => false,
+            Some(other) => {
+                self.plan(at, other);
+                false
+            }
         }
     }
 
@@ -167,6 +180,7 @@ impl Shard {
         let Some(key) = self.table.key_at(token) else { return };
         let Some(link) = self.link_mut(key) else { return };
         link.is_sending = false;
+        let has_more = std::mem::replace(&mut link.has_more, false);
         if let Err(error) = result {
             if error.kind() == io::ErrorKind::InvalidData {
                 tracing::warn!("a file was truncated while it was playing: its connection ends");
@@ -174,6 +188,10 @@ impl Shard {
             }
             self.cells.send_errors.add(1);
             self.close(key);
+            return;
+        }
+        // Most of the time the clock is what comes next, and nothing is cold in the cache for it.
+        if !has_more {
             return;
         }
         self.mark_dirty(key);

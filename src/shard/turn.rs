@@ -97,6 +97,8 @@ pub(super) struct Link {
     pub(super) slot: FileSlot,
     /// A send is in flight on it.
     pub(super) is_sending: bool,
+    /// When that has ended there is something to do: bytes or frames wait, or reading goes on.
+    pub(super) has_more: bool,
     /// It is on the list of connections with something to send.
     pub(super) is_dirty: bool,
     /// Its bytes are to be received one event at a time.
@@ -390,7 +392,8 @@ pub(super) fn enter(
     if links.len() <= index {
         links.resize(index + 1, None);
     }
-    links[index] = Some(Link { slot, is_sending: false, is_dirty: false, is_stream });
+    let link = Link { slot, is_sending: false, has_more: false, is_dirty: false, is_stream };
+    links[index] = Some(link);
     Ok(key)
 }
 
