@@ -134,6 +134,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
             sessions: SessionConfig {
                 sessions_max: config.sessions_max,
                 timeout: config.session_timeout,
+                lag_budget: config.lag_budget,
                 host: rtsp_addrs.first().map_or_else(|| "headend".into(), |a| a.ip().to_string()),
             },
             ring: ring_config(&config),

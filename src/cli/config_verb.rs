@@ -137,6 +137,8 @@ mod tests {
         [vod]
         # folder that is served under /vod; without one the built-in clip is
         # root = "..."
+        # over TCP: skip to a sync sample when so late, up to 1h; 0s = never, lose nothing
+        lag_budget = "0s"
         # memory for packet windows, 1MiB to 1024GiB
         window_cache = "256MiB"
 
@@ -175,6 +177,7 @@ mod tests {
 
         [vod]
         root = '/a "b"'  # file
+        lag_budget = "0s"  # default
         window_cache = "256MiB"  # default
 
         [admin]

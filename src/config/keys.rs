@@ -145,6 +145,16 @@ pub static KEYS: &[Key] = &[
         show: |config| config.media_root.as_ref().map(|root| quoted(&root.to_string_lossy())),
     },
     Key {
+        name: "vod.lag_budget",
+        help: "over TCP: skip to a sync sample when so late, up to 1h; 0s = never, lose nothing",
+        same_as: None,
+        write: |config, value| {
+            let range = (Duration::ZERO, Duration::from_secs(3_600));
+            value.duration(range.0, range.1).map(|budget| config.lag_budget = budget)
+        },
+        show: |config| Some(quoted(&show_duration(config.lag_budget))),
+    },
+    Key {
         name: "vod.window_cache",
         help: "memory for packet windows, 1MiB to 1024GiB",
         same_as: None,

@@ -52,6 +52,8 @@ pub struct Config {
     pub sessions_max: usize,
     /// Rows of each shard's PollTable: connections, sockets and streams it can hold.
     pub poll_entries_max: usize,
+    /// A client over TCP that is later than this skips to a sync sample of the title; zero: never.
+    pub lag_budget: Duration,
     /// Memory for packet windows that no session needs at the moment.
     pub window_cache_bytes: usize,
     /// Tasks that may wait for a worker.
@@ -77,6 +79,7 @@ impl Default for Config {
             session_timeout: Duration::from_secs(60),
             sessions_max: 16_384,
             poll_entries_max: 16_384,
+            lag_budget: Duration::ZERO,
             window_cache_bytes: 256 << 20,
             task_queue_max: 4_096,
             log: LogFormat::Auto,

@@ -40,6 +40,7 @@ fn file_sets_every_key() {
         [vod]
         root = "/srv/movies"
         window_cache = "8MiB"
+        lag_budget = "5s"
         [metrics]
         listen = "127.0.0.1:0"
     "#;
@@ -55,6 +56,7 @@ fn file_sets_every_key() {
         sessions_max: 16_384,
         poll_entries_max: 1_000,
         window_cache_bytes: 8 << 20,
+        lag_budget: Duration::from_secs(5),
         task_queue_max: 64,
         log: LogFormat::Json,
         gso: Mode::Off,

@@ -193,6 +193,8 @@ pub struct ShardCells {
     pub reported_jitter: Lateness,
     /// Fraction lost of receiver reports.
     pub reported_loss_ratio: LossRatio,
+    /// Interleaved sessions that skipped ahead because their client reads too slowly.
+    pub lag_skips: Counter,
     /// Times that a stream was due and its packet window was not there yet.
     pub window_waits: Counter,
 }

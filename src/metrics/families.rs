@@ -173,6 +173,11 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::ShardHistogram(|s| s.send_burst.read()),
     ),
     row(
+        "headend_lag_skips_total",
+        "Skips to a sync sample of interleaved sessions whose client reads too slowly.",
+        Read::Shard(|s| &s.lag_skips),
+    ),
+    row(
         "headend_window_waits_total",
         "Times that a stream was due and its packet window was not there yet.",
         Read::Shard(|s| &s.window_waits),

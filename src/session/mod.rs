@@ -14,6 +14,7 @@ pub mod cursor;
 pub mod desk;
 pub mod epoch;
 pub mod info;
+mod lag;
 mod methods;
 pub mod position;
 mod reports;

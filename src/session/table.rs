@@ -129,6 +129,8 @@ pub struct SessionConfig {
     pub timeout: Duration,
     /// Host part of CNAMEs.
     pub host: String,
+    /// An interleaved session later than this skips ahead; zero: never.
+    pub lag_budget: Duration,
 }
 
 /// See the module.

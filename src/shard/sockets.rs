@@ -70,7 +70,7 @@ pub fn set_stream_options(fd: impl AsFd) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(fd, KEEPALIVE_COUNT)?;
     sockopt::set_tcp_user_timeout(fd, USER_TIMEOUT_MS)?;
-    Ok(())
+    SockRef::from(&fd).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
 /// Whether the kernel may cut a datagram that is larger than its route takes. With whole datagrams
@@ -222,6 +222,10 @@ const RTCP_RECEIVE_BYTES: usize = 4 << 20;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_COUNT: u32 = 3;
+
+/// Bytes of a connection that wait in the kernel unsent: more would be memory of slow clients, and
+/// media that is late before it is on its way.
+const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
 /// Sent bytes that nobody acknowledges for so long end the connection.
 const USER_TIMEOUT_MS: u32 = 30_000;

@@ -4,8 +4,8 @@
 //!  answers and RTCP first, then whole frames in the order in which they were due --> one send
 //! ```
 //! Invariants: one send in flight a connection, so frames are never cut or mixed; nothing is
-//! queued: while the connection is busy the cursors wait, and a client that reads slowly is played
-//! to as fast as it reads.
+//! queued but what the kernel holds, which is bounded: while the connection is busy the cursors
+//! wait, and a client that reads slowly is played to as fast as it reads (`session::lag`).
 
 use std::io;
 
@@ -143,6 +143,7 @@ impl Shard {
                 continue;
             }
             let (epoch_count, count) = (entry.epoch_count, entry.streams.len());
+            let first = ready.len();
             for stream in 0..count {
                 let is_waiting = self.sessions.session(session).is_some_and(|entry| {
                     entry.streams.get(stream).map(|s| s.phase) == Some(Phase::WaitsForConnection)
@@ -158,8 +159,22 @@ impl Shard {
                     None => {}
                 }
             }
+            let latest = ready[first..].iter().map(|(due_at, _)| *due_at).min();
+            if latest.is_some_and(|due_at| self.sessions.skip_if_late(session, due_at)) {
+                ready.truncate(first);
+                for stream_index in (0..count).filter_map(|index| u8::try_from(index).ok()) {
+                    self.plan_skipped(Waiter { session, stream_index, epoch_count });
+                }
+            }
         }
         ready.sort_by_key(|(due_at, _)| *due_at);
+    }
+
+    /// A stream that was moved asks for its window.
+    fn plan_skipped(&mut self, at: Waiter) {
+        if self.stream_mut(at).is_some_and(|stream| stream.phase == Phase::WaitsForWindow) {
+            self.plan(at, Due::Waiting);
+        }
     }
 
     /// A stream whose frame was taken, or not: it waits for the clock or for the connection. True:

@@ -56,6 +56,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_gso_refusals_total counter
     headend_gso_segments_total counter
     headend_inbox_full_total counter
+    headend_lag_skips_total counter
     headend_media_cold_reads_total counter
     headend_media_read_bytes_total counter
     headend_panics_total counter

@@ -5,6 +5,7 @@
 //!  run_for() --> wheel ----> the pacer's part, as `shard/udp_pump` plays it --> sent
 //! ```
 
+mod lag;
 mod life;
 mod pacing;
 mod play;
@@ -77,6 +78,7 @@ impl Bench {
             sessions_max: 100,
             timeout: Duration::from_secs(60),
             host: "host".to_owned(),
+            lag_budget: Duration::ZERO,
         };
         let cells = Arc::<ShardCells>::default();
         let start = Mono(1_000_000_000_000);

@@ -1,0 +1,62 @@
+//! What becomes of a client that reads more slowly than it is played to.
+//!
+//! ```text
+//! due       ----I------P------P------I------P------now
+//! sent      ----I                    ^ goes on here, when it is later than the budget
+//! ```
+//! An interleaved session is paced by its connection: while that takes nothing the cursors wait. So
+//! a player that pauses by not reading loses nothing, and without a budget it stays as late as that
+//! made it. With one (`vod.lag_budget`), a session that is later than it skips to the newest sync
+//! sample that is due, all its streams together: sequence numbers go on without a gap, time makes
+//! the jump, and no frame is cut. Where there is no sync sample between, it goes on as it is.
+
+use super::position;
+use super::session::{Session, State};
+use super::stream::Phase;
+use super::table::{SessionKey, Sessions};
+use crate::base::time::Mono;
+use crate::media::codec::MediaKind;
+
+impl Sessions {
+    /// Skips ahead if a session, whose next frame was due at `due_at`, is too late. True: its
+    /// streams stand at another place and wait for their windows.
+    pub fn skip_if_late(&mut self, key: SessionKey, due_at: Mono) -> bool {
+        let (now, budget) = (self.now, self.config.lag_budget);
+        let late = now.since(due_at);
+        if budget.is_zero() || late <= budget {
+            return false;
+        }
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return false };
+        let Session { title, state: State::Playing, epoch: Some(epoch), streams, .. } = session
+        else {
+            return false;
+        };
+        let is_backward = epoch.scale < 0.0;
+        let can_skip = streams.iter().all(super::stream::Stream::is_at_frame_start);
+        if is_backward || !can_skip {
+            return false;
+        }
+        let tracks =
+            streams.iter().filter_map(|s| title.asset.tracks.get(usize::from(s.track_index)));
+        let npt = position::actual_start(tracks, epoch.npt_at(now));
+        // Only ahead: a group of pictures longer than the budget has nothing to skip to.
+        if epoch.wall_of_npt(npt) <= due_at {
+            return false;
+        }
+        for stream in streams {
+            let is_sent = !matches!(stream.phase, Phase::Idle | Phase::Finishing | Phase::Ended);
+            let track = title.asset.tracks.get(usize::from(stream.track_index));
+            let Some(track) = track.filter(|_| is_sent) else { continue };
+            let Some(start) = position::start(track, npt, epoch.scale) else { continue };
+            let leading = (track.kind == MediaKind::Video).then_some(npt);
+            stream.seek(start.cursor, leading);
+            stream.phase = Phase::WaitsForWindow;
+        }
+        self.cells.lag_skips.add(1);
+        tracing::info!(
+            session = %session.id, peer = %session.peer, late_s = late.as_secs_f64(),
+            "the client reads too slowly (tcp_window): skipped to the newest sync sample"
+        );
+        true
+    }
+}
