@@ -10,6 +10,8 @@
 //! sample that is due, all its streams together: sequence numbers go on without a gap, time makes
 //! the jump, and no frame is cut. Where there is no sync sample between, it goes on as it is.
 
+use std::time::Duration;
+
 use super::position;
 use super::session::{Session, State};
 use super::stream::Phase;
@@ -39,8 +41,9 @@ impl Sessions {
         let tracks =
             streams.iter().filter_map(|s| title.asset.tracks.get(usize::from(s.track_index)));
         let npt = position::actual_start(tracks, epoch.npt_at(now));
-        // Only ahead: a group of pictures longer than the budget has nothing to skip to.
-        if epoch.wall_of_npt(npt) <= due_at {
+        // Only ahead, and by more than what the streams of a place are apart: a group of pictures
+        // longer than the budget has nothing to skip to.
+        if epoch.wall_of_npt(npt) < due_at + SKIP_MIN {
             return false;
         }
         for stream in streams {
@@ -60,3 +63,7 @@ impl Sessions {
         true
     }
 }
+
+/// Reordered pictures are due up to some tenths of a second before they are shown, and sound begins
+/// with the frame that a picture falls into.
+const SKIP_MIN: Duration = Duration::from_millis(500);

@@ -119,7 +119,7 @@ impl Shard {
             link.has_more = is_closing || is_suspended || !is_all_taken;
         }
         let tcp = TransportKind::Tcp as usize;
-        self.cells.send_calls[tcp].add(u64::from(is_sending));
+        self.cells.send_calls[tcp].add(u64::from(gathered.packets > 0));
         self.cells.rtp_packets_sent[tcp].add(gathered.packets);
         self.cells.rtp_payload_bytes_sent[tcp].add(gathered.payload_bytes);
         let mut has_more = false;
