@@ -4,6 +4,7 @@
 #   ffmpeg                   makes the media of the tests, plays it, decodes it
 #   gstreamer1.0-*           plays it: rtspsrc (plugins-good), depayloaders, decoders
 #   gcc, pkg-config          the linker that cargo calls
+#   iproute2                 narrows a route in a network namespace
 #
 # Quick when all is there: it only looks. Rust itself is not installed: see README.
 set -euo pipefail
@@ -17,6 +18,7 @@ declare -A commands=(
     [gst-launch-1.0]=gstreamer1.0-tools
     [gst-inspect-1.0]=gstreamer1.0-tools
     [cc]=gcc
+    [ip]=iproute2
 )
 declare -A elements=(
     [decodebin]=gstreamer1.0-plugins-base

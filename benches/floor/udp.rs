@@ -13,6 +13,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::gather::{Gather, Head};
@@ -51,9 +52,11 @@ impl UdpSender {
     /// A socket like the server's RTP socket.
     pub(crate) fn new(way: Way) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-        rustix::net::sockopt::set_socket_send_buffer_size_force(&socket, SEND_BYTES)
-            .or_else(|_| rustix::net::sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES))?;
+        sockopt::set_socket_send_buffer_size_force(&socket, SEND_BYTES)
+            .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, SEND_BYTES))?;
         socket.set_nonblocking(true)?;
+        // Whole datagrams only, as the server's: the kernel then looks for no identification.
+        sockopt::set_ip_mtu_discover(&socket, sockopt::Ipv4PathMtuDiscovery::DO)?;
         socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)))?;
         let ring = match way {
             Way::Sendmsg => None,

@@ -7,7 +7,7 @@
 //! ```
 //! A due frame is cut into runs of equal-size packets with at most one shorter tail; the runs that
 //! a stream sends in a turn are linked, so that when the socket has no room for one, none behind
-//! it overtakes it. More than `BURST_PACKETS_MAX` packets are spread over the following ones
+//! it overtakes it. More than `BURST_PACKETS_MAX` packets are spread over the turns that follow
 //! (DESIGN section 6.3). Packets are counted on the stream as they are handed over, so that a run
 //! the kernel takes, which nearly all are, needs no second look at it.
 
@@ -312,6 +312,9 @@ impl Outlet<'_> {
             if packets.is_empty() {
                 stream.finish_frame();
                 return Ok((sent, true));
+            }
+            if sent == packets_max {
+                return Ok((sent, false));
             }
             let entry = self.runs.vacant_entry();
             let token = u32::try_from(entry.key()).unwrap_or(u32::MAX);
