@@ -483,7 +483,7 @@ impl Sessions {
         due.retain(|key| self.is_stream_due(key));
     }
 
-    /// Whether a key of the wheel is a stream's newest one.
+    /// Whether a key of the wheel is a stream's newest one, and the stream has somewhere to send.
     #[must_use]
     pub fn is_stream_due(&self, key: &TimerKey) -> bool {
         let TimerKey::Stream { session, stream_index, epoch_count, timer_count } = *key else {
@@ -491,7 +491,9 @@ impl Sessions {
         };
         self.session(session).is_some_and(|session| {
             let is_its = |stream: &Stream| {
-                stream.phase == Phase::Scheduled && stream.timer_count == timer_count
+                let has_way =
+                    matches!(stream.path, Path::Udp { .. }) || session.connection.is_some();
+                has_way && stream.phase == Phase::Scheduled && stream.timer_count == timer_count
             };
             session.epoch_count == epoch_count
                 && matches!(session.state, State::Playing)
