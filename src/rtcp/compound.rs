@@ -9,6 +9,7 @@
 //! Bound: the buffer. [`REPORT_BYTES_MAX`] is enough for a report, a CNAME and a BYE.
 #![deny(clippy::indexing_slicing)]
 
+use super::packet::{BYE, RECEIVER_REPORT, SDES, SDES_CNAME, SENDER_REPORT};
 use super::parse::ReportBlock;
 use crate::base::ids::{RtpTs, Ssrc};
 
@@ -210,11 +211,6 @@ const LOST_MAX: i32 = 0x7f_ffff;
 const LOST_MIN: i32 = -0x80_0000;
 
 const VERSION_2: u8 = 2 << 6;
-const SENDER_REPORT: u8 = 200;
-const RECEIVER_REPORT: u8 = 201;
-const SDES: u8 = 202;
-const BYE: u8 = 203;
-const SDES_CNAME: u8 = 1;
 const HEADER_BYTES: usize = 4;
 const SSRC_BYTES: usize = 4;
 const INFO_BYTES: usize = 20;

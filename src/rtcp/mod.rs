@@ -1,22 +1,28 @@
-//! RTCP (RFC 3550 s6): the reports we send, and what players report back.
+//! RTCP (RFC 3550 s6): the reports we send, and what players and publishers report back.
 //!
 //! ```text
-//! stream -> write_sender_report -> SR | SDES(CNAME) [| BYE]     one compound packet
-//! player -> parse -> report blocks, BYEs                        everything else is skipped
+//! stream -> CompoundWriter -> SR | RR, SDES(CNAME) [, NACK, PLI, FIR] [, BYE]   one datagram
+//! peer   -> packets -> one Packet after the other, borrowed
+//!           parse   -> report blocks and BYEs as lists                     all else skipped
 //! ```
-//! Single packets are read by the `rtcp-types` crate. Ours are the walk over a compound packet,
-//! because its parser wants SR or RR first and gives the whole up at the first packet that it does
-//! not like, and the writing, because its writers allocate several times for each report.
+//! Both are ours, checked against the `rtcp-types` crate in tests. Its parser wants SR or RR first
+//! and gives the whole up at the first packet that it does not like; its writers allocate several
+//! times for each report, and a report is due every second for each of thousands of streams.
 //! Invariant: no input panics. Bound: `REPORTS_MAX` report blocks and `BYES_MAX` BYEs a packet.
 //!
 //! [`interval`] says when to send.
 
 mod compound;
+mod feedback;
 pub mod interval;
+mod packet;
 mod parse;
 mod write;
 
 pub use compound::{CompoundWriter, NoRoom, REPORT_BYTES_MAX, SenderInfo};
+pub use packet::{
+    Blocks, Bye, FIRS_MAX, Fir, NACK_PAIRS_MAX, Nack, Packet, Packets, Sdes, packets,
+};
 pub use parse::{BYES_MAX, Feedback, REPORTS_MAX, ReportBlock, RtcpError, parse};
 pub use write::{write_empty_rr_bye, write_sender_report};
 

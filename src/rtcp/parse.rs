@@ -1,10 +1,10 @@
-//! Reads what players send (RFC 3550 s6.1): report blocks and BYEs.
+//! What players report (RFC 3550 s6.1), collected: report blocks and BYEs.
 //!
-//! Lenient: any packet type may come first (reduced size, RFC 5506), SDES, APP, XR and feedback
-//! (205, 206) are skipped, and what was read before a damaged packet is kept.
+//! SDES, APP, XR and feedback (205, 206) are skipped, and what was read before a damaged packet is
+//! kept. `packets` walks over the same bytes without making lists.
 #![deny(clippy::indexing_slicing)]
 
-use rtcp_types::{Bye, ReceiverReport, RtcpPacket, RtcpPacketParser, SenderReport};
+use super::packet::{Blocks, Packet, packets};
 
 /// What a compound packet reported.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,76 +59,34 @@ pub enum RtcpError {
 /// See [`RtcpError`]; they only ever concern the first packet.
 pub fn parse(bytes: &[u8]) -> Result<Feedback, RtcpError> {
     let mut feedback = Feedback::default();
-    let mut rest = bytes;
-    loop {
-        let (packet, behind) = match split_packet(rest) {
-            Ok(split) => split,
-            Err(error) if rest.len() == bytes.len() => return Err(error),
-            Err(_) => return Ok(feedback),
-        };
-        feedback.handle_packet(packet);
-        if behind.is_empty() {
-            return Ok(feedback);
+    for (place, packet) in packets(bytes).enumerate() {
+        match packet {
+            Ok(packet) => feedback.handle_packet(packet),
+            Err(error) if place == 0 => return Err(error),
+            Err(_) => {}
         }
-        rest = behind;
     }
+    if bytes.is_empty() { Err(RtcpError::NotRtcp) } else { Ok(feedback) }
 }
 
 impl Feedback {
-    fn handle_packet(&mut self, packet: &[u8]) {
-        match packet.get(1) {
-            Some(&SenderReport::PACKET_TYPE) => {
-                if let Ok(report) = SenderReport::parse(packet) {
-                    self.push_blocks(report.ssrc(), report.report_blocks());
-                }
+    fn handle_packet(&mut self, packet: Packet<'_>) {
+        match packet {
+            Packet::SenderReport { blocks, .. } | Packet::ReceiverReport { blocks, .. } => {
+                self.push_blocks(blocks);
             }
-            Some(&ReceiverReport::PACKET_TYPE) => {
-                if let Ok(report) = ReceiverReport::parse(packet) {
-                    self.push_blocks(report.ssrc(), report.report_blocks());
-                }
-            }
-            Some(&Bye::PACKET_TYPE) => {
-                if let Ok(bye) = Bye::parse(packet) {
-                    let room = BYES_MAX.saturating_sub(self.byes.len());
-                    self.byes.extend(bye.ssrcs().take(room));
-                }
+            Packet::Bye(bye) => {
+                let room = BYES_MAX.saturating_sub(self.byes.len());
+                self.byes.extend(bye.sources().take(room).map(|ssrc| ssrc.0));
             }
             _ => {}
         }
     }
 
-    fn push_blocks<'a>(
-        &mut self,
-        sender_ssrc: u32,
-        blocks: impl Iterator<Item = rtcp_types::ReportBlock<'a>>,
-    ) {
+    fn push_blocks(&mut self, blocks: Blocks<'_>) {
         let room = REPORTS_MAX.saturating_sub(self.reports.len());
-        self.reports.extend(blocks.take(room).map(|block| ReportBlock {
-            sender_ssrc,
-            ssrc: block.ssrc(),
-            fraction_lost: block.fraction_lost(),
-            cumulative_lost: sign_24_bits(block.cumulative_lost()),
-            ext_highest_seq: block.extended_sequence_number(),
-            jitter: block.interarrival_jitter(),
-            lsr: block.last_sender_report_timestamp(),
-            dlsr: block.delay_since_last_sender_report_timestamp(),
-        }));
+        self.reports.extend(blocks.iter().take(room));
     }
-}
-
-/// Cuts the first packet off, by its length field.
-fn split_packet(bytes: &[u8]) -> Result<(&[u8], &[u8]), RtcpError> {
-    let [first, packet_type, high, low, ..] = *bytes else { return Err(RtcpError::NotRtcp) };
-    if first >> 6 != 2 || !PACKET_TYPES.contains(&packet_type) {
-        return Err(RtcpError::NotRtcp);
-    }
-    let packet_bytes = (usize::from(u16::from_be_bytes([high, low])) + 1) * 4;
-    let truncated = RtcpError::Truncated { packet_bytes, have_bytes: bytes.len() };
-    bytes.split_at_checked(packet_bytes).ok_or(truncated)
-}
-
-fn sign_24_bits(value: u32) -> i32 {
-    (value << 8).cast_signed() >> 8
 }
 
 /// Report blocks of one datagram at most: players report on the few streams of a presentation.
@@ -137,14 +95,13 @@ pub const REPORTS_MAX: usize = 64;
 /// BYEs of one datagram at most.
 pub const BYES_MAX: usize = 64;
 
-/// RFC 5761 s4: what tells RTCP from RTP with a marker.
-const PACKET_TYPES: std::ops::RangeInclusive<u8> = 192..=223;
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use rtcp_types::{RtcpPacketWriterExt, Sdes, SdesChunk, SdesItem};
+    use rtcp_types::{
+        Bye, ReceiverReport, RtcpPacketWriterExt, Sdes, SdesChunk, SdesItem, SenderReport,
+    };
 
     fn bytes_of(writer: impl RtcpPacketWriterExt) -> Vec<u8> {
         let mut out = vec![0; writer.calculate_size().unwrap()];
