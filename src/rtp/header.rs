@@ -1,7 +1,6 @@
-//! RTP packets (RFC 3550 s5.1): the 12 bytes in front of each payload.
+//! The 12 bytes in front of each payload (RFC 3550 s5.1): written whole, or changed in place.
 //!
-//! Written by hand, as it is done for every packet into a caller's arena; checked against the
-//! `rtp-types` crate in tests. No CSRC list, no extension, no padding.
+//! What we write has no CSRC list, no extension and no padding; what is changed keeps its own.
 
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 
@@ -25,6 +24,36 @@ pub fn write_header(
         VERSION_2, second, seq_high, seq_low, ts_a, ts_b, ts_c, ts_d, ssrc_a, ssrc_b, ssrc_c,
         ssrc_d,
     ];
+}
+
+/// The fixed header of a packet that is there, to change it in place; `None` when it is shorter.
+#[must_use]
+pub fn header_mut(packet: &mut [u8]) -> Option<&mut [u8; HEADER_BYTES]> {
+    packet.first_chunk_mut()
+}
+
+/// Replaces the sequence number.
+pub fn set_seq(header: &mut [u8; HEADER_BYTES], seq: SeqNo) {
+    let [_, _, high, low, ..] = header;
+    [*high, *low] = seq.0.to_be_bytes();
+}
+
+/// Replaces the timestamp.
+pub fn set_ts(header: &mut [u8; HEADER_BYTES], ts: RtpTs) {
+    let [_, _, _, _, a, b, c, d, ..] = header;
+    [*a, *b, *c, *d] = ts.0.to_be_bytes();
+}
+
+/// Replaces the source.
+pub fn set_ssrc(header: &mut [u8; HEADER_BYTES], ssrc: Ssrc) {
+    let [.., a, b, c, d] = header;
+    [*a, *b, *c, *d] = ssrc.0.to_be_bytes();
+}
+
+/// Replaces the payload type, the marker is kept. A higher one than 127 is cut to seven bits.
+pub fn set_payload_type(header: &mut [u8; HEADER_BYTES], payload_type: u8) {
+    let [_, second, ..] = header;
+    *second = *second & 0x80 | payload_type & 0x7f;
 }
 
 /// Version 2, no padding, no extension, no CSRC.
@@ -55,6 +84,27 @@ mod tests {
             prop_assert_eq!((packet.sequence_number(), packet.timestamp()), (seq, ts));
             prop_assert_eq!((packet.ssrc(), packet.payload().len()), (ssrc, 0));
             prop_assert!(!packet.padding_bit() && !packet.extension_bit() && packet.n_csrcs() == 0);
+        }
+
+        #[test]
+        fn changed_fields_are_changed_and_no_others(
+            packet: [u8; 20], payload_type in 0u8..128, seq: u16, ts: u32, ssrc: u32,
+        ) {
+            let mut packet = packet;
+            packet[0] = 0x80;
+            let before = packet;
+            let marker = RtpPacket::parse(&before).unwrap().marker_bit();
+            let header = header_mut(&mut packet).unwrap();
+            set_seq(header, SeqNo(seq));
+            set_ts(header, RtpTs(ts));
+            set_ssrc(header, Ssrc(ssrc));
+            set_payload_type(header, payload_type);
+            let mut expected = [0; HEADER_BYTES];
+            write_header(
+                &mut expected, marker, payload_type, SeqNo(seq), RtpTs(ts), Ssrc(ssrc),
+            );
+            prop_assert_eq!(&packet[..HEADER_BYTES], expected);
+            prop_assert_eq!(&packet[HEADER_BYTES..], &before[HEADER_BYTES..]);
         }
     }
 }

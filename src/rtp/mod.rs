@@ -1,0 +1,27 @@
+//! RTP (RFC 3550 s5): packets as they are written, read, counted and repaired.
+//!
+//! ```text
+//! ours     write_header -> 12 bytes in front of each payload
+//! theirs   RtpView::parse -> fields, payload
+//!             `-> SequenceTracker, JitterMeter           what is lost, how uneven it comes
+//!          header_mut -> SeqNo, RtpTs, Ssrc replaced     readers that crossed a switch
+//! repair   RtxHeader                                     RFC 4588
+//! ```
+//! Written by hand, as it is done for every packet in a caller's memory; checked against the
+//! `rtp-types` crate in tests.
+//! Invariant: no bytes of a peer panic, and nothing is allocated for a packet.
+
+mod header;
+mod jitter;
+
+mod rtx;
+mod sequence;
+mod view;
+
+pub use header::{
+    HEADER_BYTES, header_mut, set_payload_type, set_seq, set_ssrc, set_ts, write_header,
+};
+pub use jitter::JitterMeter;
+pub use rtx::{RTX_HEADER_BYTES, RtxPieces, RtxStream, rtx_pieces, write_rtx_header};
+pub use sequence::{Arrival, ExtSeq, Reception, SequenceTracker};
+pub use view::{Extension, RtpError, RtpView, is_rtcp};
