@@ -1,5 +1,10 @@
-//! SDP of a recorded title (RFC 8866; RFC 2326 appendix C), for DESCRIBE.
+//! SDP (RFC 8866; RFC 2326 appendix C): of recorded titles for DESCRIBE, here; of others and of
+//! live paths beside it.
 //!
+//! ```text
+//! title          -> describe       -> text
+//! text of others -> read_session   -> SessionSdp -> describe_live -> text
+//! ```
 //! Lines are written by the `sdp-types` crate, which also keeps line ends out of values; what
 //! stands in them, and in which order, is ours:
 //! - `a=range:npt=0-D` with an end: players seek only when they know the duration (client rules
@@ -10,6 +15,10 @@
 //!   track would cost a walk over its index (270,000 samples in a film) on every DESCRIBE.
 //!
 //! Port 0 and the unspecified address: where packets go is settled in SETUP (RFC 2326 C.1.1).
+
+pub mod live;
+pub mod read;
+pub mod session;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
