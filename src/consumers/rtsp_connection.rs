@@ -150,7 +150,7 @@ impl RtspConnection {
                 Input::Interleaved { channel, payload } => {
                     cx.sessions.handle_report_interleaved(self.key, channel, &payload);
                 }
-                Input::Response => {}
+                Input::Response(_) => {}
                 Input::Malformed { error, cseq, framing_lost } => {
                     tracing::debug!(peer = %self.peer, %error, "malformed request");
                     self.answer(

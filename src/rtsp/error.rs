@@ -1,4 +1,4 @@
-//! Why bytes are not an RTSP request (RFC 2326 s6). Offsets count from the first byte of the
+//! Why bytes are not an RTSP message (RFC 2326 s6, s7). Offsets count from the first byte of the
 //! message, so a capture can be opened at the fault.
 
 /// Why a message is refused.
@@ -11,6 +11,9 @@ pub enum ParseError {
     /// The line ends in an RTSP version, but method or URI are missing or not text.
     #[error("request line has no method, no URI or bytes that are not text")]
     BadRequestLine,
+    /// An answer without a status of three digits.
+    #[error("status line has no status")]
+    BadStatusLine,
     /// A header line without a colon, without a name, or with control characters.
     #[error("header line at byte {offset} is malformed")]
     BadHeaderLine {

@@ -1,11 +1,13 @@
-//! Request line and headers of one message, line by line (RFC 2326 s6, s12; RFC 2068 s4).
+//! Start line and headers of one message, line by line (RFC 2326 s6, s12; RFC 2068 s4).
 //!
 //! Two kinds of fault: those that lose the framing (where does the next message begin?) are
 //! errors here and end the connection; the others are remembered until the body has been taken,
-//! so that the client gets its 400 and may go on.
+//! so that the client gets its 400 and may go on. An answer with damaged headers is still an answer:
+//! cameras send such, and there is nobody to send a 400 to.
 //! Bound: `RTSP_HEADERS_MAX` lines and `HEAD_BYTES_MAX` bytes.
 #![deny(clippy::indexing_slicing)]
 
+use super::answer::Answer;
 use super::error::ParseError;
 use super::reader::Input;
 use super::request::{Headers, Method, Request};
@@ -37,7 +39,10 @@ enum StartLine {
         uri: String,
         version: (u8, u8),
     },
-    Response,
+    Response {
+        status: u16,
+        reason: String,
+    },
     /// Certainly a request, but not one to answer with anything but 400.
     Faulty,
 }
@@ -89,7 +94,9 @@ impl Head {
         let cseq = self.cseq();
         let has_cseq = self.headers.value("CSeq").is_some();
         match (self.start, self.fault) {
-            (Some(StartLine::Response), _) => Input::Response,
+            (Some(StartLine::Response { status, reason }), _) => {
+                Input::Response(Answer { status, reason, cseq, headers: self.headers, body })
+            }
             (Some(StartLine::Request { method, uri, version }), None) if cseq.is_some() => {
                 Input::Request(Request { method, uri, version, cseq, body, headers: self.headers })
             }
@@ -145,10 +152,10 @@ impl Head {
 /// Method before the first blank, version behind the last one; between them the URI, which some
 /// clients send with raw spaces in it.
 fn parse_start_line(line: &[u8]) -> Result<StartLine, ParseError> {
-    if line.starts_with(b"RTSP/") {
-        return Ok(StartLine::Response);
-    }
     let text = String::from_utf8_lossy(line);
+    if line.starts_with(b"RTSP/") {
+        return parse_status_line(&text);
+    }
     let text = text.trim_end();
     let (front, version) = text.rsplit_once([' ', '\t']).ok_or(ParseError::NotRtsp)?;
     let version = parse_version(version).ok_or(ParseError::NotRtsp)?;
@@ -160,6 +167,17 @@ fn parse_start_line(line: &[u8]) -> Result<StartLine, ParseError> {
     }
     let method = Method::from_token(method);
     Ok(StartLine::Request { method, uri: uri.to_owned(), version })
+}
+
+/// `RTSP/1.0 200 OK`; some cameras leave the reason out.
+fn parse_status_line(text: &str) -> Result<StartLine, ParseError> {
+    let (_, behind) = text.split_once([' ', '\t']).ok_or(ParseError::BadStatusLine)?;
+    let behind = behind.trim();
+    let (code, reason) = behind.split_once([' ', '\t']).unwrap_or((behind, ""));
+    let status = parse_digits(code).and_then(|code| u16::try_from(code).ok());
+    let status = status.filter(|status| (100..1_000).contains(status));
+    let status = status.ok_or(ParseError::BadStatusLine)?;
+    Ok(StartLine::Response { status, reason: reason.trim().to_owned() })
 }
 
 /// `RTSP/1.0` as (1, 0); numbers past 255 count as 255, all are answered with 505.

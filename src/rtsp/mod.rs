@@ -1,8 +1,10 @@
-//! RTSP/1.0 (RFC 2326) as bytes: requests in, responses out. Owns no socket, clock or thread.
+//! RTSP/1.0 (RFC 2326) as bytes, of a server and of a client. Owns no socket, clock or thread.
 //!
 //! ```text
-//! TCP bytes -> reader -> Request -> uri, transport, range, headers   (what is asked)
-//!              response <- transport, range, headers                 (what is answered)
+//! server: TCP bytes -> reader -> Request -> uri, transport, range, headers  (what is asked)
+//!                      response <- transport, range, headers                (what is answered)
+//! client:              ask <- source_url, transport                         (what we ask)
+//!         TCP bytes -> reader -> Answer -> answer, source_url, transport    (what is answered)
 //! ```
 //! Reading and writing are ours, checked against the `rtsp-types` crate in tests. Its parser wants
 //! CRLF, a URL that is well-formed and version 1.0 or 2.0, and gives the connection up otherwise;
@@ -12,6 +14,8 @@
 //!
 //! Invariant: no input panics, and no input makes more memory than `base::limits` allow.
 
+pub mod answer;
+pub mod ask;
 pub mod error;
 mod head;
 pub mod headers;
@@ -20,5 +24,7 @@ pub mod range_time;
 pub mod reader;
 pub mod request;
 pub mod response;
+pub mod source_url;
 pub mod transport;
+pub mod transport_answer;
 pub mod uri;

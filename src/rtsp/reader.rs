@@ -14,13 +14,14 @@
 
 use std::mem;
 
+pub use super::answer::Answer;
 pub use super::error::ParseError;
 use super::head::{HEAD_BYTES_MAX, Head, LineStep, limit};
 pub use super::request::{Method, Request};
 use crate::base::limits::{RTSP_BODY_BYTES_MAX, RTSP_LINE_BYTES_MAX};
 
-/// See the module.
-#[derive(Debug, Default)]
+/// See the module. It reads both directions: what clients send us, and what servers answer.
+#[derive(Debug)]
 pub struct RequestReader {
     buf: Vec<u8>,
     /// Bytes of `buf` that are done with.
@@ -29,6 +30,20 @@ pub struct RequestReader {
     /// byte is still looked at once.
     scanned: usize,
     state: State,
+    /// Memory that an empty buffer keeps.
+    kept_bytes_max: usize,
+}
+
+impl Default for RequestReader {
+    fn default() -> Self {
+        Self {
+            buf: Vec::new(),
+            start: 0,
+            scanned: 0,
+            state: State::Between,
+            kept_bytes_max: KEPT_BYTES_MAX,
+        }
+    }
 }
 
 /// One message of the peer.
@@ -43,8 +58,8 @@ pub enum Input {
         /// The packet.
         payload: Vec<u8>,
     },
-    /// A client's answer to a request of ours.
-    Response,
+    /// An answer to a request of ours: of a client, or of a server that we pull from.
+    Response(Answer),
     /// Answered with 400; when the framing is lost the connection closes behind the answer.
     Malformed {
         /// What is wrong.
@@ -61,6 +76,28 @@ impl RequestReader {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// From now on media comes over this connection: the buffer is kept between reads.
+    pub fn expect_media(&mut self) {
+        self.kept_bytes_max = MEDIA_KEPT_BYTES_MAX;
+    }
+
+    /// The next message, when it is an interleaved frame that is there whole: its channel and
+    /// packet, without a copy. `skip_frame` takes it away; other messages come from `poll`.
+    #[must_use]
+    pub fn frame(&self) -> Option<(u8, &[u8])> {
+        match self.state {
+            State::Between => split_frame(self.rest()),
+            State::Head(_) | State::Body { .. } | State::Overrun | State::Lost => None,
+        }
+    }
+
+    /// Takes away what `frame` gave.
+    pub fn skip_frame(&mut self) {
+        if let Some((_, packet)) = self.frame() {
+            self.consume(FRAME_HEADER_BYTES + packet.len());
+        }
     }
 
     /// Takes what the socket gave.
@@ -129,11 +166,9 @@ impl RequestReader {
 
     fn step_interleaved(&mut self) -> Step {
         self.state = State::Between;
-        let [b'$', channel, high, low, behind @ ..] = self.rest() else { return Step::Wait };
-        let bytes = usize::from(u16::from_be_bytes([*high, *low]));
-        let Some(payload) = behind.get(..bytes) else { return Step::Wait };
-        let input = Input::Interleaved { channel: *channel, payload: payload.to_vec() };
-        self.consume(FRAME_HEADER_BYTES + bytes);
+        let Some((channel, payload)) = split_frame(self.rest()) else { return Step::Wait };
+        let input = Input::Interleaved { channel, payload: payload.to_vec() };
+        self.skip_frame();
         Step::Done(input)
     }
 
@@ -197,16 +232,15 @@ impl RequestReader {
     fn drop_buffer(&mut self) {
         self.start = 0;
         self.scanned = 0;
-        if self.buf.capacity() > KEPT_BYTES_MAX {
+        if self.buf.capacity() > self.kept_bytes_max {
             self.buf = Vec::new();
         }
         self.buf.clear();
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum State {
-    #[default]
     Between,
     Head(Box<Head>),
     Body {
@@ -224,6 +258,13 @@ enum Step {
     Done(Input),
 }
 
+/// `$`, channel, length, packet (RFC 2326 s10.12).
+fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8])> {
+    let [b'$', channel, high, low, behind @ ..] = bytes else { return None };
+    let packet = behind.get(..usize::from(u16::from_be_bytes([*high, *low])))?;
+    Some((*channel, packet))
+}
+
 fn line_too_long(head: &Head) -> ParseError {
     ParseError::LineTooLong { offset: limit(head.bytes()), limit_bytes: limit(RTSP_LINE_BYTES_MAX) }
 }
@@ -234,6 +275,9 @@ const FRAME_HEADER_BYTES: usize = 4;
 /// Unread bytes at most: the largest message twice over, so a caller that reads up to 64 KiB at
 /// a time and polls in between never meets it.
 const BUFFER_BYTES_MAX: usize = 2 * (HEAD_BYTES_MAX + RTSP_BODY_BYTES_MAX + (64 << 10));
+
+/// What a connection with media keeps: a read of 64 KiB and a cut frame of the same length.
+const MEDIA_KEPT_BYTES_MAX: usize = 256 << 10;
 
 /// An empty buffer keeps at most this much memory: receiver reports fit, a large SETUP burst
 /// gives its memory back.

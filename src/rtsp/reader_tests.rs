@@ -87,14 +87,72 @@ fn pipelined_requests_frames_and_answers_come_out_in_order() {
             [
                 Input::Request(first),
                 Input::Interleaved { channel: 1, payload },
-                Input::Response,
+                Input::Response(answer),
                 Input::Interleaved { channel: 2, payload: empty },
                 Input::Request(last),
-            ] if first.cseq == Some(1) && payload == b"abc" && empty.is_empty()
+            ] if first.cseq == Some(1) && (answer.status, answer.cseq) == (200, Some(5))
+                && answer.body == b"xy" && payload == b"abc" && empty.is_empty()
                 && last.method == Method::Pause
         ),
         "{inputs:?}"
     );
+}
+
+#[test]
+fn answers_of_odd_cameras_are_read() {
+    let bytes = b"RTSP/1.0 200\nsession: 12 ; timeout=30\nno colon here\n\n\
+        RTSP/1.0 401 Unauthorized\r\nCSeq: 2\r\nWWW-Authenticate: Basic realm=\"a\"\r\n\
+        WWW-Authenticate: Digest realm=\"a\", nonce=\"b\"\r\nCSeq: x\r\n\r\n\
+        $\x00\x00\x01.\r\nRTSP/1.1 200  OK now \r\nPublic: OPTIONS, describe\r\n\
+        content-length: 3\r\n\r\nv=0";
+    let inputs = read_all(&[bytes]);
+    let [
+        Input::Response(bare),
+        Input::Response(refused),
+        Input::Interleaved { .. },
+        Input::Response(last),
+    ] = inputs.as_slice()
+    else {
+        panic!("{inputs:?}")
+    };
+    assert_eq!((bare.status, bare.reason.as_str(), bare.cseq), (200, "", None));
+    let session = bare.session().unwrap();
+    assert_eq!((session.id, session.timeout_s), ("12", Some(30)));
+    assert!(!refused.is_success() && refused.cseq == Some(2));
+    let challenges = "Basic realm=\"a\", Digest realm=\"a\", nonce=\"b\"";
+    assert_eq!(refused.header("www-authenticate"), Some(challenges));
+    assert_eq!((last.reason.as_str(), last.body.as_slice()), ("OK now", b"v=0".as_slice()));
+    assert!(last.is_public("DESCRIBE") && !last.is_public("GET_PARAMETER") && last.has_sdp());
+}
+
+#[test]
+fn answer_without_a_status_loses_the_framing() {
+    for bytes in [&b"RTSP/1.0\r\n\r\n"[..], b"RTSP/1.0 OK\r\n", b"RTSP/1.0 99 x\r\n"] {
+        assert_eq!(only_fault(bytes), (ParseError::BadStatusLine, None, true));
+    }
+}
+
+#[test]
+fn frames_are_given_without_a_copy_between_other_messages() {
+    let mut reader = RequestReader::new();
+    reader.expect_media();
+    reader.handle_bytes(b"$\x00\x00\x02ab$\x01\x00\x00RTSP/1.0 200 OK\r\n\r\n$\x02\x00\x05xyz");
+    assert_eq!(reader.frame(), Some((0, b"ab".as_slice())));
+    assert_eq!(reader.frame(), Some((0, b"ab".as_slice())), "still there");
+    reader.skip_frame();
+    assert_eq!(reader.frame(), Some((1, b"".as_slice())));
+    reader.skip_frame();
+    assert_eq!(reader.frame(), None);
+    reader.skip_frame();
+    assert!(matches!(reader.poll(), Some(Input::Response(_))));
+    assert_eq!(reader.frame(), None);
+    assert_eq!(reader.poll(), None);
+    reader.handle_bytes(b"..");
+    assert_eq!(reader.frame(), Some((2, b"xyz..".as_slice())));
+    reader.skip_frame();
+    reader.handle_bytes(&[b'\n'; 100_000]);
+    assert_eq!(reader.poll(), None);
+    assert!(reader.buf.capacity() >= 100_000, "the next read needs it again");
 }
 
 #[test]

@@ -132,6 +132,11 @@ impl Headers {
         field.map(|(_, value)| value.as_str())
     }
 
+    /// Names and values, each name once.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     pub(super) fn push(&mut self, name: &str, value: &str) {
         let known = self.fields.iter().position(|(known, _)| known.eq_ignore_ascii_case(name));
         let at = known.unwrap_or(self.fields.len());

@@ -1,0 +1,276 @@
+//! URLs on the client's side: that of a source, and those of its streams (RFC 2326 s3.2, C.1.1).
+//!
+//! ```text
+//! rtsp://user:secret@camera:8554/live?x=1   -> host, port, credentials; rtsp://camera:8554/live?x=1
+//! Content-Base | Content-Location | request -> base;   base + a=control -> URL for SETUP
+//! ```
+//! Relative URLs are glued behind the base with one slash, as all clients do and all servers expect
+//! (client rule C4), also behind a query; by RFC 3986 the last part of the base would go.
+//! Invariant: credentials are never part of a URL that is sent.
+#![deny(clippy::indexing_slicing)]
+
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceUrl {
+    /// `rtsps`: TLS around the connection.
+    pub is_secure: bool,
+    /// Name or address, without brackets.
+    pub host: String,
+    /// 554 (322 for rtsps) unless it is given.
+    pub port: u16,
+    /// What stood in front of `@`.
+    pub credentials: Option<Credentials>,
+    /// For requests.
+    pub url: String,
+}
+
+/// Name and password of a user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Name.
+    pub user: String,
+    /// Not shown by `Debug`.
+    pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Why a text is no URL of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceUrlError {
+    /// Neither rtsp:// nor rtsps://.
+    #[error("source URL begins neither with rtsp:// nor with rtsps://")]
+    Scheme,
+    /// No host.
+    #[error("source URL has no host")]
+    NoHost,
+    /// Not a number from 1 to 65535.
+    #[error("port of the source URL is not a number from 1 to 65535")]
+    Port,
+    /// A space or a control character: it would end a request line.
+    #[error("source URL has a blank or a control character")]
+    Character,
+}
+
+/// Reads the URL of a source.
+///
+/// # Errors
+/// See [`SourceUrlError`].
+pub fn parse_source_url(text: &str) -> Result<SourceUrl, SourceUrlError> {
+    if text.chars().any(|c| c.is_control() || c == ' ') {
+        return Err(SourceUrlError::Character);
+    }
+    let (scheme, rest) = text.split_once("://").ok_or(SourceUrlError::Scheme)?;
+    let is_secure = match scheme.to_ascii_lowercase().as_str() {
+        "rtsp" => false,
+        "rtsps" => true,
+        _ => return Err(SourceUrlError::Scheme),
+    };
+    // A password may have a slash in it that nobody has encoded: the last `@` in front of the
+    // first slash counts, or else the first one at all.
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    let (user_info, host_port) = match authority.rsplit_once('@') {
+        Some((user_info, host_port)) => (Some(user_info), host_port),
+        None => (None, authority),
+    };
+    let (host, port) = split_host(host_port)?;
+    let port = match port {
+        "" if is_secure => 322,
+        "" => 554,
+        digits => {
+            let is_digits = digits.bytes().all(|b| b.is_ascii_digit());
+            let port = is_digits.then(|| digits.parse().ok()).flatten().filter(|port| *port > 0);
+            port.ok_or(SourceUrlError::Port)?
+        }
+    };
+    Ok(SourceUrl {
+        is_secure,
+        host: host.to_owned(),
+        port,
+        credentials: user_info.map(parse_credentials),
+        url: format!("{}://{host_port}{path}", scheme.to_ascii_lowercase()),
+    })
+}
+
+/// The URL that relative control URLs are resolved against (RFC 2326 C.1.1). Values that are no
+/// URLs (an empty `Content-Base` is seen) are passed over; one without a scheme gets it.
+#[must_use]
+pub fn content_base(
+    request_url: &str,
+    content_base: Option<&str>,
+    content_location: Option<&str>,
+) -> String {
+    let given = [content_base, content_location].into_iter().flatten().map(str::trim);
+    let mut usable = given.filter(|url| !url.is_empty() && !url.contains([' ', '"']));
+    let Some(url) = usable.next() else { return request_url.to_owned() };
+    let Some((scheme, authority)) = scheme_and_authority(request_url) else {
+        return url.to_owned();
+    };
+    if is_absolute(url) {
+        without_credentials(url)
+    } else if url.starts_with('/') {
+        format!("{scheme}://{authority}{url}")
+    } else if url.starts_with(authority) {
+        // Host and path without a scheme: some cameras forget it.
+        format!("{scheme}://{url}")
+    } else {
+        glued(request_url, url)
+    }
+}
+
+/// The URL for requests about a stream, or the whole: `control` is the value of `a=control`,
+/// `base` comes from [`content_base`].
+#[must_use]
+pub fn control_url(base: &str, control: Option<&str>) -> String {
+    match control.map(str::trim) {
+        None | Some("" | "*") => base.to_owned(),
+        Some(url) if is_absolute(url) => without_credentials(url),
+        Some(relative) => glued(base, relative),
+    }
+}
+
+fn glued(base: &str, relative: &str) -> String {
+    format!("{}/{}", base.trim_end_matches('/'), relative.trim_start_matches('/'))
+}
+
+fn is_absolute(url: &str) -> bool {
+    let starts = |scheme: &str| {
+        url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    starts("rtsp://") || starts("rtsps://") || starts("rtspu://")
+}
+
+fn scheme_and_authority(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    Some((scheme, rest.get(..end)?))
+}
+
+fn without_credentials(url: &str) -> String {
+    match scheme_and_authority(url) {
+        Some((scheme, authority)) => {
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            let path = url.get(scheme.len() + "://".len() + authority.len()..).unwrap_or_default();
+            format!("{scheme}://{host}{path}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+fn split_host(host_port: &str) -> Result<(&str, &str), SourceUrlError> {
+    let (host, port) = match host_port.strip_prefix('[') {
+        Some(v6) => {
+            let (host, behind) = v6.split_once(']').ok_or(SourceUrlError::NoHost)?;
+            match behind.strip_prefix(':') {
+                Some(port) => (host, port),
+                None if behind.is_empty() => (host, ""),
+                None => return Err(SourceUrlError::Port),
+            }
+        }
+        None => host_port.split_once(':').unwrap_or((host_port, "")),
+    };
+    if host.is_empty() { Err(SourceUrlError::NoHost) } else { Ok((host, port)) }
+}
+
+fn parse_credentials(user_info: &str) -> Credentials {
+    let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
+    let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    Credentials { user: decoded(user), password: decoded(password) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn url_of_a_camera_is_taken_apart_and_loses_its_password() {
+        let url = parse_source_url("RTSP://admin:p%40ss:w@cam.lan:8554/live?x=1").unwrap();
+        assert_eq!((url.host.as_str(), url.port, url.is_secure), ("cam.lan", 8_554, false));
+        assert_eq!(url.url, "rtsp://cam.lan:8554/live?x=1");
+        let credentials = url.credentials.clone().unwrap();
+        assert_eq!((credentials.user.as_str(), credentials.password.as_str()), ("admin", "p@ss:w"));
+        assert!(!format!("{url:?}").contains("p@ss"), "{url:?}");
+    }
+
+    #[test]
+    fn ports_and_addresses_have_their_defaults_and_forms() {
+        let read = |text| parse_source_url(text).map(|url| (url.host, url.port));
+        assert_eq!(read("rtsp://h"), Ok(("h".to_owned(), 554)));
+        assert_eq!(read("rtsps://h/a"), Ok(("h".to_owned(), 322)));
+        assert_eq!(read("rtsp://[::1]:99/a"), Ok(("::1".to_owned(), 99)));
+        assert_eq!(read("rtsp://[::1]/a"), Ok(("::1".to_owned(), 554)));
+        assert_eq!(read("http://h/"), Err(SourceUrlError::Scheme));
+        assert_eq!(read("h:554/a"), Err(SourceUrlError::Scheme));
+        assert_eq!(read("rtsp:///a"), Err(SourceUrlError::NoHost));
+        assert_eq!(read("rtsp://u@/a"), Err(SourceUrlError::NoHost));
+        assert_eq!(read("rtsp://h:0/a"), Err(SourceUrlError::Port));
+        assert_eq!(read("rtsp://h:+5/a"), Err(SourceUrlError::Port));
+        assert_eq!(read("rtsp://[::1]x/a"), Err(SourceUrlError::Port));
+        assert_eq!(read("rtsp://h/a b"), Err(SourceUrlError::Character));
+        assert_eq!(read("rtsp://h/a\r\nX: y"), Err(SourceUrlError::Character));
+    }
+
+    #[test]
+    fn base_is_what_the_server_says_where_it_says_something() {
+        let request = "rtsp://10.0.0.7:554/live";
+        for (base, location, expected) in [
+            (None, None, request),
+            (Some(""), None, request),
+            (Some("rtsp://10.0.0.7/live/"), Some("x"), "rtsp://10.0.0.7/live/"),
+            (None, Some("rtsp://u:p@10.0.0.7/l/"), "rtsp://10.0.0.7/l/"),
+            (Some("10.0.0.7:554/live/"), None, "rtsp://10.0.0.7:554/live/"),
+            (Some("/live/"), None, "rtsp://10.0.0.7:554/live/"),
+            (Some("sub/"), None, "rtsp://10.0.0.7:554/live/sub/"),
+        ] {
+            assert_eq!(content_base(request, base, location), expected, "{base:?} {location:?}");
+        }
+    }
+
+    #[test]
+    fn control_is_absolute_relative_or_the_base_itself() {
+        for (base, control, expected) in [
+            ("rtsp://h/a/", Some("trackID=1"), "rtsp://h/a/trackID=1"),
+            ("rtsp://h/a", Some("trackID=1"), "rtsp://h/a/trackID=1"),
+            ("rtsp://h/a", Some("/trackID=1"), "rtsp://h/a/trackID=1"),
+            ("rtsp://h/a?x=1", Some("trackID=1"), "rtsp://h/a?x=1/trackID=1"),
+            ("rtsp://h/a/", Some("rtsp://h/b/1"), "rtsp://h/b/1"),
+            ("rtsp://h/a/", Some("RTSP://u:p@h"), "RTSP://h"),
+            ("rtsp://h/a/", Some("*"), "rtsp://h/a/"),
+            ("rtsp://h/a/", Some(" "), "rtsp://h/a/"),
+            ("rtsp://h/a/", None, "rtsp://h/a/"),
+        ] {
+            assert_eq!(control_url(base, control), expected, "{base} {control:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC{0,60}", base in "\\PC{0,30}") {
+            let _ = (parse_source_url(&text), control_url(&base, Some(&text)));
+            let _ = content_base(&base, Some(&text), None);
+        }
+
+        #[test]
+        fn no_password_is_in_a_url(
+            user in "[a-z]{1,8}", password in "[A-Z]{4,8}", path in "(/[a-z]{0,5}){0,3}",
+        ) {
+            let text = format!("rtsp://{user}:{password}@host{path}");
+            let url = parse_source_url(&text).unwrap();
+            prop_assert!(!url.url.contains(&password));
+            prop_assert!(!control_url("rtsp://h/", Some(&text)).contains(&password));
+            prop_assert_eq!(url.url, format!("rtsp://host{path}"));
+        }
+    }
+}
