@@ -186,7 +186,9 @@ mod tests {
 
         #[test]
         fn what_we_write_is_read_back(
-            entries in prop::collection::vec(("[a-z/:;,=]{1,20}[0-9]", any::<u16>(), any::<u32>()), 0..5),
+            entries in prop::collection::vec(
+                ("[a-z/:;,=]{1,20}[0-9]", any::<u16>(), any::<u32>()), 0..5,
+            ),
         ) {
             let clean = entries.iter().all(|(url, _, _)| {
                 !["url=", "seq=", "rtptime="].iter().any(|name| url.contains(name))

@@ -2,8 +2,8 @@
 //!
 //! Two kinds of fault: those that lose the framing (where does the next message begin?) are
 //! errors here and end the connection; the others are remembered until the body has been taken,
-//! so that the client gets its 400 and may go on. An answer with damaged headers is still an answer:
-//! cameras send such, and there is nobody to send a 400 to.
+//! so that the client gets its 400 and may go on. An answer with damaged headers is still an
+//! answer: cameras send such, and there is nobody to send a 400 to.
 //! Bound: `RTSP_HEADERS_MAX` lines and `HEAD_BYTES_MAX` bytes.
 #![deny(clippy::indexing_slicing)]
 

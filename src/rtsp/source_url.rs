@@ -1,7 +1,7 @@
 //! URLs on the client's side: that of a source, and those of its streams (RFC 2326 s3.2, C.1.1).
 //!
 //! ```text
-//! rtsp://user:secret@camera:8554/live?x=1   -> host, port, credentials; rtsp://camera:8554/live?x=1
+//! rtsp://user:secret@cam:8554/live?x=1   -> host, port, credentials; rtsp://cam:8554/live?x=1
 //! Content-Base | Content-Location | request -> base;   base + a=control -> URL for SETUP
 //! ```
 //! Relative URLs are glued behind the base with one slash, as all clients do and all servers expect
