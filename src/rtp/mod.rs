@@ -13,6 +13,7 @@
 
 mod header;
 mod jitter;
+pub mod peek;
 
 mod rtx;
 mod sequence;
