@@ -2,7 +2,7 @@
 //! begin exactly at the frames that the file calls sync samples, and parameter sets in band give
 //! the SDP that the file gave.
 //!
-//! VP8 has no place in a file that FFmpeg writes and we read: its peek is tested by literal packets.
+//! VP8 has no place in a file that FFmpeg writes and we read: literal packets test its peek.
 //! Encoders that FFmpeg lacks on a machine are named and passed over. Bound: three seconds a file.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]

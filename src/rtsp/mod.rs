@@ -16,6 +16,7 @@
 
 pub mod answer;
 pub mod ask;
+pub mod auth;
 pub mod error;
 mod head;
 pub mod headers;
