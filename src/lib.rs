@@ -8,7 +8,7 @@
 //! 1  mapped  metrics  config     files as memory for the kernel; counters; what may be set
 //! 2  rtsp  rtp  rtcp  media      wire formats and media formats
 //! 3  sdp  library                a title in words; the folder of titles
-//! 4  poll                        PollTable, events, tasks: who is told, what becomes of it
+//! 4  poll  live                  PollTable, events, tasks; live channels from source to reader
 //! 5  session                     RTSP sessions and streams: what is due, and when
 //! 6  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue
 //! 7  shard  control              the ring and its turn; HTTP API and signals
@@ -20,9 +20,9 @@
 //! `poll` lies above `library` because the outcome of a task is a Title. One edge goes up:
 //! `cli::serve` starts the appliance.
 //!
-//! `base`, all formats, `poll`, `session` and `consumers` are plain code: bytes and the time come
-//! in, actions go out. They own no descriptor, clock or thread. Only `shard::ring` drives io_uring,
-//! only `worker` glommio, only `control` HTTP.
+//! `base`, all formats, `poll`, `live`, `session` and `consumers` are plain code: bytes and the
+//! time come in, actions go out. They own no descriptor, clock or thread. Only `shard::ring` drives
+//! io_uring, only `worker` glommio, only `control` HTTP.
 //!
 //! # What comments cite
 //!
@@ -55,6 +55,7 @@ pub mod config;
 pub mod consumers;
 pub mod control;
 pub mod library;
+pub mod live;
 pub mod mapped;
 pub mod media;
 pub mod metrics;

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["mapped", "metrics", "config"],
     &["rtsp", "rtp", "rtcp", "media"],
     &["sdp", "library"],
-    &["poll"],
+    &["poll", "live"],
     &["session"],
     &["consumers", "worker"],
     &["shard", "control"],
@@ -52,7 +52,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
 
 /// Rooms of plain code: no descriptor, clock or thread of their own.
 const PLAIN: &[&str] =
-    &["base", "rtsp", "rtp", "rtcp", "sdp", "media", "poll", "session", "consumers"];
+    &["base", "rtsp", "rtp", "rtcp", "sdp", "media", "poll", "live", "session", "consumers"];
 
 /// What plain code must not name.
 const WORLDLY: &[&str] = &[

@@ -1,0 +1,210 @@
+//! Which source a datagram at a shared socket is for: by the address that it comes from.
+//!
+//! ```text
+//!  SETUP client_port=5000-5001     --> 192.0.2.1:5000 is track 0 of source 7
+//!  from 192.0.2.1:6123 (NAT)       --> a track of 192.0.2.1 that has got nothing yet, if it fits
+//! ```
+//! reference 001: client and server address together are unique. An address that is taken is not
+//! given to a second source, whose SETUP is then placed on another pair.
+//!
+//! Invariants: an address on a socket names one track; a track that has got a packet is found by
+//! the address of that packet and by no other. Bound: `EXPECTED_MAX` tracks of one host.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// A socket that sources share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SocketName {
+    /// Pair of the shard.
+    pub pair: u16,
+    /// Its RTCP socket.
+    pub is_rtcp: bool,
+}
+
+/// Whom a datagram is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// The shard's own number for the source.
+    pub source: u32,
+    /// Track of it.
+    pub track: u8,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Demux {
+    by_address: HashMap<(SocketName, SocketAddr), Entry>,
+    /// Addresses of a host whose tracks have got nothing yet.
+    expected: HashMap<(SocketName, IpAddr), Vec<SocketAddr>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    target: Target,
+    is_heard: bool,
+}
+
+/// A track cannot be expected there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DemuxError {
+    /// On another pair it can.
+    #[error("the address is in use on this pair")]
+    Taken,
+    /// More than a host has cameras for.
+    #[error("{max} tracks of this host wait for their first packet already")]
+    TooManyExpected {
+        /// The limit.
+        max: usize,
+    },
+}
+
+impl Demux {
+    /// A track's packets will come from `announced`, or from another port of that host.
+    ///
+    /// # Errors
+    /// The address is taken, or too many tracks wait.
+    pub fn expect(
+        &mut self,
+        socket: SocketName,
+        announced: SocketAddr,
+        target: Target,
+    ) -> Result<(), DemuxError> {
+        if self.by_address.contains_key(&(socket, announced)) {
+            return Err(DemuxError::Taken);
+        }
+        let waiting = self.expected.entry((socket, announced.ip())).or_default();
+        if waiting.len() >= EXPECTED_MAX {
+            return Err(DemuxError::TooManyExpected { max: EXPECTED_MAX });
+        }
+        waiting.push(announced);
+        self.by_address.insert((socket, announced), Entry { target, is_heard: false });
+        Ok(())
+    }
+
+    /// Whom a datagram is for. Where the port was not announced, `fits` says whether it can be a
+    /// track's: by payload type, or by SSRC.
+    pub fn find(
+        &mut self,
+        socket: SocketName,
+        from: SocketAddr,
+        fits: impl Fn(Target) -> bool,
+    ) -> Option<Target> {
+        if let Some(entry) = self.by_address.get_mut(&(socket, from)) {
+            if !entry.is_heard {
+                entry.is_heard = true;
+                let target = entry.target;
+                self.stop_waiting(socket, from);
+                return Some(target);
+            }
+            return Some(entry.target);
+        }
+        let waiting = self.expected.get(&(socket, from.ip()))?;
+        let announced = waiting.iter().copied().find(|announced| {
+            let entry = self.by_address.get(&(socket, *announced));
+            entry.is_some_and(|entry| fits(entry.target))
+        })?;
+        let Entry { target, .. } = self.by_address.remove(&(socket, announced))?;
+        self.stop_waiting(socket, announced);
+        self.by_address.insert((socket, from), Entry { target, is_heard: true });
+        Some(target)
+    }
+
+    /// A source has gone.
+    pub fn forget(&mut self, source: u32) {
+        self.by_address.retain(|_, entry| entry.target.source != source);
+        let by_address = &self.by_address;
+        self.expected.retain(|(socket, _), waiting| {
+            waiting.retain(|announced| by_address.contains_key(&(*socket, *announced)));
+            !waiting.is_empty()
+        });
+    }
+
+    /// Whether a pair is in use.
+    #[must_use]
+    pub fn uses_pair(&self, pair: u16) -> bool {
+        self.by_address.keys().any(|(socket, _)| socket.pair == pair)
+    }
+
+    fn stop_waiting(&mut self, socket: SocketName, announced: SocketAddr) {
+        let key = (socket, announced.ip());
+        let Some(waiting) = self.expected.get_mut(&key) else { return };
+        waiting.retain(|other| *other != announced);
+        if waiting.is_empty() {
+            self.expected.remove(&key);
+        }
+    }
+}
+
+/// Tracks of one host that wait at one socket: an encoder box with a dozen channels restarts.
+const EXPECTED_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTP: SocketName = SocketName { pair: 0, is_rtcp: false };
+
+    fn from(host: u8, port: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, host], port))
+    }
+
+    fn target(source: u32, track: u8) -> Target {
+        Target { source, track }
+    }
+
+    fn any(_: Target) -> bool {
+        true
+    }
+
+    #[test]
+    fn announced_address_names_its_track_and_nobody_elses() {
+        let mut demux = Demux::default();
+        demux.expect(RTP, from(1, 5_000), target(7, 0)).unwrap();
+        let taken = demux.expect(RTP, from(1, 5_000), target(8, 0));
+        assert_eq!(taken, Err(DemuxError::Taken));
+        let rtcp = SocketName { is_rtcp: true, ..RTP };
+        assert_eq!(demux.find(rtcp, from(1, 5_000), any), None);
+        assert_eq!(demux.find(RTP, from(2, 5_000), any), None);
+        assert_eq!(demux.find(RTP, from(1, 5_000), any), Some(target(7, 0)));
+        assert_eq!(demux.find(RTP, from(1, 5_001), any), None, "its port is known now");
+    }
+
+    #[test]
+    fn publisher_behind_a_nat_is_known_by_its_first_packet() {
+        let mut demux = Demux::default();
+        demux.expect(RTP, from(1, 5_000), target(7, 0)).unwrap();
+        demux.expect(RTP, from(1, 5_002), target(7, 1)).unwrap();
+        let sound = |target: Target| target.track == 1;
+        assert_eq!(demux.find(RTP, from(1, 6_000), sound), Some(target(7, 1)));
+        assert_eq!(demux.find(RTP, from(1, 6_001), sound), None);
+        assert_eq!(demux.find(RTP, from(1, 6_001), any), Some(target(7, 0)));
+        assert_eq!(demux.find(RTP, from(1, 6_000), any), Some(target(7, 1)));
+        assert_eq!(demux.find(RTP, from(1, 5_000), any), None, "as announced, and too late");
+    }
+
+    #[test]
+    fn source_that_has_gone_leaves_nothing_behind() {
+        let mut demux = Demux::default();
+        demux.expect(RTP, from(1, 5_000), target(7, 0)).unwrap();
+        demux.expect(RTP, from(1, 5_002), target(7, 1)).unwrap();
+        demux.find(RTP, from(1, 5_000), any).unwrap();
+        assert!(demux.uses_pair(0));
+        demux.forget(7);
+        assert_eq!(demux.find(RTP, from(1, 5_000), any), None);
+        assert_eq!(demux.find(RTP, from(1, 9_000), any), None);
+        assert!(!demux.uses_pair(0) && demux.expected.is_empty());
+    }
+
+    #[test]
+    fn host_cannot_make_us_expect_without_end() {
+        let mut demux = Demux::default();
+        for port in 0..64 {
+            demux.expect(RTP, from(1, 5_000 + port), target(port.into(), 0)).unwrap();
+        }
+        let refused = demux.expect(RTP, from(1, 9_000), target(99, 0));
+        assert_eq!(refused, Err(DemuxError::TooManyExpected { max: 64 }));
+        demux.expect(RTP, from(2, 9_000), target(99, 0)).unwrap();
+    }
+}

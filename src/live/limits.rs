@@ -1,0 +1,94 @@
+//! Limits of live channels, each with the reason for its value.
+
+use std::time::Duration;
+
+/// Tracks of a live path at most: a camera has two or three, a multi-language channel ten.
+pub const LIVE_TRACKS_MAX: usize = 16;
+
+/// Bytes of a path's name at most: it is part of URLs, metrics and log lines.
+pub const PATH_NAME_BYTES_MAX: usize = 255;
+
+/// Paths that have their home on one shard at most: a stranger who may publish must not fill the
+/// memory with names.
+pub const PATHS_MAX: usize = 4_096;
+
+/// Packets of a batch at most: a key frame of 700 kB. A larger frame becomes several batches.
+pub const BATCH_PACKETS_MAX: usize = 512;
+
+/// Bytes of a batch at most: `BATCH_PACKETS_MAX` packets of an Ethernet frame fit.
+pub const BATCH_BYTES_MAX: usize = 768 << 10;
+
+/// Bytes of one packet from a source at most, RTP header included: what a datagram buffer of the
+/// ring holds. Over TCP some cameras send more; nobody could be sent them over UDP.
+pub const PACKET_BYTES_MAX: usize = 2_048;
+
+/// Packets of a run at most: where the gain of segmentation offload ends (DESIGN section 6).
+pub const RUN_PACKETS_MAX: u16 = 16;
+
+/// Bytes of a run at most: what one UDP send carries over IPv4.
+pub const RUN_BYTES_MAX: u32 = 65_507;
+
+/// The first packet of a batch waits this long at most for others of its frame: one slot of the
+/// wheel, so that with the slot before the send it stays below the 5 ms of DESIGN section 10.
+pub const BATCH_HOLD: Duration = Duration::from_millis(2);
+
+/// Bytes of a ring unless the path says otherwise: ten seconds of 25 Mbit/s.
+pub const RING_BYTES: usize = 32 << 20;
+
+/// Batches of a ring at most: at one each 2 ms these are 16 s.
+pub const RING_BATCHES_MAX: usize = 8_192;
+
+/// What a ring keeps for readers that are late and for retransmission, beside the newest group of
+/// pictures: twice the lag budget.
+pub const RING_HISTORY: Duration = Duration::from_secs(4);
+
+/// A reader that is later than this skips to the newest sync sample. Players buffer two seconds at
+/// most by default.
+pub const LAG_BUDGET: Duration = Duration::from_secs(2);
+
+/// Readers of one path on one shard at most.
+pub const READERS_MAX: usize = 16_384;
+
+/// How fast a reader that begins in the past catches up, as a multiple of the speed at which the
+/// packets came: the second that it is behind on average takes a third of a second, and a
+/// receive buffer that holds a frame holds what comes in.
+pub const CATCH_UP_SPEED: u64 = 4;
+
+/// A publisher without RTP and RTCP for this long is gone. Encoders pause for a few seconds when
+/// their input stalls.
+pub const SOURCE_SILENCE: Duration = Duration::from_secs(10);
+
+/// Another SSRC takes over from one that has been silent for this long.
+pub const SSRC_SILENCE: Duration = Duration::from_secs(2);
+
+/// Receiver reports to a publisher: RFC 3550 s6.2, without the random factor of many members.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A key frame is asked of a source this often at most: an encoder that makes only key frames
+/// helps nobody.
+pub const SYNC_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Readers wait this long for their publisher to come back, unless the path says otherwise.
+pub const READERS_HOLD: Duration = Duration::from_secs(10);
+
+/// A source on demand is closed this long after its last reader, unless the path says otherwise.
+pub const IDLE_CLOSE: Duration = Duration::from_secs(10);
+
+/// A reader of a source on demand waits this long for it.
+pub const PULL_START_MAX: Duration = Duration::from_secs(10);
+
+/// First wait before a failed pull is tried again; it doubles up to `PULL_BACKOFF_MAX`.
+pub const PULL_BACKOFF: Duration = Duration::from_secs(1);
+
+/// A camera that was off is back on the screen within this and its own start.
+pub const PULL_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// A PLAY waits this long for the first packet of each track, then it is answered without what is
+/// not known. Players give up after five seconds and more.
+pub const START_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Packets sent for each packet that may be sent again: a tenth of the bandwidth.
+pub const RETRANSMIT_SHARE: u32 = 10;
+
+/// Retransmissions that may be saved up: a lost burst of a frame.
+pub const RETRANSMIT_BURST: u32 = 64;

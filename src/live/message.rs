@@ -1,0 +1,262 @@
+//! What shards tell each other of paths. All of it goes through the inboxes, in order.
+//!
+//! ```text
+//!  source's shard --Claim, Feed, Release--> home --Granted, Refused, Evicted, SyncWanted--> back
+//!  reader's shard --Subscribe, WantSync --> home --Subscribed, Batch, Lost, Resumed, Ended-> back
+//! ```
+//! A message to a home names the path; the home is where [`home_of`] says. What comes back to a
+//! source names it by its number on its shard. DESIGN section 5.1.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::batch::{Generation, PacketBatch};
+use super::description::Description;
+use super::limits::{IDLE_CLOSE, PATH_NAME_BYTES_MAX, READERS_HOLD};
+use super::multicast::Group;
+use super::ring::RingLimits;
+use crate::base::ids::ShardId;
+
+/// The shard that owns a path: the same answer everywhere, without asking.
+#[must_use]
+pub fn home_of(path: &str, shard_count: u8) -> ShardId {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    let place = hasher.finish() % u64::from(shard_count.max(1));
+    ShardId(u8::try_from(place).unwrap_or(0))
+}
+
+/// Whether a path may have this name: what stands in a URL behind the host, decoded, without
+/// slashes around it.
+#[must_use]
+pub fn is_path_name(name: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
+    name.len() <= PATH_NAME_BYTES_MAX
+        && name.split('/').all(is_part)
+        && !name.chars().any(char::is_control)
+}
+
+/// A source, as its home knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceRef {
+    /// Where it lives.
+    pub shard: ShardId,
+    /// Its shard's own number for it.
+    pub number: u32,
+}
+
+/// Where a path's packets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SourceKind {
+    /// Whoever announces it.
+    #[default]
+    Publish,
+    /// We fetch it: when a reader wants it.
+    OnDemand,
+    /// We fetch it, always.
+    Always,
+}
+
+/// The configuration of a path, as every shard reads it: whoever sends a message to a home sends it
+/// along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathRules {
+    /// Where its packets come from.
+    pub kind: SourceKind,
+    /// A second publisher takes the path from the first.
+    pub may_override: bool,
+    /// How long readers wait for a publisher to come back.
+    pub hold: Duration,
+    /// How long a source on demand lives without readers.
+    pub idle_close: Duration,
+    /// What is kept for instant start.
+    pub ring: RingLimits,
+}
+
+impl Default for PathRules {
+    fn default() -> Self {
+        Self {
+            kind: SourceKind::Publish,
+            may_override: false,
+            hold: READERS_HOLD,
+            idle_close: IDLE_CLOSE,
+            ring: RingLimits::default(),
+        }
+    }
+}
+
+/// To the home of `path`.
+#[derive(Debug)]
+pub struct ToHome {
+    /// Which path.
+    pub path: Arc<str>,
+    /// What about it.
+    pub ask: Ask,
+}
+
+/// What a home is told or asked.
+#[derive(Debug)]
+pub enum Ask {
+    /// A source wants the path.
+    Claim {
+        /// Who.
+        source: SourceRef,
+        /// What it would carry.
+        description: Arc<Description>,
+        /// It is one that we fetch.
+        is_pulled: bool,
+        /// Of the path.
+        rules: Arc<PathRules>,
+    },
+    /// Packets of the source.
+    Feed {
+        /// By which the source holds the path.
+        generation: Generation,
+        /// They.
+        batch: Arc<PacketBatch>,
+    },
+    /// The source has gone.
+    Release {
+        /// By which it held the path.
+        generation: Generation,
+    },
+    /// The path is to be fetched always: from the configuration, when the shard starts.
+    Open {
+        /// Of the path.
+        rules: Arc<PathRules>,
+    },
+    /// What was to be fetched cannot be had now.
+    PullFailed,
+    /// A shard has readers.
+    Subscribe {
+        /// Which.
+        shard: ShardId,
+        /// Of the path.
+        rules: Arc<PathRules>,
+    },
+    /// A shard has no readers any more.
+    Unsubscribe {
+        /// Which.
+        shard: ShardId,
+    },
+    /// A reader waits for a sync sample.
+    WantSync,
+    /// A session of a shard wants the path's group.
+    JoinGroup {
+        /// Which shard.
+        shard: ShardId,
+    },
+    /// A session of a shard has left the group.
+    LeaveGroup,
+    /// An operator ends source and readers.
+    Kick,
+}
+
+/// What a home tells a shard of a path.
+#[derive(Debug)]
+pub enum ToShard {
+    /// The path is this source's.
+    Granted {
+        /// The shard's own number for it.
+        number: u32,
+        /// To be told with every batch.
+        generation: Generation,
+    },
+    /// The path is not for this source.
+    Refused {
+        /// The shard's own number for it.
+        number: u32,
+        /// Why.
+        why: RefusedError,
+    },
+    /// The path is this source's no more.
+    Evicted {
+        /// The shard's own number for it.
+        number: u32,
+        /// Somebody else has it; otherwise an operator ended it, or nobody wants it.
+        is_overridden: bool,
+    },
+    /// Ask the source for a sync sample.
+    SyncWanted {
+        /// The shard's own number for it.
+        number: u32,
+    },
+    /// The shard listens from now on.
+    Subscribed {
+        /// Of what is fed now.
+        generation: Generation,
+        /// What the path carries.
+        description: Arc<Description>,
+        /// Newest group of pictures, as far as it is kept.
+        snapshot: Vec<Arc<PacketBatch>>,
+    },
+    /// There is nothing to listen to.
+    NotThere(RefusedError),
+    /// Packets.
+    Batch(Arc<PacketBatch>),
+    /// The source has gone; it may come back.
+    Lost,
+    /// The path has a source again, or another one.
+    Resumed {
+        /// Of what is fed from now on.
+        generation: Generation,
+        /// What it carries.
+        description: Arc<Description>,
+    },
+    /// Nothing comes any more: the readers end.
+    Ended,
+    /// The group that was asked for; `None`: there is none.
+    Joined(Option<Group>),
+}
+
+/// Why a source or a reader is turned away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefusedError {
+    /// Another source has it.
+    #[error("the path has a source already")]
+    Occupied,
+    /// It is one that we fetch.
+    #[error("the path is not published to")]
+    NotPublished,
+    /// As many as may have their home here.
+    #[error("too many paths")]
+    TooManyPaths,
+    /// Nobody feeds it.
+    #[error("the path has no source")]
+    NoSource,
+    /// What is to be fetched did not come in time.
+    #[error("the source of the path does not answer")]
+    SourceSilent,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_is_the_same_everywhere_and_paths_are_spread() {
+        let mut counts = [0; 4];
+        for n in 0..400 {
+            let name = format!("live/cam{n}");
+            let home = home_of(&name, 4);
+            assert_eq!(home, home_of(&name.clone(), 4));
+            counts[usize::from(home.0)] += 1;
+        }
+        assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
+        assert_eq!(home_of("live/cam1", 1), ShardId(0));
+        assert_eq!(home_of("live/cam1", 0), ShardId(0));
+    }
+
+    #[test]
+    fn name_of_a_path_is_parts_between_single_slashes() {
+        for good in ["live/cam1", "a", "live/caf\u{e9} 1/b"] {
+            assert!(is_path_name(good), "{good}");
+        }
+        let long = "x".repeat(256);
+        for bad in ["", "/a", "a/", "a//b", "a/../b", ".", "a\nb", long.as_str()] {
+            assert!(!is_path_name(bad), "{bad}");
+        }
+    }
+}

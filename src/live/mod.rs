@@ -1,0 +1,45 @@
+//! Live channels: one source to any number of readers, on any number of shards.
+//!
+//! ```text
+//!  shard of the publisher          home shard of the path          each shard with readers
+//!  [source]  -> [batch]   --Feed-> [registry] + [ring]   --Batch-> [path]: [ring], [reader]s
+//!   latch, clock, reception         who feeds, who listens          start, switch, retransmit
+//! ```
+//! Plain code: packets, messages and the time come in, messages and runs of packets come out. It
+//! knows nothing of RTSP, of sessions or of sockets; what a key frame looks like is told to it.
+//!
+//! - [`batch`]: packets as they came, in one block, cut into runs that are one send for each reader
+//! - [`ring`]: the newest batches; where the newest group of pictures begins
+//! - [`source`]: takes a publisher's packets and makes batches; with [`demux`] and [`latch`]
+//!   (strangers), [`clock`] (RTP time and wall clock), [`reception`] (reports) and [`liveness`]
+//! - [`registry`]: the homes of the paths; [`message`]: what shards tell each other
+//! - [`path`]: a path on a shard that has readers of it; with [`reader`] (where each of them is),
+//!   [`start`] (where it begins, and how fast), [`switch`] (numbers and time across a break)
+//!   and [`retransmit`]
+//! - [`multicast`]: groups that paths are sent to
+//! - [`info`]: what the outside is shown
+//!
+//! DESIGN section 5.
+
+pub mod batch;
+pub mod clock;
+pub mod demux;
+pub mod description;
+pub mod info;
+pub mod latch;
+pub mod limits;
+pub mod liveness;
+pub mod message;
+pub mod multicast;
+pub mod path;
+pub mod reader;
+pub mod reception;
+pub mod registry;
+pub mod retransmit;
+pub mod ring;
+pub mod source;
+pub mod start;
+pub mod switch;
+
+#[cfg(test)]
+mod simulation;

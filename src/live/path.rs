@@ -1,0 +1,492 @@
+//! A path on a shard that has readers of it: its ring, its readers, and which of them to look at.
+//!
+//! ```text
+//!  batch --push--> ring, every playing reader is queued
+//!  pump: pop_ready -> for each stream: next -> Run: send, take -> .. -> Waiting | At
+//!                                        ^-----------rewind-------- no room
+//! ```
+//! Invariants: a reader is in the queue at most once; a slow reader changes nothing for another;
+//! nothing is done for each packet of each reader but to count it.
+//! Bound: `READERS_MAX` readers, the ring's limits. DESIGN section 5.4.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::batch::{Generation, LiveRun, PacketBatch};
+use super::description::Description;
+use super::limits::{LAG_BUDGET, READERS_MAX};
+use super::reader::{Carrier, LiveMark, Peek, Reader, ReaderState, ReaderStream, SkipReason};
+use super::retransmit::RetransmitError;
+use super::ring::{BatchRing, Found, RingLimits};
+use super::start::{Pace, StartPolicy, StreamStart, stream_starts};
+use super::switch::Mapping;
+use crate::base::ids::{RtpTs, SeqNo};
+use crate::base::time::Mono;
+
+/// Names a reader of a path on its shard; the serial tells it from a later one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReaderKey {
+    index: u32,
+    serial: u32,
+}
+
+/// What readers of a path are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathLimits {
+    /// What the ring may keep.
+    pub ring: RingLimits,
+    /// How late a reader may be.
+    pub lag_budget: Duration,
+    /// Readers on this shard at most.
+    pub readers_max: usize,
+}
+
+impl Default for PathLimits {
+    fn default() -> Self {
+        let ring = RingLimits::default();
+        Self { ring, lag_budget: LAG_BUDGET, readers_max: READERS_MAX }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct LivePath {
+    name: Arc<str>,
+    description: Arc<Description>,
+    generation: Generation,
+    ring: BatchRing,
+    readers: Slab<(u32, Reader)>,
+    serial: u32,
+    primed_count: usize,
+    ready: VecDeque<ReaderKey>,
+    limits: PathLimits,
+}
+
+/// What a stream sends next.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// This run now.
+    Run(DueRun<'a>),
+    /// Nothing before this time.
+    At(Mono),
+    /// Nothing before the next batch.
+    Waiting,
+    /// The reader does not play, or is gone.
+    Idle,
+}
+
+/// A run that is due to a reader.
+#[derive(Debug)]
+pub struct DueRun<'a> {
+    /// Holds the bytes: to be held until they are sent.
+    pub batch: &'a Arc<PacketBatch>,
+    /// The run.
+    pub run: LiveRun,
+    /// Packets at its beginning that the reader has already.
+    pub skip_packets: u16,
+    /// What its headers differ by.
+    pub mapping: Mapping,
+    /// When it was due.
+    pub due: Mono,
+}
+
+/// What a sender report of a reader's stream says (RFC 3550 s6.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamReport {
+    /// RTP time at the time that was asked for.
+    pub rtp_ts: RtpTs,
+    /// RTP packets sent.
+    pub packets: u64,
+    /// Payload bytes sent.
+    pub payload_bytes: u64,
+}
+
+/// What happens to readers when their path has a source again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Succession {
+    /// They go on.
+    GoOn,
+    /// They were told of other tracks: they end.
+    End,
+}
+
+/// What to do with a stream that wants to join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathError {
+    /// As many as may.
+    #[error("{max} readers are enough")]
+    TooManyReaders {
+        /// The limit.
+        max: usize,
+    },
+    /// The path has no such track.
+    #[error("no track {track}")]
+    NoTrack {
+        /// The one asked for.
+        track: u8,
+    },
+    /// The reader has gone.
+    #[error("no such reader")]
+    NoReader,
+}
+
+impl LivePath {
+    /// A path as a shard begins to listen to it: with the home's snapshot.
+    #[must_use]
+    pub fn new(
+        name: Arc<str>,
+        (generation, description): (Generation, Arc<Description>),
+        snapshot: Vec<Arc<PacketBatch>>,
+        limits: PathLimits,
+        now: Mono,
+    ) -> Self {
+        let mut ring = BatchRing::new(description.sync_track(), limits.ring);
+        for batch in snapshot {
+            ring.push(batch, now);
+        }
+        Self {
+            name,
+            description,
+            generation,
+            ring,
+            readers: Slab::new(),
+            serial: 0,
+            primed_count: 0,
+            ready: VecDeque::new(),
+            limits,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What it carries.
+    #[must_use]
+    pub fn description(&self) -> &Arc<Description> {
+        &self.description
+    }
+
+    /// What is kept of it.
+    #[must_use]
+    pub fn ring(&self) -> &BatchRing {
+        &self.ring
+    }
+
+    /// A batch has come: all readers that play are queued.
+    pub fn push(&mut self, batch: Arc<PacketBatch>, now: Mono) {
+        if batch.generation() != self.generation {
+            // Of a source that has gone; the home tells of a new one first.
+            return;
+        }
+        self.ring.push(batch, now);
+        for (index, (serial, reader)) in &mut self.readers {
+            if reader.state == ReaderState::Playing && !reader.is_queued {
+                reader.is_queued = true;
+                let index = u32::try_from(index).unwrap_or(u32::MAX);
+                self.ready.push_back(ReaderKey { index, serial: *serial });
+            }
+        }
+    }
+
+    /// The path has a source again.
+    pub fn handle_source(
+        &mut self,
+        generation: Generation,
+        description: Arc<Description>,
+    ) -> Succession {
+        let goes_on = description.continues(&self.description);
+        if goes_on {
+            self.ring.break_off();
+        } else {
+            self.ring.clear(description.sync_track());
+        }
+        (self.generation, self.description) = (generation, description);
+        if goes_on { Succession::GoOn } else { Succession::End }
+    }
+
+    /// A new reader. `owner` is the caller's own name for it.
+    ///
+    /// # Errors
+    /// There are enough.
+    pub fn add_reader(&mut self, owner: u64, carrier: Carrier) -> Result<ReaderKey, PathError> {
+        if self.readers.len() >= self.limits.readers_max {
+            return Err(PathError::TooManyReaders { max: self.limits.readers_max });
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let reader = Reader::new(owner, carrier, Vec::new());
+        let index = u32::try_from(self.readers.insert((self.serial, reader))).unwrap_or(u32::MAX);
+        Ok(ReaderKey { index, serial: self.serial })
+    }
+
+    /// One more stream of a reader; returns its place.
+    ///
+    /// # Errors
+    /// No such reader, no such track.
+    pub fn add_stream(&mut self, key: ReaderKey, track: u8) -> Result<u8, PathError> {
+        let Some(spec) = self.description.tracks.get(usize::from(track)) else {
+            return Err(PathError::NoTrack { track });
+        };
+        let stream = ReaderStream::new(track, spec.clock_rate_hz, spec.needs_sync);
+        let reader = self.reader_mut(key).ok_or(PathError::NoReader)?;
+        reader.streams.push(stream);
+        Ok(u8::try_from(reader.streams.len() - 1).unwrap_or(u8::MAX))
+    }
+
+    /// Takes a stream out of a reader; those behind it move up.
+    pub fn remove_stream(&mut self, key: ReaderKey, stream_index: u8) {
+        let Some(reader) = self.reader_mut(key) else { return };
+        if usize::from(stream_index) < reader.streams.len() {
+            reader.streams.remove(usize::from(stream_index));
+            // Marks name streams by their place.
+            reader.epoch = reader.epoch.wrapping_add(1);
+        }
+    }
+
+    /// A reader goes.
+    pub fn remove_reader(&mut self, key: ReaderKey) -> Option<Reader> {
+        let reader = self.reader(key)?;
+        self.primed_count -= usize::from(matches!(reader.state, ReaderState::Primed(_)));
+        // Its place in the queue is passed over when it comes up.
+        self.readers.try_remove(key.index as usize).map(|(_, reader)| reader)
+    }
+
+    /// A reader.
+    #[must_use]
+    pub fn reader(&self, key: ReaderKey) -> Option<&Reader> {
+        let (serial, reader) = self.readers.get(key.index as usize)?;
+        (*serial == key.serial).then_some(reader)
+    }
+
+    /// All readers.
+    pub fn readers(&self) -> impl Iterator<Item = (ReaderKey, &Reader)> {
+        self.readers.iter().map(|(index, (serial, reader))| {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            (ReaderKey { index, serial: *serial }, reader)
+        })
+    }
+
+    /// Readers.
+    #[must_use]
+    pub fn reader_count(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// Whether a reader's PLAY waits: after a batch, `starts` may know more.
+    #[must_use]
+    pub fn has_primed(&self) -> bool {
+        self.primed_count > 0
+    }
+
+    /// PLAY: finds where the reader begins. It is sent nothing before `play`.
+    pub fn prepare(&mut self, key: ReaderKey, policy: StartPolicy) {
+        self.set_state(key, ReaderState::Primed(policy));
+        let Some((serial, reader)) = self.readers.get_mut(key.index as usize) else { return };
+        if *serial == key.serial {
+            reader.prepare(&self.ring, policy);
+        }
+    }
+
+    /// The reader's part of `RTP-Info`, a stream each, in their order; `None` where the first
+    /// packet is not known yet.
+    pub fn starts(&mut self, key: ReaderKey) -> Vec<Option<StreamStart>> {
+        let Some((serial, reader)) = self.readers.get_mut(key.index as usize) else {
+            return Vec::new();
+        };
+        let ReaderState::Primed(policy) = reader.state else { return Vec::new() };
+        if *serial != key.serial {
+            return Vec::new();
+        }
+        let ring = &self.ring;
+        let is_evicted =
+            |reader: &mut Reader| reader.streams.iter_mut().any(|s| s.first(ring).is_err());
+        if is_evicted(reader) {
+            reader.prepare(ring, policy);
+        }
+        let firsts: Vec<_> =
+            reader.streams.iter_mut().map(|stream| stream.first(ring).ok().flatten()).collect();
+        stream_starts(&firsts)
+    }
+
+    /// PLAY is answered: from now on the reader is sent what is due.
+    pub fn play(&mut self, key: ReaderKey, now: Mono) {
+        self.set_state(key, ReaderState::Playing);
+        let ring = &self.ring;
+        let Some((_, reader)) =
+            self.readers.get_mut(key.index as usize).filter(|(serial, _)| *serial == key.serial)
+        else {
+            return;
+        };
+        let places = reader.streams.iter().map(|stream| stream.cursor.place.no);
+        let first = places.min().and_then(|no| ring.batch(no));
+        reader.pace = first.map_or(Pace::LIVE, |batch| Pace::catch_up(now, batch.received()));
+        for stream in &mut reader.streams {
+            stream.promise(ring);
+        }
+        self.queue(key);
+    }
+
+    /// PAUSE: nothing more is sent, and what is in flight is not put back.
+    pub fn pause(&mut self, key: ReaderKey) {
+        self.set_state(key, ReaderState::Idle);
+        if let Some(reader) = self.reader_mut(key) {
+            reader.epoch = reader.epoch.wrapping_add(1);
+        }
+    }
+
+    /// The next reader to look at.
+    pub fn pop_ready(&mut self) -> Option<ReaderKey> {
+        // Bounded: each round takes one out.
+        while let Some(key) = self.ready.pop_front() {
+            if let Some(reader) = self.reader_mut(key) {
+                reader.is_queued = false;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// A reader has more to send, or may send again: it is looked at behind the others.
+    pub fn queue(&mut self, key: ReaderKey) {
+        if let Some(reader) = self.reader_mut(key)
+            && !reader.is_queued
+        {
+            reader.is_queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Readers that are to be looked at, as many as there may be gone ones among them.
+    #[must_use]
+    pub fn ready_count(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// What a stream sends next. A reader that is too late skips here.
+    pub fn next(&mut self, key: ReaderKey, stream_index: u8, now: Mono) -> Next<'_> {
+        let lag_budget = self.limits.lag_budget;
+        let Some((serial, reader)) = self.readers.get_mut(key.index as usize) else {
+            return Next::Idle;
+        };
+        if *serial != key.serial || reader.state != ReaderState::Playing {
+            return Next::Idle;
+        }
+        // Bounded: behind a skip a stream is neither late nor gone from the ring.
+        for _ in 0..3 {
+            let Some(stream) = reader.streams.get_mut(usize::from(stream_index)) else {
+                return Next::Idle;
+            };
+            let found = stream.peek(&self.ring, &mut reader.skipped.packets);
+            let (no, run, skip_packets, mapping) = match found {
+                Peek::Run { no, run, packet, mapping } => (no, run, packet, mapping),
+                Peek::Waiting => return Next::Waiting,
+                Peek::Evicted => {
+                    reader.skip(&self.ring, now, SkipReason::Evicted);
+                    continue;
+                }
+            };
+            let Some(batch) = self.ring.batch(no) else { return Next::Waiting };
+            let due = reader.pace.due(batch.received());
+            let is_late = now.since(due) > lag_budget;
+            if is_late && self.ring.newest_start().is_some_and(|start| start > no) {
+                reader.skip(&self.ring, now, reader.late_reason());
+                continue;
+            }
+            if due > now {
+                return Next::At(due);
+            }
+            return Next::Run(DueRun { batch, run, skip_packets, mapping, due });
+        }
+        Next::Waiting
+    }
+
+    /// Takes `packets` of the run that `next` gave for the stream.
+    pub fn take(&mut self, key: ReaderKey, stream_index: u8, packets: u16) -> Option<LiveMark> {
+        let (serial, reader) = self.readers.get_mut(key.index as usize)?;
+        let epoch = reader.epoch;
+        let stream = reader.streams.get_mut(usize::from(stream_index))?;
+        if *serial != key.serial {
+            return None;
+        }
+        stream.take(&self.ring, stream_index, epoch, packets)
+    }
+
+    /// What was taken has gone out.
+    pub fn confirm(&mut self, key: ReaderKey, mark: &LiveMark) {
+        if let Some(stream) = self.stream_mut(key, mark.stream_index) {
+            stream.confirm(mark);
+        }
+    }
+
+    /// The socket did not take it: it is next again. False when that means nothing any more.
+    pub fn rewind(&mut self, key: ReaderKey, mark: &LiveMark) -> bool {
+        let is_current = |reader: &&mut Reader| reader.epoch == mark.epoch;
+        let Some(reader) = self.reader_mut(key).filter(is_current) else { return false };
+        let stream = reader.streams.get_mut(usize::from(mark.stream_index));
+        stream.is_some_and(|stream| stream.rewind(mark))
+    }
+
+    /// What a sender report says, for the time `utc_ns`. `None`: nothing was sent, or nothing is
+    /// known of the track's clock.
+    #[must_use]
+    pub fn report(&self, key: ReaderKey, stream_index: u8, utc_ns: i64) -> Option<StreamReport> {
+        let stream = self.reader(key)?.streams.get(usize::from(stream_index))?;
+        let trail = stream.cursor.trail?;
+        let source_ts = trail.clock?.ts_at(utc_ns, stream.clock_rate_hz);
+        Some(StreamReport {
+            rtp_ts: trail.mapping.map_ts(source_ts),
+            packets: stream.packets_sent,
+            payload_bytes: stream.payload_bytes_sent,
+        })
+    }
+
+    /// The packet that a reader knows as `seq`, to be sent again.
+    ///
+    /// # Errors
+    /// It was not sent, is gone, or too much is asked for.
+    pub fn find_sent(
+        &mut self,
+        key: ReaderKey,
+        stream_index: u8,
+        seq: SeqNo,
+    ) -> Result<Found, RetransmitError> {
+        let entry = self.readers.get_mut(key.index as usize);
+        let reader = entry.filter(|(serial, _)| *serial == key.serial).map(|(_, reader)| reader);
+        let stream = reader.and_then(|reader| reader.streams.get_mut(usize::from(stream_index)));
+        stream.ok_or(RetransmitError::NotSent)?.find_sent(&self.ring, seq)
+    }
+
+    /// How late a reader is: the distance of its latest stream to the newest batch.
+    #[must_use]
+    pub fn lag(&self, key: ReaderKey) -> Duration {
+        let place = |reader: &Reader| reader.streams.iter().map(|s| s.cursor.place.no).min();
+        let Some(no) = self.reader(key).and_then(place) else { return Duration::ZERO };
+        let oldest = self.ring.batch(no.max(self.ring.first_no()));
+        let newest = self.ring.newest();
+        oldest.zip(newest).map_or(Duration::ZERO, |(a, b)| b.received().since(a.received()))
+    }
+
+    fn reader_mut(&mut self, key: ReaderKey) -> Option<&mut Reader> {
+        let (serial, reader) = self.readers.get_mut(key.index as usize)?;
+        (*serial == key.serial).then_some(reader)
+    }
+
+    fn stream_mut(&mut self, key: ReaderKey, stream_index: u8) -> Option<&mut ReaderStream> {
+        self.reader_mut(key)?.streams.get_mut(usize::from(stream_index))
+    }
+
+    fn set_state(&mut self, key: ReaderKey, state: ReaderState) {
+        let Some(reader) = self.reader_mut(key) else { return };
+        let was_primed = matches!(reader.state, ReaderState::Primed(_));
+        reader.state = state;
+        let is_primed = matches!(state, ReaderState::Primed(_));
+        self.primed_count += usize::from(is_primed);
+        self.primed_count -= usize::from(was_primed);
+    }
+}

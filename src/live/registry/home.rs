@@ -1,0 +1,360 @@
+//! One path at its home: its states, and what a shard is told when they change.
+//!
+//! Fetching has states of its own beside those of the path: a camera that is being opened again
+//! while its readers wait is `Held` and `On`. Timers are asked for and looked at by their time
+//! only, so one that comes too often means nothing. DESIGN section 5.6.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::batch::{Generation, PacketBatch};
+use super::super::description::Description;
+use super::super::info::HomeInfo;
+use super::super::limits::{PULL_BACKOFF, PULL_BACKOFF_MAX, PULL_START_MAX, SYNC_REQUEST_INTERVAL};
+use super::super::message::{PathRules, RefusedError, SourceKind, SourceRef, ToShard};
+use super::super::multicast::Group;
+use super::super::ring::BatchRing;
+use super::Order;
+use crate::base::ids::ShardId;
+use crate::base::time::Mono;
+
+/// One path.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) path: Arc<str>,
+    pub(super) rules: Arc<PathRules>,
+    pub(super) state: State,
+    pub(super) generation: Generation,
+    description: Option<Arc<Description>>,
+    ring: BatchRing,
+    listeners: Vec<ShardId>,
+    /// Shards whose readers wait for a source that is being fetched.
+    waiting: Vec<ShardId>,
+    pub(super) group: Option<(Group, u32)>,
+    sync_asked: Option<Mono>,
+    pull: Pull,
+    /// Readers wait until then for a source.
+    hold_until: Option<Mono>,
+    /// A source on demand without readers ends then.
+    idle_at: Option<Mono>,
+    batches: u64,
+    sources_seen: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Empty,
+    Fed(SourceRef),
+    /// The source has gone, the readers wait.
+    Held,
+}
+
+/// Where the fetching of a path stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pull {
+    /// Nothing is fetched.
+    Off,
+    /// It is being opened, after `failures` in a row, or is there; readers wait until `patience`.
+    On { failures: u32, patience: Mono },
+    /// It failed and is tried again at `retry_at`.
+    Failed { failures: u32, retry_at: Mono, patience: Mono },
+}
+
+impl Home {
+    pub(super) fn new(path: Arc<str>, rules: &PathRules) -> Self {
+        Self {
+            path,
+            rules: Arc::new(rules.clone()),
+            state: State::Empty,
+            generation: Generation(0),
+            description: None,
+            ring: BatchRing::new(None, rules.ring),
+            listeners: Vec::new(),
+            waiting: Vec::new(),
+            group: None,
+            sync_asked: None,
+            pull: Pull::Off,
+            hold_until: None,
+            idle_at: None,
+            batches: 0,
+            sources_seen: 0,
+        }
+    }
+
+    /// Somebody feeds it, wants it, or the configuration does.
+    pub(super) fn is_needed(&self) -> bool {
+        self.state != State::Empty
+            || !self.has_no_readers()
+            || self.group.is_some()
+            || self.pull != Pull::Off
+    }
+
+    fn has_no_readers(&self) -> bool {
+        self.listeners.is_empty() && self.waiting.is_empty()
+    }
+
+    pub(super) fn may_claim(
+        &self,
+        source: SourceRef,
+        is_pulled: bool,
+        out: &mut Vec<Order>,
+    ) -> Result<(), RefusedError> {
+        if is_pulled != (self.rules.kind != SourceKind::Publish) {
+            return Err(RefusedError::NotPublished);
+        }
+        let State::Fed(old) = self.state else { return Ok(()) };
+        if old == source {
+            return Ok(());
+        }
+        if !self.rules.may_override {
+            return Err(RefusedError::Occupied);
+        }
+        self.tell(old.shard, ToShard::Evicted { number: old.number, is_overridden: true }, out);
+        Ok(())
+    }
+
+    pub(super) fn grant(
+        &mut self,
+        generation: Generation,
+        source: SourceRef,
+        description: Arc<Description>,
+        now: Mono,
+        out: &mut Vec<Order>,
+    ) {
+        (self.generation, self.sources_seen) = (generation, self.sources_seen.saturating_add(1));
+        self.ring.clear(description.sync_track());
+        self.description = Some(Arc::clone(&description));
+        (self.state, self.hold_until) = (State::Fed(source), None);
+        if let Pull::On { patience, .. } | Pull::Failed { patience, .. } = self.pull {
+            self.pull = Pull::On { failures: 0, patience };
+        }
+        self.tell(source.shard, ToShard::Granted { number: source.number, generation }, out);
+        for shard in &self.listeners {
+            let description = Arc::clone(&description);
+            self.tell(*shard, ToShard::Resumed { generation, description }, out);
+        }
+        for shard in std::mem::take(&mut self.waiting) {
+            self.listen(shard, &description, out);
+        }
+        self.look_if_idle(now, out);
+    }
+
+    pub(super) fn feed(
+        &mut self,
+        generation: Generation,
+        batch: Arc<PacketBatch>,
+        now: Mono,
+        out: &mut Vec<Order>,
+    ) {
+        let is_present = matches!(self.state, State::Fed(_)) && generation == self.generation;
+        if !is_present || batch.generation() != generation {
+            return;
+        }
+        for shard in &self.listeners {
+            self.tell(*shard, ToShard::Batch(Arc::clone(&batch)), out);
+        }
+        self.batches += 1;
+        self.ring.push(batch, now);
+    }
+
+    /// The source has gone.
+    pub(super) fn lose(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.has_no_readers() {
+            (self.state, self.hold_until) = (State::Empty, None);
+        } else {
+            let until = now + self.rules.hold;
+            (self.state, self.hold_until) = (State::Held, Some(until));
+            out.push(Order::Timer(Arc::clone(&self.path), until));
+        }
+        for shard in &self.listeners {
+            self.tell(*shard, ToShard::Lost, out);
+        }
+        if self.pull != Pull::Off {
+            self.pull_again(now, out);
+        }
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        shard: ShardId,
+        now: Mono,
+        out: &mut Vec<Order>,
+    ) -> Result<(), RefusedError> {
+        self.idle_at = None;
+        if let (State::Fed(_), Some(description)) = (self.state, self.description.clone()) {
+            self.listen(shard, &description, out);
+            return Ok(());
+        }
+        if self.rules.kind == SourceKind::Publish {
+            return Err(RefusedError::NoSource);
+        }
+        if !self.waiting.contains(&shard) {
+            self.waiting.push(shard);
+        }
+        let patience = now + PULL_START_MAX;
+        match &mut self.pull {
+            Pull::Off => self.start_pull(now, out),
+            Pull::On { patience: until, .. } | Pull::Failed { patience: until, .. } => {
+                *until = patience;
+                out.push(Order::Timer(Arc::clone(&self.path), patience));
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, shard: ShardId, description: &Arc<Description>, out: &mut Vec<Order>) {
+        if !self.listeners.contains(&shard) {
+            self.listeners.push(shard);
+        }
+        let snapshot = self.ring.snapshot();
+        let (generation, description) = (self.generation, Arc::clone(description));
+        self.tell(shard, ToShard::Subscribed { generation, description, snapshot }, out);
+    }
+
+    pub(super) fn unsubscribe(&mut self, shard: ShardId, now: Mono, out: &mut Vec<Order>) {
+        self.listeners.retain(|other| *other != shard);
+        self.waiting.retain(|other| *other != shard);
+        if self.state == State::Held && self.has_no_readers() {
+            (self.state, self.hold_until) = (State::Empty, None);
+        }
+        self.look_if_idle(now, out);
+    }
+
+    /// A source on demand without readers is ended after a while.
+    fn look_if_idle(&mut self, now: Mono, out: &mut Vec<Order>) {
+        let is_on_demand = self.rules.kind == SourceKind::OnDemand && self.pull != Pull::Off;
+        if is_on_demand && self.has_no_readers() && self.idle_at.is_none() {
+            let at = now + self.rules.idle_close;
+            self.idle_at = Some(at);
+            out.push(Order::Timer(Arc::clone(&self.path), at));
+        }
+    }
+
+    pub(super) fn want_sync(&mut self, now: Mono, out: &mut Vec<Order>) {
+        let State::Fed(source) = self.state else { return };
+        if self.sync_asked.is_some_and(|asked| now.since(asked) < SYNC_REQUEST_INTERVAL) {
+            return;
+        }
+        self.sync_asked = Some(now);
+        self.tell(source.shard, ToShard::SyncWanted { number: source.number }, out);
+    }
+
+    pub(super) fn start_pull(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.pull != Pull::Off || self.rules.kind == SourceKind::Publish {
+            return;
+        }
+        let patience = now + PULL_START_MAX;
+        self.pull = Pull::On { failures: 0, patience };
+        out.push(Order::StartPull(Arc::clone(&self.path)));
+        out.push(Order::Timer(Arc::clone(&self.path), patience));
+    }
+
+    pub(super) fn pull_failed(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if let State::Fed(_) = self.state {
+            self.lose(now, out);
+        } else {
+            self.pull_again(now, out);
+        }
+    }
+
+    fn pull_again(&mut self, now: Mono, out: &mut Vec<Order>) {
+        // Off: it was ended from our side. Failed: a second word on the same failure.
+        let Pull::On { failures, patience } = self.pull else { return };
+        let retry_at = now + backoff(failures);
+        self.pull = Pull::Failed { failures: failures.saturating_add(1), retry_at, patience };
+        out.push(Order::Timer(Arc::clone(&self.path), retry_at));
+    }
+
+    pub(super) fn handle_timer(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.hold_until.is_some_and(|until| until <= now) {
+            self.end_readers(RefusedError::NoSource, out);
+            (self.state, self.hold_until) = (State::Empty, None);
+            self.look_if_idle(now, out);
+        }
+        if self.idle_at.is_some_and(|at| at <= now) {
+            self.idle_at = None;
+            if self.has_no_readers() && self.group.is_none() {
+                self.stop(out);
+            }
+        }
+        let is_fed = matches!(self.state, State::Fed(_));
+        if let Pull::Failed { failures, retry_at, patience } = self.pull
+            && retry_at <= now
+        {
+            self.pull = Pull::On { failures, patience };
+            out.push(Order::StartPull(Arc::clone(&self.path)));
+        }
+        let (Pull::On { patience, .. } | Pull::Failed { patience, .. }) = self.pull else { return };
+        if patience <= now && !is_fed {
+            for shard in std::mem::take(&mut self.waiting) {
+                self.tell(shard, ToShard::NotThere(RefusedError::SourceSilent), out);
+            }
+            self.look_if_idle(now, out);
+        }
+    }
+
+    /// An operator ends it: a publisher is told, a pulled source is fetched anew when it is wanted.
+    pub(super) fn kick(&mut self, now: Mono, out: &mut Vec<Order>) {
+        self.stop(out);
+        self.end_readers(RefusedError::NoSource, out);
+        if self.rules.kind == SourceKind::Always {
+            self.start_pull(now, out);
+        }
+    }
+
+    /// The source is ended from our side.
+    fn stop(&mut self, out: &mut Vec<Order>) {
+        if let State::Fed(source) = self.state {
+            let note = ToShard::Evicted { number: source.number, is_overridden: false };
+            self.tell(source.shard, note, out);
+        }
+        if self.pull != Pull::Off {
+            out.push(Order::StopPull(Arc::clone(&self.path)));
+        }
+        (self.state, self.pull) = (State::Empty, Pull::Off);
+        (self.hold_until, self.idle_at) = (None, None);
+        self.ring.clear(None);
+        self.description = None;
+    }
+
+    fn end_readers(&mut self, why: RefusedError, out: &mut Vec<Order>) {
+        for shard in std::mem::take(&mut self.listeners) {
+            self.tell(shard, ToShard::Ended, out);
+        }
+        for shard in std::mem::take(&mut self.waiting) {
+            self.tell(shard, ToShard::NotThere(why), out);
+        }
+        self.ring.clear(self.description.as_ref().and_then(|known| known.sync_track()));
+    }
+
+    fn tell(&self, shard: ShardId, note: ToShard, out: &mut Vec<Order>) {
+        out.push(Order::Tell { shard, path: Arc::clone(&self.path), note });
+    }
+
+    pub(super) fn info(&self) -> HomeInfo {
+        HomeInfo {
+            path: self.path.to_string(),
+            state: match (self.state, self.pull) {
+                (State::Fed(_), _) => "live",
+                (State::Held, _) => "held",
+                (State::Empty, Pull::Off) => "idle",
+                (State::Empty, Pull::On { .. } | Pull::Failed { .. }) => "starting",
+            },
+            source_shard: match self.state {
+                State::Fed(source) => Some(source.shard.0),
+                State::Held | State::Empty => None,
+            },
+            sources_seen: self.sources_seen,
+            tracks: self.description.as_ref().map_or(0, |known| known.tracks.len()),
+            listening_shards: self.listeners.len(),
+            batches: self.batches,
+            kept_bytes: self.ring.memory_bytes(),
+            has_cached_picture: self.ring.newest_start().is_some(),
+            group: self.group.map(|(group, _)| group.address.to_string()),
+        }
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    PULL_BACKOFF.saturating_mul(1 << failures.min(16)).min(PULL_BACKOFF_MAX)
+}

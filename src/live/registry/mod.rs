@@ -1,0 +1,243 @@
+//! The homes of the paths that a shard owns: who feeds each, who listens, what is kept.
+//!
+//! ```text
+//!            Claim                  Release, silence
+//!  Empty ------------> Fed(gen) ----------------------> Held --Claim--> Fed(gen + 1)
+//!    ^                    ^                              | hold is over
+//!    |                    |  pulled: Pulling <--retry----+--> readers end, Empty or forgotten
+//!    `--------------------+------------'
+//! ```
+//! Invariants: at most one source feeds a path; a batch of any but the present generation is left;
+//! a shard that listens gets every batch from its snapshot on, once, in order.
+//! Bounds: `PATHS_MAX` paths; a shard is in a path's lists once. DESIGN sections 5.1, 5.6.
+
+mod home;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use self::home::{Home, State};
+use super::batch::Generation;
+use super::description::Description;
+use super::info::HomeInfo;
+use super::limits::PATHS_MAX;
+use super::message::{Ask, PathRules, RefusedError, SourceRef, ToHome, ToShard};
+use super::multicast::{Group, GroupPool};
+use crate::base::ids::ShardId;
+use crate::base::time::Mono;
+
+/// What the shard does for its homes, in this order.
+#[derive(Debug)]
+pub enum Order {
+    /// Tells a shard; its own one without the detour of the inbox.
+    Tell {
+        /// Which shard.
+        shard: ShardId,
+        /// Of which path.
+        path: Arc<str>,
+        /// What.
+        note: ToShard,
+    },
+    /// Fetches a path: it claims the path when it is there, or `PullFailed`.
+    StartPull(Arc<str>),
+    /// Ends the fetching of a path.
+    StopPull(Arc<str>),
+    /// Sends the path to a group, as one reader more.
+    OpenGroup(Arc<str>, Group),
+    /// Ends that.
+    CloseGroup(Arc<str>, Group),
+    /// Calls `handle_timer` for the path at this time.
+    Timer(Arc<str>, Mono),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Registry {
+    homes: HashMap<Arc<str>, Home>,
+    groups: Option<GroupPool>,
+    /// Counts grants of all paths: what a path's former life still feeds is nobody's.
+    generation: Generation,
+    /// What the shard must do next.
+    pub out: Vec<Order>,
+}
+
+impl Registry {
+    /// No paths. Without `groups` there is no multicast.
+    #[must_use]
+    pub fn new(groups: Option<GroupPool>) -> Self {
+        Self { homes: HashMap::new(), groups, generation: Generation(0), out: Vec::new() }
+    }
+
+    /// Handles a message for one of its paths.
+    pub fn handle(&mut self, message: ToHome, now: Mono) {
+        let ToHome { path, ask } = message;
+        match ask {
+            Ask::Claim { source, description, is_pulled, rules } => {
+                if let Err(why) = self.claim(&path, source, description, is_pulled, rules, now) {
+                    let note = ToShard::Refused { number: source.number, why };
+                    self.out.push(Order::Tell { shard: source.shard, path, note });
+                }
+            }
+            Ask::Open { rules } => {
+                if let Ok(mut home) = self.home_mut(&path, rules) {
+                    home.start_pull(now);
+                    self.collect(&path);
+                }
+            }
+            Ask::Subscribe { shard, rules } => self.subscribe(path, shard, rules, now),
+            Ask::JoinGroup { shard } => self.join(path, shard),
+            Ask::LeaveGroup => self.leave(&path),
+            Ask::Feed { generation, batch } => {
+                self.with(&path, |home, out| home.feed(generation, batch, now, out));
+            }
+            Ask::Release { generation } => {
+                self.with(&path, |home, out| {
+                    if matches!(home.state, State::Fed(_)) && home.generation == generation {
+                        home.lose(now, out);
+                    }
+                });
+            }
+            Ask::PullFailed => self.with(&path, |home, out| home.pull_failed(now, out)),
+            Ask::Unsubscribe { shard } => {
+                self.with(&path, |home, out| home.unsubscribe(shard, now, out));
+            }
+            Ask::WantSync => self.with(&path, |home, out| home.want_sync(now, out)),
+            Ask::Kick => self.with(&path, |home, out| home.kick(now, out)),
+        }
+    }
+
+    /// A time that was asked for by `Order::Timer` has come.
+    pub fn handle_timer(&mut self, path: &Arc<str>, now: Mono) {
+        self.with(path, |home, out| home.handle_timer(now, out));
+    }
+
+    /// Paths.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.homes.len()
+    }
+
+    /// What the outside is shown.
+    #[must_use]
+    pub fn infos(&self) -> Vec<HomeInfo> {
+        self.homes.values().map(Home::info).collect()
+    }
+
+    /// Does something for a path that is there; one that nobody needs any more is forgotten.
+    fn with(&mut self, path: &Arc<str>, act: impl FnOnce(&mut Home, &mut Vec<Order>)) {
+        let Some(home) = self.homes.get_mut(path) else { return };
+        act(home, &mut self.out);
+        self.collect(path);
+    }
+
+    /// Forgets a path that nobody needs.
+    fn collect(&mut self, path: &Arc<str>) {
+        let Some(home) = self.homes.get(path) else { return };
+        if !home.is_needed() {
+            self.homes.remove(path);
+        }
+    }
+
+    fn home_mut(
+        &mut self,
+        path: &Arc<str>,
+        rules: Arc<PathRules>,
+    ) -> Result<HomeAnd<'_>, RefusedError> {
+        if !self.homes.contains_key(path) {
+            if self.homes.len() >= PATHS_MAX {
+                return Err(RefusedError::TooManyPaths);
+            }
+            self.homes.insert(Arc::clone(path), Home::new(Arc::clone(path), &rules));
+        }
+        let home = self.homes.get_mut(path).ok_or(RefusedError::TooManyPaths)?;
+        home.rules = rules;
+        Ok(HomeAnd { home, out: &mut self.out })
+    }
+
+    fn claim(
+        &mut self,
+        path: &Arc<str>,
+        source: SourceRef,
+        description: Arc<Description>,
+        is_pulled: bool,
+        rules: Arc<PathRules>,
+        now: Mono,
+    ) -> Result<(), RefusedError> {
+        let generation = Generation(self.generation.0.wrapping_add(1));
+        self.generation = generation;
+        let HomeAnd { home, out } = self.home_mut(path, rules)?;
+        let refused = home.may_claim(source, is_pulled, out);
+        if refused.is_ok() {
+            home.grant(generation, source, description, now, out);
+        }
+        self.collect(path);
+        refused
+    }
+
+    fn subscribe(&mut self, path: Arc<str>, shard: ShardId, rules: Arc<PathRules>, now: Mono) {
+        let refused = match self.home_mut(&path, rules) {
+            Ok(mut found) => found.subscribe(shard, now),
+            Err(why) => Err(why),
+        };
+        if let Err(why) = refused {
+            let (path, note) = (Arc::clone(&path), ToShard::NotThere(why));
+            self.out.push(Order::Tell { shard, path, note });
+        }
+        self.collect(&path);
+    }
+
+    fn join(&mut self, path: Arc<str>, shard: ShardId) {
+        let group = match self.homes.get_mut(&path) {
+            Some(home) => match &mut home.group {
+                Some((group, sessions)) => {
+                    *sessions += 1;
+                    Some(*group)
+                }
+                None => {
+                    let taken = self.groups.as_mut().and_then(GroupPool::take);
+                    home.group = taken.map(|group| (group, 1));
+                    let opened = taken.map(|group| Order::OpenGroup(Arc::clone(&path), group));
+                    self.out.extend(opened);
+                    taken
+                }
+            },
+            None => None,
+        };
+        self.out.push(Order::Tell { shard, path, note: ToShard::Joined(group) });
+    }
+
+    fn leave(&mut self, path: &Arc<str>) {
+        let Some(home) = self.homes.get_mut(path) else { return };
+        let Some((group, sessions)) = &mut home.group else { return };
+        *sessions -= 1;
+        if *sessions > 0 {
+            return;
+        }
+        let group = *group;
+        home.group = None;
+        if let Some(pool) = &mut self.groups {
+            pool.give_back(group);
+        }
+        self.out.push(Order::CloseGroup(Arc::clone(path), group));
+        self.collect(path);
+    }
+}
+
+/// A home, and where its orders go.
+struct HomeAnd<'a> {
+    home: &'a mut Home,
+    out: &'a mut Vec<Order>,
+}
+
+impl HomeAnd<'_> {
+    fn start_pull(&mut self, now: Mono) {
+        self.home.start_pull(now, self.out);
+    }
+
+    fn subscribe(&mut self, shard: ShardId, now: Mono) -> Result<(), RefusedError> {
+        self.home.subscribe(shard, now, self.out)
+    }
+}
+
+#[cfg(test)]
+mod tests;

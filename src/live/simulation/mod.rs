@@ -1,0 +1,252 @@
+//! A deterministic simulation: sources that come and go, a home, two shards, readers of all kinds.
+//!
+//! ```text
+//!  camera: 25 frames/s, sound --lost--> Source --> Registry --> LivePath x 2 --> readers
+//!    killed, started again                                        good, refused now and then,
+//!    with other numbers                                           slow, stalled, pausing
+//! ```
+//! Every packet carries its own name. Checked for each stream of each reader: order, nothing twice,
+//! one SSRC, numbers without a gap that the source did not make, time that never goes back, a sync
+//! sample behind each break; and that a good reader misses nothing. One seed gives one run.
+
+mod player;
+mod world;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use self::player::Manner;
+use self::world::{PATH, RATES, World};
+use super::clock::ticks_between;
+use super::message::home_of;
+use super::path::PathLimits;
+use super::ring::RingLimits;
+use super::start::StartPolicy;
+
+fn limits(lag_budget_ms: u64, ring_bytes: usize) -> PathLimits {
+    let lag_budget = std::time::Duration::from_millis(lag_budget_ms);
+    let ring = RingLimits { bytes_max: ring_bytes, ..RingLimits::default() };
+    PathLimits { ring, lag_budget, readers_max: 100 }
+}
+
+#[test]
+fn good_readers_get_every_packet_at_once_whoever_stalls_beside_them() {
+    let mut world = World::new(7, u64::MAX, limits(500, 8 << 20));
+    world.start_camera();
+    world.run(3_050);
+    assert!(world.join(0, Manner::Good, StartPolicy::Gop));
+    assert!(world.join(1, Manner::Good, StartPolicy::Live));
+    assert!(world.join(0, Manner::Stalled(5_000, 9_000), StartPolicy::Gop));
+    assert!(world.join(1, Manner::Slow(60), StartPolicy::Gop));
+    world.run(30);
+    // A picture at once: the key frame came 650 ms ago.
+    let instant = &world.players[0].got[0];
+    assert!(instant.len() >= 40 && instant[0].is_sync, "{}", instant.len());
+    world.run(8_000);
+    for player in &world.players[..2] {
+        for stream in 0..2 {
+            assert_eq!(player.check(stream), 0);
+            let got = &player.got[stream];
+            let span = got.last().unwrap().id - got[0].id + 1;
+            assert_eq!(got.len() as u64, span, "nothing is missing");
+            assert_eq!(got.last().unwrap().id + 1, world.ids[stream], "and nothing is late");
+            assert!(got.iter().all(|got| got.is_untouched));
+        }
+    }
+    for player in &world.players[2..] {
+        let path = world.paths[player.shard].as_ref().unwrap();
+        let info = path.reader_info(player.key).unwrap();
+        assert!(player.check(0) > 0 && info.skips_tcp_window > 0, "{info:?}");
+        assert!(info.packets_skipped > 0 && info.skips_evicted == 0, "{info:?}");
+    }
+    let info = world.paths[0].as_ref().unwrap().reader_info(world.players[0].key).unwrap();
+    assert_eq!((info.packets_skipped, info.skips_tcp_window, info.lag_s), (0, 0, 0.0));
+}
+
+#[test]
+fn readers_survive_their_publisher_and_their_reports_stay_true() {
+    let mut world = World::new(3, u64::MAX, limits(500, 8 << 20));
+    world.start_camera();
+    world.run(2_000);
+    world.join(0, Manner::Good, StartPolicy::Gop);
+    world.run(2_000);
+    for _ in 0..3 {
+        world.kill_camera();
+        world.run(1_500);
+        world.start_camera();
+        world.run(2_000);
+    }
+    let player = &world.players[0];
+    assert_eq!((player.check(0), player.check(1), world.ended), (3, 0, false));
+    let utc_ns = world.at().utc_ns;
+    for stream in 0..2_u8 {
+        let got = &player.got[usize::from(stream)];
+        assert_eq!(got.last().unwrap().id + 1, world.ids[usize::from(stream)]);
+        let hz = RATES[usize::from(stream)];
+        // Reader's time has advanced as the wall clock since its first packet.
+        let ticks = ticks_between(got[0].ts, got.last().unwrap().ts);
+        let wall = i64::from(hz) * 12_500 / 1_000;
+        assert!((i64::from(ticks) - wall).abs() < i64::from(hz) * 2, "{ticks} of {wall}");
+        let path = world.paths[0].as_ref().unwrap();
+        let report = path.report(player.key, stream, utc_ns).unwrap();
+        let ahead = ticks_between(got.last().unwrap().ts, report.rtp_ts);
+        assert!((0..i32::try_from(hz / 5).unwrap()).contains(&ahead), "{ahead}");
+        assert_eq!(report.packets, got.len() as u64);
+    }
+}
+
+#[test]
+fn lost_packet_is_found_for_its_reader_by_its_own_number_and_none_from_before_a_break() {
+    let mut world = World::new(5, u64::MAX, limits(500, 8 << 20));
+    world.start_camera();
+    world.run(2_000);
+    world.join(0, Manner::Good, StartPolicy::Gop);
+    world.run(1_000);
+    world.kill_camera();
+    world.start_camera();
+    world.run(2_000);
+    let player = &world.players[0];
+    let path = world.paths[0].as_mut().unwrap();
+    let got = &player.got[0];
+    let newest = got.last().unwrap();
+    let found = path.find_sent(player.key, 0, newest.seq).unwrap();
+    assert_eq!(found.batch.packet_bytes(&found.packet)[12..20], newest.id.to_be_bytes());
+    assert!(path.find_sent(player.key, 0, newest.seq.plus(1)).is_err(), "not sent yet");
+    let old = got.iter().rfind(|got| got.is_untouched).unwrap();
+    assert!(path.find_sent(player.key, 0, old.seq).is_err(), "of another source");
+}
+
+#[test]
+fn group_of_pictures_over_the_budget_gives_no_instant_start_and_still_a_start() {
+    let mut world = World::new(5, u64::MAX, limits(500, 60_000));
+    world.start_camera();
+    world.run(1_000);
+    world.join(0, Manner::Stalled(0, 3_000), StartPolicy::Gop);
+    world.join(0, Manner::Good, StartPolicy::Gop);
+    world.run(4_000);
+    for player in &world.players {
+        player.check(0);
+        player.check(1);
+        assert_eq!(player.got[0].last().unwrap().id + 1, world.ids[0]);
+    }
+    let path = world.paths[0].as_ref().unwrap();
+    assert!(path.reader_info(world.players[0].key).unwrap().skips_evicted > 0);
+    assert!(path.ring().memory_bytes() <= 60_000);
+}
+
+/// It went back to the key frame at first: a player got twenty frames twice, and time ran back.
+#[test]
+fn pause_within_a_group_of_pictures_goes_on_where_it_was() {
+    let mut world = World::new(11, u64::MAX, limits(500, 8 << 20));
+    world.start_camera();
+    world.run(650);
+    world.join(0, Manner::Good, StartPolicy::Gop);
+    world.run(600);
+    world.pause(0);
+    world.run(200);
+    let before = world.players[0].got.clone().map(|got| got.last().unwrap().id);
+    world.play(0);
+    world.run(300);
+    for (stream, before) in before.into_iter().enumerate() {
+        let player = &world.players[0];
+        assert_eq!(player.check(stream), 0, "no break");
+        assert!(player.got[stream].iter().any(|got| got.id == before + 1), "nothing is left out");
+        assert_eq!(player.got[stream].last().unwrap().id + 1, world.ids[stream]);
+    }
+    // A longer pause ends with a picture of now.
+    world.pause(0);
+    world.run(2_000);
+    world.play(0);
+    world.run(300);
+    assert_eq!((world.players[0].check(0), world.players[0].check(1)), (1, 1));
+    assert_eq!(world.players[0].got[0].last().unwrap().id + 1, world.ids[0]);
+}
+
+#[test]
+fn home_of_a_path_is_one_of_the_shards() {
+    assert!(home_of(PATH, 2).0 < 2);
+}
+
+fn manner() -> impl Strategy<Value = Manner> {
+    prop_oneof![
+        Just(Manner::Good),
+        (2_u64..20).prop_map(Manner::Refusing),
+        (20_usize..400).prop_map(Manner::Slow),
+        (1_000_u64..4_000, 100_u64..4_000).prop_map(|(from, ms)| Manner::Stalled(from, from + ms)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn whatever_happens_every_stream_is_in_order_without_gaps_of_our_own(
+        seed: u64,
+        loss_one_in in prop_oneof![Just(u64::MAX), 20_u64..200],
+        ring_bytes in prop_oneof![Just(8_usize << 20), 40_000_usize..400_000],
+        lag_ms in 100_u64..1_500,
+        comings in prop::collection::vec((manner(), 0_usize..2, any::<bool>()), 1..8),
+    ) {
+        let mut world = World::new(seed, loss_one_in, limits(lag_ms, ring_bytes));
+        world.start_camera();
+        world.run(500);
+        for (manner, shard, is_live) in comings {
+            let policy = if is_live { StartPolicy::Live } else { StartPolicy::Gop };
+            if world.camera.is_some() {
+                prop_assert!(world.join(shard, manner, policy));
+            }
+            let wait = world.dice.roll(700);
+            world.run(wait);
+            match world.dice.roll(4) {
+                0 if world.camera.is_some() => world.kill_camera(),
+                1 if world.camera.is_none() => world.start_camera(),
+                2 => {
+                    let player = world.dice.roll(world.players.len().max(1) as u64);
+                    let player = usize::try_from(player).unwrap();
+                    world.pause(player);
+                    world.play(player);
+                }
+                _ => {}
+            }
+        }
+        if world.camera.is_none() {
+            world.start_camera();
+        }
+        world.run(3_000);
+        for player in &world.players {
+            let path = world.paths[player.shard].as_ref().unwrap();
+            let skipped = path.reader(player.key).unwrap().skipped();
+            let reasons = skipped.skips.iter().sum::<u64>()
+                + u64::from(world.sources) + player.pauses;
+            for stream in 0..2 {
+                prop_assert!(player.check(stream) <= reasons, "{:?}", skipped);
+            }
+            if player.manner == Manner::Good {
+                prop_assert_eq!(player.got[0].last().map(|got| got.id), world.newest(0));
+                prop_assert_eq!(player.got[1].last().map(|got| got.id), world.newest(1));
+                prop_assert_eq!(skipped.skips[..2].iter().sum::<u64>(), 0);
+            }
+        }
+    }
+}
+
+/// Several readers of a shard and the ring hold the same blocks, not copies of them.
+#[test]
+fn batch_is_one_block_for_all_shards() {
+    let mut world = World::new(1, u64::MAX, limits(500, 8 << 20));
+    world.start_camera();
+    world.run(2_000);
+    world.join(0, Manner::Good, StartPolicy::Gop);
+    world.join(1, Manner::Good, StartPolicy::Gop);
+    world.run(100);
+    let blocks = |shard: usize| -> HashMap<usize, usize> {
+        let ring = world.paths[shard].as_ref().unwrap().ring();
+        let batches = (ring.first_no()..ring.end_no()).filter_map(|no| ring.batch(no));
+        batches.map(|batch| (Arc::as_ptr(batch).addr(), Arc::strong_count(batch))).collect()
+    };
+    let (one, two) = (blocks(0), blocks(1));
+    assert!(!one.is_empty() && one == two);
+    // The home's ring and the two of the shards.
+    assert!(one.values().all(|holders| *holders == 3), "{one:?}");
+}

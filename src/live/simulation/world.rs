@@ -1,0 +1,312 @@
+//! The world of the simulation: a camera, its source, the home, two shards.
+
+use std::sync::Arc;
+
+use super::super::batch::Generation;
+use super::super::description::{Description, LiveTrack};
+use super::super::latch::AddressLatch;
+use super::super::message::{Ask, PathRules, SourceRef, ToHome, ToShard};
+use super::super::path::{LivePath, PathLimits, Succession};
+use super::super::reader::Carrier;
+use super::super::registry::{Order, Registry};
+use super::super::source::{Moment, RtpFields, Source};
+use super::super::start::StartPolicy;
+use super::player::{Manner, Player};
+use crate::base::ids::{RtpTs, SeqNo, ShardId, Ssrc};
+use crate::base::time::Mono;
+
+pub(super) const PATH: &str = "live/cam1";
+pub(super) const VIDEO_HZ: u32 = 90_000;
+pub(super) const SOUND_HZ: u32 = 48_000;
+pub(super) const RATES: [u32; 2] = [VIDEO_HZ, SOUND_HZ];
+pub(super) const UTC_NS: i64 = 1_700_000_000_000_000_000;
+
+/// Chance, from a seed.
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % sides
+    }
+}
+
+/// A camera's own numbers.
+pub(super) struct Camera {
+    pub(super) source: Source,
+    pub(super) ssrcs: [u32; 2],
+    pub(super) seqs: [u16; 2],
+    pub(super) ts_zero: [u32; 2],
+    pub(super) born_ms: u64,
+}
+
+pub(super) struct World {
+    pub(super) dice: Dice,
+    pub(super) ms: u64,
+    pub(super) camera: Option<Camera>,
+    pub(super) registry: Registry,
+    pub(super) paths: [Option<LivePath>; 2],
+    pub(super) players: Vec<Player>,
+    pub(super) ids: [u64; 2],
+    pub(super) loss_one_in: u64,
+    pub(super) limits: PathLimits,
+    pub(super) sources: u32,
+    pub(super) ended: bool,
+    /// Packets of each track that were lost before they came to us.
+    pub(super) lost: [Vec<u64>; 2],
+}
+
+pub(super) fn description() -> Arc<Description> {
+    let track = |clock_rate_hz, payload_type, needs_sync, identity: &str| LiveTrack {
+        clock_rate_hz,
+        payload_types: vec![payload_type],
+        needs_sync,
+        identity: identity.into(),
+    };
+    let tracks = vec![track(VIDEO_HZ, 96, true, "video"), track(SOUND_HZ, 97, false, "audio")];
+    Arc::new(Description::new("v=0".into(), tracks).unwrap())
+}
+
+impl World {
+    pub(super) fn new(seed: u64, loss_one_in: u64, limits: PathLimits) -> Self {
+        Self {
+            dice: Dice(seed | 1),
+            ms: 1_000,
+            camera: None,
+            registry: Registry::new(None),
+            paths: [None, None],
+            players: Vec::new(),
+            ids: [0, 0],
+            loss_one_in,
+            limits,
+            sources: 0,
+            ended: false,
+            lost: [Vec::new(), Vec::new()],
+        }
+    }
+
+    pub(super) fn now(&self) -> Mono {
+        Mono(self.ms * 1_000_000)
+    }
+
+    pub(super) fn at(&self) -> Moment {
+        Moment { now: self.now(), utc_ns: UTC_NS + i64::try_from(self.ms).unwrap() * 1_000_000 }
+    }
+
+    pub(super) fn tell_home(&mut self, ask: Ask) {
+        let now = self.now();
+        self.registry.handle(ToHome { path: PATH.into(), ask }, now);
+        self.settle();
+    }
+
+    pub(super) fn settle(&mut self) {
+        for order in std::mem::take(&mut self.registry.out) {
+            match order {
+                Order::Tell { shard, note, .. } => self.told(usize::from(shard.0), note),
+                Order::Timer(..) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    pub(super) fn told(&mut self, shard: usize, note: ToShard) {
+        let now = self.now();
+        match note {
+            ToShard::Granted { generation, .. } => {
+                self.camera.as_mut().unwrap().source.grant(generation, now);
+            }
+            ToShard::Subscribed { generation, description, snapshot } => {
+                let of_source = (generation, description);
+                let path = LivePath::new(PATH.into(), of_source, snapshot, self.limits, now);
+                self.paths[shard] = Some(path);
+            }
+            ToShard::Batch(batch) => {
+                if let Some(path) = &mut self.paths[shard] {
+                    path.push(batch, now);
+                }
+            }
+            ToShard::Resumed { generation, description } => {
+                let path = self.paths[shard].as_mut().unwrap();
+                assert_eq!(path.handle_source(generation, description), Succession::GoOn);
+            }
+            ToShard::Lost => {}
+            ToShard::Ended => self.ended = true,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(super) fn start_camera(&mut self) {
+        let now = self.now();
+        let mut source = Source::new(PATH.into(), description(), Ssrc(9), false, now);
+        for track in 0..2 {
+            source.set_up(track, AddressLatch::Any, AddressLatch::Any);
+        }
+        let mut random = || u32::try_from(self.dice.roll(1 << 32)).unwrap();
+        let (ssrcs, ts_zero) = ([random(), random()], [random(), random()]);
+        let seqs = [random(), random()].map(|n| u16::try_from(n & 0xffff).unwrap());
+        self.camera = Some(Camera { source, ssrcs, seqs, ts_zero, born_ms: self.ms });
+        self.sources += 1;
+        self.tell_home(Ask::Claim {
+            source: SourceRef { shard: ShardId(0), number: self.sources },
+            description: description(),
+            is_pulled: false,
+            rules: Arc::new(PathRules::default()),
+        });
+    }
+
+    pub(super) fn kill_camera(&mut self) {
+        let camera = self.camera.take().unwrap();
+        self.tell_home(Ask::Release { generation: camera.source.generation().unwrap() });
+    }
+
+    /// What the camera makes in a millisecond, and what comes of it.
+    pub(super) fn film(&mut self) {
+        let at = self.at();
+        let Some(camera) = &mut self.camera else { return };
+        let age = self.ms - camera.born_ms;
+        let ticks = |hz: u32| u32::try_from((age * u64::from(hz) / 1_000) & 0xffff_ffff).unwrap();
+        let mut frames = Vec::new();
+        if age.is_multiple_of(40) {
+            // A group of pictures takes a second; a camera may begin in the middle of one.
+            let is_key = (age / 40 + 10).is_multiple_of(25);
+            frames.push((0, if is_key { 40 } else { 3 }, is_key));
+        }
+        if age.is_multiple_of(20) {
+            frames.push((1, 1, false));
+        }
+        for (track, count, is_key) in frames {
+            let ts = camera.ts_zero[track].wrapping_add(ticks(RATES[track]));
+            for packet in 0..count {
+                let id = self.ids[track];
+                let seq = camera.seqs[track];
+                self.ids[track] += 1;
+                camera.seqs[track] = seq.wrapping_add(1);
+                // The first packet of a key frame comes: else there is no sync sample at all.
+                if self.dice.roll(self.loss_one_in) == 0 && packet > 0 {
+                    self.lost[track].push(id);
+                    continue;
+                }
+                let is_last = packet + 1 == count;
+                let len = if is_last { 300 } else { 1_200 };
+                let bytes = named_packet(id, is_key, len, (seq, ts, camera.ssrcs[track]));
+                let fields = RtpFields {
+                    payload_type: if track == 0 { 96 } else { 97 },
+                    seq: SeqNo(seq),
+                    ts: RtpTs(ts),
+                    ssrc: Ssrc(camera.ssrcs[track]),
+                    marker: is_last,
+                    header_bytes: 12,
+                };
+                let index = u8::try_from(track).unwrap();
+                camera.source.handle_rtp(index, None, &fields, is_key, &bytes, at).unwrap();
+            }
+        }
+        self.feed();
+    }
+
+    pub(super) fn feed(&mut self) {
+        let now = self.now();
+        while let Some(camera) = &mut self.camera {
+            let generation: Generation = camera.source.generation().unwrap();
+            let Some(batch) = camera.source.poll_batch(now) else { return };
+            self.tell_home(Ask::Feed { generation, batch });
+        }
+    }
+
+    /// A player comes to a shard.
+    pub(super) fn join(&mut self, shard: usize, manner: Manner, policy: StartPolicy) -> bool {
+        if self.paths[shard].is_none() {
+            let at = ShardId(u8::try_from(shard).unwrap());
+            self.tell_home(Ask::Subscribe { shard: at, rules: Arc::new(PathRules::default()) });
+        }
+        let Some(path) = &mut self.paths[shard] else { return false };
+        let carrier = match manner {
+            Manner::Good | Manner::Refusing(_) => Carrier::Udp,
+            Manner::Slow(_) | Manner::Stalled(..) => Carrier::Tcp,
+        };
+        let key = path.add_reader(0, carrier).unwrap();
+        for track in 0..2 {
+            assert_eq!(path.add_stream(key, track), Ok(track));
+        }
+        path.prepare(key, policy);
+        self.players.push(Player {
+            shard,
+            key,
+            manner,
+            starts: Vec::new(),
+            got: [Vec::new(), Vec::new()],
+            timer_ms: None,
+            credit: 0,
+            pauses: 0,
+            joined_ms: self.ms,
+        });
+        true
+    }
+
+    pub(super) fn turn(&mut self) {
+        self.film();
+        let (now, ms) = (self.now(), self.ms);
+        for player in &mut self.players {
+            let Some(path) = &mut self.paths[player.shard] else { continue };
+            player.begin(path, now, ms);
+            if player.timer_ms.is_some_and(|due| due <= ms) {
+                player.timer_ms = None;
+                path.queue(player.key);
+            }
+        }
+        for shard in 0..2 {
+            let Some(path) = &mut self.paths[shard] else { continue };
+            // Once each: who has more to send is queued behind.
+            for _ in 0..path.ready_count() {
+                let Some(key) = path.pop_ready() else { break };
+                let is_meant = |p: &&mut Player| p.shard == shard && p.key == key;
+                if let Some(player) = self.players.iter_mut().find(is_meant) {
+                    player.pump(path, &mut self.dice, now, ms);
+                }
+            }
+        }
+        self.ms += 1;
+    }
+
+    pub(super) fn pause(&mut self, player: usize) {
+        let Some(player) = self.players.get_mut(player) else { return };
+        if let Some(path) = &mut self.paths[player.shard] {
+            path.pause(player.key);
+        }
+    }
+
+    /// PLAY after a pause.
+    pub(super) fn play(&mut self, player: usize) {
+        let ms = self.ms;
+        let Some(player) = self.players.get_mut(player) else { return };
+        let Some(path) = &mut self.paths[player.shard] else { return };
+        path.prepare(player.key, StartPolicy::Gop);
+        (player.joined_ms, player.pauses) = (ms, player.pauses + 1);
+    }
+
+    /// The newest packet of a track that came.
+    pub(super) fn newest(&self, track: usize) -> Option<u64> {
+        (0..self.ids[track]).rev().find(|id| !self.lost[track].contains(id))
+    }
+
+    pub(super) fn run(&mut self, ms: u64) {
+        for _ in 0..ms {
+            self.turn();
+        }
+    }
+}
+
+/// A packet with its name in its payload.
+pub(super) fn named_packet(
+    id: u64,
+    is_sync: bool,
+    len: usize,
+    (seq, ts, ssrc): (u16, u32, u32),
+) -> Vec<u8> {
+    let mut bytes = super::super::batch::tests::packet(seq, ts, ssrc, len);
+    bytes[12..20].copy_from_slice(&id.to_be_bytes());
+    bytes[20] = u8::from(is_sync);
+    bytes
+}

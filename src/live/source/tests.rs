@@ -1,0 +1,156 @@
+//! What becomes of a publisher's packets, and of those that are not its.
+
+use std::time::Duration;
+
+use super::super::batch::tests::packet;
+use super::*;
+
+fn track(payload_type: u8, needs_sync: bool) -> LiveTrack {
+    let payload_types = vec![payload_type];
+    LiveTrack { clock_rate_hz: 90_000, payload_types, needs_sync, identity: "x".into() }
+}
+
+fn source() -> Source {
+    let tracks = vec![track(96, true), track(97, false)];
+    let description = Arc::new(Description::new("".into(), tracks).unwrap());
+    let mut source = Source::new("live/a".into(), description, Ssrc(99), false, Mono(0));
+    let from = AddressLatch::Expected(address(1).ip());
+    assert!(source.set_up(0, from, from) && source.set_up(1, from, from));
+    assert!(!source.set_up(2, from, from));
+    source
+}
+
+fn address(host: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, host], 5_000))
+}
+
+fn at(us: u64) -> Moment {
+    Moment { now: Mono(us * 1_000), utc_ns: i64::try_from(us).unwrap() * 1_000 }
+}
+
+fn send(
+    source: &mut Source,
+    (track, seq, ts, ssrc): (u8, u16, u32, u32),
+    (marker, is_sync): (bool, bool),
+    us: u64,
+) -> Result<(), SourceError> {
+    let fields = RtpFields {
+        payload_type: 96 + track,
+        seq: SeqNo(seq),
+        ts: RtpTs(ts),
+        ssrc: Ssrc(ssrc),
+        marker,
+        header_bytes: 12,
+    };
+    let bytes = packet(seq, ts, ssrc, 1_000);
+    source.handle_rtp(track, Some(address(1)), &fields, is_sync, &bytes, at(us))
+}
+
+#[test]
+fn frame_is_one_batch_when_it_ends_and_not_before_unless_it_takes_too_long() {
+    let mut source = source();
+    source.grant(Generation(1), Mono(0));
+    for seq in 0..3 {
+        send(&mut source, (0, seq, 7, 1), (false, true), 100).unwrap();
+    }
+    assert_eq!(source.poll_batch(at(200).now), None);
+    send(&mut source, (0, 3, 7, 1), (true, false), 900).unwrap();
+    let batch = source.poll_batch(at(900).now).unwrap();
+    assert_eq!((batch.packet_count(), batch.generation()), (4, Generation(1)));
+    // Of the packets that say so the first is the sync sample's.
+    assert_eq!(batch.runs_of(0).iter().map(|run| run.is_sync).collect::<Vec<_>>(), [true]);
+    assert_eq!(batch.clock_of(0).map(|clock| clock.ts), Some(RtpTs(7)));
+    send(&mut source, (0, 4, 8, 1), (false, false), 1_000).unwrap();
+    assert_eq!(source.flush_due(), Some(at(3_000).now));
+    assert_eq!(source.poll_batch(at(2_999).now), None);
+    assert!(source.poll_batch(at(3_000).now).is_some());
+    assert_eq!((source.poll_batch(at(9_000).now), source.flush_due()), (None, None));
+    let counts = source.counts();
+    assert_eq!((counts.packets, counts.batches, counts.sync_samples), (5, 2, 1));
+}
+
+#[test]
+fn frame_beyond_a_batch_becomes_several_in_order() {
+    let mut source = source();
+    source.grant(Generation(1), Mono(0));
+    for seq in 0..1_200 {
+        send(&mut source, (0, seq, 7, 1), (seq == 1_199, false), 0).unwrap();
+    }
+    let mut seqs = Vec::new();
+    while let Some(batch) = source.poll_batch(Mono(0)) {
+        let runs = batch.runs_of(0).iter();
+        seqs.extend(runs.flat_map(|run| batch.packets_of(run)).map(|packet| packet.seq.0));
+    }
+    assert_eq!(seqs, (0..1_200).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_not_the_publishers_is_counted_by_reason_and_changes_nothing() {
+    let mut source = source();
+    let refused = |source: &mut Source, at| send(source, at, (true, false), 0).unwrap_err();
+    assert_eq!(refused(&mut source, (0, 0, 0, 1)), SourceError::NotGranted);
+    source.grant(Generation(1), Mono(0));
+    send(&mut source, (0, 0, 0, 1), (true, false), 0).unwrap();
+    assert_eq!(refused(&mut source, (0, 1, 0, 2)), SourceError::ForeignSsrc);
+    assert_eq!(refused(&mut source, (2, 1, 0, 1)), SourceError::NoTrack);
+    let fields = RtpFields {
+        payload_type: 96,
+        seq: SeqNo(1),
+        ts: RtpTs(0),
+        ssrc: Ssrc(1),
+        marker: false,
+        header_bytes: 12,
+    };
+    let mut rtp = |host, fields: RtpFields, bytes: &[u8]| {
+        source.handle_rtp(0, Some(address(host)), &fields, false, bytes, at(0)).unwrap_err()
+    };
+    assert_eq!(rtp(2, fields, &[0; 20]), SourceError::ForeignAddress);
+    let other = RtpFields { payload_type: 97, ..fields };
+    assert_eq!(rtp(1, other, &[0; 20]), SourceError::PayloadType);
+    assert_eq!(rtp(1, fields, &[0; 3_000]), SourceError::Length);
+    assert_eq!(rtp(1, fields, &[0; 11]), SourceError::Length);
+    assert_eq!(source.counts().dropped, [1, 1, 1, 1, 1, 2, 0]);
+    assert_eq!(source.counts().packets, 1);
+}
+
+#[test]
+fn publisher_is_told_what_came_of_it_every_five_seconds() {
+    let mut source = source();
+    source.grant(Generation(1), Mono(0));
+    for seq in [0, 1, 3] {
+        send(&mut source, (0, seq, 0, 5), (true, false), 0).unwrap();
+    }
+    let report = (0x1_0000_0000_u64 << 16, RtpTs(0));
+    source.handle_sender_report(0, Some(address(1)), Ssrc(5), report, at(0)).unwrap();
+    let foreign = source.handle_sender_report(0, Some(address(1)), Ssrc(6), report, at(0));
+    assert_eq!(foreign, Err(SourceError::ForeignSsrc));
+    assert!(source.poll_reports(at(4_999_999).now).is_empty());
+    let reports = source.poll_reports(at(5_000_000).now);
+    assert_eq!(reports.len(), 1);
+    let (track, block) = reports[0];
+    assert_eq!((track, block.sender_ssrc, block.ssrc, block.cumulative_lost), (0, 99, 5, 1));
+    assert_eq!(block.dlsr, 5 * 65_536);
+    assert_eq!(source.report_due(), at(10_000_000).now);
+}
+
+#[test]
+fn key_frame_is_asked_for_once_in_a_while() {
+    let mut source = source();
+    source.grant(Generation(1), Mono(0));
+    assert_eq!(source.ask_sync(Mono(0)), None, "nobody is known yet");
+    send(&mut source, (0, 0, 0, 5), (true, false), 0).unwrap();
+    assert_eq!(source.ask_sync(Mono(0)), Some((0, Ssrc(5))));
+    assert_eq!(source.ask_sync(at(499_999).now), None);
+    assert!(source.ask_sync(at(500_000).now).is_some());
+}
+
+#[test]
+fn silent_source_is_gone() {
+    let mut source = source();
+    source.grant(Generation(1), at(0).now);
+    send(&mut source, (1, 0, 0, 5), (true, false), 4_000_000).unwrap();
+    assert_eq!(source.check(at(5_000_000).now), Pulse::Alive { until: at(14_000_000).now });
+    source.touch(at(6_000_000).now);
+    let silent = Duration::from_secs(10);
+    assert_eq!(source.check(at(16_000_000).now), Pulse::Gone { silent });
+}
