@@ -13,7 +13,7 @@
 //! - [`source`]: takes a publisher's packets and makes batches; with [`demux`] and [`latch`]
 //!   (strangers), [`clock`] (RTP time and wall clock), [`reception`] (reports) and [`liveness`]
 //! - [`registry`]: the homes of the paths; [`message`]: what shards tell each other
-//! - [`path`]: a path on a shard that has readers of it; with [`reader`] (where each of them is),
+//! - [`paths`]: what a shard listens to; [`path`]: one of them; with [`reader`] (where each is),
 //!   [`start`] (where it begins, and how fast), [`switch`] (numbers and time across a break)
 //!   and [`retransmit`]
 //! - [`multicast`]: groups that paths are sent to
@@ -32,6 +32,7 @@ pub mod liveness;
 pub mod message;
 pub mod multicast;
 pub mod path;
+pub mod paths;
 pub mod reader;
 pub mod reception;
 pub mod registry;

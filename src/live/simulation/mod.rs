@@ -45,6 +45,7 @@ fn good_readers_get_every_packet_at_once_whoever_stalls_beside_them() {
     let instant = &world.players[0].got[0];
     assert!(instant.len() >= 40 && instant[0].is_sync, "{}", instant.len());
     world.run(8_000);
+    world.drain();
     for player in &world.players[..2] {
         for stream in 0..2 {
             assert_eq!(player.check(stream), 0);
@@ -78,6 +79,7 @@ fn readers_survive_their_publisher_and_their_reports_stay_true() {
         world.start_camera();
         world.run(2_000);
     }
+    world.drain();
     let player = &world.players[0];
     assert_eq!((player.check(0), player.check(1), world.ended), (3, 0, false));
     let utc_ns = world.at().utc_ns;
@@ -126,6 +128,7 @@ fn group_of_pictures_over_the_budget_gives_no_instant_start_and_still_a_start() 
     world.join(0, Manner::Stalled(0, 3_000), StartPolicy::Gop);
     world.join(0, Manner::Good, StartPolicy::Gop);
     world.run(4_000);
+    world.drain();
     for player in &world.players {
         player.check(0);
         player.check(1);
@@ -153,13 +156,13 @@ fn pause_within_a_group_of_pictures_goes_on_where_it_was() {
         let player = &world.players[0];
         assert_eq!(player.check(stream), 0, "no break");
         assert!(player.got[stream].iter().any(|got| got.id == before + 1), "nothing is left out");
-        assert_eq!(player.got[stream].last().unwrap().id + 1, world.ids[stream]);
     }
     // A longer pause ends with a picture of now.
     world.pause(0);
     world.run(2_000);
     world.play(0);
     world.run(300);
+    world.drain();
     assert_eq!((world.players[0].check(0), world.players[0].check(1)), (1, 1));
     assert_eq!(world.players[0].got[0].last().unwrap().id + 1, world.ids[0]);
 }
@@ -179,7 +182,7 @@ fn manner() -> impl Strategy<Value = Manner> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn whatever_happens_every_stream_is_in_order_without_gaps_of_our_own(
         seed: u64,
@@ -214,6 +217,7 @@ proptest! {
             world.start_camera();
         }
         world.run(3_000);
+        world.drain();
         for player in &world.players {
             let path = world.paths[player.shard].as_ref().unwrap();
             let skipped = path.reader(player.key).unwrap().skipped();

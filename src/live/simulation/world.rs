@@ -54,6 +54,8 @@ pub(super) struct World {
     pub(super) limits: PathLimits,
     pub(super) sources: u32,
     pub(super) ended: bool,
+    /// The camera films no more, and everything takes its way.
+    is_over: bool,
     /// Packets of each track that were lost before they came to us.
     pub(super) lost: [Vec<u64>; 2],
 }
@@ -83,6 +85,7 @@ impl World {
             limits,
             sources: 0,
             ended: false,
+            is_over: false,
             lost: [Vec::new(), Vec::new()],
         }
     }
@@ -157,13 +160,20 @@ impl World {
     }
 
     pub(super) fn kill_camera(&mut self) {
-        let camera = self.camera.take().unwrap();
-        self.tell_home(Ask::Release { generation: camera.source.generation().unwrap() });
+        let mut camera = self.camera.take().unwrap();
+        let generation = camera.source.generation().unwrap();
+        while let Some(batch) = camera.source.finish() {
+            self.tell_home(Ask::Feed { generation, batch });
+        }
+        self.tell_home(Ask::Release { generation });
     }
 
     /// What the camera makes in a millisecond, and what comes of it.
     pub(super) fn film(&mut self) {
         let at = self.at();
+        if self.is_over {
+            return self.feed();
+        }
         let Some(camera) = &mut self.camera else { return };
         let age = self.ms - camera.born_ms;
         let ticks = |hz: u32| u32::try_from((age * u64::from(hz) / 1_000) & 0xffff_ffff).unwrap();
@@ -289,6 +299,12 @@ impl World {
     /// The newest packet of a track that came.
     pub(super) fn newest(&self, track: usize) -> Option<u64> {
         (0..self.ids[track]).rev().find(|id| !self.lost[track].contains(id))
+    }
+
+    /// Lets what was filmed arrive.
+    pub(super) fn drain(&mut self) {
+        self.is_over = true;
+        self.run(10);
     }
 
     pub(super) fn run(&mut self, ms: u64) {

@@ -332,6 +332,12 @@ impl Source {
         Some(Arc::new(batch))
     }
 
+    /// The source ends: what is under way goes out before its path is released. To be called until
+    /// it is `None`.
+    pub fn finish(&mut self) -> Option<Arc<PacketBatch>> {
+        self.poll_batch(Mono(u64::MAX))
+    }
+
     /// When `poll_batch` has something, if nothing more comes.
     #[must_use]
     pub fn flush_due(&self) -> Option<Mono> {

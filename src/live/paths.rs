@@ -1,0 +1,310 @@
+//! The paths that a shard listens to, or has asked for.
+//!
+//! ```text
+//!  (nothing) --want: Ask--> Asked(who waits) --Subscribed--> Here(LivePath) --10 s unused--> gone
+//!                                `------------NotThere-----> (nothing)       `----Ended----> gone
+//! ```
+//! DESCRIBE wants a path as much as SETUP does, and most who describe a path set it up next; so a
+//! path without readers is kept for a while before the shard lets go of it.
+//!
+//! Invariants: the home is asked once for a path, however many want it; whoever waits is answered
+//! once; batches of a path that is not here are left: they are from before it was let go.
+//! Bounds: `PATHS_MAX` paths, `WAITERS_MAX` that wait for one. DESIGN section 5.1.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::limits::{IDLE_CLOSE, PATHS_MAX};
+use super::message::{RefusedError, ToShard};
+use super::path::{LivePath, PathLimits, ReaderKey, Succession};
+use crate::base::time::Mono;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct LivePaths {
+    entries: HashMap<Arc<str>, Entry>,
+    limits: PathLimits,
+}
+
+#[derive(Debug)]
+enum Entry {
+    /// The home has not answered. Who waits, by names that are the caller's.
+    Asked(Vec<u64>),
+    /// The shard listens.
+    Here { path: Box<LivePath>, wanted: Mono },
+}
+
+/// What to do about a path that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is here.
+    Here,
+    /// Whoever wants it is answered by `Told::Answer`.
+    Asked,
+    /// The same, and the home is to be sent `Ask::Subscribe`.
+    Ask,
+    /// Too many paths, or too many who wait for this one.
+    TooMany,
+}
+
+/// What a home's note means to the shard.
+#[derive(Debug)]
+pub enum Told {
+    /// Nothing is to be done.
+    Nothing,
+    /// These have waited; the path is here, or it is refused.
+    Answer {
+        /// As given to `want`.
+        waiters: Vec<u64>,
+        /// Why it is not here.
+        refused: Option<RefusedError>,
+    },
+    /// A batch came: readers of the path are ready, and a PLAY may be answered.
+    Fed,
+    /// These readers end, with BYE; the caller removes them.
+    End(Vec<(ReaderKey, u64)>),
+    /// It is for a source of the shard, not for readers.
+    ForSource(ToShard),
+}
+
+impl LivePaths {
+    /// No paths yet.
+    #[must_use]
+    pub fn new(limits: PathLimits) -> Self {
+        Self { entries: HashMap::new(), limits }
+    }
+
+    /// Somebody wants a path.
+    pub fn want(&mut self, name: &Arc<str>, waiter: u64, now: Mono) -> Wanted {
+        let count = self.entries.len();
+        match self.entries.get_mut(name) {
+            Some(Entry::Here { wanted, .. }) => {
+                *wanted = now;
+                Wanted::Here
+            }
+            Some(Entry::Asked(waiters)) if waiters.len() >= WAITERS_MAX => Wanted::TooMany,
+            Some(Entry::Asked(waiters)) => {
+                waiters.push(waiter);
+                Wanted::Asked
+            }
+            None if count >= PATHS_MAX => Wanted::TooMany,
+            None => {
+                self.entries.insert(Arc::clone(name), Entry::Asked(vec![waiter]));
+                Wanted::Ask
+            }
+        }
+    }
+
+    /// A path that is here.
+    #[must_use]
+    pub fn path(&self, name: &str) -> Option<&LivePath> {
+        match self.entries.get(name)? {
+            Entry::Here { path, .. } => Some(path),
+            Entry::Asked(_) => None,
+        }
+    }
+
+    /// A path that is here.
+    pub fn path_mut(&mut self, name: &str) -> Option<&mut LivePath> {
+        match self.entries.get_mut(name)? {
+            Entry::Here { path, .. } => Some(path),
+            Entry::Asked(_) => None,
+        }
+    }
+
+    /// All paths that are here.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut LivePath> {
+        self.entries.values_mut().filter_map(|entry| match entry {
+            Entry::Here { path, .. } => Some(&mut **path),
+            Entry::Asked(_) => None,
+        })
+    }
+
+    /// A home tells something.
+    pub fn handle(&mut self, name: &Arc<str>, note: ToShard, now: Mono) -> Told {
+        match note {
+            ToShard::Subscribed { generation, description, snapshot } => {
+                let Some(Entry::Asked(waiters)) = self.entries.remove(name) else {
+                    // It was not asked for: an answer to one that has gone.
+                    return Told::Nothing;
+                };
+                let of_source = (generation, description);
+                let path = LivePath::new(Arc::clone(name), of_source, snapshot, self.limits, now);
+                let entry = Entry::Here { path: Box::new(path), wanted: now };
+                self.entries.insert(Arc::clone(name), entry);
+                Told::Answer { waiters, refused: None }
+            }
+            ToShard::NotThere(why) => match self.entries.remove(name) {
+                Some(Entry::Asked(waiters)) => Told::Answer { waiters, refused: Some(why) },
+                Some(here @ Entry::Here { .. }) => {
+                    self.entries.insert(Arc::clone(name), here);
+                    Told::Nothing
+                }
+                None => Told::Nothing,
+            },
+            ToShard::Batch(batch) => match self.path_mut(name) {
+                Some(path) => {
+                    path.push(batch, now);
+                    Told::Fed
+                }
+                None => Told::Nothing,
+            },
+            ToShard::Lost => Told::Nothing,
+            ToShard::Resumed { generation, description } => {
+                let Some(path) = self.path_mut(name) else { return Told::Nothing };
+                match path.handle_source(generation, description) {
+                    Succession::GoOn => Told::Nothing,
+                    Succession::End => Told::End(owners(path)),
+                }
+            }
+            ToShard::Ended => match self.entries.remove(name) {
+                Some(Entry::Here { path, .. }) => Told::End(owners(&path)),
+                Some(asked @ Entry::Asked(_)) => {
+                    // Ended for the one before; this one is asked for anew and will be answered.
+                    self.entries.insert(Arc::clone(name), asked);
+                    Told::Nothing
+                }
+                None => Told::Nothing,
+            },
+            note @ (ToShard::Granted { .. }
+            | ToShard::Refused { .. }
+            | ToShard::Evicted { .. }
+            | ToShard::SyncWanted { .. }
+            | ToShard::Joined(_)) => Told::ForSource(note),
+        }
+    }
+
+    /// Lets go of paths that nobody reads or wanted lately: their homes are to be sent
+    /// `Ask::Unsubscribe`. To be called every second or so.
+    pub fn sweep(&mut self, now: Mono) -> Vec<Arc<str>> {
+        let mut unused = Vec::new();
+        self.entries.retain(|name, entry| {
+            let Entry::Here { path, wanted } = entry else { return true };
+            if path.reader_count() > 0 {
+                *wanted = now;
+            }
+            let is_unused = now.since(*wanted) >= IDLE_CLOSE;
+            if is_unused {
+                unused.push(Arc::clone(name));
+            }
+            !is_unused
+        });
+        unused
+    }
+}
+
+fn owners(path: &LivePath) -> Vec<(ReaderKey, u64)> {
+    path.readers().map(|(key, reader)| (key, reader.owner)).collect()
+}
+
+/// A crowd that comes at once for a camera that is being opened.
+const WAITERS_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::tests::{arrival, packet};
+    use super::super::batch::{BatchBuilder, Generation};
+    use super::super::description::{Description, LiveTrack};
+    use super::super::reader::Carrier;
+    use super::*;
+
+    const NOW: Mono = Mono(0);
+
+    fn name() -> Arc<str> {
+        "live/a".into()
+    }
+
+    fn description(identity: &str) -> Arc<Description> {
+        let track = LiveTrack {
+            clock_rate_hz: 90_000,
+            payload_types: vec![96],
+            needs_sync: false,
+            identity: identity.into(),
+        };
+        Arc::new(Description::new("".into(), vec![track]).unwrap())
+    }
+
+    fn subscribed(generation: u32) -> ToShard {
+        let generation = Generation(generation);
+        ToShard::Subscribed { generation, description: description("a"), snapshot: Vec::new() }
+    }
+
+    fn batch(generation: u32) -> ToShard {
+        let mut builder = BatchBuilder::default();
+        let bytes = packet(1, 2, 3, 100);
+        builder.push(&arrival(&bytes, 0, false), NOW).unwrap();
+        ToShard::Batch(Arc::new(builder.build(Generation(generation), |_| None).unwrap()))
+    }
+
+    fn at(s: u64) -> Mono {
+        Mono(s * 1_000_000_000)
+    }
+
+    #[test]
+    fn home_is_asked_once_and_all_who_wait_are_answered_once() {
+        let mut paths = LivePaths::default();
+        assert_eq!(paths.want(&name(), 1, NOW), Wanted::Ask);
+        assert_eq!(paths.want(&name(), 2, NOW), Wanted::Asked);
+        assert!(matches!(paths.handle(&name(), batch(1), NOW), Told::Nothing), "not here yet");
+        let told = paths.handle(&name(), subscribed(1), NOW);
+        assert!(matches!(told, Told::Answer { waiters, refused: None } if waiters == [1, 2]));
+        assert_eq!(paths.want(&name(), 3, NOW), Wanted::Here);
+        assert!(matches!(paths.handle(&name(), batch(1), NOW), Told::Fed));
+        assert_eq!(paths.path("live/a").map(|path| path.ring().end_no()), Some(1));
+        paths.handle(&name(), batch(7), NOW);
+        let end = paths.path("live/a").map(|path| path.ring().end_no());
+        assert_eq!(end, Some(1), "of a source that it was not told of");
+    }
+
+    #[test]
+    fn path_that_is_not_there_is_refused_and_asked_for_again_the_next_time() {
+        let mut paths = LivePaths::default();
+        paths.want(&name(), 1, NOW);
+        let told = paths.handle(&name(), ToShard::NotThere(RefusedError::NoSource), NOW);
+        let is_refused = |refused| refused == Some(RefusedError::NoSource);
+        assert!(matches!(told, Told::Answer { refused, .. } if is_refused(refused)));
+        assert_eq!(paths.want(&name(), 1, NOW), Wanted::Ask);
+    }
+
+    #[test]
+    fn path_without_readers_is_let_go_of_after_a_while_and_one_with_readers_is_not() {
+        let mut paths = LivePaths::default();
+        paths.want(&name(), 1, NOW);
+        paths.handle(&name(), subscribed(1), NOW);
+        let key = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Tcp).unwrap();
+        assert!(paths.sweep(at(100)).is_empty());
+        paths.path_mut("live/a").unwrap().remove_reader(key);
+        assert!(paths.sweep(at(109)).is_empty());
+        assert_eq!(paths.sweep(at(110)), [name()]);
+        assert!(paths.path("live/a").is_none());
+    }
+
+    #[test]
+    fn readers_end_with_their_path_and_when_another_takes_its_name() {
+        let mut paths = LivePaths::default();
+        paths.want(&name(), 1, NOW);
+        paths.handle(&name(), subscribed(1), NOW);
+        let key = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Udp).unwrap();
+        let resumed = |generation, identity| ToShard::Resumed {
+            generation: Generation(generation),
+            description: description(identity),
+        };
+        assert!(matches!(paths.handle(&name(), resumed(2, "a"), NOW), Told::Nothing));
+        let told = paths.handle(&name(), resumed(3, "b"), NOW);
+        assert!(matches!(told, Told::End(owners) if owners == [(key, 5)]));
+        let told = paths.handle(&name(), ToShard::Ended, NOW);
+        assert!(matches!(told, Told::End(owners) if owners == [(key, 5)]));
+        assert!(paths.path("live/a").is_none());
+        let note = ToShard::SyncWanted { number: 1 };
+        assert!(matches!(paths.handle(&name(), note, NOW), Told::ForSource(_)));
+    }
+
+    #[test]
+    fn crowd_that_waits_has_an_end() {
+        let mut paths = LivePaths::default();
+        for waiter in 0..4_096 {
+            assert_ne!(paths.want(&name(), waiter, NOW), Wanted::TooMany);
+        }
+        assert_eq!(paths.want(&name(), 9, NOW), Wanted::TooMany);
+    }
+}
