@@ -18,12 +18,16 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use self::player::Manner;
-use self::world::{PATH, RATES, World};
+use self::world::{PATH, RATES, World, description};
+use super::batch::tests::{arrival, packet};
+use super::batch::{BatchBuilder, Generation};
 use super::clock::ticks_between;
 use super::message::home_of;
-use super::path::PathLimits;
+use super::path::{LivePath, Next, PathLimits};
+use super::reader::Carrier;
 use super::ring::RingLimits;
 use super::start::StartPolicy;
+use crate::base::time::Mono;
 
 fn limits(lag_budget_ms: u64, ring_bytes: usize) -> PathLimits {
     let lag_budget = std::time::Duration::from_millis(lag_budget_ms);
@@ -165,6 +169,45 @@ fn pause_within_a_group_of_pictures_goes_on_where_it_was() {
     world.drain();
     assert_eq!((world.players[0].check(0), world.players[0].check(1)), (1, 1));
     assert_eq!(world.players[0].got[0].last().unwrap().id + 1, world.ids[0]);
+}
+
+#[test]
+fn run_that_was_put_back_leaves_no_gap_in_numbers_when_it_is_skipped_then() {
+    let at = |ms: u64| Mono(ms * 1_000_000);
+    let batch = |first: u16, is_sync: bool, ms: u64| {
+        let mut builder = BatchBuilder::default();
+        for seq in first..first + 4 {
+            let bytes = packet(seq, u32::from(first) * 900, 7, 1_000);
+            let arrival = arrival(&bytes, 0, is_sync && seq == first);
+            builder.push(&arrival, at(ms)).unwrap();
+        }
+        Arc::new(builder.build(Generation(1), |_| None).unwrap())
+    };
+    let of_source = (Generation(1), description());
+    let snapshot = vec![batch(0, true, 0)];
+    let mut path = LivePath::new(PATH.into(), of_source, snapshot, limits(500, 1 << 20), at(0));
+    let key = path.add_reader(0, Carrier::Udp).unwrap();
+    path.add_stream(key, 0).unwrap();
+    path.prepare(key, StartPolicy::Gop);
+    path.play(key, at(0));
+    let first_seq = |path: &mut LivePath, ms| match path.next(key, 0, at(ms)) {
+        Next::Run(due) => due.mapping.stamp(&due.batch.packets_of(&due.run)[0]).seq.0,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(first_seq(&mut path, 0), 0);
+    let sent = path.take(key, 0, 4).unwrap();
+    path.confirm(key, &sent);
+    path.push(batch(4, false, 40), at(40));
+    assert_eq!(first_seq(&mut path, 40), 4);
+    let refused = path.take(key, 0, 4).unwrap();
+    assert!(path.rewind(key, &refused));
+    assert!(!path.rewind(key, &refused), "once");
+    assert_eq!(first_seq(&mut path, 42), 4);
+    path.push(batch(8, true, 1_000), at(1_000));
+    assert_eq!(first_seq(&mut path, 1_000), 4, "the sync sample, by the next number");
+    assert!(!path.rewind(key, &sent), "from before the skip");
+    let info = path.reader_info(key).unwrap();
+    assert_eq!((info.packets_sent, info.packets_skipped, info.skips_lag_budget), (4, 4, 1));
 }
 
 #[test]
