@@ -47,6 +47,8 @@ done
 cargo test -p headend-loadgen
 cargo test -p headend --lib --bins
 cargo test -p headend --doc
+# Every bench once, so that none is found broken when it is needed.
+cargo test -p headend --bench pieces
 cargo test -p headend --no-fail-fast "${tests[@]}"
 
 step "load"

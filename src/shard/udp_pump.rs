@@ -393,3 +393,68 @@ const FRAME_INTERVAL_NS: u64 = 40_000_000;
 /// BYE comes on another socket than the last packets and must not overtake them: a player that
 /// polls RTCP first would drop what it has not read yet.
 const BYE_DELAY: std::time::Duration = std::time::Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Ssrc;
+    use crate::base::time::Npt;
+    use crate::media::window::{WindowBuilder, WindowKind};
+    use crate::session::cursor::Cursor;
+
+    /// A stream at the first of two frames, 40 ms apart, and that frame.
+    fn stream_at_frame_of(packets: usize) -> (Stream, Epoch, Frame) {
+        let mut builder = WindowBuilder::new();
+        for sample_index in 0..2 {
+            (0..packets).for_each(|_| {
+                builder.push_inline(&[1]);
+                builder.end_packet(false);
+            });
+            let due = Npt(i64::from(sample_index) * 40_000_000);
+            let (packet_index, packet_count) = (0, 0);
+            let (is_sync, is_disposable) = (true, false);
+            let rtp_ticks = i64::from(sample_index) * 3_600;
+            let npt = due;
+            builder.end_frame(Frame {
+                due,
+                npt,
+                rtp_ticks,
+                sample_index,
+                packet_index,
+                packet_count,
+                is_sync,
+                is_disposable,
+            });
+        }
+        let window = Arc::new(builder.finish());
+        let frame = window.frames()[0];
+        let mut cursor = Cursor::new(WindowKind::All, false, 1, 0, 0);
+        cursor.handle_window(0, window);
+        let client = SocketAddr::from(([192, 0, 2, 1], 5_000));
+        let path = Path::Udp { pair: 0, rtp: client, rtcp: client };
+        let mut stream = Stream::new(0, (96, 90_000), path, String::new(), Ssrc(1), 1);
+        stream.seek(cursor, None);
+        let (npt, due_zero, wall) = (Npt::ZERO, Npt::ZERO, Mono(1));
+        let epoch = Epoch { wall, npt, due_zero, scale: 1.0, speed: 1.0, playout_ns: 0 };
+        (stream, epoch, frame)
+    }
+
+    #[test]
+    fn frame_is_sent_within_half_of_its_time_however_large_it_is() {
+        for (packets, in_a_turn) in [(1, 1), (32, 32), (33, 4), (320, 32), (4_000, 400)] {
+            let (stream, epoch, frame) = stream_at_frame_of(packets);
+            let most = burst_max(&stream, &epoch, &frame);
+            assert_eq!(most, in_a_turn, "{packets} packets");
+            // What `send_due` makes of it: never less than the usual burst.
+            let turns = packets.div_ceil(most.max(BURST_PACKETS_MAX));
+            assert!(turns as u64 * BURST_NS <= 20_000_000, "{packets} packets");
+        }
+    }
+
+    #[test]
+    fn frame_of_a_faster_epoch_has_less_time() {
+        let (stream, epoch, frame) = stream_at_frame_of(400);
+        let fast = Epoch { scale: 2.0, speed: 5.0, ..epoch };
+        assert_eq!(burst_max(&stream, &fast, &frame), 400, "one turn of the 2 ms that it has");
+    }
+}
