@@ -136,6 +136,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
                 timeout: config.session_timeout,
                 lag_budget: config.lag_budget,
                 host: rtsp_addrs.first().map_or_else(|| "headend".into(), |a| a.ip().to_string()),
+                adapts_quality: config.adapts_quality,
             },
             ring: ring_config(&config),
         };

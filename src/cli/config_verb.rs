@@ -141,6 +141,8 @@ mod tests {
         lag_budget = "0s"
         # memory for packet windows, 1MiB to 1024GiB
         window_cache = "256MiB"
+        # pictures for players whose way loses packets: auto (thinned), off (always full)
+        quality = "auto"
 
         [admin]
         # address of the HTTP API and of /metrics; port 0 = any free
@@ -179,6 +181,7 @@ mod tests {
         root = '/a "b"'  # file
         lag_budget = "0s"  # default
         window_cache = "256MiB"  # default
+        quality = "auto"  # default
 
         [admin]
         listen = "127.0.0.1:9997"  # default

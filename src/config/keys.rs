@@ -164,6 +164,13 @@ pub static KEYS: &[Key] = &[
         show: |config| Some(quoted(&show_size(config.window_cache_bytes))),
     },
     Key {
+        name: "vod.quality",
+        help: "pictures for players whose way loses packets: auto (thinned), off (always full)",
+        same_as: None,
+        write: |config, value| value.auto_or_off().map(|is_auto| config.adapts_quality = is_auto),
+        show: |config| Some(quoted(if config.adapts_quality { "auto" } else { "off" })),
+    },
+    Key {
         name: "admin.listen",
         help: "address of the HTTP API and of /metrics; port 0 = any free",
         same_as: None,

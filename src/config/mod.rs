@@ -56,6 +56,8 @@ pub struct Config {
     pub lag_budget: Duration,
     /// Memory for packet windows that no session needs at the moment.
     pub window_cache_bytes: usize,
+    /// Recorded pictures are thinned for players whose way loses packets.
+    pub adapts_quality: bool,
     /// Tasks that may wait for a worker.
     pub task_queue_max: usize,
     /// Form of the log.
@@ -81,6 +83,7 @@ impl Default for Config {
             poll_entries_max: 16_384,
             lag_budget: Duration::ZERO,
             window_cache_bytes: 256 << 20,
+            adapts_quality: true,
             task_queue_max: 4_096,
             log: LogFormat::Auto,
             gso: Mode::Auto,

@@ -41,6 +41,7 @@ fn file_sets_every_key() {
         root = "/srv/movies"
         window_cache = "8MiB"
         lag_budget = "5s"
+        quality = "off"
         [metrics]
         listen = "127.0.0.1:0"
     "#;
@@ -57,6 +58,7 @@ fn file_sets_every_key() {
         poll_entries_max: 1_000,
         window_cache_bytes: 8 << 20,
         lag_budget: Duration::from_secs(5),
+        adapts_quality: false,
         task_queue_max: 64,
         log: LogFormat::Json,
         gso: Mode::Off,

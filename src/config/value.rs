@@ -201,6 +201,16 @@ impl Setting {
         }
     }
 
+    /// Whether it is `auto`.
+    pub(super) fn auto_or_off(&self) -> Result<bool, ValueError> {
+        let text = self.text()?;
+        match text.as_ref() {
+            "auto" => Ok(true),
+            "off" => Ok(false),
+            _ => Err(ValueError::Choice { text: text.into_owned(), choices: &["auto", "off"] }),
+        }
+    }
+
     pub(super) fn mode(&self) -> Result<Mode, ValueError> {
         let text = self.text()?;
         let modes = [Mode::Auto, Mode::On, Mode::Off];

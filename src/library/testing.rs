@@ -108,6 +108,7 @@ fn video_sample(number: u32, file: &mut Vec<u8>) -> Sample {
         pts: shown * 512,
         duration: 512,
         is_sync: in_group == 0,
+        is_disposable: in_group > 0 && in_group.is_multiple_of(2),
         ..appended(bytes, file)
     }
 }

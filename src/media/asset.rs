@@ -1,5 +1,7 @@
 //! A title as the rest of the program sees it: tracks that can be played, and why others cannot.
 
+use std::time::Duration;
+
 use super::codec::{Codec, MediaKind, PayloadFormat};
 use super::hint::HintTrack;
 use super::index::SampleIndex;
@@ -61,6 +63,13 @@ impl Track {
     #[must_use]
     pub fn schedule(&self) -> &SampleIndex {
         self.hint.as_ref().map_or(&self.index, |hint| &hint.index)
+    }
+
+    /// Mean time from one sync sample to the next.
+    #[must_use]
+    pub fn sync_gap(&self) -> Duration {
+        let end_ns = u64::try_from(self.end.0).unwrap_or(0);
+        Duration::from_nanos(end_ns / u64::from(self.schedule().sync_count().max(1)))
     }
 }
 

@@ -122,6 +122,12 @@ pub const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
 /// Names of the states that `ShardCells::sessions` counts, by index.
 pub const SESSION_STATES: [&str; 3] = ["ready", "playing", "paused"];
 
+/// Names of the levels that `ShardCells::quality_levels` counts, by index.
+pub const QUALITY_LEVELS: [&str; 3] = ["full", "reference", "sync"];
+
+/// Names of the causes that `ShardCells::quality_changes` counts, by index.
+pub const QUALITY_CAUSES: [&str; 3] = ["loss", "lag", "clean"];
+
 /// The cells of one shard. A shard keeps them in an `Arc` of its own, aligned so that no two
 /// shards write to the same cache line (128 bytes: line pairs are fetched together).
 #[derive(Debug, Default)]
@@ -197,6 +203,10 @@ pub struct ShardCells {
     pub lag_skips: Counter,
     /// Times that a stream was due and its packet window was not there yet.
     pub window_waits: Counter,
+    /// Pictures sent by [`QUALITY_LEVELS`].
+    pub quality_levels: [Gauge; 3],
+    /// Changes of a picture's level by [`QUALITY_CAUSES`].
+    pub quality_changes: [Counter; 3],
 }
 
 impl ShardCells {

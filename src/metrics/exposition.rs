@@ -16,7 +16,9 @@ use prometheus::proto::{
 };
 use prometheus::{Registry, TextEncoder};
 
-use super::cells::{SESSION_STATES, ShardCells, TASK_KINDS, TRANSPORTS, WorkerCells};
+use super::cells::{
+    QUALITY_CAUSES, QUALITY_LEVELS, SESSION_STATES, ShardCells, TASK_KINDS, TRANSPORTS, WorkerCells,
+};
 use super::families::{FAMILIES, Family, Read};
 use super::histogram::HistogramValue;
 use super::process::{PROCESS, as_f64, major_faults};
@@ -146,6 +148,18 @@ fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> Metric
             .flat_map(|(i, s)| {
                 let pairs = SESSION_STATES.iter().zip(&s.sessions);
                 pairs.map(|(state, cell)| number(&[&i, state], cell.value())).collect::<Vec<_>>()
+            })
+            .collect(),
+        Read::QualityLevels => shards()
+            .flat_map(|(i, s)| {
+                let pairs = QUALITY_LEVELS.iter().zip(&s.quality_levels);
+                pairs.map(|(level, cell)| number(&[&i, level], cell.value())).collect::<Vec<_>>()
+            })
+            .collect(),
+        Read::QualityChanges => shards()
+            .flat_map(|(i, s)| {
+                let pairs = QUALITY_CAUSES.iter().zip(&s.quality_changes);
+                pairs.map(|(cause, cell)| number(&[&i, cause], cell.value())).collect::<Vec<_>>()
             })
             .collect(),
         Read::Requests => collect_requests(&cells.shards)

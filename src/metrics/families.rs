@@ -35,6 +35,10 @@ pub(super) enum Read {
     SumHistogram(fn(&ShardCells) -> HistogramValue),
     /// Gauge `{shard, state}`.
     Sessions,
+    /// Gauge `{shard, level}`.
+    QualityLevels,
+    /// Counter `{shard, cause}`.
+    QualityChanges,
     /// Counter `{method, code}`: the sum of all shards'.
     Requests,
     /// Counter `{op}`.
@@ -52,11 +56,13 @@ impl Read {
             | Self::Ready
             | Self::ShardGauge(_)
             | Self::Sessions
+            | Self::QualityLevels
             | Self::WorkerGauge(_) => MetricType::GAUGE,
             Self::ShardHistogram(_) | Self::SumHistogram(_) => MetricType::HISTOGRAM,
             Self::Shard(_)
             | Self::ShardMajorFaults
             | Self::ShardTransport(_)
+            | Self::QualityChanges
             | Self::Requests
             | Self::WorkerOps(_)
             | Self::Worker(_) => MetricType::COUNTER,
@@ -72,6 +78,8 @@ impl Read {
             | Self::ShardHistogram(_) => &["shard"],
             Self::ShardTransport(_) => &["shard", "transport"],
             Self::Sessions => &["shard", "state"],
+            Self::QualityLevels => &["shard", "level"],
+            Self::QualityChanges => &["shard", "cause"],
             Self::Requests => &["code", "method"],
             Self::WorkerOps(_) => &["op"],
             Self::Ready | Self::SumHistogram(_) | Self::Worker(_) | Self::WorkerGauge(_) => &[],
@@ -115,6 +123,13 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_first_packet_delay_seconds",
         "From PLAY to the first RTP packet of the session.",
         Read::SumHistogram(|s| s.first_packet_delay.read()),
+    ),
+    // Quality of recorded pictures.
+    row("headend_quality_streams", "Pictures being sent, by level.", Read::QualityLevels),
+    row(
+        "headend_quality_changes_total",
+        "Changes of a picture's level, by cause.",
+        Read::QualityChanges,
     ),
     // Sending.
     row(

@@ -44,6 +44,9 @@ pub struct StreamInfo {
     pub packets_sent: u64,
     /// RTP payload bytes sent.
     pub payload_bytes_sent: u64,
+    /// How much of a picture is sent: `full`, `reference` (without disposable frames) or `sync`
+    /// (sync samples only). Absent for streams that are never thinned.
+    pub quality: Option<&'static str>,
     /// Newest receiver report: share of packets lost since the one before, 0 to 1.
     pub fraction_lost: Option<f64>,
     /// Newest receiver report: packets lost in all.

@@ -6,7 +6,7 @@
 //!  session    one session: state, streams, epoch
 //!  stream     one RTP stream: sequence, timestamps, place   <- cursor <- windows
 //!  epoch      media time <-> wall time <-> RTP time
-//!  reports    RTCP out and in
+//!  reports    RTCP out and in   -> quality: how much of the picture is sent
 //! ```
 //! Plain code: commands, windows, reports and the time come in; tasks, answers and RTCP go out.
 
@@ -17,6 +17,7 @@ pub mod info;
 mod lag;
 mod methods;
 pub mod position;
+pub mod quality;
 mod reports;
 pub mod request;
 #[expect(clippy::module_inception, reason = "a file is named after its main type")]

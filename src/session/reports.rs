@@ -5,10 +5,13 @@
 
 use rand::RngExt;
 
+use super::quality::Change;
 use super::session::{Session, State};
 use super::stream::{Path, Phase, Report, Stream};
 use super::table::{Action, SessionKey, Sessions, TimerKey};
+use crate::base::ids::SessionId;
 use crate::base::time::Npt;
+use crate::metrics::cells::{QUALITY_CAUSES, ShardCells};
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp::interval::interval;
 use crate::rtcp::{self, SenderInfo};
@@ -23,6 +26,7 @@ impl Sessions {
             return;
         }
         self.send_reports(key);
+        self.observe_lag(key);
         let bandwidth = self.session(key).map_or(0, session_bandwidth_bits);
         let random = rand::rng().random_range(0.0..1.0);
         // Two members: the player and us, the only sender.
@@ -147,6 +151,8 @@ impl Sessions {
         self.touch(key);
         let ntp = rtcp::ntp_from_utc_ns(self.utc_ns);
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        let now = self.now;
+        let is_playing = matches!(session.state, State::Playing);
         for block in feedback.reports {
             let Some(stream) = session.streams.iter_mut().find(|s| s.ssrc.0 == block.ssrc) else {
                 continue;
@@ -157,13 +163,53 @@ impl Sessions {
             let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
             cells.reported_jitter.observe_ns(u64::try_from(jitter.0).unwrap_or(0));
             let round_trip_ns = rtcp::round_trip_ns(ntp, block.lsr, block.dlsr);
-            stream.report = Some(Box::new(Report { block, round_trip_ns }));
+            let report = Report { block, round_trip_ns };
+            match &mut stream.report {
+                Some(place) => **place = report,
+                None => stream.report = Some(Box::new(report)),
+            }
+            let is_sent = is_playing && !matches!(stream.phase, Phase::Idle | Phase::Ended);
+            let is_udp = matches!(stream.path, Path::Udp { .. });
+            let quality = stream.quality.as_mut().filter(|_| is_sent && is_udp);
+            if let Some(change) = quality.and_then(|q| q.handle_report(block.fraction_lost, now)) {
+                change_level(&session.id, stream, change, cells);
+            }
+        }
+    }
+
+    /// Over TCP nothing is lost; a player whose way is too narrow falls behind. One that asked for
+    /// more than a second a second is behind because it wants to be.
+    fn observe_lag(&mut self, key: SessionKey) {
+        let now = self.now;
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        let Some(epoch) = session.epoch.filter(|epoch| epoch.speed <= 1.0) else { return };
+        for stream in &mut session.streams {
+            if matches!(stream.path, Path::Udp { .. }) || stream.quality.is_none() {
+                continue;
+            }
+            let lag = stream.lag(&epoch, now);
+            let quality = stream.quality.as_mut();
+            if let Some(change) = quality.and_then(|quality| quality.handle_lag(lag, now)) {
+                change_level(&session.id, stream, change, &self.cells);
+            }
         }
     }
 
     pub(super) fn stream_mut(&mut self, key: SessionKey, index: usize) -> Option<&mut Stream> {
         self.slab.get_mut(key.0 as usize)?.streams.get_mut(index)
     }
+}
+
+fn change_level(id: &SessionId, stream: &mut Stream, change: Change, cells: &ShardCells) {
+    let Change { level, cause } = change;
+    cells.quality_levels[stream.level() as usize].sub(1);
+    cells.quality_levels[level as usize].add(1);
+    cells.quality_changes[cause as usize].add(1);
+    tracing::info!(
+        session = %id, level = level.as_str(), cause = QUALITY_CAUSES[cause as usize],
+        "the quality of a picture is changed"
+    );
+    stream.set_level(level);
 }
 
 /// The low 32 bits: RTCP counters wrap (RFC 3550 s6.4.1).

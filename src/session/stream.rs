@@ -4,10 +4,12 @@
 //! a run that the socket did not take is rewound, number, place and counts together.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::cursor::{Cursor, Next, Place};
 use super::desk::Waiter;
 use super::epoch::Epoch;
+use super::quality::{Level, Quality};
 use super::table::SessionKey;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::{Mono, Npt, rescale};
@@ -25,6 +27,8 @@ pub struct Stream {
     pub payload_type: u8,
     /// Index into `Asset::tracks`.
     pub track_index: u8,
+    /// Which frames are sent.
+    level: Level,
     seq: SeqNo,
     /// Counts the stream's keys on the wheel: only the newest means something.
     pub timer_count: u32,
@@ -36,6 +40,9 @@ pub struct Stream {
     ts_zero: RtpTs,
     /// RTP time at the epoch's start.
     ts_epoch: RtpTs,
+    /// Frames before this sample are not sent, sync samples apart: they refer to others that were
+    /// not. Zero as a rule; `NO_SAMPLE` until the next sync sample.
+    from_sample: u32,
     /// Ticks of the epoch's start from the start of the presentation.
     anchor_ticks: i64,
     /// Largest distance from `ts_epoch` given out in this epoch.
@@ -51,6 +58,8 @@ pub struct Stream {
     pub sent: Sent,
     /// What the player last reported.
     pub report: Option<Box<Report>>,
+    /// What decides on its level; `None` for a stream that is always sent in full.
+    pub quality: Option<Box<Quality>>,
     /// Control URL as the client spelled it in SETUP: RTP-Info must repeat it (client rule C6).
     pub control_url: Box<str>,
 }
@@ -175,6 +184,9 @@ impl Stream {
             timer_count: 0,
             sent: Sent::default(),
             report: None,
+            quality: None,
+            level: Level::Full,
+            from_sample: 0,
             seq: SeqNo(u16::from_be_bytes([e, f])),
             ts_zero,
             anchor_ticks: 0,
@@ -188,6 +200,49 @@ impl Stream {
     pub fn seek(&mut self, cursor: Cursor, skip_before: Option<Npt>) {
         self.cursor = Some(cursor);
         self.skip_before = skip_before;
+        // It begins with a sync sample.
+        self.from_sample = if self.level == Level::Sync { NO_SAMPLE } else { 0 };
+    }
+
+    /// Which frames are sent.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// From now on these frames are sent. A decoder is never given a frame whose reference was left
+    /// out: after sync samples alone, more follows from the next of them on.
+    pub fn set_level(&mut self, level: Level) {
+        self.level = level;
+        if level == Level::Sync {
+            self.from_sample = NO_SAMPLE;
+        }
+    }
+
+    /// Whether a frame is left out by the stream's level.
+    fn thins(&mut self, frame: &Frame, is_begun: bool) -> bool {
+        if frame.is_sync {
+            if self.from_sample == NO_SAMPLE && self.level != Level::Sync {
+                self.from_sample = frame.sample_index;
+                // Those decoded behind it and shown before it refer to what is before it.
+                self.skip_before = self.skip_before.max(Some(frame.npt));
+            }
+            return false;
+        }
+        let is_unwanted = self.level != Level::Full && frame.is_disposable;
+        !is_begun && (is_unwanted || frame.sample_index < self.from_sample)
+    }
+
+    /// How far the stream is behind its clock, because its connection takes no more.
+    pub fn lag(&mut self, epoch: &Epoch, now: Mono) -> Duration {
+        let Some(cursor) = self.cursor.as_mut() else { return Duration::ZERO };
+        let kind = cursor.kind();
+        match cursor.peek() {
+            Next::Frame(frame) if self.phase == Phase::WaitsForConnection => {
+                now.since(epoch.wall_of(&frame, kind))
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     /// Fixes RTP time for a new epoch. `anchor_ticks` is the epoch's start in ticks from the start
@@ -240,11 +295,11 @@ impl Stream {
 
     /// What is due. `end` is where the range ends in presentation time.
     pub fn due(&mut self, epoch: &Epoch, end: Option<Npt>, now: Mono) -> Due {
-        let Some(cursor) = &mut self.cursor else { return Due::End };
         let is_backward = epoch.scale < 0.0;
         // Bounded by the frames of a window: a frame behind the end is stepped over, because with
         // reordering a later one may still lie before it.
         loop {
+            let Some(cursor) = &mut self.cursor else { return Due::End };
             let frame = match cursor.peek() {
                 Next::Frame(frame) if cursor.check_pages(now) => frame,
                 // Its bytes may have left memory: a worker sees to them first.
@@ -265,7 +320,21 @@ impl Stream {
                 _ => {}
             }
             let at = epoch.wall_of(&frame, cursor.kind());
-            return if at <= now { Due::Now { frame, at } } else { Due::At(at) };
+            if at > now {
+                return Due::At(at);
+            }
+            // Not before its time: the level may be another by then, and a stream that ran ahead to
+            // the next sync sample might read the whole title.
+            let is_thinned = self.level != Level::Full || self.from_sample != 0;
+            // What a trick mode sends is thin already.
+            if is_thinned && cursor.kind() == WindowKind::All {
+                let is_begun = cursor.packet_index() != 0;
+                if self.thins(&frame, is_begun) {
+                    self.finish_frame();
+                    continue;
+                }
+            }
+            return Due::Now { frame, at };
         }
     }
 
@@ -351,3 +420,5 @@ fn ns_to_ticks(ns: i64, clock_rate_hz: u32) -> i64 {
 }
 
 const NS_PER_S: u32 = 1_000_000_000;
+/// No sample has this number: a title has fewer.
+const NO_SAMPLE: u32 = u32::MAX;

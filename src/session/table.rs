@@ -131,6 +131,8 @@ pub struct SessionConfig {
     pub host: String,
     /// An interleaved session later than this skips ahead; zero: never.
     pub lag_budget: Duration,
+    /// Pictures are thinned for players whose way loses packets.
+    pub adapts_quality: bool,
 }
 
 /// See the module.
@@ -279,6 +281,9 @@ impl Sessions {
         }
         self.cells.sessions[session.state.gauge_index()].sub(1);
         for stream in &session.streams {
+            if stream.quality.is_some() {
+                self.cells.quality_levels[stream.level() as usize].sub(1);
+            }
             if let Path::Udp { pair, rtp, rtcp } = stream.path {
                 self.release_tuple(pair, rtp, rtcp);
             }
@@ -552,6 +557,7 @@ impl Sessions {
                 ssrc: format!("{:08X}", stream.ssrc.0),
                 packets_sent: stream.sent.packets,
                 payload_bytes_sent: stream.sent.payload_bytes,
+                quality: stream.quality.as_ref().map(|_| stream.level().as_str()),
                 fraction_lost: report.map(|r| f64::from(r.block.fraction_lost) / 256.0),
                 packets_lost: report.map(|r| i64::from(r.block.cumulative_lost)),
                 jitter_s: report

@@ -62,6 +62,8 @@ fn names_and_types_are_the_documented_ones() {
     headend_panics_total counter
     headend_poll_table_entries gauge
     headend_pollsuspend_sockets gauge
+    headend_quality_changes_total counter
+    headend_quality_streams gauge
     headend_ready gauge
     headend_rtcp_malformed_total counter
     headend_rtcp_packets_sent_total counter

@@ -8,12 +8,14 @@ use rand::Rng;
 
 use crate::base::ids::{SessionId, Ssrc};
 use crate::library::title::Title;
+use crate::media::codec::MediaKind;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::{
     Lower, Mode, TransportOffer, parse_transport, write_tcp_transport, write_udp_transport,
 };
 use crate::rtsp::uri::base_url;
+use crate::session::quality::{Level, Quality};
 use crate::session::request::{Command, Executed};
 use crate::session::session::{Session, State};
 use crate::session::stream::{Path, Stream};
@@ -208,7 +210,12 @@ impl Sessions {
         let ssrc = Ssrc(rng.next_u32());
         let control_url = command.request.uri.clone();
         let random = rng.next_u64();
-        let stream = Stream::new(wish.track_index, payload, path, control_url, ssrc, random);
+        let mut stream = Stream::new(wish.track_index, payload, path, control_url, ssrc, random);
+        if self.config.adapts_quality && track.kind == MediaKind::Video {
+            // Sound is little and its faults are heard: it is never thinned.
+            stream.quality = Some(Box::new(Quality::new(track.sync_gap())));
+            self.cells.quality_levels[Level::Full as usize].add(1);
+        }
         session.streams.push(stream);
         let transport = match path {
             Path::Udp { rtp, rtcp, .. } => {

@@ -9,6 +9,7 @@ mod lag;
 mod life;
 mod pacing;
 mod play;
+mod quality;
 mod rewind;
 mod setup;
 mod states;
@@ -79,6 +80,7 @@ impl Bench {
             timeout: Duration::from_secs(60),
             host: "host".to_owned(),
             lag_budget: Duration::ZERO,
+            adapts_quality: true,
         };
         let cells = Arc::<ShardCells>::default();
         let start = Mono(1_000_000_000_000);
