@@ -177,9 +177,14 @@ impl Sessions {
         }
     }
 
-    /// Over TCP nothing is lost; a player whose way is too narrow falls behind. One that asked for
-    /// more than a second a second is behind because it wants to be.
+    /// Over TCP nothing is lost; a player whose way is too narrow falls behind. That is thinned
+    /// only where a lag budget says that being late is worse than a picture left out; a recorder
+    /// that reads slowly gets everything. One that asked for more than a second a second is behind
+    /// because it wants to be.
     fn observe_lag(&mut self, key: SessionKey) {
+        if self.config.lag_budget.is_zero() {
+            return;
+        }
         let now = self.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let Some(epoch) = session.epoch.filter(|epoch| epoch.speed <= 1.0) else { return };

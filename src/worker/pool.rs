@@ -13,7 +13,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
 
 use glommio::{
     ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind,
@@ -197,7 +196,6 @@ impl Pool {
             .name("worker")
             // Only DMA reads use the executor's own buffers, and we make none (see `read`).
             .io_memory(IO_MEMORY_BYTES)
-            .preempt_timer(REAP_INTERVAL)
             .spawn(move || async move {
                 let bell = queue.bell(worker).map(BellReader::new);
                 match bell {
@@ -262,8 +260,5 @@ fn pool_error(worker: usize, cpu: Option<usize>, err: GlommioError<()>) -> PoolE
 
 /// What an executor must be allowed to lock.
 const LOCKED_BYTES_MIN: u64 = 512 << 10;
-/// A worker that is never idle hands reads to its ring and takes what is done this often. glommio's
-/// own 100 ms would have sessions on cold files wait for hot ones.
-const REAP_INTERVAL: Duration = Duration::from_millis(2);
 /// The least that glommio takes.
 const IO_MEMORY_BYTES: usize = 64 << 10;

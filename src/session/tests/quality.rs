@@ -186,6 +186,7 @@ fn seek_and_trick_modes_of_a_thinned_stream_begin_with_a_sync_sample() {
 #[test]
 fn interleaved_player_that_falls_behind_is_thinned_and_one_that_keeps_up_is_not() {
     let mut bench = Bench::with(crate::library::testing::title(60));
+    bench.sessions.config.lag_budget = Duration::from_secs(30);
     let id = super::session_id(&bench.setup_tcp(0, None));
     bench.play(id, &[]).unwrap();
     let key = bench.key(id);
@@ -201,6 +202,22 @@ fn interleaved_player_that_falls_behind_is_thinned_and_one_that_keeps_up_is_not(
     assert_eq!(level(&bench, id), Level::Reference);
     bench.sessions.session_mut(key).unwrap().streams[0].phase = Phase::Scheduled;
     for _ in 0..9 {
+        bench.sessions.now = bench.sessions.now + Duration::from_secs(2);
+        bench.sessions.handle_report_due(key, epoch_count);
+    }
+    assert_eq!(level(&bench, id), Level::Full);
+}
+
+#[test]
+fn interleaved_player_without_a_lag_budget_is_sent_everything_however_late() {
+    let mut bench = Bench::with(crate::library::testing::title(60));
+    let id = super::session_id(&bench.setup_tcp(0, None));
+    bench.play(id, &[]).unwrap();
+    let key = bench.key(id);
+    let epoch_count = bench.session(id).epoch_count;
+    bench.run_for(Duration::from_secs(1));
+    bench.sessions.session_mut(key).unwrap().streams[0].phase = Phase::WaitsForConnection;
+    for _ in 0..10 {
         bench.sessions.now = bench.sessions.now + Duration::from_secs(2);
         bench.sessions.handle_report_due(key, epoch_count);
     }
