@@ -6,6 +6,8 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use support::compare::{assert_same_frames, decoded_frames, hashes};
@@ -90,8 +92,9 @@ fn route_narrower_than_a_packet_gets_fragments_and_every_frame() {
     assert!(log.contains("too narrow for whole packets"), "{log}");
 }
 
-/// A film of 4 Mbit/s with a sync sample a second, more than sockets hold.
-fn broad_film() -> std::path::PathBuf {
+/// A film of 4 Mbit/s with a sync sample a second, more than sockets hold. Made once, however many
+/// tests want it at the same time.
+static BROAD_FILM: LazyLock<PathBuf> = LazyLock::new(|| {
     let film = scratch().join("broad-4mbit.mp4");
     if !film.exists() {
         let part = scratch().join(format!("broad-{}.part.mp4", std::process::id()));
@@ -107,12 +110,12 @@ fn broad_film() -> std::path::PathBuf {
         std::fs::rename(&part, &film).unwrap();
     }
     film
-}
+});
 
 /// Plays over TCP, reads nothing until the session is nine seconds on, then everything; the video's
 /// packets, and the skips that were counted.
 fn stalled_player(config: &str) -> (Session, f64) {
-    let folder = folder_with(&[&broad_film()]);
+    let folder = folder_with(&[&BROAD_FILM]);
     let options =
         Options { folder: Some(folder.path()), config: Some(config), ..Options::default() };
     let server = Server::start(&options);

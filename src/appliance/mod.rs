@@ -162,9 +162,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
         warnings: warnings(&config, [fitted.warning, told], &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
+    // Before the banner: who has read that may ask whether the server is ready.
+    view.set_ready(true);
     // A closed pipe must not keep the server from serving.
     let _unread = startup.print(&mut io::stdout().lock());
-    view.set_ready(true);
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller);
     view.set_ready(false);
