@@ -68,6 +68,15 @@ pub struct LivePacket {
     pub is_sync: bool,
 }
 
+impl LivePacket {
+    /// Where the packet stands in its batch's bytes, without its first `bytes`.
+    #[must_use]
+    pub fn range_behind(&self, bytes: usize) -> Range<usize> {
+        let first = self.offset as usize;
+        first + bytes.min(usize::from(self.bytes))..first + usize::from(self.bytes)
+    }
+}
+
 /// Packets that are one send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveRun {
@@ -154,6 +163,13 @@ impl PacketBatch {
     pub fn run_bytes(&self, run: &LiveRun) -> &[u8] {
         let first = run.offset as usize;
         self.bytes.get(first..first + run.bytes as usize).unwrap_or_default()
+    }
+
+    /// Bytes by their place, as packets and runs name it. They stay where they are while the batch
+    /// lives.
+    #[must_use]
+    pub fn bytes_in(&self, range: Range<usize>) -> Option<&[u8]> {
+        self.bytes.get(range)
     }
 
     /// Packets.

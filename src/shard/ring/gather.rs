@@ -1,18 +1,22 @@
-//! What one send is gathered from: copied bytes in an arena, payload straight from file maps.
+//! What one send is gathered from: copied bytes in an arena, payload straight from file maps or from
+//! the batches of live paths.
 //!
 //! ```text
 //! arena   [hdr fu][hdr fu][hdr ..            map   ....[nal bytes]......[nal bytes]...
 //!           |       |       |                            |                |
 //! iovecs  [ a ][ m ][ a ][ m ] ..                one entry each, neighbours in the arena share one
 //! ```
-//! Invariants: a packet is in it as a whole or not at all; every file entry lies in the map of one
-//! of `titles`, which are held until `clear`; nothing is added between submission and completion.
+//! Invariants: a packet is in it as a whole or not at all; every entry outside the arena lies in the
+//! map of a title or in a batch, which `held` keeps until `clear`; nothing is added between
+//! submission and completion.
 //! Bounds: `GatherLimits`. Memory is kept for the next use: steady sending allocates nothing.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::RangeOutside;
 use crate::library::title::Title;
+use crate::live::batch::PacketBatch;
 use crate::media::window::{Packet, PacketWindow, Piece};
 
 /// Upper bounds of one send.
@@ -20,7 +24,15 @@ use crate::media::window::{Packet, PacketWindow, Piece};
 pub(super) struct GatherLimits {
     pub(super) iovecs: usize,
     pub(super) arena_bytes: usize,
-    pub(super) titles: usize,
+    /// Titles and batches that it takes bytes from.
+    pub(super) held: usize,
+}
+
+/// What keeps bytes where they are while the kernel reads them.
+#[derive(Debug)]
+enum Held {
+    Title(Arc<Title>),
+    Batch(Arc<PacketBatch>),
 }
 
 /// See the module.
@@ -28,8 +40,8 @@ pub(super) struct GatherLimits {
 pub(super) struct Gather {
     iovecs: Vec<libc::iovec>,
     arena: Vec<u8>,
-    /// Keep the maps that `iovecs` point into. Windows need no holding: inline bytes are copied.
-    titles: Vec<Arc<Title>>,
+    /// Keep what `iovecs` point into. Windows need no holding: inline bytes are copied.
+    held: Vec<Held>,
     bytes: usize,
     /// The last iovec ends where the arena ends, so it can grow.
     ends_in_arena: bool,
@@ -41,7 +53,7 @@ struct Mark {
     iovecs: usize,
     last_iovec_bytes: usize,
     arena: usize,
-    titles: usize,
+    held: usize,
     bytes: usize,
     ends_in_arena: bool,
 }
@@ -57,7 +69,7 @@ impl Gather {
         Self {
             iovecs: Vec::with_capacity(usual.iovecs),
             arena: Vec::with_capacity(usual.arena_bytes),
-            titles: Vec::with_capacity(usual.titles),
+            held: Vec::with_capacity(usual.held),
             bytes: 0,
             ends_in_arena: false,
             limits,
@@ -78,12 +90,12 @@ impl Gather {
         &mut self.iovecs
     }
 
-    /// Forgets everything and lets go of the titles; keeps memory, up to `keep_bytes` of arena.
+    /// Forgets everything and lets go of what it held; keeps memory, up to `keep_bytes` of arena.
     pub(super) fn clear(&mut self, keep_bytes: usize) {
         self.iovecs.clear();
         self.arena.clear();
         self.arena.shrink_to(keep_bytes);
-        self.titles.clear();
+        self.held.clear();
         self.bytes = 0;
         self.ends_in_arena = false;
     }
@@ -128,6 +140,38 @@ impl Gather {
         Ok(false)
     }
 
+    /// Appends a copy of `head` and, where they are, bytes of a batch. False: no room, or no such
+    /// bytes; nothing has changed.
+    pub(super) fn push_range(
+        &mut self,
+        head: &[u8],
+        batch: &Arc<PacketBatch>,
+        range: Range<usize>,
+    ) -> bool {
+        let mark = self.mark();
+        let fits =
+            self.append_copy(head) && self.append_range(batch, range) && self.hold_batch(batch);
+        if !fits {
+            self.go_back(&mark);
+        }
+        fits
+    }
+
+    fn append_range(&mut self, batch: &PacketBatch, range: Range<usize>) -> bool {
+        let Some(bytes) = batch.bytes_in(range) else { return false };
+        if bytes.is_empty() {
+            return true;
+        }
+        if self.iovecs.len() == self.limits.iovecs {
+            return false;
+        }
+        let base = bytes.as_ptr().cast_mut().cast();
+        self.iovecs.push(libc::iovec { iov_base: base, iov_len: bytes.len() });
+        self.bytes += bytes.len();
+        self.ends_in_arena = false;
+        true
+    }
+
     #[inline]
     fn append_pieces(
         &mut self,
@@ -165,12 +209,20 @@ impl Gather {
 
     /// Keeps the map alive until `clear`.
     fn hold(&mut self, title: &Arc<Title>) -> bool {
-        if self.titles.iter().rev().any(|held| Arc::ptr_eq(held, title)) {
-            return true;
-        }
-        let has_room = self.titles.len() < self.limits.titles;
+        let is_it = |held: &Held| matches!(held, Held::Title(held) if Arc::ptr_eq(held, title));
+        self.held.iter().rev().any(is_it) || self.keep(|| Held::Title(Arc::clone(title)))
+    }
+
+    /// Keeps a batch alive until `clear`.
+    fn hold_batch(&mut self, batch: &Arc<PacketBatch>) -> bool {
+        let is_it = |held: &Held| matches!(held, Held::Batch(held) if Arc::ptr_eq(held, batch));
+        self.held.iter().rev().any(is_it) || self.keep(|| Held::Batch(Arc::clone(batch)))
+    }
+
+    fn keep(&mut self, what: impl FnOnce() -> Held) -> bool {
+        let has_room = self.held.len() < self.limits.held;
         if has_room {
-            self.titles.push(Arc::clone(title));
+            self.held.push(what());
         }
         has_room
     }
@@ -222,7 +274,7 @@ impl Gather {
             iovecs: self.iovecs.len(),
             last_iovec_bytes: self.iovecs.last().map_or(0, |last| last.iov_len),
             arena: self.arena.len(),
-            titles: self.titles.len(),
+            held: self.held.len(),
             bytes: self.bytes,
             ends_in_arena: self.ends_in_arena,
         }
@@ -234,7 +286,7 @@ impl Gather {
             last.iov_len = mark.last_iovec_bytes;
         }
         self.arena.truncate(mark.arena);
-        self.titles.truncate(mark.titles);
+        self.held.truncate(mark.held);
         self.bytes = mark.bytes;
         self.ends_in_arena = mark.ends_in_arena;
     }

@@ -8,8 +8,8 @@
 //! them apart again (`UDP_SEGMENT`). Sends never wait in the kernel (`MSG_DONTWAIT`): a send that
 //! waits is overtaken by the next one. What finds no room comes back as `SendFailure::Again`.
 //!
-//! Invariants: a slot is off the free list from `start_run` until its last completion; titles that
-//! its iovecs point into are held as long.
+//! Invariants: a slot is off the free list from `start_run` until its last completion; titles and
+//! batches that its iovecs point into are held as long.
 //! Bounds: `RUN_PACKETS_MAX` packets and one datagram's bytes a run; `run_slots` runs.
 //! DESIGN section 6.3, 6.4, 6.9.
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
@@ -29,6 +29,7 @@ use super::key::{Op, OpKey};
 use super::message::{Name, SegmentControl, empty_message};
 use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
+use crate::live::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::media::window::{Packet, PacketWindow};
 
 /// Packets in one run at most: where the gain of segmentation ends (DESIGN section 6).
@@ -172,9 +173,10 @@ impl Ring {
         // - The slot is off the free list until `run_completed` has seen the last completion, which
         //   is the notice of a send without a copy, so nobody changes it before.
         // - File ranges lie in the maps of titles that the slot holds until then; the kernel reads
-        //   them, and answers EFAULT where the file has become shorter.
+        //   them, and answers EFAULT where the file has become shorter. Other ranges lie in batches,
+        //   which nobody changes once they are built, and which the slot holds as long.
         // Tests: `map_is_held_until_the_run_has_completed`, `truncated_file_fails_the_run_only`,
-        // `drop_with_operations_in_flight_frees_everything`.
+        // `batch_is_held_until_the_run_has_completed`, `drop_with_operations_in_flight_frees_everything`.
         unsafe { self.uring.queue(entry) };
     }
 
@@ -233,18 +235,67 @@ impl Run<'_> {
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
         let bytes = header.len() + usize::from(packet.payload_bytes);
-        let run = self.ring.memory.runs.slot(self.index);
-        if run.packets > 0 {
-            let fits_segment = self.gso && !self.has_tail && bytes <= self.segment_bytes;
-            let fits_run =
-                run.packets < RUN_PACKETS_MAX && run.gather.bytes() + bytes <= RUN_BYTES_MAX;
-            if !fits_segment || !fits_run {
-                return Ok(false);
-            }
+        if !self.has_room_for(bytes) {
+            return Ok(false);
         }
+        let run = self.ring.memory.runs.slot(self.index);
         if !run.gather.push_packet(header, window, packet, title)? {
             return Ok(false);
         }
+        self.count_packet(bytes);
+        Ok(true)
+    }
+
+    /// Adds a packet of a batch, with `header` instead of its first bytes. False: as for
+    /// `try_packet`.
+    pub fn try_live_packet(
+        &mut self,
+        header: &[u8; 12],
+        batch: &Arc<PacketBatch>,
+        packet: &LivePacket,
+    ) -> bool {
+        if !self.has_room_for(usize::from(packet.bytes)) {
+            return false;
+        }
+        let run = self.ring.memory.runs.slot(self.index);
+        if !run.gather.push_range(header, batch, packet.range_behind(header.len())) {
+            return false;
+        }
+        self.count_packet(usize::from(packet.bytes));
+        true
+    }
+
+    /// Makes this the whole run: packets of a batch as they stand there, one range of bytes. False:
+    /// the run is not empty, or the route takes no segmentation; add its packets one by one.
+    pub fn set_range(&mut self, batch: &Arc<PacketBatch>, range: &LiveRun) -> bool {
+        let run = self.ring.memory.runs.slot(self.index);
+        if run.packets > 0 || (range.packet_count > 1 && !self.gso) {
+            return false;
+        }
+        let first = range.offset as usize;
+        if !run.gather.push_range(&[], batch, first..first + range.bytes as usize) {
+            return false;
+        }
+        run.packets = range.packet_count;
+        self.segment_bytes = usize::from(range.segment_bytes);
+        // Nothing may follow it.
+        self.has_tail = true;
+        true
+    }
+
+    #[inline]
+    fn has_room_for(&mut self, bytes: usize) -> bool {
+        let run = self.ring.memory.runs.slot(self.index);
+        if run.packets == 0 {
+            return true;
+        }
+        let fits_segment = self.gso && !self.has_tail && bytes <= self.segment_bytes;
+        fits_segment && run.packets < RUN_PACKETS_MAX && run.gather.bytes() + bytes <= RUN_BYTES_MAX
+    }
+
+    #[inline]
+    fn count_packet(&mut self, bytes: usize) {
+        let run = self.ring.memory.runs.slot(self.index);
         if run.packets == 0 {
             self.segment_bytes = bytes;
         }
@@ -254,7 +305,6 @@ impl Run<'_> {
             run.gather.bytes() <= self.segment_bytes * usize::from(run.packets),
             "pieces of a packet must add up to its payload"
         );
-        Ok(true)
     }
 
     /// Packets in the run.
@@ -347,7 +397,7 @@ impl RunSlot {
 }
 
 /// 16 headers with 240 inline bytes each, or an RTCP packet; on average six pieces a packet.
-const LIMITS: GatherLimits = GatherLimits { iovecs: 96, arena_bytes: 4_096, titles: 4 };
+const LIMITS: GatherLimits = GatherLimits { iovecs: 96, arena_bytes: 4_096, held: 4 };
 
 /// What one UDP send carries over IPv4: 65,535 less the headers of IP and UDP.
 const RUN_BYTES_MAX: usize = 65_507;

@@ -25,6 +25,7 @@ use super::key::{Op, OpKey};
 use super::message::empty_message;
 use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
+use crate::live::batch::{LivePacket, PacketBatch};
 use crate::media::window::{Packet, PacketWindow};
 
 /// Memory of all stream sends.
@@ -121,7 +122,7 @@ impl Ring {
         // - The slot is off the free list until `stream_completed` has seen the last completion,
         //   which is the notice of a send without a copy, so nobody changes it before; no arena
         //   grows once the send is submitted.
-        // - File ranges lie in the maps of titles that the slot holds until then.
+        // - Other ranges lie in the maps of titles or in batches that the slot holds until then.
         // Tests: `frames_arrive_whole_and_in_order_at_a_slow_reader`,
         // `memory_of_a_send_without_a_copy_is_not_used_again_before_its_notice`,
         // `drop_with_operations_in_flight_frees_everything`.
@@ -157,6 +158,22 @@ impl StreamSend<'_> {
         head[..4].copy_from_slice(&[b'$', channel, high, low]);
         head[4..].copy_from_slice(header);
         self.gather().push_packet(&head, window, packet, title)
+    }
+
+    /// Appends a packet of a batch, interleaved: with `header` instead of its first bytes. False: as
+    /// for `push_bytes`.
+    pub fn push_live_packet(
+        &mut self,
+        channel: u8,
+        header: &[u8; 12],
+        batch: &Arc<PacketBatch>,
+        packet: &LivePacket,
+    ) -> bool {
+        let [high, low] = packet.bytes.to_be_bytes();
+        let mut head = [0; FRAMED_HEADER_BYTES];
+        head[..4].copy_from_slice(&[b'$', channel, high, low]);
+        head[4..].copy_from_slice(header);
+        self.gather().push_range(&head, batch, packet.range_behind(header.len()))
     }
 
     /// Nothing was pushed yet.
@@ -237,10 +254,10 @@ impl StreamSlots {
 }
 
 /// The kernel takes 1,024 iovecs; a frame of 450 packets fits. Replies with a long SDP are copied.
-const LIMITS: GatherLimits = GatherLimits { iovecs: 900, arena_bytes: 256 << 10, titles: 8 };
+const LIMITS: GatherLimits = GatherLimits { iovecs: 900, arena_bytes: 256 << 10, held: 64 };
 
 /// A frame of sixty packets, with replies and reports: more is rare.
-const USUAL: GatherLimits = GatherLimits { iovecs: 128, arena_bytes: 4_096, titles: 8 };
+const USUAL: GatherLimits = GatherLimits { iovecs: 128, arena_bytes: 4_096, held: 64 };
 
 /// Beyond this, the memory of a rare long reply is given back.
 const ARENA_KEPT_BYTES: usize = 16 << 10;

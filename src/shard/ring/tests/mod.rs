@@ -2,6 +2,7 @@
 //! printed line, where io_uring is not available.
 
 mod arrivals;
+mod batches;
 mod ends;
 mod runs;
 mod streams;
