@@ -4,7 +4,7 @@
 //!  Listener    RtspListener    new connections        -> RtspConnection
 //!  Connection  RtspConnection  requests, $ frames     -> Sessions, tasks, other shards
 //!  Receiver    RtcpReceiver    receiver reports       -> Sessions
-//!              RtpReceiver     datagrams at RTP ports -> counted (reflection is not built yet)
+//!              RtpReceiver     RTP of publishers      -> Sessions
 //! ```
 //! They turn sockets' bytes into calls of the logic. None of them owns a descriptor.
 

@@ -19,13 +19,19 @@ impl PollEventConsumer<Context<'_>> for RtcpReceiver {
     }
 }
 
-/// What arrives at the RTP port of a pair: players knock there to open their NAT (client rule C21).
-/// Nothing in it concerns recorded titles, so it is counted and left.
+/// `RtpReceiver`: what arrives at the RTP port of a pair. Publishers send there, and players knock
+/// to open their NAT (client rule C21).
 #[derive(Debug)]
-pub struct RtpReceiver;
+pub struct RtpReceiver {
+    /// Which pair of the shard.
+    pub pair: u16,
+}
 
 impl PollEventConsumer<Context<'_>> for RtpReceiver {
-    fn create_task(&mut self, _event: Event<'_>, _cx: &mut Context<'_>) -> Disposition {
+    fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
+        if let Event::Datagram { from, bytes } = event {
+            cx.sessions.handle_rtp_datagram(self.pair, canonical(from), bytes);
+        }
         Disposition::Handled
     }
 }

@@ -27,7 +27,7 @@ use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::{Target, UriError, parse_target};
-use crate::session::request::{Command, Executed, PUBLIC, Waiter};
+use crate::session::request::{Command, Executed, PUBLIC, Waiter, public};
 
 /// See the module.
 #[derive(Debug)]
@@ -213,9 +213,13 @@ impl RtspConnection {
                     cx.sessions.touch(key);
                 }
                 let response = Response::new(Status::Ok, request.cseq);
-                Flow::Answer(response.header("Public", PUBLIC))
+                Flow::Answer(response.header("Public", public(&target.path)))
             }
             Method::Describe => self.open_title(request, target, cx),
+            // Titles are not published to.
+            Method::Announce | Method::Record if TitleUrl::parse(&target.path).is_some() => {
+                not_allowed(&request)
+            }
             Method::Setup if session.is_none() => self.setup(request, target, cx),
             Method::GetParameter | Method::SetParameter if session.is_none() => {
                 let is_ping = request.body.iter().all(u8::is_ascii_whitespace);
@@ -227,11 +231,10 @@ impl RtspConnection {
             | Method::Pause
             | Method::Teardown
             | Method::GetParameter
-            | Method::SetParameter => self.command(request, target, session, None, cx),
-            Method::Announce | Method::Record | Method::Redirect => {
-                let response = Response::new(Status::MethodNotAllowed, request.cseq);
-                Flow::Answer(response.header("Allow", PUBLIC))
-            }
+            | Method::SetParameter
+            | Method::Announce
+            | Method::Record => self.command(request, target, session, None, cx),
+            Method::Redirect => not_allowed(&request),
             Method::Unknown(_) => {
                 let response = Response::new(Status::NotImplemented, request.cseq);
                 Flow::Answer(response.header("Public", PUBLIC))
@@ -240,14 +243,15 @@ impl RtspConnection {
     }
 
     /// DESCRIBE and the first SETUP need the title: the workers open it, or find it open.
-    fn open_title(&mut self, request: Request, target: Target, cx: &Context<'_>) -> Flow {
+    fn open_title(&mut self, request: Request, target: Target, cx: &mut Context<'_>) -> Flow {
         if request.method == Method::Describe
             && let Err(status) = describe::check_accept(&request)
         {
             return refuse(&request, status);
         }
         let Some(url) = TitleUrl::parse(&target.path) else {
-            return refuse(&request, Status::NotFound);
+            // A live path, or nothing.
+            return self.command(request, target, None, None, cx);
         };
         let task = Task {
             shard: cx.shard,
@@ -418,6 +422,11 @@ fn check(request: &Request) -> Result<(), Response> {
         }
     }
     Ok(())
+}
+
+fn not_allowed(request: &Request) -> Flow {
+    let response = Response::new(Status::MethodNotAllowed, request.cseq);
+    Flow::Answer(response.header("Allow", PUBLIC))
 }
 
 fn refuse(request: &Request, status: Status) -> Flow {

@@ -210,6 +210,32 @@ pub enum ToShard {
     Joined(Option<Group>),
 }
 
+/// What one shard sends to another.
+#[derive(Debug)]
+pub enum LiveMessage {
+    /// To a home there.
+    ToHome(ToHome),
+    /// From a home here.
+    ToShard {
+        /// Of which path.
+        path: Arc<str>,
+        /// What.
+        note: ToShard,
+    },
+}
+
+impl LiveMessage {
+    /// Packets may be lost on the way, as on any; nothing else may.
+    #[must_use]
+    pub fn is_packets(&self) -> bool {
+        matches!(
+            self,
+            Self::ToHome(ToHome { ask: Ask::Feed { .. }, .. })
+                | Self::ToShard { note: ToShard::Batch(_), .. }
+        )
+    }
+}
+
 /// Why a source or a reader is turned away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

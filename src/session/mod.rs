@@ -7,6 +7,7 @@
 //!  stream     one RTP stream: sequence, timestamps, place   <- cursor <- windows
 //!  epoch      media time <-> wall time <-> RTP time
 //!  reports    RTCP out and in   -> quality: how much of the picture is sent
+//!  live/      sessions of live paths: publishers and readers
 //! ```
 //! Plain code: commands, windows, reports and the time come in; tasks, answers and RTCP go out.
 
@@ -15,6 +16,7 @@ pub mod desk;
 pub mod epoch;
 pub mod info;
 mod lag;
+pub mod live;
 mod methods;
 pub mod position;
 pub mod quality;

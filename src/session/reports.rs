@@ -117,21 +117,27 @@ impl Sessions {
         self.out.push(action);
     }
 
-    /// RTCP from a player, over a shared socket.
+    /// RTCP from a player or a publisher, over a shared socket.
     pub fn handle_report_datagram(&mut self, pair: u16, from: std::net::SocketAddr, bytes: &[u8]) {
+        if self.handle_publisher_datagram(pair, from, bytes) {
+            return;
+        }
         match self.sockets.find(pair, from) {
             Some((key, _)) => self.handle_report(key, bytes),
             None => self.cells.datagrams_unmatched.add(1),
         }
     }
 
-    /// RTCP from a player, interleaved with its connection.
+    /// What comes interleaved with a connection: RTCP from a player, all that a publisher sends.
     pub fn handle_report_interleaved(&mut self, entry: EntryKey, channel: u8, bytes: &[u8]) {
+        if self.handle_publisher_interleaved(entry, channel, bytes) {
+            return;
+        }
         let is_its = |stream: &Stream| matches!(stream.path, Path::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
         let found = self.of_connection(entry).iter().copied().find(|key| {
             self.session(*key).is_some_and(|session| session.streams.iter().any(is_its))
         });
-        match found {
+        match found.or_else(|| self.live.reader_of_channel(entry, channel)) {
             Some(key) => self.handle_report(key, bytes),
             // RTP towards us or a channel that nobody set up.
             None => self.cells.datagrams_unmatched.add(1),
@@ -148,6 +154,10 @@ impl Sessions {
                 return;
             }
         };
+        if let Some(index) = key.as_reader() {
+            self.handle_reader_report(index, &feedback);
+            return;
+        }
         self.touch(key);
         let ntp = rtcp::ntp_from_utc_ns(self.utc_ns);
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };

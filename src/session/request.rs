@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::live::is_live_path;
 use crate::base::ids::{SessionId, ShardId};
 use crate::library::title::Title;
 use crate::poll::poll_table::EntryKey;
@@ -76,6 +77,16 @@ const ALLOWED: &str = "OPTIONS, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAME
 /// What a session that has not played yet understands: nothing to pause.
 const ALLOWED_AT_REST: &str = "OPTIONS, SETUP, PLAY, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
 
-/// `Public` of OPTIONS: all that is answered and nothing that is not (rules C2, C20, C31).
+/// `Public` of OPTIONS for a title: all that is answered and nothing that is not (rules C2, C20,
+/// C31).
 pub const PUBLIC: &str =
     "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
+/// The same where anything but a title is meant: a live path, or the server.
+const PUBLIC_LIVE: &str = "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, RECORD, PAUSE, TEARDOWN, \
+     GET_PARAMETER, SET_PARAMETER";
+
+/// `Public` for the path of a URL.
+#[must_use]
+pub fn public(path: &str) -> &'static str {
+    if path.is_empty() || is_live_path(path) { PUBLIC_LIVE } else { PUBLIC }
+}

@@ -60,6 +60,13 @@ impl SharedSockets {
         }
     }
 
+    /// Places of the pairs that are open.
+    #[must_use]
+    pub fn places(&self) -> Vec<u16> {
+        let open = (0..).zip(&self.pairs).filter(|(_, pair)| pair.is_some());
+        open.map(|(place, _)| place).collect()
+    }
+
     /// Whether another pair may be opened.
     #[must_use]
     pub fn has_room(&self) -> bool {

@@ -18,6 +18,7 @@ use slab::Slab;
 
 use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
 use super::info::{SessionInfo, StreamInfo};
+use super::live::desk::LiveDesk;
 use super::request::Waiter;
 use super::session::{Session, State};
 use super::sockets::SharedSockets;
@@ -82,6 +83,15 @@ pub enum TimerKey {
     },
     /// See whether an RTSP connection still does something.
     Connection(EntryKey),
+    /// A reader of a live path.
+    LiveReader {
+        /// Its place.
+        index: u32,
+        /// Tells it from another in that place.
+        serial: u32,
+    },
+    /// Look after the sessions of live paths.
+    LiveTick,
 }
 
 /// What the shard does for the sessions.
@@ -154,6 +164,8 @@ pub struct Sessions {
     pub out: Vec<Action>,
     /// Storage of reports that are sent, for the next ones.
     spare_bytes: Vec<Vec<u8>>,
+    /// Live paths, with the sessions of those who publish and read them.
+    pub live: LiveDesk,
     pub(super) cells: Arc<ShardCells>,
     /// Now, fixed for the length of a turn.
     pub now: Mono,
@@ -180,6 +192,7 @@ impl Sessions {
             wheel: Wheel::new(now),
             out: Vec::new(),
             spare_bytes: (0..SPARE_BYTES_MIN).map(|_| Vec::with_capacity(REPORT_BYTES)).collect(),
+            live: LiveDesk::default(),
             cells,
             now,
             utc_ns: 0,
@@ -233,6 +246,12 @@ impl Sessions {
     #[must_use]
     pub fn of_connection(&self, entry: EntryKey) -> &[SessionKey] {
         self.by_connection.get(&entry).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a session, of a title or of a live path, was made on this connection.
+    #[must_use]
+    pub fn has_sessions_on(&self, entry: EntryKey) -> bool {
+        !self.of_connection(entry).is_empty() || !self.live.of_connection(entry).is_empty()
     }
 
     /// Enters a session.
@@ -303,7 +322,7 @@ impl Sessions {
     /// Frees a client's address on a pair; a further pair that nobody uses now is closed.
     pub(super) fn release_tuple(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
         if self.sockets.release(pair, rtp, rtcp) {
-            self.out.push(Action::ClosePair(pair));
+            self.close_unused_pair(pair);
         }
     }
 
@@ -318,6 +337,7 @@ impl Sessions {
     /// The RTSP connection of some sessions is gone. Interleaved ones end with it; the others live
     /// on while the client is heard of by RTCP or over another connection.
     pub fn handle_connection_closed(&mut self, entry: EntryKey) {
+        self.handle_live_connection_closed(entry);
         for key in self.by_connection.remove(&entry).unwrap_or_default() {
             let Some(session) = self.session_mut(key) else { continue };
             session.connection = None;
@@ -352,6 +372,8 @@ impl Sessions {
             TimerKey::Liveness { session, id } => {
                 self.handle_liveness(session, id);
             }
+            TimerKey::LiveReader { index, serial } => self.handle_reader_due(index, serial),
+            TimerKey::LiveTick => self.handle_live_tick(),
             TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
         }
     }
@@ -542,7 +564,7 @@ impl Sessions {
     /// What the outside is shown.
     #[must_use]
     pub fn infos(&self) -> Vec<SessionInfo> {
-        self.slab.iter().map(|(_, session)| self.info(session)).collect()
+        self.slab.iter().map(|(_, session)| self.info(session)).chain(self.reader_infos()).collect()
     }
 
     fn info(&self, session: &Session) -> SessionInfo {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::inbox::Message;
 use super::sockets::{local_addr, peer_addr, set_stream_options, to_socket_address, udp_pair};
-use super::turn::{Link, STREAMS_ENDED_A_TURN, Shard, enter};
+use super::turn::{Link, STREAMS_ENDED_A_TURN, Shard, enter, shard_count};
 use crate::base::ids::ShardId;
 use crate::consumers::rtsp_connection::RtspConnection;
 use crate::consumers::rtsp_listener::Accepted;
@@ -42,7 +42,7 @@ impl Shard {
             accepted: &mut asked.accepted,
             needs_pair: &mut asked.needs_pair,
             shard: self.id,
-            shard_count: u8::try_from(self.poller.inboxes().count()).unwrap_or(u8::MAX),
+            shard_count: shard_count(&self.poller),
             is_stopping: self.stopping_since.is_some(),
         };
         let ran = catch_unwind(AssertUnwindSafe(|| consumer.create_task(event, &mut cx)));
@@ -122,6 +122,7 @@ impl Shard {
     pub(super) fn settle(&mut self) {
         // Bounded: an action asks for a few more at most, and a held command is held once.
         for _ in 0..SETTLE_ROUNDS_MAX {
+            self.post_live();
             if self.sessions.out.is_empty() && self.refused.is_empty() {
                 return;
             }
@@ -136,6 +137,23 @@ impl Shard {
             }
             self.spare_actions = actions;
         }
+    }
+
+    /// Settles what concerns live paths, and posts what is for other shards.
+    fn post_live(&mut self) {
+        self.sessions.settle_live();
+        if self.sessions.live.outbox.is_empty() {
+            return;
+        }
+        let mut outbox = std::mem::take(&mut self.sessions.live.outbox);
+        for (shard, message) in outbox.drain(..) {
+            let Some(inbox) = self.poller.inbox(shard) else { continue };
+            if inbox.push_live(message).is_err() {
+                // Packets are lost to that shard as if on the way; see the inbox for the rest.
+                self.cells.inbox_full.add(1);
+            }
+        }
+        self.sessions.live.outbox = outbox;
     }
 
     fn act(&mut self, action: Action) {
@@ -228,6 +246,12 @@ impl Shard {
                 shard.settle();
             });
         }
+        // Bounded: what comes meanwhile is read in the next turn.
+        for _ in 0..inbox.live_count() {
+            let Some(message) = inbox.pop_live() else { break };
+            self.guarded(None, |shard| shard.sessions.handle_live_message(message));
+        }
+        self.settle();
         while let Some(message) = inbox.pop_message() {
             match message {
                 Message::Forwarded(command) => {
@@ -242,7 +266,8 @@ impl Shard {
                     if let Some(key) = key {
                         self.sessions.fail(key, Some("ended by the operator"));
                     }
-                    reply(key.is_some());
+                    let why = "ended by the operator";
+                    reply(key.is_some() || self.sessions.end_live_session(id, why));
                 }
                 Message::Stop => {
                     self.stopping_since.get_or_insert(self.sessions.now);
@@ -274,6 +299,8 @@ impl Shard {
             streams += self.sessions.session(key).map_or(1, |s| s.streams.len().max(1));
             self.sessions.fail(key, Some("server stops"));
         }
+        let room = STREAMS_ENDED_A_TURN.saturating_sub(streams);
+        streams += self.sessions.end_live_sessions(room, "server stops");
         self.all_ended = streams == 0;
         self.settle();
         if !self.all_ended {
@@ -338,7 +365,7 @@ impl Shard {
     /// table with silence.
     pub(super) fn handle_idle_connection(&mut self, key: EntryKey) {
         let (now, timeout) = (self.sessions.now, self.sessions.timeout());
-        let has_sessions = !self.sessions.of_connection(key).is_empty();
+        let has_sessions = self.sessions.has_sessions_on(key);
         let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
         // A request that waits for longer than any session may be silent has lost its answer.
         let is_useless = !has_sessions || connection.is_waiting();

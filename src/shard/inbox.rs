@@ -3,12 +3,14 @@
 //! ```text
 //!  workers --TaskDone--> outcomes --+
 //!  shards, control ----> messages --+--> the shard, once a turn     (+ one wake when it sleeps)
+//!  shards, live paths -> live ------+
 //! ```
 //! Invariant: no wake-up is lost. The shard announces that it will sleep, then looks again; a
 //! producer puts its item in, then looks whether sleep was announced. Sequentially consistent
 //! order makes one of the two see the other.
 //! Bound: `messages` hands back what it cannot take. `outcomes` has room for every task that can
-//! be under way, so a worker's answer always fits.
+//! be under way, so a worker's answer always fits. `live` takes packets up to `LIVE_PACKETS_MAX`
+//! messages; beyond is room for what must not be lost.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -17,6 +19,7 @@ use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::base::ids::SessionId;
+use crate::live::message::LiveMessage;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::TaskDone;
 use crate::rtsp::response::Response;
@@ -52,6 +55,8 @@ pub enum Message {
 pub struct Inbox {
     outcomes: ArrayQueue<TaskDone>,
     messages: ArrayQueue<Message>,
+    /// In order: a path's snapshot, its batches and its end.
+    live: ArrayQueue<LiveMessage>,
     wake: OwnedFd,
     sleeps: AtomicBool,
 }
@@ -65,6 +70,7 @@ impl Inbox {
         Ok(Self {
             outcomes: ArrayQueue::new(outcomes_max.max(1)),
             messages: ArrayQueue::new(MESSAGES_MAX),
+            live: ArrayQueue::new(LIVE_PACKETS_MAX + MESSAGES_MAX),
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             sleeps: AtomicBool::new(false),
         })
@@ -86,6 +92,31 @@ impl Inbox {
         self.messages.push(message)?;
         self.wake_if_asleep();
         Ok(())
+    }
+
+    /// Puts a message about a live path in.
+    ///
+    /// # Errors
+    /// Hands it back: for packets when the shard is far behind, for the rest when it hangs.
+    pub fn push_live(&self, message: LiveMessage) -> Result<(), LiveMessage> {
+        if message.is_packets() && self.live.len() >= LIVE_PACKETS_MAX {
+            return Err(message);
+        }
+        self.live.push(message)?;
+        self.wake_if_asleep();
+        Ok(())
+    }
+
+    /// Takes the oldest message about a live path.
+    #[must_use]
+    pub fn pop_live(&self) -> Option<LiveMessage> {
+        self.live.pop()
+    }
+
+    /// Messages about live paths.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        self.live.len()
     }
 
     /// Puts a task's outcome in.
@@ -118,7 +149,7 @@ impl Inbox {
     pub fn announce_sleep(&self) -> bool {
         self.sleeps.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let is_empty = self.outcomes.is_empty() && self.messages.is_empty();
+        let is_empty = self.outcomes.is_empty() && self.messages.is_empty() && self.live.is_empty();
         if !is_empty {
             self.sleeps.store(false, Ordering::SeqCst);
         }
@@ -153,10 +184,18 @@ impl std::fmt::Debug for Message {
 
 /// Commands between shards and from the control thread: thousands wait only when a shard hangs.
 const MESSAGES_MAX: usize = 4_096;
+/// Batches that wait: tenths of a second of a hundred paths.
+const LIVE_PACKETS_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+    use crate::base::time::Mono;
+    use crate::live::batch::{Arrival, BatchBuilder, Generation};
+    use crate::live::message::{Ask, ToHome};
     use crate::poll::task::{OpenFailure, Outcome};
 
     fn done(ticket: u64) -> TaskDone {
@@ -170,6 +209,31 @@ mod tests {
             inbox.push(Message::Stop).unwrap();
         }
         assert!(matches!(inbox.push(Message::Stop), Err(Message::Stop)));
+    }
+
+    #[test]
+    fn packets_of_live_paths_leave_room_for_what_must_not_be_lost() {
+        let inbox = Inbox::new(1).unwrap();
+        let message = |ask| LiveMessage::ToHome(ToHome { path: "live/a".into(), ask });
+        let mut builder = BatchBuilder::default();
+        let (ssrc, seq, ts) = (Ssrc(1), SeqNo(1), RtpTs(1));
+        let (marker, is_sync, bytes) = (false, false, &[0; 20]);
+        let header_bytes = 12;
+        let arrival = Arrival { track: 0, ssrc, seq, ts, marker, header_bytes, is_sync, bytes };
+        builder.push(&arrival, Mono(0)).unwrap();
+        let generation = Generation(1);
+        let batch = Arc::new(builder.build(generation, |_| None).unwrap());
+        let feed = || message(Ask::Feed { generation, batch: Arc::clone(&batch) });
+        for _ in 0..LIVE_PACKETS_MAX {
+            inbox.push_live(feed()).unwrap();
+        }
+        assert!(!inbox.announce_sleep(), "they are to be read");
+        assert!(inbox.push_live(feed()).is_err());
+        inbox.push_live(message(Ask::Release { generation })).unwrap();
+        let order: Vec<bool> =
+            std::iter::from_fn(|| inbox.pop_live()).map(|message| message.is_packets()).collect();
+        assert_eq!(order.len(), LIVE_PACKETS_MAX + 1);
+        assert!(order[..LIVE_PACKETS_MAX].iter().all(|is_packets| *is_packets), "in order");
     }
 
     #[test]

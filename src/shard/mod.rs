@@ -10,6 +10,7 @@
 //! | `dispatch` | PollTable rows, consumers, tasks, messages, actions of the sessions |
 //! | `udp_pump` | sends what is due over the shared sockets |
 //! | `tcp_pump` | sends answers and what is due over RTSP connections |
+//! | `live_pump` | sends live paths to their readers, both ways |
 //! | `inbox` | the pipe from other threads |
 //! | `sockets` | how sockets are opened |
 //! | `priority` | how urgent the thread is to the kernel |
@@ -17,6 +18,7 @@
 
 mod dispatch;
 pub mod inbox;
+mod live_pump;
 pub mod priority;
 pub mod ring;
 pub mod sockets;

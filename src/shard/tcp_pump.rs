@@ -9,6 +9,7 @@
 
 use std::io;
 
+use super::live_pump::gather_live;
 use super::turn::Shard;
 use super::udp_pump::{observe_lateness, rtp_header};
 use crate::base::time::Mono;
@@ -23,9 +24,9 @@ use crate::session::table::Sessions;
 
 /// What went into a send.
 #[derive(Default)]
-struct Gathered {
-    packets: u64,
-    payload_bytes: u64,
+pub(super) struct Gathered {
+    pub(super) packets: u64,
+    pub(super) payload_bytes: u64,
 }
 
 /// Why a frame was not taken as a whole.
@@ -72,7 +73,8 @@ impl Shard {
         let Some(link) = self.link(key) else { return };
         let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
         let is_closing = connection.is_closing();
-        if connection.output().is_empty() && (is_closing || ready.is_empty()) {
+        let has_live = self.sessions.live.has_reader_on(key);
+        if connection.output().is_empty() && (is_closing || (ready.is_empty() && !has_live)) {
             if is_closing {
                 self.close(key);
             }
@@ -110,6 +112,9 @@ impl Shard {
                     }
                 }
             }
+        }
+        if is_all_taken && !is_closing && has_live {
+            gather_live(&mut self.sessions, &self.cells, &mut send, key, &mut gathered);
         }
         let is_sending = !send.is_empty();
         send.submit();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::inbox::Inbox;
+use super::live_pump::LiveRunMark;
 use super::ring::{Completion, FileSlot, Ring, RingConfig, RingError};
 use super::sockets::{Family, UdpPair};
 use crate::base::ids::ShardId;
@@ -72,6 +73,8 @@ pub struct Shard {
     pub(super) pair_ip: IpAddr,
     /// Runs handed to the ring in this turn.
     pub(super) runs: Slab<RunMark>,
+    /// The same, of live paths.
+    pub(super) live_runs: Slab<LiveRunMark>,
     /// Connections that have something to send.
     pub(super) dirty: Vec<EntryKey>,
     /// Streams of the connection that is flushed; kept for its storage.
@@ -140,7 +143,9 @@ impl Shard {
             let key = enter(&mut table, &mut links, consumer, slot)?;
             ring.arm_accept(slot, key.index);
         }
-        let sessions = Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
+        let mut sessions =
+            Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
+        sessions.live.shard_count = shard_count(&config.poller);
         let mut shard = Self {
             id: config.id,
             poller: config.poller,
@@ -154,6 +159,7 @@ impl Shard {
             pairs: Vec::new(),
             pair_ip: config.pair_ip,
             runs: Slab::with_capacity(1_024),
+            live_runs: Slab::new(),
             dirty: Vec::new(),
             ready: Vec::new(),
             unsent: Vec::new(),
@@ -191,7 +197,9 @@ impl Shard {
             self.settle();
             self.read_inbox();
             self.end_sessions();
+            self.guarded(None, |shard| shard.sessions.feed_live());
             self.handle_timers();
+            self.guarded(None, Self::pump_live);
             self.settle();
             self.flush();
             if self.is_drained() {
@@ -271,13 +279,14 @@ impl Shard {
             || !self.sessions.out.is_empty()
             || !self.dirty.is_empty()
             || !self.due.is_empty()
+            || self.sessions.live.is_unsettled()
         {
             return None;
         }
         let now = self.sessions.now;
         let limit = if self.stopping_since.is_some() { DRAIN_STEP } else { IDLE_WAIT };
-        let due = self.sessions.wheel.next_due();
-        Some(due.map_or(now + limit, |due| due.min(now + limit)))
+        let due = self.sessions.wheel.next_due().into_iter().chain(self.sessions.live.next_due());
+        Some(due.fold(now + limit, Mono::min))
     }
 
     fn publish(&self) {
@@ -307,7 +316,10 @@ impl Shard {
         let Some(index) = self.sessions.sockets.next_place() else {
             return Err(unavailable("no room for another pair of sockets"));
         };
-        let receivers = [Consumer::Rtp(RtpReceiver), Consumer::Rtcp(RtcpReceiver { pair: index })];
+        let receivers = [
+            Consumer::Rtp(RtpReceiver { pair: index }),
+            Consumer::Rtcp(RtcpReceiver { pair: index }),
+        ];
         let mut entered = Vec::with_capacity(2);
         for (consumer, fd) in receivers.into_iter().zip([pair.rtp, pair.rtcp]) {
             match self.enter_socket(consumer, fd) {
@@ -375,6 +387,11 @@ impl Shard {
             tracing::warn!(shard = self.id.0, %detail, "{what}");
         }
     }
+}
+
+/// How many shards there are.
+pub(super) fn shard_count(poller: &Poller<Inbox>) -> u8 {
+    u8::try_from(poller.inboxes().count()).unwrap_or(u8::MAX)
 }
 
 /// Enters a consumer with its descriptor in the table.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::live_pump::is_live_run;
 use super::ring::{FileSlot, RangeOutside, Ring, SendFailure};
 use super::sockets::{set_fragmentation, to_socket_address};
 use super::turn::Shard;
@@ -210,6 +211,10 @@ impl Shard {
         packets: u16,
         result: Result<(), SendFailure>,
     ) {
+        if is_live_run(token) {
+            self.handle_live_run_sent(token, packets, result);
+            return;
+        }
         let Some(mark) = self.runs.try_remove(token as usize) else { return };
         let error = match result {
             Ok(()) => {
@@ -264,6 +269,11 @@ impl Shard {
         let Some(Path::Udp { pair, .. }) = self.stream_mut(at).map(|stream| stream.path) else {
             return false;
         };
+        self.allow_fragments_on(pair)
+    }
+
+    /// The same, by the pair.
+    pub(super) fn allow_fragments_on(&mut self, pair: u16) -> bool {
         let now = self.sessions.now;
         let Some(Some(pair)) = self.pairs.get_mut(usize::from(pair)) else { return false };
         if let Some(since) = pair.fragments_since {
@@ -385,9 +395,9 @@ pub(super) fn later(now: Mono, ns: u64) -> Mono {
 
 /// Packets of one stream in one turn, unless a frame is larger than its time allows (DESIGN section
 /// 6.3): a default receive buffer holds about 92.
-const BURST_PACKETS_MAX: usize = 32;
+pub(super) const BURST_PACKETS_MAX: usize = 32;
 /// From one burst of a stream to the next, and to another try when the socket was full.
-const BURST_NS: u64 = 2_000_000;
+pub(super) const BURST_NS: u64 = 2_000_000;
 /// Where nothing tells how long a frame lasts.
 const FRAME_INTERVAL_NS: u64 = 40_000_000;
 /// BYE comes on another socket than the last packets and must not overtake them: a player that

@@ -17,7 +17,9 @@ mod play;
 mod setup;
 mod teardown;
 
-use super::request::{Command, Executed, PUBLIC};
+pub(in crate::session) use setup::{clip, is_peer};
+
+use super::request::{Command, Executed, public};
 use super::session::{Session, State};
 use super::table::{Action, SessionKey, Sessions};
 use crate::rtsp::reader::Method;
@@ -31,7 +33,11 @@ impl Sessions {
             if let Some(key) = command.session.and_then(|id| self.find(id)) {
                 self.touch(key);
             }
-            return Executed::Reply(command.response(Status::Ok).header("Public", PUBLIC));
+            let response = command.response(Status::Ok);
+            return Executed::Reply(response.header("Public", public(&command.target.path)));
+        }
+        if self.is_about_live(&command) {
+            return self.execute_live(command);
         }
         let Some(id) = command.session else {
             return match command.request.method {

@@ -56,8 +56,8 @@ impl Sessions {
                     };
                 }
             },
-            Lower::Tcp => match self.place_tcp(command.waiter.entry, &wish.offer) {
-                Some(path) => path,
+            Lower::Tcp => match self.free_channels(command.waiter.entry, &wish.offer) {
+                Some((channel, rtcp_channel)) => Path::Tcp { channel, rtcp_channel },
                 None => {
                     self.forget_if_empty(key);
                     return command.refuse(Status::NotEnoughBandwidth);
@@ -171,11 +171,16 @@ impl Sessions {
 
     /// The channels asked for, or the next free ones: clients accept our numbers (rule C18), and
     /// some ask for none (rule C19). `None`: the connection has no two channels left.
-    fn place_tcp(&self, entry: EntryKey, offer: &TransportOffer) -> Option<Path> {
+    pub(in crate::session) fn free_channels(
+        &self,
+        entry: EntryKey,
+        offer: &TransportOffer,
+    ) -> Option<(u8, u8)> {
         let mut is_used = [false; 1 << u8::BITS];
         let sessions = self.of_connection(entry).iter().filter_map(|key| self.session(*key));
-        for stream in sessions.flat_map(|session| &session.streams) {
-            if let Path::Tcp { channel, rtcp_channel } = stream.path {
+        let paths = sessions.flat_map(|session| session.streams.iter().map(|stream| stream.path));
+        for path in paths.chain(self.live.paths_on(entry)) {
+            if let Path::Tcp { channel, rtcp_channel } = path {
                 is_used[usize::from(channel)] = true;
                 is_used[usize::from(rtcp_channel)] = true;
             }
@@ -184,8 +189,7 @@ impl Sessions {
             |(a, b): &(u8, u8)| a != b && !is_used[usize::from(*a)] && !is_used[usize::from(*b)];
         let mut pairs = (0..=u8::MAX / 2).map(|n| (n * 2, n * 2 + 1));
         let asked = offer.interleaved.filter(is_free);
-        let (channel, rtcp_channel) = asked.or_else(|| pairs.find(is_free))?;
-        Some(Path::Tcp { channel, rtcp_channel })
+        asked.or_else(|| pairs.find(is_free))
     }
 
     fn add_stream(
@@ -268,13 +272,13 @@ fn choose(
     })
 }
 
-fn is_peer(destination: &str, peer: IpAddr) -> bool {
+pub(in crate::session) fn is_peer(destination: &str, peer: IpAddr) -> bool {
     let bare = destination.trim_start_matches('[').trim_end_matches(']');
     bare.parse::<IpAddr>().is_ok_and(|ip| ip == peer)
 }
 
 /// A user agent as long as anyone reads it.
-fn clip(text: &str) -> String {
+pub(in crate::session) fn clip(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 

@@ -1,13 +1,13 @@
-//! What one send is gathered from: copied bytes in an arena, payload straight from file maps or from
-//! the batches of live paths.
+//! What one send is gathered from: copied bytes in an arena, payload straight from file maps or
+//! from the batches of live paths.
 //!
 //! ```text
 //! arena   [hdr fu][hdr fu][hdr ..            map   ....[nal bytes]......[nal bytes]...
 //!           |       |       |                            |                |
 //! iovecs  [ a ][ m ][ a ][ m ] ..                one entry each, neighbours in the arena share one
 //! ```
-//! Invariants: a packet is in it as a whole or not at all; every entry outside the arena lies in the
-//! map of a title or in a batch, which `held` keeps until `clear`; nothing is added between
+//! Invariants: a packet is in it as a whole or not at all; every entry outside the arena lies in
+//! the map of a title or in a batch, which `held` keeps until `clear`; nothing is added between
 //! submission and completion.
 //! Bounds: `GatherLimits`. Memory is kept for the next use: steady sending allocates nothing.
 

@@ -160,8 +160,8 @@ impl StreamSend<'_> {
         self.gather().push_packet(&head, window, packet, title)
     }
 
-    /// Appends a packet of a batch, interleaved: with `header` instead of its first bytes. False: as
-    /// for `push_bytes`.
+    /// Appends a packet of a batch, interleaved: with `header` instead of its first bytes. False:
+    /// as for `push_bytes`.
     pub fn push_live_packet(
         &mut self,
         channel: u8,

@@ -1,0 +1,317 @@
+//! ANNOUNCE, SETUP and RECORD of a publisher (RFC 2326 s10.3, s10.4, s10.11).
+//!
+//! ANNOUNCE is answered when the home has given the path. Only from loopback may be published: a
+//! stranger must not put a picture of their own on a public path.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use super::desk::LiveName;
+use super::is_live_path;
+use super::publisher::{Publisher, PublisherState, PublisherTrack, description};
+use crate::base::ids::{SessionId, Ssrc};
+use crate::live::demux::{DemuxError, SocketName, Target};
+use crate::live::latch::AddressLatch;
+use crate::live::limits::PATHS_MAX;
+use crate::live::message::{Ask, RefusedError, SourceRef, ToShard};
+use crate::live::source::Source;
+use crate::rtsp::response::{Response, Status};
+use crate::rtsp::transport::{Lower, Mode, TransportOffer, parse_transport};
+use crate::rtsp::transport_answer::TransportReply;
+use crate::sdp::publish::{check_announced, media_of_setup};
+use crate::sdp::read::read_session;
+use crate::sdp::session::SessionSdp;
+use crate::session::request::{Command, Executed};
+use crate::session::stream::Path;
+use crate::session::table::{Action, Sessions};
+
+impl Sessions {
+    /// The publisher that a SETUP without a session means: some name it from RECORD on only.
+    pub(super) fn publisher_of(&self, command: &Command) -> Option<u32> {
+        let is_meant = |name: &LiveName| match *name {
+            LiveName::Publisher(number) => {
+                let publisher = self.live.publishers.get(&number)?;
+                let media =
+                    media_of_setup(&publisher.sdp, &publisher.announce_uri, &command.request.uri);
+                media.map(|_| number)
+            }
+            LiveName::Reader(_) => None,
+        };
+        let is_ours = command.waiter.shard == self.shard;
+        let names = if is_ours { self.live.of_connection(command.waiter.entry) } else { &[] };
+        names.iter().find_map(is_meant)
+    }
+
+    pub(super) fn announce(&mut self, command: &Command) -> Executed {
+        let path = command.target.path.trim_end_matches('/');
+        if let Err(status) = self.may_publish(command, path) {
+            return command.refuse(status);
+        }
+        let sdp = match announced(command) {
+            Ok(sdp) => sdp,
+            Err(status) => return command.refuse(status),
+        };
+        let path: Arc<str> = path.into();
+        let mut rng = rand::rng();
+        let identity = (u64::from(rng.next_u32()), self.utc_ns.unsigned_abs() / 1_000_000_000);
+        let description = match description(&sdp, &path, command.local, identity) {
+            Ok(description) => Arc::new(description),
+            Err(error) => {
+                tracing::info!(peer = %command.peer, %path, %error, "ANNOUNCE refused");
+                return command.refuse(Status::UnsupportedMediaType);
+            }
+        };
+        self.replace_publisher(command, &path);
+        let number = self.live.next_serial();
+        let own_ssrc = Ssrc(rng.next_u32());
+        let publisher = Publisher {
+            id: SessionId::new(self.shard, rng.next_u64()),
+            source: Source::new(
+                Arc::clone(&path),
+                Arc::clone(&description),
+                own_ssrc,
+                false,
+                self.now,
+            ),
+            state: PublisherState::Claiming { waiter: command.waiter, cseq: command.request.cseq },
+            tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
+            sdp,
+            announce_uri: command.request.uri.clone(),
+            connection: Some(command.waiter.entry),
+            peer: command.peer,
+            alive: self.now,
+            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+            own_ssrc,
+            is_unfed: false,
+        };
+        self.live.enter(publisher.id, publisher.connection, LiveName::Publisher(number));
+        self.live.publishers.insert(number, publisher);
+        let source = SourceRef { shard: self.shard, number };
+        let rules = Arc::clone(&self.live.rules);
+        self.live.ask(&path, Ask::Claim { source, description, is_pulled: false, rules });
+        Executed::Later
+    }
+
+    fn may_publish(&self, command: &Command, path: &str) -> Result<(), Status> {
+        if !is_live_path(path) {
+            // Titles have these names.
+            return Err(Status::Forbidden);
+        }
+        if !command.peer.ip().to_canonical().is_loopback() {
+            tracing::warn!(
+                peer = %command.peer, path,
+                "publishing is refused: it is allowed from this host only"
+            );
+            return Err(Status::Forbidden);
+        }
+        if self.live.publishers.len() >= PATHS_MAX
+            || self.live.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX
+        {
+            return Err(Status::NotEnoughBandwidth);
+        }
+        Ok(())
+    }
+
+    /// A second ANNOUNCE of a path on one connection describes it anew.
+    fn replace_publisher(&mut self, command: &Command, path: &Arc<str>) {
+        for name in self.live.of_connection(command.waiter.entry).to_vec() {
+            let LiveName::Publisher(number) = name else { continue };
+            let publisher = self.live.publishers.get(&number);
+            if publisher.is_some_and(|publisher| publisher.source.path() == path) {
+                self.end_publisher(number, "it announces the path anew");
+            }
+        }
+    }
+
+    /// A note of a home for a publisher.
+    pub(super) fn handle_source_note(&mut self, path: &Arc<str>, note: ToShard) {
+        match note {
+            ToShard::Granted { number, generation } => {
+                let Some(publisher) = self.live.publishers.get_mut(&number) else {
+                    // It has gone meanwhile.
+                    self.live.ask(path, Ask::Release { generation });
+                    return;
+                };
+                let PublisherState::Claiming { waiter, cseq } = publisher.state else { return };
+                publisher.state = PublisherState::Announced(generation);
+                tracing::info!(peer = %publisher.peer, %path, "a publisher has announced a path");
+                self.out
+                    .push(Action::Respond { waiter, response: Response::new(Status::Ok, cseq) });
+            }
+            ToShard::Refused { number, why } => {
+                let Some(publisher) = self.live.publishers.get(&number) else { return };
+                let PublisherState::Claiming { waiter, cseq } = publisher.state else { return };
+                tracing::info!(peer = %publisher.peer, %path, %why, "ANNOUNCE refused");
+                let status = match why {
+                    RefusedError::TooManyPaths => Status::NotEnoughBandwidth,
+                    _ => Status::Forbidden,
+                };
+                self.out.push(Action::Respond { waiter, response: Response::new(status, cseq) });
+                self.forget_publisher(number);
+            }
+            ToShard::Evicted { number, is_overridden } => {
+                let why =
+                    if is_overridden { "another has taken its path" } else { "its path ends" };
+                self.evict_publisher(number, why);
+            }
+            ToShard::SyncWanted { number } => self.ask_for_sync(number),
+            // Nobody has asked for a group.
+            _ => {}
+        }
+    }
+
+    pub(super) fn setup_publisher(&mut self, command: Command, number: u32) -> Executed {
+        let Some(publisher) = self.live.publishers.get(&number) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        if !matches!(publisher.state, PublisherState::Announced(_)) {
+            return command.refuse(Status::MethodNotValidInThisState);
+        }
+        let uri = &command.request.uri;
+        let Some(media) = media_of_setup(&publisher.sdp, &publisher.announce_uri, uri) else {
+            return command.refuse(Status::NotFound);
+        };
+        if publisher.tracks.get(media).is_none_or(|track| track.path.is_some()) {
+            return command.refuse(Status::MethodNotValidInThisState);
+        }
+        let Ok(track) = u8::try_from(media) else { return command.refuse(Status::NotFound) };
+        let Some(header) = command.request.header("Transport") else {
+            return command.refuse(Status::UnsupportedTransport);
+        };
+        let Ok(offers) = parse_transport(header) else {
+            return command.refuse(Status::BadRequest);
+        };
+        let is_same = |offer: &TransportOffer| fits(offer, publisher, &command);
+        let Some(offer) = offers.into_iter().find(is_same) else {
+            return command.refuse(Status::UnsupportedTransport);
+        };
+        let path = match offer.protocol {
+            Lower::Tcp => self
+                .free_channels(command.waiter.entry, &offer)
+                .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
+            Lower::Udp => {
+                match self.expect_publisher(&command, &offer, Target { source: number, track }) {
+                    Err(DemuxError::Taken) if self.sockets.has_room() => {
+                        return Executed::NeedsPair(Box::new(command));
+                    }
+                    placed => placed.ok(),
+                }
+            }
+        };
+        match path {
+            Some(path) => self.take_track(&command, number, track, &offer, path),
+            None => command.refuse(Status::NotEnoughBandwidth),
+        }
+    }
+
+    /// The first pair on which the publisher's addresses are free.
+    fn expect_publisher(
+        &mut self,
+        command: &Command,
+        offer: &TransportOffer,
+        target: Target,
+    ) -> Result<Path, DemuxError> {
+        let (rtp_port, rtcp_port) = offer.client_port.unwrap_or_default();
+        let rtp = SocketAddr::new(command.peer.ip(), rtp_port);
+        let rtcp = SocketAddr::new(command.peer.ip(), rtcp_port);
+        let mut refused = DemuxError::Taken;
+        for pair in self.sockets.places() {
+            let socket = |is_rtcp| SocketName { pair, is_rtcp };
+            let demux = &mut self.live.demux;
+            let expected = demux
+                .expect(socket(false), rtp, target)
+                .and_then(|()| demux.expect(socket(true), rtcp, target));
+            match expected {
+                Ok(()) => return Ok(Path::Udp { pair, rtp, rtcp }),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    fn take_track(
+        &mut self,
+        command: &Command,
+        number: u32,
+        track: u8,
+        offer: &TransportOffer,
+        path: Path,
+    ) -> Executed {
+        let Some(publisher) = self.live.publishers.get_mut(&number) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        let latch = match path {
+            Path::Udp { rtp, .. } => AddressLatch::Expected(rtp.ip()),
+            Path::Tcp { .. } => AddressLatch::Any,
+        };
+        publisher.source.set_up(track, latch, latch);
+        if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
+            place.path = Some(path);
+        }
+        let id = publisher.id;
+        let way = self.transport_path(path);
+        let (profile, mode) = (offer.profile, Mode::Record);
+        let transport = TransportReply { profile, path: way, ssrc: None, mode }.write();
+        let response = command.response(Status::Ok);
+        let response = response.header("Session", self.live_session_header(id));
+        Executed::Reply(response.header("Transport", transport))
+    }
+
+    pub(super) fn record(&mut self, command: &Command, number: u32) -> Executed {
+        let now = self.now;
+        let Some(publisher) = self.live.publishers.get_mut(&number) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        let is_set_up = publisher.tracks.iter().any(|track| track.path.is_some());
+        match publisher.state {
+            PublisherState::Announced(generation) if is_set_up => {
+                publisher.source.grant(generation, now);
+                publisher.state = PublisherState::Recording(generation);
+                let path = publisher.source.path();
+                tracing::info!(peer = %publisher.peer, %path, "publishing begins");
+                Executed::Reply(self.live_answer(command))
+            }
+            PublisherState::Recording(_) => Executed::Reply(self.live_answer(command)),
+            PublisherState::Announced(_) | PublisherState::Claiming { .. } => {
+                command.refuse(Status::MethodNotValidInThisState)
+            }
+        }
+    }
+}
+
+/// The body of ANNOUNCE, read and checked.
+fn announced(command: &Command) -> Result<SessionSdp, Status> {
+    let request = &command.request;
+    let kind = request.header("Content-Type").unwrap_or(SDP);
+    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(SDP)) {
+        return Err(Status::UnsupportedMediaType);
+    }
+    let sdp = read_session(&request.body).map_err(|error| {
+        tracing::info!(peer = %command.peer, %error, "ANNOUNCE cannot be read");
+        Status::BadRequest
+    })?;
+    check_announced(&sdp).map_err(|error| {
+        tracing::info!(peer = %command.peer, %error, "ANNOUNCE refused");
+        Status::UnsupportedMediaType
+    })?;
+    Ok(sdp)
+}
+
+/// Whether a publisher's packets can come this way.
+fn fits(offer: &TransportOffer, publisher: &Publisher, command: &Command) -> bool {
+    let is_possible = match offer.protocol {
+        Lower::Udp => offer.client_port.is_some(),
+        Lower::Tcp => publisher.connection == Some(command.waiter.entry),
+    };
+    // One way for all: it ends with its connection, or is heard of by its datagrams.
+    let first = publisher.tracks.iter().find_map(|track| track.path);
+    let is_same = first
+        .is_none_or(|first| matches!(first, Path::Udp { .. }) == (offer.protocol == Lower::Udp));
+    offer.check(true).is_ok() && !offer.multicast && is_possible && is_same
+}
+
+const SDP: &str = "application/sdp";
+/// As for players: what a proxy puts on one connection.
+pub(super) const SESSIONS_PER_CONNECTION_MAX: usize = 64;

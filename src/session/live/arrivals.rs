@@ -1,0 +1,148 @@
+//! What publishers send: RTP to their sources, sender reports to their clocks.
+//!
+//! ```text
+//!  datagram --pair, address--> track of a publisher --checked, peeked--> Source
+//!  $ frame  --connection, channel-----^
+//! ```
+//! A datagram that is nobody's is counted; what is refused, the source counts by its reason.
+//! DESIGN section 5.7.
+
+use std::net::SocketAddr;
+
+use super::desk::{LiveDesk, LiveName};
+use super::publisher::fields;
+use crate::base::ids::Ssrc;
+use crate::live::demux::{SocketName, Target};
+use crate::live::source::Moment;
+use crate::poll::poll_table::EntryKey;
+use crate::rtcp::{self, Packet};
+use crate::rtp::{RtpView, is_rtcp};
+use crate::session::stream::Path;
+use crate::session::table::Sessions;
+
+impl Sessions {
+    /// A datagram at the RTP port of a pair. Those of players, who knock there to open their NAT
+    /// (client rule C21), are nobody's.
+    pub fn handle_rtp_datagram(&mut self, pair: u16, from: SocketAddr, bytes: &[u8]) {
+        let LiveDesk { demux, publishers, .. } = &mut self.live;
+        let fits = |target: Target| {
+            publishers.get(&target.source).is_some_and(|p| p.fits(target.track, bytes))
+        };
+        if let Some(target) = demux.find(SocketName { pair, is_rtcp: false }, from, fits) {
+            self.handle_publisher_packet(target, Some(from), bytes);
+        }
+    }
+
+    /// A datagram at the RTCP port of a pair. False: it is no publisher's.
+    pub(in crate::session) fn handle_publisher_datagram(
+        &mut self,
+        pair: u16,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> bool {
+        if self.live.publishers.is_empty() {
+            return false;
+        }
+        let LiveDesk { demux, publishers, .. } = &mut self.live;
+        let reporter = sender_of_report(bytes);
+        let fits = |target: Target| {
+            let source = publishers.get(&target.source).map(|publisher| &publisher.source);
+            let ssrc = source.and_then(|source| source.track(target.track)?.ssrc());
+            ssrc.is_some() && ssrc == reporter
+        };
+        let found = demux.find(SocketName { pair, is_rtcp: true }, from, fits);
+        if let Some(target) = found {
+            self.handle_publisher_report(target, Some(from), bytes);
+        }
+        found.is_some()
+    }
+
+    /// An interleaved packet. False: it is no publisher's.
+    pub(in crate::session) fn handle_publisher_interleaved(
+        &mut self,
+        entry: EntryKey,
+        channel: u8,
+        bytes: &[u8],
+    ) -> bool {
+        let Some((target, is_report)) = self.live.channel_of(entry, channel) else { return false };
+        if is_report {
+            self.handle_publisher_report(target, None, bytes);
+        } else {
+            self.handle_publisher_packet(target, None, bytes);
+        }
+        true
+    }
+
+    fn handle_publisher_packet(&mut self, target: Target, from: Option<SocketAddr>, bytes: &[u8]) {
+        if is_rtcp(bytes) {
+            // Both on one port (RFC 5761).
+            self.handle_publisher_report(target, from, bytes);
+            return;
+        }
+        let at = Moment { now: self.now, utc_ns: self.utc_ns };
+        let Some(publisher) = self.live.publishers.get_mut(&target.source) else { return };
+        let Ok(view) = RtpView::parse(bytes) else {
+            self.cells.datagrams_unmatched.add(1);
+            return;
+        };
+        let Some(track) = publisher.tracks.get_mut(usize::from(target.track)) else { return };
+        let is_sync = track.is_sync(&view);
+        let fields = fields(&view);
+        let taken = publisher.source.handle_rtp(target.track, from, &fields, is_sync, bytes, at);
+        match taken {
+            Ok(()) if !publisher.is_unfed => {
+                publisher.is_unfed = true;
+                self.live.unfed.push(target.source);
+            }
+            Ok(()) => {}
+            Err(error) => {
+                let path = publisher.source.path();
+                tracing::trace!(%path, track = target.track, %error, "packet not taken");
+            }
+        }
+    }
+
+    fn handle_publisher_report(&mut self, target: Target, from: Option<SocketAddr>, bytes: &[u8]) {
+        let at = Moment { now: self.now, utc_ns: self.utc_ns };
+        let Some(publisher) = self.live.publishers.get_mut(&target.source) else { return };
+        for packet in rtcp::packets(bytes) {
+            match packet {
+                Ok(Packet::SenderReport { ssrc, info, .. }) => {
+                    let line = (info.ntp, info.rtp_ts);
+                    // What is not its own is counted by the source.
+                    let _foreign =
+                        publisher.source.handle_sender_report(target.track, from, ssrc, line, at);
+                }
+                Ok(_) => {}
+                Err(_) => self.cells.rtcp_malformed.add(1),
+            }
+        }
+    }
+}
+
+impl LiveDesk {
+    /// Which track a publisher's channel is for, and whether it is the one for RTCP.
+    fn channel_of(&self, entry: EntryKey, wanted: u8) -> Option<(Target, bool)> {
+        self.of_connection(entry).iter().find_map(|name| {
+            let LiveName::Publisher(source) = *name else { return None };
+            let tracks = &self.publishers.get(&source)?.tracks;
+            (0..).zip(tracks).find_map(|(track, entry)| match entry.path {
+                Some(Path::Tcp { channel, .. }) if channel == wanted => {
+                    Some((Target { source, track }, false))
+                }
+                Some(Path::Tcp { rtcp_channel, .. }) if rtcp_channel == wanted => {
+                    Some((Target { source, track }, true))
+                }
+                _ => None,
+            })
+        })
+    }
+}
+
+/// Who speaks in a compound packet that begins with a sender report.
+fn sender_of_report(bytes: &[u8]) -> Option<Ssrc> {
+    match rtcp::packets(bytes).next()? {
+        Ok(Packet::SenderReport { ssrc, .. }) => Some(ssrc),
+        _ => None,
+    }
+}

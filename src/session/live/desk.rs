@@ -1,0 +1,301 @@
+//! All that a shard has of live paths, and its post with other shards.
+//!
+//! ```text
+//!  asks ---> home here ----> registry --orders--> notes for this shard --> readers, publishers
+//!    `-----> home elsewhere --> outbox              `---> outbox
+//! ```
+//! Invariants: every session is in its table, in `by_id`, and in `by_connection` while its
+//! connection lives; a command that waits for a path is in `held` until the home has answered.
+//! Bounds: those of `crate::live`; `HELD_MAX` commands wait.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::publisher::Publisher;
+use super::reader::LiveReader;
+use crate::base::ids::{SessionId, ShardId};
+use crate::base::time::Mono;
+use crate::live::demux::Demux;
+use crate::live::message::{Ask, LiveMessage, PathRules, ToHome, ToShard, home_of};
+use crate::live::path::PathLimits;
+use crate::live::paths::{LivePaths, Told, Wanted};
+use crate::live::registry::{Order, Registry};
+use crate::poll::poll_table::EntryKey;
+use crate::rtsp::response::Status;
+use crate::session::request::{Command, Executed};
+use crate::session::table::{Action, Sessions, TimerKey};
+
+/// A session of a live path on its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LiveName {
+    /// By its number.
+    Publisher(u32),
+    /// By its place.
+    Reader(u32),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct LiveDesk {
+    /// How many shards there are.
+    pub shard_count: u8,
+    /// Paths that the shard listens to.
+    pub paths: LivePaths,
+    /// Paths that have their home here.
+    pub registry: Registry,
+    /// By numbers that are never used again: a note for one that has gone finds nobody.
+    pub publishers: HashMap<u32, Publisher>,
+    /// Who reads; readers of a path name these places as their owners.
+    pub readers: Slab<LiveReader>,
+    /// Whose datagrams are whose.
+    pub demux: Demux,
+    /// What goes to other shards, in order.
+    pub outbox: Vec<(ShardId, LiveMessage)>,
+    /// A path has readers to look at.
+    pub is_ready: bool,
+    /// Publishers with packets that are not fed yet.
+    pub(super) unfed: Vec<u32>,
+    pub(super) by_id: HashMap<SessionId, LiveName>,
+    pub(super) by_connection: HashMap<EntryKey, Vec<LiveName>>,
+    pub(super) asks: Vec<ToHome>,
+    pub(super) rules: Arc<PathRules>,
+    pub(super) serial: u32,
+    pub(super) is_ticking: bool,
+    held: Slab<Command>,
+    timers: BTreeSet<(Mono, Arc<str>)>,
+}
+
+impl Default for LiveDesk {
+    fn default() -> Self {
+        Self {
+            shard_count: 1,
+            paths: LivePaths::new(PathLimits::default()),
+            registry: Registry::new(None),
+            publishers: HashMap::new(),
+            readers: Slab::new(),
+            demux: Demux::default(),
+            outbox: Vec::new(),
+            is_ready: false,
+            unfed: Vec::new(),
+            by_id: HashMap::new(),
+            by_connection: HashMap::new(),
+            asks: Vec::new(),
+            rules: Arc::default(),
+            serial: 0,
+            is_ticking: false,
+            held: Slab::new(),
+            timers: BTreeSet::new(),
+        }
+    }
+}
+
+impl LiveDesk {
+    /// A session by its name.
+    #[must_use]
+    pub fn find(&self, id: SessionId) -> Option<LiveName> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// Sessions that were made on this connection.
+    #[must_use]
+    pub fn of_connection(&self, entry: EntryKey) -> &[LiveName] {
+        self.by_connection.get(&entry).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether a reader was made on this connection.
+    #[must_use]
+    pub fn has_reader_on(&self, entry: EntryKey) -> bool {
+        self.of_connection(entry).iter().any(|name| matches!(name, LiveName::Reader(_)))
+    }
+
+    /// When the clock has something to do here, beside the wheel.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Mono> {
+        let feeds = self.unfed.iter().filter_map(|number| {
+            self.publishers.get(number).and_then(|publisher| publisher.source.flush_due())
+        });
+        feeds.chain(self.timers.first().map(|(due, _)| *due)).min()
+    }
+
+    /// Something is to be done at once.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.is_ready || !self.asks.is_empty() || !self.registry.out.is_empty()
+    }
+
+    pub(super) fn next_serial(&mut self) -> u32 {
+        self.serial = self.serial.wrapping_add(1);
+        self.serial
+    }
+
+    pub(super) fn enter(&mut self, id: SessionId, connection: Option<EntryKey>, name: LiveName) {
+        self.by_id.insert(id, name);
+        if let Some(entry) = connection {
+            self.by_connection.entry(entry).or_default().push(name);
+        }
+    }
+
+    pub(super) fn leave(&mut self, id: SessionId, connection: Option<EntryKey>, name: LiveName) {
+        self.by_id.remove(&id);
+        if let Some(entry) = connection
+            && let Some(names) = self.by_connection.get_mut(&entry)
+        {
+            names.retain(|other| *other != name);
+            if names.is_empty() {
+                self.by_connection.remove(&entry);
+            }
+        }
+    }
+
+    pub(super) fn ask(&mut self, path: &Arc<str>, ask: Ask) {
+        self.asks.push(ToHome { path: Arc::clone(path), ask });
+    }
+}
+
+impl Sessions {
+    /// A message of another shard.
+    pub fn handle_live_message(&mut self, message: LiveMessage) {
+        match message {
+            LiveMessage::ToHome(message) => self.live.registry.handle(message, self.now),
+            LiveMessage::ToShard { path, note } => self.handle_note(&path, note),
+        }
+        self.settle_live();
+    }
+
+    /// Feeds what publishers have sent in this turn, and does what the homes' clocks say.
+    pub fn feed_live(&mut self) {
+        let now = self.now;
+        // Bounded by the timers that are due: one that is set anew lies behind.
+        while self.live.timers.first().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, path)) = self.live.timers.pop_first() {
+                self.live.registry.handle_timer(&path, now);
+            }
+        }
+        for number in std::mem::take(&mut self.live.unfed) {
+            let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
+            let path = Arc::clone(publisher.source.path());
+            while let Some(batch) = publisher.source.poll_batch(now) {
+                let ask = Ask::Feed { generation: batch.generation(), batch };
+                self.live.asks.push(ToHome { path: Arc::clone(&path), ask });
+            }
+            publisher.is_unfed = publisher.source.flush_due().is_some();
+            if publisher.is_unfed {
+                self.live.unfed.push(number);
+            }
+        }
+        self.settle_live();
+    }
+
+    /// Brings asks and orders where they belong, until there are no more.
+    pub fn settle_live(&mut self) {
+        // Bounded: a home answers an ask with a few orders, and a note asks for little.
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            if self.live.asks.is_empty() && self.live.registry.out.is_empty() {
+                break;
+            }
+            for message in std::mem::take(&mut self.live.asks) {
+                let home = home_of(&message.path, self.live.shard_count);
+                if home == self.shard {
+                    self.live.registry.handle(message, self.now);
+                } else {
+                    self.live.outbox.push((home, LiveMessage::ToHome(message)));
+                }
+            }
+            for order in std::mem::take(&mut self.live.registry.out) {
+                self.obey(order);
+            }
+        }
+        self.start_ticking();
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Tell { shard, path, note } if shard == self.shard => {
+                self.handle_note(&path, note);
+            }
+            Order::Tell { shard, path, note } => {
+                self.live.outbox.push((shard, LiveMessage::ToShard { path, note }));
+            }
+            Order::Timer(path, due) => {
+                self.live.timers.insert((due, path));
+            }
+            // No path is configured to be fetched, and none has a group.
+            Order::StartPull(path) => self.live.ask(&path, Ask::PullFailed),
+            Order::StopPull(_) | Order::OpenGroup(..) | Order::CloseGroup(..) => {}
+        }
+    }
+
+    fn handle_note(&mut self, path: &Arc<str>, note: ToShard) {
+        match self.live.paths.handle(path, note, self.now) {
+            Told::Nothing => {}
+            Told::Answer { waiters, refused } => {
+                for waiter in waiters {
+                    self.resume(waiter, refused.is_some());
+                }
+            }
+            Told::Fed => {
+                self.live.is_ready = true;
+                if self.live.paths.path(path).is_some_and(|path| path.has_primed()) {
+                    self.retry_plays(path);
+                }
+            }
+            Told::End(owners) => {
+                for (_, owner) in owners {
+                    if let Ok(index) = u32::try_from(owner) {
+                        self.end_reader(index, Some("the source has gone"));
+                    }
+                }
+            }
+            Told::ForSource(note) => self.handle_source_note(path, note),
+        }
+    }
+
+    /// The home has answered what a command waited for.
+    fn resume(&mut self, waiter: u64, is_refused: bool) {
+        let place = usize::try_from(waiter).unwrap_or(usize::MAX);
+        let Some(command) = self.live.held.try_remove(place) else { return };
+        self.out.push(if is_refused {
+            let response = command.response(Status::NotFound);
+            Action::Respond { waiter: command.waiter, response }
+        } else {
+            Action::Execute(Box::new(command))
+        });
+    }
+
+    /// Whether the path is here; otherwise the command is kept until it is.
+    pub(super) fn want_path(
+        &mut self,
+        path: &Arc<str>,
+        command: Command,
+    ) -> Result<Command, Executed> {
+        if self.live.held.len() >= HELD_MAX {
+            return Err(command.refuse(Status::ServiceUnavailable));
+        }
+        let place = self.live.held.vacant_key();
+        match self.live.paths.want(path, place as u64, self.now) {
+            Wanted::Here => return Ok(command),
+            Wanted::TooMany => return Err(command.refuse(Status::ServiceUnavailable)),
+            Wanted::Asked => {}
+            Wanted::Ask => {
+                let rules = Arc::clone(&self.live.rules);
+                self.live.ask(path, Ask::Subscribe { shard: self.shard, rules });
+            }
+        }
+        self.live.held.insert(command);
+        Err(Executed::Later)
+    }
+
+    fn start_ticking(&mut self) {
+        if !self.live.is_ticking && self.live.has_work() {
+            self.live.is_ticking = true;
+            self.wheel.insert(self.now + super::tick::TICK, TimerKey::LiveTick);
+        }
+    }
+}
+
+/// Commands that wait for paths: as many as wait for one.
+const HELD_MAX: usize = 4_096;
+/// More than any chain of asks and answers on one shard takes.
+const SETTLE_ROUNDS_MAX: usize = 64;

@@ -1,0 +1,131 @@
+//! How sessions of live paths end: their own way, with their connection, or by us.
+//!
+//! Invariant: a publisher's last packets are fed before its path is released; of a session that has
+//! ended nothing is left but dead keys on the wheel. DESIGN section 5.6.
+
+use std::sync::Arc;
+
+use super::desk::LiveName;
+use super::publisher::Publisher;
+use super::reader::ReaderState;
+use crate::base::ids::SessionId;
+use crate::live::message::Ask;
+use crate::poll::poll_table::EntryKey;
+use crate::rtsp::response::{Response, Status};
+use crate::session::stream::Path;
+use crate::session::table::{Action, Sessions};
+
+impl Sessions {
+    /// A publisher ends; its path is released.
+    pub(super) fn end_publisher(&mut self, number: u32, why: &'static str) {
+        let Some(mut publisher) = self.forget_publisher(number) else { return };
+        let path = Arc::clone(publisher.source.path());
+        tracing::info!(peer = %publisher.peer, %path, why, "publishing ends");
+        if let Some(generation) = publisher.generation() {
+            while let Some(batch) = publisher.source.finish() {
+                self.live.ask(&path, Ask::Feed { generation, batch });
+            }
+            self.live.ask(&path, Ask::Release { generation });
+        }
+    }
+
+    /// The home has taken the path from a publisher.
+    pub(super) fn evict_publisher(&mut self, number: u32, why: &'static str) {
+        let Some(publisher) = self.forget_publisher(number) else { return };
+        let path = publisher.source.path();
+        tracing::info!(peer = %publisher.peer, %path, why, "publishing ends");
+    }
+
+    /// Takes a publisher out of all tables.
+    pub(super) fn forget_publisher(&mut self, number: u32) -> Option<Publisher> {
+        let publisher = self.live.publishers.remove(&number)?;
+        self.live.leave(publisher.id, publisher.connection, LiveName::Publisher(number));
+        self.live.demux.forget(number);
+        for track in &publisher.tracks {
+            if let Some(Path::Udp { pair, .. }) = track.path
+                && pair != 0
+            {
+                self.close_unused_pair(pair);
+            }
+        }
+        Some(publisher)
+    }
+
+    /// A further pair may be closed when neither players nor publishers use it.
+    pub(in crate::session) fn close_unused_pair(&mut self, pair: u16) {
+        if !self.live.demux.uses_pair(pair) {
+            self.out.push(Action::ClosePair(pair));
+        }
+    }
+
+    /// A reader ends: BYE when there is something to say it of, then all is freed.
+    pub(super) fn end_reader(&mut self, index: u32, reason: Option<&str>) {
+        if let Some(reason) = reason {
+            self.say_live_bye(index, reason);
+        }
+        let Some(reader) = self.live.readers.try_remove(index as usize) else { return };
+        self.cells.sessions[reader.state.gauge_index()].sub(1);
+        self.live.leave(reader.id, reader.connection, LiveName::Reader(index));
+        if let Some(path) = self.live.paths.path_mut(&reader.path) {
+            path.remove_reader(reader.key);
+        }
+        for stream in &reader.streams {
+            if let Path::Udp { pair, rtp, rtcp } = stream.path {
+                self.release_tuple(pair, rtp, rtcp);
+            }
+        }
+        if let ReaderState::Priming { waiter, cseq, .. } = reader.state {
+            let response = Response::new(Status::SessionNotFound, cseq);
+            self.out.push(Action::Respond { waiter, response });
+        }
+    }
+
+    /// The RTSP connection of some sessions is gone: publishers and interleaved readers end.
+    pub(in crate::session) fn handle_live_connection_closed(&mut self, entry: EntryKey) {
+        for name in self.live.by_connection.remove(&entry).unwrap_or_default() {
+            match name {
+                LiveName::Publisher(number) => {
+                    self.end_publisher(number, "its connection is closed");
+                }
+                LiveName::Reader(index) => {
+                    let Some(reader) = self.live.readers.get_mut(index as usize) else { continue };
+                    reader.connection = None;
+                    if reader.is_interleaved() {
+                        self.end_reader(index, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends a session of a live path. False: there is no such session.
+    pub fn end_live_session(&mut self, id: SessionId, why: &'static str) -> bool {
+        match self.live.find(id) {
+            Some(LiveName::Publisher(number)) => self.end_publisher(number, why),
+            Some(LiveName::Reader(index)) => self.end_reader(index, Some(why)),
+            None => return false,
+        }
+        true
+    }
+
+    /// Ends all publishers, and readers of about `streams_max` streams. How many streams that were;
+    /// 0: there are no more.
+    pub fn end_live_sessions(&mut self, streams_max: usize, why: &'static str) -> usize {
+        let publishers: Vec<u32> = self.live.publishers.keys().copied().collect();
+        for number in publishers {
+            self.end_publisher(number, why);
+        }
+        let readers = self.live.readers.iter();
+        let readers: Vec<(usize, usize)> =
+            readers.map(|(index, reader)| (index, reader.streams.len().max(1))).collect();
+        let mut streams = 0;
+        for (index, count) in readers {
+            if streams >= streams_max {
+                break;
+            }
+            streams += count;
+            self.end_reader(u32::try_from(index).unwrap_or(u32::MAX), Some(why));
+        }
+        streams
+    }
+}

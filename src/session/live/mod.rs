@@ -1,0 +1,132 @@
+//! Sessions of live paths: those who publish, and those who read.
+//!
+//! ```text
+//!  ANNOUNCE SETUP RECORD --> Publisher --RTP--> Source --Feed--> home of the path
+//!  DESCRIBE SETUP PLAY   --> Reader    <------- LivePath <-Batch----'
+//! ```
+//! | file | what is there |
+//! |---|---|
+//! | `desk` | all that a shard has of live paths, and its post with other shards |
+//! | `publisher`, `announce` | who publishes; ANNOUNCE, SETUP, RECORD |
+//! | `arrivals` | RTP and RTCP of publishers |
+//! | `reader`, `setup`, `play` | who reads; DESCRIBE, SETUP, PLAY, PAUSE |
+//! | `ends` | how both end |
+//! | `reports` | RTCP to both, and from readers |
+//! | `tick` | what is done by the clock |
+//!
+//! What decides is in `crate::live`; here it meets RTSP, sessions and addresses. A command that
+//! needs a path which is not here yet is kept and executed again when the home has answered.
+//! DESIGN section 5.
+
+mod announce;
+mod arrivals;
+pub mod desk;
+mod ends;
+mod play;
+pub mod publisher;
+pub mod reader;
+mod reports;
+mod setup;
+#[cfg(test)]
+mod tests;
+mod tick;
+
+use super::request::{Command, Executed};
+use super::table::Sessions;
+use crate::library::{CLIP_NAME, LIBRARY_PATH};
+use crate::live::message::is_path_name;
+use crate::rtsp::reader::Method;
+use crate::rtsp::response::{Response, Status};
+use desk::LiveName;
+
+/// Whether a URL's path names a live path: whatever no title can have.
+#[must_use]
+pub fn is_live_path(path: &str) -> bool {
+    let is_library = path.split('/').next() == Some(LIBRARY_PATH.trim_end_matches('/'));
+    is_path_name(path) && path != CLIP_NAME && !is_library
+}
+
+impl Sessions {
+    /// Whether a command is about a live path.
+    pub(super) fn is_about_live(&self, command: &Command) -> bool {
+        let begins =
+            matches!(command.request.method, Method::Announce | Method::Describe | Method::Setup);
+        match command.session {
+            Some(id) => self.live.find(id).is_some(),
+            None => begins && command.title.is_none(),
+        }
+    }
+
+    /// Executes such a command.
+    pub(super) fn execute_live(&mut self, command: Command) -> Executed {
+        match command.session.and_then(|id| self.live.find(id)) {
+            Some(LiveName::Publisher(number)) => return self.execute_publisher(command, number),
+            Some(LiveName::Reader(index)) => return self.execute_reader(command, index),
+            None => {}
+        }
+        match command.request.method {
+            Method::Announce => self.announce(&command),
+            Method::Describe => self.describe_live(command),
+            _ => match self.publisher_of(&command) {
+                Some(number) => self.execute_publisher(command, number),
+                None => self.setup_reader(command, None),
+            },
+        }
+    }
+
+    fn execute_publisher(&mut self, command: Command, number: u32) -> Executed {
+        let now = self.now;
+        if let Some(publisher) = self.live.publishers.get_mut(&number) {
+            publisher.alive = now;
+        }
+        match command.request.method {
+            Method::Setup => self.setup_publisher(command, number),
+            Method::Record => self.record(&command, number),
+            Method::Teardown => {
+                let response = self.live_answer(&command);
+                self.end_publisher(number, "it says TEARDOWN");
+                Executed::Reply(response)
+            }
+            Method::GetParameter | Method::SetParameter => {
+                Executed::Reply(self.live_answer(&command))
+            }
+            _ => command.refuse(Status::MethodNotValidInThisState),
+        }
+    }
+
+    fn execute_reader(&mut self, command: Command, index: u32) -> Executed {
+        let now = self.now;
+        if let Some(reader) = self.live.readers.get_mut(index as usize) {
+            reader.alive = now;
+        }
+        match command.request.method {
+            Method::Setup => self.setup_reader(command, Some(index)),
+            Method::Play => self.play_live(&command, index),
+            Method::Pause => self.pause_live(&command, index),
+            Method::Teardown => {
+                let response = self.live_answer(&command);
+                self.end_reader(index, Some("teardown"));
+                Executed::Reply(response)
+            }
+            Method::GetParameter | Method::SetParameter => {
+                Executed::Reply(self.live_answer(&command))
+            }
+            _ => command.refuse(Status::MethodNotValidInThisState),
+        }
+    }
+
+    /// 200 that names the session.
+    fn live_answer(&self, command: &Command) -> Response {
+        let response = command.response(Status::Ok);
+        match command.session {
+            Some(id) => response.header("Session", self.live_session_header(id)),
+            None => response,
+        }
+    }
+
+    /// As for titles: announced five seconds short of the truth (client rule C16).
+    fn live_session_header(&self, id: crate::base::ids::SessionId) -> String {
+        let timeout_s = self.config.timeout.as_secs();
+        format!("{id};timeout={}", timeout_s.saturating_sub(5).max(timeout_s.min(1)))
+    }
+}

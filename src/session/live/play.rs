@@ -1,0 +1,164 @@
+//! PLAY and PAUSE of a live path (RFC 2326 s10.5, s10.6).
+//!
+//! PLAY is answered when the first packet of each stream is known, so that `RTP-Info` is exact; at
+//! the latest after `START_WAIT_MAX`, and then without what is not known. DESIGN section 5.4.
+
+use std::sync::Arc;
+
+use super::reader::{LiveReader, ReaderState};
+use crate::base::time::Mono;
+use crate::live::limits::START_WAIT_MAX;
+use crate::live::message::Ask;
+use crate::live::start::{StartPolicy, StreamStart};
+use crate::rtsp::headers::{RtpInfo, write_rtp_info};
+use crate::rtsp::range::{NptStart, Range};
+use crate::rtsp::response::{Response, Status};
+use crate::session::request::{Command, Executed};
+use crate::session::table::{Action, Sessions, TimerKey};
+
+impl Sessions {
+    pub(super) fn play_live(&mut self, command: &Command, index: u32) -> Executed {
+        let now = self.now;
+        let Some(reader) = self.live.readers.get(index as usize) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        if command.target.path.trim_end_matches('/') != &*reader.path {
+            return command.refuse(Status::NotFound);
+        }
+        if command.target.track.is_some() && reader.streams.len() > 1 {
+            return command.refuse(Status::OnlyAggregateOperationAllowed);
+        }
+        let (path, key) = (Arc::clone(&reader.path), reader.key);
+        match reader.state {
+            // Nothing to seek to: it goes on.
+            ReaderState::Playing => {
+                return Executed::Reply(self.live_answer(command).header("Range", live_range()));
+            }
+            ReaderState::Priming { .. } => {
+                return command.refuse(Status::MethodNotValidInThisState);
+            }
+            ReaderState::Ready | ReaderState::Paused => {}
+        }
+        let Some(found) = self.live.paths.path_mut(&path) else {
+            return command.refuse(Status::NotFound);
+        };
+        found.prepare(key, StartPolicy::Gop);
+        let (waiter, cseq) = (command.waiter, command.request.cseq);
+        self.set_reader_state(index, ReaderState::Priming { waiter, cseq, since: now });
+        if !self.try_answer_play(index) {
+            self.live.ask(&path, Ask::WantSync);
+            self.wake_reader(index, now + START_WAIT_MAX);
+        }
+        Executed::Later
+    }
+
+    /// A batch has come: PLAYs of its path may be answered.
+    pub(super) fn retry_plays(&mut self, path: &Arc<str>) {
+        let waiting = self.live.readers.iter().filter(|(_, reader)| {
+            matches!(reader.state, ReaderState::Priming { .. }) && reader.path == *path
+        });
+        let waiting: Vec<usize> = waiting.map(|(index, _)| index).collect();
+        for index in waiting {
+            self.try_answer_play(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Answers a PLAY when all is known that it tells, or it has waited long enough. False: it
+    /// waits on.
+    fn try_answer_play(&mut self, index: u32) -> bool {
+        let now = self.now;
+        let Some(reader) = self.live.readers.get_mut(index as usize) else { return true };
+        let ReaderState::Priming { waiter, cseq, since } = reader.state else { return true };
+        let Some(path) = self.live.paths.path_mut(&reader.path) else { return true };
+        let starts = path.starts(reader.key);
+        if starts.iter().any(Option::is_none) && now.since(since) < START_WAIT_MAX {
+            return false;
+        }
+        path.play(reader.key, now);
+        // With the first packets, so that sound and picture are put together from the start.
+        reader.report_due = now;
+        let urls = reader.streams.iter().map(|stream| &stream.control_url);
+        let entries: Vec<String> =
+            urls.zip(&starts).map(|(url, start)| rtp_info(url, start.as_ref())).collect();
+        let response = Response::new(Status::Ok, cseq)
+            .header("Session", reader.id.to_string())
+            .header("Range", live_range())
+            .header("RTP-Info", entries.join(","));
+        self.out.push(Action::Respond { waiter, response });
+        self.set_reader_state(index, ReaderState::Playing);
+        self.live.is_ready = true;
+        self.wake_reader(index, now);
+        true
+    }
+
+    pub(super) fn pause_live(&mut self, command: &Command, index: u32) -> Executed {
+        let Some(reader) = self.live.readers.get(index as usize) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        match reader.state {
+            ReaderState::Ready | ReaderState::Priming { .. } => {
+                command.refuse(Status::MethodNotValidInThisState)
+            }
+            ReaderState::Playing | ReaderState::Paused => {
+                if let Some(path) = self.live.paths.path_mut(&reader.path) {
+                    path.pause(reader.key);
+                }
+                self.set_reader_state(index, ReaderState::Paused);
+                Executed::Reply(self.live_answer(command))
+            }
+        }
+    }
+
+    /// A reader is to be looked at again at `due`.
+    pub fn wake_reader(&mut self, index: u32, due: Mono) {
+        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
+        if reader.wakes.is_none_or(|wakes| due < wakes) {
+            reader.wakes = Some(due);
+            let serial = reader.serial;
+            self.wheel.insert(due, TimerKey::LiveReader { index, serial });
+        }
+    }
+
+    /// A reader's key of the wheel has come up.
+    pub(in crate::session) fn handle_reader_due(&mut self, index: u32, serial: u32) {
+        let now = self.now;
+        let is_meant = |reader: &&mut LiveReader| {
+            reader.serial == serial && reader.wakes.is_some_and(|wakes| wakes <= now)
+        };
+        let Some(reader) = self.live.readers.get_mut(index as usize).filter(is_meant) else {
+            return;
+        };
+        reader.wakes = None;
+        match reader.state {
+            ReaderState::Priming { .. } => {
+                self.try_answer_play(index);
+            }
+            ReaderState::Playing => {
+                let (key, is_report_due) = (reader.key, reader.report_due <= now);
+                if let Some(path) = self.live.paths.path_mut(&reader.path) {
+                    path.queue(key);
+                    self.live.is_ready = true;
+                }
+                if is_report_due {
+                    self.send_live_reports(index);
+                }
+            }
+            ReaderState::Ready | ReaderState::Paused => {}
+        }
+    }
+}
+
+/// One entry; where nothing is known of the first packet, its URL alone.
+fn rtp_info(url: &str, start: Option<&StreamStart>) -> String {
+    match start {
+        Some(start) => {
+            let (seq, rtptime) = (start.seq.0, start.rtptime.0);
+            write_rtp_info(&[RtpInfo { url: url.to_owned(), seq, rtptime }])
+        }
+        None => format!("url={url}"),
+    }
+}
+
+fn live_range() -> String {
+    Range::Npt { start: Some(NptStart::Now), end: None }.to_string()
+}

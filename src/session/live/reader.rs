@@ -1,0 +1,196 @@
+//! One who reads a live path: a session whose places and pace are the path's business.
+//!
+//! ```text
+//!  SETUP --> Ready --PLAY--> Priming --first packets known--> Playing --PAUSE--> Paused
+//! ```
+//! Invariant: its streams stand in the order of those of its `LivePath` reader.
+//! Bound: a stream each track of the path.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::desk::{LiveDesk, LiveName};
+use crate::base::ids::{SessionId, Ssrc};
+use crate::base::time::Mono;
+use crate::live::path::ReaderKey;
+use crate::poll::poll_table::EntryKey;
+use crate::rtcp::ReportBlock;
+use crate::session::info::{SessionInfo, StreamInfo};
+use crate::session::request::Waiter;
+use crate::session::stream::Path;
+use crate::session::table::{SessionKey, Sessions};
+
+/// See the module.
+#[derive(Debug)]
+pub struct LiveReader {
+    /// Its session.
+    pub id: SessionId,
+    /// What it reads.
+    pub path: Arc<str>,
+    /// Its place there.
+    pub key: ReaderKey,
+    /// Its streams, in the order of their SETUPs.
+    pub streams: Vec<LiveStream>,
+    /// The RTSP connection that it was made on, while that lives.
+    pub connection: Option<EntryKey>,
+    pub(super) state: ReaderState,
+    pub(super) peer: SocketAddr,
+    pub(super) user_agent: Option<String>,
+    pub(super) created: Mono,
+    /// When the client was last heard of.
+    pub(super) alive: Mono,
+    /// Tells its keys of the wheel from those of one that was in its place before.
+    pub(super) serial: u32,
+    /// When the wheel wakes it next.
+    pub(super) wakes: Option<Mono>,
+    pub(super) report_due: Mono,
+    pub(super) cname: String,
+}
+
+/// One stream of a reader.
+#[derive(Debug)]
+pub struct LiveStream {
+    /// Track of the path.
+    pub track: u8,
+    /// How its packets travel.
+    pub path: Path,
+    /// What its packets are sent under, once one was.
+    pub ssrc: Option<Ssrc>,
+    pub(super) clock_rate_hz: u32,
+    /// As the client spelled it: RTP-Info repeats it (client rule C6).
+    pub(super) control_url: Box<str>,
+    /// Newest report on it, and the round-trip time by it.
+    pub(super) report: Option<Box<(ReportBlock, Option<u64>)>>,
+}
+
+/// See the module's picture.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ReaderState {
+    Ready,
+    Priming { waiter: Waiter, cseq: Option<u32>, since: Mono },
+    Playing,
+    Paused,
+}
+
+impl ReaderState {
+    /// As `State::gauge_index` of titles.
+    pub(super) fn gauge_index(self) -> usize {
+        match self {
+            Self::Ready => 0,
+            Self::Priming { .. } | Self::Playing => 1,
+            Self::Paused => 2,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        ["ready", "playing", "paused"][self.gauge_index()]
+    }
+}
+
+impl LiveReader {
+    /// Over TCP: interleaved with its RTSP connection.
+    #[must_use]
+    pub fn is_interleaved(&self) -> bool {
+        self.streams.iter().any(|stream| matches!(stream.path, Path::Tcp { .. }))
+    }
+}
+
+impl SessionKey {
+    /// Readers of live paths share sockets with sessions of titles: this is how those name them.
+    pub(super) fn of_reader(index: u32) -> Self {
+        Self(index | READER_BIT)
+    }
+
+    /// The reader's place, if it names one.
+    pub(in crate::session) fn as_reader(self) -> Option<u32> {
+        (self.0 & READER_BIT != 0).then_some(self.0 & !READER_BIT)
+    }
+}
+
+impl LiveDesk {
+    /// How the streams of a connection's sessions travel.
+    pub(in crate::session) fn paths_on(&self, entry: EntryKey) -> impl Iterator<Item = Path> {
+        self.of_connection(entry).iter().flat_map(|name| -> Vec<Path> {
+            match *name {
+                LiveName::Publisher(number) => {
+                    let tracks = self.publishers.get(&number).map(|publisher| &publisher.tracks);
+                    tracks.into_iter().flatten().filter_map(|track| track.path).collect()
+                }
+                LiveName::Reader(index) => {
+                    let streams = self.readers.get(index as usize).map(|reader| &reader.streams);
+                    streams.into_iter().flatten().map(|stream| stream.path).collect()
+                }
+            }
+        })
+    }
+
+    /// The reader whose RTCP comes on this channel.
+    pub(in crate::session) fn reader_of_channel(
+        &self,
+        entry: EntryKey,
+        wanted: u8,
+    ) -> Option<SessionKey> {
+        let is_its = |stream: &LiveStream| matches!(stream.path, Path::Tcp { rtcp_channel, .. } if rtcp_channel == wanted);
+        self.of_connection(entry).iter().find_map(|name| {
+            let LiveName::Reader(index) = *name else { return None };
+            let reader = self.readers.get(index as usize)?;
+            reader.streams.iter().any(is_its).then(|| SessionKey::of_reader(index))
+        })
+    }
+}
+
+impl Sessions {
+    /// Changes a reader's state, and the gauge with it.
+    pub(super) fn set_reader_state(&mut self, index: u32, state: ReaderState) {
+        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
+        self.cells.sessions[reader.state.gauge_index()].sub(1);
+        self.cells.sessions[state.gauge_index()].add(1);
+        reader.state = state;
+    }
+
+    /// What the outside is shown of readers.
+    pub(in crate::session) fn reader_infos(&self) -> impl Iterator<Item = SessionInfo> {
+        self.live.readers.iter().map(|(_, reader)| self.reader_info(reader))
+    }
+
+    fn reader_info(&self, reader: &LiveReader) -> SessionInfo {
+        let path = self.live.paths.path(&reader.path);
+        let counts = path.and_then(|path| path.reader(reader.key));
+        let streams = reader.streams.iter().enumerate().map(|(place, stream)| {
+            let sent = counts.and_then(|counts| counts.streams.get(place));
+            let report = stream.report.as_deref();
+            let clock_rate_hz = f64::from(stream.clock_rate_hz.max(1));
+            StreamInfo {
+                track: stream.track,
+                encoding: String::new(),
+                ssrc: stream.ssrc.map(|ssrc| format!("{:08X}", ssrc.0)).unwrap_or_default(),
+                packets_sent: sent.map_or(0, |sent| sent.packets_sent),
+                payload_bytes_sent: sent.map_or(0, |sent| sent.payload_bytes_sent),
+                fraction_lost: report.map(|(block, _)| f64::from(block.fraction_lost) / 256.0),
+                packets_lost: report.map(|(block, _)| i64::from(block.cumulative_lost)),
+                jitter_s: report.map(|(block, _)| f64::from(block.jitter) / clock_rate_hz),
+                round_trip_s: report
+                    .and_then(|(_, round_trip_ns)| *round_trip_ns)
+                    .map(|ns| Duration::from_nanos(ns).as_secs_f64()),
+            }
+        });
+        SessionInfo {
+            id: reader.id.to_string(),
+            shard: self.shard.0,
+            path: reader.path.to_string(),
+            peer: reader.peer.to_string(),
+            user_agent: reader.user_agent.clone(),
+            state: reader.state.as_str(),
+            transport: if reader.is_interleaved() { "tcp" } else { "udp" },
+            npt_s: 0.0,
+            scale: 1.0,
+            speed: 1.0,
+            age_s: self.now.since(reader.created).as_secs_f64(),
+            streams: streams.collect(),
+        }
+    }
+}
+
+/// No shard has so many sessions of titles.
+const READER_BIT: u32 = 1 << 31;

@@ -1,0 +1,276 @@
+//! DESCRIBE and SETUP of a live path (RFC 2326 s10.2, s10.4), for one who reads it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use super::announce::SESSIONS_PER_CONNECTION_MAX;
+use super::desk::LiveName;
+use super::is_live_path;
+use super::reader::{LiveReader, LiveStream, ReaderState};
+use crate::base::ids::SessionId;
+use crate::live::reader::Carrier;
+use crate::rtsp::response::Status;
+use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
+use crate::rtsp::transport_answer::{TransportPath, TransportReply};
+use crate::rtsp::uri::base_url;
+use crate::session::methods::{clip, is_peer};
+use crate::session::request::{Command, Executed};
+use crate::session::stream::Path;
+use crate::session::table::{SessionKey, Sessions};
+
+/// What a SETUP asks for, once it is clear that it can be had.
+struct Wish {
+    path: Arc<str>,
+    track: u8,
+    clock_rate_hz: u32,
+    offer: TransportOffer,
+}
+
+impl Sessions {
+    /// 200 with the path's description. Whether the client takes SDP is known already.
+    pub(super) fn describe_live(&mut self, command: Command) -> Executed {
+        let path: Arc<str> = command.target.path.trim_end_matches('/').into();
+        if !is_live_path(&path) {
+            return command.refuse(Status::NotFound);
+        }
+        let command = match self.want_path(&path, command) {
+            Ok(command) => command,
+            Err(executed) => return executed,
+        };
+        let Some(found) = self.live.paths.path(&path) else {
+            return command.refuse(Status::NotFound);
+        };
+        let response = command
+            .response(Status::Ok)
+            .header("Content-Base", base_url(&command.request.uri))
+            .body("application/sdp", found.description().sdp.as_bytes().to_vec());
+        Executed::Reply(response)
+    }
+
+    pub(super) fn setup_reader(&mut self, command: Command, index: Option<u32>) -> Executed {
+        let path: Arc<str> = command.target.path.trim_end_matches('/').into();
+        let command = match index {
+            Some(_) => command,
+            None if !is_live_path(&path) => return command.refuse(Status::NotFound),
+            None => match self.want_path(&path, command) {
+                Ok(command) => command,
+                Err(executed) => return executed,
+            },
+        };
+        let wish = match self.reader_wish(&command, path, index) {
+            Ok(wish) => wish,
+            Err(status) => return command.refuse(status),
+        };
+        let is_new = index.is_none();
+        let begun = index.map_or_else(|| self.begin_reader(&command, &wish), Ok);
+        let index = match begun {
+            Ok(index) => index,
+            Err(status) => return command.refuse(status),
+        };
+        let placed = match wish.offer.protocol {
+            Lower::Udp => self.place_reader(&command, &wish.offer, index),
+            Lower::Tcp => self
+                .free_channels(command.waiter.entry, &wish.offer)
+                .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
+        };
+        if let Some(path) = placed {
+            return self.add_reader_stream(&command, index, &wish, path);
+        }
+        if is_new {
+            self.end_reader(index, None);
+        }
+        if wish.offer.protocol == Lower::Udp && self.sockets.has_room() {
+            return Executed::NeedsPair(Box::new(command));
+        }
+        command.refuse(Status::NotEnoughBandwidth)
+    }
+
+    fn reader_wish(
+        &self,
+        command: &Command,
+        path: Arc<str>,
+        index: Option<u32>,
+    ) -> Result<Wish, Status> {
+        let reader = index.and_then(|index| self.live.readers.get(index as usize));
+        if let Some(reader) = reader {
+            if reader.path != path {
+                // One session is one presentation.
+                return Err(Status::AggregateOperationNotAllowed);
+            }
+            if !matches!(reader.state, ReaderState::Ready | ReaderState::Paused) {
+                return Err(Status::MethodNotValidInThisState);
+            }
+        }
+        let found = self.live.paths.path(&path).ok_or(Status::NotFound)?;
+        let tracks = &found.description().tracks;
+        let track = match command.target.track {
+            Some(track) => track,
+            // Rule C4: with one track there is no doubt which is meant.
+            None if tracks.len() == 1 => 0,
+            None => return Err(Status::AggregateOperationNotAllowed),
+        };
+        let spec = tracks.get(usize::from(track)).ok_or(Status::NotFound)?;
+        if reader.is_some_and(|reader| reader.streams.iter().any(|s| s.track == track)) {
+            return Err(Status::MethodNotValidInThisState);
+        }
+        let header = command.request.header("Transport").ok_or(Status::UnsupportedTransport)?;
+        let offers = parse_transport(header).map_err(|_| Status::BadRequest)?;
+        let offer = offers.into_iter().find(|offer| is_served(offer, command, reader));
+        let offer = offer.ok_or(Status::UnsupportedTransport)?;
+        Ok(Wish { path, track, clock_rate_hz: spec.clock_rate_hz, offer })
+    }
+
+    fn begin_reader(&mut self, command: &Command, wish: &Wish) -> Result<u32, Status> {
+        self.replace_older_reader(command, wish);
+        if self.live.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
+            return Err(Status::NotEnoughBandwidth);
+        }
+        if self.slab.len() + self.live.readers.len() >= self.config.sessions_max {
+            tracing::warn!(max = self.config.sessions_max, "session refused: the shard is full");
+            return Err(Status::NotEnoughBandwidth);
+        }
+        let place = self.live.readers.vacant_key();
+        let carrier = match wish.offer.protocol {
+            Lower::Udp => Carrier::Udp,
+            Lower::Tcp => Carrier::Tcp,
+        };
+        let path = self.live.paths.path_mut(&wish.path).ok_or(Status::NotFound)?;
+        let added = path.add_reader(place as u64, carrier);
+        let key = added.map_err(|_| Status::NotEnoughBandwidth)?;
+        let mut rng = rand::rng();
+        let is_local = command.waiter.shard == self.shard;
+        let reader = LiveReader {
+            id: SessionId::new(self.shard, rng.next_u64()),
+            path: Arc::clone(&wish.path),
+            key,
+            streams: Vec::with_capacity(2),
+            connection: is_local.then_some(command.waiter.entry),
+            state: ReaderState::Ready,
+            peer: command.peer,
+            user_agent: command.request.header("User-Agent").map(clip),
+            created: self.now,
+            alive: self.now,
+            serial: self.live.next_serial(),
+            wakes: None,
+            report_due: self.now,
+            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+        };
+        let (id, connection) = (reader.id, reader.connection);
+        self.cells.sessions[reader.state.gauge_index()].add(1);
+        let index = u32::try_from(self.live.readers.insert(reader)).unwrap_or(u32::MAX);
+        self.live.enter(id, connection, LiveName::Reader(index));
+        Ok(index)
+    }
+
+    /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
+    /// connection without tearing down.
+    fn replace_older_reader(&mut self, command: &Command, wish: &Wish) {
+        for name in self.live.of_connection(command.waiter.entry).to_vec() {
+            let LiveName::Reader(index) = name else { continue };
+            let is_left = self.live.readers.get(index as usize).is_some_and(|reader| {
+                matches!(reader.state, ReaderState::Paused)
+                    && reader.path == wish.path
+                    && reader.streams.iter().any(|stream| stream.track == wish.track)
+            });
+            if is_left && command.waiter.shard == self.shard {
+                self.end_reader(index, None);
+            }
+        }
+    }
+
+    /// `None`: the client's address is in use on every pair that is open.
+    fn place_reader(
+        &mut self,
+        command: &Command,
+        offer: &TransportOffer,
+        index: u32,
+    ) -> Option<Path> {
+        let (rtp_port, rtcp_port) = offer.client_port?;
+        // The peer's own address with another port: a link-local one keeps its scope.
+        let at = |port: u16| {
+            let mut address: SocketAddr = command.peer;
+            address.set_port(port);
+            address
+        };
+        let (rtp, rtcp) = (at(rtp_port), at(rtcp_port));
+        let streams = self.live.readers.get(index as usize)?.streams.len();
+        let owner = (SessionKey::of_reader(index), u8::try_from(streams).unwrap_or(u8::MAX));
+        let pair = self.sockets.place(rtp, rtcp, owner)?;
+        Some(Path::Udp { pair, rtp, rtcp })
+    }
+
+    fn add_reader_stream(
+        &mut self,
+        command: &Command,
+        index: u32,
+        wish: &Wish,
+        path: Path,
+    ) -> Executed {
+        let Some(reader) = self.live.readers.get_mut(index as usize) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        reader.streams.push(LiveStream {
+            track: wish.track,
+            path,
+            ssrc: None,
+            clock_rate_hz: wish.clock_rate_hz,
+            control_url: command.request.uri.clone().into_boxed_str(),
+            report: None,
+        });
+        let id = reader.id;
+        let found = self.live.paths.path_mut(&wish.path);
+        if found.is_none_or(|found| found.add_stream(reader.key, wish.track).is_err()) {
+            // It was there when the wish was checked.
+            self.end_reader(index, None);
+            return command.refuse(Status::NotFound);
+        }
+        // The SSRC is the source's, and not known before its first packet.
+        let reply = TransportReply {
+            profile: Profile::Avp,
+            path: self.transport_path(path),
+            ssrc: None,
+            mode: Mode::Play,
+        };
+        let response = command.response(Status::Ok);
+        let response = response.header("Session", self.live_session_header(id));
+        Executed::Reply(response.header("Transport", reply.write()))
+    }
+
+    /// For the answer to SETUP.
+    pub(super) fn transport_path(&self, path: Path) -> TransportPath {
+        match path {
+            Path::Udp { pair, rtp, rtcp } => TransportPath::Unicast {
+                client: (rtp.port(), rtcp.port()),
+                server: self.sockets.ports(pair),
+                source: None,
+            },
+            Path::Tcp { channel, rtcp_channel } => {
+                TransportPath::Interleaved { channels: (channel, rtcp_channel) }
+            }
+        }
+    }
+}
+
+/// Whether an offer can be served, to this session.
+fn is_served(offer: &TransportOffer, command: &Command, reader: Option<&LiveReader>) -> bool {
+    let is_ours = offer.profile_ok && !offer.multicast && offer.mode == Mode::Play;
+    let fits = match offer.protocol {
+        // Media goes to the RTSP peer and nowhere else (DESIGN section 9).
+        Lower::Udp => {
+            let to = offer.destination.as_deref();
+            offer.client_port.is_some_and(|(a, b)| a != 0 && b != 0 && a != b)
+                && to.is_none_or(|to| is_peer(to, command.peer.ip()))
+        }
+        Lower::Tcp => reader.is_none_or(|reader| {
+            reader.connection == Some(command.waiter.entry)
+                && reader.id.shard() == command.waiter.shard
+        }),
+    };
+    let first = reader.and_then(|reader| reader.streams.first());
+    let is_same = first.is_none_or(|first| {
+        matches!(first.path, Path::Udp { .. }) == (offer.protocol == Lower::Udp)
+    });
+    is_ours && fits && is_same
+}

@@ -1,0 +1,254 @@
+//! Publishers and readers of live paths without sockets: commands and packets in, answers and runs
+//! out. Two connections of one shard, which is the home of every path.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::is_live_path;
+use crate::base::ids::{SessionId, ShardId};
+use crate::base::time::Mono;
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::rtsp::request::{Method, Request};
+use crate::rtsp::response::Response;
+use crate::rtsp::uri::parse_target;
+use crate::session::request::{Command, Executed, Waiter};
+use crate::session::table::{Action, SessionConfig, Sessions};
+
+struct Bench {
+    sessions: Sessions,
+    answers: Vec<(u32, Response)>,
+    /// RTCP, with where it goes.
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+}
+
+const URL: &str = "rtsp://h/live/a";
+const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
+    m=audio 0 RTP/AVP 0\r\na=control:streamid=0\r\n";
+const PUBLISHER: u32 = 1;
+const READER: u32 = 2;
+
+fn entry(index: u32) -> EntryKey {
+    EntryKey { index, generation: 0 }
+}
+
+fn host(last: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, last], port))
+}
+
+fn session_id(response: &Response) -> SessionId {
+    let header = response.header_value("Session").unwrap();
+    SessionId::parse(header.split(';').next().unwrap()).unwrap()
+}
+
+fn rtp(seq: u16) -> Vec<u8> {
+    let [high, low] = seq.to_be_bytes();
+    [&[0x80, 0, high, low, 0, 0, low, 0, 0, 0, 0, 9][..], &[7; 160]].concat()
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (sessions_max, timeout) = (100, Duration::from_secs(60));
+        let config = SessionConfig { sessions_max, timeout, host: "host".to_owned() };
+        let cells = Arc::<ShardCells>::default();
+        let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
+        sessions.sockets.add_pair(8_000);
+        Self { sessions, answers: Vec::new(), datagrams: Vec::new() }
+    }
+
+    fn request(
+        &mut self,
+        (connection, peer): (u32, SocketAddr),
+        method: Method,
+        uri: &str,
+        session: Option<SessionId>,
+        (headers, body): (&[(&str, &str)], &str),
+    ) -> Option<Response> {
+        let headers = [&[("CSeq", "7")], headers].concat();
+        let command = Command {
+            request: Request::new_for_test(method, uri, &headers, body.as_bytes()),
+            target: parse_target(uri).unwrap(),
+            session,
+            waiter: Waiter { shard: ShardId(0), entry: entry(connection) },
+            peer,
+            local: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            title: None,
+        };
+        self.execute(command);
+        self.settle();
+        self.answer(connection)
+    }
+
+    fn answer(&mut self, connection: u32) -> Option<Response> {
+        let place = self.answers.iter().position(|(to, _)| *to == connection)?;
+        Some(self.answers.remove(place).1)
+    }
+
+    fn execute(&mut self, command: Command) {
+        let waiter = command.waiter;
+        match self.sessions.execute(command) {
+            Executed::Reply(response) => self.answers.push((waiter.entry.index, response)),
+            Executed::Later => {}
+            Executed::NeedsPair(_) => panic!("no address is used twice here"),
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            self.sessions.settle_live();
+            if self.sessions.out.is_empty() {
+                return;
+            }
+            for action in std::mem::take(&mut self.sessions.out) {
+                match action {
+                    Action::Respond { waiter, response } => {
+                        self.answers.push((waiter.entry.index, response));
+                    }
+                    Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
+                    Action::Execute(command) => self.execute(*command),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        panic!("the sessions ask without end");
+    }
+
+    fn announce(&mut self, connection: u32, peer: SocketAddr) -> u16 {
+        let answer = self.request((connection, peer), Method::Announce, URL, None, (&[], SDP));
+        answer.unwrap().status().code()
+    }
+
+    /// SETUP, of the publisher without a session, and RECORD.
+    fn publish(&mut self) -> SessionId {
+        let from = (PUBLISHER, host(1, 40_000));
+        assert_eq!(self.announce(PUBLISHER, from.1), 200);
+        let transport = [("Transport", "RTP/AVP/UDP;unicast;client_port=5000-5001;mode=record")];
+        let uri = "rtsp://h/live/a/streamid=0";
+        let answer = self.request(from, Method::Setup, uri, None, (&transport, "")).unwrap();
+        let told = answer.header_value("Transport").unwrap();
+        assert!(told.contains("server_port=8000-8001") && told.contains("mode=record"), "{told}");
+        let id = session_id(&answer);
+        let answer = self.request(from, Method::Record, URL, Some(id), (&[], "")).unwrap();
+        assert_eq!(answer.status().code(), 200);
+        id
+    }
+
+    fn reader(&mut self, method: Method, uri: &str, id: Option<SessionId>) -> Option<Response> {
+        let transport = [("Transport", "RTP/AVP;unicast;client_port=6000-6001")];
+        self.request((READER, host(3, 40_001)), method, uri, id, (&transport, ""))
+    }
+
+    /// A packet of the publisher, and the end of its turn.
+    fn packet(&mut self, from: SocketAddr, seq: u16) {
+        self.sessions.handle_rtp_datagram(0, from, &rtp(seq));
+        self.sessions.feed_live();
+        self.settle();
+    }
+
+    fn pass(&mut self, duration: Duration) {
+        let end = self.sessions.now + duration;
+        let mut due = Vec::new();
+        while self.sessions.now < end {
+            self.sessions.now = self.sessions.now + Duration::from_millis(100);
+            self.sessions.wheel.expire(self.sessions.now, &mut due);
+            for key in due.drain(..) {
+                self.sessions.handle_timer(key);
+            }
+            self.sessions.feed_live();
+            self.settle();
+        }
+    }
+}
+
+#[test]
+fn paths_are_all_names_that_titles_do_not_have() {
+    for path in ["live/a", "x", "demos", "vodka/b"] {
+        assert!(is_live_path(path), "{path}");
+    }
+    for path in ["demo", "vod", "vod/a", "", "a//b", "a/../b"] {
+        assert!(!is_live_path(path), "{path}");
+    }
+}
+
+#[test]
+fn play_waits_for_the_first_packet_and_tells_its_number() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let described = bench.reader(Method::Describe, URL, None).unwrap();
+    assert_eq!(described.status().code(), 200);
+    let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    let id = session_id(&setup);
+    assert!(bench.reader(Method::Play, URL, Some(id)).is_none(), "nothing has come yet");
+    bench.packet(host(1, 5_000), 77);
+    let played = bench.answer(READER).unwrap();
+    let info = played.header_value("RTP-Info").unwrap();
+    assert!(info.contains("trackID=0;seq=77;rtptime="), "{info}");
+    let infos = bench.sessions.infos();
+    assert_eq!((infos[0].path.as_str(), infos[0].state), ("live/a", "playing"));
+}
+
+#[test]
+fn play_of_a_silent_path_is_answered_after_a_second_without_numbers() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    assert!(bench.reader(Method::Play, URL, Some(session_id(&setup))).is_none());
+    bench.pass(Duration::from_millis(900));
+    assert!(bench.answer(READER).is_none());
+    bench.pass(Duration::from_millis(300));
+    let played = bench.answer(READER).unwrap();
+    assert_eq!(played.header_value("RTP-Info"), Some("url=rtsp://h/live/a/trackID=0"));
+}
+
+#[test]
+fn stranger_may_neither_publish_nor_feed_the_path_of_another() {
+    let mut bench = Bench::new();
+    let stranger = SocketAddr::from(([192, 0, 2, 9], 40_000));
+    assert_eq!(bench.announce(9, stranger), 403);
+    bench.publish();
+    assert_eq!(bench.announce(9, host(1, 40_009)), 403, "it has a publisher");
+    bench.packet(host(9, 5_000), 1);
+    let packets = |bench: &Bench| -> u64 {
+        bench.sessions.live.publishers.values().map(|p| p.source.counts().packets).sum()
+    };
+    assert_eq!(packets(&bench), 0);
+    bench.packet(host(1, 5_000), 1);
+    bench.packet(host(1, 5_004), 2);
+    assert_eq!(packets(&bench), 1, "its port is known now");
+}
+
+#[test]
+fn silent_publisher_ends_and_its_readers_after_the_hold() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    bench.packet(host(1, 5_000), 1);
+    bench.reader(Method::Play, URL, Some(session_id(&setup))).unwrap();
+    bench.pass(Duration::from_secs(9));
+    assert_eq!(bench.sessions.live.publishers.len(), 1);
+    assert!(!bench.datagrams.is_empty(), "receiver reports went to the publisher");
+    bench.pass(Duration::from_secs(3));
+    assert!(bench.sessions.live.publishers.is_empty());
+    assert_eq!(bench.sessions.live.readers.len(), 1, "it waits for another publisher");
+    bench.pass(Duration::from_secs(11));
+    assert!(bench.sessions.live.readers.is_empty());
+    assert_eq!(bench.sessions.sockets.tuple_count(), 0);
+    let described = bench.reader(Method::Describe, URL, None).unwrap();
+    assert_eq!(described.status().code(), 404);
+}
+
+#[test]
+fn end_of_its_connection_ends_a_publisher_and_leaves_a_reader_over_udp() {
+    let mut bench = Bench::new();
+    let id = bench.publish();
+    bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    for connection in [PUBLISHER, READER] {
+        bench.sessions.handle_connection_closed(entry(connection));
+    }
+    bench.settle();
+    assert!(bench.sessions.live.publishers.is_empty());
+    assert!(!bench.sessions.end_live_session(id, "test"));
+    assert_eq!(bench.sessions.live.readers.len(), 1);
+    assert_eq!(bench.announce(PUBLISHER, host(1, 40_000)), 200, "the path is free again");
+}

@@ -1,0 +1,69 @@
+//! What is done for live paths by the clock, every second while there are any.
+//!
+//! Publishers that are silent end, readers that are not heard of are reaped, reports that are due
+//! go out, and paths that nobody reads are let go of. Bound: the sessions of a shard, once a tick.
+
+use std::time::Duration;
+
+use super::desk::LiveDesk;
+use super::reader::ReaderState;
+use crate::live::message::Ask;
+use crate::session::table::Sessions;
+
+impl Sessions {
+    pub(in crate::session) fn handle_live_tick(&mut self) {
+        let now = self.now;
+        let publishers: Vec<u32> = self.live.publishers.keys().copied().collect();
+        for number in publishers {
+            let Some(publisher) = self.live.publishers.get(&number) else { continue };
+            if !publisher.is_recording() {
+                if now.since(publisher.alive) >= self.config.timeout {
+                    self.end_publisher(number, "it does not begin");
+                }
+            } else if !self.report_to_publisher(number, now) {
+                self.end_publisher(number, "nothing comes from it");
+            }
+        }
+        let readers: Vec<usize> = self.live.readers.iter().map(|(index, _)| index).collect();
+        for index in readers {
+            self.look_after(u32::try_from(index).unwrap_or(u32::MAX));
+        }
+        for path in self.live.paths.sweep(now) {
+            self.live.ask(&path, Ask::Unsubscribe { shard: self.shard });
+        }
+        self.live.is_ticking = false;
+        self.settle_live();
+    }
+
+    fn look_after(&mut self, index: u32) {
+        let (now, timeout) = (self.now, self.config.timeout);
+        let Some(reader) = self.live.readers.get(index as usize) else { return };
+        // Client rule C16: over TCP the connection itself is the sign of life.
+        let is_carried = reader.is_interleaved()
+            && reader.connection.is_some()
+            && !matches!(reader.state, ReaderState::Ready);
+        let limit = if reader.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
+        let silent = now.since(reader.alive);
+        if !is_carried && silent >= limit {
+            tracing::info!(session = %reader.id, silent_s = silent.as_secs(), "session timed out");
+            self.cells.sessions_timed_out.add(1);
+            self.end_reader(index, Some("timeout"));
+        } else if reader.report_due <= now {
+            self.send_live_reports(index);
+        }
+    }
+}
+
+impl LiveDesk {
+    /// There is something to look after.
+    pub(super) fn has_work(&mut self) -> bool {
+        !self.publishers.is_empty()
+            || !self.readers.is_empty()
+            || self.paths.iter_mut().next().is_some()
+    }
+}
+
+/// How often.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+/// As for titles: a session whose RTSP connection closed without TEARDOWN.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(15);
