@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use support::compare::{EVERY_SAMPLE, assert_same_frames, coded_bytes, decoded_frames, hashes};
 use support::demo_clip;
-use support::http::sessions;
+use support::http::{get_json, list, sessions};
 use support::process::{Kept, PLAYER_PATIENCE, run, run_any, wait_for};
 use support::rtsp::Client;
 use support::server::{Options, Server};
@@ -33,6 +33,8 @@ fn is_read_as_published(transport: &str) {
     let url = server.url("live/clip");
     let mut publisher = Kept(publish(&url, transport, &["-t", "6"]));
     wait_until_described(&server, "live/clip");
+    let paths = list(get_json(server.admin, "/v1/paths"));
+    assert_eq!((&paths[0]["path"], &paths[0]["state"]), (&"live/clip".into(), &"live".into()));
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let mut readers: Vec<_> = ["udp", "tcp", "udp", "tcp"]
         .into_iter()

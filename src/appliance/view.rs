@@ -10,6 +10,7 @@ use crate::base::ids::SessionId;
 use crate::cli::urls::encode_path;
 use crate::control::{ApplianceView, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
+use crate::live::info::HomeInfo;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::poll::poller::Poller;
 use crate::session::info::SessionInfo;
@@ -56,6 +57,17 @@ impl ApplianceView for View {
             // A full inbox drops the sender, which is how a missing answer is told.
             let _full = inbox.push(Message::ListSessions(Box::new(|sessions| {
                 let _nobody_waits = answer.send(sessions);
+            })));
+            receiver
+        };
+        self.poller.inboxes().map(ask).collect()
+    }
+
+    fn request_paths(&self) -> Vec<oneshot::Receiver<Vec<HomeInfo>>> {
+        let ask = |inbox: &Arc<Inbox>| {
+            let (answer, receiver) = oneshot::channel();
+            let _full = inbox.push(Message::ListPaths(Box::new(|paths| {
+                let _nobody_waits = answer.send(paths);
             })));
             receiver
         };

@@ -3,6 +3,7 @@
 //! ```text
 //! GET    /metrics  /healthz  /readyz  /v1/info
 //! GET    /v1/sessions?path=&state=&limit=&cursor=     GET, DELETE /v1/sessions/{id}
+//! GET    /v1/paths?limit=&cursor=                     live paths
 //! GET    /v1/vod?limit=&cursor=
 //! ```
 //! Lists are sorted by a stable key (session id, title name) and paged by cursor: `next_cursor` of
@@ -24,6 +25,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::appliance::ApplianceView;
 use super::problem::Problem;
+use crate::live::info::HomeInfo;
 use crate::metrics::exposition::{BuildInfo, CONTENT_TYPE, CellSet, Exposition};
 use crate::session::info::SessionInfo;
 
@@ -66,6 +68,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/info", get(async |State(api): Shared| Json(api.view.info())))
         .route("/v1/sessions", get(sessions))
         .route("/v1/sessions/{id}", get(session).delete(end_session))
+        .route("/v1/paths", get(paths))
         .route("/v1/vod", get(titles))
         .fallback(async || Problem::not_found("no such resource; GET / lists them"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
@@ -76,7 +79,8 @@ async fn index() -> Json<Value> {
     Json(json!({
         "name": "headend",
         "version": env!("CARGO_PKG_VERSION"),
-        "resources": ["/metrics", "/healthz", "/readyz", "/v1/info", "/v1/sessions", "/v1/vod"],
+        "resources": ["/metrics", "/healthz", "/readyz", "/v1/info", "/v1/sessions", "/v1/paths",
+            "/v1/vod"],
     }))
 }
 
@@ -156,18 +160,46 @@ async fn end_session(State(api): Shared, Path(id): Path<String>) -> Result<Json<
     }
 }
 
-/// Sessions of all shards, sorted by id. A shard that is gone has none.
-async fn collect_sessions(api: &Api) -> Result<Vec<SessionInfo>, Problem> {
-    let receivers: Vec<oneshot::Receiver<_>> = api.view.request_sessions();
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PathsQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Live paths of all shards, sorted by name.
+async fn paths(
+    State(api): Shared,
+    query: Result<Query<PathsQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query.map_err(bad_query)?;
+    let limit = page_limit(query.limit, SESSIONS_PAGE)?;
+    let mut paths: Vec<HomeInfo> = collect(&api, api.view.request_paths()).await?;
+    paths.retain(|info| query.cursor.as_ref().is_none_or(|cursor| *cursor < info.path));
+    paths.sort_by(|a, b| a.path.cmp(&b.path));
+    let more = paths.len() > limit;
+    paths.truncate(limit);
+    let next_cursor = paths.last().filter(|_| more).map(|info| info.path.clone());
+    Ok(Json(json!({ "paths": paths, "next_cursor": next_cursor })))
+}
+
+/// What all shards answer. A shard that is gone has nothing.
+async fn collect<T>(api: &Api, asked: Vec<oneshot::Receiver<Vec<T>>>) -> Result<Vec<T>, Problem> {
     let deadline = Instant::now() + api.answer_timeout;
-    let mut sessions = Vec::new();
-    for receiver in receivers {
+    let mut all = Vec::new();
+    for receiver in asked {
         match timeout_at(deadline, receiver).await {
-            Ok(Ok(some)) => sessions.extend(some),
+            Ok(Ok(some)) => all.extend(some),
             Ok(Err(_gone)) => {}
             Err(_late) => return Err(shard_silent()),
         }
     }
+    Ok(all)
+}
+
+/// Sessions of all shards, sorted by id.
+async fn collect_sessions(api: &Api) -> Result<Vec<SessionInfo>, Problem> {
+    let mut sessions = collect(api, api.view.request_sessions()).await?;
     sessions.sort_by(|a: &SessionInfo, b| a.id.cmp(&b.id));
     Ok(sessions)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use crate::live::info::HomeInfo;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::session::info::SessionInfo;
 
@@ -20,6 +21,9 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// Asks every shard for its sessions. One receiver per shard; a shard that is gone drops its
     /// sender.
     fn request_sessions(&self) -> Vec<oneshot::Receiver<Vec<SessionInfo>>>;
+
+    /// Asks every shard for the live paths that have their home there, as `request_sessions`.
+    fn request_paths(&self) -> Vec<oneshot::Receiver<Vec<HomeInfo>>>;
 
     /// Asks the owner of a session to end it. `None` when the id cannot be one of ours; the answer
     /// is false when the shard has no such session.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::live::info::HomeInfo;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::session::info::SessionInfo;
 
@@ -66,6 +67,24 @@ impl ApplianceView for Fake {
 
     fn worker_cells(&self) -> Arc<WorkerCells> {
         Arc::default()
+    }
+
+    fn request_paths(&self) -> Vec<oneshot::Receiver<Vec<HomeInfo>>> {
+        let (answer, receiver) = oneshot::channel();
+        let info = |path: &str| HomeInfo {
+            path: path.to_owned(),
+            state: "live",
+            source_shard: Some(0),
+            sources_seen: 1,
+            tracks: 2,
+            listening_shards: 0,
+            batches: 7,
+            kept_bytes: 0,
+            has_cached_picture: true,
+            group: None,
+        };
+        answer.send(vec![info("live/b"), info("live/a")]).unwrap();
+        vec![receiver]
     }
 
     fn request_sessions(&self) -> Vec<oneshot::Receiver<Vec<SessionInfo>>> {
@@ -287,6 +306,17 @@ fn delete_ends_the_session_and_says_so() {
     assert!(server.request("DELETE /v1/sessions/zz").is_problem(404), "not an id");
     assert!(server.request("DELETE /v1/sessions/1F").is_problem(503), "its shard is gone");
     assert_eq!(*fake.ended.lock().unwrap(), ["0A", "0C", "1F"]);
+}
+
+#[test]
+fn live_paths_are_paged_by_name() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    let first = server.request("GET /v1/paths?limit=1");
+    assert_eq!(first.names("paths", "path"), ["live/a"]);
+    assert_eq!(first.json()["next_cursor"], "live/a");
+    let last = server.request("GET /v1/paths?limit=1&cursor=live/a");
+    assert_eq!(last.names("paths", "path"), ["live/b"]);
+    assert_eq!(last.json()["next_cursor"], Value::Null);
 }
 
 #[test]

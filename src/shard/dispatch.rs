@@ -261,6 +261,7 @@ impl Shard {
                     self.dispatch(entry, Event::Answered(*response));
                 }
                 Message::ListSessions(reply) => reply(self.sessions.infos()),
+                Message::ListPaths(reply) => reply(self.sessions.live.registry.infos()),
                 Message::EndSession { id, reply } => {
                     let key = self.sessions.find(id);
                     if let Some(key) = key {

@@ -19,6 +19,7 @@ use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::base::ids::SessionId;
+use crate::live::info::HomeInfo;
 use crate::live::message::LiveMessage;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::TaskDone;
@@ -39,6 +40,8 @@ pub enum Message {
     },
     /// Show all sessions.
     ListSessions(Box<dyn FnOnce(Vec<SessionInfo>) + Send>),
+    /// Show all live paths that have their home there.
+    ListPaths(Box<dyn FnOnce(Vec<HomeInfo>) + Send>),
     /// End a session; says whether there was one.
     EndSession {
         /// Which.
@@ -176,6 +179,7 @@ impl std::fmt::Debug for Message {
             Self::Forwarded(_) => "Forwarded",
             Self::Answered { .. } => "Answered",
             Self::ListSessions(_) => "ListSessions",
+            Self::ListPaths(_) => "ListPaths",
             Self::EndSession { .. } => "EndSession",
             Self::Stop => "Stop",
         })
