@@ -126,6 +126,8 @@ pub enum Action {
     },
     /// Closes a pair of sockets that no client uses any more.
     ClosePair(u16),
+    /// Closes a connection when what waits on it is sent.
+    HangUp(EntryKey),
     /// Executes a held command.
     Execute(Box<super::request::Command>),
 }

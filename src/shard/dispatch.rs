@@ -180,6 +180,12 @@ impl Shard {
                 }
                 self.sessions.give_bytes_back(bytes);
             }
+            Action::HangUp(entry) => {
+                if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(entry) {
+                    connection.close_when_sent();
+                    self.mark_dirty(entry);
+                }
+            }
             Action::Execute(command) => self.execute(*command),
         }
     }

@@ -244,7 +244,7 @@ impl Sessions {
             Told::End(owners) => {
                 for (_, owner) in owners {
                     if let Ok(index) = u32::try_from(owner) {
-                        self.end_reader(index, Some("the source has gone"));
+                        self.dismiss_reader(index, "the source has gone");
                     }
                 }
             }

@@ -34,6 +34,31 @@ impl Sessions {
         let Some(publisher) = self.forget_publisher(number) else { return };
         let path = publisher.source.path();
         tracing::info!(peer = %publisher.peer, %path, why, "publishing ends");
+        self.hang_up(publisher.connection);
+    }
+
+    /// A publisher that we end, not it.
+    pub(super) fn dismiss_publisher(&mut self, number: u32, why: &'static str) {
+        let publisher = self.live.publishers.get(&number);
+        let connection = publisher.and_then(|publisher| publisher.connection);
+        self.end_publisher(number, why);
+        self.hang_up(connection);
+    }
+
+    /// A reader that we end, not it.
+    pub(super) fn dismiss_reader(&mut self, index: u32, why: &'static str) {
+        let connection = self.live.readers.get(index as usize).and_then(|r| r.connection);
+        self.end_reader(index, Some(why));
+        self.hang_up(connection);
+    }
+
+    /// Closes the connection of a session that we have ended, unless others are on it. BYE names a
+    /// stream by its SSRC: who was not sent a packet yet can be told in no other way.
+    fn hang_up(&mut self, connection: Option<EntryKey>) {
+        let Some(entry) = connection else { return };
+        if self.live.of_connection(entry).is_empty() && self.of_connection(entry).is_empty() {
+            self.out.push(Action::HangUp(entry));
+        }
     }
 
     /// Takes a publisher out of all tables.
@@ -101,8 +126,8 @@ impl Sessions {
     /// Ends a session of a live path. False: there is no such session.
     pub fn end_live_session(&mut self, id: SessionId, why: &'static str) -> bool {
         match self.live.find(id) {
-            Some(LiveName::Publisher(number)) => self.end_publisher(number, why),
-            Some(LiveName::Reader(index)) => self.end_reader(index, Some(why)),
+            Some(LiveName::Publisher(number)) => self.dismiss_publisher(number, why),
+            Some(LiveName::Reader(index)) => self.dismiss_reader(index, why),
             None => return false,
         }
         true

@@ -173,6 +173,7 @@ impl Sessions {
                 round_trip_s: report
                     .and_then(|(_, round_trip_ns)| *round_trip_ns)
                     .map(|ns| Duration::from_nanos(ns).as_secs_f64()),
+                quality: None,
             }
         });
         SessionInfo {

@@ -21,6 +21,7 @@ struct Bench {
     answers: Vec<(u32, Response)>,
     /// RTCP, with where it goes.
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    hung_up: Vec<u32>,
 }
 
 const URL: &str = "rtsp://h/live/a";
@@ -50,11 +51,17 @@ fn rtp(seq: u16) -> Vec<u8> {
 impl Bench {
     fn new() -> Self {
         let (sessions_max, timeout) = (100, Duration::from_secs(60));
-        let config = SessionConfig { sessions_max, timeout, host: "host".to_owned() };
+        let config = SessionConfig {
+            sessions_max,
+            timeout,
+            lag_budget: Duration::ZERO,
+            host: "host".to_owned(),
+            adapts_quality: false,
+        };
         let cells = Arc::<ShardCells>::default();
         let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
         sessions.sockets.add_pair(8_000);
-        Self { sessions, answers: Vec::new(), datagrams: Vec::new() }
+        Self { sessions, answers: Vec::new(), datagrams: Vec::new(), hung_up: Vec::new() }
     }
 
     fn request(
@@ -107,6 +114,7 @@ impl Bench {
                     }
                     Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
                     Action::Execute(command) => self.execute(*command),
+                    Action::HangUp(entry) => self.hung_up.push(entry.index),
                     other => panic!("{other:?}"),
                 }
             }
@@ -231,8 +239,10 @@ fn silent_publisher_ends_and_its_readers_after_the_hold() {
     bench.pass(Duration::from_secs(3));
     assert!(bench.sessions.live.publishers.is_empty());
     assert_eq!(bench.sessions.live.readers.len(), 1, "it waits for another publisher");
+    assert_eq!(bench.hung_up, [PUBLISHER]);
     bench.pass(Duration::from_secs(11));
     assert!(bench.sessions.live.readers.is_empty());
+    assert_eq!(bench.hung_up, [PUBLISHER, READER]);
     assert_eq!(bench.sessions.sockets.tuple_count(), 0);
     let described = bench.reader(Method::Describe, URL, None).unwrap();
     assert_eq!(described.status().code(), 404);

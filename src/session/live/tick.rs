@@ -18,10 +18,10 @@ impl Sessions {
             let Some(publisher) = self.live.publishers.get(&number) else { continue };
             if !publisher.is_recording() {
                 if now.since(publisher.alive) >= self.config.timeout {
-                    self.end_publisher(number, "it does not begin");
+                    self.dismiss_publisher(number, "it does not begin");
                 }
             } else if !self.report_to_publisher(number, now) {
-                self.end_publisher(number, "nothing comes from it");
+                self.dismiss_publisher(number, "nothing comes from it");
             }
         }
         let readers: Vec<usize> = self.live.readers.iter().map(|(index, _)| index).collect();
@@ -47,7 +47,7 @@ impl Sessions {
         if !is_carried && silent >= limit {
             tracing::info!(session = %reader.id, silent_s = silent.as_secs(), "session timed out");
             self.cells.sessions_timed_out.add(1);
-            self.end_reader(index, Some("timeout"));
+            self.dismiss_reader(index, "timeout");
         } else if reader.report_due <= now {
             self.send_live_reports(index);
         }

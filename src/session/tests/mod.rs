@@ -232,6 +232,7 @@ impl Bench {
             Action::Interleaved { channel, bytes, .. } => self.interleaved.push((channel, bytes)),
             Action::ClosePair(pair) => assert!(self.sessions.sockets.remove_unused_pair(pair)),
             Action::Execute(command) => self.execute(*command),
+            Action::HangUp(entry) => panic!("{entry:?} of a title is closed"),
         }
     }
 
