@@ -5,9 +5,9 @@
 //!
 //! ```text
 //! 0  base                        time, ids, limits, the timer wheel
-//! 1  mapped  metrics  config     files as memory for the kernel; counters; what may be set
+//! 1  mapped  metrics             files as memory for the kernel; counters
 //! 2  rtsp  rtp  rtcp  media      wire formats and media formats
-//! 3  sdp  library                a title in words; the folder of titles
+//! 3  sdp  library  config        a title in words; the folder of titles; what may be set
 //! 4  poll  live                  PollTable, events, tasks; live channels from source to reader
 //! 5  session                     RTSP sessions and streams: what is due, and when
 //! 6  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue

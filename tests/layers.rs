@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 /// Rooms of `src`, lowest layer first: a room uses lower layers only. `src/lib.rs` has the picture.
 const LAYERS: &[&[&str]] = &[
     &["base"],
-    &["mapped", "metrics", "config"],
+    &["mapped", "metrics"],
     &["rtsp", "rtp", "rtcp", "media"],
-    &["sdp", "library"],
+    &["sdp", "library", "config"],
     &["poll", "live"],
     &["session"],
     &["consumers", "worker"],

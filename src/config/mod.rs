@@ -17,7 +17,9 @@ pub mod cpus;
 pub mod error;
 mod file;
 pub mod keys;
+pub mod paths;
 pub mod priority;
+pub mod source;
 pub mod value;
 
 pub use cpus::CpuList;

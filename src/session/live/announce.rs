@@ -10,7 +10,7 @@ use rand::Rng;
 
 use super::desk::LiveName;
 use super::is_live_path;
-use super::publisher::{Publisher, PublisherState, PublisherTrack, description};
+use super::publisher::{Publisher, PublisherState, PublisherTrack, Way, description};
 use crate::base::ids::{SessionId, Ssrc};
 use crate::live::demux::{DemuxError, SocketName, Target};
 use crate::live::latch::AddressLatch;
@@ -34,7 +34,7 @@ impl Sessions {
             LiveName::Publisher(number) => {
                 let publisher = self.live.publishers.get(&number)?;
                 let media =
-                    media_of_setup(&publisher.sdp, &publisher.announce_uri, &command.request.uri);
+                    media_of_setup(&publisher.sdp, publisher.announce_uri()?, &command.request.uri);
                 media.map(|_| number)
             }
             LiveName::Reader(_) => None,
@@ -67,7 +67,10 @@ impl Sessions {
         let number = self.live.next_serial();
         let own_ssrc = Ssrc(rng.next_u32());
         let publisher = Publisher {
-            id: SessionId::new(self.shard, rng.next_u64()),
+            way: Way::Announced {
+                id: SessionId::new(self.shard, rng.next_u64()),
+                uri: command.request.uri.clone(),
+            },
             source: Source::new(
                 Arc::clone(&path),
                 Arc::clone(&description),
@@ -75,10 +78,9 @@ impl Sessions {
                 false,
                 self.now,
             ),
-            state: PublisherState::Claiming { waiter: command.waiter, cseq: command.request.cseq },
+            state: PublisherState::Claiming(Some((command.waiter, command.request.cseq))),
             tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
             sdp,
-            announce_uri: command.request.uri.clone(),
             connection: Some(command.waiter.entry),
             peer: command.peer,
             alive: self.now,
@@ -86,10 +88,9 @@ impl Sessions {
             own_ssrc,
             is_unfed: false,
         };
-        self.live.enter(publisher.id, publisher.connection, LiveName::Publisher(number));
-        self.live.publishers.insert(number, publisher);
+        self.live.enter_publisher(number, publisher);
         let source = SourceRef { shard: self.shard, number };
-        let rules = Arc::clone(&self.live.rules);
+        let rules = self.path_rules(&path);
         self.live.ask(&path, Ask::Claim { source, description, is_pulled: false, rules });
         Executed::Later
     }
@@ -134,15 +135,24 @@ impl Sessions {
                     self.live.ask(path, Ask::Release { generation });
                     return;
                 };
-                let PublisherState::Claiming { waiter, cseq } = publisher.state else { return };
+                let PublisherState::Claiming(waiter) = publisher.state else { return };
                 publisher.state = PublisherState::Announced(generation);
+                let Some((waiter, cseq)) = waiter else {
+                    self.go_on_fetching(number);
+                    return;
+                };
                 tracing::info!(peer = %publisher.peer, %path, "a publisher has announced a path");
                 self.out
                     .push(Action::Respond { waiter, response: Response::new(Status::Ok, cseq) });
             }
             ToShard::Refused { number, why } => {
                 let Some(publisher) = self.live.publishers.get(&number) else { return };
-                let PublisherState::Claiming { waiter, cseq } = publisher.state else { return };
+                let PublisherState::Claiming(waiter) = publisher.state else { return };
+                let Some((waiter, cseq)) = waiter else {
+                    tracing::warn!(%path, %why, "what was fetched is refused");
+                    self.forget_publisher(number);
+                    return;
+                };
                 tracing::info!(peer = %publisher.peer, %path, %why, "ANNOUNCE refused");
                 let status = match why {
                     RefusedError::TooManyPaths => Status::NotEnoughBandwidth,
@@ -170,7 +180,9 @@ impl Sessions {
             return command.refuse(Status::MethodNotValidInThisState);
         }
         let uri = &command.request.uri;
-        let Some(media) = media_of_setup(&publisher.sdp, &publisher.announce_uri, uri) else {
+        let announced = publisher.announce_uri();
+        let media = announced.and_then(|at| media_of_setup(&publisher.sdp, at, uri));
+        let Some(media) = media else {
             return command.refuse(Status::NotFound);
         };
         if publisher.tracks.get(media).is_none_or(|track| track.path.is_some()) {
@@ -250,7 +262,9 @@ impl Sessions {
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
             place.path = Some(path);
         }
-        let id = publisher.id;
+        let Some(id) = publisher.id() else {
+            return command.refuse(Status::SessionNotFound);
+        };
         let way = self.transport_path(path);
         let (profile, mode) = (offer.profile, Mode::Record);
         let transport = TransportReply { profile, path: way, ssrc: None, mode }.write();
@@ -274,7 +288,7 @@ impl Sessions {
                 Executed::Reply(self.live_answer(command))
             }
             PublisherState::Recording(_) => Executed::Reply(self.live_answer(command)),
-            PublisherState::Announced(_) | PublisherState::Claiming { .. } => {
+            PublisherState::Announced(_) | PublisherState::Claiming(_) => {
                 command.refuse(Status::MethodNotValidInThisState)
             }
         }

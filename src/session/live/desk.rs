@@ -17,8 +17,9 @@ use super::publisher::Publisher;
 use super::reader::LiveReader;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
+use crate::config::paths::PathTable;
 use crate::live::demux::Demux;
-use crate::live::message::{Ask, LiveMessage, PathRules, ToHome, ToShard, home_of};
+use crate::live::message::{Ask, LiveMessage, ToHome, ToShard, home_of};
 use crate::live::path::PathLimits;
 use crate::live::paths::{LivePaths, Told, Wanted};
 use crate::live::registry::{Order, Registry};
@@ -60,7 +61,8 @@ pub struct LiveDesk {
     pub(super) by_id: HashMap<SessionId, LiveName>,
     pub(super) by_connection: HashMap<EntryKey, Vec<LiveName>>,
     pub(super) asks: Vec<ToHome>,
-    pub(super) rules: Arc<PathRules>,
+    /// What is configured of paths.
+    pub configs: Arc<PathTable>,
     pub(super) serial: u32,
     pub(super) is_ticking: bool,
     held: Slab<Command>,
@@ -82,7 +84,7 @@ impl Default for LiveDesk {
             by_id: HashMap::new(),
             by_connection: HashMap::new(),
             asks: Vec::new(),
-            rules: Arc::default(),
+            configs: Arc::default(),
             serial: 0,
             is_ticking: false,
             held: Slab::new(),
@@ -137,8 +139,23 @@ impl LiveDesk {
         }
     }
 
-    pub(super) fn leave(&mut self, id: SessionId, connection: Option<EntryKey>, name: LiveName) {
-        self.by_id.remove(&id);
+    pub(super) fn enter_publisher(&mut self, number: u32, publisher: Publisher) {
+        let name = LiveName::Publisher(number);
+        if let Some(id) = publisher.id() {
+            self.enter(id, publisher.connection, name);
+        }
+        self.publishers.insert(number, publisher);
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        id: Option<SessionId>,
+        connection: Option<EntryKey>,
+        name: LiveName,
+    ) {
+        if let Some(id) = id {
+            self.by_id.remove(&id);
+        }
         if let Some(entry) = connection
             && let Some(names) = self.by_connection.get_mut(&entry)
         {
@@ -221,9 +238,10 @@ impl Sessions {
             Order::Timer(path, due) => {
                 self.live.timers.insert((due, path));
             }
-            // No path is configured to be fetched, and none has a group.
-            Order::StartPull(path) => self.live.ask(&path, Ask::PullFailed),
-            Order::StopPull(_) | Order::OpenGroup(..) | Order::CloseGroup(..) => {}
+            Order::StartPull(path) => self.start_fetch(&path),
+            Order::StopPull(path) => self.stop_fetch(&path),
+            // None has a group.
+            Order::OpenGroup(..) | Order::CloseGroup(..) => {}
         }
     }
 
@@ -279,7 +297,7 @@ impl Sessions {
             Wanted::TooMany => return Err(command.refuse(Status::ServiceUnavailable)),
             Wanted::Asked => {}
             Wanted::Ask => {
-                let rules = Arc::clone(&self.live.rules);
+                let rules = self.path_rules(path);
                 self.live.ask(path, Ask::Subscribe { shard: self.shard, rules });
             }
         }

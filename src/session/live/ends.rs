@@ -64,7 +64,7 @@ impl Sessions {
     /// Takes a publisher out of all tables.
     pub(super) fn forget_publisher(&mut self, number: u32) -> Option<Publisher> {
         let publisher = self.live.publishers.remove(&number)?;
-        self.live.leave(publisher.id, publisher.connection, LiveName::Publisher(number));
+        self.live.leave(publisher.id(), publisher.connection, LiveName::Publisher(number));
         self.live.demux.forget(number);
         for track in &publisher.tracks {
             if let Some(Path::Udp { pair, .. }) = track.path
@@ -90,7 +90,7 @@ impl Sessions {
         }
         let Some(reader) = self.live.readers.try_remove(index as usize) else { return };
         self.cells.sessions[reader.state.gauge_index()].sub(1);
-        self.live.leave(reader.id, reader.connection, LiveName::Reader(index));
+        self.live.leave(Some(reader.id), reader.connection, LiveName::Reader(index));
         if let Some(path) = self.live.paths.path_mut(&reader.path) {
             path.remove_reader(reader.key);
         }

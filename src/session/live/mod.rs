@@ -10,6 +10,7 @@
 //! | `publisher`, `announce` | who publishes; ANNOUNCE, SETUP, RECORD |
 //! | `arrivals` | RTP and RTCP of publishers |
 //! | `reader`, `setup`, `play` | who reads; DESCRIBE, SETUP, PLAY, PAUSE |
+//! | `fetch` | sources that are fetched, not announced |
 //! | `ends` | how both end |
 //! | `reports` | RTCP to both, and from readers |
 //! | `tick` | what is done by the clock |
@@ -22,6 +23,7 @@ mod announce;
 mod arrivals;
 pub mod desk;
 mod ends;
+mod fetch;
 mod play;
 pub mod publisher;
 pub mod reader;

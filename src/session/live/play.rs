@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
+use super::fetch::start_policy;
 use super::reader::{LiveReader, ReaderState};
 use crate::base::time::Mono;
 use crate::live::limits::START_WAIT_MAX;
 use crate::live::message::Ask;
-use crate::live::start::{StartPolicy, StreamStart};
+use crate::live::start::StreamStart;
 use crate::rtsp::headers::{RtpInfo, write_rtp_info};
 use crate::rtsp::range::{NptStart, Range};
 use crate::rtsp::response::{Response, Status};
@@ -39,10 +40,11 @@ impl Sessions {
             }
             ReaderState::Ready | ReaderState::Paused => {}
         }
+        let policy = start_policy(self.path_config(&path));
         let Some(found) = self.live.paths.path_mut(&path) else {
             return command.refuse(Status::NotFound);
         };
-        found.prepare(key, StartPolicy::Gop);
+        found.prepare(key, policy);
         let (waiter, cseq) = (command.waiter, command.request.cseq);
         self.set_reader_state(index, ReaderState::Priming { waiter, cseq, since: now });
         if !self.try_answer_play(index) {

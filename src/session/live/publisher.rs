@@ -1,4 +1,4 @@
-//! One who publishes: its source, and how its packets come.
+//! One who feeds a path: its source, and how its packets come.
 //!
 //! ```text
 //!  ANNOUNCE --Claim--> Claiming --Granted--> Announced --RECORD--> Recording
@@ -24,16 +24,14 @@ use crate::session::stream::Path;
 /// See the module.
 #[derive(Debug)]
 pub struct Publisher {
-    /// Its session.
-    pub id: SessionId,
+    /// How it came to be.
+    pub(super) way: Way,
     /// What its packets become.
     pub source: Source,
     /// Where it stands.
     pub(super) state: PublisherState,
     /// As announced.
     pub(super) sdp: SessionSdp,
-    /// URL of ANNOUNCE: those of SETUP are read against it.
-    pub(super) announce_uri: String,
     pub(super) tracks: Vec<PublisherTrack>,
     pub(super) connection: Option<EntryKey>,
     pub(super) peer: SocketAddr,
@@ -49,12 +47,19 @@ pub struct Publisher {
 /// See the module's picture.
 #[derive(Debug)]
 pub(super) enum PublisherState {
-    /// The home was asked; ANNOUNCE is not answered.
-    Claiming { waiter: Waiter, cseq: Option<u32> },
+    /// The home was asked; ANNOUNCE, if there was one, is not answered.
+    Claiming(Option<(Waiter, Option<u32>)>),
     /// The path is its own.
     Announced(Generation),
     /// Packets are taken.
     Recording(Generation),
+}
+
+/// How a source of a path came to be.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// By ANNOUNCE: its session, and the URL that those of SETUP are read against.
+    Announced { id: SessionId, uri: String },
 }
 
 /// One media of a publisher.
@@ -72,10 +77,24 @@ impl Publisher {
     /// What it holds its path by.
     pub(super) fn generation(&self) -> Option<Generation> {
         match self.state {
-            PublisherState::Claiming { .. } => None,
+            PublisherState::Claiming(_) => None,
             PublisherState::Announced(generation) | PublisherState::Recording(generation) => {
                 Some(generation)
             }
+        }
+    }
+
+    /// Its session, when it has announced.
+    pub(super) fn id(&self) -> Option<SessionId> {
+        match self.way {
+            Way::Announced { id, .. } => Some(id),
+        }
+    }
+
+    /// What URLs of SETUP are read against.
+    pub(super) fn announce_uri(&self) -> Option<&str> {
+        match &self.way {
+            Way::Announced { uri, .. } => Some(uri),
         }
     }
 

@@ -1,0 +1,191 @@
+//! Where the packets of a path come from, as the configuration says it.
+//!
+//! ```text
+//!  publish                                   whoever announces it
+//!  rtsp://user:secret@10.0.0.5/stream1       fetched from a camera or another server
+//!  udp://239.1.2.3:5004[?source=10.0.0.9][&interface=eth1]   RTP or MPEG-TS
+//!  file:cam.sdp                              RTP as a description tells
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::rtsp::source_url::{SourceUrl, SourceUrlError, parse_source_url};
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum SourceAddress {
+    /// Whoever announces it.
+    #[default]
+    Publish,
+    /// A camera, or another server.
+    Rtsp(SourceUrl),
+    /// RTP or MPEG-TS at an address of ours, or to a group.
+    Udp(UdpSource),
+    /// RTP as the description in this file tells.
+    Sdp(PathBuf),
+}
+
+/// Where datagrams come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpSource {
+    /// Group, or address of ours (unspecified: any), and port.
+    pub to: SocketAddr,
+    /// Only from this sender (source-specific multicast, RFC 4607).
+    pub sender: Option<IpAddr>,
+    /// Name of the interface that joins the group; otherwise the routing table says.
+    pub interface: Option<String>,
+}
+
+/// Why a text is no source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceAddressError {
+    /// None of the forms.
+    #[error("`{text}` is none of publish, rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp")]
+    Form {
+        /// What was found.
+        text: String,
+    },
+    /// An RTSP URL that cannot be.
+    #[error(transparent)]
+    Url(#[from] SourceUrlError),
+    /// No address and port behind `udp://`.
+    #[error("`{text}` is not an address like 239.1.2.3:5004, 0.0.0.0:5004 or [ff15::1]:5004")]
+    Address {
+        /// What was found.
+        text: String,
+    },
+    /// A word behind `?` that means nothing.
+    #[error("`{text}` is neither source=ADDRESS nor interface=NAME")]
+    Option {
+        /// What was found.
+        text: String,
+    },
+}
+
+impl SourceAddress {
+    /// Reads a source.
+    ///
+    /// # Errors
+    /// See [`SourceAddressError`].
+    pub fn parse(text: &str) -> Result<Self, SourceAddressError> {
+        let text = text.trim();
+        let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+        match scheme.as_deref() {
+            None if text == "publish" => Ok(Self::Publish),
+            Some("rtsp" | "rtsps") => Ok(Self::Rtsp(parse_source_url(text)?)),
+            Some("udp") if text[4..].starts_with("//") => parse_udp(&text[6..]).map(Self::Udp),
+            Some("file") => {
+                let name = text[5..].strip_prefix("//").unwrap_or_else(|| &text[5..]);
+                if name.is_empty() {
+                    return Err(SourceAddressError::Form { text: text.to_owned() });
+                }
+                Ok(Self::Sdp(PathBuf::from(name)))
+            }
+            _ => Err(SourceAddressError::Form { text: text.to_owned() }),
+        }
+    }
+
+    /// Whether it is fetched, not published.
+    #[must_use]
+    pub fn is_fetched(&self) -> bool {
+        *self != Self::Publish
+    }
+}
+
+impl std::fmt::Display for SourceAddress {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Publish => write!(f, "publish"),
+            Self::Rtsp(url) => write!(f, "{}", url.url),
+            Self::Udp(UdpSource { to, sender, interface }) => {
+                write!(f, "udp://{to}")?;
+                let sender = sender.map(|sender| format!("source={sender}"));
+                let interface = interface.as_ref().map(|name| format!("interface={name}"));
+                let options: Vec<String> = sender.into_iter().chain(interface).collect();
+                if options.is_empty() { Ok(()) } else { write!(f, "?{}", options.join("&")) }
+            }
+            Self::Sdp(file) => write!(f, "file:{}", file.display()),
+        }
+    }
+}
+
+fn parse_udp(text: &str) -> Result<UdpSource, SourceAddressError> {
+    let (address, options) = text.split_once('?').unwrap_or((text, ""));
+    let to: SocketAddr = address
+        .trim_end_matches('/')
+        .parse()
+        .ok()
+        .filter(|to: &SocketAddr| to.port() != 0)
+        .ok_or_else(|| SourceAddressError::Address { text: address.to_owned() })?;
+    let mut source = UdpSource { to, sender: None, interface: None };
+    for option in options.split('&').filter(|option| !option.is_empty()) {
+        let wrong = || SourceAddressError::Option { text: option.to_owned() };
+        match option.split_once('=') {
+            Some(("source", sender)) => {
+                let sender: IpAddr = sender.parse().map_err(|_| wrong())?;
+                if sender.is_ipv4() != to.is_ipv4() {
+                    return Err(wrong());
+                }
+                source.sender = Some(sender);
+            }
+            Some(("interface", name)) if !name.is_empty() => {
+                source.interface = Some(name.to_owned());
+            }
+            _ => return Err(wrong()),
+        }
+    }
+    Ok(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sources_read_and_shown_are_the_same() {
+        for text in [
+            "publish",
+            "rtsp://10.0.0.5/stream1",
+            "rtsps://cam:8322/x?y=1",
+            "udp://239.1.2.3:5004",
+            "udp://232.1.2.3:5004?source=10.0.0.9&interface=eth1",
+            "udp://[ff15::1]:5004?interface=lo",
+            "udp://0.0.0.0:5004",
+            "file:cam.sdp",
+            "file:/etc/headend/cam.sdp",
+        ] {
+            assert_eq!(SourceAddress::parse(text).unwrap().to_string(), text);
+        }
+        let shown = SourceAddress::parse("rtsp://a:secret@cam/x").unwrap().to_string();
+        assert_eq!(shown, "rtsp://cam/x");
+    }
+
+    #[test]
+    fn what_is_no_source_is_refused_with_the_reason() {
+        for (text, why) in [
+            ("rtmp://x/y", "none of publish"),
+            ("", "none of publish"),
+            ("file:", "none of publish"),
+            ("udp:239.1.2.3:5004", "none of publish"),
+            ("rtsp://", "no host"),
+            ("udp://239.1.2.3", "not an address"),
+            ("udp://239.1.2.3:0", "not an address"),
+            ("udp://239.1.2.3:5004?ttl=3", "neither source="),
+            ("udp://239.1.2.3:5004?source=::1", "neither source="),
+        ] {
+            let error = SourceAddress::parse(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_without_panic(text in "(udp://|file:|rtsp://)?\\PC{0,20}") {
+            let _ = SourceAddress::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Sources that we fetch: what a home orders, handed to those who can.
+//!
+//! ```text
+//!  StartPull --configuration--> rtsp: a client   |   udp, file: sockets that listen
+//!  both --Claim--> home --Granted--> packets --Feed-->   ...   Release | PullFailed
+//! ```
+//! Invariant: an order to start ends in a claim or in `PullFailed`. DESIGN section 5.6.
+
+use std::sync::Arc;
+
+use super::publisher::{Publisher, PublisherState};
+use crate::config::paths::{PathConfig, StartConfig};
+use crate::config::source::SourceAddress;
+use crate::live::message::{Ask, PathRules, SourceKind};
+use crate::live::ring::RingLimits;
+use crate::live::start::StartPolicy;
+use crate::session::table::Sessions;
+
+impl Sessions {
+    /// What is configured of a path.
+    pub(super) fn path_config(&self, path: &str) -> &Arc<PathConfig> {
+        self.live.configs.find(path)
+    }
+
+    /// What its home is told of that.
+    pub(super) fn path_rules(&self, path: &str) -> Arc<PathRules> {
+        Arc::new(rules(self.path_config(path)))
+    }
+
+    /// A home here orders its source.
+    pub(super) fn start_fetch(&mut self, path: &Arc<str>) {
+        let config = Arc::clone(self.path_config(path));
+        match config.source {
+            SourceAddress::Publish
+            | SourceAddress::Rtsp(_)
+            | SourceAddress::Udp(_)
+            | SourceAddress::Sdp(_) => self.live.ask(path, Ask::PullFailed),
+        }
+    }
+
+    /// The path is a fetched source's: its packets may come.
+    pub(super) fn go_on_fetching(&mut self, number: u32) {
+        let now = self.now;
+        let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
+        if let PublisherState::Announced(generation) = publisher.state {
+            publisher.source.grant(generation, now);
+            publisher.state = PublisherState::Recording(generation);
+        }
+    }
+
+    /// A home here wants its source no more.
+    pub(super) fn stop_fetch(&mut self, path: &Arc<str>) {
+        let is_it =
+            |publisher: &Publisher| publisher.id().is_none() && publisher.source.path() == path;
+        let found = self.live.publishers.iter().find(|(_, publisher)| is_it(publisher));
+        if let Some(number) = found.map(|(number, _)| *number) {
+            self.forget_publisher(number);
+        }
+    }
+}
+
+fn rules(config: &PathConfig) -> PathRules {
+    let kind = match (config.source.is_fetched(), config.on_demand) {
+        (false, _) => SourceKind::Publish,
+        (true, true) => SourceKind::OnDemand,
+        (true, false) => SourceKind::Always,
+    };
+    PathRules {
+        kind,
+        may_override: config.may_override,
+        hold: config.hold,
+        idle_close: config.idle_close,
+        ring: RingLimits { bytes_max: config.ring_bytes, ..RingLimits::default() },
+    }
+}
+
+/// Where readers of a path begin.
+pub(super) fn start_policy(config: &PathConfig) -> StartPolicy {
+    match config.start {
+        StartConfig::Gop => StartPolicy::Gop,
+        StartConfig::Live => StartPolicy::Live,
+    }
+}
