@@ -60,8 +60,14 @@ fn read_transport_header() -> usize {
 fn describe_film(bencher: Bencher<'_, '_>) {
     let asset = Film::of_seconds(60).open().expect("the film opens");
     let origin = Ipv4Addr::new(192, 0, 2, 1).into();
-    let description =
-        Description { asset: &asset, name: "big film.mp4", session_id: 11, version: 22, origin };
+    let description = Description {
+        asset: &asset,
+        name: "big film.mp4",
+        session_id: 11,
+        version: 22,
+        origin,
+        rtx: None,
+    };
     bencher.bench(|| describe(black_box(&description)));
 }
 

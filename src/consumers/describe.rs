@@ -10,6 +10,7 @@ use crate::rtsp::request::Request;
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::base_url;
 use crate::sdp::{Description, describe};
+use crate::session::resend::rtx_payload_type;
 
 /// A URL path that may name a title.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,10 +65,17 @@ pub fn answer(request: &Request, title: &Title, local: IpAddr) -> Response {
         session_id: title.identity.inode,
         version,
         origin: local,
+        rtx: offers_feedback(request).then_some(rtx_payload_type),
     };
     Response::new(Status::Ok, request.cseq)
         .header("Content-Base", base_url(&request.uri))
         .body(SDP, describe(&description).into_bytes())
+}
+
+/// Whether the client is one that knows `RTP/AVPF` in `m=` and makes use of it (client rule C22).
+/// Others do not, and some leave such media out: live555, and VLC with it, reads `RTP/AVP` only.
+fn offers_feedback(request: &Request) -> bool {
+    request.header("User-Agent").is_some_and(|agent| agent.contains("GStreamer"))
 }
 
 /// The answer to a request for a title that does not open.
@@ -87,6 +95,7 @@ const SDP: &str = "application/sdp";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rtsp::request::Method;
 
     #[test]
     fn url_paths_name_the_clip_or_a_title_of_the_library() {
@@ -103,6 +112,21 @@ mod tests {
             ("live/cam1", None),
         ] {
             assert_eq!(TitleUrl::parse(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn feedback_is_offered_to_clients_that_read_it() {
+        for (agent, expected) in [
+            (Some("GStreamer/1.22.0"), true),
+            (Some("LibVLC/3.0.20 (LIVE555 Streaming Media v2016.11.28)"), false),
+            (Some("Lavf60.16.100"), false),
+            (None, false),
+        ] {
+            let headers: Vec<_> = agent.iter().map(|agent| ("User-Agent", *agent)).collect();
+            let request =
+                Request::new_for_test(Method::Describe, "rtsp://host/demo", &headers, b"");
+            assert_eq!(offers_feedback(&request), expected, "{agent:?}");
         }
     }
 }

@@ -135,6 +135,12 @@ impl PacketWindow {
         &self.packets[first..first + frame.packet_count as usize]
     }
 
+    /// One of this window's packets, by its place.
+    #[must_use]
+    pub fn packet(&self, packet_index: u32) -> Option<&Packet> {
+        self.packets.get(packet_index as usize)
+    }
+
     /// The pieces of one of this window's packets.
     #[must_use]
     pub fn pieces(&self, packet: &Packet) -> &[Piece] {

@@ -128,6 +128,9 @@ pub const QUALITY_LEVELS: [&str; 3] = ["full", "reference", "sync"];
 /// Names of the causes that `ShardCells::quality_changes` counts, by index.
 pub const QUALITY_CAUSES: [&str; 3] = ["loss", "lag", "clean"];
 
+/// Names of the reasons that `ShardCells::rtx_refused` counts, by index.
+pub const RTX_REFUSALS: [&str; 5] = ["unknown", "repeated", "rate", "cold", "busy"];
+
 /// The cells of one shard. A shard keeps them in an `Arc` of its own, aligned so that no two
 /// shards write to the same cache line (128 bytes: line pairs are fetched together).
 #[derive(Debug, Default)]
@@ -207,6 +210,12 @@ pub struct ShardCells {
     pub quality_levels: [Gauge; 3],
     /// Changes of a picture's level by [`QUALITY_CAUSES`].
     pub quality_changes: [Counter; 3],
+    /// Packets that players asked for again.
+    pub nacks_received: Counter,
+    /// Packets sent again.
+    pub rtx_packets_sent: Counter,
+    /// Packets not sent again, by [`RTX_REFUSALS`].
+    pub rtx_refused: [Counter; 5],
 }
 
 impl ShardCells {

@@ -17,7 +17,8 @@ use prometheus::proto::{
 use prometheus::{Registry, TextEncoder};
 
 use super::cells::{
-    QUALITY_CAUSES, QUALITY_LEVELS, SESSION_STATES, ShardCells, TASK_KINDS, TRANSPORTS, WorkerCells,
+    QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS, SESSION_STATES, ShardCells, TASK_KINDS,
+    TRANSPORTS, WorkerCells,
 };
 use super::families::{FAMILIES, Family, Read};
 use super::histogram::HistogramValue;
@@ -160,6 +161,12 @@ fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> Metric
             .flat_map(|(i, s)| {
                 let pairs = QUALITY_CAUSES.iter().zip(&s.quality_changes);
                 pairs.map(|(cause, cell)| number(&[&i, cause], cell.value())).collect::<Vec<_>>()
+            })
+            .collect(),
+        Read::RtxRefused => shards()
+            .flat_map(|(i, s)| {
+                let pairs = RTX_REFUSALS.iter().zip(&s.rtx_refused);
+                pairs.map(|(why, cell)| number(&[&i, why], cell.value())).collect::<Vec<_>>()
             })
             .collect(),
         Read::Requests => collect_requests(&cells.shards)

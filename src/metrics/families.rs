@@ -39,6 +39,8 @@ pub(super) enum Read {
     QualityLevels,
     /// Counter `{shard, cause}`.
     QualityChanges,
+    /// Counter `{shard, reason}`.
+    RtxRefused,
     /// Counter `{method, code}`: the sum of all shards'.
     Requests,
     /// Counter `{op}`.
@@ -63,6 +65,7 @@ impl Read {
             | Self::ShardMajorFaults
             | Self::ShardTransport(_)
             | Self::QualityChanges
+            | Self::RtxRefused
             | Self::Requests
             | Self::WorkerOps(_)
             | Self::Worker(_) => MetricType::COUNTER,
@@ -80,6 +83,7 @@ impl Read {
             Self::Sessions => &["shard", "state"],
             Self::QualityLevels => &["shard", "level"],
             Self::QualityChanges => &["shard", "cause"],
+            Self::RtxRefused => &["shard", "reason"],
             Self::Requests => &["code", "method"],
             Self::WorkerOps(_) => &["op"],
             Self::Ready | Self::SumHistogram(_) | Self::Worker(_) | Self::WorkerGauge(_) => &[],
@@ -130,6 +134,22 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_quality_changes_total",
         "Changes of a picture's level, by cause.",
         Read::QualityChanges,
+    ),
+    // Retransmission (RFC 4585, RFC 4588).
+    row(
+        "headend_nack_received_total",
+        "Lost packets that players asked for again.",
+        Read::Shard(|s| &s.nacks_received),
+    ),
+    row(
+        "headend_rtx_packets_sent_total",
+        "Lost packets sent again.",
+        Read::Shard(|s| &s.rtx_packets_sent),
+    ),
+    row(
+        "headend_rtx_refused_total",
+        "Packets asked for and not sent again, by reason.",
+        Read::RtxRefused,
     ),
     // Sending.
     row(

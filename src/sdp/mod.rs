@@ -45,6 +45,9 @@ pub struct Description<'a> {
     pub version: u64,
     /// Our address on the connection that asks.
     pub origin: IpAddr,
+    /// For each payload type the one of its retransmissions, where they are offered: the profile
+    /// is AVPF then.
+    pub rtx: Option<fn(u8) -> u8>,
 }
 
 /// The description as text, with CRLF line ends.
@@ -66,21 +69,28 @@ pub fn describe(d: &Description<'_>) -> String {
         Attribute::with_value("range", range(d.asset.duration)),
         Attribute::with_value("control", "*"),
     ];
-    session.medias = (0..).zip(&d.asset.tracks).map(|(index, track)| media(index, track)).collect();
+    session.medias =
+        (0..).zip(&d.asset.tracks).map(|(index, track)| media(index, track, d.rtx)).collect();
     let mut out = Vec::with_capacity(TEXT_BYTES_USUAL);
     let written = session.write(&mut out);
     debug_assert!(written.is_ok(), "writing to memory does not fail: {written:?}");
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn media(index: usize, track: &Track) -> Media {
+fn media(index: usize, track: &Track, rtx: Option<fn(u8) -> u8>) -> Media {
     let payload = &track.payload;
     let payload_type = payload.payload_type;
     let kind = match track.kind {
         MediaKind::Audio => MediaType::Audio,
         MediaKind::Video => MediaType::Video,
     };
-    let mut media = Media::new(kind, 0, TransportProto::RtpAvp, payload_type);
+    let rtx = rtx.map(|rtx| rtx(payload_type));
+    let profile = if rtx.is_some() { TransportProto::RtpAvpf } else { TransportProto::RtpAvp };
+    let formats = match rtx {
+        Some(rtx) => format!("{payload_type} {rtx}"),
+        None => payload_type.to_string(),
+    };
+    let mut media = Media::new(kind, 0, profile, formats);
     let mut add = |name: &str, value: String| {
         media.attributes.push(Attribute::with_value(name, value));
     };
@@ -96,6 +106,12 @@ fn media(index: usize, track: &Track) -> Media {
     }
     if let Some(language) = track.language.and_then(language_tag) {
         add("lang", language);
+    }
+    if let Some(rtx) = rtx {
+        // RFC 4585 s4.2, RFC 4588 s8.6
+        add("rtcp-fb", format!("{payload_type} nack"));
+        add("rtpmap", format!("{rtx} rtx/{clock_hz}"));
+        add("fmtp", format!("{rtx} apt={payload_type};rtx-time={RTX_TIME_MS}"));
     }
     add("control", format!("trackID={index}"));
     media
@@ -125,6 +141,9 @@ fn language_tag(code: [u8; 3]) -> Option<String> {
     let is_letters = code.iter().all(u8::is_ascii_lowercase);
     (is_letters && code != *b"und").then(|| code.iter().copied().map(char::from).collect())
 }
+
+/// How long packets can be asked for again: a window's time, for which their places are known.
+const RTX_TIME_MS: u32 = 2_000;
 
 /// Players read lines of SDP into buffers of a few KiB (client rule C12).
 const NAME_CHARS_MAX: usize = 200;

@@ -59,7 +59,7 @@ fn asset(tracks: Vec<Track>, duration: Npt) -> Asset {
 
 fn text(asset: &Asset, name: &str, origin: &str) -> String {
     let origin = origin.parse().unwrap();
-    describe(&Description { asset, name, session_id: 11, version: 22, origin })
+    describe(&Description { asset, name, session_id: 11, version: 22, origin, rtx: None })
 }
 
 #[test]
@@ -88,6 +88,28 @@ fn film_with_two_tracks_is_described() {
     a=lang:deu
     a=control:trackID=1
     ");
+}
+
+#[test]
+fn retransmission_is_offered_behind_the_stream_it_repeats() {
+    let asset = asset(vec![video()], Npt(10_500_000_000));
+    let origin = "192.0.2.1".parse().unwrap();
+    let (session_id, version, rtx) = (11, 22, Some((|_| 127) as fn(u8) -> u8));
+    let text =
+        describe(&Description { asset: &asset, name: "a", session_id, version, origin, rtx });
+    let media = text.split_once("m=").unwrap().1.replace('\r', "");
+    insta::assert_snapshot!(media, @r"
+    video 0 RTP/AVPF 96 127
+    a=rtpmap:96 H264/90000
+    a=fmtp:96 packetization-mode=1;profile-level-id=42C01E
+    a=framesize:96 640-360
+    a=rtcp-fb:96 nack
+    a=rtpmap:127 rtx/90000
+    a=fmtp:127 apt=96;rtx-time=2000
+    a=control:trackID=0
+    ");
+    let read = read::read_session(text.as_bytes()).unwrap();
+    assert_eq!(read.medias()[0].rtx_of(96), Some(127));
 }
 
 #[test]

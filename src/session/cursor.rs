@@ -43,6 +43,13 @@ pub struct Place {
     packet_index: u32,
 }
 
+impl Place {
+    /// Window, and packet in its frame.
+    pub(super) fn window_and_packet(self) -> (u32, u32) {
+        (self.window_index, self.packet_index)
+    }
+}
+
 /// Where in a window to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begin {
@@ -183,6 +190,12 @@ impl Cursor {
     #[must_use]
     pub fn window(&self) -> Option<&PacketWindow> {
         self.window.as_deref()
+    }
+
+    /// As `window`, to keep it.
+    #[must_use]
+    pub fn window_handle(&self) -> Option<&Arc<PacketWindow>> {
+        self.window.as_ref()
     }
 
     /// The frame behind the one that `peek` returned, when it is in the same window.

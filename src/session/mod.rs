@@ -8,6 +8,7 @@
 //!  epoch      media time <-> wall time <-> RTP time
 //!  reports    RTCP out and in   -> quality: how much of the picture is sent
 //!  live/      sessions of live paths: publishers and readers
+//!  nack       lost packets again             -> resend: from numbers back to packets
 //! ```
 //! Plain code: commands, windows, reports and the time come in; tasks, answers and RTCP go out.
 
@@ -18,10 +19,12 @@ pub mod info;
 mod lag;
 pub mod live;
 mod methods;
+mod nack;
 pub mod position;
 pub mod quality;
 mod reports;
 pub mod request;
+pub mod resend;
 #[expect(clippy::module_inception, reason = "a file is named after its main type")]
 pub mod session;
 pub mod sockets;

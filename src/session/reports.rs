@@ -159,6 +159,7 @@ impl Sessions {
             return;
         }
         self.touch(key);
+        self.handle_nacks(key, bytes);
         let ntp = rtcp::ntp_from_utc_ns(self.utc_ns);
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let now = self.now;

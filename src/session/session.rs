@@ -183,6 +183,9 @@ impl Session {
             if let Some(cursor) = &mut stream.cursor {
                 cursor.forget_asked();
             }
+            if let Some(resender) = &mut stream.resender {
+                resender.forget();
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use super::cursor::{Cursor, Next, Place};
 use super::desk::Waiter;
 use super::epoch::Epoch;
 use super::quality::{Level, Quality};
+use super::resend::{Mark, Resender};
 use super::table::SessionKey;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::{Mono, Npt, rescale};
@@ -60,6 +61,8 @@ pub struct Stream {
     pub report: Option<Box<Report>>,
     /// What decides on its level; `None` for a stream that is always sent in full.
     pub quality: Option<Box<Quality>>,
+    /// What was sent, for players that ask for lost packets; `None` for all others.
+    pub resender: Option<Box<Resender>>,
     /// Control URL as the client spelled it in SETUP: RTP-Info must repeat it (client rule C6).
     pub control_url: Box<str>,
 }
@@ -185,6 +188,7 @@ impl Stream {
             sent: Sent::default(),
             report: None,
             quality: None,
+            resender: None,
             level: Level::Full,
             from_sample: 0,
             seq: SeqNo(u16::from_be_bytes([e, f])),
@@ -392,6 +396,16 @@ impl Stream {
         Some(RunMark { session, stream_index, epoch_count, packets, payload_bytes, place, seq })
     }
 
+    /// Remembers a run of a frame, with its time, when its packets may be asked for again.
+    pub fn remember(&mut self, mark: &RunMark, frame: &Frame, ts: RtpTs) {
+        let Some(resender) = &mut self.resender else { return };
+        let Some(window) = self.cursor.as_ref().and_then(Cursor::window_handle) else { return };
+        let (window_index, first) = mark.place.window_and_packet();
+        let packet_index = frame.packet_index + first;
+        let sent = Mark { seq: mark.seq, packets: mark.packets, window_index, packet_index, ts };
+        resender.handle_sent(sent, window, mark.payload_bytes);
+    }
+
     /// Packets counted as sent are not.
     pub fn uncount(&mut self, mark: &RunMark) {
         self.sent.packets = self.sent.packets.saturating_sub(u64::from(mark.packets));
@@ -408,6 +422,9 @@ impl Stream {
             return false;
         }
         self.seq = mark.seq;
+        if let Some(resender) = &mut self.resender {
+            resender.rewind(mark.seq);
+        }
         if let Some(cursor) = &mut self.cursor {
             cursor.rewind(mark.place);
         }

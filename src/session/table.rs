@@ -24,7 +24,7 @@ use super::session::{Session, State};
 use super::sockets::SharedSockets;
 use super::starts::Starts;
 use super::stream::{Path, Phase, Stream};
-use crate::base::ids::{SessionId, ShardId};
+use crate::base::ids::{SeqNo, SessionId, ShardId};
 use crate::base::time::{Mono, Npt};
 use crate::base::wheel::Wheel;
 use crate::media::window::{PacketWindow, WindowKey};
@@ -123,6 +123,13 @@ pub enum Action {
         channel: u8,
         /// A compound packet.
         bytes: Vec<u8>,
+    },
+    /// Sends a packet again that was lost, if it may be.
+    Resend {
+        /// Whose.
+        at: WindowWaiter,
+        /// Number that it bore.
+        seq: SeqNo,
     },
     /// Closes a pair of sockets that no client uses any more.
     ClosePair(u16),

@@ -186,6 +186,7 @@ impl Shard {
                     self.mark_dirty(entry);
                 }
             }
+            Action::Resend { at, seq } => self.resend(at, seq),
             Action::Execute(command) => self.execute(*command),
         }
     }

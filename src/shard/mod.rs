@@ -14,12 +14,14 @@
 //! | `inbox` | the pipe from other threads |
 //! | `sockets` | how sockets are opened |
 //! | `priority` | how urgent the thread is to the kernel |
+//! | `resend` | lost packets once more |
 //! | `ring` | io_uring, and nothing else knows it |
 
 mod dispatch;
 pub mod inbox;
 mod live_pump;
 pub mod priority;
+mod resend;
 pub mod ring;
 pub mod sockets;
 mod tcp_pump;

@@ -346,6 +346,7 @@ impl Outlet<'_> {
             let Some(mark) = stream.take_run(self.at, count, payload_bytes) else {
                 return Ok((sent, false));
             };
+            stream.remember(&mark, frame, ts);
             entry.insert(mark);
             // Whatever this stream sends next in this turn must not overtake it.
             run.submit(true);

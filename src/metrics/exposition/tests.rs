@@ -59,6 +59,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_lag_skips_total counter
     headend_media_cold_reads_total counter
     headend_media_read_bytes_total counter
+    headend_nack_received_total counter
     headend_panics_total counter
     headend_poll_table_entries gauge
     headend_pollsuspend_sockets gauge
@@ -76,6 +77,8 @@ fn names_and_types_are_the_documented_ones() {
     headend_rtsp_connections_refused_total counter
     headend_rtsp_request_duration_seconds histogram
     headend_rtsp_requests_total counter
+    headend_rtx_packets_sent_total counter
+    headend_rtx_refused_total counter
     headend_send_again_total counter
     headend_send_burst_packets histogram
     headend_send_calls_total counter

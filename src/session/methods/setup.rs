@@ -4,19 +4,19 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
 
 use crate::base::ids::{SessionId, Ssrc};
 use crate::library::title::Title;
 use crate::media::codec::MediaKind;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::Status;
-use crate::rtsp::transport::{
-    Lower, Mode, TransportOffer, parse_transport, write_tcp_transport, write_udp_transport,
-};
+use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
+use crate::rtsp::transport_answer::{TransportPath, TransportReply};
 use crate::rtsp::uri::base_url;
 use crate::session::quality::{Level, Quality};
 use crate::session::request::{Command, Executed};
+use crate::session::resend::{Resender, rtx_payload_type};
 use crate::session::session::{Session, State};
 use crate::session::stream::{Path, Stream};
 use crate::session::table::{SessionKey, Sessions};
@@ -220,16 +220,25 @@ impl Sessions {
             stream.quality = Some(Box::new(Quality::new(track.sync_gap())));
             self.cells.quality_levels[Level::Full as usize].add(1);
         }
+        let profile = wish.offer.profile;
+        if profile == Profile::Avpf && matches!(path, Path::Udp { .. }) {
+            // It has our offer from the SDP: only there does a client know the profile from.
+            let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
+            let payload_type = rtx_payload_type(track.payload.payload_type);
+            stream.resender = Some(Box::new(Resender::new(payload_type, rtx, rng.random())));
+        }
         session.streams.push(stream);
         let transport = match path {
             Path::Udp { rtp, rtcp, .. } => {
-                let server = ports.unwrap_or_default();
-                write_udp_transport((rtp.port(), rtcp.port()), server, ssrc.0, None)
+                let client = (rtp.port(), rtcp.port());
+                TransportPath::Unicast { client, server: ports, source: None }
             }
             Path::Tcp { channel, rtcp_channel } => {
-                write_tcp_transport((channel, rtcp_channel), ssrc.0)
+                TransportPath::Interleaved { channels: (channel, rtcp_channel) }
             }
         };
+        let (ssrc, mode) = (Some(ssrc.0), Mode::Play);
+        let transport = TransportReply { profile, path: transport, ssrc, mode }.write();
         let session_header = self.session(key).map(|s| self.session_header(s)).unwrap_or_default();
         let response = command.response(Status::Ok);
         let response = response.header("Session", session_header).header("Transport", transport);
@@ -250,7 +259,7 @@ fn choose(
     session: Option<&Session>,
 ) -> Option<TransportOffer> {
     offers.into_iter().find(|offer| {
-        let is_ours = offer.profile_ok && !offer.multicast && offer.mode == Mode::Play;
+        let is_ours = offer.check(true).is_ok() && !offer.multicast && offer.mode == Mode::Play;
         let fits = match offer.protocol {
             Lower::Udp => {
                 let ports = offer.client_port.is_some_and(|(a, b)| a != 0 && b != 0 && a != b);

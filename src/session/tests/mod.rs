@@ -7,6 +7,7 @@
 
 mod lag;
 mod life;
+mod nack;
 mod pacing;
 mod play;
 mod quality;
@@ -54,6 +55,8 @@ struct Bench {
     /// RTCP over TCP, with its channel.
     interleaved: Vec<(u8, Vec<u8>)>,
     sent: Vec<Sent>,
+    /// Packets asked for again.
+    resends: Vec<u16>,
     pairs_opened: u16,
 }
 
@@ -97,6 +100,7 @@ impl Bench {
             datagrams: Vec::new(),
             interleaved: Vec::new(),
             sent: Vec::new(),
+            resends: Vec::new(),
             pairs_opened: 1,
         }
     }
@@ -231,6 +235,7 @@ impl Bench {
             Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
             Action::Interleaved { channel, bytes, .. } => self.interleaved.push((channel, bytes)),
             Action::ClosePair(pair) => assert!(self.sessions.sockets.remove_unused_pair(pair)),
+            Action::Resend { seq, .. } => self.resends.push(seq.0),
             Action::Execute(command) => self.execute(*command),
             Action::HangUp(entry) => panic!("{entry:?} of a title is closed"),
         }

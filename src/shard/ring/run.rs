@@ -228,9 +228,9 @@ impl Run<'_> {
     ///
     /// # Errors
     /// The packet can never be sent; the run is as before.
-    pub fn try_packet(
+    pub fn try_packet<const N: usize>(
         &mut self,
-        header: &[u8; 12],
+        header: &[u8; N],
         window: &PacketWindow,
         packet: &Packet,
         title: &Arc<Title>,

@@ -1,0 +1,52 @@
+//! Requests of players for lost packets (RFC 4585 s6.2.1), on their way to being sent again.
+//!
+//! ```text
+//! NACK --> stream by its SSRC --> numbers --> Action::Resend --> shard --> Resender --> ring
+//! ```
+//! Asked of a stream that did not negotiate feedback they are counted and left: FFmpeg sends them
+//! over RTP/AVP too, and could not tell a retransmission from its stream.
+//! Bound: `NACK_PACKETS_MAX` numbers of a datagram.
+
+use super::desk::Waiter;
+use super::resend::Refusal;
+use super::session::State;
+use super::stream::Phase;
+use super::table::{Action, SessionKey, Sessions};
+use crate::rtcp::{self, Packet};
+
+impl Sessions {
+    /// Has the packets sent again that a compound packet from a player asks for.
+    pub(super) fn handle_nacks(&mut self, key: SessionKey, bytes: &[u8]) {
+        let mut room = NACK_PACKETS_MAX;
+        for packet in rtcp::packets(bytes) {
+            let Ok(Packet::Nack(nack)) = packet else { continue };
+            let Some(session) = self.session(key) else { return };
+            let place = session.streams.iter().position(|stream| stream.ssrc == nack.media);
+            let Some(place) = place else { continue };
+            let stream = &session.streams[place];
+            let has_resender = stream.resender.is_some();
+            let is_playing = matches!(session.state, State::Playing)
+                && !matches!(stream.phase, Phase::Idle | Phase::Ended);
+            let stream_index = u8::try_from(place).unwrap_or(u8::MAX);
+            let at = Waiter { session: key, stream_index, epoch_count: session.epoch_count };
+            for seq in nack.lost().take(room) {
+                room -= 1;
+                self.cells.nacks_received.add(1);
+                if !has_resender {
+                    self.count_refusal(Refusal::Unknown);
+                } else if !is_playing {
+                    self.count_refusal(Refusal::Busy);
+                } else {
+                    self.out.push(Action::Resend { at, seq });
+                }
+            }
+        }
+    }
+
+    fn count_refusal(&self, refusal: Refusal) {
+        self.cells.rtx_refused[refusal as usize].add(1);
+    }
+}
+
+/// More than two bursts: what a player asks for beyond that comes too late for it.
+const NACK_PACKETS_MAX: usize = 256;
