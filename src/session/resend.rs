@@ -118,8 +118,11 @@ impl Resender {
             last.packets = packets;
             return;
         }
-        if self.marks.len() == MARKS_MAX {
-            self.marks.pop_front();
+        if self.marks.len() == MARKS_MAX
+            && let Some(oldest) = self.marks.pop_front()
+        {
+            // Numbers wrap: the next packet with one of these is another.
+            self.tried.retain(|(seq, _)| !oldest.holds(*seq));
         }
         self.marks.push_back(mark);
     }
@@ -180,12 +183,15 @@ impl Resender {
 
     /// Newest first: what is asked for was sent a moment ago.
     fn find(&self, seq: SeqNo) -> Option<Mark> {
-        let holds = |mark: &&Mark| seq.0.wrapping_sub(mark.seq.0) < mark.packets;
-        self.marks.iter().rev().find(holds).copied()
+        self.marks.iter().rev().find(|mark| mark.holds(seq)).copied()
     }
 }
 
 impl Mark {
+    fn holds(&self, seq: SeqNo) -> bool {
+        seq.0.wrapping_sub(self.seq.0) < self.packets
+    }
+
     fn continues_with(&self, next: &Self) -> bool {
         self.seq.plus(self.packets) == next.seq
             && self.window_index == next.window_index

@@ -85,6 +85,21 @@ fn packet_is_sent_again_three_times_and_no_more() {
 }
 
 #[test]
+fn number_that_comes_again_after_a_wrap_is_another_packet() {
+    let mut resender = Resender::new(97, Ssrc(9), 0);
+    let window = window(300, 10);
+    resender.handle_sent(mark(10, 1, 0, 0), &window, 10);
+    for _ in 0..3 {
+        assert_eq!(again(&mut resender, 10), Ok(0));
+    }
+    for number in 1..=256 {
+        resender.handle_sent(mark(1_000 + number * 2, 1, 0, u32::from(number)), &window, 10);
+    }
+    resender.handle_sent(mark(10, 1, 0, 270), &window, 10);
+    assert_eq!(again(&mut resender, 10), Ok(270));
+}
+
+#[test]
 fn packet_whose_pages_are_cold_is_refused() {
     let mut resender = Resender::new(97, Ssrc(9), 0);
     resender.handle_sent(mark(10, 2, 0, 0), &window(10, 10), 20);
