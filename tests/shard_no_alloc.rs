@@ -2,7 +2,8 @@
 //! the ring, with its reports (DESIGN section 10).
 //!
 //! The server runs inside the test, so that its allocator can count what the shard's thread asks
-//! for: while it plays over UDP and TCP, across windows and with its reports.
+//! for: while it plays over UDP and TCP, across windows and with its reports; one client may ask
+//! for lost packets, whose places are kept.
 #![allow(unsafe_code, reason = "a counting allocator")]
 
 mod support;
@@ -66,7 +67,7 @@ fn playing_shard_allocates_nothing_for_frames_packets_and_reports() {
     let server = std::thread::spawn(|| headend::appliance::run(config).map_err(|e| e.to_string()));
     support::wait::until("the server answers", || std::net::TcpStream::connect(free).is_ok());
     let url = format!("rtsp://{free}/demo");
-    let mut sessions: Vec<Session> = [Lower::Udp, Lower::Tcp, Lower::Udp, Lower::Tcp]
+    let mut sessions: Vec<Session> = [Lower::Udp, Lower::Tcp, Lower::UdpFeedback, Lower::Tcp]
         .into_iter()
         .map(|lower| Session::open(free, &url, lower))
         .collect();

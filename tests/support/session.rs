@@ -13,6 +13,8 @@ use super::wait::{Deadline, readable};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lower {
     Udp,
+    /// With feedback: RTP/AVPF.
+    UdpFeedback,
     Tcp,
 }
 
@@ -109,10 +111,15 @@ impl Session {
         let url = joined(&self.base, &media.control);
         let channel = u8::try_from(self.streams.len() * 2).unwrap();
         let path = match lower {
-            Lower::Udp => Path::Udp(UdpPair::bind(self.client.stream().local_addr().unwrap().ip())),
+            Lower::Udp | Lower::UdpFeedback => {
+                Path::Udp(UdpPair::bind(self.client.stream().local_addr().unwrap().ip()))
+            }
             Lower::Tcp => Path::Tcp { rtp: channel, rtcp: channel + 1 },
         };
         let transport = match &path {
+            Path::Udp(pair) if lower == Lower::UdpFeedback => {
+                pair.transport().replace("RTP/AVP;", "RTP/AVPF;")
+            }
             Path::Udp(pair) => pair.transport(),
             Path::Tcp { rtp, rtcp } => format!("RTP/AVP/TCP;unicast;interleaved={rtp}-{rtcp}"),
         };
