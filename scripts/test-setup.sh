@@ -5,6 +5,8 @@
 #   gstreamer1.0-*           plays it: rtspsrc (plugins-good), depayloaders, decoders
 #   gcc, pkg-config          the linker that cargo calls
 #   iproute2                 narrows a route in a network namespace
+#   nftables                 drops packets in a network namespace
+#   util-linux               makes that namespace
 #
 # Quick when all is there: it only looks. Rust itself is not installed: see README.
 set -euo pipefail
@@ -19,6 +21,8 @@ declare -A commands=(
     [gst-inspect-1.0]=gstreamer1.0-tools
     [cc]=gcc
     [ip]=iproute2
+    [nft]=nftables
+    [unshare]=util-linux
 )
 declare -A elements=(
     [decodebin]=gstreamer1.0-plugins-base

@@ -137,6 +137,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
                 lag_budget: config.lag_budget,
                 host: rtsp_addrs.first().map_or_else(|| "headend".into(), |a| a.ip().to_string()),
                 adapts_quality: config.adapts_quality,
+                retransmits: config.retransmits,
             },
             ring: ring_config(&config),
         };

@@ -131,6 +131,8 @@ mod tests {
         session_timeout = "60s"
         # sessions that one shard can hold, 1 to 1048576
         sessions_max = 16384
+        # packets that UDP players lost: auto (sent again when asked by RTP/AVPF), off
+        retransmission = "auto"
         # UDP port of RTP, even; RTCP takes the next; two more for each shard; 0 = any free
         udp.rtp = 8000
 
@@ -175,6 +177,7 @@ mod tests {
         listen = ["[::]:8554"]  # default
         session_timeout = "60s"  # default
         sessions_max = 16384  # default
+        retransmission = "auto"  # default
         udp.rtp = 0  # file
 
         [vod]

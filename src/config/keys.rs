@@ -124,6 +124,13 @@ pub static KEYS: &[Key] = &[
         show: |config| Some(config.sessions_max.to_string()),
     },
     Key {
+        name: "rtsp.retransmission",
+        help: "packets that UDP players lost: auto (sent again when asked by RTP/AVPF), off",
+        same_as: None,
+        write: |config, value| value.auto_or_off().map(|is_auto| config.retransmits = is_auto),
+        show: |config| Some(quoted(if config.retransmits { "auto" } else { "off" })),
+    },
+    Key {
         name: "rtsp.udp.rtp",
         help: "UDP port of RTP, even; RTCP takes the next; two more for each shard; 0 = any free",
         same_as: None,

@@ -60,6 +60,8 @@ pub struct Config {
     pub window_cache_bytes: usize,
     /// Recorded pictures are thinned for players whose way loses packets.
     pub adapts_quality: bool,
+    /// Packets that players over UDP lost are sent again when they ask.
+    pub retransmits: bool,
     /// Tasks that may wait for a worker.
     pub task_queue_max: usize,
     /// Form of the log.
@@ -86,6 +88,7 @@ impl Default for Config {
             lag_budget: Duration::ZERO,
             window_cache_bytes: 256 << 20,
             adapts_quality: true,
+            retransmits: true,
             task_queue_max: 4_096,
             log: LogFormat::Auto,
             gso: Mode::Auto,

@@ -37,6 +37,7 @@ fn file_sets_every_key() {
         listen = ["[::1]:554", "127.0.0.1:8554"]
         udp = { rtp = 6970 }
         session_timeout = "90s"
+        retransmission = "off"
         [vod]
         root = "/srv/movies"
         window_cache = "8MiB"
@@ -59,6 +60,7 @@ fn file_sets_every_key() {
         window_cache_bytes: 8 << 20,
         lag_budget: Duration::from_secs(5),
         adapts_quality: false,
+        retransmits: false,
         task_queue_max: 64,
         log: LogFormat::Json,
         gso: Mode::Off,

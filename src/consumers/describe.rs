@@ -10,7 +10,7 @@ use crate::rtsp::request::Request;
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::base_url;
 use crate::sdp::{Description, describe};
-use crate::session::resend::rtx_payload_type;
+use crate::session::resend::{rtx_payload_type, takes_feedback};
 
 /// A URL path that may name a title.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,9 +54,10 @@ pub fn check_accept(request: &Request) -> Result<(), Status> {
     }
 }
 
-/// 200 with the description of `title`. `local` is our address on the connection.
+/// 200 with the description of `title`. `local` is our address on the connection. What a client
+/// lost is offered to be sent again where we do that and the client understands it.
 #[must_use]
-pub fn answer(request: &Request, title: &Title, local: IpAddr) -> Response {
+pub fn answer(request: &Request, title: &Title, local: IpAddr, retransmits: bool) -> Response {
     let name = title.name.rsplit('/').next().unwrap_or(&title.name);
     let version = u64::try_from(title.identity.modified_ns).unwrap_or(0);
     let description = Description {
@@ -65,17 +66,11 @@ pub fn answer(request: &Request, title: &Title, local: IpAddr) -> Response {
         session_id: title.identity.inode,
         version,
         origin: local,
-        rtx: offers_feedback(request).then_some(rtx_payload_type),
+        rtx: (retransmits && takes_feedback(request)).then_some(rtx_payload_type),
     };
     Response::new(Status::Ok, request.cseq)
         .header("Content-Base", base_url(&request.uri))
         .body(SDP, describe(&description).into_bytes())
-}
-
-/// Whether the client is one that knows `RTP/AVPF` in `m=` and makes use of it (client rule C22).
-/// Others do not, and some leave such media out: live555, and VLC with it, reads `RTP/AVP` only.
-fn offers_feedback(request: &Request) -> bool {
-    request.header("User-Agent").is_some_and(|agent| agent.contains("GStreamer"))
 }
 
 /// The answer to a request for a title that does not open.
@@ -95,7 +90,6 @@ const SDP: &str = "application/sdp";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rtsp::request::Method;
 
     #[test]
     fn url_paths_name_the_clip_or_a_title_of_the_library() {
@@ -112,21 +106,6 @@ mod tests {
             ("live/cam1", None),
         ] {
             assert_eq!(TitleUrl::parse(path), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn feedback_is_offered_to_clients_that_read_it() {
-        for (agent, expected) in [
-            (Some("GStreamer/1.22.0"), true),
-            (Some("LibVLC/3.0.20 (LIVE555 Streaming Media v2016.11.28)"), false),
-            (Some("Lavf60.16.100"), false),
-            (None, false),
-        ] {
-            let headers: Vec<_> = agent.iter().map(|agent| ("User-Agent", *agent)).collect();
-            let request =
-                Request::new_for_test(Method::Describe, "rtsp://host/demo", &headers, b"");
-            assert_eq!(offers_feedback(&request), expected, "{agent:?}");
         }
     }
 }

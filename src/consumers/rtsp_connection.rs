@@ -327,7 +327,8 @@ impl RtspConnection {
         };
         if request.method == Method::Describe {
             let path = target.path.trim_end_matches('/').to_owned();
-            let response = describe::answer(&request, &title, self.local.ip());
+            let response =
+                describe::answer(&request, &title, self.local.ip(), cx.sessions.retransmits());
             self.described = Some((path, Arc::downgrade(&title)));
             self.answer_after(response, method_index, since, cx);
             return None;

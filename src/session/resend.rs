@@ -22,6 +22,7 @@ use crate::base::time::Mono;
 use crate::media::pages::Pages;
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::RtxStream;
+use crate::rtsp::request::Request;
 
 /// See the module.
 #[derive(Debug)]
@@ -198,6 +199,15 @@ impl Mark {
             && self.packet_index + u32::from(self.packets) == next.packet_index
             && self.ts == next.ts
     }
+}
+
+/// Whether a client is one that knows `RTP/AVPF` in `m=` and makes use of it (client rule C22). No
+/// other is known that does, and `m=` names one profile: live555, and VLC with it, leaves such
+/// media out; FFmpeg takes them but asks for RTP/AVP, and would take retransmissions for packets
+/// of its stream (C10).
+#[must_use]
+pub fn takes_feedback(request: &Request) -> bool {
+    request.header("User-Agent").is_some_and(|agent| agent.contains("GStreamer"))
 }
 
 /// Payload type of the retransmissions of a stream: each is described on its own, so one number

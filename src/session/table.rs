@@ -152,6 +152,8 @@ pub struct SessionConfig {
     pub lag_budget: Duration,
     /// Pictures are thinned for players whose way loses packets.
     pub adapts_quality: bool,
+    /// Packets that a player lost are sent again when it asks.
+    pub retransmits: bool,
 }
 
 /// See the module.
@@ -235,6 +237,12 @@ impl Sessions {
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.config.timeout
+    }
+
+    /// Whether packets that a player lost are sent again.
+    #[must_use]
+    pub fn retransmits(&self) -> bool {
+        self.config.retransmits
     }
 
     /// Keys of all sessions.

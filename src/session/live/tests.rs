@@ -57,6 +57,7 @@ impl Bench {
             lag_budget: Duration::ZERO,
             host: "host".to_owned(),
             adapts_quality: false,
+            retransmits: true,
         };
         let cells = Arc::<ShardCells>::default();
         let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));

@@ -221,7 +221,8 @@ impl Sessions {
             self.cells.quality_levels[Level::Full as usize].add(1);
         }
         let profile = wish.offer.profile;
-        if profile == Profile::Avpf && matches!(path, Path::Udp { .. }) {
+        let is_udp = matches!(path, Path::Udp { .. });
+        if self.config.retransmits && profile == Profile::Avpf && is_udp {
             // It has our offer from the SDP: only there does a client know the profile from.
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
             let payload_type = rtx_payload_type(track.payload.payload_type);

@@ -84,6 +84,7 @@ impl Bench {
             host: "host".to_owned(),
             lag_budget: Duration::ZERO,
             adapts_quality: true,
+            retransmits: true,
         };
         let cells = Arc::<ShardCells>::default();
         let start = Mono(1_000_000_000_000);

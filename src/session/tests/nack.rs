@@ -83,3 +83,13 @@ fn one_datagram_asks_for_a_bounded_number_of_packets() {
     nack(&mut bench, id, &all);
     assert_eq!(bench.resends.len(), 256);
 }
+
+#[test]
+fn nothing_is_sent_again_where_that_is_switched_off() {
+    let mut bench = Bench::new();
+    bench.sessions.config.retransmits = false;
+    let answer = setup(&mut bench, "RTP/AVPF;unicast;client_port=5000-5001");
+    let transport = answer.header_value("Transport").unwrap();
+    assert!(transport.starts_with("RTP/AVPF;"), "reports are the same: {transport}");
+    assert!(bench.session(session_id(&answer)).streams[0].resender.is_none());
+}
