@@ -2,7 +2,8 @@
 # Installs what the tests need on a fresh Debian (12 or later) machine, as root, if it is missing.
 #
 #   ffmpeg                   makes the media of the tests, plays it, decodes it
-#   gstreamer1.0-*           plays it: rtspsrc (plugins-good), depayloaders, decoders
+#   gstreamer1.0-*           plays it: rtspsrc (plugins-good), depayloaders, decoders; publishes it:
+#                            rtspclientsink (gstreamer1.0-rtsp)
 #   gcc, pkg-config          the linker that cargo calls
 #   iproute2                 narrows a route in a network namespace
 #   nftables                 drops packets in a network namespace
@@ -27,6 +28,7 @@ declare -A commands=(
 declare -A elements=(
     [decodebin]=gstreamer1.0-plugins-base
     [rtspsrc]=gstreamer1.0-plugins-good
+    [rtspclientsink]=gstreamer1.0-rtsp
     [rtph264depay]=gstreamer1.0-plugins-good
     [qtmux]=gstreamer1.0-plugins-good
     [mpeg4videoparse]=gstreamer1.0-plugins-bad

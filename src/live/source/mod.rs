@@ -76,6 +76,9 @@ pub enum SourceError {
     /// More came in a turn than can be kept.
     #[error("too much at once")]
     Behind,
+    /// It is no RTP, or its lengths do not add up.
+    #[error("not RTP")]
+    Malformed,
 }
 
 /// Counters of a source.
@@ -104,6 +107,19 @@ pub struct SourceTrack {
     reception: Option<Reception>,
     /// RTP time of the newest sync sample.
     sync_ts: Option<RtpTs>,
+    /// The newest report of a stream that no packet has come of.
+    early: Option<EarlyReport>,
+}
+
+/// A sender report that came before the first packet of its stream: FFmpeg sends the two in this
+/// order, and two sockets may turn them round. Tracks would be put together by guess without it
+/// until the next one, five seconds later.
+#[derive(Debug, Clone, Copy)]
+struct EarlyReport {
+    ssrc: Ssrc,
+    ntp: u64,
+    ts: RtpTs,
+    came: Moment,
 }
 
 /// See the module.
@@ -160,8 +176,9 @@ impl Source {
     /// SETUP of a track. False: there is no such track.
     pub fn set_up(&mut self, track: u8, rtp: AddressLatch, rtcp: AddressLatch) -> bool {
         let Some(place) = self.tracks.get_mut(usize::from(track)) else { return false };
-        let (ssrc, reception, sync_ts) = (SsrcLatch::default(), None, None);
-        *place = Some(SourceTrack { rtp, rtcp, ssrc, reception, sync_ts });
+        let ssrc = SsrcLatch::default();
+        *place =
+            Some(SourceTrack { rtp, rtcp, ssrc, reception: None, sync_ts: None, early: None });
         true
     }
 
@@ -226,6 +243,11 @@ impl Source {
         taken
     }
 
+    /// Something came that is no packet of RTP.
+    pub fn refuse_malformed(&mut self) {
+        self.counts.dropped[SourceError::Malformed.index()] += 1;
+    }
+
     fn try_rtp(
         &mut self,
         index: u8,
@@ -253,6 +275,13 @@ impl Source {
                 track.reception = Some(Reception::new(fields.ssrc, hz, fields.seq));
                 track.sync_ts = None;
                 self.clock.forget_track(index);
+                let its = track.early.take().filter(|early| early.ssrc == fields.ssrc);
+                if let Some(EarlyReport { ntp, ts, came, .. }) = its {
+                    self.clock.handle_report(index, utc_ns_from_ntp(ntp), ts, came.utc_ns);
+                    if let Some(reception) = &mut track.reception {
+                        reception.handle_sender_report(ntp, came.now);
+                    }
+                }
             }
             SsrcVerdict::Same => {}
         }
@@ -294,10 +323,14 @@ impl Source {
         let entry = entry.ok_or(SourceError::NoTrack)?;
         let checked = if from.is_some_and(|from| !entry.rtcp.admit(from)) {
             Err(SourceError::ForeignAddress)
-        } else if entry.ssrc.ssrc() != Some(ssrc) {
-            Err(SourceError::ForeignSsrc)
-        } else {
+        } else if entry.ssrc.ssrc() == Some(ssrc) {
             Ok(())
+        } else {
+            entry.early = (ntp != 0).then_some(EarlyReport { ssrc, ntp, ts, came: at });
+            match entry.ssrc.ssrc() {
+                None => return Ok(()),
+                Some(_) => Err(SourceError::ForeignSsrc),
+            }
         };
         if let Err(error) = checked {
             self.counts.dropped[error.index()] += 1;
@@ -425,12 +458,13 @@ impl SourceError {
             Self::ForeignSsrc => 4,
             Self::Length => 5,
             Self::Behind => 6,
+            Self::Malformed => 7,
         }
     }
 }
 
 /// Reasons in `SourceError`.
-pub const DROP_REASONS: usize = 7;
+pub const DROP_REASONS: usize = 8;
 /// A turn brings a batch or two; more have come when a shard was away.
 const FULL_BATCHES_MAX: usize = 16;
 

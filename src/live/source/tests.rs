@@ -109,7 +109,7 @@ fn what_is_not_the_publishers_is_counted_by_reason_and_changes_nothing() {
     assert_eq!(rtp(1, other, &[0; 20]), SourceError::PayloadType);
     assert_eq!(rtp(1, fields, &[0; 3_000]), SourceError::Length);
     assert_eq!(rtp(1, fields, &[0; 11]), SourceError::Length);
-    assert_eq!(source.counts().dropped, [1, 1, 1, 1, 1, 2, 0]);
+    assert_eq!(source.counts().dropped, [1, 1, 1, 1, 1, 2, 0, 0]);
     assert_eq!(source.counts().packets, 1);
 }
 
@@ -131,6 +131,29 @@ fn publisher_is_told_what_came_of_it_every_five_seconds() {
     assert_eq!((track, block.sender_ssrc, block.ssrc, block.cumulative_lost), (0, 99, 5, 1));
     assert_eq!(block.dlsr, 5 * 65_536);
     assert_eq!(source.report_due(), at(10_000_000).now);
+}
+
+#[test]
+fn report_in_front_of_its_first_packet_tells_the_time_of_that_packet() {
+    let mut source = source();
+    source.grant(Generation(1), Mono(0));
+    // Sound at 10 s of the source's clock, pictures one second later; they come together.
+    let ntp = |s: u64| (2_208_988_800 + s) << 32;
+    for (track, ssrc, s) in [(0, 5, 11), (1, 6, 10)] {
+        let line = (ntp(s), RtpTs(90_000));
+        source.handle_sender_report(track, Some(address(1)), Ssrc(ssrc), line, at(0)).unwrap();
+    }
+    send(&mut source, (0, 0, 90_000, 5), (true, true), 10).unwrap();
+    send(&mut source, (1, 0, 90_000, 6), (true, false), 20).unwrap();
+    let batch = source.poll_batch(at(20).now).unwrap();
+    let [picture, sound] = [0, 1].map(|track| batch.clock_of(track).unwrap());
+    assert_eq!((picture.ts, sound.ts), (RtpTs(90_000), RtpTs(90_000)));
+    assert_eq!(picture.utc_ns - sound.utc_ns, 1_000_000_000);
+    assert_eq!(source.counts().dropped, [0; DROP_REASONS]);
+    // That of another stream tells nothing, and does not keep it alive.
+    let other = source.handle_sender_report(0, None, Ssrc(7), (ntp(50), RtpTs(0)), at(9_000_000));
+    assert_eq!(other, Err(SourceError::ForeignSsrc));
+    assert_eq!(source.check(at(10_000_020).now), Pulse::Gone { silent: Duration::from_secs(10) });
 }
 
 #[test]

@@ -28,8 +28,9 @@ impl Sessions {
         let fits = |target: Target| {
             publishers.get(&target.source).is_some_and(|p| p.fits(target.track, bytes))
         };
-        if let Some(target) = demux.find(SocketName { pair, is_rtcp: false }, from, fits) {
-            self.handle_publisher_packet(target, Some(from), bytes);
+        match demux.find(SocketName { pair, is_rtcp: false }, from, fits) {
+            Some(target) => self.handle_publisher_packet(target, Some(from), bytes),
+            None => self.cells.datagrams_unmatched.add(1),
         }
     }
 
@@ -81,9 +82,14 @@ impl Sessions {
         }
         let at = Moment { now: self.now, utc_ns: self.utc_ns };
         let Some(publisher) = self.live.publishers.get_mut(&target.source) else { return };
-        let Ok(view) = RtpView::parse(bytes) else {
-            self.cells.datagrams_unmatched.add(1);
-            return;
+        let view = match RtpView::parse(bytes) {
+            Ok(view) => view,
+            Err(error) => {
+                let path = publisher.source.path();
+                tracing::trace!(%path, track = target.track, %error, "not RTP");
+                publisher.source.refuse_malformed();
+                return;
+            }
         };
         let Some(track) = publisher.tracks.get_mut(usize::from(target.track)) else { return };
         let is_sync = track.is_sync(&view);
