@@ -2,6 +2,7 @@
 //!
 //! Made from an SDP by whoever reads it; here it is only compared: a source that comes back may go
 //! on under its readers' feet when each track is what it was, because they were told nothing else.
+//! There are two texts, as `m=` names one profile: readers that know RTP/AVPF get the second.
 //! Bound: `LIVE_TRACKS_MAX` tracks.
 
 use super::limits::LIVE_TRACKS_MAX;
@@ -26,6 +27,8 @@ pub struct LiveTrack {
 pub struct Description {
     /// For DESCRIBE, control attributes and all.
     pub sdp: Box<str>,
+    /// The same with RTP/AVPF and retransmission, where that was made.
+    pub feedback_sdp: Option<Box<str>>,
     /// In the order of the SDP.
     pub tracks: Vec<LiveTrack>,
 }
@@ -69,7 +72,20 @@ impl Description {
         if let Some(track) = tracks.iter().position(|track| track.clock_rate_hz == 0) {
             return Err(DescriptionError::NoClock { track });
         }
-        Ok(Self { sdp, tracks })
+        Ok(Self { sdp, feedback_sdp: None, tracks })
+    }
+
+    /// Adds the text for readers that know RTP/AVPF.
+    #[must_use]
+    pub fn with_feedback(self, sdp: Box<str>) -> Self {
+        Self { feedback_sdp: Some(sdp), ..self }
+    }
+
+    /// The text for a reader.
+    #[must_use]
+    pub fn text(&self, takes_feedback: bool) -> &str {
+        let other = self.feedback_sdp.as_deref().filter(|_| takes_feedback);
+        other.unwrap_or(&self.sdp)
     }
 
     /// Whether readers of one can go on with the other.
@@ -114,6 +130,14 @@ mod tests {
         let stopped = LiveTrack { clock_rate_hz: 0, ..track("a", false) };
         let refused = Description::new("".into(), vec![track("a", true), stopped]);
         assert_eq!(refused, Err(DescriptionError::NoClock { track: 1 }));
+    }
+
+    #[test]
+    fn reader_that_takes_feedback_gets_the_text_with_it_where_there_is_one() {
+        let plain = Description::new("AVP".into(), vec![track("a", false)]).unwrap();
+        assert_eq!((plain.text(false), plain.text(true)), ("AVP", "AVP"));
+        let both = plain.with_feedback("AVPF".into());
+        assert_eq!((both.text(false), both.text(true)), ("AVP", "AVPF"));
     }
 
     #[test]

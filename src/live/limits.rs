@@ -68,6 +68,14 @@ pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// helps nobody.
 pub const SYNC_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 
+/// For readers that report a lost picture a key frame is asked this often at most: on a way that
+/// loses packets there is always one of them.
+pub const LOSS_SYNC_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Readers are told of new parameter sets this often at most: a source that changes them with each
+/// picture is broken or means harm.
+pub const REDESCRIBE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Readers wait this long for their publisher to come back, unless the path says otherwise.
 pub const READERS_HOLD: Duration = Duration::from_secs(10);
 
@@ -86,6 +94,9 @@ pub const PULL_BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A PLAY waits this long for the first packet of each track, then it is answered without what is
 /// not known. Players give up after five seconds and more.
 pub const START_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long packets can be asked for again, as readers are told: half of `RING_HISTORY`.
+pub const RETRANSMIT_TIME: Duration = Duration::from_secs(2);
 
 /// Packets sent for each packet that may be sent again: a tenth of the bandwidth.
 pub const RETRANSMIT_SHARE: u32 = 10;

@@ -1,8 +1,8 @@
 //! What shards tell each other of paths. All of it goes through the inboxes, in order.
 //!
 //! ```text
-//!  source's shard --Claim, Feed, Release--> home --Granted, Refused, Evicted, SyncWanted--> back
-//!  reader's shard --Subscribe, WantSync --> home --Subscribed, Batch, Lost, Resumed, Ended-> back
+//!  source's shard --Claim, Feed, Describe, Release--> home --Granted, Refused, Evicted, .. -> back
+//!  reader's shard --Subscribe, WantSync, ..---------> home --Subscribed, Batch, Described, ..->
 //! ```
 //! A message to a home names the path; the home is where [`home_of`] says. What comes back to a
 //! source names it by its number on its shard. DESIGN section 5.1.
@@ -116,6 +116,13 @@ pub enum Ask {
         /// They.
         batch: Arc<PacketBatch>,
     },
+    /// The source says something else of the same tracks.
+    Describe {
+        /// By which it holds the path.
+        generation: Generation,
+        /// What it says now.
+        description: Arc<Description>,
+    },
     /// The source has gone.
     Release {
         /// By which it held the path.
@@ -202,6 +209,13 @@ pub enum ToShard {
         /// Of what is fed from now on.
         generation: Generation,
         /// What it carries.
+        description: Arc<Description>,
+    },
+    /// The source says something else of the same tracks.
+    Described {
+        /// Of what is fed now.
+        generation: Generation,
+        /// What it says now.
         description: Arc<Description>,
     },
     /// Nothing comes any more: the readers end.

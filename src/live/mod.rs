@@ -15,7 +15,7 @@
 //! - [`registry`]: the homes of the paths; [`message`]: what shards tell each other
 //! - [`paths`]: what a shard listens to; [`path`]: one of them; with [`reader`] (where each is),
 //!   [`start`] (where it begins, and how fast), [`switch`] (numbers and time across a break)
-//!   and [`retransmit`]
+//!   and [`retransmit`]; [`refresh`] (key frames that are wanted, new parameter sets)
 //! - [`multicast`]: groups that paths are sent to
 //! - [`info`]: what the outside is shown
 //!
@@ -35,6 +35,7 @@ pub mod path;
 pub mod paths;
 pub mod reader;
 pub mod reception;
+pub mod refresh;
 pub mod registry;
 pub mod retransmit;
 pub mod ring;

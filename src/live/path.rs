@@ -19,8 +19,8 @@ use super::batch::{Generation, LiveRun, PacketBatch};
 use super::description::Description;
 use super::limits::{LAG_BUDGET, READERS_MAX};
 use super::reader::{Carrier, LiveMark, Peek, Reader, ReaderState, ReaderStream, SkipReason};
-use super::retransmit::RetransmitError;
-use super::ring::{BatchRing, Found, RingLimits};
+use super::retransmit::{RetransmitError, SentPacket};
+use super::ring::{BatchRing, RingLimits};
 use super::start::{Pace, StartPolicy, StreamStart, stream_starts};
 use super::switch::Mapping;
 use crate::base::ids::{RtpTs, SeqNo};
@@ -55,14 +55,16 @@ impl Default for PathLimits {
 #[derive(Debug)]
 pub struct LivePath {
     name: Arc<str>,
-    description: Arc<Description>,
-    generation: Generation,
+    pub(super) description: Arc<Description>,
+    pub(super) generation: Generation,
     ring: BatchRing,
     readers: Slab<(u32, Reader)>,
     serial: u32,
     primed_count: usize,
     ready: VecDeque<ReaderKey>,
     limits: PathLimits,
+    /// When a key frame was last asked for because readers had lost one.
+    pub(super) sync_wanted: Option<Mono>,
 }
 
 /// What a stream sends next.
@@ -158,6 +160,7 @@ impl LivePath {
             primed_count: 0,
             ready: VecDeque::new(),
             limits,
+            sync_wanted: None,
         }
     }
 
@@ -455,7 +458,7 @@ impl LivePath {
         key: ReaderKey,
         stream_index: u8,
         seq: SeqNo,
-    ) -> Result<Found, RetransmitError> {
+    ) -> Result<SentPacket, RetransmitError> {
         let entry = self.readers.get_mut(key.index as usize);
         let reader = entry.filter(|(serial, _)| *serial == key.serial).map(|(_, reader)| reader);
         let stream = reader.and_then(|reader| reader.streams.get_mut(usize::from(stream_index)));

@@ -157,6 +157,12 @@ impl LivePaths {
                     Succession::End => Told::End(owners(path)),
                 }
             }
+            ToShard::Described { generation, description } => {
+                if let Some(path) = self.path_mut(name) {
+                    path.redescribe(generation, description);
+                }
+                Told::Nothing
+            }
             ToShard::Ended => match self.entries.remove(name) {
                 Some(Entry::Here { path, .. }) => Told::End(owners(&path)),
                 Some(asked @ Entry::Asked(_)) => {

@@ -216,6 +216,10 @@ pub struct ShardCells {
     pub rtx_packets_sent: Counter,
     /// Packets not sent again, by [`RTX_REFUSALS`].
     pub rtx_refused: [Counter; 5],
+    /// Lost pictures that readers of live paths told of.
+    pub picture_requests_received: Counter,
+    /// Times that a source was asked for a key picture.
+    pub picture_requests_sent: Counter,
 }
 
 impl ShardCells {

@@ -151,6 +151,16 @@ pub(super) static FAMILIES: &[Family] = &[
         "Packets asked for and not sent again, by reason.",
         Read::RtxRefused,
     ),
+    row(
+        "headend_picture_requests_received_total",
+        "Lost pictures that readers of live paths told of (PLI, FIR).",
+        Read::Shard(|s| &s.picture_requests_received),
+    ),
+    row(
+        "headend_picture_requests_sent_total",
+        "Times that a publisher was asked for a key picture (PLI, FIR).",
+        Read::Shard(|s| &s.picture_requests_sent),
+    ),
     // Sending.
     row(
         "headend_rtp_packets_sent_total",

@@ -43,10 +43,10 @@ impl Sessions {
         }
     }
 
-    fn count_refusal(&self, refusal: Refusal) {
+    pub(super) fn count_refusal(&self, refusal: Refusal) {
         self.cells.rtx_refused[refusal as usize].add(1);
     }
 }
 
 /// More than two bursts: what a player asks for beyond that comes too late for it.
-const NACK_PACKETS_MAX: usize = 256;
+pub(super) const NACK_PACKETS_MAX: usize = 256;

@@ -156,6 +156,7 @@ impl Sessions {
         };
         if let Some(index) = key.as_reader() {
             self.handle_reader_report(index, &feedback);
+            self.handle_reader_feedback(index, bytes);
             return;
         }
         self.touch(key);

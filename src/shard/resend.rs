@@ -1,14 +1,19 @@
-//! Sends lost packets again: the same bytes of the file, a retransmission's header in front.
+//! Sends lost packets again: the same bytes of the file or of the batch, a retransmission's header
+//! in front.
 //!
 //! Each is a run of its own and is not tried twice: one that the socket has no room for is lost as
 //! any other on its way, and the player asks again (RFC 4588 s6).
 
 use super::dispatch::NO_RUN;
+use super::ring::SendFailure;
 use super::sockets::to_socket_address;
 use super::turn::Shard;
 use crate::base::ids::SeqNo;
+use crate::live::retransmit::RetransmitError;
 use crate::rtp::{RTX_HEADER_BYTES, write_rtx_header};
 use crate::session::desk::Waiter;
+use crate::session::live::desk::LiveDesk;
+use crate::session::live::reader::LiveReader;
 use crate::session::resend::Refusal;
 use crate::session::session::Session;
 use crate::session::stream::Path;
@@ -16,7 +21,11 @@ use crate::session::stream::Path;
 impl Shard {
     /// Sends a packet of a stream again, if it may be.
     pub(super) fn resend(&mut self, at: Waiter, seq: SeqNo) {
-        match self.try_resend(at, seq) {
+        let sent = match at.session.as_reader() {
+            Some(index) => self.try_resend_live(index, at, seq),
+            None => self.try_resend(at, seq),
+        };
+        match sent {
             Ok(()) => self.cells.rtx_packets_sent.add(1),
             Err(refusal) => self.cells.rtx_refused[refusal as usize].add(1),
         }
@@ -46,4 +55,56 @@ impl Shard {
         }
         Ok(())
     }
+
+    /// The same for a reader of a live path.
+    fn try_resend_live(&mut self, index: u32, at: Waiter, seq: SeqNo) -> Result<(), Refusal> {
+        let Self { sessions, ring, pairs, .. } = self;
+        if !ring.has_free_run() {
+            return Err(Refusal::Busy);
+        }
+        let LiveDesk { paths, readers, .. } = &mut sessions.live;
+        let is_it = |reader: &&mut LiveReader| reader.serial() == at.epoch_count;
+        let reader = readers.get_mut(index as usize).filter(is_it).ok_or(Refusal::Busy)?;
+        let stream = reader.streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;
+        let Path::Udp { pair: place, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
+        let pair = pairs.get(usize::from(place)).and_then(Option::as_ref).ok_or(Refusal::Busy)?;
+        let rtx = stream.rtx.as_mut().ok_or(Refusal::Unknown)?;
+        let path = paths.path_mut(&reader.path).ok_or(Refusal::Busy)?;
+        let sent = path.find_sent(reader.key, at.stream_index, seq).map_err(|why| match why {
+            RetransmitError::OverBudget => Refusal::Rate,
+            RetransmitError::NotSent | RetransmitError::Gone => Refusal::Unknown,
+        })?;
+        let pieces = sent.pieces(rtx.original, rtx.stream).ok_or(Refusal::Unknown)?;
+        let to = to_socket_address(rtp, pair.family);
+        let token = RESENT | u32::from(place);
+        let mut run = ring.start_run(pair.rtp, to, token).ok_or(Refusal::Busy)?;
+        if !run.set_retransmission(&pieces, &sent.batch, &sent.packet) {
+            return Err(Refusal::Busy);
+        }
+        run.submit(false);
+        rtx.stream.seq = rtx.stream.seq.plus(1);
+        Ok(())
+    }
+
+    /// The kernel has taken a packet that was sent again, or not. A publisher's packets may be as
+    /// long as a route takes, and two bytes more are too many.
+    pub(super) fn handle_resent(&mut self, token: u32, result: Result<(), SendFailure>) {
+        match result {
+            Ok(()) => {}
+            Err(SendFailure::TooLarge) => {
+                let pair = u16::try_from(token & !RESENT).unwrap_or(u16::MAX);
+                self.allow_fragments_on(pair);
+            }
+            Err(_) => self.cells.send_errors.add(1),
+        }
+    }
 }
+
+/// Whether a token of the ring is a packet that was sent again.
+pub(super) fn is_resent(token: u32) -> bool {
+    token & RESENT == RESENT && token != NO_RUN
+}
+
+/// Tells their tokens from others; the pair is below it. Runs of live paths have the upper bit
+/// alone: there are never so many that their numbers reach the other one.
+const RESENT: u32 = 3 << 30;

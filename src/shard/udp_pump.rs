@@ -17,6 +17,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::live_pump::is_live_run;
+use super::resend::is_resent;
 use super::ring::{FileSlot, RangeOutside, Ring, SendFailure};
 use super::sockets::{set_fragmentation, to_socket_address};
 use super::turn::Shard;
@@ -211,6 +212,10 @@ impl Shard {
         packets: u16,
         result: Result<(), SendFailure>,
     ) {
+        if is_resent(token) {
+            self.handle_resent(token, result);
+            return;
+        }
         if is_live_run(token) {
             self.handle_live_run_sent(token, packets, result);
             return;

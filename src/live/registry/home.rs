@@ -157,6 +157,25 @@ impl Home {
         self.ring.push(batch, now);
     }
 
+    /// The source says something else of the same tracks: who comes from now on is told that.
+    pub(super) fn redescribe(
+        &mut self,
+        generation: Generation,
+        description: &Arc<Description>,
+        out: &mut Vec<Order>,
+    ) {
+        let is_present = matches!(self.state, State::Fed(_)) && generation == self.generation;
+        let goes_on = self.description.as_ref().is_some_and(|old| old.continues(description));
+        if !is_present || !goes_on {
+            return;
+        }
+        self.description = Some(Arc::clone(description));
+        for shard in &self.listeners {
+            let description = Arc::clone(description);
+            self.tell(*shard, ToShard::Described { generation, description }, out);
+        }
+    }
+
     /// The source has gone.
     pub(super) fn lose(&mut self, now: Mono, out: &mut Vec<Order>) {
         if self.has_no_readers() {

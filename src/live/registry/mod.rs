@@ -90,6 +90,9 @@ impl Registry {
             Ask::Feed { generation, batch } => {
                 self.with(&path, |home, out| home.feed(generation, batch, now, out));
             }
+            Ask::Describe { generation, description } => {
+                self.with(&path, |home, out| home.redescribe(generation, &description, out));
+            }
             Ask::Release { generation } => {
                 self.with(&path, |home, out| {
                     if matches!(home.state, State::Fed(_)) && home.generation == generation {

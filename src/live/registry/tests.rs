@@ -87,6 +87,9 @@ fn text(order: &Order) -> Option<String> {
                 ToShard::Subscribed { generation, snapshot, .. } => {
                     format!("subscribed gen {} snapshot {}", generation.0, snapshot.len())
                 }
+                ToShard::Described { generation, description } => {
+                    format!("described gen {} {}", generation.0, description.sdp)
+                }
                 ToShard::NotThere(why) => format!("not there: {why}"),
                 ToShard::Batch(batch) => format!("batch gen {}", batch.generation().0),
                 ToShard::Lost => "lost".to_owned(),
@@ -269,4 +272,33 @@ fn strangers_cannot_fill_the_memory_with_names() {
     assert_eq!(claim(&mut world, PATHS_MAX), ["1: refused 11: too many paths"]);
     assert_eq!(world.registry.infos().len(), PATHS_MAX);
     assert_eq!(world.registry.infos()[0].state, "live");
+}
+
+#[test]
+fn new_description_goes_to_all_who_listen_and_to_those_who_come_later() {
+    let mut world = World::new(SourceKind::Publish);
+    world.claim(ONE, "a");
+    world.subscribe(3);
+    let said = |identity, sdp: &str| {
+        let tracks = description(identity).tracks.clone();
+        Arc::new(Description::new(sdp.into(), tracks).unwrap())
+    };
+    let mut say = |generation, description| {
+        world.ask(Ask::Describe { generation: Generation(generation), description })
+    };
+    assert_eq!(say(1, said("a", "new")), ["3: described gen 1 new"]);
+    assert!(say(2, said("a", "newer")).is_empty(), "of a source that does not hold the path");
+    assert!(say(1, said("b", "newer")).is_empty(), "of other tracks");
+    world.registry.handle(
+        ToHome {
+            path: "live/a".into(),
+            ask: Ask::Subscribe { shard: ShardId(4), rules: Arc::default() },
+        },
+        Mono(0),
+    );
+    let told = world.registry.out.iter().find_map(|order| match order {
+        Order::Tell { note: ToShard::Subscribed { description, .. }, .. } => Some(description),
+        _ => None,
+    });
+    assert_eq!(&*told.unwrap().sdp, "new");
 }

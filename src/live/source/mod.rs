@@ -177,8 +177,7 @@ impl Source {
     pub fn set_up(&mut self, track: u8, rtp: AddressLatch, rtcp: AddressLatch) -> bool {
         let Some(place) = self.tracks.get_mut(usize::from(track)) else { return false };
         let ssrc = SsrcLatch::default();
-        *place =
-            Some(SourceTrack { rtp, rtcp, ssrc, reception: None, sync_ts: None, early: None });
+        *place = Some(SourceTrack { rtp, rtcp, ssrc, reception: None, sync_ts: None, early: None });
         true
     }
 

@@ -61,6 +61,8 @@ fn names_and_types_are_the_documented_ones() {
     headend_media_read_bytes_total counter
     headend_nack_received_total counter
     headend_panics_total counter
+    headend_picture_requests_received_total counter
+    headend_picture_requests_sent_total counter
     headend_poll_table_entries gauge
     headend_pollsuspend_sockets gauge
     headend_quality_changes_total counter

@@ -49,10 +49,25 @@ impl ParameterSets {
         is_changed
     }
 
+    /// Takes the value of `sprop-parameter-sets` and its like; what is no base64 is passed over.
+    pub fn handle_sprop(&mut self, value: &str) {
+        for set in value.split(',').filter_map(|set| STANDARD.decode(set.trim()).ok()) {
+            self.handle_payload(&set);
+        }
+    }
+
     /// The sets of a kind.
     pub fn of_kind(&self, kind: SetKind) -> impl Iterator<Item = &[u8]> {
         let mine = self.sets.iter().filter(move |(known, ..)| *known == kind);
         mine.map(|(_, _, set)| set.as_slice())
+    }
+
+    /// Whether there is one of each kind that a decoder needs.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let has = |kind| self.of_kind(kind).next().is_some();
+        let has_video_set = self.format != PeekFormat::H265 || has(SetKind::Vps);
+        has_video_set && has(SetKind::Sps) && has(SetKind::Pps)
     }
 
     /// Parameters for `a=fmtp` (RFC 6184 s8.1, RFC 7798 s7.1); none until the sets are complete.
@@ -60,7 +75,7 @@ impl ParameterSets {
     pub fn fmtp(&self) -> Vec<(&'static str, String)> {
         let [vps, sps, pps] = [SetKind::Vps, SetKind::Sps, SetKind::Pps]
             .map(|kind| self.of_kind(kind).map(|set| STANDARD.encode(set)).collect::<Vec<_>>());
-        if sps.is_empty() || pps.is_empty() {
+        if !self.is_complete() {
             return Vec::new();
         }
         match self.format {
@@ -75,7 +90,7 @@ impl ParameterSets {
                 let profile = profile.map(|profile| ("profile-level-id", profile));
                 profile.into_iter().chain([("sprop-parameter-sets", sets)]).collect()
             }
-            PeekFormat::H265 if !vps.is_empty() => vec![
+            PeekFormat::H265 => vec![
                 ("sprop-vps", vps.join(",")),
                 ("sprop-sps", sps.join(",")),
                 ("sprop-pps", pps.join(",")),
@@ -151,6 +166,14 @@ mod tests {
             ("sprop-parameter-sets", "Z0LAHtk=,aMuD".to_owned()),
         ];
         assert_eq!(sets.fmtp(), expected);
+    }
+
+    #[test]
+    fn sets_of_an_sdp_are_known_when_they_come_in_band() {
+        let mut sets = ParameterSets::new(PeekFormat::H264);
+        sets.handle_sprop(" Z0LAHtk=,aMuD,?,Z0");
+        assert!(!sets.handle_payload(SPS) && !sets.handle_payload(PPS));
+        assert_eq!(sets.fmtp().len(), 2);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use rand::Rng;
 
+use super::announced::{Origin, PublisherTrack, description};
 use super::desk::LiveName;
 use super::is_live_path;
-use super::publisher::{Publisher, PublisherState, PublisherTrack, Way, description};
+use super::publisher::{Publisher, PublisherState, Way};
 use crate::base::ids::{SessionId, Ssrc};
 use crate::live::demux::{DemuxError, SocketName, Target};
 use crate::live::latch::AddressLatch;
@@ -55,8 +56,12 @@ impl Sessions {
         };
         let path: Arc<str> = path.into();
         let mut rng = rand::rng();
-        let identity = (u64::from(rng.next_u32()), self.utc_ns.unsigned_abs() / 1_000_000_000);
-        let description = match description(&sdp, &path, command.local, identity) {
+        let origin = Origin {
+            local: command.local,
+            session_id: u64::from(rng.next_u32()),
+            version: self.utc_ns.unsigned_abs() / 1_000_000_000,
+        };
+        let description = match description(&sdp, &path, origin) {
             Ok(description) => Arc::new(description),
             Err(error) => {
                 tracing::info!(peer = %command.peer, %path, %error, "ANNOUNCE refused");
@@ -81,6 +86,8 @@ impl Sessions {
             state: PublisherState::Claiming(Some((command.waiter, command.request.cseq))),
             tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
             sdp,
+            origin,
+            redescribed: None,
             connection: Some(command.waiter.entry),
             peer: command.peer,
             alive: self.now,

@@ -95,6 +95,9 @@ impl Sessions {
         let is_sync = track.is_sync(&view);
         let fields = fields(&view);
         let taken = publisher.source.handle_rtp(target.track, from, &fields, is_sync, bytes, at);
+        if taken.is_ok() {
+            track.learn(&view);
+        }
         match taken {
             Ok(()) if !publisher.is_unfed => {
                 publisher.is_unfed = true;

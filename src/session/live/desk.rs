@@ -193,6 +193,13 @@ impl Sessions {
         for number in std::mem::take(&mut self.live.unfed) {
             let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
             let path = Arc::clone(publisher.source.path());
+            // In front of the pictures that need it.
+            if let Some(generation) = publisher.generation()
+                && let Some(description) = publisher.poll_description(now)
+            {
+                let ask = Ask::Describe { generation, description: Arc::new(description) };
+                self.live.asks.push(ToHome { path: Arc::clone(&path), ask });
+            }
             while let Some(batch) = publisher.source.poll_batch(now) {
                 let ask = Ask::Feed { generation: batch.generation(), batch };
                 self.live.asks.push(ToHome { path: Arc::clone(&path), ask });

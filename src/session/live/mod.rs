@@ -8,11 +8,13 @@
 //! |---|---|
 //! | `desk` | all that a shard has of live paths, and its post with other shards |
 //! | `publisher`, `announce` | who publishes; ANNOUNCE, SETUP, RECORD |
+//! | `announced` | media of one who publishes, and what readers are told of them |
 //! | `arrivals` | RTP and RTCP of publishers |
 //! | `reader`, `setup`, `play` | who reads; DESCRIBE, SETUP, PLAY, PAUSE |
 //! | `fetch` | sources that are fetched, not announced |
 //! | `ends` | how both end |
-//! | `reports` | RTCP to both, and from readers |
+//! | `reports` | RTCP to both, and reports from readers |
+//! | `feedback` | what readers have lost |
 //! | `tick` | what is done by the clock |
 //!
 //! What decides is in `crate::live`; here it meets RTSP, sessions and addresses. A command that
@@ -20,9 +22,11 @@
 //! DESIGN section 5.
 
 mod announce;
+mod announced;
 mod arrivals;
 pub mod desk;
 mod ends;
+mod feedback;
 mod fetch;
 mod play;
 pub mod publisher;

@@ -10,6 +10,7 @@ use super::reader::{LiveReader, ReaderState};
 use crate::base::time::Mono;
 use crate::live::limits::START_WAIT_MAX;
 use crate::live::message::Ask;
+use crate::live::path::LivePath;
 use crate::live::start::StreamStart;
 use crate::rtsp::headers::{RtpInfo, write_rtp_info};
 use crate::rtsp::range::{NptStart, Range};
@@ -48,7 +49,9 @@ impl Sessions {
         let (waiter, cseq) = (command.waiter, command.request.cseq);
         self.set_reader_state(index, ReaderState::Priming { waiter, cseq, since: now });
         if !self.try_answer_play(index) {
-            self.live.ask(&path, Ask::WantSync);
+            if self.live.paths.path(&path).is_some_and(LivePath::lacks_sync) {
+                self.live.ask(&path, Ask::WantSync);
+            }
             self.wake_reader(index, now + START_WAIT_MAX);
         }
         Executed::Later

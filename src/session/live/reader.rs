@@ -16,6 +16,7 @@ use crate::base::time::Mono;
 use crate::live::path::ReaderKey;
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp::ReportBlock;
+use crate::rtp::RtxStream;
 use crate::session::info::{SessionInfo, StreamInfo};
 use crate::session::request::Waiter;
 use crate::session::stream::Path;
@@ -57,11 +58,22 @@ pub struct LiveStream {
     pub path: Path,
     /// What its packets are sent under, once one was.
     pub ssrc: Option<Ssrc>,
+    /// Packets sent again, where the reader asked for feedback.
+    pub rtx: Option<LiveRtx>,
     pub(super) clock_rate_hz: u32,
     /// As the client spelled it: RTP-Info repeats it (client rule C6).
     pub(super) control_url: Box<str>,
     /// Newest report on it, and the round-trip time by it.
     pub(super) report: Option<Box<(ReportBlock, Option<u64>)>>,
+}
+
+/// How a stream's packets are sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveRtx {
+    /// The stream of retransmissions.
+    pub stream: RtxStream,
+    /// The payload type that they are for.
+    pub original: u8,
 }
 
 /// See the module's picture.
@@ -89,6 +101,12 @@ impl ReaderState {
 }
 
 impl LiveReader {
+    /// Tells it from one that was in its place before.
+    #[must_use]
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
     /// Over TCP: interleaved with its RTSP connection.
     #[must_use]
     pub fn is_interleaved(&self) -> bool {
@@ -103,7 +121,8 @@ impl SessionKey {
     }
 
     /// The reader's place, if it names one.
-    pub(in crate::session) fn as_reader(self) -> Option<u32> {
+    #[must_use]
+    pub fn as_reader(self) -> Option<u32> {
         (self.0 & READER_BIT != 0).then_some(self.0 & !READER_BIT)
     }
 }

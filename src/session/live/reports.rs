@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use super::announced::{PictureRequest, PublisherTrack};
 use super::reader::{LiveStream, ReaderState};
 use crate::base::ids::Ssrc;
 use crate::base::time::{Mono, Npt};
@@ -114,10 +115,17 @@ impl Sessions {
         let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
         let (own, cname) = (publisher.own_ssrc, publisher.cname.clone());
         let Some((track, media)) = publisher.source.ask_sync(now) else { return };
+        let place = publisher.tracks.get_mut(usize::from(track));
+        // Only as it was offered: others would not know what it is.
+        let Some(request) = place.and_then(PublisherTrack::next_picture_request) else { return };
+        self.cells.picture_requests_sent.add(1);
         self.send_to_publisher(number, track, |compound| {
             compound.receiver_report(own, &[])?;
             compound.cname(own, &cname)?;
-            compound.pli(own, media)
+            match request {
+                PictureRequest::Pli => compound.pli(own, media),
+                PictureRequest::Fir { number } => compound.fir(own, media, number),
+            }
         });
     }
 

@@ -3,20 +3,23 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
 
 use super::announce::SESSIONS_PER_CONNECTION_MAX;
 use super::desk::LiveName;
 use super::is_live_path;
-use super::reader::{LiveReader, LiveStream, ReaderState};
-use crate::base::ids::SessionId;
+use super::reader::{LiveReader, LiveRtx, LiveStream, ReaderState};
+use crate::base::ids::{SeqNo, SessionId, Ssrc};
 use crate::live::reader::Carrier;
+use crate::live::retransmit::rtx_payload_type;
+use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
 use crate::rtsp::transport_answer::{TransportPath, TransportReply};
 use crate::rtsp::uri::base_url;
 use crate::session::methods::{clip, is_peer};
 use crate::session::request::{Command, Executed};
+use crate::session::resend::takes_feedback;
 use crate::session::stream::Path;
 use crate::session::table::{SessionKey, Sessions};
 
@@ -25,6 +28,8 @@ struct Wish {
     path: Arc<str>,
     track: u8,
     clock_rate_hz: u32,
+    /// Payload type of retransmissions, and the one that they are for.
+    rtx: Option<(u8, u8)>,
     offer: TransportOffer,
 }
 
@@ -42,10 +47,11 @@ impl Sessions {
         let Some(found) = self.live.paths.path(&path) else {
             return command.refuse(Status::NotFound);
         };
+        let text = found.description().text(self.retransmits() && takes_feedback(&command.request));
         let response = command
             .response(Status::Ok)
             .header("Content-Base", base_url(&command.request.uri))
-            .body("application/sdp", found.description().sdp.as_bytes().to_vec());
+            .body("application/sdp", text.as_bytes().to_vec());
         Executed::Reply(response)
     }
 
@@ -119,7 +125,11 @@ impl Sessions {
         let offers = parse_transport(header).map_err(|_| Status::BadRequest)?;
         let offer = offers.into_iter().find(|offer| is_served(offer, command, reader));
         let offer = offer.ok_or(Status::UnsupportedTransport)?;
-        Ok(Wish { path, track, clock_rate_hz: spec.clock_rate_hz, offer })
+        let is_udp = offer.protocol == Lower::Udp;
+        let is_wanted = self.retransmits() && is_udp && offer.profile == Profile::Avpf;
+        // The description has offered it: only from there does a client know the profile.
+        let rtx = rtx_payload_type(spec).filter(|_| is_wanted);
+        Ok(Wish { path, track, clock_rate_hz: spec.clock_rate_hz, rtx, offer })
     }
 
     fn begin_reader(&mut self, command: &Command, wish: &Wish) -> Result<u32, Status> {
@@ -211,10 +221,16 @@ impl Sessions {
         let Some(reader) = self.live.readers.get_mut(index as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
+        let mut rng = rand::rng();
+        let rtx = wish.rtx.map(|(payload_type, original)| {
+            let (seq, ssrc) = (SeqNo(rng.random()), Ssrc(rng.next_u32()));
+            LiveRtx { stream: RtxStream { payload_type, seq, ssrc }, original }
+        });
         reader.streams.push(LiveStream {
             track: wish.track,
             path,
             ssrc: None,
+            rtx,
             clock_rate_hz: wish.clock_rate_hz,
             control_url: command.request.uri.clone().into_boxed_str(),
             report: None,
@@ -228,7 +244,7 @@ impl Sessions {
         }
         // The SSRC is the source's, and not known before its first packet.
         let reply = TransportReply {
-            profile: Profile::Avp,
+            profile: wish.offer.profile,
             path: self.transport_path(path),
             ssrc: None,
             mode: Mode::Play,
@@ -255,7 +271,7 @@ impl Sessions {
 
 /// Whether an offer can be served, to this session.
 fn is_served(offer: &TransportOffer, command: &Command, reader: Option<&LiveReader>) -> bool {
-    let is_ours = offer.profile_ok && !offer.multicast && offer.mode == Mode::Play;
+    let is_ours = offer.check(true).is_ok() && !offer.multicast && offer.mode == Mode::Play;
     let fits = match offer.protocol {
         // Media goes to the RTSP peer and nowhere else (DESIGN section 9).
         Lower::Udp => {

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod feedback;
+
 use super::is_live_path;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
@@ -22,6 +24,8 @@ struct Bench {
     /// RTCP, with where it goes.
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
     hung_up: Vec<u32>,
+    /// Numbers of packets that are to be sent again.
+    resends: Vec<u16>,
 }
 
 const URL: &str = "rtsp://h/live/a";
@@ -62,7 +66,8 @@ impl Bench {
         let cells = Arc::<ShardCells>::default();
         let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
         sessions.sockets.add_pair(8_000);
-        Self { sessions, answers: Vec::new(), datagrams: Vec::new(), hung_up: Vec::new() }
+        let (answers, datagrams) = (Vec::new(), Vec::new());
+        Self { sessions, answers, datagrams, hung_up: Vec::new(), resends: Vec::new() }
     }
 
     fn request(
@@ -115,6 +120,7 @@ impl Bench {
                     }
                     Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
                     Action::Execute(command) => self.execute(*command),
+                    Action::Resend { seq, .. } => self.resends.push(seq.0),
                     Action::HangUp(entry) => self.hung_up.push(entry.index),
                     other => panic!("{other:?}"),
                 }
@@ -124,14 +130,22 @@ impl Bench {
     }
 
     fn announce(&mut self, connection: u32, peer: SocketAddr) -> u16 {
-        let answer = self.request((connection, peer), Method::Announce, URL, None, (&[], SDP));
+        self.announce_as((connection, peer), SDP)
+    }
+
+    fn announce_as(&mut self, from: (u32, SocketAddr), sdp: &str) -> u16 {
+        let answer = self.request(from, Method::Announce, URL, None, (&[], sdp));
         answer.unwrap().status().code()
     }
 
-    /// SETUP, of the publisher without a session, and RECORD.
     fn publish(&mut self) -> SessionId {
+        self.publish_as(SDP)
+    }
+
+    /// SETUP, of the publisher without a session, and RECORD.
+    fn publish_as(&mut self, sdp: &str) -> SessionId {
         let from = (PUBLISHER, host(1, 40_000));
-        assert_eq!(self.announce(PUBLISHER, from.1), 200);
+        assert_eq!(self.announce_as(from, sdp), 200);
         let transport = [("Transport", "RTP/AVP/UDP;unicast;client_port=5000-5001;mode=record")];
         let uri = "rtsp://h/live/a/streamid=0";
         let answer = self.request(from, Method::Setup, uri, None, (&transport, "")).unwrap();

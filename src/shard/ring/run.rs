@@ -16,6 +16,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 
 use io_uring::{cqueue, opcode, types};
@@ -31,6 +32,7 @@ use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
 use crate::live::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::media::window::{Packet, PacketWindow};
+use crate::rtp::RtxPieces;
 
 /// Packets in one run at most: where the gain of segmentation ends (DESIGN section 6).
 pub const RUN_PACKETS_MAX: u16 = 16;
@@ -282,6 +284,27 @@ impl Run<'_> {
         // Nothing may follow it.
         self.has_tail = true;
         true
+    }
+
+    /// Makes this the whole run: `packet` of a batch sent again as `pieces` (RFC 4588). False: the
+    /// run is not empty.
+    pub fn set_retransmission(
+        &mut self,
+        pieces: &RtxPieces,
+        batch: &Arc<PacketBatch>,
+        packet: &LivePacket,
+    ) -> bool {
+        let run = self.ring.memory.runs.slot(self.index);
+        let first = packet.offset as usize;
+        let part = |range: &Range<usize>| first + range.start..first + range.end;
+        let fits = run.packets == 0
+            && run.gather.push_range(&pieces.fixed, batch, part(&pieces.optional))
+            && run.gather.push_range(&pieces.original, batch, part(&pieces.payload));
+        if fits {
+            let bytes = run.gather.bytes();
+            self.count_packet(bytes);
+        }
+        fits
     }
 
     #[inline]

@@ -5,6 +5,7 @@ use super::*;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
 use crate::live::batch::{Arrival, BatchBuilder, Generation, PacketBatch};
+use crate::rtp::{RtpView, RtxStream, rtx_pieces};
 
 /// A batch with a packet for each of `sizes`, headers included, and those packets.
 fn batch(sizes: &[usize]) -> (Arc<PacketBatch>, Vec<Vec<u8>>) {
@@ -106,6 +107,28 @@ fn batch_is_held_until_the_run_has_completed() {
     ring.enter(Some(0)).unwrap();
     assert_eq!(Arc::strong_count(&batch), 2, "done, but not reaped");
     assert!(ring.next_completion().is_some());
+    assert_eq!(Arc::strong_count(&batch), 1);
+}
+
+//= test RFC 4588 s4
+#[test]
+fn packet_of_a_batch_is_sent_again_with_its_number_in_front_of_the_payload() {
+    let Some(mut ring) = ring() else { return };
+    let client = receiver("127.0.0.1:0");
+    let from = sender(&mut ring, "127.0.0.1:0");
+    let (batch, packets) = batch(&[700, 300]);
+    let packet = batch.packets_of(&batch.runs_of(0)[0])[1];
+    let rtx = RtxStream { payload_type: 127, seq: SeqNo(9), ssrc: Ssrc(8) };
+    let pieces = rtx_pieces(&RtpView::parse(&packets[1]).unwrap(), rtx);
+    let mut run = ring.start_run(from, client.local_addr().unwrap(), 0).unwrap();
+    assert!(run.set_retransmission(&pieces, &batch, &packet));
+    assert!(!run.set_retransmission(&pieces, &batch, &packet), "it is full");
+    assert_eq!(run.packet_count(), 1);
+    run.submit(false);
+    assert_eq!(Arc::strong_count(&batch), 2);
+    assert_eq!(sent(&reap(&mut ring, 1)), [1]);
+    let expected = [&pieces.fixed[..], &[0, 1], &packets[1][12..]].concat();
+    assert_eq!(receive(&client), expected);
     assert_eq!(Arc::strong_count(&batch), 1);
 }
 

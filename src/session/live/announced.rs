@@ -1,0 +1,254 @@
+//! The media of one who publishes, and what readers are told of them.
+//!
+//! ```text
+//!  ANNOUNCE --SDP--> tracks, description ------------------> home
+//!  packets --peek--> sync sample?
+//!              `---> parameter sets --new--> description ---> home, once a second at most
+//! ```
+//! Sets in band that differ from those of the SDP, or are missing there, replace them in the text
+//! for readers that come later (RFC 6184 s8.2.1, RFC 7798 s7.1): they need them before the first
+//! packet. The tracks stay what was announced; a publisher that comes back with the same SDP goes
+//! on. What only a refused packet said counts for nothing.
+//! Bounds: those of `ParameterSets`; `REDESCRIBE_INTERVAL`.
+
+use std::net::IpAddr;
+
+use crate::base::time::Mono;
+use crate::live::description::{Description, DescriptionError, LiveTrack};
+use crate::live::limits::{REDESCRIBE_INTERVAL, RETRANSMIT_TIME};
+use crate::live::retransmit::rtx_payload_type;
+use crate::rtp::RtpView;
+use crate::rtp::peek::sets::ParameterSets;
+use crate::rtp::peek::{Peek, PeekFormat, Peeker};
+use crate::sdp::live::{FmtpChange, LiveDescription, LiveMedia, RtxOffer, describe_live};
+use crate::sdp::session::{MediaSdp, Protocol, SessionSdp};
+use crate::session::live::publisher::Publisher;
+use crate::session::stream::Path;
+
+/// What `o=` and `s=` of the descriptions of a publisher say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Our address on its connection.
+    pub(super) local: IpAddr,
+    /// The same in all of them.
+    pub(super) session_id: u64,
+    /// Grows.
+    pub(super) version: u64,
+}
+
+/// One media of a publisher.
+#[derive(Debug)]
+pub(super) struct PublisherTrack {
+    /// How its packets come; `None` before SETUP.
+    pub(super) path: Option<Path>,
+    payload_type: u8,
+    peeker: Peeker,
+    /// What the newest packet of the payload type had in it.
+    newest: Peek,
+    /// Parameter sets have come and no picture since.
+    has_fresh_sets: bool,
+    /// Those in force: of the SDP, then those in band.
+    sets: ParameterSets,
+    /// How far readers are behind them.
+    news: News,
+    /// Those in band were others than those of the SDP.
+    has_changed: bool,
+    /// What it is asked for a key picture by, as its SDP offers it.
+    picture_request: Option<PictureRequest>,
+}
+
+/// Parameter sets that readers were not told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// None.
+    No,
+    /// Some, and there may be more before the picture that needs them.
+    Coming,
+    /// They are complete: a picture has come behind them.
+    Here,
+}
+
+/// A request for a picture that needs no other (RFC 4585 s6.3.1, RFC 5104 s4.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PictureRequest {
+    /// Picture loss indication.
+    Pli,
+    /// Full intra request.
+    Fir {
+        /// Of the request: the next has the next.
+        number: u8,
+    },
+}
+
+impl PublisherTrack {
+    pub(super) fn new(media: &MediaSdp) -> Self {
+        let payload_type = media.payload_types().next().unwrap_or(0);
+        let format = format_of(media);
+        Self {
+            path: None,
+            payload_type,
+            peeker: Peeker::new(format),
+            newest: Peek::default(),
+            has_fresh_sets: false,
+            sets: announced_sets(media, payload_type, format),
+            news: News::No,
+            has_changed: false,
+            picture_request: offered_request(media, payload_type),
+        }
+    }
+
+    /// Whether a decoder can begin with a packet. Parameter sets that come with a time of their own
+    /// belong to the picture behind them: it does not begin anew.
+    pub(super) fn is_sync(&mut self, view: &RtpView<'_>) -> bool {
+        if view.payload_type() != self.payload_type {
+            self.newest = Peek::default();
+            return false;
+        }
+        self.newest = self.peeker.peek(view.payload());
+        let Peek { picture, sync, sets, .. } = self.newest;
+        let is_behind_sets = self.has_fresh_sets;
+        self.has_fresh_sets = (is_behind_sets || sets) && !picture;
+        (sync || sets) && !is_behind_sets
+    }
+
+    /// The packet of the last `is_sync` is forwarded: what it says of parameter sets holds.
+    pub(super) fn learn(&mut self, view: &RtpView<'_>) {
+        let Peek { picture, sync, sets, .. } = self.newest;
+        let may_have_sets = (sets || sync || !picture) && view.payload_type() == self.payload_type;
+        if may_have_sets && self.sets.handle_payload(view.payload()) {
+            self.news = News::Coming;
+        }
+        if picture && self.news == News::Coming && self.sets.is_complete() {
+            (self.news, self.has_changed) = (News::Here, true);
+        }
+    }
+
+    /// What the next request for a key picture is, if it understands any.
+    pub(super) fn next_picture_request(&mut self) -> Option<PictureRequest> {
+        let request = self.picture_request?;
+        if let PictureRequest::Fir { number } = request {
+            self.picture_request = Some(PictureRequest::Fir { number: number.wrapping_add(1) });
+        }
+        Some(request)
+    }
+
+    /// What the text must say otherwise than the SDP.
+    fn changes(&self) -> Vec<FmtpChange> {
+        if !self.has_changed {
+            return Vec::new();
+        }
+        let payload_type = self.payload_type;
+        let change = |(name, value)| FmtpChange { payload_type, name, value };
+        self.sets.fmtp().into_iter().map(change).collect()
+    }
+}
+
+impl Publisher {
+    /// A description with the parameter sets that are in force now, when readers were told of
+    /// others and the last change is a while ago.
+    pub(super) fn poll_description(&mut self, now: Mono) -> Option<Description> {
+        let is_soon = |last: Mono| now.since(last) < REDESCRIBE_INTERVAL;
+        let has_news = self.tracks.iter().any(|track| track.news == News::Here);
+        if !has_news || self.redescribed.is_some_and(is_soon) {
+            return None;
+        }
+        self.redescribed = Some(now);
+        self.origin.version += 1;
+        let changes: Vec<_> = self.tracks.iter().map(PublisherTrack::changes).collect();
+        for track in &mut self.tracks {
+            if track.news == News::Here {
+                track.news = News::No;
+            }
+        }
+        describe(&self.sdp, self.source.path(), self.origin, |index| {
+            changes.get(index).cloned().unwrap_or_default()
+        })
+        .ok()
+    }
+}
+
+/// What readers of `path` are told of what was announced.
+pub(super) fn description(
+    sdp: &SessionSdp,
+    path: &str,
+    origin: Origin,
+) -> Result<Description, DescriptionError> {
+    describe(sdp, path, origin, |_| Vec::new())
+}
+
+fn describe(
+    sdp: &SessionSdp,
+    path: &str,
+    origin: Origin,
+    changes: impl Fn(usize) -> Vec<FmtpChange>,
+) -> Result<Description, DescriptionError> {
+    let tracks: Vec<LiveTrack> = sdp.medias().iter().map(live_track).collect();
+    let mut medias: Vec<LiveMedia> = (0..sdp.medias().len())
+        .map(|source_index| LiveMedia {
+            source_index,
+            control: format!("trackID={source_index}"),
+            fmtp: changes(source_index),
+            rtx: None,
+        })
+        .collect();
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let Origin { local, session_id, version } = origin;
+    let text = |medias: &[LiveMedia]| {
+        let described =
+            LiveDescription { source: sdp, name, session_id, version, origin: local, medias };
+        describe_live(&described).into_boxed_str()
+    };
+    let plain = text(&medias);
+    let time_ms = u32::try_from(RETRANSMIT_TIME.as_millis()).unwrap_or(u32::MAX);
+    for ((live, media), track) in medias.iter_mut().zip(sdp.medias()).zip(&tracks) {
+        // A reader can wait for lost sound and pictures; of other media nobody knows.
+        let offered =
+            rtx_payload_type(track).filter(|_| ["video", "audio"].contains(&&*media.kind));
+        live.rtx = offered.map(|(payload_type, _)| RtxOffer { payload_type, time_ms });
+    }
+    Ok(Description::new(plain, tracks)?.with_feedback(text(&medias)))
+}
+
+fn live_track(media: &MediaSdp) -> LiveTrack {
+    let payload_types: Vec<u8> =
+        media.payload_types().filter(|number| !media.is_rtx(*number)).collect();
+    let first = payload_types.first().copied().unwrap_or(0);
+    let encoding = media.encoding(first);
+    let mut identity = format!("{} {encoding:?}", media.kind);
+    for number in &payload_types {
+        identity += &format!(" {number}:{}", media.fmtp(*number).unwrap_or_default());
+    }
+    LiveTrack {
+        // Of a payload type that the description says nothing of: as most have it.
+        clock_rate_hz: encoding.map_or(90_000, |encoding| encoding.clock_rate_hz),
+        payload_types,
+        needs_sync: media.kind == "video" && format_of(media) != PeekFormat::Any,
+        identity: identity.into(),
+    }
+}
+
+fn format_of(media: &MediaSdp) -> PeekFormat {
+    let encoding = media.payload_types().next().and_then(|number| media.encoding(number));
+    encoding.map_or(PeekFormat::Any, |encoding| PeekFormat::from_encoding_name(&encoding.name))
+}
+
+/// The sets that the SDP has: the same ones in band are no news.
+fn announced_sets(media: &MediaSdp, payload_type: u8, format: PeekFormat) -> ParameterSets {
+    let mut sets = ParameterSets::new(format);
+    for name in ["sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"] {
+        sets.handle_sprop(media.fmtp_parameter(payload_type, name).unwrap_or_default());
+    }
+    sets
+}
+
+/// Only with AVPF does `a=rtcp-fb` mean anything (RFC 4585 s4).
+fn offered_request(media: &MediaSdp, payload_type: u8) -> Option<PictureRequest> {
+    if media.protocol != (Protocol::Rtp { feedback: true }) {
+        return None;
+    }
+    if media.has_feedback(payload_type, "nack pli") {
+        return Some(PictureRequest::Pli);
+    }
+    let takes_fir = media.has_feedback(payload_type, "ccm fir");
+    takes_fir.then_some(PictureRequest::Fir { number: 0 })
+}

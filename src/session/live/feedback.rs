@@ -1,0 +1,79 @@
+//! What readers of live paths say beside reports (RFC 4585): packets that they lost, on their way
+//! to being sent again, and pictures that they lost, on their way to the source.
+//!
+//! ```text
+//! NACK     --> stream by its SSRC --> numbers --> Action::Resend --> shard --> ring of the path
+//! PLI, FIR --> stream by its SSRC --> home of the path, 2 s apart --> source
+//! ```
+//! As for titles, packets asked of a stream that did not negotiate feedback are counted and left.
+//! A lost picture is asked for whatever was negotiated: FFmpeg tells of one over RTP/AVP too.
+//! Bound: `NACK_PACKETS_MAX` numbers of a datagram. DESIGN section 5.8.
+
+use std::sync::Arc;
+
+use super::reader::{LiveReader, LiveStream, ReaderState};
+use crate::base::ids::Ssrc;
+use crate::live::message::Ask;
+use crate::rtcp::{self, Nack, Packet};
+use crate::session::desk::Waiter;
+use crate::session::nack::NACK_PACKETS_MAX;
+use crate::session::resend::Refusal;
+use crate::session::table::{Action, SessionKey, Sessions};
+
+impl Sessions {
+    /// Feedback in a compound packet of a reader.
+    pub(in crate::session) fn handle_reader_feedback(&mut self, index: u32, bytes: &[u8]) {
+        let mut room = NACK_PACKETS_MAX;
+        for packet in rtcp::packets(bytes) {
+            match packet {
+                Ok(Packet::Nack(nack)) => self.handle_reader_nack(index, nack, &mut room),
+                Ok(Packet::Pli { media, .. }) => self.handle_lost_picture(index, media),
+                Ok(Packet::Fir(fir)) => {
+                    for (media, _number) in fir.entries() {
+                        self.handle_lost_picture(index, media);
+                    }
+                }
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    fn handle_reader_nack(&mut self, index: u32, nack: Nack<'_>, room: &mut usize) {
+        let Some((reader, place)) = self.reader_of(index, nack.media) else { return };
+        let has_rtx = reader.streams.get(place).is_some_and(|stream| stream.rtx.is_some());
+        let is_playing = matches!(reader.state, ReaderState::Playing);
+        let stream_index = u8::try_from(place).unwrap_or(u8::MAX);
+        let (session, epoch_count) = (SessionKey::of_reader(index), reader.serial());
+        let at = Waiter { session, stream_index, epoch_count };
+        for seq in nack.lost().take(*room) {
+            *room -= 1;
+            self.cells.nacks_received.add(1);
+            if !has_rtx {
+                self.count_refusal(Refusal::Unknown);
+            } else if !is_playing {
+                self.count_refusal(Refusal::Busy);
+            } else {
+                self.out.push(Action::Resend { at, seq });
+            }
+        }
+    }
+
+    fn handle_lost_picture(&mut self, index: u32, media: Ssrc) {
+        let now = self.now;
+        let Some((reader, place)) = self.reader_of(index, media) else { return };
+        let (name, key) = (Arc::clone(&reader.path), reader.key);
+        self.cells.picture_requests_received.add(1);
+        let Some(path) = self.live.paths.path_mut(&name) else { return };
+        let streams = path.reader(key).map(|reader| &reader.streams);
+        let stream = streams.and_then(|streams| streams.get(place));
+        if stream.is_some_and(|stream| stream.needs_sync) && path.wants_sync(now) {
+            self.live.ask(&name, Ask::WantSync);
+        }
+    }
+
+    fn reader_of(&self, index: u32, media: Ssrc) -> Option<(&LiveReader, usize)> {
+        let reader = self.live.readers.get(index as usize)?;
+        let is_its = |stream: &LiveStream| stream.ssrc == Some(media);
+        Some((reader, reader.streams.iter().position(is_its)?))
+    }
+}
