@@ -4,6 +4,7 @@
 //! `--fail-on-loss`), 2 wrong usage, 3 the server cannot be reached.
 
 use crate::mix::WEIGHT_MAX;
+use crate::publish::FilmOptions;
 use crate::script::{Script, ScriptError, time_from};
 use clap::{Parser, ValueEnum};
 use rtsp_types::Url;
@@ -96,11 +97,13 @@ pub enum SharedPorts {
     version,
     after_help = "Exit codes: 0 ok, 1 sessions failed (or loss with --fail-on-loss), 2 usage, \
                   3 server not reachable.\n\n\
-                  Example: headend-loadgen -n 500 --duration 10s rtsp://127.0.0.1:8554/demo"
+                  Examples: headend-loadgen -n 500 --duration 10s rtsp://127.0.0.1:8554/demo\n  \
+                  headend-loadgen --publish rtsp://127.0.0.1:8554/live/a -n 1000 \
+                  rtsp://127.0.0.1:8554/live/a"
 )]
 pub struct Options {
-    /// What to play; sessions take turns, by weight
-    #[arg(required = true, value_name = "URL[=WEIGHT]")]
+    /// What to play; sessions take turns, by weight. None with --publish: only publish
+    #[arg(required_unless_present = "publish", value_name = "URL[=WEIGHT]")]
     pub titles: Vec<Title>,
     /// Sessions to open
     #[arg(short = 'n', long, default_value_t = 10, value_name = "N",
@@ -154,9 +157,13 @@ pub struct Options {
     /// Report as a page with plots, written to this file
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// What to publish, beside or instead of playing
+    #[command(flatten)]
+    pub film: FilmOptions,
 }
 
-fn url_from(text: &str) -> Result<Url, String> {
+/// A URL that names an RTSP server.
+pub fn url_from(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     match (url.scheme(), url.has_host()) {
         ("rtsp", true) => Ok(url),
@@ -266,5 +273,7 @@ mod tests {
         assert!(Options::try_parse_from(["x", "rtsp://h/a", "--ramp", "0"]).is_err());
         let options = Options::try_parse_from(["x", "rtsp://h/a", "-n", "5"]).expect("valid");
         assert_eq!((options.sessions, options.duration), (5, Duration::from_secs(10)));
+        assert!(Options::try_parse_from(["x", "--publish", "rtsp://h/a"]).is_ok());
+        assert!(Options::try_parse_from(["x", "rtsp://h/a", "--gop", "5"]).is_err());
     }
 }

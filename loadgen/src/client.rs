@@ -301,6 +301,7 @@ impl RtspClient {
         let track_url = track.and_then(|track| self.tracks.get(track));
         let url = match request {
             Request::Options | Request::Describe => &self.url,
+            Request::Announce | Request::Record => &self.url,
             Request::Setup => track_url.map_or(&self.aggregate, |track| &track.info.control),
             Request::Play | Request::Pause | Request::KeepAlive | Request::Teardown => {
                 &self.aggregate
@@ -316,9 +317,11 @@ impl RtspClient {
             url,
             session_id: self.session_id.as_deref(),
             transport: track.and_then(|track| self.asks.get(track).copied()),
+            is_record: false,
             start: self.start,
             authorization: authorization.as_deref(),
             has_get_parameter: self.has_get_parameter,
+            description: "",
         };
         request.write(&head, &mut self.out);
         self.pending.push_back(Pending { cseq: self.cseq, request, sent: now });

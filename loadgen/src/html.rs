@@ -81,6 +81,10 @@ fn tiles(report: &Report, out: &mut String) {
     tile(class(lost + silent > 0), lost.to_string(), "packets lost");
     tile("tile", format!("{} ms", short(worst.0)), "p99 lateness");
     tile("tile", format!("{} ms", short(worst.1)), "p99.9 lateness");
+    let added = report.media.values().filter_map(|media| Some(media.added?.p99_ms));
+    if let Some(added) = added.reduce(f64::max) {
+        tile("tile", format!("{} ms", short(added)), "p99 publisher to reader");
+    }
     tile("tile", format!("{} ms", short(report.first_packet.p99_ms)), "p99 PLAY to packet");
     tile("tile", short(w.packets_per_s), "packets/s");
     tile("tile", short(w.mbit_per_s), "Mbit/s");
@@ -151,6 +155,15 @@ fn plots(report: &Report) -> Vec<Plot> {
             series: curves(|curve| curve.name.ends_with("to packet")),
         },
     ];
+    if report.curves.iter().any(|curve| curve.name.starts_with("added")) {
+        plots.push(Plot {
+            title: "Publisher to reader",
+            note: "from the publisher's send to the receipt, once readers are live",
+            unit: "ms",
+            axis: Axis::Percentile,
+            series: curves(|curve| curve.name.starts_with("added")),
+        });
+    }
     if report.server.is_some() {
         let memory = moments("resident", |m| m.server_resident_bytes.map(megabytes));
         plots.push(over_time("Server memory", "resident", "MiB", vec![memory]));
@@ -182,6 +195,11 @@ fn tables(report: &Report, out: &mut String) {
     );
     for (kind, media) in &report.media {
         row(&format!("late {}", kind.name()), &media.lateness, out);
+    }
+    for (kind, media) in &report.media {
+        if let Some(added) = &media.added {
+            row(&format!("added {}", kind.name()), added, out);
+        }
     }
     row("PLAY to packet", &report.first_packet, out);
     if report.again_packet.count > 0 {

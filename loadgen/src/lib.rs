@@ -9,9 +9,11 @@
 //!            v
 //!        stats::Stats, history -> report::Report -> report_text, JSON, html
 //! ```
-//! One thread does all. Nothing from `session` down owns a descriptor or reads a clock.
+//! One thread reads for all sessions; a film that is published has a thread of its own (`publish`,
+//! `net::publisher`). Nothing from `session` down owns a descriptor or reads a clock.
 
 pub mod auth;
+pub mod breaks;
 pub mod bursts;
 pub mod cli;
 pub mod client;
@@ -29,6 +31,7 @@ pub mod mix;
 pub mod net;
 pub mod plot;
 pub mod progress;
+pub mod publish;
 pub mod report;
 pub mod report_text;
 pub mod request;

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("headend-loadgen: {error}");
             return ExitCode::from(match error {
-                RunError::Unreachable { .. } => EXIT_UNREACHABLE,
+                RunError::Unreachable { .. } | RunError::Publish { .. } => EXIT_UNREACHABLE,
                 RunError::SharedPorts { .. } | RunError::StallWithoutTcp => EXIT_USAGE,
                 RunError::Descriptors { .. } | RunError::System(_) => EXIT_FAILED,
             });

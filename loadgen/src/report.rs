@@ -13,6 +13,7 @@ use crate::cli::Options;
 use crate::description::MediaKind;
 use crate::history::{History, Moment, Sample};
 use crate::net::host::Host;
+use crate::publish::Published;
 use crate::request::Request;
 use crate::stats::{Acts, Counts, Stats, Summary};
 use crate::timeline::Late;
@@ -64,6 +65,9 @@ pub struct Report {
     pub total: Counts,
     /// Per title and transport.
     pub parts: Vec<PartReport>,
+    /// What was published in this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<Published>,
     /// Per kind of media.
     pub media: BTreeMap<MediaKind, Media>,
     /// PLAY request to first packet.
@@ -174,6 +178,9 @@ pub struct Media {
     pub counts: Counts,
     /// Lateness of frames.
     pub lateness: Summary,
+    /// From the publisher's send to our receipt, where packets tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub added: Option<Summary>,
 }
 
 /// CPU of a process over the window.
@@ -230,13 +237,15 @@ impl Report {
             sessions: Sessions::new(options, stats),
             total: stats.total(),
             parts: parts(options, stats),
+            published: stats.published.clone(),
             media: MediaKind::ALL
                 .into_iter()
                 .map(|kind| (kind, stats.kind(kind)))
                 .filter(|(_, found)| found.counts.streams > 0)
                 .map(|(kind, found)| {
                     let lateness = found.lateness.summary();
-                    (kind, Media { counts: found.counts.clone(), lateness })
+                    let added = Some(found.added.summary()).filter(|added| added.count > 0);
+                    (kind, Media { counts: found.counts.clone(), lateness, added })
                 })
                 .collect(),
             first_packet: stats.first_packet.summary(),
@@ -278,7 +287,7 @@ impl Report {
 impl Sessions {
     fn new(options: &Options, stats: &Stats) -> Self {
         Self {
-            asked: options.sessions,
+            asked: if options.titles.is_empty() { 0 } else { options.sessions },
             started: stats.started,
             connected: stats.connected,
             played: stats.played,
@@ -364,8 +373,10 @@ fn parts(options: &Options, stats: &Stats) -> Vec<PartReport> {
 fn curves(stats: &Stats) -> Vec<Curve> {
     let kinds = MediaKind::ALL.into_iter();
     let late = kinds.map(|kind| (format!("late {}", kind.name()), &stats.kind(kind).lateness));
+    let kinds = MediaKind::ALL.into_iter();
+    let added = kinds.map(|kind| (format!("added {}", kind.name()), &stats.kind(kind).added));
     let waits = [("PLAY to packet", &stats.first_packet), ("seek to packet", &stats.again_packet)];
-    let all = late.chain(waits.map(|(name, timing)| (name.to_owned(), timing)));
+    let all = late.chain(added).chain(waits.map(|(name, timing)| (name.to_owned(), timing)));
     all.map(|(name, timing)| Curve { name, points: timing.curve() })
         .filter(|curve| !curve.points.is_empty())
         .collect()

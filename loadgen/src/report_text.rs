@@ -3,6 +3,7 @@
 //! Lines about odd things are there only when there is something odd.
 //! Invariant: the same report prints the same text.
 
+use crate::publish::Published;
 use crate::report::{Cpu, Report, Server};
 use crate::request::Request;
 use crate::stats::{Acts, Summary};
@@ -34,6 +35,9 @@ impl fmt::Display for Report {
             "window      {:.1} s over {}: {} packets, {:.0} packets/s, {:.2} Mbit/s",
             w.seconds, self.transport, w.packets, w.packets_per_s, w.mbit_per_s
         )?;
+        if let Some(published) = &self.published {
+            writeln!(f, "published   {published}")?;
+        }
         self.fmt_media(f)?;
         self.fmt_parts(f)?;
         self.fmt_times(f)?;
@@ -96,6 +100,11 @@ impl Report {
         for (kind, media) in &self.media {
             fmt_summary(f, &format!("late {}", kind.name()), &media.lateness)?;
         }
+        for (kind, media) in &self.media {
+            if let Some(added) = &media.added {
+                fmt_summary(f, &format!("added {}", kind.name()), added)?;
+            }
+        }
         fmt_summary(f, "PLAY to packet", &self.first_packet)?;
         if self.again_packet.count > 0 {
             fmt_summary(f, "seek to packet", &self.again_packet)?;
@@ -122,6 +131,7 @@ impl Report {
             (t.strays, "packets from before the start, or more than 512 packets late"),
             (t.stale, "packets from before a seek that came after its answer"),
             (t.changed_ssrc, "seeks after which the stream had another SSRC"),
+            (t.breaks, "times a live stream began anew, with other numbers or another SSRC"),
             (t.wrong_rtp_time, "starts more than 10 s off the RTP time announced for them"),
             (t.overdue_frames, "frames were due when we left and had not come: they count as late"),
             (t.dropped, "packets dropped on purpose, lost in receiver reports only"),
@@ -144,6 +154,22 @@ impl Report {
         match &self.server {
             Some(server) => write!(f, "\nserver      {server}"),
             None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (width, height) = self.size;
+        write!(
+            f,
+            "{:.1} s over {}: {} pictures of {width}x{height}, {} packets, {} bytes, at most \
+             {:.1} ms late",
+            self.seconds, self.transport, self.pictures, self.packets, self.bytes, self.late_ms_max
+        )?;
+        match self.own_drops {
+            0 => Ok(()),
+            drops => write!(f, ", {drops} dropped by our own full send buffer"),
         }
     }
 }

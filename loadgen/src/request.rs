@@ -21,10 +21,14 @@ pub enum Request {
     Options,
     /// DESCRIBE.
     Describe,
+    /// ANNOUNCE, of a publisher.
+    Announce,
     /// SETUP of one track.
     Setup,
     /// PLAY.
     Play,
+    /// RECORD, of a publisher.
+    Record,
     /// PAUSE.
     Pause,
     /// GET_PARAMETER, or OPTIONS where that is not offered, to keep the session.
@@ -35,11 +39,13 @@ pub enum Request {
 
 impl Request {
     /// Every request, in the order a session sends them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Options,
         Self::Describe,
+        Self::Announce,
         Self::Setup,
         Self::Play,
+        Self::Record,
         Self::Pause,
         Self::KeepAlive,
         Self::Teardown,
@@ -51,11 +57,13 @@ impl Request {
         match self {
             Self::Options => 0,
             Self::Describe => 1,
-            Self::Setup => 2,
-            Self::Play => 3,
-            Self::Pause => 4,
-            Self::KeepAlive => 5,
-            Self::Teardown => 6,
+            Self::Announce => 2,
+            Self::Setup => 3,
+            Self::Play => 4,
+            Self::Record => 5,
+            Self::Pause => 6,
+            Self::KeepAlive => 7,
+            Self::Teardown => 8,
         }
     }
 
@@ -65,8 +73,10 @@ impl Request {
         match self {
             Self::Options => "OPTIONS",
             Self::Describe => "DESCRIBE",
+            Self::Announce => "ANNOUNCE",
             Self::Setup => "SETUP",
             Self::Play => "PLAY",
+            Self::Record => "RECORD",
             Self::Pause => "PAUSE",
             Self::KeepAlive => "keep-alive",
             Self::Teardown => "TEARDOWN",
@@ -79,8 +89,10 @@ impl Request {
         match self {
             Self::Options => Method::Options,
             Self::Describe => Method::Describe,
+            Self::Announce => Method::Announce,
             Self::Setup => Method::Setup,
             Self::Play => Method::Play,
+            Self::Record => Method::Record,
             Self::Pause => Method::Pause,
             Self::KeepAlive if has_get_parameter => Method::GetParameter,
             Self::KeepAlive => Method::Options,
@@ -110,7 +122,15 @@ impl Request {
                 }
             }
             (Self::Setup, Some(ask)) => {
-                builder = builder.header(names::TRANSPORT, transport_header(ask));
+                let mode = if head.is_record { ";mode=record" } else { "" };
+                let transport = format!("{}{mode}", transport_header(ask));
+                builder = builder.header(names::TRANSPORT, transport);
+            }
+            (Self::Record, _) => builder = builder.header(names::RANGE, "npt=0.000-"),
+            (Self::Announce, _) => {
+                builder = builder.header(names::CONTENT_TYPE, "application/sdp");
+                let _ = builder.build(head.description.as_bytes()).write(out);
+                return;
             }
             _ => {}
         }
@@ -153,12 +173,16 @@ pub struct Head<'a> {
     pub session_id: Option<&'a str>,
     /// Transport of the track a SETUP is about.
     pub transport: Option<TransportAsk>,
+    /// SETUP is for sending, not for receiving.
+    pub is_record: bool,
     /// Where a PLAY starts; from where it is without.
     pub start: Option<Duration>,
     /// Answer to the server's challenge.
     pub authorization: Option<&'a str>,
     /// The server offers GET_PARAMETER, which then keeps the session.
     pub has_get_parameter: bool,
+    /// What ANNOUNCE announces.
+    pub description: &'a str,
 }
 
 fn transport_header(ask: TransportAsk) -> String {

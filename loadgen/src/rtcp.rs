@@ -1,4 +1,4 @@
-//! Reads what a server reports and writes our receiver reports.
+//! Reads what a server reports and writes our reports, a reader's or a publisher's.
 //!
 //! RFC 3550 s6.4 (SR, RR), s6.5 (SDES), s6.6 (BYE). A receiver report is always a compound of RR
 //! and SDES with a CNAME (s6.1). Packets are `rtcp_types`' business; this file picks.
@@ -6,6 +6,7 @@
 
 use rtcp_types::{
     Compound, Packet, ReceiverReport, ReportBlock, RtcpPacketWriterExt, Sdes, SdesChunk, SdesItem,
+    SenderReport,
 };
 
 /// Largest report written: RR with one block, SDES with a short CNAME.
@@ -101,10 +102,48 @@ pub fn receiver_report(receiver_ssrc: u32, figures: Option<Figures>) -> Vec<u8> 
     bytes
 }
 
+/// A compound of SR and SDES: at `utc_ns` since 1970 the source's time is `ts`; packets and payload
+/// bytes sent so far.
+#[must_use]
+pub fn sender_report(ssrc: u32, utc_ns: u64, ts: u32, (packets, octets): (u64, u64)) -> Vec<u8> {
+    let seconds = utc_ns / NS_PER_S + NTP_EPOCH_S;
+    let fraction = ((utc_ns % NS_PER_S) << 32) / NS_PER_S;
+    // The counters wrap (RFC 3550 s6.4.1).
+    let low = |count: u64| u32::try_from(count & u64::from(u32::MAX)).unwrap_or(0);
+    let report = SenderReport::builder(ssrc)
+        .ntp_timestamp((seconds << 32) | fraction)
+        .rtp_timestamp(ts)
+        .packet_count(low(packets))
+        .octet_count(low(octets));
+    let cname = format!("loadgen-{ssrc:08x}");
+    let item = SdesItem::builder(SdesItem::CNAME, &cname);
+    let sdes = Sdes::builder().add_chunk(SdesChunk::builder(ssrc).add_item(item));
+    let mut bytes = vec![0; REPORT_BYTES_MAX];
+    let compound = Compound::builder().add_packet(report).add_packet(sdes);
+    let written = compound.write_into(&mut bytes).unwrap_or(0);
+    bytes.truncate(written);
+    bytes
+}
+
+const NS_PER_S: u64 = 1_000_000_000;
+/// From 1900 to 1970.
+const NTP_EPOCH_S: u64 = 2_208_988_800;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rtcp_types::{Bye, SenderReport};
+    use rtcp_types::Bye;
+
+    #[test]
+    fn sender_report_of_ours_tells_the_time_of_1970_as_that_of_1900() {
+        let bytes = sender_report(7, 1_500_000_000, 90_000, (3, 4_000));
+        let packets: Vec<_> = Compound::parse(&bytes).expect("compound").collect();
+        let [Ok(Packet::Sr(report)), Ok(Packet::Sdes(_))] = packets.as_slice() else {
+            panic!("SR and SDES, got {packets:?}")
+        };
+        assert_eq!(report.ntp_timestamp(), (2_208_988_801 << 32) | (1 << 31));
+        assert_eq!((report.rtp_timestamp(), report.octet_count()), (90_000, 4_000));
+    }
 
     #[test]
     fn sender_report_and_bye_are_read_in_order() {

@@ -13,6 +13,7 @@
 //! Bound: one tick every [`TICK`] over the sessions that have something to do soon, and over each
 //! of the others every [`CALM_TICK`].
 
+use crate::auth::redacted;
 use crate::cli::{Options, SharedPorts, Title};
 use crate::datagrams::{Datagrams, Sessions};
 use crate::failure::Failure;
@@ -20,8 +21,10 @@ use crate::history::{History, Sample};
 use crate::mix::Mix;
 use crate::net::poll::{Poll, Ready, Token};
 use crate::net::process;
+use crate::net::publisher::Publishing;
 use crate::net::sockets;
 use crate::progress::Progress;
+use crate::publish::Published;
 use crate::report::{Measured, Report};
 use crate::script::Script;
 use crate::session::{Plan, Session};
@@ -64,6 +67,14 @@ pub enum RunError {
         /// What the system says.
         reason: io::ErrorKind,
     },
+    /// A film could not be published.
+    #[error("cannot publish to {url}: {failure}")]
+    Publish {
+        /// Where, without a password.
+        url: String,
+        /// Why.
+        failure: Failure,
+    },
     /// Shared ports need a server on loopback.
     #[error("--shared-ports on needs an IPv4 server on 127.0.0.0/8, {server} is not")]
     SharedPorts {
@@ -98,10 +109,16 @@ pub fn run_until(options: &Options, interrupted: &AtomicBool) -> Result<Report, 
     }
     raise_descriptor_limit(options.sessions)?;
     let started = jiff::Timestamp::now();
+    let publishing = publish(options)?;
     let mut run = Run::new(options, interrupted)?;
-    run.drive()?;
+    run.publishing = publishing;
+    let driven = run.drive();
+    // In any case: a publisher that is left behind would keep its path.
+    let published = run.publishing.take().map(Publishing::finish).transpose();
+    driven?;
     run.progress.finish();
-    if run.stats.connected == 0 && !run.stats.is_interrupted {
+    run.note_published(published);
+    if run.stats.connected == 0 && !run.stats.is_interrupted && !options.titles.is_empty() {
         return Err(run.unreachable_for(io::ErrorKind::TimedOut));
     }
     let last = run.sample();
@@ -146,6 +163,7 @@ struct Run<'a> {
     started_at: Mono,
     begin: Sample,
     history: History,
+    publishing: Option<Publishing>,
     full: Option<Sample>,
     stop: Option<Sample>,
     unreachable: Option<io::ErrorKind>,
@@ -177,6 +195,7 @@ impl<'a> Run<'a> {
             started_at,
             history: History::starting_with(begin),
             begin,
+            publishing: None,
             full: None,
             stop: None,
             unreachable: None,
@@ -234,7 +253,8 @@ impl<'a> Run<'a> {
 
     /// When session `index` is due; `None` when there is none, or no more shall start.
     fn start_time(&self, index: usize) -> Option<Mono> {
-        let number = u32::try_from(index).ok().filter(|&n| n < self.options.sessions)?;
+        let sessions = if self.options.titles.is_empty() { 0 } else { self.options.sessions };
+        let number = u32::try_from(index).ok().filter(|&n| n < sessions)?;
         let wait = Duration::try_from_secs_f64(f64::from(number) / self.options.ramp);
         self.stop.is_none().then(|| self.started_at.after(wait.unwrap_or(Duration::MAX)))
     }
@@ -406,7 +426,21 @@ impl<'a> Run<'a> {
             self.history.push(Sample { server, ..Sample::take(None, self.clock, &self.stats) });
         }
         self.show_progress(now);
-        (all_started || is_over) && self.slots.iter().all(Option::is_none)
+        let is_done = (all_started || is_over) && self.slots.iter().all(Option::is_none);
+        // Who only publishes does so until the time is over, or it has failed.
+        let is_publishing = self.publishing.as_ref().is_some_and(|it| !it.is_over());
+        is_done && (is_over || !self.options.titles.is_empty() || !is_publishing)
+    }
+
+    /// A film that broke off is a failure, as a session that does.
+    fn note_published(&mut self, published: Result<Option<Published>, Failure>) {
+        match published {
+            Ok(published) => self.stats.published = published,
+            Err(failure) => {
+                self.stats.failed += 1;
+                *self.stats.failures.entry(format!("publishing: {failure}")).or_default() += 1;
+            }
+        }
     }
 
     fn stop_all(&mut self, now: Mono) {
@@ -443,6 +477,15 @@ impl<'a> Run<'a> {
             _ => (self.begin, last),
         }
     }
+}
+
+/// Publishes, if that is asked for, before anybody reads.
+fn publish(options: &Options) -> Result<Option<Publishing>, RunError> {
+    let Some(url) = &options.film.publish else { return Ok(None) };
+    let server = target_from(url, SharedPorts::Off)?.server;
+    let publishing = Publishing::start(&options.film, url, server, options.seed);
+    let wrong = |failure| RunError::Publish { url: redacted(url.as_str()), failure };
+    publishing.map(Some).map_err(wrong)
 }
 
 fn target_from(url: &Url, shared: SharedPorts) -> Result<Target, RunError> {

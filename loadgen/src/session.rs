@@ -12,6 +12,7 @@
 use crate::client::{Event, RtspClient};
 use crate::failure::Failure;
 use crate::interval::ReportInterval;
+use crate::publish::stamp;
 use crate::request::TransportAsk;
 use crate::rtcp;
 use crate::script::{Actor, Script, Wish};
@@ -35,6 +36,9 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 pub const LINGER: Duration = Duration::from_millis(200);
 /// A tail that cannot be read to its end holds the session up no longer than this.
 const TAIL_WAIT: Duration = Duration::from_secs(5);
+/// A server may begin a live path with a few seconds of its past, and catch up with the present:
+/// the way of packets through it is timed from so long after the first one on.
+pub const SETTLING: Duration = Duration::from_secs(2);
 /// Tolerance between the announced length and the silence at the end.
 const LENGTH_SLACK: Duration = Duration::from_secs(1);
 /// Spreads the numbers of sessions over the seeds.
@@ -76,6 +80,8 @@ pub struct Session {
     is_stalled: bool,
     streams: Vec<Stream>,
     last_packet: Option<Mono>,
+    /// From when on the way through the server is timed.
+    timed_from: Mono,
     plan: Plan,
     rng: SmallRng,
     client: RtspClient,
@@ -129,6 +135,7 @@ impl Session {
             is_stalled: false,
             streams: Vec::new(),
             last_packet: None,
+            timed_from: Mono::from_ns(u64::MAX),
             receiver_ssrc: rng.random(),
             plan,
             rng,
@@ -250,6 +257,7 @@ impl Session {
         if taken == Taken::No {
             return;
         }
+        let kind = stream.kind();
         stream.burst.handle_packet(arrival, &mut stats.bursts);
         if self.plan.drop > 0.0 && self.rng.random_bool(self.plan.drop) {
             stream.handle_dropped();
@@ -259,6 +267,11 @@ impl Session {
         self.last_packet = self.last_packet.max(Some(arrival));
         if self.is_awaiting && taken == Taken::Yes {
             self.handle_awaited(arrival, stats);
+        }
+        if arrival >= self.timed_from
+            && let Some(sent) = stamp::sent_at(data)
+        {
+            stats.kind_mut(kind).added.record(arrival.since(sent));
         }
     }
 

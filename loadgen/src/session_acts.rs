@@ -9,8 +9,8 @@
 //! hangs up on) is not a failure.
 
 use super::{
-    FIRST_PACKET_WAIT, LENGTH_SLACK, LINGER, Position, ReportTimer, SILENCE_MAX, STALL, Session,
-    TAIL_WAIT,
+    FIRST_PACKET_WAIT, LENGTH_SLACK, LINGER, Position, ReportTimer, SETTLING, SILENCE_MAX, STALL,
+    Session, TAIL_WAIT,
 };
 use crate::client::Event;
 use crate::epoch::Announced;
@@ -56,6 +56,7 @@ impl Session {
     /// The packet that a PLAY was to bring.
     pub(super) fn handle_awaited(&mut self, arrival: Mono, stats: &mut Stats) {
         self.is_awaiting = false;
+        self.timed_from = arrival.after(SETTLING);
         if self.first_packet.is_none() {
             self.first_packet = Some(arrival);
             self.record_first_packet(stats);
@@ -183,6 +184,9 @@ impl Session {
     fn plan_transports(&mut self, now: Mono) {
         let tracks = self.client.tracks();
         self.streams = tracks.iter().map(|track| Stream::new(&track.info)).collect();
+        if self.client.length().is_none() {
+            self.streams.iter_mut().for_each(Stream::handle_live);
+        }
         if self.plan.tcp {
             self.channels = (0..tracks.len())
                 .filter_map(|index| u8::try_from(index * 2).ok())

@@ -7,6 +7,7 @@
 use crate::bursts::Bursts;
 use crate::description::MediaKind;
 use crate::failure::Failure;
+use crate::publish::Published;
 use crate::request::Request;
 use crate::time::Mono;
 use crate::timeline::{LateSink, Timeline};
@@ -144,6 +145,8 @@ pub struct Counts {
     pub stale: u64,
     /// Seeks after which the stream had another source.
     pub changed_ssrc: u64,
+    /// Times a live stream began anew by itself: other numbers, or another source.
+    pub breaks: u64,
     /// Starts whose first packet is far from the RTP time announced for it.
     pub wrong_rtp_time: u64,
     /// Frames that were due when we left and had not come.
@@ -174,6 +177,7 @@ impl Counts {
         self.malformed_rtcp += other.malformed_rtcp;
         self.stale += other.stale;
         self.changed_ssrc += other.changed_ssrc;
+        self.breaks += other.breaks;
         self.wrong_rtp_time += other.wrong_rtp_time;
         self.overdue_frames += other.overdue_frames;
         self.dropped += other.dropped;
@@ -225,6 +229,8 @@ pub struct Stats {
     pub stalled_closed: u64,
     /// The run was ended by a signal.
     pub is_interrupted: bool,
+    /// What was published, at the end of it.
+    pub published: Option<Published>,
     /// Lateness by second.
     pub timeline: Timeline,
     /// Packets back to back.
@@ -264,6 +270,8 @@ pub struct KindStats {
     pub counts: Counts,
     /// Lateness of frames.
     pub lateness: Timing,
+    /// From the publisher's send to our receipt, of packets that carry the time.
+    pub added: Timing,
 }
 
 impl Stats {

@@ -18,6 +18,7 @@
 //! Invariant: a packet of another source changes no figure but its own counter.
 //! Bound: what `epoch` holds back, and a few hundred bytes.
 
+use crate::breaks::{Breaks, Fit};
 use crate::bursts::Burst;
 use crate::description::{MediaKind, TrackInfo};
 use crate::epoch::{Announced, Epoch, Held, Place};
@@ -46,6 +47,7 @@ pub struct Stream {
     clock_rate_hz: u32,
     announced_ssrc: Option<u32>,
     ssrc: Option<u32>,
+    breaks: Breaks,
     sequence: SequenceTracker,
     epoch: Epoch,
     /// RTP time announced for the epoch, until its first packet has been held against it.
@@ -111,6 +113,7 @@ impl Stream {
             clock_rate_hz,
             announced_ssrc: None,
             ssrc: None,
+            breaks: Breaks::default(),
             sequence: SequenceTracker::default(),
             epoch: Epoch::default(),
             announced_time: None,
@@ -123,6 +126,11 @@ impl Stream {
             last_report: None,
             reported: (0, 0),
         }
+    }
+
+    /// It is live: it has no beginning and may break off and begin anew.
+    pub const fn handle_live(&mut self) {
+        self.breaks.handle_live();
     }
 
     /// What it carries.
@@ -232,13 +240,8 @@ impl Stream {
             return Taken::No;
         };
         let (ssrc, seq) = (packet.ssrc(), packet.sequence_number());
-        if *self.ssrc.get_or_insert(ssrc) != ssrc {
-            if !self.epoch.may_change_source(seq) {
-                self.counts.wrong_ssrc += 1;
-                return Taken::No;
-            }
-            self.ssrc = Some(ssrc);
-            self.counts.changed_ssrc += 1;
+        if !self.fits(ssrc, seq, late) {
+            return Taken::No;
         }
         if !self.payload_types.contains(&packet.payload_type()) {
             self.counts.wrong_payload_type += 1;
@@ -347,6 +350,31 @@ impl Stream {
         let announced = self.announced_ssrc.zip(self.ssrc).filter(|_| counts.changed_ssrc == 0);
         counts.unannounced_ssrc = u64::from(announced.is_some_and(|(said, came)| said != came));
         counts
+    }
+
+    /// Whether a packet is of this stream; what it changes about the stream is changed then.
+    fn fits(&mut self, ssrc: u32, seq: u16, late: &mut impl Lateness) -> bool {
+        let is_other = *self.ssrc.get_or_insert(ssrc) != ssrc;
+        if is_other && self.epoch.may_change_source(seq) {
+            self.ssrc = Some(ssrc);
+            self.counts.changed_ssrc += 1;
+            return true;
+        }
+        match self.breaks.handle_packet(is_other, self.sequence.highest(), (ssrc, seq)) {
+            Fit::Usual | Fit::Strange if is_other => {
+                self.counts.wrong_ssrc += 1;
+                false
+            }
+            Fit::Usual => true,
+            Fit::Strange => false,
+            Fit::Begins => {
+                self.counts.breaks += 1;
+                self.ssrc = Some(ssrc);
+                self.sequence.restart(None);
+                self.handle_paused(late);
+                true
+            }
+        }
     }
 
     fn count_new(&mut self, packet: &Held, late: &mut impl Lateness) {

@@ -1,16 +1,18 @@
 //! The edges: descriptors, system calls, `/proc`.
 //!
 //! ```text
-//! poll     which descriptor is ready          (epoll, level-triggered)
-//! udp      datagrams in batches               (recvmmsg, GRO, packet info, kernel time stamps)
-//! sockets  making sockets and port pairs
-//! process  CPU, context switches, memory of the server
-//! host     what machine this is
+//! poll       which descriptor is ready        (epoll, level-triggered)
+//! udp        datagrams in batches             (recvmmsg, GRO, packet info, kernel time stamps)
+//! sockets    making sockets and port pairs
+//! publisher  the thread that publishes
+//! process    CPU, context switches, memory of the server
+//! host       what machine this is
 //! ```
 //! All unsafe code of this program is in `udp`.
 
 pub mod host;
 pub mod poll;
 pub mod process;
+pub mod publisher;
 pub mod sockets;
 pub mod udp;
