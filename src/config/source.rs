@@ -50,6 +50,9 @@ pub enum SourceAddressError {
     /// An RTSP URL that cannot be.
     #[error(transparent)]
     Url(#[from] SourceUrlError),
+    /// TLS.
+    #[error("rtsps:// is not supported yet: use rtsp://, or a tunnel in front of the source")]
+    Secure,
     /// No address and port behind `udp://`.
     #[error("`{text}` is not an address like 239.1.2.3:5004, 0.0.0.0:5004 or [ff15::1]:5004")]
     Address {
@@ -74,7 +77,10 @@ impl SourceAddress {
         let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
             None if text == "publish" => Ok(Self::Publish),
-            Some("rtsp" | "rtsps") => Ok(Self::Rtsp(parse_source_url(text)?)),
+            Some("rtsp" | "rtsps") => match parse_source_url(text)? {
+                url if url.is_secure => Err(SourceAddressError::Secure),
+                url => Ok(Self::Rtsp(url)),
+            },
             Some("udp") if text[4..].starts_with("//") => parse_udp(&text[6..]).map(Self::Udp),
             Some("file") => {
                 let name = text[5..].strip_prefix("//").unwrap_or_else(|| &text[5..]);
@@ -150,7 +156,7 @@ mod tests {
         for text in [
             "publish",
             "rtsp://10.0.0.5/stream1",
-            "rtsps://cam:8322/x?y=1",
+            "rtsp://cam:8322/x?y=1",
             "udp://239.1.2.3:5004",
             "udp://232.1.2.3:5004?source=10.0.0.9&interface=eth1",
             "udp://[ff15::1]:5004?interface=lo",
@@ -172,6 +178,7 @@ mod tests {
             ("file:", "none of publish"),
             ("udp:239.1.2.3:5004", "none of publish"),
             ("rtsp://", "no host"),
+            ("rtsps://cam/x", "not supported"),
             ("udp://239.1.2.3", "not an address"),
             ("udp://239.1.2.3:0", "not an address"),
             ("udp://239.1.2.3:5004?ttl=3", "neither source="),

@@ -3,11 +3,13 @@
 //! ```text
 //!  Listener    RtspListener    new connections        -> RtspConnection
 //!  Connection  RtspConnection  requests, $ frames     -> Sessions, tasks, other shards
+//!              Camera          answers, $ frames      -> Sessions, of sources that are pulled
 //!  Receiver    RtcpReceiver    receiver reports       -> Sessions
 //!              RtpReceiver     RTP of publishers      -> Sessions
 //! ```
 //! They turn sockets' bytes into calls of the logic. None of them owns a descriptor.
 
+pub mod camera;
 pub mod describe;
 pub mod receivers;
 pub mod rtsp_connection;
@@ -45,6 +47,8 @@ pub enum Consumer {
     Listener(rtsp_listener::RtspListener),
     /// One RTSP connection.
     Connection(Box<rtsp_connection::RtspConnection>),
+    /// One connection to a camera.
+    Camera(Box<camera::Camera>),
     /// RTCP of a shared pair.
     Rtcp(receivers::RtcpReceiver),
     /// What comes in at the RTP port of a shared pair.

@@ -400,8 +400,9 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
                 }
             }
             Event::Accepted { .. }
+            | Event::Connected(_)
             | Event::Datagram { .. }
-            | Event::Outcome(Outcome::Window(_)) => {
+            | Event::Outcome(Outcome::Resolved(_) | Outcome::Window(_)) => {
                 return Disposition::Handled;
             }
         }

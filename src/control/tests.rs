@@ -74,6 +74,9 @@ impl ApplianceView for Fake {
         let info = |path: &str| HomeInfo {
             path: path.to_owned(),
             state: "live",
+            reason: None,
+            failed_tries: 0,
+            retry_after_s: None,
             source_shard: Some(0),
             sources_seen: 1,
             tracks: 2,

@@ -114,11 +114,27 @@ impl Demux {
     /// A source has gone.
     pub fn forget(&mut self, source: u32) {
         self.by_address.retain(|_, entry| entry.target.source != source);
+        self.forget_waiting();
+    }
+
+    fn forget_waiting(&mut self) {
         let by_address = &self.by_address;
         self.expected.retain(|(socket, _), waiting| {
             waiting.retain(|announced| by_address.contains_key(&(*socket, *announced)));
             !waiting.is_empty()
         });
+    }
+
+    /// A track is expected elsewhere from now on.
+    pub fn forget_track(&mut self, target: Target) {
+        self.by_address.retain(|_, entry| entry.target != target);
+        self.forget_waiting();
+    }
+
+    /// Whether tracks of a host come to a pair.
+    #[must_use]
+    pub fn uses_host(&self, pair: u16, host: IpAddr) -> bool {
+        self.by_address.keys().any(|(socket, from)| socket.pair == pair && from.ip() == host)
     }
 
     /// Whether a pair is in use.

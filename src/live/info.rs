@@ -10,8 +10,15 @@ use super::reader::{Carrier, SkipReason};
 pub struct HomeInfo {
     /// Its name.
     pub path: String,
-    /// `live`, `held` (its source has gone, readers wait), `starting` or `idle`.
+    /// `live`, `held` (its source has gone, readers wait), `starting`, `failed` (it is fetched, and
+    /// will be tried again) or `idle`.
     pub state: &'static str,
+    /// Why its source cannot be had, since packets came from it last.
+    pub reason: Option<String>,
+    /// How many tries have failed in a row, and how long it was waited for the next one then.
+    pub failed_tries: u32,
+    /// The same.
+    pub retry_after_s: Option<u64>,
     /// Shard of its source.
     pub source_shard: Option<u8>,
     /// Sources that it has had since it is known.

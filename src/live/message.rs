@@ -134,7 +134,10 @@ pub enum Ask {
         rules: Arc<PathRules>,
     },
     /// What was to be fetched cannot be had now.
-    PullFailed,
+    PullFailed {
+        /// Why, for people.
+        reason: String,
+    },
     /// A shard has readers.
     Subscribe {
         /// Which.

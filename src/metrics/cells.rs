@@ -236,19 +236,21 @@ pub enum TaskKind {
     Open = 0,
     /// A window was built or found.
     Window = 1,
+    /// The addresses of a host were looked for.
+    Resolve = 2,
 }
 
 /// Names of the kinds of task, by index.
-pub const TASK_KINDS: [&str; 2] = ["open", "window"];
+pub const TASK_KINDS: [&str; 3] = ["open", "window", "resolve"];
 
 /// The cells of the worker pool, written by all of its threads.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerCells {
     /// Tasks finished, by [`TaskKind`], whatever became of them.
-    pub tasks_done: [SharedCounter; 2],
+    pub tasks_done: [SharedCounter; 3],
     /// Of these, tasks that ended with a failure.
-    pub tasks_failed: [SharedCounter; 2],
+    pub tasks_failed: [SharedCounter; 3],
     /// Tasks that wait.
     pub queue_depth: SharedGauge,
     /// Packet windows kept.

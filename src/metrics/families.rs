@@ -44,7 +44,7 @@ pub(super) enum Read {
     /// Counter `{method, code}`: the sum of all shards'.
     Requests,
     /// Counter `{op}`.
-    WorkerOps(fn(&WorkerCells) -> &[SharedCounter; 2]),
+    WorkerOps(fn(&WorkerCells) -> &[SharedCounter; 3]),
     /// Counter without labels.
     Worker(fn(&WorkerCells) -> &SharedCounter),
     /// Gauge without labels.

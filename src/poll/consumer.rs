@@ -1,6 +1,7 @@
 //! What a consumer is told, and what it answers.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use super::task::{Outcome, Task};
@@ -18,6 +19,8 @@ pub enum Event<'a> {
         /// Our end of it.
         local: SocketAddr,
     },
+    /// A connection of ours is there, with our address on it, or cannot be made.
+    Connected(io::Result<IpAddr>),
     /// Bytes of a stream; empty at its end.
     Received(&'a [u8]),
     /// A datagram.

@@ -3,6 +3,7 @@
 //! reference 001: Task objects are placed on a FIFO TaskQueue and executed by pool threads; when
 //! one completes, polling of the descriptor it was made for is resumed.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::ids::ShardId;
@@ -41,6 +42,11 @@ pub enum Work {
         /// Path inside the library; empty for none. `None` stands for the built-in clip.
         name: Option<String>,
     },
+    /// Finds the addresses of a host.
+    Resolve {
+        /// Its name.
+        host: String,
+    },
     /// Builds (or finds built) a window, and brings its bytes into the page cache.
     Window {
         /// Of which title.
@@ -64,6 +70,8 @@ pub struct TaskDone {
 pub enum Outcome {
     /// Of `Work::Open`.
     Opened(Result<Arc<Title>, OpenFailure>),
+    /// Of `Work::Resolve`.
+    Resolved(Result<Vec<IpAddr>, ResolveFailure>),
     /// Of `Work::Window`.
     Window(Result<Arc<PacketWindow>, WindowFailure>),
 }
@@ -83,6 +91,11 @@ pub enum OpenFailure {
     #[error("{0}")]
     Unavailable(String),
 }
+
+/// Why a host has no addresses, as the system says it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ResolveFailure(pub String);
 
 /// Why a window cannot be built: ends the sessions that need it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

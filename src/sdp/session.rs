@@ -94,6 +94,12 @@ impl SessionSdp {
         &self.medias
     }
 
+    /// Leaves out medias that are not to be had, and those beyond `count_max`.
+    pub fn keep_medias(&mut self, count_max: usize, is_kept: impl Fn(&MediaSdp) -> bool) {
+        self.medias.retain(is_kept);
+        self.medias.truncate(count_max);
+    }
+
     /// The first value of a session attribute; empty for a flag.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&str> {

@@ -19,6 +19,7 @@ use slab::Slab;
 use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
 use super::info::{SessionInfo, StreamInfo};
 use super::live::desk::LiveDesk;
+use super::live::pull::joined::CameraName;
 use super::request::Waiter;
 use super::session::{Session, State};
 use super::sockets::SharedSockets;
@@ -131,6 +132,36 @@ pub enum Action {
         /// Number that it bore.
         seq: SeqNo,
     },
+    /// Connects to a camera.
+    Connect {
+        /// What the connection is known by.
+        camera: CameraName,
+        /// Where it is.
+        to: SocketAddr,
+    },
+    /// Sends bytes on a camera's connection.
+    Write {
+        /// The connection.
+        entry: EntryKey,
+        /// Requests, as a rule.
+        bytes: Vec<u8>,
+    },
+    /// Opens another pair of sockets for a track of a source that is pulled.
+    OpenPair {
+        /// Number of the source.
+        source: u32,
+        /// Which track.
+        track: u8,
+    },
+    /// Opens the way for packets that will come to a pair.
+    Knock {
+        /// Pair.
+        pair: u16,
+        /// Where RTP will come from.
+        rtp: SocketAddr,
+        /// Where RTCP will come from.
+        rtcp: SocketAddr,
+    },
     /// Closes a pair of sockets that no client uses any more.
     ClosePair(u16),
     /// Closes a connection when what waits on it is sent.
@@ -186,6 +217,8 @@ pub struct Sessions {
 
 /// Window tasks carry this bit in their ticket; the others name the entry that waits.
 pub const WINDOW_TICKET: u64 = 1 << 63;
+/// So do tasks of sources that are pulled.
+pub const PULL_TICKET: u64 = 1 << 62;
 
 impl Sessions {
     /// No sessions yet.

@@ -17,10 +17,10 @@ use crate::consumers::rtsp_listener::Accepted;
 use crate::consumers::{Consumer, Context};
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::poll::poll_table::EntryKey;
-use crate::poll::task::{Outcome, Task, TaskDone};
+use crate::poll::task::{Outcome, ResolveFailure, Task, TaskDone};
 use crate::rtsp::response::{Response, Status};
 use crate::session::request::{Command, Executed, Waiter};
-use crate::session::table::{Action, SessionKey, TimerKey, WINDOW_TICKET};
+use crate::session::table::{Action, PULL_TICKET, SessionKey, TimerKey, WINDOW_TICKET};
 
 /// What a consumer asked for while it ran.
 #[derive(Default)]
@@ -84,11 +84,7 @@ impl Shard {
             Disposition::Handled => self.enable(key),
             Disposition::Submit(task) => self.submit(task),
             Disposition::Wait => {}
-            Disposition::Close => {
-                if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
-                    connection.close_when_sent();
-                }
-            }
+            Disposition::Close => self.close_when_sent(key),
         }
     }
 
@@ -97,6 +93,10 @@ impl Shard {
         let Some(link) = self.link(key) else { return };
         if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key)
             && (connection.is_congested() || connection.is_closing() || connection.is_waiting())
+        {
+            return;
+        }
+        if matches!(self.table.consumer_mut(key), Some(Consumer::Camera(camera)) if camera.is_closing())
         {
             return;
         }
@@ -112,6 +112,9 @@ impl Shard {
         self.cells.tasks_refused.add(1);
         if task.ticket & WINDOW_TICKET != 0 {
             self.sessions.handle_window_refused(task.ticket);
+        } else if task.ticket & PULL_TICKET != 0 {
+            let busy = ResolveFailure("the server is busy".to_owned());
+            self.sessions.handle_resolved(task.ticket, &Err(busy));
         } else {
             // Told from `settle`: a client that pipelines must not make this call itself.
             self.refused.push(task);
@@ -174,19 +177,25 @@ impl Shard {
             // After what is to be sent on it: the ring submits that before it closes the socket.
             Action::ClosePair(pair) => self.close_pair(pair),
             Action::Interleaved { entry, channel, bytes } => {
-                if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(entry) {
-                    connection.push_interleaved(channel, &bytes);
-                    self.mark_dirty(entry);
+                match self.table.consumer_mut(entry) {
+                    Some(Consumer::Connection(connection)) => {
+                        connection.push_interleaved(channel, &bytes);
+                    }
+                    Some(Consumer::Camera(camera)) => camera.push_interleaved(channel, &bytes),
+                    _ => {}
                 }
+                self.mark_dirty(entry);
                 self.sessions.give_bytes_back(bytes);
             }
             Action::HangUp(entry) => {
-                if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(entry) {
-                    connection.close_when_sent();
-                    self.mark_dirty(entry);
-                }
+                self.close_when_sent(entry);
+                self.mark_dirty(entry);
             }
             Action::Resend { at, seq } => self.resend(at, seq),
+            Action::Connect { camera, to } => self.connect_camera(camera, to),
+            Action::Write { entry, bytes } => self.write_to_camera(entry, &bytes),
+            Action::OpenPair { source, track } => self.open_pair_for(source, track),
+            Action::Knock { pair, rtp, rtcp } => self.knock(pair, rtp, rtcp),
             Action::Execute(command) => self.execute(*command),
         }
     }
@@ -288,6 +297,7 @@ impl Shard {
     fn handle_outcome(&mut self, done: TaskDone) {
         match done.outcome {
             Outcome::Window(result) => self.sessions.handle_window(done.ticket, result),
+            Outcome::Resolved(result) => self.sessions.handle_resolved(done.ticket, &result),
             opened @ Outcome::Opened(_) => {
                 self.dispatch(EntryKey::from_bits(done.ticket), Event::Outcome(opened));
             }
@@ -315,10 +325,16 @@ impl Shard {
             return;
         }
         for key in self.table.keys().collect::<Vec<_>>() {
-            if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
-                connection.close_when_sent();
-                self.mark_dirty(key);
-            }
+            self.close_when_sent(key);
+            self.mark_dirty(key);
+        }
+    }
+
+    fn close_when_sent(&mut self, key: EntryKey) {
+        match self.table.consumer_mut(key) {
+            Some(Consumer::Connection(connection)) => connection.close_when_sent(),
+            Some(Consumer::Camera(camera)) => camera.close_when_sent(),
+            _ => {}
         }
     }
 
@@ -387,11 +403,14 @@ impl Shard {
     /// Removes a connection with all that hangs on it.
     pub(super) fn close(&mut self, key: EntryKey) {
         let Some(link) = self.link(key).filter(|link| link.is_stream) else { return };
-        self.table.unregister(key);
+        let consumer = self.table.unregister(key);
         self.links[key.index as usize] = None;
         self.ring.remove(link.slot);
         self.cells.connections.sub(1);
-        self.sessions.handle_connection_closed(key);
+        match consumer {
+            Some(Consumer::Camera(camera)) => self.sessions.handle_camera_closed(camera.name()),
+            _ => self.sessions.handle_connection_closed(key),
+        }
     }
 
     /// The link of an entry that is still there.
@@ -429,6 +448,7 @@ impl PollEventConsumer<Context<'_>> for Consumer {
         match self {
             Self::Listener(consumer) => consumer.create_task(event, cx),
             Self::Connection(consumer) => consumer.create_task(event, cx),
+            Self::Camera(consumer) => consumer.create_task(event, cx),
             Self::Rtcp(consumer) => consumer.create_task(event, cx),
             Self::Rtp(consumer) => consumer.create_task(event, cx),
             Self::Inbox => Disposition::Handled,

@@ -10,6 +10,7 @@
 //! | `dispatch` | PollTable rows, consumers, tasks, messages, actions of the sessions |
 //! | `udp_pump` | sends what is due over the shared sockets |
 //! | `tcp_pump` | sends answers and what is due over RTSP connections |
+//! | `cameras` | connections to cameras that are pulled from |
 //! | `live_pump` | sends live paths to their readers, both ways |
 //! | `inbox` | the pipe from other threads |
 //! | `sockets` | how sockets are opened |
@@ -17,6 +18,7 @@
 //! | `resend` | lost packets once more |
 //! | `ring` | io_uring, and nothing else knows it |
 
+mod cameras;
 mod dispatch;
 pub mod inbox;
 mod live_pump;

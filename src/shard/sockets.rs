@@ -57,7 +57,17 @@ pub fn udp_pair(ip: IpAddr, port: Option<u16>) -> io::Result<UdpPair> {
     }
 }
 
-/// Options of an accepted RTSP connection.
+/// Opens a socket for a connection to `address`, not connected yet.
+///
+/// # Errors
+/// The process is out of descriptors, or the host does not speak that family.
+pub fn stream_to(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    set_stream_options(&socket)?;
+    Ok(socket.into())
+}
+
+/// Options of an RTSP connection.
 ///
 /// # Errors
 /// What `setsockopt` reports; the connection is dead then, as a rule.

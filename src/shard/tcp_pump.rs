@@ -62,6 +62,9 @@ impl Shard {
     }
 
     fn flush_connection(&mut self, key: EntryKey) {
+        if let Some(Consumer::Camera(_)) = self.table.consumer_mut(key) {
+            return self.flush_camera(key);
+        }
         let mut ready = std::mem::take(&mut self.ready);
         self.find_ready_streams(key, &mut ready);
         self.send_on_connection(key, &ready);

@@ -236,6 +236,7 @@ impl Shard {
                 let Some(key) = self.table.key_at(token) else { return };
                 self.dispatch(key, Event::Datagram { from: canonical(from), bytes: &bytes });
             }
+            Completion::Connected { token, result } => self.handle_connected(token, result),
             // The inbox is read in every turn.
             Completion::Woken { .. } => {}
             Completion::RunSent { token, packets, result } => {
@@ -401,7 +402,7 @@ pub(super) fn enter(
     consumer: Consumer,
     slot: FileSlot,
 ) -> Result<EntryKey, RingError> {
-    let is_stream = matches!(consumer, Consumer::Connection(_));
+    let is_stream = matches!(consumer, Consumer::Connection(_) | Consumer::Camera(_));
     let Ok(key) = table.register(consumer) else {
         return Err(unavailable("the PollTable is full: raise poll_entries_max"));
     };

@@ -15,7 +15,7 @@ use super::lanes::Lanes;
 use super::lru::Lru;
 use super::read::Reader;
 use super::reply::{Desk, Reply};
-use super::{open, window};
+use super::{open, resolve, window};
 use crate::base::time::Mono;
 use crate::library::Library;
 use crate::library::title::{FileIdentity, Title};
@@ -35,6 +35,8 @@ pub(super) struct Engine {
     pub(super) desk: Arc<Desk>,
     /// Bytes that containers being opened hold in memory.
     pub(super) open_bytes: AtomicUsize,
+    /// Names that are being resolved.
+    resolving: Arc<AtomicUsize>,
     /// The shards' clock: what they compare a window's time with.
     pub(super) clock: fn() -> Mono,
     /// False in tests of what happens when nothing is in memory.
@@ -68,6 +70,7 @@ impl Engine {
             windows: Arc::new(Cache::new(usize::MAX, window_cache_bytes)),
             desk,
             open_bytes: AtomicUsize::new(0),
+            resolving: Arc::default(),
             clock: monotonic,
             asks_cache: true,
         }
@@ -83,6 +86,7 @@ impl Engine {
         let work = async {
             match task.work {
                 Work::Open { name } => open::open(self, lanes, name, reply).await,
+                Work::Resolve { host } => resolve::resolve(&self.resolving, host, reply),
                 Work::Window { title, key } => {
                     window::window(self, lanes, &title, key, reply).await;
                 }

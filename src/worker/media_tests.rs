@@ -42,7 +42,7 @@ impl Bench {
     fn open(&self, name: Option<&str>) -> Result<Arc<Title>, OpenFailure> {
         match self.ask(Work::Open { name: name.map(str::to_owned) }) {
             Outcome::Opened(result) => result,
-            Outcome::Window(_) => panic!("a window for a title"),
+            other => panic!("{other:?} for a title"),
         }
     }
 
@@ -56,7 +56,7 @@ impl Bench {
                     let title = Arc::clone(title);
                     match self.ask(Work::Window { title, key }) {
                         Outcome::Window(result) => windows.push(result),
-                        Outcome::Opened(_) => panic!("a title for a window"),
+                        other => panic!("{other:?} for a window"),
                     }
                 }
             }

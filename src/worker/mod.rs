@@ -1,8 +1,9 @@
-//! The worker pool: everything that may wait for a disk.
+//! The worker pool: everything that may wait for a disk, or for a name server.
 //!
 //! ```text
 //! shard --Task--> TaskQueue --take--> worker (one pinned glommio executor per CPU)
 //!   ^                                   | open: resolve, parse, map     -> Title cache
+//!   |                                   | resolve: addresses of a host, on a thread of its own
 //!   |                                   | window: packetize, page in    -> window cache
 //!   +------------TaskDone (inbox)-------+
 //! ```
@@ -36,6 +37,7 @@ mod pool_tests;
 mod ranges;
 mod read;
 mod reply;
+mod resolve;
 mod serve;
 mod task_queue;
 mod window;

@@ -158,7 +158,7 @@ impl Bench {
         self.queue.submit(open_task(1, name)).unwrap();
         match self.answer().outcome {
             Outcome::Opened(result) => result,
-            Outcome::Window(_) => panic!("a window for a title"),
+            other => panic!("{other:?} for a title"),
         }
     }
 
@@ -171,7 +171,7 @@ impl Bench {
         self.queue.submit(window_task(1, title, track, index)).unwrap();
         match self.answer().outcome {
             Outcome::Window(result) => result,
-            Outcome::Opened(_) => panic!("a title for a window"),
+            other => panic!("{other:?} for a window"),
         }
     }
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use crate::base::ids::ShardId;
 use crate::metrics::cells::{TaskKind, WorkerCells};
-use crate::poll::task::{OpenFailure, Outcome, Task, TaskDone, WindowFailure, Work};
+use crate::poll::task::{
+    OpenFailure, Outcome, ResolveFailure, Task, TaskDone, WindowFailure, Work,
+};
 
 /// Hands an outcome to a shard: its inbox's push. Called on worker threads.
 pub type Deliver = dyn Fn(ShardId, TaskDone) + Send + Sync;
@@ -40,6 +42,7 @@ impl Reply {
     pub(super) fn new(desk: &Arc<Desk>, task: &Task) -> Self {
         let outcome = match task.work {
             Work::Open { .. } => Outcome::Opened(Err(OpenFailure::Unavailable(GAVE_UP.into()))),
+            Work::Resolve { .. } => Outcome::Resolved(Err(ResolveFailure(GAVE_UP.into()))),
             Work::Window { .. } => Outcome::Window(Err(WindowFailure::Unreadable(GAVE_UP.into()))),
         };
         Self {
@@ -61,6 +64,7 @@ impl Drop for Reply {
         if let Some(outcome) = self.outcome.take() {
             let (kind, is_failure) = match &outcome {
                 Outcome::Opened(result) => (TaskKind::Open, result.is_err()),
+                Outcome::Resolved(result) => (TaskKind::Resolve, result.is_err()),
                 Outcome::Window(result) => (TaskKind::Window, result.is_err()),
             };
             let counts = &self.desk.counts;

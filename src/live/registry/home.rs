@@ -37,6 +37,8 @@ pub(super) struct Home {
     hold_until: Option<Mono>,
     /// A source on demand without readers ends then.
     idle_at: Option<Mono>,
+    /// Why the source could not be had the last time.
+    reason: Option<String>,
     batches: u64,
     sources_seen: u32,
 }
@@ -76,6 +78,7 @@ impl Home {
             pull: Pull::Off,
             hold_until: None,
             idle_at: None,
+            reason: None,
             batches: 0,
             sources_seen: 0,
         }
@@ -126,7 +129,8 @@ impl Home {
         self.description = Some(Arc::clone(&description));
         (self.state, self.hold_until) = (State::Fed(source), None);
         if let Pull::On { patience, .. } | Pull::Failed { patience, .. } = self.pull {
-            self.pull = Pull::On { failures: 0, patience };
+            let failures = self.pull.failures();
+            self.pull = Pull::On { failures, patience };
         }
         self.tell(source.shard, ToShard::Granted { number: source.number, generation }, out);
         for shard in &self.listeners {
@@ -150,6 +154,11 @@ impl Home {
         if !is_present || batch.generation() != generation {
             return;
         }
+        // A camera that describes itself may still send nothing: only packets make it good.
+        if let Pull::On { failures, .. } = &mut self.pull {
+            *failures = 0;
+        }
+        self.reason = None;
         for shard in &self.listeners {
             self.tell(*shard, ToShard::Batch(Arc::clone(&batch)), out);
         }
@@ -268,7 +277,12 @@ impl Home {
         out.push(Order::Timer(Arc::clone(&self.path), patience));
     }
 
-    pub(super) fn pull_failed(&mut self, now: Mono, out: &mut Vec<Order>) {
+    pub(super) fn pull_failed(&mut self, reason: String, now: Mono, out: &mut Vec<Order>) {
+        if let Pull::On { failures, .. } = self.pull {
+            let retry_s = backoff(failures).as_secs();
+            tracing::warn!(path = %self.path, %reason, retry_s, "the source of a path fails");
+            self.reason = Some(reason);
+        }
         if let State::Fed(_) = self.state {
             self.lose(now, out);
         } else {
@@ -353,11 +367,20 @@ impl Home {
     pub(super) fn info(&self) -> HomeInfo {
         HomeInfo {
             path: self.path.to_string(),
+            reason: self.reason.clone(),
+            failed_tries: self.pull.failures(),
+            retry_after_s: match self.pull {
+                Pull::Failed { failures, .. } => {
+                    Some(backoff(failures.saturating_sub(1)).as_secs())
+                }
+                Pull::Off | Pull::On { .. } => None,
+            },
             state: match (self.state, self.pull) {
                 (State::Fed(_), _) => "live",
                 (State::Held, _) => "held",
                 (State::Empty, Pull::Off) => "idle",
-                (State::Empty, Pull::On { .. } | Pull::Failed { .. }) => "starting",
+                (State::Empty, Pull::On { .. }) => "starting",
+                (State::Empty, Pull::Failed { .. }) => "failed",
             },
             source_shard: match self.state {
                 State::Fed(source) => Some(source.shard.0),
@@ -370,6 +393,16 @@ impl Home {
             kept_bytes: self.ring.memory_bytes(),
             has_cached_picture: self.ring.newest_start().is_some(),
             group: self.group.map(|(group, _)| group.address.to_string()),
+        }
+    }
+}
+
+impl Pull {
+    /// In a row.
+    fn failures(self) -> u32 {
+        match self {
+            Self::Off => 0,
+            Self::On { failures, .. } | Self::Failed { failures, .. } => failures,
         }
     }
 }

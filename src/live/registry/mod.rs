@@ -100,7 +100,9 @@ impl Registry {
                     }
                 });
             }
-            Ask::PullFailed => self.with(&path, |home, out| home.pull_failed(now, out)),
+            Ask::PullFailed { reason } => {
+                self.with(&path, |home, out| home.pull_failed(reason, now, out));
+            }
             Ask::Unsubscribe { shard } => {
                 self.with(&path, |home, out| home.unsubscribe(shard, now, out));
             }

@@ -195,12 +195,16 @@ fn fetching_that_fails_is_tried_again_ever_more_slowly_while_somebody_wants_it()
     let rules = Arc::clone(&world.rules);
     assert_eq!(world.ask(Ask::Open { rules }), ["start pull"]);
     let mut starts = Vec::new();
-    world.ask(Ask::PullFailed);
+    world.ask(Ask::PullFailed { reason: "401".to_owned() });
     for s in 1..200 {
         if world.at(s) == ["start pull"] {
             starts.push(s);
-            assert_eq!(world.ask(Ask::PullFailed), [""; 0]);
-            assert_eq!(world.ask(Ask::PullFailed), [""; 0], "said twice");
+            assert_eq!(world.ask(Ask::PullFailed { reason: "401".to_owned() }), [""; 0]);
+            assert_eq!(
+                world.ask(Ask::PullFailed { reason: "401".to_owned() }),
+                [""; 0],
+                "said twice"
+            );
         }
     }
     assert_eq!(starts, [1, 3, 7, 15, 31, 61, 91, 121, 151, 181]);
@@ -208,8 +212,16 @@ fn fetching_that_fails_is_tried_again_ever_more_slowly_while_somebody_wants_it()
     assert_eq!(world.at(209), ["4: not there: the source of the path does not answer"]);
     assert_eq!(world.at(211), ["start pull"]);
     assert_eq!(world.claim(ONE, "a"), ["1: granted 11 gen 1"]);
-    world.ask(Ask::PullFailed);
-    assert_eq!(world.at(212), ["start pull"], "after it was there it begins with a second again");
+    world.ask(Ask::PullFailed { reason: "401".to_owned() });
+    assert_eq!(world.at(240), [""; 0], "it was there, and sent nothing");
+    assert_eq!(world.at(241), ["start pull"]);
+    assert_eq!(world.claim(ONE, "a")[0], "1: granted 11 gen 2");
+    world.feed(2, true);
+    world.ask(Ask::PullFailed { reason: "404".to_owned() });
+    let info = world.registry.infos().remove(0);
+    assert_eq!((info.state, info.reason.as_deref()), ("failed", Some("404")));
+    assert_eq!((info.failed_tries, info.retry_after_s), (1, Some(1)));
+    assert_eq!(world.at(242), ["start pull"], "after packets it begins with a second again");
 }
 
 #[test]

@@ -157,7 +157,7 @@ impl Sessions {
                 let PublisherState::Claiming(waiter) = publisher.state else { return };
                 let Some((waiter, cseq)) = waiter else {
                     tracing::warn!(%path, %why, "what was fetched is refused");
-                    self.forget_publisher(number);
+                    self.fetch_refused(number, why);
                     return;
                 };
                 tracing::info!(peer = %publisher.peer, %path, %why, "ANNOUNCE refused");

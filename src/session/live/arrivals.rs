@@ -9,6 +9,7 @@
 
 use std::net::SocketAddr;
 
+use super::announced::PublisherTrack;
 use super::desk::{LiveDesk, LiveName};
 use super::publisher::fields;
 use crate::base::ids::Ssrc;
@@ -74,6 +75,19 @@ impl Sessions {
         true
     }
 
+    /// A packet on the connection of a source that is fetched.
+    pub(super) fn handle_fetched_frame(&mut self, source: u32, channel: u8, bytes: &[u8]) {
+        let publisher = self.live.publishers.get(&source);
+        let found = publisher.and_then(|publisher| track_of_channel(&publisher.tracks, channel));
+        let Some((track, is_report)) = found else { return };
+        let target = Target { source, track };
+        if is_report {
+            self.handle_publisher_report(target, None, bytes);
+        } else {
+            self.handle_publisher_packet(target, None, bytes);
+        }
+    }
+
     fn handle_publisher_packet(&mut self, target: Target, from: Option<SocketAddr>, bytes: &[u8]) {
         if is_rtcp(bytes) {
             // Both on one port (RFC 5761).
@@ -114,6 +128,8 @@ impl Sessions {
     fn handle_publisher_report(&mut self, target: Target, from: Option<SocketAddr>, bytes: &[u8]) {
         let at = Moment { now: self.now, utc_ns: self.utc_ns };
         let Some(publisher) = self.live.publishers.get_mut(&target.source) else { return };
+        let is_pulled = publisher.is_pulled();
+        let mut byes = Vec::new();
         for packet in rtcp::packets(bytes) {
             match packet {
                 Ok(Packet::SenderReport { ssrc, info, .. }) => {
@@ -122,9 +138,13 @@ impl Sessions {
                     let _foreign =
                         publisher.source.handle_sender_report(target.track, from, ssrc, line, at);
                 }
+                Ok(Packet::Bye(bye)) if is_pulled => byes.extend(bye.sources()),
                 Ok(_) => {}
                 Err(_) => self.cells.rtcp_malformed.add(1),
             }
+        }
+        for by in byes {
+            self.handle_pull_bye(target, by);
         }
     }
 }
@@ -135,17 +155,19 @@ impl LiveDesk {
         self.of_connection(entry).iter().find_map(|name| {
             let LiveName::Publisher(source) = *name else { return None };
             let tracks = &self.publishers.get(&source)?.tracks;
-            (0..).zip(tracks).find_map(|(track, entry)| match entry.path {
-                Some(Path::Tcp { channel, .. }) if channel == wanted => {
-                    Some((Target { source, track }, false))
-                }
-                Some(Path::Tcp { rtcp_channel, .. }) if rtcp_channel == wanted => {
-                    Some((Target { source, track }, true))
-                }
-                _ => None,
-            })
+            let (track, is_report) = track_of_channel(tracks, wanted)?;
+            Some((Target { source, track }, is_report))
         })
     }
+}
+
+/// Which track a channel is for, and whether it is the one for RTCP.
+fn track_of_channel(tracks: &[PublisherTrack], wanted: u8) -> Option<(u8, bool)> {
+    (0..).zip(tracks).find_map(|(track, entry)| match entry.path {
+        Some(Path::Tcp { channel, .. }) if channel == wanted => Some((track, false)),
+        Some(Path::Tcp { rtcp_channel, .. }) if rtcp_channel == wanted => Some((track, true)),
+        _ => None,
+    })
 }
 
 /// Who speaks in a compound packet that begins with a sender report.

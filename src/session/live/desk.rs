@@ -14,6 +14,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::publisher::Publisher;
+use super::pull::joined::Pull;
 use super::reader::LiveReader;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
@@ -25,6 +26,7 @@ use crate::live::paths::{LivePaths, Told, Wanted};
 use crate::live::registry::{Order, Registry};
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::Status;
+use crate::rtsp::transport::Lower;
 use crate::session::request::{Command, Executed};
 use crate::session::table::{Action, Sessions, TimerKey};
 
@@ -50,6 +52,10 @@ pub struct LiveDesk {
     pub publishers: HashMap<u32, Publisher>,
     /// Who reads; readers of a path name these places as their owners.
     pub readers: Slab<LiveReader>,
+    /// Sources that are pulled, by the number of their publisher.
+    pub(super) pulls: HashMap<u32, Pull>,
+    /// How packets of paths that are pulled came the last time.
+    pub(super) pull_ways: HashMap<Arc<str>, Lower>,
     /// Whose datagrams are whose.
     pub demux: Demux,
     /// What goes to other shards, in order.
@@ -64,6 +70,8 @@ pub struct LiveDesk {
     /// What is configured of paths.
     pub configs: Arc<PathTable>,
     pub(super) serial: u32,
+    /// The server stops: nothing is fetched any more.
+    pub(super) is_stopping: bool,
     pub(super) is_ticking: bool,
     held: Slab<Command>,
     timers: BTreeSet<(Mono, Arc<str>)>,
@@ -77,6 +85,8 @@ impl Default for LiveDesk {
             registry: Registry::new(None),
             publishers: HashMap::new(),
             readers: Slab::new(),
+            pulls: HashMap::new(),
+            pull_ways: HashMap::new(),
             demux: Demux::default(),
             outbox: Vec::new(),
             is_ready: false,
@@ -86,6 +96,7 @@ impl Default for LiveDesk {
             asks: Vec::new(),
             configs: Arc::default(),
             serial: 0,
+            is_stopping: false,
             is_ticking: false,
             held: Slab::new(),
             timers: BTreeSet::new(),

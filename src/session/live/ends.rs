@@ -25,7 +25,12 @@ impl Sessions {
             while let Some(batch) = publisher.source.finish() {
                 self.live.ask(&path, Ask::Feed { generation, batch });
             }
-            self.live.ask(&path, Ask::Release { generation });
+            if !publisher.is_pulled() {
+                self.live.ask(&path, Ask::Release { generation });
+            }
+        }
+        if publisher.is_pulled() {
+            self.handle_pull_dismissed(number, &publisher, why);
         }
     }
 
@@ -34,15 +39,22 @@ impl Sessions {
         let Some(publisher) = self.forget_publisher(number) else { return };
         let path = publisher.source.path();
         tracing::info!(peer = %publisher.peer, %path, why, "publishing ends");
-        self.hang_up(publisher.connection);
+        if publisher.is_pulled() {
+            self.stop_pull(path);
+        } else {
+            self.hang_up(publisher.connection);
+        }
     }
 
     /// A publisher that we end, not it.
     pub(super) fn dismiss_publisher(&mut self, number: u32, why: &'static str) {
         let publisher = self.live.publishers.get(&number);
         let connection = publisher.and_then(|publisher| publisher.connection);
+        let is_pulled = publisher.is_some_and(Publisher::is_pulled);
         self.end_publisher(number, why);
-        self.hang_up(connection);
+        if !is_pulled {
+            self.hang_up(connection);
+        }
     }
 
     /// A reader that we end, not it.
@@ -136,6 +148,8 @@ impl Sessions {
     /// Ends all publishers, and readers of about `streams_max` streams. How many streams that were;
     /// 0: there are no more.
     pub fn end_live_sessions(&mut self, streams_max: usize, why: &'static str) -> usize {
+        self.live.is_stopping = true;
+        self.stop_pulls();
         let publishers: Vec<u32> = self.live.publishers.keys().copied().collect();
         for number in publishers {
             self.end_publisher(number, why);

@@ -8,10 +8,11 @@
 
 use std::sync::Arc;
 
-use super::publisher::{Publisher, PublisherState};
+use super::publisher::{Publisher, PublisherState, Way};
+use super::pull::PullPlan;
 use crate::config::paths::{PathConfig, StartConfig};
 use crate::config::source::SourceAddress;
-use crate::live::message::{Ask, PathRules, SourceKind};
+use crate::live::message::{Ask, PathRules, RefusedError, SourceKind};
 use crate::live::ring::RingLimits;
 use crate::live::start::StartPolicy;
 use crate::session::table::Sessions;
@@ -29,12 +30,19 @@ impl Sessions {
 
     /// A home here orders its source.
     pub(super) fn start_fetch(&mut self, path: &Arc<str>) {
+        if self.live.is_stopping {
+            return;
+        }
         let config = Arc::clone(self.path_config(path));
         match config.source {
-            SourceAddress::Publish
-            | SourceAddress::Rtsp(_)
-            | SourceAddress::Udp(_)
-            | SourceAddress::Sdp(_) => self.live.ask(path, Ask::PullFailed),
+            SourceAddress::Rtsp(ref url) => {
+                let (url, transport) = (url.clone(), config.source_transport);
+                self.start_pull(path, PullPlan { url, transport, worked: None });
+            }
+            SourceAddress::Publish | SourceAddress::Udp(_) | SourceAddress::Sdp(_) => {
+                let reason = "it is not fetched".to_owned();
+                self.live.ask(path, Ask::PullFailed { reason });
+            }
         }
     }
 
@@ -44,12 +52,25 @@ impl Sessions {
         let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
         if let PublisherState::Announced(generation) = publisher.state {
             publisher.source.grant(generation, now);
-            publisher.state = PublisherState::Recording(generation);
+            match publisher.way {
+                // Its tracks are to be set up before.
+                Way::Pulled => self.handle_pull_granted(number),
+                Way::Announced { .. } => {
+                    publisher.state = PublisherState::Recording(generation);
+                }
+            }
         }
+    }
+
+    /// The path is not for what was fetched.
+    pub(super) fn fetch_refused(&mut self, number: u32, why: RefusedError) {
+        self.forget_publisher(number);
+        self.handle_pull_refused(number, why);
     }
 
     /// A home here wants its source no more.
     pub(super) fn stop_fetch(&mut self, path: &Arc<str>) {
+        self.stop_pull(path);
         let is_it =
             |publisher: &Publisher| publisher.id().is_none() && publisher.source.path() == path;
         let found = self.live.publishers.iter().find(|(_, publisher)| is_it(publisher));

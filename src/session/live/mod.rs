@@ -12,6 +12,7 @@
 //! | `arrivals` | RTP and RTCP of publishers |
 //! | `reader`, `setup`, `play` | who reads; DESCRIBE, SETUP, PLAY, PAUSE |
 //! | `fetch` | sources that are fetched, not announced |
+//! | `pull` | of these, cameras and other servers that speak RTSP |
 //! | `ends` | how both end |
 //! | `reports` | RTCP to both, and reports from readers |
 //! | `feedback` | what readers have lost |
@@ -30,6 +31,7 @@ mod feedback;
 mod fetch;
 mod play;
 pub mod publisher;
+pub mod pull;
 pub mod reader;
 mod reports;
 mod setup;

@@ -62,6 +62,8 @@ pub(super) enum PublisherState {
 pub(super) enum Way {
     /// By ANNOUNCE: its session, and the URL that those of SETUP are read against.
     Announced { id: SessionId, uri: String },
+    /// Fetched from a camera: see `super::pull`.
+    Pulled,
 }
 
 impl Publisher {
@@ -79,6 +81,7 @@ impl Publisher {
     pub(super) fn id(&self) -> Option<SessionId> {
         match self.way {
             Way::Announced { id, .. } => Some(id),
+            Way::Pulled => None,
         }
     }
 
@@ -86,7 +89,13 @@ impl Publisher {
     pub(super) fn announce_uri(&self) -> Option<&str> {
         match &self.way {
             Way::Announced { uri, .. } => Some(uri),
+            Way::Pulled => None,
         }
+    }
+
+    /// It is fetched from a camera.
+    pub(super) fn is_pulled(&self) -> bool {
+        matches!(self.way, Way::Pulled)
     }
 
     /// RECORD was answered.

@@ -145,6 +145,8 @@ impl Sessions {
         let Some(publisher) = self.live.publishers.get(&number) else { return };
         let path = publisher.tracks.get(usize::from(track)).and_then(|track| track.path);
         let action = match (path, publisher.connection) {
+            // A camera that does not say where it listens gets none.
+            (Some(Path::Udp { rtcp, .. }), _) if rtcp.port() == 0 => return,
             (Some(Path::Udp { pair, rtcp, .. }), _) => Action::Datagram { pair, to: rtcp, bytes },
             (Some(Path::Tcp { rtcp_channel, .. }), Some(entry)) => {
                 Action::Interleaved { entry, channel: rtcp_channel, bytes }

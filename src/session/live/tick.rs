@@ -24,6 +24,7 @@ impl Sessions {
                 self.dismiss_publisher(number, "nothing comes from it");
             }
         }
+        self.tick_pulls();
         let readers: Vec<usize> = self.live.readers.iter().map(|(index, _)| index).collect();
         for index in readers {
             self.look_after(u32::try_from(index).unwrap_or(u32::MAX));
@@ -58,6 +59,7 @@ impl LiveDesk {
     /// There is something to look after.
     pub(super) fn has_work(&mut self) -> bool {
         !self.publishers.is_empty()
+            || !self.pulls.is_empty()
             || !self.readers.is_empty()
             || self.paths.iter_mut().next().is_some()
     }

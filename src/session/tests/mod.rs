@@ -239,6 +239,10 @@ impl Bench {
             Action::Resend { seq, .. } => self.resends.push(seq.0),
             Action::Execute(command) => self.execute(*command),
             Action::HangUp(entry) => panic!("{entry:?} of a title is closed"),
+            Action::Connect { .. }
+            | Action::Write { .. }
+            | Action::OpenPair { .. }
+            | Action::Knock { .. } => panic!("nothing is pulled: {action:?}"),
         }
     }
 

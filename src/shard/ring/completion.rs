@@ -34,6 +34,13 @@ pub enum Completion {
         /// Payload.
         bytes: Received,
     },
+    /// A connect has ended.
+    Connected {
+        /// Of `start_connect`.
+        token: u32,
+        /// The connection is there, or why it is not.
+        result: io::Result<()>,
+    },
     /// Another thread wrote to the eventfd; the ring goes on reading.
     Woken {
         /// Of `arm_wake`.

@@ -1,7 +1,7 @@
 //! Names of operations in flight: what an op was, packed into the 64 bits that the kernel returns.
 //!
 //! ```text
-//! | 63..40 zero | 39..32 op | 31..0 index of the file slot, run slot or stream slot |
+//! | 63..40 zero | 39..32 op | 31..0 index of the file, run, stream or connect slot |
 //! ```
 //! Invariant: an index is not used for something else before its op has completed, so a key needs
 //! no generation.
@@ -10,7 +10,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OpKey {
     pub(super) op: Op,
-    /// Of the file for all but `Run` and `Stream`, whose slots know their file.
+    /// Of the file for all but `Run`, `Stream` and `Connect`, whose slots know their file.
     pub(super) index: u32,
 }
 
@@ -25,6 +25,8 @@ pub(super) enum Op {
     Run,
     /// Sends on a TCP connection.
     Stream,
+    /// Connects to another host.
+    Connect,
     /// Cancels everything on a file, or everything at all.
     Cancel,
 }
@@ -53,6 +55,7 @@ impl OpKey {
             Op::Pause(arm) => PAUSE | arm.code(),
             Op::Run => RUN,
             Op::Stream => STREAM,
+            Op::Connect => CONNECT,
             Op::Cancel => CANCEL,
         };
         u64::from(code) << 32 | u64::from(self.index)
@@ -64,6 +67,7 @@ impl OpKey {
         let op = match u8::try_from(user_data >> 32).ok()? {
             RUN => Op::Run,
             STREAM => Op::Stream,
+            CONNECT => Op::Connect,
             CANCEL => Op::Cancel,
             code if code & PAUSE != 0 => Op::Pause(Arm::from_code(code & !PAUSE)?),
             code => Op::Arm(Arm::from_code(code)?),
@@ -104,6 +108,7 @@ const PAUSE: u8 = 0x10;
 const RUN: u8 = 0x21;
 const STREAM: u8 = 0x22;
 const CANCEL: u8 = 0x23;
+const CONNECT: u8 = 0x24;
 
 #[cfg(test)]
 mod tests {
@@ -112,13 +117,13 @@ mod tests {
     #[test]
     fn every_key_reads_back_and_others_are_refused() {
         let arms = Arm::ALL.into_iter().flat_map(|arm| [Op::Arm(arm), Op::Pause(arm)]);
-        for op in arms.chain([Op::Run, Op::Stream, Op::Cancel]) {
+        for op in arms.chain([Op::Run, Op::Stream, Op::Connect, Op::Cancel]) {
             for index in [0, 7, u32::MAX] {
                 let key = OpKey::new(op, index);
                 assert_eq!(OpKey::from_user_data(key.as_user_data()), Some(key));
             }
         }
-        for other in [0, 5 << 32, 0x1f << 32, 0x24 << 32, 1 << 40, u64::MAX] {
+        for other in [0, 5 << 32, 0x1f << 32, 0x25 << 32, 1 << 40, u64::MAX] {
             assert_eq!(OpKey::from_user_data(other), None, "{other:#x}");
         }
     }

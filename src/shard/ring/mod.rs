@@ -20,6 +20,7 @@ mod buffers;
 mod bytes;
 mod completion;
 mod config;
+mod connect;
 mod end;
 mod files;
 mod gather;
@@ -52,6 +53,7 @@ pub use zerocopy::ZerocopyStats;
 
 use buffers::BufferRing;
 use bytes::BytePool;
+use connect::ConnectSlots;
 use files::Files;
 use gso::GsoRoutes;
 use key::{Op, OpKey};
@@ -84,6 +86,7 @@ pub struct Ring {
 struct Memory {
     runs: RunSlots,
     streams: StreamSlots,
+    connects: ConnectSlots,
     stream_buffers: BufferRing,
     datagram_buffers: BufferRing,
     shared: Box<Shared>,
@@ -131,6 +134,7 @@ impl Ring {
             memory: ManuallyDrop::new(Memory {
                 runs: RunSlots::new(config.run_slots),
                 streams: StreamSlots::default(),
+                connects: ConnectSlots::default(),
                 stream_buffers,
                 datagram_buffers,
                 shared: Shared::new(),
@@ -270,6 +274,7 @@ impl Ring {
             Op::Arm(arm) => self.armed_completed(index, arm, cqe),
             Op::Run => self.run_completed(index, cqe),
             Op::Stream => self.stream_completed(index, cqe),
+            Op::Connect => self.connect_completed(index, cqe),
             Op::Pause(arm) => {
                 self.pause_ended(index, arm);
                 None

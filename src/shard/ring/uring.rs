@@ -266,6 +266,7 @@ fn probe(uring: &IoUring) -> Result<bool, RingError> {
         (opcode::Read::CODE, "read"),
         (opcode::Timeout::CODE, "timeout"),
         (opcode::AsyncCancel2::CODE, "cancel"),
+        (opcode::Connect::CODE, "connect"),
     ];
     match needed.into_iter().find(|(code, _)| !probe.is_supported(*code)) {
         Some((_, missing)) => Err(RingError::KernelTooOld { missing }),

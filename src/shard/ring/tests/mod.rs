@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod batches;
+mod connects;
 mod ends;
 mod runs;
 mod streams;

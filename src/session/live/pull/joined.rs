@@ -1,0 +1,477 @@
+//! The client joined to its path, its connection and its packets.
+//!
+//! ```text
+//!  home --StartPull--> [client] --Connect, Write, HangUp--> shard --> camera's connection
+//!    ^                    |  `--Claim--> publisher (`Way::Pulled`) <--packets-- both
+//!    `----PullFailed------'
+//! ```
+//! The source of a path and its client have one number. A connection is known by that and by which
+//! attempt it is, so that what comes of an earlier one finds nobody.
+//!
+//! Over UDP no two tracks of one host may come to the same pair of ports: servers like ours send
+//! all streams from one port, and the client's address is all that tells them apart (reference
+//! 001). A pair is reserved for the host before SETUP, and opened when there is none.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use rand::Rng;
+
+use super::{PullClient, PullError, PullOrder, PullPlan, PullWay};
+use crate::base::ids::Ssrc;
+use crate::live::demux::{SocketName, Target};
+use crate::live::latch::AddressLatch;
+use crate::live::limits::PATHS_MAX;
+use crate::live::message::{Ask, RefusedError, SourceRef};
+use crate::live::source::{Source, SourceError};
+use crate::poll::poll_table::EntryKey;
+use crate::poll::task::{ResolveFailure, Task, TaskClass, Work};
+use crate::rtsp::reader::{Answer, ParseError, Request};
+use crate::sdp::session::SessionSdp;
+use crate::session::live::announced::{Origin, PublisherTrack, description};
+use crate::session::live::publisher::{Publisher, PublisherState, Way};
+use crate::session::stream::Path;
+use crate::session::table::{Action, PULL_TICKET, Sessions};
+
+/// Names a connection to a camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CameraName {
+    /// Number of the source.
+    pub source: u32,
+    /// Which of its attempts.
+    pub attempt: u32,
+}
+
+/// A source that is being pulled.
+#[derive(Debug)]
+pub(in crate::session::live) struct Pull {
+    pub(super) client: PullClient,
+    path: Arc<str>,
+    /// Counts connections and their ends.
+    attempt: u32,
+    connection: Option<EntryKey>,
+    /// Whom we are connected to, and our end of it.
+    peer: SocketAddr,
+    local: IpAddr,
+    /// Which pair of ports is reserved for which track.
+    pairs: Vec<(u8, u16)>,
+    /// Tracks that have said BYE, as bits.
+    byes: u16,
+}
+
+impl Sessions {
+    /// A home here orders a camera's stream.
+    pub(in crate::session::live) fn start_pull(&mut self, path: &Arc<str>, mut plan: PullPlan) {
+        plan.worked = self.live.pull_ways.get(path).copied();
+        tracing::debug!(%path, url = plan.url.url, "a source is pulled");
+        let number = self.live.next_serial();
+        let pull = Pull {
+            client: PullClient::new(plan, self.now),
+            path: Arc::clone(path),
+            attempt: 0,
+            connection: None,
+            peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            local: Ipv4Addr::LOCALHOST.into(),
+            pairs: Vec::new(),
+            byes: 0,
+        };
+        self.live.pulls.insert(number, pull);
+        self.settle_pull(number);
+    }
+
+    /// Nobody wants the path any more.
+    pub(in crate::session::live) fn stop_pull(&mut self, path: &Arc<str>) {
+        let found = self.live.pulls.iter().find(|(_, pull)| pull.path == *path);
+        if let Some(number) = found.map(|(number, _)| *number) {
+            tracing::info!(%path, "pulling ends");
+            self.end_pull(number);
+        }
+    }
+
+    /// The server stops.
+    pub(in crate::session::live) fn stop_pulls(&mut self) {
+        for number in self.live.pulls.keys().copied().collect::<Vec<_>>() {
+            self.end_pull(number);
+        }
+    }
+
+    fn end_pull(&mut self, number: u32) {
+        self.with_pull(number, PullClient::stop);
+        self.live.pulls.remove(&number);
+    }
+
+    /// Tells a client what has happened, and does what it says.
+    fn with_pull(&mut self, number: u32, tell: impl FnOnce(&mut PullClient)) {
+        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+        tell(&mut pull.client);
+        self.settle_pull(number);
+    }
+
+    fn with_camera(&mut self, name: CameraName, tell: impl FnOnce(&mut PullClient)) -> bool {
+        let pull = self.live.pulls.get(&name.source);
+        let is_known = pull.is_some_and(|pull| pull.attempt == name.attempt);
+        if is_known {
+            self.with_pull(name.source, tell);
+        }
+        is_known
+    }
+
+    /// The addresses of a host.
+    pub fn handle_resolved(&mut self, ticket: u64, result: &Result<Vec<IpAddr>, ResolveFailure>) {
+        let Some(name) = CameraName::from_ticket(ticket) else { return };
+        let pull = self.live.pulls.get(&name.source);
+        if pull.is_some_and(|pull| pull.attempt & ATTEMPT_MASK == name.attempt) {
+            let (now, why) = (self.now, result.as_ref().err().map(ToString::to_string));
+            let result = result.as_deref().map_err(|_| why.as_deref().unwrap_or_default());
+            self.with_pull(name.source, |client| client.handle_resolved(result, now));
+        }
+    }
+
+    /// A connection to a camera has its place. False: nobody wants it any more.
+    pub fn handle_camera_opened(&mut self, name: CameraName, entry: EntryKey) -> bool {
+        let Some(pull) = self.live.pulls.get_mut(&name.source) else { return false };
+        if pull.attempt != name.attempt {
+            return false;
+        }
+        pull.connection = Some(entry);
+        true
+    }
+
+    /// The connection is there, with our address on it, or why it is not.
+    pub fn handle_camera_connected(&mut self, name: CameraName, result: Result<IpAddr, &str>) {
+        let now = self.now;
+        match result {
+            Ok(local) => {
+                if let Some(pull) = self.live.pulls.get_mut(&name.source)
+                    && pull.attempt == name.attempt
+                {
+                    pull.local = local;
+                }
+                self.with_camera(name, |client| client.handle_connected(now));
+            }
+            Err(why) => {
+                self.with_camera(name, |client| client.handle_refused(why, now));
+            }
+        }
+    }
+
+    /// The camera has answered.
+    pub fn handle_camera_answer(&mut self, name: CameraName, answer: &Answer) {
+        let now = self.now;
+        self.with_camera(name, |client| client.handle_answer(answer, now));
+    }
+
+    /// The camera asks something.
+    pub fn handle_camera_request(&mut self, name: CameraName, request: &Request) {
+        let utc_s = self.utc_ns.div_euclid(1_000_000_000);
+        self.with_camera(name, |client| client.handle_request(request, utc_s));
+    }
+
+    /// What comes from the camera cannot be read.
+    pub fn handle_camera_garbage(&mut self, name: CameraName, error: ParseError) {
+        self.with_camera(name, |client| client.fail(PullError::Garbage(error)));
+    }
+
+    /// The connection is gone.
+    pub fn handle_camera_closed(&mut self, name: CameraName) {
+        let now = self.now;
+        self.with_camera(name, |client| client.handle_closed(now));
+    }
+
+    /// A packet on the connection of a camera.
+    pub fn handle_camera_frame(&mut self, name: CameraName, channel: u8, bytes: &[u8]) {
+        let pull = self.live.pulls.get(&name.source);
+        if pull.is_some_and(|pull| pull.attempt == name.attempt) {
+            self.handle_fetched_frame(name.source, channel, bytes);
+        }
+    }
+
+    /// The home has given the path.
+    pub(in crate::session::live) fn handle_pull_granted(&mut self, number: u32) {
+        let now = self.now;
+        self.with_pull(number, |client| client.handle_granted(now));
+    }
+
+    /// The home does not give the path.
+    pub(in crate::session::live) fn handle_pull_refused(&mut self, number: u32, why: RefusedError) {
+        self.with_pull(number, |client| client.fail(PullError::NotGranted(why)));
+    }
+
+    /// Its source was ended by us: it is silent, as a rule.
+    pub(in crate::session::live) fn handle_pull_dismissed(
+        &mut self,
+        number: u32,
+        publisher: &Publisher,
+        why: &'static str,
+    ) {
+        let counts = publisher.source.counts();
+        let is_too_long = counts.packets == 0 && counts.dropped[SourceError::Length.index()] > 0;
+        let error = if is_too_long { PullError::TooLong } else { PullError::Ended(why) };
+        self.with_pull(number, |client| client.fail(error));
+    }
+
+    /// A track says BYE; when all have, nothing more will come.
+    pub(in crate::session::live) fn handle_pull_bye(&mut self, target: Target, by: Ssrc) {
+        let Some(pull) = self.live.pulls.get_mut(&target.source) else { return };
+        let Some(publisher) = self.live.publishers.get(&target.source) else { return };
+        let of = |track| publisher.source.track(track).and_then(|track| track.ssrc());
+        if of(target.track) != Some(by) {
+            return;
+        }
+        pull.byes |= 1_u16.checked_shl(target.track.into()).unwrap_or(0);
+        let count = u8::try_from(publisher.tracks.len()).unwrap_or(u8::MAX);
+        let is_left = |track: &u8| of(*track).is_some() && pull.byes >> (*track).min(15) & 1 == 0;
+        if !(0..count).any(|track| is_left(&track)) {
+            self.with_pull(target.source, |client| client.fail(PullError::Bye));
+        }
+    }
+
+    /// By the clock, about once a second.
+    pub(in crate::session::live) fn tick_pulls(&mut self) {
+        let now = self.now;
+        for number in self.live.pulls.keys().copied().collect::<Vec<_>>() {
+            let publisher = self.live.publishers.get(&number);
+            if publisher.is_some_and(|publisher| publisher.source.counts().packets > 0)
+                && let Some(pull) = self.live.pulls.get_mut(&number)
+            {
+                pull.client.handle_media();
+                let way = pull.client.worked();
+                if let Some(way) = way
+                    && (self.live.pull_ways.len() < PATHS_MAX
+                        || self.live.pull_ways.contains_key(&pull.path))
+                {
+                    self.live.pull_ways.insert(Arc::clone(&pull.path), way);
+                }
+            }
+            self.with_pull(number, |client| client.handle_tick(now));
+        }
+    }
+
+    /// Does what a client says, in order.
+    fn settle_pull(&mut self, number: u32) {
+        // Bounded: what is done here at once makes the client go on by a step.
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+            let orders = std::mem::take(&mut pull.client.out);
+            if orders.is_empty() {
+                return;
+            }
+            for order in orders {
+                self.obey_pull(number, order);
+            }
+        }
+    }
+
+    fn obey_pull(&mut self, number: u32, order: PullOrder) {
+        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+        match order {
+            PullOrder::Resolve(host) => {
+                pull.attempt = pull.attempt.wrapping_add(1);
+                let name = CameraName { source: number, attempt: pull.attempt };
+                let (class, work) = (TaskClass::Control, Work::Resolve { host });
+                let task = Task { shard: self.shard, ticket: name.to_ticket(), class, work };
+                self.out.push(Action::Submit(task));
+            }
+            PullOrder::Connect(to) => {
+                pull.attempt = pull.attempt.wrapping_add(1);
+                (pull.peer, pull.byes, pull.connection) = (to, 0, None);
+                let camera = CameraName { source: number, attempt: pull.attempt };
+                self.out.push(Action::Connect { camera, to });
+            }
+            PullOrder::Send(bytes) => {
+                if let Some(entry) = pull.connection {
+                    self.out.push(Action::Write { entry, bytes });
+                }
+            }
+            PullOrder::Disconnect => {
+                pull.attempt = pull.attempt.wrapping_add(1);
+                let entry = pull.connection.take();
+                self.out.extend(entry.map(Action::HangUp));
+                self.forget_fetched(number);
+            }
+            PullOrder::Claim(sdp) => self.claim_pulled(number, *sdp),
+            PullOrder::WantPorts(track) => self.find_pull_ports(number, track, true),
+            PullOrder::SetUp { track, way } => self.set_up_pulled(number, track, way),
+            PullOrder::Begin => self.begin_pulled(number),
+            PullOrder::Failed(error) => {
+                let path = Arc::clone(&pull.path);
+                if pull.client.worked().is_none() {
+                    // What worked once does so no more, for all we know.
+                    self.live.pull_ways.remove(&path);
+                }
+                self.live.pulls.remove(&number);
+                self.live.ask(&path, Ask::PullFailed { reason: error.to_string() });
+            }
+        }
+    }
+
+    /// The publisher of a source goes with its connection: what it has sent is fed before.
+    fn forget_fetched(&mut self, number: u32) {
+        if let Some(mut publisher) = self.forget_publisher(number)
+            && let Some(generation) = publisher.generation()
+        {
+            let path = Arc::clone(publisher.source.path());
+            while let Some(batch) = publisher.source.finish() {
+                self.live.ask(&path, Ask::Feed { generation, batch });
+            }
+        }
+        self.live.demux.forget(number);
+        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+        for (_, pair) in std::mem::take(&mut pull.pairs) {
+            if pair != 0 {
+                self.close_unused_pair(pair);
+            }
+        }
+    }
+
+    fn claim_pulled(&mut self, number: u32, sdp: SessionSdp) {
+        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+        let mut rng = rand::rng();
+        let path = Arc::clone(&pull.path);
+        let origin = Origin {
+            local: pull.local,
+            session_id: u64::from(rng.next_u32()),
+            version: self.utc_ns.unsigned_abs() / 1_000_000_000,
+        };
+        let description = match description(&sdp, &path, origin) {
+            Ok(description) => Arc::new(description),
+            Err(error) => {
+                pull.client.fail(error.into());
+                return;
+            }
+        };
+        let own_ssrc = Ssrc(rng.next_u32());
+        let source =
+            Source::new(Arc::clone(&path), Arc::clone(&description), own_ssrc, false, self.now);
+        let publisher = Publisher {
+            way: Way::Pulled,
+            source,
+            state: PublisherState::Claiming(None),
+            tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
+            sdp,
+            origin,
+            redescribed: None,
+            connection: pull.connection,
+            peer: pull.peer,
+            alive: self.now,
+            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+            own_ssrc,
+            is_unfed: false,
+        };
+        self.live.enter_publisher(number, publisher);
+        let source = SourceRef { shard: self.shard, number };
+        let rules = self.path_rules(&path);
+        self.live.ask(&path, Ask::Claim { source, description, is_pulled: true, rules });
+    }
+
+    /// Reserves ports of ours for a track; opens some when there are none.
+    fn find_pull_ports(&mut self, number: u32, track: u8, may_open: bool) {
+        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+        let (ip, target) = (pull.peer.ip().to_canonical(), Target { source: number, track });
+        let demux = &mut self.live.demux;
+        let free = self.sockets.places().into_iter().find(|pair| !demux.uses_host(*pair, ip));
+        let Some(pair) = free else {
+            if may_open && self.sockets.has_room() {
+                self.out.push(Action::OpenPair { source: number, track });
+            } else {
+                let now = self.now;
+                pull.client.handle_ports(None, now);
+            }
+            return;
+        };
+        // Its port is not known yet; the first packet tells, should SETUP not.
+        let any = SocketAddr::new(ip, 0);
+        let socket = |is_rtcp| SocketName { pair, is_rtcp };
+        let reserved = demux
+            .expect(socket(false), any, target)
+            .and_then(|()| demux.expect(socket(true), any, target));
+        pull.pairs.push((track, pair));
+        let ports = reserved.ok().and_then(|()| self.sockets.ports(pair));
+        pull.client.handle_ports(ports, self.now);
+    }
+
+    /// Another pair of sockets is open for a source that is pulled, or cannot be.
+    pub fn handle_pull_pair(&mut self, source: u32, track: u8) {
+        self.find_pull_ports(source, track, false);
+        self.settle_pull(source);
+    }
+
+    fn set_up_pulled(&mut self, number: u32, track: u8, way: PullWay) {
+        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+        let reserved = pull.pairs.iter().find(|(of, _)| *of == track).map(|(_, pair)| *pair);
+        let path = match (way, reserved) {
+            (PullWay::Tcp { channels: (channel, rtcp_channel) }, _) => {
+                Path::Tcp { channel, rtcp_channel }
+            }
+            (PullWay::Udp { server_port, source }, Some(pair)) => {
+                let peer = pull.peer.ip().to_canonical();
+                let (rtp_port, rtcp_port) = server_port.unwrap_or_default();
+                let target = Target { source: number, track };
+                let demux = &mut self.live.demux;
+                if server_port.is_some() {
+                    demux.forget_track(target);
+                }
+                let other = source.filter(|source| *source != peer);
+                for ip in [Some(peer).filter(|_| server_port.is_some()), other] {
+                    let Some(ip) = ip else { continue };
+                    for (is_rtcp, port) in [(false, rtp_port), (true, rtcp_port)] {
+                        let socket = SocketName { pair, is_rtcp };
+                        // No other track of the host is expected there.
+                        let _taken = demux.expect(socket, SocketAddr::new(ip, port), target);
+                    }
+                }
+                let rtp = SocketAddr::new(peer, rtp_port);
+                Path::Udp { pair, rtp, rtcp: SocketAddr::new(peer, rtcp_port) }
+            }
+            (PullWay::Udp { .. }, None) => {
+                pull.client.fail(PullError::Transport);
+                return;
+            }
+        };
+        let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
+        // The demultiplexer lets nobody else through.
+        publisher.source.set_up(track, AddressLatch::Any, AddressLatch::Any);
+        if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
+            place.path = Some(path);
+        }
+    }
+
+    /// Packets may come: opens the way for them through NATs and firewalls of ours.
+    fn begin_pulled(&mut self, number: u32) {
+        let now = self.now;
+        let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
+        if let PublisherState::Announced(generation) = publisher.state {
+            publisher.source.grant(generation, now);
+            publisher.state = PublisherState::Recording(generation);
+        }
+        let is_udp = |path: &Path| matches!(path, Path::Udp { .. });
+        let udp = publisher.tracks.iter().filter_map(|track| track.path).any(|path| is_udp(&path));
+        let carrier = if udp { "udp" } else { "tcp" };
+        tracing::info!(peer = %publisher.peer, path = %publisher.source.path(), carrier, "pulling");
+        for path in publisher.tracks.iter().filter_map(|track| track.path) {
+            if let Path::Udp { pair, rtp, rtcp } = path
+                && rtp.port() != 0
+            {
+                self.out.push(Action::Knock { pair, rtp, rtcp });
+            }
+        }
+    }
+}
+
+impl CameraName {
+    /// As the ticket of a task.
+    fn to_ticket(self) -> u64 {
+        PULL_TICKET | u64::from(self.attempt & ATTEMPT_MASK) << 32 | u64::from(self.source)
+    }
+
+    fn from_ticket(ticket: u64) -> Option<Self> {
+        let source = u32::try_from(ticket & u64::from(u32::MAX)).ok()?;
+        let attempt = u32::try_from(ticket >> 32).ok()? & ATTEMPT_MASK;
+        Some(Self { source, attempt })
+    }
+}
+
+/// Two bits of a ticket tell whose it is.
+const ATTEMPT_MASK: u32 = u32::MAX >> 2;
+/// More steps than can follow one upon the other without anything from outside.
+const SETTLE_ROUNDS_MAX: usize = 16;

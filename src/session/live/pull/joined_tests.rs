@@ -1,0 +1,286 @@
+//! Pulled sources without sockets: a home orders, a camera answers, packets reach a reader's shard.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::joined::CameraName;
+use crate::base::ids::ShardId;
+use crate::base::time::Mono;
+use crate::config::paths::{PathConfig, PathTable, SourceTransport};
+use crate::config::source::SourceAddress;
+use crate::live::info::HomeInfo;
+use crate::live::message::{Ask, ToHome};
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::rtsp::reader::{Input, RequestReader};
+use crate::session::table::{Action, SessionConfig, Sessions};
+
+const SDP: &str =
+    "v=0\r\nm=audio 0 RTP/AVP 0\r\na=control:0\r\nm=audio 0 RTP/AVP 8\r\na=control:1\r\n";
+
+struct Bench {
+    sessions: Sessions,
+    path: Arc<str>,
+    camera: Option<(CameraName, SocketAddr)>,
+    /// Requests that are not answered.
+    asked: Vec<String>,
+    done: Vec<String>,
+    pairs: u16,
+    connections: u32,
+}
+
+impl Bench {
+    fn new(transport: SourceTransport) -> Self {
+        let config = SessionConfig {
+            sessions_max: 100,
+            timeout: Duration::from_secs(60),
+            lag_budget: Duration::ZERO,
+            host: "host".to_owned(),
+            adapts_quality: false,
+            retransmits: false,
+        };
+        let cells = Arc::<ShardCells>::default();
+        let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
+        sessions.sockets.add_pair(8_000);
+        let path = PathConfig {
+            source: SourceAddress::parse("rtsp://u:p@10.0.0.7/live").unwrap(),
+            source_transport: transport,
+            ..PathConfig::default()
+        };
+        let named = [("live/cam".to_owned(), Arc::new(path))].into();
+        sessions.live.configs = Arc::new(PathTable { named, ..PathTable::default() });
+        let mut bench = Self {
+            sessions,
+            path: "live/cam".into(),
+            camera: None,
+            asked: Vec::new(),
+            done: Vec::new(),
+            pairs: 1,
+            connections: 0,
+        };
+        let rules = bench.sessions.path_rules(&bench.path);
+        bench.ask(Ask::Open { rules });
+        bench
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let path = Arc::clone(&self.path);
+        self.sessions.live.registry.handle(ToHome { path, ask }, self.sessions.now);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            self.sessions.settle_live();
+            if self.sessions.out.is_empty() {
+                return;
+            }
+            for action in std::mem::take(&mut self.sessions.out) {
+                self.act(action);
+            }
+        }
+        panic!("it goes round and round: {:#?}", self.done);
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect { camera, to } => {
+                self.camera = Some((camera, to));
+                self.connections += 1;
+                let entry = EntryKey { index: self.connections, generation: 0 };
+                assert!(self.sessions.handle_camera_opened(camera, entry));
+                let local = IpAddr::from([10, 0, 0, 1]);
+                self.sessions.handle_camera_connected(camera, Ok(local));
+            }
+            Action::Write { bytes, .. } => {
+                let text = String::from_utf8(bytes).unwrap();
+                self.asked.push(text);
+            }
+            Action::OpenPair { source, track } => {
+                self.sessions.sockets.add_pair(8_000 + 2 * self.pairs);
+                self.pairs += 1;
+                self.sessions.handle_pull_pair(source, track);
+            }
+            Action::Knock { pair, rtp, rtcp } => {
+                self.done.push(format!("knock {pair} {rtp} {rtcp}"))
+            }
+            Action::ClosePair(pair) => self.done.push(format!("close pair {pair}")),
+            Action::HangUp(entry) => self.done.push(format!("hang up {}", entry.index)),
+            Action::Datagram { pair, to, .. } => self.done.push(format!("rtcp {pair} {to}")),
+            Action::Interleaved { channel, .. } => self.done.push(format!("rtcp on {channel}")),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn name(&self) -> CameraName {
+        self.camera.unwrap().0
+    }
+
+    /// Answers the newest request.
+    fn answer(&mut self, headers: &str, body: &str) {
+        let request = self.asked.pop().unwrap();
+        let cseq = request.lines().find(|line| line.starts_with("CSeq")).unwrap().to_owned();
+        let mut reader = RequestReader::new();
+        let length = body.len();
+        let text =
+            format!("RTSP/1.0 {headers}\r\n{cseq}\r\nContent-Length: {length}\r\n\r\n{body}");
+        reader.handle_bytes(text.as_bytes());
+        let Some(Input::Response(answer)) = reader.poll() else { panic!("{text}") };
+        let name = self.name();
+        self.sessions.handle_camera_answer(name, &answer);
+        self.settle();
+    }
+
+    fn play(&mut self, set_ups: [&str; 2]) {
+        self.answer("200 OK", "");
+        self.answer("200 OK", SDP);
+        for set_up in set_ups {
+            self.answer(&format!("200 OK\r\nSession: 1\r\nTransport: {set_up}"), "");
+        }
+        self.answer("200 OK", "");
+    }
+
+    fn at(&mut self, s: u64) {
+        self.sessions.now = self.sessions.now + Duration::from_secs(s);
+        self.sessions.feed_live();
+        self.sessions.handle_live_tick();
+        self.settle();
+    }
+
+    fn info(&self) -> HomeInfo {
+        self.sessions.live.registry.infos().remove(0)
+    }
+}
+
+fn rtp(payload_type: u8, seq: u8, ssrc: u8) -> Vec<u8> {
+    [&[0x80, payload_type, 0, seq, 0, 0, seq, 0, 0, 0, 0, ssrc][..], &[7; 160]].concat()
+}
+
+const TCP: [&str; 2] = ["RTP/AVP/TCP;interleaved=4-5", "RTP/AVP/TCP;interleaved=6-7"];
+const UDP: [&str; 2] = ["RTP/AVP;server_port=8000-8001", "RTP/AVP;server_port=8000-8001"];
+
+#[test]
+fn frames_of_a_camera_feed_its_path_until_it_says_bye() {
+    let mut bench = Bench::new(SourceTransport::Tcp);
+    assert_eq!((bench.info().state, bench.info().reason), ("starting", None));
+    bench.play(TCP);
+    assert_eq!((bench.info().state, bench.info().tracks), ("live", 2));
+    let name = bench.name();
+    for seq in 0..3 {
+        bench.sessions.handle_camera_frame(name, 4, &rtp(0, seq, 1));
+        bench.sessions.handle_camera_frame(name, 6, &rtp(8, seq, 2));
+        bench.sessions.handle_camera_frame(name, 9, &rtp(8, seq, 2));
+    }
+    bench.at(1);
+    assert_eq!(bench.info().batches, 1);
+    bench.at(5);
+    assert_eq!(bench.done, ["rtcp on 5", "rtcp on 7"], "receiver reports");
+    let bye = |ssrc| [0x80, 201, 0, 1, 0, 0, 0, 9, 0x81, 203, 0, 1, 0, 0, 0, ssrc];
+    bench.sessions.handle_camera_frame(name, 5, &bye(1));
+    bench.settle();
+    assert_eq!(bench.info().state, "live", "one of two");
+    bench.sessions.handle_camera_frame(name, 7, &bye(2));
+    bench.settle();
+    let info = bench.info();
+    assert_eq!((info.state, info.reason.as_deref()), ("failed", Some("it says BYE")));
+    assert_eq!((info.failed_tries, info.retry_after_s), (1, Some(1)));
+    assert!(bench.asked.last().unwrap().starts_with("TEARDOWN"), "{:?}", bench.asked);
+    bench.at(1);
+    assert_eq!((bench.connections, bench.info().state), (2, "starting"));
+}
+
+#[test]
+fn tracks_of_one_host_come_to_a_pair_of_ports_each_and_free_it_again() {
+    let mut bench = Bench::new(SourceTransport::Udp);
+    bench.play(UDP);
+    assert_eq!(
+        bench.done,
+        ["knock 0 10.0.0.7:8000 10.0.0.7:8001", "knock 1 10.0.0.7:8000 10.0.0.7:8001"]
+    );
+    let from = SocketAddr::from(([10, 0, 0, 7], 8_000));
+    bench.sessions.handle_rtp_datagram(0, from, &rtp(0, 1, 1));
+    bench.sessions.handle_rtp_datagram(1, from, &rtp(8, 1, 2));
+    bench.sessions.handle_rtp_datagram(1, SocketAddr::from(([10, 0, 0, 8], 8_000)), &rtp(8, 2, 2));
+    bench.at(0);
+    bench.at(0);
+    assert_eq!(bench.info().batches, 1);
+    let publisher = bench.sessions.live.publishers.values().next().unwrap();
+    assert_eq!(publisher.source.counts().packets, 2);
+    bench.at(6);
+    assert_eq!(bench.done[2..], ["rtcp 0 10.0.0.7:8001", "rtcp 1 10.0.0.7:8001"]);
+    bench.ask(Ask::Kick);
+    assert!(bench.done.contains(&"close pair 1".to_owned()), "{:?}", bench.done);
+    // The path is fetched always: it is begun anew.
+    assert_eq!(bench.connections, 2);
+    assert!(!bench.sessions.live.demux.uses_pair(1));
+}
+
+#[test]
+fn camera_that_does_not_say_its_ports_is_known_by_its_first_packets() {
+    let mut bench = Bench::new(SourceTransport::Udp);
+    bench.play(["RTP/AVP;unicast", "RTP/AVP;unicast;source=10.0.0.70;server_port=5000-5001"]);
+    bench.sessions.handle_rtp_datagram(0, SocketAddr::from(([10, 0, 0, 7], 9)), &rtp(0, 1, 1));
+    bench.sessions.handle_rtp_datagram(1, SocketAddr::from(([10, 0, 0, 70], 5_000)), &rtp(8, 1, 2));
+    let publisher = bench.sessions.live.publishers.values().next().unwrap();
+    assert_eq!(publisher.source.counts().packets, 2);
+    bench.at(6);
+    assert_eq!(bench.done, ["knock 1 10.0.0.7:5000 10.0.0.7:5001", "rtcp 1 10.0.0.7:5001"]);
+}
+
+#[test]
+fn failures_in_a_row_are_waited_for_longer_until_packets_come() {
+    let mut bench = Bench::new(SourceTransport::Tcp);
+    for (tries, wait_s) in [(1, 1), (2, 2), (3, 4)] {
+        bench.answer("200 OK", "");
+        bench.answer("404 Not Found", "");
+        let info = bench.info();
+        assert_eq!((info.failed_tries, info.retry_after_s), (tries, Some(wait_s)));
+        assert_eq!(info.reason.as_deref(), Some("404 Not Found to DESCRIBE"));
+        bench.at(wait_s);
+    }
+    // It describes itself and sends nothing: still a failure in a row.
+    bench.play(TCP);
+    assert_eq!(bench.info().reason.as_deref(), Some("404 Not Found to DESCRIBE"));
+    bench.at(10);
+    let info = bench.info();
+    assert_eq!((info.failed_tries, info.retry_after_s), (4, Some(8)));
+    assert_eq!(info.reason.as_deref(), Some("nothing comes from it"));
+    bench.at(8);
+    bench.play(TCP);
+    let name = bench.name();
+    bench.sessions.handle_camera_frame(name, 4, &rtp(0, 1, 1));
+    bench.at(1);
+    assert_eq!((bench.info().failed_tries, bench.info().reason), (0, None));
+    // Too long to be sent on, and nothing else.
+    bench.sessions.handle_camera_closed(name);
+    bench.settle();
+    bench.at(1);
+    bench.play(TCP);
+    let name = bench.name();
+    let long = [&rtp(0, 1, 1)[..], &[0; 10_000]].concat();
+    for _ in 0..3 {
+        bench.sessions.handle_camera_frame(name, 4, &long);
+    }
+    bench.at(10);
+    let why = "its packets are longer than 2 KiB; have it send packets of 1,400 bytes";
+    assert_eq!(bench.info().reason.as_deref(), Some(why));
+}
+
+#[test]
+fn what_comes_of_an_earlier_connection_is_nobodys() {
+    let mut bench = Bench::new(SourceTransport::Tcp);
+    let first = bench.name();
+    bench.sessions.handle_camera_closed(first);
+    bench.settle();
+    bench.at(1);
+    bench.play(TCP);
+    bench.sessions.handle_camera_closed(first);
+    bench.sessions.handle_camera_frame(first, 4, &rtp(0, 1, 1));
+    bench.sessions.handle_camera_connected(first, Err("late"));
+    assert!(!bench.sessions.handle_camera_opened(first, EntryKey { index: 9, generation: 0 }));
+    bench.settle();
+    assert_eq!(bench.info().state, "live");
+    let publisher = bench.sessions.live.publishers.values().next().unwrap();
+    assert_eq!(publisher.source.counts().packets, 0);
+}

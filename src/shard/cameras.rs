@@ -1,0 +1,127 @@
+//! Connections to cameras: opened for sources that are pulled, sent on, told apart by their row.
+//!
+//! ```text
+//!  Connect --> socket, file, row, connect --Connected--> consumer --Write--> one send at a time
+//! ```
+//! Invariant: an order to connect ends in a row of the table or in a refusal to who gave it. The
+//! sends are those of `tcp_pump`: one in flight a connection.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::dispatch::NO_RUN;
+use super::sockets::{local_addr, stream_to, to_socket_address, udp_pair, unmapped};
+use super::turn::{Shard, enter};
+use crate::consumers::Consumer;
+use crate::consumers::camera::Camera;
+use crate::poll::consumer::Event;
+use crate::poll::poll_table::EntryKey;
+use crate::session::live::pull::joined::CameraName;
+
+impl Shard {
+    /// Begins to connect.
+    pub(super) fn connect_camera(&mut self, camera: CameraName, to: SocketAddr) {
+        let to = unmapped(to);
+        let refused = match self.enter_camera(camera, to) {
+            Ok(key) if self.sessions.handle_camera_opened(camera, key) => {
+                let Some(link) = self.link(key) else { return };
+                self.cells.connections.add(1);
+                if self.ring.start_connect(link.slot, to, key.index) {
+                    return;
+                }
+                self.close(key);
+                "its socket is gone".to_owned()
+            }
+            Ok(key) => {
+                // Nobody wants it any more: there is nobody to tell.
+                self.cells.connections.add(1);
+                self.close(key);
+                return;
+            }
+            Err(why) => why,
+        };
+        self.sessions.handle_camera_connected(camera, Err(&refused));
+    }
+
+    fn enter_camera(&mut self, camera: CameraName, to: SocketAddr) -> Result<EntryKey, String> {
+        let socket = stream_to(to).map_err(|error| error.to_string())?;
+        let slot = self.ring.install(socket).map_err(|(_, error)| error.to_string())?;
+        let consumer = Consumer::Camera(Box::new(Camera::new(camera)));
+        enter(&mut self.table, &mut self.links, consumer, slot).map_err(|error| {
+            self.ring.remove(slot);
+            error.to_string()
+        })
+    }
+
+    /// A connect has ended.
+    pub(super) fn handle_connected(&mut self, token: u32, result: io::Result<()>) {
+        let Some(key) = self.table.key_at(token) else { return };
+        let Some(link) = self.link(key) else { return };
+        let local = result.and_then(|()| local_addr(self.ring.fd(link.slot)));
+        self.dispatch(key, Event::Connected(local.map(|local| local.ip())));
+    }
+
+    /// Appends to what a camera is to be sent.
+    pub(super) fn write_to_camera(&mut self, key: EntryKey, bytes: &[u8]) {
+        if let Some(Consumer::Camera(camera)) = self.table.consumer_mut(key) {
+            camera.push(bytes);
+            self.mark_dirty(key);
+        }
+    }
+
+    /// Sends what waits for a camera.
+    pub(super) fn flush_camera(&mut self, key: EntryKey) {
+        let Some(link) = self.link(key) else { return };
+        let Some(Consumer::Camera(camera)) = self.table.consumer_mut(key) else { return };
+        if camera.output().is_empty() {
+            if camera.is_closing() {
+                self.close(key);
+            }
+            return;
+        }
+        if !camera.is_connected() {
+            return;
+        }
+        let Some(mut send) = self.ring.start_stream_send(link.slot, key.index) else { return };
+        let chunk = camera.output().len().min(OUTPUT_CHUNK_BYTES);
+        let taken = camera.output().get(..chunk).filter(|bytes| send.push_bytes(bytes));
+        let taken = taken.map_or(0, <[u8]>::len);
+        send.submit();
+        camera.consume_output(taken);
+        let has_more = camera.is_closing() || !camera.output().is_empty();
+        if let Some(link) = self.link_mut(key) {
+            (link.is_sending, link.has_more) = (taken > 0, has_more);
+        }
+    }
+
+    /// Opens another pair of sockets for a source that is pulled.
+    pub(super) fn open_pair_for(&mut self, source: u32, track: u8) {
+        let opened = udp_pair(self.pair_ip, None)
+            .map_err(|error| error.to_string())
+            .and_then(|pair| self.add_pair(pair).map_err(|error| error.to_string()));
+        if let Err(error) = opened {
+            tracing::warn!(%error, "no further pair of RTP sockets");
+        }
+        self.sessions.handle_pull_pair(source, track);
+    }
+
+    /// Sends a packet without contents to where packets are to come from, so that NATs and
+    /// firewalls on the way let those through (RFC 4961).
+    pub(super) fn knock(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
+        let Some(Some(slots)) = self.pairs.get(usize::from(pair)).copied() else { return };
+        for (socket, to, bytes) in [(slots.rtp, rtp, EMPTY_RTP), (slots.rtcp, rtcp, EMPTY_RTCP)] {
+            // Best effort: packets come all the same where nothing is in the way.
+            if to.port() != 0 {
+                let to = to_socket_address(to, slots.family);
+                let _sent = self.ring.send_datagram(socket, to, bytes, NO_RUN);
+            }
+        }
+    }
+}
+
+/// A header, and nothing else.
+const EMPTY_RTP: &[u8] = &[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// A receiver report without blocks.
+const EMPTY_RTCP: &[u8] = &[0x80, 201, 0, 1, 0, 0, 0, 0];
+/// What is copied into a send at once.
+const OUTPUT_CHUNK_BYTES: usize = 16 << 10;
