@@ -7,6 +7,7 @@
 //! rtp      RTP and RTCP read back, written apart from the product so that it can disagree
 //! media    the matrix: one file per codec and container feature, made by ffmpeg
 //! boxes    surgery on MP4 boxes
+//! camera   a camera that a test scripts
 //! compare  frames and bytes of a player held against those of the file
 //! reference  the samples of a file, as ffprobe reads them
 //! process  real players with a time limit
@@ -23,6 +24,7 @@
 
 pub(crate) mod av1;
 pub(crate) mod boxes;
+pub(crate) mod camera;
 pub(crate) mod compare;
 pub(crate) mod http;
 pub(crate) mod media;

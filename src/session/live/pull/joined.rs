@@ -62,6 +62,8 @@ pub(in crate::session::live) struct Pull {
 impl Sessions {
     /// A home here orders a camera's stream.
     pub(in crate::session::live) fn start_pull(&mut self, path: &Arc<str>, mut plan: PullPlan) {
+        // There is none, as homes order it; two would fight for the path.
+        self.stop_pull(path);
         plan.worked = self.live.pull_ways.get(path).copied();
         tracing::debug!(%path, url = plan.url.url, "a source is pulled");
         let number = self.live.next_serial();

@@ -1,0 +1,164 @@
+//! A camera that a test scripts: one track of G.711 over TCP, with or without a password, that
+//! notes what it is asked.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use headend::rtsp::auth::{DigestAlgorithm, Guard, GuardConfig, Refused};
+
+/// What the camera wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wants {
+    Nothing,
+    Basic,
+    Digest,
+}
+
+/// See the module. It ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Camera {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    wants: Wants,
+    requests: Mutex<Vec<String>>,
+    is_over: AtomicBool,
+}
+
+impl Camera {
+    pub(crate) fn start(wants: Wants) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (requests, is_over) = (Mutex::default(), AtomicBool::new(false));
+        let shared = Arc::new(Shared { wants, requests, is_over });
+        let of_thread = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            let mut connections = Vec::new();
+            while let Ok((stream, _)) = listener.accept() {
+                if of_thread.is_over.load(Ordering::SeqCst) {
+                    break;
+                }
+                let shared = Arc::clone(&of_thread);
+                connections.push(std::thread::spawn(move || serve(stream, &shared)));
+            }
+            for connection in connections {
+                connection.join().unwrap();
+            }
+        });
+        Self { address, shared, thread: Some(thread) }
+    }
+
+    /// First lines of all requests so far.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::SeqCst);
+        // Wakes the listener.
+        drop(TcpStream::connect(self.address));
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the camera has failed");
+        }
+    }
+}
+
+/// Serves a connection to its end. Reading with a limit of time is the clock of its packets.
+fn serve(mut stream: TcpStream, shared: &Shared) {
+    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let digests: &[DigestAlgorithm] =
+        if matches!(shared.wants, Wants::Digest) { &[DigestAlgorithm::Md5] } else { &[] };
+    let guard = Guard::new(GuardConfig { realm: "camera", digests, basic: true }, 7);
+    let (mut received, mut block) = (Vec::new(), [0; 4_096]);
+    let mut seq: Option<u16> = None;
+    while !shared.is_over.load(Ordering::SeqCst) {
+        match stream.read(&mut block) {
+            Ok(0) => return,
+            Ok(count) => received.extend_from_slice(&block[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(_) => return,
+        }
+        while let Some(request) = take_request(&mut received) {
+            let (answer, plays) = answer(&request, shared, &guard);
+            seq = seq.or(plays.then_some(0));
+            if stream.write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+        if let Some(next) = seq {
+            if stream.write_all(&frame(next)).is_err() {
+                return;
+            }
+            seq = Some(next.wrapping_add(1));
+        }
+    }
+}
+
+/// The next request; frames of the other side are passed over.
+fn take_request(received: &mut Vec<u8>) -> Option<String> {
+    while let [b'$', _, high, low, ..] = *received.as_slice() {
+        let bytes = 4 + usize::from(u16::from_be_bytes([high, low]));
+        if received.len() < bytes {
+            return None;
+        }
+        received.drain(..bytes);
+    }
+    let end = received.windows(4).position(|part| part == b"\r\n\r\n")? + 4;
+    let request = received.drain(..end).collect();
+    Some(String::from_utf8(request).unwrap())
+}
+
+fn answer(request: &str, shared: &Shared, guard: &Guard) -> (String, bool) {
+    let first = request.lines().next().unwrap();
+    let mut words = first.split(' ');
+    let (method, url) = (words.next().unwrap(), words.next().unwrap());
+    shared.requests.lock().unwrap().push(format!("{method} {url}"));
+    let header = |name: &str| {
+        let line = request.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        line.map(str::to_owned)
+    };
+    let cseq = header("CSeq").unwrap();
+    let password_of = |user: &str| (user == "admin").then_some("p@ss:word");
+    if !matches!(shared.wants, Wants::Nothing) && method != "OPTIONS" {
+        let given = header("Authorization");
+        if let Err(refused) = guard.check(given.as_deref(), method, url, password_of) {
+            let challenges =
+                guard.challenges(if given.is_some() { refused } else { Refused::Missing });
+            let lines: String =
+                challenges.iter().map(|line| format!("WWW-Authenticate: {line}\r\n")).collect();
+            return (format!("RTSP/1.0 401 Unauthorized\r\nCSeq: {cseq}\r\n{lines}\r\n"), false);
+        }
+    }
+    let (headers, body) = match method {
+        "OPTIONS" => ("Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n".to_owned(), ""),
+        "DESCRIBE" => (format!("Content-Length: {}\r\n", SDP.len()), SDP),
+        "SETUP" => {
+            let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
+            (format!("Session: 12;timeout=6\r\n{transport}"), "")
+        }
+        _ => ("Session: 12\r\n".to_owned(), ""),
+    };
+    (format!("RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\n{headers}\r\n{body}"), method == "PLAY")
+}
+
+/// 20 ms of silence.
+fn frame(seq: u16) -> Vec<u8> {
+    let ts = u32::from(seq).wrapping_mul(160).to_be_bytes();
+    let [high, low] = seq.to_be_bytes();
+    let header = [b'$', 0, 0, 172, 0x80, 0, high, low, ts[0], ts[1], ts[2], ts[3], 0, 0, 0, 9];
+    [&header[..], &[0xff; 160]].concat()
+}
+
+const SDP: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=camera\r\nt=0 0\r\n\
+    m=audio 0 RTP/AVP 0\r\na=control:track1\r\n";
