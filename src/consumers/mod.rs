@@ -6,11 +6,13 @@
 //!              Camera          answers, $ frames      -> Sessions, of sources that are pulled
 //!  Receiver    RtcpReceiver    receiver reports       -> Sessions
 //!              RtpReceiver     RTP of publishers      -> Sessions
+//!              InputReceiver   a source that listens  -> Sessions
 //! ```
 //! They turn sockets' bytes into calls of the logic. None of them owns a descriptor.
 
 pub mod camera;
 pub mod describe;
+pub mod input_receiver;
 pub mod receivers;
 pub mod rtsp_connection;
 pub mod rtsp_listener;
@@ -53,6 +55,8 @@ pub enum Consumer {
     Rtcp(receivers::RtcpReceiver),
     /// What comes in at the RTP port of a shared pair.
     Rtp(receivers::RtpReceiver),
+    /// What comes in at a socket of a source that listens.
+    Input(input_receiver::InputReceiver),
     /// The shard's own pipe (reference 001): its messages are read by the shard itself.
     Inbox,
 }

@@ -402,7 +402,7 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
             Event::Accepted { .. }
             | Event::Connected(_)
             | Event::Datagram { .. }
-            | Event::Outcome(Outcome::Resolved(_) | Outcome::Window(_)) => {
+            | Event::Outcome(Outcome::Resolved(_) | Outcome::Window(_) | Outcome::Described(_)) => {
                 return Disposition::Handled;
             }
         }

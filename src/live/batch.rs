@@ -18,7 +18,8 @@ use std::ops::Range;
 
 use super::clock::ClockPoint;
 use super::limits::{
-    BATCH_BYTES_MAX, BATCH_PACKETS_MAX, PACKET_BYTES_MAX, RUN_BYTES_MAX, RUN_PACKETS_MAX,
+    BATCH_BYTES_MAX, BATCH_PACKETS_MAX, LIVE_TRACKS_MAX, PACKET_BYTES_MAX, RUN_BYTES_MAX,
+    RUN_PACKETS_MAX,
 };
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
@@ -27,6 +28,29 @@ use crate::rtp::HEADER_BYTES;
 /// Counts the sources that a path has had: what an older one still sends means nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Generation(pub u32);
+
+/// What a packet means for those who begin: see `BatchBuilder::note_entry`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Entry {
+    /// Nothing begins.
+    #[default]
+    Nothing,
+    /// A decoder can begin with it.
+    Start,
+    /// Tables (MPEG-TS) that a decoder needs before it can begin with the picture behind them,
+    /// which may come at once, later, or after other tables.
+    Tables,
+    /// That picture: it is begun with the newest tables before it.
+    Picture,
+}
+
+impl Entry {
+    /// Whether a reader that waits may be sent this packet first.
+    #[must_use]
+    pub fn is_sync(self) -> bool {
+        matches!(self, Self::Start | Self::Tables)
+    }
+}
 
 /// A packet as a source hands it over, its header read already.
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +131,14 @@ pub struct PacketBatch {
     runs: Box<[LiveRun]>,
     tracks: Box<[TrackSpan]>,
     bytes: Box<[u8]>,
+    notes: EntryNotes,
+}
+
+/// Which tracks have tables without a picture yet, and pictures of earlier tables: a bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct EntryNotes {
+    awaiting: u16,
+    completing: u16,
 }
 
 /// The part of a batch that is one track's.
@@ -193,7 +225,25 @@ impl PacketBatch {
     pub fn has_sync(&self, track: u8) -> bool {
         self.runs_of(track).iter().any(|run| run.is_sync)
     }
+
+    /// Whether those are tables only, whose picture is in a later batch.
+    #[must_use]
+    pub fn awaits_picture(&self, track: u8) -> bool {
+        self.notes.awaiting & track_bit(track) != 0
+    }
+
+    /// Whether a picture of the track is in it that is begun with tables of an earlier batch.
+    #[must_use]
+    pub fn completes_start(&self, track: u8) -> bool {
+        self.notes.completing & track_bit(track) != 0
+    }
 }
+
+fn track_bit(track: u8) -> u16 {
+    1_u16.checked_shl(track.into()).unwrap_or(0)
+}
+
+const _: () = assert!(LIVE_TRACKS_MAX <= 16, "a bit each");
 
 /// Why a packet is not taken into a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -227,6 +277,9 @@ pub struct BatchBuilder {
     /// Packets in the order in which they came.
     scratch: Vec<u8>,
     received: Option<Mono>,
+    notes: EntryNotes,
+    /// Tracks of which a whole start is here.
+    started: u16,
 }
 
 /// A packet that waits; its offset is one into `scratch`.
@@ -262,6 +315,24 @@ impl BatchBuilder {
         self.waiting.push(Waiting { track, ssrc, packet });
         self.received.get_or_insert(now);
         Ok(())
+    }
+
+    /// What the packet of `track` that was pushed last means for those who begin.
+    pub fn note_entry(&mut self, track: u8, entry: Entry) {
+        let bit = track_bit(track);
+        match entry {
+            Entry::Nothing => {}
+            Entry::Start => {
+                self.started |= bit;
+                self.notes.awaiting &= !bit;
+            }
+            Entry::Tables => self.notes.awaiting |= bit & !self.started,
+            Entry::Picture if self.notes.awaiting & bit != 0 => {
+                self.notes.awaiting &= !bit;
+                self.started |= bit;
+            }
+            Entry::Picture => self.notes.completing |= bit & !self.started,
+        }
     }
 
     /// When the first packet that waits came.
@@ -302,7 +373,9 @@ impl BatchBuilder {
             packets.push(packet);
         }
         self.scratch.clear();
+        self.started = 0;
         Some(PacketBatch {
+            notes: std::mem::take(&mut self.notes),
             generation,
             received,
             packets: packets.into_boxed_slice(),

@@ -6,6 +6,9 @@
 //!     ^ a late reader             ^ a new reader        ^ the others
 //! ```
 //! Numbers are this ring's own: batches are the same blocks on every shard, numbers are not.
+//! Where tables stand apart from their picture (MPEG-TS), the start is the batch with the newest
+//! tables before it, which is known when the picture comes.
+//!
 //! Kept is what is needed from the newest sync sample on, and a history behind it, within the
 //! budget; what is over the budget goes, oldest first, the start of the group of pictures too.
 //!
@@ -44,6 +47,8 @@ pub struct BatchRing {
     bytes: usize,
     /// Batches with the beginning of a sync sample, oldest first.
     syncs: VecDeque<u64>,
+    /// The newest batch with something to begin with, whether its picture has come or not.
+    entry: Option<u64>,
     /// First batch of the present source.
     source_from: u64,
     sync_track: Option<u8>,
@@ -66,7 +71,8 @@ impl BatchRing {
     #[must_use]
     pub fn new(sync_track: Option<u8>, limits: RingLimits) -> Self {
         let (batches, syncs) = (VecDeque::new(), VecDeque::new());
-        Self { batches, first_no: 0, bytes: 0, syncs, source_from: 0, sync_track, limits }
+        let entry = None;
+        Self { batches, first_no: 0, bytes: 0, syncs, entry, source_from: 0, sync_track, limits }
     }
 
     /// Adds the newest batch, and lets go of what is not to be kept. Returns its number.
@@ -77,8 +83,8 @@ impl BatchRing {
         if is_new_source && self.source_from < no {
             self.break_off();
         }
-        if self.sync_track.is_some_and(|track| batch.has_sync(track)) {
-            self.syncs.push_back(no);
+        if let Some(track) = self.sync_track {
+            self.note_syncs(&batch, track, no);
         }
         self.bytes += batch.memory_bytes();
         self.batches.push_back(batch);
@@ -86,10 +92,27 @@ impl BatchRing {
         no
     }
 
+    fn note_syncs(&mut self, batch: &PacketBatch, track: u8, no: u64) {
+        if batch.completes_start(track)
+            && let Some(entry) = self.entry.take()
+            && entry >= self.first_no
+            && self.syncs.back().is_none_or(|newest| *newest < entry)
+        {
+            self.syncs.push_back(entry);
+        }
+        if batch.has_sync(track) {
+            self.entry = Some(no);
+            if !batch.awaits_picture(track) {
+                self.syncs.push_back(no);
+            }
+        }
+    }
+
     /// Another source follows. What is here is for late readers; a new one begins with the new
     /// source.
     pub fn break_off(&mut self) {
         self.syncs.clear();
+        self.entry = None;
         self.source_from = self.end_no();
     }
 
@@ -195,7 +218,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::batch::tests::{arrival, packet};
-    use super::super::batch::{BatchBuilder, Generation};
+    use super::super::batch::{BatchBuilder, Entry, Generation};
     use super::*;
 
     fn batch(generation: u32, seq: u16, is_sync: bool, at_ms: u64) -> Arc<PacketBatch> {
@@ -263,6 +286,37 @@ mod tests {
         assert_eq!(ring.newest_start(), Some(1));
         ring.clear(Some(0));
         assert_eq!((ring.newest_start(), ring.end_no(), ring.memory_bytes()), (None, 2, 0));
+    }
+
+    #[test]
+    fn start_of_a_picture_is_the_newest_tables_before_it_once_it_has_come() {
+        let mut ring = BatchRing::new(Some(0), RingLimits::default());
+        let mut push = |entries: &[Entry]| {
+            let mut builder = BatchBuilder::default();
+            for entry in entries {
+                let bytes = packet(0, 0, 1, 1_000);
+                builder.push(&arrival(&bytes, 0, entry.is_sync()), Mono(0)).unwrap();
+                builder.note_entry(0, *entry);
+            }
+            ring.push(Arc::new(builder.build(Generation(0), |_| None).unwrap()), Mono(0));
+            ring.newest_start()
+        };
+        use Entry::{Nothing, Picture, Start, Tables};
+        assert_eq!(push(&[Picture]), None, "nobody could begin without tables");
+        assert_eq!(push(&[Tables, Nothing]), None);
+        assert_eq!(push(&[Nothing, Tables, Nothing]), None);
+        assert_eq!(push(&[Nothing]), None);
+        assert_eq!(push(&[Nothing, Picture, Picture, Tables]), Some(2));
+        assert_eq!(push(&[Nothing]), Some(2));
+        assert_eq!(push(&[Picture]), Some(4), "tables behind a picture are the next one's");
+        assert_eq!(push(&[Picture]), Some(4), "and only that one's");
+        assert_eq!(push(&[Tables, Nothing, Picture]), Some(8));
+        assert_eq!(push(&[Start, Tables]), Some(9));
+        assert_eq!(
+            push(&[Picture]),
+            Some(9),
+            "the same batch: its first sync packet is sent first"
+        );
     }
 
     #[test]

@@ -238,19 +238,21 @@ pub enum TaskKind {
     Window = 1,
     /// The addresses of a host were looked for.
     Resolve = 2,
+    /// The description of a live source was read.
+    Describe = 3,
 }
 
 /// Names of the kinds of task, by index.
-pub const TASK_KINDS: [&str; 3] = ["open", "window", "resolve"];
+pub const TASK_KINDS: [&str; 4] = ["open", "window", "resolve", "describe"];
 
 /// The cells of the worker pool, written by all of its threads.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerCells {
     /// Tasks finished, by [`TaskKind`], whatever became of them.
-    pub tasks_done: [SharedCounter; 3],
+    pub tasks_done: [SharedCounter; TASK_KINDS.len()],
     /// Of these, tasks that ended with a failure.
-    pub tasks_failed: [SharedCounter; 3],
+    pub tasks_failed: [SharedCounter; TASK_KINDS.len()],
     /// Tasks that wait.
     pub queue_depth: SharedGauge,
     /// Packet windows kept.

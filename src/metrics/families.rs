@@ -5,7 +5,7 @@
 
 use prometheus::proto::MetricType;
 
-use super::cells::{Counter, ShardCells, SharedCounter, WorkerCells};
+use super::cells::{Counter, ShardCells, SharedCounter, TASK_KINDS, WorkerCells};
 use super::histogram::HistogramValue;
 
 /// One metric.
@@ -44,7 +44,7 @@ pub(super) enum Read {
     /// Counter `{method, code}`: the sum of all shards'.
     Requests,
     /// Counter `{op}`.
-    WorkerOps(fn(&WorkerCells) -> &[SharedCounter; 3]),
+    WorkerOps(fn(&WorkerCells) -> &[SharedCounter; TASK_KINDS.len()]),
     /// Counter without labels.
     Worker(fn(&WorkerCells) -> &SharedCounter),
     /// Gauge without labels.

@@ -4,11 +4,14 @@
 //! one completes, polling of the descriptor it was made for is resumed.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::ids::ShardId;
 use crate::library::title::Title;
 use crate::media::window::{PacketWindow, WindowKey};
+use crate::sdp::read::SdpError;
+use crate::sdp::session::SessionSdp;
 
 /// A unit of work.
 #[derive(Debug, Clone)]
@@ -54,6 +57,11 @@ pub enum Work {
         /// Which window.
         key: WindowKey,
     },
+    /// Reads the description of a live source.
+    ReadDescription {
+        /// By its own name, not one of the library: the configuration names it.
+        file: PathBuf,
+    },
 }
 
 /// A finished task.
@@ -74,6 +82,33 @@ pub enum Outcome {
     Resolved(Result<Vec<IpAddr>, ResolveFailure>),
     /// Of `Work::Window`.
     Window(Result<Arc<PacketWindow>, WindowFailure>),
+    /// Of `Work::ReadDescription`.
+    Described(Result<Box<SessionSdp>, DescriptionFailure>),
+}
+
+/// Why a file gives no description of a live source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DescriptionFailure {
+    /// It cannot be read.
+    #[error("{} cannot be read: {why}", file.display())]
+    Unreadable {
+        /// As configured.
+        file: PathBuf,
+        /// What the system says.
+        why: String,
+    },
+    /// It is no description.
+    #[error("{} is no session description (SDP): {why}", file.display())]
+    Sdp {
+        /// As configured.
+        file: PathBuf,
+        /// Where, and what.
+        why: SdpError,
+    },
+    /// Nobody had time to read it.
+    #[error("no worker is free to read the description")]
+    Busy,
 }
 
 /// Why a title does not open; the edge maps it to an RTSP status.

@@ -19,6 +19,7 @@ use slab::Slab;
 use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
 use super::info::{SessionInfo, StreamInfo};
 use super::live::desk::LiveDesk;
+use super::live::input::plan::InputSocket;
 use super::live::pull::joined::CameraName;
 use super::request::Waiter;
 use super::session::{Session, State};
@@ -164,6 +165,15 @@ pub enum Action {
     },
     /// Closes a pair of sockets that no client uses any more.
     ClosePair(u16),
+    /// Opens sockets of an input; the shard tells `handle_input_opened`. Those for RTCP may fail.
+    OpenInput {
+        /// Its number.
+        number: u32,
+        /// They.
+        sockets: Vec<InputSocket>,
+    },
+    /// Closes the sockets of an input.
+    CloseInput(u32),
     /// Closes a connection when what waits on it is sent.
     HangUp(EntryKey),
     /// Executes a held command.
@@ -219,6 +229,8 @@ pub struct Sessions {
 pub const WINDOW_TICKET: u64 = 1 << 63;
 /// So do tasks of sources that are pulled.
 pub const PULL_TICKET: u64 = 1 << 62;
+/// Tasks of inputs carry this bit: their number is below it.
+pub const INPUT_TICKET: u64 = 1 << 61;
 
 impl Sessions {
     /// No sessions yet.

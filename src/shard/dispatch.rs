@@ -17,10 +17,12 @@ use crate::consumers::rtsp_listener::Accepted;
 use crate::consumers::{Consumer, Context};
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::poll::poll_table::EntryKey;
-use crate::poll::task::{Outcome, ResolveFailure, Task, TaskDone};
+use crate::poll::task::{DescriptionFailure, Outcome, ResolveFailure, Task, TaskDone};
 use crate::rtsp::response::{Response, Status};
 use crate::session::request::{Command, Executed, Waiter};
-use crate::session::table::{Action, PULL_TICKET, SessionKey, TimerKey, WINDOW_TICKET};
+use crate::session::table::{
+    Action, INPUT_TICKET, PULL_TICKET, SessionKey, TimerKey, WINDOW_TICKET,
+};
 
 /// What a consumer asked for while it ran.
 #[derive(Default)]
@@ -115,6 +117,9 @@ impl Shard {
         } else if task.ticket & PULL_TICKET != 0 {
             let busy = ResolveFailure("the server is busy".to_owned());
             self.sessions.handle_resolved(task.ticket, &Err(busy));
+        } else if task.ticket & INPUT_TICKET != 0 {
+            let busy = Err(DescriptionFailure::Busy);
+            self.sessions.handle_description(task.ticket, busy);
         } else {
             // Told from `settle`: a client that pipelines must not make this call itself.
             self.refused.push(task);
@@ -176,6 +181,8 @@ impl Shard {
             }
             // After what is to be sent on it: the ring submits that before it closes the socket.
             Action::ClosePair(pair) => self.close_pair(pair),
+            Action::OpenInput { number, sockets } => self.open_input(number, &sockets),
+            Action::CloseInput(number) => self.close_input(number),
             Action::Interleaved { entry, channel, bytes } => {
                 match self.table.consumer_mut(entry) {
                     Some(Consumer::Connection(connection)) => {
@@ -298,6 +305,7 @@ impl Shard {
         match done.outcome {
             Outcome::Window(result) => self.sessions.handle_window(done.ticket, result),
             Outcome::Resolved(result) => self.sessions.handle_resolved(done.ticket, &result),
+            Outcome::Described(result) => self.sessions.handle_description(done.ticket, result),
             opened @ Outcome::Opened(_) => {
                 self.dispatch(EntryKey::from_bits(done.ticket), Event::Outcome(opened));
             }
@@ -451,6 +459,7 @@ impl PollEventConsumer<Context<'_>> for Consumer {
             Self::Camera(consumer) => consumer.create_task(event, cx),
             Self::Rtcp(consumer) => consumer.create_task(event, cx),
             Self::Rtp(consumer) => consumer.create_task(event, cx),
+            Self::Input(consumer) => consumer.create_task(event, cx),
             Self::Inbox => Disposition::Handled,
         }
     }

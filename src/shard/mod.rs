@@ -13,6 +13,7 @@
 //! | `cameras` | connections to cameras that are pulled from |
 //! | `live_pump` | sends live paths to their readers, both ways |
 //! | `inbox` | the pipe from other threads |
+//! | `inputs`, `membership` | sockets of sources that listen, and groups that they join |
 //! | `sockets` | how sockets are opened |
 //! | `priority` | how urgent the thread is to the kernel |
 //! | `resend` | lost packets once more |
@@ -21,7 +22,9 @@
 mod cameras;
 mod dispatch;
 pub mod inbox;
+mod inputs;
 mod live_pump;
+mod membership;
 pub mod priority;
 mod resend;
 pub mod ring;

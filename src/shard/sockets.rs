@@ -160,6 +160,23 @@ pub fn is_port_taken(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
 
+/// Opens the socket of a source that listens: at an address of ours, or at that of a group, which
+/// other programs of this host may listen to as well. `[::]` takes v4 packets, too.
+///
+/// # Errors
+/// The address is not ours, taken, or not permitted.
+pub(super) fn input_udp(to: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = new_socket(to, Type::DGRAM, Protocol::UDP)?;
+    if to.ip().is_multicast() {
+        socket.set_reuse_address(true)?;
+    }
+    sockopt::set_socket_recv_buffer_size_force(&socket, INPUT_RECEIVE_BYTES)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, INPUT_RECEIVE_BYTES))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&to.into())?;
+    Ok(socket.into())
+}
+
 fn find_pair(ip: IpAddr) -> io::Result<UdpPair> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..PAIR_TRIES_MAX {
@@ -222,6 +239,9 @@ const RTP_SEND_BYTES: usize = 8 << 20;
 
 /// RTP sockets receive little: hole punching, and publishers later.
 const RTP_RECEIVE_BYTES: usize = 1 << 20;
+
+/// A second of 50 Mbit/s, with the kernel's overhead for each packet: nobody sends it again.
+const INPUT_RECEIVE_BYTES: usize = 16 << 20;
 
 const RTCP_SEND_BYTES: usize = 1 << 20;
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::inbox::Inbox;
+use super::inputs::InputSlot;
 use super::live_pump::LiveRunMark;
 use super::ring::{Completion, FileSlot, Ring, RingConfig, RingError};
 use super::sockets::{Family, UdpPair};
@@ -71,6 +72,8 @@ pub struct Shard {
     /// By the place that the sessions know them by.
     pub(super) pairs: Vec<Option<PairSlots>>,
     pub(super) pair_ip: IpAddr,
+    /// Sockets of sources that listen.
+    pub(super) inputs: Vec<InputSlot>,
     /// Runs handed to the ring in this turn.
     pub(super) runs: Slab<RunMark>,
     /// The same, of live paths.
@@ -158,6 +161,7 @@ impl Shard {
             sessions,
             pairs: Vec::new(),
             pair_ip: config.pair_ip,
+            inputs: Vec::new(),
             runs: Slab::with_capacity(1_024),
             live_runs: Slab::new(),
             dirty: Vec::new(),
@@ -327,9 +331,7 @@ impl Shard {
                 Ok(key_and_slot) => entered.push(key_and_slot),
                 Err(error) => {
                     for (key, slot) in entered {
-                        self.table.unregister(key);
-                        self.links[key.index as usize] = None;
-                        self.ring.remove(slot);
+                        self.leave(key, slot);
                     }
                     return Err(error);
                 }
@@ -360,14 +362,19 @@ impl Shard {
         let slots = self.pairs.get_mut(usize::from(pair)).and_then(Option::take);
         let Some(PairSlots { rtp, rtcp, entries, .. }) = slots else { return };
         for (key, slot) in entries.into_iter().zip([rtp, rtcp]) {
-            self.table.unregister(key);
-            self.links[key.index as usize] = None;
-            self.ring.remove(slot);
+            self.leave(key, slot);
         }
     }
 
+    /// Takes a socket out of the table and closes it.
+    pub(super) fn leave(&mut self, key: EntryKey, slot: FileSlot) {
+        self.table.unregister(key);
+        self.links[key.index as usize] = None;
+        self.ring.remove(slot);
+    }
+
     /// Gives a socket to the ring and its consumer to the table.
-    fn enter_socket(
+    pub(super) fn enter_socket(
         &mut self,
         consumer: Consumer,
         fd: OwnedFd,

@@ -15,7 +15,7 @@ use super::lanes::Lanes;
 use super::lru::Lru;
 use super::read::Reader;
 use super::reply::{Desk, Reply};
-use super::{open, resolve, window};
+use super::{description, open, resolve, window};
 use crate::base::time::Mono;
 use crate::library::Library;
 use crate::library::title::{FileIdentity, Title};
@@ -89,6 +89,9 @@ impl Engine {
                 Work::Resolve { host } => resolve::resolve(&self.resolving, host, reply),
                 Work::Window { title, key } => {
                     window::window(self, lanes, &title, key, reply).await;
+                }
+                Work::ReadDescription { file } => {
+                    description::read(self, lanes, file, reply).await;
                 }
             }
         };

@@ -1,5 +1,6 @@
 //! The pool with the real formats: the built-in clip, whole and damaged.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use crate::library::Library;
 use crate::library::title::Title;
 use crate::media::packetize::job::window_count;
 use crate::media::window::{PacketWindow, WindowKey, WindowKind};
-use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, TaskDone, WindowFailure, Work};
+use crate::poll::task::{
+    DescriptionFailure, OpenFailure, Outcome, Task, TaskClass, TaskDone, WindowFailure, Work,
+};
 
 struct Bench {
     pool: Pool,
@@ -62,6 +65,39 @@ impl Bench {
             }
         }
         windows
+    }
+
+    fn describe(&self, file: &Path) -> Result<usize, DescriptionFailure> {
+        match self.ask(Work::ReadDescription { file: file.to_owned() }) {
+            Outcome::Described(result) => result.map(|sdp| sdp.medias().len()),
+            other => panic!("{other:?} for a description"),
+        }
+    }
+}
+
+#[test]
+fn description_of_a_live_source_is_read_or_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::new(Library::new(None).unwrap());
+    let file = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &str| std::fs::write(file(name), text).unwrap();
+    write("cam.sdp", "v=0\r\nm=video 5004 RTP/AVP 96\r\n");
+    write("text.sdp", "hello\n");
+    write("empty.sdp", "");
+    write("long.sdp", &"a=x\n".repeat(100_000));
+    assert_eq!(bench.describe(&file("cam.sdp")), Ok(1));
+    let why = |path: &Path| bench.describe(path).unwrap_err().to_string();
+    for (name, wanted) in [
+        ("none.sdp", "cannot be read: No such file"),
+        ("text.sdp", "is no session description (SDP): line 1: not a session description"),
+        ("empty.sdp", "no m= line"),
+        ("long.sdp", "description of 400000 bytes, at most"),
+    ] {
+        let why = why(&file(name));
+        assert!(why.contains(name) && why.contains(wanted), "{why}");
+    }
+    for path in [folder.path(), Path::new("/dev/zero")] {
+        assert!(why(path).contains("not a regular file"), "{}", why(path));
     }
 }
 

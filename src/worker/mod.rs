@@ -20,6 +20,7 @@
 
 mod bell;
 mod cache;
+mod description;
 mod engine;
 mod formats;
 mod lanes;

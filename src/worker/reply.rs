@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::base::ids::ShardId;
 use crate::metrics::cells::{TaskKind, WorkerCells};
 use crate::poll::task::{
-    OpenFailure, Outcome, ResolveFailure, Task, TaskDone, WindowFailure, Work,
+    DescriptionFailure, OpenFailure, Outcome, ResolveFailure, Task, TaskDone, WindowFailure, Work,
 };
 
 /// Hands an outcome to a shard: its inbox's push. Called on worker threads.
@@ -44,6 +44,7 @@ impl Reply {
             Work::Open { .. } => Outcome::Opened(Err(OpenFailure::Unavailable(GAVE_UP.into()))),
             Work::Resolve { .. } => Outcome::Resolved(Err(ResolveFailure(GAVE_UP.into()))),
             Work::Window { .. } => Outcome::Window(Err(WindowFailure::Unreadable(GAVE_UP.into()))),
+            Work::ReadDescription { .. } => Outcome::Described(Err(DescriptionFailure::Busy)),
         };
         Self {
             desk: Arc::clone(desk),
@@ -66,6 +67,7 @@ impl Drop for Reply {
                 Outcome::Opened(result) => (TaskKind::Open, result.is_err()),
                 Outcome::Resolved(result) => (TaskKind::Resolve, result.is_err()),
                 Outcome::Window(result) => (TaskKind::Window, result.is_err()),
+                Outcome::Described(result) => (TaskKind::Describe, result.is_err()),
             };
             let counts = &self.desk.counts;
             counts.tasks_done[kind as usize].add(1);

@@ -14,7 +14,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::batch::{Arrival, BatchBuilder, BatchError, Generation, PacketBatch};
+use super::batch::{Arrival, BatchBuilder, BatchError, Entry, Generation, PacketBatch};
 use super::clock::{SourceClock, utc_ns_from_ntp};
 use super::description::{Description, LiveTrack};
 use super::latch::{AddressLatch, SsrcLatch, SsrcVerdict};
@@ -304,6 +304,19 @@ impl Source {
             reception.handle_packet(seq, ts, at.now);
         }
         Ok(())
+    }
+
+    /// What the packet that was taken last means for those who begin, where tables and picture
+    /// come apart: `Entry::Tables` is told as `is_sync`, too.
+    pub fn note_entry(&mut self, track: u8, entry: Entry) {
+        if self.description.tracks.get(usize::from(track)).is_some_and(|spec| spec.needs_sync) {
+            self.builder.note_entry(track, entry);
+        }
+    }
+
+    /// A packet for it was turned away before it came here.
+    pub fn count_dropped(&mut self, error: SourceError) {
+        self.counts.dropped[error.index()] += 1;
     }
 
     /// A sender report came: `ts` at the source's time `ntp`.

@@ -155,6 +155,7 @@ fn shards_are_told_apart_and_transports_too() {
 
     # HELP headend_tasks_done_total Tasks finished.
     # TYPE headend_tasks_done_total counter
+    headend_tasks_done_total{op="describe"} 0
     headend_tasks_done_total{op="open"} 0
     headend_tasks_done_total{op="window"} 9
     "#);

@@ -27,7 +27,7 @@ pub struct Peek {
     /// Parameter sets are in it that the picture behind them needs: SPS, sequence header.
     pub sets: bool,
     /// Tables are in it that a reader needs at some time: PAT. They are repeated several times a
-    /// second and say nothing of the picture behind them.
+    /// second and say nothing of the picture behind them. With `sync`, they stand before it.
     pub tables: bool,
 }
 

@@ -38,7 +38,8 @@ impl TsPeeker {
                 Picture::None => packet.pid != 0,
                 Picture::Unknown => false,
             };
-            peek.tables |= packet.pid == 0;
+            // Tables behind the picture are no help to who begins with it.
+            peek.tables |= packet.pid == 0 && !peek.sync;
             peek.picture |= is_picture;
             peek.sync |= match self.picture {
                 Picture::Pid(_) => is_picture && packet.is_random_access,

@@ -14,6 +14,7 @@
 use std::net::IpAddr;
 
 use crate::base::time::Mono;
+use crate::live::batch::Entry;
 use crate::live::description::{Description, DescriptionError, LiveTrack};
 use crate::live::limits::{REDESCRIBE_INTERVAL, RETRANSMIT_TIME};
 use crate::live::retransmit::rtx_payload_type;
@@ -99,19 +100,27 @@ impl PublisherTrack {
 
     /// Whether a decoder can begin with a packet. Parameter sets that come with a time of their own
     /// belong to the picture behind them: it does not begin anew.
-    pub(super) fn is_sync(&mut self, view: &RtpView<'_>) -> bool {
+    pub(super) fn entry(&mut self, view: &RtpView<'_>) -> Entry {
         if view.payload_type() != self.payload_type {
             self.newest = Peek::default();
-            return false;
+            return Entry::Nothing;
         }
         self.newest = self.peeker.peek(view.payload());
-        let Peek { picture, sync, sets, .. } = self.newest;
+        let Peek { picture, sync, sets, tables } = self.newest;
+        if self.peeker.format() == PeekFormat::MpegTs {
+            return match (tables, sync) {
+                (true, true) => Entry::Start,
+                (true, false) => Entry::Tables,
+                (false, true) => Entry::Picture,
+                (false, false) => Entry::Nothing,
+            };
+        }
         let is_behind_sets = self.has_fresh_sets;
         self.has_fresh_sets = (is_behind_sets || sets) && !picture;
-        (sync || sets) && !is_behind_sets
+        if (sync || sets) && !is_behind_sets { Entry::Start } else { Entry::Nothing }
     }
 
-    /// The packet of the last `is_sync` is forwarded: what it says of parameter sets holds.
+    /// The packet of the last `entry` is forwarded: what it says of parameter sets holds.
     pub(super) fn learn(&mut self, view: &RtpView<'_>) {
         let Peek { picture, sync, sets, .. } = self.newest;
         let may_have_sets = (sets || sync || !picture) && view.payload_type() == self.payload_type;

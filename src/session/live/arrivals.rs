@@ -88,7 +88,12 @@ impl Sessions {
         }
     }
 
-    fn handle_publisher_packet(&mut self, target: Target, from: Option<SocketAddr>, bytes: &[u8]) {
+    pub(super) fn handle_publisher_packet(
+        &mut self,
+        target: Target,
+        from: Option<SocketAddr>,
+        bytes: &[u8],
+    ) {
         if is_rtcp(bytes) {
             // Both on one port (RFC 5761).
             self.handle_publisher_report(target, from, bytes);
@@ -106,11 +111,12 @@ impl Sessions {
             }
         };
         let Some(track) = publisher.tracks.get_mut(usize::from(target.track)) else { return };
-        let is_sync = track.is_sync(&view);
-        let fields = fields(&view);
+        let entry = track.entry(&view);
+        let (fields, is_sync) = (fields(&view), entry.is_sync());
         let taken = publisher.source.handle_rtp(target.track, from, &fields, is_sync, bytes, at);
         if taken.is_ok() {
             track.learn(&view);
+            publisher.source.note_entry(target.track, entry);
         }
         match taken {
             Ok(()) if !publisher.is_unfed => {
@@ -125,7 +131,12 @@ impl Sessions {
         }
     }
 
-    fn handle_publisher_report(&mut self, target: Target, from: Option<SocketAddr>, bytes: &[u8]) {
+    pub(super) fn handle_publisher_report(
+        &mut self,
+        target: Target,
+        from: Option<SocketAddr>,
+        bytes: &[u8],
+    ) {
         let at = Moment { now: self.now, utc_ns: self.utc_ns };
         let Some(publisher) = self.live.publishers.get_mut(&target.source) else { return };
         let is_pulled = publisher.is_pulled();

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::input::Inputs;
 use super::publisher::Publisher;
 use super::pull::joined::Pull;
 use super::reader::LiveReader;
@@ -69,6 +70,8 @@ pub struct LiveDesk {
     pub(super) asks: Vec<ToHome>,
     /// What is configured of paths.
     pub configs: Arc<PathTable>,
+    /// Sources that listen.
+    pub(super) inputs: Inputs,
     pub(super) serial: u32,
     /// The server stops: nothing is fetched any more.
     pub(super) is_stopping: bool,
@@ -95,6 +98,7 @@ impl Default for LiveDesk {
             by_connection: HashMap::new(),
             asks: Vec::new(),
             configs: Arc::default(),
+            inputs: Inputs::default(),
             serial: 0,
             is_stopping: false,
             is_ticking: false,
@@ -201,6 +205,7 @@ impl Sessions {
                 self.live.registry.handle_timer(&path, now);
             }
         }
+        self.flush_inputs();
         for number in std::mem::take(&mut self.live.unfed) {
             let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
             let path = Arc::clone(publisher.source.path());

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::desk::LiveName;
-use super::publisher::Publisher;
+use super::publisher::{Publisher, Way};
 use super::reader::ReaderState;
 use crate::base::ids::SessionId;
 use crate::live::message::Ask;
@@ -78,6 +78,9 @@ impl Sessions {
         let publisher = self.live.publishers.remove(&number)?;
         self.live.leave(publisher.id(), publisher.connection, LiveName::Publisher(number));
         self.live.demux.forget(number);
+        if let Way::Input = publisher.way {
+            self.close_input(number);
+        }
         for track in &publisher.tracks {
             if let Some(Path::Udp { pair, .. }) = track.path
                 && pair != 0

@@ -39,7 +39,9 @@ impl Sessions {
                 let (url, transport) = (url.clone(), config.source_transport);
                 self.start_pull(path, PullPlan { url, transport, worked: None });
             }
-            SourceAddress::Publish | SourceAddress::Udp(_) | SourceAddress::Sdp(_) => {
+            SourceAddress::Udp(ref source) => self.start_udp_input(path, source),
+            SourceAddress::Sdp(ref file) => self.start_described_input(path, file),
+            SourceAddress::Publish => {
                 let reason = "it is not fetched".to_owned();
                 self.live.ask(path, Ask::PullFailed { reason });
             }
@@ -55,7 +57,7 @@ impl Sessions {
             match publisher.way {
                 // Its tracks are to be set up before.
                 Way::Pulled => self.handle_pull_granted(number),
-                Way::Announced { .. } => {
+                Way::Announced { .. } | Way::Input => {
                     publisher.state = PublisherState::Recording(generation);
                 }
             }
@@ -77,6 +79,7 @@ impl Sessions {
         if let Some(number) = found.map(|(number, _)| *number) {
             self.forget_publisher(number);
         }
+        self.stop_input(path);
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `reader`, `setup`, `play` | who reads; DESCRIBE, SETUP, PLAY, PAUSE |
 //! | `fetch` | sources that are fetched, not announced |
 //! | `pull` | of these, cameras and other servers that speak RTSP |
+//! | `input` | those that listen: RTP and MPEG-TS from an address, a group, a description |
 //! | `ends` | how both end |
 //! | `reports` | RTCP to both, and reports from readers |
 //! | `feedback` | what readers have lost |
@@ -29,6 +30,7 @@ pub mod desk;
 mod ends;
 mod feedback;
 mod fetch;
+pub mod input;
 mod play;
 pub mod publisher;
 pub mod pull;

@@ -64,6 +64,8 @@ pub(super) enum Way {
     Announced { id: SessionId, uri: String },
     /// Fetched from a camera: see `super::pull`.
     Pulled,
+    /// It came to sockets of ours: `input` has them by the publisher's number.
+    Input,
 }
 
 impl Publisher {
@@ -81,7 +83,7 @@ impl Publisher {
     pub(super) fn id(&self) -> Option<SessionId> {
         match self.way {
             Way::Announced { id, .. } => Some(id),
-            Way::Pulled => None,
+            Way::Pulled | Way::Input => None,
         }
     }
 
@@ -89,7 +91,7 @@ impl Publisher {
     pub(super) fn announce_uri(&self) -> Option<&str> {
         match &self.way {
             Way::Announced { uri, .. } => Some(uri),
-            Way::Pulled => None,
+            Way::Pulled | Way::Input => None,
         }
     }
 

@@ -243,6 +243,7 @@ impl Bench {
             | Action::Write { .. }
             | Action::OpenPair { .. }
             | Action::Knock { .. } => panic!("nothing is pulled: {action:?}"),
+            other @ (Action::OpenInput { .. } | Action::CloseInput(_)) => panic!("{other:?}"),
         }
     }
 

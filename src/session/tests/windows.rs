@@ -182,7 +182,9 @@ fn window_of_an_earlier_epoch_is_of_no_use_and_does_no_harm() {
 fn windows_of(tasks: &[Task]) -> Vec<(u8, u32)> {
     let key = |task: &Task| match &task.work {
         Work::Window { key, .. } => (key.track_index, key.index),
-        Work::Open { .. } | Work::Resolve { .. } => panic!("{task:?}"),
+        Work::Open { .. } | Work::Resolve { .. } | Work::ReadDescription { .. } => {
+            panic!("{task:?}")
+        }
     };
     let mut keys: Vec<_> = tasks.iter().map(key).collect();
     keys.sort_unstable();

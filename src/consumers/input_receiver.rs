@@ -1,0 +1,28 @@
+//! `InputReceiver`: packets of a source that listens, at a socket that is its alone.
+//!
+//! Its row is entered when a home orders the source and removed with it; a datagram that was on its
+//! way then finds an input that is gone, by a number that is never used again.
+
+use super::{Context, canonical};
+use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
+
+/// See the module.
+#[derive(Debug)]
+pub struct InputReceiver {
+    /// The sessions' number for the input.
+    pub number: u32,
+    /// Track of it.
+    pub track: u8,
+    /// Its RTCP.
+    pub is_rtcp: bool,
+}
+
+impl PollEventConsumer<Context<'_>> for InputReceiver {
+    fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
+        if let Event::Datagram { from, bytes } = event {
+            let (socket, from) = ((self.track, self.is_rtcp), canonical(from));
+            cx.sessions.handle_input_datagram(self.number, socket, from, bytes);
+        }
+        Disposition::Handled
+    }
+}

@@ -1,0 +1,231 @@
+//! Sockets of sources that listen: opened when a home orders one, closed with it.
+//!
+//! ```text
+//!  OpenInput --> socket --bind--> group: joined --> PollTable row, multishot receive
+//!                  `-- any failure --> all sockets of the input are closed, and it is told why
+//! ```
+//! A group is bound by its own address, so what is sent to another one, or to us, does not come.
+//! Sockets for RTCP may fail: the port above may be another source's.
+//! Bound: a row of the PollTable for each socket.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+use super::membership::{interface_index, join_group};
+use super::ring::{FileSlot, RingError};
+use super::sockets::input_udp;
+use super::turn::Shard;
+use crate::consumers::Consumer;
+use crate::consumers::input_receiver::InputReceiver;
+use crate::poll::poll_table::EntryKey;
+use crate::session::live::input::plan::InputSocket;
+
+/// A socket of an input in the tables.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct InputSlot {
+    number: u32,
+    key: EntryKey,
+    slot: FileSlot,
+}
+
+/// Why a socket of an input is not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum InputError {
+    /// As configured.
+    #[error("there is no interface {name} ({source})")]
+    NoInterface {
+        /// As configured.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Taken by another program, or not ours.
+    #[error("cannot listen at {to} ({source})")]
+    Bind {
+        /// Where.
+        to: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No route to the group, or too many groups.
+    #[error("cannot join the group {group} ({source})")]
+    Join {
+        /// Which.
+        group: IpAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No room in the tables.
+    #[error("cannot receive at {to} ({source})")]
+    Enter {
+        /// Where.
+        to: SocketAddr,
+        /// What is full.
+        source: RingError,
+    },
+}
+
+impl Shard {
+    /// Opens sockets of an input, all or none.
+    pub(super) fn open_input(&mut self, number: u32, sockets: &[InputSocket]) {
+        for socket in sockets {
+            let opened = open(socket).and_then(|fd| self.enter_input(number, socket, fd));
+            match opened {
+                Ok(()) => {}
+                Err(error) if socket.is_rtcp => {
+                    tracing::info!(shard = self.id.0, %error, "a source goes without RTCP");
+                }
+                Err(error) => {
+                    self.close_input(number);
+                    self.sessions.handle_input_opened(number, Err(&error));
+                    return;
+                }
+            }
+        }
+        self.sessions.handle_input_opened(number, Ok(()));
+    }
+
+    /// Closes all sockets of an input.
+    pub(super) fn close_input(&mut self, number: u32) {
+        let (gone, kept) =
+            self.inputs.drain(..).partition(|slot: &InputSlot| slot.number == number);
+        self.inputs = kept;
+        let gone: Vec<InputSlot> = gone;
+        for InputSlot { key, slot, .. } in gone {
+            self.leave(key, slot);
+        }
+    }
+
+    fn enter_input(
+        &mut self,
+        number: u32,
+        socket: &InputSocket,
+        fd: OwnedFd,
+    ) -> Result<(), InputError> {
+        let &InputSocket { track, is_rtcp, to, .. } = socket;
+        let consumer = Consumer::Input(InputReceiver { number, track, is_rtcp });
+        let entered = self.enter_socket(consumer, fd);
+        let (key, slot) = entered.map_err(|source| InputError::Enter { to, source })?;
+        self.ring.arm_datagrams(slot, key.index);
+        self.table.enable_events(key);
+        self.inputs.push(InputSlot { number, key, slot });
+        Ok(())
+    }
+}
+
+fn open(socket: &InputSocket) -> Result<OwnedFd, InputError> {
+    let to = socket.to;
+    let bound = match input_udp(to) {
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && socket.may_widen => {
+            let any: IpAddr = match to.ip() {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            input_udp(SocketAddr::new(any, to.port()))
+        }
+        bound => bound,
+    };
+    let fd = bound.map_err(|source| InputError::Bind { to, source })?;
+    let group = to.ip();
+    if group.is_multicast() {
+        let interface = match &socket.interface {
+            Some(name) => interface_index(&fd, name)
+                .map_err(|source| InputError::NoInterface { name: name.clone(), source })?,
+            None => 0,
+        };
+        join_group(&fd, group, &socket.senders, interface)
+            .map_err(|source| InputError::Join { group, source })?;
+    }
+    Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    fn socket(to: SocketAddr, senders: &[&str]) -> InputSocket {
+        InputSocket {
+            track: 0,
+            is_rtcp: false,
+            to,
+            senders: senders.iter().map(|sender| sender.parse().unwrap()).collect(),
+            interface: Some("lo".to_owned()),
+            may_widen: false,
+        }
+    }
+
+    /// Sends to a group by loopback, as `from`, and gives what `listener` has got of it.
+    fn reaches(listener: &OwnedFd, from: &str, to: SocketAddr) -> bool {
+        let sender =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        let address: SocketAddr = format!("{from}:0").parse().unwrap();
+        sender.bind(&address.into()).unwrap();
+        sender.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();
+        sender.send_to(b"x", &to.into()).unwrap();
+        let listener = UdpSocket::from(listener.try_clone().unwrap());
+        // What is sent over loopback is there when the call returns.
+        listener.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 9];
+        listener
+            .recv_from(&mut buffer)
+            .is_ok_and(|(bytes, by)| bytes == 1 && by.ip() == address.ip())
+    }
+
+    /// A group and port that nobody else uses.
+    fn group(last: u8) -> SocketAddr {
+        let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        SocketAddr::from(([232, 77, 5, last], free))
+    }
+
+    #[test]
+    fn group_is_heard_and_another_group_of_the_same_port_is_not() {
+        let to = group(1);
+        let other = SocketAddr::new("232.77.5.2".parse().unwrap(), to.port());
+        let first = open(&socket(to, &[])).unwrap();
+        let second = open(&socket(other, &[])).unwrap();
+        assert!(reaches(&first, "127.0.0.1", to));
+        assert!(!reaches(&second, "127.0.0.1", to) && reaches(&second, "127.0.0.1", other));
+        let again = open(&socket(to, &[])).unwrap();
+        assert!(reaches(&again, "127.0.0.1", to), "two of a host may hear one group");
+    }
+
+    #[test]
+    fn group_of_one_sender_gets_nothing_of_another() {
+        let to = group(3);
+        let listener = open(&socket(to, &["127.0.0.7", "127.0.0.9"])).unwrap();
+        assert!(reaches(&listener, "127.0.0.7", to) && reaches(&listener, "127.0.0.9", to));
+        assert!(!reaches(&listener, "127.0.0.8", to));
+    }
+
+    #[test]
+    fn group_of_ipv6_is_joined_for_all_or_for_one_sender() {
+        let to: SocketAddr = "[ff15::7705]:45004".parse().unwrap();
+        if socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None).is_err() {
+            return;
+        }
+        for senders in [&[][..], &["::1"]] {
+            let opened = open(&socket(to, senders));
+            assert!(opened.is_ok(), "{opened:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_opened_says_why() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let holder = UdpSocket::bind(taken).unwrap();
+        let error = open(&socket(taken, &[])).unwrap_err().to_string();
+        assert!(error.contains(&format!("cannot listen at {taken}")), "{error}");
+        drop(holder);
+        let foreign = SocketAddr::new("192.0.2.1".parse().unwrap(), taken.port());
+        assert!(matches!(open(&socket(foreign, &[])), Err(InputError::Bind { .. })));
+        let widened = InputSocket { may_widen: true, ..socket(foreign, &[]) };
+        assert!(open(&widened).is_ok());
+        let nowhere = InputSocket { interface: Some("none0".to_owned()), ..socket(group(4), &[]) };
+        let error = open(&nowhere).unwrap_err().to_string();
+        assert!(error.contains("there is no interface none0"), "{error}");
+    }
+}
