@@ -6,6 +6,7 @@
 //!  udp://239.1.2.3:5004[?source=10.0.0.9][&interface=eth1]   RTP or MPEG-TS
 //!  file:cam.sdp                              RTP as a description tells
 //! ```
+//! A relative name of a file is one in the working directory of the server.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

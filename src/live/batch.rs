@@ -320,6 +320,12 @@ impl BatchBuilder {
     /// What the packet of `track` that was pushed last means for those who begin.
     pub fn note_entry(&mut self, track: u8, entry: Entry) {
         let bit = track_bit(track);
+        if entry.is_sync() && self.notes.awaiting & bit != 0 {
+            // Nobody needs the older tables of this batch, nor what stands behind them.
+            let mut of_track = self.waiting.iter_mut().rev().filter(|w| w.track == track);
+            of_track.next();
+            of_track.for_each(|waiting| waiting.packet.is_sync = false);
+        }
         match entry {
             Entry::Nothing => {}
             Entry::Start => {

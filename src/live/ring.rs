@@ -310,13 +310,15 @@ mod tests {
         assert_eq!(push(&[Nothing]), Some(2));
         assert_eq!(push(&[Picture]), Some(4), "tables behind a picture are the next one's");
         assert_eq!(push(&[Picture]), Some(4), "and only that one's");
-        assert_eq!(push(&[Tables, Nothing, Picture]), Some(8));
+        assert_eq!(push(&[Tables, Nothing, Tables, Picture]), Some(8));
         assert_eq!(push(&[Start, Tables]), Some(9));
-        assert_eq!(
-            push(&[Picture]),
-            Some(9),
-            "the same batch: its first sync packet is sent first"
-        );
+        assert_eq!(push(&[Picture]), Some(9), "whose first sync packet is sent first");
+        let syncs = |no| {
+            let runs = ring.batch(no).unwrap().runs_of(0).iter().filter(|run| run.is_sync);
+            runs.map(|run| run.first_packet).collect::<Vec<_>>()
+        };
+        assert_eq!(syncs(8), [2], "with the newest tables");
+        assert_eq!(syncs(9), [0, 1]);
     }
 
     #[test]

@@ -89,7 +89,8 @@ pub(super) fn plan_sdp(sdp: &SessionSdp) -> Result<Vec<InputSocket>, PlanError> 
         if media.port == 0 {
             return Err(PlanError::NoPort { media_index });
         }
-        let ip = sdp.destination(media).map_or(Ipv4Addr::UNSPECIFIED.into(), |to| to.ip);
+        let ip = sdp.destination(media).map(|to| to.ip);
+        let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let to = SocketAddr::new(ip, media.port);
         if !taken.insert(to) {
             return Err(PlanError::SamePort { media_index });

@@ -172,6 +172,7 @@ const SEEN_MAX: usize = 64;
 const KEPT_MAX: usize = 16;
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may fail where it is wrong")]
 mod tests {
     use proptest::prelude::*;
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  datagrams  |47 .. 47 .. 47 ..|.. 47 .. 47 ..|      cut anywhere: FFmpeg fills 1,472 bytes
-//!  packets    [188][188][188]   .   [188]              of 188 bytes; of 204 the last 16 are dropped
+//!  packets    [188][188][188]   .   [188]              of 188 bytes; of 204, 16 are dropped
 //!  RTP        [12 | 7 * 188]  [12 | PAT ...]           at most 7, a PAT begins one
 //! ```
 //! RTP time is that of the arrival: "target transmission time" (s2) is what it was when we got it.
@@ -234,5 +234,6 @@ fn next_start(bytes: &[u8], stride: usize) -> usize {
 const UNALIGNED_MIN: usize = 3;
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may fail where it is wrong")]
 #[path = "ts_tests.rs"]
 mod tests;
