@@ -3,5 +3,6 @@
 pub mod ids;
 pub mod limits;
 pub mod mode;
+pub mod names;
 pub mod time;
 pub mod wheel;

@@ -1,5 +1,7 @@
 //! `headend config check|default|show`.
 
+mod paths;
+
 use std::io::{self, Write};
 
 use serde_json::json;
@@ -12,11 +14,14 @@ use crate::config::{Config, Loaded, env_name};
 pub(super) fn run(verb: &ConfigVerb, out: &mut impl Write) -> Result<Exit, Failure> {
     match verb {
         ConfigVerb::Check(args) => {
-            load(args.config.as_ref(), std::env::vars_os(), &[])?;
+            let loaded = load(args.config.as_ref(), std::env::vars_os(), &[])?;
             let name = args.config.as_ref().map_or_else(
                 || "environment and defaults".to_owned(),
                 |path| path.display().to_string(),
             );
+            for warning in loaded.config.warnings() {
+                writeln!(out, "[warn] {warning}")?;
+            }
             writeln!(out, "{name}: ok")?;
         }
         ConfigVerb::Default => write_default(out)?,
@@ -43,7 +48,7 @@ fn write_default(out: &mut impl Write) -> io::Result<()> {
             None => writeln!(out, "# {name} = \"...\"")?,
         }
     }
-    Ok(())
+    paths::write_default(out)
 }
 
 /// The values that count, each with who set it; reads back as a file.
@@ -57,19 +62,22 @@ fn write_shown(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
             None => writeln!(out, "# {name} is not set")?,
         }
     }
-    Ok(())
+    paths::write_shown(loaded, out)
 }
 
 fn write_json(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
     let keys = KEYS.iter().filter(|key| key.same_as.is_none()).map(|key| {
-        let value = (key.show)(&loaded.config).and_then(|text| {
-            // One value of TOML, read by the parser that reads the file.
-            let table: toml::Table = toml::from_str(&format!("value = {text}")).ok()?;
-            serde_json::to_value(table.get("value")?).ok()
-        });
+        let value = (key.show)(&loaded.config).and_then(|text| json_value(&text));
         json!({ "key": key.name, "value": value, "origin": loaded.origin(key.name) })
     });
-    writeln!(out, "{:#}", json!({ "keys": keys.collect::<Vec<_>>() }))
+    let (keys, paths) = (keys.collect::<Vec<_>>(), paths::json(loaded));
+    writeln!(out, "{:#}", json!({ "keys": keys, "paths": paths }))
+}
+
+/// One value of TOML, read by the parser that reads the file.
+fn json_value(text: &str) -> Option<serde_json::Value> {
+    let table: toml::Table = toml::from_str(&format!("value = {text}")).ok()?;
+    serde_json::to_value(table.get("value")?).ok()
 }
 
 /// Writes the section's head when a new one begins; the rest of the key's name.
@@ -103,7 +111,8 @@ mod tests {
         let text = written(write_default);
         let loaded = config::load(Some(("default", &text)), [], &[]).unwrap();
         assert_eq!(loaded.config, Config::default());
-        insta::assert_snapshot!(text, @r#"
+        let (keys, _paths) = text.split_once("\n# Paths:").unwrap();
+        insta::assert_snapshot!(keys, @r#"
         # Every key of headend with its default. Unknown keys are errors.
         # A variable beats the file: HEADEND__RTSP__LISTEN=...
         [server]
@@ -135,6 +144,12 @@ mod tests {
         retransmission = "auto"
         # UDP port of RTP, even; RTCP takes the next; two more for each shard; 0 = any free
         udp.rtp = 8000
+        # groups that live paths are sent to, one each, when a player asks for it; off = none
+        multicast.range = "239.255.0.0/16"
+        # RTP port of a group's first track, even; RTCP is the next one, two more each track
+        multicast.rtp = 8002
+        # routers that packets to groups may pass, 1 to 255
+        multicast.ttl = 8
 
         [vod]
         # folder that is served under /vod; without one the built-in clip is
@@ -179,6 +194,9 @@ mod tests {
         sessions_max = 16384  # default
         retransmission = "auto"  # default
         udp.rtp = 0  # file
+        multicast.range = "239.255.0.0/16"  # default
+        multicast.rtp = 8002  # default
+        multicast.ttl = 8  # default
 
         [vod]
         root = '/a "b"'  # file
@@ -188,6 +206,20 @@ mod tests {
 
         [admin]
         listen = "127.0.0.1:9997"  # default
+
+        [path."*"]
+        source = "publish"  # default
+        source_transport = "auto"  # default
+        on_demand = false  # default
+        idle_close = "10s"  # default
+        hold = "10s"  # default
+        publish = ["loopback"]  # default
+        override = false  # default
+        start = "gop"  # default
+        lag_budget = "2s"  # default
+        buffer = "32MiB"  # default
+        readers_max = 16384  # default
+        # quality is not set
         "#);
         let again = config::load(Some(("shown", &text)), [], &[]).unwrap();
         assert_eq!(again.config, loaded.config);

@@ -3,8 +3,11 @@
 //! ```text
 //! [rtsp]                 rtsp            a table: part of a key
 //! udp = { rtp = 8000 }   rtsp.udp.rtp    a value: looked up in the table of keys
+//! [path."live/cam1"]     path            `path_file` reads it
 //! ```
 //! Invariant: every leaf of the file is either applied or reported with its place.
+
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -12,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, Position};
 use super::keys::KEYS;
 use super::value::{Setting, ValueError};
-use super::{Loaded, Origin, nearest, set};
+use super::{Loaded, Origin, nearest, path_file, set};
 
 /// Applies the text of a file; `name` is for errors.
 pub(super) fn apply(name: &str, text: &str, loaded: &mut Loaded) -> Result<(), ConfigError> {
@@ -25,7 +28,8 @@ pub(super) fn apply(name: &str, text: &str, loaded: &mut Loaded) -> Result<(), C
     file.apply_table("", table.get_ref(), loaded)
 }
 
-struct File<'a> {
+/// A file that is read.
+pub(super) struct File<'a> {
     name: &'a str,
     text: &'a str,
 }
@@ -44,6 +48,11 @@ impl File<'_> {
             let word = key.get_ref();
             let path =
                 if prefix.is_empty() { word.to_string() } else { format!("{prefix}.{word}") };
+            if path == PATHS {
+                (loaded.config.paths, loaded.paths) = path_file::read(self, value)
+                    .map(|(paths, sections)| (Arc::new(paths), sections))?;
+                continue;
+            }
             let known = KEYS.iter().find(|known| known.name == path);
             let is_section = KEYS.iter().any(|known| is_below(known.name, &path));
             match (known, value.get_ref()) {
@@ -67,7 +76,22 @@ impl File<'_> {
         Ok(())
     }
 
-    fn value_error(&self, offset: usize, key: &str, problem: ValueError) -> ConfigError {
+    /// A value that has to be a table.
+    pub(super) fn table_of<'v>(
+        &self,
+        key: &str,
+        value: &'v Spanned<DeValue<'v>>,
+    ) -> Result<&'v DeTable<'v>, ConfigError> {
+        match value.get_ref() {
+            DeValue::Table(table) => Ok(table),
+            other => {
+                let problem = ValueError::Kind { found: other.type_str() };
+                Err(self.value_error(value.span().start, key, problem))
+            }
+        }
+    }
+
+    pub(super) fn value_error(&self, offset: usize, key: &str, problem: ValueError) -> ConfigError {
         ConfigError::Value {
             file: self.name.to_owned(),
             at: Position::of(self.text, offset),
@@ -79,6 +103,7 @@ impl File<'_> {
     fn unknown(&self, offset: usize, key: String) -> ConfigError {
         // A wrong section is compared with sections, a wrong key with whole keys.
         let sections = KEYS.iter().filter_map(|known| known.name.split_once('.')).map(|(s, _)| s);
+        let sections = sections.chain([PATHS]);
         let nearest = if key.contains('.') {
             nearest(&key, KEYS.iter().map(|known| known.name))
         } else {
@@ -87,6 +112,15 @@ impl File<'_> {
             let by_last = by_last.map(|known| known.name.to_owned());
             by_last.or_else(|| nearest(&key, sections))
         };
+        self.unknown_key(offset, key, nearest)
+    }
+
+    pub(super) fn unknown_key(
+        &self,
+        offset: usize,
+        key: String,
+        nearest: Option<String>,
+    ) -> ConfigError {
         ConfigError::UnknownKey {
             file: self.name.to_owned(),
             at: Position::of(self.text, offset),
@@ -100,9 +134,10 @@ fn is_below(key: &str, section: &str) -> bool {
     key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn setting(value: &Spanned<DeValue<'_>>) -> Result<Setting, ValueError> {
+pub(super) fn setting(value: &Spanned<DeValue<'_>>) -> Result<Setting, ValueError> {
     match value.get_ref() {
         DeValue::String(text) => Ok(Setting::Text(text.to_string())),
+        DeValue::Boolean(is_so) => Ok(Setting::Boolean(*is_so)),
         DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
             .map(Setting::Integer)
             .map_err(|_| ValueError::Kind { found: "integer of more than 64 bits" }),
@@ -116,6 +151,9 @@ fn setting(value: &Spanned<DeValue<'_>>) -> Result<Setting, ValueError> {
         other => Err(ValueError::Kind { found: other.type_str() }),
     }
 }
+
+/// The table that has a section for each path.
+const PATHS: &str = "path";
 
 /// The parser's messages have line breaks; ours are one sentence.
 fn one_line(message: &str) -> String {

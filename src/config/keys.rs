@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Config;
+use super::multicast::MulticastConfig;
 use super::priority::ShardPriority;
 use super::value::{Setting, ValueError, show_duration, show_size};
 
@@ -138,13 +139,43 @@ pub static KEYS: &[Key] = &[
         show: |config| Some(config.rtp_port.to_string()),
     },
     Key {
+        name: "rtsp.multicast.range",
+        help: "groups that live paths are sent to, one each, when a player asks for it; off = none",
+        same_as: None,
+        write: |config, value| {
+            MulticastConfig::parse_range(&value.text()?).map(|range| config.multicast.range = range)
+        },
+        show: |config| Some(quoted(&config.multicast.shown_range())),
+    },
+    Key {
+        name: "rtsp.multicast.rtp",
+        help: "RTP port of a group's first track, even; RTCP is the next one, two more each track",
+        same_as: None,
+        write: |config, value| {
+            let port = value.number(0, u64::from(u16::MAX))?;
+            MulticastConfig::check_port(port).map(|port| config.multicast.rtp_port = port)
+        },
+        show: |config| Some(config.multicast.rtp_port.to_string()),
+    },
+    Key {
+        name: "rtsp.multicast.ttl",
+        help: "routers that packets to groups may pass, 1 to 255",
+        same_as: None,
+        write: |config, value| {
+            let ttl = value.number(1, u64::from(u8::MAX))?;
+            config.multicast.ttl = u8::try_from(ttl).unwrap_or(u8::MAX);
+            Ok(())
+        },
+        show: |config| Some(config.multicast.ttl.to_string()),
+    },
+    Key {
         name: "vod.root",
         help: "folder that is served under /vod; without one the built-in clip is",
         same_as: None,
         write: |config, value| {
             // Not trimmed: a folder's name may end with a space.
             let Setting::Text(text) = value else {
-                return Err(ValueError::Kind { found: "integer or array" });
+                return Err(ValueError::Kind { found: "integer, boolean or array" });
             };
             config.media_root = (!text.is_empty()).then(|| PathBuf::from(text));
             Ok(())
@@ -194,10 +225,10 @@ pub static KEYS: &[Key] = &[
 ];
 
 /// A TOML basic string.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-fn to_usize(number: u64) -> Result<usize, ValueError> {
+pub(super) fn to_usize(number: u64) -> Result<usize, ValueError> {
     usize::try_from(number).map_err(|_| ValueError::Number { text: number.to_string() })
 }

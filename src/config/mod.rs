@@ -4,21 +4,27 @@
 //! flag  >  HEADEND__RTSP__LISTEN  >  file.toml  >  default        first one wins
 //! ```
 //! One table ([`keys`]) names every key with its text, its default and its reader; the file, the
-//! environment, flags, `config default` and `config show` all go through it.
+//! environment, flags, `config default` and `config show` all go through it. What is said of paths
+//! ([`paths`]) has a table of its own ([`path_keys`]), and comes from the file alone.
 //! Invariant: a key that is not in the table is an error that names the nearest one, with line and
 //! column. Bound: a file of at most `FILE_BYTES_MAX` bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub mod cpus;
 pub mod error;
 mod file;
 pub mod keys;
+pub mod multicast;
+mod path_file;
+pub mod path_keys;
 pub mod paths;
 pub mod priority;
+pub mod publish;
 pub mod source;
 pub mod value;
 
@@ -28,6 +34,8 @@ pub use priority::ShardPriority;
 
 use crate::base::mode::Mode;
 use keys::{KEYS, Key};
+use multicast::MulticastConfig;
+use paths::PathTable;
 use value::Setting;
 
 /// Everything `headend serve` needs to know, checked and with defaults filled in.
@@ -40,6 +48,8 @@ pub struct Config {
     /// UDP port for RTP of shard 0, even; RTCP is the next one, shard 1 takes the next pair, and
     /// so on. 0 takes any free pairs.
     pub rtp_port: u16,
+    /// Groups that live paths are sent to.
+    pub multicast: MulticastConfig,
     /// Which CPUs run a shard.
     pub shards: CpuList,
     /// Which CPUs run a worker.
@@ -70,6 +80,8 @@ pub struct Config {
     pub gso: Mode,
     /// Whether media is sent without a copy (`MSG_ZEROCOPY`).
     pub zerocopy: Mode,
+    /// What is said of single paths.
+    pub paths: Arc<PathTable>,
 }
 
 impl Default for Config {
@@ -78,6 +90,7 @@ impl Default for Config {
             listen: vec![SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 8_554))],
             admin: SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 9_997)),
             rtp_port: 8_000,
+            multicast: MulticastConfig::default(),
             shards: CpuList::Auto,
             workers: CpuList::Auto,
             shard_priority: ShardPriority::Normal,
@@ -93,6 +106,7 @@ impl Default for Config {
             log: LogFormat::Auto,
             gso: Mode::Auto,
             zerocopy: Mode::Auto,
+            paths: Arc::default(),
         }
     }
 }
@@ -110,7 +124,27 @@ impl Config {
                 self.admin.port()
             ));
         }
+        let open = self.paths.open_sections();
+        if let Some(first) = open.first() {
+            let more = match open.len() {
+                1 => String::new(),
+                count => format!(" and {} more", count - 1),
+            };
+            warnings.push(format!(
+                "everyone who reaches the RTSP port may publish to [path.{}]{more}; unless that \
+                 is meant, name networks: publish = [\"10.0.0.0/8\"] (HE-W106)",
+                keys::quoted(first)
+            ));
+        }
         warnings
+    }
+
+    /// Keys outside of `[path]` that have another value in `new`: they count from the next start
+    /// on.
+    #[must_use]
+    pub fn changed_keys(&self, new: &Self) -> Vec<&'static str> {
+        let keys = KEYS.iter().filter(|key| key.same_as.is_none());
+        keys.filter(|key| (key.show)(self) != (key.show)(new)).map(|key| key.name).collect()
     }
 }
 
@@ -182,6 +216,17 @@ pub struct Loaded {
     pub config: Config,
     /// Keys that are not at their default.
     pub origins: BTreeMap<&'static str, Origin>,
+    /// Sections of `[path]`, the one for all others first, the rest in the order of the file.
+    pub paths: Vec<PathSection>,
+}
+
+/// A section of `[path]`, as the file has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathSection {
+    /// A path, a pattern behind `~`, or `*`.
+    pub name: String,
+    /// Keys that it sets itself.
+    pub set: BTreeSet<&'static str>,
 }
 
 impl Loaded {
@@ -204,7 +249,8 @@ pub fn load(
     env: impl IntoIterator<Item = (String, String)>,
     flags: &[FlagSetting],
 ) -> Result<Loaded, ConfigError> {
-    let mut loaded = Loaded { config: Config::default(), origins: BTreeMap::new() };
+    let mut loaded =
+        Loaded { config: Config::default(), origins: BTreeMap::new(), paths: Vec::new() };
     if let Some((name, text)) = file {
         file::apply(name, text, &mut loaded)?;
     }

@@ -1,16 +1,22 @@
 //! Live paths in the configuration: what each may do, and which words are for which path.
 //!
 //! ```text
-//!  [path."live/cam1"]     one path
-//!  [path."*"]             every other one
+//!  [path."live/cam1"]         one path
+//!  [path."~^live/hall\\d+$"]   paths whose names match, the first such section of the file
+//!  [path."*"]                 every other one, and what the sections above leave unsaid
 //! ```
-//! Invariant: every path has a configuration.
+//! Invariants: every path has a configuration; a fetched source is that of one named path.
+//! Bounds: `NAMED_MAX` paths, `PATTERNS_MAX` patterns that are matched in linear time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use regex::{Regex, RegexBuilder};
+
+use super::publish::PublishList;
 use super::source::SourceAddress;
+use super::value::ValueError;
 
 /// How a fetched source sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,6 +63,11 @@ pub struct PathConfig {
     pub ring_bytes: usize,
     /// Readers on each shard at most.
     pub readers_max: usize,
+    /// Who may publish, when it is published to.
+    pub publish: PublishList,
+    /// Pictures of the title with this name are thinned for players whose way loses packets;
+    /// `None`: as `vod.quality` says.
+    pub adapts_quality: Option<bool>,
 }
 
 impl Default for PathConfig {
@@ -72,15 +83,54 @@ impl Default for PathConfig {
             lag_budget: Duration::from_secs(2),
             ring_bytes: 32 << 20,
             readers_max: 16_384,
+            publish: PublishList::default(),
+            adapts_quality: None,
         }
     }
 }
+
+/// Paths by the pattern that their names match.
+#[derive(Debug, Clone)]
+pub struct PathPattern {
+    regex: Regex,
+    /// What is said of them.
+    pub config: Arc<PathConfig>,
+}
+
+impl PathPattern {
+    pub(super) fn new(text: &str, config: Arc<PathConfig>) -> Result<Self, ValueError> {
+        let built = RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build();
+        let regex = built.map_err(|error| {
+            // Of several lines, with a caret below the place; the last one says what it is.
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or_default();
+            ValueError::Pattern { reason: reason.trim_start_matches("error: ").to_owned() }
+        })?;
+        Ok(Self { regex, config })
+    }
+
+    /// The pattern, without the `~` in front of it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.regex.as_str()
+    }
+}
+
+impl PartialEq for PathPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text() == other.text() && self.config == other.config
+    }
+}
+
+impl Eq for PathPattern {}
 
 /// All that is configured of paths.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PathTable {
     /// Those that are named.
     pub named: BTreeMap<String, Arc<PathConfig>>,
+    /// Those that are not, by their names, in the order of the file.
+    pub patterns: Vec<PathPattern>,
     /// All others.
     pub others: Arc<PathConfig>,
 }
@@ -89,6 +139,163 @@ impl PathTable {
     /// What is said of a path.
     #[must_use]
     pub fn find(&self, path: &str) -> &Arc<PathConfig> {
-        self.named.get(path).unwrap_or(&self.others)
+        let pattern = || self.pattern_of(path).map(|pattern| &pattern.config);
+        self.named.get(path).or_else(pattern).unwrap_or(&self.others)
+    }
+
+    /// The name of the section that says it: what an operator is to change.
+    #[must_use]
+    pub fn section_of(&self, path: &str) -> String {
+        match self.pattern_of(path) {
+            _ if self.named.contains_key(path) => path.to_owned(),
+            Some(pattern) => format!("~{}", pattern.text()),
+            None => "*".to_owned(),
+        }
+    }
+
+    /// Sections in which everyone may publish.
+    #[must_use]
+    pub fn open_sections(&self) -> Vec<String> {
+        let is_open = |config: &PathConfig| !config.source.is_fetched() && config.publish.is_open();
+        let others = is_open(&self.others).then(|| "*".to_owned());
+        let patterns = self.patterns.iter().filter(|pattern| is_open(&pattern.config));
+        let named = self.named.iter().filter(|(_, config)| is_open(config));
+        let named = named.map(|(name, _)| name.clone());
+        let patterns = patterns.map(|pattern| format!("~{}", pattern.text()));
+        others.into_iter().chain(patterns).chain(named).collect()
+    }
+
+    /// What is different in `new`.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> PathChanges {
+        let names: BTreeSet<&String> = self.named.keys().chain(new.named.keys()).collect();
+        let mut changes =
+            PathChanges { are_others_changed: self.are_others_changed(new), ..Default::default() };
+        for name in names {
+            let list = match (self.named.get(name), new.named.get(name)) {
+                (Some(old), Some(new)) if old == new => continue,
+                (Some(_), Some(_)) => &mut changes.changed,
+                (Some(_), None) => &mut changes.removed,
+                (None, _) => &mut changes.added,
+            };
+            list.push(name.clone());
+        }
+        changes
+    }
+
+    /// Whether paths that are not named are told something else.
+    fn are_others_changed(&self, new: &Self) -> bool {
+        self.others != new.others || self.patterns != new.patterns
+    }
+
+    fn pattern_of(&self, path: &str) -> Option<&PathPattern> {
+        self.patterns.iter().find(|pattern| pattern.regex.is_match(path))
+    }
+}
+
+/// What a new configuration does to paths.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct PathChanges {
+    /// Named now, and not before.
+    pub added: Vec<String>,
+    /// Told something else.
+    pub changed: Vec<String>,
+    /// Named no more.
+    pub removed: Vec<String>,
+    /// Patterns, or what is for all others.
+    #[serde(rename = "others_changed")]
+    pub are_others_changed: bool,
+}
+
+impl PathChanges {
+    /// Nothing is different.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Paths that are named at most: as many as a shard can be the home of.
+pub(super) const NAMED_MAX: usize = 4_096;
+/// Patterns at most: each is tried on the name of a path that is not named itself.
+pub(super) const PATTERNS_MAX: usize = 64;
+/// Memory of a pattern: names are short, and what needs more is a mistake.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(hold_s: u64) -> Arc<PathConfig> {
+        Arc::new(PathConfig { hold: Duration::from_secs(hold_s), ..PathConfig::default() })
+    }
+
+    fn table() -> PathTable {
+        let pattern = |text, hold_s| PathPattern::new(text, config(hold_s)).unwrap();
+        PathTable {
+            named: [("live/cam1".to_owned(), config(1))].into(),
+            patterns: vec![pattern("^live/", 2), pattern("cam", 3)],
+            others: config(4),
+        }
+    }
+
+    #[test]
+    fn name_beats_patterns_and_the_first_pattern_beats_the_next() {
+        let table = table();
+        for (path, hold_s, section) in [
+            ("live/cam1", 1, "live/cam1"),
+            ("live/cam2", 2, "~^live/"),
+            ("hall/cam2", 3, "~cam"),
+            ("hall", 4, "*"),
+        ] {
+            assert_eq!(table.find(path).hold.as_secs(), hold_s, "{path}");
+            assert_eq!(table.section_of(path), section);
+        }
+    }
+
+    #[test]
+    fn changes_name_the_paths_that_are_told_something_else_and_no_others() {
+        let old = table();
+        assert!(old.changes(&table()).is_empty());
+        let mut new = table();
+        new.named.insert("b".to_owned(), config(9));
+        let added = PathChanges { added: vec!["b".to_owned()], ..Default::default() };
+        assert_eq!(old.changes(&new), added);
+        let removed = PathChanges { removed: vec!["b".to_owned()], ..Default::default() };
+        assert_eq!(new.changes(&old), removed);
+        new = table();
+        new.named.insert("live/cam1".to_owned(), config(7));
+        new.patterns.pop();
+        let changed = vec!["live/cam1".to_owned()];
+        let both = PathChanges { changed, are_others_changed: true, ..Default::default() };
+        assert_eq!(old.changes(&new), both);
+    }
+
+    #[test]
+    fn sections_for_everyone_are_found_and_fetched_ones_are_none() {
+        let open = || PathConfig {
+            publish: PublishList::parse(&["any"]).unwrap(),
+            ..PathConfig::default()
+        };
+        let fetched = SourceAddress::parse("rtsp://cam/x").unwrap();
+        let table = PathTable {
+            named: [
+                ("a".to_owned(), Arc::new(open())),
+                ("b".to_owned(), Arc::new(PathConfig { source: fetched, ..open() })),
+                ("c".to_owned(), config(1)),
+            ]
+            .into(),
+            patterns: vec![PathPattern::new("x", Arc::new(open())).unwrap()],
+            others: Arc::new(open()),
+        };
+        assert_eq!(table.open_sections(), ["*", "~x", "a"]);
+        assert!(PathTable::default().open_sections().is_empty());
+    }
+
+    #[test]
+    fn pattern_that_is_none_or_takes_too_much_is_refused_in_one_line() {
+        let refuse = |text: &str| PathPattern::new(text, Arc::default()).unwrap_err().to_string();
+        assert_eq!(refuse("a("), "not a regular expression: unclosed group");
+        assert!(refuse("(a{1000}){1000}").contains("size limit"), "{}", refuse("(a{1000}){1000}"));
     }
 }

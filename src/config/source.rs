@@ -90,7 +90,7 @@ impl SourceAddress {
                 }
                 Ok(Self::Sdp(PathBuf::from(name)))
             }
-            _ => Err(SourceAddressError::Form { text: text.to_owned() }),
+            _ => Err(SourceAddressError::Form { text: without_secret(text) }),
         }
     }
 
@@ -119,6 +119,16 @@ impl std::fmt::Display for SourceAddress {
     }
 }
 
+/// Errors are logged: what stands in front of an `@` may be a password.
+fn without_secret(text: &str) -> String {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    match rest.rsplit_once('@') {
+        Some((_, rest)) if scheme.is_empty() => format!("...@{rest}"),
+        Some((_, rest)) => format!("{scheme}://...@{rest}"),
+        None => text.to_owned(),
+    }
+}
+
 fn parse_udp(text: &str) -> Result<UdpSource, SourceAddressError> {
     let (address, options) = text.split_once('?').unwrap_or((text, ""));
     let to: SocketAddr = address
@@ -126,7 +136,7 @@ fn parse_udp(text: &str) -> Result<UdpSource, SourceAddressError> {
         .parse()
         .ok()
         .filter(|to: &SocketAddr| to.port() != 0)
-        .ok_or_else(|| SourceAddressError::Address { text: address.to_owned() })?;
+        .ok_or_else(|| SourceAddressError::Address { text: without_secret(address) })?;
     let mut source = UdpSource { to, sender: None, interface: None };
     for option in options.split('&').filter(|option| !option.is_empty()) {
         let wrong = || SourceAddressError::Option { text: option.to_owned() };
@@ -187,6 +197,14 @@ mod tests {
         ] {
             let error = SourceAddress::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn refusal_does_not_repeat_a_password() {
+        for text in ["rtps://me:s3cret@cam/x", "me:s3cret@cam", "udp://me:s3cret@1.2.3.4:5"] {
+            let error = SourceAddress::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("s3cret") && error.contains("...@"), "{error}");
         }
     }
 

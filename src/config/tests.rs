@@ -36,6 +36,7 @@ fn file_sets_every_key() {
         [rtsp]
         listen = ["[::1]:554", "127.0.0.1:8554"]
         udp = { rtp = 6970 }
+        multicast = { range = "239.1.2.0/24", rtp = 9000, ttl = 3 }
         session_timeout = "90s"
         retransmission = "off"
         [vod]
@@ -50,6 +51,11 @@ fn file_sets_every_key() {
         listen: vec!["[::1]:554".parse().unwrap(), "127.0.0.1:8554".parse().unwrap()],
         admin: "127.0.0.1:0".parse().unwrap(),
         rtp_port: 6_970,
+        multicast: MulticastConfig {
+            range: Some(("239.1.2.0".parse().unwrap(), 24)),
+            rtp_port: 9_000,
+            ttl: 3,
+        },
         shards: CpuList::Cpus(vec![0, 1, 2, 3, 8]),
         workers: CpuList::Count(2),
         shard_priority: ShardPriority::Fifo(20),
@@ -65,6 +71,7 @@ fn file_sets_every_key() {
         log: LogFormat::Json,
         gso: Mode::Off,
         zerocopy: Mode::On,
+        paths: Arc::default(),
     };
     assert_eq!(load_file(text).unwrap().config, expected);
 }
@@ -135,7 +142,7 @@ fn refusals_of_a_file_say_where_and_what_instead() {
     headend.toml:2:15: rtsp.udp.rtp: 70000 is not in 0 to 65535
     headend.toml:2:15: rtsp.udp.rtp: `-2` is not a whole number
     headend.toml:2:16: vod.window_cache: `8` is not a size like `512KiB`, `8MiB` or `1GiB`
-    headend.toml:2:8: vod.root: cannot be of type integer or array; `headend config default` shows how it is written
+    headend.toml:2:8: vod.root: cannot be of type integer, boolean or array; `headend config default` shows how it is written
     headend.toml:2:10: server.shards: the range 3-1 runs backwards
     headend.toml:2:7: server.log: `xml` is not one of auto, text, json
     headend.toml:2:20: server.poll_entries_max: 1 is not in 64 to 1048576
@@ -174,6 +181,22 @@ fn admin_api_beyond_this_machine_is_warned_about() {
     assert!(Config::default().warnings().is_empty());
     let config = Config { admin: "0.0.0.0:9997".parse().unwrap(), ..Config::default() };
     insta::assert_snapshot!(config.warnings().join("\n"), @r"the admin API on 0.0.0.0:9997 has no password and can end sessions; unless the network is trusted, use --admin 127.0.0.1:9997 (HE-W103)");
+}
+
+#[test]
+fn path_that_everyone_may_publish_to_is_warned_about() {
+    let text = "[path.\"live/a\"]\npublish = [\"any\"]\n[path.b]\npublish = [\"::/0\"]\n";
+    let config = load_file(text).unwrap().config;
+    insta::assert_snapshot!(config.warnings().join("\n"), @r#"everyone who reaches the RTSP port may publish to [path."b"] and 1 more; unless that is meant, name networks: publish = ["10.0.0.0/8"] (HE-W106)"#);
+}
+
+#[test]
+fn keys_that_count_from_the_next_start_on_are_named() {
+    let old = load_file("[vod]\nroot = \"a\"\n").unwrap().config;
+    let new =
+        load_file("[rtsp]\nlisten = [\"[::1]:0\"]\n[path.a]\nhold = \"1s\"\n").unwrap().config;
+    assert_eq!(old.changed_keys(&new), ["rtsp.listen", "vod.root"]);
+    assert!(old.changed_keys(&old).is_empty());
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use super::LogFormat;
 use super::cpus::{CpuList, CpuListError};
+use super::publish::PublishList;
+use super::source::{SourceAddress, SourceAddressError};
 use crate::base::mode::Mode;
 
 /// A value before it is understood.
@@ -18,6 +20,8 @@ pub enum Setting {
     Text(String),
     /// From a file.
     Integer(i64),
+    /// From a file.
+    Boolean(bool),
     /// From a file, or a flag that was given several times.
     List(Vec<String>),
 }
@@ -104,6 +108,67 @@ pub enum ValueError {
         /// What it may be.
         choices: &'static [&'static str],
     },
+    /// Neither yes nor no.
+    #[error("`{text}` is neither true nor false")]
+    Boolean {
+        /// What was found.
+        text: String,
+    },
+    /// Not a source of packets.
+    #[error(transparent)]
+    Source(#[from] SourceAddressError),
+    /// Nobody who could publish.
+    #[error("`{text}` is none of loopback, private, any, 10.0.0.0/8, ::1 and the like")]
+    Network {
+        /// What was found.
+        text: String,
+    },
+    /// A network with bits beyond its prefix: one digit of it is wrong.
+    #[error("`{text}` has bits beyond its prefix; write {network}")]
+    NetworkBits {
+        /// What was found.
+        text: String,
+        /// What lies within the prefix.
+        network: ipnet::IpNet,
+    },
+    /// Not a range of groups.
+    #[error("`{text}` is not a range of multicast groups like 239.255.0.0/16, and not `off`")]
+    Groups {
+        /// What was found.
+        text: String,
+    },
+    /// A port without room for those of all tracks of a path.
+    #[error("{port} is not an even port from 2 to {max}")]
+    GroupPort {
+        /// What was found.
+        port: u16,
+        /// With room for all tracks above it.
+        max: u16,
+    },
+    /// A section of `[path]` that names nothing.
+    #[error("`{text}` is no name of a path: parts between single slashes, 255 bytes at most")]
+    PathName {
+        /// What was found.
+        text: String,
+    },
+    /// A section of `[path]` whose name should be a pattern.
+    #[error("not a regular expression: {reason}")]
+    Pattern {
+        /// What the parser says.
+        reason: String,
+    },
+    /// A key of live paths in the section of a title.
+    #[error("is for live paths; of a title only `quality` can be set")]
+    OnlyLive,
+    /// A source for many paths.
+    #[error("a source that is fetched feeds one path: set it where that path is named")]
+    ManyFetched,
+    /// A key that says nothing about such a path.
+    #[error("means nothing here: it is for {what}")]
+    OnlyFor {
+        /// Paths that it is for.
+        what: &'static str,
+    },
     /// Two keys for one thing, with different values.
     #[error("contradicts {twin}, which means the same")]
     Contradiction {
@@ -119,17 +184,57 @@ impl Setting {
         match self {
             Self::Text(text) => Ok(Cow::Borrowed(text.trim())),
             Self::Integer(integer) => Ok(Cow::Owned(integer.to_string())),
+            Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
             Self::List(_) => Err(ValueError::Kind { found: "array" }),
         }
     }
 
+    /// Yes or no.
+    pub(super) fn boolean(&self) -> Result<bool, ValueError> {
+        let text = match self {
+            Self::Boolean(is_so) => return Ok(*is_so),
+            other => other.text()?,
+        };
+        text.parse().map_err(|_| ValueError::Boolean { text: text.into_owned() })
+    }
+
+    /// Texts; one text is split at commas.
+    fn texts(&self) -> Result<Vec<&str>, ValueError> {
+        match self {
+            Self::Text(text) => {
+                Ok(text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect())
+            }
+            Self::List(texts) => Ok(texts.iter().map(|text| text.trim()).collect()),
+            Self::Integer(_) => Err(ValueError::Kind { found: "integer" }),
+            Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
+        }
+    }
+
+    /// Who may publish.
+    pub(super) fn publish_list(&self) -> Result<PublishList, ValueError> {
+        PublishList::parse(&self.texts()?)
+    }
+
+    /// Where packets come from.
+    pub(super) fn source(&self) -> Result<SourceAddress, ValueError> {
+        Ok(SourceAddress::parse(&self.text()?)?)
+    }
+
+    /// The value of one of a few words.
+    pub(super) fn word<T: Copy>(
+        &self,
+        choices: &'static [&'static str],
+        values: &[T],
+    ) -> Result<T, ValueError> {
+        let text = self.text()?;
+        let found = choices.iter().zip(values).find(|(word, _)| **word == text.as_ref());
+        let refused = || ValueError::Choice { text: text.clone().into_owned(), choices };
+        found.map(|(_, value)| *value).ok_or_else(refused)
+    }
+
     /// Addresses with ports; text is split at commas.
     pub(super) fn addresses(&self) -> Result<Vec<SocketAddr>, ValueError> {
-        let texts: Vec<&str> = match self {
-            Self::Text(text) => text.split(',').map(str::trim).filter(|t| !t.is_empty()).collect(),
-            Self::List(texts) => texts.iter().map(|text| text.trim()).collect(),
-            Self::Integer(_) => return Err(ValueError::Kind { found: "integer" }),
-        };
+        let texts = self.texts()?;
         match texts.len() {
             0 => Err(ValueError::Empty),
             found if found > ADDRESSES_MAX => {
@@ -183,6 +288,7 @@ impl Setting {
         match self {
             Self::Integer(count) => Ok(CpuList::parse(&count.to_string())?),
             Self::Text(text) => Ok(CpuList::parse(text)?),
+            Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
             Self::List(_) => Err(ValueError::Kind { found: "array" }),
         }
     }

@@ -11,9 +11,6 @@ use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::title::FileIdentity;
 
-/// Name of the clip's title.
-pub const CLIP_NAME: &str = "demo";
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Clip {

@@ -22,11 +22,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-pub use clip::CLIP_NAME;
-
-/// Below this path of a URL lies the library.
-pub const LIBRARY_PATH: &str = "vod/";
-
+pub use crate::base::names::{CLIP_NAME, LIBRARY_PATH};
 pub use list::{Listed, Summary};
 pub use resolve::ResolveError;
 use title::FileIdentity;

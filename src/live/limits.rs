@@ -5,9 +5,6 @@ use std::time::Duration;
 /// Tracks of a live path at most: a camera has two or three, a multi-language channel ten.
 pub const LIVE_TRACKS_MAX: usize = 16;
 
-/// Bytes of a path's name at most: it is part of URLs, metrics and log lines.
-pub const PATH_NAME_BYTES_MAX: usize = 255;
-
 /// Paths that have their home on one shard at most: a stranger who may publish must not fill the
 /// memory with names.
 pub const PATHS_MAX: usize = 4_096;

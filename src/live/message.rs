@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::batch::{Generation, PacketBatch};
 use super::description::Description;
-use super::limits::{IDLE_CLOSE, PATH_NAME_BYTES_MAX, READERS_HOLD};
+use super::limits::{IDLE_CLOSE, READERS_HOLD};
 use super::multicast::Group;
 use super::ring::RingLimits;
 use crate::base::ids::ShardId;
@@ -25,16 +25,6 @@ pub fn home_of(path: &str, shard_count: u8) -> ShardId {
     path.hash(&mut hasher);
     let place = hasher.finish() % u64::from(shard_count.max(1));
     ShardId(u8::try_from(place).unwrap_or(0))
-}
-
-/// Whether a path may have this name: what stands in a URL behind the host, decoded, without
-/// slashes around it.
-#[must_use]
-pub fn is_path_name(name: &str) -> bool {
-    let is_part = |part: &str| !part.is_empty() && part != "." && part != "..";
-    name.len() <= PATH_NAME_BYTES_MAX
-        && name.split('/').all(is_part)
-        && !name.chars().any(char::is_control)
 }
 
 /// A source, as its home knows it.
@@ -59,7 +49,8 @@ pub enum SourceKind {
 }
 
 /// The configuration of a path, as every shard reads it: whoever sends a message to a home sends it
-/// along.
+/// along. The home's shard puts its own in its place: of two that read a new configuration, one is
+/// first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathRules {
     /// Where its packets come from.
@@ -128,10 +119,18 @@ pub enum Ask {
         /// By which it held the path.
         generation: Generation,
     },
-    /// The path is to be fetched always: from the configuration, when the shard starts.
+    /// The path is to be fetched always: from the configuration, when it is read. Nothing to do
+    /// when it is being fetched already.
     Open {
         /// Of the path.
         rules: Arc<PathRules>,
+    },
+    /// The configuration says something else of the path.
+    Configure {
+        /// Of the path.
+        rules: Arc<PathRules>,
+        /// Its packets come from somewhere else: the source that it has ends.
+        is_other_source: bool,
     },
     /// What was to be fetched cannot be had now.
     PullFailed {
@@ -161,6 +160,27 @@ pub enum Ask {
     LeaveGroup,
     /// An operator ends source and readers.
     Kick,
+}
+
+impl Ask {
+    /// The rules that come with it.
+    pub fn rules_mut(&mut self) -> Option<&mut Arc<PathRules>> {
+        match self {
+            Self::Claim { rules, .. }
+            | Self::Open { rules }
+            | Self::Configure { rules, .. }
+            | Self::Subscribe { rules, .. } => Some(rules),
+            Self::Feed { .. }
+            | Self::Release { .. }
+            | Self::PullFailed { .. }
+            | Self::Describe { .. }
+            | Self::Unsubscribe { .. }
+            | Self::WantSync
+            | Self::JoinGroup { .. }
+            | Self::LeaveGroup
+            | Self::Kick => None,
+        }
+    }
 }
 
 /// What a home tells a shard of a path.
@@ -290,16 +310,5 @@ mod tests {
         assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
         assert_eq!(home_of("live/cam1", 1), ShardId(0));
         assert_eq!(home_of("live/cam1", 0), ShardId(0));
-    }
-
-    #[test]
-    fn name_of_a_path_is_parts_between_single_slashes() {
-        for good in ["live/cam1", "a", "live/caf\u{e9} 1/b"] {
-            assert!(is_path_name(good), "{good}");
-        }
-        let long = "x".repeat(256);
-        for bad in ["", "/a", "a/", "a//b", "a/../b", ".", "a\nb", long.as_str()] {
-            assert!(!is_path_name(bad), "{bad}");
-        }
     }
 }

@@ -17,7 +17,7 @@ use slab::Slab;
 
 use super::batch::{Generation, LiveRun, PacketBatch};
 use super::description::Description;
-use super::limits::{LAG_BUDGET, READERS_MAX};
+use super::limits::{IDLE_CLOSE, LAG_BUDGET, READERS_MAX};
 use super::reader::{Carrier, LiveMark, Peek, Reader, ReaderState, ReaderStream, SkipReason};
 use super::retransmit::{RetransmitError, SentPacket};
 use super::ring::{BatchRing, RingLimits};
@@ -42,12 +42,14 @@ pub struct PathLimits {
     pub lag_budget: Duration,
     /// Readers on this shard at most.
     pub readers_max: usize,
+    /// How long the shard keeps it without readers.
+    pub linger: Duration,
 }
 
 impl Default for PathLimits {
     fn default() -> Self {
         let ring = RingLimits::default();
-        Self { ring, lag_budget: LAG_BUDGET, readers_max: READERS_MAX }
+        Self { ring, lag_budget: LAG_BUDGET, readers_max: READERS_MAX, linger: IDLE_CLOSE }
     }
 }
 
@@ -180,6 +182,18 @@ impl LivePath {
     #[must_use]
     pub fn ring(&self) -> &BatchRing {
         &self.ring
+    }
+
+    /// Readers are allowed something else from now on; those who are here stay.
+    pub fn set_limits(&mut self, limits: PathLimits) {
+        self.ring.set_limits(limits.ring);
+        self.limits = limits;
+    }
+
+    /// How long the shard keeps it without readers.
+    #[must_use]
+    pub fn linger(&self) -> Duration {
+        self.limits.linger
     }
 
     /// A batch has come: all readers that play are queued.

@@ -1,7 +1,7 @@
 //! The paths that a shard listens to, or has asked for.
 //!
 //! ```text
-//!  (nothing) --want: Ask--> Asked(who waits) --Subscribed--> Here(LivePath) --10 s unused--> gone
+//!  (nothing) --want: Ask--> Asked(who waits) --Subscribed--> Here(LivePath) --unused---> gone
 //!                                `------------NotThere-----> (nothing)       `----Ended----> gone
 //! ```
 //! DESCRIBE wants a path as much as SETUP does, and most who describe a path set it up next; so a
@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::limits::{IDLE_CLOSE, PATHS_MAX};
+use super::limits::PATHS_MAX;
 use super::message::{RefusedError, ToShard};
 use super::path::{LivePath, PathLimits, ReaderKey, Succession};
 use crate::base::time::Mono;
@@ -23,13 +23,12 @@ use crate::base::time::Mono;
 #[derive(Debug, Default)]
 pub struct LivePaths {
     entries: HashMap<Arc<str>, Entry>,
-    limits: PathLimits,
 }
 
 #[derive(Debug)]
 enum Entry {
     /// The home has not answered. Who waits, by names that are the caller's.
-    Asked(Vec<u64>),
+    Asked { waiters: Vec<u64>, limits: PathLimits },
     /// The shard listens.
     Here { path: Box<LivePath>, wanted: Mono },
 }
@@ -68,28 +67,23 @@ pub enum Told {
 }
 
 impl LivePaths {
-    /// No paths yet.
-    #[must_use]
-    pub fn new(limits: PathLimits) -> Self {
-        Self { entries: HashMap::new(), limits }
-    }
-
-    /// Somebody wants a path.
-    pub fn want(&mut self, name: &Arc<str>, waiter: u64, now: Mono) -> Wanted {
+    /// Somebody wants a path. `limits` are those of the path, should it not be here.
+    pub fn want(&mut self, name: &Arc<str>, limits: PathLimits, waiter: u64, now: Mono) -> Wanted {
         let count = self.entries.len();
         match self.entries.get_mut(name) {
             Some(Entry::Here { wanted, .. }) => {
                 *wanted = now;
                 Wanted::Here
             }
-            Some(Entry::Asked(waiters)) if waiters.len() >= WAITERS_MAX => Wanted::TooMany,
-            Some(Entry::Asked(waiters)) => {
+            Some(Entry::Asked { waiters, .. }) if waiters.len() >= WAITERS_MAX => Wanted::TooMany,
+            Some(Entry::Asked { waiters, .. }) => {
                 waiters.push(waiter);
                 Wanted::Asked
             }
             None if count >= PATHS_MAX => Wanted::TooMany,
             None => {
-                self.entries.insert(Arc::clone(name), Entry::Asked(vec![waiter]));
+                self.entries
+                    .insert(Arc::clone(name), Entry::Asked { waiters: vec![waiter], limits });
                 Wanted::Ask
             }
         }
@@ -100,7 +94,7 @@ impl LivePaths {
     pub fn path(&self, name: &str) -> Option<&LivePath> {
         match self.entries.get(name)? {
             Entry::Here { path, .. } => Some(path),
-            Entry::Asked(_) => None,
+            Entry::Asked { .. } => None,
         }
     }
 
@@ -108,7 +102,7 @@ impl LivePaths {
     pub fn path_mut(&mut self, name: &str) -> Option<&mut LivePath> {
         match self.entries.get_mut(name)? {
             Entry::Here { path, .. } => Some(path),
-            Entry::Asked(_) => None,
+            Entry::Asked { .. } => None,
         }
     }
 
@@ -116,26 +110,36 @@ impl LivePaths {
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut LivePath> {
         self.entries.values_mut().filter_map(|entry| match entry {
             Entry::Here { path, .. } => Some(&mut **path),
-            Entry::Asked(_) => None,
+            Entry::Asked { .. } => None,
         })
+    }
+
+    /// Paths are allowed something else: `limits_of` knows what.
+    pub fn set_limits(&mut self, limits_of: impl Fn(&str) -> PathLimits) {
+        for (name, entry) in &mut self.entries {
+            match entry {
+                Entry::Asked { limits, .. } => *limits = limits_of(name),
+                Entry::Here { path, .. } => path.set_limits(limits_of(name)),
+            }
+        }
     }
 
     /// A home tells something.
     pub fn handle(&mut self, name: &Arc<str>, note: ToShard, now: Mono) -> Told {
         match note {
             ToShard::Subscribed { generation, description, snapshot } => {
-                let Some(Entry::Asked(waiters)) = self.entries.remove(name) else {
+                let Some(Entry::Asked { waiters, limits }) = self.entries.remove(name) else {
                     // It was not asked for: an answer to one that has gone.
                     return Told::Nothing;
                 };
                 let of_source = (generation, description);
-                let path = LivePath::new(Arc::clone(name), of_source, snapshot, self.limits, now);
+                let path = LivePath::new(Arc::clone(name), of_source, snapshot, limits, now);
                 let entry = Entry::Here { path: Box::new(path), wanted: now };
                 self.entries.insert(Arc::clone(name), entry);
                 Told::Answer { waiters, refused: None }
             }
             ToShard::NotThere(why) => match self.entries.remove(name) {
-                Some(Entry::Asked(waiters)) => Told::Answer { waiters, refused: Some(why) },
+                Some(Entry::Asked { waiters, .. }) => Told::Answer { waiters, refused: Some(why) },
                 Some(here @ Entry::Here { .. }) => {
                     self.entries.insert(Arc::clone(name), here);
                     Told::Nothing
@@ -165,7 +169,7 @@ impl LivePaths {
             }
             ToShard::Ended => match self.entries.remove(name) {
                 Some(Entry::Here { path, .. }) => Told::End(owners(&path)),
-                Some(asked @ Entry::Asked(_)) => {
+                Some(asked @ Entry::Asked { .. }) => {
                     // Ended for the one before; this one is asked for anew and will be answered.
                     self.entries.insert(Arc::clone(name), asked);
                     Told::Nothing
@@ -189,7 +193,7 @@ impl LivePaths {
             if path.reader_count() > 0 {
                 *wanted = now;
             }
-            let is_unused = now.since(*wanted) >= IDLE_CLOSE;
+            let is_unused = now.since(*wanted) >= path.linger();
             if is_unused {
                 unused.push(Arc::clone(name));
             }
@@ -213,6 +217,7 @@ mod tests {
     use super::super::description::{Description, LiveTrack};
     use super::super::reader::Carrier;
     use super::*;
+    use std::time::Duration;
 
     const NOW: Mono = Mono(0);
 
@@ -249,12 +254,12 @@ mod tests {
     #[test]
     fn home_is_asked_once_and_all_who_wait_are_answered_once() {
         let mut paths = LivePaths::default();
-        assert_eq!(paths.want(&name(), 1, NOW), Wanted::Ask);
-        assert_eq!(paths.want(&name(), 2, NOW), Wanted::Asked);
+        assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Ask);
+        assert_eq!(paths.want(&name(), PathLimits::default(), 2, NOW), Wanted::Asked);
         assert!(matches!(paths.handle(&name(), batch(1), NOW), Told::Nothing), "not here yet");
         let told = paths.handle(&name(), subscribed(1), NOW);
         assert!(matches!(told, Told::Answer { waiters, refused: None } if waiters == [1, 2]));
-        assert_eq!(paths.want(&name(), 3, NOW), Wanted::Here);
+        assert_eq!(paths.want(&name(), PathLimits::default(), 3, NOW), Wanted::Here);
         assert!(matches!(paths.handle(&name(), batch(1), NOW), Told::Fed));
         assert_eq!(paths.path("live/a").map(|path| path.ring().end_no()), Some(1));
         paths.handle(&name(), batch(7), NOW);
@@ -265,17 +270,17 @@ mod tests {
     #[test]
     fn path_that_is_not_there_is_refused_and_asked_for_again_the_next_time() {
         let mut paths = LivePaths::default();
-        paths.want(&name(), 1, NOW);
+        paths.want(&name(), PathLimits::default(), 1, NOW);
         let told = paths.handle(&name(), ToShard::NotThere(RefusedError::NoSource), NOW);
         let is_refused = |refused| refused == Some(RefusedError::NoSource);
         assert!(matches!(told, Told::Answer { refused, .. } if is_refused(refused)));
-        assert_eq!(paths.want(&name(), 1, NOW), Wanted::Ask);
+        assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Ask);
     }
 
     #[test]
     fn path_without_readers_is_let_go_of_after_a_while_and_one_with_readers_is_not() {
         let mut paths = LivePaths::default();
-        paths.want(&name(), 1, NOW);
+        paths.want(&name(), PathLimits::default(), 1, NOW);
         paths.handle(&name(), subscribed(1), NOW);
         let key = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Tcp).unwrap();
         assert!(paths.sweep(at(100)).is_empty());
@@ -286,9 +291,34 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_those_of_the_path_and_change_under_its_readers() {
+        let mut paths = LivePaths::default();
+        let limits = |readers_max, linger_s| PathLimits {
+            readers_max,
+            linger: Duration::from_secs(linger_s),
+            ..PathLimits::default()
+        };
+        paths.want(&name(), limits(1, 3), 1, NOW);
+        paths.handle(&name(), subscribed(1), NOW);
+        let path = paths.path_mut("live/a").unwrap();
+        let key = path.add_reader(1, Carrier::Udp).unwrap();
+        assert!(path.add_reader(2, Carrier::Udp).is_err());
+        paths.set_limits(|_| limits(2, 7));
+        let path = paths.path_mut("live/a").unwrap();
+        let second = path.add_reader(2, Carrier::Udp).unwrap();
+        paths.set_limits(|_| limits(1, 7));
+        assert_eq!(paths.path("live/a").unwrap().reader_count(), 2, "who is here stays");
+        for key in [key, second] {
+            paths.path_mut("live/a").unwrap().remove_reader(key);
+        }
+        assert!(paths.sweep(at(6)).is_empty());
+        assert_eq!(paths.sweep(at(7)), [name()]);
+    }
+
+    #[test]
     fn readers_end_with_their_path_and_when_another_takes_its_name() {
         let mut paths = LivePaths::default();
-        paths.want(&name(), 1, NOW);
+        paths.want(&name(), PathLimits::default(), 1, NOW);
         paths.handle(&name(), subscribed(1), NOW);
         let key = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Udp).unwrap();
         let resumed = |generation, identity| ToShard::Resumed {
@@ -309,8 +339,8 @@ mod tests {
     fn crowd_that_waits_has_an_end() {
         let mut paths = LivePaths::default();
         for waiter in 0..4_096 {
-            assert_ne!(paths.want(&name(), waiter, NOW), Wanted::TooMany);
+            assert_ne!(paths.want(&name(), PathLimits::default(), waiter, NOW), Wanted::TooMany);
         }
-        assert_eq!(paths.want(&name(), 9, NOW), Wanted::TooMany);
+        assert_eq!(paths.want(&name(), PathLimits::default(), 9, NOW), Wanted::TooMany);
     }
 }

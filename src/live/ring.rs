@@ -75,6 +75,11 @@ impl BatchRing {
         Self { batches, first_no: 0, bytes: 0, syncs, entry, source_from: 0, sync_track, limits }
     }
 
+    /// It may keep something else, from the next batch on.
+    pub fn set_limits(&mut self, limits: RingLimits) {
+        self.limits = limits;
+    }
+
     /// Adds the newest batch, and lets go of what is not to be kept. Returns its number.
     pub fn push(&mut self, batch: Arc<PacketBatch>, now: Mono) -> u64 {
         let no = self.end_no();

@@ -84,6 +84,11 @@ impl Home {
         }
     }
 
+    pub(super) fn set_rules(&mut self, rules: Arc<PathRules>) {
+        self.ring.set_limits(rules.ring);
+        self.rules = rules;
+    }
+
     /// Somebody feeds it, wants it, or the configuration does.
     pub(super) fn is_needed(&self) -> bool {
         self.state != State::Empty
@@ -332,6 +337,44 @@ impl Home {
         self.end_readers(RefusedError::NoSource, out);
         if self.rules.kind == SourceKind::Always {
             self.start_pull(now, out);
+        }
+    }
+
+    /// The configuration says something else. Readers wait for another source as for one that
+    /// comes back.
+    pub(super) fn configure(
+        &mut self,
+        rules: Arc<PathRules>,
+        is_other_source: bool,
+        now: Mono,
+        out: &mut Vec<Order>,
+    ) {
+        self.set_rules(rules);
+        self.idle_at = None;
+        if is_other_source {
+            self.leave_source(now, out);
+        }
+        match self.rules.kind {
+            SourceKind::Publish => {
+                for shard in std::mem::take(&mut self.waiting) {
+                    self.tell(shard, ToShard::NotThere(RefusedError::NoSource), out);
+                }
+            }
+            SourceKind::Always => self.start_pull(now, out),
+            SourceKind::OnDemand if self.has_no_readers() => self.look_if_idle(now, out),
+            SourceKind::OnDemand => self.start_pull(now, out),
+        }
+    }
+
+    fn leave_source(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.pull != Pull::Off {
+            out.push(Order::StopPull(Arc::clone(&self.path)));
+            self.pull = Pull::Off;
+        }
+        if let State::Fed(source) = self.state {
+            let note = ToShard::Evicted { number: source.number, is_overridden: false };
+            self.tell(source.shard, note, out);
+            self.lose(now, out);
         }
     }
 

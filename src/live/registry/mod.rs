@@ -100,6 +100,9 @@ impl Registry {
                     }
                 });
             }
+            Ask::Configure { rules, is_other_source } => self.with(&path, |home, out| {
+                home.configure(rules, is_other_source, now, out);
+            }),
             Ask::PullFailed { reason } => {
                 self.with(&path, |home, out| home.pull_failed(reason, now, out));
             }
@@ -120,6 +123,11 @@ impl Registry {
     #[must_use]
     pub fn count(&self) -> usize {
         self.homes.len()
+    }
+
+    /// Names of all paths.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.homes.keys()
     }
 
     /// What the outside is shown.
@@ -155,7 +163,7 @@ impl Registry {
             self.homes.insert(Arc::clone(path), Home::new(Arc::clone(path), &rules));
         }
         let home = self.homes.get_mut(path).ok_or(RefusedError::TooManyPaths)?;
-        home.rules = rules;
+        home.set_rules(rules);
         Ok(HomeAnd { home, out: &mut self.out })
     }
 

@@ -1,5 +1,7 @@
 //! Homes of paths: every order that a shard gets, in order, as text.
 
+mod configured;
+
 use super::super::batch::BatchBuilder;
 use super::super::batch::tests::{arrival, packet};
 use super::super::description::LiveTrack;

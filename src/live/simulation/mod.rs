@@ -32,7 +32,7 @@ use crate::base::time::Mono;
 fn limits(lag_budget_ms: u64, ring_bytes: usize) -> PathLimits {
     let lag_budget = std::time::Duration::from_millis(lag_budget_ms);
     let ring = RingLimits { bytes_max: ring_bytes, ..RingLimits::default() };
-    PathLimits { ring, lag_budget, readers_max: 100 }
+    PathLimits { ring, lag_budget, readers_max: 100, ..PathLimits::default() }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! ANNOUNCE, SETUP and RECORD of a publisher (RFC 2326 s10.3, s10.4, s10.11).
 //!
-//! ANNOUNCE is answered when the home has given the path. Only from loopback may be published: a
-//! stranger must not put a picture of their own on a public path.
+//! ANNOUNCE is answered when the home has given the path. The path's configuration says who may
+//! publish, and unless told otherwise only this host may: a stranger must not put a picture of
+//! their own on a public path.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -107,10 +108,18 @@ impl Sessions {
             // Titles have these names.
             return Err(Status::Forbidden);
         }
-        if !command.peer.ip().to_canonical().is_loopback() {
+        let config = self.path_config(path);
+        if config.source.is_fetched() {
+            tracing::warn!(peer = %command.peer, path, source = %config.source,
+                "publishing is refused: the path's source is fetched");
+            return Err(Status::Forbidden);
+        }
+        if !config.publish.allows(command.peer.ip()) {
+            let section = self.live.configs.section_of(path);
             tracing::warn!(
                 peer = %command.peer, path,
-                "publishing is refused: it is allowed from this host only"
+                fix = format!("add {} to `publish` of [path.{section:?}]", command.peer.ip()),
+                "publishing is refused: the configuration does not allow it"
             );
             return Err(Status::Forbidden);
         }

@@ -22,7 +22,6 @@ use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::live::demux::Demux;
 use crate::live::message::{Ask, LiveMessage, ToHome, ToShard, home_of};
-use crate::live::path::PathLimits;
 use crate::live::paths::{LivePaths, Told, Wanted};
 use crate::live::registry::{Order, Registry};
 use crate::poll::poll_table::EntryKey;
@@ -84,7 +83,7 @@ impl Default for LiveDesk {
     fn default() -> Self {
         Self {
             shard_count: 1,
-            paths: LivePaths::new(PathLimits::default()),
+            paths: LivePaths::default(),
             registry: Registry::new(None),
             publishers: HashMap::new(),
             readers: Slab::new(),
@@ -190,7 +189,12 @@ impl Sessions {
     /// A message of another shard.
     pub fn handle_live_message(&mut self, message: LiveMessage) {
         match message {
-            LiveMessage::ToHome(message) => self.live.registry.handle(message, self.now),
+            LiveMessage::ToHome(mut message) => {
+                if let Some(rules) = message.ask.rules_mut() {
+                    *rules = self.path_rules(&message.path);
+                }
+                self.live.registry.handle(message, self.now);
+            }
             LiveMessage::ToShard { path, note } => self.handle_note(&path, note),
         }
         self.settle_live();
@@ -314,8 +318,8 @@ impl Sessions {
         if self.live.held.len() >= HELD_MAX {
             return Err(command.refuse(Status::ServiceUnavailable));
         }
-        let place = self.live.held.vacant_key();
-        match self.live.paths.want(path, place as u64, self.now) {
+        let (place, limits) = (self.live.held.vacant_key(), self.path_limits(path));
+        match self.live.paths.want(path, limits, place as u64, self.now) {
             Wanted::Here => return Ok(command),
             Wanted::TooMany => return Err(command.refuse(Status::ServiceUnavailable)),
             Wanted::Asked => {}

@@ -7,12 +7,15 @@
 //! Invariant: an order to start ends in a claim or in `PullFailed`. DESIGN section 5.6.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::publisher::{Publisher, PublisherState, Way};
 use super::pull::PullPlan;
 use crate::config::paths::{PathConfig, StartConfig};
 use crate::config::source::SourceAddress;
+use crate::live::limits::{IDLE_CLOSE, RING_HISTORY};
 use crate::live::message::{Ask, PathRules, RefusedError, SourceKind};
+use crate::live::path::PathLimits;
 use crate::live::ring::RingLimits;
 use crate::live::start::StartPolicy;
 use crate::session::table::Sessions;
@@ -26,6 +29,11 @@ impl Sessions {
     /// What its home is told of that.
     pub(super) fn path_rules(&self, path: &str) -> Arc<PathRules> {
         Arc::new(rules(self.path_config(path)))
+    }
+
+    /// What its readers are allowed.
+    pub(super) fn path_limits(&self, path: &str) -> PathLimits {
+        limits(self.path_config(path))
     }
 
     /// A home here orders its source.
@@ -83,7 +91,8 @@ impl Sessions {
     }
 }
 
-fn rules(config: &PathConfig) -> PathRules {
+/// What a path's home is told of its configuration.
+pub(super) fn rules(config: &PathConfig) -> PathRules {
     let kind = match (config.source.is_fetched(), config.on_demand) {
         (false, _) => SourceKind::Publish,
         (true, true) => SourceKind::OnDemand,
@@ -93,9 +102,33 @@ fn rules(config: &PathConfig) -> PathRules {
         kind,
         may_override: config.may_override,
         hold: config.hold,
-        idle_close: config.idle_close,
-        ring: RingLimits { bytes_max: config.ring_bytes, ..RingLimits::default() },
+        // The shard whose last reader left has kept it for the rest of that time.
+        idle_close: config.idle_close.saturating_sub(linger(config)),
+        ring: ring_limits(config),
     }
+}
+
+/// What readers of a path are allowed.
+pub(super) fn limits(config: &PathConfig) -> PathLimits {
+    PathLimits {
+        ring: ring_limits(config),
+        lag_budget: config.lag_budget,
+        readers_max: config.readers_max,
+        linger: linger(config),
+    }
+}
+
+fn ring_limits(config: &PathConfig) -> RingLimits {
+    // A reader that is as late as it may be finds its packets, and those that it asks for again.
+    let history = RING_HISTORY.max(config.lag_budget.saturating_mul(2));
+    RingLimits { bytes_max: config.ring_bytes, history }
+}
+
+/// How long a shard keeps a path without readers. A source on demand must not outlive its idle
+/// time by that.
+fn linger(config: &PathConfig) -> Duration {
+    let is_on_demand = config.source.is_fetched() && config.on_demand;
+    if is_on_demand { config.idle_close.min(IDLE_CLOSE) } else { IDLE_CLOSE }
 }
 
 /// Where readers of a path begin.

@@ -11,7 +11,7 @@
 //! | `announced` | media of one who publishes, and what readers are told of them |
 //! | `arrivals` | RTP and RTCP of publishers |
 //! | `reader`, `setup`, `play` | who reads; DESCRIBE, SETUP, PLAY, PAUSE |
-//! | `fetch` | sources that are fetched, not announced |
+//! | `configure`, `fetch` | what is configured of paths; sources that are fetched, not announced |
 //! | `pull` | of these, cameras and other servers that speak RTSP |
 //! | `input` | those that listen: RTP and MPEG-TS from an address, a group, a description |
 //! | `ends` | how both end |
@@ -26,6 +26,7 @@
 mod announce;
 mod announced;
 mod arrivals;
+mod configure;
 pub mod desk;
 mod ends;
 mod feedback;
@@ -43,8 +44,7 @@ mod tick;
 
 use super::request::{Command, Executed};
 use super::table::Sessions;
-use crate::library::{CLIP_NAME, LIBRARY_PATH};
-use crate::live::message::is_path_name;
+use crate::base::names::{is_path_name, is_title_name};
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::{Response, Status};
 use desk::LiveName;
@@ -52,8 +52,7 @@ use desk::LiveName;
 /// Whether a URL's path names a live path: whatever no title can have.
 #[must_use]
 pub fn is_live_path(path: &str) -> bool {
-    let is_library = path.split('/').next() == Some(LIBRARY_PATH.trim_end_matches('/'));
-    is_path_name(path) && path != CLIP_NAME && !is_library
+    is_path_name(path) && !is_title_name(path)
 }
 
 impl Sessions {

@@ -1,6 +1,8 @@
 //! Publishers and readers of live paths without sockets: commands and packets in, answers and runs
 //! out. Two connections of one shard, which is the home of every path.
 
+mod configured;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

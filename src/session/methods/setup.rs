@@ -215,7 +215,8 @@ impl Sessions {
         let control_url = command.request.uri.clone();
         let random = rng.next_u64();
         let mut stream = Stream::new(wish.track_index, payload, path, control_url, ssrc, random);
-        if self.config.adapts_quality && track.kind == MediaKind::Video {
+        let said = self.live.configs.find(&wish.title.url_path).adapts_quality;
+        if said.unwrap_or(self.config.adapts_quality) && track.kind == MediaKind::Video {
             // Sound is little and its faults are heard: it is never thinned.
             stream.quality = Some(Box::new(Quality::new(track.sync_gap())));
             self.cells.quality_levels[Level::Full as usize].add(1);

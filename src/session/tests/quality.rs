@@ -41,6 +41,22 @@ fn playing(seconds: u32) -> (Bench, SessionId) {
     (bench, id)
 }
 
+#[test]
+fn title_whose_path_says_off_is_never_thinned() {
+    for (text, is_thinned) in [
+        ("[path.\"vod/film.mp4\"]\nquality = \"off\"\n", false),
+        ("[path.\"~[.]mp4$\"]\nquality = \"off\"\n", false),
+        ("[path.\"vod/other.mp4\"]\nquality = \"off\"\n", true),
+        ("[path.\"*\"]\nquality = \"off\"\n[path.\"vod/film.mp4\"]\nquality = \"auto\"\n", true),
+    ] {
+        let mut bench = Bench::with(crate::library::testing::title(4));
+        let loaded = crate::config::load(Some(("f", text)), [], &[]).unwrap();
+        bench.sessions.configure_paths(loaded.config.paths);
+        let id = bench.opened();
+        assert_eq!(bench.session(id).streams[0].quality.is_some(), is_thinned, "{text}");
+    }
+}
+
 /// Sequence numbers without a gap, and each frame's time its own.
 fn check_wire(sent: &[Sent]) {
     for pair in sent.windows(2) {

@@ -1,0 +1,306 @@
+//! What `config default` and `config show` say of single paths.
+//!
+//! Passwords in sources are not shown: what `config show` prints is for eyes and tickets.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::json_value;
+use crate::config::Loaded;
+use crate::config::keys::quoted;
+use crate::config::path_keys::{PATH_KEYS, PathKey, REST};
+use crate::config::paths::{PathConfig, PathTable};
+use crate::config::source::SourceAddress;
+
+/// The section for all paths with its defaults, and examples of the others.
+pub(super) fn write_default(out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "\n# Paths: channels that are published or fetched, and titles. A name beats a")?;
+    writeln!(
+        out,
+        "# pattern, and the first pattern that matches beats the next. \"*\" is for all"
+    )?;
+    writeln!(out, "# others, and the default of every key that their own section leaves out.")?;
+    writeln!(out, "[path.{}]", quoted(REST))?;
+    let config = PathConfig::default();
+    for key in PATH_KEYS {
+        writeln!(out, "# {}", key.help)?;
+        match (key.show)(&config) {
+            Some(value) => writeln!(out, "{} = {value}", key.name)?,
+            None => writeln!(out, "# {} = \"...\"", key.name)?,
+        }
+    }
+    out.write_all(EXAMPLES.as_bytes())
+}
+
+/// Sections that show what can be said; `config default` has them as comments.
+const EXAMPLES: &str = r#"
+# A camera that is fetched when somebody wants to see it.
+# [path."live/door"]
+# source = "rtsp://user:password@10.0.0.5/stream1"
+# source_transport = "tcp"
+# on_demand = true
+# idle_close = "30s"
+
+# A channel that comes as RTP or MPEG-TS from one sender to a multicast group.
+# [path."live/news"]
+# source = "udp://232.1.2.3:5004?source=10.0.0.9&interface=eth1"
+
+# A studio that may publish from its own network, and take the path from a forgotten encoder.
+# [path."live/studio"]
+# publish = ["10.1.0.0/16", "2001:db8:1::/48"]
+# override = true
+# hold = "1m"
+
+# All halls: a regular expression behind ~, found anywhere in the name unless ^ and $ say more.
+# [path."~^live/hall[0-9]+$"]
+# publish = ["private"]
+# start = "live"
+# readers_max = 500
+
+# Of a title: its picture is never thinned.
+# [path."vod/films/big film.mp4"]
+# quality = "off"
+"#;
+
+/// What counts of every section of the file, and for all others, each value with who set it.
+pub(super) fn write_shown(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
+    for (name, config) in sections(loaded) {
+        writeln!(out, "\n[path.{}]", quoted(name))?;
+        for key in keys_of(name, config) {
+            let origin = origin(loaded, name, key);
+            match (key.show)(config) {
+                Some(value) if hides_password(key, config) => {
+                    writeln!(
+                        out,
+                        "{} = {value}  # {origin}; user and password not shown",
+                        key.name
+                    )?;
+                }
+                Some(value) => writeln!(out, "{} = {value}  # {origin}", key.name)?,
+                None => writeln!(out, "# {} is not set", key.name)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same for programs.
+pub(super) fn json(loaded: &Loaded) -> Vec<Value> {
+    let section = |(name, config): (&str, &PathConfig)| {
+        let keys = keys_of(name, config).map(|key| {
+            let value = (key.show)(config).and_then(|text| json_value(&text));
+            json!({ "key": key.name, "value": value, "origin": origin(loaded, name, key) })
+        });
+        json!({ "path": name, "keys": keys.collect::<Vec<_>>() })
+    };
+    sections(loaded).map(section).collect()
+}
+
+/// All sections; that for all others comes first, and is there in any case.
+fn sections(loaded: &Loaded) -> impl Iterator<Item = (&str, &PathConfig)> {
+    let paths = &*loaded.config.paths;
+    let others = loaded.paths.iter().map(|section| &*section.name).filter(|name| *name != REST);
+    std::iter::once(REST).chain(others).filter_map(|name| Some((name, config_of(paths, name)?)))
+}
+
+fn config_of<'a>(paths: &'a PathTable, section: &str) -> Option<&'a PathConfig> {
+    if section == REST {
+        return Some(&paths.others);
+    }
+    match section.strip_prefix('~') {
+        Some(text) => paths.patterns.iter().find(|p| p.text() == text).map(|p| &*p.config),
+        None => paths.named.get(section).map(|config| &**config),
+    }
+}
+
+/// Keys that say something in a section.
+fn keys_of(section: &str, config: &PathConfig) -> impl Iterator<Item = &'static PathKey> {
+    PATH_KEYS.iter().filter(move |key| key.check(section, config).is_ok())
+}
+
+fn origin(loaded: &Loaded, section: &str, key: &PathKey) -> &'static str {
+    let sets = |name: &str| {
+        loaded.paths.iter().any(|known| known.name == name && known.set.contains(key.name))
+    };
+    match () {
+        () if sets(section) => "file",
+        () if section != REST && sets(REST) => "path.\"*\"",
+        () => "default",
+    }
+}
+
+fn hides_password(key: &PathKey, config: &PathConfig) -> bool {
+    key.name == "source"
+        && matches!(&config.source, SourceAddress::Rtsp(url) if url.credentials.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    const FILE: &str = r#"
+        [path."live/door"]
+        source = "rtsp://user:s3cret@10.0.0.5/stream1"
+        on_demand = true
+        [path."*"]
+        hold = "3s"
+        publish = ["any"]
+        [path."~^live/hall"]
+        override = true
+        [path."vod/a b.mp4"]
+        quality = "off"
+    "#;
+
+    fn shown(loaded: &Loaded) -> String {
+        let mut out = Vec::new();
+        write_shown(loaded, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn shown_paths_name_the_origin_of_values_and_no_password_and_read_back() {
+        let loaded = config::load(Some(("f", FILE)), [], &[]).unwrap();
+        let text = shown(&loaded);
+        insta::assert_snapshot!(text, @r#"
+
+        [path."*"]
+        source = "publish"  # default
+        source_transport = "auto"  # default
+        on_demand = false  # default
+        idle_close = "10s"  # default
+        hold = "3s"  # file
+        publish = ["any"]  # file
+        override = false  # default
+        start = "gop"  # default
+        lag_budget = "2s"  # default
+        buffer = "32MiB"  # default
+        readers_max = 16384  # default
+        # quality is not set
+
+        [path."live/door"]
+        source = "rtsp://10.0.0.5/stream1"  # file; user and password not shown
+        source_transport = "auto"  # default
+        on_demand = true  # file
+        idle_close = "10s"  # default
+        hold = "3s"  # path."*"
+        start = "gop"  # default
+        lag_budget = "2s"  # default
+        buffer = "32MiB"  # default
+        readers_max = 16384  # default
+
+        [path."~^live/hall"]
+        source = "publish"  # default
+        hold = "3s"  # path."*"
+        publish = ["any"]  # path."*"
+        override = true  # file
+        start = "gop"  # default
+        lag_budget = "2s"  # default
+        buffer = "32MiB"  # default
+        readers_max = 16384  # default
+        # quality is not set
+
+        [path."vod/a b.mp4"]
+        quality = "off"  # file
+        "#);
+        let again = config::load(Some(("shown", &text)), [], &[]).unwrap();
+        let without = config::load(Some(("f", &FILE.replace("user:s3cret@", ""))), [], &[]);
+        let (again, without) = (again.config.paths, without.unwrap().config.paths);
+        for path in ["live/door", "live/hall1", "vod/a b.mp4", "other"] {
+            let shown = |paths: &PathTable| -> Vec<_> {
+                let config = paths.find(path).clone();
+                keys_of(path, &config).map(|key| (key.name, (key.show)(&config))).collect()
+            };
+            assert_eq!(shown(&again), shown(&without), "{path}");
+        }
+    }
+
+    #[test]
+    fn default_file_documents_every_key_of_a_path_and_has_examples() {
+        let mut out = Vec::new();
+        write_default(&mut out).unwrap();
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+
+        # Paths: channels that are published or fetched, and titles. A name beats a
+        # pattern, and the first pattern that matches beats the next. "*" is for all
+        # others, and the default of every key that their own section leaves out.
+        [path."*"]
+        # publish, rtsp://USER:PASSWORD@HOST/.., udp://ADDRESS:PORT, file:NAME.sdp
+        source = "publish"
+        # how an rtsp:// source sends: auto (UDP, else TCP), udp, tcp
+        source_transport = "auto"
+        # true: a source is fetched when a player wants it; false: always
+        on_demand = false
+        # a source on demand is closed so long after its last player, 1s to 24h
+        idle_close = "10s"
+        # players wait so long for a source that has gone, up to 1h
+        hold = "10s"
+        # who may publish: loopback, private, any, networks, addresses; [] is nobody
+        publish = ["loopback"]
+        # true: a second publisher takes the path from the first; false: it is refused
+        override = false
+        # where players begin: gop (newest key frame, at once), live (the next one)
+        start = "gop"
+        # a player so late skips to the newest key frame, 100ms to 1m
+        lag_budget = "2s"
+        # memory for the newest pictures and late players, once a shard, 1MiB to 4GiB
+        buffer = "32MiB"
+        # players of the path on one shard, 1 to 1048576
+        readers_max = 16384
+        # of a title such as "vod/a.mp4": auto or off instead of what vod.quality says
+        # quality = "..."
+
+        # A camera that is fetched when somebody wants to see it.
+        # [path."live/door"]
+        # source = "rtsp://user:password@10.0.0.5/stream1"
+        # source_transport = "tcp"
+        # on_demand = true
+        # idle_close = "30s"
+
+        # A channel that comes as RTP or MPEG-TS from one sender to a multicast group.
+        # [path."live/news"]
+        # source = "udp://232.1.2.3:5004?source=10.0.0.9&interface=eth1"
+
+        # A studio that may publish from its own network, and take the path from a forgotten encoder.
+        # [path."live/studio"]
+        # publish = ["10.1.0.0/16", "2001:db8:1::/48"]
+        # override = true
+        # hold = "1m"
+
+        # All halls: a regular expression behind ~, found anywhere in the name unless ^ and $ say more.
+        # [path."~^live/hall[0-9]+$"]
+        # publish = ["private"]
+        # start = "live"
+        # readers_max = 500
+
+        # Of a title: its picture is never thinned.
+        # [path."vod/films/big film.mp4"]
+        # quality = "off"
+        "#);
+    }
+
+    #[test]
+    fn json_has_sections_with_typed_values_and_no_password() {
+        let loaded = config::load(Some(("f", FILE)), [], &[]).unwrap();
+        let paths = json(&loaded);
+        assert_eq!(paths[1]["path"], "live/door");
+        assert_eq!(paths[1]["keys"][0]["value"], "rtsp://10.0.0.5/stream1");
+        assert!(!format!("{paths:?}").contains("s3cret"));
+        let on_demand = &paths[1]["keys"][2];
+        assert_eq!((&on_demand["key"], &on_demand["value"]), (&json!("on_demand"), &json!(true)));
+    }
+
+    #[test]
+    fn examples_of_the_default_file_are_right() {
+        let text: String = EXAMPLES
+            .lines()
+            .filter_map(|line| line.strip_prefix("# "))
+            .filter(|line| line.starts_with('[') || line.contains(" = "))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let paths = config::load(Some(("examples", &text)), [], &[]).unwrap().config.paths;
+        assert_eq!((paths.named.len(), paths.patterns.len()), (4, 1));
+        assert!(paths.find("live/door").on_demand && paths.find("live/studio").may_override);
+    }
+}

@@ -1,0 +1,132 @@
+//! Reads the `[path]` tables of a file.
+//!
+//! ```text
+//! [path."*"]          read first, wherever it stands     --> all others
+//! [path."~^a/"]       begins as a copy of it             --> patterns, in the order of the file
+//! [path."live/cam1"]  begins as a copy of it             --> named
+//! ```
+//! Keys that say nothing about their path are refused where they are set; what is inherited from
+//! "*" may mean nothing, because there it is for the paths that it means something to.
+//! Bounds: `NAMED_MAX`, `PATTERNS_MAX`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::ConfigError;
+use super::file::{File, setting};
+use super::path_keys::{PATH_KEYS, PATTERN, PathKey, REST};
+use super::paths::{NAMED_MAX, PATTERNS_MAX, PathConfig, PathPattern, PathTable};
+use super::value::ValueError;
+use super::{PathSection, nearest};
+use crate::base::names::is_path_name;
+
+/// Reads what stands below `path`, and which keys each section sets.
+pub(super) fn read(
+    file: &File<'_>,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<(PathTable, Vec<PathSection>), ConfigError> {
+    let all = file.table_of("path", value)?;
+    let mut sections = Vec::with_capacity(all.len());
+    for (key, value) in all.iter() {
+        let name = key.get_ref().to_string();
+        let shown = format!("path.{}", super::keys::quoted(&name));
+        let table = file.table_of(&shown, value)?;
+        sections.push(Section { name, shown, at: key.span().start, table });
+    }
+    // The parser keeps keys sorted by name; patterns and errors go in the order of the file.
+    sections.sort_by_key(|section| section.at);
+    let mut paths = PathTable::default();
+    let mut read = Vec::with_capacity(sections.len());
+    let is_rest = |section: &&Section<'_>| section.name == REST;
+    if let Some(rest) = sections.iter().find(is_rest) {
+        let (config, set) = rest.apply(file, PathConfig::default())?;
+        read.push(PathSection { name: rest.name.clone(), set });
+        paths.others = Arc::new(config);
+    }
+    for section in sections.iter().filter(|section| !is_rest(section)) {
+        let (config, set) = section.apply(file, (*paths.others).clone())?;
+        let entered = enter(&mut paths, &section.name, Arc::new(config));
+        entered.map_err(|problem| file.value_error(section.at, &section.shown, problem))?;
+        read.push(PathSection { name: section.name.clone(), set });
+    }
+    Ok((paths, read))
+}
+
+/// One `[path."..."]`.
+struct Section<'a> {
+    name: String,
+    /// As errors call it.
+    shown: String,
+    at: usize,
+    table: &'a DeTable<'a>,
+}
+
+impl Section<'_> {
+    /// What it makes of `config`, and which keys it sets.
+    fn apply(
+        &self,
+        file: &File<'_>,
+        mut config: PathConfig,
+    ) -> Result<(PathConfig, BTreeSet<&'static str>), ConfigError> {
+        let mut entries: Vec<_> = self.table.iter().collect();
+        entries.sort_by_key(|(key, _)| key.span().start);
+        let mut set = BTreeSet::new();
+        let mut places: Vec<(&'static PathKey, usize)> = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            let word: &str = key.get_ref();
+            let Some(known) = PATH_KEYS.iter().find(|known| known.name == word) else {
+                let nearest = self.nearest(word, value.get_ref());
+                let key_shown = format!("{}.{word}", self.shown);
+                return Err(file.unknown_key(key.span().start, key_shown, nearest));
+            };
+            let at = value.span().start;
+            let written = setting(value).and_then(|value| (known.write)(&mut config, &value));
+            written.map_err(|problem| self.error(file, known, at, problem))?;
+            set.insert(known.name);
+            places.push((known, at));
+        }
+        // When all is known: a key may stand before the source that it is for.
+        for (known, at) in places {
+            let checked = known.check(&self.name, &config);
+            checked.map_err(|problem| self.error(file, known, at, problem))?;
+        }
+        Ok((config, set))
+    }
+
+    /// What was meant: a key, or a path whose name was not quoted.
+    fn nearest(&self, word: &str, value: &DeValue<'_>) -> Option<String> {
+        match value {
+            DeValue::Table(_) => {
+                Some(format!("[path.{}]", super::keys::quoted(&format!("{}/{word}", self.name))))
+            }
+            _ => nearest(word, PATH_KEYS.iter().map(|key| key.name)),
+        }
+    }
+
+    fn error(&self, file: &File<'_>, key: &PathKey, at: usize, problem: ValueError) -> ConfigError {
+        file.value_error(at, &format!("{}.{}", self.shown, key.name), problem)
+    }
+}
+
+fn enter(paths: &mut PathTable, name: &str, config: Arc<PathConfig>) -> Result<(), ValueError> {
+    if let Some(text) = name.strip_prefix(PATTERN) {
+        paths.patterns.push(PathPattern::new(text, config)?);
+        let found = paths.patterns.len();
+        return at_most(found, PATTERNS_MAX);
+    }
+    if !is_path_name(name) {
+        return Err(ValueError::PathName { text: name.to_owned() });
+    }
+    paths.named.insert(name.to_owned(), config);
+    at_most(paths.named.len(), NAMED_MAX)
+}
+
+fn at_most(found: usize, max: usize) -> Result<(), ValueError> {
+    if found > max { Err(ValueError::TooMany { found, max }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

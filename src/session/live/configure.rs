@@ -1,0 +1,48 @@
+//! The configuration of paths on a shard, when it starts and when it was read again.
+//!
+//! ```text
+//!  table --> paths with their home here --Configure--> those that are told something else
+//!        --> paths with readers here    --limits-----> the same
+//!        --> paths that are fetched always, of homes here --Open-->
+//! ```
+//! Invariant: a path about which nothing else is said is not touched, nor are its readers. Who
+//! publishes goes on: `publish` is asked when somebody begins. DESIGN section 5.
+
+use std::sync::Arc;
+
+use super::fetch::{limits, rules};
+use crate::config::paths::{PathConfig, PathTable};
+use crate::config::source::SourceAddress;
+use crate::live::message::{Ask, SourceKind, home_of};
+use crate::session::table::Sessions;
+
+impl Sessions {
+    /// From now on this is what is configured of paths.
+    pub fn configure_paths(&mut self, new: Arc<PathTable>) {
+        let old = std::mem::replace(&mut self.live.configs, Arc::clone(&new));
+        let names: Vec<Arc<str>> = self.live.registry.names().cloned().collect();
+        for path in names {
+            let (before, after) = (old.find(&path), new.find(&path));
+            if before != after {
+                let is_other_source = is_other_source(before, after);
+                let rules = Arc::new(rules(after));
+                self.live.ask(&path, Ask::Configure { rules, is_other_source });
+            }
+        }
+        self.live.paths.set_limits(|path| limits(new.find(path)));
+        for (path, config) in &new.named {
+            let rules = rules(config);
+            let is_here = home_of(path, self.live.shard_count) == self.shard;
+            if is_here && rules.kind == SourceKind::Always {
+                self.live.ask(&path.as_str().into(), Ask::Open { rules: Arc::new(rules) });
+            }
+        }
+        self.settle_live();
+    }
+}
+
+/// Whether packets come from somewhere else, or another way.
+fn is_other_source(before: &PathConfig, after: &PathConfig) -> bool {
+    let is_rtsp = matches!(after.source, SourceAddress::Rtsp(_));
+    before.source != after.source || is_rtsp && before.source_transport != after.source_transport
+}
