@@ -8,11 +8,12 @@
 
 mod limits;
 mod listen;
+mod reload;
 mod urgency;
 mod view;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -36,6 +37,8 @@ use crate::shard::ring::RingConfig;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError};
 use listen::Sockets;
+pub use reload::ReadAgain;
+use reload::{Reloader, push_patiently};
 use view::View;
 
 /// Why the appliance did not start, or stopped.
@@ -97,12 +100,14 @@ struct Running {
     warning: Option<String>,
 }
 
-/// Serves until a signal comes and everything is drained.
+/// Serves until a signal comes and everything is drained. With `read_again` a SIGHUP has the
+/// configuration read again, as the API can; without it there is no file to be read.
 ///
 /// # Errors
 /// See [`RunError`].
-pub fn run(config: Config) -> Result<(), RunError> {
+pub fn run(config: Config, read_again: Option<ReadAgain>) -> Result<(), RunError> {
     let started = Instant::now();
+    let reloader = Reloader::new(config.clone(), read_again);
     let available = available_cpus();
     let cpus = choose_cpus(&config, &available)?;
     let (priority, told) = urgency::decide(config.shard_priority, &available, &cpus);
@@ -131,20 +136,15 @@ pub fn run(config: Config) -> Result<(), RunError> {
             pair,
             pair_ip,
             poll_entries_max: config.poll_entries_max,
-            sessions: SessionConfig {
-                sessions_max: config.sessions_max,
-                timeout: config.session_timeout,
-                lag_budget: config.lag_budget,
-                host: rtsp_addrs.first().map_or_else(|| "headend".into(), |a| a.ip().to_string()),
-                adapts_quality: config.adapts_quality,
-                retransmits: config.retransmits,
-            },
+            sessions: session_config(&config, &rtsp_addrs),
+            paths: Arc::clone(&config.paths),
             ring: ring_config(&config),
         };
         let cpu = cpus.shards[index];
         running.push(Some(start_shard(shard, cpu, priority, ended.clone())?));
     }
-    let view = Arc::new(View::new(Arc::clone(&poller), cells, pool.counts(), Arc::clone(&library)));
+    let (counts, held) = (pool.counts(), Arc::clone(&library));
+    let view = Arc::new(View::new(Arc::clone(&poller), cells, counts, held, reloader));
     let (stop, shutdown) = watch::channel(false);
     let control = start_control(admin, &view, shutdown, &poller)?;
     let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
@@ -236,6 +236,17 @@ fn start_pool(
     Ok(Pool::start(pool_config, Arc::clone(library), deliver)?)
 }
 
+fn session_config(config: &Config, rtsp_addrs: &[SocketAddr]) -> SessionConfig {
+    SessionConfig {
+        sessions_max: config.sessions_max,
+        timeout: config.session_timeout,
+        lag_budget: config.lag_budget,
+        host: rtsp_addrs.first().map_or_else(|| "headend".into(), |addr| addr.ip().to_string()),
+        adapts_quality: config.adapts_quality,
+        retransmits: config.retransmits,
+    }
+}
+
 fn ring_config(config: &Config) -> RingConfig {
     let files = config.poll_entries_max + limits::RING_FILES_EXTRA;
     let files_max = u32::try_from(files).unwrap_or(u32::MAX);
@@ -287,7 +298,8 @@ fn make_urgent(priority: ShardPriority) -> Option<String> {
     Some(format!("shards run with normal priority: {error} (HE-W104)"))
 }
 
-/// The control thread, with signals that stop the shards: the first asks, a second insists.
+/// The control thread, with signals that stop the shards: the first asks, a second insists; and
+/// with SIGHUP, when there is a file to be read again.
 fn start_control(
     admin: TcpListener,
     view: &Arc<View>,
@@ -303,22 +315,24 @@ fn start_control(
         tracing::info!(signal = signal.as_str(), "stopping: BYE to all, then the end");
         stop_shards(&poller);
     });
+    let reloads = Arc::clone(view);
+    let signals = async move {
+        if !reloads.is_reloadable() {
+            return on_stop.await;
+        }
+        // What it says is in the log.
+        let on_hangup = signals::on_hangup(move || drop(reloads.reload()));
+        tokio::join!(on_stop, on_hangup);
+    };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
-    control::spawn_with(admin, view, shutdown, on_stop)
+    control::spawn_with(admin, view, shutdown, signals)
         .map_err(system("the control thread does not start"))
 }
 
 fn stop_shards(poller: &Poller<Inbox>) {
     for inbox in poller.inboxes() {
-        let mut message = Message::Stop;
-        // Bounded: a shard that does not read its inbox for this long does not stop either.
-        for _ in 0..1_000 {
-            match inbox.push(message) {
-                Ok(()) => break,
-                Err(back) => message = back,
-            }
-            std::thread::yield_now();
-        }
+        // A shard that does not read its inbox does not stop either.
+        let _hangs = push_patiently(inbox, Message::Stop);
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
 
+use super::reload::Reloader;
 use crate::base::ids::SessionId;
 use crate::cli::urls::encode_path;
-use crate::control::{ApplianceView, TitleEntry};
+use crate::control::{ApplianceView, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
 use crate::live::info::HomeInfo;
 use crate::metrics::cells::{ShardCells, WorkerCells};
@@ -23,6 +24,7 @@ pub(super) struct View {
     shard_cells: Vec<Arc<ShardCells>>,
     worker_cells: Arc<WorkerCells>,
     library: Arc<Library>,
+    reloader: Reloader,
     is_ready: AtomicBool,
 }
 
@@ -32,9 +34,15 @@ impl View {
         shard_cells: Vec<Arc<ShardCells>>,
         worker_cells: Arc<WorkerCells>,
         library: Arc<Library>,
+        reloader: Reloader,
     ) -> Self {
         let is_ready = AtomicBool::new(false);
-        Self { poller, shard_cells, worker_cells, library, is_ready }
+        Self { poller, shard_cells, worker_cells, library, reloader, is_ready }
+    }
+
+    /// Whether there is a file to be read again.
+    pub(super) fn is_reloadable(&self) -> bool {
+        self.reloader.is_reloadable()
     }
 
     pub(super) fn set_ready(&self, is_ready: bool) {
@@ -94,6 +102,10 @@ impl ApplianceView for View {
             problem: None,
         };
         Ok(self.library.list(after, limit)?.into_iter().map(entry).collect())
+    }
+
+    fn reload(&self) -> Result<Reload, ReloadError> {
+        self.reloader.reload(&self.poller)
     }
 
     fn info(&self) -> serde_json::Value {

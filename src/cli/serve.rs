@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::args::ServeArgs;
 use super::{Exit, Failure, log};
-use crate::appliance;
+use crate::appliance::{self, ReadAgain};
 use crate::config::Config;
 
 /// Runs until the appliance stops.
@@ -14,7 +14,12 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
         check_root(root)?;
     }
     log::init(config.log)?;
-    run_appliance(config)
+    let again = args.clone();
+    let read_again: ReadAgain = Box::new(move || {
+        let loaded = again.load(std::env::vars_os());
+        loaded.map(|loaded| loaded.config).map_err(|failure| failure.message)
+    });
+    run_appliance(config, args.config.is_some().then_some(read_again))
 }
 
 /// A wrong folder is most often a verb with a typing error, or a file that was to be probed.
@@ -34,8 +39,8 @@ fn check_root(root: &Path) -> Result<(), Failure> {
 }
 
 /// The one place where the command line meets the appliance.
-fn run_appliance(config: Config) -> Result<Exit, Failure> {
-    match appliance::run(config) {
+fn run_appliance(config: Config, read_again: Option<ReadAgain>) -> Result<Exit, Failure> {
+    match appliance::run(config, read_again) {
         Ok(()) => Ok(Exit::Ok),
         Err(error) if error.is_usage() => Err(Failure::usage(error.to_string())),
         Err(error) => Err(Failure::runtime(error.to_string())),

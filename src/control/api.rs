@@ -5,6 +5,7 @@
 //! GET    /v1/sessions?path=&state=&limit=&cursor=     GET, DELETE /v1/sessions/{id}
 //! GET    /v1/paths?limit=&cursor=                     live paths
 //! GET    /v1/vod?limit=&cursor=
+//! POST   /v1/config:reload                            see `reload`
 //! ```
 //! Lists are sorted by a stable key (session id, title name) and paged by cursor: `next_cursor` of
 //! one page is `cursor` of the next, and is null on the last one.
@@ -16,7 +17,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -55,6 +56,15 @@ impl Api {
         })?;
         Ok(Self { view, exposition, answer_timeout })
     }
+
+    pub(super) fn view(&self) -> Arc<dyn ApplianceView> {
+        Arc::clone(&self.view)
+    }
+
+    /// How long a shard may take to answer.
+    pub(super) fn answer_timeout(&self) -> Duration {
+        self.answer_timeout
+    }
 }
 
 type Shared = State<Arc<Api>>;
@@ -70,6 +80,7 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/sessions/{id}", get(session).delete(end_session))
         .route("/v1/paths", get(paths))
         .route("/v1/vod", get(titles))
+        .route("/v1/config:reload", post(super::reload::reload))
         .fallback(async || Problem::not_found("no such resource; GET / lists them"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .with_state(Arc::new(api))
@@ -80,7 +91,7 @@ async fn index() -> Json<Value> {
         "name": "headend",
         "version": env!("CARGO_PKG_VERSION"),
         "resources": ["/metrics", "/healthz", "/readyz", "/v1/info", "/v1/sessions", "/v1/paths",
-            "/v1/vod"],
+            "/v1/vod", "/v1/config:reload"],
     }))
 }
 

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::reload::{Reload, ReloadError};
 use crate::live::info::HomeInfo;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::session::info::SessionInfo;
 
-/// The appliance as seen from outside. Nothing here blocks, except [`ApplianceView::titles`].
+/// The appliance as seen from outside. Nothing here blocks, except [`ApplianceView::titles`] and
+/// [`ApplianceView::reload`].
 pub trait ApplianceView: Send + Sync + 'static {
     /// Cells of shard 0, 1, ...
     fn shard_cells(&self) -> Vec<Arc<ShardCells>>;
@@ -35,6 +37,13 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// # Errors
     /// When the folder cannot be read.
     fn titles(&self, after: Option<&str>, limit: usize) -> io::Result<Vec<TitleEntry>>;
+
+    /// Reads the configuration again, and gives the shards what it says of paths. May block on the
+    /// disk: called on a thread that may.
+    ///
+    /// # Errors
+    /// The configuration is wrong, or there is none to be read; then the running one stays.
+    fn reload(&self) -> Result<Reload, ReloadError>;
 
     /// What `GET /v1/info` shows.
     fn info(&self) -> serde_json::Value;

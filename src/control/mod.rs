@@ -21,10 +21,12 @@ use tokio::sync::watch;
 mod api;
 pub mod appliance;
 mod problem;
+mod reload;
 mod server;
 pub mod signals;
 
 pub use appliance::{ApplianceView, TitleEntry};
+pub use reload::{Reload, ReloadError, ReloadReport};
 
 use api::Api;
 

@@ -27,6 +27,16 @@ impl Problem {
         Self { status: StatusCode::METHOD_NOT_ALLOWED, detail }
     }
 
+    /// Not in this state of affairs.
+    pub(super) fn conflict(detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::CONFLICT, detail: detail.into() }
+    }
+
+    /// What was to be read is wrong.
+    pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail: detail.into() }
+    }
+
     pub(super) fn internal(detail: impl Into<String>) -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, detail: detail.into() }
     }

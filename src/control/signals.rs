@@ -1,10 +1,12 @@
-//! SIGTERM and SIGINT, told to a closure.
+//! SIGTERM and SIGINT, told to a closure; SIGHUP, told to another.
 //!
 //! ```text
 //! control::spawn_with(listener, view, shutdown, signals::on_stop(|signal| ...))
 //! ```
-//! The closure is called for every signal: the first one asks for a graceful stop, a second one
-//! from an impatient operator may end the process at once. That choice is the caller's.
+//! `on_stop`'s closure is called for every signal: the first one asks for a graceful stop, a second
+//! one from an impatient operator may end the process at once. That choice is the caller's.
+
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -54,6 +56,25 @@ pub async fn on_stop(mut stop: impl FnMut(StopSignal) + Send) {
     }
 }
 
+/// Calls `reload` for every SIGHUP, on a thread that may wait for a disk, until the runtime ends.
+/// Without this a SIGHUP (a terminal that is closed) ends the process.
+pub async fn on_hangup(reload: impl Fn() + Send + Sync + 'static) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => {
+            let fix = "ask for a reload by POST /v1/config:reload";
+            tracing::warn!(code = "HE-W402", %error, fix, "no handler for SIGHUP");
+            return;
+        }
+    };
+    let reload = Arc::new(reload);
+    while hangups.recv().await.is_some() {
+        let reload = Arc::clone(&reload);
+        // Awaited: several signals meanwhile are one more reading.
+        let _panicked = tokio::task::spawn_blocking(move || reload()).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +99,23 @@ mod tests {
             ] {
                 kill_process(getpid(), sent).unwrap();
                 assert_eq!(tells.recv().await, Some(expected));
+            }
+        });
+    }
+
+    #[test]
+    fn hangup_is_told_and_the_process_lives_on() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (told, mut tells) = mpsc::unbounded_channel();
+            let mut watching = Box::pin(on_hangup(move || told.send(()).unwrap()));
+            let first =
+                std::future::poll_fn(|cx| std::task::Poll::Ready(watching.as_mut().poll(cx)));
+            assert!(first.await.is_pending());
+            tokio::spawn(watching);
+            for _ in 0..2 {
+                kill_process(getpid(), Signal::HUP).unwrap();
+                assert_eq!(tells.recv().await, Some(()));
             }
         });
     }

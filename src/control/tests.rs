@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::config::paths::PathChanges;
 use crate::live::info::HomeInfo;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::session::info::SessionInfo;
@@ -133,6 +134,20 @@ impl ApplianceView for Fake {
             problem: (*name == "c.mov").then(|| "no moov box".into()),
         };
         Ok(behind.take(limit).map(entry).collect())
+    }
+
+    fn reload(&self) -> Result<Reload, ReloadError> {
+        let (done, is_done) = oneshot::channel();
+        match self.second {
+            Shard::Answers => done.send(()).unwrap(),
+            Shard::Gone => return Err(ReloadError::Refused("f:1:2: wrong".to_owned())),
+            Shard::Silent => return Err(ReloadError::NoFile),
+        }
+        let added = vec!["live/a".to_owned()];
+        let paths = PathChanges { added, ..PathChanges::default() };
+        let needs_restart = vec!["rtsp.listen"];
+        let report = ReloadReport { paths, needs_restart, warnings: Vec::new() };
+        Ok(Reload { report, applied: vec![is_done] })
     }
 
     fn info(&self) -> Value {
@@ -320,6 +335,21 @@ fn live_paths_are_paged_by_name() {
     let last = server.request("GET /v1/paths?limit=1&cursor=live/a");
     assert_eq!(last.names("paths", "path"), ["live/b"]);
     assert_eq!(last.json()["next_cursor"], Value::Null);
+}
+
+#[test]
+fn reload_tells_what_changed_or_why_nothing_did() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    let answer = server.request("POST /v1/config:reload");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["added"][0], "live/a");
+    assert_eq!(answer.json()["needs_restart"][0], "rtsp.listen");
+    assert!(server.request("GET /v1/config:reload").is_problem(405));
+    let refuses = Running::start(&Fake::new(Shard::Gone, true));
+    let answer = refuses.request("POST /v1/config:reload");
+    assert!(answer.is_problem(422) && answer.json()["detail"] == "f:1:2: wrong");
+    let without = Running::start(&Fake::new(Shard::Silent, true));
+    assert!(without.request("POST /v1/config:reload").is_problem(409));
 }
 
 #[test]

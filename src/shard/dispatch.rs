@@ -293,6 +293,10 @@ impl Shard {
                     let why = "ended by the operator";
                     reply(key.is_some() || self.sessions.end_live_session(id, why));
                 }
+                Message::Configure { paths, done } => {
+                    self.guarded(None, |shard| shard.sessions.configure_paths(paths));
+                    done();
+                }
                 Message::Stop => {
                     self.stopping_since.get_or_insert(self.sessions.now);
                 }

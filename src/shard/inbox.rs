@@ -13,12 +13,14 @@
 //! messages; beyond is room for what must not be lost.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::base::ids::SessionId;
+use crate::config::paths::PathTable;
 use crate::live::info::HomeInfo;
 use crate::live::message::LiveMessage;
 use crate::poll::poll_table::EntryKey;
@@ -48,6 +50,13 @@ pub enum Message {
         id: SessionId,
         /// Called with the answer.
         reply: Box<dyn FnOnce(bool) + Send>,
+    },
+    /// From now on this is what is configured of paths.
+    Configure {
+        /// All of it.
+        paths: Arc<PathTable>,
+        /// Called when it counts.
+        done: Box<dyn FnOnce() + Send>,
     },
     /// Say BYE to all, send what is there, and end.
     Stop,
@@ -181,6 +190,7 @@ impl std::fmt::Debug for Message {
             Self::ListSessions(_) => "ListSessions",
             Self::ListPaths(_) => "ListPaths",
             Self::EndSession { .. } => "EndSession",
+            Self::Configure { .. } => "Configure",
             Self::Stop => "Stop",
         })
     }
@@ -193,8 +203,6 @@ const LIVE_PACKETS_MAX: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::base::ids::{RtpTs, SeqNo, Ssrc};
     use crate::base::time::Mono;

@@ -18,6 +18,7 @@ use super::ring::{Completion, FileSlot, Ring, RingConfig, RingError};
 use super::sockets::{Family, UdpPair};
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
+use crate::config::paths::PathTable;
 use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
 use crate::consumers::rtsp_listener::RtspListener;
 use crate::consumers::{Consumer, canonical};
@@ -52,6 +53,8 @@ pub struct ShardConfig {
     pub poll_entries_max: usize,
     /// Limits of its sessions.
     pub sessions: SessionConfig,
+    /// What is configured of paths.
+    pub paths: Arc<PathTable>,
     /// Sizes of its ring.
     pub ring: RingConfig,
 }
@@ -175,6 +178,7 @@ impl Shard {
             warned: HashSet::new(),
         };
         shard.add_pair(config.pair)?;
+        shard.sessions.configure_paths(config.paths);
         for key in shard.table.keys().collect::<Vec<_>>() {
             shard.table.enable_events(key);
         }

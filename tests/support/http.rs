@@ -7,9 +7,19 @@ use super::wait::PATIENCE;
 
 /// Status and body of `GET path`.
 pub(crate) fn get(admin: SocketAddr, path: &str) -> (u16, String) {
+    ask(admin, "GET", path)
+}
+
+/// Status and body of `POST path` without a body.
+pub(crate) fn post(admin: SocketAddr, path: &str) -> (u16, String) {
+    ask(admin, "POST", path)
+}
+
+fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").unwrap();
+    let headers = format!("Host: {admin}\r\nConnection: close\r\nContent-Length: 0");
+    write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\n\r\n").unwrap();
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     let text = String::from_utf8(all).unwrap();

@@ -125,6 +125,16 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Asks it to read its configuration again.
+    pub(crate) fn signal_hup(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
+    /// Puts another text into the file that it was started with.
+    pub(crate) fn write_config(&self, text: &str) {
+        std::fs::write(self.files.path().join("headend.toml"), text).unwrap();
+    }
+
     /// Its exit status, `None` when it still runs after `patience`.
     pub(crate) fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
         wait_for(&mut self.child, patience)

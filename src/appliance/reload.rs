@@ -1,0 +1,195 @@
+//! The configuration read again while the appliance runs: what it says of paths is applied.
+//!
+//! ```text
+//!  SIGHUP, POST /v1/config:reload --> file, environment, flags --check--> table of paths
+//!       --> every shard: paths about which something else is said  (the rest: named, not applied)
+//! ```
+//! Invariants: a configuration that is wrong changes nothing; one reading at a time; what shards go
+//! by is what the last reading that succeeded said. Bound: that of the file.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::config::Config;
+use crate::config::paths::PathTable;
+use crate::control::{Reload, ReloadError, ReloadReport};
+use crate::poll::poller::Poller;
+use crate::shard::inbox::{Inbox, Message};
+
+/// Reads file, environment and flags again; an error is one sentence.
+pub type ReadAgain = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// See the module.
+pub(super) struct Reloader {
+    read: Option<ReadAgain>,
+    /// What counts outside of `[path]` until the next start.
+    started: Config,
+    /// What the shards go by.
+    paths: Mutex<Arc<PathTable>>,
+}
+
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloader").field("started", &self.started).finish_non_exhaustive()
+    }
+}
+
+impl Reloader {
+    /// Without `read` there is no file to be read again.
+    pub(super) fn new(started: Config, read: Option<ReadAgain>) -> Self {
+        let paths = Mutex::new(Arc::clone(&started.paths));
+        Self { read, started, paths }
+    }
+
+    /// Whether there is a file to be read again.
+    pub(super) fn is_reloadable(&self) -> bool {
+        self.read.is_some()
+    }
+
+    /// Reads, checks, and tells the shards. Blocks on the disk.
+    pub(super) fn reload(&self, poller: &Poller<Inbox>) -> Result<Reload, ReloadError> {
+        let read = self.read.as_ref().ok_or(ReloadError::NoFile)?;
+        // Held for the whole of it: two readings one after the other, and shards in their order.
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = read().map_err(ReloadError::Refused);
+        let new = read.inspect_err(|error| {
+            let fix = "mend the file and reload again; headend config check -c FILE says the same";
+            tracing::error!(code = "HE-E403", %error, fix, "the running configuration stays");
+        })?;
+        let report = ReloadReport {
+            paths: paths.changes(&new.paths),
+            needs_restart: self.started.changed_keys(&new),
+            warnings: new.warnings(),
+        };
+        let applied = tell_shards(poller, &new.paths)?;
+        *paths = new.paths;
+        tell_log(&report);
+        Ok(Reload { report, applied })
+    }
+}
+
+/// Gives all shards the table. One that does not take it is told again by the next reading.
+fn tell_shards(
+    poller: &Poller<Inbox>,
+    paths: &Arc<PathTable>,
+) -> Result<Vec<oneshot::Receiver<()>>, ReloadError> {
+    let mut applied = Vec::new();
+    for (shard, inbox) in poller.inboxes().enumerate() {
+        let (done, is_done) = oneshot::channel();
+        let done = Box::new(move || {
+            let _nobody_waits = done.send(());
+        });
+        let message = Message::Configure { paths: Arc::clone(paths), done };
+        if push_patiently(inbox, message).is_err() {
+            tracing::error!(code = "HE-E404", shard, "a shard does not take the configuration");
+            return Err(ReloadError::Busy { shard });
+        }
+        applied.push(is_done);
+    }
+    Ok(applied)
+}
+
+/// Pushes a message into an inbox that may be full for a moment.
+///
+/// # Errors
+/// Hands it back when the shard does not read its inbox at all.
+pub(super) fn push_patiently(inbox: &Inbox, message: Message) -> Result<(), Message> {
+    let mut message = message;
+    for _ in 0..PUSHES_MAX {
+        match inbox.push(message) {
+            Ok(()) => return Ok(()),
+            Err(back) => message = back,
+        }
+        std::thread::yield_now();
+    }
+    Err(message)
+}
+
+fn tell_log(report: &ReloadReport) {
+    let paths = &report.paths;
+    tracing::info!(
+        added = paths.added.len(),
+        changed = paths.changed.len(),
+        removed = paths.removed.len(),
+        others_changed = paths.are_others_changed,
+        "the configuration was read again"
+    );
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
+    if !report.needs_restart.is_empty() {
+        let keys = report.needs_restart.join(", ");
+        tracing::warn!(code = "HE-W107", keys, "changed keys count from the next start on");
+    }
+}
+
+/// A shard that does not read its inbox for this long hangs.
+const PUSHES_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn poller() -> Poller<Inbox> {
+        Poller::new(vec![Arc::new(Inbox::new(1).unwrap()), Arc::new(Inbox::new(1).unwrap())])
+    }
+
+    /// Reads these files, one after the other.
+    fn reloader(texts: &[&'static str]) -> Reloader {
+        let texts = Mutex::new(texts.to_vec());
+        let read = move || {
+            let text = texts.lock().unwrap().remove(0);
+            let loaded = config::load(Some(("f", text)), [], &[]);
+            loaded.map(|loaded| loaded.config).map_err(|error| error.to_string())
+        };
+        Reloader::new(Config::default(), Some(Box::new(read)))
+    }
+
+    fn told(poller: &Poller<Inbox>) -> usize {
+        let pop = |inbox: &Arc<Inbox>| std::iter::from_fn(|| inbox.pop_message()).count();
+        poller.inboxes().map(pop).sum()
+    }
+
+    #[test]
+    fn every_shard_is_told_and_what_needs_a_restart_is_named() {
+        let (poller, texts) = (poller(), ["[path.a]\nhold = \"1s\"\n[rtsp]\nudp.rtp = 10\n", ""]);
+        let reloader = reloader(&texts);
+        let first = reloader.reload(&poller).unwrap();
+        assert_eq!((told(&poller), first.applied.len()), (2, 2));
+        assert_eq!(first.report.paths.added, ["a"]);
+        assert_eq!(first.report.needs_restart, ["rtsp.udp.rtp"]);
+        let second = reloader.reload(&poller).unwrap().report;
+        assert_eq!(second.paths.removed, ["a"]);
+        assert!(second.needs_restart.is_empty(), "as when it was started");
+    }
+
+    #[test]
+    fn wrong_file_changes_nothing_and_the_next_right_one_does() {
+        let (poller, texts) = (poller(), ["[path.a]\nhold = 1\n", "[path.a]\n"]);
+        let reloader = reloader(&texts);
+        let refused = reloader.reload(&poller).unwrap_err().to_string();
+        assert!(refused.starts_with("f:2:8: path.\"a\".hold: `1` is not a duration"), "{refused}");
+        assert_eq!(told(&poller), 0);
+        assert_eq!(reloader.reload(&poller).unwrap().report.paths.added, ["a"]);
+    }
+
+    #[test]
+    fn shard_that_takes_nothing_is_told_again_by_the_next_reading() {
+        let (poller, texts) = (poller(), ["[path.a]\n", "[path.a]\n"]);
+        let reloader = reloader(&texts);
+        let inboxes: Vec<_> = poller.inboxes().collect();
+        while inboxes[1].push(Message::Stop).is_ok() {}
+        assert!(matches!(reloader.reload(&poller), Err(ReloadError::Busy { shard: 1 })));
+        told(&poller);
+        assert_eq!(reloader.reload(&poller).unwrap().report.paths.added, ["a"]);
+        assert_eq!(told(&poller), 2);
+    }
+
+    #[test]
+    fn without_a_file_there_is_nothing_to_read_again() {
+        let reloader = Reloader::new(Config::default(), None);
+        assert!(matches!(reloader.reload(&poller()), Err(ReloadError::NoFile)));
+    }
+}
