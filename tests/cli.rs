@@ -71,6 +71,27 @@ fn configuration_is_checked_by_its_exit_code() {
 }
 
 #[test]
+fn paths_are_checked_and_shown_without_passwords() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("headend.toml");
+    let path = path.to_str().unwrap();
+    let source = "source = \"rtsp://user:s3cret@192.0.2.1/x\"\n";
+    let text = format!("[path.\"live/a\"]\n{source}[path.b]\npublish = [\"any\"]\n");
+    std::fs::write(path, text).unwrap();
+    let checked = stdout(&headend(&["config", "check", "-c", path]));
+    assert!(checked.contains("[warn] ") && checked.contains("HE-W106"), "{checked}");
+    for shown in [&["config", "show", "-c", path][..], &["config", "show", "--json", "-c", path]] {
+        let shown = stdout(&headend(shown));
+        assert!(shown.contains("rtsp://192.0.2.1/x") && !shown.contains("s3cret"), "{shown}");
+    }
+    std::fs::write(path, "[path.b]\non_demand = true\n").unwrap();
+    let refused = headend(&["config", "check", "-c", path]);
+    assert_eq!(refused.status.code(), Some(2));
+    let why = format!("{path}:2:13: path.\"b\".on_demand: means nothing here");
+    assert!(stderr(&refused).contains(&why), "{}", stderr(&refused));
+}
+
+#[test]
 fn variables_are_part_of_what_config_shows() {
     let output = Command::new(env!("CARGO_BIN_EXE_headend"))
         .args(["config", "show"])

@@ -180,6 +180,25 @@ fn publisher_ends_when_its_path_is_to_be_fetched() {
 }
 
 #[test]
+fn path_that_is_fetched_always_is_started_with_the_server_and_by_a_reload() {
+    // Nobody listens there: it is tried again and again.
+    let source = "source = \"rtsp://127.0.0.1:1/x\"\n";
+    let server = with_config(&format!("[path.\"live/one\"]\n{source}"));
+    let names = || -> Vec<String> {
+        let paths = list(get_json(server.admin, "/v1/paths"));
+        paths.iter().map(|path| path["path"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(), ["live/one"]);
+    let on_demand = "[path.\"live/late\"]\non_demand = true\n";
+    let text = format!("{on_demand}{source}[path.\"live/two\"]\n{source}");
+    assert_eq!(reload(&server, &text).0, 200);
+    // The answer comes when every shard goes by it.
+    assert_eq!(names(), ["live/two"]);
+    assert_eq!(reload(&server, "").0, 200);
+    assert!(names().is_empty());
+}
+
+#[test]
 fn publishing_over_the_network_is_allowed_by_the_configuration_alone() {
     let start = |config| {
         let listen = "0.0.0.0:0";

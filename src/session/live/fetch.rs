@@ -100,7 +100,8 @@ pub(super) fn rules(config: &PathConfig) -> PathRules {
     };
     PathRules {
         kind,
-        may_override: config.may_override,
+        // Of a fetched source there is one; the word may come from the section for all.
+        may_override: config.may_override && kind == SourceKind::Publish,
         hold: config.hold,
         // The shard whose last reader left has kept it for the rest of that time.
         idle_close: config.idle_close.saturating_sub(linger(config)),

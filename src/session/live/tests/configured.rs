@@ -70,6 +70,14 @@ fn second_publisher_takes_the_path_where_it_may() {
 }
 
 #[test]
+fn override_for_all_paths_says_nothing_about_a_fetched_source() {
+    let text = "[path.\"*\"]\noverride = true\n[path.b]\nsource = \"rtsp://192.0.2.1/x\"\n";
+    let bench = Bench::configured(text);
+    assert!(bench.sessions.path_rules("live/a").may_override);
+    assert!(!bench.sessions.path_rules("b").may_override);
+}
+
+#[test]
 fn readers_wait_as_long_as_their_path_says() {
     let mut bench = Bench::configured("[path.\"live/a\"]\nhold = \"2s\"\n");
     let id = bench.publish();
