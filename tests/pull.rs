@@ -4,12 +4,13 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
-use support::camera::{Camera, Wants};
+use socket2::{Domain, Socket, Type};
+use support::camera::{Camera, Udp, Wants};
 use support::compare::{EVERY_SAMPLE, assert_same_frames, coded_bytes, decoded_frames, hashes};
 use support::demo_clip;
 use support::http::{get_json, list, sessions};
@@ -115,7 +116,7 @@ fn readers_go_on_when_their_camera_comes_back() {
 #[test]
 fn cameras_that_want_a_password_are_given_it() {
     for wants in [Wants::Nothing, Wants::Basic, Wants::Digest] {
-        let camera = Camera::start(wants);
+        let camera = Camera::start(wants, Udp::Overruled);
         let url = format!("rtsp://admin:p%40ss:word@{}/stream", camera.address);
         let edge = puller(&[("live/cam", &url, "auto", "")]);
         until("it is pulled", || state(&edge, "live/cam") == "live");
@@ -123,7 +124,7 @@ fn cameras_that_want_a_password_are_given_it() {
         assert!(describe(&edge, "live/cam").1.contains("m=audio 0 RTP/AVP 0"));
         let asked = camera.requests();
         let tries = asked.iter().filter(|line| line.starts_with("DESCRIBE")).count();
-        assert_eq!(tries, if matches!(wants, Wants::Nothing) { 1 } else { 2 }, "{asked:?}");
+        assert_eq!(tries, if wants == Wants::Nothing { 1 } else { 2 }, "{asked:?}");
         // A session of six seconds lives on by a keep-alive each two.
         let options = || camera.requests().iter().filter(|l| l.starts_with("OPTIONS")).count();
         until("it is kept alive", || options() > 2);
@@ -134,8 +135,22 @@ fn cameras_that_want_a_password_are_given_it() {
 }
 
 #[test]
+fn camera_from_which_udp_does_not_come_is_asked_for_tcp() {
+    for (udp, plays, set_ups) in [(Udp::Refused, 1, 2), (Udp::Lost, 2, 2)] {
+        let camera = Camera::start(Wants::Nothing, udp);
+        let url = format!("rtsp://{}/stream", camera.address);
+        let edge = puller(&[("live/cam", &url, "auto", "")]);
+        until("packets come", || path(&edge, "live/cam")["batches"].as_u64() > Some(5));
+        let count =
+            |method: &str| camera.requests().iter().filter(|line| line.starts_with(method)).count();
+        assert_eq!((count("PLAY"), count("SETUP")), (plays, set_ups), "{udp:?}");
+        assert_eq!(reason(&edge, "live/cam"), None, "nothing has failed");
+    }
+}
+
+#[test]
 fn wrong_password_is_named_and_the_next_try_is_told() {
-    let camera = Camera::start(Wants::Digest);
+    let camera = Camera::start(Wants::Digest, Udp::Overruled);
     let url = format!("rtsp://admin:wrong@{}/stream", camera.address);
     let edge = puller(&[("live/cam", &url, "tcp", "")]);
     until("it has failed", || state(&edge, "live/cam") == "failed");
@@ -157,10 +172,12 @@ fn dead_cameras_delay_nobody_else_and_are_named() {
     let closed = format!("rtsp://{}/x", listener.local_addr().unwrap());
     drop(listener);
     let nameless = "rtsp://no-such-host.invalid/x";
+    let (hole, _filled) = black_hole();
     let mut paths: Vec<(String, String)> =
         (0..20).map(|n| (format!("live/dead{n}"), silent.0.clone())).collect();
     paths.push(("live/closed".to_owned(), closed));
     paths.push(("live/nameless".to_owned(), nameless.to_owned()));
+    paths.push(("live/hole".to_owned(), format!("rtsp://{hole}/x")));
     paths.push(("live/good".to_owned(), origin.demo_url()));
     let paths: Vec<_> =
         paths.iter().map(|(path, url)| (path.as_str(), url.as_str(), "tcp", "")).collect();
@@ -174,9 +191,29 @@ fn dead_cameras_delay_nobody_else_and_are_named() {
     assert_eq!(why, "DESCRIBE takes longer than 10 s");
     let why = reason(&edge, "live/closed").unwrap();
     assert!(why.contains("no connection to 127.0.0.1"), "{why}");
+    let why = reason(&edge, "live/hole").unwrap();
+    assert!(why.ends_with("no answer in 5 s"), "{why}");
     let why = reason(&edge, "live/nameless").unwrap();
     assert!(why.contains("name of its host"), "{why}");
     assert_eq!(describe(&edge, "live/good").0, 200);
+}
+
+/// An address that does not answer a SYN: a listener that takes nobody, with its queue full.
+fn black_hole() -> (SocketAddr, Vec<Socket>) {
+    let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let listener = new();
+    listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    for _ in 0..4 {
+        let client = new();
+        client.set_nonblocking(true).unwrap();
+        // Begun at least.
+        let _waits = client.connect(&address);
+        sockets.push(client);
+    }
+    (address.as_socket().unwrap(), sockets)
 }
 
 /// A server that pulls: path, URL, transport, more lines.

@@ -11,11 +11,22 @@ use std::time::Duration;
 use headend::rtsp::auth::{DigestAlgorithm, Guard, GuardConfig, Refused};
 
 /// What the camera wants.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wants {
     Nothing,
     Basic,
     Digest,
+}
+
+/// What it says to a SETUP over UDP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Udp {
+    /// That it comes over TCP.
+    Overruled,
+    /// 461.
+    Refused,
+    /// That it comes, and then nothing does.
+    Lost,
 }
 
 /// See the module. It ends when it is dropped.
@@ -29,16 +40,17 @@ pub(crate) struct Camera {
 #[derive(Debug)]
 struct Shared {
     wants: Wants,
+    udp: Udp,
     requests: Mutex<Vec<String>>,
     is_over: AtomicBool,
 }
 
 impl Camera {
-    pub(crate) fn start(wants: Wants) -> Self {
+    pub(crate) fn start(wants: Wants, udp: Udp) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, is_over) = (Mutex::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { wants, requests, is_over });
+        let shared = Arc::new(Shared { wants, udp, requests, is_over });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
             let mut connections = Vec::new();
@@ -78,9 +90,10 @@ impl Drop for Camera {
 fn serve(mut stream: TcpStream, shared: &Shared) {
     stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let digests: &[DigestAlgorithm] =
-        if matches!(shared.wants, Wants::Digest) { &[DigestAlgorithm::Md5] } else { &[] };
+        if shared.wants == Wants::Digest { &[DigestAlgorithm::Md5] } else { &[] };
     let guard = Guard::new(GuardConfig { realm: "camera", digests, basic: true }, 7);
     let (mut received, mut block) = (Vec::new(), [0; 4_096]);
+    let mut is_lost = false;
     let mut seq: Option<u16> = None;
     while !shared.is_over.load(Ordering::SeqCst) {
         match stream.read(&mut block) {
@@ -91,7 +104,8 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
         }
         while let Some(request) = take_request(&mut received) {
             let (answer, plays) = answer(&request, shared, &guard);
-            seq = seq.or(plays.then_some(0));
+            is_lost |= answer.contains("server_port");
+            seq = seq.or_else(|| (plays && !is_lost).then_some(0));
             if stream.write_all(answer.as_bytes()).is_err() {
                 return;
             }
@@ -130,7 +144,7 @@ fn answer(request: &str, shared: &Shared, guard: &Guard) -> (String, bool) {
     };
     let cseq = header("CSeq").unwrap();
     let password_of = |user: &str| (user == "admin").then_some("p@ss:word");
-    if !matches!(shared.wants, Wants::Nothing) && method != "OPTIONS" {
+    if shared.wants != Wants::Nothing && method != "OPTIONS" {
         let given = header("Authorization");
         if let Err(refused) = guard.check(given.as_deref(), method, url, password_of) {
             let challenges =
@@ -144,8 +158,15 @@ fn answer(request: &str, shared: &Shared, guard: &Guard) -> (String, bool) {
         "OPTIONS" => ("Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n".to_owned(), ""),
         "DESCRIBE" => (format!("Content-Length: {}\r\n", SDP.len()), SDP),
         "SETUP" => {
-            let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
-            (format!("Session: 12;timeout=6\r\n{transport}"), "")
+            let is_udp = header("Transport").unwrap().contains("client_port");
+            let transport = match shared.udp {
+                Udp::Refused if is_udp => {
+                    return (format!("RTSP/1.0 461 Unsupported\r\nCSeq: {cseq}\r\n\r\n"), false);
+                }
+                Udp::Lost if is_udp => "RTP/AVP;unicast;server_port=9-10",
+                Udp::Refused | Udp::Lost | Udp::Overruled => "RTP/AVP/TCP;unicast;interleaved=0-1",
+            };
+            (format!("Session: 12;timeout=6\r\nTransport: {transport}\r\n"), "")
         }
         _ => ("Session: 12\r\n".to_owned(), ""),
     };

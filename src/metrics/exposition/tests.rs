@@ -157,6 +157,7 @@ fn shards_are_told_apart_and_transports_too() {
     # TYPE headend_tasks_done_total counter
     headend_tasks_done_total{op="describe"} 0
     headend_tasks_done_total{op="open"} 0
+    headend_tasks_done_total{op="resolve"} 0
     headend_tasks_done_total{op="window"} 9
     "#);
 }
