@@ -473,7 +473,7 @@ impl CameraName {
     }
 }
 
-/// Two bits of a ticket tell whose it is.
+/// Three bits of a ticket are for telling whose it is.
 const ATTEMPT_MASK: u32 = u32::MAX >> 3;
 /// More steps than can follow one upon the other without anything from outside.
 const SETTLE_ROUNDS_MAX: usize = 16;
