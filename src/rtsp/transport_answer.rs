@@ -128,6 +128,8 @@ pub enum TransportPath {
         port: Option<(u16, u16)>,
         /// Hops.
         ttl: Option<u8>,
+        /// Where the packets come from.
+        source: Option<IpAddr>,
     },
 }
 
@@ -157,7 +159,7 @@ impl TransportReply {
             TransportPath::Interleaved { channels: (rtp, rtcp) } => {
                 let _ = write!(text, "/TCP;unicast;interleaved={rtp}-{rtcp}");
             }
-            TransportPath::Multicast { group, port, ttl } => {
+            TransportPath::Multicast { group, port, ttl, source } => {
                 text.push_str(";multicast");
                 if let Some(group) = group {
                     let _ = write!(text, ";destination={group}");
@@ -165,6 +167,9 @@ impl TransportReply {
                 pair(&mut text, "port", port);
                 if let Some(ttl) = ttl {
                     let _ = write!(text, ";ttl={ttl}");
+                }
+                if let Some(source) = source {
+                    let _ = write!(text, ";source={source}");
                 }
             }
         }
@@ -240,10 +245,12 @@ mod tests {
         let path = TransportPath::Interleaved { channels: (0, 1) };
         assert_eq!(reply(path, Mode::Play), "RTP/AVPF/TCP;unicast;interleaved=0-1");
         let group = Some("239.1.2.3".parse().unwrap());
-        let path = TransportPath::Multicast { group, port: Some((5_004, 5_005)), ttl: Some(4) };
-        let expected = "RTP/AVPF;multicast;destination=239.1.2.3;port=5004-5005;ttl=4";
+        let (port, ttl, source) = (Some((5_004, 5_005)), Some(4), Some([10, 0, 0, 7].into()));
+        let path = TransportPath::Multicast { group, port, ttl, source };
+        let expected =
+            "RTP/AVPF;multicast;destination=239.1.2.3;port=5004-5005;ttl=4;source=10.0.0.7";
         assert_eq!(reply(path, Mode::Play), expected);
-        let path = TransportPath::Multicast { group: None, port: None, ttl: None };
+        let path = TransportPath::Multicast { group: None, port: None, ttl: None, source: None };
         assert_eq!(reply(path, Mode::Play), "RTP/AVPF;multicast");
     }
 
@@ -253,9 +260,10 @@ mod tests {
             .prop_map(|(client, server, source)| TransportPath::Unicast { client, server, source });
         let interleaved =
             any::<(u8, u8)>().prop_map(|channels| TransportPath::Interleaved { channels });
-        let group = prop::option::of(any::<IpAddr>());
-        let multicast = (group, prop::option::of(port()), any::<Option<u8>>())
-            .prop_map(|(group, port, ttl)| TransportPath::Multicast { group, port, ttl });
+        let group = || prop::option::of(any::<IpAddr>());
+        let multicast = (group(), prop::option::of(port()), any::<Option<u8>>(), group()).prop_map(
+            |(group, port, ttl, source)| TransportPath::Multicast { group, port, ttl, source },
+        );
         prop_oneof![unicast, interleaved, multicast]
     }
 
@@ -283,10 +291,10 @@ mod tests {
                     prop_assert_eq!(answer.protocol, Lower::Tcp);
                     prop_assert_eq!(answer.interleaved, Some(channels));
                 }
-                TransportPath::Multicast { group, port, ttl } => {
+                TransportPath::Multicast { group, port, ttl, source } => {
                     prop_assert!(answer.multicast);
                     prop_assert_eq!((answer.destination, answer.port), (group, port));
-                    prop_assert_eq!(answer.ttl, ttl);
+                    prop_assert_eq!((answer.ttl, answer.source), (ttl, source));
                 }
             }
             // A server of ours understands it as a request too.

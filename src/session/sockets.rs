@@ -22,6 +22,8 @@ pub struct SharedSockets {
 #[derive(Debug)]
 struct Pair {
     rtp_port: u16,
+    /// What groups are sent by: not for clients.
+    is_for_groups: bool,
     rtp_in_use: HashSet<SocketAddr>,
     by_rtcp: HashMap<SocketAddr, (SessionKey, u8)>,
 }
@@ -30,8 +32,14 @@ impl SharedSockets {
     /// Adds a pair that the shard has opened: RTP at `rtp_port`, RTCP one above. `None` when there
     /// are enough.
     pub fn add_pair(&mut self, rtp_port: u16) -> Option<u16> {
+        self.add_pair_for(rtp_port, false)
+    }
+
+    /// The same; a pair for groups is never a client's.
+    pub fn add_pair_for(&mut self, rtp_port: u16, is_for_groups: bool) -> Option<u16> {
         let pair = self.next_place()?;
-        let opened = Pair { rtp_port, rtp_in_use: HashSet::new(), by_rtcp: HashMap::new() };
+        let (rtp_in_use, by_rtcp) = (HashSet::new(), HashMap::new());
+        let opened = Pair { rtp_port, is_for_groups, rtp_in_use, by_rtcp };
         match self.pairs.get_mut(usize::from(pair)) {
             Some(place) => *place = Some(opened),
             None => self.pairs.push(Some(opened)),
@@ -60,11 +68,28 @@ impl SharedSockets {
         }
     }
 
-    /// Places of the pairs that are open.
+    /// Places of the pairs that clients may use.
     #[must_use]
     pub fn places(&self) -> Vec<u16> {
-        let open = (0..).zip(&self.pairs).filter(|(_, pair)| pair.is_some());
+        let is_open = |pair: &Option<Pair>| pair.as_ref().is_some_and(|pair| !pair.is_for_groups);
+        let open = (0..).zip(&self.pairs).filter(|(_, pair)| is_open(pair));
         open.map(|(place, _)| place).collect()
+    }
+
+    /// The pair that groups are sent by.
+    #[must_use]
+    pub fn group_pair(&self) -> Option<u16> {
+        let is_it = |pair: &Option<Pair>| pair.as_ref().is_some_and(|pair| pair.is_for_groups);
+        self.pairs.iter().position(is_it).and_then(|place| u16::try_from(place).ok())
+    }
+
+    /// A stream is sent to a group by the pair for groups, until `release`.
+    pub fn place_group(&mut self, rtp: SocketAddr, rtcp: SocketAddr, owner: (SessionKey, u8)) {
+        let pair = self.group_pair().and_then(|place| self.pair_mut(place));
+        if let Some(pair) = pair {
+            pair.rtp_in_use.insert(rtp);
+            pair.by_rtcp.insert(rtcp, owner);
+        }
     }
 
     /// Whether another pair may be opened.
@@ -80,8 +105,11 @@ impl SharedSockets {
         rtcp: SocketAddr,
         owner: (SessionKey, u8),
     ) -> Option<u16> {
-        let is_free =
-            |pair: &Pair| !pair.rtp_in_use.contains(&rtp) && !pair.by_rtcp.contains_key(&rtcp);
+        let is_free = |pair: &Pair| {
+            !pair.is_for_groups
+                && !pair.rtp_in_use.contains(&rtp)
+                && !pair.by_rtcp.contains_key(&rtcp)
+        };
         let index = self.pairs.iter().position(|pair| pair.as_ref().is_some_and(is_free))?;
         let pair = self.pairs.get_mut(index)?.as_mut()?;
         pair.rtp_in_use.insert(rtp);
@@ -169,6 +197,21 @@ mod tests {
         assert!(!sockets.release(0, addr(5_000), addr(5_001)), "the first pair stays");
         assert!(!sockets.remove_unused_pair(0));
         assert_eq!(sockets.add_pair(8_004), Some(1));
+    }
+
+    #[test]
+    fn pair_for_groups_is_no_clients_and_is_closed_with_the_last_group() {
+        let mut sockets = SharedSockets::default();
+        sockets.add_pair(8_000);
+        let owner = (SessionKey(1), 0);
+        sockets.place(addr(5_000), addr(5_001), owner);
+        assert_eq!((sockets.group_pair(), sockets.add_pair_for(9_000, true)), (None, Some(1)));
+        assert_eq!((sockets.group_pair(), sockets.places()), (Some(1), vec![0]));
+        assert_eq!(sockets.place(addr(5_000), addr(5_001), owner), None);
+        sockets.place_group(addr(8_002), addr(8_003), owner);
+        assert!(!sockets.remove_unused_pair(1));
+        assert!(sockets.release(1, addr(8_002), addr(8_003)) && sockets.remove_unused_pair(1));
+        assert_eq!(sockets.group_pair(), None);
     }
 
     #[test]
