@@ -13,7 +13,7 @@ mod urgency;
 mod view;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -25,12 +25,15 @@ use crate::base::ids::ShardId;
 use crate::cli::banner::{MediaSummary, Startup};
 use crate::cli::doctor;
 use crate::config::cpus::{CpuListError, Placement};
+use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
 use crate::control::{self, ApplianceView, signals};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
+use crate::live::multicast::MulticastSettings;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poller::Poller;
 use crate::session::table::SessionConfig;
+use crate::shard::group_sockets;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::priority::set_fifo;
 use crate::shard::ring::RingConfig;
@@ -135,6 +138,7 @@ pub fn run(config: Config, read_again: Option<ReadAgain>) -> Result<(), RunError
             listeners,
             pair,
             pair_ip,
+            multicast: multicast(&config.multicast, (pair_ip, rtp_port), cpus.shards.len()),
             poll_entries_max: config.poll_entries_max,
             sessions: session_config(&config, &rtsp_addrs),
             paths: Arc::clone(&config.paths),
@@ -357,6 +361,22 @@ fn wait_for_shards(
         result = Err(RunError::Shard { shard: u8::try_from(index).unwrap_or(u8::MAX), reason });
     }
     result
+}
+
+/// What is set of multicast, with what this host adds to it: where packets come from, and ports
+/// that do not lie among those of the shards' own pairs, which begin at `port` of `ip`.
+fn multicast(
+    config: &MulticastConfig,
+    (ip, port): (IpAddr, u16),
+    shard_count: usize,
+) -> Option<MulticastSettings> {
+    let MulticastConfig { range, rtp_port, ttl } = *config;
+    let mut settings =
+        MulticastSettings { range: range?, rtp: rtp_port, ttl, ..MulticastSettings::default() };
+    if ip.is_unspecified() {
+        settings = settings.clear_of(port, u8::try_from(shard_count).unwrap_or(u8::MAX));
+    }
+    Some(MulticastSettings { source: group_sockets::source_of(&settings), ..settings })
 }
 
 fn media_summary(config: &Config, library: &Library) -> Option<MediaSummary> {

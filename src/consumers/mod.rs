@@ -7,6 +7,7 @@
 //!  Receiver    RtcpReceiver    receiver reports       -> Sessions
 //!              RtpReceiver     RTP of publishers      -> Sessions
 //!              InputReceiver   a source that listens  -> Sessions
+//!              GroupReceiver   reports to a group     -> Sessions
 //! ```
 //! They turn sockets' bytes into calls of the logic. None of them owns a descriptor.
 
@@ -57,6 +58,8 @@ pub enum Consumer {
     Rtp(receivers::RtpReceiver),
     /// What comes in at a socket of a source that listens.
     Input(input_receiver::InputReceiver),
+    /// RTCP that comes to a path's group.
+    Group(receivers::GroupReceiver),
     /// The shard's own pipe (reference 001): its messages are read by the shard itself.
     Inbox,
 }

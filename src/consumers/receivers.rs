@@ -1,5 +1,7 @@
 //! Receivers of the shared sockets: one for all clients of a pair (reference 001).
 
+use std::sync::Arc;
+
 use super::{Context, canonical};
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 
@@ -31,6 +33,22 @@ impl PollEventConsumer<Context<'_>> for RtpReceiver {
     fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
         if let Event::Datagram { from, bytes } = event {
             cx.sessions.handle_rtp_datagram(self.pair, canonical(from), bytes);
+        }
+        Disposition::Handled
+    }
+}
+
+/// `GroupReceiver`: what members of a live path's group report to it. Publishers send elsewhere.
+#[derive(Debug)]
+pub struct GroupReceiver {
+    /// Whose group.
+    pub path: Arc<str>,
+}
+
+impl PollEventConsumer<Context<'_>> for GroupReceiver {
+    fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
+        if let Event::Datagram { from, bytes } = event {
+            cx.sessions.handle_group_datagram(&self.path, canonical(from), bytes);
         }
         Disposition::Handled
     }

@@ -111,7 +111,7 @@ impl Sessions {
             (Path::Tcp { rtcp_channel, .. }, Some(entry)) => {
                 Action::Interleaved { entry, channel: rtcp_channel, bytes }
             }
-            (Path::Tcp { .. }, None) => return,
+            (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => return,
         };
         self.cells.rtcp_packets_sent.add(1);
         self.out.push(action);
@@ -124,6 +124,7 @@ impl Sessions {
         }
         match self.sockets.find(pair, from) {
             Some((key, _)) => self.handle_report(key, bytes),
+            None if self.sockets.group_pair() == Some(pair) => self.handle_member(from, bytes),
             None => self.cells.datagrams_unmatched.add(1),
         }
     }

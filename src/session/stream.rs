@@ -86,6 +86,13 @@ pub enum Path {
         /// Channel of RTCP packets.
         rtcp_channel: u8,
     },
+    /// To a live path's group, as one of those who listen to it: it is sent nothing of its own.
+    Group {
+        /// The group, with the port of RTP.
+        rtp: SocketAddr,
+        /// The group, with the port of RTCP.
+        rtcp: SocketAddr,
+    },
 }
 
 /// Where a stream stands.

@@ -19,6 +19,7 @@ use slab::Slab;
 use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
 use super::info::{SessionInfo, StreamInfo};
 use super::live::desk::LiveDesk;
+use super::live::group::GroupAction;
 use super::live::input::plan::InputSocket;
 use super::live::pull::joined::CameraName;
 use super::request::Waiter;
@@ -176,6 +177,8 @@ pub enum Action {
     CloseInput(u32),
     /// Closes a connection when what waits on it is sent.
     HangUp(EntryKey),
+    /// Does something with the sockets of groups.
+    Group(GroupAction),
     /// Executes a held command.
     Execute(Box<super::request::Command>),
 }

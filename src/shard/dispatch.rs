@@ -203,6 +203,7 @@ impl Shard {
             Action::Write { entry, bytes } => self.write_to_camera(entry, &bytes),
             Action::OpenPair { source, track } => self.open_pair_for(source, track),
             Action::Knock { pair, rtp, rtcp } => self.knock(pair, rtp, rtcp),
+            Action::Group(action) => self.act_for_group(action),
             Action::Execute(command) => self.execute(*command),
         }
     }
@@ -464,6 +465,7 @@ impl PollEventConsumer<Context<'_>> for Consumer {
             Self::Rtcp(consumer) => consumer.create_task(event, cx),
             Self::Rtp(consumer) => consumer.create_task(event, cx),
             Self::Input(consumer) => consumer.create_task(event, cx),
+            Self::Group(consumer) => consumer.create_task(event, cx),
             Self::Inbox => Disposition::Handled,
         }
     }

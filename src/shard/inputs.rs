@@ -94,7 +94,7 @@ impl Shard {
         self.inputs = kept;
         let gone: Vec<InputSlot> = gone;
         for InputSlot { key, slot, .. } in gone {
-            self.leave(key, slot);
+            self.leave_table(key, slot);
         }
     }
 

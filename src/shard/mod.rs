@@ -12,6 +12,7 @@
 //! | `tcp_pump` | sends answers and what is due over RTSP connections |
 //! | `cameras` | connections to cameras that are pulled from |
 //! | `live_pump` | sends live paths to their readers, both ways |
+//! | `group_sockets` | what groups are sent by, and where their reports come |
 //! | `inbox` | the pipe from other threads |
 //! | `inputs`, `membership` | sockets of sources that listen, and groups that they join |
 //! | `sockets` | how sockets are opened |
@@ -21,6 +22,7 @@
 
 mod cameras;
 mod dispatch;
+pub mod group_sockets;
 pub mod inbox;
 mod inputs;
 mod live_pump;

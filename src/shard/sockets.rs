@@ -210,6 +210,8 @@ fn bind_udp(address: SocketAddr, send_bytes: usize, receive_bytes: usize) -> io:
     sockopt::set_socket_recv_buffer_size_force(&socket, receive_bytes)
         .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, receive_bytes))?;
     socket.set_nonblocking(true)?;
+    // Nothing of groups that others on this host have joined.
+    socket.set_multicast_all_v4(false)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

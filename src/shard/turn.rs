@@ -3,7 +3,7 @@
 //! Invariants: completions are looked at before anything new is submitted; everything of a turn is
 //! submitted by one `enter`; user code of a shard never touches media bytes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::group_sockets::Ear;
 use super::inbox::Inbox;
 use super::inputs::InputSlot;
 use super::live_pump::LiveRunMark;
@@ -22,6 +23,7 @@ use crate::config::paths::PathTable;
 use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
 use crate::consumers::rtsp_listener::RtspListener;
 use crate::consumers::{Consumer, canonical};
+use crate::live::multicast::MulticastSettings;
 use crate::metrics::cells::{Counter, ShardCells, TransportKind};
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::{EntryKey, PollTable};
@@ -49,6 +51,8 @@ pub struct ShardConfig {
     pub pair: UdpPair,
     /// Address that further pairs are bound to.
     pub pair_ip: IpAddr,
+    /// How paths are sent to groups; `None`: they are not.
+    pub multicast: Option<MulticastSettings>,
     /// PollTable rows at most.
     pub poll_entries_max: usize,
     /// Limits of its sessions.
@@ -77,6 +81,8 @@ pub struct Shard {
     pub(super) pair_ip: IpAddr,
     /// Sockets of sources that listen.
     pub(super) inputs: Vec<InputSlot>,
+    /// Where the reports of groups come, by path.
+    pub(super) ears: HashMap<Arc<str>, Vec<Ear>>,
     /// Runs handed to the ring in this turn.
     pub(super) runs: Slab<RunMark>,
     /// The same, of live paths.
@@ -152,6 +158,11 @@ impl Shard {
         let mut sessions =
             Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
         sessions.live.shard_count = shard_count(&config.poller);
+        if let Some(settings) = config.multicast
+            && let Err(error) = sessions.offer_groups(settings, config.id)
+        {
+            tracing::warn!(shard = config.id.0, %error, "no path is sent to a group");
+        }
         let mut shard = Self {
             id: config.id,
             poller: config.poller,
@@ -165,6 +176,7 @@ impl Shard {
             pairs: Vec::new(),
             pair_ip: config.pair_ip,
             inputs: Vec::new(),
+            ears: HashMap::new(),
             runs: Slab::with_capacity(1_024),
             live_runs: Slab::new(),
             dirty: Vec::new(),
@@ -322,6 +334,16 @@ impl Shard {
     /// Opens a pair to clients. Either all of it is there afterwards or nothing: a pair that is
     /// known but cannot send would swallow the sessions that are placed on it.
     pub(super) fn add_pair(&mut self, pair: UdpPair) -> Result<u16, RingError> {
+        self.add_pair_for(pair, Family::of(self.pair_ip), false)
+    }
+
+    /// The same; one for groups is no client's.
+    pub(super) fn add_pair_for(
+        &mut self,
+        pair: UdpPair,
+        family: Family,
+        is_for_groups: bool,
+    ) -> Result<u16, RingError> {
         let Some(index) = self.sessions.sockets.next_place() else {
             return Err(unavailable("no room for another pair of sockets"));
         };
@@ -335,7 +357,7 @@ impl Shard {
                 Ok(key_and_slot) => entered.push(key_and_slot),
                 Err(error) => {
                     for (key, slot) in entered {
-                        self.leave(key, slot);
+                        self.leave_table(key, slot);
                     }
                     return Err(error);
                 }
@@ -344,8 +366,8 @@ impl Shard {
         let [(rtp_key, rtp), (rtcp_key, rtcp)] = entered[..] else {
             return Err(unavailable("a pair has two sockets"));
         };
-        self.sessions.sockets.add_pair(pair.rtp_port);
-        let (entries, family) = ([rtp_key, rtcp_key], Family::of(self.pair_ip));
+        self.sessions.sockets.add_pair_for(pair.rtp_port, is_for_groups);
+        let entries = [rtp_key, rtcp_key];
         let slots = PairSlots { rtp, rtcp, entries, family, fragments_since: None };
         match self.pairs.get_mut(usize::from(index)) {
             Some(place) => *place = Some(slots),
@@ -366,12 +388,12 @@ impl Shard {
         let slots = self.pairs.get_mut(usize::from(pair)).and_then(Option::take);
         let Some(PairSlots { rtp, rtcp, entries, .. }) = slots else { return };
         for (key, slot) in entries.into_iter().zip([rtp, rtcp]) {
-            self.leave(key, slot);
+            self.leave_table(key, slot);
         }
     }
 
-    /// Takes a socket out of the table and closes it.
-    pub(super) fn leave(&mut self, key: EntryKey, slot: FileSlot) {
+    /// Closes a socket, and its row is free again.
+    pub(super) fn leave_table(&mut self, key: EntryKey, slot: FileSlot) {
         self.table.unregister(key);
         self.links[key.index as usize] = None;
         self.ring.remove(slot);

@@ -75,6 +75,7 @@ impl Shard {
                     self.mark_dirty(entry);
                 }
             }
+            Path::Group { .. } => {}
         }
     }
 

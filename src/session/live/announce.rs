@@ -183,7 +183,6 @@ impl Sessions {
                 self.evict_publisher(number, why);
             }
             ToShard::SyncWanted { number } => self.ask_for_sync(number),
-            // Nobody has asked for a group.
             _ => {}
         }
     }
@@ -272,7 +271,7 @@ impl Sessions {
         };
         let latch = match path {
             Path::Udp { rtp, .. } => AddressLatch::Expected(rtp.ip()),
-            Path::Tcp { .. } => AddressLatch::Any,
+            Path::Tcp { .. } | Path::Group { .. } => AddressLatch::Any,
         };
         publisher.source.set_up(track, latch, latch);
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {

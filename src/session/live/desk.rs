@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::group::Groups;
 use super::input::Inputs;
 use super::publisher::Publisher;
 use super::pull::joined::Pull;
@@ -75,7 +76,9 @@ pub struct LiveDesk {
     /// The server stops: nothing is fetched any more.
     pub(super) is_stopping: bool,
     pub(super) is_ticking: bool,
-    held: Slab<Command>,
+    /// Groups that paths are sent to.
+    pub groups: Groups,
+    pub(super) held: Slab<Command>,
     timers: BTreeSet<(Mono, Arc<str>)>,
 }
 
@@ -101,6 +104,7 @@ impl Default for LiveDesk {
             serial: 0,
             is_stopping: false,
             is_ticking: false,
+            groups: Groups::default(),
             held: Slab::new(),
             timers: BTreeSet::new(),
         }
@@ -267,8 +271,8 @@ impl Sessions {
             }
             Order::StartPull(path) => self.start_fetch(&path),
             Order::StopPull(path) => self.stop_fetch(&path),
-            // None has a group.
-            Order::OpenGroup(..) | Order::CloseGroup(..) => {}
+            Order::OpenGroup(path, group) => self.open_group(&path, group),
+            Order::CloseGroup(path, _) => self.close_group(&path),
         }
     }
 
@@ -278,6 +282,9 @@ impl Sessions {
             Told::Answer { waiters, refused } => {
                 for waiter in waiters {
                     self.resume(waiter, refused.is_some());
+                }
+                if refused.is_none() {
+                    self.start_groups();
                 }
             }
             Told::Fed => {
@@ -293,12 +300,13 @@ impl Sessions {
                     }
                 }
             }
+            Told::ForSource(ToShard::Joined(group)) => self.handle_joined(path, group),
             Told::ForSource(note) => self.handle_source_note(path, note),
         }
     }
 
     /// The home has answered what a command waited for.
-    fn resume(&mut self, waiter: u64, is_refused: bool) {
+    pub(super) fn resume(&mut self, waiter: u64, is_refused: bool) {
         let place = usize::try_from(waiter).unwrap_or(usize::MAX);
         let Some(command) = self.live.held.try_remove(place) else { return };
         self.out.push(if is_refused {
@@ -341,6 +349,6 @@ impl Sessions {
 }
 
 /// Commands that wait for paths: as many as wait for one.
-const HELD_MAX: usize = 4_096;
+pub(super) const HELD_MAX: usize = 4_096;
 /// More than any chain of asks and answers on one shard takes.
 const SETTLE_ROUNDS_MAX: usize = 64;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::desk::LiveName;
+use super::group::Cast;
 use super::publisher::{Publisher, Way};
 use super::reader::ReaderState;
 use crate::base::ids::SessionId;
@@ -104,7 +105,18 @@ impl Sessions {
             self.say_live_bye(index, reason);
         }
         let Some(reader) = self.live.readers.try_remove(index as usize) else { return };
-        self.cells.sessions[reader.state.gauge_index()].sub(1);
+        match reader.cast {
+            Cast::Own => {}
+            Cast::Member => self.leave_group(&reader.path, reader.peer.ip(), index),
+            Cast::Group => {
+                if let Some(open) = self.live.groups.open.get_mut(&reader.path) {
+                    open.reader = None;
+                }
+            }
+        }
+        if reader.is_session() {
+            self.cells.sessions[reader.state.gauge_index()].sub(1);
+        }
         self.live.leave(Some(reader.id), reader.connection, LiveName::Reader(index));
         if let Some(path) = self.live.paths.path_mut(&reader.path) {
             path.remove_reader(reader.key);

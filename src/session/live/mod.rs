@@ -14,6 +14,7 @@
 //! | `configure`, `fetch` | what is configured of paths; sources that are fetched, not announced |
 //! | `pull` | of these, cameras and other servers that speak RTSP |
 //! | `input` | those that listen: RTP and MPEG-TS from an address, a group, a description |
+//! | `group`, `group_sender` | who listens to a path's group; what is sent to it |
 //! | `ends` | how both end |
 //! | `reports` | RTCP to both, and reports from readers |
 //! | `feedback` | what readers have lost |
@@ -31,6 +32,8 @@ pub mod desk;
 mod ends;
 mod feedback;
 mod fetch;
+pub mod group;
+mod group_sender;
 pub mod input;
 mod play;
 pub mod publisher;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::fetch::start_policy;
+use super::group::Cast;
 use super::reader::{LiveReader, ReaderState};
 use crate::base::time::Mono;
 use crate::live::limits::START_WAIT_MAX;
@@ -38,6 +39,9 @@ impl Sessions {
             }
             ReaderState::Priming { .. } => {
                 return command.refuse(Status::MethodNotValidInThisState);
+            }
+            ReaderState::Ready | ReaderState::Paused if reader.cast == Cast::Member => {
+                return Executed::Reply(self.play_member(command, index));
             }
             ReaderState::Ready | ReaderState::Paused => {}
         }
@@ -164,6 +168,6 @@ fn rtp_info(url: &str, start: Option<&StreamStart>) -> String {
     }
 }
 
-fn live_range() -> String {
+pub(super) fn live_range() -> String {
     Range::Npt { start: Some(NptStart::Now), end: None }.to_string()
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::desk::{LiveDesk, LiveName};
+use super::group::Cast;
 use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
 use crate::live::path::ReaderKey;
@@ -35,6 +36,8 @@ pub struct LiveReader {
     pub streams: Vec<LiveStream>,
     /// The RTSP connection that it was made on, while that lives.
     pub connection: Option<EntryKey>,
+    /// Whether its packets are its own, or a group's.
+    pub cast: Cast,
     pub(super) state: ReaderState,
     pub(super) peer: SocketAddr,
     pub(super) user_agent: Option<String>,
@@ -112,6 +115,20 @@ impl LiveReader {
     pub fn is_interleaved(&self) -> bool {
         self.streams.iter().any(|stream| matches!(stream.path, Path::Tcp { .. }))
     }
+
+    /// Somebody's, not what a group is sent by.
+    #[must_use]
+    pub fn is_session(&self) -> bool {
+        self.cast != Cast::Group
+    }
+
+    fn transport(&self) -> &'static str {
+        match self.cast {
+            Cast::Own if self.is_interleaved() => "tcp",
+            Cast::Own => "udp",
+            Cast::Member | Cast::Group => "multicast",
+        }
+    }
 }
 
 impl SessionKey {
@@ -170,7 +187,8 @@ impl Sessions {
 
     /// What the outside is shown of readers.
     pub(in crate::session) fn reader_infos(&self) -> impl Iterator<Item = SessionInfo> {
-        self.live.readers.iter().map(|(_, reader)| self.reader_info(reader))
+        let sessions = self.live.readers.iter().filter(|(_, reader)| reader.is_session());
+        sessions.map(|(_, reader)| self.reader_info(reader))
     }
 
     fn reader_info(&self, reader: &LiveReader) -> SessionInfo {
@@ -202,7 +220,7 @@ impl Sessions {
             peer: reader.peer.to_string(),
             user_agent: reader.user_agent.clone(),
             state: reader.state.as_str(),
-            transport: if reader.is_interleaved() { "tcp" } else { "udp" },
+            transport: reader.transport(),
             npt_s: 0.0,
             scale: 1.0,
             speed: 1.0,

@@ -18,8 +18,10 @@ impl Sessions {
     /// A sender report on every stream of a reader that was sent something.
     pub(super) fn send_live_reports(&mut self, index: u32) {
         let interval = Duration::from_millis(rand::rng().random_range(2_500..7_500));
-        let due = self.now + interval;
         let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
+        // Whoever has just joined a group needs one to put sound and picture together (RFC 3550
+        // s6.2: the reduced minimum).
+        let due = self.now + if reader.is_session() { interval } else { interval / 5 };
         let has_begun = reader.streams.iter().any(|stream| stream.ssrc.is_some());
         // Before anything is sent there is nothing to report: it stays due.
         if !matches!(reader.state, ReaderState::Playing) || !has_begun {
@@ -69,7 +71,7 @@ impl Sessions {
             (Path::Tcp { rtcp_channel, .. }, Some(entry)) => {
                 Action::Interleaved { entry, channel: rtcp_channel, bytes }
             }
-            (Path::Tcp { .. }, None) => return,
+            (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => return,
         };
         self.cells.rtcp_packets_sent.add(1);
         self.out.push(action);

@@ -7,6 +7,7 @@ use rand::{Rng, RngExt};
 
 use super::announce::SESSIONS_PER_CONNECTION_MAX;
 use super::desk::LiveName;
+use super::group::Cast;
 use super::is_live_path;
 use super::reader::{LiveReader, LiveRtx, LiveStream, ReaderState};
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
@@ -69,6 +70,13 @@ impl Sessions {
             Ok(wish) => wish,
             Err(status) => return command.refuse(status),
         };
+        let (group, command) = match wish.offer.multicast {
+            false => (None, command),
+            true => match self.want_group(&wish.path, command) {
+                Ok((group, command)) => (Some(group), command),
+                Err(executed) => return executed,
+            },
+        };
         let is_new = index.is_none();
         let begun = index.map_or_else(|| self.begin_reader(&command, &wish), Ok);
         let index = match begun {
@@ -76,6 +84,7 @@ impl Sessions {
             Err(status) => return command.refuse(status),
         };
         let placed = match wish.offer.protocol {
+            _ if group.is_some() => group.map(|group| Self::group_path(group, wish.track)),
             Lower::Udp => self.place_reader(&command, &wish.offer, index),
             Lower::Tcp => self
                 .free_channels(command.waiter.entry, &wish.offer)
@@ -123,7 +132,9 @@ impl Sessions {
         }
         let header = command.request.header("Transport").ok_or(Status::UnsupportedTransport)?;
         let offers = parse_transport(header).map_err(|_| Status::BadRequest)?;
-        let offer = offers.into_iter().find(|offer| is_served(offer, command, reader));
+        let offer = offers.into_iter().find(|offer| {
+            is_served(offer, command, reader) || self.serves_group(offer, &path, reader)
+        });
         let offer = offer.ok_or(Status::UnsupportedTransport)?;
         let is_udp = offer.protocol == Lower::Udp;
         let is_wanted = self.retransmits() && is_udp && offer.profile == Profile::Avpf;
@@ -142,9 +153,10 @@ impl Sessions {
             return Err(Status::NotEnoughBandwidth);
         }
         let place = self.live.readers.vacant_key();
-        let carrier = match wish.offer.protocol {
-            Lower::Udp => Carrier::Udp,
-            Lower::Tcp => Carrier::Tcp,
+        let (carrier, cast) = match wish.offer.protocol {
+            _ if wish.offer.multicast => (Carrier::Multicast, Cast::Member),
+            Lower::Udp => (Carrier::Udp, Cast::Own),
+            Lower::Tcp => (Carrier::Tcp, Cast::Own),
         };
         let path = self.live.paths.path_mut(&wish.path).ok_or(Status::NotFound)?;
         let added = path.add_reader(place as u64, carrier);
@@ -157,6 +169,7 @@ impl Sessions {
             key,
             streams: Vec::with_capacity(2),
             connection: is_local.then_some(command.waiter.entry),
+            cast,
             state: ReaderState::Ready,
             peer: command.peer,
             user_agent: command.request.header("User-Agent").map(clip),
@@ -171,6 +184,9 @@ impl Sessions {
         self.cells.sessions[reader.state.gauge_index()].add(1);
         let index = u32::try_from(self.live.readers.insert(reader)).unwrap_or(u32::MAX);
         self.live.enter(id, connection, LiveName::Reader(index));
+        if cast == Cast::Member {
+            self.enter_group(&wish.path, command.peer.ip(), index);
+        }
         Ok(index)
     }
 
@@ -265,6 +281,7 @@ impl Sessions {
             Path::Tcp { channel, rtcp_channel } => {
                 TransportPath::Interleaved { channels: (channel, rtcp_channel) }
             }
+            Path::Group { rtp, rtcp } => self.group_transport(rtp, rtcp),
         }
     }
 }
@@ -288,5 +305,5 @@ fn is_served(offer: &TransportOffer, command: &Command, reader: Option<&LiveRead
     let is_same = first.is_none_or(|first| {
         matches!(first.path, Path::Udp { .. }) == (offer.protocol == Lower::Udp)
     });
-    is_ours && fits && is_same
+    is_ours && fits && is_same && reader.is_none_or(|reader| reader.cast == Cast::Own)
 }

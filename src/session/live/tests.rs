@@ -20,6 +20,9 @@ use crate::rtsp::uri::parse_target;
 use crate::session::request::{Command, Executed, Waiter};
 use crate::session::table::{Action, SessionConfig, Sessions};
 
+#[path = "group_tests.rs"]
+mod group_tests;
+
 struct Bench {
     sessions: Sessions,
     answers: Vec<(u32, Response)>,
@@ -28,6 +31,8 @@ struct Bench {
     hung_up: Vec<u32>,
     /// Numbers of packets that are to be sent again.
     resends: Vec<u16>,
+    /// What is done with sockets of groups.
+    groups: Vec<String>,
 }
 
 const URL: &str = "rtsp://h/live/a";
@@ -69,7 +74,14 @@ impl Bench {
         let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
         sessions.sockets.add_pair(8_000);
         let (answers, datagrams) = (Vec::new(), Vec::new());
-        Self { sessions, answers, datagrams, hung_up: Vec::new(), resends: Vec::new() }
+        Self {
+            sessions,
+            answers,
+            datagrams,
+            hung_up: Vec::new(),
+            resends: Vec::new(),
+            groups: Vec::new(),
+        }
     }
 
     fn request(
@@ -126,6 +138,11 @@ impl Bench {
                     Action::HangUp(entry) => self.hung_up.push(entry.index),
                     // Of sources that are pulled: nobody answers here.
                     Action::Connect { .. } | Action::Submit(_) => {}
+                    Action::Group(action) => self.act_for_group(&action),
+                    Action::ClosePair(pair) => {
+                        self.groups.push("no pair".to_owned());
+                        assert!(self.sessions.sockets.remove_unused_pair(pair));
+                    }
                     other => panic!("{other:?}"),
                 }
             }

@@ -29,6 +29,7 @@ impl Sessions {
         for index in readers {
             self.look_after(u32::try_from(index).unwrap_or(u32::MAX));
         }
+        self.look_after_groups();
         for path in self.live.paths.sweep(now) {
             self.live.ask(&path, Ask::Unsubscribe { shard: self.shard });
         }
@@ -45,7 +46,7 @@ impl Sessions {
             && !matches!(reader.state, ReaderState::Ready);
         let limit = if reader.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
         let silent = now.since(reader.alive);
-        if !is_carried && silent >= limit {
+        if reader.is_session() && !is_carried && silent >= limit {
             tracing::info!(session = %reader.id, silent_s = silent.as_secs(), "session timed out");
             self.cells.sessions_timed_out.add(1);
             self.dismiss_reader(index, "timeout");
@@ -61,6 +62,7 @@ impl LiveDesk {
         !self.publishers.is_empty()
             || !self.pulls.is_empty()
             || !self.readers.is_empty()
+            || self.groups.has_work()
             || self.paths.iter_mut().next().is_some()
     }
 }

@@ -202,7 +202,7 @@ impl Sessions {
         let mut rng = rand::rng();
         let ports = match path {
             Path::Udp { pair, .. } => self.sockets.ports(pair),
-            Path::Tcp { .. } => None,
+            Path::Tcp { .. } | Path::Group { .. } => None,
         };
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
@@ -238,6 +238,8 @@ impl Sessions {
             Path::Tcp { channel, rtcp_channel } => {
                 TransportPath::Interleaved { channels: (channel, rtcp_channel) }
             }
+            // Titles are sent to no group: none is chosen.
+            Path::Group { .. } => return command.refuse(Status::UnsupportedTransport),
         };
         let (ssrc, mode) = (Some(ssrc.0), Mode::Play);
         let transport = TransportReply { profile, path: transport, ssrc, mode }.write();

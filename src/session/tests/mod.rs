@@ -244,6 +244,7 @@ impl Bench {
             | Action::OpenPair { .. }
             | Action::Knock { .. } => panic!("nothing is pulled: {action:?}"),
             other @ (Action::OpenInput { .. } | Action::CloseInput(_)) => panic!("{other:?}"),
+            Action::Group(action) => panic!("{action:?} of a title"),
         }
     }
 

@@ -1,0 +1,344 @@
+//! Sessions that listen to a path's group (RFC 2326 s12.39, `multicast`), and what a shard knows of
+//! groups.
+//!
+//! ```text
+//!  SETUP ;multicast --first of the shard--> JoinGroup --> home: opens the group (`group_sender`)
+//!     | held <----------- Joined(group) ------------------'
+//!     `--> 200 destination, port, ttl     last one ends --> LeaveGroup
+//! ```
+//! A shard joins once for all of its sessions. They are readers of the path that never play: its
+//! end is theirs, and the packets are sent once, by the home. They live as those over UDP do, by
+//! requests and reports; reports come to the group, so a shard listens there while it has sessions.
+//!
+//! Invariant: a shard that has joined leaves once, with its last session.
+//! Bound: the sessions of a shard, and the commands that it holds. DESIGN section 5.9.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::desk::HELD_MAX;
+use super::reader::{LiveReader, ReaderState};
+use crate::base::ids::{ShardId, Ssrc};
+use crate::live::message::Ask;
+use crate::live::multicast::{Group, GroupPool, MulticastError, MulticastSettings};
+use crate::live::registry::Registry;
+use crate::rtcp::{self, Packet};
+use crate::rtsp::response::{Response, Status};
+use crate::rtsp::transport::{Lower, Mode, TransportOffer};
+use crate::rtsp::transport_answer::TransportPath;
+use crate::session::request::{Command, Executed};
+use crate::session::stream::Path;
+use crate::session::table::{Action, Sessions};
+
+/// What a reader has to do with its path's group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cast {
+    /// Nothing: it is sent its own stream.
+    #[default]
+    Own,
+    /// It listens to the group.
+    Member,
+    /// It is the group: no session, but what the home sends by.
+    Group,
+}
+
+/// What the shard does with the sockets of groups.
+#[derive(Debug)]
+pub enum GroupAction {
+    /// Opens the pair that groups are sent by.
+    OpenPair(MulticastSettings),
+    /// Listens to the reports that come to a path's group.
+    Hear {
+        /// Which path.
+        path: Arc<str>,
+        /// Its group.
+        group: Group,
+        /// How many pairs of ports it has.
+        tracks: u8,
+    },
+    /// Listens there no more.
+    Leave(Arc<str>),
+}
+
+/// All that a shard knows of groups.
+#[derive(Debug, Default)]
+pub struct Groups {
+    /// Without, there is no multicast.
+    pub settings: Option<MulticastSettings>,
+    /// Groups of paths that have their home here, which are sent to.
+    pub(super) open: HashMap<Arc<str>, OpenGroup>,
+    /// Groups that sessions of this shard listen to.
+    joined: HashMap<Arc<str>, Membership>,
+}
+
+/// A group that this shard sends to.
+#[derive(Debug)]
+pub(super) struct OpenGroup {
+    pub(super) group: Group,
+    /// What it is sent by, once that could be made.
+    pub(super) reader: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Membership {
+    state: Joining,
+    /// Sessions by the address of their client: reports are known by it.
+    members: HashMap<IpAddr, Vec<u32>>,
+}
+
+#[derive(Debug)]
+enum Joining {
+    /// The home has not answered. Commands that wait.
+    Asked(Vec<u64>),
+    Joined(Group),
+    /// There is none; asked again for a SETUP of a second later.
+    Refused,
+}
+
+impl Groups {
+    /// The group of a path, if the shard has joined it.
+    fn group(&self, path: &str) -> Option<Group> {
+        match self.joined.get(path)?.state {
+            Joining::Joined(group) => Some(group),
+            Joining::Asked(_) | Joining::Refused => None,
+        }
+    }
+
+    /// Whether a path can be had by multicast, as far as is known.
+    fn may_join(&self, path: &str) -> bool {
+        let is_refused = |known: &Membership| matches!(known.state, Joining::Refused);
+        self.settings.is_some() && !self.joined.get(path).is_some_and(is_refused)
+    }
+
+    /// There is something to look after.
+    pub(super) fn has_work(&self) -> bool {
+        !self.open.is_empty() || !self.joined.is_empty()
+    }
+}
+
+impl Membership {
+    fn new() -> Self {
+        Self { state: Joining::Asked(Vec::new()), members: HashMap::new() }
+    }
+}
+
+impl Sessions {
+    /// Paths can be had by multicast from now on: before there are any.
+    ///
+    /// # Errors
+    /// The range is none.
+    pub fn offer_groups(
+        &mut self,
+        settings: MulticastSettings,
+        shard: ShardId,
+    ) -> Result<(), MulticastError> {
+        let pool = GroupPool::of(&settings, shard, self.live.shard_count)?;
+        self.live.registry = Registry::new(Some(pool));
+        self.live.groups.settings = Some(settings);
+        Ok(())
+    }
+
+    /// Whether an offer of multicast can be served, to this session. What it names of address and
+    /// ports is a wish: it is told ours.
+    pub(super) fn serves_group(
+        &self,
+        offer: &TransportOffer,
+        path: &str,
+        reader: Option<&LiveReader>,
+    ) -> bool {
+        offer.multicast
+            && offer.profile_ok
+            && offer.protocol == Lower::Udp
+            && offer.mode == Mode::Play
+            && self.live.groups.may_join(path)
+            && reader.is_none_or(|reader| reader.cast == Cast::Member)
+    }
+
+    /// The path's group; the command is kept until it is known.
+    pub(super) fn want_group(
+        &mut self,
+        path: &Arc<str>,
+        command: Command,
+    ) -> Result<(Group, Command), Executed> {
+        if let Some(group) = self.live.groups.group(path) {
+            return Ok((group, command));
+        }
+        if self.live.held.len() >= HELD_MAX {
+            return Err(command.refuse(Status::ServiceUnavailable));
+        }
+        let is_new = !self.live.groups.joined.contains_key(path);
+        let known = self.live.groups.joined.entry(Arc::clone(path));
+        let known = known.or_insert_with(Membership::new);
+        let Joining::Asked(waiters) = &mut known.state else {
+            return Err(command.refuse(Status::UnsupportedTransport));
+        };
+        waiters.push(self.live.held.insert(command) as u64);
+        if is_new {
+            self.live.ask(path, Ask::JoinGroup { shard: self.shard });
+        }
+        Err(Executed::Later)
+    }
+
+    /// The home has answered.
+    pub(super) fn handle_joined(&mut self, path: &Arc<str>, group: Option<Group>) {
+        let Some(known) = self.live.groups.joined.get_mut(path) else { return };
+        let state = group.map_or(Joining::Refused, Joining::Joined);
+        let Joining::Asked(waiters) = std::mem::replace(&mut known.state, state) else { return };
+        if let Some(group) = group {
+            let path = Arc::clone(path);
+            let tracks = self.live.paths.path(&path).map_or(0, |p| p.description().tracks.len());
+            let tracks = u8::try_from(tracks).unwrap_or(u8::MAX);
+            self.out.push(Action::Group(GroupAction::Hear { path, group, tracks }));
+        } else {
+            tracing::warn!(%path, "no group is free: multicast is refused");
+        }
+        for waiter in waiters {
+            self.resume(waiter, false);
+        }
+    }
+
+    /// A session listens from now on.
+    pub(super) fn enter_group(&mut self, path: &str, peer: IpAddr, index: u32) {
+        if let Some(known) = self.live.groups.joined.get_mut(path) {
+            known.members.entry(peer).or_default().push(index);
+        }
+    }
+
+    /// A session listens no more; with the last one the shard leaves.
+    pub(super) fn leave_group(&mut self, path: &Arc<str>, peer: IpAddr, index: u32) {
+        let Some(known) = self.live.groups.joined.get_mut(path) else { return };
+        if let Some(indices) = known.members.get_mut(&peer) {
+            indices.retain(|other| *other != index);
+            if indices.is_empty() {
+                known.members.remove(&peer);
+            }
+        }
+        self.leave_if_unused(path);
+    }
+
+    fn leave_if_unused(&mut self, path: &Arc<str>) {
+        let groups = &mut self.live.groups;
+        let Some(known) = groups.joined.get(path).filter(|known| known.members.is_empty()) else {
+            return;
+        };
+        match known.state {
+            // The answer is on its way, and SETUPs wait for it.
+            Joining::Asked(_) => return,
+            Joining::Refused => {}
+            Joining::Joined(_) => {
+                self.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
+                self.live.ask(path, Ask::LeaveGroup);
+            }
+        }
+        self.live.groups.joined.remove(path);
+    }
+
+    /// Every second: groups that no SETUP came to use, and senders that could not be made.
+    pub(super) fn look_after_groups(&mut self) {
+        let joined: Vec<Arc<str>> = self.live.groups.joined.keys().cloned().collect();
+        for path in &joined {
+            self.leave_if_unused(path);
+        }
+        self.start_groups();
+    }
+
+    /// How a member's track travels.
+    pub(super) fn group_path(group: Group, track: u8) -> Path {
+        let (rtp, rtcp) = group.ports(track);
+        let at = |port| SocketAddr::new(group.address.into(), port);
+        Path::Group { rtp: at(rtp), rtcp: at(rtcp) }
+    }
+
+    /// For the answer to SETUP.
+    pub(super) fn group_transport(&self, rtp: SocketAddr, rtcp: SocketAddr) -> TransportPath {
+        let settings = self.live.groups.settings;
+        TransportPath::Multicast {
+            group: Some(rtp.ip()),
+            port: Some((rtp.port(), rtcp.port())),
+            ttl: settings.map(|settings| settings.ttl),
+            source: settings.and_then(|settings| settings.source).map(IpAddr::V4),
+        }
+    }
+
+    /// PLAY of a member: the group is sent to already. What it will be sent first nobody knows, so
+    /// `RTP-Info` names its streams only.
+    pub(super) fn play_member(&mut self, command: &Command, index: u32) -> Response {
+        let response = self.live_answer(command).header("Range", super::play::live_range());
+        let Some(reader) = self.live.readers.get(index as usize) else { return response };
+        let path = Arc::clone(&reader.path);
+        let urls = reader.streams.iter().map(|stream| format!("url={}", stream.control_url));
+        let response = response.header("RTP-Info", urls.collect::<Vec<_>>().join(","));
+        self.set_reader_state(index, ReaderState::Playing);
+        // It sees nothing before the next picture that needs no other.
+        self.live.ask(&path, Ask::WantSync);
+        response
+    }
+
+    /// RTCP that came to a group's port.
+    pub fn handle_group_datagram(&mut self, path: &str, from: SocketAddr, bytes: &[u8]) {
+        if is_report_of_receiver(bytes) {
+            let known = self.live.groups.joined.get(path);
+            let found = known.and_then(|known| known.members.get(&from.ip())).cloned();
+            self.handle_reports_of(&found.unwrap_or_default(), bytes);
+        }
+    }
+
+    /// RTCP from a member to the address that its packets come from.
+    pub(in crate::session) fn handle_member(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let known = self.live.groups.joined.values();
+        let found: Vec<u32> =
+            known.filter_map(|known| known.members.get(&from.ip())).flatten().copied().collect();
+        self.handle_reports_of(&found, bytes);
+    }
+
+    /// All of them live; two players of one host cannot be told apart.
+    fn handle_reports_of(&mut self, members: &[u32], bytes: &[u8]) {
+        let Ok(feedback) = rtcp::parse(bytes) else {
+            self.cells.rtcp_malformed.add(1);
+            return;
+        };
+        let now = self.now;
+        let Some(first) = members.first() else {
+            self.cells.datagrams_unmatched.add(1);
+            return;
+        };
+        for index in members {
+            if let Some(reader) = self.live.readers.get_mut(*index as usize) {
+                reader.alive = now;
+            }
+        }
+        self.name_streams(*first);
+        self.handle_reader_report(*first, &feedback);
+    }
+
+    /// What a member's streams are sent under: the home knows, and others by the newest packets,
+    /// which have that SSRC until the path changes its source.
+    fn name_streams(&mut self, index: u32) {
+        let live = &self.live;
+        let Some(reader) = live.readers.get(index as usize) else { return };
+        let Some(path) = live.paths.path(&reader.path) else { return };
+        let sender = live.groups.open.get(&reader.path).and_then(|open| open.reader);
+        let sender = sender.and_then(|sender| live.readers.get(sender as usize));
+        let of_sender = |track: u8| {
+            let mut streams = sender?.streams.iter();
+            streams.find(|stream| stream.track == track)?.ssrc
+        };
+        let of_ring = |track: u8| {
+            let no = path.ring().newest_with(track, path.ring().end_no())?;
+            Some(path.ring().batch(no)?.runs_of(track).first()?.ssrc)
+        };
+        let tracks = reader.streams.iter().map(|stream| stream.track);
+        let names: Vec<Option<Ssrc>> =
+            tracks.map(|track| of_sender(track).or_else(|| of_ring(track))).collect();
+        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
+        for (stream, name) in reader.streams.iter_mut().zip(names) {
+            stream.ssrc = name;
+        }
+    }
+}
+
+/// Our own reports come back to us when a player of this host listens; they are a sender's.
+fn is_report_of_receiver(bytes: &[u8]) -> bool {
+    !matches!(rtcp::packets(bytes).next(), Some(Ok(Packet::SenderReport { .. })))
+}

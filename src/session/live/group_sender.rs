@@ -1,0 +1,147 @@
+//! What a home sends to a path's group: a reader more, whose streams go to the group's ports.
+//!
+//! ```text
+//!  OpenGroup --> pair of sockets for groups? --no--> Action::OpenGroupPair --> again
+//!                 `--yes--> path here? --no--> Subscribe --> again
+//!                            `--yes--> reader: all tracks, from the next sync sample on
+//! ```
+//! Players join at any time, so there is no instant start; the source is asked for a sync sample
+//! for each that comes. Invariant: an open group has one reader, or is tried again every second.
+//! Bound: `GROUPS_MAX` groups. DESIGN section 5.9.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use super::group::{Cast, GroupAction, OpenGroup};
+use super::reader::{LiveReader, LiveStream, ReaderState};
+use crate::base::ids::SessionId;
+use crate::live::message::Ask;
+use crate::live::multicast::Group;
+use crate::live::path::ReaderKey;
+use crate::live::paths::Wanted;
+use crate::live::reader::Carrier;
+use crate::live::start::StartPolicy;
+use crate::session::stream::Path;
+use crate::session::table::{Action, SessionKey, Sessions};
+
+impl Sessions {
+    /// Sessions of some shard have joined a path that has its home here.
+    pub(super) fn open_group(&mut self, path: &Arc<str>, group: Group) {
+        tracing::info!(%path, group = %group.address, "the path is sent to a group");
+        let old = self.live.groups.open.insert(Arc::clone(path), OpenGroup { group, reader: None });
+        debug_assert!(old.is_none(), "a path has one group");
+        self.start_groups();
+    }
+
+    /// The last session of all shards has left.
+    pub(super) fn close_group(&mut self, path: &Arc<str>) {
+        let Some(open) = self.live.groups.open.remove(path) else { return };
+        tracing::info!(%path, group = %open.group.address, "nobody listens to the group any more");
+        if let Some(index) = open.reader {
+            self.end_reader(index, Some("nobody listens"));
+        }
+    }
+
+    /// Begins to send to the open groups that nothing is sent to yet.
+    pub fn start_groups(&mut self) {
+        let is_idle = |open: &OpenGroup| open.reader.is_none();
+        let idle: Vec<Arc<str>> = {
+            let open = self.live.groups.open.iter().filter(|(_, open)| is_idle(open));
+            open.map(|(path, _)| Arc::clone(path)).collect()
+        };
+        for path in idle {
+            self.start_group(&path);
+        }
+    }
+
+    fn start_group(&mut self, path: &Arc<str>) {
+        let Some(pair) = self.sockets.group_pair() else {
+            if let Some(settings) = self.live.groups.settings {
+                self.out.push(Action::Group(GroupAction::OpenPair(settings)));
+            }
+            return;
+        };
+        let limits = self.path_limits(path);
+        match self.live.paths.want(path, limits, NOBODY, self.now) {
+            Wanted::Here => self.begin_group(path, pair),
+            Wanted::Ask => {
+                let rules = self.path_rules(path);
+                self.live.ask(path, Ask::Subscribe { shard: self.shard, rules });
+            }
+            Wanted::Asked | Wanted::TooMany => {}
+        }
+    }
+
+    fn begin_group(&mut self, path: &Arc<str>, pair: u16) {
+        let now = self.now;
+        let place = self.live.readers.vacant_key();
+        let index = u32::try_from(place).unwrap_or(u32::MAX);
+        let Some(found) = self.live.paths.path_mut(path) else { return };
+        let Some(open) = self.live.groups.open.get_mut(path) else { return };
+        let Ok(key) = found.add_reader(place as u64, Carrier::Multicast) else { return };
+        let tracks: Vec<u32> =
+            found.description().tracks.iter().map(|track| track.clock_rate_hz).collect();
+        let mut streams = Vec::with_capacity(tracks.len());
+        for (track, clock_rate_hz) in (0..).zip(tracks) {
+            let (rtp, rtcp) = open.group.ports(track);
+            let at = |port| SocketAddr::new(open.group.address.into(), port);
+            let (rtp, rtcp) = (at(rtp), at(rtcp));
+            self.sockets.place_group(rtp, rtcp, (SessionKey::of_reader(index), track));
+            if found.add_stream(key, track).is_err() {
+                continue;
+            }
+            let path = Path::Udp { pair, rtp, rtcp };
+            streams.push(LiveStream {
+                track,
+                path,
+                ssrc: None,
+                clock_rate_hz,
+                control_url: "".into(),
+                report: None,
+                rtx: None,
+            });
+        }
+        found.prepare(key, StartPolicy::Live);
+        found.play(key, now);
+        open.reader = Some(index);
+        let reader = self.new_sender(path, key, streams);
+        self.live.readers.insert(reader);
+        self.live.is_ready = true;
+        self.live.ask(path, Ask::WantSync);
+    }
+
+    fn new_sender(
+        &mut self,
+        path: &Arc<str>,
+        key: ReaderKey,
+        streams: Vec<LiveStream>,
+    ) -> LiveReader {
+        let mut rng = rand::rng();
+        let peer = streams.iter().find_map(|stream| match stream.path {
+            Path::Udp { rtp, .. } => Some(rtp),
+            Path::Tcp { .. } | Path::Group { .. } => None,
+        });
+        LiveReader {
+            id: SessionId::new(self.shard, rng.next_u64()),
+            path: Arc::clone(path),
+            key,
+            streams,
+            connection: None,
+            cast: Cast::Group,
+            state: ReaderState::Playing,
+            peer: peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))),
+            user_agent: None,
+            created: self.now,
+            alive: self.now,
+            serial: self.live.next_serial(),
+            wakes: None,
+            report_due: self.now,
+            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+        }
+    }
+}
+
+/// A path is wanted for a group: no command waits for it. No place has this number.
+const NOBODY: u64 = u64::MAX;
