@@ -10,6 +10,7 @@
 //! camera   a camera that a test scripts
 //! compare  frames and bytes of a player held against those of the file
 //! reference  the samples of a file, as ffprobe reads them
+//! network  a network namespace for one test
 //! process  real players with a time limit
 //! http     the admin port
 //! ```
@@ -28,6 +29,7 @@ pub(crate) mod camera;
 pub(crate) mod compare;
 pub(crate) mod http;
 pub(crate) mod media;
+pub(crate) mod network;
 pub(crate) mod process;
 pub(crate) mod reference;
 pub(crate) mod rtp;

@@ -1,0 +1,85 @@
+//! A network of a test's own: its binary is run again in a namespace whose loopback has what the
+//! test needs, so that nothing of it reaches the host, and tests beside it use the same addresses.
+
+use std::process::{Command, Stdio};
+
+use super::process::{Kept, run, wait_for};
+use super::wait::until;
+
+/// Runs `test`, which is the test called `name`, in a network of its own. `setup` is what a shell
+/// does there first; loopback is up already.
+pub(crate) fn in_own_network(name: &str, setup: &str, test: impl FnOnce()) {
+    if std::env::var_os(INSIDE).is_some() {
+        test();
+        return;
+    }
+    let script = format!("ip link set lo up && {setup} || exit {NONE_HERE}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("unshare");
+    command.args(["-n", "sh", "-c", &script]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
+    let Ok(child) = command.spawn() else {
+        println!("skipped: there is no unshare here");
+        return;
+    };
+    let mut child = Kept(child);
+    let status = wait_for(&mut child.0, super::process::PLAYER_PATIENCE * 2);
+    match status.map(|status| (status.success(), status.code())) {
+        Some((true, _)) => {}
+        // `unshare` itself ends with 1 when it may not; a test that has failed, with 101.
+        Some((false, Some(NONE_HERE | 1))) => println!("skipped: no network namespaces here"),
+        ended => panic!("in a network of its own: {ended:?}"),
+    }
+}
+
+/// Another host at the end of a cable: a namespace beside that of the test, which must be in a
+/// network of its own. Each has the other as its default route.
+#[derive(Debug)]
+pub(crate) struct OtherHost {
+    /// Keeps the namespace; it waits for input that never comes.
+    keeper: Kept,
+}
+
+impl OtherHost {
+    /// Where the test is.
+    pub(crate) const HERE: &str = "10.77.0.1";
+    /// Where the other host is.
+    pub(crate) const THERE: &str = "10.77.0.2";
+
+    pub(crate) fn connect() -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["-n", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
+        let other = Self { keeper: Kept(command.spawn().unwrap()) };
+        let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net"));
+        let pid = other.keeper.0.id().to_string();
+        until("it has a network of its own", || {
+            network(&pid).is_ok_and(|there| there != network("self").unwrap())
+        });
+        let cable = ["link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns"];
+        run("ip", &[&cable[..], &[&pid]].concat());
+        for (ip, gateway, is_there) in
+            [(Self::HERE, Self::THERE, false), (Self::THERE, Self::HERE, true)]
+        {
+            let script = format!(
+                "ip addr add {ip}/24 dev cable && ip link set cable up && ip link set lo up \
+                 && ip route add default via {gateway}"
+            );
+            if is_there {
+                run("nsenter", &["-t", &pid, "-n", "sh", "-c", &script]);
+            } else {
+                run("sh", &["-c", &script]);
+            }
+        }
+        other
+    }
+
+    /// A program that will run there.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.keeper.0.id().to_string(), "-n", program]);
+        command
+    }
+}
+
+/// Set where the test is already in its network.
+const INSIDE: &str = "HEADEND_TEST_IN_OWN_NETWORK";
+const NONE_HERE: i32 = 77;
