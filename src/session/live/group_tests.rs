@@ -250,3 +250,23 @@ fn members_end_with_their_path_and_the_group_with_them() {
     assert_eq!(bench.datagrams.iter().filter(bye).count(), 1);
     assert_eq!(bench.sessions.sockets.group_pair(), None);
 }
+
+#[test]
+fn group_whose_sender_has_ended_is_sent_to_again_within_a_second() {
+    let mut bench = bench();
+    bench.publish();
+    member(&mut bench, 5);
+    let sender = |bench: &Bench| {
+        let mut readers = bench.sessions.live.readers.iter();
+        readers.find(|(_, reader)| !reader.is_session()).map(|(place, _)| place)
+    };
+    let index = u32::try_from(sender(&bench).unwrap()).unwrap();
+    bench.sessions.end_reader(index, None);
+    bench.settle();
+    assert_eq!(sender(&bench), None);
+    bench.pass(Duration::from_millis(1_200));
+    assert!(sender(&bench).is_some());
+    bench.packet(host(1, 5_000), 1);
+    assert_eq!(sent(&mut bench).len(), 1);
+    assert_eq!(bench.groups.iter().filter(|what| *what == "pair").count(), 2);
+}
