@@ -3,8 +3,8 @@
 //! descriptions that follow the parameter sets in band.
 //!
 //! ```text
-//! raw publisher --RTP--> server --RTP, RTX--> raw reader
-//!               <-PLI---        <-NACK, PLI--
+//! raw publisher, GStreamer --RTP------> server --RTP, RTX--> raw reader, FFmpeg
+//!                          <-PLI, FIR--        <-NACK, PLI--
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
@@ -297,9 +297,7 @@ fn publisher_that_offers_fir_alone_gets_that_with_a_number_of_its_own_each_time(
 
 #[test]
 fn publisher_that_offers_no_request_for_pictures_never_gets_one() {
-    for (profile, offered) in
-        [("RTP/AVP", PLI), ("RTP/AVPF", "a=rtcp-fb:96 nack\r\n"), ("RTP/AVPF", "")]
-    {
+    for (profile, offered) in [("RTP/AVP", PLI), ("RTP/AVPF", "a=rtcp-fb:96 nack\r\n")] {
         let server = Server::with_demo();
         let mut publisher = Publisher::start(&server, &sdp(profile, offered), true, (9, 1));
         publisher.send_picture(1);
@@ -317,6 +315,43 @@ fn publisher_that_offers_no_request_for_pictures_never_gets_one() {
         let kinds: Vec<_> = publisher.receive_report().into_iter().map(|(kind, _)| kind).collect();
         assert_eq!(kinds, [201, 202], "{profile} {offered}");
     }
+}
+
+#[test]
+fn gstreamer_publishes_a_key_picture_when_a_reader_has_lost_one() {
+    let server = Server::with_demo();
+    let url = server.url("live/a");
+    let mut command = Command::new("gst-launch-1.0");
+    let pipeline = format!(
+        "-q videotestsrc is-live=true ! video/x-raw,format=I420,width=160,height=120 \
+         ! vp8enc deadline=1 keyframe-max-dist=100000 ! video/x-vp8,profile=(string)0 \
+         ! rtspclientsink location={url} protocols=udp profiles=avpf"
+    );
+    command.args(pipeline.split_whitespace()).stdin(Stdio::null());
+    let _publisher = Kept(command.spawn().unwrap());
+    wait_until_described(&server);
+    let mut session = Session::open(server.rtsp, &url, Lower::Udp);
+    session.play(&[]);
+    let begins = |packets: &[Rtp]| packets.iter().filter(|p| begins_vp8_key_picture(p)).count();
+    assert!(session.receive_until(PATIENCE, |streams| streams[0].packets.len() > 20));
+    assert_eq!(begins(&session.streams[0].packets), 1, "its first picture");
+    let media = session.streams[0].packets[0].ssrc;
+    say(&session, &server, &feedback(206, 1, media, &[]));
+    assert!(session.receive_until(PATIENCE, |streams| begins(&streams[0].packets) == 2));
+}
+
+/// RFC 7741 s4.2, s4.3.
+fn begins_vp8_key_picture(packet: &Rtp) -> bool {
+    let payload = &packet.payload;
+    let mut header_bytes = 1;
+    if payload[0] & 0x80 != 0 {
+        header_bytes += 1;
+        if payload[1] & 0x80 != 0 {
+            header_bytes += if payload[2] & 0x80 != 0 { 2 } else { 1 };
+        }
+        header_bytes += usize::from(payload[1] & 0x40 != 0) + usize::from(payload[1] & 0x30 != 0);
+    }
+    payload[0] & 0x17 == 0x10 && payload[header_bytes] & 1 == 0
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub struct RtxOffer {
     pub payload_type: u8,
     /// How long packets can be asked for again.
     pub time_ms: u32,
+    /// Readers may tell of lost pictures, too (RFC 4585 s6.3.1).
+    pub takes_pli: bool,
 }
 
 /// The description as text, with CRLF line ends.
@@ -159,11 +161,15 @@ fn push_fmtp(out: &mut String, payload_type: u8, fmtp: &str, changes: &[&FmtpCha
 }
 
 fn push_rtx(out: &mut String, media: &MediaSdp, payload_type: u8, rtx: RtxOffer) {
-    let RtxOffer { payload_type: number, time_ms } = rtx;
+    let RtxOffer { payload_type: number, time_ms, takes_pli } = rtx;
     let clock_rate_hz = media.encoding(payload_type).map_or(90_000, |e| e.clock_rate_hz);
+    let _ = write!(out, "a=rtcp-fb:{payload_type} nack\r\n");
+    if takes_pli {
+        let _ = write!(out, "a=rtcp-fb:{payload_type} nack pli\r\n");
+    }
     let _ = write!(
         out,
-        "a=rtcp-fb:{payload_type} nack\r\na=rtpmap:{number} rtx/{clock_rate_hz}\r\n\
+        "a=rtpmap:{number} rtx/{clock_rate_hz}\r\n\
          a=fmtp:{number} apt={payload_type};rtx-time={time_ms}\r\n"
     );
 }

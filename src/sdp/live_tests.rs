@@ -86,7 +86,7 @@ fn parameters_that_changed_in_band_replace_the_old_ones_in_place() {
 #[test]
 fn retransmission_is_offered_as_our_own() {
     let source = read_session(CAMERA.as_bytes()).unwrap();
-    let rtx = Some(RtxOffer { payload_type: 98, time_ms: 1_000 });
+    let rtx = Some(RtxOffer { payload_type: 98, time_ms: 1_000, takes_pli: false });
     let text = text(&source, &[LiveMedia { rtx, ..media(0) }]);
     assert!(text.contains("m=video 0 RTP/AVPF 96 98\r\n"), "{text}");
     let expected =
@@ -94,6 +94,9 @@ fn retransmission_is_offered_as_our_own() {
     assert!(text.contains(expected) && !text.contains(":97"), "{text}");
     let read = read_session(text.as_bytes()).unwrap();
     assert_eq!(read.medias()[0].rtx_of(96), Some(98));
+    let rtx = Some(RtxOffer { payload_type: 98, time_ms: 1_000, takes_pli: true });
+    let text = self::text(&source, &[LiveMedia { rtx, ..media(0) }]);
+    assert!(text.contains("a=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\n"), "{text}");
 }
 
 #[test]

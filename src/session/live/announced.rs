@@ -213,7 +213,11 @@ fn describe(
         // A reader can wait for lost sound and pictures; of other media nobody knows.
         let offered =
             rtx_payload_type(track).filter(|_| ["video", "audio"].contains(&&*media.kind));
-        live.rtx = offered.map(|(payload_type, _)| RtxOffer { payload_type, time_ms });
+        live.rtx = offered.map(|(payload_type, original)| {
+            // Nothing would come of it where the publisher cannot be asked.
+            let takes_pli = track.needs_sync && offered_request(media, original).is_some();
+            RtxOffer { payload_type, time_ms, takes_pli }
+        });
     }
     Ok(Description::new(plain, tracks)?.with_feedback(text(&medias)))
 }
@@ -250,12 +254,15 @@ fn announced_sets(media: &MediaSdp, payload_type: u8, format: PeekFormat) -> Par
     sets
 }
 
-/// Only with AVPF does `a=rtcp-fb` mean anything (RFC 4585 s4).
+/// Only with AVPF is feedback understood, and only what `a=rtcp-fb` says. Where it says nothing,
+/// whatever suits the media may be sent (RFC 4585 s4.2): so `rtspclientsink` announces, and heeds
+/// PLI.
 fn offered_request(media: &MediaSdp, payload_type: u8) -> Option<PictureRequest> {
     if media.protocol != (Protocol::Rtp { feedback: true }) {
         return None;
     }
-    if media.has_feedback(payload_type, "nack pli") {
+    let says_nothing = media.attributes("rtcp-fb").next().is_none();
+    if says_nothing || media.has_feedback(payload_type, "nack pli") {
         return Some(PictureRequest::Pli);
     }
     let takes_fir = media.has_feedback(payload_type, "ccm fir");

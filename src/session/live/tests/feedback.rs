@@ -91,6 +91,7 @@ fn feedback_is_offered_to_readers_that_take_it_and_setup_repeats_it() {
     let offered = bench.describe("GStreamer/1.22.0");
     assert!(offered.contains("m=video 0 RTP/AVPF 96 127\r\n"), "{offered}");
     assert!(offered.contains("a=fmtp:127 apt=96;rtx-time=2000\r\n"), "{offered}");
+    assert!(offered.contains("a=rtcp-fb:96 nack\r\na=rtcp-fb:96 nack pli\r\n"), "{offered}");
     let plain = bench.describe("Lavf60");
     assert!(plain.contains("m=video 0 RTP/AVP 96\r\n") && !plain.contains("rtx"), "{plain}");
     let told = bench.setup_as("RTP/AVPF;unicast;client_port=6000-6001");
@@ -103,6 +104,17 @@ fn feedback_is_offered_to_readers_that_take_it_and_setup_repeats_it() {
     assert_eq!(rtx.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
     let rtx = rtx[0].unwrap();
     assert_eq!((rtx.stream.payload_type, rtx.original), (127, 96));
+}
+
+#[test]
+fn readers_are_offered_to_tell_of_lost_pictures_where_the_publisher_can_be_asked() {
+    let mut bench = Bench::new();
+    bench.publish_as(&VIDEO.replace("AVPF", "AVP"));
+    let offered = bench.describe("GStreamer/1.22.0");
+    assert!(
+        offered.contains("a=rtcp-fb:96 nack\r\n") && !offered.contains("nack pli"),
+        "{offered}"
+    );
 }
 
 #[test]
@@ -186,6 +198,7 @@ fn publisher_is_asked_as_its_description_offers_or_not_at_all() {
     for (sdp, expected) in [
         (VIDEO.replace(pli, "a=rtcp-fb:* ccm fir"), ["FIR [(Ssrc(9), 0)]", "FIR [(Ssrc(9), 1)]"]),
         (VIDEO.replace(pli, &format!("a=rtcp-fb:96 ccm fir\r\n{pli}")), ["PLI 9", "PLI 9"]),
+        (VIDEO.replace(&format!("{pli}\r\n"), ""), ["PLI 9", "PLI 9"]),
         (VIDEO.replace(pli, "a=rtcp-fb:96 nack"), [""; 2]),
         (VIDEO.replace(pli, "a=rtcp-fb:97 nack pli"), [""; 2]),
         (VIDEO.replace("AVPF", "AVP"), [""; 2]),
