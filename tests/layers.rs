@@ -50,6 +50,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("tokio", &["src/control/", "src/appliance/"]),
     ("toml", &["src/config/", "src/cli/config_verb.rs", "src/cli/doctor/tuning.rs"]),
     ("tracing_subscriber", &["src/cli/log.rs"]),
+    ("ureq", &["src/cli/remote/"]),
 ];
 
 /// Rooms of plain code: no descriptor, clock or thread of their own.

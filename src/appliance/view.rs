@@ -8,11 +8,14 @@ use tokio::sync::oneshot;
 
 use super::reload::Reloader;
 use crate::base::ids::SessionId;
+use crate::base::names::is_path_name;
 use crate::cli::urls::encode_path;
 use crate::control::{ApplianceView, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
-use crate::live::info::HomeInfo;
+use crate::live::info::PathPart;
+use crate::live::message::home_of;
 use crate::metrics::cells::{ShardCells, WorkerCells};
+use crate::metrics::paths::PathTallies;
 use crate::poll::poller::Poller;
 use crate::session::info::SessionInfo;
 use crate::shard::inbox::{Inbox, Message};
@@ -71,15 +74,39 @@ impl ApplianceView for View {
         self.poller.inboxes().map(ask).collect()
     }
 
-    fn request_paths(&self) -> Vec<oneshot::Receiver<Vec<HomeInfo>>> {
+    fn request_paths(&self, path: Option<&str>) -> Vec<oneshot::Receiver<Vec<PathPart>>> {
         let ask = |inbox: &Arc<Inbox>| {
             let (answer, receiver) = oneshot::channel();
-            let _full = inbox.push(Message::ListPaths(Box::new(|paths| {
-                let _nobody_waits = answer.send(paths);
+            let reply = Box::new(|parts| {
+                let _nobody_waits = answer.send(parts);
+            });
+            let _full = inbox.push(Message::ListPaths { path: path.map(str::to_owned), reply });
+            receiver
+        };
+        self.poller.inboxes().map(ask).collect()
+    }
+
+    fn request_path_tables(&self) -> Vec<oneshot::Receiver<PathTallies>> {
+        let ask = |inbox: &Arc<Inbox>| {
+            let (answer, receiver) = oneshot::channel();
+            let _full = inbox.push(Message::CountPaths(Box::new(|table| {
+                let _nobody_waits = answer.send(table);
             })));
             receiver
         };
         self.poller.inboxes().map(ask).collect()
+    }
+
+    fn kick_path(&self, path: &str) -> Option<oneshot::Receiver<bool>> {
+        let shard_count = u8::try_from(self.shard_cells.len()).unwrap_or(u8::MAX);
+        let home = home_of(path, shard_count);
+        let inbox = self.poller.inbox(home).filter(|_| is_path_name(path))?;
+        let (answer, receiver) = oneshot::channel();
+        let reply = Box::new(|is_known| {
+            let _nobody_waits = answer.send(is_known);
+        });
+        let _full = inbox.push(Message::KickPath { path: path.to_owned(), reply });
+        Some(receiver)
     }
 
     fn end_session(&self, id: &str) -> Option<oneshot::Receiver<bool>> {

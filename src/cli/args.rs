@@ -5,6 +5,7 @@
 //! variable and a line in the file take the same words and are refused with the same ones.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -46,6 +47,18 @@ pub enum Command {
         /// What to do with it.
         #[command(subcommand)]
         verb: ConfigVerb,
+    },
+    /// Show live paths of a running server, and end one
+    Path {
+        /// What to do with them.
+        #[command(subcommand)]
+        verb: PathVerb,
+    },
+    /// Show sessions of a running server, and end one
+    Session {
+        /// What to do with them.
+        #[command(subcommand)]
+        verb: SessionVerb,
     },
 }
 
@@ -137,6 +150,94 @@ pub struct ShowArgs {
     pub json: bool,
 }
 
+/// Verbs behind `path`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum PathVerb {
+    /// List live paths: state, source, tracks, bit rate, readers
+    Ls(RemoteArgs),
+    /// Show one path: its source, each track, what is kept, readers and their skips
+    Show(PathNameArgs),
+    /// End a path's source and readers; what is fetched is fetched again
+    Kick(PathNameArgs),
+}
+
+/// Verbs behind `session`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum SessionVerb {
+    /// List sessions: players and publishers
+    Ls(SessionsArgs),
+    /// Show one session with its streams
+    Show(SessionIdArgs),
+    /// End a session; its player gets BYE
+    Kick(SessionIdArgs),
+}
+
+/// Where a running server is, and how to show what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct RemoteArgs {
+    /// Address of the server's HTTP API [default: that of the configuration, 127.0.0.1:9997]
+    #[arg(long, value_name = "IP:PORT")]
+    pub admin: Option<String>,
+    /// Configuration file (TOML) that names the address
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print JSON as the server sends it
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Words behind `path show` and `path kick`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PathNameArgs {
+    /// Name of the path, like live/cam1
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The server.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// Words behind `session ls`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct SessionsArgs {
+    /// Only sessions of this path
+    #[arg(long, value_name = "NAME")]
+    pub path: Option<String>,
+    /// The server.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// Words behind `session show` and `session kick`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct SessionIdArgs {
+    /// Id of the session
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The server.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+impl RemoteArgs {
+    /// Where the server's API is: by the flag, the environment, the file, or the default.
+    ///
+    /// # Errors
+    /// A usage failure that names what is wrong.
+    pub fn address(
+        &self,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<SocketAddr, Failure> {
+        let flag = self.admin.clone().map(|admin| FlagSetting {
+            key: "admin.listen",
+            flag: "--admin",
+            value: Setting::Text(admin),
+        });
+        let flags: Vec<FlagSetting> = flag.into_iter().collect();
+        Ok(load(self.config.as_ref(), env, &flags)?.config.admin)
+    }
+}
+
 impl ServeArgs {
     /// The configuration that these words, the file they name and the environment add up to.
     ///
@@ -218,6 +319,8 @@ Examples:
   headend ./movies --listen [::]:554 --shards 0-3 --workers 4,5
   headend probe film.mp4               what is in a file, and how it would be sent
   headend doctor                       what this machine lacks, and the fix
+  headend path ls                      live paths of the running server: source, readers, lag
+  headend session ls --path live/cam1  who plays it, with loss and lag
   headend config default > headend.toml && headend -c headend.toml
 
 {usage-heading} {usage}
@@ -291,6 +394,27 @@ mod tests {
                 "headend doctor --fix-script",
                 Command::Doctor(DoctorArgs { config: None, json: false, fix_script: true }),
             ),
+            (
+                "headend path kick live/cam1 --admin 127.0.0.1:1",
+                Command::Path {
+                    verb: PathVerb::Kick(PathNameArgs {
+                        name: "live/cam1".to_owned(),
+                        remote: RemoteArgs {
+                            admin: Some("127.0.0.1:1".to_owned()),
+                            ..RemoteArgs::default()
+                        },
+                    }),
+                },
+            ),
+            (
+                "headend session ls --json --path live/cam1",
+                Command::Session {
+                    verb: SessionVerb::Ls(SessionsArgs {
+                        path: Some("live/cam1".to_owned()),
+                        remote: RemoteArgs { json: true, ..RemoteArgs::default() },
+                    }),
+                },
+            ),
             ("headend config default", Command::Config { verb: ConfigVerb::Default }),
             (
                 "headend config check -c a.toml",
@@ -313,6 +437,10 @@ mod tests {
             "headend probe",
             "headend config",
             "headend config edit",
+            "headend path",
+            "headend path show",
+            "headend session kick",
+            "headend path ls x",
             "headend a doctor",
             "headend doctor --json --fix-script",
         ];
@@ -342,6 +470,21 @@ mod tests {
         let failure = serve("headend --rtp-port 8001").load([]).unwrap_err();
         assert_eq!(failure.exit, super::super::Exit::Usage);
         assert!(failure.message.starts_with("--rtp-port: 8001 is odd"), "{failure}");
+    }
+
+    #[test]
+    fn address_of_the_server_is_flag_before_environment_before_default() {
+        let env = || [(OsString::from("HEADEND__ADMIN__LISTEN"), OsString::from("127.0.0.1:7"))];
+        let args = |admin: Option<&str>| RemoteArgs {
+            admin: admin.map(str::to_owned),
+            ..RemoteArgs::default()
+        };
+        let port = |args: RemoteArgs| args.address(env()).unwrap().port();
+        assert_eq!(port(args(Some("127.0.0.1:8"))), 8);
+        assert_eq!(port(args(None)), 7);
+        assert_eq!(args(None).address([]).unwrap().port(), 9_997);
+        let failure = args(Some("localhost")).address([]).unwrap_err();
+        assert!(failure.message.starts_with("--admin: "), "{failure}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!                       +-- probe FILE     --> tracks of a file
 //!                       +-- doctor         --> what this machine lacks, and the fix
 //!                       +-- config VERB    --> check, default, show
+//!                       +-- path, session  --> API of a running server --> ls, show, kick
 //! ```
 //! Invariant: results go to standard output, everything else to standard error; the exit code is
 //! one of [`Exit`]. No other room prints.
@@ -21,6 +22,7 @@ mod config_verb;
 pub mod doctor;
 pub mod log;
 mod probe;
+mod remote;
 mod serve;
 pub mod urls;
 
@@ -109,6 +111,8 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         Some(Command::Probe(args)) => probe::run(&args, out),
         Some(Command::Doctor(args)) => doctor::run(&args, out),
         Some(Command::Config { verb }) => config_verb::run(&verb, out),
+        Some(Command::Path { verb }) => remote::run_path(&verb, std::env::vars_os(), out),
+        Some(Command::Session { verb }) => remote::run_session(&verb, std::env::vars_os(), out),
     }
 }
 

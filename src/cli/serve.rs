@@ -33,7 +33,7 @@ fn check_root(root: &Path) -> Result<(), Failure> {
         ))),
         Err(error) => Err(Failure::usage(format!(
             "{shown}: {error}; DIR is a folder of media files; verbs are \
-             serve, probe, doctor and config"
+             serve, probe, doctor, config, path and session"
         ))),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! GET    /metrics  /healthz  /readyz  /v1/info
-//! GET    /v1/sessions?path=&state=&limit=&cursor=     GET, DELETE /v1/sessions/{id}
-//! GET    /v1/paths?limit=&cursor=                     live paths
+//! GET    /v1/sessions?path=&state=&role=&limit=&cursor=     GET, DELETE /v1/sessions/{id}
+//! GET    /v1/paths   GET /v1/paths/NAME   POST /v1/paths/NAME:kick    see `paths`
 //! GET    /v1/vod?limit=&cursor=
 //! POST   /v1/config:reload                            see `reload`
 //! ```
@@ -25,16 +25,17 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::appliance::ApplianceView;
+use super::paths;
 use super::problem::Problem;
-use crate::live::info::HomeInfo;
 use crate::metrics::exposition::{BuildInfo, CONTENT_TYPE, CellSet, Exposition};
+use crate::metrics::paths::PathTallies;
 use crate::session::info::SessionInfo;
 
 /// What handlers share.
 pub(super) struct Api {
-    view: Arc<dyn ApplianceView>,
+    pub(super) view: Arc<dyn ApplianceView>,
     exposition: Exposition,
-    answer_timeout: Duration,
+    pub(super) answer_timeout: Duration,
 }
 
 impl Api {
@@ -67,7 +68,7 @@ impl Api {
     }
 }
 
-type Shared = State<Arc<Api>>;
+pub(super) type Shared = State<Arc<Api>>;
 
 pub(super) fn router(api: Api) -> Router {
     Router::new()
@@ -78,7 +79,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/info", get(async |State(api): Shared| Json(api.view.info())))
         .route("/v1/sessions", get(sessions))
         .route("/v1/sessions/{id}", get(session).delete(end_session))
-        .route("/v1/paths", get(paths))
+        .route("/v1/paths", get(paths::list))
+        .route("/v1/paths/{*name}", get(paths::show).post(paths::act))
         .route("/v1/vod", get(titles))
         .route("/v1/config:reload", post(super::reload::reload))
         .fallback(async || Problem::not_found("no such resource; GET / lists them"))
@@ -96,8 +98,19 @@ async fn index() -> Json<Value> {
 }
 
 async fn metrics(State(api): Shared) -> Result<impl IntoResponse, Problem> {
-    let text = api.exposition.text().map_err(|error| Problem::internal(error.to_string()))?;
+    let paths = path_tables(&api).await;
+    let text = api.exposition.text(paths).map_err(|error| Problem::internal(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
+}
+
+/// Live paths of each shard; `None` where a shard is not heard of in time.
+async fn path_tables(api: &Api) -> Vec<Option<PathTallies>> {
+    let deadline = Instant::now() + api.answer_timeout;
+    let mut tables = Vec::new();
+    for receiver in api.view.request_path_tables() {
+        tables.push(timeout_at(deadline, receiver).await.ok().and_then(Result::ok));
+    }
+    tables
 }
 
 async fn readyz(State(api): Shared) -> Response {
@@ -114,6 +127,7 @@ async fn readyz(State(api): Shared) -> Response {
 struct SessionsQuery {
     path: Option<String>,
     state: Option<SessionState>,
+    role: Option<SessionRole>,
     limit: Option<usize>,
     cursor: Option<String>,
 }
@@ -124,6 +138,15 @@ enum SessionState {
     Ready,
     Playing,
     Paused,
+    Announced,
+    Recording,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SessionRole {
+    Reader,
+    Publisher,
 }
 
 impl SessionsQuery {
@@ -132,11 +155,18 @@ impl SessionsQuery {
             SessionState::Ready => "ready",
             SessionState::Playing => "playing",
             SessionState::Paused => "paused",
+            SessionState::Announced => "announced",
+            SessionState::Recording => "recording",
         });
         let bare = |path: &str| path.trim_start_matches('/').to_owned();
         let is_path = self.path.as_ref().is_none_or(|path| bare(path) == bare(&session.path));
         let is_behind = self.cursor.as_ref().is_none_or(|cursor| *cursor < session.id);
-        is_path && is_behind && state.is_none_or(|state| state == session.state)
+        let role = self.role.map(|role| match role {
+            SessionRole::Reader => "reader",
+            SessionRole::Publisher => "publisher",
+        });
+        let is_role = role.is_none_or(|role| role == session.role);
+        is_path && is_behind && is_role && state.is_none_or(|state| state == session.state)
     }
 }
 
@@ -171,31 +201,11 @@ async fn end_session(State(api): Shared, Path(id): Path<String>) -> Result<Json<
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PathsQuery {
-    limit: Option<usize>,
-    cursor: Option<String>,
-}
-
-/// Live paths of all shards, sorted by name.
-async fn paths(
-    State(api): Shared,
-    query: Result<Query<PathsQuery>, QueryRejection>,
-) -> Result<Json<Value>, Problem> {
-    let Query(query) = query.map_err(bad_query)?;
-    let limit = page_limit(query.limit, SESSIONS_PAGE)?;
-    let mut paths: Vec<HomeInfo> = collect(&api, api.view.request_paths()).await?;
-    paths.retain(|info| query.cursor.as_ref().is_none_or(|cursor| *cursor < info.path));
-    paths.sort_by(|a, b| a.path.cmp(&b.path));
-    let more = paths.len() > limit;
-    paths.truncate(limit);
-    let next_cursor = paths.last().filter(|_| more).map(|info| info.path.clone());
-    Ok(Json(json!({ "paths": paths, "next_cursor": next_cursor })))
-}
-
 /// What all shards answer. A shard that is gone has nothing.
-async fn collect<T>(api: &Api, asked: Vec<oneshot::Receiver<Vec<T>>>) -> Result<Vec<T>, Problem> {
+pub(super) async fn collect<T>(
+    api: &Api,
+    asked: Vec<oneshot::Receiver<Vec<T>>>,
+) -> Result<Vec<T>, Problem> {
     let deadline = Instant::now() + api.answer_timeout;
     let mut all = Vec::new();
     for receiver in asked {
@@ -245,7 +255,7 @@ async fn titles(
     Ok(Json(json!({ "titles": titles, "next_cursor": next_cursor })))
 }
 
-fn page_limit(asked: Option<usize>, page: Page) -> Result<usize, Problem> {
+pub(super) fn page_limit(asked: Option<usize>, page: Page) -> Result<usize, Problem> {
     let limit = asked.unwrap_or(page.default);
     if limit == 0 || limit > page.max {
         return Err(Problem::bad_request(format!("limit must be 1 to {}", page.max)));
@@ -253,7 +263,7 @@ fn page_limit(asked: Option<usize>, page: Page) -> Result<usize, Problem> {
     Ok(limit)
 }
 
-fn bad_query(rejection: QueryRejection) -> Problem {
+pub(super) fn bad_query(rejection: QueryRejection) -> Problem {
     Problem::bad_request(rejection.body_text())
 }
 
@@ -261,7 +271,7 @@ fn no_session() -> Problem {
     Problem::not_found("no session has this id; GET /v1/sessions lists them")
 }
 
-fn shard_silent() -> Problem {
+pub(super) fn shard_silent() -> Problem {
     Problem::unavailable("a shard did not answer in time")
 }
 
@@ -272,13 +282,13 @@ fn text(status: StatusCode, body: &'static str) -> Response {
 
 /// Entries in one page.
 #[derive(Clone, Copy)]
-struct Page {
+pub(super) struct Page {
     default: usize,
     max: usize,
 }
 
 /// A session with two streams is about 600 bytes of JSON: 6 MB at most.
-const SESSIONS_PAGE: Page = Page { default: 1_000, max: 10_000 };
+pub(super) const SESSIONS_PAGE: Page = Page { default: 1_000, max: 10_000 };
 
 /// A title may need a file to be opened, so pages are smaller.
 const TITLES_PAGE: Page = Page { default: 100, max: 1_000 };

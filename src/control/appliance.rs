@@ -7,8 +7,9 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::reload::{Reload, ReloadError};
-use crate::live::info::HomeInfo;
+use crate::live::info::PathPart;
 use crate::metrics::cells::{ShardCells, WorkerCells};
+use crate::metrics::paths::PathTallies;
 use crate::session::info::SessionInfo;
 
 /// The appliance as seen from outside. Nothing here blocks, except [`ApplianceView::titles`] and
@@ -24,8 +25,15 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// sender.
     fn request_sessions(&self) -> Vec<oneshot::Receiver<Vec<SessionInfo>>>;
 
-    /// Asks every shard for the live paths that have their home there, as `request_sessions`.
-    fn request_paths(&self) -> Vec<oneshot::Receiver<Vec<HomeInfo>>>;
+    /// Asks every shard what it knows of live paths, of all or of one, as `request_sessions`.
+    fn request_paths(&self, path: Option<&str>) -> Vec<oneshot::Receiver<Vec<PathPart>>>;
+
+    /// Asks every shard for the sums of its live paths, as `request_sessions`.
+    fn request_path_tables(&self) -> Vec<oneshot::Receiver<PathTallies>>;
+
+    /// Asks the home of a live path to end its source and its readers. `None` when no path can
+    /// have this name; the answer is false when there is no such path.
+    fn kick_path(&self, path: &str) -> Option<oneshot::Receiver<bool>>;
 
     /// Asks the owner of a session to end it. `None` when the id cannot be one of ours; the answer
     /// is false when the shard has no such session.

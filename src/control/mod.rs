@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 mod api;
 pub mod appliance;
+mod paths;
 mod problem;
 mod reload;
 mod server;

@@ -9,8 +9,10 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::config::paths::PathChanges;
-use crate::live::info::HomeInfo;
+use crate::live::info::{HomeInfo, PathPart};
+use crate::live::reader::Carrier;
 use crate::metrics::cells::{ShardCells, WorkerCells};
+use crate::metrics::paths::PathTallies;
 use crate::session::info::SessionInfo;
 
 /// How the fake's second shard behaves.
@@ -48,6 +50,7 @@ fn session(id: &str, shard: u8, path: &str, state: &'static str) -> SessionInfo 
     SessionInfo {
         id: id.into(),
         shard,
+        role: if state == "recording" { "publisher" } else { "reader" },
         path: path.into(),
         peer: "192.0.2.7:5000".into(),
         user_agent: None,
@@ -58,6 +61,8 @@ fn session(id: &str, shard: u8, path: &str, state: &'static str) -> SessionInfo 
         speed: 1.0,
         age_s: 3.0,
         streams: Vec::new(),
+        reader: None,
+        source: None,
     }
 }
 
@@ -70,25 +75,39 @@ impl ApplianceView for Fake {
         Arc::default()
     }
 
-    fn request_paths(&self) -> Vec<oneshot::Receiver<Vec<HomeInfo>>> {
+    fn request_paths(&self, path: Option<&str>) -> Vec<oneshot::Receiver<Vec<PathPart>>> {
+        let (home, home_answer) = oneshot::channel();
+        let (other, other_answer) = oneshot::channel();
+        let part = |name: &str| PathPart::new(name.into());
+        let homes = ["live/b", "live/a", "live/c:d e"].map(|name| PathPart {
+            home: Some(HomeInfo { state: "live", ..HomeInfo::idle(name) }),
+            ..part(name)
+        });
+        let is_wanted = |part: &PathPart| path.is_none_or(|path| path == &*part.path);
+        home.send(homes.into_iter().filter(is_wanted).collect()).unwrap();
+        let mut readers = part("live/b");
+        readers.readers.add_reader(Carrier::Tcp, 0.5);
+        other.send(vec![readers].into_iter().filter(is_wanted).collect()).unwrap();
+        vec![home_answer, other_answer]
+    }
+
+    fn request_path_tables(&self) -> Vec<oneshot::Receiver<PathTallies>> {
+        let (first, first_answer) = oneshot::channel();
+        let (second, second_answer) = oneshot::channel();
+        let mut table = PathTallies::default();
+        table.enter(&"live/b".into());
+        table.numbers_mut("live/b").totals.packets_received = 12;
+        first.send(table).unwrap();
+        drop(second);
+        vec![first_answer, second_answer]
+    }
+
+    fn kick_path(&self, path: &str) -> Option<oneshot::Receiver<bool>> {
         let (answer, receiver) = oneshot::channel();
-        let info = |path: &str| HomeInfo {
-            path: path.to_owned(),
-            state: "live",
-            reason: None,
-            failed_tries: 0,
-            retry_after_s: None,
-            source_shard: Some(0),
-            sources_seen: 1,
-            tracks: 2,
-            listening_shards: 0,
-            batches: 7,
-            kept_bytes: 0,
-            has_cached_picture: true,
-            group: None,
-        };
-        answer.send(vec![info("live/b"), info("live/a")]).unwrap();
-        vec![receiver]
+        // One is forgotten between the two questions.
+        answer.send(path != "live/a").unwrap();
+        self.ended.lock().unwrap().push(path.to_owned());
+        Some(receiver)
     }
 
     fn request_sessions(&self) -> Vec<oneshot::Receiver<Vec<SessionInfo>>> {
@@ -96,6 +115,7 @@ impl ApplianceView for Fake {
         let (second, second_answer) = oneshot::channel();
         first
             .send(vec![
+                session("0C", 0, "live/b", "recording"),
                 session("0B", 0, "vod/b.mp4", "paused"),
                 session("0A", 0, "demo", "playing"),
             ])
@@ -247,13 +267,15 @@ fn metrics_show_the_cells_as_they_are_now() {
     assert!(answer.head.contains("content-type: text/plain; version=0.0.4"));
     assert!(answer.body.contains("headend_shard_turns_total{shard=\"1\"} 41\n"));
     assert!(answer.body.contains("headend_ready 1\n"));
+    let received = "headend_rtp_packets_received_total{path=\"live/b\"} 12\n";
+    assert!(answer.body.contains(received), "a shard that is gone does not matter");
 }
 
 #[test]
 fn sessions_of_all_shards_are_listed_by_id() {
     let server = Running::start(&Fake::new(Shard::Answers, true));
     let answer = server.request("GET /v1/sessions");
-    assert_eq!(answer.names("sessions", "id"), ["0A", "0B", "1A"]);
+    assert_eq!(answer.names("sessions", "id"), ["0A", "0B", "0C", "1A"]);
     assert_eq!(answer.json()["next_cursor"], Value::Null);
     assert_eq!(answer.json()["sessions"][0]["npt_s"], 1.5);
 }
@@ -261,12 +283,15 @@ fn sessions_of_all_shards_are_listed_by_id() {
 #[test]
 fn sessions_are_filtered_and_paged() {
     let server = Running::start(&Fake::new(Shard::Answers, true));
-    let cases: [(&str, &[&str]); 5] = [
+    let cases: [(&str, &[&str]); 8] = [
         ("?path=demo", &["0A", "1A"]),
         ("?path=%2Fvod%2Fb.mp4", &["0B"]),
         ("?state=paused", &["0B"]),
         ("?state=playing&path=none", &[]),
-        ("?cursor=0A", &["0B", "1A"]),
+        ("?cursor=0A", &["0B", "0C", "1A"]),
+        ("?role=publisher", &["0C"]),
+        ("?state=recording&path=live/b", &["0C"]),
+        ("?role=reader", &["0A", "0B", "1A"]),
     ];
     for (query, ids) in cases {
         let answer = server.request(&format!("GET /v1/sessions{query}"));
@@ -282,6 +307,8 @@ fn wrong_queries_are_refused_with_400() {
     let server = Running::start(&Fake::new(Shard::Answers, true));
     for target in [
         "/v1/sessions?state=sleeping",
+        "/v1/sessions?role=boss",
+        "/v1/paths?limit=0",
         "/v1/sessions?limit=0",
         "/v1/sessions?limit=10001",
         "/v1/sessions?limit=-1",
@@ -303,7 +330,7 @@ fn one_session_is_found_by_its_id_in_any_case() {
 #[test]
 fn shard_that_is_gone_has_no_sessions_and_the_others_are_shown() {
     let server = Running::start(&Fake::new(Shard::Gone, true));
-    assert_eq!(server.request("GET /v1/sessions").names("sessions", "id"), ["0A", "0B"]);
+    assert_eq!(server.request("GET /v1/sessions").names("sessions", "id"), ["0A", "0B", "0C"]);
 }
 
 #[test]
@@ -332,9 +359,42 @@ fn live_paths_are_paged_by_name() {
     let first = server.request("GET /v1/paths?limit=1");
     assert_eq!(first.names("paths", "path"), ["live/a"]);
     assert_eq!(first.json()["next_cursor"], "live/a");
-    let last = server.request("GET /v1/paths?limit=1&cursor=live/a");
-    assert_eq!(last.names("paths", "path"), ["live/b"]);
+    let last = server.request("GET /v1/paths?limit=2&cursor=live/a");
+    assert_eq!(last.names("paths", "path"), ["live/b", "live/c:d e"]);
     assert_eq!(last.json()["next_cursor"], Value::Null);
+    assert_eq!(last.json()["paths"][0]["readers"]["tcp"], 1, "readers of another shard");
+}
+
+#[test]
+fn live_path_is_found_by_its_name_however_its_slashes_are_written() {
+    let server = Running::start(&Fake::new(Shard::Answers, true));
+    for target in ["/v1/paths/live/b", "/v1/paths/live%2Fb", "/v1/paths/live/b/"] {
+        let answer = server.request(&format!("GET {target}"));
+        assert_eq!((answer.status, &answer.json()["path"]), (200, &"live/b".into()), "{target}");
+        assert_eq!(answer.json()["readers"]["lag_s_max"], 0.5);
+    }
+    let answer = server.request("GET /v1/paths/live/c:d%20e");
+    assert_eq!(answer.json()["path"], "live/c:d e");
+    let missing = server.request("GET /v1/paths/live/none");
+    assert!(missing.is_problem(404) && missing.body.contains("no path `live/none`"));
+}
+
+#[test]
+fn kick_ends_the_path_and_shows_what_it_was() {
+    let fake = Fake::new(Shard::Answers, true);
+    let server = Running::start(&fake);
+    let answer = server.request("POST /v1/paths/live/b:kick");
+    let json = answer.json();
+    assert_eq!((answer.status, &json["kicked"]), (200, &Value::Bool(true)));
+    assert_eq!((&json["path"], &json["state"]), (&"live/b".into(), &"live".into()));
+    let answer = server.request("POST /v1/paths/live%2Fc:d%20e:kick");
+    assert_eq!(answer.json()["path"], "live/c:d e");
+    assert!(server.request("POST /v1/paths/live/a:kick").is_problem(404), "forgotten meanwhile");
+    assert!(server.request("POST /v1/paths/live/none:kick").is_problem(404));
+    assert!(server.request("POST /v1/paths/live/b:stop").is_problem(404), "no such verb");
+    assert!(server.request("POST /v1/paths/live/b").is_problem(404), "no verb");
+    assert!(server.request("PUT /v1/paths/live/b").is_problem(405));
+    assert_eq!(*fake.ended.lock().unwrap(), ["live/b", "live/c:d e", "live/a"]);
 }
 
 #[test]

@@ -17,7 +17,7 @@
 //!   [`start`] (where it begins, and how fast), [`switch`] (numbers and time across a break)
 //!   and [`retransmit`]; [`refresh`] (key frames that are wanted, new parameter sets)
 //! - [`multicast`]: groups that paths are sent to
-//! - [`info`]: what the outside is shown
+//! - [`info`]: what the outside is shown, with [`meter`] (what sources send)
 //!
 //! DESIGN section 5.
 
@@ -30,6 +30,7 @@ pub mod latch;
 pub mod limits;
 pub mod liveness;
 pub mod message;
+pub mod meter;
 pub mod multicast;
 pub mod path;
 pub mod paths;

@@ -106,6 +106,14 @@ impl LivePaths {
         }
     }
 
+    /// All paths that are here, to look at.
+    pub fn iter(&self) -> impl Iterator<Item = &LivePath> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Here { path, .. } => Some(&**path),
+            Entry::Asked { .. } => None,
+        })
+    }
+
     /// All paths that are here.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut LivePath> {
         self.entries.values_mut().filter_map(|entry| match entry {

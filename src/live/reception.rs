@@ -109,6 +109,12 @@ impl Reception {
         self.earlier_lost.saturating_add(expected.saturating_sub(received))
     }
 
+    /// Interarrival jitter in ticks of the clock.
+    #[must_use]
+    pub fn jitter_ticks(&self) -> u32 {
+        self.jitter >> 4
+    }
+
     fn expected(&self) -> u64 {
         u64::from(self.highest.wrapping_sub(self.base)) + 1
     }

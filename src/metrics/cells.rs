@@ -140,6 +140,12 @@ pub struct ShardCells {
     pub rtp_packets_sent: [Counter; 2],
     /// Their payload without RTP headers.
     pub rtp_payload_bytes_sent: [Counter; 2],
+    /// RTP packets that were taken from sources of live paths.
+    pub source_packets_received: Counter,
+    /// Their bytes, headers included.
+    pub source_bytes_received: Counter,
+    /// Packets of sources that were not taken.
+    pub source_packets_dropped: Counter,
     /// Completed send operations that carried RTP.
     pub send_calls: [Counter; 2],
     /// Packets that left as a segment of a longer UDP send (GSO).

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! cells --FAMILIES--> MetricFamily (labels, sums) --Registry--> sorted --TextEncoder--> text
+//! tables of paths --PathSeries--------^
 //! ```
-//! Nothing is kept between scrapes. Invariant: every name has HELP and TYPE, and every family has
-//! at least one sample from the first scrape on, so that a rate over it is never missing.
+//! Of the cells nothing is kept between scrapes, of the paths what `path_families` says.
+//! Invariant: every name has HELP and TYPE, and every family has at least one sample from the first
+//! scrape on, so that a rate over it is never missing.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{
@@ -22,6 +24,8 @@ use super::cells::{
 };
 use super::families::{FAMILIES, Family, Read};
 use super::histogram::HistogramValue;
+use super::path_families::PathSeries;
+use super::paths::PathTallies;
 use super::process::{PROCESS, as_f64, major_faults};
 use super::requests::METHODS;
 
@@ -54,6 +58,7 @@ pub struct CellSet {
 #[derive(Debug)]
 pub struct Exposition {
     registry: Registry,
+    paths: Mutex<PathSeries>,
 }
 
 impl Exposition {
@@ -68,15 +73,23 @@ impl Exposition {
         let registry = Registry::new();
         registry.register(Box::new(Appliance::new(build, Box::new(cells))?))?;
         registry.register(Box::new(Process::new()?))?;
-        Ok(Self { registry })
+        Ok(Self { registry, paths: Mutex::default() })
     }
 
-    /// The whole text.
+    /// The whole text. `paths` has the live paths of each shard, `None` for one that has not
+    /// answered: its numbers are those of the scrape before.
     ///
     /// # Errors
     /// When a family cannot be encoded.
-    pub fn text(&self) -> Result<String, prometheus::Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+    pub fn text(&self, paths: Vec<Option<PathTallies>>) -> Result<String, prometheus::Error> {
+        let mut families = self.registry.gather();
+        {
+            let mut series = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+            series.update(paths);
+            families.extend(series.families());
+        }
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        TextEncoder::new().encode_to_string(&families)
     }
 }
 
@@ -231,7 +244,12 @@ fn desc(name: &str, help: &str, labels: &[&str]) -> Result<Desc, prometheus::Err
     Desc::new(name.to_owned(), help.to_owned(), labels, std::collections::HashMap::new())
 }
 
-fn family_of(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+pub(super) fn family_of(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    metrics: Vec<Metric>,
+) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
@@ -240,7 +258,7 @@ fn family_of(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> 
     family
 }
 
-fn sample(names: &[&str], values: &[&str], kind: MetricType, value: u64) -> Metric {
+pub(super) fn sample(names: &[&str], values: &[&str], kind: MetricType, value: u64) -> Metric {
     sample_f64(names, values, kind, as_f64(value))
 }
 

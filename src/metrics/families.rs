@@ -91,7 +91,8 @@ impl Read {
     }
 }
 
-/// Every metric of the appliance itself; `process_*` are in [`super::process`].
+/// Every metric of the appliance itself but those of single paths, which are in
+/// [`super::path_families`]; `process_*` are in [`super::process`].
 pub(super) static FAMILIES: &[Family] = &[
     row("headend_build_info", "What is running; always 1.", Read::BuildInfo),
     row("headend_ready", "1 when the appliance answers players.", Read::Ready),
@@ -160,6 +161,22 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_picture_requests_sent_total",
         "Times that a publisher was asked for a key picture (PLI, FIR).",
         Read::Shard(|s| &s.picture_requests_sent),
+    ),
+    // Receiving.
+    row(
+        "headend_source_packets_received_total",
+        "RTP packets that were taken from sources of live paths.",
+        Read::Shard(|s| &s.source_packets_received),
+    ),
+    row(
+        "headend_source_bytes_received_total",
+        "RTP packets that were taken from sources of live paths, in bytes with their headers.",
+        Read::Shard(|s| &s.source_bytes_received),
+    ),
+    row(
+        "headend_source_packets_dropped_total",
+        "Packets of sources of live paths that were not taken.",
+        Read::Shard(|s| &s.source_packets_dropped),
     ),
     // Sending.
     row(

@@ -4,6 +4,7 @@
 //! shard 0 --> ShardCells --+
 //! shard 1 --> ShardCells --+--> Exposition (sums, labels) --> GET /metrics
 //! workers --> WorkerCells -+
+//! shards  --> PathTallies ---+   when asked: what readers and sources of live paths have counted
 //! ```
 //! Invariant: a cell of a shard has one writer, so writing it is a plain load and a plain store,
 //! without a lock prefix and without a shared cache line.
@@ -13,5 +14,7 @@ pub mod cells;
 pub mod exposition;
 mod families;
 pub mod histogram;
+mod path_families;
+pub mod paths;
 mod process;
 pub mod requests;

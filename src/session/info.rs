@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::live::info::{ReaderInfo, SourceInfo};
+
 /// One session, as `GET /v1/sessions` shows it.
 #[derive(Debug, Clone, Serialize)]
 pub struct SessionInfo {
@@ -9,15 +11,17 @@ pub struct SessionInfo {
     pub id: String,
     /// Shard that owns it.
     pub shard: u8,
-    /// Path of the title.
+    /// `reader`, or `publisher` of a live path.
+    pub role: &'static str,
+    /// Path of the title, or of the live path.
     pub path: String,
     /// Address of the RTSP peer.
     pub peer: String,
     /// `User-Agent` of the client, when it sent one.
     pub user_agent: Option<String>,
-    /// `ready`, `playing` or `paused`.
+    /// `ready`, `playing` or `paused`; of a publisher `announced` or `recording`.
     pub state: &'static str,
-    /// `udp` or `tcp`.
+    /// `udp` or `tcp`; `none` of a publisher before its first SETUP.
     pub transport: &'static str,
     /// Position in seconds.
     pub npt_s: f64,
@@ -27,8 +31,14 @@ pub struct SessionInfo {
     pub speed: f64,
     /// Seconds since SETUP.
     pub age_s: f64,
-    /// Its streams.
+    /// Its streams; those of a publisher are tracks of its source.
     pub streams: Vec<StreamInfo>,
+    /// Of one who reads a live path: how it keeps up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reader: Option<ReaderInfo>,
+    /// Of a publisher: what it sends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceInfo>,
 }
 
 /// One RTP stream of a session.

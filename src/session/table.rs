@@ -629,7 +629,8 @@ impl Sessions {
     /// What the outside is shown.
     #[must_use]
     pub fn infos(&self) -> Vec<SessionInfo> {
-        self.slab.iter().map(|(_, session)| self.info(session)).chain(self.reader_infos()).collect()
+        let titles = self.slab.iter().map(|(_, session)| self.info(session));
+        titles.chain(self.reader_infos()).chain(self.publisher_infos()).collect()
     }
 
     fn info(&self, session: &Session) -> SessionInfo {
@@ -657,6 +658,7 @@ impl Sessions {
         SessionInfo {
             id: session.id.to_string(),
             shard: self.shard.0,
+            role: "reader",
             path: session.title.url_path.clone(),
             peer: session.peer.to_string(),
             user_agent: session.user_agent.clone(),
@@ -667,6 +669,8 @@ impl Sessions {
             speed: session.epoch.map_or(1.0, |epoch| epoch.speed),
             age_s: self.now.since(session.created).as_secs_f64(),
             streams: streams.collect(),
+            reader: None,
+            source: None,
         }
     }
 }

@@ -285,7 +285,11 @@ impl Shard {
                     self.dispatch(entry, Event::Answered(*response));
                 }
                 Message::ListSessions(reply) => reply(self.sessions.infos()),
-                Message::ListPaths(reply) => reply(self.sessions.live.registry.infos()),
+                Message::ListPaths { path, reply } => {
+                    reply(self.sessions.path_parts(path.as_deref()));
+                }
+                Message::CountPaths(reply) => reply(self.sessions.path_table()),
+                Message::KickPath { path, reply } => reply(self.sessions.kick_path(&path)),
                 Message::EndSession { id, reply } => {
                     let key = self.sessions.find(id);
                     if let Some(key) = key {

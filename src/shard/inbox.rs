@@ -21,8 +21,9 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::base::ids::SessionId;
 use crate::config::paths::PathTable;
-use crate::live::info::HomeInfo;
+use crate::live::info::PathPart;
 use crate::live::message::LiveMessage;
+use crate::metrics::paths::PathTallies;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::TaskDone;
 use crate::rtsp::response::Response;
@@ -42,8 +43,22 @@ pub enum Message {
     },
     /// Show all sessions.
     ListSessions(Box<dyn FnOnce(Vec<SessionInfo>) + Send>),
-    /// Show all live paths that have their home there.
-    ListPaths(Box<dyn FnOnce(Vec<HomeInfo>) + Send>),
+    /// Show what it knows of live paths, of all or of one.
+    ListPaths {
+        /// Which.
+        path: Option<String>,
+        /// Called with the answer.
+        reply: Box<dyn FnOnce(Vec<PathPart>) + Send>,
+    },
+    /// Sums of all live paths, for the metrics.
+    CountPaths(Box<dyn FnOnce(PathTallies) + Send>),
+    /// End source and readers of a live path that has its home there; says whether there is one.
+    KickPath {
+        /// Which.
+        path: String,
+        /// Called with the answer.
+        reply: Box<dyn FnOnce(bool) + Send>,
+    },
     /// End a session; says whether there was one.
     EndSession {
         /// Which.
@@ -188,7 +203,9 @@ impl std::fmt::Debug for Message {
             Self::Forwarded(_) => "Forwarded",
             Self::Answered { .. } => "Answered",
             Self::ListSessions(_) => "ListSessions",
-            Self::ListPaths(_) => "ListPaths",
+            Self::ListPaths { .. } => "ListPaths",
+            Self::CountPaths(_) => "CountPaths",
+            Self::KickPath { .. } => "KickPath",
             Self::EndSession { .. } => "EndSession",
             Self::Configure { .. } => "Configure",
             Self::Stop => "Stop",

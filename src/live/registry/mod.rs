@@ -130,6 +130,12 @@ impl Registry {
         self.homes.keys()
     }
 
+    /// What the outside is shown of a path.
+    #[must_use]
+    pub fn info(&self, path: &str) -> Option<HomeInfo> {
+        self.homes.get(path).map(Home::info)
+    }
+
     /// What the outside is shown.
     #[must_use]
     pub fn infos(&self) -> Vec<HomeInfo> {

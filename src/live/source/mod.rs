@@ -20,6 +20,7 @@ use super::description::{Description, LiveTrack};
 use super::latch::{AddressLatch, SsrcLatch, SsrcVerdict};
 use super::limits::{BATCH_HOLD, REPORT_INTERVAL, SYNC_REQUEST_INTERVAL};
 use super::liveness::{Liveness, Pulse};
+use super::meter::{Rate, TrackMeter};
 use super::reception::Reception;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
@@ -105,6 +106,7 @@ pub struct SourceTrack {
     pub rtcp: AddressLatch,
     ssrc: SsrcLatch,
     reception: Option<Reception>,
+    meter: TrackMeter,
     /// RTP time of the newest sync sample.
     sync_ts: Option<RtpTs>,
     /// The newest report of a stream that no packet has come of.
@@ -137,6 +139,9 @@ pub struct Source {
     clock: SourceClock,
     liveness: Liveness,
     counts: SourceCounts,
+    rate: Rate,
+    /// When it was given its path.
+    began: Option<Mono>,
     /// Who we are in the reports that it gets.
     own_ssrc: Ssrc,
     reported: Mono,
@@ -167,6 +172,8 @@ impl Source {
             clock,
             liveness: Liveness::new(now),
             counts: SourceCounts::default(),
+            rate: Rate::default(),
+            began: None,
             own_ssrc,
             reported: now,
             sync_asked: None,
@@ -176,14 +183,21 @@ impl Source {
     /// SETUP of a track. False: there is no such track.
     pub fn set_up(&mut self, track: u8, rtp: AddressLatch, rtcp: AddressLatch) -> bool {
         let Some(place) = self.tracks.get_mut(usize::from(track)) else { return false };
-        let ssrc = SsrcLatch::default();
-        *place = Some(SourceTrack { rtp, rtcp, ssrc, reception: None, sync_ts: None, early: None });
+        *place = Some(SourceTrack {
+            rtp,
+            rtcp,
+            ssrc: SsrcLatch::default(),
+            reception: None,
+            meter: TrackMeter::default(),
+            sync_ts: None,
+            early: None,
+        });
         true
     }
 
     /// The home has given it the path.
     pub fn grant(&mut self, generation: Generation, now: Mono) {
-        self.generation = Some(generation);
+        (self.generation, self.began) = (Some(generation), Some(now));
         self.liveness = Liveness::new(now);
     }
 
@@ -209,6 +223,29 @@ impl Source {
     #[must_use]
     pub fn counts(&self) -> SourceCounts {
         self.counts
+    }
+
+    /// When it was given its path to send.
+    #[must_use]
+    pub fn began(&self) -> Option<Mono> {
+        self.began
+    }
+
+    /// Takes a sample of how fast it sends: every second or so.
+    pub fn measure(&mut self, now: Mono) {
+        self.rate.measure(self.counts.bytes, now);
+    }
+
+    /// How fast it sends.
+    #[must_use]
+    pub fn bits_per_s(&self) -> u64 {
+        self.rate.bits_per_s()
+    }
+
+    /// Packets of all tracks that did not come; negative when some came twice.
+    #[must_use]
+    pub fn packets_lost(&self) -> i64 {
+        self.tracks.iter().flatten().map(SourceTrack::packets_lost).sum()
     }
 
     /// A track that was set up.
@@ -271,6 +308,7 @@ impl Source {
             SsrcVerdict::Foreign => return Err(SourceError::ForeignSsrc),
             SsrcVerdict::Begins => {
                 let hz = spec.clock_rate_hz;
+                track.meter.handle_end_of_stream(track.reception.as_ref());
                 track.reception = Some(Reception::new(fields.ssrc, hz, fields.seq));
                 track.sync_ts = None;
                 self.clock.forget_track(index);
@@ -300,6 +338,7 @@ impl Source {
         pushed.map_err(|_| SourceError::Length)?;
         self.counts.sync_samples += u64::from(is_sync);
         self.is_frame_over |= marker && spec.needs_sync;
+        track.meter.handle_packet(fields.payload_type, bytes.len(), at.now);
         if let Some(reception) = &mut track.reception {
             reception.handle_packet(seq, ts, at.now);
         }
@@ -448,11 +487,23 @@ impl SourceTrack {
         self.reception.as_ref()
     }
 
+    /// What was counted of it.
+    #[must_use]
+    pub fn meter(&self) -> &TrackMeter {
+        &self.meter
+    }
+
+    /// Packets that did not come; negative when some came twice.
+    #[must_use]
+    pub fn packets_lost(&self) -> i64 {
+        self.meter.lost(self.reception.as_ref())
+    }
+
     /// Parameter sets, slices: several packets of a frame say that one can begin with them.
     fn begins_sync_sample(&mut self, spec: &LiveTrack, ts: RtpTs) -> bool {
         let begins = spec.needs_sync && self.sync_ts != Some(ts);
         if begins {
-            self.sync_ts = Some(ts);
+            self.meter.handle_sync(self.sync_ts.replace(ts), ts);
         }
         begins
     }

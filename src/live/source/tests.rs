@@ -177,3 +177,43 @@ fn silent_source_is_gone() {
     let silent = Duration::from_secs(10);
     assert_eq!(source.check(at(16_000_000).now), Pulse::Gone { silent });
 }
+
+#[test]
+fn report_before_the_first_packet_is_not_counted_as_a_foreign_one() {
+    let mut source = source();
+    source.grant(Generation(1), Mono(0));
+    let report = (0, RtpTs(0));
+    source.handle_sender_report(0, Some(address(1)), Ssrc(5), report, at(0)).unwrap();
+    assert_eq!(source.counts().dropped, [0; DROP_REASONS]);
+    send(&mut source, (0, 0, 0, 5), (true, false), 0).unwrap();
+    let foreign = source.handle_sender_report(0, Some(address(1)), Ssrc(6), report, at(0));
+    assert_eq!(foreign, Err(SourceError::ForeignSsrc));
+}
+
+#[test]
+fn tracks_are_metered_across_a_change_of_ssrc_and_groups_of_pictures_by_rtp_time() {
+    let mut source = source();
+    source.grant(Generation(1), at(7).now);
+    assert_eq!(source.began(), Some(at(7).now));
+    for (seq, ts) in [(0, 0), (1, 0), (4, 180_000)] {
+        send(&mut source, (0, seq, ts, 5), (true, true), 10).unwrap();
+    }
+    let after = 3_000_000;
+    send(&mut source, (0, 900, 0, 6), (true, true), after).unwrap();
+    send(&mut source, (0, 902, 0, 6), (true, false), after).unwrap();
+    let track = source.track(0).unwrap();
+    let meter = track.meter();
+    assert_eq!(
+        (meter.packets, meter.payload_type, meter.newest),
+        (5, Some(96), Some(at(after).now))
+    );
+    assert_eq!((track.packets_lost(), source.packets_lost()), (3, 3));
+    assert_eq!(meter.gop_ticks, None, "the new stream has shown one sync sample only");
+    send(&mut source, (0, 903, 90_000, 6), (true, true), after).unwrap();
+    assert_eq!(source.track(0).unwrap().meter().gop_ticks, Some(90_000));
+    assert_eq!(source.bits_per_s(), 0);
+    source.measure(at(0).now);
+    send(&mut source, (0, 904, 90_000, 6), (true, false), after).unwrap();
+    source.measure(at(1_000_000).now);
+    assert_eq!(source.bits_per_s(), 8_000);
+}

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::metrics::cells::{TaskKind, TransportKind};
+use crate::metrics::path_families::{PATH_FAMILIES, PATHS};
+use crate::metrics::paths::{PATHS_NAMED_MAX, PathTallies};
 use crate::metrics::requests::method_index;
 
 fn exposition(shards: &[Arc<ShardCells>], workers: &Arc<WorkerCells>) -> Exposition {
@@ -29,7 +31,7 @@ fn about(text: &str, name: &str) -> String {
 #[test]
 fn every_name_has_help_type_and_a_sample_from_the_first_scrape() {
     let (shards, workers) = two_shards();
-    let text = exposition(&shards, &workers).text().unwrap();
+    let text = exposition(&shards, &workers).text(Vec::new()).unwrap();
     for family in FAMILIES {
         let name = family.name;
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
@@ -42,12 +44,20 @@ fn every_name_has_help_type_and_a_sample_from_the_first_scrape() {
     for metric in PROCESS {
         assert!(text.contains(&format!("# TYPE {} ", metric.name)), "{}", metric.name);
     }
+    for name in PATH_FAMILIES.iter().map(|family| family.name).chain([PATHS.0]) {
+        let about = about(&text, name);
+        assert!(
+            about.starts_with(&format!("# HELP {name} ")) && about.lines().count() > 2,
+            "{name}"
+        );
+    }
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a line for each name")]
 fn names_and_types_are_the_documented_ones() {
     let (shards, workers) = two_shards();
-    let text = exposition(&shards, &workers).text().unwrap();
+    let text = exposition(&shards, &workers).text(Vec::new()).unwrap();
     let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     insta::assert_snapshot!(types.join("\n"), @r"
     headend_build_info gauge
@@ -61,6 +71,13 @@ fn names_and_types_are_the_documented_ones() {
     headend_media_read_bytes_total counter
     headend_nack_received_total counter
     headend_panics_total counter
+    headend_path_reader_skips_total counter
+    headend_path_readers gauge
+    headend_path_received_bytes_total counter
+    headend_path_sent_bytes_total counter
+    headend_path_sent_packets_total counter
+    headend_path_skipped_packets_total counter
+    headend_paths gauge
     headend_picture_requests_received_total counter
     headend_picture_requests_sent_total counter
     headend_poll_table_entries gauge
@@ -73,6 +90,9 @@ fn names_and_types_are_the_documented_ones() {
     headend_rtcp_reported_jitter_seconds histogram
     headend_rtcp_reported_loss_ratio histogram
     headend_rtcp_reports_received_total counter
+    headend_rtp_packets_dropped_total counter
+    headend_rtp_packets_lost_total counter
+    headend_rtp_packets_received_total counter
     headend_rtp_packets_sent_total counter
     headend_rtp_payload_bytes_sent_total counter
     headend_rtsp_connections gauge
@@ -93,6 +113,11 @@ fn names_and_types_are_the_documented_ones() {
     headend_sessions_timed_out_total counter
     headend_shard_major_faults_total counter
     headend_shard_turns_total counter
+    headend_source_bytes_received_total counter
+    headend_source_packets_dropped_total counter
+    headend_source_packets_received_total counter
+    headend_source_starts_total counter
+    headend_source_up gauge
     headend_task_queue_depth gauge
     headend_tasks_done_total counter
     headend_tasks_failed_total counter
@@ -124,7 +149,7 @@ fn shards_are_told_apart_and_transports_too() {
     shards[1].rtp_packets_sent[TransportKind::Tcp as usize].add(5);
     shards[1].sessions[1].set(3);
     workers.tasks_done[TaskKind::Window as usize].add(9);
-    let text = exposition(&shards, &workers).text().unwrap();
+    let text = exposition(&shards, &workers).text(Vec::new()).unwrap();
     let families =
         ["headend_rtp_packets_sent_total", "headend_sessions", "headend_tasks_done_total"];
     let shown: Vec<_> = families.iter().map(|name| about(&text, name)).collect();
@@ -170,7 +195,7 @@ fn requests_of_all_shards_are_summed_by_method_and_code() {
         shard.count_request(method_index("SETUP"), 461);
         shard.count_request(method_index("FLY"), 299);
     }
-    let text = exposition(&shards, &workers).text().unwrap();
+    let text = exposition(&shards, &workers).text(Vec::new()).unwrap();
     insta::assert_snapshot!(about(&text, "headend_rtsp_requests_total"), @r#"
     # HELP headend_rtsp_requests_total RTSP requests answered.
     # TYPE headend_rtsp_requests_total counter
@@ -197,7 +222,7 @@ fn histograms_are_cumulative_in_seconds() {
     shards[0].request_duration.observe_ns(150_000);
     shards[1].request_duration.observe_ns(4_000_000);
     shards[1].request_duration.observe_ns(60_000_000_000);
-    let text = exposition(&shards, &workers).text().unwrap();
+    let text = exposition(&shards, &workers).text(Vec::new()).unwrap();
     insta::assert_snapshot!(about(&text, "headend_rtsp_request_duration_seconds"), @r#"
     # HELP headend_rtsp_request_duration_seconds From a complete RTSP request to its answer.
     # TYPE headend_rtsp_request_duration_seconds histogram
@@ -228,10 +253,111 @@ fn histograms_are_cumulative_in_seconds() {
 #[test]
 fn build_info_carries_what_runs() {
     let (shards, workers) = two_shards();
-    let text = exposition(&shards, &workers).text().unwrap();
+    let text = exposition(&shards, &workers).text(Vec::new()).unwrap();
     insta::assert_snapshot!(about(&text, "headend_build_info"), @r#"
     # HELP headend_build_info What is running; always 1.
     # TYPE headend_build_info gauge
     headend_build_info{backend="uring",kernel="6.8.0",version="0.1.0"} 1
     "#);
+}
+
+fn table(path: &str, received: u64, lost: u64) -> PathTallies {
+    let mut table = PathTallies::default();
+    table.enter(&path.into());
+    let numbers = table.numbers_mut(path);
+    (numbers.totals.packets_received, numbers.totals.packets_lost) = (received, lost);
+    (numbers.sources, numbers.readers) = (1, [2, 0, 0]);
+    table.homes = [1, 0, 0, 0];
+    table
+}
+
+#[test]
+fn paths_of_all_shards_are_summed_by_name() {
+    let (shards, workers) = two_shards();
+    let mut other = table("live/a", 0, 0);
+    other.numbers_mut("live/a").sources = 0;
+    other.numbers_mut("live/a").totals.skips = [3, 0, 1];
+    let tables = vec![Some(table("live/a", 70, 0)), Some(other)];
+    let text = exposition(&shards, &workers).text(tables).unwrap();
+    let families = ["headend_paths", "headend_path_readers", "headend_path_reader_skips_total"];
+    let mut shown: Vec<_> = families.iter().map(|name| about(&text, name)).collect();
+    shown.push(about(&text, "headend_rtp_packets_received_total"));
+    shown.push(about(&text, "headend_rtp_packets_lost_total"));
+    insta::assert_snapshot!(shown.join("\n"), @r#"
+    # HELP headend_paths Live paths, by state.
+    # TYPE headend_paths gauge
+    headend_paths{state="live"} 2
+    headend_paths{state="held"} 0
+    headend_paths{state="starting"} 0
+    headend_paths{state="idle"} 0
+
+    # HELP headend_path_readers Readers of a path.
+    # TYPE headend_path_readers gauge
+    headend_path_readers{path="live/a",transport="udp"} 4
+    headend_path_readers{path="live/a",transport="tcp"} 0
+    headend_path_readers{path="live/a",transport="multicast"} 0
+    headend_path_readers{path="other",transport="udp"} 0
+    headend_path_readers{path="other",transport="tcp"} 0
+    headend_path_readers{path="other",transport="multicast"} 0
+
+    # HELP headend_path_reader_skips_total Skips of late readers to a newer sync sample.
+    # TYPE headend_path_reader_skips_total counter
+    headend_path_reader_skips_total{path="live/a",reason="tcp_window"} 3
+    headend_path_reader_skips_total{path="live/a",reason="lag_budget"} 0
+    headend_path_reader_skips_total{path="live/a",reason="evicted"} 1
+    headend_path_reader_skips_total{path="other",reason="tcp_window"} 0
+    headend_path_reader_skips_total{path="other",reason="lag_budget"} 0
+    headend_path_reader_skips_total{path="other",reason="evicted"} 0
+
+    # HELP headend_rtp_packets_received_total RTP packets that were taken from sources.
+    # TYPE headend_rtp_packets_received_total counter
+    headend_rtp_packets_received_total{path="live/a"} 70
+    headend_rtp_packets_received_total{path="other"} 0
+
+    # HELP headend_rtp_packets_lost_total RTP packets that did not come, by their sequence numbers.
+    # TYPE headend_rtp_packets_lost_total counter
+    headend_rtp_packets_lost_total{path="live/a",dir="in"} 0
+    headend_rtp_packets_lost_total{path="other",dir="in"} 0
+    "#);
+}
+
+#[test]
+fn sums_of_paths_do_not_go_back_when_a_shard_is_silent_or_a_lost_packet_comes_late() {
+    let (shards, workers) = two_shards();
+    let exposition = exposition(&shards, &workers);
+    let lines = |tables| {
+        let text = exposition.text(tables).unwrap();
+        ["received", "lost"].map(|what| {
+            let about = about(&text, &format!("headend_rtp_packets_{what}_total"));
+            let line = about.lines().find(|line| line.contains("path=\"live/a\"")).unwrap();
+            line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+        })
+    };
+    assert_eq!(lines(vec![Some(table("live/a", 5, 2)), Some(table("live/a", 1, 0))]), [6, 2]);
+    assert_eq!(lines(vec![None, Some(table("live/a", 2, 0))]), [7, 2]);
+    assert_eq!(lines(vec![Some(table("live/a", 9, 1)), None]), [11, 2]);
+}
+
+#[test]
+fn paths_beyond_the_bound_are_shown_as_other() {
+    let (shards, workers) = two_shards();
+    let exposition = exposition(&shards, &workers);
+    let names = |first: usize| {
+        let mut table = PathTallies::default();
+        for n in first..first + PATHS_NAMED_MAX {
+            let path: Arc<str> = format!("live/{n:04}").into();
+            table.enter(&path);
+            table.numbers_mut(&path).totals.source_starts += 1;
+        }
+        table
+    };
+    let starts = |tables| {
+        let text = exposition.text(tables).unwrap();
+        let about = about(&text, "headend_source_starts_total");
+        let other = about.lines().find(|line| line.contains("path=\"other\"")).unwrap();
+        (about.lines().count() - 2, other.rsplit(' ').next().unwrap().to_owned())
+    };
+    assert_eq!(starts(vec![Some(names(0)), None]), (201, "0".to_owned()));
+    // The second shard's come later: the first 200 keep their names.
+    assert_eq!(starts(vec![None, Some(names(150))]), (201, "150".to_owned()));
 }

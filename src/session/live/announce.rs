@@ -25,6 +25,7 @@ use crate::rtsp::transport_answer::TransportReply;
 use crate::sdp::publish::{check_announced, media_of_setup};
 use crate::sdp::read::read_session;
 use crate::sdp::session::SessionSdp;
+use crate::session::methods::clip;
 use crate::session::request::{Command, Executed};
 use crate::session::stream::Path;
 use crate::session::table::{Action, Sessions};
@@ -76,6 +77,7 @@ impl Sessions {
             way: Way::Announced {
                 id: SessionId::new(self.shard, rng.next_u64()),
                 uri: command.request.uri.clone(),
+                user_agent: command.request.header("User-Agent").map(clip),
             },
             source: Source::new(
                 Arc::clone(&path),
@@ -157,7 +159,7 @@ impl Sessions {
                     self.go_on_fetching(number);
                     return;
                 };
-                tracing::info!(peer = %publisher.peer, %path, "a publisher has announced a path");
+                tracing::debug!(peer = %publisher.peer, %path, "a publisher has announced a path");
                 self.out
                     .push(Action::Respond { waiter, response: Response::new(Status::Ok, cseq) });
             }
@@ -298,8 +300,7 @@ impl Sessions {
             PublisherState::Announced(generation) if is_set_up => {
                 publisher.source.grant(generation, now);
                 publisher.state = PublisherState::Recording(generation);
-                let path = publisher.source.path();
-                tracing::info!(peer = %publisher.peer, %path, "publishing begins");
+                self.note_source_up(number);
                 Executed::Reply(self.live_answer(command))
             }
             PublisherState::Recording(_) => Executed::Reply(self.live_answer(command)),

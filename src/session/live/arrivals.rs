@@ -119,12 +119,15 @@ impl Sessions {
             publisher.source.note_entry(target.track, entry);
         }
         match taken {
-            Ok(()) if !publisher.is_unfed => {
-                publisher.is_unfed = true;
-                self.live.unfed.push(target.source);
+            Ok(()) => {
+                self.cells.source_packets_received.add(1);
+                self.cells.source_bytes_received.add(bytes.len() as u64);
+                if !std::mem::replace(&mut publisher.is_unfed, true) {
+                    self.live.unfed.push(target.source);
+                }
             }
-            Ok(()) => {}
             Err(error) => {
+                self.cells.source_packets_dropped.add(1);
                 let path = publisher.source.path();
                 tracing::trace!(%path, track = target.track, %error, "packet not taken");
             }

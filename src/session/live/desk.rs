@@ -25,6 +25,7 @@ use crate::live::demux::Demux;
 use crate::live::message::{Ask, LiveMessage, ToHome, ToShard, home_of};
 use crate::live::paths::{LivePaths, Told, Wanted};
 use crate::live::registry::{Order, Registry};
+use crate::metrics::paths::PathTallies;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::Lower;
@@ -78,6 +79,8 @@ pub struct LiveDesk {
     pub(super) is_ticking: bool,
     /// Groups that paths are sent to.
     pub groups: Groups,
+    /// What was counted of paths by readers and sources that have gone.
+    pub(super) tally: PathTallies,
     pub(super) held: Slab<Command>,
     timers: BTreeSet<(Mono, Arc<str>)>,
 }
@@ -105,6 +108,7 @@ impl Default for LiveDesk {
             is_stopping: false,
             is_ticking: false,
             groups: Groups::default(),
+            tally: PathTallies::default(),
             held: Slab::new(),
             timers: BTreeSet::new(),
         }
@@ -159,6 +163,8 @@ impl LiveDesk {
 
     pub(super) fn enter_publisher(&mut self, number: u32, publisher: Publisher) {
         let name = LiveName::Publisher(number);
+        // Before its first packet: see the invariant of the table.
+        self.tally.enter(publisher.source.path());
         if let Some(id) = publisher.id() {
             self.enter(id, publisher.connection, name);
         }
@@ -277,6 +283,9 @@ impl Sessions {
     }
 
     fn handle_note(&mut self, path: &Arc<str>, note: ToShard) {
+        if matches!(note, ToShard::Ended) {
+            self.count_path_end(path);
+        }
         match self.live.paths.handle(path, note, self.now) {
             Told::Nothing => {}
             Told::Answer { waiters, refused } => {

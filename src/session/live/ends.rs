@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::desk::LiveName;
 use super::group::Cast;
+use super::notes::{note_reader_left, note_source_down};
 use super::publisher::{Publisher, Way};
 use super::reader::ReaderState;
 use crate::base::ids::SessionId;
@@ -21,7 +22,7 @@ impl Sessions {
     pub(super) fn end_publisher(&mut self, number: u32, why: &'static str) {
         let Some(mut publisher) = self.forget_publisher(number) else { return };
         let path = Arc::clone(publisher.source.path());
-        tracing::info!(peer = %publisher.peer, %path, why, "publishing ends");
+        note_source_down(&publisher, why);
         if let Some(generation) = publisher.generation() {
             while let Some(batch) = publisher.source.finish() {
                 self.live.ask(&path, Ask::Feed { generation, batch });
@@ -38,10 +39,9 @@ impl Sessions {
     /// The home has taken the path from a publisher.
     pub(super) fn evict_publisher(&mut self, number: u32, why: &'static str) {
         let Some(publisher) = self.forget_publisher(number) else { return };
-        let path = publisher.source.path();
-        tracing::info!(peer = %publisher.peer, %path, why, "publishing ends");
+        note_source_down(&publisher, why);
         if publisher.is_pulled() {
-            self.stop_pull(path);
+            self.stop_pull(publisher.source.path());
         } else {
             self.hang_up(publisher.connection);
         }
@@ -77,6 +77,7 @@ impl Sessions {
     /// Takes a publisher out of all tables.
     pub(super) fn forget_publisher(&mut self, number: u32) -> Option<Publisher> {
         let publisher = self.live.publishers.remove(&number)?;
+        self.count_source_end(&publisher);
         self.live.leave(publisher.id(), publisher.connection, LiveName::Publisher(number));
         self.live.demux.forget(number);
         if let Way::Input = publisher.way {
@@ -118,9 +119,11 @@ impl Sessions {
             self.cells.sessions[reader.state.gauge_index()].sub(1);
         }
         self.live.leave(Some(reader.id), reader.connection, LiveName::Reader(index));
-        if let Some(path) = self.live.paths.path_mut(&reader.path) {
-            path.remove_reader(reader.key);
+        let left = self.live.paths.path_mut(&reader.path).and_then(|p| p.remove_reader(reader.key));
+        if let Some(left) = left {
+            self.count_reader_end(&reader.path, &left);
         }
+        note_reader_left(&reader, reason);
         for stream in &reader.streams {
             if let Path::Udp { pair, rtp, rtcp } = stream.path {
                 self.release_tuple(pair, rtp, rtcp);

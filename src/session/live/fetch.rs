@@ -69,6 +69,7 @@ impl Sessions {
                     publisher.state = PublisherState::Recording(generation);
                 }
             }
+            self.note_source_up(number);
         }
     }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::group::{Cast, GroupAction, OpenGroup};
+use super::notes::SkipsTold;
 use super::reader::{LiveReader, LiveStream, ReaderState};
 use crate::base::ids::SessionId;
 use crate::live::message::Ask;
@@ -124,6 +125,7 @@ impl Sessions {
             Path::Tcp { .. } | Path::Group { .. } => None,
         });
         LiveReader {
+            skips_told: SkipsTold::default(),
             id: SessionId::new(self.shard, rng.next_u64()),
             path: Arc::clone(path),
             key,

@@ -19,6 +19,8 @@
 //! | `reports` | RTCP to both, and reports from readers |
 //! | `feedback` | what readers have lost |
 //! | `tick` | what is done by the clock |
+//! | `view` | what is told of paths and publishers: API, metrics |
+//! | `notes` | what the log says |
 //!
 //! What decides is in `crate::live`; here it meets RTSP, sessions and addresses. A command that
 //! needs a path which is not here yet is kept and executed again when the home has answered.
@@ -35,6 +37,7 @@ mod fetch;
 pub mod group;
 mod group_sender;
 pub mod input;
+mod notes;
 mod play;
 pub mod publisher;
 pub mod pull;
@@ -44,6 +47,7 @@ mod setup;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod view;
 
 use super::request::{Command, Executed};
 use super::table::Sessions;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::fetch::start_policy;
 use super::group::Cast;
+use super::notes::note_reader_joined;
 use super::reader::{LiveReader, ReaderState};
 use crate::base::time::Mono;
 use crate::live::limits::START_WAIT_MAX;
@@ -77,6 +78,7 @@ impl Sessions {
     fn try_answer_play(&mut self, index: u32) -> bool {
         let now = self.now;
         let Some(reader) = self.live.readers.get_mut(index as usize) else { return true };
+        let is_first = reader.streams.iter().all(|stream| stream.ssrc.is_none());
         let ReaderState::Priming { waiter, cseq, since } = reader.state else { return true };
         let Some(path) = self.live.paths.path_mut(&reader.path) else { return true };
         let starts = path.starts(reader.key);
@@ -95,6 +97,9 @@ impl Sessions {
             .header("RTP-Info", entries.join(","));
         self.out.push(Action::Respond { waiter, response });
         self.set_reader_state(index, ReaderState::Playing);
+        if let Some(reader) = self.live.readers.get(index as usize).filter(|_| is_first) {
+            note_reader_joined(reader);
+        }
         self.live.is_ready = true;
         self.wake_reader(index, now);
         true

@@ -61,7 +61,7 @@ pub(super) enum PublisherState {
 #[derive(Debug)]
 pub(super) enum Way {
     /// By ANNOUNCE: its session, and the URL that those of SETUP are read against.
-    Announced { id: SessionId, uri: String },
+    Announced { id: SessionId, uri: String, user_agent: Option<String> },
     /// Fetched from a camera: see `super::pull`.
     Pulled,
     /// It came to sockets of ours: `input` has them by the publisher's number.
@@ -98,6 +98,14 @@ impl Publisher {
     /// It is fetched from a camera.
     pub(super) fn is_pulled(&self) -> bool {
         matches!(self.way, Way::Pulled)
+    }
+
+    /// What it calls itself.
+    pub(super) fn user_agent(&self) -> Option<&str> {
+        match &self.way {
+            Way::Announced { user_agent, .. } => user_agent.as_deref(),
+            Way::Pulled | Way::Input => None,
+        }
     }
 
     /// RECORD was answered.

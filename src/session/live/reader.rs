@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::desk::{LiveDesk, LiveName};
 use super::group::Cast;
+use super::notes::SkipsTold;
 use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
 use crate::live::path::ReaderKey;
@@ -50,6 +51,7 @@ pub struct LiveReader {
     pub(super) wakes: Option<Mono>,
     pub(super) report_due: Mono,
     pub(super) cname: String,
+    pub(super) skips_told: SkipsTold,
 }
 
 /// One stream of a reader.
@@ -216,6 +218,7 @@ impl Sessions {
         SessionInfo {
             id: reader.id.to_string(),
             shard: self.shard.0,
+            role: "reader",
             path: reader.path.to_string(),
             peer: reader.peer.to_string(),
             user_agent: reader.user_agent.clone(),
@@ -226,6 +229,8 @@ impl Sessions {
             speed: 1.0,
             age_s: self.now.since(reader.created).as_secs_f64(),
             streams: streams.collect(),
+            reader: path.and_then(|path| path.reader_info(reader.key)),
+            source: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use super::announce::SESSIONS_PER_CONNECTION_MAX;
 use super::desk::LiveName;
 use super::group::Cast;
 use super::is_live_path;
+use super::notes::SkipsTold;
 use super::reader::{LiveReader, LiveRtx, LiveStream, ReaderState};
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
 use crate::live::reader::Carrier;
@@ -179,7 +180,9 @@ impl Sessions {
             wakes: None,
             report_due: self.now,
             cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+            skips_told: SkipsTold::default(),
         };
+        self.live.tally.enter(&wish.path);
         let (id, connection) = (reader.id, reader.connection);
         self.cells.sessions[reader.state.gauge_index()].add(1);
         let index = u32::try_from(self.live.readers.insert(reader)).unwrap_or(u32::MAX);

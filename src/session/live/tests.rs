@@ -9,10 +9,15 @@ use std::time::Duration;
 
 mod feedback;
 
+use super::desk::LiveDesk;
 use super::is_live_path;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
+use crate::config::paths::PathTable;
+use crate::live::info::{PathInfo, merge};
+use crate::live::path::Next;
 use crate::metrics::cells::ShardCells;
+use crate::metrics::paths::PathNumbers;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::Response;
@@ -229,7 +234,9 @@ fn play_waits_for_the_first_packet_and_tells_its_number() {
     let info = played.header_value("RTP-Info").unwrap();
     assert!(info.contains("trackID=0;seq=77;rtptime="), "{info}");
     let infos = bench.sessions.infos();
-    assert_eq!((infos[0].path.as_str(), infos[0].state), ("live/a", "playing"));
+    let shown: Vec<_> = infos.iter().map(|info| (info.role, info.state)).collect();
+    assert_eq!(shown, [("reader", "playing"), ("publisher", "recording")]);
+    assert_eq!(infos[0].path, "live/a");
 }
 
 #[test]
@@ -297,4 +304,103 @@ fn end_of_its_connection_ends_a_publisher_and_leaves_a_reader_over_udp() {
     assert!(!bench.sessions.end_live_session(id, "test"));
     assert_eq!(bench.sessions.live.readers.len(), 1);
     assert_eq!(bench.announce(PUBLISHER, host(1, 40_000)), 200, "the path is free again");
+}
+
+/// Merged parts and the metrics' sums of `live/a`.
+fn shown(bench: &Bench) -> (Option<PathInfo>, PathNumbers) {
+    let info = merge(bench.sessions.path_parts(Some("live/a"))).pop();
+    let mut table = bench.sessions.path_table();
+    (info, *table.numbers_mut("live/a"))
+}
+
+#[test]
+fn path_is_shown_with_its_source_and_readers_and_its_sums_outlive_them() {
+    let mut bench = Bench::new();
+    let publisher = bench.publish();
+    let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    bench.packet(host(1, 5_000), 1);
+    bench.packet(host(1, 5_000), 4);
+    bench.packet(host(1, 5_009), 5);
+    bench.reader(Method::Play, URL, Some(session_id(&setup))).unwrap();
+    bench.pass(Duration::from_secs(2));
+    let (info, numbers) = shown(&bench);
+    let info = info.unwrap();
+    let source = info.source.as_ref().unwrap();
+    assert_eq!((info.home.state, source.kind, source.state), ("live", "publish", "recording"));
+    assert_eq!((source.peer.as_str(), source.transport), ("127.0.0.1:40000", Some("udp")));
+    assert_eq!(source.session, Some(publisher.to_string()));
+    assert_eq!((source.packets, source.bytes, source.packets_lost), (2, 344, 2));
+    assert!(source.age_s >= 2.0 && source.since.is_some() && source.url.is_none());
+    let track = &source.tracks[0];
+    assert_eq!((track.media.as_str(), track.encoding.as_str()), ("audio", "PCMU"));
+    assert_eq!((track.clock_rate_hz, track.payload_type), (8_000, Some(0)));
+    assert_eq!(track.ssrc.as_deref(), Some("00000009"));
+    assert!(track.last_packet_age_s.is_some_and(|age| age >= 2.0));
+    assert_eq!((info.readers.udp, info.readers.tcp), (1, 0));
+    assert_eq!((numbers.readers, numbers.sources), ([1, 0, 0], 1));
+    assert_eq!((numbers.totals.source_starts, numbers.totals.packets_received), (1, 2));
+    assert!(bench.sessions.path_parts(Some("live/b")).is_empty());
+
+    assert!(bench.sessions.end_live_session(publisher, "test"));
+    bench.settle();
+    let (info, after) = shown(&bench);
+    assert_eq!(info.map(|info| (info.home.state, info.source)), Some(("held", None)));
+    assert_eq!((after.totals, after.sources), (numbers.totals, 0));
+    bench.pass(Duration::from_secs(11));
+    let (info, after) = shown(&bench);
+    assert!(info.is_none(), "nobody is left");
+    assert_eq!((after.totals, after.readers), (numbers.totals, [0; 3]));
+}
+
+#[test]
+fn kick_ends_publisher_and_readers_and_is_refused_where_nothing_is() {
+    let mut bench = Bench::new();
+    bench.publish();
+    bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    assert!(!bench.sessions.kick_path("live/b"));
+    assert!(bench.sessions.kick_path("live/a"));
+    bench.settle();
+    assert!(bench.sessions.live.publishers.is_empty() && bench.sessions.live.readers.is_empty());
+    assert_eq!(bench.hung_up, [PUBLISHER, READER]);
+    assert!(shown(&bench).0.is_none());
+    assert_eq!(bench.announce(PUBLISHER, host(1, 40_000)), 200, "the path is free again");
+}
+
+#[test]
+fn path_that_is_configured_is_shown_before_anybody_wants_it() {
+    let mut bench = Bench::new();
+    let mut configs = PathTable::default();
+    configs.named.insert("live/a".to_owned(), Arc::default());
+    bench.sessions.live.configs = Arc::new(configs);
+    assert_eq!(shown(&bench).0.map(|info| info.home.state), Some("idle"));
+    assert!(bench.sessions.kick_path("live/a"), "there is nothing to end, and the path is known");
+    bench.publish();
+    assert_eq!(bench.sessions.path_table().homes, [1, 0, 0, 0], "shown once");
+}
+
+#[test]
+fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    bench.packet(host(1, 5_000), 1);
+    let id = session_id(&setup);
+    bench.reader(Method::Play, URL, Some(id)).unwrap();
+    bench.pass(Duration::from_secs(3));
+    bench.packet(host(1, 5_000), 2);
+    let now = bench.sessions.now;
+    let LiveDesk { readers, paths, .. } = &mut bench.sessions.live;
+    let key = readers.iter().next().unwrap().1.key;
+    // What the pump asks when it comes to this reader at last.
+    assert!(matches!(paths.path_mut("live/a").unwrap().next(key, 0, now), Next::Run(_)));
+    bench.pass(Duration::from_secs(2));
+    let info = bench.sessions.infos().remove(0);
+    let reader = info.reader.unwrap();
+    assert_eq!((reader.skips_lag_budget, reader.packets_skipped, reader.carrier), (1, 1, "udp"));
+    assert!(bench.sessions.live.readers.iter().all(|(_, reader)| reader.skips_told.is_told()));
+    assert_eq!(shown(&bench).0.unwrap().skips["lag_budget"], 1);
+    assert!(bench.sessions.end_live_session(id, "test"));
+    let (info, numbers) = shown(&bench);
+    assert_eq!((numbers.totals.skips, numbers.totals.packets_skipped), ([0, 1, 0], 1));
+    assert_eq!(info.unwrap().skips["lag_budget"], 1);
 }

@@ -15,7 +15,8 @@ impl Sessions {
         let now = self.now;
         let publishers: Vec<u32> = self.live.publishers.keys().copied().collect();
         for number in publishers {
-            let Some(publisher) = self.live.publishers.get(&number) else { continue };
+            let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
+            publisher.source.measure(now);
             if !publisher.is_recording() {
                 if now.since(publisher.alive) >= self.config.timeout {
                     self.dismiss_publisher(number, "it does not begin");
@@ -27,7 +28,9 @@ impl Sessions {
         self.tick_pulls();
         let readers: Vec<usize> = self.live.readers.iter().map(|(index, _)| index).collect();
         for index in readers {
-            self.look_after(u32::try_from(index).unwrap_or(u32::MAX));
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            self.note_skips(index);
+            self.look_after(index);
         }
         self.look_after_groups();
         for path in self.live.paths.sweep(now) {

@@ -1,0 +1,203 @@
+//! `headend session ls|show|kick`.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::super::args::SessionVerb;
+use super::super::urls::encode_path;
+use super::super::{Exit, Failure, printable};
+use super::client::Answer;
+use super::{connect, table, write_json};
+
+pub(super) fn run(
+    verb: &SessionVerb,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
+    match verb {
+        SessionVerb::Ls(args) => {
+            let path = args.path.as_ref().map(|path| format!("path={}&", encode_path(path)));
+            let query = path.unwrap_or_default();
+            let sessions = connect(&args.remote, env)?.list("/v1/sessions", &query, "sessions")?;
+            if args.remote.json {
+                write_json(&json!({ "sessions": sessions }), out)?;
+            } else {
+                write_list(&sessions, out)?;
+            }
+        }
+        SessionVerb::Show(args) => {
+            let session = found(&args.id, connect(&args.remote, env)?.get(&url(&args.id))?)?;
+            if args.remote.json { write_json(&session, out)? } else { write_one(&session, out)? }
+        }
+        SessionVerb::Kick(args) => {
+            let answer = found(&args.id, connect(&args.remote, env)?.delete(&url(&args.id))?)?;
+            if args.remote.json {
+                write_json(&answer, out)?;
+            } else {
+                writeln!(out, "{}: ended", table::text(&answer["id"]))?;
+            }
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+fn url(id: &str) -> String {
+    format!("/v1/sessions/{}", encode_path(id))
+}
+
+fn found(id: &str, answer: Answer) -> Result<Value, Failure> {
+    match answer {
+        Answer::Found(session) => Ok(session),
+        Answer::Missing(_) => {
+            let id = printable(id);
+            Err(Failure::runtime(format!("no session `{id}`; headend session ls shows them")))
+        }
+    }
+}
+
+fn write_list(sessions: &[Value], out: &mut impl Write) -> io::Result<()> {
+    if sessions.is_empty() {
+        return writeln!(out, "no sessions");
+    }
+    let rows = sessions.iter().map(|session| {
+        vec![
+            table::text(&session["id"]),
+            table::text(&session["role"]),
+            table::text(&session["state"]),
+            table::text(&session["path"]),
+            table::text(&session["peer"]),
+            table::text(&session["transport"]),
+            table::age(&session["age_s"]),
+            loss(session),
+            table::seconds(&session["reader"]["lag_s"]),
+            table::text(&session["user_agent"]),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    let heads = ["ID", "ROLE", "STATE", "PATH", "PEER", "WAY", "AGE", "LOSS", "LAG", "CLIENT"];
+    table::write(&heads, &rows, out)
+}
+
+/// The worst of the newest reports.
+fn loss(session: &Value) -> String {
+    let streams = session["streams"].as_array().into_iter().flatten();
+    let worst = streams.filter_map(|stream| stream["fraction_lost"].as_f64()).reduce(f64::max);
+    worst.map_or_else(|| "-".to_owned(), |lost| format!("{:.1}%", lost * 100.0))
+}
+
+fn write_one(session: &Value, out: &mut impl Write) -> io::Result<()> {
+    let text = |key: &str| table::text(&session[key]);
+    writeln!(out, "{}   {} of {}, {}", text("id"), text("role"), text("path"), text("state"))?;
+    let (age, shard) = (table::age(&session["age_s"]), table::count(&session["shard"]));
+    let (peer, way, client) = (text("peer"), text("transport"), text("user_agent"));
+    writeln!(out, "peer     {peer} {way}   for {age}   shard {shard}   client {client}")?;
+    let reader = &session["reader"];
+    if !reader.is_null() {
+        let (lag, skipped) = (table::seconds(&reader["lag_s"]), &reader["packets_skipped"]);
+        let skips = json!({
+            "tcp_window": reader["skips_tcp_window"],
+            "lag_budget": reader["skips_lag_budget"],
+            "evicted": reader["skips_evicted"],
+        });
+        let skips = table::counts(&skips);
+        writeln!(out, "live     lag {lag}   skips {skips} ({} packets)", table::count(skipped))?;
+    }
+    let source = &session["source"];
+    if !source.is_null() {
+        let rate = table::bit_rate(table::count(&source["bits_per_s"]));
+        let (packets, lost) = (table::count(&source["packets"]), &source["packets_lost"]);
+        let dropped = table::counts(&source["packets_dropped"]);
+        writeln!(out, "sends    {rate}   {packets} packets, {lost} lost; not taken: {dropped}")?;
+    }
+    let rows = session["streams"].as_array().into_iter().flatten().map(|stream| {
+        let of = |key: &str| stream[key].as_i64().map_or_else(|| "-".into(), |n| n.to_string());
+        let percent = |lost: f64| format!("{:.1}%", lost * 100.0);
+        let ms = |key: &str| {
+            stream[key].as_f64().map_or_else(|| "-".to_owned(), |s| format!("{:.1}ms", s * 1e3))
+        };
+        vec![
+            format!("#{}", of("track")),
+            table::text(&stream["ssrc"]),
+            of("packets_sent"),
+            table::bytes(table::count(&stream["payload_bytes_sent"])),
+            stream["fraction_lost"].as_f64().map_or_else(|| "-".to_owned(), percent),
+            of("packets_lost"),
+            ms("jitter_s"),
+            ms("round_trip_s"),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let heads = ["TRACK", "SSRC", "PACKETS", "BYTES", "LOSS", "LOST", "JITTER", "ROUND TRIP"];
+    table::write(&heads, &rows, out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader() -> Value {
+        json!({
+            "id": "00AB", "role": "reader", "state": "playing", "path": "live/cam1",
+            "peer": "192.0.2.9:5000", "transport": "udp", "age_s": 65.0, "shard": 1,
+            "user_agent": null,
+            "reader": { "lag_s": 0.125, "packets_skipped": 9, "skips_tcp_window": 0,
+                "skips_lag_budget": 1, "skips_evicted": 0 },
+            "streams": [
+                { "track": 0, "ssrc": "0000002A", "packets_sent": 7, "payload_bytes_sent": 7_000,
+                  "fraction_lost": 0.25, "packets_lost": 3, "jitter_s": 0.002,
+                  "round_trip_s": null },
+                { "track": 1, "ssrc": "", "packets_sent": 0, "payload_bytes_sent": 0,
+                  "fraction_lost": null, "packets_lost": null, "jitter_s": null,
+                  "round_trip_s": null },
+            ],
+        })
+    }
+
+    fn publisher() -> Value {
+        json!({
+            "id": "01CD", "role": "publisher", "state": "recording", "path": "live/cam1",
+            "peer": "192.0.2.3:40000", "transport": "tcp", "age_s": 3.0, "shard": 0,
+            "user_agent": "Lavf61", "streams": [],
+            "source": { "bits_per_s": 1_000_000, "packets": 10, "packets_lost": 0,
+                "packets_dropped": {} },
+        })
+    }
+
+    fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        write(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn list_has_readers_and_publishers() {
+        insta::assert_snapshot!(written(|out| write_list(&[reader(), publisher()], out)), @r"
+        ID    ROLE       STATE      PATH       PEER             WAY  AGE    LOSS   LAG    CLIENT
+        00AB  reader     playing    live/cam1  192.0.2.9:5000   udp  1m05s  25.0%  0.12s  -
+        01CD  publisher  recording  live/cam1  192.0.2.3:40000  tcp  3s     -      -      Lavf61
+        ");
+        assert_eq!(written(|out| write_list(&[], out)), "no sessions\n");
+    }
+
+    #[test]
+    fn session_is_told_with_its_streams_or_its_source() {
+        insta::assert_snapshot!(written(|out| write_one(&reader(), out)), @r"
+        00AB   reader of live/cam1, playing
+        peer     192.0.2.9:5000 udp   for 1m05s   shard 1   client -
+        live     lag 0.12s   skips 1 lag_budget (9 packets)
+        TRACK  SSRC      PACKETS  BYTES    LOSS   LOST  JITTER  ROUND TRIP
+        #0     0000002A  7        6.8 KiB  25.0%  3     2.0ms   -
+        #1     -         0        0 B      -      -     -       -
+        ");
+        insta::assert_snapshot!(written(|out| write_one(&publisher(), out)), @r"
+        01CD   publisher of live/cam1, recording
+        peer     192.0.2.3:40000 tcp   for 3s   shard 0   client Lavf61
+        sends    1.0 Mb/s   10 packets, 0 lost; not taken: none
+        ");
+    }
+}

@@ -1,0 +1,96 @@
+//! Live paths in the HTTP API.
+//!
+//! ```text
+//! GET  /v1/paths?limit=&cursor=      sorted by name, page by page
+//! GET  /v1/paths/live/cam1           one path
+//! POST /v1/paths/live/cam1:kick      ends its source and its readers
+//! ```
+//! A name stands in the URL as it is, slashes and all; what a URL cannot hold is percent-encoded,
+//! and slashes may be. Of a POST the part behind the last colon is the verb, so that names may have
+//! colons too.
+//!
+//! What a home does not know is gathered from all shards: the source's numbers, readers elsewhere.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::api::{Api, SESSIONS_PAGE, Shared, bad_query, collect, page_limit, shard_silent};
+use super::problem::Problem;
+use crate::live::info::{PathInfo, merge};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PathsQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Live paths of all shards, sorted by name.
+pub(super) async fn list(
+    State(api): Shared,
+    query: Result<Query<PathsQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query.map_err(bad_query)?;
+    let limit = page_limit(query.limit, SESSIONS_PAGE)?;
+    let mut paths = merge(collect(&api, api.view.request_paths(None)).await?);
+    paths.retain(|info| query.cursor.as_ref().is_none_or(|cursor| *cursor < info.home.path));
+    let more = paths.len() > limit;
+    paths.truncate(limit);
+    let next_cursor = paths.last().filter(|_| more).map(|info| info.home.path.clone());
+    Ok(Json(json!({ "paths": paths, "next_cursor": next_cursor })))
+}
+
+/// One live path.
+pub(super) async fn show(
+    State(api): Shared,
+    Path(name): Path<String>,
+) -> Result<Json<PathInfo>, Problem> {
+    find(&api, &name).await.map(Json)
+}
+
+/// A path that was ended.
+#[derive(Debug, Serialize)]
+pub(super) struct Kicked {
+    kicked: bool,
+    /// As it was before.
+    #[serde(flatten)]
+    path: PathInfo,
+}
+
+/// What a POST asks to be done with a path.
+pub(super) async fn act(
+    State(api): Shared,
+    Path(target): Path<String>,
+) -> Result<Json<Kicked>, Problem> {
+    match target.rsplit_once(':') {
+        Some((name, "kick")) => kick(&api, name).await.map(Json),
+        _ => Err(Problem::not_found("no such verb; POST /v1/paths/NAME:kick ends a path's source")),
+    }
+}
+
+/// A publisher is told and its connection closed, readers get BYE. What is fetched is fetched
+/// again: at once when it always is, otherwise for the next reader.
+async fn kick(api: &Api, name: &str) -> Result<Kicked, Problem> {
+    let path = find(api, name).await?;
+    let answer = api.view.kick_path(&path.home.path).ok_or_else(|| no_path(name))?;
+    match timeout(api.answer_timeout, answer).await {
+        Ok(Ok(true)) => Ok(Kicked { kicked: true, path }),
+        Ok(Ok(false)) => Err(no_path(name)),
+        Ok(Err(_gone)) => Err(Problem::unavailable("the shard of this path is gone")),
+        Err(_late) => Err(shard_silent()),
+    }
+}
+
+async fn find(api: &Api, name: &str) -> Result<PathInfo, Problem> {
+    let name = name.trim_end_matches('/');
+    let found = merge(collect(api, api.view.request_paths(Some(name))).await?);
+    found.into_iter().find(|info| info.home.path == name).ok_or_else(|| no_path(name))
+}
+
+fn no_path(name: &str) -> Problem {
+    Problem::not_found(format!("no path `{name}`; GET /v1/paths lists them"))
+}

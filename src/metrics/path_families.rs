@@ -1,0 +1,209 @@
+//! Metrics with the label `path`, and the sums behind them.
+//!
+//! ```text
+//!  PathTallies of the shards --sum by path--> 200 names, `other` --> MetricFamily
+//! ```
+//! A shard that does not answer a scrape is shown as it was before: sums do not go back because a
+//! shard is busy. Names are taken in order of appearance and kept, so that a path is not counted
+//! under its name now and under `other` later.
+//! Bound: `PATHS_NAMED_MAX` names of all shards, beside what the shards have named.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::exposition::{family_of, sample};
+use super::paths::{
+    CARRIERS, DROPS, OTHER, PATH_STATES, PATHS_NAMED_MAX, PathNumbers, PathTallies, SKIPS,
+};
+
+/// One metric of paths.
+pub(super) struct PathFamily {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    read: Read,
+}
+
+/// Where the samples of a path come from, and thereby which labels they have beside `path`.
+enum Read {
+    Gauge(fn(&PathNumbers) -> u64),
+    Counter(fn(&PathNumbers) -> u64),
+    /// Gauge `{transport}`.
+    Carriers(fn(&PathNumbers) -> &[u64; CARRIERS.len()]),
+    /// Counter `{transport}`.
+    Sent(fn(&PathNumbers) -> &[u64; CARRIERS.len()]),
+    /// Counter `{reason}`.
+    Drops,
+    /// Counter `{reason}`.
+    Skips,
+    /// Counter `{dir="in"}`.
+    Lost,
+}
+
+impl Read {
+    fn kind(&self) -> MetricType {
+        match self {
+            Self::Gauge(_) | Self::Carriers(_) => MetricType::GAUGE,
+            Self::Counter(_) | Self::Sent(_) | Self::Drops | Self::Skips | Self::Lost => {
+                MetricType::COUNTER
+            }
+        }
+    }
+
+    /// The label beside `path`, its values and the numbers.
+    fn samples(&self, numbers: &PathNumbers) -> Vec<(Option<(&'static str, &'static str)>, u64)> {
+        let labelled = |label, values: &[&'static str], counts: &[u64]| {
+            let pairs = values.iter().zip(counts);
+            pairs.map(|(value, count)| (Some((label, *value)), *count)).collect()
+        };
+        match self {
+            Self::Gauge(read) | Self::Counter(read) => vec![(None, read(numbers))],
+            Self::Carriers(read) | Self::Sent(read) => {
+                labelled("transport", &CARRIERS, read(numbers))
+            }
+            Self::Drops => labelled("reason", &DROPS, &numbers.totals.packets_dropped),
+            Self::Skips => labelled("reason", &SKIPS, &numbers.totals.skips),
+            Self::Lost => labelled("dir", &["in"], &[numbers.totals.packets_lost]),
+        }
+    }
+}
+
+/// Paths by state; the only one here without the label `path`.
+pub(super) const PATHS: (&str, &str) = ("headend_paths", "Live paths, by state.");
+
+/// See the module.
+pub(super) static PATH_FAMILIES: &[PathFamily] = &[
+    PathFamily {
+        name: "headend_source_up",
+        help: "1 while a path has a source. Of each family with the label path the first 200 \
+               paths are named, the rest is summed up as path=\"other\".",
+        read: Read::Gauge(|path| path.sources),
+    },
+    PathFamily {
+        name: "headend_source_starts_total",
+        help: "Sources that began to send.",
+        read: Read::Counter(|path| path.totals.source_starts),
+    },
+    PathFamily {
+        name: "headend_path_readers",
+        help: "Readers of a path.",
+        read: Read::Carriers(|path| &path.readers),
+    },
+    PathFamily {
+        name: "headend_rtp_packets_received_total",
+        help: "RTP packets that were taken from sources.",
+        read: Read::Counter(|path| path.totals.packets_received),
+    },
+    PathFamily {
+        name: "headend_path_received_bytes_total",
+        help: "RTP packets that were taken from sources, in bytes with their headers.",
+        read: Read::Counter(|path| path.totals.bytes_received),
+    },
+    PathFamily {
+        name: "headend_rtp_packets_dropped_total",
+        help: "Packets of sources that were not taken.",
+        read: Read::Drops,
+    },
+    PathFamily {
+        name: "headend_rtp_packets_lost_total",
+        help: "RTP packets that did not come, by their sequence numbers.",
+        read: Read::Lost,
+    },
+    PathFamily {
+        name: "headend_path_sent_packets_total",
+        help: "RTP packets that went to readers.",
+        read: Read::Sent(|path| &path.totals.packets_sent),
+    },
+    PathFamily {
+        name: "headend_path_sent_bytes_total",
+        help: "RTP payload that went to readers, without headers.",
+        read: Read::Sent(|path| &path.totals.payload_bytes_sent),
+    },
+    PathFamily {
+        name: "headend_path_reader_skips_total",
+        help: "Skips of late readers to a newer sync sample.",
+        read: Read::Skips,
+    },
+    PathFamily {
+        name: "headend_path_skipped_packets_total",
+        help: "RTP packets that late readers were not sent.",
+        read: Read::Counter(|path| path.totals.packets_skipped),
+    },
+];
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct PathSeries {
+    /// What each shard has said last.
+    shards: Vec<PathTallies>,
+    /// Names that are shown, each with the losses that were: a packet that comes late takes back
+    /// one that was counted as lost, which a counter must not do.
+    named: BTreeMap<Arc<str>, u64>,
+    other_lost: u64,
+}
+
+impl PathSeries {
+    /// New tables, by shard; `None` of one that has not answered.
+    pub(super) fn update(&mut self, tables: Vec<Option<PathTallies>>) {
+        self.shards.resize_with(tables.len().max(self.shards.len()), PathTallies::default);
+        for (known, table) in self.shards.iter_mut().zip(tables) {
+            if let Some(table) = table {
+                *known = table;
+            }
+        }
+    }
+
+    /// All families, in the order of their table.
+    pub(super) fn families(&mut self) -> Vec<MetricFamily> {
+        let (paths, other) = self.sums();
+        let homes = |state: usize| self.shards.iter().map(|shard| shard.homes[state]).sum();
+        let states = PATH_STATES
+            .iter()
+            .enumerate()
+            .map(|(place, state)| sample(&["state"], &[state], MetricType::GAUGE, homes(place)));
+        let states = family_of(PATHS.0, PATHS.1, MetricType::GAUGE, states.collect());
+        let families = PATH_FAMILIES.iter().map(|family| {
+            let kind = family.read.kind();
+            let mut metrics = Vec::new();
+            let paths = paths.iter().map(|(name, numbers)| (&**name, numbers));
+            for (path, numbers) in paths.chain([(OTHER, &other)]) {
+                for (label, value) in family.read.samples(numbers) {
+                    metrics.push(match label {
+                        Some((name, label)) => sample(&["path", name], &[path, label], kind, value),
+                        None => sample(&["path"], &[path], kind, value),
+                    });
+                }
+            }
+            family_of(family.name, family.help, kind, metrics)
+        });
+        [states].into_iter().chain(families).collect()
+    }
+
+    /// Sums of all shards by name, and of all that is not named.
+    fn sums(&mut self) -> (BTreeMap<Arc<str>, PathNumbers>, PathNumbers) {
+        let (mut sums, mut other) = (BTreeMap::new(), PathNumbers::default());
+        for shard in &self.shards {
+            other.add(shard.other());
+            for (name, numbers) in shard.named() {
+                sums.entry(Arc::clone(name)).or_insert_with(PathNumbers::default).add(numbers);
+            }
+        }
+        // A path may have this name, and its line can be there once only.
+        other.add(&sums.remove(OTHER).unwrap_or_default());
+        sums.retain(|name, numbers| {
+            let is_named = self.named.contains_key(name) || self.named.len() < PATHS_NAMED_MAX;
+            if is_named {
+                let lost = self.named.entry(Arc::clone(name)).or_default();
+                *lost = numbers.totals.packets_lost.max(*lost);
+                numbers.totals.packets_lost = *lost;
+            } else {
+                other.add(numbers);
+            }
+            is_named
+        });
+        self.other_lost = other.totals.packets_lost.max(self.other_lost);
+        other.totals.packets_lost = self.other_lost;
+        (sums, other)
+    }
+}

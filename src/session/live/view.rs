@@ -1,0 +1,250 @@
+//! What a shard tells of its live paths: parts of each path for the API, sums for the metrics, and
+//! publishers as sessions.
+//!
+//! ```text
+//!  reader or source ends --> tally          what has been counted stays counted
+//!  asked: tally + readers and sources of now --> PathPart, PathTallies
+//! ```
+//! Sums of readers cost a look at each of them: this is for questions of people and scrapers, not
+//! for the pump. Bound: the paths, readers and sources of a shard, once a question.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::publisher::Publisher;
+use crate::config::source::SourceAddress;
+use crate::live::info::{
+    HomeInfo, PathPart, SourceInfo, SourceTrackInfo, drops, reader_totals, source_totals,
+};
+use crate::live::message::{Ask, ToHome, home_of};
+use crate::live::reader::Reader;
+use crate::live::source::SourceTrack;
+use crate::metrics::paths::{PATH_STATES, PathTallies, PathTotals};
+use crate::session::info::SessionInfo;
+use crate::session::stream::Path;
+use crate::session::table::Sessions;
+
+impl Sessions {
+    /// What the shard knows of all paths, or of one.
+    #[must_use]
+    pub fn path_parts(&self, wanted: Option<&str>) -> Vec<PathPart> {
+        let is_wanted = |path: &str| wanted.is_none_or(|wanted| wanted == path);
+        let mut parts: HashMap<Arc<str>, PathPart> = HashMap::new();
+        let part = |path: &Arc<str>| PathPart::new(Arc::clone(path));
+        for home in self.homes(wanted) {
+            let path: Arc<str> = home.path.as_str().into();
+            parts.entry(Arc::clone(&path)).or_insert_with(|| part(&path)).home = Some(home);
+        }
+        for (number, publisher) in &self.live.publishers {
+            let path = publisher.source.path();
+            if !is_wanted(path) || publisher.generation().is_none() {
+                continue;
+            }
+            let part = parts.entry(Arc::clone(path)).or_insert_with(|| part(path));
+            part.totals.add(&totals_of(publisher));
+            part.source = self.source_info(*number);
+        }
+        for path in self.live.paths.iter().filter(|path| is_wanted(path.name())) {
+            let part = parts.entry(Arc::clone(path.name())).or_insert_with(|| part(path.name()));
+            for (key, reader) in path.readers() {
+                part.readers.add_reader(reader.carrier, path.lag(key).as_secs_f64());
+                part.totals.add(&reader_totals(reader));
+            }
+        }
+        for (path, numbers) in self.live.tally.named().filter(|(path, _)| is_wanted(path)) {
+            let part = parts.entry(Arc::clone(path)).or_insert_with(|| part(path));
+            part.totals.add(&numbers.totals);
+        }
+        parts.into_values().collect()
+    }
+
+    /// Sums of all paths, for the metrics.
+    #[must_use]
+    pub fn path_table(&self) -> PathTallies {
+        let mut table = self.live.tally.clone();
+        for publisher in self.live.publishers.values() {
+            let numbers = table.numbers_mut(publisher.source.path());
+            numbers.totals.add(&totals_of(publisher));
+            numbers.sources += u64::from(publisher.is_recording());
+        }
+        for path in self.live.paths.iter() {
+            let numbers = table.numbers_mut(path.name());
+            for (_, reader) in path.readers() {
+                numbers.totals.add(&reader_totals(reader));
+                numbers.readers[reader.carrier as usize] += 1;
+            }
+        }
+        for home in self.homes(None) {
+            if let Some(place) = PATH_STATES.iter().position(|state| *state == home.state) {
+                table.homes[place] += 1;
+            }
+        }
+        table
+    }
+
+    /// Ends source and readers of a path that has its home here, as an operator wants it. False:
+    /// nothing is known of it.
+    pub fn kick_path(&mut self, path: &str) -> bool {
+        let is_known = !self.homes(Some(path)).is_empty();
+        if is_known {
+            tracing::info!(code = "HE-I303", event = "path.kicked", path, "path {path} is ended");
+            let (path, ask) = (path.into(), Ask::Kick);
+            self.live.registry.handle(ToHome { path, ask }, self.now);
+            self.settle_live();
+        }
+        is_known
+    }
+
+    /// Paths that have their home here, or one of them; those that are configured are known before
+    /// they are wanted.
+    fn homes(&self, wanted: Option<&str>) -> Vec<HomeInfo> {
+        let (registry, configs) = (&self.live.registry, &self.live.configs);
+        let is_ours = |path: &str| home_of(path, self.live.shard_count) == self.shard;
+        if let Some(path) = wanted {
+            let is_idle = || is_ours(path) && configs.named.contains_key(path);
+            let idle = || is_idle().then(|| HomeInfo::idle(path));
+            return registry.info(path).or_else(idle).into_iter().collect();
+        }
+        let mut homes = registry.infos();
+        let unknown = configs.named.keys().filter(|path| registry.info(path).is_none());
+        homes.extend(unknown.filter(|path| is_ours(path)).map(|path| HomeInfo::idle(path)));
+        homes
+    }
+
+    /// What the outside is shown of publishers, as sessions.
+    pub(in crate::session) fn publisher_infos(&self) -> impl Iterator<Item = SessionInfo> {
+        self.live.publishers.iter().filter_map(|(number, publisher)| {
+            let source = self.source_info(*number)?;
+            Some(SessionInfo {
+                id: publisher.id()?.to_string(),
+                shard: self.shard.0,
+                role: "publisher",
+                path: publisher.source.path().to_string(),
+                peer: source.peer.clone(),
+                user_agent: source.user_agent.clone(),
+                state: source.state,
+                transport: source.transport.unwrap_or("none"),
+                npt_s: 0.0,
+                scale: 1.0,
+                speed: 1.0,
+                age_s: source.age_s,
+                streams: Vec::new(),
+                reader: None,
+                source: Some(source),
+            })
+        })
+    }
+
+    pub(super) fn source_info(&self, number: u32) -> Option<SourceInfo> {
+        let publisher = self.live.publishers.get(&number)?;
+        let (source, config) = (&publisher.source, self.path_config(publisher.source.path()));
+        let counts = source.counts();
+        let age = source.began().map(|began| self.now.since(began));
+        let since_ns = age.map(|age| {
+            i128::from(self.utc_ns) - i128::try_from(age.as_nanos()).unwrap_or_default()
+        });
+        let since = since_ns.and_then(|ns| Timestamp::from_nanosecond(ns).ok());
+        let tracks: Vec<SourceTrackInfo> = (0..)
+            .zip(&publisher.tracks)
+            .map(|(track, _)| self.track_info(publisher, track))
+            .collect();
+        let gop = source.description().sync_track().and_then(|track| {
+            let ticks = source.track(track)?.meter().gop_ticks?;
+            let clock_rate_hz = source.description().tracks.get(usize::from(track))?.clock_rate_hz;
+            Some(f64::from(ticks) / f64::from(clock_rate_hz.max(1)))
+        });
+        Some(SourceInfo {
+            kind: kind(&config.source, publisher),
+            state: if publisher.is_recording() { "recording" } else { "announced" },
+            url: publisher.id().is_none().then(|| config.source.to_string()),
+            peer: publisher.peer.to_string(),
+            transport: publisher.tracks.iter().find_map(|track| track.path).map(transport),
+            user_agent: publisher.user_agent().map(str::to_owned),
+            session: publisher.id().map(|id| id.to_string()),
+            shard: self.shard.0,
+            since: since.map(|since| format!("{since:.0}")),
+            age_s: age.unwrap_or_default().as_secs_f64(),
+            packets: counts.packets,
+            bytes: counts.bytes,
+            bits_per_s: source.bits_per_s(),
+            packets_lost: source.packets_lost(),
+            packets_dropped: drops(&counts),
+            sync_samples: counts.sync_samples,
+            gop_s: gop,
+            tracks,
+        })
+    }
+
+    fn track_info(&self, publisher: &Publisher, index: u8) -> SourceTrackInfo {
+        let media = publisher.sdp.medias().get(usize::from(index));
+        let spec = publisher.source.description().tracks.get(usize::from(index));
+        let track = publisher.source.track(index);
+        let meter = track.map(|track| *track.meter()).unwrap_or_default();
+        let first = spec.and_then(|spec| spec.payload_types.first().copied());
+        let payload_type = meter.payload_type.or(first);
+        let clock_rate_hz = spec.map_or(0, |spec| spec.clock_rate_hz);
+        let encoding = media.zip(payload_type).and_then(|(media, number)| media.encoding(number));
+        let jitter = track.and_then(SourceTrack::reception).map(|seen| seen.jitter_ticks());
+        SourceTrackInfo {
+            track: index,
+            media: media.map(|media| media.kind.clone()).unwrap_or_default(),
+            encoding: encoding.map(|encoding| encoding.name).unwrap_or_default(),
+            clock_rate_hz,
+            payload_type,
+            ssrc: track.and_then(SourceTrack::ssrc).map(|ssrc| format!("{:08X}", ssrc.0)),
+            packets: meter.packets,
+            bytes: meter.bytes,
+            packets_lost: track.map_or(0, SourceTrack::packets_lost),
+            jitter_s: jitter.map(|ticks| f64::from(ticks) / f64::from(clock_rate_hz.max(1))),
+            last_packet_age_s: meter.newest.map(|came| self.now.since(came).as_secs_f64()),
+        }
+    }
+
+    /// A source begins to send.
+    pub(super) fn count_source_start(&mut self, path: &Arc<str>) {
+        self.live.tally.numbers_mut(path).totals.source_starts += 1;
+    }
+
+    /// A source has gone: what it sent stays counted.
+    pub(super) fn count_source_end(&mut self, publisher: &Publisher) {
+        let totals = totals_of(publisher);
+        self.live.tally.numbers_mut(publisher.source.path()).totals.add(&totals);
+    }
+
+    /// A reader has gone, or goes with its path: what it was sent stays counted.
+    pub(super) fn count_reader_end(&mut self, path: &str, reader: &Reader) {
+        self.live.tally.numbers_mut(path).totals.add(&reader_totals(reader));
+    }
+
+    /// A path goes from this shard with all its readers.
+    pub(super) fn count_path_end(&mut self, path: &str) {
+        let Some(found) = self.live.paths.path(path) else { return };
+        let mut totals = PathTotals::default();
+        found.readers().for_each(|(_, reader)| totals.add(&reader_totals(reader)));
+        self.live.tally.numbers_mut(path).totals.add(&totals);
+    }
+}
+
+fn totals_of(publisher: &Publisher) -> PathTotals {
+    source_totals(&publisher.source.counts(), publisher.source.packets_lost())
+}
+
+fn transport(path: Path) -> &'static str {
+    match path {
+        Path::Udp { .. } => "udp",
+        Path::Tcp { .. } => "tcp",
+        Path::Group { .. } => "multicast",
+    }
+}
+
+fn kind(configured: &SourceAddress, publisher: &Publisher) -> &'static str {
+    match configured {
+        _ if publisher.id().is_some() => "publish",
+        SourceAddress::Publish => "publish",
+        SourceAddress::Rtsp(_) => "rtsp",
+        SourceAddress::Udp(_) => "udp",
+        SourceAddress::Sdp(_) => "file",
+    }
+}
