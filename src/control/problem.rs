@@ -22,6 +22,10 @@ impl Problem {
         Self { status: StatusCode::NOT_FOUND, detail: detail.into() }
     }
 
+    pub(super) fn forbidden(detail: impl Into<String>) -> Self {
+        Self { status: StatusCode::FORBIDDEN, detail: detail.into() }
+    }
+
     pub(super) fn method_not_allowed() -> Self {
         let detail = "this resource does not have that method; see the Allow header".into();
         Self { status: StatusCode::METHOD_NOT_ALLOWED, detail }

@@ -202,8 +202,10 @@ impl Running {
     fn request(&self, line: &str) -> Answer {
         let mut stream = TcpStream::connect(self.addr).unwrap();
         let (method, target) = line.split_once(' ').unwrap();
-        write!(stream, "{method} {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-            .unwrap();
+        // What stands behind a line of its own goes into the head.
+        let (target, headers) = target.split_once('\n').unwrap_or((target, "Accept: */*"));
+        write!(stream, "{method} {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n").unwrap();
+        stream.write_all(b"Connection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
@@ -410,6 +412,21 @@ fn reload_tells_what_changed_or_why_nothing_did() {
     assert!(answer.is_problem(422) && answer.json()["detail"] == "f:1:2: wrong");
     let without = Running::start(&Fake::new(Shard::Silent, true));
     assert!(without.request("POST /v1/config:reload").is_problem(409));
+}
+
+#[test]
+fn page_of_another_origin_may_not_end_a_path() {
+    let fake = Fake::new(Shard::Answers, true);
+    let server = Running::start(&fake);
+    for origin in ["http://evil.example", "null", "https://test"] {
+        let answer = server.request(&format!("POST /v1/paths/live/b:kick\nOrigin: {origin}"));
+        assert!(answer.is_problem(403), "{origin}");
+        let answer = server.request(&format!("POST /v1/config:reload\nOrigin: {origin}"));
+        assert!(answer.is_problem(403), "{origin}");
+    }
+    assert!(fake.ended.lock().unwrap().is_empty());
+    let own = server.request("POST /v1/paths/live/b:kick\nOrigin: http://test");
+    assert_eq!(own.status, 200);
 }
 
 #[test]

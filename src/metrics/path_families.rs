@@ -207,3 +207,52 @@ impl PathSeries {
         (sums, other)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(n: u16) -> Arc<str> {
+        format!("live/{n}").into()
+    }
+
+    proptest! {
+        /// Shards name and count paths, more of them than may be named, and answer scrapes or not.
+        #[test]
+        fn no_sum_goes_back_whatever_shards_count_and_whoever_answers(
+            scrapes in prop::collection::vec(
+                (prop::collection::vec((0_usize..3, 0_u16..300, 1_u64..9), 0..150), 0_u8..8), 1..12),
+        ) {
+            let mut shards = vec![PathTallies::default(); 3];
+            let mut series = PathSeries::default();
+            let (mut before, mut other_before) = (BTreeMap::new(), 0);
+            let mut counted = 0;
+            for (counts, answering) in scrapes {
+                for (shard, path, count) in counts {
+                    shards[shard].enter(&name(path));
+                    shards[shard].numbers_mut(&name(path)).totals.packets_received += count;
+                    counted += count;
+                }
+                let table = |(place, table): (usize, &PathTallies)| {
+                    (answering & 1 << place != 0).then(|| table.clone())
+                };
+                series.update(shards.iter().enumerate().map(table).collect());
+                let (sums, other) = series.sums();
+                prop_assert!(sums.len() <= PATHS_NAMED_MAX);
+                let sums: BTreeMap<Arc<str>, u64> =
+                    sums.into_iter().map(|(n, sum)| (n, sum.totals.packets_received)).collect();
+                for (path, count) in &before {
+                    prop_assert!(sums.get(path).is_some_and(|now| now >= count), "{path}");
+                }
+                prop_assert!(other.totals.packets_received >= other_before);
+                (before, other_before) = (sums, other.totals.packets_received);
+            }
+            series.update(shards.into_iter().map(Some).collect());
+            let (sums, other) = series.sums();
+            let named: u64 = sums.values().map(|sum| sum.totals.packets_received).sum();
+            prop_assert_eq!(named + other.totals.packets_received, counted);
+        }
+    }
+}
