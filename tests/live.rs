@@ -5,13 +5,11 @@
 
 mod support;
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
 use support::compare::{EVERY_SAMPLE, assert_same_frames, coded_bytes, decoded_frames, hashes};
 use support::demo_clip;
 use support::http::{get_json, list, sessions};
-use support::process::{Kept, PLAYER_PATIENCE, run, run_any, wait_for};
+use support::live::{assert_ends_well, describe, publish, read, wait_until_described};
+use support::process::{Kept, PLAYER_PATIENCE, run, run_any};
 use support::rtsp::Client;
 use support::server::{Options, Server};
 use support::wait::until;
@@ -141,26 +139,6 @@ fn path_that_nobody_feeds_is_not_found_and_titles_are_not_published_to() {
     assert_eq!(describe(&server, "live/a"), 200);
 }
 
-/// Publishes the clip at its own speed.
-fn publish(url: &str, transport: &str, input: &[&str]) -> Child {
-    let clip = demo_clip();
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re"]).args(input);
-    command.arg("-i").arg(clip).args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", transport]);
-    command.arg(url).stdin(Stdio::null()).spawn().unwrap()
-}
-
-/// Reads a path to its end: hashes of decoded pictures, and sound as it came.
-fn read(url: &str, transport: &str, to: &Path) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-rtsp_transport", transport]);
-    command.args(["-buffer_size", "8000000", "-flags2", "+skip_manual", "-i", url]);
-    command.args(["-map", "0:0", "-fps_mode", "passthrough", "-f", "framemd5"]);
-    command.arg(to.with_extension("video"));
-    command.args(["-map", "0:1", "-c", "copy", "-f", "data"]).arg(to.with_extension("audio"));
-    command.stdin(Stdio::null()).spawn().unwrap()
-}
-
 /// The pictures of what `publish` sends with `-t seconds`.
 fn published_frames(seconds: &str) -> Vec<String> {
     let cut = tempfile::Builder::new().suffix(".mp4").tempfile_in(support::scratch()).unwrap();
@@ -169,20 +147,6 @@ fn published_frames(seconds: &str) -> Vec<String> {
     let quiet = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-t", seconds];
     run("ffmpeg", &[&quiet[..], &["-i", &clip, "-c", "copy", &to]].concat());
     decoded_frames(&[&EVERY_SAMPLE[..], &["-i", &to]].concat(), 0)
-}
-
-fn assert_ends_well(child: &mut Child, what: &str) {
-    let status = wait_for(child, PLAYER_PATIENCE);
-    assert!(status.is_some_and(|status| status.success()), "{what}: {status:?}");
-}
-
-fn describe(server: &Server, path: &str) -> u16 {
-    let mut client = Client::connect(server.rtsp);
-    client.request("DESCRIBE", &server.url(path), &[]).status
-}
-
-fn wait_until_described(server: &Server, path: &str) {
-    until("the path is published", || describe(server, path) == 200);
 }
 
 /// The clip has a key frame each second.

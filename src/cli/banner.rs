@@ -89,6 +89,7 @@ impl Startup {
         writeln!(out, "admin   http://{admin}/   metrics /metrics   sessions /v1/sessions")?;
         if let (Some(bound), Some(outward)) = (self.rtsp_addrs.first(), told.first()) {
             self.print_examples(*bound, *outward, out)?;
+            print_publishing(*bound, out)?;
         }
         writeln!(out, "ready in {} ms", self.ready_in_ms)?;
         out.flush()
@@ -177,6 +178,16 @@ impl Startup {
     }
 }
 
+/// How to feed a live path. From this machine: others may not, unless they are allowed to.
+fn print_publishing(bound: SocketAddr, out: &mut impl Write) -> io::Result<()> {
+    let here = inward(bound);
+    if !here.ip().is_loopback() {
+        return Ok(());
+    }
+    let url = rtsp_url(here, "live/cam1");
+    writeln!(out, "publish ffmpeg -re -i in.mp4 -c copy -f rtsp {url}")
+}
+
 /// `8 shards (0-7)`.
 fn threads(on_cpus: &[usize], noun: &str) -> String {
     let count = on_cpus.len();
@@ -250,6 +261,7 @@ mod tests {
         try it  ffplay -rtsp_transport tcp rtsp://192.0.2.10:8554/vod/big%20film.mp4
                 vlc rtsp://192.0.2.10:8554/vod/big%20film.mp4
                 rtsp://192.0.2.10:8554/vod/d/%C3%A9.mov
+        publish ffmpeg -re -i in.mp4 -c copy -f rtsp rtsp://127.0.0.1:8554/live/cam1
         ready in 41 ms
         "#);
     }
@@ -263,6 +275,7 @@ mod tests {
         admin   http://127.0.0.1:9997/   metrics /metrics   sessions /v1/sessions
         try it  ffplay rtsp://127.0.0.1:8554/demo
                 vlc rtsp://192.0.2.10:8554/demo
+        publish ffmpeg -re -i in.mp4 -c copy -f rtsp rtsp://127.0.0.1:8554/live/cam1
         ready in 41 ms
         ");
     }
@@ -320,6 +333,7 @@ mod tests {
         rtsp    rtsp://192.0.2.10:8554/            udp rtp 8000 rtcp 8001
         admin   http://127.0.0.1:9997/   metrics /metrics   sessions /v1/sessions
         try it  copy a film into m and play rtsp://192.0.2.10:8554/vod/NAME
+        publish ffmpeg -re -i in.mp4 -c copy -f rtsp rtsp://127.0.0.1:8554/live/cam1
         ready in 41 ms
         "#);
     }

@@ -9,6 +9,8 @@
 //! boxes    surgery on MP4 boxes
 //! camera   a camera that a test scripts
 //! compare  frames and bytes of a player held against those of the file
+//! live     FFmpeg as publisher and reader of live paths
+//! publish  a raw publisher, and a witness that must not be disturbed
 //! reference  the samples of a file, as ffprobe reads them
 //! network  a network namespace for one test
 //! process  real players with a time limit
@@ -28,9 +30,11 @@ pub(crate) mod boxes;
 pub(crate) mod camera;
 pub(crate) mod compare;
 pub(crate) mod http;
+pub(crate) mod live;
 pub(crate) mod media;
 pub(crate) mod network;
 pub(crate) mod process;
+pub(crate) mod publish;
 pub(crate) mod reference;
 pub(crate) mod rtp;
 pub(crate) mod rtsp;

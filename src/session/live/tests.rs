@@ -1,6 +1,7 @@
 //! Publishers and readers of live paths without sockets: commands and packets in, answers and runs
 //! out. Two connections of one shard, which is the home of every path.
 
+mod arbitrary;
 mod configured;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,7 +21,7 @@ use crate::metrics::cells::ShardCells;
 use crate::metrics::paths::PathNumbers;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::request::{Method, Request};
-use crate::rtsp::response::Response;
+use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
 use crate::session::request::{Command, Executed, Waiter};
 use crate::session::table::{Action, SessionConfig, Sessions};
@@ -122,7 +123,11 @@ impl Bench {
         match self.sessions.execute(command) {
             Executed::Reply(response) => self.answers.push((waiter.entry.index, response)),
             Executed::Later => {}
-            Executed::NeedsPair(_) => panic!("no address is used twice here"),
+            // There is one pair only.
+            Executed::NeedsPair(command) => {
+                let refusal = command.response(Status::NotEnoughBandwidth);
+                self.answers.push((waiter.entry.index, refusal));
+            }
         }
     }
 
@@ -148,6 +153,7 @@ impl Bench {
                         self.groups.push("no pair".to_owned());
                         assert!(self.sessions.sockets.remove_unused_pair(pair));
                     }
+                    Action::Interleaved { .. } => {}
                     other => panic!("{other:?}"),
                 }
             }
@@ -289,6 +295,29 @@ fn silent_publisher_ends_and_its_readers_after_the_hold() {
     assert_eq!(bench.sessions.sockets.tuple_count(), 0);
     let described = bench.reader(Method::Describe, URL, None).unwrap();
     assert_eq!(described.status().code(), 404);
+}
+
+#[test]
+fn publisher_over_tcp_that_stays_and_says_nothing_is_hung_up_on() {
+    let mut bench = Bench::new();
+    let from = (PUBLISHER, host(1, 40_000));
+    assert_eq!(bench.announce(PUBLISHER, from.1), 200);
+    let transport = [("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record")];
+    let uri = "rtsp://h/live/a/streamid=0";
+    let answer = bench.request(from, Method::Setup, uri, None, (&transport, "")).unwrap();
+    let id = Some(session_id(&answer));
+    bench.request(from, Method::Record, URL, id, (&[], "")).unwrap();
+    let entry = entry(PUBLISHER);
+    bench.sessions.handle_report_interleaved(entry, 0, &rtp(1));
+    bench.pass(Duration::from_secs(9));
+    // Requests, garbage and the channels of others are no media.
+    bench.request(from, Method::GetParameter, URL, id, (&[], "")).unwrap();
+    for (channel, bytes) in [(0, &rtp(2)[..7]), (1, &[0; 40]), (7, &rtp(3))] {
+        bench.sessions.handle_report_interleaved(entry, channel, bytes);
+    }
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.sessions.live.publishers.is_empty());
+    assert_eq!(bench.hung_up, [PUBLISHER]);
 }
 
 #[test]
