@@ -101,8 +101,6 @@ fn garbage_at_the_ports_is_dropped_and_the_stream_goes_on() {
     let server = server();
     let witness = Witness::start(&server);
     let mut publisher = Publisher::start(&server, "live/victim", SOUND, Lower::Udp);
-    // Nothing but a header is a packet, if an empty one.
-    publisher.rtp(0, &rtp(0, 0, 0, 5, &[]));
     publisher.rtp(0, &rtp(0, 1, 160, 5, &[0; 160]));
     until("it feeds its path", || {
         list(get_json(server.admin, "/v1/paths")).iter().any(|path| path["batches"] != 0)
@@ -126,7 +124,7 @@ fn garbage_at_the_ports_is_dropped_and_the_stream_goes_on() {
         // Another stream, another payload type, too long for any path.
         publisher.rtp(0, &rtp(0, seq + 1, 0, 6, &[0xee; 160]));
         publisher.rtp(0, &rtp(33, seq + 1, 0, 5, &[0xee; 160]));
-        publisher.rtp(0, &rtp(0, seq + 1, 0, 5, &[0xee; 2_000]));
+        publisher.rtp(0, &rtp(0, seq + 1, 0, 5, &[0xee; 2_040]));
         publisher.rtcp(0, &sender_report(6, 1 << 40, 0));
         seq += 1;
         publisher.rtp(0, &rtp(0, seq, u32::from(seq) * 160, 5, &[0; 160]));
@@ -136,6 +134,8 @@ fn garbage_at_the_ports_is_dropped_and_the_stream_goes_on() {
     assert_contiguous(packets);
     assert!(packets.iter().all(|packet| packet.payload == [0; 160] && packet.ssrc == 5));
     assert!(unmatched() >= before + 3.0 * 14.0, "what nobody sent is counted");
+    let oversized = metric(server.admin, "headend_datagrams_oversized_total").unwrap();
+    assert!(oversized >= 14.0, "{oversized}");
     // When the first has been silent for two seconds, another SSRC is the stream.
     until("the other stream takes over", || {
         publisher.rtp(0, &rtp(0, 9_000, 0, 6, &[0x66; 160]));
@@ -220,16 +220,26 @@ fn sdp_that_lies_is_refused_or_carried_and_never_believed() {
     let request = client.format("ANNOUNCE", &server.url("live/big"), &[], &sdp);
     // It may be hung up on before all is sent.
     let _cut = std::io::Write::write_all(&mut client.stream(), request.as_bytes());
-    assert!(matches!(client.receive(Deadline::after(PATIENCE)), Some(Received::Response(r)) if r.status >= 400));
+    assert!(
+        matches!(client.receive(Deadline::after(PATIENCE)), Some(Received::Response(r)) if r.status >= 400)
+    );
     let odd = [
         // No clock, or none that counts: nobody can read it, and nobody has to.
         format!("{head}m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/0\r\na=control:streamid=0\r\n"),
         format!("{head}m=video 0 RTP/AVP 96\r\na=control:streamid=0\r\n"),
-        format!("{head}m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/4294967295\r\na=control:streamid=0\r\n"),
+        format!(
+            "{head}m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/4294967295\r\na=control:streamid=0\r\n"
+        ),
         format!("{head}m=video 0 RTP/AVP 96\r\na=rtpmap:97 H264/90000\r\na=control:streamid=0\r\n"),
-        format!("{head}{}m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n{}a=control:streamid=0\r\n", line(3_000), line(50_000)),
+        format!(
+            "{head}{}m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n{}a=control:streamid=0\r\n",
+            line(3_000),
+            line(50_000)
+        ),
         // Two tracks of one name: the first is meant.
-        format!("{head}m=audio 0 RTP/AVP 96\r\na=control:streamid=0\r\nm=audio 0 RTP/AVP 0\r\na=control:streamid=0\r\n"),
+        format!(
+            "{head}m=audio 0 RTP/AVP 96\r\na=control:streamid=0\r\nm=audio 0 RTP/AVP 0\r\na=control:streamid=0\r\n"
+        ),
     ];
     for (place, sdp) in odd.iter().enumerate() {
         let path = format!("live/odd{place}");
@@ -271,7 +281,7 @@ fn commands_out_of_order_are_refused_and_sessions_of_others_are_out_of_reach() {
     let udp = publisher.try_setup(&second, "RTP/AVP;unicast;client_port=5000-5001;mode=record");
     assert_eq!(udp.status, 461, "one way for all");
     assert_eq!(publisher.request("PLAY").status, 455);
-    assert_eq!(publisher.request("PAUSE").status, 455);
+    assert_eq!(publisher.request("PAUSE").status, 455, "it does not record yet");
     assert_eq!(publisher.request("ANNOUNCE").status, 455);
     publisher.rtp(0, &rtp(96, 0, 0, 5, &[0x65; 100]));
     publisher.record().expect(200);
@@ -321,9 +331,9 @@ fn whole_publication_in_one_segment_is_answered_in_order() {
     client.send_raw([record.as_bytes(), &packets].concat());
     client.response().expect(200);
     until("packets behind RECORD are taken", || {
-        list(get_json(server.admin, "/v1/paths")).iter().any(|path| {
-            path["path"] == "live/a" && path["batches"] != 0
-        })
+        list(get_json(server.admin, "/v1/paths"))
+            .iter()
+            .any(|path| path["path"] == "live/a" && path["batches"] != 0)
     });
     assert_survived(server, witness);
 }
@@ -383,7 +393,8 @@ fn publisher_that_stops_in_the_middle_of_a_picture_leaves_readers_and_path_in_or
         let mut next = None;
         until("the path is free", || {
             let mut client = Client::connect(server.rtsp);
-            let is_free = announce(&mut client, &server.url(path), PICTURES_AND_SOUND).status == 200;
+            let is_free =
+                announce(&mut client, &server.url(path), PICTURES_AND_SOUND).status == 200;
             next = is_free.then_some(client);
             is_free
         });
@@ -393,7 +404,7 @@ fn publisher_that_stops_in_the_middle_of_a_picture_leaves_readers_and_path_in_or
         publisher.record().expect(200);
         let before = reader.streams[0].packets.len();
         publisher.rtp(0, &key(77, 96, 0x05));
-        publisher.rtp(0, &rtp(96 | 0x80, 78, 12_600, 9, &[&[0x65][..], &[8; 300]].concat()));
+        publisher.rtp(0, &rtp(96 | 0x80, 78, 12_600, 5, &[&[0x65][..], &[8; 300]].concat()));
         let came = reader.receive_until(PATIENCE, |s| s[0].packets.len() > before);
         assert!(came, "{path}: the next publisher's picture");
         let packets = &reader.streams[0].packets;

@@ -172,6 +172,8 @@ pub struct ShardCells {
     pub rtcp_malformed: Counter,
     /// Datagrams from a client tuple that belongs to no stream.
     pub datagrams_unmatched: Counter,
+    /// Datagrams that no buffer held.
+    pub datagrams_oversized: Counter,
     /// Sessions by [`SESSION_STATES`].
     pub sessions: [Gauge; 3],
     /// Open RTSP connections.

@@ -266,6 +266,11 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::Shard(|s| &s.datagrams_unmatched),
     ),
     row(
+        "headend_datagrams_oversized_total",
+        "Datagrams dropped for their length: longer than 2 KiB.",
+        Read::Shard(|s| &s.datagrams_oversized),
+    ),
+    row(
         "headend_rtcp_reported_jitter_seconds",
         "Interarrival jitter in receiver reports.",
         Read::SumHistogram(|s| s.reported_jitter.read()),

@@ -316,6 +316,7 @@ impl Shard {
         let raise = |cell: &Counter, total: u64| cell.add(total.saturating_sub(cell.value()));
         raise(&cells.uring_enters, stats.enters);
         raise(&cells.gso_refusals, stats.gso_refusals);
+        raise(&cells.datagrams_oversized, stats.datagrams_dropped);
         for kind in [TransportKind::Udp as usize, TransportKind::Tcp as usize] {
             raise(&cells.send_zerocopy[kind], stats.zerocopy.sent[kind]);
             raise(&cells.send_zerocopy_copied[kind], stats.zerocopy.copied[kind]);

@@ -18,7 +18,16 @@ pub(crate) fn publish(url: &str, transport: &str, input: &[&str]) -> Child {
 pub(crate) fn publish_file(clip: &Path, url: &str, transport: &str, input: &[&str]) -> Child {
     let mut command = Command::new("ffmpeg");
     command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re"]).args(input);
-    command.arg("-i").arg(clip).args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", transport]);
+    command.arg("-i").arg(clip).args([
+        "-map",
+        "0",
+        "-c",
+        "copy",
+        "-f",
+        "rtsp",
+        "-rtsp_transport",
+        transport,
+    ]);
     command.arg(url).stdin(Stdio::null()).spawn().unwrap()
 }
 
@@ -27,9 +36,9 @@ pub(crate) fn read(url: &str, transport: &str, to: &Path) -> Child {
     let mut command = Command::new("ffmpeg");
     command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-rtsp_transport", transport]);
     command.args(["-buffer_size", "8000000", "-flags2", "+skip_manual", "-i", url]);
-    command.args(["-map", "0:0", "-fps_mode", "passthrough", "-f", "framemd5"]);
+    command.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5"]);
     command.arg(to.with_extension("video"));
-    command.args(["-map", "0:1", "-c", "copy", "-f", "data"]).arg(to.with_extension("audio"));
+    command.args(["-map", "0:a:0", "-c", "copy", "-f", "data"]).arg(to.with_extension("audio"));
     command.stdin(Stdio::null()).spawn().unwrap()
 }
 

@@ -171,7 +171,7 @@ pub(crate) fn sender_report(ssrc: u32, ntp: u64, ts: u32) -> Vec<u8> {
 #[derive(Debug)]
 pub(crate) struct Witness {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<usize>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Witness {
@@ -197,8 +197,7 @@ impl Witness {
     /// When one of its readers has missed a packet.
     pub(crate) fn assert_undisturbed(mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        let packets = self.thread.take().unwrap().join().expect("the witness was disturbed");
-        assert!(packets > 10, "{packets} packets: it saw nothing");
+        self.thread.take().unwrap().join().expect("the witness was disturbed");
     }
 }
 
@@ -208,9 +207,9 @@ impl Drop for Witness {
     }
 }
 
-fn run_witness(mut publisher: Publisher, mut readers: [Session; 2], stop: &AtomicBool) -> usize {
+fn run_witness(mut publisher: Publisher, mut readers: [Session; 2], stop: &AtomicBool) {
     let mut seq = 0_u16;
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) || seq < WITNESS_PACKETS_MIN {
         seq = seq.wrapping_add(1);
         publisher.rtp(0, &rtp(0, seq, u32::from(seq) * 160, 7, &[0; 160]));
         let deadline = Deadline::after(Duration::from_millis(5));
@@ -231,7 +230,8 @@ fn run_witness(mut publisher: Publisher, mut readers: [Session; 2], stop: &Atomi
         }
     }
     for reader in &mut readers {
-        let is_last = |reader: &Session| reader.streams[0].packets.last().map(|p| p.seq) == Some(seq);
+        let is_last =
+            |reader: &Session| reader.streams[0].packets.last().map(|p| p.seq) == Some(seq);
         let deadline = Deadline::after(PATIENCE);
         while !is_last(reader) {
             assert!(!deadline.has_passed(), "the last packet has not come");
@@ -247,8 +247,10 @@ fn run_witness(mut publisher: Publisher, mut readers: [Session; 2], stop: &Atomi
         }
         assert_contiguous(&reader.streams[0].packets);
     }
-    readers[0].streams[0].packets.len()
 }
+
+/// A test that is over at once is watched this long all the same.
+const WITNESS_PACKETS_MIN: u16 = 50;
 
 /// A socket on loopback that nobody has heard of.
 pub(crate) fn stranger() -> UdpSocket {

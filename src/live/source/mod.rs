@@ -201,6 +201,11 @@ impl Source {
         self.liveness = Liveness::new(now);
     }
 
+    /// It keeps the path and feeds it no more, until it is granted again.
+    pub fn suspend(&mut self) {
+        self.generation = None;
+    }
+
     /// Its path.
     #[must_use]
     pub fn path(&self) -> &Arc<str> {

@@ -311,6 +311,31 @@ impl Sessions {
     }
 }
 
+impl Sessions {
+    /// PAUSE of one that records (RFC 2326 s10.6): the path stays its own, and RECORD goes on.
+    /// GStreamer says it before TEARDOWN.
+    pub(super) fn pause_publisher(&mut self, command: &Command, number: u32) -> Executed {
+        let Some(publisher) = self.live.publishers.get_mut(&number) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        let PublisherState::Recording(generation) = publisher.state else {
+            return command.refuse(Status::MethodNotValidInThisState);
+        };
+        publisher.state = PublisherState::Announced(generation);
+        let path = Arc::clone(publisher.source.path());
+        tracing::info!(peer = %publisher.peer, %path, "publishing pauses");
+        let mut batches = Vec::new();
+        while let Some(batch) = publisher.source.finish() {
+            batches.push(batch);
+        }
+        publisher.source.suspend();
+        for batch in batches {
+            self.live.ask(&path, Ask::Feed { generation, batch });
+        }
+        Executed::Reply(self.live_answer(command))
+    }
+}
+
 /// The body of ANNOUNCE, read and checked.
 fn announced(command: &Command) -> Result<SessionSdp, Status> {
     let request = &command.request;

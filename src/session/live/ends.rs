@@ -58,15 +58,19 @@ impl Sessions {
         }
     }
 
-    /// A reader that we end, not it.
+    /// A reader that we end, not it. Who is told by BYE gets that to its end and goes by itself:
+    /// for GStreamer a connection that is closed is a failure. Its connection is closed for
+    /// silence if it does not. BYE names a stream by its SSRC: who was not sent a packet of each
+    /// yet can be told in no other way.
     pub(super) fn dismiss_reader(&mut self, index: u32, why: &'static str) {
-        let connection = self.live.readers.get(index as usize).and_then(|r| r.connection);
+        let Some(reader) = self.live.readers.get(index as usize) else { return };
+        let is_told = reader.streams.iter().all(|stream| stream.ssrc.is_some());
+        let connection = reader.connection.filter(|_| !is_told);
         self.end_reader(index, Some(why));
         self.hang_up(connection);
     }
 
-    /// Closes the connection of a session that we have ended, unless others are on it. BYE names a
-    /// stream by its SSRC: who was not sent a packet yet can be told in no other way.
+    /// Closes the connection of a session that we have ended, unless others are on it.
     fn hang_up(&mut self, connection: Option<EntryKey>) {
         let Some(entry) = connection else { return };
         if self.live.of_connection(entry).is_empty() && self.of_connection(entry).is_empty() {

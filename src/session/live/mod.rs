@@ -98,6 +98,7 @@ impl Sessions {
         match command.request.method {
             Method::Setup => self.setup_publisher(command, number),
             Method::Record => self.record(&command, number),
+            Method::Pause => self.pause_publisher(&command, number),
             Method::Teardown => {
                 let response = self.live_answer(&command);
                 self.end_publisher(number, "it says TEARDOWN");

@@ -321,6 +321,30 @@ fn publisher_over_tcp_that_stays_and_says_nothing_is_hung_up_on() {
 }
 
 #[test]
+fn publisher_that_pauses_keeps_its_path_and_goes_on_by_record() {
+    let mut bench = Bench::new();
+    let id = Some(bench.publish());
+    let from = (PUBLISHER, host(1, 40_000));
+    let packets = |bench: &Bench| -> u64 {
+        bench.sessions.live.publishers.values().map(|p| p.source.counts().packets).sum()
+    };
+    let mut say = |bench: &mut Bench, method| {
+        bench.request(from, method, URL, id, (&[], "")).unwrap().status().code()
+    };
+    bench.packet(host(1, 5_000), 1);
+    assert_eq!(say(&mut bench, Method::Pause), 200);
+    assert_eq!(say(&mut bench, Method::Pause), 455);
+    bench.packet(host(1, 5_000), 2);
+    bench.pass(Duration::from_secs(20));
+    assert_eq!(packets(&bench), 1, "what comes meanwhile is not taken");
+    assert_eq!(bench.announce(9, host(1, 40_009)), 403, "the path is its own");
+    assert_eq!(say(&mut bench, Method::Record), 200);
+    bench.packet(host(1, 5_000), 3);
+    assert_eq!(packets(&bench), 2);
+    assert_eq!(say(&mut bench, Method::Teardown), 200);
+}
+
+#[test]
 fn end_of_its_connection_ends_a_publisher_and_leaves_a_reader_over_udp() {
     let mut bench = Bench::new();
     let id = bench.publish();

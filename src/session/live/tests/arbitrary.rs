@@ -11,15 +11,40 @@ use crate::session::live::desk::LiveName;
 /// What may happen. Small numbers choose among a few, so that things meet.
 #[derive(Debug, Clone)]
 enum Act {
-    Request { who: u32, method: u8, uri: u8, session: u8, transport: u8, sdp: u8 },
+    Request {
+        who: u32,
+        method: u8,
+        uri: u8,
+        session: u8,
+        transport: u8,
+        sdp: u8,
+    },
     /// All that it takes, as long as nobody refuses.
-    Publish { who: u32, way: u8 },
+    Publish {
+        who: u32,
+        way: u8,
+    },
     /// The same for one who reads.
-    Read { who: u32, way: u8 },
-    Rtp { from: u8, bytes: Vec<u8> },
-    Rtcp { from: u8, bytes: Vec<u8> },
-    Frame { who: u32, channel: u8, bytes: Vec<u8> },
-    Pump { is_taken: bool },
+    Read {
+        who: u32,
+        way: u8,
+    },
+    Rtp {
+        from: u8,
+        bytes: Vec<u8>,
+    },
+    Rtcp {
+        from: u8,
+        bytes: Vec<u8>,
+    },
+    Frame {
+        who: u32,
+        channel: u8,
+        bytes: Vec<u8>,
+    },
+    Pump {
+        is_taken: bool,
+    },
     Pass(u64),
     Close(u32),
 }
