@@ -201,6 +201,8 @@ fn is_read_as_published(by: By, transport: &str, clip: Clip) {
         assert_eq!(from % 25, 0, "{what}: begins with a key frame");
         assert_same_frames(&what, &got, &frames[from..]);
         let got = std::fs::read(to(name).with_extension("audio")).unwrap();
+        let is_latm = by == By::GStreamer && clip != Clip::Vp8Opus;
+        let got = if is_latm && name.starts_with("gst") { behind_length(&got) } else { &got };
         assert!(got.len() > sound.len() / 10, "{what}: {} bytes of sound", got.len());
         let is_part = sound.windows(got.len()).any(|part| part == got);
         assert!(is_part, "{what}: sound is what was published, without a gap");
@@ -533,6 +535,13 @@ fn read_with_gstreamer(url: &str, options: &str, depayloaders: [&str; 2], to: &P
         pipeline += &format!(" r. ! {depayloader} ! filesink location={}", to.display());
     }
     launch(&pipeline, &to.with_extension("log"))
+}
+
+/// LATM has a length in front of each frame, and GStreamer's depayloader leaves that of the first
+/// one where it is (also behind its own payloader, without a network).
+fn behind_length(bytes: &[u8]) -> &[u8] {
+    let full = bytes.iter().take_while(|byte| **byte == 255).count();
+    &bytes[full + 1..]
 }
 
 /// Five seconds of a test picture and a tone.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::farewell::Farewells;
 use super::group::Groups;
 use super::input::Inputs;
 use super::publisher::Publisher;
@@ -69,6 +70,7 @@ pub struct LiveDesk {
     pub(super) by_id: HashMap<SessionId, LiveName>,
     pub(super) by_connection: HashMap<EntryKey, Vec<LiveName>>,
     pub(super) asks: Vec<ToHome>,
+    pub(super) farewells: Farewells,
     /// What is configured of paths.
     pub configs: Arc<PathTable>,
     /// Sources that listen.
@@ -102,6 +104,7 @@ impl Default for LiveDesk {
             by_id: HashMap::new(),
             by_connection: HashMap::new(),
             asks: Vec::new(),
+            farewells: Farewells::default(),
             configs: Arc::default(),
             inputs: Inputs::default(),
             serial: 0,

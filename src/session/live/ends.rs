@@ -65,7 +65,8 @@ impl Sessions {
     pub(super) fn dismiss_reader(&mut self, index: u32, why: &'static str) {
         let Some(reader) = self.live.readers.get(index as usize) else { return };
         let is_told = reader.streams.iter().all(|stream| stream.ssrc.is_some());
-        let connection = reader.connection.filter(|_| !is_told);
+        let (id, connection) = (reader.id, reader.connection.filter(|_| !is_told));
+        self.live.farewells.add(id);
         self.end_reader(index, Some(why));
         self.hang_up(connection);
     }

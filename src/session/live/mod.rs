@@ -15,7 +15,7 @@
 //! | `pull` | of these, cameras and other servers that speak RTSP |
 //! | `input` | those that listen: RTP and MPEG-TS from an address, a group, a description |
 //! | `group`, `group_sender` | who listens to a path's group; what is sent to it |
-//! | `ends` | how both end |
+//! | `ends`, `farewell` | how both end |
 //! | `reports` | RTCP to both, and reports from readers |
 //! | `feedback` | what readers have lost |
 //! | `tick` | what is done by the clock |
@@ -32,6 +32,7 @@ mod arrivals;
 mod configure;
 pub mod desk;
 mod ends;
+mod farewell;
 mod feedback;
 mod fetch;
 pub mod group;
@@ -68,7 +69,7 @@ impl Sessions {
         let begins =
             matches!(command.request.method, Method::Announce | Method::Describe | Method::Setup);
         match command.session {
-            Some(id) => self.live.find(id).is_some(),
+            Some(id) => self.live.find(id).is_some() || self.live.farewells.has(id),
             None => begins && command.title.is_none(),
         }
     }
@@ -78,6 +79,7 @@ impl Sessions {
         match command.session.and_then(|id| self.live.find(id)) {
             Some(LiveName::Publisher(number)) => return self.execute_publisher(command, number),
             Some(LiveName::Reader(index)) => return self.execute_reader(command, index),
+            None if command.session.is_some() => return self.say_farewell(&command),
             None => {}
         }
         match command.request.method {

@@ -293,6 +293,11 @@ fn silent_publisher_ends_and_its_readers_after_the_hold() {
     assert!(bench.sessions.live.readers.is_empty());
     assert_eq!(bench.hung_up, [PUBLISHER, READER]);
     assert_eq!(bench.sessions.sockets.tuple_count(), 0);
+    // It may say goodbye to what has ended, and nothing else.
+    let id = session_id(&setup);
+    let mut say = |method| bench.reader(method, URL, Some(id)).unwrap().status().code();
+    let said = [Method::Pause, Method::Teardown, Method::Play, Method::Setup].map(&mut say);
+    assert_eq!(said, [200, 200, 454, 454]);
     let described = bench.reader(Method::Describe, URL, None).unwrap();
     assert_eq!(described.status().code(), 404);
 }
@@ -328,7 +333,7 @@ fn publisher_that_pauses_keeps_its_path_and_goes_on_by_record() {
     let packets = |bench: &Bench| -> u64 {
         bench.sessions.live.publishers.values().map(|p| p.source.counts().packets).sum()
     };
-    let mut say = |bench: &mut Bench, method| {
+    let say = |bench: &mut Bench, method| {
         bench.request(from, method, URL, id, (&[], "")).unwrap().status().code()
     };
     bench.packet(host(1, 5_000), 1);
