@@ -1,4 +1,4 @@
-//! A raw publisher: ANNOUNCE, SETUP, RECORD, and the packets that the test makes up, right or wrong.
+//! A raw publisher: ANNOUNCE, SETUP, RECORD, and packets that the test makes up, right or wrong.
 //! And a witness: a publisher and readers of another path, whom none of that may touch.
 
 use std::net::{SocketAddr, UdpSocket};

@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn newest_farewells_are_known_and_their_number_is_bounded() {
-        let id = |number: usize| SessionId::new(ShardId(0), number as u64);
+        let id = |number: usize| SessionId::new(ShardId(0), (number as u64) << 8);
         let mut farewells = Farewells::default();
         for number in 0..=FAREWELLS_MAX {
             farewells.add(id(number));

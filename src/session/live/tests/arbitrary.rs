@@ -115,8 +115,9 @@ fn packets() -> impl Strategy<Value = Vec<u8>> {
 
 fn acts() -> impl Strategy<Value = Act> {
     let who = 0..CONNECTIONS;
-    let (methods, uris) = (0..METHODS.len() as u8, 0..URIS.len() as u8);
-    let (transports, ports) = (0..TRANSPORTS.len() as u8, 0..PORTS.len() as u8);
+    let place_in = |count: usize| 0..u8::try_from(count).unwrap();
+    let (methods, uris) = (place_in(METHODS.len()), place_in(URIS.len()));
+    let (transports, ports) = (place_in(TRANSPORTS.len()), place_in(PORTS.len()));
     let request = (who.clone(), methods, uris, 0..5_u8, transports, 0..3_u8).prop_map(
         |(who, method, uri, session, transport, sdp)| Act::Request {
             who,
@@ -168,7 +169,8 @@ impl Crowd {
                 let mut id = None;
                 for (track, uri) in URIS[1..3].iter().enumerate() {
                     let transport = TRANSPORTS[usize::from(way) * 2 + track];
-                    id = id.or(self.request(who, Method::Setup, uri, id, (transport, "")));
+                    let answered = self.request(who, Method::Setup, uri, id, (transport, ""));
+                    id = id.or(answered);
                 }
                 self.request(who, Method::Record, URL, id, ("", ""));
             }
