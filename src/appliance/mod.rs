@@ -370,9 +370,9 @@ fn multicast(
     (ip, port): (IpAddr, u16),
     shard_count: usize,
 ) -> Option<MulticastSettings> {
-    let MulticastConfig { range, rtp_port, ttl } = *config;
+    let MulticastConfig { range, rtp_port, ttl, interface } = *config;
     let mut settings =
-        MulticastSettings { range: range?, rtp: rtp_port, ttl, ..MulticastSettings::default() };
+        MulticastSettings { range: range?, rtp: rtp_port, ttl, interface, source: None };
     if ip.is_unspecified() {
         settings = settings.clear_of(port, u8::try_from(shard_count).unwrap_or(u8::MAX));
     }

@@ -129,6 +129,8 @@ pub enum ConfigVerb {
     Default,
     /// Print the values that count, and where each comes from
     Show(ShowArgs),
+    /// Have a running server read its file again: only paths that changed are touched
+    Reload(RemoteArgs),
 }
 
 /// Words behind `config check`.

@@ -1,4 +1,4 @@
-//! `headend config check|default|show`.
+//! `headend config check|default|show|reload`.
 
 mod paths;
 
@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::args::{ConfigVerb, load};
-use super::{Exit, Failure};
+use super::{Exit, Failure, remote};
 use crate::config::keys::{KEYS, Key};
 use crate::config::{Config, Loaded, env_name};
 
@@ -29,6 +29,7 @@ pub(super) fn run(verb: &ConfigVerb, out: &mut impl Write) -> Result<Exit, Failu
             let loaded = load(args.config.as_ref(), std::env::vars_os(), &[])?;
             if args.json { write_json(&loaded, out)? } else { write_shown(&loaded, out)? }
         }
+        ConfigVerb::Reload(args) => return remote::run_reload(args, std::env::vars_os(), out),
     }
     Ok(Exit::Ok)
 }
@@ -150,6 +151,8 @@ mod tests {
         multicast.rtp = 8002
         # routers that packets to groups may pass, 1 to 255
         multicast.ttl = 8
+        # an IPv4 address of the interface that groups are reached by; auto = by the routes
+        multicast.interface = "auto"
 
         [vod]
         # folder that is served under /vod; without one the built-in clip is
@@ -197,6 +200,7 @@ mod tests {
         multicast.range = "239.255.0.0/16"  # default
         multicast.rtp = 8002  # default
         multicast.ttl = 8  # default
+        multicast.interface = "auto"  # default
 
         [vod]
         root = '/a "b"'  # file

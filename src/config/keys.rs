@@ -169,6 +169,16 @@ pub static KEYS: &[Key] = &[
         show: |config| Some(config.multicast.ttl.to_string()),
     },
     Key {
+        name: "rtsp.multicast.interface",
+        help: "an IPv4 address of the interface that groups are reached by; auto = by the routes",
+        same_as: None,
+        write: |config, value| {
+            MulticastConfig::parse_interface(&value.text()?)
+                .map(|address| config.multicast.interface = address)
+        },
+        show: |config| Some(quoted(&config.multicast.shown_interface())),
+    },
+    Key {
         name: "vod.root",
         help: "folder that is served under /vod; without one the built-in clip is",
         same_as: None,

@@ -21,12 +21,15 @@ pub struct MulticastConfig {
     pub rtp_port: u16,
     /// How far packets go.
     pub ttl: u8,
+    /// An address of the interface that they leave by; `None`: as the routes say.
+    pub interface: Option<Ipv4Addr>,
 }
 
 impl Default for MulticastConfig {
     fn default() -> Self {
         // RFC 2365 s6.1: the scope of a site, for everyone to use.
-        Self { range: Some((Ipv4Addr::new(239, 255, 0, 0), 16)), rtp_port: 8_002, ttl: 8 }
+        let range = Some((Ipv4Addr::new(239, 255, 0, 0), 16));
+        Self { range, rtp_port: 8_002, ttl: 8, interface: None }
     }
 }
 
@@ -41,6 +44,16 @@ impl MulticastConfig {
         Ok(Some((net.network(), net.prefix_len())))
     }
 
+    pub(super) fn parse_interface(text: &str) -> Result<Option<Ipv4Addr>, ValueError> {
+        if text == "auto" {
+            return Ok(None);
+        }
+        let address: Option<Ipv4Addr> = text.parse().ok();
+        let is_ours = |ip: &Ipv4Addr| !ip.is_unspecified() && !ip.is_multicast();
+        let address = address.filter(is_ours);
+        address.map(Some).ok_or_else(|| ValueError::Interface { text: text.to_owned() })
+    }
+
     pub(super) fn check_port(port: u64) -> Result<u16, ValueError> {
         let port = u16::try_from(port).unwrap_or(u16::MAX);
         if port % 2 == 1 || port == 0 || port > PORT_MAX {
@@ -49,7 +62,12 @@ impl MulticastConfig {
         Ok(port)
     }
 
-    /// As configuration spells it.
+    /// The interface, as configuration spells it.
+    pub(super) fn shown_interface(&self) -> String {
+        self.interface.map_or_else(|| "auto".to_owned(), |address| address.to_string())
+    }
+
+    /// The range, as configuration spells it.
     pub(super) fn shown_range(&self) -> String {
         self.range.map_or_else(|| "off".to_owned(), |(first, prefix)| format!("{first}/{prefix}"))
     }
@@ -70,6 +88,11 @@ mod tests {
         assert_eq!(MulticastConfig::parse_range("off"), Ok(None));
         for bad in ["10.0.0.0/8", "224.0.0.0/3", "239.255.0.0", "ff15::/16", ""] {
             assert!(MulticastConfig::parse_range(bad).is_err(), "{bad}");
+        }
+        assert_eq!(MulticastConfig::parse_interface("auto"), Ok(None));
+        assert!(MulticastConfig::parse_interface("10.0.0.7").unwrap().is_some());
+        for bad in ["eth0", "239.1.2.3", "0.0.0.0", "::1", ""] {
+            assert!(MulticastConfig::parse_interface(bad).is_err(), "{bad}");
         }
         assert_eq!(MulticastConfig::check_port(8_002), Ok(8_002));
         for bad in [0, 8_003, 65_534, 70_000] {

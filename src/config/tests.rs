@@ -36,7 +36,7 @@ fn file_sets_every_key() {
         [rtsp]
         listen = ["[::1]:554", "127.0.0.1:8554"]
         udp = { rtp = 6970 }
-        multicast = { range = "239.1.2.0/24", rtp = 9000, ttl = 3 }
+        multicast = { range = "239.1.2.0/24", rtp = 9000, ttl = 3, interface = "10.0.0.7" }
         session_timeout = "90s"
         retransmission = "off"
         [vod]
@@ -55,6 +55,7 @@ fn file_sets_every_key() {
             range: Some(("239.1.2.0".parse().unwrap(), 24)),
             rtp_port: 9_000,
             ttl: 3,
+            interface: Some("10.0.0.7".parse().unwrap()),
         },
         shards: CpuList::Cpus(vec![0, 1, 2, 3, 8]),
         workers: CpuList::Count(2),

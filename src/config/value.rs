@@ -169,6 +169,12 @@ pub enum ValueError {
         /// Paths that it is for.
         what: &'static str,
     },
+    /// Not an address of an interface.
+    #[error("`{text}` is neither auto nor an IPv4 address of an interface, like 10.0.0.7")]
+    Interface {
+        /// What was found.
+        text: String,
+    },
     /// Two keys for one thing, with different values.
     #[error("contradicts {twin}, which means the same")]
     Contradiction {

@@ -1,4 +1,4 @@
-//! Verbs that ask a running server: `headend path ...`, `headend session ...`.
+//! Verbs that ask a running server: `headend path ...`, `headend session ...`, `config reload`.
 //!
 //! ```text
 //! words --> client --HTTP--> API of the server --JSON--> table for people, or JSON as it came
@@ -7,6 +7,7 @@
 //! Text of a server goes through [`super::printable`]: names of paths and clients are strangers'.
 
 mod client;
+mod config;
 mod path;
 mod session;
 mod table;
@@ -36,6 +37,15 @@ pub(super) fn run_session(
     out: &mut impl Write,
 ) -> Result<Exit, Failure> {
     session::run(verb, env, out)
+}
+
+/// `headend config reload`.
+pub(super) fn run_reload(
+    args: &RemoteArgs,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+    out: &mut impl Write,
+) -> Result<Exit, Failure> {
+    config::reload(args, env, out)
 }
 
 /// The server that the words mean.
