@@ -1,15 +1,15 @@
 //! A path on a shard that has readers of it: its ring, its readers, and which of them to look at.
 //!
 //! ```text
-//!  batch --push--> ring, every playing reader is queued
+//!  batch --push--> ring, all that wait for one are queued
 //!  pump: pop_ready -> for each stream: next -> Run: send, take -> .. -> Waiting | At
 //!                                        ^-----------rewind-------- no room
 //! ```
-//! Invariants: a reader is in the queue at most once; a slow reader changes nothing for another;
-//! nothing is done for each packet of each reader but to count it.
+//! Who is looked at, and when, is in `queues`. Invariants: a slow reader changes nothing for
+//! another; nothing is done for each packet of each reader but to count it, and nothing for each
+//! reader when a batch comes.
 //! Bound: `READERS_MAX` readers, the ring's limits. DESIGN section 5.4.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use slab::Slab;
 use super::batch::{Generation, LiveRun, PacketBatch};
 use super::description::Description;
 use super::limits::{IDLE_CLOSE, LAG_BUDGET, READERS_MAX};
+use super::queues::Queues;
 use super::reader::{Carrier, LiveMark, Peek, Reader, ReaderState, ReaderStream, SkipReason};
 use super::retransmit::{RetransmitError, SentPacket};
 use super::ring::{BatchRing, RingLimits};
@@ -26,11 +27,19 @@ use super::switch::Mapping;
 use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::Mono;
 
+/// Names a path that is here; the serial tells it from a later one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct PathKey {
+    pub(super) index: u32,
+    pub(super) serial: u32,
+}
+
 /// Names a reader of a path on its shard; the serial tells it from a later one in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReaderKey {
-    index: u32,
-    serial: u32,
+    pub(super) path: PathKey,
+    pub(super) index: u32,
+    pub(super) serial: u32,
 }
 
 /// What readers of a path are allowed.
@@ -56,14 +65,17 @@ impl Default for PathLimits {
 /// See the module.
 #[derive(Debug)]
 pub struct LivePath {
+    pub(super) key: PathKey,
+    /// It is on the shard's list of paths with readers to look at.
+    pub(super) is_listed: bool,
     name: Arc<str>,
     pub(super) description: Arc<Description>,
     pub(super) generation: Generation,
-    ring: BatchRing,
-    readers: Slab<(u32, Reader)>,
+    pub(super) ring: BatchRing,
+    pub(super) readers: Slab<(u32, Reader)>,
     serial: u32,
     primed_count: usize,
-    ready: VecDeque<ReaderKey>,
+    pub(super) queues: Queues,
     limits: PathLimits,
     /// When a key frame was last asked for because readers had lost one.
     pub(super) sync_wanted: Option<Mono>,
@@ -153,6 +165,8 @@ impl LivePath {
             ring.push(batch, now);
         }
         Self {
+            key: PathKey::default(),
+            is_listed: false,
             name,
             description,
             generation,
@@ -160,7 +174,7 @@ impl LivePath {
             readers: Slab::new(),
             serial: 0,
             primed_count: 0,
-            ready: VecDeque::new(),
+            queues: Queues::default(),
             limits,
             sync_wanted: None,
         }
@@ -196,20 +210,14 @@ impl LivePath {
         self.limits.linger
     }
 
-    /// A batch has come: all readers that play are queued.
+    /// A batch has come: all readers that have had all before it are queued.
     pub fn push(&mut self, batch: Arc<PacketBatch>, now: Mono) {
         if batch.generation() != self.generation {
             // Of a source that has gone; the home tells of a new one first.
             return;
         }
         self.ring.push(batch, now);
-        for (index, (serial, reader)) in &mut self.readers {
-            if reader.state == ReaderState::Playing && !reader.is_queued {
-                reader.is_queued = true;
-                let index = u32::try_from(index).unwrap_or(u32::MAX);
-                self.ready.push_back(ReaderKey { index, serial: *serial });
-            }
-        }
+        self.queues.release();
     }
 
     /// The path has a source again.
@@ -239,7 +247,7 @@ impl LivePath {
         self.serial = self.serial.wrapping_add(1);
         let reader = Reader::new(owner, carrier, Vec::new());
         let index = u32::try_from(self.readers.insert((self.serial, reader))).unwrap_or(u32::MAX);
-        Ok(ReaderKey { index, serial: self.serial })
+        Ok(ReaderKey { path: self.key, index, serial: self.serial })
     }
 
     /// One more stream of a reader; returns its place.
@@ -285,7 +293,7 @@ impl LivePath {
     pub fn readers(&self) -> impl Iterator<Item = (ReaderKey, &Reader)> {
         self.readers.iter().map(|(index, (serial, reader))| {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            (ReaderKey { index, serial: *serial }, reader)
+            (ReaderKey { path: self.key, index, serial: *serial }, reader)
         })
     }
 
@@ -357,34 +365,6 @@ impl LivePath {
         }
     }
 
-    /// The next reader to look at.
-    pub fn pop_ready(&mut self) -> Option<ReaderKey> {
-        // Bounded: each round takes one out.
-        while let Some(key) = self.ready.pop_front() {
-            if let Some(reader) = self.reader_mut(key) {
-                reader.is_queued = false;
-                return Some(key);
-            }
-        }
-        None
-    }
-
-    /// A reader has more to send, or may send again: it is looked at behind the others.
-    pub fn queue(&mut self, key: ReaderKey) {
-        if let Some(reader) = self.reader_mut(key)
-            && !reader.is_queued
-        {
-            reader.is_queued = true;
-            self.ready.push_back(key);
-        }
-    }
-
-    /// Readers that are to be looked at, as many as there may be gone ones among them.
-    #[must_use]
-    pub fn ready_count(&self) -> usize {
-        self.ready.len()
-    }
-
     /// What a stream sends next. A reader that is too late skips here.
     pub fn next(&mut self, key: ReaderKey, stream_index: u8, now: Mono) -> Next<'_> {
         let lag_budget = self.limits.lag_budget;
@@ -404,7 +384,13 @@ impl LivePath {
                 Peek::Run { no, run, packet, mapping } => (no, run, packet, mapping),
                 Peek::Waiting => return Next::Waiting,
                 Peek::Evicted => {
-                    reader.skip(&self.ring, now, SkipReason::Evicted);
+                    // Whose fault that is: a ring that keeps what its readers may be late by has
+                    // done its part.
+                    let kept = self.ring.oldest().map(|batch| now.since(batch.received()));
+                    let is_ring_short = kept.is_some_and(|kept| kept <= lag_budget);
+                    let late = reader.late_reason();
+                    let reason = if is_ring_short { SkipReason::Evicted } else { late };
+                    reader.skip(&self.ring, now, reason);
                     continue;
                 }
             };
@@ -434,10 +420,17 @@ impl LivePath {
         stream.take(&self.ring, stream_index, epoch, packets)
     }
 
-    /// What was taken has gone out.
+    /// What was taken has gone out, or is handed over to whom takes nearly all.
     pub fn confirm(&mut self, key: ReaderKey, mark: &LiveMark) {
         if let Some(stream) = self.stream_mut(key, mark.stream_index) {
             stream.confirm(mark);
+        }
+    }
+
+    /// What was confirmed has not gone out after all.
+    pub fn deny(&mut self, key: ReaderKey, mark: &LiveMark) {
+        if let Some(stream) = self.stream_mut(key, mark.stream_index) {
+            stream.deny(mark);
         }
     }
 
@@ -489,7 +482,7 @@ impl LivePath {
         oldest.zip(newest).map_or(Duration::ZERO, |(a, b)| b.received().since(a.received()))
     }
 
-    fn reader_mut(&mut self, key: ReaderKey) -> Option<&mut Reader> {
+    pub(super) fn reader_mut(&mut self, key: ReaderKey) -> Option<&mut Reader> {
         let (serial, reader) = self.readers.get_mut(key.index as usize)?;
         (*serial == key.serial).then_some(reader)
     }

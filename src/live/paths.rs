@@ -7,30 +7,39 @@
 //! DESCRIBE wants a path as much as SETUP does, and most who describe a path set it up next; so a
 //! path without readers is kept for a while before the shard lets go of it.
 //!
+//! Paths have keys, so that what is done for a run or a reader looks up no name, and those with
+//! readers to look at are on a list, so that the others cost nothing.
+//!
 //! Invariants: the home is asked once for a path, however many want it; whoever waits is answered
 //! once; batches of a path that is not here are left: they are from before it was let go.
 //! Bounds: `PATHS_MAX` paths, `WAITERS_MAX` that wait for one. DESIGN section 5.1.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+
+use slab::Slab;
 
 use super::limits::PATHS_MAX;
 use super::message::{RefusedError, ToShard};
-use super::path::{LivePath, PathLimits, ReaderKey, Succession};
+use super::path::{LivePath, PathKey, PathLimits, ReaderKey, Succession};
 use crate::base::time::Mono;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct LivePaths {
     entries: HashMap<Arc<str>, Entry>,
+    here: Slab<Box<LivePath>>,
+    /// Paths with readers to look at, each once.
+    listed: VecDeque<PathKey>,
+    serial: u32,
 }
 
 #[derive(Debug)]
 enum Entry {
     /// The home has not answered. Who waits, by names that are the caller's.
     Asked { waiters: Vec<u64>, limits: PathLimits },
-    /// The shard listens.
-    Here { path: Box<LivePath>, wanted: Mono },
+    /// The shard listens: a place in `here`.
+    Here { place: usize, wanted: Mono },
 }
 
 /// What to do about a path that is wanted.
@@ -92,34 +101,78 @@ impl LivePaths {
     /// A path that is here.
     #[must_use]
     pub fn path(&self, name: &str) -> Option<&LivePath> {
-        match self.entries.get(name)? {
-            Entry::Here { path, .. } => Some(path),
-            Entry::Asked { .. } => None,
-        }
+        self.here.get(self.place_of(name)?).map(|path| &**path)
     }
 
     /// A path that is here.
     pub fn path_mut(&mut self, name: &str) -> Option<&mut LivePath> {
-        match self.entries.get_mut(name)? {
-            Entry::Here { path, .. } => Some(path),
-            Entry::Asked { .. } => None,
+        self.here.get_mut(self.place_of(name)?).map(|path| &mut **path)
+    }
+
+    /// A path by its key.
+    pub fn by_key(&mut self, key: PathKey) -> Option<&mut LivePath> {
+        self.here.get_mut(key.index as usize).filter(|path| path.key == key).map(|path| &mut **path)
+    }
+
+    /// The path of a reader.
+    pub fn path_of(&mut self, reader: ReaderKey) -> Option<&mut LivePath> {
+        self.by_key(reader.path)
+    }
+
+    /// A reader has more to send, or may send again.
+    pub fn queue(&mut self, reader: ReaderKey) {
+        if let Some(path) = self.path_of(reader) {
+            path.queue(reader);
+            self.list(reader.path);
         }
+    }
+
+    /// Lists all paths with readers to look at, whoever has put them there.
+    pub fn list_all(&mut self) {
+        let Self { here, listed, .. } = self;
+        let ready = here.iter_mut().map(|(_, path)| path);
+        for path in ready.filter(|path| path.has_ready() && !path.is_listed) {
+            path.is_listed = true;
+            listed.push_back(path.key);
+        }
+    }
+
+    /// The next path with readers to look at. If some are left over, it is to be listed again.
+    pub fn pop_listed(&mut self) -> Option<PathKey> {
+        // Bounded: each round takes one out.
+        while let Some(key) = self.listed.pop_front() {
+            if let Some(path) = self.by_key(key) {
+                path.is_listed = false;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Puts a path that has readers to look at on the list.
+    pub fn list(&mut self, key: PathKey) {
+        if let Some(path) = self.by_key(key)
+            && path.has_ready()
+            && !std::mem::replace(&mut path.is_listed, true)
+        {
+            self.listed.push_back(key);
+        }
+    }
+
+    /// Paths on the list; some may be gone by now.
+    #[must_use]
+    pub fn listed_count(&self) -> usize {
+        self.listed.len()
     }
 
     /// All paths that are here, to look at.
     pub fn iter(&self) -> impl Iterator<Item = &LivePath> {
-        self.entries.values().filter_map(|entry| match entry {
-            Entry::Here { path, .. } => Some(&**path),
-            Entry::Asked { .. } => None,
-        })
+        self.here.iter().map(|(_, path)| &**path)
     }
 
     /// All paths that are here.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut LivePath> {
-        self.entries.values_mut().filter_map(|entry| match entry {
-            Entry::Here { path, .. } => Some(&mut **path),
-            Entry::Asked { .. } => None,
-        })
+        self.here.iter_mut().map(|(_, path)| &mut **path)
     }
 
     /// Paths are allowed something else: `limits_of` knows what.
@@ -127,7 +180,11 @@ impl LivePaths {
         for (name, entry) in &mut self.entries {
             match entry {
                 Entry::Asked { limits, .. } => *limits = limits_of(name),
-                Entry::Here { path, .. } => path.set_limits(limits_of(name)),
+                Entry::Here { place, .. } => {
+                    if let Some(path) = self.here.get_mut(*place) {
+                        path.set_limits(limits_of(name));
+                    }
+                }
             }
         }
     }
@@ -142,8 +199,8 @@ impl LivePaths {
                 };
                 let of_source = (generation, description);
                 let path = LivePath::new(Arc::clone(name), of_source, snapshot, limits, now);
-                let entry = Entry::Here { path: Box::new(path), wanted: now };
-                self.entries.insert(Arc::clone(name), entry);
+                let place = self.enter(path);
+                self.entries.insert(Arc::clone(name), Entry::Here { place, wanted: now });
                 Told::Answer { waiters, refused: None }
             }
             ToShard::NotThere(why) => match self.entries.remove(name) {
@@ -157,6 +214,8 @@ impl LivePaths {
             ToShard::Batch(batch) => match self.path_mut(name) {
                 Some(path) => {
                     path.push(batch, now);
+                    let key = path.key;
+                    self.list(key);
                     Told::Fed
                 }
                 None => Told::Nothing,
@@ -176,7 +235,9 @@ impl LivePaths {
                 Told::Nothing
             }
             ToShard::Ended => match self.entries.remove(name) {
-                Some(Entry::Here { path, .. }) => Told::End(owners(&path)),
+                Some(Entry::Here { place, .. }) => {
+                    Told::End(self.here.try_remove(place).map_or_else(Vec::new, |p| owners(&p)))
+                }
                 Some(asked @ Entry::Asked { .. }) => {
                     // Ended for the one before; this one is asked for anew and will be answered.
                     self.entries.insert(Arc::clone(name), asked);
@@ -196,18 +257,39 @@ impl LivePaths {
     /// `Ask::Unsubscribe`. To be called every second or so.
     pub fn sweep(&mut self, now: Mono) -> Vec<Arc<str>> {
         let mut unused = Vec::new();
+        let here = &mut self.here;
         self.entries.retain(|name, entry| {
-            let Entry::Here { path, wanted } = entry else { return true };
+            let Entry::Here { place, wanted } = entry else { return true };
+            let Some(path) = here.get(*place) else { return false };
             if path.reader_count() > 0 {
                 *wanted = now;
             }
             let is_unused = now.since(*wanted) >= path.linger();
             if is_unused {
                 unused.push(Arc::clone(name));
+                drop(here.try_remove(*place));
             }
             !is_unused
         });
         unused
+    }
+
+    fn place_of(&self, name: &str) -> Option<usize> {
+        match self.entries.get(name)? {
+            Entry::Here { place, .. } => Some(*place),
+            Entry::Asked { .. } => None,
+        }
+    }
+
+    fn enter(&mut self, mut path: LivePath) -> usize {
+        self.serial = self.serial.wrapping_add(1);
+        let entry = self.here.vacant_entry();
+        let place = entry.key();
+        // Bounded by `PATHS_MAX`.
+        let index = u32::try_from(place).unwrap_or(u32::MAX);
+        path.key = PathKey { index, serial: self.serial };
+        entry.insert(Box::new(path));
+        place
     }
 }
 
@@ -224,6 +306,7 @@ mod tests {
     use super::super::batch::{BatchBuilder, Generation};
     use super::super::description::{Description, LiveTrack};
     use super::super::reader::Carrier;
+    use super::super::start::StartPolicy;
     use super::*;
     use std::time::Duration;
 
@@ -341,6 +424,43 @@ mod tests {
         assert!(paths.path("live/a").is_none());
         let note = ToShard::SyncWanted { number: 1 };
         assert!(matches!(paths.handle(&name(), note, NOW), Told::ForSource(_)));
+    }
+
+    #[test]
+    fn key_of_a_path_that_has_gone_means_nothing_to_one_in_its_place() {
+        let mut paths = LivePaths::default();
+        paths.want(&name(), PathLimits::default(), 1, NOW);
+        paths.handle(&name(), subscribed(1), NOW);
+        let old = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Udp).unwrap();
+        paths.handle(&name(), ToShard::Ended, NOW);
+        paths.want(&name(), PathLimits::default(), 1, NOW);
+        paths.handle(&name(), subscribed(2), NOW);
+        let new = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Udp).unwrap();
+        assert_eq!((old.path.index, old.index), (new.path.index, new.index));
+        assert!(paths.path_of(old).is_none() && paths.path_of(new).is_some());
+    }
+
+    #[test]
+    fn path_is_listed_once_while_it_has_readers_to_look_at() {
+        let mut paths = LivePaths::default();
+        paths.want(&name(), PathLimits::default(), 1, NOW);
+        paths.handle(&name(), subscribed(1), NOW);
+        let path = paths.path_mut("live/a").unwrap();
+        let reader = path.add_reader(5, Carrier::Udp).unwrap();
+        path.prepare(reader, StartPolicy::Gop);
+        paths.handle(&name(), batch(1), NOW);
+        assert_eq!(paths.listed_count(), 0, "nobody plays");
+        // Whoever calls the path itself has the list made anew.
+        paths.path_mut("live/a").unwrap().play(reader, NOW);
+        paths.list_all();
+        paths.queue(reader);
+        assert_eq!((paths.listed_count(), paths.pop_listed()), (1, Some(reader.path)));
+        assert_eq!(paths.pop_listed(), None);
+        assert_eq!(paths.path_of(reader).unwrap().pop_ready(), Some(reader));
+        paths.list(reader.path);
+        assert_eq!(paths.listed_count(), 0, "it waits");
+        paths.handle(&name(), batch(1), NOW);
+        assert_eq!(paths.listed_count(), 1);
     }
 
     #[test]

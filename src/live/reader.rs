@@ -76,8 +76,10 @@ pub struct Reader {
     /// Counts skips and starts: a run from before one is not put back.
     pub(super) epoch: u32,
     pub(super) skipped: SkipCounts,
-    /// It is on the path's list of readers to look at.
+    /// It was put into the queue of readers to look at.
     pub(super) is_queued: bool,
+    /// Tells its newest entry in the path's queues from older ones.
+    pub(super) ticket: u32,
 }
 
 /// One stream of a reader.
@@ -160,6 +162,7 @@ impl Reader {
             epoch: 0,
             skipped: SkipCounts::default(),
             is_queued: false,
+            ticket: 0,
         }
     }
 
@@ -403,6 +406,13 @@ impl ReaderStream {
         self.packets_sent += u64::from(mark.packets);
         self.payload_bytes_sent += u64::from(mark.payload_bytes);
         self.retransmit.handle_sent(mark.packets);
+    }
+
+    /// They have not, after all.
+    pub(super) fn deny(&mut self, mark: &LiveMark) {
+        self.packets_sent = self.packets_sent.saturating_sub(u64::from(mark.packets));
+        self.payload_bytes_sent =
+            self.payload_bytes_sent.saturating_sub(u64::from(mark.payload_bytes));
     }
 
     /// The socket did not take them: they are next again. False when an earlier run was put back

@@ -166,6 +166,12 @@ impl BatchRing {
             .find(has)
     }
 
+    /// The oldest batch.
+    #[must_use]
+    pub fn oldest(&self) -> Option<&Arc<PacketBatch>> {
+        self.batches.front()
+    }
+
     /// The newest batch.
     #[must_use]
     pub fn newest(&self) -> Option<&Arc<PacketBatch>> {

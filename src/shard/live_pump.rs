@@ -6,10 +6,12 @@
 //! ```
 //! A run whose headers are the source's own is one range of its batch; others are gathered packet
 //! by packet with 12 bytes of header each. A reader is sent `BURST_PACKETS_MAX` packets of a stream
-//! in a turn at most. Invariant: what was taken from a path is confirmed or put back.
-//! DESIGN sections 5.4, 5.5, 6.
-
-use std::sync::Arc;
+//! in a turn, of a large batch up to `LARGE_BURST_PACKETS_MAX`; the rest follows every 2 ms. Those
+//! who are live come before those who catch up.
+//!
+//! Invariants: what was taken from a path is confirmed, or denied and put back or lost; nothing is
+//! allocated for a run or a reader. Bound: the run slots of the ring a turn. DESIGN sections 5.4,
+//! 5.5, 6.
 
 use slab::Slab;
 
@@ -19,7 +21,7 @@ use super::tcp_pump::Gathered;
 use super::turn::{PairSlots, Shard};
 use super::udp_pump::{BURST_NS, BURST_PACKETS_MAX, later, observe_lateness};
 use crate::base::time::Mono;
-use crate::live::batch::LivePacket;
+use crate::live::batch::{LivePacket, PacketBatch};
 use crate::live::path::{DueRun, LivePath, Next, ReaderKey};
 use crate::live::reader::LiveMark;
 use crate::metrics::cells::{ShardCells, TransportKind};
@@ -32,9 +34,26 @@ use crate::session::table::Sessions;
 /// A run of a live path that the kernel has.
 #[derive(Debug)]
 pub(super) struct LiveRunMark {
-    path: Arc<str>,
     key: ReaderKey,
     mark: LiveMark,
+}
+
+/// What a turn's pumping leaves to be done; kept for its storage.
+#[derive(Debug, Default)]
+pub(super) struct LiveLeft {
+    /// Readers to be looked at later.
+    wakes: Vec<(u32, Mono)>,
+    /// Connections of readers over TCP.
+    connections: Vec<EntryKey>,
+}
+
+/// Which readers have their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// Those that wait for what has just come.
+    Live,
+    /// Those that catch up, as far as that leaves the others alone.
+    Behind,
 }
 
 /// The way of a reader's runs to the ring.
@@ -43,47 +62,64 @@ struct Outlet<'a> {
     runs: &'a mut Slab<LiveRunMark>,
     pairs: &'a [Option<PairSlots>],
     cells: &'a ShardCells,
+    left: &'a mut LiveLeft,
     now: Mono,
+    /// Runs, or connections, that those who catch up may still have in this turn.
+    behind_max: usize,
+    /// Slots that the live ones leave to them: who is late must not stay so for ever.
+    reserve: usize,
+}
+
+/// How far a stream or a reader got in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pumped {
+    /// It has had all that is there.
+    All,
+    /// There is more at this time.
+    Until(Mono),
+    /// There is more, as soon as the ring has room.
+    NoSlot,
 }
 
 impl Shard {
     /// Looks at the readers that have something due.
     pub(super) fn pump_live(&mut self) {
-        if !std::mem::take(&mut self.sessions.live.is_ready) {
+        if std::mem::take(&mut self.sessions.live.is_ready) {
+            self.sessions.live.paths.list_all();
+        }
+        if self.sessions.live.paths.listed_count() == 0 {
             return;
         }
+        let mut left = std::mem::take(&mut self.live_left);
         let Self { sessions, ring, live_runs, pairs, cells, .. } = self;
         let now = sessions.now;
-        let LiveDesk { paths, readers, is_ready, .. } = &mut sessions.live;
-        let mut out = Outlet { ring, runs: live_runs, pairs, cells, now };
-        let (mut wakes, mut dirty) = (Vec::new(), Vec::new());
-        for path in paths.iter_mut() {
-            // Bounded: one that is queued again is looked at in another turn.
-            for _ in 0..path.ready_count() {
-                if !out.ring.has_free_run() {
-                    *is_ready = true;
-                    break;
+        let LiveDesk { paths, readers, .. } = &mut sessions.live;
+        let (runs, behind_max) = (live_runs, BEHIND_RUNS_MAX);
+        let reserve = (ring.free_runs().1 / 4).min(BEHIND_RUNS_MAX);
+        let left_here = &mut left;
+        let mut out =
+            Outlet { ring, runs, pairs, cells, left: left_here, now, behind_max, reserve };
+        for round in [Round::Live, Round::Behind] {
+            for _ in 0..paths.listed_count() {
+                let Some(key) = paths.pop_listed() else { break };
+                if let Some(path) = paths.by_key(key) {
+                    out.pump_path(path, readers, round);
                 }
-                let Some(key) = path.pop_ready() else { break };
-                let Some(owner) = path.reader(key).map(|reader| reader.owner) else { continue };
-                let place = usize::try_from(owner).unwrap_or(usize::MAX);
-                let Some(reader) = readers.get_mut(place) else { continue };
-                if reader.is_interleaved() {
-                    dirty.extend(reader.connection);
-                } else if let Some(due) = out.pump(path, reader) {
-                    wakes.push((u32::try_from(place).unwrap_or(u32::MAX), due));
-                }
+                // For the next round or turn, when somebody is left over.
+                paths.list(key);
             }
         }
-        for (index, due) in wakes {
+        for (index, due) in left.wakes.drain(..) {
             self.sessions.wake_reader(index, due);
         }
-        for entry in dirty {
+        for entry in left.connections.drain(..) {
             self.mark_dirty(entry);
         }
+        self.live_left = left;
     }
 
-    /// The kernel has taken a run of a live path, or not.
+    /// The kernel has taken a run of a live path, or not. Those that it takes, which nearly all
+    /// are, need no look at their readers: they were counted when they were handed over.
     pub(super) fn handle_live_run_sent(
         &mut self,
         token: u32,
@@ -91,27 +127,26 @@ impl Shard {
         result: Result<(), SendFailure>,
     ) {
         let Some(run) = self.live_runs.try_remove((token & !LIVE_RUN) as usize) else { return };
-        let LiveRunMark { path, key, mark } = run;
-        let found = self.sessions.live.paths.path_mut(&path);
-        let error = match result {
+        match result {
             Ok(()) => {
                 let udp = TransportKind::Udp as usize;
                 self.cells.send_calls[udp].add(1);
                 self.cells.rtp_packets_sent[udp].add(u64::from(packets));
-                self.cells.rtp_payload_bytes_sent[udp].add(u64::from(mark.payload_bytes));
+                self.cells.rtp_payload_bytes_sent[udp].add(u64::from(run.mark.payload_bytes));
                 if packets > 1 {
                     self.cells.gso_segments.add(u64::from(packets));
                 }
-                if let Some(path) = found {
-                    path.confirm(key, &mark);
-                }
-                return;
             }
-            Err(error) => error,
-        };
-        let Some(owner) = found.and_then(|path| path.reader(key)).map(|reader| reader.owner) else {
-            return;
-        };
+            Err(error) => self.handle_live_run_failed(&run, &error),
+        }
+    }
+
+    #[cold]
+    fn handle_live_run_failed(&mut self, run: &LiveRunMark, error: &SendFailure) {
+        let LiveRunMark { key, mark } = run;
+        let Some(path) = self.sessions.live.paths.path_of(*key) else { return };
+        path.deny(*key, mark);
+        let Some(owner) = path.reader(*key).map(|reader| reader.owner) else { return };
         let index = u32::try_from(owner).unwrap_or(u32::MAX);
         let is_again = match error {
             SendFailure::Again | SendFailure::Cancelled => true,
@@ -128,27 +163,69 @@ impl Shard {
         if !is_again {
             // The packets are lost like any others on the way.
             self.cells.send_errors.add(1);
-            self.warn_once("RTP packets could not be sent", &error);
+            self.warn_once("RTP packets could not be sent", error);
             return;
         }
         self.cells.send_again.add(1);
-        let found = self.sessions.live.paths.path_mut(&path);
-        if found.is_some_and(|path| path.rewind(key, &mark)) {
+        let path = self.sessions.live.paths.path_of(*key);
+        if path.is_some_and(|path| path.rewind(*key, mark)) {
             self.sessions.wake_reader(index, later(self.sessions.now, BURST_NS));
         }
     }
 }
 
 impl Outlet<'_> {
-    /// Hands what is due of a reader to the ring. When to look at it again, if not with the next
-    /// batch.
-    fn pump(&mut self, path: &mut LivePath, reader: &mut LiveReader) -> Option<Mono> {
+    fn pump_path(&mut self, path: &mut LivePath, readers: &mut Slab<LiveReader>, round: Round) {
+        let count = match round {
+            Round::Live => path.ready_count(),
+            Round::Behind => path.behind_count(),
+        };
+        // Bounded: one that is queued again is looked at in another turn.
+        for _ in 0..count {
+            let (free, _) = self.ring.free_runs();
+            let may_go_on = match round {
+                Round::Live => free > self.reserve,
+                Round::Behind => free > 0 && self.behind_max > 0,
+            };
+            if !may_go_on {
+                return;
+            }
+            let popped = match round {
+                Round::Live => path.pop_ready(),
+                Round::Behind => path.pop_behind(),
+            };
+            let Some(key) = popped else { return };
+            let Some(owner) = path.reader(key).map(|reader| reader.owner) else { continue };
+            let place = usize::try_from(owner).unwrap_or(usize::MAX);
+            let Some(reader) = readers.get_mut(place) else { continue };
+            if reader.is_interleaved() {
+                self.behind_max = self.behind_max.saturating_sub(1);
+                self.left.connections.extend(reader.connection);
+                continue;
+            }
+            match self.pump(path, reader) {
+                Pumped::All => {}
+                Pumped::Until(due) => {
+                    // What comes meanwhile waits, too, or bursts would not be apart.
+                    path.defer(key);
+                    self.left.wakes.push((u32::try_from(place).unwrap_or(u32::MAX), due));
+                }
+                Pumped::NoSlot => path.queue(key),
+            }
+        }
+    }
+
+    /// Hands what is due of a reader to the ring.
+    fn pump(&mut self, path: &mut LivePath, reader: &mut LiveReader) -> Pumped {
         let mut wake: Option<Mono> = None;
         for index in 0..reader.streams.len() {
-            let due = self.pump_stream(path, reader, index);
-            wake = wake.into_iter().chain(due).min();
+            match self.pump_stream(path, reader, index) {
+                Pumped::All => {}
+                Pumped::Until(due) => wake = wake.into_iter().chain([due]).min(),
+                Pumped::NoSlot => return Pumped::NoSlot,
+            }
         }
-        wake
+        wake.map_or(Pumped::All, Pumped::Until)
     }
 
     fn pump_stream(
@@ -156,41 +233,46 @@ impl Outlet<'_> {
         path: &mut LivePath,
         reader: &mut LiveReader,
         index: usize,
-    ) -> Option<Mono> {
+    ) -> Pumped {
         let key = reader.key;
         let place = u8::try_from(index).unwrap_or(u8::MAX);
-        let stream = reader.streams.get_mut(index)?;
-        let Path::Udp { pair, rtp, .. } = stream.path else { return None };
-        let again = later(self.now, BURST_NS);
-        let Some(Some(pair)) = self.pairs.get(usize::from(pair)) else { return Some(again) };
+        let Some(stream) = reader.streams.get_mut(index) else { return Pumped::All };
+        let Path::Udp { pair, rtp, .. } = stream.path else { return Pumped::All };
+        let again = Pumped::Until(later(self.now, BURST_NS));
+        let Some(Some(pair)) = self.pairs.get(usize::from(pair)) else { return again };
         let (socket, to) = (pair.rtp, to_socket_address(rtp, pair.family));
-        let mut sent = 0;
+        let (mut sent, mut sent_max) = (0, BURST_PACKETS_MAX);
         // Bounded by the burst: every run has a packet at least.
-        let wake = loop {
-            if sent >= BURST_PACKETS_MAX {
-                break Some(again);
+        let pumped = loop {
+            if sent >= sent_max {
+                break again;
             }
             let due = match path.next(key, place, self.now) {
                 Next::Run(due) => due,
-                Next::At(time) => break Some(time),
-                Next::Waiting | Next::Idle => break None,
+                Next::At(time) => break Pumped::Until(time),
+                Next::Waiting | Next::Idle => break Pumped::All,
             };
             stream.ssrc = Some(due.mapping.ssrc);
+            sent_max = sent_max.max(burst_max(due.batch));
             if sent == 0 {
                 observe_lateness(self.cells, self.now, due.due, None);
             }
-            let Some(run) = self.start(socket, to, &due) else { break Some(again) };
+            let Some(run) = self.start(socket, to, &due) else {
+                break if self.ring.has_free_run() { again } else { Pumped::NoSlot };
+            };
             let count = run.packet_count();
-            let Some(mark) = path.take(key, place, count) else { break None };
+            let Some(mark) = path.take(key, place, count) else { break Pumped::All };
+            path.confirm(key, &mark);
             // Whatever this stream sends next in this turn must not overtake it.
             run.submit(true);
-            self.runs.insert(LiveRunMark { path: Arc::clone(path.name()), key, mark });
+            self.runs.insert(LiveRunMark { key, mark });
+            self.behind_max = self.behind_max.saturating_sub(1);
             sent += usize::from(count);
         };
         if sent > 0 {
             self.cells.send_burst.observe_packets(sent as u64);
         }
-        wake
+        pumped
     }
 
     /// A run of the packets that are due, as many as the route takes in one send.
@@ -215,16 +297,23 @@ impl Outlet<'_> {
     }
 }
 
-/// Puts what is due to the readers of a connection into a send, the longest due first.
+/// Packets of a stream in a turn at most, while it sends from this batch: one of many packets is
+/// through in five turns, if a receiver can take that.
+fn burst_max(batch: &PacketBatch) -> usize {
+    batch.packet_count().div_ceil(LARGE_BATCH_TURNS).min(LARGE_BURST_PACKETS_MAX)
+}
+
+/// Puts what is due to the readers of a connection into a send, the longest due first. True: there
+/// was no room for all of it, the rest goes with the next send.
 pub(super) fn gather_live(
     sessions: &mut Sessions,
     cells: &ShardCells,
     send: &mut StreamSend<'_>,
     entry: EntryKey,
     gathered: &mut Gathered,
-) {
+) -> bool {
     let now = sessions.now;
-    let mut wakes = Vec::new();
+    let mut has_more = false;
     for at in 0..sessions.live.of_connection(entry).len() {
         let Some(LiveName::Reader(index)) = sessions.live.of_connection(entry).get(at).copied()
         else {
@@ -235,7 +324,7 @@ pub(super) fn gather_live(
         if !reader.is_interleaved() {
             continue;
         }
-        let Some(path) = paths.path_mut(&reader.path) else { continue };
+        let Some(path) = paths.path_of(reader.key) else { continue };
         let before = gathered.packets;
         // Bounded by the room of a send: every round takes a packet at least.
         let wake = loop {
@@ -245,18 +334,18 @@ pub(super) fn gather_live(
                         observe_lateness(cells, now, due, None);
                     }
                     if !gather_run(path, reader, place, now, send, gathered) {
-                        // The rest goes with the next send.
+                        has_more = true;
                         break None;
                     }
                 }
                 Longest::At(wake) => break wake,
             }
         };
-        wakes.extend(wake.map(|due| (index, due)));
+        if let Some(due) = wake {
+            sessions.wake_reader(index, due);
+        }
     }
-    for (index, due) in wakes {
-        sessions.wake_reader(index, due);
-    }
+    has_more
 }
 
 /// Which of a reader's streams goes first.
@@ -320,3 +409,36 @@ pub(super) fn is_live_run(token: u32) -> bool {
 
 /// Tells tokens of live paths' runs from others.
 const LIVE_RUN: u32 = 1 << 31;
+/// Runs, or connections, of a turn for those who catch up: less than a millisecond of sending. The
+/// others wait so long for them at most, however many begin at once.
+const BEHIND_RUNS_MAX: usize = 256;
+/// A batch of many packets is spread over so many turns, `BURST_NS` apart: 10 ms.
+const LARGE_BATCH_TURNS: usize = 5;
+/// Two thirds of what a default receive buffer holds.
+const LARGE_BURST_PACKETS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+    use crate::live::batch::{Arrival, BatchBuilder, Generation};
+
+    fn batch_of(packets: usize) -> PacketBatch {
+        let mut builder = BatchBuilder::default();
+        let bytes = [0x80, 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let (seq, ts, ssrc) = (SeqNo(0), RtpTs(0), Ssrc(0));
+        let (track, marker, header_bytes, is_sync) = (0, false, 12, false);
+        let arrival =
+            Arrival { track, ssrc, seq, ts, marker, header_bytes, is_sync, bytes: &bytes };
+        (0..packets).for_each(|_| builder.push(&arrival, Mono(0)).unwrap());
+        builder.build(Generation(0), |_| None).unwrap()
+    }
+
+    #[test]
+    fn large_batch_is_through_in_ten_milliseconds_as_far_as_a_receive_buffer_allows() {
+        for (packets, in_a_turn) in [(1, 32), (51, 32), (160, 32), (250, 50), (512, 64)] {
+            let most = burst_max(&batch_of(packets)).max(BURST_PACKETS_MAX);
+            assert_eq!(most, in_a_turn, "{packets} packets");
+        }
+    }
+}

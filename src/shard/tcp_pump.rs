@@ -116,15 +116,16 @@ impl Shard {
                 }
             }
         }
-        if is_all_taken && !is_closing && has_live {
-            gather_live(&mut self.sessions, &self.cells, &mut send, key, &mut gathered);
-        }
+        let has_more_live = is_all_taken
+            && !is_closing
+            && has_live
+            && gather_live(&mut self.sessions, &self.cells, &mut send, key, &mut gathered);
         let is_sending = !send.is_empty();
         send.submit();
         let is_suspended = self.table.polling(key) == Some(Polling::Suspended);
         if let Some(link) = self.link_mut(key) {
             link.is_sending = is_sending;
-            link.has_more = is_closing || is_suspended || !is_all_taken;
+            link.has_more = is_closing || is_suspended || !is_all_taken || has_more_live;
         }
         let tcp = TransportKind::Tcp as usize;
         self.cells.send_calls[tcp].add(u64::from(gathered.packets > 0));

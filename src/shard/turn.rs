@@ -14,7 +14,7 @@ use slab::Slab;
 use super::group_sockets::Ear;
 use super::inbox::Inbox;
 use super::inputs::InputSlot;
-use super::live_pump::LiveRunMark;
+use super::live_pump::{LiveLeft, LiveRunMark};
 use super::ring::{Completion, FileSlot, Ring, RingConfig, RingError};
 use super::sockets::{Family, UdpPair};
 use crate::base::ids::ShardId;
@@ -87,6 +87,8 @@ pub struct Shard {
     pub(super) runs: Slab<RunMark>,
     /// The same, of live paths.
     pub(super) live_runs: Slab<LiveRunMark>,
+    /// What pumping live paths leaves to be done; kept for its storage.
+    pub(super) live_left: LiveLeft,
     /// Connections that have something to send.
     pub(super) dirty: Vec<EntryKey>,
     /// Streams of the connection that is flushed; kept for its storage.
@@ -178,7 +180,8 @@ impl Shard {
             inputs: Vec::new(),
             ears: HashMap::new(),
             runs: Slab::with_capacity(1_024),
-            live_runs: Slab::new(),
+            live_runs: Slab::with_capacity(1_024),
+            live_left: LiveLeft::default(),
             dirty: Vec::new(),
             ready: Vec::new(),
             unsent: Vec::new(),

@@ -23,7 +23,7 @@ use super::batch::tests::{arrival, packet};
 use super::batch::{BatchBuilder, Generation};
 use super::clock::ticks_between;
 use super::message::home_of;
-use super::path::{LivePath, Next, PathLimits};
+use super::path::{LivePath, Next, PathLimits, ReaderKey};
 use super::reader::Carrier;
 use super::ring::RingLimits;
 use super::start::StartPolicy;
@@ -208,6 +208,78 @@ fn run_that_was_put_back_leaves_no_gap_in_numbers_when_it_is_skipped_then() {
     assert!(!path.rewind(key, &sent), "from before the skip");
     let info = path.reader_info(key).unwrap();
     assert_eq!((info.packets_sent, info.packets_skipped, info.skips_lag_budget), (4, 4, 1));
+}
+
+/// A path of small batches, 100 ms apart, each a picture that needs no other, and a reader of it.
+fn path_with_reader(carrier: Carrier, limits: PathLimits) -> (LivePath, ReaderKey) {
+    let of_source = (Generation(1), description());
+    let mut path = LivePath::new(PATH.into(), of_source, Vec::new(), limits, Mono(0));
+    let key = path.add_reader(0, carrier).unwrap();
+    path.add_stream(key, 0).unwrap();
+    push_picture(&mut path, 0);
+    path.prepare(key, StartPolicy::Gop);
+    path.play(key, Mono(0));
+    (path, key)
+}
+
+fn push_picture(path: &mut LivePath, number: u16) {
+    let now = Mono(u64::from(number) * 100_000_000);
+    let bytes = packet(number, u32::from(number) * 9_000, 7, 1_000);
+    let mut builder = BatchBuilder::default();
+    builder.push(&arrival(&bytes, 0, true), now).unwrap();
+    path.push(Arc::new(builder.build(Generation(1), |_| None).unwrap()), now);
+}
+
+#[test]
+fn reader_comes_up_with_each_batch_unless_it_was_put_off() {
+    let (mut path, key) = path_with_reader(Carrier::Udp, PathLimits::default());
+    assert_eq!((path.pop_ready(), path.pop_ready()), (Some(key), None));
+    push_picture(&mut path, 1);
+    assert_eq!((path.pop_ready(), path.pop_ready()), (Some(key), None));
+    path.defer(key);
+    push_picture(&mut path, 2);
+    assert_eq!(path.pop_ready(), None);
+    path.queue(key);
+    path.queue(key);
+    assert_eq!((path.pop_ready(), path.pop_ready()), (Some(key), None), "once");
+    path.pause(key);
+    push_picture(&mut path, 3);
+    assert_eq!(path.pop_ready(), None);
+    path.prepare(key, StartPolicy::Gop);
+    path.play(key, Mono(300_000_000));
+    assert_eq!((path.pop_ready(), path.pop_ready()), (Some(key), None));
+}
+
+#[test]
+fn reader_that_begins_in_the_past_is_not_among_those_that_are_live() {
+    let (mut path, live) = path_with_reader(Carrier::Udp, PathLimits::default());
+    let late = path.add_reader(1, Carrier::Udp).unwrap();
+    path.add_stream(late, 0).unwrap();
+    path.prepare(late, StartPolicy::Gop);
+    let now = Mono(90_000_000);
+    path.play(late, now);
+    assert_eq!((path.pop_ready(), path.pop_behind()), (Some(live), Some(late)));
+    assert!(matches!(path.next(late, 0, now), Next::Run(_)));
+    // It has had all; with the next picture it is one of the others.
+    path.take(late, 0, 1).unwrap();
+    push_picture(&mut path, 1);
+    let popped = [path.pop_ready(), path.pop_ready()];
+    assert!(popped.contains(&Some(late)) && popped.contains(&Some(live)));
+}
+
+#[test]
+fn reason_of_what_left_the_ring_is_the_readers_own_unless_the_ring_is_short() {
+    let one = path_with_reader(Carrier::Tcp, PathLimits::default()).0.ring().memory_bytes();
+    for (pictures_kept, now, wanted) in [(100, 90, (1, 0)), (3, 10, (0, 1))] {
+        let limits = limits(2_000, one * pictures_kept);
+        let (mut path, key) = path_with_reader(Carrier::Tcp, limits);
+        (1..=now).for_each(|number| push_picture(&mut path, number));
+        assert!(path.ring().first_no() > 0, "its picture has gone");
+        let now = Mono(u64::from(now) * 100_000_000);
+        assert!(matches!(path.next(key, 0, now), Next::Run(_)));
+        let info = path.reader_info(key).unwrap();
+        assert_eq!((info.skips_tcp_window, info.skips_evicted), wanted, "{pictures_kept}");
+    }
 }
 
 #[test]

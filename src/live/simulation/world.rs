@@ -269,8 +269,8 @@ impl World {
         for shard in 0..2 {
             let Some(path) = &mut self.paths[shard] else { continue };
             // Once each: who has more to send is queued behind.
-            for _ in 0..path.ready_count() {
-                let Some(key) = path.pop_ready() else { break };
+            for _ in 0..path.ready_count() + path.behind_count() {
+                let Some(key) = path.pop_ready().or_else(|| path.pop_behind()) else { break };
                 let is_meant = |p: &&mut Player| p.shard == shard && p.key == key;
                 if let Some(player) = self.players.iter_mut().find(is_meant) {
                     player.pump(path, &mut self.dice, now, ms);

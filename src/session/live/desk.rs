@@ -63,7 +63,7 @@ pub struct LiveDesk {
     pub demux: Demux,
     /// What goes to other shards, in order.
     pub outbox: Vec<(ShardId, LiveMessage)>,
-    /// A path has readers to look at.
+    /// A path has readers to look at that may not be on the list of such paths.
     pub is_ready: bool,
     /// Publishers with packets that are not fed yet.
     pub(super) unfed: Vec<u32>,
@@ -149,7 +149,10 @@ impl LiveDesk {
     /// Something is to be done at once.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
-        self.is_ready || !self.asks.is_empty() || !self.registry.out.is_empty()
+        self.is_ready
+            || self.paths.listed_count() > 0
+            || !self.asks.is_empty()
+            || !self.registry.out.is_empty()
     }
 
     pub(super) fn next_serial(&mut self) -> u32 {
@@ -223,7 +226,8 @@ impl Sessions {
             }
         }
         self.flush_inputs();
-        for number in std::mem::take(&mut self.live.unfed) {
+        let mut unfed = std::mem::take(&mut self.live.unfed);
+        for number in unfed.drain(..) {
             let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
             let path = Arc::clone(publisher.source.path());
             // In front of the pictures that need it.
@@ -242,6 +246,9 @@ impl Sessions {
                 self.live.unfed.push(number);
             }
         }
+        if self.live.unfed.is_empty() {
+            self.live.unfed = unfed;
+        }
         self.settle_live();
     }
 
@@ -252,7 +259,9 @@ impl Sessions {
             if self.live.asks.is_empty() && self.live.registry.out.is_empty() {
                 break;
             }
-            for message in std::mem::take(&mut self.live.asks) {
+            // Storage goes back when nothing was added meanwhile, as it is for batches.
+            let mut asks = std::mem::take(&mut self.live.asks);
+            for message in asks.drain(..) {
                 let home = home_of(&message.path, self.live.shard_count);
                 if home == self.shard {
                     self.live.registry.handle(message, self.now);
@@ -260,8 +269,15 @@ impl Sessions {
                     self.live.outbox.push((home, LiveMessage::ToHome(message)));
                 }
             }
-            for order in std::mem::take(&mut self.live.registry.out) {
+            if self.live.asks.is_empty() {
+                self.live.asks = asks;
+            }
+            let mut orders = std::mem::take(&mut self.live.registry.out);
+            for order in orders.drain(..) {
                 self.obey(order);
+            }
+            if self.live.registry.out.is_empty() {
+                self.live.registry.out = orders;
             }
         }
         self.start_ticking();
@@ -300,7 +316,6 @@ impl Sessions {
                 }
             }
             Told::Fed => {
-                self.live.is_ready = true;
                 if self.live.paths.path(path).is_some_and(|path| path.has_primed()) {
                     self.retry_plays(path);
                 }

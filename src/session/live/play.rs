@@ -149,10 +149,7 @@ impl Sessions {
             }
             ReaderState::Playing => {
                 let (key, is_report_due) = (reader.key, reader.report_due <= now);
-                if let Some(path) = self.live.paths.path_mut(&reader.path) {
-                    path.queue(key);
-                    self.live.is_ready = true;
-                }
+                self.live.paths.queue(key);
                 if is_report_due {
                     self.send_live_reports(index);
                 }
