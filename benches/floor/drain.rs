@@ -3,7 +3,7 @@
 //! ```text
 //! parent --spawn--> child: UDP: ports on stdout .. receive, gather 1 ms, receive ..
 //!                          TCP: connects, says so .. receives, cuts the stream into packets ..
-//!        --stdin closed-->  reads the rest, prints counts, ends
+//!        --stdin closed-->  reads the rest, prints what came, ends
 //! ```
 //! It receives like `headend-loadgen --shared-ports`, by the same code: one wildcard socket for
 //! each track with GRO, packet info and time stamps, and the same pause between reads; over TCP one
@@ -19,8 +19,12 @@ use headend_loadgen::datagrams::READS_MAX;
 use headend_loadgen::net::poll::{Poll, Token};
 use headend_loadgen::net::sockets::{client_address, connect, port_pair};
 use headend_loadgen::net::udp::{self, BATCH, Receiver};
+use headend_loadgen::publish::stamp;
 use headend_loadgen::run::GATHER;
+use headend_loadgen::stats::{Summary, Timing};
+use headend_loadgen::time::{Clock, Mono};
 use headend_loadgen::wire::{self, Item};
+use serde_json::{Value, json};
 use socket2::Socket;
 
 use crate::Failure;
@@ -38,6 +42,8 @@ pub(crate) struct Received {
     pub(crate) packets: u64,
     /// Datagrams that found no room in the receiver's buffer.
     pub(crate) drops: u64,
+    /// From the stamp of a packet to its receipt, of those that have one.
+    pub(crate) added: Summary,
 }
 
 impl Drain {
@@ -82,12 +88,24 @@ impl Drain {
     /// Ends the child; what it has received.
     pub(crate) fn finish(mut self) -> Result<Received, Failure> {
         drop(self.child.stdin.take());
-        let found: Vec<u64> = self.numbers()?;
+        let mut line = String::new();
+        self.lines.read_line(&mut line)?;
         self.child.wait()?;
-        match found[..] {
-            [packets, drops] => Ok(Received { packets, drops }),
-            _ => Err("the receiver has not said what came".into()),
-        }
+        let found: Value = serde_json::from_str(&line)?;
+        let n = |name: &str| found.get(name).and_then(Value::as_u64);
+        let f = |name: &str| found.pointer(&format!("/added/{name}")).and_then(Value::as_f64);
+        let received = || {
+            let added = Summary {
+                count: found.pointer("/added/count")?.as_u64()?,
+                p50_ms: f("p50_ms")?,
+                p90_ms: f("p90_ms")?,
+                p99_ms: f("p99_ms")?,
+                p999_ms: f("p999_ms")?,
+                max_ms: f("max_ms")?,
+            };
+            Some(Received { packets: n("packets")?, drops: n("drops")?, added })
+        };
+        received().ok_or_else(|| "the receiver has not said what came".into())
     }
 
     fn numbers<T: std::str::FromStr>(&mut self) -> io::Result<Vec<T>> {
@@ -118,7 +136,7 @@ pub(crate) fn receive_udp(tracks: usize) -> Result<(), Failure> {
     poll.add(io::stdin(), Token::Tcp(0), false)?;
     writeln!(io::stdout(), "{}", ports.join(" "))?;
     let mut receiver = Receiver::default();
-    let (mut packets, mut ready) = (0, Vec::new());
+    let (mut seen, mut ready) = (Seen::default(), Vec::new());
     let mut is_over = false;
     while !is_over {
         std::thread::sleep(GATHER);
@@ -130,7 +148,7 @@ pub(crate) fn receive_udp(tracks: usize) -> Result<(), Failure> {
                 Token::Udp(track) => {
                     for _ in 0..READS_MAX {
                         let Some((socket, _)) = sockets.get(track) else { break };
-                        if read(&mut receiver, socket, &mut packets)? < BATCH {
+                        if read(&mut receiver, socket, &mut seen)? < BATCH {
                             break;
                         }
                     }
@@ -139,10 +157,10 @@ pub(crate) fn receive_udp(tracks: usize) -> Result<(), Failure> {
         }
     }
     for (socket, _) in &sockets {
-        while read(&mut receiver, socket, &mut packets)? > 0 {}
+        while read(&mut receiver, socket, &mut seen)? > 0 {}
     }
     let drops: u64 = sockets.iter().map(|(socket, _)| udp::drops(socket)).sum();
-    Ok(writeln!(io::stdout(), "{packets} {drops}")?)
+    seen.say(drops)
 }
 
 /// The child itself on TCP: `what` is the port, an x, and the clients.
@@ -160,7 +178,7 @@ pub(crate) fn receive_tcp(what: &str) -> Result<(), Failure> {
         .collect::<Result<_, Failure>>()?;
     poll.add(io::stdin(), Token::Udp(0), false)?;
     writeln!(io::stdout(), "{}", clients.len())?;
-    let (mut packets, mut ready) = (0, Vec::new());
+    let (mut seen, mut ready) = (Seen::default(), Vec::new());
     let mut buffer = vec![0; READ_BYTES];
     let mut is_over = false;
     loop {
@@ -173,7 +191,7 @@ pub(crate) fn receive_tcp(what: &str) -> Result<(), Failure> {
                 Token::Tcp(index) => {
                     is_quiet = false;
                     let Some(client) = clients.get_mut(index) else { continue };
-                    packets += client.read(&mut buffer)?;
+                    client.read(&mut buffer, &mut seen)?;
                 }
             }
         }
@@ -182,7 +200,7 @@ pub(crate) fn receive_tcp(what: &str) -> Result<(), Failure> {
             break;
         }
     }
-    Ok(writeln!(io::stdout(), "{packets} 0")?)
+    seen.say(0)
 }
 
 struct Client {
@@ -191,44 +209,73 @@ struct Client {
     unread: Vec<u8>,
 }
 
+/// What the child has seen.
+#[derive(Debug, Default)]
+struct Seen {
+    packets: u64,
+    added: Timing,
+}
+
+impl Seen {
+    fn count(&mut self, packet: &[u8], arrival: Mono) {
+        self.packets += 1;
+        if let Some(sent) = stamp::sent_at(packet) {
+            self.added.record(arrival.since(sent));
+        }
+    }
+
+    /// Tells the parent.
+    fn say(&self, drops: u64) -> Result<(), Failure> {
+        let (packets, added) = (self.packets, self.added.summary());
+        let line = json!({ "packets": packets, "drops": drops, "added": added });
+        Ok(writeln!(io::stdout(), "{line}")?)
+    }
+}
+
 impl Client {
-    /// One read, as headend-loadgen does; packets that it completed.
-    fn read(&mut self, buffer: &mut [u8]) -> Result<u64, Failure> {
+    /// One read, as headend-loadgen does.
+    fn read(&mut self, buffer: &mut [u8], seen: &mut Seen) -> Result<(), Failure> {
         let length = match (&self.socket).read(buffer) {
             Ok(0) => return Err("the sender has closed a connection".into()),
             Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         };
         let bytes = &buffer[..length];
         if self.unread.is_empty() {
-            let (packets, taken) = cut(bytes)?;
+            let taken = cut(bytes, seen)?;
             self.unread.extend_from_slice(&bytes[taken..]);
-            return Ok(packets);
+            return Ok(());
         }
         self.unread.extend_from_slice(bytes);
-        let (packets, taken) = cut(&self.unread)?;
+        let taken = cut(&self.unread, seen)?;
         self.unread.drain(..taken);
-        Ok(packets)
+        Ok(())
     }
 }
 
-/// Whole packets in `bytes`, and the bytes that they take.
-fn cut(bytes: &[u8]) -> Result<(u64, usize), Failure> {
-    let (mut packets, mut taken) = (0, 0);
+/// Looks at whole packets in `bytes`; the bytes that they take.
+fn cut(bytes: &[u8], seen: &mut Seen) -> Result<usize, Failure> {
+    let (now, mut taken) = (Clock.now(), 0);
     while let Some((item, item_bytes)) = wire::next_item(&bytes[taken..])? {
         match item {
-            Item::Interleaved { .. } => packets += 1,
+            Item::Interleaved { payload, .. } => seen.count(payload, now),
             Item::Message(_) => return Err("something that is not a packet came".into()),
         }
         taken += item_bytes;
     }
-    Ok((packets, taken))
+    Ok(taken)
 }
 
-fn read(receiver: &mut Receiver, socket: &Socket, packets: &mut u64) -> io::Result<usize> {
+fn read(receiver: &mut Receiver, socket: &Socket, seen: &mut Seen) -> io::Result<usize> {
+    let (now, wall_minus_mono_ns) = (Clock.now(), Clock.wall_minus_mono_ns());
     receiver.receive(socket, |datagram| {
-        *packets += datagram.payload.len().div_ceil(datagram.segment_bytes) as u64;
+        // As headend-loadgen times it.
+        let stamp = datagram.arrival_wall_ns.and_then(|wall| wall.checked_sub(wall_minus_mono_ns));
+        let arrival = stamp.map_or(now, Mono::from_ns).min(now);
+        for packet in datagram.payload.chunks(datagram.segment_bytes) {
+            seen.count(packet, arrival);
+        }
     })
 }
 

@@ -72,6 +72,14 @@ impl Gather {
         }
     }
 
+    /// Appends bytes where they are.
+    pub(crate) fn range(&mut self, bytes: &[u8]) {
+        let iov_base = bytes.as_ptr().cast_mut().cast();
+        self.iovecs.push(libc::iovec { iov_base, iov_len: bytes.len() });
+        self.bytes += bytes.len();
+        self.is_open = false;
+    }
+
     /// What is left to send.
     pub(crate) fn iovecs(&mut self) -> &mut [libc::iovec] {
         &mut self.iovecs[self.done..]

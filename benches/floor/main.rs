@@ -21,6 +21,7 @@
 mod curve;
 mod drain;
 mod gather;
+mod live;
 mod pace;
 mod report;
 mod ring;
@@ -39,6 +40,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use live::LiveShape;
 use pace::Load;
 use report::Report;
 use send::{Transport, Way};
@@ -57,6 +59,11 @@ struct Options {
     /// Clients: addresses from 127.64.0.1 on
     #[arg(short = 'n', long, default_value_t = 1_000, value_name = "N")]
     clients: u32,
+    /// Sends a made-up film as a live path does, each picture to all clients at once; what it is
+    /// like as for `headend-loadgen --publish`, such as --live=--bit-rate=4M
+    #[arg(long, value_name = "OPTION", num_args = 0..=1, require_equals = true,
+          default_missing_value = "", conflicts_with = "film")]
+    live: Vec<String>,
     /// How long to measure after every client has been started
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     seconds: u32,
@@ -124,10 +131,14 @@ fn run(options: &Options) -> Result<(), Failure> {
         return drain::receive_tcp(what);
     }
     if let Some(folder) = &options.rounds {
-        return Ok(write!(out, "{}", rounds::Rounds::read(folder)?)?);
+        let is_live = !options.live.is_empty();
+        return Ok(write!(out, "{}", rounds::Rounds::read(folder, is_live)?)?);
     }
     if let Some(folder) = &options.curve {
         return Ok(write!(out, "{}", curve::Curve::read(folder)?)?);
+    }
+    if !options.live.is_empty() {
+        return send_live(options, &mut out);
     }
     let Some(film) = &options.film else {
         let hint = "floor: nothing to send; name a --film, or run scripts/floor.sh";
@@ -143,6 +154,25 @@ fn run(options: &Options) -> Result<(), Failure> {
     for way in &options.via {
         let kind = (options.transport, *way);
         found.push(pace::run(&shape, load, kind, options.drain_cpu)?);
+    }
+    if let Some(path) = &options.json {
+        std::fs::write(path, report::floor_json(&found))?;
+    }
+    Ok(write!(out, "{}", table::Table { load, found: &found, server })?)
+}
+
+/// A live path, every way that was asked for.
+fn send_live(options: &Options, out: &mut impl Write) -> Result<(), Failure> {
+    let words: Vec<String> = options.live.iter().filter(|word| !word.is_empty()).cloned().collect();
+    let load = Load { clients: options.clients, seconds: options.seconds, ramp: options.ramp };
+    let server = options.server.as_ref().map(|path| Report::read_server(path)).transpose()?;
+    pin(options.cpu)?;
+    raise_descriptor_limit();
+    let mut found = Vec::with_capacity(options.via.len());
+    for way in &options.via {
+        let mut shape = LiveShape::new(&words, options.transport)?;
+        let kind = (options.transport, *way);
+        found.push(live::run(&mut shape, load, kind, options.drain_cpu)?);
     }
     if let Some(path) = &options.json {
         std::fs::write(path, report::floor_json(&found))?;

@@ -47,6 +47,7 @@ pub(crate) struct Found {
     pub(crate) bytes: u64,
     pub(crate) cpu: [Duration; 2],
     pub(crate) wall: Duration,
+    /// Of frames against their time; of a live path, from a packet's stamp to its receipt.
     pub(crate) late: Summary,
     /// Of the whole run.
     pub(crate) lost: i128,
@@ -130,7 +131,7 @@ pub(crate) fn run(
     let (before, cpu_before, wall_before) = (pacer.counts, cpu_used(), clock());
     pacer.turn_until(full + Duration::from_secs(load.seconds.into()))?;
     let (after, cpu_after, wall_after) = (pacer.counts, cpu_used(), clock());
-    let Received { packets, drops } = drain.finish()?;
+    let Received { packets, drops, .. } = drain.finish()?;
     let cpu = [cpu_after[0] - cpu_before[0], cpu_after[1] - cpu_before[1]];
     Ok(Found {
         transport,

@@ -49,6 +49,13 @@ impl Report {
         ["video", "audio"].into_iter().map(of).fold(0.0, f64::max)
     }
 
+    /// The best way of a floor run: how late it was.
+    pub(crate) fn floor_late_ms(&self, percentile: &str) -> Option<f64> {
+        let ways = self.0.as_array()?.iter();
+        let late = ways.filter_map(|way| way.pointer(&format!("/late/{percentile}"))?.as_f64());
+        late.min_by(f64::total_cmp)
+    }
+
     /// The cheapest way of a floor run: its cost for each unit.
     pub(crate) fn floor_cost(&self) -> Option<f64> {
         let ways = self.0.as_array()?.iter();

@@ -23,6 +23,7 @@ pub(crate) struct Rounds {
 struct Part {
     transport: Transport,
     rounds: Vec<Round>,
+    is_live: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +35,22 @@ struct Round {
     first_packet_p99_ms: f64,
     lost: f64,
     own_drops: f64,
+    /// From publisher to reader, and what that takes the floor.
+    added: Added,
     failed: f64,
     core_percent: f64,
 }
 
+/// How long packets of a live path took, at the server and at the floor.
+#[derive(Debug, Clone, Copy)]
+struct Added {
+    p50_ms: [f64; 2],
+    p99_ms: [f64; 2],
+}
+
 impl Rounds {
-    pub(crate) fn read(folder: &Path) -> Result<Self, Failure> {
+    /// `is_live`: of a live path, by `scripts/live.sh`.
+    pub(crate) fn read(folder: &Path, is_live: bool) -> Result<Self, Failure> {
         let mut parts = Vec::new();
         for transport in [Transport::Udp, Transport::Tcp] {
             let mut rounds = Vec::new();
@@ -49,11 +60,11 @@ impl Rounds {
                     break;
                 }
                 let server = Report::read_server(&file("server"))?;
-                let floor = Report::read(&file("floor"))?.floor_cost().ok_or("a floor run")?;
-                rounds.push(Round::new(transport, &server, floor));
+                let floor = Report::read(&file("floor"))?;
+                rounds.push(Round::new(transport, &server, &floor)?);
             }
             if !rounds.is_empty() {
-                parts.push(Part { transport, rounds });
+                parts.push(Part { transport, rounds, is_live });
             }
         }
         if parts.is_empty() {
@@ -64,9 +75,16 @@ impl Rounds {
 }
 
 impl Round {
-    fn new(transport: Transport, server: &Report, floor: f64) -> Self {
-        let n = |pointer| server.number(pointer).unwrap_or(f64::NAN);
-        Self {
+    fn new(transport: Transport, server: &Report, floor: &Report) -> Result<Self, Failure> {
+        let n = |pointer: &str| server.number(pointer).unwrap_or(f64::NAN);
+        let added = |name: &str| {
+            let server = n(&format!("/media/video/added/{name}"));
+            [server, floor.floor_late_ms(name).unwrap_or(f64::NAN)]
+        };
+        let added = Added { p50_ms: added("p50_ms"), p99_ms: added("p99_ms") };
+        let floor = floor.floor_cost().ok_or("a floor run")?;
+        Ok(Self {
+            added,
             server: server.server_cost(transport),
             floor,
             late_p99_ms: server.late_ms("p99_ms"),
@@ -76,7 +94,7 @@ impl Round {
             own_drops: n("/own_drops"),
             failed: n("/sessions/failed"),
             core_percent: n("/server/core_percent"),
-        }
+        })
     }
 
     fn ratio(&self) -> f64 {
@@ -160,13 +178,24 @@ impl Part {
     }
 
     fn write_budgets(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.transport.name();
         let unit = match self.transport {
             Transport::Udp => "packet",
             Transport::Tcp => "MB",
         };
+        let ratio = (format!("server CPU per {unit} / floor"), self.over(Round::ratio), "<= 1.3");
+        if self.is_live {
+            let of = |what: &str| format!("publisher to reader, {what}");
+            let rows = [
+                ratio,
+                (of("p99 ms"), self.over(|r| r.added.p99_ms[0]), "<= 5"),
+                (of("p99 ms, of the floor"), self.over(|r| r.added.p99_ms[1]), "-"),
+                (of("p50 ms"), self.over(|r| r.added.p50_ms[0]), "-"),
+                (of("p50 ms, of the floor"), self.over(|r| r.added.p50_ms[1]), "-"),
+            ];
+            return self.write_rows(f, rows);
+        }
         let rows = [
-            (format!("server CPU per {unit} / floor"), self.over(Round::ratio), "<= 1.3"),
+            ratio,
             ("late, p99 ms".to_owned(), self.over(|r| r.late_p99_ms), "<= 3"),
             ("late, p99.9 ms".to_owned(), self.over(|r| r.late_p999_ms), "<= 8"),
             (
@@ -175,6 +204,15 @@ impl Part {
                 "<= 3",
             ),
         ];
+        self.write_rows(f, rows)
+    }
+
+    fn write_rows<const N: usize>(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        rows: [(String, Spread, &str); N],
+    ) -> fmt::Result {
+        let name = self.transport.name();
         for (what, spread, budget) in rows {
             writeln!(f, "{name} {what:<54} {:<24} {budget}", spread.to_string())?;
         }

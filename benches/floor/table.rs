@@ -94,6 +94,16 @@ fn write_server(f: &mut fmt::Formatter<'_>, server: &Report, floor: &Found) -> f
         n("/first_packet/p99_ms"),
     )?;
     for kind in ["video", "audio"] {
+        let added = |name: &str| server.number(&format!("/media/{kind}/added/{name}"));
+        if let (Some(p50), Some(p99), Some(max)) =
+            (added("p50_ms"), added("p99_ms"), added("max_ms"))
+        {
+            writeln!(
+                f,
+                "                     {kind} from publisher to reader: p50 {p50:.2} ms, p99 \
+                 {p99:.2} ms, at most {max:.2} ms"
+            )?;
+        }
         let of = |name: &str| server.number(&format!("/media/{kind}/lateness/{name}"));
         if let (Some(p99), Some(p999), Some(max)) = (of("p99_ms"), of("p999_ms"), of("max_ms")) {
             writeln!(

@@ -83,19 +83,39 @@ impl TcpSender {
         }
         let slot = &mut self.slots[self.ring.as_ref().map_or(0, Batch::taken)];
         let taken = slot.fill(track, packets, channel, head);
-        let Some(ring) = &mut self.ring else {
-            self.send_now(index)?;
-            return Ok(taken);
-        };
+        self.send_slot(connection)?;
+        Ok(taken)
+    }
+
+    /// The same with bytes that are framed already. They are to stay as they are until the turn has
+    /// ended.
+    pub(crate) fn send_range(&mut self, bytes: &[u8], connection: u32) -> io::Result<()> {
+        let is_full = self.ring.as_ref().is_some_and(|ring| ring.taken() == SLOTS);
+        if is_full || self.connections[connection as usize].is_busy {
+            self.enter(None)?;
+        }
+        let slot = &mut self.slots[self.ring.as_ref().map_or(0, Batch::taken)];
+        slot.gather.start(0, 1);
+        slot.gather.range(bytes);
+        slot.point();
+        self.send_slot(connection)
+    }
+
+    /// Sends the slot that was filled, or queues it.
+    fn send_slot(&mut self, connection: u32) -> io::Result<()> {
+        let index = connection as usize;
+        let slot = &mut self.slots[self.ring.as_ref().map_or(0, Batch::taken)];
+        let Some(ring) = &mut self.ring else { return self.send_now(index) };
         // SAFETY: `push` requires message and pointers to stay as they are until `enter` returns.
         // - Slots are one boxed slice, which never moves and is dropped after the ring; a gather's
         //   memory changes in `fill` alone.
         // - The ring hands out a slot's number again only after `enter`.
-        // - Addresses in the film's map are valid as long as `Shape`, which outlives the sender.
+        // - Addresses in the film's map are valid as long as `Shape`, and those in its pictures as
+        //   long as `LiveShape`; both outlive the sender, and pictures change between turns only.
         unsafe { ring.push(connection, &raw const slot.message, FLAGS | libc::MSG_WAITALL) }?;
         self.connections[index].is_busy = true;
         self.busy.push(connection);
-        Ok(taken)
+        Ok(())
     }
 
     /// Submits what is queued; `wait`: and waits so long.
@@ -126,8 +146,9 @@ impl TcpSender {
             slot.point();
             let flags = FLAGS | libc::MSG_DONTWAIT;
             // SAFETY: `sendmsg` reads what the message points to, while it runs. Its pointers were
-            // set by `point` and lie in the gather, which is borrowed, or in the film's map, which
-            // `Shape` holds; the kernel checks the latter. The socket is open as long as `self`.
+            // set by `point` and lie in the gather, which is borrowed, in bytes that outlive the
+            // turn, or in the film's map, which `Shape` holds; the kernel checks the latter. The
+            // socket is open as long as `self`.
             let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const slot.message, flags) };
             match usize::try_from(sent) {
                 Ok(sent) => slot.gather.advance(sent),

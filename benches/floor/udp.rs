@@ -80,11 +80,37 @@ impl UdpSender {
         }
         let slot = &mut self.slots[self.ring.as_ref().map_or(0, Batch::taken)];
         slot.fill(track, run, to, head);
+        self.send_slot()
+    }
+
+    /// The same with packets that stand in memory one behind the other. The bytes are to stay as
+    /// they are until the turn has ended.
+    pub(crate) fn send_range(
+        &mut self,
+        bytes: &[u8],
+        segment_bytes: u16,
+        packets: usize,
+        to: SocketAddrV4,
+    ) -> io::Result<()> {
+        if self.ring.as_ref().is_some_and(|ring| ring.taken() == SLOTS) {
+            self.enter(None)?;
+        }
+        let slot = &mut self.slots[self.ring.as_ref().map_or(0, Batch::taken)];
+        slot.gather.start(0, 1);
+        slot.gather.range(bytes);
+        slot.point(packets, segment_bytes, to);
+        self.send_slot()
+    }
+
+    /// Sends the slot that was filled, or queues it.
+    fn send_slot(&mut self) -> io::Result<()> {
+        let slot = &mut self.slots[self.ring.as_ref().map_or(0, Batch::taken)];
         let message = &raw const slot.message;
         let Some(ring) = &mut self.ring else {
             // SAFETY: `sendmsg` reads what `message` points to, while it runs.
-            // - All pointers of the message were set by `fill` and lie in the slot, which is
-            //   borrowed, or in the film's map, which `Shape` holds; the kernel checks the latter.
+            // - All pointers of the message were set by `point` and lie in the slot, which is
+            //   borrowed, in bytes that the caller has just lent, or in the film's map, which
+            //   `Shape` holds; the kernel checks the latter.
             // - The socket is open as long as `self`.
             let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), message, FLAGS) };
             self.refused += u64::from(sent < 0);
@@ -93,7 +119,8 @@ impl UdpSender {
         // SAFETY: `push` requires message and pointers to stay as they are until `enter` returns.
         // - Slots are one boxed slice, which never moves and is dropped after the ring.
         // - The ring hands out a slot's number again only after `enter`.
-        // - Addresses in the film's map are valid as long as `Shape`, which outlives the sender.
+        // - Addresses in the film's map are valid as long as `Shape`, and those in its pictures as
+        //   long as `LiveShape`; both outlive the sender, and pictures change between turns only.
         unsafe { ring.push(0, message, FLAGS) }
     }
 
@@ -132,6 +159,11 @@ impl Slot {
             self.gather.packet(track, packet, head, None);
             head.seq = head.seq.plus(1);
         }
+        self.point(run.packets.len(), run.segment_bytes, to);
+    }
+
+    /// Fills in the message around what was gathered.
+    fn point(&mut self, packets: usize, segment_bytes: u16, to: SocketAddrV4) {
         self.address.sin_family = AF_INET;
         self.address.sin_port = to.port().to_be();
         self.address.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
@@ -140,8 +172,8 @@ impl Slot {
         let iovecs = self.gather.iovecs();
         self.message.msg_iov = iovecs.as_mut_ptr();
         self.message.msg_iovlen = iovecs.len();
-        let is_single = run.packets.len() == 1;
-        self.control.segment_bytes = run.segment_bytes;
+        let is_single = packets == 1;
+        self.control.segment_bytes = segment_bytes;
         self.message.msg_control =
             if is_single { std::ptr::null_mut() } else { (&raw mut self.control).cast() };
         self.message.msg_controllen = if is_single { 0 } else { size_of::<SegmentControl>() };
