@@ -20,23 +20,14 @@
 
 mod support;
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::process::{run_any, wait_for};
-use support::server::{Server, binary};
+use support::server::{Server, loadgen};
 use support::wait::{PATIENCE, until};
 use support::{demo_clip, folder_with, http};
-
-/// Next to the server's own binary: `cargo build --workspace` puts both there.
-fn loadgen() -> PathBuf {
-    let path = std::env::var_os("HEADEND_LOADGEN_BIN")
-        .map_or_else(|| binary().with_file_name("headend-loadgen"), PathBuf::from);
-    assert!(path.exists(), "{} is missing: cargo build --workspace", path.display());
-    path
-}
 
 fn five_hundred_sessions_lose_nothing(transport: &str) {
     let mut server = Server::with_demo();

@@ -36,7 +36,7 @@ const UNSAFE_FILES: [&str; 23] = [
     "tests/pages.rs",
     "tests/priority.rs",
     "tests/ring_no_alloc.rs",
-    "tests/shard_no_alloc.rs",
+    "tests/support/allocations.rs",
 ];
 
 const FILE_LINES_MAX: usize = 800;

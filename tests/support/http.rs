@@ -29,6 +29,11 @@ fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
     (status, if chunked { dechunk(body) } else { body.to_owned() })
 }
 
+/// Whether somebody answers there.
+pub(crate) fn is_up(admin: SocketAddr) -> bool {
+    TcpStream::connect(admin).is_ok()
+}
+
 /// Body of `GET path` as JSON.
 pub(crate) fn get_json(admin: SocketAddr, path: &str) -> serde_json::Value {
     let (status, body) = get(admin, path);

@@ -15,6 +15,7 @@
 //! network  a network namespace for one test
 //! process  real players with a time limit
 //! http     the admin port
+//! allocations  what a shard that runs inside the test allocates
 //! ```
 //! Bound: every wait ends, by a deadline on a condition; no test sleeps for a fixed time.
 #![allow(dead_code, reason = "each test binary takes the part of it that it needs")]
@@ -25,6 +26,7 @@
     reason = "a test that cannot go on has failed, and says where"
 )]
 
+pub(crate) mod allocations;
 pub(crate) mod av1;
 pub(crate) mod boxes;
 pub(crate) mod camera;

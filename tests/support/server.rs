@@ -202,6 +202,14 @@ pub(crate) fn binary() -> PathBuf {
         .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_headend")), PathBuf::from)
 }
 
+/// Next to the server's own binary: `cargo build --workspace` puts both there.
+pub(crate) fn loadgen() -> PathBuf {
+    let path = std::env::var_os("HEADEND_LOADGEN_BIN")
+        .map_or_else(|| binary().with_file_name("headend-loadgen"), PathBuf::from);
+    assert!(path.exists(), "{} is missing: cargo build --workspace", path.display());
+    path
+}
+
 /// Percent-encodes one segment of a path (RFC 3986 s3.3), everything but the unreserved.
 pub(crate) fn percent_encoded(segment: &str) -> String {
     use std::fmt::Write as _;

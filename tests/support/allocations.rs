@@ -1,0 +1,46 @@
+//! An allocator that counts what threads of shards ask for.
+//!
+//! A test binary makes it its own: `#[global_allocator] static COUNTING: Counting = Counting;`.
+//! The server then runs inside the test, whose other threads are not counted.
+#![allow(unsafe_code, reason = "an allocator hands on to another one")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// See the module.
+pub(crate) struct Counting;
+
+static OF_SHARDS: AtomicU64 = AtomicU64::new(0);
+
+/// Allocations of shards so far.
+pub(crate) fn of_shards() -> u64 {
+    OF_SHARDS.load(Ordering::Relaxed)
+}
+
+/// Counts an allocation of the calling thread, if that is a shard's.
+fn count() {
+    let mut name = [0_u8; 16];
+    // SAFETY: PR_GET_NAME writes 16 bytes to where it is told.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    if name.starts_with(b"shard-") {
+        OF_SHARDS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: everything is handed on to the system's allocator with the arguments as they came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are the ones that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        count();
+        // SAFETY: as above.
+        unsafe { System.realloc(block, layout, bytes) }
+    }
+}
