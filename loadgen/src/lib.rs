@@ -43,6 +43,7 @@ pub mod session;
 pub mod slots;
 pub mod stats;
 pub mod stream;
+pub mod targets;
 pub mod time;
 pub mod timeline;
 pub mod wire;

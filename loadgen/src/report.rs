@@ -111,6 +111,8 @@ pub struct PartReport {
     pub packets: u64,
     /// Packets missing.
     pub lost: u64,
+    /// Packets that came behind a newer one.
+    pub reordered: u64,
 }
 
 /// Percentiles of something, close enough together to be drawn.
@@ -366,6 +368,7 @@ fn parts(options: &Options, stats: &Stats) -> Vec<PartReport> {
         sessions: part.sessions,
         packets: part.counts.packets,
         lost: part.counts.lost,
+        reordered: part.counts.reordered,
     })
     .collect()
 }

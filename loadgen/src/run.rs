@@ -13,8 +13,7 @@
 //! Bound: one tick every [`TICK`] over the sessions that have something to do soon, and over each
 //! of the others every [`CALM_TICK`].
 
-use crate::auth::redacted;
-use crate::cli::{Options, SharedPorts, Title};
+use crate::cli::{Options, Title};
 use crate::datagrams::{Datagrams, Sessions};
 use crate::failure::Failure;
 use crate::history::{History, Sample};
@@ -31,11 +30,12 @@ use crate::session::{Plan, Session};
 use crate::slots::Slot;
 use crate::stats::Stats;
 use crate::stream::Claims;
+use crate::targets::{Target, publish, target_from};
 use crate::time::{Clock, Mono};
 use rtsp_types::Url;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -49,7 +49,6 @@ pub const GATHER: Duration = Duration::from_millis(4);
 /// UDP and TCP: each title has a part of the figures for each of them.
 pub const TRANSPORTS: usize = 2;
 const TCP_READ_BYTES: usize = 256 * 1024;
-const RTSP_PORT: u16 = 554;
 /// Standard streams, the poll, shared ports, files of `/proc` while they are read.
 const OTHER_DESCRIPTORS: u64 = 16;
 /// Receive buffer of a client that will stop reading: the system's own would hold half a minute of
@@ -133,13 +132,6 @@ pub fn run_until(options: &Options, interrupted: &AtomicBool) -> Result<Report, 
         history: &run.history,
         started: format!("{started:.0}"),
     }))
-}
-
-#[derive(Debug, Clone)]
-struct Target {
-    url: Url,
-    server: SocketAddr,
-    is_shared: bool,
 }
 
 #[derive(Debug)]
@@ -477,29 +469,6 @@ impl<'a> Run<'a> {
             _ => (self.begin, last),
         }
     }
-}
-
-/// Publishes, if that is asked for, before anybody reads.
-fn publish(options: &Options) -> Result<Option<Publishing>, RunError> {
-    let Some(url) = &options.film.publish else { return Ok(None) };
-    let server = target_from(url, SharedPorts::Off)?.server;
-    let publishing = Publishing::start(&options.film, url, server, options.seed);
-    let wrong = |failure| RunError::Publish { url: redacted(url.as_str()), failure };
-    publishing.map(Some).map_err(wrong)
-}
-
-fn target_from(url: &Url, shared: SharedPorts) -> Result<Target, RunError> {
-    let unreachable = |reason| RunError::Unreachable { server: url.to_string(), reason };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let port = url.port().unwrap_or(RTSP_PORT);
-    let mut found = (host, port).to_socket_addrs().map_err(|error| unreachable(error.kind()))?;
-    let server = found.next().ok_or_else(|| unreachable(io::ErrorKind::NotFound))?;
-    let is_loopback = server.is_ipv4() && server.ip().is_loopback();
-    if shared == SharedPorts::On && !is_loopback {
-        return Err(RunError::SharedPorts { server });
-    }
-    let is_shared = is_loopback && shared != SharedPorts::Off;
-    Ok(Target { url: url.clone(), server, is_shared })
 }
 
 /// A descriptor per session at least: take what the system allows.
