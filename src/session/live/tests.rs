@@ -3,12 +3,12 @@
 
 mod arbitrary;
 mod configured;
+mod feedback;
+mod group;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-
-mod feedback;
 
 use super::desk::LiveDesk;
 use super::is_live_path;
@@ -25,9 +25,6 @@ use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
 use crate::session::request::{Command, Executed, Waiter};
 use crate::session::table::{Action, SessionConfig, Sessions};
-
-#[path = "group_tests.rs"]
-mod group_tests;
 
 struct Bench {
     sessions: Sessions,

@@ -171,7 +171,7 @@ fn dynamic_type_without_a_description_is_refused_and_tried_again() {
     bench.order();
     bench.datagram((0, false), 1, &rtp(96, 9, 1));
     bench.datagram((0, false), 1, &rtp(96, 10, 1));
-    assert_eq!((bench.state(), bench.open.len()), (Some("starting"), 0));
+    assert_eq!((bench.state(), bench.open.len()), (Some("failed"), 0));
     bench.after(Duration::from_secs(2));
     assert_eq!(bench.open.len(), 1);
 }
@@ -181,7 +181,7 @@ fn socket_that_cannot_be_opened_is_tried_again() {
     let mut bench = Bench::new("udp://127.0.0.1:5004");
     bench.refusal = Some("taken");
     bench.order();
-    assert_eq!((bench.state(), bench.open.len()), (Some("starting"), 0));
+    assert_eq!((bench.state(), bench.open.len()), (Some("failed"), 0));
     bench.refusal = None;
     bench.after(Duration::from_secs(2));
     bench.datagram((0, false), 1, &ts(1));
@@ -196,7 +196,7 @@ fn silent_source_is_lost_closed_and_listened_to_again() {
     bench.after(Duration::from_secs(9));
     assert_eq!(bench.state(), Some("live"));
     bench.after(Duration::from_secs(1));
-    assert_eq!((bench.state(), bench.open.len()), (Some("starting"), 0));
+    assert_eq!((bench.state(), bench.open.len()), (Some("failed"), 0));
     assert!(bench.sessions.live.publishers.is_empty());
     bench.after(Duration::from_secs(2));
     assert_eq!(bench.open.len(), 1);
@@ -257,7 +257,7 @@ fn description_that_cannot_be_used_is_read_again_later() {
     let mut bench = Bench::new("file:cam.sdp");
     bench.order();
     bench.read(Err(DescriptionFailure::Busy));
-    assert_eq!((bench.state(), bench.tasks.len()), (Some("starting"), 0));
+    assert_eq!((bench.state(), bench.tasks.len()), (Some("failed"), 0));
     bench.after(Duration::from_secs(2));
     bench.read(Ok("v=0\nm=video 5004 RTP/SAVP 96\n"));
     assert_eq!(bench.open.len(), 0);
