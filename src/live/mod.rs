@@ -34,7 +34,7 @@ pub mod meter;
 pub mod multicast;
 pub mod path;
 pub mod paths;
-mod queues;
+pub mod queues;
 pub mod reader;
 pub mod reception;
 pub mod refresh;

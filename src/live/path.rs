@@ -42,6 +42,14 @@ pub struct ReaderKey {
     pub(super) serial: u32,
 }
 
+impl ReaderKey {
+    /// Its place among the readers of its path.
+    #[must_use]
+    pub fn place(self) -> usize {
+        self.index as usize
+    }
+}
+
 /// What readers of a path are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathLimits {

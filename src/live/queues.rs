@@ -94,6 +94,28 @@ impl Queues {
 }
 
 impl LivePath {
+    /// Reads of those who are popped next what is read of them then, and who they are: thousands of
+    /// readers are more than the cache holds, and loads that depend on nothing overlap (DESIGN
+    /// section 6). How many there are.
+    pub fn touch_next(&self, is_behind: bool, owners: &mut [u64; TOUCHED_MAX]) -> usize {
+        let queue = if is_behind { &self.queues.behind } else { &self.queues.ready };
+        let next = || queue.iter().rev().take(TOUCHED_MAX);
+        let reader = |queued: &Queued| self.readers.get(queued.index as usize).map(|(_, it)| it);
+        let mut count = 0;
+        for (owner, queued) in owners.iter_mut().zip(next()) {
+            *owner = reader(queued).map_or(u64::MAX, |reader| reader.owner);
+            count += 1;
+        }
+        let streams = next().filter_map(|queued| reader(queued)?.streams.first());
+        let sum = streams.fold(0_u64, |sum, stream| {
+            let cursor = &stream.cursor;
+            let parts = stream.packets_sent ^ cursor.place.no ^ u64::from(cursor.mapped_from.1);
+            sum ^ parts ^ u64::from(cursor.trail.is_some()) ^ u64::from(cursor.mapping.is_some())
+        });
+        std::hint::black_box(sum);
+        count
+    }
+
     /// The next reader to look at, of those that are live. It comes up again with the next batch.
     pub fn pop_ready(&mut self) -> Option<ReaderKey> {
         let Self { queues, readers, key, .. } = self;
@@ -147,6 +169,9 @@ impl LivePath {
         self.queues.behind_count()
     }
 }
+
+/// Readers whose loads overlap.
+pub const TOUCHED_MAX: usize = 8;
 
 /// Whether an entry of the queues is for a reader as it is now. It is looked at then.
 fn is_meant(readers: &mut Slab<(u32, Reader)>, queued: Queued) -> bool {

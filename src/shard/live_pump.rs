@@ -10,8 +10,8 @@
 //! who are live come before those who catch up.
 //!
 //! Invariants: what was taken from a path is confirmed, or denied and put back or lost; nothing is
-//! allocated for a run or a reader. Bound: the run slots of the ring a turn. DESIGN sections 5.4,
-//! 5.5, 6.
+//! allocated for a run or a reader. Bounds: `LIVE_RUNS_MAX` and `BEHIND_RUNS_MAX` runs a turn.
+//! DESIGN sections 5.4, 5.5, 6.
 
 use slab::Slab;
 
@@ -23,11 +23,12 @@ use super::udp_pump::{BURST_NS, BURST_PACKETS_MAX, later, observe_lateness};
 use crate::base::time::Mono;
 use crate::live::batch::{LivePacket, PacketBatch};
 use crate::live::path::{DueRun, LivePath, Next, ReaderKey};
+use crate::live::queues::TOUCHED_MAX;
 use crate::live::reader::LiveMark;
 use crate::metrics::cells::{ShardCells, TransportKind};
 use crate::poll::poll_table::EntryKey;
 use crate::session::live::desk::{LiveDesk, LiveName};
-use crate::session::live::reader::LiveReader;
+use crate::session::live::reader::{LiveReader, LiveStream};
 use crate::session::stream::Path;
 use crate::session::table::Sessions;
 
@@ -64,10 +65,8 @@ struct Outlet<'a> {
     cells: &'a ShardCells,
     left: &'a mut LiveLeft,
     now: Mono,
-    /// Runs, or connections, that those who catch up may still have in this turn.
-    behind_max: usize,
-    /// Slots that the live ones leave to them: who is late must not stay so for ever.
-    reserve: usize,
+    /// Runs, or connections, that may still be served in this round.
+    runs_left: usize,
 }
 
 /// How far a stream or a reader got in a turn.
@@ -94,12 +93,10 @@ impl Shard {
         let Self { sessions, ring, live_runs, pairs, cells, .. } = self;
         let now = sessions.now;
         let LiveDesk { paths, readers, .. } = &mut sessions.live;
-        let (runs, behind_max) = (live_runs, BEHIND_RUNS_MAX);
-        let reserve = (ring.free_runs().1 / 4).min(BEHIND_RUNS_MAX);
-        let left_here = &mut left;
-        let mut out =
-            Outlet { ring, runs, pairs, cells, left: left_here, now, behind_max, reserve };
-        for round in [Round::Live, Round::Behind] {
+        let (runs, runs_left) = (live_runs, 0);
+        let mut out = Outlet { ring, runs, pairs, cells, left: &mut left, now, runs_left };
+        for (round, runs_max) in [(Round::Live, LIVE_RUNS_MAX), (Round::Behind, BEHIND_RUNS_MAX)] {
+            out.runs_left = runs_max;
             for _ in 0..paths.listed_count() {
                 let Some(key) = paths.pop_listed() else { break };
                 if let Some(path) = paths.by_key(key) {
@@ -181,13 +178,11 @@ impl Outlet<'_> {
             Round::Behind => path.behind_count(),
         };
         // Bounded: one that is queued again is looked at in another turn.
-        for _ in 0..count {
-            let (free, _) = self.ring.free_runs();
-            let may_go_on = match round {
-                Round::Live => free > self.reserve,
-                Round::Behind => free > 0 && self.behind_max > 0,
-            };
-            if !may_go_on {
+        for number in 0..count {
+            if number % TOUCHED_MAX == 0 {
+                touch_next(path, readers, round);
+            }
+            if self.runs_left == 0 || !self.ring.has_free_run() {
                 return;
             }
             let popped = match round {
@@ -199,7 +194,7 @@ impl Outlet<'_> {
             let place = usize::try_from(owner).unwrap_or(usize::MAX);
             let Some(reader) = readers.get_mut(place) else { continue };
             if reader.is_interleaved() {
-                self.behind_max = self.behind_max.saturating_sub(1);
+                self.runs_left = self.runs_left.saturating_sub(1);
                 self.left.connections.extend(reader.connection);
                 continue;
             }
@@ -266,7 +261,7 @@ impl Outlet<'_> {
             // Whatever this stream sends next in this turn must not overtake it.
             run.submit(true);
             self.runs.insert(LiveRunMark { key, mark });
-            self.behind_max = self.behind_max.saturating_sub(1);
+            self.runs_left = self.runs_left.saturating_sub(1);
             sent += usize::from(count);
         };
         if sent > 0 {
@@ -295,6 +290,21 @@ impl Outlet<'_> {
         }
         (run.packet_count() > 0).then_some(run)
     }
+}
+
+/// As `LivePath::touch_next`, of what is read of readers here.
+fn touch_next(path: &LivePath, readers: &Slab<LiveReader>, round: Round) {
+    let mut owners = [0; TOUCHED_MAX];
+    let count = path.touch_next(round == Round::Behind, &mut owners);
+    let next = || {
+        let places = owners.iter().take(count).filter_map(|owner| usize::try_from(*owner).ok());
+        places.filter_map(|place| readers.get(place))
+    };
+    let sum = next().fold(0, |sum, reader| sum ^ reader.streams.len() ^ reader.key.place());
+    let paths = next().filter_map(|reader| reader.streams.first());
+    let is_udp = |stream: &LiveStream| matches!(stream.path, Path::Udp { .. });
+    let sum = paths.fold(sum, |sum, stream| sum ^ usize::from(is_udp(stream)));
+    std::hint::black_box(sum);
 }
 
 /// Packets of a stream in a turn at most, while it sends from this batch: one of many packets is
@@ -409,9 +419,13 @@ pub(super) fn is_live_run(token: u32) -> bool {
 
 /// Tells tokens of live paths' runs from others.
 const LIVE_RUN: u32 = 1 << 31;
-/// Runs, or connections, of a turn for those who catch up: less than a millisecond of sending. The
-/// others wait so long for them at most, however many begin at once.
-const BEHIND_RUNS_MAX: usize = 256;
+/// Runs, or connections, of a turn for those who are live. The next turn comes at once: what is
+/// received meanwhile does not wait for the whole of a crowd, and the memory of few sends, which is
+/// used again in the next turn, stays in the cache.
+const LIVE_RUNS_MAX: usize = 256;
+/// The same for those who catch up: half a millisecond of sending. The others wait so long for them
+/// at most, however many begin at once; and on a shard that cannot keep up nobody waits for ever.
+const BEHIND_RUNS_MAX: usize = 64;
 /// A batch of many packets is spread over so many turns, `BURST_NS` apart: 10 ms.
 const LARGE_BATCH_TURNS: usize = 5;
 /// Two thirds of what a default receive buffer holds.

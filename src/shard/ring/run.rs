@@ -102,12 +102,6 @@ impl Ring {
         !self.memory.runs.free.is_empty()
     }
 
-    /// Slots that `start_run` may find, and how many there are in all.
-    #[must_use]
-    pub fn free_runs(&self) -> (usize, usize) {
-        (self.memory.runs.free.len(), self.memory.runs.slots.len())
-    }
-
     /// Sends one datagram that is copied: RTCP. False: no slot is free, or more bytes than
     /// `DATAGRAM_BYTES_MAX`. Only a failure is reported, as `RunSent` with 0 packets.
     pub fn send_datagram(
