@@ -213,9 +213,7 @@ impl Shard {
     pub fn run(mut self) -> Result<(), RingError> {
         loop {
             self.read_clock();
-            while let Some(completion) = self.ring.next_completion() {
-                self.handle_completion(completion);
-            }
+            self.reap()?;
             self.sessions.out.append(&mut self.unsent);
             self.settle();
             self.read_inbox();
@@ -236,6 +234,23 @@ impl Shard {
             }
             self.inbox.announce_awake();
         }
+    }
+
+    /// Looks at all that has happened, until the sends of the turn before have. Linked runs go out
+    /// one after the other, and the kernel returns before the last of them when enough else has
+    /// happened: what is submitted then would overtake them.
+    fn reap(&mut self) -> Result<(), RingError> {
+        // Bounded: datagram sends never wait, so a round or two are enough.
+        for _ in 0..REAP_ROUNDS_MAX {
+            while let Some(completion) = self.ring.next_completion() {
+                self.handle_completion(completion);
+            }
+            if !self.ring.has_unsent_runs() {
+                break;
+            }
+            self.ring.enter(Some(0))?;
+        }
+        Ok(())
     }
 
     fn read_clock(&mut self) {
@@ -464,6 +479,8 @@ pub(super) fn clock() -> Mono {
     Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
+/// More than any row of linked runs takes.
+const REAP_ROUNDS_MAX: usize = 64;
 /// An idle shard looks around once a second.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// How often a stopping shard sees whether it is done.

@@ -256,6 +256,13 @@ impl Ring {
         self.uring.enter(sends.saturating_add(1), wait)
     }
 
+    /// Whether the kernel has datagram sends that it has not answered yet. They never wait, so when
+    /// all that has happened is reaped these are linked runs whose turn has not come.
+    #[must_use]
+    pub fn has_unsent_runs(&self) -> bool {
+        self.sends_unreaped > 0
+    }
+
     /// The next thing that happened; `None`: nothing more until the next `enter`.
     pub fn next_completion(&mut self) -> Option<Completion> {
         while let Some(cqe) = self.uring.next_cqe() {
