@@ -135,6 +135,11 @@ fn write_one(path: &Value, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "         {syncs} sync samples, a group of pictures takes {gop}")?;
         write_tracks(from, out)?;
     }
+    if let Some(reason) = path["reason"].as_str() {
+        let (tries, wait) = (table::count(&path["failed_tries"]), &path["retry_after_s"]);
+        let again = wait.as_u64().map_or_else(String::new, |s| format!("; the next {s}s after it"));
+        writeln!(out, "         try {tries} failed: {}{again}", printable(reason))?;
+    }
     let picture = if path["has_cached_picture"] == true { "with" } else { "without" };
     let kept = table::bytes(table::count(&path["kept_bytes"]));
     writeln!(out, "kept     {kept}, {picture} a picture for instant start")?;
@@ -238,6 +243,17 @@ mod tests {
         skips    2 tcp_window (512 packets)
         sent     30 tcp, 70 udp packets
         ");
+    }
+
+    #[test]
+    fn path_whose_source_fails_is_told_with_the_reason() {
+        let failed = json!({
+            "path": "live/cam1", "state": "failed", "source": null, "reason": "401\u{1b}",
+            "failed_tries": 3, "retry_after_s": 4,
+        });
+        let told = written(|out| write_one(&failed, out));
+        let line = told.lines().nth(2).unwrap();
+        assert_eq!(line, "         try 3 failed: 401?; the next 4s after it");
     }
 
     #[test]
