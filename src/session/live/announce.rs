@@ -9,16 +9,15 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use super::announced::{Origin, PublisherTrack, description};
+use super::announced::{Origin, description};
 use super::desk::LiveName;
 use super::is_live_path;
-use super::publisher::{Publisher, PublisherState, Way};
-use crate::base::ids::{SessionId, Ssrc};
+use super::publisher::{Claimant, Publisher, PublisherState, Way};
+use crate::base::ids::SessionId;
 use crate::live::demux::{DemuxError, SocketName, Target};
 use crate::live::latch::AddressLatch;
 use crate::live::limits::PATHS_MAX;
-use crate::live::message::{Ask, RefusedError, SourceRef, ToShard};
-use crate::live::source::Source;
+use crate::live::message::{Ask, RefusedError, ToShard};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::transport::{Lower, Mode, TransportOffer, parse_transport};
 use crate::rtsp::transport_answer::TransportReply;
@@ -72,36 +71,15 @@ impl Sessions {
         };
         self.replace_publisher(command, &path);
         let number = self.live.next_serial();
-        let own_ssrc = Ssrc(rng.next_u32());
-        let publisher = Publisher {
-            way: Way::Announced {
-                id: SessionId::new(self.shard, rng.next_u64()),
-                uri: command.request.uri.clone(),
-                user_agent: command.request.header("User-Agent").map(clip),
-            },
-            source: Source::new(
-                Arc::clone(&path),
-                Arc::clone(&description),
-                own_ssrc,
-                false,
-                self.now,
-            ),
-            state: PublisherState::Claiming(Some((command.waiter, command.request.cseq))),
-            tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
-            sdp,
-            origin,
-            redescribed: None,
-            connection: Some(command.waiter.entry),
-            peer: command.peer,
-            alive: self.now,
-            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
-            own_ssrc,
-            is_unfed: false,
+        let way = Way::Announced {
+            id: SessionId::new(self.shard, rng.next_u64()),
+            uri: command.request.uri.clone(),
+            user_agent: command.request.header("User-Agent").map(clip),
         };
-        self.live.enter_publisher(number, publisher);
-        let source = SourceRef { shard: self.shard, number };
-        let rules = self.path_rules(&path);
-        self.live.ask(&path, Ask::Claim { source, description, is_pulled: false, rules });
+        let (waiter, peer) = (Some((command.waiter, command.request.cseq)), command.peer);
+        let connection = Some(command.waiter.entry);
+        let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
+        self.claim_path(number, &path, claimant);
         Executed::Later
     }
 

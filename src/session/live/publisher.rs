@@ -8,16 +8,23 @@
 //! Bound: a track each media of the description, `LIVE_TRACKS_MAX` of them.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rand::Rng;
 
 use super::announced::{Origin, PublisherTrack};
 use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
 use crate::live::batch::Generation;
+use crate::live::description::Description;
+use crate::live::latch::AddressLatch;
+use crate::live::message::{Ask, SourceRef};
 use crate::live::source::{RtpFields, Source};
 use crate::poll::poll_table::EntryKey;
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
 use crate::session::request::Waiter;
+use crate::session::table::Sessions;
 
 /// See the module.
 #[derive(Debug)]
@@ -66,6 +73,56 @@ pub(super) enum Way {
     Pulled,
     /// It came to sockets of ours: `input` has them by the publisher's number.
     Input,
+}
+
+/// Who wants a path: what differs from one way to feed it to another.
+#[derive(Debug)]
+pub(super) struct Claimant {
+    pub(super) way: Way,
+    /// Who waits for the answer to ANNOUNCE.
+    pub(super) waiter: Option<(Waiter, Option<u32>)>,
+    pub(super) sdp: SessionSdp,
+    pub(super) origin: Origin,
+    /// What readers will be told.
+    pub(super) description: Arc<Description>,
+    pub(super) connection: Option<EntryKey>,
+    pub(super) peer: SocketAddr,
+}
+
+impl Sessions {
+    /// Asks the home of a path for it, under a number that was not used before.
+    pub(super) fn claim_path(&mut self, number: u32, path: &Arc<str>, claimant: Claimant) {
+        let Claimant { way, waiter, sdp, origin, description, connection, peer } = claimant;
+        let mut rng = rand::rng();
+        let (now, own_ssrc) = (self.now, Ssrc(rng.next_u32()));
+        let (of_source, described) = (Arc::clone(path), Arc::clone(&description));
+        let mut source = Source::new(of_source, described, own_ssrc, false, now);
+        if matches!(way, Way::Input) {
+            for (track, _) in (0_u8..).zip(sdp.medias()) {
+                // Its senders are told apart by the input; reports come from another port.
+                source.set_up(track, AddressLatch::Any, AddressLatch::Any);
+            }
+        }
+        let is_pulled = !matches!(way, Way::Announced { .. });
+        let publisher = Publisher {
+            way,
+            source,
+            state: PublisherState::Claiming(waiter),
+            tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
+            sdp,
+            origin,
+            redescribed: None,
+            connection,
+            peer,
+            alive: now,
+            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+            own_ssrc,
+            is_unfed: false,
+        };
+        self.live.enter_publisher(number, publisher);
+        let (source, rules) = (SourceRef { shard: self.shard, number }, self.path_rules(path));
+        self.live.ask(path, Ask::Claim { source, description, is_pulled, rules });
+    }
 }
 
 impl Publisher {

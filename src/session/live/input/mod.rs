@@ -31,17 +31,16 @@ use rand::Rng;
 use self::plan::{InputSocket, plan_rtcp, plan_sdp, plan_udp};
 use self::sniff::{Found, Sniffer};
 use self::ts::TsInput;
-use super::announced::{Origin, PublisherTrack, description};
-use super::publisher::{Publisher, PublisherState, Way};
+use super::announced::{Origin, description};
+use super::publisher::{Claimant, Way};
 use crate::base::ids::{SeqNo, Ssrc};
 use crate::base::time::Mono;
 use crate::config::source::UdpSource;
 use crate::live::demux::Target;
 use crate::live::description::Description;
-use crate::live::latch::AddressLatch;
 use crate::live::limits::SSRC_SILENCE;
-use crate::live::message::{Ask, SourceRef};
-use crate::live::source::{Source, SourceError};
+use crate::live::message::Ask;
+use crate::live::source::SourceError;
 use crate::poll::task::{DescriptionFailure, Task, TaskClass, Work};
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
@@ -353,34 +352,12 @@ impl Sessions {
         description: Arc<Description>,
     ) {
         let Some(input) = self.live.inputs.by_number.get(&number) else { return };
-        let (path, now) = (Arc::clone(&input.path), self.now);
-        let mut rng = rand::rng();
-        let own_ssrc = Ssrc(rng.next_u32());
-        let (path_of_source, described) = (Arc::clone(&path), Arc::clone(&description));
-        let mut source = Source::new(path_of_source, described, own_ssrc, false, now);
-        for (track, _) in (0_u8..).zip(sdp.medias()) {
-            // Senders are told apart here, and reports come from another port.
-            source.set_up(track, AddressLatch::Any, AddressLatch::Any);
-        }
-        let publisher = Publisher {
-            way: Way::Input,
-            source,
-            origin: self.input_origin(number),
-            redescribed: None,
-            state: PublisherState::Claiming(None),
-            tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
-            sdp,
-            connection: None,
-            peer,
-            alive: now,
-            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
-            own_ssrc,
-            is_unfed: false,
-        };
+        let path = Arc::clone(&input.path);
         tracing::info!(%path, to = %peer, "the source of a path is received");
-        self.live.enter_publisher(number, publisher);
-        let (source, rules) = (SourceRef { shard: self.shard, number }, self.path_rules(&path));
-        self.live.ask(&path, Ask::Claim { source, description, is_pulled: true, rules });
+        let (origin, way) = (self.input_origin(number), Way::Input);
+        let (waiter, connection) = (None, None);
+        let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
+        self.claim_path(number, &path, claimant);
         self.settle_live();
     }
 

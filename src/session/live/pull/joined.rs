@@ -22,14 +22,14 @@ use crate::base::ids::Ssrc;
 use crate::live::demux::{SocketName, Target};
 use crate::live::latch::AddressLatch;
 use crate::live::limits::PATHS_MAX;
-use crate::live::message::{Ask, RefusedError, SourceRef};
-use crate::live::source::{Source, SourceError};
+use crate::live::message::{Ask, RefusedError};
+use crate::live::source::SourceError;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{ResolveFailure, Task, TaskClass, Work};
 use crate::rtsp::reader::{Answer, ParseError, Request};
 use crate::sdp::session::SessionSdp;
-use crate::session::live::announced::{Origin, PublisherTrack, description};
-use crate::session::live::publisher::{Publisher, PublisherState, Way};
+use crate::session::live::announced::{Origin, description};
+use crate::session::live::publisher::{Claimant, Publisher, PublisherState, Way};
 use crate::session::stream::Path;
 use crate::session::table::{Action, PULL_TICKET, Sessions};
 
@@ -342,28 +342,10 @@ impl Sessions {
                 return;
             }
         };
-        let own_ssrc = Ssrc(rng.next_u32());
-        let source =
-            Source::new(Arc::clone(&path), Arc::clone(&description), own_ssrc, false, self.now);
-        let publisher = Publisher {
-            way: Way::Pulled,
-            source,
-            state: PublisherState::Claiming(None),
-            tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
-            sdp,
-            origin,
-            redescribed: None,
-            connection: pull.connection,
-            peer: pull.peer,
-            alive: self.now,
-            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
-            own_ssrc,
-            is_unfed: false,
-        };
-        self.live.enter_publisher(number, publisher);
-        let source = SourceRef { shard: self.shard, number };
-        let rules = self.path_rules(&path);
-        self.live.ask(&path, Ask::Claim { source, description, is_pulled: true, rules });
+        let (connection, peer) = (pull.connection, pull.peer);
+        let (way, waiter) = (Way::Pulled, None);
+        let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
+        self.claim_path(number, &path, claimant);
     }
 
     /// Reserves ports of ours for a track; opens some when there are none.

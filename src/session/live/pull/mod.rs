@@ -15,7 +15,7 @@
 //! | `joined` | the client joined to its path, its connection and its packets |
 //!
 //! The client is a state machine without sockets: what happens comes in by `handle_*`, what is to
-//! be done goes out as [`PullOrder`]s, in order. It lives from the order to fetch until it has
+//! be done goes out as `PullOrder`s, in order. It lives from the order to fetch until it has
 //! failed or is told to stop; when to try again is the home's to say (DESIGN section 5.6).
 //!
 //! Cameras are met as they are: OPTIONS may be refused or never answered, the session id may change
