@@ -13,7 +13,7 @@ mod support;
 use std::net::Shutdown;
 use std::time::Duration;
 
-use support::http::{get_json, list, metric, sessions};
+use support::http::{get_json, list, metric, readers};
 use support::live::describe;
 use support::publish::{
     PICTURES_AND_SOUND, Publisher, SOUND, Witness, announce, interleaved, rtp, sender_report,
@@ -423,7 +423,7 @@ fn reader_that_never_reads_is_alone_with_it() {
             good.streams[0].packets.drain(..99);
         }
     }
-    let mut all = sessions(server.admin);
+    let mut all = readers(server.admin);
     all.retain(|session| session["path"] == "live/victim");
     assert_eq!(all.len(), 2, "a stalled reader is not ended: {all:?}");
     drop(stalled);
@@ -447,6 +447,6 @@ fn publisher_that_falls_silent_is_ended_over_udp_and_over_tcp() {
     for publisher in &mut silent {
         publisher.client.assert_closed();
     }
-    assert_eq!(server.log().matches("nothing comes from it").count(), 2);
+    assert_eq!(server.log().matches("source down: nothing comes from it").count(), 2);
     assert_survived(server, witness);
 }

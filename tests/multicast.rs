@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use socket2::{Domain, Protocol, Socket, Type};
 use support::compare::{EVERY_SAMPLE, assert_same_frames, decoded_frames, hashes};
 use support::demo_clip;
-use support::http::{get_json, list, metric, sessions};
+use support::http::{get_json, list, metric, readers};
 use support::network::{OtherHost, in_own_network};
 use support::process::{Kept, PLAYER_PATIENCE, run, wait_for};
 use support::rtp::{Rtcp, Rtp, parse_compound};
@@ -51,7 +51,7 @@ fn one_stream_for_all() {
     assert_eq!(groups[0], groups[1], "one group a path");
     assert_ne!(groups[0].ip(), groups[2].ip(), "another for another path");
     assert!(members.iter().all(|member| member.streams[0].group.ip().is_multicast()));
-    assert!(sessions(server.admin).iter().all(|session| session["transport"] == "multicast"));
+    assert!(readers(server.admin).iter().all(|session| session["transport"] == "multicast"));
     let shown = list(get_json(server.admin, "/v1/paths"));
     let shown: BTreeSet<_> = shown.iter().map(|path| path["group"].to_string()).collect();
     assert_eq!(shown.len(), 2, "{shown:?}");
@@ -112,10 +112,10 @@ fn refused_and_reaped() {
     until("it has reported for longer than it may be silent", || {
         member.report();
         member.receive();
-        sessions(server.admin)[0]["age_s"].as_f64().unwrap() > 8.0
+        readers(server.admin)[0]["age_s"].as_f64().unwrap() > 8.0
     });
     drop(member);
-    until("nobody is left", || sessions(server.admin).is_empty());
+    until("nobody is left", || readers(server.admin).is_empty());
     let paths = list(get_json(server.admin, "/v1/paths"));
     assert!(paths[0]["group"].is_null(), "{paths:?}");
 }
@@ -140,7 +140,7 @@ fn decoded_by_players() {
         ("gstreamer", Kept(gstreamer(&urls[1], &to("three.h264"), &to("log")))),
     ];
     until("three listen", || {
-        let playing = sessions(server.admin).iter().filter(|s| s["state"] == "playing").count();
+        let playing = readers(server.admin).iter().filter(|s| s["state"] == "playing").count();
         playing == 3
     });
     until("players report to their groups", || {
@@ -181,11 +181,11 @@ fn over_a_cable() {
     let player = other.command("gst-launch-1.0");
     let mut player = Kept(gstreamer_as(player, &at(OtherHost::HERE), &to, &log));
     until("its reports have come to the group", || {
-        let sessions = sessions(server.admin);
+        let sessions = readers(server.admin);
         let session = sessions.first().filter(|s| s["transport"] == "multicast");
         session.is_some_and(|s| s["streams"][0]["fraction_lost"].is_number())
     });
-    let session = sessions(server.admin)[0].clone();
+    let session = readers(server.admin)[0].clone();
     assert!(session["peer"].as_str().unwrap().starts_with(OtherHost::THERE), "{session}");
     assert_ends(&mut publisher.0, "publisher");
     assert!(wait_for(&mut player.0, PLAYER_PATIENCE).is_some(), "the player ends");

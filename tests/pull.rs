@@ -84,7 +84,7 @@ fn title_of_another_server_is_fetched_for_its_first_reader_and_left_after_its_la
     assert_same_frames("reader", &got, &all[from..from + got.len()]);
     assert_eq!(got.len(), 60);
     until("the origin is left", || sessions(origin.admin).is_empty());
-    until("nothing of the path is left", || state(&edge, "live/film") == "none");
+    until("nothing of the path is left", || state(&edge, "live/film") == "idle");
 }
 
 #[test]

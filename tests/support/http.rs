@@ -46,6 +46,11 @@ pub(crate) fn sessions(admin: SocketAddr) -> Vec<serde_json::Value> {
     list(get_json(admin, "/v1/sessions"))
 }
 
+/// The same of those who play.
+pub(crate) fn readers(admin: SocketAddr) -> Vec<serde_json::Value> {
+    list(get_json(admin, "/v1/sessions?role=reader"))
+}
+
 /// The array in `value`, which is one itself or has one as its only array field.
 pub(crate) fn list(value: serde_json::Value) -> Vec<serde_json::Value> {
     match value {

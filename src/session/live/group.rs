@@ -148,7 +148,7 @@ impl Sessions {
         reader: Option<&LiveReader>,
     ) -> bool {
         offer.multicast
-            && offer.profile_ok
+            && offer.check(true).is_ok()
             && offer.protocol == Lower::Udp
             && offer.mode == Mode::Play
             && self.live.groups.may_join(path)

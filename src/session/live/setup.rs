@@ -137,8 +137,9 @@ impl Sessions {
             is_served(offer, command, reader) || self.serves_group(offer, &path, reader)
         });
         let offer = offer.ok_or(Status::UnsupportedTransport)?;
-        let is_udp = offer.protocol == Lower::Udp;
-        let is_wanted = self.retransmits() && is_udp && offer.profile == Profile::Avpf;
+        // What a group was sent is not sent to one of it again.
+        let is_unicast = offer.protocol == Lower::Udp && !offer.multicast;
+        let is_wanted = self.retransmits() && is_unicast && offer.profile == Profile::Avpf;
         // The description has offered it: only from there does a client know the profile.
         let rtx = rtx_payload_type(spec).filter(|_| is_wanted);
         Ok(Wish { path, track, clock_rate_hz: spec.clock_rate_hz, rtx, offer })

@@ -116,6 +116,10 @@ fn sessions_of_a_path_are_told_one_group_which_is_closed_with_the_last() {
     let wish = "RTP/AVP/UDP;multicast;destination=239.9.9.9;port=5000-5001;ttl=200";
     let second = setup(&mut bench, 6, (TRACK, wish), None);
     assert_eq!(second.header_value("Transport"), Some(expected), "ours, not what it wished for");
+    // A description with feedback names RTP/AVPF, and GStreamer repeats that.
+    let fed_back = setup(&mut bench, 7, (TRACK, "RTP/AVPF;multicast"), None);
+    assert_eq!(fed_back.header_value("Transport"), Some(&*expected.replace("AVP", "AVPF")));
+    ask(&mut bench, 7, Method::Teardown, session_id(&fed_back));
     let infos = readers(&bench);
     assert_eq!(infos.len(), 2, "what the group is sent by is no session");
     assert!(infos.iter().all(|info| info.transport == "multicast"));
