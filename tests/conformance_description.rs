@@ -8,7 +8,9 @@
 
 mod support;
 
+use support::http;
 use support::media::{Kind, TITLES, title};
+use support::publish::{Publisher, SOUND};
 use support::rtsp::Client;
 use support::server::Server;
 use support::session::{Lower, Session, describe, joined};
@@ -130,6 +132,46 @@ fn query_in_the_url_survives_from_describe_to_play() {
     let wanted: Vec<_> = session.streams.iter().map(|stream| &stream.url).collect();
     assert_eq!(urls, wanted);
     session.receive_packets(5, PATIENCE);
+}
+
+#[test]
+fn empty_segments_of_a_url_do_not_count() {
+    let served = Served::new(title("h264_aac_faststart_mp4"));
+    let server = &served.server;
+    let path = served.url.rsplit_once("/vod/").unwrap().1;
+    for path in [format!("/vod//{path}"), format!("//vod/{path}//"), "/demo//".to_owned()] {
+        let mut session = Session::open(server.rtsp, &server.url(&path), Lower::Tcp);
+        let reply = session.play(&[]);
+        assert_eq!(reply.rtp_info()[0].url, session.streams[0].url, "{path}");
+        session.receive_packets(3, PATIENCE);
+    }
+    let _publisher = Publisher::start(server, "/live//a", SOUND, Lower::Tcp);
+    describe(&mut Client::connect(server.rtsp), &server.url("live/a"));
+    describe(&mut Client::connect(server.rtsp), &server.url("live///a/"));
+}
+
+#[test]
+fn password_in_a_url_is_repeated_nowhere() {
+    let served = Served::new(title("h264_aac_faststart_mp4"));
+    let server = &served.server;
+    let with_password = served.url.replace("rtsp://", "rtsp://viewer:s3cret@");
+    let mut session = Session::open(server.rtsp, &with_password, Lower::Tcp);
+    assert_eq!(session.base, format!("{}/", served.url));
+    // A client that takes no notice of Content-Base.
+    let track = format!("{with_password}/trackID=1");
+    let mut client = Client::connect(server.rtsp);
+    let setup = client.request("SETUP", &track, &[TCP]).expect(200);
+    let id = setup.session_id();
+    let play = client.request("PLAY", &with_password, &[("Session", &id)]).expect(200);
+    let missing = client.request("DESCRIBE", &format!("{with_password}x"), &[]).expect(404);
+    let reply = session.play(&[]);
+    for response in [setup, play, missing, reply] {
+        assert!(!format!("{response:?}").contains("s3cret"), "{response:?}");
+    }
+    session.receive_packets(3, PATIENCE);
+    let sessions = format!("{:?}", http::sessions(server.admin));
+    assert!(!sessions.contains("s3cret"), "{sessions}");
+    assert!(!server.log().contains("s3cret"), "{}", server.log());
 }
 
 #[test]

@@ -16,6 +16,20 @@ pub const LIBRARY_PATH: &str = "vod/";
 /// Bytes of a live path's name at most: it is part of URLs, metrics and log lines.
 pub const PATH_NAME_BYTES_MAX: usize = 255;
 
+/// The name that a URL's path means: empty segments do not count, at the ends or in between.
+/// Players and people glue `rtsp://host/` and `/vod/a.mp4`.
+#[must_use]
+pub fn without_empty_segments(path: &str) -> String {
+    let mut name = String::with_capacity(path.len());
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        if !name.is_empty() {
+            name.push('/');
+        }
+        name.push_str(segment);
+    }
+    name
+}
+
 /// Whether a path may have this name: what stands in a URL behind the host, decoded, without
 /// slashes around it.
 #[must_use]
@@ -45,6 +59,17 @@ mod tests {
         for bad in ["", "/a", "a/", "a//b", "a/../b", ".", "a\nb", long.as_str()] {
             assert!(!is_path_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn empty_segments_of_a_path_do_not_count() {
+        for path in ["vod/a b.mp4", "/vod/a b.mp4", "//vod//a b.mp4", "vod///a b.mp4//"] {
+            assert_eq!(without_empty_segments(path), "vod/a b.mp4", "{path}");
+        }
+        for root in ["", "/", "///"] {
+            assert_eq!(without_empty_segments(root), "", "{root}");
+        }
+        assert_eq!(without_empty_segments("a/./../b"), "a/./../b");
     }
 
     #[test]

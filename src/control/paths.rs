@@ -23,6 +23,7 @@ use super::api::{
     Api, SESSIONS_PAGE, Shared, bad_query, collect, page_limit, refuse_foreign_pages, shard_silent,
 };
 use super::problem::Problem;
+use crate::base::names::without_empty_segments;
 use crate::live::info::{PathInfo, merge};
 
 #[derive(Debug, Deserialize)]
@@ -91,9 +92,9 @@ async fn kick(api: &Api, name: &str) -> Result<Kicked, Problem> {
 }
 
 async fn find(api: &Api, name: &str) -> Result<PathInfo, Problem> {
-    let name = name.trim_end_matches('/');
-    let found = merge(collect(api, api.view.request_paths(Some(name))).await?);
-    found.into_iter().find(|info| info.home.path == name).ok_or_else(|| no_path(name))
+    let name = without_empty_segments(name);
+    let found = merge(collect(api, api.view.request_paths(Some(&name))).await?);
+    found.into_iter().find(|info| info.home.path == name).ok_or_else(|| no_path(&name))
 }
 
 fn no_path(name: &str) -> Problem {

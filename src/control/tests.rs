@@ -370,7 +370,7 @@ fn live_paths_are_paged_by_name() {
 #[test]
 fn live_path_is_found_by_its_name_however_its_slashes_are_written() {
     let server = Running::start(&Fake::new(Shard::Answers, true));
-    for target in ["/v1/paths/live/b", "/v1/paths/live%2Fb", "/v1/paths/live/b/"] {
+    for target in ["/v1/paths/live/b", "/v1/paths/live%2Fb", "/v1/paths/live//b/"] {
         let answer = server.request(&format!("GET {target}"));
         assert_eq!((answer.status, &answer.json()["path"]), (200, &"live/b".into()), "{target}");
         assert_eq!(answer.json()["readers"]["lag_s_max"], 0.5);

@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::error::ParseError;
 use super::reader::Input;
 use super::request::{Headers, Method, Request};
+use super::uri::without_userinfo;
 use crate::base::limits::{RTSP_BODY_BYTES_MAX, RTSP_HEADERS_MAX};
 
 /// A message whose headers are being read.
@@ -166,7 +167,7 @@ fn parse_start_line(line: &[u8]) -> Result<StartLine, ParseError> {
         return Ok(StartLine::Faulty);
     }
     let method = Method::from_token(method);
-    Ok(StartLine::Request { method, uri: uri.to_owned(), version })
+    Ok(StartLine::Request { method, uri: without_userinfo(uri), version })
 }
 
 /// `RTSP/1.0 200 OK`; some cameras leave the reason out.

@@ -61,6 +61,12 @@ fn raw_spaces_and_unicode_in_the_uri_are_kept() {
 }
 
 #[test]
+fn user_and_password_of_the_uri_are_forgotten() {
+    let text = "DESCRIBE rtsp://u:secret@h/a RTSP/1.0\r\nCSeq: 1\r\n\r\n";
+    assert_eq!(only_request(text.as_bytes()).uri, "rtsp://h/a");
+}
+
+#[test]
 fn header_value_that_is_not_utf8_is_still_read() {
     let request = only_request(b"OPTIONS * RTSP/1.0\r\nUser-Agent: \xe9\r\nCSeq: 1\r\n\r\n");
     assert_eq!(request.header("User-Agent"), Some("\u{fffd}"));

@@ -86,7 +86,7 @@ impl fmt::Display for Method {
 pub struct Request {
     /// What to do.
     pub method: Method,
-    /// To what, as the client wrote it; `uri::parse_target` reads it.
+    /// Request URI as the client wrote it, without user and password; `uri::parse_target` reads it.
     pub uri: String,
     /// Major and minor version; anything but (1, 0) is answered with 505.
     pub version: (u8, u8),
@@ -113,7 +113,7 @@ impl Request {
             read.push(name, value);
         }
         let cseq = read.value("CSeq").and_then(|value| value.trim().parse().ok());
-        let uri = uri.to_owned();
+        let uri = super::uri::without_userinfo(uri);
         Self { method, uri, version: (1, 0), cseq, body: body.to_vec(), headers: read }
     }
 }

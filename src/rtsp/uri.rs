@@ -7,11 +7,15 @@
 //! FFmpeg glues a relative control URL behind the whole base, query included, others put the
 //! query last: both orders are read (client rule C4). A `#` is part of the path: no client sends
 //! fragments, and files have such names.
-//! Invariant: `path` is UTF-8 without NUL and without a leading slash. It is not normalised: dots
+//! Empty segments are left out, in titles, live paths and control URLs alike: `rtsp://h//a//b` is
+//! the path `a/b`.
+//! Invariant: `path` is UTF-8 without NUL and without empty segments. Dots are not resolved: they
 //! are the library's business.
 #![deny(clippy::indexing_slicing)]
 
 use percent_encoding::percent_decode_str;
+
+use crate::base::names::without_empty_segments;
 
 /// What a request is about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -76,7 +80,7 @@ pub fn parse_target(uri: &str) -> Result<Target, UriError> {
     // Only the very end tells: with a query it is the query's end, where the client glued.
     let trailing_slash = track.is_none() && path_and_query.ends_with('/');
     Ok(Target {
-        path: path.trim_matches('/').to_owned(),
+        path: without_empty_segments(path),
         query: query.map(|query| query.trim_end_matches('/').to_owned()),
         track,
         trailing_slash,
@@ -108,6 +112,20 @@ pub fn base_url(uri: &str) -> String {
 #[must_use]
 pub fn track_url(base: &str, track: u8) -> String {
     format!("{base}{TRACK_NAME}{track}")
+}
+
+/// The URI without `user:password@`, which a client may have left in its request line. Answers and
+/// logs repeat the URI, and neither may carry a password (RFC 3986 s7.5).
+#[must_use]
+pub(super) fn without_userinfo(uri: &str) -> String {
+    let absolute = uri.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
+    let Some((scheme, rest)) = absolute else { return uri.to_owned() };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, behind) = rest.split_at(end);
+    match authority.rsplit_once('@') {
+        Some((_, host_port)) => format!("{scheme}://{host_port}{behind}"),
+        None => uri.to_owned(),
+    }
 }
 
 /// Authority and what stands behind it; a relative URI has no authority.
@@ -213,6 +231,31 @@ mod tests {
     }
 
     #[test]
+    fn empty_segments_do_not_count() {
+        assert_eq!(target("rtsp://h//vod//a.mp4"), path("vod/a.mp4", None, false));
+        assert_eq!(target("rtsp://h//vod//a.mp4//trackID=1"), path("vod/a.mp4", Some(1), false));
+        assert_eq!(target("//vod/a.mp4//"), path("vod/a.mp4", None, true));
+        let expected = ("a/b".to_owned(), Some("x=//y".to_owned()), Some(0), false);
+        assert_eq!(target("rtsp://h/a//b?x=//y/trackID=0"), expected);
+        assert_eq!(base_url("rtsp://h//vod//a.mp4"), "rtsp://h//vod//a.mp4/");
+    }
+
+    #[test]
+    fn user_and_password_are_left_out_of_absolute_uris() {
+        for (uri, bare) in [
+            ("rtsp://u:p@h:8554/a", "rtsp://h:8554/a"),
+            ("rtsp://u@h", "rtsp://h"),
+            ("rtsp://u:p@w@[::1]:322/a?b=c@d", "rtsp://[::1]:322/a?b=c@d"),
+            ("rtsp://h/a@b", "rtsp://h/a@b"),
+            ("rtsp://h?a=b@c", "rtsp://h?a=b@c"),
+            ("a/b://c@d", "a/b://c@d"),
+            ("*", "*"),
+        ] {
+            assert_eq!(without_userinfo(uri), bare, "{uri}");
+        }
+    }
+
+    #[test]
     fn bad_uris_are_refused_by_name() {
         for (uri, error) in [
             ("http://h/a", UriError::UnknownScheme),
@@ -250,7 +293,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_text_never_panics(uri in "\\PC{0,60}") {
-            let _ = base_url(&uri);
+            let _ = (base_url(&uri), without_userinfo(&uri));
             if let Ok(target) = parse_target(&uri) {
                 prop_assert!(!target.path.starts_with('/') && !target.path.contains('\0'));
             }
