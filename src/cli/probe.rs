@@ -136,7 +136,7 @@ impl Report {
 impl TrackReport {
     fn of(index: usize, track: &Track) -> Self {
         let payload = &track.payload;
-        let language = track.language.map(|code| printable(&String::from_utf8_lossy(&code)));
+        let language = track.language.as_deref().map(printable);
         Self {
             track: index,
             id_in_file: track.id,
@@ -285,7 +285,7 @@ mod tests {
             codec: Some(Codec::H264 { nal_length_bytes: 4, sps: Vec::new(), pps: Vec::new() }),
             fourcc: *b"avc1",
             timescale: 1_000,
-            language: Some(*b"und"),
+            language: Some("und".into()),
             size_pixels: Some((1_280, 720)),
             index: samples(100, 1_000, 20),
             payload: PayloadFormat {
@@ -304,7 +304,7 @@ mod tests {
             kind: MediaKind::Audio,
             codec: Some(Codec::Opus { channels: 2 }),
             fourcc: *b"Opus",
-            language: Some([0x1b, b'[', b'J']),
+            language: Some("\u{1b}[J".into()),
             size_pixels: None,
             index: samples(90, 1_000, 1),
             payload: PayloadFormat {

@@ -10,9 +10,10 @@ use crate::base::time::Npt;
 /// A recorded presentation, opened: immutable, shared by every session on it.
 #[derive(Debug)]
 pub struct Asset {
-    /// Tracks that can be played, in the order of the file; `trackID=N` counts them from 0.
+    /// Tracks that are offered, in the order of the file but for sound that is not enabled, which
+    /// comes behind other sound; `trackID=N` counts them from 0.
     pub tracks: Vec<Track>,
-    /// Tracks of the file that cannot be played.
+    /// Tracks of the file that cannot be played, or are not part of the presentation.
     pub left_out: Vec<LeftOut>,
     /// Length of the longest playable track.
     pub duration: Npt,
@@ -40,8 +41,8 @@ pub struct Track {
     pub fourcc: [u8; 4],
     /// Ticks a second of the times in `index`.
     pub timescale: u32,
-    /// Language code of `mdhd`, when it names one.
-    pub language: Option<[u8; 3]>,
+    /// Language tag of `elng` (BCP 47), or the code of `mdhd` (ISO 639-2), when they name one.
+    pub language: Option<Box<str>>,
     /// Width and height in pixels, for video.
     pub size_pixels: Option<(u16, u16)>,
     /// Samples in decode order, after the edit list. For a hinted track: of the media track.

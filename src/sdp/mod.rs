@@ -104,8 +104,8 @@ fn media(index: usize, track: &Track, rtx: Option<fn(u8) -> u8>) -> Media {
         // RFC 6064 s4.2
         add("framesize", format!("{payload_type} {width}-{height}"));
     }
-    if let Some(language) = track.language.and_then(language_tag) {
-        add("lang", language);
+    if let Some(language) = track.language.as_deref().filter(|tag| is_language_tag(tag)) {
+        add("lang", language.to_owned());
     }
     if let Some(rtx) = rtx {
         // RFC 4585 s4.2, RFC 4588 s8.6
@@ -136,10 +136,10 @@ fn session_name(name: &str) -> String {
     if clean.trim().is_empty() { "-".to_owned() } else { clean }
 }
 
-/// Three letters of ISO 639-2; `und` says nothing.
-fn language_tag(code: [u8; 3]) -> Option<String> {
-    let is_letters = code.iter().all(u8::is_ascii_lowercase);
-    (is_letters && code != *b"und").then(|| code.iter().copied().map(char::from).collect())
+/// Letters, digits and hyphens (RFC 5646 s2.1); `und` says nothing.
+fn is_language_tag(tag: &str) -> bool {
+    let is_part = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    !tag.is_empty() && tag.bytes().all(is_part) && tag != "und"
 }
 
 /// How long packets can be asked for again: a window's time, for which their places are known.

@@ -25,7 +25,7 @@ use crate::base::limits::MOOV_BYTES_MAX;
 use crate::library::title::{FileIdentity, Title};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, ResolveError};
 use crate::mapped::MappedFile;
-use crate::media::asset::Asset;
+use crate::media::asset::{Asset, LeftOut};
 use crate::poll::task::{OpenFailure, Outcome};
 
 /// Opens the title `name` (`None`: the built-in clip), or finds it open, and answers.
@@ -93,7 +93,18 @@ async fn make_title(
         Some(name) => format!("{LIBRARY_PATH}{name}"),
         None => CLIP_NAME.to_owned(),
     };
+    log_limits(&name, &asset);
     Ok(Title { name, url_path, asset, map, identity: key.identity, file })
+}
+
+/// Says once for an opened title what of its file is not served as the file has it.
+fn log_limits(name: &str, asset: &Asset) {
+    for LeftOut { id, reason, .. } in &asset.left_out {
+        tracing::info!(title = name, track = id, %reason, "track not served");
+    }
+    for problem in &asset.problems {
+        tracing::info!(title = name, %problem, "title served with a limit");
+    }
 }
 
 /// Reads what the container asks for until it is done.

@@ -139,6 +139,7 @@ macro_rules! for_each_title {
             h264_slices_mp4
             h264_baseline_in_band_parameter_sets_mp4
             h264_three_audio_tracks_mp4
+            h264_cover_picture_first_mp4
             h264_frames_over_100_packets_mp4
             h264_hinted_mov
             h264_hinted_b_frames_mp4
@@ -340,6 +341,17 @@ pub(crate) const TITLES: &[Title] = &[
          -map 0:v -map 1:a -map 2:a -map 3:a -c:v libx264 -preset veryfast -g 25 -bf 2 \
          -c:a:0 aac -c:a:1 aac -c:a:2 libopus -metadata:s:a:0 language=eng \
          -metadata:s:a:1 language=deu -metadata:s:a:2 language=fra",
+    ),
+    // A cover as the first and default video track: only the film is offered.
+    plain(
+        "h264_cover_picture_first_mp4",
+        "mp4",
+        &[(1, H264)],
+        video!(
+            "-f lavfi -i testsrc=size=160x120:rate=25:duration=0.04 -map 1:v -map 0:v \
+                -c:v:0 mjpeg -huffman default -pix_fmt:v:0 yuvj420p -disposition:v:0 default \
+                -c:v:1 libx264 -preset:v:1 veryfast -disposition:v:1 0"
+        ),
     ),
     // About 250 KiB a frame: far over 100 packets, and over a default receive buffer.
     plain(

@@ -3,7 +3,9 @@
 //! Invariant: every draft ends either in `tracks`, in `left_out`, or as the hint track of one of
 //! the tracks; nothing is lost without a word.
 
+use super::choose::{self, Candidate};
 use super::edits::{EditContext, play_ranges};
+use super::header::TrackHeader;
 use super::movie::{Draft, Movie, Role};
 use crate::base::limits;
 use crate::base::time::Npt;
@@ -19,6 +21,8 @@ pub(super) type FormatOf = fn(&Codec, usize) -> Option<PayloadFormat>;
 pub(super) struct Finished {
     pub(super) asset: Asset,
     pub(super) unhinted: Vec<Option<PayloadFormat>>,
+    /// Header of each track of the asset.
+    headers: Vec<TrackHeader>,
 }
 
 /// Finishes a movie whose samples are all read.
@@ -37,7 +41,7 @@ pub(super) fn finish(
         created_utc_ns: movie.created_utc_ns,
         problems: std::mem::take(&mut movie.problems),
     };
-    let mut finished = Finished { asset, unhinted: Vec::new() };
+    let mut finished = Finished { asset, unhinted: Vec::new(), headers: Vec::new() };
     let (mut hints, media): (Vec<Draft>, Vec<Draft>) =
         std::mem::take(&mut movie.drafts).into_iter().partition(|d| d.role == Role::Hint);
     let start = live_start(&movie, &media);
@@ -57,8 +61,6 @@ pub(super) fn finish(
         let reason = draft.problem.unwrap_or_else(|| "its media track does not use it".to_owned());
         finished.asset.left_out.push(LeftOut { id: draft.id, fourcc: draft.fourcc, reason });
     }
-    let ends = finished.asset.tracks.iter().map(|t| t.end);
-    finished.asset.duration = ends.max().unwrap_or(Npt::ZERO);
     finished
 }
 
@@ -132,6 +134,7 @@ impl Finished {
         track.window_samples = window_samples(track.schedule(), track.timescale);
         self.asset.tracks.push(track);
         self.unhinted.push(unhinted);
+        self.headers.push(draft.header);
         took_hint
     }
 
@@ -160,6 +163,36 @@ impl Finished {
         self.drop_track(track_index, format!("its hint track is broken: {why}"));
     }
 
+    /// The asset: every track is known to be playable or left out, so those that are offered can
+    /// be chosen among them.
+    pub(super) fn choose(mut self) -> Asset {
+        let pairs = self.asset.tracks.iter().zip(&self.headers);
+        let candidates: Vec<Candidate> = pairs.map(|(t, h)| Candidate::of(t, *h)).collect();
+        let reasons = choose::left_out(&candidates);
+        let mut tracks: Vec<Option<Track>> = self.asset.tracks.drain(..).map(Some).collect();
+        for (track, reason) in tracks.iter_mut().zip(reasons) {
+            let Some(reason) = reason else { continue };
+            let left_out = track.take().map(|Track { id, fourcc, .. }| LeftOut {
+                id,
+                fourcc,
+                reason: reason.to_owned(),
+            });
+            self.asset.left_out.extend(left_out);
+        }
+        for place in choose::order(&candidates) {
+            let Some(track) = tracks.get_mut(place).and_then(Option::take) else { continue };
+            let turn = candidates.get(place).and_then(|c| c.header.matrix.turn());
+            if let Some(turn) = turn.filter(|_| track.kind == MediaKind::Video) {
+                let text = format!("its picture is {turn} (tkhd), which RTP players are not told");
+                self.note(track.id, Some(&text));
+            }
+            self.asset.tracks.push(track);
+        }
+        let ends = self.asset.tracks.iter().map(|t| t.end);
+        self.asset.duration = ends.max().unwrap_or(Npt::ZERO);
+        self.asset
+    }
+
     /// A track turned out to be one that cannot be served.
     pub(super) fn drop_track(&mut self, track_index: usize, reason: String) {
         if track_index >= self.asset.tracks.len() {
@@ -167,6 +200,7 @@ impl Finished {
         }
         let track = self.asset.tracks.remove(track_index);
         self.unhinted.remove(track_index);
+        self.headers.remove(track_index);
         self.asset.left_out.push(LeftOut { id: track.id, fourcc: track.fourcc, reason });
     }
 }

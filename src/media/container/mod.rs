@@ -14,11 +14,14 @@
 
 mod aac;
 mod boxes;
+mod choose;
 mod edits;
 mod entry;
 mod error;
 mod finish;
 mod fragment;
+mod header;
+mod language;
 mod movie;
 mod tables;
 
@@ -316,7 +319,7 @@ impl Opener {
             }
         }
         self.state = State::Done;
-        Some(finished.asset)
+        Some(finished.choose())
     }
 }
 

@@ -12,6 +12,8 @@ use super::boxes::{array_at, child, children, descend, full_box, u32_at};
 use super::edits::{Edit, read_edits};
 use super::entry::{Entry, read_entry};
 use super::error::{FourCc, OpenError};
+use super::header::{Matrix, TrackHeader, helper};
+use super::language::language;
 use super::tables::{TableError, TableHints, read_table};
 use crate::base::limits;
 use crate::media::codec::{Codec, MediaKind};
@@ -35,11 +37,12 @@ pub(super) struct Movie {
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) id: u32,
+    pub(super) header: TrackHeader,
     pub(super) role: Role,
     pub(super) fourcc: [u8; 4],
     pub(super) codec: Option<Codec>,
     pub(super) timescale: u32,
-    pub(super) language: Option<[u8; 3]>,
+    pub(super) language: Option<Box<str>>,
     pub(super) size_pixels: Option<(u16, u16)>,
     pub(super) edits: Vec<Edit>,
     /// `tref/hint`: the media tracks that this hint track packetizes.
@@ -68,6 +71,7 @@ impl Movie {
         if child(moov, b"cmov").is_some() {
             return Err(OpenError::CompressedMovie);
         }
+        let matrix = child(moov, b"mvhd").map(Matrix::of_movie).unwrap_or_default();
         let mvhd = child(moov, b"mvhd").and_then(decode::<mp4_atom::Mvhd>);
         let mvhd = mvhd.ok_or(OpenError::MissingBox { kind: FourCc(*b"mvhd") })?;
         let traks = || children(moov).filter(|b| b.kind == *b"trak");
@@ -76,6 +80,9 @@ impl Movie {
         }
         let mut drafts: Vec<Draft> = traks().map(|b| Draft::read(b.body)).collect();
         mark_chapters(moov, &mut drafts);
+        for draft in &mut drafts {
+            draft.header.matrix = draft.header.matrix.then(matrix);
+        }
         let mvex = child(moov, b"mvex");
         let trex = children(mvex.unwrap_or(&[])).filter(|b| b.kind == *b"trex");
         let mut movie = Self {
@@ -122,13 +129,15 @@ impl Draft {
         let mdhd = child(mdia, b"mdhd").and_then(decode::<mp4_atom::Mdhd>);
         let hint_refs = descend(trak, &[b"tref", b"hint"]).unwrap_or(&[]).chunks_exact(4);
         let sdp = descend(trak, &[b"udta", b"hnti", b"sdp "]);
+        let header = child(trak, b"tkhd").and_then(TrackHeader::read).unwrap_or_default();
         let mut draft = Self {
-            id: child(trak, b"tkhd").and_then(track_id).unwrap_or(0),
+            id: header.id,
+            header,
             role,
             fourcc: entry.as_ref().map_or(handler, |e| e.fourcc),
             codec: None,
             timescale: mdhd.as_ref().map_or(0, |m| m.timescale),
-            language: mdhd.as_ref().and_then(|m| language(&m.language)),
+            language: language(mdia),
             size_pixels: entry.as_ref().and_then(|e| e.size_pixels),
             edits: descend(trak, &[b"edts", b"elst"]).map(read_edits).unwrap_or_default(),
             hint_refs: hint_refs.filter_map(|b| u32_at(b, 0)).take(limits::TRACKS_MAX).collect(),
@@ -144,7 +153,8 @@ impl Draft {
                 .filter(|b| b.kind == *b"rtp ")
                 .and_then(|b| HintEntry::read(b.body));
         }
-        draft.problem = draft.describe(mdia, entry);
+        let helper = child(trak, b"tref").and_then(helper).map(ToOwned::to_owned);
+        draft.problem = draft.describe(mdia, entry).or(helper);
         draft
     }
 
@@ -242,18 +252,6 @@ fn is_self_contained(mdia: &[u8], data_ref: u16) -> bool {
     let place = usize::from(data_ref).saturating_sub(1);
     let entry = children(entries).nth(place).and_then(|b| full_box(b.body));
     entry.is_none_or(|(_, flags, _)| flags & 1 == 1)
-}
-
-fn track_id(tkhd: &[u8]) -> Option<u32> {
-    let (version, _, rest) = full_box(tkhd)?;
-    u32_at(rest, if version == 1 { 16 } else { 8 })
-}
-
-/// ISO 639-2 as packed letters; QuickTime's own small numbers come out as other characters.
-fn language(code: &str) -> Option<[u8; 3]> {
-    let letters: [u8; 3] = code.as_bytes().try_into().ok()?;
-    let is_name = letters.iter().all(u8::is_ascii_lowercase) && code != "und";
-    is_name.then_some(letters)
 }
 
 /// Seconds since 1904 to nanoseconds since 1970, when that is after 1990 and before 2100: cameras

@@ -29,6 +29,9 @@ fn mvhd(timescale: u32, created: u32) -> Vec<u8> {
 pub(crate) struct Trak {
     pub(crate) id: u32,
     pub(crate) handler: [u8; 4],
+    pub(crate) flags: u32,
+    /// a, b, c, d of `tkhd`'s matrix.
+    pub(crate) matrix: [i32; 4],
     pub(crate) timescale: u32,
     pub(crate) entry: Vec<u8>,
     pub(crate) elst: Vec<u32>,
@@ -39,12 +42,17 @@ pub(crate) struct Trak {
 impl Trak {
     pub(crate) fn new(id: u32, handler: &[u8; 4], timescale: u32, entry: Vec<u8>) -> Self {
         let (elst, tables, extra) = (Vec::new(), Vec::new(), Vec::new());
-        Self { id, handler: *handler, timescale, entry, elst, tables, extra }
+        let (flags, matrix) = (7, [1, 0, 0, 1]);
+        Self { id, handler: *handler, flags, matrix, timescale, entry, elst, tables, extra }
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let mut tkhd = words(&[7, 0, 0, self.id]);
+        let mut tkhd = words(&[self.flags, 0, 0, self.id]);
         tkhd.resize(84, 0);
+        for (place, value) in [0, 1, 3, 4].into_iter().zip(self.matrix) {
+            let at = 40 + 4 * place;
+            tkhd[at..at + 4].copy_from_slice(&(value << 16).to_be_bytes());
+        }
         let mut mdhd = words(&[0, 0, 0, self.timescale, 0]);
         mdhd.extend_from_slice(&[0x15, 0xc7, 0, 0]);
         let mut hdlr = words(&[0, 0]);
@@ -105,7 +113,7 @@ fn tables_become_samples_and_creation_time_is_utc() {
     let asset = open(&movie(1_000, &[pictures()])).unwrap();
     let track = &asset.tracks[0];
     assert_eq!((track.codec.clone(), track.size_pixels), (Some(Codec::Mjpeg), Some((320, 240))));
-    assert_eq!(track.language, Some(*b"eng"));
+    assert_eq!(track.language.as_deref(), Some("eng"));
     assert_eq!((track.index.count(), track.window_samples), (100, 50));
     assert_eq!(asset.duration.as_secs_f64(), 4.0);
     assert_eq!(asset.created_utc_ns, Some((0xe000_0000 - 2_082_844_800) * 1_000_000_000));
@@ -161,6 +169,81 @@ fn unknown_and_text_tracks_are_left_out_and_the_rest_plays() {
         "codec XyZ! is not supported",
         "text is neither audio nor video",
         "no avcC",
+    ]
+    "#);
+}
+
+/// One JPEG picture of 10 bytes that lasts a 25th of a second.
+fn picture(id: u32) -> Trak {
+    let mut trak = Trak::new(id, b"vide", 25, visual(b"jpeg", &[]));
+    trak.tables = vec![
+        table(b"stts", &[0, 1, 1, 1]),
+        table(b"stsc", &[0, 1, 1, 1, 1]),
+        table(b"stsz", &[0, 10, 1]),
+        table(b"stco", &[0, 1, 8]),
+    ];
+    trak
+}
+
+/// Four seconds of mu-law.
+fn tone(id: u32, flags: u32) -> Trak {
+    let mut trak = Trak::new(id, b"soun", 8_000, sound(b"ulaw", 1, 8_000));
+    trak.flags = flags;
+    trak.tables = vec![
+        table(b"stts", &[0, 1, 32_000, 1]),
+        table(b"stsc", &[0, 1, 1, 32_000, 1]),
+        table(b"stsz", &[0, 1, 32_000]),
+        table(b"stco", &[0, 1, 8]),
+    ];
+    trak
+}
+
+#[test]
+fn covers_thumbnails_and_tracks_that_are_not_enabled_make_room_for_the_film() {
+    let thumbnails = Trak { id: 5, extra: boxed(b"tref", &table(b"thmb", &[1])), ..pictures() };
+    let angle = Trak { id: 6, flags: 6, ..pictures() };
+    let traks = [picture(4), thumbnails, angle, tone(2, 2), pictures(), tone(3, 3)];
+    let asset = open(&movie(40_000, &traks)).unwrap();
+    let ids: Vec<u32> = asset.tracks.iter().map(|track| track.id).collect();
+    assert_eq!(ids, [3, 1, 2], "the film, and the enabled sound in front of the other");
+    let mut left_out: Vec<_> = asset.left_out.iter().map(|l| (l.id, &*l.reason)).collect();
+    left_out.sort_unstable();
+    insta::assert_debug_snapshot!(left_out, @r#"
+    [
+        (
+            4,
+            "a still picture (cover) and not a film",
+        ),
+        (
+            5,
+            "holds thumbnails of another track",
+        ),
+        (
+            6,
+            "not enabled (tkhd)",
+        ),
+    ]
+    "#);
+    assert!(asset.problems.is_empty(), "{:?}", asset.problems);
+}
+
+#[test]
+fn film_with_nothing_but_disabled_tracks_plays_and_lasts_as_long_as_what_is_offered() {
+    let asset = open(&movie(40_000, &[Trak { flags: 0, ..pictures() }, tone(2, 0)])).unwrap();
+    assert_eq!(asset.tracks.len(), 2);
+    let mut long = picture(3);
+    long.tables[0] = table(b"stts", &[0, 1, 1, 25 * 60]);
+    let asset = open(&movie(40_000, &[long, pictures()])).unwrap();
+    assert_eq!((asset.tracks.len(), asset.duration.as_secs_f64()), (1, 4.0));
+}
+
+#[test]
+fn picture_that_is_stored_turned_is_told_of() {
+    let turned = Trak { matrix: [0, 1, -1, 0], ..pictures() };
+    let asset = open(&movie(1_000, &[turned])).unwrap();
+    insta::assert_debug_snapshot!(asset.problems, @r#"
+    [
+        "track 1: its picture is rotated by 90 degrees clockwise (tkhd), which RTP players are not told",
     ]
     "#);
 }
