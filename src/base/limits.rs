@@ -34,3 +34,35 @@ pub const RTSP_HEADERS_MAX: usize = 64;
 
 /// Bytes of one RTSP request's body at most: an SDP with many tracks is a few KiB.
 pub const RTSP_BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Time in a turn of a shard for each kind of work that strangers can cause without end: new
+/// connections, requests, the inbox, timers. What is left waits for the next turn, behind the
+/// pumps. A millisecond is a slot of the wheel, so all of them together keep packets late by a few.
+pub const TURN_SHARE: std::time::Duration = std::time::Duration::from_millis(1);
+
+/// Connections accepted in a turn at most: each takes about 15 us.
+pub const CONNECTIONS_A_TURN: u32 = 64;
+
+/// Connections whose messages are looked at in a turn at most: as many as there are receive buffers
+/// (`RingConfig`). Each is answered with a send of its own.
+pub const VISITS_A_TURN: u32 = 256;
+
+/// Requests of one connection that are handled before the others have had their turn. Players send
+/// one and wait; what is answered together leaves in one send.
+pub const REQUESTS_A_VISIT: u32 = 8;
+
+/// The same of interleaved packets (RFC 2326 s10.12): all of a read of 4 KiB, as a rule.
+pub const FRAMES_A_VISIT: u32 = 64;
+
+/// Datagrams handled in a turn at most: what a ring's buffers hold, twice.
+pub const DATAGRAMS_A_TURN: usize = 1_024;
+
+/// Datagrams that wait for the next turns at most.
+pub const DATAGRAMS_WAITING_MAX: usize = 4_096;
+
+/// Outcomes of tasks that are handled in a turn at most, and messages of other threads.
+pub const MESSAGES_A_TURN: u32 = 1_024;
+
+/// Timers that are handled in a turn at most: reports, pause points, looks at clients. Streams that
+/// are due are counted by the ring's room.
+pub const TIMERS_A_TURN: u32 = 4_096;

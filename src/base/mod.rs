@@ -1,5 +1,6 @@
 //! The ground floor: time, identities and limits. Owns nothing, knows no socket and no clock.
 
+pub mod budget;
 pub mod ids;
 pub mod limits;
 pub mod mode;

@@ -8,7 +8,8 @@
 //! ```
 //! Invariant: one request at a time. While one waits, nothing more is read, so pipelined requests
 //! are answered in their order (RFC 2326 s9.1) and a client that floods fills its own TCP window.
-//! Bound: the reader's limits; `OUTPUT_BYTES_MAX` of answers that the client does not take.
+//! Bounds: the reader's limits; `REQUESTS_A_VISIT` and `FRAMES_A_VISIT` messages before others have
+//! their turn; `OUTPUT_BYTES_MAX` of answers that the client does not take.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -16,6 +17,7 @@ use std::sync::{Arc, Weak};
 use super::Context;
 use super::describe::{self, TitleUrl};
 use crate::base::ids::SessionId;
+use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
 use crate::base::time::Mono;
 use crate::library::title::Title;
 use crate::metrics::requests;
@@ -141,9 +143,14 @@ impl RtspConnection {
         !matches!(self.waiting, Waiting::Nothing)
     }
 
-    /// Works through what the reader holds until a request must wait.
+    /// Works through some of what the reader holds, until a request must wait.
     fn pump(&mut self, cx: &mut Context<'_>) -> Disposition {
-        while let Some(input) = self.reader.poll() {
+        let mut room = FRAMES_A_VISIT;
+        while room > 0 && !self.is_congested() {
+            let Some(input) = self.reader.poll() else { return self.done() };
+            let is_frame = matches!(input, Input::Interleaved { .. });
+            room =
+                room.saturating_sub(if is_frame { 1 } else { FRAMES_A_VISIT / REQUESTS_A_VISIT });
             // Not with every byte: one a minute must not hold a connection.
             self.heard = cx.sessions.now;
             match input {
@@ -175,10 +182,20 @@ impl RtspConnection {
                     }
                 }
             }
-            if self.is_congested() {
-                break;
-            }
         }
+        self.rest()
+    }
+
+    /// Messages may be left: the others come first. Not while answers are not taken: it goes on
+    /// when they are.
+    fn rest(&self) -> Disposition {
+        if self.reader.buffered_bytes() > 0 && !self.is_closing && !self.is_congested() {
+            return Disposition::Unfinished;
+        }
+        self.done()
+    }
+
+    fn done(&self) -> Disposition {
         if self.is_closing { Disposition::Close } else { Disposition::Handled }
     }
 
@@ -381,9 +398,7 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
             }
             Event::Writable => {}
             Event::Outcome(Outcome::Opened(opened)) => {
-                if let Some(disposition) = self.handle_title(opened, cx) {
-                    return disposition;
-                }
+                return self.handle_title(opened, cx).unwrap_or_else(|| self.rest());
             }
             Event::Refused(_task) => {
                 let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
@@ -392,12 +407,14 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
                         .header("Retry-After", "1");
                     self.answer_after(response, method_index(&request.method), since, cx);
                 }
+                return self.rest();
             }
             Event::Answered(response) => {
                 let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
                 if let Waiting::Answer { method_index, since } = waiting {
                     self.answer_after(response, method_index, since, cx);
                 }
+                return self.rest();
             }
             Event::Accepted { .. }
             | Event::Connected(_)

@@ -174,6 +174,8 @@ pub struct ShardCells {
     pub datagrams_unmatched: Counter,
     /// Datagrams that no buffer held.
     pub datagrams_oversized: Counter,
+    /// Datagrams that came faster than the shard takes them.
+    pub datagrams_dropped: Counter,
     /// Sessions by [`SESSION_STATES`].
     pub sessions: [Gauge; 3],
     /// Open RTSP connections.

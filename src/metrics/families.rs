@@ -271,6 +271,11 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::Shard(|s| &s.datagrams_oversized),
     ),
     row(
+        "headend_datagrams_dropped_total",
+        "Datagrams dropped because they came faster than the shard takes them.",
+        Read::Shard(|s| &s.datagrams_dropped),
+    ),
+    row(
         "headend_rtcp_reported_jitter_seconds",
         "Interarrival jitter in receiver reports.",
         Read::SumHistogram(|s| s.reported_jitter.read()),

@@ -30,7 +30,8 @@ pub enum Event<'a> {
         /// Its payload.
         bytes: &'a [u8],
     },
-    /// What the consumer has written is sent; it may go on with what it has read.
+    /// The consumer may go on with what it has read: what it has written is sent, or the others
+    /// have had their turn.
     Writable,
     /// The consumer's Task is done.
     Outcome(Outcome),
@@ -45,6 +46,9 @@ pub enum Event<'a> {
 pub enum Disposition {
     /// Done in place: the entry is armed again.
     Handled,
+    /// Some of it is done: the entry stays suspended until `Event::Writable`, which comes when the
+    /// others have had their turn.
+    Unfinished,
     /// Large work: the entry stays suspended until the Task's outcome.
     Submit(Task),
     /// The entry stays suspended until `Event::Answered`: another shard, or a session that waits

@@ -148,6 +148,12 @@ impl<C> PollTable<C> {
         })
     }
 
+    /// Rows at most.
+    #[must_use]
+    pub fn entries_max(&self) -> usize {
+        self.entries_max
+    }
+
     /// Rows.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use super::inbox::Message;
 use super::sockets::{local_addr, peer_addr, set_stream_options, to_socket_address, udp_pair};
-use super::turn::{Link, STREAMS_ENDED_A_TURN, Shard, enter, shard_count};
+use super::turn::{Link, STREAMS_ENDED_A_TURN, Shard, clock, enter, shard_count};
+use crate::base::budget::Budget;
 use crate::base::ids::ShardId;
+use crate::base::limits::{MESSAGES_A_TURN, TURN_SHARE};
 use crate::consumers::rtsp_connection::RtspConnection;
 use crate::consumers::rtsp_listener::Accepted;
 use crate::consumers::{Consumer, Context};
@@ -84,6 +86,7 @@ impl Shard {
         self.mark_dirty(key);
         match disposition {
             Disposition::Handled => self.enable(key),
+            Disposition::Unfinished => self.visit_later(key),
             Disposition::Submit(task) => self.submit(task),
             Disposition::Wait => {}
             Disposition::Close => self.close_when_sent(key),
@@ -260,53 +263,69 @@ impl Shard {
         }
     }
 
-    /// Reads the shard's pipe.
+    /// Reads the shard's pipe, as far as its share of the turn goes. What is left is announced: the
+    /// shard does not sleep on it.
     pub(super) fn read_inbox(&mut self) {
         let inbox = Arc::clone(&self.inbox);
+        let share = || Budget::new(MESSAGES_A_TURN, TURN_SHARE);
+        let mut budget = share();
         // Settled one by one: a command that was held comes before one that is still to be read.
-        while let Some(done) = inbox.pop_outcome() {
+        while budget.has_room(clock)
+            && let Some(done) = inbox.pop_outcome()
+        {
+            budget.spend();
             self.guarded(None, |shard| {
                 shard.handle_outcome(done);
                 shard.settle();
             });
         }
-        // Bounded: what comes meanwhile is read in the next turn.
-        for _ in 0..inbox.live_count() {
-            let Some(message) = inbox.pop_live() else { break };
+        let mut budget = share();
+        while budget.has_room(clock)
+            && let Some(message) = inbox.pop_live()
+        {
+            budget.spend();
             self.guarded(None, |shard| shard.sessions.handle_live_message(message));
         }
         self.settle();
-        while let Some(message) = inbox.pop_message() {
-            match message {
-                Message::Forwarded(command) => {
-                    self.guarded(None, |shard| shard.execute(*command));
-                }
-                Message::Answered { entry, response } => {
-                    self.dispatch(entry, Event::Answered(*response));
-                }
-                Message::ListSessions(reply) => reply(self.sessions.infos()),
-                Message::ListPaths { path, reply } => {
-                    reply(self.sessions.path_parts(path.as_deref()));
-                }
-                Message::CountPaths(reply) => reply(self.sessions.path_table()),
-                Message::KickPath { path, reply } => reply(self.sessions.kick_path(&path)),
-                Message::EndSession { id, reply } => {
-                    let key = self.sessions.find(id);
-                    if let Some(key) = key {
-                        self.sessions.fail(key, Some("ended by the operator"));
-                    }
-                    let why = "ended by the operator";
-                    reply(key.is_some() || self.sessions.end_live_session(id, why));
-                }
-                Message::Configure { paths, done } => {
-                    self.guarded(None, |shard| shard.sessions.configure_paths(paths));
-                    done();
-                }
-                Message::Stop => {
-                    self.stopping_since.get_or_insert(self.sessions.now);
-                }
-            }
+        let mut budget = share();
+        while budget.has_room(clock)
+            && let Some(message) = inbox.pop_message()
+        {
+            budget.spend();
+            self.handle_message(message);
             self.settle();
+        }
+    }
+
+    fn handle_message(&mut self, message: Message) {
+        match message {
+            Message::Forwarded(command) => {
+                self.guarded(None, |shard| shard.execute(*command));
+            }
+            Message::Answered { entry, response } => {
+                self.dispatch(entry, Event::Answered(*response));
+            }
+            Message::ListSessions(reply) => reply(self.sessions.infos()),
+            Message::ListPaths { path, reply } => {
+                reply(self.sessions.path_parts(path.as_deref()));
+            }
+            Message::CountPaths(reply) => reply(self.sessions.path_table()),
+            Message::KickPath { path, reply } => reply(self.sessions.kick_path(&path)),
+            Message::EndSession { id, reply } => {
+                let key = self.sessions.find(id);
+                if let Some(key) = key {
+                    self.sessions.fail(key, Some("ended by the operator"));
+                }
+                let why = "ended by the operator";
+                reply(key.is_some() || self.sessions.end_live_session(id, why));
+            }
+            Message::Configure { paths, done } => {
+                self.guarded(None, |shard| shard.sessions.configure_paths(paths));
+                done();
+            }
+            Message::Stop => {
+                self.stopping_since.get_or_insert(self.sessions.now);
+            }
         }
     }
 
@@ -478,7 +497,8 @@ impl PollEventConsumer<Context<'_>> for Consumer {
 /// Token of datagrams that nobody waits for.
 pub(super) const NO_RUN: u32 = u32::MAX;
 /// For a client that comes when every row of the PollTable is taken.
-const REFUSAL: &[u8] = b"RTSP/1.0 503 Service Unavailable\r\nCSeq: 0\r\nRetry-After: 5\r\n\r\n";
+pub(super) const REFUSAL: &[u8] =
+    b"RTSP/1.0 503 Service Unavailable\r\nCSeq: 0\r\nRetry-After: 5\r\n\r\n";
 /// RTCP packets kept for the next turn: those of all sessions that can end in one.
 const UNSENT_MAX: usize = 4_096;
 /// More rounds than any chain of held commands takes.

@@ -140,12 +140,6 @@ impl Inbox {
         self.live.pop()
     }
 
-    /// Messages about live paths.
-    #[must_use]
-    pub fn live_count(&self) -> usize {
-        self.live.len()
-    }
-
     /// Puts a task's outcome in.
     pub fn deliver(&self, done: TaskDone) {
         let mut done = done;
@@ -169,6 +163,12 @@ impl Inbox {
     #[must_use]
     pub fn pop_message(&self) -> Option<Message> {
         self.messages.pop()
+    }
+
+    /// Messages of other threads.
+    #[cfg(test)]
+    pub(super) fn message_count(&self) -> usize {
+        self.messages.len()
     }
 
     /// The shard is about to sleep. False: something has come, do not.

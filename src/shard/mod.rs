@@ -1,12 +1,13 @@
 //! A shard: a pinned thread with one ring, one PollTable, its sockets, its sessions and its timers.
 //!
 //! ```text
-//!  a turn:  reap completions -> dispatch to consumers -> inbox -> timers
+//!  a turn:  reap completions -> arrivals to consumers -> inbox -> timers
 //!           -> pump due streams -> flush connections -> enter once
 //! ```
 //! | file | what is there |
 //! |---|---|
 //! | `turn` | the loop and its order |
+//! | `arrivals` | what has come in and waits for its share of a turn |
 //! | `dispatch` | PollTable rows, consumers, tasks, messages, actions of the sessions |
 //! | `udp_pump` | sends what is due over the shared sockets |
 //! | `tcp_pump` | sends answers and what is due over RTSP connections |
@@ -20,6 +21,7 @@
 //! | `resend` | lost packets once more |
 //! | `ring` | io_uring, and nothing else knows it |
 
+mod arrivals;
 mod cameras;
 mod dispatch;
 pub mod group_sockets;
@@ -32,6 +34,8 @@ mod resend;
 pub mod ring;
 pub mod sockets;
 mod tcp_pump;
+#[cfg(test)]
+mod tests;
 mod turn;
 mod udp_pump;
 

@@ -15,7 +15,6 @@ use super::udp_pump::{observe_lateness, rtp_header};
 use crate::base::time::Mono;
 use crate::consumers::Consumer;
 use crate::metrics::cells::{ShardCells, TransportKind};
-use crate::poll::consumer::Event;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::desk::Waiter;
 use crate::session::session::{Session, State};
@@ -223,16 +222,9 @@ impl Shard {
         if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key)
             && !connection.is_waiting()
             && !connection.is_congested()
+            && self.table.polling(key) == Some(Polling::Suspended)
         {
-            self.resume_reading(key);
-        }
-    }
-
-    /// Goes on with requests that are read already, then with reading.
-    fn resume_reading(&mut self, key: EntryKey) {
-        let is_suspended = self.table.polling(key) == Some(Polling::Suspended);
-        if is_suspended {
-            self.dispatch(key, Event::Writable);
+            self.visit_later(key);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariants: completions are looked at before anything new is submitted; everything of a turn is
 //! submitted by one `enter`; user code of a shard never touches media bytes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,21 +11,23 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::arrivals::Arrivals;
 use super::group_sockets::Ear;
 use super::inbox::Inbox;
 use super::inputs::InputSlot;
 use super::live_pump::{LiveLeft, LiveRunMark};
-use super::ring::{Completion, FileSlot, Ring, RingConfig, RingError};
+use super::ring::{FileSlot, Ring, RingConfig, RingError};
 use super::sockets::{Family, UdpPair};
+use crate::base::budget::Budget;
 use crate::base::ids::ShardId;
+use crate::base::limits::{TIMERS_A_TURN, TURN_SHARE};
 use crate::base::time::Mono;
 use crate::config::paths::PathTable;
+use crate::consumers::Consumer;
 use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
 use crate::consumers::rtsp_listener::RtspListener;
-use crate::consumers::{Consumer, canonical};
 use crate::live::multicast::MulticastSettings;
 use crate::metrics::cells::{Counter, ShardCells, TransportKind};
-use crate::poll::consumer::Event;
 use crate::poll::poll_table::{EntryKey, PollTable};
 use crate::poll::poller::Poller;
 use crate::poll::task::Task;
@@ -101,6 +103,10 @@ pub struct Shard {
     pub(super) refused: Vec<Task>,
     /// Keys that have come up; between turns, those of streams that found no slot in the ring.
     pub(super) due: Vec<TimerKey>,
+    /// Keys of another kind that have come up and wait for their share of a turn.
+    pub(super) waiting_timers: VecDeque<TimerKey>,
+    /// What has come in and waits likewise.
+    pub(super) arrivals: Arrivals,
     pub(super) stopping_since: Option<Mono>,
     /// Stopping, and every session has said BYE.
     pub(super) all_ended: bool,
@@ -118,6 +124,8 @@ pub(super) struct Link {
     pub(super) has_more: bool,
     /// It is on the list of connections with something to send.
     pub(super) is_dirty: bool,
+    /// It waits for a visit, to go on with messages that are read.
+    pub(super) is_awaiting_visit: bool,
     /// Its bytes are to be received one event at a time.
     pub(super) is_stream: bool,
 }
@@ -188,6 +196,8 @@ impl Shard {
             spare_actions: Vec::new(),
             refused: Vec::new(),
             due: Vec::with_capacity(1_024),
+            waiting_timers: VecDeque::with_capacity(1_024),
+            arrivals: Arrivals::default(),
             stopping_since: None,
             all_ended: false,
             warned: HashSet::new(),
@@ -212,17 +222,7 @@ impl Shard {
     /// The ring is of no use any more.
     pub fn run(mut self) -> Result<(), RingError> {
         loop {
-            self.read_clock();
-            self.reap()?;
-            self.sessions.out.append(&mut self.unsent);
-            self.settle();
-            self.read_inbox();
-            self.end_sessions();
-            self.guarded(None, |shard| shard.sessions.feed_live());
-            self.handle_timers();
-            self.guarded(None, Self::pump_live);
-            self.settle();
-            self.flush();
+            self.work()?;
             if self.is_drained() {
                 // What was asked of the ring in this turn, the last BYEs, is still to be sent.
                 return self.ring.enter(Some(0));
@@ -234,6 +234,26 @@ impl Shard {
             }
             self.inbox.announce_awake();
         }
+    }
+
+    /// All of a turn but its system call. What strangers can cause without end has a share of it:
+    /// the pumps run in every turn.
+    pub(super) fn work(&mut self) -> Result<(), RingError> {
+        self.read_clock();
+        self.take_waiting_datagrams();
+        self.reap()?;
+        self.sessions.out.append(&mut self.unsent);
+        self.settle();
+        self.serve_arrivals();
+        self.settle();
+        self.read_inbox();
+        self.end_sessions();
+        self.guarded(None, |shard| shard.sessions.feed_live());
+        self.handle_timers();
+        self.guarded(None, Self::pump_live);
+        self.settle();
+        self.flush();
+        Ok(())
     }
 
     /// Looks at all that has happened, until the sends of the turn before have. Linked runs go out
@@ -260,30 +280,6 @@ impl Shard {
         self.sessions.utc_ns = i64::try_from(utc_ns).unwrap_or(i64::MAX);
     }
 
-    fn handle_completion(&mut self, completion: Completion) {
-        match completion {
-            Completion::Accepted { token, result } => self.handle_accepted(token, result),
-            Completion::Received { token, result } => {
-                let Some(key) = self.table.key_at(token) else { return };
-                match result {
-                    Ok(bytes) => self.dispatch(key, Event::Received(&bytes)),
-                    Err(_reset) => self.close(key),
-                }
-            }
-            Completion::Datagram { token, from, bytes } => {
-                let Some(key) = self.table.key_at(token) else { return };
-                self.dispatch(key, Event::Datagram { from: canonical(from), bytes: &bytes });
-            }
-            Completion::Connected { token, result } => self.handle_connected(token, result),
-            // The inbox is read in every turn.
-            Completion::Woken { .. } => {}
-            Completion::RunSent { token, packets, result } => {
-                self.handle_run_sent(token, packets, result);
-            }
-            Completion::StreamSent { token, result } => self.handle_stream_sent(token, result),
-        }
-    }
-
     fn handle_timers(&mut self) {
         let now = self.sessions.now;
         let mut due = std::mem::take(&mut self.due);
@@ -291,6 +287,18 @@ impl Shard {
         // Reports first: the first one tells how to read the timestamps that follow.
         for key in &due {
             match *key {
+                TimerKey::Stream { .. } => {}
+                // As good as a stream's: it has the reader pumped in this turn.
+                TimerKey::LiveReader { .. } => self.sessions.handle_timer(*key),
+                key => self.waiting_timers.push_back(key),
+            }
+        }
+        let mut budget = Budget::new(TIMERS_A_TURN, TURN_SHARE).with_stride(16);
+        while budget.has_room(clock)
+            && let Some(key) = self.waiting_timers.pop_front()
+        {
+            budget.spend();
+            match key {
                 TimerKey::Connection(entry) => self.handle_idle_connection(entry),
                 key => self.sessions.handle_timer(key),
             }
@@ -311,13 +319,15 @@ impl Shard {
     }
 
     /// Until when there is nothing to do; `None`: there is.
-    fn idle_until(&self) -> Option<Mono> {
+    pub(super) fn idle_until(&self) -> Option<Mono> {
         let is_ending = self.stopping_since.is_some() && !self.all_ended;
         if is_ending
             || !self.unsent.is_empty()
             || !self.sessions.out.is_empty()
             || !self.dirty.is_empty()
             || !self.due.is_empty()
+            || !self.waiting_timers.is_empty()
+            || !self.arrivals.is_empty()
             || self.sessions.live.is_unsettled()
         {
             return None;
@@ -462,8 +472,14 @@ pub(super) fn enter(
     if links.len() <= index {
         links.resize(index + 1, None);
     }
-    let link = Link { slot, is_sending: false, has_more: false, is_dirty: false, is_stream };
-    links[index] = Some(link);
+    links[index] = Some(Link {
+        slot,
+        is_sending: false,
+        has_more: false,
+        is_dirty: false,
+        is_awaiting_visit: false,
+        is_stream,
+    });
     Ok(key)
 }
 

@@ -61,6 +61,7 @@ fn names_and_types_are_the_documented_ones() {
     let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     insta::assert_snapshot!(types.join("\n"), @r"
     headend_build_info gauge
+    headend_datagrams_dropped_total counter
     headend_datagrams_oversized_total counter
     headend_datagrams_unmatched_total counter
     headend_first_packet_delay_seconds histogram

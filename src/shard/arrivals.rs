@@ -1,0 +1,173 @@
+//! What has come in and waits for its share of a turn: connections, requests, datagrams.
+//!
+//! ```text
+//!            +--> accepted  --CONNECTIONS_A_TURN--> new connections
+//! reap ------+--> visits    --VISITS_A_TURN, TURN_SHARE--> a few messages of one connection each
+//!            |      ^  `--requests left: behind all others--'
+//!            `--> datagrams --DATAGRAMS_A_TURN, at once as long as there is room--> consumers
+//! ```
+//! Completions are taken from the ring as they come, because sends stand among them; what costs
+//! work waits here. So a crowd, or clients that pipeline without end, cannot keep the pumps of a
+//! turn from running.
+//!
+//! Invariants: a connection stands in `visits` at most once (it is received from again only when
+//! its requests are done), so its turn comes after one of each other; the order of datagrams is
+//! kept.
+//! Bounds: rows of the PollTable; `DATAGRAMS_WAITING_MAX`, and what comes beyond that is dropped
+//! and counted, as a full socket buffer would drop it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::dispatch::REFUSAL;
+use super::ring::{Completion, Received};
+use super::turn::{Shard, clock};
+use crate::base::budget::Budget;
+use crate::base::limits::{
+    CONNECTIONS_A_TURN, DATAGRAMS_A_TURN, DATAGRAMS_WAITING_MAX, TURN_SHARE, VISITS_A_TURN,
+};
+use crate::consumers::{Consumer, canonical};
+use crate::poll::consumer::Event;
+use crate::poll::poll_table::{EntryKey, Polling};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    accepted: VecDeque<(u32, io::Result<OwnedFd>)>,
+    visits: VecDeque<Visit>,
+    datagrams: VecDeque<Datagram>,
+    /// Datagrams that may still be handled in this turn.
+    datagrams_left: usize,
+}
+
+/// Why a connection is looked at.
+#[derive(Debug)]
+enum Visit {
+    /// Bytes have come, or its end.
+    Received(EntryKey, io::Result<Received>),
+    /// Messages that are read already wait.
+    Messages(EntryKey),
+}
+
+#[derive(Debug)]
+struct Datagram {
+    token: u32,
+    from: SocketAddr,
+    bytes: Received,
+}
+
+impl Arrivals {
+    /// Nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.accepted.is_empty() && self.visits.is_empty() && self.datagrams.is_empty()
+    }
+}
+
+impl Shard {
+    /// Datagrams that found no room in the turn before come first.
+    pub(super) fn take_waiting_datagrams(&mut self) {
+        self.arrivals.datagrams_left = DATAGRAMS_A_TURN;
+        while self.arrivals.datagrams_left > 0
+            && let Some(datagram) = self.arrivals.datagrams.pop_front()
+        {
+            self.take_datagram(datagram);
+        }
+    }
+
+    fn take_datagram(&mut self, Datagram { token, from, bytes }: Datagram) {
+        self.arrivals.datagrams_left -= 1;
+        let Some(key) = self.table.key_at(token) else { return };
+        self.dispatch(key, Event::Datagram { from: canonical(from), bytes: &bytes });
+    }
+
+    /// Sends that have ended are looked at in place; what has come in waits for its share.
+    pub(super) fn handle_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Accepted { token, result } => self.hold_accepted(token, result),
+            Completion::Received { token, result } => {
+                let Some(key) = self.table.key_at(token) else { return };
+                self.arrivals.visits.push_back(Visit::Received(key, result));
+            }
+            Completion::Datagram { token, from, bytes } => {
+                let datagram = Datagram { token, from, bytes };
+                if self.arrivals.datagrams_left > 0 {
+                    self.take_datagram(datagram);
+                } else if self.arrivals.datagrams.len() < DATAGRAMS_WAITING_MAX {
+                    self.arrivals.datagrams.push_back(datagram);
+                } else {
+                    self.cells.datagrams_dropped.add(1);
+                }
+            }
+            Completion::Connected { token, result } => self.handle_connected(token, result),
+            // The inbox is read in every turn.
+            Completion::Woken { .. } => {}
+            Completion::RunSent { token, packets, result } => {
+                self.handle_run_sent(token, packets, result);
+            }
+            Completion::StreamSent { token, result } => self.handle_stream_sent(token, result),
+        }
+    }
+
+    fn hold_accepted(&mut self, token: u32, result: io::Result<OwnedFd>) {
+        let rows = self.table.count() + self.arrivals.accepted.len();
+        if let Ok(fd) = &result
+            && rows >= self.table.entries_max()
+        {
+            // Those before it take the last rows: see `open_connection`.
+            let _unsaid = rustix::io::write(fd.as_fd(), REFUSAL);
+            self.cells.connections_refused.add(1);
+            self.warn_once("a connection is refused with 503", &"the PollTable is full");
+            return;
+        }
+        self.arrivals.accepted.push_back((token, result));
+    }
+
+    /// A connection has messages that are read already: it is visited after all others that wait.
+    pub(super) fn visit_later(&mut self, key: EntryKey) {
+        if let Some(link) = self.link_mut(key)
+            && !std::mem::replace(&mut link.is_awaiting_visit, true)
+        {
+            self.arrivals.visits.push_back(Visit::Messages(key));
+        }
+    }
+
+    /// Opens connections and handles requests, as far as their shares of the turn go.
+    pub(super) fn serve_arrivals(&mut self) {
+        let mut budget = Budget::new(CONNECTIONS_A_TURN, TURN_SHARE);
+        while budget.has_room(clock)
+            && let Some((token, result)) = self.arrivals.accepted.pop_front()
+        {
+            budget.spend();
+            self.handle_accepted(token, result);
+        }
+        let mut budget = Budget::new(VISITS_A_TURN, TURN_SHARE);
+        while budget.has_room(clock)
+            && let Some(visit) = self.arrivals.visits.pop_front()
+        {
+            budget.spend();
+            self.visit(visit);
+        }
+    }
+
+    fn visit(&mut self, visit: Visit) {
+        match visit {
+            Visit::Received(key, Ok(bytes)) => self.dispatch(key, Event::Received(&bytes)),
+            Visit::Received(key, Err(_reset)) => self.close(key),
+            Visit::Messages(key) => {
+                if let Some(link) = self.link_mut(key) {
+                    link.is_awaiting_visit = false;
+                }
+                // Whoever has become busy meanwhile goes on when that has ended.
+                if self.table.polling(key) == Some(Polling::Suspended)
+                    && let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key)
+                    && !connection.is_waiting()
+                    && !connection.is_congested()
+                {
+                    self.dispatch(key, Event::Writable);
+                }
+            }
+        }
+    }
+}

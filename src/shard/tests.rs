@@ -1,0 +1,280 @@
+//! Turns of a whole shard, taken one by one: how much of what waits is done in each. Every test
+//! passes by skipping, with a printed line, where io_uring is not available.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::inbox::{Inbox, Message};
+use super::ring::{RingConfig, RingError};
+use super::sockets::{listen_tcp, local_addr, udp_pair};
+use super::turn::clock;
+use super::{Shard, ShardConfig};
+use crate::base::ids::ShardId;
+use crate::base::limits::{
+    CONNECTIONS_A_TURN, MESSAGES_A_TURN, REQUESTS_A_VISIT, TIMERS_A_TURN, VISITS_A_TURN,
+};
+use crate::config::paths::PathTable;
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::poll::poller::Poller;
+use crate::rtsp::response::{Response, Status};
+use crate::session::table::{SessionConfig, TimerKey};
+use crate::worker::TaskQueue;
+
+/// A shard with a listener, whose turns the test takes.
+struct Bench {
+    shard: Shard,
+    inbox: Arc<Inbox>,
+    cells: Arc<ShardCells>,
+    address: SocketAddr,
+}
+
+impl Bench {
+    fn new() -> Option<Self> {
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let listener = listen_tcp(SocketAddr::new(ip, 0)).unwrap();
+        let address = local_addr(&listener).unwrap();
+        let inbox = Arc::new(Inbox::new(16).unwrap());
+        let cells = Arc::<ShardCells>::default();
+        let config = ShardConfig {
+            id: ShardId(0),
+            poller: Arc::new(Poller::new(vec![Arc::clone(&inbox)])),
+            queue: Arc::new(TaskQueue::new(16, 0).unwrap()),
+            cells: Arc::clone(&cells),
+            listeners: vec![listener],
+            pair: udp_pair(ip, None).unwrap(),
+            pair_ip: ip,
+            multicast: None,
+            poll_entries_max: 400,
+            sessions: SessionConfig {
+                sessions_max: 100,
+                timeout: Duration::from_secs(60),
+                host: "host".to_owned(),
+                lag_budget: Duration::ZERO,
+                adapts_quality: true,
+                retransmits: true,
+            },
+            paths: Arc::new(PathTable::default()),
+            ring: RingConfig { files_max: 512, run_slots: 128, ..RingConfig::default() },
+        };
+        match Shard::new(config) {
+            Ok(shard) => Some(Self { shard, inbox, cells, address }),
+            Err(error @ (RingError::Unavailable { .. } | RingError::KernelTooOld { .. })) => {
+                println!("skipped: {error}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn turn(&mut self) {
+        self.shard.work().unwrap();
+        self.shard.ring.enter(Some(1_000_000)).unwrap();
+    }
+
+    fn turns_until(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        for _ in 0..TURNS_MAX {
+            if is_so(self) {
+                return;
+            }
+            self.turn();
+        }
+        panic!("never: {what}");
+    }
+
+    /// Connections that the shard has accepted.
+    fn connect(&mut self, count: usize) -> Vec<TcpStream> {
+        let before = self.cells.connections.value();
+        let streams = (0..count).map(|_| TcpStream::connect(self.address).unwrap()).collect();
+        let all = before + count as u64;
+        self.turns_until("all connections", |bench| bench.cells.connections.value() == all);
+        streams
+    }
+
+    fn requests(&self) -> u64 {
+        self.cells.requests.iter().map(|(_, _, count)| count).sum()
+    }
+}
+
+/// About as much as one receive takes.
+fn pipeline(mut stream: &TcpStream, count: usize) {
+    let requests: String =
+        (1..=count).map(|cseq| format!("OPTIONS * RTSP/1.0\r\nCSeq: {cseq}\r\n\r\n")).collect();
+    stream.write_all(requests.as_bytes()).unwrap();
+}
+
+#[test]
+fn requests_of_a_turn_are_bounded_and_all_are_answered_in_order() {
+    let Some(mut bench) = Bench::new() else { return };
+    let flooders = bench.connect(FLOODERS);
+    for flooder in &flooders {
+        pipeline(flooder, PIPELINED);
+    }
+    let all = (FLOODERS * PIPELINED) as u64;
+    let most = u64::from(VISITS_A_TURN * REQUESTS_A_VISIT);
+    assert!(all > most, "more than a turn takes");
+    for _ in 0..TURNS_MAX {
+        let before = bench.requests();
+        bench.turn();
+        let done = bench.requests() - before;
+        assert!(done <= most, "{done} requests in a turn");
+        if bench.requests() == all {
+            break;
+        }
+        if !bench.shard.arrivals.is_empty() {
+            assert_eq!(bench.shard.idle_until(), None, "it sleeps on work");
+        }
+    }
+    assert_eq!(bench.requests(), all);
+    bench.turns_until("all is sent", |bench| bench.shard.dirty.is_empty());
+    for mut flooder in flooders {
+        let mut answers = String::new();
+        let mut buffer = [0; 4_096];
+        while answers.matches("CSeq: ").count() < PIPELINED {
+            bench.turn();
+            flooder.set_nonblocking(true).unwrap();
+            match flooder.read(&mut buffer) {
+                Ok(0) => panic!("closed"),
+                Ok(bytes) => answers.push_str(std::str::from_utf8(&buffer[..bytes]).unwrap()),
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+            }
+        }
+        let numbers: Vec<usize> = answers
+            .lines()
+            .filter_map(|line| line.strip_prefix("CSeq: ")?.trim().parse().ok())
+            .collect();
+        assert_eq!(numbers, (1..=PIPELINED).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn request_of_another_waits_for_one_round_of_those_who_flood() {
+    let Some(mut bench) = Bench::new() else { return };
+    let flooders = bench.connect(FLOODERS);
+    let polite = bench.connect(1);
+    for flooder in &flooders {
+        pipeline(flooder, PIPELINED);
+    }
+    bench.turns_until("they wait", |bench| bench.requests() > 0);
+    assert!(!bench.shard.arrivals.is_empty());
+    pipeline(&polite[0], 1);
+    // The kernel reports it with the end of this turn at the latest.
+    bench.turn();
+    let before = bench.requests();
+    polite[0].set_nonblocking(true).unwrap();
+    let mut answered = false;
+    for _ in 0..TURNS_MAX {
+        answered = (&polite[0]).read(&mut [0; 512]).is_ok_and(|bytes| bytes > 0);
+        if answered {
+            break;
+        }
+        bench.turn();
+    }
+    assert!(answered);
+    let meanwhile = bench.requests() - before;
+    // Its own round, and what a turn does before its answer is sent and seen.
+    let most = FLOODERS as u64 * u64::from(REQUESTS_A_VISIT) + 2 * u64::from(VISITS_A_TURN * 8);
+    assert!(meanwhile <= most, "{meanwhile} requests of others came before it");
+}
+
+#[test]
+fn connections_accepted_in_a_turn_are_bounded_and_none_is_forgotten() {
+    let Some(mut bench) = Bench::new() else { return };
+    let streams: Vec<TcpStream> =
+        (0..200).map(|_| TcpStream::connect(bench.address).unwrap()).collect();
+    bench.turns_until("all connections", |bench| {
+        bench.cells.connections.value() == streams.len() as u64
+    });
+    drop(streams);
+    bench.turns_until("all have gone", |bench| bench.cells.connections.value() == 0);
+
+    let more: Vec<TcpStream> =
+        (0..200).map(|_| TcpStream::connect(bench.address).unwrap()).collect();
+    for _ in 0..TURNS_MAX {
+        let before = bench.cells.connections.value();
+        bench.turn();
+        let opened = bench.cells.connections.value() - before;
+        assert!(opened <= u64::from(CONNECTIONS_A_TURN), "{opened} connections in a turn");
+        if bench.cells.connections.value() == more.len() as u64 {
+            return;
+        }
+    }
+    panic!("some are forgotten");
+}
+
+#[test]
+fn connections_beyond_the_rows_of_the_table_are_refused_before_their_turn() {
+    let Some(mut bench) = Bench::new() else { return };
+    let streams: Vec<TcpStream> =
+        (0..450).map(|_| TcpStream::connect(bench.address).unwrap()).collect();
+    // The inbox, the listener and a pair of sockets have rows, too.
+    let rows = 400 - 4;
+    bench.turns_until("each is open or refused", |bench| {
+        bench.cells.connections.value() + bench.cells.connections_refused.value()
+            == streams.len() as u64
+    });
+    assert_eq!(bench.cells.connections.value(), rows);
+    let refused = streams.iter().filter(|stream| {
+        stream.set_nonblocking(true).unwrap();
+        let mut answer = [0; 64];
+        let bytes = (&mut &**stream).read(&mut answer).unwrap_or(0);
+        answer[..bytes].starts_with(b"RTSP/1.0 503")
+    });
+    assert_eq!(refused.count() as u64, 450 - rows);
+}
+
+#[test]
+fn messages_of_a_turn_are_bounded() {
+    let Some(mut bench) = Bench::new() else { return };
+    for _ in 0..3_000 {
+        let response = Box::new(Response::new(Status::Ok, None));
+        let entry = EntryKey { index: 300, generation: 1 };
+        bench.inbox.push(Message::Answered { entry, response }).unwrap();
+    }
+    let mut before = bench.inbox.message_count();
+    for _ in 0..TURNS_MAX {
+        bench.turn();
+        let left = bench.inbox.message_count();
+        assert!(before - left <= MESSAGES_A_TURN as usize, "{} in a turn", before - left);
+        before = left;
+        if left == 0 {
+            return;
+        }
+    }
+    panic!("{before} messages are left");
+}
+
+#[test]
+fn timers_of_a_turn_are_bounded_and_what_is_left_keeps_the_shard_awake() {
+    let Some(mut bench) = Bench::new() else { return };
+    let now = clock();
+    let keys = 3 * TIMERS_A_TURN;
+    for _ in 0..keys {
+        let entry = EntryKey { index: 300, generation: 1 };
+        bench.shard.sessions.wheel.insert(now, TimerKey::Connection(entry));
+    }
+    let mut left = None;
+    for _ in 0..TURNS_MAX {
+        bench.shard.work().unwrap();
+        let waiting = bench.shard.waiting_timers.len();
+        let before = left.unwrap_or(keys as usize);
+        assert!(before <= waiting + TIMERS_A_TURN as usize, "{before} to {waiting}");
+        // Nothing is due before the wheel's next slot.
+        left = (waiting > 0).then_some(waiting).or(left);
+        if waiting == 0 && left.is_some() {
+            return;
+        }
+        if waiting > 0 {
+            assert_eq!(bench.shard.idle_until(), None, "it sleeps on timers");
+        }
+        bench.shard.ring.enter(Some(1_000_000)).unwrap();
+    }
+    panic!("{left:?} timers are left");
+}
+
+/// Together they pipeline more requests than a turn takes.
+const FLOODERS: usize = 40;
+const PIPELINED: usize = 100;
+const TURNS_MAX: usize = 10_000;
