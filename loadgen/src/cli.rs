@@ -4,6 +4,7 @@
 //! `--fail-on-loss`), 2 wrong usage, 3 the server cannot be reached.
 
 use crate::mix::WEIGHT_MAX;
+use crate::net::flood::FLOOD_MAX;
 use crate::publish::FilmOptions;
 use crate::script::{Script, ScriptError, time_from};
 use clap::{Parser, ValueEnum};
@@ -139,6 +140,10 @@ pub struct Options {
     /// How long after PLAY they do so
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = duration_from)]
     pub stall_after: Duration,
+    /// Connections beside the sessions that pipeline OPTIONS as fast as they are taken
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "titles",
+          value_parser = clap::value_parser!(u32).range(..=i64::from(FLOOD_MAX)))]
+    pub flood: u32,
     /// Clients as loopback addresses on one UDP port pair per track
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub shared_ports: SharedPorts,

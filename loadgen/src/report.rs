@@ -12,6 +12,7 @@ use crate::bursts::BurstClass;
 use crate::cli::Options;
 use crate::description::MediaKind;
 use crate::history::{History, Moment, Sample};
+use crate::net::flood::Flooded;
 use crate::net::host::Host;
 use crate::publish::Published;
 use crate::request::Request;
@@ -68,6 +69,9 @@ pub struct Report {
     /// What was published in this run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<Published>,
+    /// What became of the connections that flooded the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flooded: Option<Flooded>,
     /// Per kind of media.
     pub media: BTreeMap<MediaKind, Media>,
     /// PLAY request to first packet.
@@ -240,6 +244,7 @@ impl Report {
             total: stats.total(),
             parts: parts(options, stats),
             published: stats.published.clone(),
+            flooded: stats.flooded,
             media: MediaKind::ALL
                 .into_iter()
                 .map(|kind| (kind, stats.kind(kind)))

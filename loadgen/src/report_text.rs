@@ -3,6 +3,7 @@
 //! Lines about odd things are there only when there is something odd.
 //! Invariant: the same report prints the same text.
 
+use crate::net::flood::Flooded;
 use crate::publish::Published;
 use crate::report::{Cpu, Report, Server};
 use crate::request::Request;
@@ -37,6 +38,14 @@ impl fmt::Display for Report {
         )?;
         if let Some(published) = &self.published {
             writeln!(f, "published   {published}")?;
+        }
+        if let Some(flooded) = &self.flooded {
+            let Flooded { connections, answers, closed } = flooded;
+            writeln!(
+                f,
+                "flood       {connections} connections, {answers} requests answered, {closed} \
+                 connections closed by the server"
+            )?;
         }
         self.fmt_media(f)?;
         self.fmt_parts(f)?;

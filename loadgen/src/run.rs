@@ -18,6 +18,7 @@ use crate::datagrams::{Datagrams, Sessions};
 use crate::failure::Failure;
 use crate::history::{History, Sample};
 use crate::mix::Mix;
+use crate::net::flood::Flooding;
 use crate::net::poll::{Poll, Ready, Token};
 use crate::net::process;
 use crate::net::publisher::Publishing;
@@ -106,12 +107,14 @@ pub fn run_until(options: &Options, interrupted: &AtomicBool) -> Result<Report, 
     if options.stall > 0 && options.transport.tcp == 0 {
         return Err(RunError::StallWithoutTcp);
     }
-    raise_descriptor_limit(options.sessions)?;
+    raise_descriptor_limit(options.sessions.saturating_add(options.flood))?;
     let started = jiff::Timestamp::now();
     let publishing = publish(options)?;
     let mut run = Run::new(options, interrupted)?;
     run.publishing = publishing;
+    let flooding = run.flood()?;
     let driven = run.drive();
+    run.stats.flooded = flooding.map(Flooding::finish).transpose()?;
     // In any case: a publisher that is left behind would keep its path.
     let published = run.publishing.take().map(Publishing::finish).transpose();
     driven?;
@@ -192,6 +195,12 @@ impl<'a> Run<'a> {
             stop: None,
             unreachable: None,
         })
+    }
+
+    /// Begins the flood, if there is to be one: the sessions are its neighbours.
+    fn flood(&self) -> io::Result<Option<Flooding>> {
+        let target = self.targets.first().filter(|_| self.options.flood > 0);
+        target.map(|target| Flooding::start(self.options.flood, target)).transpose()
     }
 
     fn drive(&mut self) -> Result<(), RunError> {

@@ -7,6 +7,7 @@
 use crate::bursts::Bursts;
 use crate::description::MediaKind;
 use crate::failure::Failure;
+use crate::net::flood::Flooded;
 use crate::publish::Published;
 use crate::request::Request;
 use crate::time::Mono;
@@ -229,6 +230,8 @@ pub struct Stats {
     pub stalled_closed: u64,
     /// The run was ended by a signal.
     pub is_interrupted: bool,
+    /// What became of connections that flooded the server, at the end of it.
+    pub flooded: Option<Flooded>,
     /// What was published, at the end of it.
     pub published: Option<Published>,
     /// Lateness by second.

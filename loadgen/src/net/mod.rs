@@ -5,11 +5,13 @@
 //! udp        datagrams in batches             (recvmmsg, GRO, packet info, kernel time stamps)
 //! sockets    making sockets and port pairs
 //! publisher  the thread that publishes
+//! flood      the thread of neighbours who misbehave
 //! process    CPU, context switches, memory of the server
 //! host       what machine this is
 //! ```
 //! All unsafe code of this program is in `udp`.
 
+pub mod flood;
 pub mod host;
 pub mod poll;
 pub mod process;
