@@ -57,7 +57,7 @@ impl Entry {
 pub struct Arrival<'a> {
     /// Track of the path.
     pub track: u8,
-    /// From the header.
+    /// Written into the header: the source's own, or the one of its stream before.
     pub ssrc: Ssrc,
     /// From the header.
     pub seq: SeqNo,
@@ -239,6 +239,9 @@ impl PacketBatch {
     }
 }
 
+/// Offset of the SSRC in the RTP header.
+const SSRC_AT: usize = 8;
+
 fn track_bit(track: u8) -> u16 {
     1_u16.checked_shl(track.into()).unwrap_or(0)
 }
@@ -311,7 +314,11 @@ impl BatchBuilder {
         };
         let &Arrival { track, ssrc, seq, ts, marker, header_bytes, is_sync, .. } = arrival;
         let packet = LivePacket { offset, bytes, header_bytes, seq, ts, marker, is_sync };
+        let at = self.scratch.len() + SSRC_AT;
         self.scratch.extend_from_slice(arrival.bytes);
+        if let Some(came) = self.scratch.get_mut(at..at + 4) {
+            came.copy_from_slice(&ssrc.0.to_be_bytes());
+        }
         self.waiting.push(Waiting { track, ssrc, packet });
         self.received.get_or_insert(now);
         Ok(())

@@ -55,8 +55,12 @@ pub const CATCH_UP_SPEED: u64 = 4;
 /// their input stalls.
 pub const SOURCE_SILENCE: Duration = Duration::from_secs(10);
 
-/// Another SSRC takes over from one that has been silent for this long.
+/// Another SSRC of another address takes over from one that has been silent for this long.
 pub const SSRC_SILENCE: Duration = Duration::from_secs(2);
+
+/// An SSRC that was replaced does not come back while its packets are less than this apart: those
+/// that were overtaken on their way come within it, and of two streams at one place one is taken.
+pub const SSRC_REORDER: Duration = Duration::from_millis(250);
 
 /// Receiver reports to a publisher: RFC 3550 s6.2, without the random factor of many members.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(5);

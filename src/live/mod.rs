@@ -10,8 +10,9 @@
 //!
 //! - [`batch`]: packets as they came, in one block, cut into runs that are one send for each reader
 //! - [`ring`]: the newest batches; where the newest group of pictures begins
-//! - [`source`]: takes a publisher's packets and makes batches; with [`demux`] and [`latch`]
-//!   (strangers), [`clock`] (RTP time and wall clock), [`reception`] (reports) and [`liveness`]
+//! - [`source`]: takes a publisher's packets and makes batches; with [`demux`], [`latch`] and
+//!   [`ssrc_latch`] (strangers), [`clock`] (RTP time and wall clock), [`reception`] (reports) and
+//!   [`liveness`]
 //! - [`registry`]: the homes of the paths; [`message`]: what shards tell each other
 //! - [`paths`]: what a shard listens to; [`path`]: one of them; with [`reader`] (where each is),
 //!   [`start`] (where it begins, and how fast), [`switch`] (numbers and time across a break)
@@ -42,6 +43,7 @@ pub mod registry;
 pub mod retransmit;
 pub mod ring;
 pub mod source;
+pub mod ssrc_latch;
 pub mod start;
 pub mod switch;
 

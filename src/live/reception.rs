@@ -49,6 +49,11 @@ impl Reception {
         }
     }
 
+    /// The stream goes on under another SSRC.
+    pub fn rename(&mut self, ssrc: Ssrc) {
+        self.ssrc = ssrc;
+    }
+
     /// A packet came.
     pub fn handle_packet(&mut self, seq: SeqNo, ts: RtpTs, now: Mono) {
         let ahead = seq.0.wrapping_sub(self.low_of_highest());

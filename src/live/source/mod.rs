@@ -15,15 +15,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::batch::{Arrival, BatchBuilder, BatchError, Entry, Generation, PacketBatch};
-use super::clock::{SourceClock, utc_ns_from_ntp};
+use super::clock::{SourceClock, ticks_between, utc_ns_from_ntp};
 use super::description::{Description, LiveTrack};
-use super::latch::{AddressLatch, SsrcLatch, SsrcVerdict};
+use super::latch::AddressLatch;
 use super::limits::{BATCH_HOLD, REPORT_INTERVAL, SYNC_REQUEST_INTERVAL};
 use super::liveness::{Liveness, Pulse};
 use super::meter::{Rate, TrackMeter};
 use super::reception::Reception;
+use super::ssrc_latch::{Sign, SsrcLatch, SsrcVerdict};
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
-use crate::base::time::Mono;
+use crate::base::time::{Mono, rescale};
 use crate::rtcp::ReportBlock;
 
 /// What the header of an RTP packet says, as far as it matters here.
@@ -309,26 +310,21 @@ impl Source {
         if from.is_some_and(|from| !track.rtp.admit(from)) {
             return Err(SourceError::ForeignAddress);
         }
-        match track.ssrc.admit(fields.ssrc, at.now) {
-            SsrcVerdict::Foreign => return Err(SourceError::ForeignSsrc),
-            SsrcVerdict::Begins => {
-                let hz = spec.clock_rate_hz;
-                track.meter.handle_end_of_stream(track.reception.as_ref());
-                track.reception = Some(Reception::new(fields.ssrc, hz, fields.seq));
-                track.sync_ts = None;
-                self.clock.forget_track(index);
-                let its = track.early.take().filter(|early| early.ssrc == fields.ssrc);
-                if let Some(EarlyReport { ntp, ts, came, .. }) = its {
-                    self.clock.handle_report(index, utc_ns_from_ntp(ntp), ts, came.utc_ns);
-                    if let Some(reception) = &mut track.reception {
-                        reception.handle_sender_report(ntp, came.now);
-                    }
-                }
-            }
+        let &RtpFields { payload_type, seq, ts, ssrc, marker, header_bytes } = fields;
+        let sign = Sign { ssrc, payload_type, seq, ts };
+        match track.ssrc.admit(sign, from, spec.clock_rate_hz, at.now) {
             SsrcVerdict::Same => {}
+            SsrcVerdict::GoesOn => track.reception.iter_mut().for_each(|r| r.rename(ssrc)),
+            SsrcVerdict::Foreign => return Err(SourceError::ForeignSsrc),
+            SsrcVerdict::Begins { keeps_time } => {
+                if !keeps_time {
+                    self.clock.forget_track(index);
+                }
+                track.begin(&mut self.clock, (index, spec), sign, at);
+            }
         }
         let is_sync = is_sync && track.begins_sync_sample(spec, fields.ts);
-        let &RtpFields { seq, ts, ssrc, marker, header_bytes, .. } = fields;
+        let ssrc = track.ssrc.name().unwrap_or(ssrc);
         let arrival = Arrival { track: index, ssrc, seq, ts, marker, header_bytes, is_sync, bytes };
         self.clock.handle_packet(index, ts, at.utc_ns);
         let mut pushed = self.builder.push(&arrival, at.now);
@@ -343,7 +339,7 @@ impl Source {
         pushed.map_err(|_| SourceError::Length)?;
         self.counts.sync_samples += u64::from(is_sync);
         self.is_frame_over |= marker && spec.needs_sync;
-        track.meter.handle_packet(fields.payload_type, bytes.len(), at.now);
+        track.meter.handle_packet(payload_type, bytes.len(), at.now);
         if let Some(reception) = &mut track.reception {
             reception.handle_packet(seq, ts, at.now);
         }
@@ -363,6 +359,16 @@ impl Source {
         self.counts.dropped[error.index()] += 1;
     }
 
+    /// Whether a sender report with this SSRC and RTP time can be a track's. Cameras that change
+    /// their SSRC, or give another in RTCP, are known by the time.
+    #[must_use]
+    pub fn is_report_of(&self, track: u8, ssrc: Ssrc, ts: RtpTs, now: Mono) -> bool {
+        let spec = self.description.tracks.get(usize::from(track));
+        spec.zip(self.track(track)).is_some_and(|(spec, track)| {
+            track.ssrc.ssrc() == Some(ssrc) || track.ssrc.is_time(ts, spec.clock_rate_hz, now)
+        })
+    }
+
     /// A sender report came: `ts` at the source's time `ntp`.
     ///
     /// # Errors
@@ -375,18 +381,19 @@ impl Source {
         (ntp, ts): (u64, RtpTs),
         at: Moment,
     ) -> Result<(), SourceError> {
+        let is_its = self.is_report_of(track, ssrc, ts, at.now);
         let entry = self.tracks.get_mut(usize::from(track)).and_then(Option::as_mut);
         let entry = entry.ok_or(SourceError::NoTrack)?;
-        let checked = if from.is_some_and(|from| !entry.rtcp.admit(from)) {
-            Err(SourceError::ForeignAddress)
-        } else if entry.ssrc.ssrc() == Some(ssrc) {
-            Ok(())
-        } else {
+        let held = entry.ssrc.ssrc();
+        let is_foreign = from.is_some_and(|from| !entry.rtcp.admit(from));
+        if !is_foreign && held != Some(ssrc) {
             entry.early = (ntp != 0).then_some(EarlyReport { ssrc, ntp, ts, came: at });
-            match entry.ssrc.ssrc() {
-                None => return Ok(()),
-                Some(_) => Err(SourceError::ForeignSsrc),
-            }
+        }
+        let checked = match held {
+            _ if is_foreign => Err(SourceError::ForeignAddress),
+            None => return Ok(()),
+            Some(_) if is_its => Ok(()),
+            Some(_) => Err(SourceError::ForeignSsrc),
         };
         if let Err(error) = checked {
             self.counts.dropped[error.index()] += 1;
@@ -480,7 +487,7 @@ impl Source {
 }
 
 impl SourceTrack {
-    /// The SSRC that is taken.
+    /// The SSRC that it is sent under now. Readers may be told another.
     #[must_use]
     pub fn ssrc(&self) -> Option<Ssrc> {
         self.ssrc.ssrc()
@@ -502,6 +509,30 @@ impl SourceTrack {
     #[must_use]
     pub fn packets_lost(&self) -> i64 {
         self.meter.lost(self.reception.as_ref())
+    }
+
+    /// Another RTP stream begins with the packet of `sign`.
+    fn begin(
+        &mut self,
+        clock: &mut SourceClock,
+        (index, spec): (u8, &LiveTrack),
+        sign: Sign,
+        at: Moment,
+    ) {
+        let hz = spec.clock_rate_hz;
+        self.meter.handle_end_of_stream(self.reception.as_ref());
+        let reception = self.reception.insert(Reception::new(sign.ssrc, hz, sign.seq));
+        self.sync_ts = None;
+        let Some(EarlyReport { ssrc, ntp, ts, came }) = self.early.take() else { return };
+        let is_its = ssrc == sign.ssrc || {
+            let waited_ns = i64::try_from(at.now.since(came.now).as_nanos()).unwrap_or(i64::MAX);
+            let now_ts = ts.offset_ticks(rescale(waited_ns, NS_PER_S, hz));
+            ticks_between(now_ts, sign.ts).unsigned_abs() < hz.saturating_mul(EARLY_OFF_S)
+        };
+        if is_its {
+            clock.handle_report(index, utc_ns_from_ntp(ntp), ts, came.utc_ns);
+            reception.handle_sender_report(ntp, came.now);
+        }
     }
 
     /// Parameter sets, slices: several packets of a frame say that one can begin with them.
@@ -533,6 +564,9 @@ impl SourceError {
 
 /// Reasons in `SourceError`.
 pub const DROP_REASONS: usize = 8;
+const NS_PER_S: u32 = 1_000_000_000;
+/// A report with another SSRC is of the stream that begins when its RTP time is as near.
+const EARLY_OFF_S: u32 = 5;
 /// A turn brings a batch or two; more have come when a shard was away.
 const FULL_BATCHES_MAX: usize = 16;
 

@@ -91,13 +91,14 @@ fn what_is_not_the_publishers_is_counted_by_reason_and_changes_nothing() {
     assert_eq!(refused(&mut source, (0, 0, 0, 1)), SourceError::NotGranted);
     source.grant(Generation(1), Mono(0));
     send(&mut source, (0, 0, 0, 1), (true, false), 0).unwrap();
-    assert_eq!(refused(&mut source, (0, 1, 0, 2)), SourceError::ForeignSsrc);
+    send(&mut source, (0, 30_000, 0, 2), (true, false), 0).unwrap();
+    assert_eq!(refused(&mut source, (0, 1, 0, 1)), SourceError::ForeignSsrc, "it was replaced");
     assert_eq!(refused(&mut source, (2, 1, 0, 1)), SourceError::NoTrack);
     let fields = RtpFields {
         payload_type: 96,
-        seq: SeqNo(1),
+        seq: SeqNo(30_001),
         ts: RtpTs(0),
-        ssrc: Ssrc(1),
+        ssrc: Ssrc(2),
         marker: false,
         header_bytes: 12,
     };
@@ -110,7 +111,7 @@ fn what_is_not_the_publishers_is_counted_by_reason_and_changes_nothing() {
     assert_eq!(rtp(1, fields, &[0; 3_000]), SourceError::Length);
     assert_eq!(rtp(1, fields, &[0; 11]), SourceError::Length);
     assert_eq!(source.counts().dropped, [1, 1, 1, 1, 1, 2, 0, 0]);
-    assert_eq!(source.counts().packets, 1);
+    assert_eq!(source.counts().packets, 2);
 }
 
 #[test]
@@ -122,7 +123,8 @@ fn publisher_is_told_what_came_of_it_every_five_seconds() {
     }
     let report = (0x1_0000_0000_u64 << 16, RtpTs(0));
     source.handle_sender_report(0, Some(address(1)), Ssrc(5), report, at(0)).unwrap();
-    let foreign = source.handle_sender_report(0, Some(address(1)), Ssrc(6), report, at(0));
+    let other = (report.0, RtpTs(1 << 31));
+    let foreign = source.handle_sender_report(0, Some(address(1)), Ssrc(6), other, at(0));
     assert_eq!(foreign, Err(SourceError::ForeignSsrc));
     assert!(source.poll_reports(at(4_999_999).now).is_empty());
     let reports = source.poll_reports(at(5_000_000).now);
@@ -186,8 +188,87 @@ fn report_before_the_first_packet_is_not_counted_as_a_foreign_one() {
     source.handle_sender_report(0, Some(address(1)), Ssrc(5), report, at(0)).unwrap();
     assert_eq!(source.counts().dropped, [0; DROP_REASONS]);
     send(&mut source, (0, 0, 0, 5), (true, false), 0).unwrap();
-    let foreign = source.handle_sender_report(0, Some(address(1)), Ssrc(6), report, at(0));
+    let other = (0, RtpTs(1 << 31));
+    let foreign = source.handle_sender_report(0, Some(address(1)), Ssrc(6), other, at(0));
     assert_eq!(foreign, Err(SourceError::ForeignSsrc));
+}
+
+/// The SSRCs, numbers and times that readers are given of a batch's first track.
+fn shown(batch: &PacketBatch) -> Vec<(u32, u16, u32)> {
+    let packets = batch.runs_of(0).iter().flat_map(|run| {
+        batch.packets_of(run).iter().map(|packet| (run.ssrc, packet, batch.packet_bytes(packet)))
+    });
+    let shown = packets.map(|(ssrc, packet, bytes)| {
+        assert_eq!(bytes[8..12], ssrc.0.to_be_bytes());
+        assert_eq!(bytes[2..4], packet.seq.0.to_be_bytes());
+        (ssrc.0, packet.seq.0, packet.ts.0)
+    });
+    shown.collect()
+}
+
+/// Seen of a camera: each group of pictures has an SSRC of its own.
+#[test]
+fn stream_that_goes_on_under_other_ssrcs_is_one_stream_to_readers() {
+    let mut source = source();
+    source.grant(Generation(1), Mono(0));
+    let (mut all, mut lines) = (Vec::new(), Vec::new());
+    for n in 0..100_u16 {
+        let (ssrc, ts, us) = (u32::from(n / 10) + 5, u32::from(n) * 3_600, u64::from(n) * 40_000);
+        if n % 10 == 9 {
+            // Its reports have the SSRC of the group, another, or the one of the next group.
+            let ssrc = [ssrc, 99, ssrc + 1][usize::from(n / 10 % 3)];
+            let ntp = (2_208_988_800 << 32) + (u64::from(n) << 32) / 25;
+            let from = Some(address(1));
+            source.handle_sender_report(0, from, Ssrc(ssrc), (ntp, RtpTs(ts)), at(us)).unwrap();
+        }
+        send(&mut source, (0, n, ts, ssrc), (true, n % 10 == 0), us).unwrap();
+        let batch = source.poll_batch(at(us).now).unwrap();
+        all.extend(shown(&batch));
+        lines.push(batch.clock_of(0).unwrap());
+    }
+    let wanted: Vec<_> = (0..100_u16).map(|n| (5, n, u32::from(n) * 3_600)).collect();
+    assert_eq!(all, wanted);
+    assert!(lines.iter().all(|line| line.utc_ns_of(RtpTs(0), 90_000) == 0), "{lines:?}");
+    assert_eq!((source.counts().dropped, source.packets_lost()), ([0; DROP_REASONS], 0));
+    assert_eq!(source.counts().sync_samples, 10);
+    let report = source.poll_reports(at(5_000_000).now)[0].1;
+    assert_eq!((report.ssrc, report.cumulative_lost, report.ext_highest_seq), (14, 0, 99));
+    assert_ne!(report.lsr, 0);
+    assert_eq!(source.ask_sync(at(5_000_000).now), Some((0, Ssrc(14))));
+}
+
+#[test]
+fn stream_that_numbers_anew_at_the_same_address_is_taken_at_once_as_another() {
+    let mut source = source();
+    source.grant(Generation(1), Mono(0));
+    send(&mut source, (0, 1, 0, 5), (true, true), 0).unwrap();
+    send(&mut source, (0, 40_000, 1 << 31, 6), (true, true), 10).unwrap();
+    send(&mut source, (0, 40_001, (1 << 31) + 3_600, 6), (true, false), 20).unwrap();
+    let batch = source.poll_batch(at(20).now).unwrap();
+    assert_eq!(shown(&batch)[1..], [(6, 40_000, 1 << 31), (6, 40_001, (1 << 31) + 3_600)]);
+    assert!(batch.runs_of(0)[1].is_sync, "readers go on with it");
+    assert_eq!(source.counts().dropped, [0; DROP_REASONS]);
+}
+
+#[test]
+fn report_with_any_ssrc_counts_when_its_time_is_that_of_the_track() {
+    let mut source = source();
+    source.grant(Generation(1), Mono(0));
+    let ntp = |s: u64| (2_208_988_800 + s) << 32;
+    // In front of the first packet as well.
+    source.handle_sender_report(1, None, Ssrc(1), (ntp(9), RtpTs(8_000)), at(0)).unwrap();
+    send(&mut source, (1, 0, 8_100, 6), (true, false), 10).unwrap();
+    let line = |source: &mut Source, us: u64| {
+        source.poll_batch(at(us + 2_000).now).unwrap().clock_of(1).unwrap()
+    };
+    assert_eq!(line(&mut source, 10).ts, RtpTs(8_000));
+    let report = (ntp(12), RtpTs(8_000 + 270_000));
+    assert!(source.is_report_of(1, Ssrc(2), report.1, at(3_000_000).now));
+    source.handle_sender_report(1, None, Ssrc(2), report, at(3_000_000)).unwrap();
+    send(&mut source, (1, 1, 278_000, 6), (true, false), 3_000_010).unwrap();
+    assert_eq!(line(&mut source, 3_000_010).ts, RtpTs(278_000));
+    assert!(!source.is_report_of(1, Ssrc(2), RtpTs(1 << 31), at(3_000_000).now));
+    assert!(!source.is_report_of(0, Ssrc(2), RtpTs(0), at(0).now), "nothing has come of it");
 }
 
 #[test]

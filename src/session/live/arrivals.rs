@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use super::announced::PublisherTrack;
 use super::desk::{LiveDesk, LiveName};
 use super::publisher::fields;
-use crate::base::ids::Ssrc;
+use crate::base::ids::{RtpTs, Ssrc};
 use crate::live::demux::{SocketName, Target};
 use crate::live::source::Moment;
 use crate::poll::poll_table::EntryKey;
@@ -45,12 +45,14 @@ impl Sessions {
         if self.live.publishers.is_empty() {
             return false;
         }
+        let now = self.now;
         let LiveDesk { demux, publishers, .. } = &mut self.live;
-        let reporter = sender_of_report(bytes);
+        let report = sender_of_report(bytes);
         let fits = |target: Target| {
             let source = publishers.get(&target.source).map(|publisher| &publisher.source);
-            let ssrc = source.and_then(|source| source.track(target.track)?.ssrc());
-            ssrc.is_some() && ssrc == reporter
+            source.zip(report).is_some_and(|(source, (ssrc, ts))| {
+                source.is_report_of(target.track, ssrc, ts, now)
+            })
         };
         let found = demux.find(SocketName { pair, is_rtcp: true }, from, fits);
         if let Some(target) = found {
@@ -184,10 +186,10 @@ fn track_of_channel(tracks: &[PublisherTrack], wanted: u8) -> Option<(u8, bool)>
     })
 }
 
-/// Who speaks in a compound packet that begins with a sender report.
-fn sender_of_report(bytes: &[u8]) -> Option<Ssrc> {
+/// Who speaks in a compound packet that begins with a sender report, and its RTP time.
+fn sender_of_report(bytes: &[u8]) -> Option<(Ssrc, RtpTs)> {
     match rtcp::packets(bytes).next()? {
-        Ok(Packet::SenderReport { ssrc, .. }) => Some(ssrc),
+        Ok(Packet::SenderReport { ssrc, info, .. }) => Some((ssrc, info.rtp_ts)),
         _ => None,
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::desk::LiveDesk;
 use super::is_live_path;
-use crate::base::ids::{SessionId, ShardId};
+use crate::base::ids::{SessionId, ShardId, Ssrc};
 use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::live::info::{PathInfo, merge};
@@ -458,4 +458,27 @@ fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
     let (info, numbers) = shown(&bench);
     assert_eq!((numbers.totals.skips, numbers.totals.packets_skipped), ([0, 1, 0], 1));
     assert_eq!(info.unwrap().skips["lag_budget"], 1);
+}
+
+/// A camera that takes another SSRC with each group of pictures, over UDP: the address is believed.
+#[test]
+fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_strangers_are_not() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let mut send = |port, seq: u16, ssrc: u32| {
+        let mut packet = rtp(seq);
+        packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        bench.sessions.handle_rtp_datagram(0, host(1, port), &packet);
+        bench.sessions.now = bench.sessions.now + Duration::from_millis(20);
+    };
+    send(6_000, 0, 9);
+    for seq in 1..50 {
+        send(6_000, seq, 9 + u32::from(seq / 10));
+        send(5_000, seq + 1, 9);
+        send(6_001, seq, 77);
+    }
+    let source = &bench.sessions.live.publishers.values().next().unwrap().source;
+    assert_eq!(source.counts().packets, 50);
+    assert_eq!(source.counts().dropped, [0; 8]);
+    assert_eq!(source.track(0).and_then(|track| track.ssrc()), Some(Ssrc(13)));
 }

@@ -97,10 +97,11 @@ impl TsInput {
         }
     }
 
-    /// Another sender goes on: with a stream of its own.
+    /// Another sender goes on: with a stream of its own, whose numbers are far from the last ones.
     pub(super) fn begin_anew(&mut self, ssrc: Ssrc) {
         self.cut_bytes = 0;
         (self.chunk.len, self.chunk.ssrc) = (HEADER_BYTES, ssrc);
+        self.chunk.seq = self.chunk.seq.plus(1 << 15);
     }
 
     /// Takes the next datagram; RTP packets that are full go to `emit`.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::{PullClient, PullError, PullOrder, PullPlan, PullWay};
-use crate::base::ids::Ssrc;
+use crate::base::time::Mono;
 use crate::live::demux::{SocketName, Target};
 use crate::live::latch::AddressLatch;
 use crate::live::limits::PATHS_MAX;
@@ -55,8 +55,9 @@ pub(in crate::session::live) struct Pull {
     local: IpAddr,
     /// Which pair of ports is reserved for which track.
     pairs: Vec<(u8, u16)>,
-    /// Tracks that have said BYE, as bits.
-    byes: u16,
+    /// Tracks that have said BYE, as bits, and when all had.
+    pub(super) byes: u16,
+    pub(super) all_said_bye: Option<Mono>,
 }
 
 impl Sessions {
@@ -76,6 +77,7 @@ impl Sessions {
             local: Ipv4Addr::LOCALHOST.into(),
             pairs: Vec::new(),
             byes: 0,
+            all_said_bye: None,
         };
         self.live.pulls.insert(number, pull);
         self.settle_pull(number);
@@ -103,7 +105,7 @@ impl Sessions {
     }
 
     /// Tells a client what has happened, and does what it says.
-    fn with_pull(&mut self, number: u32, tell: impl FnOnce(&mut PullClient)) {
+    pub(super) fn with_pull(&mut self, number: u32, tell: impl FnOnce(&mut PullClient)) {
         let Some(pull) = self.live.pulls.get_mut(&number) else { return };
         tell(&mut pull.client);
         self.settle_pull(number);
@@ -212,22 +214,6 @@ impl Sessions {
         self.with_pull(number, |client| client.fail(error));
     }
 
-    /// A track says BYE; when all have, nothing more will come.
-    pub(in crate::session::live) fn handle_pull_bye(&mut self, target: Target, by: Ssrc) {
-        let Some(pull) = self.live.pulls.get_mut(&target.source) else { return };
-        let Some(publisher) = self.live.publishers.get(&target.source) else { return };
-        let of = |track| publisher.source.track(track).and_then(|track| track.ssrc());
-        if of(target.track) != Some(by) {
-            return;
-        }
-        pull.byes |= 1_u16.checked_shl(target.track.into()).unwrap_or(0);
-        let count = u8::try_from(publisher.tracks.len()).unwrap_or(u8::MAX);
-        let is_left = |track: &u8| of(*track).is_some() && pull.byes >> (*track).min(15) & 1 == 0;
-        if !(0..count).any(|track| is_left(&track)) {
-            self.with_pull(target.source, |client| client.fail(PullError::Bye));
-        }
-    }
-
     /// By the clock, about once a second.
     pub(in crate::session::live) fn tick_pulls(&mut self) {
         let now = self.now;
@@ -245,6 +231,7 @@ impl Sessions {
                     self.live.pull_ways.insert(Arc::clone(&pull.path), way);
                 }
             }
+            self.settle_bye(number);
             self.with_pull(number, |client| client.handle_tick(now));
         }
     }
@@ -277,6 +264,7 @@ impl Sessions {
             PullOrder::Connect(to) => {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 (pull.peer, pull.byes, pull.connection) = (to, 0, None);
+                pull.all_said_bye = None;
                 let camera = CameraName { source: number, attempt: pull.attempt };
                 self.out.push(Action::Connect { camera, to });
             }

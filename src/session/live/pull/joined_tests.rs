@@ -181,7 +181,14 @@ fn frames_of_a_camera_feed_its_path_until_it_says_bye() {
     bench.settle();
     assert_eq!(bench.info().state, "live", "one of two");
     bench.sessions.handle_camera_frame(name, 7, &bye(2));
-    bench.settle();
+    // It goes on under another SSRC.
+    bench.sessions.now = bench.sessions.now + Duration::from_millis(40);
+    bench.sessions.handle_camera_frame(name, 6, &rtp(8, 4, 3));
+    bench.at(6);
+    assert_eq!((bench.info().state, bench.connections), ("live", 1));
+    bench.sessions.handle_camera_frame(name, 5, &bye(1));
+    bench.sessions.handle_camera_frame(name, 7, &bye(3));
+    bench.at(2);
     let info = bench.info();
     assert_eq!((info.state, info.reason.as_deref()), ("failed", Some("it says BYE")));
     assert_eq!((info.failed_tries, info.retry_after_s), (1, Some(1)));

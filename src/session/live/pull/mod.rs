@@ -28,6 +28,7 @@
 //! `PENDING_MAX`, a pair of ports for each track of a host.
 
 mod answers;
+mod bye;
 mod client;
 mod error;
 pub mod joined;

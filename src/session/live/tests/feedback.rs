@@ -263,11 +263,11 @@ fn sets_of_the_description_are_no_news_in_band_and_those_of_a_stranger_are_nothi
         bench.video(seq, payload);
     }
     assert_eq!(bench.describe("x"), announced);
-    // From the publisher's address, of another SSRC.
-    for (seq, payload) in [(1, OTHER_SPS), (2, IDR)] {
-        let header = [0x80, 96, 0, seq, 0, 0, 0, 0, 0, 0, 0, 66];
+    // From another port of the publisher's host, under its SSRC and another.
+    for (seq, payload, ssrc) in [(4, OTHER_SPS, 9), (5, IDR, 9), (6, OTHER_SPS, 66), (7, IDR, 66)] {
+        let header = [0x80, 96, 0, seq, 0, 0, 0, 0, 0, 0, 0, ssrc];
         let bytes = [&header[..], payload].concat();
-        bench.sessions.handle_rtp_datagram(0, host(1, 5_000), &bytes);
+        bench.sessions.handle_rtp_datagram(0, host(1, 5_002), &bytes);
     }
     bench.sessions.feed_live();
     bench.settle();

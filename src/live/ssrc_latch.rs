@@ -1,0 +1,285 @@
+//! Which RTP stream of a track is taken: by the place that it comes from, then by its SSRC.
+//!
+//! ```text
+//!  Open --first packet--> Held(a)
+//!  Held(a) --b, same place, numbers and time go on------> Held(b), told to readers as a
+//!  Held(a) --b, same place, numbers begin anew----------> Held(b), a break
+//!  Held(a) --b, another place-----> Foreign until a is silent for `SSRC_SILENCE`, then a break
+//! ```
+//! The place is the interleaved channel or the latched address. It proves more than an SSRC does:
+//! some cameras take another SSRC with each group of pictures, and an encoder that starts anew
+//! within one session has another, too. A stranger comes from another place.
+//!
+//! Invariants: what comes from another place changes nothing while the holder sends; a name that
+//! is told to readers stands for one row of numbers.
+//! Bound: the present stream and the one that it replaced. DESIGN section 5.7.
+
+use std::net::SocketAddr;
+
+use super::clock::ticks_between;
+use super::limits::{SSRC_REORDER, SSRC_SILENCE};
+use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::time::{Mono, rescale};
+
+/// What is read of a packet to judge it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sign {
+    /// Synchronisation source.
+    pub ssrc: Ssrc,
+    /// Payload type: streams of repair data have their own.
+    pub payload_type: u8,
+    /// Sequence number.
+    pub seq: SeqNo,
+    /// RTP time.
+    pub ts: RtpTs,
+}
+
+/// What a packet's SSRC means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SsrcVerdict {
+    /// The stream goes on.
+    Same,
+    /// The stream goes on under another SSRC.
+    GoesOn,
+    /// A stream begins: the first one, or one that takes over.
+    Begins {
+        /// Its RTP time goes on where that of the stream before was.
+        keeps_time: bool,
+    },
+    /// Not the stream that is taken.
+    Foreign,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default)]
+pub struct SsrcLatch {
+    held: Option<Held>,
+    /// SSRC of the stream before the last break, and when it was last heard.
+    replaced: Option<(Ssrc, Mono)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// Newest packet in the order of sequence numbers.
+    sign: Sign,
+    /// Address of the newest packet; `None` on a connection.
+    from: Option<SocketAddr>,
+    heard: Mono,
+    /// SSRC that readers are told.
+    name: Ssrc,
+}
+
+impl SsrcLatch {
+    /// Judges a packet that came at `now`; `from` is `None` on a connection.
+    pub fn admit(
+        &mut self,
+        sign: Sign,
+        from: Option<SocketAddr>,
+        clock_rate_hz: u32,
+        now: Mono,
+    ) -> SsrcVerdict {
+        let Some(held) = &mut self.held else {
+            return self.begin(sign, from, now, false);
+        };
+        if held.sign.ssrc == sign.ssrc {
+            held.advance(sign);
+            (held.from, held.heard) = (from, now);
+            return SsrcVerdict::Same;
+        }
+        let is_silent = now.since(held.heard) >= SSRC_SILENCE;
+        if held.from != from {
+            return if is_silent {
+                self.begin(sign, from, now, false)
+            } else {
+                SsrcVerdict::Foreign
+            };
+        }
+        let keeps_time = held.is_time(sign.ts, clock_rate_hz, now);
+        if keeps_time && held.is_number(sign.seq) {
+            held.advance(sign);
+            held.heard = now;
+            return SsrcVerdict::GoesOn;
+        }
+        // Packets that were overtaken on their way, or a second stream at the same place.
+        if let Some((ssrc, heard)) = &mut self.replaced
+            && *ssrc == sign.ssrc
+            && now.since(*heard) < SSRC_REORDER
+        {
+            *heard = now;
+            return SsrcVerdict::Foreign;
+        }
+        if held.sign.payload_type != sign.payload_type && !is_silent {
+            return SsrcVerdict::Foreign;
+        }
+        self.begin(sign, from, now, keeps_time)
+    }
+
+    /// The SSRC that the source sends under now.
+    #[must_use]
+    pub fn ssrc(&self) -> Option<Ssrc> {
+        self.held.map(|held| held.sign.ssrc)
+    }
+
+    /// The SSRC that readers are told.
+    #[must_use]
+    pub fn name(&self) -> Option<Ssrc> {
+        self.held.map(|held| held.name)
+    }
+
+    /// Whether RTP time `ts` is near what the stream has reached at `now`.
+    #[must_use]
+    pub fn is_time(&self, ts: RtpTs, clock_rate_hz: u32, now: Mono) -> bool {
+        self.held.is_some_and(|held| held.is_time(ts, clock_rate_hz, now))
+    }
+
+    fn begin(
+        &mut self,
+        sign: Sign,
+        from: Option<SocketAddr>,
+        now: Mono,
+        keeps_time: bool,
+    ) -> SsrcVerdict {
+        let before = self.held;
+        self.replaced = before.map(|before| (before.sign.ssrc, before.heard));
+        // A reader that is told the same name again would not see the break.
+        let is_taken = before.is_some_and(|before| before.name == sign.ssrc);
+        let name = if is_taken { Ssrc(sign.ssrc.0.wrapping_add(1)) } else { sign.ssrc };
+        self.held = Some(Held { sign, from, heard: now, name });
+        SsrcVerdict::Begins { keeps_time }
+    }
+}
+
+impl Held {
+    /// One that came late does not count as the newest.
+    fn advance(&mut self, sign: Sign) {
+        let behind = self.sign.seq.0.wrapping_sub(sign.seq.0);
+        if behind == 0 || behind > MISORDER_MAX {
+            self.sign = sign;
+        }
+    }
+
+    /// Whether a number is near enough to be the next one, with some lost or out of order.
+    fn is_number(&self, seq: SeqNo) -> bool {
+        let ahead = seq.0.wrapping_sub(self.sign.seq.0);
+        ahead <= LOST_MAX || ahead >= u16::MAX - MISORDER_MAX
+    }
+
+    fn is_time(&self, ts: RtpTs, clock_rate_hz: u32, now: Mono) -> bool {
+        let waited_ns = i64::try_from(now.since(self.heard).as_nanos()).unwrap_or(i64::MAX);
+        let waited = rescale(waited_ns, NS_PER_S, clock_rate_hz);
+        let second = i64::from(clock_rate_hz);
+        let ahead = i64::from(ticks_between(self.sign.ts, ts));
+        ahead > -second && ahead < waited.saturating_add(second.saturating_mul(TIME_OFF_S))
+    }
+}
+
+const NS_PER_S: u32 = 1_000_000_000;
+/// Packets that may come late: RFC 3550 appendix A.1.
+const MISORDER_MAX: u16 = 100;
+/// Packets that may be missing at a change of SSRC: a burst that was lost.
+const LOST_MAX: u16 = 100;
+/// A stream whose time is further ahead, or more than a second back, is another.
+const TIME_OFF_S: i64 = 5;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(ms: u64) -> Mono {
+        Mono(ms * 1_000_000)
+    }
+
+    fn sign(ssrc: u32, seq: u16, ts: u32) -> Sign {
+        Sign { ssrc: Ssrc(ssrc), payload_type: 96, seq: SeqNo(seq), ts: RtpTs(ts) }
+    }
+
+    fn host(port: u16) -> Option<SocketAddr> {
+        Some(SocketAddr::from(([192, 0, 2, 1], port)))
+    }
+
+    const BEGINS: SsrcVerdict = SsrcVerdict::Begins { keeps_time: false };
+
+    #[test]
+    fn another_place_takes_over_only_from_a_stream_that_is_silent() {
+        let mut latch = SsrcLatch::default();
+        let mut admit = |ssrc, port, ms| latch.admit(sign(ssrc, 1, 1), host(port), 90_000, at(ms));
+        assert_eq!(admit(1, 7, 0), BEGINS);
+        assert_eq!(admit(1, 7, 1_500), SsrcVerdict::Same);
+        assert_eq!(admit(2, 8, 3_000), SsrcVerdict::Foreign);
+        assert_eq!(admit(2, 8, 3_500), BEGINS);
+        assert_eq!(admit(1, 7, 3_600), SsrcVerdict::Foreign);
+        assert_eq!(latch.ssrc(), Some(Ssrc(2)));
+    }
+
+    #[test]
+    fn stream_whose_numbers_and_time_go_on_keeps_its_name_under_any_ssrc() {
+        let mut latch = SsrcLatch::default();
+        let mut admit = |ssrc, seq, ts, ms| latch.admit(sign(ssrc, seq, ts), None, 90_000, at(ms));
+        assert_eq!(admit(1, 65_534, u32::MAX, 0), BEGINS);
+        assert_eq!(admit(2, 65_535, 3_599, 40), SsrcVerdict::GoesOn);
+        // The first was overtaken, and some are lost.
+        assert_eq!(admit(1, 65_533, u32::MAX, 41), SsrcVerdict::GoesOn);
+        assert_eq!(admit(2, 0, 3_599, 42), SsrcVerdict::Same);
+        assert_eq!(admit(3, 90, 7_199, 80), SsrcVerdict::GoesOn);
+        assert_eq!(admit(1, 91, 7_199 + 90_000 * 60, 60_080), SsrcVerdict::GoesOn, "after a pause");
+        assert_eq!((latch.ssrc(), latch.name()), (Some(Ssrc(1)), Some(Ssrc(1))));
+        assert_eq!(latch.admit(sign(5, 92, 1 << 31), None, 90_000, at(60_081)), BEGINS);
+    }
+
+    #[test]
+    fn stream_that_numbers_anew_is_a_break_with_a_name_that_was_not_told_before() {
+        let mut latch = SsrcLatch::default();
+        let mut admit = |ssrc, seq, ts, ms| {
+            let verdict = latch.admit(sign(ssrc, seq, ts), None, 90_000, at(ms));
+            (verdict, latch.name().unwrap().0)
+        };
+        assert_eq!(admit(1, 10, 10, 0), (BEGINS, 1));
+        let keeps_time = SsrcVerdict::Begins { keeps_time: true };
+        assert_eq!(admit(2, 30_000, 3_610, 40), (keeps_time, 2));
+        assert_eq!(admit(1, 11, 10, 41), (SsrcVerdict::Foreign, 2), "it was overtaken");
+        assert_eq!(admit(1, 12, 1 << 31, 500), (BEGINS, 1), "it is back");
+        assert_eq!(admit(4, 13, 1 << 31, 501), (SsrcVerdict::GoesOn, 1));
+        assert_eq!(admit(1, 40_000, 5, 900), (BEGINS, 2), "1 was told for other numbers");
+    }
+
+    #[test]
+    fn second_stream_at_the_same_place_does_not_break_the_one_that_is_taken_again_and_again() {
+        let mut latch = SsrcLatch::default();
+        let mut breaks = 0;
+        for n in 0..1_000_u16 {
+            for (ssrc, seq) in [(1, n), (2, n.wrapping_add(30_000))] {
+                let verdict = latch.admit(sign(ssrc, seq, 0), None, 90_000, at(u64::from(n) * 20));
+                breaks += usize::from(matches!(verdict, SsrcVerdict::Begins { .. }));
+            }
+        }
+        assert_eq!(breaks, 2);
+        let repair = Sign { payload_type: 97, ..sign(3, 5, 0) };
+        assert_eq!(latch.admit(repair, None, 90_000, at(20_000)), SsrcVerdict::Foreign);
+        let verdict = latch.admit(repair, None, 90_000, at(22_000));
+        assert!(matches!(verdict, SsrcVerdict::Begins { .. }), "nothing else comes");
+    }
+
+    proptest! {
+        #[test]
+        fn packets_of_another_place_change_nothing_while_the_holder_sends(
+            packets in prop::collection::vec((any::<bool>(), 0_u32..4, any::<u16>(), any::<u32>()), 1..200),
+        ) {
+            let (mut latch, mut alone) = (SsrcLatch::default(), SsrcLatch::default());
+            for (ms, (is_stranger, ssrc, seq, ts)) in (0..).zip(packets) {
+                let place = if is_stranger && latch.held.is_some() { host(9) } else { host(7) };
+                // Only one that gives the SSRC of the holder passes for it.
+                let ssrc = if place == host(9) { ssrc + 100 } else { ssrc };
+                let sign = sign(ssrc, seq, ts);
+                let verdict = latch.admit(sign, place, 90_000, at(ms));
+                if place == host(9) {
+                    prop_assert_eq!(verdict, SsrcVerdict::Foreign);
+                } else {
+                    prop_assert_eq!(verdict, alone.admit(sign, place, 90_000, at(ms)));
+                }
+                prop_assert_eq!(latch.name(), alone.name());
+            }
+        }
+    }
+}
