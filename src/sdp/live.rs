@@ -14,7 +14,7 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::session::{Line, MediaSdp, SessionSdp};
+use super::session::{Line, MediaSdp, SessionSdp, look};
 
 /// What a description is made from.
 #[derive(Debug, Clone, Copy)]
@@ -191,11 +191,13 @@ fn typed_lines(lines: &[Line], key: char) -> impl Iterator<Item = &Line> {
         }
         _ => key != 'b',
     };
-    lines.iter().filter(move |line| line.key == key).filter(is_good).take(max)
+    let lines = lines.iter().inspect(|_| look());
+    lines.filter(move |line| line.key == key).filter(is_good).take(max)
 }
 
 /// Attributes that are about the media, and letters that RFC 8866 does not know.
 fn is_kept(line: &Line) -> bool {
+    look();
     let is_known = "vosiuepcbtrzkm".contains(line.key);
     match line.key {
         'a' => {

@@ -17,6 +17,7 @@
 //! Port 0 and the unspecified address: where packets go is settled in SETUP (RFC 2326 C.1.1).
 
 pub mod live;
+mod payload_types;
 pub mod publish;
 pub mod read;
 pub mod session;

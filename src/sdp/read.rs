@@ -3,9 +3,13 @@
 //! Lenient, each for those who need it: line ends of any kind, blank lines, blanks and NULs at line
 //! ends, a byte order mark, several `s=` lines, no `v=` or `o=` (cameras); lines that are no
 //! `x=value` are passed over. What decides over memory and sockets is checked: counts and ports.
-//! Bounds: [`SDP_BYTES_MAX`], [`LINES_MAX`], `TRACKS_MAX` media, [`FORMATS_MAX`] formats each.
+//! Bounds: [`SDP_BYTES_MAX`], [`LINES_MAX`], `TRACKS_MAX` media, [`MEDIA_LINES_MAX`] lines and
+//! [`FORMATS_MAX`] formats each. A format that is named twice is kept once.
 #![deny(clippy::indexing_slicing)]
 
+use std::collections::HashSet;
+
+use super::payload_types::PayloadTypes;
 use super::session::{Line, MediaSdp, Protocol, SessionSdp};
 use crate::base::limits::{RTSP_BODY_BYTES_MAX, TRACKS_MAX};
 
@@ -14,6 +18,10 @@ pub const SDP_BYTES_MAX: usize = RTSP_BODY_BYTES_MAX;
 
 /// Lines at most: a description with 64 media of 30 lines each fits.
 pub const LINES_MAX: usize = 2_048;
+
+/// Lines of one media, or of the session, at most: a browser that offers all codecs it has, with
+/// feedback and candidates, takes 200.
+pub const MEDIA_LINES_MAX: usize = 512;
 
 /// Formats of one media at most: there are 128 payload types.
 pub const FORMATS_MAX: usize = 128;
@@ -34,6 +42,14 @@ pub enum SdpError {
     #[error("more than {limit_count} lines")]
     TooManyLines {
         /// `LINES_MAX`.
+        limit_count: usize,
+    },
+    /// More lines than a media needs.
+    #[error("line {line}: more than {limit_count} lines of one media")]
+    TooManyMediaLines {
+        /// Where.
+        line: usize,
+        /// `MEDIA_LINES_MAX`.
         limit_count: usize,
     },
     /// More media than a presentation has.
@@ -98,6 +114,9 @@ pub fn read_session(bytes: &[u8]) -> Result<SessionSdp, SdpError> {
         let Some(line) = line else { continue };
         handle_line(&mut sdp, line, place + 1)?;
     }
+    for media in &mut sdp.medias {
+        media.payload_types = PayloadTypes::of(&media.lines);
+    }
     if sdp.medias.is_empty() { Err(SdpError::NoMedia) } else { Ok(sdp) }
 }
 
@@ -107,11 +126,17 @@ fn handle_line(sdp: &mut SessionSdp, line: Line, number: usize) -> Result<(), Sd
             return Err(SdpError::TooManyMedia { line: number, limit_count: TRACKS_MAX });
         }
         sdp.medias.push(read_media(&line.value, number)?);
-    } else if let Some(media) = sdp.medias.last_mut() {
-        media.lines.push(line);
-    } else if line.key != 'v' {
-        sdp.lines.push(line);
+        return Ok(());
     }
+    if line.key == 'v' && sdp.medias.is_empty() {
+        return Ok(());
+    }
+    let lines = sdp.medias.last_mut().map_or(&mut sdp.lines, |media| &mut media.lines);
+    if lines.len() == MEDIA_LINES_MAX {
+        let limit_count = MEDIA_LINES_MAX;
+        return Err(SdpError::TooManyMediaLines { line: number, limit_count });
+    }
+    lines.push(line);
     Ok(())
 }
 
@@ -133,7 +158,12 @@ fn read_media(value: &str, line: usize) -> Result<MediaSdp, SdpError> {
     // The count behind the slash is for layered codings; nobody uses it.
     let port = port.split_once('/').map_or(port, |(port, _)| port);
     let port = port.parse().map_err(|_| SdpError::BadMedia { line })?;
-    let formats: Vec<String> = parts.take(FORMATS_MAX + 1).map(str::to_owned).collect();
+    let mut seen = HashSet::new();
+    let formats: Vec<String> = parts
+        .filter(|format| seen.insert(format.parse::<u8>().map_err(|_| *format)))
+        .take(FORMATS_MAX + 1)
+        .map(str::to_owned)
+        .collect();
     match formats.len() {
         0 => Err(SdpError::BadMedia { line }),
         1..=FORMATS_MAX => Ok(MediaSdp {
@@ -142,6 +172,7 @@ fn read_media(value: &str, line: usize) -> Result<MediaSdp, SdpError> {
             protocol: read_protocol(protocol),
             formats,
             lines: Vec::new(),
+            payload_types: PayloadTypes::default(),
         }),
         _ => Err(SdpError::TooManyFormats { line, limit_count: FORMATS_MAX }),
     }

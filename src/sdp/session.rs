@@ -10,15 +10,19 @@
 //! Meaning of single attributes comes from the `sdp-types` crate where it has the attribute; its
 //! reader of whole descriptions refuses what cameras send (several `s=` lines, odd `o=` and `t=`)
 //! and forgets lines that it does not know.
-//! Bounds: those of `read`. A wrong attribute is as if it were absent.
+//! What is asked of each payload type again and again, `payload_types` has found in one pass: a
+//! description costs as much as it is long. Bounds: those of `read`. A wrong attribute is as if it
+//! were absent.
 #![deny(clippy::indexing_slicing)]
 
 use std::net::IpAddr;
 
 use sdp_types::{
-    AddrType, Connection, GroupSemantics, NetType, RtpMap, SourceFilter, SourceFilterAddress,
+    AddrType, Connection, GroupSemantics, NetType, SourceFilter, SourceFilterAddress,
     SourceFilterMode, SsrcGroup,
 };
+
+use super::payload_types::PayloadTypes;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,6 +52,8 @@ pub struct MediaSdp {
     /// Behind the protocol: payload types, for RTP.
     pub formats: Vec<String>,
     pub(super) lines: Vec<Line>,
+    /// What the lines say of payload types.
+    pub(super) payload_types: PayloadTypes,
 }
 
 /// The protocol of an `m=` line.
@@ -167,25 +173,15 @@ impl MediaSdp {
     /// What a payload type means: by `a=rtpmap`, or RFC 3551.
     #[must_use]
     pub fn encoding(&self, payload_type: u8) -> Option<Encoding> {
-        let maps = attributes(&self.lines, "rtpmap").filter_map(|value| {
-            let map: RtpMap = squeezed(value).parse().ok()?;
-            (map.payload_type == payload_type && map.clock_rate > 0).then_some(map)
-        });
-        let mut encodings = maps.map(|map| Encoding {
-            name: map.encoding_name,
-            clock_rate_hz: map.clock_rate,
-            channels: map.encoding_params.and_then(|channels| channels.trim().parse().ok()),
-        });
-        encodings.next().or_else(|| static_encoding(payload_type))
+        self.payload_types.encoding(payload_type).cloned().or_else(|| static_encoding(payload_type))
     }
 
     /// Parameters of a payload type: the text behind `a=fmtp:96`.
     #[must_use]
     pub fn fmtp(&self, payload_type: u8) -> Option<&str> {
-        attributes(&self.lines, "fmtp").find_map(|value| {
-            let (number, text) = value.trim().split_once([' ', '\t']).unwrap_or((value, ""));
-            (number.parse() == Ok(payload_type)).then_some(text.trim())
-        })
+        let line = self.lines.get(self.payload_types.fmtp_line(payload_type)?)?;
+        let (_, value) = line.value.split_once(':')?;
+        fmtp_of(value).map(|(_, text)| text)
     }
 
     /// One parameter of [`MediaSdp::fmtp`]; names are compared without case.
@@ -209,7 +205,8 @@ impl MediaSdp {
     /// Whether a payload type is a retransmission of another.
     #[must_use]
     pub fn is_rtx(&self, payload_type: u8) -> bool {
-        self.encoding(payload_type).is_some_and(|e| e.name.eq_ignore_ascii_case("rtx"))
+        let encoding = self.payload_types.encoding(payload_type);
+        encoding.is_some_and(|encoding| encoding.name.eq_ignore_ascii_case("rtx"))
     }
 
     /// Whether the sender takes such feedback (RFC 4585 s4.2): `nack`, `nack pli`, `ccm fir`.
@@ -237,10 +234,28 @@ impl MediaSdp {
 
 /// Values of an attribute; names are compared without case, as cameras write `a=Control`.
 pub(super) fn attributes<'a>(lines: &'a [Line], name: &str) -> impl Iterator<Item = &'a str> {
-    lines.iter().filter(|line| line.key == 'a').filter_map(move |line| {
+    lines.iter().inspect(|_| look()).filter(|line| line.key == 'a').filter_map(move |line| {
         let (known, value) = line.value.split_once(':').unwrap_or((&line.value, ""));
         known.trim().eq_ignore_ascii_case(name).then_some(value.trim())
     })
+}
+
+/// Payload type and parameters of an `a=fmtp`.
+pub(super) fn fmtp_of(value: &str) -> Option<(u8, &str)> {
+    let value = value.trim();
+    let (number, text) = value.split_once([' ', '\t']).unwrap_or((value, ""));
+    Some((number.parse().ok()?, text.trim()))
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Lines that were looked at: what the work for a description is counted in.
+    pub(crate) static LINES_LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+pub(super) fn look() {
+    #[cfg(test)]
+    LINES_LOOKED_AT.with(|count| count.set(count.get() + 1));
 }
 
 fn destination(lines: &[Line]) -> Option<Destination> {
@@ -276,7 +291,7 @@ fn bandwidth_kbit(lines: &[Line]) -> Option<u32> {
 }
 
 /// One blank wherever there are several.
-fn squeezed(text: &str) -> String {
+pub(super) fn squeezed(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::sdp::read::{LINES_MAX, SDP_BYTES_MAX, SdpError, read_session};
+use crate::sdp::read::{LINES_MAX, MEDIA_LINES_MAX, SDP_BYTES_MAX, SdpError, read_session};
 
 fn read(text: &str) -> SessionSdp {
     read_session(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -109,10 +109,18 @@ fn what_is_no_description_is_refused_by_name() {
     }
     let media = "m=video 0 RTP/AVP 96\n".repeat(65);
     assert_eq!(error(&media), SdpError::TooManyMedia { line: 65, limit_count: 64 });
-    let formats = format!("m=video 0 RTP/AVP{}", " 96".repeat(129));
+    let numbers: String = (0..129).map(|number| format!(" {number}")).collect();
+    let formats = format!("m=video 0 RTP/AVP{numbers}");
     assert_eq!(error(&formats), SdpError::TooManyFormats { line: 1, limit_count: 128 });
-    let lines = format!("v=0\n{}", "a=x\n".repeat(LINES_MAX + 10));
+    let media = format!("m=audio 0 RTP/AVP 0\n{}", "a=x\n".repeat(MEDIA_LINES_MAX));
+    let lines = format!("v=0\n{}", media.repeat(LINES_MAX / MEDIA_LINES_MAX + 1));
     assert_eq!(error(&lines), SdpError::TooManyLines { limit_count: LINES_MAX });
+    let limit_count = MEDIA_LINES_MAX;
+    let too_many = |line| SdpError::TooManyMediaLines { line, limit_count };
+    let media = format!("v=0\n{media}a=x\n");
+    assert_eq!(error(&media), too_many(MEDIA_LINES_MAX + 3));
+    let session = format!("v=0\n{}m=audio 0 RTP/AVP 0\n", "a=x\n".repeat(MEDIA_LINES_MAX + 1));
+    assert_eq!(error(&session), too_many(MEDIA_LINES_MAX + 2));
     let long = "a".repeat(SDP_BYTES_MAX + 1);
     assert!(matches!(error(&long), SdpError::TooLong { .. }));
 }
@@ -152,4 +160,17 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn first_line_of_a_payload_type_counts_and_a_format_named_twice_is_one() {
+    let sdp = read(
+        "v=0\nm=video 0 RTP/AVP 96 97 96 +96 097 x x\na=rtpmap:96 none/0\n\
+         a=RTPMAP: 96  H264/90000\na=rtpmap:96 H265/90000\na=fmtp:97 a=1\na=fmtp:96\n\
+         a=fmtp:96 b=2\n",
+    );
+    let [video] = sdp.medias() else { panic!("{sdp:?}") };
+    assert_eq!(video.formats, ["96", "97", "x"]);
+    assert_eq!(video.encoding(96).map(|encoding| encoding.name), Some("H264".to_owned()));
+    assert_eq!((video.fmtp(96), video.fmtp(97), video.fmtp(98)), (Some(""), Some("a=1"), None));
 }

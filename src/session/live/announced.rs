@@ -268,3 +268,7 @@ fn offered_request(media: &MediaSdp, payload_type: u8) -> Option<PictureRequest>
     let takes_fir = media.has_feedback(payload_type, "ccm fir");
     takes_fir.then_some(PictureRequest::Fir { number: 0 })
 }
+
+#[cfg(test)]
+#[path = "announced_tests.rs"]
+mod tests;
