@@ -45,14 +45,15 @@ impl Npt {
     /// `ticks` of a clock with `timescale` ticks a second, rounded towards negative infinity.
     #[must_use]
     pub fn from_ticks(ticks: i64, timescale: u32) -> Self {
-        let ns = i128::from(ticks) * NS_PER_S / i128::from(timescale.max(1));
+        let ns = (i128::from(ticks) * NS_PER_S).div_euclid(i128::from(timescale.max(1)));
         Self(saturate(ns))
     }
 
-    /// The number of whole ticks of a clock with `timescale` ticks a second, rounded down.
+    /// Ticks of a clock with `timescale` ticks a second, rounded to nearest: `from_ticks` and back
+    /// gives the same tick for every clock up to 500 MHz.
     #[must_use]
     pub fn to_ticks(self, timescale: u32) -> i64 {
-        saturate((i128::from(self.0) * i128::from(timescale)).div_euclid(NS_PER_S))
+        rescale(self.0, NS_HZ, timescale)
     }
 
     /// From seconds, as a person writes them.
@@ -101,6 +102,8 @@ fn saturate(value: i128) -> i64 {
 }
 
 const NS_PER_S: i128 = 1_000_000_000;
+/// The clock whose ticks are nanoseconds.
+const NS_HZ: u32 = 1_000_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -118,6 +121,11 @@ mod tests {
     fn npt_survives_the_way_to_ticks_and_back() {
         assert_eq!(Npt::from_ticks(90_000, 90_000), Npt(1_000_000_000));
         assert_eq!(Npt(1_500_000_000).to_ticks(1_000), 1_500);
-        assert_eq!(Npt(-1).to_ticks(1_000), -1);
+        assert_eq!(Npt(-1_000_000).to_ticks(1_000), -1);
+        for timescale in [1, 600, 24_000, 30_000, 44_100, 90_000, 10_000_000, 500_000_000] {
+            for ticks in (-2_000..2_000).chain([1 << 31, (1 << 31) + 1]) {
+                assert_eq!(Npt::from_ticks(ticks, timescale).to_ticks(timescale), ticks);
+            }
+        }
     }
 }

@@ -30,6 +30,45 @@ pub(crate) fn title(seconds: u32) -> Arc<Title> {
     title_of(tracks, &file, seconds)
 }
 
+/// How the frames of a video track lie in time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VideoClock {
+    /// Ticks a second.
+    pub(crate) timescale: u32,
+    /// Ticks of a frame.
+    pub(crate) frame_ticks: u32,
+    /// Frames from one sync sample to the next.
+    pub(crate) group: u32,
+    /// Frames.
+    pub(crate) count: u32,
+}
+
+/// Video of a given clock, without reordering, and sound of the same length at 44,100 Hz in frames
+/// of 1,024. It was recorded at a time that is not a whole second.
+pub(crate) fn title_of_clock(clock: VideoClock) -> Arc<Title> {
+    let mut file = Vec::new();
+    let video = |i: u32, file: &mut Vec<u8>| {
+        let at = i64::from(i) * i64::from(clock.frame_ticks);
+        let is_sync = i.is_multiple_of(clock.group);
+        Sample { dts: at, pts: at, duration: clock.frame_ticks, is_sync, ..appended(40, file) }
+    };
+    let video: Vec<Sample> = (0..clock.count).map(|i| video(i, &mut file)).collect();
+    let ticks = u64::from(clock.count) * u64::from(clock.frame_ticks);
+    let seconds = u32::try_from(ticks.div_ceil(u64::from(clock.timescale))).unwrap();
+    let sound = |i: u32, file: &mut Vec<u8>| {
+        let at = i64::from(i) * 1_024;
+        Sample { dts: at, pts: at, duration: 1_024, ..appended(4, file) }
+    };
+    let sound = (0..seconds * 43).map(|i| sound(i, &mut file)).collect();
+    let tracks = vec![
+        track(Codec::Vp8, MediaKind::Video, clock.timescale, 50, video, seconds),
+        track(Codec::Opus { channels: 2 }, MediaKind::Audio, 44_100, 100, sound, seconds),
+    ];
+    let mut title = Arc::into_inner(title_of(tracks, &file, seconds)).unwrap();
+    title.asset.created_utc_ns = Some(1_600_000_000_123_456_789);
+    Arc::new(title)
+}
+
 /// A title whose only track has no sample.
 pub(crate) fn title_without_samples() -> Arc<Title> {
     title_of(vec![track(Codec::Vp8, MediaKind::Video, 12_800, 50, Vec::new(), 0)], &[0], 1)

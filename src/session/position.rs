@@ -23,6 +23,10 @@ const SCALE_MIN: f64 = 1.0 / 16.0;
 const SPEED_MAX: f64 = 16.0;
 const SPEED_MIN: f64 = 1.0 / 16.0;
 
+/// How far a time that is read may lie before the one that was written: npt is written with three
+/// decimals, rounded to nearest (client rule C18). Half a hundredth of a frame, smpte, is less.
+const WRITTEN_ROUNDING_NS: i64 = 500_000;
+
 /// The part of a title that a PLAY asks for, in presentation time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
@@ -108,16 +112,20 @@ pub fn is_sent(track: &Track, scale: f64) -> bool {
 
 /// The time that playing really begins at when `wanted` is asked for: that of the sync sample of
 /// the first video track, clamped into the presentation.
+///
+/// A sync sample less than `WRITTEN_ROUNDING_NS` ahead counts as at the wanted time: a player that
+/// sends back the Range of an answer begins where that answer said.
 #[must_use]
 pub fn actual_start<'a>(mut tracks: impl Iterator<Item = &'a Track>, wanted: Npt) -> Npt {
+    let latest = Npt(wanted.0.saturating_add(WRITTEN_ROUNDING_NS));
     let video = tracks.find(|track| track.kind == MediaKind::Video);
     let sync = video.and_then(|track| {
-        let sync_index = track.schedule().sync_at_or_before(wanted, track.timescale)?;
+        let sync_index = track.schedule().sync_at_or_before(latest, track.timescale)?;
         let sample = track.schedule().sample(track.schedule().sync_sample(sync_index)?)?;
         Some(Npt::from_ticks(sample.pts, track.timescale))
     });
     // Before the first sync sample there is nothing: the start of the presentation stays itself.
-    sync.filter(|at| *at <= wanted).unwrap_or(wanted).max(Npt::ZERO)
+    sync.filter(|at| *at <= latest).unwrap_or(wanted).max(Npt::ZERO)
 }
 
 /// A stream's start: the cursor, and the range start in RTP ticks of the track.

@@ -191,14 +191,20 @@ impl SampleIndex {
 
     /// Number (0-based among the sync samples) of the last sync sample whose composition time is
     /// at or before `npt`; the first one when there is none before. `None` only without any.
+    ///
+    /// Samples are compared by `Npt::from_ticks`, so the time of a sync sample finds that sample
+    /// again: a tick is not a whole number of nanoseconds, and the way back to ticks can lose one.
     #[must_use]
     pub fn sync_at_or_before(&self, npt: Npt, timescale: u32) -> Option<u32> {
-        let ticks = npt.to_ticks(timescale);
         let (mut low, mut high) = (0, self.sync_count);
         while low < high {
             let middle = low + (high - low) / 2;
             let sample = self.sync_sample(middle).and_then(|i| self.sample(i))?;
-            if sample.pts <= ticks { low = middle + 1 } else { high = middle }
+            if Npt::from_ticks(sample.pts, timescale) <= npt {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
         }
         (self.sync_count > 0).then(|| low.saturating_sub(1))
     }

@@ -12,6 +12,7 @@ mod pacing;
 mod play;
 mod quality;
 mod rewind;
+mod seek;
 mod setup;
 mod states;
 mod windows;
