@@ -14,7 +14,7 @@
 //! once; batches of a path that is not here are left: they are from before it was let go.
 //! Bounds: `PATHS_MAX` paths, `WAITERS_MAX` that wait for one. DESIGN section 5.1.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -36,8 +36,8 @@ pub struct LivePaths {
 
 #[derive(Debug)]
 enum Entry {
-    /// The home has not answered. Who waits, by names that are the caller's.
-    Asked { waiters: Vec<u64>, limits: PathLimits },
+    /// The home has not answered. Who waits, by names that are the caller's and grow.
+    Asked { waiters: BTreeSet<u64>, limits: PathLimits },
     /// The shard listens: a place in `here`.
     Here { place: usize, wanted: Mono },
 }
@@ -86,15 +86,22 @@ impl LivePaths {
             }
             Some(Entry::Asked { waiters, .. }) if waiters.len() >= WAITERS_MAX => Wanted::TooMany,
             Some(Entry::Asked { waiters, .. }) => {
-                waiters.push(waiter);
+                waiters.insert(waiter);
                 Wanted::Asked
             }
             None if count >= PATHS_MAX => Wanted::TooMany,
             None => {
-                self.entries
-                    .insert(Arc::clone(name), Entry::Asked { waiters: vec![waiter], limits });
+                let waiters = BTreeSet::from([waiter]);
+                self.entries.insert(Arc::clone(name), Entry::Asked { waiters, limits });
                 Wanted::Ask
             }
+        }
+    }
+
+    /// Somebody does not wait any more.
+    pub fn forget_waiter(&mut self, name: &str, waiter: u64) {
+        if let Some(Entry::Asked { waiters, .. }) = self.entries.get_mut(name) {
+            waiters.remove(&waiter);
         }
     }
 
@@ -201,10 +208,12 @@ impl LivePaths {
                 let path = LivePath::new(Arc::clone(name), of_source, snapshot, limits, now);
                 let place = self.enter(path);
                 self.entries.insert(Arc::clone(name), Entry::Here { place, wanted: now });
-                Told::Answer { waiters, refused: None }
+                Told::Answer { waiters: waiters.into_iter().collect(), refused: None }
             }
             ToShard::NotThere(why) => match self.entries.remove(name) {
-                Some(Entry::Asked { waiters, .. }) => Told::Answer { waiters, refused: Some(why) },
+                Some(Entry::Asked { waiters, .. }) => {
+                    Told::Answer { waiters: waiters.into_iter().collect(), refused: Some(why) }
+                }
                 Some(here @ Entry::Here { .. }) => {
                     self.entries.insert(Arc::clone(name), here);
                     Told::Nothing

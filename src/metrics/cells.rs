@@ -182,6 +182,14 @@ pub struct ShardCells {
     pub connections: Gauge,
     /// Connections closed at accept because a limit was reached.
     pub connections_refused: Counter,
+    /// Connections refused because their address has as many as one may have.
+    pub connections_refused_address: Counter,
+    /// Sessions refused because there are as many as a shard may have.
+    pub sessions_refused: Counter,
+    /// Sessions refused because their address has as many as one may have.
+    pub sessions_refused_address: Counter,
+    /// Requests for live paths refused because too many wait.
+    pub commands_not_held: Counter,
     /// Rows of the PollTable in use.
     pub poll_entries: Gauge,
     /// Rows whose polling is suspended while a task runs.

@@ -118,6 +118,26 @@ pub(super) static FAMILIES: &[Family] = &[
         "Connections closed at accept because a limit was reached.",
         Read::Shard(|s| &s.connections_refused),
     ),
+    row(
+        "headend_rtsp_connections_refused_address_total",
+        "Connections refused because their address has too many.",
+        Read::Shard(|s| &s.connections_refused_address),
+    ),
+    row(
+        "headend_sessions_refused_total",
+        "Sessions refused because the shard is full.",
+        Read::Shard(|s| &s.sessions_refused),
+    ),
+    row(
+        "headend_sessions_refused_address_total",
+        "Sessions refused because their address has too many.",
+        Read::Shard(|s| &s.sessions_refused_address),
+    ),
+    row(
+        "headend_live_requests_refused_total",
+        "Requests for live paths refused because too many wait.",
+        Read::Shard(|s| &s.commands_not_held),
+    ),
     row("headend_rtsp_requests_total", "RTSP requests answered.", Read::Requests),
     row(
         "headend_rtsp_request_duration_seconds",

@@ -69,6 +69,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_gso_segments_total counter
     headend_inbox_full_total counter
     headend_lag_skips_total counter
+    headend_live_requests_refused_total counter
     headend_media_cold_reads_total counter
     headend_media_read_bytes_total counter
     headend_nack_received_total counter
@@ -98,6 +99,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_rtp_packets_sent_total counter
     headend_rtp_payload_bytes_sent_total counter
     headend_rtsp_connections gauge
+    headend_rtsp_connections_refused_address_total counter
     headend_rtsp_connections_refused_total counter
     headend_rtsp_request_duration_seconds histogram
     headend_rtsp_requests_total counter
@@ -112,6 +114,8 @@ fn names_and_types_are_the_documented_ones() {
     headend_send_zerocopy_total counter
     headend_sessions gauge
     headend_sessions_failed_total counter
+    headend_sessions_refused_address_total counter
+    headend_sessions_refused_total counter
     headend_sessions_timed_out_total counter
     headend_shard_major_faults_total counter
     headend_shard_turns_total counter
@@ -175,6 +179,14 @@ fn shards_are_told_apart_and_transports_too() {
     # TYPE headend_sessions_failed_total counter
     headend_sessions_failed_total{shard="0"} 0
     headend_sessions_failed_total{shard="1"} 0
+    # HELP headend_sessions_refused_address_total Sessions refused because their address has too many.
+    # TYPE headend_sessions_refused_address_total counter
+    headend_sessions_refused_address_total{shard="0"} 0
+    headend_sessions_refused_address_total{shard="1"} 0
+    # HELP headend_sessions_refused_total Sessions refused because the shard is full.
+    # TYPE headend_sessions_refused_total counter
+    headend_sessions_refused_total{shard="0"} 0
+    headend_sessions_refused_total{shard="1"} 0
     # HELP headend_sessions_timed_out_total Sessions reaped because their client fell silent.
     # TYPE headend_sessions_timed_out_total counter
     headend_sessions_timed_out_total{shard="0"} 0

@@ -6,7 +6,7 @@
 //! ```
 //! Invariants: every session is in its table, in `by_id`, and in `by_connection` while its
 //! connection lives; a command that waits for a path is in `held` until the home has answered.
-//! Bounds: those of `crate::live`; `HELD_MAX` commands wait.
+//! Bounds: those of `crate::live` and of `held`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use slab::Slab;
 
 use super::farewell::Farewells;
 use super::group::Groups;
+use super::held::HeldCommands;
 use super::input::Inputs;
 use super::publisher::Publisher;
 use super::pull::joined::Pull;
@@ -83,7 +84,7 @@ pub struct LiveDesk {
     pub groups: Groups,
     /// What was counted of paths by readers and sources that have gone.
     pub(super) tally: PathTallies,
-    pub(super) held: Slab<Command>,
+    pub(super) held: HeldCommands,
     timers: BTreeSet<(Mono, Arc<str>)>,
 }
 
@@ -112,7 +113,7 @@ impl Default for LiveDesk {
             is_ticking: false,
             groups: Groups::default(),
             tally: PathTallies::default(),
-            held: Slab::new(),
+            held: HeldCommands::default(),
             timers: BTreeSet::new(),
         }
     }
@@ -334,8 +335,7 @@ impl Sessions {
 
     /// The home has answered what a command waited for.
     pub(super) fn resume(&mut self, waiter: u64, is_refused: bool) {
-        let place = usize::try_from(waiter).unwrap_or(usize::MAX);
-        let Some(command) = self.live.held.try_remove(place) else { return };
+        let Some(command) = self.live.held.take(waiter) else { return };
         self.out.push(if is_refused {
             let response = command.response(Status::NotFound);
             Action::Respond { waiter: command.waiter, response }
@@ -350,21 +350,38 @@ impl Sessions {
         path: &Arc<str>,
         command: Command,
     ) -> Result<Command, Executed> {
-        if self.live.held.len() >= HELD_MAX {
-            return Err(command.refuse(Status::ServiceUnavailable));
+        // A path that is here keeps nobody waiting, however many wait for others.
+        if self.live.paths.path(path).is_none() && !self.live.held.has_room(path) {
+            return Err(self.refuse_to_hold(path, &command));
         }
-        let (place, limits) = (self.live.held.vacant_key(), self.path_limits(path));
-        match self.live.paths.want(path, limits, place as u64, self.now) {
+        let (waiter, limits) = (self.live.held.next_name(), self.path_limits(path));
+        match self.live.paths.want(path, limits, waiter, self.now) {
             Wanted::Here => return Ok(command),
-            Wanted::TooMany => return Err(command.refuse(Status::ServiceUnavailable)),
+            Wanted::TooMany => return Err(self.refuse_to_hold(path, &command)),
             Wanted::Asked => {}
             Wanted::Ask => {
                 let rules = self.path_rules(path);
                 self.live.ask(path, Ask::Subscribe { shard: self.shard, rules });
             }
         }
-        self.live.held.insert(command);
+        self.live.held.hold(path, command, self.shard);
         Err(Executed::Later)
+    }
+
+    /// Too many wait already.
+    pub(super) fn refuse_to_hold(&self, path: &str, command: &Command) -> Executed {
+        self.cells.commands_not_held.add(1);
+        tracing::debug!(peer = %command.peer, path, "too many requests wait for live paths");
+        let response = command.response(Status::ServiceUnavailable);
+        Executed::Reply(response.header("Retry-After", "1"))
+    }
+
+    /// A connection is closed: its command waits no more.
+    pub(super) fn forget_held(&mut self, entry: EntryKey) {
+        if let Some((path, waiter)) = self.live.held.forget(entry) {
+            self.live.paths.forget_waiter(&path, waiter);
+            self.live.groups.forget_waiter(&path, waiter);
+        }
     }
 
     fn start_ticking(&mut self) {
@@ -375,7 +392,5 @@ impl Sessions {
     }
 }
 
-/// Commands that wait for paths: as many as wait for one.
-pub(super) const HELD_MAX: usize = 4_096;
 /// More than any chain of asks and answers on one shard takes.
 const SETTLE_ROUNDS_MAX: usize = 64;

@@ -142,6 +142,7 @@ impl Sessions {
 
     /// The RTSP connection of some sessions is gone: publishers and interleaved readers end.
     pub(in crate::session) fn handle_live_connection_closed(&mut self, entry: EntryKey) {
+        self.forget_held(entry);
         for name in self.live.by_connection.remove(&entry).unwrap_or_default() {
             match name {
                 LiveName::Publisher(number) => {

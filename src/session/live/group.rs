@@ -13,11 +13,10 @@
 //! Invariant: a shard that has joined leaves once, with its last session.
 //! Bound: the sessions of a shard, and the commands that it holds. DESIGN section 5.9.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::desk::HELD_MAX;
 use super::reader::{LiveReader, ReaderState};
 use crate::base::ids::{ShardId, Ssrc};
 use crate::live::message::Ask;
@@ -90,7 +89,7 @@ struct Membership {
 #[derive(Debug)]
 enum Joining {
     /// The home has not answered. Commands that wait.
-    Asked(Vec<u64>),
+    Asked(BTreeSet<u64>),
     Joined(Group),
     /// There is none; asked again for a SETUP of a second later.
     Refused,
@@ -111,6 +110,13 @@ impl Groups {
         self.settings.is_some() && !self.joined.get(path).is_some_and(is_refused)
     }
 
+    /// Somebody does not wait for the path's group any more.
+    pub(super) fn forget_waiter(&mut self, path: &str, waiter: u64) {
+        if let Some(Membership { state: Joining::Asked(waiters), .. }) = self.joined.get_mut(path) {
+            waiters.remove(&waiter);
+        }
+    }
+
     /// There is something to look after.
     pub(super) fn has_work(&self) -> bool {
         !self.open.is_empty() || !self.joined.is_empty()
@@ -119,7 +125,7 @@ impl Groups {
 
 impl Membership {
     fn new() -> Self {
-        Self { state: Joining::Asked(Vec::new()), members: HashMap::new() }
+        Self { state: Joining::Asked(BTreeSet::new()), members: HashMap::new() }
     }
 }
 
@@ -164,8 +170,8 @@ impl Sessions {
         if let Some(group) = self.live.groups.group(path) {
             return Ok((group, command));
         }
-        if self.live.held.len() >= HELD_MAX {
-            return Err(command.refuse(Status::ServiceUnavailable));
+        if !self.live.held.has_room(path) {
+            return Err(self.refuse_to_hold(path, &command));
         }
         let is_new = !self.live.groups.joined.contains_key(path);
         let known = self.live.groups.joined.entry(Arc::clone(path));
@@ -173,7 +179,7 @@ impl Sessions {
         let Joining::Asked(waiters) = &mut known.state else {
             return Err(command.refuse(Status::UnsupportedTransport));
         };
-        waiters.push(self.live.held.insert(command) as u64);
+        waiters.insert(self.live.held.hold(path, command, self.shard));
         if is_new {
             self.live.ask(path, Ask::JoinGroup { shard: self.shard });
         }

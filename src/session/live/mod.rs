@@ -7,6 +7,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `desk` | all that a shard has of live paths, and its post with other shards |
+//! | `held` | commands that wait for a path |
 //! | `publisher`, `announce` | who publishes; ANNOUNCE, SETUP, RECORD |
 //! | `announced` | media of one who publishes, and what readers are told of them |
 //! | `arrivals` | RTP and RTCP of publishers |
@@ -37,6 +38,7 @@ mod feedback;
 mod fetch;
 pub mod group;
 mod group_sender;
+mod held;
 pub mod input;
 mod notes;
 mod play;

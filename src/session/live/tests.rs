@@ -5,6 +5,7 @@ mod arbitrary;
 mod configured;
 mod feedback;
 mod group;
+mod waiting;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

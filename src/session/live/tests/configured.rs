@@ -13,7 +13,7 @@ fn table(text: &str) -> Arc<PathTable> {
 }
 
 impl Bench {
-    fn configured(text: &str) -> Self {
+    pub(super) fn configured(text: &str) -> Self {
         let mut bench = Self::new();
         bench.configure(text);
         bench
