@@ -36,6 +36,19 @@ pub struct Epoch {
     pub playout_ns: i64,
 }
 
+/// How a new epoch plays, and from when on.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// Time of the command.
+    pub now: Mono,
+    /// When the first frame is due.
+    pub wall: Mono,
+    /// Its scale.
+    pub scale: f64,
+    /// Its speed.
+    pub speed: f64,
+}
+
 impl Epoch {
     /// When a frame of a stream that walks `kind` windows is due.
     #[must_use]
@@ -67,6 +80,53 @@ impl Epoch {
     #[must_use]
     pub fn due_at(&self, now: Mono) -> Npt {
         Npt(self.due_zero.0.saturating_add(self.media_ns_since(now)))
+    }
+
+    /// How far a frame that is still to be sent is behind the position at `now`, in nanoseconds of
+    /// media; negative for a frame that is not due yet.
+    #[must_use]
+    pub fn lag_ns(&self, frame: &Frame, kind: WindowKind, now: Mono) -> i64 {
+        match kind {
+            WindowKind::All => self.due_at(now) - frame.due,
+            WindowKind::Sync if self.scale < 0.0 => frame.npt - self.npt_at(now),
+            WindowKind::Sync => self.npt_at(now) - frame.npt,
+        }
+    }
+
+    /// How far the playout time `playout_ns` is behind the position at `now`, likewise.
+    #[must_use]
+    pub fn playout_lag_ns(&self, playout_ns: i64, now: Mono) -> i64 {
+        multiply(self.playout_at(now).saturating_sub(playout_ns), self.scale.abs())
+    }
+
+    /// The epoch that goes on from this one at another rate, with no stream moved.
+    ///
+    /// `at` is when this epoch stopped, and `lag_ns` how far the stream furthest behind was behind
+    /// then. The next epoch begins at that stream's next frame, so a player that was behind is not
+    /// sent at once what it did not read. Playout time goes on by the wall clock; streams whose
+    /// packets are ahead of it may need more ([`Epoch::playout_floor`]).
+    #[must_use]
+    pub fn continued(&self, at: Mono, lag_ns: i64, next: Rate) -> Self {
+        let back = if self.scale < 0.0 { -lag_ns } else { lag_ns };
+        let Rate { now, wall, scale, speed } = next;
+        Self {
+            wall,
+            npt: Npt(self.npt_at(at).0.saturating_sub(back)),
+            due_zero: Npt(self.due_at(at).0.saturating_sub(back)),
+            scale,
+            speed,
+            playout_ns: self.playout_at(at).saturating_add(duration_ns(now.since(at))),
+        }
+    }
+
+    /// The least playout time at which an epoch at `scale`, made by `continued` with the same `at`
+    /// and `lag_ns`, may begin: what follows the playout time `sent_ns`, the latest of a stream,
+    /// in the presentation also follows it in RTP time.
+    #[must_use]
+    pub fn playout_floor(&self, sent_ns: i64, at: Mono, lag_ns: i64, scale: f64) -> i64 {
+        // Media from the beginning of the new epoch to what was sent.
+        let ahead_ns = lag_ns.saturating_sub(self.playout_lag_ns(sent_ns, at));
+        sent_ns.saturating_sub(divide(ahead_ns, scale.abs()))
     }
 
     /// Playout time at `now`. Faster or slower delivery (Speed) moves it accordingly.

@@ -15,13 +15,15 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::epoch::Epoch;
+use super::epoch::{Epoch, Rate};
+use super::position::window_kind;
 use super::request::{Command, Waiter};
 use super::stream::{Path, Phase, Stream};
 use crate::base::ids::SessionId;
 use crate::base::time::{Mono, Npt};
 use crate::library::title::Title;
 use crate::media::asset::Track;
+use crate::media::window::WindowKind;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::range::RangeHeader;
 
@@ -155,6 +157,55 @@ impl Session {
     #[must_use]
     pub fn is_interleaved(&self) -> bool {
         self.streams.iter().any(|stream| matches!(stream.path, Path::Tcp { .. }))
+    }
+
+    /// How far the stream furthest behind is behind the clock at `at`, in nanoseconds of media:
+    /// zero for a player that is sent everything in time.
+    pub fn lag_ns(&mut self, at: Mono) -> i64 {
+        let Some(epoch) = self.epoch else { return 0 };
+        let lags = self.streams.iter_mut().filter_map(|stream| stream.media_lag_ns(&epoch, at));
+        lags.max().unwrap_or(0).max(0)
+    }
+
+    /// Latest playout time given out to any stream, from the start of the session.
+    #[must_use]
+    pub fn playout_sent_ns(&self) -> i64 {
+        let Some(epoch) = &self.epoch else { return 0 };
+        let sent = self.streams.iter().map(|stream| stream.playout_sent_ns(epoch));
+        sent.max().unwrap_or(epoch.playout_ns)
+    }
+
+    /// The epoch in which all streams go on from where they stand; `None` before the first one.
+    /// The present epoch stopped at `at`. RTP time goes back on no stream, whatever the rates are.
+    pub fn continued_epoch(&mut self, at: Mono, rate: Rate) -> Option<Epoch> {
+        let old = self.epoch?;
+        let lag_ns = self.lag_ns(at);
+        let mut epoch = old.continued(at, lag_ns, rate);
+        let sent = self.streams.iter().filter(|stream| stream.cursor.is_some());
+        let floors = sent
+            .map(|stream| old.playout_floor(stream.playout_sent_ns(&old), at, lag_ns, rate.scale));
+        epoch.playout_ns = floors.fold(epoch.playout_ns, i64::max);
+        epoch.npt = epoch.npt.clamp(Npt::ZERO, self.title.asset.duration);
+        if window_kind(epoch.scale) == WindowKind::Sync {
+            epoch.due_zero = epoch.npt;
+        }
+        Some(epoch)
+    }
+
+    /// Where playing goes on without a Range: [`Session::npt_at`], or the next frame of the stream
+    /// that is behind it.
+    pub fn next_npt(&mut self, now: Mono) -> Npt {
+        let npt = self.npt_at(now);
+        let at = match self.state {
+            State::Paused { at } => at,
+            State::Playing => now,
+            State::Ready | State::Priming(_) | State::Ended => return npt,
+        };
+        let Some(epoch) = self.epoch else { return npt };
+        let lag_ns = self.lag_ns(at);
+        let back = if epoch.scale < 0.0 { -lag_ns } else { lag_ns };
+        let from = epoch.npt_at(at).0.saturating_sub(back);
+        Npt(from).clamp(Npt::ZERO, self.title.asset.duration)
     }
 
     /// Position in the presentation.

@@ -256,6 +256,19 @@ impl Stream {
         }
     }
 
+    /// How far the stream's next frame is behind the clock at `at`, in nanoseconds of media;
+    /// `None` for a stream that has none.
+    pub fn media_lag_ns(&mut self, epoch: &Epoch, at: Mono) -> Option<i64> {
+        let sent_ns = self.playout_sent_ns(epoch);
+        let cursor = self.cursor.as_mut()?;
+        match cursor.peek() {
+            Next::Frame(frame) => Some(epoch.lag_ns(&frame, cursor.kind(), at)),
+            // The next frame is not known: it comes right behind the last one.
+            Next::Waiting => Some(epoch.playout_lag_ns(sent_ns, at)),
+            Next::End => None,
+        }
+    }
+
     /// Fixes RTP time for a new epoch. `anchor_ticks` is the epoch's start in ticks from the start
     /// of the presentation.
     pub fn begin_epoch(&mut self, epoch: &Epoch, anchor_ticks: i64) {
@@ -270,10 +283,12 @@ impl Stream {
         }
     }
 
-    /// Playout nanoseconds from the epoch's start to the largest RTP time given out.
+    /// Playout time of the largest RTP time given out, from the start of the session. `epoch` is
+    /// the present one.
     #[must_use]
-    pub fn playout_sent_ns(&self) -> i64 {
-        rescale(self.ticks_max, self.clock_rate_hz, NS_PER_S)
+    pub fn playout_sent_ns(&self, epoch: &Epoch) -> i64 {
+        let since = rescale(self.ticks_max, self.clock_rate_hz, NS_PER_S);
+        epoch.playout_ns.saturating_add(since)
     }
 
     /// Sequence number of the next packet.

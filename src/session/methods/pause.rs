@@ -37,10 +37,10 @@ impl Sessions {
             }
         }
         self.stop_playing(key);
-        let Some(session) = self.session(key) else {
+        let Some(session) = self.session_mut(key) else {
             return command.refuse(Status::SessionNotFound);
         };
-        let range = Range::Npt { start: Some(NptStart::At(session.npt_at(now))), end: None };
+        let range = Range::Npt { start: Some(NptStart::At(session.next_npt(now))), end: None };
         Executed::Reply(answer(command, session).header("Range", range.to_string()))
     }
 

@@ -7,7 +7,7 @@
 //! A PLAY while playing takes effect at once; the queue of RFC 2326 s10.5 is not kept.
 
 use super::{aggregate_only, answer};
-use crate::base::time::{Mono, Npt, rescale};
+use crate::base::time::{Npt, rescale};
 use crate::media::codec::MediaKind;
 use crate::media::window::WindowKind;
 use crate::poll::task::WindowFailure;
@@ -16,7 +16,7 @@ use crate::rtsp::range::{NptStart, Range, RangeHeader, parse_range};
 use crate::rtsp::response::{Response, Status};
 use crate::session::cursor::Next;
 use crate::session::desk::Waiter as WindowWaiter;
-use crate::session::epoch::{Epoch, duration_ns};
+use crate::session::epoch::{Epoch, Rate};
 use crate::session::position::{
     self, actual_start, is_sent, nearest_scale, nearest_speed, window_kind,
 };
@@ -75,22 +75,12 @@ impl Sessions {
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
-        let Some(old) = session.epoch else {
+        let at = if let State::Paused { at } = session.state { at } else { now };
+        let (scale, speed) = (asked.scale, asked.speed);
+        let rate = Rate { now, wall: self.starts.next(now), scale, speed };
+        let Some(epoch) = session.continued_epoch(at, rate) else {
             return command.refuse(Status::MethodNotValidInThisState);
         };
-        let at = if let State::Paused { at } = session.state { at } else { now };
-        let epoch = Epoch {
-            wall: self.starts.next(now),
-            npt: old.npt_at(at).clamp(Npt::ZERO, session.title.asset.duration),
-            due_zero: old.due_at(at),
-            scale: asked.scale,
-            speed: asked.speed,
-            // While paused the clock ran at one second a second.
-            playout_ns: old.playout_at(at).saturating_add(elapsed_ns(now, at)),
-        };
-        let is_sync_only = window_kind(epoch.scale) == WindowKind::Sync;
-        let epoch =
-            Epoch { due_zero: if is_sync_only { epoch.npt } else { epoch.due_zero }, ..epoch };
         if asked.range.is_some() {
             session.end = asked.end;
         }
@@ -120,7 +110,7 @@ impl Sessions {
             // Played out, or never begun: from the start, or backwards from the end.
             true if is_over => session.title.asset.duration,
             false if is_over => Npt::ZERO,
-            _ => session.npt_at(now),
+            _ => session.next_npt(now),
         });
         let before = match session.state {
             State::Paused { at } => State::Paused { at },
@@ -182,8 +172,7 @@ impl Sessions {
         session.end = priming.end;
         let due_zero = first_due(session, npt, scale);
         let playout_ns = session.epoch.as_ref().map_or(0, |old| {
-            let sent = session.streams.iter().map(|s| s.playout_sent_ns()).max().unwrap_or(0);
-            let sent = old.playout_ns.saturating_add(sent).saturating_add(RTP_TIME_STEP_NS);
+            let sent = session.playout_sent_ns().saturating_add(RTP_TIME_STEP_NS);
             old.playout_at(now).max(sent)
         });
         let wall = self.starts.next(now);
@@ -362,10 +351,6 @@ fn first_due(session: &mut Session, npt: Npt, scale: f64) -> Npt {
             _ => None,
         });
     frames.min().unwrap_or(npt)
-}
-
-fn elapsed_ns(now: Mono, since: Mono) -> i64 {
-    duration_ns(now.since(since))
 }
 
 /// After a seek RTP time steps on by at least this: the length of a frame.

@@ -11,6 +11,7 @@ mod nack;
 mod pacing;
 mod play;
 mod quality;
+mod rates;
 mod rewind;
 mod seek;
 mod setup;
