@@ -9,6 +9,7 @@
 //! reader's buffer. Bound: the reader's limits; `OUTPUT_BYTES_MAX` that the camera does not take.
 
 use super::Context;
+use super::garbage::Garbage;
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::rtsp::reader::{Input, RequestReader};
 use crate::session::live::pull::joined::CameraName;
@@ -18,6 +19,7 @@ use crate::session::live::pull::joined::CameraName;
 pub struct Camera {
     name: CameraName,
     reader: RequestReader,
+    garbage: Garbage,
     output: Vec<u8>,
     is_connected: bool,
     is_closing: bool,
@@ -29,7 +31,8 @@ impl Camera {
     pub fn new(name: CameraName) -> Self {
         let mut reader = RequestReader::new();
         reader.expect_media();
-        Self { name, reader, output: Vec::new(), is_connected: false, is_closing: false }
+        let (garbage, output) = (Garbage::default(), Vec::new());
+        Self { name, reader, garbage, output, is_connected: false, is_closing: false }
     }
 
     /// Whose it is.
@@ -105,6 +108,11 @@ impl Camera {
                 Some(Input::Request(request)) => {
                     cx.sessions.handle_camera_request(self.name, &request);
                 }
+                Some(Input::Garbage { bytes }) => {
+                    cx.sessions.count_resync();
+                    let peer = cx.sessions.camera_address(self.name);
+                    self.garbage.handle(bytes, peer, cx.sessions.now);
+                }
                 Some(Input::Malformed { error, framing_lost: true, .. }) => {
                     cx.sessions.handle_camera_garbage(self.name, error);
                     return self.closing();
@@ -141,6 +149,7 @@ impl PollEventConsumer<Context<'_>> for Camera {
                 self.closing()
             }
             Event::Received(bytes) => {
+                self.reader.set_channels(cx.sessions.media_channels_of(self.name.source));
                 self.reader.handle_bytes(bytes);
                 self.pump(cx)
             }

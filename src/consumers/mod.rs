@@ -13,6 +13,7 @@
 
 pub mod camera;
 pub mod describe;
+mod garbage;
 pub mod input_receiver;
 pub mod receivers;
 pub mod rtsp_connection;

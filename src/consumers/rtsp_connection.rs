@@ -16,6 +16,7 @@ use std::sync::{Arc, Weak};
 
 use super::Context;
 use super::describe::{self, TitleUrl};
+use super::garbage::Garbage;
 use crate::base::ids::SessionId;
 use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
 use crate::base::time::Mono;
@@ -38,6 +39,7 @@ pub struct RtspConnection {
     peer: SocketAddr,
     local: SocketAddr,
     reader: RequestReader,
+    garbage: Garbage,
     waiting: Waiting,
     /// Answers and interleaved RTCP to be sent, in order.
     output: Vec<u8>,
@@ -77,6 +79,7 @@ impl RtspConnection {
             peer,
             local,
             reader: RequestReader::new(),
+            garbage: Garbage::default(),
             waiting: Waiting::Nothing,
             output: Vec::new(),
             described: None,
@@ -158,6 +161,10 @@ impl RtspConnection {
                     cx.sessions.handle_report_interleaved(self.key, channel, &payload);
                 }
                 Input::Response(_) => {}
+                Input::Garbage { bytes } => {
+                    cx.sessions.count_resync();
+                    self.garbage.handle(bytes, Some(self.peer), cx.sessions.now);
+                }
                 Input::Malformed { error, cseq, framing_lost } => {
                     tracing::debug!(peer = %self.peer, %error, "malformed request");
                     self.answer(
@@ -390,6 +397,7 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
         match event {
             Event::Received([]) => return self.closing(),
             Event::Received(bytes) => {
+                self.reader.set_channels(cx.sessions.media_channels_on(self.key));
                 self.reader.handle_bytes(bytes);
                 if self.is_waiting() {
                     // Cannot be: the entry is suspended. The bytes are kept all the same.

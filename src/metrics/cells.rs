@@ -146,6 +146,8 @@ pub struct ShardCells {
     pub source_bytes_received: Counter,
     /// Packets of sources that were not taken.
     pub source_packets_dropped: Counter,
+    /// Times that reading went on behind bytes that were no frame and no message.
+    pub framing_resyncs: Counter,
     /// Completed send operations that carried RTP.
     pub send_calls: [Counter; 2],
     /// Packets that left as a segment of a longer UDP send (GSO).

@@ -198,6 +198,11 @@ pub(super) static FAMILIES: &[Family] = &[
         "Packets of sources of live paths that were not taken.",
         Read::Shard(|s| &s.source_packets_dropped),
     ),
+    row(
+        "headend_framing_resyncs_total",
+        "Times that bytes between interleaved frames of a source were passed over.",
+        Read::Shard(|s| &s.framing_resyncs),
+    ),
     // Sending.
     row(
         "headend_rtp_packets_sent_total",

@@ -55,6 +55,12 @@ pub enum ParseError {
     /// `CSeq` is not a number below 2^32.
     #[error("CSeq is not a number")]
     BadCseq,
+    /// Where media is expected: neither a frame nor a message begins.
+    #[error("no frame and no message within {limit_bytes} bytes")]
+    Garbage {
+        /// The limit.
+        limit_bytes: u32,
+    },
     /// Bytes were handed in faster than messages were taken out.
     #[error("more than {limit_bytes} bytes wait to be read")]
     BufferFull {

@@ -25,6 +25,7 @@ pub mod range_time;
 pub mod reader;
 pub mod request;
 pub mod response;
+mod resync;
 pub mod source_url;
 pub mod transport;
 pub mod transport_answer;

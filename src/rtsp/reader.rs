@@ -4,6 +4,7 @@
 //! Between --letter--> Head --blank line--> Body --all of it--> Between
 //!    | '$': a whole frame (RFC 2326 s10.12)   | a fault that hides the next message
 //!    +--> Between                             +--> Lost: nothing more is read
+//!                                             `--> Seeking: with media, the next start (`resync`)
 //! ```
 //! Tolerated (client rule C31): LF alone ends a line, blank lines between messages, folded header
 //! lines, raw spaces in the URI. A request that is wrong but ends where we know is reported with
@@ -18,6 +19,8 @@ pub use super::answer::Answer;
 pub use super::error::ParseError;
 use super::head::{HEAD_BYTES_MAX, Head, LineStep, limit};
 pub use super::request::{Method, Request};
+pub use super::resync::Channels;
+use super::resync::{RESYNC_BYTES_MAX, Seek, Start, is_media_frame, seek, start_in_step};
 use crate::base::limits::{RTSP_BODY_BYTES_MAX, RTSP_LINE_BYTES_MAX};
 
 /// See the module. It reads both directions: what clients send us, and what servers answer.
@@ -30,6 +33,8 @@ pub struct RequestReader {
     /// byte is still looked at once.
     scanned: usize,
     state: State,
+    /// Channels of media that is expected.
+    channels: Channels,
     /// Memory that an empty buffer keeps.
     kept_bytes_max: usize,
 }
@@ -41,6 +46,7 @@ impl Default for RequestReader {
             start: 0,
             scanned: 0,
             state: State::Between,
+            channels: Channels::default(),
             kept_bytes_max: KEPT_BYTES_MAX,
         }
     }
@@ -60,6 +66,11 @@ pub enum Input {
     },
     /// An answer to a request of ours: of a client, or of a server that we pull from.
     Response(Answer),
+    /// Bytes that belong to no frame and no message were passed over.
+    Garbage {
+        /// How many.
+        bytes: usize,
+    },
     /// Answered with 400; when the framing is lost the connection closes behind the answer.
     Malformed {
         /// What is wrong.
@@ -83,13 +94,27 @@ impl RequestReader {
         self.kept_bytes_max = MEDIA_KEPT_BYTES_MAX;
     }
 
+    /// Media comes on these channels: bytes between frames that are none are passed over. Without
+    /// any, they end the connection.
+    pub fn set_channels(&mut self, channels: Channels) {
+        self.channels = channels;
+    }
+
     /// The next message, when it is an interleaved frame that is there whole: its channel and
     /// packet, without a copy. `skip_frame` takes it away; other messages come from `poll`.
     #[must_use]
     pub fn frame(&self) -> Option<(u8, &[u8])> {
         match self.state {
-            State::Between => split_frame(self.rest()),
-            State::Head(_) | State::Body { .. } | State::Overrun | State::Lost => None,
+            State::Between => {
+                let rest = self.rest();
+                let is_sure = self.channels.is_empty() || is_media_frame(rest, &self.channels);
+                split_frame(rest).filter(|_| is_sure)
+            }
+            State::Head(_)
+            | State::Body { .. }
+            | State::Seeking { .. }
+            | State::Overrun
+            | State::Lost => None,
         }
     }
 
@@ -104,7 +129,7 @@ impl RequestReader {
     pub fn handle_bytes(&mut self, bytes: &[u8]) {
         match self.state {
             State::Lost | State::Overrun => return,
-            State::Between | State::Head(_) | State::Body { .. } => {}
+            State::Between | State::Head(_) | State::Body { .. } | State::Seeking { .. } => {}
         }
         self.buf.drain(..self.start);
         self.start = 0;
@@ -128,6 +153,7 @@ impl RequestReader {
                 State::Between => self.step_between(),
                 State::Head(head) => self.step_head(head),
                 State::Body { head, body_bytes } => self.step_body(head, body_bytes),
+                State::Seeking { passed } => self.step_seeking(passed),
             };
             match step {
                 Step::Again => {}
@@ -142,7 +168,7 @@ impl RequestReader {
     pub fn buffered_bytes(&self) -> usize {
         let head_bytes = match &self.state {
             State::Head(head) | State::Body { head, .. } => head.bytes(),
-            State::Between | State::Overrun | State::Lost => 0,
+            State::Between | State::Seeking { .. } | State::Overrun | State::Lost => 0,
         };
         self.rest().len() + head_bytes
     }
@@ -150,6 +176,9 @@ impl RequestReader {
     fn step_between(&mut self) -> Step {
         let blank = self.rest().iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
         self.consume(blank);
+        if !self.channels.is_empty() && !self.rest().is_empty() {
+            return self.step_media();
+        }
         match self.rest().first() {
             Some(b'$') => self.step_interleaved(),
             Some(letter) if letter.is_ascii_alphabetic() => {
@@ -167,18 +196,87 @@ impl RequestReader {
     fn step_interleaved(&mut self) -> Step {
         self.state = State::Between;
         let Some((channel, payload)) = split_frame(self.rest()) else { return Step::Wait };
+        let frame_bytes = FRAME_HEADER_BYTES + payload.len();
         let input = Input::Interleaved { channel, payload: payload.to_vec() };
-        self.skip_frame();
+        self.consume(frame_bytes);
         Step::Done(input)
+    }
+
+    /// As `step_between`, where media is expected.
+    fn step_media(&mut self) -> Step {
+        match start_in_step(self.rest(), &self.channels) {
+            Start::Frame => self.step_interleaved(),
+            Start::Message => {
+                self.state = State::Head(Box::default());
+                Step::Again
+            }
+            Start::Nothing => {
+                self.state = State::Seeking { passed: 0 };
+                Step::Again
+            }
+            Start::More => {
+                self.state = State::Between;
+                Step::Wait
+            }
+        }
+    }
+
+    fn step_seeking(&mut self, passed: usize) -> Step {
+        let bytes_max = RESYNC_BYTES_MAX.saturating_sub(passed);
+        match seek(self.rest(), &self.channels, bytes_max) {
+            Seek::Found(bytes) => {
+                self.consume(bytes);
+                self.state = State::Between;
+                Step::Done(Input::Garbage { bytes: passed + bytes })
+            }
+            Seek::More(bytes) => {
+                self.consume(bytes);
+                self.state = State::Seeking { passed: passed + bytes };
+                Step::Wait
+            }
+            Seek::Lost => {
+                let limit_bytes = limit(RESYNC_BYTES_MAX);
+                Step::Done(self.lose(ParseError::Garbage { limit_bytes }, None))
+            }
+        }
+    }
+
+    /// A message ends where nobody knows. Where media is expected, reading goes on behind its
+    /// first bytes.
+    fn give_up_message(&mut self, head: &Head, error: ParseError) -> Step {
+        let cseq = head.cseq();
+        if self.channels.is_empty() {
+            return Step::Done(self.lose(error, cseq));
+        }
+        self.consume(1);
+        self.state = State::Seeking { passed: head.bytes() + 1 };
+        match cseq {
+            Some(_) => Step::Done(Input::Malformed { error, cseq, framing_lost: false }),
+            None => Step::Again,
+        }
     }
 
     fn step_head(&mut self, mut head: Box<Head>) -> Step {
         let rest = self.rest();
+        if self.scanned == 0 && rest.first() == Some(&b'$') && !self.channels.is_empty() {
+            // No header begins so: the message was cut off.
+            match start_in_step(rest, &self.channels) {
+                Start::Frame => {
+                    self.state = State::Between;
+                    return Step::Done(Input::Garbage { bytes: head.bytes() });
+                }
+                Start::More => {
+                    self.state = State::Head(head);
+                    return Step::Wait;
+                }
+                Start::Message | Start::Nothing => {}
+            }
+        }
         let new = rest.get(self.scanned..).unwrap_or_default();
         let Some(at) = new.iter().position(|b| *b == b'\n') else {
             // One byte more than the limit may still be the CR of a line that is just in it.
             if rest.len() > RTSP_LINE_BYTES_MAX + 1 {
-                return Step::Done(self.lose(line_too_long(&head), head.cseq()));
+                return self.give_up_message(&head, line_too_long(&head));
             }
             self.scanned = rest.len();
             self.state = State::Head(head);
@@ -188,12 +286,12 @@ impl RequestReader {
         let line = rest.get(..line_bytes - 1).unwrap_or_default();
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.len() > RTSP_LINE_BYTES_MAX {
-            return Step::Done(self.lose(line_too_long(&head), head.cseq()));
+            return self.give_up_message(&head, line_too_long(&head));
         }
         match head.handle_line(line, line_bytes) {
             Ok(LineStep::More) => self.state = State::Head(head),
             Ok(LineStep::End { body_bytes }) => self.state = State::Body { head, body_bytes },
-            Err(error) => return Step::Done(self.lose(error, head.cseq())),
+            Err(error) => return self.give_up_message(&head, error),
         }
         self.consume(line_bytes);
         Step::Again
@@ -247,6 +345,10 @@ enum State {
         head: Box<Head>,
         body_bytes: usize,
     },
+    /// Out of step: so many bytes were passed over.
+    Seeking {
+        passed: usize,
+    },
     /// The caller did not keep its side of the bound; reported once, then `Lost`.
     Overrun,
     Lost,
@@ -286,3 +388,8 @@ const KEPT_BYTES_MAX: usize = 2 << 10;
 #[cfg(test)]
 #[path = "reader_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may fail where it is wrong")]
+#[path = "resync_tests.rs"]
+mod resync_tests;

@@ -65,6 +65,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_datagrams_oversized_total counter
     headend_datagrams_unmatched_total counter
     headend_first_packet_delay_seconds histogram
+    headend_framing_resyncs_total counter
     headend_gso_refusals_total counter
     headend_gso_segments_total counter
     headend_inbox_full_total counter

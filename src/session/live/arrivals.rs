@@ -18,6 +18,7 @@ use crate::live::source::Moment;
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp::{self, Packet};
 use crate::rtp::{RtpView, is_rtcp};
+use crate::rtsp::reader::Channels;
 use crate::session::stream::Path;
 use crate::session::table::Sessions;
 
@@ -75,6 +76,44 @@ impl Sessions {
             self.handle_publisher_packet(target, None, bytes);
         }
         true
+    }
+
+    /// The interleaved channels of publishers on a connection.
+    #[must_use]
+    pub fn media_channels_on(&self, entry: EntryKey) -> Channels {
+        let mut channels = Channels::default();
+        if self.live.publishers.is_empty() {
+            return channels;
+        }
+        for name in self.live.of_connection(entry) {
+            if let LiveName::Publisher(source) = *name {
+                self.add_channels_of(source, &mut channels);
+            }
+        }
+        channels
+    }
+
+    /// The interleaved channels of a source that is fetched.
+    #[must_use]
+    pub fn media_channels_of(&self, source: u32) -> Channels {
+        let mut channels = Channels::default();
+        self.add_channels_of(source, &mut channels);
+        channels
+    }
+
+    fn add_channels_of(&self, source: u32, channels: &mut Channels) {
+        let tracks = self.live.publishers.get(&source).map(|publisher| &publisher.tracks);
+        for track in tracks.into_iter().flatten() {
+            if let Some(Path::Tcp { channel, rtcp_channel }) = track.path {
+                channels.insert(channel);
+                channels.insert(rtcp_channel);
+            }
+        }
+    }
+
+    /// Bytes between frames were passed over.
+    pub fn count_resync(&self) {
+        self.cells.framing_resyncs.add(1);
     }
 
     /// A packet on the connection of a source that is fetched.

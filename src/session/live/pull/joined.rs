@@ -171,6 +171,12 @@ impl Sessions {
         self.with_camera(name, |client| client.handle_request(request, utc_s));
     }
 
+    /// Where a camera is.
+    #[must_use]
+    pub fn camera_address(&self, name: CameraName) -> Option<SocketAddr> {
+        self.live.pulls.get(&name.source).map(|pull| pull.peer)
+    }
+
     /// What comes from the camera cannot be read.
     pub fn handle_camera_garbage(&mut self, name: CameraName, error: ParseError) {
         self.with_camera(name, |client| client.fail(PullError::Garbage(error)));
