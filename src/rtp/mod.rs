@@ -5,12 +5,14 @@
 //! theirs   RtpView::parse -> fields, payload
 //!             `-> SequenceTracker, JitterMeter           what is lost, how uneven it comes
 //!          header_mut -> SeqNo, RtpTs, Ssrc replaced     readers that crossed a switch
+//! long     cut::Pieces                              what fits a datagram
 //! repair   RtxHeader                                     RFC 4588
 //! ```
 //! Written by hand, as it is done for every packet in a caller's memory; checked against the
 //! `rtp-types` crate in tests.
 //! Invariant: no bytes of a peer panic, and nothing is allocated for a packet.
 
+pub mod cut;
 mod header;
 mod jitter;
 pub mod peek;
