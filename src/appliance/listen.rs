@@ -1,8 +1,13 @@
 //! Opens every socket before anything is started, and says in one sentence which one it could not.
+//!
+//! A process that was killed keeps its ports until the kernel has closed its rings, some tenths of
+//! a second after the process is gone. So a port that is taken while no process holds it is tried
+//! again, for `CLOSING_MAX` in all.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use super::RunError;
 use crate::cli::doctor::holder::{Protocol, holder_of};
@@ -26,15 +31,17 @@ pub(super) struct Sockets {
 
 /// Opens what `config` asks for, for `shard_count` shards.
 pub(super) fn open(config: &Config, shard_count: usize) -> Result<Sockets, RunError> {
-    let admin = TcpListener::bind(config.admin).map_err(|e| refused("admin", config.admin, &e))?;
+    let patience = Patience::new();
+    let admin = patience.open("admin", config.admin, || TcpListener::bind(config.admin))?;
     let mut listeners: Vec<Vec<OwnedFd>> = (0..shard_count).map(|_| Vec::new()).collect();
     let mut rtsp_addrs = Vec::new();
     for wanted in &config.listen {
-        let bound = probe(*wanted).or_else(|error| match without_ipv6(*wanted, &error) {
-            Some(v4) => probe(v4),
-            None => Err(error),
-        });
-        let bound = bound.map_err(|error| refused("RTSP", *wanted, &error))?;
+        let bound = patience.open("RTSP", *wanted, || {
+            probe(*wanted).or_else(|error| match without_ipv6(*wanted, &error) {
+                Some(v4) => probe(v4),
+                None => Err(error),
+            })
+        })?;
         for listeners in &mut listeners {
             let listener = listen_tcp(bound).map_err(|error| refused("RTSP", bound, &error))?;
             listeners.push(listener);
@@ -44,7 +51,7 @@ pub(super) fn open(config: &Config, shard_count: usize) -> Result<Sockets, RunEr
     let pair_ip = pair_ip(&rtsp_addrs);
     let mut pairs = Vec::new();
     for shard in 0..shard_count {
-        pairs.push(open_pair(config.rtp_port, shard, pair_ip)?);
+        pairs.push(open_pair(&patience, config.rtp_port, shard, pair_ip)?);
     }
     let rtp_port = pairs.first().map_or(0, |pair| pair.rtp_port);
     let shards = listeners.into_iter().zip(pairs).collect();
@@ -77,7 +84,12 @@ fn without_ipv6(wanted: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
 }
 
 /// The pair of a shard: two ports further than that of the shard before it.
-fn open_pair(first: u16, shard: usize, ip: IpAddr) -> Result<UdpPair, RunError> {
+fn open_pair(
+    patience: &Patience,
+    first: u16,
+    shard: usize,
+    ip: IpAddr,
+) -> Result<UdpPair, RunError> {
     if first == 0 {
         return udp_pair(ip, None).map_err(|error| refused("RTP", SocketAddr::new(ip, 0), &error));
     }
@@ -86,7 +98,7 @@ fn open_pair(first: u16, shard: usize, ip: IpAddr) -> Result<UdpPair, RunError> 
         return Err(RunError::Config(format!("no RTP port is left for shard {shard}")));
     };
     let addr = SocketAddr::new(ip, port);
-    udp_pair(ip, Some(port)).map_err(|error| refused("RTP", addr, &error))
+    patience.open("RTP", addr, || udp_pair(ip, Some(port)))
 }
 
 /// RTP leaves from the address that RTSP listens on; from any when there are several.
@@ -98,6 +110,43 @@ fn pair_ip(rtsp_addrs: &[SocketAddr]) -> IpAddr {
     }
 }
 
+/// Until when ports that no process holds are tried again.
+struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { until: Instant::now() + CLOSING_MAX }
+    }
+
+    /// Opens the socket `what` at `addr` as soon as the kernel lets go of its port.
+    fn open<T>(
+        &self,
+        what: &str,
+        addr: SocketAddr,
+        mut open: impl FnMut() -> io::Result<T>,
+    ) -> Result<T, RunError> {
+        let holder = || holder_of(protocol_of(what), addr.port());
+        loop {
+            let error = match open() {
+                Ok(socket) => return Ok(socket),
+                Err(error) => error,
+            };
+            let is_closing =
+                is_port_taken(&error) && Instant::now() < self.until && holder().is_none();
+            if !is_closing {
+                return Err(refused(what, addr, &error));
+            }
+            std::thread::sleep(CLOSING_STEP);
+        }
+    }
+}
+
+fn protocol_of(what: &str) -> Protocol {
+    if what == "RTP" { Protocol::Udp } else { Protocol::Tcp }
+}
+
 fn refused(what: &str, addr: SocketAddr, error: &io::Error) -> RunError {
     if is_port_taken(error) {
         let flag = match what {
@@ -105,15 +154,22 @@ fn refused(what: &str, addr: SocketAddr, error: &io::Error) -> RunError {
             "RTP" => "--rtp-port",
             _ => "--listen",
         };
-        let protocol = if what == "RTP" { Protocol::Udp } else { Protocol::Tcp };
-        let holder = holder_of(protocol, addr.port())
-            .map_or_else(|| "another program".to_owned(), |holder| holder.to_string());
+        let holder = holder_of(protocol_of(what), addr.port()).map_or_else(
+            || "a process that this user cannot see".to_owned(),
+            |holder| holder.to_string(),
+        );
         return RunError::Listen(format!(
             "{what} port {addr} is taken by {holder}; choose another one with {flag}"
         ));
     }
     RunError::Listen(format!("cannot open the {what} socket at {addr}: {error}"))
 }
+
+/// How long the kernel may take to close the sockets of a process that was killed: 0.3 s were seen
+/// on a busy machine.
+const CLOSING_MAX: Duration = Duration::from_secs(2);
+/// Between two attempts.
+const CLOSING_STEP: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
@@ -128,5 +184,34 @@ mod tests {
         assert_eq!(without_ipv6(addr("[::1]:8554"), &lacks), None);
         assert_eq!(without_ipv6(addr("0.0.0.0:8554"), &lacks), None);
         assert_eq!(without_ipv6(addr("[::]:8554"), &taken), None);
+    }
+
+    #[test]
+    fn port_that_nobody_holds_is_tried_again_and_one_that_is_held_is_not() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = held.local_addr().unwrap();
+        let taken = || io::Error::from_raw_os_error(libc::EADDRINUSE);
+        let patience = Patience::new();
+        let mut attempts = 0;
+        let refused = patience.open("RTSP", addr, || -> io::Result<()> {
+            attempts += 1;
+            Err(taken())
+        });
+        let pid = format!("(pid {})", std::process::id());
+        assert!(refused.unwrap_err().to_string().contains(&pid));
+        assert_eq!(attempts, 1, "another program keeps its port");
+
+        drop(held);
+        let mut attempts = 0;
+        let opened = patience.open("RTSP", addr, || {
+            attempts += 1;
+            if attempts < 3 { Err(taken()) } else { Ok(()) }
+        });
+        assert!(opened.is_ok(), "{opened:?}");
+        // Past its time it gives up, whatever the reason.
+        let over = Patience { until: Instant::now() };
+        let refused = over.open("RTSP", addr, || -> io::Result<()> { Err(taken()) });
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("a process that this user cannot see"), "{text}");
     }
 }

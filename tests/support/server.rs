@@ -125,6 +125,12 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
+    /// Ends it as a crash does, and waits until its process is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Asks it to read its configuration again.
     pub(crate) fn signal_hup(&self) {
         kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
