@@ -104,7 +104,7 @@ struct Running {
 }
 
 /// Serves until a signal comes and everything is drained. With `read_again` a SIGHUP has the
-/// configuration read again, as the API can; without it there is no file to be read.
+/// configuration read again, as the API can; without it a SIGHUP is logged and changes nothing.
 ///
 /// # Errors
 /// See [`RunError`].
@@ -303,7 +303,7 @@ fn make_urgent(priority: ShardPriority) -> Option<String> {
 }
 
 /// The control thread, with signals that stop the shards: the first asks, a second insists; and
-/// with SIGHUP, when there is a file to be read again.
+/// with SIGHUP, which has the configuration file read again.
 fn start_control(
     admin: TcpListener,
     view: &Arc<View>,
@@ -320,12 +320,16 @@ fn start_control(
         stop_shards(&poller);
     });
     let reloads = Arc::clone(view);
-    let signals = async move {
-        if !reloads.is_reloadable() {
-            return on_stop.await;
+    let on_hangup = signals::on_hangup(move || {
+        if reloads.is_reloadable() {
+            // What it says is in the log.
+            drop(reloads.reload());
+        } else {
+            let fix = "start with -c FILE to have a configuration that can be read again";
+            tracing::warn!(code = "HE-W403", fix, "SIGHUP: there is no configuration file to read");
         }
-        // What it says is in the log.
-        let on_hangup = signals::on_hangup(move || drop(reloads.reload()));
+    });
+    let signals = async move {
         tokio::join!(on_stop, on_hangup);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;

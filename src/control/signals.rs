@@ -57,7 +57,7 @@ pub async fn on_stop(mut stop: impl FnMut(StopSignal) + Send) {
 }
 
 /// Calls `reload` for every SIGHUP, on a thread that may wait for a disk, until the runtime ends.
-/// Without this a SIGHUP (a terminal that is closed) ends the process.
+/// Without this a SIGHUP ends the process.
 pub async fn on_hangup(reload: impl Fn() + Send + Sync + 'static) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
