@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use support::http::{get, get_json, list, metric, sessions};
 use support::media::title;
-use support::process::run_any;
+use support::process::{run_any, run_command};
 use support::rtsp::Client;
+use support::sandbox::forbid;
 use support::server::{Options, Server, binary, command, percent_encoded};
 use support::session::{Lower, Session, describe};
-use support::wait::PATIENCE;
+use support::wait::{PATIENCE, until};
 use support::{demo_clip, scratch};
 
 #[test]
@@ -79,6 +80,52 @@ fn port_that_is_taken_is_told_in_one_sentence_with_exit_code_2() {
     assert_eq!(ended.status.code(), Some(2), "{ended:?}");
     assert!(ended.stderr.contains(&address), "{ended:?}");
     assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{ended:?}");
+}
+
+#[test]
+fn server_that_was_killed_starts_again_on_the_same_port() {
+    let mut server = Server::with_demo();
+    let listen = server.rtsp.to_string();
+    // Bounded: each round is one restart.
+    for _ in 0..5 {
+        // Rings with work under way are what the kernel takes its time to close.
+        let mut session = Session::open(server.rtsp, &server.demo_url(), Lower::Tcp);
+        session.play(&[]);
+        session.receive_packets(5, PATIENCE);
+        server.kill();
+        server = Server::start(&Options { listen: &listen, ..Options::default() });
+    }
+    describe(&mut Client::connect(server.rtsp), &server.demo_url());
+}
+
+#[test]
+fn hangup_without_a_configuration_file_changes_nothing() {
+    let mut server = Server::with_demo();
+    server.signal_hup();
+    until("the log says why", || server.log().contains("HE-W403"));
+    server.assert_alive();
+}
+
+#[test]
+fn io_uring_that_is_forbidden_is_told_in_one_sentence_with_exit_code_2() {
+    let refusals = [
+        (libc::SYS_io_uring_setup, libc::EPERM),
+        (libc::SYS_io_uring_setup, libc::ENOSYS),
+        (libc::SYS_io_uring_enter, libc::EPERM),
+        (libc::SYS_io_uring_register, libc::EPERM),
+    ];
+    for (number, errno) in refusals {
+        let files = tempfile::tempdir_in(scratch()).unwrap();
+        let mut command = command(&Options::default(), files.path());
+        forbid(&mut command, number, errno);
+        let ended = run_command(&mut command, PATIENCE);
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert_eq!(ended.stderr.trim_end().lines().count(), 1, "{ended:?}");
+        for word in ["io_uring is not available", "seccomp", "io_uring_setup"] {
+            assert!(ended.stderr.contains(word), "{word}: {ended:?}");
+        }
+        assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+    }
 }
 
 #[test]

@@ -54,6 +54,9 @@ pub enum RunError {
     /// A port is taken, or an address is not ours: exit code 2.
     #[error("{0}")]
     Listen(String),
+    /// The kernel or a sandbox forbids io_uring: exit code 2.
+    #[error("{0}")]
+    NoRing(String),
     /// The worker pool does not start.
     #[error("the worker pool does not start: {0}")]
     Workers(#[from] PoolError),
@@ -79,7 +82,7 @@ impl RunError {
     /// The user asked for what cannot be had: exit code 2.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Listen(_))
+        matches!(self, Self::Config(_) | Self::Listen(_) | Self::NoRing(_))
     }
 }
 
@@ -110,6 +113,8 @@ struct Running {
 /// See [`RunError`].
 pub fn run(config: Config, read_again: Option<ReadAgain>) -> Result<(), RunError> {
     let started = Instant::now();
+    // Before anything needs a ring: workers and shards would each say it in their own way.
+    doctor::ring::check().map_err(RunError::NoRing)?;
     let reloader = Reloader::new(config.clone(), read_again);
     let available = available_cpus();
     let cpus = choose_cpus(&config, &available)?;

@@ -14,6 +14,7 @@
 //! reference  the samples of a file, as ffprobe reads them
 //! network  a network namespace for one test
 //! process  real players with a time limit
+//! sandbox  a child that may not make a system call
 //! http     the admin port
 //! allocations  what a shard that runs inside the test allocates
 //! ```
@@ -40,6 +41,7 @@ pub(crate) mod publish;
 pub(crate) mod reference;
 pub(crate) mod rtp;
 pub(crate) mod rtsp;
+pub(crate) mod sandbox;
 pub(crate) mod sdp;
 pub(crate) mod server;
 pub(crate) mod session;

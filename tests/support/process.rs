@@ -43,26 +43,28 @@ pub(crate) fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Finished {
 /// # Panics
 /// When it did not end by itself within `patience`.
 pub(crate) fn run_any<S: AsRef<OsStr>>(program: &str, args: &[S], patience: Duration) -> Finished {
+    run_command(Command::new(program).args(args), patience)
+}
+
+/// Runs `command` to its own end, whatever its exit code.
+///
+/// # Panics
+/// When it did not end by itself within `patience`.
+pub(crate) fn run_command(command: &mut Command, patience: Duration) -> Finished {
     // Files, not pipes: nobody has to read while the child writes.
     let files = tempfile::tempdir_in(super::scratch()).unwrap();
     let (out, err) = (files.path().join("stdout"), files.path().join("stderr"));
-    let child = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(File::create(&out).unwrap())
-        .stderr(File::create(&err).unwrap())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program}: {error} (scripts/test-setup.sh installs it)"));
+    command.stdin(Stdio::null());
+    command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+    let child = command.spawn();
+    let child = child
+        .unwrap_or_else(|error| panic!("{command:?}: {error} (scripts/test-setup.sh installs it)"));
     let mut child = Kept(child);
     let status = wait_for(&mut child.0, patience);
     let finished_or = |status| Finished { status, stdout: text(&out), stderr: text(&err) };
     match status {
         Some(status) => finished_or(status),
-        None => panic!(
-            "{} did not end by itself within {patience:?}\n{}",
-            shown(program, args),
-            text(&err)
-        ),
+        None => panic!("{command:?} did not end by itself within {patience:?}\n{}", text(&err)),
     }
 }
 

@@ -10,6 +10,7 @@ mod nics;
 mod sysctls;
 
 use super::host::{Facts, RingFact};
+use super::ring::ring_refusal;
 use super::sockets::{Port, PortState};
 use super::tuning::{Entry, TUNING, When};
 use super::{Check, Level};
@@ -97,25 +98,6 @@ fn ring(ring: &RingFact, disabled: Option<&str>) -> Check {
             let (cause, fix) = ring_refusal(*errno, disabled);
             Check::bad(Level::Fail, NAME, text, cause, fix)
         }
-    }
-}
-
-fn ring_refusal(errno: i32, disabled: Option<&str>) -> (&'static str, &'static str) {
-    match (errno, disabled) {
-        (libc::EPERM, Some("1" | "2")) => {
-            ("kernel.io_uring_disabled forbids it", "sudo sysctl -w kernel.io_uring_disabled=0")
-        }
-        (libc::EPERM | libc::EACCES, _) => (
-            "a seccomp filter or security module forbids it, as containers do by default",
-            "docker run --security-opt seccomp=unconfined ..., or allow io_uring_setup, \
-             io_uring_enter and io_uring_register in the profile",
-        ),
-        (libc::ENOSYS, _) => (
-            "the kernel is built without it, or a sandbox hides it",
-            "install a kernel with CONFIG_IO_URING=y, or run outside of the sandbox",
-        ),
-        (libc::ENOMEM, _) => ("the limit of locked memory is too low", "ulimit -l unlimited"),
-        _ => ("a ring cannot be made", "strace -e io_uring_setup headend doctor"),
     }
 }
 

@@ -41,6 +41,8 @@ impl RingReport {
         };
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
+        // Filters may allow one of the three system calls and forbid another.
+        ring.submitter().submit_and_wait(0)?;
         Ok(Self {
             defer_taskrun,
             // Flags and registrations cannot be probed; these operations came with the same kernel.
@@ -72,6 +74,40 @@ impl RingReport {
             ("bundles", self.bundles),
         ]
         .into_iter()
+    }
+}
+
+/// Whether rings can be had at all.
+///
+/// # Errors
+/// One sentence that says what forbids them, and what to do.
+pub fn check() -> Result<(), String> {
+    let Err(error) = RingReport::ask() else { return Ok(()) };
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
+    let errno = error.raw_os_error().unwrap_or(0);
+    let (cause, fix) = ring_refusal(errno, disabled.as_deref().map(str::trim));
+    Err(format!("io_uring is not available ({error}): {cause}; {fix}"))
+}
+
+/// Cause and fix of a ring that cannot be made. `disabled` is the sysctl
+/// `kernel.io_uring_disabled`, where the kernel has it.
+pub(super) fn ring_refusal(errno: i32, disabled: Option<&str>) -> (&'static str, &'static str) {
+    match (errno, disabled) {
+        (libc::EPERM, Some("1" | "2")) => {
+            ("kernel.io_uring_disabled forbids it", "sudo sysctl -w kernel.io_uring_disabled=0")
+        }
+        (libc::EPERM | libc::EACCES, _) => (
+            "a seccomp filter or security module forbids it, as containers do by default",
+            "docker run --security-opt seccomp=unconfined ..., or allow io_uring_setup, \
+             io_uring_enter and io_uring_register in the profile",
+        ),
+        (libc::ENOSYS, _) => (
+            "the kernel is built without it, or a seccomp filter or sandbox hides it",
+            "install a kernel with CONFIG_IO_URING=y, or allow io_uring_setup, io_uring_enter and \
+             io_uring_register in the seccomp profile",
+        ),
+        (libc::ENOMEM, _) => ("the limit of locked memory is too low", "ulimit -l unlimited"),
+        _ => ("a ring cannot be made", "strace -e io_uring_setup headend doctor"),
     }
 }
 
