@@ -45,6 +45,13 @@ pub fn parse_speed(text: &str) -> Result<f64, RateError> {
     if speed > 0.0 { Ok(speed) } else { Err(RateError::Sign) }
 }
 
+/// Writes a rate, Scale or Speed: with three decimals, and with more where they do not say it all.
+#[must_use]
+pub fn write_rate(rate: f64) -> String {
+    let text = format!("{rate:.3}");
+    if text.parse() == Ok(rate) { text } else { rate.to_string() }
+}
+
 /// The id in a `Session` value: what stands before `;timeout=`. `None` when that is empty.
 #[must_use]
 pub fn parse_session_id(text: &str) -> Option<&str> {
@@ -166,7 +173,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn rate_is_written_with_three_decimals_or_as_many_as_it_needs() {
+        for (rate, text) in [(1.0, "1.000"), (-2.5, "-2.500"), (0.0625, "0.0625"), (0.1, "0.100")] {
+            assert_eq!(write_rate(rate), text);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn rate_reads_back_exactly(rate in prop_oneof![-16.0..-0.0625, 0.0625..16.0]) {
+            prop_assert_eq!(parse_scale(&write_rate(rate)), Ok(rate));
+        }
+
         #[test]
         fn arbitrary_text_never_panics_and_rates_are_finite(text in "\\PC{0,40}") {
             let _ = (parse_session_id(&text), is_accepted(&text, "a/b"));

@@ -1,9 +1,9 @@
 //! `Range` header (RFC 2326 s12.29) in its three units: npt (s3.6), smpte (s3.5), clock (s3.7).
 //!
 //! Ours and not the `rtsp-types` crate's, for the exact drop-frame arithmetic, `;time=` and
-//! replies in the form that players read (npt with three decimals, client rule C18).
+//! replies in the form that players read (npt with at least three decimals, client rule C18).
 //! One range only: a list of them makes an editing list, which RFC 2326 s10.5 leaves optional.
-//! Invariant: what is written reads back as the same range, npt to the millisecond.
+//! Invariant: what is written reads back as the same range, npt and clock to the nanosecond.
 #![deny(clippy::indexing_slicing)]
 
 use std::fmt;
@@ -125,6 +125,16 @@ fn parse_spec(spec: &str) -> Result<Range, RangeError> {
     Ok(Range::Npt { start, end })
 }
 
+/// Writes a position as npt, as a Range does.
+#[derive(Debug, Clone, Copy)]
+pub struct NptText(pub Npt);
+
+impl fmt::Display for NptText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_npt(f, self.0)
+    }
+}
+
 impl fmt::Display for RangeHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.range.fmt(f)?;
@@ -192,13 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn npt_is_written_with_three_decimals() {
+    fn npt_is_written_with_three_decimals_or_as_many_as_it_needs() {
         assert_eq!(npt(0, Some(10_000)).to_string(), "npt=0.000-10.000");
         assert_eq!(npt(5_000, None).to_string(), "npt=5.000-");
         assert_eq!(read("npt=-20").to_string(), "npt=-20.000");
         assert_eq!(read("npt=now-").to_string(), "npt=now-");
-        let rounded = Range::Npt { start: Some(NptStart::At(Npt(1_999_999_999))), end: None };
-        assert_eq!(rounded.to_string(), "npt=2.000-");
+        let exact = Range::Npt { start: Some(NptStart::At(Npt(1_999_999_999))), end: None };
+        assert_eq!(exact.to_string(), "npt=1.999999999-");
+        let at = Some(NptStart::At(Npt(1_668_330_000)));
+        assert_eq!(Range::Npt { start: at, end: None }.to_string(), "npt=1.66833-");
         let before = Range::Npt { start: Some(NptStart::At(Npt(-1))), end: None };
         assert_eq!(before.to_string(), "npt=0.000-");
     }
@@ -283,9 +295,21 @@ mod tests {
         }
 
         #[test]
-        fn npt_reads_back_to_the_millisecond(start in 0i64..1 << 40, end in 0i64..1 << 40) {
-            let range = npt(start, Some(end));
+        fn npt_reads_back_exactly(start in 0..=i64::MAX, end in 0..=i64::MAX) {
+            let range = Range::Npt { start: Some(NptStart::At(Npt(start))), end: Some(Npt(end)) };
             prop_assert_eq!(read(&range.to_string()), range);
+        }
+
+        #[test]
+        fn smpte_reads_back_at_or_behind_the_time_by_less_than_a_hundredth_of_a_frame(
+            kind in prop::sample::select(vec![
+                SmpteKind::Default, SmpteKind::Drop30, SmpteKind::Fps25,
+            ]),
+            ns in 0i64..86_400_000_000_000,
+        ) {
+            let range = Range::Smpte { kind, start: Npt(ns), end: None };
+            let Range::Smpte { start, .. } = read(&range.to_string()) else { panic!() };
+            prop_assert!((0..400_000).contains(&(start.0 - ns)), "{start:?}");
         }
 
         #[test]

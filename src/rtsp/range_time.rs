@@ -75,10 +75,11 @@ impl SmpteKind {
         i64::try_from(hundredths * scale / rate).map(Npt).map_err(|_| RangeError::OutOfBounds)
     }
 
-    /// Always with frames, with subframes when there are any.
+    /// Always with frames, with subframes when there are any. A time between two codes is told by
+    /// the later one, so that what begins at `npt` is not before the code that names it.
     pub(super) fn write(self, f: &mut fmt::Formatter<'_>, npt: Npt) -> fmt::Result {
         let (scale, rate) = self.ns_per_hundredth();
-        let hundredths = (i128::from(npt.0.max(0)) * rate + scale / 2) / scale;
+        let hundredths = (i128::from(npt.0.max(0)) * rate + scale - 1) / scale;
         let subframes = hundredths % 100;
         let number = self.number_of_frame(hundredths / 100);
         let per_s = i128::from(self.numbers_per_s());
@@ -135,10 +136,16 @@ pub(super) fn parse_npt(text: &str) -> Result<Npt, RangeError> {
     checked(seconds.checked_mul(NS_PER_S).and_then(|ns| ns.checked_add(fraction_ns))).map(Npt)
 }
 
-/// Seconds with three decimals, rounded to nearest.
+/// Seconds with three decimals, and with more where the time is not a whole millisecond: what is
+/// written reads back as the same time.
 pub(super) fn write_npt(f: &mut fmt::Formatter<'_>, npt: Npt) -> fmt::Result {
-    let ms = npt.0.max(0).saturating_add(500_000) / 1_000_000;
-    write!(f, "{}.{:03}", ms / 1_000, ms % 1_000)
+    let ns = npt.0.max(0);
+    let (seconds, fraction) = (ns / NS_PER_S, ns % NS_PER_S);
+    if fraction % 1_000_000 == 0 {
+        return write!(f, "{seconds}.{:03}", fraction / 1_000_000);
+    }
+    let digits = format!("{fraction:09}");
+    write!(f, "{seconds}.{}", digits.trim_end_matches('0'))
 }
 
 /// `19961108T142300.35Z` as nanoseconds since 1970.

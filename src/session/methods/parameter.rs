@@ -2,6 +2,8 @@
 
 use super::answer;
 use crate::base::time::Npt;
+use crate::rtsp::headers::write_rate;
+use crate::rtsp::range::NptText;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
 use crate::session::request::{Command, Executed};
@@ -46,7 +48,7 @@ impl Sessions {
     }
 
     fn value(&self, session: &Session, name: &str) -> Option<String> {
-        let seconds = |npt: Npt| format!("{:.3}", npt.as_secs_f64());
+        let seconds = |npt: Npt| NptText(npt).to_string();
         let report = || {
             session.streams.iter().find_map(|stream| {
                 let report = stream.report.as_ref()?;
@@ -56,7 +58,7 @@ impl Sessions {
         match name.to_ascii_lowercase().as_str() {
             "position" => Some(seconds(session.npt_at(self.now))),
             "duration" => Some(seconds(session.title.asset.duration)),
-            "scale" => Some(format!("{:.3}", session.epoch.map_or(1.0, |epoch| epoch.scale))),
+            "scale" => Some(write_rate(session.epoch.map_or(1.0, |epoch| epoch.scale))),
             "packets_sent" => {
                 Some(session.streams.iter().map(|s| s.sent.packets).sum::<u64>().to_string())
             }

@@ -11,7 +11,7 @@ use crate::base::time::{Npt, rescale};
 use crate::media::codec::MediaKind;
 use crate::media::window::WindowKind;
 use crate::poll::task::WindowFailure;
-use crate::rtsp::headers::{RtpInfo, parse_scale, parse_speed, write_rtp_info};
+use crate::rtsp::headers::{RtpInfo, parse_scale, parse_speed, write_rate, write_rtp_info};
 use crate::rtsp::range::{NptStart, Range, RangeHeader, parse_range};
 use crate::rtsp::response::{Response, Status};
 use crate::session::cursor::Next;
@@ -166,17 +166,20 @@ impl Sessions {
         if !session.streams.iter().all(is_here) {
             return;
         }
-        let (npt, scale, speed) = (priming.npt, priming.scale, priming.speed);
+        let (scale, speed) = (priming.scale, priming.speed);
         let (waiter, cseq, echo) = (priming.waiter, priming.cseq, priming.echo);
-        let (asked, anchors) = (priming.asked, priming.anchors.clone());
+        let (asked, npt, mut anchors) = (priming.asked, priming.npt, priming.anchors.clone());
         session.end = priming.end;
+        let npt = first_npt(session, npt, &mut anchors);
         let due_zero = first_due(session, npt, scale);
-        let playout_ns = session.epoch.as_ref().map_or(0, |old| {
-            let sent = session.playout_sent_ns().saturating_add(RTP_TIME_STEP_NS);
-            old.playout_at(now).max(sent)
-        });
         let wall = self.starts.next(now);
-        let epoch = Epoch { wall, npt, due_zero, scale, speed, playout_ns };
+        let epoch = Epoch { wall, npt, due_zero, scale, speed, playout_ns: 0 };
+        let playout_ns = session.epoch.map_or(0, |old| {
+            let sent = session.playout_sent_ns().saturating_add(RTP_TIME_STEP_NS);
+            let early = first_lead_ns(session, &epoch, &anchors);
+            old.playout_at(now).max(sent.saturating_add(early))
+        });
+        let epoch = Epoch { playout_ns, ..epoch };
         self.begin_epoch(key, epoch, &anchors);
         let Some(session) = self.session(key) else { return };
         let response = Response::new(Status::Ok, cseq).header("Session", session.id.to_string());
@@ -302,10 +305,10 @@ fn play_answer(
     #[expect(clippy::float_cmp, reason = "1 is the value that means: as recorded")]
     let (is_scaled, is_sped) = (epoch.scale != 1.0, epoch.speed != 1.0);
     if echo.scale || is_scaled {
-        response = response.header("Scale", format!("{:.3}", epoch.scale));
+        response = response.header("Scale", write_rate(epoch.scale));
     }
     if echo.speed || is_sped {
-        response = response.header("Speed", format!("{:.3}", epoch.speed));
+        response = response.header("Speed", write_rate(epoch.speed));
     }
     let entries: Vec<RtpInfo> = session
         .streams
@@ -338,6 +341,50 @@ fn answered_range(session: &Session, epoch: &Epoch, asked: Option<&RangeHeader>)
         Some(Range::Npt { .. }) | None => Range::Npt { start: Some(NptStart::At(start)), end },
     };
     range.to_string()
+}
+
+/// The range start that the first frames make, when `npt` was found: a video's is its sync sample,
+/// and where only sound is played it is the packet that `npt` lies in.
+fn first_npt(session: &mut Session, npt: Npt, anchors: &mut [i64]) -> Npt {
+    let Session { title, streams, .. } = session;
+    let is_video = |stream: &Stream| {
+        let track = title.asset.tracks.get(usize::from(stream.track_index));
+        stream.cursor.is_some() && track.is_some_and(|track| track.kind == MediaKind::Video)
+    };
+    if npt <= Npt::ZERO || streams.iter().any(is_video) {
+        return npt;
+    }
+    let first = streams.iter_mut().enumerate().find_map(|(index, stream)| {
+        match stream.cursor.as_mut()?.peek() {
+            Next::Frame(frame) => Some((index, frame)),
+            Next::Waiting | Next::End => None,
+        }
+    });
+    let Some((index, frame)) = first.filter(|(_, f)| (Npt::ZERO..=npt).contains(&f.npt)) else {
+        return npt;
+    };
+    for (at, (stream, anchor)) in streams.iter().zip(anchors).enumerate() {
+        *anchor = if at == index {
+            frame.rtp_ticks
+        } else {
+            rescale(frame.npt.0, 1_000_000_000, stream.clock_rate_hz)
+        };
+    }
+    frame.npt
+}
+
+/// By how much playout time the first frames lie before the range start: sound begins with the
+/// packet that the start falls into.
+fn first_lead_ns(session: &mut Session, epoch: &Epoch, anchors: &[i64]) -> i64 {
+    let streams = session.streams.iter_mut().zip(anchors);
+    let leads = streams.filter_map(|(stream, anchor)| match stream.cursor.as_mut()?.peek() {
+        Next::Frame(frame) => {
+            let ticks = epoch.rtp_delta(&frame, *anchor).saturating_neg();
+            Some(rescale(ticks, stream.clock_rate_hz, 1_000_000_000))
+        }
+        Next::Waiting | Next::End => None,
+    });
+    leads.max().unwrap_or(0).max(0)
 }
 
 /// Decode time of the first frame over all streams: the wall clock starts there.

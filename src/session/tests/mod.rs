@@ -15,6 +15,7 @@ mod rates;
 mod rewind;
 mod seek;
 mod setup;
+mod sound;
 mod states;
 mod windows;
 

@@ -113,6 +113,26 @@ fn scales_beyond_two_and_in_reverse_send_sync_samples_of_video_only() {
 }
 
 #[test]
+fn scale_and_speed_of_the_answer_are_those_in_force() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    for (asked, answered) in
+        [("0.0625", "0.0625"), ("1.23456", "1.23456"), ("0.0001", "0.0625"), ("99", "16.000")]
+    {
+        let answer = bench.play(id, &[("Scale", asked), ("Speed", asked)]).unwrap();
+        assert_eq!(answer.header_value("Scale"), Some(answered));
+        assert_eq!(answer.header_value("Speed"), Some(answered));
+        let epoch = bench.session(id).epoch.unwrap();
+        let rate: f64 = answered.parse().unwrap();
+        assert_eq!(
+            (epoch.scale.to_bits(), epoch.speed.to_bits()),
+            (rate.to_bits(), rate.to_bits())
+        );
+        bench.run_for(SECOND);
+    }
+}
+
+#[test]
 fn rewind_to_the_start_says_bye_on_every_stream() {
     let mut bench = Bench::new();
     let id = bench.opened();
