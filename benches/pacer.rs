@@ -138,7 +138,7 @@ fn begin(stream: &mut Stream, windows: &[Arc<PacketWindow>], start: Mono) -> Epo
     let (npt, due_zero) = (Npt::ZERO, Npt::ZERO);
     let epoch = Epoch { wall: start, npt, due_zero, scale: 1.0, speed: 1.0, playout_ns: 0 };
     stream.seek(cursor, None);
-    stream.begin_epoch(&epoch, 0);
+    stream.begin_epoch(&epoch, 0, None);
     epoch
 }
 

@@ -135,6 +135,19 @@ impl Epoch {
         self.playout_ns.saturating_add(multiply(self.wall_ns_since(now), self.speed))
     }
 
+    /// Playout time at the presentation time `npt`.
+    #[must_use]
+    pub fn playout_of(&self, npt: Npt) -> i64 {
+        self.playout_ns.saturating_add(divide(npt - self.npt, self.scale))
+    }
+
+    /// Presentation time at the playout time `playout_ns`.
+    #[must_use]
+    pub fn npt_of(&self, playout_ns: i64) -> Npt {
+        let media_ns = multiply(playout_ns.saturating_sub(self.playout_ns), self.scale);
+        Npt(self.npt.0.saturating_add(media_ns))
+    }
+
     /// RTP clock ticks from the epoch's start to a frame, given the ticks of the epoch's start
     /// (`anchor_ticks`, both from the start of the presentation). Exact at scale 1.
     #[must_use]

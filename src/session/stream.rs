@@ -46,7 +46,8 @@ pub struct Stream {
     from_sample: u32,
     /// Ticks of the epoch's start from the start of the presentation.
     anchor_ticks: i64,
-    /// Largest distance from `ts_epoch` given out in this epoch.
+    /// Largest distance from `ts_epoch` given out in this epoch. At its start, that of what was
+    /// sent before it, by the rate of this epoch; negative where more is to come before the start.
     ticks_max: i64,
     /// Frames shown before this are not sent: after a seek into an open group of pictures the
     /// leading ones refer to a picture that the player never got.
@@ -270,10 +271,19 @@ impl Stream {
     }
 
     /// Fixes RTP time for a new epoch. `anchor_ticks` is the epoch's start in ticks from the start
-    /// of the presentation.
-    pub fn begin_epoch(&mut self, epoch: &Epoch, anchor_ticks: i64) {
+    /// of the presentation. `from` is the epoch that it goes on from, at another rate or after a
+    /// pause: what was sent there may lie behind the start of the new one, or before it.
+    pub fn begin_epoch(&mut self, epoch: &Epoch, anchor_ticks: i64, from: Option<&Epoch>) {
         self.anchor_ticks = anchor_ticks;
-        self.ticks_max = 0;
+        self.ticks_max = match (from, self.cursor.as_mut().map(Cursor::peek)) {
+            (Some(old), _) => {
+                let sent = old.npt_of(self.playout_sent_ns(old));
+                ns_to_ticks(epoch.playout_of(sent) - epoch.playout_ns, self.clock_rate_hz)
+            }
+            // Sound begins with the packet that the start of the range lies in.
+            (None, Some(Next::Frame(frame))) => epoch.rtp_delta(&frame, anchor_ticks).min(0),
+            (None, _) => 0,
+        };
         let playout = ns_to_ticks(epoch.playout_ns, self.clock_rate_hz);
         self.ts_epoch = self.ts_zero.offset_ticks(playout);
         if self.ts_epoch == RtpTs(0) {

@@ -78,6 +78,7 @@ impl Sessions {
         let at = if let State::Paused { at } = session.state { at } else { now };
         let (scale, speed) = (asked.scale, asked.speed);
         let rate = Rate { now, wall: self.starts.next(now), scale, speed };
+        let old = session.epoch;
         let Some(epoch) = session.continued_epoch(at, rate) else {
             return command.refuse(Status::MethodNotValidInThisState);
         };
@@ -90,7 +91,7 @@ impl Sessions {
             .iter()
             .map(|stream| rescale(epoch.npt.0, 1_000_000_000, stream.clock_rate_hz))
             .collect::<Vec<_>>();
-        self.begin_epoch(key, epoch, &anchors);
+        self.begin_epoch(key, epoch, &anchors, old.as_ref());
         let Some(session) = self.session(key) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -180,7 +181,7 @@ impl Sessions {
             old.playout_at(now).max(sent.saturating_add(early))
         });
         let epoch = Epoch { playout_ns, ..epoch };
-        self.begin_epoch(key, epoch, &anchors);
+        self.begin_epoch(key, epoch, &anchors, None);
         let Some(session) = self.session(key) else { return };
         let response = Response::new(Status::Ok, cseq).header("Session", session.id.to_string());
         let response = play_answer(response, session, asked.as_ref(), echo);
@@ -188,14 +189,21 @@ impl Sessions {
         self.release_held(key);
     }
 
-    /// Puts every stream that has something to send on the wheel, due at once.
-    fn begin_epoch(&mut self, key: SessionKey, epoch: Epoch, anchors: &[i64]) {
+    /// Puts every stream that has something to send on the wheel, due at once. `from` is the epoch
+    /// that this one goes on from; `None` when the streams were moved.
+    fn begin_epoch(
+        &mut self,
+        key: SessionKey,
+        epoch: Epoch,
+        anchors: &[i64],
+        from: Option<&Epoch>,
+    ) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         session.epoch = Some(epoch);
         let epoch_count = session.epoch_count;
         let mut active = Vec::with_capacity(session.streams.len());
         for (index, stream) in session.streams.iter_mut().enumerate() {
-            stream.begin_epoch(&epoch, anchors.get(index).copied().unwrap_or(0));
+            stream.begin_epoch(&epoch, anchors.get(index).copied().unwrap_or(0), from);
             if stream.cursor.is_some() && stream.phase != Phase::Ended {
                 active.push(u8::try_from(index).unwrap_or(u8::MAX));
             }
