@@ -8,7 +8,10 @@
 
 mod support;
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use support::Served;
+use support::http::metric;
 use support::media::title;
 use support::rtsp::Client;
 use support::server::{Options, Server};
@@ -321,6 +324,52 @@ fn more_sessions_than_configured_are_refused_with_453() {
     // One that ends makes room for another one.
     client.request("TEARDOWN", &server.demo_url(), &[("Session", &first)]).expect(200);
     client.request("SETUP", &track, &setup).expect(200);
+}
+
+#[test]
+fn sessions_of_titles_readers_and_publishers_count_together() {
+    let config = "[rtsp]\nsessions_max = 3\n";
+    let server = Server::start(&Options { config: Some(config), ..Options::default() });
+    let mut client = Client::connect(server.rtsp);
+    let track = track_url(&server, &mut client);
+    let setup = [("Transport", "RTP/AVP/TCP;unicast")];
+    client.request("SETUP", &track, &setup).expect(200);
+    let sdp = "v=0\r\nm=audio 0 RTP/AVP 0\r\na=control:a\r\n";
+    let kind = [("Content-Type", "application/sdp")];
+    let mut announce =
+        |path: &str| client.request_with_body("ANNOUNCE", &server.url(path), &kind, sdp);
+    announce("live/a").expect(200);
+    announce("live/b").expect(200);
+    announce("live/c").expect(453);
+    let mut other = Client::connect(server.rtsp);
+    other.request("SETUP", &track, &setup).expect(453);
+    let reader = server.url("live/a/trackID=0");
+    other.request("SETUP", &reader, &setup).expect(453);
+}
+
+#[test]
+fn address_with_too_many_connections_or_sessions_keeps_nobody_else_out() {
+    let config = "[server]\nshards = 2\n[rtsp]\nsessions_per_address_max = 3\n\
+        connections_per_address_max = 2\n";
+    let server = Server::start(&Options { config: Some(config), ..Options::default() });
+    let setup = [("Transport", "RTP/AVP/TCP;unicast")];
+    let mut greedy = [Client::connect(server.rtsp), Client::connect(server.rtsp)];
+    let track = track_url(&server, &mut greedy[0]);
+    greedy[0].request("SETUP", &track, &setup).expect(200);
+    greedy[0].request("SETUP", &track, &setup).expect(200);
+    let last = greedy[1].request("SETUP", &track, &setup).expect(200).session_id();
+    greedy[1].request("SETUP", &track, &setup).expect(453);
+    let mut refused = Client::connect(server.rtsp);
+    assert_eq!(refused.response().status, 503, "a third connection");
+    let other = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+    let mut innocent = Client::connect_from(other, server.rtsp);
+    innocent.request("SETUP", &track, &setup).expect(200);
+    let refused = |name| metric(server.admin, name);
+    assert_eq!(refused("headend_rtsp_connections_refused_address_total"), Some(1.0));
+    assert_eq!(refused("headend_sessions_refused_address_total"), Some(1.0));
+    // What ends makes room again.
+    greedy[1].request("TEARDOWN", &server.demo_url(), &[("Session", &last)]).expect(200);
+    greedy[1].request("SETUP", &track, &setup).expect(200);
 }
 
 #[test]

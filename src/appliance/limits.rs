@@ -4,7 +4,12 @@
 //! files with its ring as its PollTable has rows, and the kernel allows no more than the limit on
 //! open files; a server that needs `ulimit` before it starts is none for newcomers.
 
+use std::sync::Arc;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::base::addresses::{AddressLimit, Addresses};
+use crate::config::Config;
 
 /// Rows that each shard's PollTable gets, and why they are fewer than wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,25 @@ fn fitted(wanted: usize, shard_count: usize, allowed: Option<u64>) -> Fitted {
     );
     let titles_max = TITLES_MAX.min(kept / 2).max(1);
     Fitted { poll_entries_max, titles_max, warning: Some(warning) }
+}
+
+/// What each address may have of what all shards have.
+#[derive(Debug)]
+pub(super) struct OfAddresses {
+    pub(super) connections: Arc<Addresses>,
+    pub(super) sessions: Arc<Addresses>,
+}
+
+pub(super) fn of_addresses(config: &Config, shard_count: usize) -> OfAddresses {
+    let make = |max: Option<u32>, each: usize| {
+        let total = each.saturating_mul(shard_count);
+        let limit = max.map_or_else(|| AddressLimit::share_of(total), AddressLimit::of_all);
+        Arc::new(Addresses::new(limit, total))
+    };
+    OfAddresses {
+        connections: make(config.connections_per_address_max, config.poll_entries_max),
+        sessions: make(config.sessions_per_address_max, config.sessions_max),
+    }
 }
 
 /// Raises a soft limit to `wanted`, or as far as the hard limit lets it. Returns the soft limit as

@@ -133,6 +133,7 @@ pub fn run(config: Config, read_again: Option<ReadAgain>) -> Result<(), RunError
     let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_ip } = sockets;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
+    let shared = limits::of_addresses(&config, cpus.shards.len());
     let mut running = Vec::with_capacity(cpus.shards.len());
     for (index, (listeners, pair)) in shard_sockets.into_iter().enumerate() {
         let shard = ShardConfig {
@@ -145,7 +146,8 @@ pub fn run(config: Config, read_again: Option<ReadAgain>) -> Result<(), RunError
             pair_ip,
             multicast: multicast(&config.multicast, (pair_ip, rtp_port), cpus.shards.len()),
             poll_entries_max: config.poll_entries_max,
-            sessions: session_config(&config, &rtsp_addrs),
+            sessions: session_config(&config, &rtsp_addrs, &shared),
+            addresses: Arc::clone(&shared.connections),
             paths: Arc::clone(&config.paths),
             ring: ring_config(&config),
         };
@@ -245,9 +247,14 @@ fn start_pool(
     Ok(Pool::start(pool_config, Arc::clone(library), deliver)?)
 }
 
-fn session_config(config: &Config, rtsp_addrs: &[SocketAddr]) -> SessionConfig {
+fn session_config(
+    config: &Config,
+    rtsp_addrs: &[SocketAddr],
+    shared: &limits::OfAddresses,
+) -> SessionConfig {
     SessionConfig {
         sessions_max: config.sessions_max,
+        addresses: Arc::clone(&shared.sessions),
         timeout: config.session_timeout,
         lag_budget: config.lag_budget,
         host: rtsp_addrs.first().map_or_else(|| "headend".into(), |addr| addr.ip().to_string()),

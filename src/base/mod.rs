@@ -1,9 +1,11 @@
 //! The ground floor: time, identities and limits. Owns nothing, knows no socket and no clock.
 
+pub mod addresses;
 pub mod budget;
 pub mod ids;
 pub mod limits;
 pub mod mode;
 pub mod names;
+pub mod seldom;
 pub mod time;
 pub mod wheel;

@@ -141,6 +141,10 @@ mod tests {
         session_timeout = "60s"
         # sessions that one shard can hold, 1 to 1048576
         sessions_max = 16384
+        # sessions of one IPv4 address or IPv6 /64: auto (a quarter of all), 1 to 1048576
+        sessions_per_address_max = "auto"
+        # RTSP connections of one IPv4 address or IPv6 /64: auto (a quarter of all), or count
+        connections_per_address_max = "auto"
         # packets that UDP players lost: auto (sent again when asked by RTP/AVPF), off
         retransmission = "auto"
         # UDP port of RTP, even; RTCP takes the next; two more for each shard; 0 = any free
@@ -195,6 +199,8 @@ mod tests {
         listen = ["[::]:8554"]  # default
         session_timeout = "60s"  # default
         sessions_max = 16384  # default
+        sessions_per_address_max = "auto"  # default
+        connections_per_address_max = "auto"  # default
         retransmission = "auto"  # default
         udp.rtp = 0  # file
         multicast.range = "239.255.0.0/16"  # default

@@ -125,6 +125,24 @@ pub static KEYS: &[Key] = &[
         show: |config| Some(config.sessions_max.to_string()),
     },
     Key {
+        name: "rtsp.sessions_per_address_max",
+        help: "sessions of one IPv4 address or IPv6 /64: auto (a quarter of all), 1 to 1048576",
+        same_as: None,
+        write: |config, value| {
+            value.count_or_auto().map(|count| config.sessions_per_address_max = count)
+        },
+        show: |config| Some(shown_or_auto(config.sessions_per_address_max)),
+    },
+    Key {
+        name: "rtsp.connections_per_address_max",
+        help: "RTSP connections of one IPv4 address or IPv6 /64: auto (a quarter of all), or count",
+        same_as: None,
+        write: |config, value| {
+            value.count_or_auto().map(|count| config.connections_per_address_max = count)
+        },
+        show: |config| Some(shown_or_auto(config.connections_per_address_max)),
+    },
+    Key {
         name: "rtsp.retransmission",
         help: "packets that UDP players lost: auto (sent again when asked by RTP/AVPF), off",
         same_as: None,
@@ -233,6 +251,10 @@ pub static KEYS: &[Key] = &[
         show: |config| Some(quoted(&config.admin.to_string())),
     },
 ];
+
+fn shown_or_auto(count: Option<u32>) -> String {
+    count.map_or_else(|| quoted("auto"), |count| count.to_string())
+}
 
 /// A TOML basic string.
 pub(crate) fn quoted(text: &str) -> String {

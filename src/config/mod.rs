@@ -62,6 +62,10 @@ pub struct Config {
     pub session_timeout: Duration,
     /// Sessions of each shard at most; one more is refused with 453.
     pub sessions_max: usize,
+    /// Sessions of one address on all shards at most; `None`: a share of what there may be.
+    pub sessions_per_address_max: Option<u32>,
+    /// The same, of RTSP connections; one more is refused with 503.
+    pub connections_per_address_max: Option<u32>,
     /// Rows of each shard's PollTable: connections, sockets and streams it can hold.
     pub poll_entries_max: usize,
     /// A client over TCP that is later than this skips to a sync sample of the title; zero: never.
@@ -97,6 +101,8 @@ impl Default for Config {
             media_root: None,
             session_timeout: Duration::from_secs(60),
             sessions_max: 16_384,
+            sessions_per_address_max: None,
+            connections_per_address_max: None,
             poll_entries_max: 16_384,
             lag_budget: Duration::ZERO,
             window_cache_bytes: 256 << 20,

@@ -38,6 +38,8 @@ fn file_sets_every_key() {
         udp = { rtp = 6970 }
         multicast = { range = "239.1.2.0/24", rtp = 9000, ttl = 3, interface = "10.0.0.7" }
         session_timeout = "90s"
+        sessions_per_address_max = 500
+        connections_per_address_max = "auto"
         retransmission = "off"
         [vod]
         root = "/srv/movies"
@@ -63,6 +65,8 @@ fn file_sets_every_key() {
         media_root: Some("/srv/movies".into()),
         session_timeout: Duration::from_secs(90),
         sessions_max: 16_384,
+        sessions_per_address_max: Some(500),
+        connections_per_address_max: None,
         poll_entries_max: 1_000,
         window_cache_bytes: 8 << 20,
         lag_budget: Duration::from_secs(5),

@@ -262,6 +262,15 @@ impl Setting {
         in_range(value.map_err(|_| ValueError::Number { text: text.into_owned() })?, min, max)
     }
 
+    /// A count, or `None` for `auto`.
+    pub(super) fn count_or_auto(&self) -> Result<Option<u32>, ValueError> {
+        if self.text()? == "auto" {
+            return Ok(None);
+        }
+        let count = self.number(1, 1 << 20)?;
+        u32::try_from(count).map(Some).map_err(|_| ValueError::Number { text: count.to_string() })
+    }
+
     /// An even port, or 0.
     pub(super) fn rtp_port(&self) -> Result<u16, ValueError> {
         let port = self.number(0, u64::from(u16::MAX))?;

@@ -17,6 +17,7 @@ use std::sync::{Arc, Weak};
 use super::Context;
 use super::describe::{self, TitleUrl};
 use super::garbage::Garbage;
+use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
 use crate::base::time::Mono;
@@ -38,6 +39,8 @@ pub struct RtspConnection {
     key: EntryKey,
     peer: SocketAddr,
     local: SocketAddr,
+    /// Among the connections of its address.
+    _place: AddressPlace,
     reader: RequestReader,
     garbage: Garbage,
     waiting: Waiting,
@@ -73,11 +76,12 @@ enum Flow {
 impl RtspConnection {
     /// A connection that has just been accepted.
     #[must_use]
-    pub fn new(peer: SocketAddr, local: SocketAddr, now: Mono) -> Self {
+    pub fn new(peer: SocketAddr, local: SocketAddr, place: AddressPlace, now: Mono) -> Self {
         Self {
             key: EntryKey { index: u32::MAX, generation: 0 },
             peer,
             local,
+            _place: place,
             reader: RequestReader::new(),
             garbage: Garbage::default(),
             waiting: Waiting::Nothing,
@@ -226,6 +230,9 @@ impl RtspConnection {
             }
             Some(None) | None => None,
         };
+        if session.is_none() {
+            cx.sessions.touch_connection(self.key);
+        }
         match request.method {
             Method::Options => {
                 // A sign of life of its session, on whichever shard that is.

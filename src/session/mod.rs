@@ -12,6 +12,7 @@
 //! ```
 //! Plain code: commands, windows, reports and the time come in; tasks, answers and RTCP go out.
 
+mod admission;
 pub mod cursor;
 pub mod desk;
 pub mod epoch;

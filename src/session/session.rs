@@ -19,6 +19,7 @@ use super::epoch::{Epoch, Rate};
 use super::position::window_kind;
 use super::request::{Command, Waiter};
 use super::stream::{Path, Phase, Stream};
+use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::time::{Mono, Npt};
 use crate::library::title::Title;
@@ -44,6 +45,8 @@ pub struct Session {
     pub connection: Option<EntryKey>,
     /// The client.
     pub peer: SocketAddr,
+    /// Its place among the sessions of the client's address.
+    pub(super) _admitted: AddressPlace,
     /// What the client calls itself.
     pub user_agent: Option<String>,
     /// When it was made.

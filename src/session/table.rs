@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use super::admission::RefusalsSaid;
 use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
 use super::info::{SessionInfo, StreamInfo};
 use super::live::desk::LiveDesk;
@@ -27,6 +28,7 @@ use super::session::{Session, State};
 use super::sockets::SharedSockets;
 use super::starts::Starts;
 use super::stream::{Path, Phase, Stream};
+use crate::base::addresses::Addresses;
 use crate::base::ids::{SeqNo, SessionId, ShardId};
 use crate::base::time::{Mono, Npt};
 use crate::base::wheel::Wheel;
@@ -186,8 +188,10 @@ pub enum Action {
 /// What sessions are allowed and told.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// Sessions at most.
+    /// Sessions at most: of titles and live paths, of those who play and publish, together.
     pub sessions_max: usize,
+    /// What each address has of the sessions of all shards.
+    pub addresses: Arc<Addresses>,
     /// A client not heard of for this long is gone.
     pub timeout: Duration,
     /// Host part of CNAMEs.
@@ -222,6 +226,7 @@ pub struct Sessions {
     /// Live paths, with the sessions of those who publish and read them.
     pub live: LiveDesk,
     pub(super) cells: Arc<ShardCells>,
+    pub(super) refusals_said: RefusalsSaid,
     /// Now, fixed for the length of a turn.
     pub now: Mono,
     /// Nanoseconds since 1970 at `now`.
@@ -253,6 +258,7 @@ impl Sessions {
             spare_bytes: (0..SPARE_BYTES_MIN).map(|_| Vec::with_capacity(REPORT_BYTES)).collect(),
             live: LiveDesk::default(),
             cells,
+            refusals_said: RefusalsSaid::default(),
             now,
             utc_ns: 0,
         }
@@ -305,6 +311,18 @@ impl Sessions {
         if let Some(session) = self.session_mut(key) {
             session.alive = now;
         }
+    }
+
+    /// A request came on a connection that names no session: a sign of life of all that were made
+    /// on it.
+    pub fn touch_connection(&mut self, entry: EntryKey) {
+        let now = self.now;
+        for key in self.by_connection.get(&entry).into_iter().flatten() {
+            if let Some(session) = self.slab.get_mut(key.0 as usize) {
+                session.alive = now;
+            }
+        }
+        self.live.touch_connection(entry, now);
     }
 
     /// Sessions that were made on this connection.
@@ -448,10 +466,11 @@ impl Sessions {
         let (now, timeout) = (self.now, self.config.timeout);
         let is_meant = |session: &&Session| session.id == id && session.liveness_due <= now;
         let Some(session) = self.session(key).filter(is_meant) else { return false };
-        // Client rule C16: over TCP the connection itself is the sign of life, once it has played.
+        // Client rule C16: over TCP a connection that takes packets is the sign of life. One that
+        // is sent nothing says nothing of its client.
         let is_carried = session.is_interleaved()
             && session.connection.is_some()
-            && !matches!(session.state, State::Ready);
+            && matches!(session.state, State::Priming(_) | State::Playing);
         let limit =
             if session.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
         let silent = now.since(session.alive);

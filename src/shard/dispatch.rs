@@ -4,6 +4,7 @@
 //! here, counted and logged (DESIGN section 9).
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use super::inbox::Message;
 use super::sockets::{local_addr, peer_addr, set_stream_options, to_socket_address, udp_pair};
 use super::turn::{Link, STREAMS_ENDED_A_TURN, Shard, clock, enter, shard_count};
+use crate::base::addresses::AddressPlace;
 use crate::base::budget::Budget;
 use crate::base::ids::ShardId;
 use crate::base::limits::{MESSAGES_A_TURN, TURN_SHARE};
@@ -58,7 +60,9 @@ impl Shard {
             return;
         };
         for Accepted { fd, peer, local } in asked.accepted {
-            self.open_connection(fd, RtspConnection::new(peer, local, self.sessions.now));
+            let Some(place) = self.admit_connection(&fd, peer) else { continue };
+            let connection = RtspConnection::new(peer, local, place, self.sessions.now);
+            self.open_connection(fd, connection);
         }
         for (shard, command) in asked.forwards {
             self.forward(shard, command);
@@ -388,6 +392,24 @@ impl Shard {
         let (Ok(peer), Ok(local)) = (peer_addr(&fd), local_addr(&fd)) else { return };
         let _dead_already = set_stream_options(&fd);
         self.dispatch(key, Event::Accepted { fd, peer, local });
+    }
+
+    /// A place for one more connection of an address; it is told 503 when it has too many.
+    fn admit_connection(&mut self, fd: &OwnedFd, peer: SocketAddr) -> Option<AddressPlace> {
+        let ip = peer.ip().to_canonical();
+        let place = self.addresses.enter(ip);
+        if place.is_none() {
+            let _unsaid = rustix::io::write(fd, REFUSAL);
+            self.cells.connections_refused.add(1);
+            self.cells.connections_refused_address.add(1);
+            if let Some(count) = self.refusals_said.happened(self.sessions.now) {
+                tracing::warn!(
+                    %ip, count, fix = "raise rtsp.connections_per_address_max",
+                    "connection refused: its address has as many as one may have"
+                );
+            }
+        }
+        place
     }
 
     fn open_connection(&mut self, fd: OwnedFd, connection: RtspConnection) {

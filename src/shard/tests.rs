@@ -48,8 +48,10 @@ impl Bench {
             pair_ip: ip,
             multicast: None,
             poll_entries_max: 400,
+            addresses: Arc::default(),
             sessions: SessionConfig {
                 sessions_max: 100,
+                addresses: Arc::default(),
                 timeout: Duration::from_secs(60),
                 host: "host".to_owned(),
                 lag_budget: Duration::ZERO,

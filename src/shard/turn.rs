@@ -18,9 +18,11 @@ use super::inputs::InputSlot;
 use super::live_pump::{LiveLeft, LiveRunMark};
 use super::ring::{FileSlot, Ring, RingConfig, RingError};
 use super::sockets::{Family, UdpPair};
+use crate::base::addresses::Addresses;
 use crate::base::budget::Budget;
 use crate::base::ids::ShardId;
 use crate::base::limits::{TIMERS_A_TURN, TURN_SHARE};
+use crate::base::seldom::Seldom;
 use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::consumers::Consumer;
@@ -57,6 +59,8 @@ pub struct ShardConfig {
     pub multicast: Option<MulticastSettings>,
     /// PollTable rows at most.
     pub poll_entries_max: usize,
+    /// What each address has of the RTSP connections of all shards.
+    pub addresses: Arc<Addresses>,
     /// Limits of its sessions.
     pub sessions: SessionConfig,
     /// What is configured of paths.
@@ -110,6 +114,9 @@ pub struct Shard {
     pub(super) stopping_since: Option<Mono>,
     /// Stopping, and every session has said BYE.
     pub(super) all_ended: bool,
+    pub(super) addresses: Arc<Addresses>,
+    /// Connections of addresses that have too many, as far as it was said.
+    pub(super) refusals_said: Seldom,
     pub(super) warned: HashSet<&'static str>,
 }
 
@@ -200,6 +207,8 @@ impl Shard {
             arrivals: Arrivals::default(),
             stopping_since: None,
             all_ended: false,
+            addresses: config.addresses,
+            refusals_said: Seldom::default(),
             warned: HashSet::new(),
         };
         shard.add_pair(config.pair)?;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 
 use super::wait::{Deadline, PATIENCE, readable};
@@ -37,7 +37,20 @@ pub(crate) struct Response {
 
 impl Client {
     pub(crate) fn connect(server: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&server, PATIENCE).unwrap();
+        Self::over(TcpStream::connect_timeout(&server, PATIENCE).unwrap())
+    }
+
+    /// From an address of this host.
+    #[allow(dead_code, reason = "not every test binary uses all of it")]
+    pub(crate) fn connect_from(from: IpAddr, server: SocketAddr) -> Self {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(from, 0).into()).unwrap();
+        socket.connect_timeout(&server.into(), PATIENCE).unwrap();
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();

@@ -70,11 +70,16 @@ impl Sessions {
             }
         };
         self.replace_publisher(command, &path);
+        let _admitted = match self.admit_session(command.peer) {
+            Ok(place) => place,
+            Err(status) => return command.refuse(status),
+        };
         let number = self.live.next_serial();
         let way = Way::Announced {
             id: SessionId::new(self.shard, rng.next_u64()),
             uri: command.request.uri.clone(),
             user_agent: command.request.header("User-Agent").map(clip),
+            _admitted,
         };
         let (waiter, peer) = (Some((command.waiter, command.request.cseq)), command.peer);
         let connection = Some(command.waiter.entry);

@@ -147,6 +147,30 @@ impl LiveDesk {
         feeds.chain(self.timers.first().map(|(due, _)| *due)).min()
     }
 
+    /// Sessions: who reads, and who has announced.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// A request came on a connection.
+    pub(in crate::session) fn touch_connection(&mut self, entry: EntryKey, now: Mono) {
+        for name in self.by_connection.get(&entry).into_iter().flatten() {
+            match name {
+                LiveName::Publisher(number) => {
+                    if let Some(publisher) = self.publishers.get_mut(number) {
+                        publisher.alive = now;
+                    }
+                }
+                LiveName::Reader(index) => {
+                    if let Some(reader) = self.readers.get_mut(*index as usize) {
+                        reader.alive = now;
+                    }
+                }
+            }
+        }
+    }
+
     /// Something is to be done at once.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {

@@ -134,6 +134,7 @@ impl Sessions {
             cast: Cast::Group,
             state: ReaderState::Playing,
             peer: peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))),
+            _admitted: None,
             user_agent: None,
             created: self.now,
             alive: self.now,

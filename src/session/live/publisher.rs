@@ -13,6 +13,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::announced::{Origin, PublisherTrack};
+use crate::base::addresses::AddressPlace;
 use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
 use crate::live::batch::Generation;
@@ -67,8 +68,9 @@ pub(super) enum PublisherState {
 /// How a source of a path came to be.
 #[derive(Debug)]
 pub(super) enum Way {
-    /// By ANNOUNCE: its session, and the URL that those of SETUP are read against.
-    Announced { id: SessionId, uri: String, user_agent: Option<String> },
+    /// By ANNOUNCE: its session, the URL that those of SETUP are read against, its place among the
+    /// sessions of its address.
+    Announced { id: SessionId, uri: String, user_agent: Option<String>, _admitted: AddressPlace },
     /// Fetched from a camera: see `super::pull`.
     Pulled,
     /// It came to sockets of ours: `input` has them by the publisher's number.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::desk::{LiveDesk, LiveName};
 use super::group::Cast;
 use super::notes::SkipsTold;
+use crate::base::addresses::AddressPlace;
 use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
 use crate::live::path::ReaderKey;
@@ -41,6 +42,8 @@ pub struct LiveReader {
     pub cast: Cast,
     pub(super) state: ReaderState,
     pub(super) peer: SocketAddr,
+    /// Its place among the sessions of its address; the sender of a group is no session.
+    pub(super) _admitted: Option<AddressPlace>,
     pub(super) user_agent: Option<String>,
     pub(super) created: Mono,
     /// When the client was last heard of.

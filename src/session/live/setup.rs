@@ -150,10 +150,7 @@ impl Sessions {
         if self.live.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
             return Err(Status::NotEnoughBandwidth);
         }
-        if self.slab.len() + self.live.readers.len() >= self.config.sessions_max {
-            tracing::warn!(max = self.config.sessions_max, "session refused: the shard is full");
-            return Err(Status::NotEnoughBandwidth);
-        }
+        let admitted = self.admit_session(command.peer)?;
         let place = self.live.readers.vacant_key();
         let (carrier, cast) = match wish.offer.protocol {
             _ if wish.offer.multicast => (Carrier::Multicast, Cast::Member),
@@ -174,6 +171,7 @@ impl Sessions {
             cast,
             state: ReaderState::Ready,
             peer: command.peer,
+            _admitted: Some(admitted),
             user_agent: command.request.header("User-Agent").map(clip),
             created: self.now,
             alive: self.now,

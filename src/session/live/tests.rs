@@ -68,6 +68,7 @@ impl Bench {
         let (sessions_max, timeout) = (100, Duration::from_secs(60));
         let config = SessionConfig {
             sessions_max,
+            addresses: Arc::default(),
             timeout,
             lag_budget: Duration::ZERO,
             host: "host".to_owned(),

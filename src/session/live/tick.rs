@@ -43,10 +43,10 @@ impl Sessions {
     fn look_after(&mut self, index: u32) {
         let (now, timeout) = (self.now, self.config.timeout);
         let Some(reader) = self.live.readers.get(index as usize) else { return };
-        // Client rule C16: over TCP the connection itself is the sign of life.
+        // As for titles (client rule C16).
         let is_carried = reader.is_interleaved()
             && reader.connection.is_some()
-            && !matches!(reader.state, ReaderState::Ready);
+            && matches!(reader.state, ReaderState::Priming { .. } | ReaderState::Playing);
         let limit = if reader.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
         let silent = now.since(reader.alive);
         if reader.is_session() && !is_carried && silent >= limit {

@@ -105,10 +105,7 @@ impl Sessions {
         if self.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
             return Err(Status::NotEnoughBandwidth);
         }
-        if self.slab.len() >= self.config.sessions_max {
-            tracing::warn!(max = self.config.sessions_max, "session refused: the shard is full");
-            return Err(Status::NotEnoughBandwidth);
-        }
+        let _admitted = self.admit_session(command.peer)?;
         let mut rng = rand::rng();
         let id = SessionId::new(self.shard, rng.next_u64());
         let is_local = command.waiter.shard == self.shard;
@@ -121,6 +118,7 @@ impl Sessions {
             streams: Vec::with_capacity(2),
             connection: is_local.then_some(command.waiter.entry),
             peer: command.peer,
+            _admitted,
             user_agent: command.request.header("User-Agent").map(clip),
             created: self.now,
             alive: self.now,

@@ -66,11 +66,31 @@ fn udp_session_outlives_its_connection_as_long_as_it_is_heard_of() {
 fn interleaved_session_ends_with_its_connection() {
     let mut bench = Bench::new();
     let id = session_id(&bench.setup_tcp(0, None));
-    bench.play(id, &[]).unwrap();
+    bench.play(id, &[("Scale", "0.0625")]).unwrap();
     bench.run_for(SECOND * 300);
     assert!(bench.sessions.find(id).is_some(), "rule C16: the connection is its sign of life");
     bench.sessions.handle_connection_closed(entry(1));
     assert_eq!(bench.sessions.find(id), None);
+}
+
+#[test]
+fn interleaved_session_that_is_paused_needs_a_sign_of_life() {
+    let mut bench = Bench::new();
+    let id = session_id(&bench.setup_tcp(0, None));
+    bench.play(id, &[]).unwrap();
+    bench.pause(id);
+    for sign in 0..6 {
+        bench.run_for(SECOND * 50);
+        assert!(bench.sessions.find(id).is_some());
+        if sign % 2 == 0 {
+            // OPTIONS without a session, on its connection.
+            bench.sessions.touch_connection(entry(1));
+        } else {
+            bench.sessions.handle_report_interleaved(entry(1), 1, &REPORT);
+        }
+    }
+    bench.run_for(SECOND * 61);
+    assert_eq!(bench.sessions.find(id), None, "its connection lives, and says nothing");
 }
 
 #[test]
@@ -111,4 +131,13 @@ fn streams_report_while_they_play_and_not_while_paused() {
     bench.pause(id);
     bench.run_for(SECOND * 20);
     assert_eq!(bench.datagrams.len(), playing);
+}
+
+#[test]
+fn interleaved_session_that_has_played_to_its_end_needs_a_sign_of_life() {
+    let mut bench = Bench::new();
+    let id = session_id(&bench.setup_tcp(0, None));
+    bench.play(id, &[]).unwrap();
+    bench.run_for(SECOND * 300);
+    assert_eq!(bench.sessions.find(id), None, "nothing is sent that it could take");
 }

@@ -83,6 +83,7 @@ impl Bench {
     fn with(title: Arc<Title>) -> Self {
         let config = SessionConfig {
             sessions_max: 100,
+            addresses: Arc::default(),
             timeout: Duration::from_secs(60),
             host: "host".to_owned(),
             lag_budget: Duration::ZERO,

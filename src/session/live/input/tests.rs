@@ -35,6 +35,7 @@ impl Bench {
     fn new(source: &str) -> Self {
         let config = SessionConfig {
             sessions_max: 100,
+            addresses: Arc::default(),
             timeout: Duration::from_secs(60),
             lag_budget: Duration::ZERO,
             host: "host".to_owned(),

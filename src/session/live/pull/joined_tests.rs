@@ -34,6 +34,7 @@ impl Bench {
     fn new(transport: SourceTransport) -> Self {
         let config = SessionConfig {
             sessions_max: 100,
+            addresses: Arc::default(),
             timeout: Duration::from_secs(60),
             lag_budget: Duration::ZERO,
             host: "host".to_owned(),

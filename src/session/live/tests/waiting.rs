@@ -1,6 +1,7 @@
 //! Commands that wait for paths whose source does not answer.
 
 use super::*;
+use crate::base::addresses::{AddressLimit, Addresses};
 use crate::session::live::held::HELD_MAX;
 
 /// Three paths whose camera is off.
@@ -53,4 +54,63 @@ fn command_of_a_closed_connection_waits_no_more() {
     }
     bench.pass(Duration::from_secs(12));
     assert!(bench.answers.is_empty(), "nobody is there to be answered");
+}
+
+#[test]
+fn interleaved_reader_that_is_paused_needs_a_sign_of_life() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let transport = [("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1")];
+    let from = (READER, host(3, 40_001));
+    let uri = "rtsp://h/live/a/trackID=0";
+    let setup = bench.request(from, Method::Setup, uri, None, (&transport, "")).unwrap();
+    let id = session_id(&setup);
+    let mut seq = 0;
+    let mut pass = |bench: &mut Bench, seconds: u64| {
+        for _ in 0..seconds {
+            seq += 1;
+            bench.packet(host(1, 5_000), seq);
+            bench.pass(Duration::from_secs(1));
+        }
+    };
+    bench.request(from, Method::Play, URL, Some(id), (&[], ""));
+    pass(&mut bench, 130);
+    assert!(bench.sessions.live.find(id).is_some(), "it plays");
+    bench.request(from, Method::Pause, URL, Some(id), (&[], ""));
+    for _ in 0..3 {
+        pass(&mut bench, 50);
+        bench.sessions.touch_connection(entry(READER));
+    }
+    assert!(bench.sessions.live.find(id).is_some());
+    pass(&mut bench, 62);
+    assert!(bench.sessions.live.find(id).is_none(), "its connection lives, and says nothing");
+}
+
+#[test]
+fn readers_and_publishers_are_counted_together_and_by_their_address() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let address = host(3, 40_001);
+    let addresses = Arc::new(Addresses::new(AddressLimit::of_all(5), 100));
+    bench.sessions.config.addresses = Arc::clone(&addresses);
+    let transport = [("Transport", "RTP/AVP/TCP;unicast")];
+    let uri = "rtsp://h/live/a/trackID=0";
+    let statuses: Vec<u16> = (0..6)
+        .map(|n| bench.request((READER + n, address), Method::Setup, uri, None, (&transport, "")))
+        .map(|answer| answer.unwrap().status().code())
+        .collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 453]);
+    let from = |connection| (connection, address);
+    let announced = |bench: &mut Bench, connection| {
+        let answer =
+            bench.request(from(connection), Method::Announce, "rtsp://h/b", None, (&[], SDP));
+        answer.unwrap().status().code()
+    };
+    assert_eq!(announced(&mut bench, 90), 453, "its address has five readers");
+    bench.sessions.handle_connection_closed(entry(READER));
+    assert_eq!(announced(&mut bench, 90), 200, "one has gone");
+    for n in 0..100 {
+        bench.sessions.handle_connection_closed(entry(n));
+    }
+    assert_eq!((addresses.counted(), bench.sessions.session_count()), (0, 0));
 }

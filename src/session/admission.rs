@@ -1,0 +1,49 @@
+//! Whether one more session may be, of a title or of a live path, of one who plays or publishes.
+//!
+//! One limit for all sessions of a shard, and one for those of an address on all shards.
+
+use std::net::SocketAddr;
+
+use crate::base::addresses::AddressPlace;
+use crate::base::seldom::Seldom;
+use crate::rtsp::response::Status;
+use crate::session::table::Sessions;
+
+/// What is said of sessions that are refused.
+#[derive(Debug, Default)]
+pub(super) struct RefusalsSaid {
+    full: Seldom,
+    address: Seldom,
+}
+
+impl Sessions {
+    /// Sessions of all kinds.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.slab.len() + self.live.session_count()
+    }
+
+    /// A place for one more session of a client; it is free again when that is dropped.
+    pub(super) fn admit_session(&mut self, peer: SocketAddr) -> Result<AddressPlace, Status> {
+        let (now, ip) = (self.now, peer.ip().to_canonical());
+        if self.session_count() >= self.config.sessions_max {
+            self.cells.sessions_refused.add(1);
+            if let Some(count) = self.refusals_said.full.happened(now) {
+                let max = self.config.sessions_max;
+                tracing::warn!(max, count, "session refused: the shard is full");
+            }
+            return Err(Status::NotEnoughBandwidth);
+        }
+        let place = self.config.addresses.enter(ip);
+        place.ok_or_else(|| {
+            self.cells.sessions_refused_address.add(1);
+            if let Some(count) = self.refusals_said.address.happened(now) {
+                tracing::warn!(
+                    %ip, count, fix = "raise rtsp.sessions_per_address_max",
+                    "session refused: its address has as many as one may have"
+                );
+            }
+            Status::NotEnoughBandwidth
+        })
+    }
+}
