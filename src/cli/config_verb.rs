@@ -222,6 +222,7 @@ mod tests {
         source_transport = "auto"  # default
         on_demand = false  # default
         idle_close = "10s"  # default
+        source_timeout = "auto"  # default
         hold = "10s"  # default
         publish = ["loopback"]  # default
         override = false  # default

@@ -117,6 +117,20 @@ pub static PATH_KEYS: &[PathKey] = &[
         show: |config| Some(quoted(&show_duration(config.idle_close))),
     },
     PathKey {
+        name: "source_timeout",
+        help: "a source silent for so long is gone, 1s to 24h; auto: 10s, open TCP counts",
+        of: PathsOf::Live,
+        write: |config, value| {
+            let range = (Duration::from_secs(1), Duration::from_secs(24 * 3_600));
+            let timeout = value.duration_or_auto(range.0, range.1);
+            timeout.map(|timeout| config.source_timeout = timeout)
+        },
+        show: |config| {
+            let text = config.source_timeout.map_or_else(|| "auto".to_owned(), show_duration);
+            Some(quoted(&text))
+        },
+    },
+    PathKey {
         name: "hold",
         help: "players wait so long for a source that has gone, up to 1h",
         of: PathsOf::Live,

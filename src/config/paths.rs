@@ -51,6 +51,8 @@ pub struct PathConfig {
     pub on_demand: bool,
     /// How long a source on demand lives without readers.
     pub idle_close: Duration,
+    /// How long a source may be silent. `None`: as its transport has it, see `live::liveness`.
+    pub source_timeout: Option<Duration>,
     /// How long readers wait for a source that has gone.
     pub hold: Duration,
     /// A second publisher takes the path from the first.
@@ -77,6 +79,7 @@ impl Default for PathConfig {
             source_transport: SourceTransport::Auto,
             on_demand: false,
             idle_close: Duration::from_secs(10),
+            source_timeout: None,
             hold: Duration::from_secs(10),
             may_override: false,
             start: StartConfig::Gop,

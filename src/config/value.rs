@@ -290,6 +290,18 @@ impl Setting {
         Ok(value)
     }
 
+    /// A duration with its unit; `auto` is `None`.
+    pub(super) fn duration_or_auto(
+        &self,
+        min: Duration,
+        max: Duration,
+    ) -> Result<Option<Duration>, ValueError> {
+        if self.text().is_ok_and(|text| text.as_ref() == "auto") {
+            return Ok(None);
+        }
+        self.duration(min, max).map(Some)
+    }
+
     /// A number of bytes with its unit.
     pub(super) fn size(&self, min: u64, max: u64) -> Result<usize, ValueError> {
         let text = self.text()?;

@@ -230,9 +230,7 @@ impl RtspConnection {
             }
             Some(None) | None => None,
         };
-        if session.is_none() {
-            cx.sessions.touch_connection(self.key);
-        }
+        cx.sessions.note_request(self.key, session);
         match request.method {
             Method::Options => {
                 // A sign of life of its session, on whichever shard that is.

@@ -51,9 +51,17 @@ pub const READERS_MAX: usize = 16_384;
 /// receive buffer that holds a frame holds what comes in.
 pub const CATCH_UP_SPEED: u64 = 4;
 
-/// A publisher without RTP and RTCP for this long is gone. Encoders pause for a few seconds when
-/// their input stalls.
+/// A source without a sign of life for this long is gone, unless the path says otherwise. Encoders
+/// pause for a few seconds when their input stalls.
 pub const SOURCE_SILENCE: Duration = Duration::from_secs(10);
+
+/// A camera over TCP that sends nothing and answers no keep-alive for this long is gone: it is
+/// asked every 20 s at the latest, and may take as long to answer as others may be silent.
+pub const CAMERA_SILENCE: Duration = Duration::from_secs(30);
+
+/// A camera over TCP that answers and sends no packet for this long is fetched again: its encoder
+/// hangs, as a rule. A time lapse sends a picture more often, or its path says how often.
+pub const ANSWERS_ONLY_MAX: Duration = Duration::from_secs(120);
 
 /// Another SSRC of another address takes over from one that has been silent for this long.
 pub const SSRC_SILENCE: Duration = Duration::from_secs(2);

@@ -313,6 +313,15 @@ impl Sessions {
         }
     }
 
+    /// A request came, whatever it asks for: a sign of life of the session that it names (RFC 2326
+    /// s12.37), or else of all that were made on its connection. Many name none in OPTIONS.
+    pub fn note_request(&mut self, entry: EntryKey, session: Option<SessionId>) {
+        match session {
+            Some(id) => self.live.touch_session(id, self.now),
+            None => self.touch_connection(entry),
+        }
+    }
+
     /// A request came on a connection that names no session: a sign of life of all that were made
     /// on it.
     pub fn touch_connection(&mut self, entry: EntryKey) {

@@ -170,6 +170,7 @@ mod tests {
         source_transport = "auto"  # default
         on_demand = false  # default
         idle_close = "10s"  # default
+        source_timeout = "auto"  # default
         hold = "3s"  # file
         publish = ["any"]  # file
         override = false  # default
@@ -184,6 +185,7 @@ mod tests {
         source_transport = "auto"  # default
         on_demand = true  # file
         idle_close = "10s"  # default
+        source_timeout = "auto"  # default
         hold = "3s"  # path."*"
         start = "gop"  # default
         lag_budget = "2s"  # default
@@ -192,6 +194,7 @@ mod tests {
 
         [path."~^live/hall"]
         source = "publish"  # default
+        source_timeout = "auto"  # default
         hold = "3s"  # path."*"
         publish = ["any"]  # path."*"
         override = true  # file
@@ -234,6 +237,8 @@ mod tests {
         on_demand = false
         # a source on demand is closed so long after its last player, 1s to 24h
         idle_close = "10s"
+        # a source silent for so long is gone, 1s to 24h; auto: 10s, open TCP counts
+        source_timeout = "auto"
         # players wait so long for a source that has gone, up to 1h
         hold = "10s"
         # who may publish: loopback, private, any, networks, addresses; [] is nobody

@@ -19,7 +19,7 @@ use super::clock::{SourceClock, ticks_between, utc_ns_from_ntp};
 use super::description::{Description, LiveTrack};
 use super::latch::AddressLatch;
 use super::limits::{BATCH_HOLD, REPORT_INTERVAL, SYNC_REQUEST_INTERVAL};
-use super::liveness::{Liveness, Pulse};
+use super::liveness::{Liveness, Patience, Pulse};
 use super::meter::{Rate, TrackMeter};
 use super::reception::Reception;
 use super::ssrc_latch::{Sign, SsrcLatch, SsrcVerdict};
@@ -444,13 +444,13 @@ impl Source {
 
     /// Whether the source still lives.
     #[must_use]
-    pub fn check(&self, now: Mono) -> Pulse {
-        self.liveness.check(now)
+    pub fn check(&self, patience: Patience, now: Mono) -> Pulse {
+        self.liveness.check(patience, now)
     }
 
-    /// Something came over the source's connection that only the caller can read.
-    pub fn touch(&mut self, now: Mono) {
-        self.liveness.handle_packet(now);
+    /// A request or an answer came over the source's connection.
+    pub fn handle_sign_of_life(&mut self, now: Mono) {
+        self.liveness.handle_sign(now);
     }
 
     /// The reports that it is to get, one for each track that is heard, when they are due.

@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use super::super::batch::tests::packet;
+use super::super::liveness::Feeder;
 use super::*;
 
 fn track(payload_type: u8, needs_sync: bool) -> LiveTrack {
     let payload_types = vec![payload_type];
     LiveTrack { clock_rate_hz: 90_000, payload_types, needs_sync, identity: "x".into() }
+}
+
+fn udp_publisher() -> Patience {
+    Patience::new(Feeder::Publisher { is_tcp: false }, None)
 }
 
 fn source() -> Source {
@@ -155,7 +160,8 @@ fn report_in_front_of_its_first_packet_tells_the_time_of_that_packet() {
     // That of another stream tells nothing, and does not keep it alive.
     let other = source.handle_sender_report(0, None, Ssrc(7), (ntp(50), RtpTs(0)), at(9_000_000));
     assert_eq!(other, Err(SourceError::ForeignSsrc));
-    assert_eq!(source.check(at(10_000_020).now), Pulse::Gone { silent: Duration::from_secs(10) });
+    let silent = Duration::from_secs(10);
+    assert_eq!(source.check(udp_publisher(), at(10_000_020).now), Pulse::Gone { silent });
 }
 
 #[test]
@@ -174,10 +180,11 @@ fn silent_source_is_gone() {
     let mut source = source();
     source.grant(Generation(1), at(0).now);
     send(&mut source, (1, 0, 0, 5), (true, false), 4_000_000).unwrap();
-    assert_eq!(source.check(at(5_000_000).now), Pulse::Alive { until: at(14_000_000).now });
-    source.touch(at(6_000_000).now);
+    let patience = udp_publisher();
+    assert_eq!(source.check(patience, at(13_000_000).now), Pulse::Alive);
+    source.handle_sign_of_life(at(6_000_000).now);
     let silent = Duration::from_secs(10);
-    assert_eq!(source.check(at(16_000_000).now), Pulse::Gone { silent });
+    assert_eq!(source.check(patience, at(16_000_000).now), Pulse::Gone { silent });
 }
 
 #[test]

@@ -155,19 +155,16 @@ impl LiveDesk {
 
     /// A request came on a connection.
     pub(in crate::session) fn touch_connection(&mut self, entry: EntryKey, now: Mono) {
-        for name in self.by_connection.get(&entry).into_iter().flatten() {
-            match name {
-                LiveName::Publisher(number) => {
-                    if let Some(publisher) = self.publishers.get_mut(number) {
-                        publisher.alive = now;
-                    }
-                }
-                LiveName::Reader(index) => {
-                    if let Some(reader) = self.readers.get_mut(*index as usize) {
-                        reader.alive = now;
-                    }
-                }
-            }
+        let Self { by_connection, publishers, readers, .. } = self;
+        for name in by_connection.get(&entry).into_iter().flatten() {
+            touch(publishers, readers, *name, now);
+        }
+    }
+
+    /// A request came that names a session.
+    pub(in crate::session) fn touch_session(&mut self, id: SessionId, now: Mono) {
+        if let Some(name) = self.find(id) {
+            touch(&mut self.publishers, &mut self.readers, name, now);
         }
     }
 
@@ -412,6 +409,26 @@ impl Sessions {
         if !self.live.is_ticking && self.live.has_work() {
             self.live.is_ticking = true;
             self.wheel.insert(self.now + super::tick::TICK, TimerKey::LiveTick);
+        }
+    }
+}
+
+fn touch(
+    publishers: &mut HashMap<u32, Publisher>,
+    readers: &mut Slab<LiveReader>,
+    name: LiveName,
+    now: Mono,
+) {
+    match name {
+        LiveName::Publisher(number) => {
+            let Some(publisher) = publishers.get_mut(&number) else { return };
+            publisher.alive = now;
+            publisher.source.handle_sign_of_life(now);
+        }
+        LiveName::Reader(index) => {
+            if let Some(reader) = readers.get_mut(index as usize) {
+                reader.alive = now;
+            }
         }
     }
 }

@@ -98,6 +98,7 @@ impl Sessions {
         let now = self.now;
         if let Some(publisher) = self.live.publishers.get_mut(&number) {
             publisher.alive = now;
+            publisher.source.handle_sign_of_life(now);
         }
         match command.request.method {
             Method::Setup => self.setup_publisher(command, number),

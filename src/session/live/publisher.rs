@@ -19,12 +19,14 @@ use crate::base::time::Mono;
 use crate::live::batch::Generation;
 use crate::live::description::Description;
 use crate::live::latch::AddressLatch;
+use crate::live::liveness::Feeder;
 use crate::live::message::{Ask, SourceRef};
 use crate::live::source::{RtpFields, Source};
 use crate::poll::poll_table::EntryKey;
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
 use crate::session::request::Waiter;
+use crate::session::stream::Path;
 use crate::session::table::Sessions;
 
 /// See the module.
@@ -157,6 +159,19 @@ impl Publisher {
     /// It is fetched from a camera.
     pub(super) fn is_pulled(&self) -> bool {
         matches!(self.way, Way::Pulled)
+    }
+
+    /// What it is to those who ask whether it lives.
+    pub(super) fn feeder(&self) -> Feeder {
+        let paths = self.tracks.iter().filter_map(|track| track.path);
+        let is_tcp = paths.clone().count() > 0
+            && paths.into_iter().all(|path| matches!(path, Path::Tcp { .. }))
+            && self.connection.is_some();
+        match self.way {
+            Way::Announced { .. } => Feeder::Publisher { is_tcp },
+            Way::Pulled => Feeder::Camera { is_tcp, has_sent: self.source.counts().packets > 0 },
+            Way::Input => Feeder::Input,
+        }
     }
 
     /// What it calls itself.

@@ -9,7 +9,7 @@ use super::announced::{PictureRequest, PublisherTrack};
 use super::reader::{LiveStream, ReaderState};
 use crate::base::ids::Ssrc;
 use crate::base::time::{Mono, Npt};
-use crate::live::liveness::Pulse;
+use crate::live::liveness::{Patience, Pulse};
 use crate::rtcp::{self, CompoundWriter, Feedback, NoRoom, SenderInfo};
 use crate::session::stream::Path;
 use crate::session::table::{Action, Sessions};
@@ -98,7 +98,9 @@ impl Sessions {
     /// Receiver reports to a publisher, when they are due. False: it is silent for too long.
     pub(super) fn report_to_publisher(&mut self, number: u32, now: Mono) -> bool {
         let Some(publisher) = self.live.publishers.get_mut(&number) else { return true };
-        if matches!(publisher.source.check(now), Pulse::Gone { .. }) {
+        let timeout = self.live.configs.find(publisher.source.path()).source_timeout;
+        let patience = Patience::new(publisher.feeder(), timeout);
+        if matches!(publisher.source.check(patience, now), Pulse::Gone { .. }) {
             return false;
         }
         let (ssrc, cname) = (publisher.own_ssrc, publisher.cname.clone());

@@ -5,6 +5,7 @@ mod arbitrary;
 mod configured;
 mod feedback;
 mod group;
+mod liveness;
 mod waiting;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -302,20 +303,13 @@ fn silent_publisher_ends_and_its_readers_after_the_hold() {
 }
 
 #[test]
-fn publisher_over_tcp_that_stays_and_says_nothing_is_hung_up_on() {
-    let mut bench = Bench::new();
-    let from = (PUBLISHER, host(1, 40_000));
-    assert_eq!(bench.announce(PUBLISHER, from.1), 200);
-    let transport = [("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record")];
-    let uri = "rtsp://h/live/a/streamid=0";
-    let answer = bench.request(from, Method::Setup, uri, None, (&transport, "")).unwrap();
-    let id = Some(session_id(&answer));
-    bench.request(from, Method::Record, URL, id, (&[], "")).unwrap();
+fn publisher_over_tcp_that_stays_and_says_nothing_is_hung_up_on_where_its_path_says_so() {
+    let mut bench = Bench::configured("[path.\"live/a\"]\nsource_timeout = \"10s\"\n");
+    bench.publish_over_tcp();
     let entry = entry(PUBLISHER);
     bench.sessions.handle_report_interleaved(entry, 0, &rtp(1));
     bench.pass(Duration::from_secs(9));
-    // Requests, garbage and the channels of others are no media.
-    bench.request(from, Method::GetParameter, URL, id, (&[], "")).unwrap();
+    // Garbage and the channels of others are no signs of life.
     for (channel, bytes) in [(0, &rtp(2)[..7]), (1, &[0; 40]), (7, &rtp(3))] {
         bench.sessions.handle_report_interleaved(entry, channel, bytes);
     }

@@ -33,6 +33,7 @@ impl Sessions {
             if let Some(key) = command.session.and_then(|id| self.find(id)) {
                 self.touch(key);
             }
+            self.note_request(command.waiter.entry, command.session);
             let response = command.response(Status::Ok);
             return Executed::Reply(response.header("Public", public(&command.target.path)));
         }

@@ -162,6 +162,12 @@ impl Sessions {
     /// The camera has answered.
     pub fn handle_camera_answer(&mut self, name: CameraName, answer: &Answer) {
         let now = self.now;
+        let pull = self.live.pulls.get(&name.source);
+        if pull.is_some_and(|pull| pull.attempt == name.attempt)
+            && let Some(publisher) = self.live.publishers.get_mut(&name.source)
+        {
+            publisher.source.handle_sign_of_life(now);
+        }
         self.with_camera(name, |client| client.handle_answer(answer, now));
     }
 

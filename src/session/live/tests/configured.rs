@@ -19,7 +19,7 @@ impl Bench {
         bench
     }
 
-    fn configure(&mut self, text: &str) {
+    pub(super) fn configure(&mut self, text: &str) {
         self.sessions.configure_paths(table(text));
         self.settle();
     }
