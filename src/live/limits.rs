@@ -43,6 +43,11 @@ pub const RING_HISTORY: Duration = Duration::from_secs(4);
 /// most by default.
 pub const LAG_BUDGET: Duration = Duration::from_secs(2);
 
+/// A stream waits so long for a picture to begin with, then it is sent what comes: decoders conceal
+/// what they lack, and intra refresh repairs it. Players give up after 10 s without a packet
+/// (client rule C16).
+pub const SYNC_WAIT_MAX: Duration = Duration::from_secs(8);
+
 /// Readers of one path on one shard at most.
 pub const READERS_MAX: usize = 16_384;
 

@@ -49,3 +49,5 @@ pub mod switch;
 
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod wait_tests;

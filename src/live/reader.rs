@@ -13,6 +13,7 @@
 //! DESIGN section 5.4, 5.5.
 
 use super::batch::{LivePacket, LiveRun, PacketBatch};
+use super::limits::SYNC_WAIT_MAX;
 use super::retransmit::RetransmitBudget;
 use super::ring::BatchRing;
 use super::start::{First, Pace, StartPolicy};
@@ -119,8 +120,10 @@ pub(super) struct Cursor {
     pub(super) trail: Option<Trail>,
     /// Where `mapping` begins: a batch, and an offset in it.
     pub(super) mapped_from: (u64, u32),
-    /// Nothing is sent before a sync sample.
+    /// Nothing is sent before a sync sample, or before `SYNC_WAIT_MAX` is over.
     is_awaiting: bool,
+    /// When the first packet came that was passed over for that.
+    awaiting_from: Option<Mono>,
     /// What comes next does not follow what was sent last.
     is_broken: bool,
 }
@@ -226,6 +229,7 @@ impl ReaderStream {
             trail: None,
             mapped_from: (0, 0),
             is_awaiting: needs_sync,
+            awaiting_from: None,
             is_broken: true,
         };
         Self {
@@ -275,6 +279,14 @@ impl ReaderStream {
     fn move_to(&mut self, no: u64) {
         self.cursor.place = Place { no, run: 0, packet: 0 };
         (self.cursor.is_awaiting, self.cursor.is_broken) = (self.needs_sync, true);
+        self.cursor.awaiting_from = None;
+    }
+
+    /// Whether a sync sample has been waited for long enough, up to a run of `batch`. Frames begin
+    /// with the first of a batch, as a rule.
+    fn has_waited(&mut self, batch: &PacketBatch, run_index: usize) -> bool {
+        let from = *self.cursor.awaiting_from.get_or_insert_with(|| batch.received());
+        run_index == 0 && batch.received().since(from) >= SYNC_WAIT_MAX
     }
 
     /// Goes on with batch `to`, if it is behind it. Returns how many packets it passes over.
@@ -314,12 +326,12 @@ impl ReaderStream {
             if old.is_some_and(|old| old != origin) && self.needs_sync && packet == 0 {
                 self.cursor.is_awaiting = true;
             }
-            if self.cursor.is_awaiting && !run.is_sync {
+            if self.cursor.is_awaiting && !run.is_sync && !self.has_waited(batch, index) {
                 *passed += u64::from(run.packet_count);
                 self.cursor.place = Place { no, run: index + 1, packet: 0 };
                 continue;
             }
-            self.cursor.is_awaiting = false;
+            (self.cursor.is_awaiting, self.cursor.awaiting_from) = (false, None);
             if old != Some(origin) || self.cursor.is_broken {
                 let Some(first) = batch.packets_of(&run).get(usize::from(packet)) else {
                     self.cursor.place = Place { no: no + 1, run: 0, packet: 0 };

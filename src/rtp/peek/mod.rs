@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod nal;
+mod sei;
 pub mod sets;
 mod ts;
 mod video;
@@ -24,7 +25,8 @@ pub struct Peek {
     pub picture: bool,
     /// A picture that needs no other begins in it: IDR, IRAP, key frame.
     pub sync: bool,
-    /// Parameter sets are in it that the picture behind them needs: SPS, sequence header.
+    /// Something is in it that begins with the picture behind it: SPS, sequence header, the mark
+    /// of a recovery point.
     pub sets: bool,
     /// Tables are in it that a reader needs at some time: PAT. They are repeated several times a
     /// second and say nothing of the picture behind them. With `sync`, they stand before it.

@@ -8,7 +8,7 @@
 //! Some cameras put an Annex B start code in front of a unit; it is looked behind.
 #![deny(clippy::indexing_slicing)]
 
-use super::{AGGREGATE_UNITS_MAX, Peek};
+use super::{AGGREGATE_UNITS_MAX, Peek, sei};
 
 /// A NAL unit with parameters for the pictures behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,7 @@ pub(super) fn peek_h264(payload: &[u8]) -> Peek {
         let kind = h264_kind(unit.first_byte);
         match unit.part {
             Part::Middle => all.picture |= matches!(kind, 1..=5),
+            Part::Start if kind == H264_SEI => all.sets |= sei::is_recovery_point(unit.body(1)),
             Part::Start => all = merged(all, peek_h264_unit(kind)),
         }
     }
@@ -41,6 +42,7 @@ pub(super) fn peek_h265(payload: &[u8]) -> Peek {
         let kind = h265_kind(unit.first_byte);
         match unit.part {
             Part::Middle => all.picture |= kind <= H265_VCL_MAX,
+            Part::Start if kind == H265_SEI => all.sets |= sei::is_recovery_point(unit.body(2)),
             Part::Start => all = merged(all, peek_h265_unit(kind)),
         }
     }
@@ -112,6 +114,12 @@ impl<'a> Unit<'a> {
     fn whole(bytes: &'a [u8]) -> Option<Self> {
         let first_byte = *bytes.first()?;
         Some(Self { first_byte, part: Part::Start, is_whole: true, bytes })
+    }
+
+    /// What is here of it behind its header of `header_bytes`.
+    fn body(&self, header_bytes: usize) -> &'a [u8] {
+        let header_bytes = if self.is_whole { header_bytes } else { 0 };
+        self.bytes.get(header_bytes..).unwrap_or_default()
     }
 
     fn fragment(first_byte: u8, fu_header: u8, bytes: &'a [u8]) -> Self {
@@ -193,9 +201,12 @@ fn h265_kind(first_byte: u8) -> u8 {
 }
 
 const FU_START: u8 = 0x80;
+const H264_SEI: u8 = 6;
 const H264_SPS: u8 = 7;
 const H264_PPS: u8 = 8;
 const H265_VCL_MAX: u8 = 31;
+/// The one in front of the picture.
+const H265_SEI: u8 = 39;
 const H265_VPS: u8 = 32;
 const H265_SPS: u8 = 33;
 const H265_PPS: u8 = 34;

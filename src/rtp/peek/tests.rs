@@ -33,6 +33,9 @@ fn h264_units_are_found_alone_aggregated_and_fragmented() {
             (&[0x68, 1], NOTHING),
             (&[0x09, 0xf0], NOTHING),
             (&[0x06, 5], NOTHING),
+            (&[0x06, 1, 1, 0x20, 6, 1, 0x84, 0x80], SETS), // recovery point
+            (&[0x7c, 0x86, 6, 1, 0x84, 0x80], SETS),       // the same, in FU-A
+            (&[0x78, 0, 5, 6, 6, 1, 0x84, 0x80, 0, 2, 0x41, 1], Peek { picture: true, ..SETS }),
             (&[0, 0, 0, 1, 0x65, 1], SYNC), // Annex B inside of RTP
             (&[0x78, 0, 2, 0x67, 1, 0, 2, 0x68, 1, 0, 2, 0x65, 1], ALL), // STAP-A
             (&[0x78, 0, 2, 0x67, 1, 0, 9, 0x65], SETS), // cut
@@ -54,9 +57,11 @@ fn h265_units_are_found_alone_aggregated_and_fragmented() {
     check(
         PeekFormat::H265,
         &[
-            (&[header(19), 1, 0], SYNC), // IDR
-            (&[header(21), 1, 0], SYNC), // CRA
-            (&[header(16), 1, 0], SYNC), // BLA
+            (&[header(19), 1, 0], SYNC),                         // IDR
+            (&[header(21), 1, 0], SYNC),                         // CRA
+            (&[header(39), 1, 6, 2, 0x50, 0x80, 0x80], SETS),    // recovery point
+            (&[header(40), 1, 6, 2, 0x50, 0x80, 0x80], NOTHING), // behind the picture
+            (&[header(16), 1, 0], SYNC),                         // BLA
             (&[header(1), 1, 0], SLICE),
             (&[header(9), 1, 0], SLICE), // RASL
             (&[header(32), 1, 0], SETS),
