@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::client::{Asked, PullClient, PullTrack, Step};
+use super::keepalive::KeepAlive;
 use super::{PullError, PullOrder, PullWay};
 use crate::base::time::Mono;
 use crate::config::paths::SourceTransport;
@@ -21,7 +22,7 @@ use crate::sdp::session::{MediaSdp, Protocol};
 impl PullClient {
     /// An answer of the camera.
     pub(in crate::session::live) fn handle_answer(&mut self, answer: &Answer, now: Mono) {
-        let Some(asked) = self.take_pending(answer.cseq) else { return };
+        let Some(asked) = self.take_pending(answer.cseq, answer.is_success()) else { return };
         if answer.is_success() {
             self.learn(answer);
         }
@@ -30,7 +31,7 @@ impl PullClient {
             Asked::Describe => self.step == Step::Describe,
             Asked::Setup(track) => self.step == Step::Setup(track),
             Asked::Play => self.step == Step::Play,
-            Asked::KeepAlive => self.step == Step::Playing,
+            Asked::KeepAlive(_) => self.step == Step::Playing,
             Asked::Teardown => false,
         };
         if !is_at_hand {
@@ -49,7 +50,7 @@ impl PullClient {
             auth.handle_success();
         }
         if answer.is_public("GET_PARAMETER") {
-            self.has_get_parameter = true;
+            self.keep_alive.handle_listed();
         }
         if self.session.is_none() && !matches!(self.step, Step::Setup(_)) {
             // Some name one in the answer to OPTIONS: there is none before SETUP.
@@ -99,6 +100,7 @@ impl PullClient {
         let own = self.plan.url.credentials.clone().filter(|_| is_same_host);
         self.auth = target.credentials.clone().or(own).map(ClientAuth::new);
         self.target = target;
+        self.keep_alive = KeepAlive::default();
         self.leave();
         self.locate(now);
     }
@@ -107,10 +109,12 @@ impl PullClient {
         match asked {
             // Whatever it says.
             Asked::Options => self.request(Asked::Describe, Step::Describe, now),
-            Asked::KeepAlive if answer.status == 454 => self.fail_by_status(asked, answer),
-            Asked::KeepAlive => {
+            Asked::KeepAlive(_) if answer.status == 454 => self.fail_by_status(asked, answer),
+            Asked::KeepAlive(kind) => {
                 // It lists what it does not do, or does it for those with a body only.
-                self.has_get_parameter &= answer.is_success();
+                if !answer.is_success() && self.keep_alive.handle_refused(kind) {
+                    self.send(Asked::KeepAlive(self.keep_alive.kind()));
+                }
             }
             Asked::Teardown => {}
             Asked::Setup(track) if answer.status == 461 => {

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::keepalive::{KeepAlive, Kind};
 use super::{PullError, PullOrder, PullPlan};
 use crate::base::time::Mono;
 use crate::config::paths::SourceTransport;
@@ -37,9 +38,11 @@ pub(in crate::session::live) struct PullClient {
     cseq: u32,
     /// What is not answered yet.
     pending: VecDeque<(u32, Asked)>,
+    /// `CSeq` of the newest answers: one that comes again is no answer to something else.
+    seen: VecDeque<u32>,
     pub(super) session: Option<String>,
     pub(super) session_timeout: Duration,
-    pub(super) has_get_parameter: bool,
+    pub(super) keep_alive: KeepAlive,
     /// URL of PLAY, TEARDOWN and keep-alive.
     pub(super) presentation: String,
     pub(super) tracks: Vec<PullTrack>,
@@ -82,7 +85,7 @@ pub(super) enum Asked {
     Describe,
     Setup(u8),
     Play,
-    KeepAlive,
+    KeepAlive(Kind),
     Teardown,
 }
 
@@ -105,9 +108,10 @@ impl PullClient {
             address: None,
             cseq: 0,
             pending: VecDeque::new(),
+            seen: VecDeque::new(),
             session: None,
             session_timeout: SESSION_TIMEOUT,
-            has_get_parameter: false,
+            keep_alive: KeepAlive::default(),
             presentation: String::new(),
             tracks: Vec::new(),
             ports: (0, 0),
@@ -129,6 +133,7 @@ impl PullClient {
     /// Begins anew, with what is known: after a redirect, or to ask for TCP.
     pub(super) fn locate(&mut self, now: Mono) {
         self.pending.clear();
+        self.seen.clear();
         self.tracks.clear();
         self.session = None;
         self.has_media = false;
@@ -276,7 +281,7 @@ impl PullClient {
             self.locate(now);
         } else if now >= self.keepalive_due {
             self.keepalive_due = now + self.keepalive_interval();
-            self.send(Asked::KeepAlive);
+            self.send(Asked::KeepAlive(self.keep_alive.kind()));
         }
     }
 
@@ -342,14 +347,14 @@ impl PullClient {
     }
 
     pub(super) fn send(&mut self, asked: Asked) {
-        let method = asked.method(self.has_get_parameter);
+        let method = asked.method();
         let url = match asked {
             Asked::Options | Asked::Describe => self.target.url.clone(),
             Asked::Setup(track) => {
                 let track = self.tracks.get(usize::from(track));
                 track.map_or_else(String::new, |track| track.url.clone())
             }
-            Asked::Play | Asked::KeepAlive | Asked::Teardown => self.presentation.clone(),
+            Asked::Play | Asked::KeepAlive(_) | Asked::Teardown => self.presentation.clone(),
         };
         let authorization = self.auth.as_mut().and_then(|a| a.authorize(method.as_str(), &url));
         let transport = match asked {
@@ -360,7 +365,7 @@ impl PullClient {
         match asked {
             Asked::Describe => headers.push(("Accept", "application/sdp")),
             Asked::Play => headers.push(("Range", "npt=0.000-")),
-            Asked::Options | Asked::Setup(_) | Asked::KeepAlive | Asked::Teardown => {}
+            Asked::Options | Asked::Setup(_) | Asked::KeepAlive(_) | Asked::Teardown => {}
         }
         headers.extend(transport.as_deref().map(|value| ("Transport", value)));
         headers.extend(self.session.as_deref().map(|id| ("Session", id)));
@@ -388,10 +393,28 @@ impl PullClient {
         TransportReply { profile: Profile::Avp, path, ssrc: None, mode: Mode::Play }.write()
     }
 
-    /// Which request an answer is for.
-    pub(super) fn take_pending(&mut self, cseq: Option<u32>) -> Option<Asked> {
+    /// Which request an answer is for. Some cameras are off by one in `CSeq`: what fits nothing
+    /// and has not come before is for the oldest request, an error in any case for the keep-alive.
+    pub(super) fn take_pending(&mut self, cseq: Option<u32>, is_success: bool) -> Option<Asked> {
         let place = match cseq {
-            Some(cseq) => self.pending.iter().position(|(number, _)| *number == cseq)?,
+            Some(cseq) => {
+                let is_again = self.seen.contains(&cseq);
+                if self.seen.len() >= PENDING_MAX {
+                    self.seen.pop_front();
+                }
+                self.seen.push_back(cseq);
+                let fits = self.pending.iter().position(|(number, _)| *number == cseq);
+                let is_keep_alive =
+                    |(_, asked): &(u32, Asked)| matches!(asked, Asked::KeepAlive(_));
+                match fits {
+                    Some(place) => place,
+                    None if self.step == Step::Playing && !is_success => {
+                        self.pending.iter().position(is_keep_alive)?
+                    }
+                    None if is_again => return None,
+                    None => 0,
+                }
+            }
             None => 0,
         };
         self.pending.remove(place).map(|(_, asked)| asked)
@@ -425,10 +448,10 @@ impl Step {
 }
 
 impl Asked {
-    pub(super) fn method(self, has_get_parameter: bool) -> Method {
+    fn method(self) -> Method {
         match self {
-            Self::KeepAlive if has_get_parameter => Method::GetParameter,
-            Self::Options | Self::KeepAlive => Method::Options,
+            Self::KeepAlive(kind) => kind.method(),
+            Self::Options => Method::Options,
             Self::Describe => Method::Describe,
             Self::Setup(_) => Method::Setup,
             Self::Play => Method::Play,
@@ -443,7 +466,7 @@ impl Asked {
             Self::Describe => "DESCRIBE",
             Self::Setup(_) => "SETUP",
             Self::Play => "PLAY",
-            Self::KeepAlive => "keep-alive",
+            Self::KeepAlive(_) => "keep-alive",
             Self::Teardown => "TEARDOWN",
         }
     }

@@ -12,6 +12,7 @@
 //! | `client` | what is said to the camera, and when |
 //! | `answers` | what its answers mean |
 //! | `error` | why it cannot be had |
+//! | `keepalive` | how its session is kept alive |
 //! | `joined` | the client joined to its path, its connection and its packets |
 //!
 //! The client is a state machine without sockets: what happens comes in by `handle_*`, what is to
@@ -34,6 +35,7 @@ mod error;
 pub mod joined;
 #[cfg(test)]
 mod joined_tests;
+mod keepalive;
 #[cfg(test)]
 mod tests;
 

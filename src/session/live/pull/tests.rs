@@ -27,6 +27,7 @@ struct Rig {
     ways: Vec<PullWay>,
     has_ports: bool,
     cseq_is_left_out: bool,
+    cseq_off: i64,
 }
 
 impl Rig {
@@ -51,6 +52,7 @@ impl Rig {
             ways: Vec::new(),
             has_ports: true,
             cseq_is_left_out: false,
+            cseq_off: 0,
         };
         rig.run();
         rig
@@ -108,6 +110,7 @@ impl Rig {
     /// The camera answers the newest request; `CSeq` is put in.
     fn answer(&mut self, text: &str) {
         let cseq = self.requests.last().and_then(|text| header(text, "CSeq")).unwrap();
+        let cseq = cseq.parse::<i64>().unwrap() + self.cseq_off;
         let (status, rest) = text.split_once("\r\n").unwrap_or((text, "\r\n"));
         let cseq = if self.cseq_is_left_out { String::new() } else { format!("CSeq: {cseq}\r\n") };
         let mut reader = RequestReader::new();
@@ -428,6 +431,78 @@ fn keep_alive_waits_for_no_answer_and_comes_as_often_as_the_camera_needs() {
     rig.answers.push_back("454 Session Not Found\r\n\r\n".to_owned());
     rig.after(10);
     assert_eq!(rig.last(), "failed: 454 Session Not Found to keep-alive");
+}
+
+/// Methods of the keep-alives that a camera is sent which answers them by `statuses` in turn, the
+/// number of each answer off by `off`.
+fn keep_alives(off: i64, statuses: &[&str], rounds: u64) -> Vec<String> {
+    let mut rig = playing(SourceTransport::Tcp, [TCP_0, TCP_1]);
+    let before = rig.requests.len();
+    let mut statuses = statuses.iter();
+    let mut answered = before;
+    for _ in 0..rounds {
+        rig.after(10);
+        for _ in 0..10 {
+            let (Some(request), true) = (rig.requests.last(), rig.requests.len() > answered) else {
+                break;
+            };
+            answered = rig.requests.len();
+            let Some(status) = statuses.next() else { break };
+            let cseq: i64 = header(request, "CSeq").unwrap().parse().unwrap();
+            let text = format!("RTSP/1.0 {status}\r\nCSeq: {}\r\n\r\n", cseq + off);
+            let mut reader = RequestReader::new();
+            reader.handle_bytes(text.as_bytes());
+            let Some(Input::Response(answer)) = reader.poll() else { panic!("{text}") };
+            rig.client.handle_answer(&answer, rig.now);
+            rig.run();
+        }
+    }
+    assert_eq!(rig.client.step, client::Step::Playing);
+    let sent = rig.requests[before..].iter();
+    sent.map(|text| text.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn keep_alive_that_is_refused_is_asked_for_in_another_way_at_once_whatever_its_number() {
+    let (no, ok) = ("405 Method Not Allowed", "200 OK");
+    let listed = "200 OK\r\nPublic: OPTIONS, GET_PARAMETER";
+    for off in [0, 1, -1, 100, -4] {
+        let sent = keep_alives(off, &[no, ok, ok], 3);
+        assert_eq!(sent, ["GET_PARAMETER", "OPTIONS", "OPTIONS", "OPTIONS"], "{off}");
+        let sent = keep_alives(off, &[no, listed, listed], 3);
+        assert_eq!(sent, ["GET_PARAMETER", "OPTIONS", "OPTIONS", "OPTIONS"], "{off}");
+        let sent = keep_alives(off, &[no, no, ok], 2);
+        assert_eq!(sent, ["GET_PARAMETER", "OPTIONS", "SET_PARAMETER", "SET_PARAMETER"], "{off}");
+        let sent = keep_alives(off, &[no; 9], 3);
+        let all = ["GET_PARAMETER", "OPTIONS", "SET_PARAMETER", "OPTIONS", "OPTIONS"];
+        assert_eq!(sent, all, "{off}");
+    }
+}
+
+#[test]
+fn camera_whose_numbers_are_off_by_one_is_played() {
+    for off in [1_i64, -1] {
+        let mut rig = Rig::new(URL, SourceTransport::Tcp, &[]);
+        rig.cseq_off = off;
+        for answer in [PUBLIC, &usual(), TCP_0, TCP_1, OK] {
+            rig.answer(answer);
+            rig.run();
+        }
+        assert_eq!(rig.client.step, client::Step::Playing, "{off}");
+    }
+}
+
+#[test]
+fn answer_that_comes_twice_is_for_one_request() {
+    let mut rig = Rig::new(URL, SourceTransport::Tcp, &[]);
+    let mut reader = RequestReader::new();
+    reader.handle_bytes(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n");
+    let Some(Input::Response(answer)) = reader.poll() else { panic!() };
+    for _ in 0..3 {
+        rig.client.handle_answer(&answer, rig.now);
+        rig.run();
+        assert_eq!(rig.last(), "DESCRIBE rtsp://10.0.0.7/live");
+    }
 }
 
 #[test]
