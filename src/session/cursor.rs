@@ -247,10 +247,7 @@ impl Cursor {
         let frames = window.frames();
         let frame_index = match std::mem::replace(&mut self.begin, Begin::Edge) {
             Begin::Place => None,
-            // A frame may hold several samples: the last one that begins at or before.
-            Begin::Sample(start) => {
-                Some(frames.partition_point(|f| f.sample_index <= start).saturating_sub(1))
-            }
+            Begin::Sample(start) => Some(frame_of_sample(frames, start)),
             Begin::Edge if self.is_backward => Some(frames.len().wrapping_sub(1)),
             Begin::Edge => Some(0),
         };
@@ -281,13 +278,23 @@ impl Cursor {
     }
 }
 
+/// The frame that a sample begins with. A frame may hold several samples, then it is the last one
+/// that begins before; and a long sample of sound has several frames, then it is their first.
+fn frame_of_sample(frames: &[Frame], start: u32) -> usize {
+    let before = frames.partition_point(|frame| frame.sample_index < start);
+    match frames.get(before) {
+        Some(frame) if frame.sample_index == start => before,
+        _ => before.saturating_sub(1),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::time::Npt;
     use crate::media::window::WindowBuilder;
 
-    fn window(samples: std::ops::Range<u32>) -> Arc<PacketWindow> {
+    fn window(samples: impl IntoIterator<Item = u32>) -> Arc<PacketWindow> {
         let mut builder = WindowBuilder::new();
         for sample_index in samples {
             builder.push_inline(&[0]);
@@ -327,6 +334,27 @@ mod tests {
     fn forward_walk_meets_every_sample_from_the_start_on() {
         let mut cursor = Cursor::new(WindowKind::All, false, 3, 1, 5);
         assert_eq!(walk(&mut cursor, 4), [5, 6, 7, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn start_is_the_first_frame_of_a_sample_or_the_frame_that_holds_it() {
+        for (frames, start, expected) in [
+            (&[0, 0, 0, 1, 1][..], 0, &[0, 0, 0, 1, 1][..]),
+            (&[0, 0, 0, 1, 1], 1, &[1, 1]),
+            (&[0, 4, 8], 5, &[4, 8]),
+            (&[0, 4, 8], 8, &[8]),
+            (&[4, 8], 0, &[4, 8]),
+            (&[], 3, &[]),
+        ] {
+            let mut cursor = Cursor::new(WindowKind::All, false, 1, 0, start);
+            cursor.handle_window(0, window(frames.iter().copied()));
+            let mut seen = Vec::new();
+            while let Next::Frame(frame) = cursor.peek() {
+                seen.push(frame.sample_index);
+                cursor.advance_frame();
+            }
+            assert_eq!(seen, expected, "{frames:?} from {start}");
+        }
     }
 
     #[test]
