@@ -4,12 +4,15 @@
 //! frames   [dts, rtp ticks, sync | packets 0..3] [..]
 //! packets  [pieces 0..2, marker] [pieces 2..4] ..
 //! pieces   [Inline 2 bytes] [File 1398 bytes at 0x4711] ..
-//! inline   FU headers, AU headers, parameter sets: bytes that are not in the file
+//! inline   FU headers, AU headers, parameter sets: bytes that are not in the file; sound whose
+//!          bytes had to be swapped or converted
 //! ```
 //! Invariant: a window is immutable once built and shared by every session on the title; the one
 //! thing that changes is when its pages were last seen in memory (see [`super::pages`]).
 //! A packet's payload is the concatenation of its pieces; the RTP header is not part of it.
 //! DESIGN section 4.2.
+
+use std::sync::Arc;
 
 use super::pages::{Pages, PagesSeen};
 use crate::base::time::{Mono, Npt};
@@ -93,7 +96,7 @@ pub struct PacketWindow {
     frames: Box<[Frame]>,
     packets: Box<[Packet]>,
     pieces: Box<[Piece]>,
-    inline: Box<[u8]>,
+    inline: Arc<[u8]>,
     pages_seen: PagesSeen,
 }
 
@@ -152,6 +155,13 @@ impl PacketWindow {
     #[must_use]
     pub fn inline_bytes(&self, offset: u32, bytes: u16) -> &[u8] {
         &self.inline[offset as usize..offset as usize + usize::from(bytes)]
+    }
+
+    /// All inline bytes. A sender that refers to long pieces keeps the block until they are sent;
+    /// `inline_bytes` lies in it.
+    #[must_use]
+    pub fn inline_block(&self) -> &Arc<[u8]> {
+        &self.inline
     }
 
     /// Memory that the window takes, for the cache's budget.
@@ -279,7 +289,7 @@ impl WindowBuilder {
             frames: self.frames.into_boxed_slice(),
             packets: self.packets.into_boxed_slice(),
             pieces: self.pieces.into_boxed_slice(),
-            inline: self.inline.into_boxed_slice(),
+            inline: self.inline.into(),
             pages_seen: PagesSeen::default(),
         }
     }

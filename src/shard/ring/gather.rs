@@ -1,5 +1,5 @@
-//! What one send is gathered from: copied bytes in an arena, payload straight from file maps or
-//! from the batches of live paths.
+//! What one send is gathered from: copied bytes in an arena, payload straight from file maps, from
+//! the blocks of windows or from the batches of live paths.
 //!
 //! ```text
 //! arena   [hdr fu][hdr fu][hdr ..            map   ....[nal bytes]......[nal bytes]...
@@ -7,7 +7,7 @@
 //! iovecs  [ a ][ m ][ a ][ m ] ..                one entry each, neighbours in the arena share one
 //! ```
 //! Invariants: a packet is in it as a whole or not at all; every entry outside the arena lies in
-//! the map of a title or in a batch, which `held` keeps until `clear`; nothing is added between
+//! the map of a title, a window's block or a batch, which `held` keeps until `clear`; nothing is added between
 //! submission and completion.
 //! Bounds: `GatherLimits`. Memory is kept for the next use: steady sending allocates nothing.
 
@@ -24,7 +24,7 @@ use crate::media::window::{Packet, PacketWindow, Piece};
 pub(super) struct GatherLimits {
     pub(super) iovecs: usize,
     pub(super) arena_bytes: usize,
-    /// Titles and batches that it takes bytes from.
+    /// Titles, blocks of windows and batches that it takes bytes from.
     pub(super) held: usize,
 }
 
@@ -32,6 +32,7 @@ pub(super) struct GatherLimits {
 #[derive(Debug)]
 enum Held {
     Title(Arc<Title>),
+    Inline(Arc<[u8]>),
     Batch(Arc<PacketBatch>),
 }
 
@@ -40,7 +41,7 @@ enum Held {
 pub(super) struct Gather {
     iovecs: Vec<libc::iovec>,
     arena: Vec<u8>,
-    /// Keep what `iovecs` point into. Windows need no holding: inline bytes are copied.
+    /// Keep what `iovecs` point into. Short inline bytes of windows are copied instead.
     held: Vec<Held>,
     bytes: usize,
     /// The last iovec ends where the arena ends, so it can grow.
@@ -158,7 +159,11 @@ impl Gather {
     }
 
     fn append_range(&mut self, batch: &PacketBatch, range: Range<usize>) -> bool {
-        let Some(bytes) = batch.bytes_in(range) else { return false };
+        batch.bytes_in(range).is_some_and(|bytes| self.append_held(bytes))
+    }
+
+    /// Appends bytes where they are; the caller holds what they lie in.
+    fn append_held(&mut self, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
         }
@@ -182,8 +187,14 @@ impl Gather {
         let mut takes_from_file = false;
         for piece in window.pieces(packet) {
             match *piece {
-                Piece::Inline { offset, bytes } => {
+                Piece::Inline { offset, bytes } if bytes <= INLINE_COPY_BYTES_MAX => {
                     if !self.append_copy(window.inline_bytes(offset, bytes)) {
+                        return Ok(false);
+                    }
+                }
+                Piece::Inline { offset, bytes } => {
+                    let bytes = window.inline_bytes(offset, bytes);
+                    if !self.append_held(bytes) || !self.hold_inline(window.inline_block()) {
                         return Ok(false);
                     }
                 }
@@ -211,6 +222,12 @@ impl Gather {
     fn hold(&mut self, title: &Arc<Title>) -> bool {
         let is_it = |held: &Held| matches!(held, Held::Title(held) if Arc::ptr_eq(held, title));
         self.held.iter().rev().any(is_it) || self.keep(|| Held::Title(Arc::clone(title)))
+    }
+
+    /// Keeps a window's inline bytes where they are until `clear`.
+    fn hold_inline(&mut self, block: &Arc<[u8]>) -> bool {
+        let is_it = |held: &Held| matches!(held, Held::Inline(held) if Arc::ptr_eq(held, block));
+        self.held.iter().rev().any(is_it) || self.keep(|| Held::Inline(Arc::clone(block)))
     }
 
     /// Keeps a batch alive until `clear`.
@@ -294,3 +311,7 @@ impl Gather {
 
 /// A frame of two hundred interleaved packets has its headers in this.
 const ARENA_GROWTH_BYTES: usize = 4_096;
+
+/// Inline bytes up to this count are copied: headers are a few bytes each, and parameter sets
+/// rarely more. An arena has room for as many behind each header of a run.
+const INLINE_COPY_BYTES_MAX: u16 = 240;

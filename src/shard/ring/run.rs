@@ -8,8 +8,8 @@
 //! them apart again (`UDP_SEGMENT`). Sends never wait in the kernel (`MSG_DONTWAIT`): a send that
 //! waits is overtaken by the next one. What finds no room comes back as `SendFailure::Again`.
 //!
-//! Invariants: a slot is off the free list from `start_run` until its last completion; titles and
-//! batches that its iovecs point into are held as long.
+//! Invariants: a slot is off the free list from `start_run` until its last completion; titles,
+//! blocks of windows and batches that its iovecs point into are held as long.
 //! Bounds: `RUN_PACKETS_MAX` packets and one datagram's bytes a run; `run_slots` runs.
 //! DESIGN section 6.3, 6.4, 6.9.
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
@@ -176,8 +176,10 @@ impl Ring {
         //   is the notice of a send without a copy, so nobody changes it before.
         // - File ranges lie in the maps of titles that the slot holds until then; the kernel reads
         //   them, and answers EFAULT where the file has become shorter. Other ranges lie in
-        //   batches, which nobody changes once they are built, and which the slot holds as long.
+        //   blocks of windows or batches, which nobody changes once they are built, and which the
+        //   slot holds as long.
         // Tests: `map_is_held_until_the_run_has_completed`, `truncated_file_fails_the_run_only`,
+        // `long_inline_pieces_are_sent_from_their_window_and_held_until_the_run_has_completed`,
         // `batch_is_held_until_the_run_has_completed`,
         // `drop_with_operations_in_flight_frees_everything`.
         unsafe { self.uring.queue(entry) };

@@ -122,7 +122,8 @@ impl Ring {
         // - The slot is off the free list until `stream_completed` has seen the last completion,
         //   which is the notice of a send without a copy, so nobody changes it before; no arena
         //   grows once the send is submitted.
-        // - Other ranges lie in the maps of titles or in batches that the slot holds until then.
+        // - Other ranges lie in maps of titles, blocks of windows or batches, which the slot holds
+        //   until then.
         // Tests: `frames_arrive_whole_and_in_order_at_a_slow_reader`,
         // `memory_of_a_send_without_a_copy_is_not_used_again_before_its_notice`,
         // `drop_with_operations_in_flight_frees_everything`.

@@ -395,3 +395,27 @@ fn full_socket_answers_again_and_nothing_overtakes() {
     });
     outcome.join().unwrap();
 }
+
+#[test]
+fn long_inline_pieces_are_sent_from_their_window_and_held_until_the_run_has_completed() {
+    let Some(mut ring) = ring() else { return };
+    let client = receiver("127.0.0.1:0");
+    let from = sender(&mut ring, "127.0.0.1:0");
+    let (title, bytes) = (title(&pattern(10)), pattern(5_600));
+    let mut builder = WindowBuilder::new();
+    for part in bytes.chunks(1_400) {
+        builder.push_inline(part);
+        builder.end_packet(false);
+    }
+    let window = finish(builder);
+    send_chain(&mut ring, from, client.local_addr().unwrap(), 0, &window, &title);
+    let block = Arc::downgrade(window.inline_block());
+    assert_eq!(block.strong_count(), 2, "once a run, not once a packet");
+    assert_eq!(Arc::strong_count(&title), 1, "nothing is taken from the file");
+    drop(window);
+    assert_eq!(results(reap(&mut ring, 1)), [(0, 4, Ok(()))]);
+    assert_eq!(block.strong_count(), 0);
+    for (number, part) in bytes.chunks(1_400).enumerate() {
+        assert_eq!(receive(&client), [&header(number)[..], part].concat());
+    }
+}
