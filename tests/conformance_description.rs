@@ -87,6 +87,10 @@ fn encoding(kind: Kind) -> &'static str {
         Kind::Opus => "OPUS",
         Kind::Pcmu => "PCMU",
         Kind::Pcma => "PCMA",
+        Kind::L16 => "L16",
+        Kind::L24 => "L24",
+        Kind::Ac3 => "AC3",
+        Kind::Eac3 => "EAC3",
     }
 }
 
@@ -95,6 +99,7 @@ fn is_static(kind: Kind, clock_rate_hz: u32) -> bool {
     match kind {
         Kind::Mjpeg | Kind::Mp3 => true,
         Kind::Pcmu | Kind::Pcma => clock_rate_hz == 8_000,
+        Kind::L16 => clock_rate_hz == 44_100,
         _ => false,
     }
 }

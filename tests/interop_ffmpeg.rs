@@ -30,13 +30,14 @@ macro_rules! one_test_per_title {
 for_each_title!(one_test_per_title);
 
 /// Titles of the matrix that other tests play, and why this player does not.
-const PLAYED_ELSEWHERE: [&str; 8] = [
+const PLAYED_ELSEWHERE: [&str; 9] = [
     "vp8_webm",                          // only the source of vp8_mov: WebM is not served
     "av1_mp4",                           // FFmpeg before 7 has no AV1 depacketizer: interop_av1.rs
     "alac_alone_m4a",                    // nothing in it can be served: bad_input.rs
     "mjpeg_422_of_ffmpeg_mov",           // likewise
     "h264_aac_trimmed_by_edit_list_mp4", // its audio begins in the middle: see below
     "h264_aac_hinted_mov", // its hint track leaves out the end of the audio: see below
+    "eac3_mov",            // GStreamer does not know it: see below
     "h264_created_2020_mp4", // trick_modes.rs
     "h264_aac_ten_seconds_mp4", // trick_modes.rs
 ];
@@ -190,7 +191,7 @@ enum Copy {
     Frames(Vec<String>),
     /// Coded bytes, where FFmpeg decodes the same packets in another way than those of a file:
     /// MPEG audio goes to another of its decoders, Opus is always stereo over RTP (RFC 7587
-    /// s4.1), and G.711 has no frames of its own.
+    /// s4.1), AC-3 is cut anew by a parser, and PCM has no frames of its own.
     Bytes(Vec<u8>),
 }
 
@@ -204,7 +205,19 @@ impl Copy {
 }
 
 fn is_decoded(kind: Kind) -> bool {
-    !matches!(kind, Kind::Mp3 | Kind::Opus | Kind::Pcmu | Kind::Pcma)
+    let is_pcm = matches!(kind, Kind::Pcmu | Kind::Pcma | Kind::L16 | Kind::L24);
+    !(is_pcm || matches!(kind, Kind::Mp3 | Kind::Opus | Kind::Ac3 | Kind::Eac3))
+}
+
+#[test]
+fn enhanced_ac_3_is_decoded_by_a_player_that_knows_the_name_of_ac_3_alone() {
+    // Client rule C32. Frames of 2,560 bytes are fragmented.
+    for transport in ["udp", "tcp"] {
+        plays_as_the_file_does("eac3_mov", transport);
+        let Served { url, file, .. } = &Served::new(title("eac3_mov"));
+        let decoded = decoded_frames(&["-rtsp_transport", transport, "-i", url], 0);
+        assert_eq!(decoded.len(), reference(file, 0).len());
+    }
 }
 
 /// Plays all streams of `url` to the end.

@@ -120,6 +120,10 @@ fn depayloader(kind: Kind) -> &'static str {
         Kind::Opus => "rtpopusdepay",
         Kind::Pcmu => "rtppcmudepay",
         Kind::Pcma => "rtppcmadepay",
+        Kind::L16 => "rtpL16depay",
+        Kind::L24 => "rtpL24depay",
+        Kind::Ac3 => "rtpac3depay",
+        Kind::Eac3 => panic!("GStreamer has no depayloader for E-AC-3"),
         Kind::Av1 => panic!("GStreamer's C plug-ins have no AV1 depayloader"),
     }
 }

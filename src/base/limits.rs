@@ -22,6 +22,10 @@ pub const TRACKS_MAX: usize = 64;
 /// task per window costs nothing, short enough that a seek wastes little.
 pub const WINDOW_SECONDS: u32 = 2;
 
+/// Bytes of converted sound in one window at most. They lie in memory instead of the file: two
+/// seconds of 96 kHz in six channels fit, and hundreds of titles do into the cache's budget.
+pub const CONVERTED_WINDOW_BYTES_MAX: usize = 4 << 20;
+
 /// Sync samples in one window of a trick-mode stream.
 pub const SYNC_WINDOW_SAMPLES: u32 = 8;
 

@@ -67,10 +67,17 @@ pub fn answer(request: &Request, title: &Title, local: IpAddr, retransmits: bool
         version,
         origin: local,
         rtx: (retransmits && takes_feedback(request)).then_some(rtx_payload_type),
+        calls_eac3_ac3: is_ffmpeg(request),
     };
     Response::new(Status::Ok, request.cseq)
         .header("Content-Base", base_url(&request.uri))
         .body(SDP, describe(&description).into_bytes())
+}
+
+/// Client rule C32: FFmpeg's RTP reader has no name for E-AC-3; that of AC-3 finds out by the
+/// stream which of the two it is.
+fn is_ffmpeg(request: &Request) -> bool {
+    request.header("User-Agent").is_some_and(|agent| agent.starts_with("Lavf"))
 }
 
 /// The answer to a request for a title that does not open.

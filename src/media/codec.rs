@@ -1,6 +1,8 @@
 //! What a track is coded with: the decoder configuration from the sample description, kept in the
 //! form that packetizers and SDP need.
 
+use super::pcm::PcmLayout;
+
 /// Codec of a track together with its decoder configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -58,6 +60,29 @@ pub enum Codec {
         /// Sampling rate, 8,000 for the static payload type.
         sample_rate_hz: u32,
         /// Channels.
+        channels: u16,
+    },
+    /// `sowt`, `twos`, `lpcm`, `in24`, `ipcm` and their relatives: linear PCM, sent as L16 or L24.
+    Pcm {
+        /// Sampling rate.
+        sample_rate_hz: u32,
+        /// Channels.
+        channels: u16,
+        /// How the file stores a value.
+        layout: PcmLayout,
+    },
+    /// `ac-3`, `mp4a` with object type 0xa5: AC-3.
+    Ac3 {
+        /// Sampling rate.
+        sample_rate_hz: u32,
+        /// Output channels.
+        channels: u16,
+    },
+    /// `ec-3`, `mp4a` with object type 0xa6: E-AC-3.
+    Eac3 {
+        /// Sampling rate.
+        sample_rate_hz: u32,
+        /// Output channels.
         channels: u16,
     },
     /// `mp4v` with object type 0x20: MPEG-4 part 2.

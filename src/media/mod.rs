@@ -13,4 +13,5 @@ pub mod hint;
 pub mod index;
 pub mod packetize;
 pub mod pages;
+pub mod pcm;
 pub mod window;

@@ -31,7 +31,7 @@ use sdp_types::{
 
 use crate::base::time::Npt;
 use crate::media::asset::{Asset, Track};
-use crate::media::codec::MediaKind;
+use crate::media::codec::{Codec, MediaKind};
 
 /// What a description is made from.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +49,8 @@ pub struct Description<'a> {
     /// For each payload type the one of its retransmissions, where they are offered: the profile
     /// is AVPF then.
     pub rtx: Option<fn(u8) -> u8>,
+    /// E-AC-3 is announced as AC-3 (client rule C32).
+    pub calls_eac3_ac3: bool,
 }
 
 /// The description as text, with CRLF line ends.
@@ -71,14 +73,15 @@ pub fn describe(d: &Description<'_>) -> String {
         Attribute::with_value("control", "*"),
     ];
     session.medias =
-        (0..).zip(&d.asset.tracks).map(|(index, track)| media(index, track, d.rtx)).collect();
+        (0..).zip(&d.asset.tracks).map(|(index, track)| media(index, track, d)).collect();
     let mut out = Vec::with_capacity(TEXT_BYTES_USUAL);
     let written = session.write(&mut out);
     debug_assert!(written.is_ok(), "writing to memory does not fail: {written:?}");
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn media(index: usize, track: &Track, rtx: Option<fn(u8) -> u8>) -> Media {
+fn media(index: usize, track: &Track, d: &Description<'_>) -> Media {
+    let rtx = d.rtx;
     let payload = &track.payload;
     let payload_type = payload.payload_type;
     let kind = match track.kind {
@@ -95,7 +98,9 @@ fn media(index: usize, track: &Track, rtx: Option<fn(u8) -> u8>) -> Media {
     let mut add = |name: &str, value: String| {
         media.attributes.push(Attribute::with_value(name, value));
     };
-    let (encoding, clock_hz) = (&payload.encoding_name, payload.clock_rate_hz);
+    let is_eac3 = matches!(track.codec, Some(Codec::Eac3 { .. })) && track.hint.is_none();
+    let encoding = if is_eac3 && d.calls_eac3_ac3 { "ac3" } else { &payload.encoding_name };
+    let clock_hz = payload.clock_rate_hz;
     let channels = payload.channels.map(|channels| format!("/{channels}")).unwrap_or_default();
     add("rtpmap", format!("{payload_type} {encoding}/{clock_hz}{channels}"));
     if let Some(fmtp) = &payload.fmtp {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::media::codec::PayloadFormat;
 use crate::media::index::SampleIndex;
+use crate::media::packetize::payload_format;
 
 fn track(kind: MediaKind, payload: PayloadFormat) -> Track {
     Track {
@@ -60,7 +61,8 @@ fn asset(tracks: Vec<Track>, duration: Npt) -> Asset {
 
 fn text(asset: &Asset, name: &str, origin: &str) -> String {
     let origin = origin.parse().unwrap();
-    describe(&Description { asset, name, session_id: 11, version: 22, origin, rtx: None })
+    let (session_id, version, rtx, calls_eac3_ac3) = (11, 22, None, false);
+    describe(&Description { asset, name, session_id, version, origin, rtx, calls_eac3_ac3 })
 }
 
 #[test]
@@ -96,8 +98,9 @@ fn retransmission_is_offered_behind_the_stream_it_repeats() {
     let asset = asset(vec![video()], Npt(10_500_000_000));
     let origin = "192.0.2.1".parse().unwrap();
     let (session_id, version, rtx) = (11, 22, Some((|_| 127) as fn(u8) -> u8));
+    let (asset, name, calls_eac3_ac3) = (&asset, "a", false);
     let text =
-        describe(&Description { asset: &asset, name: "a", session_id, version, origin, rtx });
+        describe(&Description { asset, name, session_id, version, origin, rtx, calls_eac3_ac3 });
     let media = text.split_once("m=").unwrap().1.replace('\r', "");
     insta::assert_snapshot!(media, @r"
     video 0 RTP/AVPF 96 127
@@ -111,6 +114,22 @@ fn retransmission_is_offered_behind_the_stream_it_repeats() {
     ");
     let read = read::read_session(text.as_bytes()).unwrap();
     assert_eq!(read.medias()[0].rtx_of(96), Some(127));
+}
+
+#[test]
+fn enhanced_ac_3_is_called_ac_3_for_players_that_know_no_other_name() {
+    let codec = Codec::Eac3 { sample_rate_hz: 48_000, channels: 6 };
+    let payload = payload_format(&codec, 0).unwrap();
+    let track = Track { codec: Some(codec), ..track(MediaKind::Audio, payload) };
+    let asset = &asset(vec![track, audio(None)], Npt(1));
+    let origin = "192.0.2.1".parse().unwrap();
+    for (calls_eac3_ac3, map) in [(false, "96 eac3/48000/6"), (true, "96 ac3/48000/6")] {
+        let (name, session_id, version, rtx) = ("a", 11, 22, None);
+        let d = Description { asset, name, session_id, version, origin, rtx, calls_eac3_ac3 };
+        let text = describe(&d);
+        assert!(text.contains(&format!("a=rtpmap:{map}\r\n")), "{text}");
+        assert!(text.contains("a=rtpmap:97 mpeg4-generic/48000/2\r\n"), "{text}");
+    }
 }
 
 #[test]

@@ -36,7 +36,11 @@ impl Kind {
             | Self::Mp3
             | Self::Opus
             | Self::Pcmu
-            | Self::Pcma => By::Bytes,
+            | Self::Pcma
+            | Self::L16
+            | Self::L24
+            | Self::Ac3
+            | Self::Eac3 => By::Bytes,
         }
     }
 }
@@ -50,7 +54,8 @@ pub(crate) fn decoded_frames(input_args: &[&str], stream: u32) -> Vec<String> {
     hashes(&run("ffmpeg", &args).stdout)
 }
 
-/// Coded bytes of `stream` of the file, one sample after the other.
+/// Coded bytes of `stream` of the file, one sample after the other; linear PCM in the byte order
+/// of RTP.
 pub(crate) fn coded_bytes(file: &Path, stream: u32) -> Vec<u8> {
     let out = tempfile::NamedTempFile::new_in(super::scratch()).unwrap();
     let (file, map, to) = (text(file), format!("0:{stream}"), text(out.path()));
@@ -58,9 +63,23 @@ pub(crate) fn coded_bytes(file: &Path, stream: u32) -> Vec<u8> {
     // Matroska has no edit lists, and FFmpeg refuses an option that nobody takes.
     let is_matroska = file.ends_with(".mkv");
     args.extend(if is_matroska { &EVERY_SAMPLE[2..] } else { &EVERY_SAMPLE[..] });
-    args.extend(["-i", &file, "-map", &map, "-c", "copy", "-f", "data", &to]);
+    args.extend(["-i", &file, "-map", &map]);
+    args.extend(match codec_name(&file, stream).as_str() {
+        "pcm_s16le" => ["-c", "pcm_s16be", "-f", "s16be"],
+        "pcm_s24le" => ["-c", "pcm_s24be", "-f", "s24be"],
+        _ => ["-c", "copy", "-f", "data"],
+    });
+    args.push(&to);
     run("ffmpeg", &args);
     std::fs::read(out.path()).unwrap()
+}
+
+/// FFmpeg's name of what a stream is coded with.
+fn codec_name(file: &str, stream: u32) -> String {
+    let stream = stream.to_string();
+    let args = ["-v", "error", "-select_streams", &stream, "-show_entries", "stream=codec_name"];
+    let out = run("ffprobe", &[&args[..], &["-of", "csv=p=0", file]].concat()).stdout;
+    out.trim().to_owned()
 }
 
 /// Hashes in what `-f framemd5` wrote of one stream.

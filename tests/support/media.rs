@@ -30,6 +30,10 @@ pub(crate) enum Kind {
     Opus,
     Pcmu,
     Pcma,
+    L16,
+    L24,
+    Ac3,
+    Eac3,
 }
 
 type Rework = fn(&[u8]) -> Vec<u8>;
@@ -155,6 +159,14 @@ macro_rules! for_each_title {
             pcmu_mov
             pcma_mov
             pcma_stereo_16000_mov
+            pcm_sowt_mov
+            pcm_twos_44100_mov
+            pcm_in24_mov
+            pcm_in24_little_endian_mov
+            pcm_lpcm_96000_mov
+            h264_pcm_sowt_mov
+            ac3_mov
+            ac3_fragmented_frames_mp4
             mpeg4_part2_mp4
             mpeg4_part2_b_frames_mp4
             mjpeg_420_mov
@@ -166,7 +178,9 @@ macro_rules! for_each_title {
     };
 }
 
-use Kind::{Aac, Av1, H264, H265, Mjpeg, Mp3, Mpeg4, Opus, Pcma, Pcmu, Vp8, Vp9};
+use Kind::{
+    Aac, Ac3, Av1, Eac3, H264, H265, L16, L24, Mjpeg, Mp3, Mpeg4, Opus, Pcma, Pcmu, Vp8, Vp9,
+};
 
 /// Test picture and test tone of three seconds.
 macro_rules! av {
@@ -412,6 +426,22 @@ pub(crate) const TITLES: &[Title] = &[
     plain("pcmu_mov", "mov", &[(0, Pcmu)], audio!("-c:a pcm_mulaw -ac 1 -ar 8000")),
     plain("pcma_mov", "mov", &[(0, Pcma)], audio!("-c:a pcm_alaw -ac 1 -ar 8000")),
     plain("pcma_stereo_16000_mov", "mov", &[(0, Pcma)], audio!("-c:a pcm_alaw -ac 2 -ar 16000")),
+    plain("pcm_sowt_mov", "mov", &[(0, L16)], audio!("-c:a pcm_s16le -ac 2")),
+    plain("pcm_twos_44100_mov", "mov", &[(0, L16)], audio!("-c:a pcm_s16be -ac 2 -ar 44100")),
+    plain("pcm_in24_mov", "mov", &[(0, L24)], audio!("-c:a pcm_s24be -ac 2")),
+    plain("pcm_in24_little_endian_mov", "mov", &[(0, L24)], audio!("-c:a pcm_s24le -ac 1")),
+    plain("pcm_lpcm_96000_mov", "mov", &[(0, L24)], audio!("-c:a pcm_s24le -ac 2 -ar 96000")),
+    plain(
+        "h264_pcm_sowt_mov",
+        "mov",
+        &[(0, H264), (1, L16)],
+        av!("-c:v libx264 -preset veryfast -g 25 -bf 2 -c:a pcm_s16le -ac 2"),
+    ),
+    plain("ac3_mov", "mov", &[(0, Ac3)], audio!("-c:a ac3 -ac 2 -b:a 192k")),
+    // 1,792 bytes a frame.
+    plain("ac3_fragmented_frames_mp4", "mp4", &[(0, Ac3)], audio!("-c:a ac3 -ac 6 -b:a 448k")),
+    // FFmpeg knows E-AC-3 by another name, GStreamer by none: interop_ffmpeg.rs.
+    plain("eac3_mov", "mov", &[(0, Eac3)], audio!("-c:a eac3 -ac 6 -b:a 640k")),
     plain("mpeg4_part2_mp4", "mp4", &[(0, Mpeg4)], video!("-c:v mpeg4 -q:v 3 -g 25")),
     plain(
         "mpeg4_part2_b_frames_mp4",

@@ -9,7 +9,9 @@
 
 use super::aac;
 use super::boxes::{array_at, child, children, full_box, u16_at, u32_at};
+use super::dolby::{read_dac3, read_dec3};
 use super::error::FourCc;
+use super::pcm::{PcmFields, pcm_layout};
 use crate::media::codec::{Codec, MediaKind};
 use mp4_atom::Atom;
 
@@ -139,6 +141,8 @@ fn audio_codec(fourcc: [u8; 4], sound: &Sound<'_>) -> Result<Codec, String> {
             (0x40 | 0x66..=0x68, Some(config)) => aac_codec(config, sound),
             (0x69 | 0x6b, _) => Ok(Codec::Mp3 { sample_rate_hz, channels }),
             (0x40 | 0x66..=0x68, None) => Err("mp4a without AudioSpecificConfig".to_owned()),
+            (0xa5, _) => Ok(Codec::Ac3 { sample_rate_hz, channels }),
+            (0xa6, _) => Ok(Codec::Eac3 { sample_rate_hz, channels }),
             (object, _) => Err(format!("mp4a with object type {object:#04x} is not supported")),
         },
         b".mp3" | b"ms\0U" => Ok(Codec::Mp3 { sample_rate_hz, channels }),
@@ -148,7 +152,20 @@ fn audio_codec(fourcc: [u8; 4], sound: &Sound<'_>) -> Result<Codec, String> {
         }
         b"ulaw" => Ok(Codec::Pcmu { sample_rate_hz, channels }),
         b"alaw" => Ok(Codec::Pcma { sample_rate_hz, channels }),
-        _ => Err(unsupported(fourcc)),
+        b"ac-3" | b"sac3" => {
+            let said = sound.find(b"dac3").and_then(read_dac3);
+            let (sample_rate_hz, channels) = said.unwrap_or((sample_rate_hz, channels));
+            Ok(Codec::Ac3 { sample_rate_hz, channels })
+        }
+        b"ec-3" => {
+            let said = sound.find(b"dec3").and_then(read_dec3);
+            let (rate_hz, channels) = said.unwrap_or((None, channels));
+            Ok(Codec::Eac3 { sample_rate_hz: rate_hz.unwrap_or(sample_rate_hz), channels })
+        }
+        _ => match pcm_layout(fourcc, sound.pcm_fields()) {
+            Some(layout) => Ok(Codec::Pcm { sample_rate_hz, channels, layout: layout? }),
+            None => Err(unsupported(fourcc)),
+        },
     }
 }
 
@@ -167,6 +184,11 @@ struct Sound<'a> {
     sample_rate_hz: u32,
     /// Boxes behind the fixed part, those inside `wave` when there is one.
     boxes: &'a [u8],
+    /// Boxes behind the fixed part.
+    outer: &'a [u8],
+    bits: u32,
+    /// See [`PcmFields`].
+    version_2: Option<(u32, u32)>,
 }
 
 impl<'a> Sound<'a> {
@@ -190,11 +212,29 @@ impl<'a> Sound<'a> {
             }
         };
         let boxes = body.get(at..).unwrap_or(&[]);
+        // The standard's version 1 has the rate of fast sound in a box.
+        let srat = child(boxes, b"srat").and_then(full_box).and_then(|(_, _, b)| u32_at(b, 0));
+        let rate = srat.filter(|rate| *rate > 0).unwrap_or(rate);
+        let is_2 = version == 2;
+        let bits = if is_2 { u32_at(body, 48) } else { u16_at(body, 18).map(u32::from) };
         Self {
             channels: u16::try_from(channels).unwrap_or(u16::MAX).clamp(1, 255),
             sample_rate_hz: rate,
             boxes: child(boxes, b"wave").unwrap_or(boxes),
+            outer: boxes,
+            bits: bits.unwrap_or(0),
+            version_2: u32_at(body, 52).zip(u32_at(body, 56)).filter(|_| is_2),
         }
+    }
+
+    /// A box of the entry, inside `wave` or beside it.
+    fn find(&self, kind: &[u8; 4]) -> Option<&'a [u8]> {
+        child(self.boxes, kind).or_else(|| child(self.outer, kind))
+    }
+
+    fn pcm_fields(&self) -> PcmFields<'a> {
+        let Self { channels, bits, version_2, boxes, .. } = *self;
+        PcmFields { bits, version_2, channels, boxes }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::media::asset::{Asset, LeftOut, Track};
 use crate::media::codec::{Codec, MediaKind, PayloadFormat};
 use crate::media::hint::{self, payload_format_of};
 use crate::media::index::{SampleIndex, Table};
+use crate::media::packetize::converted_window_samples;
 
 /// `packetize::payload_format`, or a stand-in.
 pub(super) type FormatOf = fn(&Codec, usize) -> Option<PayloadFormat>;
@@ -131,7 +132,7 @@ impl Finished {
             window_samples: 1,
             end,
         };
-        track.window_samples = window_samples(track.schedule(), track.timescale);
+        track.window_samples = window_samples_of(&track);
         self.asset.tracks.push(track);
         self.unhinted.push(unhinted);
         self.headers.push(draft.header);
@@ -156,7 +157,7 @@ impl Finished {
         track.hint = None;
         if let Some(format) = self.unhinted.get(track_index).cloned().flatten() {
             track.payload = format;
-            track.window_samples = window_samples(&track.index, track.timescale);
+            track.window_samples = window_samples_of(track);
             self.note(id, Some(&format!("hint track not used: {why}")));
             return;
         }
@@ -203,6 +204,15 @@ impl Finished {
         self.headers.remove(track_index);
         self.asset.left_out.push(LeftOut { id: track.id, fourcc: track.fourcc, reason });
     }
+}
+
+/// Samples of a track in one window: as many as last `WINDOW_SECONDS`, fewer where their bytes are
+/// converted.
+fn window_samples_of(track: &Track) -> u32 {
+    let samples = window_samples(track.schedule(), track.timescale);
+    let codec = track.codec.as_ref().filter(|_| track.hint.is_none());
+    let limit = codec.and_then(|codec| converted_window_samples(codec, track.index.bytes_max()));
+    samples.min(limit.unwrap_or(u32::MAX))
 }
 
 /// Samples that last `WINDOW_SECONDS` together.

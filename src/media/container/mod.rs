@@ -15,6 +15,7 @@
 mod aac;
 mod boxes;
 mod choose;
+mod dolby;
 mod edits;
 mod entry;
 mod error;
@@ -23,6 +24,7 @@ mod fragment;
 mod header;
 mod language;
 mod movie;
+mod pcm;
 mod tables;
 
 use super::asset::Asset;

@@ -14,7 +14,7 @@ use super::entry::{Entry, read_entry};
 use super::error::{FourCc, OpenError};
 use super::header::{Matrix, TrackHeader, helper};
 use super::language::language;
-use super::tables::{TableError, TableHints, read_table};
+use super::tables::{TableError, TableHints, Units, read_table};
 use crate::base::limits;
 use crate::media::codec::{Codec, MediaKind};
 use crate::media::hint::HintEntry;
@@ -200,12 +200,18 @@ impl Draft {
         }
         let stbl = descend(trak, &[b"mdia", b"minf", b"stbl"]).unwrap_or(&[]);
         let is_audio = self.role == Role::Media(MediaKind::Audio);
-        let unit_channels = match &self.codec {
-            Some(Codec::Pcmu { channels, .. } | Codec::Pcma { channels, .. }) => *channels,
-            None if is_audio => 1,
-            _ => 0,
+        let units = match &self.codec {
+            Some(Codec::Pcmu { channels, .. } | Codec::Pcma { channels, .. }) => {
+                Units::Bytes { channels: *channels }
+            }
+            Some(Codec::Pcm { channels, layout, .. }) => {
+                let value_bytes = u32::try_from(layout.stored_bytes()).unwrap_or(0);
+                Units::Instants { bytes: u32::from(*channels) * value_bytes }
+            }
+            None if is_audio => Units::Bytes { channels: 1 },
+            _ => Units::None,
         };
-        let hints = TableHints { is_audio, unit_channels, timescale: self.timescale, file_bytes };
+        let hints = TableHints { is_audio, units, timescale: self.timescale, file_bytes };
         match read_table(stbl, hints) {
             Ok(table) => self.table = table,
             // A broken hint track only costs the hints.
@@ -235,12 +241,19 @@ fn mark_chapters(moov: &[u8], drafts: &mut [Draft]) {
 /// The rate of a sound description is 16 bits; audio beyond it, and descriptions that leave it
 /// empty, run at the track's time scale.
 fn with_rate(mut codec: Codec, timescale: u32) -> Codec {
+    let is_pcm = matches!(codec, Codec::Pcm { .. });
     if let Codec::Mp3 { sample_rate_hz, .. }
     | Codec::Pcmu { sample_rate_hz, .. }
-    | Codec::Pcma { sample_rate_hz, .. } = &mut codec
-        && *sample_rate_hz == 0
+    | Codec::Pcma { sample_rate_hz, .. }
+    | Codec::Pcm { sample_rate_hz, .. }
+    | Codec::Ac3 { sample_rate_hz, .. }
+    | Codec::Eac3 { sample_rate_hz, .. } = &mut codec
     {
-        *sample_rate_hz = timescale;
+        let is_cut = is_pcm && timescale > MAX_STATED_RATE_HZ && timescale <= PCM_RATE_MAX_HZ;
+        let is_stated = *sample_rate_hz > MAX_STATED_RATE_HZ;
+        if *sample_rate_hz == 0 || (is_cut && !is_stated) {
+            *sample_rate_hz = timescale;
+        }
     }
     codec
 }
@@ -262,6 +275,12 @@ fn unix_ns(since_1904: u64) -> Option<i64> {
     let ns = i64::try_from(secs).ok()?.checked_mul(1_000_000_000)?;
     (631_152_000..4_102_444_800).contains(&secs).then_some(ns)
 }
+
+/// What the 16 bits of a sound description can say.
+const MAX_STATED_RATE_HZ: u32 = u16::MAX as u32;
+
+/// The fastest PCM in use; time scales beyond it are no sampling rates.
+const PCM_RATE_MAX_HZ: u32 = 768_000;
 
 /// Samples of all tracks together, beyond which no further track is read: overlapping samples
 /// would otherwise make a small file hours of work.

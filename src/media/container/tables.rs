@@ -29,10 +29,33 @@ pub(super) enum TableError {
 pub(super) struct TableHints {
     /// Every audio sample is a sync sample, whatever `stss` says.
     pub(super) is_audio: bool,
-    /// Channels, for audio that is stored one unit a sample; 0 otherwise.
-    pub(super) unit_channels: u16,
+    pub(super) units: Units,
     pub(super) timescale: u32,
     pub(super) file_bytes: u64,
+}
+
+/// Audio that a file may number by single sampling instants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Units {
+    /// A byte for each channel; QuickTime states one byte even for several channels.
+    Bytes { channels: u16 },
+    /// So many bytes for all channels. The sample description says it: stsz may say 1.
+    Instants { bytes: u32 },
+    /// Not numbered so.
+    None,
+}
+
+impl Units {
+    /// Bytes of a unit where all samples have `bytes` and last a tick.
+    fn unit_bytes(self, bytes: u32) -> Option<u32> {
+        match self {
+            Self::Bytes { channels } if channels > 0 && bytes <= UNIT_BYTES_MAX => {
+                Some(bytes.max(u32::from(channels)))
+            }
+            Self::Instants { bytes: instant } if bytes <= instant => Some(instant),
+            Self::Bytes { .. } | Self::Instants { .. } | Self::None => None,
+        }
+    }
 }
 
 /// Reads the tables of a track. Empty tables (a fragmented file's) give an empty table.
@@ -52,15 +75,15 @@ pub(super) fn read_table(stbl: &[u8], hints: TableHints) -> Result<Table, TableE
         table: Table::default(),
         dts: 0,
     };
-    match sizes {
-        Sizes::Same { bytes, count }
-            if hints.unit_channels > 0 && unit_ticks == 1 && bytes <= UNIT_BYTES_MAX =>
-        {
-            // QuickTime states one byte a unit even for several channels.
-            let unit_bytes = bytes.max(u32::from(hints.unit_channels));
-            walk.units(unit_bytes, count, hints.timescale)?;
+    let unit = match sizes {
+        Sizes::Same { bytes, count } if unit_ticks == 1 => {
+            hints.units.unit_bytes(bytes).map(|unit_bytes| (unit_bytes, count))
         }
-        _ => walk.samples(&sizes, &mut times)?,
+        _ => None,
+    };
+    match unit {
+        Some((unit_bytes, count)) => walk.units(unit_bytes, count, &hints)?,
+        None => walk.samples(&sizes, &mut times)?,
     }
     Ok(walk.table)
 }
@@ -111,15 +134,24 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The file counts single audio units: an index sample is a run of them of about 20 ms.
-    fn units(&mut self, unit_bytes: u32, count: u32, timescale: u32) -> Result<(), TableError> {
+    /// The file counts single audio units: an index sample is a run of them, of 20 ms of G.711.
+    /// Of linear PCM it is a chunk, or equal parts of a long one, so that the columns of the index
+    /// stay short: a film has millions of instants, and chunks of one length.
+    fn units(&mut self, unit_bytes: u32, count: u32, hints: &TableHints) -> Result<(), TableError> {
         self.table = Table::of_units(unit_bytes);
-        let run_units = (timescale / RUNS_PER_SECOND).clamp(1, RUN_BYTES_MAX / unit_bytes.max(1));
+        let is_linear = matches!(hints.units, Units::Instants { .. });
+        let runs_per_second = if is_linear { LINEAR_RUNS_PER_SECOND } else { RUNS_PER_SECOND };
+        let units_max = (RUN_BYTES_MAX / unit_bytes.max(1)).max(1);
+        let units_max = (hints.timescale / runs_per_second).clamp(1, units_max);
         let mut left = count;
         while left > 0 {
             let (mut offset, in_chunk) = self.chunks.next_chunk()?;
             let mut in_chunk = in_chunk.min(left);
             left -= in_chunk;
+            let run_units = match is_linear {
+                true => in_chunk.div_ceil(in_chunk.div_ceil(units_max).max(1)),
+                false => units_max,
+            };
             while in_chunk > 0 {
                 let units = in_chunk.min(run_units.max(1));
                 in_chunk -= units;
@@ -304,6 +336,8 @@ const MAX_DELTA: u32 = u32::MAX / 2;
 
 /// Runs of audio units: 20 ms, what one G.711 packet carries.
 const RUNS_PER_SECOND: u32 = 50;
+/// Runs of linear PCM: at most 100 ms, by which sound may begin before a picture is found.
+const LINEAR_RUNS_PER_SECOND: u32 = 10;
 const RUN_BYTES_MAX: u32 = 64 << 10;
 /// Bytes of a single audio unit at most: 8 channels of 16 bits.
 const UNIT_BYTES_MAX: u32 = 16;

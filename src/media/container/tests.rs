@@ -10,6 +10,7 @@ use std::process::Command;
 pub(crate) fn any_format(codec: &Codec, track_index: usize) -> Option<PayloadFormat> {
     let clock_rate_hz = match codec {
         Codec::Aac { sample_rate_hz, .. }
+        | Codec::Pcm { sample_rate_hz, .. }
         | Codec::Pcmu { sample_rate_hz, .. }
         | Codec::Pcma { sample_rate_hz, .. } => *sample_rate_hz,
         Codec::Opus { .. } => 48_000,
@@ -169,6 +170,52 @@ fn logarithmic_pcm_of_real_files_becomes_runs_of_20_ms() {
         let all: Vec<Sample> = track.index.iter(0, u32::MAX).collect();
         assert_eq!(all.iter().map(|s| s.bytes).sum::<u32>(), 48_000, "{name}");
         assert!(all.iter().all(|s| s.bytes == s.duration * 2 && s.duration <= 160), "{name}");
+    }
+}
+
+#[test]
+fn linear_pcm_and_dolby_of_real_files_are_described_exactly() {
+    let dir = tempfile::tempdir().unwrap();
+    for (codec, rate, extension, encoding, sent) in [
+        ("pcm_s16le", 48_000, "mov", "L16", 3 * 48_000 * 4),
+        ("pcm_s16be", 44_100, "mov", "L16", 3 * 44_100 * 4),
+        ("pcm_s8", 48_000, "mov", "L16", 3 * 48_000 * 4),
+        ("pcm_u8", 48_000, "mov", "L16", 3 * 48_000 * 4),
+        ("pcm_s24be", 48_000, "mov", "L24", 3 * 48_000 * 6),
+        ("pcm_s24le", 48_000, "mov", "L24", 3 * 48_000 * 6),
+        ("pcm_s32le", 48_000, "mov", "L24", 3 * 48_000 * 6),
+        ("pcm_f32le", 48_000, "mov", "L24", 3 * 48_000 * 6),
+        ("pcm_f64be", 48_000, "mov", "L24", 3 * 48_000 * 6),
+        // Rates beyond 65,535 Hz are told by descriptions of version 2.
+        ("pcm_s16le", 96_000, "mov", "L16", 3 * 96_000 * 4),
+        ("pcm_u8", 96_000, "mov", "L16", 3 * 96_000 * 4),
+        ("pcm_s24be", 96_000, "mov", "L24", 3 * 96_000 * 6),
+        ("pcm_f32le", 96_000, "mov", "L24", 3 * 96_000 * 6),
+        ("ac3", 48_000, "mov", "ac3", 0),
+        ("ac3", 44_100, "mp4", "ac3", 0),
+        ("eac3", 48_000, "mov", "eac3", 0),
+        ("eac3", 32_000, "mp4", "eac3", 0),
+    ] {
+        let name = format!("{codec}-{rate}.{extension}");
+        let arguments = format!("{SOUND} -ar {rate} -ac 2 -c:a {codec}");
+        let Some(file) = make(dir.path(), &name, &arguments) else { continue };
+        let mut opener = Opener::new(file.len() as u64);
+        opener.check = |_, _| Ok(());
+        let asset = drive(opener, |offset, out: &mut [u8]| {
+            let start = usize::try_from(offset).unwrap();
+            out.copy_from_slice(&file[start..start + out.len()]);
+            Ok::<usize, OpenError>(out.len())
+        })
+        .unwrap();
+        let track = &asset.tracks[0];
+        let format = &track.payload;
+        assert_eq!((&*format.encoding_name, format.clock_rate_hz), (encoding, rate), "{name}");
+        assert_eq!(format.channels, Some(2), "{name}");
+        if let Some(Codec::Pcm { layout, .. }) = track.codec {
+            assert_eq!(asset.duration.as_secs_f64(), 3.0, "{name}");
+            let stored: usize = track.index.iter(0, u32::MAX).map(|s| s.bytes as usize).sum();
+            assert_eq!(stored / layout.stored_bytes() * layout.sent_bytes(), sent, "{name}");
+        }
     }
 }
 

@@ -223,6 +223,12 @@ impl SampleIndex {
         tail.map(|s| s.pts.saturating_add(i64::from(s.duration))).max().unwrap_or(0).max(0)
     }
 
+    /// Bytes of the largest sample of the file, whether it is played or not.
+    #[must_use]
+    pub fn bytes_max(&self) -> u32 {
+        self.table.bytes_max()
+    }
+
     /// Memory taken by the index.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

@@ -222,6 +222,17 @@ impl Table {
         if self.count == 0 { 0 } else { self.shift_min }
     }
 
+    /// Bytes of the largest sample.
+    pub(crate) fn bytes_max(&self) -> u32 {
+        match &self.sizes {
+            Sizes::Same(bytes) => *bytes,
+            Sizes::Each { small, large } => {
+                let small = small.iter().copied().max().map_or(0, u32::from);
+                large.iter().map(|(_, bytes)| *bytes).fold(small, u32::max)
+            }
+        }
+    }
+
     /// Bytes of an audio unit when the samples are runs of such; see the field.
     pub(crate) fn unit_bytes(&self) -> u32 {
         self.unit_bytes

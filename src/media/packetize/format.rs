@@ -9,10 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::aac::au_duration_ticks;
 use super::nalu::PARAMETER_SETS_BYTES_MAX;
+use crate::base::limits::RTP_PAYLOAD_BYTES_MAX;
 use crate::media::codec::{Codec, PayloadFormat};
+use crate::media::pcm::PcmLayout;
 
 const PCMU: u8 = 0;
 const PCMA: u8 = 8;
+const L16_STEREO: u8 = 10;
+const L16_MONO: u8 = 11;
 const MPA: u8 = 14;
 const JPEG: u8 = 26;
 const DYNAMIC_FIRST: u8 = 96;
@@ -54,6 +58,15 @@ pub fn payload_format(codec: &Codec, track_index: usize) -> Option<PayloadFormat
         }
         Codec::Pcma { sample_rate_hz, channels } => {
             g711("PCMA", PCMA, dynamic, *sample_rate_hz, *channels)
+        }
+        Codec::Pcm { sample_rate_hz, channels, layout } => {
+            linear(dynamic, *sample_rate_hz, *channels, *layout)
+        }
+        Codec::Ac3 { sample_rate_hz, channels } => {
+            dolby("ac3", dynamic, *sample_rate_hz, *channels)
+        }
+        Codec::Eac3 { sample_rate_hz, channels } => {
+            dolby("eac3", dynamic, *sample_rate_hz, *channels)
         }
     }
 }
@@ -152,6 +165,36 @@ fn g711(
     })
 }
 
+/// RFC 3551 s4.5.11 and its static types, RFC 3190 s6.
+fn linear(dynamic: u8, rate_hz: u32, channels: u16, layout: PcmLayout) -> Option<PayloadFormat> {
+    let is_short = layout.sent_bytes() == 2;
+    let payload_type = match (is_short, rate_hz, channels) {
+        (true, 44_100, 2) => L16_STEREO,
+        (true, 44_100, 1) => L16_MONO,
+        _ => dynamic,
+    };
+    let instant_bytes = usize::from(channels) * layout.sent_bytes();
+    let is_usable = rate_hz > 0 && (1..=RTP_PAYLOAD_BYTES_MAX).contains(&instant_bytes);
+    is_usable.then(|| PayloadFormat {
+        payload_type,
+        encoding_name: if is_short { "L16" } else { "L24" }.to_owned(),
+        clock_rate_hz: rate_hz,
+        channels: Some(channels),
+        fmtp: None,
+    })
+}
+
+/// RFC 4184 s5, RFC 4598 s5: the clock is the sampling rate.
+fn dolby(name: &str, dynamic: u8, rate_hz: u32, channels: u16) -> Option<PayloadFormat> {
+    (rate_hz > 0).then(|| PayloadFormat {
+        payload_type: dynamic,
+        encoding_name: name.to_owned(),
+        clock_rate_hz: rate_hz,
+        channels: Some(channels.max(1)),
+        fmtp: None,
+    })
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect()
 }
@@ -220,6 +263,11 @@ mod tests {
         "#);
     }
 
+    fn linear(bits: u32, sample_rate_hz: u32, channels: u16) -> Codec {
+        let layout = PcmLayout::integer(bits, true, true).unwrap();
+        Codec::Pcm { sample_rate_hz, channels, layout }
+    }
+
     #[test]
     fn audio_is_announced_by_its_rfc() {
         let text = lines(&[
@@ -232,6 +280,14 @@ mod tests {
             Codec::Pcma { sample_rate_hz: 8_000, channels: 1 },
             Codec::Pcma { sample_rate_hz: 16_000, channels: 2 },
             Codec::Pcmu { sample_rate_hz: 8_000, channels: 0 },
+            linear(16, 48_000, 2),
+            linear(8, 44_100, 2),
+            linear(16, 44_100, 1),
+            linear(24, 44_100, 2),
+            linear(32, 96_000, 6),
+            linear(24, 48_000, 467),
+            Codec::Ac3 { sample_rate_hz: 48_000, channels: 6 },
+            Codec::Eac3 { sample_rate_hz: 44_100, channels: 2 },
         ]);
         insta::assert_snapshot!(text, @r#"
         96 mpeg4-generic/48000/2
@@ -245,6 +301,14 @@ mod tests {
         8 PCMA/8000
         103 PCMA/16000/2
         none
+        105 L16/48000/2
+        10 L16/44100/2
+        11 L16/44100/1
+        108 L24/44100/2
+        109 L24/96000/6
+        none
+        111 ac3/48000/6
+        112 eac3/44100/2
         "#);
     }
 

@@ -38,6 +38,11 @@ impl<'a> Unit<'a> {
         }
     }
 
+    /// Length.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Appends the whole unit to the open packet.
     pub(super) fn push(&self, out: &mut WindowBuilder) {
         self.push_range(0..self.bytes.len(), out);

@@ -16,12 +16,12 @@
 //! than about twice that in the very worst case (units of 17 bytes); 3 % of it is usual.
 
 mod aac;
+mod ac3;
 mod av1;
 mod bundle;
 mod error;
 mod format;
 mod fragment;
-mod g711;
 mod h264;
 mod h265;
 pub mod job;
@@ -33,6 +33,7 @@ mod mp3;
 mod mpeg4_visual;
 mod nalu;
 mod opus;
+mod pcm;
 #[cfg(test)]
 mod testing;
 mod vp8;
@@ -43,6 +44,7 @@ use std::fmt;
 pub use error::{JpegFault, SampleFault, WindowError};
 pub use format::payload_format;
 pub use job::{WindowJob, window_count, window_of_sample, window_of_sync};
+pub use pcm::window_samples as converted_window_samples;
 
 use super::asset::Track;
 use super::codec::Codec;
@@ -142,8 +144,13 @@ fn packetizer<'a>(codec: &'a Codec, clock: FrameClock) -> Option<Box<dyn Packeti
         Codec::Opus { .. } => Box::new(opus::OpusPacketizer::new(clock)),
         Codec::Mp3 { .. } => Box::new(mp3::Mp3Packetizer::new(clock.timescale)),
         Codec::Pcmu { sample_rate_hz, channels } | Codec::Pcma { sample_rate_hz, channels } => {
-            Box::new(g711::G711Packetizer::new(clock, *sample_rate_hz, *channels)?)
+            Box::new(pcm::PcmPacketizer::g711(clock, *sample_rate_hz, *channels)?)
         }
+        Codec::Pcm { sample_rate_hz, channels, layout } => {
+            Box::new(pcm::PcmPacketizer::linear(clock, *sample_rate_hz, *channels, *layout)?)
+        }
+        Codec::Ac3 { .. } => Box::new(ac3::Ac3Packetizer::new(clock.timescale, false)),
+        Codec::Eac3 { .. } => Box::new(ac3::Ac3Packetizer::new(clock.timescale, true)),
         Codec::Mpeg4Visual { config } => Box::new(mpeg4_visual::Mpeg4VisualPacketizer::new(config)),
         Codec::Mjpeg => Box::new(mjpeg::MjpegPacketizer),
         Codec::Av1 { config_obus, .. } => Box::new(av1::Av1Packetizer::new(config_obus)),

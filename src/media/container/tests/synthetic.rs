@@ -141,6 +141,70 @@ fn audio_units_are_gathered_into_runs_that_end_with_their_chunk() {
     assert_eq!(all.iter().map(|s| s.bytes).sum::<u32>(), 32_000);
 }
 
+/// A sound description of 16 bits.
+fn linear_sound(kind: &[u8; 4], channels: u8) -> Vec<u8> {
+    let mut entry = sound(kind, channels, 48_000);
+    entry[8 + 19] = 16;
+    entry
+}
+
+#[test]
+fn chunks_of_linear_pcm_are_samples_and_long_ones_are_cut_into_equal_parts() {
+    // QuickTime writes 1 for the size of a sampling instant, others the size of all channels.
+    for size in [1, 2, 4] {
+        let mut trak = Trak::new(2, b"soun", 48_000, linear_sound(b"sowt", 2));
+        trak.tables = vec![
+            table(b"stts", &[0, 1, 26_000, 1]),
+            table(b"stsc", &[0, 2, 1, 1_000, 1, 3, 24_000, 1]),
+            table(b"stsz", &[0, size, 26_000]),
+            table(b"stco", &[0, 3, 8, 4_008, 8_008]),
+        ];
+        let asset = open(&movie(104_000, &[trak])).unwrap();
+        let track = &asset.tracks[0];
+        let all: Vec<_> = track.index.iter(0, 99).map(|s| (s.offset, s.bytes, s.dts)).collect();
+        let starts = [(8, 4_000, 0), (4_008, 4_000, 1_000), (8_008, 19_200, 2_000)];
+        assert_eq!((all.len(), &all[..3]), (7, &starts[..]), "{size}");
+        assert_eq!(all[6], (8_008 + 4 * 19_200, 19_200, 21_200));
+        assert!(asset.left_out.is_empty());
+    }
+}
+
+#[test]
+fn three_hours_of_linear_pcm_fit_the_memory_budget() {
+    // 1,024 instants a chunk, as FFmpeg interleaves them with pictures.
+    let chunks = 3 * 3_600 * 48_000 / 1_024u32;
+    let mut trak = Trak::new(1, b"soun", 48_000, linear_sound(b"twos", 2));
+    let offsets: Vec<u32> = [0, chunks].into_iter().chain((0..chunks).map(|i| 8 + i * 2)).collect();
+    trak.tables = vec![
+        table(b"stts", &[0, 1, chunks * 1_024, 1]),
+        table(b"stsc", &[0, 1, 1, 1_024, 1]),
+        table(b"stsz", &[0, 4, chunks * 1_024]),
+        table(b"stco", &offsets),
+    ];
+    let asset = open(&movie(2 * chunks as usize + 4_096, &[trak])).unwrap();
+    let track = &asset.tracks[0];
+    assert_eq!(track.index.count(), chunks);
+    assert!(track.index.memory_bytes() < 8 << 20, "{}", track.index.memory_bytes());
+    assert_eq!(track.window_samples, 93, "two seconds");
+}
+
+#[test]
+fn window_of_wide_swapped_pcm_is_shorter_than_two_seconds() {
+    for (kind, window_max) in [(b"sowt", 4 << 20), (b"twos", 12 << 20)] {
+        let mut trak = Trak::new(1, b"soun", 48_000, linear_sound(kind, 64));
+        trak.tables = vec![
+            table(b"stts", &[0, 1, 96_000, 1]),
+            table(b"stsc", &[0, 1, 1, 96_000, 1]),
+            table(b"stsz", &[0, 128, 96_000]),
+            table(b"stco", &[0, 1, 8]),
+        ];
+        let asset = open(&movie(96_000 * 128, &[trak])).unwrap();
+        let track = &asset.tracks[0];
+        let window = track.window_samples * track.index.bytes_max();
+        assert!((window_max / 10 * 9..=window_max).contains(&window), "{window}");
+    }
+}
+
 #[test]
 fn edit_lists_delay_cut_and_repeat() {
     let mut trak = pictures();
