@@ -67,6 +67,7 @@ fn describe_film(bencher: Bencher<'_, '_>) {
         version: 22,
         origin,
         rtx: None,
+        calls_eac3_ac3: false,
     };
     bencher.bench(|| describe(black_box(&description)));
 }

@@ -176,10 +176,8 @@ impl Ring {
         //   is the notice of a send without a copy, so nobody changes it before.
         // - File ranges lie in the maps of titles that the slot holds until then; the kernel reads
         //   them, and answers EFAULT where the file has become shorter. Other ranges lie in
-        //   blocks of windows or batches, which nobody changes once they are built, and which the
-        //   slot holds as long.
+        //   windows' blocks or batches, never changed once built, which the slot holds as long.
         // Tests: `map_is_held_until_the_run_has_completed`, `truncated_file_fails_the_run_only`,
-        // `long_inline_pieces_are_sent_from_their_window_and_held_until_the_run_has_completed`,
         // `batch_is_held_until_the_run_has_completed`,
         // `drop_with_operations_in_flight_frees_everything`.
         unsafe { self.uring.queue(entry) };
