@@ -9,6 +9,9 @@
 //! in which they came. A run is packets of one size with at most one shorter at its end
 //! (`UDP_SEGMENT`), so it is one range of bytes and one send, however many readers there are.
 //!
+//! Where a track has had packets that are longer than a datagram, it stands in the batch twice: as
+//! it came, and as readers over UDP get it (`datagrams`), with bytes, packets and runs of its own.
+//!
 //! Invariants: a batch is immutable once built; runs cover all packets, each once, in order; a
 //! run's packets are of one track and one SSRC; a packet that is a sync sample's first begins one.
 //! Bounds: `BATCH_PACKETS_MAX` packets, `BATCH_BYTES_MAX` bytes; `RUN_PACKETS_MAX` and
@@ -17,6 +20,7 @@
 use std::ops::Range;
 
 use super::clock::ClockPoint;
+use super::datagrams::DatagramForm;
 use super::limits::{
     BATCH_BYTES_MAX, BATCH_PACKETS_MAX, LIVE_TRACKS_MAX, PACKET_BYTES_MAX, RUN_BYTES_MAX,
     RUN_PACKETS_MAX,
@@ -139,6 +143,8 @@ pub struct PacketBatch {
 struct EntryNotes {
     awaiting: u16,
     completing: u16,
+    /// Tracks that stand in the batch twice.
+    with_datagrams: u16,
 }
 
 /// The part of a batch that is one track's.
@@ -167,6 +173,13 @@ impl PacketBatch {
     pub fn runs_of(&self, track: u8) -> &[LiveRun] {
         let span = self.tracks.iter().find(|span| span.track == track);
         span.and_then(|span| self.runs.get(span.runs.clone())).unwrap_or_default()
+    }
+
+    /// The runs of a track as readers over UDP get them.
+    #[must_use]
+    pub fn datagram_runs_of(&self, track: u8) -> &[LiveRun] {
+        let has_own = self.notes.with_datagrams & track_bit(track) != 0;
+        self.runs_of(if has_own { track | DATAGRAMS } else { track })
     }
 
     /// What was known of a track's clock when the batch was made; `None` for a track that has no
@@ -241,6 +254,11 @@ impl PacketBatch {
 
 /// Offset of the SSRC in the RTP header.
 const SSRC_AT: usize = 8;
+const PADDING_BIT: u8 = 0x20;
+const MARKER_BIT: u8 = 0x80;
+
+/// Tells the packets of a track as readers over UDP get them from those that came.
+const DATAGRAMS: u8 = 1 << 7;
 
 fn track_bit(track: u8) -> u16 {
     1_u16.checked_shl(track.into()).unwrap_or(0)
@@ -283,12 +301,15 @@ pub struct BatchBuilder {
     notes: EntryNotes,
     /// Tracks of which a whole start is here.
     started: u16,
+    arrival_no: u32,
 }
 
 /// A packet that waits; its offset is one into `scratch`.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     track: u8,
+    /// Tells the packets that one became from those of others.
+    arrival_no: u32,
     ssrc: Ssrc,
     packet: LivePacket,
 }
@@ -299,6 +320,19 @@ impl BatchBuilder {
     /// # Errors
     /// The batch is full, or the packet can be in none.
     pub fn push(&mut self, arrival: &Arrival<'_>, now: Mono) -> Result<(), BatchError> {
+        self.push_with(arrival, None, now)
+    }
+
+    /// As `push`, with what readers over UDP get of the packet, where that is something else.
+    ///
+    /// # Errors
+    /// As of `push`.
+    pub fn push_with(
+        &mut self,
+        arrival: &Arrival<'_>,
+        form: Option<DatagramForm<'_>>,
+        now: Mono,
+    ) -> Result<(), BatchError> {
         let len = arrival.bytes.len();
         let (Ok(bytes), true) = (u16::try_from(len), len <= PACKET_BYTES_MAX) else {
             return Err(BatchError::PacketTooLong { bytes: len, max: PACKET_BYTES_MAX });
@@ -307,8 +341,16 @@ impl BatchBuilder {
             let header_bytes = arrival.header_bytes;
             return Err(BatchError::HeaderLength { header_bytes, bytes: len });
         }
-        let has_room =
-            self.waiting.len() < BATCH_PACKETS_MAX && self.scratch.len() + len <= BATCH_BYTES_MAX;
+        let (more_packets, more_bytes) = match form {
+            None | Some(DatagramForm::LeftOut) => (0, 0),
+            Some(DatagramForm::Renumbered(_)) => (1, len),
+            Some(DatagramForm::Cut(_, pieces)) => {
+                let count = pieces.count();
+                (count, pieces.bytes() + count * usize::from(arrival.header_bytes))
+            }
+        };
+        let has_room = self.waiting.len() + more_packets < BATCH_PACKETS_MAX
+            && self.scratch.len() + len + more_bytes <= BATCH_BYTES_MAX;
         let (Ok(offset), true) = (u32::try_from(self.scratch.len()), has_room) else {
             return Err(BatchError::Full);
         };
@@ -319,9 +361,64 @@ impl BatchBuilder {
         if let Some(came) = self.scratch.get_mut(at..at + 4) {
             came.copy_from_slice(&ssrc.0.to_be_bytes());
         }
-        self.waiting.push(Waiting { track, ssrc, packet });
+        self.arrival_no = self.arrival_no.wrapping_add(1);
+        self.waiting.push(Waiting { track, arrival_no: self.arrival_no, ssrc, packet });
+        if let Some(form) = form {
+            self.push_form(arrival, packet, form);
+        }
         self.received.get_or_insert(now);
         Ok(())
+    }
+
+    /// Adds what readers over UDP get of the packet that was pushed last. Its header stands in
+    /// front of each piece; the marker is the last one's, an access point the first one's.
+    fn push_form(&mut self, arrival: &Arrival<'_>, came: LivePacket, form: DatagramForm<'_>) {
+        self.notes.with_datagrams |= track_bit(arrival.track);
+        match form {
+            DatagramForm::LeftOut => {}
+            DatagramForm::Renumbered(seq) => {
+                self.push_datagram(arrival, LivePacket { seq, ..came }, None)
+            }
+            DatagramForm::Cut(seq, pieces) => {
+                let last = pieces.count().saturating_sub(1);
+                for (place, piece) in pieces.iter().enumerate() {
+                    // Bounded by `Pieces`.
+                    let seq = seq.plus(u16::try_from(place).unwrap_or(u16::MAX));
+                    let (is_sync, marker) =
+                        (came.is_sync && place == 0, came.marker && place == last);
+                    let packet = LivePacket { seq, is_sync, marker, ..came };
+                    self.push_datagram(arrival, packet, Some(piece));
+                }
+            }
+        }
+    }
+
+    /// `payload` is `None` for a packet that only has another number.
+    fn push_datagram(&mut self, arrival: &Arrival<'_>, packet: LivePacket, payload: Option<&[u8]>) {
+        let offset = self.scratch.len();
+        match payload {
+            None => self.scratch.extend_from_slice(arrival.bytes),
+            Some(payload) => {
+                let header = arrival.bytes.get(..usize::from(packet.header_bytes));
+                self.scratch.extend_from_slice(header.unwrap_or_default());
+                self.scratch.extend_from_slice(payload);
+            }
+        }
+        let bytes = u16::try_from(self.scratch.len() - offset).unwrap_or(u16::MAX);
+        if let Some(header) = self.scratch.get_mut(offset..).and_then(<[u8]>::first_chunk_mut) {
+            let header: &mut [u8; HEADER_BYTES] = header;
+            if payload.is_some() {
+                // Padding was at the end of the packet that came.
+                header[0] &= !PADDING_BIT;
+                header[1] = header[1] & !MARKER_BIT | if packet.marker { MARKER_BIT } else { 0 };
+            }
+            header[2..4].copy_from_slice(&packet.seq.0.to_be_bytes());
+            header[SSRC_AT..].copy_from_slice(&arrival.ssrc.0.to_be_bytes());
+        }
+        let packet =
+            LivePacket { offset: u32::try_from(offset).unwrap_or(u32::MAX), bytes, ..packet };
+        let (track, arrival_no, ssrc) = (arrival.track | DATAGRAMS, self.arrival_no, arrival.ssrc);
+        self.waiting.push(Waiting { track, arrival_no, ssrc, packet });
     }
 
     /// What the packet of `track` that was pushed last means for those who begin.
@@ -329,9 +426,13 @@ impl BatchBuilder {
         let bit = track_bit(track);
         if entry.is_sync() && self.notes.awaiting & bit != 0 {
             // Nobody needs the older tables of this batch, nor what stands behind them.
-            let mut of_track = self.waiting.iter_mut().rev().filter(|w| w.track == track);
-            of_track.next();
-            of_track.for_each(|waiting| waiting.packet.is_sync = false);
+            let is_its = |waiting: &&mut Waiting| waiting.track & !DATAGRAMS == track;
+            let mut newest = None;
+            for waiting in self.waiting.iter_mut().rev().filter(is_its) {
+                if *newest.get_or_insert(waiting.arrival_no) != waiting.arrival_no {
+                    waiting.packet.is_sync = false;
+                }
+            }
         }
         match entry {
             Entry::Nothing => {}
@@ -380,7 +481,7 @@ impl BatchBuilder {
             bytes.extend_from_slice(copied.unwrap_or_default());
             let packet = LivePacket { offset, ..waiting.packet };
             if cut.tracks.last().is_none_or(|span| span.track != waiting.track) {
-                cut.begin_track(waiting.track, clock_of(waiting.track));
+                cut.begin_track(waiting.track, clock_of(waiting.track & !DATAGRAMS));
             }
             cut.take(packets.len(), &packet, waiting.ssrc);
             packets.push(packet);

@@ -15,9 +15,17 @@ pub const BATCH_PACKETS_MAX: usize = 512;
 /// Bytes of a batch at most: `BATCH_PACKETS_MAX` packets of an Ethernet frame fit.
 pub const BATCH_BYTES_MAX: usize = 768 << 10;
 
-/// Bytes of one packet from a source at most, RTP header included: what a datagram buffer of the
-/// ring holds. Over TCP some cameras send more; nobody could be sent them over UDP.
-pub const PACKET_BYTES_MAX: usize = 2_048;
+/// Bytes of one packet from a source at most, RTP header included: what an interleaved frame
+/// holds. Datagrams are shorter: a buffer of the ring holds 2 KiB.
+pub const PACKET_BYTES_MAX: usize = 65_535;
+
+/// Bytes of an RTP packet that readers over UDP are sent as it came: what an Ethernet frame holds
+/// over IPv4.
+pub const DATAGRAM_BYTES_MAX: usize = 1_472;
+
+/// Bytes of an RTP packet that a longer one is cut into, header included: it fits an Ethernet frame
+/// over IPv6, in most tunnels, and when it is sent again with two bytes more.
+pub const CUT_BYTES_MAX: usize = 1_400;
 
 /// Packets of a run at most: where the gain of segmentation offload ends (DESIGN section 6).
 pub const RUN_PACKETS_MAX: u16 = 16;

@@ -9,6 +9,7 @@
 //! knows nothing of RTSP, of sessions or of sockets; what a key frame looks like is told to it.
 //!
 //! - [`batch`]: packets as they came, in one block, cut into runs that are one send for each reader
+//! - [`datagrams`]: what readers over UDP get of packets that are longer than a datagram
 //! - [`ring`]: the newest batches; where the newest group of pictures begins
 //! - [`source`]: takes a publisher's packets and makes batches; with [`demux`], [`latch`] and
 //!   [`ssrc_latch`] (strangers), [`clock`] (RTP time and wall clock), [`reception`] (reports) and
@@ -24,6 +25,7 @@
 
 pub mod batch;
 pub mod clock;
+pub mod datagrams;
 pub mod demux;
 pub mod description;
 pub mod info;

@@ -266,8 +266,9 @@ impl LivePath {
         let Some(spec) = self.description.tracks.get(usize::from(track)) else {
             return Err(PathError::NoTrack { track });
         };
-        let stream = ReaderStream::new(track, spec.clock_rate_hz, spec.needs_sync);
+        let mut stream = ReaderStream::new(track, spec.clock_rate_hz, spec.needs_sync);
         let reader = self.reader_mut(key).ok_or(PathError::NoReader)?;
+        stream.is_datagram = reader.carrier != Carrier::Tcp;
         reader.streams.push(stream);
         Ok(u8::try_from(reader.streams.len() - 1).unwrap_or(u8::MAX))
     }

@@ -96,6 +96,8 @@ pub struct ReaderStream {
     pub packets_sent: u64,
     /// Payload bytes that went out.
     pub payload_bytes_sent: u64,
+    /// Its packets are datagrams: it is sent what fits one.
+    pub(super) is_datagram: bool,
     /// How much may be sent again.
     pub retransmit: RetransmitBudget,
     pub(super) cursor: Cursor,
@@ -238,8 +240,17 @@ impl ReaderStream {
             needs_sync,
             packets_sent: 0,
             payload_bytes_sent: 0,
+            is_datagram: false,
             retransmit: RetransmitBudget::default(),
             cursor,
+        }
+    }
+
+    /// Its runs of a batch.
+    fn runs<'a>(&self, batch: &'a PacketBatch) -> &'a [LiveRun] {
+        match self.is_datagram {
+            true => batch.datagram_runs_of(self.track),
+            false => batch.runs_of(self.track),
         }
     }
 
@@ -253,7 +264,7 @@ impl ReaderStream {
             // Sound may not have come since the sync sample did: its newest packet, then.
             Some(start) if is_new && !self.needs_sync => {
                 let has_some = (start..ring.end_no())
-                    .any(|no| ring.batch(no).is_some_and(|b| !b.runs_of(self.track).is_empty()));
+                    .any(|no| ring.batch(no).is_some_and(|b| !self.runs(b).is_empty()));
                 let before = || ring.newest_with(self.track, start).unwrap_or(start);
                 if has_some { start } else { before() }
             }
@@ -298,7 +309,7 @@ impl ReaderStream {
         let count = |runs: &[LiveRun]| runs.iter().map(|r| u64::from(r.packet_count)).sum::<u64>();
         let passed = (no.max(ring.first_no())..to)
             .filter_map(|at| {
-                let runs = ring.batch(at)?.runs_of(self.track);
+                let runs = self.runs(ring.batch(at)?);
                 let sent = if at == no { run } else { 0 };
                 Some(count(runs.get(sent..).unwrap_or_default()))
             })
@@ -317,7 +328,7 @@ impl ReaderStream {
                 return Peek::Evicted;
             }
             let Some(batch) = ring.batch(no) else { return Peek::Waiting };
-            let Some(&run) = batch.runs_of(self.track).get(index) else {
+            let Some(&run) = self.runs(batch).get(index) else {
                 self.cursor.place = Place { no: no + 1, run: 0, packet: 0 };
                 continue;
             };
@@ -390,7 +401,7 @@ impl ReaderStream {
         let before = self.cursor;
         let Place { no, run: index, packet } = before.place;
         let (batch, mapping) = (ring.batch(no)?, before.mapping?);
-        let run = batch.runs_of(self.track).get(index)?;
+        let run = self.runs(batch).get(index)?;
         let last = packet.saturating_add(count).min(run.packet_count);
         let mut trail = before.trail;
         let mut payload_bytes = 0;

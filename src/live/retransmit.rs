@@ -116,7 +116,7 @@ impl ReaderStream {
             return Err(RetransmitError::OverBudget);
         }
         let from = self.cursor.mapped_from;
-        let found = ring.find(self.track, mapping.source_seq(seq), from.0);
+        let found = ring.find(self.track, self.is_datagram, mapping.source_seq(seq), from.0);
         let found = found.ok_or(RetransmitError::Gone)?;
         let is_of_source = found.batch.generation() == mapping.origin.generation;
         if !is_of_source || (found.no, found.packet.offset) < from {

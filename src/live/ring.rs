@@ -185,13 +185,15 @@ impl BatchRing {
         (from..self.end_no()).filter_map(|no| self.batch(no).cloned()).collect()
     }
 
-    /// A packet by the number that its source gave it, the newest with that number. Only batches
-    /// from `oldest_no` on are looked at.
+    /// A packet by its number before any break, the newest with that number: of those that came, or
+    /// of those that readers over UDP get. Only batches from `oldest_no` on are looked at.
     #[must_use]
-    pub fn find(&self, track: u8, seq: SeqNo, oldest_no: u64) -> Option<Found> {
+    pub fn find(&self, track: u8, is_datagram: bool, seq: SeqNo, oldest_no: u64) -> Option<Found> {
         (self.first_no.max(oldest_no)..self.end_no()).rev().find_map(|no| {
             let batch = self.batch(no)?;
-            let mut packets = batch.runs_of(track).iter().flat_map(|run| batch.packets_of(run));
+            let runs =
+                if is_datagram { batch.datagram_runs_of(track) } else { batch.runs_of(track) };
+            let mut packets = runs.iter().flat_map(|run| batch.packets_of(run));
             let packet = packets.find(|packet| packet.seq == seq).copied()?;
             Some(Found { no, batch: Arc::clone(batch), packet })
         })
@@ -338,10 +340,13 @@ mod tests {
         for n in 0..10 {
             push(&mut ring, 0, 65_530_u16.wrapping_add(n), n == 0, 0);
         }
-        let found = ring.find(0, SeqNo(2), 0).unwrap();
+        let found = ring.find(0, false, SeqNo(2), 0).unwrap();
         assert_eq!(found.batch.packet_bytes(&found.packet), packet(2, 0, 1, 1_000));
-        assert!(ring.find(0, SeqNo(65_530), 1).is_none());
-        assert!(ring.find(0, SeqNo(77), 0).is_none() && ring.find(1, SeqNo(2), 0).is_none());
+        assert!(ring.find(0, true, SeqNo(65_530), 1).is_none());
+        assert!(
+            ring.find(0, false, SeqNo(77), 0).is_none()
+                && ring.find(1, true, SeqNo(2), 0).is_none()
+        );
     }
 
     proptest! {

@@ -21,7 +21,7 @@ pub const PATHS_NAMED_MAX: usize = 200;
 pub const OTHER: &str = "other";
 
 /// Why packets of a source are not taken, in the order of `live::source::SourceError::index`.
-pub const DROPS: [&str; 8] = [
+pub const DROPS: [&str; 9] = [
     "no_track",
     "not_granted",
     "foreign_address",
@@ -30,6 +30,7 @@ pub const DROPS: [&str; 8] = [
     "length",
     "behind",
     "malformed",
+    "too_long_for_udp",
 ];
 
 /// Why readers skip, in the order of `live::reader::SkipReason`.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use super::batch::{Arrival, BatchBuilder, BatchError, Entry, Generation, PacketBatch};
 use super::clock::{SourceClock, ticks_between, utc_ns_from_ntp};
+use super::datagrams::{DatagramForm, Datagrams};
 use super::description::{Description, LiveTrack};
 use super::latch::AddressLatch;
 use super::limits::{BATCH_HOLD, REPORT_INTERVAL, SYNC_REQUEST_INTERVAL};
@@ -26,6 +27,7 @@ use super::ssrc_latch::{Sign, SsrcLatch, SsrcVerdict};
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::{Mono, rescale};
 use crate::rtcp::ReportBlock;
+use crate::rtp::peek::PeekFormat;
 
 /// What the header of an RTP packet says, as far as it matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,9 @@ pub enum SourceError {
     /// It is no RTP, or its lengths do not add up.
     #[error("not RTP")]
     Malformed,
+    /// Longer than a datagram, and of a format that is not cut: readers over TCP alone get it.
+    #[error("too long for a datagram")]
+    TooLongForUdp,
 }
 
 /// Counters of a source.
@@ -110,6 +115,7 @@ pub struct SourceTrack {
     meter: TrackMeter,
     /// RTP time of the newest sync sample.
     sync_ts: Option<RtpTs>,
+    datagrams: Datagrams,
     /// The newest report of a stream that no packet has come of.
     early: Option<EarlyReport>,
 }
@@ -133,6 +139,9 @@ pub struct Source {
     generation: Option<Generation>,
     /// By track of the description; `None` where SETUP has not come.
     tracks: Vec<Option<SourceTrack>>,
+    /// Payload formats by track: how long packets are cut.
+    formats: Vec<PeekFormat>,
+    is_left_out_told: bool,
     builder: BatchBuilder,
     full: Vec<PacketBatch>,
     /// A frame has ended with the newest packet.
@@ -167,6 +176,8 @@ impl Source {
             description,
             generation: None,
             tracks,
+            formats: Vec::new(),
+            is_left_out_told: false,
             builder: BatchBuilder::default(),
             full: Vec::new(),
             is_frame_over: false,
@@ -181,6 +192,18 @@ impl Source {
         }
     }
 
+    /// Payload formats of the first payload type of each track; without them long packets are not
+    /// cut.
+    pub fn set_formats(&mut self, formats: Vec<PeekFormat>) {
+        self.formats = formats;
+    }
+
+    /// Packets are left out for readers over UDP: true once.
+    pub fn has_news_of_left_out(&mut self) -> bool {
+        self.counts.dropped[SourceError::TooLongForUdp.index()] > 0
+            && !std::mem::replace(&mut self.is_left_out_told, true)
+    }
+
     /// SETUP of a track. False: there is no such track.
     pub fn set_up(&mut self, track: u8, rtp: AddressLatch, rtcp: AddressLatch) -> bool {
         let Some(place) = self.tracks.get_mut(usize::from(track)) else { return false };
@@ -191,6 +214,7 @@ impl Source {
             reception: None,
             meter: TrackMeter::default(),
             sync_ts: None,
+            datagrams: Datagrams::default(),
             early: None,
         });
         true
@@ -327,16 +351,22 @@ impl Source {
         let ssrc = track.ssrc.name().unwrap_or(ssrc);
         let arrival = Arrival { track: index, ssrc, seq, ts, marker, header_bytes, is_sync, bytes };
         self.clock.handle_packet(index, ts, at.utc_ns);
-        let mut pushed = self.builder.push(&arrival, at.now);
+        let is_first_type = spec.payload_types.first() == Some(&payload_type);
+        let format = self.formats.get(usize::from(index)).copied().filter(|_| is_first_type);
+        let format = format.unwrap_or(PeekFormat::Any);
+        let form = track.datagrams.form(format, seq, header_bytes, bytes);
+        let is_left_out = matches!(form, Some(DatagramForm::LeftOut));
+        let mut pushed = self.builder.push_with(&arrival, form, at.now);
         if pushed == Err(BatchError::Full) {
             if self.full.len() >= FULL_BATCHES_MAX {
                 return Err(SourceError::Behind);
             }
             let clock = &self.clock;
             self.full.extend(self.builder.build(generation, |track| clock.point(track)));
-            pushed = self.builder.push(&arrival, at.now);
+            pushed = self.builder.push_with(&arrival, form, at.now);
         }
         pushed.map_err(|_| SourceError::Length)?;
+        self.counts.dropped[SourceError::TooLongForUdp.index()] += u64::from(is_left_out);
         self.counts.sync_samples += u64::from(is_sync);
         self.is_frame_over |= marker && spec.needs_sync;
         track.meter.handle_packet(payload_type, bytes.len(), at.now);
@@ -523,6 +553,7 @@ impl SourceTrack {
         self.meter.handle_end_of_stream(self.reception.as_ref());
         let reception = self.reception.insert(Reception::new(sign.ssrc, hz, sign.seq));
         self.sync_ts = None;
+        self.datagrams.begin();
         let Some(EarlyReport { ssrc, ntp, ts, came }) = self.early.take() else { return };
         let is_its = ssrc == sign.ssrc || {
             let waited_ns = i64::try_from(at.now.since(came.now).as_nanos()).unwrap_or(i64::MAX);
@@ -558,12 +589,13 @@ impl SourceError {
             Self::Length => 5,
             Self::Behind => 6,
             Self::Malformed => 7,
+            Self::TooLongForUdp => 8,
         }
     }
 }
 
 /// Reasons in `SourceError`.
-pub const DROP_REASONS: usize = 8;
+pub const DROP_REASONS: usize = 9;
 const NS_PER_S: u32 = 1_000_000_000;
 /// A report with another SSRC is of the stream that begins when its RTP time is as near.
 const EARLY_OFF_S: u32 = 5;

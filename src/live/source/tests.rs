@@ -113,9 +113,9 @@ fn what_is_not_the_publishers_is_counted_by_reason_and_changes_nothing() {
     assert_eq!(rtp(2, fields, &[0; 20]), SourceError::ForeignAddress);
     let other = RtpFields { payload_type: 97, ..fields };
     assert_eq!(rtp(1, other, &[0; 20]), SourceError::PayloadType);
-    assert_eq!(rtp(1, fields, &[0; 3_000]), SourceError::Length);
+    assert_eq!(rtp(1, fields, &[0; 70_000]), SourceError::Length);
     assert_eq!(rtp(1, fields, &[0; 11]), SourceError::Length);
-    assert_eq!(source.counts().dropped, [1, 1, 1, 1, 1, 2, 0, 0]);
+    assert_eq!(source.counts().dropped, [1, 1, 1, 1, 1, 2, 0, 0, 0]);
     assert_eq!(source.counts().packets, 2);
 }
 
@@ -304,4 +304,80 @@ fn tracks_are_metered_across_a_change_of_ssrc_and_groups_of_pictures_by_rtp_time
     send(&mut source, (0, 904, 90_000, 6), (true, false), after).unwrap();
     source.measure(at(1_000_000).now);
     assert_eq!(source.bits_per_s(), 8_000);
+}
+
+/// As (number, marker, is sync, bytes) of what readers over UDP get.
+fn datagrams(batch: &PacketBatch) -> Vec<(u16, bool, bool, usize)> {
+    let runs = batch.datagram_runs_of(0).iter();
+    let packets =
+        runs.flat_map(|run| batch.packets_of(run).iter().map(move |packet| (run, packet)));
+    let shown = packets.map(|(run, packet)| {
+        let bytes = batch.packet_bytes(packet);
+        let view = crate::rtp::RtpView::parse(bytes).unwrap();
+        assert_eq!((view.seq(), view.ssrc(), view.ts()), (packet.seq, run.ssrc, packet.ts));
+        assert_eq!(view.marker(), packet.marker);
+        (packet.seq.0, packet.marker, packet.is_sync, bytes.len())
+    });
+    shown.collect()
+}
+
+#[test]
+fn packet_that_no_datagram_holds_is_cut_for_readers_over_udp_and_left_whole_for_the_others() {
+    let mut source = source();
+    source.set_formats(vec![PeekFormat::H264, PeekFormat::Any]);
+    source.grant(Generation(1), Mono(0));
+    let mut send = |seq: u16, ts: u32, ssrc: u32, len: usize, marker: bool, is_sync: bool| {
+        let mut bytes = packet(seq, ts, ssrc, len);
+        bytes[12..].fill(0x65);
+        bytes[1] = 96 | u8::from(marker) << 7;
+        let (payload_type, header_bytes) = (96, 12);
+        let (seq, ts, ssrc) = (SeqNo(seq), RtpTs(ts), Ssrc(ssrc));
+        let fields = RtpFields { payload_type, seq, ts, ssrc, marker, header_bytes };
+        source.handle_rtp(0, Some(address(1)), &fields, is_sync, &bytes, at(0)).unwrap();
+        marker.then(|| source.poll_batch(at(0).now).unwrap())
+    };
+    let usual = send(7, 0, 5, 1_472, true, true).unwrap();
+    assert_eq!(datagrams(&usual), [(7, true, true, 1_472)]);
+    assert_eq!(usual.runs_of(0), usual.datagram_runs_of(0));
+    send(8, 3_600, 5, 60_012, false, true);
+    let long = send(9, 3_600, 5, 100, true, false).unwrap();
+    assert_eq!(shown(&long), [(5, 8, 3_600), (5, 9, 3_600)]);
+    assert_eq!(long.packet_bytes(&long.packets_of(&long.runs_of(0)[0])[0]).len(), 60_012);
+    let cut = datagrams(&long);
+    assert_eq!(cut.iter().map(|piece| piece.0).collect::<Vec<_>>(), (8..=52).collect::<Vec<_>>());
+    assert!(cut.iter().all(|piece| piece.3 <= 1_400), "{cut:?}");
+    assert_eq!(cut.iter().filter(|piece| piece.2).map(|piece| piece.0).collect::<Vec<_>>(), [8]);
+    assert_eq!(cut.iter().filter(|piece| piece.1).map(|piece| piece.0).collect::<Vec<_>>(), [52]);
+    // Numbers stay moved, and begin anew with another stream.
+    let next = send(10, 7_200, 5, 100, true, false).unwrap();
+    assert_eq!(
+        (shown(&next), datagrams(&next)),
+        (vec![(5, 10, 7_200)], vec![(53, true, false, 100)])
+    );
+    let other = send(40_000, 1 << 31, 6, 100, true, true).unwrap();
+    assert_eq!(datagrams(&other), [(40_000, true, true, 100)]);
+    assert_eq!(source.counts().dropped, [0; DROP_REASONS]);
+}
+
+#[test]
+fn packet_of_a_format_that_is_not_cut_is_left_out_over_udp_and_that_is_told_once() {
+    let mut source = source();
+    source.grant(Generation(1), Mono(0));
+    for (seq, len) in [(1, 3_000), (2, 100), (3, 3_000)] {
+        let bytes = packet(seq, 0, 5, len);
+        let fields = RtpFields {
+            payload_type: 96,
+            seq: SeqNo(seq),
+            ts: RtpTs(0),
+            ssrc: Ssrc(5),
+            marker: seq == 3,
+            header_bytes: 12,
+        };
+        source.handle_rtp(0, None, &fields, seq == 1, &bytes, at(0)).unwrap();
+    }
+    let batch = source.poll_batch(at(0).now).unwrap();
+    assert_eq!(shown(&batch).len(), 3);
+    assert_eq!(datagrams(&batch), [(2, false, false, 100)]);
+    assert_eq!(source.counts().dropped[SourceError::TooLongForUdp.index()], 2);
+    assert!(source.has_news_of_left_out() && !source.has_news_of_left_out());
 }

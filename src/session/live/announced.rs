@@ -240,7 +240,7 @@ fn live_track(media: &MediaSdp) -> LiveTrack {
     }
 }
 
-fn format_of(media: &MediaSdp) -> PeekFormat {
+pub(super) fn format_of(media: &MediaSdp) -> PeekFormat {
     let encoding = media.payload_types().next().and_then(|number| media.encoding(number));
     encoding.map_or(PeekFormat::Any, |encoding| PeekFormat::from_encoding_name(&encoding.name))
 }

@@ -158,6 +158,14 @@ impl Sessions {
         if taken.is_ok() {
             track.learn(&view);
             publisher.source.note_entry(target.track, entry);
+            if publisher.source.has_news_of_left_out() {
+                let (path, track) = (publisher.source.path(), target.track);
+                tracing::warn!(
+                    %path, track, bytes = bytes.len(),
+                    "packets are too long for a datagram and of a format that is not cut: only \
+                     readers over TCP get them"
+                );
+            }
         }
         match taken {
             Ok(()) => {

@@ -32,7 +32,7 @@ impl Sessions {
             }
         }
         if publisher.is_pulled() {
-            self.handle_pull_dismissed(number, &publisher, why);
+            self.handle_pull_dismissed(number, why);
         }
     }
 

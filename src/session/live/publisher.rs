@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use super::announced::{Origin, PublisherTrack};
+use super::announced::{Origin, PublisherTrack, format_of};
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
@@ -101,6 +101,7 @@ impl Sessions {
         let (now, own_ssrc) = (self.now, Ssrc(rng.next_u32()));
         let (of_source, described) = (Arc::clone(path), Arc::clone(&description));
         let mut source = Source::new(of_source, described, own_ssrc, false, now);
+        source.set_formats(sdp.medias().iter().map(format_of).collect());
         if matches!(way, Way::Input) {
             for (track, _) in (0_u8..).zip(sdp.medias()) {
                 // Its senders are told apart by the input; reports come from another port.

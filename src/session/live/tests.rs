@@ -475,6 +475,6 @@ fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_stranger
     }
     let source = &bench.sessions.live.publishers.values().next().unwrap().source;
     assert_eq!(source.counts().packets, 50);
-    assert_eq!(source.counts().dropped, [0; 8]);
+    assert_eq!(source.counts().dropped, [0; 9]);
     assert_eq!(source.track(0).and_then(|track| track.ssrc()), Some(Ssrc(13)));
 }

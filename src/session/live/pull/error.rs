@@ -93,9 +93,6 @@ pub(in crate::session) enum PullError {
     /// What it sends is no RTSP.
     #[error("it sends what is no RTSP: {0}")]
     Garbage(ParseError),
-    /// All that comes is longer than can be sent on.
-    #[error("its packets are longer than 2 KiB; have it send packets of 1,400 bytes")]
-    TooLong,
     /// BYE on all its streams.
     #[error("it says BYE")]
     Bye,

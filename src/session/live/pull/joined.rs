@@ -23,13 +23,12 @@ use crate::live::demux::{SocketName, Target};
 use crate::live::latch::AddressLatch;
 use crate::live::limits::PATHS_MAX;
 use crate::live::message::{Ask, RefusedError};
-use crate::live::source::SourceError;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{ResolveFailure, Task, TaskClass, Work};
 use crate::rtsp::reader::{Answer, ParseError, Request};
 use crate::sdp::session::SessionSdp;
 use crate::session::live::announced::{Origin, description};
-use crate::session::live::publisher::{Claimant, Publisher, PublisherState, Way};
+use crate::session::live::publisher::{Claimant, PublisherState, Way};
 use crate::session::stream::Path;
 use crate::session::table::{Action, PULL_TICKET, Sessions};
 
@@ -217,13 +216,9 @@ impl Sessions {
     pub(in crate::session::live) fn handle_pull_dismissed(
         &mut self,
         number: u32,
-        publisher: &Publisher,
         why: &'static str,
     ) {
-        let counts = publisher.source.counts();
-        let is_too_long = counts.packets == 0 && counts.dropped[SourceError::Length.index()] > 0;
-        let error = if is_too_long { PullError::TooLong } else { PullError::Ended(why) };
-        self.with_pull(number, |client| client.fail(error));
+        self.with_pull(number, |client| client.fail(PullError::Ended(why)));
     }
 
     /// By the clock, about once a second.
