@@ -6,10 +6,12 @@
 //! slots  .. [ ] [a b] [ ] [c] [ ] ..   horizon 2 s, then round again
 //! ```
 //! Invariant: a key is never handed out before its time, and at most one slot plus the caller's
-//! own delay after it; keys of one slot come out in the order in which they went in. There is no
-//! cancel: whoever takes a key out checks that it still means something. Inserting and expiring
-//! cost O(1). Keys lie in one table, slots are lists through it: memory is that of the most keys
-//! there ever were at once, and nothing is allocated below that. DESIGN section 6.2.
+//! own delay after it; keys of one slot come out in the order in which they went in. Inserting,
+//! cancelling and expiring cost O(1). Keys lie in one table, slots are doubly linked lists through
+//! it: memory is that of the most keys there ever were at once, and nothing is allocated below
+//! that. DESIGN section 6.2.
+//! Bound: one key for each [`Timer`] that somebody keeps; an owner cancels the key that it
+//! replaces, and those that it leaves behind when it ends.
 
 use super::time::Mono;
 
@@ -37,6 +39,29 @@ struct Node<T> {
     due: Mono,
     key: T,
     next: u32,
+    prev: u32,
+    /// Counts the keys that lay here, so that an old [`Timer`] cancels nothing.
+    serial: u32,
+    slot: u16,
+    is_waiting: bool,
+}
+
+/// Names a key on the wheel, to cancel it. One whose key has come out means nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timer {
+    node: u32,
+    serial: u32,
+}
+
+impl Timer {
+    /// Names no key.
+    pub const NONE: Self = Self { node: NONE, serial: 0 };
+}
+
+impl Default for Timer {
+    fn default() -> Self {
+        Self::NONE
+    }
 }
 
 impl<T: Copy> Wheel<T> {
@@ -55,10 +80,40 @@ impl<T: Copy> Wheel<T> {
 
     /// Hands `key` out by `expire` at `due` or up to one slot later. A time in the past is due at
     /// the next `expire`; one past the horizon is looked at again there.
-    pub fn insert(&mut self, due: Mono, key: T) {
-        let node = self.take_node(Node { due, key, next: NONE });
+    pub fn insert(&mut self, due: Mono, key: T) -> Timer {
+        let node = self.take_node(due, key);
         self.append(node, due);
         self.count += 1;
+        Timer { node, serial: self.keys.get(node as usize).map_or(0, |node| node.serial) }
+    }
+
+    /// Takes a key off the wheel before its time. False: it has come out, or was cancelled.
+    pub fn cancel(&mut self, timer: Timer) -> bool {
+        let Some(node) = self.keys.get(timer.node as usize) else { return false };
+        if !node.is_waiting || node.serial != timer.serial {
+            return false;
+        }
+        let (prev, next, slot) = (node.prev, node.next, usize::from(node.slot));
+        match self.keys.get_mut(prev as usize) {
+            Some(prev) => prev.next = next,
+            None => self.slots[slot].first = next,
+        }
+        match self.keys.get_mut(next as usize) {
+            Some(next) => next.prev = prev,
+            None => self.slots[slot].last = prev,
+        }
+        if self.slots[slot].first == NONE {
+            self.occupied[slot / 64] &= !(1 << (slot % 64));
+        }
+        self.give_back(timer.node);
+        self.count -= 1;
+        true
+    }
+
+    /// Takes the key of `timer` off, if it waits still, and puts another in its place.
+    pub fn replace(&mut self, timer: &mut Timer, due: Mono, key: T) {
+        self.cancel(*timer);
+        *timer = self.insert(due, key);
     }
 
     /// Moves every key that is due at `now` into `out`, in the order of their slots.
@@ -78,7 +133,7 @@ impl<T: Copy> Wheel<T> {
             let list = std::mem::replace(&mut self.slots[slot], List { first: NONE, last: NONE });
             let mut at = list.first;
             // Bounded by the list, which nothing is put into any more.
-            while let Some(Node { due, key, next }) = self.keys.get(at as usize) {
+            while let Some(Node { due, key, next, .. }) = self.keys.get(at as usize) {
                 let (node, due, key) = (at, *due, *key);
                 at = *next;
                 if due <= now {
@@ -96,31 +151,37 @@ impl<T: Copy> Wheel<T> {
     fn append(&mut self, node: u32, due: Mono) {
         let tick = due.0.div_ceil(SLOT_NS).clamp(self.next_tick, self.next_tick + HORIZON_TICKS);
         let slot = slot_of(tick);
-        let last = std::mem::replace(&mut self.slots[slot].last, node);
-        match self.keys.get_mut(last as usize) {
+        let slot_index = u16::try_from(slot).unwrap_or(u16::MAX);
+        let before = std::mem::replace(&mut self.slots[slot].last, node);
+        match self.keys.get_mut(before as usize) {
             Some(last) => last.next = node,
             None => self.slots[slot].first = node,
         }
         if let Some(node) = self.keys.get_mut(node as usize) {
-            node.next = NONE;
+            (node.prev, node.next) = (before, NONE);
+            node.slot = slot_index;
+            node.is_waiting = true;
         }
         self.occupied[slot / 64] |= 1 << (slot % 64);
     }
 
-    fn take_node(&mut self, node: Node<T>) -> u32 {
+    fn take_node(&mut self, due: Mono, key: T) -> u32 {
         let index = self.vacant;
+        let (prev, next, slot, is_waiting) = (NONE, NONE, 0, false);
         if let Some(vacant) = self.keys.get_mut(index as usize) {
             self.vacant = vacant.next;
-            *vacant = node;
+            let serial = vacant.serial.wrapping_add(1);
+            *vacant = Node { due, key, next, prev, serial, slot, is_waiting };
             return index;
         }
-        self.keys.push(node);
+        self.keys.push(Node { due, key, next, prev, serial: 0, slot, is_waiting });
         // A few keys for each of some thousand sessions: far below 32 bits.
         u32::try_from(self.keys.len() - 1).unwrap_or(NONE)
     }
 
     fn give_back(&mut self, index: u32) {
         if let Some(node) = self.keys.get_mut(index as usize) {
+            node.is_waiting = false;
             node.next = std::mem::replace(&mut self.vacant, index);
         }
     }
@@ -216,6 +277,34 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn cancelled_keys_never_come_out_and_the_others_do(
+            steps in prop::collection::vec((0_u64..6_000, any::<u8>(), 0_u64..40), 1..200),
+        ) {
+            let mut wheel = Wheel::new(Mono(0));
+            let (mut now, mut out, mut waiting) = (0, Vec::new(), Vec::new());
+            for (key, (ahead, pick, step)) in steps.into_iter().enumerate() {
+                waiting.push((key, wheel.insert(ms(now + ahead), key)));
+                if pick % 2 == 0 {
+                    let (_, timer) = waiting.swap_remove(usize::from(pick) % waiting.len());
+                    prop_assert!(wheel.cancel(timer));
+                    prop_assert!(!wheel.cancel(timer), "twice");
+                }
+                now += step;
+                wheel.expire(ms(now), &mut out);
+                for key in out.drain(..) {
+                    let place = waiting.iter().position(|(other, _)| *other == key);
+                    prop_assert!(place.is_some(), "cancelled, and came out");
+                    let (_, timer) = waiting.remove(place.unwrap());
+                    prop_assert!(!wheel.cancel(timer), "it has come out");
+                }
+                prop_assert_eq!(wheel.count(), waiting.len());
+            }
+            wheel.expire(ms(now + 3_000), &mut out);
+            wheel.expire(ms(now + 6_001), &mut out);
+            prop_assert_eq!((out.len(), wheel.next_due()), (waiting.len(), None));
+        }
+
         #[test]
         fn every_key_comes_out_once_never_early_and_by_next_due(
             dues in prop::collection::vec(0_u64..20_000_000_000, 1..100),

@@ -21,6 +21,7 @@ use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
 use crate::base::time::Mono;
+use crate::base::wheel::Timer;
 use crate::library::title::Title;
 use crate::metrics::requests;
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
@@ -53,6 +54,8 @@ pub struct RtspConnection {
     heard: Mono,
     /// Close when the output is sent.
     is_closing: bool,
+    /// Its key of the wheel: the next look at whether it does anything.
+    idle_timer: Timer,
 }
 
 /// What the request at hand waits for.
@@ -89,7 +92,13 @@ impl RtspConnection {
             described: None,
             heard: now,
             is_closing: false,
+            idle_timer: Timer::NONE,
         }
+    }
+
+    /// Its key of the wheel, to be replaced or cancelled.
+    pub fn idle_timer_mut(&mut self) -> &mut Timer {
+        &mut self.idle_timer
     }
 
     /// Tells the connection its place in the PollTable.

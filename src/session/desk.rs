@@ -9,7 +9,7 @@
 //! Bound: an entry lives as long as somebody waits for its window or holds it; leftovers are swept
 //! when they outnumber the live ones.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use slab::Slab;
@@ -82,7 +82,7 @@ impl WindowDesk {
                 }
             }
             Some(Entry::Asked(waiters)) => {
-                waiters.push(waiter);
+                push_waiter(waiters, waiter);
                 return Desk::Asked;
             }
             None => {}
@@ -136,6 +136,18 @@ impl WindowDesk {
         });
         self.sweep_at = self.entries.len() * 2;
     }
+}
+
+/// Enters a waiter. Before the list grows, streams that wait in it for earlier epochs are taken out:
+/// it holds at most twice as many as there are streams, however often their clients seek.
+fn push_waiter(waiters: &mut Vec<Waiter>, waiter: Waiter) {
+    if waiters.len() == waiters.capacity() {
+        let mut seen = HashSet::with_capacity(waiters.len());
+        waiters.reverse();
+        waiters.retain(|other| seen.insert((other.session, other.stream_index)));
+        waiters.reverse();
+    }
+    waiters.push(waiter);
 }
 
 /// Below this many entries a sweep frees less than it costs.

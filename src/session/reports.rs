@@ -5,12 +5,13 @@
 
 use rand::RngExt;
 
+use super::desk::Waiter as WindowWaiter;
 use super::quality::Change;
 use super::session::{Session, State};
 use super::stream::{Path, Phase, Report, Stream};
 use super::table::{Action, SessionKey, Sessions, TimerKey};
 use crate::base::ids::SessionId;
-use crate::base::time::Npt;
+use crate::base::time::{Mono, Npt};
 use crate::metrics::cells::{QUALITY_CAUSES, ShardCells};
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp::interval::interval;
@@ -31,8 +32,29 @@ impl Sessions {
         let random = rand::rng().random_range(0.0..1.0);
         // Two members: the player and us, the only sender.
         let wait = interval(bandwidth, 2, 1, true, REPORT_BYTES, false, random);
-        let timer = TimerKey::Report { session: key, epoch_count };
-        self.wheel.insert(self.now + wait, timer);
+        self.wait_for_report(key, self.now + wait);
+    }
+
+    /// Sends the reports of a session at `due`, and at no time that was set before.
+    pub(super) fn wait_for_report(&mut self, key: SessionKey, due: Mono) {
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        let timer = TimerKey::Report { session: key, epoch_count: session.epoch_count };
+        self.wheel.replace(&mut session.timers.report, due, timer);
+    }
+
+    /// Says BYE on a stream at `due`: nothing else of it is to come.
+    pub fn wait_for_bye(&mut self, at: WindowWaiter, due: Mono) {
+        let WindowWaiter { session, stream_index, epoch_count } = at;
+        let Some(stream) = self
+            .slab
+            .get_mut(session.0 as usize)
+            .and_then(|session| session.streams.get_mut(usize::from(stream_index)))
+        else {
+            return;
+        };
+        stream.phase = Phase::Finishing;
+        let key = TimerKey::Bye { session, stream_index, epoch_count };
+        self.wheel.replace(&mut stream.timer, due, key);
     }
 
     /// A sender report on every stream that plays.

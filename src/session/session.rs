@@ -19,9 +19,11 @@ use super::epoch::{Epoch, Rate};
 use super::position::window_kind;
 use super::request::{Command, Waiter};
 use super::stream::{Path, Phase, Stream};
+use super::table::TimerKey;
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::time::{Mono, Npt};
+use crate::base::wheel::{Timer, Wheel};
 use crate::library::title::Title;
 use crate::media::asset::Track;
 use crate::media::window::WindowKind;
@@ -61,6 +63,10 @@ pub struct Session {
     pub epoch: Option<Epoch>,
     /// Where the present range ends, when that is before the end of the title.
     pub end: Option<Npt>,
+    /// Where the present epoch is to be paused (RFC 2326 s10.6): one point, the newest.
+    pub pause_point: Option<Npt>,
+    /// Its keys of the wheel: one of each kind, whatever the client commands.
+    pub timers: SessionTimers,
     /// Name in RTCP: the same for all streams of the session, so that a player may synchronise
     /// them (RFC 3550 s6.5.1).
     pub cname: String,
@@ -68,6 +74,17 @@ pub struct Session {
     pub held: VecDeque<Command>,
     /// When the PLAY that is being answered came: PLAY to first packet.
     pub play_received: Option<Mono>,
+}
+
+/// Keys of the wheel that a session waits for, beside those of its streams.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SessionTimers {
+    /// The next sender report.
+    pub report: Timer,
+    /// The pause point.
+    pub pause: Timer,
+    /// The next look at whether the client lives.
+    pub liveness: Timer,
 }
 
 /// See the module's picture.
@@ -228,9 +245,13 @@ impl Session {
 
     /// Ends the present epoch: keys on the wheel and windows under way lose their meaning. A stream
     /// that has said BYE stays silent until it is moved to another place.
-    pub fn end_epoch(&mut self) {
+    pub fn end_epoch(&mut self, wheel: &mut Wheel<TimerKey>) {
         self.epoch_count = self.epoch_count.wrapping_add(1);
+        self.pause_point = None;
+        wheel.cancel(self.timers.report);
+        wheel.cancel(self.timers.pause);
         for stream in &mut self.streams {
+            wheel.cancel(stream.timer);
             if stream.phase != Phase::Ended {
                 stream.phase = Phase::Idle;
             }

@@ -14,6 +14,7 @@ use super::resend::{Mark, Resender};
 use super::table::SessionKey;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::{Mono, Npt, rescale};
+use crate::base::wheel::Timer;
 use crate::media::window::{Frame, PacketWindow, WindowKind};
 use crate::rtcp::ReportBlock;
 
@@ -33,6 +34,8 @@ pub struct Stream {
     seq: SeqNo,
     /// Counts the stream's keys on the wheel: only the newest means something.
     pub timer_count: u32,
+    /// Its key on the wheel: the next frame, or BYE.
+    pub timer: Timer,
     /// RTP clock of the track.
     pub clock_rate_hz: u32,
     /// Our SSRC.
@@ -193,6 +196,7 @@ impl Stream {
             cursor: None,
             phase: Phase::Idle,
             timer_count: 0,
+            timer: Timer::NONE,
             sent: Sent::default(),
             report: None,
             quality: None,

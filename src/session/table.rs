@@ -6,7 +6,8 @@
 //!                                       wheel: streams that are due, for the pacer
 //! ```
 //! Invariant: every session is in `slab` and `by_id`, and every UDP stream of it in `sockets`,
-//! from SETUP to `remove`; nothing of it is left behind anywhere but dead keys on the wheel.
+//! from SETUP to `remove`; nothing of it is left behind anywhere, and it has one key of each kind on
+//! the wheel, whatever its client commands.
 //! Bound: `sessions_max`.
 
 use std::collections::HashMap;
@@ -24,7 +25,7 @@ use super::live::group::GroupAction;
 use super::live::input::plan::InputSocket;
 use super::live::pull::joined::CameraName;
 use super::request::Waiter;
-use super::session::{Session, State};
+use super::session::{Session, SessionTimers, State};
 use super::sockets::SharedSockets;
 use super::starts::Starts;
 use super::stream::{Path, Phase, Stream};
@@ -391,7 +392,12 @@ impl Sessions {
             }
         }
         self.cells.sessions[session.state.gauge_index()].sub(1);
+        let SessionTimers { report, pause, liveness } = session.timers;
+        for timer in [report, pause, liveness] {
+            self.wheel.cancel(timer);
+        }
         for stream in &session.streams {
+            self.wheel.cancel(stream.timer);
             if stream.quality.is_some() {
                 self.cells.quality_levels[stream.level() as usize].sub(1);
             }
@@ -444,10 +450,10 @@ impl Sessions {
 
     /// Looks at a session's client at `due`, and at no time that was set before.
     pub(super) fn watch(&mut self, key: SessionKey, due: Mono) {
-        let Some(session) = self.session_mut(key) else { return };
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         session.liveness_due = due;
-        let id = session.id;
-        self.wheel.insert(due, TimerKey::Liveness { session: key, id });
+        let timer = TimerKey::Liveness { session: key, id: session.id };
+        self.wheel.replace(&mut session.timers.liveness, due, timer);
     }
 
     /// A key of the wheel has come up. Streams are for the pacer and connections for the shard: it
@@ -624,12 +630,14 @@ impl Sessions {
     /// Puts a stream on the wheel.
     pub fn schedule(&mut self, stream: WindowWaiter, due: Mono) {
         let WindowWaiter { session, stream_index, epoch_count } = stream;
-        let Some(stream) = self.stream_mut(session, usize::from(stream_index)) else { return };
+        let found = self.slab.get_mut(session.0 as usize);
+        let stream = found.and_then(|s| s.streams.get_mut(usize::from(stream_index)));
+        let Some(stream) = stream else { return };
         stream.phase = Phase::Scheduled;
         stream.timer_count = stream.timer_count.wrapping_add(1);
         let timer_count = stream.timer_count;
         let key = TimerKey::Stream { session, stream_index, epoch_count, timer_count };
-        self.wheel.insert(due, key);
+        self.wheel.replace(&mut stream.timer, due, key);
     }
 
     fn handle_window_failure(&mut self, waiter: WindowWaiter, failure: &WindowFailure) {

@@ -434,13 +434,14 @@ impl Shard {
                 return;
             }
         };
+        let due = self.sessions.now + self.sessions.timeout();
         if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
             connection.set_key(key);
+            let timer = TimerKey::Connection(key);
+            self.sessions.wheel.replace(connection.idle_timer_mut(), due, timer);
         }
         self.cells.connections.add(1);
         self.enable(key);
-        let due = self.sessions.now + self.sessions.timeout();
-        self.sessions.wheel.insert(due, TimerKey::Connection(key));
     }
 
     /// A connection without a session that says nothing is closed: a stranger must not fill the
@@ -454,7 +455,8 @@ impl Shard {
         if is_useless && now.since(connection.heard()) >= timeout {
             self.close(key);
         } else {
-            self.sessions.wheel.insert(now + timeout, TimerKey::Connection(key));
+            let timer = TimerKey::Connection(key);
+            self.sessions.wheel.replace(connection.idle_timer_mut(), now + timeout, timer);
         }
     }
 
@@ -467,6 +469,10 @@ impl Shard {
         self.cells.connections.sub(1);
         match consumer {
             Some(Consumer::Camera(camera)) => self.sessions.handle_camera_closed(camera.name()),
+            Some(Consumer::Connection(mut connection)) => {
+                self.sessions.wheel.cancel(*connection.idle_timer_mut());
+                self.sessions.handle_connection_closed(key);
+            }
             _ => self.sessions.handle_connection_closed(key),
         }
     }

@@ -198,12 +198,7 @@ impl Shard {
             (None, _) => epoch.npt_at(now),
         };
         let bye_due = epoch.wall_of_npt(end).max(now) + BYE_DELAY;
-        if let Some(stream) = self.stream_mut(at) {
-            stream.phase = Phase::Finishing;
-        }
-        let Waiter { session, stream_index, epoch_count } = at;
-        let key = TimerKey::Bye { session, stream_index, epoch_count };
-        self.sessions.wheel.insert(bye_due, key);
+        self.sessions.wait_for_bye(at, bye_due);
     }
 
     /// The kernel has taken a run, or not.

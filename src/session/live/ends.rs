@@ -1,7 +1,7 @@
 //! How sessions of live paths end: their own way, with their connection, or by us.
 //!
 //! Invariant: a publisher's last packets are fed before its path is released; of a session that has
-//! ended nothing is left but dead keys on the wheel. DESIGN section 5.6.
+//! ended nothing is left, on the wheel either. DESIGN section 5.6.
 
 use std::sync::Arc;
 
@@ -111,6 +111,7 @@ impl Sessions {
             self.say_live_bye(index, reason);
         }
         let Some(reader) = self.live.readers.try_remove(index as usize) else { return };
+        self.wheel.cancel(reader.timer);
         match reader.cast {
             Cast::Own => {}
             Cast::Member => self.leave_group(&reader.path, reader.peer.ip(), index),

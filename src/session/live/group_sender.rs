@@ -18,6 +18,7 @@ use super::group::{Cast, GroupAction, OpenGroup};
 use super::notes::SkipsTold;
 use super::reader::{LiveReader, LiveStream, ReaderState};
 use crate::base::ids::SessionId;
+use crate::base::wheel::Timer;
 use crate::live::message::Ask;
 use crate::live::multicast::Group;
 use crate::live::path::ReaderKey;
@@ -140,6 +141,7 @@ impl Sessions {
             alive: self.now,
             serial: self.live.next_serial(),
             wakes: None,
+            timer: Timer::NONE,
             report_due: self.now,
             cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
         }

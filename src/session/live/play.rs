@@ -129,7 +129,8 @@ impl Sessions {
         if reader.wakes.is_none_or(|wakes| due < wakes) {
             reader.wakes = Some(due);
             let serial = reader.serial;
-            self.wheel.insert(due, TimerKey::LiveReader { index, serial });
+            let key = TimerKey::LiveReader { index, serial };
+            self.wheel.replace(&mut reader.timer, due, key);
         }
     }
 

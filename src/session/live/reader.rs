@@ -16,6 +16,7 @@ use super::notes::SkipsTold;
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
+use crate::base::wheel::Timer;
 use crate::live::path::ReaderKey;
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp::ReportBlock;
@@ -52,6 +53,8 @@ pub struct LiveReader {
     pub(super) serial: u32,
     /// When the wheel wakes it next.
     pub(super) wakes: Option<Mono>,
+    /// Its key of the wheel.
+    pub(super) timer: Timer,
     pub(super) report_due: Mono,
     pub(super) cname: String,
     pub(super) skips_told: SkipsTold,

@@ -12,6 +12,7 @@ use super::is_live_path;
 use super::notes::SkipsTold;
 use super::reader::{LiveReader, LiveRtx, LiveStream, ReaderState};
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
+use crate::base::wheel::Timer;
 use crate::live::reader::Carrier;
 use crate::live::retransmit::rtx_payload_type;
 use crate::rtp::RtxStream;
@@ -177,6 +178,7 @@ impl Sessions {
             alive: self.now,
             serial: self.live.next_serial(),
             wakes: None,
+            timer: Timer::NONE,
             report_due: self.now,
             cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
             skips_told: SkipsTold::default(),

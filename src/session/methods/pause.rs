@@ -1,6 +1,7 @@
 //! PAUSE (RFC 2326 s10.6): every stream stays at its next packet.
 
 use super::{aggregate_only, answer};
+use crate::base::time::{Mono, Npt};
 use crate::rtsp::range::{NptStart, Range, parse_range};
 use crate::rtsp::response::Status;
 use crate::session::position::resolve;
@@ -11,7 +12,7 @@ use crate::session::table::{SessionKey, Sessions, TimerKey};
 impl Sessions {
     pub(super) fn pause(&mut self, command: &Command, key: SessionKey) -> Executed {
         let now = self.now;
-        let Some(session) = self.session_mut(key) else {
+        let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         if let Err(status) = aggregate_only(session, command) {
@@ -23,20 +24,21 @@ impl Sessions {
         // A pause point: playing goes on until there (RFC 2326 s10.6).
         if let Some(text) = command.request.header("Range") {
             let Ok(header) = parse_range(text) else { return command.refuse(Status::BadRequest) };
-            let Ok(span) = resolve(&header.range, &session.title, false) else {
+            let is_backward = session.epoch.is_some_and(|epoch| epoch.scale < 0.0);
+            let Ok(span) = resolve(&header.range, &session.title, is_backward) else {
                 return command.refuse(Status::InvalidRange);
             };
             if let Some((point, epoch)) = span.start.zip(session.epoch)
-                && point > session.npt_at(now)
                 && matches!(session.state, State::Playing)
+                && is_ahead(point, session.npt_at(now), is_backward)
             {
+                session.pause_point = Some(point);
                 let timer = TimerKey::Pause { session: key, epoch_count: session.epoch_count };
-                let reply = Executed::Reply(answer(command, session));
-                self.wheel.insert(epoch.wall_of_npt(point), timer);
-                return reply;
+                self.wheel.replace(&mut session.timers.pause, epoch.wall_of_npt(point), timer);
+                return Executed::Reply(answer(command, session));
             }
         }
-        self.stop_playing(key);
+        self.stop_playing(key, now);
         let Some(session) = self.session_mut(key) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -44,19 +46,26 @@ impl Sessions {
         Executed::Reply(answer(command, session).header("Range", range.to_string()))
     }
 
-    /// A pause point is reached.
+    /// A pause point is reached. The session stops there, not where the clock is a little later.
     pub fn handle_pause_due(&mut self, key: SessionKey, epoch_count: u32) {
-        if self.session(key).is_some_and(|session| session.epoch_count == epoch_count) {
-            self.stop_playing(key);
+        let Some(session) = self.session(key) else { return };
+        if session.epoch_count != epoch_count {
+            return;
         }
+        let Some((point, epoch)) = session.pause_point.zip(session.epoch) else { return };
+        self.stop_playing(key, epoch.wall_of_npt(point).min(self.now));
     }
 
-    fn stop_playing(&mut self, key: SessionKey) {
-        let now = self.now;
-        let Some(session) = self.session_mut(key) else { return };
+    fn stop_playing(&mut self, key: SessionKey, at: Mono) {
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         if matches!(session.state, State::Playing) {
-            session.end_epoch();
-            self.set_state(key, State::Paused { at: now });
+            session.end_epoch(&mut self.wheel);
+            self.set_state(key, State::Paused { at });
         }
     }
+}
+
+/// Whether playing will come to `point`.
+fn is_ahead(point: Npt, npt: Npt, is_backward: bool) -> bool {
+    if is_backward { point < npt } else { point > npt }
 }

@@ -85,7 +85,7 @@ impl Sessions {
         if asked.range.is_some() {
             session.end = asked.end;
         }
-        session.end_epoch();
+        session.end_epoch(&mut self.wheel);
         let anchors = session
             .streams
             .iter()
@@ -119,7 +119,7 @@ impl Sessions {
             State::Ready => State::Ready,
             State::Ended => State::Ended,
         };
-        session.end_epoch();
+        session.end_epoch(&mut self.wheel);
         let npt = actual_start(session.tracks(), wanted);
         let mut anchors = Vec::with_capacity(session.streams.len());
         let title = session.title.clone();
@@ -215,7 +215,7 @@ impl Sessions {
                 stream.phase = Phase::Finishing;
                 let stream_index = u8::try_from(index).unwrap_or(u8::MAX);
                 let timer = TimerKey::Bye { session: key, stream_index, epoch_count };
-                self.wheel.insert(now, timer);
+                self.wheel.replace(&mut stream.timer, now, timer);
             }
         }
         self.set_state(key, State::Playing);
@@ -223,14 +223,14 @@ impl Sessions {
             self.request_windows(key, stream_index);
             self.schedule(WindowWaiter { session: key, stream_index, epoch_count }, now);
         }
-        self.wheel.insert(now, TimerKey::Report { session: key, epoch_count });
+        self.wait_for_report(key, now);
     }
 
     /// A PLAY that waits for windows cannot be served: too many tasks wait already.
     pub(in crate::session) fn refuse_play(&mut self, key: SessionKey) {
         self.answer_priming(key, Status::ServiceUnavailable, Some("1"));
-        let Some(session) = self.session_mut(key) else { return };
-        session.end_epoch();
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        session.end_epoch(&mut self.wheel);
         // They stand where the refused PLAY would have begun: the next PLAY places them anew.
         for stream in &mut session.streams {
             stream.cursor = None;

@@ -17,7 +17,7 @@ use crate::rtsp::uri::base_url;
 use crate::session::quality::{Level, Quality};
 use crate::session::request::{Command, Executed};
 use crate::session::resend::{Resender, rtx_payload_type};
-use crate::session::session::{Session, State};
+use crate::session::session::{Session, SessionTimers, State};
 use crate::session::stream::{Path, Stream};
 use crate::session::table::{SessionKey, Sessions};
 
@@ -127,6 +127,8 @@ impl Sessions {
             epoch_count: rng.next_u32(),
             epoch: None,
             end: None,
+            pause_point: None,
+            timers: SessionTimers::default(),
             cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
             held: VecDeque::new(),
             play_received: None,

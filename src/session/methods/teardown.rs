@@ -41,6 +41,7 @@ impl Sessions {
             return command.refuse(Status::SessionNotFound);
         };
         let stream = session.streams.remove(index);
+        self.wheel.cancel(stream.timer);
         session.epoch_count = session.epoch_count.wrapping_add(1);
         if let Path::Udp { pair, rtp, rtcp } = stream.path {
             self.release_tuple(pair, rtp, rtcp);

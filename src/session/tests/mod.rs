@@ -6,6 +6,7 @@
 //! ```
 
 mod lag;
+mod leftovers;
 mod life;
 mod nack;
 mod pacing;
@@ -337,10 +338,7 @@ impl Bench {
             }
             Due::Waiting => stream.phase = Phase::WaitsForWindow,
             Due::End => {
-                stream.phase = Phase::Finishing;
-                let WindowWaiter { session, stream_index, epoch_count } = at;
-                let key = TimerKey::Bye { session, stream_index, epoch_count };
-                self.sessions.wheel.insert(now + Duration::from_millis(100), key);
+                self.sessions.wait_for_bye(at, now + Duration::from_millis(100));
             }
         }
     }
