@@ -4,10 +4,10 @@
 //! ts 1: |AUD|SEI|SPS|PPS|IDR.........|   ts 2: |AUD|slice....|
 //!        ^ the access point begins here, known when the IDR comes
 //! ```
-//! A picture behind an SPS or a recovery point (SEI) counts too: encoders without IDR (open groups,
-//! intra refresh) have them where one may begin. Parameter sets with a timestamp of their own belong
-//! to the picture behind them. Tables (MPEG-TS) come at any time: the newest before the picture are
-//! taken along, and decoders pass over what stands between.
+//! A picture behind an SPS or a recovery point (SEI) counts too: encoders without IDR (open
+//! groups, intra refresh) have them where one may begin. Parameter sets with a timestamp of their
+//! own belong to the picture behind them. Tables (MPEG-TS) come at any time: the newest before the
+//! picture are taken along, and decoders pass over what stands between.
 //! Bound: five numbers.
 
 use super::Peek;
