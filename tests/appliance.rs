@@ -57,6 +57,69 @@ fn sigterm_ends_an_idle_server_that_has_connections() {
     assert_eq!(server.wait(Duration::from_secs(10)).and_then(|status| status.code()), Some(0));
 }
 
+/// Waits until the banner is there, and finds the address of the line `word`.
+fn address_of(banner: &str, word: &str) -> Option<std::net::SocketAddr> {
+    let line = banner.lines().find(|line| line.starts_with(word))?;
+    line.split_once("://")?.1.split(['/', ' ']).next()?.parse().ok()
+}
+
+#[test]
+fn standard_error_that_nobody_reads_stops_neither_clients_nor_the_end() {
+    use std::io::{Read, Write};
+    let files = tempfile::tempdir_in(scratch()).unwrap();
+    let (mut unread, mut full) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&full, true).unwrap();
+    while full.write(&[b'\n'; 512]).is_ok() {}
+    rustix::io::ioctl_fionbio(&full, false).unwrap();
+    let mut command = command(&Options::default(), files.path());
+    let mut child = command.stdout(std::process::Stdio::piped()).stderr(full).spawn().unwrap();
+    drop(command);
+    let mut banner = String::new();
+    let mut stdout = child.stdout.take().unwrap();
+    while !banner.contains("ready in") {
+        let mut block = [0; 4_096];
+        let bytes = stdout.read(&mut block).unwrap();
+        assert!(bytes > 0, "the server has ended: {banner}");
+        banner.push_str(std::str::from_utf8(&block[..bytes]).unwrap());
+    }
+    let rtsp = address_of(&banner, "rtsp").unwrap();
+    let admin = address_of(&banner, "admin").unwrap();
+    let mut client = Client::connect(rtsp);
+    for number in 0..1_000 {
+        let url = format!("rtsp://{rtsp}/vod/none{number}.mp4");
+        client.request("DESCRIBE", &url, &[]).expect(404);
+    }
+    client.request("DESCRIBE", &format!("rtsp://{rtsp}/demo"), &[]).expect(200);
+    assert!(metric(admin, "headend_log_lines_limited_total").unwrap() > 0.0);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let status = support::process::wait_for(&mut child, Duration::from_secs(10));
+    let _gone = child.kill();
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
+    let mut log = String::new();
+    unread.read_to_string(&mut log).unwrap();
+    assert_eq!(log.trim(), "", "nothing could be written");
+}
+
+#[test]
+fn lines_that_strangers_cause_are_limited_and_counted_in_the_log() {
+    let mut server = Server::with_demo();
+    let mut client = Client::connect(server.rtsp);
+    for number in 0..1_000 {
+        let url = server.url(&format!("vod/none{number}.mp4"));
+        client.request("DESCRIBE", &url, &[]).expect(404);
+    }
+    until("the log says how many lines were left out", || {
+        server.log().contains("title not opened: ") && server.log().contains(" more like this")
+    });
+    let limited = metric(server.admin, "headend_log_lines_limited_total").unwrap();
+    let lines = server.log().matches("\"failure\":").count();
+    assert!(limited > 0.0 && lines < 1_000, "{lines} lines, {limited} left out");
+    server.signal_term();
+    assert_eq!(server.wait(Duration::from_secs(10)).and_then(|status| status.code()), Some(0));
+    assert!(server.log().contains("SIGTERM"), "the last lines are written at the end");
+}
+
 #[test]
 fn login_shells_limit_on_descriptors_is_enough_to_serve_with_a_warning() {
     let server = Server::start(&Options { open_files: Some(1_024), ..Options::default() });

@@ -49,7 +49,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("subtle", &["src/rtsp/auth/"]),
     ("tokio", &["src/control/", "src/appliance/"]),
     ("toml", &["src/config/", "src/cli/config_verb.rs", "src/cli/doctor/tuning.rs"]),
-    ("tracing_subscriber", &["src/cli/log.rs"]),
+    ("tracing_subscriber", &["src/cli/log.rs", "src/cli/log/"]),
     ("ureq", &["src/cli/remote/"]),
 ];
 

@@ -22,6 +22,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::base::ids::ShardId;
+use crate::cli;
 use crate::cli::banner::{MediaSummary, Startup};
 use crate::cli::doctor;
 use crate::config::cpus::{CpuListError, Placement};
@@ -176,8 +177,7 @@ pub fn run(config: Config, read_again: Option<ReadAgain>) -> Result<(), RunError
     };
     // Before the banner: who has read that may ask whether the server is ready.
     view.set_ready(true);
-    // A closed pipe must not keep the server from serving.
-    let _unread = startup.print(&mut io::stdout().lock());
+    startup.print_aside();
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller);
     view.set_ready(false);
@@ -326,6 +326,7 @@ fn start_control(
     let mut is_stopping = false;
     let on_stop = signals::on_stop(move |signal| {
         if std::mem::replace(&mut is_stopping, true) {
+            cli::log::flush();
             std::process::exit(1);
         }
         tracing::info!(signal = signal.as_str(), "stopping: BYE to all, then the end");

@@ -69,6 +69,15 @@ impl Startup {
         self.print_with(Routes::discover(), out)
     }
 
+    /// Has the text written to standard output, and does not wait for who reads it.
+    pub fn print_aside(&self) {
+        let mut text = Vec::new();
+        match self.print(&mut text) {
+            Ok(()) => super::log::print_aside(text),
+            Err(error) => tracing::warn!(%error, "the start-up text cannot be made"),
+        }
+    }
+
     fn print_with(&self, routes: Routes, out: &mut impl Write) -> io::Result<()> {
         self.print_machine(out)?;
         for warning in &self.warnings {

@@ -4,24 +4,38 @@
 //! on a terminal   12:00:01 WARN cold page code="HE-W203" path="vod/a.mp4"
 //! otherwise       {"timestamp":"...","level":"WARN","message":"cold page","code":"HE-W203",...}
 //! ```
-//! Filter: `HEADEND_LOG`, then `RUST_LOG`, then `info`.
+//! Filter: `HEADEND_LOG`, then `RUST_LOG`, then `info`. Lines are written by a thread of their own
+//! ([`writer`]), and each kind of line has a limit ([`limit`]).
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::panic::PanicHookInfo;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::prelude::*;
 
 use super::Failure;
 use crate::config::LogFormat;
 
-/// Starts the log. Once per process.
+mod limit;
+mod writer;
+
+use limit::{Limit, Limited};
+use writer::{Line, Queue};
+
+/// Starts the log, which panics are told to as well. Once per process. Who holds the [`Flush`] has
+/// the last lines written, however it ends.
 ///
 /// # Errors
-/// A filter that cannot be read, or a log that is running already.
-pub fn init(format: LogFormat) -> Result<(), Failure> {
+/// A filter that cannot be read, a thread that does not start, or a log that is running already.
+pub fn init(format: LogFormat) -> Result<Flush, Failure> {
     let filter = filter(|name| std::env::var_os(name))?;
     let is_terminal = io::stderr().is_terminal();
     let is_text = match format {
@@ -29,14 +43,83 @@ pub fn init(format: LogFormat) -> Result<(), Failure> {
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let queue = Arc::new(Queue::new(io::stderr().as_fd().try_clone_to_owned()?));
+    let limited = Limited { limit: Arc::new(Limit::new()), queue: Arc::clone(&queue) };
+    let limit = Arc::clone(&limited.limit);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Line(queue.clone()));
     let started = if is_text {
-        log.with_timer(WallClock).with_target(false).with_ansi(is_terminal).try_init()
+        let log = log.with_timer(WallClock).with_target(false).with_ansi(is_terminal);
+        log.finish().with(limited).try_init()
     } else {
-        log.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+        let log = log.json().flatten_event(true).with_current_span(false).with_span_list(false);
+        log.finish().with(limited).try_init()
     };
-    started.map_err(|error| Failure::runtime(error.to_string()))
+    started.map_err(|error| Failure::runtime(error.to_string()))?;
+    queue.start(limit)?;
+    let _running_before = RUNNING.set(queue);
+    std::panic::set_hook(Box::new(tell_panic));
+    Ok(Flush(()))
 }
+
+/// Has the last lines written when it is dropped.
+#[derive(Debug)]
+pub struct Flush(());
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Waits until all lines so far are written, for [`FLUSH_MAX`] at most.
+pub fn flush() {
+    if let Some(queue) = RUNNING.get() {
+        let _stays_unread = queue.flush(FLUSH_MAX);
+    }
+}
+
+/// Writes the sentence that a process ends with. Does not wait for a reader when the log runs.
+pub(super) fn last_words(text: &str) {
+    match RUNNING.get() {
+        Some(queue) => {
+            queue.push(text.as_bytes());
+            flush();
+        }
+        None => {
+            let _closed = writer::write_fully(io::stderr(), text.as_bytes());
+        }
+    }
+}
+
+/// Writes `text` to standard output, on a thread of its own: who started the server may have
+/// stopped to read.
+pub fn print_aside(text: Vec<u8>) {
+    let thread = std::thread::Builder::new().name("banner".to_owned());
+    let spawned = thread.spawn(move || {
+        // A closed pipe must not keep the server from serving.
+        let _closed = writer::write_fully(io::stdout(), &text);
+    });
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "no thread to write the start-up text");
+    }
+}
+
+/// Panics go the way of all lines: a thread that panics may be a shard, which must not wait.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let at = panic.location().map(tracing::field::display);
+    let why = panic.payload_as_str().unwrap_or("no text");
+    let backtrace = Backtrace::capture();
+    let is_captured = backtrace.status() == BacktraceStatus::Captured;
+    let backtrace = is_captured.then(|| tracing::field::display(&backtrace));
+    tracing::error!(thread, at, why, backtrace, "panic; this is a bug");
+}
+
+static RUNNING: OnceLock<Arc<Queue>> = OnceLock::new();
+
+/// How long the end of the process waits for who reads its last lines.
+const FLUSH_MAX: Duration = Duration::from_millis(500);
 
 fn filter(variable: impl Fn(&str) -> Option<OsString>) -> Result<EnvFilter, Failure> {
     for name in ["HEADEND_LOG", "RUST_LOG"] {

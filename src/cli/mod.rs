@@ -98,7 +98,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "headend: {}", failure.message);
+            log::last_words(&format!("headend: {}\n", failure.message));
             failure.exit.into()
         }
     }

@@ -13,7 +13,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
     if let Some(root) = &config.media_root {
         check_root(root)?;
     }
-    log::init(config.log)?;
+    let _flush = log::init(config.log)?;
     let again = args.clone();
     let read_again: ReadAgain = Box::new(move || {
         let loaded = again.load(std::env::vars_os());

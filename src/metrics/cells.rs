@@ -79,6 +79,21 @@ impl SharedCounter {
     }
 }
 
+/// Numbers about the log, which is one for the process.
+#[derive(Debug, Default)]
+pub struct LogCells {
+    /// Lines that nobody took from the process in time.
+    pub lines_lost: SharedCounter,
+    /// Lines left out because there were too many of their kind.
+    pub lines_limited: SharedCounter,
+}
+
+/// Numbers about the log of this process.
+pub static LOG: LogCells = LogCells {
+    lines_lost: SharedCounter(AtomicU64::new(0)),
+    lines_limited: SharedCounter(AtomicU64::new(0)),
+};
+
 /// A number that goes up and down, written by several threads.
 #[derive(Debug, Default)]
 pub struct SharedGauge(AtomicU64);

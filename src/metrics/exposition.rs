@@ -19,7 +19,7 @@ use prometheus::proto::{
 use prometheus::{Registry, TextEncoder};
 
 use super::cells::{
-    QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS, SESSION_STATES, ShardCells, TASK_KINDS,
+    LOG, QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS, SESSION_STATES, ShardCells, TASK_KINDS,
     TRANSPORTS, WorkerCells,
 };
 use super::families::{FAMILIES, Family, Read};
@@ -191,6 +191,7 @@ fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> Metric
             pairs.map(|(op, cell)| number(&[op], cell.value())).collect()
         }
         Read::Worker(read) => vec![number(&[], read(&cells.workers).value())],
+        Read::Log(read) => vec![number(&[], read(&LOG).value())],
         Read::WorkerGauge(read) => vec![number(&[], read(&cells.workers))],
     };
     family_of(family.name, family.help, kind, metrics)

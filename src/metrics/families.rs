@@ -5,7 +5,7 @@
 
 use prometheus::proto::MetricType;
 
-use super::cells::{Counter, ShardCells, SharedCounter, TASK_KINDS, WorkerCells};
+use super::cells::{Counter, LogCells, ShardCells, SharedCounter, TASK_KINDS, WorkerCells};
 use super::histogram::HistogramValue;
 
 /// One metric.
@@ -47,6 +47,8 @@ pub(super) enum Read {
     WorkerOps(fn(&WorkerCells) -> &[SharedCounter; TASK_KINDS.len()]),
     /// Counter without labels.
     Worker(fn(&WorkerCells) -> &SharedCounter),
+    /// Counter without labels.
+    Log(fn(&LogCells) -> &SharedCounter),
     /// Gauge without labels.
     WorkerGauge(fn(&WorkerCells) -> u64),
 }
@@ -68,7 +70,8 @@ impl Read {
             | Self::RtxRefused
             | Self::Requests
             | Self::WorkerOps(_)
-            | Self::Worker(_) => MetricType::COUNTER,
+            | Self::Worker(_)
+            | Self::Log(_) => MetricType::COUNTER,
         }
     }
 
@@ -86,7 +89,11 @@ impl Read {
             Self::RtxRefused => &["shard", "reason"],
             Self::Requests => &["code", "method"],
             Self::WorkerOps(_) => &["op"],
-            Self::Ready | Self::SumHistogram(_) | Self::Worker(_) | Self::WorkerGauge(_) => &[],
+            Self::Ready
+            | Self::SumHistogram(_)
+            | Self::Worker(_)
+            | Self::Log(_)
+            | Self::WorkerGauge(_) => &[],
         }
     }
 }
@@ -396,6 +403,17 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_tasks_waiting_for_disk",
         "Tasks that wait for a disk.",
         Read::WorkerGauge(|w| w.tasks_cold.value()),
+    ),
+    // The log.
+    row(
+        "headend_log_lines_lost_total",
+        "Log lines lost because standard error was not read in time.",
+        Read::Log(|log| &log.lines_lost),
+    ),
+    row(
+        "headend_log_lines_limited_total",
+        "Log lines left out because there were too many of their kind.",
+        Read::Log(|log| &log.lines_limited),
     ),
 ];
 

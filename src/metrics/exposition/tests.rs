@@ -71,6 +71,8 @@ fn names_and_types_are_the_documented_ones() {
     headend_inbox_full_total counter
     headend_lag_skips_total counter
     headend_live_requests_refused_total counter
+    headend_log_lines_limited_total counter
+    headend_log_lines_lost_total counter
     headend_media_cold_reads_total counter
     headend_media_read_bytes_total counter
     headend_nack_received_total counter
