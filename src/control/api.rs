@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -85,18 +85,8 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/config:reload", post(super::reload::reload))
         .fallback(async || Problem::not_found("no such resource; GET / lists them"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(axum::middleware::from_fn(super::origin::check))
         .with_state(Arc::new(api))
-}
-
-/// A browser on this machine sends a POST for any page that asks it to, and this API has no
-/// password: what names another origin than ours is no operator's doing.
-pub(super) fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
-    if host.is_some() && origin.as_bytes().strip_prefix(b"http://") == host {
-        return Ok(());
-    }
-    Err(Problem::forbidden("a page of another origin may not do this"))
 }
 
 async fn index() -> Json<Value> {

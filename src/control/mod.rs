@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 mod api;
 pub mod appliance;
+mod origin;
 mod paths;
 mod problem;
 mod reload;

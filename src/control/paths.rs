@@ -14,14 +14,11 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::api::{
-    Api, SESSIONS_PAGE, Shared, bad_query, collect, page_limit, refuse_foreign_pages, shard_silent,
-};
+use super::api::{Api, SESSIONS_PAGE, Shared, bad_query, collect, page_limit, shard_silent};
 use super::problem::Problem;
 use crate::base::names::without_empty_segments;
 use crate::live::info::{PathInfo, merge};
@@ -69,9 +66,7 @@ pub(super) struct Kicked {
 pub(super) async fn act(
     State(api): Shared,
     Path(target): Path<String>,
-    headers: HeaderMap,
 ) -> Result<Json<Kicked>, Problem> {
-    refuse_foreign_pages(&headers)?;
     match target.rsplit_once(':') {
         Some((name, "kick")) => kick(&api, name).await.map(Json),
         _ => Err(Problem::not_found("no such verb; POST /v1/paths/NAME:kick ends a path's source")),

@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::api::{Api, refuse_foreign_pages};
+use super::api::Api;
 use super::problem::Problem;
 use crate::config::paths::PathChanges;
 
@@ -59,11 +58,7 @@ pub enum ReloadError {
 }
 
 /// Reads the configuration again, and answers when it counts.
-pub(super) async fn reload(
-    State(api): State<Arc<Api>>,
-    headers: HeaderMap,
-) -> Result<Json<ReloadReport>, Problem> {
-    refuse_foreign_pages(&headers)?;
+pub(super) async fn reload(State(api): State<Arc<Api>>) -> Result<Json<ReloadReport>, Problem> {
     let view = api.view();
     let read = tokio::task::spawn_blocking(move || view.reload()).await;
     let read = read.map_err(|_panicked| Problem::internal("reading the configuration failed"))?;
