@@ -106,7 +106,8 @@ fn lines_that_strangers_cause_are_limited_and_counted_in_the_log() {
     let mut server = Server::with_demo();
     let mut client = Client::connect(server.rtsp);
     for number in 0..1_000 {
-        let url = server.url(&format!("vod/none{number}.mp4"));
+        let url = server.url(&format!("vod/none{number}.mp4?token=s3cret"));
+        let url = url.replace("rtsp://", "rtsp://me:s3cret@");
         client.request("DESCRIBE", &url, &[]).expect(404);
     }
     until("the log says how many lines were left out", || {
@@ -115,6 +116,7 @@ fn lines_that_strangers_cause_are_limited_and_counted_in_the_log() {
     let limited = metric(server.admin, "headend_log_lines_limited_total").unwrap();
     let lines = server.log().matches("\"failure\":").count();
     assert!(limited > 0.0 && lines < 1_000, "{lines} lines, {limited} left out");
+    assert!(!server.log().contains("s3cret") && server.log().contains("token=..."));
     server.signal_term();
     assert_eq!(server.wait(Duration::from_secs(10)).and_then(|status| status.code()), Some(0));
     assert!(server.log().contains("SIGTERM"), "the last lines are written at the end");

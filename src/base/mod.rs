@@ -6,6 +6,7 @@ pub mod ids;
 pub mod limits;
 pub mod mode;
 pub mod names;
+pub mod secrets;
 pub mod seldom;
 pub mod time;
 pub mod wheel;

@@ -11,6 +11,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::base::secrets::shown_url;
 use crate::rtsp::source_url::{SourceUrl, SourceUrlError, parse_source_url};
 
 /// See the module.
@@ -106,7 +107,7 @@ impl std::fmt::Display for SourceAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Publish => write!(f, "publish"),
-            Self::Rtsp(url) => write!(f, "{}", url.url),
+            Self::Rtsp(url) => write!(f, "{}", shown_url(&url.url)),
             Self::Udp(UdpSource { to, sender, interface }) => {
                 write!(f, "udp://{to}")?;
                 let sender = sender.map(|sender| format!("source={sender}"));
@@ -123,9 +124,9 @@ impl std::fmt::Display for SourceAddress {
 fn without_secret(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
     match rest.rsplit_once('@') {
-        Some((_, rest)) if scheme.is_empty() => format!("...@{rest}"),
-        Some((_, rest)) => format!("{scheme}://...@{rest}"),
-        None => text.to_owned(),
+        Some((_, rest)) if scheme.is_empty() => format!("...@{}", shown_url(rest)),
+        Some((_, rest)) => format!("{scheme}://...@{}", shown_url(rest)),
+        None => shown_url(text),
     }
 }
 
@@ -139,7 +140,7 @@ fn parse_udp(text: &str) -> Result<UdpSource, SourceAddressError> {
         .ok_or_else(|| SourceAddressError::Address { text: without_secret(address) })?;
     let mut source = UdpSource { to, sender: None, interface: None };
     for option in options.split('&').filter(|option| !option.is_empty()) {
-        let wrong = || SourceAddressError::Option { text: option.to_owned() };
+        let wrong = || SourceAddressError::Option { text: shown_url(option) };
         match option.split_once('=') {
             Some(("source", sender)) => {
                 let sender: IpAddr = sender.parse().map_err(|_| wrong())?;
@@ -206,6 +207,12 @@ mod tests {
             let error = SourceAddress::parse(text).unwrap_err().to_string();
             assert!(!error.contains("s3cret") && error.contains("...@"), "{error}");
         }
+        for text in ["http://cam/x?token=s3cret", "udp://1.2.3.4:5?password=s3cret"] {
+            let error = SourceAddress::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("s3cret") && error.contains("=..."), "{error}");
+        }
+        let shown = SourceAddress::parse("rtsp://cam/x?user=a&password=s3cret").unwrap();
+        assert_eq!(shown.to_string(), "rtsp://cam/x?user=a&password=...");
     }
 
     proptest! {

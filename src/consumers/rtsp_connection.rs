@@ -20,6 +20,7 @@ use super::garbage::Garbage;
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
+use crate::base::secrets::shown_url;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
 use crate::library::title::Title;
@@ -358,7 +359,7 @@ impl RtspConnection {
         let title = match opened {
             Ok(title) => title,
             Err(failure) => {
-                tracing::info!(peer = %self.peer, url = request.uri, %failure, "title not opened");
+                tracing::info!(peer = %self.peer, url = shown_url(&request.uri), %failure, "title not opened");
                 self.answer_after(describe::refusal(&request, &failure), method_index, since, cx);
                 return None;
             }

@@ -40,7 +40,7 @@ pub const SKIPS: [&str; 3] = ["tcp_window", "lag_budget", "evicted"];
 pub const CARRIERS: [&str; 3] = ["udp", "tcp", "multicast"];
 
 /// States of a path at its home.
-pub const PATH_STATES: [&str; 4] = ["live", "held", "starting", "idle"];
+pub const PATH_STATES: [&str; 5] = ["live", "held", "starting", "failed", "idle"];
 
 /// Sums of a path. All of them only grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

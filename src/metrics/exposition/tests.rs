@@ -284,7 +284,7 @@ fn table(path: &str, received: u64, lost: u64) -> PathTallies {
     let numbers = table.numbers_mut(path);
     (numbers.totals.packets_received, numbers.totals.packets_lost) = (received, lost);
     (numbers.sources, numbers.readers) = (1, [2, 0, 0]);
-    table.homes = [1, 0, 0, 0];
+    table.homes = [1, 0, 0, 0, 0];
     table
 }
 
@@ -306,6 +306,7 @@ fn paths_of_all_shards_are_summed_by_name() {
     headend_paths{state="live"} 2
     headend_paths{state="held"} 0
     headend_paths{state="starting"} 0
+    headend_paths{state="failed"} 0
     headend_paths{state="idle"} 0
 
     # HELP headend_path_readers Readers of a path.

@@ -426,7 +426,7 @@ fn path_that_is_configured_is_shown_before_anybody_wants_it() {
     assert_eq!(shown(&bench).0.map(|info| info.home.state), Some("idle"));
     assert!(bench.sessions.kick_path("live/a"), "there is nothing to end, and the path is known");
     bench.publish();
-    assert_eq!(bench.sessions.path_table().homes, [1, 0, 0, 0], "shown once");
+    assert_eq!(bench.sessions.path_table().homes, [1, 0, 0, 0, 0], "shown once");
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::{PullClient, PullError, PullOrder, PullPlan, PullWay};
+use crate::base::secrets::shown_url;
 use crate::base::time::Mono;
 use crate::live::demux::{SocketName, Target};
 use crate::live::latch::AddressLatch;
@@ -65,7 +66,7 @@ impl Sessions {
         // There is none, as homes order it; two would fight for the path.
         self.stop_pull(path);
         plan.worked = self.live.pull_ways.get(path).copied();
-        tracing::debug!(%path, url = plan.url.url, "a source is pulled");
+        tracing::debug!(%path, url = shown_url(&plan.url.url), "a source is pulled");
         let number = self.live.next_serial();
         let pull = Pull {
             client: PullClient::new(plan, self.now),
