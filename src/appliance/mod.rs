@@ -6,6 +6,7 @@
 //! Nothing is served before everything is there: a taken port or a missing folder ends the start
 //! with one sentence, not with half a server.
 
+mod end;
 mod limits;
 mod listen;
 mod reload;
@@ -40,6 +41,7 @@ use crate::shard::priority::set_fifo;
 use crate::shard::ring::RingConfig;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError};
+use end::End;
 use listen::Sockets;
 pub use reload::ReadAgain;
 use reload::{Reloader, push_patiently};
@@ -113,6 +115,13 @@ struct Running {
 /// # Errors
 /// See [`RunError`].
 pub fn run(config: Config, read_again: Option<ReadAgain>) -> Result<(), RunError> {
+    let end = End::default();
+    let result = serve(config, read_again, &end);
+    end.reach();
+    result
+}
+
+fn serve(config: Config, read_again: Option<ReadAgain>, end: &End) -> Result<(), RunError> {
     let started = Instant::now();
     // Before anything needs a ring: workers and shards would each say it in their own way.
     doctor::ring::check().map_err(RunError::NoRing)?;
@@ -158,7 +167,7 @@ pub fn run(config: Config, read_again: Option<ReadAgain>) -> Result<(), RunError
     let (counts, held) = (pool.counts(), Arc::clone(&library));
     let view = Arc::new(View::new(Arc::clone(&poller), cells, counts, held, reloader));
     let (stop, shutdown) = watch::channel(false);
-    let control = start_control(admin, &view, shutdown, &poller)?;
+    let control = start_control(admin, &view, shutdown, &poller, end.clone())?;
     let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
     let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -179,7 +188,7 @@ pub fn run(config: Config, read_again: Option<ReadAgain>) -> Result<(), RunError
     view.set_ready(true);
     startup.print_aside();
     drop(ended);
-    let result = wait_for_shards(running, &has_ended, &poller);
+    let result = wait_for_shards(running, &has_ended, &poller, end);
     view.set_ready(false);
     let _control_gone = stop.send(true);
     pool.stop();
@@ -321,6 +330,7 @@ fn start_control(
     view: &Arc<View>,
     shutdown: watch::Receiver<bool>,
     poller: &Arc<Poller<Inbox>>,
+    end: End,
 ) -> Result<JoinHandle<()>, RunError> {
     let poller = Arc::clone(poller);
     let mut is_stopping = false;
@@ -330,6 +340,7 @@ fn start_control(
             std::process::exit(1);
         }
         tracing::info!(signal = signal.as_str(), "stopping: BYE to all, then the end");
+        end.limit();
         stop_shards(&poller);
     });
     let reloads = Arc::clone(view);
@@ -363,6 +374,7 @@ fn wait_for_shards(
     mut running: Vec<Option<Running>>,
     has_ended: &mpsc::Receiver<usize>,
     poller: &Poller<Inbox>,
+    end: &End,
 ) -> Result<(), RunError> {
     let mut result = Ok(());
     // Ends when the last shard is gone and its sender with it.
@@ -374,6 +386,7 @@ fn wait_for_shards(
             Err(_panic) => "a broken invariant stopped it; this is a bug".to_owned(),
         };
         tracing::error!(shard = index, reason, "a shard has failed: all are stopped");
+        end.limit();
         stop_shards(poller);
         result = Err(RunError::Shard { shard: u8::try_from(index).unwrap_or(u8::MAX), reason });
     }

@@ -62,7 +62,13 @@ impl Reloader {
             needs_restart: self.started.changed_keys(&new),
             warnings: new.warnings(),
         };
-        let applied = tell_shards(poller, &new.paths)?;
+        let applied = tell_shards(poller, &new.paths).inspect_err(|_| {
+            // All shards or none: those that were told go back.
+            if tell_shards(poller, &paths).is_err() {
+                let fix = "reload again, or restart the server when that is refused too";
+                tracing::error!(code = "HE-E404", fix, "shards may go by different configurations");
+            }
+        })?;
         *paths = new.paths;
         tell_log(&report);
         Ok(Reload { report, applied })
@@ -182,6 +188,15 @@ mod tests {
         let inboxes: Vec<_> = poller.inboxes().collect();
         while inboxes[1].push(Message::Stop).is_ok() {}
         assert!(matches!(reloader.reload(&poller), Err(ReloadError::Busy { shard: 1 })));
+        let tables: Vec<_> = std::iter::from_fn(|| inboxes[0].pop_message())
+            .filter_map(|message| match message {
+                Message::Configure { paths, .. } => Some(paths.changes(&Config::default().paths)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(tables.len(), 2, "told, and told the one before again");
+        assert_eq!(tables[0].removed, ["a"]);
+        assert!(tables[1].removed.is_empty(), "what it went by before");
         told(&poller);
         assert_eq!(reloader.reload(&poller).unwrap().report.paths.added, ["a"]);
         assert_eq!(told(&poller), 2);

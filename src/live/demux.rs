@@ -83,6 +83,24 @@ impl Demux {
         Ok(())
     }
 
+    /// The same for both sockets of a pair, RTP and RTCP: either both are expected then or neither.
+    ///
+    /// # Errors
+    /// As [`Self::expect`].
+    pub fn expect_both(
+        &mut self,
+        pair: u16,
+        [rtp, rtcp]: [SocketAddr; 2],
+        target: Target,
+    ) -> Result<(), DemuxError> {
+        let socket = |is_rtcp| SocketName { pair, is_rtcp };
+        self.expect(socket(false), rtp, target)?;
+        self.expect(socket(true), rtcp, target).inspect_err(|_| {
+            self.by_address.remove(&(socket(false), rtp));
+            self.stop_waiting(socket(false), rtp);
+        })
+    }
+
     /// Whom a datagram is for. Where the port was not announced, `fits` says whether it can be a
     /// track's: by payload type, or by SSRC.
     pub fn find(
@@ -211,6 +229,17 @@ mod tests {
         assert_eq!(demux.find(RTP, from(1, 5_000), any), None);
         assert_eq!(demux.find(RTP, from(1, 9_000), any), None);
         assert!(!demux.uses_pair(0) && demux.expected.is_empty());
+    }
+
+    #[test]
+    fn pair_of_which_one_address_is_taken_is_not_expected_by_half() {
+        let mut demux = Demux::default();
+        demux.expect_both(0, [from(1, 5_000), from(1, 5_001)], target(7, 0)).unwrap();
+        for addresses in [[from(1, 6_000), from(1, 5_001)], [from(1, 5_000), from(1, 6_001)]] {
+            assert_eq!(demux.expect_both(0, addresses, target(8, 0)), Err(DemuxError::Taken));
+        }
+        demux.forget(7);
+        assert!(demux.by_address.is_empty() && demux.expected.is_empty(), "{demux:?}");
     }
 
     #[test]

@@ -100,6 +100,21 @@ pub enum TimerKey {
     LiveTick,
 }
 
+impl TimerKey {
+    /// The session that it is for.
+    #[must_use]
+    pub fn session(self) -> Option<SessionKey> {
+        match self {
+            Self::Stream { session, .. }
+            | Self::Report { session, .. }
+            | Self::Bye { session, .. }
+            | Self::Pause { session, .. }
+            | Self::Liveness { session, .. } => Some(session),
+            Self::Connection(_) | Self::LiveReader { .. } | Self::LiveTick => None,
+        }
+    }
+}
+
 /// What the shard does for the sessions.
 #[derive(Debug)]
 pub enum Action {

@@ -296,8 +296,10 @@ impl Shard {
             && let Some(message) = inbox.pop_message()
         {
             budget.spend();
-            self.handle_message(message);
-            self.settle();
+            self.guarded(None, |shard| {
+                shard.handle_message(message);
+                shard.settle();
+            });
         }
     }
 

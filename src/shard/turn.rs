@@ -256,7 +256,7 @@ impl Shard {
         self.serve_arrivals();
         self.settle();
         self.read_inbox();
-        self.end_sessions();
+        self.guarded(None, Self::end_sessions);
         self.guarded(None, |shard| shard.sessions.feed_live());
         self.handle_timers();
         self.guarded(None, Self::pump_live);
@@ -308,8 +308,10 @@ impl Shard {
         {
             budget.spend();
             match key {
-                TimerKey::Connection(entry) => self.handle_idle_connection(entry),
-                key => self.sessions.handle_timer(key),
+                TimerKey::Connection(entry) => {
+                    self.guarded(None, |shard| shard.handle_idle_connection(entry));
+                }
+                key => self.guarded(key.session(), |shard| shard.sessions.handle_timer(key)),
             }
         }
         // What they answer goes out before any packet of this turn.

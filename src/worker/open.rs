@@ -37,9 +37,12 @@ pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, r
     let (file, identity) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
-            // A deleted file's blocks are not given back before its last descriptor is closed.
-            engine.titles.remove_if(|key| key.name == name);
-            engine.update_gauges();
+            // A deleted file's blocks are not given back before its last descriptor is closed. Any
+            // other failure (no descriptor is free) says nothing about the title that is open.
+            if failure == OpenFailure::NotFound {
+                engine.titles.remove_if(|key| key.name == name);
+                engine.update_gauges();
+            }
             return reply.send(Outcome::Opened(Err(failure)));
         }
     };

@@ -14,7 +14,7 @@ use super::desk::LiveName;
 use super::is_live_path;
 use super::publisher::{Claimant, Publisher, PublisherState, Way};
 use crate::base::ids::SessionId;
-use crate::live::demux::{DemuxError, SocketName, Target};
+use crate::live::demux::{DemuxError, Target};
 use crate::live::latch::AddressLatch;
 use crate::live::limits::PATHS_MAX;
 use crate::live::message::{Ask, RefusedError, ToShard};
@@ -230,12 +230,7 @@ impl Sessions {
         let rtcp = SocketAddr::new(command.peer.ip(), rtcp_port);
         let mut refused = DemuxError::Taken;
         for pair in self.sockets.places() {
-            let socket = |is_rtcp| SocketName { pair, is_rtcp };
-            let demux = &mut self.live.demux;
-            let expected = demux
-                .expect(socket(false), rtp, target)
-                .and_then(|()| demux.expect(socket(true), rtcp, target));
-            match expected {
+            match self.live.demux.expect_both(pair, [rtp, rtcp], target) {
                 Ok(()) => return Ok(Path::Udp { pair, rtp, rtcp }),
                 Err(error) => refused = error,
             }

@@ -361,10 +361,7 @@ impl Sessions {
         };
         // Its port is not known yet; the first packet tells, should SETUP not.
         let any = SocketAddr::new(ip, 0);
-        let socket = |is_rtcp| SocketName { pair, is_rtcp };
-        let reserved = demux
-            .expect(socket(false), any, target)
-            .and_then(|()| demux.expect(socket(true), any, target));
+        let reserved = demux.expect_both(pair, [any, any], target);
         pull.pairs.push((track, pair));
         let ports = reserved.ok().and_then(|()| self.sockets.ports(pair));
         pull.client.handle_ports(ports, self.now);
