@@ -15,6 +15,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use support::http::{metric, sessions};
+use support::network::in_own_network;
+use support::process::run;
 use support::rtp::{Rtcp, receiver_report};
 use support::rtsp::Client;
 use support::server::{Options, Server};
@@ -149,6 +151,79 @@ fn interleaved_session_that_takes_its_packets_needs_no_other_sign_of_life() {
     session.play(&[]);
     assert_kept_alive_by(&server, &mut session, |_| {});
     assert!(!session.streams.iter().any(Stream::has_ended));
+}
+
+/// A player over TCP whose window is closed soon after PLAY, because it does not read.
+fn with_full_window(server: &Server) -> Session {
+    let mut session = Session::open(server.rtsp, &server.demo_url(), Lower::Tcp);
+    socket2::SockRef::from(session.client.stream()).set_recv_buffer_size(64 << 10).unwrap();
+    session.play(&[]);
+    session
+}
+
+fn age_s(server: &Server, id: &str) -> f64 {
+    let listed = sessions(server.admin);
+    let session = listed.iter().find(|session| session["id"] == *id);
+    session.expect("it is there").get("age_s").and_then(serde_json::Value::as_f64).unwrap()
+}
+
+#[test]
+fn player_that_pauses_by_not_reading_loses_nothing_while_it_is_heard_of() {
+    let server = with_short_timeout();
+    let mut session = with_full_window(&server);
+    let (mut told, end) = (0, TIMEOUT * 3);
+    until("three timeouts have passed", || {
+        let age = Duration::from_secs_f64(age_s(&server, &session.id));
+        if age > Duration::from_secs(told) {
+            told += 1;
+            // RTCP has no answer that would have to be read.
+            let report = receiver_report(7, 0, 0);
+            let mut frame = vec![b'$', 1, 0, u8::try_from(report.len()).unwrap()];
+            frame.extend_from_slice(&report);
+            session.client.send_raw(frame);
+        }
+        age > end
+    });
+    // Everything that was due meanwhile comes now, whole and in order.
+    session.receive_until_bye(PATIENCE);
+    for stream in &session.streams {
+        let first = stream.packets[0].seq;
+        for (number, packet) in stream.packets.iter().enumerate() {
+            let expected = first.wrapping_add(u16::try_from(number).unwrap());
+            assert_eq!(packet.seq, expected, "a packet is missing");
+        }
+    }
+    assert!(!session.is_closed);
+}
+
+#[test]
+fn player_that_reads_nothing_and_says_nothing_ends_with_the_timeout_and_a_reason() {
+    let server = with_short_timeout();
+    let session = with_full_window(&server);
+    until("the session is gone", || !is_listed(&server, &session.id));
+    let log = server.log();
+    assert!(log.contains("has read nothing and sent nothing"), "{log}");
+    let peer = session.client.stream().local_addr().unwrap().to_string();
+    assert!(log.contains(&peer), "{log}");
+}
+
+#[test]
+fn player_whose_host_has_gone_is_found_and_the_reason_is_logged() {
+    let chain = "nft add table inet t && nft add chain inet t c \
+                 '{ type filter hook input priority 0; }'";
+    in_own_network("player_whose_host_has_gone_is_found_and_the_reason_is_logged", chain, || {
+        let server = with_short_timeout();
+        let mut session = Session::open(server.rtsp, &server.demo_url(), Lower::Tcp);
+        session.play(&[]);
+        session.receive_packets(5, PATIENCE);
+        let port = session.client.stream().local_addr().unwrap().port().to_string();
+        for side in ["sport", "dport"] {
+            run("nft", &["add", "rule", "inet", "t", "c", "tcp", side, &port, "drop"]);
+        }
+        until("the session is gone", || !is_listed(&server, &session.id));
+        let log = server.log();
+        assert!(log.contains("host does not answer any more"), "{log}");
+    });
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub mod input_receiver;
 pub mod receivers;
 pub mod rtsp_connection;
 pub mod rtsp_listener;
+pub mod taking;
 
 use std::net::SocketAddr;
 

@@ -13,10 +13,12 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::Context;
 use super::describe::{self, TitleUrl};
 use super::garbage::Garbage;
+use super::taking::{PeerState, Stall, Taking};
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
@@ -53,6 +55,7 @@ pub struct RtspConnection {
     described: Option<(String, Weak<Title>)>,
     /// When the last whole message came.
     heard: Mono,
+    taking: Taking,
     /// Close when the output is sent.
     is_closing: bool,
     /// Its key of the wheel: the next look at whether it does anything.
@@ -92,6 +95,7 @@ impl RtspConnection {
             output: Vec::new(),
             described: None,
             heard: now,
+            taking: Taking::default(),
             is_closing: false,
             idle_timer: Timer::NONE,
         }
@@ -146,6 +150,22 @@ impl RtspConnection {
     /// Close when what is there is sent.
     pub fn close_when_sent(&mut self) {
         self.is_closing = true;
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Whether the client takes nothing and says nothing, and for what reason it ends then.
+    pub fn judge_taking(
+        &mut self,
+        peer: &PeerState,
+        now: Mono,
+        timeout: Duration,
+    ) -> Option<Stall> {
+        self.taking.judge(peer, self.heard, now, timeout)
     }
 
     /// When the client was last heard of on this connection.

@@ -154,7 +154,7 @@ impl Shard {
     fn visit(&mut self, visit: Visit) {
         match visit {
             Visit::Received(key, Ok(bytes)) => self.dispatch(key, Event::Received(&bytes)),
-            Visit::Received(key, Err(_reset)) => self.close(key),
+            Visit::Received(key, Err(error)) => self.handle_connection_failed(key, &error),
             Visit::Messages(key) => {
                 if let Some(link) = self.link_mut(key) {
                     link.is_awaiting_visit = false;

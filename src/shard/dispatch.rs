@@ -24,9 +24,7 @@ use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{DescriptionFailure, Outcome, ResolveFailure, Task, TaskDone};
 use crate::rtsp::response::{Response, Status};
 use crate::session::request::{Command, Executed, Waiter};
-use crate::session::table::{
-    Action, INPUT_TICKET, PULL_TICKET, SessionKey, TimerKey, WINDOW_TICKET,
-};
+use crate::session::table::{Action, INPUT_TICKET, PULL_TICKET, SessionKey, WINDOW_TICKET};
 
 /// What a consumer asked for while it ran.
 #[derive(Default)]
@@ -436,30 +434,12 @@ impl Shard {
                 return;
             }
         };
-        let due = self.sessions.now + self.sessions.timeout();
         if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
             connection.set_key(key);
-            let timer = TimerKey::Connection(key);
-            self.sessions.wheel.replace(connection.idle_timer_mut(), due, timer);
         }
         self.cells.connections.add(1);
         self.enable(key);
-    }
-
-    /// A connection without a session that says nothing is closed: a stranger must not fill the
-    /// table with silence.
-    pub(super) fn handle_idle_connection(&mut self, key: EntryKey) {
-        let (now, timeout) = (self.sessions.now, self.sessions.timeout());
-        let has_sessions = self.sessions.has_sessions_on(key);
-        let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
-        // A request that waits for longer than any session may be silent has lost its answer.
-        let is_useless = !has_sessions || connection.is_waiting();
-        if is_useless && now.since(connection.heard()) >= timeout {
-            self.close(key);
-        } else {
-            let timer = TimerKey::Connection(key);
-            self.sessions.wheel.replace(connection.idle_timer_mut(), now + timeout, timer);
-        }
+        self.watch_connection(key);
     }
 
     /// Removes a connection with all that hangs on it.

@@ -12,6 +12,7 @@
 //! | `udp_pump` | sends what is due over the shared sockets |
 //! | `tcp_pump` | sends answers and what is due over RTSP connections |
 //! | `cameras` | connections to cameras that are pulled from |
+//! | `connections`, `peer_state` | how RTSP connections end, and what the kernel knows of clients |
 //! | `live_pump` | sends live paths to their readers, both ways |
 //! | `group_sockets` | what groups are sent by, and where their reports come |
 //! | `inbox` | the pipe from other threads |
@@ -23,12 +24,14 @@
 
 mod arrivals;
 mod cameras;
+mod connections;
 mod dispatch;
 pub mod group_sockets;
 pub mod inbox;
 mod inputs;
 mod live_pump;
 mod membership;
+mod peer_state;
 pub mod priority;
 mod resend;
 pub mod ring;

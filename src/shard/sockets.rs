@@ -64,10 +64,13 @@ pub fn udp_pair(ip: IpAddr, port: Option<u16>) -> io::Result<UdpPair> {
 pub fn stream_to(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     set_stream_options(&socket)?;
+    // We send it requests alone, and a camera that does not take them is none.
+    sockopt::set_tcp_user_timeout(&socket, USER_TIMEOUT_MS)?;
     Ok(socket.into())
 }
 
-/// Options of an RTSP connection.
+/// Options of an RTSP connection. `TCP_USER_TIMEOUT` is not among them: it counts a window that the
+/// client keeps closed, which is how some players pause (`consumers::taking`).
 ///
 /// # Errors
 /// What `setsockopt` reports; the connection is dead then, as a rule.
@@ -79,7 +82,6 @@ pub fn set_stream_options(fd: impl AsFd) -> io::Result<()> {
     sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(fd, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(fd, KEEPALIVE_COUNT)?;
-    sockopt::set_tcp_user_timeout(fd, USER_TIMEOUT_MS)?;
     SockRef::from(&fd).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
@@ -259,7 +261,7 @@ const KEEPALIVE_COUNT: u32 = 3;
 /// media that is late before it is on its way.
 const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
-/// Sent bytes that nobody acknowledges for so long end the connection.
+/// Requests that a camera does not acknowledge for so long end the connection.
 const USER_TIMEOUT_MS: u32 = 30_000;
 
 #[cfg(test)]
@@ -317,6 +319,17 @@ mod tests {
         assert_eq!(peer_addr(&served).unwrap(), client.local_addr().unwrap());
         assert_eq!(local_addr(&served).unwrap(), SocketAddr::new(LOOPBACK, port));
         assert!(served.nodelay().unwrap());
+    }
+
+    #[test]
+    fn window_that_a_client_keeps_closed_is_not_held_against_it_by_the_kernel() {
+        let listener = std::net::TcpListener::bind((LOOPBACK, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        set_stream_options(&client).unwrap();
+        assert_eq!(sockopt::tcp_user_timeout(&client), Ok(0));
+        assert!(sockopt::socket_keepalive(&client).unwrap(), "a dead host is found all the same");
+        let camera = stream_to(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(sockopt::tcp_user_timeout(&camera), Ok(USER_TIMEOUT_MS));
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Shard {
                 self.cells.sessions_failed.add(1);
             }
             self.cells.send_errors.add(1);
-            self.close(key);
+            self.handle_connection_failed(key, &error);
             return;
         }
         // Most of the time the clock is what comes next, and nothing is cold in the cache for it.
