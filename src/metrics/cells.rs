@@ -183,6 +183,8 @@ pub struct ShardCells {
     pub send_burst: Bursts,
     /// Compound RTCP packets sent.
     pub rtcp_packets_sent: Counter,
+    /// Of these, packets that were given up because there was no room to send them.
+    pub rtcp_packets_dropped: Counter,
     /// Receiver report blocks that named one of our streams.
     pub rtcp_reports_received: Counter,
     /// Datagrams or interleaved packets that are not RTCP (RFC 3550 appendix A.2).

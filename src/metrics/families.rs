@@ -283,6 +283,11 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::Shard(|s| &s.rtcp_packets_sent),
     ),
     row(
+        "headend_rtcp_packets_dropped_total",
+        "Compound RTCP packets given up because there was no room to send them.",
+        Read::Shard(|s| &s.rtcp_packets_dropped),
+    ),
+    row(
         "headend_rtcp_reports_received_total",
         "Receiver report blocks about our streams.",
         Read::Shard(|s| &s.rtcp_reports_received),

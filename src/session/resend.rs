@@ -10,7 +10,7 @@
 //! of any stream. Two windows are about four seconds.
 //! Invariants: a number is answered with the packet that bore it, or not at all (what was rewound
 //! is forgotten); what is sent again is at most a quarter of what is sent, and no packet more than
-//! `TRIES_MAX` times.
+//! `TRIES_MAX` times; no more numbers are looked for than packets are sent.
 //! Bounds: `MARKS_MAX` marks, `TRIED_MAX` packets remembered as sent again; both are there from the
 //! SETUP on, so that playing allocates nothing.
 
@@ -35,6 +35,8 @@ pub struct Resender {
     tried: VecDeque<(SeqNo, u8)>,
     /// Bytes that may be sent again now.
     credit: usize,
+    /// Numbers that may be looked for now.
+    asks: u32,
 }
 
 /// Packets with consecutive numbers that lie behind each other in a window.
@@ -95,6 +97,7 @@ impl Resender {
             windows: [None, None],
             tried: VecDeque::with_capacity(TRIED_MAX),
             credit: CREDIT_AT_START,
+            asks: ASKS_MAX,
         }
     }
 
@@ -102,6 +105,7 @@ impl Resender {
     pub fn handle_sent(&mut self, mark: Mark, window: &Arc<PacketWindow>, payload_bytes: u32) {
         let bytes = usize::try_from(payload_bytes).unwrap_or(usize::MAX);
         self.credit = self.credit.saturating_add(bytes / RATE_SHARE).min(CREDIT_MAX);
+        self.asks = self.asks.saturating_add(mark.packets.into()).min(ASKS_MAX);
         let [newest, before] = &mut self.windows;
         match newest {
             Some((index, held)) if *index == mark.window_index => {
@@ -153,6 +157,8 @@ impl Resender {
     /// # Errors
     /// Why it is not sent.
     pub fn handle_nack(&mut self, seq: SeqNo, now: Mono) -> Result<Again<'_>, Refusal> {
+        // Whatever becomes of it: to look for numbers that were never sent costs the same.
+        self.asks = self.asks.checked_sub(1).ok_or(Refusal::Rate)?;
         let mark = self.find(seq).ok_or(Refusal::Unknown)?;
         let is_its = |held: &&(u32, Arc<PacketWindow>)| held.0 == mark.window_index;
         let held = self.windows.iter().flatten().find(is_its).ok_or(Refusal::Unknown)?;
@@ -231,6 +237,9 @@ const TRIES_MAX: u8 = 3;
 const RATE_SHARE: usize = 4;
 /// Two of the largest bursts: what a full queue on the way loses at once.
 const CREDIT_MAX: usize = 64 * 1_400;
+/// A player asks for a packet that it has not got, so for no more than are sent. Two datagrams full
+/// of numbers beside that.
+const ASKS_MAX: u32 = 2 * 256;
 /// A loss among the first packets, of a sync sample as a rule, can be answered too.
 const CREDIT_AT_START: usize = 16 * 1_400;
 

@@ -187,3 +187,20 @@ fn feedback_is_offered_to_clients_that_read_it() {
         assert_eq!(takes_feedback(&request), expected, "{agent:?}");
     }
 }
+
+#[test]
+fn numbers_that_were_never_sent_are_not_looked_for_without_end() {
+    let mut resender = Resender::new(97, Ssrc(9), 0);
+    let window = window(100, 10);
+    resender.handle_sent(mark(0, 10, 4, 0), &window, 100);
+    let refused: Vec<Refusal> =
+        (0..1_000).filter_map(|number| again(&mut resender, 20_000 + number).err()).collect();
+    let looked_for = refused.iter().filter(|why| **why == Refusal::Unknown).count();
+    assert_eq!(looked_for, ASKS_MAX as usize);
+    assert!(refused[looked_for..].iter().all(|why| *why == Refusal::Rate));
+    // Packets that are sent make room for as many numbers.
+    resender.handle_sent(mark(10, 3, 4, 10), &window, 30);
+    assert_eq!(again(&mut resender, 11), Ok(11));
+    assert_eq!([again(&mut resender, 9), again(&mut resender, 10)], [Ok(9), Ok(10)]);
+    assert_eq!(again(&mut resender, 8), Err(Refusal::Rate));
+}

@@ -176,11 +176,12 @@ impl Shard {
             Action::Datagram { pair, to, bytes } => {
                 let Some(Some(slots)) = self.pairs.get(usize::from(pair)) else { return };
                 let address = to_socket_address(to, slots.family);
-                if !self.ring.send_datagram(slots.rtcp, address, &bytes, NO_RUN)
-                    && self.unsent.len() < UNSENT_MAX
-                {
+                if self.ring.send_datagram(slots.rtcp, address, &bytes, NO_RUN) {
+                    self.sessions.give_bytes_back(bytes);
+                } else if self.unsent.len() < UNSENT_MAX {
                     self.unsent.push(Action::Datagram { pair, to, bytes });
                 } else {
+                    self.cells.rtcp_packets_dropped.add(1);
                     self.sessions.give_bytes_back(bytes);
                 }
             }
@@ -509,7 +510,8 @@ pub(super) const NO_RUN: u32 = u32::MAX;
 /// For a client that comes when every row of the PollTable is taken.
 pub(super) const REFUSAL: &[u8] =
     b"RTSP/1.0 503 Service Unavailable\r\nCSeq: 0\r\nRetry-After: 5\r\n\r\n";
-/// RTCP packets kept for the next turn: those of all sessions that can end in one.
+/// RTCP packets kept for the next turn. Whatever sends to a crowd asks for room before, so these
+/// are what requests of a turn cause: see `VISITS_A_TURN`.
 const UNSENT_MAX: usize = 4_096;
 /// More rounds than any chain of held commands takes.
 const SETTLE_ROUNDS_MAX: usize = 64;

@@ -69,7 +69,7 @@ impl Shard {
         let Path::Udp { pair: place, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
         let pair = pairs.get(usize::from(place)).and_then(Option::as_ref).ok_or(Refusal::Busy)?;
         let rtx = stream.rtx.as_mut().ok_or(Refusal::Unknown)?;
-        let path = paths.path_mut(&reader.path).ok_or(Refusal::Busy)?;
+        let path = paths.path_of(reader.key).ok_or(Refusal::Busy)?;
         let sent = path.find_sent(reader.key, at.stream_index, seq).map_err(|why| match why {
             RetransmitError::OverBudget => Refusal::Rate,
             RetransmitError::NotSent | RetransmitError::Gone => Refusal::Unknown,

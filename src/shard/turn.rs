@@ -303,7 +303,9 @@ impl Shard {
             }
         }
         let mut budget = Budget::new(TIMERS_A_TURN, TURN_SHARE).with_stride(16);
-        while budget.has_room(clock)
+        // Reports and BYEs only as far as they can be sent in this turn.
+        while self.sessions.out.len() < self.ring.free_run_count()
+            && budget.has_room(clock)
             && let Some(key) = self.waiting_timers.pop_front()
         {
             budget.spend();

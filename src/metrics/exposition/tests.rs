@@ -92,6 +92,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_quality_streams gauge
     headend_ready gauge
     headend_rtcp_malformed_total counter
+    headend_rtcp_packets_dropped_total counter
     headend_rtcp_packets_sent_total counter
     headend_rtcp_reported_jitter_seconds histogram
     headend_rtcp_reported_loss_ratio histogram

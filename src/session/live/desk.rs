@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::crowd::Crowd;
 use super::farewell::Farewells;
 use super::group::Groups;
 use super::held::HeldCommands;
@@ -64,6 +65,8 @@ pub struct LiveDesk {
     pub demux: Demux,
     /// What goes to other shards, in order.
     pub outbox: Vec<(ShardId, LiveMessage)>,
+    /// Who is still to be told that it ends, or looked at: some of them each turn.
+    pub(super) crowd: Crowd,
     /// A path has readers to look at that may not be on the list of such paths.
     pub is_ready: bool,
     /// Publishers with packets that are not fed yet.
@@ -100,6 +103,7 @@ impl Default for LiveDesk {
             pull_ways: HashMap::new(),
             demux: Demux::default(),
             outbox: Vec::new(),
+            crowd: Crowd::default(),
             is_ready: false,
             unfed: Vec::new(),
             by_id: HashMap::new(),
@@ -173,6 +177,7 @@ impl LiveDesk {
     pub fn is_unsettled(&self) -> bool {
         self.is_ready
             || self.paths.listed_count() > 0
+            || self.crowd.is_waiting()
             || !self.asks.is_empty()
             || !self.registry.out.is_empty()
     }
@@ -238,9 +243,11 @@ impl Sessions {
         self.settle_live();
     }
 
-    /// Feeds what publishers have sent in this turn, and does what the homes' clocks say.
+    /// Feeds what publishers have sent in this turn, and does what the homes' clocks say. Once a
+    /// turn.
     pub fn feed_live(&mut self) {
         let now = self.now;
+        self.go_on_with_crowds();
         // Bounded by the timers that are due: one that is set anew lies behind.
         while self.live.timers.first().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, path)) = self.live.timers.pop_first() {
@@ -343,11 +350,9 @@ impl Sessions {
                 }
             }
             Told::End(owners) => {
-                for (_, owner) in owners {
-                    if let Ok(index) = u32::try_from(owner) {
-                        self.dismiss_reader(index, "the source has gone");
-                    }
-                }
+                let owners = owners.into_iter();
+                let places = owners.filter_map(|(_, owner)| u32::try_from(owner).ok());
+                self.dismiss_readers(places, "the source has gone");
             }
             Told::ForSource(ToShard::Joined(group)) => self.handle_joined(path, group),
             Told::ForSource(note) => self.handle_source_note(path, note),

@@ -112,6 +112,7 @@ impl Sessions {
         }
         let Some(reader) = self.live.readers.try_remove(index as usize) else { return };
         self.wheel.cancel(reader.timer);
+        self.live.crowd.forget_start(&reader.path, index);
         match reader.cast {
             Cast::Own => {}
             Cast::Member => self.leave_group(&reader.path, reader.peer.ip(), index),
@@ -125,7 +126,8 @@ impl Sessions {
             self.cells.sessions[reader.state.gauge_index()].sub(1);
         }
         self.live.leave(Some(reader.id), reader.connection, LiveName::Reader(index));
-        let left = self.live.paths.path_mut(&reader.path).and_then(|p| p.remove_reader(reader.key));
+        // By its key: another path may have the name by now.
+        let left = self.live.paths.path_of(reader.key).and_then(|p| p.remove_reader(reader.key));
         if let Some(left) = left {
             self.count_reader_end(&reader.path, &left);
         }

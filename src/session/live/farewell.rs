@@ -3,7 +3,7 @@
 //! GStreamer answers the end of a stream by PAUSE and TEARDOWN, and shows an error when it is told
 //! that there is no such session. Bound: `FAREWELLS_MAX` sessions, the oldest is forgotten first.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use crate::base::ids::SessionId;
 use crate::rtsp::reader::Method;
@@ -15,20 +15,27 @@ use crate::session::table::Sessions;
 #[derive(Debug, Default)]
 pub(super) struct Farewells {
     ended: VecDeque<SessionId>,
+    /// The same, to be found among thousands.
+    known: HashSet<SessionId>,
 }
 
 impl Farewells {
     /// A session has been ended.
     pub(super) fn add(&mut self, id: SessionId) {
-        if self.ended.len() >= FAREWELLS_MAX {
-            self.ended.pop_front();
+        if !self.known.insert(id) {
+            return;
+        }
+        if self.ended.len() >= FAREWELLS_MAX
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.known.remove(&oldest);
         }
         self.ended.push_back(id);
     }
 
     /// Whether it was ended by us, not long ago.
     pub(super) fn has(&self, id: SessionId) -> bool {
-        self.ended.contains(&id)
+        self.known.contains(&id)
     }
 }
 
@@ -44,9 +51,9 @@ impl Sessions {
     }
 }
 
-/// All readers of a shard that ask within moments of the end of a large path: GStreamer does at
+/// All readers of a shard, who ask within moments of the end of a large path: GStreamer does at
 /// once.
-const FAREWELLS_MAX: usize = 1_024;
+const FAREWELLS_MAX: usize = 16_384;
 
 #[cfg(test)]
 mod tests {
@@ -62,5 +69,6 @@ mod tests {
         }
         assert!(!farewells.has(id(0)) && farewells.has(id(1)) && farewells.has(id(FAREWELLS_MAX)));
         assert_eq!(farewells.ended.len(), FAREWELLS_MAX);
+        assert_eq!(farewells.known.len(), FAREWELLS_MAX);
     }
 }

@@ -31,6 +31,7 @@ mod announce;
 mod announced;
 mod arrivals;
 mod configure;
+mod crowd;
 pub mod desk;
 mod ends;
 mod farewell;

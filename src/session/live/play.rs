@@ -54,6 +54,7 @@ impl Sessions {
         let (waiter, cseq) = (command.waiter, command.request.cseq);
         self.set_reader_state(index, ReaderState::Priming { waiter, cseq, since: now });
         if !self.try_answer_play(index) {
+            self.live.crowd.wait_for_start(&path, index);
             if self.live.paths.path(&path).is_some_and(LivePath::lacks_sync) {
                 self.live.ask(&path, Ask::WantSync);
             }
@@ -62,25 +63,15 @@ impl Sessions {
         Executed::Later
     }
 
-    /// A batch has come: PLAYs of its path may be answered.
-    pub(super) fn retry_plays(&mut self, path: &Arc<str>) {
-        let waiting = self.live.readers.iter().filter(|(_, reader)| {
-            matches!(reader.state, ReaderState::Priming { .. }) && reader.path == *path
-        });
-        let waiting: Vec<usize> = waiting.map(|(index, _)| index).collect();
-        for index in waiting {
-            self.try_answer_play(u32::try_from(index).unwrap_or(u32::MAX));
-        }
-    }
-
     /// Answers a PLAY when all is known that it tells, or it has waited long enough. False: it
     /// waits on.
-    fn try_answer_play(&mut self, index: u32) -> bool {
+    pub(super) fn try_answer_play(&mut self, index: u32) -> bool {
         let now = self.now;
         let Some(reader) = self.live.readers.get_mut(index as usize) else { return true };
         let is_first = reader.streams.iter().all(|stream| stream.ssrc.is_none());
         let ReaderState::Priming { waiter, cseq, since } = reader.state else { return true };
-        let Some(path) = self.live.paths.path_mut(&reader.path) else { return true };
+        let name = Arc::clone(&reader.path);
+        let Some(path) = self.live.paths.path_of(reader.key) else { return true };
         let starts = path.starts(reader.key);
         if starts.iter().any(Option::is_none) && now.since(since) < START_WAIT_MAX {
             return false;
@@ -97,6 +88,7 @@ impl Sessions {
             .header("RTP-Info", entries.join(","));
         self.out.push(Action::Respond { waiter, response });
         self.set_reader_state(index, ReaderState::Playing);
+        self.live.crowd.forget_start(&name, index);
         if let Some(reader) = self.live.readers.get(index as usize).filter(|_| is_first) {
             note_reader_joined(reader);
         }

@@ -48,7 +48,7 @@ impl Sessions {
         let Some(stream) = reader.streams.get(stream_index) else { return };
         let Some(ssrc) = stream.ssrc else { return };
         let place = u8::try_from(stream_index).unwrap_or(u8::MAX);
-        let path = self.live.paths.path(&reader.path);
+        let path = self.live.paths.path_of(reader.key);
         let report = path.and_then(|path| path.report(reader.key, place, utc_ns));
         match (report, bye) {
             (Some(report), bye) => {

@@ -3,6 +3,7 @@
 
 mod arbitrary;
 mod configured;
+mod crowd;
 mod feedback;
 mod group;
 mod liveness;

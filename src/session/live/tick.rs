@@ -1,7 +1,8 @@
 //! What is done for live paths by the clock, every second while there are any.
 //!
 //! Publishers that are silent end, readers that are not heard of are reaped, reports that are due
-//! go out, and paths that nobody reads are let go of. Bound: the sessions of a shard, once a tick.
+//! go out, and paths that nobody reads are let go of. Bound: the publishers of a shard, once a tick;
+//! readers are looked at some in a turn (`crowd`).
 
 use std::time::Duration;
 
@@ -26,12 +27,8 @@ impl Sessions {
             }
         }
         self.tick_pulls();
-        let readers: Vec<usize> = self.live.readers.iter().map(|(index, _)| index).collect();
-        for index in readers {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
-            self.note_skips(index);
-            self.look_after(index);
-        }
+        self.live.crowd.look_after_all();
+        self.go_on_looking();
         self.look_after_groups();
         for path in self.live.paths.sweep(now) {
             self.live.ask(&path, Ask::Unsubscribe { shard: self.shard });
@@ -40,7 +37,7 @@ impl Sessions {
         self.settle_live();
     }
 
-    fn look_after(&mut self, index: u32) {
+    pub(super) fn look_after(&mut self, index: u32) {
         let (now, timeout) = (self.now, self.config.timeout);
         let Some(reader) = self.live.readers.get(index as usize) else { return };
         // As for titles (client rule C16).

@@ -102,6 +102,12 @@ impl Ring {
         !self.memory.runs.free.is_empty()
     }
 
+    /// How many slots `start_run` and `send_datagram` find.
+    #[must_use]
+    pub fn free_run_count(&self) -> usize {
+        self.memory.runs.free.len()
+    }
+
     /// Sends one datagram that is copied: RTCP. False: no slot is free, or more bytes than
     /// `DATAGRAM_BYTES_MAX`. Only a failure is reported, as `RunSent` with 0 packets.
     pub fn send_datagram(

@@ -1,0 +1,164 @@
+//! What is done for each of a crowd of readers, some of them in a turn.
+//!
+//! ```text
+//! path ends --> leaving  --LEAVING_STREAMS_A_TURN--> BYE, freed
+//! tick      --> looking  --LOOKED_AT_A_TURN--------> reports, timeouts
+//! batch     --> starting --STARTS_A_TURN-----------> PLAYs that wait for it are answered
+//! ```
+//! Thousands of readers at once would hold up a turn, and more datagrams than the ring has room
+//! for would be dropped. What is kept is who is to be told, not what.
+//!
+//! Invariant: a reader that leaves is no session any more from the moment that its path ends, and
+//! its path is found by its key alone: another may have the name by now.
+//! Bounds: the readers of a shard, once in each list.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::session::table::Sessions;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    leaving: VecDeque<Leaving>,
+    /// Streams that may still be told in this turn.
+    room: Option<usize>,
+    /// The place that is looked at next.
+    looking: Option<usize>,
+    /// By path, who waits for an answer to PLAY.
+    starting: HashMap<Arc<str>, Starting>,
+    /// Paths where more PLAYs may be answered without a further batch.
+    again: Vec<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    index: u32,
+    /// Tells it from another in that place.
+    serial: u32,
+    why: &'static str,
+}
+
+/// Readers whose PLAY waits, each once; they have their turns from `next` on.
+#[derive(Debug, Default)]
+struct Starting {
+    readers: BTreeSet<u32>,
+    next: u32,
+}
+
+impl Crowd {
+    /// Somebody has its turn without anything else happening.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.leaving.is_empty() || self.looking.is_some() || !self.again.is_empty()
+    }
+
+    /// All readers are to be looked after; not twice at a time.
+    pub(super) fn look_after_all(&mut self) {
+        self.looking.get_or_insert(0);
+    }
+
+    /// A reader's PLAY waits for packets of its path.
+    pub(super) fn wait_for_start(&mut self, path: &Arc<str>, index: u32) {
+        self.starting.entry(Arc::clone(path)).or_default().readers.insert(index);
+    }
+
+    /// It is answered, or has gone.
+    pub(super) fn forget_start(&mut self, path: &str, index: u32) {
+        if let Some(starting) = self.starting.get_mut(path)
+            && starting.readers.remove(&index)
+            && starting.readers.is_empty()
+        {
+            self.starting.remove(path);
+        }
+    }
+
+    /// Those who have their turn now, and whether they are not all.
+    fn next_to_start(&mut self, path: &str) -> (Vec<u32>, bool) {
+        let Some(Starting { readers, next }) = self.starting.get_mut(path) else {
+            return (Vec::new(), false);
+        };
+        let round = readers.range(*next..).chain(readers.range(..*next));
+        let turn: Vec<u32> = round.take(STARTS_A_TURN).copied().collect();
+        *next = turn.last().map_or(0, |last| last.wrapping_add(1));
+        let is_part = turn.len() < readers.len();
+        (turn, is_part)
+    }
+}
+
+impl Sessions {
+    /// Their turn.
+    pub(super) fn go_on_with_crowds(&mut self) {
+        self.live.crowd.room = None;
+        self.go_on_dismissing();
+        self.go_on_looking();
+        for path in std::mem::take(&mut self.live.crowd.again) {
+            self.retry_plays(&path);
+        }
+    }
+
+    /// These readers end, by us.
+    pub(super) fn dismiss_readers(&mut self, places: impl Iterator<Item = u32>, why: &'static str) {
+        for index in places {
+            let Some(reader) = self.live.readers.get(index as usize) else { continue };
+            let (id, serial) = (reader.id, reader.serial);
+            // Nobody gives it commands any more, but its client may say goodbye.
+            if reader.is_session() && self.live.by_id.remove(&id).is_some() {
+                self.live.farewells.add(id);
+            }
+            self.live.crowd.leaving.push_back(Leaving { index, serial, why });
+        }
+        self.go_on_dismissing();
+    }
+
+    fn go_on_dismissing(&mut self) {
+        let mut room = self.live.crowd.room.unwrap_or(LEAVING_STREAMS_A_TURN);
+        while room > 0
+            && let Some(Leaving { index, serial, why }) = self.live.crowd.leaving.pop_front()
+        {
+            let reader = self.live.readers.get(index as usize);
+            let Some(reader) = reader.filter(|reader| reader.serial == serial) else { continue };
+            room = room.saturating_sub(reader.streams.len().max(1));
+            self.dismiss_reader(index, why);
+        }
+        self.live.crowd.room = Some(room);
+    }
+
+    pub(super) fn go_on_looking(&mut self) {
+        let Some(from) = self.live.crowd.looking else { return };
+        let places = self.live.readers.capacity();
+        let end = from.saturating_add(PLACES_A_TURN).min(places);
+        let (mut place, mut looked_at) = (from, 0);
+        while place < end && looked_at < LOOKED_AT_A_TURN {
+            if self.live.readers.contains(place) {
+                looked_at += 1;
+                let index = u32::try_from(place).unwrap_or(u32::MAX);
+                self.note_skips(index);
+                self.look_after(index);
+            }
+            place += 1;
+        }
+        self.live.crowd.looking = (place < places).then_some(place);
+    }
+
+    /// A batch has come: PLAYs of its path may be answered.
+    pub(super) fn retry_plays(&mut self, path: &Arc<str>) {
+        let (turn, is_part) = self.live.crowd.next_to_start(path);
+        let mut answered = 0;
+        for index in turn {
+            answered += usize::from(self.try_answer_play(index));
+        }
+        // Where nobody could be answered the others wait for the next batch, too.
+        if is_part && answered > 0 && !self.live.crowd.again.contains(path) {
+            self.live.crowd.again.push(Arc::clone(path));
+        }
+    }
+}
+
+/// Each takes a send of the ring: a quarter of its room (`RingConfig::run_slots`).
+const LEAVING_STREAMS_A_TURN: usize = 256;
+/// A few hundred reports at most, and half a millisecond where there are none.
+const LOOKED_AT_A_TURN: usize = 256;
+/// Places are mostly free after a crowd has left.
+const PLACES_A_TURN: usize = 4_096;
+/// Answers of some 10 us each.
+const STARTS_A_TURN: usize = 64;

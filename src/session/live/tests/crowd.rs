@@ -1,0 +1,146 @@
+//! What is done for a crowd of readers: some of them in a turn, and nobody is forgotten.
+
+use super::*;
+
+/// Players of the path, each at an address of its own.
+fn crowd(bench: &mut Bench, count: u16) -> Vec<SessionId> {
+    bench.sessions.config.sessions_max = usize::from(count) + 10;
+    (0..count)
+        .map(|number| {
+            let peer = address(number);
+            let transport = [("Transport", "RTP/AVP;unicast;client_port=6000-6001")];
+            let uri = "rtsp://h/live/a/trackID=0";
+            let from = (connection(number), peer);
+            let answer = bench.request(from, Method::Setup, uri, None, (&transport, "")).unwrap();
+            let id = session_id(&answer);
+            let _later = bench.request(from, Method::Play, URL, Some(id), (&[], ""));
+            id
+        })
+        .collect()
+}
+
+/// A connection has few sessions.
+fn connection(number: u16) -> u32 {
+    READER + u32::from(number)
+}
+
+fn address(number: u16) -> SocketAddr {
+    let [high, low] = number.to_be_bytes();
+    SocketAddr::from(([127, 1, high, low], 40_001))
+}
+
+/// As `crowd`, and all of them have had a packet.
+fn playing(count: u16) -> (Bench, SessionId) {
+    let mut bench = Bench::new();
+    let publisher = bench.publish();
+    crowd(&mut bench, count);
+    for seq in 1..=count / 32 {
+        bench.packet(host(1, 5_000), seq);
+    }
+    assert_eq!(bench.answers.len(), usize::from(count), "all PLAYs are answered");
+    for (_, reader) in &mut bench.sessions.live.readers {
+        reader.streams[0].ssrc = Some(Ssrc(9));
+    }
+    (bench, publisher)
+}
+
+/// RFC 3550 s6.6.
+fn is_bye(bytes: &[u8]) -> bool {
+    bytes.windows(2).any(|header| header == [0x81, 203])
+}
+
+/// A path waits some seconds for its source to come back.
+const STEPS_MAX: usize = 300;
+
+#[test]
+fn every_reader_of_a_path_that_ends_is_told_once_whatever_their_number() {
+    let (mut bench, publisher) = playing(1_000);
+    let from = (PUBLISHER, host(1, 40_000));
+    bench.request(from, Method::Teardown, URL, Some(publisher), (&[], "")).unwrap();
+    let mut told = 0;
+    for _ in 0..STEPS_MAX {
+        bench.pass(Duration::from_millis(100));
+        bench.datagrams.retain(|(_, bytes)| is_bye(bytes));
+        let now = bench.datagrams.len();
+        assert!(now - told <= 256, "{} in a turn", now - told);
+        if told == 0 && now > 0 {
+            // The name is given to another source while the others wait.
+            bench.publish();
+        }
+        told = now;
+        if told == 1_000 {
+            break;
+        }
+        assert!(told == 0 || bench.sessions.live.is_unsettled(), "the shard sleeps on them");
+    }
+    let mut addresses: Vec<SocketAddr> = bench.datagrams.iter().map(|(to, _)| *to).collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!((addresses.len(), told), (1_000, 1_000));
+    assert_eq!(bench.sessions.live.readers.len(), 0);
+}
+
+#[test]
+fn reader_that_waits_for_its_bye_is_no_session_but_may_say_goodbye() {
+    let mut bench = Bench::new();
+    let publisher = bench.publish();
+    let ids = crowd(&mut bench, 600);
+    let from = (PUBLISHER, host(1, 40_000));
+    bench.request(from, Method::Teardown, URL, Some(publisher), (&[], "")).unwrap();
+    for _ in 0..STEPS_MAX {
+        bench.pass(Duration::from_millis(100));
+        if bench.sessions.live.readers.len() < ids.len() {
+            break;
+        }
+    }
+    assert!(!bench.sessions.live.readers.is_empty(), "some wait");
+    let (last, peer) = (ids[599], address(599));
+    let mut ask = |method| {
+        bench.answers.clear();
+        let answer =
+            bench.request((connection(599), peer), method, URL, Some(last), (&[], "")).unwrap();
+        answer.status().code()
+    };
+    assert_eq!(ask(Method::Play), 454);
+    assert_eq!(ask(Method::Teardown), 200);
+}
+
+#[test]
+fn plays_of_a_crowd_are_answered_some_in_a_turn_and_none_is_kept_twice() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let ids = crowd(&mut bench, 300);
+    assert!(bench.answers.is_empty(), "nothing has come yet");
+    bench.packet(host(1, 5_000), 1);
+    let mut answered = bench.answers.len();
+    assert!((1..=128).contains(&answered), "{answered} in the turn of the first packet");
+    for _ in 0..10 {
+        bench.sessions.feed_live();
+        bench.settle();
+        let now = bench.answers.len();
+        assert!(now - answered <= 64, "{} in a turn", now - answered);
+        answered = now;
+    }
+    assert_eq!(answered, ids.len());
+    assert!(!bench.sessions.live.crowd.is_waiting());
+}
+
+#[test]
+fn all_readers_are_looked_after_in_some_turns_of_a_tick() {
+    let (mut bench, _) = playing(600);
+    bench.datagrams.clear();
+    for (_, reader) in &mut bench.sessions.live.readers {
+        reader.report_due = bench.sessions.now;
+    }
+    bench.sessions.handle_live_tick();
+    bench.settle();
+    let mut reported = bench.datagrams.len();
+    assert!((1..=256).contains(&reported), "{reported} at once");
+    for _ in 0..4 {
+        bench.sessions.feed_live();
+        bench.settle();
+        assert!(bench.datagrams.len() - reported <= 256);
+        reported = bench.datagrams.len();
+    }
+    assert_eq!(reported, 600);
+}
