@@ -5,9 +5,9 @@
 //!  datagrams .. 16  17 18 19 20 21 22 23   24   25     pieces, and numbers that go on behind them
 //! ```
 //! Over a connection a packet may have 64 KiB; a datagram that is longer than the route takes is
-//! cut by IP, and one lost fragment loses all of it. So such a packet is cut once, when its batch is
-//! made, by its payload format, for all readers over UDP and all groups; readers over TCP get it as
-//! it came. Until the first one of a stream nothing is done but to compare its length.
+//! cut by IP, and one lost fragment loses all of it. So such a packet is cut once, by its payload
+//! format, when its batch is made: for all readers over UDP and all groups. Readers over TCP get it
+//! as it came. Before the first long packet of a stream only lengths are compared.
 //! What cannot be cut is left out for these readers, whose numbers show the gap.
 //!
 //! Invariant: behind a packet in `n` pieces numbers are `n - 1` higher, late packets excepted.

@@ -138,8 +138,8 @@ impl HintTrack {
         let mut end_frame = |ticks: i64, is_disposable: bool, out: &mut WindowBuilder| {
             out.end_frame(Frame {
                 due: Npt::from_ticks(sample.dts, track.timescale),
-                // The sample's own time where it is that: RTP ticks may be coarser, and a seek looks
-                // for the sample by its time.
+                // The sample's own time where it is that: RTP ticks may be coarser, and a seek
+                // looks for the sample by its time.
                 npt: if ticks == start {
                     Npt::from_ticks(sample.pts, track.timescale)
                 } else {
