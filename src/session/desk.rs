@@ -138,8 +138,8 @@ impl WindowDesk {
     }
 }
 
-/// Enters a waiter. Before the list grows, streams that wait in it for earlier epochs are taken out:
-/// it holds at most twice as many as there are streams, however often their clients seek.
+/// Enters a waiter. Before the list grows, streams that wait in it for earlier epochs are taken
+/// out: it holds at most twice as many as there are streams, however often their clients seek.
 fn push_waiter(waiters: &mut Vec<Waiter>, waiter: Waiter) {
     if waiters.len() == waiters.capacity() {
         let mut seen = HashSet::with_capacity(waiters.len());

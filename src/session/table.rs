@@ -6,8 +6,8 @@
 //!                                       wheel: streams that are due, for the pacer
 //! ```
 //! Invariant: every session is in `slab` and `by_id`, and every UDP stream of it in `sockets`,
-//! from SETUP to `remove`; nothing of it is left behind anywhere, and it has one key of each kind on
-//! the wheel, whatever its client commands.
+//! from SETUP to `remove`; nothing of it is left behind anywhere, and it has one key of each kind
+//! on the wheel, whatever its client commands.
 //! Bound: `sessions_max`.
 
 use std::collections::HashMap;
