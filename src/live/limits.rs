@@ -125,3 +125,18 @@ pub const RETRANSMIT_SHARE: u32 = 10;
 
 /// Retransmissions that may be saved up: a lost burst of a frame.
 pub const RETRANSMIT_BURST: u32 = 64;
+
+/// What was asked of a home and not answered is asked again after this, then after twice as long,
+/// up to `ASK_AGAIN_MAX`: an inbox that was full is empty again within a turn or two.
+pub const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A home that does not answer for so long hangs; it is not asked more often.
+pub const ASK_AGAIN_MAX: Duration = Duration::from_secs(8);
+
+/// Shards tell homes what they hold and listen to this often: a message that was lost is made good
+/// by the next one.
+pub const RENEW_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A publisher or a listening shard of which a home has not heard for this long has gone without
+/// its word: several renewals were lost in a row, or what said that it goes.
+pub const LEASE: Duration = Duration::from_secs(30);

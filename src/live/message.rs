@@ -114,6 +114,24 @@ pub enum Ask {
         /// What it says now.
         description: Arc<Description>,
     },
+    /// A publisher has the path still, as far as its shard knows: said again and again.
+    Hold {
+        /// Who.
+        source: SourceRef,
+        /// By which it holds the path.
+        generation: Generation,
+        /// What it says now.
+        description: Arc<Description>,
+    },
+    /// A shard listens still, as far as it knows: said again and again.
+    Listen {
+        /// Which.
+        shard: ShardId,
+        /// Of the source that it knows.
+        generation: Generation,
+        /// What it knows of it.
+        description: Arc<Description>,
+    },
     /// The source has gone.
     Release {
         /// By which it held the path.
@@ -151,13 +169,16 @@ pub enum Ask {
     },
     /// A reader waits for a sync sample.
     WantSync,
-    /// A session of a shard wants the path's group.
+    /// Sessions of a shard want the path's group, or listen to it still.
     JoinGroup {
         /// Which shard.
         shard: ShardId,
     },
-    /// A session of a shard has left the group.
-    LeaveGroup,
+    /// The last session of a shard has left the group.
+    LeaveGroup {
+        /// Which shard.
+        shard: ShardId,
+    },
     /// An operator ends source and readers.
     Kick,
 }
@@ -177,7 +198,9 @@ impl Ask {
             | Self::Unsubscribe { .. }
             | Self::WantSync
             | Self::JoinGroup { .. }
-            | Self::LeaveGroup
+            | Self::LeaveGroup { .. }
+            | Self::Hold { .. }
+            | Self::Listen { .. }
             | Self::Kick => None,
         }
     }
@@ -262,7 +285,8 @@ pub enum LiveMessage {
 }
 
 impl LiveMessage {
-    /// Packets may be lost on the way, as on any; nothing else may.
+    /// Packets are lost first when an inbox is full. What else is lost then is said again: asks that
+    /// were not answered (`Again`), and what each shard holds (`RENEW_INTERVAL`).
     #[must_use]
     pub fn is_packets(&self) -> bool {
         matches!(

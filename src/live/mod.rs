@@ -23,6 +23,7 @@
 //!
 //! DESIGN section 5.
 
+pub mod again;
 pub mod batch;
 pub mod clock;
 pub mod datagrams;

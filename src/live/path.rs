@@ -234,6 +234,11 @@ impl LivePath {
         generation: Generation,
         description: Arc<Description>,
     ) -> Succession {
+        if generation == self.generation {
+            // Said again.
+            self.description = description;
+            return Succession::GoOn;
+        }
         let goes_on = description.continues(&self.description);
         if goes_on {
             self.ring.break_off();
@@ -242,6 +247,11 @@ impl LivePath {
         }
         (self.generation, self.description) = (generation, description);
         if goes_on { Succession::GoOn } else { Succession::End }
+    }
+
+    /// What the shard knows of the source.
+    pub(super) fn held(&self) -> (Arc<str>, Generation, Arc<Description>) {
+        (Arc::clone(&self.name), self.generation, Arc::clone(&self.description))
     }
 
     /// A new reader. `owner` is the caller's own name for it.

@@ -14,11 +14,14 @@
 //! once; batches of a path that is not here are left: they are from before it was let go.
 //! Bounds: `PATHS_MAX` paths, `WAITERS_MAX` that wait for one. DESIGN section 5.1.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
 
+use super::again::Again;
+use super::batch::Generation;
+use super::description::Description;
 use super::limits::PATHS_MAX;
 use super::message::{RefusedError, ToShard};
 use super::path::{LivePath, PathKey, PathLimits, ReaderKey, Succession};
@@ -32,12 +35,14 @@ pub struct LivePaths {
     /// Paths with readers to look at, each once.
     listed: VecDeque<PathKey>,
     serial: u32,
+    /// Paths whose packets come although the shard does not listen.
+    strays: HashSet<Arc<str>>,
 }
 
 #[derive(Debug)]
 enum Entry {
     /// The home has not answered. Who waits, by names that are the caller's and grow.
-    Asked { waiters: BTreeSet<u64>, limits: PathLimits },
+    Asked { waiters: BTreeSet<u64>, limits: PathLimits, again: Again },
     /// The shard listens: a place in `here`.
     Here { place: usize, wanted: Mono },
 }
@@ -92,7 +97,8 @@ impl LivePaths {
             None if count >= PATHS_MAX => Wanted::TooMany,
             None => {
                 let waiters = BTreeSet::from([waiter]);
-                self.entries.insert(Arc::clone(name), Entry::Asked { waiters, limits });
+                let asked = Entry::Asked { waiters, limits, again: Again::new(now) };
+                self.entries.insert(Arc::clone(name), asked);
                 Wanted::Ask
             }
         }
@@ -200,8 +206,12 @@ impl LivePaths {
     pub fn handle(&mut self, name: &Arc<str>, note: ToShard, now: Mono) -> Told {
         match note {
             ToShard::Subscribed { generation, description, snapshot } => {
-                let Some(Entry::Asked { waiters, limits }) = self.entries.remove(name) else {
-                    // It was not asked for: an answer to one that has gone.
+                let known = self.entries.remove(name);
+                let Some(Entry::Asked { waiters, limits, .. }) = known else {
+                    // An answer to one that has gone, or a second one.
+                    if let Some(here) = known {
+                        self.entries.insert(Arc::clone(name), here);
+                    }
                     return Told::Nothing;
                 };
                 let of_source = (generation, description);
@@ -227,7 +237,12 @@ impl LivePaths {
                     self.list(key);
                     Told::Fed
                 }
-                None => Told::Nothing,
+                None => {
+                    if !self.entries.contains_key(name) && self.strays.len() < PATHS_MAX {
+                        self.strays.insert(Arc::clone(name));
+                    }
+                    Told::Nothing
+                }
             },
             ToShard::Lost => Told::Nothing,
             ToShard::Resumed { generation, description } => {
@@ -260,6 +275,34 @@ impl LivePaths {
             | ToShard::SyncWanted { .. }
             | ToShard::Joined(_)) => Told::ForSource(note),
         }
+    }
+
+    /// There is something to look after.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.entries.is_empty() || !self.strays.is_empty()
+    }
+
+    /// Paths whose homes have not answered for a while: they are to be sent `Ask::Subscribe` again.
+    pub fn unanswered(&mut self, now: Mono) -> Vec<Arc<str>> {
+        let entries = self.entries.iter_mut();
+        let due = entries.filter_map(|(name, entry)| match entry {
+            Entry::Asked { again, .. } => again.is_due(now).then(|| Arc::clone(name)),
+            Entry::Here { .. } => None,
+        });
+        due.collect()
+    }
+
+    /// Paths whose packets come although the shard does not listen: its word that it does not was
+    /// lost, and is said again.
+    pub fn strays(&mut self) -> Vec<Arc<str>> {
+        let Self { entries, strays, .. } = self;
+        strays.drain().filter(|name| !entries.contains_key(name)).collect()
+    }
+
+    /// What the shard listens to, for its homes.
+    pub fn held(&self) -> impl Iterator<Item = (Arc<str>, Generation, Arc<Description>)> {
+        self.here.iter().map(|(_, path)| path.held())
     }
 
     /// Lets go of paths that nobody reads or wanted lately: their homes are to be sent

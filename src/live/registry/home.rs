@@ -10,7 +10,9 @@ use std::time::Duration;
 use super::super::batch::{Generation, PacketBatch};
 use super::super::description::Description;
 use super::super::info::HomeInfo;
-use super::super::limits::{PULL_BACKOFF, PULL_BACKOFF_MAX, PULL_START_MAX, SYNC_REQUEST_INTERVAL};
+use super::super::limits::{
+    LEASE, PULL_BACKOFF, PULL_BACKOFF_MAX, PULL_START_MAX, SYNC_REQUEST_INTERVAL,
+};
 use super::super::message::{PathRules, RefusedError, SourceKind, SourceRef, ToShard};
 use super::super::multicast::Group;
 use super::super::ring::BatchRing;
@@ -30,8 +32,13 @@ pub(super) struct Home {
     listeners: Vec<ShardId>,
     /// Shards whose readers wait for a source that is being fetched.
     waiting: Vec<ShardId>,
-    pub(super) group: Option<(Group, u32)>,
+    /// The group that it is sent to; shards that listen to it, with when they last said so.
+    pub(super) group: Option<(Group, Vec<(ShardId, Mono)>)>,
     sync_asked: Option<Mono>,
+    /// When the source was last heard of.
+    heard: Mono,
+    /// When to see whether the source and the members of the group still live.
+    leases_at: Option<Mono>,
     pull: Pull,
     /// Readers wait until then for a source.
     hold_until: Option<Mono>,
@@ -75,6 +82,8 @@ impl Home {
             waiting: Vec::new(),
             group: None,
             sync_asked: None,
+            heard: Mono(0),
+            leases_at: None,
             pull: Pull::Off,
             hold_until: None,
             idle_at: None,
@@ -133,6 +142,8 @@ impl Home {
         self.ring.clear(description.sync_track());
         self.description = Some(Arc::clone(&description));
         (self.state, self.hold_until) = (State::Fed(source), None);
+        self.heard = now;
+        self.watch_leases(now, out);
         if let Pull::On { patience, .. } | Pull::Failed { patience, .. } = self.pull {
             let failures = self.pull.failures();
             self.pull = Pull::On { failures, patience };
@@ -163,12 +174,101 @@ impl Home {
         if let Pull::On { failures, .. } = &mut self.pull {
             *failures = 0;
         }
-        self.reason = None;
+        (self.reason, self.heard) = (None, now);
         for shard in &self.listeners {
             self.tell(*shard, ToShard::Batch(Arc::clone(&batch)), out);
         }
         self.batches += 1;
         self.ring.push(batch, now);
+    }
+
+    /// Says again whose the path is.
+    pub(super) fn grant_again(&self, source: SourceRef, out: &mut Vec<Order>) {
+        let note = ToShard::Granted { number: source.number, generation: self.generation };
+        self.tell(source.shard, note, out);
+    }
+
+    /// Whether this very description is the present one.
+    pub(super) fn describes(&self, description: &Arc<Description>) -> bool {
+        self.description.as_ref().is_some_and(|known| Arc::ptr_eq(known, description))
+    }
+
+    /// A publisher has the path, as far as its shard knows. What was lost on the way to either is
+    /// made good: that it has changed its description, or that it has the path no more.
+    pub(super) fn renew_source(
+        &mut self,
+        source: SourceRef,
+        generation: Generation,
+        description: &Arc<Description>,
+        now: Mono,
+        out: &mut Vec<Order>,
+    ) {
+        if self.state != State::Fed(source) || self.generation != generation {
+            let is_overridden = matches!(self.state, State::Fed(_));
+            let note = ToShard::Evicted { number: source.number, is_overridden };
+            return self.tell(source.shard, note, out);
+        }
+        self.heard = now;
+        if !self.describes(description) {
+            self.redescribe(generation, description, out);
+        }
+    }
+
+    /// A shard listens, as far as it knows.
+    pub(super) fn renew_listener(
+        &mut self,
+        shard: ShardId,
+        generation: Generation,
+        description: &Arc<Description>,
+        out: &mut Vec<Order>,
+    ) {
+        let known = match (self.state, self.description.clone()) {
+            (State::Fed(_), Some(known)) => known,
+            (State::Held, _) if self.listeners.contains(&shard) => return,
+            _ => return self.tell(shard, ToShard::Ended, out),
+        };
+        let is_new = !self.listeners.contains(&shard);
+        if is_new {
+            self.idle_at = None;
+            self.listeners.push(shard);
+        }
+        let present = self.generation;
+        if is_new || generation != present {
+            let note = ToShard::Resumed { generation: present, description: known };
+            self.tell(shard, note, out);
+        } else if !Arc::ptr_eq(&known, description) {
+            let note = ToShard::Described { generation: present, description: known };
+            self.tell(shard, note, out);
+        }
+    }
+
+    /// Asks for a timer to look for those that have gone without a word.
+    pub(super) fn watch_leases(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.leases_at.is_none() {
+            let at = now + LEASE;
+            self.leases_at = Some(at);
+            out.push(Order::Timer(Arc::clone(&self.path), at));
+        }
+    }
+
+    /// A publisher of which nothing is heard has gone, and its word was lost. (What is fetched is
+    /// fetched by this shard.)
+    fn look_at_leases(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.leases_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.leases_at = None;
+        if let State::Fed(source) = self.state
+            && self.rules.kind == SourceKind::Publish
+            && now.since(self.heard) >= LEASE
+        {
+            let note = ToShard::Evicted { number: source.number, is_overridden: false };
+            self.tell(source.shard, note, out);
+            self.lose(now, out);
+        }
+        if matches!(self.state, State::Fed(_)) || self.group.is_some() {
+            self.watch_leases(now, out);
+        }
     }
 
     /// The source says something else of the same tracks: who comes from now on is told that.
@@ -221,9 +321,11 @@ impl Home {
         if self.rules.kind == SourceKind::Publish {
             return Err(RefusedError::NoSource);
         }
-        if !self.waiting.contains(&shard) {
-            self.waiting.push(shard);
+        if self.waiting.contains(&shard) {
+            // Asked again: it does not wait longer for that.
+            return Ok(());
         }
+        self.waiting.push(shard);
         let patience = now + PULL_START_MAX;
         match &mut self.pull {
             Pull::Off => self.start_pull(now, out),
@@ -304,6 +406,7 @@ impl Home {
     }
 
     pub(super) fn handle_timer(&mut self, now: Mono, out: &mut Vec<Order>) {
+        self.look_at_leases(now, out);
         if self.hold_until.is_some_and(|until| until <= now) {
             self.end_readers(RefusedError::NoSource, out);
             (self.state, self.hold_until) = (State::Empty, None);
@@ -435,7 +538,7 @@ impl Home {
             batches: self.batches,
             kept_bytes: self.ring.memory_bytes(),
             has_cached_picture: self.ring.newest_start().is_some(),
-            group: self.group.map(|(group, _)| group.address.to_string()),
+            group: self.group.as_ref().map(|(group, _)| group.address.to_string()),
         }
     }
 }

@@ -20,7 +20,7 @@ use self::home::{Home, State};
 use super::batch::Generation;
 use super::description::Description;
 use super::info::HomeInfo;
-use super::limits::PATHS_MAX;
+use super::limits::{LEASE, PATHS_MAX};
 use super::message::{Ask, PathRules, RefusedError, SourceRef, ToHome, ToShard};
 use super::multicast::{Group, GroupPool};
 use crate::base::ids::ShardId;
@@ -85,13 +85,30 @@ impl Registry {
                 }
             }
             Ask::Subscribe { shard, rules } => self.subscribe(path, shard, rules, now),
-            Ask::JoinGroup { shard } => self.join(path, shard),
-            Ask::LeaveGroup => self.leave(&path),
+            Ask::JoinGroup { shard } => self.join(path, shard, now),
+            Ask::LeaveGroup { shard } => self.leave(&path, shard),
             Ask::Feed { generation, batch } => {
                 self.with(&path, |home, out| home.feed(generation, batch, now, out));
             }
             Ask::Describe { generation, description } => {
                 self.with(&path, |home, out| home.redescribe(generation, &description, out));
+            }
+            Ask::Hold { source, generation, description } if self.homes.contains_key(&path) => {
+                self.with(&path, |home, out| {
+                    home.renew_source(source, generation, &description, now, out);
+                });
+            }
+            Ask::Hold { source, .. } => {
+                let note = ToShard::Evicted { number: source.number, is_overridden: false };
+                self.out.push(Order::Tell { shard: source.shard, path, note });
+            }
+            Ask::Listen { shard, generation, description } if self.homes.contains_key(&path) => {
+                self.with(&path, |home, out| {
+                    home.renew_listener(shard, generation, &description, out);
+                });
+            }
+            Ask::Listen { shard, .. } => {
+                self.out.push(Order::Tell { shard, path, note: ToShard::Ended });
             }
             Ask::Release { generation } => {
                 self.with(&path, |home, out| {
@@ -116,6 +133,14 @@ impl Registry {
 
     /// A time that was asked for by `Order::Timer` has come.
     pub fn handle_timer(&mut self, path: &Arc<str>, now: Mono) {
+        let is_gone = |(_, heard): &&(ShardId, Mono)| now.since(*heard) >= LEASE;
+        let members = self.homes.get(path).and_then(|home| home.group.as_ref());
+        let gone: Vec<ShardId> = members
+            .map(|(_, members)| members.iter().filter(is_gone).map(|(shard, _)| *shard).collect())
+            .unwrap_or_default();
+        for shard in gone {
+            self.leave(path, shard);
+        }
         self.with(path, |home, out| home.handle_timer(now, out));
     }
 
@@ -182,6 +207,12 @@ impl Registry {
         rules: Arc<PathRules>,
         now: Mono,
     ) -> Result<(), RefusedError> {
+        let known = self.homes.get(path).filter(|home| home.state == State::Fed(source));
+        if let Some(home) = known.filter(|home| home.describes(&description)) {
+            // The same claim again: the answer was lost.
+            home.grant_again(source, &mut self.out);
+            return Ok(());
+        }
         let generation = Generation(self.generation.0.wrapping_add(1));
         self.generation = generation;
         let HomeAnd { home, out } = self.home_mut(path, rules)?;
@@ -205,18 +236,21 @@ impl Registry {
         self.collect(&path);
     }
 
-    fn join(&mut self, path: Arc<str>, shard: ShardId) {
+    /// A shard has joined once, however often it says so.
+    fn join(&mut self, path: Arc<str>, shard: ShardId, now: Mono) {
         let group = match self.homes.get_mut(&path) {
             Some(home) => match &mut home.group {
-                Some((group, sessions)) => {
-                    *sessions += 1;
+                Some((group, members)) => {
+                    members.retain(|(member, _)| *member != shard);
+                    members.push((shard, now));
                     Some(*group)
                 }
                 None => {
                     let taken = self.groups.as_mut().and_then(GroupPool::take);
-                    home.group = taken.map(|group| (group, 1));
+                    home.group = taken.map(|group| (group, vec![(shard, now)]));
                     let opened = taken.map(|group| Order::OpenGroup(Arc::clone(&path), group));
                     self.out.extend(opened);
+                    home.watch_leases(now, &mut self.out);
                     taken
                 }
             },
@@ -225,11 +259,11 @@ impl Registry {
         self.out.push(Order::Tell { shard, path, note: ToShard::Joined(group) });
     }
 
-    fn leave(&mut self, path: &Arc<str>) {
+    fn leave(&mut self, path: &Arc<str>, shard: ShardId) {
         let Some(home) = self.homes.get_mut(path) else { return };
-        let Some((group, sessions)) = &mut home.group else { return };
-        *sessions -= 1;
-        if *sessions > 0 {
+        let Some((group, members)) = &mut home.group else { return };
+        members.retain(|(member, _)| *member != shard);
+        if !members.is_empty() {
             return;
         }
         let group = *group;

@@ -255,9 +255,9 @@ fn group_is_open_while_sessions_have_joined_and_taken_back_after() {
     world.claim(ONE, "a");
     assert_eq!(join(&mut world, 3), ["open 239.255.0.0", "3: joined Some(239.255.0.0)"]);
     assert_eq!(join(&mut world, 2), ["2: joined Some(239.255.0.0)"]);
-    assert_eq!(world.ask(Ask::LeaveGroup), [""; 0]);
-    assert_eq!(world.ask(Ask::LeaveGroup), ["close 239.255.0.0"]);
-    assert_eq!(world.ask(Ask::LeaveGroup), [""; 0]);
+    assert_eq!(world.ask(Ask::LeaveGroup { shard: ShardId(3) }), [""; 0]);
+    assert_eq!(world.ask(Ask::LeaveGroup { shard: ShardId(2) }), ["close 239.255.0.0"]);
+    assert_eq!(world.ask(Ask::LeaveGroup { shard: ShardId(2) }), [""; 0]);
     assert_eq!(join(&mut world, 2), ["open 239.255.0.0", "2: joined Some(239.255.0.0)"]);
 }
 

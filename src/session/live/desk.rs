@@ -83,6 +83,8 @@ pub struct LiveDesk {
     /// The server stops: nothing is fetched any more.
     pub(super) is_stopping: bool,
     pub(super) is_ticking: bool,
+    /// When homes were last told what is held here.
+    pub(super) renewed: Mono,
     /// Groups that paths are sent to.
     pub groups: Groups,
     /// What was counted of paths by readers and sources that have gone.
@@ -115,6 +117,7 @@ impl Default for LiveDesk {
             serial: 0,
             is_stopping: false,
             is_ticking: false,
+            renewed: Mono(0),
             groups: Groups::default(),
             tally: PathTallies::default(),
             held: HeldCommands::default(),
@@ -263,7 +266,9 @@ impl Sessions {
             if let Some(generation) = publisher.generation()
                 && let Some(description) = publisher.poll_description(now)
             {
-                let ask = Ask::Describe { generation, description: Arc::new(description) };
+                publisher.described = Arc::new(description);
+                let description = Arc::clone(&publisher.described);
+                let ask = Ask::Describe { generation, description };
                 self.live.asks.push(ToHome { path: Arc::clone(&path), ask });
             }
             while let Some(batch) = publisher.source.poll_batch(now) {

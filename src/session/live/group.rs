@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 use super::reader::{LiveReader, ReaderState};
 use crate::base::ids::{ShardId, Ssrc};
+use crate::base::time::Mono;
+use crate::live::again::Again;
 use crate::live::message::Ask;
 use crate::live::multicast::{Group, GroupPool, MulticastError, MulticastSettings};
 use crate::live::registry::Registry;
@@ -82,6 +84,8 @@ pub(super) struct OpenGroup {
 #[derive(Debug)]
 struct Membership {
     state: Joining,
+    /// When the home is asked again.
+    again: Again,
     /// Sessions by the address of their client: reports are known by it.
     members: HashMap<IpAddr, Vec<u32>>,
 }
@@ -117,6 +121,20 @@ impl Groups {
         }
     }
 
+    /// Paths whose homes have not answered for a while, or are to hear that the shard still listens.
+    pub(super) fn due_joins(&mut self, now: Mono, is_renewal: bool) -> Vec<Arc<str>> {
+        let joined = self.joined.iter_mut();
+        let due = joined.filter_map(|(path, known)| {
+            let is_due = match known.state {
+                Joining::Asked(_) => known.again.is_due(now),
+                Joining::Joined(_) => is_renewal,
+                Joining::Refused => false,
+            };
+            is_due.then(|| Arc::clone(path))
+        });
+        due.collect()
+    }
+
     /// There is something to look after.
     pub(super) fn has_work(&self) -> bool {
         !self.open.is_empty() || !self.joined.is_empty()
@@ -124,8 +142,9 @@ impl Groups {
 }
 
 impl Membership {
-    fn new() -> Self {
-        Self { state: Joining::Asked(BTreeSet::new()), members: HashMap::new() }
+    fn new(now: Mono) -> Self {
+        let state = Joining::Asked(BTreeSet::new());
+        Self { state, again: Again::new(now), members: HashMap::new() }
     }
 }
 
@@ -173,9 +192,10 @@ impl Sessions {
         if !self.live.held.has_room(path) {
             return Err(self.refuse_to_hold(path, &command));
         }
+        let now = self.now;
         let is_new = !self.live.groups.joined.contains_key(path);
         let known = self.live.groups.joined.entry(Arc::clone(path));
-        let known = known.or_insert_with(Membership::new);
+        let known = known.or_insert_with(|| Membership::new(now));
         let Joining::Asked(waiters) = &mut known.state else {
             return Err(command.refuse(Status::UnsupportedTransport));
         };
@@ -189,6 +209,10 @@ impl Sessions {
     /// The home has answered.
     pub(super) fn handle_joined(&mut self, path: &Arc<str>, group: Option<Group>) {
         let Some(known) = self.live.groups.joined.get_mut(path) else { return };
+        if !matches!(known.state, Joining::Asked(_)) {
+            // Said again.
+            return;
+        }
         let state = group.map_or(Joining::Refused, Joining::Joined);
         let Joining::Asked(waiters) = std::mem::replace(&mut known.state, state) else { return };
         if let Some(group) = group {
@@ -234,7 +258,7 @@ impl Sessions {
             Joining::Refused => {}
             Joining::Joined(_) => {
                 self.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
-                self.live.ask(path, Ask::LeaveGroup);
+                self.live.ask(path, Ask::LeaveGroup { shard: self.shard });
             }
         }
         self.live.groups.joined.remove(path);

@@ -19,6 +19,7 @@
 //! | `ends`, `farewell` | how both end |
 //! | `reports` | RTCP to both, and reports from readers |
 //! | `feedback` | what readers have lost |
+//! | `again` | what is said again to homes, as messages may be lost |
 //! | `tick` | what is done by the clock |
 //! | `view` | what is told of paths and publishers: API, metrics |
 //! | `notes` | what the log says |
@@ -27,6 +28,7 @@
 //! needs a path which is not here yet is kept and executed again when the home has answered.
 //! DESIGN section 5.
 
+mod again;
 mod announce;
 mod announced;
 mod arrivals;

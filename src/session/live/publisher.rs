@@ -16,6 +16,7 @@ use super::announced::{Origin, PublisherTrack, format_of};
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
+use crate::live::again::Again;
 use crate::live::batch::Generation;
 use crate::live::description::Description;
 use crate::live::latch::AddressLatch;
@@ -42,6 +43,10 @@ pub struct Publisher {
     pub(super) sdp: SessionSdp,
     /// What descriptions made of it begin with.
     pub(super) origin: Origin,
+    /// What readers are told of it now.
+    pub(super) described: Arc<Description>,
+    /// When its claim is said again.
+    pub(super) again: Again,
     /// When readers were last told of new parameter sets.
     pub(super) redescribed: Option<Mono>,
     pub(super) tracks: Vec<PublisherTrack>,
@@ -116,6 +121,8 @@ impl Sessions {
             tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
             sdp,
             origin,
+            described: Arc::clone(&description),
+            again: Again::new(now),
             redescribed: None,
             connection,
             peer,

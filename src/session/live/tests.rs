@@ -7,6 +7,7 @@ mod crowd;
 mod feedback;
 mod group;
 mod liveness;
+mod lost;
 mod waiting;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

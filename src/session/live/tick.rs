@@ -33,6 +33,7 @@ impl Sessions {
         for path in self.live.paths.sweep(now) {
             self.live.ask(&path, Ask::Unsubscribe { shard: self.shard });
         }
+        self.say_again();
         self.live.is_ticking = false;
         self.settle_live();
     }
@@ -58,12 +59,12 @@ impl Sessions {
 
 impl LiveDesk {
     /// There is something to look after.
-    pub(super) fn has_work(&mut self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.publishers.is_empty()
             || !self.pulls.is_empty()
             || !self.readers.is_empty()
             || self.groups.has_work()
-            || self.paths.iter_mut().next().is_some()
+            || self.paths.has_work()
     }
 }
 

@@ -1,0 +1,70 @@
+//! What is said again to homes on other shards: a message that an inbox did not take is lost.
+//!
+//! ```text
+//!  Claim, Subscribe, JoinGroup --no answer--> again after 1 s, 2 s, .. 8 s
+//!  every 5 s, of what is held: Hold, Listen, JoinGroup --> home: as it should be, or the note that
+//!                                                          was lost, again
+//!  packets of a path that is not here ------> Unsubscribe, again
+//!  a home that hears nothing for 30 s ------> the publisher, or the member of a group, has gone
+//! ```
+//! Everything here means the same however often it is said; what is of another generation than the
+//! present one changes nothing. Bound: a message for each path and publisher, each time.
+
+use std::sync::Arc;
+
+use super::publisher::PublisherState;
+use crate::live::limits::RENEW_INTERVAL;
+use crate::live::message::{Ask, SourceRef};
+use crate::session::table::Sessions;
+
+impl Sessions {
+    /// Every second.
+    pub(super) fn say_again(&mut self) {
+        let (now, shard) = (self.now, self.shard);
+        for path in self.live.paths.unanswered(now) {
+            let rules = self.path_rules(&path);
+            self.live.ask(&path, Ask::Subscribe { shard, rules });
+        }
+        for path in self.live.paths.strays() {
+            self.live.ask(&path, Ask::Unsubscribe { shard });
+        }
+        let is_renewal = now.since(self.live.renewed) >= RENEW_INTERVAL;
+        let mut asks = Vec::new();
+        if is_renewal {
+            self.live.renewed = now;
+            let held = self.live.paths.held();
+            asks.extend(held.map(|(path, generation, description)| {
+                (path, Ask::Listen { shard, generation, description })
+            }));
+        }
+        let mut unanswered = Vec::new();
+        for (number, publisher) in &mut self.live.publishers {
+            let source = SourceRef { shard, number: *number };
+            let path = Arc::clone(publisher.source.path());
+            let description = Arc::clone(&publisher.described);
+            let is_pulled = publisher.id().is_none();
+            let waits = matches!(publisher.state, PublisherState::Claiming(_));
+            let is_unanswered = waits && publisher.again.is_due(now);
+            match publisher.state {
+                PublisherState::Claiming(_) if is_unanswered => {
+                    unanswered.push((path, source, description, is_pulled));
+                }
+                PublisherState::Announced(generation) | PublisherState::Recording(generation)
+                    if is_renewal && !is_pulled =>
+                {
+                    asks.push((path, Ask::Hold { source, generation, description }));
+                }
+                _ => {}
+            }
+        }
+        for (path, source, description, is_pulled) in unanswered {
+            let rules = self.path_rules(&path);
+            asks.push((path, Ask::Claim { source, description, is_pulled, rules }));
+        }
+        let joined = self.live.groups.due_joins(now, is_renewal);
+        asks.extend(joined.into_iter().map(|path| (path, Ask::JoinGroup { shard })));
+        for (path, ask) in asks {
+            self.live.ask(&path, ask);
+        }
+    }
+}
