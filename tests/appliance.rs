@@ -132,6 +132,33 @@ fn login_shells_limit_on_descriptors_is_enough_to_serve_with_a_warning() {
 }
 
 #[test]
+fn ordinary_user_with_the_memory_limit_of_a_container_is_served_with_a_warning() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root becomes another user");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let film = path.join("film.m4a");
+    std::fs::copy(title("aac_m4a").file(), &film).unwrap();
+    // Not in the page cache, so that workers read it from the disk.
+    let file = std::fs::File::open(&film).unwrap();
+    file.sync_all().unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    let options = Options { as_ordinary_user: true, folder: Some(path), ..Options::default() };
+    let mut server = Server::start(&options);
+    assert!(server.banner.contains("HE-W108"), "{}", server.banner);
+    for url in [server.vod_url("film.m4a"), server.demo_url()] {
+        let mut session = Session::open(server.rtsp, &url, Lower::Udp);
+        session.play(&[]);
+        session.receive_packets(5, PATIENCE);
+    }
+    server.signal_term();
+    assert_eq!(server.wait(Duration::from_secs(10)).and_then(|status| status.code()), Some(0));
+}
+
+#[test]
 fn port_that_is_taken_is_told_in_one_sentence_with_exit_code_2() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

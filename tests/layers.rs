@@ -32,7 +32,7 @@ const UPWARD: &[(&str, &str, &str)] =
 const ADDRESSES: &[(&str, &[&str])] = &[
     ("axum", &["src/control/"]),
     ("clap", &["src/cli/"]),
-    ("core_affinity", &["src/appliance/"]),
+    ("core_affinity", &["src/appliance/", "src/worker/executor.rs"]),
     ("glommio", &["src/worker/"]),
     ("http_auth", &["src/rtsp/auth/"]),
     ("io_uring", &["src/shard/ring/", "src/cli/doctor/ring.rs"]),
@@ -47,7 +47,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("rtsp_types", &["src/rtsp/"]),
     ("sdp_types", &["src/sdp/"]),
     ("subtle", &["src/rtsp/auth/"]),
-    ("tokio", &["src/control/", "src/appliance/"]),
+    ("tokio", &["src/control/", "src/appliance/", "src/worker/executor.rs"]),
     ("toml", &["src/config/", "src/cli/config_verb.rs", "src/cli/doctor/tuning.rs"]),
     ("tracing_subscriber", &["src/cli/log.rs", "src/cli/log/"]),
     ("ureq", &["src/cli/remote/"]),

@@ -7,6 +7,10 @@
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::shard::ring::RingConfig;
+use crate::worker::reads_on_threads;
 
 use crate::base::addresses::{AddressLimit, Addresses};
 use crate::config::Config;
@@ -22,10 +26,81 @@ pub(super) struct Fitted {
     pub(super) warning: Option<String>,
 }
 
-/// Raises the soft limits on descriptors and locked memory as far as they are wanted and allowed,
-/// and says how many rows `shard_count` tables of `wanted` rows may really have.
+/// How much memory may be locked. Rings count against it, those of all processes of the user
+/// together; containers give 64 KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LockedMemory {
+    /// RLIMIT_MEMLOCK; `None` is without limit.
+    limit_bytes: Option<u64>,
+    /// CAP_IPC_LOCK: the kernel does not count.
+    is_exempt: bool,
+}
+
+impl LockedMemory {
+    /// Raises the soft limit as far as it is wanted and allowed.
+    pub(super) fn raise() -> Self {
+        let limit_bytes = raise(Resource::Memlock, MEMLOCK_BYTES);
+        let sets = capabilities(None);
+        let is_exempt = sets.is_ok_and(|sets| sets.effective.contains(CapabilitySet::IPC_LOCK));
+        Self { limit_bytes, is_exempt }
+    }
+
+    fn for_rings(self) -> Option<u64> {
+        self.limit_bytes.filter(|_| !self.is_exempt)
+    }
+
+    /// Shards whose rings, made as small as they may be, can be had.
+    pub(super) fn shards_max(self) -> usize {
+        let count = self.for_rings().map(|bytes| bytes / ring_bytes(RING_ENTRIES_MIN));
+        count.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX)).max(1)
+    }
+
+    /// Entries of the submission queue of each of `shard_count` rings.
+    pub(super) fn ring_entries(self, shard_count: usize) -> u32 {
+        let wanted = RingConfig::default().sq_entries;
+        let Some(bytes) = self.for_rings() else { return wanted };
+        let share = bytes / u64::try_from(shard_count.max(1)).unwrap_or(u64::MAX);
+        let halved = std::iter::successors(Some(wanted), |entries| Some(entries / 2));
+        let mut possible = halved.take_while(|entries| *entries > RING_ENTRIES_MIN);
+        possible.find(|entries| ring_bytes(*entries) <= share).unwrap_or(RING_ENTRIES_MIN)
+    }
+
+    /// For the banner, what a low limit costs `shard_count` shards and the workers.
+    pub(super) fn warning(self, shard_count: usize) -> Option<String> {
+        let wanted = RingConfig::default().sq_entries;
+        let entries = self.ring_entries(shard_count);
+        let mut costs = Vec::new();
+        if entries < wanted {
+            costs.push(format!(
+                "rings of {shard_count} shards take {entries} operations at once instead of \
+                 {wanted}"
+            ));
+        }
+        if reads_on_threads(self.limit_bytes) {
+            costs.push("workers read titles that are not in memory on threads".to_owned());
+        }
+        let limit_kib = self.limit_bytes.filter(|_| !costs.is_empty())? >> 10;
+        Some(format!(
+            "only {limit_kib} KiB of memory may be locked: {}; both cost CPU time; run: \
+             ulimit -l 65536 (systemd: LimitMEMLOCK=64M, docker: --ulimit memlock=-1) (HE-W108)",
+            costs.join(", ")
+        ))
+    }
+}
+
+/// What the kernel counts for a shard's ring: submission queue, completion queue four times as
+/// long, and the two rings of receive buffers, each in whole pages.
+fn ring_bytes(entries: u32) -> u64 {
+    const PAGE: u64 = 4_096;
+    let entries = u64::from(entries);
+    let submission = (64 * entries).next_multiple_of(PAGE);
+    let completion = (4 * 16 * entries + 4 * entries + 512).next_multiple_of(PAGE);
+    submission + completion + BUFFER_RINGS_BYTES
+}
+
+/// Raises the soft limit on descriptors as far as it is wanted and allowed, and says how many rows
+/// `shard_count` tables of `wanted` rows may really have.
 pub(super) fn fit(wanted: usize, shard_count: usize) -> Fitted {
-    raise(Resource::Memlock, MEMLOCK_BYTES);
     let descriptors = (wanted + RING_FILES_EXTRA) * shard_count + PROCESS_DESCRIPTORS;
     let allowed = raise(Resource::Nofile, descriptors as u64);
     fitted(wanted, shard_count, allowed)
@@ -87,8 +162,12 @@ const TITLES_MAX: usize = 1_024;
 const PROCESS_DESCRIPTORS: usize = TITLES_MAX + 512;
 /// Listener, pipe, pair and a few connections: below this nothing can be served.
 const ENTRIES_MIN: usize = 64;
-/// What the workers' rings may lock; glommio wants 512 KiB for each.
+/// What rings may lock; glommio wants 512 KiB for each worker's.
 const MEMLOCK_BYTES: u64 = 64 << 20;
+/// Entries of the smallest ring: the runs of one stream in one turn fit as one chain.
+const RING_ENTRIES_MIN: u32 = 32;
+/// Rings of 256 and 512 receive buffers, 16 bytes for each.
+const BUFFER_RINGS_BYTES: u64 = 12 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -100,6 +179,27 @@ mod tests {
             let fitted = fitted(16_384, 4, allowed);
             assert_eq!((fitted.poll_entries_max, fitted.warning), (16_384, None));
         }
+    }
+
+    #[test]
+    fn low_limit_on_locked_memory_makes_smaller_rings_and_fewer_shards() {
+        let locked = |kib: Option<u64>, is_exempt| LockedMemory {
+            limit_bytes: kib.map(|kib| kib << 10),
+            is_exempt,
+        };
+        for free in [locked(None, false), locked(Some(64), true), locked(Some(65_536), false)] {
+            assert_eq!((free.ring_entries(2), free.shards_max() > 100), (1_024, true), "{free:?}");
+        }
+        assert_eq!(locked(None, false).warning(8), None);
+        let container = locked(Some(64), false);
+        assert_eq!([1, 2, 3].map(|shards| container.ring_entries(shards)), [256, 128, 32]);
+        assert_eq!(container.shards_max(), 3);
+        assert_eq!(locked(Some(0), false).shards_max(), 1, "one is tried in any case");
+        let warning = container.warning(1).unwrap();
+        assert!(warning.contains("256 operations") && warning.contains("on threads"), "{warning}");
+        // Root of a container: rings are not counted, and glommio looks at the limit all the same.
+        let root = locked(Some(64), true).warning(1).unwrap();
+        assert!(!root.contains("operations") && root.contains("on threads"), "{root}");
     }
 
     #[test]

@@ -42,6 +42,7 @@ use crate::shard::ring::RingConfig;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError};
 use end::End;
+use limits::LockedMemory;
 use listen::Sockets;
 pub use reload::ReadAgain;
 use reload::{Reloader, push_patiently};
@@ -126,19 +127,11 @@ fn serve(config: Config, read_again: Option<ReadAgain>, end: &End) -> Result<(),
     // Before anything needs a ring: workers and shards would each say it in their own way.
     doctor::ring::check().map_err(RunError::NoRing)?;
     let reloader = Reloader::new(config.clone(), read_again);
-    let available = available_cpus();
-    let cpus = choose_cpus(&config, &available)?;
-    let (priority, told) = urgency::decide(config.shard_priority, &available, &cpus);
-    let fitted = limits::fit(config.poll_entries_max, cpus.shards.len());
-    let config = Config { poll_entries_max: fitted.poll_entries_max, ..config };
-    let library = Library::new(config.media_root.clone()).map_err(|error| {
-        let root = config.media_root.clone().unwrap_or_default();
-        RunError::Config(format!("cannot serve {}: {error}", root.display()))
-    })?;
-    let library = Arc::new(library);
+    let Fit { config, cpus, priority, titles_max, ring_entries, warnings: told } = fit(config)?;
+    let library = open_library(&config)?;
     let sockets = listen::open(&config, cpus.shards.len())?;
     let poller = poller(&config, &cpus)?;
-    let pool = start_pool(&config, &cpus, fitted.titles_max, &library, &poller)?;
+    let pool = start_pool(&config, &cpus, titles_max, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
     let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_ip } = sockets;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
@@ -159,7 +152,7 @@ fn serve(config: Config, read_again: Option<ReadAgain>, end: &End) -> Result<(),
             sessions: session_config(&config, &rtsp_addrs, &shared),
             addresses: Arc::clone(&shared.connections),
             paths: Arc::clone(&config.paths),
-            ring: ring_config(&config),
+            ring: ring_config(&config, ring_entries),
         };
         let cpu = cpus.shards[index];
         running.push(Some(start_shard(shard, cpu, priority, ended.clone())?));
@@ -181,7 +174,7 @@ fn serve(config: Config, read_again: Option<ReadAgain>, end: &End) -> Result<(),
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
-        warnings: warnings(&config, [fitted.warning, told], &running),
+        warnings: warnings(&config, told, &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     // Before the banner: who has read that may ask whether the server is ready.
@@ -196,9 +189,52 @@ fn serve(config: Config, read_again: Option<ReadAgain>, end: &End) -> Result<(),
     result
 }
 
-/// One shard per CPU but those of the workers, unless the configuration says otherwise.
-fn choose_cpus(config: &Config, available: &[usize]) -> Result<Placement, RunError> {
-    let place = Placement::choose(&config.shards, &config.workers, available, SHARDS_MAX);
+/// What the machine lets a configuration have.
+struct Fit {
+    config: Config,
+    cpus: Placement,
+    priority: ShardPriority,
+    titles_max: usize,
+    /// Entries of the submission queue of each shard's ring.
+    ring_entries: u32,
+    /// For the banner, where that is less than what was wanted.
+    warnings: [Option<String>; 3],
+}
+
+fn fit(config: Config) -> Result<Fit, RunError> {
+    let available = available_cpus();
+    let locked = LockedMemory::raise();
+    let cpus = choose_cpus(&config, &available, locked.shards_max())?;
+    let shard_count = cpus.shards.len();
+    let (priority, told) = urgency::decide(config.shard_priority, &available, &cpus);
+    let fitted = limits::fit(config.poll_entries_max, shard_count);
+    Ok(Fit {
+        config: Config { poll_entries_max: fitted.poll_entries_max, ..config },
+        cpus,
+        priority,
+        titles_max: fitted.titles_max,
+        ring_entries: locked.ring_entries(shard_count),
+        warnings: [fitted.warning, locked.warning(shard_count), told],
+    })
+}
+
+fn open_library(config: &Config) -> Result<Arc<Library>, RunError> {
+    let library = Library::new(config.media_root.clone()).map_err(|error| {
+        let root = config.media_root.clone().unwrap_or_default();
+        RunError::Config(format!("cannot serve {}: {error}", root.display()))
+    })?;
+    Ok(Arc::new(library))
+}
+
+/// One shard per CPU but those of the workers, unless the configuration says otherwise; no more
+/// than `lockable` by default.
+fn choose_cpus(
+    config: &Config,
+    available: &[usize],
+    lockable: usize,
+) -> Result<Placement, RunError> {
+    let shards_max = SHARDS_MAX.min(lockable);
+    let place = Placement::choose(&config.shards, &config.workers, available, shards_max);
     let place = place.map_err(|error: CpuListError| RunError::Config(error.to_string()))?;
     if place.shards.len() > SHARDS_MAX {
         return Err(RunError::Config(format!("at most {SHARDS_MAX} shards can be had")));
@@ -214,7 +250,7 @@ fn available_cpus() -> Vec<usize> {
 /// Sentences for the banner: of the machine, the configuration, the start, the shards.
 fn warnings(
     config: &Config,
-    of_the_start: [Option<String>; 2],
+    of_the_start: [Option<String>; 3],
     running: &[Option<Running>],
 ) -> Vec<String> {
     let mut warnings = doctor::startup_warnings();
@@ -272,10 +308,11 @@ fn session_config(
     }
 }
 
-fn ring_config(config: &Config) -> RingConfig {
+fn ring_config(config: &Config, sq_entries: u32) -> RingConfig {
     let files = config.poll_entries_max + limits::RING_FILES_EXTRA;
     let files_max = u32::try_from(files).unwrap_or(u32::MAX);
-    RingConfig { files_max, gso: config.gso, zerocopy: config.zerocopy, ..Default::default() }
+    let (gso, zerocopy) = (config.gso, config.zerocopy);
+    RingConfig { sq_entries, files_max, gso, zerocopy, ..Default::default() }
 }
 
 /// Starts a shard's thread, pins it, makes it as urgent as it may be, and waits until its ring is

@@ -22,6 +22,7 @@ mod bell;
 mod cache;
 mod description;
 mod engine;
+mod executor;
 mod formats;
 mod lanes;
 mod lru;
@@ -43,6 +44,6 @@ mod serve;
 mod task_queue;
 mod window;
 
-pub use pool::{Pool, PoolConfig, PoolError};
+pub use pool::{Pool, PoolConfig, PoolError, reads_on_threads};
 pub use reply::Deliver;
 pub use task_queue::{TaskQueue, WORKERS_MAX};

@@ -5,7 +5,8 @@
 //! stop:  close queue, ring bells --> begun tasks end, queued ones are refused --> join
 //! ```
 //! glommio because a worker should wait for disks as a shard waits for sockets, without a thread
-//! per read; it is named in this folder only, so it can be replaced.
+//! per read; where it may not run, threads read (`executor`). It is named in this folder only, so
+//! it can be replaced.
 //!
 //! An idle worker sleeps in `io_uring_enter`. Measured on an idle pool of two over ten seconds:
 //! not one clock tick of CPU time (`/proc/self/stat`), and no context switch.
@@ -14,16 +15,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 
-use glommio::{
-    ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind,
-};
-
+use glommio::GlommioError;
 use rustix::process::{Resource, getrlimit};
 
 use super::engine::Engine;
+use super::executor::{Kind, Worker, WorkerError, system_error};
 use super::formats::Formats;
 use super::media::Media;
-use super::read::{BellReader, io_error};
+use super::read::BellReader;
 use super::reply::{Deliver, Desk};
 use super::serve::serve;
 use super::task_queue::{TaskQueue, WORKERS_MAX};
@@ -57,19 +56,6 @@ pub enum PoolError {
     TooManyWorkers {
         /// As configured.
         given: usize,
-    },
-    /// The executor's rings and buffers do not fit RLIMIT_MEMLOCK.
-    #[error(
-        "worker {worker} may lock {have_bytes} bytes of memory and needs {need_bytes}: raise the \
-         limit with `ulimit -l {}` or, under systemd, LimitMEMLOCK=8M", .need_bytes / 1024
-    )]
-    LockedMemory {
-        /// Which one, from 0.
-        worker: usize,
-        /// The limit as it is.
-        have_bytes: u64,
-        /// What an executor wants.
-        need_bytes: u64,
     },
     /// The kernel or a sandbox does not let us have a ring.
     #[error(
@@ -107,7 +93,8 @@ pub enum PoolError {
 pub struct Pool {
     queue: Arc<TaskQueue>,
     counts: Arc<WorkerCells>,
-    workers: Vec<ExecutorJoinHandle<()>>,
+    kind: Kind,
+    workers: Vec<Worker>,
 }
 
 impl Pool {
@@ -131,7 +118,6 @@ impl Pool {
         formats: Box<dyn Formats>,
     ) -> Result<Self, PoolError> {
         let count = config.cpus.len();
-        check_locked_memory()?;
         match count {
             0 => return Err(PoolError::NoWorkers),
             1..=WORKERS_MAX => {}
@@ -143,7 +129,8 @@ impl Pool {
         let desk = Arc::new(Desk { deliver, counts: Arc::clone(&counts) });
         let caches = (config.titles_max, config.window_cache_bytes);
         let engine = Arc::new(Engine::new(library, formats, desk, caches.0, caches.1));
-        let mut pool = Self { queue: Arc::new(queue), counts, workers: Vec::new() };
+        let kind = Kind::for_limit(getrlimit(Resource::Memlock).current);
+        let mut pool = Self { queue: Arc::new(queue), counts, kind, workers: Vec::new() };
         let (ready, is_ready) = mpsc::channel();
         for (worker, cpu) in config.cpus.iter().enumerate() {
             let handle = pool
@@ -178,6 +165,7 @@ impl Pool {
         self.queue.close();
         for (worker, handle) in self.workers.drain(..).enumerate() {
             if let Err(err) = handle.join() {
+                let err = system_error(err);
                 tracing::error!("worker {worker} ended with an error: {err}");
             }
         }
@@ -190,24 +178,20 @@ impl Pool {
         cpu: Option<usize>,
         concurrency: usize,
         ready: mpsc::Sender<()>,
-    ) -> glommio::Result<ExecutorJoinHandle<()>, ()> {
+    ) -> Result<Worker, WorkerError> {
         let (engine, queue) = (Arc::clone(engine), Arc::clone(&self.queue));
-        LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
-            .name("worker")
-            // Only DMA reads use the executor's own buffers, and we make none (see `read`).
-            .io_memory(IO_MEMORY_BYTES)
-            .spawn(move || async move {
-                let bell = queue.bell(worker).map(BellReader::new);
-                match bell {
-                    Some(Ok(bell)) => {
-                        let _ = ready.send(());
-                        drop(ready);
-                        serve(engine, queue, bell, worker, concurrency).await;
-                    }
-                    Some(Err(err)) => tracing::error!("worker {worker} has no bell: {err}"),
-                    None => {}
+        Worker::spawn(self.kind, cpu, move || async move {
+            let bell = queue.bell(worker).map(BellReader::new);
+            match bell {
+                Some(Ok(bell)) => {
+                    let _ = ready.send(());
+                    drop(ready);
+                    serve(engine, queue, bell, worker, concurrency).await;
                 }
-            })
+                Some(Err(err)) => tracing::error!("worker {worker} has no bell: {err}"),
+                None => {}
+            }
+        })
     }
 
     /// Stops what runs and says what went wrong.
@@ -231,34 +215,20 @@ impl Drop for Pool {
     }
 }
 
-/// glommio asks for this of every executor, and tells the lack of it in a way that is lost when
-/// the executor runs on a thread of its own.
-fn check_locked_memory() -> Result<(), PoolError> {
-    match getrlimit(Resource::Memlock).current {
-        Some(have_bytes) if have_bytes < LOCKED_BYTES_MIN => {
-            let need_bytes = LOCKED_BYTES_MIN;
-            Err(PoolError::LockedMemory { worker: 0, have_bytes, need_bytes })
-        }
-        _ => Ok(()),
-    }
+/// Whether workers that may lock `locked_bytes_max` (`None`: without limit) read files on threads
+/// instead of by io_uring.
+#[must_use]
+pub fn reads_on_threads(locked_bytes_max: Option<u64>) -> bool {
+    Kind::for_limit(locked_bytes_max) == Kind::Threads
 }
 
-fn pool_error(worker: usize, cpu: Option<usize>, err: GlommioError<()>) -> PoolError {
-    if let GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(have_bytes, need_bytes)) = err
-    {
-        return PoolError::LockedMemory { worker, have_bytes, need_bytes };
-    }
-    if let (GlommioError::BuilderError(reason), Some(cpu)) = (&err, cpu) {
+fn pool_error(worker: usize, cpu: Option<usize>, err: WorkerError) -> PoolError {
+    if let (WorkerError::Ring(GlommioError::BuilderError(reason)), Some(cpu)) = (&err, cpu) {
         return PoolError::Cpu { worker, cpu, reason: reason.to_string() };
     }
-    let source = io_error(err);
+    let source = system_error(err);
     match source.raw_os_error() {
         Some(libc::EPERM | libc::ENOSYS) => PoolError::NoRing { worker, source },
         _ => PoolError::Other { worker, reason: source.to_string() },
     }
 }
-
-/// What an executor must be allowed to lock.
-const LOCKED_BYTES_MIN: u64 = 512 << 10;
-/// The least that glommio takes.
-const IO_MEMORY_BYTES: usize = 64 << 10;

@@ -1,4 +1,4 @@
-//! Reads of media files, from memory or through the worker's ring; and the ring's read of the bell.
+//! Reads of media files, from memory or through the worker's executor; and its read of the bell.
 //!
 //! ```text
 //! read --> preadv2(RWF_NOWAIT): in the page cache? --all--> done: no operation, no wait
@@ -24,6 +24,7 @@ use glommio::io::{BufferedFile, ReadResult};
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::bell::Bell;
+use super::executor::{ColdFile, Part};
 use super::lanes::Lanes;
 use super::window::yield_once;
 use crate::library::title::FileIdentity;
@@ -34,8 +35,8 @@ use crate::metrics::cells::WorkerCells;
 pub(super) struct Reader<'a> {
     file: &'a File,
     identity: FileIdentity,
-    /// The file for the ring, once something was not in memory.
-    on_ring: OnceCell<BufferedFile>,
+    /// The file for reads that wait, once something was not in memory.
+    cold: OnceCell<ColdFile>,
     lanes: &'a Lanes,
     counts: &'a WorkerCells,
     /// False in tests that have nothing but what is in memory.
@@ -59,7 +60,7 @@ impl<'a> Reader<'a> {
         lanes: &'a Lanes,
         counts: &'a WorkerCells,
     ) -> Self {
-        Self { file, identity, on_ring: OnceCell::new(), lanes, counts, asks_cache: true }
+        Self { file, identity, cold: OnceCell::new(), lanes, counts, asks_cache: true }
     }
 
     /// Takes nothing to be in memory.
@@ -130,9 +131,8 @@ impl<'a> Reader<'a> {
 
     /// Gives the descriptor back without waiting for the executor's next round.
     pub(super) async fn close(self) {
-        if let Some(file) = self.on_ring.into_inner() {
-            // The file was only read: nothing is lost when closing fails.
-            let _ = file.close().await;
+        if let Some(file) = self.cold.into_inner() {
+            file.close().await;
         }
     }
 
@@ -165,12 +165,12 @@ impl<'a> Reader<'a> {
         at - offset
     }
 
-    async fn read_cold(&self, offset: u64, bytes: usize) -> io::Result<ReadResult> {
-        if self.on_ring.get().is_none() {
+    async fn read_cold(&self, offset: u64, bytes: usize) -> io::Result<Part> {
+        if self.cold.get().is_none() {
             // Nobody else can have set it: there is no await in between.
-            let _ = self.on_ring.set(duplicate(self.file)?);
+            let _ = self.cold.set(ColdFile::new(self.file)?);
         }
-        let Some(file) = self.on_ring.get() else { return Err(io::ErrorKind::NotFound.into()) };
+        let Some(file) = self.cold.get() else { return Err(io::ErrorKind::NotFound.into()) };
         for _ in 0..INTERRUPTS_MAX {
             match file.read_at(offset, bytes).await {
                 Ok(result) => {
@@ -178,7 +178,6 @@ impl<'a> Reader<'a> {
                     return Ok(result);
                 }
                 Err(err) => {
-                    let err = io_error(err);
                     let is_passing = matches!(
                         err.kind(),
                         io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
@@ -196,23 +195,42 @@ impl<'a> Reader<'a> {
 /// The worker's end of its bell, on its executor.
 #[derive(Debug)]
 pub(super) struct BellReader {
-    file: BufferedFile,
+    file: ColdFile,
 }
 
 impl BellReader {
     pub(super) fn new(bell: &Bell) -> io::Result<Self> {
-        Ok(Self { file: duplicate(bell.file())? })
+        Ok(Self { file: ColdFile::new(bell.file())? })
     }
 
     /// Sleeps until the bell was rung since the last wait.
     pub(super) async fn wait(&self) -> io::Result<()> {
-        // An eventfd hands out its count in eight bytes and has no offsets.
-        self.file.read_at(0, size_of::<u64>()).await.map_err(io_error)?;
-        Ok(())
+        self.file.read_eventfd().await
     }
 
     pub(super) async fn close(self) {
-        let _ = self.file.close().await;
+        self.file.close().await;
+    }
+}
+
+/// A file that is read through the worker's ring.
+#[derive(Debug)]
+pub(super) struct RingFile(BufferedFile);
+
+impl RingFile {
+    /// A duplicate of `file`. Only on glommio's executor.
+    pub(super) fn new(file: &File) -> io::Result<Self> {
+        duplicate(file).map(Self)
+    }
+
+    /// At most `bytes` from `offset` on; none at the end of the file.
+    pub(super) async fn read_at(&self, offset: u64, bytes: usize) -> io::Result<ReadResult> {
+        self.0.read_at(offset, bytes).await.map_err(io_error)
+    }
+
+    pub(super) async fn close(self) {
+        // The file was only read: nothing is lost when closing fails.
+        let _ = self.0.close().await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What one worker does all day: takes tasks while it may, sleeps when there are none.
 //!
 //! ```text
-//! take -> start -> let the tasks run -> take ...            (one glommio task per Task)
+//! take -> start -> let the tasks run -> take ...            (one task of the executor per Task)
 //! none -> announce -> look once more -> wait: bell or a finished task -> retract -> take ...
 //! ```
 //! Tasks run side by side, so one that waits for a cold disk holds up nobody else: it stands in its
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Engine;
+use super::executor::{sleep, spawn_local};
 use super::lanes::Lanes;
 use super::notice::Notice;
 use super::read::BellReader;
@@ -44,8 +45,7 @@ pub(super) async fn serve_with(
     (worker, concurrency): (usize, usize),
     local: Rc<Local>,
 ) {
-    let listening =
-        glommio::spawn_local(listen(Arc::clone(&queue), bell, Rc::clone(&local))).detach();
+    let listening = spawn_local(listen(Arc::clone(&queue), bell, Rc::clone(&local)));
     let slots = Slots::new(concurrency);
     while !queue.is_closed() {
         let may = slots.free(local.running.get(), local.lanes.count());
@@ -82,10 +82,10 @@ fn start(engine: &Arc<Engine>, local: &Rc<Local>, task: Task) {
     local.running.set(local.running.get() + 1);
     let done = Done(Rc::clone(local));
     let engine = Arc::clone(engine);
-    glommio::spawn_local(async move {
+    // It answers for itself: nobody waits for it.
+    drop(spawn_local(async move {
         engine.run(&done.0.lanes, task).await;
-    })
-    .detach();
+    }));
 }
 
 /// Passes each ring of the worker's bell on to its main task.
@@ -94,7 +94,7 @@ async fn listen(queue: Arc<TaskQueue>, bell: BellReader, local: Rc<Local>) {
         if let Err(err) = bell.wait().await {
             // Never seen. Looking every few milliseconds keeps the tasks going all the same.
             tracing::error!("a worker's eventfd cannot be read ({err}); it polls its queue now");
-            glommio::timer::sleep(POLL_INTERVAL).await;
+            sleep(POLL_INTERVAL).await;
         }
         local.notice.give();
     }

@@ -28,6 +28,8 @@ pub(crate) struct Options<'a> {
     pub(crate) open_files: Option<u32>,
     /// Without CAP_SYS_NICE and RLIMIT_RTPRIO, which root has otherwise.
     pub(crate) without_realtime: bool,
+    /// As an ordinary user, who may lock 64 KiB of memory.
+    pub(crate) as_ordinary_user: bool,
 }
 
 impl Default for Options<'_> {
@@ -39,6 +41,7 @@ impl Default for Options<'_> {
             config: None,
             open_files: None,
             without_realtime: false,
+            as_ordinary_user: false,
         }
     }
 }
@@ -183,6 +186,15 @@ pub(crate) fn command(options: &Options<'_>, files: &Path) -> Command {
         None if options.without_realtime => {
             let mut shell = Command::new("sh");
             let script = "ulimit -r 0 && exec setpriv --bounding-set=-sys_nice -- \"$0\" \"$@\"";
+            shell.args(["-c", script]).arg(binary());
+            shell
+        }
+        None if options.as_ordinary_user => {
+            let mut shell = Command::new("sh");
+            // Opened by root: the user need not reach the folder that the binary is in.
+            let script = "ulimit -l 64 && exec 7<\"$0\" && exec setpriv --reuid=65534 --regid=65534 \
+                          --clear-groups --inh-caps=-all --bounding-set=-all -- \
+                          /proc/self/fd/7 \"$@\"";
             shell.args(["-c", script]).arg(binary());
             shell
         }

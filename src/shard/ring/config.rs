@@ -54,6 +54,15 @@ pub enum RingError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The limit on locked memory has no room for the ring.
+    #[error(
+        "io_uring gets no memory ({source}): raise the limit on locked memory with \
+         `ulimit -l 65536` (systemd: LimitMEMLOCK=64M), or give fewer shards (--shards)"
+    )]
+    NoMemory {
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The kernel does not know a flag or an operation.
     #[error("the kernel is too old: {missing} is missing (Linux 6.1 is the oldest that works)")]
     KernelTooOld {

@@ -248,6 +248,7 @@ fn build(config: &RingConfig) -> Result<IoUring, RingError> {
         .build(config.sq_entries);
     built.map_err(|source| match source.raw_os_error() {
         Some(libc::EINVAL) => RingError::KernelTooOld { missing: "deferred task work" },
+        Some(libc::ENOMEM) => RingError::NoMemory { source },
         _ => RingError::Unavailable { source },
     })
 }

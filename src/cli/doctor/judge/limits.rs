@@ -42,10 +42,10 @@ fn locked_memory(facts: &Facts) -> Check {
     if bytes >= workers.saturating_mul(MEMLOCK_PER_WORKER_BYTES) {
         return Check::ok(NAME, found);
     }
-    let level = if bytes < MEMLOCK_PER_WORKER_BYTES { Level::Fail } else { Level::Warn };
-    let cause = format!("{workers} workers want {} KiB each", MEMLOCK_PER_WORKER_BYTES >> 10);
+    let each = MEMLOCK_PER_WORKER_BYTES >> 10;
+    let cause = format!("{workers} workers want {each} KiB each, and read on threads with less");
     let fix = "ulimit -l unlimited   (systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)";
-    Check::bad(level, NAME, found, cause, fix)
+    Check::bad(Level::Warn, NAME, found, cause, fix)
 }
 
 /// Asked by trying: a capability allows it as well as the limit does.
@@ -68,5 +68,5 @@ fn real_time(entry: &Entry, facts: &Facts) -> Check {
 /// Below this, not even the sockets of a few shards and a handful of players fit.
 const NOFILE_MIN: u64 = 256;
 
-/// The worker pool refuses to start with less, and wants it for each of its threads.
+/// glommio wants it for each worker's ring and buffers, and does not start with less.
 const MEMLOCK_PER_WORKER_BYTES: u64 = 512 << 10;

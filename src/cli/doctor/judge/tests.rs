@@ -284,7 +284,7 @@ fn every_lack_has_a_cause_and_a_command() {
     Warn UDP GSO Protocol not available -> install Linux 4.18 or newer
     Warn UDP GRO Protocol not available -> install Linux 5.0 or newer
     Warn open files (RLIMIT_NOFILE) 4096 -> sudo prlimit --pid $$ --nofile=66560   (systemd: LimitNOFILE=66560)
-    Fail locked memory (RLIMIT_MEMLOCK) 64 KiB -> ulimit -l unlimited   (systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)
+    Warn locked memory (RLIMIT_MEMLOCK) 64 KiB -> ulimit -l unlimited   (systemd: LimitMEMLOCK=infinity; docker: --ulimit memlock=-1)
     Warn real-time priority (RLIMIT_RTPRIO) SCHED_FIFO 10 is refused -> sudo setcap cap_sys_nice,cap_net_bind_service=+ep "$(command -v headend)"   (systemd: LimitRTPRIO=10 and RestrictRealtime=no, as in tuning/headend-fifo.conf)
     Warn kernel.io_uring_disabled 2 -> sudo sysctl -w kernel.io_uring_disabled=0
     Warn net.core.wmem_max 212992 -> sudo sysctl -w net.core.wmem_max=8388608
