@@ -63,13 +63,13 @@ impl Sessions {
         if let PublisherState::Announced(generation) = publisher.state {
             publisher.source.grant(generation, now);
             match publisher.way {
-                // Its tracks are to be set up before.
+                // Its tracks are to be set up before: only then the transport is known.
                 Way::Pulled => self.handle_pull_granted(number),
                 Way::Announced { .. } | Way::Input => {
                     publisher.state = PublisherState::Recording(generation);
+                    self.note_source_up(number);
                 }
             }
-            self.note_source_up(number);
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::client::{Asked, PullClient, PullTrack, Step};
 use super::keepalive::KeepAlive;
+use super::redirect;
 use super::{PullError, PullOrder, PullWay};
 use crate::base::time::Mono;
 use crate::config::paths::SourceTransport;
@@ -96,8 +97,9 @@ impl PullClient {
             Err(error) => return self.fail(error.into()),
         };
         self.redirects += 1;
-        let is_same_host = target.host.eq_ignore_ascii_case(&self.plan.url.host);
-        let own = self.plan.url.credentials.clone().filter(|_| is_same_host);
+        self.origin = self.origin.or_else(|| self.address.map(|address| address.ip()));
+        let is_same_server = redirect::is_same_server(&target, &self.plan.url);
+        let own = self.plan.url.credentials.clone().filter(|_| is_same_server);
         self.auth = target.credentials.clone().or(own).map(ClientAuth::new);
         self.target = target;
         self.keep_alive = KeepAlive::default();

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::keepalive::{KeepAlive, Kind};
-use super::{PullError, PullOrder, PullPlan};
+use super::{PullError, PullOrder, PullPlan, redirect};
 use crate::base::time::Mono;
 use crate::config::paths::SourceTransport;
 use crate::rtsp::ask::Ask;
@@ -28,13 +28,15 @@ pub(in crate::session::live) struct PullClient {
     pub(super) target: SourceUrl,
     pub(super) auth: Option<ClientAuth>,
     pub(super) redirects: u8,
+    /// Where the configured source was reached, once it has redirected us.
+    pub(super) origin: Option<IpAddr>,
     /// What SETUP asks for.
     pub(super) lower: Lower,
     pub(super) step: Step,
     deadline: Mono,
     /// Still to be tried.
     addresses: VecDeque<SocketAddr>,
-    address: Option<SocketAddr>,
+    pub(super) address: Option<SocketAddr>,
     cseq: u32,
     /// What is not answered yet.
     pending: VecDeque<(u32, Asked)>,
@@ -101,6 +103,7 @@ impl PullClient {
             auth: plan.url.credentials.clone().map(ClientAuth::new),
             plan,
             redirects: 0,
+            origin: None,
             lower,
             step: Step::Over,
             deadline: now,
@@ -169,6 +172,10 @@ impl PullClient {
 
     fn connect_next(&mut self, now: Mono, failed: Option<PullError>) {
         self.address = self.addresses.pop_front();
+        let forbidden = self.address.and_then(|to| self.forbidden(to.ip()));
+        if let Some(error) = forbidden {
+            return self.connect_next(now, Some(failed.unwrap_or(error)));
+        }
         match (self.address, failed) {
             (Some(to), _) => {
                 self.wait_for(Step::Connect, now);
@@ -177,6 +184,13 @@ impl PullClient {
             (None, Some(error)) => self.fail(error),
             (None, None) => self.fail(PullError::Unresolved { why: "no address".to_owned() }),
         }
+    }
+
+    /// Why a redirect may not lead to an address; `None` for one that it may lead to.
+    fn forbidden(&self, to: IpAddr) -> Option<PullError> {
+        let origin = self.origin?;
+        let is_allowed = redirect::may_lead(origin, to);
+        (!is_allowed).then_some(PullError::RedirectInside { to, origin })
     }
 
     /// The connection is there.

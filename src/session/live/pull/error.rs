@@ -1,6 +1,6 @@
 //! Why a source cannot be pulled, in words for whoever has to mend it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::live::description::DescriptionError;
 use crate::live::message::RefusedError;
@@ -62,6 +62,14 @@ pub(in crate::session) enum PullError {
     Redirects {
         /// The limit.
         max: u8,
+    },
+    /// Into a network that the source is not in.
+    #[error("it redirects to {to}, which a source at {origin} may not lead to")]
+    RedirectInside {
+        /// Where to.
+        to: IpAddr,
+        /// Where the source is.
+        origin: IpAddr,
     },
     /// Somewhere that is no RTSP URL.
     #[error("it redirects to what cannot be: {0}")]

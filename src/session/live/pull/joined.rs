@@ -421,10 +421,6 @@ impl Sessions {
             publisher.source.grant(generation, now);
             publisher.state = PublisherState::Recording(generation);
         }
-        let is_udp = |path: &Path| matches!(path, Path::Udp { .. });
-        let udp = publisher.tracks.iter().filter_map(|track| track.path).any(|path| is_udp(&path));
-        let carrier = if udp { "udp" } else { "tcp" };
-        tracing::info!(peer = %publisher.peer, path = %publisher.source.path(), carrier, "pulling");
         for path in publisher.tracks.iter().filter_map(|track| track.path) {
             if let Path::Udp { pair, rtp, rtcp } = path
                 && rtp.port() != 0
@@ -432,6 +428,7 @@ impl Sessions {
                 self.out.push(Action::Knock { pair, rtp, rtcp });
             }
         }
+        self.note_source_up(number);
     }
 }
 

@@ -36,6 +36,7 @@ pub mod joined;
 #[cfg(test)]
 mod joined_tests;
 mod keepalive;
+mod redirect;
 #[cfg(test)]
 mod tests;
 

@@ -356,6 +356,14 @@ fn redirects_are_followed_a_few_times_and_take_no_password_elsewhere() {
     let same = to("rtsp://10.0.0.7/other");
     let rig = Rig::new(url, SourceTransport::Tcp, &[PUBLIC, &same, PUBLIC, basic]);
     assert_eq!(rig.sent("Authorization").len(), 1);
+    let other_port = to("rtsp://10.0.0.7:8554/other");
+    let rig = Rig::new(url, SourceTransport::Tcp, &[PUBLIC, &other_port, PUBLIC, basic]);
+    assert_eq!(rig.sent("Authorization"), [""; 0], "another port is another server");
+    for inside in ["rtsp://127.0.0.1:9997/v1/info", "rtsp://169.254.169.254/x"] {
+        let rig = Rig::new(url, SourceTransport::Tcp, &[PUBLIC, &to(inside), PUBLIC]);
+        let text = rig.last();
+        assert!(text.contains("which a source at 10.0.0.7 may not lead to"), "{text}");
+    }
     let circle = [PUBLIC, &same].repeat(9);
     let rig = Rig::new(url, SourceTransport::Tcp, &circle);
     assert_eq!(rig.last(), "failed: it redirects more than 4 times");
