@@ -8,13 +8,15 @@
 //! Attributes of the media itself are kept, in order, known or not. What belongs to the way from
 //! the source to us goes: addresses, keys, candidates, its SSRCs, its feedback and retransmission,
 //! its direction. So does `a=range`: a live path has no end, and players offer to seek in whatever
-//! has one (client rule C14).
+//! has one (client rule C14). So do format parameters with nothing in them.
 //! Bound: what `read` lets in, and the changes that the caller asks for.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::session::{Line, MediaSdp, SessionSdp, look};
+use super::session::{Line, MediaSdp, SessionSdp, fmtp_of, look};
+use crate::media::fmtp::without_empty;
 
 /// What a description is made from.
 #[derive(Debug, Clone, Copy)]
@@ -122,8 +124,12 @@ fn push_media(out: &mut String, media: &MediaSdp, live: &LiveMedia) {
         }
         let mine = |change: &&&FmtpChange| change.payload_type == payload_type;
         let own: Vec<&FmtpChange> = changes.iter().filter(mine).copied().collect();
-        if own.is_empty() || attribute_name(line) != "fmtp" {
+        if attribute_name(line) != "fmtp" {
             push_line(out, line.key, &line.value);
+            continue;
+        }
+        if own.is_empty() {
+            push_known_fmtp(out, line);
             continue;
         }
         push_fmtp(out, payload_type, media.fmtp(payload_type).unwrap_or_default(), &own);
@@ -157,7 +163,23 @@ fn push_fmtp(out: &mut String, payload_type: u8, fmtp: &str, changes: &[&FmtpCha
         })
         .collect();
     parameters.extend(left.iter().map(|change| format!("{}={}", change.name, change.value)));
-    push_line(out, 'a', &format!("fmtp:{payload_type} {}", parameters.join(";")));
+    let parameters = parameters.join(";");
+    let parameters = without_empty(&parameters);
+    if !parameters.is_empty() {
+        push_line(out, 'a', &format!("fmtp:{payload_type} {parameters}"));
+    }
+}
+
+/// An `a=fmtp` of the source without parameters that are empty.
+fn push_known_fmtp(out: &mut String, line: &Line) {
+    let value = line.value.split_once(':').map_or("", |(_, value)| value);
+    let Some((payload_type, fmtp)) = fmtp_of(value) else { return };
+    match without_empty(fmtp) {
+        Cow::Borrowed("") => {}
+        Cow::Borrowed(_) => push_line(out, line.key, &line.value),
+        Cow::Owned(kept) if kept.is_empty() => {}
+        Cow::Owned(kept) => push_line(out, line.key, &format!("fmtp:{payload_type} {kept}")),
+    }
 }
 
 fn push_rtx(out: &mut String, media: &MediaSdp, payload_type: u8, rtx: RtxOffer) {
@@ -185,6 +207,7 @@ fn push_line(out: &mut String, key: char, value: &str) {
 /// Lines of a kind that RFC 8866 knows, as many and as well-formed as a strict reader wants.
 fn typed_lines(lines: &[Line], key: char) -> impl Iterator<Item = &Line> {
     let max = if "iu".contains(key) { 1 } else { usize::MAX };
+    let has_value = |line: &&Line| !line.value.trim().is_empty();
     let is_good = move |line: &&Line| match line.value.split_once(':') {
         Some((_, kbit)) if key == 'b' => {
             kbit.bytes().all(|b| b.is_ascii_digit()) && kbit.parse::<u64>().is_ok()
@@ -192,18 +215,21 @@ fn typed_lines(lines: &[Line], key: char) -> impl Iterator<Item = &Line> {
         _ => key != 'b',
     };
     let lines = lines.iter().inspect(|_| look());
-    lines.filter(move |line| line.key == key).filter(is_good).take(max)
+    lines.filter(move |line| line.key == key).filter(has_value).filter(is_good).take(max)
 }
 
 /// Attributes that are about the media, and letters that RFC 8866 does not know.
 fn is_kept(line: &Line) -> bool {
-    look();
     let is_known = "vosiuepcbtrzkm".contains(line.key);
     match line.key {
         'a' => {
             let name = attribute_name(line);
             let is_bundle = name == "group" && line.value.to_ascii_uppercase().contains("BUNDLE");
-            !is_bundle && !name.starts_with("ice-") && !OF_THE_WAY.contains(&name.as_str())
+            let says_nothing = VALUED.contains(&name.as_str()) && attribute_value(line).is_empty();
+            !says_nothing
+                && !is_bundle
+                && !name.starts_with("ice-")
+                && !OF_THE_WAY.contains(&name.as_str())
         }
         _ => !is_known,
     }
@@ -212,6 +238,10 @@ fn is_kept(line: &Line) -> bool {
 fn attribute_name(line: &Line) -> String {
     let name = line.value.split_once(':').map_or(line.value.as_str(), |(name, _)| name);
     name.trim().to_ascii_lowercase()
+}
+
+fn attribute_value(line: &Line) -> &str {
+    line.value.split_once(':').map_or("", |(_, value)| value.trim())
 }
 
 /// The payload type that `a=rtpmap`, `a=fmtp` and their like begin with.
@@ -223,6 +253,9 @@ fn payload_type_of(line: &Line) -> Option<u8> {
     let number = value.split_whitespace().next()?;
     (line.key == 'a' && is_about_one).then(|| number.parse().ok()).flatten()
 }
+
+/// Attributes that say nothing without a value, of those that players read.
+const VALUED: [&str; 7] = ["fmtp", "framerate", "framesize", "lang", "maxptime", "ptime", "rtpmap"];
 
 /// Attributes of one hop: ours to set, or none of a reader's business.
 const OF_THE_WAY: &[&str] = &[

@@ -84,6 +84,45 @@ fn parameters_that_changed_in_band_replace_the_old_ones_in_place() {
 }
 
 #[test]
+fn parameters_and_attributes_that_are_empty_are_not_passed_on() {
+    let source = "v=0\r\no=- 9 1 IN IP4 10.0.0.7\r\ns=x\r\ni= \r\nt=0 0\r\na=x-name:\r\n\
+        m=video 0 RTP/AVP 96 97\r\na=rtpmap:96 H264/90000\r\na=framerate:\r\n\
+        a=fmtp:96 packetization-mode=1; sprop-parameter-sets=,;profile-level-id=42001F\r\n\
+        a=rtpmap:97 H265/90000\r\na=fmtp:97 sprop-vps=;sprop-sps=;sprop-pps=\r\n\
+        m=audio 0 RTP/AVP 98\r\na=rtpmap:98 mpeg4-generic/48000/2\r\n\
+        a=fmtp:98 config=\r\na=recvonly\r\na=x-flag\r\n";
+    let source = read_session(source.as_bytes()).unwrap();
+    let change = FmtpChange { payload_type: 98, name: "mode", value: String::new() };
+    let audio = LiveMedia { fmtp: vec![change], ..media(1) };
+    let told = text(&source, &[media(0), audio]).replace('\r', "");
+    insta::assert_snapshot!(told, @r"
+    v=0
+    o=- 11 22 IN IP4 192.0.2.1
+    s=live/cam1
+    c=IN IP4 0.0.0.0
+    t=0 0
+    a=x-name:
+    a=control:*
+    m=video 0 RTP/AVP 96 97
+    a=rtpmap:96 H264/90000
+    a=fmtp:96 packetization-mode=1;profile-level-id=42001F
+    a=rtpmap:97 H265/90000
+    a=control:trackID=0
+    m=audio 0 RTP/AVP 98
+    a=rtpmap:98 mpeg4-generic/48000/2
+    a=x-flag
+    a=control:trackID=1
+    ");
+    // A value that came in band since takes the place of the empty one.
+    let change =
+        FmtpChange { payload_type: 96, name: "sprop-parameter-sets", value: "Z0,aO".into() };
+    let told = text(&source, &[LiveMedia { fmtp: vec![change], ..media(0) }]);
+    let wanted =
+        "a=fmtp:96 packetization-mode=1;sprop-parameter-sets=Z0,aO;profile-level-id=42001F\r\n";
+    assert!(told.contains(wanted), "{told}");
+}
+
+#[test]
 fn retransmission_is_offered_as_our_own() {
     let source = read_session(CAMERA.as_bytes()).unwrap();
     let rtx = Some(RtxOffer { payload_type: 98, time_ms: 1_000, takes_pli: false });

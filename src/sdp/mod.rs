@@ -32,6 +32,7 @@ use sdp_types::{
 use crate::base::time::Npt;
 use crate::media::asset::{Asset, Track};
 use crate::media::codec::{Codec, MediaKind};
+use crate::media::fmtp::without_empty;
 
 /// What a description is made from.
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +104,8 @@ fn media(index: usize, track: &Track, d: &Description<'_>) -> Media {
     let clock_hz = payload.clock_rate_hz;
     let channels = payload.channels.map(|channels| format!("/{channels}")).unwrap_or_default();
     add("rtpmap", format!("{payload_type} {encoding}/{clock_hz}{channels}"));
-    if let Some(fmtp) = &payload.fmtp {
+    let fmtp = payload.fmtp.as_deref().map(without_empty);
+    if let Some(fmtp) = fmtp.filter(|fmtp| !fmtp.is_empty()) {
         add("fmtp", format!("{payload_type} {fmtp}"));
     }
     if let (MediaKind::Video, Some((width, height))) = (track.kind, track.size_pixels) {

@@ -12,6 +12,7 @@ fn track(kind: MediaKind, payload: PayloadFormat) -> Track {
         id: 1,
         kind,
         codec: None,
+        other_codecs: Vec::new(),
         fourcc: *b"test",
         timescale: 1_000,
         language: None,

@@ -1,6 +1,7 @@
 //! The payload format that a hint track's SDP text (`udta/hnti/sdp `) announces.
 
 use crate::media::codec::{MediaKind, PayloadFormat};
+use crate::media::fmtp::without_empty;
 
 /// Reads `m=`, `a=rtpmap` and `a=fmtp`; `None` when the text does not name a format that can be
 /// announced as `kind`.
@@ -18,7 +19,8 @@ pub(crate) fn payload_format_of(text: &str, kind: MediaKind) -> Option<PayloadFo
             (pt.parse() == Ok(payload_type)).then(|| value.trim())
         })
     };
-    let fmtp = attribute("a=fmtp:").filter(|f| f.len() <= FMTP_BYTES_MAX).map(str::to_owned);
+    let fmtp = attribute("a=fmtp:").filter(|f| f.len() <= FMTP_BYTES_MAX);
+    let fmtp = fmtp.map(|f| without_empty(f).into_owned()).filter(|f| !f.is_empty());
     let Some(map) = attribute("a=rtpmap:") else {
         let (_, name, clock_rate_hz, channels) =
             STATIC.iter().find(|(pt, ..)| *pt == payload_type)?;

@@ -124,7 +124,9 @@ fn aac(dynamic: u8, config: &[u8], rate_hz: u32, channels: u16) -> Option<Payloa
     if let Some(ticks) = au_duration_ticks(config, rate_hz) {
         fmtp += &format!(";constantDuration={ticks}");
     }
-    fmtp += &format!(";config={}", hex(config));
+    if !config.is_empty() {
+        fmtp += &format!(";config={}", hex(config));
+    }
     let is_usable = rate_hz > 0 && config.len() <= PARAMETER_SETS_BYTES_MAX;
     is_usable.then(|| PayloadFormat {
         payload_type: dynamic,
@@ -315,5 +317,24 @@ mod tests {
     #[test]
     fn payload_types_stay_below_128() {
         assert_eq!(payload_format(&Codec::Vp8, 33).map(|format| format.payload_type), Some(97));
+    }
+
+    #[test]
+    fn configuration_that_is_empty_gives_no_empty_parameter() {
+        let empty = || vec![Vec::new(); 2];
+        for codec in [
+            Codec::H264 { nal_length_bytes: 4, sps: vec![], pps: vec![] },
+            Codec::H264 { nal_length_bytes: 4, sps: empty(), pps: vec![vec![0x68]] },
+            Codec::H265 { nal_length_bytes: 4, vps: vec![], sps: empty(), pps: vec![] },
+            Codec::Mpeg4Visual { config: vec![] },
+            Codec::Av1 { config_obus: vec![], profile: 0, level_idx: 0, tier: 0 },
+            Codec::Vp9 { profile: 0 },
+            Codec::Aac { config: vec![], sample_rate_hz: 48_000, channels: 2 },
+            Codec::Opus { channels: 1 },
+        ] {
+            let format = payload_format(&codec, 0).unwrap();
+            let fmtp = format.fmtp.unwrap_or_default();
+            assert_eq!(crate::media::fmtp::without_empty(&fmtp), fmtp, "{codec:?}");
+        }
     }
 }
