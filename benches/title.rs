@@ -98,6 +98,7 @@ impl Title {
             kind,
             payload: payload_format(&codec, 0).expect("the codec has a payload format"),
             codec: Some(codec),
+            other_codecs: Vec::new(),
             fourcc: *b"none",
             timescale: pace.timescale,
             language: None,

@@ -15,6 +15,13 @@ pub const MOOV_BYTES_MAX: u64 = 256 << 20;
 /// Samples in one track at most: 48 hours of 48 kHz AAC are 8.1 million.
 pub const TRACK_SAMPLES_MAX: u32 = 1 << 24;
 
+/// Sample descriptions of one track at most: joined recordings bring one each.
+pub const DESCRIPTIONS_MAX: usize = 1_024;
+
+/// Changes of the sample description in one track at most, and ranges that samples left out cut a
+/// track into: a change every two seconds for 36 hours. A change takes 8 bytes, a range 64.
+pub const DESCRIPTION_RUNS_MAX: usize = 1 << 16;
+
 /// Tracks in one title at most: a film with audio in thirty languages still fits.
 pub const TRACKS_MAX: usize = 64;
 

@@ -71,6 +71,8 @@ struct TrackReport {
     kind: &'static str,
     fourcc: String,
     encoding: String,
+    /// Decoder configurations that its sample descriptions have.
+    decoder_configurations: usize,
     clock_rate_hz: u32,
     channels: Option<u16>,
     payload_type: u8,
@@ -143,6 +145,7 @@ impl TrackReport {
             kind: track.kind.as_str(),
             fourcc: four(track.fourcc),
             encoding: payload.encoding_name.clone(),
+            decoder_configurations: 1 + track.other_codecs.len(),
             clock_rate_hz: payload.clock_rate_hz,
             channels: payload.channels,
             payload_type: payload.payload_type,
@@ -172,7 +175,11 @@ impl TrackReport {
         let (samples, sync, end) = (self.samples, self.sync_samples, clock(self.end_s));
         writeln!(out, "   {samples} samples, {sync} sync, {end}")?;
         let (payload_type, packetization) = (self.payload_type, self.packetization);
-        writeln!(out, "   RTP payload type {payload_type}, {packetization}")?;
+        write!(out, "   RTP payload type {payload_type}, {packetization}")?;
+        match self.decoder_configurations {
+            1 => writeln!(out)?,
+            count => writeln!(out, ", {count} decoder configurations, sent in band")?,
+        }
         match &self.fmtp {
             Some(fmtp) => writeln!(out, "   fmtp {}", printable(fmtp)),
             None => Ok(()),
@@ -287,6 +294,7 @@ mod tests {
             id: 1,
             kind: MediaKind::Video,
             codec: Some(Codec::H264 { nal_length_bytes: 4, sps: Vec::new(), pps: Vec::new() }),
+            other_codecs: Vec::new(),
             fourcc: *b"avc1",
             timescale: 1_000,
             language: Some("und".into()),
@@ -307,6 +315,7 @@ mod tests {
             id: 2,
             kind: MediaKind::Audio,
             codec: Some(Codec::Opus { channels: 2 }),
+            other_codecs: Vec::new(),
             fourcc: *b"Opus",
             language: Some("\u{1b}[J".into()),
             size_pixels: None,

@@ -122,6 +122,7 @@ fn track(
         kind,
         payload: payload_format(&codec, 0).unwrap(),
         codec: Some(codec),
+        other_codecs: Vec::new(),
         fourcc: *b"test",
         timescale,
         language: None,

@@ -37,6 +37,9 @@ pub struct Track {
     /// Codec and decoder configuration. `None` for a hinted track whose codec we cannot name:
     /// its packets come from the hint track all the same.
     pub codec: Option<Codec>,
+    /// Configurations of samples with another sample description, all for the same payload format:
+    /// `SampleIndex::description` counts them from 1.
+    pub other_codecs: Vec<Codec>,
     /// Sample entry's four characters, for people.
     pub fourcc: [u8; 4],
     /// Ticks a second of the times in `index`.
@@ -64,6 +67,15 @@ impl Track {
     #[must_use]
     pub fn schedule(&self) -> &SampleIndex {
         self.hint.as_ref().map_or(&self.index, |hint| &hint.index)
+    }
+
+    /// The decoder configuration with that number, see `SampleIndex::description`.
+    #[must_use]
+    pub fn codec_of(&self, description: u16) -> Option<&Codec> {
+        match usize::from(description).checked_sub(1) {
+            None => self.codec.as_ref(),
+            Some(place) => self.other_codecs.get(place),
+        }
     }
 
     /// Mean time from one sync sample to the next.

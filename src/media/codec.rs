@@ -112,6 +112,16 @@ pub enum Codec {
     },
 }
 
+impl Codec {
+    /// A decoder learns another configuration of this codec from the packets themselves: from
+    /// parameter sets and headers in front of samples, or because each sample states its own.
+    #[must_use]
+    pub fn is_configured_in_band(&self) -> bool {
+        // RFC 3640 s4.1: the AudioSpecificConfig is in the SDP and nowhere else.
+        !matches!(self, Self::Aac { .. })
+    }
+}
+
 /// Media type of an m= line (RFC 8866 s5.14).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MediaKind {

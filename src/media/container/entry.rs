@@ -1,4 +1,4 @@
-//! Sample description: the first sample entry of `stsd` to a [`Codec`].
+//! Sample descriptions: the sample entries of `stsd`, each to a [`Codec`].
 //!
 //! The fixed part of an entry is read here, because QuickTime's sound descriptions (versions 1
 //! and 2, configuration inside `wave`) and its padding differ from the standard; the configuration
@@ -8,14 +8,15 @@
 //! ISO 14496-12 s8.5.2, 14496-14 (esds), 14496-15 (avcC, hvcC); QuickTime "Sample Description".
 
 use super::aac;
-use super::boxes::{array_at, child, children, full_box, u16_at, u32_at};
+use super::boxes::{BoxRef, array_at, child, children, full_box, u16_at, u32_at};
 use super::dolby::{read_dac3, read_dec3};
 use super::error::FourCc;
 use super::pcm::{PcmFields, pcm_layout};
+use crate::base::limits;
 use crate::media::codec::{Codec, MediaKind};
 use mp4_atom::Atom;
 
-/// What the first sample entry says.
+/// What a sample entry says.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) fourcc: [u8; 4],
@@ -24,22 +25,24 @@ pub(super) struct Entry {
     pub(super) size_pixels: Option<(u16, u16)>,
     /// 1-based index into `dref`.
     pub(super) data_ref: u16,
-    /// Entries in `stsd`.
-    pub(super) count: u32,
 }
 
-/// Reads the first entry of an `stsd` body; `None` when there is none.
-pub(super) fn read_entry(stsd: &[u8], kind: Option<MediaKind>) -> Option<Entry> {
-    let (version, _, rest) = full_box(stsd)?;
-    let count = u32_at(rest, 0)?;
-    let entry = children(rest.get(4..)?).next()?;
+/// Reads the entries of an `stsd` body, as far as they fit it and the limit.
+pub(super) fn read_entries(stsd: &[u8], kind: Option<MediaKind>) -> Vec<Entry> {
+    let Some((version, _, rest)) = full_box(stsd) else { return Vec::new() };
+    let count = u32_at(rest, 0).unwrap_or(0) as usize;
+    let entries = children(rest.get(4..).unwrap_or(&[]));
+    let count = count.min(limits::DESCRIPTIONS_MAX);
+    entries.take(count).map_while(|entry| read_entry(entry, version, kind)).collect()
+}
+
+fn read_entry(entry: BoxRef<'_>, version: u8, kind: Option<MediaKind>) -> Option<Entry> {
     let data_ref = u16_at(entry.body, 6)?;
     let mut out = Entry {
         fourcc: entry.kind,
         codec: Err(unsupported(entry.kind)),
         size_pixels: None,
         data_ref,
-        count,
     };
     match kind {
         Some(MediaKind::Video) => {
@@ -61,9 +64,8 @@ fn video_codec(fourcc: [u8; 4], boxes: &[u8]) -> Result<Codec, String> {
         b"avc1" | b"avc3" | b"dva1" | b"dvav" => h264(boxes),
         b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => h265(boxes),
         b"mp4v" => match esds(boxes)? {
-            (0x20, Some(config)) => Ok(Codec::Mpeg4Visual { config }),
+            (0x20, config) => Ok(Codec::Mpeg4Visual { config: config.unwrap_or_default() }),
             (0x6c, _) => Ok(Codec::Mjpeg),
-            (0x20, None) => Err("mp4v without decoder configuration".to_owned()),
             (object, _) => Err(format!("mp4v with object type {object:#04x} is not supported")),
         },
         b"jpeg" | b"mjpa" => Ok(Codec::Mjpeg),

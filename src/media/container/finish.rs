@@ -4,8 +4,10 @@
 //! the tracks; nothing is lost without a word.
 
 use super::choose::{self, Candidate};
+use super::descriptions::{settle, without_left_out};
 use super::edits::{EditContext, play_ranges};
 use super::header::TrackHeader;
+use super::in_band::{self, Lack};
 use super::movie::{Draft, Movie, Role};
 use crate::base::limits;
 use crate::base::time::Npt;
@@ -76,7 +78,8 @@ impl Finished {
         format_of: FormatOf,
     ) -> bool {
         let track_index = self.asset.tracks.len();
-        let table = std::mem::take(&mut draft.table);
+        let mut table = std::mem::take(&mut draft.table);
+        let settled = settle(&mut draft, &mut table, |codec| format_of(codec, track_index));
         let unhinted = match (&draft.codec, &draft.problem) {
             (Some(codec), None) => format_of(codec, track_index),
             _ => None,
@@ -101,17 +104,20 @@ impl Finished {
             range.shift = range.shift.saturating_sub(start.to_ticks(draft.timescale));
         }
         self.note(draft.id, problem);
-        let has_several = draft.entry_count > 1;
-        self.note(
-            draft.id,
-            has_several.then_some("only its first sample description is announced"),
-        );
+        for note in &settled.notes {
+            self.note(draft.id, Some(note));
+        }
+        let (ranges, problem) = without_left_out(&table, ranges);
+        self.note(draft.id, problem);
         let index = SampleIndex::from_ranges(table, &ranges);
         if index.count() == 0 {
-            return self.leave_out(&draft, Some("its edit list plays nothing".to_owned()));
+            let why = if settled.notes.is_empty() { PLAYS_NOTHING } else { PLAYS_LEFT_OUT };
+            return self.leave_out(&draft, Some(why.to_owned()));
         }
         let hint_track = hint
-            .filter(|_| announced.is_some())
+            .filter(|h| announced.is_some() && h.table.has_one_description())
+            // Hints are not known to bring the parameter sets of each description.
+            .filter(|_| index.raw().has_one_description())
             .and_then(|h| tie(h, &draft, &index, self.asset.file_bytes));
         let took_hint = hint_track.is_some();
         let Some(payload) = (if took_hint { announced } else { unhinted.clone() }) else {
@@ -122,6 +128,7 @@ impl Finished {
             id: draft.id,
             kind,
             codec: draft.codec,
+            other_codecs: settled.others,
             fourcc: draft.fourcc,
             timescale: draft.timescale,
             language: draft.language,
@@ -162,6 +169,32 @@ impl Finished {
             return;
         }
         self.drop_track(track_index, format!("its hint track is broken: {why}"));
+    }
+
+    /// Takes what a decoder configuration lacks from the start of a sample, and announces it.
+    pub(super) fn complete(&mut self, lack: Lack, start: &[u8], format_of: FormatOf) {
+        let Lack { track_index, description } = lack;
+        let Some(track) = self.asset.tracks.get_mut(track_index) else { return };
+        let codec = match usize::from(description).checked_sub(1) {
+            None => track.codec.as_mut(),
+            Some(place) => track.other_codecs.get_mut(place),
+        };
+        let Some(codec) = codec else { return };
+        in_band::complete(codec, start);
+        let is_found = in_band::is_complete(codec);
+        if description > 0 {
+            return;
+        }
+        // The payload type is that of the track's place in the file.
+        if let Some(format) = format_of(codec, track_index) {
+            track.payload.fmtp = format.fmtp;
+        }
+        let (id, is_visual) = (track.id, matches!(codec, Codec::Mpeg4Visual { .. }));
+        match (is_found, is_visual) {
+            (true, _) => {}
+            (false, true) => self.drop_track(track_index, "no decoder configuration".to_owned()),
+            (false, false) => self.note(id, Some(NO_SETS)),
+        }
     }
 
     /// The asset: every track is known to be playable or left out, so those that are offered can
@@ -261,6 +294,10 @@ fn live_start(movie: &Movie, media: &[Draft]) -> Npt {
     if earliest > LIVE_START_MIN { earliest } else { Npt::ZERO }
 }
 
+const PLAYS_NOTHING: &str = "its edit list plays nothing";
+const PLAYS_LEFT_OUT: &str = "its edit list plays nothing but samples that are left out";
+const NO_SETS: &str = "parameter sets are neither in its sample description nor in its first sync \
+                       sample: players that need them in the SDP stop";
 const NO_PACKETS: &str = "no RTP packetization";
 const WINDOW_SAMPLES_MAX: i128 = 1_024;
 const LIVE_START_MIN: Npt = Npt(10_000_000_000);

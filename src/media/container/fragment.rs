@@ -1,7 +1,7 @@
 //! `moof`: the samples of one movie fragment, appended to the tracks' tables.
 //!
 //! ```text
-//! moof -- traf -- tfhd   track, base offset, defaults (else trex)
+//! moof -- traf -- tfhd   track, base offset, sample description, defaults (else trex)
 //!              |- tfdt   decode time of the first sample (else: behind the last one)
 //!              `- trun*  samples: duration, size, flags, composition offset, each optional
 //! ```
@@ -12,6 +12,7 @@
 use super::boxes::{children, full_box, u32_at};
 use super::error::OpenError;
 use super::movie::{Draft, Movie, TITLE_SAMPLES_MAX};
+use super::tables::TOO_MANY_CHANGES;
 use crate::base::limits;
 use crate::media::index::Sample;
 use mp4_atom::Atom;
@@ -55,6 +56,8 @@ struct Run<'a> {
     fields: u32,
     first_flags: Option<u32>,
     defaults: Defaults,
+    /// `sample_description_index`, 1-based.
+    description: u32,
     entries: &'a [u8],
 }
 
@@ -82,6 +85,8 @@ fn read_traf<'a>(
         bytes: pick(tfhd.default_sample_size, |t| t.default_sample_size).unwrap_or(0),
         flags: pick(tfhd.default_sample_flags, |t| t.default_sample_flags).unwrap_or(0),
     };
+    let description =
+        pick(tfhd.sample_description_index, |t| t.default_sample_description_index).unwrap_or(1);
     let base = match tfhd.base_data_offset {
         Some(offset) => offset,
         None if tfhd.default_base_is_moof => moof_offset,
@@ -96,6 +101,7 @@ fn read_traf<'a>(
         let Some(mut run) = Run::read(trun.body, base, next, defaults) else { break };
         next = run.end();
         run.dts = dts.take();
+        run.description = description;
         // A track that is not played still says where the next one's data starts.
         if let Some(draft) = draft {
             run.draft = draft;
@@ -129,6 +135,7 @@ impl<'a> Run<'a> {
             fields,
             first_flags,
             defaults,
+            description: 1,
             entries: rest.get(at..)?,
         };
         if let Some(fits) = run.entries.len().checked_div(run.entry_bytes()) {
@@ -164,7 +171,9 @@ impl<'a> Run<'a> {
         let draft = movie.drafts.get(self.draft);
         let end = self.end();
         match draft {
-            Some(draft) if draft.problem.is_none() && end > file_bytes => {
+            Some(draft)
+                if draft.problem.is_none() && !self.is_elsewhere(draft) && end > file_bytes =>
+            {
                 let (track, sample) = (draft.id, draft.table.count());
                 Err(OpenError::SampleOutside { track, sample, end, file_bytes })
             }
@@ -172,8 +181,18 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// The samples are in another file.
+    fn is_elsewhere(&self, draft: &Draft) -> bool {
+        draft.is_elsewhere(draft.description(self.description))
+    }
+
     fn append(&self, draft: &mut Draft) {
         if draft.problem.is_some() {
+            return;
+        }
+        let is_elsewhere = self.is_elsewhere(draft);
+        if self.count > 0 && !draft.table.describe(draft.description(self.description)) {
+            draft.problem = Some(TOO_MANY_CHANGES.to_owned());
             return;
         }
         let is_video = draft.codec.is_some() && draft.is_video();
@@ -194,13 +213,15 @@ impl<'a> Run<'a> {
             };
             let duration = field(DURATION).unwrap_or(self.defaults.duration);
             let bytes = field(SIZE).unwrap_or(self.defaults.bytes);
+            // Of a sample in another file its time is kept only.
+            let bytes = if is_elsewhere { 0 } else { bytes };
             let mut flags = field(FLAGS).unwrap_or(self.defaults.flags);
             let shift = field(SHIFT).map_or(0, u32::cast_signed);
             if let (0, Some(first)) = (i, self.first_flags) {
                 flags = first;
             }
             let sample = Sample {
-                offset,
+                offset: if is_elsewhere { 0 } else { offset },
                 bytes,
                 dts,
                 pts: dts.saturating_add(i64::from(shift)),

@@ -4,6 +4,7 @@
 //! Opener --Step::Read--> caller reads --handle_bytes--> Opener ... --Step::Done--> Asset
 //!
 //! walk top-level boxes -> moov whole -> [mvex: every moof] -> first sample of each hint track
+//!                                                          -> parameter sets of first samples
 //! ```
 //! Fragments that lie close together are read in large pieces, others one `moof` at a time.
 //!
@@ -15,6 +16,7 @@
 mod aac;
 mod boxes;
 mod choose;
+mod descriptions;
 mod dolby;
 mod edits;
 mod entry;
@@ -22,6 +24,7 @@ mod error;
 mod finish;
 mod fragment;
 mod header;
+mod in_band;
 mod language;
 mod movie;
 mod pcm;
@@ -35,6 +38,7 @@ use crate::base::limits;
 use boxes::{array_at, u32_at, u64_at};
 pub use error::{FourCc, OpenError};
 use finish::{Finished, FormatOf};
+use in_band::Lack;
 use movie::Movie;
 
 /// What the opener needs next.
@@ -90,6 +94,11 @@ enum State {
         finished: Finished,
         track_index: usize,
     },
+    /// Looking into samples for what decoder configurations lack, last one first.
+    InBand {
+        finished: Finished,
+        lacks: Vec<Lack>,
+    },
     Done,
 }
 
@@ -129,7 +138,10 @@ impl Opener {
                 State::Walk { at } => self.walk(at)?,
                 State::Load { kind, at, body, end } => self.load_body(kind, at, body, end)?,
                 State::FirstSamples { finished, track_index } => {
-                    if let Some(asset) = self.try_first_sample(finished, track_index) {
+                    self.try_first_sample(finished, track_index);
+                }
+                State::InBand { finished, lacks } => {
+                    if let Some(asset) = self.complete_configurations(finished, lacks) {
                         return Ok(Step::Done(Box::new(asset)));
                     }
                 }
@@ -288,13 +300,8 @@ impl Opener {
     }
 
     /// Packetizes the first sample of a track where the tables cannot tell whether that can be
-    /// done: by its hint track, or JPEG images, of which RFC 2435 carries only some. Gives the
-    /// asset when there is no further track.
-    fn try_first_sample(
-        &mut self,
-        mut finished: Finished,
-        mut track_index: usize,
-    ) -> Option<Asset> {
+    /// done: by its hint track, or JPEG images, of which RFC 2435 carries only some.
+    fn try_first_sample(&mut self, mut finished: Finished, mut track_index: usize) {
         let check = self.check;
         while let Some(track) = finished.asset.tracks.get(track_index) {
             let is_in_doubt = track.hint.is_some() || track.codec == Some(Codec::Mjpeg);
@@ -304,7 +311,7 @@ impl Opener {
             };
             let Some(bytes) = self.load(sample.offset, u64::from(sample.bytes)) else {
                 self.state = State::FirstSamples { finished, track_index };
-                return None;
+                return;
             };
             let tried = match (&track.hint, &track.codec) {
                 (Some(hint), _) => hint
@@ -320,7 +327,30 @@ impl Opener {
                 Err(why) => finished.drop_track(track_index, why),
             }
         }
-        self.state = State::Done;
+        let lacks = in_band::lacks(&finished.asset.tracks);
+        self.state = State::InBand { finished, lacks };
+    }
+
+    /// Takes what configurations lack from samples. Gives the asset when nothing is left to look
+    /// for.
+    fn complete_configurations(
+        &mut self,
+        mut finished: Finished,
+        mut lacks: Vec<Lack>,
+    ) -> Option<Asset> {
+        let format_of = self.format_of;
+        while let Some(lack) = lacks.last().copied() {
+            let track = finished.asset.tracks.get(lack.track_index);
+            let sample = track.and_then(|track| in_band::sample_of(track, lack.description));
+            let (offset, bytes) = sample.map_or((0, 0), |sample| (sample.offset, sample.bytes));
+            let Some(start) = self.load(offset, u64::from(bytes.min(in_band::START_BYTES_MAX)))
+            else {
+                self.state = State::InBand { finished, lacks };
+                return None;
+            };
+            finished.complete(lack, start, format_of);
+            lacks.pop();
+        }
         Some(finished.choose())
     }
 }
@@ -331,6 +361,7 @@ impl std::fmt::Debug for State {
             Self::Walk { at } => write!(f, "Walk({at})"),
             Self::Load { kind, at, .. } => write!(f, "Load({} at {at})", FourCc(*kind)),
             Self::FirstSamples { track_index, .. } => write!(f, "FirstSamples({track_index})"),
+            Self::InBand { lacks, .. } => write!(f, "InBand({} left)", lacks.len()),
             Self::Done => write!(f, "Done"),
         }
     }

@@ -10,7 +10,7 @@
 
 use super::boxes::{array_at, child, children, descend, full_box, u32_at};
 use super::edits::{Edit, read_edits};
-use super::entry::{Entry, read_entry};
+use super::entry::{Entry, read_entries};
 use super::error::{FourCc, OpenError};
 use super::header::{Matrix, TrackHeader, helper};
 use super::language::language;
@@ -40,6 +40,7 @@ pub(super) struct Draft {
     pub(super) header: TrackHeader,
     pub(super) role: Role,
     pub(super) fourcc: [u8; 4],
+    /// Of the first sample description that can be used.
     pub(super) codec: Option<Codec>,
     pub(super) timescale: u32,
     pub(super) language: Option<Box<str>>,
@@ -51,8 +52,10 @@ pub(super) struct Draft {
     pub(super) sdp: Option<String>,
     pub(super) hint_entry: Option<HintEntry>,
     pub(super) table: Table,
-    /// Sample descriptions; only the first is announced.
-    pub(super) entry_count: u32,
+    /// Sample descriptions, in the order of `stsd`; `table` numbers them from 0.
+    pub(super) entries: Vec<Entry>,
+    /// Sample descriptions whose media is in another file, ascending.
+    pub(super) elsewhere: Vec<u16>,
     /// Why the track cannot be played from its own samples.
     pub(super) problem: Option<String>,
 }
@@ -125,7 +128,7 @@ impl Draft {
         };
         let kind = if let Role::Media(kind) = role { Some(kind) } else { None };
         let stsd = descend(mdia, &[b"minf", b"stbl", b"stsd"]).unwrap_or(&[]);
-        let entry = read_entry(stsd, kind);
+        let entries = read_entries(stsd, kind);
         let mdhd = child(mdia, b"mdhd").and_then(decode::<mp4_atom::Mdhd>);
         let hint_refs = descend(trak, &[b"tref", b"hint"]).unwrap_or(&[]).chunks_exact(4);
         let sdp = descend(trak, &[b"udta", b"hnti", b"sdp "]);
@@ -134,17 +137,18 @@ impl Draft {
             id: header.id,
             header,
             role,
-            fourcc: entry.as_ref().map_or(handler, |e| e.fourcc),
+            fourcc: entries.first().map_or(handler, |e| e.fourcc),
             codec: None,
             timescale: mdhd.as_ref().map_or(0, |m| m.timescale),
             language: language(mdia),
-            size_pixels: entry.as_ref().and_then(|e| e.size_pixels),
+            size_pixels: entries.first().and_then(|e| e.size_pixels),
             edits: descend(trak, &[b"edts", b"elst"]).map(read_edits).unwrap_or_default(),
             hint_refs: hint_refs.filter_map(|b| u32_at(b, 0)).take(limits::TRACKS_MAX).collect(),
             sdp: sdp.map(|b| String::from_utf8_lossy(b).into_owned()),
             hint_entry: None,
             table: Table::default(),
-            entry_count: entry.as_ref().map_or(0, |e| e.count),
+            entries,
+            elsewhere: Vec::new(),
             problem: None,
         };
         if role == Role::Hint {
@@ -154,12 +158,12 @@ impl Draft {
                 .and_then(|b| HintEntry::read(b.body));
         }
         let helper = child(trak, b"tref").and_then(helper).map(ToOwned::to_owned);
-        draft.problem = draft.describe(mdia, entry).or(helper);
+        draft.problem = draft.describe(mdia).or(helper);
         draft
     }
 
     /// Fills in the codec; gives the reason when the track cannot be played.
-    fn describe(&mut self, mdia: &[u8], entry: Option<Entry>) -> Option<String> {
+    fn describe(&mut self, mdia: &[u8]) -> Option<String> {
         if self.id == 0 {
             return Some("no usable track header (tkhd)".to_owned());
         }
@@ -170,22 +174,40 @@ impl Draft {
             let handler = FourCc(self.fourcc);
             return Some(format!("{handler} is neither audio nor video"));
         }
-        let Some(entry) = entry else {
+        for (which, entry) in (0..).zip(&mut self.entries) {
+            if !is_self_contained(mdia, entry.data_ref) {
+                entry.codec = Err("its media is in another file".to_owned());
+                self.elsewhere.push(which);
+            } else if let Ok(codec) = &mut entry.codec {
+                with_rate(codec, self.timescale);
+            }
+        }
+        let Some(first) = self.entries.first() else {
             return Some("no sample description (stsd)".to_owned());
         };
-        if !is_self_contained(mdia, entry.data_ref) {
-            return Some("its media is in another file".to_owned());
-        }
         if self.role == Role::Hint {
-            return self.hint_entry.is_none().then(|| "not an RTP hint track".to_owned());
+            return match (self.elsewhere.first(), &first.codec) {
+                (Some(0), Err(reason)) => Some(reason.clone()),
+                _ => self.hint_entry.is_none().then(|| "not an RTP hint track".to_owned()),
+            };
         }
-        match entry.codec {
-            Ok(codec) => {
-                self.codec = Some(with_rate(codec, self.timescale));
-                None
-            }
-            Err(reason) => Some(reason),
-        }
+        let usable = self.entries.iter().find_map(|e| Some((e, e.codec.as_ref().ok()?)));
+        let Some((entry, codec)) = usable else { return first.codec.as_ref().err().cloned() };
+        self.codec = Some(codec.clone());
+        (self.fourcc, self.size_pixels) = (entry.fourcc, entry.size_pixels);
+        None
+    }
+
+    /// The place in `entries` of a `sample_description_index`. Writers of one entry do not always
+    /// care what they write there.
+    pub(super) fn description(&self, sample_description_index: u32) -> u16 {
+        let which = sample_description_index.saturating_sub(1);
+        if self.entries.len() <= 1 { 0 } else { u16::try_from(which).unwrap_or(u16::MAX) }
+    }
+
+    /// Samples with this description are in another file.
+    pub(super) fn is_elsewhere(&self, description: u16) -> bool {
+        self.elsewhere.binary_search(&description).is_ok()
     }
 
     /// Reads the sample tables of a track that may be played.
@@ -211,8 +233,9 @@ impl Draft {
             None if is_audio => Units::Bytes { channels: 1 },
             _ => Units::None,
         };
-        let hints = TableHints { is_audio, units, timescale: self.timescale, file_bytes };
-        match read_table(stbl, hints) {
+        let timescale = self.timescale;
+        let hints = TableHints { is_audio, units, timescale, file_bytes };
+        match read_table(stbl, hints, self) {
             Ok(table) => self.table = table,
             // A broken hint track only costs the hints.
             Err(TableError::Outside { .. }) if self.role == Role::Hint => {
@@ -240,14 +263,14 @@ fn mark_chapters(moov: &[u8], drafts: &mut [Draft]) {
 
 /// The rate of a sound description is 16 bits; audio beyond it, and descriptions that leave it
 /// empty, run at the track's time scale.
-fn with_rate(mut codec: Codec, timescale: u32) -> Codec {
+fn with_rate(codec: &mut Codec, timescale: u32) {
     let is_pcm = matches!(codec, Codec::Pcm { .. });
     if let Codec::Mp3 { sample_rate_hz, .. }
     | Codec::Pcmu { sample_rate_hz, .. }
     | Codec::Pcma { sample_rate_hz, .. }
     | Codec::Pcm { sample_rate_hz, .. }
     | Codec::Ac3 { sample_rate_hz, .. }
-    | Codec::Eac3 { sample_rate_hz, .. } = &mut codec
+    | Codec::Eac3 { sample_rate_hz, .. } = codec
     {
         let is_cut = is_pcm && timescale > MAX_STATED_RATE_HZ && timescale <= PCM_RATE_MAX_HZ;
         let is_stated = *sample_rate_hz > MAX_STATED_RATE_HZ;
@@ -255,7 +278,6 @@ fn with_rate(mut codec: Codec, timescale: u32) -> Codec {
             *sample_rate_hz = timescale;
         }
     }
-    codec
 }
 
 /// Flag 1 of a data reference: the media is in this file. A missing table means the same.

@@ -1,7 +1,7 @@
 //! Sample tables of `stbl` straight into the compact index, without lists in between.
 //!
 //! ```text
-//! stco/co64 + stsc   chunk by chunk: offset, samples in it
+//! stco/co64 + stsc   chunk by chunk: offset, samples in it, their sample description
 //! stsz/stz2          size of each sample          \
 //! stts, ctts         duration, composition offset  > walked side by side, one push per sample
 //! stss, sdtp         sync, disposable             /
@@ -12,6 +12,7 @@
 //! of the boxes. ISO 14496-12 s8.6, s8.7.
 
 use super::boxes::{child, full_box, u16_at, u32_at, u64_at};
+use super::movie::Draft;
 use crate::base::limits;
 use crate::media::index::{Sample, Table};
 
@@ -59,7 +60,11 @@ impl Units {
 }
 
 /// Reads the tables of a track. Empty tables (a fragmented file's) give an empty table.
-pub(super) fn read_table(stbl: &[u8], hints: TableHints) -> Result<Table, TableError> {
+pub(super) fn read_table(
+    stbl: &[u8],
+    hints: TableHints,
+    draft: &Draft,
+) -> Result<Table, TableError> {
     let sizes = Sizes::read(stbl).ok_or(TableError::Bad("no sample sizes (stsz)"))?;
     if sizes.count() == 0 {
         return Ok(Table::default());
@@ -72,6 +77,7 @@ pub(super) fn read_table(stbl: &[u8], hints: TableHints) -> Result<Table, TableE
         sync: Sync::read(stbl, hints.is_audio),
         disposable: child(stbl, b"sdtp").and_then(full_box).map_or(&[], |(_, _, rest)| rest),
         file_bytes: hints.file_bytes,
+        draft,
         table: Table::default(),
         dts: 0,
     };
@@ -94,6 +100,7 @@ struct Walk<'a> {
     sync: Sync<'a>,
     disposable: &'a [u8],
     file_bytes: u64,
+    draft: &'a Draft,
     table: Table,
     dts: i64,
 }
@@ -108,7 +115,7 @@ impl Walk<'_> {
         let mut number = 0;
         let mut duration = 0;
         while number < count {
-            let (mut offset, in_chunk) = self.chunks.next_chunk()?;
+            let (mut offset, in_chunk) = self.next_chunk()?;
             for _ in 0..in_chunk.min(count - number) {
                 let bytes = sizes.at(number).ok_or(TableError::Bad("stsz is shorter than said"))?;
                 // A time table that ends early goes on as it ended; a duration with the top bit
@@ -145,7 +152,7 @@ impl Walk<'_> {
         let units_max = (hints.timescale / runs_per_second).clamp(1, units_max);
         let mut left = count;
         while left > 0 {
-            let (mut offset, in_chunk) = self.chunks.next_chunk()?;
+            let (mut offset, in_chunk) = self.next_chunk()?;
             let mut in_chunk = in_chunk.min(left);
             left -= in_chunk;
             let run_units = match is_linear {
@@ -170,8 +177,22 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Checks and appends; gives the offset behind the sample.
+    /// Offset and samples of the next chunk, whose samples have its description from now on.
+    fn next_chunk(&mut self) -> Result<(u64, u32), TableError> {
+        let (offset, in_chunk) = self.chunks.next_chunk()?;
+        if in_chunk > 0 && !self.table.describe(self.draft.description(self.chunks.description)) {
+            return Err(TableError::Bad(TOO_MANY_CHANGES));
+        }
+        Ok((offset, in_chunk))
+    }
+
+    /// Checks and appends; gives the offset behind the sample. Of a sample in another file its
+    /// time is kept only.
     fn push(&mut self, sample: &Sample) -> Result<u64, TableError> {
+        let mut sample = *sample;
+        if self.draft.is_elsewhere(self.table.next_description()) {
+            (sample.offset, sample.bytes) = (0, 0);
+        }
         let end = sample.offset.saturating_add(u64::from(sample.bytes));
         if end > self.file_bytes {
             return Err(TableError::Outside { sample: self.table.count(), end });
@@ -179,7 +200,7 @@ impl Walk<'_> {
         if sample.bytes > limits::SAMPLE_BYTES_MAX {
             return Err(TableError::Bad("a sample is larger than any real one"));
         }
-        if !self.table.push(sample) {
+        if !self.table.push(&sample) {
             return Err(TableError::Bad(TOO_MANY));
         }
         self.dts = self.dts.saturating_add(i64::from(sample.duration));
@@ -237,6 +258,8 @@ struct Chunks<'a> {
     next: u32,
     runs: &'a [u8],
     in_chunk: u32,
+    /// `sample_description_index`, 1-based.
+    description: u32,
 }
 
 impl<'a> Chunks<'a> {
@@ -255,13 +278,14 @@ impl<'a> Chunks<'a> {
         if u32_at(runs, 0) != Some(1) {
             return Err(TableError::Bad("stsc does not start at the first chunk"));
         }
-        Ok(Self { offsets, width, next: 1, runs, in_chunk: 0 })
+        Ok(Self { offsets, width, next: 1, runs, in_chunk: 0, description: 1 })
     }
 
     /// Offset and samples of the next chunk.
     fn next_chunk(&mut self) -> Result<(u64, u32), TableError> {
         while u32_at(self.runs, 0).is_some_and(|first| first <= self.next) {
             self.in_chunk = u32_at(self.runs, 4).unwrap_or(0);
+            self.description = u32_at(self.runs, 8).unwrap_or(1);
             self.runs = self.runs.get(12..).unwrap_or(&[]);
         }
         let at = (self.next as usize - 1).saturating_mul(self.width);
@@ -331,6 +355,7 @@ impl<'a> Sync<'a> {
 }
 
 const TOO_MANY: &str = "more samples than the limit";
+pub(super) const TOO_MANY_CHANGES: &str = "more changes of its sample description than the limit";
 const FEW_CHUNKS: &str = "chunk tables hold fewer samples than stsz";
 const MAX_DELTA: u32 = u32::MAX / 2;
 

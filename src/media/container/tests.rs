@@ -220,4 +220,6 @@ fn linear_pcm_and_dolby_of_real_files_are_described_exactly() {
 }
 
 mod damage;
+mod descriptions;
+mod in_band;
 pub(crate) mod synthetic;

@@ -179,6 +179,21 @@ impl SampleIndex {
         Some(segment.first + raw.checked_sub(segment.range.raw_first)?)
     }
 
+    /// Which decoder configuration a sample has: 0 is `Track::codec`, others count
+    /// `Track::other_codecs` from 1.
+    #[must_use]
+    pub fn description(&self, sample_index: u32) -> u16 {
+        if self.table.has_one_description() {
+            return 0;
+        }
+        let past = self.segments.partition_point(|s| s.first <= sample_index);
+        let segment = past.checked_sub(1).and_then(|at| self.segments.get(at));
+        segment.map_or(0, |s| {
+            let skip = sample_index.saturating_sub(s.first);
+            self.table.description(s.range.raw_first.saturating_add(skip))
+        })
+    }
+
     /// Up to `count` samples from `first` on, in order.
     pub fn iter(&self, first: u32, count: u32) -> impl Iterator<Item = Sample> + '_ {
         let past = self.segments.partition_point(|s| s.first <= first);

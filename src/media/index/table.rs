@@ -6,9 +6,13 @@
 //! sizes    one value | u16, large ones apart  0 or 2 B a sample
 //! runs     contiguous bytes, <= 64 samples    12 B a run
 //! sync     all | list of numbers              0 or 4 B a sync sample
+//! descriptions  runs of one sample description  8 B a run
 //! ```
 //! Invariant: the runs of a column start at ascending sample numbers, the first at 0.
-//! Bound: `TRACK_SAMPLES_MAX` samples; a look-up is three binary searches and at most 63 additions.
+//! Bounds: `TRACK_SAMPLES_MAX` samples, `DESCRIPTION_RUNS_MAX` runs of descriptions; a look-up is
+//! three binary searches and at most 63 additions.
+
+use std::ops::Range;
 
 use super::Sample;
 use crate::base::limits;
@@ -59,6 +63,9 @@ pub(crate) struct Table {
     sync: Option<Vec<u32>>,
     /// One bit a sample, up to the last one set.
     disposable: Vec<u64>,
+    /// First sample of each run that shares a sample description, and which one. Samples in front
+    /// of the first run have description 0.
+    descriptions: Vec<(u32, u16)>,
     /// Above 0: a sample here is a run of audio units of that many bytes and one tick each; the
     /// file (and hint tracks) number the units.
     unit_bytes: u32,
@@ -78,6 +85,7 @@ impl Default for Table {
             next_offset: 0,
             sync: None,
             disposable: Vec::new(),
+            descriptions: Vec::new(),
             unit_bytes: 0,
         }
     }
@@ -184,6 +192,74 @@ impl Table {
         }
     }
 
+    /// Samples pushed from now on have this sample description; `false` when the description
+    /// changes too often for the table.
+    pub(crate) fn describe(&mut self, description: u16) -> bool {
+        let number = self.count;
+        if self.descriptions.last().is_some_and(|(first, _)| *first == number) {
+            self.descriptions.pop();
+        }
+        if self.next_description() == description {
+            return true;
+        }
+        if self.descriptions.len() >= limits::DESCRIPTION_RUNS_MAX {
+            return false;
+        }
+        self.descriptions.push((number, description));
+        true
+    }
+
+    /// No sample has another sample description than 0.
+    pub(crate) fn has_one_description(&self) -> bool {
+        self.descriptions.is_empty()
+    }
+
+    /// The sample description of samples that are pushed now.
+    pub(crate) fn next_description(&self) -> u16 {
+        self.descriptions.last().map_or(0, |(_, last)| *last)
+    }
+
+    /// The sample description of a sample.
+    pub(crate) fn description(&self, number: u32) -> u16 {
+        let runs = self.descriptions.partition_point(|(first, _)| *first <= number);
+        runs.checked_sub(1).and_then(|run| self.descriptions.get(run)).map_or(0, |run| run.1)
+    }
+
+    /// Runs of samples that share a sample description, in order.
+    pub(crate) fn description_runs(&self) -> impl Iterator<Item = (Range<u32>, u16)> + '_ {
+        self.description_runs_from(0)
+    }
+
+    /// The same from the run that holds sample `number` on.
+    pub(crate) fn description_runs_from(
+        &self,
+        number: u32,
+    ) -> impl Iterator<Item = (Range<u32>, u16)> + '_ {
+        let past = self.descriptions.partition_point(|(first, _)| *first <= number);
+        let at = past.saturating_sub(1);
+        let runs = self.descriptions.get(at..).unwrap_or(&[]);
+        // Samples in front of the first run have description 0.
+        let head = [(0, 0)].into_iter().filter(move |_| past == 0);
+        let ends = runs.iter().map(|(first, _)| *first).chain([self.count]);
+        let starts = head.chain(runs.iter().copied());
+        let ends = ends.skip(usize::from(past > 0));
+        let all = starts.zip(ends).map(|((start, which), end)| (start..end, which));
+        all.filter(|(run, _)| !run.is_empty())
+    }
+
+    /// Gives every sample description the number that `number_of` has for it.
+    pub(crate) fn renumber_descriptions(&mut self, number_of: impl Fn(u16) -> u16) {
+        let mut runs: Vec<(u32, u16)> = Vec::new();
+        for (run, which) in self.description_runs() {
+            let number = number_of(which);
+            if runs.last().map_or(0, |(_, last)| *last) != number {
+                runs.push((run.start, number));
+            }
+        }
+        runs.shrink_to_fit();
+        self.descriptions = runs;
+    }
+
     /// Gives back spare capacity; call it once when the table is complete. A table in which no
     /// sample is a sync sample gets its first one as such: playing has to start somewhere.
     pub(crate) fn finish(&mut self) {
@@ -197,6 +273,7 @@ impl Table {
         self.run_first.shrink_to_fit();
         self.run_offset.shrink_to_fit();
         self.disposable.shrink_to_fit();
+        self.descriptions.shrink_to_fit();
         match &mut self.shifts {
             Shifts::Same(_) => {}
             Shifts::Few { picks, .. } => picks.shrink_to_fit(),
@@ -290,6 +367,7 @@ impl Table {
             + self.run_first.capacity() * 4
             + self.run_offset.capacity() * 8
             + self.disposable.capacity() * 8
+            + self.descriptions.capacity() * size_of::<(u32, u16)>()
     }
 
     /// Decodes samples from `number` on.

@@ -112,3 +112,53 @@ fn track_without_any_sync_sample_starts_at_its_first() {
     let index = SampleIndex::from_samples(samples);
     assert_eq!((index.sync_count(), index.sync_sample(0)), (1, Some(0)));
 }
+
+proptest! {
+    #[test]
+    fn every_sample_keeps_its_description_in_play_order(
+        described in prop::collection::vec(0u16..3, 1..60),
+        ranges in prop::collection::vec((0u32..60, 1u32..30), 1..5),
+        number in 0u32..60,
+    ) {
+        let mut table = Table::default();
+        for (sample, which) in steady(60).iter().zip(&described) {
+            prop_assert!(table.describe(*which));
+            table.push(sample);
+        }
+        let count = table.count();
+        let number = number % count;
+        let runs: Vec<_> = table.description_runs().collect();
+        let all = runs.iter().flat_map(|(run, which)| run.clone().map(|_| *which));
+        prop_assert_eq!(all.collect::<Vec<_>>(), described.clone());
+        let wanted = runs.iter().filter(|(run, _)| run.end > number).cloned().collect::<Vec<_>>();
+        prop_assert_eq!(table.description_runs_from(number).collect::<Vec<_>>(), wanted);
+        // 0 and 1 become one.
+        table.renumber_descriptions(|which| which / 2 * 7);
+        let ranges: Vec<PlayRange> = ranges
+            .into_iter()
+            .filter(|(first, _)| *first < count)
+            .map(|(raw_first, count)| PlayRange { raw_first, ..PlayRange::all(count) })
+            .collect();
+        let index = SampleIndex::from_ranges(table, &ranges);
+        let mut at = 0;
+        for range in index.ranges() {
+            for raw in range.raw_first..range.raw_first + range.count {
+                prop_assert_eq!(index.description(at), described[raw as usize] / 2 * 7);
+                at += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn descriptions_that_change_too_often_are_refused() {
+    let mut table = Table::default();
+    let limit = u32::try_from(crate::base::limits::DESCRIPTION_RUNS_MAX).unwrap();
+    for (i, sample) in (0..).zip(&steady(limit)) {
+        // The first run, of description 0, takes no memory.
+        assert!(table.describe(u16::from(i % 2 == 1)));
+        assert!(table.push(sample));
+    }
+    assert!(table.describe(0) && table.push(&steady(1)[0]));
+    assert!(!table.describe(1));
+}

@@ -59,7 +59,9 @@ impl Packetizer for Av1Packetizer<'_> {
         let mut obus = Vec::new();
         split(input.bytes, Some(input.sample.offset), &mut obus)?;
         let is_sync = input.sample.is_sync;
-        if is_sync && !obus.iter().any(|obu| obu.kind() == SEQUENCE_HEADER) && !obus.is_empty() {
+        let needs_header = input.brings_config;
+        if needs_header && !obus.iter().any(|obu| obu.kind() == SEQUENCE_HEADER) && !obus.is_empty()
+        {
             obus.splice(0..0, self.sequence_header());
         }
         let mut new_sequence = if is_sync { NEW_SEQUENCE } else { 0 };

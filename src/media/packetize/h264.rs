@@ -43,8 +43,9 @@ impl Packetizer for H264Packetizer<'_> {
     ) -> Result<(), SampleFault> {
         let mut nalus = split(input.bytes, input.sample.offset, self.nal_length_bytes)?;
         nalus.retain(|nalu| is_sent(nalu_type(nalu)));
-        let is_disposable = input.frame.is_disposable || has_no_reference(&nalus);
-        if input.sample.is_sync && !nalus.is_empty() {
+        let is_unused = input.frame.is_disposable || has_no_reference(&nalus);
+        let is_disposable = is_unused && !input.is_needed();
+        if input.brings_config && !nalus.is_empty() {
             let sets = [(SPS, self.sps), (PPS, self.pps)];
             complete_parameter_sets(&mut nalus, &sets, nalu_type);
         }

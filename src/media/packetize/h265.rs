@@ -10,7 +10,7 @@
 use super::fragment::{Fragment, Unit};
 use super::nalu::{NaluFormat, ParameterSets, complete_parameter_sets, push_access_unit, split};
 use super::{Input, Packetizer, SampleFault};
-use crate::media::window::WindowBuilder;
+use crate::media::window::{Frame, WindowBuilder};
 
 const VPS: u8 = 32;
 const SPS: u8 = 33;
@@ -48,11 +48,12 @@ impl Packetizer for H265Packetizer<'_> {
     ) -> Result<(), SampleFault> {
         let mut nalus = split(input.bytes, input.sample.offset, self.nal_length_bytes)?;
         nalus.retain(is_sent);
-        if input.sample.is_sync && !nalus.is_empty() {
+        let is_disposable = input.frame.is_disposable && !input.is_needed();
+        if input.brings_config && !nalus.is_empty() {
             complete_parameter_sets(&mut nalus, &self.sets, nalu_type);
         }
         push_access_unit::<H265>(&nalus, out);
-        out.end_frame(input.frame);
+        out.end_frame(Frame { is_disposable, ..input.frame });
         Ok(())
     }
 }

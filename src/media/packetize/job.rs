@@ -40,6 +40,7 @@ pub const WINDOW_SAMPLES_MAX: u32 = 1 << 19;
 #[derive(Debug)]
 pub struct WindowJob<'a> {
     track: &'a Track,
+    track_index: u8,
     kind: WindowKind,
     /// Positions (in `kind`'s list of samples) that are in no run yet.
     todo: Range<u32>,
@@ -60,14 +61,14 @@ impl<'a> WindowJob<'a> {
         let todo = positions(track, key).ok_or(out_of_range)?;
         check_sizes(track, key.kind, todo.clone())?;
         let clock = FrameClock::new(track);
-        let maker = match (&track.hint, &track.codec) {
-            (Some(hint), _) => Some(Maker::Hint(hint)),
-            (None, Some(codec)) => packetizer(codec, clock).map(Maker::Codec),
-            (None, None) => None,
+        let maker = match &track.hint {
+            Some(hint) => Some(Maker::Hint(hint)),
+            None => Maker::of_description(track, 0, clock),
         };
         let no_codec = WindowError::NoCodec { track_index: key.track_index };
         let mut job = Self {
             track,
+            track_index: key.track_index,
             kind: key.kind,
             todo,
             clock,
@@ -132,11 +133,15 @@ impl<'a> WindowJob<'a> {
                 .ok()
                 .and_then(|start| bytes.get(start..)?.get(..sample.bytes as usize))
                 .ok_or(WindowError::Truncated { offset: sample.offset })?;
+            self.take_up_description(sample_index)?;
             let out = &mut self.builder;
             match &mut self.maker {
-                Maker::Codec(packetizer) => {
+                Maker::Codec { packetizer, .. } => {
                     let frame = self.clock.frame(&sample, sample_index);
-                    packetizer.handle_sample(&Input { sample, bytes, frame }, out)
+                    let brings_config =
+                        sample.is_sync || begins_description(self.track, sample_index);
+                    let input = Input { sample, bytes, frame, brings_config };
+                    packetizer.handle_sample(&input, out)
                 }
                 Maker::Hint(hint) => {
                     packetize_hint(hint, self.track, &sample, sample_index, bytes, out)
@@ -144,6 +149,19 @@ impl<'a> WindowJob<'a> {
             }
             .map_err(|fault| WindowError::Corrupt { sample: sample_index, fault })?;
         }
+        Ok(())
+    }
+
+    /// Goes on with the packetizer of the sample's own decoder configuration.
+    fn take_up_description(&mut self, sample_index: u32) -> Result<(), WindowError> {
+        let Maker::Codec { packetizer, description } = &mut self.maker else { return Ok(()) };
+        let own = self.track.index.description(sample_index);
+        if *description == own {
+            return Ok(());
+        }
+        packetizer.handle_end(&mut self.builder);
+        let no_codec = WindowError::NoCodec { track_index: self.track_index };
+        self.maker = Maker::of_description(self.track, own, self.clock).ok_or(no_codec)?;
         Ok(())
     }
 
@@ -157,7 +175,7 @@ impl<'a> WindowJob<'a> {
         }
         let mut builder = std::mem::take(&mut self.builder);
         let touched = match &mut self.maker {
-            Maker::Codec(packetizer) => {
+            Maker::Codec { packetizer, .. } => {
                 packetizer.handle_end(&mut builder);
                 self.state = State::Built(builder.finish(), Vec::new());
                 return;
@@ -190,8 +208,21 @@ pub fn window_of_sync(sync_index: u32) -> u32 {
 /// Who makes packets of the samples.
 #[derive(Debug)]
 enum Maker<'a> {
-    Codec(Box<dyn Packetizer + 'a>),
+    Codec { packetizer: Box<dyn Packetizer + 'a>, description: u16 },
     Hint(&'a HintTrack),
+}
+
+impl<'a> Maker<'a> {
+    fn of_description(track: &'a Track, description: u16, clock: FrameClock) -> Option<Self> {
+        let packetizer = packetizer(track.codec_of(description)?, clock)?;
+        Some(Self::Codec { packetizer, description })
+    }
+}
+
+/// The sample in front of it has another decoder configuration.
+fn begins_description(track: &Track, sample_index: u32) -> bool {
+    let of = |sample_index| track.index.description(sample_index);
+    sample_index.checked_sub(1).is_some_and(|before| of(before) != of(sample_index))
 }
 
 #[derive(Debug)]

@@ -1,12 +1,14 @@
 //! The window job: what it asks for, what it refuses, which samples a window holds.
 
+use proptest::prelude::*;
+
 use super::job::{READ_BYTES_MAX, WINDOW_BYTES_MAX, WINDOW_SAMPLES_MAX};
 use super::testing::{Title, pattern, title, title_of};
 use super::{WindowError, WindowJob, window_count, window_of_sample, window_of_sync};
 use crate::base::limits::{SAMPLE_BYTES_MAX, SYNC_WINDOW_SAMPLES};
 use crate::media::asset::FileRange;
 use crate::media::codec::Codec;
-use crate::media::index::Sample;
+use crate::media::index::{Sample, SampleIndex, Table};
 use crate::media::window::{WindowKey, WindowKind};
 
 fn aac() -> Codec {
@@ -132,4 +134,92 @@ fn unfinished_job_yields_no_frames() {
     let title = title_at(&[(0, 10)], 10);
     let job = WindowJob::new(&title.asset, key(WindowKind::All, 0)).unwrap();
     assert!(job.finish().frames().is_empty());
+}
+
+/// Configurations of a film with several sample descriptions: SPS and PPS end in the number.
+fn h264_numbered(number: u8) -> Codec {
+    let sets = |head| vec![vec![head, 0x42, 0xc0, number]];
+    // The first with lengths of 4 bytes, the second of 2, the third of 1.
+    Codec::H264 { nal_length_bytes: 4 >> number, sps: sets(0x67), pps: sets(0x68) }
+}
+
+/// NAL units of H.264 packets that are short: single, or in STAP-A.
+fn nal_units(payload: &[u8]) -> Vec<Vec<u8>> {
+    if payload[0] & 0x1f != 24 {
+        return vec![payload.to_vec()];
+    }
+    let (mut rest, mut units) = (&payload[1..], Vec::new());
+    while let [high, low, behind @ ..] = rest {
+        let (unit, behind) = behind.split_at(usize::from(*high) << 8 | usize::from(*low));
+        units.push(unit.to_vec());
+        rest = behind;
+    }
+    units
+}
+
+proptest! {
+    /// A decoder that begins at any sync sample, in any window of either kind, has the parameter
+    /// sets of each slice's own sample description.
+    #[test]
+    fn each_slice_comes_with_the_sets_of_its_description(
+        samples in prop::collection::vec((0u8..3, any::<bool>()), 1..40),
+        window_samples in 1u32..9,
+    ) {
+        let (mut file, mut table) = (Vec::new(), Table::default());
+        for (number, (description, is_sync)) in (0u8..).zip(&samples) {
+            let is_sync = *is_sync || number == 0;
+            // The slice says its own description.
+            let slice = [if is_sync { 0x65 } else { 0x01 }, *description, number];
+            let length = &3u32.to_be_bytes()[4 - (4usize >> *description)..];
+            let bytes = [length, &slice].concat();
+            let dts = i64::from(number);
+            prop_assert!(table.describe(u16::from(*description)));
+            table.push(&Sample {
+                offset: file.len() as u64,
+                bytes: u32::try_from(bytes.len()).unwrap(),
+                dts,
+                pts: dts,
+                duration: 1,
+                is_sync,
+                is_disposable: false,
+            });
+            file.extend(bytes);
+        }
+        let mut title = title_of(h264_numbered(0), 25, file, Vec::new());
+        let track = &mut title.asset.tracks[0];
+        track.other_codecs = vec![h264_numbered(1), h264_numbered(2)];
+        track.index = SampleIndex::from_table(table);
+        track.window_samples = window_samples;
+        for kind in [WindowKind::All, WindowKind::Sync] {
+            let windows = window_count(&title.asset.tracks[0], kind);
+            let mut frames = Vec::new();
+            for index in 0..windows {
+                let window = title.window(kind, index).unwrap();
+                for frame in window.frames() {
+                    let packets = window.packets(frame).iter();
+                    let units = packets.flat_map(|p| nal_units(&title.payload(&window, p)));
+                    frames.push((*frame, units.collect::<Vec<_>>()));
+                }
+            }
+            let wanted = samples.iter().enumerate().filter(|(i, s)| {
+                kind == WindowKind::All || s.1 || *i == 0
+            });
+            prop_assert_eq!(frames.len(), wanted.count());
+            let entries = frames.iter().enumerate().filter(|(_, (frame, _))| frame.is_sync);
+            for (entry, _) in entries {
+                let mut sets = [None; 2];
+                for (frame, units) in &frames[entry..] {
+                    let mut has_sets = false;
+                    for unit in units {
+                        match unit[0] & 0x1f {
+                            7 => (sets[0], has_sets) = (unit.last().copied(), true),
+                            8 => sets[1] = unit.last().copied(),
+                            _ => prop_assert_eq!(sets, [Some(unit[1]); 2], "slice {}", unit[2]),
+                        }
+                    }
+                    prop_assert!(!has_sets || !frame.is_disposable || frame.is_sync);
+                }
+            }
+        }
+    }
 }

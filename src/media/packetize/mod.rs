@@ -74,7 +74,8 @@ pub fn check_sample(codec: &Codec, bytes: &[u8]) -> Result<(), SampleFault> {
         is_disposable: false,
     };
     let frame = clock.frame(&sample, 0);
-    packetizer.handle_sample(&Input { sample, bytes, frame }, &mut WindowBuilder::new())
+    let input = Input { sample, bytes, frame, brings_config: true };
+    packetizer.handle_sample(&input, &mut WindowBuilder::new())
 }
 
 /// Turns the samples of one window, in order, into frames of packets.
@@ -102,6 +103,16 @@ struct Input<'a> {
     bytes: &'a [u8],
     /// Its frame, packet fields still open.
     frame: Frame,
+    /// The decoder's configuration goes in front of it: a sync sample, or the first sample of
+    /// another sample description.
+    brings_config: bool,
+}
+
+impl Input<'_> {
+    /// A decoder needs its configuration although it is no sync sample: what follows depends on it.
+    fn is_needed(&self) -> bool {
+        self.brings_config && !self.sample.is_sync
+    }
 }
 
 /// Turns a track's ticks into the times of a frame.

@@ -38,13 +38,14 @@ impl Packetizer for Mpeg4VisualPacketizer<'_> {
         input: &Input<'_>,
         out: &mut WindowBuilder,
     ) -> Result<(), SampleFault> {
-        if input.sample.is_sync && !has_headers(input.bytes) {
+        if input.brings_config && !has_headers(input.bytes) {
             push_filled(&Unit::inline(self.config), out);
         }
         push_filled(&whole(input), out);
         out.end_packet(false);
         out.mark_last_packet();
-        let is_disposable = input.frame.is_disposable || is_bidirectional(input.bytes);
+        let is_unused = input.frame.is_disposable || is_bidirectional(input.bytes);
+        let is_disposable = is_unused && !input.is_needed();
         out.end_frame(Frame { is_disposable, ..input.frame });
         Ok(())
     }

@@ -55,6 +55,7 @@ pub(super) fn title_of(codec: Codec, timescale: u32, file: Vec<u8>, list: Vec<Sa
         kind: MediaKind::Video,
         payload: payload_format(&codec, 0).unwrap(),
         codec: Some(codec),
+        other_codecs: Vec::new(),
         fourcc: *b"test",
         timescale,
         language: None,

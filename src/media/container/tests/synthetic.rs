@@ -33,6 +33,7 @@ pub(crate) struct Trak {
     /// a, b, c, d of `tkhd`'s matrix.
     pub(crate) matrix: [i32; 4],
     pub(crate) timescale: u32,
+    /// Sample entries, one behind the other.
     pub(crate) entry: Vec<u8>,
     pub(crate) elst: Vec<u32>,
     pub(crate) tables: Vec<Vec<u8>>,
@@ -58,7 +59,8 @@ impl Trak {
         let mut hdlr = words(&[0, 0]);
         hdlr.extend_from_slice(&self.handler);
         hdlr.resize(25, 0);
-        let stsd = [words(&[0, 1]), self.entry.clone()].concat();
+        let entries = boxes::children(&self.entry).count();
+        let stsd = [words(&[0, u32::try_from(entries).unwrap()]), self.entry.clone()].concat();
         let stbl = [boxed(b"stsd", &stsd), self.tables.concat()].concat();
         let minf = boxed(b"minf", &boxed(b"stbl", &stbl));
         let mdia = [boxed(b"mdhd", &mdhd), boxed(b"hdlr", &hdlr), minf].concat();
