@@ -285,8 +285,8 @@ pub enum LiveMessage {
 }
 
 impl LiveMessage {
-    /// Packets are lost first when an inbox is full. What else is lost then is said again: asks that
-    /// were not answered (`Again`), and what each shard holds (`RENEW_INTERVAL`).
+    /// Packets are lost first when an inbox is full. What else is lost then is said again: asks
+    /// that were not answered (`Again`), and what each shard holds (`RENEW_INTERVAL`).
     #[must_use]
     pub fn is_packets(&self) -> bool {
         matches!(

@@ -1,8 +1,8 @@
 //! PCM in RTP: RFC 3551 s4.5.14 (G.711), s4.5.11 (L16), RFC 3190 s4 (L24): bare samples.
 //!
 //! ```text
-//! samples of the file   [..........][....][..............]     one instant, a chunk or a second each
-//! packets               [....][....][..  ..][....][....]..     20 ms (40 ms of G.711), or what fits
+//! samples of the file   [..........][....][..............]    one instant, a chunk or a second
+//! packets               [....][....][..  ..][....][....]..    20 ms (40 ms of G.711)
 //! ```
 //! Values that the file stores otherwise than RTP sends them (byte order, length, offset binary,
 //! floating point) are converted here, by the worker: they become inline bytes of the window, while

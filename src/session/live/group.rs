@@ -121,7 +121,7 @@ impl Groups {
         }
     }
 
-    /// Paths whose homes have not answered for a while, or are to hear that the shard still listens.
+    /// Paths whose homes have not answered for a while, or are to hear that the shard listens.
     pub(super) fn due_joins(&mut self, now: Mono, is_renewal: bool) -> Vec<Arc<str>> {
         let joined = self.joined.iter_mut();
         let due = joined.filter_map(|(path, known)| {

@@ -1,8 +1,8 @@
 //! What is done for live paths by the clock, every second while there are any.
 //!
 //! Publishers that are silent end, readers that are not heard of are reaped, reports that are due
-//! go out, and paths that nobody reads are let go of. Bound: the publishers of a shard, once a tick;
-//! readers are looked at some in a turn (`crowd`).
+//! go out, and paths that nobody reads are let go of. Bound: the publishers of a shard, once a
+//! tick; readers are looked at some in a turn (`crowd`).
 
 use std::time::Duration;
 

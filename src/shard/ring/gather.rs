@@ -7,8 +7,8 @@
 //! iovecs  [ a ][ m ][ a ][ m ] ..                one entry each, neighbours in the arena share one
 //! ```
 //! Invariants: a packet is in it as a whole or not at all; every entry outside the arena lies in
-//! the map of a title, a window's block or a batch, which `held` keeps until `clear`; nothing is added between
-//! submission and completion.
+//! the map of a title, a window's block or a batch, which `held` keeps until `clear`; nothing is
+//! added between submission and completion.
 //! Bounds: `GatherLimits`. Memory is kept for the next use: steady sending allocates nothing.
 
 use std::ops::Range;
