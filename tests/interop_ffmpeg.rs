@@ -7,6 +7,7 @@ mod support;
 
 use std::path::Path;
 
+use support::boxes;
 use support::compare::{
     EVERY_SAMPLE, assert_same_bytes, assert_same_frames, coded_bytes, decoded_frames, hashes,
 };
@@ -163,6 +164,98 @@ fn seek_of_the_player_lands_on_a_sync_sample_and_plays_to_the_end() {
         // first group may come first. From the seek on there is nothing but the tail.
         let from = got.iter().position(|hash| *hash == tail[0]).expect("the sync sample at 6 s");
         assert_same_frames("after the seek", &got[from..], tail);
+    }
+}
+
+/// Makes two seconds of H.264 or H.265 in groups of ten pictures, 25 a second.
+fn two_seconds(folder: &Path, name: &str, source: &str, how: &str) -> Vec<u8> {
+    let file = folder.join(name);
+    let args = format!(
+        "-v error -nostdin -f lavfi -i {source}=s=320x240:r=25:d=2 -pix_fmt yuv420p -bf 0 -g 10 \
+         -video_track_timescale 25000 {how} {}",
+        file.display()
+    );
+    run("ffmpeg", &args.split_ascii_whitespace().collect::<Vec<_>>());
+    std::fs::read(file).unwrap()
+}
+
+/// Plays a film of the folder's server from `seconds` on; hashes of the pictures.
+fn played_from(server: &Server, name: &str, seconds: &str) -> Vec<String> {
+    let (url, seek) = (server.vod_url(name), ["-noaccurate_seek", "-ss", seconds]);
+    let mut input = vec!["-rtsp_transport", "tcp"];
+    input.extend(seek.iter().filter(|_| seconds != "0"));
+    input.extend(["-i", &url]);
+    decoded_frames(&input, 0)
+}
+
+#[test]
+fn film_with_two_sample_descriptions_is_decoded_across_the_change_and_after_seeks() {
+    // The second description has other parameter sets under the same numbers: who decodes with
+    // those of the first, from the SDP or from before the change, gets other pictures.
+    let parts = tempfile::tempdir_in(support::scratch()).unwrap();
+    let served = tempfile::tempdir_in(support::scratch()).unwrap();
+    let high = two_seconds(parts.path(), "1.mp4", "testsrc2", "-c:v libx264 -profile:v high");
+    let base = two_seconds(parts.path(), "2.mp4", "testsrc", "-c:v libx264 -profile:v baseline");
+    let hevc =
+        two_seconds(parts.path(), "3.mp4", "testsrc", "-c:v libx265 -x265-params log-level=1");
+    std::fs::write(served.path().join("both.mp4"), boxes::joined(&high, &base)).unwrap();
+    std::fs::write(served.path().join("other.mp4"), boxes::joined(&high, &hevc)).unwrap();
+    let frames = |name: &str| {
+        let file = parts.path().join(name).to_string_lossy().into_owned();
+        decoded_frames(&["-i", &file], 0)
+    };
+    let first = frames("1.mp4");
+    let all = [first.clone(), frames("2.mp4")].concat();
+    let server = Server::with_folder(served.path());
+    assert_same_frames("both descriptions", &played_from(&server, "both.mp4", "0"), &all);
+    for (seconds, sync) in [("1.3", 30), ("2.1", 50), ("3.3", 80)] {
+        let got = played_from(&server, "both.mp4", seconds);
+        // FFmpeg may show pictures of the start, which it opened first.
+        let from = got.iter().position(|hash| *hash == all[sync]).expect("the sync sample");
+        assert_same_frames("after a seek", &got[from..], &all[sync..]);
+    }
+    // What the m= line cannot carry is not sent, and the log says so.
+    assert_same_frames("the first half", &played_from(&server, "other.mp4", "0"), &first);
+    let log = server.log();
+    assert!(log.contains("50 samples are left out: sample description 2: H265/90000"), "{log}");
+}
+
+#[test]
+fn film_with_parameter_sets_in_band_only_is_described_with_them_and_plays() {
+    let folder = tempfile::tempdir_in(support::scratch()).unwrap();
+    let films = [
+        ("avc3.mp4", "-c:v libx264 -x264-params keyint=25", ["avc1", "avc3"], b"avcC", "h264"),
+        (
+            "hev1.mp4",
+            "-c:v libx265 -x265-params open-gop=0:log-level=1",
+            ["hev1"; 2],
+            b"hvcC",
+            "h265",
+        ),
+    ];
+    for (name, how, [tag, entry], kind, extension) in films {
+        let elementary = folder.path().join(name).with_extension(extension);
+        let (elementary, file) = (elementary.to_string_lossy(), folder.path().join(name));
+        let args = format!(
+            "-v error -nostdin -f lavfi -i testsrc2=s=320x240:r=25:d=3 -pix_fmt yuv420p -g 25 \
+             {how}:repeat-headers=1 {elementary}"
+        );
+        run("ffmpeg", &args.split_ascii_whitespace().collect::<Vec<_>>());
+        let args = format!(
+            "-v error -nostdin -r 25 -i {elementary} -c copy -tag:v {tag} {}",
+            file.display()
+        );
+        run("ffmpeg", &args.split_ascii_whitespace().collect::<Vec<_>>());
+        let entries = [tag, entry].map(|code| code.as_bytes().try_into().unwrap());
+        let end: &[u8] = if kind == b"avcC" { &[0xe0, 0] } else { &[0] };
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, boxes::without_parameter_sets(&whole, entries, kind, end)).unwrap();
+        let all = decoded_frames(&["-i", &elementary], 0);
+        let server = Server::with_folder(folder.path());
+        assert_same_frames(name, &played_from(&server, name, "0"), &all);
+        let got = played_from(&server, name, "1.5");
+        let from = got.iter().position(|hash| *hash == all[25]).expect("the sync sample at 1 s");
+        assert_same_frames("after a seek", &got[from..], &all[25..]);
     }
 }
 

@@ -65,6 +65,74 @@ pub(crate) fn stco_to_co64(file: &[u8]) -> Vec<u8> {
     [&file[..moov.whole.start], &widened, &file[moov.whole.end..]].concat()
 }
 
+/// One track with the samples of `one` and behind them those of `two`, each with its own sample
+/// description. Both have one video track without edits that matter, and `moov` behind `mdat`.
+pub(crate) fn joined(one: &[u8], two: &[u8]) -> Vec<u8> {
+    let content = |file: &[u8], kind: &[u8; 4]| {
+        let found = of_kind(file, kind).remove(0).content;
+        file[found].to_vec()
+    };
+    // Version, flags and count in front of the entries; `stsz` has a size for all as well.
+    let words =
+        |bytes: &[u8]| -> Vec<u32> { (0..bytes.len() / 4).map(|i| u32_at(bytes, i * 4)).collect() };
+    let entries =
+        |file: &[u8], kind: &[u8; 4], from: usize| words(&content(file, kind))[from..].to_vec();
+    let samples = u32::try_from(entries(one, b"stsz", 3).len()).unwrap();
+    let chunks = u32::try_from(entries(one, b"stco", 2).len()).unwrap();
+    let (moov, mdat) = (of_kind(one, b"moov").remove(0), of_kind(two, b"mdat").remove(0));
+    let moved = |at: u32| at + u32::try_from(moov.whole.start - mdat.whole.start).unwrap();
+    let mut replace = |kind: &[u8; 4], own: &[u8]| {
+        let width = match kind {
+            b"edts" => return Some((*b"free", Vec::new())),
+            b"stsd" => {
+                let both = [&own[8..], &content(two, kind)[8..]].concat();
+                return Some((*kind, [&[0, 0, 0, 0, 0, 0, 0, 2][..], &both].concat()));
+            }
+            b"stts" => 2,
+            b"stsc" => 3,
+            b"stss" | b"stco" | b"stsz" => 1,
+            _ => return None,
+        };
+        let head = if kind == b"stsz" { 3 } else { 2 };
+        let mut all = words(own)[head..].to_vec();
+        for entry in entries(two, kind, head).chunks(width) {
+            all.extend(match (kind, entry) {
+                (b"stss", [number]) => vec![number + samples],
+                (b"stco", [at]) => vec![moved(*at)],
+                (b"stsc", [first, count, _]) => vec![first + chunks, *count, 2],
+                _ => entry.to_vec(),
+            });
+        }
+        let count = u32::try_from(all.len() / width).unwrap();
+        let table = [&[0, 0, count][3 - head..], &all].concat();
+        Some((*kind, table.iter().flat_map(|word| word.to_be_bytes()).collect()))
+    };
+    let moov_of_both = rebuild(&one[moov.whole.clone()], &mut replace);
+    [&one[..moov.whole.start], &two[mdat.whole], &moov_of_both].concat()
+}
+
+/// The file with the configuration box `kind` (`avcC`, `hvcC`) that ends in `end` where parameter
+/// sets were, and with the second sample entry in place of the first.
+pub(crate) fn without_parameter_sets(
+    file: &[u8],
+    entry: [[u8; 4]; 2],
+    kind: &[u8; 4],
+    end: &[u8],
+) -> Vec<u8> {
+    let mut out = file.to_vec();
+    let find = |what: &[u8; 4]| file.windows(4).position(|word| word == what).unwrap();
+    let at = find(kind) - 4;
+    let bytes = u32_at(file, at) as usize;
+    let mut body = file[at + 8..at + bytes].to_vec();
+    body.truncate(if kind == b"avcC" { 5 } else { 22 });
+    body.extend(end);
+    let left = vec![0; bytes - 16 - body.len()];
+    out.splice(at..at + bytes, [boxed(kind, &body), boxed(b"free", &left)].concat());
+    let at = find(&entry[0]);
+    out[at..at + 4].copy_from_slice(&entry[1]);
+    out
+}
+
 /// Given kind and content of a box: what to write instead, if anything else.
 type Replace<'a> = dyn FnMut(&[u8; 4], &[u8]) -> Option<([u8; 4], Vec<u8>)> + 'a;
 
