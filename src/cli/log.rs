@@ -5,7 +5,7 @@
 //! otherwise       {"timestamp":"...","level":"WARN","message":"cold page","code":"HE-W203",...}
 //! ```
 //! Filter: `HEADEND_LOG`, then `RUST_LOG`, then `info`. Lines are written by a thread of their own
-//! ([`writer`]), and each kind of line has a limit ([`limit`]).
+//! (`log::writer`), and each kind of line has a limit (`log::limit`).
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::ffi::OsString;
@@ -71,7 +71,7 @@ impl Drop for Flush {
     }
 }
 
-/// Waits until all lines so far are written, for [`FLUSH_MAX`] at most.
+/// Waits until all lines so far are written, for `FLUSH_MAX` at most.
 pub fn flush() {
     if let Some(queue) = RUNNING.get() {
         let _stays_unread = queue.flush(FLUSH_MAX);
