@@ -165,11 +165,29 @@ impl Sessions {
             ToShard::Evicted { number, is_overridden } => {
                 let why =
                     if is_overridden { "another has taken its path" } else { "its path ends" };
-                self.evict_publisher(number, why);
+                // Its grant was lost, and with it the path.
+                if !self.refuse_unanswered_claim(number) {
+                    self.evict_publisher(number, why);
+                }
             }
             ToShard::SyncWanted { number } => self.ask_for_sync(number),
             _ => {}
         }
+    }
+
+    /// Answers an ANNOUNCE whose claim was not answered in time. False for a publisher whose
+    /// ANNOUNCE has its answer.
+    pub(super) fn refuse_unanswered_claim(&mut self, number: u32) -> bool {
+        let Some(publisher) = self.live.publishers.get(&number) else { return false };
+        let PublisherState::Claiming(Some((waiter, cseq))) = publisher.state else { return false };
+        tracing::warn!(
+            peer = %publisher.peer, path = %publisher.source.path(),
+            "ANNOUNCE refused: the shard that owns the path does not answer"
+        );
+        let response = Response::new(Status::ServiceUnavailable, cseq).header("Retry-After", "1");
+        self.out.push(Action::Respond { waiter, response });
+        self.forget_publisher(number);
+        true
     }
 
     pub(super) fn setup_publisher(&mut self, command: Command, number: u32) -> Executed {

@@ -19,7 +19,11 @@ impl Sessions {
             let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
             publisher.source.measure(now);
             if !publisher.is_recording() {
-                if now.since(publisher.alive) >= self.config.timeout {
+                if now.since(publisher.alive) < self.config.timeout {
+                    continue;
+                }
+                let is_answered = self.refuse_unanswered_claim(number);
+                if !is_answered {
                     self.dismiss_publisher(number, "it does not begin");
                 }
             } else if !self.report_to_publisher(number, now) {

@@ -126,7 +126,7 @@ impl Net {
         };
         self.execute(at, command);
         self.settle();
-        for _ in 0..60 {
+        for _ in 0..SECONDS_MAX {
             let is_its =
                 |(to, entry, _): &(usize, u32, Response)| (*to, *entry) == (at, connection);
             if let Some(place) = self.answers.iter().position(is_its) {
@@ -146,7 +146,7 @@ impl Net {
         uri: &str,
         publisher: Option<usize>,
     ) -> Response {
-        for _ in 0..60 {
+        for _ in 0..SECONDS_MAX {
             let answer = self.ask(at, connection, method, (uri, None), publisher);
             if answer.status() == Status::Ok {
                 return answer;
@@ -188,7 +188,7 @@ impl Net {
         let path = self.path().to_owned();
         let end =
             |net: &Self| net.shards[at].live.paths.path(&path).map(|path| path.ring().end_no());
-        (0..60).any(|_| {
+        (0..SECONDS_MAX).any(|_| {
             let before = end(self);
             self.second(Some(publisher));
             let is_gone = self.shards[at].live.find(reader).is_none();
@@ -196,6 +196,9 @@ impl Net {
         })
     }
 }
+
+/// The last of 80 messages that are lost is said again after 8 s at most, like each before it.
+const SECONDS_MAX: usize = 80 * 8 + 60;
 
 /// One publishes and goes, another takes the path, readers come and go. Returns how many control
 /// messages it took.
