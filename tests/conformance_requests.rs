@@ -4,10 +4,10 @@
 
 mod support;
 
-use support::rtsp::Client;
+use support::rtsp::{Client, Received};
 use support::server::{Options, Server};
 use support::session::{Lower, Session};
-use support::wait::PATIENCE;
+use support::wait::{Deadline, PATIENCE};
 
 fn connected() -> (Server, Client) {
     let server = Server::with_demo();
@@ -47,6 +47,41 @@ fn every_method_that_is_listed_is_answered() {
     for method in public.list("Public") {
         let response = client.request(method, &server.demo_url(), &[]);
         assert!(![405, 501].contains(&response.status), "{method}: {response:?}");
+    }
+}
+
+#[test]
+fn timestamp_is_repeated_with_a_delay_and_headers_may_have_8_kib() {
+    // RFC 2326 s12.38. Answers in place, from a worker, and refusals alike.
+    let (server, mut client) = connected();
+    let token = "x".repeat(8_192);
+    let headers = [("Timestamp", "12.5"), ("Authorization", token.as_str())];
+    for (method, url) in [
+        ("OPTIONS", "*".to_owned()),
+        ("DESCRIBE", server.demo_url()),
+        ("DESCRIBE", server.url("vod/none.mp4")),
+        ("SETUP", server.url("live/none")),
+    ] {
+        let response = client.request(method, &url, &headers);
+        let text = response.header("Timestamp").unwrap();
+        let (own, delay) = text.split_once(' ').unwrap();
+        let delay_s: f64 = delay.parse().unwrap();
+        assert!(own == "12.5" && (0.0..60.0).contains(&delay_s), "{method}: {text}");
+    }
+}
+
+#[test]
+fn connection_that_is_to_be_closed_is_after_its_last_answer() {
+    for method in ["OPTIONS", "DESCRIBE"] {
+        let (server, mut client) = connected();
+        let url = server.demo_url();
+        let last = client.format(method, &url, &[("Connection", "close")], "");
+        let behind = client.format("OPTIONS", "*", &[], "");
+        client.send_raw(last + &behind);
+        let response = client.response().expect(200);
+        assert_eq!(response.header("Connection"), Some("close"));
+        let next = client.receive(Deadline::after(PATIENCE));
+        assert!(matches!(next, Some(Received::Closed)), "{next:?} behind the last answer");
     }
 }
 

@@ -36,9 +36,9 @@ pub const CONVERTED_WINDOW_BYTES_MAX: usize = 4 << 20;
 /// Sync samples in one window of a trick-mode stream.
 pub const SYNC_WINDOW_SAMPLES: u32 = 8;
 
-/// Bytes of one RTSP request line or header line at most. FFmpeg's and live555's own buffers are
-/// 4 KiB or smaller; cookies of HTTP tunnels are the longest lines seen.
-pub const RTSP_LINE_BYTES_MAX: usize = 4_096;
+/// Bytes of one RTSP request line or header line at most: a value of 8 KiB, as web servers take,
+/// with its name. Tokens in URLs and in `Authorization` are the longest lines seen.
+pub const RTSP_LINE_BYTES_MAX: usize = 8_192 + 256;
 
 /// Header lines in one RTSP request at most.
 pub const RTSP_HEADERS_MAX: usize = 64;

@@ -11,6 +11,7 @@
 //! ```
 //! They turn sockets' bytes into calls of the logic. None of them owns a descriptor.
 
+mod asked;
 pub mod camera;
 pub mod describe;
 mod garbage;

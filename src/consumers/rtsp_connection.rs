@@ -16,6 +16,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::Context;
+use super::asked::Asked;
 use super::describe::{self, TitleUrl};
 use super::garbage::Garbage;
 use super::taking::{PeerState, Stall, Taking};
@@ -26,7 +27,6 @@ use crate::base::secrets::shown_url;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
 use crate::library::title::Title;
-use crate::metrics::requests;
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, Work};
@@ -68,9 +68,9 @@ enum Waiting {
     /// No request at hand.
     Nothing,
     /// A title, for DESCRIBE or SETUP.
-    Title { request: Request, target: Target, since: Mono },
+    Title { request: Request, target: Target, asked: Asked },
     /// A session, here or on another shard.
-    Answer { method_index: usize, since: Mono },
+    Answer(Asked),
 }
 
 /// What becomes of a request.
@@ -183,7 +183,7 @@ impl RtspConnection {
     /// Works through some of what the reader holds, until a request must wait.
     fn pump(&mut self, cx: &mut Context<'_>) -> Disposition {
         let mut room = FRAMES_A_VISIT;
-        while room > 0 && !self.is_congested() {
+        while room > 0 && !self.is_congested() && !self.is_closing {
             let Some(input) = self.reader.poll() else { return self.done() };
             let is_frame = matches!(input, Input::Interleaved { .. });
             room =
@@ -201,23 +201,19 @@ impl RtspConnection {
                 }
                 Input::Malformed { error, cseq, framing_lost } => {
                     tracing::debug!(peer = %self.peer, %error, "malformed request");
-                    self.answer(
-                        Response::new(Status::BadRequest, cseq),
-                        requests::method_index(""),
-                        cx,
-                    );
+                    let asked = Asked::malformed(cx.sessions.now);
+                    self.answer(Response::new(Status::BadRequest, cseq), &asked, cx);
                     if framing_lost {
                         return self.closing();
                     }
                 }
                 Input::Request(request) => {
-                    let method_index = method_index(&request.method);
-                    let since = cx.sessions.now;
+                    let asked = Asked::new(&request, cx.sessions.now);
                     match self.handle_request(request, cx) {
-                        Flow::Answer(response) => self.answer(response, method_index, cx),
+                        Flow::Answer(response) => self.answer(response, &asked, cx),
                         Flow::Submit(task) => return Disposition::Submit(task),
                         Flow::Wait => {
-                            self.waiting = Waiting::Answer { method_index, since };
+                            self.waiting = Waiting::Answer(asked);
                             return Disposition::Wait;
                         }
                     }
@@ -318,7 +314,8 @@ impl RtspConnection {
             class: TaskClass::Control,
             work: Work::Open { name: url.name() },
         };
-        self.waiting = Waiting::Title { request, target, since: cx.sessions.now };
+        let asked = Asked::new(&request, cx.sessions.now);
+        self.waiting = Waiting::Title { request, target, asked };
         Flow::Submit(task)
     }
 
@@ -371,16 +368,15 @@ impl RtspConnection {
         cx: &mut Context<'_>,
     ) -> Option<Disposition> {
         let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
-        let Waiting::Title { request, target, since } = waiting else {
+        let Waiting::Title { request, target, asked } = waiting else {
             self.waiting = waiting;
             return None;
         };
-        let method_index = method_index(&request.method);
         let title = match opened {
             Ok(title) => title,
             Err(failure) => {
                 tracing::info!(peer = %self.peer, url = shown_url(&request.uri), %failure, "title not opened");
-                self.answer_after(describe::refusal(&request, &failure), method_index, since, cx);
+                self.answer(describe::refusal(&request, &failure), &asked, cx);
                 return None;
             }
         };
@@ -389,36 +385,29 @@ impl RtspConnection {
             let response =
                 describe::answer(&request, &title, self.local.ip(), cx.sessions.retransmits());
             self.described = Some((path, Arc::downgrade(&title)));
-            self.answer_after(response, method_index, since, cx);
+            self.answer(response, &asked, cx);
             return None;
         }
         match self.command(request, target, None, Some(title), cx) {
             Flow::Answer(response) => {
-                self.answer_after(response, method_index, since, cx);
+                self.answer(response, &asked, cx);
                 None
             }
             Flow::Submit(task) => Some(Disposition::Submit(task)),
             Flow::Wait => {
-                self.waiting = Waiting::Answer { method_index, since };
+                self.waiting = Waiting::Answer(asked);
                 Some(Disposition::Wait)
             }
         }
     }
 
-    fn answer(&mut self, response: Response, method_index: usize, cx: &Context<'_>) {
-        self.answer_after(response, method_index, cx.sessions.now, cx);
-    }
-
-    fn answer_after(
-        &mut self,
-        response: Response,
-        method_index: usize,
-        since: Mono,
-        cx: &Context<'_>,
-    ) {
-        let taken = cx.sessions.now.since(since);
-        cx.sessions.count_request(method_index, response.status().code(), taken);
+    fn answer(&mut self, response: Response, asked: &Asked, cx: &Context<'_>) {
+        let taken = cx.sessions.now.since(asked.since);
+        cx.sessions.count_request(asked.method_index, response.status().code(), taken);
+        let response = asked.complete(response, cx.sessions.now);
         response.write_to(cx.sessions.utc_ns.div_euclid(1_000_000_000), &mut self.output);
+        // Requests behind it are not read (RFC 2068 s14.10).
+        self.is_closing |= asked.is_last;
     }
 
     fn closing(&mut self) -> Disposition {
@@ -445,17 +434,17 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
             }
             Event::Refused(_task) => {
                 let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
-                if let Waiting::Title { request, since, .. } = waiting {
+                if let Waiting::Title { request, asked, .. } = waiting {
                     let response = Response::new(Status::ServiceUnavailable, request.cseq)
                         .header("Retry-After", "1");
-                    self.answer_after(response, method_index(&request.method), since, cx);
+                    self.answer(response, &asked, cx);
                 }
                 return self.rest();
             }
             Event::Answered(response) => {
                 let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
-                if let Waiting::Answer { method_index, since } = waiting {
-                    self.answer_after(response, method_index, since, cx);
+                if let Waiting::Answer(asked) = waiting {
+                    self.answer(response, &asked, cx);
                 }
                 return self.rest();
             }
@@ -497,10 +486,6 @@ fn refuse(request: &Request, status: Status) -> Flow {
 
 fn parse_session(header: &str) -> Option<SessionId> {
     SessionId::parse(parse_session_id(header)?)
-}
-
-fn method_index(method: &Method) -> usize {
-    requests::method_index(method.as_str())
 }
 
 /// Answers waiting for a client that does not read: a few hundred; then it is not read from.

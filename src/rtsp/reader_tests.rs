@@ -225,7 +225,7 @@ fn line_at_the_limit_passes_and_one_byte_more_does_not() {
         let line = "a:".to_owned() + &"x".repeat(RTSP_LINE_BYTES_MAX - 2);
         only_request(format!("{head}{line}{ending}\r\n").as_bytes());
         let fault = only_fault(format!("{head}{line}x{ending}\r\n").as_bytes());
-        let error = ParseError::LineTooLong { offset: 29, limit_bytes: 4_096 };
+        let error = ParseError::LineTooLong { offset: 29, limit_bytes: 8_448 };
         assert_eq!(fault, (error, Some(1), true));
     }
     let endless = "a".repeat(RTSP_LINE_BYTES_MAX + 2);
@@ -238,6 +238,7 @@ fn too_many_or_too_long_headers_lose_the_framing() {
     only_request(format!("{head}{}\r\n", "a: b\r\n".repeat(RTSP_HEADERS_MAX - 1)).as_bytes());
     let fault = only_fault(format!("{head}{}\r\n", "a: b\r\n".repeat(RTSP_HEADERS_MAX)).as_bytes());
     assert_eq!(fault, (ParseError::TooManyHeaders { limit_count: 64 }, Some(1), true));
+    only_request(format!("{head}Authorization: {}\r\n\r\n", "x".repeat(8_192)).as_bytes());
     let line = format!("a: {}\r\n", "x".repeat(4_000));
     let fault = only_fault(format!("{head}{}\r\n", line.repeat(9)).as_bytes());
     assert_eq!(fault, (ParseError::HeadTooLong { limit_bytes: 32_768 }, Some(1), true));
