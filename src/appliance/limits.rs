@@ -20,10 +20,19 @@ use crate::config::Config;
 pub(super) struct Fitted {
     /// Rows of one table.
     pub(super) poll_entries_max: usize,
-    /// Titles that may be kept open when nobody plays them.
-    pub(super) titles_max: usize,
+    /// Titles that may be open.
+    pub(super) titles: Titles,
     /// For the banner, when that is less than configured.
     pub(super) warning: Option<String>,
+}
+
+/// Titles that may be open at once: each has a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Titles {
+    /// When nobody plays them.
+    pub(super) kept_max: usize,
+    /// In all.
+    pub(super) open_max: usize,
 }
 
 /// How much memory may be locked. Rings count against it, those of all processes of the user
@@ -102,7 +111,7 @@ fn ring_bytes(entries: u32) -> u64 {
 /// `shard_count` tables of `wanted` rows may really have.
 pub(super) fn fit(wanted: usize, shard_count: usize) -> Fitted {
     let descriptors = (wanted + RING_FILES_EXTRA) * shard_count + PROCESS_DESCRIPTORS;
-    let allowed = raise(Resource::Nofile, descriptors as u64);
+    let allowed = raise(Resource::Nofile, (descriptors + TITLES_OPEN_MAX) as u64);
     fitted(wanted, shard_count, allowed)
 }
 
@@ -110,7 +119,9 @@ fn fitted(wanted: usize, shard_count: usize, allowed: Option<u64>) -> Fitted {
     let descriptors = (wanted + RING_FILES_EXTRA) * shard_count + PROCESS_DESCRIPTORS;
     let allowed = allowed.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
     if allowed >= descriptors {
-        return Fitted { poll_entries_max: wanted, titles_max: TITLES_MAX, warning: None };
+        let left = allowed - (descriptors - TITLES_MAX);
+        let titles = Titles { kept_max: TITLES_MAX, open_max: left.min(TITLES_OPEN_MAX) };
+        return Fitted { poll_entries_max: wanted, titles, warning: None };
     }
     // Half of a small limit is kept for the rest of the process, and of that a half for titles.
     let kept = PROCESS_DESCRIPTORS.min(allowed / 2);
@@ -122,7 +133,8 @@ fn fitted(wanted: usize, shard_count: usize, allowed: Option<u64>) -> Fitted {
          (systemd: LimitNOFILE={descriptors}) (HE-W103)"
     );
     let titles_max = TITLES_MAX.min(kept / 2).max(1);
-    Fitted { poll_entries_max, titles_max, warning: Some(warning) }
+    let titles = Titles { kept_max: titles_max, open_max: titles_max };
+    Fitted { poll_entries_max, titles, warning: Some(warning) }
 }
 
 /// What each address may have of what all shards have.
@@ -158,6 +170,8 @@ fn raise(resource: Resource, wanted: u64) -> Option<u64> {
 pub(super) const RING_FILES_EXTRA: usize = 64;
 /// Titles kept open when nobody plays them.
 const TITLES_MAX: usize = 1_024;
+/// Titles open at once where descriptors allow it: as many as a shard has sessions.
+const TITLES_OPEN_MAX: usize = 16_384;
 /// Descriptors of the rest of the process: open titles, rings, files being read, the HTTP port.
 const PROCESS_DESCRIPTORS: usize = TITLES_MAX + 512;
 /// Listener, pipe, pair and a few connections: below this nothing can be served.
@@ -178,6 +192,7 @@ mod tests {
         for allowed in [None, Some(1 << 20)] {
             let fitted = fitted(16_384, 4, allowed);
             assert_eq!((fitted.poll_entries_max, fitted.warning), (16_384, None));
+            assert_eq!(fitted.titles, Titles { kept_max: 1_024, open_max: 16_384 });
         }
     }
 
@@ -208,7 +223,8 @@ mod tests {
         assert_eq!(small.poll_entries_max, (4_096 - 1_536) / 2 - 64);
         assert!(small.warning.unwrap().contains("ulimit -n 34432"));
         let login_shell = fitted(16_384, 1, Some(1_024));
-        assert_eq!((login_shell.poll_entries_max, login_shell.titles_max), (448, 256));
+        let titles = Titles { kept_max: 256, open_max: 256 };
+        assert_eq!((login_shell.poll_entries_max, login_shell.titles), (448, titles));
         assert_eq!(fitted(16_384, 8, Some(64)).poll_entries_max, 64, "as few as make sense");
     }
 

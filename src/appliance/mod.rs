@@ -127,11 +127,11 @@ fn serve(config: Config, read_again: Option<ReadAgain>, end: &End) -> Result<(),
     // Before anything needs a ring: workers and shards would each say it in their own way.
     doctor::ring::check().map_err(RunError::NoRing)?;
     let reloader = Reloader::new(config.clone(), read_again);
-    let Fit { config, cpus, priority, titles_max, ring_entries, warnings: told } = fit(config)?;
+    let Fit { config, cpus, priority, titles, ring_entries, warnings: told } = fit(config)?;
     let library = open_library(&config)?;
     let sockets = listen::open(&config, cpus.shards.len())?;
     let poller = poller(&config, &cpus)?;
-    let pool = start_pool(&config, &cpus, titles_max, &library, &poller)?;
+    let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
     let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_ip } = sockets;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
@@ -194,7 +194,7 @@ struct Fit {
     config: Config,
     cpus: Placement,
     priority: ShardPriority,
-    titles_max: usize,
+    titles: limits::Titles,
     /// Entries of the submission queue of each shard's ring.
     ring_entries: u32,
     /// For the banner, where that is less than what was wanted.
@@ -212,7 +212,7 @@ fn fit(config: Config) -> Result<Fit, RunError> {
         config: Config { poll_entries_max: fitted.poll_entries_max, ..config },
         cpus,
         priority,
-        titles_max: fitted.titles_max,
+        titles: fitted.titles,
         ring_entries: locked.ring_entries(shard_count),
         warnings: [fitted.warning, locked.warning(shard_count), told],
     })
@@ -272,7 +272,7 @@ fn poller(config: &Config, cpus: &Placement) -> Result<Arc<Poller<Inbox>>, RunEr
 fn start_pool(
     config: &Config,
     cpus: &Placement,
-    titles_max: usize,
+    titles: limits::Titles,
     library: &Arc<Library>,
     poller: &Arc<Poller<Inbox>>,
 ) -> Result<Pool, RunError> {
@@ -280,7 +280,8 @@ fn start_pool(
         cpus: cpus.workers.iter().map(|cpu| Some(*cpu)).collect(),
         queue_max: config.task_queue_max,
         window_cache_bytes: config.window_cache_bytes,
-        titles_max,
+        titles_max: titles.kept_max,
+        titles_open_max: titles.open_max,
         concurrency_per_worker: WORKER_TASKS_MAX,
     };
     let poller = Arc::clone(poller);

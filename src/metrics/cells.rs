@@ -304,6 +304,8 @@ pub struct WorkerCells {
     pub windows_renewed: SharedCounter,
     /// Titles kept open.
     pub titles_open: SharedGauge,
+    /// Titles that were not opened because as many as allowed are played.
+    pub titles_refused: SharedCounter,
     /// Bytes of media files read or paged in.
     pub read_bytes: SharedCounter,
     /// Reads of media files that had to wait for a disk.

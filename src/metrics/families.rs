@@ -395,6 +395,11 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     row("headend_titles_open", "Titles kept open.", Read::WorkerGauge(|w| w.titles_open.value())),
     row(
+        "headend_titles_refused_total",
+        "Titles that were not opened because as many as descriptors allow are played.",
+        Read::Worker(|w| &w.titles_refused),
+    ),
+    row(
         "headend_media_read_bytes_total",
         "Bytes of media files read or paged in.",
         Read::Worker(|w| &w.read_bytes),

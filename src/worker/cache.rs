@@ -78,6 +78,13 @@ impl<K: Clone + Eq + Hash, V> Cache<K, V> {
         drop(gone);
     }
 
+    /// Forgets values that nobody holds, oldest first, until `count_max` are left.
+    pub(super) fn shrink(&self, count_max: usize) {
+        let gone = self.lock().lru.shrink(count_max);
+        // Unmapping takes its time.
+        drop(gone);
+    }
+
     pub(super) fn count(&self) -> usize {
         self.lock().lru.count()
     }

@@ -28,6 +28,8 @@ pub(super) struct Engine {
     pub(super) library: Arc<Library>,
     pub(super) formats: Box<dyn Formats>,
     pub(super) titles: Arc<Cache<TitleKey, Arc<Title>>>,
+    /// Titles open at once, each with its descriptor, those that are played among them.
+    pub(super) titles_open_max: usize,
     /// Files that did not open lately. Keyed by what the file is, so a file that is completed or
     /// replaced is tried again at once.
     pub(super) failed: Mutex<Lru<TitleKey, (OpenFailure, Instant)>>,
@@ -66,6 +68,7 @@ impl Engine {
             titles: Arc::new(Cache::keeping(titles_max, TITLES_BYTES_MAX, |title| {
                 Arc::strong_count(title) > 1
             })),
+            titles_open_max: usize::MAX,
             failed: Mutex::new(Lru::new(FAILED_MAX, FAILED_MAX)),
             windows: Arc::new(Cache::new(usize::MAX, window_cache_bytes)),
             desk,
@@ -132,6 +135,20 @@ impl Engine {
     pub(super) fn note_failure(&self, key: TitleKey, failure: OpenFailure) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.insert(key, (failure, Instant::now()), 1);
+    }
+
+    /// Whether one more title may be opened; titles that nobody plays make room for it.
+    pub(super) fn has_room_for_title(&self) -> bool {
+        let max = self.titles_open_max;
+        if self.titles.count() < max {
+            return true;
+        }
+        self.titles.shrink(max.saturating_sub(1));
+        let has_room = self.titles.count() < max;
+        if !has_room {
+            self.counts().titles_refused.add(1);
+        }
+        has_room
     }
 
     /// Forgets a file that is not what it was.

@@ -83,6 +83,16 @@ impl<K: Clone + Eq + Hash, V> Lru<K, V> {
         Some(slot.value)
     }
 
+    /// Removes and returns values that nobody holds, oldest first, until `count_max` are left or
+    /// all others are held.
+    pub(super) fn shrink(&mut self, count_max: usize) -> Vec<V> {
+        let excess = self.slots.len().saturating_sub(count_max);
+        let is_free =
+            |key: &&K| self.slots.get(key).is_some_and(|slot| !(self.is_held)(&slot.value));
+        let keys: Vec<K> = self.order.values().filter(is_free).take(excess).cloned().collect();
+        keys.iter().filter_map(|key| self.remove(key)).collect()
+    }
+
     /// Removes and returns every value whose key is not wanted any more.
     pub(super) fn remove_if(&mut self, is_unwanted: impl Fn(&K) -> bool) -> Vec<V> {
         let keys: Vec<K> = self.slots.keys().filter(|key| is_unwanted(key)).cloned().collect();
@@ -127,8 +137,10 @@ mod tests {
             assert!(lru.insert(**value, std::rc::Rc::clone(value), 5).is_empty());
         }
         assert_eq!((lru.count(), lru.cost()), (3, 15));
+        assert!(lru.shrink(0).is_empty());
         drop(held);
-        assert_eq!(lru.insert(3, std::rc::Rc::new(3), 5).len(), 2);
+        assert_eq!(lru.shrink(2), [std::rc::Rc::new(0)]);
+        assert_eq!(lru.insert(3, std::rc::Rc::new(3), 5).len(), 1);
         assert_eq!((lru.count(), lru.cost()), (2, 10));
     }
 

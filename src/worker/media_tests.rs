@@ -27,6 +27,7 @@ impl Bench {
             queue_max: 1_000,
             window_cache_bytes: 16 << 20,
             titles_max: 8,
+            titles_open_max: 16,
             concurrency_per_worker: 32,
         };
         let (inbox, answers) = channel();

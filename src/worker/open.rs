@@ -30,10 +30,14 @@ use crate::poll::task::{OpenFailure, Outcome};
 
 /// Opens the title `name` (`None`: the built-in clip), or finds it open, and answers.
 pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, reply: Reply) {
-    let opened = match &name {
-        Some(name) => engine.library.open_file(name).map_err(resolve_failure),
-        None => engine.library.open_clip().map_err(unavailable),
-    };
+    let mut opened = open_file(engine, name.as_deref());
+    if matches!(&opened, Err(ResolveError::Io(error)) if lacks_descriptor(error)) {
+        // Titles that nobody plays have some.
+        engine.titles.shrink(0);
+        engine.update_gauges();
+        opened = open_file(engine, name.as_deref());
+    }
+    let opened = opened.map_err(resolve_failure);
     let (file, identity) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
@@ -54,7 +58,11 @@ pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, r
         Begin::Hit(title, reply) => reply.send(Outcome::Opened(Ok(title))),
         Begin::Joined => {}
         Begin::Make(flight) => {
-            let made = make_title(engine, lanes, &key, file).await.map(Arc::new);
+            let made = if engine.has_room_for_title() {
+                make_title(engine, lanes, &key, file).await.map(Arc::new)
+            } else {
+                Err(OpenFailure::Unavailable(TOO_MANY_OPEN.into()))
+            };
             if let Err(failure @ OpenFailure::Unplayable(_)) = &made {
                 engine.note_failure(key.clone(), failure.clone());
             }
@@ -71,6 +79,18 @@ pub(super) async fn open(engine: &Engine, lanes: &Lanes, name: Option<String>, r
             }
         }
     }
+}
+
+fn open_file(engine: &Engine, name: Option<&str>) -> Result<(File, FileIdentity), ResolveError> {
+    match name {
+        Some(name) => engine.library.open_file(name),
+        None => engine.library.open_clip().map_err(ResolveError::Io),
+    }
+}
+
+/// The process, or the system, has no descriptor left.
+fn lacks_descriptor(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 async fn make_title(
@@ -180,6 +200,9 @@ fn index_bytes(asset: &Asset) -> usize {
     };
     asset.tracks.iter().map(of_track).sum::<usize>() + size_of::<Title>()
 }
+
+const TOO_MANY_OPEN: &str = "as many titles are played as descriptors allow; try again, or raise the \
+     limit on open files (ulimit -n)";
 
 const TOO_MANY: &str = "too many titles with very large indexes are being opened; try again";
 

@@ -40,6 +40,8 @@ pub struct PoolConfig {
     pub window_cache_bytes: usize,
     /// Titles kept open when nobody plays them.
     pub titles_max: usize,
+    /// Titles open at once, those that are played among them: each has a descriptor.
+    pub titles_open_max: usize,
     /// Tasks that one worker has under way at once; 32 keeps a disk's queue full.
     pub concurrency_per_worker: usize,
 }
@@ -128,7 +130,9 @@ impl Pool {
         let counts = Arc::new(WorkerCells::default());
         let desk = Arc::new(Desk { deliver, counts: Arc::clone(&counts) });
         let caches = (config.titles_max, config.window_cache_bytes);
-        let engine = Arc::new(Engine::new(library, formats, desk, caches.0, caches.1));
+        let mut engine = Engine::new(library, formats, desk, caches.0, caches.1);
+        engine.titles_open_max = config.titles_open_max;
+        let engine = Arc::new(engine);
         let kind = Kind::for_limit(getrlimit(Resource::Memlock).current);
         let mut pool = Self { queue: Arc::new(queue), counts, kind, workers: Vec::new() };
         let (ready, is_ready) = mpsc::channel();

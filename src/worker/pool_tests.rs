@@ -132,6 +132,7 @@ impl Bench {
             queue_max: 10_000,
             window_cache_bytes: 1 << 20,
             titles_max: 8,
+            titles_open_max: 16,
             concurrency_per_worker: 32,
         };
         let (inbox, answers) = channel();
@@ -426,6 +427,7 @@ fn pool_that_cannot_start_says_why() {
             queue_max: 1,
             window_cache_bytes: 0,
             titles_max: 0,
+            titles_open_max: 16,
             concurrency_per_worker: 1,
         };
         Pool::start(config, library, Arc::new(|_, _| {}))
