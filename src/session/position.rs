@@ -24,8 +24,8 @@ const SPEED_MAX: f64 = 16.0;
 const SPEED_MIN: f64 = 1.0 / 16.0;
 
 /// How far a time that a player writes may lie before the one that it means: npt is written with
-/// three decimals, rounded to nearest (client rule C18).
-const WRITTEN_ROUNDING_NS: i64 = 500_000;
+/// three decimals, cut off by FFmpeg and rounded by others (client rule C18).
+const WRITTEN_ROUNDING_NS: i64 = 999_999;
 
 /// The part of a title that a PLAY asks for, in presentation time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
