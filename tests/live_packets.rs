@@ -27,9 +27,10 @@ fn payload_that_nobody_knows_is_forwarded_untouched_header_and_all() {
     let mut session = Session::open_kinds(server.rtsp, &url, Lower::Udp, &["application"]);
     assert!(session.sdp.text.contains("a=fmtp:107 secret=1;other=2\r\n"), "{}", session.sdp.text);
     session.play(&[]);
-    // CSRCs, an extension, padding, the marker; from 0 to as long as may be.
+    // CSRCs, an extension, padding, the marker; from 0 to the longest datagram, and one that is
+    // longer and left out, since nobody knows how to cut it.
     let mut sent = vec![rtp(107, 0, 0, 5, &[1; 10])];
-    for (place, length) in [0_usize, 1, 2, 3, 4, 100, 1_399, 1_400, 1_401, 2_000].iter().enumerate()
+    for (place, length) in [0_usize, 1, 2, 3, 4, 100, 1_399, 1_400, 1_441, 2_000].iter().enumerate()
     {
         let seq = u16::try_from(place + 1).unwrap();
         let payload: Vec<u8> = (0..*length).map(|i| u8::try_from(i % 251).unwrap()).collect();
@@ -42,7 +43,9 @@ fn payload_that_nobody_knows_is_forwarded_untouched_header_and_all() {
         );
         packet[0] = 0x80 | 0x20 | 0x10 | 2;
         publisher.rtp(0, &packet);
-        sent.push(packet);
+        if packet.len() <= 1_472 {
+            sent.push(packet);
+        }
     }
     let deadline = Deadline::after(PATIENCE);
     let (socket, mut got) = (&session.streams[0].udp().rtp, Vec::new());

@@ -349,6 +349,12 @@ impl BatchBuilder {
                 (count, pieces.bytes() + count * usize::from(arrival.header_bytes))
             }
         };
+        let (earlier_packets, earlier_bytes) = match form {
+            Some(_) => self.without_form(arrival.track),
+            None => (0, 0),
+        };
+        let (more_packets, more_bytes) =
+            (more_packets + earlier_packets, more_bytes + earlier_bytes);
         let has_room = self.waiting.len() + more_packets < BATCH_PACKETS_MAX
             && self.scratch.len() + len + more_bytes <= BATCH_BYTES_MAX;
         let (Ok(offset), true) = (u32::try_from(self.scratch.len()), has_room) else {
@@ -362,12 +368,40 @@ impl BatchBuilder {
             came.copy_from_slice(&ssrc.0.to_be_bytes());
         }
         self.arrival_no = self.arrival_no.wrapping_add(1);
+        if form.is_some() {
+            self.form_earlier(track);
+        }
         self.waiting.push(Waiting { track, arrival_no: self.arrival_no, ssrc, packet });
         if let Some(form) = form {
             self.push_form(arrival, packet, form);
         }
         self.received.get_or_insert(now);
         Ok(())
+    }
+
+    /// Packets and bytes of a track that stand in the batch once, as they came: all, before its
+    /// first one that readers over UDP get otherwise.
+    fn without_form(&self, track: u8) -> (usize, usize) {
+        if self.notes.with_datagrams & track_bit(track) != 0 {
+            return (0, 0);
+        }
+        let its = self.waiting.iter().filter(|waiting| waiting.track == track);
+        its.fold((0, 0), |(count, bytes), waiting| {
+            (count + 1, bytes + usize::from(waiting.packet.bytes))
+        })
+    }
+
+    /// Readers over UDP get the packets of the track that are in the batch already as they came.
+    fn form_earlier(&mut self, track: u8) {
+        if self.notes.with_datagrams & track_bit(track) != 0 {
+            return;
+        }
+        for place in 0..self.waiting.len() {
+            let Some(&waiting) = self.waiting.get(place) else { break };
+            if waiting.track == track {
+                self.waiting.push(Waiting { track: track | DATAGRAMS, ..waiting });
+            }
+        }
     }
 
     /// Adds what readers over UDP get of the packet that was pushed last. Its header stands in

@@ -363,7 +363,7 @@ fn packet_that_no_datagram_holds_is_cut_for_readers_over_udp_and_left_whole_for_
 fn packet_of_a_format_that_is_not_cut_is_left_out_over_udp_and_that_is_told_once() {
     let mut source = source();
     source.grant(Generation(1), Mono(0));
-    for (seq, len) in [(1, 3_000), (2, 100), (3, 3_000)] {
+    for (seq, len) in [(0, 100), (1, 3_000), (2, 100), (3, 3_000)] {
         let bytes = packet(seq, 0, 5, len);
         let fields = RtpFields {
             payload_type: 96,
@@ -373,11 +373,12 @@ fn packet_of_a_format_that_is_not_cut_is_left_out_over_udp_and_that_is_told_once
             marker: seq == 3,
             header_bytes: 12,
         };
-        source.handle_rtp(0, None, &fields, seq == 1, &bytes, at(0)).unwrap();
+        source.handle_rtp(0, None, &fields, seq == 0, &bytes, at(0)).unwrap();
     }
     let batch = source.poll_batch(at(0).now).unwrap();
-    assert_eq!(shown(&batch).len(), 3);
-    assert_eq!(datagrams(&batch), [(2, false, false, 100)]);
+    assert_eq!(shown(&batch).len(), 4);
+    // What came before the first long one, in the same batch, is there too.
+    assert_eq!(datagrams(&batch), [(0, false, true, 100), (2, false, false, 100)]);
     assert_eq!(source.counts().dropped[SourceError::TooLongForUdp.index()], 2);
     assert!(source.has_news_of_left_out() && !source.has_news_of_left_out());
 }
