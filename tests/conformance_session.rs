@@ -201,10 +201,8 @@ fn player_that_reads_nothing_and_says_nothing_ends_with_the_timeout_and_a_reason
     let server = with_short_timeout();
     let session = with_full_window(&server);
     until("the session is gone", || !is_listed(&server, &session.id));
-    let log = server.log();
-    assert!(log.contains("has read nothing and sent nothing"), "{log}");
-    let peer = session.client.stream().local_addr().unwrap().to_string();
-    assert!(log.contains(&peer), "{log}");
+    server.assert_logs("has read nothing and sent nothing");
+    server.assert_logs(&session.client.stream().local_addr().unwrap().to_string());
 }
 
 #[test]
@@ -221,8 +219,7 @@ fn player_whose_host_has_gone_is_found_and_the_reason_is_logged() {
             run("nft", &["add", "rule", "inet", "t", "c", "tcp", side, &port, "drop"]);
         }
         until("the session is gone", || !is_listed(&server, &session.id));
-        let log = server.log();
-        assert!(log.contains("host does not answer any more"), "{log}");
+        server.assert_logs("host does not answer any more");
     });
 }
 

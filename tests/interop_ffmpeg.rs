@@ -216,8 +216,7 @@ fn film_with_two_sample_descriptions_is_decoded_across_the_change_and_after_seek
     }
     // What the m= line cannot carry is not sent, and the log says so.
     assert_same_frames("the first half", &played_from(&server, "other.mp4", "0"), &first);
-    let log = server.log();
-    assert!(log.contains("50 samples are left out: sample description 2: H265/90000"), "{log}");
+    server.assert_logs("50 samples are left out: sample description 2: H265/90000");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn second_publisher_is_refused_while_the_first_one_lives() {
     let clip = demo_clip().to_string_lossy().into_owned();
     let args = [&second[..], &[&clip, "-c", "copy", "-f", "rtsp", &url]].concat();
     assert!(!run_any("ffmpeg", &args, PLAYER_PATIENCE).status.success());
-    assert!(server.log().contains("the path has a source already"), "{}", server.log());
+    server.assert_logs("the path has a source already");
     // Another path is free.
     let other = server.url("live/other");
     let _other = Kept(publish(&other, "tcp", &[]));

@@ -57,13 +57,12 @@ fn path_is_shown_counted_and_ended_by_name() {
         before.iter().zip(after).all(|(before, after)| *before <= after),
         "{before:?} {after:?}"
     );
-    let log = server.log();
     for line in [
         "path live/clip source up h264+aac from 127.0.0.1 over tcp",
         "path live/clip source down: its path ends",
         "\"code\":\"HE-I301\",\"event\":\"source.up\",\"path\":\"live/clip\"",
     ] {
-        assert!(log.contains(line), "{line}: {log}");
+        server.assert_logs(line);
     }
 }
 

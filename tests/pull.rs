@@ -62,8 +62,7 @@ fn is_read_as_published(transport: &str, carrier: &str) {
         let is_part = sound.windows(got.len()).any(|part| part == got);
         assert!(is_part, "{what}: sound is what was published, without a gap");
     }
-    let log = edge.log();
-    assert!(log.contains(&format!("\"carrier\":\"{carrier}\"")), "{log}");
+    edge.assert_logs(&format!("\"transport\":\"{carrier}\""));
 }
 
 #[test]
@@ -160,7 +159,7 @@ fn wrong_password_is_named_and_the_next_try_is_told() {
     until("it is tried again, later each time", || {
         path(&edge, "live/cam")["retry_after_s"].as_u64() > Some(1)
     });
-    assert!(edge.log().contains("user name or password is wrong"), "{}", edge.log());
+    edge.assert_logs("user name or password is wrong");
 }
 
 #[test]

@@ -149,6 +149,11 @@ impl Server {
         wait_for(&mut self.child, patience)
     }
 
+    /// Waits until the log says `text`: lines are written by a thread of their own.
+    pub(crate) fn assert_logs(&self, text: &str) {
+        super::wait::until(&format!("the log says {text:?}"), || self.log().contains(text));
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         let bytes = std::fs::read(self.files.path().join("stderr")).unwrap_or_default();
