@@ -366,6 +366,7 @@ fn parameter_sets_in_band_are_in_the_description_and_ffmpeg_decodes_by_them() {
         Client::connect(server.rtsp).request("DESCRIBE", &url, &[]).expect(200).body
     };
     wait_until_described(&server);
+    // Nobody waits for them any more.
     assert!(!described().contains("sprop"), "{}", described());
     let _encoder = Kept(send_by_rtp(&demo_clip(), to.unwrap(), ports));
     until("the sets are described", || described().contains("sprop-parameter-sets=Z"));

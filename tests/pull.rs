@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
-use support::camera::{Camera, Udp, Wants};
+use support::camera::{Camera, Sends, Udp, Wants};
 use support::compare::{EVERY_SAMPLE, assert_same_frames, coded_bytes, decoded_frames, hashes};
 use support::demo_clip;
 use support::http::{get_json, list, sessions};
@@ -131,6 +131,17 @@ fn cameras_that_want_a_password_are_given_it() {
         drop(edge);
         assert!(camera.requests().last().unwrap().starts_with("TEARDOWN"));
     }
+}
+
+#[test]
+fn first_reader_of_a_path_on_demand_is_told_the_parameter_sets_that_come_in_band() {
+    let camera = Camera::start_sending(Sends::Picture, Wants::Nothing, Udp::Refused);
+    let url = format!("rtsp://{}/stream", camera.address);
+    let edge = puller(&[("live/cam", &url, "tcp", "on_demand = true\n")]);
+    let (status, sdp) = describe(&edge, "live/cam");
+    assert_eq!(status, 200);
+    assert!(sdp.contains("sprop-parameter-sets=Z0LAHtk=,aMuD"), "{sdp}");
+    assert!(sdp.contains("profile-level-id=42C01E"), "{sdp}");
 }
 
 #[test]

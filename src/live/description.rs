@@ -31,6 +31,9 @@ pub struct Description {
     pub feedback_sdp: Option<Box<str>>,
     /// In the order of the SDP.
     pub tracks: Vec<LiveTrack>,
+    /// The texts lack parameter sets of a video track, and the source may still send them in band.
+    /// A DESCRIBE waits for them, for a bounded time.
+    pub awaits_sets: bool,
 }
 
 /// A description that no path can have.
@@ -72,13 +75,19 @@ impl Description {
         if let Some(track) = tracks.iter().position(|track| track.clock_rate_hz == 0) {
             return Err(DescriptionError::NoClock { track });
         }
-        Ok(Self { sdp, feedback_sdp: None, tracks })
+        Ok(Self { sdp, feedback_sdp: None, tracks, awaits_sets: false })
     }
 
     /// Adds the text for readers that know RTP/AVPF.
     #[must_use]
     pub fn with_feedback(self, sdp: Box<str>) -> Self {
         Self { feedback_sdp: Some(sdp), ..self }
+    }
+
+    /// Says whether parameter sets are expected in band.
+    #[must_use]
+    pub fn with_awaits_sets(self, awaits_sets: bool) -> Self {
+        Self { awaits_sets, ..self }
     }
 
     /// The text for a reader.

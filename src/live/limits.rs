@@ -94,6 +94,11 @@ pub const SYNC_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 /// loses packets there is always one of them.
 pub const LOSS_SYNC_INTERVAL: Duration = Duration::from_secs(2);
 
+/// A DESCRIBE waits this long for parameter sets that the source sends in band only: a camera that
+/// is opened begins with a key frame, or sends one within four seconds. Players wait eight seconds
+/// and more for the answer.
+pub const SETS_WAIT: Duration = Duration::from_secs(4);
+
 /// Readers are told of new parameter sets this often at most: a source that changes them with each
 /// picture is broken or means harm.
 pub const REDESCRIBE_INTERVAL: Duration = Duration::from_secs(1);

@@ -4,6 +4,9 @@
 //!  (nothing) --want: Ask--> Asked(who waits) --Subscribed--> Here(LivePath) --unused---> gone
 //!                                `------------NotThere-----> (nothing)       `----Ended----> gone
 //! ```
+//! A DESCRIBE also waits at a path that is here while its description lacks parameter sets that
+//! the source may still send, for `SETS_WAIT` from the first such wait of a source.
+//!
 //! DESCRIBE wants a path as much as SETUP does, and most who describe a path set it up next; so a
 //! path without readers is kept for a while before the shard lets go of it.
 //!
@@ -20,9 +23,9 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::again::Again;
-use super::batch::Generation;
+use super::batch::{Generation, PacketBatch};
 use super::description::Description;
-use super::limits::PATHS_MAX;
+use super::limits::{PATHS_MAX, SETS_WAIT};
 use super::message::{RefusedError, ToShard};
 use super::path::{LivePath, PathKey, PathLimits, ReaderKey, Succession};
 use crate::base::time::Mono;
@@ -44,7 +47,15 @@ enum Entry {
     /// The home has not answered. Who waits, by names that are the caller's and grow.
     Asked { waiters: BTreeSet<u64>, limits: PathLimits, again: Again },
     /// The shard listens: a place in `here`.
-    Here { place: usize, wanted: Mono },
+    Here { place: usize, wanted: Mono, sets: SetsWait },
+}
+
+/// DESCRIBE requests that wait for parameter sets.
+#[derive(Debug, Default)]
+struct SetsWait {
+    waiters: BTreeSet<u64>,
+    /// Nobody waits for this source after this time.
+    until: Option<Mono>,
 }
 
 /// What to do about a path that is wanted.
@@ -74,8 +85,13 @@ pub enum Told {
     },
     /// A batch came: readers of the path are ready, and a PLAY may be answered.
     Fed,
-    /// These readers end, with BYE; the caller removes them.
-    End(Vec<(ReaderKey, u64)>),
+    /// The path is not what its readers were told of, or is gone.
+    End {
+        /// End with BYE; the caller removes them.
+        readers: Vec<(ReaderKey, u64)>,
+        /// Waited for parameter sets, and are executed again.
+        waiters: Vec<u64>,
+    },
     /// It is for a source of the shard, not for readers.
     ForSource(ToShard),
 }
@@ -104,11 +120,45 @@ impl LivePaths {
         }
     }
 
+    /// Whether a DESCRIBE waits for parameter sets of a path that is here. It is answered by
+    /// `Told::Answer`, `Told::End` or `overdue`.
+    pub fn await_sets(&mut self, name: &str, waiter: u64, now: Mono) -> bool {
+        let awaits_sets = self.path(name).is_some_and(|path| path.description().awaits_sets);
+        let Some(Entry::Here { sets, .. }) = self.entries.get_mut(name) else { return false };
+        let until = *sets.until.get_or_insert(now + SETS_WAIT);
+        let waits = awaits_sets && now < until && sets.waiters.len() < WAITERS_MAX;
+        if waits {
+            sets.waiters.insert(waiter);
+        }
+        waits
+    }
+
+    /// DESCRIBE requests that have waited for parameter sets long enough.
+    pub fn overdue(&mut self, now: Mono) -> Vec<u64> {
+        let mut overdue = Vec::new();
+        for entry in self.entries.values_mut() {
+            if let Entry::Here { sets, .. } = entry
+                && sets.until.is_some_and(|until| until <= now)
+            {
+                overdue.extend(std::mem::take(&mut sets.waiters));
+            }
+        }
+        overdue
+    }
+
     /// Somebody does not wait any more.
     pub fn forget_waiter(&mut self, name: &str, waiter: u64) {
-        if let Some(Entry::Asked { waiters, .. }) = self.entries.get_mut(name) {
+        if let Some(
+            Entry::Asked { waiters, .. } | Entry::Here { sets: SetsWait { waiters, .. }, .. },
+        ) = self.entries.get_mut(name)
+        {
             waiters.remove(&waiter);
         }
+    }
+
+    fn take_sets_wait(&mut self, name: &str) -> Vec<u64> {
+        let Some(Entry::Here { sets, .. }) = self.entries.get_mut(name) else { return Vec::new() };
+        std::mem::take(sets).waiters.into_iter().collect()
     }
 
     /// A path that is here.
@@ -206,19 +256,7 @@ impl LivePaths {
     pub fn handle(&mut self, name: &Arc<str>, note: ToShard, now: Mono) -> Told {
         match note {
             ToShard::Subscribed { generation, description, snapshot } => {
-                let known = self.entries.remove(name);
-                let Some(Entry::Asked { waiters, limits, .. }) = known else {
-                    // An answer to one that has gone, or a second one.
-                    if let Some(here) = known {
-                        self.entries.insert(Arc::clone(name), here);
-                    }
-                    return Told::Nothing;
-                };
-                let of_source = (generation, description);
-                let path = LivePath::new(Arc::clone(name), of_source, snapshot, limits, now);
-                let place = self.enter(path);
-                self.entries.insert(Arc::clone(name), Entry::Here { place, wanted: now });
-                Told::Answer { waiters: waiters.into_iter().collect(), refused: None }
+                self.handle_subscribed(name, (generation, description), snapshot, now)
             }
             ToShard::NotThere(why) => match self.entries.remove(name) {
                 Some(Entry::Asked { waiters, .. }) => {
@@ -247,33 +285,68 @@ impl LivePaths {
             ToShard::Lost => Told::Nothing,
             ToShard::Resumed { generation, description } => {
                 let Some(path) = self.path_mut(name) else { return Told::Nothing };
-                match path.handle_source(generation, description) {
-                    Succession::GoOn => Told::Nothing,
-                    Succession::End => Told::End(owners(path)),
+                let succession = path.handle_source(generation, description);
+                let readers = owners(path);
+                // Executed again, they wait for the sets of this source.
+                let waiters = self.take_sets_wait(name);
+                match succession {
+                    Succession::GoOn => Told::Answer { waiters, refused: None },
+                    Succession::End => Told::End { readers, waiters },
                 }
             }
             ToShard::Described { generation, description } => {
                 if let Some(path) = self.path_mut(name) {
                     path.redescribe(generation, description);
+                    if !path.description().awaits_sets {
+                        let waiters = self.take_sets_wait(name);
+                        return Told::Answer { waiters, refused: None };
+                    }
                 }
                 Told::Nothing
             }
-            ToShard::Ended => match self.entries.remove(name) {
-                Some(Entry::Here { place, .. }) => {
-                    Told::End(self.here.try_remove(place).map_or_else(Vec::new, |p| owners(&p)))
-                }
-                Some(asked @ Entry::Asked { .. }) => {
-                    // Ended for the one before; this one is asked for anew and will be answered.
-                    self.entries.insert(Arc::clone(name), asked);
-                    Told::Nothing
-                }
-                None => Told::Nothing,
-            },
+            ToShard::Ended => self.handle_ended(name),
             note @ (ToShard::Granted { .. }
             | ToShard::Refused { .. }
             | ToShard::Evicted { .. }
             | ToShard::SyncWanted { .. }
             | ToShard::Joined(_)) => Told::ForSource(note),
+        }
+    }
+
+    fn handle_subscribed(
+        &mut self,
+        name: &Arc<str>,
+        of_source: (Generation, Arc<Description>),
+        snapshot: Vec<Arc<PacketBatch>>,
+        now: Mono,
+    ) -> Told {
+        let known = self.entries.remove(name);
+        let Some(Entry::Asked { waiters, limits, .. }) = known else {
+            // An answer to one that has gone, or a second one.
+            if let Some(here) = known {
+                self.entries.insert(Arc::clone(name), here);
+            }
+            return Told::Nothing;
+        };
+        let path = LivePath::new(Arc::clone(name), of_source, snapshot, limits, now);
+        let place = self.enter(path);
+        let here = Entry::Here { place, wanted: now, sets: SetsWait::default() };
+        self.entries.insert(Arc::clone(name), here);
+        Told::Answer { waiters: waiters.into_iter().collect(), refused: None }
+    }
+
+    fn handle_ended(&mut self, name: &Arc<str>) -> Told {
+        match self.entries.remove(name) {
+            Some(Entry::Here { place, sets, .. }) => Told::End {
+                readers: self.here.try_remove(place).map_or_else(Vec::new, |p| owners(&p)),
+                waiters: sets.waiters.into_iter().collect(),
+            },
+            Some(asked @ Entry::Asked { .. }) => {
+                // Ended for the one before; this one is asked for anew and will be answered.
+                self.entries.insert(Arc::clone(name), asked);
+                Told::Nothing
+            }
+            None => Told::Nothing,
         }
     }
 
@@ -311,9 +384,9 @@ impl LivePaths {
         let mut unused = Vec::new();
         let here = &mut self.here;
         self.entries.retain(|name, entry| {
-            let Entry::Here { place, wanted } = entry else { return true };
+            let Entry::Here { place, wanted, sets } = entry else { return true };
             let Some(path) = here.get(*place) else { return false };
-            if path.reader_count() > 0 {
+            if path.reader_count() > 0 || !sets.waiters.is_empty() {
                 *wanted = now;
             }
             let is_unused = now.since(*wanted) >= path.linger();
@@ -468,11 +541,12 @@ mod tests {
             generation: Generation(generation),
             description: description(identity),
         };
-        assert!(matches!(paths.handle(&name(), resumed(2, "a"), NOW), Told::Nothing));
+        let told = paths.handle(&name(), resumed(2, "a"), NOW);
+        assert!(matches!(told, Told::Answer { waiters, .. } if waiters.is_empty()));
         let told = paths.handle(&name(), resumed(3, "b"), NOW);
-        assert!(matches!(told, Told::End(owners) if owners == [(key, 5)]));
+        assert!(matches!(told, Told::End { readers, .. } if readers == [(key, 5)]));
         let told = paths.handle(&name(), ToShard::Ended, NOW);
-        assert!(matches!(told, Told::End(owners) if owners == [(key, 5)]));
+        assert!(matches!(told, Told::End { readers, .. } if readers == [(key, 5)]));
         assert!(paths.path("live/a").is_none());
         let note = ToShard::SyncWanted { number: 1 };
         assert!(matches!(paths.handle(&name(), note, NOW), Told::ForSource(_)));

@@ -1,5 +1,5 @@
-//! A camera that a test scripts: one track of G.711 over TCP, with or without a password, that
-//! notes what it is asked.
+//! A camera that a test scripts: one track over TCP, G.711 or H.264, with or without a password,
+//! that notes what it is asked.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -29,6 +29,16 @@ pub(crate) enum Udp {
     Lost,
 }
 
+/// What the camera sends every 20 ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sends {
+    /// Silence in G.711.
+    Sound,
+    /// H.264 whose parameter sets are in band only, in front of a key frame that comes as the 26th
+    /// packet and then as every 25th.
+    Picture,
+}
+
 /// See the module. It ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Camera {
@@ -41,16 +51,21 @@ pub(crate) struct Camera {
 struct Shared {
     wants: Wants,
     udp: Udp,
+    sends: Sends,
     requests: Mutex<Vec<String>>,
     is_over: AtomicBool,
 }
 
 impl Camera {
     pub(crate) fn start(wants: Wants, udp: Udp) -> Self {
+        Self::start_sending(Sends::Sound, wants, udp)
+    }
+
+    pub(crate) fn start_sending(sends: Sends, wants: Wants, udp: Udp) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, is_over) = (Mutex::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { wants, udp, requests, is_over });
+        let shared = Arc::new(Shared { wants, udp, sends, requests, is_over });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
             let mut connections = Vec::new();
@@ -111,7 +126,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
             }
         }
         if let Some(next) = seq {
-            if stream.write_all(&frame(next)).is_err() {
+            if stream.write_all(&frame(shared.sends, next)).is_err() {
                 return;
             }
             seq = Some(next.wrapping_add(1));
@@ -156,7 +171,13 @@ fn answer(request: &str, shared: &Shared, guard: &Guard) -> (String, bool) {
     }
     let (headers, body) = match method {
         "OPTIONS" => ("Public: OPTIONS, DESCRIBE, SETUP, PLAY\r\n".to_owned(), ""),
-        "DESCRIBE" => (format!("Content-Length: {}\r\n", SDP.len()), SDP),
+        "DESCRIBE" => {
+            let sdp = match shared.sends {
+                Sends::Sound => SDP,
+                Sends::Picture => PICTURE_SDP,
+            };
+            (format!("Content-Length: {}\r\n", sdp.len()), sdp)
+        }
         "SETUP" => {
             let is_udp = header("Transport").unwrap().contains("client_port");
             let transport = match shared.udp {
@@ -173,13 +194,32 @@ fn answer(request: &str, shared: &Shared, guard: &Guard) -> (String, bool) {
     (format!("RTSP/1.0 200 OK\r\nCSeq: {cseq}\r\n{headers}\r\n{body}"), method == "PLAY")
 }
 
-/// 20 ms of silence.
-fn frame(seq: u16) -> Vec<u8> {
-    let ts = u32::from(seq).wrapping_mul(160).to_be_bytes();
+/// The packet of the next 20 ms, as an interleaved frame.
+fn frame(sends: Sends, seq: u16) -> Vec<u8> {
+    let (payload_type, clock_ticks, payload) = match sends {
+        Sends::Sound => (0, 160, vec![0xff; 160]),
+        Sends::Picture => (96, 1_800, picture(seq)),
+    };
+    let ts = u32::from(seq).wrapping_mul(clock_ticks).to_be_bytes();
     let [high, low] = seq.to_be_bytes();
-    let header = [b'$', 0, 0, 172, 0x80, 0, high, low, ts[0], ts[1], ts[2], ts[3], 0, 0, 0, 9];
-    [&header[..], &[0xff; 160]].concat()
+    let length = u8::try_from(12 + payload.len()).unwrap();
+    let prefix = [b'$', 0, 0, length];
+    let header = [0x80, payload_type, high, low, ts[0], ts[1], ts[2], ts[3], 0, 0, 0, 9];
+    [&prefix[..], &header, &payload].concat()
+}
+
+/// A slice, or a STAP-A of parameter sets and the slice of a key frame (RFC 6184 s5.7.1).
+fn picture(seq: u16) -> Vec<u8> {
+    if seq == 0 || !seq.is_multiple_of(25) {
+        return vec![0x41, 0x9a, 0x02];
+    }
+    let (sps, pps, slice) =
+        ([0x67, 0x42, 0xc0, 0x1e, 0xd9], [0x68, 0xcb, 0x83], [0x65, 0x88, 0x80]);
+    [&[0x78, 0, 5][..], &sps, &[0, 3], &pps, &[0, 3], &slice].concat()
 }
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=camera\r\nt=0 0\r\n\
     m=audio 0 RTP/AVP 0\r\na=control:track1\r\n";
+const PICTURE_SDP: &str = "v=0\r\no=- 1 1 IN IP4 0.0.0.0\r\ns=camera\r\nt=0 0\r\n\
+    m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\n\
+    a=control:track1\r\n";

@@ -7,16 +7,19 @@
 //! ```
 //! Sets in band that differ from those of the SDP, or are missing there, replace them in the text
 //! for readers that come later (RFC 6184 s8.2.1, RFC 7798 s7.1): they need them before the first
-//! packet. The tracks stay what was announced; a publisher that comes back with the same SDP goes
-//! on. What only a refused packet said counts for nothing.
+//! packet. A description says whether sets are missing that may still come; that ends `SETS_WAIT`
+//! after the first packet. The tracks stay what was announced; a publisher that comes back with the
+//! same SDP goes on. What only a refused packet said counts for nothing.
 //! Bounds: those of `ParameterSets`; `REDESCRIBE_INTERVAL`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::base::time::Mono;
 use crate::live::batch::Entry;
 use crate::live::description::{Description, DescriptionError, LiveTrack};
-use crate::live::limits::{REDESCRIBE_INTERVAL, RETRANSMIT_TIME};
+use crate::live::limits::{REDESCRIBE_INTERVAL, RETRANSMIT_TIME, SETS_WAIT};
+use crate::live::message::Ask;
 use crate::live::retransmit::rtx_payload_type;
 use crate::rtp::RtpView;
 use crate::rtp::peek::sets::ParameterSets;
@@ -141,6 +144,12 @@ impl PublisherTrack {
         Some(request)
     }
 
+    /// A decoder needs parameter sets that neither the SDP nor a packet has had so far.
+    fn lacks_sets(&self) -> bool {
+        let has_sets = matches!(self.peeker.format(), PeekFormat::H264 | PeekFormat::H265);
+        has_sets && !self.sets.is_complete()
+    }
+
     /// What the text must say otherwise than the SDP.
     fn changes(&self) -> Vec<FmtpChange> {
         if !self.has_changed {
@@ -153,12 +162,17 @@ impl PublisherTrack {
 }
 
 impl Publisher {
-    /// A description with the parameter sets that are in force now, when readers were told of
-    /// others and the last change is a while ago.
-    pub(super) fn poll_description(&mut self, now: Mono) -> Option<Description> {
+    /// Tells the home of a description with the parameter sets that are in force now, when readers
+    /// were told of others and the last change is a while ago, or when those that are missing are
+    /// expected no more. To be called when packets have come, and every second after that.
+    pub(super) fn poll_description(&mut self, now: Mono) -> Option<Ask> {
+        let generation = self.generation()?;
+        let since = *self.fed_since.get_or_insert(now);
+        let may_await = now.since(since) < SETS_WAIT;
         let is_soon = |last: Mono| now.since(last) < REDESCRIBE_INTERVAL;
-        let has_news = self.tracks.iter().any(|track| track.news == News::Here);
-        if !has_news || self.redescribed.is_some_and(is_soon) {
+        let has_news = self.tracks.iter().any(|track| track.news == News::Here)
+            && !self.redescribed.is_some_and(is_soon);
+        if !has_news && (may_await || !self.described.awaits_sets) {
             return None;
         }
         self.redescribed = Some(now);
@@ -169,10 +183,12 @@ impl Publisher {
                 track.news = News::No;
             }
         }
-        describe(&self.sdp, self.source.path(), self.origin, |index| {
+        let description = describe(&self.sdp, self.source.path(), self.origin, |index| {
             changes.get(index).cloned().unwrap_or_default()
-        })
-        .ok()
+        });
+        let awaits_sets = may_await && self.tracks.iter().any(PublisherTrack::lacks_sets);
+        self.described = Arc::new(description.ok()?.with_awaits_sets(awaits_sets));
+        Some(Ask::Describe { generation, description: Arc::clone(&self.described) })
     }
 }
 
@@ -182,7 +198,8 @@ pub(super) fn description(
     path: &str,
     origin: Origin,
 ) -> Result<Description, DescriptionError> {
-    describe(sdp, path, origin, |_| Vec::new())
+    let lacks_sets = sdp.medias().iter().any(|media| PublisherTrack::new(media).lacks_sets());
+    Ok(describe(sdp, path, origin, |_| Vec::new())?.with_awaits_sets(lacks_sets))
 }
 
 fn describe(

@@ -263,12 +263,7 @@ impl Sessions {
             let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
             let path = Arc::clone(publisher.source.path());
             // In front of the pictures that need it.
-            if let Some(generation) = publisher.generation()
-                && let Some(description) = publisher.poll_description(now)
-            {
-                publisher.described = Arc::new(description);
-                let description = Arc::clone(&publisher.described);
-                let ask = Ask::Describe { generation, description };
+            if let Some(ask) = publisher.poll_description(now) {
                 self.live.asks.push(ToHome { path: Arc::clone(&path), ask });
             }
             while let Some(batch) = publisher.source.poll_batch(now) {
@@ -354,10 +349,13 @@ impl Sessions {
                     self.retry_plays(path);
                 }
             }
-            Told::End(owners) => {
-                let owners = owners.into_iter();
-                let places = owners.filter_map(|(_, owner)| u32::try_from(owner).ok());
+            Told::End { readers, waiters } => {
+                let readers = readers.into_iter();
+                let places = readers.filter_map(|(_, owner)| u32::try_from(owner).ok());
                 self.dismiss_readers(places, "the source has gone");
+                for waiter in waiters {
+                    self.resume(waiter, false);
+                }
             }
             Told::ForSource(ToShard::Joined(group)) => self.handle_joined(path, group),
             Told::ForSource(note) => self.handle_source_note(path, note),
@@ -396,6 +394,24 @@ impl Sessions {
             }
         }
         self.live.held.hold(path, command, self.shard);
+        Err(Executed::Later)
+    }
+
+    /// Keeps a DESCRIBE while the path's description lacks parameter sets that may still come. With
+    /// no room to wait it is answered with what is known.
+    pub(super) fn want_sets(
+        &mut self,
+        path: &Arc<str>,
+        command: Command,
+    ) -> Result<Command, Executed> {
+        let waiter = self.live.held.next_name();
+        let may_wait = self.live.held.has_room(path);
+        if !may_wait || !self.live.paths.await_sets(path, waiter, self.now) {
+            return Ok(command);
+        }
+        self.live.held.hold(path, command, self.shard);
+        // A key frame brings them, where the source can be asked for one.
+        self.live.ask(path, Ask::WantSync);
         Err(Executed::Later)
     }
 

@@ -49,6 +49,8 @@ pub struct Publisher {
     pub(super) again: Again,
     /// When readers were last told of new parameter sets.
     pub(super) redescribed: Option<Mono>,
+    /// When its first packets came.
+    pub(super) fed_since: Option<Mono>,
     pub(super) tracks: Vec<PublisherTrack>,
     pub(super) connection: Option<EntryKey>,
     pub(super) peer: SocketAddr,
@@ -124,6 +126,7 @@ impl Sessions {
             described: Arc::clone(&description),
             again: Again::new(now),
             redescribed: None,
+            fed_since: None,
             connection,
             peer,
             alive: now,

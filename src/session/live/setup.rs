@@ -47,6 +47,10 @@ impl Sessions {
             Ok(command) => command,
             Err(executed) => return executed,
         };
+        let command = match self.want_sets(&path, command) {
+            Ok(command) => command,
+            Err(executed) => return executed,
+        };
         let Some(found) = self.live.paths.path(&path) else {
             return command.refuse(Status::NotFound);
         };

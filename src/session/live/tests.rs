@@ -8,6 +8,7 @@ mod feedback;
 mod group;
 mod liveness;
 mod lost;
+mod parameter_sets;
 mod waiting;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -4,11 +4,12 @@
 //! go out, and paths that nobody reads are let go of. Bound: the publishers of a shard, once a
 //! tick; readers are looked at some in a turn (`crowd`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::desk::LiveDesk;
 use super::reader::ReaderState;
-use crate::live::message::Ask;
+use crate::live::message::{Ask, ToHome};
 use crate::session::table::Sessions;
 
 impl Sessions {
@@ -18,6 +19,12 @@ impl Sessions {
         for number in publishers {
             let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
             publisher.source.measure(now);
+            if publisher.fed_since.is_some()
+                && let Some(ask) = publisher.poll_description(now)
+            {
+                let path = Arc::clone(publisher.source.path());
+                self.live.asks.push(ToHome { path, ask });
+            }
             if !publisher.is_recording() {
                 if now.since(publisher.alive) < self.config.timeout {
                     continue;
@@ -34,6 +41,9 @@ impl Sessions {
         self.live.crowd.look_after_all();
         self.go_on_looking();
         self.look_after_groups();
+        for waiter in self.live.paths.overdue(now) {
+            self.resume(waiter, false);
+        }
         for path in self.live.paths.sweep(now) {
             self.live.ask(&path, Ask::Unsubscribe { shard: self.shard });
         }
