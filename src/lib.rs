@@ -45,6 +45,26 @@
 //! [`media::packetize`] or [`media::hint`] makes descriptors ([`media::window`]) -> the wheel of
 //! [`session::table`] says who is due -> `shard::udp_pump` or `shard::tcp_pump` gathers header and
 //! mapped payload -> [`shard::ring`] sends.
+//!
+//! A published packet, in: `shard::arrivals` -> `session::live::arrivals` finds the publisher's
+//! track by [`live::demux`] or the interleaved channel -> [`live::source`] checks it and makes a
+//! [`live::batch`] -> the path's owner, [`live::registry`], possibly on another shard through
+//! [`shard::inbox`].
+//!
+//! A published packet, out: the registry sends the batch to each shard with readers ->
+//! [`live::paths`], [`live::path`] and its [`live::ring`] -> `shard::live_pump` asks the path which
+//! reader is due and what it is sent ([`live::reader`]) -> [`shard::ring`] sends.
+//!
+//! A reader that is late: [`live::reader`] skips to the newest key frame when its lag exceeds the
+//! budget, [`live::switch`] rewrites sequence numbers and RTP time behind the break.
+//!
+//! A camera: `session::live::fetch` starts what the configuration names -> `session::live::pull`
+//! is the RTSP client, plain code -> `shard::cameras` has its connection -> its packets go the way
+//! of a publisher's.
+//!
+//! A multicast group: `session::live::group` answers SETUP and keeps the members ->
+//! `session::live::group_sender` is a reader of the path on its owner's shard ->
+//! `shard::group_sockets` has the sockets.
 
 #![cfg_attr(not(test), deny(unsafe_code))]
 
