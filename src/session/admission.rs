@@ -20,7 +20,7 @@ impl Sessions {
     /// Sessions of all kinds.
     #[must_use]
     pub fn session_count(&self) -> usize {
-        self.slab.len() + self.live.session_count()
+        self.directory.len()
     }
 
     /// A place for one more session of a client; it is free again when that is dropped.

@@ -15,6 +15,7 @@
 mod admission;
 pub mod cursor;
 pub mod desk;
+pub mod directory;
 pub mod epoch;
 pub mod info;
 mod lag;

@@ -6,6 +6,7 @@
 use rand::RngExt;
 
 use super::desk::Waiter as WindowWaiter;
+use super::directory::SessionRef;
 use super::quality::Change;
 use super::session::{Session, State};
 use super::stream::{Path, Phase, Report, Stream};
@@ -156,11 +157,22 @@ impl Sessions {
         if self.handle_publisher_interleaved(entry, channel, bytes) {
             return;
         }
-        let is_its = |stream: &Stream| matches!(stream.path, Path::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
-        let found = self.of_connection(entry).iter().copied().find(|key| {
-            self.session(*key).is_some_and(|session| session.streams.iter().any(is_its))
-        });
-        match found.or_else(|| self.live.reader_of_channel(entry, channel)) {
+        let is_its =
+            |path: Path| matches!(path, Path::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
+        let found = match self.directory.of_channel(entry, channel) {
+            Some(SessionRef::Title(key)) => self
+                .session(key)
+                .is_some_and(|session| session.streams.iter().any(|stream| is_its(stream.path)))
+                .then_some(key),
+            Some(SessionRef::Reader(index)) => self
+                .live
+                .readers
+                .get(index as usize)
+                .is_some_and(|reader| reader.streams.iter().any(|stream| is_its(stream.path)))
+                .then(|| SessionKey::of_reader(index)),
+            Some(SessionRef::Publisher(_)) | None => None,
+        };
+        match found {
             Some(key) => self.handle_report(key, bytes),
             // RTP towards us or a channel that nobody set up.
             None => self.cells.datagrams_unmatched.add(1),

@@ -5,12 +5,11 @@
 //!                                            |
 //!                                       wheel: streams that are due, for the pacer
 //! ```
-//! Invariant: every session is in `slab` and `by_id`, and every UDP stream of it in `sockets`,
+//! Invariant: every session is in `slab` and the directory, and every UDP stream of it in `sockets`,
 //! from SETUP to `remove`; nothing of it is left behind anywhere, and it has one key of each kind
 //! on the wheel, whatever its client commands.
 //! Bound: `sessions_max`.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use slab::Slab;
 
 use super::admission::RefusalsSaid;
 use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
+use super::directory::{Directory, SessionRef};
 use super::info::{SessionInfo, StreamInfo};
 use super::live::desk::LiveDesk;
 use super::live::group::GroupAction;
@@ -225,10 +225,9 @@ pub struct SessionConfig {
 pub struct Sessions {
     pub(super) shard: ShardId,
     pub(super) config: SessionConfig,
+    /// All sessions, of titles and live paths, by id and by connection.
+    pub directory: Directory,
     pub(super) slab: Slab<Session>,
-    pub(super) by_id: HashMap<SessionId, SessionKey>,
-    /// Sessions made on each RTSP connection that lives.
-    by_connection: HashMap<EntryKey, Vec<SessionKey>>,
     /// Sockets' tuples.
     pub sockets: SharedSockets,
     pub(super) desk: WindowDesk,
@@ -263,9 +262,8 @@ impl Sessions {
         Self {
             shard,
             config,
+            directory: Directory::default(),
             slab: Slab::new(),
-            by_id: HashMap::new(),
-            by_connection: HashMap::new(),
             sockets: SharedSockets::default(),
             desk: WindowDesk::default(),
             starts: Starts::default(),
@@ -291,10 +289,13 @@ impl Sessions {
         self.slab.get(key.0 as usize)
     }
 
-    /// A session by its name.
+    /// A session of a title by its id.
     #[must_use]
     pub fn find(&self, id: SessionId) -> Option<SessionKey> {
-        self.by_id.get(&id).copied()
+        match self.directory.find(id)? {
+            SessionRef::Title(key) => Some(key),
+            SessionRef::Reader(_) | SessionRef::Publisher(_) => None,
+        }
     }
 
     /// Sessions.
@@ -333,7 +334,11 @@ impl Sessions {
     /// s12.37), or else of all that were made on its connection. Many name none in OPTIONS.
     pub fn note_request(&mut self, entry: EntryKey, session: Option<SessionId>) {
         match session {
-            Some(id) => self.live.touch_session(id, self.now),
+            Some(id) => {
+                if let Some(session) = self.directory.find(id) {
+                    self.live.touch(session, self.now);
+                }
+            }
             None => self.touch_connection(entry),
         }
     }
@@ -341,25 +346,17 @@ impl Sessions {
     /// A request came on a connection that names no session: a sign of life of all that were made
     /// on it.
     pub fn touch_connection(&mut self, entry: EntryKey) {
-        let now = self.now;
-        for key in self.by_connection.get(&entry).into_iter().flatten() {
-            if let Some(session) = self.slab.get_mut(key.0 as usize) {
-                session.alive = now;
+        let Self { directory, slab, live, now, .. } = self;
+        for session in directory.of_connection(entry) {
+            match *session {
+                SessionRef::Title(key) => {
+                    if let Some(session) = slab.get_mut(key.0 as usize) {
+                        session.alive = *now;
+                    }
+                }
+                SessionRef::Reader(_) | SessionRef::Publisher(_) => live.touch(*session, *now),
             }
         }
-        self.live.touch_connection(entry, now);
-    }
-
-    /// Sessions that were made on this connection.
-    #[must_use]
-    pub fn of_connection(&self, entry: EntryKey) -> &[SessionKey] {
-        self.by_connection.get(&entry).map_or(&[], Vec::as_slice)
-    }
-
-    /// Whether a session, of a title or of a live path, was made on this connection.
-    #[must_use]
-    pub fn has_sessions_on(&self, entry: EntryKey) -> bool {
-        !self.of_connection(entry).is_empty() || !self.live.of_connection(entry).is_empty()
     }
 
     /// Enters a session.
@@ -367,10 +364,7 @@ impl Sessions {
         let (id, connection) = (session.id, session.connection);
         self.cells.sessions[session.state.gauge_index()].add(1);
         let key = SessionKey(u32::try_from(self.slab.insert(session)).unwrap_or(u32::MAX));
-        self.by_id.insert(id, key);
-        if let Some(entry) = connection {
-            self.by_connection.entry(entry).or_default().push(key);
-        }
+        self.directory.enter(id, connection, SessionRef::Title(key));
         key
     }
 
@@ -397,15 +391,7 @@ impl Sessions {
     /// Ends a session and frees all that it holds. Whoever waits for it is answered 454.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         let mut session = self.slab.try_remove(key.0 as usize)?;
-        self.by_id.remove(&session.id);
-        if let Some(entry) = session.connection
-            && let Some(keys) = self.by_connection.get_mut(&entry)
-        {
-            keys.retain(|other| *other != key);
-            if keys.is_empty() {
-                self.by_connection.remove(&entry);
-            }
-        }
+        self.directory.leave(session.id, session.connection, SessionRef::Title(key));
         self.cells.sessions[session.state.gauge_index()].sub(1);
         let SessionTimers { report, pause, liveness } = session.timers;
         for timer in [report, pause, liveness] {
@@ -450,16 +436,26 @@ impl Sessions {
     /// The RTSP connection of some sessions is gone. Interleaved ones end with it; the others live
     /// on while the client is heard of by RTCP or over another connection.
     pub fn handle_connection_closed(&mut self, entry: EntryKey) {
-        self.handle_live_connection_closed(entry);
-        for key in self.by_connection.remove(&entry).unwrap_or_default() {
-            let Some(session) = self.session_mut(key) else { continue };
-            session.connection = None;
-            if session.is_interleaved() {
-                self.remove(key);
-            } else {
-                // A player that was killed says nothing any more: look for it soon.
-                self.watch(key, self.now + ORPHAN_TIMEOUT.min(self.config.timeout));
+        self.forget_held(entry);
+        for session in self.directory.close_connection(entry) {
+            match session {
+                SessionRef::Title(key) => self.handle_title_connection_closed(key),
+                SessionRef::Reader(index) => self.handle_reader_connection_closed(index),
+                SessionRef::Publisher(number) => {
+                    self.end_publisher(number, "its connection is closed");
+                }
             }
+        }
+    }
+
+    fn handle_title_connection_closed(&mut self, key: SessionKey) {
+        let Some(session) = self.session_mut(key) else { return };
+        session.connection = None;
+        if session.is_interleaved() {
+            self.remove(key);
+        } else {
+            // A player that was killed says nothing any more: look for it soon.
+            self.watch(key, self.now + ORPHAN_TIMEOUT.min(self.config.timeout));
         }
     }
 

@@ -25,7 +25,7 @@ impl Shard {
     /// table with silence. So is one whose client takes nothing and says nothing.
     pub(super) fn handle_idle_connection(&mut self, key: EntryKey) {
         let (now, timeout) = (self.sessions.now, self.sessions.timeout());
-        let has_sessions = self.sessions.has_sessions_on(key);
+        let has_sessions = !self.sessions.directory.of_connection(key).is_empty();
         let Some(link) = self.link(key) else { return };
         let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
         let silent = now.since(connection.heard());

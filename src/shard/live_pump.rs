@@ -27,7 +27,8 @@ use crate::live::queues::TOUCHED_MAX;
 use crate::live::reader::LiveMark;
 use crate::metrics::cells::{ShardCells, TransportKind};
 use crate::poll::poll_table::EntryKey;
-use crate::session::live::desk::{LiveDesk, LiveName};
+use crate::session::directory::SessionRef;
+use crate::session::live::desk::LiveDesk;
 use crate::session::live::reader::{LiveReader, LiveStream};
 use crate::session::stream::Path;
 use crate::session::table::Sessions;
@@ -324,11 +325,9 @@ pub(super) fn gather_live(
 ) -> bool {
     let now = sessions.now;
     let mut has_more = false;
-    for at in 0..sessions.live.of_connection(entry).len() {
-        let Some(LiveName::Reader(index)) = sessions.live.of_connection(entry).get(at).copied()
-        else {
-            continue;
-        };
+    for at in 0..sessions.directory.of_connection(entry).len() {
+        let session = sessions.directory.of_connection(entry).get(at).copied();
+        let Some(SessionRef::Reader(index)) = session else { continue };
         let LiveDesk { paths, readers, .. } = &mut sessions.live;
         let Some(reader) = readers.get_mut(index as usize) else { continue };
         if !reader.is_interleaved() {

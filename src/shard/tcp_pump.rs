@@ -17,6 +17,7 @@ use crate::consumers::Consumer;
 use crate::metrics::cells::{ShardCells, TransportKind};
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::desk::Waiter;
+use crate::session::directory::SessionRef;
 use crate::session::session::{Session, State};
 use crate::session::stream::{Due, Path, Phase};
 use crate::session::table::Sessions;
@@ -75,7 +76,8 @@ impl Shard {
         let Some(link) = self.link(key) else { return };
         let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
         let is_closing = connection.is_closing();
-        let has_live = self.sessions.live.has_reader_on(key);
+        let sessions = self.sessions.directory.of_connection(key);
+        let has_live = sessions.iter().any(|session| matches!(session, SessionRef::Reader(_)));
         if connection.output().is_empty() && (is_closing || (ready.is_empty() && !has_live)) {
             if is_closing {
                 self.close(key);
@@ -144,8 +146,9 @@ impl Shard {
 
     /// Streams of a connection that wait for it and have a frame due, the longest due first.
     fn find_ready_streams(&mut self, key: EntryKey, ready: &mut Vec<(Mono, Waiter)>) {
-        for index in 0..self.sessions.of_connection(key).len() {
-            let session = self.sessions.of_connection(key)[index];
+        for index in 0..self.sessions.directory.of_connection(key).len() {
+            let session = self.sessions.directory.of_connection(key).get(index).copied();
+            let Some(SessionRef::Title(session)) = session else { continue };
             let Some(entry) = self.sessions.session(session) else { continue };
             if !matches!(entry.state, State::Playing) {
                 continue;

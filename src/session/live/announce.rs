@@ -10,7 +10,6 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::announced::{Origin, description};
-use super::desk::LiveName;
 use super::is_live_path;
 use super::publisher::{Claimant, Publisher, PublisherState, Way};
 use crate::base::ids::SessionId;
@@ -24,6 +23,7 @@ use crate::rtsp::transport_answer::TransportReply;
 use crate::sdp::publish::{check_announced, media_of_setup};
 use crate::sdp::read::read_session;
 use crate::sdp::session::SessionSdp;
+use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 use crate::session::methods::clip;
 use crate::session::request::{Command, Executed};
 use crate::session::stream::Path;
@@ -32,18 +32,19 @@ use crate::session::table::{Action, Sessions};
 impl Sessions {
     /// The publisher that a SETUP without a session means: some name it from RECORD on only.
     pub(super) fn publisher_of(&self, command: &Command) -> Option<u32> {
-        let is_meant = |name: &LiveName| match *name {
-            LiveName::Publisher(number) => {
+        let is_meant = |session: &SessionRef| match *session {
+            SessionRef::Publisher(number) => {
                 let publisher = self.live.publishers.get(&number)?;
                 let media =
                     media_of_setup(&publisher.sdp, publisher.announce_uri()?, &command.request.uri);
                 media.map(|_| number)
             }
-            LiveName::Reader(_) => None,
+            SessionRef::Reader(_) | SessionRef::Title(_) => None,
         };
         let is_ours = command.waiter.shard == self.shard;
-        let names = if is_ours { self.live.of_connection(command.waiter.entry) } else { &[] };
-        names.iter().find_map(is_meant)
+        let entry = command.waiter.entry;
+        let sessions = if is_ours { self.directory.of_connection(entry) } else { &[] };
+        sessions.iter().find_map(is_meant)
     }
 
     pub(super) fn announce(&mut self, command: &Command) -> Executed {
@@ -109,7 +110,8 @@ impl Sessions {
             return Err(Status::Forbidden);
         }
         if self.live.publishers.len() >= PATHS_MAX
-            || self.live.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX
+            || self.directory.of_connection(command.waiter.entry).len()
+                >= SESSIONS_PER_CONNECTION_MAX
         {
             return Err(Status::NotEnoughBandwidth);
         }
@@ -118,8 +120,8 @@ impl Sessions {
 
     /// A second ANNOUNCE of a path on one connection describes it anew.
     fn replace_publisher(&mut self, command: &Command, path: &Arc<str>) {
-        for name in self.live.of_connection(command.waiter.entry).to_vec() {
-            let LiveName::Publisher(number) = name else { continue };
+        for session in self.directory.of_connection(command.waiter.entry).to_vec() {
+            let SessionRef::Publisher(number) = session else { continue };
             let publisher = self.live.publishers.get(&number);
             if publisher.is_some_and(|publisher| publisher.source.path() == path) {
                 self.end_publisher(number, "it announces the path anew");
@@ -219,7 +221,8 @@ impl Sessions {
         };
         let path = match offer.protocol {
             Lower::Tcp => self
-                .free_channels(command.waiter.entry, &offer)
+                .directory
+                .free_channels(command.waiter.entry, offer.interleaved)
                 .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
             Lower::Udp => {
                 match self.expect_publisher(&command, &offer, Target { source: number, track }) {
@@ -274,6 +277,10 @@ impl Sessions {
         publisher.source.set_up(track, latch, latch);
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
             place.path = Some(path);
+        }
+        if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, publisher.connection) {
+            let channels = (channel, rtcp_channel);
+            self.directory.take_channels(entry, channels, SessionRef::Publisher(number));
         }
         let Some(id) = publisher.id() else {
             return command.refuse(Status::SessionNotFound);
@@ -364,5 +371,3 @@ fn fits(offer: &TransportOffer, publisher: &Publisher, command: &Command) -> boo
 }
 
 const SDP: &str = "application/sdp";
-/// As for players: what a proxy puts on one connection.
-pub(super) const SESSIONS_PER_CONNECTION_MAX: usize = 64;

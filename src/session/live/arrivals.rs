@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 
 use super::announced::PublisherTrack;
-use super::desk::{LiveDesk, LiveName};
+use super::desk::LiveDesk;
 use super::publisher::fields;
 use crate::base::ids::{RtpTs, Ssrc};
 use crate::live::demux::{SocketName, Target};
@@ -19,6 +19,7 @@ use crate::poll::poll_table::EntryKey;
 use crate::rtcp::{self, Packet};
 use crate::rtp::{RtpView, is_rtcp};
 use crate::rtsp::reader::Channels;
+use crate::session::directory::SessionRef;
 use crate::session::stream::Path;
 use crate::session::table::Sessions;
 
@@ -69,7 +70,12 @@ impl Sessions {
         channel: u8,
         bytes: &[u8],
     ) -> bool {
-        let Some((target, is_report)) = self.live.channel_of(entry, channel) else { return false };
+        let owner = self.directory.of_channel(entry, channel);
+        let Some(SessionRef::Publisher(source)) = owner else { return false };
+        let tracks = self.live.publishers.get(&source).map(|publisher| &publisher.tracks);
+        let found = tracks.and_then(|tracks| track_of_channel(tracks, channel));
+        let Some((track, is_report)) = found else { return false };
+        let target = Target { source, track };
         if is_report {
             self.handle_publisher_report(target, None, bytes);
         } else {
@@ -85,8 +91,8 @@ impl Sessions {
         if self.live.publishers.is_empty() {
             return channels;
         }
-        for name in self.live.of_connection(entry) {
-            if let LiveName::Publisher(source) = *name {
+        for session in self.directory.of_connection(entry) {
+            if let SessionRef::Publisher(source) = *session {
                 self.add_channels_of(source, &mut channels);
             }
         }
@@ -209,18 +215,6 @@ impl Sessions {
         for by in byes {
             self.handle_pull_bye(target, by);
         }
-    }
-}
-
-impl LiveDesk {
-    /// Which track a publisher's channel is for, and whether it is the one for RTCP.
-    fn channel_of(&self, entry: EntryKey, wanted: u8) -> Option<(Target, bool)> {
-        self.of_connection(entry).iter().find_map(|name| {
-            let LiveName::Publisher(source) = *name else { return None };
-            let tracks = &self.publishers.get(&source)?.tracks;
-            let (track, is_report) = track_of_channel(tracks, wanted)?;
-            Some((Target { source, track }, is_report))
-        })
     }
 }
 

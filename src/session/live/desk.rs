@@ -4,8 +4,7 @@
 //!  asks ---> home here ----> registry --orders--> notes for this shard --> readers, publishers
 //!    `-----> home elsewhere --> outbox              `---> outbox
 //! ```
-//! Invariants: every session is in its table, in `by_id`, and in `by_connection` while its
-//! connection lives; a command that waits for a path is in `held` until the home has answered.
+//! Invariants: every session is in its table and in the directory; a command that waits for a path is in `held` until the home has answered.
 //! Bounds: those of `crate::live` and of `held`.
 
 use std::collections::{BTreeSet, HashMap};
@@ -21,7 +20,7 @@ use super::input::Inputs;
 use super::publisher::Publisher;
 use super::pull::joined::Pull;
 use super::reader::LiveReader;
-use crate::base::ids::{SessionId, ShardId};
+use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::live::demux::Demux;
@@ -32,17 +31,9 @@ use crate::metrics::paths::PathTallies;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::Lower;
+use crate::session::directory::SessionRef;
 use crate::session::request::{Command, Executed};
 use crate::session::table::{Action, Sessions, TimerKey};
-
-/// A session of a live path on its shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LiveName {
-    /// By its number.
-    Publisher(u32),
-    /// By its place.
-    Reader(u32),
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -71,8 +62,6 @@ pub struct LiveDesk {
     pub is_ready: bool,
     /// Publishers with packets that are not fed yet.
     pub(super) unfed: Vec<u32>,
-    pub(super) by_id: HashMap<SessionId, LiveName>,
-    pub(super) by_connection: HashMap<EntryKey, Vec<LiveName>>,
     pub(super) asks: Vec<ToHome>,
     pub(super) farewells: Farewells,
     /// What is configured of paths.
@@ -108,8 +97,6 @@ impl Default for LiveDesk {
             crowd: Crowd::default(),
             is_ready: false,
             unfed: Vec::new(),
-            by_id: HashMap::new(),
-            by_connection: HashMap::new(),
             asks: Vec::new(),
             farewells: Farewells::default(),
             configs: Arc::default(),
@@ -127,24 +114,6 @@ impl Default for LiveDesk {
 }
 
 impl LiveDesk {
-    /// A session by its name.
-    #[must_use]
-    pub fn find(&self, id: SessionId) -> Option<LiveName> {
-        self.by_id.get(&id).copied()
-    }
-
-    /// Sessions that were made on this connection.
-    #[must_use]
-    pub fn of_connection(&self, entry: EntryKey) -> &[LiveName] {
-        self.by_connection.get(&entry).map_or(&[], Vec::as_slice)
-    }
-
-    /// Whether a reader was made on this connection.
-    #[must_use]
-    pub fn has_reader_on(&self, entry: EntryKey) -> bool {
-        self.of_connection(entry).iter().any(|name| matches!(name, LiveName::Reader(_)))
-    }
-
     /// When the clock has something to do here, beside the wheel.
     #[must_use]
     pub fn next_due(&self) -> Option<Mono> {
@@ -154,24 +123,20 @@ impl LiveDesk {
         feeds.chain(self.timers.first().map(|(due, _)| *due)).min()
     }
 
-    /// Sessions: who reads, and who has announced.
-    #[must_use]
-    pub fn session_count(&self) -> usize {
-        self.by_id.len()
-    }
-
-    /// A request came on a connection.
-    pub(in crate::session) fn touch_connection(&mut self, entry: EntryKey, now: Mono) {
-        let Self { by_connection, publishers, readers, .. } = self;
-        for name in by_connection.get(&entry).into_iter().flatten() {
-            touch(publishers, readers, *name, now);
-        }
-    }
-
-    /// A request came that names a session.
-    pub(in crate::session) fn touch_session(&mut self, id: SessionId, now: Mono) {
-        if let Some(name) = self.find(id) {
-            touch(&mut self.publishers, &mut self.readers, name, now);
+    /// The client of a session was heard of.
+    pub(in crate::session) fn touch(&mut self, session: SessionRef, now: Mono) {
+        match session {
+            SessionRef::Publisher(number) => {
+                let Some(publisher) = self.publishers.get_mut(&number) else { return };
+                publisher.alive = now;
+                publisher.source.handle_sign_of_life(now);
+            }
+            SessionRef::Reader(index) => {
+                if let Some(reader) = self.readers.get_mut(index as usize) {
+                    reader.alive = now;
+                }
+            }
+            SessionRef::Title(_) => {}
         }
     }
 
@@ -188,42 +153,6 @@ impl LiveDesk {
     pub(super) fn next_serial(&mut self) -> u32 {
         self.serial = self.serial.wrapping_add(1);
         self.serial
-    }
-
-    pub(super) fn enter(&mut self, id: SessionId, connection: Option<EntryKey>, name: LiveName) {
-        self.by_id.insert(id, name);
-        if let Some(entry) = connection {
-            self.by_connection.entry(entry).or_default().push(name);
-        }
-    }
-
-    pub(super) fn enter_publisher(&mut self, number: u32, publisher: Publisher) {
-        let name = LiveName::Publisher(number);
-        // Before its first packet: see the invariant of the table.
-        self.tally.enter(publisher.source.path());
-        if let Some(id) = publisher.id() {
-            self.enter(id, publisher.connection, name);
-        }
-        self.publishers.insert(number, publisher);
-    }
-
-    pub(super) fn leave(
-        &mut self,
-        id: Option<SessionId>,
-        connection: Option<EntryKey>,
-        name: LiveName,
-    ) {
-        if let Some(id) = id {
-            self.by_id.remove(&id);
-        }
-        if let Some(entry) = connection
-            && let Some(names) = self.by_connection.get_mut(&entry)
-        {
-            names.retain(|other| *other != name);
-            if names.is_empty() {
-                self.by_connection.remove(&entry);
-            }
-        }
     }
 
     pub(super) fn ask(&mut self, path: &Arc<str>, ask: Ask) {
@@ -424,7 +353,7 @@ impl Sessions {
     }
 
     /// A connection is closed: its command waits no more.
-    pub(super) fn forget_held(&mut self, entry: EntryKey) {
+    pub(in crate::session) fn forget_held(&mut self, entry: EntryKey) {
         if let Some((path, waiter)) = self.live.held.forget(entry) {
             self.live.paths.forget_waiter(&path, waiter);
             self.live.groups.forget_waiter(&path, waiter);
@@ -435,26 +364,6 @@ impl Sessions {
         if !self.live.is_ticking && self.live.has_work() {
             self.live.is_ticking = true;
             self.wheel.insert(self.now + super::tick::TICK, TimerKey::LiveTick);
-        }
-    }
-}
-
-fn touch(
-    publishers: &mut HashMap<u32, Publisher>,
-    readers: &mut Slab<LiveReader>,
-    name: LiveName,
-    now: Mono,
-) {
-    match name {
-        LiveName::Publisher(number) => {
-            let Some(publisher) = publishers.get_mut(&number) else { return };
-            publisher.alive = now;
-            publisher.source.handle_sign_of_life(now);
-        }
-        LiveName::Reader(index) => {
-            if let Some(reader) = readers.get_mut(index as usize) {
-                reader.alive = now;
-            }
         }
     }
 }

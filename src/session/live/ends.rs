@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use super::desk::LiveName;
 use super::group::Cast;
 use super::notes::{note_reader_left, note_source_down};
 use super::publisher::{Publisher, Way};
@@ -14,12 +13,13 @@ use crate::base::ids::SessionId;
 use crate::live::message::Ask;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::{Response, Status};
+use crate::session::directory::SessionRef;
 use crate::session::stream::Path;
 use crate::session::table::{Action, Sessions};
 
 impl Sessions {
     /// A publisher ends; its path is released.
-    pub(super) fn end_publisher(&mut self, number: u32, why: &'static str) {
+    pub(in crate::session) fn end_publisher(&mut self, number: u32, why: &'static str) {
         let Some(mut publisher) = self.forget_publisher(number) else { return };
         let path = Arc::clone(publisher.source.path());
         note_source_down(&publisher, why);
@@ -74,7 +74,7 @@ impl Sessions {
     /// Closes the connection of a session that we have ended, unless others are on it.
     fn hang_up(&mut self, connection: Option<EntryKey>) {
         let Some(entry) = connection else { return };
-        if self.live.of_connection(entry).is_empty() && self.of_connection(entry).is_empty() {
+        if self.directory.of_connection(entry).is_empty() {
             self.out.push(Action::HangUp(entry));
         }
     }
@@ -83,7 +83,9 @@ impl Sessions {
     pub(super) fn forget_publisher(&mut self, number: u32) -> Option<Publisher> {
         let publisher = self.live.publishers.remove(&number)?;
         self.count_source_end(&publisher);
-        self.live.leave(publisher.id(), publisher.connection, LiveName::Publisher(number));
+        if let Some(id) = publisher.id() {
+            self.directory.leave(id, publisher.connection, SessionRef::Publisher(number));
+        }
         self.live.demux.forget(number);
         if let Way::Input = publisher.way {
             self.close_input(number);
@@ -125,7 +127,7 @@ impl Sessions {
         if reader.is_session() {
             self.cells.sessions[reader.state.gauge_index()].sub(1);
         }
-        self.live.leave(Some(reader.id), reader.connection, LiveName::Reader(index));
+        self.directory.leave(reader.id, reader.connection, SessionRef::Reader(index));
         // By its key: another path may have the name by now.
         let left = self.live.paths.path_of(reader.key).and_then(|p| p.remove_reader(reader.key));
         if let Some(left) = left {
@@ -143,31 +145,21 @@ impl Sessions {
         }
     }
 
-    /// The RTSP connection of some sessions is gone: publishers and interleaved readers end.
-    pub(in crate::session) fn handle_live_connection_closed(&mut self, entry: EntryKey) {
-        self.forget_held(entry);
-        for name in self.live.by_connection.remove(&entry).unwrap_or_default() {
-            match name {
-                LiveName::Publisher(number) => {
-                    self.end_publisher(number, "its connection is closed");
-                }
-                LiveName::Reader(index) => {
-                    let Some(reader) = self.live.readers.get_mut(index as usize) else { continue };
-                    reader.connection = None;
-                    if reader.is_interleaved() {
-                        self.end_reader(index, None);
-                    }
-                }
-            }
+    /// The RTSP connection of a reader is gone: an interleaved one ends with it.
+    pub(in crate::session) fn handle_reader_connection_closed(&mut self, index: u32) {
+        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
+        reader.connection = None;
+        if reader.is_interleaved() {
+            self.end_reader(index, None);
         }
     }
 
     /// Ends a session of a live path. False: there is no such session.
     pub fn end_live_session(&mut self, id: SessionId, why: &'static str) -> bool {
-        match self.live.find(id) {
-            Some(LiveName::Publisher(number)) => self.dismiss_publisher(number, why),
-            Some(LiveName::Reader(index)) => self.dismiss_reader(index, why),
-            None => return false,
+        match self.directory.find(id) {
+            Some(SessionRef::Publisher(number)) => self.dismiss_publisher(number, why),
+            Some(SessionRef::Reader(index)) => self.dismiss_reader(index, why),
+            Some(SessionRef::Title(_)) | None => return false,
         }
         true
     }

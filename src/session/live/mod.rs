@@ -55,12 +55,12 @@ mod tests;
 mod tick;
 mod view;
 
+use super::directory::SessionRef;
 use super::request::{Command, Executed};
 use super::table::Sessions;
 use crate::base::names::{is_path_name, is_title_name};
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::{Response, Status};
-use desk::LiveName;
 
 /// Whether a URL's path names a live path: whatever no title can have.
 #[must_use]
@@ -74,16 +74,21 @@ impl Sessions {
         let begins =
             matches!(command.request.method, Method::Announce | Method::Describe | Method::Setup);
         match command.session {
-            Some(id) => self.live.find(id).is_some() || self.live.farewells.has(id),
+            Some(id) => match self.directory.find(id) {
+                Some(SessionRef::Reader(_) | SessionRef::Publisher(_)) => true,
+                Some(SessionRef::Title(_)) => false,
+                None => self.live.farewells.has(id),
+            },
             None => begins && command.title.is_none(),
         }
     }
 
     /// Executes such a command.
     pub(super) fn execute_live(&mut self, command: Command) -> Executed {
-        match command.session.and_then(|id| self.live.find(id)) {
-            Some(LiveName::Publisher(number)) => return self.execute_publisher(command, number),
-            Some(LiveName::Reader(index)) => return self.execute_reader(command, index),
+        match command.session.and_then(|id| self.directory.find(id)) {
+            Some(SessionRef::Publisher(number)) => return self.execute_publisher(command, number),
+            Some(SessionRef::Reader(index)) => return self.execute_reader(command, index),
+            Some(SessionRef::Title(_)) => return command.refuse(Status::SessionNotFound),
             None if command.session.is_some() => return self.say_farewell(&command),
             None => {}
         }

@@ -26,6 +26,7 @@ use crate::live::source::{RtpFields, Source};
 use crate::poll::poll_table::EntryKey;
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
+use crate::session::directory::SessionRef;
 use crate::session::request::Waiter;
 use crate::session::stream::Path;
 use crate::session::table::Sessions;
@@ -134,7 +135,12 @@ impl Sessions {
             own_ssrc,
             is_unfed: false,
         };
-        self.live.enter_publisher(number, publisher);
+        // Before its first packet: see the invariant of the table.
+        self.live.tally.enter(path);
+        if let Some(id) = publisher.id() {
+            self.directory.enter(id, connection, SessionRef::Publisher(number));
+        }
+        self.live.publishers.insert(number, publisher);
         let (source, rules) = (SourceRef { shard: self.shard, number }, self.path_rules(path));
         self.live.ask(path, Ask::Claim { source, description, is_pulled, rules });
     }

@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::desk::{LiveDesk, LiveName};
 use super::group::Cast;
 use super::notes::SkipsTold;
 use crate::base::addresses::AddressPlace;
@@ -141,7 +140,7 @@ impl LiveReader {
 
 impl SessionKey {
     /// Readers of live paths share sockets with sessions of titles: this is how those name them.
-    pub(super) fn of_reader(index: u32) -> Self {
+    pub(in crate::session) fn of_reader(index: u32) -> Self {
         Self(index | READER_BIT)
     }
 
@@ -149,38 +148,6 @@ impl SessionKey {
     #[must_use]
     pub fn as_reader(self) -> Option<u32> {
         (self.0 & READER_BIT != 0).then_some(self.0 & !READER_BIT)
-    }
-}
-
-impl LiveDesk {
-    /// How the streams of a connection's sessions travel.
-    pub(in crate::session) fn paths_on(&self, entry: EntryKey) -> impl Iterator<Item = Path> {
-        self.of_connection(entry).iter().flat_map(|name| -> Vec<Path> {
-            match *name {
-                LiveName::Publisher(number) => {
-                    let tracks = self.publishers.get(&number).map(|publisher| &publisher.tracks);
-                    tracks.into_iter().flatten().filter_map(|track| track.path).collect()
-                }
-                LiveName::Reader(index) => {
-                    let streams = self.readers.get(index as usize).map(|reader| &reader.streams);
-                    streams.into_iter().flatten().map(|stream| stream.path).collect()
-                }
-            }
-        })
-    }
-
-    /// The reader whose RTCP comes on this channel.
-    pub(in crate::session) fn reader_of_channel(
-        &self,
-        entry: EntryKey,
-        wanted: u8,
-    ) -> Option<SessionKey> {
-        let is_its = |stream: &LiveStream| matches!(stream.path, Path::Tcp { rtcp_channel, .. } if rtcp_channel == wanted);
-        self.of_connection(entry).iter().find_map(|name| {
-            let LiveName::Reader(index) = *name else { return None };
-            let reader = self.readers.get(index as usize)?;
-            reader.streams.iter().any(is_its).then(|| SessionKey::of_reader(index))
-        })
     }
 }
 

@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
-use super::announce::SESSIONS_PER_CONNECTION_MAX;
-use super::desk::LiveName;
 use super::group::Cast;
 use super::is_live_path;
 use super::notes::SkipsTold;
@@ -20,6 +18,7 @@ use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
 use crate::rtsp::transport_answer::{TransportPath, TransportReply};
 use crate::rtsp::uri::base_url;
+use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 use crate::session::methods::{clip, is_peer};
 use crate::session::request::{Command, Executed};
 use crate::session::resend::takes_feedback;
@@ -93,7 +92,8 @@ impl Sessions {
             _ if group.is_some() => group.map(|group| Self::group_path(group, wish.track)),
             Lower::Udp => self.place_reader(&command, &wish.offer, index),
             Lower::Tcp => self
-                .free_channels(command.waiter.entry, &wish.offer)
+                .directory
+                .free_channels(command.waiter.entry, wish.offer.interleaved)
                 .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
         };
         if let Some(path) = placed {
@@ -152,7 +152,7 @@ impl Sessions {
 
     fn begin_reader(&mut self, command: &Command, wish: &Wish) -> Result<u32, Status> {
         self.replace_older_reader(command, wish);
-        if self.live.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
+        if self.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
             return Err(Status::NotEnoughBandwidth);
         }
         let admitted = self.admit_session(command.peer)?;
@@ -191,7 +191,7 @@ impl Sessions {
         let (id, connection) = (reader.id, reader.connection);
         self.cells.sessions[reader.state.gauge_index()].add(1);
         let index = u32::try_from(self.live.readers.insert(reader)).unwrap_or(u32::MAX);
-        self.live.enter(id, connection, LiveName::Reader(index));
+        self.directory.enter(id, connection, SessionRef::Reader(index));
         if cast == Cast::Member {
             self.enter_group(&wish.path, command.peer.ip(), index);
         }
@@ -201,8 +201,8 @@ impl Sessions {
     /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
     /// connection without tearing down.
     fn replace_older_reader(&mut self, command: &Command, wish: &Wish) {
-        for name in self.live.of_connection(command.waiter.entry).to_vec() {
-            let LiveName::Reader(index) = name else { continue };
+        for session in self.directory.of_connection(command.waiter.entry).to_vec() {
+            let SessionRef::Reader(index) = session else { continue };
             let is_left = self.live.readers.get(index as usize).is_some_and(|reader| {
                 matches!(reader.state, ReaderState::Paused)
                     && reader.path == wish.path
@@ -260,6 +260,10 @@ impl Sessions {
             report: None,
         });
         let id = reader.id;
+        if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, reader.connection) {
+            let channels = (channel, rtcp_channel);
+            self.directory.take_channels(entry, channels, SessionRef::Reader(index));
+        }
         let found = self.live.paths.path_mut(&wish.path);
         if found.is_none_or(|found| found.add_stream(reader.key, wish.track).is_err()) {
             // It was there when the wish was checked.

@@ -9,11 +9,11 @@ use rand::{Rng, RngExt};
 use crate::base::ids::{SessionId, Ssrc};
 use crate::library::title::Title;
 use crate::media::codec::MediaKind;
-use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
 use crate::rtsp::transport_answer::{TransportPath, TransportReply};
 use crate::rtsp::uri::base_url;
+use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 use crate::session::quality::{Level, Quality};
 use crate::session::request::{Command, Executed};
 use crate::session::resend::{Resender, rtx_payload_type};
@@ -56,13 +56,15 @@ impl Sessions {
                     };
                 }
             },
-            Lower::Tcp => match self.free_channels(command.waiter.entry, &wish.offer) {
-                Some((channel, rtcp_channel)) => Path::Tcp { channel, rtcp_channel },
-                None => {
-                    self.forget_if_empty(key);
-                    return command.refuse(Status::NotEnoughBandwidth);
+            Lower::Tcp => {
+                match self.directory.free_channels(command.waiter.entry, wish.offer.interleaved) {
+                    Some((channel, rtcp_channel)) => Path::Tcp { channel, rtcp_channel },
+                    None => {
+                        self.forget_if_empty(key);
+                        return command.refuse(Status::NotEnoughBandwidth);
+                    }
                 }
-            },
+            }
         };
         self.add_stream(&command, key, &wish, path)
     }
@@ -102,7 +104,7 @@ impl Sessions {
 
     fn begin_session(&mut self, command: &Command, wish: &Wish) -> Result<SessionKey, Status> {
         self.replace_older(command, wish);
-        if self.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
+        if self.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
             return Err(Status::NotEnoughBandwidth);
         }
         let _admitted = self.admit_session(command.peer)?;
@@ -141,7 +143,8 @@ impl Sessions {
     /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
     /// connection without tearing down. The paused session is freed at once.
     fn replace_older(&mut self, command: &Command, wish: &Wish) {
-        for key in self.of_connection(command.waiter.entry).to_vec() {
+        for session in self.directory.of_connection(command.waiter.entry).to_vec() {
+            let SessionRef::Title(key) = session else { continue };
             let is_left = self.session(key).is_some_and(|session| {
                 matches!(session.state, State::Paused { .. })
                     && session.title.name == wish.title.name
@@ -167,29 +170,6 @@ impl Sessions {
         rtcp.set_port(rtcp_port);
         let pair = self.sockets.place(rtp, rtcp, owner).ok_or(None)?;
         Ok(Path::Udp { pair, rtp, rtcp })
-    }
-
-    /// The channels asked for, or the next free ones: clients accept our numbers (rule C18), and
-    /// some ask for none (rule C19). `None`: the connection has no two channels left.
-    pub(in crate::session) fn free_channels(
-        &self,
-        entry: EntryKey,
-        offer: &TransportOffer,
-    ) -> Option<(u8, u8)> {
-        let mut is_used = [false; 1 << u8::BITS];
-        let sessions = self.of_connection(entry).iter().filter_map(|key| self.session(*key));
-        let paths = sessions.flat_map(|session| session.streams.iter().map(|stream| stream.path));
-        for path in paths.chain(self.live.paths_on(entry)) {
-            if let Path::Tcp { channel, rtcp_channel } = path {
-                is_used[usize::from(channel)] = true;
-                is_used[usize::from(rtcp_channel)] = true;
-            }
-        }
-        let is_free =
-            |(a, b): &(u8, u8)| a != b && !is_used[usize::from(*a)] && !is_used[usize::from(*b)];
-        let mut pairs = (0..=u8::MAX / 2).map(|n| (n * 2, n * 2 + 1));
-        let asked = offer.interleaved.filter(is_free);
-        asked.or_else(|| pairs.find(is_free))
     }
 
     fn add_stream(
@@ -230,6 +210,10 @@ impl Sessions {
             stream.resender = Some(Box::new(Resender::new(payload_type, rtx, rng.random())));
         }
         session.streams.push(stream);
+        if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, session.connection) {
+            let channels = (channel, rtcp_channel);
+            self.directory.take_channels(entry, channels, SessionRef::Title(key));
+        }
         let transport = match path {
             Path::Udp { rtp, rtcp, .. } => {
                 let client = (rtp.port(), rtcp.port());
@@ -294,7 +278,3 @@ pub(in crate::session) fn is_peer(destination: &str, peer: IpAddr) -> bool {
 pub(in crate::session) fn clip(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
-
-/// Sessions made on one connection: what a proxy puts on one, and few enough that the connection's
-/// own work, which looks at each of them, stays small.
-const SESSIONS_PER_CONNECTION_MAX: usize = 64;

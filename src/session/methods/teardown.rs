@@ -43,8 +43,12 @@ impl Sessions {
         let stream = session.streams.remove(index);
         self.wheel.cancel(stream.timer);
         session.epoch_count = session.epoch_count.wrapping_add(1);
-        if let Path::Udp { pair, rtp, rtcp } = stream.path {
-            self.release_tuple(pair, rtp, rtcp);
+        match (stream.path, session.connection) {
+            (Path::Udp { pair, rtp, rtcp }, _) => self.release_tuple(pair, rtp, rtcp),
+            (Path::Tcp { channel, rtcp_channel }, Some(entry)) => {
+                self.directory.give_channels_back(entry, (channel, rtcp_channel));
+            }
+            (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => {}
         }
         let Some(session) = self.slab.get(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);

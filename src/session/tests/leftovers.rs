@@ -102,7 +102,7 @@ fn check_bounds(bench: &Bench) -> Result<(), TestCaseError> {
         })
         .sum();
     prop_assert!(sessions.wheel.count() <= keys, "{} keys, {keys} allowed", sessions.wheel.count());
-    prop_assert_eq!(sessions.by_id.len(), sessions.count());
+    prop_assert_eq!(sessions.directory.len(), sessions.count());
     let streams: usize = sessions
         .keys()
         .iter()
@@ -138,7 +138,7 @@ proptest! {
         }
         prop_assert_eq!((bench.sessions.count(), bench.sessions.wheel.count()), (0, 0));
         prop_assert_eq!(bench.sessions.sockets.tuple_count(), 0);
-        prop_assert!(bench.sessions.of_connection(entry(1)).is_empty());
+        prop_assert!(bench.sessions.directory.of_connection(entry(1)).is_empty());
         prop_assert_eq!(bench.sessions.desk.asked_count(), 0);
     }
 }

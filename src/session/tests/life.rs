@@ -28,7 +28,7 @@ fn silent_udp_client_is_reaped_with_bye_and_leaves_nothing() {
     byes.sort_unstable();
     assert_eq!(byes, [5_001, 5_003]);
     assert_eq!((bench.sessions.count(), bench.sessions.sockets.tuple_count()), (0, 0));
-    assert!(bench.sessions.of_connection(entry(1)).is_empty());
+    assert!(bench.sessions.directory.of_connection(entry(1)).is_empty());
     assert!(bench.cells.sessions.iter().all(|gauge| gauge.value() == 0));
     // Dead keys go with time.
     bench.run_for(SECOND * 120);

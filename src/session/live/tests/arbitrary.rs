@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::live::path::Next;
-use crate::session::live::desk::LiveName;
+use crate::session::directory::SessionRef;
 
 /// What may happen. Small numbers choose among a few, so that things meet.
 #[derive(Debug, Clone)]
@@ -270,14 +270,17 @@ impl Crowd {
         let of_paths = self.bench.sessions.live.paths.iter_mut().map(|path| path.reader_count());
         let of_paths: usize = of_paths.sum();
         let live = &self.bench.sessions.live;
-        assert_eq!(live.by_id.len(), live.publishers.len() + live.readers.len());
-        let is_there = |name: &LiveName| match *name {
-            LiveName::Publisher(number) => live.publishers.contains_key(&number),
-            LiveName::Reader(index) => live.readers.contains(index as usize),
+        let directory = &self.bench.sessions.directory;
+        assert_eq!(directory.len(), live.publishers.len() + live.readers.len());
+        let is_there = |session: &SessionRef| match *session {
+            SessionRef::Publisher(number) => live.publishers.contains_key(&number),
+            SessionRef::Reader(index) => live.readers.contains(index as usize),
+            SessionRef::Title(_) => false,
         };
-        assert!(live.by_id.values().all(is_there));
-        for (entry, names) in &live.by_connection {
-            assert!(!names.is_empty() && names.iter().all(is_there), "{entry:?}");
+        let (mut all, on_connections) = directory.entries();
+        assert!(all.all(|session| is_there(&session)));
+        for (entry, sessions) in on_connections {
+            assert!(!sessions.is_empty() && sessions.iter().all(is_there), "{entry:?}");
             assert!(self.connections.contains(&entry.index), "its connection has ended");
         }
         assert_eq!(of_paths, live.readers.len());
@@ -308,7 +311,8 @@ proptest! {
         let path_count = sessions.live.paths.iter_mut().count();
         let live = &sessions.live;
         prop_assert!(live.publishers.is_empty() && live.readers.is_empty());
-        prop_assert!(live.by_id.is_empty() && live.by_connection.is_empty());
+        let (all, on_connections) = sessions.directory.entries();
+        prop_assert_eq!((all.count(), on_connections.count()), (0, 0));
         prop_assert_eq!((live.registry.count(), path_count), (0, 0));
         prop_assert!(!live.demux.uses_pair(0));
         prop_assert_eq!(sessions.sockets.tuple_count(), 0);

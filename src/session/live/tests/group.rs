@@ -240,7 +240,7 @@ fn member_lives_by_its_reports_and_not_by_our_own() {
     assert_eq!(infos[0].id, kept.to_string());
     assert_eq!(infos[0].streams[0].fraction_lost, Some(0.25));
     assert_eq!(infos[0].streams[0].ssrc, "00000009");
-    assert!(bench.sessions.live.find(lost).is_none());
+    assert!(bench.sessions.directory.find(lost).is_none());
     assert_eq!(bench.sessions.cells.datagrams_unmatched.value(), 65, "of a stranger");
 }
 

@@ -30,7 +30,7 @@ fn open_connection_keeps_the_path_of_a_publisher_over_tcp() {
     bench.sessions.handle_report_interleaved(entry(PUBLISHER), 0, &rtp(2));
     let publisher = bench.sessions.live.publishers.values().next().unwrap();
     assert_eq!(publisher.source.counts().packets, 2);
-    bench.sessions.handle_live_connection_closed(entry(PUBLISHER));
+    bench.sessions.handle_connection_closed(entry(PUBLISHER));
     assert!(!bench.is_published());
 }
 

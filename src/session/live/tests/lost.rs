@@ -191,7 +191,7 @@ impl Net {
         (0..SECONDS_MAX).any(|_| {
             let before = end(self);
             self.second(Some(publisher));
-            let is_gone = self.shards[at].live.find(reader).is_none();
+            let is_gone = self.shards[at].directory.find(reader).is_none();
             is_gone || before.is_some() && end(self) > before
         })
     }

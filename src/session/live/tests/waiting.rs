@@ -75,15 +75,15 @@ fn interleaved_reader_that_is_paused_needs_a_sign_of_life() {
     };
     bench.request(from, Method::Play, URL, Some(id), (&[], ""));
     pass(&mut bench, 130);
-    assert!(bench.sessions.live.find(id).is_some(), "it plays");
+    assert!(bench.sessions.directory.find(id).is_some(), "it plays");
     bench.request(from, Method::Pause, URL, Some(id), (&[], ""));
     for _ in 0..3 {
         pass(&mut bench, 50);
         bench.sessions.touch_connection(entry(READER));
     }
-    assert!(bench.sessions.live.find(id).is_some());
+    assert!(bench.sessions.directory.find(id).is_some());
     pass(&mut bench, 62);
-    assert!(bench.sessions.live.find(id).is_none(), "its connection lives, and says nothing");
+    assert!(bench.sessions.directory.find(id).is_none(), "its connection lives, and says nothing");
 }
 
 #[test]

@@ -1,0 +1,224 @@
+//! Where to find the sessions of a shard: by id, and by the RTSP connection they were made on.
+//!
+//! ```text
+//!  Session header --id--> SessionRef
+//!  connection --> SessionRefs in the order of their SETUPs, and the interleaved channels they use
+//! ```
+//! Invariants: every session of a client is in `by_id` from its first command to its end, and in
+//! `by_connection` while its connection lives. A channel of a connection has one owner.
+//! Bounds: the sessions of the shard; 256 channels of a connection.
+
+use std::collections::HashMap;
+
+use crate::base::ids::SessionId;
+use crate::poll::poll_table::EntryKey;
+use crate::session::table::SessionKey;
+
+/// A session of a client, by its place in the table of its role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SessionRef {
+    /// A player of a title.
+    Title(SessionKey),
+    /// A reader of a live path.
+    Reader(u32),
+    /// A source of a live path.
+    Publisher(u32),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Directory {
+    by_id: HashMap<SessionId, SessionRef>,
+    by_connection: HashMap<EntryKey, OnConnection>,
+}
+
+#[derive(Debug, Default)]
+struct OnConnection {
+    sessions: Vec<SessionRef>,
+    /// Interleaved channels in use.
+    channels: Vec<(u8, SessionRef)>,
+}
+
+impl Directory {
+    /// Sessions of clients.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are no sessions of clients.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// A session by its id.
+    #[must_use]
+    pub fn find(&self, id: SessionId) -> Option<SessionRef> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// Sessions that were made on a connection, in the order in which they were made.
+    #[must_use]
+    pub fn of_connection(&self, entry: EntryKey) -> &[SessionRef] {
+        self.by_connection.get(&entry).map_or(&[], |on| on.sessions.as_slice())
+    }
+
+    /// Enters a session, with the connection it was made on if that is one of this shard.
+    pub(super) fn enter(
+        &mut self,
+        id: SessionId,
+        connection: Option<EntryKey>,
+        session: SessionRef,
+    ) {
+        self.by_id.insert(id, session);
+        if let Some(entry) = connection {
+            self.by_connection.entry(entry).or_default().sessions.push(session);
+        }
+    }
+
+    /// Takes a session out of both tables. Its channels are free.
+    pub(super) fn leave(
+        &mut self,
+        id: SessionId,
+        connection: Option<EntryKey>,
+        session: SessionRef,
+    ) {
+        self.by_id.remove(&id);
+        let Some(entry) = connection else { return };
+        let Some(on) = self.by_connection.get_mut(&entry) else { return };
+        on.sessions.retain(|other| *other != session);
+        on.channels.retain(|(_, owner)| *owner != session);
+        if on.sessions.is_empty() {
+            self.by_connection.remove(&entry);
+        }
+    }
+
+    /// Forgets the id of a session that ends later in the turn: no command finds it any more.
+    pub(super) fn forget_id(&mut self, id: SessionId) -> bool {
+        self.by_id.remove(&id).is_some()
+    }
+
+    /// Forgets a connection that is closed. The sessions that were made on it.
+    pub(super) fn close_connection(&mut self, entry: EntryKey) -> Vec<SessionRef> {
+        self.by_connection.remove(&entry).map_or_else(Vec::new, |on| on.sessions)
+    }
+
+    /// The interleaved channels that a client asked for, or the next free ones: clients accept our
+    /// numbers (rule C18), and some ask for none (rule C19). `None`: the connection has no two
+    /// channels left.
+    #[must_use]
+    pub(super) fn free_channels(
+        &self,
+        entry: EntryKey,
+        asked: Option<(u8, u8)>,
+    ) -> Option<(u8, u8)> {
+        let mut is_used = [false; 1 << u8::BITS];
+        let used = self.by_connection.get(&entry).map_or(&[][..], |on| &on.channels);
+        for (channel, _) in used {
+            is_used[usize::from(*channel)] = true;
+        }
+        let is_free =
+            |(a, b): &(u8, u8)| a != b && !is_used[usize::from(*a)] && !is_used[usize::from(*b)];
+        let mut pairs = (0..=u8::MAX / 2).map(|n| (n * 2, n * 2 + 1));
+        asked.filter(is_free).or_else(|| pairs.find(is_free))
+    }
+
+    /// Interleaved channels of a connection are a session's until it leaves, or gives them back.
+    pub(super) fn take_channels(
+        &mut self,
+        entry: EntryKey,
+        (channel, rtcp_channel): (u8, u8),
+        session: SessionRef,
+    ) {
+        if let Some(on) = self.by_connection.get_mut(&entry) {
+            on.channels.extend([(channel, session), (rtcp_channel, session)]);
+        }
+    }
+
+    /// A stream of a session has ended, and the session goes on.
+    pub(super) fn give_channels_back(&mut self, entry: EntryKey, (a, b): (u8, u8)) {
+        if let Some(on) = self.by_connection.get_mut(&entry) {
+            on.channels.retain(|(channel, _)| *channel != a && *channel != b);
+        }
+    }
+
+    /// The session that uses an interleaved channel of a connection.
+    #[must_use]
+    pub(super) fn of_channel(&self, entry: EntryKey, channel: u8) -> Option<SessionRef> {
+        let channels = &self.by_connection.get(&entry)?.channels;
+        channels.iter().find(|(used, _)| *used == channel).map(|(_, session)| *session)
+    }
+
+    /// All sessions, and those of each connection, for tests of what is left behind.
+    #[cfg(test)]
+    pub(super) fn entries(
+        &self,
+    ) -> (impl Iterator<Item = SessionRef>, impl Iterator<Item = (EntryKey, &[SessionRef])>) {
+        let on = self.by_connection.iter().map(|(entry, on)| (*entry, on.sessions.as_slice()));
+        (self.by_id.values().copied(), on)
+    }
+}
+
+/// Sessions made on one connection: what a proxy puts on one, and few enough that the connection's
+/// own work, which looks at each of them, stays small.
+pub(super) const SESSIONS_PER_CONNECTION_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::ShardId;
+
+    const ENTRY: EntryKey = EntryKey { index: 1, generation: 0 };
+
+    fn id(number: u64) -> SessionId {
+        SessionId::new(ShardId(0), number << 8)
+    }
+
+    #[test]
+    fn channels_are_those_asked_for_or_the_next_free_ones_until_their_session_leaves() {
+        let mut directory = Directory::default();
+        let (first, second) = (SessionRef::Reader(1), SessionRef::Publisher(1));
+        for (number, session) in [(1, first), (2, second)] {
+            directory.enter(id(number), Some(ENTRY), session);
+        }
+        assert_eq!(directory.free_channels(ENTRY, Some((7, 9))), Some((7, 9)));
+        directory.take_channels(ENTRY, (0, 1), first);
+        directory.take_channels(ENTRY, (4, 2), second);
+        assert_eq!(directory.free_channels(ENTRY, Some((1, 8))), Some((6, 7)));
+        assert_eq!(directory.free_channels(ENTRY, Some((8, 8))), Some((6, 7)));
+        assert_eq!(directory.of_channel(ENTRY, 2), Some(second));
+        directory.give_channels_back(ENTRY, (4, 2));
+        assert_eq!(directory.free_channels(ENTRY, None), Some((2, 3)));
+        directory.leave(id(1), Some(ENTRY), first);
+        assert_eq!(directory.of_channel(ENTRY, 0), None);
+        assert_eq!(directory.free_channels(ENTRY, None), Some((0, 1)));
+    }
+
+    #[test]
+    fn connection_has_128_pairs_of_channels() {
+        let mut directory = Directory::default();
+        directory.enter(id(1), Some(ENTRY), SessionRef::Reader(1));
+        for _ in 0..128 {
+            let channels = directory.free_channels(ENTRY, None).unwrap();
+            directory.take_channels(ENTRY, channels, SessionRef::Reader(1));
+        }
+        assert_eq!(directory.free_channels(ENTRY, None), None);
+    }
+
+    #[test]
+    fn session_is_found_until_it_leaves_and_a_closed_connection_names_its_sessions_once() {
+        let mut directory = Directory::default();
+        let title = SessionRef::Title(SessionKey(3));
+        directory.enter(id(1), Some(ENTRY), title);
+        directory.enter(id(2), None, SessionRef::Reader(3));
+        assert_eq!((directory.find(id(1)), directory.len()), (Some(title), 2));
+        assert_eq!(directory.of_connection(ENTRY), [title]);
+        assert_eq!(directory.close_connection(ENTRY), [title]);
+        assert!(directory.close_connection(ENTRY).is_empty());
+        assert_eq!(directory.find(id(1)), Some(title), "it outlives its connection");
+        directory.leave(id(1), None, title);
+        assert!(directory.forget_id(id(2)) && !directory.forget_id(id(2)));
+        assert!(directory.is_empty());
+    }
+}
