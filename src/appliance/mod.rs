@@ -34,7 +34,7 @@ use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::multicast::MulticastSettings;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poller::Poller;
-use crate::session::table::SessionConfig;
+use crate::session::cx::SessionConfig;
 use crate::shard::group_sockets;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::priority::set_fifo;

@@ -111,7 +111,7 @@ impl Camera {
                 Some(Input::Garbage { bytes }) => {
                     cx.sessions.count_resync();
                     let peer = cx.sessions.camera_address(self.name);
-                    self.garbage.handle(bytes, peer, cx.sessions.now);
+                    self.garbage.handle(bytes, peer, cx.sessions.cx.now);
                 }
                 Some(Input::Malformed { error, framing_lost: true, .. }) => {
                     cx.sessions.handle_camera_garbage(self.name, error);

@@ -189,7 +189,7 @@ impl RtspConnection {
             room =
                 room.saturating_sub(if is_frame { 1 } else { FRAMES_A_VISIT / REQUESTS_A_VISIT });
             // Not with every byte: one a minute must not hold a connection.
-            self.heard = cx.sessions.now;
+            self.heard = cx.sessions.cx.now;
             match input {
                 Input::Interleaved { channel, payload } => {
                     cx.sessions.handle_report_interleaved(self.key, channel, &payload);
@@ -197,18 +197,18 @@ impl RtspConnection {
                 Input::Response(_) => {}
                 Input::Garbage { bytes } => {
                     cx.sessions.count_resync();
-                    self.garbage.handle(bytes, Some(self.peer), cx.sessions.now);
+                    self.garbage.handle(bytes, Some(self.peer), cx.sessions.cx.now);
                 }
                 Input::Malformed { error, cseq, framing_lost } => {
                     tracing::debug!(peer = %self.peer, %error, "malformed request");
-                    let asked = Asked::malformed(cx.sessions.now);
+                    let asked = Asked::malformed(cx.sessions.cx.now);
                     self.answer(Response::new(Status::BadRequest, cseq), &asked, cx);
                     if framing_lost {
                         return self.closing();
                     }
                 }
                 Input::Request(request) => {
-                    let asked = Asked::new(&request, cx.sessions.now);
+                    let asked = Asked::new(&request, cx.sessions.cx.now);
                     match self.handle_request(request, cx) {
                         Flow::Answer(response) => self.answer(response, &asked, cx),
                         Flow::Submit(task) => return Disposition::Submit(task),
@@ -314,7 +314,7 @@ impl RtspConnection {
             class: TaskClass::Control,
             work: Work::Open { name: url.name() },
         };
-        let asked = Asked::new(&request, cx.sessions.now);
+        let asked = Asked::new(&request, cx.sessions.cx.now);
         self.waiting = Waiting::Title { request, target, asked };
         Flow::Submit(task)
     }
@@ -383,7 +383,7 @@ impl RtspConnection {
         if request.method == Method::Describe {
             let path = target.path.trim_end_matches('/').to_owned();
             let response =
-                describe::answer(&request, &title, self.local.ip(), cx.sessions.retransmits());
+                describe::answer(&request, &title, self.local.ip(), cx.sessions.cx.retransmits());
             self.described = Some((path, Arc::downgrade(&title)));
             self.answer(response, &asked, cx);
             return None;
@@ -402,10 +402,10 @@ impl RtspConnection {
     }
 
     fn answer(&mut self, response: Response, asked: &Asked, cx: &Context<'_>) {
-        let taken = cx.sessions.now.since(asked.since);
-        cx.sessions.count_request(asked.method_index, response.status().code(), taken);
-        let response = asked.complete(response, cx.sessions.now);
-        response.write_to(cx.sessions.utc_ns.div_euclid(1_000_000_000), &mut self.output);
+        let taken = cx.sessions.cx.now.since(asked.since);
+        cx.sessions.cx.count_request(asked.method_index, response.status().code(), taken);
+        let response = asked.complete(response, cx.sessions.cx.now);
+        response.write_to(cx.sessions.cx.utc_ns.div_euclid(1_000_000_000), &mut self.output);
         // Requests behind it are not read (RFC 2068 s14.10).
         self.is_closing |= asked.is_last;
     }

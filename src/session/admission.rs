@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use crate::base::addresses::AddressPlace;
 use crate::base::seldom::Seldom;
 use crate::rtsp::response::Status;
-use crate::session::table::Sessions;
+use crate::session::cx::Cx;
 
 /// What is said of sessions that are refused.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub(super) struct RefusalsSaid {
     address: Seldom,
 }
 
-impl Sessions {
+impl Cx {
     /// Sessions of all kinds.
     #[must_use]
     pub fn session_count(&self) -> usize {

@@ -14,6 +14,7 @@
 
 mod admission;
 pub mod cursor;
+pub mod cx;
 pub mod desk;
 pub mod directory;
 pub mod epoch;

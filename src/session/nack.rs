@@ -31,20 +31,20 @@ impl Sessions {
             let at = Waiter { session: key, stream_index, epoch_count: session.epoch_count };
             for seq in nack.lost().take(room) {
                 room -= 1;
-                self.cells.nacks_received.add(1);
+                self.cx.cells.nacks_received.add(1);
                 if !has_resender {
                     self.count_refusal(Refusal::Unknown);
                 } else if !is_playing {
                     self.count_refusal(Refusal::Busy);
                 } else {
-                    self.out.push(Action::Resend { at, seq });
+                    self.cx.out.push(Action::Resend { at, seq });
                 }
             }
         }
     }
 
     pub(super) fn count_refusal(&self, refusal: Refusal) {
-        self.cells.rtx_refused[refusal as usize].add(1);
+        self.cx.cells.rtx_refused[refusal as usize].add(1);
     }
 }
 

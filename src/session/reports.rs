@@ -33,14 +33,14 @@ impl Sessions {
         let random = rand::rng().random_range(0.0..1.0);
         // Two members: the player and us, the only sender.
         let wait = interval(bandwidth, 2, 1, true, REPORT_BYTES, false, random);
-        self.wait_for_report(key, self.now + wait);
+        self.wait_for_report(key, self.cx.now + wait);
     }
 
     /// Sends the reports of a session at `due`, and at no time that was set before.
     pub(super) fn wait_for_report(&mut self, key: SessionKey, due: Mono) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let timer = TimerKey::Report { session: key, epoch_count: session.epoch_count };
-        self.wheel.replace(&mut session.timers.report, due, timer);
+        self.cx.wheel.replace(&mut session.timers.report, due, timer);
     }
 
     /// Says BYE on a stream at `due`: nothing else of it is to come.
@@ -55,7 +55,7 @@ impl Sessions {
         };
         stream.phase = Phase::Finishing;
         let key = TimerKey::Bye { session, stream_index, epoch_count };
-        self.wheel.replace(&mut stream.timer, due, key);
+        self.cx.wheel.replace(&mut stream.timer, due, key);
     }
 
     /// A sender report on every stream that plays.
@@ -110,8 +110,8 @@ impl Sessions {
     }
 
     pub(super) fn send_report(&mut self, key: SessionKey, index: usize, bye: Option<&str>) {
-        let (now, utc_ns) = (self.now, self.utc_ns);
-        let mut bytes = self.take_bytes();
+        let (now, utc_ns) = (self.cx.now, self.cx.utc_ns);
+        let mut bytes = self.cx.take_bytes();
         let Some(session) = self.session(key) else { return };
         let Some(stream) = session.streams.get(index) else { return };
         match &session.epoch {
@@ -136,8 +136,8 @@ impl Sessions {
             }
             (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => return,
         };
-        self.cells.rtcp_packets_sent.add(1);
-        self.out.push(action);
+        self.cx.cells.rtcp_packets_sent.add(1);
+        self.cx.out.push(action);
     }
 
     /// RTCP from a player or a publisher, over a shared socket.
@@ -145,10 +145,10 @@ impl Sessions {
         if self.handle_publisher_datagram(pair, from, bytes) {
             return;
         }
-        match self.sockets.find(pair, from) {
+        match self.cx.sockets.find(pair, from) {
             Some((key, _)) => self.handle_report(key, bytes),
-            None if self.sockets.group_pair() == Some(pair) => self.handle_member(from, bytes),
-            None => self.cells.datagrams_unmatched.add(1),
+            None if self.cx.sockets.group_pair() == Some(pair) => self.handle_member(from, bytes),
+            None => self.cx.cells.datagrams_unmatched.add(1),
         }
     }
 
@@ -159,7 +159,7 @@ impl Sessions {
         }
         let is_its =
             |path: Path| matches!(path, Path::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
-        let found = match self.directory.of_channel(entry, channel) {
+        let found = match self.cx.directory.of_channel(entry, channel) {
             Some(SessionRef::Title(key)) => self
                 .session(key)
                 .is_some_and(|session| session.streams.iter().any(|stream| is_its(stream.path)))
@@ -175,7 +175,7 @@ impl Sessions {
         match found {
             Some(key) => self.handle_report(key, bytes),
             // RTP towards us or a channel that nobody set up.
-            None => self.cells.datagrams_unmatched.add(1),
+            None => self.cx.cells.datagrams_unmatched.add(1),
         }
     }
 
@@ -185,7 +185,7 @@ impl Sessions {
             Err(error) => {
                 // Players knock with bytes that are no RTCP to open NATs (rule C21).
                 tracing::trace!(%error, "not RTCP");
-                self.cells.rtcp_malformed.add(1);
+                self.cx.cells.rtcp_malformed.add(1);
                 return;
             }
         };
@@ -196,15 +196,15 @@ impl Sessions {
         }
         self.touch(key);
         self.handle_nacks(key, bytes);
-        let ntp = rtcp::ntp_from_utc_ns(self.utc_ns);
+        let ntp = rtcp::ntp_from_utc_ns(self.cx.utc_ns);
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
-        let now = self.now;
+        let now = self.cx.now;
         let is_playing = matches!(session.state, State::Playing);
         for block in feedback.reports {
             let Some(stream) = session.streams.iter_mut().find(|s| s.ssrc.0 == block.ssrc) else {
                 continue;
             };
-            let cells = &self.cells;
+            let cells = &self.cx.cells;
             cells.rtcp_reports_received.add(1);
             cells.reported_loss_ratio.observe_fraction(block.fraction_lost);
             let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
@@ -229,10 +229,10 @@ impl Sessions {
     /// that reads slowly gets everything. One that asked for more than a second a second is behind
     /// because it wants to be.
     fn observe_lag(&mut self, key: SessionKey) {
-        if self.config.lag_budget.is_zero() {
+        if self.cx.config.lag_budget.is_zero() {
             return;
         }
-        let now = self.now;
+        let now = self.cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let Some(epoch) = session.epoch.filter(|epoch| epoch.speed <= 1.0) else { return };
         for stream in &mut session.streams {
@@ -242,7 +242,7 @@ impl Sessions {
             let lag = stream.lag(&epoch, now);
             let quality = stream.quality.as_mut();
             if let Some(change) = quality.and_then(|quality| quality.handle_lag(lag, now)) {
-                change_level(&session.id, stream, change, &self.cells);
+                change_level(&session.id, stream, change, &self.cx.cells);
             }
         }
     }

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::admission::RefusalsSaid;
+use super::cx::{Cx, SessionConfig};
 use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
-use super::directory::{Directory, SessionRef};
+use super::directory::SessionRef;
 use super::info::{SessionInfo, StreamInfo};
 use super::live::desk::LiveDesk;
 use super::live::group::GroupAction;
@@ -26,13 +26,10 @@ use super::live::input::plan::InputSocket;
 use super::live::pull::joined::CameraName;
 use super::request::Waiter;
 use super::session::{Session, SessionTimers, State};
-use super::sockets::SharedSockets;
 use super::starts::Starts;
 use super::stream::{Path, Phase, Stream};
-use crate::base::addresses::Addresses;
 use crate::base::ids::{SeqNo, SessionId, ShardId};
 use crate::base::time::{Mono, Npt};
-use crate::base::wheel::Wheel;
 use crate::media::window::{PacketWindow, WindowKey};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
@@ -201,51 +198,16 @@ pub enum Action {
     Execute(Box<super::request::Command>),
 }
 
-/// What sessions are allowed and told.
-#[derive(Debug, Clone)]
-pub struct SessionConfig {
-    /// Sessions at most: of titles and live paths, of those who play and publish, together.
-    pub sessions_max: usize,
-    /// What each address has of the sessions of all shards.
-    pub addresses: Arc<Addresses>,
-    /// A client not heard of for this long is gone.
-    pub timeout: Duration,
-    /// Host part of CNAMEs.
-    pub host: String,
-    /// An interleaved session later than this skips ahead; zero: never.
-    pub lag_budget: Duration,
-    /// Pictures are thinned for players whose way loses packets.
-    pub adapts_quality: bool,
-    /// Packets that a player lost are sent again when it asks.
-    pub retransmits: bool,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Sessions {
-    pub(super) shard: ShardId,
-    pub(super) config: SessionConfig,
-    /// All sessions, of titles and live paths, by id and by connection.
-    pub directory: Directory,
+    /// What sessions of all roles share.
+    pub cx: Cx,
     pub(super) slab: Slab<Session>,
-    /// Sockets' tuples.
-    pub sockets: SharedSockets,
     pub(super) desk: WindowDesk,
     pub(super) starts: Starts,
-    /// Everything that falls due on this shard.
-    pub wheel: Wheel<TimerKey>,
-    /// What the shard must do next, in this order.
-    pub out: Vec<Action>,
-    /// Storage of reports that are sent, for the next ones.
-    spare_bytes: Vec<Vec<u8>>,
     /// Live paths, with the sessions of those who publish and read them.
     pub live: LiveDesk,
-    pub(super) cells: Arc<ShardCells>,
-    pub(super) refusals_said: RefusalsSaid,
-    /// Now, fixed for the length of a turn.
-    pub now: Mono,
-    /// Nanoseconds since 1970 at `now`.
-    pub utc_ns: i64,
 }
 
 /// Window tasks carry this bit in their ticket; the others name the entry that waits.
@@ -260,21 +222,11 @@ impl Sessions {
     #[must_use]
     pub fn new(shard: ShardId, config: SessionConfig, cells: Arc<ShardCells>, now: Mono) -> Self {
         Self {
-            shard,
-            config,
-            directory: Directory::default(),
+            cx: Cx::new(shard, config, cells, now),
             slab: Slab::new(),
-            sockets: SharedSockets::default(),
             desk: WindowDesk::default(),
             starts: Starts::default(),
-            wheel: Wheel::new(now),
-            out: Vec::new(),
-            spare_bytes: (0..SPARE_BYTES_MIN).map(|_| Vec::with_capacity(REPORT_BYTES)).collect(),
             live: LiveDesk::default(),
-            cells,
-            refusals_said: RefusalsSaid::default(),
-            now,
-            utc_ns: 0,
         }
     }
 
@@ -292,7 +244,7 @@ impl Sessions {
     /// A session of a title by its id.
     #[must_use]
     pub fn find(&self, id: SessionId) -> Option<SessionKey> {
-        match self.directory.find(id)? {
+        match self.cx.directory.find(id)? {
             SessionRef::Title(key) => Some(key),
             SessionRef::Reader(_) | SessionRef::Publisher(_) => None,
         }
@@ -304,18 +256,6 @@ impl Sessions {
         self.slab.len()
     }
 
-    /// How long a client may be silent.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.config.timeout
-    }
-
-    /// Whether packets that a player lost are sent again.
-    #[must_use]
-    pub fn retransmits(&self) -> bool {
-        self.config.retransmits
-    }
-
     /// Keys of all sessions.
     #[must_use]
     pub fn keys(&self) -> Vec<SessionKey> {
@@ -324,7 +264,7 @@ impl Sessions {
 
     /// The client of a session was heard of.
     pub fn touch(&mut self, key: SessionKey) {
-        let now = self.now;
+        let now = self.cx.now;
         if let Some(session) = self.session_mut(key) {
             session.alive = now;
         }
@@ -335,8 +275,8 @@ impl Sessions {
     pub fn note_request(&mut self, entry: EntryKey, session: Option<SessionId>) {
         match session {
             Some(id) => {
-                if let Some(session) = self.directory.find(id) {
-                    self.live.touch(session, self.now);
+                if let Some(session) = self.cx.directory.find(id) {
+                    self.live.touch(session, self.cx.now);
                 }
             }
             None => self.touch_connection(entry),
@@ -346,15 +286,16 @@ impl Sessions {
     /// A request came on a connection that names no session: a sign of life of all that were made
     /// on it.
     pub fn touch_connection(&mut self, entry: EntryKey) {
-        let Self { directory, slab, live, now, .. } = self;
-        for session in directory.of_connection(entry) {
+        let Self { cx, slab, live, .. } = self;
+        let now = cx.now;
+        for session in cx.directory.of_connection(entry) {
             match *session {
                 SessionRef::Title(key) => {
                     if let Some(session) = slab.get_mut(key.0 as usize) {
-                        session.alive = *now;
+                        session.alive = now;
                     }
                 }
-                SessionRef::Reader(_) | SessionRef::Publisher(_) => live.touch(*session, *now),
+                SessionRef::Reader(_) | SessionRef::Publisher(_) => live.touch(*session, now),
             }
         }
     }
@@ -362,82 +303,55 @@ impl Sessions {
     /// Enters a session.
     pub(super) fn insert(&mut self, session: Session) -> SessionKey {
         let (id, connection) = (session.id, session.connection);
-        self.cells.sessions[session.state.gauge_index()].add(1);
+        self.cx.cells.sessions[session.state.gauge_index()].add(1);
         let key = SessionKey(u32::try_from(self.slab.insert(session)).unwrap_or(u32::MAX));
-        self.directory.enter(id, connection, SessionRef::Title(key));
+        self.cx.directory.enter(id, connection, SessionRef::Title(key));
         key
-    }
-
-    /// An empty buffer for a report.
-    pub(super) fn take_bytes(&mut self) -> Vec<u8> {
-        self.spare_bytes.pop().unwrap_or_default()
-    }
-
-    /// A report is sent: its buffer can be used again.
-    pub fn give_bytes_back(&mut self, mut bytes: Vec<u8>) {
-        if self.spare_bytes.len() < SPARE_BYTES_MAX {
-            bytes.clear();
-            self.spare_bytes.push(bytes);
-        }
-    }
-
-    /// Counts a request that is answered.
-    pub fn count_request(&self, method_index: usize, status_code: u16, taken: Duration) {
-        self.cells.count_request(method_index, status_code);
-        let taken_ns = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
-        self.cells.request_duration.observe_ns(taken_ns);
     }
 
     /// Ends a session and frees all that it holds. Whoever waits for it is answered 454.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         let mut session = self.slab.try_remove(key.0 as usize)?;
-        self.directory.leave(session.id, session.connection, SessionRef::Title(key));
-        self.cells.sessions[session.state.gauge_index()].sub(1);
+        self.cx.directory.leave(session.id, session.connection, SessionRef::Title(key));
+        self.cx.cells.sessions[session.state.gauge_index()].sub(1);
         let SessionTimers { report, pause, liveness } = session.timers;
         for timer in [report, pause, liveness] {
-            self.wheel.cancel(timer);
+            self.cx.wheel.cancel(timer);
         }
         for stream in &session.streams {
-            self.wheel.cancel(stream.timer);
+            self.cx.wheel.cancel(stream.timer);
             if stream.quality.is_some() {
-                self.cells.quality_levels[stream.level() as usize].sub(1);
+                self.cx.cells.quality_levels[stream.level() as usize].sub(1);
             }
             if let Path::Udp { pair, rtp, rtcp } = stream.path {
-                self.release_tuple(pair, rtp, rtcp);
+                self.cx.release_tuple(pair, rtp, rtcp);
             }
         }
         if let State::Priming(priming) = &session.state {
             let status = Status::SessionNotFound;
             let response = Response::new(status, priming.cseq);
-            self.out.push(Action::Respond { waiter: priming.waiter, response });
+            self.cx.out.push(Action::Respond { waiter: priming.waiter, response });
         }
         for command in session.held.drain(..) {
             let response = command.response(Status::SessionNotFound);
-            self.out.push(Action::Respond { waiter: command.waiter, response });
+            self.cx.out.push(Action::Respond { waiter: command.waiter, response });
         }
         Some(session)
-    }
-
-    /// Frees a client's address on a pair; a further pair that nobody uses now is closed.
-    pub(super) fn release_tuple(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
-        if self.sockets.release(pair, rtp, rtcp) {
-            self.close_unused_pair(pair);
-        }
     }
 
     /// Changes a session's state, and the gauge with it.
     pub(super) fn set_state(&mut self, key: SessionKey, state: State) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
-        self.cells.sessions[session.state.gauge_index()].sub(1);
+        self.cx.cells.sessions[session.state.gauge_index()].sub(1);
         session.state = state;
-        self.cells.sessions[session.state.gauge_index()].add(1);
+        self.cx.cells.sessions[session.state.gauge_index()].add(1);
     }
 
     /// The RTSP connection of some sessions is gone. Interleaved ones end with it; the others live
     /// on while the client is heard of by RTCP or over another connection.
     pub fn handle_connection_closed(&mut self, entry: EntryKey) {
         self.forget_held(entry);
-        for session in self.directory.close_connection(entry) {
+        for session in self.cx.directory.close_connection(entry) {
             match session {
                 SessionRef::Title(key) => self.handle_title_connection_closed(key),
                 SessionRef::Reader(index) => self.handle_reader_connection_closed(index),
@@ -455,7 +369,7 @@ impl Sessions {
             self.remove(key);
         } else {
             // A player that was killed says nothing any more: look for it soon.
-            self.watch(key, self.now + ORPHAN_TIMEOUT.min(self.config.timeout));
+            self.watch(key, self.cx.now + ORPHAN_TIMEOUT.min(self.cx.config.timeout));
         }
     }
 
@@ -464,7 +378,7 @@ impl Sessions {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         session.liveness_due = due;
         let timer = TimerKey::Liveness { session: key, id: session.id };
-        self.wheel.replace(&mut session.timers.liveness, due, timer);
+        self.cx.wheel.replace(&mut session.timers.liveness, due, timer);
     }
 
     /// A key of the wheel has come up. Streams are for the pacer and connections for the shard: it
@@ -489,7 +403,7 @@ impl Sessions {
 
     /// Time to see whether a session's client still lives. True when it was reaped.
     pub fn handle_liveness(&mut self, key: SessionKey, id: SessionId) -> bool {
-        let (now, timeout) = (self.now, self.config.timeout);
+        let (now, timeout) = (self.cx.now, self.cx.config.timeout);
         let is_meant = |session: &&Session| session.id == id && session.liveness_due <= now;
         let Some(session) = self.session(key).filter(is_meant) else { return false };
         // Client rule C16: over TCP a connection that takes packets is the sign of life. One that
@@ -502,7 +416,7 @@ impl Sessions {
         let silent = now.since(session.alive);
         if !is_carried && silent >= limit {
             tracing::info!(session = %id, silent_s = silent.as_secs(), "session timed out");
-            self.cells.sessions_timed_out.add(1);
+            self.cx.cells.sessions_timed_out.add(1);
             self.fail(key, Some("timeout"));
             return true;
         }
@@ -513,7 +427,7 @@ impl Sessions {
 
     /// Asks for the windows that a stream wants: new ones, and its own when their pages age.
     pub fn request_windows(&mut self, key: SessionKey, stream_index: u8) {
-        let now = self.now;
+        let now = self.cx.now;
         // Bounded: a cursor wants its window and the one ahead.
         for _ in 0..2 {
             let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
@@ -535,8 +449,8 @@ impl Sessions {
                     let class = if is_priming { TaskClass::Control } else { TaskClass::Prefetch };
                     let work = Work::Window { title: session.title.clone(), key: name };
                     let ticket = WINDOW_TICKET | u64::from(number);
-                    let task = Task { shard: self.shard, ticket, class, work };
-                    self.out.push(Action::Submit(task));
+                    let task = Task { shard: self.cx.shard, ticket, class, work };
+                    self.cx.out.push(Action::Submit(task));
                     return;
                 }
             }
@@ -580,13 +494,13 @@ impl Sessions {
             }
             // One that still has frames to send asks again with the next of them.
             if stream.phase == Phase::WaitsForWindow {
-                self.schedule(waiter, self.now + RETRY_AFTER_REFUSAL);
+                self.schedule(waiter, self.cx.now + RETRY_AFTER_REFUSAL);
             }
         }
     }
 
     fn give_window(&mut self, waiter: WindowWaiter, name: WindowKey, window: Arc<PacketWindow>) {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(session) = self.session_mut(waiter.session) else { return };
         if session.epoch_count != waiter.epoch_count {
             return;
@@ -648,7 +562,7 @@ impl Sessions {
         stream.timer_count = stream.timer_count.wrapping_add(1);
         let timer_count = stream.timer_count;
         let key = TimerKey::Stream { session, stream_index, epoch_count, timer_count };
-        self.wheel.replace(&mut stream.timer, due, key);
+        self.cx.wheel.replace(&mut stream.timer, due, key);
     }
 
     fn handle_window_failure(&mut self, waiter: WindowWaiter, failure: &WindowFailure) {
@@ -660,7 +574,7 @@ impl Sessions {
             session = %session.id, title = session.title.name, %failure,
             "the session ends: its title cannot be played on"
         );
-        self.cells.sessions_failed.add(1);
+        self.cx.cells.sessions_failed.add(1);
         if matches!(session.state, State::Priming(_)) {
             self.fail_play(waiter.session, failure);
         }
@@ -704,17 +618,17 @@ impl Sessions {
         });
         SessionInfo {
             id: session.id.to_string(),
-            shard: self.shard.0,
+            shard: self.cx.shard.0,
             role: "reader",
             path: session.title.url_path.clone(),
             peer: session.peer.to_string(),
             user_agent: session.user_agent.clone(),
             state: session.state.as_str(),
             transport: if session.is_interleaved() { "tcp" } else { "udp" },
-            npt_s: session.npt_at(self.now).as_secs_f64(),
+            npt_s: session.npt_at(self.cx.now).as_secs_f64(),
             scale: session.epoch.map_or(1.0, |epoch| epoch.scale),
             speed: session.epoch.map_or(1.0, |epoch| epoch.speed),
-            age_s: self.now.since(session.created).as_secs_f64(),
+            age_s: self.cx.now.since(session.created).as_secs_f64(),
             streams: streams.collect(),
             reader: None,
             source: None,
@@ -725,10 +639,5 @@ impl Sessions {
 /// A session whose RTSP connection closed without TEARDOWN: three RTCP intervals (RFC 3550 s6.2)
 /// are enough to tell a player that went on from one that was killed.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(15);
-/// Reports of one turn, as a rule, and in a crowd.
-const SPARE_BYTES_MIN: usize = 32;
-const SPARE_BYTES_MAX: usize = 256;
-/// A sender report with a CNAME is below this.
-const REPORT_BYTES: usize = 128;
 /// After a full TaskQueue: a few of a worker's tasks later.
 const RETRY_AFTER_REFUSAL: Duration = Duration::from_millis(10);

@@ -14,18 +14,18 @@ use crate::session::table::TimerKey;
 impl Shard {
     /// Looks at a connection again.
     pub(super) fn watch_connection(&mut self, key: EntryKey) {
-        let due = self.sessions.now + self.sessions.timeout() / LOOKS_A_TIMEOUT;
+        let due = self.sessions.cx.now + self.sessions.cx.timeout() / LOOKS_A_TIMEOUT;
         if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
             let timer = TimerKey::Connection(key);
-            self.sessions.wheel.replace(connection.idle_timer_mut(), due, timer);
+            self.sessions.cx.wheel.replace(connection.idle_timer_mut(), due, timer);
         }
     }
 
     /// A connection without a session that says nothing is closed: a stranger must not fill the
     /// table with silence. So is one whose client takes nothing and says nothing.
     pub(super) fn handle_idle_connection(&mut self, key: EntryKey) {
-        let (now, timeout) = (self.sessions.now, self.sessions.timeout());
-        let has_sessions = !self.sessions.directory.of_connection(key).is_empty();
+        let (now, timeout) = (self.sessions.cx.now, self.sessions.cx.timeout());
+        let has_sessions = !self.sessions.cx.directory.of_connection(key).is_empty();
         let Some(link) = self.link(key) else { return };
         let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
         let silent = now.since(connection.heard());

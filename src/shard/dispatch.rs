@@ -59,7 +59,7 @@ impl Shard {
         };
         for Accepted { fd, peer, local } in asked.accepted {
             let Some(place) = self.admit_connection(&fd, peer) else { continue };
-            let connection = RtspConnection::new(peer, local, place, self.sessions.now);
+            let connection = RtspConnection::new(peer, local, place, self.sessions.cx.now);
             self.open_connection(fd, connection);
         }
         for (shard, command) in asked.forwards {
@@ -136,15 +136,17 @@ impl Shard {
         // Bounded: an action asks for a few more at most, and a held command is held once.
         for _ in 0..SETTLE_ROUNDS_MAX {
             self.post_live();
-            if self.sessions.out.is_empty() && self.refused.is_empty() {
+            if self.sessions.cx.out.is_empty() && self.refused.is_empty() {
                 return;
             }
             for task in std::mem::take(&mut self.refused) {
                 self.dispatch(EntryKey::from_bits(task.ticket), Event::Refused(task));
             }
             // The storage goes back and forth, so that a turn in steady play allocates nothing.
-            let mut actions =
-                std::mem::replace(&mut self.sessions.out, std::mem::take(&mut self.spare_actions));
+            let mut actions = std::mem::replace(
+                &mut self.sessions.cx.out,
+                std::mem::take(&mut self.spare_actions),
+            );
             for action in actions.drain(..) {
                 self.act(action);
             }
@@ -177,12 +179,12 @@ impl Shard {
                 let Some(Some(slots)) = self.pairs.get(usize::from(pair)) else { return };
                 let address = to_socket_address(to, slots.family);
                 if self.ring.send_datagram(slots.rtcp, address, &bytes, NO_RUN) {
-                    self.sessions.give_bytes_back(bytes);
+                    self.sessions.cx.give_bytes_back(bytes);
                 } else if self.unsent.len() < UNSENT_MAX {
                     self.unsent.push(Action::Datagram { pair, to, bytes });
                 } else {
                     self.cells.rtcp_packets_dropped.add(1);
-                    self.sessions.give_bytes_back(bytes);
+                    self.sessions.cx.give_bytes_back(bytes);
                 }
             }
             // After what is to be sent on it: the ring submits that before it closes the socket.
@@ -198,7 +200,7 @@ impl Shard {
                     _ => {}
                 }
                 self.mark_dirty(entry);
-                self.sessions.give_bytes_back(bytes);
+                self.sessions.cx.give_bytes_back(bytes);
             }
             Action::HangUp(entry) => {
                 self.close_when_sent(entry);
@@ -329,7 +331,7 @@ impl Shard {
                 done();
             }
             Message::Stop => {
-                self.stopping_since.get_or_insert(self.sessions.now);
+                self.stopping_since.get_or_insert(self.sessions.cx.now);
             }
         }
     }
@@ -403,7 +405,7 @@ impl Shard {
             let _unsaid = rustix::io::write(fd, REFUSAL);
             self.cells.connections_refused.add(1);
             self.cells.connections_refused_address.add(1);
-            if let Some(count) = self.refusals_said.happened(self.sessions.now) {
+            if let Some(count) = self.refusals_said.happened(self.sessions.cx.now) {
                 tracing::warn!(
                     %ip, count, fix = "raise rtsp.connections_per_address_max",
                     "connection refused: its address has as many as one may have"
@@ -453,7 +455,7 @@ impl Shard {
         match consumer {
             Some(Consumer::Camera(camera)) => self.sessions.handle_camera_closed(camera.name()),
             Some(Consumer::Connection(mut connection)) => {
-                self.sessions.wheel.cancel(*connection.idle_timer_mut());
+                self.sessions.cx.wheel.cancel(*connection.idle_timer_mut());
                 self.sessions.handle_connection_closed(key);
             }
             _ => self.sessions.handle_connection_closed(key),

@@ -88,7 +88,7 @@ impl Shard {
     }
 
     fn open_group_pair(&mut self, settings: &MulticastSettings) {
-        if self.sessions.sockets.group_pair().is_some() {
+        if self.sessions.cx.sockets.group_pair().is_some() {
             return;
         }
         let opened = group_pair(settings).map_err(|source| RingError::Register { source });

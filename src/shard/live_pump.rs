@@ -92,7 +92,7 @@ impl Shard {
         }
         let mut left = std::mem::take(&mut self.live_left);
         let Self { sessions, ring, live_runs, pairs, cells, .. } = self;
-        let now = sessions.now;
+        let now = sessions.cx.now;
         let LiveDesk { paths, readers, .. } = &mut sessions.live;
         let (runs, runs_left) = (live_runs, 0);
         let mut out = Outlet { ring, runs, pairs, cells, left: &mut left, now, runs_left };
@@ -167,7 +167,7 @@ impl Shard {
         self.cells.send_again.add(1);
         let path = self.sessions.live.paths.path_of(*key);
         if path.is_some_and(|path| path.rewind(*key, mark)) {
-            self.sessions.wake_reader(index, later(self.sessions.now, BURST_NS));
+            self.sessions.wake_reader(index, later(self.sessions.cx.now, BURST_NS));
         }
     }
 }
@@ -323,10 +323,10 @@ pub(super) fn gather_live(
     entry: EntryKey,
     gathered: &mut Gathered,
 ) -> bool {
-    let now = sessions.now;
+    let now = sessions.cx.now;
     let mut has_more = false;
-    for at in 0..sessions.directory.of_connection(entry).len() {
-        let session = sessions.directory.of_connection(entry).get(at).copied();
+    for at in 0..sessions.cx.directory.of_connection(entry).len() {
+        let session = sessions.cx.directory.of_connection(entry).get(at).copied();
         let Some(SessionRef::Reader(index)) = session else { continue };
         let LiveDesk { paths, readers, .. } = &mut sessions.live;
         let Some(reader) = readers.get_mut(index as usize) else { continue };

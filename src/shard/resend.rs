@@ -33,7 +33,7 @@ impl Shard {
 
     fn try_resend(&mut self, at: Waiter, seq: SeqNo) -> Result<(), Refusal> {
         let Self { sessions, ring, pairs, .. } = self;
-        let now = sessions.now;
+        let now = sessions.cx.now;
         if !ring.has_free_run() {
             return Err(Refusal::Busy);
         }

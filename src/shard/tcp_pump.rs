@@ -76,7 +76,7 @@ impl Shard {
         let Some(link) = self.link(key) else { return };
         let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
         let is_closing = connection.is_closing();
-        let sessions = self.sessions.directory.of_connection(key);
+        let sessions = self.sessions.cx.directory.of_connection(key);
         let has_live = sessions.iter().any(|session| matches!(session, SessionRef::Reader(_)));
         if connection.output().is_empty() && (is_closing || (ready.is_empty() && !has_live)) {
             if is_closing {
@@ -98,7 +98,7 @@ impl Shard {
         let mut gathered = Gathered::default();
         let mut broken = None;
         if is_all_taken && !is_closing {
-            let now = self.sessions.now;
+            let now = self.sessions.cx.now;
             for (_, at) in ready {
                 match take_frame(
                     &mut self.sessions,
@@ -146,8 +146,8 @@ impl Shard {
 
     /// Streams of a connection that wait for it and have a frame due, the longest due first.
     fn find_ready_streams(&mut self, key: EntryKey, ready: &mut Vec<(Mono, Waiter)>) {
-        for index in 0..self.sessions.directory.of_connection(key).len() {
-            let session = self.sessions.directory.of_connection(key).get(index).copied();
+        for index in 0..self.sessions.cx.directory.of_connection(key).len() {
+            let session = self.sessions.cx.directory.of_connection(key).get(index).copied();
             let Some(SessionRef::Title(session)) = session else { continue };
             let Some(entry) = self.sessions.session(session) else { continue };
             if !matches!(entry.state, State::Playing) {

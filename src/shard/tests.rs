@@ -20,7 +20,8 @@ use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::poller::Poller;
 use crate::rtsp::response::{Response, Status};
-use crate::session::table::{SessionConfig, TimerKey};
+use crate::session::cx::SessionConfig;
+use crate::session::table::TimerKey;
 use crate::worker::TaskQueue;
 
 /// A shard with a listener, whose turns the test takes.
@@ -255,7 +256,7 @@ fn timers_of_a_turn_are_bounded_and_what_is_left_keeps_the_shard_awake() {
     let keys = 3 * TIMERS_A_TURN;
     for _ in 0..keys {
         let entry = EntryKey { index: 300, generation: 1 };
-        bench.shard.sessions.wheel.insert(now, TimerKey::Connection(entry));
+        bench.shard.sessions.cx.wheel.insert(now, TimerKey::Connection(entry));
     }
     let mut left = None;
     for _ in 0..TURNS_MAX {

@@ -33,9 +33,10 @@ use crate::metrics::cells::{Counter, ShardCells, TransportKind};
 use crate::poll::poll_table::{EntryKey, PollTable};
 use crate::poll::poller::Poller;
 use crate::poll::task::Task;
+use crate::session::cx::SessionConfig;
 use crate::session::desk::Waiter;
 use crate::session::stream::RunMark;
-use crate::session::table::{Action, SessionConfig, Sessions, TimerKey};
+use crate::session::table::{Action, Sessions, TimerKey};
 use crate::worker::TaskQueue;
 
 /// What a shard is made of.
@@ -238,7 +239,7 @@ impl Shard {
             }
             self.publish();
             match self.idle_until().filter(|_| self.inbox.announce_sleep()) {
-                Some(deadline) => self.ring.enter_until(self.sessions.now, deadline)?,
+                Some(deadline) => self.ring.enter_until(self.sessions.cx.now, deadline)?,
                 None => self.ring.enter(Some(0))?,
             }
             self.inbox.announce_awake();
@@ -251,7 +252,7 @@ impl Shard {
         self.read_clock();
         self.take_waiting_datagrams();
         self.reap()?;
-        self.sessions.out.append(&mut self.unsent);
+        self.sessions.cx.out.append(&mut self.unsent);
         self.settle();
         self.serve_arrivals();
         self.settle();
@@ -283,16 +284,16 @@ impl Shard {
     }
 
     fn read_clock(&mut self) {
-        self.sessions.now = clock();
+        self.sessions.cx.now = clock();
         let utc = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let utc_ns = utc.map_or(0, |since| since.as_nanos());
-        self.sessions.utc_ns = i64::try_from(utc_ns).unwrap_or(i64::MAX);
+        self.sessions.cx.utc_ns = i64::try_from(utc_ns).unwrap_or(i64::MAX);
     }
 
     fn handle_timers(&mut self) {
-        let now = self.sessions.now;
+        let now = self.sessions.cx.now;
         let mut due = std::mem::take(&mut self.due);
-        self.sessions.wheel.expire(now, &mut due);
+        self.sessions.cx.wheel.expire(now, &mut due);
         // Reports first: the first one tells how to read the timestamps that follow.
         for key in &due {
             match *key {
@@ -304,7 +305,7 @@ impl Shard {
         }
         let mut budget = Budget::new(TIMERS_A_TURN, TURN_SHARE).with_stride(16);
         // Reports and BYEs only as far as they can be sent in this turn.
-        while self.sessions.out.len() < self.ring.free_run_count()
+        while self.sessions.cx.out.len() < self.ring.free_run_count()
             && budget.has_room(clock)
             && let Some(key) = self.waiting_timers.pop_front()
         {
@@ -336,7 +337,7 @@ impl Shard {
         let is_ending = self.stopping_since.is_some() && !self.all_ended;
         if is_ending
             || !self.unsent.is_empty()
-            || !self.sessions.out.is_empty()
+            || !self.sessions.cx.out.is_empty()
             || !self.dirty.is_empty()
             || !self.due.is_empty()
             || !self.waiting_timers.is_empty()
@@ -345,9 +346,10 @@ impl Shard {
         {
             return None;
         }
-        let now = self.sessions.now;
+        let now = self.sessions.cx.now;
         let limit = if self.stopping_since.is_some() { DRAIN_STEP } else { IDLE_WAIT };
-        let due = self.sessions.wheel.next_due().into_iter().chain(self.sessions.live.next_due());
+        let due =
+            self.sessions.cx.wheel.next_due().into_iter().chain(self.sessions.live.next_due());
         Some(due.fold(now + limit, Mono::min))
     }
 
@@ -369,7 +371,7 @@ impl Shard {
     /// Stopped, and everything is sent or has had its time.
     fn is_drained(&self) -> bool {
         let Some(since) = self.stopping_since else { return false };
-        let is_late = self.sessions.now.since(since) >= DRAIN_MAX;
+        let is_late = self.sessions.cx.now.since(since) >= DRAIN_MAX;
         is_late || self.all_ended && !self.has_connections()
     }
 
@@ -386,7 +388,7 @@ impl Shard {
         family: Family,
         is_for_groups: bool,
     ) -> Result<u16, RingError> {
-        let Some(index) = self.sessions.sockets.next_place() else {
+        let Some(index) = self.sessions.cx.sockets.next_place() else {
             return Err(unavailable("no room for another pair of sockets"));
         };
         let receivers = [
@@ -408,7 +410,7 @@ impl Shard {
         let [(rtp_key, rtp), (rtcp_key, rtcp)] = entered[..] else {
             return Err(unavailable("a pair has two sockets"));
         };
-        self.sessions.sockets.add_pair_for(pair.rtp_port, is_for_groups);
+        self.sessions.cx.sockets.add_pair_for(pair.rtp_port, is_for_groups);
         let entries = [rtp_key, rtcp_key];
         let slots = PairSlots { rtp, rtcp, entries, family, fragments_since: None };
         match self.pairs.get_mut(usize::from(index)) {
@@ -424,7 +426,7 @@ impl Shard {
 
     /// Closes a pair that no client uses any more.
     pub(super) fn close_pair(&mut self, pair: u16) {
-        if !self.sessions.sockets.remove_unused_pair(pair) {
+        if !self.sessions.cx.sockets.remove_unused_pair(pair) {
             return;
         }
         let slots = self.pairs.get_mut(usize::from(pair)).and_then(Option::take);

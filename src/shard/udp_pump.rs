@@ -80,7 +80,7 @@ impl Shard {
     }
 
     fn pump_udp(&mut self, at: Waiter) {
-        let now = self.sessions.now;
+        let now = self.sessions.cx.now;
         match self.send_due(at) {
             Pumped::Until(due) => {
                 self.request_ahead(at);
@@ -98,7 +98,7 @@ impl Shard {
     /// Hands the frames of a stream that are due to the ring, as many as a turn may.
     fn send_due(&mut self, at: Waiter) -> Pumped {
         let Self { sessions, ring, runs, pairs, cells, .. } = self;
-        let now = sessions.now;
+        let now = sessions.cx.now;
         let Some(session) = sessions.session_mut(at.session) else { return Pumped::Gone };
         let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
             return Pumped::Gone;
@@ -143,7 +143,7 @@ impl Shard {
 
     /// Plans a stream's next step from what it has to send.
     pub(super) fn plan(&mut self, at: Waiter, next: Due) {
-        let now = self.sessions.now;
+        let now = self.sessions.cx.now;
         match next {
             // The next frame is due already: in the next turn, behind the runs of this one.
             Due::Now { .. } => self.sessions.schedule(at, later(now, 1)),
@@ -167,7 +167,7 @@ impl Shard {
 
     /// What a stream has to send; also asks for the window ahead.
     pub(super) fn next_due(&mut self, at: Waiter) -> Option<Due> {
-        let now = self.sessions.now;
+        let now = self.sessions.cx.now;
         let session = self.sessions.session_mut(at.session)?;
         let (epoch, end) = (session.epoch?, session.end);
         let stream = session.streams.get_mut(usize::from(at.stream_index))?;
@@ -188,7 +188,7 @@ impl Shard {
 
     /// All is sent: BYE follows when the last frame has had its time on the screen.
     fn finish(&mut self, at: Waiter) {
-        let now = self.sessions.now;
+        let now = self.sessions.cx.now;
         let Some(session) = self.sessions.session_mut(at.session) else { return };
         let Some(epoch) = session.epoch else { return };
         let Some(stream) = session.streams.get(usize::from(at.stream_index)) else { return };
@@ -258,7 +258,7 @@ impl Shard {
     /// What the socket did not take is next again, a little later.
     fn send_again(&mut self, at: Waiter, mark: &RunMark) {
         self.cells.send_again.add(1);
-        let due = later(self.sessions.now, BURST_NS);
+        let due = later(self.sessions.cx.now, BURST_NS);
         if self.stream_mut(at).is_some_and(|stream| stream.rewind(mark)) {
             self.sessions.schedule(at, due);
         }
@@ -275,7 +275,7 @@ impl Shard {
 
     /// The same, by the pair.
     pub(super) fn allow_fragments_on(&mut self, pair: u16) -> bool {
-        let now = self.sessions.now;
+        let now = self.sessions.cx.now;
         let Some(Some(pair)) = self.pairs.get_mut(usize::from(pair)) else { return false };
         if let Some(since) = pair.fragments_since {
             return since == now;

@@ -20,7 +20,7 @@ use crate::session::table::Sessions;
 impl Sessions {
     /// Every second.
     pub(super) fn say_again(&mut self) {
-        let (now, shard) = (self.now, self.shard);
+        let (now, shard) = (self.cx.now, self.cx.shard);
         for path in self.live.paths.unanswered(now) {
             let rules = self.path_rules(&path);
             self.live.ask(&path, Ask::Subscribe { shard, rules });

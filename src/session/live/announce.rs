@@ -41,9 +41,9 @@ impl Sessions {
             }
             SessionRef::Reader(_) | SessionRef::Title(_) => None,
         };
-        let is_ours = command.waiter.shard == self.shard;
+        let is_ours = command.waiter.shard == self.cx.shard;
         let entry = command.waiter.entry;
-        let sessions = if is_ours { self.directory.of_connection(entry) } else { &[] };
+        let sessions = if is_ours { self.cx.directory.of_connection(entry) } else { &[] };
         sessions.iter().find_map(is_meant)
     }
 
@@ -61,7 +61,7 @@ impl Sessions {
         let origin = Origin {
             local: command.local,
             session_id: u64::from(rng.next_u32()),
-            version: self.utc_ns.unsigned_abs() / 1_000_000_000,
+            version: self.cx.utc_ns.unsigned_abs() / 1_000_000_000,
         };
         let description = match description(&sdp, &path, origin) {
             Ok(description) => Arc::new(description),
@@ -71,13 +71,13 @@ impl Sessions {
             }
         };
         self.replace_publisher(command, &path);
-        let _admitted = match self.admit_session(command.peer) {
+        let _admitted = match self.cx.admit_session(command.peer) {
             Ok(place) => place,
             Err(status) => return command.refuse(status),
         };
         let number = self.live.next_serial();
         let way = Way::Announced {
-            id: SessionId::new(self.shard, rng.next_u64()),
+            id: SessionId::new(self.cx.shard, rng.next_u64()),
             uri: command.request.uri.clone(),
             user_agent: command.request.header("User-Agent").map(clip),
             _admitted,
@@ -101,7 +101,7 @@ impl Sessions {
             return Err(Status::Forbidden);
         }
         if !config.publish.allows(command.peer.ip()) {
-            let section = self.live.configs.section_of(path);
+            let section = self.cx.configs.section_of(path);
             tracing::warn!(
                 peer = %command.peer, path,
                 fix = format!("add {} to `publish` of [path.{section:?}]", command.peer.ip()),
@@ -110,7 +110,7 @@ impl Sessions {
             return Err(Status::Forbidden);
         }
         if self.live.publishers.len() >= PATHS_MAX
-            || self.directory.of_connection(command.waiter.entry).len()
+            || self.cx.directory.of_connection(command.waiter.entry).len()
                 >= SESSIONS_PER_CONNECTION_MAX
         {
             return Err(Status::NotEnoughBandwidth);
@@ -120,7 +120,7 @@ impl Sessions {
 
     /// A second ANNOUNCE of a path on one connection describes it anew.
     fn replace_publisher(&mut self, command: &Command, path: &Arc<str>) {
-        for session in self.directory.of_connection(command.waiter.entry).to_vec() {
+        for session in self.cx.directory.of_connection(command.waiter.entry).to_vec() {
             let SessionRef::Publisher(number) = session else { continue };
             let publisher = self.live.publishers.get(&number);
             if publisher.is_some_and(|publisher| publisher.source.path() == path) {
@@ -145,7 +145,8 @@ impl Sessions {
                     return;
                 };
                 tracing::debug!(peer = %publisher.peer, %path, "a publisher has announced a path");
-                self.out
+                self.cx
+                    .out
                     .push(Action::Respond { waiter, response: Response::new(Status::Ok, cseq) });
             }
             ToShard::Refused { number, why } => {
@@ -161,7 +162,7 @@ impl Sessions {
                     RefusedError::TooManyPaths => Status::NotEnoughBandwidth,
                     _ => Status::Forbidden,
                 };
-                self.out.push(Action::Respond { waiter, response: Response::new(status, cseq) });
+                self.cx.out.push(Action::Respond { waiter, response: Response::new(status, cseq) });
                 self.forget_publisher(number);
             }
             ToShard::Evicted { number, is_overridden } => {
@@ -187,7 +188,7 @@ impl Sessions {
             "ANNOUNCE refused: the shard that owns the path does not answer"
         );
         let response = Response::new(Status::ServiceUnavailable, cseq).header("Retry-After", "1");
-        self.out.push(Action::Respond { waiter, response });
+        self.cx.out.push(Action::Respond { waiter, response });
         self.forget_publisher(number);
         true
     }
@@ -221,12 +222,13 @@ impl Sessions {
         };
         let path = match offer.protocol {
             Lower::Tcp => self
+                .cx
                 .directory
                 .free_channels(command.waiter.entry, offer.interleaved)
                 .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
             Lower::Udp => {
                 match self.expect_publisher(&command, &offer, Target { source: number, track }) {
-                    Err(DemuxError::Taken) if self.sockets.has_room() => {
+                    Err(DemuxError::Taken) if self.cx.sockets.has_room() => {
                         return Executed::NeedsPair(Box::new(command));
                     }
                     placed => placed.ok(),
@@ -250,8 +252,8 @@ impl Sessions {
         let rtp = SocketAddr::new(command.peer.ip(), rtp_port);
         let rtcp = SocketAddr::new(command.peer.ip(), rtcp_port);
         let mut refused = DemuxError::Taken;
-        for pair in self.sockets.places() {
-            match self.live.demux.expect_both(pair, [rtp, rtcp], target) {
+        for pair in self.cx.sockets.places() {
+            match self.cx.demux.expect_both(pair, [rtp, rtcp], target) {
                 Ok(()) => return Ok(Path::Udp { pair, rtp, rtcp }),
                 Err(error) => refused = error,
             }
@@ -280,7 +282,7 @@ impl Sessions {
         }
         if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, publisher.connection) {
             let channels = (channel, rtcp_channel);
-            self.directory.take_channels(entry, channels, SessionRef::Publisher(number));
+            self.cx.directory.take_channels(entry, channels, SessionRef::Publisher(number));
         }
         let Some(id) = publisher.id() else {
             return command.refuse(Status::SessionNotFound);
@@ -294,7 +296,7 @@ impl Sessions {
     }
 
     pub(super) fn record(&mut self, command: &Command, number: u32) -> Executed {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(publisher) = self.live.publishers.get_mut(&number) else {
             return command.refuse(Status::SessionNotFound);
         };

@@ -10,7 +10,6 @@
 use std::net::SocketAddr;
 
 use super::announced::PublisherTrack;
-use super::desk::LiveDesk;
 use super::publisher::fields;
 use crate::base::ids::{RtpTs, Ssrc};
 use crate::live::demux::{SocketName, Target};
@@ -27,13 +26,13 @@ impl Sessions {
     /// A datagram at the RTP port of a pair. Those of players, who knock there to open their NAT
     /// (client rule C21), are nobody's.
     pub fn handle_rtp_datagram(&mut self, pair: u16, from: SocketAddr, bytes: &[u8]) {
-        let LiveDesk { demux, publishers, .. } = &mut self.live;
+        let (demux, publishers) = (&mut self.cx.demux, &self.live.publishers);
         let fits = |target: Target| {
             publishers.get(&target.source).is_some_and(|p| p.fits(target.track, bytes))
         };
         match demux.find(SocketName { pair, is_rtcp: false }, from, fits) {
             Some(target) => self.handle_publisher_packet(target, Some(from), bytes),
-            None => self.cells.datagrams_unmatched.add(1),
+            None => self.cx.cells.datagrams_unmatched.add(1),
         }
     }
 
@@ -47,8 +46,8 @@ impl Sessions {
         if self.live.publishers.is_empty() {
             return false;
         }
-        let now = self.now;
-        let LiveDesk { demux, publishers, .. } = &mut self.live;
+        let now = self.cx.now;
+        let (demux, publishers) = (&mut self.cx.demux, &self.live.publishers);
         let report = sender_of_report(bytes);
         let fits = |target: Target| {
             let source = publishers.get(&target.source).map(|publisher| &publisher.source);
@@ -70,7 +69,7 @@ impl Sessions {
         channel: u8,
         bytes: &[u8],
     ) -> bool {
-        let owner = self.directory.of_channel(entry, channel);
+        let owner = self.cx.directory.of_channel(entry, channel);
         let Some(SessionRef::Publisher(source)) = owner else { return false };
         let tracks = self.live.publishers.get(&source).map(|publisher| &publisher.tracks);
         let found = tracks.and_then(|tracks| track_of_channel(tracks, channel));
@@ -91,7 +90,7 @@ impl Sessions {
         if self.live.publishers.is_empty() {
             return channels;
         }
-        for session in self.directory.of_connection(entry) {
+        for session in self.cx.directory.of_connection(entry) {
             if let SessionRef::Publisher(source) = *session {
                 self.add_channels_of(source, &mut channels);
             }
@@ -119,7 +118,7 @@ impl Sessions {
 
     /// Bytes between frames were passed over.
     pub fn count_resync(&self) {
-        self.cells.framing_resyncs.add(1);
+        self.cx.cells.framing_resyncs.add(1);
     }
 
     /// A packet on the connection of a source that is fetched.
@@ -146,7 +145,7 @@ impl Sessions {
             self.handle_publisher_report(target, from, bytes);
             return;
         }
-        let at = Moment { now: self.now, utc_ns: self.utc_ns };
+        let at = Moment { now: self.cx.now, utc_ns: self.cx.utc_ns };
         let Some(publisher) = self.live.publishers.get_mut(&target.source) else { return };
         let view = match RtpView::parse(bytes) {
             Ok(view) => view,
@@ -175,14 +174,14 @@ impl Sessions {
         }
         match taken {
             Ok(()) => {
-                self.cells.source_packets_received.add(1);
-                self.cells.source_bytes_received.add(bytes.len() as u64);
+                self.cx.cells.source_packets_received.add(1);
+                self.cx.cells.source_bytes_received.add(bytes.len() as u64);
                 if !std::mem::replace(&mut publisher.is_unfed, true) {
                     self.live.unfed.push(target.source);
                 }
             }
             Err(error) => {
-                self.cells.source_packets_dropped.add(1);
+                self.cx.cells.source_packets_dropped.add(1);
                 let path = publisher.source.path();
                 tracing::trace!(%path, track = target.track, %error, "packet not taken");
             }
@@ -195,7 +194,7 @@ impl Sessions {
         from: Option<SocketAddr>,
         bytes: &[u8],
     ) {
-        let at = Moment { now: self.now, utc_ns: self.utc_ns };
+        let at = Moment { now: self.cx.now, utc_ns: self.cx.utc_ns };
         let Some(publisher) = self.live.publishers.get_mut(&target.source) else { return };
         let is_pulled = publisher.is_pulled();
         let mut byes = Vec::new();
@@ -209,7 +208,7 @@ impl Sessions {
                 }
                 Ok(Packet::Bye(bye)) if is_pulled => byes.extend(bye.sources()),
                 Ok(_) => {}
-                Err(_) => self.cells.rtcp_malformed.add(1),
+                Err(_) => self.cx.cells.rtcp_malformed.add(1),
             }
         }
         for by in byes {

@@ -19,7 +19,7 @@ use crate::session::table::Sessions;
 impl Sessions {
     /// From now on this is what is configured of paths.
     pub fn configure_paths(&mut self, new: Arc<PathTable>) {
-        let old = std::mem::replace(&mut self.live.configs, Arc::clone(&new));
+        let old = std::mem::replace(&mut self.cx.configs, Arc::clone(&new));
         let names: Vec<Arc<str>> = self.live.registry.names().cloned().collect();
         for path in names {
             let (before, after) = (old.find(&path), new.find(&path));
@@ -32,7 +32,7 @@ impl Sessions {
         self.live.paths.set_limits(|path| limits(new.find(path)));
         for (path, config) in &new.named {
             let rules = rules(config);
-            let is_here = home_of(path, self.live.shard_count) == self.shard;
+            let is_here = home_of(path, self.live.shard_count) == self.cx.shard;
             if is_here && rules.kind == SourceKind::Always {
                 self.live.ask(&path.as_str().into(), Ask::Open { rules: Arc::new(rules) });
             }

@@ -102,7 +102,7 @@ impl Sessions {
             let Some(reader) = self.live.readers.get(index as usize) else { continue };
             let (id, serial) = (reader.id, reader.serial);
             // Nobody gives it commands any more, but its client may say goodbye.
-            if reader.is_session() && self.directory.forget_id(id) {
+            if reader.is_session() && self.cx.directory.forget_id(id) {
                 self.live.farewells.add(id);
             }
             self.live.crowd.leaving.push_back(Leaving { index, serial, why });

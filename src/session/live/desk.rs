@@ -22,8 +22,6 @@ use super::pull::joined::Pull;
 use super::reader::LiveReader;
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
-use crate::config::paths::PathTable;
-use crate::live::demux::Demux;
 use crate::live::message::{Ask, LiveMessage, ToHome, ToShard, home_of};
 use crate::live::paths::{LivePaths, Told, Wanted};
 use crate::live::registry::{Order, Registry};
@@ -52,8 +50,6 @@ pub struct LiveDesk {
     pub(super) pulls: HashMap<u32, Pull>,
     /// How packets of paths that are pulled came the last time.
     pub(super) pull_ways: HashMap<Arc<str>, Lower>,
-    /// Whose datagrams are whose.
-    pub demux: Demux,
     /// What goes to other shards, in order.
     pub outbox: Vec<(ShardId, LiveMessage)>,
     /// Who is still to be told that it ends, or looked at: some of them each turn.
@@ -64,8 +60,6 @@ pub struct LiveDesk {
     pub(super) unfed: Vec<u32>,
     pub(super) asks: Vec<ToHome>,
     pub(super) farewells: Farewells,
-    /// What is configured of paths.
-    pub configs: Arc<PathTable>,
     /// Sources that listen.
     pub(super) inputs: Inputs,
     pub(super) serial: u32,
@@ -92,14 +86,12 @@ impl Default for LiveDesk {
             readers: Slab::new(),
             pulls: HashMap::new(),
             pull_ways: HashMap::new(),
-            demux: Demux::default(),
             outbox: Vec::new(),
             crowd: Crowd::default(),
             is_ready: false,
             unfed: Vec::new(),
             asks: Vec::new(),
             farewells: Farewells::default(),
-            configs: Arc::default(),
             inputs: Inputs::default(),
             serial: 0,
             is_stopping: false,
@@ -168,7 +160,7 @@ impl Sessions {
                 if let Some(rules) = message.ask.rules_mut() {
                     *rules = self.path_rules(&message.path);
                 }
-                self.live.registry.handle(message, self.now);
+                self.live.registry.handle(message, self.cx.now);
             }
             LiveMessage::ToShard { path, note } => self.handle_note(&path, note),
         }
@@ -178,7 +170,7 @@ impl Sessions {
     /// Feeds what publishers have sent in this turn, and does what the homes' clocks say. Once a
     /// turn.
     pub fn feed_live(&mut self) {
-        let now = self.now;
+        let now = self.cx.now;
         self.go_on_with_crowds();
         // Bounded by the timers that are due: one that is set anew lies behind.
         while self.live.timers.first().is_some_and(|(due, _)| *due <= now) {
@@ -221,8 +213,8 @@ impl Sessions {
             let mut asks = std::mem::take(&mut self.live.asks);
             for message in asks.drain(..) {
                 let home = home_of(&message.path, self.live.shard_count);
-                if home == self.shard {
-                    self.live.registry.handle(message, self.now);
+                if home == self.cx.shard {
+                    self.live.registry.handle(message, self.cx.now);
                 } else {
                     self.live.outbox.push((home, LiveMessage::ToHome(message)));
                 }
@@ -243,7 +235,7 @@ impl Sessions {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Tell { shard, path, note } if shard == self.shard => {
+            Order::Tell { shard, path, note } if shard == self.cx.shard => {
                 self.handle_note(&path, note);
             }
             Order::Tell { shard, path, note } => {
@@ -263,7 +255,7 @@ impl Sessions {
         if matches!(note, ToShard::Ended) {
             self.count_path_end(path);
         }
-        match self.live.paths.handle(path, note, self.now) {
+        match self.live.paths.handle(path, note, self.cx.now) {
             Told::Nothing => {}
             Told::Answer { waiters, refused } => {
                 for waiter in waiters {
@@ -294,7 +286,7 @@ impl Sessions {
     /// The home has answered what a command waited for.
     pub(super) fn resume(&mut self, waiter: u64, is_refused: bool) {
         let Some(command) = self.live.held.take(waiter) else { return };
-        self.out.push(if is_refused {
+        self.cx.out.push(if is_refused {
             let response = command.response(Status::NotFound);
             Action::Respond { waiter: command.waiter, response }
         } else {
@@ -313,16 +305,16 @@ impl Sessions {
             return Err(self.refuse_to_hold(path, &command));
         }
         let (waiter, limits) = (self.live.held.next_name(), self.path_limits(path));
-        match self.live.paths.want(path, limits, waiter, self.now) {
+        match self.live.paths.want(path, limits, waiter, self.cx.now) {
             Wanted::Here => return Ok(command),
             Wanted::TooMany => return Err(self.refuse_to_hold(path, &command)),
             Wanted::Asked => {}
             Wanted::Ask => {
                 let rules = self.path_rules(path);
-                self.live.ask(path, Ask::Subscribe { shard: self.shard, rules });
+                self.live.ask(path, Ask::Subscribe { shard: self.cx.shard, rules });
             }
         }
-        self.live.held.hold(path, command, self.shard);
+        self.live.held.hold(path, command, self.cx.shard);
         Err(Executed::Later)
     }
 
@@ -335,10 +327,10 @@ impl Sessions {
     ) -> Result<Command, Executed> {
         let waiter = self.live.held.next_name();
         let may_wait = self.live.held.has_room(path);
-        if !may_wait || !self.live.paths.await_sets(path, waiter, self.now) {
+        if !may_wait || !self.live.paths.await_sets(path, waiter, self.cx.now) {
             return Ok(command);
         }
-        self.live.held.hold(path, command, self.shard);
+        self.live.held.hold(path, command, self.cx.shard);
         // A key frame brings them, where the source can be asked for one.
         self.live.ask(path, Ask::WantSync);
         Err(Executed::Later)
@@ -346,7 +338,7 @@ impl Sessions {
 
     /// Too many wait already.
     pub(super) fn refuse_to_hold(&self, path: &str, command: &Command) -> Executed {
-        self.cells.commands_not_held.add(1);
+        self.cx.cells.commands_not_held.add(1);
         tracing::debug!(peer = %command.peer, path, "too many requests wait for live paths");
         let response = command.response(Status::ServiceUnavailable);
         Executed::Reply(response.header("Retry-After", "1"))
@@ -363,7 +355,7 @@ impl Sessions {
     fn start_ticking(&mut self) {
         if !self.live.is_ticking && self.live.has_work() {
             self.live.is_ticking = true;
-            self.wheel.insert(self.now + super::tick::TICK, TimerKey::LiveTick);
+            self.cx.wheel.insert(self.cx.now + super::tick::TICK, TimerKey::LiveTick);
         }
     }
 }

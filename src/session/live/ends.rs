@@ -74,8 +74,8 @@ impl Sessions {
     /// Closes the connection of a session that we have ended, unless others are on it.
     fn hang_up(&mut self, connection: Option<EntryKey>) {
         let Some(entry) = connection else { return };
-        if self.directory.of_connection(entry).is_empty() {
-            self.out.push(Action::HangUp(entry));
+        if self.cx.directory.of_connection(entry).is_empty() {
+            self.cx.out.push(Action::HangUp(entry));
         }
     }
 
@@ -84,9 +84,9 @@ impl Sessions {
         let publisher = self.live.publishers.remove(&number)?;
         self.count_source_end(&publisher);
         if let Some(id) = publisher.id() {
-            self.directory.leave(id, publisher.connection, SessionRef::Publisher(number));
+            self.cx.directory.leave(id, publisher.connection, SessionRef::Publisher(number));
         }
-        self.live.demux.forget(number);
+        self.cx.demux.forget(number);
         if let Way::Input = publisher.way {
             self.close_input(number);
         }
@@ -94,17 +94,10 @@ impl Sessions {
             if let Some(Path::Udp { pair, .. }) = track.path
                 && pair != 0
             {
-                self.close_unused_pair(pair);
+                self.cx.close_unused_pair(pair);
             }
         }
         Some(publisher)
-    }
-
-    /// A further pair may be closed when neither players nor publishers use it.
-    pub(in crate::session) fn close_unused_pair(&mut self, pair: u16) {
-        if !self.live.demux.uses_pair(pair) {
-            self.out.push(Action::ClosePair(pair));
-        }
     }
 
     /// A reader ends: BYE when there is something to say it of, then all is freed.
@@ -113,7 +106,7 @@ impl Sessions {
             self.say_live_bye(index, reason);
         }
         let Some(reader) = self.live.readers.try_remove(index as usize) else { return };
-        self.wheel.cancel(reader.timer);
+        self.cx.wheel.cancel(reader.timer);
         self.live.crowd.forget_start(&reader.path, index);
         match reader.cast {
             Cast::Own => {}
@@ -125,9 +118,9 @@ impl Sessions {
             }
         }
         if reader.is_session() {
-            self.cells.sessions[reader.state.gauge_index()].sub(1);
+            self.cx.cells.sessions[reader.state.gauge_index()].sub(1);
         }
-        self.directory.leave(reader.id, reader.connection, SessionRef::Reader(index));
+        self.cx.directory.leave(reader.id, reader.connection, SessionRef::Reader(index));
         // By its key: another path may have the name by now.
         let left = self.live.paths.path_of(reader.key).and_then(|p| p.remove_reader(reader.key));
         if let Some(left) = left {
@@ -136,12 +129,12 @@ impl Sessions {
         note_reader_left(&reader, reason);
         for stream in &reader.streams {
             if let Path::Udp { pair, rtp, rtcp } = stream.path {
-                self.release_tuple(pair, rtp, rtcp);
+                self.cx.release_tuple(pair, rtp, rtcp);
             }
         }
         if let ReaderState::Priming { waiter, cseq, .. } = reader.state {
             let response = Response::new(Status::SessionNotFound, cseq);
-            self.out.push(Action::Respond { waiter, response });
+            self.cx.out.push(Action::Respond { waiter, response });
         }
     }
 
@@ -156,7 +149,7 @@ impl Sessions {
 
     /// Ends a session of a live path. False: there is no such session.
     pub fn end_live_session(&mut self, id: SessionId, why: &'static str) -> bool {
-        match self.directory.find(id) {
+        match self.cx.directory.find(id) {
             Some(SessionRef::Publisher(number)) => self.dismiss_publisher(number, why),
             Some(SessionRef::Reader(index)) => self.dismiss_reader(index, why),
             Some(SessionRef::Title(_)) | None => return false,

@@ -47,22 +47,22 @@ impl Sessions {
         let at = Waiter { session, stream_index, epoch_count };
         for seq in nack.lost().take(*room) {
             *room -= 1;
-            self.cells.nacks_received.add(1);
+            self.cx.cells.nacks_received.add(1);
             if !has_rtx {
                 self.count_refusal(Refusal::Unknown);
             } else if !is_playing {
                 self.count_refusal(Refusal::Busy);
             } else {
-                self.out.push(Action::Resend { at, seq });
+                self.cx.out.push(Action::Resend { at, seq });
             }
         }
     }
 
     fn handle_lost_picture(&mut self, index: u32, media: Ssrc) {
-        let now = self.now;
+        let now = self.cx.now;
         let Some((reader, place)) = self.reader_of(index, media) else { return };
         let (name, key) = (Arc::clone(&reader.path), reader.key);
-        self.cells.picture_requests_received.add(1);
+        self.cx.cells.picture_requests_received.add(1);
         let Some(path) = self.live.paths.path_mut(&name) else { return };
         let streams = path.reader(key).map(|reader| &reader.streams);
         let stream = streams.and_then(|streams| streams.get(place));

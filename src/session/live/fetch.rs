@@ -23,7 +23,7 @@ use crate::session::table::Sessions;
 impl Sessions {
     /// What is configured of a path.
     pub(super) fn path_config(&self, path: &str) -> &Arc<PathConfig> {
-        self.live.configs.find(path)
+        self.cx.configs.find(path)
     }
 
     /// What its home is told of that.
@@ -58,7 +58,7 @@ impl Sessions {
 
     /// The path is a fetched source's: its packets may come.
     pub(super) fn go_on_fetching(&mut self, number: u32) {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
         if let PublisherState::Announced(generation) = publisher.state {
             publisher.source.grant(generation, now);

@@ -192,16 +192,16 @@ impl Sessions {
         if !self.live.held.has_room(path) {
             return Err(self.refuse_to_hold(path, &command));
         }
-        let now = self.now;
+        let now = self.cx.now;
         let is_new = !self.live.groups.joined.contains_key(path);
         let known = self.live.groups.joined.entry(Arc::clone(path));
         let known = known.or_insert_with(|| Membership::new(now));
         let Joining::Asked(waiters) = &mut known.state else {
             return Err(command.refuse(Status::UnsupportedTransport));
         };
-        waiters.insert(self.live.held.hold(path, command, self.shard));
+        waiters.insert(self.live.held.hold(path, command, self.cx.shard));
         if is_new {
-            self.live.ask(path, Ask::JoinGroup { shard: self.shard });
+            self.live.ask(path, Ask::JoinGroup { shard: self.cx.shard });
         }
         Err(Executed::Later)
     }
@@ -219,7 +219,7 @@ impl Sessions {
             let path = Arc::clone(path);
             let tracks = self.live.paths.path(&path).map_or(0, |p| p.description().tracks.len());
             let tracks = u8::try_from(tracks).unwrap_or(u8::MAX);
-            self.out.push(Action::Group(GroupAction::Hear { path, group, tracks }));
+            self.cx.out.push(Action::Group(GroupAction::Hear { path, group, tracks }));
         } else {
             tracing::warn!(%path, "no group is free: multicast is refused");
         }
@@ -257,8 +257,8 @@ impl Sessions {
             Joining::Asked(_) => return,
             Joining::Refused => {}
             Joining::Joined(_) => {
-                self.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
-                self.live.ask(path, Ask::LeaveGroup { shard: self.shard });
+                self.cx.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
+                self.live.ask(path, Ask::LeaveGroup { shard: self.cx.shard });
             }
         }
         self.live.groups.joined.remove(path);
@@ -325,12 +325,12 @@ impl Sessions {
     /// All of them live; two players of one host cannot be told apart.
     fn handle_reports_of(&mut self, members: &[u32], bytes: &[u8]) {
         let Ok(feedback) = rtcp::parse(bytes) else {
-            self.cells.rtcp_malformed.add(1);
+            self.cx.cells.rtcp_malformed.add(1);
             return;
         };
-        let now = self.now;
+        let now = self.cx.now;
         let Some(first) = members.first() else {
-            self.cells.datagrams_unmatched.add(1);
+            self.cx.cells.datagrams_unmatched.add(1);
             return;
         };
         for index in members {

@@ -59,25 +59,25 @@ impl Sessions {
     }
 
     fn start_group(&mut self, path: &Arc<str>) {
-        let Some(pair) = self.sockets.group_pair() else {
+        let Some(pair) = self.cx.sockets.group_pair() else {
             if let Some(settings) = self.live.groups.settings {
-                self.out.push(Action::Group(GroupAction::OpenPair(settings)));
+                self.cx.out.push(Action::Group(GroupAction::OpenPair(settings)));
             }
             return;
         };
         let limits = self.path_limits(path);
-        match self.live.paths.want(path, limits, NOBODY, self.now) {
+        match self.live.paths.want(path, limits, NOBODY, self.cx.now) {
             Wanted::Here => self.begin_group(path, pair),
             Wanted::Ask => {
                 let rules = self.path_rules(path);
-                self.live.ask(path, Ask::Subscribe { shard: self.shard, rules });
+                self.live.ask(path, Ask::Subscribe { shard: self.cx.shard, rules });
             }
             Wanted::Asked | Wanted::TooMany => {}
         }
     }
 
     fn begin_group(&mut self, path: &Arc<str>, pair: u16) {
-        let now = self.now;
+        let now = self.cx.now;
         let place = self.live.readers.vacant_key();
         let index = u32::try_from(place).unwrap_or(u32::MAX);
         let Some(found) = self.live.paths.path_mut(path) else { return };
@@ -90,7 +90,7 @@ impl Sessions {
             let (rtp, rtcp) = open.group.ports(track);
             let at = |port| SocketAddr::new(open.group.address.into(), port);
             let (rtp, rtcp) = (at(rtp), at(rtcp));
-            self.sockets.place_group(rtp, rtcp, (SessionKey::of_reader(index), track));
+            self.cx.sockets.place_group(rtp, rtcp, (SessionKey::of_reader(index), track));
             if found.add_stream(key, track).is_err() {
                 continue;
             }
@@ -127,7 +127,7 @@ impl Sessions {
         });
         LiveReader {
             skips_told: SkipsTold::default(),
-            id: SessionId::new(self.shard, rng.next_u64()),
+            id: SessionId::new(self.cx.shard, rng.next_u64()),
             path: Arc::clone(path),
             key,
             streams,
@@ -137,13 +137,13 @@ impl Sessions {
             peer: peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))),
             _admitted: None,
             user_agent: None,
-            created: self.now,
-            alive: self.now,
+            created: self.cx.now,
+            alive: self.cx.now,
             serial: self.live.next_serial(),
             wakes: None,
             timer: Timer::NONE,
-            report_due: self.now,
-            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+            report_due: self.cx.now,
+            cname: format!("{:08x}@{}", rng.next_u32(), self.cx.config.host),
         }
     }
 }

@@ -74,7 +74,7 @@ impl Sessions {
         let begins =
             matches!(command.request.method, Method::Announce | Method::Describe | Method::Setup);
         match command.session {
-            Some(id) => match self.directory.find(id) {
+            Some(id) => match self.cx.directory.find(id) {
                 Some(SessionRef::Reader(_) | SessionRef::Publisher(_)) => true,
                 Some(SessionRef::Title(_)) => false,
                 None => self.live.farewells.has(id),
@@ -85,7 +85,7 @@ impl Sessions {
 
     /// Executes such a command.
     pub(super) fn execute_live(&mut self, command: Command) -> Executed {
-        match command.session.and_then(|id| self.directory.find(id)) {
+        match command.session.and_then(|id| self.cx.directory.find(id)) {
             Some(SessionRef::Publisher(number)) => return self.execute_publisher(command, number),
             Some(SessionRef::Reader(index)) => return self.execute_reader(command, index),
             Some(SessionRef::Title(_)) => return command.refuse(Status::SessionNotFound),
@@ -103,7 +103,7 @@ impl Sessions {
     }
 
     fn execute_publisher(&mut self, command: Command, number: u32) -> Executed {
-        let now = self.now;
+        let now = self.cx.now;
         if let Some(publisher) = self.live.publishers.get_mut(&number) {
             publisher.alive = now;
             publisher.source.handle_sign_of_life(now);
@@ -125,7 +125,7 @@ impl Sessions {
     }
 
     fn execute_reader(&mut self, command: Command, index: u32) -> Executed {
-        let now = self.now;
+        let now = self.cx.now;
         if let Some(reader) = self.live.readers.get_mut(index as usize) {
             reader.alive = now;
         }
@@ -156,7 +156,7 @@ impl Sessions {
 
     /// As for titles: announced five seconds short of the truth (client rule C16).
     fn live_session_header(&self, id: crate::base::ids::SessionId) -> String {
-        let timeout_s = self.config.timeout.as_secs();
+        let timeout_s = self.cx.config.timeout.as_secs();
         format!("{id};timeout={}", timeout_s.saturating_sub(5).max(timeout_s.min(1)))
     }
 }

@@ -66,7 +66,7 @@ impl Sessions {
 
     /// Says that a reader has skipped, unless that was just said.
     pub(super) fn note_skips(&mut self, index: u32) {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
         let Some(path) = self.live.paths.path(&reader.path) else { return };
         let Some(counts) = path.reader(reader.key).map(|reader| reader.skipped()) else { return };

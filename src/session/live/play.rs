@@ -22,7 +22,7 @@ use crate::session::table::{Action, Sessions, TimerKey};
 
 impl Sessions {
     pub(super) fn play_live(&mut self, command: &Command, index: u32) -> Executed {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(reader) = self.live.readers.get(index as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -66,7 +66,7 @@ impl Sessions {
     /// Answers a PLAY when all is known that it tells, or it has waited long enough. False: it
     /// waits on.
     pub(super) fn try_answer_play(&mut self, index: u32) -> bool {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(reader) = self.live.readers.get_mut(index as usize) else { return true };
         let is_first = reader.streams.iter().all(|stream| stream.ssrc.is_none());
         let ReaderState::Priming { waiter, cseq, since } = reader.state else { return true };
@@ -86,7 +86,7 @@ impl Sessions {
             .header("Session", reader.id.to_string())
             .header("Range", live_range())
             .header("RTP-Info", entries.join(","));
-        self.out.push(Action::Respond { waiter, response });
+        self.cx.out.push(Action::Respond { waiter, response });
         self.set_reader_state(index, ReaderState::Playing);
         self.live.crowd.forget_start(&name, index);
         if let Some(reader) = self.live.readers.get(index as usize).filter(|_| is_first) {
@@ -122,13 +122,13 @@ impl Sessions {
             reader.wakes = Some(due);
             let serial = reader.serial;
             let key = TimerKey::LiveReader { index, serial };
-            self.wheel.replace(&mut reader.timer, due, key);
+            self.cx.wheel.replace(&mut reader.timer, due, key);
         }
     }
 
     /// A reader's key of the wheel has come up.
     pub(in crate::session) fn handle_reader_due(&mut self, index: u32, serial: u32) {
-        let now = self.now;
+        let now = self.cx.now;
         let is_meant = |reader: &&mut LiveReader| {
             reader.serial == serial && reader.wakes.is_some_and(|wakes| wakes <= now)
         };

@@ -106,7 +106,7 @@ impl Sessions {
     pub(super) fn claim_path(&mut self, number: u32, path: &Arc<str>, claimant: Claimant) {
         let Claimant { way, waiter, sdp, origin, description, connection, peer } = claimant;
         let mut rng = rand::rng();
-        let (now, own_ssrc) = (self.now, Ssrc(rng.next_u32()));
+        let (now, own_ssrc) = (self.cx.now, Ssrc(rng.next_u32()));
         let (of_source, described) = (Arc::clone(path), Arc::clone(&description));
         let mut source = Source::new(of_source, described, own_ssrc, false, now);
         source.set_formats(sdp.medias().iter().map(format_of).collect());
@@ -131,17 +131,17 @@ impl Sessions {
             connection,
             peer,
             alive: now,
-            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+            cname: format!("{:08x}@{}", rng.next_u32(), self.cx.config.host),
             own_ssrc,
             is_unfed: false,
         };
         // Before its first packet: see the invariant of the table.
         self.live.tally.enter(path);
         if let Some(id) = publisher.id() {
-            self.directory.enter(id, connection, SessionRef::Publisher(number));
+            self.cx.directory.enter(id, connection, SessionRef::Publisher(number));
         }
         self.live.publishers.insert(number, publisher);
-        let (source, rules) = (SourceRef { shard: self.shard, number }, self.path_rules(path));
+        let (source, rules) = (SourceRef { shard: self.cx.shard, number }, self.path_rules(path));
         self.live.ask(path, Ask::Claim { source, description, is_pulled, rules });
     }
 }

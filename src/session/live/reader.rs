@@ -155,8 +155,8 @@ impl Sessions {
     /// Changes a reader's state, and the gauge with it.
     pub(super) fn set_reader_state(&mut self, index: u32, state: ReaderState) {
         let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
-        self.cells.sessions[reader.state.gauge_index()].sub(1);
-        self.cells.sessions[state.gauge_index()].add(1);
+        self.cx.cells.sessions[reader.state.gauge_index()].sub(1);
+        self.cx.cells.sessions[state.gauge_index()].add(1);
         reader.state = state;
     }
 
@@ -190,7 +190,7 @@ impl Sessions {
         });
         SessionInfo {
             id: reader.id.to_string(),
-            shard: self.shard.0,
+            shard: self.cx.shard.0,
             role: "reader",
             path: reader.path.to_string(),
             peer: reader.peer.to_string(),
@@ -200,7 +200,7 @@ impl Sessions {
             npt_s: 0.0,
             scale: 1.0,
             speed: 1.0,
-            age_s: self.now.since(reader.created).as_secs_f64(),
+            age_s: self.cx.now.since(reader.created).as_secs_f64(),
             streams: streams.collect(),
             reader: path.and_then(|path| path.reader_info(reader.key)),
             source: None,

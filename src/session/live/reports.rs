@@ -21,7 +21,7 @@ impl Sessions {
         let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
         // Whoever has just joined a group needs one to put sound and picture together (RFC 3550
         // s6.2: the reduced minimum).
-        let due = self.now + if reader.is_session() { interval } else { interval / 5 };
+        let due = self.cx.now + if reader.is_session() { interval } else { interval / 5 };
         let has_begun = reader.streams.iter().any(|stream| stream.ssrc.is_some());
         // Before anything is sent there is nothing to report: it stays due.
         if !matches!(reader.state, ReaderState::Playing) || !has_begun {
@@ -42,8 +42,8 @@ impl Sessions {
     }
 
     fn send_live_report(&mut self, index: u32, stream_index: usize, bye: Option<&str>) {
-        let mut bytes = self.take_bytes();
-        let utc_ns = self.utc_ns;
+        let mut bytes = self.cx.take_bytes();
+        let utc_ns = self.cx.utc_ns;
         let Some(reader) = self.live.readers.get(index as usize) else { return };
         let Some(stream) = reader.streams.get(stream_index) else { return };
         let Some(ssrc) = stream.ssrc else { return };
@@ -73,19 +73,19 @@ impl Sessions {
             }
             (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => return,
         };
-        self.cells.rtcp_packets_sent.add(1);
-        self.out.push(action);
+        self.cx.cells.rtcp_packets_sent.add(1);
+        self.cx.out.push(action);
     }
 
     /// RTCP from a reader.
     pub(in crate::session) fn handle_reader_report(&mut self, index: u32, feedback: &Feedback) {
-        let (now, ntp) = (self.now, rtcp::ntp_from_utc_ns(self.utc_ns));
+        let (now, ntp) = (self.cx.now, rtcp::ntp_from_utc_ns(self.cx.utc_ns));
         let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
         reader.alive = now;
         for block in &feedback.reports {
             let is_its = |stream: &&mut LiveStream| stream.ssrc == Some(Ssrc(block.ssrc));
             let Some(stream) = reader.streams.iter_mut().find(is_its) else { continue };
-            let cells = &self.cells;
+            let cells = &self.cx.cells;
             cells.rtcp_reports_received.add(1);
             cells.reported_loss_ratio.observe_fraction(block.fraction_lost);
             let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
@@ -98,7 +98,7 @@ impl Sessions {
     /// Receiver reports to a publisher, when they are due. False: it is silent for too long.
     pub(super) fn report_to_publisher(&mut self, number: u32, now: Mono) -> bool {
         let Some(publisher) = self.live.publishers.get_mut(&number) else { return true };
-        let timeout = self.live.configs.find(publisher.source.path()).source_timeout;
+        let timeout = self.cx.configs.find(publisher.source.path()).source_timeout;
         let patience = Patience::new(publisher.feeder(), timeout);
         if matches!(publisher.source.check(patience, now), Pulse::Gone { .. }) {
             return false;
@@ -115,14 +115,14 @@ impl Sessions {
 
     /// A reader waits for a picture that needs no other.
     pub(super) fn ask_for_sync(&mut self, number: u32) {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
         let (own, cname) = (publisher.own_ssrc, publisher.cname.clone());
         let Some((track, media)) = publisher.source.ask_sync(now) else { return };
         let place = publisher.tracks.get_mut(usize::from(track));
         // Only as it was offered: others would not know what it is.
         let Some(request) = place.and_then(PublisherTrack::next_picture_request) else { return };
-        self.cells.picture_requests_sent.add(1);
+        self.cx.cells.picture_requests_sent.add(1);
         self.send_to_publisher(number, track, |compound| {
             compound.receiver_report(own, &[])?;
             compound.cname(own, &cname)?;
@@ -144,7 +144,7 @@ impl Sessions {
         if write(&mut compound).is_err() {
             return;
         }
-        let mut bytes = self.take_bytes();
+        let mut bytes = self.cx.take_bytes();
         bytes.extend_from_slice(compound.as_bytes());
         let Some(publisher) = self.live.publishers.get(&number) else { return };
         let path = publisher.tracks.get(usize::from(track)).and_then(|track| track.path);
@@ -157,8 +157,8 @@ impl Sessions {
             }
             _ => return,
         };
-        self.cells.rtcp_packets_sent.add(1);
-        self.out.push(action);
+        self.cx.cells.rtcp_packets_sent.add(1);
+        self.cx.out.push(action);
     }
 }
 

@@ -53,7 +53,8 @@ impl Sessions {
         let Some(found) = self.live.paths.path(&path) else {
             return command.refuse(Status::NotFound);
         };
-        let text = found.description().text(self.retransmits() && takes_feedback(&command.request));
+        let text =
+            found.description().text(self.cx.retransmits() && takes_feedback(&command.request));
         let response = command
             .response(Status::Ok)
             .header("Content-Base", base_url(&command.request.uri))
@@ -92,6 +93,7 @@ impl Sessions {
             _ if group.is_some() => group.map(|group| Self::group_path(group, wish.track)),
             Lower::Udp => self.place_reader(&command, &wish.offer, index),
             Lower::Tcp => self
+                .cx
                 .directory
                 .free_channels(command.waiter.entry, wish.offer.interleaved)
                 .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
@@ -102,7 +104,7 @@ impl Sessions {
         if is_new {
             self.end_reader(index, None);
         }
-        if wish.offer.protocol == Lower::Udp && self.sockets.has_room() {
+        if wish.offer.protocol == Lower::Udp && self.cx.sockets.has_room() {
             return Executed::NeedsPair(Box::new(command));
         }
         command.refuse(Status::NotEnoughBandwidth)
@@ -144,7 +146,7 @@ impl Sessions {
         let offer = offer.ok_or(Status::UnsupportedTransport)?;
         // What a group was sent is not sent to one of it again.
         let is_unicast = offer.protocol == Lower::Udp && !offer.multicast;
-        let is_wanted = self.retransmits() && is_unicast && offer.profile == Profile::Avpf;
+        let is_wanted = self.cx.retransmits() && is_unicast && offer.profile == Profile::Avpf;
         // The description has offered it: only from there does a client know the profile.
         let rtx = rtx_payload_type(spec).filter(|_| is_wanted);
         Ok(Wish { path, track, clock_rate_hz: spec.clock_rate_hz, rtx, offer })
@@ -152,10 +154,12 @@ impl Sessions {
 
     fn begin_reader(&mut self, command: &Command, wish: &Wish) -> Result<u32, Status> {
         self.replace_older_reader(command, wish);
-        if self.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
+        if self.cx.directory.of_connection(command.waiter.entry).len()
+            >= SESSIONS_PER_CONNECTION_MAX
+        {
             return Err(Status::NotEnoughBandwidth);
         }
-        let admitted = self.admit_session(command.peer)?;
+        let admitted = self.cx.admit_session(command.peer)?;
         let place = self.live.readers.vacant_key();
         let (carrier, cast) = match wish.offer.protocol {
             _ if wish.offer.multicast => (Carrier::Multicast, Cast::Member),
@@ -166,9 +170,9 @@ impl Sessions {
         let added = path.add_reader(place as u64, carrier);
         let key = added.map_err(|_| Status::NotEnoughBandwidth)?;
         let mut rng = rand::rng();
-        let is_local = command.waiter.shard == self.shard;
+        let is_local = command.waiter.shard == self.cx.shard;
         let reader = LiveReader {
-            id: SessionId::new(self.shard, rng.next_u64()),
+            id: SessionId::new(self.cx.shard, rng.next_u64()),
             path: Arc::clone(&wish.path),
             key,
             streams: Vec::with_capacity(2),
@@ -178,20 +182,20 @@ impl Sessions {
             peer: command.peer,
             _admitted: Some(admitted),
             user_agent: command.request.header("User-Agent").map(clip),
-            created: self.now,
-            alive: self.now,
+            created: self.cx.now,
+            alive: self.cx.now,
             serial: self.live.next_serial(),
             wakes: None,
             timer: Timer::NONE,
-            report_due: self.now,
-            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+            report_due: self.cx.now,
+            cname: format!("{:08x}@{}", rng.next_u32(), self.cx.config.host),
             skips_told: SkipsTold::default(),
         };
         self.live.tally.enter(&wish.path);
         let (id, connection) = (reader.id, reader.connection);
-        self.cells.sessions[reader.state.gauge_index()].add(1);
+        self.cx.cells.sessions[reader.state.gauge_index()].add(1);
         let index = u32::try_from(self.live.readers.insert(reader)).unwrap_or(u32::MAX);
-        self.directory.enter(id, connection, SessionRef::Reader(index));
+        self.cx.directory.enter(id, connection, SessionRef::Reader(index));
         if cast == Cast::Member {
             self.enter_group(&wish.path, command.peer.ip(), index);
         }
@@ -201,14 +205,14 @@ impl Sessions {
     /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
     /// connection without tearing down.
     fn replace_older_reader(&mut self, command: &Command, wish: &Wish) {
-        for session in self.directory.of_connection(command.waiter.entry).to_vec() {
+        for session in self.cx.directory.of_connection(command.waiter.entry).to_vec() {
             let SessionRef::Reader(index) = session else { continue };
             let is_left = self.live.readers.get(index as usize).is_some_and(|reader| {
                 matches!(reader.state, ReaderState::Paused)
                     && reader.path == wish.path
                     && reader.streams.iter().any(|stream| stream.track == wish.track)
             });
-            if is_left && command.waiter.shard == self.shard {
+            if is_left && command.waiter.shard == self.cx.shard {
                 self.end_reader(index, None);
             }
         }
@@ -231,7 +235,7 @@ impl Sessions {
         let (rtp, rtcp) = (at(rtp_port), at(rtcp_port));
         let streams = self.live.readers.get(index as usize)?.streams.len();
         let owner = (SessionKey::of_reader(index), u8::try_from(streams).unwrap_or(u8::MAX));
-        let pair = self.sockets.place(rtp, rtcp, owner)?;
+        let pair = self.cx.sockets.place(rtp, rtcp, owner)?;
         Some(Path::Udp { pair, rtp, rtcp })
     }
 
@@ -262,7 +266,7 @@ impl Sessions {
         let id = reader.id;
         if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, reader.connection) {
             let channels = (channel, rtcp_channel);
-            self.directory.take_channels(entry, channels, SessionRef::Reader(index));
+            self.cx.directory.take_channels(entry, channels, SessionRef::Reader(index));
         }
         let found = self.live.paths.path_mut(&wish.path);
         if found.is_none_or(|found| found.add_stream(reader.key, wish.track).is_err()) {
@@ -287,7 +291,7 @@ impl Sessions {
         match path {
             Path::Udp { pair, rtp, rtcp } => TransportPath::Unicast {
                 client: (rtp.port(), rtcp.port()),
-                server: self.sockets.ports(pair),
+                server: self.cx.sockets.ports(pair),
                 source: None,
             },
             Path::Tcp { channel, rtcp_channel } => {

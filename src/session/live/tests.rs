@@ -28,8 +28,9 @@ use crate::poll::poll_table::EntryKey;
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
+use crate::session::cx::SessionConfig;
 use crate::session::request::{Command, Executed, Waiter};
-use crate::session::table::{Action, SessionConfig, Sessions};
+use crate::session::table::{Action, Sessions};
 
 struct Bench {
     sessions: Sessions,
@@ -81,7 +82,7 @@ impl Bench {
         };
         let cells = Arc::<ShardCells>::default();
         let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
-        sessions.sockets.add_pair(8_000);
+        sessions.cx.sockets.add_pair(8_000);
         let (answers, datagrams) = (Vec::new(), Vec::new());
         Self {
             sessions,
@@ -137,10 +138,10 @@ impl Bench {
     fn settle(&mut self) {
         for _ in 0..100 {
             self.sessions.settle_live();
-            if self.sessions.out.is_empty() {
+            if self.sessions.cx.out.is_empty() {
                 return;
             }
-            for action in std::mem::take(&mut self.sessions.out) {
+            for action in std::mem::take(&mut self.sessions.cx.out) {
                 match action {
                     Action::Respond { waiter, response } => {
                         self.answers.push((waiter.entry.index, response));
@@ -154,7 +155,7 @@ impl Bench {
                     Action::Group(action) => self.act_for_group(&action),
                     Action::ClosePair(pair) => {
                         self.groups.push("no pair".to_owned());
-                        assert!(self.sessions.sockets.remove_unused_pair(pair));
+                        assert!(self.sessions.cx.sockets.remove_unused_pair(pair));
                     }
                     Action::Interleaved { .. } => {}
                     other => panic!("{other:?}"),
@@ -205,11 +206,11 @@ impl Bench {
     }
 
     fn pass(&mut self, duration: Duration) {
-        let end = self.sessions.now + duration;
+        let end = self.sessions.cx.now + duration;
         let mut due = Vec::new();
-        while self.sessions.now < end {
-            self.sessions.now = self.sessions.now + Duration::from_millis(100);
-            self.sessions.wheel.expire(self.sessions.now, &mut due);
+        while self.sessions.cx.now < end {
+            self.sessions.cx.now = self.sessions.cx.now + Duration::from_millis(100);
+            self.sessions.cx.wheel.expire(self.sessions.cx.now, &mut due);
             for key in due.drain(..) {
                 self.sessions.handle_timer(key);
             }
@@ -295,7 +296,7 @@ fn silent_publisher_ends_and_its_readers_after_the_hold() {
     bench.pass(Duration::from_secs(11));
     assert!(bench.sessions.live.readers.is_empty());
     assert_eq!(bench.hung_up, [PUBLISHER, READER]);
-    assert_eq!(bench.sessions.sockets.tuple_count(), 0);
+    assert_eq!(bench.sessions.cx.sockets.tuple_count(), 0);
     // It may say goodbye to what has ended, and nothing else.
     let id = session_id(&setup);
     let mut say = |method| bench.reader(method, URL, Some(id)).unwrap().status().code();
@@ -425,7 +426,7 @@ fn path_that_is_configured_is_shown_before_anybody_wants_it() {
     let mut bench = Bench::new();
     let mut configs = PathTable::default();
     configs.named.insert("live/a".to_owned(), Arc::default());
-    bench.sessions.live.configs = Arc::new(configs);
+    bench.sessions.cx.configs = Arc::new(configs);
     assert_eq!(shown(&bench).0.map(|info| info.home.state), Some("idle"));
     assert!(bench.sessions.kick_path("live/a"), "there is nothing to end, and the path is known");
     bench.publish();
@@ -442,7 +443,7 @@ fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
     bench.reader(Method::Play, URL, Some(id)).unwrap();
     bench.pass(Duration::from_secs(3));
     bench.packet(host(1, 5_000), 2);
-    let now = bench.sessions.now;
+    let now = bench.sessions.cx.now;
     let LiveDesk { readers, paths, .. } = &mut bench.sessions.live;
     let key = readers.iter().next().unwrap().1.key;
     // What the pump asks when it comes to this reader at last.
@@ -468,7 +469,7 @@ fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_stranger
         let mut packet = rtp(seq);
         packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
         bench.sessions.handle_rtp_datagram(0, host(1, port), &packet);
-        bench.sessions.now = bench.sessions.now + Duration::from_millis(20);
+        bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_millis(20);
     };
     send(6_000, 0, 9);
     for seq in 1..50 {

@@ -14,7 +14,7 @@ use crate::session::table::Sessions;
 
 impl Sessions {
     pub(in crate::session) fn handle_live_tick(&mut self) {
-        let now = self.now;
+        let now = self.cx.now;
         let publishers: Vec<u32> = self.live.publishers.keys().copied().collect();
         for number in publishers {
             let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
@@ -26,7 +26,7 @@ impl Sessions {
                 self.live.asks.push(ToHome { path, ask });
             }
             if !publisher.is_recording() {
-                if now.since(publisher.alive) < self.config.timeout {
+                if now.since(publisher.alive) < self.cx.config.timeout {
                     continue;
                 }
                 let is_answered = self.refuse_unanswered_claim(number);
@@ -45,7 +45,7 @@ impl Sessions {
             self.resume(waiter, false);
         }
         for path in self.live.paths.sweep(now) {
-            self.live.ask(&path, Ask::Unsubscribe { shard: self.shard });
+            self.live.ask(&path, Ask::Unsubscribe { shard: self.cx.shard });
         }
         self.say_again();
         self.live.is_ticking = false;
@@ -53,7 +53,7 @@ impl Sessions {
     }
 
     pub(super) fn look_after(&mut self, index: u32) {
-        let (now, timeout) = (self.now, self.config.timeout);
+        let (now, timeout) = (self.cx.now, self.cx.config.timeout);
         let Some(reader) = self.live.readers.get(index as usize) else { return };
         // As for titles (client rule C16).
         let is_carried = reader.is_interleaved()
@@ -63,7 +63,7 @@ impl Sessions {
         let silent = now.since(reader.alive);
         if reader.is_session() && !is_carried && silent >= limit {
             tracing::info!(session = %reader.id, silent_s = silent.as_secs(), "session timed out");
-            self.cells.sessions_timed_out.add(1);
+            self.cx.cells.sessions_timed_out.add(1);
             self.dismiss_reader(index, "timeout");
         } else if reader.report_due <= now {
             self.send_live_reports(index);

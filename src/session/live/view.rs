@@ -91,7 +91,7 @@ impl Sessions {
         if is_known {
             tracing::info!(code = "HE-I303", event = "path.kicked", path, "path {path} is ended");
             let (path, ask) = (path.into(), Ask::Kick);
-            self.live.registry.handle(ToHome { path, ask }, self.now);
+            self.live.registry.handle(ToHome { path, ask }, self.cx.now);
             self.settle_live();
         }
         is_known
@@ -100,8 +100,8 @@ impl Sessions {
     /// Paths that have their home here, or one of them; those that are configured are known before
     /// they are wanted.
     fn homes(&self, wanted: Option<&str>) -> Vec<HomeInfo> {
-        let (registry, configs) = (&self.live.registry, &self.live.configs);
-        let is_ours = |path: &str| home_of(path, self.live.shard_count) == self.shard;
+        let (registry, configs) = (&self.live.registry, &self.cx.configs);
+        let is_ours = |path: &str| home_of(path, self.live.shard_count) == self.cx.shard;
         if let Some(path) = wanted {
             let is_idle = || is_ours(path) && configs.named.contains_key(path);
             let idle = || is_idle().then(|| HomeInfo::idle(path));
@@ -119,7 +119,7 @@ impl Sessions {
             let source = self.source_info(*number)?;
             Some(SessionInfo {
                 id: publisher.id()?.to_string(),
-                shard: self.shard.0,
+                shard: self.cx.shard.0,
                 role: "publisher",
                 path: publisher.source.path().to_string(),
                 peer: source.peer.clone(),
@@ -141,9 +141,9 @@ impl Sessions {
         let publisher = self.live.publishers.get(&number)?;
         let (source, config) = (&publisher.source, self.path_config(publisher.source.path()));
         let counts = source.counts();
-        let age = source.began().map(|began| self.now.since(began));
+        let age = source.began().map(|began| self.cx.now.since(began));
         let since_ns = age.map(|age| {
-            i128::from(self.utc_ns) - i128::try_from(age.as_nanos()).unwrap_or_default()
+            i128::from(self.cx.utc_ns) - i128::try_from(age.as_nanos()).unwrap_or_default()
         });
         let since = since_ns.and_then(|ns| Timestamp::from_nanosecond(ns).ok());
         let tracks: Vec<SourceTrackInfo> = (0..)
@@ -163,7 +163,7 @@ impl Sessions {
             transport: publisher.tracks.iter().find_map(|track| track.path).map(transport),
             user_agent: publisher.user_agent().map(str::to_owned),
             session: publisher.id().map(|id| id.to_string()),
-            shard: self.shard.0,
+            shard: self.cx.shard.0,
             since: since.map(|since| format!("{since:.0}")),
             age_s: age.unwrap_or_default().as_secs_f64(),
             packets: counts.packets,
@@ -198,7 +198,7 @@ impl Sessions {
             bytes: meter.bytes,
             packets_lost: track.map_or(0, SourceTrack::packets_lost),
             jitter_s: jitter.map(|ticks| f64::from(ticks) / f64::from(clock_rate_hz.max(1))),
-            last_packet_age_s: meter.newest.map(|came| self.now.since(came).as_secs_f64()),
+            last_packet_age_s: meter.newest.map(|came| self.cx.now.since(came).as_secs_f64()),
         }
     }
 

@@ -56,7 +56,7 @@ impl Sessions {
             })
         };
         match name.to_ascii_lowercase().as_str() {
-            "position" => Some(seconds(session.npt_at(self.now))),
+            "position" => Some(seconds(session.npt_at(self.cx.now))),
             "duration" => Some(seconds(session.title.asset.duration)),
             "scale" => Some(write_rate(session.epoch.map_or(1.0, |epoch| epoch.scale))),
             "packets_sent" => {

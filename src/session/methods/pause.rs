@@ -11,7 +11,7 @@ use crate::session::table::{SessionKey, Sessions, TimerKey};
 
 impl Sessions {
     pub(super) fn pause(&mut self, command: &Command, key: SessionKey) -> Executed {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -34,7 +34,7 @@ impl Sessions {
             {
                 session.pause_point = Some(point);
                 let timer = TimerKey::Pause { session: key, epoch_count: session.epoch_count };
-                self.wheel.replace(&mut session.timers.pause, epoch.wall_of_npt(point), timer);
+                self.cx.wheel.replace(&mut session.timers.pause, epoch.wall_of_npt(point), timer);
                 return Executed::Reply(answer(command, session));
             }
         }
@@ -53,13 +53,13 @@ impl Sessions {
             return;
         }
         let Some((point, epoch)) = session.pause_point.zip(session.epoch) else { return };
-        self.stop_playing(key, epoch.wall_of_npt(point).min(self.now));
+        self.stop_playing(key, epoch.wall_of_npt(point).min(self.cx.now));
     }
 
     fn stop_playing(&mut self, key: SessionKey, at: Mono) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         if matches!(session.state, State::Playing) {
-            session.end_epoch(&mut self.wheel);
+            session.end_epoch(&mut self.cx.wheel);
             self.set_state(key, State::Paused { at });
         }
     }

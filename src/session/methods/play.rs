@@ -44,7 +44,7 @@ impl Sessions {
             Ok(asked) => asked,
             Err(status) => return command.refuse(status),
         };
-        let now = self.now;
+        let now = self.cx.now;
         if let Some(session) = self.session_mut(key) {
             session.play_received = Some(now);
         }
@@ -71,7 +71,7 @@ impl Sessions {
 
     /// Resume, change of rate, or nothing new at all.
     fn go_on(&mut self, command: &Command, key: SessionKey, asked: &Asked) -> Executed {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -85,7 +85,7 @@ impl Sessions {
         if asked.range.is_some() {
             session.end = asked.end;
         }
-        session.end_epoch(&mut self.wheel);
+        session.end_epoch(&mut self.cx.wheel);
         let anchors = session
             .streams
             .iter()
@@ -102,7 +102,7 @@ impl Sessions {
 
     /// Seek or first start: the streams move, and the answer waits for their windows.
     fn move_to(&mut self, command: Command, key: SessionKey, asked: Asked) -> Executed {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -119,7 +119,7 @@ impl Sessions {
             State::Ready => State::Ready,
             State::Ended => State::Ended,
         };
-        session.end_epoch(&mut self.wheel);
+        session.end_epoch(&mut self.cx.wheel);
         let npt = actual_start(session.tracks(), wanted);
         let mut anchors = Vec::with_capacity(session.streams.len());
         let title = session.title.clone();
@@ -160,7 +160,7 @@ impl Sessions {
 
     /// Answers the PLAY and starts the streams when the first window of each is here.
     pub(in crate::session) fn finish_play_when_primed(&mut self, key: SessionKey) {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let State::Priming(priming) = &session.state else { return };
         let is_here = |stream: &Stream| stream.cursor.is_none() || stream.window().is_some();
@@ -185,7 +185,7 @@ impl Sessions {
         let Some(session) = self.session(key) else { return };
         let response = Response::new(Status::Ok, cseq).header("Session", session.id.to_string());
         let response = play_answer(response, session, asked.as_ref(), echo);
-        self.out.push(Action::Respond { waiter, response });
+        self.cx.out.push(Action::Respond { waiter, response });
         self.release_held(key);
     }
 
@@ -208,14 +208,14 @@ impl Sessions {
                 active.push(u8::try_from(index).unwrap_or(u8::MAX));
             }
         }
-        let now = self.now;
+        let now = self.cx.now;
         if active.is_empty() {
             // Tracks without samples: a player waits for BYE (rule C9).
             for (index, stream) in session.streams.iter_mut().enumerate() {
                 stream.phase = Phase::Finishing;
                 let stream_index = u8::try_from(index).unwrap_or(u8::MAX);
                 let timer = TimerKey::Bye { session: key, stream_index, epoch_count };
-                self.wheel.replace(&mut stream.timer, now, timer);
+                self.cx.wheel.replace(&mut stream.timer, now, timer);
             }
         }
         self.set_state(key, State::Playing);
@@ -230,7 +230,7 @@ impl Sessions {
     pub(in crate::session) fn refuse_play(&mut self, key: SessionKey) {
         self.answer_priming(key, Status::ServiceUnavailable, Some("1"));
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
-        session.end_epoch(&mut self.wheel);
+        session.end_epoch(&mut self.cx.wheel);
         // They stand where the refused PLAY would have begun: the next PLAY places them anew.
         for stream in &mut session.streams {
             stream.cursor = None;
@@ -260,7 +260,7 @@ impl Sessions {
         if let Some(seconds) = retry_after {
             response = response.header("Retry-After", seconds);
         }
-        self.out.push(Action::Respond { waiter, response });
+        self.cx.out.push(Action::Respond { waiter, response });
         self.set_state(key, priming.before);
     }
 }

@@ -49,7 +49,9 @@ impl Sessions {
                 Err(refused) => {
                     self.forget_if_empty(key);
                     return match refused {
-                        None if self.sockets.has_room() => Executed::NeedsPair(Box::new(command)),
+                        None if self.cx.sockets.has_room() => {
+                            Executed::NeedsPair(Box::new(command))
+                        }
                         // Every pair knows this client address already.
                         None => command.refuse(Status::NotEnoughBandwidth),
                         Some(status) => command.refuse(status),
@@ -57,7 +59,8 @@ impl Sessions {
                 }
             },
             Lower::Tcp => {
-                match self.directory.free_channels(command.waiter.entry, wish.offer.interleaved) {
+                match self.cx.directory.free_channels(command.waiter.entry, wish.offer.interleaved)
+                {
                     Some((channel, rtcp_channel)) => Path::Tcp { channel, rtcp_channel },
                     None => {
                         self.forget_if_empty(key);
@@ -104,13 +107,15 @@ impl Sessions {
 
     fn begin_session(&mut self, command: &Command, wish: &Wish) -> Result<SessionKey, Status> {
         self.replace_older(command, wish);
-        if self.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
+        if self.cx.directory.of_connection(command.waiter.entry).len()
+            >= SESSIONS_PER_CONNECTION_MAX
+        {
             return Err(Status::NotEnoughBandwidth);
         }
-        let _admitted = self.admit_session(command.peer)?;
+        let _admitted = self.cx.admit_session(command.peer)?;
         let mut rng = rand::rng();
-        let id = SessionId::new(self.shard, rng.next_u64());
-        let is_local = command.waiter.shard == self.shard;
+        let id = SessionId::new(self.cx.shard, rng.next_u64());
+        let is_local = command.waiter.shard == self.cx.shard;
         let url = base_url(&command.request.uri);
         let session = Session {
             id,
@@ -122,35 +127,35 @@ impl Sessions {
             peer: command.peer,
             _admitted,
             user_agent: command.request.header("User-Agent").map(clip),
-            created: self.now,
-            alive: self.now,
-            liveness_due: self.now,
+            created: self.cx.now,
+            alive: self.cx.now,
+            liveness_due: self.cx.now,
             // Never the number of an earlier session in the same place.
             epoch_count: rng.next_u32(),
             epoch: None,
             end: None,
             pause_point: None,
             timers: SessionTimers::default(),
-            cname: format!("{:08x}@{}", rng.next_u32(), self.config.host),
+            cname: format!("{:08x}@{}", rng.next_u32(), self.cx.config.host),
             held: VecDeque::new(),
             play_received: None,
         };
         let key = self.insert(session);
-        self.watch(key, self.now + self.config.timeout);
+        self.watch(key, self.cx.now + self.cx.config.timeout);
         Ok(key)
     }
 
     /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
     /// connection without tearing down. The paused session is freed at once.
     fn replace_older(&mut self, command: &Command, wish: &Wish) {
-        for session in self.directory.of_connection(command.waiter.entry).to_vec() {
+        for session in self.cx.directory.of_connection(command.waiter.entry).to_vec() {
             let SessionRef::Title(key) = session else { continue };
             let is_left = self.session(key).is_some_and(|session| {
                 matches!(session.state, State::Paused { .. })
                     && session.title.name == wish.title.name
                     && session.streams.iter().any(|s| s.track_index == wish.track_index)
             });
-            if is_left && command.waiter.shard == self.shard {
+            if is_left && command.waiter.shard == self.cx.shard {
                 self.remove(key);
             }
         }
@@ -168,7 +173,7 @@ impl Sessions {
         let (mut rtp, mut rtcp) = (command.peer, command.peer);
         rtp.set_port(rtp_port);
         rtcp.set_port(rtcp_port);
-        let pair = self.sockets.place(rtp, rtcp, owner).ok_or(None)?;
+        let pair = self.cx.sockets.place(rtp, rtcp, owner).ok_or(None)?;
         Ok(Path::Udp { pair, rtp, rtcp })
     }
 
@@ -181,7 +186,7 @@ impl Sessions {
     ) -> Executed {
         let mut rng = rand::rng();
         let ports = match path {
-            Path::Udp { pair, .. } => self.sockets.ports(pair),
+            Path::Udp { pair, .. } => self.cx.sockets.ports(pair),
             Path::Tcp { .. } | Path::Group { .. } => None,
         };
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
@@ -195,15 +200,15 @@ impl Sessions {
         let control_url = command.request.uri.clone();
         let random = rng.next_u64();
         let mut stream = Stream::new(wish.track_index, payload, path, control_url, ssrc, random);
-        let said = self.live.configs.find(&wish.title.url_path).adapts_quality;
-        if said.unwrap_or(self.config.adapts_quality) && track.kind == MediaKind::Video {
+        let said = self.cx.configs.find(&wish.title.url_path).adapts_quality;
+        if said.unwrap_or(self.cx.config.adapts_quality) && track.kind == MediaKind::Video {
             // Sound is little and its faults are heard: it is never thinned.
             stream.quality = Some(Box::new(Quality::new(track.sync_gap())));
-            self.cells.quality_levels[Level::Full as usize].add(1);
+            self.cx.cells.quality_levels[Level::Full as usize].add(1);
         }
         let profile = wish.offer.profile;
         let is_udp = matches!(path, Path::Udp { .. });
-        if self.config.retransmits && profile == Profile::Avpf && is_udp {
+        if self.cx.config.retransmits && profile == Profile::Avpf && is_udp {
             // It has our offer from the SDP: only there does a client know the profile from.
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
             let payload_type = rtx_payload_type(track.payload.payload_type);
@@ -212,7 +217,7 @@ impl Sessions {
         session.streams.push(stream);
         if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, session.connection) {
             let channels = (channel, rtcp_channel);
-            self.directory.take_channels(entry, channels, SessionRef::Title(key));
+            self.cx.directory.take_channels(entry, channels, SessionRef::Title(key));
         }
         let transport = match path {
             Path::Udp { rtp, rtcp, .. } => {

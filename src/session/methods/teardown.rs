@@ -41,12 +41,12 @@ impl Sessions {
             return command.refuse(Status::SessionNotFound);
         };
         let stream = session.streams.remove(index);
-        self.wheel.cancel(stream.timer);
+        self.cx.wheel.cancel(stream.timer);
         session.epoch_count = session.epoch_count.wrapping_add(1);
         match (stream.path, session.connection) {
-            (Path::Udp { pair, rtp, rtcp }, _) => self.release_tuple(pair, rtp, rtcp),
+            (Path::Udp { pair, rtp, rtcp }, _) => self.cx.release_tuple(pair, rtp, rtcp),
             (Path::Tcp { channel, rtcp_channel }, Some(entry)) => {
-                self.directory.give_channels_back(entry, (channel, rtcp_channel));
+                self.cx.directory.give_channels_back(entry, (channel, rtcp_channel));
             }
             (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => {}
         }
@@ -56,7 +56,7 @@ impl Sessions {
         for (index, stream) in session.streams.iter().enumerate() {
             if let Path::Udp { pair, rtcp, .. } = stream.path {
                 let owner = (key, u8::try_from(index).unwrap_or(u8::MAX));
-                self.sockets.rename(pair, rtcp, owner);
+                self.cx.sockets.rename(pair, rtcp, owner);
             }
         }
         Executed::Reply(answer(command, session))

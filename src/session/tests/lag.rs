@@ -13,13 +13,13 @@ const SECOND: Duration = Duration::from_secs(1);
 /// connection took nothing; when its next frame was due.
 fn stalled(budget: Duration, stall: Duration) -> (Bench, SessionKey, Mono) {
     let mut bench = Bench::new();
-    bench.sessions.config.lag_budget = budget;
+    bench.sessions.cx.config.lag_budget = budget;
     let id = bench.opened();
     bench.play(id, &[]).unwrap();
     bench.run_for(SECOND * 3);
     let key = bench.key(id);
-    bench.sessions.now = bench.sessions.now + stall;
-    let now = bench.sessions.now;
+    bench.sessions.cx.now = bench.sessions.cx.now + stall;
+    let now = bench.sessions.cx.now;
     let session = bench.sessions.session_mut(key).unwrap();
     let epoch = session.epoch.unwrap();
     let due_at = |stream: &mut crate::session::stream::Stream| {

@@ -101,15 +101,19 @@ fn check_bounds(bench: &Bench) -> Result<(), TestCaseError> {
             3 + session.streams.len()
         })
         .sum();
-    prop_assert!(sessions.wheel.count() <= keys, "{} keys, {keys} allowed", sessions.wheel.count());
-    prop_assert_eq!(sessions.directory.len(), sessions.count());
+    prop_assert!(
+        sessions.cx.wheel.count() <= keys,
+        "{} keys, {keys} allowed",
+        sessions.cx.wheel.count()
+    );
+    prop_assert_eq!(sessions.cx.directory.len(), sessions.count());
     let streams: usize = sessions
         .keys()
         .iter()
         .filter_map(|key| sessions.session(*key))
         .map(|s| s.streams.len())
         .sum();
-    prop_assert!(sessions.sockets.tuple_count() <= streams * 2);
+    prop_assert!(sessions.cx.sockets.tuple_count() <= streams * 2);
     for key in sessions.keys() {
         prop_assert!(sessions.session(key).unwrap().held.len() <= 16);
     }
@@ -136,9 +140,9 @@ proptest! {
             let id = bench.sessions.session(key).unwrap().id;
             bench.request(2, Method::Teardown, BASE, Some(id), &[]);
         }
-        prop_assert_eq!((bench.sessions.count(), bench.sessions.wheel.count()), (0, 0));
-        prop_assert_eq!(bench.sessions.sockets.tuple_count(), 0);
-        prop_assert!(bench.sessions.directory.of_connection(entry(1)).is_empty());
+        prop_assert_eq!((bench.sessions.count(), bench.sessions.cx.wheel.count()), (0, 0));
+        prop_assert_eq!(bench.sessions.cx.sockets.tuple_count(), 0);
+        prop_assert!(bench.sessions.cx.directory.of_connection(entry(1)).is_empty());
         prop_assert_eq!(bench.sessions.desk.asked_count(), 0);
     }
 }
@@ -148,17 +152,17 @@ fn pause_points_replace_each_other() {
     let mut bench = Bench::with(testing::title(60));
     let id = bench.opened();
     bench.play(id, &[]).unwrap();
-    let before = bench.sessions.wheel.count();
+    let before = bench.sessions.cx.wheel.count();
     for nth in 0..10_000 {
         let range = format!("npt={}.5-", 59 - nth % 55);
         let headers = [("Range", range.as_str())];
         bench.request(1, Method::Pause, BASE, Some(id), &headers).unwrap();
-        assert!(bench.sessions.wheel.count() <= before + 1);
+        assert!(bench.sessions.cx.wheel.count() <= before + 1);
     }
     bench.request(1, Method::Pause, BASE, Some(id), &[("Range", "npt=2.5-")]).unwrap();
     bench.run_for(Duration::from_secs(5));
-    let npt = bench.session(id).npt_at(bench.sessions.now);
+    let npt = bench.session(id).npt_at(bench.sessions.cx.now);
     assert_eq!((bench.session(id).state.as_str(), npt.0 / 1_000), ("paused", 2_500_000));
     bench.request(1, Method::Teardown, BASE, Some(id), &[]).unwrap();
-    assert_eq!(bench.sessions.wheel.count(), 0);
+    assert_eq!(bench.sessions.cx.wheel.count(), 0);
 }

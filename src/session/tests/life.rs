@@ -27,12 +27,12 @@ fn silent_udp_client_is_reaped_with_bye_and_leaves_nothing() {
     let mut byes = bench.bye_ports();
     byes.sort_unstable();
     assert_eq!(byes, [5_001, 5_003]);
-    assert_eq!((bench.sessions.count(), bench.sessions.sockets.tuple_count()), (0, 0));
-    assert!(bench.sessions.directory.of_connection(entry(1)).is_empty());
+    assert_eq!((bench.sessions.count(), bench.sessions.cx.sockets.tuple_count()), (0, 0));
+    assert!(bench.sessions.cx.directory.of_connection(entry(1)).is_empty());
     assert!(bench.cells.sessions.iter().all(|gauge| gauge.value() == 0));
     // Dead keys go with time.
     bench.run_for(SECOND * 120);
-    assert_eq!(bench.sessions.wheel.count(), 0);
+    assert_eq!(bench.sessions.cx.wheel.count(), 0);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn receiver_reports_keep_a_session_alive_and_one_key_watches_it() {
         report(&mut bench);
     }
     assert!(bench.sessions.find(id).is_some());
-    assert_eq!(bench.sessions.wheel.count(), 1);
+    assert_eq!(bench.sessions.cx.wheel.count(), 1);
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn udp_session_outlives_its_connection_as_long_as_it_is_heard_of() {
         report(&mut bench);
     }
     assert!(bench.sessions.find(id).is_some());
-    assert_eq!(bench.sessions.wheel.count(), 1, "the first watch has ended");
+    assert_eq!(bench.sessions.cx.wheel.count(), 1, "the first watch has ended");
     bench.run_for(SECOND * 16);
     assert_eq!(bench.sessions.find(id), None, "an orphan is looked for sooner");
 }

@@ -24,11 +24,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cx::SessionConfig;
 use super::desk::Waiter as WindowWaiter;
 use super::request::{Command, Executed, Waiter};
 use super::session::{Session, State};
 use super::stream::{Due, Phase};
-use super::table::{Action, SessionConfig, SessionKey, Sessions, TimerKey};
+use super::table::{Action, SessionKey, Sessions, TimerKey};
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
 use crate::library::testing;
@@ -94,7 +95,7 @@ impl Bench {
         let cells = Arc::<ShardCells>::default();
         let start = Mono(1_000_000_000_000);
         let mut sessions = Sessions::new(ShardId(0), config, Arc::clone(&cells), start);
-        sessions.sockets.add_pair(8_000);
+        sessions.cx.sockets.add_pair(8_000);
         Self {
             sessions,
             title,
@@ -208,7 +209,7 @@ impl Bench {
             Executed::Reply(response) => self.answers.push((waiter.entry.index, response)),
             Executed::Later => {}
             Executed::NeedsPair(command) => {
-                self.sessions.sockets.add_pair(8_000 + 2 * self.pairs_opened).unwrap();
+                self.sessions.cx.sockets.add_pair(8_000 + 2 * self.pairs_opened).unwrap();
                 self.pairs_opened += 1;
                 self.execute(*command);
             }
@@ -218,10 +219,10 @@ impl Bench {
     /// Does what the sessions ask for.
     fn settle(&mut self) {
         for _ in 0..1_000 {
-            if self.sessions.out.is_empty() {
+            if self.sessions.cx.out.is_empty() {
                 return;
             }
-            for action in std::mem::take(&mut self.sessions.out) {
+            for action in std::mem::take(&mut self.sessions.cx.out) {
                 self.act(action);
             }
         }
@@ -240,7 +241,7 @@ impl Bench {
             }
             Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
             Action::Interleaved { channel, bytes, .. } => self.interleaved.push((channel, bytes)),
-            Action::ClosePair(pair) => assert!(self.sessions.sockets.remove_unused_pair(pair)),
+            Action::ClosePair(pair) => assert!(self.sessions.cx.sockets.remove_unused_pair(pair)),
             Action::Resend { seq, .. } => self.resends.push(seq.0),
             Action::Execute(command) => self.execute(*command),
             Action::HangUp(entry) => panic!("{entry:?} of a title is closed"),
@@ -256,7 +257,7 @@ impl Bench {
     fn finish_task(&mut self, task: &Task) {
         let Work::Window { title, key } = &task.work else { panic!("{task:?}") };
         let window = testing::window(title, *key);
-        window.mark_pages_seen(self.sessions.now);
+        window.mark_pages_seen(self.sessions.cx.now);
         self.sessions.handle_window(task.ticket, Ok(window));
     }
 
@@ -270,19 +271,19 @@ impl Bench {
 
     /// Lets time pass, in the steps of the wheel and never more than 100 ms at once.
     fn run_for(&mut self, duration: Duration) {
-        let end = self.sessions.now + duration;
-        while self.sessions.now < end {
-            let step = self.sessions.now + Duration::from_millis(100);
-            let next = self.sessions.wheel.next_due().unwrap_or(step).min(step).min(end);
-            self.turn(next.max(self.sessions.now + Duration::from_nanos(1)));
+        let end = self.sessions.cx.now + duration;
+        while self.sessions.cx.now < end {
+            let step = self.sessions.cx.now + Duration::from_millis(100);
+            let next = self.sessions.cx.wheel.next_due().unwrap_or(step).min(step).min(end);
+            self.turn(next.max(self.sessions.cx.now + Duration::from_nanos(1)));
         }
     }
 
     fn turn(&mut self, now: Mono) {
-        self.sessions.now = now;
-        self.sessions.utc_ns = i64::try_from(now.0).unwrap();
+        self.sessions.cx.now = now;
+        self.sessions.cx.utc_ns = i64::try_from(now.0).unwrap();
         let mut due = Vec::new();
-        self.sessions.wheel.expire(now, &mut due);
+        self.sessions.cx.wheel.expire(now, &mut due);
         for key in &due {
             self.sessions.handle_timer(*key);
         }
@@ -297,7 +298,7 @@ impl Bench {
 
     /// What the pacer does with a stream that is due.
     fn pump(&mut self, at: WindowWaiter, timer_count: u32) {
-        let now = self.sessions.now;
+        let now = self.sessions.cx.now;
         let Some(session) = self.sessions.session_mut(at.session) else { return };
         if session.epoch_count != at.epoch_count || !matches!(session.state, State::Playing) {
             return;
@@ -325,7 +326,7 @@ impl Bench {
     }
 
     fn plan(&mut self, at: WindowWaiter, next: Due) {
-        let now = self.sessions.now;
+        let now = self.sessions.cx.now;
         self.sessions.request_windows(at.session, at.stream_index);
         let session = self.sessions.session_mut(at.session).unwrap();
         let (epoch, end) = (session.epoch.unwrap(), session.end);

@@ -87,7 +87,7 @@ fn one_datagram_asks_for_a_bounded_number_of_packets() {
 #[test]
 fn nothing_is_sent_again_where_that_is_switched_off() {
     let mut bench = Bench::new();
-    bench.sessions.config.retransmits = false;
+    bench.sessions.cx.config.retransmits = false;
     let answer = setup(&mut bench, "RTP/AVPF;unicast;client_port=5000-5001");
     let transport = answer.header_value("Transport").unwrap();
     assert!(transport.starts_with("RTP/AVPF;"), "reports are the same: {transport}");

@@ -24,7 +24,7 @@ proptest! {
         let range = format!("npt={}.{:03}-", start_ms / 1_000, start_ms % 1_000);
         let headers =
             [("Range", &*range), ("Scale", &*scale_text), ("Speed", &*speed_text)];
-        let began = bench.sessions.now;
+        let began = bench.sessions.cx.now;
         bench.play(id, &headers).unwrap();
         bench.run_for(Duration::from_secs(3));
         for sent in &bench.sent {

@@ -242,7 +242,7 @@ fn pause_with_a_range_plays_up_to_its_point_and_loses_nothing() {
     assert_eq!(bench.session(id).state.as_str(), "playing");
     bench.run_for(SECOND * 4);
     assert_eq!(bench.session(id).state.as_str(), "paused");
-    let position = bench.session(id).npt_at(bench.sessions.now);
+    let position = bench.session(id).npt_at(bench.sessions.cx.now);
     assert!((3_000..3_010).contains(&(position.0 / 1_000_000)), "{position:?}");
     bench.play(id, &[]).unwrap();
     bench.run_for(SECOND * 30);

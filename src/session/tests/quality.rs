@@ -148,7 +148,7 @@ fn loss_of_sound_thins_nothing() {
 #[test]
 fn picture_is_sent_in_full_when_adaptation_is_off() {
     let mut bench = Bench::with(crate::library::testing::title(60));
-    bench.sessions.config.adapts_quality = false;
+    bench.sessions.cx.config.adapts_quality = false;
     let id = bench.opened();
     bench.play(id, &[]).unwrap();
     reports(&mut bench, id, &[90; 8]);
@@ -202,7 +202,7 @@ fn seek_and_trick_modes_of_a_thinned_stream_begin_with_a_sync_sample() {
 #[test]
 fn interleaved_player_that_falls_behind_is_thinned_and_one_that_keeps_up_is_not() {
     let mut bench = Bench::with(crate::library::testing::title(60));
-    bench.sessions.config.lag_budget = Duration::from_secs(30);
+    bench.sessions.cx.config.lag_budget = Duration::from_secs(30);
     let id = super::session_id(&bench.setup_tcp(0, None));
     bench.play(id, &[]).unwrap();
     let key = bench.key(id);
@@ -212,13 +212,13 @@ fn interleaved_player_that_falls_behind_is_thinned_and_one_that_keeps_up_is_not(
     bench.sessions.session_mut(key).unwrap().streams[0].phase = Phase::WaitsForConnection;
     for _ in 0..3 {
         assert_eq!(level(&bench, id), Level::Full);
-        bench.sessions.now = bench.sessions.now + Duration::from_secs(2);
+        bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(2);
         bench.sessions.handle_report_due(key, epoch_count);
     }
     assert_eq!(level(&bench, id), Level::Reference);
     bench.sessions.session_mut(key).unwrap().streams[0].phase = Phase::Scheduled;
     for _ in 0..9 {
-        bench.sessions.now = bench.sessions.now + Duration::from_secs(2);
+        bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(2);
         bench.sessions.handle_report_due(key, epoch_count);
     }
     assert_eq!(level(&bench, id), Level::Full);
@@ -234,7 +234,7 @@ fn interleaved_player_without_a_lag_budget_is_sent_everything_however_late() {
     bench.run_for(Duration::from_secs(1));
     bench.sessions.session_mut(key).unwrap().streams[0].phase = Phase::WaitsForConnection;
     for _ in 0..10 {
-        bench.sessions.now = bench.sessions.now + Duration::from_secs(2);
+        bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(2);
         bench.sessions.handle_report_due(key, epoch_count);
     }
     assert_eq!(level(&bench, id), Level::Full);

@@ -140,7 +140,7 @@ proptest! {
             bench.run_for(Duration::from_millis(change.plays_ms));
             check_answer(&bench, before, id, &answer);
             // Nothing is asked of the streams: the connection takes nothing.
-            bench.sessions.now = bench.sessions.now + Duration::from_millis(change.stalls_ms);
+            bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_millis(change.stalls_ms);
         }
         for track in [0, 1] {
             check_sent(&bench.sent_of(track));

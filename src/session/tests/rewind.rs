@@ -25,7 +25,7 @@ fn take_run(
     epoch_count: u32,
     packets: u32,
 ) -> (RunMark, Vec<(u16, u32, u32)>) {
-    let now = bench.sessions.now + std::time::Duration::from_secs(100);
+    let now = bench.sessions.cx.now + std::time::Duration::from_secs(100);
     let session = bench.sessions.session_mut(key).unwrap();
     let epoch = session.epoch.unwrap();
     let stream = &mut session.streams[0];

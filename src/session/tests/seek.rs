@@ -64,7 +64,7 @@ struct Seek {
 
 fn seek(bench: &mut Bench, id: SessionId, headers: &[(&str, &str)], group: u32) -> Seek {
     let before = bench.sent.len();
-    let asked = bench.sessions.now;
+    let asked = bench.sessions.cx.now;
     let answer = bench.play(id, headers).unwrap();
     assert_eq!(status(&answer), 200, "{headers:?}");
     bench.run_for(SECOND * 2);

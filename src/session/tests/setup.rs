@@ -15,11 +15,11 @@ fn client_address_that_is_used_twice_gets_another_pair() {
     let responses: Vec<_> = (0..3).map(|_| bench.setup_udp(0, None, 5_000)).collect();
     let pairs: Vec<String> = responses.iter().map(ports).collect();
     assert_eq!(pairs, ["8000-8001", "8002-8003", "8004-8005"]);
-    assert_eq!(bench.sessions.sockets.tuple_count(), 3);
+    assert_eq!(bench.sessions.cx.sockets.tuple_count(), 3);
     // A further pair is closed with its last session, and opened again when it is needed.
     let id = session_id(&responses[1]);
     bench.request(1, Method::Teardown, BASE, Some(id), &[]).unwrap();
-    assert_eq!(bench.sessions.sockets.tuple_count(), 2);
+    assert_eq!(bench.sessions.cx.sockets.tuple_count(), 2);
     assert_eq!(ports(&bench.setup_udp(0, None, 5_000)), "8006-8007");
     assert_eq!(bench.pairs_opened, 4);
 }
@@ -81,7 +81,7 @@ fn paused_session_is_replaced_by_a_setup_without_teardown() {
     let new = session_id(&bench.setup_tcp(0, None));
     assert_eq!(bench.sessions.find(old), None);
     assert_ne!(old, new);
-    assert_eq!((bench.sessions.count(), bench.sessions.sockets.tuple_count()), (1, 0));
+    assert_eq!((bench.sessions.count(), bench.sessions.cx.sockets.tuple_count()), (1, 0));
 }
 
 #[test]
@@ -100,5 +100,5 @@ fn transports_that_cannot_be_served_are_refused_with_461() {
         let answer = bench.request(1, Method::Setup, &uri, None, &headers).unwrap();
         assert_eq!(status(&answer), 461, "{transport}");
     }
-    assert_eq!((bench.sessions.count(), bench.sessions.sockets.tuple_count()), (0, 0));
+    assert_eq!((bench.sessions.count(), bench.sessions.cx.sockets.tuple_count()), (0, 0));
 }

@@ -31,7 +31,7 @@ proptest! {
         let mut range = format!("npt={}.{:03}-", ms / 1_000, ms % 1_000);
         let mut firsts = Vec::new();
         for _ in 0..2 {
-            let (asked, before) = (bench.sessions.now, bench.sent.len());
+            let (asked, before) = (bench.sessions.cx.now, bench.sent.len());
             let answer = bench.play(id, &[("Range", &range), ("Scale", scale)]).unwrap();
             bench.run_for(Duration::from_millis(400));
             let first = bench.sent[before];

@@ -135,7 +135,7 @@ fn window_that_cannot_be_built_refuses_the_play_and_ends_the_session() {
         let answers: Vec<u16> = bench.answers.iter().map(|(_, r)| status(r)).collect();
         assert_eq!(answers, [expected], "answered once");
         assert_eq!(bench.sessions.find(id), None);
-        assert_eq!(bench.sessions.sockets.tuple_count(), 0);
+        assert_eq!(bench.sessions.cx.sockets.tuple_count(), 0);
     }
 }
 

@@ -129,14 +129,14 @@ impl Sessions {
         let senders = vec![SenderLatch::new(&socket)];
         let state = State::Sniffing(Box::default(), socket.clone());
         let number = self.enter_input(path, state, senders);
-        self.out.push(Action::OpenInput { number, sockets: vec![socket] });
+        self.cx.out.push(Action::OpenInput { number, sockets: vec![socket] });
     }
 
     /// Listens as the description in a file tells, which a worker reads.
     pub(super) fn start_described_input(&mut self, path: &Arc<str>, file: &Path) {
         let number = self.enter_input(path, State::Reading, Vec::new());
-        self.out.push(Action::Submit(Task {
-            shard: self.shard,
+        self.cx.out.push(Action::Submit(Task {
+            shard: self.cx.shard,
             ticket: INPUT_TICKET | u64::from(number),
             class: TaskClass::Control,
             work: Work::ReadDescription { file: file.to_owned() },
@@ -154,7 +154,7 @@ impl Sessions {
     /// An input is gone: its sockets are closed.
     pub(super) fn close_input(&mut self, number: u32) {
         if self.live.inputs.by_number.remove(&number).is_some() {
-            self.out.push(Action::CloseInput(number));
+            self.cx.out.push(Action::CloseInput(number));
         }
     }
 
@@ -184,7 +184,7 @@ impl Sessions {
             input.senders = rtp.map(SenderLatch::new).collect();
             input.state = State::Described(sdp, described);
         }
-        self.out.push(Action::OpenInput { number, sockets });
+        self.cx.out.push(Action::OpenInput { number, sockets });
     }
 
     /// The shard has opened the sockets that were asked for, or could not.
@@ -202,7 +202,7 @@ impl Sessions {
         from: SocketAddr,
         bytes: &[u8],
     ) {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(input) = self.live.inputs.by_number.get_mut(&number) else { return };
         let Some(sender) = input.senders.get_mut(usize::from(track)) else { return };
         let target = Target { source: number, track };
@@ -275,7 +275,7 @@ impl Sessions {
     fn refuse_sender(&mut self, number: u32) {
         match self.live.publishers.get_mut(&number) {
             Some(publisher) => publisher.source.count_dropped(SourceError::ForeignAddress),
-            None => self.cells.datagrams_unmatched.add(1),
+            None => self.cx.cells.datagrams_unmatched.add(1),
         }
     }
 
@@ -303,7 +303,7 @@ impl Sessions {
             Err(error) => return self.fail_input(number, &error),
         }
         if let Some(rtcp) = plan_rtcp(&socket).filter(|_| is_rtp) {
-            self.out.push(Action::OpenInput { number, sockets: vec![rtcp] });
+            self.cx.out.push(Action::OpenInput { number, sockets: vec![rtcp] });
         }
         for datagram in sniffer.into_kept(from) {
             self.handle_input_datagram(number, (0, false), from, &datagram);
@@ -329,8 +329,8 @@ impl Sessions {
     fn input_origin(&self, number: u32) -> Origin {
         Origin {
             local: Ipv4Addr::UNSPECIFIED.into(),
-            session_id: u64::from(self.shard.0) << 32 | u64::from(number),
-            version: self.utc_ns.unsigned_abs() / 1_000_000_000,
+            session_id: u64::from(self.cx.shard.0) << 32 | u64::from(number),
+            version: self.cx.utc_ns.unsigned_abs() / 1_000_000_000,
         }
     }
 
@@ -363,7 +363,7 @@ impl Sessions {
 
     /// Of the sender that holds the track.
     fn feed_input(&mut self, target: Target, bytes: &[u8]) {
-        let (number, now) = (target.source, self.now);
+        let (number, now) = (target.source, self.cx.now);
         let Some(mut ts) = self.live.inputs.take_ts(number) else {
             self.handle_publisher_packet(target, None, bytes);
             return;

@@ -15,7 +15,7 @@ use crate::live::message::ToHome;
 use crate::live::registry::Order;
 use crate::metrics::cells::ShardCells;
 use crate::sdp::read::read_session;
-use crate::session::table::SessionConfig;
+use crate::session::cx::SessionConfig;
 
 const PATH: &str = "live/a";
 const SDP: &str = "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\n\
@@ -48,7 +48,7 @@ impl Bench {
         let named = Arc::new(PathConfig { source, ..PathConfig::default() });
         let mut table = PathTable::default();
         table.named.insert(PATH.to_owned(), named);
-        sessions.live.configs = Arc::new(table);
+        sessions.cx.configs = Arc::new(table);
         Self { sessions, open: BTreeMap::new(), tasks: Vec::new(), refusal: None }
     }
 
@@ -63,10 +63,10 @@ impl Bench {
     fn settle(&mut self) {
         for _ in 0..100 {
             self.sessions.settle_live();
-            if self.sessions.out.is_empty() {
+            if self.sessions.cx.out.is_empty() {
                 return;
             }
-            for action in std::mem::take(&mut self.sessions.out) {
+            for action in std::mem::take(&mut self.sessions.cx.out) {
                 match action {
                     Action::OpenInput { number, sockets } => match self.refusal {
                         Some(why) => self.sessions.handle_input_opened(number, Err(&why)),
@@ -103,7 +103,7 @@ impl Bench {
     }
 
     fn after(&mut self, wait: Duration) {
-        self.sessions.now = self.sessions.now + wait;
+        self.sessions.cx.now = self.sessions.cx.now + wait;
         self.sessions.feed_live();
         self.sessions.handle_live_tick();
         self.settle();

@@ -24,14 +24,15 @@ impl Sessions {
         let count = u8::try_from(publisher.tracks.len()).unwrap_or(u8::MAX);
         let is_left = |track: &u8| of(*track).is_some() && pull.byes >> (*track).min(15) & 1 == 0;
         if !(0..count).any(|track| is_left(&track)) {
-            pull.all_said_bye.get_or_insert(self.now);
+            pull.all_said_bye.get_or_insert(self.cx.now);
         }
     }
 
     /// Ends a source that has said BYE since the last tick or before, unless it goes on.
     pub(super) fn settle_bye(&mut self, number: u32) {
         let Some(pull) = self.live.pulls.get_mut(&number) else { return };
-        let Some(said) = pull.all_said_bye.take_if(|said| self.now.since(*said) >= BYE_WAIT) else {
+        let Some(said) = pull.all_said_bye.take_if(|said| self.cx.now.since(*said) >= BYE_WAIT)
+        else {
             return;
         };
         pull.byes = 0;

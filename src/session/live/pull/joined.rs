@@ -69,7 +69,7 @@ impl Sessions {
         tracing::debug!(%path, url = shown_url(&plan.url.url), "a source is pulled");
         let number = self.live.next_serial();
         let pull = Pull {
-            client: PullClient::new(plan, self.now),
+            client: PullClient::new(plan, self.cx.now),
             path: Arc::clone(path),
             attempt: 0,
             connection: None,
@@ -125,7 +125,7 @@ impl Sessions {
         let Some(name) = CameraName::from_ticket(ticket) else { return };
         let pull = self.live.pulls.get(&name.source);
         if pull.is_some_and(|pull| pull.attempt & ATTEMPT_MASK == name.attempt) {
-            let (now, why) = (self.now, result.as_ref().err().map(ToString::to_string));
+            let (now, why) = (self.cx.now, result.as_ref().err().map(ToString::to_string));
             let result = result.as_deref().map_err(|_| why.as_deref().unwrap_or_default());
             self.with_pull(name.source, |client| client.handle_resolved(result, now));
         }
@@ -143,7 +143,7 @@ impl Sessions {
 
     /// The connection is there, with our address on it, or why it is not.
     pub fn handle_camera_connected(&mut self, name: CameraName, result: Result<IpAddr, &str>) {
-        let now = self.now;
+        let now = self.cx.now;
         match result {
             Ok(local) => {
                 if let Some(pull) = self.live.pulls.get_mut(&name.source)
@@ -161,7 +161,7 @@ impl Sessions {
 
     /// The camera has answered.
     pub fn handle_camera_answer(&mut self, name: CameraName, answer: &Answer) {
-        let now = self.now;
+        let now = self.cx.now;
         let pull = self.live.pulls.get(&name.source);
         if pull.is_some_and(|pull| pull.attempt == name.attempt)
             && let Some(publisher) = self.live.publishers.get_mut(&name.source)
@@ -173,7 +173,7 @@ impl Sessions {
 
     /// The camera asks something.
     pub fn handle_camera_request(&mut self, name: CameraName, request: &Request) {
-        let utc_s = self.utc_ns.div_euclid(1_000_000_000);
+        let utc_s = self.cx.utc_ns.div_euclid(1_000_000_000);
         self.with_camera(name, |client| client.handle_request(request, utc_s));
     }
 
@@ -190,7 +190,7 @@ impl Sessions {
 
     /// The connection is gone.
     pub fn handle_camera_closed(&mut self, name: CameraName) {
-        let now = self.now;
+        let now = self.cx.now;
         self.with_camera(name, |client| client.handle_closed(now));
     }
 
@@ -204,7 +204,7 @@ impl Sessions {
 
     /// The home has given the path.
     pub(in crate::session::live) fn handle_pull_granted(&mut self, number: u32) {
-        let now = self.now;
+        let now = self.cx.now;
         self.with_pull(number, |client| client.handle_granted(now));
     }
 
@@ -224,7 +224,7 @@ impl Sessions {
 
     /// By the clock, about once a second.
     pub(in crate::session::live) fn tick_pulls(&mut self) {
-        let now = self.now;
+        let now = self.cx.now;
         for number in self.live.pulls.keys().copied().collect::<Vec<_>>() {
             let publisher = self.live.publishers.get(&number);
             if publisher.is_some_and(|publisher| publisher.source.counts().packets > 0)
@@ -266,25 +266,25 @@ impl Sessions {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 let name = CameraName { source: number, attempt: pull.attempt };
                 let (class, work) = (TaskClass::Control, Work::Resolve { host });
-                let task = Task { shard: self.shard, ticket: name.to_ticket(), class, work };
-                self.out.push(Action::Submit(task));
+                let task = Task { shard: self.cx.shard, ticket: name.to_ticket(), class, work };
+                self.cx.out.push(Action::Submit(task));
             }
             PullOrder::Connect(to) => {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 (pull.peer, pull.byes, pull.connection) = (to, 0, None);
                 pull.all_said_bye = None;
                 let camera = CameraName { source: number, attempt: pull.attempt };
-                self.out.push(Action::Connect { camera, to });
+                self.cx.out.push(Action::Connect { camera, to });
             }
             PullOrder::Send(bytes) => {
                 if let Some(entry) = pull.connection {
-                    self.out.push(Action::Write { entry, bytes });
+                    self.cx.out.push(Action::Write { entry, bytes });
                 }
             }
             PullOrder::Disconnect => {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 let entry = pull.connection.take();
-                self.out.extend(entry.map(Action::HangUp));
+                self.cx.out.extend(entry.map(Action::HangUp));
                 self.forget_fetched(number);
             }
             PullOrder::Claim(sdp) => self.claim_pulled(number, *sdp),
@@ -313,11 +313,11 @@ impl Sessions {
                 self.live.ask(&path, Ask::Feed { generation, batch });
             }
         }
-        self.live.demux.forget(number);
+        self.cx.demux.forget(number);
         let Some(pull) = self.live.pulls.get_mut(&number) else { return };
         for (_, pair) in std::mem::take(&mut pull.pairs) {
             if pair != 0 {
-                self.close_unused_pair(pair);
+                self.cx.close_unused_pair(pair);
             }
         }
     }
@@ -329,7 +329,7 @@ impl Sessions {
         let origin = Origin {
             local: pull.local,
             session_id: u64::from(rng.next_u32()),
-            version: self.utc_ns.unsigned_abs() / 1_000_000_000,
+            version: self.cx.utc_ns.unsigned_abs() / 1_000_000_000,
         };
         let description = match description(&sdp, &path, origin) {
             Ok(description) => Arc::new(description),
@@ -348,13 +348,13 @@ impl Sessions {
     fn find_pull_ports(&mut self, number: u32, track: u8, may_open: bool) {
         let Some(pull) = self.live.pulls.get_mut(&number) else { return };
         let (ip, target) = (pull.peer.ip().to_canonical(), Target { source: number, track });
-        let demux = &mut self.live.demux;
-        let free = self.sockets.places().into_iter().find(|pair| !demux.uses_host(*pair, ip));
+        let demux = &mut self.cx.demux;
+        let free = self.cx.sockets.places().into_iter().find(|pair| !demux.uses_host(*pair, ip));
         let Some(pair) = free else {
-            if may_open && self.sockets.has_room() {
-                self.out.push(Action::OpenPair { source: number, track });
+            if may_open && self.cx.sockets.has_room() {
+                self.cx.out.push(Action::OpenPair { source: number, track });
             } else {
-                let now = self.now;
+                let now = self.cx.now;
                 pull.client.handle_ports(None, now);
             }
             return;
@@ -363,8 +363,8 @@ impl Sessions {
         let any = SocketAddr::new(ip, 0);
         let reserved = demux.expect_both(pair, [any, any], target);
         pull.pairs.push((track, pair));
-        let ports = reserved.ok().and_then(|()| self.sockets.ports(pair));
-        pull.client.handle_ports(ports, self.now);
+        let ports = reserved.ok().and_then(|()| self.cx.sockets.ports(pair));
+        pull.client.handle_ports(ports, self.cx.now);
     }
 
     /// Another pair of sockets is open for a source that is pulled, or cannot be.
@@ -384,7 +384,7 @@ impl Sessions {
                 let peer = pull.peer.ip().to_canonical();
                 let (rtp_port, rtcp_port) = server_port.unwrap_or_default();
                 let target = Target { source: number, track };
-                let demux = &mut self.live.demux;
+                let demux = &mut self.cx.demux;
                 if server_port.is_some() {
                     demux.forget_track(target);
                 }
@@ -415,7 +415,7 @@ impl Sessions {
 
     /// Packets may come: opens the way for them through NATs and firewalls of ours.
     fn begin_pulled(&mut self, number: u32) {
-        let now = self.now;
+        let now = self.cx.now;
         let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
         if let PublisherState::Announced(generation) = publisher.state {
             publisher.source.grant(generation, now);
@@ -425,7 +425,7 @@ impl Sessions {
             if let Path::Udp { pair, rtp, rtcp } = path
                 && rtp.port() != 0
             {
-                self.out.push(Action::Knock { pair, rtp, rtcp });
+                self.cx.out.push(Action::Knock { pair, rtp, rtcp });
             }
         }
         self.note_source_up(number);

@@ -14,7 +14,8 @@ use crate::live::message::{Ask, ToHome};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::{Input, RequestReader};
-use crate::session::table::{Action, SessionConfig, Sessions};
+use crate::session::cx::SessionConfig;
+use crate::session::table::{Action, Sessions};
 
 const SDP: &str =
     "v=0\r\nm=audio 0 RTP/AVP 0\r\na=control:0\r\nm=audio 0 RTP/AVP 8\r\na=control:1\r\n";
@@ -43,14 +44,14 @@ impl Bench {
         };
         let cells = Arc::<ShardCells>::default();
         let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
-        sessions.sockets.add_pair(8_000);
+        sessions.cx.sockets.add_pair(8_000);
         let path = PathConfig {
             source: SourceAddress::parse("rtsp://u:p@10.0.0.7/live").unwrap(),
             source_transport: transport,
             ..PathConfig::default()
         };
         let named = [("live/cam".to_owned(), Arc::new(path))].into();
-        sessions.live.configs = Arc::new(PathTable { named, ..PathTable::default() });
+        sessions.cx.configs = Arc::new(PathTable { named, ..PathTable::default() });
         let mut bench = Self {
             sessions,
             path: "live/cam".into(),
@@ -67,17 +68,17 @@ impl Bench {
 
     fn ask(&mut self, ask: Ask) {
         let path = Arc::clone(&self.path);
-        self.sessions.live.registry.handle(ToHome { path, ask }, self.sessions.now);
+        self.sessions.live.registry.handle(ToHome { path, ask }, self.sessions.cx.now);
         self.settle();
     }
 
     fn settle(&mut self) {
         for _ in 0..100 {
             self.sessions.settle_live();
-            if self.sessions.out.is_empty() {
+            if self.sessions.cx.out.is_empty() {
                 return;
             }
-            for action in std::mem::take(&mut self.sessions.out) {
+            for action in std::mem::take(&mut self.sessions.cx.out) {
                 self.act(action);
             }
         }
@@ -99,7 +100,7 @@ impl Bench {
                 self.asked.push(text);
             }
             Action::OpenPair { source, track } => {
-                self.sessions.sockets.add_pair(8_000 + 2 * self.pairs);
+                self.sessions.cx.sockets.add_pair(8_000 + 2 * self.pairs);
                 self.pairs += 1;
                 self.sessions.handle_pull_pair(source, track);
             }
@@ -143,7 +144,7 @@ impl Bench {
     }
 
     fn at(&mut self, s: u64) {
-        self.sessions.now = self.sessions.now + Duration::from_secs(s);
+        self.sessions.cx.now = self.sessions.cx.now + Duration::from_secs(s);
         self.sessions.feed_live();
         self.sessions.handle_live_tick();
         self.settle();
@@ -183,7 +184,7 @@ fn frames_of_a_camera_feed_its_path_until_it_says_bye() {
     assert_eq!(bench.info().state, "live", "one of two");
     bench.sessions.handle_camera_frame(name, 7, &bye(2));
     // It goes on under another SSRC.
-    bench.sessions.now = bench.sessions.now + Duration::from_millis(40);
+    bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_millis(40);
     bench.sessions.handle_camera_frame(name, 6, &rtp(8, 4, 3));
     bench.at(6);
     assert_eq!((bench.info().state, bench.connections), ("live", 1));
@@ -221,7 +222,7 @@ fn tracks_of_one_host_come_to_a_pair_of_ports_each_and_free_it_again() {
     assert!(bench.done.contains(&"close pair 1".to_owned()), "{:?}", bench.done);
     // The path is fetched always: it is begun anew.
     assert_eq!(bench.connections, 2);
-    assert!(!bench.sessions.live.demux.uses_pair(1));
+    assert!(!bench.sessions.cx.demux.uses_pair(1));
 }
 
 #[test]

@@ -238,7 +238,7 @@ impl Crowd {
 
     /// As the shard does it, with a socket that takes all or nothing.
     fn pump(&mut self, is_taken: bool) {
-        let now = self.bench.sessions.now;
+        let now = self.bench.sessions.cx.now;
         let live = &mut self.bench.sessions.live;
         for path in live.paths.iter_mut() {
             for _ in 0..path.ready_count() {
@@ -270,7 +270,7 @@ impl Crowd {
         let of_paths = self.bench.sessions.live.paths.iter_mut().map(|path| path.reader_count());
         let of_paths: usize = of_paths.sum();
         let live = &self.bench.sessions.live;
-        let directory = &self.bench.sessions.directory;
+        let directory = &self.bench.sessions.cx.directory;
         assert_eq!(directory.len(), live.publishers.len() + live.readers.len());
         let is_there = |session: &SessionRef| match *session {
             SessionRef::Publisher(number) => live.publishers.contains_key(&number),
@@ -311,10 +311,10 @@ proptest! {
         let path_count = sessions.live.paths.iter_mut().count();
         let live = &sessions.live;
         prop_assert!(live.publishers.is_empty() && live.readers.is_empty());
-        let (all, on_connections) = sessions.directory.entries();
+        let (all, on_connections) = sessions.cx.directory.entries();
         prop_assert_eq!((all.count(), on_connections.count()), (0, 0));
         prop_assert_eq!((live.registry.count(), path_count), (0, 0));
-        prop_assert!(!live.demux.uses_pair(0));
-        prop_assert_eq!(sessions.sockets.tuple_count(), 0);
+        prop_assert!(!sessions.cx.demux.uses_pair(0));
+        prop_assert_eq!(sessions.cx.sockets.tuple_count(), 0);
     }
 }

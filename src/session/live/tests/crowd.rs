@@ -4,7 +4,7 @@ use super::*;
 
 /// Players of the path, each at an address of its own.
 fn crowd(bench: &mut Bench, count: u16) -> Vec<SessionId> {
-    bench.sessions.config.sessions_max = usize::from(count) + 10;
+    bench.sessions.cx.config.sessions_max = usize::from(count) + 10;
     (0..count)
         .map(|number| {
             let peer = address(number);
@@ -130,7 +130,7 @@ fn all_readers_are_looked_after_in_some_turns_of_a_tick() {
     let (mut bench, _) = playing(600);
     bench.datagrams.clear();
     for (_, reader) in &mut bench.sessions.live.readers {
-        reader.report_due = bench.sessions.now;
+        reader.report_due = bench.sessions.cx.now;
     }
     bench.sessions.handle_live_tick();
     bench.settle();

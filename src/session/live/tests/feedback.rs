@@ -86,7 +86,7 @@ impl Bench {
     }
 
     fn refused(&self, refusal: Refusal) -> u64 {
-        self.sessions.cells.rtx_refused[refusal as usize].value()
+        self.sessions.cx.cells.rtx_refused[refusal as usize].value()
     }
 }
 
@@ -126,7 +126,7 @@ fn readers_are_offered_to_tell_of_lost_pictures_where_the_publisher_can_be_asked
 #[test]
 fn feedback_is_not_offered_where_it_is_switched_off() {
     let mut bench = Bench::new();
-    bench.sessions.config.retransmits = false;
+    bench.sessions.cx.config.retransmits = false;
     bench.publish_as(VIDEO);
     let plain = bench.describe("GStreamer/1.22.0");
     assert!(plain.contains("m=video 0 RTP/AVP 96\r\n"), "{plain}");
@@ -144,7 +144,7 @@ fn numbers_of_a_readers_nack_are_handed_to_the_shard_while_it_plays() {
     bench.say(|out| out.nack(Ssrc(1), MEDIA, &lost).unwrap());
     assert_eq!(bench.resends, [7, 8, 20]);
     bench.say(|out| out.nack(Ssrc(1), Ssrc(77), &lost).unwrap());
-    assert_eq!((bench.resends.len(), bench.sessions.cells.nacks_received.value()), (3, 3));
+    assert_eq!((bench.resends.len(), bench.sessions.cx.cells.nacks_received.value()), (3, 3));
     let all: Vec<_> = (0..900).map(SeqNo).collect();
     bench.say(|out| out.nack(Ssrc(1), MEDIA, &all).unwrap());
     assert_eq!(bench.resends.len(), 3 + 256);
@@ -193,7 +193,7 @@ fn lost_pictures_of_readers_are_told_to_the_publisher_two_seconds_apart() {
     bench.say(|out| out.fir(Ssrc(1), MEDIA, 5).unwrap());
     bench.say(|out| out.pli(Ssrc(1), Ssrc(77)).unwrap());
     assert_eq!(bench.picture_requests(), ["PLI 9"]);
-    let cells = &bench.sessions.cells;
+    let cells = &bench.sessions.cx.cells;
     let counted = (&cells.picture_requests_received, &cells.picture_requests_sent);
     assert_eq!((counted.0.value(), counted.1.value()), (4, 2));
 }

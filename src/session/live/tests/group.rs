@@ -18,7 +18,7 @@ impl Bench {
     pub(super) fn act_for_group(&mut self, action: &GroupAction) {
         self.groups.push(match action {
             GroupAction::OpenPair(_) => {
-                self.sessions.sockets.add_pair_for(9_000, true);
+                self.sessions.cx.sockets.add_pair_for(9_000, true);
                 self.sessions.start_groups();
                 "pair".to_owned()
             }
@@ -72,7 +72,7 @@ fn group_of(bench: &Bench) -> Option<String> {
 
 /// What is sent to the group: the port of each stream that has a run, and the run's packets.
 fn sent(bench: &mut Bench) -> Vec<(SocketAddr, u16)> {
-    let (now, live) = (bench.sessions.now, &mut bench.sessions.live);
+    let (now, live) = (bench.sessions.cx.now, &mut bench.sessions.live);
     let mut sent = Vec::new();
     for path in live.paths.iter_mut() {
         while let Some(key) = path.pop_ready() {
@@ -240,8 +240,8 @@ fn member_lives_by_its_reports_and_not_by_our_own() {
     assert_eq!(infos[0].id, kept.to_string());
     assert_eq!(infos[0].streams[0].fraction_lost, Some(0.25));
     assert_eq!(infos[0].streams[0].ssrc, "00000009");
-    assert!(bench.sessions.directory.find(lost).is_none());
-    assert_eq!(bench.sessions.cells.datagrams_unmatched.value(), 65, "of a stranger");
+    assert!(bench.sessions.cx.directory.find(lost).is_none());
+    assert_eq!(bench.sessions.cx.cells.datagrams_unmatched.value(), 65, "of a stranger");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn members_end_with_their_path_and_the_group_with_them() {
         *to == SocketAddr::from(([239, 255, 0, 0], 8_003)) && rtcp::packets(bytes).any(is_bye)
     };
     assert_eq!(bench.datagrams.iter().filter(bye).count(), 1);
-    assert_eq!(bench.sessions.sockets.group_pair(), None);
+    assert_eq!(bench.sessions.cx.sockets.group_pair(), None);
 }
 
 #[test]

@@ -29,7 +29,7 @@ impl Net {
         let path = (0..).map(|n| format!("live/{n}")).find(|path| home_of(path, 3) == ShardId(0));
         let shard = |number: u8| {
             let mut sessions = Bench::new().sessions;
-            sessions.shard = ShardId(number);
+            sessions.cx.shard = ShardId(number);
             sessions.live.shard_count = 3;
             sessions
         };
@@ -53,7 +53,7 @@ impl Net {
         for _ in 0..1_000 {
             for at in 0..self.shards.len() {
                 self.shards[at].settle_live();
-                for action in std::mem::take(&mut self.shards[at].out) {
+                for action in std::mem::take(&mut self.shards[at].cx.out) {
                     match action {
                         Action::Respond { waiter, response } => {
                             self.answers.push((at, waiter.entry.index, response));
@@ -94,8 +94,8 @@ impl Net {
             }
             let mut due = Vec::new();
             for shard in &mut self.shards {
-                shard.now = shard.now + Duration::from_millis(250);
-                shard.wheel.expire(shard.now, &mut due);
+                shard.cx.now = shard.cx.now + Duration::from_millis(250);
+                shard.cx.wheel.expire(shard.cx.now, &mut due);
                 due.drain(..).for_each(|key| shard.handle_timer(key));
                 shard.feed_live();
             }
@@ -119,7 +119,7 @@ impl Net {
             request: Request::new_for_test(method.clone(), uri, &headers, SDP.as_bytes()),
             target: parse_target(uri).unwrap(),
             session,
-            waiter: Waiter { shard: self.shards[at].shard, entry: entry(connection) },
+            waiter: Waiter { shard: self.shards[at].cx.shard, entry: entry(connection) },
             peer: host(1, 40_000),
             local: IpAddr::V4(Ipv4Addr::LOCALHOST),
             title: None,
@@ -191,7 +191,7 @@ impl Net {
         (0..SECONDS_MAX).any(|_| {
             let before = end(self);
             self.second(Some(publisher));
-            let is_gone = self.shards[at].directory.find(reader).is_none();
+            let is_gone = self.shards[at].cx.directory.find(reader).is_none();
             is_gone || before.is_some() && end(self) > before
         })
     }
@@ -221,7 +221,7 @@ fn live(lost: impl Fn(usize) -> bool + 'static) -> usize {
     net.leave(SECOND, 2, two);
     (0..120).for_each(|_| net.second(None));
     for shard in &net.shards {
-        assert_eq!((shard.session_count(), shard.live.held.len()), (0, 0));
+        assert_eq!((shard.cx.session_count(), shard.live.held.len()), (0, 0));
         assert_eq!(shard.live.registry.count(), 0, "nobody needs a path");
         assert!(!shard.live.paths.has_work());
     }

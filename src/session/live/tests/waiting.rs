@@ -38,7 +38,7 @@ fn crowd_at_a_dead_path_keeps_nobody_from_other_paths() {
         assert_eq!(live.map(|answer| answer.status()), Some(Status::Ok), "beside {path}");
     }
     assert!(bench.sessions.live.held.len() <= HELD_MAX);
-    assert!(bench.sessions.cells.commands_not_held.value() > 0);
+    assert!(bench.sessions.cx.cells.commands_not_held.value() > 0);
     bench.pass(Duration::from_secs(12));
     assert_eq!(bench.sessions.live.held.len(), 0, "all are answered");
     assert!(bench.answers.iter().all(|(_, answer)| answer.status() == Status::NotFound));
@@ -75,15 +75,18 @@ fn interleaved_reader_that_is_paused_needs_a_sign_of_life() {
     };
     bench.request(from, Method::Play, URL, Some(id), (&[], ""));
     pass(&mut bench, 130);
-    assert!(bench.sessions.directory.find(id).is_some(), "it plays");
+    assert!(bench.sessions.cx.directory.find(id).is_some(), "it plays");
     bench.request(from, Method::Pause, URL, Some(id), (&[], ""));
     for _ in 0..3 {
         pass(&mut bench, 50);
         bench.sessions.touch_connection(entry(READER));
     }
-    assert!(bench.sessions.directory.find(id).is_some());
+    assert!(bench.sessions.cx.directory.find(id).is_some());
     pass(&mut bench, 62);
-    assert!(bench.sessions.directory.find(id).is_none(), "its connection lives, and says nothing");
+    assert!(
+        bench.sessions.cx.directory.find(id).is_none(),
+        "its connection lives, and says nothing"
+    );
 }
 
 #[test]
@@ -92,7 +95,7 @@ fn readers_and_publishers_are_counted_together_and_by_their_address() {
     bench.publish();
     let address = host(3, 40_001);
     let addresses = Arc::new(Addresses::new(AddressLimit::of_all(5), 100));
-    bench.sessions.config.addresses = Arc::clone(&addresses);
+    bench.sessions.cx.config.addresses = Arc::clone(&addresses);
     let transport = [("Transport", "RTP/AVP/TCP;unicast")];
     let uri = "rtsp://h/live/a/trackID=0";
     let statuses: Vec<u16> = (0..6)
@@ -112,5 +115,5 @@ fn readers_and_publishers_are_counted_together_and_by_their_address() {
     for n in 0..100 {
         bench.sessions.handle_connection_closed(entry(n));
     }
-    assert_eq!((addresses.counted(), bench.sessions.session_count()), (0, 0));
+    assert_eq!((addresses.counted(), bench.sessions.cx.session_count()), (0, 0));
 }
