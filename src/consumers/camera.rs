@@ -109,7 +109,7 @@ impl Camera {
                     cx.sessions.handle_camera_request(self.name, &request);
                 }
                 Some(Input::Garbage { bytes }) => {
-                    cx.sessions.count_resync();
+                    cx.sessions.cx.count_resync();
                     let peer = cx.sessions.camera_address(self.name);
                     self.garbage.handle(bytes, peer, cx.sessions.cx.now);
                 }

@@ -196,7 +196,7 @@ impl RtspConnection {
                 }
                 Input::Response(_) => {}
                 Input::Garbage { bytes } => {
-                    cx.sessions.count_resync();
+                    cx.sessions.cx.count_resync();
                     self.garbage.handle(bytes, Some(self.peer), cx.sessions.cx.now);
                 }
                 Input::Malformed { error, cseq, framing_lost } => {

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use super::admission::RefusalsSaid;
 use super::directory::Directory;
+use super::resend::Refusal;
 use super::sockets::SharedSockets;
 use super::table::{Action, TimerKey};
 use crate::base::addresses::Addresses;
-use crate::base::ids::ShardId;
+use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
 use crate::base::wheel::Wheel;
 use crate::config::paths::PathTable;
@@ -136,6 +137,24 @@ impl Cx {
         if !self.demux.uses_pair(pair) {
             self.out.push(Action::ClosePair(pair));
         }
+    }
+
+    /// Counts a packet that is not sent again.
+    pub(super) fn count_refusal(&self, refusal: Refusal) {
+        self.cells.rtx_refused[refusal as usize].add(1);
+    }
+
+    /// `Session: id;timeout=N`. Announced five seconds short of the truth, because some clients
+    /// ping exactly at the announced time (rule C16).
+    pub(super) fn session_header(&self, id: SessionId) -> String {
+        let timeout_s = self.config.timeout.as_secs();
+        let announced_s = timeout_s.saturating_sub(5).max(timeout_s.min(1));
+        format!("{id};timeout={announced_s}")
+    }
+
+    /// Bytes between frames were passed over.
+    pub fn count_resync(&self) {
+        self.cells.framing_resyncs.add(1);
     }
 }
 

@@ -33,18 +33,14 @@ impl Sessions {
                 room -= 1;
                 self.cx.cells.nacks_received.add(1);
                 if !has_resender {
-                    self.count_refusal(Refusal::Unknown);
+                    self.cx.count_refusal(Refusal::Unknown);
                 } else if !is_playing {
-                    self.count_refusal(Refusal::Busy);
+                    self.cx.count_refusal(Refusal::Busy);
                 } else {
                     self.cx.out.push(Action::Resend { at, seq });
                 }
             }
         }
-    }
-
-    pub(super) fn count_refusal(&self, refusal: Refusal) {
-        self.cx.cells.rtx_refused[refusal as usize].add(1);
     }
 }
 

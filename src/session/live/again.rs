@@ -22,7 +22,7 @@ impl Sessions {
     pub(super) fn say_again(&mut self) {
         let (now, shard) = (self.cx.now, self.cx.shard);
         for path in self.live.paths.unanswered(now) {
-            let rules = self.path_rules(&path);
+            let rules = self.cx.path_rules(&path);
             self.live.ask(&path, Ask::Subscribe { shard, rules });
         }
         for path in self.live.paths.strays() {
@@ -58,7 +58,7 @@ impl Sessions {
             }
         }
         for (path, source, description, is_pulled) in unanswered {
-            let rules = self.path_rules(&path);
+            let rules = self.cx.path_rules(&path);
             asks.push((path, Ask::Claim { source, description, is_pulled, rules }));
         }
         let joined = self.live.groups.due_joins(now, is_renewal);

@@ -94,7 +94,7 @@ impl Sessions {
             // Titles have these names.
             return Err(Status::Forbidden);
         }
-        let config = self.path_config(path);
+        let config = self.cx.path_config(path);
         if config.source.is_fetched() {
             tracing::warn!(peer = %command.peer, path, source = %config.source,
                 "publishing is refused: the path's source is fetched");
@@ -291,7 +291,7 @@ impl Sessions {
         let (profile, mode) = (offer.profile, Mode::Record);
         let transport = TransportReply { profile, path: way, ssrc: None, mode }.write();
         let response = command.response(Status::Ok);
-        let response = response.header("Session", self.live_session_header(id));
+        let response = response.header("Session", self.cx.session_header(id));
         Executed::Reply(response.header("Transport", transport))
     }
 

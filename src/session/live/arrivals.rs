@@ -116,11 +116,6 @@ impl Sessions {
         }
     }
 
-    /// Bytes between frames were passed over.
-    pub fn count_resync(&self) {
-        self.cx.cells.framing_resyncs.add(1);
-    }
-
     /// A packet on the connection of a source that is fetched.
     pub(super) fn handle_fetched_frame(&mut self, source: u32, channel: u8, bytes: &[u8]) {
         let publisher = self.live.publishers.get(&source);

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::fetch::{limits, rules};
+use super::config::{limits, rules};
 use crate::config::paths::{PathConfig, PathTable};
 use crate::config::source::SourceAddress;
 use crate::live::message::{Ask, SourceKind, home_of};

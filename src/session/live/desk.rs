@@ -158,7 +158,7 @@ impl Sessions {
         match message {
             LiveMessage::ToHome(mut message) => {
                 if let Some(rules) = message.ask.rules_mut() {
-                    *rules = self.path_rules(&message.path);
+                    *rules = self.cx.path_rules(&message.path);
                 }
                 self.live.registry.handle(message, self.cx.now);
             }
@@ -304,13 +304,13 @@ impl Sessions {
         if self.live.paths.path(path).is_none() && !self.live.held.has_room(path) {
             return Err(self.refuse_to_hold(path, &command));
         }
-        let (waiter, limits) = (self.live.held.next_name(), self.path_limits(path));
+        let (waiter, limits) = (self.live.held.next_name(), self.cx.path_limits(path));
         match self.live.paths.want(path, limits, waiter, self.cx.now) {
             Wanted::Here => return Ok(command),
             Wanted::TooMany => return Err(self.refuse_to_hold(path, &command)),
             Wanted::Asked => {}
             Wanted::Ask => {
-                let rules = self.path_rules(path);
+                let rules = self.cx.path_rules(path);
                 self.live.ask(path, Ask::Subscribe { shard: self.cx.shard, rules });
             }
         }

@@ -49,9 +49,9 @@ impl Sessions {
             *room -= 1;
             self.cx.cells.nacks_received.add(1);
             if !has_rtx {
-                self.count_refusal(Refusal::Unknown);
+                self.cx.count_refusal(Refusal::Unknown);
             } else if !is_playing {
-                self.count_refusal(Refusal::Busy);
+                self.cx.count_refusal(Refusal::Busy);
             } else {
                 self.cx.out.push(Action::Resend { at, seq });
             }

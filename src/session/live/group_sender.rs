@@ -65,11 +65,11 @@ impl Sessions {
             }
             return;
         };
-        let limits = self.path_limits(path);
+        let limits = self.cx.path_limits(path);
         match self.live.paths.want(path, limits, NOBODY, self.cx.now) {
             Wanted::Here => self.begin_group(path, pair),
             Wanted::Ask => {
-                let rules = self.path_rules(path);
+                let rules = self.cx.path_rules(path);
                 self.live.ask(path, Ask::Subscribe { shard: self.cx.shard, rules });
             }
             Wanted::Asked | Wanted::TooMany => {}

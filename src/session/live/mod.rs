@@ -12,7 +12,7 @@
 //! | `announced` | media of one who publishes, and what readers are told of them |
 //! | `arrivals` | RTP and RTCP of publishers |
 //! | `reader`, `setup`, `play` | who reads; DESCRIBE, SETUP, PLAY, PAUSE |
-//! | `configure`, `fetch` | what is configured of paths; sources that are fetched, not announced |
+//! | `config`, `configure`, `fetch` | what is configured of paths; sources that are fetched, not announced |
 //! | `pull` | of these, cameras and other servers that speak RTSP |
 //! | `input` | those that listen: RTP and MPEG-TS from an address, a group, a description |
 //! | `group`, `group_sender` | who listens to a path's group; what is sent to it |
@@ -32,6 +32,7 @@ mod again;
 mod announce;
 mod announced;
 mod arrivals;
+mod config;
 mod configure;
 mod crowd;
 pub mod desk;
@@ -149,14 +150,8 @@ impl Sessions {
     fn live_answer(&self, command: &Command) -> Response {
         let response = command.response(Status::Ok);
         match command.session {
-            Some(id) => response.header("Session", self.live_session_header(id)),
+            Some(id) => response.header("Session", self.cx.session_header(id)),
             None => response,
         }
-    }
-
-    /// As for titles: announced five seconds short of the truth (client rule C16).
-    fn live_session_header(&self, id: crate::base::ids::SessionId) -> String {
-        let timeout_s = self.cx.config.timeout.as_secs();
-        format!("{id};timeout={}", timeout_s.saturating_sub(5).max(timeout_s.min(1)))
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::fetch::start_policy;
+use super::config::start_policy;
 use super::group::Cast;
 use super::notes::note_reader_joined;
 use super::reader::{LiveReader, ReaderState};
@@ -46,7 +46,7 @@ impl Sessions {
             }
             ReaderState::Ready | ReaderState::Paused => {}
         }
-        let policy = start_policy(self.path_config(&path));
+        let policy = start_policy(self.cx.path_config(&path));
         let Some(found) = self.live.paths.path_mut(&path) else {
             return command.refuse(Status::NotFound);
         };

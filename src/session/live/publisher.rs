@@ -141,7 +141,8 @@ impl Sessions {
             self.cx.directory.enter(id, connection, SessionRef::Publisher(number));
         }
         self.live.publishers.insert(number, publisher);
-        let (source, rules) = (SourceRef { shard: self.cx.shard, number }, self.path_rules(path));
+        let (source, rules) =
+            (SourceRef { shard: self.cx.shard, number }, self.cx.path_rules(path));
         self.live.ask(path, Ask::Claim { source, description, is_pulled, rules });
     }
 }

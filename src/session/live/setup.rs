@@ -282,7 +282,7 @@ impl Sessions {
             mode: Mode::Play,
         };
         let response = command.response(Status::Ok);
-        let response = response.header("Session", self.live_session_header(id));
+        let response = response.header("Session", self.cx.session_header(id));
         Executed::Reply(response.header("Transport", reply.write()))
     }
 

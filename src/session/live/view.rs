@@ -139,7 +139,7 @@ impl Sessions {
 
     pub(super) fn source_info(&self, number: u32) -> Option<SourceInfo> {
         let publisher = self.live.publishers.get(&number)?;
-        let (source, config) = (&publisher.source, self.path_config(publisher.source.path()));
+        let (source, config) = (&publisher.source, self.cx.path_config(publisher.source.path()));
         let counts = source.counts();
         let age = source.began().map(|began| self.cx.now.since(began));
         let since_ns = age.map(|age| {

@@ -75,14 +75,6 @@ impl Sessions {
         let held = std::mem::take(&mut session.held);
         self.cx.out.extend(held.into_iter().map(|command| Action::Execute(Box::new(command))));
     }
-
-    /// `Session: id;timeout=N`. Announced five seconds short of the truth, because some clients
-    /// ping exactly at the announced time (rule C16).
-    pub(super) fn session_header(&self, session: &Session) -> String {
-        let timeout_s = self.cx.config.timeout.as_secs();
-        let announced_s = timeout_s.saturating_sub(5).max(timeout_s.min(1));
-        format!("{};timeout={announced_s}", session.id)
-    }
 }
 
 /// Whether a command's URL names the presentation of a session, or one of its streams.

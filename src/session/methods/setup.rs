@@ -232,7 +232,8 @@ impl Sessions {
         };
         let (ssrc, mode) = (Some(ssrc.0), Mode::Play);
         let transport = TransportReply { profile, path: transport, ssrc, mode }.write();
-        let session_header = self.session(key).map(|s| self.session_header(s)).unwrap_or_default();
+        let session_header =
+            self.session(key).map(|s| self.cx.session_header(s.id)).unwrap_or_default();
         let response = command.response(Status::Ok);
         let response = response.header("Session", session_header).header("Transport", transport);
         Executed::Reply(response)

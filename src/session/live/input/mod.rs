@@ -266,7 +266,7 @@ impl Sessions {
     fn fail_input(&mut self, number: u32, error: &dyn Display) {
         let Some(input) = self.live.inputs.by_number.get(&number) else { return };
         let path = Arc::clone(&input.path);
-        let source = &self.path_config(&path).source;
+        let source = &self.cx.path_config(&path).source;
         tracing::warn!(%path, %source, %error, "the source of a path cannot be received");
         self.close_input(number);
         self.live.ask(&path, Ask::PullFailed { reason: error.to_string() });

@@ -55,7 +55,7 @@ impl Bench {
     /// The configuration wants the path always.
     fn order(&mut self) {
         let path: Arc<str> = PATH.into();
-        let rules = self.sessions.path_rules(&path);
+        let rules = self.sessions.cx.path_rules(&path);
         self.sessions.live.asks.push(ToHome { path, ask: Ask::Open { rules } });
         self.settle();
     }

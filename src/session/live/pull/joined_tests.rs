@@ -61,7 +61,7 @@ impl Bench {
             pairs: 1,
             connections: 0,
         };
-        let rules = bench.sessions.path_rules(&bench.path);
+        let rules = bench.sessions.cx.path_rules(&bench.path);
         bench.ask(Ask::Open { rules });
         bench
     }

@@ -4,7 +4,7 @@ use super::*;
 use crate::config::paths::PathTable;
 use crate::config::{self, ConfigError};
 use crate::live::path::PathLimits;
-use crate::session::live::fetch::rules;
+use crate::session::live::config::rules;
 
 /// The paths of a file.
 fn table(text: &str) -> Arc<PathTable> {
@@ -34,7 +34,7 @@ impl Bench {
     }
 
     fn limits(&self) -> PathLimits {
-        self.sessions.path_limits("live/a")
+        self.sessions.cx.path_limits("live/a")
     }
 }
 
@@ -73,8 +73,8 @@ fn second_publisher_takes_the_path_where_it_may() {
 fn override_for_all_paths_says_nothing_about_a_fetched_source() {
     let text = "[path.\"*\"]\noverride = true\n[path.b]\nsource = \"rtsp://192.0.2.1/x\"\n";
     let bench = Bench::configured(text);
-    assert!(bench.sessions.path_rules("live/a").may_override);
-    assert!(!bench.sessions.path_rules("b").may_override);
+    assert!(bench.sessions.cx.path_rules("live/a").may_override);
+    assert!(!bench.sessions.cx.path_rules("b").may_override);
 }
 
 #[test]
@@ -147,9 +147,12 @@ fn lag_budget_and_buffer_are_those_of_the_path() {
     assert_eq!(limits.lag_budget, Duration::from_secs(5));
     assert_eq!(limits.ring.bytes_max, 1 << 20);
     assert_eq!(limits.ring.history, Duration::from_secs(10), "late readers find their packets");
-    assert_eq!(*bench.sessions.path_rules("live/a"), rules(bench.sessions.path_config("live/a")));
-    assert_eq!(bench.sessions.path_rules("live/a").ring, limits.ring);
-    assert_eq!(bench.sessions.path_limits("live/b"), PathLimits::default());
+    assert_eq!(
+        *bench.sessions.cx.path_rules("live/a"),
+        rules(bench.sessions.cx.path_config("live/a"))
+    );
+    assert_eq!(bench.sessions.cx.path_rules("live/a").ring, limits.ring);
+    assert_eq!(bench.sessions.cx.path_limits("live/b"), PathLimits::default());
 }
 
 #[test]
@@ -159,7 +162,7 @@ fn source_on_demand_does_not_outlive_its_idle_time_by_that_of_the_shard() {
         let text = format!("[path.\"live/a\"]\n{source}idle_close = \"{idle_s}s\"\n");
         let bench = Bench::configured(&text);
         assert_eq!(bench.limits().linger, Duration::from_secs(linger_s));
-        let rules = bench.sessions.path_rules("live/a");
+        let rules = bench.sessions.cx.path_rules("live/a");
         assert_eq!(rules.idle_close, Duration::from_secs(home_s));
     }
 }
