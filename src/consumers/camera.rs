@@ -93,28 +93,42 @@ impl Camera {
     fn pump(&mut self, cx: &mut Context<'_>) -> Disposition {
         while !self.is_closing {
             if let Some((channel, packet)) = self.reader.frame() {
-                cx.sessions.handle_camera_frame(self.name, channel, packet);
+                cx.sessions.live.handle_camera_frame(
+                    &mut cx.sessions.cx,
+                    self.name,
+                    channel,
+                    packet,
+                );
                 self.reader.skip_frame();
                 continue;
             }
             match self.reader.poll() {
                 None => return Disposition::Handled,
                 Some(Input::Interleaved { channel, payload }) => {
-                    cx.sessions.handle_camera_frame(self.name, channel, &payload);
+                    cx.sessions.live.handle_camera_frame(
+                        &mut cx.sessions.cx,
+                        self.name,
+                        channel,
+                        &payload,
+                    );
                 }
                 Some(Input::Response(answer)) => {
-                    cx.sessions.handle_camera_answer(self.name, &answer);
+                    cx.sessions.live.handle_camera_answer(&mut cx.sessions.cx, self.name, &answer);
                 }
                 Some(Input::Request(request)) => {
-                    cx.sessions.handle_camera_request(self.name, &request);
+                    cx.sessions.live.handle_camera_request(
+                        &mut cx.sessions.cx,
+                        self.name,
+                        &request,
+                    );
                 }
                 Some(Input::Garbage { bytes }) => {
                     cx.sessions.cx.count_resync();
-                    let peer = cx.sessions.camera_address(self.name);
+                    let peer = cx.sessions.live.camera_address(self.name);
                     self.garbage.handle(bytes, peer, cx.sessions.cx.now);
                 }
                 Some(Input::Malformed { error, framing_lost: true, .. }) => {
-                    cx.sessions.handle_camera_garbage(self.name, error);
+                    cx.sessions.live.handle_camera_garbage(&mut cx.sessions.cx, self.name, error);
                     return self.closing();
                 }
                 // It is a request that we would not answer with more than an error.
@@ -135,21 +149,25 @@ impl PollEventConsumer<Context<'_>> for Camera {
         match event {
             Event::Connected(Ok(local)) => {
                 self.is_connected = true;
-                cx.sessions.handle_camera_connected(self.name, Ok(local));
+                cx.sessions.live.handle_camera_connected(&mut cx.sessions.cx, self.name, Ok(local));
                 Disposition::Handled
             }
             Event::Connected(Err(error)) => {
-                cx.sessions.handle_camera_connected(self.name, Err(&error.to_string()));
+                cx.sessions.live.handle_camera_connected(
+                    &mut cx.sessions.cx,
+                    self.name,
+                    Err(&error.to_string()),
+                );
                 self.output.clear();
                 self.closing()
             }
             Event::Received([]) => {
-                cx.sessions.handle_camera_closed(self.name);
+                cx.sessions.live.handle_camera_closed(&mut cx.sessions.cx, self.name);
                 self.output.clear();
                 self.closing()
             }
             Event::Received(bytes) => {
-                self.reader.set_channels(cx.sessions.media_channels_of(self.name.source));
+                self.reader.set_channels(cx.sessions.live.media_channels_of(self.name.source));
                 self.reader.handle_bytes(bytes);
                 self.pump(cx)
             }

@@ -21,7 +21,13 @@ impl PollEventConsumer<Context<'_>> for InputReceiver {
     fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
         if let Event::Datagram { from, bytes } = event {
             let (socket, from) = ((self.track, self.is_rtcp), canonical(from));
-            cx.sessions.handle_input_datagram(self.number, socket, from, bytes);
+            cx.sessions.live.handle_input_datagram(
+                &mut cx.sessions.cx,
+                self.number,
+                socket,
+                from,
+                bytes,
+            );
         }
         Disposition::Handled
     }

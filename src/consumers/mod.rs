@@ -25,7 +25,7 @@ use std::net::SocketAddr;
 
 use crate::base::ids::ShardId;
 use crate::session::request::Command;
-use crate::session::table::Sessions;
+use crate::session::sessions::Sessions;
 
 /// What a consumer may touch of its shard.
 #[derive(Debug)]

@@ -32,7 +32,12 @@ pub struct RtpReceiver {
 impl PollEventConsumer<Context<'_>> for RtpReceiver {
     fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
         if let Event::Datagram { from, bytes } = event {
-            cx.sessions.handle_rtp_datagram(self.pair, canonical(from), bytes);
+            cx.sessions.live.handle_rtp_datagram(
+                &mut cx.sessions.cx,
+                self.pair,
+                canonical(from),
+                bytes,
+            );
         }
         Disposition::Handled
     }
@@ -48,7 +53,12 @@ pub struct GroupReceiver {
 impl PollEventConsumer<Context<'_>> for GroupReceiver {
     fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
         if let Event::Datagram { from, bytes } = event {
-            cx.sessions.handle_group_datagram(&self.path, canonical(from), bytes);
+            cx.sessions.live.handle_group_datagram(
+                &mut cx.sessions.cx,
+                &self.path,
+                canonical(from),
+                bytes,
+            );
         }
         Disposition::Handled
     }

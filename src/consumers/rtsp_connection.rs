@@ -264,9 +264,6 @@ impl RtspConnection {
                 if session.is_some_and(is_elsewhere) {
                     return self.command(request, target, session, None, cx);
                 }
-                if let Some(key) = session.and_then(|id| cx.sessions.find(id)) {
-                    cx.sessions.touch(key);
-                }
                 let response = Response::new(Status::Ok, request.cseq);
                 Flow::Answer(response.header("Public", public(&target.path)))
             }
@@ -421,7 +418,8 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
         match event {
             Event::Received([]) => return self.closing(),
             Event::Received(bytes) => {
-                self.reader.set_channels(cx.sessions.media_channels_on(self.key));
+                self.reader
+                    .set_channels(cx.sessions.live.media_channels_on(&cx.sessions.cx, self.key));
                 self.reader.handle_bytes(bytes);
                 if self.is_waiting() {
                     // Cannot be: the entry is suspended. The bytes are kept all the same.

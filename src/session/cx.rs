@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::admission::RefusalsSaid;
 use super::directory::Directory;
+use super::request::Command;
 use super::resend::Refusal;
 use super::sockets::SharedSockets;
 use super::table::{Action, TimerKey};
@@ -22,6 +23,7 @@ use crate::base::wheel::Wheel;
 use crate::config::paths::PathTable;
 use crate::live::demux::Demux;
 use crate::metrics::cells::ShardCells;
+use crate::rtsp::response::{Response, Status};
 
 /// What sessions are allowed and told.
 #[derive(Debug, Clone)]
@@ -155,6 +157,15 @@ impl Cx {
     /// Bytes between frames were passed over.
     pub fn count_resync(&self) {
         self.cells.framing_resyncs.add(1);
+    }
+
+    /// 200 that names the session.
+    pub(super) fn answer(&self, command: &Command) -> Response {
+        let response = command.response(Status::Ok);
+        match command.session {
+            Some(id) => response.header("Session", self.session_header(id)),
+            None => response,
+        }
     }
 }
 

@@ -12,18 +12,20 @@
 
 use std::time::Duration;
 
+use super::cx::Cx;
 use super::position;
 use super::session::{Session, State};
 use super::stream::Phase;
-use super::table::{SessionKey, Sessions};
+use super::table::SessionKey;
 use crate::base::time::Mono;
 use crate::media::codec::MediaKind;
+use crate::session::table::Vod;
 
-impl Sessions {
+impl Vod {
     /// Skips ahead if a session, whose next frame was due at `due_at`, is too late. True: its
     /// streams stand at another place and wait for their windows.
-    pub fn skip_if_late(&mut self, key: SessionKey, due_at: Mono) -> bool {
-        let (now, budget) = (self.cx.now, self.cx.config.lag_budget);
+    pub fn skip_if_late(&mut self, cx: &mut Cx, key: SessionKey, due_at: Mono) -> bool {
+        let (now, budget) = (cx.now, cx.config.lag_budget);
         let late = now.since(due_at);
         if budget.is_zero() || late <= budget {
             return false;
@@ -55,7 +57,7 @@ impl Sessions {
             stream.seek(start.cursor, leading);
             stream.phase = Phase::WaitsForWindow;
         }
-        self.cx.cells.lag_skips.add(1);
+        cx.cells.lag_skips.add(1);
         tracing::info!(
             session = %session.id, peer = %session.peer, late_s = late.as_secs_f64(),
             "the client reads too slowly (tcp_window): skipped to the newest sync sample"

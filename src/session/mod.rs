@@ -2,7 +2,9 @@
 //!
 //! ```text
 //!  methods/   SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER
-//!  table      all sessions of a shard, with the wheel, the tuples and the window desk
+//!  sessions   all sessions of a shard: whose each command, report and timer is
+//!  cx         what they share: time, wheel, sockets, outbox; directory: by id, by connection
+//!  table      players of titles, with the window desk
 //!  session    one session: state, streams, epoch
 //!  stream     one RTP stream: sequence, timestamps, place   <- cursor <- windows
 //!  epoch      media time <-> wall time <-> RTP time
@@ -30,6 +32,7 @@ pub mod request;
 pub mod resend;
 #[expect(clippy::module_inception, reason = "a file is named after its main type")]
 pub mod session;
+pub mod sessions;
 pub mod sockets;
 mod starts;
 pub mod stream;

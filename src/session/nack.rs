@@ -7,16 +7,18 @@
 //! over RTP/AVP too, and could not tell a retransmission from its stream.
 //! Bound: `NACK_PACKETS_MAX` numbers of a datagram.
 
+use super::cx::Cx;
 use super::desk::Waiter;
 use super::resend::Refusal;
 use super::session::State;
 use super::stream::Phase;
-use super::table::{Action, SessionKey, Sessions};
+use super::table::{Action, SessionKey};
 use crate::rtcp::{self, Packet};
+use crate::session::table::Vod;
 
-impl Sessions {
+impl Vod {
     /// Has the packets sent again that a compound packet from a player asks for.
-    pub(super) fn handle_nacks(&mut self, key: SessionKey, bytes: &[u8]) {
+    pub(super) fn handle_nacks(&self, cx: &mut Cx, key: SessionKey, bytes: &[u8]) {
         let mut room = NACK_PACKETS_MAX;
         for packet in rtcp::packets(bytes) {
             let Ok(Packet::Nack(nack)) = packet else { continue };
@@ -31,13 +33,13 @@ impl Sessions {
             let at = Waiter { session: key, stream_index, epoch_count: session.epoch_count };
             for seq in nack.lost().take(room) {
                 room -= 1;
-                self.cx.cells.nacks_received.add(1);
+                cx.cells.nacks_received.add(1);
                 if !has_resender {
-                    self.cx.count_refusal(Refusal::Unknown);
+                    cx.count_refusal(Refusal::Unknown);
                 } else if !is_playing {
-                    self.cx.count_refusal(Refusal::Busy);
+                    cx.count_refusal(Refusal::Busy);
                 } else {
-                    self.cx.out.push(Action::Resend { at, seq });
+                    cx.out.push(Action::Resend { at, seq });
                 }
             }
         }

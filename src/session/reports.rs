@@ -1,50 +1,50 @@
-//! RTCP of the sessions: sender reports on their interval, BYE at the end, reports of players in.
+//! RTCP of players of titles: sender reports on their interval, BYE at the end, reports in.
 //!
 //! The first sender report goes out with the first packet, so that a player can put sound and
 //! picture together from the start (RFC 3550 s6.4).
 
 use rand::RngExt;
 
+use super::cx::Cx;
 use super::desk::Waiter as WindowWaiter;
-use super::directory::SessionRef;
 use super::quality::Change;
 use super::session::{Session, State};
 use super::stream::{Path, Phase, Report, Stream};
-use super::table::{Action, SessionKey, Sessions, TimerKey};
+use super::table::{Action, SessionKey, TimerKey};
 use crate::base::ids::SessionId;
 use crate::base::time::{Mono, Npt};
 use crate::metrics::cells::{QUALITY_CAUSES, ShardCells};
-use crate::poll::poll_table::EntryKey;
 use crate::rtcp::interval::interval;
-use crate::rtcp::{self, SenderInfo};
+use crate::rtcp::{self, Feedback, SenderInfo};
+use crate::session::table::Vod;
 
-impl Sessions {
+impl Vod {
     /// Time for the sender reports of a session.
-    pub fn handle_report_due(&mut self, key: SessionKey, epoch_count: u32) {
+    pub fn handle_report_due(&mut self, cx: &mut Cx, key: SessionKey, epoch_count: u32) {
         // Where all streams have said BYE there is nothing to report any more.
         let is_current =
             |s: &Session| s.epoch_count == epoch_count && matches!(s.state, State::Playing);
         if !self.session(key).is_some_and(is_current) {
             return;
         }
-        self.send_reports(key);
-        self.observe_lag(key);
+        self.send_reports(cx, key);
+        self.observe_lag(cx, key);
         let bandwidth = self.session(key).map_or(0, session_bandwidth_bits);
         let random = rand::rng().random_range(0.0..1.0);
         // Two members: the player and us, the only sender.
         let wait = interval(bandwidth, 2, 1, true, REPORT_BYTES, false, random);
-        self.wait_for_report(key, self.cx.now + wait);
+        self.wait_for_report(cx, key, cx.now + wait);
     }
 
     /// Sends the reports of a session at `due`, and at no time that was set before.
-    pub(super) fn wait_for_report(&mut self, key: SessionKey, due: Mono) {
+    pub(super) fn wait_for_report(&mut self, cx: &mut Cx, key: SessionKey, due: Mono) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let timer = TimerKey::Report { session: key, epoch_count: session.epoch_count };
-        self.cx.wheel.replace(&mut session.timers.report, due, timer);
+        cx.wheel.replace(&mut session.timers.report, due, timer);
     }
 
     /// Says BYE on a stream at `due`: nothing else of it is to come.
-    pub fn wait_for_bye(&mut self, at: WindowWaiter, due: Mono) {
+    pub fn wait_for_bye(&mut self, cx: &mut Cx, at: WindowWaiter, due: Mono) {
         let WindowWaiter { session, stream_index, epoch_count } = at;
         let Some(stream) = self
             .slab
@@ -55,23 +55,29 @@ impl Sessions {
         };
         stream.phase = Phase::Finishing;
         let key = TimerKey::Bye { session, stream_index, epoch_count };
-        self.cx.wheel.replace(&mut stream.timer, due, key);
+        cx.wheel.replace(&mut stream.timer, due, key);
     }
 
     /// A sender report on every stream that plays.
-    pub(super) fn send_reports(&mut self, key: SessionKey) {
+    pub(super) fn send_reports(&self, cx: &mut Cx, key: SessionKey) {
         let count = self.session(key).map_or(0, |s| s.streams.len());
         for index in 0..count {
             let Some(session) = self.session(key) else { return };
             let phase = session.streams[index].phase;
             if !matches!(phase, Phase::Idle | Phase::Ended) {
-                self.send_report(key, index, None);
+                self.send_report(cx, key, index, None);
             }
         }
     }
 
     /// Time for a stream's BYE: its last frame has been shown.
-    pub fn handle_bye_due(&mut self, key: SessionKey, stream_index: u8, epoch_count: u32) {
+    pub fn handle_bye_due(
+        &mut self,
+        cx: &mut Cx,
+        key: SessionKey,
+        stream_index: u8,
+        epoch_count: u32,
+    ) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         if session.epoch_count != epoch_count {
             return;
@@ -83,35 +89,41 @@ impl Sessions {
         }
         stream.phase = Phase::Ended;
         let is_over = session.streams.iter().all(|s| matches!(s.phase, Phase::Ended | Phase::Idle));
-        self.send_report(key, index, Some("end of stream"));
+        self.send_report(cx, key, index, Some("end of stream"));
         if is_over {
-            self.set_state(key, State::Ended);
+            self.set_state(cx, key, State::Ended);
             // Muted streams end with the others: a player waits for the BYE of each (rule C9).
             let count = self.session(key).map_or(0, |s| s.streams.len());
             for index in 0..count {
                 let Some(stream) = self.stream_mut(key, index) else { return };
                 if stream.phase == Phase::Idle {
                     stream.phase = Phase::Ended;
-                    self.send_report(key, index, Some("end of stream"));
+                    self.send_report(cx, key, index, Some("end of stream"));
                 }
             }
         }
     }
 
     /// BYE on every stream that has not said it, and that the player has heard of.
-    pub(super) fn say_bye(&mut self, key: SessionKey, reason: Option<&str>) {
+    pub(super) fn say_bye(&self, cx: &mut Cx, key: SessionKey, reason: Option<&str>) {
         let count = self.session(key).map_or(0, |s| s.streams.len());
         for index in 0..count {
             let Some(session) = self.session(key) else { return };
             if session.epoch.is_some() && session.streams[index].phase != Phase::Ended {
-                self.send_report(key, index, Some(reason.unwrap_or("session ended")));
+                self.send_report(cx, key, index, Some(reason.unwrap_or("session ended")));
             }
         }
     }
 
-    pub(super) fn send_report(&mut self, key: SessionKey, index: usize, bye: Option<&str>) {
-        let (now, utc_ns) = (self.cx.now, self.cx.utc_ns);
-        let mut bytes = self.cx.take_bytes();
+    pub(super) fn send_report(
+        &self,
+        cx: &mut Cx,
+        key: SessionKey,
+        index: usize,
+        bye: Option<&str>,
+    ) {
+        let (now, utc_ns) = (cx.now, cx.utc_ns);
+        let mut bytes = cx.take_bytes();
         let Some(session) = self.session(key) else { return };
         let Some(stream) = session.streams.get(index) else { return };
         match &session.epoch {
@@ -136,75 +148,29 @@ impl Sessions {
             }
             (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => return,
         };
-        self.cx.cells.rtcp_packets_sent.add(1);
-        self.cx.out.push(action);
+        cx.cells.rtcp_packets_sent.add(1);
+        cx.out.push(action);
     }
 
-    /// RTCP from a player or a publisher, over a shared socket.
-    pub fn handle_report_datagram(&mut self, pair: u16, from: std::net::SocketAddr, bytes: &[u8]) {
-        if self.handle_publisher_datagram(pair, from, bytes) {
-            return;
-        }
-        match self.cx.sockets.find(pair, from) {
-            Some((key, _)) => self.handle_report(key, bytes),
-            None if self.cx.sockets.group_pair() == Some(pair) => self.handle_member(from, bytes),
-            None => self.cx.cells.datagrams_unmatched.add(1),
-        }
-    }
-
-    /// What comes interleaved with a connection: RTCP from a player, all that a publisher sends.
-    pub fn handle_report_interleaved(&mut self, entry: EntryKey, channel: u8, bytes: &[u8]) {
-        if self.handle_publisher_interleaved(entry, channel, bytes) {
-            return;
-        }
-        let is_its =
-            |path: Path| matches!(path, Path::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
-        let found = match self.cx.directory.of_channel(entry, channel) {
-            Some(SessionRef::Title(key)) => self
-                .session(key)
-                .is_some_and(|session| session.streams.iter().any(|stream| is_its(stream.path)))
-                .then_some(key),
-            Some(SessionRef::Reader(index)) => self
-                .live
-                .readers
-                .get(index as usize)
-                .is_some_and(|reader| reader.streams.iter().any(|stream| is_its(stream.path)))
-                .then(|| SessionKey::of_reader(index)),
-            Some(SessionRef::Publisher(_)) | None => None,
-        };
-        match found {
-            Some(key) => self.handle_report(key, bytes),
-            // RTP towards us or a channel that nobody set up.
-            None => self.cx.cells.datagrams_unmatched.add(1),
-        }
-    }
-
-    fn handle_report(&mut self, key: SessionKey, bytes: &[u8]) {
-        let feedback = match rtcp::parse(bytes) {
-            Ok(feedback) => feedback,
-            Err(error) => {
-                // Players knock with bytes that are no RTCP to open NATs (rule C21).
-                tracing::trace!(%error, "not RTCP");
-                self.cx.cells.rtcp_malformed.add(1);
-                return;
-            }
-        };
-        if let Some(index) = key.as_reader() {
-            self.handle_reader_report(index, &feedback);
-            self.handle_reader_feedback(index, bytes);
-            return;
-        }
-        self.touch(key);
-        self.handle_nacks(key, bytes);
-        let ntp = rtcp::ntp_from_utc_ns(self.cx.utc_ns);
+    /// RTCP from a session's player: `feedback` is what `bytes` say.
+    pub(super) fn handle_report(
+        &mut self,
+        cx: &mut Cx,
+        key: SessionKey,
+        feedback: &Feedback,
+        bytes: &[u8],
+    ) {
+        self.touch(cx, key);
+        self.handle_nacks(cx, key, bytes);
+        let ntp = rtcp::ntp_from_utc_ns(cx.utc_ns);
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
-        let now = self.cx.now;
+        let now = cx.now;
         let is_playing = matches!(session.state, State::Playing);
-        for block in feedback.reports {
+        for block in feedback.reports.iter().copied() {
             let Some(stream) = session.streams.iter_mut().find(|s| s.ssrc.0 == block.ssrc) else {
                 continue;
             };
-            let cells = &self.cx.cells;
+            let cells = &cx.cells;
             cells.rtcp_reports_received.add(1);
             cells.reported_loss_ratio.observe_fraction(block.fraction_lost);
             let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
@@ -228,11 +194,11 @@ impl Sessions {
     /// only where a lag budget says that being late is worse than a picture left out; a recorder
     /// that reads slowly gets everything. One that asked for more than a second a second is behind
     /// because it wants to be.
-    fn observe_lag(&mut self, key: SessionKey) {
-        if self.cx.config.lag_budget.is_zero() {
+    fn observe_lag(&mut self, cx: &Cx, key: SessionKey) {
+        if cx.config.lag_budget.is_zero() {
             return;
         }
-        let now = self.cx.now;
+        let now = cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let Some(epoch) = session.epoch.filter(|epoch| epoch.speed <= 1.0) else { return };
         for stream in &mut session.streams {
@@ -242,7 +208,7 @@ impl Sessions {
             let lag = stream.lag(&epoch, now);
             let quality = stream.quality.as_mut();
             if let Some(change) = quality.and_then(|quality| quality.handle_lag(lag, now)) {
-                change_level(&session.id, stream, change, &self.cx.cells);
+                change_level(&session.id, stream, change, &cx.cells);
             }
         }
     }

@@ -1,13 +1,13 @@
-//! All sessions of one shard, with what they share: the sans-IO half of the shard.
+//! The players of titles on one shard: their table, windows, timers.
 //!
 //! ```text
-//!  commands, windows, reports, timers --> Sessions --> actions (tasks, answers, RTCP)
-//!                                            |
-//!                                       wheel: streams that are due, for the pacer
+//!  commands, windows, reports, timers --> Vod --> actions (tasks, answers, RTCP)
+//!                                          |
+//!                                     wheel: streams that are due, for the pacer
 //! ```
-//! Invariant: every session is in `slab` and the directory, and every UDP stream of it in `sockets`,
-//! from SETUP to `remove`; nothing of it is left behind anywhere, and it has one key of each kind
-//! on the wheel, whatever its client commands.
+//! Invariant: every session is in `slab` and the directory, and every UDP stream of it in
+//! `sockets`, from SETUP to `remove`; nothing of it is left behind anywhere, and it has one key of
+//! each kind on the wheel, whatever its client commands.
 //! Bound: `sessions_max`.
 
 use std::net::SocketAddr;
@@ -16,11 +16,10 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::cx::{Cx, SessionConfig};
+use super::cx::Cx;
 use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
 use super::directory::SessionRef;
 use super::info::{SessionInfo, StreamInfo};
-use super::live::desk::LiveDesk;
 use super::live::group::GroupAction;
 use super::live::input::plan::InputSocket;
 use super::live::pull::joined::CameraName;
@@ -28,10 +27,9 @@ use super::request::Waiter;
 use super::session::{Session, SessionTimers, State};
 use super::starts::Starts;
 use super::stream::{Path, Phase, Stream};
-use crate::base::ids::{SeqNo, SessionId, ShardId};
+use crate::base::ids::{SeqNo, SessionId};
 use crate::base::time::{Mono, Npt};
 use crate::media::window::{PacketWindow, WindowKey};
-use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{Task, TaskClass, WindowFailure, Work};
 use crate::rtsp::response::{Response, Status};
@@ -198,16 +196,12 @@ pub enum Action {
     Execute(Box<super::request::Command>),
 }
 
-/// See the module.
-#[derive(Debug)]
-pub struct Sessions {
-    /// What sessions of all roles share.
-    pub cx: Cx,
+/// Players of titles on a shard.
+#[derive(Debug, Default)]
+pub struct Vod {
     pub(super) slab: Slab<Session>,
     pub(super) desk: WindowDesk,
     pub(super) starts: Starts,
-    /// Live paths, with the sessions of those who publish and read them.
-    pub live: LiveDesk,
 }
 
 /// Window tasks carry this bit in their ticket; the others name the entry that waits.
@@ -217,19 +211,7 @@ pub const PULL_TICKET: u64 = 1 << 62;
 /// Tasks of inputs carry this bit: their number is below it.
 pub const INPUT_TICKET: u64 = 1 << 61;
 
-impl Sessions {
-    /// No sessions yet.
-    #[must_use]
-    pub fn new(shard: ShardId, config: SessionConfig, cells: Arc<ShardCells>, now: Mono) -> Self {
-        Self {
-            cx: Cx::new(shard, config, cells, now),
-            slab: Slab::new(),
-            desk: WindowDesk::default(),
-            starts: Starts::default(),
-            live: LiveDesk::default(),
-        }
-    }
-
+impl Vod {
     /// A session by its place.
     pub fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
         self.slab.get_mut(key.0 as usize)
@@ -239,15 +221,6 @@ impl Sessions {
     #[must_use]
     pub fn session(&self, key: SessionKey) -> Option<&Session> {
         self.slab.get(key.0 as usize)
-    }
-
-    /// A session of a title by its id.
-    #[must_use]
-    pub fn find(&self, id: SessionId) -> Option<SessionKey> {
-        match self.cx.directory.find(id)? {
-            SessionRef::Title(key) => Some(key),
-            SessionRef::Reader(_) | SessionRef::Publisher(_) => None,
-        }
     }
 
     /// Sessions.
@@ -263,147 +236,89 @@ impl Sessions {
     }
 
     /// The client of a session was heard of.
-    pub fn touch(&mut self, key: SessionKey) {
-        let now = self.cx.now;
+    pub fn touch(&mut self, cx: &mut Cx, key: SessionKey) {
+        let now = cx.now;
         if let Some(session) = self.session_mut(key) {
             session.alive = now;
         }
     }
 
-    /// A request came, whatever it asks for: a sign of life of the session that it names (RFC 2326
-    /// s12.37), or else of all that were made on its connection. Many name none in OPTIONS.
-    pub fn note_request(&mut self, entry: EntryKey, session: Option<SessionId>) {
-        match session {
-            Some(id) => {
-                if let Some(session) = self.cx.directory.find(id) {
-                    self.live.touch(session, self.cx.now);
-                }
-            }
-            None => self.touch_connection(entry),
-        }
-    }
-
-    /// A request came on a connection that names no session: a sign of life of all that were made
-    /// on it.
-    pub fn touch_connection(&mut self, entry: EntryKey) {
-        let Self { cx, slab, live, .. } = self;
-        let now = cx.now;
-        for session in cx.directory.of_connection(entry) {
-            match *session {
-                SessionRef::Title(key) => {
-                    if let Some(session) = slab.get_mut(key.0 as usize) {
-                        session.alive = now;
-                    }
-                }
-                SessionRef::Reader(_) | SessionRef::Publisher(_) => live.touch(*session, now),
-            }
-        }
-    }
-
     /// Enters a session.
-    pub(super) fn insert(&mut self, session: Session) -> SessionKey {
+    pub(super) fn insert(&mut self, cx: &mut Cx, session: Session) -> SessionKey {
         let (id, connection) = (session.id, session.connection);
-        self.cx.cells.sessions[session.state.gauge_index()].add(1);
+        cx.cells.sessions[session.state.gauge_index()].add(1);
         let key = SessionKey(u32::try_from(self.slab.insert(session)).unwrap_or(u32::MAX));
-        self.cx.directory.enter(id, connection, SessionRef::Title(key));
+        cx.directory.enter(id, connection, SessionRef::Title(key));
         key
     }
 
     /// Ends a session and frees all that it holds. Whoever waits for it is answered 454.
-    pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+    pub fn remove(&mut self, cx: &mut Cx, key: SessionKey) -> Option<Session> {
         let mut session = self.slab.try_remove(key.0 as usize)?;
-        self.cx.directory.leave(session.id, session.connection, SessionRef::Title(key));
-        self.cx.cells.sessions[session.state.gauge_index()].sub(1);
+        cx.directory.leave(session.id, session.connection, SessionRef::Title(key));
+        cx.cells.sessions[session.state.gauge_index()].sub(1);
         let SessionTimers { report, pause, liveness } = session.timers;
         for timer in [report, pause, liveness] {
-            self.cx.wheel.cancel(timer);
+            cx.wheel.cancel(timer);
         }
         for stream in &session.streams {
-            self.cx.wheel.cancel(stream.timer);
+            cx.wheel.cancel(stream.timer);
             if stream.quality.is_some() {
-                self.cx.cells.quality_levels[stream.level() as usize].sub(1);
+                cx.cells.quality_levels[stream.level() as usize].sub(1);
             }
             if let Path::Udp { pair, rtp, rtcp } = stream.path {
-                self.cx.release_tuple(pair, rtp, rtcp);
+                cx.release_tuple(pair, rtp, rtcp);
             }
         }
         if let State::Priming(priming) = &session.state {
             let status = Status::SessionNotFound;
             let response = Response::new(status, priming.cseq);
-            self.cx.out.push(Action::Respond { waiter: priming.waiter, response });
+            cx.out.push(Action::Respond { waiter: priming.waiter, response });
         }
         for command in session.held.drain(..) {
             let response = command.response(Status::SessionNotFound);
-            self.cx.out.push(Action::Respond { waiter: command.waiter, response });
+            cx.out.push(Action::Respond { waiter: command.waiter, response });
         }
         Some(session)
     }
 
     /// Changes a session's state, and the gauge with it.
-    pub(super) fn set_state(&mut self, key: SessionKey, state: State) {
+    pub(super) fn set_state(&mut self, cx: &Cx, key: SessionKey, state: State) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
-        self.cx.cells.sessions[session.state.gauge_index()].sub(1);
+        cx.cells.sessions[session.state.gauge_index()].sub(1);
         session.state = state;
-        self.cx.cells.sessions[session.state.gauge_index()].add(1);
+        cx.cells.sessions[session.state.gauge_index()].add(1);
     }
 
-    /// The RTSP connection of some sessions is gone. Interleaved ones end with it; the others live
-    /// on while the client is heard of by RTCP or over another connection.
-    pub fn handle_connection_closed(&mut self, entry: EntryKey) {
-        self.forget_held(entry);
-        for session in self.cx.directory.close_connection(entry) {
-            match session {
-                SessionRef::Title(key) => self.handle_title_connection_closed(key),
-                SessionRef::Reader(index) => self.handle_reader_connection_closed(index),
-                SessionRef::Publisher(number) => {
-                    self.end_publisher(number, "its connection is closed");
-                }
-            }
-        }
+    /// What the outside is shown.
+    pub(super) fn infos(&self, cx: &Cx) -> impl Iterator<Item = SessionInfo> {
+        self.slab.iter().map(|(_, session)| self.info(cx, session))
     }
 
-    fn handle_title_connection_closed(&mut self, key: SessionKey) {
+    /// The RTSP connection of a session is gone. An interleaved one ends with it; another lives on
+    /// while the client is heard of by RTCP or over another connection.
+    pub(super) fn handle_connection_closed(&mut self, cx: &mut Cx, key: SessionKey) {
         let Some(session) = self.session_mut(key) else { return };
         session.connection = None;
         if session.is_interleaved() {
-            self.remove(key);
+            self.remove(cx, key);
         } else {
             // A player that was killed says nothing any more: look for it soon.
-            self.watch(key, self.cx.now + ORPHAN_TIMEOUT.min(self.cx.config.timeout));
+            self.watch(cx, key, cx.now + ORPHAN_TIMEOUT.min(cx.config.timeout));
         }
     }
 
     /// Looks at a session's client at `due`, and at no time that was set before.
-    pub(super) fn watch(&mut self, key: SessionKey, due: Mono) {
+    pub(super) fn watch(&mut self, cx: &mut Cx, key: SessionKey, due: Mono) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         session.liveness_due = due;
         let timer = TimerKey::Liveness { session: key, id: session.id };
-        self.cx.wheel.replace(&mut session.timers.liveness, due, timer);
-    }
-
-    /// A key of the wheel has come up. Streams are for the pacer and connections for the shard: it
-    /// looks after both itself.
-    pub fn handle_timer(&mut self, key: TimerKey) {
-        match key {
-            TimerKey::Report { session, epoch_count } => {
-                self.handle_report_due(session, epoch_count);
-            }
-            TimerKey::Bye { session, stream_index, epoch_count } => {
-                self.handle_bye_due(session, stream_index, epoch_count);
-            }
-            TimerKey::Pause { session, epoch_count } => self.handle_pause_due(session, epoch_count),
-            TimerKey::Liveness { session, id } => {
-                self.handle_liveness(session, id);
-            }
-            TimerKey::LiveReader { index, serial } => self.handle_reader_due(index, serial),
-            TimerKey::LiveTick => self.handle_live_tick(),
-            TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
-        }
+        cx.wheel.replace(&mut session.timers.liveness, due, timer);
     }
 
     /// Time to see whether a session's client still lives. True when it was reaped.
-    pub fn handle_liveness(&mut self, key: SessionKey, id: SessionId) -> bool {
-        let (now, timeout) = (self.cx.now, self.cx.config.timeout);
+    pub fn handle_liveness(&mut self, cx: &mut Cx, key: SessionKey, id: SessionId) -> bool {
+        let (now, timeout) = (cx.now, cx.config.timeout);
         let is_meant = |session: &&Session| session.id == id && session.liveness_due <= now;
         let Some(session) = self.session(key).filter(is_meant) else { return false };
         // Client rule C16: over TCP a connection that takes packets is the sign of life. One that
@@ -416,18 +331,18 @@ impl Sessions {
         let silent = now.since(session.alive);
         if !is_carried && silent >= limit {
             tracing::info!(session = %id, silent_s = silent.as_secs(), "session timed out");
-            self.cx.cells.sessions_timed_out.add(1);
-            self.fail(key, Some("timeout"));
+            cx.cells.sessions_timed_out.add(1);
+            self.fail(cx, key, Some("timeout"));
             return true;
         }
         let due = if is_carried { now + limit } else { session.alive + limit };
-        self.watch(key, due);
+        self.watch(cx, key, due);
         false
     }
 
     /// Asks for the windows that a stream wants: new ones, and its own when their pages age.
-    pub fn request_windows(&mut self, key: SessionKey, stream_index: u8) {
-        let now = self.cx.now;
+    pub fn request_windows(&mut self, cx: &mut Cx, key: SessionKey, stream_index: u8) {
+        let now = cx.now;
         // Bounded: a cursor wants its window and the one ahead.
         for _ in 0..2 {
             let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
@@ -449,8 +364,8 @@ impl Sessions {
                     let class = if is_priming { TaskClass::Control } else { TaskClass::Prefetch };
                     let work = Work::Window { title: session.title.clone(), key: name };
                     let ticket = WINDOW_TICKET | u64::from(number);
-                    let task = Task { shard: self.cx.shard, ticket, class, work };
-                    self.cx.out.push(Action::Submit(task));
+                    let task = Task { shard: cx.shard, ticket, class, work };
+                    cx.out.push(Action::Submit(task));
                     return;
                 }
             }
@@ -458,7 +373,12 @@ impl Sessions {
     }
 
     /// A window has come, or will not come.
-    pub fn handle_window(&mut self, ticket: u64, result: Result<Arc<PacketWindow>, WindowFailure>) {
+    pub fn handle_window(
+        &mut self,
+        cx: &mut Cx,
+        ticket: u64,
+        result: Result<Arc<PacketWindow>, WindowFailure>,
+    ) {
         let Ok(number) = u32::try_from(ticket & !WINDOW_TICKET) else { return };
         let Some((name, mut waiters)) = self.desk.handle_answer(number, result.as_ref().ok())
         else {
@@ -466,8 +386,8 @@ impl Sessions {
         };
         for waiter in waiters.drain(..) {
             match &result {
-                Ok(window) => self.give_window(waiter, name, window.clone()),
-                Err(failure) => self.handle_window_failure(waiter, failure),
+                Ok(window) => self.give_window(cx, waiter, name, window.clone()),
+                Err(failure) => self.handle_window_failure(cx, waiter, failure),
             }
         }
         self.desk.give_back(waiters);
@@ -475,7 +395,7 @@ impl Sessions {
 
     /// The TaskQueue handed a window's task back: its streams try again soon, a PLAY that waits for
     /// it is refused.
-    pub fn handle_window_refused(&mut self, ticket: u64) {
+    pub fn handle_window_refused(&mut self, cx: &mut Cx, ticket: u64) {
         let Ok(number) = u32::try_from(ticket & !WINDOW_TICKET) else { return };
         let Some((_, waiters)) = self.desk.handle_answer(number, None) else { return };
         for waiter in waiters {
@@ -484,7 +404,7 @@ impl Sessions {
                 continue;
             }
             if matches!(session.state, State::Priming(_)) {
-                self.refuse_play(waiter.session);
+                self.refuse_play(cx, waiter.session);
                 continue;
             }
             let index = usize::from(waiter.stream_index);
@@ -494,13 +414,19 @@ impl Sessions {
             }
             // One that still has frames to send asks again with the next of them.
             if stream.phase == Phase::WaitsForWindow {
-                self.schedule(waiter, self.cx.now + RETRY_AFTER_REFUSAL);
+                self.schedule(cx, waiter, cx.now + RETRY_AFTER_REFUSAL);
             }
         }
     }
 
-    fn give_window(&mut self, waiter: WindowWaiter, name: WindowKey, window: Arc<PacketWindow>) {
-        let now = self.cx.now;
+    fn give_window(
+        &mut self,
+        cx: &mut Cx,
+        waiter: WindowWaiter,
+        name: WindowKey,
+        window: Arc<PacketWindow>,
+    ) {
+        let now = cx.now;
         let Some(session) = self.session_mut(waiter.session) else { return };
         if session.epoch_count != waiter.epoch_count {
             return;
@@ -514,9 +440,9 @@ impl Sessions {
         }
         let waits = stream.phase == Phase::WaitsForWindow;
         if is_priming {
-            self.finish_play_when_primed(waiter.session);
+            self.finish_play_when_primed(cx, waiter.session);
         } else if waits {
-            self.schedule(waiter, now);
+            self.schedule(cx, waiter, now);
         }
     }
 
@@ -553,7 +479,7 @@ impl Sessions {
     }
 
     /// Puts a stream on the wheel.
-    pub fn schedule(&mut self, stream: WindowWaiter, due: Mono) {
+    pub fn schedule(&mut self, cx: &mut Cx, stream: WindowWaiter, due: Mono) {
         let WindowWaiter { session, stream_index, epoch_count } = stream;
         let found = self.slab.get_mut(session.0 as usize);
         let stream = found.and_then(|s| s.streams.get_mut(usize::from(stream_index)));
@@ -562,10 +488,15 @@ impl Sessions {
         stream.timer_count = stream.timer_count.wrapping_add(1);
         let timer_count = stream.timer_count;
         let key = TimerKey::Stream { session, stream_index, epoch_count, timer_count };
-        self.cx.wheel.replace(&mut stream.timer, due, key);
+        cx.wheel.replace(&mut stream.timer, due, key);
     }
 
-    fn handle_window_failure(&mut self, waiter: WindowWaiter, failure: &WindowFailure) {
+    fn handle_window_failure(
+        &mut self,
+        cx: &mut Cx,
+        waiter: WindowWaiter,
+        failure: &WindowFailure,
+    ) {
         let Some(session) = self.session(waiter.session) else { return };
         if session.epoch_count != waiter.epoch_count {
             return;
@@ -574,27 +505,20 @@ impl Sessions {
             session = %session.id, title = session.title.name, %failure,
             "the session ends: its title cannot be played on"
         );
-        self.cx.cells.sessions_failed.add(1);
+        cx.cells.sessions_failed.add(1);
         if matches!(session.state, State::Priming(_)) {
-            self.fail_play(waiter.session, failure);
+            self.fail_play(cx, waiter.session, failure);
         }
-        self.fail(waiter.session, Some("media failed"));
+        self.fail(cx, waiter.session, Some("media failed"));
     }
 
     /// Ends a session from our side: BYE on every stream, then all is freed.
-    pub fn fail(&mut self, key: SessionKey, reason: Option<&str>) {
-        self.say_bye(key, reason);
-        self.remove(key);
+    pub fn fail(&mut self, cx: &mut Cx, key: SessionKey, reason: Option<&str>) {
+        self.say_bye(cx, key, reason);
+        self.remove(cx, key);
     }
 
-    /// What the outside is shown.
-    #[must_use]
-    pub fn infos(&self) -> Vec<SessionInfo> {
-        let titles = self.slab.iter().map(|(_, session)| self.info(session));
-        titles.chain(self.reader_infos()).chain(self.publisher_infos()).collect()
-    }
-
-    fn info(&self, session: &Session) -> SessionInfo {
+    fn info(&self, cx: &Cx, session: &Session) -> SessionInfo {
         let streams = session.streams.iter().map(|stream| {
             let report = stream.report.as_ref();
             StreamInfo {
@@ -618,17 +542,17 @@ impl Sessions {
         });
         SessionInfo {
             id: session.id.to_string(),
-            shard: self.cx.shard.0,
+            shard: cx.shard.0,
             role: "reader",
             path: session.title.url_path.clone(),
             peer: session.peer.to_string(),
             user_agent: session.user_agent.clone(),
             state: session.state.as_str(),
             transport: if session.is_interleaved() { "tcp" } else { "udp" },
-            npt_s: session.npt_at(self.cx.now).as_secs_f64(),
+            npt_s: session.npt_at(cx.now).as_secs_f64(),
             scale: session.epoch.map_or(1.0, |epoch| epoch.scale),
             speed: session.epoch.map_or(1.0, |epoch| epoch.speed),
-            age_s: self.cx.now.since(session.created).as_secs_f64(),
+            age_s: cx.now.since(session.created).as_secs_f64(),
             streams: streams.collect(),
             reader: None,
             source: None,

@@ -79,7 +79,7 @@ impl Shard {
             self.cells.panics.add(1);
             tracing::error!(shard = self.id.0, "a panic ended one session; this is a bug");
             if let Some(session) = session {
-                self.sessions.remove(session);
+                self.sessions.vod.remove(&mut self.sessions.cx, session);
             }
         }
     }
@@ -118,13 +118,13 @@ impl Shard {
         let Err(task) = self.queue.submit(task) else { return };
         self.cells.tasks_refused.add(1);
         if task.ticket & WINDOW_TICKET != 0 {
-            self.sessions.handle_window_refused(task.ticket);
+            self.sessions.vod.handle_window_refused(&mut self.sessions.cx, task.ticket);
         } else if task.ticket & PULL_TICKET != 0 {
             let busy = ResolveFailure("the server is busy".to_owned());
-            self.sessions.handle_resolved(task.ticket, &Err(busy));
+            self.sessions.live.handle_resolved(&mut self.sessions.cx, task.ticket, &Err(busy));
         } else if task.ticket & INPUT_TICKET != 0 {
             let busy = Err(DescriptionFailure::Busy);
-            self.sessions.handle_description(task.ticket, busy);
+            self.sessions.live.handle_description(&mut self.sessions.cx, task.ticket, busy);
         } else {
             // Told from `settle`: a client that pipelines must not make this call itself.
             self.refused.push(task);
@@ -156,7 +156,7 @@ impl Shard {
 
     /// Settles what concerns live paths, and posts what is for other shards.
     fn post_live(&mut self) {
-        self.sessions.settle_live();
+        self.sessions.live.settle_live(&mut self.sessions.cx);
         if self.sessions.live.outbox.is_empty() {
             return;
         }
@@ -289,7 +289,9 @@ impl Shard {
             && let Some(message) = inbox.pop_live()
         {
             budget.spend();
-            self.guarded(None, |shard| shard.sessions.handle_live_message(message));
+            self.guarded(None, |shard| {
+                shard.sessions.live.handle_live_message(&mut shard.sessions.cx, message)
+            });
         }
         self.settle();
         let mut budget = share();
@@ -314,20 +316,19 @@ impl Shard {
             }
             Message::ListSessions(reply) => reply(self.sessions.infos()),
             Message::ListPaths { path, reply } => {
-                reply(self.sessions.path_parts(path.as_deref()));
+                reply(self.sessions.live.path_parts(&self.sessions.cx, path.as_deref()));
             }
-            Message::CountPaths(reply) => reply(self.sessions.path_table()),
-            Message::KickPath { path, reply } => reply(self.sessions.kick_path(&path)),
+            Message::CountPaths(reply) => reply(self.sessions.live.path_table(&self.sessions.cx)),
+            Message::KickPath { path, reply } => {
+                reply(self.sessions.live.kick_path(&mut self.sessions.cx, &path))
+            }
             Message::EndSession { id, reply } => {
-                let key = self.sessions.find(id);
-                if let Some(key) = key {
-                    self.sessions.fail(key, Some("ended by the operator"));
-                }
-                let why = "ended by the operator";
-                reply(key.is_some() || self.sessions.end_live_session(id, why));
+                reply(self.sessions.end_session(id, "ended by the operator"));
             }
             Message::Configure { paths, done } => {
-                self.guarded(None, |shard| shard.sessions.configure_paths(paths));
+                self.guarded(None, |shard| {
+                    shard.sessions.live.configure_paths(&mut shard.sessions.cx, paths)
+                });
                 done();
             }
             Message::Stop => {
@@ -338,9 +339,15 @@ impl Shard {
 
     fn handle_outcome(&mut self, done: TaskDone) {
         match done.outcome {
-            Outcome::Window(result) => self.sessions.handle_window(done.ticket, result),
-            Outcome::Resolved(result) => self.sessions.handle_resolved(done.ticket, &result),
-            Outcome::Described(result) => self.sessions.handle_description(done.ticket, result),
+            Outcome::Window(result) => {
+                self.sessions.vod.handle_window(&mut self.sessions.cx, done.ticket, result)
+            }
+            Outcome::Resolved(result) => {
+                self.sessions.live.handle_resolved(&mut self.sessions.cx, done.ticket, &result)
+            }
+            Outcome::Described(result) => {
+                self.sessions.live.handle_description(&mut self.sessions.cx, done.ticket, result)
+            }
             opened @ Outcome::Opened(_) => {
                 self.dispatch(EntryKey::from_bits(done.ticket), Event::Outcome(opened));
             }
@@ -353,15 +360,16 @@ impl Shard {
             return;
         }
         let mut streams = 0;
-        for key in self.sessions.keys() {
+        for key in self.sessions.vod.keys() {
             if streams >= STREAMS_ENDED_A_TURN {
                 break;
             }
-            streams += self.sessions.session(key).map_or(1, |s| s.streams.len().max(1));
-            self.sessions.fail(key, Some("server stops"));
+            streams += self.sessions.vod.session(key).map_or(1, |s| s.streams.len().max(1));
+            self.sessions.vod.fail(&mut self.sessions.cx, key, Some("server stops"));
         }
         let room = STREAMS_ENDED_A_TURN.saturating_sub(streams);
-        streams += self.sessions.end_live_sessions(room, "server stops");
+        streams +=
+            self.sessions.live.end_live_sessions(&mut self.sessions.cx, room, "server stops");
         self.all_ended = streams == 0;
         self.settle();
         if !self.all_ended {
@@ -453,7 +461,9 @@ impl Shard {
         self.ring.remove(link.slot);
         self.cells.connections.sub(1);
         match consumer {
-            Some(Consumer::Camera(camera)) => self.sessions.handle_camera_closed(camera.name()),
+            Some(Consumer::Camera(camera)) => {
+                self.sessions.live.handle_camera_closed(&mut self.sessions.cx, camera.name())
+            }
             Some(Consumer::Connection(mut connection)) => {
                 self.sessions.cx.wheel.cancel(*connection.idle_timer_mut());
                 self.sessions.handle_connection_closed(key);

@@ -94,7 +94,7 @@ impl Shard {
         let opened = group_pair(settings).map_err(|source| RingError::Register { source });
         let opened = opened.and_then(|pair| self.add_pair_for(pair, Family::V4, true));
         match opened {
-            Ok(_) => self.sessions.start_groups(),
+            Ok(_) => self.sessions.live.start_groups(&mut self.sessions.cx),
             Err(error) => self.warn_once("nothing can be sent to groups", &error),
         }
     }

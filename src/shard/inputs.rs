@@ -79,12 +79,16 @@ impl Shard {
                 }
                 Err(error) => {
                     self.close_input(number);
-                    self.sessions.handle_input_opened(number, Err(&error));
+                    self.sessions.live.handle_input_opened(
+                        &mut self.sessions.cx,
+                        number,
+                        Err(&error),
+                    );
                     return;
                 }
             }
         }
-        self.sessions.handle_input_opened(number, Ok(()));
+        self.sessions.live.handle_input_opened(&mut self.sessions.cx, number, Ok(()));
     }
 
     /// Closes all sockets of an input.

@@ -28,10 +28,10 @@ use crate::live::reader::LiveMark;
 use crate::metrics::cells::{ShardCells, TransportKind};
 use crate::poll::poll_table::EntryKey;
 use crate::session::directory::SessionRef;
-use crate::session::live::desk::LiveDesk;
+use crate::session::live::desk::Live;
 use crate::session::live::reader::{LiveReader, LiveStream};
+use crate::session::sessions::Sessions;
 use crate::session::stream::Path;
-use crate::session::table::Sessions;
 
 /// A run of a live path that the kernel has.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl Shard {
         let mut left = std::mem::take(&mut self.live_left);
         let Self { sessions, ring, live_runs, pairs, cells, .. } = self;
         let now = sessions.cx.now;
-        let LiveDesk { paths, readers, .. } = &mut sessions.live;
+        let Live { paths, readers, .. } = &mut sessions.live;
         let (runs, runs_left) = (live_runs, 0);
         let mut out = Outlet { ring, runs, pairs, cells, left: &mut left, now, runs_left };
         for (round, runs_max) in [(Round::Live, LIVE_RUNS_MAX), (Round::Behind, BEHIND_RUNS_MAX)] {
@@ -108,7 +108,7 @@ impl Shard {
             }
         }
         for (index, due) in left.wakes.drain(..) {
-            self.sessions.wake_reader(index, due);
+            self.sessions.live.wake_reader(&mut self.sessions.cx, index, due);
         }
         for entry in left.connections.drain(..) {
             self.mark_dirty(entry);
@@ -167,7 +167,8 @@ impl Shard {
         self.cells.send_again.add(1);
         let path = self.sessions.live.paths.path_of(*key);
         if path.is_some_and(|path| path.rewind(*key, mark)) {
-            self.sessions.wake_reader(index, later(self.sessions.cx.now, BURST_NS));
+            let due = later(self.sessions.cx.now, BURST_NS);
+            self.sessions.live.wake_reader(&mut self.sessions.cx, index, due);
         }
     }
 }
@@ -328,7 +329,7 @@ pub(super) fn gather_live(
     for at in 0..sessions.cx.directory.of_connection(entry).len() {
         let session = sessions.cx.directory.of_connection(entry).get(at).copied();
         let Some(SessionRef::Reader(index)) = session else { continue };
-        let LiveDesk { paths, readers, .. } = &mut sessions.live;
+        let Live { paths, readers, .. } = &mut sessions.live;
         let Some(reader) = readers.get_mut(index as usize) else { continue };
         if !reader.is_interleaved() {
             continue;
@@ -351,7 +352,7 @@ pub(super) fn gather_live(
             }
         };
         if let Some(due) = wake {
-            sessions.wake_reader(index, due);
+            sessions.live.wake_reader(&mut sessions.cx, index, due);
         }
     }
     has_more

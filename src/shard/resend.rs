@@ -12,7 +12,7 @@ use crate::base::ids::SeqNo;
 use crate::live::retransmit::RetransmitError;
 use crate::rtp::{RTX_HEADER_BYTES, write_rtx_header};
 use crate::session::desk::Waiter;
-use crate::session::live::desk::LiveDesk;
+use crate::session::live::desk::Live;
 use crate::session::live::reader::LiveReader;
 use crate::session::resend::Refusal;
 use crate::session::session::Session;
@@ -38,7 +38,8 @@ impl Shard {
             return Err(Refusal::Busy);
         }
         let is_current = |session: &&mut Session| session.epoch_count == at.epoch_count;
-        let session = sessions.session_mut(at.session).filter(is_current).ok_or(Refusal::Busy)?;
+        let session =
+            sessions.vod.session_mut(at.session).filter(is_current).ok_or(Refusal::Busy)?;
         let Session { title, streams, .. } = session;
         let stream = streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;
         let Path::Udp { pair, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
@@ -62,7 +63,7 @@ impl Shard {
         if !ring.has_free_run() {
             return Err(Refusal::Busy);
         }
-        let LiveDesk { paths, readers, .. } = &mut sessions.live;
+        let Live { paths, readers, .. } = &mut sessions.live;
         let is_it = |reader: &&mut LiveReader| reader.serial() == at.epoch_count;
         let reader = readers.get_mut(index as usize).filter(is_it).ok_or(Refusal::Busy)?;
         let stream = reader.streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;

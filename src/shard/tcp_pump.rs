@@ -19,8 +19,8 @@ use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::desk::Waiter;
 use crate::session::directory::SessionRef;
 use crate::session::session::{Session, State};
+use crate::session::sessions::Sessions;
 use crate::session::stream::{Due, Path, Phase};
-use crate::session::table::Sessions;
 
 /// What went into a send.
 #[derive(Default)]
@@ -140,7 +140,7 @@ impl Shard {
             link.has_more |= has_more;
         }
         if let Some(session) = broken {
-            self.sessions.fail(session, Some("media failed"));
+            self.sessions.vod.fail(&mut self.sessions.cx, session, Some("media failed"));
         }
     }
 
@@ -149,14 +149,14 @@ impl Shard {
         for index in 0..self.sessions.cx.directory.of_connection(key).len() {
             let session = self.sessions.cx.directory.of_connection(key).get(index).copied();
             let Some(SessionRef::Title(session)) = session else { continue };
-            let Some(entry) = self.sessions.session(session) else { continue };
+            let Some(entry) = self.sessions.vod.session(session) else { continue };
             if !matches!(entry.state, State::Playing) {
                 continue;
             }
             let (epoch_count, count) = (entry.epoch_count, entry.streams.len());
             let first = ready.len();
             for stream in 0..count {
-                let is_waiting = self.sessions.session(session).is_some_and(|entry| {
+                let is_waiting = self.sessions.vod.session(session).is_some_and(|entry| {
                     entry.streams.get(stream).map(|s| s.phase) == Some(Phase::WaitsForConnection)
                 });
                 if !is_waiting {
@@ -171,7 +171,9 @@ impl Shard {
                 }
             }
             let latest = ready[first..].iter().map(|(due_at, _)| *due_at).min();
-            if latest.is_some_and(|due_at| self.sessions.skip_if_late(session, due_at)) {
+            if latest.is_some_and(|due_at| {
+                self.sessions.vod.skip_if_late(&mut self.sessions.cx, session, due_at)
+            }) {
                 ready.truncate(first);
                 for stream_index in (0..count).filter_map(|index| u8::try_from(index).ok()) {
                     self.plan_skipped(Waiter { session, stream_index, epoch_count });
@@ -241,7 +243,7 @@ fn take_frame(
     now: Mono,
     gathered: &mut Gathered,
 ) -> Taken {
-    let Some(session) = sessions.session_mut(at.session) else { return Taken::All };
+    let Some(session) = sessions.vod.session_mut(at.session) else { return Taken::All };
     let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
         return Taken::All;
     };

@@ -35,8 +35,9 @@ use crate::poll::poller::Poller;
 use crate::poll::task::Task;
 use crate::session::cx::SessionConfig;
 use crate::session::desk::Waiter;
+use crate::session::sessions::Sessions;
 use crate::session::stream::RunMark;
-use crate::session::table::{Action, Sessions, TimerKey};
+use crate::session::table::{Action, TimerKey};
 use crate::worker::TaskQueue;
 
 /// What a shard is made of.
@@ -177,7 +178,7 @@ impl Shard {
             Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
         sessions.live.shard_count = shard_count(&config.poller);
         if let Some(settings) = config.multicast
-            && let Err(error) = sessions.offer_groups(settings, config.id)
+            && let Err(error) = sessions.live.offer_groups(settings, config.id)
         {
             tracing::warn!(shard = config.id.0, %error, "no path is sent to a group");
         }
@@ -213,7 +214,7 @@ impl Shard {
             warned: HashSet::new(),
         };
         shard.add_pair(config.pair)?;
-        shard.sessions.configure_paths(config.paths);
+        shard.sessions.live.configure_paths(&mut shard.sessions.cx, config.paths);
         for key in shard.table.keys().collect::<Vec<_>>() {
             shard.table.enable_events(key);
         }
@@ -258,7 +259,7 @@ impl Shard {
         self.settle();
         self.read_inbox();
         self.guarded(None, Self::end_sessions);
-        self.guarded(None, |shard| shard.sessions.feed_live());
+        self.guarded(None, |shard| shard.sessions.live.feed_live(&mut shard.sessions.cx));
         self.handle_timers();
         self.guarded(None, Self::pump_live);
         self.settle();
@@ -319,7 +320,7 @@ impl Shard {
         }
         // What they answer goes out before any packet of this turn.
         self.settle();
-        self.sessions.keep_due_streams(&mut due);
+        self.sessions.vod.keep_due_streams(&mut due);
         let mut pumped = 0;
         // In their order: what finds no slot goes first in the next turn, which comes at once.
         while let Some(key) = due.get(pumped).filter(|_| self.ring.has_free_run()) {

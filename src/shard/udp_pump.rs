@@ -59,12 +59,12 @@ impl Shard {
     /// A stream's key of the wheel has come up. Something before it in this turn may have ended
     /// what it was for.
     pub(super) fn pump(&mut self, key: TimerKey) {
-        if !self.sessions.is_stream_due(&key) {
+        if !self.sessions.vod.is_stream_due(&key) {
             return;
         }
         let TimerKey::Stream { session, stream_index, epoch_count, .. } = key else { return };
         let at = Waiter { session, stream_index, epoch_count };
-        let Some(session) = self.sessions.session_mut(session) else { return };
+        let Some(session) = self.sessions.vod.session_mut(session) else { return };
         let connection = session.connection;
         let Some(stream) = session.streams.get_mut(usize::from(stream_index)) else { return };
         match stream.path {
@@ -89,7 +89,7 @@ impl Shard {
             Pumped::Part => self.plan(at, Due::At(later(now, BURST_NS))),
             Pumped::Broken => {
                 self.cells.sessions_failed.add(1);
-                self.sessions.fail(at.session, Some("media failed"));
+                self.sessions.vod.fail(&mut self.sessions.cx, at.session, Some("media failed"));
             }
             Pumped::Gone => {}
         }
@@ -99,7 +99,7 @@ impl Shard {
     fn send_due(&mut self, at: Waiter) -> Pumped {
         let Self { sessions, ring, runs, pairs, cells, .. } = self;
         let now = sessions.cx.now;
-        let Some(session) = sessions.session_mut(at.session) else { return Pumped::Gone };
+        let Some(session) = sessions.vod.session_mut(at.session) else { return Pumped::Gone };
         let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
             return Pumped::Gone;
         };
@@ -146,19 +146,23 @@ impl Shard {
         let now = self.sessions.cx.now;
         match next {
             // The next frame is due already: in the next turn, behind the runs of this one.
-            Due::Now { .. } => self.sessions.schedule(at, later(now, 1)),
-            Due::At(time) => self.sessions.schedule(at, time),
+            Due::Now { .. } => self.sessions.vod.schedule(&mut self.sessions.cx, at, later(now, 1)),
+            Due::At(time) => self.sessions.vod.schedule(&mut self.sessions.cx, at, time),
             Due::Waiting => {
                 self.cells.window_waits.add(1);
                 if let Some(stream) = self.stream_mut(at) {
                     stream.phase = Phase::WaitsForWindow;
                 }
-                self.sessions.request_windows(at.session, at.stream_index);
+                self.sessions.vod.request_windows(
+                    &mut self.sessions.cx,
+                    at.session,
+                    at.stream_index,
+                );
                 // It may have been at hand.
                 if let Some(due) = self.next_due(at)
                     && !matches!(due, Due::Waiting)
                 {
-                    self.sessions.schedule(at, later(now, 1));
+                    self.sessions.vod.schedule(&mut self.sessions.cx, at, later(now, 1));
                 }
             }
             Due::End => self.finish(at),
@@ -168,7 +172,7 @@ impl Shard {
     /// What a stream has to send; also asks for the window ahead.
     pub(super) fn next_due(&mut self, at: Waiter) -> Option<Due> {
         let now = self.sessions.cx.now;
-        let session = self.sessions.session_mut(at.session)?;
+        let session = self.sessions.vod.session_mut(at.session)?;
         let (epoch, end) = (session.epoch?, session.end);
         let stream = session.streams.get_mut(usize::from(at.stream_index))?;
         let due = stream.due(&epoch, end, now);
@@ -177,19 +181,19 @@ impl Shard {
     }
 
     fn request_ahead(&mut self, at: Waiter) {
-        let stream = self.sessions.session(at.session).and_then(|session| {
+        let stream = self.sessions.vod.session(at.session).and_then(|session| {
             let stream = session.streams.get(usize::from(at.stream_index))?;
             stream.cursor.as_ref()?.unasked()
         });
         if stream.is_some() {
-            self.sessions.request_windows(at.session, at.stream_index);
+            self.sessions.vod.request_windows(&mut self.sessions.cx, at.session, at.stream_index);
         }
     }
 
     /// All is sent: BYE follows when the last frame has had its time on the screen.
     fn finish(&mut self, at: Waiter) {
         let now = self.sessions.cx.now;
-        let Some(session) = self.sessions.session_mut(at.session) else { return };
+        let Some(session) = self.sessions.vod.session_mut(at.session) else { return };
         let Some(epoch) = session.epoch else { return };
         let Some(stream) = session.streams.get(usize::from(at.stream_index)) else { return };
         let end = match (session.end, session.track(stream)) {
@@ -198,7 +202,7 @@ impl Shard {
             (None, _) => epoch.npt_at(now),
         };
         let bye_due = epoch.wall_of_npt(end).max(now) + BYE_DELAY;
-        self.sessions.wait_for_bye(at, bye_due);
+        self.sessions.vod.wait_for_bye(&mut self.sessions.cx, at, bye_due);
     }
 
     /// The kernel has taken a run, or not.
@@ -241,7 +245,7 @@ impl Shard {
                     stream.uncount(&mark);
                     tracing::warn!("a file was truncated while it was playing: its session ends");
                     self.cells.sessions_failed.add(1);
-                    self.sessions.fail(at.session, Some("media failed"));
+                    self.sessions.vod.fail(&mut self.sessions.cx, at.session, Some("media failed"));
                 }
             }
             error => {
@@ -260,7 +264,7 @@ impl Shard {
         self.cells.send_again.add(1);
         let due = later(self.sessions.cx.now, BURST_NS);
         if self.stream_mut(at).is_some_and(|stream| stream.rewind(mark)) {
-            self.sessions.schedule(at, due);
+            self.sessions.vod.schedule(&mut self.sessions.cx, at, due);
         }
     }
 
@@ -300,7 +304,7 @@ impl Shard {
     /// A stream, if it still plays the epoch that is meant.
     pub(super) fn stream_mut(&mut self, at: Waiter) -> Option<&mut Stream> {
         let is_current = |session: &&mut Session| session.epoch_count == at.epoch_count;
-        let session = self.sessions.session_mut(at.session).filter(is_current)?;
+        let session = self.sessions.vod.session_mut(at.session).filter(is_current)?;
         session.streams.get_mut(usize::from(at.stream_index))
     }
 }

@@ -15,30 +15,31 @@ use std::sync::Arc;
 use super::publisher::PublisherState;
 use crate::live::limits::RENEW_INTERVAL;
 use crate::live::message::{Ask, SourceRef};
-use crate::session::table::Sessions;
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
 
-impl Sessions {
+impl Live {
     /// Every second.
-    pub(super) fn say_again(&mut self) {
-        let (now, shard) = (self.cx.now, self.cx.shard);
-        for path in self.live.paths.unanswered(now) {
-            let rules = self.cx.path_rules(&path);
-            self.live.ask(&path, Ask::Subscribe { shard, rules });
+    pub(super) fn say_again(&mut self, cx: &Cx) {
+        let (now, shard) = (cx.now, cx.shard);
+        for path in self.paths.unanswered(now) {
+            let rules = cx.path_rules(&path);
+            self.ask(&path, Ask::Subscribe { shard, rules });
         }
-        for path in self.live.paths.strays() {
-            self.live.ask(&path, Ask::Unsubscribe { shard });
+        for path in self.paths.strays() {
+            self.ask(&path, Ask::Unsubscribe { shard });
         }
-        let is_renewal = now.since(self.live.renewed) >= RENEW_INTERVAL;
+        let is_renewal = now.since(self.renewed) >= RENEW_INTERVAL;
         let mut asks = Vec::new();
         if is_renewal {
-            self.live.renewed = now;
-            let held = self.live.paths.held();
+            self.renewed = now;
+            let held = self.paths.held();
             asks.extend(held.map(|(path, generation, description)| {
                 (path, Ask::Listen { shard, generation, description })
             }));
         }
         let mut unanswered = Vec::new();
-        for (number, publisher) in &mut self.live.publishers {
+        for (number, publisher) in &mut self.publishers {
             let source = SourceRef { shard, number: *number };
             let path = Arc::clone(publisher.source.path());
             let description = Arc::clone(&publisher.described);
@@ -58,13 +59,13 @@ impl Sessions {
             }
         }
         for (path, source, description, is_pulled) in unanswered {
-            let rules = self.cx.path_rules(&path);
+            let rules = cx.path_rules(&path);
             asks.push((path, Ask::Claim { source, description, is_pulled, rules }));
         }
-        let joined = self.live.groups.due_joins(now, is_renewal);
+        let joined = self.groups.due_joins(now, is_renewal);
         asks.extend(joined.into_iter().map(|path| (path, Ask::JoinGroup { shard })));
         for (path, ask) in asks {
-            self.live.ask(&path, ask);
+            self.ask(&path, ask);
         }
     }
 }

@@ -23,33 +23,35 @@ use crate::rtsp::transport_answer::TransportReply;
 use crate::sdp::publish::{check_announced, media_of_setup};
 use crate::sdp::read::read_session;
 use crate::sdp::session::SessionSdp;
+use crate::session::cx::Cx;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
+use crate::session::live::desk::Live;
 use crate::session::methods::clip;
 use crate::session::request::{Command, Executed};
 use crate::session::stream::Path;
-use crate::session::table::{Action, Sessions};
+use crate::session::table::Action;
 
-impl Sessions {
+impl Live {
     /// The publisher that a SETUP without a session means: some name it from RECORD on only.
-    pub(super) fn publisher_of(&self, command: &Command) -> Option<u32> {
+    pub(super) fn publisher_of(&self, cx: &Cx, command: &Command) -> Option<u32> {
         let is_meant = |session: &SessionRef| match *session {
             SessionRef::Publisher(number) => {
-                let publisher = self.live.publishers.get(&number)?;
+                let publisher = self.publishers.get(&number)?;
                 let media =
                     media_of_setup(&publisher.sdp, publisher.announce_uri()?, &command.request.uri);
                 media.map(|_| number)
             }
             SessionRef::Reader(_) | SessionRef::Title(_) => None,
         };
-        let is_ours = command.waiter.shard == self.cx.shard;
+        let is_ours = command.waiter.shard == cx.shard;
         let entry = command.waiter.entry;
-        let sessions = if is_ours { self.cx.directory.of_connection(entry) } else { &[] };
+        let sessions = if is_ours { cx.directory.of_connection(entry) } else { &[] };
         sessions.iter().find_map(is_meant)
     }
 
-    pub(super) fn announce(&mut self, command: &Command) -> Executed {
+    pub(super) fn announce(&mut self, cx: &mut Cx, command: &Command) -> Executed {
         let path = command.target.path.trim_end_matches('/');
-        if let Err(status) = self.may_publish(command, path) {
+        if let Err(status) = self.may_publish(cx, command, path) {
             return command.refuse(status);
         }
         let sdp = match announced(command) {
@@ -61,7 +63,7 @@ impl Sessions {
         let origin = Origin {
             local: command.local,
             session_id: u64::from(rng.next_u32()),
-            version: self.cx.utc_ns.unsigned_abs() / 1_000_000_000,
+            version: cx.utc_ns.unsigned_abs() / 1_000_000_000,
         };
         let description = match description(&sdp, &path, origin) {
             Ok(description) => Arc::new(description),
@@ -70,14 +72,14 @@ impl Sessions {
                 return command.refuse(Status::UnsupportedMediaType);
             }
         };
-        self.replace_publisher(command, &path);
-        let _admitted = match self.cx.admit_session(command.peer) {
+        self.replace_publisher(cx, command, &path);
+        let _admitted = match cx.admit_session(command.peer) {
             Ok(place) => place,
             Err(status) => return command.refuse(status),
         };
-        let number = self.live.next_serial();
+        let number = self.next_serial();
         let way = Way::Announced {
-            id: SessionId::new(self.cx.shard, rng.next_u64()),
+            id: SessionId::new(cx.shard, rng.next_u64()),
             uri: command.request.uri.clone(),
             user_agent: command.request.header("User-Agent").map(clip),
             _admitted,
@@ -85,23 +87,23 @@ impl Sessions {
         let (waiter, peer) = (Some((command.waiter, command.request.cseq)), command.peer);
         let connection = Some(command.waiter.entry);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.claim_path(number, &path, claimant);
+        self.claim_path(cx, number, &path, claimant);
         Executed::Later
     }
 
-    fn may_publish(&self, command: &Command, path: &str) -> Result<(), Status> {
+    fn may_publish(&self, cx: &Cx, command: &Command, path: &str) -> Result<(), Status> {
         if !is_live_path(path) {
             // Titles have these names.
             return Err(Status::Forbidden);
         }
-        let config = self.cx.path_config(path);
+        let config = cx.path_config(path);
         if config.source.is_fetched() {
             tracing::warn!(peer = %command.peer, path, source = %config.source,
                 "publishing is refused: the path's source is fetched");
             return Err(Status::Forbidden);
         }
         if !config.publish.allows(command.peer.ip()) {
-            let section = self.cx.configs.section_of(path);
+            let section = cx.configs.section_of(path);
             tracing::warn!(
                 peer = %command.peer, path,
                 fix = format!("add {} to `publish` of [path.{section:?}]", command.peer.ip()),
@@ -109,9 +111,8 @@ impl Sessions {
             );
             return Err(Status::Forbidden);
         }
-        if self.live.publishers.len() >= PATHS_MAX
-            || self.cx.directory.of_connection(command.waiter.entry).len()
-                >= SESSIONS_PER_CONNECTION_MAX
+        if self.publishers.len() >= PATHS_MAX
+            || cx.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX
         {
             return Err(Status::NotEnoughBandwidth);
         }
@@ -119,42 +120,40 @@ impl Sessions {
     }
 
     /// A second ANNOUNCE of a path on one connection describes it anew.
-    fn replace_publisher(&mut self, command: &Command, path: &Arc<str>) {
-        for session in self.cx.directory.of_connection(command.waiter.entry).to_vec() {
+    fn replace_publisher(&mut self, cx: &mut Cx, command: &Command, path: &Arc<str>) {
+        for session in cx.directory.of_connection(command.waiter.entry).to_vec() {
             let SessionRef::Publisher(number) = session else { continue };
-            let publisher = self.live.publishers.get(&number);
+            let publisher = self.publishers.get(&number);
             if publisher.is_some_and(|publisher| publisher.source.path() == path) {
-                self.end_publisher(number, "it announces the path anew");
+                self.end_publisher(cx, number, "it announces the path anew");
             }
         }
     }
 
     /// A note of a home for a publisher.
-    pub(super) fn handle_source_note(&mut self, path: &Arc<str>, note: ToShard) {
+    pub(super) fn handle_source_note(&mut self, cx: &mut Cx, path: &Arc<str>, note: ToShard) {
         match note {
             ToShard::Granted { number, generation } => {
-                let Some(publisher) = self.live.publishers.get_mut(&number) else {
+                let Some(publisher) = self.publishers.get_mut(&number) else {
                     // It has gone meanwhile.
-                    self.live.ask(path, Ask::Release { generation });
+                    self.ask(path, Ask::Release { generation });
                     return;
                 };
                 let PublisherState::Claiming(waiter) = publisher.state else { return };
                 publisher.state = PublisherState::Announced(generation);
                 let Some((waiter, cseq)) = waiter else {
-                    self.go_on_fetching(number);
+                    self.go_on_fetching(cx, number);
                     return;
                 };
                 tracing::debug!(peer = %publisher.peer, %path, "a publisher has announced a path");
-                self.cx
-                    .out
-                    .push(Action::Respond { waiter, response: Response::new(Status::Ok, cseq) });
+                cx.out.push(Action::Respond { waiter, response: Response::new(Status::Ok, cseq) });
             }
             ToShard::Refused { number, why } => {
-                let Some(publisher) = self.live.publishers.get(&number) else { return };
+                let Some(publisher) = self.publishers.get(&number) else { return };
                 let PublisherState::Claiming(waiter) = publisher.state else { return };
                 let Some((waiter, cseq)) = waiter else {
                     tracing::warn!(%path, %why, "what was fetched is refused");
-                    self.fetch_refused(number, why);
+                    self.fetch_refused(cx, number, why);
                     return;
                 };
                 tracing::info!(peer = %publisher.peer, %path, %why, "ANNOUNCE refused");
@@ -162,39 +161,44 @@ impl Sessions {
                     RefusedError::TooManyPaths => Status::NotEnoughBandwidth,
                     _ => Status::Forbidden,
                 };
-                self.cx.out.push(Action::Respond { waiter, response: Response::new(status, cseq) });
-                self.forget_publisher(number);
+                cx.out.push(Action::Respond { waiter, response: Response::new(status, cseq) });
+                self.forget_publisher(cx, number);
             }
             ToShard::Evicted { number, is_overridden } => {
                 let why =
                     if is_overridden { "another has taken its path" } else { "its path ends" };
                 // Its grant was lost, and with it the path.
-                if !self.refuse_unanswered_claim(number) {
-                    self.evict_publisher(number, why);
+                if !self.refuse_unanswered_claim(cx, number) {
+                    self.evict_publisher(cx, number, why);
                 }
             }
-            ToShard::SyncWanted { number } => self.ask_for_sync(number),
+            ToShard::SyncWanted { number } => self.ask_for_sync(cx, number),
             _ => {}
         }
     }
 
     /// Answers an ANNOUNCE whose claim was not answered in time. False for a publisher whose
     /// ANNOUNCE has its answer.
-    pub(super) fn refuse_unanswered_claim(&mut self, number: u32) -> bool {
-        let Some(publisher) = self.live.publishers.get(&number) else { return false };
+    pub(super) fn refuse_unanswered_claim(&mut self, cx: &mut Cx, number: u32) -> bool {
+        let Some(publisher) = self.publishers.get(&number) else { return false };
         let PublisherState::Claiming(Some((waiter, cseq))) = publisher.state else { return false };
         tracing::warn!(
             peer = %publisher.peer, path = %publisher.source.path(),
             "ANNOUNCE refused: the shard that owns the path does not answer"
         );
         let response = Response::new(Status::ServiceUnavailable, cseq).header("Retry-After", "1");
-        self.cx.out.push(Action::Respond { waiter, response });
-        self.forget_publisher(number);
+        cx.out.push(Action::Respond { waiter, response });
+        self.forget_publisher(cx, number);
         true
     }
 
-    pub(super) fn setup_publisher(&mut self, command: Command, number: u32) -> Executed {
-        let Some(publisher) = self.live.publishers.get(&number) else {
+    pub(super) fn setup_publisher(
+        &mut self,
+        cx: &mut Cx,
+        command: Command,
+        number: u32,
+    ) -> Executed {
+        let Some(publisher) = self.publishers.get(&number) else {
             return command.refuse(Status::SessionNotFound);
         };
         if !matches!(publisher.state, PublisherState::Announced(_)) {
@@ -221,14 +225,14 @@ impl Sessions {
             return command.refuse(Status::UnsupportedTransport);
         };
         let path = match offer.protocol {
-            Lower::Tcp => self
-                .cx
+            Lower::Tcp => cx
                 .directory
                 .free_channels(command.waiter.entry, offer.interleaved)
                 .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
             Lower::Udp => {
-                match self.expect_publisher(&command, &offer, Target { source: number, track }) {
-                    Err(DemuxError::Taken) if self.cx.sockets.has_room() => {
+                match self.expect_publisher(cx, &command, &offer, Target { source: number, track })
+                {
+                    Err(DemuxError::Taken) if cx.sockets.has_room() => {
                         return Executed::NeedsPair(Box::new(command));
                     }
                     placed => placed.ok(),
@@ -236,14 +240,15 @@ impl Sessions {
             }
         };
         match path {
-            Some(path) => self.take_track(&command, number, track, &offer, path),
+            Some(path) => self.take_track(cx, &command, number, track, &offer, path),
             None => command.refuse(Status::NotEnoughBandwidth),
         }
     }
 
     /// The first pair on which the publisher's addresses are free.
     fn expect_publisher(
-        &mut self,
+        &self,
+        cx: &mut Cx,
         command: &Command,
         offer: &TransportOffer,
         target: Target,
@@ -252,8 +257,8 @@ impl Sessions {
         let rtp = SocketAddr::new(command.peer.ip(), rtp_port);
         let rtcp = SocketAddr::new(command.peer.ip(), rtcp_port);
         let mut refused = DemuxError::Taken;
-        for pair in self.cx.sockets.places() {
-            match self.cx.demux.expect_both(pair, [rtp, rtcp], target) {
+        for pair in cx.sockets.places() {
+            match cx.demux.expect_both(pair, [rtp, rtcp], target) {
                 Ok(()) => return Ok(Path::Udp { pair, rtp, rtcp }),
                 Err(error) => refused = error,
             }
@@ -263,13 +268,14 @@ impl Sessions {
 
     fn take_track(
         &mut self,
+        cx: &mut Cx,
         command: &Command,
         number: u32,
         track: u8,
         offer: &TransportOffer,
         path: Path,
     ) -> Executed {
-        let Some(publisher) = self.live.publishers.get_mut(&number) else {
+        let Some(publisher) = self.publishers.get_mut(&number) else {
             return command.refuse(Status::SessionNotFound);
         };
         let latch = match path {
@@ -282,22 +288,22 @@ impl Sessions {
         }
         if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, publisher.connection) {
             let channels = (channel, rtcp_channel);
-            self.cx.directory.take_channels(entry, channels, SessionRef::Publisher(number));
+            cx.directory.take_channels(entry, channels, SessionRef::Publisher(number));
         }
         let Some(id) = publisher.id() else {
             return command.refuse(Status::SessionNotFound);
         };
-        let way = self.transport_path(path);
+        let way = self.transport_path(cx, path);
         let (profile, mode) = (offer.profile, Mode::Record);
         let transport = TransportReply { profile, path: way, ssrc: None, mode }.write();
         let response = command.response(Status::Ok);
-        let response = response.header("Session", self.cx.session_header(id));
+        let response = response.header("Session", cx.session_header(id));
         Executed::Reply(response.header("Transport", transport))
     }
 
-    pub(super) fn record(&mut self, command: &Command, number: u32) -> Executed {
-        let now = self.cx.now;
-        let Some(publisher) = self.live.publishers.get_mut(&number) else {
+    pub(super) fn record(&mut self, cx: &Cx, command: &Command, number: u32) -> Executed {
+        let now = cx.now;
+        let Some(publisher) = self.publishers.get_mut(&number) else {
             return command.refuse(Status::SessionNotFound);
         };
         let is_set_up = publisher.tracks.iter().any(|track| track.path.is_some());
@@ -305,10 +311,10 @@ impl Sessions {
             PublisherState::Announced(generation) if is_set_up => {
                 publisher.source.grant(generation, now);
                 publisher.state = PublisherState::Recording(generation);
-                self.note_source_up(number);
-                Executed::Reply(self.live_answer(command))
+                self.note_source_up(cx, number);
+                Executed::Reply(cx.answer(command))
             }
-            PublisherState::Recording(_) => Executed::Reply(self.live_answer(command)),
+            PublisherState::Recording(_) => Executed::Reply(cx.answer(command)),
             PublisherState::Announced(_) | PublisherState::Claiming(_) => {
                 command.refuse(Status::MethodNotValidInThisState)
             }
@@ -316,11 +322,11 @@ impl Sessions {
     }
 }
 
-impl Sessions {
+impl Live {
     /// PAUSE of one that records (RFC 2326 s10.6): the path stays its own, and RECORD goes on.
     /// GStreamer says it before TEARDOWN.
-    pub(super) fn pause_publisher(&mut self, command: &Command, number: u32) -> Executed {
-        let Some(publisher) = self.live.publishers.get_mut(&number) else {
+    pub(super) fn pause_publisher(&mut self, cx: &Cx, command: &Command, number: u32) -> Executed {
+        let Some(publisher) = self.publishers.get_mut(&number) else {
             return command.refuse(Status::SessionNotFound);
         };
         let PublisherState::Recording(generation) = publisher.state else {
@@ -335,9 +341,9 @@ impl Sessions {
         }
         publisher.source.suspend();
         for batch in batches {
-            self.live.ask(&path, Ask::Feed { generation, batch });
+            self.ask(&path, Ask::Feed { generation, batch });
         }
-        Executed::Reply(self.live_answer(command))
+        Executed::Reply(cx.answer(command))
     }
 }
 

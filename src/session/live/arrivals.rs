@@ -18,36 +18,38 @@ use crate::poll::poll_table::EntryKey;
 use crate::rtcp::{self, Packet};
 use crate::rtp::{RtpView, is_rtcp};
 use crate::rtsp::reader::Channels;
+use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
+use crate::session::live::desk::Live;
 use crate::session::stream::Path;
-use crate::session::table::Sessions;
 
-impl Sessions {
+impl Live {
     /// A datagram at the RTP port of a pair. Those of players, who knock there to open their NAT
     /// (client rule C21), are nobody's.
-    pub fn handle_rtp_datagram(&mut self, pair: u16, from: SocketAddr, bytes: &[u8]) {
-        let (demux, publishers) = (&mut self.cx.demux, &self.live.publishers);
+    pub fn handle_rtp_datagram(&mut self, cx: &mut Cx, pair: u16, from: SocketAddr, bytes: &[u8]) {
+        let (demux, publishers) = (&mut cx.demux, &self.publishers);
         let fits = |target: Target| {
             publishers.get(&target.source).is_some_and(|p| p.fits(target.track, bytes))
         };
         match demux.find(SocketName { pair, is_rtcp: false }, from, fits) {
-            Some(target) => self.handle_publisher_packet(target, Some(from), bytes),
-            None => self.cx.cells.datagrams_unmatched.add(1),
+            Some(target) => self.handle_publisher_packet(cx, target, Some(from), bytes),
+            None => cx.cells.datagrams_unmatched.add(1),
         }
     }
 
     /// A datagram at the RTCP port of a pair. False: it is no publisher's.
     pub(in crate::session) fn handle_publisher_datagram(
         &mut self,
+        cx: &mut Cx,
         pair: u16,
         from: SocketAddr,
         bytes: &[u8],
     ) -> bool {
-        if self.live.publishers.is_empty() {
+        if self.publishers.is_empty() {
             return false;
         }
-        let now = self.cx.now;
-        let (demux, publishers) = (&mut self.cx.demux, &self.live.publishers);
+        let now = cx.now;
+        let (demux, publishers) = (&mut cx.demux, &self.publishers);
         let report = sender_of_report(bytes);
         let fits = |target: Target| {
             let source = publishers.get(&target.source).map(|publisher| &publisher.source);
@@ -57,7 +59,7 @@ impl Sessions {
         };
         let found = demux.find(SocketName { pair, is_rtcp: true }, from, fits);
         if let Some(target) = found {
-            self.handle_publisher_report(target, Some(from), bytes);
+            self.handle_publisher_report(cx, target, Some(from), bytes);
         }
         found.is_some()
     }
@@ -65,32 +67,33 @@ impl Sessions {
     /// An interleaved packet. False: it is no publisher's.
     pub(in crate::session) fn handle_publisher_interleaved(
         &mut self,
+        cx: &Cx,
         entry: EntryKey,
         channel: u8,
         bytes: &[u8],
     ) -> bool {
-        let owner = self.cx.directory.of_channel(entry, channel);
+        let owner = cx.directory.of_channel(entry, channel);
         let Some(SessionRef::Publisher(source)) = owner else { return false };
-        let tracks = self.live.publishers.get(&source).map(|publisher| &publisher.tracks);
+        let tracks = self.publishers.get(&source).map(|publisher| &publisher.tracks);
         let found = tracks.and_then(|tracks| track_of_channel(tracks, channel));
         let Some((track, is_report)) = found else { return false };
         let target = Target { source, track };
         if is_report {
-            self.handle_publisher_report(target, None, bytes);
+            self.handle_publisher_report(cx, target, None, bytes);
         } else {
-            self.handle_publisher_packet(target, None, bytes);
+            self.handle_publisher_packet(cx, target, None, bytes);
         }
         true
     }
 
     /// The interleaved channels of publishers on a connection.
     #[must_use]
-    pub fn media_channels_on(&self, entry: EntryKey) -> Channels {
+    pub fn media_channels_on(&self, cx: &Cx, entry: EntryKey) -> Channels {
         let mut channels = Channels::default();
-        if self.live.publishers.is_empty() {
+        if self.publishers.is_empty() {
             return channels;
         }
-        for session in self.cx.directory.of_connection(entry) {
+        for session in cx.directory.of_connection(entry) {
             if let SessionRef::Publisher(source) = *session {
                 self.add_channels_of(source, &mut channels);
             }
@@ -107,7 +110,7 @@ impl Sessions {
     }
 
     fn add_channels_of(&self, source: u32, channels: &mut Channels) {
-        let tracks = self.live.publishers.get(&source).map(|publisher| &publisher.tracks);
+        let tracks = self.publishers.get(&source).map(|publisher| &publisher.tracks);
         for track in tracks.into_iter().flatten() {
             if let Some(Path::Tcp { channel, rtcp_channel }) = track.path {
                 channels.insert(channel);
@@ -117,31 +120,32 @@ impl Sessions {
     }
 
     /// A packet on the connection of a source that is fetched.
-    pub(super) fn handle_fetched_frame(&mut self, source: u32, channel: u8, bytes: &[u8]) {
-        let publisher = self.live.publishers.get(&source);
+    pub(super) fn handle_fetched_frame(&mut self, cx: &Cx, source: u32, channel: u8, bytes: &[u8]) {
+        let publisher = self.publishers.get(&source);
         let found = publisher.and_then(|publisher| track_of_channel(&publisher.tracks, channel));
         let Some((track, is_report)) = found else { return };
         let target = Target { source, track };
         if is_report {
-            self.handle_publisher_report(target, None, bytes);
+            self.handle_publisher_report(cx, target, None, bytes);
         } else {
-            self.handle_publisher_packet(target, None, bytes);
+            self.handle_publisher_packet(cx, target, None, bytes);
         }
     }
 
     pub(super) fn handle_publisher_packet(
         &mut self,
+        cx: &Cx,
         target: Target,
         from: Option<SocketAddr>,
         bytes: &[u8],
     ) {
         if is_rtcp(bytes) {
             // Both on one port (RFC 5761).
-            self.handle_publisher_report(target, from, bytes);
+            self.handle_publisher_report(cx, target, from, bytes);
             return;
         }
-        let at = Moment { now: self.cx.now, utc_ns: self.cx.utc_ns };
-        let Some(publisher) = self.live.publishers.get_mut(&target.source) else { return };
+        let at = Moment { now: cx.now, utc_ns: cx.utc_ns };
+        let Some(publisher) = self.publishers.get_mut(&target.source) else { return };
         let view = match RtpView::parse(bytes) {
             Ok(view) => view,
             Err(error) => {
@@ -169,14 +173,14 @@ impl Sessions {
         }
         match taken {
             Ok(()) => {
-                self.cx.cells.source_packets_received.add(1);
-                self.cx.cells.source_bytes_received.add(bytes.len() as u64);
+                cx.cells.source_packets_received.add(1);
+                cx.cells.source_bytes_received.add(bytes.len() as u64);
                 if !std::mem::replace(&mut publisher.is_unfed, true) {
-                    self.live.unfed.push(target.source);
+                    self.unfed.push(target.source);
                 }
             }
             Err(error) => {
-                self.cx.cells.source_packets_dropped.add(1);
+                cx.cells.source_packets_dropped.add(1);
                 let path = publisher.source.path();
                 tracing::trace!(%path, track = target.track, %error, "packet not taken");
             }
@@ -185,12 +189,13 @@ impl Sessions {
 
     pub(super) fn handle_publisher_report(
         &mut self,
+        cx: &Cx,
         target: Target,
         from: Option<SocketAddr>,
         bytes: &[u8],
     ) {
-        let at = Moment { now: self.cx.now, utc_ns: self.cx.utc_ns };
-        let Some(publisher) = self.live.publishers.get_mut(&target.source) else { return };
+        let at = Moment { now: cx.now, utc_ns: cx.utc_ns };
+        let Some(publisher) = self.publishers.get_mut(&target.source) else { return };
         let is_pulled = publisher.is_pulled();
         let mut byes = Vec::new();
         for packet in rtcp::packets(bytes) {
@@ -203,11 +208,11 @@ impl Sessions {
                 }
                 Ok(Packet::Bye(bye)) if is_pulled => byes.extend(bye.sources()),
                 Ok(_) => {}
-                Err(_) => self.cx.cells.rtcp_malformed.add(1),
+                Err(_) => cx.cells.rtcp_malformed.add(1),
             }
         }
         for by in byes {
-            self.handle_pull_bye(target, by);
+            self.handle_pull_bye(cx, target, by);
         }
     }
 }

@@ -14,30 +14,31 @@ use super::config::{limits, rules};
 use crate::config::paths::{PathConfig, PathTable};
 use crate::config::source::SourceAddress;
 use crate::live::message::{Ask, SourceKind, home_of};
-use crate::session::table::Sessions;
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
 
-impl Sessions {
+impl Live {
     /// From now on this is what is configured of paths.
-    pub fn configure_paths(&mut self, new: Arc<PathTable>) {
-        let old = std::mem::replace(&mut self.cx.configs, Arc::clone(&new));
-        let names: Vec<Arc<str>> = self.live.registry.names().cloned().collect();
+    pub fn configure_paths(&mut self, cx: &mut Cx, new: Arc<PathTable>) {
+        let old = std::mem::replace(&mut cx.configs, Arc::clone(&new));
+        let names: Vec<Arc<str>> = self.registry.names().cloned().collect();
         for path in names {
             let (before, after) = (old.find(&path), new.find(&path));
             if before != after {
                 let is_other_source = is_other_source(before, after);
                 let rules = Arc::new(rules(after));
-                self.live.ask(&path, Ask::Configure { rules, is_other_source });
+                self.ask(&path, Ask::Configure { rules, is_other_source });
             }
         }
-        self.live.paths.set_limits(|path| limits(new.find(path)));
+        self.paths.set_limits(|path| limits(new.find(path)));
         for (path, config) in &new.named {
             let rules = rules(config);
-            let is_here = home_of(path, self.live.shard_count) == self.cx.shard;
+            let is_here = home_of(path, self.shard_count) == cx.shard;
             if is_here && rules.kind == SourceKind::Always {
-                self.live.ask(&path.as_str().into(), Ask::Open { rules: Arc::new(rules) });
+                self.ask(&path.as_str().into(), Ask::Open { rules: Arc::new(rules) });
             }
         }
-        self.settle_live();
+        self.settle_live(cx);
     }
 }
 

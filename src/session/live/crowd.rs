@@ -15,7 +15,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::session::table::Sessions;
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -85,71 +86,76 @@ impl Crowd {
     }
 }
 
-impl Sessions {
+impl Live {
     /// Their turn.
-    pub(super) fn go_on_with_crowds(&mut self) {
-        self.live.crowd.room = None;
-        self.go_on_dismissing();
-        self.go_on_looking();
-        for path in std::mem::take(&mut self.live.crowd.again) {
-            self.retry_plays(&path);
+    pub(super) fn go_on_with_crowds(&mut self, cx: &mut Cx) {
+        self.crowd.room = None;
+        self.go_on_dismissing(cx);
+        self.go_on_looking(cx);
+        for path in std::mem::take(&mut self.crowd.again) {
+            self.retry_plays(cx, &path);
         }
     }
 
     /// These readers end, by us.
-    pub(super) fn dismiss_readers(&mut self, places: impl Iterator<Item = u32>, why: &'static str) {
+    pub(super) fn dismiss_readers(
+        &mut self,
+        cx: &mut Cx,
+        places: impl Iterator<Item = u32>,
+        why: &'static str,
+    ) {
         for index in places {
-            let Some(reader) = self.live.readers.get(index as usize) else { continue };
+            let Some(reader) = self.readers.get(index as usize) else { continue };
             let (id, serial) = (reader.id, reader.serial);
             // Nobody gives it commands any more, but its client may say goodbye.
-            if reader.is_session() && self.cx.directory.forget_id(id) {
-                self.live.farewells.add(id);
+            if reader.is_session() && cx.directory.forget_id(id) {
+                self.farewells.add(id);
             }
-            self.live.crowd.leaving.push_back(Leaving { index, serial, why });
+            self.crowd.leaving.push_back(Leaving { index, serial, why });
         }
-        self.go_on_dismissing();
+        self.go_on_dismissing(cx);
     }
 
-    fn go_on_dismissing(&mut self) {
-        let mut room = self.live.crowd.room.unwrap_or(LEAVING_STREAMS_A_TURN);
+    fn go_on_dismissing(&mut self, cx: &mut Cx) {
+        let mut room = self.crowd.room.unwrap_or(LEAVING_STREAMS_A_TURN);
         while room > 0
-            && let Some(Leaving { index, serial, why }) = self.live.crowd.leaving.pop_front()
+            && let Some(Leaving { index, serial, why }) = self.crowd.leaving.pop_front()
         {
-            let reader = self.live.readers.get(index as usize);
+            let reader = self.readers.get(index as usize);
             let Some(reader) = reader.filter(|reader| reader.serial == serial) else { continue };
             room = room.saturating_sub(reader.streams.len().max(1));
-            self.dismiss_reader(index, why);
+            self.dismiss_reader(cx, index, why);
         }
-        self.live.crowd.room = Some(room);
+        self.crowd.room = Some(room);
     }
 
-    pub(super) fn go_on_looking(&mut self) {
-        let Some(from) = self.live.crowd.looking else { return };
-        let places = self.live.readers.capacity();
+    pub(super) fn go_on_looking(&mut self, cx: &mut Cx) {
+        let Some(from) = self.crowd.looking else { return };
+        let places = self.readers.capacity();
         let end = from.saturating_add(PLACES_A_TURN).min(places);
         let (mut place, mut looked_at) = (from, 0);
         while place < end && looked_at < LOOKED_AT_A_TURN {
-            if self.live.readers.contains(place) {
+            if self.readers.contains(place) {
                 looked_at += 1;
                 let index = u32::try_from(place).unwrap_or(u32::MAX);
-                self.note_skips(index);
-                self.look_after(index);
+                self.note_skips(cx, index);
+                self.look_after(cx, index);
             }
             place += 1;
         }
-        self.live.crowd.looking = (place < places).then_some(place);
+        self.crowd.looking = (place < places).then_some(place);
     }
 
     /// A batch has come: PLAYs of its path may be answered.
-    pub(super) fn retry_plays(&mut self, path: &Arc<str>) {
-        let (turn, is_part) = self.live.crowd.next_to_start(path);
+    pub(super) fn retry_plays(&mut self, cx: &mut Cx, path: &Arc<str>) {
+        let (turn, is_part) = self.crowd.next_to_start(path);
         let mut answered = 0;
         for index in turn {
-            answered += usize::from(self.try_answer_play(index));
+            answered += usize::from(self.try_answer_play(cx, index));
         }
         // Where nobody could be answered the others wait for the next batch, too.
-        if is_part && answered > 0 && !self.live.crowd.again.contains(path) {
-            self.live.crowd.again.push(Arc::clone(path));
+        if is_part && answered > 0 && !self.crowd.again.contains(path) {
+            self.crowd.again.push(Arc::clone(path));
         }
     }
 }

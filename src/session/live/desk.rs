@@ -4,7 +4,8 @@
 //!  asks ---> home here ----> registry --orders--> notes for this shard --> readers, publishers
 //!    `-----> home elsewhere --> outbox              `---> outbox
 //! ```
-//! Invariants: every session is in its table and in the directory; a command that waits for a path is in `held` until the home has answered.
+//! Invariants: every session is in its table and in the directory; a command that waits for a path
+//! is in `held` until the home has answered.
 //! Bounds: those of `crate::live` and of `held`.
 
 use std::collections::{BTreeSet, HashMap};
@@ -29,13 +30,14 @@ use crate::metrics::paths::PathTallies;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::Lower;
+use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
 use crate::session::request::{Command, Executed};
-use crate::session::table::{Action, Sessions, TimerKey};
+use crate::session::table::{Action, TimerKey};
 
 /// See the module.
 #[derive(Debug)]
-pub struct LiveDesk {
+pub struct Live {
     /// How many shards there are.
     pub shard_count: u8,
     /// Paths that the shard listens to.
@@ -76,7 +78,7 @@ pub struct LiveDesk {
     timers: BTreeSet<(Mono, Arc<str>)>,
 }
 
-impl Default for LiveDesk {
+impl Default for Live {
     fn default() -> Self {
         Self {
             shard_count: 1,
@@ -105,7 +107,7 @@ impl Default for LiveDesk {
     }
 }
 
-impl LiveDesk {
+impl Live {
     /// When the clock has something to do here, beside the wheel.
     #[must_use]
     pub fn next_due(&self) -> Option<Mono> {
@@ -152,141 +154,141 @@ impl LiveDesk {
     }
 }
 
-impl Sessions {
+impl Live {
     /// A message of another shard.
-    pub fn handle_live_message(&mut self, message: LiveMessage) {
+    pub fn handle_live_message(&mut self, cx: &mut Cx, message: LiveMessage) {
         match message {
             LiveMessage::ToHome(mut message) => {
                 if let Some(rules) = message.ask.rules_mut() {
-                    *rules = self.cx.path_rules(&message.path);
+                    *rules = cx.path_rules(&message.path);
                 }
-                self.live.registry.handle(message, self.cx.now);
+                self.registry.handle(message, cx.now);
             }
-            LiveMessage::ToShard { path, note } => self.handle_note(&path, note),
+            LiveMessage::ToShard { path, note } => self.handle_note(cx, &path, note),
         }
-        self.settle_live();
+        self.settle_live(cx);
     }
 
     /// Feeds what publishers have sent in this turn, and does what the homes' clocks say. Once a
     /// turn.
-    pub fn feed_live(&mut self) {
-        let now = self.cx.now;
-        self.go_on_with_crowds();
+    pub fn feed_live(&mut self, cx: &mut Cx) {
+        let now = cx.now;
+        self.go_on_with_crowds(cx);
         // Bounded by the timers that are due: one that is set anew lies behind.
-        while self.live.timers.first().is_some_and(|(due, _)| *due <= now) {
-            if let Some((_, path)) = self.live.timers.pop_first() {
-                self.live.registry.handle_timer(&path, now);
+        while self.timers.first().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, path)) = self.timers.pop_first() {
+                self.registry.handle_timer(&path, now);
             }
         }
-        self.flush_inputs();
-        let mut unfed = std::mem::take(&mut self.live.unfed);
+        self.flush_inputs(cx);
+        let mut unfed = std::mem::take(&mut self.unfed);
         for number in unfed.drain(..) {
-            let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
+            let Some(publisher) = self.publishers.get_mut(&number) else { continue };
             let path = Arc::clone(publisher.source.path());
             // In front of the pictures that need it.
             if let Some(ask) = publisher.poll_description(now) {
-                self.live.asks.push(ToHome { path: Arc::clone(&path), ask });
+                self.asks.push(ToHome { path: Arc::clone(&path), ask });
             }
             while let Some(batch) = publisher.source.poll_batch(now) {
                 let ask = Ask::Feed { generation: batch.generation(), batch };
-                self.live.asks.push(ToHome { path: Arc::clone(&path), ask });
+                self.asks.push(ToHome { path: Arc::clone(&path), ask });
             }
             publisher.is_unfed = publisher.source.flush_due().is_some();
             if publisher.is_unfed {
-                self.live.unfed.push(number);
+                self.unfed.push(number);
             }
         }
-        if self.live.unfed.is_empty() {
-            self.live.unfed = unfed;
+        if self.unfed.is_empty() {
+            self.unfed = unfed;
         }
-        self.settle_live();
+        self.settle_live(cx);
     }
 
     /// Brings asks and orders where they belong, until there are no more.
-    pub fn settle_live(&mut self) {
+    pub fn settle_live(&mut self, cx: &mut Cx) {
         // Bounded: a home answers an ask with a few orders, and a note asks for little.
         for _ in 0..SETTLE_ROUNDS_MAX {
-            if self.live.asks.is_empty() && self.live.registry.out.is_empty() {
+            if self.asks.is_empty() && self.registry.out.is_empty() {
                 break;
             }
             // Storage goes back when nothing was added meanwhile, as it is for batches.
-            let mut asks = std::mem::take(&mut self.live.asks);
+            let mut asks = std::mem::take(&mut self.asks);
             for message in asks.drain(..) {
-                let home = home_of(&message.path, self.live.shard_count);
-                if home == self.cx.shard {
-                    self.live.registry.handle(message, self.cx.now);
+                let home = home_of(&message.path, self.shard_count);
+                if home == cx.shard {
+                    self.registry.handle(message, cx.now);
                 } else {
-                    self.live.outbox.push((home, LiveMessage::ToHome(message)));
+                    self.outbox.push((home, LiveMessage::ToHome(message)));
                 }
             }
-            if self.live.asks.is_empty() {
-                self.live.asks = asks;
+            if self.asks.is_empty() {
+                self.asks = asks;
             }
-            let mut orders = std::mem::take(&mut self.live.registry.out);
+            let mut orders = std::mem::take(&mut self.registry.out);
             for order in orders.drain(..) {
-                self.obey(order);
+                self.obey(cx, order);
             }
-            if self.live.registry.out.is_empty() {
-                self.live.registry.out = orders;
+            if self.registry.out.is_empty() {
+                self.registry.out = orders;
             }
         }
-        self.start_ticking();
+        self.start_ticking(cx);
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, cx: &mut Cx, order: Order) {
         match order {
-            Order::Tell { shard, path, note } if shard == self.cx.shard => {
-                self.handle_note(&path, note);
+            Order::Tell { shard, path, note } if shard == cx.shard => {
+                self.handle_note(cx, &path, note);
             }
             Order::Tell { shard, path, note } => {
-                self.live.outbox.push((shard, LiveMessage::ToShard { path, note }));
+                self.outbox.push((shard, LiveMessage::ToShard { path, note }));
             }
             Order::Timer(path, due) => {
-                self.live.timers.insert((due, path));
+                self.timers.insert((due, path));
             }
-            Order::StartPull(path) => self.start_fetch(&path),
-            Order::StopPull(path) => self.stop_fetch(&path),
-            Order::OpenGroup(path, group) => self.open_group(&path, group),
-            Order::CloseGroup(path, _) => self.close_group(&path),
+            Order::StartPull(path) => self.start_fetch(cx, &path),
+            Order::StopPull(path) => self.stop_fetch(cx, &path),
+            Order::OpenGroup(path, group) => self.open_group(cx, &path, group),
+            Order::CloseGroup(path, _) => self.close_group(cx, &path),
         }
     }
 
-    fn handle_note(&mut self, path: &Arc<str>, note: ToShard) {
+    fn handle_note(&mut self, cx: &mut Cx, path: &Arc<str>, note: ToShard) {
         if matches!(note, ToShard::Ended) {
             self.count_path_end(path);
         }
-        match self.live.paths.handle(path, note, self.cx.now) {
+        match self.paths.handle(path, note, cx.now) {
             Told::Nothing => {}
             Told::Answer { waiters, refused } => {
                 for waiter in waiters {
-                    self.resume(waiter, refused.is_some());
+                    self.resume(cx, waiter, refused.is_some());
                 }
                 if refused.is_none() {
-                    self.start_groups();
+                    self.start_groups(cx);
                 }
             }
             Told::Fed => {
-                if self.live.paths.path(path).is_some_and(|path| path.has_primed()) {
-                    self.retry_plays(path);
+                if self.paths.path(path).is_some_and(|path| path.has_primed()) {
+                    self.retry_plays(cx, path);
                 }
             }
             Told::End { readers, waiters } => {
                 let readers = readers.into_iter();
                 let places = readers.filter_map(|(_, owner)| u32::try_from(owner).ok());
-                self.dismiss_readers(places, "the source has gone");
+                self.dismiss_readers(cx, places, "the source has gone");
                 for waiter in waiters {
-                    self.resume(waiter, false);
+                    self.resume(cx, waiter, false);
                 }
             }
-            Told::ForSource(ToShard::Joined(group)) => self.handle_joined(path, group),
-            Told::ForSource(note) => self.handle_source_note(path, note),
+            Told::ForSource(ToShard::Joined(group)) => self.handle_joined(cx, path, group),
+            Told::ForSource(note) => self.handle_source_note(cx, path, note),
         }
     }
 
     /// The home has answered what a command waited for.
-    pub(super) fn resume(&mut self, waiter: u64, is_refused: bool) {
-        let Some(command) = self.live.held.take(waiter) else { return };
-        self.cx.out.push(if is_refused {
+    pub(super) fn resume(&mut self, cx: &mut Cx, waiter: u64, is_refused: bool) {
+        let Some(command) = self.held.take(waiter) else { return };
+        cx.out.push(if is_refused {
             let response = command.response(Status::NotFound);
             Action::Respond { waiter: command.waiter, response }
         } else {
@@ -297,24 +299,25 @@ impl Sessions {
     /// Whether the path is here; otherwise the command is kept until it is.
     pub(super) fn want_path(
         &mut self,
+        cx: &Cx,
         path: &Arc<str>,
         command: Command,
     ) -> Result<Command, Executed> {
         // A path that is here keeps nobody waiting, however many wait for others.
-        if self.live.paths.path(path).is_none() && !self.live.held.has_room(path) {
-            return Err(self.refuse_to_hold(path, &command));
+        if self.paths.path(path).is_none() && !self.held.has_room(path) {
+            return Err(self.refuse_to_hold(cx, path, &command));
         }
-        let (waiter, limits) = (self.live.held.next_name(), self.cx.path_limits(path));
-        match self.live.paths.want(path, limits, waiter, self.cx.now) {
+        let (waiter, limits) = (self.held.next_name(), cx.path_limits(path));
+        match self.paths.want(path, limits, waiter, cx.now) {
             Wanted::Here => return Ok(command),
-            Wanted::TooMany => return Err(self.refuse_to_hold(path, &command)),
+            Wanted::TooMany => return Err(self.refuse_to_hold(cx, path, &command)),
             Wanted::Asked => {}
             Wanted::Ask => {
-                let rules = self.cx.path_rules(path);
-                self.live.ask(path, Ask::Subscribe { shard: self.cx.shard, rules });
+                let rules = cx.path_rules(path);
+                self.ask(path, Ask::Subscribe { shard: cx.shard, rules });
             }
         }
-        self.live.held.hold(path, command, self.cx.shard);
+        self.held.hold(path, command, cx.shard);
         Err(Executed::Later)
     }
 
@@ -322,23 +325,24 @@ impl Sessions {
     /// no room to wait it is answered with what is known.
     pub(super) fn want_sets(
         &mut self,
+        cx: &Cx,
         path: &Arc<str>,
         command: Command,
     ) -> Result<Command, Executed> {
-        let waiter = self.live.held.next_name();
-        let may_wait = self.live.held.has_room(path);
-        if !may_wait || !self.live.paths.await_sets(path, waiter, self.cx.now) {
+        let waiter = self.held.next_name();
+        let may_wait = self.held.has_room(path);
+        if !may_wait || !self.paths.await_sets(path, waiter, cx.now) {
             return Ok(command);
         }
-        self.live.held.hold(path, command, self.cx.shard);
+        self.held.hold(path, command, cx.shard);
         // A key frame brings them, where the source can be asked for one.
-        self.live.ask(path, Ask::WantSync);
+        self.ask(path, Ask::WantSync);
         Err(Executed::Later)
     }
 
     /// Too many wait already.
-    pub(super) fn refuse_to_hold(&self, path: &str, command: &Command) -> Executed {
-        self.cx.cells.commands_not_held.add(1);
+    pub(super) fn refuse_to_hold(&self, cx: &Cx, path: &str, command: &Command) -> Executed {
+        cx.cells.commands_not_held.add(1);
         tracing::debug!(peer = %command.peer, path, "too many requests wait for live paths");
         let response = command.response(Status::ServiceUnavailable);
         Executed::Reply(response.header("Retry-After", "1"))
@@ -346,16 +350,16 @@ impl Sessions {
 
     /// A connection is closed: its command waits no more.
     pub(in crate::session) fn forget_held(&mut self, entry: EntryKey) {
-        if let Some((path, waiter)) = self.live.held.forget(entry) {
-            self.live.paths.forget_waiter(&path, waiter);
-            self.live.groups.forget_waiter(&path, waiter);
+        if let Some((path, waiter)) = self.held.forget(entry) {
+            self.paths.forget_waiter(&path, waiter);
+            self.groups.forget_waiter(&path, waiter);
         }
     }
 
-    fn start_ticking(&mut self) {
-        if !self.live.is_ticking && self.live.has_work() {
-            self.live.is_ticking = true;
-            self.cx.wheel.insert(self.cx.now + super::tick::TICK, TimerKey::LiveTick);
+    fn start_ticking(&mut self, cx: &mut Cx) {
+        if !self.is_ticking && self.has_work() {
+            self.is_ticking = true;
+            cx.wheel.insert(cx.now + super::tick::TICK, TimerKey::LiveTick);
         }
     }
 }

@@ -9,52 +9,63 @@ use super::group::Cast;
 use super::notes::{note_reader_left, note_source_down};
 use super::publisher::{Publisher, Way};
 use super::reader::ReaderState;
-use crate::base::ids::SessionId;
 use crate::live::message::Ask;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::{Response, Status};
+use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
+use crate::session::live::desk::Live;
 use crate::session::stream::Path;
-use crate::session::table::{Action, Sessions};
+use crate::session::table::Action;
 
-impl Sessions {
+impl Live {
     /// A publisher ends; its path is released.
-    pub(in crate::session) fn end_publisher(&mut self, number: u32, why: &'static str) {
-        let Some(mut publisher) = self.forget_publisher(number) else { return };
+    pub(in crate::session) fn end_publisher(
+        &mut self,
+        cx: &mut Cx,
+        number: u32,
+        why: &'static str,
+    ) {
+        let Some(mut publisher) = self.forget_publisher(cx, number) else { return };
         let path = Arc::clone(publisher.source.path());
         note_source_down(&publisher, why);
         if let Some(generation) = publisher.generation() {
             while let Some(batch) = publisher.source.finish() {
-                self.live.ask(&path, Ask::Feed { generation, batch });
+                self.ask(&path, Ask::Feed { generation, batch });
             }
             if !publisher.is_pulled() {
-                self.live.ask(&path, Ask::Release { generation });
+                self.ask(&path, Ask::Release { generation });
             }
         }
         if publisher.is_pulled() {
-            self.handle_pull_dismissed(number, why);
+            self.handle_pull_dismissed(cx, number, why);
         }
     }
 
     /// The home has taken the path from a publisher.
-    pub(super) fn evict_publisher(&mut self, number: u32, why: &'static str) {
-        let Some(publisher) = self.forget_publisher(number) else { return };
+    pub(super) fn evict_publisher(&mut self, cx: &mut Cx, number: u32, why: &'static str) {
+        let Some(publisher) = self.forget_publisher(cx, number) else { return };
         note_source_down(&publisher, why);
         if publisher.is_pulled() {
-            self.stop_pull(publisher.source.path());
+            self.stop_pull(cx, publisher.source.path());
         } else {
-            self.hang_up(publisher.connection);
+            self.hang_up(cx, publisher.connection);
         }
     }
 
     /// A publisher that we end, not it.
-    pub(super) fn dismiss_publisher(&mut self, number: u32, why: &'static str) {
-        let publisher = self.live.publishers.get(&number);
+    pub(in crate::session) fn dismiss_publisher(
+        &mut self,
+        cx: &mut Cx,
+        number: u32,
+        why: &'static str,
+    ) {
+        let publisher = self.publishers.get(&number);
         let connection = publisher.and_then(|publisher| publisher.connection);
         let is_pulled = publisher.is_some_and(Publisher::is_pulled);
-        self.end_publisher(number, why);
+        self.end_publisher(cx, number, why);
         if !is_pulled {
-            self.hang_up(connection);
+            self.hang_up(cx, connection);
         }
     }
 
@@ -62,111 +73,111 @@ impl Sessions {
     /// for GStreamer a connection that is closed is a failure. Its connection is closed for
     /// silence if it does not. BYE names a stream by its SSRC: who was not sent a packet of each
     /// yet can be told in no other way.
-    pub(super) fn dismiss_reader(&mut self, index: u32, why: &'static str) {
-        let Some(reader) = self.live.readers.get(index as usize) else { return };
+    pub(in crate::session) fn dismiss_reader(
+        &mut self,
+        cx: &mut Cx,
+        index: u32,
+        why: &'static str,
+    ) {
+        let Some(reader) = self.readers.get(index as usize) else { return };
         let is_told = reader.streams.iter().all(|stream| stream.ssrc.is_some());
         let (id, connection) = (reader.id, reader.connection.filter(|_| !is_told));
-        self.live.farewells.add(id);
-        self.end_reader(index, Some(why));
-        self.hang_up(connection);
+        self.farewells.add(id);
+        self.end_reader(cx, index, Some(why));
+        self.hang_up(cx, connection);
     }
 
     /// Closes the connection of a session that we have ended, unless others are on it.
-    fn hang_up(&mut self, connection: Option<EntryKey>) {
+    fn hang_up(&self, cx: &mut Cx, connection: Option<EntryKey>) {
         let Some(entry) = connection else { return };
-        if self.cx.directory.of_connection(entry).is_empty() {
-            self.cx.out.push(Action::HangUp(entry));
+        if cx.directory.of_connection(entry).is_empty() {
+            cx.out.push(Action::HangUp(entry));
         }
     }
 
     /// Takes a publisher out of all tables.
-    pub(super) fn forget_publisher(&mut self, number: u32) -> Option<Publisher> {
-        let publisher = self.live.publishers.remove(&number)?;
+    pub(super) fn forget_publisher(&mut self, cx: &mut Cx, number: u32) -> Option<Publisher> {
+        let publisher = self.publishers.remove(&number)?;
         self.count_source_end(&publisher);
         if let Some(id) = publisher.id() {
-            self.cx.directory.leave(id, publisher.connection, SessionRef::Publisher(number));
+            cx.directory.leave(id, publisher.connection, SessionRef::Publisher(number));
         }
-        self.cx.demux.forget(number);
+        cx.demux.forget(number);
         if let Way::Input = publisher.way {
-            self.close_input(number);
+            self.close_input(cx, number);
         }
         for track in &publisher.tracks {
             if let Some(Path::Udp { pair, .. }) = track.path
                 && pair != 0
             {
-                self.cx.close_unused_pair(pair);
+                cx.close_unused_pair(pair);
             }
         }
         Some(publisher)
     }
 
     /// A reader ends: BYE when there is something to say it of, then all is freed.
-    pub(super) fn end_reader(&mut self, index: u32, reason: Option<&str>) {
+    pub(super) fn end_reader(&mut self, cx: &mut Cx, index: u32, reason: Option<&str>) {
         if let Some(reason) = reason {
-            self.say_live_bye(index, reason);
+            self.say_live_bye(cx, index, reason);
         }
-        let Some(reader) = self.live.readers.try_remove(index as usize) else { return };
-        self.cx.wheel.cancel(reader.timer);
-        self.live.crowd.forget_start(&reader.path, index);
+        let Some(reader) = self.readers.try_remove(index as usize) else { return };
+        cx.wheel.cancel(reader.timer);
+        self.crowd.forget_start(&reader.path, index);
         match reader.cast {
             Cast::Own => {}
-            Cast::Member => self.leave_group(&reader.path, reader.peer.ip(), index),
+            Cast::Member => self.leave_group(cx, &reader.path, reader.peer.ip(), index),
             Cast::Group => {
-                if let Some(open) = self.live.groups.open.get_mut(&reader.path) {
+                if let Some(open) = self.groups.open.get_mut(&reader.path) {
                     open.reader = None;
                 }
             }
         }
         if reader.is_session() {
-            self.cx.cells.sessions[reader.state.gauge_index()].sub(1);
+            cx.cells.sessions[reader.state.gauge_index()].sub(1);
         }
-        self.cx.directory.leave(reader.id, reader.connection, SessionRef::Reader(index));
+        cx.directory.leave(reader.id, reader.connection, SessionRef::Reader(index));
         // By its key: another path may have the name by now.
-        let left = self.live.paths.path_of(reader.key).and_then(|p| p.remove_reader(reader.key));
+        let left = self.paths.path_of(reader.key).and_then(|p| p.remove_reader(reader.key));
         if let Some(left) = left {
             self.count_reader_end(&reader.path, &left);
         }
         note_reader_left(&reader, reason);
         for stream in &reader.streams {
             if let Path::Udp { pair, rtp, rtcp } = stream.path {
-                self.cx.release_tuple(pair, rtp, rtcp);
+                cx.release_tuple(pair, rtp, rtcp);
             }
         }
         if let ReaderState::Priming { waiter, cseq, .. } = reader.state {
             let response = Response::new(Status::SessionNotFound, cseq);
-            self.cx.out.push(Action::Respond { waiter, response });
+            cx.out.push(Action::Respond { waiter, response });
         }
     }
 
     /// The RTSP connection of a reader is gone: an interleaved one ends with it.
-    pub(in crate::session) fn handle_reader_connection_closed(&mut self, index: u32) {
-        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
+    pub(in crate::session) fn handle_reader_connection_closed(&mut self, cx: &mut Cx, index: u32) {
+        let Some(reader) = self.readers.get_mut(index as usize) else { return };
         reader.connection = None;
         if reader.is_interleaved() {
-            self.end_reader(index, None);
+            self.end_reader(cx, index, None);
         }
-    }
-
-    /// Ends a session of a live path. False: there is no such session.
-    pub fn end_live_session(&mut self, id: SessionId, why: &'static str) -> bool {
-        match self.cx.directory.find(id) {
-            Some(SessionRef::Publisher(number)) => self.dismiss_publisher(number, why),
-            Some(SessionRef::Reader(index)) => self.dismiss_reader(index, why),
-            Some(SessionRef::Title(_)) | None => return false,
-        }
-        true
     }
 
     /// Ends all publishers, and readers of about `streams_max` streams. How many streams that were;
     /// 0: there are no more.
-    pub fn end_live_sessions(&mut self, streams_max: usize, why: &'static str) -> usize {
-        self.live.is_stopping = true;
-        self.stop_pulls();
-        let publishers: Vec<u32> = self.live.publishers.keys().copied().collect();
+    pub fn end_live_sessions(
+        &mut self,
+        cx: &mut Cx,
+        streams_max: usize,
+        why: &'static str,
+    ) -> usize {
+        self.is_stopping = true;
+        self.stop_pulls(cx);
+        let publishers: Vec<u32> = self.publishers.keys().copied().collect();
         for number in publishers {
-            self.end_publisher(number, why);
+            self.end_publisher(cx, number, why);
         }
-        let readers = self.live.readers.iter();
+        let readers = self.readers.iter();
         let readers: Vec<(usize, usize)> =
             readers.map(|(index, reader)| (index, reader.streams.len().max(1))).collect();
         let mut streams = 0;
@@ -175,7 +186,7 @@ impl Sessions {
                 break;
             }
             streams += count;
-            self.end_reader(u32::try_from(index).unwrap_or(u32::MAX), Some(why));
+            self.end_reader(cx, u32::try_from(index).unwrap_or(u32::MAX), Some(why));
         }
         streams
     }

@@ -8,8 +8,9 @@ use std::collections::{HashSet, VecDeque};
 use crate::base::ids::SessionId;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
 use crate::session::request::{Command, Executed};
-use crate::session::table::Sessions;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -39,12 +40,12 @@ impl Farewells {
     }
 }
 
-impl Sessions {
+impl Live {
     /// A command for such a session: what ends it has been done already.
-    pub(super) fn say_farewell(&self, command: &Command) -> Executed {
+    pub(in crate::session) fn say_farewell(&self, cx: &Cx, command: &Command) -> Executed {
         match command.request.method {
             Method::Pause | Method::Teardown | Method::GetParameter => {
-                Executed::Reply(self.live_answer(command))
+                Executed::Reply(cx.answer(command))
             }
             _ => command.refuse(Status::SessionNotFound),
         }

@@ -15,22 +15,29 @@ use super::reader::{LiveReader, LiveStream, ReaderState};
 use crate::base::ids::Ssrc;
 use crate::live::message::Ask;
 use crate::rtcp::{self, Nack, Packet};
+use crate::session::cx::Cx;
 use crate::session::desk::Waiter;
+use crate::session::live::desk::Live;
 use crate::session::nack::NACK_PACKETS_MAX;
 use crate::session::resend::Refusal;
-use crate::session::table::{Action, SessionKey, Sessions};
+use crate::session::table::{Action, SessionKey};
 
-impl Sessions {
+impl Live {
     /// Feedback in a compound packet of a reader.
-    pub(in crate::session) fn handle_reader_feedback(&mut self, index: u32, bytes: &[u8]) {
+    pub(in crate::session) fn handle_reader_feedback(
+        &mut self,
+        cx: &mut Cx,
+        index: u32,
+        bytes: &[u8],
+    ) {
         let mut room = NACK_PACKETS_MAX;
         for packet in rtcp::packets(bytes) {
             match packet {
-                Ok(Packet::Nack(nack)) => self.handle_reader_nack(index, nack, &mut room),
-                Ok(Packet::Pli { media, .. }) => self.handle_lost_picture(index, media),
+                Ok(Packet::Nack(nack)) => self.handle_reader_nack(cx, index, nack, &mut room),
+                Ok(Packet::Pli { media, .. }) => self.handle_lost_picture(cx, index, media),
                 Ok(Packet::Fir(fir)) => {
                     for (media, _number) in fir.entries() {
-                        self.handle_lost_picture(index, media);
+                        self.handle_lost_picture(cx, index, media);
                     }
                 }
                 Ok(_) | Err(_) => {}
@@ -38,7 +45,7 @@ impl Sessions {
         }
     }
 
-    fn handle_reader_nack(&mut self, index: u32, nack: Nack<'_>, room: &mut usize) {
+    fn handle_reader_nack(&self, cx: &mut Cx, index: u32, nack: Nack<'_>, room: &mut usize) {
         let Some((reader, place)) = self.reader_of(index, nack.media) else { return };
         let has_rtx = reader.streams.get(place).is_some_and(|stream| stream.rtx.is_some());
         let is_playing = matches!(reader.state, ReaderState::Playing);
@@ -47,32 +54,32 @@ impl Sessions {
         let at = Waiter { session, stream_index, epoch_count };
         for seq in nack.lost().take(*room) {
             *room -= 1;
-            self.cx.cells.nacks_received.add(1);
+            cx.cells.nacks_received.add(1);
             if !has_rtx {
-                self.cx.count_refusal(Refusal::Unknown);
+                cx.count_refusal(Refusal::Unknown);
             } else if !is_playing {
-                self.cx.count_refusal(Refusal::Busy);
+                cx.count_refusal(Refusal::Busy);
             } else {
-                self.cx.out.push(Action::Resend { at, seq });
+                cx.out.push(Action::Resend { at, seq });
             }
         }
     }
 
-    fn handle_lost_picture(&mut self, index: u32, media: Ssrc) {
-        let now = self.cx.now;
+    fn handle_lost_picture(&mut self, cx: &Cx, index: u32, media: Ssrc) {
+        let now = cx.now;
         let Some((reader, place)) = self.reader_of(index, media) else { return };
         let (name, key) = (Arc::clone(&reader.path), reader.key);
-        self.cx.cells.picture_requests_received.add(1);
-        let Some(path) = self.live.paths.path_mut(&name) else { return };
+        cx.cells.picture_requests_received.add(1);
+        let Some(path) = self.paths.path_mut(&name) else { return };
         let streams = path.reader(key).map(|reader| &reader.streams);
         let stream = streams.and_then(|streams| streams.get(place));
         if stream.is_some_and(|stream| stream.needs_sync) && path.wants_sync(now) {
-            self.live.ask(&name, Ask::WantSync);
+            self.ask(&name, Ask::WantSync);
         }
     }
 
     fn reader_of(&self, index: u32, media: Ssrc) -> Option<(&LiveReader, usize)> {
-        let reader = self.live.readers.get(index as usize)?;
+        let reader = self.readers.get(index as usize)?;
         let is_its = |stream: &LiveStream| stream.ssrc == Some(media);
         Some((reader, reader.streams.iter().position(is_its)?))
     }

@@ -28,9 +28,11 @@ use crate::rtcp::{self, Packet};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::transport::{Lower, Mode, TransportOffer};
 use crate::rtsp::transport_answer::TransportPath;
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
 use crate::session::request::{Command, Executed};
 use crate::session::stream::Path;
-use crate::session::table::{Action, Sessions};
+use crate::session::table::Action;
 
 /// What a reader has to do with its path's group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -148,7 +150,7 @@ impl Membership {
     }
 }
 
-impl Sessions {
+impl Live {
     /// Paths can be had by multicast from now on: before there are any.
     ///
     /// # Errors
@@ -158,9 +160,9 @@ impl Sessions {
         settings: MulticastSettings,
         shard: ShardId,
     ) -> Result<(), MulticastError> {
-        let pool = GroupPool::of(&settings, shard, self.live.shard_count)?;
-        self.live.registry = Registry::new(Some(pool));
-        self.live.groups.settings = Some(settings);
+        let pool = GroupPool::of(&settings, shard, self.shard_count)?;
+        self.registry = Registry::new(Some(pool));
+        self.groups.settings = Some(settings);
         Ok(())
     }
 
@@ -176,39 +178,40 @@ impl Sessions {
             && offer.check(true).is_ok()
             && offer.protocol == Lower::Udp
             && offer.mode == Mode::Play
-            && self.live.groups.may_join(path)
+            && self.groups.may_join(path)
             && reader.is_none_or(|reader| reader.cast == Cast::Member)
     }
 
     /// The path's group; the command is kept until it is known.
     pub(super) fn want_group(
         &mut self,
+        cx: &Cx,
         path: &Arc<str>,
         command: Command,
     ) -> Result<(Group, Command), Executed> {
-        if let Some(group) = self.live.groups.group(path) {
+        if let Some(group) = self.groups.group(path) {
             return Ok((group, command));
         }
-        if !self.live.held.has_room(path) {
-            return Err(self.refuse_to_hold(path, &command));
+        if !self.held.has_room(path) {
+            return Err(self.refuse_to_hold(cx, path, &command));
         }
-        let now = self.cx.now;
-        let is_new = !self.live.groups.joined.contains_key(path);
-        let known = self.live.groups.joined.entry(Arc::clone(path));
+        let now = cx.now;
+        let is_new = !self.groups.joined.contains_key(path);
+        let known = self.groups.joined.entry(Arc::clone(path));
         let known = known.or_insert_with(|| Membership::new(now));
         let Joining::Asked(waiters) = &mut known.state else {
             return Err(command.refuse(Status::UnsupportedTransport));
         };
-        waiters.insert(self.live.held.hold(path, command, self.cx.shard));
+        waiters.insert(self.held.hold(path, command, cx.shard));
         if is_new {
-            self.live.ask(path, Ask::JoinGroup { shard: self.cx.shard });
+            self.ask(path, Ask::JoinGroup { shard: cx.shard });
         }
         Err(Executed::Later)
     }
 
     /// The home has answered.
-    pub(super) fn handle_joined(&mut self, path: &Arc<str>, group: Option<Group>) {
-        let Some(known) = self.live.groups.joined.get_mut(path) else { return };
+    pub(super) fn handle_joined(&mut self, cx: &mut Cx, path: &Arc<str>, group: Option<Group>) {
+        let Some(known) = self.groups.joined.get_mut(path) else { return };
         if !matches!(known.state, Joining::Asked(_)) {
             // Said again.
             return;
@@ -217,38 +220,38 @@ impl Sessions {
         let Joining::Asked(waiters) = std::mem::replace(&mut known.state, state) else { return };
         if let Some(group) = group {
             let path = Arc::clone(path);
-            let tracks = self.live.paths.path(&path).map_or(0, |p| p.description().tracks.len());
+            let tracks = self.paths.path(&path).map_or(0, |p| p.description().tracks.len());
             let tracks = u8::try_from(tracks).unwrap_or(u8::MAX);
-            self.cx.out.push(Action::Group(GroupAction::Hear { path, group, tracks }));
+            cx.out.push(Action::Group(GroupAction::Hear { path, group, tracks }));
         } else {
             tracing::warn!(%path, "no group is free: multicast is refused");
         }
         for waiter in waiters {
-            self.resume(waiter, false);
+            self.resume(cx, waiter, false);
         }
     }
 
     /// A session listens from now on.
     pub(super) fn enter_group(&mut self, path: &str, peer: IpAddr, index: u32) {
-        if let Some(known) = self.live.groups.joined.get_mut(path) {
+        if let Some(known) = self.groups.joined.get_mut(path) {
             known.members.entry(peer).or_default().push(index);
         }
     }
 
     /// A session listens no more; with the last one the shard leaves.
-    pub(super) fn leave_group(&mut self, path: &Arc<str>, peer: IpAddr, index: u32) {
-        let Some(known) = self.live.groups.joined.get_mut(path) else { return };
+    pub(super) fn leave_group(&mut self, cx: &mut Cx, path: &Arc<str>, peer: IpAddr, index: u32) {
+        let Some(known) = self.groups.joined.get_mut(path) else { return };
         if let Some(indices) = known.members.get_mut(&peer) {
             indices.retain(|other| *other != index);
             if indices.is_empty() {
                 known.members.remove(&peer);
             }
         }
-        self.leave_if_unused(path);
+        self.leave_if_unused(cx, path);
     }
 
-    fn leave_if_unused(&mut self, path: &Arc<str>) {
-        let groups = &mut self.live.groups;
+    fn leave_if_unused(&mut self, cx: &mut Cx, path: &Arc<str>) {
+        let groups = &mut self.groups;
         let Some(known) = groups.joined.get(path).filter(|known| known.members.is_empty()) else {
             return;
         };
@@ -257,20 +260,20 @@ impl Sessions {
             Joining::Asked(_) => return,
             Joining::Refused => {}
             Joining::Joined(_) => {
-                self.cx.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
-                self.live.ask(path, Ask::LeaveGroup { shard: self.cx.shard });
+                cx.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
+                self.ask(path, Ask::LeaveGroup { shard: cx.shard });
             }
         }
-        self.live.groups.joined.remove(path);
+        self.groups.joined.remove(path);
     }
 
     /// Every second: groups that no SETUP came to use, and senders that could not be made.
-    pub(super) fn look_after_groups(&mut self) {
-        let joined: Vec<Arc<str>> = self.live.groups.joined.keys().cloned().collect();
+    pub(super) fn look_after_groups(&mut self, cx: &mut Cx) {
+        let joined: Vec<Arc<str>> = self.groups.joined.keys().cloned().collect();
         for path in &joined {
-            self.leave_if_unused(path);
+            self.leave_if_unused(cx, path);
         }
-        self.start_groups();
+        self.start_groups(cx);
     }
 
     /// How a member's track travels.
@@ -282,7 +285,7 @@ impl Sessions {
 
     /// For the answer to SETUP.
     pub(super) fn group_transport(&self, rtp: SocketAddr, rtcp: SocketAddr) -> TransportPath {
-        let settings = self.live.groups.settings;
+        let settings = self.groups.settings;
         TransportPath::Multicast {
             group: Some(rtp.ip()),
             port: Some((rtp.port(), rtcp.port())),
@@ -293,59 +296,65 @@ impl Sessions {
 
     /// PLAY of a member: the group is sent to already. What it will be sent first nobody knows, so
     /// `RTP-Info` names its streams only.
-    pub(super) fn play_member(&mut self, command: &Command, index: u32) -> Response {
-        let response = self.live_answer(command).header("Range", super::play::live_range());
-        let Some(reader) = self.live.readers.get(index as usize) else { return response };
+    pub(super) fn play_member(&mut self, cx: &Cx, command: &Command, index: u32) -> Response {
+        let response = cx.answer(command).header("Range", super::play::live_range());
+        let Some(reader) = self.readers.get(index as usize) else { return response };
         let path = Arc::clone(&reader.path);
         let urls = reader.streams.iter().map(|stream| format!("url={}", stream.control_url));
         let response = response.header("RTP-Info", urls.collect::<Vec<_>>().join(","));
-        self.set_reader_state(index, ReaderState::Playing);
+        self.set_reader_state(cx, index, ReaderState::Playing);
         // It sees nothing before the next picture that needs no other.
-        self.live.ask(&path, Ask::WantSync);
+        self.ask(&path, Ask::WantSync);
         response
     }
 
     /// RTCP that came to a group's port.
-    pub fn handle_group_datagram(&mut self, path: &str, from: SocketAddr, bytes: &[u8]) {
+    pub fn handle_group_datagram(
+        &mut self,
+        cx: &mut Cx,
+        path: &str,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) {
         if is_report_of_receiver(bytes) {
-            let known = self.live.groups.joined.get(path);
+            let known = self.groups.joined.get(path);
             let found = known.and_then(|known| known.members.get(&from.ip())).cloned();
-            self.handle_reports_of(&found.unwrap_or_default(), bytes);
+            self.handle_reports_of(cx, &found.unwrap_or_default(), bytes);
         }
     }
 
     /// RTCP from a member to the address that its packets come from.
-    pub(in crate::session) fn handle_member(&mut self, from: SocketAddr, bytes: &[u8]) {
-        let known = self.live.groups.joined.values();
+    pub(in crate::session) fn handle_member(&mut self, cx: &Cx, from: SocketAddr, bytes: &[u8]) {
+        let known = self.groups.joined.values();
         let found: Vec<u32> =
             known.filter_map(|known| known.members.get(&from.ip())).flatten().copied().collect();
-        self.handle_reports_of(&found, bytes);
+        self.handle_reports_of(cx, &found, bytes);
     }
 
     /// All of them live; two players of one host cannot be told apart.
-    fn handle_reports_of(&mut self, members: &[u32], bytes: &[u8]) {
+    fn handle_reports_of(&mut self, cx: &Cx, members: &[u32], bytes: &[u8]) {
         let Ok(feedback) = rtcp::parse(bytes) else {
-            self.cx.cells.rtcp_malformed.add(1);
+            cx.cells.rtcp_malformed.add(1);
             return;
         };
-        let now = self.cx.now;
+        let now = cx.now;
         let Some(first) = members.first() else {
-            self.cx.cells.datagrams_unmatched.add(1);
+            cx.cells.datagrams_unmatched.add(1);
             return;
         };
         for index in members {
-            if let Some(reader) = self.live.readers.get_mut(*index as usize) {
+            if let Some(reader) = self.readers.get_mut(*index as usize) {
                 reader.alive = now;
             }
         }
         self.name_streams(*first);
-        self.handle_reader_report(*first, &feedback);
+        self.handle_reader_report(cx, *first, &feedback);
     }
 
     /// What a member's streams are sent under: the home knows, and others by the newest packets,
     /// which have that SSRC until the path changes its source.
     fn name_streams(&mut self, index: u32) {
-        let live = &self.live;
+        let live = &*self;
         let Some(reader) = live.readers.get(index as usize) else { return };
         let Some(path) = live.paths.path(&reader.path) else { return };
         let sender = live.groups.open.get(&reader.path).and_then(|open| open.reader);
@@ -361,7 +370,7 @@ impl Sessions {
         let tracks = reader.streams.iter().map(|stream| stream.track);
         let names: Vec<Option<Ssrc>> =
             tracks.map(|track| of_sender(track).or_else(|| of_ring(track))).collect();
-        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
+        let Some(reader) = self.readers.get_mut(index as usize) else { return };
         for (stream, name) in reader.streams.iter_mut().zip(names) {
             stream.ssrc = name;
         }

@@ -25,63 +25,65 @@ use crate::live::path::ReaderKey;
 use crate::live::paths::Wanted;
 use crate::live::reader::Carrier;
 use crate::live::start::StartPolicy;
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
 use crate::session::stream::Path;
-use crate::session::table::{Action, SessionKey, Sessions};
+use crate::session::table::{Action, SessionKey};
 
-impl Sessions {
+impl Live {
     /// Sessions of some shard have joined a path that has its home here.
-    pub(super) fn open_group(&mut self, path: &Arc<str>, group: Group) {
+    pub(super) fn open_group(&mut self, cx: &mut Cx, path: &Arc<str>, group: Group) {
         tracing::info!(%path, group = %group.address, "the path is sent to a group");
-        let old = self.live.groups.open.insert(Arc::clone(path), OpenGroup { group, reader: None });
+        let old = self.groups.open.insert(Arc::clone(path), OpenGroup { group, reader: None });
         debug_assert!(old.is_none(), "a path has one group");
-        self.start_groups();
+        self.start_groups(cx);
     }
 
     /// The last session of all shards has left.
-    pub(super) fn close_group(&mut self, path: &Arc<str>) {
-        let Some(open) = self.live.groups.open.remove(path) else { return };
+    pub(super) fn close_group(&mut self, cx: &mut Cx, path: &Arc<str>) {
+        let Some(open) = self.groups.open.remove(path) else { return };
         tracing::info!(%path, group = %open.group.address, "nobody listens to the group any more");
         if let Some(index) = open.reader {
-            self.end_reader(index, Some("nobody listens"));
+            self.end_reader(cx, index, Some("nobody listens"));
         }
     }
 
     /// Begins to send to the open groups that nothing is sent to yet.
-    pub fn start_groups(&mut self) {
+    pub fn start_groups(&mut self, cx: &mut Cx) {
         let is_idle = |open: &OpenGroup| open.reader.is_none();
         let idle: Vec<Arc<str>> = {
-            let open = self.live.groups.open.iter().filter(|(_, open)| is_idle(open));
+            let open = self.groups.open.iter().filter(|(_, open)| is_idle(open));
             open.map(|(path, _)| Arc::clone(path)).collect()
         };
         for path in idle {
-            self.start_group(&path);
+            self.start_group(cx, &path);
         }
     }
 
-    fn start_group(&mut self, path: &Arc<str>) {
-        let Some(pair) = self.cx.sockets.group_pair() else {
-            if let Some(settings) = self.live.groups.settings {
-                self.cx.out.push(Action::Group(GroupAction::OpenPair(settings)));
+    fn start_group(&mut self, cx: &mut Cx, path: &Arc<str>) {
+        let Some(pair) = cx.sockets.group_pair() else {
+            if let Some(settings) = self.groups.settings {
+                cx.out.push(Action::Group(GroupAction::OpenPair(settings)));
             }
             return;
         };
-        let limits = self.cx.path_limits(path);
-        match self.live.paths.want(path, limits, NOBODY, self.cx.now) {
-            Wanted::Here => self.begin_group(path, pair),
+        let limits = cx.path_limits(path);
+        match self.paths.want(path, limits, NOBODY, cx.now) {
+            Wanted::Here => self.begin_group(cx, path, pair),
             Wanted::Ask => {
-                let rules = self.cx.path_rules(path);
-                self.live.ask(path, Ask::Subscribe { shard: self.cx.shard, rules });
+                let rules = cx.path_rules(path);
+                self.ask(path, Ask::Subscribe { shard: cx.shard, rules });
             }
             Wanted::Asked | Wanted::TooMany => {}
         }
     }
 
-    fn begin_group(&mut self, path: &Arc<str>, pair: u16) {
-        let now = self.cx.now;
-        let place = self.live.readers.vacant_key();
+    fn begin_group(&mut self, cx: &mut Cx, path: &Arc<str>, pair: u16) {
+        let now = cx.now;
+        let place = self.readers.vacant_key();
         let index = u32::try_from(place).unwrap_or(u32::MAX);
-        let Some(found) = self.live.paths.path_mut(path) else { return };
-        let Some(open) = self.live.groups.open.get_mut(path) else { return };
+        let Some(found) = self.paths.path_mut(path) else { return };
+        let Some(open) = self.groups.open.get_mut(path) else { return };
         let Ok(key) = found.add_reader(place as u64, Carrier::Multicast) else { return };
         let tracks: Vec<u32> =
             found.description().tracks.iter().map(|track| track.clock_rate_hz).collect();
@@ -90,7 +92,7 @@ impl Sessions {
             let (rtp, rtcp) = open.group.ports(track);
             let at = |port| SocketAddr::new(open.group.address.into(), port);
             let (rtp, rtcp) = (at(rtp), at(rtcp));
-            self.cx.sockets.place_group(rtp, rtcp, (SessionKey::of_reader(index), track));
+            cx.sockets.place_group(rtp, rtcp, (SessionKey::of_reader(index), track));
             if found.add_stream(key, track).is_err() {
                 continue;
             }
@@ -108,14 +110,15 @@ impl Sessions {
         found.prepare(key, StartPolicy::Live);
         found.play(key, now);
         open.reader = Some(index);
-        let reader = self.new_sender(path, key, streams);
-        self.live.readers.insert(reader);
-        self.live.is_ready = true;
-        self.live.ask(path, Ask::WantSync);
+        let reader = self.new_sender(cx, path, key, streams);
+        self.readers.insert(reader);
+        self.is_ready = true;
+        self.ask(path, Ask::WantSync);
     }
 
     fn new_sender(
         &mut self,
+        cx: &Cx,
         path: &Arc<str>,
         key: ReaderKey,
         streams: Vec<LiveStream>,
@@ -127,7 +130,7 @@ impl Sessions {
         });
         LiveReader {
             skips_told: SkipsTold::default(),
-            id: SessionId::new(self.cx.shard, rng.next_u64()),
+            id: SessionId::new(cx.shard, rng.next_u64()),
             path: Arc::clone(path),
             key,
             streams,
@@ -137,13 +140,13 @@ impl Sessions {
             peer: peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))),
             _admitted: None,
             user_agent: None,
-            created: self.cx.now,
-            alive: self.cx.now,
-            serial: self.live.next_serial(),
+            created: cx.now,
+            alive: cx.now,
+            serial: self.next_serial(),
             wakes: None,
             timer: Timer::NONE,
-            report_due: self.cx.now,
-            cname: format!("{:08x}@{}", rng.next_u32(), self.cx.config.host),
+            report_due: cx.now,
+            cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
         }
     }
 }

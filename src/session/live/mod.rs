@@ -12,7 +12,7 @@
 //! | `announced` | media of one who publishes, and what readers are told of them |
 //! | `arrivals` | RTP and RTCP of publishers |
 //! | `reader`, `setup`, `play` | who reads; DESCRIBE, SETUP, PLAY, PAUSE |
-//! | `config`, `configure`, `fetch` | what is configured of paths; sources that are fetched, not announced |
+//! | `config`, `configure`, `fetch` | what is configured of paths; sources that are fetched |
 //! | `pull` | of these, cameras and other servers that speak RTSP |
 //! | `input` | those that listen: RTP and MPEG-TS from an address, a group, a description |
 //! | `group`, `group_sender` | who listens to a path's group; what is sent to it |
@@ -56,12 +56,13 @@ mod tests;
 mod tick;
 mod view;
 
-use super::directory::SessionRef;
+use super::cx::Cx;
 use super::request::{Command, Executed};
-use super::table::Sessions;
+use crate::base::ids::SessionId;
 use crate::base::names::{is_path_name, is_title_name};
 use crate::rtsp::reader::Method;
-use crate::rtsp::response::{Response, Status};
+use crate::rtsp::response::Status;
+use desk::Live;
 
 /// Whether a URL's path names a live path: whatever no title can have.
 #[must_use]
@@ -69,89 +70,65 @@ pub fn is_live_path(path: &str) -> bool {
     is_path_name(path) && !is_title_name(path)
 }
 
-impl Sessions {
-    /// Whether a command is about a live path.
-    pub(super) fn is_about_live(&self, command: &Command) -> bool {
-        let begins =
-            matches!(command.request.method, Method::Announce | Method::Describe | Method::Setup);
-        match command.session {
-            Some(id) => match self.cx.directory.find(id) {
-                Some(SessionRef::Reader(_) | SessionRef::Publisher(_)) => true,
-                Some(SessionRef::Title(_)) => false,
-                None => self.live.farewells.has(id),
-            },
-            None => begins && command.title.is_none(),
-        }
+impl Live {
+    /// Whether a session was ended by us, not long ago.
+    pub(super) fn has_ended(&self, id: SessionId) -> bool {
+        self.farewells.has(id)
     }
 
-    /// Executes such a command.
-    pub(super) fn execute_live(&mut self, command: Command) -> Executed {
-        match command.session.and_then(|id| self.cx.directory.find(id)) {
-            Some(SessionRef::Publisher(number)) => return self.execute_publisher(command, number),
-            Some(SessionRef::Reader(index)) => return self.execute_reader(command, index),
-            Some(SessionRef::Title(_)) => return command.refuse(Status::SessionNotFound),
-            None if command.session.is_some() => return self.say_farewell(&command),
-            None => {}
-        }
+    /// Executes a command for a path that names no session.
+    pub(super) fn execute_first(&mut self, cx: &mut Cx, command: Command) -> Executed {
         match command.request.method {
-            Method::Announce => self.announce(&command),
-            Method::Describe => self.describe_live(command),
-            _ => match self.publisher_of(&command) {
-                Some(number) => self.execute_publisher(command, number),
-                None => self.setup_reader(command, None),
+            Method::Announce => self.announce(cx, &command),
+            Method::Describe => self.describe_live(cx, command),
+            _ => match self.publisher_of(cx, &command) {
+                Some(number) => self.execute_publisher(cx, command, number),
+                None => self.setup_reader(cx, command, None),
             },
         }
     }
 
-    fn execute_publisher(&mut self, command: Command, number: u32) -> Executed {
-        let now = self.cx.now;
-        if let Some(publisher) = self.live.publishers.get_mut(&number) {
+    pub(super) fn execute_publisher(
+        &mut self,
+        cx: &mut Cx,
+        command: Command,
+        number: u32,
+    ) -> Executed {
+        let now = cx.now;
+        if let Some(publisher) = self.publishers.get_mut(&number) {
             publisher.alive = now;
             publisher.source.handle_sign_of_life(now);
         }
         match command.request.method {
-            Method::Setup => self.setup_publisher(command, number),
-            Method::Record => self.record(&command, number),
-            Method::Pause => self.pause_publisher(&command, number),
+            Method::Setup => self.setup_publisher(cx, command, number),
+            Method::Record => self.record(cx, &command, number),
+            Method::Pause => self.pause_publisher(cx, &command, number),
             Method::Teardown => {
-                let response = self.live_answer(&command);
-                self.end_publisher(number, "it says TEARDOWN");
+                let response = cx.answer(&command);
+                self.end_publisher(cx, number, "it says TEARDOWN");
                 Executed::Reply(response)
             }
-            Method::GetParameter | Method::SetParameter => {
-                Executed::Reply(self.live_answer(&command))
-            }
+            Method::GetParameter | Method::SetParameter => Executed::Reply(cx.answer(&command)),
             _ => command.refuse(Status::MethodNotValidInThisState),
         }
     }
 
-    fn execute_reader(&mut self, command: Command, index: u32) -> Executed {
-        let now = self.cx.now;
-        if let Some(reader) = self.live.readers.get_mut(index as usize) {
+    pub(super) fn execute_reader(&mut self, cx: &mut Cx, command: Command, index: u32) -> Executed {
+        let now = cx.now;
+        if let Some(reader) = self.readers.get_mut(index as usize) {
             reader.alive = now;
         }
         match command.request.method {
-            Method::Setup => self.setup_reader(command, Some(index)),
-            Method::Play => self.play_live(&command, index),
-            Method::Pause => self.pause_live(&command, index),
+            Method::Setup => self.setup_reader(cx, command, Some(index)),
+            Method::Play => self.play_live(cx, &command, index),
+            Method::Pause => self.pause_live(cx, &command, index),
             Method::Teardown => {
-                let response = self.live_answer(&command);
-                self.end_reader(index, Some("teardown"));
+                let response = cx.answer(&command);
+                self.end_reader(cx, index, Some("teardown"));
                 Executed::Reply(response)
             }
-            Method::GetParameter | Method::SetParameter => {
-                Executed::Reply(self.live_answer(&command))
-            }
+            Method::GetParameter | Method::SetParameter => Executed::Reply(cx.answer(&command)),
             _ => command.refuse(Status::MethodNotValidInThisState),
-        }
-    }
-
-    /// 200 that names the session.
-    fn live_answer(&self, command: &Command) -> Response {
-        let response = command.response(Status::Ok);
-        match command.session {
-            Some(id) => response.header("Session", self.cx.session_header(id)),
-            None => response,
         }
     }
 }

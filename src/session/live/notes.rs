@@ -16,8 +16,9 @@ use crate::base::time::Mono;
 use crate::live::info::ReaderInfo;
 use crate::live::reader::SkipCounts;
 use crate::metrics::paths::SKIPS;
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
 use crate::session::methods::clip;
-use crate::session::table::Sessions;
 
 /// What has been said of a reader's skips.
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,14 +50,15 @@ impl SkipsTold {
     }
 }
 
-impl Sessions {
+impl Live {
     /// A source sends from now on.
-    pub(super) fn note_source_up(&mut self, number: u32) {
-        let Some(publisher) = self.live.publishers.get(&number) else { return };
+    pub(super) fn note_source_up(&mut self, cx: &Cx, number: u32) {
+        let Some(publisher) = self.publishers.get(&number) else { return };
         let path = publisher.source.path().clone();
         let tracks = encodings(publisher);
         let (peer, ip) = (publisher.peer, publisher.peer.ip().to_canonical());
-        let transport = self.source_info(number).and_then(|info| info.transport).unwrap_or("udp");
+        let transport =
+            self.source_info(cx, number).and_then(|info| info.transport).unwrap_or("udp");
         tracing::info!(
             code = "HE-I301", event = "source.up", %path, %peer, transport, tracks,
             "path {path} source up {tracks} from {ip} over {transport}"
@@ -65,10 +67,10 @@ impl Sessions {
     }
 
     /// Says that a reader has skipped, unless that was just said.
-    pub(super) fn note_skips(&mut self, index: u32) {
-        let now = self.cx.now;
-        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
-        let Some(path) = self.live.paths.path(&reader.path) else { return };
+    pub(super) fn note_skips(&mut self, cx: &Cx, index: u32) {
+        let now = cx.now;
+        let Some(reader) = self.readers.get_mut(index as usize) else { return };
+        let Some(path) = self.paths.path(&reader.path) else { return };
         let Some(counts) = path.reader(reader.key).map(|reader| reader.skipped()) else { return };
         let Some(news) = reader.skips_told.news(counts, now) else { return };
         let lag_s = path.reader_info(reader.key).map_or(0.0, |info: ReaderInfo| info.lag_s);

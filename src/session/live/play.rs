@@ -17,13 +17,15 @@ use crate::live::start::StreamStart;
 use crate::rtsp::headers::{RtpInfo, write_rtp_info};
 use crate::rtsp::range::{NptStart, Range};
 use crate::rtsp::response::{Response, Status};
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
 use crate::session::request::{Command, Executed};
-use crate::session::table::{Action, Sessions, TimerKey};
+use crate::session::table::{Action, TimerKey};
 
-impl Sessions {
-    pub(super) fn play_live(&mut self, command: &Command, index: u32) -> Executed {
-        let now = self.cx.now;
-        let Some(reader) = self.live.readers.get(index as usize) else {
+impl Live {
+    pub(super) fn play_live(&mut self, cx: &mut Cx, command: &Command, index: u32) -> Executed {
+        let now = cx.now;
+        let Some(reader) = self.readers.get(index as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         if command.target.path.trim_end_matches('/') != &*reader.path {
@@ -36,42 +38,42 @@ impl Sessions {
         match reader.state {
             // Nothing to seek to: it goes on.
             ReaderState::Playing => {
-                return Executed::Reply(self.live_answer(command).header("Range", live_range()));
+                return Executed::Reply(cx.answer(command).header("Range", live_range()));
             }
             ReaderState::Priming { .. } => {
                 return command.refuse(Status::MethodNotValidInThisState);
             }
             ReaderState::Ready | ReaderState::Paused if reader.cast == Cast::Member => {
-                return Executed::Reply(self.play_member(command, index));
+                return Executed::Reply(self.play_member(cx, command, index));
             }
             ReaderState::Ready | ReaderState::Paused => {}
         }
-        let policy = start_policy(self.cx.path_config(&path));
-        let Some(found) = self.live.paths.path_mut(&path) else {
+        let policy = start_policy(cx.path_config(&path));
+        let Some(found) = self.paths.path_mut(&path) else {
             return command.refuse(Status::NotFound);
         };
         found.prepare(key, policy);
         let (waiter, cseq) = (command.waiter, command.request.cseq);
-        self.set_reader_state(index, ReaderState::Priming { waiter, cseq, since: now });
-        if !self.try_answer_play(index) {
-            self.live.crowd.wait_for_start(&path, index);
-            if self.live.paths.path(&path).is_some_and(LivePath::lacks_sync) {
-                self.live.ask(&path, Ask::WantSync);
+        self.set_reader_state(cx, index, ReaderState::Priming { waiter, cseq, since: now });
+        if !self.try_answer_play(cx, index) {
+            self.crowd.wait_for_start(&path, index);
+            if self.paths.path(&path).is_some_and(LivePath::lacks_sync) {
+                self.ask(&path, Ask::WantSync);
             }
-            self.wake_reader(index, now + START_WAIT_MAX);
+            self.wake_reader(cx, index, now + START_WAIT_MAX);
         }
         Executed::Later
     }
 
     /// Answers a PLAY when all is known that it tells, or it has waited long enough. False: it
     /// waits on.
-    pub(super) fn try_answer_play(&mut self, index: u32) -> bool {
-        let now = self.cx.now;
-        let Some(reader) = self.live.readers.get_mut(index as usize) else { return true };
+    pub(super) fn try_answer_play(&mut self, cx: &mut Cx, index: u32) -> bool {
+        let now = cx.now;
+        let Some(reader) = self.readers.get_mut(index as usize) else { return true };
         let is_first = reader.streams.iter().all(|stream| stream.ssrc.is_none());
         let ReaderState::Priming { waiter, cseq, since } = reader.state else { return true };
         let name = Arc::clone(&reader.path);
-        let Some(path) = self.live.paths.path_of(reader.key) else { return true };
+        let Some(path) = self.paths.path_of(reader.key) else { return true };
         let starts = path.starts(reader.key);
         if starts.iter().any(Option::is_none) && now.since(since) < START_WAIT_MAX {
             return false;
@@ -86,19 +88,19 @@ impl Sessions {
             .header("Session", reader.id.to_string())
             .header("Range", live_range())
             .header("RTP-Info", entries.join(","));
-        self.cx.out.push(Action::Respond { waiter, response });
-        self.set_reader_state(index, ReaderState::Playing);
-        self.live.crowd.forget_start(&name, index);
-        if let Some(reader) = self.live.readers.get(index as usize).filter(|_| is_first) {
+        cx.out.push(Action::Respond { waiter, response });
+        self.set_reader_state(cx, index, ReaderState::Playing);
+        self.crowd.forget_start(&name, index);
+        if let Some(reader) = self.readers.get(index as usize).filter(|_| is_first) {
             note_reader_joined(reader);
         }
-        self.live.is_ready = true;
-        self.wake_reader(index, now);
+        self.is_ready = true;
+        self.wake_reader(cx, index, now);
         true
     }
 
-    pub(super) fn pause_live(&mut self, command: &Command, index: u32) -> Executed {
-        let Some(reader) = self.live.readers.get(index as usize) else {
+    pub(super) fn pause_live(&mut self, cx: &Cx, command: &Command, index: u32) -> Executed {
+        let Some(reader) = self.readers.get(index as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         match reader.state {
@@ -106,45 +108,45 @@ impl Sessions {
                 command.refuse(Status::MethodNotValidInThisState)
             }
             ReaderState::Playing | ReaderState::Paused => {
-                if let Some(path) = self.live.paths.path_mut(&reader.path) {
+                if let Some(path) = self.paths.path_mut(&reader.path) {
                     path.pause(reader.key);
                 }
-                self.set_reader_state(index, ReaderState::Paused);
-                Executed::Reply(self.live_answer(command))
+                self.set_reader_state(cx, index, ReaderState::Paused);
+                Executed::Reply(cx.answer(command))
             }
         }
     }
 
     /// A reader is to be looked at again at `due`.
-    pub fn wake_reader(&mut self, index: u32, due: Mono) {
-        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
+    pub fn wake_reader(&mut self, cx: &mut Cx, index: u32, due: Mono) {
+        let Some(reader) = self.readers.get_mut(index as usize) else { return };
         if reader.wakes.is_none_or(|wakes| due < wakes) {
             reader.wakes = Some(due);
             let serial = reader.serial;
             let key = TimerKey::LiveReader { index, serial };
-            self.cx.wheel.replace(&mut reader.timer, due, key);
+            cx.wheel.replace(&mut reader.timer, due, key);
         }
     }
 
     /// A reader's key of the wheel has come up.
-    pub(in crate::session) fn handle_reader_due(&mut self, index: u32, serial: u32) {
-        let now = self.cx.now;
+    pub(in crate::session) fn handle_reader_due(&mut self, cx: &mut Cx, index: u32, serial: u32) {
+        let now = cx.now;
         let is_meant = |reader: &&mut LiveReader| {
             reader.serial == serial && reader.wakes.is_some_and(|wakes| wakes <= now)
         };
-        let Some(reader) = self.live.readers.get_mut(index as usize).filter(is_meant) else {
+        let Some(reader) = self.readers.get_mut(index as usize).filter(is_meant) else {
             return;
         };
         reader.wakes = None;
         match reader.state {
             ReaderState::Priming { .. } => {
-                self.try_answer_play(index);
+                self.try_answer_play(cx, index);
             }
             ReaderState::Playing => {
                 let (key, is_report_due) = (reader.key, reader.report_due <= now);
-                self.live.paths.queue(key);
+                self.paths.queue(key);
                 if is_report_due {
-                    self.send_live_reports(index);
+                    self.send_live_reports(cx, index);
                 }
             }
             ReaderState::Ready | ReaderState::Paused => {}

@@ -26,10 +26,11 @@ use crate::live::source::{RtpFields, Source};
 use crate::poll::poll_table::EntryKey;
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
+use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
+use crate::session::live::desk::Live;
 use crate::session::request::Waiter;
 use crate::session::stream::Path;
-use crate::session::table::Sessions;
 
 /// See the module.
 #[derive(Debug)]
@@ -101,12 +102,18 @@ pub(super) struct Claimant {
     pub(super) peer: SocketAddr,
 }
 
-impl Sessions {
+impl Live {
     /// Asks the home of a path for it, under a number that was not used before.
-    pub(super) fn claim_path(&mut self, number: u32, path: &Arc<str>, claimant: Claimant) {
+    pub(super) fn claim_path(
+        &mut self,
+        cx: &mut Cx,
+        number: u32,
+        path: &Arc<str>,
+        claimant: Claimant,
+    ) {
         let Claimant { way, waiter, sdp, origin, description, connection, peer } = claimant;
         let mut rng = rand::rng();
-        let (now, own_ssrc) = (self.cx.now, Ssrc(rng.next_u32()));
+        let (now, own_ssrc) = (cx.now, Ssrc(rng.next_u32()));
         let (of_source, described) = (Arc::clone(path), Arc::clone(&description));
         let mut source = Source::new(of_source, described, own_ssrc, false, now);
         source.set_formats(sdp.medias().iter().map(format_of).collect());
@@ -131,19 +138,18 @@ impl Sessions {
             connection,
             peer,
             alive: now,
-            cname: format!("{:08x}@{}", rng.next_u32(), self.cx.config.host),
+            cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
             own_ssrc,
             is_unfed: false,
         };
         // Before its first packet: see the invariant of the table.
-        self.live.tally.enter(path);
+        self.tally.enter(path);
         if let Some(id) = publisher.id() {
-            self.cx.directory.enter(id, connection, SessionRef::Publisher(number));
+            cx.directory.enter(id, connection, SessionRef::Publisher(number));
         }
-        self.live.publishers.insert(number, publisher);
-        let (source, rules) =
-            (SourceRef { shard: self.cx.shard, number }, self.cx.path_rules(path));
-        self.live.ask(path, Ask::Claim { source, description, is_pulled, rules });
+        self.publishers.insert(number, publisher);
+        let (source, rules) = (SourceRef { shard: cx.shard, number }, cx.path_rules(path));
+        self.ask(path, Ask::Claim { source, description, is_pulled, rules });
     }
 }
 

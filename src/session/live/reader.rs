@@ -20,10 +20,12 @@ use crate::live::path::ReaderKey;
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp::ReportBlock;
 use crate::rtp::RtxStream;
+use crate::session::cx::Cx;
 use crate::session::info::{SessionInfo, StreamInfo};
+use crate::session::live::desk::Live;
 use crate::session::request::Waiter;
 use crate::session::stream::Path;
-use crate::session::table::{SessionKey, Sessions};
+use crate::session::table::SessionKey;
 
 /// See the module.
 #[derive(Debug)]
@@ -151,23 +153,23 @@ impl SessionKey {
     }
 }
 
-impl Sessions {
+impl Live {
     /// Changes a reader's state, and the gauge with it.
-    pub(super) fn set_reader_state(&mut self, index: u32, state: ReaderState) {
-        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
-        self.cx.cells.sessions[reader.state.gauge_index()].sub(1);
-        self.cx.cells.sessions[state.gauge_index()].add(1);
+    pub(super) fn set_reader_state(&mut self, cx: &Cx, index: u32, state: ReaderState) {
+        let Some(reader) = self.readers.get_mut(index as usize) else { return };
+        cx.cells.sessions[reader.state.gauge_index()].sub(1);
+        cx.cells.sessions[state.gauge_index()].add(1);
         reader.state = state;
     }
 
     /// What the outside is shown of readers.
-    pub(in crate::session) fn reader_infos(&self) -> impl Iterator<Item = SessionInfo> {
-        let sessions = self.live.readers.iter().filter(|(_, reader)| reader.is_session());
-        sessions.map(|(_, reader)| self.reader_info(reader))
+    pub(in crate::session) fn reader_infos(&self, cx: &Cx) -> impl Iterator<Item = SessionInfo> {
+        let sessions = self.readers.iter().filter(|(_, reader)| reader.is_session());
+        sessions.map(|(_, reader)| self.reader_info(cx, reader))
     }
 
-    fn reader_info(&self, reader: &LiveReader) -> SessionInfo {
-        let path = self.live.paths.path(&reader.path);
+    fn reader_info(&self, cx: &Cx, reader: &LiveReader) -> SessionInfo {
+        let path = self.paths.path(&reader.path);
         let counts = path.and_then(|path| path.reader(reader.key));
         let streams = reader.streams.iter().enumerate().map(|(place, stream)| {
             let sent = counts.and_then(|counts| counts.streams.get(place));
@@ -190,7 +192,7 @@ impl Sessions {
         });
         SessionInfo {
             id: reader.id.to_string(),
-            shard: self.cx.shard.0,
+            shard: cx.shard.0,
             role: "reader",
             path: reader.path.to_string(),
             peer: reader.peer.to_string(),
@@ -200,7 +202,7 @@ impl Sessions {
             npt_s: 0.0,
             scale: 1.0,
             speed: 1.0,
-            age_s: self.cx.now.since(reader.created).as_secs_f64(),
+            age_s: cx.now.since(reader.created).as_secs_f64(),
             streams: streams.collect(),
             reader: path.and_then(|path| path.reader_info(reader.key)),
             source: None,

@@ -11,17 +11,19 @@ use crate::base::ids::Ssrc;
 use crate::base::time::{Mono, Npt};
 use crate::live::liveness::{Patience, Pulse};
 use crate::rtcp::{self, CompoundWriter, Feedback, NoRoom, SenderInfo};
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
 use crate::session::stream::Path;
-use crate::session::table::{Action, Sessions};
+use crate::session::table::Action;
 
-impl Sessions {
+impl Live {
     /// A sender report on every stream of a reader that was sent something.
-    pub(super) fn send_live_reports(&mut self, index: u32) {
+    pub(super) fn send_live_reports(&mut self, cx: &mut Cx, index: u32) {
         let interval = Duration::from_millis(rand::rng().random_range(2_500..7_500));
-        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
+        let Some(reader) = self.readers.get_mut(index as usize) else { return };
         // Whoever has just joined a group needs one to put sound and picture together (RFC 3550
         // s6.2: the reduced minimum).
-        let due = self.cx.now + if reader.is_session() { interval } else { interval / 5 };
+        let due = cx.now + if reader.is_session() { interval } else { interval / 5 };
         let has_begun = reader.streams.iter().any(|stream| stream.ssrc.is_some());
         // Before anything is sent there is nothing to report: it stays due.
         if !matches!(reader.state, ReaderState::Playing) || !has_begun {
@@ -29,26 +31,32 @@ impl Sessions {
         }
         reader.report_due = due;
         for stream_index in 0..reader.streams.len() {
-            self.send_live_report(index, stream_index, None);
+            self.send_live_report(cx, index, stream_index, None);
         }
     }
 
     /// BYE on every stream that the reader has heard of.
-    pub(super) fn say_live_bye(&mut self, index: u32, reason: &str) {
-        let count = self.live.readers.get(index as usize).map_or(0, |r| r.streams.len());
+    pub(super) fn say_live_bye(&mut self, cx: &mut Cx, index: u32, reason: &str) {
+        let count = self.readers.get(index as usize).map_or(0, |r| r.streams.len());
         for stream_index in 0..count {
-            self.send_live_report(index, stream_index, Some(reason));
+            self.send_live_report(cx, index, stream_index, Some(reason));
         }
     }
 
-    fn send_live_report(&mut self, index: u32, stream_index: usize, bye: Option<&str>) {
-        let mut bytes = self.cx.take_bytes();
-        let utc_ns = self.cx.utc_ns;
-        let Some(reader) = self.live.readers.get(index as usize) else { return };
+    fn send_live_report(
+        &mut self,
+        cx: &mut Cx,
+        index: u32,
+        stream_index: usize,
+        bye: Option<&str>,
+    ) {
+        let mut bytes = cx.take_bytes();
+        let utc_ns = cx.utc_ns;
+        let Some(reader) = self.readers.get(index as usize) else { return };
         let Some(stream) = reader.streams.get(stream_index) else { return };
         let Some(ssrc) = stream.ssrc else { return };
         let place = u8::try_from(stream_index).unwrap_or(u8::MAX);
-        let path = self.live.paths.path_of(reader.key);
+        let path = self.paths.path_of(reader.key);
         let report = path.and_then(|path| path.report(reader.key, place, utc_ns));
         match (report, bye) {
             (Some(report), bye) => {
@@ -73,19 +81,24 @@ impl Sessions {
             }
             (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => return,
         };
-        self.cx.cells.rtcp_packets_sent.add(1);
-        self.cx.out.push(action);
+        cx.cells.rtcp_packets_sent.add(1);
+        cx.out.push(action);
     }
 
     /// RTCP from a reader.
-    pub(in crate::session) fn handle_reader_report(&mut self, index: u32, feedback: &Feedback) {
-        let (now, ntp) = (self.cx.now, rtcp::ntp_from_utc_ns(self.cx.utc_ns));
-        let Some(reader) = self.live.readers.get_mut(index as usize) else { return };
+    pub(in crate::session) fn handle_reader_report(
+        &mut self,
+        cx: &Cx,
+        index: u32,
+        feedback: &Feedback,
+    ) {
+        let (now, ntp) = (cx.now, rtcp::ntp_from_utc_ns(cx.utc_ns));
+        let Some(reader) = self.readers.get_mut(index as usize) else { return };
         reader.alive = now;
         for block in &feedback.reports {
             let is_its = |stream: &&mut LiveStream| stream.ssrc == Some(Ssrc(block.ssrc));
             let Some(stream) = reader.streams.iter_mut().find(is_its) else { continue };
-            let cells = &self.cx.cells;
+            let cells = &cx.cells;
             cells.rtcp_reports_received.add(1);
             cells.reported_loss_ratio.observe_fraction(block.fraction_lost);
             let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
@@ -96,16 +109,16 @@ impl Sessions {
     }
 
     /// Receiver reports to a publisher, when they are due. False: it is silent for too long.
-    pub(super) fn report_to_publisher(&mut self, number: u32, now: Mono) -> bool {
-        let Some(publisher) = self.live.publishers.get_mut(&number) else { return true };
-        let timeout = self.cx.configs.find(publisher.source.path()).source_timeout;
+    pub(super) fn report_to_publisher(&mut self, cx: &mut Cx, number: u32, now: Mono) -> bool {
+        let Some(publisher) = self.publishers.get_mut(&number) else { return true };
+        let timeout = cx.configs.find(publisher.source.path()).source_timeout;
         let patience = Patience::new(publisher.feeder(), timeout);
         if matches!(publisher.source.check(patience, now), Pulse::Gone { .. }) {
             return false;
         }
         let (ssrc, cname) = (publisher.own_ssrc, publisher.cname.clone());
         for (track, block) in publisher.source.poll_reports(now) {
-            self.send_to_publisher(number, track, |compound| {
+            self.send_to_publisher(cx, number, track, |compound| {
                 compound.receiver_report(ssrc, &[block])?;
                 compound.cname(ssrc, &cname)
             });
@@ -114,16 +127,16 @@ impl Sessions {
     }
 
     /// A reader waits for a picture that needs no other.
-    pub(super) fn ask_for_sync(&mut self, number: u32) {
-        let now = self.cx.now;
-        let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
+    pub(super) fn ask_for_sync(&mut self, cx: &mut Cx, number: u32) {
+        let now = cx.now;
+        let Some(publisher) = self.publishers.get_mut(&number) else { return };
         let (own, cname) = (publisher.own_ssrc, publisher.cname.clone());
         let Some((track, media)) = publisher.source.ask_sync(now) else { return };
         let place = publisher.tracks.get_mut(usize::from(track));
         // Only as it was offered: others would not know what it is.
         let Some(request) = place.and_then(PublisherTrack::next_picture_request) else { return };
-        self.cx.cells.picture_requests_sent.add(1);
-        self.send_to_publisher(number, track, |compound| {
+        cx.cells.picture_requests_sent.add(1);
+        self.send_to_publisher(cx, number, track, |compound| {
             compound.receiver_report(own, &[])?;
             compound.cname(own, &cname)?;
             match request {
@@ -134,7 +147,8 @@ impl Sessions {
     }
 
     fn send_to_publisher(
-        &mut self,
+        &self,
+        cx: &mut Cx,
         number: u32,
         track: u8,
         write: impl FnOnce(&mut CompoundWriter<'_>) -> Result<(), NoRoom>,
@@ -144,9 +158,9 @@ impl Sessions {
         if write(&mut compound).is_err() {
             return;
         }
-        let mut bytes = self.cx.take_bytes();
+        let mut bytes = cx.take_bytes();
         bytes.extend_from_slice(compound.as_bytes());
-        let Some(publisher) = self.live.publishers.get(&number) else { return };
+        let Some(publisher) = self.publishers.get(&number) else { return };
         let path = publisher.tracks.get(usize::from(track)).and_then(|track| track.path);
         let action = match (path, publisher.connection) {
             // A camera that does not say where it listens gets none.
@@ -157,8 +171,8 @@ impl Sessions {
             }
             _ => return,
         };
-        self.cx.cells.rtcp_packets_sent.add(1);
-        self.cx.out.push(action);
+        cx.cells.rtcp_packets_sent.add(1);
+        cx.out.push(action);
     }
 }
 

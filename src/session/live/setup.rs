@@ -18,12 +18,14 @@ use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
 use crate::rtsp::transport_answer::{TransportPath, TransportReply};
 use crate::rtsp::uri::base_url;
+use crate::session::cx::Cx;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
+use crate::session::live::desk::Live;
 use crate::session::methods::{clip, is_peer};
 use crate::session::request::{Command, Executed};
 use crate::session::resend::takes_feedback;
 use crate::session::stream::Path;
-use crate::session::table::{SessionKey, Sessions};
+use crate::session::table::SessionKey;
 
 /// What a SETUP asks for, once it is clear that it can be had.
 struct Wish {
@@ -35,26 +37,25 @@ struct Wish {
     offer: TransportOffer,
 }
 
-impl Sessions {
+impl Live {
     /// 200 with the path's description. Whether the client takes SDP is known already.
-    pub(super) fn describe_live(&mut self, command: Command) -> Executed {
+    pub(super) fn describe_live(&mut self, cx: &Cx, command: Command) -> Executed {
         let path: Arc<str> = command.target.path.trim_end_matches('/').into();
         if !is_live_path(&path) {
             return command.refuse(Status::NotFound);
         }
-        let command = match self.want_path(&path, command) {
+        let command = match self.want_path(cx, &path, command) {
             Ok(command) => command,
             Err(executed) => return executed,
         };
-        let command = match self.want_sets(&path, command) {
+        let command = match self.want_sets(cx, &path, command) {
             Ok(command) => command,
             Err(executed) => return executed,
         };
-        let Some(found) = self.live.paths.path(&path) else {
+        let Some(found) = self.paths.path(&path) else {
             return command.refuse(Status::NotFound);
         };
-        let text =
-            found.description().text(self.cx.retransmits() && takes_feedback(&command.request));
+        let text = found.description().text(cx.retransmits() && takes_feedback(&command.request));
         let response = command
             .response(Status::Ok)
             .header("Content-Base", base_url(&command.request.uri))
@@ -62,49 +63,53 @@ impl Sessions {
         Executed::Reply(response)
     }
 
-    pub(super) fn setup_reader(&mut self, command: Command, index: Option<u32>) -> Executed {
+    pub(super) fn setup_reader(
+        &mut self,
+        cx: &mut Cx,
+        command: Command,
+        index: Option<u32>,
+    ) -> Executed {
         let path: Arc<str> = command.target.path.trim_end_matches('/').into();
         let command = match index {
             Some(_) => command,
             None if !is_live_path(&path) => return command.refuse(Status::NotFound),
-            None => match self.want_path(&path, command) {
+            None => match self.want_path(cx, &path, command) {
                 Ok(command) => command,
                 Err(executed) => return executed,
             },
         };
-        let wish = match self.reader_wish(&command, path, index) {
+        let wish = match self.reader_wish(cx, &command, path, index) {
             Ok(wish) => wish,
             Err(status) => return command.refuse(status),
         };
         let (group, command) = match wish.offer.multicast {
             false => (None, command),
-            true => match self.want_group(&wish.path, command) {
+            true => match self.want_group(cx, &wish.path, command) {
                 Ok((group, command)) => (Some(group), command),
                 Err(executed) => return executed,
             },
         };
         let is_new = index.is_none();
-        let begun = index.map_or_else(|| self.begin_reader(&command, &wish), Ok);
+        let begun = index.map_or_else(|| self.begin_reader(cx, &command, &wish), Ok);
         let index = match begun {
             Ok(index) => index,
             Err(status) => return command.refuse(status),
         };
         let placed = match wish.offer.protocol {
             _ if group.is_some() => group.map(|group| Self::group_path(group, wish.track)),
-            Lower::Udp => self.place_reader(&command, &wish.offer, index),
-            Lower::Tcp => self
-                .cx
+            Lower::Udp => self.place_reader(cx, &command, &wish.offer, index),
+            Lower::Tcp => cx
                 .directory
                 .free_channels(command.waiter.entry, wish.offer.interleaved)
                 .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
         };
         if let Some(path) = placed {
-            return self.add_reader_stream(&command, index, &wish, path);
+            return self.add_reader_stream(cx, &command, index, &wish, path);
         }
         if is_new {
-            self.end_reader(index, None);
+            self.end_reader(cx, index, None);
         }
-        if wish.offer.protocol == Lower::Udp && self.cx.sockets.has_room() {
+        if wish.offer.protocol == Lower::Udp && cx.sockets.has_room() {
             return Executed::NeedsPair(Box::new(command));
         }
         command.refuse(Status::NotEnoughBandwidth)
@@ -112,11 +117,12 @@ impl Sessions {
 
     fn reader_wish(
         &self,
+        cx: &Cx,
         command: &Command,
         path: Arc<str>,
         index: Option<u32>,
     ) -> Result<Wish, Status> {
-        let reader = index.and_then(|index| self.live.readers.get(index as usize));
+        let reader = index.and_then(|index| self.readers.get(index as usize));
         if let Some(reader) = reader {
             if reader.path != path {
                 // One session is one presentation.
@@ -126,7 +132,7 @@ impl Sessions {
                 return Err(Status::MethodNotValidInThisState);
             }
         }
-        let found = self.live.paths.path(&path).ok_or(Status::NotFound)?;
+        let found = self.paths.path(&path).ok_or(Status::NotFound)?;
         let tracks = &found.description().tracks;
         let track = match command.target.track {
             Some(track) => track,
@@ -146,33 +152,31 @@ impl Sessions {
         let offer = offer.ok_or(Status::UnsupportedTransport)?;
         // What a group was sent is not sent to one of it again.
         let is_unicast = offer.protocol == Lower::Udp && !offer.multicast;
-        let is_wanted = self.cx.retransmits() && is_unicast && offer.profile == Profile::Avpf;
+        let is_wanted = cx.retransmits() && is_unicast && offer.profile == Profile::Avpf;
         // The description has offered it: only from there does a client know the profile.
         let rtx = rtx_payload_type(spec).filter(|_| is_wanted);
         Ok(Wish { path, track, clock_rate_hz: spec.clock_rate_hz, rtx, offer })
     }
 
-    fn begin_reader(&mut self, command: &Command, wish: &Wish) -> Result<u32, Status> {
-        self.replace_older_reader(command, wish);
-        if self.cx.directory.of_connection(command.waiter.entry).len()
-            >= SESSIONS_PER_CONNECTION_MAX
-        {
+    fn begin_reader(&mut self, cx: &mut Cx, command: &Command, wish: &Wish) -> Result<u32, Status> {
+        self.replace_older_reader(cx, command, wish);
+        if cx.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
             return Err(Status::NotEnoughBandwidth);
         }
-        let admitted = self.cx.admit_session(command.peer)?;
-        let place = self.live.readers.vacant_key();
+        let admitted = cx.admit_session(command.peer)?;
+        let place = self.readers.vacant_key();
         let (carrier, cast) = match wish.offer.protocol {
             _ if wish.offer.multicast => (Carrier::Multicast, Cast::Member),
             Lower::Udp => (Carrier::Udp, Cast::Own),
             Lower::Tcp => (Carrier::Tcp, Cast::Own),
         };
-        let path = self.live.paths.path_mut(&wish.path).ok_or(Status::NotFound)?;
+        let path = self.paths.path_mut(&wish.path).ok_or(Status::NotFound)?;
         let added = path.add_reader(place as u64, carrier);
         let key = added.map_err(|_| Status::NotEnoughBandwidth)?;
         let mut rng = rand::rng();
-        let is_local = command.waiter.shard == self.cx.shard;
+        let is_local = command.waiter.shard == cx.shard;
         let reader = LiveReader {
-            id: SessionId::new(self.cx.shard, rng.next_u64()),
+            id: SessionId::new(cx.shard, rng.next_u64()),
             path: Arc::clone(&wish.path),
             key,
             streams: Vec::with_capacity(2),
@@ -182,20 +186,20 @@ impl Sessions {
             peer: command.peer,
             _admitted: Some(admitted),
             user_agent: command.request.header("User-Agent").map(clip),
-            created: self.cx.now,
-            alive: self.cx.now,
-            serial: self.live.next_serial(),
+            created: cx.now,
+            alive: cx.now,
+            serial: self.next_serial(),
             wakes: None,
             timer: Timer::NONE,
-            report_due: self.cx.now,
-            cname: format!("{:08x}@{}", rng.next_u32(), self.cx.config.host),
+            report_due: cx.now,
+            cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
             skips_told: SkipsTold::default(),
         };
-        self.live.tally.enter(&wish.path);
+        self.tally.enter(&wish.path);
         let (id, connection) = (reader.id, reader.connection);
-        self.cx.cells.sessions[reader.state.gauge_index()].add(1);
-        let index = u32::try_from(self.live.readers.insert(reader)).unwrap_or(u32::MAX);
-        self.cx.directory.enter(id, connection, SessionRef::Reader(index));
+        cx.cells.sessions[reader.state.gauge_index()].add(1);
+        let index = u32::try_from(self.readers.insert(reader)).unwrap_or(u32::MAX);
+        cx.directory.enter(id, connection, SessionRef::Reader(index));
         if cast == Cast::Member {
             self.enter_group(&wish.path, command.peer.ip(), index);
         }
@@ -204,23 +208,24 @@ impl Sessions {
 
     /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
     /// connection without tearing down.
-    fn replace_older_reader(&mut self, command: &Command, wish: &Wish) {
-        for session in self.cx.directory.of_connection(command.waiter.entry).to_vec() {
+    fn replace_older_reader(&mut self, cx: &mut Cx, command: &Command, wish: &Wish) {
+        for session in cx.directory.of_connection(command.waiter.entry).to_vec() {
             let SessionRef::Reader(index) = session else { continue };
-            let is_left = self.live.readers.get(index as usize).is_some_and(|reader| {
+            let is_left = self.readers.get(index as usize).is_some_and(|reader| {
                 matches!(reader.state, ReaderState::Paused)
                     && reader.path == wish.path
                     && reader.streams.iter().any(|stream| stream.track == wish.track)
             });
-            if is_left && command.waiter.shard == self.cx.shard {
-                self.end_reader(index, None);
+            if is_left && command.waiter.shard == cx.shard {
+                self.end_reader(cx, index, None);
             }
         }
     }
 
     /// `None`: the client's address is in use on every pair that is open.
     fn place_reader(
-        &mut self,
+        &self,
+        cx: &mut Cx,
         command: &Command,
         offer: &TransportOffer,
         index: u32,
@@ -233,20 +238,21 @@ impl Sessions {
             address
         };
         let (rtp, rtcp) = (at(rtp_port), at(rtcp_port));
-        let streams = self.live.readers.get(index as usize)?.streams.len();
+        let streams = self.readers.get(index as usize)?.streams.len();
         let owner = (SessionKey::of_reader(index), u8::try_from(streams).unwrap_or(u8::MAX));
-        let pair = self.cx.sockets.place(rtp, rtcp, owner)?;
+        let pair = cx.sockets.place(rtp, rtcp, owner)?;
         Some(Path::Udp { pair, rtp, rtcp })
     }
 
     fn add_reader_stream(
         &mut self,
+        cx: &mut Cx,
         command: &Command,
         index: u32,
         wish: &Wish,
         path: Path,
     ) -> Executed {
-        let Some(reader) = self.live.readers.get_mut(index as usize) else {
+        let Some(reader) = self.readers.get_mut(index as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         let mut rng = rand::rng();
@@ -266,32 +272,32 @@ impl Sessions {
         let id = reader.id;
         if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, reader.connection) {
             let channels = (channel, rtcp_channel);
-            self.cx.directory.take_channels(entry, channels, SessionRef::Reader(index));
+            cx.directory.take_channels(entry, channels, SessionRef::Reader(index));
         }
-        let found = self.live.paths.path_mut(&wish.path);
+        let found = self.paths.path_mut(&wish.path);
         if found.is_none_or(|found| found.add_stream(reader.key, wish.track).is_err()) {
             // It was there when the wish was checked.
-            self.end_reader(index, None);
+            self.end_reader(cx, index, None);
             return command.refuse(Status::NotFound);
         }
         // The SSRC is the source's, and not known before its first packet.
         let reply = TransportReply {
             profile: wish.offer.profile,
-            path: self.transport_path(path),
+            path: self.transport_path(cx, path),
             ssrc: None,
             mode: Mode::Play,
         };
         let response = command.response(Status::Ok);
-        let response = response.header("Session", self.cx.session_header(id));
+        let response = response.header("Session", cx.session_header(id));
         Executed::Reply(response.header("Transport", reply.write()))
     }
 
     /// For the answer to SETUP.
-    pub(super) fn transport_path(&self, path: Path) -> TransportPath {
+    pub(super) fn transport_path(&self, cx: &Cx, path: Path) -> TransportPath {
         match path {
             Path::Udp { pair, rtp, rtcp } => TransportPath::Unicast {
                 client: (rtp.port(), rtcp.port()),
-                server: self.cx.sockets.ports(pair),
+                server: cx.sockets.ports(pair),
                 source: None,
             },
             Path::Tcp { channel, rtcp_channel } => {

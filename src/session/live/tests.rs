@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::desk::LiveDesk;
+use super::desk::Live;
 use super::is_live_path;
 use crate::base::ids::{SessionId, ShardId, Ssrc};
 use crate::base::time::Mono;
@@ -30,7 +30,8 @@ use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
 use crate::session::cx::SessionConfig;
 use crate::session::request::{Command, Executed, Waiter};
-use crate::session::table::{Action, Sessions};
+use crate::session::sessions::Sessions;
+use crate::session::table::Action;
 
 struct Bench {
     sessions: Sessions,
@@ -137,7 +138,7 @@ impl Bench {
 
     fn settle(&mut self) {
         for _ in 0..100 {
-            self.sessions.settle_live();
+            self.sessions.live.settle_live(&mut self.sessions.cx);
             if self.sessions.cx.out.is_empty() {
                 return;
             }
@@ -200,8 +201,8 @@ impl Bench {
 
     /// A packet of the publisher, and the end of its turn.
     fn packet(&mut self, from: SocketAddr, seq: u16) {
-        self.sessions.handle_rtp_datagram(0, from, &rtp(seq));
-        self.sessions.feed_live();
+        self.sessions.live.handle_rtp_datagram(&mut self.sessions.cx, 0, from, &rtp(seq));
+        self.sessions.live.feed_live(&mut self.sessions.cx);
         self.settle();
     }
 
@@ -214,7 +215,7 @@ impl Bench {
             for key in due.drain(..) {
                 self.sessions.handle_timer(key);
             }
-            self.sessions.feed_live();
+            self.sessions.live.feed_live(&mut self.sessions.cx);
             self.settle();
         }
     }
@@ -356,15 +357,15 @@ fn end_of_its_connection_ends_a_publisher_and_leaves_a_reader_over_udp() {
     }
     bench.settle();
     assert!(bench.sessions.live.publishers.is_empty());
-    assert!(!bench.sessions.end_live_session(id, "test"));
+    assert!(!bench.sessions.end_session(id, "test"));
     assert_eq!(bench.sessions.live.readers.len(), 1);
     assert_eq!(bench.announce(PUBLISHER, host(1, 40_000)), 200, "the path is free again");
 }
 
 /// Merged parts and the metrics' sums of `live/a`.
 fn shown(bench: &Bench) -> (Option<PathInfo>, PathNumbers) {
-    let info = merge(bench.sessions.path_parts(Some("live/a"))).pop();
-    let mut table = bench.sessions.path_table();
+    let info = merge(bench.sessions.live.path_parts(&bench.sessions.cx, Some("live/a"))).pop();
+    let mut table = bench.sessions.live.path_table(&bench.sessions.cx);
     (info, *table.numbers_mut("live/a"))
 }
 
@@ -394,9 +395,9 @@ fn path_is_shown_with_its_source_and_readers_and_its_sums_outlive_them() {
     assert_eq!((info.readers.udp, info.readers.tcp), (1, 0));
     assert_eq!((numbers.readers, numbers.sources), ([1, 0, 0], 1));
     assert_eq!((numbers.totals.source_starts, numbers.totals.packets_received), (1, 2));
-    assert!(bench.sessions.path_parts(Some("live/b")).is_empty());
+    assert!(bench.sessions.live.path_parts(&bench.sessions.cx, Some("live/b")).is_empty());
 
-    assert!(bench.sessions.end_live_session(publisher, "test"));
+    assert!(bench.sessions.end_session(publisher, "test"));
     bench.settle();
     let (info, after) = shown(&bench);
     assert_eq!(info.map(|info| (info.home.state, info.source)), Some(("held", None)));
@@ -412,8 +413,8 @@ fn kick_ends_publisher_and_readers_and_is_refused_where_nothing_is() {
     let mut bench = Bench::new();
     bench.publish();
     bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
-    assert!(!bench.sessions.kick_path("live/b"));
-    assert!(bench.sessions.kick_path("live/a"));
+    assert!(!bench.sessions.live.kick_path(&mut bench.sessions.cx, "live/b"));
+    assert!(bench.sessions.live.kick_path(&mut bench.sessions.cx, "live/a"));
     bench.settle();
     assert!(bench.sessions.live.publishers.is_empty() && bench.sessions.live.readers.is_empty());
     assert_eq!(bench.hung_up, [PUBLISHER, READER]);
@@ -428,9 +429,16 @@ fn path_that_is_configured_is_shown_before_anybody_wants_it() {
     configs.named.insert("live/a".to_owned(), Arc::default());
     bench.sessions.cx.configs = Arc::new(configs);
     assert_eq!(shown(&bench).0.map(|info| info.home.state), Some("idle"));
-    assert!(bench.sessions.kick_path("live/a"), "there is nothing to end, and the path is known");
+    assert!(
+        bench.sessions.live.kick_path(&mut bench.sessions.cx, "live/a"),
+        "there is nothing to end, and the path is known"
+    );
     bench.publish();
-    assert_eq!(bench.sessions.path_table().homes, [1, 0, 0, 0, 0], "shown once");
+    assert_eq!(
+        bench.sessions.live.path_table(&bench.sessions.cx).homes,
+        [1, 0, 0, 0, 0],
+        "shown once"
+    );
 }
 
 #[test]
@@ -444,7 +452,7 @@ fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
     bench.pass(Duration::from_secs(3));
     bench.packet(host(1, 5_000), 2);
     let now = bench.sessions.cx.now;
-    let LiveDesk { readers, paths, .. } = &mut bench.sessions.live;
+    let Live { readers, paths, .. } = &mut bench.sessions.live;
     let key = readers.iter().next().unwrap().1.key;
     // What the pump asks when it comes to this reader at last.
     assert!(matches!(paths.path_mut("live/a").unwrap().next(key, 0, now), Next::Run(_)));
@@ -454,7 +462,7 @@ fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
     assert_eq!((reader.skips_lag_budget, reader.packets_skipped, reader.carrier), (1, 1, "udp"));
     assert!(bench.sessions.live.readers.iter().all(|(_, reader)| reader.skips_told.is_told()));
     assert_eq!(shown(&bench).0.unwrap().skips["lag_budget"], 1);
-    assert!(bench.sessions.end_live_session(id, "test"));
+    assert!(bench.sessions.end_session(id, "test"));
     let (info, numbers) = shown(&bench);
     assert_eq!((numbers.totals.skips, numbers.totals.packets_skipped), ([0, 1, 0], 1));
     assert_eq!(info.unwrap().skips["lag_budget"], 1);
@@ -468,7 +476,7 @@ fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_stranger
     let mut send = |port, seq: u16, ssrc: u32| {
         let mut packet = rtp(seq);
         packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
-        bench.sessions.handle_rtp_datagram(0, host(1, port), &packet);
+        bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 0, host(1, port), &packet);
         bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_millis(20);
     };
     send(6_000, 0, 9);

@@ -7,54 +7,54 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::desk::LiveDesk;
+use super::desk::Live;
 use super::reader::ReaderState;
 use crate::live::message::{Ask, ToHome};
-use crate::session::table::Sessions;
+use crate::session::cx::Cx;
 
-impl Sessions {
-    pub(in crate::session) fn handle_live_tick(&mut self) {
-        let now = self.cx.now;
-        let publishers: Vec<u32> = self.live.publishers.keys().copied().collect();
+impl Live {
+    pub(in crate::session) fn handle_live_tick(&mut self, cx: &mut Cx) {
+        let now = cx.now;
+        let publishers: Vec<u32> = self.publishers.keys().copied().collect();
         for number in publishers {
-            let Some(publisher) = self.live.publishers.get_mut(&number) else { continue };
+            let Some(publisher) = self.publishers.get_mut(&number) else { continue };
             publisher.source.measure(now);
             if publisher.fed_since.is_some()
                 && let Some(ask) = publisher.poll_description(now)
             {
                 let path = Arc::clone(publisher.source.path());
-                self.live.asks.push(ToHome { path, ask });
+                self.asks.push(ToHome { path, ask });
             }
             if !publisher.is_recording() {
-                if now.since(publisher.alive) < self.cx.config.timeout {
+                if now.since(publisher.alive) < cx.config.timeout {
                     continue;
                 }
-                let is_answered = self.refuse_unanswered_claim(number);
+                let is_answered = self.refuse_unanswered_claim(cx, number);
                 if !is_answered {
-                    self.dismiss_publisher(number, "it does not begin");
+                    self.dismiss_publisher(cx, number, "it does not begin");
                 }
-            } else if !self.report_to_publisher(number, now) {
-                self.dismiss_publisher(number, "nothing comes from it");
+            } else if !self.report_to_publisher(cx, number, now) {
+                self.dismiss_publisher(cx, number, "nothing comes from it");
             }
         }
-        self.tick_pulls();
-        self.live.crowd.look_after_all();
-        self.go_on_looking();
-        self.look_after_groups();
-        for waiter in self.live.paths.overdue(now) {
-            self.resume(waiter, false);
+        self.tick_pulls(cx);
+        self.crowd.look_after_all();
+        self.go_on_looking(cx);
+        self.look_after_groups(cx);
+        for waiter in self.paths.overdue(now) {
+            self.resume(cx, waiter, false);
         }
-        for path in self.live.paths.sweep(now) {
-            self.live.ask(&path, Ask::Unsubscribe { shard: self.cx.shard });
+        for path in self.paths.sweep(now) {
+            self.ask(&path, Ask::Unsubscribe { shard: cx.shard });
         }
-        self.say_again();
-        self.live.is_ticking = false;
-        self.settle_live();
+        self.say_again(cx);
+        self.is_ticking = false;
+        self.settle_live(cx);
     }
 
-    pub(super) fn look_after(&mut self, index: u32) {
-        let (now, timeout) = (self.cx.now, self.cx.config.timeout);
-        let Some(reader) = self.live.readers.get(index as usize) else { return };
+    pub(super) fn look_after(&mut self, cx: &mut Cx, index: u32) {
+        let (now, timeout) = (cx.now, cx.config.timeout);
+        let Some(reader) = self.readers.get(index as usize) else { return };
         // As for titles (client rule C16).
         let is_carried = reader.is_interleaved()
             && reader.connection.is_some()
@@ -63,15 +63,15 @@ impl Sessions {
         let silent = now.since(reader.alive);
         if reader.is_session() && !is_carried && silent >= limit {
             tracing::info!(session = %reader.id, silent_s = silent.as_secs(), "session timed out");
-            self.cx.cells.sessions_timed_out.add(1);
-            self.dismiss_reader(index, "timeout");
+            cx.cells.sessions_timed_out.add(1);
+            self.dismiss_reader(cx, index, "timeout");
         } else if reader.report_due <= now {
-            self.send_live_reports(index);
+            self.send_live_reports(cx, index);
         }
     }
 }
 
-impl LiveDesk {
+impl Live {
     /// There is something to look after.
     pub(super) fn has_work(&self) -> bool {
         !self.publishers.is_empty()

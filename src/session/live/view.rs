@@ -22,38 +22,39 @@ use crate::live::message::{Ask, ToHome, home_of};
 use crate::live::reader::Reader;
 use crate::live::source::SourceTrack;
 use crate::metrics::paths::{PATH_STATES, PathTallies, PathTotals};
+use crate::session::cx::Cx;
 use crate::session::info::SessionInfo;
+use crate::session::live::desk::Live;
 use crate::session::stream::Path;
-use crate::session::table::Sessions;
 
-impl Sessions {
+impl Live {
     /// What the shard knows of all paths, or of one.
     #[must_use]
-    pub fn path_parts(&self, wanted: Option<&str>) -> Vec<PathPart> {
+    pub fn path_parts(&self, cx: &Cx, wanted: Option<&str>) -> Vec<PathPart> {
         let is_wanted = |path: &str| wanted.is_none_or(|wanted| wanted == path);
         let mut parts: HashMap<Arc<str>, PathPart> = HashMap::new();
         let part = |path: &Arc<str>| PathPart::new(Arc::clone(path));
-        for home in self.homes(wanted) {
+        for home in self.homes(cx, wanted) {
             let path: Arc<str> = home.path.as_str().into();
             parts.entry(Arc::clone(&path)).or_insert_with(|| part(&path)).home = Some(home);
         }
-        for (number, publisher) in &self.live.publishers {
+        for (number, publisher) in &self.publishers {
             let path = publisher.source.path();
             if !is_wanted(path) || publisher.generation().is_none() {
                 continue;
             }
             let part = parts.entry(Arc::clone(path)).or_insert_with(|| part(path));
             part.totals.add(&totals_of(publisher));
-            part.source = self.source_info(*number);
+            part.source = self.source_info(cx, *number);
         }
-        for path in self.live.paths.iter().filter(|path| is_wanted(path.name())) {
+        for path in self.paths.iter().filter(|path| is_wanted(path.name())) {
             let part = parts.entry(Arc::clone(path.name())).or_insert_with(|| part(path.name()));
             for (key, reader) in path.readers() {
                 part.readers.add_reader(reader.carrier, path.lag(key).as_secs_f64());
                 part.totals.add(&reader_totals(reader));
             }
         }
-        for (path, numbers) in self.live.tally.named().filter(|(path, _)| is_wanted(path)) {
+        for (path, numbers) in self.tally.named().filter(|(path, _)| is_wanted(path)) {
             let part = parts.entry(Arc::clone(path)).or_insert_with(|| part(path));
             part.totals.add(&numbers.totals);
         }
@@ -62,21 +63,21 @@ impl Sessions {
 
     /// Sums of all paths, for the metrics.
     #[must_use]
-    pub fn path_table(&self) -> PathTallies {
-        let mut table = self.live.tally.clone();
-        for publisher in self.live.publishers.values() {
+    pub fn path_table(&self, cx: &Cx) -> PathTallies {
+        let mut table = self.tally.clone();
+        for publisher in self.publishers.values() {
             let numbers = table.numbers_mut(publisher.source.path());
             numbers.totals.add(&totals_of(publisher));
             numbers.sources += u64::from(publisher.is_recording());
         }
-        for path in self.live.paths.iter() {
+        for path in self.paths.iter() {
             let numbers = table.numbers_mut(path.name());
             for (_, reader) in path.readers() {
                 numbers.totals.add(&reader_totals(reader));
                 numbers.readers[reader.carrier as usize] += 1;
             }
         }
-        for home in self.homes(None) {
+        for home in self.homes(cx, None) {
             if let Some(place) = PATH_STATES.iter().position(|state| *state == home.state) {
                 table.homes[place] += 1;
             }
@@ -86,22 +87,22 @@ impl Sessions {
 
     /// Ends source and readers of a path that has its home here, as an operator wants it. False:
     /// nothing is known of it.
-    pub fn kick_path(&mut self, path: &str) -> bool {
-        let is_known = !self.homes(Some(path)).is_empty();
+    pub fn kick_path(&mut self, cx: &mut Cx, path: &str) -> bool {
+        let is_known = !self.homes(cx, Some(path)).is_empty();
         if is_known {
             tracing::info!(code = "HE-I303", event = "path.kicked", path, "path {path} is ended");
             let (path, ask) = (path.into(), Ask::Kick);
-            self.live.registry.handle(ToHome { path, ask }, self.cx.now);
-            self.settle_live();
+            self.registry.handle(ToHome { path, ask }, cx.now);
+            self.settle_live(cx);
         }
         is_known
     }
 
     /// Paths that have their home here, or one of them; those that are configured are known before
     /// they are wanted.
-    fn homes(&self, wanted: Option<&str>) -> Vec<HomeInfo> {
-        let (registry, configs) = (&self.live.registry, &self.cx.configs);
-        let is_ours = |path: &str| home_of(path, self.live.shard_count) == self.cx.shard;
+    fn homes(&self, cx: &Cx, wanted: Option<&str>) -> Vec<HomeInfo> {
+        let (registry, configs) = (&self.registry, &cx.configs);
+        let is_ours = |path: &str| home_of(path, self.shard_count) == cx.shard;
         if let Some(path) = wanted {
             let is_idle = || is_ours(path) && configs.named.contains_key(path);
             let idle = || is_idle().then(|| HomeInfo::idle(path));
@@ -114,12 +115,12 @@ impl Sessions {
     }
 
     /// What the outside is shown of publishers, as sessions.
-    pub(in crate::session) fn publisher_infos(&self) -> impl Iterator<Item = SessionInfo> {
-        self.live.publishers.iter().filter_map(|(number, publisher)| {
-            let source = self.source_info(*number)?;
+    pub(in crate::session) fn publisher_infos(&self, cx: &Cx) -> impl Iterator<Item = SessionInfo> {
+        self.publishers.iter().filter_map(|(number, publisher)| {
+            let source = self.source_info(cx, *number)?;
             Some(SessionInfo {
                 id: publisher.id()?.to_string(),
-                shard: self.cx.shard.0,
+                shard: cx.shard.0,
                 role: "publisher",
                 path: publisher.source.path().to_string(),
                 peer: source.peer.clone(),
@@ -137,18 +138,17 @@ impl Sessions {
         })
     }
 
-    pub(super) fn source_info(&self, number: u32) -> Option<SourceInfo> {
-        let publisher = self.live.publishers.get(&number)?;
-        let (source, config) = (&publisher.source, self.cx.path_config(publisher.source.path()));
+    pub(super) fn source_info(&self, cx: &Cx, number: u32) -> Option<SourceInfo> {
+        let publisher = self.publishers.get(&number)?;
+        let (source, config) = (&publisher.source, cx.path_config(publisher.source.path()));
         let counts = source.counts();
-        let age = source.began().map(|began| self.cx.now.since(began));
-        let since_ns = age.map(|age| {
-            i128::from(self.cx.utc_ns) - i128::try_from(age.as_nanos()).unwrap_or_default()
-        });
+        let age = source.began().map(|began| cx.now.since(began));
+        let since_ns = age
+            .map(|age| i128::from(cx.utc_ns) - i128::try_from(age.as_nanos()).unwrap_or_default());
         let since = since_ns.and_then(|ns| Timestamp::from_nanosecond(ns).ok());
         let tracks: Vec<SourceTrackInfo> = (0..)
             .zip(&publisher.tracks)
-            .map(|(track, _)| self.track_info(publisher, track))
+            .map(|(track, _)| self.track_info(cx, publisher, track))
             .collect();
         let gop = source.description().sync_track().and_then(|track| {
             let ticks = source.track(track)?.meter().gop_ticks?;
@@ -163,7 +163,7 @@ impl Sessions {
             transport: publisher.tracks.iter().find_map(|track| track.path).map(transport),
             user_agent: publisher.user_agent().map(str::to_owned),
             session: publisher.id().map(|id| id.to_string()),
-            shard: self.cx.shard.0,
+            shard: cx.shard.0,
             since: since.map(|since| format!("{since:.0}")),
             age_s: age.unwrap_or_default().as_secs_f64(),
             packets: counts.packets,
@@ -177,7 +177,7 @@ impl Sessions {
         })
     }
 
-    fn track_info(&self, publisher: &Publisher, index: u8) -> SourceTrackInfo {
+    fn track_info(&self, cx: &Cx, publisher: &Publisher, index: u8) -> SourceTrackInfo {
         let media = publisher.sdp.medias().get(usize::from(index));
         let spec = publisher.source.description().tracks.get(usize::from(index));
         let track = publisher.source.track(index);
@@ -198,32 +198,32 @@ impl Sessions {
             bytes: meter.bytes,
             packets_lost: track.map_or(0, SourceTrack::packets_lost),
             jitter_s: jitter.map(|ticks| f64::from(ticks) / f64::from(clock_rate_hz.max(1))),
-            last_packet_age_s: meter.newest.map(|came| self.cx.now.since(came).as_secs_f64()),
+            last_packet_age_s: meter.newest.map(|came| cx.now.since(came).as_secs_f64()),
         }
     }
 
     /// A source begins to send.
     pub(super) fn count_source_start(&mut self, path: &Arc<str>) {
-        self.live.tally.numbers_mut(path).totals.source_starts += 1;
+        self.tally.numbers_mut(path).totals.source_starts += 1;
     }
 
     /// A source has gone: what it sent stays counted.
     pub(super) fn count_source_end(&mut self, publisher: &Publisher) {
         let totals = totals_of(publisher);
-        self.live.tally.numbers_mut(publisher.source.path()).totals.add(&totals);
+        self.tally.numbers_mut(publisher.source.path()).totals.add(&totals);
     }
 
     /// A reader has gone, or goes with its path: what it was sent stays counted.
     pub(super) fn count_reader_end(&mut self, path: &str, reader: &Reader) {
-        self.live.tally.numbers_mut(path).totals.add(&reader_totals(reader));
+        self.tally.numbers_mut(path).totals.add(&reader_totals(reader));
     }
 
     /// A path goes from this shard with all its readers.
     pub(super) fn count_path_end(&mut self, path: &str) {
-        let Some(found) = self.live.paths.path(path) else { return };
+        let Some(found) = self.paths.path(path) else { return };
         let mut totals = PathTotals::default();
         found.readers().for_each(|(_, reader)| totals.add(&reader_totals(reader)));
-        self.live.tally.numbers_mut(path).totals.add(&totals);
+        self.tally.numbers_mut(path).totals.add(&totals);
     }
 }
 

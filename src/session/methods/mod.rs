@@ -19,36 +19,32 @@ mod teardown;
 
 pub(in crate::session) use setup::{clip, is_peer};
 
-use super::request::{Command, Executed, public};
+use super::cx::Cx;
+use super::request::{Command, Executed};
 use super::session::{Session, State};
-use super::table::{Action, SessionKey, Sessions};
+use super::table::{Action, SessionKey};
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::{Response, Status};
+use crate::session::table::Vod;
 
-impl Sessions {
-    /// Executes a command that names a session of this shard, or a SETUP that begins one.
-    pub fn execute(&mut self, command: Command) -> Executed {
-        if command.request.method == Method::Options {
-            // Answered whatever becomes of the session (client rule C2).
-            if let Some(key) = command.session.and_then(|id| self.find(id)) {
-                self.touch(key);
-            }
-            self.note_request(command.waiter.entry, command.session);
-            let response = command.response(Status::Ok);
-            return Executed::Reply(response.header("Public", public(&command.target.path)));
+impl Vod {
+    /// Executes a SETUP that begins a session.
+    pub(in crate::session) fn execute_first(&mut self, cx: &mut Cx, command: Command) -> Executed {
+        match command.request.method {
+            Method::Setup => self.setup(cx, command, None),
+            // PLAY, PAUSE and TEARDOWN without a session: there is none yet.
+            _ => command.refuse(Status::SessionNotFound),
         }
-        if self.is_about_live(&command) {
-            return self.execute_live(command);
-        }
-        let Some(id) = command.session else {
-            return match command.request.method {
-                Method::Setup => self.setup(command, None),
-                // PLAY, PAUSE and TEARDOWN without a session: there is none yet.
-                _ => command.refuse(Status::SessionNotFound),
-            };
-        };
-        let Some(key) = self.find(id) else { return command.refuse(Status::SessionNotFound) };
-        self.touch(key);
+    }
+
+    /// Executes a command for a session.
+    pub(in crate::session) fn execute(
+        &mut self,
+        cx: &mut Cx,
+        command: Command,
+        key: SessionKey,
+    ) -> Executed {
+        self.touch(cx, key);
         let Some(session) = self.session_mut(key) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -60,20 +56,20 @@ impl Sessions {
             return Executed::Later;
         }
         match command.request.method {
-            Method::Setup => self.setup(command, Some(key)),
-            Method::Play => self.play(command, key),
-            Method::Pause => self.pause(&command, key),
-            Method::Teardown => self.teardown(&command, key),
-            Method::GetParameter | Method::SetParameter => self.parameter(&command, key),
+            Method::Setup => self.setup(cx, command, Some(key)),
+            Method::Play => self.play(cx, command, key),
+            Method::Pause => self.pause(cx, &command, key),
+            Method::Teardown => self.teardown(cx, &command, key),
+            Method::GetParameter | Method::SetParameter => self.parameter(cx, &command, key),
             _ => command.refuse(Status::MethodNotAllowed),
         }
     }
 
     /// Commands held behind a PLAY may go on.
-    pub(super) fn release_held(&mut self, key: SessionKey) {
+    pub(super) fn release_held(&mut self, cx: &mut Cx, key: SessionKey) {
         let Some(session) = self.session_mut(key) else { return };
         let held = std::mem::take(&mut session.held);
-        self.cx.out.extend(held.into_iter().map(|command| Action::Execute(Box::new(command))));
+        cx.out.extend(held.into_iter().map(|command| Action::Execute(Box::new(command))));
     }
 }
 

@@ -6,14 +6,16 @@ use crate::rtsp::headers::write_rate;
 use crate::rtsp::range::NptText;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
+use crate::session::cx::Cx;
 use crate::session::request::{Command, Executed};
 use crate::session::session::Session;
-use crate::session::table::{SessionKey, Sessions};
+use crate::session::table::SessionKey;
+use crate::session::table::Vod;
 
-impl Sessions {
+impl Vod {
     /// Without a body either is a keep-alive. GET_PARAMETER answers the parameters that it knows
     /// and 451 for one that it does not; there is none to set yet.
-    pub(super) fn parameter(&self, command: &Command, key: SessionKey) -> Executed {
+    pub(super) fn parameter(&self, cx: &Cx, command: &Command, key: SessionKey) -> Executed {
         let Some(session) = self.session(key) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -31,7 +33,7 @@ impl Sessions {
         let mut unknown = Vec::new();
         for line in names {
             let name = line.split(':').next().unwrap_or(line).trim();
-            match self.value(session, name) {
+            match self.value(cx, session, name) {
                 Some(value) => values.push_str(&format!("{name}: {value}\r\n")),
                 None => unknown.push(name),
             }
@@ -47,7 +49,7 @@ impl Sessions {
         })
     }
 
-    fn value(&self, session: &Session, name: &str) -> Option<String> {
+    fn value(&self, cx: &Cx, session: &Session, name: &str) -> Option<String> {
         let seconds = |npt: Npt| NptText(npt).to_string();
         let report = || {
             session.streams.iter().find_map(|stream| {
@@ -56,7 +58,7 @@ impl Sessions {
             })
         };
         match name.to_ascii_lowercase().as_str() {
-            "position" => Some(seconds(session.npt_at(self.cx.now))),
+            "position" => Some(seconds(session.npt_at(cx.now))),
             "duration" => Some(seconds(session.title.asset.duration)),
             "scale" => Some(write_rate(session.epoch.map_or(1.0, |epoch| epoch.scale))),
             "packets_sent" => {

@@ -4,14 +4,16 @@ use super::{aggregate_only, answer};
 use crate::base::time::{Mono, Npt};
 use crate::rtsp::range::{NptStart, Range, parse_range};
 use crate::rtsp::response::Status;
+use crate::session::cx::Cx;
 use crate::session::position::resolve;
 use crate::session::request::{Command, Executed};
 use crate::session::session::State;
-use crate::session::table::{SessionKey, Sessions, TimerKey};
+use crate::session::table::Vod;
+use crate::session::table::{SessionKey, TimerKey};
 
-impl Sessions {
-    pub(super) fn pause(&mut self, command: &Command, key: SessionKey) -> Executed {
-        let now = self.cx.now;
+impl Vod {
+    pub(super) fn pause(&mut self, cx: &mut Cx, command: &Command, key: SessionKey) -> Executed {
+        let now = cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -34,11 +36,11 @@ impl Sessions {
             {
                 session.pause_point = Some(point);
                 let timer = TimerKey::Pause { session: key, epoch_count: session.epoch_count };
-                self.cx.wheel.replace(&mut session.timers.pause, epoch.wall_of_npt(point), timer);
+                cx.wheel.replace(&mut session.timers.pause, epoch.wall_of_npt(point), timer);
                 return Executed::Reply(answer(command, session));
             }
         }
-        self.stop_playing(key, now);
+        self.stop_playing(cx, key, now);
         let Some(session) = self.session_mut(key) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -47,20 +49,20 @@ impl Sessions {
     }
 
     /// A pause point is reached. The session stops there, not where the clock is a little later.
-    pub fn handle_pause_due(&mut self, key: SessionKey, epoch_count: u32) {
+    pub fn handle_pause_due(&mut self, cx: &mut Cx, key: SessionKey, epoch_count: u32) {
         let Some(session) = self.session(key) else { return };
         if session.epoch_count != epoch_count {
             return;
         }
         let Some((point, epoch)) = session.pause_point.zip(session.epoch) else { return };
-        self.stop_playing(key, epoch.wall_of_npt(point).min(self.cx.now));
+        self.stop_playing(cx, key, epoch.wall_of_npt(point).min(cx.now));
     }
 
-    fn stop_playing(&mut self, key: SessionKey, at: Mono) {
+    fn stop_playing(&mut self, cx: &mut Cx, key: SessionKey, at: Mono) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         if matches!(session.state, State::Playing) {
-            session.end_epoch(&mut self.cx.wheel);
-            self.set_state(key, State::Paused { at });
+            session.end_epoch(&mut cx.wheel);
+            self.set_state(cx, key, State::Paused { at });
         }
     }
 }

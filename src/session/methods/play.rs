@@ -15,6 +15,7 @@ use crate::rtsp::headers::{RtpInfo, parse_scale, parse_speed, write_rate, write_
 use crate::rtsp::range::{NptStart, Range, RangeHeader, parse_range};
 use crate::rtsp::response::{Response, Status};
 use crate::session::cursor::Next;
+use crate::session::cx::Cx;
 use crate::session::desk::Waiter as WindowWaiter;
 use crate::session::epoch::{Epoch, Rate};
 use crate::session::position::{
@@ -23,7 +24,8 @@ use crate::session::position::{
 use crate::session::request::{Command, Executed};
 use crate::session::session::{Echo, Priming, Session, State};
 use crate::session::stream::{Phase, Stream};
-use crate::session::table::{Action, SessionKey, Sessions, TimerKey};
+use crate::session::table::Vod;
+use crate::session::table::{Action, SessionKey, TimerKey};
 
 /// What a PLAY asks for.
 struct Asked {
@@ -35,8 +37,8 @@ struct Asked {
     echo: Echo,
 }
 
-impl Sessions {
-    pub(super) fn play(&mut self, command: Command, key: SessionKey) -> Executed {
+impl Vod {
+    pub(super) fn play(&mut self, cx: &mut Cx, command: Command, key: SessionKey) -> Executed {
         let Some(session) = self.session(key) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -44,14 +46,14 @@ impl Sessions {
             Ok(asked) => asked,
             Err(status) => return command.refuse(status),
         };
-        let now = self.cx.now;
+        let now = cx.now;
         if let Some(session) = self.session_mut(key) {
             session.play_received = Some(now);
         }
         if asked.start.is_none() && self.continues(key, asked.scale) {
-            return self.go_on(&command, key, &asked);
+            return self.go_on(cx, &command, key, &asked);
         }
-        self.move_to(command, key, asked)
+        self.move_to(cx, command, key, asked)
     }
 
     /// Whether the streams can stay where they are: playing or paused, and the same samples sent.
@@ -70,8 +72,14 @@ impl Sessions {
     }
 
     /// Resume, change of rate, or nothing new at all.
-    fn go_on(&mut self, command: &Command, key: SessionKey, asked: &Asked) -> Executed {
-        let now = self.cx.now;
+    fn go_on(
+        &mut self,
+        cx: &mut Cx,
+        command: &Command,
+        key: SessionKey,
+        asked: &Asked,
+    ) -> Executed {
+        let now = cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -85,13 +93,13 @@ impl Sessions {
         if asked.range.is_some() {
             session.end = asked.end;
         }
-        session.end_epoch(&mut self.cx.wheel);
+        session.end_epoch(&mut cx.wheel);
         let anchors = session
             .streams
             .iter()
             .map(|stream| rescale(epoch.npt.0, 1_000_000_000, stream.clock_rate_hz))
             .collect::<Vec<_>>();
-        self.begin_epoch(key, epoch, &anchors, old.as_ref());
+        self.begin_epoch(cx, key, epoch, &anchors, old.as_ref());
         let Some(session) = self.session(key) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -101,8 +109,14 @@ impl Sessions {
     }
 
     /// Seek or first start: the streams move, and the answer waits for their windows.
-    fn move_to(&mut self, command: Command, key: SessionKey, asked: Asked) -> Executed {
-        let now = self.cx.now;
+    fn move_to(
+        &mut self,
+        cx: &mut Cx,
+        command: Command,
+        key: SessionKey,
+        asked: Asked,
+    ) -> Executed {
+        let now = cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -119,7 +133,7 @@ impl Sessions {
             State::Ready => State::Ready,
             State::Ended => State::Ended,
         };
-        session.end_epoch(&mut self.cx.wheel);
+        session.end_epoch(&mut cx.wheel);
         let npt = actual_start(session.tracks(), wanted);
         let mut anchors = Vec::with_capacity(session.streams.len());
         let title = session.title.clone();
@@ -150,17 +164,17 @@ impl Sessions {
             before,
         };
         let count = session.streams.len();
-        self.set_state(key, State::Priming(Box::new(priming)));
+        self.set_state(cx, key, State::Priming(Box::new(priming)));
         for index in 0..count {
-            self.request_windows(key, u8::try_from(index).unwrap_or(u8::MAX));
+            self.request_windows(cx, key, u8::try_from(index).unwrap_or(u8::MAX));
         }
-        self.finish_play_when_primed(key);
+        self.finish_play_when_primed(cx, key);
         Executed::Later
     }
 
     /// Answers the PLAY and starts the streams when the first window of each is here.
-    pub(in crate::session) fn finish_play_when_primed(&mut self, key: SessionKey) {
-        let now = self.cx.now;
+    pub(in crate::session) fn finish_play_when_primed(&mut self, cx: &mut Cx, key: SessionKey) {
+        let now = cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let State::Priming(priming) = &session.state else { return };
         let is_here = |stream: &Stream| stream.cursor.is_none() || stream.window().is_some();
@@ -181,18 +195,19 @@ impl Sessions {
             old.playout_at(now).max(sent.saturating_add(early))
         });
         let epoch = Epoch { playout_ns, ..epoch };
-        self.begin_epoch(key, epoch, &anchors, None);
+        self.begin_epoch(cx, key, epoch, &anchors, None);
         let Some(session) = self.session(key) else { return };
         let response = Response::new(Status::Ok, cseq).header("Session", session.id.to_string());
         let response = play_answer(response, session, asked.as_ref(), echo);
-        self.cx.out.push(Action::Respond { waiter, response });
-        self.release_held(key);
+        cx.out.push(Action::Respond { waiter, response });
+        self.release_held(cx, key);
     }
 
     /// Puts every stream that has something to send on the wheel, due at once. `from` is the epoch
     /// that this one goes on from; `None` when the streams were moved.
     fn begin_epoch(
         &mut self,
+        cx: &mut Cx,
         key: SessionKey,
         epoch: Epoch,
         anchors: &[i64],
@@ -208,46 +223,57 @@ impl Sessions {
                 active.push(u8::try_from(index).unwrap_or(u8::MAX));
             }
         }
-        let now = self.cx.now;
+        let now = cx.now;
         if active.is_empty() {
             // Tracks without samples: a player waits for BYE (rule C9).
             for (index, stream) in session.streams.iter_mut().enumerate() {
                 stream.phase = Phase::Finishing;
                 let stream_index = u8::try_from(index).unwrap_or(u8::MAX);
                 let timer = TimerKey::Bye { session: key, stream_index, epoch_count };
-                self.cx.wheel.replace(&mut stream.timer, now, timer);
+                cx.wheel.replace(&mut stream.timer, now, timer);
             }
         }
-        self.set_state(key, State::Playing);
+        self.set_state(cx, key, State::Playing);
         for stream_index in active {
-            self.request_windows(key, stream_index);
-            self.schedule(WindowWaiter { session: key, stream_index, epoch_count }, now);
+            self.request_windows(cx, key, stream_index);
+            self.schedule(cx, WindowWaiter { session: key, stream_index, epoch_count }, now);
         }
-        self.wait_for_report(key, now);
+        self.wait_for_report(cx, key, now);
     }
 
     /// A PLAY that waits for windows cannot be served: too many tasks wait already.
-    pub(in crate::session) fn refuse_play(&mut self, key: SessionKey) {
-        self.answer_priming(key, Status::ServiceUnavailable, Some("1"));
+    pub(in crate::session) fn refuse_play(&mut self, cx: &mut Cx, key: SessionKey) {
+        self.answer_priming(cx, key, Status::ServiceUnavailable, Some("1"));
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
-        session.end_epoch(&mut self.cx.wheel);
+        session.end_epoch(&mut cx.wheel);
         // They stand where the refused PLAY would have begun: the next PLAY places them anew.
         for stream in &mut session.streams {
             stream.cursor = None;
         }
-        self.release_held(key);
+        self.release_held(cx, key);
     }
 
     /// A PLAY whose windows cannot be built is refused; the session ends after it.
-    pub(in crate::session) fn fail_play(&mut self, key: SessionKey, failure: &WindowFailure) {
+    pub(in crate::session) fn fail_play(
+        &mut self,
+        cx: &mut Cx,
+        key: SessionKey,
+        failure: &WindowFailure,
+    ) {
         let status = match failure {
             WindowFailure::FileChanged => Status::NotFound,
             _ => Status::InternalServerError,
         };
-        self.answer_priming(key, status, None);
+        self.answer_priming(cx, key, status, None);
     }
 
-    fn answer_priming(&mut self, key: SessionKey, status: Status, retry_after: Option<&str>) {
+    fn answer_priming(
+        &mut self,
+        cx: &mut Cx,
+        key: SessionKey,
+        status: Status,
+        retry_after: Option<&str>,
+    ) {
         let Some(session) = self.session_mut(key) else { return };
         if !matches!(session.state, State::Priming(_)) {
             return;
@@ -260,8 +286,8 @@ impl Sessions {
         if let Some(seconds) = retry_after {
             response = response.header("Retry-After", seconds);
         }
-        self.cx.out.push(Action::Respond { waiter, response });
-        self.set_state(key, priming.before);
+        cx.out.push(Action::Respond { waiter, response });
+        self.set_state(cx, key, priming.before);
     }
 }
 

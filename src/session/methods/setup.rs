@@ -13,13 +13,15 @@ use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
 use crate::rtsp::transport_answer::{TransportPath, TransportReply};
 use crate::rtsp::uri::base_url;
+use crate::session::cx::Cx;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 use crate::session::quality::{Level, Quality};
 use crate::session::request::{Command, Executed};
 use crate::session::resend::{Resender, rtx_payload_type};
 use crate::session::session::{Session, SessionTimers, State};
 use crate::session::stream::{Path, Stream};
-use crate::session::table::{SessionKey, Sessions};
+use crate::session::table::SessionKey;
+use crate::session::table::Vod;
 
 /// What a SETUP asks for, once it is clear that it can be had.
 struct Wish {
@@ -28,15 +30,20 @@ struct Wish {
     offer: TransportOffer,
 }
 
-impl Sessions {
-    pub(super) fn setup(&mut self, command: Command, key: Option<SessionKey>) -> Executed {
+impl Vod {
+    pub(super) fn setup(
+        &mut self,
+        cx: &mut Cx,
+        command: Command,
+        key: Option<SessionKey>,
+    ) -> Executed {
         let wish = match self.wish(&command, key) {
             Ok(wish) => wish,
             Err(status) => return command.refuse(status),
         };
         let key = match key {
             Some(key) => key,
-            None => match self.begin_session(&command, &wish) {
+            None => match self.begin_session(cx, &command, &wish) {
                 Ok(key) => key,
                 Err(status) => return command.refuse(status),
             },
@@ -44,14 +51,12 @@ impl Sessions {
         let stream_index = self.session(key).map_or(0, |session| session.streams.len());
         let owner = (key, u8::try_from(stream_index).unwrap_or(u8::MAX));
         let path = match wish.offer.protocol {
-            Lower::Udp => match self.place_udp(&command, &wish.offer, owner) {
+            Lower::Udp => match self.place_udp(cx, &command, &wish.offer, owner) {
                 Ok(path) => path,
                 Err(refused) => {
-                    self.forget_if_empty(key);
+                    self.forget_if_empty(cx, key);
                     return match refused {
-                        None if self.cx.sockets.has_room() => {
-                            Executed::NeedsPair(Box::new(command))
-                        }
+                        None if cx.sockets.has_room() => Executed::NeedsPair(Box::new(command)),
                         // Every pair knows this client address already.
                         None => command.refuse(Status::NotEnoughBandwidth),
                         Some(status) => command.refuse(status),
@@ -59,17 +64,16 @@ impl Sessions {
                 }
             },
             Lower::Tcp => {
-                match self.cx.directory.free_channels(command.waiter.entry, wish.offer.interleaved)
-                {
+                match cx.directory.free_channels(command.waiter.entry, wish.offer.interleaved) {
                     Some((channel, rtcp_channel)) => Path::Tcp { channel, rtcp_channel },
                     None => {
-                        self.forget_if_empty(key);
+                        self.forget_if_empty(cx, key);
                         return command.refuse(Status::NotEnoughBandwidth);
                     }
                 }
             }
         };
-        self.add_stream(&command, key, &wish, path)
+        self.add_stream(cx, &command, key, &wish, path)
     }
 
     /// Checks a SETUP against the title, the session and the transports we have.
@@ -105,17 +109,20 @@ impl Sessions {
         Ok(Wish { title, track_index, offer })
     }
 
-    fn begin_session(&mut self, command: &Command, wish: &Wish) -> Result<SessionKey, Status> {
-        self.replace_older(command, wish);
-        if self.cx.directory.of_connection(command.waiter.entry).len()
-            >= SESSIONS_PER_CONNECTION_MAX
-        {
+    fn begin_session(
+        &mut self,
+        cx: &mut Cx,
+        command: &Command,
+        wish: &Wish,
+    ) -> Result<SessionKey, Status> {
+        self.replace_older(cx, command, wish);
+        if cx.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
             return Err(Status::NotEnoughBandwidth);
         }
-        let _admitted = self.cx.admit_session(command.peer)?;
+        let _admitted = cx.admit_session(command.peer)?;
         let mut rng = rand::rng();
-        let id = SessionId::new(self.cx.shard, rng.next_u64());
-        let is_local = command.waiter.shard == self.cx.shard;
+        let id = SessionId::new(cx.shard, rng.next_u64());
+        let is_local = command.waiter.shard == cx.shard;
         let url = base_url(&command.request.uri);
         let session = Session {
             id,
@@ -127,43 +134,44 @@ impl Sessions {
             peer: command.peer,
             _admitted,
             user_agent: command.request.header("User-Agent").map(clip),
-            created: self.cx.now,
-            alive: self.cx.now,
-            liveness_due: self.cx.now,
+            created: cx.now,
+            alive: cx.now,
+            liveness_due: cx.now,
             // Never the number of an earlier session in the same place.
             epoch_count: rng.next_u32(),
             epoch: None,
             end: None,
             pause_point: None,
             timers: SessionTimers::default(),
-            cname: format!("{:08x}@{}", rng.next_u32(), self.cx.config.host),
+            cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
             held: VecDeque::new(),
             play_received: None,
         };
-        let key = self.insert(session);
-        self.watch(key, self.cx.now + self.cx.config.timeout);
+        let key = self.insert(cx, session);
+        self.watch(cx, key, cx.now + cx.config.timeout);
         Ok(key)
     }
 
     /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
     /// connection without tearing down. The paused session is freed at once.
-    fn replace_older(&mut self, command: &Command, wish: &Wish) {
-        for session in self.cx.directory.of_connection(command.waiter.entry).to_vec() {
+    fn replace_older(&mut self, cx: &mut Cx, command: &Command, wish: &Wish) {
+        for session in cx.directory.of_connection(command.waiter.entry).to_vec() {
             let SessionRef::Title(key) = session else { continue };
             let is_left = self.session(key).is_some_and(|session| {
                 matches!(session.state, State::Paused { .. })
                     && session.title.name == wish.title.name
                     && session.streams.iter().any(|s| s.track_index == wish.track_index)
             });
-            if is_left && command.waiter.shard == self.cx.shard {
-                self.remove(key);
+            if is_left && command.waiter.shard == cx.shard {
+                self.remove(cx, key);
             }
         }
     }
 
     /// `Err(None)`: the client address is in use on every pair that is open.
     fn place_udp(
-        &mut self,
+        &self,
+        cx: &mut Cx,
         command: &Command,
         offer: &TransportOffer,
         owner: (SessionKey, u8),
@@ -173,12 +181,13 @@ impl Sessions {
         let (mut rtp, mut rtcp) = (command.peer, command.peer);
         rtp.set_port(rtp_port);
         rtcp.set_port(rtcp_port);
-        let pair = self.cx.sockets.place(rtp, rtcp, owner).ok_or(None)?;
+        let pair = cx.sockets.place(rtp, rtcp, owner).ok_or(None)?;
         Ok(Path::Udp { pair, rtp, rtcp })
     }
 
     fn add_stream(
         &mut self,
+        cx: &mut Cx,
         command: &Command,
         key: SessionKey,
         wish: &Wish,
@@ -186,7 +195,7 @@ impl Sessions {
     ) -> Executed {
         let mut rng = rand::rng();
         let ports = match path {
-            Path::Udp { pair, .. } => self.cx.sockets.ports(pair),
+            Path::Udp { pair, .. } => cx.sockets.ports(pair),
             Path::Tcp { .. } | Path::Group { .. } => None,
         };
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
@@ -200,15 +209,15 @@ impl Sessions {
         let control_url = command.request.uri.clone();
         let random = rng.next_u64();
         let mut stream = Stream::new(wish.track_index, payload, path, control_url, ssrc, random);
-        let said = self.cx.configs.find(&wish.title.url_path).adapts_quality;
-        if said.unwrap_or(self.cx.config.adapts_quality) && track.kind == MediaKind::Video {
+        let said = cx.configs.find(&wish.title.url_path).adapts_quality;
+        if said.unwrap_or(cx.config.adapts_quality) && track.kind == MediaKind::Video {
             // Sound is little and its faults are heard: it is never thinned.
             stream.quality = Some(Box::new(Quality::new(track.sync_gap())));
-            self.cx.cells.quality_levels[Level::Full as usize].add(1);
+            cx.cells.quality_levels[Level::Full as usize].add(1);
         }
         let profile = wish.offer.profile;
         let is_udp = matches!(path, Path::Udp { .. });
-        if self.cx.config.retransmits && profile == Profile::Avpf && is_udp {
+        if cx.config.retransmits && profile == Profile::Avpf && is_udp {
             // It has our offer from the SDP: only there does a client know the profile from.
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
             let payload_type = rtx_payload_type(track.payload.payload_type);
@@ -217,7 +226,7 @@ impl Sessions {
         session.streams.push(stream);
         if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, session.connection) {
             let channels = (channel, rtcp_channel);
-            self.cx.directory.take_channels(entry, channels, SessionRef::Title(key));
+            cx.directory.take_channels(entry, channels, SessionRef::Title(key));
         }
         let transport = match path {
             Path::Udp { rtp, rtcp, .. } => {
@@ -232,16 +241,15 @@ impl Sessions {
         };
         let (ssrc, mode) = (Some(ssrc.0), Mode::Play);
         let transport = TransportReply { profile, path: transport, ssrc, mode }.write();
-        let session_header =
-            self.session(key).map(|s| self.cx.session_header(s.id)).unwrap_or_default();
+        let session_header = self.session(key).map(|s| cx.session_header(s.id)).unwrap_or_default();
         let response = command.response(Status::Ok);
         let response = response.header("Session", session_header).header("Transport", transport);
         Executed::Reply(response)
     }
 
-    fn forget_if_empty(&mut self, key: SessionKey) {
+    fn forget_if_empty(&mut self, cx: &mut Cx, key: SessionKey) {
         if self.session(key).is_some_and(|session| session.streams.is_empty()) {
-            self.remove(key);
+            self.remove(cx, key);
         }
     }
 }

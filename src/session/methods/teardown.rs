@@ -2,24 +2,26 @@
 
 use super::{Scope, answer, scope};
 use crate::rtsp::response::Status;
+use crate::session::cx::Cx;
 use crate::session::request::{Command, Executed};
 use crate::session::session::State;
 use crate::session::stream::{Path, Phase};
-use crate::session::table::{SessionKey, Sessions};
+use crate::session::table::SessionKey;
+use crate::session::table::Vod;
 
-impl Sessions {
-    pub(super) fn teardown(&mut self, command: &Command, key: SessionKey) -> Executed {
+impl Vod {
+    pub(super) fn teardown(&mut self, cx: &mut Cx, command: &Command, key: SessionKey) -> Executed {
         let Some(session) = self.session(key) else {
             return command.refuse(Status::SessionNotFound);
         };
         match scope(session, command) {
             Err(status) => command.refuse(status),
             Ok(Scope::Stream(index)) if session.streams.len() > 1 => {
-                self.drop_stream(command, key, index)
+                self.drop_stream(cx, command, key, index)
             }
             Ok(Scope::Stream(_) | Scope::Presentation) => {
                 let response = answer(command, session);
-                self.fail(key, Some("teardown"));
+                self.fail(cx, key, Some("teardown"));
                 Executed::Reply(response)
             }
         }
@@ -27,7 +29,13 @@ impl Sessions {
 
     /// Takes one stream out. While others play it would shift their places under keys that are on
     /// their way, so this is for a session that rests.
-    fn drop_stream(&mut self, command: &Command, key: SessionKey, index: usize) -> Executed {
+    fn drop_stream(
+        &mut self,
+        cx: &mut Cx,
+        command: &Command,
+        key: SessionKey,
+        index: usize,
+    ) -> Executed {
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -35,18 +43,18 @@ impl Sessions {
             return command.refuse(Status::OnlyAggregateOperationAllowed);
         }
         if session.epoch.is_some() && session.streams[index].phase != Phase::Ended {
-            self.send_report(key, index, Some("teardown"));
+            self.send_report(cx, key, index, Some("teardown"));
         }
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         let stream = session.streams.remove(index);
-        self.cx.wheel.cancel(stream.timer);
+        cx.wheel.cancel(stream.timer);
         session.epoch_count = session.epoch_count.wrapping_add(1);
         match (stream.path, session.connection) {
-            (Path::Udp { pair, rtp, rtcp }, _) => self.cx.release_tuple(pair, rtp, rtcp),
+            (Path::Udp { pair, rtp, rtcp }, _) => cx.release_tuple(pair, rtp, rtcp),
             (Path::Tcp { channel, rtcp_channel }, Some(entry)) => {
-                self.cx.directory.give_channels_back(entry, (channel, rtcp_channel));
+                cx.directory.give_channels_back(entry, (channel, rtcp_channel));
             }
             (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => {}
         }
@@ -56,7 +64,7 @@ impl Sessions {
         for (index, stream) in session.streams.iter().enumerate() {
             if let Path::Udp { pair, rtcp, .. } = stream.path {
                 let owner = (key, u8::try_from(index).unwrap_or(u8::MAX));
-                self.cx.sockets.rename(pair, rtcp, owner);
+                cx.sockets.rename(pair, rtcp, owner);
             }
         }
         Executed::Reply(answer(command, session))

@@ -20,7 +20,7 @@ fn stalled(budget: Duration, stall: Duration) -> (Bench, SessionKey, Mono) {
     let key = bench.key(id);
     bench.sessions.cx.now = bench.sessions.cx.now + stall;
     let now = bench.sessions.cx.now;
-    let session = bench.sessions.session_mut(key).unwrap();
+    let session = bench.sessions.vod.session_mut(key).unwrap();
     let epoch = session.epoch.unwrap();
     let due_at = |stream: &mut crate::session::stream::Stream| {
         stream.phase = Phase::WaitsForConnection;
@@ -36,7 +36,7 @@ fn stalled(budget: Duration, stall: Duration) -> (Bench, SessionKey, Mono) {
 
 /// The streams go on where they stand.
 fn go_on(bench: &mut Bench, key: SessionKey) {
-    let epoch_count = bench.sessions.session(key).unwrap().epoch_count;
+    let epoch_count = bench.sessions.vod.session(key).unwrap().epoch_count;
     for stream_index in 0..2 {
         bench.plan(WindowWaiter { session: key, stream_index, epoch_count }, Due::Waiting);
         bench.settle();
@@ -48,7 +48,7 @@ fn go_on(bench: &mut Bench, key: SessionKey) {
 fn session_past_its_budget_goes_on_at_the_newest_sync_sample_that_is_due() {
     let (mut bench, key, due_at) = stalled(SECOND * 2, SECOND * 6);
     let before = bench.sent.len();
-    assert!(bench.sessions.skip_if_late(key, due_at));
+    assert!(bench.sessions.vod.skip_if_late(&mut bench.sessions.cx, key, due_at));
     assert_eq!(bench.cells.lag_skips.value(), 1);
     go_on(&mut bench, key);
     let first_after = bench.sent[before..].iter().find(|sent| sent.track == 0).unwrap();
@@ -65,7 +65,7 @@ fn session_past_its_budget_goes_on_at_the_newest_sync_sample_that_is_due() {
             assert_eq!(i64::from(sent_ticks), ticks, "time makes the jump of the media");
         }
     }
-    let epoch = bench.sessions.session(key).unwrap().epoch.unwrap();
+    let epoch = bench.sessions.vod.session(key).unwrap().epoch.unwrap();
     let wall = epoch.wall_of(&first_after.frame, WindowKind::All);
     assert!(wall <= first_after.at, "nothing is sent before its time");
 }
@@ -74,7 +74,7 @@ fn session_past_its_budget_goes_on_at_the_newest_sync_sample_that_is_due() {
 fn session_within_its_budget_or_without_one_loses_nothing() {
     for (budget, stall) in [(SECOND * 10, SECOND * 6), (Duration::ZERO, SECOND * 6)] {
         let (mut bench, key, due_at) = stalled(budget, stall);
-        assert!(!bench.sessions.skip_if_late(key, due_at));
+        assert!(!bench.sessions.vod.skip_if_late(&mut bench.sessions.cx, key, due_at));
         go_on(&mut bench, key);
         for pair in bench.sent_of(0).windows(2) {
             assert_eq!(pair[1].frame.sample_index, pair[0].frame.sample_index + 1);
@@ -85,7 +85,7 @@ fn session_within_its_budget_or_without_one_loses_nothing() {
 #[test]
 fn session_without_a_newer_sync_sample_goes_on_as_it_is() {
     let (mut bench, key, due_at) = stalled(Duration::from_millis(1), Duration::from_millis(30));
-    assert!(!bench.sessions.skip_if_late(key, due_at));
+    assert!(!bench.sessions.vod.skip_if_late(&mut bench.sessions.cx, key, due_at));
     assert_eq!(bench.cells.lag_skips.value(), 0);
     go_on(&mut bench, key);
 }

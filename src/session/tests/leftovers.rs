@@ -45,7 +45,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Does a step; the session that the client holds afterwards.
 fn take(bench: &mut Bench, id: Option<SessionId>, step: &Step) -> Option<SessionId> {
-    let id = id.filter(|id| bench.sessions.find(*id).is_some());
+    let id = id.filter(|id| bench.sessions.cx.directory.find(*id).is_some());
     match step {
         Step::Setup { track, is_tcp } => {
             let uri = format!("{BASE}/trackID={track}");
@@ -93,9 +93,10 @@ fn take(bench: &mut Bench, id: Option<SessionId>, step: &Step) -> Option<Session
 fn check_bounds(bench: &Bench) -> Result<(), TestCaseError> {
     let sessions = &bench.sessions;
     let keys: usize = sessions
+        .vod
         .keys()
         .iter()
-        .filter_map(|key| sessions.session(*key))
+        .filter_map(|key| sessions.vod.session(*key))
         .map(|session| {
             // Reports, a pause point, and whether the client lives; and one for each stream.
             3 + session.streams.len()
@@ -106,16 +107,17 @@ fn check_bounds(bench: &Bench) -> Result<(), TestCaseError> {
         "{} keys, {keys} allowed",
         sessions.cx.wheel.count()
     );
-    prop_assert_eq!(sessions.cx.directory.len(), sessions.count());
+    prop_assert_eq!(sessions.cx.directory.len(), sessions.vod.count());
     let streams: usize = sessions
+        .vod
         .keys()
         .iter()
-        .filter_map(|key| sessions.session(*key))
+        .filter_map(|key| sessions.vod.session(*key))
         .map(|s| s.streams.len())
         .sum();
     prop_assert!(sessions.cx.sockets.tuple_count() <= streams * 2);
-    for key in sessions.keys() {
-        prop_assert!(sessions.session(key).unwrap().held.len() <= 16);
+    for key in sessions.vod.keys() {
+        prop_assert!(sessions.vod.session(key).unwrap().held.len() <= 16);
     }
     Ok(())
 }
@@ -136,14 +138,14 @@ proptest! {
         }
         bench.keeps_tasks = false;
         bench.finish_tasks();
-        for key in bench.sessions.keys() {
-            let id = bench.sessions.session(key).unwrap().id;
+        for key in bench.sessions.vod.keys() {
+            let id = bench.sessions.vod.session(key).unwrap().id;
             bench.request(2, Method::Teardown, BASE, Some(id), &[]);
         }
-        prop_assert_eq!((bench.sessions.count(), bench.sessions.cx.wheel.count()), (0, 0));
+        prop_assert_eq!((bench.sessions.vod.count(), bench.sessions.cx.wheel.count()), (0, 0));
         prop_assert_eq!(bench.sessions.cx.sockets.tuple_count(), 0);
         prop_assert!(bench.sessions.cx.directory.of_connection(entry(1)).is_empty());
-        prop_assert_eq!(bench.sessions.desk.asked_count(), 0);
+        prop_assert_eq!(bench.sessions.vod.desk.asked_count(), 0);
     }
 }
 

@@ -21,13 +21,13 @@ fn silent_udp_client_is_reaped_with_bye_and_leaves_nothing() {
     let id = bench.opened();
     bench.play(id, &[("Scale", "0.0625")]).unwrap();
     bench.run_for(SECOND * 59);
-    assert!(bench.sessions.find(id).is_some());
+    assert!(bench.sessions.cx.directory.find(id).is_some());
     bench.run_for(SECOND * 2);
-    assert_eq!(bench.sessions.find(id), None);
+    assert_eq!(bench.sessions.cx.directory.find(id), None);
     let mut byes = bench.bye_ports();
     byes.sort_unstable();
     assert_eq!(byes, [5_001, 5_003]);
-    assert_eq!((bench.sessions.count(), bench.sessions.cx.sockets.tuple_count()), (0, 0));
+    assert_eq!((bench.sessions.vod.count(), bench.sessions.cx.sockets.tuple_count()), (0, 0));
     assert!(bench.sessions.cx.directory.of_connection(entry(1)).is_empty());
     assert!(bench.cells.sessions.iter().all(|gauge| gauge.value() == 0));
     // Dead keys go with time.
@@ -43,7 +43,7 @@ fn receiver_reports_keep_a_session_alive_and_one_key_watches_it() {
         bench.run_for(SECOND * 10);
         report(&mut bench);
     }
-    assert!(bench.sessions.find(id).is_some());
+    assert!(bench.sessions.cx.directory.find(id).is_some());
     assert_eq!(bench.sessions.cx.wheel.count(), 1);
 }
 
@@ -56,10 +56,10 @@ fn udp_session_outlives_its_connection_as_long_as_it_is_heard_of() {
         bench.run_for(SECOND * 10);
         report(&mut bench);
     }
-    assert!(bench.sessions.find(id).is_some());
+    assert!(bench.sessions.cx.directory.find(id).is_some());
     assert_eq!(bench.sessions.cx.wheel.count(), 1, "the first watch has ended");
     bench.run_for(SECOND * 16);
-    assert_eq!(bench.sessions.find(id), None, "an orphan is looked for sooner");
+    assert_eq!(bench.sessions.cx.directory.find(id), None, "an orphan is looked for sooner");
 }
 
 #[test]
@@ -68,9 +68,12 @@ fn interleaved_session_ends_with_its_connection() {
     let id = session_id(&bench.setup_tcp(0, None));
     bench.play(id, &[("Scale", "0.0625")]).unwrap();
     bench.run_for(SECOND * 300);
-    assert!(bench.sessions.find(id).is_some(), "rule C16: the connection is its sign of life");
+    assert!(
+        bench.sessions.cx.directory.find(id).is_some(),
+        "rule C16: the connection is its sign of life"
+    );
     bench.sessions.handle_connection_closed(entry(1));
-    assert_eq!(bench.sessions.find(id), None);
+    assert_eq!(bench.sessions.cx.directory.find(id), None);
 }
 
 #[test]
@@ -81,7 +84,7 @@ fn interleaved_session_that_is_paused_needs_a_sign_of_life() {
     bench.pause(id);
     for sign in 0..6 {
         bench.run_for(SECOND * 50);
-        assert!(bench.sessions.find(id).is_some());
+        assert!(bench.sessions.cx.directory.find(id).is_some());
         if sign % 2 == 0 {
             // OPTIONS without a session, on its connection.
             bench.sessions.touch_connection(entry(1));
@@ -90,7 +93,11 @@ fn interleaved_session_that_is_paused_needs_a_sign_of_life() {
         }
     }
     bench.run_for(SECOND * 61);
-    assert_eq!(bench.sessions.find(id), None, "its connection lives, and says nothing");
+    assert_eq!(
+        bench.sessions.cx.directory.find(id),
+        None,
+        "its connection lives, and says nothing"
+    );
 }
 
 #[test]
@@ -98,7 +105,7 @@ fn interleaved_session_that_never_plays_is_reaped() {
     let mut bench = Bench::new();
     let id = session_id(&bench.setup_tcp(0, None));
     bench.run_for(SECOND * 61);
-    assert_eq!(bench.sessions.find(id), None);
+    assert_eq!(bench.sessions.cx.directory.find(id), None);
 }
 
 #[test]
@@ -115,7 +122,7 @@ fn whoever_waits_for_a_session_that_ends_is_answered() {
     assert_eq!(answers, [(2, 454), (3, 454)]);
     // The window that comes late finds nobody.
     bench.finish_tasks();
-    assert_eq!(bench.sessions.count(), 0);
+    assert_eq!(bench.sessions.vod.count(), 0);
 }
 
 #[test]
@@ -139,5 +146,5 @@ fn interleaved_session_that_has_played_to_its_end_needs_a_sign_of_life() {
     let id = session_id(&bench.setup_tcp(0, None));
     bench.play(id, &[]).unwrap();
     bench.run_for(SECOND * 300);
-    assert_eq!(bench.sessions.find(id), None, "nothing is sent that it could take");
+    assert_eq!(bench.sessions.cx.directory.find(id), None, "nothing is sent that it could take");
 }

@@ -26,10 +26,12 @@ use std::time::Duration;
 
 use super::cx::SessionConfig;
 use super::desk::Waiter as WindowWaiter;
+use super::directory::SessionRef;
 use super::request::{Command, Executed, Waiter};
 use super::session::{Session, State};
+use super::sessions::Sessions;
 use super::stream::{Due, Phase};
-use super::table::{Action, SessionKey, Sessions, TimerKey};
+use super::table::{Action, SessionKey, TimerKey};
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
 use crate::library::testing;
@@ -196,11 +198,14 @@ impl Bench {
     }
 
     fn key(&self, id: SessionId) -> SessionKey {
-        self.sessions.find(id).unwrap()
+        match self.sessions.cx.directory.find(id) {
+            Some(SessionRef::Title(key)) => key,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn session(&self, id: SessionId) -> &Session {
-        self.sessions.session(self.key(id)).unwrap()
+        self.sessions.vod.session(self.key(id)).unwrap()
     }
 
     fn execute(&mut self, command: Command) {
@@ -232,7 +237,7 @@ impl Bench {
     fn act(&mut self, action: Action) {
         match action {
             Action::Submit(task) if self.refuses_tasks => {
-                self.sessions.handle_window_refused(task.ticket);
+                self.sessions.vod.handle_window_refused(&mut self.sessions.cx, task.ticket);
             }
             Action::Submit(task) if self.keeps_tasks => self.tasks.push(task),
             Action::Submit(task) => self.finish_task(&task),
@@ -258,7 +263,7 @@ impl Bench {
         let Work::Window { title, key } = &task.work else { panic!("{task:?}") };
         let window = testing::window(title, *key);
         window.mark_pages_seen(self.sessions.cx.now);
-        self.sessions.handle_window(task.ticket, Ok(window));
+        self.sessions.vod.handle_window(&mut self.sessions.cx, task.ticket, Ok(window));
     }
 
     /// Does the tasks that were kept.
@@ -299,7 +304,7 @@ impl Bench {
     /// What the pacer does with a stream that is due.
     fn pump(&mut self, at: WindowWaiter, timer_count: u32) {
         let now = self.sessions.cx.now;
-        let Some(session) = self.sessions.session_mut(at.session) else { return };
+        let Some(session) = self.sessions.vod.session_mut(at.session) else { return };
         if session.epoch_count != at.epoch_count || !matches!(session.state, State::Playing) {
             return;
         }
@@ -327,19 +332,23 @@ impl Bench {
 
     fn plan(&mut self, at: WindowWaiter, next: Due) {
         let now = self.sessions.cx.now;
-        self.sessions.request_windows(at.session, at.stream_index);
-        let session = self.sessions.session_mut(at.session).unwrap();
+        self.sessions.vod.request_windows(&mut self.sessions.cx, at.session, at.stream_index);
+        let session = self.sessions.vod.session_mut(at.session).unwrap();
         let (epoch, end) = (session.epoch.unwrap(), session.end);
         let stream = &mut session.streams[usize::from(at.stream_index)];
         match next {
-            Due::Now { .. } => self.sessions.schedule(at, now),
-            Due::At(time) => self.sessions.schedule(at, time),
+            Due::Now { .. } => self.sessions.vod.schedule(&mut self.sessions.cx, at, now),
+            Due::At(time) => self.sessions.vod.schedule(&mut self.sessions.cx, at, time),
             Due::Waiting if stream.due(&epoch, end, now) != Due::Waiting => {
-                self.sessions.schedule(at, now);
+                self.sessions.vod.schedule(&mut self.sessions.cx, at, now);
             }
             Due::Waiting => stream.phase = Phase::WaitsForWindow,
             Due::End => {
-                self.sessions.wait_for_bye(at, now + Duration::from_millis(100));
+                self.sessions.vod.wait_for_bye(
+                    &mut self.sessions.cx,
+                    at,
+                    now + Duration::from_millis(100),
+                );
             }
         }
     }

@@ -26,7 +26,7 @@ fn take_run(
     packets: u32,
 ) -> (RunMark, Vec<(u16, u32, u32)>) {
     let now = bench.sessions.cx.now + std::time::Duration::from_secs(100);
-    let session = bench.sessions.session_mut(key).unwrap();
+    let session = bench.sessions.vod.session_mut(key).unwrap();
     let epoch = session.epoch.unwrap();
     let stream = &mut session.streams[0];
     // Everything is due, and in memory. The second look is for the window that the first entered.
@@ -48,7 +48,7 @@ fn take_run(
     if first + count == frame.packet_count {
         stream.finish_frame();
     }
-    bench.sessions.request_windows(key, 0);
+    bench.sessions.vod.request_windows(&mut bench.sessions.cx, key, 0);
     bench.settle();
     (mark, taken)
 }
@@ -58,7 +58,7 @@ fn packet_index(stream: &Stream) -> u32 {
 }
 
 fn rewind(bench: &mut Bench, key: SessionKey, mark: RunMark) -> bool {
-    bench.sessions.session_mut(key).unwrap().streams[0].rewind(&mark)
+    bench.sessions.vod.session_mut(key).unwrap().streams[0].rewind(&mark)
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn cell(method: Method, at: At) -> (Option<u16>, Option<&'static str>) {
         }
         _ => bench.request(2, method, BASE, Some(id), &[]),
     };
-    let state = bench.sessions.find(id).map(|_| bench.session(id).state.as_str());
+    let state = bench.sessions.cx.directory.find(id).map(|_| bench.session(id).state.as_str());
     (answer.as_ref().map(status), state)
 }
 

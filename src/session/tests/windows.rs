@@ -113,7 +113,7 @@ fn refusal_does_not_wake_a_stream_that_has_said_bye() {
     bench.run_for(SECOND * 2);
     assert_eq!(bench.bye_ports().len(), 2);
     for task in std::mem::take(&mut bench.tasks) {
-        bench.sessions.handle_window_refused(task.ticket);
+        bench.sessions.vod.handle_window_refused(&mut bench.sessions.cx, task.ticket);
     }
     bench.run_for(SECOND);
     assert_eq!(bench.bye_ports().len(), 2);
@@ -129,12 +129,16 @@ fn window_that_cannot_be_built_refuses_the_play_and_ends_the_session() {
         bench.keeps_tasks = true;
         bench.play(id, &[]);
         for task in std::mem::take(&mut bench.tasks) {
-            bench.sessions.handle_window(task.ticket, Err(failure.clone()));
+            bench.sessions.vod.handle_window(
+                &mut bench.sessions.cx,
+                task.ticket,
+                Err(failure.clone()),
+            );
         }
         bench.settle();
         let answers: Vec<u16> = bench.answers.iter().map(|(_, r)| status(r)).collect();
         assert_eq!(answers, [expected], "answered once");
-        assert_eq!(bench.sessions.find(id), None);
+        assert_eq!(bench.sessions.cx.directory.find(id), None);
         assert_eq!(bench.sessions.cx.sockets.tuple_count(), 0);
     }
 }
@@ -148,9 +152,13 @@ fn window_that_fails_while_playing_ends_the_session_with_bye() {
     bench.finish_tasks();
     bench.run_for(SECOND);
     let task = bench.tasks.pop().unwrap();
-    bench.sessions.handle_window(task.ticket, Err(WindowFailure::FileChanged));
+    bench.sessions.vod.handle_window(
+        &mut bench.sessions.cx,
+        task.ticket,
+        Err(WindowFailure::FileChanged),
+    );
     bench.settle();
-    assert_eq!(bench.sessions.find(id), None);
+    assert_eq!(bench.sessions.cx.directory.find(id), None);
     assert_eq!(bench.bye_ports().len(), 2);
 }
 
@@ -165,7 +173,7 @@ fn window_of_an_earlier_epoch_is_of_no_use_and_does_no_harm() {
     assert!(!stale.is_empty());
     // Over another connection this would be held; a window that never comes ends the wait.
     for task in &stale {
-        bench.sessions.handle_window_refused(task.ticket);
+        bench.sessions.vod.handle_window_refused(&mut bench.sessions.cx, task.ticket);
     }
     bench.settle();
     bench.keeps_tasks = false;

@@ -44,7 +44,9 @@ use crate::live::source::SourceError;
 use crate::poll::task::{DescriptionFailure, Task, TaskClass, Work};
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
-use crate::session::table::{Action, INPUT_TICKET, Sessions};
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
+use crate::session::table::{Action, INPUT_TICKET};
 
 /// All inputs of a shard.
 #[derive(Debug, Default)]
@@ -122,21 +124,21 @@ impl SenderLatch {
     }
 }
 
-impl Sessions {
+impl Live {
     /// Listens at an address.
-    pub(super) fn start_udp_input(&mut self, path: &Arc<str>, source: &UdpSource) {
+    pub(super) fn start_udp_input(&mut self, cx: &mut Cx, path: &Arc<str>, source: &UdpSource) {
         let socket = plan_udp(source);
         let senders = vec![SenderLatch::new(&socket)];
         let state = State::Sniffing(Box::default(), socket.clone());
         let number = self.enter_input(path, state, senders);
-        self.cx.out.push(Action::OpenInput { number, sockets: vec![socket] });
+        cx.out.push(Action::OpenInput { number, sockets: vec![socket] });
     }
 
     /// Listens as the description in a file tells, which a worker reads.
-    pub(super) fn start_described_input(&mut self, path: &Arc<str>, file: &Path) {
+    pub(super) fn start_described_input(&mut self, cx: &mut Cx, path: &Arc<str>, file: &Path) {
         let number = self.enter_input(path, State::Reading, Vec::new());
-        self.cx.out.push(Action::Submit(Task {
-            shard: self.cx.shard,
+        cx.out.push(Action::Submit(Task {
+            shard: cx.shard,
             ticket: INPUT_TICKET | u64::from(number),
             class: TaskClass::Control,
             work: Work::ReadDescription { file: file.to_owned() },
@@ -144,72 +146,79 @@ impl Sessions {
     }
 
     /// A path's input ends, if there is one that is no publisher yet.
-    pub(super) fn stop_input(&mut self, path: &Arc<str>) {
-        let found = self.live.inputs.by_number.iter().find(|(_, input)| input.path == *path);
+    pub(super) fn stop_input(&mut self, cx: &mut Cx, path: &Arc<str>) {
+        let found = self.inputs.by_number.iter().find(|(_, input)| input.path == *path);
         if let Some(number) = found.map(|(number, _)| *number) {
-            self.close_input(number);
+            self.close_input(cx, number);
         }
     }
 
     /// An input is gone: its sockets are closed.
-    pub(super) fn close_input(&mut self, number: u32) {
-        if self.live.inputs.by_number.remove(&number).is_some() {
-            self.cx.out.push(Action::CloseInput(number));
+    pub(super) fn close_input(&mut self, cx: &mut Cx, number: u32) {
+        if self.inputs.by_number.remove(&number).is_some() {
+            cx.out.push(Action::CloseInput(number));
         }
     }
 
     /// A worker has read a description. One that nobody waits for any more is dropped.
     pub fn handle_description(
         &mut self,
+        cx: &mut Cx,
         ticket: u64,
         read: Result<Box<SessionSdp>, DescriptionFailure>,
     ) {
         let Ok(number) = u32::try_from(ticket & !INPUT_TICKET) else { return };
-        let Some(input) = self.live.inputs.by_number.get(&number) else { return };
+        let Some(input) = self.inputs.by_number.get(&number) else { return };
         let path = Arc::clone(&input.path);
         let sdp = match read {
             Ok(sdp) => sdp,
-            Err(error) => return self.fail_input(number, &error),
+            Err(error) => return self.fail_input(cx, number, &error),
         };
         let sockets = match plan_sdp(&sdp) {
             Ok(sockets) => sockets,
-            Err(error) => return self.fail_input(number, &error),
+            Err(error) => return self.fail_input(cx, number, &error),
         };
-        let described = match self.describe_input(number, &path, &sdp) {
+        let described = match self.describe_input(cx, number, &path, &sdp) {
             Ok(described) => described,
-            Err(error) => return self.fail_input(number, &error),
+            Err(error) => return self.fail_input(cx, number, &error),
         };
-        if let Some(input) = self.live.inputs.by_number.get_mut(&number) {
+        if let Some(input) = self.inputs.by_number.get_mut(&number) {
             let rtp = sockets.iter().filter(|socket| !socket.is_rtcp);
             input.senders = rtp.map(SenderLatch::new).collect();
             input.state = State::Described(sdp, described);
         }
-        self.cx.out.push(Action::OpenInput { number, sockets });
+        cx.out.push(Action::OpenInput { number, sockets });
     }
 
     /// The shard has opened the sockets that were asked for, or could not.
-    pub fn handle_input_opened(&mut self, number: u32, opened: Result<(), &dyn Display>) {
+    pub fn handle_input_opened(
+        &mut self,
+        cx: &mut Cx,
+        number: u32,
+        opened: Result<(), &dyn Display>,
+    ) {
         if let Err(error) = opened {
-            self.fail_input(number, error);
+            self.fail_input(cx, number, error);
         }
     }
 
     /// A datagram at a socket of an input.
     pub fn handle_input_datagram(
         &mut self,
+        cx: &mut Cx,
         number: u32,
         (track, is_rtcp): (u8, bool),
         from: SocketAddr,
         bytes: &[u8],
     ) {
-        let now = self.cx.now;
-        let Some(input) = self.live.inputs.by_number.get_mut(&number) else { return };
+        let now = cx.now;
+        let Some(input) = self.inputs.by_number.get_mut(&number) else { return };
         let Some(sender) = input.senders.get_mut(usize::from(track)) else { return };
         let target = Target { source: number, track };
         if is_rtcp {
             match sender.admits_report(from) {
-                true => self.handle_publisher_report(target, None, bytes),
-                false => self.refuse_sender(number),
+                true => self.handle_publisher_report(cx, target, None, bytes),
+                false => self.refuse_sender(cx, number),
             }
             return;
         }
@@ -220,17 +229,17 @@ impl Sessions {
             _ => SenderVerdict::Foreign,
         };
         match &mut input.state {
-            _ if verdict == SenderVerdict::Foreign => self.refuse_sender(number),
+            _ if verdict == SenderVerdict::Foreign => self.refuse_sender(cx, number),
             State::Reading => {}
             State::Sniffing(sniffer, _) => match sniffer.handle_datagram(from, bytes) {
                 None => {}
-                Some(Err(error)) => self.fail_input(number, &error),
-                Some(Ok(found)) => self.claim_found(number, from, found),
+                Some(Err(error)) => self.fail_input(cx, number, &error),
+                Some(Ok(found)) => self.claim_found(cx, number, from, found),
             },
             State::Described(sdp, _) => {
                 if is_described(sdp, track, bytes) {
-                    self.claim_described(number);
-                    self.handle_input_datagram(number, (track, false), from, bytes);
+                    self.claim_described(cx, number);
+                    self.handle_input_datagram(cx, number, (track, false), from, bytes);
                 }
             }
             State::Fed(ts) => {
@@ -239,49 +248,49 @@ impl Sessions {
                 {
                     ts.begin_anew(Ssrc(rand::rng().next_u32()));
                 }
-                self.feed_input(target, bytes);
+                self.feed_input(cx, target, bytes);
             }
         }
     }
 
     /// What is under way goes out: at the end of each turn, so that nothing waits for what may not
     /// come, and the datagrams of a turn still fill packets.
-    pub(super) fn flush_inputs(&mut self) {
-        while let Some(number) = self.live.inputs.filling.pop() {
-            let Some(mut ts) = self.live.inputs.take_ts(number) else { continue };
+    pub(super) fn flush_inputs(&mut self, cx: &Cx) {
+        while let Some(number) = self.inputs.filling.pop() {
+            let Some(mut ts) = self.inputs.take_ts(number) else { continue };
             let target = Target { source: number, track: 0 };
-            ts.flush(|rtp| self.handle_publisher_packet(target, None, rtp));
-            self.live.inputs.put_ts_back(number, ts);
+            ts.flush(|rtp| self.handle_publisher_packet(cx, target, None, rtp));
+            self.inputs.put_ts_back(number, ts);
         }
     }
 
     fn enter_input(&mut self, path: &Arc<str>, state: State, senders: Vec<SenderLatch>) -> u32 {
-        let number = self.live.next_serial();
+        let number = self.next_serial();
         let input = Input { path: Arc::clone(path), state, senders, is_filling: false };
-        self.live.inputs.by_number.insert(number, input);
+        self.inputs.by_number.insert(number, input);
         number
     }
 
     /// It is of no use: the home tries again after a while.
-    fn fail_input(&mut self, number: u32, error: &dyn Display) {
-        let Some(input) = self.live.inputs.by_number.get(&number) else { return };
+    fn fail_input(&mut self, cx: &mut Cx, number: u32, error: &dyn Display) {
+        let Some(input) = self.inputs.by_number.get(&number) else { return };
         let path = Arc::clone(&input.path);
-        let source = &self.cx.path_config(&path).source;
+        let source = &cx.path_config(&path).source;
         tracing::warn!(%path, %source, %error, "the source of a path cannot be received");
-        self.close_input(number);
-        self.live.ask(&path, Ask::PullFailed { reason: error.to_string() });
+        self.close_input(cx, number);
+        self.ask(&path, Ask::PullFailed { reason: error.to_string() });
     }
 
-    fn refuse_sender(&mut self, number: u32) {
-        match self.live.publishers.get_mut(&number) {
+    fn refuse_sender(&mut self, cx: &Cx, number: u32) {
+        match self.publishers.get_mut(&number) {
             Some(publisher) => publisher.source.count_dropped(SourceError::ForeignAddress),
-            None => self.cx.cells.datagrams_unmatched.add(1),
+            None => cx.cells.datagrams_unmatched.add(1),
         }
     }
 
     /// It is known what comes to an address.
-    fn claim_found(&mut self, number: u32, from: SocketAddr, found: Found) {
-        let Some(input) = self.live.inputs.by_number.get_mut(&number) else { return };
+    fn claim_found(&mut self, cx: &mut Cx, number: u32, from: SocketAddr, found: Found) {
+        let Some(input) = self.inputs.by_number.get_mut(&number) else { return };
         let mut rng = rand::rng();
         let ts = match found {
             Found::Ts { stride } => {
@@ -298,21 +307,21 @@ impl Sessions {
         };
         let path = Arc::clone(&input.path);
         let Some(sdp) = found.description() else { return };
-        match self.describe_input(number, &path, &sdp) {
-            Ok(described) => self.claim_input(number, socket.to, sdp, described),
-            Err(error) => return self.fail_input(number, &error),
+        match self.describe_input(cx, number, &path, &sdp) {
+            Ok(described) => self.claim_input(cx, number, socket.to, sdp, described),
+            Err(error) => return self.fail_input(cx, number, &error),
         }
         if let Some(rtcp) = plan_rtcp(&socket).filter(|_| is_rtp) {
-            self.cx.out.push(Action::OpenInput { number, sockets: vec![rtcp] });
+            cx.out.push(Action::OpenInput { number, sockets: vec![rtcp] });
         }
         for datagram in sniffer.into_kept(from) {
-            self.handle_input_datagram(number, (0, false), from, &datagram);
+            self.handle_input_datagram(cx, number, (0, false), from, &datagram);
         }
     }
 
     /// What a description has announced comes.
-    fn claim_described(&mut self, number: u32) {
-        let Some(input) = self.live.inputs.by_number.get_mut(&number) else { return };
+    fn claim_described(&mut self, cx: &mut Cx, number: u32) {
+        let Some(input) = self.inputs.by_number.get_mut(&number) else { return };
         if let State::Described(sdp, described) =
             std::mem::replace(&mut input.state, State::Fed(None))
         {
@@ -321,58 +330,60 @@ impl Sessions {
                 Some(SocketAddr::new(to.ip, media.port))
             });
             let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-            self.claim_input(number, to.unwrap_or(any), *sdp, described);
+            self.claim_input(cx, number, to.unwrap_or(any), *sdp, described);
         }
     }
 
     /// What descriptions of an input begin with: later ones have a later version.
-    fn input_origin(&self, number: u32) -> Origin {
+    fn input_origin(&self, cx: &Cx, number: u32) -> Origin {
         Origin {
             local: Ipv4Addr::UNSPECIFIED.into(),
-            session_id: u64::from(self.cx.shard.0) << 32 | u64::from(number),
-            version: self.cx.utc_ns.unsigned_abs() / 1_000_000_000,
+            session_id: u64::from(cx.shard.0) << 32 | u64::from(number),
+            version: cx.utc_ns.unsigned_abs() / 1_000_000_000,
         }
     }
 
     fn describe_input(
         &self,
+        cx: &Cx,
         number: u32,
         path: &Arc<str>,
         sdp: &SessionSdp,
     ) -> Result<Arc<Description>, crate::live::description::DescriptionError> {
-        description(sdp, path, self.input_origin(number)).map(Arc::new)
+        description(sdp, path, self.input_origin(cx, number)).map(Arc::new)
     }
 
     /// Claims the path. Its home is here, so that it is granted or refused at once.
     fn claim_input(
         &mut self,
+        cx: &mut Cx,
         number: u32,
         peer: SocketAddr,
         sdp: SessionSdp,
         description: Arc<Description>,
     ) {
-        let Some(input) = self.live.inputs.by_number.get(&number) else { return };
+        let Some(input) = self.inputs.by_number.get(&number) else { return };
         let path = Arc::clone(&input.path);
         tracing::info!(%path, to = %peer, "the source of a path is received");
-        let (origin, way) = (self.input_origin(number), Way::Input);
+        let (origin, way) = (self.input_origin(cx, number), Way::Input);
         let (waiter, connection) = (None, None);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.claim_path(number, &path, claimant);
-        self.settle_live();
+        self.claim_path(cx, number, &path, claimant);
+        self.settle_live(cx);
     }
 
     /// Of the sender that holds the track.
-    fn feed_input(&mut self, target: Target, bytes: &[u8]) {
-        let (number, now) = (target.source, self.cx.now);
-        let Some(mut ts) = self.live.inputs.take_ts(number) else {
-            self.handle_publisher_packet(target, None, bytes);
+    fn feed_input(&mut self, cx: &Cx, target: Target, bytes: &[u8]) {
+        let (number, now) = (target.source, cx.now);
+        let Some(mut ts) = self.inputs.take_ts(number) else {
+            self.handle_publisher_packet(cx, target, None, bytes);
             return;
         };
-        ts.handle_datagram(bytes, now, |rtp| self.handle_publisher_packet(target, None, rtp));
+        ts.handle_datagram(bytes, now, |rtp| self.handle_publisher_packet(cx, target, None, rtp));
         let is_filling = ts.is_filling();
-        self.live.inputs.put_ts_back(number, ts);
+        self.inputs.put_ts_back(number, ts);
         if is_filling {
-            self.live.inputs.note_filling(number);
+            self.inputs.note_filling(number);
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::live::registry::Order;
 use crate::metrics::cells::ShardCells;
 use crate::sdp::read::read_session;
 use crate::session::cx::SessionConfig;
+use crate::session::sessions::Sessions;
 
 const PATH: &str = "live/a";
 const SDP: &str = "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\n\
@@ -62,17 +63,25 @@ impl Bench {
 
     fn settle(&mut self) {
         for _ in 0..100 {
-            self.sessions.settle_live();
+            self.sessions.live.settle_live(&mut self.sessions.cx);
             if self.sessions.cx.out.is_empty() {
                 return;
             }
             for action in std::mem::take(&mut self.sessions.cx.out) {
                 match action {
                     Action::OpenInput { number, sockets } => match self.refusal {
-                        Some(why) => self.sessions.handle_input_opened(number, Err(&why)),
+                        Some(why) => self.sessions.live.handle_input_opened(
+                            &mut self.sessions.cx,
+                            number,
+                            Err(&why),
+                        ),
                         None => {
                             self.open.entry(number).or_default().extend(sockets);
-                            self.sessions.handle_input_opened(number, Ok(()));
+                            self.sessions.live.handle_input_opened(
+                                &mut self.sessions.cx,
+                                number,
+                                Ok(()),
+                            );
                         }
                     },
                     Action::CloseInput(number) => {
@@ -90,22 +99,28 @@ impl Bench {
         let Task { ticket, work, .. } = self.tasks.pop().unwrap();
         assert!(matches!(work, Work::ReadDescription { .. }));
         let read = read.map(|text| Box::new(read_session(text.as_bytes()).unwrap()));
-        self.sessions.handle_description(ticket, read);
+        self.sessions.live.handle_description(&mut self.sessions.cx, ticket, read);
         self.settle();
     }
 
     fn datagram(&mut self, (track, is_rtcp): (u8, bool), from: u8, bytes: &[u8]) {
         let number = *self.open.keys().next().unwrap();
         let from = SocketAddr::from(([192, 0, 2, from], 5_000));
-        self.sessions.handle_input_datagram(number, (track, is_rtcp), from, bytes);
-        self.sessions.feed_live();
+        self.sessions.live.handle_input_datagram(
+            &mut self.sessions.cx,
+            number,
+            (track, is_rtcp),
+            from,
+            bytes,
+        );
+        self.sessions.live.feed_live(&mut self.sessions.cx);
         self.settle();
     }
 
     fn after(&mut self, wait: Duration) {
         self.sessions.cx.now = self.sessions.cx.now + wait;
-        self.sessions.feed_live();
-        self.sessions.handle_live_tick();
+        self.sessions.live.feed_live(&mut self.sessions.cx);
+        self.sessions.live.handle_live_tick(&mut self.sessions.cx);
         self.settle();
     }
 

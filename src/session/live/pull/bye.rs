@@ -8,14 +8,15 @@ use std::time::Duration;
 use super::PullError;
 use crate::base::ids::Ssrc;
 use crate::live::demux::Target;
-use crate::session::table::Sessions;
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
 
-impl Sessions {
+impl Live {
     /// A track says BYE. When all have, and no packet comes behind it, nothing more will: cameras
     /// that change their SSRC say BYE for the old one.
-    pub(in crate::session::live) fn handle_pull_bye(&mut self, target: Target, by: Ssrc) {
-        let Some(pull) = self.live.pulls.get_mut(&target.source) else { return };
-        let Some(publisher) = self.live.publishers.get(&target.source) else { return };
+    pub(in crate::session::live) fn handle_pull_bye(&mut self, cx: &Cx, target: Target, by: Ssrc) {
+        let Some(pull) = self.pulls.get_mut(&target.source) else { return };
+        let Some(publisher) = self.publishers.get(&target.source) else { return };
         let of = |track| publisher.source.track(track).and_then(|track| track.ssrc());
         if of(target.track) != Some(by) {
             return;
@@ -24,24 +25,23 @@ impl Sessions {
         let count = u8::try_from(publisher.tracks.len()).unwrap_or(u8::MAX);
         let is_left = |track: &u8| of(*track).is_some() && pull.byes >> (*track).min(15) & 1 == 0;
         if !(0..count).any(|track| is_left(&track)) {
-            pull.all_said_bye.get_or_insert(self.cx.now);
+            pull.all_said_bye.get_or_insert(cx.now);
         }
     }
 
     /// Ends a source that has said BYE since the last tick or before, unless it goes on.
-    pub(super) fn settle_bye(&mut self, number: u32) {
-        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
-        let Some(said) = pull.all_said_bye.take_if(|said| self.cx.now.since(*said) >= BYE_WAIT)
-        else {
+    pub(super) fn settle_bye(&mut self, cx: &mut Cx, number: u32) {
+        let Some(pull) = self.pulls.get_mut(&number) else { return };
+        let Some(said) = pull.all_said_bye.take_if(|said| cx.now.since(*said) >= BYE_WAIT) else {
             return;
         };
         pull.byes = 0;
-        let publisher = self.live.publishers.get(&number);
+        let publisher = self.publishers.get(&number);
         let tracks = (0_u8..).take(publisher.map_or(0, |publisher| publisher.tracks.len()));
         let newest =
             tracks.filter_map(|track| publisher?.source.track(track)?.meter().newest).max();
         if newest.is_none_or(|newest| newest <= said) {
-            self.with_pull(number, |client| client.fail(PullError::Bye));
+            self.with_pull(cx, number, |client| client.fail(PullError::Bye));
         }
     }
 }

@@ -28,10 +28,12 @@ use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{ResolveFailure, Task, TaskClass, Work};
 use crate::rtsp::reader::{Answer, ParseError, Request};
 use crate::sdp::session::SessionSdp;
+use crate::session::cx::Cx;
 use crate::session::live::announced::{Origin, description};
+use crate::session::live::desk::Live;
 use crate::session::live::publisher::{Claimant, PublisherState, Way};
 use crate::session::stream::Path;
-use crate::session::table::{Action, PULL_TICKET, Sessions};
+use crate::session::table::{Action, PULL_TICKET};
 
 /// Names a connection to a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,16 +62,21 @@ pub(in crate::session::live) struct Pull {
     pub(super) all_said_bye: Option<Mono>,
 }
 
-impl Sessions {
+impl Live {
     /// A home here orders a camera's stream.
-    pub(in crate::session::live) fn start_pull(&mut self, path: &Arc<str>, mut plan: PullPlan) {
+    pub(in crate::session::live) fn start_pull(
+        &mut self,
+        cx: &mut Cx,
+        path: &Arc<str>,
+        mut plan: PullPlan,
+    ) {
         // There is none, as homes order it; two would fight for the path.
-        self.stop_pull(path);
-        plan.worked = self.live.pull_ways.get(path).copied();
+        self.stop_pull(cx, path);
+        plan.worked = self.pull_ways.get(path).copied();
         tracing::debug!(%path, url = shown_url(&plan.url.url), "a source is pulled");
-        let number = self.live.next_serial();
+        let number = self.next_serial();
         let pull = Pull {
-            client: PullClient::new(plan, self.cx.now),
+            client: PullClient::new(plan, cx.now),
             path: Arc::clone(path),
             attempt: 0,
             connection: None,
@@ -79,61 +86,76 @@ impl Sessions {
             byes: 0,
             all_said_bye: None,
         };
-        self.live.pulls.insert(number, pull);
-        self.settle_pull(number);
+        self.pulls.insert(number, pull);
+        self.settle_pull(cx, number);
     }
 
     /// Nobody wants the path any more.
-    pub(in crate::session::live) fn stop_pull(&mut self, path: &Arc<str>) {
-        let found = self.live.pulls.iter().find(|(_, pull)| pull.path == *path);
+    pub(in crate::session::live) fn stop_pull(&mut self, cx: &mut Cx, path: &Arc<str>) {
+        let found = self.pulls.iter().find(|(_, pull)| pull.path == *path);
         if let Some(number) = found.map(|(number, _)| *number) {
             tracing::info!(%path, "pulling ends");
-            self.end_pull(number);
+            self.end_pull(cx, number);
         }
     }
 
     /// The server stops.
-    pub(in crate::session::live) fn stop_pulls(&mut self) {
-        for number in self.live.pulls.keys().copied().collect::<Vec<_>>() {
-            self.end_pull(number);
+    pub(in crate::session::live) fn stop_pulls(&mut self, cx: &mut Cx) {
+        for number in self.pulls.keys().copied().collect::<Vec<_>>() {
+            self.end_pull(cx, number);
         }
     }
 
-    fn end_pull(&mut self, number: u32) {
-        self.with_pull(number, PullClient::stop);
-        self.live.pulls.remove(&number);
+    fn end_pull(&mut self, cx: &mut Cx, number: u32) {
+        self.with_pull(cx, number, PullClient::stop);
+        self.pulls.remove(&number);
     }
 
     /// Tells a client what has happened, and does what it says.
-    pub(super) fn with_pull(&mut self, number: u32, tell: impl FnOnce(&mut PullClient)) {
-        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+    pub(super) fn with_pull(
+        &mut self,
+        cx: &mut Cx,
+        number: u32,
+        tell: impl FnOnce(&mut PullClient),
+    ) {
+        let Some(pull) = self.pulls.get_mut(&number) else { return };
         tell(&mut pull.client);
-        self.settle_pull(number);
+        self.settle_pull(cx, number);
     }
 
-    fn with_camera(&mut self, name: CameraName, tell: impl FnOnce(&mut PullClient)) -> bool {
-        let pull = self.live.pulls.get(&name.source);
+    fn with_camera(
+        &mut self,
+        cx: &mut Cx,
+        name: CameraName,
+        tell: impl FnOnce(&mut PullClient),
+    ) -> bool {
+        let pull = self.pulls.get(&name.source);
         let is_known = pull.is_some_and(|pull| pull.attempt == name.attempt);
         if is_known {
-            self.with_pull(name.source, tell);
+            self.with_pull(cx, name.source, tell);
         }
         is_known
     }
 
     /// The addresses of a host.
-    pub fn handle_resolved(&mut self, ticket: u64, result: &Result<Vec<IpAddr>, ResolveFailure>) {
+    pub fn handle_resolved(
+        &mut self,
+        cx: &mut Cx,
+        ticket: u64,
+        result: &Result<Vec<IpAddr>, ResolveFailure>,
+    ) {
         let Some(name) = CameraName::from_ticket(ticket) else { return };
-        let pull = self.live.pulls.get(&name.source);
+        let pull = self.pulls.get(&name.source);
         if pull.is_some_and(|pull| pull.attempt & ATTEMPT_MASK == name.attempt) {
-            let (now, why) = (self.cx.now, result.as_ref().err().map(ToString::to_string));
+            let (now, why) = (cx.now, result.as_ref().err().map(ToString::to_string));
             let result = result.as_deref().map_err(|_| why.as_deref().unwrap_or_default());
-            self.with_pull(name.source, |client| client.handle_resolved(result, now));
+            self.with_pull(cx, name.source, |client| client.handle_resolved(result, now));
         }
     }
 
     /// A connection to a camera has its place. False: nobody wants it any more.
     pub fn handle_camera_opened(&mut self, name: CameraName, entry: EntryKey) -> bool {
-        let Some(pull) = self.live.pulls.get_mut(&name.source) else { return false };
+        let Some(pull) = self.pulls.get_mut(&name.source) else { return false };
         if pull.attempt != name.attempt {
             return false;
         }
@@ -142,194 +164,210 @@ impl Sessions {
     }
 
     /// The connection is there, with our address on it, or why it is not.
-    pub fn handle_camera_connected(&mut self, name: CameraName, result: Result<IpAddr, &str>) {
-        let now = self.cx.now;
+    pub fn handle_camera_connected(
+        &mut self,
+        cx: &mut Cx,
+        name: CameraName,
+        result: Result<IpAddr, &str>,
+    ) {
+        let now = cx.now;
         match result {
             Ok(local) => {
-                if let Some(pull) = self.live.pulls.get_mut(&name.source)
+                if let Some(pull) = self.pulls.get_mut(&name.source)
                     && pull.attempt == name.attempt
                 {
                     pull.local = local;
                 }
-                self.with_camera(name, |client| client.handle_connected(now));
+                self.with_camera(cx, name, |client| client.handle_connected(now));
             }
             Err(why) => {
-                self.with_camera(name, |client| client.handle_refused(why, now));
+                self.with_camera(cx, name, |client| client.handle_refused(why, now));
             }
         }
     }
 
     /// The camera has answered.
-    pub fn handle_camera_answer(&mut self, name: CameraName, answer: &Answer) {
-        let now = self.cx.now;
-        let pull = self.live.pulls.get(&name.source);
+    pub fn handle_camera_answer(&mut self, cx: &mut Cx, name: CameraName, answer: &Answer) {
+        let now = cx.now;
+        let pull = self.pulls.get(&name.source);
         if pull.is_some_and(|pull| pull.attempt == name.attempt)
-            && let Some(publisher) = self.live.publishers.get_mut(&name.source)
+            && let Some(publisher) = self.publishers.get_mut(&name.source)
         {
             publisher.source.handle_sign_of_life(now);
         }
-        self.with_camera(name, |client| client.handle_answer(answer, now));
+        self.with_camera(cx, name, |client| client.handle_answer(answer, now));
     }
 
     /// The camera asks something.
-    pub fn handle_camera_request(&mut self, name: CameraName, request: &Request) {
-        let utc_s = self.cx.utc_ns.div_euclid(1_000_000_000);
-        self.with_camera(name, |client| client.handle_request(request, utc_s));
+    pub fn handle_camera_request(&mut self, cx: &mut Cx, name: CameraName, request: &Request) {
+        let utc_s = cx.utc_ns.div_euclid(1_000_000_000);
+        self.with_camera(cx, name, |client| client.handle_request(request, utc_s));
     }
 
     /// Where a camera is.
     #[must_use]
     pub fn camera_address(&self, name: CameraName) -> Option<SocketAddr> {
-        self.live.pulls.get(&name.source).map(|pull| pull.peer)
+        self.pulls.get(&name.source).map(|pull| pull.peer)
     }
 
     /// What comes from the camera cannot be read.
-    pub fn handle_camera_garbage(&mut self, name: CameraName, error: ParseError) {
-        self.with_camera(name, |client| client.fail(PullError::Garbage(error)));
+    pub fn handle_camera_garbage(&mut self, cx: &mut Cx, name: CameraName, error: ParseError) {
+        self.with_camera(cx, name, |client| client.fail(PullError::Garbage(error)));
     }
 
     /// The connection is gone.
-    pub fn handle_camera_closed(&mut self, name: CameraName) {
-        let now = self.cx.now;
-        self.with_camera(name, |client| client.handle_closed(now));
+    pub fn handle_camera_closed(&mut self, cx: &mut Cx, name: CameraName) {
+        let now = cx.now;
+        self.with_camera(cx, name, |client| client.handle_closed(now));
     }
 
     /// A packet on the connection of a camera.
-    pub fn handle_camera_frame(&mut self, name: CameraName, channel: u8, bytes: &[u8]) {
-        let pull = self.live.pulls.get(&name.source);
+    pub fn handle_camera_frame(
+        &mut self,
+        cx: &mut Cx,
+        name: CameraName,
+        channel: u8,
+        bytes: &[u8],
+    ) {
+        let pull = self.pulls.get(&name.source);
         if pull.is_some_and(|pull| pull.attempt == name.attempt) {
-            self.handle_fetched_frame(name.source, channel, bytes);
+            self.handle_fetched_frame(cx, name.source, channel, bytes);
         }
     }
 
     /// The home has given the path.
-    pub(in crate::session::live) fn handle_pull_granted(&mut self, number: u32) {
-        let now = self.cx.now;
-        self.with_pull(number, |client| client.handle_granted(now));
+    pub(in crate::session::live) fn handle_pull_granted(&mut self, cx: &mut Cx, number: u32) {
+        let now = cx.now;
+        self.with_pull(cx, number, |client| client.handle_granted(now));
     }
 
     /// The home does not give the path.
-    pub(in crate::session::live) fn handle_pull_refused(&mut self, number: u32, why: RefusedError) {
-        self.with_pull(number, |client| client.fail(PullError::NotGranted(why)));
+    pub(in crate::session::live) fn handle_pull_refused(
+        &mut self,
+        cx: &mut Cx,
+        number: u32,
+        why: RefusedError,
+    ) {
+        self.with_pull(cx, number, |client| client.fail(PullError::NotGranted(why)));
     }
 
     /// Its source was ended by us: it is silent, as a rule.
     pub(in crate::session::live) fn handle_pull_dismissed(
         &mut self,
+        cx: &mut Cx,
         number: u32,
         why: &'static str,
     ) {
-        self.with_pull(number, |client| client.fail(PullError::Ended(why)));
+        self.with_pull(cx, number, |client| client.fail(PullError::Ended(why)));
     }
 
     /// By the clock, about once a second.
-    pub(in crate::session::live) fn tick_pulls(&mut self) {
-        let now = self.cx.now;
-        for number in self.live.pulls.keys().copied().collect::<Vec<_>>() {
-            let publisher = self.live.publishers.get(&number);
+    pub(in crate::session::live) fn tick_pulls(&mut self, cx: &mut Cx) {
+        let now = cx.now;
+        for number in self.pulls.keys().copied().collect::<Vec<_>>() {
+            let publisher = self.publishers.get(&number);
             if publisher.is_some_and(|publisher| publisher.source.counts().packets > 0)
-                && let Some(pull) = self.live.pulls.get_mut(&number)
+                && let Some(pull) = self.pulls.get_mut(&number)
             {
                 pull.client.handle_media();
                 let way = pull.client.worked();
                 if let Some(way) = way
-                    && (self.live.pull_ways.len() < PATHS_MAX
-                        || self.live.pull_ways.contains_key(&pull.path))
+                    && (self.pull_ways.len() < PATHS_MAX || self.pull_ways.contains_key(&pull.path))
                 {
-                    self.live.pull_ways.insert(Arc::clone(&pull.path), way);
+                    self.pull_ways.insert(Arc::clone(&pull.path), way);
                 }
             }
-            self.settle_bye(number);
-            self.with_pull(number, |client| client.handle_tick(now));
+            self.settle_bye(cx, number);
+            self.with_pull(cx, number, |client| client.handle_tick(now));
         }
     }
 
     /// Does what a client says, in order.
-    fn settle_pull(&mut self, number: u32) {
+    fn settle_pull(&mut self, cx: &mut Cx, number: u32) {
         // Bounded: what is done here at once makes the client go on by a step.
         for _ in 0..SETTLE_ROUNDS_MAX {
-            let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+            let Some(pull) = self.pulls.get_mut(&number) else { return };
             let orders = std::mem::take(&mut pull.client.out);
             if orders.is_empty() {
                 return;
             }
             for order in orders {
-                self.obey_pull(number, order);
+                self.obey_pull(cx, number, order);
             }
         }
     }
 
-    fn obey_pull(&mut self, number: u32, order: PullOrder) {
-        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+    fn obey_pull(&mut self, cx: &mut Cx, number: u32, order: PullOrder) {
+        let Some(pull) = self.pulls.get_mut(&number) else { return };
         match order {
             PullOrder::Resolve(host) => {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 let name = CameraName { source: number, attempt: pull.attempt };
                 let (class, work) = (TaskClass::Control, Work::Resolve { host });
-                let task = Task { shard: self.cx.shard, ticket: name.to_ticket(), class, work };
-                self.cx.out.push(Action::Submit(task));
+                let task = Task { shard: cx.shard, ticket: name.to_ticket(), class, work };
+                cx.out.push(Action::Submit(task));
             }
             PullOrder::Connect(to) => {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 (pull.peer, pull.byes, pull.connection) = (to, 0, None);
                 pull.all_said_bye = None;
                 let camera = CameraName { source: number, attempt: pull.attempt };
-                self.cx.out.push(Action::Connect { camera, to });
+                cx.out.push(Action::Connect { camera, to });
             }
             PullOrder::Send(bytes) => {
                 if let Some(entry) = pull.connection {
-                    self.cx.out.push(Action::Write { entry, bytes });
+                    cx.out.push(Action::Write { entry, bytes });
                 }
             }
             PullOrder::Disconnect => {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 let entry = pull.connection.take();
-                self.cx.out.extend(entry.map(Action::HangUp));
-                self.forget_fetched(number);
+                cx.out.extend(entry.map(Action::HangUp));
+                self.forget_fetched(cx, number);
             }
-            PullOrder::Claim(sdp) => self.claim_pulled(number, *sdp),
-            PullOrder::WantPorts(track) => self.find_pull_ports(number, track, true),
-            PullOrder::SetUp { track, way } => self.set_up_pulled(number, track, way),
-            PullOrder::Begin => self.begin_pulled(number),
+            PullOrder::Claim(sdp) => self.claim_pulled(cx, number, *sdp),
+            PullOrder::WantPorts(track) => self.find_pull_ports(cx, number, track, true),
+            PullOrder::SetUp { track, way } => self.set_up_pulled(cx, number, track, way),
+            PullOrder::Begin => self.begin_pulled(cx, number),
             PullOrder::Failed(error) => {
                 let path = Arc::clone(&pull.path);
                 if pull.client.worked().is_none() {
                     // What worked once does so no more, for all we know.
-                    self.live.pull_ways.remove(&path);
+                    self.pull_ways.remove(&path);
                 }
-                self.live.pulls.remove(&number);
-                self.live.ask(&path, Ask::PullFailed { reason: error.to_string() });
+                self.pulls.remove(&number);
+                self.ask(&path, Ask::PullFailed { reason: error.to_string() });
             }
         }
     }
 
     /// The publisher of a source goes with its connection: what it has sent is fed before.
-    fn forget_fetched(&mut self, number: u32) {
-        if let Some(mut publisher) = self.forget_publisher(number)
+    fn forget_fetched(&mut self, cx: &mut Cx, number: u32) {
+        if let Some(mut publisher) = self.forget_publisher(cx, number)
             && let Some(generation) = publisher.generation()
         {
             let path = Arc::clone(publisher.source.path());
             while let Some(batch) = publisher.source.finish() {
-                self.live.ask(&path, Ask::Feed { generation, batch });
+                self.ask(&path, Ask::Feed { generation, batch });
             }
         }
-        self.cx.demux.forget(number);
-        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+        cx.demux.forget(number);
+        let Some(pull) = self.pulls.get_mut(&number) else { return };
         for (_, pair) in std::mem::take(&mut pull.pairs) {
             if pair != 0 {
-                self.cx.close_unused_pair(pair);
+                cx.close_unused_pair(pair);
             }
         }
     }
 
-    fn claim_pulled(&mut self, number: u32, sdp: SessionSdp) {
-        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+    fn claim_pulled(&mut self, cx: &mut Cx, number: u32, sdp: SessionSdp) {
+        let Some(pull) = self.pulls.get_mut(&number) else { return };
         let mut rng = rand::rng();
         let path = Arc::clone(&pull.path);
         let origin = Origin {
             local: pull.local,
             session_id: u64::from(rng.next_u32()),
-            version: self.cx.utc_ns.unsigned_abs() / 1_000_000_000,
+            version: cx.utc_ns.unsigned_abs() / 1_000_000_000,
         };
         let description = match description(&sdp, &path, origin) {
             Ok(description) => Arc::new(description),
@@ -341,20 +379,20 @@ impl Sessions {
         let (connection, peer) = (pull.connection, pull.peer);
         let (way, waiter) = (Way::Pulled, None);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.claim_path(number, &path, claimant);
+        self.claim_path(cx, number, &path, claimant);
     }
 
     /// Reserves ports of ours for a track; opens some when there are none.
-    fn find_pull_ports(&mut self, number: u32, track: u8, may_open: bool) {
-        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+    fn find_pull_ports(&mut self, cx: &mut Cx, number: u32, track: u8, may_open: bool) {
+        let Some(pull) = self.pulls.get_mut(&number) else { return };
         let (ip, target) = (pull.peer.ip().to_canonical(), Target { source: number, track });
-        let demux = &mut self.cx.demux;
-        let free = self.cx.sockets.places().into_iter().find(|pair| !demux.uses_host(*pair, ip));
+        let demux = &mut cx.demux;
+        let free = cx.sockets.places().into_iter().find(|pair| !demux.uses_host(*pair, ip));
         let Some(pair) = free else {
-            if may_open && self.cx.sockets.has_room() {
-                self.cx.out.push(Action::OpenPair { source: number, track });
+            if may_open && cx.sockets.has_room() {
+                cx.out.push(Action::OpenPair { source: number, track });
             } else {
-                let now = self.cx.now;
+                let now = cx.now;
                 pull.client.handle_ports(None, now);
             }
             return;
@@ -363,18 +401,18 @@ impl Sessions {
         let any = SocketAddr::new(ip, 0);
         let reserved = demux.expect_both(pair, [any, any], target);
         pull.pairs.push((track, pair));
-        let ports = reserved.ok().and_then(|()| self.cx.sockets.ports(pair));
-        pull.client.handle_ports(ports, self.cx.now);
+        let ports = reserved.ok().and_then(|()| cx.sockets.ports(pair));
+        pull.client.handle_ports(ports, cx.now);
     }
 
     /// Another pair of sockets is open for a source that is pulled, or cannot be.
-    pub fn handle_pull_pair(&mut self, source: u32, track: u8) {
-        self.find_pull_ports(source, track, false);
-        self.settle_pull(source);
+    pub fn handle_pull_pair(&mut self, cx: &mut Cx, source: u32, track: u8) {
+        self.find_pull_ports(cx, source, track, false);
+        self.settle_pull(cx, source);
     }
 
-    fn set_up_pulled(&mut self, number: u32, track: u8, way: PullWay) {
-        let Some(pull) = self.live.pulls.get_mut(&number) else { return };
+    fn set_up_pulled(&mut self, cx: &mut Cx, number: u32, track: u8, way: PullWay) {
+        let Some(pull) = self.pulls.get_mut(&number) else { return };
         let reserved = pull.pairs.iter().find(|(of, _)| *of == track).map(|(_, pair)| *pair);
         let path = match (way, reserved) {
             (PullWay::Tcp { channels: (channel, rtcp_channel) }, _) => {
@@ -384,7 +422,7 @@ impl Sessions {
                 let peer = pull.peer.ip().to_canonical();
                 let (rtp_port, rtcp_port) = server_port.unwrap_or_default();
                 let target = Target { source: number, track };
-                let demux = &mut self.cx.demux;
+                let demux = &mut cx.demux;
                 if server_port.is_some() {
                     demux.forget_track(target);
                 }
@@ -405,7 +443,7 @@ impl Sessions {
                 return;
             }
         };
-        let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
+        let Some(publisher) = self.publishers.get_mut(&number) else { return };
         // The demultiplexer lets nobody else through.
         publisher.source.set_up(track, AddressLatch::Any, AddressLatch::Any);
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
@@ -414,9 +452,9 @@ impl Sessions {
     }
 
     /// Packets may come: opens the way for them through NATs and firewalls of ours.
-    fn begin_pulled(&mut self, number: u32) {
-        let now = self.cx.now;
-        let Some(publisher) = self.live.publishers.get_mut(&number) else { return };
+    fn begin_pulled(&mut self, cx: &mut Cx, number: u32) {
+        let now = cx.now;
+        let Some(publisher) = self.publishers.get_mut(&number) else { return };
         if let PublisherState::Announced(generation) = publisher.state {
             publisher.source.grant(generation, now);
             publisher.state = PublisherState::Recording(generation);
@@ -425,10 +463,10 @@ impl Sessions {
             if let Path::Udp { pair, rtp, rtcp } = path
                 && rtp.port() != 0
             {
-                self.cx.out.push(Action::Knock { pair, rtp, rtcp });
+                cx.out.push(Action::Knock { pair, rtp, rtcp });
             }
         }
-        self.note_source_up(number);
+        self.note_source_up(cx, number);
     }
 }
 

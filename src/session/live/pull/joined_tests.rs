@@ -15,7 +15,8 @@ use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::{Input, RequestReader};
 use crate::session::cx::SessionConfig;
-use crate::session::table::{Action, Sessions};
+use crate::session::sessions::Sessions;
+use crate::session::table::Action;
 
 const SDP: &str =
     "v=0\r\nm=audio 0 RTP/AVP 0\r\na=control:0\r\nm=audio 0 RTP/AVP 8\r\na=control:1\r\n";
@@ -74,7 +75,7 @@ impl Bench {
 
     fn settle(&mut self) {
         for _ in 0..100 {
-            self.sessions.settle_live();
+            self.sessions.live.settle_live(&mut self.sessions.cx);
             if self.sessions.cx.out.is_empty() {
                 return;
             }
@@ -91,9 +92,13 @@ impl Bench {
                 self.camera = Some((camera, to));
                 self.connections += 1;
                 let entry = EntryKey { index: self.connections, generation: 0 };
-                assert!(self.sessions.handle_camera_opened(camera, entry));
+                assert!(self.sessions.live.handle_camera_opened(camera, entry));
                 let local = IpAddr::from([10, 0, 0, 1]);
-                self.sessions.handle_camera_connected(camera, Ok(local));
+                self.sessions.live.handle_camera_connected(
+                    &mut self.sessions.cx,
+                    camera,
+                    Ok(local),
+                );
             }
             Action::Write { bytes, .. } => {
                 let text = String::from_utf8(bytes).unwrap();
@@ -102,7 +107,7 @@ impl Bench {
             Action::OpenPair { source, track } => {
                 self.sessions.cx.sockets.add_pair(8_000 + 2 * self.pairs);
                 self.pairs += 1;
-                self.sessions.handle_pull_pair(source, track);
+                self.sessions.live.handle_pull_pair(&mut self.sessions.cx, source, track);
             }
             Action::Knock { pair, rtp, rtcp } => {
                 self.done.push(format!("knock {pair} {rtp} {rtcp}"))
@@ -130,7 +135,7 @@ impl Bench {
         reader.handle_bytes(text.as_bytes());
         let Some(Input::Response(answer)) = reader.poll() else { panic!("{text}") };
         let name = self.name();
-        self.sessions.handle_camera_answer(name, &answer);
+        self.sessions.live.handle_camera_answer(&mut self.sessions.cx, name, &answer);
         self.settle();
     }
 
@@ -145,8 +150,8 @@ impl Bench {
 
     fn at(&mut self, s: u64) {
         self.sessions.cx.now = self.sessions.cx.now + Duration::from_secs(s);
-        self.sessions.feed_live();
-        self.sessions.handle_live_tick();
+        self.sessions.live.feed_live(&mut self.sessions.cx);
+        self.sessions.live.handle_live_tick(&mut self.sessions.cx);
         self.settle();
     }
 
@@ -170,26 +175,26 @@ fn frames_of_a_camera_feed_its_path_until_it_says_bye() {
     assert_eq!((bench.info().state, bench.info().tracks), ("live", 2));
     let name = bench.name();
     for seq in 0..3 {
-        bench.sessions.handle_camera_frame(name, 4, &rtp(0, seq, 1));
-        bench.sessions.handle_camera_frame(name, 6, &rtp(8, seq, 2));
-        bench.sessions.handle_camera_frame(name, 9, &rtp(8, seq, 2));
+        bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 4, &rtp(0, seq, 1));
+        bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 6, &rtp(8, seq, 2));
+        bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 9, &rtp(8, seq, 2));
     }
     bench.at(1);
     assert_eq!(bench.info().batches, 1);
     bench.at(5);
     assert_eq!(bench.done, ["rtcp on 5", "rtcp on 7"], "receiver reports");
     let bye = |ssrc| [0x80, 201, 0, 1, 0, 0, 0, 9, 0x81, 203, 0, 1, 0, 0, 0, ssrc];
-    bench.sessions.handle_camera_frame(name, 5, &bye(1));
+    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 5, &bye(1));
     bench.settle();
     assert_eq!(bench.info().state, "live", "one of two");
-    bench.sessions.handle_camera_frame(name, 7, &bye(2));
+    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 7, &bye(2));
     // It goes on under another SSRC.
     bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_millis(40);
-    bench.sessions.handle_camera_frame(name, 6, &rtp(8, 4, 3));
+    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 6, &rtp(8, 4, 3));
     bench.at(6);
     assert_eq!((bench.info().state, bench.connections), ("live", 1));
-    bench.sessions.handle_camera_frame(name, 5, &bye(1));
-    bench.sessions.handle_camera_frame(name, 7, &bye(3));
+    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 5, &bye(1));
+    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 7, &bye(3));
     bench.at(2);
     let info = bench.info();
     assert_eq!((info.state, info.reason.as_deref()), ("failed", Some("it says BYE")));
@@ -208,9 +213,14 @@ fn tracks_of_one_host_come_to_a_pair_of_ports_each_and_free_it_again() {
         ["knock 0 10.0.0.7:8000 10.0.0.7:8001", "knock 1 10.0.0.7:8000 10.0.0.7:8001"]
     );
     let from = SocketAddr::from(([10, 0, 0, 7], 8_000));
-    bench.sessions.handle_rtp_datagram(0, from, &rtp(0, 1, 1));
-    bench.sessions.handle_rtp_datagram(1, from, &rtp(8, 1, 2));
-    bench.sessions.handle_rtp_datagram(1, SocketAddr::from(([10, 0, 0, 8], 8_000)), &rtp(8, 2, 2));
+    bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 0, from, &rtp(0, 1, 1));
+    bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 1, from, &rtp(8, 1, 2));
+    bench.sessions.live.handle_rtp_datagram(
+        &mut bench.sessions.cx,
+        1,
+        SocketAddr::from(([10, 0, 0, 8], 8_000)),
+        &rtp(8, 2, 2),
+    );
     bench.at(0);
     bench.at(0);
     assert_eq!(bench.info().batches, 1);
@@ -229,8 +239,18 @@ fn tracks_of_one_host_come_to_a_pair_of_ports_each_and_free_it_again() {
 fn camera_that_does_not_say_its_ports_is_known_by_its_first_packets() {
     let mut bench = Bench::new(SourceTransport::Udp);
     bench.play(["RTP/AVP;unicast", "RTP/AVP;unicast;source=10.0.0.70;server_port=5000-5001"]);
-    bench.sessions.handle_rtp_datagram(0, SocketAddr::from(([10, 0, 0, 7], 9)), &rtp(0, 1, 1));
-    bench.sessions.handle_rtp_datagram(1, SocketAddr::from(([10, 0, 0, 70], 5_000)), &rtp(8, 1, 2));
+    bench.sessions.live.handle_rtp_datagram(
+        &mut bench.sessions.cx,
+        0,
+        SocketAddr::from(([10, 0, 0, 7], 9)),
+        &rtp(0, 1, 1),
+    );
+    bench.sessions.live.handle_rtp_datagram(
+        &mut bench.sessions.cx,
+        1,
+        SocketAddr::from(([10, 0, 0, 70], 5_000)),
+        &rtp(8, 1, 2),
+    );
     let publisher = bench.sessions.live.publishers.values().next().unwrap();
     assert_eq!(publisher.source.counts().packets, 2);
     bench.at(6);
@@ -258,18 +278,18 @@ fn failures_in_a_row_are_waited_for_longer_until_packets_come() {
     bench.at(8);
     bench.play(TCP);
     let name = bench.name();
-    bench.sessions.handle_camera_frame(name, 4, &rtp(0, 1, 1));
+    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 4, &rtp(0, 1, 1));
     bench.at(1);
     assert_eq!((bench.info().failed_tries, bench.info().reason), (0, None));
     // Longer than any datagram: over a connection that is usual.
-    bench.sessions.handle_camera_closed(name);
+    bench.sessions.live.handle_camera_closed(&mut bench.sessions.cx, name);
     bench.settle();
     bench.at(1);
     bench.play(TCP);
     let name = bench.name();
     let long = [&rtp(0, 1, 1)[..], &[0; 10_000]].concat();
     for _ in 0..3 {
-        bench.sessions.handle_camera_frame(name, 4, &long);
+        bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 4, &long);
     }
     bench.at(9);
     assert_eq!((bench.info().state, bench.info().reason, bench.info().batches), ("live", None, 2));
@@ -279,14 +299,14 @@ fn failures_in_a_row_are_waited_for_longer_until_packets_come() {
 fn what_comes_of_an_earlier_connection_is_nobodys() {
     let mut bench = Bench::new(SourceTransport::Tcp);
     let first = bench.name();
-    bench.sessions.handle_camera_closed(first);
+    bench.sessions.live.handle_camera_closed(&mut bench.sessions.cx, first);
     bench.settle();
     bench.at(1);
     bench.play(TCP);
-    bench.sessions.handle_camera_closed(first);
-    bench.sessions.handle_camera_frame(first, 4, &rtp(0, 1, 1));
-    bench.sessions.handle_camera_connected(first, Err("late"));
-    assert!(!bench.sessions.handle_camera_opened(first, EntryKey { index: 9, generation: 0 }));
+    bench.sessions.live.handle_camera_closed(&mut bench.sessions.cx, first);
+    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, first, 4, &rtp(0, 1, 1));
+    bench.sessions.live.handle_camera_connected(&mut bench.sessions.cx, first, Err("late"));
+    assert!(!bench.sessions.live.handle_camera_opened(first, EntryKey { index: 9, generation: 0 }));
     bench.settle();
     assert_eq!(bench.info().state, "live");
     let publisher = bench.sessions.live.publishers.values().next().unwrap();

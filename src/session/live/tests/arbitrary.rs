@@ -181,8 +181,13 @@ impl Crowd {
             }
             Act::Rtp { from, bytes } => {
                 let from = host(1, PORTS[usize::from(from)]);
-                self.bench.sessions.handle_rtp_datagram(0, from, &bytes);
-                self.bench.sessions.feed_live();
+                self.bench.sessions.live.handle_rtp_datagram(
+                    &mut self.bench.sessions.cx,
+                    0,
+                    from,
+                    &bytes,
+                );
+                self.bench.sessions.live.feed_live(&mut self.bench.sessions.cx);
             }
             Act::Rtcp { from, bytes } => {
                 let from = host(1, PORTS[usize::from(from)]);
@@ -191,7 +196,7 @@ impl Crowd {
             Act::Frame { who, channel, bytes } => {
                 let entry = entry(self.connections[who as usize]);
                 self.bench.sessions.handle_report_interleaved(entry, channel, &bytes);
-                self.bench.sessions.feed_live();
+                self.bench.sessions.live.feed_live(&mut self.bench.sessions.cx);
             }
             Act::Pump { is_taken } => self.pump(is_taken),
             Act::Pass(ms) => self.bench.pass(Duration::from_millis(ms)),

@@ -20,7 +20,7 @@ impl Bench {
     }
 
     pub(super) fn configure(&mut self, text: &str) {
-        self.sessions.configure_paths(table(text));
+        self.sessions.live.configure_paths(&mut self.sessions.cx, table(text));
         self.settle();
     }
 
@@ -83,7 +83,7 @@ fn readers_wait_as_long_as_their_path_says() {
     let id = bench.publish();
     bench.packet(host(1, 5_000), 1);
     bench.play();
-    assert!(bench.sessions.end_live_session(id, "test"));
+    assert!(bench.sessions.end_session(id, "test"));
     bench.settle();
     bench.pass(Duration::from_millis(1_500));
     assert_eq!(bench.sessions.live.readers.len(), 1);
@@ -104,8 +104,8 @@ fn publish_picture(bench: &mut Bench) {
     assert_eq!(recorded.status().code(), 200);
     let mut packet = rtp(1);
     (packet[1], packet[12]) = (0x80 | 96, 0x65);
-    bench.sessions.handle_rtp_datagram(0, host(1, 5_000), &packet);
-    bench.sessions.feed_live();
+    bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 0, host(1, 5_000), &packet);
+    bench.sessions.live.feed_live(&mut bench.sessions.cx);
     bench.settle();
 }
 

@@ -115,7 +115,7 @@ fn plays_of_a_crowd_are_answered_some_in_a_turn_and_none_is_kept_twice() {
     let mut answered = bench.answers.len();
     assert!((1..=128).contains(&answered), "{answered} in the turn of the first packet");
     for _ in 0..10 {
-        bench.sessions.feed_live();
+        bench.sessions.live.feed_live(&mut bench.sessions.cx);
         bench.settle();
         let now = bench.answers.len();
         assert!(now - answered <= 64, "{} in a turn", now - answered);
@@ -132,12 +132,12 @@ fn all_readers_are_looked_after_in_some_turns_of_a_tick() {
     for (_, reader) in &mut bench.sessions.live.readers {
         reader.report_due = bench.sessions.cx.now;
     }
-    bench.sessions.handle_live_tick();
+    bench.sessions.live.handle_live_tick(&mut bench.sessions.cx);
     bench.settle();
     let mut reported = bench.datagrams.len();
     assert!((1..=256).contains(&reported), "{reported} at once");
     for _ in 0..4 {
-        bench.sessions.feed_live();
+        bench.sessions.live.feed_live(&mut bench.sessions.cx);
         bench.settle();
         assert!(bench.datagrams.len() - reported <= 256);
         reported = bench.datagrams.len();

@@ -23,8 +23,8 @@ impl Bench {
         let marker = if matches!(payload[0] & 0x1f, 1 | 5) { 0x80 } else { 0 };
         let header = [0x80, 96 | marker, high, low, 0, 0, high, low, 0, 0, 0, 9];
         let bytes = [&header[..], payload].concat();
-        self.sessions.handle_rtp_datagram(0, host(1, 5_000), &bytes);
-        self.sessions.feed_live();
+        self.sessions.live.handle_rtp_datagram(&mut self.sessions.cx, 0, host(1, 5_000), &bytes);
+        self.sessions.live.feed_live(&mut self.sessions.cx);
         self.settle();
     }
 
@@ -273,9 +273,9 @@ fn sets_of_the_description_are_no_news_in_band_and_those_of_a_stranger_are_nothi
     for (seq, payload, ssrc) in [(4, OTHER_SPS, 9), (5, IDR, 9), (6, OTHER_SPS, 66), (7, IDR, 66)] {
         let header = [0x80, 96, 0, seq, 0, 0, 0, 0, 0, 0, 0, ssrc];
         let bytes = [&header[..], payload].concat();
-        bench.sessions.handle_rtp_datagram(0, host(1, 5_002), &bytes);
+        bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 0, host(1, 5_002), &bytes);
     }
-    bench.sessions.feed_live();
+    bench.sessions.live.feed_live(&mut bench.sessions.cx);
     bench.settle();
     assert_eq!(bench.describe("x"), announced);
 }

@@ -19,7 +19,7 @@ impl Bench {
         self.groups.push(match action {
             GroupAction::OpenPair(_) => {
                 self.sessions.cx.sockets.add_pair_for(9_000, true);
-                self.sessions.start_groups();
+                self.sessions.live.start_groups(&mut self.sessions.cx);
                 "pair".to_owned()
             }
             GroupAction::Hear { group, tracks, .. } => format!("hear {} {tracks}", group.address),
@@ -38,7 +38,7 @@ fn bench() -> Bench {
 fn offer(bench: &mut Bench, prefix: u8) {
     let range = (Ipv4Addr::new(239, 255, 0, 0), prefix);
     let settings = MulticastSettings { range, ..MulticastSettings::default() };
-    bench.sessions.offer_groups(settings, ShardId(0)).unwrap();
+    bench.sessions.live.offer_groups(settings, ShardId(0)).unwrap();
 }
 
 /// SETUP on a connection of its own, which is the last part of the client's address as well.
@@ -228,11 +228,26 @@ fn member_lives_by_its_reports_and_not_by_our_own() {
         bench.packet(host(1, 5_000), 10 + second);
         // To the group, and to what its packets come from.
         match second % 2 {
-            0 => bench.sessions.handle_group_datagram("live/a", host(5, 7_777), &report),
+            0 => bench.sessions.live.handle_group_datagram(
+                &mut bench.sessions.cx,
+                "live/a",
+                host(5, 7_777),
+                &report,
+            ),
             _ => bench.sessions.handle_report_datagram(1, host(5, 7_777), &report),
         }
-        bench.sessions.handle_group_datagram("live/a", host(6, 8_003), &ours);
-        bench.sessions.handle_group_datagram("live/a", host(77, 8_003), &report);
+        bench.sessions.live.handle_group_datagram(
+            &mut bench.sessions.cx,
+            "live/a",
+            host(6, 8_003),
+            &ours,
+        );
+        bench.sessions.live.handle_group_datagram(
+            &mut bench.sessions.cx,
+            "live/a",
+            host(77, 8_003),
+            &report,
+        );
         bench.pass(Duration::from_secs(1));
     }
     let infos = readers(&bench);
@@ -273,7 +288,7 @@ fn group_whose_sender_has_ended_is_sent_to_again_within_a_second() {
         readers.find(|(_, reader)| !reader.is_session()).map(|(place, _)| place)
     };
     let index = u32::try_from(sender(&bench).unwrap()).unwrap();
-    bench.sessions.end_reader(index, None);
+    bench.sessions.live.end_reader(&mut bench.sessions.cx, index, None);
     bench.settle();
     assert_eq!(sender(&bench), None);
     bench.pass(Duration::from_millis(1_200));

@@ -52,7 +52,8 @@ impl Net {
     fn settle(&mut self) {
         for _ in 0..1_000 {
             for at in 0..self.shards.len() {
-                self.shards[at].settle_live();
+                let Sessions { cx, live, .. } = &mut self.shards[at];
+                live.settle_live(cx);
                 for action in std::mem::take(&mut self.shards[at].cx.out) {
                     match action {
                         Action::Respond { waiter, response } => {
@@ -71,7 +72,8 @@ impl Net {
                 }
             }
             let Some((to, message)) = self.wire.pop_front() else { return };
-            self.shards[to].handle_live_message(message);
+            let Sessions { cx, live, .. } = &mut self.shards[to];
+            live.handle_live_message(cx, message);
         }
         panic!("the shards talk without end");
     }
@@ -90,14 +92,15 @@ impl Net {
         for _ in 0..4 {
             if let Some(at) = publisher {
                 self.seq = self.seq.wrapping_add(1);
-                self.shards[at].handle_rtp_datagram(0, host(1, 5_000), &rtp(self.seq));
+                let Sessions { cx, live, .. } = &mut self.shards[at];
+                live.handle_rtp_datagram(cx, 0, host(1, 5_000), &rtp(self.seq));
             }
             let mut due = Vec::new();
             for shard in &mut self.shards {
                 shard.cx.now = shard.cx.now + Duration::from_millis(250);
                 shard.cx.wheel.expire(shard.cx.now, &mut due);
                 due.drain(..).for_each(|key| shard.handle_timer(key));
-                shard.feed_live();
+                shard.live.feed_live(&mut shard.cx);
             }
             self.settle();
         }

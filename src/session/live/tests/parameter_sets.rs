@@ -24,8 +24,8 @@ fn text(answer: &Response) -> String {
 fn send(bench: &mut Bench, seq: u16, payload: &[u8]) {
     let [high, low] = seq.to_be_bytes();
     let packet = [&[0x80, 96, high, low, 0, 0, 0, low, 0, 0, 0, 9][..], payload].concat();
-    bench.sessions.handle_rtp_datagram(0, host(1, 5_000), &packet);
-    bench.sessions.feed_live();
+    bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 0, host(1, 5_000), &packet);
+    bench.sessions.live.feed_live(&mut bench.sessions.cx);
     bench.settle();
 }
 
