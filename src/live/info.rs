@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::path::{LivePath, ReaderKey};
+use super::path::{LivePath, PathKey, ReaderKey};
 use super::reader::{Carrier, Reader, SkipReason};
 use super::source::SourceCounts;
 use crate::metrics::paths::{CARRIERS, DROPS, PathTotals, SKIPS};
@@ -170,6 +170,42 @@ pub struct PathPart {
     pub totals: PathTotals,
 }
 
+/// Some of what a shard knows of paths. A path may have parts on several pages: `merge` puts them
+/// together.
+#[derive(Debug, Clone, Default)]
+pub struct PathsPage {
+    /// They.
+    pub parts: Vec<PathPart>,
+    /// Where the next page begins; `None`: this is the last one.
+    pub next: Option<PathsPlace>,
+}
+
+/// Where a page of paths begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathsPlace {
+    /// With the homes of paths, behind this name.
+    Homes(Option<Arc<str>>),
+    /// With sources, behind this number.
+    Sources(Option<u32>),
+    /// With readers.
+    Readers {
+        /// The place of their path.
+        place: usize,
+        /// Which path that was: another one is begun with its first reader.
+        path: Option<PathKey>,
+        /// The place of the reader.
+        reader: usize,
+    },
+    /// With what has been counted.
+    Totals,
+}
+
+impl Default for PathsPlace {
+    fn default() -> Self {
+        Self::Homes(None)
+    }
+}
+
 impl PathPart {
     /// A path of which nothing is known yet.
     #[must_use]
@@ -290,11 +326,11 @@ impl LivePath {
     #[must_use]
     pub fn reader_info(&self, key: ReaderKey) -> Option<ReaderInfo> {
         let reader = self.reader(key)?;
-        let skipped = reader.skipped();
+        let (skipped, (packets_sent, payload_bytes_sent)) = (reader.skipped(), reader.sent());
         let skips = |reason: SkipReason| skipped.skips[reason as usize];
         Some(ReaderInfo {
-            packets_sent: reader.streams.iter().map(|stream| stream.packets_sent).sum(),
-            payload_bytes_sent: reader.streams.iter().map(|stream| stream.payload_bytes_sent).sum(),
+            packets_sent,
+            payload_bytes_sent,
             packets_skipped: skipped.packets,
             skips_tcp_window: skips(SkipReason::TcpWindow),
             skips_lag_budget: skips(SkipReason::LagBudget),
@@ -314,10 +350,7 @@ pub fn reader_totals(reader: &Reader) -> PathTotals {
         packets_skipped: skipped.packets,
         ..PathTotals::default()
     };
-    for stream in &reader.streams {
-        totals.packets_sent[carrier] += stream.packets_sent;
-        totals.payload_bytes_sent[carrier] += stream.payload_bytes_sent;
-    }
+    (totals.packets_sent[carrier], totals.payload_bytes_sent[carrier]) = reader.sent();
     totals
 }
 

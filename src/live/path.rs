@@ -5,6 +5,9 @@
 //!  pump: pop_ready -> for each stream: next -> Run: send, take -> .. -> Waiting | At
 //!                                        ^-----------rewind-------- no room
 //! ```
+//! What its readers were sent is summed up as it is counted: whoever asks for the sums looks at no
+//! reader.
+//!
 //! Who is looked at, and when, is in `queues`. Invariants: a slow reader changes nothing for
 //! another; nothing is done for each packet of each reader but to count it, and nothing for each
 //! reader when a batch comes.
@@ -17,6 +20,7 @@ use slab::Slab;
 
 use super::batch::{Generation, LiveRun, PacketBatch};
 use super::description::Description;
+use super::info::reader_totals;
 use super::limits::{IDLE_CLOSE, LAG_BUDGET, READERS_MAX};
 use super::queues::Queues;
 use super::reader::{Carrier, LiveMark, Peek, Reader, ReaderState, ReaderStream, SkipReason};
@@ -26,6 +30,7 @@ use super::start::{Pace, StartPolicy, StreamStart, stream_starts};
 use super::switch::Mapping;
 use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::Mono;
+use crate::metrics::paths::{CARRIERS, PathTotals};
 
 /// Names a path that is here; the serial tells it from a later one in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -83,6 +88,10 @@ pub struct LivePath {
     pub(super) readers: Slab<(u32, Reader)>,
     serial: u32,
     primed_count: usize,
+    /// What `reader_totals` of all readers add up to.
+    totals: PathTotals,
+    /// Readers, by carrier.
+    carriers: [u64; CARRIERS.len()],
     pub(super) queues: Queues,
     limits: PathLimits,
     /// When a key frame was last asked for because readers had lost one.
@@ -182,6 +191,8 @@ impl LivePath {
             readers: Slab::new(),
             serial: 0,
             primed_count: 0,
+            totals: PathTotals::default(),
+            carriers: [0; CARRIERS.len()],
             queues: Queues::default(),
             limits,
             sync_wanted: None,
@@ -263,6 +274,7 @@ impl LivePath {
             return Err(PathError::TooManyReaders { max: self.limits.readers_max });
         }
         self.serial = self.serial.wrapping_add(1);
+        self.carriers[carrier as usize] += 1;
         let reader = Reader::new(owner, carrier, Vec::new());
         let index = u32::try_from(self.readers.insert((self.serial, reader))).unwrap_or(u32::MAX);
         Ok(ReaderKey { path: self.key, index, serial: self.serial })
@@ -287,7 +299,9 @@ impl LivePath {
     pub fn remove_stream(&mut self, key: ReaderKey, stream_index: u8) {
         let Some(reader) = self.reader_mut(key) else { return };
         if usize::from(stream_index) < reader.streams.len() {
-            reader.streams.remove(usize::from(stream_index));
+            let stream = reader.streams.remove(usize::from(stream_index));
+            reader.left.0 += stream.packets_sent;
+            reader.left.1 += stream.payload_bytes_sent;
             // Marks name streams by their place.
             reader.epoch = reader.epoch.wrapping_add(1);
         }
@@ -295,8 +309,11 @@ impl LivePath {
 
     /// A reader goes.
     pub fn remove_reader(&mut self, key: ReaderKey) -> Option<Reader> {
-        let reader = self.reader(key)?;
+        let (_, reader) =
+            self.readers.get(key.index as usize).filter(|(serial, _)| *serial == key.serial)?;
         self.primed_count -= usize::from(matches!(reader.state, ReaderState::Primed(_)));
+        self.carriers[reader.carrier as usize] -= 1;
+        self.totals.subtract(&reader_totals(reader));
         // Its place in the queue is passed over when it comes up.
         self.readers.try_remove(key.index as usize).map(|(_, reader)| reader)
     }
@@ -316,10 +333,42 @@ impl LivePath {
         })
     }
 
+    /// Places of readers: each has one below this number, and keeps it.
+    #[must_use]
+    pub fn reader_places(&self) -> usize {
+        self.readers.capacity()
+    }
+
+    /// The reader in a place.
+    #[must_use]
+    pub fn reader_at(&self, place: usize) -> Option<(ReaderKey, &Reader)> {
+        let (serial, reader) = self.readers.get(place)?;
+        let index = u32::try_from(place).unwrap_or(u32::MAX);
+        Some((ReaderKey { path: self.key, index, serial: *serial }, reader))
+    }
+
+    /// What it is known by here.
+    #[must_use]
+    pub fn key(&self) -> PathKey {
+        self.key
+    }
+
     /// Readers.
     #[must_use]
     pub fn reader_count(&self) -> usize {
         self.readers.len()
+    }
+
+    /// What its readers of now were sent, together.
+    #[must_use]
+    pub fn totals(&self) -> &PathTotals {
+        &self.totals
+    }
+
+    /// Its readers of now, by carrier.
+    #[must_use]
+    pub fn readers_by_carrier(&self) -> [u64; CARRIERS.len()] {
+        self.carriers
     }
 
     /// Whether a reader's PLAY waits: after a batch, `starts` may know more.
@@ -398,7 +447,10 @@ impl LivePath {
             let Some(stream) = reader.streams.get_mut(usize::from(stream_index)) else {
                 return Next::Idle;
             };
-            let found = stream.peek(&self.ring, &mut reader.skipped.packets);
+            let mut passed = 0;
+            let found = stream.peek(&self.ring, &mut passed);
+            reader.skipped.packets += passed;
+            self.totals.packets_skipped += passed;
             let (no, run, skip_packets, mapping) = match found {
                 Peek::Run { no, run, packet, mapping } => (no, run, packet, mapping),
                 Peek::Waiting => return Next::Waiting,
@@ -409,7 +461,8 @@ impl LivePath {
                     let is_ring_short = kept.is_some_and(|kept| kept <= lag_budget);
                     let late = reader.late_reason();
                     let reason = if is_ring_short { SkipReason::Evicted } else { late };
-                    reader.skip(&self.ring, now, reason);
+                    self.totals.packets_skipped += reader.skip(&self.ring, now, reason);
+                    self.totals.skips[reason as usize] += 1;
                     continue;
                 }
             };
@@ -417,7 +470,9 @@ impl LivePath {
             let due = reader.pace.due(batch.received());
             let is_late = now.since(due) > lag_budget;
             if is_late && self.ring.newest_start().is_some_and(|start| start > no) {
-                reader.skip(&self.ring, now, reader.late_reason());
+                let reason = reader.late_reason();
+                self.totals.packets_skipped += reader.skip(&self.ring, now, reason);
+                self.totals.skips[reason as usize] += 1;
                 continue;
             }
             if due > now {
@@ -441,16 +496,12 @@ impl LivePath {
 
     /// What was taken has gone out, or is handed over to whom takes nearly all.
     pub fn confirm(&mut self, key: ReaderKey, mark: &LiveMark) {
-        if let Some(stream) = self.stream_mut(key, mark.stream_index) {
-            stream.confirm(mark);
-        }
+        self.count_sent(key, mark, ReaderStream::confirm);
     }
 
     /// What was confirmed has not gone out after all.
     pub fn deny(&mut self, key: ReaderKey, mark: &LiveMark) {
-        if let Some(stream) = self.stream_mut(key, mark.stream_index) {
-            stream.deny(mark);
-        }
+        self.count_sent(key, mark, ReaderStream::deny);
     }
 
     /// The socket did not take it: it is next again. False when that means nothing any more.
@@ -506,8 +557,25 @@ impl LivePath {
         (*serial == key.serial).then_some(reader)
     }
 
-    fn stream_mut(&mut self, key: ReaderKey, stream_index: u8) -> Option<&mut ReaderStream> {
-        self.reader_mut(key)?.streams.get_mut(usize::from(stream_index))
+    /// Changes what a stream has sent, and the sums of all with it.
+    fn count_sent(
+        &mut self,
+        key: ReaderKey,
+        mark: &LiveMark,
+        count: impl FnOnce(&mut ReaderStream, &LiveMark),
+    ) {
+        let Some((serial, reader)) = self.readers.get_mut(key.index as usize) else { return };
+        let stream = reader.streams.get_mut(usize::from(mark.stream_index));
+        let Some(stream) = stream.filter(|_| *serial == key.serial) else { return };
+        let before = (stream.packets_sent, stream.payload_bytes_sent);
+        count(stream, mark);
+        let (totals, carrier) = (&mut self.totals, reader.carrier as usize);
+        // Modulo 2^64: what is taken back is less than what was added before.
+        let one = |sum: &mut u64, before: u64, after: u64| {
+            *sum = sum.wrapping_add(after.wrapping_sub(before));
+        };
+        one(&mut totals.packets_sent[carrier], before.0, stream.packets_sent);
+        one(&mut totals.payload_bytes_sent[carrier], before.1, stream.payload_bytes_sent);
     }
 
     fn set_state(&mut self, key: ReaderKey, state: ReaderState) {

@@ -77,6 +77,8 @@ pub struct Reader {
     /// Counts skips and starts: a run from before one is not put back.
     pub(super) epoch: u32,
     pub(super) skipped: SkipCounts,
+    /// What streams were sent that have been taken out of it: packets, and payload bytes.
+    pub(super) left: (u64, u64),
     /// It was put into the queue of readers to look at.
     pub(super) is_queued: bool,
     /// Tells its newest entry in the path's queues from older ones.
@@ -166,6 +168,7 @@ impl Reader {
             pace: Pace::LIVE,
             epoch: 0,
             skipped: SkipCounts::default(),
+            left: (0, 0),
             is_queued: false,
             ticket: 0,
         }
@@ -183,6 +186,15 @@ impl Reader {
         self.skipped
     }
 
+    /// RTP packets and payload bytes that went out, of all its streams so far.
+    #[must_use]
+    pub fn sent(&self) -> (u64, u64) {
+        let sum = |(packets, bytes), stream: &ReaderStream| {
+            (packets + stream.packets_sent, bytes + stream.payload_bytes_sent)
+        };
+        self.streams.iter().fold(self.left, sum)
+    }
+
     /// Places all streams for a start.
     pub(super) fn prepare(&mut self, ring: &BatchRing, policy: StartPolicy) {
         self.state = ReaderState::Primed(policy);
@@ -197,18 +209,19 @@ impl Reader {
         }
     }
 
-    /// All streams go on with the newest group of pictures, as far as they are behind it.
-    pub(super) fn skip(&mut self, ring: &BatchRing, now: Mono, reason: SkipReason) {
+    /// All streams go on with the newest group of pictures, as far as they are behind it. Returns
+    /// how many packets they pass over.
+    pub(super) fn skip(&mut self, ring: &BatchRing, now: Mono, reason: SkipReason) -> u64 {
         let to = ring.newest_start().unwrap_or_else(|| ring.end_no());
-        for stream in &mut self.streams {
-            self.skipped.packets += stream.skip(ring, to);
-        }
+        let passed = self.streams.iter_mut().map(|stream| stream.skip(ring, to)).sum();
+        self.skipped.packets += passed;
         self.epoch = self.epoch.wrapping_add(1);
         self.skipped.skips[reason as usize] += 1;
         self.pace = match ring.batch(to) {
             Some(batch) => Pace::catch_up(now, batch.received()),
             None => Pace::LIVE,
         };
+        passed
     }
 
     /// The reason when it is late.

@@ -68,7 +68,16 @@ pub struct PathTotals {
 impl PathTotals {
     /// Adds the sums of another.
     pub fn add(&mut self, other: &Self) {
-        let one = |sum: &mut u64, more: u64| *sum = sum.wrapping_add(more);
+        self.combine(other, u64::wrapping_add);
+    }
+
+    /// Takes the sums of another out again, which were added before.
+    pub fn subtract(&mut self, other: &Self) {
+        self.combine(other, u64::wrapping_sub);
+    }
+
+    fn combine(&mut self, other: &Self, of: impl Fn(u64, u64) -> u64) {
+        let one = |sum: &mut u64, more: u64| *sum = of(*sum, more);
         one(&mut self.source_starts, other.source_starts);
         one(&mut self.packets_received, other.packets_received);
         one(&mut self.bytes_received, other.bytes_received);
@@ -133,6 +142,12 @@ impl PathTallies {
         self.named.get(path).map(|numbers| &numbers.totals)
     }
 
+    /// What is counted of a path, if it is named.
+    #[must_use]
+    pub fn numbers(&self, path: &str) -> Option<&PathNumbers> {
+        self.named.get(path)
+    }
+
     /// The paths that are named, in no order.
     pub fn named(&self) -> impl Iterator<Item = (&Arc<str>, &PathNumbers)> {
         self.named.iter()
@@ -189,5 +204,7 @@ mod tests {
         assert_eq!(sum.totals.packets_sent, [12; CARRIERS.len()]);
         assert_eq!(sum.totals.payload_bytes_sent, [14; CARRIERS.len()]);
         assert_eq!(sum.totals.skips, [16; SKIPS.len()]);
+        sum.totals.subtract(&totals);
+        assert_eq!(sum.totals, totals);
     }
 }
