@@ -7,18 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 
 use super::reload::Reloader;
-use crate::base::ids::SessionId;
+use crate::base::ids::{SessionId, ShardId};
 use crate::base::names::is_path_name;
 use crate::cli::urls::encode_path;
 use crate::control::{ApplianceView, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
-use crate::live::info::PathPart;
+use crate::live::info::{PathsPage, PathsPlace};
 use crate::live::message::home_of;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
 use crate::poll::poller::Poller;
-use crate::session::info::SessionInfo;
+use crate::session::info::{SessionInfo, SessionsPage};
 use crate::shard::inbox::{Inbox, Message};
+use crate::shard::questions::{Question, Reply};
 
 /// See the module.
 #[derive(Debug)]
@@ -48,6 +49,22 @@ impl View {
         self.reloader.is_reloadable()
     }
 
+    /// `None`: there is no such shard.
+    fn ask<T: Send + 'static>(
+        &self,
+        shard: ShardId,
+        question: impl FnOnce(Reply<T>) -> Question,
+    ) -> Option<oneshot::Receiver<T>> {
+        let inbox = self.poller.inbox(shard)?;
+        let (answer, receiver) = oneshot::channel();
+        let reply = Box::new(|answered| {
+            let _nobody_waits = answer.send(answered);
+        });
+        // A full inbox drops the sender, which is how a missing answer is told.
+        let _full = inbox.push(Message::Asked(question(reply)));
+        Some(receiver)
+    }
+
     pub(super) fn set_ready(&self, is_ready: bool) {
         self.is_ready.store(is_ready, Ordering::Relaxed);
     }
@@ -62,39 +79,31 @@ impl ApplianceView for View {
         Arc::clone(&self.worker_cells)
     }
 
-    fn request_sessions(&self) -> Vec<oneshot::Receiver<Vec<SessionInfo>>> {
-        let ask = |inbox: &Arc<Inbox>| {
-            let (answer, receiver) = oneshot::channel();
-            // A full inbox drops the sender, which is how a missing answer is told.
-            let _full = inbox.push(Message::ListSessions(Box::new(|sessions| {
-                let _nobody_waits = answer.send(sessions);
-            })));
-            receiver
-        };
-        self.poller.inboxes().map(ask).collect()
+    fn request_sessions(
+        &self,
+        shard: ShardId,
+        after: Option<SessionId>,
+    ) -> Option<oneshot::Receiver<SessionsPage>> {
+        self.ask(shard, |reply| Question::Sessions { after, reply })
     }
 
-    fn request_paths(&self, path: Option<&str>) -> Vec<oneshot::Receiver<Vec<PathPart>>> {
-        let ask = |inbox: &Arc<Inbox>| {
-            let (answer, receiver) = oneshot::channel();
-            let reply = Box::new(|parts| {
-                let _nobody_waits = answer.send(parts);
-            });
-            let _full = inbox.push(Message::ListPaths { path: path.map(str::to_owned), reply });
-            receiver
-        };
-        self.poller.inboxes().map(ask).collect()
+    fn request_session(&self, id: SessionId) -> Option<oneshot::Receiver<Option<SessionInfo>>> {
+        self.ask(self.poller.owner(id)?, |reply| Question::Session { id, reply })
+    }
+
+    fn request_paths(
+        &self,
+        shard: ShardId,
+        path: Option<&str>,
+        from: PathsPlace,
+    ) -> Option<oneshot::Receiver<PathsPage>> {
+        let wanted = path.map(str::to_owned);
+        self.ask(shard, |reply| Question::Paths { wanted, from, reply })
     }
 
     fn request_path_tables(&self) -> Vec<oneshot::Receiver<PathTallies>> {
-        let ask = |inbox: &Arc<Inbox>| {
-            let (answer, receiver) = oneshot::channel();
-            let _full = inbox.push(Message::CountPaths(Box::new(|table| {
-                let _nobody_waits = answer.send(table);
-            })));
-            receiver
-        };
-        self.poller.inboxes().map(ask).collect()
+        let shards = (0..=u8::MAX).map(ShardId);
+        shards.map_while(|shard| self.ask(shard, Question::PathTable)).collect()
     }
 
     fn kick_path(&self, path: &str) -> Option<oneshot::Receiver<bool>> {

@@ -77,3 +77,7 @@ pub const MESSAGES_A_TURN: u32 = 1_024;
 /// Timers that are handled in a turn at most: reports, pause points, looks at clients. Streams that
 /// are due are counted by the ring's room.
 pub const TIMERS_A_TURN: u32 = 4_096;
+
+/// Sessions that a shard shows in one turn at most, when it is asked for a list: each takes about a
+/// microsecond.
+pub const SESSIONS_A_PAGE: usize = 256;

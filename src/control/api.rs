@@ -27,6 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::appliance::ApplianceView;
 use super::paths;
 use super::problem::Problem;
+use crate::base::ids::{SessionId, ShardId};
 use crate::metrics::exposition::{BuildInfo, CONTENT_TYPE, CellSet, Exposition};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::SessionInfo;
@@ -171,24 +172,47 @@ impl SessionsQuery {
     }
 }
 
+/// Ids are in the order of their shards: one shard after the other is asked, from the cursor's on,
+/// until the page is full.
 async fn sessions(
     State(api): Shared,
     query: Result<Query<SessionsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let Query(query) = query.map_err(bad_query)?;
+    let Query(mut query) = query.map_err(bad_query)?;
+    if let Some(cursor) = &mut query.cursor {
+        cursor.make_ascii_uppercase();
+    }
     let limit = page_limit(query.limit, SESSIONS_PAGE)?;
-    let mut sessions = collect_sessions(&api).await?;
-    sessions.retain(|session| query.accepts(session));
+    let patience = Patience::new(&api);
+    let cursor = query.cursor.as_deref().and_then(SessionId::parse);
+    let (mut shard, mut after) = (cursor.map_or(ShardId(0), SessionId::shard), cursor);
+    let mut sessions = Vec::new();
+    // Bounded by `patience`; one more than asked for tells whether there is another page.
+    while sessions.len() <= limit
+        && let Some(asked) = api.view.request_sessions(shard, after)
+    {
+        let page = patience.answer(asked).await?.unwrap_or_default();
+        sessions.extend(page.sessions.into_iter().filter(|session| query.accepts(session)));
+        after = page.next;
+        if after.is_none() {
+            let Some(next) = shard.0.checked_add(1) else { break };
+            shard = ShardId(next);
+        }
+    }
     let more = sessions.len() > limit;
     sessions.truncate(limit);
     let next_cursor = sessions.last().filter(|_| more).map(|session| session.id.clone());
     Ok(Json(json!({ "sessions": sessions, "next_cursor": next_cursor })))
 }
 
+/// Only the shard that owns the id is asked.
 async fn session(State(api): Shared, Path(id): Path<String>) -> Result<Json<SessionInfo>, Problem> {
-    let sessions = collect_sessions(&api).await?;
-    let found = sessions.into_iter().find(|session| session.id.eq_ignore_ascii_case(&id));
-    found.map(Json).ok_or_else(no_session)
+    let id = SessionId::parse(&id).ok_or_else(no_session)?;
+    let asked = api.view.request_session(id).ok_or_else(no_session)?;
+    match Patience::new(&api).answer(asked).await? {
+        Some(found) => found.map(Json).ok_or_else(no_session),
+        None => Err(session_shard_gone()),
+    }
 }
 
 /// Answers with the id once the session is ended: its players got BYE.
@@ -197,33 +221,34 @@ async fn end_session(State(api): Shared, Path(id): Path<String>) -> Result<Json<
     match timeout(api.answer_timeout, answer).await {
         Ok(Ok(true)) => Ok(Json(json!({ "id": id, "ended": true }))),
         Ok(Ok(false)) => Err(no_session()),
-        Ok(Err(_gone)) => Err(Problem::unavailable("the shard of this session is gone")),
+        Ok(Err(_gone)) => Err(session_shard_gone()),
         Err(_late) => Err(shard_silent()),
     }
 }
 
-/// What all shards answer. A shard that is gone has nothing.
-pub(super) async fn collect<T>(
-    api: &Api,
-    asked: Vec<oneshot::Receiver<Vec<T>>>,
-) -> Result<Vec<T>, Problem> {
-    let deadline = Instant::now() + api.answer_timeout;
-    let mut all = Vec::new();
-    for receiver in asked {
-        match timeout_at(deadline, receiver).await {
-            Ok(Ok(some)) => all.extend(some),
-            Ok(Err(_gone)) => {}
-            Err(_late) => return Err(shard_silent()),
-        }
-    }
-    Ok(all)
+/// How long shards may take: for each answer, and for all that a request needs.
+pub(super) struct Patience {
+    each: Duration,
+    until: Instant,
 }
 
-/// Sessions of all shards, sorted by id.
-async fn collect_sessions(api: &Api) -> Result<Vec<SessionInfo>, Problem> {
-    let mut sessions = collect(api, api.view.request_sessions()).await?;
-    sessions.sort_by(|a: &SessionInfo, b| a.id.cmp(&b.id));
-    Ok(sessions)
+impl Patience {
+    pub(super) fn new(api: &Api) -> Self {
+        let each = api.answer_timeout;
+        Self { each, until: Instant::now() + each.max(LISTING_TIMEOUT) }
+    }
+
+    /// An answer; `None`: the shard is gone.
+    pub(super) async fn answer<T>(
+        &self,
+        asked: oneshot::Receiver<T>,
+    ) -> Result<Option<T>, Problem> {
+        let deadline = self.until.min(Instant::now() + self.each);
+        match timeout_at(deadline, asked).await {
+            Ok(answer) => Ok(answer.ok()),
+            Err(_late) => Err(shard_silent()),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -268,6 +293,10 @@ pub(super) fn bad_query(rejection: QueryRejection) -> Problem {
     Problem::bad_request(rejection.body_text())
 }
 
+fn session_shard_gone() -> Problem {
+    Problem::unavailable("the shard of this session is gone")
+}
+
 fn no_session() -> Problem {
     Problem::not_found("no session has this id; GET /v1/sessions lists them")
 }
@@ -294,5 +323,5 @@ pub(super) const SESSIONS_PAGE: Page = Page { default: 1_000, max: 10_000 };
 /// A title may need a file to be opened, so pages are smaller.
 const TITLES_PAGE: Page = Page { default: 100, max: 1_000 };
 
-/// Disks that spin up, folders of 100,000 files.
+/// Disks that spin up, folders of 100,000 files; all pages of a busy shard's sessions.
 const LISTING_TIMEOUT: Duration = Duration::from_secs(10);

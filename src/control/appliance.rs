@@ -7,10 +7,11 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::reload::{Reload, ReloadError};
-use crate::live::info::PathPart;
+use crate::base::ids::{SessionId, ShardId};
+use crate::live::info::{PathsPage, PathsPlace};
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
-use crate::session::info::SessionInfo;
+use crate::session::info::{SessionInfo, SessionsPage};
 
 /// The appliance as seen from outside. Nothing here blocks, except [`ApplianceView::titles`] and
 /// [`ApplianceView::reload`].
@@ -21,14 +22,27 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// Cells of the worker pool.
     fn worker_cells(&self) -> Arc<WorkerCells>;
 
-    /// Asks every shard for its sessions. One receiver per shard; a shard that is gone drops its
-    /// sender.
-    fn request_sessions(&self) -> Vec<oneshot::Receiver<Vec<SessionInfo>>>;
+    /// Asks a shard for its sessions behind an id, or from the first on. `None`: there is no such
+    /// shard. A shard that is gone drops its sender.
+    fn request_sessions(
+        &self,
+        shard: ShardId,
+        after: Option<SessionId>,
+    ) -> Option<oneshot::Receiver<SessionsPage>>;
 
-    /// Asks every shard what it knows of live paths, of all or of one, as `request_sessions`.
-    fn request_paths(&self, path: Option<&str>) -> Vec<oneshot::Receiver<Vec<PathPart>>>;
+    /// Asks the owner of a session for it. `None` when the id cannot be one of ours.
+    fn request_session(&self, id: SessionId) -> Option<oneshot::Receiver<Option<SessionInfo>>>;
 
-    /// Asks every shard for the sums of its live paths, as `request_sessions`.
+    /// Asks a shard what it knows of live paths, of all or of one, as `request_sessions`.
+    fn request_paths(
+        &self,
+        shard: ShardId,
+        path: Option<&str>,
+        from: PathsPlace,
+    ) -> Option<oneshot::Receiver<PathsPage>>;
+
+    /// Asks every shard for the sums of its live paths. One receiver per shard; a shard that is
+    /// gone drops its sender.
     fn request_path_tables(&self) -> Vec<oneshot::Receiver<PathTallies>>;
 
     /// Asks the home of a live path to end its source and its readers. `None` when no path can

@@ -18,10 +18,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::api::{Api, SESSIONS_PAGE, Shared, bad_query, collect, page_limit, shard_silent};
+use super::api::{Api, Patience, SESSIONS_PAGE, Shared, bad_query, page_limit, shard_silent};
 use super::problem::Problem;
+use crate::base::ids::ShardId;
 use crate::base::names::without_empty_segments;
-use crate::live::info::{PathInfo, merge};
+use crate::live::info::{PathInfo, PathPart, PathsPlace, merge};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,7 +38,7 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(bad_query)?;
     let limit = page_limit(query.limit, SESSIONS_PAGE)?;
-    let mut paths = merge(collect(&api, api.view.request_paths(None)).await?);
+    let mut paths = merge(parts(&api, None).await?);
     paths.retain(|info| query.cursor.as_ref().is_none_or(|cursor| *cursor < info.home.path));
     let more = paths.len() > limit;
     paths.truncate(limit);
@@ -88,8 +89,25 @@ async fn kick(api: &Api, name: &str) -> Result<Kicked, Problem> {
 
 async fn find(api: &Api, name: &str) -> Result<PathInfo, Problem> {
     let name = without_empty_segments(name);
-    let found = merge(collect(api, api.view.request_paths(Some(&name))).await?);
+    let found = merge(parts(api, Some(&name)).await?);
     found.into_iter().find(|info| info.home.path == name).ok_or_else(|| no_path(&name))
+}
+
+/// What all shards know of all paths or of one, page by page. A shard that is gone knows nothing.
+async fn parts(api: &Api, path: Option<&str>) -> Result<Vec<PathPart>, Problem> {
+    let patience = Patience::new(api);
+    let mut parts = Vec::new();
+    for shard in (0..=u8::MAX).map(ShardId) {
+        let mut next = Some(PathsPlace::default());
+        // Bounded by `patience`.
+        while let Some(from) = next {
+            let Some(asked) = api.view.request_paths(shard, path, from) else { return Ok(parts) };
+            let page = patience.answer(asked).await?.unwrap_or_default();
+            parts.extend(page.parts);
+            next = page.next;
+        }
+    }
+    Ok(parts)
 }
 
 fn no_path(name: &str) -> Problem {

@@ -8,12 +8,13 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::base::ids::{SessionId, ShardId};
 use crate::config::paths::PathChanges;
-use crate::live::info::{HomeInfo, PathPart};
+use crate::live::info::{HomeInfo, PathPart, PathsPage, PathsPlace};
 use crate::live::reader::Carrier;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
-use crate::session::info::SessionInfo;
+use crate::session::info::{SessionInfo, SessionsPage};
 
 /// How the fake's second shard behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +30,10 @@ struct Fake {
     second: Shard,
     ready: bool,
     ended: Mutex<Vec<String>>,
+    /// Which shards were asked about sessions.
+    asked: Mutex<Vec<u8>>,
     /// Senders of a silent shard: kept, never used.
-    unanswered: Mutex<Vec<oneshot::Sender<Vec<SessionInfo>>>>,
+    unanswered: Mutex<Vec<oneshot::Sender<SessionsPage>>>,
 }
 
 impl Fake {
@@ -41,15 +44,23 @@ impl Fake {
             second,
             ready,
             ended: Mutex::default(),
+            asked: Mutex::default(),
             unanswered: Mutex::default(),
         })
     }
 }
 
-fn session(id: &str, shard: u8, path: &str, state: &'static str) -> SessionInfo {
+/// `1A` is a session of shard 1.
+fn id(short: &str) -> String {
+    let (shard, digit) = short.split_at(1);
+    format!("0{shard}{}", digit.repeat(14))
+}
+
+fn session(short: &str, path: &str, state: &'static str) -> SessionInfo {
+    let id = id(short);
     SessionInfo {
-        id: id.into(),
-        shard,
+        shard: SessionId::parse(&id).unwrap().shard().0,
+        id,
         role: if state == "recording" { "publisher" } else { "reader" },
         path: path.into(),
         peer: "192.0.2.7:5000".into(),
@@ -66,6 +77,18 @@ fn session(id: &str, shard: u8, path: &str, state: &'static str) -> SessionInfo 
     }
 }
 
+fn sessions_of(shard: ShardId) -> Option<Vec<SessionInfo>> {
+    match shard {
+        ShardId(0) => Some(vec![
+            session("0A", "demo", "playing"),
+            session("0B", "vod/b.mp4", "paused"),
+            session("0C", "live/b", "recording"),
+        ]),
+        ShardId(1) => Some(vec![session("1A", "/demo", "playing")]),
+        _ => None,
+    }
+}
+
 impl ApplianceView for Fake {
     fn shard_cells(&self) -> Vec<Arc<ShardCells>> {
         self.cells.clone()
@@ -75,20 +98,39 @@ impl ApplianceView for Fake {
         Arc::default()
     }
 
-    fn request_paths(&self, path: Option<&str>) -> Vec<oneshot::Receiver<Vec<PathPart>>> {
-        let (home, home_answer) = oneshot::channel();
-        let (other, other_answer) = oneshot::channel();
+    /// A home a page, and none is on two of them; readers on the last one.
+    fn request_paths(
+        &self,
+        shard: ShardId,
+        path: Option<&str>,
+        from: PathsPlace,
+    ) -> Option<oneshot::Receiver<PathsPage>> {
+        let (sender, answer) = oneshot::channel();
         let part = |name: &str| PathPart::new(name.into());
-        let homes = ["live/b", "live/a", "live/c:d e"].map(|name| PathPart {
-            home: Some(HomeInfo { state: "live", ..HomeInfo::idle(name) }),
-            ..part(name)
-        });
         let is_wanted = |part: &PathPart| path.is_none_or(|path| path == &*part.path);
-        home.send(homes.into_iter().filter(is_wanted).collect()).unwrap();
-        let mut readers = part("live/b");
-        readers.readers.add_reader(Carrier::Tcp, 0.5);
-        other.send(vec![readers].into_iter().filter(is_wanted).collect()).unwrap();
-        vec![home_answer, other_answer]
+        let mut page = match (shard, &from) {
+            (ShardId(0), PathsPlace::Homes(after)) => {
+                let names = ["live/a", "live/b", "live/c:d e"];
+                let is_next = |name: &&str| after.as_ref().is_none_or(|after| **after < **name);
+                let mut parts = Vec::new();
+                let next = names.into_iter().find(is_next).map(|name| {
+                    let home = Some(HomeInfo { state: "live", ..HomeInfo::idle(name) });
+                    parts.push(PathPart { home, ..part(name) });
+                    PathsPlace::Homes(Some(name.into()))
+                });
+                PathsPage { parts, next: next.or(Some(PathsPlace::Totals)) }
+            }
+            (ShardId(0), _) => PathsPage::default(),
+            (ShardId(1), _) => {
+                let mut readers = part("live/b");
+                readers.readers.add_reader(Carrier::Tcp, 0.5);
+                PathsPage { parts: vec![readers], next: None }
+            }
+            _ => return None,
+        };
+        page.parts.retain(is_wanted);
+        sender.send(page).unwrap();
+        Some(answer)
     }
 
     fn request_path_tables(&self) -> Vec<oneshot::Receiver<PathTallies>> {
@@ -110,33 +152,53 @@ impl ApplianceView for Fake {
         Some(receiver)
     }
 
-    fn request_sessions(&self) -> Vec<oneshot::Receiver<Vec<SessionInfo>>> {
-        let (first, first_answer) = oneshot::channel();
-        let (second, second_answer) = oneshot::channel();
-        first
-            .send(vec![
-                session("0C", 0, "live/b", "recording"),
-                session("0B", 0, "vod/b.mp4", "paused"),
-                session("0A", 0, "demo", "playing"),
-            ])
-            .unwrap();
-        match self.second {
-            Shard::Answers => second.send(vec![session("1A", 1, "/demo", "playing")]).unwrap(),
-            Shard::Gone => drop(second),
-            Shard::Silent => self.unanswered.lock().unwrap().push(second),
+    /// A session a page.
+    fn request_sessions(
+        &self,
+        shard: ShardId,
+        after: Option<SessionId>,
+    ) -> Option<oneshot::Receiver<SessionsPage>> {
+        let sessions = sessions_of(shard)?;
+        self.asked.lock().unwrap().push(shard.0);
+        let (sender, answer) = oneshot::channel();
+        match (shard, self.second) {
+            (ShardId(1), Shard::Gone) => drop(sender),
+            (ShardId(1), Shard::Silent) => self.unanswered.lock().unwrap().push(sender),
+            _ => {
+                let id = |session: &SessionInfo| SessionId::parse(&session.id);
+                let mut behind = sessions.into_iter().filter(|session| id(session) > after);
+                let sessions: Vec<SessionInfo> = behind.next().into_iter().collect();
+                let next = behind.next().and_then(|_| sessions.last().and_then(id));
+                sender.send(SessionsPage { sessions, next }).unwrap();
+            }
         }
-        vec![first_answer, second_answer]
+        Some(answer)
+    }
+
+    fn request_session(&self, id: SessionId) -> Option<oneshot::Receiver<Option<SessionInfo>>> {
+        let sessions = sessions_of(id.shard())?;
+        self.asked.lock().unwrap().push(id.shard().0);
+        let (sender, answer) = oneshot::channel();
+        match self.second {
+            Shard::Gone if id.shard() == ShardId(1) => drop(sender),
+            _ => {
+                let id = id.to_string();
+                sender.send(sessions.into_iter().find(|session| session.id == id)).unwrap();
+            }
+        }
+        Some(answer)
     }
 
     fn end_session(&self, id: &str) -> Option<oneshot::Receiver<bool>> {
         let (sender, receiver) = oneshot::channel();
-        match id {
+        let short = [id.get(1..2)?, id.get(2..3)?].concat();
+        match short.as_str() {
             "0A" => sender.send(true).unwrap(),
             "0C" => sender.send(false).unwrap(),
             "1F" => drop(sender),
             _ => return None,
         }
-        self.ended.lock().unwrap().push(id.to_owned());
+        self.ended.lock().unwrap().push(short);
         Some(receiver)
     }
 
@@ -188,12 +250,20 @@ struct Running {
 
 impl Running {
     fn start(fake: &Arc<Fake>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (stop, stopped) = watch::channel(false);
         // No shard is worth waiting for when the test wants to see it silent.
         let patience =
             if fake.second == Shard::Silent { Duration::ZERO } else { Duration::from_secs(60) };
+        Self::start_with(fake, patience)
+    }
+
+    fn start_patient(fake: &Arc<Fake>) -> Self {
+        Self::start_with(fake, Duration::from_secs(60))
+    }
+
+    fn start_with(fake: &Arc<Fake>, patience: Duration) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
         let api = Api::new(fake.clone(), patience).unwrap();
         let thread = spawn_api(listener, api, stopped, std::future::ready(())).unwrap();
         Self { addr, stop, thread: Some(thread) }
@@ -245,6 +315,11 @@ impl Answer {
         list.iter().map(|entry| entry[key].as_str().unwrap().to_owned()).collect()
     }
 
+    /// As short as `id` takes them.
+    fn ids(&self) -> Vec<String> {
+        self.names("sessions", "id").iter().map(|id| id[1..3].to_owned()).collect()
+    }
+
     fn is_problem(&self, status: u16) -> bool {
         let json = self.json();
         self.status == status
@@ -282,7 +357,7 @@ fn metrics_show_the_cells_as_they_are_now() {
 fn sessions_of_all_shards_are_listed_by_id() {
     let server = Running::start(&Fake::new(Shard::Answers, true));
     let answer = server.request("GET /v1/sessions");
-    assert_eq!(answer.names("sessions", "id"), ["0A", "0B", "0C", "1A"]);
+    assert_eq!(answer.ids(), ["0A", "0B", "0C", "1A"]);
     assert_eq!(answer.json()["next_cursor"], Value::Null);
     assert_eq!(answer.json()["sessions"][0]["npt_s"], 1.5);
 }
@@ -290,23 +365,44 @@ fn sessions_of_all_shards_are_listed_by_id() {
 #[test]
 fn sessions_are_filtered_and_paged() {
     let server = Running::start(&Fake::new(Shard::Answers, true));
-    let cases: [(&str, &[&str]); 8] = [
+    let (first, lower) = (id("0A"), id("0B").to_ascii_lowercase());
+    let cases: [(&str, &[&str]); 11] = [
         ("?path=demo", &["0A", "1A"]),
         ("?path=%2Fvod%2Fb.mp4", &["0B"]),
         ("?state=paused", &["0B"]),
         ("?state=playing&path=none", &[]),
-        ("?cursor=0A", &["0B", "0C", "1A"]),
+        (&format!("?cursor={first}"), &["0B", "0C", "1A"]),
+        (&format!("?cursor={lower}"), &["0C", "1A"]),
+        ("?cursor=00B", &["0B", "0C", "1A"]),
+        (&format!("?cursor={}", id("1A")), &[]),
         ("?role=publisher", &["0C"]),
         ("?state=recording&path=live/b", &["0C"]),
         ("?role=reader", &["0A", "0B", "1A"]),
     ];
     for (query, ids) in cases {
         let answer = server.request(&format!("GET /v1/sessions{query}"));
-        assert_eq!(answer.names("sessions", "id"), ids, "{query}");
+        assert_eq!(answer.ids(), ids, "{query}");
     }
     let page = server.request("GET /v1/sessions?limit=2");
-    assert_eq!(page.names("sessions", "id"), ["0A", "0B"]);
-    assert_eq!(page.json()["next_cursor"], "0B");
+    assert_eq!(page.ids(), ["0A", "0B"]);
+    assert_eq!(page.json()["next_cursor"], id("0B"));
+}
+
+#[test]
+fn only_shards_that_own_what_is_asked_for_are_asked() {
+    let fake = Fake::new(Shard::Silent, true);
+    let asked = || std::mem::take(&mut *fake.asked.lock().unwrap());
+    let server = Running::start_patient(&fake);
+    let get = |target: String| server.request(&format!("GET /v1/sessions{target}"));
+    assert_eq!(get(format!("/{}", id("0B"))).status, 200);
+    assert_eq!(asked(), [0]);
+    assert_eq!(get("?limit=2".to_owned()).ids(), ["0A", "0B"]);
+    assert_eq!(asked(), [0, 0, 0], "the page is full before the second shard");
+    let fake = Fake::new(Shard::Answers, true);
+    let server = Running::start(&fake);
+    let target = format!("GET /v1/sessions?cursor={}", id("10"));
+    assert_eq!(server.request(&target).ids(), ["1A"]);
+    assert_eq!(*fake.asked.lock().unwrap(), [1]);
 }
 
 #[test]
@@ -330,14 +426,19 @@ fn wrong_queries_are_refused_with_400() {
 #[test]
 fn one_session_is_found_by_its_id_in_any_case() {
     let server = Running::start(&Fake::new(Shard::Answers, true));
-    assert_eq!(server.request("GET /v1/sessions/1a").json()["path"], "/demo");
-    assert!(server.request("GET /v1/sessions/FF").is_problem(404));
+    let get = |id: &str| server.request(&format!("GET /v1/sessions/{id}"));
+    assert_eq!(get(&id("1A").to_ascii_lowercase()).json()["path"], "/demo");
+    for unknown in ["FF", &id("1B"), &id("7A"), "zz"] {
+        assert!(get(unknown).is_problem(404), "{unknown}");
+    }
+    let server = Running::start(&Fake::new(Shard::Gone, true));
+    assert!(server.request(&format!("GET /v1/sessions/{}", id("1A"))).is_problem(503));
 }
 
 #[test]
 fn shard_that_is_gone_has_no_sessions_and_the_others_are_shown() {
     let server = Running::start(&Fake::new(Shard::Gone, true));
-    assert_eq!(server.request("GET /v1/sessions").names("sessions", "id"), ["0A", "0B", "0C"]);
+    assert_eq!(server.request("GET /v1/sessions").ids(), ["0A", "0B", "0C"]);
 }
 
 #[test]
@@ -352,11 +453,12 @@ fn shard_that_does_not_answer_is_a_503() {
 fn delete_ends_the_session_and_says_so() {
     let fake = Fake::new(Shard::Answers, true);
     let server = Running::start(&fake);
-    let answer = server.request("DELETE /v1/sessions/0A");
+    let delete = |id: &str| server.request(&format!("DELETE /v1/sessions/{id}"));
+    let answer = delete(&id("0A"));
     assert_eq!((answer.status, answer.json()["ended"].clone()), (200, Value::Bool(true)));
-    assert!(server.request("DELETE /v1/sessions/0C").is_problem(404), "unknown to its shard");
-    assert!(server.request("DELETE /v1/sessions/zz").is_problem(404), "not an id");
-    assert!(server.request("DELETE /v1/sessions/1F").is_problem(503), "its shard is gone");
+    assert!(delete(&id("0C")).is_problem(404), "unknown to its shard");
+    assert!(delete("zz").is_problem(404), "not an id");
+    assert!(delete(&id("1F")).is_problem(503), "its shard is gone");
     assert_eq!(*fake.ended.lock().unwrap(), ["0A", "0C", "1F"]);
 }
 

@@ -228,6 +228,24 @@ impl LivePaths {
         self.listed.len()
     }
 
+    /// Places of paths: each path that is here has one below this number, and keeps it.
+    #[must_use]
+    pub fn place_count(&self) -> usize {
+        self.here.capacity()
+    }
+
+    /// The path in a place.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<&LivePath> {
+        self.here.get(place).map(|path| &**path)
+    }
+
+    /// Paths that are here.
+    #[must_use]
+    pub fn here_count(&self) -> usize {
+        self.here.len()
+    }
+
     /// All paths that are here, to look at.
     pub fn iter(&self) -> impl Iterator<Item = &LivePath> {
         self.here.iter().map(|(_, path)| &**path)
@@ -399,7 +417,9 @@ impl LivePaths {
         unused
     }
 
-    fn place_of(&self, name: &str) -> Option<usize> {
+    /// The place of a path that is here.
+    #[must_use]
+    pub fn place_of(&self, name: &str) -> Option<usize> {
         match self.entries.get(name)? {
             Entry::Here { place, .. } => Some(*place),
             Entry::Asked { .. } => None,

@@ -8,7 +8,8 @@
 //! `by_connection` while its connection lives. A channel of a connection has one owner.
 //! Bounds: the sessions of the shard; 256 channels of a connection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 
 use crate::base::ids::SessionId;
 use crate::poll::poll_table::EntryKey;
@@ -28,7 +29,8 @@ pub enum SessionRef {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Directory {
-    by_id: HashMap<SessionId, SessionRef>,
+    /// In order: they are shown page by page.
+    by_id: BTreeMap<SessionId, SessionRef>,
     by_connection: HashMap<EntryKey, OnConnection>,
 }
 
@@ -56,6 +58,15 @@ impl Directory {
     #[must_use]
     pub fn find(&self, id: SessionId) -> Option<SessionRef> {
         self.by_id.get(&id).copied()
+    }
+
+    /// Sessions behind an id, in the order of their ids; from the first one without it.
+    pub(super) fn behind(
+        &self,
+        after: Option<SessionId>,
+    ) -> impl Iterator<Item = (SessionId, SessionRef)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_id.range((from, Bound::Unbounded)).map(|(id, session)| (*id, *session))
     }
 
     /// Sessions that were made on a connection, in the order in which they were made.

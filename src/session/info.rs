@@ -2,7 +2,17 @@
 
 use serde::Serialize;
 
+use crate::base::ids::SessionId;
 use crate::live::info::{ReaderInfo, SourceInfo};
+
+/// Some of a shard's sessions, in the order of their ids.
+#[derive(Debug, Clone, Default)]
+pub struct SessionsPage {
+    /// They.
+    pub sessions: Vec<SessionInfo>,
+    /// Behind which id the next page begins; `None`: this is the last one.
+    pub next: Option<SessionId>,
+}
 
 /// One session, as `GET /v1/sessions` shows it.
 #[derive(Debug, Clone, Serialize)]

@@ -10,6 +10,7 @@
 //!  epoch      media time <-> wall time <-> RTP time
 //!  reports    RTCP out and in   -> quality: how much of the picture is sent
 //!  live/      sessions of live paths: publishers and readers
+//!  pages      what the outside is shown of them
 //!  nack       lost packets again             -> resend: from numbers back to packets
 //! ```
 //! Plain code: commands, windows, reports and the time come in; tasks, answers and RTCP go out.
@@ -25,6 +26,7 @@ mod lag;
 pub mod live;
 mod methods;
 mod nack;
+mod pages;
 pub mod position;
 pub mod quality;
 mod reports;

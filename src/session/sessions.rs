@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use super::cx::{Cx, SessionConfig};
 use super::directory::SessionRef;
-use super::info::SessionInfo;
 use super::live::desk::Live;
 use super::request::{Command, Executed, public};
 use super::stream::Path;
@@ -214,12 +213,5 @@ impl Sessions {
             }
             None => vod.handle_report(cx, key, &feedback, bytes),
         }
-    }
-
-    /// What the outside is shown.
-    #[must_use]
-    pub fn infos(&self) -> Vec<SessionInfo> {
-        let Self { cx, vod, live } = self;
-        vod.infos(cx).chain(live.reader_infos(cx)).chain(live.publisher_infos(cx)).collect()
     }
 }

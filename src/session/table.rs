@@ -19,7 +19,6 @@ use slab::Slab;
 use super::cx::Cx;
 use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
 use super::directory::SessionRef;
-use super::info::{SessionInfo, StreamInfo};
 use super::live::group::GroupAction;
 use super::live::input::plan::InputSocket;
 use super::live::pull::joined::CameraName;
@@ -28,7 +27,7 @@ use super::session::{Session, SessionTimers, State};
 use super::starts::Starts;
 use super::stream::{Path, Phase, Stream};
 use crate::base::ids::{SeqNo, SessionId};
-use crate::base::time::{Mono, Npt};
+use crate::base::time::Mono;
 use crate::media::window::{PacketWindow, WindowKey};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{Task, TaskClass, WindowFailure, Work};
@@ -290,11 +289,6 @@ impl Vod {
         cx.cells.sessions[session.state.gauge_index()].add(1);
     }
 
-    /// What the outside is shown.
-    pub(super) fn infos(&self, cx: &Cx) -> impl Iterator<Item = SessionInfo> {
-        self.slab.iter().map(|(_, session)| self.info(cx, session))
-    }
-
     /// The RTSP connection of a session is gone. An interleaved one ends with it; another lives on
     /// while the client is heard of by RTCP or over another connection.
     pub(super) fn handle_connection_closed(&mut self, cx: &mut Cx, key: SessionKey) {
@@ -516,47 +510,6 @@ impl Vod {
     pub fn fail(&mut self, cx: &mut Cx, key: SessionKey, reason: Option<&str>) {
         self.say_bye(cx, key, reason);
         self.remove(cx, key);
-    }
-
-    fn info(&self, cx: &Cx, session: &Session) -> SessionInfo {
-        let streams = session.streams.iter().map(|stream| {
-            let report = stream.report.as_ref();
-            StreamInfo {
-                track: stream.track_index,
-                encoding: session
-                    .track(stream)
-                    .map(|track| track.payload.encoding_name.clone())
-                    .unwrap_or_default(),
-                ssrc: format!("{:08X}", stream.ssrc.0),
-                packets_sent: stream.sent.packets,
-                payload_bytes_sent: stream.sent.payload_bytes,
-                quality: stream.quality.as_ref().map(|_| stream.level().as_str()),
-                fraction_lost: report.map(|r| f64::from(r.block.fraction_lost) / 256.0),
-                packets_lost: report.map(|r| i64::from(r.block.cumulative_lost)),
-                jitter_s: report
-                    .map(|r| f64::from(r.block.jitter) / f64::from(stream.clock_rate_hz.max(1))),
-                round_trip_s: report
-                    .and_then(|r| r.round_trip_ns)
-                    .map(|ns| Npt(i64::try_from(ns).unwrap_or(i64::MAX)).as_secs_f64()),
-            }
-        });
-        SessionInfo {
-            id: session.id.to_string(),
-            shard: cx.shard.0,
-            role: "reader",
-            path: session.title.url_path.clone(),
-            peer: session.peer.to_string(),
-            user_agent: session.user_agent.clone(),
-            state: session.state.as_str(),
-            transport: if session.is_interleaved() { "tcp" } else { "udp" },
-            npt_s: session.npt_at(cx.now).as_secs_f64(),
-            scale: session.epoch.map_or(1.0, |epoch| epoch.scale),
-            speed: session.epoch.map_or(1.0, |epoch| epoch.speed),
-            age_s: cx.now.since(session.created).as_secs_f64(),
-            streams: streams.collect(),
-            reader: None,
-            source: None,
-        }
     }
 }
 

@@ -314,13 +314,9 @@ impl Shard {
             Message::Answered { entry, response } => {
                 self.dispatch(entry, Event::Answered(*response));
             }
-            Message::ListSessions(reply) => reply(self.sessions.infos()),
-            Message::ListPaths { path, reply } => {
-                reply(self.sessions.live.path_parts(&self.sessions.cx, path.as_deref()));
-            }
-            Message::CountPaths(reply) => reply(self.sessions.live.path_table(&self.sessions.cx)),
+            Message::Asked(question) => self.put_question(question),
             Message::KickPath { path, reply } => {
-                reply(self.sessions.live.kick_path(&mut self.sessions.cx, &path))
+                reply(self.sessions.live.kick_path(&mut self.sessions.cx, &path));
             }
             Message::EndSession { id, reply } => {
                 reply(self.sessions.end_session(id, "ended by the operator"));

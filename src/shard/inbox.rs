@@ -19,15 +19,13 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::questions::Question;
 use crate::base::ids::SessionId;
 use crate::config::paths::PathTable;
-use crate::live::info::PathPart;
 use crate::live::message::LiveMessage;
-use crate::metrics::paths::PathTallies;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::TaskDone;
 use crate::rtsp::response::Response;
-use crate::session::info::SessionInfo;
 use crate::session::request::Command;
 
 /// A message to a shard.
@@ -41,17 +39,8 @@ pub enum Message {
         /// The answer.
         response: Box<Response>,
     },
-    /// Show all sessions.
-    ListSessions(Box<dyn FnOnce(Vec<SessionInfo>) + Send>),
-    /// Show what it knows of live paths, of all or of one.
-    ListPaths {
-        /// Which.
-        path: Option<String>,
-        /// Called with the answer.
-        reply: Box<dyn FnOnce(Vec<PathPart>) + Send>,
-    },
-    /// Sums of all live paths, for the metrics.
-    CountPaths(Box<dyn FnOnce(PathTallies) + Send>),
+    /// Show something.
+    Asked(Question),
     /// End source and readers of a live path that has its home there; says whether there is one.
     KickPath {
         /// Which.
@@ -202,9 +191,7 @@ impl std::fmt::Debug for Message {
         f.write_str(match self {
             Self::Forwarded(_) => "Forwarded",
             Self::Answered { .. } => "Answered",
-            Self::ListSessions(_) => "ListSessions",
-            Self::ListPaths { .. } => "ListPaths",
-            Self::CountPaths(_) => "CountPaths",
+            Self::Asked(_) => "Asked",
             Self::KickPath { .. } => "KickPath",
             Self::EndSession { .. } => "EndSession",
             Self::Configure { .. } => "Configure",

@@ -1,7 +1,7 @@
 //! A shard: a pinned thread with one ring, one PollTable, its sockets, its sessions and its timers.
 //!
 //! ```text
-//!  a turn:  reap completions -> arrivals to consumers -> inbox -> timers
+//!  a turn:  reap completions -> arrivals to consumers -> inbox -> a question -> timers
 //!           -> pump due streams -> flush connections -> enter once
 //! ```
 //! | file | what is there |
@@ -15,7 +15,7 @@
 //! | `connections`, `peer_state` | how RTSP connections end, and what the kernel knows of clients |
 //! | `live_pump` | sends live paths to their readers, both ways |
 //! | `group_sockets` | what groups are sent by, and where their reports come |
-//! | `inbox` | the pipe from other threads |
+//! | `inbox`, `questions` | the pipe from other threads; what the control thread asks, one a turn |
 //! | `inputs`, `membership` | sockets of sources that listen, and groups that they join |
 //! | `sockets` | how sockets are opened |
 //! | `priority` | how urgent the thread is to the kernel |
@@ -33,6 +33,7 @@ mod live_pump;
 mod membership;
 mod peer_state;
 pub mod priority;
+pub mod questions;
 mod resend;
 pub mod ring;
 pub mod sockets;

@@ -4,9 +4,11 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::inbox::{Inbox, Message};
+use super::questions::Question;
 use super::ring::{RingConfig, RingError};
 use super::sockets::{listen_tcp, local_addr, udp_pair};
 use super::turn::clock;
@@ -275,6 +277,32 @@ fn timers_of_a_turn_are_bounded_and_what_is_left_keeps_the_shard_awake() {
         bench.shard.ring.enter(Some(1_000_000)).unwrap();
     }
     panic!("{left:?} timers are left");
+}
+
+#[test]
+fn one_question_is_answered_in_a_turn_and_those_that_wait_keep_the_shard_awake() {
+    let Some(mut bench) = Bench::new() else { return };
+    let answered = Arc::new(AtomicUsize::new(0));
+    let ask = || {
+        let answered = Arc::clone(&answered);
+        let reply = Box::new(move |_page| {
+            answered.fetch_add(1, Ordering::Relaxed);
+        });
+        Question::Sessions { after: None, reply }
+    };
+    for _ in 0..5 {
+        bench.inbox.push(Message::Asked(ask())).unwrap();
+    }
+    for count in 1..=5 {
+        bench.shard.work().unwrap();
+        assert_eq!(answered.load(Ordering::Relaxed), count);
+        assert_eq!(bench.shard.idle_until().is_none(), count < 5, "{count}");
+        bench.shard.ring.enter(Some(0)).unwrap();
+    }
+    for _ in 0..1_000 {
+        bench.shard.put_question(ask());
+    }
+    assert_eq!(bench.shard.questions.len(), 256, "those beyond are dropped");
 }
 
 /// Together they pipeline more requests than a turn takes.

@@ -16,6 +16,7 @@ use super::group_sockets::Ear;
 use super::inbox::Inbox;
 use super::inputs::InputSlot;
 use super::live_pump::{LiveLeft, LiveRunMark};
+use super::questions::Question;
 use super::ring::{FileSlot, Ring, RingConfig, RingError};
 use super::sockets::{Family, UdpPair};
 use crate::base::addresses::Addresses;
@@ -113,6 +114,8 @@ pub struct Shard {
     pub(super) waiting_timers: VecDeque<TimerKey>,
     /// What has come in and waits likewise.
     pub(super) arrivals: Arrivals,
+    /// What the control thread wants to know.
+    pub(super) questions: VecDeque<Question>,
     pub(super) stopping_since: Option<Mono>,
     /// Stopping, and every session has said BYE.
     pub(super) all_ended: bool,
@@ -207,6 +210,7 @@ impl Shard {
             due: Vec::with_capacity(1_024),
             waiting_timers: VecDeque::with_capacity(1_024),
             arrivals: Arrivals::default(),
+            questions: VecDeque::new(),
             stopping_since: None,
             all_ended: false,
             addresses: config.addresses,
@@ -258,6 +262,7 @@ impl Shard {
         self.serve_arrivals();
         self.settle();
         self.read_inbox();
+        self.answer_question();
         self.guarded(None, Self::end_sessions);
         self.guarded(None, |shard| shard.sessions.live.feed_live(&mut shard.sessions.cx));
         self.handle_timers();
@@ -343,6 +348,7 @@ impl Shard {
             || !self.due.is_empty()
             || !self.waiting_timers.is_empty()
             || !self.arrivals.is_empty()
+            || !self.questions.is_empty()
             || self.sessions.live.is_unsettled()
         {
             return None;

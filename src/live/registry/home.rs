@@ -510,6 +510,16 @@ impl Home {
         out.push(Order::Tell { shard, path: Arc::clone(&self.path), note });
     }
 
+    pub(super) fn shown_state(&self) -> &'static str {
+        match (self.state, self.pull) {
+            (State::Fed(_), _) => "live",
+            (State::Held, _) => "held",
+            (State::Empty, Pull::Off) => "idle",
+            (State::Empty, Pull::On { .. }) => "starting",
+            (State::Empty, Pull::Failed { .. }) => "failed",
+        }
+    }
+
     pub(super) fn info(&self) -> HomeInfo {
         HomeInfo {
             path: self.path.to_string(),
@@ -521,13 +531,7 @@ impl Home {
                 }
                 Pull::Off | Pull::On { .. } => None,
             },
-            state: match (self.state, self.pull) {
-                (State::Fed(_), _) => "live",
-                (State::Held, _) => "held",
-                (State::Empty, Pull::Off) => "idle",
-                (State::Empty, Pull::On { .. }) => "starting",
-                (State::Empty, Pull::Failed { .. }) => "failed",
-            },
+            state: self.shown_state(),
             source_shard: match self.state {
                 State::Fed(source) => Some(source.shard.0),
                 State::Held | State::Empty => None,

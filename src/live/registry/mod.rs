@@ -13,7 +13,8 @@
 
 mod home;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use self::home::{Home, State};
@@ -53,7 +54,8 @@ pub enum Order {
 /// See the module.
 #[derive(Debug)]
 pub struct Registry {
-    homes: HashMap<Arc<str>, Home>,
+    /// In order: they are shown page by page.
+    homes: BTreeMap<Arc<str>, Home>,
     groups: Option<GroupPool>,
     /// Counts grants of all paths: what a path's former life still feeds is nobody's.
     generation: Generation,
@@ -65,7 +67,7 @@ impl Registry {
     /// No paths. Without `groups` there is no multicast.
     #[must_use]
     pub fn new(groups: Option<GroupPool>) -> Self {
-        Self { homes: HashMap::new(), groups, generation: Generation(0), out: Vec::new() }
+        Self { homes: BTreeMap::new(), groups, generation: Generation(0), out: Vec::new() }
     }
 
     /// Handles a message for one of its paths.
@@ -155,6 +157,23 @@ impl Registry {
         self.homes.keys()
     }
 
+    /// Names of the paths behind one, in order; of all paths without it.
+    pub fn names_behind(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<str>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.homes.range::<str, _>((from, Bound::Unbounded)).map(|(name, _)| name)
+    }
+
+    /// Whether a path is known.
+    #[must_use]
+    pub fn knows(&self, path: &str) -> bool {
+        self.homes.contains_key(path)
+    }
+
+    /// States of all paths, as `HomeInfo` has them.
+    pub fn states(&self) -> impl Iterator<Item = &'static str> {
+        self.homes.values().map(Home::shown_state)
+    }
+
     /// What the outside is shown of a path.
     #[must_use]
     pub fn info(&self, path: &str) -> Option<HomeInfo> {
@@ -162,8 +181,8 @@ impl Registry {
     }
 
     /// What the outside is shown.
-    #[must_use]
-    pub fn infos(&self) -> Vec<HomeInfo> {
+    #[cfg(test)]
+    pub(crate) fn infos(&self) -> Vec<HomeInfo> {
         self.homes.values().map(Home::info).collect()
     }
 

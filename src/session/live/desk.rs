@@ -8,7 +8,7 @@
 //! is in `held` until the home has answered.
 //! Bounds: those of `crate::live` and of `held`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -45,7 +45,8 @@ pub struct Live {
     /// Paths that have their home here.
     pub registry: Registry,
     /// By numbers that are never used again: a note for one that has gone finds nobody.
-    pub publishers: HashMap<u32, Publisher>,
+    /// In order: some of them are looked at in a turn.
+    pub publishers: BTreeMap<u32, Publisher>,
     /// Who reads; readers of a path name these places as their owners.
     pub readers: Slab<LiveReader>,
     /// Sources that are pulled, by the number of their publisher.
@@ -84,7 +85,7 @@ impl Default for Live {
             shard_count: 1,
             paths: LivePaths::default(),
             registry: Registry::new(None),
-            publishers: HashMap::new(),
+            publishers: BTreeMap::new(),
             readers: Slab::new(),
             pulls: HashMap::new(),
             pull_ways: HashMap::new(),

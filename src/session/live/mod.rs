@@ -21,7 +21,7 @@
 //! | `feedback` | what readers have lost |
 //! | `again` | what is said again to homes, as messages may be lost |
 //! | `tick` | what is done by the clock |
-//! | `view` | what is told of paths and publishers: API, metrics |
+//! | `view`, `pages` | what is told of paths and publishers: API, metrics |
 //! | `notes` | what the log says |
 //!
 //! What decides is in `crate::live`; here it meets RTSP, sessions and addresses. A command that
@@ -45,6 +45,7 @@ mod group_sender;
 mod held;
 pub mod input;
 mod notes;
+mod pages;
 mod play;
 pub mod publisher;
 pub mod pull;

@@ -162,13 +162,8 @@ impl Live {
         reader.state = state;
     }
 
-    /// What the outside is shown of readers.
-    pub(in crate::session) fn reader_infos(&self, cx: &Cx) -> impl Iterator<Item = SessionInfo> {
-        let sessions = self.readers.iter().filter(|(_, reader)| reader.is_session());
-        sessions.map(|(_, reader)| self.reader_info(cx, reader))
-    }
-
-    fn reader_info(&self, cx: &Cx, reader: &LiveReader) -> SessionInfo {
+    /// What the outside is shown of a reader.
+    pub(super) fn reader_info(&self, cx: &Cx, reader: &LiveReader) -> SessionInfo {
         let path = self.paths.path(&reader.path);
         let counts = path.and_then(|path| path.reader(reader.key));
         let streams = reader.streams.iter().enumerate().map(|(place, stream)| {

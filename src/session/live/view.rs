@@ -1,14 +1,13 @@
-//! What a shard tells of its live paths: parts of each path for the API, sums for the metrics, and
-//! publishers as sessions.
+//! What a shard tells of its live paths: sums for the metrics, sources, and publishers as sessions.
+//! Lists of paths are in `pages`.
 //!
 //! ```text
-//!  reader or source ends --> tally          what has been counted stays counted
-//!  asked: tally + readers and sources of now --> PathPart, PathTallies
+//!  reader or source ends --> tally                  what has been counted stays counted
+//!  asked: tally + what paths and sources of now have summed up --> PathTallies
 //! ```
-//! Sums of readers cost a look at each of them: this is for questions of people and scrapers, not
-//! for the pump. Bound: the paths, readers and sources of a shard, once a question.
+//! Invariant: a sum never goes back, whoever ends between two questions.
+//! Bound: the paths and sources of a shard, once a question.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -16,52 +15,21 @@ use jiff::Timestamp;
 use super::publisher::Publisher;
 use crate::config::source::SourceAddress;
 use crate::live::info::{
-    HomeInfo, PathPart, SourceInfo, SourceTrackInfo, drops, reader_totals, source_totals,
+    HomeInfo, SourceInfo, SourceTrackInfo, drops, reader_totals, source_totals,
 };
 use crate::live::message::{Ask, ToHome, home_of};
 use crate::live::reader::Reader;
 use crate::live::source::SourceTrack;
 use crate::metrics::paths::{PATH_STATES, PathTallies, PathTotals};
 use crate::session::cx::Cx;
+use crate::session::directory::SessionRef;
 use crate::session::info::SessionInfo;
 use crate::session::live::desk::Live;
 use crate::session::stream::Path;
 
 impl Live {
-    /// What the shard knows of all paths, or of one.
-    #[must_use]
-    pub fn path_parts(&self, cx: &Cx, wanted: Option<&str>) -> Vec<PathPart> {
-        let is_wanted = |path: &str| wanted.is_none_or(|wanted| wanted == path);
-        let mut parts: HashMap<Arc<str>, PathPart> = HashMap::new();
-        let part = |path: &Arc<str>| PathPart::new(Arc::clone(path));
-        for home in self.homes(cx, wanted) {
-            let path: Arc<str> = home.path.as_str().into();
-            parts.entry(Arc::clone(&path)).or_insert_with(|| part(&path)).home = Some(home);
-        }
-        for (number, publisher) in &self.publishers {
-            let path = publisher.source.path();
-            if !is_wanted(path) || publisher.generation().is_none() {
-                continue;
-            }
-            let part = parts.entry(Arc::clone(path)).or_insert_with(|| part(path));
-            part.totals.add(&totals_of(publisher));
-            part.source = self.source_info(cx, *number);
-        }
-        for path in self.paths.iter().filter(|path| is_wanted(path.name())) {
-            let part = parts.entry(Arc::clone(path.name())).or_insert_with(|| part(path.name()));
-            for (key, reader) in path.readers() {
-                part.readers.add_reader(reader.carrier, path.lag(key).as_secs_f64());
-                part.totals.add(&reader_totals(reader));
-            }
-        }
-        for (path, numbers) in self.tally.named().filter(|(path, _)| is_wanted(path)) {
-            let part = parts.entry(Arc::clone(path)).or_insert_with(|| part(path));
-            part.totals.add(&numbers.totals);
-        }
-        parts.into_values().collect()
-    }
-
-    /// Sums of all paths, for the metrics.
+    /// Sums of all paths, for the metrics. Bound: the paths and sources of the shard; no reader is
+    /// looked at.
     #[must_use]
     pub fn path_table(&self, cx: &Cx) -> PathTallies {
         let mut table = self.tally.clone();
@@ -72,13 +40,18 @@ impl Live {
         }
         for path in self.paths.iter() {
             let numbers = table.numbers_mut(path.name());
-            for (_, reader) in path.readers() {
-                numbers.totals.add(&reader_totals(reader));
-                numbers.readers[reader.carrier as usize] += 1;
-            }
+            numbers.totals.add(path.totals());
+            let carriers = path.readers_by_carrier();
+            numbers.readers.iter_mut().zip(carriers).for_each(|(sum, more)| *sum += more);
         }
-        for home in self.homes(cx, None) {
-            if let Some(place) = PATH_STATES.iter().position(|state| *state == home.state) {
+        let known = self.registry.states();
+        let unknown = cx
+            .configs
+            .named
+            .keys()
+            .filter(|path| !self.registry.knows(path) && self.is_home_of(cx, path));
+        for state in known.chain(unknown.map(|_| "idle")) {
+            if let Some(place) = PATH_STATES.iter().position(|known| *known == state) {
                 table.homes[place] += 1;
             }
         }
@@ -88,7 +61,7 @@ impl Live {
     /// Ends source and readers of a path that has its home here, as an operator wants it. False:
     /// nothing is known of it.
     pub fn kick_path(&mut self, cx: &mut Cx, path: &str) -> bool {
-        let is_known = !self.homes(cx, Some(path)).is_empty();
+        let is_known = self.home_info(cx, path).is_some();
         if is_known {
             tracing::info!(code = "HE-I303", event = "path.kicked", path, "path {path} is ended");
             let (path, ask) = (path.into(), Ask::Kick);
@@ -98,43 +71,50 @@ impl Live {
         is_known
     }
 
-    /// Paths that have their home here, or one of them; those that are configured are known before
-    /// they are wanted.
-    fn homes(&self, cx: &Cx, wanted: Option<&str>) -> Vec<HomeInfo> {
-        let (registry, configs) = (&self.registry, &cx.configs);
-        let is_ours = |path: &str| home_of(path, self.shard_count) == cx.shard;
-        if let Some(path) = wanted {
-            let is_idle = || is_ours(path) && configs.named.contains_key(path);
-            let idle = || is_idle().then(|| HomeInfo::idle(path));
-            return registry.info(path).or_else(idle).into_iter().collect();
-        }
-        let mut homes = registry.infos();
-        let unknown = configs.named.keys().filter(|path| registry.info(path).is_none());
-        homes.extend(unknown.filter(|path| is_ours(path)).map(|path| HomeInfo::idle(path)));
-        homes
+    /// A path that has its home here; one that is configured is known before it is wanted.
+    pub(super) fn home_info(&self, cx: &Cx, path: &str) -> Option<HomeInfo> {
+        let is_idle = || self.is_home_of(cx, path) && cx.configs.named.contains_key(path);
+        self.registry.info(path).or_else(|| is_idle().then(|| HomeInfo::idle(path)))
     }
 
-    /// What the outside is shown of publishers, as sessions.
-    pub(in crate::session) fn publisher_infos(&self, cx: &Cx) -> impl Iterator<Item = SessionInfo> {
-        self.publishers.iter().filter_map(|(number, publisher)| {
-            let source = self.source_info(cx, *number)?;
-            Some(SessionInfo {
-                id: publisher.id()?.to_string(),
-                shard: cx.shard.0,
-                role: "publisher",
-                path: publisher.source.path().to_string(),
-                peer: source.peer.clone(),
-                user_agent: source.user_agent.clone(),
-                state: source.state,
-                transport: source.transport.unwrap_or("none"),
-                npt_s: 0.0,
-                scale: 1.0,
-                speed: 1.0,
-                age_s: source.age_s,
-                streams: Vec::new(),
-                reader: None,
-                source: Some(source),
-            })
+    fn is_home_of(&self, cx: &Cx, path: &str) -> bool {
+        home_of(path, self.shard_count) == cx.shard
+    }
+
+    /// What the outside is shown of a session.
+    pub(in crate::session) fn session_info(
+        &self,
+        cx: &Cx,
+        session: SessionRef,
+    ) -> Option<SessionInfo> {
+        match session {
+            SessionRef::Reader(index) => {
+                self.readers.get(index as usize).map(|reader| self.reader_info(cx, reader))
+            }
+            SessionRef::Publisher(number) => self.publisher_info(cx, number),
+            SessionRef::Title(_) => None,
+        }
+    }
+
+    fn publisher_info(&self, cx: &Cx, number: u32) -> Option<SessionInfo> {
+        let publisher = self.publishers.get(&number)?;
+        let source = self.source_info(cx, number)?;
+        Some(SessionInfo {
+            id: publisher.id()?.to_string(),
+            shard: cx.shard.0,
+            role: "publisher",
+            path: publisher.source.path().to_string(),
+            peer: source.peer.clone(),
+            user_agent: source.user_agent.clone(),
+            state: source.state,
+            transport: source.transport.unwrap_or("none"),
+            npt_s: 0.0,
+            scale: 1.0,
+            speed: 1.0,
+            age_s: source.age_s,
+            streams: Vec::new(),
+            reader: None,
+            source: Some(source),
         })
     }
 
@@ -221,13 +201,11 @@ impl Live {
     /// A path goes from this shard with all its readers.
     pub(super) fn count_path_end(&mut self, path: &str) {
         let Some(found) = self.paths.path(path) else { return };
-        let mut totals = PathTotals::default();
-        found.readers().for_each(|(_, reader)| totals.add(&reader_totals(reader)));
-        self.tally.numbers_mut(path).totals.add(&totals);
+        self.tally.numbers_mut(path).totals.add(found.totals());
     }
 }
 
-fn totals_of(publisher: &Publisher) -> PathTotals {
+pub(super) fn totals_of(publisher: &Publisher) -> PathTotals {
     source_totals(&publisher.source.counts(), publisher.source.packets_lost())
 }
 

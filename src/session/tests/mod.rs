@@ -10,6 +10,7 @@ mod leftovers;
 mod life;
 mod nack;
 mod pacing;
+mod pages;
 mod play;
 mod quality;
 mod rates;

@@ -2,10 +2,13 @@
 //! connections that end, time that passes. Nothing panics, every table agrees with the others, and
 //! when all have left nothing is there any more.
 
+use std::collections::HashMap;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::live::path::Next;
+use crate::metrics::paths::PathTotals;
 use crate::session::directory::SessionRef;
 
 /// What may happen. Small numbers choose among a few, so that things meet.
@@ -148,6 +151,8 @@ struct Crowd {
     /// Connections by their place; a new number for each that is opened.
     connections: Vec<u32>,
     ids: Vec<SessionId>,
+    /// Sums of each path, as they were shown last.
+    sums: HashMap<Arc<str>, Vec<u64>>,
 }
 
 impl Crowd {
@@ -212,6 +217,7 @@ impl Crowd {
             }
         }
         self.check();
+        self.check_sums();
     }
 
     /// The session that the answer names, which others may name from now on.
@@ -270,6 +276,19 @@ impl Crowd {
         }
     }
 
+    /// What was counted of readers stays counted, whoever has left.
+    fn check_sums(&mut self) {
+        let table = self.bench.sessions.live.path_table(&self.bench.sessions.cx);
+        for (path, numbers) in table.named() {
+            let totals = &numbers.totals;
+            let now = [&totals.packets_sent[..], &totals.payload_bytes_sent, &totals.skips];
+            let now = [now.concat(), vec![totals.packets_skipped, totals.source_starts]].concat();
+            let before = self.sums.insert(Arc::clone(path), now.clone());
+            let is_less = |before: Vec<u64>| before.iter().zip(&now).any(|(a, b)| b < a);
+            assert!(!before.is_some_and(is_less), "{path}: a sum goes back");
+        }
+    }
+
     /// What one table says the others say as well.
     fn check(&mut self) {
         let of_paths = self.bench.sessions.live.paths.iter_mut().map(|path| path.reader_count());
@@ -289,6 +308,14 @@ impl Crowd {
             assert!(self.connections.contains(&entry.index), "its connection has ended");
         }
         assert_eq!(of_paths, live.readers.len());
+        for path in live.paths.iter() {
+            let (mut totals, mut carriers) = (PathTotals::default(), [0; 3]);
+            for (_, reader) in path.readers() {
+                totals.add(&reader_totals(reader));
+                carriers[reader.carrier as usize] += 1;
+            }
+            assert_eq!((path.totals(), path.readers_by_carrier()), (&totals, carriers));
+        }
         for (_, reader) in &live.readers {
             let streams = live.paths.path(&reader.path).and_then(|path| path.reader(reader.key));
             assert_eq!(streams.map(|its| its.streams.len()), Some(reader.streams.len()));
@@ -304,7 +331,8 @@ proptest! {
         acts in prop::collection::vec(acts(), 1..120),
     ) {
         let connections = (0..CONNECTIONS).collect();
-        let mut crowd = Crowd { bench: Bench::new(), connections, ids: Vec::new() };
+        let (bench, ids, sums) = (Bench::new(), Vec::new(), HashMap::new());
+        let mut crowd = Crowd { bench, connections, ids, sums };
         for act in acts {
             crowd.act(act);
         }
