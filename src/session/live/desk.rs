@@ -50,7 +50,7 @@ pub struct Live {
     /// Who reads; readers of a path name these places as their owners.
     pub readers: Slab<LiveReader>,
     /// Sources that are pulled, by the number of their publisher.
-    pub(super) pulls: HashMap<u32, Pull>,
+    pub(super) pulls: BTreeMap<u32, Pull>,
     /// How packets of paths that are pulled came the last time.
     pub(super) pull_ways: HashMap<Arc<str>, Lower>,
     /// What goes to other shards, in order.
@@ -87,7 +87,7 @@ impl Default for Live {
             registry: Registry::new(None),
             publishers: BTreeMap::new(),
             readers: Slab::new(),
-            pulls: HashMap::new(),
+            pulls: BTreeMap::new(),
             pull_ways: HashMap::new(),
             outbox: Vec::new(),
             crowd: Crowd::default(),

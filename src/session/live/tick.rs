@@ -1,8 +1,8 @@
 //! What is done for live paths by the clock, every second while there are any.
 //!
 //! Publishers that are silent end, readers that are not heard of are reaped, reports that are due
-//! go out, and paths that nobody reads are let go of. Bound: the publishers of a shard, once a
-//! tick; readers are looked at some in a turn (`crowd`).
+//! go out, and paths that nobody reads are let go of. Bound: the paths of a shard, once a tick;
+//! sources and readers are looked at some in a turn (`crowd`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,30 +15,8 @@ use crate::session::cx::Cx;
 impl Live {
     pub(in crate::session) fn handle_live_tick(&mut self, cx: &mut Cx) {
         let now = cx.now;
-        let publishers: Vec<u32> = self.publishers.keys().copied().collect();
-        for number in publishers {
-            let Some(publisher) = self.publishers.get_mut(&number) else { continue };
-            publisher.source.measure(now);
-            if publisher.fed_since.is_some()
-                && let Some(ask) = publisher.poll_description(now)
-            {
-                let path = Arc::clone(publisher.source.path());
-                self.asks.push(ToHome { path, ask });
-            }
-            if !publisher.is_recording() {
-                if now.since(publisher.alive) < cx.config.timeout {
-                    continue;
-                }
-                let is_answered = self.refuse_unanswered_claim(cx, number);
-                if !is_answered {
-                    self.dismiss_publisher(cx, number, "it does not begin");
-                }
-            } else if !self.report_to_publisher(cx, number, now) {
-                self.dismiss_publisher(cx, number, "nothing comes from it");
-            }
-        }
-        self.tick_pulls(cx);
         self.crowd.look_after_all();
+        self.go_on_with_sources(cx);
         self.go_on_looking(cx);
         self.look_after_groups(cx);
         for waiter in self.paths.overdue(now) {
@@ -50,6 +28,29 @@ impl Live {
         self.say_again(cx);
         self.is_ticking = false;
         self.settle_live(cx);
+    }
+
+    pub(super) fn look_after_publisher(&mut self, cx: &mut Cx, number: u32) {
+        let now = cx.now;
+        let Some(publisher) = self.publishers.get_mut(&number) else { return };
+        publisher.source.measure(now);
+        if publisher.fed_since.is_some()
+            && let Some(ask) = publisher.poll_description(now)
+        {
+            let path = Arc::clone(publisher.source.path());
+            self.asks.push(ToHome { path, ask });
+        }
+        if !publisher.is_recording() {
+            if now.since(publisher.alive) < cx.config.timeout {
+                return;
+            }
+            let is_answered = self.refuse_unanswered_claim(cx, number);
+            if !is_answered {
+                self.dismiss_publisher(cx, number, "it does not begin");
+            }
+        } else if !self.report_to_publisher(cx, number, now) {
+            self.dismiss_publisher(cx, number, "nothing comes from it");
+        }
     }
 
     pub(super) fn look_after(&mut self, cx: &mut Cx, index: u32) {

@@ -262,24 +262,22 @@ impl Live {
     }
 
     /// By the clock, about once a second.
-    pub(in crate::session::live) fn tick_pulls(&mut self, cx: &mut Cx) {
+    pub(in crate::session::live) fn look_after_pull(&mut self, cx: &mut Cx, number: u32) {
         let now = cx.now;
-        for number in self.pulls.keys().copied().collect::<Vec<_>>() {
-            let publisher = self.publishers.get(&number);
-            if publisher.is_some_and(|publisher| publisher.source.counts().packets > 0)
-                && let Some(pull) = self.pulls.get_mut(&number)
+        let publisher = self.publishers.get(&number);
+        if publisher.is_some_and(|publisher| publisher.source.counts().packets > 0)
+            && let Some(pull) = self.pulls.get_mut(&number)
+        {
+            pull.client.handle_media();
+            let way = pull.client.worked();
+            if let Some(way) = way
+                && (self.pull_ways.len() < PATHS_MAX || self.pull_ways.contains_key(&pull.path))
             {
-                pull.client.handle_media();
-                let way = pull.client.worked();
-                if let Some(way) = way
-                    && (self.pull_ways.len() < PATHS_MAX || self.pull_ways.contains_key(&pull.path))
-                {
-                    self.pull_ways.insert(Arc::clone(&pull.path), way);
-                }
+                self.pull_ways.insert(Arc::clone(&pull.path), way);
             }
-            self.settle_bye(cx, number);
-            self.with_pull(cx, number, |client| client.handle_tick(now));
         }
+        self.settle_bye(cx, number);
+        self.with_pull(cx, number, |client| client.handle_tick(now));
     }
 
     /// Does what a client says, in order.

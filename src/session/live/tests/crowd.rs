@@ -144,3 +144,60 @@ fn all_readers_are_looked_after_in_some_turns_of_a_tick() {
     }
     assert_eq!(reported, 600);
 }
+
+#[test]
+fn batches_of_one_turn_do_not_have_more_plays_answered_and_the_next_turns_go_on() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let ids = crowd(&mut bench, 300);
+    bench.packet(host(1, 5_000), 1);
+    bench.sessions.live.feed_live(&mut bench.sessions.cx);
+    bench.settle();
+    let mut answered = bench.answers.len();
+    let path: Arc<str> = "live/a".into();
+    for _ in 0..10 {
+        for _ in 0..20 {
+            bench.sessions.live.retry_plays(&mut bench.sessions.cx, &path);
+        }
+        bench.settle();
+        let now = bench.answers.len();
+        assert!(now - answered <= 64, "{} in a turn", now - answered);
+        answered = now;
+        assert!(now == ids.len() || bench.sessions.live.is_unsettled(), "it sleeps on them");
+        bench.sessions.live.feed_live(&mut bench.sessions.cx);
+        bench.settle();
+        answered = answered.max(bench.answers.len());
+    }
+    assert_eq!(answered, ids.len());
+}
+
+/// A source at a path of its own, at an address of its own; it has announced.
+fn announce_at(bench: &mut Bench, number: u16) {
+    let from = (1_000 + u32::from(number), address(number));
+    let uri = format!("rtsp://h/live/{number}");
+    let answer = bench.request(from, Method::Announce, &uri, None, (&[], SDP)).unwrap();
+    assert_eq!(answer.status().code(), 200);
+}
+
+#[test]
+fn all_sources_are_looked_after_in_some_turns_of_a_tick() {
+    let mut bench = Bench::new();
+    bench.sessions.cx.config.sessions_max = 1_000;
+    (0..300).for_each(|number| announce_at(&mut bench, number));
+    assert_eq!(bench.sessions.live.publishers.len(), 300);
+    bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(61);
+    let mut left = 300;
+    bench.sessions.live.handle_live_tick(&mut bench.sessions.cx);
+    for _ in 0..10 {
+        bench.settle();
+        let now = bench.sessions.live.publishers.len();
+        assert!(left - now <= 64, "{} in a turn", left - now);
+        left = now;
+        if left == 0 {
+            return;
+        }
+        assert!(bench.sessions.live.is_unsettled(), "it sleeps on them");
+        bench.sessions.live.feed_live(&mut bench.sessions.cx);
+    }
+    panic!("{left} are left");
+}
