@@ -228,10 +228,11 @@ impl Vod {
         self.slab.len()
     }
 
-    /// Keys of all sessions.
+    /// Keys of `most` sessions, or of all if they are fewer.
     #[must_use]
-    pub fn keys(&self) -> Vec<SessionKey> {
-        self.slab.iter().filter_map(|(i, _)| u32::try_from(i).ok()).map(SessionKey).collect()
+    pub fn some_keys(&self, most: usize) -> Vec<SessionKey> {
+        let keys = self.slab.iter().filter_map(|(place, _)| u32::try_from(place).ok());
+        keys.map(SessionKey).take(most).collect()
     }
 
     /// The client of a session was heard of.

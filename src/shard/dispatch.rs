@@ -356,7 +356,7 @@ impl Shard {
             return;
         }
         let mut streams = 0;
-        for key in self.sessions.vod.keys() {
+        for key in self.sessions.vod.some_keys(STREAMS_ENDED_A_TURN) {
             if streams >= STREAMS_ENDED_A_TURN {
                 break;
             }

@@ -178,8 +178,8 @@ impl Live {
             self.end_publisher(cx, number, why);
         }
         let readers = self.readers.iter();
-        let readers: Vec<(usize, usize)> =
-            readers.map(|(index, reader)| (index, reader.streams.len().max(1))).collect();
+        let readers = readers.map(|(index, reader)| (index, reader.streams.len().max(1)));
+        let readers: Vec<(usize, usize)> = readers.take(streams_max).collect();
         let mut streams = 0;
         for (index, count) in readers {
             if streams >= streams_max {
