@@ -195,6 +195,8 @@ pub struct ShardCells {
     pub datagrams_oversized: Counter,
     /// Datagrams that came faster than the shard takes them.
     pub datagrams_dropped: Counter,
+    /// Turns that began to send before the sends of the turn before had ended.
+    pub turns_with_unsent_runs: Counter,
     /// Sessions by [`SESSION_STATES`].
     pub sessions: [Gauge; 3],
     /// Open RTSP connections.

@@ -313,6 +313,11 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::Shard(|s| &s.datagrams_dropped),
     ),
     row(
+        "headend_turns_with_unsent_runs_total",
+        "Turns that began to send before the sends of the turn before had ended.",
+        Read::Shard(|s| &s.turns_with_unsent_runs),
+    ),
+    row(
         "headend_rtcp_reported_jitter_seconds",
         "Interarrival jitter in receiver reports.",
         Read::SumHistogram(|s| s.reported_jitter.read()),

@@ -305,6 +305,16 @@ fn one_question_is_answered_in_a_turn_and_those_that_wait_keep_the_shard_awake()
     assert_eq!(bench.shard.questions.len(), 256, "those beyond are dropped");
 }
 
+#[test]
+fn sends_that_do_not_end_are_counted_each_time_and_said_once() {
+    let Some(mut bench) = Bench::new() else { return };
+    for _ in 0..3 {
+        bench.shard.note_unsent_runs();
+    }
+    assert_eq!(bench.cells.turns_with_unsent_runs.value(), 3);
+    assert_eq!(bench.shard.warned.len(), 1);
+}
+
 /// Together they pipeline more requests than a turn takes.
 const FLOODERS: usize = 40;
 const PIPELINED: usize = 100;

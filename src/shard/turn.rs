@@ -277,16 +277,26 @@ impl Shard {
     /// happened: what is submitted then would overtake them.
     fn reap(&mut self) -> Result<(), RingError> {
         // Bounded: datagram sends never wait, so a round or two are enough.
-        for _ in 0..REAP_ROUNDS_MAX {
+        let has_ended = within_rounds(REAP_ROUNDS_MAX, || {
             while let Some(completion) = self.ring.next_completion() {
                 self.handle_completion(completion);
             }
             if !self.ring.has_unsent_runs() {
-                break;
+                return Ok(true);
             }
             self.ring.enter(Some(0))?;
+            Ok(false)
+        })?;
+        if !has_ended {
+            self.note_unsent_runs();
         }
         Ok(())
+    }
+
+    /// The turn goes on: what it submits may overtake what is still on its way.
+    pub(super) fn note_unsent_runs(&mut self) {
+        self.cells.turns_with_unsent_runs.add(1);
+        self.warn_once(UNSENT_RUNS, &format_args!("after {REAP_ROUNDS_MAX} rounds"));
     }
 
     fn read_clock(&mut self) {
@@ -474,6 +484,19 @@ impl Shard {
     }
 }
 
+/// Whether something ends within so many rounds. Each says whether it has.
+fn within_rounds<E>(
+    rounds_max: usize,
+    mut round: impl FnMut() -> Result<bool, E>,
+) -> Result<bool, E> {
+    for _ in 0..rounds_max {
+        if round()? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// How many shards there are.
 pub(super) fn shard_count(poller: &Poller<Inbox>) -> u8 {
     u8::try_from(poller.inboxes().count()).unwrap_or(u8::MAX)
@@ -519,6 +542,9 @@ pub(super) fn clock() -> Mono {
 
 /// More than any row of linked runs takes.
 const REAP_ROUNDS_MAX: usize = 64;
+/// Said once of a shard.
+const UNSENT_RUNS: &str =
+    "packets of the turn before are still being sent: later ones may overtake them";
 /// An idle shard looks around once a second.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// How often a stopping shard sees whether it is done.
@@ -527,3 +553,21 @@ const DRAIN_STEP: Duration = Duration::from_millis(20);
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Each takes a send of the ring, whose number is bounded: see `RingConfig::run_slots`.
 pub(super) const STREAMS_ENDED_A_TURN: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_end_with_what_they_wait_for_or_at_their_bound() {
+        for (needed, expected) in [(1, true), (3, true), (4, false), (100, false)] {
+            let mut rounds = 0;
+            let ended: Result<bool, ()> = within_rounds(3, || {
+                rounds += 1;
+                Ok(rounds >= needed)
+            });
+            assert_eq!((ended, rounds), (Ok(expected), needed.min(3)), "{needed}");
+        }
+        assert_eq!(within_rounds(3, || Err("no ring")), Err("no ring"));
+    }
+}

@@ -136,6 +136,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_tasks_waiting_for_disk gauge
     headend_titles_open gauge
     headend_titles_refused_total counter
+    headend_turns_with_unsent_runs_total counter
     headend_uring_enters_total counter
     headend_window_waits_total counter
     headend_windows_built_total counter
