@@ -11,7 +11,9 @@
 //! the address of that packet and by no other. Bound: `EXPECTED_MAX` tracks of one host.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+
+use crate::base::host::Host;
 
 /// A socket that sources share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,7 +38,7 @@ pub struct Target {
 pub struct Demux {
     by_address: HashMap<(SocketName, SocketAddr), Entry>,
     /// Addresses of a host whose tracks have got nothing yet.
-    expected: HashMap<(SocketName, IpAddr), Vec<SocketAddr>>,
+    expected: HashMap<(SocketName, Host), Vec<SocketAddr>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +76,7 @@ impl Demux {
         if self.by_address.contains_key(&(socket, announced)) {
             return Err(DemuxError::Taken);
         }
-        let waiting = self.expected.entry((socket, announced.ip())).or_default();
+        let waiting = self.expected.entry((socket, Host::of(announced))).or_default();
         if waiting.len() >= EXPECTED_MAX {
             return Err(DemuxError::TooManyExpected { max: EXPECTED_MAX });
         }
@@ -118,7 +120,7 @@ impl Demux {
             }
             return Some(entry.target);
         }
-        let waiting = self.expected.get(&(socket, from.ip()))?;
+        let waiting = self.expected.get(&(socket, Host::of(from)))?;
         let announced = waiting.iter().copied().find(|announced| {
             let entry = self.by_address.get(&(socket, *announced));
             entry.is_some_and(|entry| fits(entry.target))
@@ -151,8 +153,9 @@ impl Demux {
 
     /// Whether tracks of a host come to a pair.
     #[must_use]
-    pub fn uses_host(&self, pair: u16, host: IpAddr) -> bool {
-        self.by_address.keys().any(|(socket, from)| socket.pair == pair && from.ip() == host)
+    pub fn uses_host(&self, pair: u16, host: Host) -> bool {
+        let is_its = |from: SocketAddr| Host::of(from) == host;
+        self.by_address.keys().any(|(socket, from)| socket.pair == pair && is_its(*from))
     }
 
     /// Whether a pair is in use.
@@ -162,7 +165,7 @@ impl Demux {
     }
 
     fn stop_waiting(&mut self, socket: SocketName, announced: SocketAddr) {
-        let key = (socket, announced.ip());
+        let key = (socket, Host::of(announced));
         let Some(waiting) = self.expected.get_mut(&key) else { return };
         waiting.retain(|other| *other != announced);
         if waiting.is_empty() {
@@ -216,6 +219,19 @@ mod tests {
         assert_eq!(demux.find(RTP, from(1, 6_001), any), Some(target(7, 0)));
         assert_eq!(demux.find(RTP, from(1, 6_000), any), Some(target(7, 1)));
         assert_eq!(demux.find(RTP, from(1, 5_000), any), None, "as announced, and too late");
+    }
+
+    #[test]
+    fn publishers_with_one_link_local_address_on_two_links_are_told_apart() {
+        let mut demux = Demux::default();
+        let on = |link: u32, port: u16| Host::new("fe80::7".parse().unwrap(), link).at(port);
+        demux.expect(RTP, on(3, 5_000), target(7, 0)).unwrap();
+        assert_eq!(demux.find(RTP, on(4, 5_000), any), None, "as announced, by another link");
+        assert_eq!(demux.find(RTP, on(4, 6_000), any), None);
+        demux.expect(RTP, on(4, 5_000), target(8, 0)).unwrap();
+        assert!(demux.uses_host(0, Host::of(on(3, 0))) && !demux.uses_host(0, Host::of(on(5, 0))));
+        assert_eq!(demux.find(RTP, on(4, 6_000), any), Some(target(8, 0)));
+        assert_eq!(demux.find(RTP, on(3, 6_000), any), Some(target(7, 0)));
     }
 
     #[test]

@@ -67,7 +67,9 @@ pub fn parse_transport_answer(text: &str) -> Option<TransportAnswer> {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         let value = value.trim().trim_matches('"');
         let ports = || parse_pair(value, u16::MAX).filter(|(rtp, _)| *rtp > 0);
-        let address = || value.trim_matches(['[', ']']).parse().ok();
+        // A zone is the server's own (RFC 4007 s11.2): it means nothing here.
+        let bare = || value.split('%').next().unwrap_or_default();
+        let address = || bare().trim_matches(['[', ']']).parse().ok();
         match name.trim().to_ascii_lowercase().as_str() {
             "multicast" => answer.multicast = true,
             "interleaved" => {
@@ -209,6 +211,14 @@ mod tests {
 
     use super::*;
     use crate::rtsp::transport::parse_transport;
+
+    #[test]
+    fn source_is_read_without_its_zone() {
+        for source in ["fe80::7", "[fe80::7]", "fe80::7%eth0", "[fe80::7%25eth0]"] {
+            let answer = parse_transport_answer(&format!("RTP/AVP;unicast;source={source}"));
+            assert_eq!(answer.unwrap().source, Some("fe80::7".parse().unwrap()), "{source}");
+        }
+    }
 
     #[test]
     fn answers_of_cameras_are_read() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::batch::tests::packet;
 use super::super::liveness::Feeder;
 use super::*;
+use crate::base::host::Host;
 
 fn track(payload_type: u8, needs_sync: bool) -> LiveTrack {
     let payload_types = vec![payload_type];
@@ -19,7 +20,7 @@ fn source() -> Source {
     let tracks = vec![track(96, true), track(97, false)];
     let description = Arc::new(Description::new("".into(), tracks).unwrap());
     let mut source = Source::new("live/a".into(), description, Ssrc(99), false, Mono(0));
-    let from = AddressLatch::Expected(address(1).ip());
+    let from = AddressLatch::Expected(Host::of(address(1)));
     assert!(source.set_up(0, from, from) && source.set_up(1, from, from));
     assert!(!source.set_up(2, from, from));
     source

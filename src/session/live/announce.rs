@@ -4,7 +4,6 @@
 //! publish, and unless told otherwise only this host may: a stranger must not put a picture of
 //! their own on a public path.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rand::Rng;
@@ -12,6 +11,7 @@ use rand::Rng;
 use super::announced::{Origin, description};
 use super::is_live_path;
 use super::publisher::{Claimant, Publisher, PublisherState, Way};
+use crate::base::host::Host;
 use crate::base::ids::SessionId;
 use crate::live::demux::{DemuxError, Target};
 use crate::live::latch::AddressLatch;
@@ -254,8 +254,8 @@ impl Live {
         target: Target,
     ) -> Result<Path, DemuxError> {
         let (rtp_port, rtcp_port) = offer.client_port.unwrap_or_default();
-        let rtp = SocketAddr::new(command.peer.ip(), rtp_port);
-        let rtcp = SocketAddr::new(command.peer.ip(), rtcp_port);
+        let host = Host::of(command.peer);
+        let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
         let mut refused = DemuxError::Taken;
         for pair in cx.sockets.places() {
             match cx.demux.expect_both(pair, [rtp, rtcp], target) {
@@ -279,7 +279,7 @@ impl Live {
             return command.refuse(Status::SessionNotFound);
         };
         let latch = match path {
-            Path::Udp { rtp, .. } => AddressLatch::Expected(rtp.ip()),
+            Path::Udp { rtp, .. } => AddressLatch::Expected(Host::of(rtp)),
             Path::Tcp { .. } | Path::Group { .. } => AddressLatch::Any,
         };
         publisher.source.set_up(track, latch, latch);

@@ -1,6 +1,5 @@
 //! DESCRIBE and SETUP of a live path (RFC 2326 s10.2, s10.4), for one who reads it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
@@ -9,6 +8,7 @@ use super::group::Cast;
 use super::is_live_path;
 use super::notes::SkipsTold;
 use super::reader::{LiveReader, LiveRtx, LiveStream, ReaderState};
+use crate::base::host::Host;
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
 use crate::base::wheel::Timer;
 use crate::live::reader::Carrier;
@@ -231,13 +231,8 @@ impl Live {
         index: u32,
     ) -> Option<Path> {
         let (rtp_port, rtcp_port) = offer.client_port?;
-        // The peer's own address with another port: a link-local one keeps its scope.
-        let at = |port: u16| {
-            let mut address: SocketAddr = command.peer;
-            address.set_port(port);
-            address
-        };
-        let (rtp, rtcp) = (at(rtp_port), at(rtcp_port));
+        let host = Host::of(command.peer);
+        let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
         let streams = self.readers.get(index as usize)?.streams.len();
         let owner = (SessionKey::of_reader(index), u8::try_from(streams).unwrap_or(u8::MAX));
         let pair = cx.sockets.place(rtp, rtcp, owner)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
+use crate::base::host::Host;
 use crate::base::ids::{SessionId, Ssrc};
 use crate::library::title::Title;
 use crate::media::codec::MediaKind;
@@ -177,10 +178,8 @@ impl Vod {
         owner: (SessionKey, u8),
     ) -> Result<Path, Option<Status>> {
         let (rtp_port, rtcp_port) = offer.client_port.ok_or(Some(Status::UnsupportedTransport))?;
-        // The peer's own address with another port: a link-local one keeps its scope.
-        let (mut rtp, mut rtcp) = (command.peer, command.peer);
-        rtp.set_port(rtp_port);
-        rtcp.set_port(rtcp_port);
+        let host = Host::of(command.peer);
+        let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
         let pair = cx.sockets.place(rtp, rtcp, owner).ok_or(None)?;
         Ok(Path::Udp { pair, rtp, rtcp })
     }
@@ -283,12 +282,31 @@ fn choose(
     })
 }
 
+/// Whether a `destination` is the peer. A zone that it names is one of the peer's own (RFC 4007
+/// s11.2).
 pub(in crate::session) fn is_peer(destination: &str, peer: IpAddr) -> bool {
     let bare = destination.trim_start_matches('[').trim_end_matches(']');
+    let bare = bare.split_once('%').map_or(bare, |(address, _zone)| address);
     bare.parse::<IpAddr>().is_ok_and(|ip| ip == peer)
 }
 
 /// A user agent as long as anyone reads it.
 pub(in crate::session) fn clip(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destination_is_the_peer_however_its_address_is_written() {
+        let peer = "fe80::7".parse().unwrap();
+        for same in ["fe80::7", "[fe80::7]", "fe80::7%eth0", "[fe80::7%3]", "FE80:0:0:0::7"] {
+            assert!(is_peer(same, peer), "{same}");
+        }
+        for other in ["fe80::8", "[fe80::8%3]", "10.0.0.7", "", "%3"] {
+            assert!(!is_peer(other, peer), "{other}");
+        }
+    }
 }

@@ -33,6 +33,7 @@ use self::sniff::{Found, Sniffer};
 use self::ts::TsInput;
 use super::announced::{Origin, description};
 use super::publisher::{Claimant, Way};
+use crate::base::host::Host;
 use crate::base::ids::{SeqNo, Ssrc};
 use crate::base::time::Mono;
 use crate::config::source::UdpSource;
@@ -119,7 +120,7 @@ impl SenderLatch {
 
     /// Reports come from another port of the host that sends.
     fn admits_report(&self, from: SocketAddr) -> bool {
-        let is_its = self.held.is_none_or(|(held, _)| held.ip() == from.ip());
+        let is_its = self.held.is_none_or(|(held, _)| Host::of(held) == Host::of(from));
         is_its && self.may_send(from)
     }
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::{PullClient, PullError, PullOrder, PullPlan, PullWay};
+use crate::base::host::Host;
 use crate::base::secrets::shown_url;
 use crate::base::time::Mono;
 use crate::live::demux::{SocketName, Target};
@@ -383,9 +384,9 @@ impl Live {
     /// Reserves ports of ours for a track; opens some when there are none.
     fn find_pull_ports(&mut self, cx: &mut Cx, number: u32, track: u8, may_open: bool) {
         let Some(pull) = self.pulls.get_mut(&number) else { return };
-        let (ip, target) = (pull.peer.ip().to_canonical(), Target { source: number, track });
+        let (host, target) = (Host::of(pull.peer), Target { source: number, track });
         let demux = &mut cx.demux;
-        let free = cx.sockets.places().into_iter().find(|pair| !demux.uses_host(*pair, ip));
+        let free = cx.sockets.places().into_iter().find(|pair| !demux.uses_host(*pair, host));
         let Some(pair) = free else {
             if may_open && cx.sockets.has_room() {
                 cx.out.push(Action::OpenPair { source: number, track });
@@ -396,7 +397,7 @@ impl Live {
             return;
         };
         // Its port is not known yet; the first packet tells, should SETUP not.
-        let any = SocketAddr::new(ip, 0);
+        let any = host.at(0);
         let reserved = demux.expect_both(pair, [any, any], target);
         pull.pairs.push((track, pair));
         let ports = reserved.ok().and_then(|()| cx.sockets.ports(pair));
@@ -417,24 +418,23 @@ impl Live {
                 Path::Tcp { channel, rtcp_channel }
             }
             (PullWay::Udp { server_port, source }, Some(pair)) => {
-                let peer = pull.peer.ip().to_canonical();
+                let peer = Host::of(pull.peer);
                 let (rtp_port, rtcp_port) = server_port.unwrap_or_default();
                 let target = Target { source: number, track };
                 let demux = &mut cx.demux;
                 if server_port.is_some() {
                     demux.forget_track(target);
                 }
-                let other = source.filter(|source| *source != peer);
-                for ip in [Some(peer).filter(|_| server_port.is_some()), other] {
-                    let Some(ip) = ip else { continue };
+                let other = source.map(|ip| peer.with_ip(ip)).filter(|source| *source != peer);
+                for host in [Some(peer).filter(|_| server_port.is_some()), other] {
+                    let Some(host) = host else { continue };
                     for (is_rtcp, port) in [(false, rtp_port), (true, rtcp_port)] {
                         let socket = SocketName { pair, is_rtcp };
                         // No other track of the host is expected there.
-                        let _taken = demux.expect(socket, SocketAddr::new(ip, port), target);
+                        let _taken = demux.expect(socket, host.at(port), target);
                     }
                 }
-                let rtp = SocketAddr::new(peer, rtp_port);
-                Path::Udp { pair, rtp, rtcp: SocketAddr::new(peer, rtcp_port) }
+                Path::Udp { pair, rtp: peer.at(rtp_port), rtcp: peer.at(rtcp_port) }
             }
             (PullWay::Udp { .. }, None) => {
                 pull.client.fail(PullError::Transport);
