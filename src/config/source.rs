@@ -3,6 +3,7 @@
 //! ```text
 //!  publish                                   whoever announces it
 //!  rtsp://user:secret@10.0.0.5/stream1       fetched from a camera or another server
+//!  rtsp://[fe80::5%25eth1]/stream1           at a link-local address, by interface eth1
 //!  udp://239.1.2.3:5004[?source=10.0.0.9][&interface=eth1]   RTP or MPEG-TS
 //!  file:cam.sdp                              RTP as a description tells
 //! ```
@@ -55,6 +56,12 @@ pub enum SourceAddressError {
     /// TLS.
     #[error("rtsps:// is not supported yet: use rtsp://, or a tunnel in front of the source")]
     Secure,
+    /// A link-local address means another host on each interface.
+    #[error("{host} is link-local: name its interface, as in rtsp://[{host}%25eth0]/..")]
+    Zone {
+        /// What was found.
+        host: String,
+    },
     /// No address and port behind `udp://`.
     #[error("`{text}` is not an address like 239.1.2.3:5004, 0.0.0.0:5004 or [ff15::1]:5004")]
     Address {
@@ -81,6 +88,7 @@ impl SourceAddress {
             None if text == "publish" => Ok(Self::Publish),
             Some("rtsp" | "rtsps") => match parse_source_url(text)? {
                 url if url.is_secure => Err(SourceAddressError::Secure),
+                url if url.lacks_zone() => Err(SourceAddressError::Zone { host: url.host }),
                 url => Ok(Self::Rtsp(url)),
             },
             Some("udp") if text[4..].starts_with("//") => parse_udp(&text[6..]).map(Self::Udp),
@@ -107,7 +115,7 @@ impl std::fmt::Display for SourceAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Publish => write!(f, "publish"),
-            Self::Rtsp(url) => write!(f, "{}", shown_url(&url.url)),
+            Self::Rtsp(url) => write!(f, "{url}"),
             Self::Udp(UdpSource { to, sender, interface }) => {
                 write!(f, "udp://{to}")?;
                 let sender = sender.map(|sender| format!("source={sender}"));
@@ -169,6 +177,7 @@ mod tests {
             "publish",
             "rtsp://10.0.0.5/stream1",
             "rtsp://cam:8322/x?y=1",
+            "rtsp://[fe80::5%25eth1]:8554/x",
             "udp://239.1.2.3:5004",
             "udp://232.1.2.3:5004?source=10.0.0.9&interface=eth1",
             "udp://[ff15::1]:5004?interface=lo",
@@ -191,6 +200,9 @@ mod tests {
             ("udp:239.1.2.3:5004", "none of publish"),
             ("rtsp://", "no host"),
             ("rtsps://cam/x", "not supported"),
+            ("rtsp://[fe80::5]/x", "name its interface, as in rtsp://[fe80::5%25eth0]/"),
+            ("rtsp://[fe80::5%]/x", "names no network interface"),
+            ("rtsp://[::1%lo]/x", "only link-local"),
             ("udp://239.1.2.3", "not an address"),
             ("udp://239.1.2.3:0", "not an address"),
             ("udp://239.1.2.3:5004?ttl=3", "neither source="),

@@ -3,10 +3,10 @@
 //! reference 001: Task objects are placed on a FIFO TaskQueue and executed by pool threads; when
 //! one completes, polling of the descriptor it was made for is resumed.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::base::host::Host;
 use crate::base::ids::ShardId;
 use crate::library::title::Title;
 use crate::media::window::{PacketWindow, WindowKey};
@@ -47,8 +47,10 @@ pub enum Work {
     },
     /// Finds the addresses of a host.
     Resolve {
-        /// Its name.
+        /// Its name, or a link-local address.
         host: String,
+        /// Name or number of the interface that the address is reached by.
+        zone: Option<String>,
     },
     /// Builds (or finds built) a window, and brings its bytes into the page cache.
     Window {
@@ -79,7 +81,7 @@ pub enum Outcome {
     /// Of `Work::Open`.
     Opened(Result<Arc<Title>, OpenFailure>),
     /// Of `Work::Resolve`.
-    Resolved(Result<Vec<IpAddr>, ResolveFailure>),
+    Resolved(Result<Vec<Host>, ResolveFailure>),
     /// Of `Work::Window`.
     Window(Result<Arc<PacketWindow>, WindowFailure>),
     /// Of `Work::ReadDescription`.
@@ -127,10 +129,20 @@ pub enum OpenFailure {
     Unavailable(String),
 }
 
-/// Why a host has no addresses, as the system says it.
+/// Why a host has no addresses.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ResolveFailure(pub String);
+#[non_exhaustive]
+pub enum ResolveFailure {
+    /// As the system says it.
+    #[error("the name of its host is not found: {0}")]
+    Name(String),
+    /// This host has no such interface, or has it no longer.
+    #[error("this host has no network interface {zone}, which the URL of the source names")]
+    Interface {
+        /// Its name or number.
+        zone: String,
+    },
+}
 
 /// Why a window cannot be built: ends the sessions that need it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

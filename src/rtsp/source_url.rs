@@ -4,14 +4,25 @@
 //! rtsp://user:secret@cam:8554/live?x=1   -> host, port, credentials; rtsp://cam:8554/live?x=1
 //! Content-Base | Content-Location | request -> base;   base + a=control -> URL for SETUP
 //! ```
+//! A link-local address has a zone behind it, the name or number of the interface (RFC 6874);
+//! people type a single per cent sign:
+//! ```text
+//! rtsp://[fe80::7%25eth0]/live   -> host, zone; rtsp://[fe80::7]/live
+//! rtsp://[fe80::7%eth0]/live     -> the same
+//! ```
 //! Relative URLs are glued behind the base with one slash, as all clients do and all servers expect
 //! (client rule C4), also behind a query; by RFC 3986 the last part of the base would go.
-//! Invariant: credentials are never part of a URL that is sent.
+//! Invariant: neither credentials nor a zone, which means something here alone (RFC 6874 s3), are
+//! part of a URL that is sent.
 #![deny(clippy::indexing_slicing)]
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::base::host::needs_interface;
+use crate::base::secrets::shown_url;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,12 +31,36 @@ pub struct SourceUrl {
     pub is_secure: bool,
     /// Name or address, without brackets.
     pub host: String,
+    /// Name or number of the interface that a link-local address is reached by.
+    pub zone: Option<String>,
     /// 554 (322 for rtsps) unless it is given.
     pub port: u16,
     /// What stood in front of `@`.
     pub credentials: Option<Credentials>,
     /// For requests.
     pub url: String,
+}
+
+impl SourceUrl {
+    /// The host is a link-local address whose interface is not said.
+    #[must_use]
+    pub fn lacks_zone(&self) -> bool {
+        self.zone.is_none() && is_link_local(&self.host)
+    }
+}
+
+impl fmt::Display for SourceUrl {
+    /// With the zone, without credentials and other secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = shown_url(&self.url);
+        match (&self.zone, url.split_once(']')) {
+            (Some(zone), Some((before, behind))) => {
+                let zone = utf8_percent_encode(zone, ZONE_ENCODED);
+                write!(f, "{before}%25{zone}]{behind}")
+            }
+            _ => f.write_str(&url),
+        }
+    }
 }
 
 /// Name and password of a user.
@@ -59,6 +94,12 @@ pub enum SourceUrlError {
     /// A space or a control character: it would end a request line.
     #[error("source URL has a blank or a control character")]
     Character,
+    /// Behind `%` is nothing that an interface can be called.
+    #[error("source URL names no network interface behind %")]
+    Zone,
+    /// A zone, and an address that means the same on every interface.
+    #[error("source URL has an interface behind %, which only link-local addresses (fe80::) have")]
+    NeedlessZone,
 }
 
 /// Reads the URL of a source.
@@ -83,7 +124,7 @@ pub fn parse_source_url(text: &str) -> Result<SourceUrl, SourceUrlError> {
         Some((user_info, host_port)) => (Some(user_info), host_port),
         None => (None, authority),
     };
-    let (host, port) = split_host(host_port)?;
+    let HostPort { host, zone, port, behind } = split_host(host_port)?;
     let port = match port {
         "" if is_secure => 322,
         "" => 554,
@@ -93,12 +134,18 @@ pub fn parse_source_url(text: &str) -> Result<SourceUrl, SourceUrlError> {
             port.ok_or(SourceUrlError::Port)?
         }
     };
+    let scheme = scheme.to_ascii_lowercase();
+    let url = match zone {
+        Some(_) => format!("{scheme}://[{host}]{behind}{path}"),
+        None => format!("{scheme}://{host_port}{path}"),
+    };
     Ok(SourceUrl {
         is_secure,
         host: host.to_owned(),
+        zone,
         port,
         credentials: user_info.map(parse_credentials),
-        url: format!("{}://{host_port}{path}", scheme.to_ascii_lowercase()),
+        url,
     })
 }
 
@@ -167,19 +214,62 @@ fn without_credentials(url: &str) -> String {
     }
 }
 
-fn split_host(host_port: &str) -> Result<(&str, &str), SourceUrlError> {
-    let (host, port) = match host_port.strip_prefix('[') {
+/// What stands between `@` and the path.
+struct HostPort<'a> {
+    host: &'a str,
+    zone: Option<String>,
+    /// Empty when there is none.
+    port: &'a str,
+    /// The port with its colon, where the host is in brackets.
+    behind: &'a str,
+}
+
+fn split_host(host_port: &str) -> Result<HostPort<'_>, SourceUrlError> {
+    let (host, port, behind) = match host_port.strip_prefix('[') {
         Some(v6) => {
             let (host, behind) = v6.split_once(']').ok_or(SourceUrlError::NoHost)?;
             match behind.strip_prefix(':') {
-                Some(port) => (host, port),
-                None if behind.is_empty() => (host, ""),
+                Some(port) => (host, port, behind),
+                None if behind.is_empty() => (host, "", behind),
                 None => return Err(SourceUrlError::Port),
             }
         }
-        None => host_port.split_once(':').unwrap_or((host_port, "")),
+        None => {
+            let (host, port) = host_port.split_once(':').unwrap_or((host_port, ""));
+            if host.is_empty() {
+                return Err(SourceUrlError::NoHost);
+            }
+            return Ok(HostPort { host, zone: None, port, behind: "" });
+        }
     };
-    if host.is_empty() { Err(SourceUrlError::NoHost) } else { Ok((host, port)) }
+    let (host, zone) = match host.split_once('%') {
+        Some((host, zone)) => (host, Some(parse_zone(zone)?)),
+        None => (host, None),
+    };
+    match host {
+        "" => Err(SourceUrlError::NoHost),
+        host if zone.is_some() && !is_link_local(host) => Err(SourceUrlError::NeedlessZone),
+        host => Ok(HostPort { host, zone, port, behind }),
+    }
+}
+
+/// What stands behind the per cent sign of an address. `25` and more is the encoded sign and a zone
+/// that may be encoded; anything else is the zone as people type it, `25` alone the 25th interface.
+fn parse_zone(text: &str) -> Result<String, SourceUrlError> {
+    let zone = match text.strip_prefix("25").filter(|zone| !zone.is_empty()) {
+        Some(encoded) => {
+            let decoded = percent_decode_str(encoded).decode_utf8();
+            decoded.map_err(|_| SourceUrlError::Zone)?.into_owned()
+        }
+        None => text.to_owned(),
+    };
+    let is_name = |c: char| !c.is_control() && !c.is_whitespace() && !"/%[]".contains(c);
+    let may_be = !zone.is_empty() && zone.len() <= ZONE_BYTES_MAX && zone.chars().all(is_name);
+    if may_be { Ok(zone) } else { Err(SourceUrlError::Zone) }
+}
+
+fn is_link_local(host: &str) -> bool {
+    host.parse::<Ipv6Addr>().is_ok_and(|ip| !ip.is_multicast() && needs_interface(ip.into()))
 }
 
 fn parse_credentials(user_info: &str) -> Credentials {
@@ -187,6 +277,12 @@ fn parse_credentials(user_info: &str) -> Credentials {
     let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
     Credentials { user: decoded(user), password: decoded(password) }
 }
+
+/// A name of an interface: `IFNAMSIZ` of Linux without the zero at its end.
+const ZONE_BYTES_MAX: usize = 15;
+/// All but unreserved characters (RFC 6874 s2).
+const ZONE_ENCODED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 #[cfg(test)]
 mod tests {
@@ -220,6 +316,53 @@ mod tests {
         assert_eq!(read("rtsp://[::1]x/a"), Err(SourceUrlError::Port));
         assert_eq!(read("rtsp://h/a b"), Err(SourceUrlError::Character));
         assert_eq!(read("rtsp://h/a\r\nX: y"), Err(SourceUrlError::Character));
+    }
+
+    #[test]
+    fn zone_is_read_in_both_spellings_and_shown_but_not_sent() {
+        for (text, zone, sent, shown) in [
+            ("[fe80::7%25eth0]", Some("eth0"), "[fe80::7]", "[fe80::7%25eth0]"),
+            ("[fe80::7%eth0]", Some("eth0"), "[fe80::7]", "[fe80::7%25eth0]"),
+            ("[fe80::7%253]", Some("3"), "[fe80::7]", "[fe80::7%253]"),
+            ("[fe80::7%3]", Some("3"), "[fe80::7]", "[fe80::7%253]"),
+            ("[fe80::7%25]", Some("25"), "[fe80::7]", "[fe80::7%2525]"),
+            ("[fe80::7%2525]", Some("25"), "[fe80::7]", "[fe80::7%2525]"),
+            (
+                "[FEBF::7%25br-lan.7]:99",
+                Some("br-lan.7"),
+                "[FEBF::7]:99",
+                "[FEBF::7%25br-lan.7]:99",
+            ),
+            ("[fe80::7%25a%3Ab]", Some("a:b"), "[fe80::7]", "[fe80::7%25a%3Ab]"),
+            ("[fe80::7%a:b]:9", Some("a:b"), "[fe80::7]:9", "[fe80::7%25a%3Ab]:9"),
+            ("[fe80::7]", None, "[fe80::7]", "[fe80::7]"),
+            ("[2001:db8::7]:99", None, "[2001:db8::7]:99", "[2001:db8::7]:99"),
+            ("cam%25eth0", None, "cam%25eth0", "cam%25eth0"),
+        ] {
+            let url = parse_source_url(&format!("rtsp://me:s3@{text}/x?y=1]")).unwrap();
+            assert_eq!(url.zone.as_deref(), zone, "{text}");
+            assert_eq!(url.url, format!("rtsp://{sent}/x?y=1]"), "{text}");
+            assert_eq!(url.to_string(), format!("rtsp://{shown}/x?y=1]"), "{text}");
+            let again = parse_source_url(&url.to_string()).unwrap();
+            assert_eq!((again.zone, again.url), (url.zone, url.url), "{text}");
+        }
+        let read = |text: &str| parse_source_url(text).map(|url| url.lacks_zone());
+        assert_eq!(read("rtsp://[fe80::7]/x"), Ok(true));
+        assert_eq!(read("rtsp://[fe80::7%1]/x"), Ok(false));
+        assert_eq!(read("rtsp://[fec0::7]/x"), Ok(false));
+        for (host, error) in [
+            ("[fe80::7%]", SourceUrlError::Zone),
+            ("[fe80::7%25%20]", SourceUrlError::Zone),
+            ("[fe80::7%25a%2Fb]", SourceUrlError::Zone),
+            ("[fe80::7%25%FF]", SourceUrlError::Zone),
+            ("[fe80::7%sixteen-bytes-is]", SourceUrlError::Zone),
+            ("[2001:db8::7%eth0]", SourceUrlError::NeedlessZone),
+            ("[::1%25lo]", SourceUrlError::NeedlessZone),
+            ("[cam%25eth0]", SourceUrlError::NeedlessZone),
+            ("[%25eth0]", SourceUrlError::NoHost),
+        ] {
+            assert_eq!(read(&format!("rtsp://{host}/x")), Err(error), "{host}");
+        }
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Shard {
         if task.ticket & WINDOW_TICKET != 0 {
             self.sessions.vod.handle_window_refused(&mut self.sessions.cx, task.ticket);
         } else if task.ticket & PULL_TICKET != 0 {
-            let busy = ResolveFailure("the server is busy".to_owned());
+            let busy = ResolveFailure::Name("the server is busy".to_owned());
             self.sessions.live.handle_resolved(&mut self.sessions.cx, task.ticket, &Err(busy));
         } else if task.ticket & INPUT_TICKET != 0 {
             let busy = Err(DescriptionFailure::Busy);

@@ -89,7 +89,9 @@ impl Engine {
         let work = async {
             match task.work {
                 Work::Open { name } => open::open(self, lanes, name, reply).await,
-                Work::Resolve { host } => resolve::resolve(&self.resolving, host, reply),
+                Work::Resolve { host, zone } => {
+                    resolve::resolve(&self.resolving, host, zone, reply);
+                }
                 Work::Window { title, key } => {
                     window::window(self, lanes, &title, key, reply).await;
                 }

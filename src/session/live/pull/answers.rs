@@ -9,6 +9,7 @@ use super::client::{Asked, PullClient, PullTrack, Step};
 use super::keepalive::KeepAlive;
 use super::redirect;
 use super::{PullError, PullOrder, PullWay};
+use crate::base::host::Host;
 use crate::base::time::Mono;
 use crate::config::paths::SourceTransport;
 use crate::live::limits::LIVE_TRACKS_MAX;
@@ -91,13 +92,14 @@ impl PullClient {
         if self.redirects >= REDIRECTS_MAX {
             return self.fail(PullError::Redirects { max: REDIRECTS_MAX });
         }
-        let target = match parse_source_url(location.trim()) {
+        let mut target = match parse_source_url(location.trim()) {
             Ok(target) if target.is_secure => return self.fail(PullError::Secure),
             Ok(target) => target,
             Err(error) => return self.fail(error.into()),
         };
         self.redirects += 1;
-        self.origin = self.origin.or_else(|| self.address.map(|address| address.ip()));
+        self.origin = self.origin.or_else(|| self.address.map(Host::of));
+        target.zone = redirect::zone_of(&target, &self.plan.url, self.origin);
         let is_same_server = redirect::is_same_server(&target, &self.plan.url);
         let own = self.plan.url.credentials.clone().filter(|_| is_same_server);
         self.auth = target.credentials.clone().or(own).map(ClientAuth::new);

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use super::keepalive::{KeepAlive, Kind};
 use super::{PullError, PullOrder, PullPlan, redirect};
+use crate::base::host::Host;
 use crate::base::time::Mono;
 use crate::config::paths::SourceTransport;
+use crate::poll::task::ResolveFailure;
 use crate::rtsp::ask::Ask;
 use crate::rtsp::auth::ClientAuth;
 use crate::rtsp::request::{Method, Request};
@@ -29,7 +31,7 @@ pub(in crate::session::live) struct PullClient {
     pub(super) auth: Option<ClientAuth>,
     pub(super) redirects: u8,
     /// Where the configured source was reached, once it has redirected us.
-    pub(super) origin: Option<IpAddr>,
+    pub(super) origin: Option<Host>,
     /// What SETUP asks for.
     pub(super) lower: Lower,
     pub(super) step: Step,
@@ -141,38 +143,43 @@ impl PullClient {
         self.session = None;
         self.has_media = false;
         self.addresses.clear();
-        if let Ok(ip) = self.target.host.parse::<IpAddr>() {
-            self.addresses.push_back(SocketAddr::new(ip, self.target.port));
-            self.connect_next(now, None);
-        } else {
-            self.wait_for(Step::Resolve, now);
-            self.out.push(PullOrder::Resolve(self.target.host.clone()));
+        let (host, zone) = (self.target.host.clone(), self.target.zone.clone());
+        match (host.parse::<IpAddr>(), &zone) {
+            (Ok(ip), None) => {
+                self.addresses.push_back(Host::from(ip).at(self.target.port));
+                self.connect_next(now, None);
+            }
+            // Which number the interface has now is the system's to say, like the addresses.
+            (Ok(_), Some(_)) | (Err(_), _) => {
+                self.wait_for(Step::Resolve, now);
+                self.out.push(PullOrder::Resolve { host, zone });
+            }
         }
     }
 
     /// The addresses of the host, or why there are none.
     pub(in crate::session::live) fn handle_resolved(
         &mut self,
-        resolved: Result<&[IpAddr], &str>,
+        resolved: Result<&[Host], &ResolveFailure>,
         now: Mono,
     ) {
         if self.step != Step::Resolve {
             return;
         }
         match resolved {
-            Ok(ips) => {
+            Ok(hosts) => {
                 let port = self.target.port;
-                let addresses = ips.iter().map(|ip| SocketAddr::new(*ip, port));
+                let addresses = hosts.iter().map(|host| host.at(port));
                 self.addresses = addresses.take(ADDRESSES_MAX).collect();
                 self.connect_next(now, None);
             }
-            Err(why) => self.fail(PullError::Unresolved { why: why.to_owned() }),
+            Err(why) => self.fail(why.clone().into()),
         }
     }
 
     fn connect_next(&mut self, now: Mono, failed: Option<PullError>) {
         self.address = self.addresses.pop_front();
-        let forbidden = self.address.and_then(|to| self.forbidden(to.ip()));
+        let forbidden = self.address.and_then(|to| self.forbidden(Host::of(to)));
         if let Some(error) = forbidden {
             return self.connect_next(now, Some(failed.unwrap_or(error)));
         }
@@ -182,13 +189,17 @@ impl PullClient {
                 self.out.push(PullOrder::Connect(to));
             }
             (None, Some(error)) => self.fail(error),
-            (None, None) => self.fail(PullError::Unresolved { why: "no address".to_owned() }),
+            (None, None) => self.fail(ResolveFailure::Name("no address".to_owned()).into()),
         }
     }
 
-    /// Why a redirect may not lead to an address; `None` for one that it may lead to.
-    fn forbidden(&self, to: IpAddr) -> Option<PullError> {
-        let origin = self.origin?;
+    /// Why nobody is to be connected to at an address: a redirect may not lead there, or nothing
+    /// can be sent there.
+    fn forbidden(&self, to: Host) -> Option<PullError> {
+        if to.lacks_interface() {
+            return Some(PullError::NoInterface { ip: to.ip() });
+        }
+        let (origin, to) = (self.origin?.ip(), to.ip());
         let is_allowed = redirect::may_lead(origin, to);
         (!is_allowed).then_some(PullError::RedirectInside { to, origin })
     }

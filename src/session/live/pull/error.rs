@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::live::description::DescriptionError;
 use crate::live::message::RefusedError;
+use crate::poll::task::ResolveFailure;
 use crate::rtsp::auth::ClientAuthError;
 use crate::rtsp::error::ParseError;
 use crate::rtsp::source_url::SourceUrlError;
@@ -14,10 +15,13 @@ use crate::sdp::read::SdpError;
 #[non_exhaustive]
 pub(in crate::session) enum PullError {
     /// The resolver has no address.
-    #[error("the name of its host is not found: {why}")]
-    Unresolved {
-        /// As the system says it.
-        why: String,
+    #[error(transparent)]
+    Unresolved(#[from] ResolveFailure),
+    /// A link-local address, of which no interface is known.
+    #[error("{ip} is link-local, and nothing says by which network interface it is reached")]
+    NoInterface {
+        /// Which.
+        ip: IpAddr,
     },
     /// No address takes the connection; this is the last one that was tried.
     #[error("no connection to {to}: {why}")]

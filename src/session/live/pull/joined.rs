@@ -19,7 +19,6 @@ use rand::Rng;
 
 use super::{PullClient, PullError, PullOrder, PullPlan, PullWay};
 use crate::base::host::Host;
-use crate::base::secrets::shown_url;
 use crate::base::time::Mono;
 use crate::live::demux::{SocketName, Target};
 use crate::live::latch::AddressLatch;
@@ -74,7 +73,7 @@ impl Live {
         // There is none, as homes order it; two would fight for the path.
         self.stop_pull(cx, path);
         plan.worked = self.pull_ways.get(path).copied();
-        tracing::debug!(%path, url = shown_url(&plan.url.url), "a source is pulled");
+        tracing::debug!(%path, url = %plan.url, "a source is pulled");
         let number = self.next_serial();
         let pull = Pull {
             client: PullClient::new(plan, cx.now),
@@ -143,13 +142,12 @@ impl Live {
         &mut self,
         cx: &mut Cx,
         ticket: u64,
-        result: &Result<Vec<IpAddr>, ResolveFailure>,
+        result: &Result<Vec<Host>, ResolveFailure>,
     ) {
         let Some(name) = CameraName::from_ticket(ticket) else { return };
         let pull = self.pulls.get(&name.source);
         if pull.is_some_and(|pull| pull.attempt & ATTEMPT_MASK == name.attempt) {
-            let (now, why) = (cx.now, result.as_ref().err().map(ToString::to_string));
-            let result = result.as_deref().map_err(|_| why.as_deref().unwrap_or_default());
+            let (now, result) = (cx.now, result.as_deref());
             self.with_pull(cx, name.source, |client| client.handle_resolved(result, now));
         }
     }
@@ -299,10 +297,10 @@ impl Live {
     fn obey_pull(&mut self, cx: &mut Cx, number: u32, order: PullOrder) {
         let Some(pull) = self.pulls.get_mut(&number) else { return };
         match order {
-            PullOrder::Resolve(host) => {
+            PullOrder::Resolve { host, zone } => {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 let name = CameraName { source: number, attempt: pull.attempt };
-                let (class, work) = (TaskClass::Control, Work::Resolve { host });
+                let (class, work) = (TaskClass::Control, Work::Resolve { host, zone });
                 let task = Task { shard: cx.shard, ticket: name.to_ticket(), class, work };
                 cx.out.push(Action::Submit(task));
             }

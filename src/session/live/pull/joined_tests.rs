@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::joined::CameraName;
+use crate::base::host::Host;
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::config::paths::{PathConfig, PathTable, SourceTransport};
@@ -13,6 +14,7 @@ use crate::live::info::HomeInfo;
 use crate::live::message::{Ask, ToHome};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
+use crate::poll::task::{Task, Work};
 use crate::rtsp::reader::{Input, RequestReader};
 use crate::session::cx::SessionConfig;
 use crate::session::sessions::Sessions;
@@ -34,6 +36,10 @@ struct Bench {
 
 impl Bench {
     fn new(transport: SourceTransport) -> Self {
+        Self::of("rtsp://u:p@10.0.0.7/live", transport)
+    }
+
+    fn of(url: &str, transport: SourceTransport) -> Self {
         let config = SessionConfig {
             sessions_max: 100,
             addresses: Arc::default(),
@@ -47,7 +53,7 @@ impl Bench {
         let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
         sessions.cx.sockets.add_pair(8_000);
         let path = PathConfig {
-            source: SourceAddress::parse("rtsp://u:p@10.0.0.7/live").unwrap(),
+            source: SourceAddress::parse(url).unwrap(),
             source_transport: transport,
             ..PathConfig::default()
         };
@@ -99,6 +105,11 @@ impl Bench {
                     camera,
                     Ok(local),
                 );
+            }
+            Action::Submit(Task { ticket, work: Work::Resolve { host, zone }, .. }) => {
+                assert_eq!(zone.as_deref(), Some("eth0"));
+                let host = Host::new(host.parse().unwrap(), 3);
+                self.sessions.live.handle_resolved(&mut self.sessions.cx, ticket, &Ok(vec![host]));
             }
             Action::Write { bytes, .. } => {
                 let text = String::from_utf8(bytes).unwrap();
@@ -255,6 +266,34 @@ fn camera_that_does_not_say_its_ports_is_known_by_its_first_packets() {
     assert_eq!(publisher.source.counts().packets, 2);
     bench.at(6);
     assert_eq!(bench.done, ["knock 1 10.0.0.7:5000 10.0.0.7:5001", "rtcp 1 10.0.0.7:5001"]);
+}
+
+#[test]
+fn link_local_camera_is_sent_to_and_known_by_its_interface() {
+    let mut bench = Bench::of("rtsp://[fe80::7%25eth0]/live", SourceTransport::Udp);
+    assert_eq!(bench.camera.unwrap().1, "[fe80::7%3]:554".parse().unwrap());
+    let moved = "RTP/AVP;unicast;source=fe80::70;server_port=5000-5001";
+    bench.play(["RTP/AVP;unicast;source=fe80::7;server_port=8000-8001", moved]);
+    let from = |bench: &mut Bench, pair, address: &str, packet: &[u8]| {
+        let address = address.parse().unwrap();
+        bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, pair, address, packet);
+        let publisher = bench.sessions.live.publishers.values().next().unwrap();
+        publisher.source.counts().packets
+    };
+    // The same addresses on another link are other hosts.
+    assert_eq!(from(&mut bench, 0, "[fe80::7%4]:8000", &rtp(0, 1, 1)), 0);
+    assert_eq!(from(&mut bench, 0, "[fe80::7]:8000", &rtp(0, 1, 1)), 0);
+    assert_eq!(from(&mut bench, 0, "[fe80::7%3]:8000", &rtp(0, 1, 1)), 1);
+    assert_eq!(from(&mut bench, 1, "[fe80::70%4]:5000", &rtp(8, 1, 2)), 1);
+    assert_eq!(from(&mut bench, 1, "[fe80::70%3]:5000", &rtp(8, 1, 2)), 2);
+    bench.at(6);
+    let wanted = [
+        "knock 0 [fe80::7%3]:8000 [fe80::7%3]:8001",
+        "knock 1 [fe80::7%3]:5000 [fe80::7%3]:5001",
+        "rtcp 0 [fe80::7%3]:8001",
+        "rtcp 1 [fe80::7%3]:5001",
+    ];
+    assert_eq!(bench.done, wanted);
 }
 
 #[test]

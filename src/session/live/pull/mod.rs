@@ -65,7 +65,12 @@ pub(super) struct PullPlan {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum PullOrder {
     /// Finds the addresses of a host: `handle_resolved`.
-    Resolve(String),
+    Resolve {
+        /// Its name, or a link-local address.
+        host: String,
+        /// Name or number of the interface of that address.
+        zone: Option<String>,
+    },
     /// Connects: `handle_connected` or `handle_refused`.
     Connect(SocketAddr),
     /// Sends bytes on the connection.

@@ -8,11 +8,13 @@
 //! the Internet           public addresses
 //! ```
 //! The host that the source was reached at is allowed in any case. Unspecified, multicast and
-//! broadcast addresses never are. The credentials of the configuration go to the same host and
-//! port only.
+//! broadcast addresses never are. A link-local address is one of the link that the source was
+//! reached by: what a camera calls its interfaces means nothing here (RFC 6874 s3). The credentials
+//! of the configuration go to the same host and port only.
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::base::host::Host;
 use crate::rtsp::source_url::SourceUrl;
 
 /// How far an address reaches.
@@ -43,6 +45,19 @@ pub(super) fn is_same_server(one: &SourceUrl, other: &SourceUrl) -> bool {
     one.is_secure == other.is_secure
         && one.port == other.port
         && one.host.eq_ignore_ascii_case(&other.host)
+        && one.zone == other.zone
+}
+
+/// The interface by which the target of a redirect is reached: that of the configured source, which
+/// was reached at `origin`.
+pub(super) fn zone_of(
+    target: &SourceUrl,
+    configured: &SourceUrl,
+    origin: Option<Host>,
+) -> Option<String> {
+    let is_link_local = target.zone.is_some() || target.lacks_zone();
+    let by_number = || origin.and_then(Host::scope_id).map(|index| index.to_string());
+    configured.zone.clone().or_else(by_number).filter(|_| is_link_local)
 }
 
 fn scope_of(ip: IpAddr) -> Scope {
@@ -108,8 +123,26 @@ mod tests {
         let server = |url| parse_source_url(url).unwrap();
         let own = server("rtsp://user:secret@Cam.lan/live");
         assert!(is_same_server(&own, &server("rtsp://cam.lan:554/other")));
+        let own_link = server("rtsp://user:secret@[fe80::7%eth0]/live");
+        assert!(is_same_server(&own_link, &server("rtsp://[FE80::7%25eth0]/other")));
+        assert!(!is_same_server(&own_link, &server("rtsp://[fe80::7%25eth1]/live")));
         for other in ["rtsp://cam.lan:8554/live", "rtsps://cam.lan:554/live", "rtsp://cam/live"] {
             assert!(!is_same_server(&own, &server(other)), "{other}");
         }
+    }
+    #[test]
+    fn redirect_on_a_link_goes_by_the_interface_of_the_source() {
+        let url = |text: &str| parse_source_url(text).unwrap();
+        let zone = |target: &str, configured: &str, origin: &str| {
+            zone_of(&url(target), &url(configured), Some(Host::of(origin.parse().unwrap())))
+        };
+        let (zoned, named) = ("rtsp://[fe80::7%eth0]/x", "rtsp://cam.local/x");
+        for target in ["rtsp://[fe80::8]/y", "rtsp://[fe80::8%25wlan0]/y"] {
+            assert_eq!(zone(target, zoned, "[fe80::7%3]:554").as_deref(), Some("eth0"));
+            assert_eq!(zone(target, named, "[fe80::7%3]:554").as_deref(), Some("3"));
+            assert_eq!(zone(target, named, "169.254.1.1:554"), None);
+        }
+        assert_eq!(zone("rtsp://[2001:db8::8]/y", zoned, "[fe80::7%3]:554"), None);
+        assert_eq!(zone("rtsp://cam2.local/y", zoned, "[fe80::7%3]:554"), None);
     }
 }

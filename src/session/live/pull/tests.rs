@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
+use crate::base::host::Host;
 use crate::base::time::Mono;
+use crate::poll::task::ResolveFailure;
 use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::source_url::parse_source_url;
 
@@ -81,14 +83,20 @@ impl Rig {
             }
             PullOrder::Claim(sdp) => format!("claim {} tracks", sdp.medias().len()),
             PullOrder::Connect(to) => format!("connect {to}"),
+            PullOrder::Resolve { host, zone: Some(zone) } => format!("resolve {host} of {zone}"),
+            PullOrder::Resolve { host, zone: None } => format!("resolve {host}"),
             PullOrder::Failed(error) => format!("failed: {error}"),
             other => format!("{other:?}"),
         };
         self.log.push(line);
         match order {
-            PullOrder::Resolve(_) => {
-                let ips: [IpAddr; 2] = ["10.0.0.7", "10.0.0.8"].map(|ip| ip.parse().unwrap());
-                self.client.handle_resolved(Ok(&ips), now);
+            PullOrder::Resolve { host, zone: Some(_) } => {
+                let host = Host::new(host.parse().unwrap(), 3);
+                self.client.handle_resolved(Ok(&[host]), now);
+            }
+            PullOrder::Resolve { zone: None, .. } => {
+                let hosts = [7, 8].map(|n| Host::from(IpAddr::from([10, 0, 0, n])));
+                self.client.handle_resolved(Ok(&hosts), now);
             }
             PullOrder::Connect(_) => self.client.handle_connected(now),
             PullOrder::Claim(_) => self.client.handle_granted(now),
@@ -171,7 +179,7 @@ fn camera_is_played_over_tcp_from_name_to_teardown() {
     rig.client.stop();
     rig.run();
     insta::assert_snapshot!(rig.log.join("\n"), @r#"
-    Resolve("cam.lan")
+    resolve cam.lan
     connect 10.0.0.7:8554
     OPTIONS rtsp://cam.lan:8554/live
     DESCRIBE rtsp://cam.lan:8554/live
@@ -371,6 +379,44 @@ fn redirects_are_followed_a_few_times_and_take_no_password_elsewhere() {
     assert_eq!(rig.last(), "failed: it redirects to rtsps://, which is not supported");
     let rig = Rig::new(url, SourceTransport::Tcp, &[PUBLIC, &to("http://x/")]);
     assert!(rig.last().contains("begins neither with rtsp://"), "{}", rig.last());
+}
+
+#[test]
+fn camera_at_a_link_local_address_is_reached_by_its_interface_and_not_told_of_it() {
+    let url = "rtsp://admin:secret@[fe80::7%25eth0]:8554/live";
+    let sdp = described("", SDP);
+    let mut rig = Rig::new(url, SourceTransport::Tcp, &[PUBLIC, &sdp, TCP_0, TCP_1, OK]);
+    assert_eq!(rig.log[..2], ["resolve fe80::7 of eth0", "connect [fe80::7%3]:8554"]);
+    assert_eq!(rig.client.step, client::Step::Playing);
+    rig.client.stop();
+    rig.run();
+    assert!(rig.requests.len() > 5, "{:?}", rig.requests);
+    for request in &rig.requests {
+        assert!(request.contains(" rtsp://[fe80::7]:8554/live"), "{request}");
+        assert!(!request.contains('%') && !request.contains("eth0"), "{request}");
+    }
+}
+
+#[test]
+fn redirect_of_a_link_local_camera_stays_on_its_link() {
+    let url = "rtsp://admin:secret@[fe80::7%eth0]/live";
+    let to = |location: &str| format!("302 Moved\r\nLocation: {location}\r\n\r\n");
+    let basic = "401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"c\"\r\n\r\n";
+    for (location, host, passwords) in [
+        ("rtsp://[fe80::7]/other", "fe80::7", 1),
+        ("rtsp://[fe80::7%25wlan0]/other", "fe80::7", 1),
+        ("rtsp://[fe80::8]/other", "fe80::8", 0),
+    ] {
+        let rig = Rig::new(url, SourceTransport::Tcp, &[PUBLIC, &to(location), PUBLIC, basic]);
+        let resolve = format!("resolve {host} of eth0");
+        assert!(rig.log.contains(&resolve), "{location}: {:?}", rig.log);
+        assert!(rig.log.contains(&format!("connect [{host}%3]:554")), "{location}: {:?}", rig.log);
+        assert_eq!(rig.sent("Authorization").len(), passwords, "{location}");
+    }
+    let rig = Rig::new(URL, SourceTransport::Tcp, &[PUBLIC, &to("rtsp://[fe80::8]/x")]);
+    let why = "failed: fe80::8 is link-local, and nothing says by which network interface it is \
+               reached";
+    assert_eq!(rig.last(), why);
 }
 
 #[test]
@@ -591,13 +637,14 @@ fn addresses_are_tried_one_after_the_other() {
     };
     let now = Mono(0);
     let mut client = PullClient::new(plan, now);
-    let ips: Vec<IpAddr> = (1..=20).map(|n| IpAddr::from([10, 0, 0, n])).collect();
-    client.handle_resolved(Ok(&ips), now);
+    let hosts: Vec<Host> = (1..=20).map(|n| IpAddr::from([10, 0, 0, n]).into()).collect();
+    client.handle_resolved(Ok(&hosts), now);
     client.handle_refused("refused", now);
     let later = now + Duration::from_secs(5);
     client.handle_tick(later);
     let to = |n: u8| PullOrder::Connect(SocketAddr::from(([10, 0, 0, n], 554)));
-    let wanted = [PullOrder::Resolve("cam".to_owned()), to(1), to(2), PullOrder::Disconnect, to(3)];
+    let resolve = PullOrder::Resolve { host: "cam".to_owned(), zone: None };
+    let wanted = [resolve, to(1), to(2), PullOrder::Disconnect, to(3)];
     assert_eq!(std::mem::take(&mut client.out), wanted);
     for _ in 3..8 {
         client.handle_refused("refused", later);
@@ -614,7 +661,7 @@ fn addresses_are_tried_one_after_the_other() {
         },
         now,
     );
-    client.handle_resolved(Err("no such name"), now);
+    client.handle_resolved(Err(&ResolveFailure::Name("no such name".to_owned())), now);
     let Some(PullOrder::Failed(error)) = client.out.last() else { panic!("{:?}", client.out) };
     assert_eq!(error.to_string(), "the name of its host is not found: no such name");
 }
