@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::RunError;
+use crate::base::host::Host;
 use crate::cli::doctor::holder::{Protocol, holder_of};
 use crate::config::Config;
 use crate::shard::sockets::{UdpPair, is_port_taken, listen_tcp, local_addr, udp_pair};
@@ -26,7 +27,7 @@ pub(super) struct Sockets {
     /// RTP port of shard 0.
     pub(super) rtp_port: u16,
     /// Address of the RTP sockets.
-    pub(super) pair_ip: IpAddr,
+    pub(super) pair_host: Host,
 }
 
 /// Opens what `config` asks for, for `shard_count` shards.
@@ -48,14 +49,14 @@ pub(super) fn open(config: &Config, shard_count: usize) -> Result<Sockets, RunEr
         }
         rtsp_addrs.push(bound);
     }
-    let pair_ip = pair_ip(&rtsp_addrs);
+    let pair_host = pair_host(&rtsp_addrs);
     let mut pairs = Vec::new();
     for shard in 0..shard_count {
-        pairs.push(open_pair(&patience, config.rtp_port, shard, pair_ip)?);
+        pairs.push(open_pair(&patience, config.rtp_port, shard, pair_host)?);
     }
     let rtp_port = pairs.first().map_or(0, |pair| pair.rtp_port);
     let shards = listeners.into_iter().zip(pairs).collect();
-    Ok(Sockets { shards, admin, rtsp_addrs, rtp_port, pair_ip })
+    Ok(Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host })
 }
 
 /// Finds out whether an address can be had by us alone: shards share a port with SO_REUSEPORT, and
@@ -72,7 +73,10 @@ fn probe(wanted: SocketAddr) -> io::Result<SocketAddr> {
     socket.bind(&wanted.into())?;
     // Binding alone succeeds beside a listener that lets others in; listening does not.
     socket.listen(1)?;
-    local_addr(&socket).map(|bound| SocketAddr::new(wanted.ip(), bound.port()))
+    let port = local_addr(&socket)?.port();
+    let mut bound = wanted;
+    bound.set_port(port);
+    Ok(bound)
 }
 
 /// What `[::]` means on a host that has no IPv6: every IPv4 address, which it includes anyway.
@@ -88,25 +92,27 @@ fn open_pair(
     patience: &Patience,
     first: u16,
     shard: usize,
-    ip: IpAddr,
+    host: Host,
 ) -> Result<UdpPair, RunError> {
     if first == 0 {
-        return udp_pair(ip, None).map_err(|error| refused("RTP", SocketAddr::new(ip, 0), &error));
+        return udp_pair(host, None).map_err(|error| refused("RTP", host.at(0), &error));
     }
     let port = u16::try_from(shard * 2).ok().and_then(|offset| first.checked_add(offset));
     let Some(port) = port else {
         return Err(RunError::Config(format!("no RTP port is left for shard {shard}")));
     };
-    let addr = SocketAddr::new(ip, port);
-    patience.open("RTP", addr, || udp_pair(ip, Some(port)))
+    let addr = host.at(port);
+    patience.open("RTP", addr, || udp_pair(host, Some(port)))
 }
 
 /// RTP leaves from the address that RTSP listens on; from any when there are several.
-fn pair_ip(rtsp_addrs: &[SocketAddr]) -> IpAddr {
+fn pair_host(rtsp_addrs: &[SocketAddr]) -> Host {
     match rtsp_addrs {
-        [one] => one.ip(),
-        several if several.iter().any(SocketAddr::is_ipv6) => Ipv6Addr::UNSPECIFIED.into(),
-        _ => Ipv4Addr::UNSPECIFIED.into(),
+        [one] => Host::of(*one),
+        several if several.iter().any(SocketAddr::is_ipv6) => {
+            IpAddr::from(Ipv6Addr::UNSPECIFIED).into()
+        }
+        _ => IpAddr::from(Ipv4Addr::UNSPECIFIED).into(),
     }
 }
 

@@ -133,7 +133,7 @@ fn serve(config: Config, read_again: Option<ReadAgain>, end: &End) -> Result<(),
     let poller = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
-    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_ip } = sockets;
+    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host } = sockets;
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
     let shared = limits::of_addresses(&config, cpus.shards.len());
@@ -146,8 +146,8 @@ fn serve(config: Config, read_again: Option<ReadAgain>, end: &End) -> Result<(),
             cells: Arc::clone(&cells[index]),
             listeners,
             pair,
-            pair_ip,
-            multicast: multicast(&config.multicast, (pair_ip, rtp_port), cpus.shards.len()),
+            pair_host,
+            multicast: multicast(&config.multicast, (pair_host.ip(), rtp_port), cpus.shards.len()),
             poll_entries_max: config.poll_entries_max,
             sessions: session_config(&config, &rtsp_addrs, &shared),
             addresses: Arc::clone(&shared.connections),

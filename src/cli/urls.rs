@@ -36,8 +36,9 @@ impl Routes {
         }
     }
 
-    /// The address to tell people on other machines. A wildcard IPv6 listener takes IPv4 as well,
-    /// and IPv4 is what most people expect to read.
+    /// The address to tell people on other machines. A link-local one is told without our
+    /// interface: theirs has another number (RFC 4007 s11.2). A wildcard IPv6 listener takes IPv4
+    /// as well, and IPv4 is what most people expect to read.
     #[must_use]
     pub fn outward(self, listener: SocketAddr) -> SocketAddr {
         let v4 = self.v4.map(IpAddr::V4);
@@ -53,9 +54,10 @@ impl Routes {
 /// The address to tell someone on this machine.
 #[must_use]
 pub fn inward(listener: SocketAddr) -> SocketAddr {
-    let ip =
-        if listener.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listener.ip() };
-    SocketAddr::new(ip, listener.port())
+    match listener.ip().is_unspecified() {
+        true => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), listener.port()),
+        false => listener,
+    }
 }
 
 /// `rtsp://HOST:PORT/PATH`; `path` is percent-encoded here, a leading slash does not matter.
@@ -92,6 +94,7 @@ mod tests {
             (both, "[::]:8554", "192.0.2.10:8554"),
             (both, "0.0.0.0:8554", "192.0.2.10:8554"),
             (both, "[::1]:8554", "[::1]:8554"),
+            (both, "[fe80::1%3]:8554", "[fe80::1]:8554"),
             (both, "10.0.0.1:1", "10.0.0.1:1"),
             (only_v6, "[::]:8554", "[2001:db8::5]:8554"),
             (only_v6, "0.0.0.0:8554", "127.0.0.1:8554"),
@@ -100,6 +103,14 @@ mod tests {
         for (routes, listener, told) in cases {
             assert_eq!(routes.outward(listener.parse().unwrap()), told.parse().unwrap());
         }
+    }
+
+    #[test]
+    fn on_this_machine_a_listener_is_told_with_its_interface() {
+        let told = |listener: &str| inward(listener.parse().unwrap()).to_string();
+        assert_eq!(told("[::]:8554"), "127.0.0.1:8554");
+        assert_eq!(told("[::1]:8554"), "[::1]:8554");
+        assert_eq!(told("[fe80::1%3]:8554"), "[fe80::1%3]:8554");
     }
 
     #[test]

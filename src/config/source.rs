@@ -12,6 +12,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::base::host::Host;
 use crate::base::secrets::shown_url;
 use crate::rtsp::source_url::{SourceUrl, SourceUrlError, parse_source_url};
 
@@ -67,6 +68,12 @@ pub enum SourceAddressError {
     Address {
         /// What was found.
         text: String,
+    },
+    /// An address that means another host or group on each interface.
+    #[error("`{to}` means something on one interface only: add interface=NAME behind ?")]
+    Interface {
+        /// What was found.
+        to: SocketAddr,
     },
     /// A word behind `?` that means nothing.
     #[error("`{text}` is neither source=ADDRESS nor interface=NAME")]
@@ -163,6 +170,9 @@ fn parse_udp(text: &str) -> Result<UdpSource, SourceAddressError> {
             _ => return Err(wrong()),
         }
     }
+    if source.interface.is_none() && Host::of(to).lacks_interface() {
+        return Err(SourceAddressError::Interface { to });
+    }
     Ok(source)
 }
 
@@ -181,6 +191,8 @@ mod tests {
             "udp://239.1.2.3:5004",
             "udp://232.1.2.3:5004?source=10.0.0.9&interface=eth1",
             "udp://[ff15::1]:5004?interface=lo",
+            "udp://[ff02::7701]:5004?interface=lo",
+            "udp://[fe80::5%3]:5004",
             "udp://0.0.0.0:5004",
             "file:cam.sdp",
             "file:/etc/headend/cam.sdp",
@@ -205,6 +217,8 @@ mod tests {
             ("rtsp://[::1%lo]/x", "only link-local"),
             ("udp://239.1.2.3", "not an address"),
             ("udp://239.1.2.3:0", "not an address"),
+            ("udp://[fe80::5]:5004", "add interface=NAME"),
+            ("udp://[ff02::7701]:5004", "add interface=NAME"),
             ("udp://239.1.2.3:5004?ttl=3", "neither source="),
             ("udp://239.1.2.3:5004?source=::1", "neither source="),
         ] {

@@ -96,7 +96,7 @@ impl Shard {
 
     /// Opens another pair of sockets for a source that is pulled.
     pub(super) fn open_pair_for(&mut self, source: u32, track: u8) {
-        let opened = udp_pair(self.pair_ip, None)
+        let opened = udp_pair(self.pair_host, None)
             .map_err(|error| error.to_string())
             .and_then(|pair| self.add_pair(pair).map_err(|error| error.to_string()));
         if let Err(error) = opened {

@@ -227,7 +227,7 @@ impl Shard {
 
     /// A client address is used a second time: opens another pair for it (reference 001).
     fn execute_with_new_pair(&mut self, command: Command) {
-        let opened = udp_pair(self.pair_ip, None)
+        let opened = udp_pair(self.pair_host, None)
             .map_err(|error| error.to_string())
             .and_then(|pair| self.add_pair(pair).map_err(|error| error.to_string()));
         let waiter = command.waiter;

@@ -16,6 +16,7 @@ use super::membership::{interface_index, join_group};
 use super::ring::{FileSlot, RingError};
 use super::sockets::input_udp;
 use super::turn::Shard;
+use crate::base::host::Host;
 use crate::consumers::Consumer;
 use crate::consumers::input_receiver::InputReceiver;
 use crate::poll::poll_table::EntryKey;
@@ -120,9 +121,12 @@ impl Shard {
 }
 
 fn open(socket: &InputSocket) -> Result<OwnedFd, InputError> {
-    let to = socket.to;
+    let (to, interface) = by_interface(socket)?;
+    let is_ours = |error: &io::Error| {
+        error.kind() != io::ErrorKind::AddrNotAvailable && !Host::of(to).lacks_interface()
+    };
     let bound = match input_udp(to) {
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && socket.may_widen => {
+        Err(error) if socket.may_widen && !is_ours(&error) => {
             let any: IpAddr = match to.ip() {
                 IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
                 IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -134,15 +138,24 @@ fn open(socket: &InputSocket) -> Result<OwnedFd, InputError> {
     let fd = bound.map_err(|source| InputError::Bind { to, source })?;
     let group = to.ip();
     if group.is_multicast() {
-        let interface = match &socket.interface {
-            Some(name) => interface_index(&fd, name)
-                .map_err(|source| InputError::NoInterface { name: name.clone(), source })?,
-            None => 0,
-        };
         join_group(&fd, group, &socket.senders, interface)
             .map_err(|source| InputError::Join { group, source })?;
     }
     Ok(fd)
+}
+
+/// What is bound, and the interface that a group is joined by (0: the routing table says). An
+/// address that means something on one interface only has its number with it.
+fn by_interface(socket: &InputSocket) -> Result<(SocketAddr, u32), InputError> {
+    let host = Host::of(socket.to);
+    let is_needed = host.lacks_interface() || host.ip().is_multicast();
+    let interface = match &socket.interface {
+        Some(name) if is_needed => interface_index(name)
+            .map_err(|source| InputError::NoInterface { name: name.clone(), source })?,
+        Some(_) | None => host.scope_id().unwrap_or(0),
+    };
+    let bound = if host.lacks_interface() { Host::new(host.ip(), interface) } else { host };
+    Ok((bound.at(socket.to.port()), interface))
 }
 
 #[cfg(test)]
@@ -215,6 +228,16 @@ mod tests {
             let opened = open(&socket(to, senders));
             assert!(opened.is_ok(), "{opened:?}");
         }
+        // A group of one link is bound by the interface.
+        let to: SocketAddr = "[ff02::7705]:45006".parse().unwrap();
+        let opened = open(&socket(to, &[])).unwrap();
+        let lo = interface_index("lo").unwrap();
+        let bound = crate::shard::sockets::local_addr(&opened).unwrap();
+        assert_eq!(bound, Host::new(to.ip(), lo).at(to.port()));
+        let unsaid = InputSocket { interface: None, ..socket(to, &[]) };
+        assert!(matches!(open(&unsaid), Err(InputError::Bind { .. })));
+        let numbered = InputSocket { to: bound, interface: None, ..socket(to, &[]) };
+        assert!(open(&numbered).is_ok());
     }
 
     #[test]

@@ -18,14 +18,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::net::netdevice::name_to_index;
+use rustix::net::{AddressFamily, SocketType};
 use socket2::{InterfaceIndexOrAddress, SockAddr, SockRef};
 
 /// Index of an interface by its name.
 ///
 /// # Errors
 /// There is none of that name.
-pub(super) fn interface_index(fd: impl AsFd, name: &str) -> io::Result<u32> {
-    Ok(name_to_index(fd, name)?)
+pub(super) fn interface_index(name: &str) -> io::Result<u32> {
+    // Any socket will do (netdevice(7)).
+    let any = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
+    Ok(name_to_index(any, name)?)
 }
 
 /// Joins `group` by an interface (0: the routing table says which), for all senders or for

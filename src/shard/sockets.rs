@@ -15,6 +15,8 @@ use std::time::Duration;
 use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::base::host::Host;
+
 /// An RTP socket and its RTCP socket.
 #[derive(Debug)]
 pub struct UdpPair {
@@ -41,19 +43,20 @@ pub fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Opens a pair of UDP sockets on `ip`, at `port` (even) and `port + 1`. `None` or 0: any free
-/// pair.
+/// Opens a pair of UDP sockets on an address of ours, at `port` (even) and `port + 1`. `None` or 0:
+/// any free pair.
 ///
 /// # Errors
 /// A given port is odd or taken (`is_port_taken`), or no free pair was found.
-pub fn udp_pair(ip: IpAddr, port: Option<u16>) -> io::Result<UdpPair> {
+pub fn udp_pair(host: impl Into<Host>, port: Option<u16>) -> io::Result<UdpPair> {
+    let host = host.into();
     match port.filter(|port| *port != 0) {
         Some(port) if port % 2 == 1 => Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "RTP takes an even port, RTCP the one above (RFC 3550 s11)",
         )),
-        Some(port) => bind_pair(ip, port),
-        None => find_pair(ip),
+        Some(port) => bind_pair(host, port),
+        None => find_pair(host),
     }
 }
 
@@ -179,15 +182,15 @@ pub(super) fn input_udp(to: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-fn find_pair(ip: IpAddr) -> io::Result<UdpPair> {
+fn find_pair(host: Host) -> io::Result<UdpPair> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..PAIR_TRIES_MAX {
         // The kernel's choice is random enough; every other time its neighbour is free as well.
-        let probe = new_socket(SocketAddr::new(ip, 0), Type::DGRAM, Protocol::UDP)?;
-        probe.bind(&SocketAddr::new(ip, 0).into())?;
+        let probe = new_socket(host.at(0), Type::DGRAM, Protocol::UDP)?;
+        probe.bind(&host.at(0).into())?;
         let port = as_ip(&probe.local_addr()?)?.port() & !1;
         drop(probe);
-        match bind_pair(ip, port) {
+        match bind_pair(host, port) {
             Ok(pair) => return Ok(pair),
             Err(error) if is_port_taken(&error) => last = error,
             Err(error) => return Err(error),
@@ -196,11 +199,11 @@ fn find_pair(ip: IpAddr) -> io::Result<UdpPair> {
     Err(last)
 }
 
-fn bind_pair(ip: IpAddr, port: u16) -> io::Result<UdpPair> {
-    let rtp = bind_udp(SocketAddr::new(ip, port), RTP_SEND_BYTES, RTP_RECEIVE_BYTES)?;
-    let rtcp = bind_udp(SocketAddr::new(ip, port | 1), RTCP_SEND_BYTES, RTCP_RECEIVE_BYTES)?;
+fn bind_pair(host: Host, port: u16) -> io::Result<UdpPair> {
+    let rtp = bind_udp(host.at(port), RTP_SEND_BYTES, RTP_RECEIVE_BYTES)?;
+    let rtcp = bind_udp(host.at(port | 1), RTCP_SEND_BYTES, RTCP_RECEIVE_BYTES)?;
     // Until a client's route is found to be too narrow for whole packets.
-    set_fragmentation(&rtp, Family::of(ip), false)?;
+    set_fragmentation(&rtp, Family::of(host.ip()), false)?;
     Ok(UdpPair { rtp, rtcp, rtp_port: port })
 }
 

@@ -48,7 +48,7 @@ impl Bench {
             cells: Arc::clone(&cells),
             listeners: vec![listener],
             pair: udp_pair(ip, None).unwrap(),
-            pair_ip: ip,
+            pair_host: ip.into(),
             multicast: None,
             poll_entries_max: 400,
             addresses: Arc::default(),

@@ -4,7 +4,6 @@
 //! submitted by one `enter`; user code of a shard never touches media bytes.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use super::ring::{FileSlot, Ring, RingConfig, RingError};
 use super::sockets::{Family, UdpPair};
 use crate::base::addresses::Addresses;
 use crate::base::budget::Budget;
+use crate::base::host::Host;
 use crate::base::ids::ShardId;
 use crate::base::limits::{TIMERS_A_TURN, TURN_SHARE};
 use crate::base::seldom::Seldom;
@@ -57,7 +57,7 @@ pub struct ShardConfig {
     /// Its first pair of RTP and RTCP sockets.
     pub pair: UdpPair,
     /// Address that further pairs are bound to.
-    pub pair_ip: IpAddr,
+    pub pair_host: Host,
     /// How paths are sent to groups; `None`: they are not.
     pub multicast: Option<MulticastSettings>,
     /// PollTable rows at most.
@@ -87,7 +87,7 @@ pub struct Shard {
     pub(super) sessions: Sessions,
     /// By the place that the sessions know them by.
     pub(super) pairs: Vec<Option<PairSlots>>,
-    pub(super) pair_ip: IpAddr,
+    pub(super) pair_host: Host,
     /// Sockets of sources that listen.
     pub(super) inputs: Vec<InputSlot>,
     /// Where the reports of groups come, by path.
@@ -196,7 +196,7 @@ impl Shard {
             links,
             sessions,
             pairs: Vec::new(),
-            pair_ip: config.pair_ip,
+            pair_host: config.pair_host,
             inputs: Vec::new(),
             ears: HashMap::new(),
             runs: Slab::with_capacity(1_024),
@@ -395,7 +395,7 @@ impl Shard {
     /// Opens a pair to clients. Either all of it is there afterwards or nothing: a pair that is
     /// known but cannot send would swallow the sessions that are placed on it.
     pub(super) fn add_pair(&mut self, pair: UdpPair) -> Result<u16, RingError> {
-        self.add_pair_for(pair, Family::of(self.pair_ip), false)
+        self.add_pair_for(pair, Family::of(self.pair_host.ip()), false)
     }
 
     /// The same; one for groups is no client's.

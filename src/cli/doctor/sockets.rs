@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 
 use super::holder::{Holder, Protocol, holder_of};
+use crate::base::host::Host;
 use crate::config::Config;
 
 /// One port and who stands in the way.
@@ -26,11 +27,12 @@ pub(super) enum PortState {
 /// Ports that `headend serve` with this configuration would bind first.
 pub(super) fn ports(config: &Config) -> Vec<Port> {
     let tcp = config.listen.iter().chain([&config.admin]).map(|addr| (Protocol::Tcp, *addr));
-    let ip = config.listen.first().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), SocketAddr::ip);
+    let any = Host::from(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let host = config.listen.first().map_or(any, |listener| Host::of(*listener));
     let rtp = [config.rtp_port, config.rtp_port.saturating_add(1)]
         .into_iter()
         .filter(|_| config.rtp_port != 0)
-        .map(|port| (Protocol::Udp, SocketAddr::new(ip, port)));
+        .map(|port| (Protocol::Udp, host.at(port)));
     let wanted = tcp.chain(rtp).filter(|(_, addr)| addr.port() != 0);
     wanted.map(|(protocol, addr)| Port { protocol, addr, state: state(protocol, addr) }).collect()
 }

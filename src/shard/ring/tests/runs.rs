@@ -1,6 +1,6 @@
 //! Runs of datagrams: what arrives, in which order, and what failures leave behind.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 
 use super::*;
@@ -69,7 +69,7 @@ fn dual_stack_socket_reaches_v4_and_v6_clients() {
     };
     v6.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let v4 = receiver("127.0.0.1:0");
-    let pair = crate::shard::sockets::udp_pair("::".parse().unwrap(), None).unwrap();
+    let pair = crate::shard::sockets::udp_pair(IpAddr::from(Ipv6Addr::UNSPECIFIED), None).unwrap();
     let from = ring.install(pair.rtp).unwrap();
     let sizes = [1_000, 1_000, 10];
     let file = pattern(4_000);
