@@ -1,7 +1,11 @@
 //! A network of a test's own: its binary is run again in a namespace whose loopback has what the
 //! test needs, so that nothing of it reaches the host, and tests beside it use the same addresses.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::process::{Kept, run, wait_for};
 use super::wait::until;
@@ -44,6 +48,12 @@ impl OtherHost {
     pub(crate) const HERE: &str = "10.77.0.1";
     /// Where the other host is.
     pub(crate) const THERE: &str = "10.77.0.2";
+    /// Where the test is on the cable's link.
+    pub(crate) const HERE_ON_LINK: &str = "fe80::77:1";
+    /// Where the other host is on it.
+    pub(crate) const THERE_ON_LINK: &str = "fe80::77:2";
+    /// What both call their end of the cable.
+    pub(crate) const INTERFACE: &str = "cable";
 
     pub(crate) fn connect() -> Self {
         let mut command = Command::new("unshare");
@@ -56,12 +66,15 @@ impl OtherHost {
         });
         let cable = ["link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns"];
         run("ip", &[&cable[..], &[&pid]].concat());
-        for (ip, gateway, is_there) in
-            [(Self::HERE, Self::THERE, false), (Self::THERE, Self::HERE, true)]
-        {
+        for (ip, on_link, gateway, is_there) in [
+            (Self::HERE, Self::HERE_ON_LINK, Self::THERE, false),
+            (Self::THERE, Self::THERE_ON_LINK, Self::HERE, true),
+        ] {
+            // Without IPv6 there is the rest; link-local addresses are usable at once.
             let script = format!(
                 "ip addr add {ip}/24 dev cable && ip link set cable up && ip link set lo up \
-                 && ip route add default via {gateway}"
+                 && ip route add default via {gateway} \
+                 && {{ ip addr add {on_link}/64 dev cable nodad || true; }}"
             );
             if is_there {
                 run("nsenter", &["-t", &pid, "-n", "sh", "-c", &script]);
@@ -70,6 +83,22 @@ impl OtherHost {
             }
         }
         other
+    }
+
+    /// Does something there: sockets that it opens and programs that it starts are of the other
+    /// host, whoever uses them later.
+    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let network = File::open(format!("/proc/{}/ns/net", self.keeper.0.id())).unwrap();
+        // The namespace is that of a thread.
+        let on_thread = || {
+            let kind = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(network.as_fd(), kind).unwrap();
+            work()
+        };
+        std::thread::scope(|scope| match scope.spawn(on_thread).join() {
+            Ok(done) => done,
+            Err(failed) => std::panic::resume_unwind(failed),
+        })
     }
 
     /// A program that will run there.

@@ -45,7 +45,12 @@ pub(crate) enum Track {
 impl Publisher {
     /// Announces `sdp` at `url`, with `count` media, sets them up and records.
     pub(crate) fn start(server: &Server, path: &str, sdp: &str, lower: Lower) -> Self {
-        let mut publisher = Self::announce(server, path, sdp);
+        Self::start_at(server.rtsp, &server.url(path), sdp, lower)
+    }
+
+    /// The same, at any address of the server.
+    pub(crate) fn start_at(server: SocketAddr, url: &str, sdp: &str, lower: Lower) -> Self {
+        let mut publisher = Self::announce_at(server, url, sdp);
         for track in 0..sdp.matches("m=").count() {
             publisher.setup(track, lower);
         }
@@ -55,17 +60,20 @@ impl Publisher {
 
     /// ANNOUNCE alone.
     pub(crate) fn announce(server: &Server, path: &str, sdp: &str) -> Self {
-        let mut client = Client::connect(server.rtsp);
-        let url = server.url(path);
-        announce(&mut client, &url, sdp).expect(200);
-        Self { client, url, id: String::new(), tracks: Vec::new() }
+        Self::announce_at(server.rtsp, &server.url(path), sdp)
+    }
+
+    fn announce_at(server: SocketAddr, url: &str, sdp: &str) -> Self {
+        let mut client = Client::connect(server);
+        announce(&mut client, url, sdp).expect(200);
+        Self { client, url: url.to_owned(), id: String::new(), tracks: Vec::new() }
     }
 
     /// SETUP of a track whose control is `streamid=N`.
     pub(crate) fn setup(&mut self, track: usize, lower: Lower) {
         let (url, channel) = (self.track_url(track), u8::try_from(2 * track).unwrap());
-        let ip = self.client.stream().local_addr().unwrap().ip();
-        let pair = (lower == Lower::Udp).then(|| UdpPair::bind(ip));
+        let local = self.client.stream().local_addr().unwrap();
+        let pair = (lower == Lower::Udp).then(|| UdpPair::bind_beside(local));
         let transport = match &pair {
             Some(pair) => format!("{};mode=record", pair.transport()),
             None => format!(
@@ -80,8 +88,11 @@ impl Publisher {
             Some(pair) => {
                 let ports = answer.transport("server_port").unwrap();
                 let (rtp, rtcp) = ports.split_once('-').unwrap();
-                let server = self.client.stream().peer_addr().unwrap().ip();
-                let at = |port: &str| SocketAddr::new(server, port.parse().unwrap());
+                let at = |port: &str| {
+                    let mut server = self.client.stream().peer_addr().unwrap();
+                    server.set_port(port.parse().unwrap());
+                    server
+                };
                 Track::Udp(pair, [at(rtp), at(rtcp)])
             }
         });

@@ -60,11 +60,21 @@ pub(crate) struct UdpPair {
 impl UdpPair {
     /// Binds a free pair on `ip`.
     pub(crate) fn bind(ip: IpAddr) -> Self {
+        Self::bind_beside(SocketAddr::new(ip, 0))
+    }
+
+    /// Binds a free pair at the address of another socket, with its interface.
+    pub(crate) fn bind_beside(other: SocketAddr) -> Self {
+        let at = |port: u16| {
+            let mut address = other;
+            address.set_port(port);
+            address
+        };
         for _ in 0..1_000 {
-            let rtp = UdpSocket::bind((ip, 0)).unwrap();
+            let rtp = UdpSocket::bind(at(0)).unwrap();
             let port = rtp.local_addr().unwrap().port();
             if port.is_multiple_of(2)
-                && let Ok(rtcp) = UdpSocket::bind((ip, port + 1))
+                && let Ok(rtcp) = UdpSocket::bind(at(port + 1))
             {
                 for socket in [&rtp, &rtcp] {
                     socket.set_nonblocking(true).unwrap();
@@ -112,7 +122,7 @@ impl Session {
         let channel = u8::try_from(self.streams.len() * 2).unwrap();
         let path = match lower {
             Lower::Udp | Lower::UdpFeedback => {
-                Path::Udp(UdpPair::bind(self.client.stream().local_addr().unwrap().ip()))
+                Path::Udp(UdpPair::bind_beside(self.client.stream().local_addr().unwrap()))
             }
             Lower::Tcp => Path::Tcp { rtp: channel, rtcp: channel + 1 },
         };
