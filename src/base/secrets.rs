@@ -5,8 +5,10 @@
 //! ```
 //! Logs, answers of the API and errors show a URL by [`shown_url`] and in no other way (RFC 3986
 //! s7.5). Cameras take passwords in paths too (`/user=me_password=secret_channel=1`), so names
-//! before `=` are looked at wherever they stand. A value that is hidden ends at the next `&`, `;`,
-//! `/`, `?` or `#`. Too much is hidden rather than too little.
+//! before `=` are looked at wherever they stand. In a path, a value that is hidden ends at the next
+//! `&`, `;`, `/`, `?` or `#`. Behind the first `?` a value may have all of these but `&` (base64 has
+//! `/`), so it ends there, or at the name of a track that ends the URL (`/trackID=1`). Too much is
+//! hidden rather than too little.
 
 use std::borrow::Cow;
 
@@ -22,15 +24,15 @@ pub fn shown_url(url: &str) -> String {
     };
     let rest = if scheme.is_some() { without_user(rest) } else { rest };
     let mut shown = scheme.map_or_else(String::new, |scheme| format!("{scheme}://"));
-    let mut left = rest;
+    let (mut left, mut is_query) = (rest, false);
     while let Some((name, value)) = left.split_once('=') {
+        is_query |= name.contains('?');
         shown.push_str(name);
         shown.push('=');
         let own_name = name.rsplit(STARTS_NAME).next().unwrap_or(name);
         left = value;
         if is_secret(own_name) {
-            let end = value.find(ENDS_VALUE).unwrap_or(value.len());
-            let (hidden, behind) = value.split_at(end);
+            let (hidden, behind) = value.split_at(value_len(value, is_query));
             shown.push_str(if hidden.is_empty() { "" } else { "..." });
             left = behind;
         }
@@ -43,8 +45,26 @@ fn is_scheme(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b))
 }
 
+/// Length of the hidden value that `text` begins with.
+fn value_len(text: &str, is_query: bool) -> usize {
+    if !is_query {
+        return text.find(ENDS_VALUE).unwrap_or(text.len());
+    }
+    let value = text.split('&').next().unwrap_or(text);
+    value.rfind('/').filter(|slash| is_track(&value[slash + 1..])).unwrap_or(value.len())
+}
+
+/// `trackID=1`, which SETUP puts behind the query of a URL.
+fn is_track(text: &str) -> bool {
+    text.split_once('=').is_some_and(|(name, number)| {
+        let is_name = TRACKS.iter().any(|track| name.eq_ignore_ascii_case(track));
+        is_name && !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
 /// What stands behind `user:password@`. A password may have a slash or a question mark that nobody
-/// has encoded: then what looks like a port is no number.
+/// has encoded. Then what looks like a port is no number; or it is one, behind a name that is a
+/// user's as well as a host's (`me:1/secret@cam`), which is hidden.
 fn without_user(rest: &str) -> &str {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, _) = rest.split_at(end);
@@ -52,9 +72,10 @@ fn without_user(rest: &str) -> &str {
         return &rest[at + 1..];
     }
     let is_host = authority.starts_with('[')
-        || authority
-            .split_once(':')
-            .is_none_or(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        || authority.split_once(':').is_none_or(|(name, port)| {
+            let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+            is_port && (name.contains('.') || name == "localhost")
+        });
     match rest.rfind('@') {
         Some(at) if !is_host => &rest[at + 1..],
         _ => rest,
@@ -69,8 +90,11 @@ fn is_secret(name: &str) -> bool {
 
 /// What the name of a parameter begins behind.
 const STARTS_NAME: [char; 6] = ['&', ';', '/', '?', '#', '='];
-/// What a value ends at.
+/// What a value ends at in a path.
 const ENDS_VALUE: [char; 5] = ['&', ';', '/', '?', '#'];
+
+/// What tracks are called at the end of a URL, by players and servers that know no better.
+const TRACKS: [&str; 2] = ["trackid", "streamid"];
 
 /// Ends of names of secret values, in lower case: `access_token`, `X-Amz-Signature`, `userpwd`.
 const SECRETS: &[&str] = &[
@@ -111,13 +135,21 @@ mod tests {
             ("rtsp://me:s3/cr@et@cam/live", "rtsp://cam/live"),
             ("rtsp://cam/a@b.mp4?x=1", "rtsp://cam/a@b.mp4?x=1"),
             ("rtsp://[::1]:554/a@b", "rtsp://[::1]:554/a@b"),
+            ("rtsp://192.0.2.1:554/a@b", "rtsp://192.0.2.1:554/a@b"),
+            ("rtsp://cam.example:554/a@b", "rtsp://cam.example:554/a@b"),
+            ("rtsp://localhost:554/a@b", "rtsp://localhost:554/a@b"),
+            ("rtsp://me:1/s3cret@cam/live", "rtsp://cam/live"),
             (
                 "rtsp://cam/?user=me&password=s3cret&channel=1",
                 "rtsp://cam/?user=me&password=...&channel=1",
             ),
             ("rtsp://cam/?PASSWORD=s3cret", "rtsp://cam/?PASSWORD=..."),
             ("rtsp://cam/?pass%77ord=s3cret/trackID=1", "rtsp://cam/?pass%77ord=.../trackID=1"),
-            ("rtsp://cam/live?access_token=a=b;c=d", "rtsp://cam/live?access_token=...;c=d"),
+            ("rtsp://cam/live?access_token=a=b;c=d", "rtsp://cam/live?access_token=..."),
+            ("rtsp://cam/x?token=Ab3/xYz9==", "rtsp://cam/x?token=..."),
+            ("rtsp://cam/x?token=a/b==/streamid=0", "rtsp://cam/x?token=.../streamid=0"),
+            ("rtsp://cam/x?token=a/trackID=b/c", "rtsp://cam/x?token=..."),
+            ("rtsp://cam/x?password=a#b&c=d", "rtsp://cam/x?password=...&c=d"),
             ("rtsp://cam/user=me_password=s3cret_channel=1/x", "rtsp://cam/user=me_password=.../x"),
             ("rtsp://cam/user=me&password=&channel=1", "rtsp://cam/user=me&password=&channel=1"),
             ("/vod/a.mp4?token=s3cret", "/vod/a.mp4?token=..."),
@@ -128,18 +160,38 @@ mod tests {
         }
     }
 
+    fn secret_name() -> impl Strategy<Value = String> {
+        let names = (prop::sample::select(SECRETS), any::<bool>());
+        names.prop_map(|(name, upper)| if upper { name.to_ascii_uppercase() } else { name.into() })
+    }
+
     proptest! {
         #[test]
-        fn no_secret_is_shown_wherever_it_stands(
-            front in "(rtsp://h(:554)?)?(/[a-f]{1,4}){0,2}[?/]([a-f]{1,4}=[0-9]{0,3}[&;]){0,2}",
-            name in prop::sample::select(SECRETS), upper: bool,
-            behind in "([&;/][a-f]{1,4}=[0-9]{0,3}){0,2}",
+        fn no_secret_in_a_path_is_shown(
+            front in "(rtsp://h[.]x(:554)?)?(/[a-f]{1,4}){0,2}/([a-f]{1,4}=[0-9]{0,3}[&;]){0,2}",
+            name in secret_name(), behind in "([&;/?][a-f]{1,4}=[0-9]{0,3}){0,2}",
         ) {
-            let name = if upper { name.to_ascii_uppercase() } else { name.to_owned() };
             let shown = shown_url(&format!("{front}{name}=S3CR%3Et@:+{behind}"));
             prop_assert_eq!(shown, format!("{front}{name}=...{behind}"));
-            let shown = shown_url(&format!("rtsp://u:S3CRET@h/x?{name}=S3CRET{behind}"));
-            prop_assert!(!shown.contains("S3CRET"), "{}", shown);
+        }
+
+        #[test]
+        fn no_secret_in_a_query_is_shown_whatever_it_is_made_of(
+            front in "(rtsp://h[.]x(:554)?)?(/[a-f]{1,4}){0,2}\\?([a-f]{1,4}=[0-9/?]{0,3}[&;]){0,2}",
+            name in secret_name(), secret in "[G-Z0-9/?;#@=:+%.~-]{1,12}",
+            behind in "(&[a-f]{1,4}=[0-9]{0,3}){0,2}", track in "(/(trackID|streamid)=[0-9]{1,2})?",
+        ) {
+            let behind = if behind.is_empty() { track } else { behind };
+            let shown = shown_url(&format!("{front}{name}={secret}{behind}"));
+            prop_assert_eq!(shown, format!("{front}{name}=...{behind}"));
+        }
+
+        #[test]
+        fn no_password_of_a_user_is_shown(
+            secret in "[G-Z0-9/?;#=:+%.&~-]{1,12}", path in "(/[a-f]{1,4}){0,2}",
+        ) {
+            let shown = shown_url(&format!("rtsp://me:{secret}@cam{path}"));
+            prop_assert_eq!(shown, format!("rtsp://cam{path}"));
         }
 
         #[test]
