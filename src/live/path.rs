@@ -377,6 +377,12 @@ impl LivePath {
         self.primed_count > 0
     }
 
+    /// Whether this reader's PLAY waits.
+    #[must_use]
+    pub fn is_primed(&self, key: ReaderKey) -> bool {
+        self.reader(key).is_some_and(|reader| matches!(reader.state, ReaderState::Primed(_)))
+    }
+
     /// PLAY: finds where the reader begins. It is sent nothing before `play`.
     pub fn prepare(&mut self, key: ReaderKey, policy: StartPolicy) {
         self.set_state(key, ReaderState::Primed(policy));

@@ -10,7 +10,8 @@
 //! for would be dropped. What is kept is who is to be told, not what.
 //!
 //! Invariant: a reader that leaves is no session any more from the moment that its path ends, and
-//! its path is found by its key alone: another may have the name by now.
+//! is sent no more packets: the path may live on with another source. Its path is found by its key
+//! alone: another may have the name by now.
 //! Bounds: the readers of a shard, once in each list. What is done in a turn is for all paths
 //! together.
 
@@ -144,7 +145,11 @@ impl Live {
     ) {
         for index in places {
             let Some(reader) = self.readers.get(index as usize) else { continue };
-            let (id, serial) = (reader.id, reader.serial);
+            let (id, serial, key) = (reader.id, reader.serial, reader.key);
+            self.crowd.forget_start(&reader.path, index);
+            if let Some(path) = self.paths.path_of(key) {
+                path.pause(key);
+            }
             // Nobody gives it commands any more, but its client may say goodbye.
             if reader.is_session() && cx.directory.forget_id(id) {
                 self.farewells.add(id);

@@ -73,7 +73,9 @@ impl Live {
         let is_first = reader.streams.iter().all(|stream| stream.ssrc.is_none());
         let ReaderState::Priming { waiter, cseq, since } = reader.state else { return true };
         let name = Arc::clone(&reader.path);
-        let Some(path) = self.paths.path_of(reader.key) else { return true };
+        let path = self.paths.path_of(reader.key);
+        // One that leaves is paused: it is told so when its turn comes.
+        let Some(path) = path.filter(|path| path.is_primed(reader.key)) else { return true };
         let starts = path.starts(reader.key);
         if starts.iter().any(Option::is_none) && now.since(since) < START_WAIT_MAX {
             return false;

@@ -105,6 +105,49 @@ fn reader_that_waits_for_its_bye_is_no_session_but_may_say_goodbye() {
     assert_eq!(ask(Method::Teardown), 200);
 }
 
+/// The path lives on with a source of other packets while readers wait for their turn to leave.
+#[test]
+fn reader_that_waits_for_its_bye_is_sent_nothing_of_the_source_that_follows() {
+    for is_played in [true, false] {
+        let (mut bench, publisher) = if is_played {
+            playing(600)
+        } else {
+            let mut bench = Bench::new();
+            let publisher = bench.publish();
+            crowd(&mut bench, 600);
+            (bench, publisher)
+        };
+        bench.answers.clear();
+        let camera = (PUBLISHER, host(1, 40_000));
+        bench.request(camera, Method::Teardown, URL, Some(publisher), (&[], "")).unwrap();
+        bench.publish_as(&SDP.replace("RTP/AVP 0", "RTP/AVP 8"));
+        let mut turns: u16 = 0;
+        while !bench.sessions.live.readers.is_empty() {
+            let mut packet = rtp(1_000 + turns);
+            packet[1] = 8;
+            let Sessions { cx, live, .. } = &mut bench.sessions;
+            live.handle_rtp_datagram(cx, 0, host(1, 5_000), &packet);
+            live.feed_live(cx);
+            bench.settle();
+            let now = bench.sessions.cx.now + Duration::from_secs(1);
+            let live = &mut bench.sessions.live;
+            for (_, reader) in &live.readers {
+                let path = live.paths.path_of(reader.key).unwrap();
+                assert!(!matches!(path.next(reader.key, 0, now), Next::Run(_)), "in turn {turns}");
+            }
+            // Time for all that waits for it.
+            bench.sessions.cx.now = now;
+            turns += 1;
+            assert!(turns < 10, "{} are left", bench.sessions.live.readers.len());
+        }
+        assert!(turns > 1, "some waited");
+        let codes = bench.answers.iter().map(|(_, answer)| answer.status().code());
+        let expected = if is_played { 0 } else { 600 };
+        assert_eq!(codes.filter(|code| *code == 454).count(), expected, "PLAYs that waited");
+        assert_eq!(bench.answers.len(), expected);
+    }
+}
+
 #[test]
 fn plays_of_a_crowd_are_answered_some_in_a_turn_and_none_is_kept_twice() {
     let mut bench = Bench::new();
