@@ -62,12 +62,10 @@ impl Reloader {
             needs_restart: self.started.changed_keys(&new),
             warnings: new.warnings(),
         };
-        let applied = tell_shards(poller, &new.paths).inspect_err(|_| {
-            // All shards or none: those that were told go back.
-            if tell_shards(poller, &paths).is_err() {
-                let fix = "reload again, or restart the server when that is refused too";
-                tracing::error!(code = "HE-E404", fix, "shards may go by different configurations");
-            }
+        let applied = tell_shards(poller, &new.paths).map_err(|shard| {
+            tracing::error!(code = "HE-E404", shard, "a shard does not take the configuration");
+            take_back(poller, shard, &paths);
+            ReloadError::Busy { shard }
         })?;
         *paths = new.paths;
         tell_log(&report);
@@ -75,25 +73,36 @@ impl Reloader {
     }
 }
 
-/// Gives all shards the table. One that does not take it is told again by the next reading.
+/// Gives all shards the table. The error is the first one that does not take it: those before it
+/// have the table, and those behind it were not told.
 fn tell_shards(
     poller: &Poller<Inbox>,
     paths: &Arc<PathTable>,
-) -> Result<Vec<oneshot::Receiver<()>>, ReloadError> {
-    let mut applied = Vec::new();
-    for (shard, inbox) in poller.inboxes().enumerate() {
-        let (done, is_done) = oneshot::channel();
-        let done = Box::new(move || {
-            let _nobody_waits = done.send(());
-        });
-        let message = Message::Configure { paths: Arc::clone(paths), done };
-        if push_patiently(inbox, message).is_err() {
-            tracing::error!(code = "HE-E404", shard, "a shard does not take the configuration");
-            return Err(ReloadError::Busy { shard });
+) -> Result<Vec<oneshot::Receiver<()>>, usize> {
+    let inboxes = poller.inboxes().enumerate();
+    inboxes.map(|(shard, inbox)| tell_shard(inbox, paths).ok_or(shard)).collect()
+}
+
+/// All shards or none: those before `refused` go back to what they went by. Room in an inbox cannot
+/// be kept, so one of them may not take that any more, and then it goes by the new table until the
+/// next reading.
+fn take_back(poller: &Poller<Inbox>, refused: usize, paths: &Arc<PathTable>) {
+    for (shard, inbox) in poller.inboxes().enumerate().take(refused) {
+        if tell_shard(inbox, paths).is_none() {
+            let fix = "reload again, or restart the server when that is refused too";
+            tracing::error!(code = "HE-E404", shard, fix, "a shard goes by another configuration");
         }
-        applied.push(is_done);
     }
-    Ok(applied)
+}
+
+/// Gives one shard the table, if it takes it.
+fn tell_shard(inbox: &Inbox, paths: &Arc<PathTable>) -> Option<oneshot::Receiver<()>> {
+    let (done, is_done) = oneshot::channel();
+    let done = Box::new(move || {
+        let _nobody_waits = done.send(());
+    });
+    let message = Message::Configure { paths: Arc::clone(paths), done };
+    push_patiently(inbox, message).is_ok().then_some(is_done)
 }
 
 /// Pushes a message into an inbox that may be full for a moment.
@@ -200,6 +209,57 @@ mod tests {
         told(&poller);
         assert_eq!(reloader.reload(&poller).unwrap().report.paths.added, ["a"]);
         assert_eq!(told(&poller), 2);
+    }
+
+    #[test]
+    fn shards_that_were_told_are_taken_back_and_no_others() {
+        for busy in 0..3 {
+            let inboxes: Vec<_> = (0..3).map(|_| Arc::new(Inbox::new(1).unwrap())).collect();
+            let poller = Poller::new(inboxes.clone());
+            let mut waiting = 0;
+            while inboxes[busy].push(Message::Stop).is_ok() {
+                waiting += 1;
+            }
+            let lines = Lines::default();
+            let log = tracing_subscriber::fmt().with_writer(lines.clone()).finish();
+            let reloaded = tracing::subscriber::with_default(log, || {
+                reloader(&["[path.a]\n"]).reload(&poller)
+            });
+            assert!(matches!(reloaded, Err(ReloadError::Busy { shard }) if shard == busy));
+            let told =
+                inboxes.iter().map(|inbox| std::iter::from_fn(|| inbox.pop_message()).count());
+            let expected = (0..3).map(|shard| match shard.cmp(&busy) {
+                std::cmp::Ordering::Less => 2,
+                std::cmp::Ordering::Equal => waiting,
+                std::cmp::Ordering::Greater => 0,
+            });
+            assert!(told.eq(expected), "{busy} is busy");
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            assert_eq!(text.matches("HE-E404").count(), 1, "all go by the same: {text}");
+        }
+    }
+
+    /// Lines of the log.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl tracing_subscriber::fmt::MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
     }
 
     #[test]
