@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::limit::Limit;
@@ -120,17 +121,29 @@ impl Queue {
     }
 }
 
-/// Writes all of `bytes`, and waits where `out` is full and does not wait by itself.
-pub(super) fn write_fully(out: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
-    use rustix::io::Errno;
+/// Writes all of `bytes`, and waits where `out` is full and does not wait by itself. A signal ends
+/// neither.
+pub(super) fn write_fully(out: impl AsFd, bytes: &[u8]) -> io::Result<()> {
+    let write = |bytes: &[u8]| rustix::io::write(&out, bytes);
+    let wait = || poll(&mut [PollFd::new(&out, PollFlags::OUT)], None).map(drop);
+    write_by(write, wait, bytes)
+}
+
+fn write_by(
+    mut write: impl FnMut(&[u8]) -> Result<usize, Errno>,
+    mut wait: impl FnMut() -> Result<(), Errno>,
+    mut bytes: &[u8],
+) -> io::Result<()> {
     while !bytes.is_empty() {
-        match rustix::io::write(&out, bytes) {
+        match write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                poll(&mut [PollFd::new(&out, PollFlags::OUT)], None)?;
-            }
+            Err(Errno::AGAIN) => match wait() {
+                // It is seen by the next write whether there is room.
+                Ok(()) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            },
             Err(error) => return Err(error.into()),
         }
     }
@@ -184,8 +197,11 @@ pub(super) const MORE_EVERY: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::Read;
+
+    use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn line_that_finds_the_queue_full_is_dropped_and_counted() {
@@ -236,5 +252,26 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("first\n") && text.contains("log lines lost"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn line_is_written_whole_however_often_signals_come(
+            writes in prop::collection::vec(prop_oneof![
+                (1..9_usize).prop_map(Ok), Just(Err(Errno::AGAIN)), Just(Err(Errno::INTR)),
+            ], 0..40),
+            waits in prop::collection::vec(prop_oneof![Just(Ok(())), Just(Err(Errno::INTR))], 40),
+        ) {
+            let line: Vec<u8> = (0..100).collect();
+            let (mut out, mut writes, mut waits) = (Vec::new(), writes.into_iter(), waits.into_iter());
+            let write = |bytes: &[u8]| {
+                let written = writes.next().unwrap_or(Ok(bytes.len()))?.min(bytes.len());
+                out.extend_from_slice(&bytes[..written]);
+                Ok(written)
+            };
+            let written = write_by(write, || waits.next().unwrap_or(Ok(())), &line);
+            prop_assert!(written.is_ok(), "{:?}", written);
+            prop_assert_eq!(out, line);
+        }
     }
 }
