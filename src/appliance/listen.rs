@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::RunError;
 use crate::base::host::Host;
-use crate::cli::doctor::holder::{Protocol, holder_of};
+use crate::cli::doctor::holder::{Holder, Protocol, holder_of};
 use crate::config::Config;
 use crate::shard::sockets::{UdpPair, is_port_taken, listen_tcp, local_addr, udp_pair};
 
@@ -119,11 +119,13 @@ fn pair_host(rtsp_addrs: &[SocketAddr]) -> Host {
 /// Until when ports that no process holds are tried again.
 struct Patience {
     until: Instant,
+    /// Who holds a port, as `holder_of` says.
+    holder_of: fn(Protocol, u16) -> Option<Holder>,
 }
 
 impl Patience {
     fn new() -> Self {
-        Self { until: Instant::now() + CLOSING_MAX }
+        Self { until: Instant::now() + CLOSING_MAX, holder_of }
     }
 
     /// Opens the socket `what` at `addr` as soon as the kernel lets go of its port.
@@ -133,7 +135,7 @@ impl Patience {
         addr: SocketAddr,
         mut open: impl FnMut() -> io::Result<T>,
     ) -> Result<T, RunError> {
-        let holder = || holder_of(protocol_of(what), addr.port());
+        let holder = || (self.holder_of)(protocol_of(what), addr.port());
         loop {
             let error = match open() {
                 Ok(socket) => return Ok(socket),
@@ -142,7 +144,7 @@ impl Patience {
             let is_closing =
                 is_port_taken(&error) && Instant::now() < self.until && holder().is_none();
             if !is_closing {
-                return Err(refused(what, addr, &error));
+                return Err(refused_by(what, addr, &error, holder));
             }
             std::thread::sleep(CLOSING_STEP);
         }
@@ -154,13 +156,22 @@ fn protocol_of(what: &str) -> Protocol {
 }
 
 fn refused(what: &str, addr: SocketAddr, error: &io::Error) -> RunError {
+    refused_by(what, addr, error, || holder_of(protocol_of(what), addr.port()))
+}
+
+fn refused_by(
+    what: &str,
+    addr: SocketAddr,
+    error: &io::Error,
+    holder: impl Fn() -> Option<Holder>,
+) -> RunError {
     if is_port_taken(error) {
         let flag = match what {
             "admin" => "--admin",
             "RTP" => "--rtp-port",
             _ => "--listen",
         };
-        let holder = holder_of(protocol_of(what), addr.port()).map_or_else(
+        let holder = holder().map_or_else(
             || "a process that this user cannot see".to_owned(),
             |holder| holder.to_string(),
         );
@@ -194,28 +205,28 @@ mod tests {
 
     #[test]
     fn port_that_nobody_holds_is_tried_again_and_one_that_is_held_is_not() {
-        let held = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = held.local_addr().unwrap();
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8_554));
         let taken = || io::Error::from_raw_os_error(libc::EADDRINUSE);
-        let patience = Patience::new();
+        let until = Instant::now() + Duration::from_secs(3_600);
+        let holder_of = |_, port| (port == 8_554).then(|| Holder { pid: 7, name: "other".into() });
+        let held = Patience { until, holder_of };
         let mut attempts = 0;
-        let refused = patience.open("RTSP", addr, || -> io::Result<()> {
+        let refused = held.open("RTSP", addr, || -> io::Result<()> {
             attempts += 1;
             Err(taken())
         });
-        let pid = format!("(pid {})", std::process::id());
-        assert!(refused.unwrap_err().to_string().contains(&pid));
+        assert!(refused.unwrap_err().to_string().contains("by other (pid 7)"));
         assert_eq!(attempts, 1, "another program keeps its port");
 
-        drop(held);
+        let free = Patience { until, holder_of: |_, _| None };
         let mut attempts = 0;
-        let opened = patience.open("RTSP", addr, || {
+        let opened = free.open("RTSP", addr, || {
             attempts += 1;
             if attempts < 3 { Err(taken()) } else { Ok(()) }
         });
         assert!(opened.is_ok(), "{opened:?}");
         // Past its time it gives up, whatever the reason.
-        let over = Patience { until: Instant::now() };
+        let over = Patience { until: Instant::now(), ..free };
         let refused = over.open("RTSP", addr, || -> io::Result<()> { Err(taken()) });
         let text = refused.unwrap_err().to_string();
         assert!(text.contains("a process that this user cannot see"), "{text}");

@@ -16,6 +16,7 @@ struct Net {
     sent: usize,
     /// Which of them are lost.
     lost: Box<dyn Fn(usize) -> bool>,
+    has_lost: bool,
     uri: String,
     seq: u16,
 }
@@ -39,6 +40,7 @@ impl Net {
             answers: Vec::new(),
             sent: 0,
             lost: Box::new(lost),
+            has_lost: false,
             uri: format!("rtsp://h/{}", path.unwrap()),
             seq: 0,
         }
@@ -66,7 +68,9 @@ impl Net {
                 for (to, message) in std::mem::take(&mut self.shards[at].live.outbox) {
                     let is_control = !message.is_packets();
                     self.sent += usize::from(is_control);
-                    if !is_control || !(self.lost)(self.sent) {
+                    if is_control && (self.lost)(self.sent) {
+                        self.has_lost = true;
+                    } else {
                         self.wire.push_back((usize::from(to.0), message));
                     }
                 }
@@ -186,7 +190,8 @@ impl Net {
         self.ask(at, connection, &Method::Teardown, (&uri, Some(id)), None);
     }
 
-    /// Whether a session on a shard gets packets in the end, or has ended.
+    /// Whether a session on a shard gets packets in the end. It may have ended instead, but not
+    /// while every message has come.
     fn is_settled(&mut self, at: usize, reader: SessionId, publisher: usize) -> bool {
         let path = self.path().to_owned();
         let end =
@@ -195,7 +200,7 @@ impl Net {
             let before = end(self);
             self.second(Some(publisher));
             let is_gone = self.shards[at].cx.directory.find(reader).is_none();
-            is_gone || before.is_some() && end(self) > before
+            if is_gone { self.has_lost } else { before.is_some() && end(self) > before }
         })
     }
 }
