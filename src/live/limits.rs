@@ -79,8 +79,9 @@ pub const ANSWERS_ONLY_MAX: Duration = Duration::from_secs(120);
 /// Another SSRC of another address takes over from one that has been silent for this long.
 pub const SSRC_SILENCE: Duration = Duration::from_secs(2);
 
-/// An SSRC that was replaced does not come back while its packets are less than this apart: those
-/// that were overtaken on their way come within it, and of two streams at one place one is taken.
+/// An SSRC that was replaced does not come back before the one that replaced it is silent for this
+/// long: packets that were overtaken on their way come within it, and of several streams at one
+/// place one is taken. An SSRC that was not heard for `SSRC_SILENCE` comes back at once.
 pub const SSRC_REORDER: Duration = Duration::from_millis(250);
 
 /// Receiver reports to a publisher: RFC 3550 s6.2, without the random factor of many members.

@@ -5,14 +5,18 @@
 //!  Held(a) --b, same place, numbers and time go on------> Held(b), told to readers as a
 //!  Held(a) --b, same place, numbers begin anew----------> Held(b), a break
 //!  Held(a) --b, another place-----> Foreign until a is silent for `SSRC_SILENCE`, then a break
+//!  Held(b) --a, which was replaced--> Foreign until b is silent for `SSRC_REORDER`, then a break
 //! ```
 //! The place is the interleaved channel or the latched address. It proves more than an SSRC does:
 //! some cameras take another SSRC with each group of pictures, and an encoder that starts anew
 //! within one session has another, too. A stranger comes from another place.
+//! A new SSRC begins with its first packet, because a group of pictures may be one packet. So a
+//! stray packet takes over as well, and the stream before is back as soon as nothing follows it.
 //!
 //! Invariants: what comes from another place changes nothing while the holder sends; a name that
-//! is told to readers stands for one row of numbers.
-//! Bound: the present stream and the one that it replaced. DESIGN section 5.7.
+//! is told to readers stands for one row of numbers; of several streams at one place one is taken
+//! as long as it sends; nothing of the same payload type and place is refused while it does not.
+//! Bound: the present stream and `REPLACED_MAX` that it replaced. DESIGN section 5.7.
 
 use std::net::SocketAddr;
 
@@ -54,8 +58,8 @@ pub enum SsrcVerdict {
 #[derive(Debug, Clone, Default)]
 pub struct SsrcLatch {
     held: Option<Held>,
-    /// SSRC of the stream before the last break, and when it was last heard.
-    replaced: Option<(Ssrc, Mono)>,
+    /// SSRCs of streams before the last breaks, the newest first, and when each was last heard.
+    replaced: [Option<(Ssrc, Mono)>; REPLACED_MAX],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -101,9 +105,11 @@ impl SsrcLatch {
             return SsrcVerdict::GoesOn;
         }
         // Packets that were overtaken on their way, or a second stream at the same place.
-        if let Some((ssrc, heard)) = &mut self.replaced
-            && *ssrc == sign.ssrc
-            && now.since(*heard) < SSRC_REORDER
+        let is_of_late = |(ssrc, heard): &&mut (Ssrc, Mono)| {
+            *ssrc == sign.ssrc && now.since(*heard) < SSRC_SILENCE
+        };
+        if now.since(held.heard) < SSRC_REORDER
+            && let Some((_, heard)) = self.replaced.iter_mut().flatten().find(is_of_late)
         {
             *heard = now;
             return SsrcVerdict::Foreign;
@@ -140,7 +146,12 @@ impl SsrcLatch {
         keeps_time: bool,
     ) -> SsrcVerdict {
         let before = self.held;
-        self.replaced = before.map(|before| (before.sign.ssrc, before.heard));
+        // In the place of the one that begins, or else of the oldest.
+        let is_its =
+            |replaced: &Option<(Ssrc, Mono)>| replaced.is_some_and(|(s, _)| s == sign.ssrc);
+        let place = self.replaced.iter().position(is_its).unwrap_or(REPLACED_MAX - 1);
+        self.replaced[place] = before.map(|before| (before.sign.ssrc, before.heard));
+        self.replaced[..=place].rotate_right(1);
         // A reader that is told the same name again would not see the break.
         let is_taken = before.is_some_and(|before| before.name == sign.ssrc);
         let name = if is_taken { Ssrc(sign.ssrc.0.wrapping_add(1)) } else { sign.ssrc };
@@ -174,6 +185,8 @@ impl Held {
 }
 
 const NS_PER_S: u32 = 1_000_000_000;
+/// More streams than this at one place are a mistake of the source.
+const REPLACED_MAX: usize = 4;
 /// Packets that may come late: RFC 3550 appendix A.1.
 const MISORDER_MAX: u16 = 100;
 /// Packets that may be missing at a change of SSRC: a burst that was lost.
@@ -261,7 +274,65 @@ mod tests {
         assert!(matches!(verdict, SsrcVerdict::Begins { .. }), "nothing else comes");
     }
 
+    #[test]
+    fn stray_packet_costs_the_stream_no_more_than_the_wait_for_another() {
+        let mut latch = SsrcLatch::default();
+        let mut taken = Vec::new();
+        for n in 0..25_u16 {
+            let ms = u64::from(n) * 40;
+            let a = sign(1, n, u32::from(n) * 3_600);
+            if latch.admit(a, None, 90_000, at(ms)) != SsrcVerdict::Foreign {
+                taken.push(n);
+            }
+            if n == 9 {
+                let stray = latch.admit(sign(2, 40_000, 1 << 31), None, 90_000, at(ms));
+                assert_eq!(stray, BEGINS, "it may be a group of one packet");
+            }
+        }
+        // 250 ms behind the stray packet.
+        assert_eq!(taken, [(0..10).collect::<Vec<_>>(), (16..25).collect()].concat());
+    }
+
+    #[test]
+    fn groups_of_one_packet_that_each_number_anew_lose_nothing() {
+        let mut latch = SsrcLatch::default();
+        for n in 0..1_000_u16 {
+            let one = sign(u32::from(n), n.wrapping_mul(7_919), u32::from(n) * 3_600);
+            let verdict = latch.admit(one, None, 90_000, at(u64::from(n) * 40));
+            assert!(matches!(verdict, SsrcVerdict::Begins { .. }), "{n}: {verdict:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn of_streams_at_one_place_one_is_taken_while_it_sends_and_any_when_it_does_not(
+            packets in prop::collection::vec((0_u16..4, 0_u64..400), 1..300),
+        ) {
+            let mut latch = SsrcLatch::default();
+            let (mut ms, mut count) = (0, [0_u16; 4]);
+            // When the holder and each stream was heard.
+            let (mut holder, mut heard) = (None, [None::<u64>; 4]);
+            for (stream, gap_ms) in packets {
+                ms += gap_ms;
+                let n = &mut count[usize::from(stream)];
+                *n += 1;
+                let sign = sign(stream.into(), stream * 16_000 + *n, u32::from(stream) << 30);
+                let verdict = latch.admit(sign, None, 90_000, at(ms));
+                let last = heard[usize::from(stream)].replace(ms);
+                let is_of_late = last.is_some_and(|last| ms - last < 2_000);
+                let is_held = holder.is_some_and(|(held, last)| held != stream && ms - last < 250);
+                let wanted = match holder {
+                    Some((held, _)) if held == stream => SsrcVerdict::Same,
+                    Some(_) if is_held && is_of_late => SsrcVerdict::Foreign,
+                    _ => BEGINS,
+                };
+                prop_assert_eq!(verdict, wanted, "{} at {}", stream, ms);
+                if verdict != SsrcVerdict::Foreign {
+                    holder = Some((stream, ms));
+                }
+            }
+        }
+
         #[test]
         fn packets_of_another_place_change_nothing_while_the_holder_sends(
             packets in prop::collection::vec((any::<bool>(), 0_u32..4, any::<u16>(), any::<u32>()), 1..200),
