@@ -99,7 +99,8 @@ impl SsrcLatch {
             };
         }
         let keeps_time = held.is_time(sign.ts, clock_rate_hz, now);
-        if keeps_time && held.is_number(sign.seq) {
+        let is_type = held.sign.payload_type == sign.payload_type;
+        if is_type && keeps_time && held.is_number(sign.seq) {
             held.advance(sign);
             held.heard = now;
             return SsrcVerdict::GoesOn;
@@ -114,7 +115,7 @@ impl SsrcLatch {
             *heard = now;
             return SsrcVerdict::Foreign;
         }
-        if held.sign.payload_type != sign.payload_type && !is_silent {
+        if !is_type && !is_silent {
             return SsrcVerdict::Foreign;
         }
         self.begin(sign, from, now, keeps_time)
@@ -301,6 +302,20 @@ mod tests {
             let verdict = latch.admit(one, None, 90_000, at(u64::from(n) * 40));
             assert!(matches!(verdict, SsrcVerdict::Begins { .. }), "{n}: {verdict:?}");
         }
+    }
+
+    #[test]
+    fn stream_of_another_payload_type_does_not_go_on_for_the_one_that_is_taken() {
+        let mut latch = SsrcLatch::default();
+        for n in 0..100_u16 {
+            let (ts, ms) = (u32::from(n) * 3_600, u64::from(n) * 40);
+            let verdict = latch.admit(sign(1, n, ts), None, 90_000, at(ms));
+            assert!(verdict == BEGINS && n == 0 || verdict == SsrcVerdict::Same);
+            // Retransmission (RFC 4588): the original's RTP time, and numbers that are near.
+            let again = Sign { payload_type: 97, ..sign(2, n / 2, ts) };
+            assert_eq!(latch.admit(again, None, 90_000, at(ms)), SsrcVerdict::Foreign);
+        }
+        assert_eq!(latch.ssrc(), Some(Ssrc(1)));
     }
 
     proptest! {
