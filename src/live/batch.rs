@@ -333,6 +333,10 @@ impl BatchBuilder {
         form: Option<DatagramForm<'_>>,
         now: Mono,
     ) -> Result<(), BatchError> {
+        // A stream that begins behind a long packet of the one before stands in the batch twice,
+        // too: readers over UDP are given nothing else of the track.
+        let stands_twice = self.notes.with_datagrams & track_bit(arrival.track) != 0;
+        let form = form.or_else(|| stands_twice.then_some(DatagramForm::Renumbered(arrival.seq)));
         let len = arrival.bytes.len();
         let (Ok(bytes), true) = (u16::try_from(len), len <= PACKET_BYTES_MAX) else {
             return Err(BatchError::PacketTooLong { bytes: len, max: PACKET_BYTES_MAX });

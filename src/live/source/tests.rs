@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use proptest::prelude::*;
+
+use super::super::batch::LiveRun;
 use super::super::batch::tests::packet;
 use super::super::liveness::Feeder;
 use super::*;
@@ -382,4 +385,55 @@ fn packet_of_a_format_that_is_not_cut_is_left_out_over_udp_and_that_is_told_once
     assert_eq!(datagrams(&batch), [(0, false, true, 100), (2, false, false, 100)]);
     assert_eq!(source.counts().dropped[SourceError::TooLongForUdp.index()], 2);
     assert!(source.has_news_of_left_out() && !source.has_news_of_left_out());
+}
+
+/// What readers over UDP get of a stream: (SSRC, RTP time), once for all pieces of a packet.
+fn sources_of(batch: &PacketBatch, runs: &[LiveRun]) -> Vec<(u32, u32)> {
+    let packets = runs
+        .iter()
+        .flat_map(|run| batch.packets_of(run).iter().map(move |packet| (run.ssrc.0, packet.ts.0)));
+    let mut packets: Vec<_> = packets.collect();
+    packets.dedup();
+    packets
+}
+
+proptest! {
+    /// Seen of a camera over TCP: long packets, and other numbers with each group of pictures.
+    #[test]
+    fn readers_over_udp_get_each_packet_of_streams_that_begin_within_a_batch(
+        packets in prop::collection::vec(
+            (prop::bool::weighted(0.2), prop::bool::weighted(0.3), prop::bool::weighted(0.3)), 1..60,
+        ),
+    ) {
+        let mut source = source();
+        source.set_formats(vec![PeekFormat::H264, PeekFormat::Any]);
+        source.grant(Generation(1), Mono(0));
+        let (mut ssrc, mut seq) = (5, 0_u16);
+        let (mut sent, mut came, mut got) = (vec![], vec![], vec![]);
+        for (ts, (is_long, begins, marker)) in (0..).zip(packets) {
+            if begins {
+                (ssrc, seq) = (ssrc + 1, seq.wrapping_add(5_000));
+            }
+            seq = seq.wrapping_add(1);
+            let mut bytes = packet(seq, ts, ssrc, if is_long { 9_000 } else { 40 });
+            bytes[12..].fill(0x65);
+            let (payload_type, header_bytes) = (96, 12);
+            let fields = RtpFields {
+                payload_type, seq: SeqNo(seq), ts: RtpTs(ts), ssrc: Ssrc(ssrc), marker, header_bytes,
+            };
+            source.handle_rtp(0, None, &fields, false, &bytes, at(0)).unwrap();
+            sent.push((ssrc, ts));
+            let due = if marker { at(0).now } else { Mono(0) };
+            while let Some(batch) = source.poll_batch(due) {
+                came.extend(sources_of(&batch, batch.runs_of(0)));
+                got.extend(sources_of(&batch, batch.datagram_runs_of(0)));
+            }
+        }
+        while let Some(batch) = source.finish() {
+            came.extend(sources_of(&batch, batch.runs_of(0)));
+            got.extend(sources_of(&batch, batch.datagram_runs_of(0)));
+        }
+        prop_assert_eq!(came, sent.clone());
+        prop_assert_eq!(got, sent);
+    }
 }
