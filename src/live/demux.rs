@@ -33,6 +33,19 @@ pub struct Target {
     pub track: u8,
 }
 
+/// Whether a datagram from a port that was not announced can be a track's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It cannot.
+    No,
+    /// Nothing is known of the track that would tell: no packet of it has come.
+    Unknown,
+    /// It can, but it may be another track's as well: its RTP time is near.
+    Likely,
+    /// It is: by payload type, or by SSRC.
+    Sure,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Demux {
@@ -103,13 +116,14 @@ impl Demux {
         })
     }
 
-    /// Whom a datagram is for. Where the port was not announced, `fits` says whether it can be a
-    /// track's: by payload type, or by SSRC.
+    /// Whom a datagram is for. Where the port was not announced, `fit` says whether it can be a
+    /// track's: the first one that is sure counts, or else one that is likely, unless it can be
+    /// that of another waiting track, too.
     pub fn find(
         &mut self,
         socket: SocketName,
         from: SocketAddr,
-        fits: impl Fn(Target) -> bool,
+        fit: impl Fn(Target) -> Fit,
     ) -> Option<Target> {
         if let Some(entry) = self.by_address.get_mut(&(socket, from)) {
             if !entry.is_heard {
@@ -121,10 +135,22 @@ impl Demux {
             return Some(entry.target);
         }
         let waiting = self.expected.get(&(socket, Host::of(from)))?;
-        let announced = waiting.iter().copied().find(|announced| {
+        let mut possible = None;
+        let (mut count, mut sure) = (0, None);
+        // At most `EXPECTED_MAX`, and only until the port of each track is known.
+        for announced in waiting {
             let entry = self.by_address.get(&(socket, *announced));
-            entry.is_some_and(|entry| fits(entry.target))
-        })?;
+            match entry.map_or(Fit::No, |entry| fit(entry.target)) {
+                Fit::No => {}
+                Fit::Unknown => count += 1,
+                Fit::Likely => (count, possible) = (count + 1, Some(*announced)),
+                Fit::Sure => {
+                    sure = Some(*announced);
+                    break;
+                }
+            }
+        }
+        let announced = sure.or_else(|| possible.filter(|_| count == 1))?;
         let Entry { target, .. } = self.by_address.remove(&(socket, announced))?;
         self.stop_waiting(socket, announced);
         self.by_address.insert((socket, from), Entry { target, is_heard: true });
@@ -191,8 +217,8 @@ mod tests {
         Target { source, track }
     }
 
-    fn any(_: Target) -> bool {
-        true
+    fn any(_: Target) -> Fit {
+        Fit::Sure
     }
 
     #[test]
@@ -213,7 +239,7 @@ mod tests {
         let mut demux = Demux::default();
         demux.expect(RTP, from(1, 5_000), target(7, 0)).unwrap();
         demux.expect(RTP, from(1, 5_002), target(7, 1)).unwrap();
-        let sound = |target: Target| target.track == 1;
+        let sound = |target: Target| if target.track == 1 { Fit::Sure } else { Fit::No };
         assert_eq!(demux.find(RTP, from(1, 6_000), sound), Some(target(7, 1)));
         assert_eq!(demux.find(RTP, from(1, 6_001), sound), None);
         assert_eq!(demux.find(RTP, from(1, 6_001), any), Some(target(7, 0)));
@@ -232,6 +258,33 @@ mod tests {
         assert!(demux.uses_host(0, Host::of(on(3, 0))) && !demux.uses_host(0, Host::of(on(5, 0))));
         assert_eq!(demux.find(RTP, on(4, 6_000), any), Some(target(8, 0)));
         assert_eq!(demux.find(RTP, on(3, 6_000), any), Some(target(7, 0)));
+    }
+
+    #[test]
+    fn likely_track_is_chosen_only_when_no_other_is_possible_and_a_sure_one_before_it() {
+        use Fit::{Likely, No, Sure, Unknown};
+        for (fits, found) in [
+            ([Likely, Sure, Sure], Some(1)),
+            ([Likely, No, Sure], Some(2)),
+            ([No, Likely, No], Some(1)),
+            ([Likely, Likely, No], None),
+            ([Likely, No, Unknown], None),
+            ([Unknown, No, No], None),
+            ([No, No, No], None),
+        ] {
+            let mut demux = Demux::default();
+            for track in 0..3 {
+                demux.expect(RTP, from(1, 5_000 + u16::from(track)), target(7, track)).unwrap();
+            }
+            let fit = |target: Target| fits[usize::from(target.track)];
+            assert_eq!(
+                demux.find(RTP, from(1, 6_000), fit).map(|target| target.track),
+                found,
+                "{fits:?}"
+            );
+            let again = demux.find(RTP, from(1, 6_000), |_| No);
+            assert_eq!(again.map(|target| target.track), found, "it is latched or not");
+        }
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use super::announced::PublisherTrack;
 use super::publisher::fields;
 use crate::base::ids::{RtpTs, Ssrc};
-use crate::live::demux::{SocketName, Target};
-use crate::live::source::Moment;
+use crate::live::demux::{Fit, SocketName, Target};
+use crate::live::source::{Moment, SourceTrack};
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp::{self, Packet};
 use crate::rtp::{RtpView, is_rtcp};
@@ -28,10 +28,11 @@ impl Live {
     /// (client rule C21), are nobody's.
     pub fn handle_rtp_datagram(&mut self, cx: &mut Cx, pair: u16, from: SocketAddr, bytes: &[u8]) {
         let (demux, publishers) = (&mut cx.demux, &self.publishers);
-        let fits = |target: Target| {
-            publishers.get(&target.source).is_some_and(|p| p.fits(target.track, bytes))
+        let fit = |target: Target| match publishers.get(&target.source) {
+            Some(publisher) if publisher.fits(target.track, bytes) => Fit::Sure,
+            _ => Fit::No,
         };
-        match demux.find(SocketName { pair, is_rtcp: false }, from, fits) {
+        match demux.find(SocketName { pair, is_rtcp: false }, from, fit) {
             Some(target) => self.handle_publisher_packet(cx, target, Some(from), bytes),
             None => cx.cells.datagrams_unmatched.add(1),
         }
@@ -51,13 +52,18 @@ impl Live {
         let now = cx.now;
         let (demux, publishers) = (&mut cx.demux, &self.publishers);
         let report = sender_of_report(bytes);
-        let fits = |target: Target| {
+        let fit = |target: Target| {
             let source = publishers.get(&target.source).map(|publisher| &publisher.source);
-            source.zip(report).is_some_and(|(source, (ssrc, ts))| {
-                source.is_report_of(target.track, ssrc, ts, now)
-            })
+            let Some((source, (ssrc, ts))) = source.zip(report) else { return Fit::No };
+            match source.track(target.track).and_then(SourceTrack::ssrc) {
+                None => Fit::Unknown,
+                Some(its) if its == ssrc => Fit::Sure,
+                // RTP times of tracks may begin at the same number.
+                Some(_) if source.is_report_of(target.track, ssrc, ts, now) => Fit::Likely,
+                Some(_) => Fit::No,
+            }
         };
-        let found = demux.find(SocketName { pair, is_rtcp: true }, from, fits);
+        let found = demux.find(SocketName { pair, is_rtcp: true }, from, fit);
         if let Some(target) = found {
             self.handle_publisher_report(cx, target, Some(from), bytes);
         }

@@ -195,6 +195,24 @@ impl Bench {
         id
     }
 
+    /// Publishes two tracks, of payload types 0 and 8.
+    fn publish_two(&mut self) {
+        let from = (PUBLISHER, host(1, 40_000));
+        let sdp = format!("{SDP}m=audio 0 RTP/AVP 8\r\na=control:streamid=1\r\n");
+        assert_eq!(self.announce_as(from, &sdp), 200);
+        let mut id = None;
+        for (uri, ports) in [(0, "5000-5001"), (1, "5002-5003")]
+            .map(|(track, ports)| (format!("{URL}/streamid={track}"), ports))
+        {
+            let transport = format!("RTP/AVP/UDP;unicast;client_port={ports};mode=record");
+            let headers = [("Transport", &*transport)];
+            let answer = self.request(from, Method::Setup, &uri, id, (&headers, "")).unwrap();
+            id = Some(session_id(&answer));
+        }
+        let answer = self.request(from, Method::Record, URL, id, (&[], "")).unwrap();
+        assert_eq!(answer.status().code(), 200);
+    }
+
     fn reader(&mut self, method: Method, uri: &str, id: Option<SessionId>) -> Option<Response> {
         let transport = [("Transport", "RTP/AVP;unicast;client_port=6000-6001")];
         self.request((READER, host(3, 40_001)), method, uri, id, (&transport, ""))
@@ -491,4 +509,36 @@ fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_stranger
     assert_eq!(source.counts().packets, 50);
     assert_eq!(source.counts().dropped, [0; 9]);
     assert_eq!(source.track(0).and_then(|track| track.ssrc()), Some(Ssrc(13)));
+}
+
+/// RTP time of both tracks begins at 0, and the ports of a NAT are others than SETUP named.
+#[test]
+fn report_from_a_port_that_was_not_announced_is_of_the_track_that_its_ssrc_names() {
+    let mut bench = Bench::new();
+    bench.publish_two();
+    let packet = |bench: &mut Bench, port, payload_type, ssrc| {
+        let bytes =
+            [&[0x80, payload_type, 0, 1, 0, 0, 0, 0, 0, 0, 0, ssrc][..], &[7; 160]].concat();
+        let (live, cx) = (&mut bench.sessions.live, &mut bench.sessions.cx);
+        live.handle_rtp_datagram(cx, 0, host(1, port), &bytes);
+    };
+    let report = |ssrc| {
+        let ntp = [0xE0, 0, 0, 1, 0, 0, 0, 0];
+        [&[0x80, 200, 0, 6, 0, 0, 0, ssrc][..], &ntp, &[0; 12]].concat()
+    };
+    let send = |bench: &mut Bench, port, bytes: &[u8]| {
+        let (live, cx) = (&mut bench.sessions.live, &mut bench.sessions.cx);
+        live.handle_publisher_datagram(cx, 0, host(1, port), bytes)
+    };
+    packet(&mut bench, 7_000, 0, 1);
+    assert!(!send(&mut bench, 7_009, &report(3)), "it may be of the track that is not heard yet");
+    packet(&mut bench, 7_002, 8, 2);
+    assert!(!send(&mut bench, 7_009, &report(3)), "it may be of either");
+    assert!(send(&mut bench, 7_003, &report(2)));
+    let now = bench.sessions.cx.now + Duration::from_secs(5);
+    let publisher = bench.sessions.live.publishers.values_mut().next().unwrap();
+    let blocks = publisher.source.poll_reports(now);
+    let heard: Vec<_> = blocks.iter().map(|(track, block)| (*track, block.lsr != 0)).collect();
+    assert_eq!(heard, [(0, false), (1, true)]);
+    assert!(send(&mut bench, 7_001, &report(3)), "one track is left whose time is near");
 }
