@@ -3,6 +3,8 @@
 //! Counting is a few additions for each packet of the source; nothing here is asked of readers.
 //! Bound: `SAMPLES` places of a rate.
 
+use std::time::Duration;
+
 use super::reception::Reception;
 use crate::base::ids::RtpTs;
 use crate::base::time::Mono;
@@ -74,6 +76,49 @@ impl TrackMeter {
     }
 }
 
+/// How long a source sends nothing between two packets: the longest of the newest gaps.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gaps {
+    /// First and newest packet.
+    heard: Option<(Mono, Mono)>,
+    /// When the present period began.
+    period: Mono,
+    /// The longest of the present period, and of the one before.
+    longest: [Duration; 2],
+}
+
+impl Gaps {
+    /// A packet came.
+    pub fn handle_packet(&mut self, now: Mono) {
+        let Some((_, newest)) = &mut self.heard else {
+            (self.heard, self.period) = (Some((now, now)), now);
+            return;
+        };
+        let gap = now.since(*newest);
+        *newest = now;
+        if now.since(self.period) >= GAPS_PERIOD {
+            self.longest = [Duration::ZERO, self.longest[0]];
+            self.period = now;
+        }
+        self.longest[0] = self.longest[0].max(gap);
+    }
+
+    /// The longest gap that ended within `GAPS_PERIOD`, or somewhat before.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.longest[0].max(self.longest[1])
+    }
+
+    /// From the first packet to the newest.
+    #[must_use]
+    pub fn heard_for(&self) -> Duration {
+        self.heard.map_or(Duration::ZERO, |(first, newest)| newest.since(first))
+    }
+}
+
+/// A camera that sends a picture every 12 s shows three gaps in it.
+const GAPS_PERIOD: Duration = Duration::from_secs(30);
+
 /// Six points in time, five seconds between the first and the last.
 const SAMPLES: usize = 6;
 
@@ -97,6 +142,25 @@ mod tests {
         rate.measure(rate.samples[0].1, at(9));
         rate.measure(0, at(9));
         let _any_number_without_panic = rate.bits_per_s();
+    }
+
+    #[test]
+    fn longest_gap_is_one_of_the_last_half_minute_at_least() {
+        let mut gaps = Gaps::default();
+        assert_eq!((gaps.longest(), gaps.heard_for()), (Duration::ZERO, Duration::ZERO));
+        let mut now = Mono(5);
+        // (gap in ms, packets, longest afterwards)
+        for (gap_ms, count, longest_ms) in
+            [(12_000, 10, 12_000), (40, 749, 12_000), (40, 1_500, 40), (45_000, 1, 45_000)]
+        {
+            for _ in 0..count {
+                gaps.handle_packet(now);
+                now = now + Duration::from_millis(gap_ms);
+            }
+            gaps.handle_packet(now);
+            assert_eq!(gaps.longest(), Duration::from_millis(longest_ms), "{gap_ms}");
+        }
+        assert_eq!(gaps.heard_for(), now.since(Mono(5)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::description::{Description, LiveTrack};
 use super::latch::AddressLatch;
 use super::limits::{BATCH_HOLD, REPORT_INTERVAL, SYNC_REQUEST_INTERVAL};
 use super::liveness::{Liveness, Patience, Pulse};
-use super::meter::{Rate, TrackMeter};
+use super::meter::{Gaps, Rate, TrackMeter};
 use super::reception::Reception;
 use super::ssrc_latch::{Sign, SsrcLatch, SsrcVerdict};
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
@@ -150,6 +150,7 @@ pub struct Source {
     liveness: Liveness,
     counts: SourceCounts,
     rate: Rate,
+    gaps: Gaps,
     /// When it was given its path.
     began: Option<Mono>,
     /// Who we are in the reports that it gets.
@@ -185,6 +186,7 @@ impl Source {
             liveness: Liveness::new(now),
             counts: SourceCounts::default(),
             rate: Rate::default(),
+            gaps: Gaps::default(),
             began: None,
             own_ssrc,
             reported: now,
@@ -272,6 +274,12 @@ impl Source {
         self.rate.bits_per_s()
     }
 
+    /// How long it sends nothing between packets of any track.
+    #[must_use]
+    pub fn gaps(&self) -> &Gaps {
+        &self.gaps
+    }
+
     /// Packets of all tracks that did not come; negative when some came twice.
     #[must_use]
     pub fn packets_lost(&self) -> i64 {
@@ -303,6 +311,7 @@ impl Source {
                 self.counts.packets += 1;
                 self.counts.bytes += bytes.len() as u64;
                 self.liveness.handle_packet(at.now);
+                self.gaps.handle_packet(at.now);
             }
             Err(error) => self.counts.dropped[error.index()] += 1,
         }

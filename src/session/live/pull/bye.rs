@@ -1,15 +1,20 @@
 //! BYE of sources that are pulled (RFC 3550 s6.6).
 //!
 //! Cameras that change their SSRC say BYE for the old one and go on. So a source has ended when all
-//! of its tracks have said BYE and no packet has come for `BYE_WAIT`.
+//! of its tracks have said BYE and no packet has come for `BYE_WAIT`, or twice the longest recent
+//! gap between its packets: some cameras send a picture every few seconds. One that has said BYE
+//! before its gaps are known is given `BYE_WAIT_MAX`.
 
 use std::time::Duration;
 
 use super::PullError;
 use crate::base::ids::Ssrc;
+use crate::base::time::Mono;
 use crate::live::demux::Target;
+use crate::live::meter::Gaps;
 use crate::session::cx::Cx;
 use crate::session::live::desk::Live;
+use crate::session::live::publisher::Publisher;
 
 impl Live {
     /// A track says BYE. When all have, and no packet comes behind it, nothing more will: cameras
@@ -25,27 +30,47 @@ impl Live {
         let count = u8::try_from(publisher.tracks.len()).unwrap_or(u8::MAX);
         let is_left = |track: &u8| of(*track).is_some() && pull.byes >> (*track).min(15) & 1 == 0;
         if !(0..count).any(|track| is_left(&track)) {
-            pull.all_said_bye.get_or_insert(cx.now);
+            // The last one, if packets came in between.
+            let is_new = |said: Mono| newest_packet(publisher) > Some(said);
+            if pull.all_said_bye.is_none_or(is_new) {
+                pull.all_said_bye = Some(cx.now);
+            }
         }
     }
 
     /// Ends a source that has said BYE since the last tick or before, unless it goes on.
     pub(super) fn settle_bye(&mut self, cx: &mut Cx, number: u32) {
         let Some(pull) = self.pulls.get_mut(&number) else { return };
-        let Some(said) = pull.all_said_bye.take_if(|said| cx.now.since(*said) >= BYE_WAIT) else {
-            return;
-        };
-        pull.byes = 0;
+        let Some(said) = pull.all_said_bye else { return };
         let publisher = self.publishers.get(&number);
-        let tracks = (0_u8..).take(publisher.map_or(0, |publisher| publisher.tracks.len()));
-        let newest =
-            tracks.filter_map(|track| publisher?.source.track(track)?.meter().newest).max();
-        if newest.is_none_or(|newest| newest <= said) {
+        let goes_on = publisher.and_then(newest_packet) > Some(said);
+        let wait = publisher.map_or(BYE_WAIT, |publisher| wait_of(publisher.source.gaps()));
+        let is_over = !goes_on && cx.now.since(said) >= wait;
+        if goes_on || is_over {
+            (pull.all_said_bye, pull.byes) = (None, 0);
+        }
+        if is_over {
             self.with_pull(cx, number, |client| client.fail(PullError::Bye));
         }
     }
 }
 
+/// When the newest packet of any track came.
+fn newest_packet(publisher: &Publisher) -> Option<Mono> {
+    let tracks = (0_u8..).take(publisher.tracks.len());
+    tracks.filter_map(|track| publisher.source.track(track)?.meter().newest).max()
+}
+
+/// How long packets may stay away behind BYE.
+fn wait_of(gaps: &Gaps) -> Duration {
+    if gaps.heard_for() < BYE_WAIT {
+        return BYE_WAIT_MAX;
+    }
+    gaps.longest().saturating_mul(2).clamp(BYE_WAIT, BYE_WAIT_MAX)
+}
+
 /// Packets that come this long after BYE tell that the stream goes on: one a second is sent of a
 /// picture that does not move.
 const BYE_WAIT: Duration = Duration::from_secs(1);
+/// Twice as long as slow cameras take for a picture: 12 s are seen.
+const BYE_WAIT_MAX: Duration = Duration::from_secs(24);

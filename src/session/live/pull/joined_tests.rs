@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::joined::CameraName;
 use crate::base::host::Host;
 use crate::base::ids::ShardId;
@@ -166,6 +168,11 @@ impl Bench {
         self.settle();
     }
 
+    /// A frame on the camera's connection.
+    fn frame(&mut self, name: CameraName, channel: u8, bytes: &[u8]) {
+        self.sessions.live.handle_camera_frame(&mut self.sessions.cx, name, channel, bytes);
+    }
+
     fn info(&self) -> HomeInfo {
         self.sessions.live.registry.infos().remove(0)
     }
@@ -207,12 +214,60 @@ fn frames_of_a_camera_feed_its_path_until_it_says_bye() {
     bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 5, &bye(1));
     bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 7, &bye(3));
     bench.at(2);
+    assert_eq!(bench.info().state, "live", "it has been silent for 6 s before");
+    bench.at(11);
     let info = bench.info();
     assert_eq!((info.state, info.reason.as_deref()), ("failed", Some("it says BYE")));
     assert_eq!((info.failed_tries, info.retry_after_s), (1, Some(1)));
     assert!(bench.asked.last().unwrap().starts_with("TEARDOWN"), "{:?}", bench.asked);
     bench.at(1);
     assert_eq!((bench.connections, bench.info().state), (2, "starting"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    /// A camera that shows little: a picture every few seconds, each with an SSRC of its own, and
+    /// BYE for the old one, at once or when the next picture comes.
+    #[test]
+    fn slow_camera_that_says_bye_for_each_picture_stays_and_ends_when_nothing_follows(
+        shortest_s in 2_u64..=7, more_s in prop::collection::vec((0_u64..=7, any::<bool>()), 0..8),
+    ) {
+        let mut bench = Bench::new(SourceTransport::Tcp);
+        bench.play(TCP);
+        let name = bench.name();
+        let bye = |ssrc| [0x80, 201, 0, 1, 0, 0, 0, 9, 0x81, 203, 0, 1, 0, 0, 0, ssrc];
+        let (mut ssrc, mut longest_s) = (1, 0);
+        bench.frame(name, 4, &rtp(0, ssrc, ssrc));
+        for (more_s, is_late) in more_s {
+            if !is_late {
+                bench.frame(name, 5, &bye(ssrc));
+            }
+            let gap_s = shortest_s + more_s % (shortest_s + 1);
+            for _ in 0..gap_s {
+                bench.at(1);
+                prop_assert_eq!((bench.info().state, bench.connections), ("live", 1));
+            }
+            longest_s = gap_s.max(longest_s);
+            if is_late {
+                bench.frame(name, 5, &bye(ssrc));
+            }
+            ssrc += 1;
+            bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_millis(1);
+            bench.frame(name, 4, &rtp(0, ssrc, ssrc));
+        }
+        bench.at(1);
+        bench.frame(name, 5, &bye(ssrc));
+        let wait_s = if longest_s == 0 { 24 } else { 2 * longest_s + 1 };
+        for _ in 0..wait_s {
+            bench.at(1);
+            if bench.info().state != "live" {
+                break;
+            }
+        }
+        let reason = bench.info().reason;
+        prop_assert_eq!((bench.info().state, reason.as_deref()), ("failed", Some("it says BYE")));
+    }
 }
 
 #[test]
