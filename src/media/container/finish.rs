@@ -173,7 +173,7 @@ impl Finished {
 
     /// Takes what a decoder configuration lacks from the start of a sample, and announces it.
     pub(super) fn complete(&mut self, lack: Lack, start: &[u8], format_of: FormatOf) {
-        let Lack { track_index, description } = lack;
+        let Lack { track_index, description, .. } = lack;
         let Some(track) = self.asset.tracks.get_mut(track_index) else { return };
         let codec = match usize::from(description).checked_sub(1) {
             None => track.codec.as_mut(),

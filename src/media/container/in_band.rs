@@ -9,13 +9,16 @@
 //! Players need them before the first packet: some read parameter sets from the SDP alone. What
 //! the sample description has is kept as it is; only a kind of set that it lacks is taken.
 //!
-//! Bound: [`START_BYTES_MAX`] of a sample are looked at, once for each configuration.
+//! Bounds: [`LACKS_OF_TRACK_MAX`] configurations of a track are completed, whose samples are found
+//! in one pass over the table. [`START_BYTES_MAX`] of a sample are looked at. Sets of a kind that
+//! have more bytes together than packetizers take are not taken.
 //! ISO 14496-15 s5.3.2, s8.3.2.
 
 use super::boxes::array_at;
 use crate::media::asset::Track;
 use crate::media::codec::Codec;
 use crate::media::index::Sample;
+use crate::media::packetize::PARAMETER_SETS_BYTES_MAX;
 
 /// A decoder configuration of a track that lacks something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,17 +26,25 @@ pub(super) struct Lack {
     pub(super) track_index: usize,
     /// As `SampleIndex::description` counts.
     pub(super) description: u16,
+    /// The sample to look into: the first sync sample with that description, the one that a player
+    /// gets first where the track has only one.
+    pub(super) sample: Option<Sample>,
 }
 
-/// What is to be looked for in samples, by ascending tracks.
+/// What is to be looked for in samples, by ascending tracks: of a track, the announced
+/// configuration and the first others.
 pub(super) fn lacks(tracks: &[Track]) -> Vec<Lack> {
     let mut out = Vec::new();
     for (track_index, track) in tracks.iter().enumerate().filter(|(_, t)| t.hint.is_none()) {
-        for (description, codec) in (0..).zip(track.codec.iter().chain(&track.other_codecs)) {
-            if !is_complete(codec) {
-                out.push(Lack { track_index, description });
-            }
-        }
+        let codecs = (0..).zip(track.codec.iter().chain(&track.other_codecs));
+        let lacking = codecs.filter(|(_, codec)| !is_complete(codec));
+        let first = out.len();
+        out.extend(lacking.take(LACKS_OF_TRACK_MAX).map(|(description, _)| Lack {
+            track_index,
+            description,
+            sample: None,
+        }));
+        find_samples(track, out.get_mut(first..).unwrap_or(&mut []));
     }
     out
 }
@@ -48,21 +59,27 @@ pub(super) fn is_complete(codec: &Codec) -> bool {
     }
 }
 
-/// The sample to look into: the first sync sample with that description, the one that a player
-/// gets first where the track has only one.
-pub(super) fn sample_of(track: &Track, description: u16) -> Option<Sample> {
+/// Fills in the samples of a track's lacks.
+fn find_samples(track: &Track, lacks: &mut [Lack]) {
     let index = &track.index;
-    let first = index.sync_sample(0).filter(|first| index.description(*first) == description);
-    if let Some(first) = first {
-        return index.sample(first);
+    let first = index.sync_sample(0);
+    if let Some(first) = first
+        && let Some(lack) = lacks.iter_mut().find(|l| l.description == index.description(first))
+    {
+        lack.sample = index.sample(first);
     }
     let table = index.raw();
-    let runs = table.description_runs().filter(|(_, which)| *which == description);
-    let mut sync = runs.filter_map(|(run, _)| {
-        let number = table.sync_sample(table.sync_before(run.start))?;
-        run.contains(&number).then_some(number)
-    });
-    table.sample(sync.next()?)
+    let mut left = lacks.iter().filter(|lack| lack.sample.is_none()).count();
+    for (run, which) in table.description_runs() {
+        if left == 0 {
+            break;
+        }
+        let is_its = |lack: &&mut Lack| lack.description == which && lack.sample.is_none();
+        let Some(lack) = lacks.iter_mut().find(is_its) else { continue };
+        let sync = table.sync_sample(table.sync_before(run.start));
+        lack.sample = sync.filter(|sync| run.contains(sync)).and_then(|sync| table.sample(sync));
+        left -= usize::from(lack.sample.is_some());
+    }
 }
 
 /// Takes what `codec` lacks from the start of a sample.
@@ -81,7 +98,10 @@ pub(super) fn complete(codec: &mut Codec, start: &[u8]) {
             });
         }
         Codec::Mpeg4Visual { config } if config.is_empty() => {
-            *config = visual_headers(start).to_vec();
+            let headers = visual_headers(start);
+            if headers.len() <= PARAMETER_SETS_BYTES_MAX {
+                *config = headers.to_vec();
+            }
         }
         _ => {}
     }
@@ -101,10 +121,18 @@ fn take_sets<'a, const N: usize>(
             continue;
         }
         sets.clear();
+        let mut bytes = 0;
         for unit in nal_units.clone().filter(|unit| type_of(unit) == Some(kind)) {
-            if sets.len() < SETS_MAX && !sets.iter().any(|set| set == unit) {
-                sets.push(unit.to_vec());
+            if sets.len() >= SETS_MAX || sets.iter().any(|set| set == unit) {
+                continue;
             }
+            bytes += unit.len();
+            if bytes > PARAMETER_SETS_BYTES_MAX {
+                // Some of them would be no configuration.
+                sets.clear();
+                break;
+            }
+            sets.push(unit.to_vec());
         }
     }
 }
@@ -134,6 +162,10 @@ fn visual_headers(start: &[u8]) -> &[u8] {
     }
     &[]
 }
+
+/// Configurations of a track that are completed at most: recordings are joined of a few. The rest
+/// have their sets in the samples alone, where they are sent too.
+pub(super) const LACKS_OF_TRACK_MAX: usize = 8;
 
 /// Bytes of a sample that are looked at: parameter sets are its first NAL units, and packetizers
 /// take less than half of this.

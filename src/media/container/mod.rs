@@ -340,9 +340,7 @@ impl Opener {
     ) -> Option<Asset> {
         let format_of = self.format_of;
         while let Some(lack) = lacks.last().copied() {
-            let track = finished.asset.tracks.get(lack.track_index);
-            let sample = track.and_then(|track| in_band::sample_of(track, lack.description));
-            let (offset, bytes) = sample.map_or((0, 0), |sample| (sample.offset, sample.bytes));
+            let (offset, bytes) = lack.sample.map_or((0, 0), |s| (s.offset, s.bytes));
             let Some(start) = self.load(offset, u64::from(bytes.min(in_band::START_BYTES_MAX)))
             else {
                 self.state = State::InBand { finished, lacks };

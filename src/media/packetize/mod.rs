@@ -44,6 +44,7 @@ use std::fmt;
 pub use error::{JpegFault, SampleFault, WindowError};
 pub use format::payload_format;
 pub use job::{WindowJob, window_count, window_of_sample, window_of_sync};
+pub(in crate::media) use nalu::PARAMETER_SETS_BYTES_MAX;
 pub use pcm::window_samples as converted_window_samples;
 
 use super::asset::Track;

@@ -18,7 +18,7 @@ pub(super) const NALUS_MAX: usize = 8_192;
 
 /// Bytes of parameter sets of one type that are announced, and repeated in front of sync samples,
 /// at most. Real ones have under 200; a file that lies must not grow every window.
-pub(super) const PARAMETER_SETS_BYTES_MAX: usize = 8_192;
+pub(in crate::media) const PARAMETER_SETS_BYTES_MAX: usize = 8_192;
 
 /// What differs between the two payload formats.
 pub(super) trait NaluFormat {

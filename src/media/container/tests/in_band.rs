@@ -3,6 +3,7 @@
 use super::descriptions::open_as_served;
 use super::synthetic::{Trak, boxed, movie, table, visual};
 use super::*;
+use crate::media::container::in_band::{LACKS_OF_TRACK_MAX, is_complete, lacks};
 
 fn nal(bytes: &[u8]) -> Vec<u8> {
     [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
@@ -22,6 +23,28 @@ fn film(entry: Vec<u8>, samples: [&[u8]; 2]) -> Vec<u8> {
     let media = samples.concat();
     let mut file = movie(media.len(), &[trak]);
     file[8..8 + media.len()].copy_from_slice(&media);
+    file
+}
+
+/// A movie with one track of one description and one sample for each mark: the same bytes of the
+/// file, for all of them. The marks make the configurations differ.
+fn joined(marks: std::ops::Range<u16>, sample: &[u8]) -> Vec<u8> {
+    let entry = |mark: u16| {
+        let [high, low] = mark.to_be_bytes();
+        visual(b"avc3", &boxed(b"avcC", &[1, 0x42, high, low, 0xff, 0xe0, 0]))
+    };
+    let count = u32::from(marks.end - marks.start);
+    let mut trak = Trak::new(1, b"vide", 25, marks.flat_map(entry).collect());
+    let runs = (1..=count).flat_map(|chunk| [chunk, 1, chunk]);
+    let bytes = u32::try_from(sample.len()).unwrap();
+    trak.tables = vec![
+        table(b"stts", &[0, 1, count, 1]),
+        table(b"stsc", &[0, count].into_iter().chain(runs).collect::<Vec<_>>()),
+        table(b"stsz", &[0, bytes, count]),
+        table(b"stco", &[&[0, count][..], &vec![8; count as usize]].concat()),
+    ];
+    let mut file = movie(sample.len(), &[trak]);
+    file[8..8 + sample.len()].copy_from_slice(sample);
     file
 }
 
@@ -89,4 +112,53 @@ fn film_without_any_sets_plays_and_is_told_of() {
     let asset = open_as_served(&film(entry, [&nal(&[0x41; 9]), &sync]));
     assert_eq!(fmtp(&asset), "packetization-mode=1");
     assert_eq!(asset.problems.len(), 1, "{:?}", asset.problems);
+}
+
+#[test]
+fn configurations_of_a_few_recordings_are_completed_and_others_cost_nothing() {
+    let sample = [nal(&SPS), nal(&PPS), nal(&[0x65; 40])].concat();
+    let asset = open_as_served(&joined(0..1_000, &sample));
+    let track = &asset.tracks[0];
+    assert_eq!((track.index.count(), track.other_codecs.len()), (1_000, 999));
+    let codecs = || track.codec.iter().chain(&track.other_codecs);
+    assert!(codecs().take(LACKS_OF_TRACK_MAX).all(is_complete));
+    assert_eq!(codecs().filter(|codec| is_complete(codec)).count(), LACKS_OF_TRACK_MAX);
+    // Those of which no sample is known are looked for in the same pass.
+    assert_eq!(lacks(&asset.tracks).len(), LACKS_OF_TRACK_MAX);
+}
+
+#[test]
+fn sets_that_are_longer_than_packetizers_take_are_not_kept() {
+    let sets: Vec<u8> =
+        (0..60).flat_map(|mark| nal(&[&[0x68, mark][..], &[7; 900]].concat())).collect();
+    let sample = [nal(&SPS), sets, nal(&[0x65; 40])].concat();
+    let asset = open_as_served(&joined(0..4, &sample));
+    let track = &asset.tracks[0];
+    for codec in track.codec.iter().chain(&track.other_codecs) {
+        assert!(matches!(codec, Codec::H264 { sps, pps, .. } if *sps == [SPS] && pps.is_empty()));
+    }
+    assert_eq!(asset.problems.len(), 1, "{:?}", asset.problems);
+}
+
+#[test]
+fn each_configuration_takes_the_sets_of_its_own_first_sync_sample() {
+    let mut trak = Trak::new(1, b"vide", 25, Vec::new());
+    let entry = visual(b"avc3", &boxed(b"avcC", &[1, 0x42, 0xc0, 0x1e, 0xff, 0xe0, 0]));
+    trak.entry = [entry.clone(), entry].concat();
+    let starts = [1, 2, 3].map(|mark| [nal(&[0x67, mark]), nal(&[0x68, mark])].concat());
+    trak.tables = vec![
+        table(b"stts", &[0, 1, 3, 1]),
+        table(b"stss", &[0, 2, 1, 3]),
+        table(b"stsc", &[0, 2, 1, 1, 1, 2, 1, 2]),
+        table(b"stsz", &[0, 12, 3]),
+        table(b"stco", &[0, 3, 8, 20, 32]),
+    ];
+    let mut file = movie(36, &[trak]);
+    file[8..44].copy_from_slice(&starts.concat());
+    let asset = open_as_served(&file);
+    let track = &asset.tracks[0];
+    let marks: Vec<_> = track.codec.iter().chain(&track.other_codecs).collect();
+    for (codec, mark) in marks.into_iter().zip([1, 3]) {
+        assert!(matches!(codec, Codec::H264 { pps, .. } if *pps == [[0x68, mark]]), "{codec:?}");
+    }
 }
