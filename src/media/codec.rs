@@ -120,6 +120,31 @@ impl Codec {
         // RFC 3640 s4.1: the AudioSpecificConfig is in the SDP and nowhere else.
         !matches!(self, Self::Aac { .. })
     }
+
+    /// Bytes in memory, those of its configuration included.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let of_sets = |sets: &[Vec<u8>]| sets.iter().map(|set| size_of_val(set) + set.len()).sum();
+        let owned: usize = match self {
+            Self::H264 { sps, pps, .. } => [sps, pps].map(|sets| of_sets(sets)).iter().sum(),
+            Self::H265 { vps, sps, pps, .. } => {
+                [vps, sps, pps].map(|sets| of_sets(sets)).iter().sum()
+            }
+            Self::Aac { config, .. } | Self::Mpeg4Visual { config } => config.len(),
+            Self::Av1 { config_obus, .. } => config_obus.len(),
+            Self::Opus { .. }
+            | Self::Mp3 { .. }
+            | Self::Pcmu { .. }
+            | Self::Pcma { .. }
+            | Self::Pcm { .. }
+            | Self::Ac3 { .. }
+            | Self::Eac3 { .. }
+            | Self::Mjpeg
+            | Self::Vp8
+            | Self::Vp9 { .. } => 0,
+        };
+        size_of_val(self) + owned
+    }
 }
 
 /// Media type of an m= line (RFC 8866 s5.14).

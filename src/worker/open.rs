@@ -26,6 +26,7 @@ use crate::library::title::{FileIdentity, Title};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, ResolveError};
 use crate::mapped::MappedFile;
 use crate::media::asset::{Asset, LeftOut};
+use crate::media::codec::Codec;
 use crate::poll::task::{OpenFailure, Outcome};
 
 /// Opens the title `name` (`None`: the built-in clip), or finds it open, and answers.
@@ -196,7 +197,9 @@ fn unavailable(err: io::Error) -> OpenFailure {
 fn index_bytes(asset: &Asset) -> usize {
     let of_track = |track: &crate::media::asset::Track| {
         let hint = track.hint.as_ref().map_or(0, |hint| hint.index.memory_bytes());
-        track.index.memory_bytes() + hint
+        let codecs = track.codec.iter().chain(&track.other_codecs);
+        let codecs: usize = codecs.map(Codec::memory_bytes).sum();
+        track.index.memory_bytes() + hint + codecs
     };
     asset.tracks.iter().map(of_track).sum::<usize>() + size_of::<Title>()
 }
@@ -218,6 +221,16 @@ const STEPS_MAX: usize = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn title_costs_the_bytes_of_its_decoder_configurations_too() {
+        let mut title = Arc::into_inner(crate::library::testing::title(1)).unwrap();
+        let before = index_bytes(&title.asset);
+        let sets = |count| vec![vec![7; 1_000]; count];
+        let codec = |pps| Codec::H264 { nal_length_bytes: 4, sps: sets(1), pps: sets(pps) };
+        title.asset.tracks[0].other_codecs = vec![codec(2), codec(3)];
+        assert!(index_bytes(&title.asset) >= before + 7_000);
+    }
 
     #[test]
     fn containers_that_are_opened_at_once_share_a_budget_and_give_it_back() {
