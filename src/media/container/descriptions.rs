@@ -60,6 +60,7 @@ pub(super) fn settle(
     };
     let mut settled = Settled::default();
     let mut numbers = Vec::new();
+    let mut further = 0u32;
     for used in &used {
         let fitting = used.codec().filter(|_| used.fits(announced));
         // Configurations that leave something to their samples may differ in it.
@@ -77,13 +78,20 @@ pub(super) fn settle(
             None => {
                 let (samples, which) = (used.samples, u32::from(used.which) + 1);
                 let reason = reason(used, Some(announced));
-                settled.notes.push(format!(
-                    "{samples} samples are left out: sample description {which}: {reason}"
-                ));
+                if settled.notes.len() < NOTES_MAX {
+                    settled.notes.push(format!(
+                        "{samples} samples are left out: sample description {which}: {reason}"
+                    ));
+                } else {
+                    further += 1;
+                }
                 LEFT_OUT
             }
         };
         numbers.push((used.which, number));
+    }
+    if further > 0 {
+        settled.notes.push(format!("samples of {further} further descriptions are left out"));
     }
     numbers.sort_unstable();
     table.renumber_descriptions(|which| {
@@ -223,6 +231,10 @@ fn goes_on(last: &PlayRange, part: &PlayRange) -> bool {
     let times = |range: &PlayRange| (range.shift, range.lead, range.floor);
     last.raw_first + last.count == part.raw_first && times(last) == times(part)
 }
+
+/// Descriptions of a track at most of which each has a note of its own: all notes are logged
+/// whenever the title is opened.
+const NOTES_MAX: usize = 8;
 
 /// Number of the descriptions whose samples are left out.
 pub(super) const LEFT_OUT: u16 = u16::MAX;

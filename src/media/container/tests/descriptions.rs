@@ -111,6 +111,16 @@ fn samples_that_do_not_fit_the_media_line_are_left_out_and_told_of() {
 }
 
 #[test]
+fn descriptions_that_do_not_fit_are_told_of_one_by_one_up_to_a_few() {
+    let unknown = std::iter::repeat_n(visual(b"XyZ!", &[]), 9);
+    let entries: Vec<Vec<u8>> = std::iter::once(avc1(1, 4)).chain(unknown).collect();
+    let stsc: Vec<u32> = (1..=10).flat_map(|chunk| [chunk, 10, chunk]).collect();
+    let asset = open_as_served(&movie(1_000, &[film(b"vide", &entries, &stsc)]));
+    assert_eq!((asset.tracks[0].index.count(), asset.problems.len()), (10, 9));
+    assert_eq!(asset.problems[8], "track 1: samples of 1 further descriptions are left out");
+}
+
+#[test]
 fn configuration_that_is_sent_in_band_may_change_in_sound_too() {
     let entries = [sound(b"Opus", 2, 48_000), sound(b"Opus", 1, 48_000)];
     let asset = open_as_served(&movie(1_000, &[film(b"soun", &entries, &[1, 10, 1, 6, 10, 2])]));
