@@ -57,7 +57,7 @@ fn lpcm(fields: PcmFields<'_>) -> Option<PcmLayout> {
         return None;
     }
     let is_little = flags & BIG_ENDIAN == 0;
-    let packed_bits = fields.bits.next_multiple_of(8);
+    let packed_bits = fields.bits.checked_next_multiple_of(8)?;
     let stored_bits = match frame_bytes.checked_div(channels) {
         Some(bytes) if bytes > 0 && frame_bytes.is_multiple_of(channels) => bytes.checked_mul(8)?,
         _ => packed_bits,
@@ -141,6 +141,11 @@ mod tests {
         assert_eq!(lpcm(24, 0x16, 8), wide.aligned(24, true).map(Ok));
         assert!(lpcm(16, 0x2c, 4).unwrap().is_err(), "channels apart");
         assert!(lpcm(80, 0x09, 20).unwrap().is_err());
+        for bits in [u32::MAX, u32::MAX - 7] {
+            for bytes in [0, 3, 4, u32::MAX] {
+                assert!(lpcm(bits, 0x0c, bytes).unwrap().is_err(), "{bits} in {bytes}");
+            }
+        }
         assert!(layout(*b"lpcm", 16, None, &[]).unwrap().is_err(), "without its description");
     }
 
