@@ -117,7 +117,8 @@ fn used<'a>(
         let Some(place) = places.get_mut(key) else { continue };
         let entry = draft.entries.get(key);
         let place = *place.get_or_insert_with(|| {
-            let format = entry.and_then(|e| format_of(e.codec.as_ref().ok()?));
+            let codec = entry.and_then(|e| e.codec.as_ref().ok());
+            let format = codec.filter(|codec| has_units_of(codec, table)).and_then(&format_of);
             all.push(Used { which, entry, format, samples: 0, ticks: 0 });
             all.len() - 1
         });
@@ -156,12 +157,21 @@ impl Used<'_> {
     }
 }
 
+/// A table that is cut into sampling instants has them all of one size: chunks of a description
+/// with others are not where it says.
+fn has_units_of(codec: &Codec, table: &Table) -> bool {
+    let Codec::Pcm { channels, layout, .. } = codec else { return true };
+    let instant_bytes = usize::from(*channels) * layout.stored_bytes();
+    [0, instant_bytes].contains(&(table.unit_bytes() as usize))
+}
+
 /// Why a description is not served, for people.
 fn reason(used: &Used<'_>, announced: Option<&Used<'_>>) -> String {
     let Some(entry) = used.entry else { return "the file has no such description".to_owned() };
     let fourcc = FourCc(entry.fourcc);
     let own = match (&entry.codec, &used.format) {
         (Err(reason), _) => return format!("{fourcc}: {reason}"),
+        (Ok(Codec::Pcm { .. }), None) => return format!("{fourcc}: {OTHER_UNITS}"),
         (Ok(_), None) => return format!("{fourcc}: no RTP packetization"),
         (Ok(_), Some(format)) => line(format),
     };
@@ -231,6 +241,8 @@ fn goes_on(last: &PlayRange, part: &PlayRange) -> bool {
     let times = |range: &PlayRange| (range.shift, range.lead, range.floor);
     last.raw_first + last.count == part.raw_first && times(last) == times(part)
 }
+
+const OTHER_UNITS: &str = "no RTP packetization, or values of another width than the first has";
 
 /// Descriptions of a track at most of which each has a note of its own: all notes are logged
 /// whenever the title is opened.

@@ -243,8 +243,10 @@ impl Finished {
 /// converted.
 fn window_samples_of(track: &Track) -> u32 {
     let samples = window_samples(track.schedule(), track.timescale);
-    let codec = track.codec.as_ref().filter(|_| track.hint.is_none());
-    let limit = codec.and_then(|codec| converted_window_samples(codec, track.index.bytes_max()));
+    let codecs = track.codec.iter().chain(&track.other_codecs).filter(|_| track.hint.is_none());
+    let limits =
+        codecs.filter_map(|codec| converted_window_samples(codec, track.index.bytes_max()));
+    let limit = limits.min();
     samples.min(limit.unwrap_or(u32::MAX))
 }
 

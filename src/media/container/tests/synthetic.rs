@@ -208,6 +208,31 @@ fn window_of_wide_swapped_pcm_is_shorter_than_two_seconds() {
 }
 
 #[test]
+fn pcm_descriptions_of_another_width_are_left_out_and_others_bound_the_window() {
+    let film = |entries: [Vec<u8>; 2], bytes: u32| {
+        let mut trak = Trak::new(2, b"soun", 48_000, entries.concat());
+        trak.tables = vec![
+            table(b"stts", &[0, 1, 96_000, 1]),
+            table(b"stsc", &[0, 2, 1, 48_000, 1, 2, 48_000, 2]),
+            table(b"stsz", &[0, 1, 96_000]),
+            table(b"stco", &[0, 2, 8, 8 + 48_000 * bytes]),
+        ];
+        let file = movie(96_000 * bytes as usize, &[trak]);
+        descriptions::open_as_served(&file)
+    };
+    let mut narrow = sound(b"raw ", 2, 48_000);
+    narrow[8 + 19] = 8;
+    let asset = film([linear_sound(b"sowt", 2), narrow], 4);
+    assert_eq!(asset.duration.as_secs_f64(), 1.0);
+    assert_eq!(asset.problems.len(), 1, "{:?}", asset.problems);
+    // Only the second is converted.
+    let asset = film([linear_sound(b"twos", 64), linear_sound(b"sowt", 64)], 128);
+    let track = &asset.tracks[0];
+    assert_eq!((asset.duration.as_secs_f64(), track.other_codecs.len()), (2.0, 1));
+    assert!(track.window_samples * track.index.bytes_max() <= 4 << 20);
+}
+
+#[test]
 fn edit_lists_delay_cut_and_repeat() {
     let mut trak = pictures();
     // 1 s of nothing; pictures 50..75; a still picture for 1 s; pictures 0..25.
