@@ -213,7 +213,13 @@ fn describe(
         .map(|source_index| LiveMedia {
             source_index,
             control: format!("trackID={source_index}"),
-            fmtp: changes(source_index),
+            fmtp: sdp
+                .medias()
+                .get(source_index)
+                .and_then(mode_change)
+                .into_iter()
+                .chain(changes(source_index))
+                .collect(),
             rtx: None,
         })
         .collect();
@@ -237,6 +243,19 @@ fn describe(
         });
     }
     Ok(Description::new(plain, tracks)?.with_feedback(text(&medias)))
+}
+
+/// What is too long for a datagram is cut into fragments, which a reader need not take in
+/// packetization mode 0 (RFC 6184 s6.2). Packets of mode 0 are packets of mode 1.
+fn mode_change(media: &MediaSdp) -> Option<FmtpChange> {
+    let payload_type = media.payload_types().next()?;
+    let name = "packetization-mode";
+    let is_single = match media.fmtp_parameter(payload_type, name) {
+        Some(mode) => mode.trim() == "0",
+        None => true,
+    };
+    let is_needed = is_single && format_of(media) == PeekFormat::H264;
+    is_needed.then(|| FmtpChange { payload_type, name, value: "1".to_owned() })
 }
 
 fn live_track(media: &MediaSdp) -> LiveTrack {

@@ -44,6 +44,37 @@ fn assert_linear(text: &str) {
 }
 
 #[test]
+fn h264_is_described_as_fragmented_and_stays_the_same_track() {
+    let media = "v=0\nm=video 0 RTP/AVP 96\na=rtpmap:96 H264/90000\n";
+    let origin = Origin { local: [192, 0, 2, 1].into(), session_id: 1, version: 1 };
+    for (fmtp, expected) in [
+        ("", Some("packetization-mode=1")),
+        (
+            "a=fmtp:96 profile-level-id=42C01E\n",
+            Some("profile-level-id=42C01E;packetization-mode=1"),
+        ),
+        ("a=fmtp:96 packetization-mode=0;x=1\n", Some("packetization-mode=1;x=1")),
+        ("a=fmtp:96 packetization-mode=1;x=1\n", Some("packetization-mode=1;x=1")),
+        ("a=fmtp:96 packetization-mode=2\n", Some("packetization-mode=2")),
+    ] {
+        let text = format!("{media}{fmtp}");
+        for (text, expected) in [(text.clone(), expected), (text.replace("H264", "VP8"), None)] {
+            let sdp = read_session(text.as_bytes()).unwrap();
+            let made = description(&sdp, "live/a", origin).unwrap();
+            if let Some(expected) = expected {
+                assert!(made.text(false).contains(&format!("a=fmtp:96 {expected}\r\n")), "{fmtp}");
+            } else {
+                let has_mode = |text: &str| text.contains("packetization-mode=1");
+                assert_eq!(has_mode(made.text(false)), has_mode(fmtp), "{fmtp}");
+            }
+            assert_eq!(made.tracks[0].identity, live_track(&sdp.medias()[0]).identity);
+            let own = fmtp.trim().strip_prefix("a=fmtp:96 ").unwrap_or_default();
+            assert!(made.tracks[0].identity.ends_with(&format!(" 96:{own}")));
+        }
+    }
+}
+
+#[test]
 fn long_description_is_taken_in_as_many_steps_as_it_has_lines() {
     let formats: Vec<String> = (0..128).map(|number| number.to_string()).collect();
     let formats = formats.join(" ");
