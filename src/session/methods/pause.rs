@@ -50,12 +50,19 @@ impl Vod {
 
     /// A pause point is reached. The session stops there, not where the clock is a little later.
     pub fn handle_pause_due(&mut self, cx: &mut Cx, key: SessionKey, epoch_count: u32) {
-        let Some(session) = self.session(key) else { return };
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         if session.epoch_count != epoch_count {
             return;
         }
         let Some((point, epoch)) = session.pause_point.zip(session.epoch) else { return };
-        self.stop_playing(cx, key, epoch.wall_of_npt(point).min(cx.now));
+        let at = epoch.wall_of_npt(point);
+        if at > cx.now {
+            // That of a point that was replaced after its timer had left the wheel.
+            let timer = TimerKey::Pause { session: key, epoch_count };
+            cx.wheel.replace(&mut session.timers.pause, at, timer);
+            return;
+        }
+        self.stop_playing(cx, key, at);
     }
 
     fn stop_playing(&mut self, cx: &mut Cx, key: SessionKey, at: Mono) {

@@ -11,6 +11,7 @@ use super::{BASE, Bench, entry, session_id, status};
 use crate::base::ids::SessionId;
 use crate::library::testing;
 use crate::rtsp::request::Method;
+use crate::session::table::TimerKey;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -167,4 +168,20 @@ fn pause_points_replace_each_other() {
     assert_eq!((bench.session(id).state.as_str(), npt.0 / 1_000), ("paused", 2_500_000));
     bench.request(1, Method::Teardown, BASE, Some(id), &[]).unwrap();
     assert_eq!(bench.sessions.cx.wheel.count(), 0);
+}
+
+#[test]
+fn timer_of_a_pause_point_that_was_replaced_stops_nothing() {
+    let mut bench = Bench::with(testing::title(60));
+    let id = bench.opened();
+    bench.play(id, &[]).unwrap();
+    let (key, epoch_count) = (bench.key(id), bench.session(id).epoch_count);
+    bench.request(1, Method::Pause, BASE, Some(id), &[("Range", "npt=4-")]).unwrap();
+    // The timer of an earlier point was due already, and waited for its share of a turn.
+    bench.run_for(Duration::from_secs(1));
+    bench.sessions.handle_timer(TimerKey::Pause { session: key, epoch_count });
+    assert_eq!(bench.session(id).state.as_str(), "playing");
+    bench.run_for(Duration::from_secs(5));
+    let npt = bench.session(id).npt_at(bench.sessions.cx.now);
+    assert_eq!((bench.session(id).state.as_str(), npt.0 / 1_000), ("paused", 4_000_000));
 }
