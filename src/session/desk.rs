@@ -146,6 +146,10 @@ fn push_waiter(waiters: &mut Vec<Waiter>, waiter: Waiter) {
         waiters.reverse();
         waiters.retain(|other| seen.insert((other.session, other.stream_index)));
         waiters.reverse();
+        // At least half of it is free: the next pass comes after as many waiters as are there.
+        if waiters.len() * 2 > waiters.capacity() {
+            waiters.reserve_exact(waiters.len());
+        }
     }
     waiters.push(waiter);
 }
@@ -156,3 +160,28 @@ const SWEEP_MIN: usize = 256;
 const WAITERS_USUAL: usize = 8;
 /// Windows that are under way at once, as a rule.
 const SPARE_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_of_waiters_is_looked_through_only_after_as_many_seeks_as_it_has_streams() {
+        let waiter = |session, epoch_count| Waiter {
+            session: SessionKey(session),
+            stream_index: 0,
+            epoch_count,
+        };
+        let mut waiters = Vec::new();
+        (0..1_024).for_each(|session| push_waiter(&mut waiters, waiter(session, 1)));
+        let mut passes = 0;
+        for epoch in 2..20_000 {
+            let before = waiters.len();
+            push_waiter(&mut waiters, waiter(7, epoch));
+            passes += usize::from(waiters.len() <= before);
+            assert!(waiters.len() <= 2 * 1_024 + 1);
+        }
+        assert!(passes <= 20_000 / 1_000, "{passes}");
+        assert_eq!(waiters.last(), Some(&waiter(7, 19_999)));
+    }
+}
