@@ -47,6 +47,9 @@ pub struct SessionConfig {
 /// See the module.
 #[derive(Debug)]
 pub struct Cx {
+    /// The next timer or command panics, as a bug would have it.
+    #[cfg(test)]
+    pub panics_next: bool,
     pub(super) shard: ShardId,
     pub(super) config: SessionConfig,
     /// All sessions, of titles and live paths, by id and by connection.
@@ -72,6 +75,11 @@ pub struct Cx {
 }
 
 impl Cx {
+    #[cfg(test)]
+    pub(super) fn panic_once(&mut self) {
+        assert!(!std::mem::take(&mut self.panics_next), "as the test wants it");
+    }
+
     pub(super) fn new(
         shard: ShardId,
         config: SessionConfig,
@@ -79,6 +87,8 @@ impl Cx {
         now: Mono,
     ) -> Self {
         Self {
+            #[cfg(test)]
+            panics_next: false,
             shard,
             config,
             directory: Directory::default(),

@@ -45,6 +45,8 @@ impl Sessions {
 
     /// Executes a command that names a session of this shard, or one that begins a session.
     pub fn execute(&mut self, command: Command) -> Executed {
+        #[cfg(test)]
+        self.cx.panic_once();
         let Self { cx, vod, live } = self;
         if command.request.method == Method::Options {
             // Answered whatever becomes of the session (client rule C2).
@@ -133,6 +135,8 @@ impl Sessions {
     /// A key of the wheel has come up. Streams are for the pacer and connections for the shard: it
     /// looks after both itself.
     pub fn handle_timer(&mut self, key: TimerKey) {
+        #[cfg(test)]
+        self.cx.panic_once();
         let Self { cx, vod, live } = self;
         match key {
             TimerKey::Report { session, epoch_count } => {

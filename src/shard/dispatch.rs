@@ -212,7 +212,7 @@ impl Shard {
             Action::OpenPair { source, track } => self.open_pair_for(source, track),
             Action::Knock { pair, rtp, rtcp } => self.knock(pair, rtp, rtcp),
             Action::Group(action) => self.act_for_group(action),
-            Action::Execute(command) => self.execute(*command),
+            Action::Execute(command) => self.guarded(None, |shard| shard.execute(*command)),
         }
     }
 

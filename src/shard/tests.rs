@@ -21,9 +21,12 @@ use crate::config::paths::PathTable;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::poller::Poller;
+use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::response::{Response, Status};
+use crate::rtsp::uri::parse_target;
 use crate::session::cx::SessionConfig;
-use crate::session::table::TimerKey;
+use crate::session::request::{Command, Waiter};
+use crate::session::table::{Action, TimerKey};
 use crate::worker::TaskQueue;
 
 /// A shard with a listener, whose turns the test takes.
@@ -313,6 +316,32 @@ fn sends_that_do_not_end_are_counted_each_time_and_said_once() {
     }
     assert_eq!(bench.cells.turns_with_unsent_runs.value(), 3);
     assert_eq!(bench.shard.warned.len(), 1);
+}
+
+#[test]
+fn panic_over_a_timer_of_any_kind_or_a_command_does_not_end_the_shard() {
+    let Some(mut bench) = Bench::new() else { return };
+    let entry = EntryKey { index: 300, generation: 1 };
+    let text = b"OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n";
+    let mut reader = RequestReader::new();
+    let timers = [TimerKey::LiveTick, TimerKey::LiveReader { index: 0, serial: 0 }];
+    for nth in 0..3 {
+        bench.shard.sessions.cx.panics_next = true;
+        if let Some(timer) = timers.get(nth) {
+            bench.shard.sessions.cx.wheel.insert(clock(), *timer);
+        } else {
+            reader.handle_bytes(text);
+            let Some(Input::Request(request)) = reader.poll() else { panic!("no request") };
+            let target = parse_target(&request.uri).unwrap();
+            let waiter = Waiter { shard: ShardId(0), entry };
+            let (peer, local) = (bench.address, bench.address.ip());
+            let (session, title) = (None, None);
+            let command = Command { request, target, session, waiter, peer, local, title };
+            bench.shard.sessions.cx.out.push(Action::Execute(Box::new(command)));
+        }
+        let panics = nth as u64 + 1;
+        bench.turns_until("a panic", |bench| bench.cells.panics.value() == panics);
+    }
 }
 
 /// Together they pipeline more requests than a turn takes.

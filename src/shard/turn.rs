@@ -315,7 +315,9 @@ impl Shard {
             match *key {
                 TimerKey::Stream { .. } => {}
                 // As good as a stream's: it has the reader pumped in this turn.
-                TimerKey::LiveReader { .. } => self.sessions.handle_timer(*key),
+                key @ TimerKey::LiveReader { .. } => {
+                    self.guarded(None, |shard| shard.sessions.handle_timer(key));
+                }
                 key => self.waiting_timers.push_back(key),
             }
         }
