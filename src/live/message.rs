@@ -173,6 +173,8 @@ pub enum Ask {
     JoinGroup {
         /// Which shard.
         shard: ShardId,
+        /// Of this stay in the group, for the answer.
+        serial: u32,
     },
     /// The last session of a shard has left the group.
     LeaveGroup {
@@ -266,8 +268,13 @@ pub enum ToShard {
     },
     /// Nothing comes any more: the readers end.
     Ended,
-    /// The group that was asked for; `None`: there is none.
-    Joined(Option<Group>),
+    /// The answer to `JoinGroup`.
+    Joined {
+        /// As it was asked: another one is of a stay that has ended.
+        serial: u32,
+        /// The path's group; `None`: there is none.
+        group: Option<Group>,
+    },
 }
 
 /// What one shard sends to another.

@@ -327,7 +327,7 @@ impl LivePaths {
             | ToShard::Refused { .. }
             | ToShard::Evicted { .. }
             | ToShard::SyncWanted { .. }
-            | ToShard::Joined(_)) => Told::ForSource(note),
+            | ToShard::Joined { .. }) => Told::ForSource(note),
         }
     }
 

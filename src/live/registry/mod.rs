@@ -87,7 +87,7 @@ impl Registry {
                 }
             }
             Ask::Subscribe { shard, rules } => self.subscribe(path, shard, rules, now),
-            Ask::JoinGroup { shard } => self.join(path, shard, now),
+            Ask::JoinGroup { shard, serial } => self.join(path, shard, serial, now),
             Ask::LeaveGroup { shard } => self.leave(&path, shard),
             Ask::Feed { generation, batch } => {
                 self.with(&path, |home, out| home.feed(generation, batch, now, out));
@@ -256,7 +256,7 @@ impl Registry {
     }
 
     /// A shard has joined once, however often it says so.
-    fn join(&mut self, path: Arc<str>, shard: ShardId, now: Mono) {
+    fn join(&mut self, path: Arc<str>, shard: ShardId, serial: u32, now: Mono) {
         let group = match self.homes.get_mut(&path) {
             Some(home) => match &mut home.group {
                 Some((group, members)) => {
@@ -275,7 +275,8 @@ impl Registry {
             },
             None => None,
         };
-        self.out.push(Order::Tell { shard, path, note: ToShard::Joined(group) });
+        let note = ToShard::Joined { serial, group };
+        self.out.push(Order::Tell { shard, path, note });
     }
 
     fn leave(&mut self, path: &Arc<str>, shard: ShardId) {

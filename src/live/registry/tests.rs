@@ -97,7 +97,7 @@ fn text(order: &Order) -> Option<String> {
                 ToShard::Lost => "lost".to_owned(),
                 ToShard::Resumed { generation, .. } => format!("resumed gen {}", generation.0),
                 ToShard::Ended => "ended".to_owned(),
-                ToShard::Joined(group) => {
+                ToShard::Joined { group, .. } => {
                     format!("joined {:?}", group.map(|group| group.address))
                 }
             };
@@ -250,7 +250,8 @@ fn sync_sample_is_asked_for_once_for_many_readers() {
 #[test]
 fn group_is_open_while_sessions_have_joined_and_taken_back_after() {
     let mut world = World::new(SourceKind::Publish);
-    let join = |world: &mut World, shard| world.ask(Ask::JoinGroup { shard: ShardId(shard) });
+    let join =
+        |world: &mut World, shard| world.ask(Ask::JoinGroup { shard: ShardId(shard), serial: 0 });
     assert_eq!(join(&mut world, 3), ["3: joined None"], "there is no such path");
     world.claim(ONE, "a");
     assert_eq!(join(&mut world, 3), ["open 239.255.0.0", "3: joined Some(239.255.0.0)"]);

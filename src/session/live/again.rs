@@ -63,7 +63,9 @@ impl Live {
             asks.push((path, Ask::Claim { source, description, is_pulled, rules }));
         }
         let joined = self.groups.due_joins(now, is_renewal);
-        asks.extend(joined.into_iter().map(|path| (path, Ask::JoinGroup { shard })));
+        asks.extend(
+            joined.into_iter().map(|(path, serial)| (path, Ask::JoinGroup { shard, serial })),
+        );
         for (path, ask) in asks {
             self.ask(&path, ask);
         }

@@ -281,7 +281,9 @@ impl Live {
                     self.resume(cx, waiter, false);
                 }
             }
-            Told::ForSource(ToShard::Joined(group)) => self.handle_joined(cx, path, group),
+            Told::ForSource(ToShard::Joined { serial, group }) => {
+                self.handle_joined(cx, path, serial, group);
+            }
             Told::ForSource(note) => self.handle_source_note(cx, path, note),
         }
     }

@@ -10,7 +10,9 @@
 //! end is theirs, and the packets are sent once, by the home. They live as those over UDP do, by
 //! requests and reports; reports come to the group, so a shard listens there while it has sessions.
 //!
-//! Invariant: a shard that has joined leaves once, with its last session.
+//! Invariants: a shard that has joined leaves once, with its last session. An answer to an earlier
+//! stay changes nothing. A home that has forgotten the shard may give another group: then the
+//! sessions end, which were told the old one.
 //! Bound: the sessions of a shard, and the commands that it holds. DESIGN section 5.9.
 
 use std::collections::{BTreeSet, HashMap};
@@ -73,6 +75,8 @@ pub struct Groups {
     pub(super) open: HashMap<Arc<str>, OpenGroup>,
     /// Groups that sessions of this shard listen to.
     joined: HashMap<Arc<str>, Membership>,
+    /// Of the newest membership.
+    serial: u32,
 }
 
 /// A group that this shard sends to.
@@ -86,6 +90,8 @@ pub(super) struct OpenGroup {
 #[derive(Debug)]
 struct Membership {
     state: Joining,
+    /// Tells its answers from those to an earlier one.
+    serial: u32,
     /// When the home is asked again.
     again: Again,
     /// Sessions by the address of their client: reports are known by it.
@@ -123,8 +129,9 @@ impl Groups {
         }
     }
 
-    /// Paths whose homes have not answered for a while, or are to hear that the shard listens.
-    pub(super) fn due_joins(&mut self, now: Mono, is_renewal: bool) -> Vec<Arc<str>> {
+    /// Paths whose homes have not answered for a while, or are to hear that the shard listens, with
+    /// the serials of its memberships.
+    pub(super) fn due_joins(&mut self, now: Mono, is_renewal: bool) -> Vec<(Arc<str>, u32)> {
         let joined = self.joined.iter_mut();
         let due = joined.filter_map(|(path, known)| {
             let is_due = match known.state {
@@ -132,7 +139,7 @@ impl Groups {
                 Joining::Joined(_) => is_renewal,
                 Joining::Refused => false,
             };
-            is_due.then(|| Arc::clone(path))
+            is_due.then(|| (Arc::clone(path), known.serial))
         });
         due.collect()
     }
@@ -144,9 +151,9 @@ impl Groups {
 }
 
 impl Membership {
-    fn new(now: Mono) -> Self {
+    fn new(now: Mono, serial: u32) -> Self {
         let state = Joining::Asked(BTreeSet::new());
-        Self { state, again: Again::new(now), members: HashMap::new() }
+        Self { state, serial, again: Again::new(now), members: HashMap::new() }
     }
 }
 
@@ -197,24 +204,35 @@ impl Live {
         }
         let now = cx.now;
         let is_new = !self.groups.joined.contains_key(path);
+        let serial = self.groups.serial.wrapping_add(u32::from(is_new));
+        self.groups.serial = serial;
         let known = self.groups.joined.entry(Arc::clone(path));
-        let known = known.or_insert_with(|| Membership::new(now));
+        let known = known.or_insert_with(|| Membership::new(now, serial));
         let Joining::Asked(waiters) = &mut known.state else {
             return Err(command.refuse(Status::UnsupportedTransport));
         };
         waiters.insert(self.held.hold(path, command, cx.shard));
         if is_new {
-            self.ask(path, Ask::JoinGroup { shard: cx.shard });
+            self.ask(path, Ask::JoinGroup { shard: cx.shard, serial });
         }
         Err(Executed::Later)
     }
 
     /// The home has answered.
-    pub(super) fn handle_joined(&mut self, cx: &mut Cx, path: &Arc<str>, group: Option<Group>) {
-        let Some(known) = self.groups.joined.get_mut(path) else { return };
-        if !matches!(known.state, Joining::Asked(_)) {
+    pub(super) fn handle_joined(
+        &mut self,
+        cx: &mut Cx,
+        path: &Arc<str>,
+        serial: u32,
+        group: Option<Group>,
+    ) {
+        let known = self.groups.joined.get_mut(path);
+        let Some(known) = known.filter(|known| known.serial == serial) else { return };
+        match known.state {
+            Joining::Asked(_) => {}
+            Joining::Joined(old) if group != Some(old) => return self.drop_group(cx, path),
             // Said again.
-            return;
+            Joining::Joined(_) | Joining::Refused => return,
         }
         let state = group.map_or(Joining::Refused, Joining::Joined);
         let Joining::Asked(waiters) = std::mem::replace(&mut known.state, state) else { return };
@@ -229,6 +247,21 @@ impl Live {
         for waiter in waiters {
             self.resume(cx, waiter, false);
         }
+    }
+
+    /// The path's group is not what its members were told: they end, and the next one asks anew.
+    fn drop_group(&mut self, cx: &mut Cx, path: &Arc<str>) {
+        let Some(old) = self.groups.joined.remove(path) else { return };
+        cx.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
+        self.ask(path, Ask::LeaveGroup { shard: cx.shard });
+        let members: Vec<u32> = old.members.into_values().flatten().collect();
+        for member in &members {
+            // Nobody says BYE there: their connections are closed.
+            if let Some(reader) = self.readers.get_mut(*member as usize) {
+                reader.streams.iter_mut().for_each(|stream| stream.ssrc = None);
+            }
+        }
+        self.dismiss_readers(cx, members.into_iter(), "the group of its path is another one");
     }
 
     /// A session listens from now on.

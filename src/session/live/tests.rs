@@ -6,6 +6,7 @@ mod configured;
 mod crowd;
 mod feedback;
 mod group;
+mod group_answers;
 mod liveness;
 mod lost;
 mod pages;
