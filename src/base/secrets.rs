@@ -5,10 +5,10 @@
 //! ```
 //! Logs, answers of the API and errors show a URL by [`shown_url`] and in no other way (RFC 3986
 //! s7.5). Cameras take passwords in paths too (`/user=me_password=secret_channel=1`), so names
-//! before `=` are looked at wherever they stand. In a path, a value that is hidden ends at the next
-//! `&`, `;`, `/`, `?` or `#`. Behind the first `?` a value may have all of these but `&` (base64 has
-//! `/`), so it ends there, or at the name of a track that ends the URL (`/trackID=1`). Too much is
-//! hidden rather than too little.
+//! before `=` are looked at wherever they stand. In a path, a value that is hidden ends at the
+//! next `&`, `;`, `/`, `?` or `#`. Behind the first `?` a value may have all of these but `&`
+//! (base64 has `/`), so it ends there, or at the name of a track that ends the URL
+//! (`/trackID=1`). Too much is hidden rather than too little.
 
 use std::borrow::Cow;
 
