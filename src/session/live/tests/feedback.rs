@@ -231,7 +231,8 @@ fn parameter_sets_in_band_are_in_the_description_of_later_readers() {
     assert!(!bench.describe("x").contains("sprop"), "more of them may come");
     bench.video(3, IDR);
     let first = bench.describe("x");
-    let fmtp = "a=fmtp:96 profile-level-id=42C01E;sprop-parameter-sets=Z0LAHtk=,aMuD\r\n";
+    let fmtp = "a=fmtp:96 packetization-mode=1;profile-level-id=42C01E;\
+        sprop-parameter-sets=Z0LAHtk=,aMuD\r\n";
     assert!(first.contains(fmtp), "{first}");
     assert!(bench.describe("GStreamer").contains(fmtp));
     // The same again, as in front of each key picture.
