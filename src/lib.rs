@@ -34,8 +34,10 @@
 //! # Ways through the code
 //!
 //! A request: `shard::turn` reaps bytes -> `shard::dispatch` finds the PollTable row ->
-//! `consumers::rtsp_connection` reads a request (`rtsp::reader`) -> `session::methods`, one file
-//! for each method -> the answer leaves through `shard::tcp_pump`.
+//! `consumers::rtsp_connection` reads a request (`rtsp::reader`) -> [`session::sessions`] finds
+//! whose it is: a title's (`session::table::Vod`) or a path's (`session::live::desk::Live`), with
+//! what they share in [`session::cx`] -> `session::methods`, one file for each method -> the answer
+//! leaves through `shard::tcp_pump`.
 //!
 //! A title: `consumers::describe` makes a [`poll::task::Task`] -> [`worker::TaskQueue`] ->
 //! `worker::open` resolves the name in [`library`], parses with [`media::container`], maps the file
