@@ -370,7 +370,7 @@ fn parameter_sets_in_band_are_in_the_description_and_ffmpeg_decodes_by_them() {
     assert!(!described().contains("sprop"), "{}", described());
     let _encoder = Kept(send_by_rtp(&demo_clip(), to.unwrap(), ports));
     until("the sets are described", || described().contains("sprop-parameter-sets=Z"));
-    let level = described().contains("a=fmtp:96 profile-level-id=");
+    let level = described().contains("a=fmtp:96 packetization-mode=1;profile-level-id=");
     assert!(level, "{}", described());
     let to = tempfile::NamedTempFile::new_in(support::scratch()).unwrap();
     let (url, out) = (server.url("live/a"), to.path().to_string_lossy().into_owned());
