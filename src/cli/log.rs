@@ -46,7 +46,10 @@ pub fn init(format: LogFormat) -> Result<Flush, Failure> {
     let queue = Arc::new(Queue::new(io::stderr().as_fd().try_clone_to_owned()?));
     let limited = Limited { limit: Arc::new(Limit::new()), queue: Arc::clone(&queue) };
     let limit = Arc::clone(&limited.limit);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Line(queue.clone()));
+    // `tracing-subscriber` tells of errors by `eprintln!`, which panics where standard error is
+    // closed or full, and waits where it is not read.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
+    let log = log.with_writer(Line(queue.clone()));
     let started = if is_text {
         let log = log.with_timer(WallClock).with_target(false).with_ansi(is_terminal);
         log.finish().with(limited).try_init()

@@ -150,16 +150,17 @@ fn write_by(
     Ok(())
 }
 
-/// Where `tracing-subscriber` puts its lines, each with one `write`.
+/// Where `tracing-subscriber` puts its lines, each with one `write`. It never fails: who logs has
+/// no use for the error, and to report it would need the same way out.
 #[derive(Debug, Clone)]
 pub(super) struct Line(pub(super) Arc<Queue>);
 
 impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if is_writer() {
-            write_fully(&self.0.out, line)?;
-        } else {
+        if !is_writer() {
             self.0.push(line);
+        } else if write_fully(&self.0.out, line).is_err() {
+            LOG.lines_lost.add(1);
         }
         Ok(line.len())
     }
@@ -235,6 +236,23 @@ mod tests {
             queue.push(&[b'x'; 4 << 10]);
         }
         assert!(!queue.flush(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn line_that_cannot_be_written_is_counted_and_nobody_is_told() {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (_, closed) = io::pipe().unwrap();
+        for out in [OwnedFd::from(full), closed.into()] {
+            let mut line = Line(Arc::new(Queue::new(out)));
+            for is_writer in [true, false] {
+                IS_WRITER.set(is_writer);
+                let before = LOG.lines_lost.value();
+                let result = line.write(b"a line\n");
+                IS_WRITER.set(false);
+                assert_eq!(result.unwrap(), 7);
+                assert!(!is_writer || LOG.lines_lost.value() > before);
+            }
+        }
     }
 
     #[test]
