@@ -68,6 +68,10 @@ impl PullClient {
 
     fn handle_challenge(&mut self, asked: Asked, answer: &Answer, now: Mono) {
         let answered = match (&mut self.auth, answer.header("WWW-Authenticate")) {
+            (None, _) if self.plan.url.credentials.is_some() => {
+                let to = format!("{} port {}", self.target.host, self.target.port);
+                Err(PullError::CredentialsKept { to })
+            }
             (None, _) => Err(PullError::NoCredentials),
             (Some(_), None) => Err(ClientAuthError::Unsupported.into()),
             (Some(auth), Some(challenges)) => {

@@ -58,6 +58,14 @@ pub(in crate::session) enum PullError {
     /// 401, and the URL has no credentials.
     #[error("401: the source URL has no user name and password")]
     NoCredentials,
+    /// 401 after a redirect to where the credentials of the source URL are not sent.
+    #[error(
+        "401: it redirects to {to}, where the user name and password of the source URL are not sent"
+    )]
+    CredentialsKept {
+        /// Host and port.
+        to: String,
+    },
     /// 401, and nothing helps.
     #[error("401: {0}")]
     Auth(#[from] ClientAuthError),
