@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::Parser;
 use headend::config::Config;
 use headend::config::cpus::CpuList;
+use headend::control::signals::EarlyHangup;
 use headend_loadgen::cli::Options;
 use headend_loadgen::run::run_until;
 
@@ -62,8 +63,9 @@ fn shard_allocates_nothing_for_readers_of_a_live_path() {
         workers: CpuList::Count(1),
         ..Config::default()
     };
-    let server =
-        std::thread::spawn(|| headend::appliance::run(config, None).map_err(|e| e.to_string()));
+    let server = std::thread::spawn(|| {
+        headend::appliance::run(config, None, EarlyHangup::default()).map_err(|e| e.to_string())
+    });
     until("the server answers", || http::is_up(admin));
     let url = format!("rtsp://{listen}/live/film");
     let line = ["x", "--publish", &url, "--bit-rate", "300k", "--gop", "25", "--sound"];

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use headend::config::Config;
 use headend::config::cpus::CpuList;
+use headend::control::signals::EarlyHangup;
 
 use support::allocations::{Counting, of_shards};
 use support::session::{Lower, Session};
@@ -30,8 +31,9 @@ fn playing_shard_allocates_nothing_for_frames_packets_and_reports() {
         workers: CpuList::Count(1),
         ..Config::default()
     };
-    let server =
-        std::thread::spawn(|| headend::appliance::run(config, None).map_err(|e| e.to_string()));
+    let server = std::thread::spawn(|| {
+        headend::appliance::run(config, None, EarlyHangup::default()).map_err(|e| e.to_string())
+    });
     support::wait::until("the server answers", || std::net::TcpStream::connect(free).is_ok());
     let url = format!("rtsp://{free}/demo");
     let mut sessions: Vec<Session> = [Lower::Udp, Lower::Tcp, Lower::UdpFeedback, Lower::Tcp]

@@ -29,7 +29,8 @@ use crate::cli::doctor;
 use crate::config::cpus::{CpuListError, Placement};
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
-use crate::control::{self, ApplianceView, signals};
+use crate::control::signals::{self, EarlyHangup};
+use crate::control::{self, ApplianceView};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::multicast::MulticastSettings;
 use crate::metrics::cells::ShardCells;
@@ -112,17 +113,27 @@ struct Running {
 
 /// Serves until a signal comes and everything is drained. With `read_again` a SIGHUP has the
 /// configuration read again, as the API can; without it a SIGHUP is logged and changes nothing.
+/// `early` has noted those that came before.
 ///
 /// # Errors
 /// See [`RunError`].
-pub fn run(config: Config, read_again: Option<ReadAgain>) -> Result<(), RunError> {
+pub fn run(
+    config: Config,
+    read_again: Option<ReadAgain>,
+    early: EarlyHangup,
+) -> Result<(), RunError> {
     let end = End::default();
-    let result = serve(config, read_again, &end);
+    let result = serve(config, read_again, early, &end);
     end.reach();
     result
 }
 
-fn serve(config: Config, read_again: Option<ReadAgain>, end: &End) -> Result<(), RunError> {
+fn serve(
+    config: Config,
+    read_again: Option<ReadAgain>,
+    early: EarlyHangup,
+    end: &End,
+) -> Result<(), RunError> {
     let started = Instant::now();
     // Before anything needs a ring: workers and shards would each say it in their own way.
     doctor::ring::check().map_err(RunError::NoRing)?;
@@ -160,7 +171,7 @@ fn serve(config: Config, read_again: Option<ReadAgain>, end: &End) -> Result<(),
     let (counts, held) = (pool.counts(), Arc::clone(&library));
     let view = Arc::new(View::new(Arc::clone(&poller), cells, counts, held, reloader));
     let (stop, shutdown) = watch::channel(false);
-    let control = start_control(admin, &view, shutdown, &poller, end.clone())?;
+    let control = start_control(admin, &view, shutdown, &poller, (end.clone(), early))?;
     let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
     let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -368,7 +379,7 @@ fn start_control(
     view: &Arc<View>,
     shutdown: watch::Receiver<bool>,
     poller: &Arc<Poller<Inbox>>,
-    end: End,
+    (end, early): (End, EarlyHangup),
 ) -> Result<JoinHandle<()>, RunError> {
     let poller = Arc::clone(poller);
     let mut is_stopping = false;
@@ -382,7 +393,7 @@ fn start_control(
         stop_shards(&poller);
     });
     let reloads = Arc::clone(view);
-    let on_hangup = signals::on_hangup(move || {
+    let on_hangup = signals::on_hangup(early, move || {
         if reloads.is_reloadable() {
             // What it says is in the log.
             drop(reloads.reload());

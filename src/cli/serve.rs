@@ -6,9 +6,11 @@ use super::args::ServeArgs;
 use super::{Exit, Failure, log};
 use crate::appliance::{self, ReadAgain};
 use crate::config::Config;
+use crate::control::signals::EarlyHangup;
 
 /// Runs until the appliance stops.
 pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
+    let early = EarlyHangup::watch()?;
     let config = args.load(std::env::vars_os())?.config;
     if let Some(root) = &config.media_root {
         check_root(root)?;
@@ -19,7 +21,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
         let loaded = again.load(std::env::vars_os());
         loaded.map(|loaded| loaded.config).map_err(|failure| failure.message)
     });
-    run_appliance(config, args.config.is_some().then_some(read_again))
+    run_appliance(config, args.config.is_some().then_some(read_again), early)
 }
 
 /// A wrong folder is most often a verb with a typing error, or a file that was to be probed.
@@ -39,8 +41,12 @@ fn check_root(root: &Path) -> Result<(), Failure> {
 }
 
 /// The one place where the command line meets the appliance.
-fn run_appliance(config: Config, read_again: Option<ReadAgain>) -> Result<Exit, Failure> {
-    match appliance::run(config, read_again) {
+fn run_appliance(
+    config: Config,
+    read_again: Option<ReadAgain>,
+    early: EarlyHangup,
+) -> Result<Exit, Failure> {
+    match appliance::run(config, read_again, early) {
         Ok(()) => Ok(Exit::Ok),
         Err(error) if error.is_usage() => Err(Failure::usage(error.to_string())),
         Err(error) => Err(Failure::runtime(error.to_string())),

@@ -6,7 +6,9 @@
 //! `on_stop`'s closure is called for every signal: the first one asks for a graceful stop, a second
 //! one from an impatient operator may end the process at once. That choice is the caller's.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -56,9 +58,25 @@ pub async fn on_stop(mut stop: impl FnMut(StopSignal) + Send) {
     }
 }
 
-/// Calls `reload` for every SIGHUP, on a thread that may wait for a disk, until the runtime ends.
-/// Without this a SIGHUP ends the process.
-pub async fn on_hangup(reload: impl Fn() + Send + Sync + 'static) {
+/// A SIGHUP that comes while the process starts: it does not end the process, and is not lost.
+#[derive(Debug, Clone, Default)]
+pub struct EarlyHangup(Arc<AtomicBool>);
+
+impl EarlyHangup {
+    /// From now on a SIGHUP is noted, until [`on_hangup`] runs.
+    ///
+    /// # Errors
+    /// The system takes no handler.
+    pub fn watch() -> io::Result<Self> {
+        let early = Self::default();
+        signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&early.0))?;
+        Ok(early)
+    }
+}
+
+/// Calls `reload` for every SIGHUP, and once for those that were noted before, on a thread that may
+/// wait for a disk, until the runtime ends.
+pub async fn on_hangup(early: EarlyHangup, reload: impl Fn() + Send + Sync + 'static) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => {
@@ -68,7 +86,10 @@ pub async fn on_hangup(reload: impl Fn() + Send + Sync + 'static) {
         }
     };
     let reload = Arc::new(reload);
-    while hangups.recv().await.is_some() {
+    // Noted before the handler above was there.
+    let mut has_come = early.0.swap(false, Ordering::Relaxed);
+    while has_come || hangups.recv().await.is_some() {
+        has_come = false;
         let reload = Arc::clone(&reload);
         // Awaited: several signals meanwhile are one more reading.
         let _panicked = tokio::task::spawn_blocking(move || reload()).await;
@@ -108,11 +129,14 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (told, mut tells) = mpsc::unbounded_channel();
-            let mut watching = Box::pin(on_hangup(move || told.send(()).unwrap()));
+            let early = EarlyHangup::watch().unwrap();
+            kill_process(getpid(), Signal::HUP).unwrap();
+            let mut watching = Box::pin(on_hangup(early, move || told.send(()).unwrap()));
             let first =
                 std::future::poll_fn(|cx| std::task::Poll::Ready(watching.as_mut().poll(cx)));
             assert!(first.await.is_pending());
             tokio::spawn(watching);
+            assert_eq!(tells.recv().await, Some(()), "the one that was noted");
             for _ in 0..2 {
                 kill_process(getpid(), Signal::HUP).unwrap();
                 assert_eq!(tells.recv().await, Some(()));
