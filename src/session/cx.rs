@@ -1,9 +1,10 @@
 //! What sessions of all roles share on their shard: the time, the wheel, the sockets, the outbox.
 //!
 //! ```text
-//!  Sessions { cx, .. }:   a role's method takes its own tables and the context
+//!  Vod::play(&mut self, cx: &mut Cx, ..)     Live::announce(&mut self, cx: &mut Cx, ..)
 //! ```
-//! Invariant: nothing here knows what a title or a live path is.
+//! Each method of a role gets the context beside the role's own tables.
+//! Invariant: no session is kept here; the directory has their places only.
 //! Bounds: `sessions_max` sessions; `SPARE_BYTES_MAX` buffers.
 
 use std::net::SocketAddr;
