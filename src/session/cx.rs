@@ -24,6 +24,7 @@ use crate::base::wheel::Wheel;
 use crate::config::paths::PathTable;
 use crate::live::demux::Demux;
 use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::{Response, Status};
 
 /// What sessions are allowed and told.
@@ -149,6 +150,14 @@ impl Cx {
     pub(super) fn close_unused_pair(&mut self, pair: u16) {
         if !self.demux.uses_pair(pair) {
             self.out.push(Action::ClosePair(pair));
+        }
+    }
+
+    /// Closes the connection of a session that we have ended, unless others are on it.
+    pub(super) fn hang_up(&mut self, connection: Option<EntryKey>) {
+        let Some(entry) = connection else { return };
+        if self.directory.of_connection(entry).is_empty() {
+            self.out.push(Action::HangUp(entry));
         }
     }
 

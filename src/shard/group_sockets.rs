@@ -101,7 +101,7 @@ impl Shard {
 
     /// Listens to the reports of a group.
     fn hear_group(&mut self, path: &Arc<str>, group: Group, tracks: u8) {
-        let Some(settings) = self.sessions.live.groups.settings else { return };
+        let Some(settings) = self.sessions.live.multicast else { return };
         let mut ears = Vec::with_capacity(usize::from(tracks));
         for track in 0..tracks {
             let (_, port) = group.ports(track);

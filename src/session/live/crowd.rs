@@ -1,9 +1,8 @@
-//! What is done for each of a crowd of readers or sources, some of them in a turn.
+//! What is done for each of a crowd of readers, some of them in a turn.
 //!
 //! ```text
 //! path ends --> leaving  --LEAVING_STREAMS_A_TURN--> BYE, freed
 //! tick      --> looking  --LOOKED_AT_A_TURN--------> reports, timeouts
-//! tick      --> sources  --SOURCES_A_TURN----------> reports, silence, cameras that are pulled
 //! batch     --> starting --STARTS_A_TURN-----------> PLAYs that wait for it are answered
 //! ```
 //! Thousands of readers at once would hold up a turn, and more datagrams than the ring has room
@@ -16,7 +15,6 @@
 //! together.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::session::cx::Cx;
@@ -30,36 +28,12 @@ pub(super) struct Crowd {
     room: Option<usize>,
     /// PLAYs that may still be looked at in this turn.
     starts_room: Option<usize>,
-    /// Number of the publisher, and of the pull, behind which sources are looked at next.
-    sources: (Walk, Walk),
     /// The place that is looked at next.
     looking: Option<usize>,
     /// By path, who waits for an answer to PLAY.
     starting: HashMap<Arc<str>, Starting>,
     /// Paths where more PLAYs may be answered without a further batch, in order.
     again: VecDeque<Arc<str>>,
-}
-
-/// Where a walk over numbers in their order is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Walk {
-    /// Nowhere: all have been looked at.
-    #[default]
-    Over,
-    /// Behind this number.
-    Behind(Option<u32>),
-}
-
-impl Walk {
-    /// The next numbers of those that `numbers` has behind one.
-    fn next<I: Iterator<Item = u32>>(&mut self, numbers: impl FnOnce(Bound<u32>) -> I) -> Vec<u32> {
-        let Self::Behind(last) = *self else { return Vec::new() };
-        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let turn: Vec<u32> = numbers(from).take(SOURCES_A_TURN).collect();
-        let is_part = turn.len() == SOURCES_A_TURN;
-        *self = if is_part { Self::Behind(turn.last().copied()) } else { Self::Over };
-        turn
-    }
 }
 
 #[derive(Debug)]
@@ -80,20 +54,12 @@ struct Starting {
 impl Crowd {
     /// Somebody has its turn without anything else happening.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.leaving.is_empty()
-            || self.looking.is_some()
-            || self.sources != (Walk::Over, Walk::Over)
-            || !self.again.is_empty()
+        !self.leaving.is_empty() || self.looking.is_some() || !self.again.is_empty()
     }
 
-    /// All readers and sources are to be looked after; not twice at a time.
+    /// All readers are to be looked after; not twice at a time.
     pub(super) fn look_after_all(&mut self) {
         self.looking.get_or_insert(0);
-        for walk in [&mut self.sources.0, &mut self.sources.1] {
-            if *walk == Walk::Over {
-                *walk = Walk::Behind(None);
-            }
-        }
     }
 
     /// A reader's PLAY waits for packets of its path.
@@ -127,12 +93,11 @@ impl Crowd {
 }
 
 impl Live {
-    /// Their turn.
-    pub(super) fn go_on_with_crowds(&mut self, cx: &mut Cx) {
+    /// Some readers of each list have their turn.
+    pub(super) fn go_on_with_crowd(&mut self, cx: &mut Cx) {
         (self.crowd.room, self.crowd.starts_room) = (None, None);
         self.go_on_dismissing(cx);
         self.go_on_looking(cx);
-        self.go_on_with_sources(cx);
         self.go_on_starting(cx);
     }
 
@@ -189,21 +154,6 @@ impl Live {
         self.crowd.looking = (place < places).then_some(place);
     }
 
-    /// Looks at publishers and pulls whose turn it is.
-    pub(super) fn go_on_with_sources(&mut self, cx: &mut Cx) {
-        let Self { crowd, publishers, pulls, .. } = self;
-        let (of_publishers, of_pulls) = &mut crowd.sources;
-        let behind = |from| (from, Bound::Unbounded);
-        let publishers = of_publishers.next(|from| publishers.range(behind(from)).map(|(n, _)| *n));
-        let pulls = of_pulls.next(|from| pulls.range(behind(from)).map(|(n, _)| *n));
-        for number in publishers {
-            self.look_after_publisher(cx, number);
-        }
-        for number in pulls {
-            self.look_after_pull(cx, number);
-        }
-    }
-
     /// Paths have their turns one after the other; one that still has more goes to the end.
     fn go_on_starting(&mut self, cx: &mut Cx) {
         let mut waiting = std::mem::take(&mut self.crowd.again);
@@ -236,8 +186,6 @@ impl Live {
 const LEAVING_STREAMS_A_TURN: usize = 256;
 /// A few hundred reports at most, and half a millisecond where there are none.
 const LOOKED_AT_A_TURN: usize = 256;
-/// A report to each at most: publishers, and as many pulls.
-const SOURCES_A_TURN: usize = 64;
 /// Places are mostly free after a crowd has left.
 const PLACES_A_TURN: usize = 4_096;
 /// Answers of some 10 us each.

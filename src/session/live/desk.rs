@@ -9,6 +9,7 @@
 //! Bounds: those of `crate::live` and of `held`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -16,14 +17,16 @@ use slab::Slab;
 use super::crowd::Crowd;
 use super::farewell::Farewells;
 use super::group::Groups;
-use super::held::HeldCommands;
+use super::held::{HeldCommands, refuse_to_hold};
 use super::input::Inputs;
 use super::publisher::Publisher;
 use super::pull::joined::Pull;
 use super::reader::LiveReader;
+use super::walk::Walks;
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::live::message::{Ask, LiveMessage, ToHome, ToShard, home_of};
+use crate::live::multicast::MulticastSettings;
 use crate::live::paths::{LivePaths, Told, Wanted};
 use crate::live::registry::{Order, Registry};
 use crate::metrics::paths::PathTallies;
@@ -57,6 +60,8 @@ pub struct Live {
     pub outbox: Vec<(ShardId, LiveMessage)>,
     /// Who is still to be told that it ends, or looked at: some of them each turn.
     pub(super) crowd: Crowd,
+    /// Sources that are looked at next.
+    pub(super) walks: Walks,
     /// A path has readers to look at that may not be on the list of such paths.
     pub is_ready: bool,
     /// Publishers with packets that are not fed yet.
@@ -66,6 +71,8 @@ pub struct Live {
     /// Sources that listen.
     pub(super) inputs: Inputs,
     pub(super) serial: u32,
+    /// `None`: paths are not offered by multicast.
+    pub multicast: Option<MulticastSettings>,
     /// The server stops: nothing is fetched any more.
     pub(super) is_stopping: bool,
     pub(super) is_ticking: bool,
@@ -91,12 +98,14 @@ impl Default for Live {
             pull_ways: HashMap::new(),
             outbox: Vec::new(),
             crowd: Crowd::default(),
+            walks: Walks::default(),
             is_ready: false,
             unfed: Vec::new(),
             asks: Vec::new(),
             farewells: Farewells::default(),
             inputs: Inputs::default(),
             serial: 0,
+            multicast: None,
             is_stopping: false,
             is_ticking: false,
             renewed: Mono(0),
@@ -141,6 +150,7 @@ impl Live {
         self.is_ready
             || self.paths.listed_count() > 0
             || self.crowd.is_waiting()
+            || self.walks.is_waiting()
             || !self.asks.is_empty()
             || !self.registry.out.is_empty()
     }
@@ -174,7 +184,8 @@ impl Live {
     /// turn.
     pub fn feed_live(&mut self, cx: &mut Cx) {
         let now = cx.now;
-        self.go_on_with_crowds(cx);
+        self.go_on_with_crowd(cx);
+        self.go_on_with_sources(cx);
         // Bounded by the timers that are due: one that is set anew lies behind.
         while self.timers.first().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, path)) = self.timers.pop_first() {
@@ -203,6 +214,27 @@ impl Live {
             self.unfed = unfed;
         }
         self.settle_live(cx);
+    }
+
+    /// A datagram at a socket of an input. Its path has its home here, so that a claim is granted
+    /// or refused at once.
+    pub fn handle_input_datagram(
+        &mut self,
+        cx: &mut Cx,
+        number: u32,
+        (track, is_rtcp): (u8, bool),
+        from: SocketAddr,
+        bytes: &[u8],
+    ) {
+        let kept = self.take_input_datagram(cx, number, (track, is_rtcp), from, bytes);
+        if kept.is_empty() {
+            return;
+        }
+        self.settle_live(cx);
+        for datagram in kept {
+            // Nothing is kept of a path that is claimed.
+            let _ = self.take_input_datagram(cx, number, (track, false), from, &datagram);
+        }
     }
 
     /// Brings asks and orders where they belong, until there are no more.
@@ -308,12 +340,12 @@ impl Live {
     ) -> Result<Command, Executed> {
         // A path that is here keeps nobody waiting, however many wait for others.
         if self.paths.path(path).is_none() && !self.held.has_room(path) {
-            return Err(self.refuse_to_hold(cx, path, &command));
+            return Err(refuse_to_hold(cx, path, &command));
         }
         let (waiter, limits) = (self.held.next_name(), cx.path_limits(path));
         match self.paths.want(path, limits, waiter, cx.now) {
             Wanted::Here => return Ok(command),
-            Wanted::TooMany => return Err(self.refuse_to_hold(cx, path, &command)),
+            Wanted::TooMany => return Err(refuse_to_hold(cx, path, &command)),
             Wanted::Asked => {}
             Wanted::Ask => {
                 let rules = cx.path_rules(path);
@@ -341,14 +373,6 @@ impl Live {
         // A key frame brings them, where the source can be asked for one.
         self.ask(path, Ask::WantSync);
         Err(Executed::Later)
-    }
-
-    /// Too many wait already.
-    pub(super) fn refuse_to_hold(&self, cx: &Cx, path: &str, command: &Command) -> Executed {
-        cx.cells.commands_not_held.add(1);
-        tracing::debug!(peer = %command.peer, path, "too many requests wait for live paths");
-        let response = command.response(Status::ServiceUnavailable);
-        Executed::Reply(response.header("Retry-After", "1"))
     }
 
     /// A connection is closed: its command waits no more.

@@ -10,7 +10,6 @@ use super::notes::{note_reader_left, note_source_down};
 use super::publisher::{Publisher, Way};
 use super::reader::ReaderState;
 use crate::live::message::Ask;
-use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::{Response, Status};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
@@ -49,7 +48,7 @@ impl Live {
         if publisher.is_pulled() {
             self.stop_pull(cx, publisher.source.path());
         } else {
-            self.hang_up(cx, publisher.connection);
+            cx.hang_up(publisher.connection);
         }
     }
 
@@ -65,7 +64,7 @@ impl Live {
         let is_pulled = publisher.is_some_and(Publisher::is_pulled);
         self.end_publisher(cx, number, why);
         if !is_pulled {
-            self.hang_up(cx, connection);
+            cx.hang_up(connection);
         }
     }
 
@@ -84,15 +83,7 @@ impl Live {
         let (id, connection) = (reader.id, reader.connection.filter(|_| !is_told));
         self.farewells.add(id);
         self.end_reader(cx, index, Some(why));
-        self.hang_up(cx, connection);
-    }
-
-    /// Closes the connection of a session that we have ended, unless others are on it.
-    fn hang_up(&self, cx: &mut Cx, connection: Option<EntryKey>) {
-        let Some(entry) = connection else { return };
-        if cx.directory.of_connection(entry).is_empty() {
-            cx.out.push(Action::HangUp(entry));
-        }
+        cx.hang_up(connection);
     }
 
     /// Takes a publisher out of all tables.

@@ -19,6 +19,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::held::refuse_to_hold;
 use super::reader::{LiveReader, ReaderState};
 use crate::base::ids::{ShardId, Ssrc};
 use crate::base::time::Mono;
@@ -69,8 +70,6 @@ pub enum GroupAction {
 /// All that a shard knows of groups.
 #[derive(Debug, Default)]
 pub struct Groups {
-    /// Without, there is no multicast.
-    pub settings: Option<MulticastSettings>,
     /// Groups of paths that have their home here, which are sent to.
     pub(super) open: HashMap<Arc<str>, OpenGroup>,
     /// Groups that sessions of this shard listen to.
@@ -116,10 +115,10 @@ impl Groups {
         }
     }
 
-    /// Whether a path can be had by multicast, as far as is known.
+    /// Whether the path's owner has not said that no group is free.
     fn may_join(&self, path: &str) -> bool {
         let is_refused = |known: &Membership| matches!(known.state, Joining::Refused);
-        self.settings.is_some() && !self.joined.get(path).is_some_and(is_refused)
+        !self.joined.get(path).is_some_and(is_refused)
     }
 
     /// Somebody does not wait for the path's group any more.
@@ -157,6 +156,13 @@ impl Membership {
     }
 }
 
+/// How a member's track travels.
+pub(super) fn group_path(group: Group, track: u8) -> Path {
+    let (rtp, rtcp) = group.ports(track);
+    let at = |port| SocketAddr::new(group.address.into(), port);
+    Path::Group { rtp: at(rtp), rtcp: at(rtcp) }
+}
+
 impl Live {
     /// Paths can be had by multicast from now on: before there are any.
     ///
@@ -169,7 +175,7 @@ impl Live {
     ) -> Result<(), MulticastError> {
         let pool = GroupPool::of(&settings, shard, self.shard_count)?;
         self.registry = Registry::new(Some(pool));
-        self.groups.settings = Some(settings);
+        self.multicast = Some(settings);
         Ok(())
     }
 
@@ -185,6 +191,7 @@ impl Live {
             && offer.check(true).is_ok()
             && offer.protocol == Lower::Udp
             && offer.mode == Mode::Play
+            && self.multicast.is_some()
             && self.groups.may_join(path)
             && reader.is_none_or(|reader| reader.cast == Cast::Member)
     }
@@ -200,7 +207,7 @@ impl Live {
             return Ok((group, command));
         }
         if !self.held.has_room(path) {
-            return Err(self.refuse_to_hold(cx, path, &command));
+            return Err(refuse_to_hold(cx, path, &command));
         }
         let now = cx.now;
         let is_new = !self.groups.joined.contains_key(path);
@@ -309,16 +316,9 @@ impl Live {
         self.start_groups(cx);
     }
 
-    /// How a member's track travels.
-    pub(super) fn group_path(group: Group, track: u8) -> Path {
-        let (rtp, rtcp) = group.ports(track);
-        let at = |port| SocketAddr::new(group.address.into(), port);
-        Path::Group { rtp: at(rtp), rtcp: at(rtcp) }
-    }
-
     /// For the answer to SETUP.
     pub(super) fn group_transport(&self, rtp: SocketAddr, rtcp: SocketAddr) -> TransportPath {
-        let settings = self.groups.settings;
+        let settings = self.multicast;
         TransportPath::Multicast {
             group: Some(rtp.ip()),
             port: Some((rtp.port(), rtcp.port())),

@@ -62,7 +62,7 @@ impl Live {
 
     fn start_group(&mut self, cx: &mut Cx, path: &Arc<str>) {
         let Some(pair) = cx.sockets.group_pair() else {
-            if let Some(settings) = self.groups.settings {
+            if let Some(settings) = self.multicast {
                 cx.out.push(Action::Group(GroupAction::OpenPair(settings)));
             }
             return;

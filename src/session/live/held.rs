@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 use crate::base::ids::ShardId;
 use crate::poll::poll_table::EntryKey;
-use crate::session::request::Command;
+use crate::rtsp::response::Status;
+use crate::session::cx::Cx;
+use crate::session::request::{Command, Executed};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -86,3 +88,11 @@ impl HeldCommands {
 
 /// Commands that wait on a shard: a crowd that comes at once for a camera that is being opened.
 pub(super) const HELD_MAX: usize = 4_096;
+
+/// 503 for a command that there is no room to keep.
+pub(super) fn refuse_to_hold(cx: &Cx, path: &str, command: &Command) -> Executed {
+    cx.cells.commands_not_held.add(1);
+    tracing::debug!(peer = %command.peer, path, "too many requests wait for live paths");
+    let response = command.response(Status::ServiceUnavailable);
+    Executed::Reply(response.header("Retry-After", "1"))
+}

@@ -56,6 +56,7 @@ mod setup;
 mod tests;
 mod tick;
 mod view;
+mod walk;
 
 use super::cx::Cx;
 use super::request::{Command, Executed};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
-use super::group::Cast;
+use super::group::{Cast, group_path};
 use super::is_live_path;
 use super::notes::SkipsTold;
 use super::reader::{LiveReader, LiveRtx, LiveStream, ReaderState};
@@ -96,7 +96,7 @@ impl Live {
             Err(status) => return command.refuse(status),
         };
         let placed = match wish.offer.protocol {
-            _ if group.is_some() => group.map(|group| Self::group_path(group, wish.track)),
+            _ if group.is_some() => group.map(|group| group_path(group, wish.track)),
             Lower::Udp => self.place_reader(cx, &command, &wish.offer, index),
             Lower::Tcp => cx
                 .directory

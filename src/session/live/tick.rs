@@ -16,6 +16,7 @@ impl Live {
     pub(in crate::session) fn handle_live_tick(&mut self, cx: &mut Cx) {
         let now = cx.now;
         self.crowd.look_after_all();
+        self.walks.begin();
         self.go_on_with_sources(cx);
         self.go_on_looking(cx);
         self.look_after_groups(cx);

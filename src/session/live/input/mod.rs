@@ -38,7 +38,7 @@ use crate::base::ids::{SeqNo, Ssrc};
 use crate::base::time::Mono;
 use crate::config::source::UdpSource;
 use crate::live::demux::Target;
-use crate::live::description::Description;
+use crate::live::description::{Description, DescriptionError};
 use crate::live::limits::SSRC_SILENCE;
 use crate::live::message::Ask;
 use crate::live::source::SourceError;
@@ -179,7 +179,7 @@ impl Live {
             Ok(sockets) => sockets,
             Err(error) => return self.fail_input(cx, number, &error),
         };
-        let described = match self.describe_input(cx, number, &path, &sdp) {
+        let described = match describe_input(cx, number, &path, &sdp) {
             Ok(described) => described,
             Err(error) => return self.fail_input(cx, number, &error),
         };
@@ -203,25 +203,27 @@ impl Live {
         }
     }
 
-    /// A datagram at a socket of an input.
-    pub fn handle_input_datagram(
+    /// A datagram at a socket of an input. What it needs the path for comes back: it is to be
+    /// handed over again when the claim of the path is answered.
+    #[must_use]
+    pub(super) fn take_input_datagram(
         &mut self,
         cx: &mut Cx,
         number: u32,
         (track, is_rtcp): (u8, bool),
         from: SocketAddr,
         bytes: &[u8],
-    ) {
+    ) -> Vec<Box<[u8]>> {
         let now = cx.now;
-        let Some(input) = self.inputs.by_number.get_mut(&number) else { return };
-        let Some(sender) = input.senders.get_mut(usize::from(track)) else { return };
+        let Some(input) = self.inputs.by_number.get_mut(&number) else { return Vec::new() };
+        let Some(sender) = input.senders.get_mut(usize::from(track)) else { return Vec::new() };
         let target = Target { source: number, track };
         if is_rtcp {
             match sender.admits_report(from) {
                 true => self.handle_publisher_report(cx, target, None, bytes),
                 false => self.refuse_sender(cx, number),
             }
-            return;
+            return Vec::new();
         }
         // Whoever is found to send something holds the track, not whoever came first.
         let verdict = match &input.state {
@@ -235,12 +237,12 @@ impl Live {
             State::Sniffing(sniffer, _) => match sniffer.handle_datagram(from, bytes) {
                 None => {}
                 Some(Err(error)) => self.fail_input(cx, number, &error),
-                Some(Ok(found)) => self.claim_found(cx, number, from, found),
+                Some(Ok(found)) => return self.claim_found(cx, number, from, found),
             },
             State::Described(sdp, _) => {
                 if is_described(sdp, track, bytes) {
                     self.claim_described(cx, number);
-                    self.handle_input_datagram(cx, number, (track, false), from, bytes);
+                    return vec![bytes.into()];
                 }
             }
             State::Fed(ts) => {
@@ -252,6 +254,7 @@ impl Live {
                 self.feed_input(cx, target, bytes);
             }
         }
+        Vec::new()
     }
 
     /// What is under way goes out: at the end of each turn, so that nothing waits for what may not
@@ -289,9 +292,15 @@ impl Live {
         }
     }
 
-    /// It is known what comes to an address.
-    fn claim_found(&mut self, cx: &mut Cx, number: u32, from: SocketAddr, found: Found) {
-        let Some(input) = self.inputs.by_number.get_mut(&number) else { return };
+    /// It is known what comes to an address. Returns the datagrams that came meanwhile.
+    fn claim_found(
+        &mut self,
+        cx: &mut Cx,
+        number: u32,
+        from: SocketAddr,
+        found: Found,
+    ) -> Vec<Box<[u8]>> {
+        let Some(input) = self.inputs.by_number.get_mut(&number) else { return Vec::new() };
         let mut rng = rand::rng();
         let ts = match found {
             Found::Ts { stride } => {
@@ -304,20 +313,21 @@ impl Live {
         let is_rtp = ts.is_none();
         let State::Sniffing(sniffer, socket) = std::mem::replace(&mut input.state, State::Fed(ts))
         else {
-            return;
+            return Vec::new();
         };
         let path = Arc::clone(&input.path);
-        let Some(sdp) = found.description() else { return };
-        match self.describe_input(cx, number, &path, &sdp) {
+        let Some(sdp) = found.description() else { return Vec::new() };
+        match describe_input(cx, number, &path, &sdp) {
             Ok(described) => self.claim_input(cx, number, socket.to, sdp, described),
-            Err(error) => return self.fail_input(cx, number, &error),
+            Err(error) => {
+                self.fail_input(cx, number, &error);
+                return Vec::new();
+            }
         }
         if let Some(rtcp) = plan_rtcp(&socket).filter(|_| is_rtp) {
             cx.out.push(Action::OpenInput { number, sockets: vec![rtcp] });
         }
-        for datagram in sniffer.into_kept(from) {
-            self.handle_input_datagram(cx, number, (0, false), from, &datagram);
-        }
+        sniffer.into_kept(from).collect()
     }
 
     /// What a description has announced comes.
@@ -335,25 +345,6 @@ impl Live {
         }
     }
 
-    /// What descriptions of an input begin with: later ones have a later version.
-    fn input_origin(&self, cx: &Cx, number: u32) -> Origin {
-        Origin {
-            local: Ipv4Addr::UNSPECIFIED.into(),
-            session_id: u64::from(cx.shard.0) << 32 | u64::from(number),
-            version: cx.utc_ns.unsigned_abs() / 1_000_000_000,
-        }
-    }
-
-    fn describe_input(
-        &self,
-        cx: &Cx,
-        number: u32,
-        path: &Arc<str>,
-        sdp: &SessionSdp,
-    ) -> Result<Arc<Description>, crate::live::description::DescriptionError> {
-        description(sdp, path, self.input_origin(cx, number)).map(Arc::new)
-    }
-
     /// Claims the path. Its home is here, so that it is granted or refused at once.
     fn claim_input(
         &mut self,
@@ -366,11 +357,10 @@ impl Live {
         let Some(input) = self.inputs.by_number.get(&number) else { return };
         let path = Arc::clone(&input.path);
         tracing::info!(%path, to = %peer, "the source of a path is received");
-        let (origin, way) = (self.input_origin(cx, number), Way::Input);
+        let (origin, way) = (input_origin(cx, number), Way::Input);
         let (waiter, connection) = (None, None);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
         self.claim_path(cx, number, &path, claimant);
-        self.settle_live(cx);
     }
 
     /// Of the sender that holds the track.
@@ -413,6 +403,24 @@ impl Inputs {
             self.filling.push(number);
         }
     }
+}
+
+/// What descriptions of an input begin with: later ones have a later version.
+fn input_origin(cx: &Cx, number: u32) -> Origin {
+    Origin {
+        local: Ipv4Addr::UNSPECIFIED.into(),
+        session_id: u64::from(cx.shard.0) << 32 | u64::from(number),
+        version: cx.utc_ns.unsigned_abs() / 1_000_000_000,
+    }
+}
+
+fn describe_input(
+    cx: &Cx,
+    number: u32,
+    path: &Arc<str>,
+    sdp: &SessionSdp,
+) -> Result<Arc<Description>, DescriptionError> {
+    description(sdp, path, input_origin(cx, number)).map(Arc::new)
 }
 
 /// Whether a datagram is a packet of the track that the description tells of.

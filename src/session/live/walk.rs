@@ -1,0 +1,78 @@
+//! Sources are looked at some in a turn: who is next.
+//!
+//! ```text
+//! tick --> all are to be looked at --SOURCES_A_TURN--> reports, silence, cameras that are pulled
+//! ```
+//! Invariant: a walk that has begun comes to each number that stays, once.
+//! Bound: `SOURCES_A_TURN` publishers in a turn, and as many pulls.
+
+use std::ops::Bound;
+
+use crate::session::cx::Cx;
+use crate::session::live::desk::Live;
+
+/// The walks over publishers and over pulls.
+#[derive(Debug, Default)]
+pub(super) struct Walks {
+    publishers: Walk,
+    pulls: Walk,
+}
+
+impl Walks {
+    /// All are to be looked at; not twice at a time.
+    pub(super) fn begin(&mut self) {
+        for walk in [&mut self.publishers, &mut self.pulls] {
+            if *walk == Walk::Over {
+                *walk = Walk::Behind(None);
+            }
+        }
+    }
+
+    /// Some are left for the next turn.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.publishers != Walk::Over || self.pulls != Walk::Over
+    }
+}
+
+/// Where a walk over numbers in their order is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Walk {
+    /// Nowhere: all have been looked at.
+    #[default]
+    Over,
+    /// Behind this number.
+    Behind(Option<u32>),
+}
+
+impl Walk {
+    /// The next numbers of those that `numbers` has behind one.
+    fn next<I: Iterator<Item = u32>>(&mut self, numbers: impl FnOnce(Bound<u32>) -> I) -> Vec<u32> {
+        let Self::Behind(last) = *self else { return Vec::new() };
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let turn: Vec<u32> = numbers(from).take(SOURCES_A_TURN).collect();
+        let is_part = turn.len() == SOURCES_A_TURN;
+        *self = if is_part { Self::Behind(turn.last().copied()) } else { Self::Over };
+        turn
+    }
+}
+
+impl Live {
+    /// Looks at publishers and pulls whose turn it is.
+    pub(super) fn go_on_with_sources(&mut self, cx: &mut Cx) {
+        let behind = |from| (from, Bound::Unbounded);
+        let publishers = &self.publishers;
+        let next = |from| publishers.range(behind(from)).map(|(number, _)| *number);
+        let publishers = self.walks.publishers.next(next);
+        let pulls = &self.pulls;
+        let pulls = self.walks.pulls.next(|from| pulls.range(behind(from)).map(|(n, _)| *n));
+        for number in publishers {
+            self.look_after_publisher(cx, number);
+        }
+        for number in pulls {
+            self.look_after_pull(cx, number);
+        }
+    }
+}
+
+/// A report to each at most.
+const SOURCES_A_TURN: usize = 64;
