@@ -93,7 +93,7 @@ impl Camera {
     fn pump(&mut self, cx: &mut Context<'_>) -> Disposition {
         while !self.is_closing {
             if let Some((channel, packet)) = self.reader.frame() {
-                cx.sessions.live.handle_camera_frame(
+                cx.sessions.live.sources.handle_camera_frame(
                     &mut cx.sessions.cx,
                     self.name,
                     channel,
@@ -105,7 +105,7 @@ impl Camera {
             match self.reader.poll() {
                 None => return Disposition::Handled,
                 Some(Input::Interleaved { channel, payload }) => {
-                    cx.sessions.live.handle_camera_frame(
+                    cx.sessions.live.sources.handle_camera_frame(
                         &mut cx.sessions.cx,
                         self.name,
                         channel,
@@ -113,22 +113,33 @@ impl Camera {
                     );
                 }
                 Some(Input::Response(answer)) => {
-                    cx.sessions.live.handle_camera_answer(&mut cx.sessions.cx, self.name, &answer);
+                    cx.sessions.live.sources.handle_camera_answer(
+                        &mut cx.sessions.cx,
+                        &mut cx.sessions.live.hub,
+                        self.name,
+                        &answer,
+                    );
                 }
                 Some(Input::Request(request)) => {
-                    cx.sessions.live.handle_camera_request(
+                    cx.sessions.live.sources.handle_camera_request(
                         &mut cx.sessions.cx,
+                        &mut cx.sessions.live.hub,
                         self.name,
                         &request,
                     );
                 }
                 Some(Input::Garbage { bytes }) => {
                     cx.sessions.cx.count_resync();
-                    let peer = cx.sessions.live.camera_address(self.name);
+                    let peer = cx.sessions.live.sources.camera_address(self.name);
                     self.garbage.handle(bytes, peer, cx.sessions.cx.now);
                 }
                 Some(Input::Malformed { error, framing_lost: true, .. }) => {
-                    cx.sessions.live.handle_camera_garbage(&mut cx.sessions.cx, self.name, error);
+                    cx.sessions.live.sources.handle_camera_garbage(
+                        &mut cx.sessions.cx,
+                        &mut cx.sessions.live.hub,
+                        self.name,
+                        error,
+                    );
                     return self.closing();
                 }
                 // It is a request that we would not answer with more than an error.
@@ -149,12 +160,18 @@ impl PollEventConsumer<Context<'_>> for Camera {
         match event {
             Event::Connected(Ok(local)) => {
                 self.is_connected = true;
-                cx.sessions.live.handle_camera_connected(&mut cx.sessions.cx, self.name, Ok(local));
+                cx.sessions.live.sources.handle_camera_connected(
+                    &mut cx.sessions.cx,
+                    &mut cx.sessions.live.hub,
+                    self.name,
+                    Ok(local),
+                );
                 Disposition::Handled
             }
             Event::Connected(Err(error)) => {
-                cx.sessions.live.handle_camera_connected(
+                cx.sessions.live.sources.handle_camera_connected(
                     &mut cx.sessions.cx,
+                    &mut cx.sessions.live.hub,
                     self.name,
                     Err(&error.to_string()),
                 );
@@ -162,12 +179,17 @@ impl PollEventConsumer<Context<'_>> for Camera {
                 self.closing()
             }
             Event::Received([]) => {
-                cx.sessions.live.handle_camera_closed(&mut cx.sessions.cx, self.name);
+                cx.sessions.live.sources.handle_camera_closed(
+                    &mut cx.sessions.cx,
+                    &mut cx.sessions.live.hub,
+                    self.name,
+                );
                 self.output.clear();
                 self.closing()
             }
             Event::Received(bytes) => {
-                self.reader.set_channels(cx.sessions.live.media_channels_of(self.name.source));
+                self.reader
+                    .set_channels(cx.sessions.live.sources.media_channels_of(self.name.source));
                 self.reader.handle_bytes(bytes);
                 self.pump(cx)
             }

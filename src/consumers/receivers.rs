@@ -32,7 +32,7 @@ pub struct RtpReceiver {
 impl PollEventConsumer<Context<'_>> for RtpReceiver {
     fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
         if let Event::Datagram { from, bytes } = event {
-            cx.sessions.live.handle_rtp_datagram(
+            cx.sessions.live.sources.handle_rtp_datagram(
                 &mut cx.sessions.cx,
                 self.pair,
                 canonical(from),
@@ -53,8 +53,9 @@ pub struct GroupReceiver {
 impl PollEventConsumer<Context<'_>> for GroupReceiver {
     fn create_task(&mut self, event: Event<'_>, cx: &mut Context<'_>) -> Disposition {
         if let Event::Datagram { from, bytes } = event {
-            cx.sessions.live.handle_group_datagram(
+            cx.sessions.live.readers.handle_group_datagram(
                 &mut cx.sessions.cx,
+                &cx.sessions.live.hub,
                 &self.path,
                 canonical(from),
                 bytes,

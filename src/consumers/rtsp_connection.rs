@@ -418,8 +418,9 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
         match event {
             Event::Received([]) => return self.closing(),
             Event::Received(bytes) => {
-                self.reader
-                    .set_channels(cx.sessions.live.media_channels_on(&cx.sessions.cx, self.key));
+                self.reader.set_channels(
+                    cx.sessions.live.sources.media_channels_on(&cx.sessions.cx, self.key),
+                );
                 self.reader.handle_bytes(bytes);
                 if self.is_waiting() {
                     // Cannot be: the entry is suspended. The bytes are kept all the same.

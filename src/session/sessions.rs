@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::cx::{Cx, SessionConfig};
 use super::directory::SessionRef;
 use super::live::desk::Live;
+use super::live::farewell::say_farewell;
 use super::request::{Command, Executed, public};
 use super::stream::Path;
 use super::table::{SessionKey, TimerKey, Vod};
@@ -65,9 +66,13 @@ impl Sessions {
         };
         match cx.directory.find(id) {
             Some(SessionRef::Title(key)) => vod.execute(cx, command, key),
-            Some(SessionRef::Reader(index)) => live.execute_reader(cx, command, index),
-            Some(SessionRef::Publisher(number)) => live.execute_publisher(cx, command, number),
-            None if live.has_ended(id) => live.say_farewell(cx, &command),
+            Some(SessionRef::Reader(index)) => {
+                live.readers.execute_reader(cx, &mut live.hub, command, index)
+            }
+            Some(SessionRef::Publisher(number)) => {
+                live.sources.execute_publisher(cx, &mut live.hub, command, number)
+            }
+            None if live.readers.has_ended(id) => say_farewell(cx, &command),
             None => command.refuse(Status::SessionNotFound),
         }
     }
@@ -108,13 +113,20 @@ impl Sessions {
     /// An RTSP connection is gone. Sessions that need it end with it.
     pub fn handle_connection_closed(&mut self, entry: EntryKey) {
         let Self { cx, vod, live } = self;
-        live.forget_held(entry);
+        live.readers.forget_held(&mut live.hub, entry);
         for session in cx.directory.close_connection(entry) {
             match session {
                 SessionRef::Title(key) => vod.handle_connection_closed(cx, key),
-                SessionRef::Reader(index) => live.handle_reader_connection_closed(cx, index),
+                SessionRef::Reader(index) => {
+                    live.readers.handle_reader_connection_closed(cx, &mut live.hub, index)
+                }
                 SessionRef::Publisher(number) => {
-                    live.end_publisher(cx, number, "its connection is closed");
+                    live.sources.end_publisher(
+                        cx,
+                        &mut live.hub,
+                        number,
+                        "its connection is closed",
+                    );
                 }
             }
         }
@@ -125,8 +137,12 @@ impl Sessions {
         let Self { cx, vod, live } = self;
         match cx.directory.find(id) {
             Some(SessionRef::Title(key)) => vod.fail(cx, key, Some(why)),
-            Some(SessionRef::Reader(index)) => live.dismiss_reader(cx, index, why),
-            Some(SessionRef::Publisher(number)) => live.dismiss_publisher(cx, number, why),
+            Some(SessionRef::Reader(index)) => {
+                live.readers.dismiss_reader(cx, &mut live.hub, index, why)
+            }
+            Some(SessionRef::Publisher(number)) => {
+                live.sources.dismiss_publisher(cx, &mut live.hub, number, why)
+            }
             None => return false,
         }
         true
@@ -151,7 +167,9 @@ impl Sessions {
             TimerKey::Liveness { session, id } => {
                 vod.handle_liveness(cx, session, id);
             }
-            TimerKey::LiveReader { index, serial } => live.handle_reader_due(cx, index, serial),
+            TimerKey::LiveReader { index, serial } => {
+                live.readers.handle_reader_due(cx, &mut live.hub, index, serial)
+            }
             TimerKey::LiveTick => live.handle_live_tick(cx),
             TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
         }
@@ -160,12 +178,14 @@ impl Sessions {
     /// RTCP from a player or a publisher, over a shared socket.
     pub fn handle_report_datagram(&mut self, pair: u16, from: SocketAddr, bytes: &[u8]) {
         let Self { cx, live, .. } = self;
-        if live.handle_publisher_datagram(cx, pair, from, bytes) {
+        if live.sources.handle_publisher_datagram(cx, pair, from, bytes) {
             return;
         }
         match cx.sockets.find(pair, from) {
             Some((key, _)) => self.handle_report(key, bytes),
-            None if cx.sockets.group_pair() == Some(pair) => live.handle_member(cx, from, bytes),
+            None if cx.sockets.group_pair() == Some(pair) => {
+                live.readers.handle_member(cx, &live.hub, from, bytes)
+            }
             None => cx.cells.datagrams_unmatched.add(1),
         }
     }
@@ -173,7 +193,7 @@ impl Sessions {
     /// What comes interleaved with a connection: RTCP from a player, all that a publisher sends.
     pub fn handle_report_interleaved(&mut self, entry: EntryKey, channel: u8, bytes: &[u8]) {
         let Self { cx, vod, live } = self;
-        if live.handle_publisher_interleaved(cx, entry, channel, bytes) {
+        if live.sources.handle_publisher_interleaved(cx, entry, channel, bytes) {
             return;
         }
         let is_its =
@@ -185,7 +205,7 @@ impl Sessions {
                 streams.map(|stream| stream.path).any(is_its).then_some(key)
             }
             Some(SessionRef::Reader(index)) => {
-                let reader = live.readers.get(index as usize);
+                let reader = live.readers.table.get(index as usize);
                 let streams = reader.into_iter().flat_map(|reader| &reader.streams);
                 let is_its = streams.map(|stream| stream.path).any(is_its);
                 is_its.then(|| SessionKey::of_reader(index))
@@ -212,8 +232,8 @@ impl Sessions {
         };
         match key.as_reader() {
             Some(index) => {
-                live.handle_reader_report(cx, index, &feedback);
-                live.handle_reader_feedback(cx, index, bytes);
+                live.readers.handle_reader_report(cx, index, &feedback);
+                live.readers.handle_reader_feedback(cx, &mut live.hub, index, bytes);
             }
             None => vod.handle_report(cx, key, &feedback, bytes),
         }

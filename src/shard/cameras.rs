@@ -23,7 +23,7 @@ impl Shard {
     pub(super) fn connect_camera(&mut self, camera: CameraName, to: SocketAddr) {
         let to = unmapped(to);
         let refused = match self.enter_camera(camera, to) {
-            Ok(key) if self.sessions.live.handle_camera_opened(camera, key) => {
+            Ok(key) if self.sessions.live.sources.handle_camera_opened(camera, key) => {
                 let Some(link) = self.link(key) else { return };
                 self.cells.connections.add(1);
                 if self.ring.start_connect(link.slot, to, key.index) {
@@ -40,7 +40,12 @@ impl Shard {
             }
             Err(why) => why,
         };
-        self.sessions.live.handle_camera_connected(&mut self.sessions.cx, camera, Err(&refused));
+        self.sessions.live.sources.handle_camera_connected(
+            &mut self.sessions.cx,
+            &mut self.sessions.live.hub,
+            camera,
+            Err(&refused),
+        );
     }
 
     fn enter_camera(&mut self, camera: CameraName, to: SocketAddr) -> Result<EntryKey, String> {
@@ -102,7 +107,12 @@ impl Shard {
         if let Err(error) = opened {
             tracing::warn!(%error, "no further pair of RTP sockets");
         }
-        self.sessions.live.handle_pull_pair(&mut self.sessions.cx, source, track);
+        self.sessions.live.sources.handle_pull_pair(
+            &mut self.sessions.cx,
+            &mut self.sessions.live.hub,
+            source,
+            track,
+        );
     }
 
     /// Sends a packet without contents to where packets are to come from, so that NATs and

@@ -121,10 +121,20 @@ impl Shard {
             self.sessions.vod.handle_window_refused(&mut self.sessions.cx, task.ticket);
         } else if task.ticket & PULL_TICKET != 0 {
             let busy = ResolveFailure::Name("the server is busy".to_owned());
-            self.sessions.live.handle_resolved(&mut self.sessions.cx, task.ticket, &Err(busy));
+            self.sessions.live.sources.handle_resolved(
+                &mut self.sessions.cx,
+                &mut self.sessions.live.hub,
+                task.ticket,
+                &Err(busy),
+            );
         } else if task.ticket & INPUT_TICKET != 0 {
             let busy = Err(DescriptionFailure::Busy);
-            self.sessions.live.handle_description(&mut self.sessions.cx, task.ticket, busy);
+            self.sessions.live.sources.handle_description(
+                &mut self.sessions.cx,
+                &mut self.sessions.live.hub,
+                task.ticket,
+                busy,
+            );
         } else {
             // Told from `settle`: a client that pipelines must not make this call itself.
             self.refused.push(task);
@@ -157,10 +167,10 @@ impl Shard {
     /// Settles what concerns live paths, and posts what is for other shards.
     fn post_live(&mut self) {
         self.sessions.live.settle_live(&mut self.sessions.cx);
-        if self.sessions.live.outbox.is_empty() {
+        if self.sessions.live.hub.outbox.is_empty() {
             return;
         }
-        let mut outbox = std::mem::take(&mut self.sessions.live.outbox);
+        let mut outbox = std::mem::take(&mut self.sessions.live.hub.outbox);
         for (shard, message) in outbox.drain(..) {
             let Some(inbox) = self.poller.inbox(shard) else { continue };
             if inbox.push_live(message).is_err() {
@@ -168,7 +178,7 @@ impl Shard {
                 self.cells.inbox_full.add(1);
             }
         }
-        self.sessions.live.outbox = outbox;
+        self.sessions.live.hub.outbox = outbox;
     }
 
     fn act(&mut self, action: Action) {
@@ -338,12 +348,18 @@ impl Shard {
             Outcome::Window(result) => {
                 self.sessions.vod.handle_window(&mut self.sessions.cx, done.ticket, result)
             }
-            Outcome::Resolved(result) => {
-                self.sessions.live.handle_resolved(&mut self.sessions.cx, done.ticket, &result)
-            }
-            Outcome::Described(result) => {
-                self.sessions.live.handle_description(&mut self.sessions.cx, done.ticket, result)
-            }
+            Outcome::Resolved(result) => self.sessions.live.sources.handle_resolved(
+                &mut self.sessions.cx,
+                &mut self.sessions.live.hub,
+                done.ticket,
+                &result,
+            ),
+            Outcome::Described(result) => self.sessions.live.sources.handle_description(
+                &mut self.sessions.cx,
+                &mut self.sessions.live.hub,
+                done.ticket,
+                result,
+            ),
             opened @ Outcome::Opened(_) => {
                 self.dispatch(EntryKey::from_bits(done.ticket), Event::Outcome(opened));
             }
@@ -457,9 +473,11 @@ impl Shard {
         self.ring.remove(link.slot);
         self.cells.connections.sub(1);
         match consumer {
-            Some(Consumer::Camera(camera)) => {
-                self.sessions.live.handle_camera_closed(&mut self.sessions.cx, camera.name())
-            }
+            Some(Consumer::Camera(camera)) => self.sessions.live.sources.handle_camera_closed(
+                &mut self.sessions.cx,
+                &mut self.sessions.live.hub,
+                camera.name(),
+            ),
             Some(Consumer::Connection(mut connection)) => {
                 self.sessions.cx.wheel.cancel(*connection.idle_timer_mut());
                 self.sessions.handle_connection_closed(key);

@@ -94,14 +94,18 @@ impl Shard {
         let opened = group_pair(settings).map_err(|source| RingError::Register { source });
         let opened = opened.and_then(|pair| self.add_pair_for(pair, Family::V4, true));
         match opened {
-            Ok(_) => self.sessions.live.start_groups(&mut self.sessions.cx),
+            Ok(_) => self
+                .sessions
+                .live
+                .readers
+                .start_groups(&mut self.sessions.cx, &mut self.sessions.live.hub),
             Err(error) => self.warn_once("nothing can be sent to groups", &error),
         }
     }
 
     /// Listens to the reports of a group.
     fn hear_group(&mut self, path: &Arc<str>, group: Group, tracks: u8) {
-        let Some(settings) = self.sessions.live.multicast else { return };
+        let Some(settings) = self.sessions.live.hub.multicast else { return };
         let mut ears = Vec::with_capacity(usize::from(tracks));
         for track in 0..tracks {
             let (_, port) = group.ports(track);

@@ -80,8 +80,9 @@ impl Shard {
                 }
                 Err(error) => {
                     self.close_input(number);
-                    self.sessions.live.handle_input_opened(
+                    self.sessions.live.sources.handle_input_opened(
                         &mut self.sessions.cx,
+                        &mut self.sessions.live.hub,
                         number,
                         Err(&error),
                     );
@@ -89,7 +90,12 @@ impl Shard {
                 }
             }
         }
-        self.sessions.live.handle_input_opened(&mut self.sessions.cx, number, Ok(()));
+        self.sessions.live.sources.handle_input_opened(
+            &mut self.sessions.cx,
+            &mut self.sessions.live.hub,
+            number,
+            Ok(()),
+        );
     }
 
     /// Closes all sockets of an input.

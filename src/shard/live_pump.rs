@@ -84,16 +84,17 @@ enum Pumped {
 impl Shard {
     /// Looks at the readers that have something due.
     pub(super) fn pump_live(&mut self) {
-        if std::mem::take(&mut self.sessions.live.is_ready) {
-            self.sessions.live.paths.list_all();
+        if std::mem::take(&mut self.sessions.live.hub.is_ready) {
+            self.sessions.live.hub.paths.list_all();
         }
-        if self.sessions.live.paths.listed_count() == 0 {
+        if self.sessions.live.hub.paths.listed_count() == 0 {
             return;
         }
         let mut left = std::mem::take(&mut self.live_left);
         let Self { sessions, ring, live_runs, pairs, cells, .. } = self;
         let now = sessions.cx.now;
-        let Live { paths, readers, .. } = &mut sessions.live;
+        let Live { hub, readers, .. } = &mut sessions.live;
+        let (paths, readers) = (&mut hub.paths, &mut readers.table);
         let (runs, runs_left) = (live_runs, 0);
         let mut out = Outlet { ring, runs, pairs, cells, left: &mut left, now, runs_left };
         for (round, runs_max) in [(Round::Live, LIVE_RUNS_MAX), (Round::Behind, BEHIND_RUNS_MAX)] {
@@ -108,7 +109,7 @@ impl Shard {
             }
         }
         for (index, due) in left.wakes.drain(..) {
-            self.sessions.live.wake_reader(&mut self.sessions.cx, index, due);
+            self.sessions.live.readers.wake_reader(&mut self.sessions.cx, index, due);
         }
         for entry in left.connections.drain(..) {
             self.mark_dirty(entry);
@@ -142,14 +143,14 @@ impl Shard {
     #[cold]
     fn handle_live_run_failed(&mut self, run: &LiveRunMark, error: &SendFailure) {
         let LiveRunMark { key, mark } = run;
-        let Some(path) = self.sessions.live.paths.path_of(*key) else { return };
+        let Some(path) = self.sessions.live.hub.paths.path_of(*key) else { return };
         path.deny(*key, mark);
         let Some(owner) = path.reader(*key).map(|reader| reader.owner) else { return };
         let index = u32::try_from(owner).unwrap_or(u32::MAX);
         let is_again = match error {
             SendFailure::Again | SendFailure::Cancelled => true,
             SendFailure::TooLarge => {
-                let reader = self.sessions.live.readers.get(index as usize);
+                let reader = self.sessions.live.readers.table.get(index as usize);
                 let stream = reader.and_then(|r| r.streams.get(usize::from(mark.stream_index)));
                 match stream.map(|stream| stream.path) {
                     Some(Path::Udp { pair, .. }) => self.allow_fragments_on(pair),
@@ -165,10 +166,10 @@ impl Shard {
             return;
         }
         self.cells.send_again.add(1);
-        let path = self.sessions.live.paths.path_of(*key);
+        let path = self.sessions.live.hub.paths.path_of(*key);
         if path.is_some_and(|path| path.rewind(*key, mark)) {
             let due = later(self.sessions.cx.now, BURST_NS);
-            self.sessions.live.wake_reader(&mut self.sessions.cx, index, due);
+            self.sessions.live.readers.wake_reader(&mut self.sessions.cx, index, due);
         }
     }
 }
@@ -329,7 +330,8 @@ pub(super) fn gather_live(
     for at in 0..sessions.cx.directory.of_connection(entry).len() {
         let session = sessions.cx.directory.of_connection(entry).get(at).copied();
         let Some(SessionRef::Reader(index)) = session else { continue };
-        let Live { paths, readers, .. } = &mut sessions.live;
+        let Live { hub, readers, .. } = &mut sessions.live;
+        let (paths, readers) = (&mut hub.paths, &mut readers.table);
         let Some(reader) = readers.get_mut(index as usize) else { continue };
         if !reader.is_interleaved() {
             continue;
@@ -352,7 +354,7 @@ pub(super) fn gather_live(
             }
         };
         if let Some(due) = wake {
-            sessions.live.wake_reader(&mut sessions.cx, index, due);
+            sessions.live.readers.wake_reader(&mut sessions.cx, index, due);
         }
     }
     has_more

@@ -63,7 +63,8 @@ impl Shard {
         if !ring.has_free_run() {
             return Err(Refusal::Busy);
         }
-        let Live { paths, readers, .. } = &mut sessions.live;
+        let Live { hub, readers, .. } = &mut sessions.live;
+        let (paths, readers) = (&mut hub.paths, &mut readers.table);
         let is_it = |reader: &&mut LiveReader| reader.serial() == at.epoch_count;
         let reader = readers.get_mut(index as usize).filter(is_it).ok_or(Refusal::Busy)?;
         let stream = reader.streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;

@@ -179,7 +179,7 @@ impl Shard {
         }
         let mut sessions =
             Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
-        sessions.live.shard_count = shard_count(&config.poller);
+        sessions.live.hub.shard_count = shard_count(&config.poller);
         if let Some(settings) = config.multicast
             && let Err(error) = sessions.live.offer_groups(settings, config.id)
         {

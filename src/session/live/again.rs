@@ -22,24 +22,24 @@ impl Live {
     /// Every second.
     pub(super) fn say_again(&mut self, cx: &Cx) {
         let (now, shard) = (cx.now, cx.shard);
-        for path in self.paths.unanswered(now) {
+        for path in self.hub.paths.unanswered(now) {
             let rules = cx.path_rules(&path);
-            self.ask(&path, Ask::Subscribe { shard, rules });
+            self.hub.ask(&path, Ask::Subscribe { shard, rules });
         }
-        for path in self.paths.strays() {
-            self.ask(&path, Ask::Unsubscribe { shard });
+        for path in self.hub.paths.strays() {
+            self.hub.ask(&path, Ask::Unsubscribe { shard });
         }
-        let is_renewal = now.since(self.renewed) >= RENEW_INTERVAL;
+        let is_renewal = now.since(self.hub.renewed) >= RENEW_INTERVAL;
         let mut asks = Vec::new();
         if is_renewal {
-            self.renewed = now;
-            let held = self.paths.held();
+            self.hub.renewed = now;
+            let held = self.hub.paths.held();
             asks.extend(held.map(|(path, generation, description)| {
                 (path, Ask::Listen { shard, generation, description })
             }));
         }
         let mut unanswered = Vec::new();
-        for (number, publisher) in &mut self.publishers {
+        for (number, publisher) in &mut self.sources.publishers {
             let source = SourceRef { shard, number: *number };
             let path = Arc::clone(publisher.source.path());
             let description = Arc::clone(&publisher.described);
@@ -62,12 +62,12 @@ impl Live {
             let rules = cx.path_rules(&path);
             asks.push((path, Ask::Claim { source, description, is_pulled, rules }));
         }
-        let joined = self.groups.due_joins(now, is_renewal);
+        let joined = self.readers.groups.due_joins(now, is_renewal);
         asks.extend(
             joined.into_iter().map(|(path, serial)| (path, Ask::JoinGroup { shard, serial })),
         );
         for (path, ask) in asks {
-            self.ask(&path, ask);
+            self.hub.ask(&path, ask);
         }
     }
 }

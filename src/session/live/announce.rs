@@ -25,13 +25,14 @@ use crate::sdp::read::read_session;
 use crate::sdp::session::SessionSdp;
 use crate::session::cx::Cx;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::sources::Sources;
 use crate::session::methods::clip;
 use crate::session::request::{Command, Executed};
 use crate::session::stream::Path;
 use crate::session::table::Action;
 
-impl Live {
+impl Sources {
     /// The publisher that a SETUP without a session means: some name it from RECORD on only.
     pub(super) fn publisher_of(&self, cx: &Cx, command: &Command) -> Option<u32> {
         let is_meant = |session: &SessionRef| match *session {
@@ -49,7 +50,7 @@ impl Live {
         sessions.iter().find_map(is_meant)
     }
 
-    pub(super) fn announce(&mut self, cx: &mut Cx, command: &Command) -> Executed {
+    pub(super) fn announce(&mut self, cx: &mut Cx, hub: &mut Hub, command: &Command) -> Executed {
         let path = command.target.path.trim_end_matches('/');
         if let Err(status) = self.may_publish(cx, command, path) {
             return command.refuse(status);
@@ -72,12 +73,12 @@ impl Live {
                 return command.refuse(Status::UnsupportedMediaType);
             }
         };
-        self.replace_publisher(cx, command, &path);
+        self.replace_publisher(cx, hub, command, &path);
         let _admitted = match cx.admit_session(command.peer) {
             Ok(place) => place,
             Err(status) => return command.refuse(status),
         };
-        let number = self.next_serial();
+        let number = hub.next_serial();
         let way = Way::Announced {
             id: SessionId::new(cx.shard, rng.next_u64()),
             uri: command.request.uri.clone(),
@@ -87,7 +88,7 @@ impl Live {
         let (waiter, peer) = (Some((command.waiter, command.request.cseq)), command.peer);
         let connection = Some(command.waiter.entry);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.claim_path(cx, number, &path, claimant);
+        self.claim_path(cx, hub, number, &path, claimant);
         Executed::Later
     }
 
@@ -120,29 +121,41 @@ impl Live {
     }
 
     /// A second ANNOUNCE of a path on one connection describes it anew.
-    fn replace_publisher(&mut self, cx: &mut Cx, command: &Command, path: &Arc<str>) {
+    fn replace_publisher(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        command: &Command,
+        path: &Arc<str>,
+    ) {
         for session in cx.directory.of_connection(command.waiter.entry).to_vec() {
             let SessionRef::Publisher(number) = session else { continue };
             let publisher = self.publishers.get(&number);
             if publisher.is_some_and(|publisher| publisher.source.path() == path) {
-                self.end_publisher(cx, number, "it announces the path anew");
+                self.end_publisher(cx, hub, number, "it announces the path anew");
             }
         }
     }
 
     /// A note of a home for a publisher.
-    pub(super) fn handle_source_note(&mut self, cx: &mut Cx, path: &Arc<str>, note: ToShard) {
+    pub(super) fn handle_source_note(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        path: &Arc<str>,
+        note: ToShard,
+    ) {
         match note {
             ToShard::Granted { number, generation } => {
                 let Some(publisher) = self.publishers.get_mut(&number) else {
                     // It has gone meanwhile.
-                    self.ask(path, Ask::Release { generation });
+                    hub.ask(path, Ask::Release { generation });
                     return;
                 };
                 let PublisherState::Claiming(waiter) = publisher.state else { return };
                 publisher.state = PublisherState::Announced(generation);
                 let Some((waiter, cseq)) = waiter else {
-                    self.go_on_fetching(cx, number);
+                    self.go_on_fetching(cx, hub, number);
                     return;
                 };
                 tracing::debug!(peer = %publisher.peer, %path, "a publisher has announced a path");
@@ -153,7 +166,7 @@ impl Live {
                 let PublisherState::Claiming(waiter) = publisher.state else { return };
                 let Some((waiter, cseq)) = waiter else {
                     tracing::warn!(%path, %why, "what was fetched is refused");
-                    self.fetch_refused(cx, number, why);
+                    self.fetch_refused(cx, hub, number, why);
                     return;
                 };
                 tracing::info!(peer = %publisher.peer, %path, %why, "ANNOUNCE refused");
@@ -162,14 +175,14 @@ impl Live {
                     _ => Status::Forbidden,
                 };
                 cx.out.push(Action::Respond { waiter, response: Response::new(status, cseq) });
-                self.forget_publisher(cx, number);
+                self.forget_publisher(cx, hub, number);
             }
             ToShard::Evicted { number, is_overridden } => {
                 let why =
                     if is_overridden { "another has taken its path" } else { "its path ends" };
                 // Its grant was lost, and with it the path.
-                if !self.refuse_unanswered_claim(cx, number) {
-                    self.evict_publisher(cx, number, why);
+                if !self.refuse_unanswered_claim(cx, hub, number) {
+                    self.evict_publisher(cx, hub, number, why);
                 }
             }
             ToShard::SyncWanted { number } => self.ask_for_sync(cx, number),
@@ -179,7 +192,12 @@ impl Live {
 
     /// Answers an ANNOUNCE whose claim was not answered in time. False for a publisher whose
     /// ANNOUNCE has its answer.
-    pub(super) fn refuse_unanswered_claim(&mut self, cx: &mut Cx, number: u32) -> bool {
+    pub(super) fn refuse_unanswered_claim(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+    ) -> bool {
         let Some(publisher) = self.publishers.get(&number) else { return false };
         let PublisherState::Claiming(Some((waiter, cseq))) = publisher.state else { return false };
         tracing::warn!(
@@ -188,13 +206,14 @@ impl Live {
         );
         let response = Response::new(Status::ServiceUnavailable, cseq).header("Retry-After", "1");
         cx.out.push(Action::Respond { waiter, response });
-        self.forget_publisher(cx, number);
+        self.forget_publisher(cx, hub, number);
         true
     }
 
     pub(super) fn setup_publisher(
         &mut self,
         cx: &mut Cx,
+        hub: &Hub,
         command: Command,
         number: u32,
     ) -> Executed {
@@ -224,54 +243,31 @@ impl Live {
         let Some(offer) = offers.into_iter().find(is_same) else {
             return command.refuse(Status::UnsupportedTransport);
         };
+        let target = Target { source: number, track };
         let path = match offer.protocol {
             Lower::Tcp => cx
                 .directory
                 .free_channels(command.waiter.entry, offer.interleaved)
                 .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
-            Lower::Udp => {
-                match self.expect_publisher(cx, &command, &offer, Target { source: number, track })
-                {
-                    Err(DemuxError::Taken) if cx.sockets.has_room() => {
-                        return Executed::NeedsPair(Box::new(command));
-                    }
-                    placed => placed.ok(),
+            Lower::Udp => match expect_publisher(cx, &command, &offer, target) {
+                Err(DemuxError::Taken) if cx.sockets.has_room() => {
+                    return Executed::NeedsPair(Box::new(command));
                 }
-            }
+                placed => placed.ok(),
+            },
         };
         match path {
-            Some(path) => self.take_track(cx, &command, number, track, &offer, path),
+            Some(path) => self.take_track(cx, hub, &command, target, &offer, path),
             None => command.refuse(Status::NotEnoughBandwidth),
         }
-    }
-
-    /// The first pair on which the publisher's addresses are free.
-    fn expect_publisher(
-        &self,
-        cx: &mut Cx,
-        command: &Command,
-        offer: &TransportOffer,
-        target: Target,
-    ) -> Result<Path, DemuxError> {
-        let (rtp_port, rtcp_port) = offer.client_port.unwrap_or_default();
-        let host = Host::of(command.peer);
-        let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
-        let mut refused = DemuxError::Taken;
-        for pair in cx.sockets.places() {
-            match cx.demux.expect_both(pair, [rtp, rtcp], target) {
-                Ok(()) => return Ok(Path::Udp { pair, rtp, rtcp }),
-                Err(error) => refused = error,
-            }
-        }
-        Err(refused)
     }
 
     fn take_track(
         &mut self,
         cx: &mut Cx,
+        hub: &Hub,
         command: &Command,
-        number: u32,
-        track: u8,
+        Target { source: number, track }: Target,
         offer: &TransportOffer,
         path: Path,
     ) -> Executed {
@@ -293,7 +289,7 @@ impl Live {
         let Some(id) = publisher.id() else {
             return command.refuse(Status::SessionNotFound);
         };
-        let way = self.transport_path(cx, path);
+        let way = hub.transport_path(cx, path);
         let (profile, mode) = (offer.profile, Mode::Record);
         let transport = TransportReply { profile, path: way, ssrc: None, mode }.write();
         let response = command.response(Status::Ok);
@@ -301,7 +297,13 @@ impl Live {
         Executed::Reply(response.header("Transport", transport))
     }
 
-    pub(super) fn record(&mut self, cx: &Cx, command: &Command, number: u32) -> Executed {
+    pub(super) fn record(
+        &mut self,
+        cx: &Cx,
+        hub: &mut Hub,
+        command: &Command,
+        number: u32,
+    ) -> Executed {
         let now = cx.now;
         let Some(publisher) = self.publishers.get_mut(&number) else {
             return command.refuse(Status::SessionNotFound);
@@ -311,7 +313,7 @@ impl Live {
             PublisherState::Announced(generation) if is_set_up => {
                 publisher.source.grant(generation, now);
                 publisher.state = PublisherState::Recording(generation);
-                self.note_source_up(cx, number);
+                self.note_source_up(cx, hub, number);
                 Executed::Reply(cx.answer(command))
             }
             PublisherState::Recording(_) => Executed::Reply(cx.answer(command)),
@@ -322,10 +324,16 @@ impl Live {
     }
 }
 
-impl Live {
+impl Sources {
     /// PAUSE of one that records (RFC 2326 s10.6): the path stays its own, and RECORD goes on.
     /// GStreamer says it before TEARDOWN.
-    pub(super) fn pause_publisher(&mut self, cx: &Cx, command: &Command, number: u32) -> Executed {
+    pub(super) fn pause_publisher(
+        &mut self,
+        cx: &Cx,
+        hub: &mut Hub,
+        command: &Command,
+        number: u32,
+    ) -> Executed {
         let Some(publisher) = self.publishers.get_mut(&number) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -341,7 +349,7 @@ impl Live {
         }
         publisher.source.suspend();
         for batch in batches {
-            self.ask(&path, Ask::Feed { generation, batch });
+            hub.ask(&path, Ask::Feed { generation, batch });
         }
         Executed::Reply(cx.answer(command))
     }
@@ -376,6 +384,26 @@ fn fits(offer: &TransportOffer, publisher: &Publisher, command: &Command) -> boo
     let is_same = first
         .is_none_or(|first| matches!(first, Path::Udp { .. }) == (offer.protocol == Lower::Udp));
     offer.check(true).is_ok() && !offer.multicast && is_possible && is_same
+}
+
+/// The first pair on which the publisher's addresses are free.
+fn expect_publisher(
+    cx: &mut Cx,
+    command: &Command,
+    offer: &TransportOffer,
+    target: Target,
+) -> Result<Path, DemuxError> {
+    let (rtp_port, rtcp_port) = offer.client_port.unwrap_or_default();
+    let host = Host::of(command.peer);
+    let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
+    let mut refused = DemuxError::Taken;
+    for pair in cx.sockets.places() {
+        match cx.demux.expect_both(pair, [rtp, rtcp], target) {
+            Ok(()) => return Ok(Path::Udp { pair, rtp, rtcp }),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
 }
 
 const SDP: &str = "application/sdp";

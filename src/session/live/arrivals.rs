@@ -20,10 +20,10 @@ use crate::rtp::{RtpView, is_rtcp};
 use crate::rtsp::reader::Channels;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
-use crate::session::live::desk::Live;
+use crate::session::live::sources::Sources;
 use crate::session::stream::Path;
 
-impl Live {
+impl Sources {
     /// A datagram at the RTP port of a pair. Those of players, who knock there to open their NAT
     /// (client rule C21), are nobody's.
     pub fn handle_rtp_datagram(&mut self, cx: &mut Cx, pair: u16, from: SocketAddr, bytes: &[u8]) {

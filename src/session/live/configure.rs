@@ -21,21 +21,21 @@ impl Live {
     /// From now on this is what is configured of paths.
     pub fn configure_paths(&mut self, cx: &mut Cx, new: Arc<PathTable>) {
         let old = std::mem::replace(&mut cx.configs, Arc::clone(&new));
-        let names: Vec<Arc<str>> = self.registry.names().cloned().collect();
+        let names: Vec<Arc<str>> = self.hub.registry.names().cloned().collect();
         for path in names {
             let (before, after) = (old.find(&path), new.find(&path));
             if before != after {
                 let is_other_source = is_other_source(before, after);
                 let rules = Arc::new(rules(after));
-                self.ask(&path, Ask::Configure { rules, is_other_source });
+                self.hub.ask(&path, Ask::Configure { rules, is_other_source });
             }
         }
-        self.paths.set_limits(|path| limits(new.find(path)));
+        self.hub.paths.set_limits(|path| limits(new.find(path)));
         for (path, config) in &new.named {
             let rules = rules(config);
-            let is_here = home_of(path, self.shard_count) == cx.shard;
+            let is_here = home_of(path, self.hub.shard_count) == cx.shard;
             if is_here && rules.kind == SourceKind::Always {
-                self.ask(&path.as_str().into(), Ask::Open { rules: Arc::new(rules) });
+                self.hub.ask(&path.as_str().into(), Ask::Open { rules: Arc::new(rules) });
             }
         }
         self.settle_live(cx);

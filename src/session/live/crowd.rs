@@ -18,7 +18,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::session::cx::Cx;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::readers::Readers;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -92,27 +93,28 @@ impl Crowd {
     }
 }
 
-impl Live {
+impl Readers {
     /// Some readers of each list have their turn.
-    pub(super) fn go_on_with_crowd(&mut self, cx: &mut Cx) {
+    pub(super) fn go_on_with_crowd(&mut self, cx: &mut Cx, hub: &mut Hub) {
         (self.crowd.room, self.crowd.starts_room) = (None, None);
-        self.go_on_dismissing(cx);
-        self.go_on_looking(cx);
-        self.go_on_starting(cx);
+        self.go_on_dismissing(cx, hub);
+        self.go_on_looking(cx, hub);
+        self.go_on_starting(cx, hub);
     }
 
     /// These readers end, by us.
     pub(super) fn dismiss_readers(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         places: impl Iterator<Item = u32>,
         why: &'static str,
     ) {
         for index in places {
-            let Some(reader) = self.readers.get(index as usize) else { continue };
+            let Some(reader) = self.table.get(index as usize) else { continue };
             let (id, serial, key) = (reader.id, reader.serial, reader.key);
             self.crowd.forget_start(&reader.path, index);
-            if let Some(path) = self.paths.path_of(key) {
+            if let Some(path) = hub.paths.path_of(key) {
                 path.pause(key);
             }
             // Nobody gives it commands any more, but its client may say goodbye.
@@ -121,33 +123,33 @@ impl Live {
             }
             self.crowd.leaving.push_back(Leaving { index, serial, why });
         }
-        self.go_on_dismissing(cx);
+        self.go_on_dismissing(cx, hub);
     }
 
-    fn go_on_dismissing(&mut self, cx: &mut Cx) {
+    fn go_on_dismissing(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let mut room = self.crowd.room.unwrap_or(LEAVING_STREAMS_A_TURN);
         while room > 0
             && let Some(Leaving { index, serial, why }) = self.crowd.leaving.pop_front()
         {
-            let reader = self.readers.get(index as usize);
+            let reader = self.table.get(index as usize);
             let Some(reader) = reader.filter(|reader| reader.serial == serial) else { continue };
             room = room.saturating_sub(reader.streams.len().max(1));
-            self.dismiss_reader(cx, index, why);
+            self.dismiss_reader(cx, hub, index, why);
         }
         self.crowd.room = Some(room);
     }
 
-    pub(super) fn go_on_looking(&mut self, cx: &mut Cx) {
+    pub(super) fn go_on_looking(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let Some(from) = self.crowd.looking else { return };
-        let places = self.readers.capacity();
+        let places = self.table.capacity();
         let end = from.saturating_add(PLACES_A_TURN).min(places);
         let (mut place, mut looked_at) = (from, 0);
         while place < end && looked_at < LOOKED_AT_A_TURN {
-            if self.readers.contains(place) {
+            if self.table.contains(place) {
                 looked_at += 1;
                 let index = u32::try_from(place).unwrap_or(u32::MAX);
-                self.note_skips(cx, index);
-                self.look_after(cx, index);
+                self.note_skips(cx, hub, index);
+                self.look_after(cx, hub, index);
             }
             place += 1;
         }
@@ -155,25 +157,25 @@ impl Live {
     }
 
     /// Paths have their turns one after the other; one that still has more goes to the end.
-    fn go_on_starting(&mut self, cx: &mut Cx) {
+    fn go_on_starting(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let mut waiting = std::mem::take(&mut self.crowd.again);
         while self.crowd.starts_room != Some(0)
             && let Some(path) = waiting.pop_front()
         {
-            self.retry_plays(cx, &path);
+            self.retry_plays(cx, hub, &path);
         }
         waiting.append(&mut self.crowd.again);
         self.crowd.again = waiting;
     }
 
     /// A batch has come: PLAYs of its path may be answered.
-    pub(super) fn retry_plays(&mut self, cx: &mut Cx, path: &Arc<str>) {
+    pub(super) fn retry_plays(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let room = self.crowd.starts_room.unwrap_or(STARTS_A_TURN);
         let (turn, is_part) = self.crowd.next_to_start(path, room);
         self.crowd.starts_room = Some(room - turn.len());
         let mut answered = 0;
         for index in turn {
-            answered += usize::from(self.try_answer_play(cx, index));
+            answered += usize::from(self.try_answer_play(cx, hub, index));
         }
         // Where nobody could be answered the others wait for the next batch, too.
         if is_part && (answered > 0 || room == 0) && !self.crowd.again.contains(path) {

@@ -9,7 +9,6 @@ use crate::base::ids::SessionId;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
 use crate::session::cx::Cx;
-use crate::session::live::desk::Live;
 use crate::session::request::{Command, Executed};
 
 /// See the module.
@@ -40,15 +39,13 @@ impl Farewells {
     }
 }
 
-impl Live {
-    /// A command for such a session: what ends it has been done already.
-    pub(in crate::session) fn say_farewell(&self, cx: &Cx, command: &Command) -> Executed {
-        match command.request.method {
-            Method::Pause | Method::Teardown | Method::GetParameter => {
-                Executed::Reply(cx.answer(command))
-            }
-            _ => command.refuse(Status::SessionNotFound),
+/// A command for such a session: what ends it has been done already.
+pub(in crate::session) fn say_farewell(cx: &Cx, command: &Command) -> Executed {
+    match command.request.method {
+        Method::Pause | Method::Teardown | Method::GetParameter => {
+            Executed::Reply(cx.answer(command))
         }
+        _ => command.refuse(Status::SessionNotFound),
     }
 }
 

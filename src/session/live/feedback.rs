@@ -17,16 +17,18 @@ use crate::live::message::Ask;
 use crate::rtcp::{self, Nack, Packet};
 use crate::session::cx::Cx;
 use crate::session::desk::Waiter;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::readers::Readers;
 use crate::session::nack::NACK_PACKETS_MAX;
 use crate::session::resend::Refusal;
 use crate::session::table::{Action, SessionKey};
 
-impl Live {
+impl Readers {
     /// Feedback in a compound packet of a reader.
     pub(in crate::session) fn handle_reader_feedback(
-        &mut self,
+        &self,
         cx: &mut Cx,
+        hub: &mut Hub,
         index: u32,
         bytes: &[u8],
     ) {
@@ -34,10 +36,10 @@ impl Live {
         for packet in rtcp::packets(bytes) {
             match packet {
                 Ok(Packet::Nack(nack)) => self.handle_reader_nack(cx, index, nack, &mut room),
-                Ok(Packet::Pli { media, .. }) => self.handle_lost_picture(cx, index, media),
+                Ok(Packet::Pli { media, .. }) => self.handle_lost_picture(cx, hub, index, media),
                 Ok(Packet::Fir(fir)) => {
                     for (media, _number) in fir.entries() {
-                        self.handle_lost_picture(cx, index, media);
+                        self.handle_lost_picture(cx, hub, index, media);
                     }
                 }
                 Ok(_) | Err(_) => {}
@@ -65,21 +67,21 @@ impl Live {
         }
     }
 
-    fn handle_lost_picture(&mut self, cx: &Cx, index: u32, media: Ssrc) {
+    fn handle_lost_picture(&self, cx: &Cx, hub: &mut Hub, index: u32, media: Ssrc) {
         let now = cx.now;
         let Some((reader, place)) = self.reader_of(index, media) else { return };
         let (name, key) = (Arc::clone(&reader.path), reader.key);
         cx.cells.picture_requests_received.add(1);
-        let Some(path) = self.paths.path_mut(&name) else { return };
+        let Some(path) = hub.paths.path_mut(&name) else { return };
         let streams = path.reader(key).map(|reader| &reader.streams);
         let stream = streams.and_then(|streams| streams.get(place));
         if stream.is_some_and(|stream| stream.needs_sync) && path.wants_sync(now) {
-            self.ask(&name, Ask::WantSync);
+            hub.ask(&name, Ask::WantSync);
         }
     }
 
     fn reader_of(&self, index: u32, media: Ssrc) -> Option<(&LiveReader, usize)> {
-        let reader = self.readers.get(index as usize)?;
+        let reader = self.table.get(index as usize)?;
         let is_its = |stream: &LiveStream| stream.ssrc == Some(media);
         Some((reader, reader.streams.iter().position(is_its)?))
     }

@@ -13,60 +13,67 @@ use super::pull::PullPlan;
 use crate::config::source::SourceAddress;
 use crate::live::message::{Ask, RefusedError};
 use crate::session::cx::Cx;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::sources::Sources;
 
-impl Live {
+impl Sources {
     /// A home here orders its source.
-    pub(super) fn start_fetch(&mut self, cx: &mut Cx, path: &Arc<str>) {
-        if self.is_stopping {
+    pub(super) fn start_fetch(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
+        if hub.is_stopping {
             return;
         }
         let config = Arc::clone(cx.path_config(path));
         match config.source {
             SourceAddress::Rtsp(ref url) => {
                 let (url, transport) = (url.clone(), config.source_transport);
-                self.start_pull(cx, path, PullPlan { url, transport, worked: None });
+                self.start_pull(cx, hub, path, PullPlan { url, transport, worked: None });
             }
-            SourceAddress::Udp(ref source) => self.start_udp_input(cx, path, source),
-            SourceAddress::Sdp(ref file) => self.start_described_input(cx, path, file),
+            SourceAddress::Udp(ref source) => self.start_udp_input(cx, hub, path, source),
+            SourceAddress::Sdp(ref file) => self.start_described_input(cx, hub, path, file),
             SourceAddress::Publish => {
                 let reason = "it is not fetched".to_owned();
-                self.ask(path, Ask::PullFailed { reason });
+                hub.ask(path, Ask::PullFailed { reason });
             }
         }
     }
 
     /// The path is a fetched source's: its packets may come.
-    pub(super) fn go_on_fetching(&mut self, cx: &mut Cx, number: u32) {
+    pub(super) fn go_on_fetching(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let now = cx.now;
         let Some(publisher) = self.publishers.get_mut(&number) else { return };
         if let PublisherState::Announced(generation) = publisher.state {
             publisher.source.grant(generation, now);
             match publisher.way {
                 // Its tracks are to be set up before: only then the transport is known.
-                Way::Pulled => self.handle_pull_granted(cx, number),
+                Way::Pulled => self.handle_pull_granted(cx, hub, number),
                 Way::Announced { .. } | Way::Input => {
                     publisher.state = PublisherState::Recording(generation);
-                    self.note_source_up(cx, number);
+                    self.note_source_up(cx, hub, number);
                 }
             }
         }
     }
 
     /// The path is not for what was fetched.
-    pub(super) fn fetch_refused(&mut self, cx: &mut Cx, number: u32, why: RefusedError) {
-        self.forget_publisher(cx, number);
-        self.handle_pull_refused(cx, number, why);
+    pub(super) fn fetch_refused(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        why: RefusedError,
+    ) {
+        self.forget_publisher(cx, hub, number);
+        self.handle_pull_refused(cx, hub, number, why);
     }
 
     /// A home here wants its source no more.
-    pub(super) fn stop_fetch(&mut self, cx: &mut Cx, path: &Arc<str>) {
-        self.stop_pull(cx, path);
+    pub(super) fn stop_fetch(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
+        self.stop_pull(cx, hub, path);
         let is_it =
             |publisher: &Publisher| publisher.id().is_none() && publisher.source.path() == path;
         let found = self.publishers.iter().find(|(_, publisher)| is_it(publisher));
         if let Some(number) = found.map(|(number, _)| *number) {
-            self.forget_publisher(cx, number);
+            self.forget_publisher(cx, hub, number);
         }
         self.stop_input(cx, path);
     }

@@ -30,9 +30,10 @@ use crate::live::registry::Registry;
 use crate::rtcp::{self, Packet};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::transport::{Lower, Mode, TransportOffer};
-use crate::rtsp::transport_answer::TransportPath;
 use crate::session::cx::Cx;
 use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::readers::Readers;
 use crate::session::request::{Command, Executed};
 use crate::session::stream::Path;
 use crate::session::table::Action;
@@ -173,16 +174,19 @@ impl Live {
         settings: MulticastSettings,
         shard: ShardId,
     ) -> Result<(), MulticastError> {
-        let pool = GroupPool::of(&settings, shard, self.shard_count)?;
-        self.registry = Registry::new(Some(pool));
-        self.multicast = Some(settings);
+        let pool = GroupPool::of(&settings, shard, self.hub.shard_count)?;
+        self.hub.registry = Registry::new(Some(pool));
+        self.hub.multicast = Some(settings);
         Ok(())
     }
+}
 
+impl Readers {
     /// Whether an offer of multicast can be served, to this session. What it names of address and
     /// ports is a wish: it is told ours.
     pub(super) fn serves_group(
         &self,
+        hub: &Hub,
         offer: &TransportOffer,
         path: &str,
         reader: Option<&LiveReader>,
@@ -191,7 +195,7 @@ impl Live {
             && offer.check(true).is_ok()
             && offer.protocol == Lower::Udp
             && offer.mode == Mode::Play
-            && self.multicast.is_some()
+            && hub.multicast.is_some()
             && self.groups.may_join(path)
             && reader.is_none_or(|reader| reader.cast == Cast::Member)
     }
@@ -200,6 +204,7 @@ impl Live {
     pub(super) fn want_group(
         &mut self,
         cx: &Cx,
+        hub: &mut Hub,
         path: &Arc<str>,
         command: Command,
     ) -> Result<(Group, Command), Executed> {
@@ -220,7 +225,7 @@ impl Live {
         };
         waiters.insert(self.held.hold(path, command, cx.shard));
         if is_new {
-            self.ask(path, Ask::JoinGroup { shard: cx.shard, serial });
+            hub.ask(path, Ask::JoinGroup { shard: cx.shard, serial });
         }
         Err(Executed::Later)
     }
@@ -229,6 +234,7 @@ impl Live {
     pub(super) fn handle_joined(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         path: &Arc<str>,
         serial: u32,
         group: Option<Group>,
@@ -237,7 +243,7 @@ impl Live {
         let Some(known) = known.filter(|known| known.serial == serial) else { return };
         match known.state {
             Joining::Asked(_) => {}
-            Joining::Joined(old) if group != Some(old) => return self.drop_group(cx, path),
+            Joining::Joined(old) if group != Some(old) => return self.drop_group(cx, hub, path),
             // Said again.
             Joining::Joined(_) | Joining::Refused => return,
         }
@@ -245,7 +251,7 @@ impl Live {
         let Joining::Asked(waiters) = std::mem::replace(&mut known.state, state) else { return };
         if let Some(group) = group {
             let path = Arc::clone(path);
-            let tracks = self.paths.path(&path).map_or(0, |p| p.description().tracks.len());
+            let tracks = hub.paths.path(&path).map_or(0, |p| p.description().tracks.len());
             let tracks = u8::try_from(tracks).unwrap_or(u8::MAX);
             cx.out.push(Action::Group(GroupAction::Hear { path, group, tracks }));
         } else {
@@ -257,18 +263,18 @@ impl Live {
     }
 
     /// The path's group is not what its members were told: they end, and the next one asks anew.
-    fn drop_group(&mut self, cx: &mut Cx, path: &Arc<str>) {
+    fn drop_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let Some(old) = self.groups.joined.remove(path) else { return };
         cx.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
-        self.ask(path, Ask::LeaveGroup { shard: cx.shard });
+        hub.ask(path, Ask::LeaveGroup { shard: cx.shard });
         let members: Vec<u32> = old.members.into_values().flatten().collect();
         for member in &members {
             // Nobody says BYE there: their connections are closed.
-            if let Some(reader) = self.readers.get_mut(*member as usize) {
+            if let Some(reader) = self.table.get_mut(*member as usize) {
                 reader.streams.iter_mut().for_each(|stream| stream.ssrc = None);
             }
         }
-        self.dismiss_readers(cx, members.into_iter(), "the group of its path is another one");
+        self.dismiss_readers(cx, hub, members.into_iter(), "the group of its path is another one");
     }
 
     /// A session listens from now on.
@@ -279,7 +285,14 @@ impl Live {
     }
 
     /// A session listens no more; with the last one the shard leaves.
-    pub(super) fn leave_group(&mut self, cx: &mut Cx, path: &Arc<str>, peer: IpAddr, index: u32) {
+    pub(super) fn leave_group(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        path: &Arc<str>,
+        peer: IpAddr,
+        index: u32,
+    ) {
         let Some(known) = self.groups.joined.get_mut(path) else { return };
         if let Some(indices) = known.members.get_mut(&peer) {
             indices.retain(|other| *other != index);
@@ -287,10 +300,10 @@ impl Live {
                 known.members.remove(&peer);
             }
         }
-        self.leave_if_unused(cx, path);
+        self.leave_if_unused(cx, hub, path);
     }
 
-    fn leave_if_unused(&mut self, cx: &mut Cx, path: &Arc<str>) {
+    fn leave_if_unused(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let groups = &mut self.groups;
         let Some(known) = groups.joined.get(path).filter(|known| known.members.is_empty()) else {
             return;
@@ -301,43 +314,38 @@ impl Live {
             Joining::Refused => {}
             Joining::Joined(_) => {
                 cx.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
-                self.ask(path, Ask::LeaveGroup { shard: cx.shard });
+                hub.ask(path, Ask::LeaveGroup { shard: cx.shard });
             }
         }
         self.groups.joined.remove(path);
     }
 
     /// Every second: groups that no SETUP came to use, and senders that could not be made.
-    pub(super) fn look_after_groups(&mut self, cx: &mut Cx) {
+    pub(super) fn look_after_groups(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let joined: Vec<Arc<str>> = self.groups.joined.keys().cloned().collect();
         for path in &joined {
-            self.leave_if_unused(cx, path);
+            self.leave_if_unused(cx, hub, path);
         }
-        self.start_groups(cx);
-    }
-
-    /// For the answer to SETUP.
-    pub(super) fn group_transport(&self, rtp: SocketAddr, rtcp: SocketAddr) -> TransportPath {
-        let settings = self.multicast;
-        TransportPath::Multicast {
-            group: Some(rtp.ip()),
-            port: Some((rtp.port(), rtcp.port())),
-            ttl: settings.map(|settings| settings.ttl),
-            source: settings.and_then(|settings| settings.source).map(IpAddr::V4),
-        }
+        self.start_groups(cx, hub);
     }
 
     /// PLAY of a member: the group is sent to already. What it will be sent first nobody knows, so
     /// `RTP-Info` names its streams only.
-    pub(super) fn play_member(&mut self, cx: &Cx, command: &Command, index: u32) -> Response {
+    pub(super) fn play_member(
+        &mut self,
+        cx: &Cx,
+        hub: &mut Hub,
+        command: &Command,
+        index: u32,
+    ) -> Response {
         let response = cx.answer(command).header("Range", super::play::live_range());
-        let Some(reader) = self.readers.get(index as usize) else { return response };
+        let Some(reader) = self.table.get(index as usize) else { return response };
         let path = Arc::clone(&reader.path);
         let urls = reader.streams.iter().map(|stream| format!("url={}", stream.control_url));
         let response = response.header("RTP-Info", urls.collect::<Vec<_>>().join(","));
         self.set_reader_state(cx, index, ReaderState::Playing);
         // It sees nothing before the next picture that needs no other.
-        self.ask(&path, Ask::WantSync);
+        hub.ask(&path, Ask::WantSync);
         response
     }
 
@@ -345,6 +353,7 @@ impl Live {
     pub fn handle_group_datagram(
         &mut self,
         cx: &mut Cx,
+        hub: &Hub,
         path: &str,
         from: SocketAddr,
         bytes: &[u8],
@@ -352,20 +361,26 @@ impl Live {
         if is_report_of_receiver(bytes) {
             let known = self.groups.joined.get(path);
             let found = known.and_then(|known| known.members.get(&from.ip())).cloned();
-            self.handle_reports_of(cx, &found.unwrap_or_default(), bytes);
+            self.handle_reports_of(cx, hub, &found.unwrap_or_default(), bytes);
         }
     }
 
     /// RTCP from a member to the address that its packets come from.
-    pub(in crate::session) fn handle_member(&mut self, cx: &Cx, from: SocketAddr, bytes: &[u8]) {
+    pub(in crate::session) fn handle_member(
+        &mut self,
+        cx: &Cx,
+        hub: &Hub,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) {
         let known = self.groups.joined.values();
         let found: Vec<u32> =
             known.filter_map(|known| known.members.get(&from.ip())).flatten().copied().collect();
-        self.handle_reports_of(cx, &found, bytes);
+        self.handle_reports_of(cx, hub, &found, bytes);
     }
 
     /// All of them live; two players of one host cannot be told apart.
-    fn handle_reports_of(&mut self, cx: &Cx, members: &[u32], bytes: &[u8]) {
+    fn handle_reports_of(&mut self, cx: &Cx, hub: &Hub, members: &[u32], bytes: &[u8]) {
         let Ok(feedback) = rtcp::parse(bytes) else {
             cx.cells.rtcp_malformed.add(1);
             return;
@@ -376,22 +391,21 @@ impl Live {
             return;
         };
         for index in members {
-            if let Some(reader) = self.readers.get_mut(*index as usize) {
+            if let Some(reader) = self.table.get_mut(*index as usize) {
                 reader.alive = now;
             }
         }
-        self.name_streams(*first);
+        self.name_streams(hub, *first);
         self.handle_reader_report(cx, *first, &feedback);
     }
 
     /// What a member's streams are sent under: the home knows, and others by the newest packets,
     /// which have that SSRC until the path changes its source.
-    fn name_streams(&mut self, index: u32) {
-        let live = &*self;
-        let Some(reader) = live.readers.get(index as usize) else { return };
-        let Some(path) = live.paths.path(&reader.path) else { return };
-        let sender = live.groups.open.get(&reader.path).and_then(|open| open.reader);
-        let sender = sender.and_then(|sender| live.readers.get(sender as usize));
+    fn name_streams(&mut self, hub: &Hub, index: u32) {
+        let Some(reader) = self.table.get(index as usize) else { return };
+        let Some(path) = hub.paths.path(&reader.path) else { return };
+        let sender = self.groups.open.get(&reader.path).and_then(|open| open.reader);
+        let sender = sender.and_then(|sender| self.table.get(sender as usize));
         let of_sender = |track: u8| {
             let mut streams = sender?.streams.iter();
             streams.find(|stream| stream.track == track)?.ssrc
@@ -403,7 +417,7 @@ impl Live {
         let tracks = reader.streams.iter().map(|stream| stream.track);
         let names: Vec<Option<Ssrc>> =
             tracks.map(|track| of_sender(track).or_else(|| of_ring(track))).collect();
-        let Some(reader) = self.readers.get_mut(index as usize) else { return };
+        let Some(reader) = self.table.get_mut(index as usize) else { return };
         for (stream, name) in reader.streams.iter_mut().zip(names) {
             stream.ssrc = name;
         }

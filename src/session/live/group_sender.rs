@@ -26,63 +26,64 @@ use crate::live::paths::Wanted;
 use crate::live::reader::Carrier;
 use crate::live::start::StartPolicy;
 use crate::session::cx::Cx;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::readers::Readers;
 use crate::session::stream::Path;
 use crate::session::table::{Action, SessionKey};
 
-impl Live {
+impl Readers {
     /// Sessions of some shard have joined a path that has its home here.
-    pub(super) fn open_group(&mut self, cx: &mut Cx, path: &Arc<str>, group: Group) {
+    pub(super) fn open_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>, group: Group) {
         tracing::info!(%path, group = %group.address, "the path is sent to a group");
         let old = self.groups.open.insert(Arc::clone(path), OpenGroup { group, reader: None });
         debug_assert!(old.is_none(), "a path has one group");
-        self.start_groups(cx);
+        self.start_groups(cx, hub);
     }
 
     /// The last session of all shards has left.
-    pub(super) fn close_group(&mut self, cx: &mut Cx, path: &Arc<str>) {
+    pub(super) fn close_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let Some(open) = self.groups.open.remove(path) else { return };
         tracing::info!(%path, group = %open.group.address, "nobody listens to the group any more");
         if let Some(index) = open.reader {
-            self.end_reader(cx, index, Some("nobody listens"));
+            self.end_reader(cx, hub, index, Some("nobody listens"));
         }
     }
 
     /// Begins to send to the open groups that nothing is sent to yet.
-    pub fn start_groups(&mut self, cx: &mut Cx) {
+    pub fn start_groups(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let is_idle = |open: &OpenGroup| open.reader.is_none();
         let idle: Vec<Arc<str>> = {
             let open = self.groups.open.iter().filter(|(_, open)| is_idle(open));
             open.map(|(path, _)| Arc::clone(path)).collect()
         };
         for path in idle {
-            self.start_group(cx, &path);
+            self.start_group(cx, hub, &path);
         }
     }
 
-    fn start_group(&mut self, cx: &mut Cx, path: &Arc<str>) {
+    fn start_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let Some(pair) = cx.sockets.group_pair() else {
-            if let Some(settings) = self.multicast {
+            if let Some(settings) = hub.multicast {
                 cx.out.push(Action::Group(GroupAction::OpenPair(settings)));
             }
             return;
         };
         let limits = cx.path_limits(path);
-        match self.paths.want(path, limits, NOBODY, cx.now) {
-            Wanted::Here => self.begin_group(cx, path, pair),
+        match hub.paths.want(path, limits, NOBODY, cx.now) {
+            Wanted::Here => self.begin_group(cx, hub, path, pair),
             Wanted::Ask => {
                 let rules = cx.path_rules(path);
-                self.ask(path, Ask::Subscribe { shard: cx.shard, rules });
+                hub.ask(path, Ask::Subscribe { shard: cx.shard, rules });
             }
             Wanted::Asked | Wanted::TooMany => {}
         }
     }
 
-    fn begin_group(&mut self, cx: &mut Cx, path: &Arc<str>, pair: u16) {
+    fn begin_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>, pair: u16) {
         let now = cx.now;
-        let place = self.readers.vacant_key();
+        let place = self.table.vacant_key();
         let index = u32::try_from(place).unwrap_or(u32::MAX);
-        let Some(found) = self.paths.path_mut(path) else { return };
+        let Some(found) = hub.paths.path_mut(path) else { return };
         let Some(open) = self.groups.open.get_mut(path) else { return };
         let Ok(key) = found.add_reader(place as u64, Carrier::Multicast) else { return };
         let tracks: Vec<u32> =
@@ -110,44 +111,44 @@ impl Live {
         found.prepare(key, StartPolicy::Live);
         found.play(key, now);
         open.reader = Some(index);
-        let reader = self.new_sender(cx, path, key, streams);
-        self.readers.insert(reader);
-        self.is_ready = true;
-        self.ask(path, Ask::WantSync);
+        let reader = new_sender(cx, hub, path, key, streams);
+        self.table.insert(reader);
+        hub.is_ready = true;
+        hub.ask(path, Ask::WantSync);
     }
+}
 
-    fn new_sender(
-        &mut self,
-        cx: &Cx,
-        path: &Arc<str>,
-        key: ReaderKey,
-        streams: Vec<LiveStream>,
-    ) -> LiveReader {
-        let mut rng = rand::rng();
-        let peer = streams.iter().find_map(|stream| match stream.path {
-            Path::Udp { rtp, .. } => Some(rtp),
-            Path::Tcp { .. } | Path::Group { .. } => None,
-        });
-        LiveReader {
-            skips_told: SkipsTold::default(),
-            id: SessionId::new(cx.shard, rng.next_u64()),
-            path: Arc::clone(path),
-            key,
-            streams,
-            connection: None,
-            cast: Cast::Group,
-            state: ReaderState::Playing,
-            peer: peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))),
-            _admitted: None,
-            user_agent: None,
-            created: cx.now,
-            alive: cx.now,
-            serial: self.next_serial(),
-            wakes: None,
-            timer: Timer::NONE,
-            report_due: cx.now,
-            cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
-        }
+fn new_sender(
+    cx: &Cx,
+    hub: &mut Hub,
+    path: &Arc<str>,
+    key: ReaderKey,
+    streams: Vec<LiveStream>,
+) -> LiveReader {
+    let mut rng = rand::rng();
+    let peer = streams.iter().find_map(|stream| match stream.path {
+        Path::Udp { rtp, .. } => Some(rtp),
+        Path::Tcp { .. } | Path::Group { .. } => None,
+    });
+    LiveReader {
+        skips_told: SkipsTold::default(),
+        id: SessionId::new(cx.shard, rng.next_u64()),
+        path: Arc::clone(path),
+        key,
+        streams,
+        connection: None,
+        cast: Cast::Group,
+        state: ReaderState::Playing,
+        peer: peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))),
+        _admitted: None,
+        user_agent: None,
+        created: cx.now,
+        alive: cx.now,
+        serial: hub.next_serial(),
+        wakes: None,
+        timer: Timer::NONE,
+        report_due: cx.now,
+        cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
     }
 }
 

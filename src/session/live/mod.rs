@@ -6,8 +6,10 @@
 //! ```
 //! | file | what is there |
 //! |---|---|
-//! | `desk` | all that a shard has of live paths, and its post with other shards |
-//! | `held` | commands that wait for a path |
+//! | `desk` | `Live`: brings asks to the owners of paths, and their orders to readers and sources |
+//! | `hub` | what readers and sources share: the paths, the asks |
+//! | `readers` | the table of readers, with `held`: commands that wait for a path |
+//! | `sources` | the tables of sources, with `walk`: who is looked after next |
 //! | `publisher`, `announce` | who publishes; ANNOUNCE, SETUP, RECORD |
 //! | `announced` | media of one who publishes, and what readers are told of them |
 //! | `arrivals` | RTP and RTCP of publishers |
@@ -20,7 +22,7 @@
 //! | `reports` | RTCP to both, and reports from readers |
 //! | `feedback` | what readers have lost |
 //! | `again` | what is said again to homes, as messages may be lost |
-//! | `tick` | what is done by the clock |
+//! | `tick`, `crowd` | what is done by the clock, and of that, some readers in a turn |
 //! | `view`, `pages` | what is told of paths and publishers: API, metrics |
 //! | `notes` | what the log says |
 //!
@@ -37,12 +39,13 @@ mod configure;
 mod crowd;
 pub mod desk;
 mod ends;
-mod farewell;
+pub(super) mod farewell;
 mod feedback;
 mod fetch;
 pub mod group;
 mod group_sender;
 mod held;
+pub mod hub;
 pub mod input;
 mod notes;
 mod pages;
@@ -50,8 +53,10 @@ mod play;
 pub mod publisher;
 pub mod pull;
 pub mod reader;
+pub mod readers;
 mod reports;
 mod setup;
+pub mod sources;
 #[cfg(test)]
 mod tests;
 mod tick;
@@ -60,11 +65,9 @@ mod walk;
 
 use super::cx::Cx;
 use super::request::{Command, Executed};
-use crate::base::ids::SessionId;
 use crate::base::names::{is_path_name, is_title_name};
 use crate::rtsp::reader::Method;
-use crate::rtsp::response::Status;
-use desk::Live;
+use crate::session::live::desk::Live;
 
 /// Whether a URL's path names a live path: whatever no title can have.
 #[must_use]
@@ -73,64 +76,15 @@ pub fn is_live_path(path: &str) -> bool {
 }
 
 impl Live {
-    /// Whether a session was ended by us, not long ago.
-    pub(super) fn has_ended(&self, id: SessionId) -> bool {
-        self.farewells.has(id)
-    }
-
     /// Executes a command for a path that names no session.
     pub(super) fn execute_first(&mut self, cx: &mut Cx, command: Command) -> Executed {
         match command.request.method {
-            Method::Announce => self.announce(cx, &command),
-            Method::Describe => self.describe_live(cx, command),
-            _ => match self.publisher_of(cx, &command) {
-                Some(number) => self.execute_publisher(cx, command, number),
-                None => self.setup_reader(cx, command, None),
+            Method::Announce => self.sources.announce(cx, &mut self.hub, &command),
+            Method::Describe => self.readers.describe_live(cx, &mut self.hub, command),
+            _ => match self.sources.publisher_of(cx, &command) {
+                Some(number) => self.sources.execute_publisher(cx, &mut self.hub, command, number),
+                None => self.readers.setup_reader(cx, &mut self.hub, command, None),
             },
-        }
-    }
-
-    pub(super) fn execute_publisher(
-        &mut self,
-        cx: &mut Cx,
-        command: Command,
-        number: u32,
-    ) -> Executed {
-        let now = cx.now;
-        if let Some(publisher) = self.publishers.get_mut(&number) {
-            publisher.alive = now;
-            publisher.source.handle_sign_of_life(now);
-        }
-        match command.request.method {
-            Method::Setup => self.setup_publisher(cx, command, number),
-            Method::Record => self.record(cx, &command, number),
-            Method::Pause => self.pause_publisher(cx, &command, number),
-            Method::Teardown => {
-                let response = cx.answer(&command);
-                self.end_publisher(cx, number, "it says TEARDOWN");
-                Executed::Reply(response)
-            }
-            Method::GetParameter | Method::SetParameter => Executed::Reply(cx.answer(&command)),
-            _ => command.refuse(Status::MethodNotValidInThisState),
-        }
-    }
-
-    pub(super) fn execute_reader(&mut self, cx: &mut Cx, command: Command, index: u32) -> Executed {
-        let now = cx.now;
-        if let Some(reader) = self.readers.get_mut(index as usize) {
-            reader.alive = now;
-        }
-        match command.request.method {
-            Method::Setup => self.setup_reader(cx, command, Some(index)),
-            Method::Play => self.play_live(cx, &command, index),
-            Method::Pause => self.pause_live(cx, &command, index),
-            Method::Teardown => {
-                let response = cx.answer(&command);
-                self.end_reader(cx, index, Some("teardown"));
-                Executed::Reply(response)
-            }
-            Method::GetParameter | Method::SetParameter => Executed::Reply(cx.answer(&command)),
-            _ => command.refuse(Status::MethodNotValidInThisState),
         }
     }
 }

@@ -17,7 +17,9 @@ use crate::live::info::ReaderInfo;
 use crate::live::reader::SkipCounts;
 use crate::metrics::paths::SKIPS;
 use crate::session::cx::Cx;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::readers::Readers;
+use crate::session::live::sources::Sources;
 use crate::session::methods::clip;
 
 /// What has been said of a reader's skips.
@@ -50,9 +52,9 @@ impl SkipsTold {
     }
 }
 
-impl Live {
+impl Sources {
     /// A source sends from now on.
-    pub(super) fn note_source_up(&mut self, cx: &Cx, number: u32) {
+    pub(super) fn note_source_up(&self, cx: &Cx, hub: &mut Hub, number: u32) {
         let Some(publisher) = self.publishers.get(&number) else { return };
         let path = publisher.source.path().clone();
         let tracks = encodings(publisher);
@@ -63,14 +65,16 @@ impl Live {
             code = "HE-I301", event = "source.up", %path, %peer, transport, tracks,
             "path {path} source up {tracks} from {ip} over {transport}"
         );
-        self.count_source_start(&path);
+        hub.count_source_start(&path);
     }
+}
 
+impl Readers {
     /// Says that a reader has skipped, unless that was just said.
-    pub(super) fn note_skips(&mut self, cx: &Cx, index: u32) {
+    pub(super) fn note_skips(&mut self, cx: &Cx, hub: &Hub, index: u32) {
         let now = cx.now;
-        let Some(reader) = self.readers.get_mut(index as usize) else { return };
-        let Some(path) = self.paths.path(&reader.path) else { return };
+        let Some(reader) = self.table.get_mut(index as usize) else { return };
+        let Some(path) = hub.paths.path(&reader.path) else { return };
         let Some(counts) = path.reader(reader.key).map(|reader| reader.skipped()) else { return };
         let Some(news) = reader.skips_told.news(counts, now) else { return };
         let lag_s = path.reader_info(reader.key).map_or(0.0, |info: ReaderInfo| info.lag_s);

@@ -92,7 +92,7 @@ impl Live {
             return behind;
         }
         let most = page.room / LOOKS_A_HOME;
-        let known = self.registry.names_behind(after.as_deref()).map(|name| &**name);
+        let known = self.hub.registry.names_behind(after.as_deref()).map(|name| &**name);
         let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let named = cx.configs.named.range::<str, _>((from, Bound::Unbounded));
         let named = named.map(|(name, _)| name.as_str());
@@ -123,7 +123,7 @@ impl Live {
     ) -> (Option<PathsPlace>, bool) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut last = after;
-        for (number, publisher) in self.publishers.range((from, Bound::Unbounded)) {
+        for (number, publisher) in self.sources.publishers.range((from, Bound::Unbounded)) {
             let path = publisher.source.path();
             let is_shown =
                 wanted.is_none_or(|wanted| wanted == &**path) && publisher.generation().is_some();
@@ -132,15 +132,15 @@ impl Live {
             }
             last = Some(*number);
             if is_shown {
-                let is_named = self.tally.numbers(path).is_some();
+                let is_named = self.hub.tally.numbers(path).is_some();
                 let part = page.part(path);
-                part.source = self.source_info(cx, *number);
+                part.source = self.sources.source_info(cx, *number);
                 if !is_named {
                     part.totals.add(&totals_of(publisher));
                 }
             }
         }
-        let place = wanted.map_or(Some(0), |path| self.paths.place_of(path));
+        let place = wanted.map_or(Some(0), |path| self.hub.paths.place_of(path));
         let readers = |place| PathsPlace::Readers { place, path: None, reader: 0 };
         (Some(place.map_or(PathsPlace::Totals, readers)), false)
     }
@@ -155,8 +155,8 @@ impl Live {
             return (Some(from), true);
         };
         let mut begun = begun;
-        while at < self.paths.place_count() {
-            let found = self.paths.at(at);
+        while at < self.hub.paths.place_count() {
+            let found = self.hub.paths.at(at);
             let key = found.map(|path| path.key());
             if !page.take(1) {
                 return (Some(PathsPlace::Readers { place: at, path: begun, reader: next }), true);
@@ -169,7 +169,7 @@ impl Live {
             // Another path may have taken the place since.
             if begun.is_none() || begun != key {
                 (begun, next) = (key, 0);
-                let is_named = self.tally.numbers(path.name()).is_some();
+                let is_named = self.hub.tally.numbers(path.name()).is_some();
                 let part = page.part(path.name());
                 if !is_named {
                     part.totals.add(path.totals());
@@ -201,7 +201,7 @@ impl Live {
         page: &mut Page,
         wanted: Option<&str>,
     ) -> (Option<PathsPlace>, bool) {
-        let looks = self.publishers.len() + self.paths.here_count();
+        let looks = self.sources.publishers.len() + self.hub.paths.here_count();
         if page.room < ROOM_A_PAGE && !page.take(looks) {
             return (Some(PathsPlace::Totals), true);
         }

@@ -18,14 +18,21 @@ use crate::rtsp::headers::{RtpInfo, write_rtp_info};
 use crate::rtsp::range::{NptStart, Range};
 use crate::rtsp::response::{Response, Status};
 use crate::session::cx::Cx;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::readers::Readers;
 use crate::session::request::{Command, Executed};
 use crate::session::table::{Action, TimerKey};
 
-impl Live {
-    pub(super) fn play_live(&mut self, cx: &mut Cx, command: &Command, index: u32) -> Executed {
+impl Readers {
+    pub(super) fn play_live(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        command: &Command,
+        index: u32,
+    ) -> Executed {
         let now = cx.now;
-        let Some(reader) = self.readers.get(index as usize) else {
+        let Some(reader) = self.table.get(index as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         if command.target.path.trim_end_matches('/') != &*reader.path {
@@ -44,21 +51,21 @@ impl Live {
                 return command.refuse(Status::MethodNotValidInThisState);
             }
             ReaderState::Ready | ReaderState::Paused if reader.cast == Cast::Member => {
-                return Executed::Reply(self.play_member(cx, command, index));
+                return Executed::Reply(self.play_member(cx, hub, command, index));
             }
             ReaderState::Ready | ReaderState::Paused => {}
         }
         let policy = start_policy(cx.path_config(&path));
-        let Some(found) = self.paths.path_mut(&path) else {
+        let Some(found) = hub.paths.path_mut(&path) else {
             return command.refuse(Status::NotFound);
         };
         found.prepare(key, policy);
         let (waiter, cseq) = (command.waiter, command.request.cseq);
         self.set_reader_state(cx, index, ReaderState::Priming { waiter, cseq, since: now });
-        if !self.try_answer_play(cx, index) {
+        if !self.try_answer_play(cx, hub, index) {
             self.crowd.wait_for_start(&path, index);
-            if self.paths.path(&path).is_some_and(LivePath::lacks_sync) {
-                self.ask(&path, Ask::WantSync);
+            if hub.paths.path(&path).is_some_and(LivePath::lacks_sync) {
+                hub.ask(&path, Ask::WantSync);
             }
             self.wake_reader(cx, index, now + START_WAIT_MAX);
         }
@@ -67,13 +74,13 @@ impl Live {
 
     /// Answers a PLAY when all is known that it tells, or it has waited long enough. False: it
     /// waits on.
-    pub(super) fn try_answer_play(&mut self, cx: &mut Cx, index: u32) -> bool {
+    pub(super) fn try_answer_play(&mut self, cx: &mut Cx, hub: &mut Hub, index: u32) -> bool {
         let now = cx.now;
-        let Some(reader) = self.readers.get_mut(index as usize) else { return true };
+        let Some(reader) = self.table.get_mut(index as usize) else { return true };
         let is_first = reader.streams.iter().all(|stream| stream.ssrc.is_none());
         let ReaderState::Priming { waiter, cseq, since } = reader.state else { return true };
         let name = Arc::clone(&reader.path);
-        let path = self.paths.path_of(reader.key);
+        let path = hub.paths.path_of(reader.key);
         // One that leaves is paused: it is told so when its turn comes.
         let Some(path) = path.filter(|path| path.is_primed(reader.key)) else { return true };
         let starts = path.starts(reader.key);
@@ -93,16 +100,22 @@ impl Live {
         cx.out.push(Action::Respond { waiter, response });
         self.set_reader_state(cx, index, ReaderState::Playing);
         self.crowd.forget_start(&name, index);
-        if let Some(reader) = self.readers.get(index as usize).filter(|_| is_first) {
+        if let Some(reader) = self.table.get(index as usize).filter(|_| is_first) {
             note_reader_joined(reader);
         }
-        self.is_ready = true;
+        hub.is_ready = true;
         self.wake_reader(cx, index, now);
         true
     }
 
-    pub(super) fn pause_live(&mut self, cx: &Cx, command: &Command, index: u32) -> Executed {
-        let Some(reader) = self.readers.get(index as usize) else {
+    pub(super) fn pause_live(
+        &mut self,
+        cx: &Cx,
+        hub: &mut Hub,
+        command: &Command,
+        index: u32,
+    ) -> Executed {
+        let Some(reader) = self.table.get(index as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         match reader.state {
@@ -110,7 +123,7 @@ impl Live {
                 command.refuse(Status::MethodNotValidInThisState)
             }
             ReaderState::Playing | ReaderState::Paused => {
-                if let Some(path) = self.paths.path_mut(&reader.path) {
+                if let Some(path) = hub.paths.path_mut(&reader.path) {
                     path.pause(reader.key);
                 }
                 self.set_reader_state(cx, index, ReaderState::Paused);
@@ -121,7 +134,7 @@ impl Live {
 
     /// A reader is to be looked at again at `due`.
     pub fn wake_reader(&mut self, cx: &mut Cx, index: u32, due: Mono) {
-        let Some(reader) = self.readers.get_mut(index as usize) else { return };
+        let Some(reader) = self.table.get_mut(index as usize) else { return };
         if reader.wakes.is_none_or(|wakes| due < wakes) {
             reader.wakes = Some(due);
             let serial = reader.serial;
@@ -131,24 +144,30 @@ impl Live {
     }
 
     /// A reader's key of the wheel has come up.
-    pub(in crate::session) fn handle_reader_due(&mut self, cx: &mut Cx, index: u32, serial: u32) {
+    pub(in crate::session) fn handle_reader_due(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        index: u32,
+        serial: u32,
+    ) {
         let now = cx.now;
         let is_meant = |reader: &&mut LiveReader| {
             reader.serial == serial && reader.wakes.is_some_and(|wakes| wakes <= now)
         };
-        let Some(reader) = self.readers.get_mut(index as usize).filter(is_meant) else {
+        let Some(reader) = self.table.get_mut(index as usize).filter(is_meant) else {
             return;
         };
         reader.wakes = None;
         match reader.state {
             ReaderState::Priming { .. } => {
-                self.try_answer_play(cx, index);
+                self.try_answer_play(cx, hub, index);
             }
             ReaderState::Playing => {
                 let (key, is_report_due) = (reader.key, reader.report_due <= now);
-                self.paths.queue(key);
+                hub.paths.queue(key);
                 if is_report_due {
-                    self.send_live_reports(cx, index);
+                    self.send_live_reports(cx, hub, index);
                 }
             }
             ReaderState::Ready | ReaderState::Paused => {}

@@ -28,7 +28,8 @@ use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::sources::Sources;
 use crate::session::request::Waiter;
 use crate::session::stream::Path;
 
@@ -102,11 +103,12 @@ pub(super) struct Claimant {
     pub(super) peer: SocketAddr,
 }
 
-impl Live {
+impl Sources {
     /// Asks the home of a path for it, under a number that was not used before.
     pub(super) fn claim_path(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         number: u32,
         path: &Arc<str>,
         claimant: Claimant,
@@ -143,13 +145,13 @@ impl Live {
             is_unfed: false,
         };
         // Before its first packet: see the invariant of the table.
-        self.tally.enter(path);
+        hub.tally.enter(path);
         if let Some(id) = publisher.id() {
             cx.directory.enter(id, connection, SessionRef::Publisher(number));
         }
         self.publishers.insert(number, publisher);
         let (source, rules) = (SourceRef { shard: cx.shard, number }, cx.path_rules(path));
-        self.ask(path, Ask::Claim { source, description, is_pulled, rules });
+        hub.ask(path, Ask::Claim { source, description, is_pulled, rules });
     }
 }
 

@@ -22,7 +22,8 @@ use crate::rtcp::ReportBlock;
 use crate::rtp::RtxStream;
 use crate::session::cx::Cx;
 use crate::session::info::{SessionInfo, StreamInfo};
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::readers::Readers;
 use crate::session::request::Waiter;
 use crate::session::stream::Path;
 use crate::session::table::SessionKey;
@@ -153,55 +154,55 @@ impl SessionKey {
     }
 }
 
-impl Live {
+impl Readers {
     /// Changes a reader's state, and the gauge with it.
     pub(super) fn set_reader_state(&mut self, cx: &Cx, index: u32, state: ReaderState) {
-        let Some(reader) = self.readers.get_mut(index as usize) else { return };
+        let Some(reader) = self.table.get_mut(index as usize) else { return };
         cx.cells.sessions[reader.state.gauge_index()].sub(1);
         cx.cells.sessions[state.gauge_index()].add(1);
         reader.state = state;
     }
+}
 
-    /// What the outside is shown of a reader.
-    pub(super) fn reader_info(&self, cx: &Cx, reader: &LiveReader) -> SessionInfo {
-        let path = self.paths.path(&reader.path);
-        let counts = path.and_then(|path| path.reader(reader.key));
-        let streams = reader.streams.iter().enumerate().map(|(place, stream)| {
-            let sent = counts.and_then(|counts| counts.streams.get(place));
-            let report = stream.report.as_deref();
-            let clock_rate_hz = f64::from(stream.clock_rate_hz.max(1));
-            StreamInfo {
-                track: stream.track,
-                encoding: String::new(),
-                ssrc: stream.ssrc.map(|ssrc| format!("{:08X}", ssrc.0)).unwrap_or_default(),
-                packets_sent: sent.map_or(0, |sent| sent.packets_sent),
-                payload_bytes_sent: sent.map_or(0, |sent| sent.payload_bytes_sent),
-                fraction_lost: report.map(|(block, _)| f64::from(block.fraction_lost) / 256.0),
-                packets_lost: report.map(|(block, _)| i64::from(block.cumulative_lost)),
-                jitter_s: report.map(|(block, _)| f64::from(block.jitter) / clock_rate_hz),
-                round_trip_s: report
-                    .and_then(|(_, round_trip_ns)| *round_trip_ns)
-                    .map(|ns| Duration::from_nanos(ns).as_secs_f64()),
-                quality: None,
-            }
-        });
-        SessionInfo {
-            id: reader.id.to_string(),
-            shard: cx.shard.0,
-            role: "reader",
-            path: reader.path.to_string(),
-            peer: reader.peer.to_string(),
-            user_agent: reader.user_agent.clone(),
-            state: reader.state.as_str(),
-            transport: reader.transport(),
-            npt_s: 0.0,
-            scale: 1.0,
-            speed: 1.0,
-            age_s: cx.now.since(reader.created).as_secs_f64(),
-            streams: streams.collect(),
-            reader: path.and_then(|path| path.reader_info(reader.key)),
-            source: None,
+/// What the outside is shown of a reader.
+pub(super) fn reader_info(cx: &Cx, hub: &Hub, reader: &LiveReader) -> SessionInfo {
+    let path = hub.paths.path(&reader.path);
+    let counts = path.and_then(|path| path.reader(reader.key));
+    let streams = reader.streams.iter().enumerate().map(|(place, stream)| {
+        let sent = counts.and_then(|counts| counts.streams.get(place));
+        let report = stream.report.as_deref();
+        let clock_rate_hz = f64::from(stream.clock_rate_hz.max(1));
+        StreamInfo {
+            track: stream.track,
+            encoding: String::new(),
+            ssrc: stream.ssrc.map(|ssrc| format!("{:08X}", ssrc.0)).unwrap_or_default(),
+            packets_sent: sent.map_or(0, |sent| sent.packets_sent),
+            payload_bytes_sent: sent.map_or(0, |sent| sent.payload_bytes_sent),
+            fraction_lost: report.map(|(block, _)| f64::from(block.fraction_lost) / 256.0),
+            packets_lost: report.map(|(block, _)| i64::from(block.cumulative_lost)),
+            jitter_s: report.map(|(block, _)| f64::from(block.jitter) / clock_rate_hz),
+            round_trip_s: report
+                .and_then(|(_, round_trip_ns)| *round_trip_ns)
+                .map(|ns| Duration::from_nanos(ns).as_secs_f64()),
+            quality: None,
         }
+    });
+    SessionInfo {
+        id: reader.id.to_string(),
+        shard: cx.shard.0,
+        role: "reader",
+        path: reader.path.to_string(),
+        peer: reader.peer.to_string(),
+        user_agent: reader.user_agent.clone(),
+        state: reader.state.as_str(),
+        transport: reader.transport(),
+        npt_s: 0.0,
+        scale: 1.0,
+        speed: 1.0,
+        age_s: cx.now.since(reader.created).as_secs_f64(),
+        streams: streams.collect(),
+        reader: path.and_then(|path| path.reader_info(reader.key)),
+        source: None,
     }
 }
 

@@ -12,15 +12,17 @@ use crate::base::time::{Mono, Npt};
 use crate::live::liveness::{Patience, Pulse};
 use crate::rtcp::{self, CompoundWriter, Feedback, NoRoom, SenderInfo};
 use crate::session::cx::Cx;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::readers::Readers;
+use crate::session::live::sources::Sources;
 use crate::session::stream::Path;
 use crate::session::table::Action;
 
-impl Live {
+impl Readers {
     /// A sender report on every stream of a reader that was sent something.
-    pub(super) fn send_live_reports(&mut self, cx: &mut Cx, index: u32) {
+    pub(super) fn send_live_reports(&mut self, cx: &mut Cx, hub: &mut Hub, index: u32) {
         let interval = Duration::from_millis(rand::rng().random_range(2_500..7_500));
-        let Some(reader) = self.readers.get_mut(index as usize) else { return };
+        let Some(reader) = self.table.get_mut(index as usize) else { return };
         // Whoever has just joined a group needs one to put sound and picture together (RFC 3550
         // s6.2: the reduced minimum).
         let due = cx.now + if reader.is_session() { interval } else { interval / 5 };
@@ -31,32 +33,33 @@ impl Live {
         }
         reader.report_due = due;
         for stream_index in 0..reader.streams.len() {
-            self.send_live_report(cx, index, stream_index, None);
+            self.send_live_report(cx, hub, index, stream_index, None);
         }
     }
 
     /// BYE on every stream that the reader has heard of.
-    pub(super) fn say_live_bye(&mut self, cx: &mut Cx, index: u32, reason: &str) {
-        let count = self.readers.get(index as usize).map_or(0, |r| r.streams.len());
+    pub(super) fn say_live_bye(&self, cx: &mut Cx, hub: &mut Hub, index: u32, reason: &str) {
+        let count = self.table.get(index as usize).map_or(0, |r| r.streams.len());
         for stream_index in 0..count {
-            self.send_live_report(cx, index, stream_index, Some(reason));
+            self.send_live_report(cx, hub, index, stream_index, Some(reason));
         }
     }
 
     fn send_live_report(
-        &mut self,
+        &self,
         cx: &mut Cx,
+        hub: &mut Hub,
         index: u32,
         stream_index: usize,
         bye: Option<&str>,
     ) {
         let mut bytes = cx.take_bytes();
         let utc_ns = cx.utc_ns;
-        let Some(reader) = self.readers.get(index as usize) else { return };
+        let Some(reader) = self.table.get(index as usize) else { return };
         let Some(stream) = reader.streams.get(stream_index) else { return };
         let Some(ssrc) = stream.ssrc else { return };
         let place = u8::try_from(stream_index).unwrap_or(u8::MAX);
-        let path = self.paths.path_of(reader.key);
+        let path = hub.paths.path_of(reader.key);
         let report = path.and_then(|path| path.report(reader.key, place, utc_ns));
         match (report, bye) {
             (Some(report), bye) => {
@@ -93,7 +96,7 @@ impl Live {
         feedback: &Feedback,
     ) {
         let (now, ntp) = (cx.now, rtcp::ntp_from_utc_ns(cx.utc_ns));
-        let Some(reader) = self.readers.get_mut(index as usize) else { return };
+        let Some(reader) = self.table.get_mut(index as usize) else { return };
         reader.alive = now;
         for block in &feedback.reports {
             let is_its = |stream: &&mut LiveStream| stream.ssrc == Some(Ssrc(block.ssrc));
@@ -107,7 +110,9 @@ impl Live {
             stream.report = Some(Box::new((*block, round_trip_ns)));
         }
     }
+}
 
+impl Sources {
     /// Receiver reports to a publisher, when they are due. False: it is silent for too long.
     pub(super) fn report_to_publisher(&mut self, cx: &mut Cx, number: u32, now: Mono) -> bool {
         let Some(publisher) = self.publishers.get_mut(&number) else { return true };

@@ -16,11 +16,12 @@ use crate::live::retransmit::rtx_payload_type;
 use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
-use crate::rtsp::transport_answer::{TransportPath, TransportReply};
+use crate::rtsp::transport_answer::TransportReply;
 use crate::rtsp::uri::base_url;
 use crate::session::cx::Cx;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::readers::Readers;
 use crate::session::methods::{clip, is_peer};
 use crate::session::request::{Command, Executed};
 use crate::session::resend::takes_feedback;
@@ -37,22 +38,22 @@ struct Wish {
     offer: TransportOffer,
 }
 
-impl Live {
+impl Readers {
     /// 200 with the path's description. Whether the client takes SDP is known already.
-    pub(super) fn describe_live(&mut self, cx: &Cx, command: Command) -> Executed {
+    pub(super) fn describe_live(&mut self, cx: &Cx, hub: &mut Hub, command: Command) -> Executed {
         let path: Arc<str> = command.target.path.trim_end_matches('/').into();
         if !is_live_path(&path) {
             return command.refuse(Status::NotFound);
         }
-        let command = match self.want_path(cx, &path, command) {
+        let command = match self.want_path(cx, hub, &path, command) {
             Ok(command) => command,
             Err(executed) => return executed,
         };
-        let command = match self.want_sets(cx, &path, command) {
+        let command = match self.want_sets(cx, hub, &path, command) {
             Ok(command) => command,
             Err(executed) => return executed,
         };
-        let Some(found) = self.paths.path(&path) else {
+        let Some(found) = hub.paths.path(&path) else {
             return command.refuse(Status::NotFound);
         };
         let text = found.description().text(cx.retransmits() && takes_feedback(&command.request));
@@ -66,6 +67,7 @@ impl Live {
     pub(super) fn setup_reader(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         command: Command,
         index: Option<u32>,
     ) -> Executed {
@@ -73,24 +75,24 @@ impl Live {
         let command = match index {
             Some(_) => command,
             None if !is_live_path(&path) => return command.refuse(Status::NotFound),
-            None => match self.want_path(cx, &path, command) {
+            None => match self.want_path(cx, hub, &path, command) {
                 Ok(command) => command,
                 Err(executed) => return executed,
             },
         };
-        let wish = match self.reader_wish(cx, &command, path, index) {
+        let wish = match self.reader_wish(cx, hub, &command, path, index) {
             Ok(wish) => wish,
             Err(status) => return command.refuse(status),
         };
         let (group, command) = match wish.offer.multicast {
             false => (None, command),
-            true => match self.want_group(cx, &wish.path, command) {
+            true => match self.want_group(cx, hub, &wish.path, command) {
                 Ok((group, command)) => (Some(group), command),
                 Err(executed) => return executed,
             },
         };
         let is_new = index.is_none();
-        let begun = index.map_or_else(|| self.begin_reader(cx, &command, &wish), Ok);
+        let begun = index.map_or_else(|| self.begin_reader(cx, hub, &command, &wish), Ok);
         let index = match begun {
             Ok(index) => index,
             Err(status) => return command.refuse(status),
@@ -104,10 +106,10 @@ impl Live {
                 .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
         };
         if let Some(path) = placed {
-            return self.add_reader_stream(cx, &command, index, &wish, path);
+            return self.add_reader_stream(cx, hub, &command, index, &wish, path);
         }
         if is_new {
-            self.end_reader(cx, index, None);
+            self.end_reader(cx, hub, index, None);
         }
         if wish.offer.protocol == Lower::Udp && cx.sockets.has_room() {
             return Executed::NeedsPair(Box::new(command));
@@ -118,11 +120,12 @@ impl Live {
     fn reader_wish(
         &self,
         cx: &Cx,
+        hub: &Hub,
         command: &Command,
         path: Arc<str>,
         index: Option<u32>,
     ) -> Result<Wish, Status> {
-        let reader = index.and_then(|index| self.readers.get(index as usize));
+        let reader = index.and_then(|index| self.table.get(index as usize));
         if let Some(reader) = reader {
             if reader.path != path {
                 // One session is one presentation.
@@ -132,7 +135,7 @@ impl Live {
                 return Err(Status::MethodNotValidInThisState);
             }
         }
-        let found = self.paths.path(&path).ok_or(Status::NotFound)?;
+        let found = hub.paths.path(&path).ok_or(Status::NotFound)?;
         let tracks = &found.description().tracks;
         let track = match command.target.track {
             Some(track) => track,
@@ -147,7 +150,7 @@ impl Live {
         let header = command.request.header("Transport").ok_or(Status::UnsupportedTransport)?;
         let offers = parse_transport(header).map_err(|_| Status::BadRequest)?;
         let offer = offers.into_iter().find(|offer| {
-            is_served(offer, command, reader) || self.serves_group(offer, &path, reader)
+            is_served(offer, command, reader) || self.serves_group(hub, offer, &path, reader)
         });
         let offer = offer.ok_or(Status::UnsupportedTransport)?;
         // What a group was sent is not sent to one of it again.
@@ -158,19 +161,25 @@ impl Live {
         Ok(Wish { path, track, clock_rate_hz: spec.clock_rate_hz, rtx, offer })
     }
 
-    fn begin_reader(&mut self, cx: &mut Cx, command: &Command, wish: &Wish) -> Result<u32, Status> {
-        self.replace_older_reader(cx, command, wish);
+    fn begin_reader(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        command: &Command,
+        wish: &Wish,
+    ) -> Result<u32, Status> {
+        self.replace_older_reader(cx, hub, command, wish);
         if cx.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
             return Err(Status::NotEnoughBandwidth);
         }
         let admitted = cx.admit_session(command.peer)?;
-        let place = self.readers.vacant_key();
+        let place = self.table.vacant_key();
         let (carrier, cast) = match wish.offer.protocol {
             _ if wish.offer.multicast => (Carrier::Multicast, Cast::Member),
             Lower::Udp => (Carrier::Udp, Cast::Own),
             Lower::Tcp => (Carrier::Tcp, Cast::Own),
         };
-        let path = self.paths.path_mut(&wish.path).ok_or(Status::NotFound)?;
+        let path = hub.paths.path_mut(&wish.path).ok_or(Status::NotFound)?;
         let added = path.add_reader(place as u64, carrier);
         let key = added.map_err(|_| Status::NotEnoughBandwidth)?;
         let mut rng = rand::rng();
@@ -188,17 +197,17 @@ impl Live {
             user_agent: command.request.header("User-Agent").map(clip),
             created: cx.now,
             alive: cx.now,
-            serial: self.next_serial(),
+            serial: hub.next_serial(),
             wakes: None,
             timer: Timer::NONE,
             report_due: cx.now,
             cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
             skips_told: SkipsTold::default(),
         };
-        self.tally.enter(&wish.path);
+        hub.tally.enter(&wish.path);
         let (id, connection) = (reader.id, reader.connection);
         cx.cells.sessions[reader.state.gauge_index()].add(1);
-        let index = u32::try_from(self.readers.insert(reader)).unwrap_or(u32::MAX);
+        let index = u32::try_from(self.table.insert(reader)).unwrap_or(u32::MAX);
         cx.directory.enter(id, connection, SessionRef::Reader(index));
         if cast == Cast::Member {
             self.enter_group(&wish.path, command.peer.ip(), index);
@@ -208,16 +217,16 @@ impl Live {
 
     /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
     /// connection without tearing down.
-    fn replace_older_reader(&mut self, cx: &mut Cx, command: &Command, wish: &Wish) {
+    fn replace_older_reader(&mut self, cx: &mut Cx, hub: &mut Hub, command: &Command, wish: &Wish) {
         for session in cx.directory.of_connection(command.waiter.entry).to_vec() {
             let SessionRef::Reader(index) = session else { continue };
-            let is_left = self.readers.get(index as usize).is_some_and(|reader| {
+            let is_left = self.table.get(index as usize).is_some_and(|reader| {
                 matches!(reader.state, ReaderState::Paused)
                     && reader.path == wish.path
                     && reader.streams.iter().any(|stream| stream.track == wish.track)
             });
             if is_left && command.waiter.shard == cx.shard {
-                self.end_reader(cx, index, None);
+                self.end_reader(cx, hub, index, None);
             }
         }
     }
@@ -233,7 +242,7 @@ impl Live {
         let (rtp_port, rtcp_port) = offer.client_port?;
         let host = Host::of(command.peer);
         let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
-        let streams = self.readers.get(index as usize)?.streams.len();
+        let streams = self.table.get(index as usize)?.streams.len();
         let owner = (SessionKey::of_reader(index), u8::try_from(streams).unwrap_or(u8::MAX));
         let pair = cx.sockets.place(rtp, rtcp, owner)?;
         Some(Path::Udp { pair, rtp, rtcp })
@@ -242,12 +251,13 @@ impl Live {
     fn add_reader_stream(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         command: &Command,
         index: u32,
         wish: &Wish,
         path: Path,
     ) -> Executed {
-        let Some(reader) = self.readers.get_mut(index as usize) else {
+        let Some(reader) = self.table.get_mut(index as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         let mut rng = rand::rng();
@@ -269,37 +279,22 @@ impl Live {
             let channels = (channel, rtcp_channel);
             cx.directory.take_channels(entry, channels, SessionRef::Reader(index));
         }
-        let found = self.paths.path_mut(&wish.path);
+        let found = hub.paths.path_mut(&wish.path);
         if found.is_none_or(|found| found.add_stream(reader.key, wish.track).is_err()) {
             // It was there when the wish was checked.
-            self.end_reader(cx, index, None);
+            self.end_reader(cx, hub, index, None);
             return command.refuse(Status::NotFound);
         }
         // The SSRC is the source's, and not known before its first packet.
         let reply = TransportReply {
             profile: wish.offer.profile,
-            path: self.transport_path(cx, path),
+            path: hub.transport_path(cx, path),
             ssrc: None,
             mode: Mode::Play,
         };
         let response = command.response(Status::Ok);
         let response = response.header("Session", cx.session_header(id));
         Executed::Reply(response.header("Transport", reply.write()))
-    }
-
-    /// For the answer to SETUP.
-    pub(super) fn transport_path(&self, cx: &Cx, path: Path) -> TransportPath {
-        match path {
-            Path::Udp { pair, rtp, rtcp } => TransportPath::Unicast {
-                client: (rtp.port(), rtcp.port()),
-                server: cx.sockets.ports(pair),
-                source: None,
-            },
-            Path::Tcp { channel, rtcp_channel } => {
-                TransportPath::Interleaved { channels: (channel, rtcp_channel) }
-            }
-            Path::Group { rtp, rtcp } => self.group_transport(rtp, rtcp),
-        }
     }
 }
 

@@ -221,7 +221,7 @@ impl Bench {
 
     /// A packet of the publisher, and the end of its turn.
     fn packet(&mut self, from: SocketAddr, seq: u16) {
-        self.sessions.live.handle_rtp_datagram(&mut self.sessions.cx, 0, from, &rtp(seq));
+        self.sessions.live.sources.handle_rtp_datagram(&mut self.sessions.cx, 0, from, &rtp(seq));
         self.sessions.live.feed_live(&mut self.sessions.cx);
         self.settle();
     }
@@ -293,7 +293,7 @@ fn stranger_may_neither_publish_nor_feed_the_path_of_another() {
     assert_eq!(bench.announce(9, host(1, 40_009)), 403, "it has a publisher");
     bench.packet(host(9, 5_000), 1);
     let packets = |bench: &Bench| -> u64 {
-        bench.sessions.live.publishers.values().map(|p| p.source.counts().packets).sum()
+        bench.sessions.live.sources.publishers.values().map(|p| p.source.counts().packets).sum()
     };
     assert_eq!(packets(&bench), 0);
     bench.packet(host(1, 5_000), 1);
@@ -309,14 +309,14 @@ fn silent_publisher_ends_and_its_readers_after_the_hold() {
     bench.packet(host(1, 5_000), 1);
     bench.reader(Method::Play, URL, Some(session_id(&setup))).unwrap();
     bench.pass(Duration::from_secs(9));
-    assert_eq!(bench.sessions.live.publishers.len(), 1);
+    assert_eq!(bench.sessions.live.sources.publishers.len(), 1);
     assert!(!bench.datagrams.is_empty(), "receiver reports went to the publisher");
     bench.pass(Duration::from_secs(3));
-    assert!(bench.sessions.live.publishers.is_empty());
-    assert_eq!(bench.sessions.live.readers.len(), 1, "it waits for another publisher");
+    assert!(bench.sessions.live.sources.publishers.is_empty());
+    assert_eq!(bench.sessions.live.readers.table.len(), 1, "it waits for another publisher");
     assert_eq!(bench.hung_up, [PUBLISHER]);
     bench.pass(Duration::from_secs(11));
-    assert!(bench.sessions.live.readers.is_empty());
+    assert!(bench.sessions.live.readers.table.is_empty());
     assert_eq!(bench.hung_up, [PUBLISHER, READER]);
     assert_eq!(bench.sessions.cx.sockets.tuple_count(), 0);
     // It may say goodbye to what has ended, and nothing else.
@@ -340,7 +340,7 @@ fn publisher_over_tcp_that_stays_and_says_nothing_is_hung_up_on_where_its_path_s
         bench.sessions.handle_report_interleaved(entry, channel, bytes);
     }
     bench.pass(Duration::from_secs(2));
-    assert!(bench.sessions.live.publishers.is_empty());
+    assert!(bench.sessions.live.sources.publishers.is_empty());
     assert_eq!(bench.hung_up, [PUBLISHER]);
 }
 
@@ -350,7 +350,7 @@ fn publisher_that_pauses_keeps_its_path_and_goes_on_by_record() {
     let id = Some(bench.publish());
     let from = (PUBLISHER, host(1, 40_000));
     let packets = |bench: &Bench| -> u64 {
-        bench.sessions.live.publishers.values().map(|p| p.source.counts().packets).sum()
+        bench.sessions.live.sources.publishers.values().map(|p| p.source.counts().packets).sum()
     };
     let say = |bench: &mut Bench, method| {
         bench.request(from, method, URL, id, (&[], "")).unwrap().status().code()
@@ -377,9 +377,9 @@ fn end_of_its_connection_ends_a_publisher_and_leaves_a_reader_over_udp() {
         bench.sessions.handle_connection_closed(entry(connection));
     }
     bench.settle();
-    assert!(bench.sessions.live.publishers.is_empty());
+    assert!(bench.sessions.live.sources.publishers.is_empty());
     assert!(!bench.sessions.end_session(id, "test"));
-    assert_eq!(bench.sessions.live.readers.len(), 1);
+    assert_eq!(bench.sessions.live.readers.table.len(), 1);
     assert_eq!(bench.announce(PUBLISHER, host(1, 40_000)), 200, "the path is free again");
 }
 
@@ -437,7 +437,10 @@ fn kick_ends_publisher_and_readers_and_is_refused_where_nothing_is() {
     assert!(!bench.sessions.live.kick_path(&mut bench.sessions.cx, "live/b"));
     assert!(bench.sessions.live.kick_path(&mut bench.sessions.cx, "live/a"));
     bench.settle();
-    assert!(bench.sessions.live.publishers.is_empty() && bench.sessions.live.readers.is_empty());
+    assert!(
+        bench.sessions.live.sources.publishers.is_empty()
+            && bench.sessions.live.readers.table.is_empty()
+    );
     assert_eq!(bench.hung_up, [PUBLISHER, READER]);
     assert!(shown(&bench).0.is_none());
     assert_eq!(bench.announce(PUBLISHER, host(1, 40_000)), 200, "the path is free again");
@@ -473,7 +476,8 @@ fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
     bench.pass(Duration::from_secs(3));
     bench.packet(host(1, 5_000), 2);
     let now = bench.sessions.cx.now;
-    let Live { readers, paths, .. } = &mut bench.sessions.live;
+    let Live { hub, readers, .. } = &mut bench.sessions.live;
+    let (paths, readers) = (&mut hub.paths, &mut readers.table);
     let key = readers.iter().next().unwrap().1.key;
     // What the pump asks when it comes to this reader at last.
     assert!(matches!(paths.path_mut("live/a").unwrap().next(key, 0, now), Next::Run(_)));
@@ -481,7 +485,9 @@ fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
     let info = bench.sessions.session_info(id).unwrap();
     let reader = info.reader.unwrap();
     assert_eq!((reader.skips_lag_budget, reader.packets_skipped, reader.carrier), (1, 1, "udp"));
-    assert!(bench.sessions.live.readers.iter().all(|(_, reader)| reader.skips_told.is_told()));
+    assert!(
+        bench.sessions.live.readers.table.iter().all(|(_, reader)| reader.skips_told.is_told())
+    );
     assert_eq!(shown(&bench).0.unwrap().skips["lag_budget"], 1);
     assert!(bench.sessions.end_session(id, "test"));
     let (info, numbers) = shown(&bench);
@@ -497,7 +503,12 @@ fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_stranger
     let mut send = |port, seq: u16, ssrc: u32| {
         let mut packet = rtp(seq);
         packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
-        bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 0, host(1, port), &packet);
+        bench.sessions.live.sources.handle_rtp_datagram(
+            &mut bench.sessions.cx,
+            0,
+            host(1, port),
+            &packet,
+        );
         bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_millis(20);
     };
     send(6_000, 0, 9);
@@ -506,7 +517,7 @@ fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_stranger
         send(5_000, seq + 1, 9);
         send(6_001, seq, 77);
     }
-    let source = &bench.sessions.live.publishers.values().next().unwrap().source;
+    let source = &bench.sessions.live.sources.publishers.values().next().unwrap().source;
     assert_eq!(source.counts().packets, 50);
     assert_eq!(source.counts().dropped, [0; 9]);
     assert_eq!(source.track(0).and_then(|track| track.ssrc()), Some(Ssrc(13)));
@@ -521,7 +532,7 @@ fn report_from_a_port_that_was_not_announced_is_of_the_track_that_its_ssrc_names
         let bytes =
             [&[0x80, payload_type, 0, 1, 0, 0, 0, 0, 0, 0, 0, ssrc][..], &[7; 160]].concat();
         let (live, cx) = (&mut bench.sessions.live, &mut bench.sessions.cx);
-        live.handle_rtp_datagram(cx, 0, host(1, port), &bytes);
+        live.sources.handle_rtp_datagram(cx, 0, host(1, port), &bytes);
     };
     let report = |ssrc| {
         let ntp = [0xE0, 0, 0, 1, 0, 0, 0, 0];
@@ -529,7 +540,7 @@ fn report_from_a_port_that_was_not_announced_is_of_the_track_that_its_ssrc_names
     };
     let send = |bench: &mut Bench, port, bytes: &[u8]| {
         let (live, cx) = (&mut bench.sessions.live, &mut bench.sessions.cx);
-        live.handle_publisher_datagram(cx, 0, host(1, port), bytes)
+        live.sources.handle_publisher_datagram(cx, 0, host(1, port), bytes)
     };
     packet(&mut bench, 7_000, 0, 1);
     assert!(!send(&mut bench, 7_009, &report(3)), "it may be of the track that is not heard yet");
@@ -537,7 +548,7 @@ fn report_from_a_port_that_was_not_announced_is_of_the_track_that_its_ssrc_names
     assert!(!send(&mut bench, 7_009, &report(3)), "it may be of either");
     assert!(send(&mut bench, 7_003, &report(2)));
     let now = bench.sessions.cx.now + Duration::from_secs(5);
-    let publisher = bench.sessions.live.publishers.values_mut().next().unwrap();
+    let publisher = bench.sessions.live.sources.publishers.values_mut().next().unwrap();
     let blocks = publisher.source.poll_reports(now);
     let heard: Vec<_> = blocks.iter().map(|(track, block)| (*track, block.lsr != 0)).collect();
     assert_eq!(heard, [(0, false), (1, true)]);

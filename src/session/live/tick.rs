@@ -11,27 +11,32 @@ use super::desk::Live;
 use super::reader::ReaderState;
 use crate::live::message::{Ask, ToHome};
 use crate::session::cx::Cx;
+use crate::session::live::hub::Hub;
+use crate::session::live::readers::Readers;
+use crate::session::live::sources::Sources;
 
 impl Live {
     pub(in crate::session) fn handle_live_tick(&mut self, cx: &mut Cx) {
         let now = cx.now;
-        self.crowd.look_after_all();
-        self.walks.begin();
-        self.go_on_with_sources(cx);
-        self.go_on_looking(cx);
-        self.look_after_groups(cx);
-        for waiter in self.paths.overdue(now) {
-            self.resume(cx, waiter, false);
+        self.readers.crowd.look_after_all();
+        self.sources.walks.begin();
+        self.sources.go_on_with_sources(cx, &mut self.hub);
+        self.readers.go_on_looking(cx, &mut self.hub);
+        self.readers.look_after_groups(cx, &mut self.hub);
+        for waiter in self.hub.paths.overdue(now) {
+            self.readers.resume(cx, waiter, false);
         }
-        for path in self.paths.sweep(now) {
-            self.ask(&path, Ask::Unsubscribe { shard: cx.shard });
+        for path in self.hub.paths.sweep(now) {
+            self.hub.ask(&path, Ask::Unsubscribe { shard: cx.shard });
         }
         self.say_again(cx);
-        self.is_ticking = false;
+        self.hub.is_ticking = false;
         self.settle_live(cx);
     }
+}
 
-    pub(super) fn look_after_publisher(&mut self, cx: &mut Cx, number: u32) {
+impl Sources {
+    pub(super) fn look_after_publisher(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let now = cx.now;
         let Some(publisher) = self.publishers.get_mut(&number) else { return };
         publisher.source.measure(now);
@@ -39,24 +44,26 @@ impl Live {
             && let Some(ask) = publisher.poll_description(now)
         {
             let path = Arc::clone(publisher.source.path());
-            self.asks.push(ToHome { path, ask });
+            hub.asks.push(ToHome { path, ask });
         }
         if !publisher.is_recording() {
             if now.since(publisher.alive) < cx.config.timeout {
                 return;
             }
-            let is_answered = self.refuse_unanswered_claim(cx, number);
+            let is_answered = self.refuse_unanswered_claim(cx, hub, number);
             if !is_answered {
-                self.dismiss_publisher(cx, number, "it does not begin");
+                self.dismiss_publisher(cx, hub, number, "it does not begin");
             }
         } else if !self.report_to_publisher(cx, number, now) {
-            self.dismiss_publisher(cx, number, "nothing comes from it");
+            self.dismiss_publisher(cx, hub, number, "nothing comes from it");
         }
     }
+}
 
-    pub(super) fn look_after(&mut self, cx: &mut Cx, index: u32) {
+impl Readers {
+    pub(super) fn look_after(&mut self, cx: &mut Cx, hub: &mut Hub, index: u32) {
         let (now, timeout) = (cx.now, cx.config.timeout);
-        let Some(reader) = self.readers.get(index as usize) else { return };
+        let Some(reader) = self.table.get(index as usize) else { return };
         // As for titles (client rule C16).
         let is_carried = reader.is_interleaved()
             && reader.connection.is_some()
@@ -66,9 +73,9 @@ impl Live {
         if reader.is_session() && !is_carried && silent >= limit {
             tracing::info!(session = %reader.id, silent_s = silent.as_secs(), "session timed out");
             cx.cells.sessions_timed_out.add(1);
-            self.dismiss_reader(cx, index, "timeout");
+            self.dismiss_reader(cx, hub, index, "timeout");
         } else if reader.report_due <= now {
-            self.send_live_reports(cx, index);
+            self.send_live_reports(cx, hub, index);
         }
     }
 }
@@ -76,11 +83,11 @@ impl Live {
 impl Live {
     /// There is something to look after.
     pub(super) fn has_work(&self) -> bool {
-        !self.publishers.is_empty()
-            || !self.pulls.is_empty()
-            || !self.readers.is_empty()
-            || self.groups.has_work()
-            || self.paths.has_work()
+        !self.sources.publishers.is_empty()
+            || !self.sources.pulls.is_empty()
+            || !self.readers.table.is_empty()
+            || self.readers.groups.has_work()
+            || self.hub.paths.has_work()
     }
 }
 

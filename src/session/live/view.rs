@@ -8,23 +8,20 @@
 //! Invariant: a sum never goes back, whoever ends between two questions.
 //! Bound: the paths and sources of a shard, once a question.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 
 use super::publisher::Publisher;
 use crate::config::source::SourceAddress;
-use crate::live::info::{
-    HomeInfo, SourceInfo, SourceTrackInfo, drops, reader_totals, source_totals,
-};
-use crate::live::message::{Ask, ToHome, home_of};
-use crate::live::reader::Reader;
+use crate::live::info::{HomeInfo, SourceInfo, SourceTrackInfo, drops, source_totals};
+use crate::live::message::{Ask, ToHome};
 use crate::live::source::SourceTrack;
 use crate::metrics::paths::{PATH_STATES, PathTallies, PathTotals};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
 use crate::session::info::SessionInfo;
 use crate::session::live::desk::Live;
+use crate::session::live::reader::reader_info;
+use crate::session::live::sources::Sources;
 use crate::session::stream::Path;
 
 impl Live {
@@ -32,24 +29,24 @@ impl Live {
     /// looked at.
     #[must_use]
     pub fn path_table(&self, cx: &Cx) -> PathTallies {
-        let mut table = self.tally.clone();
-        for publisher in self.publishers.values() {
+        let mut table = self.hub.tally.clone();
+        for publisher in self.sources.publishers.values() {
             let numbers = table.numbers_mut(publisher.source.path());
             numbers.totals.add(&totals_of(publisher));
             numbers.sources += u64::from(publisher.is_recording());
         }
-        for path in self.paths.iter() {
+        for path in self.hub.paths.iter() {
             let numbers = table.numbers_mut(path.name());
             numbers.totals.add(path.totals());
             let carriers = path.readers_by_carrier();
             numbers.readers.iter_mut().zip(carriers).for_each(|(sum, more)| *sum += more);
         }
-        let known = self.registry.states();
+        let known = self.hub.registry.states();
         let unknown = cx
             .configs
             .named
             .keys()
-            .filter(|path| !self.registry.knows(path) && self.is_home_of(cx, path));
+            .filter(|path| !self.hub.registry.knows(path) && self.hub.is_home_of(cx, path));
         for state in known.chain(unknown.map(|_| "idle")) {
             if let Some(place) = PATH_STATES.iter().position(|known| *known == state) {
                 table.homes[place] += 1;
@@ -65,7 +62,7 @@ impl Live {
         if is_known {
             tracing::info!(code = "HE-I303", event = "path.kicked", path, "path {path} is ended");
             let (path, ask) = (path.into(), Ask::Kick);
-            self.registry.handle(ToHome { path, ask }, cx.now);
+            self.hub.registry.handle(ToHome { path, ask }, cx.now);
             self.settle_live(cx);
         }
         is_known
@@ -73,12 +70,8 @@ impl Live {
 
     /// A path that has its home here; one that is configured is known before it is wanted.
     pub(super) fn home_info(&self, cx: &Cx, path: &str) -> Option<HomeInfo> {
-        let is_idle = || self.is_home_of(cx, path) && cx.configs.named.contains_key(path);
-        self.registry.info(path).or_else(|| is_idle().then(|| HomeInfo::idle(path)))
-    }
-
-    fn is_home_of(&self, cx: &Cx, path: &str) -> bool {
-        home_of(path, self.shard_count) == cx.shard
+        let is_idle = || self.hub.is_home_of(cx, path) && cx.configs.named.contains_key(path);
+        self.hub.registry.info(path).or_else(|| is_idle().then(|| HomeInfo::idle(path)))
     }
 
     /// What the outside is shown of a session.
@@ -88,14 +81,18 @@ impl Live {
         session: SessionRef,
     ) -> Option<SessionInfo> {
         match session {
-            SessionRef::Reader(index) => {
-                self.readers.get(index as usize).map(|reader| self.reader_info(cx, reader))
-            }
-            SessionRef::Publisher(number) => self.publisher_info(cx, number),
+            SessionRef::Reader(index) => self
+                .readers
+                .table
+                .get(index as usize)
+                .map(|reader| reader_info(cx, &self.hub, reader)),
+            SessionRef::Publisher(number) => self.sources.publisher_info(cx, number),
             SessionRef::Title(_) => None,
         }
     }
+}
 
+impl Sources {
     fn publisher_info(&self, cx: &Cx, number: u32) -> Option<SessionInfo> {
         let publisher = self.publishers.get(&number)?;
         let source = self.source_info(cx, number)?;
@@ -128,7 +125,7 @@ impl Live {
         let since = since_ns.and_then(|ns| Timestamp::from_nanosecond(ns).ok());
         let tracks: Vec<SourceTrackInfo> = (0..)
             .zip(&publisher.tracks)
-            .map(|(track, _)| self.track_info(cx, publisher, track))
+            .map(|(track, _)| track_info(cx, publisher, track))
             .collect();
         let gop = source.description().sync_track().and_then(|track| {
             let ticks = source.track(track)?.meter().gop_ticks?;
@@ -156,53 +153,6 @@ impl Live {
             tracks,
         })
     }
-
-    fn track_info(&self, cx: &Cx, publisher: &Publisher, index: u8) -> SourceTrackInfo {
-        let media = publisher.sdp.medias().get(usize::from(index));
-        let spec = publisher.source.description().tracks.get(usize::from(index));
-        let track = publisher.source.track(index);
-        let meter = track.map(|track| *track.meter()).unwrap_or_default();
-        let first = spec.and_then(|spec| spec.payload_types.first().copied());
-        let payload_type = meter.payload_type.or(first);
-        let clock_rate_hz = spec.map_or(0, |spec| spec.clock_rate_hz);
-        let encoding = media.zip(payload_type).and_then(|(media, number)| media.encoding(number));
-        let jitter = track.and_then(SourceTrack::reception).map(|seen| seen.jitter_ticks());
-        SourceTrackInfo {
-            track: index,
-            media: media.map(|media| media.kind.clone()).unwrap_or_default(),
-            encoding: encoding.map(|encoding| encoding.name).unwrap_or_default(),
-            clock_rate_hz,
-            payload_type,
-            ssrc: track.and_then(SourceTrack::ssrc).map(|ssrc| format!("{:08X}", ssrc.0)),
-            packets: meter.packets,
-            bytes: meter.bytes,
-            packets_lost: track.map_or(0, SourceTrack::packets_lost),
-            jitter_s: jitter.map(|ticks| f64::from(ticks) / f64::from(clock_rate_hz.max(1))),
-            last_packet_age_s: meter.newest.map(|came| cx.now.since(came).as_secs_f64()),
-        }
-    }
-
-    /// A source begins to send.
-    pub(super) fn count_source_start(&mut self, path: &Arc<str>) {
-        self.tally.numbers_mut(path).totals.source_starts += 1;
-    }
-
-    /// A source has gone: what it sent stays counted.
-    pub(super) fn count_source_end(&mut self, publisher: &Publisher) {
-        let totals = totals_of(publisher);
-        self.tally.numbers_mut(publisher.source.path()).totals.add(&totals);
-    }
-
-    /// A reader has gone, or goes with its path: what it was sent stays counted.
-    pub(super) fn count_reader_end(&mut self, path: &str, reader: &Reader) {
-        self.tally.numbers_mut(path).totals.add(&reader_totals(reader));
-    }
-
-    /// A path goes from this shard with all its readers.
-    pub(super) fn count_path_end(&mut self, path: &str) {
-        let Some(found) = self.paths.path(path) else { return };
-        self.tally.numbers_mut(path).totals.add(found.totals());
-    }
 }
 
 pub(super) fn totals_of(publisher: &Publisher) -> PathTotals {
@@ -224,5 +174,30 @@ fn kind(configured: &SourceAddress, publisher: &Publisher) -> &'static str {
         SourceAddress::Rtsp(_) => "rtsp",
         SourceAddress::Udp(_) => "udp",
         SourceAddress::Sdp(_) => "file",
+    }
+}
+
+fn track_info(cx: &Cx, publisher: &Publisher, index: u8) -> SourceTrackInfo {
+    let media = publisher.sdp.medias().get(usize::from(index));
+    let spec = publisher.source.description().tracks.get(usize::from(index));
+    let track = publisher.source.track(index);
+    let meter = track.map(|track| *track.meter()).unwrap_or_default();
+    let first = spec.and_then(|spec| spec.payload_types.first().copied());
+    let payload_type = meter.payload_type.or(first);
+    let clock_rate_hz = spec.map_or(0, |spec| spec.clock_rate_hz);
+    let encoding = media.zip(payload_type).and_then(|(media, number)| media.encoding(number));
+    let jitter = track.and_then(SourceTrack::reception).map(|seen| seen.jitter_ticks());
+    SourceTrackInfo {
+        track: index,
+        media: media.map(|media| media.kind.clone()).unwrap_or_default(),
+        encoding: encoding.map(|encoding| encoding.name).unwrap_or_default(),
+        clock_rate_hz,
+        payload_type,
+        ssrc: track.and_then(SourceTrack::ssrc).map(|ssrc| format!("{:08X}", ssrc.0)),
+        packets: meter.packets,
+        bytes: meter.bytes,
+        packets_lost: track.map_or(0, SourceTrack::packets_lost),
+        jitter_s: jitter.map(|ticks| f64::from(ticks) / f64::from(clock_rate_hz.max(1))),
+        last_packet_age_s: meter.newest.map(|came| cx.now.since(came).as_secs_f64()),
     }
 }

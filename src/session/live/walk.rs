@@ -9,7 +9,8 @@
 use std::ops::Bound;
 
 use crate::session::cx::Cx;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::sources::Sources;
 
 /// The walks over publishers and over pulls.
 #[derive(Debug, Default)]
@@ -56,9 +57,9 @@ impl Walk {
     }
 }
 
-impl Live {
+impl Sources {
     /// Looks at publishers and pulls whose turn it is.
-    pub(super) fn go_on_with_sources(&mut self, cx: &mut Cx) {
+    pub(super) fn go_on_with_sources(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let behind = |from| (from, Bound::Unbounded);
         let publishers = &self.publishers;
         let next = |from| publishers.range(behind(from)).map(|(number, _)| *number);
@@ -66,10 +67,10 @@ impl Live {
         let pulls = &self.pulls;
         let pulls = self.walks.pulls.next(|from| pulls.range(behind(from)).map(|(n, _)| *n));
         for number in publishers {
-            self.look_after_publisher(cx, number);
+            self.look_after_publisher(cx, hub, number);
         }
         for number in pulls {
-            self.look_after_pull(cx, number);
+            self.look_after_pull(cx, hub, number);
         }
     }
 }

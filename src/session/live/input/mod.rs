@@ -46,7 +46,8 @@ use crate::poll::task::{DescriptionFailure, Task, TaskClass, Work};
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
 use crate::session::cx::Cx;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
+use crate::session::live::sources::Sources;
 use crate::session::table::{Action, INPUT_TICKET};
 
 /// All inputs of a shard.
@@ -125,19 +126,31 @@ impl SenderLatch {
     }
 }
 
-impl Live {
+impl Sources {
     /// Listens at an address.
-    pub(super) fn start_udp_input(&mut self, cx: &mut Cx, path: &Arc<str>, source: &UdpSource) {
+    pub(super) fn start_udp_input(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        path: &Arc<str>,
+        source: &UdpSource,
+    ) {
         let socket = plan_udp(source);
         let senders = vec![SenderLatch::new(&socket)];
         let state = State::Sniffing(Box::default(), socket.clone());
-        let number = self.enter_input(path, state, senders);
+        let number = self.enter_input(hub, path, state, senders);
         cx.out.push(Action::OpenInput { number, sockets: vec![socket] });
     }
 
     /// Listens as the description in a file tells, which a worker reads.
-    pub(super) fn start_described_input(&mut self, cx: &mut Cx, path: &Arc<str>, file: &Path) {
-        let number = self.enter_input(path, State::Reading, Vec::new());
+    pub(super) fn start_described_input(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        path: &Arc<str>,
+        file: &Path,
+    ) {
+        let number = self.enter_input(hub, path, State::Reading, Vec::new());
         cx.out.push(Action::Submit(Task {
             shard: cx.shard,
             ticket: INPUT_TICKET | u64::from(number),
@@ -165,6 +178,7 @@ impl Live {
     pub fn handle_description(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         ticket: u64,
         read: Result<Box<SessionSdp>, DescriptionFailure>,
     ) {
@@ -173,15 +187,15 @@ impl Live {
         let path = Arc::clone(&input.path);
         let sdp = match read {
             Ok(sdp) => sdp,
-            Err(error) => return self.fail_input(cx, number, &error),
+            Err(error) => return self.fail_input(cx, hub, number, &error),
         };
         let sockets = match plan_sdp(&sdp) {
             Ok(sockets) => sockets,
-            Err(error) => return self.fail_input(cx, number, &error),
+            Err(error) => return self.fail_input(cx, hub, number, &error),
         };
         let described = match describe_input(cx, number, &path, &sdp) {
             Ok(described) => described,
-            Err(error) => return self.fail_input(cx, number, &error),
+            Err(error) => return self.fail_input(cx, hub, number, &error),
         };
         if let Some(input) = self.inputs.by_number.get_mut(&number) {
             let rtp = sockets.iter().filter(|socket| !socket.is_rtcp);
@@ -195,11 +209,12 @@ impl Live {
     pub fn handle_input_opened(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         number: u32,
         opened: Result<(), &dyn Display>,
     ) {
         if let Err(error) = opened {
-            self.fail_input(cx, number, error);
+            self.fail_input(cx, hub, number, error);
         }
     }
 
@@ -209,6 +224,7 @@ impl Live {
     pub(super) fn take_input_datagram(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         number: u32,
         (track, is_rtcp): (u8, bool),
         from: SocketAddr,
@@ -236,12 +252,12 @@ impl Live {
             State::Reading => {}
             State::Sniffing(sniffer, _) => match sniffer.handle_datagram(from, bytes) {
                 None => {}
-                Some(Err(error)) => self.fail_input(cx, number, &error),
-                Some(Ok(found)) => return self.claim_found(cx, number, from, found),
+                Some(Err(error)) => self.fail_input(cx, hub, number, &error),
+                Some(Ok(found)) => return self.claim_found(cx, hub, number, from, found),
             },
             State::Described(sdp, _) => {
                 if is_described(sdp, track, bytes) {
-                    self.claim_described(cx, number);
+                    self.claim_described(cx, hub, number);
                     return vec![bytes.into()];
                 }
             }
@@ -268,21 +284,27 @@ impl Live {
         }
     }
 
-    fn enter_input(&mut self, path: &Arc<str>, state: State, senders: Vec<SenderLatch>) -> u32 {
-        let number = self.next_serial();
+    fn enter_input(
+        &mut self,
+        hub: &mut Hub,
+        path: &Arc<str>,
+        state: State,
+        senders: Vec<SenderLatch>,
+    ) -> u32 {
+        let number = hub.next_serial();
         let input = Input { path: Arc::clone(path), state, senders, is_filling: false };
         self.inputs.by_number.insert(number, input);
         number
     }
 
     /// It is of no use: the home tries again after a while.
-    fn fail_input(&mut self, cx: &mut Cx, number: u32, error: &dyn Display) {
+    fn fail_input(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32, error: &dyn Display) {
         let Some(input) = self.inputs.by_number.get(&number) else { return };
         let path = Arc::clone(&input.path);
         let source = &cx.path_config(&path).source;
         tracing::warn!(%path, %source, %error, "the source of a path cannot be received");
         self.close_input(cx, number);
-        self.ask(&path, Ask::PullFailed { reason: error.to_string() });
+        hub.ask(&path, Ask::PullFailed { reason: error.to_string() });
     }
 
     fn refuse_sender(&mut self, cx: &Cx, number: u32) {
@@ -296,6 +318,7 @@ impl Live {
     fn claim_found(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         number: u32,
         from: SocketAddr,
         found: Found,
@@ -318,9 +341,9 @@ impl Live {
         let path = Arc::clone(&input.path);
         let Some(sdp) = found.description() else { return Vec::new() };
         match describe_input(cx, number, &path, &sdp) {
-            Ok(described) => self.claim_input(cx, number, socket.to, sdp, described),
+            Ok(described) => self.claim_input(cx, hub, number, socket.to, sdp, described),
             Err(error) => {
-                self.fail_input(cx, number, &error);
+                self.fail_input(cx, hub, number, &error);
                 return Vec::new();
             }
         }
@@ -331,7 +354,7 @@ impl Live {
     }
 
     /// What a description has announced comes.
-    fn claim_described(&mut self, cx: &mut Cx, number: u32) {
+    fn claim_described(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let Some(input) = self.inputs.by_number.get_mut(&number) else { return };
         if let State::Described(sdp, described) =
             std::mem::replace(&mut input.state, State::Fed(None))
@@ -341,7 +364,7 @@ impl Live {
                 Some(SocketAddr::new(to.ip, media.port))
             });
             let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-            self.claim_input(cx, number, to.unwrap_or(any), *sdp, described);
+            self.claim_input(cx, hub, number, to.unwrap_or(any), *sdp, described);
         }
     }
 
@@ -349,6 +372,7 @@ impl Live {
     fn claim_input(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         number: u32,
         peer: SocketAddr,
         sdp: SessionSdp,
@@ -360,7 +384,7 @@ impl Live {
         let (origin, way) = (input_origin(cx, number), Way::Input);
         let (waiter, connection) = (None, None);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.claim_path(cx, number, &path, claimant);
+        self.claim_path(cx, hub, number, &path, claimant);
     }
 
     /// Of the sender that holds the track.

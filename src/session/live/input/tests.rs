@@ -57,7 +57,7 @@ impl Bench {
     fn order(&mut self) {
         let path: Arc<str> = PATH.into();
         let rules = self.sessions.cx.path_rules(&path);
-        self.sessions.live.asks.push(ToHome { path, ask: Ask::Open { rules } });
+        self.sessions.live.hub.asks.push(ToHome { path, ask: Ask::Open { rules } });
         self.settle();
     }
 
@@ -70,15 +70,17 @@ impl Bench {
             for action in std::mem::take(&mut self.sessions.cx.out) {
                 match action {
                     Action::OpenInput { number, sockets } => match self.refusal {
-                        Some(why) => self.sessions.live.handle_input_opened(
+                        Some(why) => self.sessions.live.sources.handle_input_opened(
                             &mut self.sessions.cx,
+                            &mut self.sessions.live.hub,
                             number,
                             Err(&why),
                         ),
                         None => {
                             self.open.entry(number).or_default().extend(sockets);
-                            self.sessions.live.handle_input_opened(
+                            self.sessions.live.sources.handle_input_opened(
                                 &mut self.sessions.cx,
+                                &mut self.sessions.live.hub,
                                 number,
                                 Ok(()),
                             );
@@ -99,7 +101,12 @@ impl Bench {
         let Task { ticket, work, .. } = self.tasks.pop().unwrap();
         assert!(matches!(work, Work::ReadDescription { .. }));
         let read = read.map(|text| Box::new(read_session(text.as_bytes()).unwrap()));
-        self.sessions.live.handle_description(&mut self.sessions.cx, ticket, read);
+        self.sessions.live.sources.handle_description(
+            &mut self.sessions.cx,
+            &mut self.sessions.live.hub,
+            ticket,
+            read,
+        );
         self.settle();
     }
 
@@ -125,7 +132,7 @@ impl Bench {
     }
 
     fn state(&self) -> Option<&'static str> {
-        self.sessions.live.registry.infos().first().map(|info| info.state)
+        self.sessions.live.hub.registry.infos().first().map(|info| info.state)
     }
 
     fn addresses(&self) -> Vec<String> {
@@ -135,7 +142,7 @@ impl Bench {
 
     /// Taken, and turned away for their address.
     fn counts(&self) -> (u64, u64) {
-        let publisher = self.sessions.live.publishers.values().next().unwrap();
+        let publisher = self.sessions.live.sources.publishers.values().next().unwrap();
         let counts = publisher.source.counts();
         (counts.packets, counts.dropped[SourceError::ForeignAddress.index()])
     }
@@ -177,7 +184,7 @@ fn rtp_of_a_static_type_is_claimed_with_its_second_packet_and_reports_are_listen
     bench.datagram((0, false), 1, &rtp(0, 10, 1));
     assert_eq!((bench.state(), bench.counts()), (Some("live"), (2, 0)));
     assert_eq!(bench.addresses(), ["239.1.2.3:5004 false", "239.1.2.3:5005 true"]);
-    let sdp = bench.sessions.live.publishers.values().next().unwrap().source.description();
+    let sdp = bench.sessions.live.sources.publishers.values().next().unwrap().source.description();
     assert!(sdp.sdp.contains("a=rtpmap:0 PCMU/8000"), "{}", sdp.sdp);
 }
 
@@ -213,7 +220,7 @@ fn silent_source_is_lost_closed_and_listened_to_again() {
     assert_eq!(bench.state(), Some("live"));
     bench.after(Duration::from_secs(1));
     assert_eq!((bench.state(), bench.open.len()), (Some("failed"), 0));
-    assert!(bench.sessions.live.publishers.is_empty());
+    assert!(bench.sessions.live.sources.publishers.is_empty());
     bench.after(Duration::from_secs(2));
     assert_eq!(bench.open.len(), 1);
     bench.datagram((0, false), 9, &ts(1));
@@ -226,7 +233,7 @@ fn another_sender_takes_over_from_one_that_is_silent_with_a_stream_of_its_own() 
     bench.order();
     bench.datagram((0, false), 1, &ts(1));
     let ssrc = |bench: &Bench| {
-        let publisher = bench.sessions.live.publishers.values().next().unwrap();
+        let publisher = bench.sessions.live.sources.publishers.values().next().unwrap();
         publisher.source.track(0).unwrap().ssrc()
     };
     let first = ssrc(&bench);
@@ -261,7 +268,7 @@ fn description_in_a_file_is_kept_and_claimed_when_one_of_its_tracks_comes() {
     bench.datagram((0, false), 1, &rtp(96, 1, 2));
     bench.datagram((0, false), 1, &rtp(99, 2, 2));
     assert_eq!((bench.state(), bench.counts()), (Some("live"), (2, 0)));
-    let publisher = bench.sessions.live.publishers.values().next().unwrap();
+    let publisher = bench.sessions.live.sources.publishers.values().next().unwrap();
     let sdp = &publisher.source.description().sdp;
     for line in ["a=rtpmap:96 H264/90000", "a=fmtp:96 packetization-mode=1", "opus/48000/2"] {
         assert!(sdp.contains(line), "{sdp}");
@@ -286,10 +293,10 @@ fn description_that_cannot_be_used_is_read_again_later() {
 fn order_to_stop_closes_an_input_in_each_of_its_states() {
     let path: Arc<str> = PATH.into();
     let stop = |bench: &mut Bench| {
-        bench.sessions.live.registry.out.push(Order::StopPull(Arc::clone(&path)));
+        bench.sessions.live.hub.registry.out.push(Order::StopPull(Arc::clone(&path)));
         bench.settle();
-        assert_eq!((bench.open.len(), bench.sessions.live.inputs.by_number.len()), (0, 0));
-        assert!(bench.sessions.live.publishers.is_empty());
+        assert_eq!((bench.open.len(), bench.sessions.live.sources.inputs.by_number.len()), (0, 0));
+        assert!(bench.sessions.live.sources.publishers.is_empty());
     };
     let mut bench = Bench::new("udp://127.0.0.1:5004");
     bench.order();
@@ -349,7 +356,7 @@ proptest! {
                 bench.after(Duration::from_secs(31));
             }
             bench.datagram((*track, *is_rtcp), *from, bytes);
-            prop_assert_eq!(bench.open.len(), bench.sessions.live.inputs.by_number.len());
+            prop_assert_eq!(bench.open.len(), bench.sessions.live.sources.inputs.by_number.len());
         }
     }
 }

@@ -13,10 +13,11 @@ use crate::base::time::Mono;
 use crate::live::demux::Target;
 use crate::live::meter::Gaps;
 use crate::session::cx::Cx;
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
 use crate::session::live::publisher::Publisher;
+use crate::session::live::sources::Sources;
 
-impl Live {
+impl Sources {
     /// A track says BYE. When all have, and no packet comes behind it, nothing more will: cameras
     /// that change their SSRC say BYE for the old one.
     pub(in crate::session::live) fn handle_pull_bye(&mut self, cx: &Cx, target: Target, by: Ssrc) {
@@ -39,7 +40,7 @@ impl Live {
     }
 
     /// Ends a source that has said BYE since the last tick or before, unless it goes on.
-    pub(super) fn settle_bye(&mut self, cx: &mut Cx, number: u32) {
+    pub(super) fn settle_bye(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let Some(pull) = self.pulls.get_mut(&number) else { return };
         let Some(said) = pull.all_said_bye else { return };
         let publisher = self.publishers.get(&number);
@@ -50,7 +51,7 @@ impl Live {
             (pull.all_said_bye, pull.byes) = (None, 0);
         }
         if is_over {
-            self.with_pull(cx, number, |client| client.fail(PullError::Bye));
+            self.with_pull(cx, hub, number, |client| client.fail(PullError::Bye));
         }
     }
 }

@@ -30,8 +30,9 @@ use crate::rtsp::reader::{Answer, ParseError, Request};
 use crate::sdp::session::SessionSdp;
 use crate::session::cx::Cx;
 use crate::session::live::announced::{Origin, description};
-use crate::session::live::desk::Live;
+use crate::session::live::hub::Hub;
 use crate::session::live::publisher::{Claimant, PublisherState, Way};
+use crate::session::live::sources::Sources;
 use crate::session::stream::Path;
 use crate::session::table::{Action, PULL_TICKET};
 
@@ -62,19 +63,20 @@ pub(in crate::session::live) struct Pull {
     pub(super) all_said_bye: Option<Mono>,
 }
 
-impl Live {
+impl Sources {
     /// A home here orders a camera's stream.
     pub(in crate::session::live) fn start_pull(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         path: &Arc<str>,
         mut plan: PullPlan,
     ) {
         // There is none, as homes order it; two would fight for the path.
-        self.stop_pull(cx, path);
+        self.stop_pull(cx, hub, path);
         plan.worked = self.pull_ways.get(path).copied();
         tracing::debug!(%path, url = %plan.url, "a source is pulled");
-        let number = self.next_serial();
+        let number = hub.next_serial();
         let pull = Pull {
             client: PullClient::new(plan, cx.now),
             path: Arc::clone(path),
@@ -87,27 +89,32 @@ impl Live {
             all_said_bye: None,
         };
         self.pulls.insert(number, pull);
-        self.settle_pull(cx, number);
+        self.settle_pull(cx, hub, number);
     }
 
     /// Nobody wants the path any more.
-    pub(in crate::session::live) fn stop_pull(&mut self, cx: &mut Cx, path: &Arc<str>) {
+    pub(in crate::session::live) fn stop_pull(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        path: &Arc<str>,
+    ) {
         let found = self.pulls.iter().find(|(_, pull)| pull.path == *path);
         if let Some(number) = found.map(|(number, _)| *number) {
             tracing::info!(%path, "pulling ends");
-            self.end_pull(cx, number);
+            self.end_pull(cx, hub, number);
         }
     }
 
     /// The server stops.
-    pub(in crate::session::live) fn stop_pulls(&mut self, cx: &mut Cx) {
+    pub(in crate::session::live) fn stop_pulls(&mut self, cx: &mut Cx, hub: &mut Hub) {
         for number in self.pulls.keys().copied().collect::<Vec<_>>() {
-            self.end_pull(cx, number);
+            self.end_pull(cx, hub, number);
         }
     }
 
-    fn end_pull(&mut self, cx: &mut Cx, number: u32) {
-        self.with_pull(cx, number, PullClient::stop);
+    fn end_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
+        self.with_pull(cx, hub, number, PullClient::stop);
         self.pulls.remove(&number);
     }
 
@@ -115,24 +122,26 @@ impl Live {
     pub(super) fn with_pull(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         number: u32,
         tell: impl FnOnce(&mut PullClient),
     ) {
         let Some(pull) = self.pulls.get_mut(&number) else { return };
         tell(&mut pull.client);
-        self.settle_pull(cx, number);
+        self.settle_pull(cx, hub, number);
     }
 
     fn with_camera(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         name: CameraName,
         tell: impl FnOnce(&mut PullClient),
     ) -> bool {
         let pull = self.pulls.get(&name.source);
         let is_known = pull.is_some_and(|pull| pull.attempt == name.attempt);
         if is_known {
-            self.with_pull(cx, name.source, tell);
+            self.with_pull(cx, hub, name.source, tell);
         }
         is_known
     }
@@ -141,6 +150,7 @@ impl Live {
     pub fn handle_resolved(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         ticket: u64,
         result: &Result<Vec<Host>, ResolveFailure>,
     ) {
@@ -148,7 +158,7 @@ impl Live {
         let pull = self.pulls.get(&name.source);
         if pull.is_some_and(|pull| pull.attempt & ATTEMPT_MASK == name.attempt) {
             let (now, result) = (cx.now, result.as_deref());
-            self.with_pull(cx, name.source, |client| client.handle_resolved(result, now));
+            self.with_pull(cx, hub, name.source, |client| client.handle_resolved(result, now));
         }
     }
 
@@ -166,6 +176,7 @@ impl Live {
     pub fn handle_camera_connected(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         name: CameraName,
         result: Result<IpAddr, &str>,
     ) {
@@ -177,16 +188,22 @@ impl Live {
                 {
                     pull.local = local;
                 }
-                self.with_camera(cx, name, |client| client.handle_connected(now));
+                self.with_camera(cx, hub, name, |client| client.handle_connected(now));
             }
             Err(why) => {
-                self.with_camera(cx, name, |client| client.handle_refused(why, now));
+                self.with_camera(cx, hub, name, |client| client.handle_refused(why, now));
             }
         }
     }
 
     /// The camera has answered.
-    pub fn handle_camera_answer(&mut self, cx: &mut Cx, name: CameraName, answer: &Answer) {
+    pub fn handle_camera_answer(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        name: CameraName,
+        answer: &Answer,
+    ) {
         let now = cx.now;
         let pull = self.pulls.get(&name.source);
         if pull.is_some_and(|pull| pull.attempt == name.attempt)
@@ -194,13 +211,19 @@ impl Live {
         {
             publisher.source.handle_sign_of_life(now);
         }
-        self.with_camera(cx, name, |client| client.handle_answer(answer, now));
+        self.with_camera(cx, hub, name, |client| client.handle_answer(answer, now));
     }
 
     /// The camera asks something.
-    pub fn handle_camera_request(&mut self, cx: &mut Cx, name: CameraName, request: &Request) {
+    pub fn handle_camera_request(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        name: CameraName,
+        request: &Request,
+    ) {
         let utc_s = cx.utc_ns.div_euclid(1_000_000_000);
-        self.with_camera(cx, name, |client| client.handle_request(request, utc_s));
+        self.with_camera(cx, hub, name, |client| client.handle_request(request, utc_s));
     }
 
     /// Where a camera is.
@@ -210,14 +233,20 @@ impl Live {
     }
 
     /// What comes from the camera cannot be read.
-    pub fn handle_camera_garbage(&mut self, cx: &mut Cx, name: CameraName, error: ParseError) {
-        self.with_camera(cx, name, |client| client.fail(PullError::Garbage(error)));
+    pub fn handle_camera_garbage(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        name: CameraName,
+        error: ParseError,
+    ) {
+        self.with_camera(cx, hub, name, |client| client.fail(PullError::Garbage(error)));
     }
 
     /// The connection is gone.
-    pub fn handle_camera_closed(&mut self, cx: &mut Cx, name: CameraName) {
+    pub fn handle_camera_closed(&mut self, cx: &mut Cx, hub: &mut Hub, name: CameraName) {
         let now = cx.now;
-        self.with_camera(cx, name, |client| client.handle_closed(now));
+        self.with_camera(cx, hub, name, |client| client.handle_closed(now));
     }
 
     /// A packet on the connection of a camera.
@@ -235,33 +264,45 @@ impl Live {
     }
 
     /// The home has given the path.
-    pub(in crate::session::live) fn handle_pull_granted(&mut self, cx: &mut Cx, number: u32) {
+    pub(in crate::session::live) fn handle_pull_granted(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+    ) {
         let now = cx.now;
-        self.with_pull(cx, number, |client| client.handle_granted(now));
+        self.with_pull(cx, hub, number, |client| client.handle_granted(now));
     }
 
     /// The home does not give the path.
     pub(in crate::session::live) fn handle_pull_refused(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         number: u32,
         why: RefusedError,
     ) {
-        self.with_pull(cx, number, |client| client.fail(PullError::NotGranted(why)));
+        self.with_pull(cx, hub, number, |client| client.fail(PullError::NotGranted(why)));
     }
 
     /// Its source was ended by us: it is silent, as a rule.
     pub(in crate::session::live) fn handle_pull_dismissed(
         &mut self,
         cx: &mut Cx,
+        hub: &mut Hub,
         number: u32,
         why: &'static str,
     ) {
-        self.with_pull(cx, number, |client| client.fail(PullError::Ended(why)));
+        self.with_pull(cx, hub, number, |client| client.fail(PullError::Ended(why)));
     }
 
     /// By the clock, about once a second.
-    pub(in crate::session::live) fn look_after_pull(&mut self, cx: &mut Cx, number: u32) {
+    pub(in crate::session::live) fn look_after_pull(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+    ) {
         let now = cx.now;
         let publisher = self.publishers.get(&number);
         if publisher.is_some_and(|publisher| publisher.source.counts().packets > 0)
@@ -275,12 +316,12 @@ impl Live {
                 self.pull_ways.insert(Arc::clone(&pull.path), way);
             }
         }
-        self.settle_bye(cx, number);
-        self.with_pull(cx, number, |client| client.handle_tick(now));
+        self.settle_bye(cx, hub, number);
+        self.with_pull(cx, hub, number, |client| client.handle_tick(now));
     }
 
     /// Does what a client says, in order.
-    fn settle_pull(&mut self, cx: &mut Cx, number: u32) {
+    fn settle_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         // Bounded: what is done here at once makes the client go on by a step.
         for _ in 0..SETTLE_ROUNDS_MAX {
             let Some(pull) = self.pulls.get_mut(&number) else { return };
@@ -289,12 +330,12 @@ impl Live {
                 return;
             }
             for order in orders {
-                self.obey_pull(cx, number, order);
+                self.obey_pull(cx, hub, number, order);
             }
         }
     }
 
-    fn obey_pull(&mut self, cx: &mut Cx, number: u32, order: PullOrder) {
+    fn obey_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32, order: PullOrder) {
         let Some(pull) = self.pulls.get_mut(&number) else { return };
         match order {
             PullOrder::Resolve { host, zone } => {
@@ -320,12 +361,12 @@ impl Live {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 let entry = pull.connection.take();
                 cx.out.extend(entry.map(Action::HangUp));
-                self.forget_fetched(cx, number);
+                self.forget_fetched(cx, hub, number);
             }
-            PullOrder::Claim(sdp) => self.claim_pulled(cx, number, *sdp),
+            PullOrder::Claim(sdp) => self.claim_pulled(cx, hub, number, *sdp),
             PullOrder::WantPorts(track) => self.find_pull_ports(cx, number, track, true),
             PullOrder::SetUp { track, way } => self.set_up_pulled(cx, number, track, way),
-            PullOrder::Begin => self.begin_pulled(cx, number),
+            PullOrder::Begin => self.begin_pulled(cx, hub, number),
             PullOrder::Failed(error) => {
                 let path = Arc::clone(&pull.path);
                 if pull.client.worked().is_none() {
@@ -333,19 +374,19 @@ impl Live {
                     self.pull_ways.remove(&path);
                 }
                 self.pulls.remove(&number);
-                self.ask(&path, Ask::PullFailed { reason: error.to_string() });
+                hub.ask(&path, Ask::PullFailed { reason: error.to_string() });
             }
         }
     }
 
     /// The publisher of a source goes with its connection: what it has sent is fed before.
-    fn forget_fetched(&mut self, cx: &mut Cx, number: u32) {
-        if let Some(mut publisher) = self.forget_publisher(cx, number)
+    fn forget_fetched(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
+        if let Some(mut publisher) = self.forget_publisher(cx, hub, number)
             && let Some(generation) = publisher.generation()
         {
             let path = Arc::clone(publisher.source.path());
             while let Some(batch) = publisher.source.finish() {
-                self.ask(&path, Ask::Feed { generation, batch });
+                hub.ask(&path, Ask::Feed { generation, batch });
             }
         }
         cx.demux.forget(number);
@@ -357,7 +398,7 @@ impl Live {
         }
     }
 
-    fn claim_pulled(&mut self, cx: &mut Cx, number: u32, sdp: SessionSdp) {
+    fn claim_pulled(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32, sdp: SessionSdp) {
         let Some(pull) = self.pulls.get_mut(&number) else { return };
         let mut rng = rand::rng();
         let path = Arc::clone(&pull.path);
@@ -376,7 +417,7 @@ impl Live {
         let (connection, peer) = (pull.connection, pull.peer);
         let (way, waiter) = (Way::Pulled, None);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.claim_path(cx, number, &path, claimant);
+        self.claim_path(cx, hub, number, &path, claimant);
     }
 
     /// Reserves ports of ours for a track; opens some when there are none.
@@ -403,9 +444,9 @@ impl Live {
     }
 
     /// Another pair of sockets is open for a source that is pulled, or cannot be.
-    pub fn handle_pull_pair(&mut self, cx: &mut Cx, source: u32, track: u8) {
+    pub fn handle_pull_pair(&mut self, cx: &mut Cx, hub: &mut Hub, source: u32, track: u8) {
         self.find_pull_ports(cx, source, track, false);
-        self.settle_pull(cx, source);
+        self.settle_pull(cx, hub, source);
     }
 
     fn set_up_pulled(&mut self, cx: &mut Cx, number: u32, track: u8, way: PullWay) {
@@ -448,7 +489,7 @@ impl Live {
     }
 
     /// Packets may come: opens the way for them through NATs and firewalls of ours.
-    fn begin_pulled(&mut self, cx: &mut Cx, number: u32) {
+    fn begin_pulled(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let now = cx.now;
         let Some(publisher) = self.publishers.get_mut(&number) else { return };
         if let PublisherState::Announced(generation) = publisher.state {
@@ -462,7 +503,7 @@ impl Live {
                 cx.out.push(Action::Knock { pair, rtp, rtcp });
             }
         }
-        self.note_source_up(cx, number);
+        self.note_source_up(cx, hub, number);
     }
 }
 

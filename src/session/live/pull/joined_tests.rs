@@ -77,7 +77,7 @@ impl Bench {
 
     fn ask(&mut self, ask: Ask) {
         let path = Arc::clone(&self.path);
-        self.sessions.live.registry.handle(ToHome { path, ask }, self.sessions.cx.now);
+        self.sessions.live.hub.registry.handle(ToHome { path, ask }, self.sessions.cx.now);
         self.settle();
     }
 
@@ -100,10 +100,11 @@ impl Bench {
                 self.camera = Some((camera, to));
                 self.connections += 1;
                 let entry = EntryKey { index: self.connections, generation: 0 };
-                assert!(self.sessions.live.handle_camera_opened(camera, entry));
+                assert!(self.sessions.live.sources.handle_camera_opened(camera, entry));
                 let local = IpAddr::from([10, 0, 0, 1]);
-                self.sessions.live.handle_camera_connected(
+                self.sessions.live.sources.handle_camera_connected(
                     &mut self.sessions.cx,
+                    &mut self.sessions.live.hub,
                     camera,
                     Ok(local),
                 );
@@ -111,7 +112,12 @@ impl Bench {
             Action::Submit(Task { ticket, work: Work::Resolve { host, zone }, .. }) => {
                 assert_eq!(zone.as_deref(), Some("eth0"));
                 let host = Host::new(host.parse().unwrap(), 3);
-                self.sessions.live.handle_resolved(&mut self.sessions.cx, ticket, &Ok(vec![host]));
+                self.sessions.live.sources.handle_resolved(
+                    &mut self.sessions.cx,
+                    &mut self.sessions.live.hub,
+                    ticket,
+                    &Ok(vec![host]),
+                );
             }
             Action::Write { bytes, .. } => {
                 let text = String::from_utf8(bytes).unwrap();
@@ -120,7 +126,12 @@ impl Bench {
             Action::OpenPair { source, track } => {
                 self.sessions.cx.sockets.add_pair(8_000 + 2 * self.pairs);
                 self.pairs += 1;
-                self.sessions.live.handle_pull_pair(&mut self.sessions.cx, source, track);
+                self.sessions.live.sources.handle_pull_pair(
+                    &mut self.sessions.cx,
+                    &mut self.sessions.live.hub,
+                    source,
+                    track,
+                );
             }
             Action::Knock { pair, rtp, rtcp } => {
                 self.done.push(format!("knock {pair} {rtp} {rtcp}"))
@@ -148,7 +159,12 @@ impl Bench {
         reader.handle_bytes(text.as_bytes());
         let Some(Input::Response(answer)) = reader.poll() else { panic!("{text}") };
         let name = self.name();
-        self.sessions.live.handle_camera_answer(&mut self.sessions.cx, name, &answer);
+        self.sessions.live.sources.handle_camera_answer(
+            &mut self.sessions.cx,
+            &mut self.sessions.live.hub,
+            name,
+            &answer,
+        );
         self.settle();
     }
 
@@ -170,11 +186,11 @@ impl Bench {
 
     /// A frame on the camera's connection.
     fn frame(&mut self, name: CameraName, channel: u8, bytes: &[u8]) {
-        self.sessions.live.handle_camera_frame(&mut self.sessions.cx, name, channel, bytes);
+        self.sessions.live.sources.handle_camera_frame(&mut self.sessions.cx, name, channel, bytes);
     }
 
     fn info(&self) -> HomeInfo {
-        self.sessions.live.registry.infos().remove(0)
+        self.sessions.live.hub.registry.infos().remove(0)
     }
 }
 
@@ -193,26 +209,41 @@ fn frames_of_a_camera_feed_its_path_until_it_says_bye() {
     assert_eq!((bench.info().state, bench.info().tracks), ("live", 2));
     let name = bench.name();
     for seq in 0..3 {
-        bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 4, &rtp(0, seq, 1));
-        bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 6, &rtp(8, seq, 2));
-        bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 9, &rtp(8, seq, 2));
+        bench.sessions.live.sources.handle_camera_frame(
+            &mut bench.sessions.cx,
+            name,
+            4,
+            &rtp(0, seq, 1),
+        );
+        bench.sessions.live.sources.handle_camera_frame(
+            &mut bench.sessions.cx,
+            name,
+            6,
+            &rtp(8, seq, 2),
+        );
+        bench.sessions.live.sources.handle_camera_frame(
+            &mut bench.sessions.cx,
+            name,
+            9,
+            &rtp(8, seq, 2),
+        );
     }
     bench.at(1);
     assert_eq!(bench.info().batches, 1);
     bench.at(5);
     assert_eq!(bench.done, ["rtcp on 5", "rtcp on 7"], "receiver reports");
     let bye = |ssrc| [0x80, 201, 0, 1, 0, 0, 0, 9, 0x81, 203, 0, 1, 0, 0, 0, ssrc];
-    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 5, &bye(1));
+    bench.sessions.live.sources.handle_camera_frame(&mut bench.sessions.cx, name, 5, &bye(1));
     bench.settle();
     assert_eq!(bench.info().state, "live", "one of two");
-    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 7, &bye(2));
+    bench.sessions.live.sources.handle_camera_frame(&mut bench.sessions.cx, name, 7, &bye(2));
     // It goes on under another SSRC.
     bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_millis(40);
-    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 6, &rtp(8, 4, 3));
+    bench.sessions.live.sources.handle_camera_frame(&mut bench.sessions.cx, name, 6, &rtp(8, 4, 3));
     bench.at(6);
     assert_eq!((bench.info().state, bench.connections), ("live", 1));
-    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 5, &bye(1));
-    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 7, &bye(3));
+    bench.sessions.live.sources.handle_camera_frame(&mut bench.sessions.cx, name, 5, &bye(1));
+    bench.sessions.live.sources.handle_camera_frame(&mut bench.sessions.cx, name, 7, &bye(3));
     bench.at(2);
     assert_eq!(bench.info().state, "live", "it has been silent for 6 s before");
     bench.at(11);
@@ -279,9 +310,9 @@ fn tracks_of_one_host_come_to_a_pair_of_ports_each_and_free_it_again() {
         ["knock 0 10.0.0.7:8000 10.0.0.7:8001", "knock 1 10.0.0.7:8000 10.0.0.7:8001"]
     );
     let from = SocketAddr::from(([10, 0, 0, 7], 8_000));
-    bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 0, from, &rtp(0, 1, 1));
-    bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 1, from, &rtp(8, 1, 2));
-    bench.sessions.live.handle_rtp_datagram(
+    bench.sessions.live.sources.handle_rtp_datagram(&mut bench.sessions.cx, 0, from, &rtp(0, 1, 1));
+    bench.sessions.live.sources.handle_rtp_datagram(&mut bench.sessions.cx, 1, from, &rtp(8, 1, 2));
+    bench.sessions.live.sources.handle_rtp_datagram(
         &mut bench.sessions.cx,
         1,
         SocketAddr::from(([10, 0, 0, 8], 8_000)),
@@ -290,7 +321,7 @@ fn tracks_of_one_host_come_to_a_pair_of_ports_each_and_free_it_again() {
     bench.at(0);
     bench.at(0);
     assert_eq!(bench.info().batches, 1);
-    let publisher = bench.sessions.live.publishers.values().next().unwrap();
+    let publisher = bench.sessions.live.sources.publishers.values().next().unwrap();
     assert_eq!(publisher.source.counts().packets, 2);
     bench.at(6);
     assert_eq!(bench.done[2..], ["rtcp 0 10.0.0.7:8001", "rtcp 1 10.0.0.7:8001"]);
@@ -305,19 +336,19 @@ fn tracks_of_one_host_come_to_a_pair_of_ports_each_and_free_it_again() {
 fn camera_that_does_not_say_its_ports_is_known_by_its_first_packets() {
     let mut bench = Bench::new(SourceTransport::Udp);
     bench.play(["RTP/AVP;unicast", "RTP/AVP;unicast;source=10.0.0.70;server_port=5000-5001"]);
-    bench.sessions.live.handle_rtp_datagram(
+    bench.sessions.live.sources.handle_rtp_datagram(
         &mut bench.sessions.cx,
         0,
         SocketAddr::from(([10, 0, 0, 7], 9)),
         &rtp(0, 1, 1),
     );
-    bench.sessions.live.handle_rtp_datagram(
+    bench.sessions.live.sources.handle_rtp_datagram(
         &mut bench.sessions.cx,
         1,
         SocketAddr::from(([10, 0, 0, 70], 5_000)),
         &rtp(8, 1, 2),
     );
-    let publisher = bench.sessions.live.publishers.values().next().unwrap();
+    let publisher = bench.sessions.live.sources.publishers.values().next().unwrap();
     assert_eq!(publisher.source.counts().packets, 2);
     bench.at(6);
     assert_eq!(bench.done, ["knock 1 10.0.0.7:5000 10.0.0.7:5001", "rtcp 1 10.0.0.7:5001"]);
@@ -331,8 +362,13 @@ fn link_local_camera_is_sent_to_and_known_by_its_interface() {
     bench.play(["RTP/AVP;unicast;source=fe80::7;server_port=8000-8001", moved]);
     let from = |bench: &mut Bench, pair, address: &str, packet: &[u8]| {
         let address = address.parse().unwrap();
-        bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, pair, address, packet);
-        let publisher = bench.sessions.live.publishers.values().next().unwrap();
+        bench.sessions.live.sources.handle_rtp_datagram(
+            &mut bench.sessions.cx,
+            pair,
+            address,
+            packet,
+        );
+        let publisher = bench.sessions.live.sources.publishers.values().next().unwrap();
         publisher.source.counts().packets
     };
     // The same addresses on another link are other hosts.
@@ -372,18 +408,22 @@ fn failures_in_a_row_are_waited_for_longer_until_packets_come() {
     bench.at(8);
     bench.play(TCP);
     let name = bench.name();
-    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 4, &rtp(0, 1, 1));
+    bench.sessions.live.sources.handle_camera_frame(&mut bench.sessions.cx, name, 4, &rtp(0, 1, 1));
     bench.at(1);
     assert_eq!((bench.info().failed_tries, bench.info().reason), (0, None));
     // Longer than any datagram: over a connection that is usual.
-    bench.sessions.live.handle_camera_closed(&mut bench.sessions.cx, name);
+    bench.sessions.live.sources.handle_camera_closed(
+        &mut bench.sessions.cx,
+        &mut bench.sessions.live.hub,
+        name,
+    );
     bench.settle();
     bench.at(1);
     bench.play(TCP);
     let name = bench.name();
     let long = [&rtp(0, 1, 1)[..], &[0; 10_000]].concat();
     for _ in 0..3 {
-        bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, name, 4, &long);
+        bench.sessions.live.sources.handle_camera_frame(&mut bench.sessions.cx, name, 4, &long);
     }
     bench.at(9);
     assert_eq!((bench.info().state, bench.info().reason, bench.info().batches), ("live", None, 2));
@@ -393,16 +433,40 @@ fn failures_in_a_row_are_waited_for_longer_until_packets_come() {
 fn what_comes_of_an_earlier_connection_is_nobodys() {
     let mut bench = Bench::new(SourceTransport::Tcp);
     let first = bench.name();
-    bench.sessions.live.handle_camera_closed(&mut bench.sessions.cx, first);
+    bench.sessions.live.sources.handle_camera_closed(
+        &mut bench.sessions.cx,
+        &mut bench.sessions.live.hub,
+        first,
+    );
     bench.settle();
     bench.at(1);
     bench.play(TCP);
-    bench.sessions.live.handle_camera_closed(&mut bench.sessions.cx, first);
-    bench.sessions.live.handle_camera_frame(&mut bench.sessions.cx, first, 4, &rtp(0, 1, 1));
-    bench.sessions.live.handle_camera_connected(&mut bench.sessions.cx, first, Err("late"));
-    assert!(!bench.sessions.live.handle_camera_opened(first, EntryKey { index: 9, generation: 0 }));
+    bench.sessions.live.sources.handle_camera_closed(
+        &mut bench.sessions.cx,
+        &mut bench.sessions.live.hub,
+        first,
+    );
+    bench.sessions.live.sources.handle_camera_frame(
+        &mut bench.sessions.cx,
+        first,
+        4,
+        &rtp(0, 1, 1),
+    );
+    bench.sessions.live.sources.handle_camera_connected(
+        &mut bench.sessions.cx,
+        &mut bench.sessions.live.hub,
+        first,
+        Err("late"),
+    );
+    assert!(
+        !bench
+            .sessions
+            .live
+            .sources
+            .handle_camera_opened(first, EntryKey { index: 9, generation: 0 })
+    );
     bench.settle();
     assert_eq!(bench.info().state, "live");
-    let publisher = bench.sessions.live.publishers.values().next().unwrap();
+    let publisher = bench.sessions.live.sources.publishers.values().next().unwrap();
     assert_eq!(publisher.source.counts().packets, 0);
 }

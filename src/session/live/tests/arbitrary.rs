@@ -186,7 +186,7 @@ impl Crowd {
             }
             Act::Rtp { from, bytes } => {
                 let from = host(1, PORTS[usize::from(from)]);
-                self.bench.sessions.live.handle_rtp_datagram(
+                self.bench.sessions.live.sources.handle_rtp_datagram(
                     &mut self.bench.sessions.cx,
                     0,
                     from,
@@ -251,12 +251,12 @@ impl Crowd {
     fn pump(&mut self, is_taken: bool) {
         let now = self.bench.sessions.cx.now;
         let live = &mut self.bench.sessions.live;
-        for path in live.paths.iter_mut() {
+        for path in live.hub.paths.iter_mut() {
             for _ in 0..path.ready_count() {
                 let Some(key) = path.pop_ready() else { break };
                 let owner = path.reader(key).map(|reader| reader.owner);
                 let place = usize::try_from(owner.unwrap_or(u64::MAX)).unwrap();
-                let count = live.readers.get(place).map_or(0, |reader| reader.streams.len());
+                let count = live.readers.table.get(place).map_or(0, |reader| reader.streams.len());
                 for stream in 0..u8::try_from(count).unwrap() {
                     // A few runs each.
                     for _ in 0..4 {
@@ -291,14 +291,15 @@ impl Crowd {
 
     /// What one table says the others say as well.
     fn check(&mut self) {
-        let of_paths = self.bench.sessions.live.paths.iter_mut().map(|path| path.reader_count());
+        let of_paths =
+            self.bench.sessions.live.hub.paths.iter_mut().map(|path| path.reader_count());
         let of_paths: usize = of_paths.sum();
         let live = &self.bench.sessions.live;
         let directory = &self.bench.sessions.cx.directory;
-        assert_eq!(directory.len(), live.publishers.len() + live.readers.len());
+        assert_eq!(directory.len(), live.sources.publishers.len() + live.readers.table.len());
         let is_there = |session: &SessionRef| match *session {
-            SessionRef::Publisher(number) => live.publishers.contains_key(&number),
-            SessionRef::Reader(index) => live.readers.contains(index as usize),
+            SessionRef::Publisher(number) => live.sources.publishers.contains_key(&number),
+            SessionRef::Reader(index) => live.readers.table.contains(index as usize),
             SessionRef::Title(_) => false,
         };
         let (mut all, on_connections) = directory.entries();
@@ -307,8 +308,8 @@ impl Crowd {
             assert!(!sessions.is_empty() && sessions.iter().all(is_there), "{entry:?}");
             assert!(self.connections.contains(&entry.index), "its connection has ended");
         }
-        assert_eq!(of_paths, live.readers.len());
-        for path in live.paths.iter() {
+        assert_eq!(of_paths, live.readers.table.len());
+        for path in live.hub.paths.iter() {
             let (mut totals, mut carriers) = (PathTotals::default(), [0; 3]);
             for (_, reader) in path.readers() {
                 totals.add(&reader_totals(reader));
@@ -316,8 +317,9 @@ impl Crowd {
             }
             assert_eq!((path.totals(), path.readers_by_carrier()), (&totals, carriers));
         }
-        for (_, reader) in &live.readers {
-            let streams = live.paths.path(&reader.path).and_then(|path| path.reader(reader.key));
+        for (_, reader) in &live.readers.table {
+            let streams =
+                live.hub.paths.path(&reader.path).and_then(|path| path.reader(reader.key));
             assert_eq!(streams.map(|its| its.streams.len()), Some(reader.streams.len()));
         }
     }
@@ -341,12 +343,12 @@ proptest! {
         }
         crowd.bench.pass(Duration::from_secs(90));
         let sessions = &mut crowd.bench.sessions;
-        let path_count = sessions.live.paths.iter_mut().count();
+        let path_count = sessions.live.hub.paths.iter_mut().count();
         let live = &sessions.live;
-        prop_assert!(live.publishers.is_empty() && live.readers.is_empty());
+        prop_assert!(live.sources.publishers.is_empty() && live.readers.table.is_empty());
         let (all, on_connections) = sessions.cx.directory.entries();
         prop_assert_eq!((all.count(), on_connections.count()), (0, 0));
-        prop_assert_eq!((live.registry.count(), path_count), (0, 0));
+        prop_assert_eq!((live.hub.registry.count(), path_count), (0, 0));
         prop_assert!(!sessions.cx.demux.uses_pair(0));
         prop_assert_eq!(sessions.cx.sockets.tuple_count(), 0);
     }

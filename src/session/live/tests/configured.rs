@@ -66,7 +66,7 @@ fn second_publisher_takes_the_path_where_it_may() {
     bench.packet(host(1, 5_000), 1);
     assert_eq!(bench.announce(9, host(4, 40_009)), 200);
     assert_eq!(bench.hung_up, [PUBLISHER], "the first one is told by the end of its connection");
-    assert_eq!(bench.sessions.live.publishers.len(), 1);
+    assert_eq!(bench.sessions.live.sources.publishers.len(), 1);
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn readers_wait_as_long_as_their_path_says() {
     assert!(bench.sessions.end_session(id, "test"));
     bench.settle();
     bench.pass(Duration::from_millis(1_500));
-    assert_eq!(bench.sessions.live.readers.len(), 1);
+    assert_eq!(bench.sessions.live.readers.table.len(), 1);
     bench.pass(Duration::from_secs(1));
-    assert!(bench.sessions.live.readers.is_empty());
+    assert!(bench.sessions.live.readers.table.is_empty());
 }
 
 /// Publishes a key frame of H.264, a packet.
@@ -104,7 +104,12 @@ fn publish_picture(bench: &mut Bench) {
     assert_eq!(recorded.status().code(), 200);
     let mut packet = rtp(1);
     (packet[1], packet[12]) = (0x80 | 96, 0x65);
-    bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 0, host(1, 5_000), &packet);
+    bench.sessions.live.sources.handle_rtp_datagram(
+        &mut bench.sessions.cx,
+        0,
+        host(1, 5_000),
+        &packet,
+    );
     bench.sessions.live.feed_live(&mut bench.sessions.cx);
     bench.settle();
 }
@@ -176,10 +181,10 @@ fn readers_of_a_path_about_which_nothing_else_is_said_do_not_notice_a_reload() {
     bench.configure("[path.\"live/b\"]\nsource = \"rtsp://192.0.2.1/x\"\n");
     bench.packet(host(1, 5_000), 2);
     assert!(bench.hung_up.is_empty());
-    let publishers = &bench.sessions.live.publishers;
+    let publishers = &bench.sessions.live.sources.publishers;
     let packets: u64 = publishers.values().map(|p| p.source.counts().packets).sum();
     assert_eq!(packets, 2);
-    let end = bench.sessions.live.paths.path("live/a").map(|path| path.ring().end_no());
+    let end = bench.sessions.live.hub.paths.path("live/a").map(|path| path.ring().end_no());
     assert_eq!(end, Some(2), "its batches reach the reader");
 }
 
@@ -191,14 +196,14 @@ fn publisher_ends_when_its_path_is_to_be_fetched_and_stays_when_only_the_list_is
     assert!(bench.hung_up.is_empty(), "who publishes goes on");
     bench.configure("[path.\"live/a\"]\nsource = \"rtsp://192.0.2.1/x\"\non_demand = true\n");
     assert_eq!(bench.hung_up, [PUBLISHER]);
-    assert!(bench.sessions.live.publishers.is_empty());
+    assert!(bench.sessions.live.sources.publishers.is_empty());
 }
 
 #[test]
 fn path_that_is_fetched_always_is_known_to_its_home_from_the_start() {
     let text = "[path.\"live/a\"]\nsource = \"rtsp://192.0.2.1/x\"\n";
     let mut bench = Bench::configured(text);
-    let count = |bench: &Bench| bench.sessions.live.registry.count();
+    let count = |bench: &Bench| bench.sessions.live.hub.registry.count();
     assert_eq!(count(&bench), 1);
     bench.configure(text);
     assert_eq!(count(&bench), 1);

@@ -38,7 +38,7 @@ fn playing(count: u16) -> (Bench, SessionId) {
         bench.packet(host(1, 5_000), seq);
     }
     assert_eq!(bench.answers.len(), usize::from(count), "all PLAYs are answered");
-    for (_, reader) in &mut bench.sessions.live.readers {
+    for (_, reader) in &mut bench.sessions.live.readers.table {
         reader.streams[0].ssrc = Some(Ssrc(9));
     }
     (bench, publisher)
@@ -77,7 +77,7 @@ fn every_reader_of_a_path_that_ends_is_told_once_whatever_their_number() {
     addresses.sort();
     addresses.dedup();
     assert_eq!((addresses.len(), told), (1_000, 1_000));
-    assert_eq!(bench.sessions.live.readers.len(), 0);
+    assert_eq!(bench.sessions.live.readers.table.len(), 0);
 }
 
 #[test]
@@ -89,11 +89,11 @@ fn reader_that_waits_for_its_bye_is_no_session_but_may_say_goodbye() {
     bench.request(from, Method::Teardown, URL, Some(publisher), (&[], "")).unwrap();
     for _ in 0..STEPS_MAX {
         bench.pass(Duration::from_millis(100));
-        if bench.sessions.live.readers.len() < ids.len() {
+        if bench.sessions.live.readers.table.len() < ids.len() {
             break;
         }
     }
-    assert!(!bench.sessions.live.readers.is_empty(), "some wait");
+    assert!(!bench.sessions.live.readers.table.is_empty(), "some wait");
     let (last, peer) = (ids[599], address(599));
     let mut ask = |method| {
         bench.answers.clear();
@@ -122,23 +122,23 @@ fn reader_that_waits_for_its_bye_is_sent_nothing_of_the_source_that_follows() {
         bench.request(camera, Method::Teardown, URL, Some(publisher), (&[], "")).unwrap();
         bench.publish_as(&SDP.replace("RTP/AVP 0", "RTP/AVP 8"));
         let mut turns: u16 = 0;
-        while !bench.sessions.live.readers.is_empty() {
+        while !bench.sessions.live.readers.table.is_empty() {
             let mut packet = rtp(1_000 + turns);
             packet[1] = 8;
             let Sessions { cx, live, .. } = &mut bench.sessions;
-            live.handle_rtp_datagram(cx, 0, host(1, 5_000), &packet);
+            live.sources.handle_rtp_datagram(cx, 0, host(1, 5_000), &packet);
             live.feed_live(cx);
             bench.settle();
             let now = bench.sessions.cx.now + Duration::from_secs(1);
             let live = &mut bench.sessions.live;
-            for (_, reader) in &live.readers {
-                let path = live.paths.path_of(reader.key).unwrap();
+            for (_, reader) in &live.readers.table {
+                let path = live.hub.paths.path_of(reader.key).unwrap();
                 assert!(!matches!(path.next(reader.key, 0, now), Next::Run(_)), "in turn {turns}");
             }
             // Time for all that waits for it.
             bench.sessions.cx.now = now;
             turns += 1;
-            assert!(turns < 10, "{} are left", bench.sessions.live.readers.len());
+            assert!(turns < 10, "{} are left", bench.sessions.live.readers.table.len());
         }
         assert!(turns > 1, "some waited");
         let codes = bench.answers.iter().map(|(_, answer)| answer.status().code());
@@ -165,14 +165,14 @@ fn plays_of_a_crowd_are_answered_some_in_a_turn_and_none_is_kept_twice() {
         answered = now;
     }
     assert_eq!(answered, ids.len());
-    assert!(!bench.sessions.live.crowd.is_waiting());
+    assert!(!bench.sessions.live.readers.crowd.is_waiting());
 }
 
 #[test]
 fn all_readers_are_looked_after_in_some_turns_of_a_tick() {
     let (mut bench, _) = playing(600);
     bench.datagrams.clear();
-    for (_, reader) in &mut bench.sessions.live.readers {
+    for (_, reader) in &mut bench.sessions.live.readers.table {
         reader.report_due = bench.sessions.cx.now;
     }
     bench.sessions.live.handle_live_tick(&mut bench.sessions.cx);
@@ -200,7 +200,11 @@ fn batches_of_one_turn_do_not_have_more_plays_answered_and_the_next_turns_go_on(
     let path: Arc<str> = "live/a".into();
     for _ in 0..10 {
         for _ in 0..20 {
-            bench.sessions.live.retry_plays(&mut bench.sessions.cx, &path);
+            bench.sessions.live.readers.retry_plays(
+                &mut bench.sessions.cx,
+                &mut bench.sessions.live.hub,
+                &path,
+            );
         }
         bench.settle();
         let now = bench.answers.len();
@@ -227,13 +231,13 @@ fn all_sources_are_looked_after_in_some_turns_of_a_tick() {
     let mut bench = Bench::new();
     bench.sessions.cx.config.sessions_max = 1_000;
     (0..300).for_each(|number| announce_at(&mut bench, number));
-    assert_eq!(bench.sessions.live.publishers.len(), 300);
+    assert_eq!(bench.sessions.live.sources.publishers.len(), 300);
     bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(61);
     let mut left = 300;
     bench.sessions.live.handle_live_tick(&mut bench.sessions.cx);
     for _ in 0..10 {
         bench.settle();
-        let now = bench.sessions.live.publishers.len();
+        let now = bench.sessions.live.sources.publishers.len();
         assert!(left - now <= 64, "{} in a turn", left - now);
         left = now;
         if left == 0 {

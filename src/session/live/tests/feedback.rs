@@ -23,7 +23,12 @@ impl Bench {
         let marker = if matches!(payload[0] & 0x1f, 1 | 5) { 0x80 } else { 0 };
         let header = [0x80, 96 | marker, high, low, 0, 0, high, low, 0, 0, 0, 9];
         let bytes = [&header[..], payload].concat();
-        self.sessions.live.handle_rtp_datagram(&mut self.sessions.cx, 0, host(1, 5_000), &bytes);
+        self.sessions.live.sources.handle_rtp_datagram(
+            &mut self.sessions.cx,
+            0,
+            host(1, 5_000),
+            &bytes,
+        );
         self.sessions.live.feed_live(&mut self.sessions.cx);
         self.settle();
     }
@@ -54,7 +59,7 @@ impl Bench {
         let setup = self.setup_as(&format!("{profile};unicast;client_port=6000-6001"));
         let id = session_id(&setup);
         assert_eq!(self.reader(Method::Play, URL, Some(id)).unwrap().status().code(), 200);
-        for (_, reader) in &mut self.sessions.live.readers {
+        for (_, reader) in &mut self.sessions.live.readers.table {
             reader.streams[0].ssrc = Some(MEDIA);
         }
         id
@@ -106,7 +111,8 @@ fn feedback_is_offered_to_readers_that_take_it_and_setup_repeats_it() {
     let told = bench.setup_as("RTP/AVPF/TCP;unicast;interleaved=0-1");
     assert!(told.header_value("Transport").unwrap().starts_with("RTP/AVPF/TCP;"));
     assert_eq!(bench.setup_as("RTP/SAVPF;unicast;client_port=6002-6003").status().code(), 461);
-    let rtx: Vec<_> = bench.sessions.live.readers.iter().map(|(_, r)| r.streams[0].rtx).collect();
+    let rtx: Vec<_> =
+        bench.sessions.live.readers.table.iter().map(|(_, r)| r.streams[0].rtx).collect();
     assert_eq!(rtx.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
     let rtx = rtx[0].unwrap();
     assert_eq!((rtx.stream.payload_type, rtx.original), (127, 96));
@@ -131,7 +137,7 @@ fn feedback_is_not_offered_where_it_is_switched_off() {
     let plain = bench.describe("GStreamer/1.22.0");
     assert!(plain.contains("m=video 0 RTP/AVP 96\r\n"), "{plain}");
     bench.setup_as("RTP/AVPF;unicast;client_port=6000-6001");
-    assert!(bench.sessions.live.readers.iter().all(|(_, r)| r.streams[0].rtx.is_none()));
+    assert!(bench.sessions.live.readers.table.iter().all(|(_, r)| r.streams[0].rtx.is_none()));
 }
 
 #[test]
@@ -274,7 +280,12 @@ fn sets_of_the_description_are_no_news_in_band_and_those_of_a_stranger_are_nothi
     for (seq, payload, ssrc) in [(4, OTHER_SPS, 9), (5, IDR, 9), (6, OTHER_SPS, 66), (7, IDR, 66)] {
         let header = [0x80, 96, 0, seq, 0, 0, 0, 0, 0, 0, 0, ssrc];
         let bytes = [&header[..], payload].concat();
-        bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 0, host(1, 5_002), &bytes);
+        bench.sessions.live.sources.handle_rtp_datagram(
+            &mut bench.sessions.cx,
+            0,
+            host(1, 5_002),
+            &bytes,
+        );
     }
     bench.sessions.live.feed_live(&mut bench.sessions.cx);
     bench.settle();

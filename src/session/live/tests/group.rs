@@ -19,7 +19,10 @@ impl Bench {
         self.groups.push(match action {
             GroupAction::OpenPair(_) => {
                 self.sessions.cx.sockets.add_pair_for(9_000, true);
-                self.sessions.live.start_groups(&mut self.sessions.cx);
+                self.sessions
+                    .live
+                    .readers
+                    .start_groups(&mut self.sessions.cx, &mut self.sessions.live.hub);
                 "pair".to_owned()
             }
             GroupAction::Hear { group, tracks, .. } => format!("hear {} {tracks}", group.address),
@@ -67,19 +70,19 @@ fn member(bench: &mut Bench, client: u8) -> SessionId {
 }
 
 fn group_of(bench: &Bench) -> Option<String> {
-    bench.sessions.live.registry.infos().first().and_then(|info| info.group.clone())
+    bench.sessions.live.hub.registry.infos().first().and_then(|info| info.group.clone())
 }
 
 /// What is sent to the group: the port of each stream that has a run, and the run's packets.
 fn sent(bench: &mut Bench) -> Vec<(SocketAddr, u16)> {
     let (now, live) = (bench.sessions.cx.now, &mut bench.sessions.live);
     let mut sent = Vec::new();
-    for path in live.paths.iter_mut() {
+    for path in live.hub.paths.iter_mut() {
         while let Some(key) = path.pop_ready() {
             let reader = path.reader(key).unwrap();
             let (owner, carrier) = (reader.owner, reader.carrier);
             assert_eq!(carrier, Carrier::Multicast);
-            let reader = live.readers.get_mut(usize::try_from(owner).unwrap()).unwrap();
+            let reader = live.readers.table.get_mut(usize::try_from(owner).unwrap()).unwrap();
             for (place, stream) in (0..).zip(&mut reader.streams) {
                 let crate::session::stream::Path::Udp { rtp, pair: 1, .. } = stream.path else {
                     panic!("{stream:?}");
@@ -130,7 +133,7 @@ fn sessions_of_a_path_are_told_one_group_which_is_closed_with_the_last() {
     let mut done = std::mem::take(&mut bench.groups);
     done.sort();
     assert_eq!(done, ["hear 239.255.0.0 1", "leave", "no pair", "pair"]);
-    assert!(bench.sessions.live.readers.is_empty());
+    assert!(bench.sessions.live.readers.table.is_empty());
 }
 
 #[test]
@@ -228,22 +231,25 @@ fn member_lives_by_its_reports_and_not_by_our_own() {
         bench.packet(host(1, 5_000), 10 + second);
         // To the group, and to what its packets come from.
         match second % 2 {
-            0 => bench.sessions.live.handle_group_datagram(
+            0 => bench.sessions.live.readers.handle_group_datagram(
                 &mut bench.sessions.cx,
+                &bench.sessions.live.hub,
                 "live/a",
                 host(5, 7_777),
                 &report,
             ),
             _ => bench.sessions.handle_report_datagram(1, host(5, 7_777), &report),
         }
-        bench.sessions.live.handle_group_datagram(
+        bench.sessions.live.readers.handle_group_datagram(
             &mut bench.sessions.cx,
+            &bench.sessions.live.hub,
             "live/a",
             host(6, 8_003),
             &ours,
         );
-        bench.sessions.live.handle_group_datagram(
+        bench.sessions.live.readers.handle_group_datagram(
             &mut bench.sessions.cx,
+            &bench.sessions.live.hub,
             "live/a",
             host(77, 8_003),
             &report,
@@ -267,9 +273,9 @@ fn members_end_with_their_path_and_the_group_with_them() {
     bench.packet(host(1, 5_000), 1);
     sent(&mut bench);
     bench.pass(Duration::from_secs(25));
-    assert!(bench.sessions.live.publishers.is_empty() && bench.sessions.infos().is_empty());
+    assert!(bench.sessions.live.sources.publishers.is_empty() && bench.sessions.infos().is_empty());
     assert_eq!(bench.hung_up, [PUBLISHER, 5]);
-    assert!(bench.sessions.live.readers.is_empty());
+    assert!(bench.sessions.live.readers.table.is_empty());
     let bye = |(to, bytes): &&(SocketAddr, Vec<u8>)| {
         let is_bye = |packet| matches!(packet, Ok(rtcp::Packet::Bye(_)));
         *to == SocketAddr::from(([239, 255, 0, 0], 8_003)) && rtcp::packets(bytes).any(is_bye)
@@ -284,11 +290,16 @@ fn group_whose_sender_has_ended_is_sent_to_again_within_a_second() {
     bench.publish();
     member(&mut bench, 5);
     let sender = |bench: &Bench| {
-        let mut readers = bench.sessions.live.readers.iter();
+        let mut readers = bench.sessions.live.readers.table.iter();
         readers.find(|(_, reader)| !reader.is_session()).map(|(place, _)| place)
     };
     let index = u32::try_from(sender(&bench).unwrap()).unwrap();
-    bench.sessions.live.end_reader(&mut bench.sessions.cx, index, None);
+    bench.sessions.live.readers.end_reader(
+        &mut bench.sessions.cx,
+        &mut bench.sessions.live.hub,
+        index,
+        None,
+    );
     bench.settle();
     assert_eq!(sender(&bench), None);
     bench.pass(Duration::from_millis(1_200));

@@ -41,7 +41,7 @@ impl World {
     fn new() -> Self {
         let mut bench = Bench::new();
         bench.sessions.cx.shard = OWN;
-        bench.sessions.live.shard_count = 2;
+        bench.sessions.live.hub.shard_count = 2;
         let range = (Ipv4Addr::new(239, 255, 0, 0), 24);
         let settings = MulticastSettings { range, ..MulticastSettings::default() };
         bench.sessions.live.offer_groups(settings, OWN).unwrap();
@@ -80,7 +80,7 @@ impl World {
 
     fn settle(&mut self) {
         self.bench.settle();
-        for (_, message) in std::mem::take(&mut self.bench.sessions.live.outbox) {
+        for (_, message) in std::mem::take(&mut self.bench.sessions.live.hub.outbox) {
             if let LiveMessage::ToHome(message) = message {
                 self.asks.push_back(message);
             }
@@ -88,7 +88,7 @@ impl World {
     }
 
     fn members(&self) -> Vec<(SessionId, Ipv4Addr)> {
-        let readers = self.bench.sessions.live.readers.iter();
+        let readers = self.bench.sessions.live.readers.table.iter();
         let group = |path| match path {
             Path::Group { rtp: SocketAddr::V4(rtp), .. } => *rtp.ip(),
             other => panic!("{other:?}"),

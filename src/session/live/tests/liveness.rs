@@ -16,7 +16,7 @@ impl Bench {
     }
 
     fn is_published(&self) -> bool {
-        !self.sessions.live.publishers.is_empty()
+        !self.sessions.live.sources.publishers.is_empty()
     }
 }
 
@@ -28,7 +28,7 @@ fn open_connection_keeps_the_path_of_a_publisher_over_tcp() {
     bench.pass(Duration::from_secs(600));
     assert!(bench.is_published());
     bench.sessions.handle_report_interleaved(entry(PUBLISHER), 0, &rtp(2));
-    let publisher = bench.sessions.live.publishers.values().next().unwrap();
+    let publisher = bench.sessions.live.sources.publishers.values().next().unwrap();
     assert_eq!(publisher.source.counts().packets, 2);
     bench.sessions.handle_connection_closed(entry(PUBLISHER));
     assert!(!bench.is_published());

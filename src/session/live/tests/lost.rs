@@ -31,7 +31,7 @@ impl Net {
         let shard = |number: u8| {
             let mut sessions = Bench::new().sessions;
             sessions.cx.shard = ShardId(number);
-            sessions.live.shard_count = 3;
+            sessions.live.hub.shard_count = 3;
             sessions
         };
         Self {
@@ -65,7 +65,7 @@ impl Net {
                         _ => {}
                     }
                 }
-                for (to, message) in std::mem::take(&mut self.shards[at].live.outbox) {
+                for (to, message) in std::mem::take(&mut self.shards[at].live.hub.outbox) {
                     let is_control = !message.is_packets();
                     self.sent += usize::from(is_control);
                     if is_control && (self.lost)(self.sent) {
@@ -97,7 +97,7 @@ impl Net {
             if let Some(at) = publisher {
                 self.seq = self.seq.wrapping_add(1);
                 let Sessions { cx, live, .. } = &mut self.shards[at];
-                live.handle_rtp_datagram(cx, 0, host(1, 5_000), &rtp(self.seq));
+                live.sources.handle_rtp_datagram(cx, 0, host(1, 5_000), &rtp(self.seq));
             }
             let mut due = Vec::new();
             for shard in &mut self.shards {
@@ -195,7 +195,7 @@ impl Net {
     fn is_settled(&mut self, at: usize, reader: SessionId, publisher: usize) -> bool {
         let path = self.path().to_owned();
         let end =
-            |net: &Self| net.shards[at].live.paths.path(&path).map(|path| path.ring().end_no());
+            |net: &Self| net.shards[at].live.hub.paths.path(&path).map(|path| path.ring().end_no());
         (0..SECONDS_MAX).any(|_| {
             let before = end(self);
             self.second(Some(publisher));
@@ -220,7 +220,7 @@ fn live(lost: impl Fn(usize) -> bool + 'static) -> usize {
     let other = net.read(FIRST, 4, SECOND);
     (0..8).for_each(|_| net.second(Some(SECOND)));
     let path = net.path().to_owned();
-    let home = net.shards[HOME].live.registry.info(&path).unwrap();
+    let home = net.shards[HOME].live.hub.registry.info(&path).unwrap();
     assert_eq!((home.state, home.source_shard), ("live", Some(2)));
     assert!(net.is_settled(FIRST, other, SECOND), "who reads on the other shard");
     assert!(net.is_settled(SECOND, reader, SECOND), "who has read from the beginning");
@@ -229,9 +229,9 @@ fn live(lost: impl Fn(usize) -> bool + 'static) -> usize {
     net.leave(SECOND, 2, two);
     (0..120).for_each(|_| net.second(None));
     for shard in &net.shards {
-        assert_eq!((shard.cx.session_count(), shard.live.held.len()), (0, 0));
-        assert_eq!(shard.live.registry.count(), 0, "nobody needs a path");
-        assert!(!shard.live.paths.has_work());
+        assert_eq!((shard.cx.session_count(), shard.live.readers.held.len()), (0, 0));
+        assert_eq!(shard.live.hub.registry.count(), 0, "nobody needs a path");
+        assert!(!shard.live.hub.paths.has_work());
     }
     net.sent
 }

@@ -5,6 +5,7 @@
 use super::*;
 use crate::config::paths::PathTable;
 use crate::live::info::{PathPart, PathsPlace};
+use crate::session::live::desk::Live;
 
 /// Readers of the path, each on a connection of its own.
 fn readers(bench: &mut Bench, numbers: std::ops::Range<u16>) {
@@ -104,7 +105,8 @@ fn sums_of_a_reader_stay_when_one_of_its_streams_is_taken_out() {
     bench.packet(host(1, 5_000), 1);
     bench.reader(Method::Play, URL, Some(session_id(&setup))).unwrap();
     let now = bench.sessions.cx.now;
-    let Live { readers, paths, .. } = &mut bench.sessions.live;
+    let Live { hub, readers, .. } = &mut bench.sessions.live;
+    let (paths, readers) = (&mut hub.paths, &mut readers.table);
     let key = readers.iter().next().unwrap().1.key;
     let path = paths.path_mut("live/a").unwrap();
     assert!(matches!(path.next(key, 0, now), Next::Run(_)));

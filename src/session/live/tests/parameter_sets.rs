@@ -24,7 +24,12 @@ fn text(answer: &Response) -> String {
 fn send(bench: &mut Bench, seq: u16, payload: &[u8]) {
     let [high, low] = seq.to_be_bytes();
     let packet = [&[0x80, 96, high, low, 0, 0, 0, low, 0, 0, 0, 9][..], payload].concat();
-    bench.sessions.live.handle_rtp_datagram(&mut bench.sessions.cx, 0, host(1, 5_000), &packet);
+    bench.sessions.live.sources.handle_rtp_datagram(
+        &mut bench.sessions.cx,
+        0,
+        host(1, 5_000),
+        &packet,
+    );
     bench.sessions.live.feed_live(&mut bench.sessions.cx);
     bench.settle();
 }
@@ -47,7 +52,7 @@ fn all_who_ask_before_the_sets_have_come_are_answered_with_them() {
     }
     let at_once = describe(&mut bench, 9).unwrap();
     assert!(text(&at_once).contains("sprop-parameter-sets"));
-    assert_eq!(bench.sessions.live.held.len(), 0);
+    assert_eq!(bench.sessions.live.readers.held.len(), 0);
 }
 
 #[test]
@@ -96,13 +101,13 @@ fn describe_that_waits_for_sets_is_answered_when_the_source_goes_and_forgotten_w
         assert!(describe(&mut bench, connection).is_none());
     }
     bench.sessions.handle_connection_closed(entry(8));
-    assert_eq!(bench.sessions.live.held.len(), 1);
+    assert_eq!(bench.sessions.live.readers.held.len(), 1);
     let from = (PUBLISHER, host(1, 40_000));
     bench.request(from, Method::Teardown, URL, Some(id), (&[], "")).unwrap();
     bench.pass(Duration::from_secs(12));
     assert!(bench.answer(7).is_some());
     assert!(bench.answer(8).is_none());
-    assert_eq!(bench.sessions.live.held.len(), 0);
+    assert_eq!(bench.sessions.live.readers.held.len(), 0);
 }
 
 #[test]

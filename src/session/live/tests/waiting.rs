@@ -37,10 +37,10 @@ fn crowd_at_a_dead_path_keeps_nobody_from_other_paths() {
         let live = describe(&mut bench, 1, URL);
         assert_eq!(live.map(|answer| answer.status()), Some(Status::Ok), "beside {path}");
     }
-    assert!(bench.sessions.live.held.len() <= HELD_MAX);
+    assert!(bench.sessions.live.readers.held.len() <= HELD_MAX);
     assert!(bench.sessions.cx.cells.commands_not_held.value() > 0);
     bench.pass(Duration::from_secs(12));
-    assert_eq!(bench.sessions.live.held.len(), 0, "all are answered");
+    assert_eq!(bench.sessions.live.readers.held.len(), 0, "all are answered");
     assert!(bench.answers.iter().all(|(_, answer)| answer.status() == Status::NotFound));
 }
 
@@ -50,7 +50,7 @@ fn command_of_a_closed_connection_waits_no_more() {
     for connection in 100..20_000 {
         assert!(describe(&mut bench, connection, "rtsp://h/dead/a").is_none(), "{connection}");
         bench.sessions.handle_connection_closed(entry(connection));
-        assert_eq!(bench.sessions.live.held.len(), 0);
+        assert_eq!(bench.sessions.live.readers.held.len(), 0);
     }
     bench.pass(Duration::from_secs(12));
     assert!(bench.answers.is_empty(), "nobody is there to be answered");
