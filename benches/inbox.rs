@@ -8,7 +8,7 @@ use std::sync::Arc;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use headend::media::window::{PacketWindow, WindowBuilder};
-use headend::poll::task::{Outcome, TaskDone};
+use headend::poll::task::{Outcome, TaskDone, TaskOwner};
 use headend::shard::inbox::{Inbox, Message};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -59,7 +59,7 @@ fn inbox_outcome_with_wake(bencher: Bencher<'_, '_>) {
 /// Another thread is asked, and answers with so many outcomes; both sleep when they have nothing to
 /// do. With one outcome this is two wakes and four switches of threads.
 #[divan::bench(args = [1, 100, 1_000])]
-fn inbox_outcomes_from_other_thread(bencher: Bencher<'_, '_>, count: u64) {
+fn inbox_outcomes_from_other_thread(bencher: Bencher<'_, '_>, count: u32) {
     let (shard, worker) = (Arc::new(inbox()), Arc::new(inbox()));
     let answers = std::thread::spawn({
         let (shard, worker, window) = (shard.clone(), worker.clone(), window());
@@ -67,7 +67,7 @@ fn inbox_outcomes_from_other_thread(bencher: Bencher<'_, '_>, count: u64) {
             let wake = worker.wake_fd().expect("a descriptor");
             // Ends with the request for none.
             loop {
-                let asked = next(&worker, &wake).ticket;
+                let asked = number(&next(&worker, &wake));
                 if asked == 0 {
                     break;
                 }
@@ -79,7 +79,7 @@ fn inbox_outcomes_from_other_thread(bencher: Bencher<'_, '_>, count: u64) {
     bencher.counter(ItemsCount::new(count)).bench_local(|| {
         worker.deliver(done(count, &empty));
         for ticket in 1..=count {
-            assert_eq!(next(&shard, &wake).ticket, ticket);
+            assert_eq!(number(&next(&shard, &wake)), ticket);
         }
     });
     worker.deliver(done(0, &empty));
@@ -110,6 +110,12 @@ fn window() -> Arc<PacketWindow> {
     Arc::new(WindowBuilder::new().finish())
 }
 
-fn done(ticket: u64, window: &Arc<PacketWindow>) -> TaskDone {
-    TaskDone { ticket, outcome: Outcome::Window(Ok(Arc::clone(window))) }
+/// The number that `done` was given.
+fn number(done: &TaskDone) -> u32 {
+    let TaskOwner::Window(number) = done.owner else { panic!("{:?} has no number", done.owner) };
+    number
+}
+
+fn done(number: u32, window: &Arc<PacketWindow>) -> TaskDone {
+    TaskDone { owner: TaskOwner::Window(number), outcome: Outcome::Window(Ok(Arc::clone(window))) }
 }

@@ -68,6 +68,15 @@ impl RtpTs {
     }
 }
 
+/// Names a connection to a camera.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CameraName {
+    /// Number of the source.
+    pub source: u32,
+    /// Which of its attempts.
+    pub attempt: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

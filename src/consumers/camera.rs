@@ -10,9 +10,9 @@
 
 use super::Context;
 use super::garbage::Garbage;
+use crate::base::ids::CameraName;
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::rtsp::reader::{Input, RequestReader};
-use crate::session::live::pull::joined::CameraName;
 
 /// See the module.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ use crate::base::wheel::Timer;
 use crate::library::title::Title;
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::poll::poll_table::EntryKey;
-use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, Work};
+use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, TaskOwner, Work};
 use crate::rtsp::headers::{list_tokens, parse_session_id};
 use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::request::{Method, Request};
@@ -307,7 +307,7 @@ impl RtspConnection {
         };
         let task = Task {
             shard: cx.shard,
-            ticket: self.key.to_bits(),
+            owner: TaskOwner::Connection(self.key),
             class: TaskClass::Control,
             work: Work::Open { name: url.name() },
         };

@@ -20,21 +20,6 @@ pub struct EntryKey {
     pub generation: u32,
 }
 
-impl EntryKey {
-    /// Packed into 56 bits, to travel as part of a task's ticket.
-    #[must_use]
-    pub fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.index)
-    }
-
-    /// Reads what `to_bits` wrote.
-    #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "takes the halves apart")]
-    pub fn from_bits(bits: u64) -> Self {
-        Self { index: bits as u32, generation: (bits >> 32) as u32 & GENERATION_MASK }
-    }
-}
-
 /// Whether the descriptor of an entry is polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Polling {
@@ -226,12 +211,5 @@ mod tests {
         assert!(table.suspend(key));
         table.unregister(key);
         assert_eq!((table.count(), table.suspended_count()), (0, 0));
-    }
-
-    #[test]
-    fn key_survives_the_way_through_a_ticket() {
-        let key = EntryKey { index: u32::MAX, generation: GENERATION_MASK };
-        assert_eq!(EntryKey::from_bits(key.to_bits()), key);
-        assert!(key.to_bits() < 1 << 56);
     }
 }

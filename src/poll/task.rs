@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::poll_table::EntryKey;
 use crate::base::host::Host;
-use crate::base::ids::ShardId;
+use crate::base::ids::{CameraName, ShardId};
 use crate::library::title::Title;
 use crate::media::window::{PacketWindow, WindowKey};
 use crate::sdp::read::SdpError;
@@ -18,12 +19,38 @@ use crate::sdp::session::SessionSdp;
 pub struct Task {
     /// Where the outcome goes.
     pub shard: ShardId,
-    /// The shard's own name for this task, returned with the outcome.
-    pub ticket: u64,
+    /// What the shard does it for, returned with the outcome.
+    pub owner: TaskOwner,
     /// Which queue it waits in.
     pub class: TaskClass,
     /// What to do.
     pub work: Work,
+}
+
+/// What a task is done for, on its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskOwner {
+    /// A command on this connection, which waits for a title.
+    Connection(EntryKey),
+    /// Streams that wait for a window, by the number of their request.
+    Window(u32),
+    /// An attempt to pull from a camera, which needs its address.
+    Camera(CameraName),
+    /// An input that is described by a file, by the number of its source.
+    Input(u32),
+}
+
+#[cfg(test)]
+impl TaskOwner {
+    /// An owner with a number, and back.
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self::Window(u32::try_from(number).expect("a small number"))
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        let Self::Window(number) = self else { panic!("{self:?} has no number") };
+        number.into()
+    }
 }
 
 /// Tasks of a class are FIFO; a lower class waits for a higher one.
@@ -70,7 +97,7 @@ pub enum Work {
 #[derive(Debug)]
 pub struct TaskDone {
     /// As in the task.
-    pub ticket: u64,
+    pub owner: TaskOwner,
     /// What became of it.
     pub outcome: Outcome,
 }

@@ -21,16 +21,15 @@ use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
 use super::directory::SessionRef;
 use super::live::group::GroupAction;
 use super::live::input::plan::InputSocket;
-use super::live::pull::joined::CameraName;
 use super::request::Waiter;
 use super::session::{Session, SessionTimers, State};
 use super::starts::Starts;
 use super::stream::{Path, Phase, Stream};
-use crate::base::ids::{SeqNo, SessionId};
+use crate::base::ids::{CameraName, SeqNo, SessionId};
 use crate::base::time::Mono;
 use crate::media::window::{PacketWindow, WindowKey};
 use crate::poll::poll_table::EntryKey;
-use crate::poll::task::{Task, TaskClass, WindowFailure, Work};
+use crate::poll::task::{Task, TaskClass, TaskOwner, WindowFailure, Work};
 use crate::rtsp::response::{Response, Status};
 
 /// Names a session on its shard.
@@ -203,13 +202,6 @@ pub struct Vod {
     pub(super) starts: Starts,
 }
 
-/// Window tasks carry this bit in their ticket; the others name the entry that waits.
-pub const WINDOW_TICKET: u64 = 1 << 63;
-/// So do tasks of sources that are pulled.
-pub const PULL_TICKET: u64 = 1 << 62;
-/// Tasks of inputs carry this bit: their number is below it.
-pub const INPUT_TICKET: u64 = 1 << 61;
-
 impl Vod {
     /// A session by its place.
     pub fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
@@ -358,8 +350,8 @@ impl Vod {
                     cursor.mark_asked(index);
                     let class = if is_priming { TaskClass::Control } else { TaskClass::Prefetch };
                     let work = Work::Window { title: session.title.clone(), key: name };
-                    let ticket = WINDOW_TICKET | u64::from(number);
-                    let task = Task { shard: cx.shard, ticket, class, work };
+                    let owner = TaskOwner::Window(number);
+                    let task = Task { shard: cx.shard, owner, class, work };
                     cx.out.push(Action::Submit(task));
                     return;
                 }
@@ -371,11 +363,10 @@ impl Vod {
     pub fn handle_window(
         &mut self,
         cx: &mut Cx,
-        ticket: u64,
+        request: u32,
         result: Result<Arc<PacketWindow>, WindowFailure>,
     ) {
-        let Ok(number) = u32::try_from(ticket & !WINDOW_TICKET) else { return };
-        let Some((name, mut waiters)) = self.desk.handle_answer(number, result.as_ref().ok())
+        let Some((name, mut waiters)) = self.desk.handle_answer(request, result.as_ref().ok())
         else {
             return;
         };
@@ -390,9 +381,8 @@ impl Vod {
 
     /// The TaskQueue handed a window's task back: its streams try again soon, a PLAY that waits for
     /// it is refused.
-    pub fn handle_window_refused(&mut self, cx: &mut Cx, ticket: u64) {
-        let Ok(number) = u32::try_from(ticket & !WINDOW_TICKET) else { return };
-        let Some((_, waiters)) = self.desk.handle_answer(number, None) else { return };
+    pub fn handle_window_refused(&mut self, cx: &mut Cx, request: u32) {
+        let Some((_, waiters)) = self.desk.handle_answer(request, None) else { return };
         for waiter in waiters {
             let Some(session) = self.session_mut(waiter.session) else { continue };
             if session.epoch_count != waiter.epoch_count {

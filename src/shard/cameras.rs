@@ -12,11 +12,11 @@ use std::net::SocketAddr;
 use super::dispatch::NO_RUN;
 use super::sockets::{local_addr, stream_to, to_socket_address, udp_pair, unmapped};
 use super::turn::{Shard, enter};
+use crate::base::ids::CameraName;
 use crate::consumers::Consumer;
 use crate::consumers::camera::Camera;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
-use crate::session::live::pull::joined::CameraName;
 
 impl Shard {
     /// Begins to connect.

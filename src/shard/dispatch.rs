@@ -21,10 +21,11 @@ use crate::consumers::rtsp_listener::Accepted;
 use crate::consumers::{Consumer, Context};
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::poll::poll_table::EntryKey;
-use crate::poll::task::{DescriptionFailure, Outcome, ResolveFailure, Task, TaskDone};
+use crate::poll::task::{DescriptionFailure, Outcome, ResolveFailure, Task, TaskDone, TaskOwner};
 use crate::rtsp::response::{Response, Status};
 use crate::session::request::{Command, Executed, Waiter};
-use crate::session::table::{Action, INPUT_TICKET, PULL_TICKET, SessionKey, WINDOW_TICKET};
+use crate::session::sessions::Sessions;
+use crate::session::table::{Action, SessionKey};
 
 /// What a consumer asked for while it ran.
 #[derive(Default)]
@@ -117,27 +118,19 @@ impl Shard {
         self.cells.tasks_submitted.add(1);
         let Err(task) = self.queue.submit(task) else { return };
         self.cells.tasks_refused.add(1);
-        if task.ticket & WINDOW_TICKET != 0 {
-            self.sessions.vod.handle_window_refused(&mut self.sessions.cx, task.ticket);
-        } else if task.ticket & PULL_TICKET != 0 {
-            let busy = ResolveFailure::Name("the server is busy".to_owned());
-            self.sessions.live.sources.handle_resolved(
-                &mut self.sessions.cx,
-                &mut self.sessions.live.hub,
-                task.ticket,
-                &Err(busy),
-            );
-        } else if task.ticket & INPUT_TICKET != 0 {
-            let busy = Err(DescriptionFailure::Busy);
-            self.sessions.live.sources.handle_description(
-                &mut self.sessions.cx,
-                &mut self.sessions.live.hub,
-                task.ticket,
-                busy,
-            );
-        } else {
+        let Sessions { cx, vod, live } = &mut self.sessions;
+        match task.owner {
+            TaskOwner::Window(request) => vod.handle_window_refused(cx, request),
+            TaskOwner::Camera(name) => {
+                let busy = Err(ResolveFailure::Name("the server is busy".to_owned()));
+                live.sources.handle_resolved(cx, &mut live.hub, name, &busy);
+            }
+            TaskOwner::Input(number) => {
+                let busy = Err(DescriptionFailure::Busy);
+                live.sources.handle_description(cx, &mut live.hub, number, busy);
+            }
             // Told from `settle`: a client that pipelines must not make this call itself.
-            self.refused.push(task);
+            TaskOwner::Connection(entry) => self.refused.push((entry, task)),
         }
     }
 
@@ -149,8 +142,8 @@ impl Shard {
             if self.sessions.cx.out.is_empty() && self.refused.is_empty() {
                 return;
             }
-            for task in std::mem::take(&mut self.refused) {
-                self.dispatch(EntryKey::from_bits(task.ticket), Event::Refused(task));
+            for (entry, task) in std::mem::take(&mut self.refused) {
+                self.dispatch(entry, Event::Refused(task));
             }
             // The storage goes back and forth, so that a turn in steady play allocates nothing.
             let mut actions = std::mem::replace(
@@ -344,25 +337,21 @@ impl Shard {
     }
 
     fn handle_outcome(&mut self, done: TaskDone) {
-        match done.outcome {
-            Outcome::Window(result) => {
-                self.sessions.vod.handle_window(&mut self.sessions.cx, done.ticket, result)
+        let Sessions { cx, vod, live } = &mut self.sessions;
+        match (done.owner, done.outcome) {
+            (TaskOwner::Window(request), Outcome::Window(result)) => {
+                vod.handle_window(cx, request, result);
             }
-            Outcome::Resolved(result) => self.sessions.live.sources.handle_resolved(
-                &mut self.sessions.cx,
-                &mut self.sessions.live.hub,
-                done.ticket,
-                &result,
-            ),
-            Outcome::Described(result) => self.sessions.live.sources.handle_description(
-                &mut self.sessions.cx,
-                &mut self.sessions.live.hub,
-                done.ticket,
-                result,
-            ),
-            opened @ Outcome::Opened(_) => {
-                self.dispatch(EntryKey::from_bits(done.ticket), Event::Outcome(opened));
+            (TaskOwner::Camera(name), Outcome::Resolved(result)) => {
+                live.sources.handle_resolved(cx, &mut live.hub, name, &result);
             }
+            (TaskOwner::Input(number), Outcome::Described(result)) => {
+                live.sources.handle_description(cx, &mut live.hub, number, result);
+            }
+            (TaskOwner::Connection(entry), opened @ Outcome::Opened(_)) => {
+                self.dispatch(entry, Event::Outcome(opened));
+            }
+            (owner, outcome) => debug_assert!(false, "{owner:?} asked for no {outcome:?}"),
         }
     }
 

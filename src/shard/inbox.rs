@@ -212,10 +212,13 @@ mod tests {
     use crate::base::time::Mono;
     use crate::live::batch::{Arrival, BatchBuilder, Generation};
     use crate::live::message::{Ask, ToHome};
-    use crate::poll::task::{OpenFailure, Outcome};
+    use crate::poll::task::{OpenFailure, Outcome, TaskOwner};
 
-    fn done(ticket: u64) -> TaskDone {
-        TaskDone { ticket, outcome: Outcome::Opened(Err(OpenFailure::NotFound)) }
+    fn done(number: u64) -> TaskDone {
+        TaskDone {
+            owner: TaskOwner::numbered(number),
+            outcome: Outcome::Opened(Err(OpenFailure::NotFound)),
+        }
     }
 
     #[test]
@@ -257,7 +260,7 @@ mod tests {
         let inbox = Inbox::new(4).unwrap();
         inbox.deliver(done(1));
         assert!(!inbox.announce_sleep());
-        assert_eq!(inbox.pop_outcome().map(|d| d.ticket), Some(1));
+        assert_eq!(inbox.pop_outcome().map(|d| d.owner.number()), Some(1));
         assert!(inbox.announce_sleep());
     }
 
@@ -271,7 +274,7 @@ mod tests {
             let mut next = 0;
             while next < count {
                 while let Some(done) = inbox.pop_outcome() {
-                    assert_eq!(done.ticket, next);
+                    assert_eq!(done.owner.number(), next);
                     next += 1;
                 }
                 if next < count && inbox.announce_sleep() {

@@ -107,7 +107,7 @@ pub struct Shard {
     /// Storage that `settle` swaps with that of the sessions' actions.
     pub(super) spare_actions: Vec<Action>,
     /// Tasks that the queue handed back; their makers are told before the turn ends.
-    pub(super) refused: Vec<Task>,
+    pub(super) refused: Vec<(EntryKey, Task)>,
     /// Keys that have come up; between turns, those of streams that found no slot in the ring.
     pub(super) due: Vec<TimerKey>,
     /// Keys of another kind that have come up and wait for their share of a turn.

@@ -155,7 +155,8 @@ mod tests {
         assert!(matches!(cache.begin(1, open_reply(&desk, 11)), Begin::Joined));
         assert!(matches!(cache.begin(2, open_reply(&desk, 12)), Begin::Make(_)));
         tell(flight.land(Some((77, 5))));
-        let tickets: Vec<u64> = kept.lock().unwrap().iter().map(|done| done.ticket).collect();
+        let tickets: Vec<u64> =
+            kept.lock().unwrap().iter().map(|done| done.owner.number()).collect();
         // 12's flight was dropped at once, and with it his reply.
         assert_eq!(tickets, [12, 10, 11]);
         let Begin::Hit(77, reply) = cache.begin(1, open_reply(&desk, 13)) else { panic!("hit?") };

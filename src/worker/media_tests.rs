@@ -12,7 +12,8 @@ use crate::library::title::Title;
 use crate::media::packetize::job::window_count;
 use crate::media::window::{PacketWindow, WindowKey, WindowKind};
 use crate::poll::task::{
-    DescriptionFailure, OpenFailure, Outcome, Task, TaskClass, TaskDone, WindowFailure, Work,
+    DescriptionFailure, OpenFailure, Outcome, Task, TaskClass, TaskDone, TaskOwner, WindowFailure,
+    Work,
 };
 
 struct Bench {
@@ -38,7 +39,12 @@ impl Bench {
     }
 
     fn ask(&self, work: Work) -> Outcome {
-        let task = Task { shard: ShardId(0), ticket: 0, class: TaskClass::Control, work };
+        let task = Task {
+            shard: ShardId(0),
+            owner: TaskOwner::Window(0),
+            class: TaskClass::Control,
+            work,
+        };
         self.pool.queue().submit(task).unwrap();
         self.answers.recv_timeout(Duration::from_secs(60)).unwrap().outcome
     }

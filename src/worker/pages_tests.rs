@@ -105,7 +105,7 @@ fn file_whose_disk_does_not_answer_holds_up_no_window_of_another() {
         let serving = serve_with(parts.0, parts.1, bell, (0, 4), parts.2);
         let serving = glommio::spawn_local(serving).detach();
         until(|| answered() == 1 && local.lanes.count() == FILE_READS_MAX + 40).await;
-        assert_eq!(kept.lock().unwrap().first().unwrap().ticket, 99);
+        assert_eq!(kept.lock().unwrap().first().unwrap().owner.number(), 99);
         drop(stuck);
         until(|| answered() == 41).await;
         queue.close();

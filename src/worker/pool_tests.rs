@@ -18,7 +18,9 @@ use crate::library::title::Title;
 use crate::media::asset::{Asset, FileRange};
 use crate::media::window::{Frame, PacketWindow, WindowBuilder, WindowKey, WindowKind};
 use crate::metrics::cells::{SharedCounter, WorkerCells};
-use crate::poll::task::{OpenFailure, Outcome, Task, TaskClass, TaskDone, WindowFailure, Work};
+use crate::poll::task::{
+    OpenFailure, Outcome, Task, TaskClass, TaskDone, TaskOwner, WindowFailure, Work,
+};
 
 /// Every open waits here for its turn, when a test holds the lock.
 type Gate = Arc<Mutex<()>>;
@@ -177,15 +179,15 @@ impl Bench {
     }
 }
 
-pub(super) fn open_task(ticket: u64, name: Option<&str>) -> Task {
+pub(super) fn open_task(number: u64, name: Option<&str>) -> Task {
     let work = Work::Open { name: name.map(str::to_owned) };
-    Task { shard: ShardId(0), ticket, class: TaskClass::Control, work }
+    Task { shard: ShardId(0), owner: TaskOwner::numbered(number), class: TaskClass::Control, work }
 }
 
-pub(super) fn window_task(ticket: u64, title: &Arc<Title>, track_index: u8, index: u32) -> Task {
+pub(super) fn window_task(number: u64, title: &Arc<Title>, track_index: u8, index: u32) -> Task {
     let key = WindowKey { track_index, kind: WindowKind::All, index };
     let work = Work::Window { title: Arc::clone(title), key };
-    Task { shard: ShardId(0), ticket, class: TaskClass::Prefetch, work }
+    Task { shard: ShardId(0), owner: TaskOwner::numbered(number), class: TaskClass::Prefetch, work }
 }
 
 pub(super) fn good(bytes: usize) -> Vec<u8> {
@@ -215,7 +217,7 @@ fn tasks_from_many_threads_are_each_answered_once_at_their_shard() {
                         _ => window_task(0, title, 0, ticket % 500),
                     };
                     task.shard = ShardId(shard);
-                    task.ticket = u64::from(ticket);
+                    task.owner = TaskOwner::Window(ticket);
                     task.class = class[ticket as usize % 3];
                     queue.submit(task).unwrap();
                 }
@@ -225,7 +227,7 @@ fn tasks_from_many_threads_are_each_answered_once_at_their_shard() {
     let mut seen = vec![[false; 1_000]; 4];
     for _ in 0..4_000 {
         let (shard, done) = bench.answers.recv_timeout(PATIENCE).unwrap();
-        let ticket = usize::try_from(done.ticket).unwrap();
+        let ticket = usize::try_from(done.owner.number()).unwrap();
         assert!(!std::mem::replace(&mut seen[usize::from(shard.0)][ticket], true), "twice");
         let is_expected = match (ticket % 4, done.outcome) {
             (0, Outcome::Opened(Ok(opened))) => Arc::ptr_eq(&opened, &title),
@@ -251,7 +253,7 @@ fn sleeping_worker_is_woken_for_every_single_task() {
         task.class = [TaskClass::Control, TaskClass::Prefetch, TaskClass::Bulk]
             [usize::try_from(round % 3).unwrap()];
         bench.queue.submit(task).unwrap();
-        assert_eq!(bench.answer().ticket, round);
+        assert_eq!(bench.answer().owner.number(), round);
     }
 }
 
@@ -395,12 +397,12 @@ fn stop_ends_what_was_begun_and_refuses_what_waits() {
     while !queue.is_closed() {
         std::thread::yield_now();
     }
-    assert_eq!(queue.submit(open_task(99, None)).unwrap_err().ticket, 99);
+    assert_eq!(queue.submit(open_task(99, None)).unwrap_err().owner.number(), 99);
     drop(held);
     stopping.join().unwrap();
     let mut answers: Vec<_> = bench.answers.try_iter().map(|(_, done)| done).collect();
-    answers.sort_by_key(|done| done.ticket);
-    let tickets: Vec<u64> = answers.iter().map(|done| done.ticket).collect();
+    answers.sort_by_key(|done| done.owner.number());
+    let tickets: Vec<u64> = answers.iter().map(|done| done.owner.number()).collect();
     assert_eq!(tickets, (0..=20).collect::<Vec<_>>());
     assert!(matches!(answers[0].outcome, Outcome::Opened(Ok(_))));
     for done in &answers[1..] {

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use crate::base::ids::ShardId;
 use crate::metrics::cells::{TaskKind, WorkerCells};
 use crate::poll::task::{
-    DescriptionFailure, OpenFailure, Outcome, ResolveFailure, Task, TaskDone, WindowFailure, Work,
+    DescriptionFailure, OpenFailure, Outcome, ResolveFailure, Task, TaskDone, TaskOwner,
+    WindowFailure, Work,
 };
 
 /// Hands an outcome to a shard: its inbox's push. Called on worker threads.
@@ -33,7 +34,7 @@ impl fmt::Debug for Desk {
 pub(super) struct Reply {
     desk: Arc<Desk>,
     shard: ShardId,
-    ticket: u64,
+    owner: TaskOwner,
     /// The answer, given on drop: a failure until `send` puts the outcome here.
     outcome: Option<Outcome>,
 }
@@ -49,7 +50,7 @@ impl Reply {
         Self {
             desk: Arc::clone(desk),
             shard: task.shard,
-            ticket: task.ticket,
+            owner: task.owner,
             outcome: Some(outcome),
         }
     }
@@ -72,7 +73,7 @@ impl Drop for Reply {
             let counts = &self.desk.counts;
             counts.tasks_done[kind as usize].add(1);
             counts.tasks_failed[kind as usize].add(u64::from(is_failure));
-            (self.desk.deliver)(self.shard, TaskDone { ticket: self.ticket, outcome });
+            (self.desk.deliver)(self.shard, TaskDone { owner: self.owner, outcome });
         }
     }
 }
@@ -94,9 +95,17 @@ pub(super) mod tests {
         (Arc::new(Desk { deliver, counts: Arc::default() }), kept)
     }
 
-    pub(in crate::worker) fn open_reply(desk: &Arc<Desk>, ticket: u64) -> Reply {
+    pub(in crate::worker) fn open_reply(desk: &Arc<Desk>, number: u64) -> Reply {
         let work = Work::Open { name: None };
-        Reply::new(desk, &Task { shard: ShardId(0), ticket, class: TaskClass::Control, work })
+        Reply::new(
+            desk,
+            &Task {
+                shard: ShardId(0),
+                owner: TaskOwner::numbered(number),
+                class: TaskClass::Control,
+                work,
+            },
+        )
     }
 
     #[test]
@@ -105,7 +114,7 @@ pub(super) mod tests {
         open_reply(&desk, 1).send(Outcome::Opened(Err(OpenFailure::NotFound)));
         drop(open_reply(&desk, 2));
         let kept = kept.lock().unwrap();
-        assert_eq!(kept.iter().map(|done| done.ticket).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(kept.iter().map(|done| done.owner.number()).collect::<Vec<_>>(), [1, 2]);
         assert!(matches!(kept[0].outcome, Outcome::Opened(Err(OpenFailure::NotFound))));
         assert!(matches!(kept[1].outcome, Outcome::Opened(Err(OpenFailure::Unavailable(_)))));
         assert_eq!(desk.counts.tasks_done[0].value(), 2);

@@ -109,11 +109,16 @@ mod tests {
     use super::super::reply::tests::desk;
     use super::*;
     use crate::base::ids::ShardId;
-    use crate::poll::task::{Task, TaskClass, Work};
+    use crate::poll::task::{Task, TaskClass, TaskOwner, Work};
 
-    fn task(ticket: u64) -> Task {
+    fn task(number: u64) -> Task {
         let work = Work::Resolve { host: "localhost".to_owned(), zone: None };
-        Task { shard: ShardId(0), ticket, class: TaskClass::Control, work }
+        Task {
+            shard: ShardId(0),
+            owner: TaskOwner::numbered(number),
+            class: TaskClass::Control,
+            work,
+        }
     }
 
     #[test]
@@ -131,7 +136,8 @@ mod tests {
             std::thread::park_timeout(Duration::from_millis(10));
         }
         let kept = kept.lock().unwrap();
-        let outcomes: Vec<_> = kept.iter().map(|done| (done.ticket, &done.outcome)).collect();
+        let outcomes: Vec<_> =
+            kept.iter().map(|done| (done.owner.number(), &done.outcome)).collect();
         let [(1, Outcome::Resolved(Err(refused))), (2, Outcome::Resolved(Ok(found)))] =
             outcomes.as_slice()
         else {

@@ -203,10 +203,15 @@ mod tests {
 
     use super::*;
     use crate::base::ids::ShardId;
-    use crate::poll::task::Work;
+    use crate::poll::task::{TaskOwner, Work};
 
-    fn task(class: TaskClass, ticket: u64) -> Task {
-        Task { shard: ShardId(0), ticket, class, work: Work::Open { name: None } }
+    fn task(class: TaskClass, number: u64) -> Task {
+        Task {
+            shard: ShardId(0),
+            owner: TaskOwner::numbered(number),
+            class,
+            work: Work::Open { name: None },
+        }
     }
 
     #[test]
@@ -214,18 +219,18 @@ mod tests {
         let queue = TaskQueue::new(2, 0).unwrap();
         assert!(queue.submit(task(TaskClass::Bulk, 1)).is_ok());
         assert!(queue.submit(task(TaskClass::Bulk, 2)).is_ok());
-        assert_eq!(queue.submit(task(TaskClass::Bulk, 3)).unwrap_err().ticket, 3);
+        assert_eq!(queue.submit(task(TaskClass::Bulk, 3)).unwrap_err().owner.number(), 3);
         assert!(queue.submit(task(TaskClass::Control, 4)).is_ok());
         assert_eq!(queue.len(), 3);
-        assert_eq!(queue.take(Classes::ALL).unwrap().ticket, 4);
-        assert_eq!(queue.take(Classes::ALL).unwrap().ticket, 1);
+        assert_eq!(queue.take(Classes::ALL).unwrap().owner.number(), 4);
+        assert_eq!(queue.take(Classes::ALL).unwrap().owner.number(), 1);
     }
 
     #[test]
     fn closed_queue_hands_tasks_back() {
         let queue = TaskQueue::new(2, 1).unwrap();
         queue.close();
-        assert_eq!(queue.submit(task(TaskClass::Control, 9)).unwrap_err().ticket, 9);
+        assert_eq!(queue.submit(task(TaskClass::Control, 9)).unwrap_err().owner.number(), 9);
         assert!(queue.is_empty());
     }
 
@@ -256,7 +261,7 @@ mod tests {
         let mut seen = Vec::new();
         for ticket in 0..2 * AGEING_TAKES {
             queue.submit(task(TaskClass::Control, ticket)).unwrap();
-            seen.push(queue.take(Classes::ALL).unwrap().ticket);
+            seen.push(queue.take(Classes::ALL).unwrap().owner.number());
         }
         let place = |ticket: u64| seen.iter().position(|taken| *taken == ticket);
         assert_eq!(place(1_000), Some(15));
@@ -297,7 +302,7 @@ mod tests {
                         .find(|lane| may.has(ALL_CLASSES[*lane]) && !oracle[*lane].is_empty());
                     let expected = lane.and_then(|lane| oracle[lane].pop_front());
                     takes += u64::from(expected.is_some());
-                    prop_assert_eq!(queue.take(may).map(|task| task.ticket), expected);
+                    prop_assert_eq!(queue.take(may).map(|task| task.owner.number()), expected);
                 }
                 prop_assert_eq!(queue.len(), oracle.iter().map(VecDeque::len).sum::<usize>());
             }

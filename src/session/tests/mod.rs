@@ -40,7 +40,7 @@ use crate::library::title::Title;
 use crate::media::window::Frame;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
-use crate::poll::task::{Task, Work};
+use crate::poll::task::{Task, TaskOwner, Work};
 use crate::rtsp::range::{NptStart, Range, parse_range};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::Response;
@@ -238,7 +238,9 @@ impl Bench {
     fn act(&mut self, action: Action) {
         match action {
             Action::Submit(task) if self.refuses_tasks => {
-                self.sessions.vod.handle_window_refused(&mut self.sessions.cx, task.ticket);
+                self.sessions
+                    .vod
+                    .handle_window_refused(&mut self.sessions.cx, window_request(&task));
             }
             Action::Submit(task) if self.keeps_tasks => self.tasks.push(task),
             Action::Submit(task) => self.finish_task(&task),
@@ -264,7 +266,7 @@ impl Bench {
         let Work::Window { title, key } = &task.work else { panic!("{task:?}") };
         let window = testing::window(title, *key);
         window.mark_pages_seen(self.sessions.cx.now);
-        self.sessions.vod.handle_window(&mut self.sessions.cx, task.ticket, Ok(window));
+        self.sessions.vod.handle_window(&mut self.sessions.cx, window_request(task), Ok(window));
     }
 
     /// Does the tasks that were kept.
@@ -365,6 +367,12 @@ impl Bench {
         let byes = self.datagrams.iter().filter(|(_, bytes)| is_bye(bytes));
         byes.map(|(to, _)| to.port()).collect()
     }
+}
+
+/// The number of the request that a window's task is for.
+fn window_request(task: &Task) -> u32 {
+    let TaskOwner::Window(request) = task.owner else { panic!("{task:?}") };
+    request
 }
 
 fn entry(index: u32) -> EntryKey {

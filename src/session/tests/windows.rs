@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, Sent, range_start_ms, status};
+use super::{Bench, Sent, range_start_ms, status, window_request};
 use crate::poll::task::{Task, WindowFailure, Work};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -113,7 +113,7 @@ fn refusal_does_not_wake_a_stream_that_has_said_bye() {
     bench.run_for(SECOND * 2);
     assert_eq!(bench.bye_ports().len(), 2);
     for task in std::mem::take(&mut bench.tasks) {
-        bench.sessions.vod.handle_window_refused(&mut bench.sessions.cx, task.ticket);
+        bench.sessions.vod.handle_window_refused(&mut bench.sessions.cx, window_request(&task));
     }
     bench.run_for(SECOND);
     assert_eq!(bench.bye_ports().len(), 2);
@@ -131,7 +131,7 @@ fn window_that_cannot_be_built_refuses_the_play_and_ends_the_session() {
         for task in std::mem::take(&mut bench.tasks) {
             bench.sessions.vod.handle_window(
                 &mut bench.sessions.cx,
-                task.ticket,
+                window_request(&task),
                 Err(failure.clone()),
             );
         }
@@ -154,7 +154,7 @@ fn window_that_fails_while_playing_ends_the_session_with_bye() {
     let task = bench.tasks.pop().unwrap();
     bench.sessions.vod.handle_window(
         &mut bench.sessions.cx,
-        task.ticket,
+        window_request(&task),
         Err(WindowFailure::FileChanged),
     );
     bench.settle();
@@ -173,7 +173,7 @@ fn window_of_an_earlier_epoch_is_of_no_use_and_does_no_harm() {
     assert!(!stale.is_empty());
     // Over another connection this would be held; a window that never comes ends the wait.
     for task in &stale {
-        bench.sessions.vod.handle_window_refused(&mut bench.sessions.cx, task.ticket);
+        bench.sessions.vod.handle_window_refused(&mut bench.sessions.cx, window_request(task));
     }
     bench.settle();
     bench.keeps_tasks = false;

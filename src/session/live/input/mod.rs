@@ -42,13 +42,13 @@ use crate::live::description::{Description, DescriptionError};
 use crate::live::limits::SSRC_SILENCE;
 use crate::live::message::Ask;
 use crate::live::source::SourceError;
-use crate::poll::task::{DescriptionFailure, Task, TaskClass, Work};
+use crate::poll::task::{DescriptionFailure, Task, TaskClass, TaskOwner, Work};
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
 use crate::session::cx::Cx;
 use crate::session::live::hub::Hub;
 use crate::session::live::sources::Sources;
-use crate::session::table::{Action, INPUT_TICKET};
+use crate::session::table::Action;
 
 /// All inputs of a shard.
 #[derive(Debug, Default)]
@@ -153,7 +153,7 @@ impl Sources {
         let number = self.enter_input(hub, path, State::Reading, Vec::new());
         cx.out.push(Action::Submit(Task {
             shard: cx.shard,
-            ticket: INPUT_TICKET | u64::from(number),
+            owner: TaskOwner::Input(number),
             class: TaskClass::Control,
             work: Work::ReadDescription { file: file.to_owned() },
         }));
@@ -179,10 +179,9 @@ impl Sources {
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
-        ticket: u64,
+        number: u32,
         read: Result<Box<SessionSdp>, DescriptionFailure>,
     ) {
-        let Ok(number) = u32::try_from(ticket & !INPUT_TICKET) else { return };
         let Some(input) = self.inputs.by_number.get(&number) else { return };
         let path = Arc::clone(&input.path);
         let sdp = match read {

@@ -98,13 +98,14 @@ impl Bench {
     }
 
     fn read(&mut self, read: Result<&str, DescriptionFailure>) {
-        let Task { ticket, work, .. } = self.tasks.pop().unwrap();
+        let Task { owner, work, .. } = self.tasks.pop().unwrap();
+        let TaskOwner::Input(number) = owner else { panic!("{owner:?}") };
         assert!(matches!(work, Work::ReadDescription { .. }));
         let read = read.map(|text| Box::new(read_session(text.as_bytes()).unwrap()));
         self.sessions.live.sources.handle_description(
             &mut self.sessions.cx,
             &mut self.sessions.live.hub,
-            ticket,
+            number,
             read,
         );
         self.settle();

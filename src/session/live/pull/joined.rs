@@ -19,13 +19,14 @@ use rand::Rng;
 
 use super::{PullClient, PullError, PullOrder, PullPlan, PullWay};
 use crate::base::host::Host;
+use crate::base::ids::CameraName;
 use crate::base::time::Mono;
 use crate::live::demux::{SocketName, Target};
 use crate::live::latch::AddressLatch;
 use crate::live::limits::PATHS_MAX;
 use crate::live::message::{Ask, RefusedError};
 use crate::poll::poll_table::EntryKey;
-use crate::poll::task::{ResolveFailure, Task, TaskClass, Work};
+use crate::poll::task::{ResolveFailure, Task, TaskClass, TaskOwner, Work};
 use crate::rtsp::reader::{Answer, ParseError, Request};
 use crate::sdp::session::SessionSdp;
 use crate::session::cx::Cx;
@@ -34,16 +35,7 @@ use crate::session::live::hub::Hub;
 use crate::session::live::publisher::{Claimant, PublisherState, Way};
 use crate::session::live::sources::Sources;
 use crate::session::stream::Path;
-use crate::session::table::{Action, PULL_TICKET};
-
-/// Names a connection to a camera.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CameraName {
-    /// Number of the source.
-    pub source: u32,
-    /// Which of its attempts.
-    pub attempt: u32,
-}
+use crate::session::table::Action;
 
 /// A source that is being pulled.
 #[derive(Debug)]
@@ -151,15 +143,11 @@ impl Sources {
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
-        ticket: u64,
+        name: CameraName,
         result: &Result<Vec<Host>, ResolveFailure>,
     ) {
-        let Some(name) = CameraName::from_ticket(ticket) else { return };
-        let pull = self.pulls.get(&name.source);
-        if pull.is_some_and(|pull| pull.attempt & ATTEMPT_MASK == name.attempt) {
-            let (now, result) = (cx.now, result.as_deref());
-            self.with_pull(cx, hub, name.source, |client| client.handle_resolved(result, now));
-        }
+        let (now, result) = (cx.now, result.as_deref());
+        self.with_camera(cx, hub, name, |client| client.handle_resolved(result, now));
     }
 
     /// A connection to a camera has its place. False: nobody wants it any more.
@@ -342,7 +330,7 @@ impl Sources {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 let name = CameraName { source: number, attempt: pull.attempt };
                 let (class, work) = (TaskClass::Control, Work::Resolve { host, zone });
-                let task = Task { shard: cx.shard, ticket: name.to_ticket(), class, work };
+                let task = Task { shard: cx.shard, owner: TaskOwner::Camera(name), class, work };
                 cx.out.push(Action::Submit(task));
             }
             PullOrder::Connect(to) => {
@@ -507,20 +495,5 @@ impl Sources {
     }
 }
 
-impl CameraName {
-    /// As the ticket of a task.
-    fn to_ticket(self) -> u64 {
-        PULL_TICKET | u64::from(self.attempt & ATTEMPT_MASK) << 32 | u64::from(self.source)
-    }
-
-    fn from_ticket(ticket: u64) -> Option<Self> {
-        let source = u32::try_from(ticket & u64::from(u32::MAX)).ok()?;
-        let attempt = u32::try_from(ticket >> 32).ok()? & ATTEMPT_MASK;
-        Some(Self { source, attempt })
-    }
-}
-
-/// Three bits of a ticket are for telling whose it is.
-const ATTEMPT_MASK: u32 = u32::MAX >> 3;
 /// More steps than can follow one upon the other without anything from outside.
 const SETTLE_ROUNDS_MAX: usize = 16;

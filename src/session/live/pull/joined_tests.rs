@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::joined::CameraName;
 use crate::base::host::Host;
+use crate::base::ids::CameraName;
 use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::config::paths::{PathConfig, PathTable, SourceTransport};
@@ -16,7 +16,7 @@ use crate::live::info::HomeInfo;
 use crate::live::message::{Ask, ToHome};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
-use crate::poll::task::{Task, Work};
+use crate::poll::task::{Task, TaskOwner, Work};
 use crate::rtsp::reader::{Input, RequestReader};
 use crate::session::cx::SessionConfig;
 use crate::session::sessions::Sessions;
@@ -109,13 +109,17 @@ impl Bench {
                     Ok(local),
                 );
             }
-            Action::Submit(Task { ticket, work: Work::Resolve { host, zone }, .. }) => {
+            Action::Submit(Task {
+                owner: TaskOwner::Camera(name),
+                work: Work::Resolve { host, zone },
+                ..
+            }) => {
                 assert_eq!(zone.as_deref(), Some("eth0"));
                 let host = Host::new(host.parse().unwrap(), 3);
                 self.sessions.live.sources.handle_resolved(
                     &mut self.sessions.cx,
                     &mut self.sessions.live.hub,
-                    ticket,
+                    name,
                     &Ok(vec![host]),
                 );
             }
