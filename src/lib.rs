@@ -45,8 +45,8 @@
 //!
 //! A packet: `session::desk` asks a worker for windows ahead of the play head ->
 //! [`media::packetize`] or [`media::hint`] makes descriptors ([`media::window`]) -> the wheel of
-//! [`session::table`] says who is due -> `shard::udp_pump` or `shard::tcp_pump` gathers header and
-//! mapped payload -> [`shard::ring`] sends.
+//! [`session::table`] says who is due -> [`session::pump`] hands header and mapped payload to a
+//! [`base::sink`] -> `shard::sink` is that of [`shard::ring`], which sends.
 //!
 //! A published packet, in: `shard::arrivals` -> `session::live::arrivals` finds the publisher's
 //! track by [`live::demux`] or the interleaved channel -> [`live::source`] checks it and makes a

@@ -81,3 +81,10 @@ pub const TIMERS_A_TURN: u32 = 4_096;
 /// Sessions that a shard shows in one turn at most, when it is asked for a list: each takes about a
 /// microsecond.
 pub const SESSIONS_A_PAGE: usize = 256;
+
+/// Packets of one stream in one turn, unless a frame or a batch is larger than its time allows
+/// (DESIGN section 6.3): a default receive buffer holds about 92.
+pub const BURST_PACKETS_MAX: usize = 32;
+
+/// From one burst of a stream to the next, and to another try when the socket was full.
+pub const BURST_INTERVAL: std::time::Duration = std::time::Duration::from_millis(2);

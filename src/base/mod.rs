@@ -9,5 +9,6 @@ pub mod mode;
 pub mod names;
 pub mod secrets;
 pub mod seldom;
+pub mod sink;
 pub mod time;
 pub mod wheel;

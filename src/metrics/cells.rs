@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::histogram::{Bursts, Lateness, LossRatio};
 use super::requests::Requests;
+use crate::base::time::Mono;
 
 /// A number that only grows, written by one thread.
 #[derive(Debug, Default)]
@@ -266,6 +267,20 @@ impl ShardCells {
     pub fn count_request(&self, method_index: usize, status_code: u16) {
         self.requests.count(method_index, status_code);
     }
+
+    /// Counts how late packets are that were due at `due_at`.
+    pub fn observe_lateness(&self, now: Mono, due_at: Mono) {
+        self.send_lateness.observe_ns(ns_between(due_at, now));
+    }
+
+    /// Counts how long a PLAY waited for its first packet.
+    pub fn observe_first_packet(&self, now: Mono, play_received: Mono) {
+        self.first_packet_delay.observe_ns(ns_between(play_received, now));
+    }
+}
+
+fn ns_between(earlier: Mono, later: Mono) -> u64 {
+    u64::try_from(later.since(earlier).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Index of the cells that are kept apart by what a task does.

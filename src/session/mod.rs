@@ -8,6 +8,7 @@
 //!  session    one session: state, streams, epoch
 //!  stream     one RTP stream: sequence, timestamps, place   <- cursor <- windows
 //!  epoch      media time <-> wall time <-> RTP time
+//!  pump       what is due into sockets or a connection, and when BYE is due
 //!  reports    RTCP out and in   -> quality: how much of the picture is sent
 //!  live/      sessions of live paths: publishers and readers
 //!  pages      what the outside is shown of them
@@ -28,6 +29,7 @@ mod methods;
 mod nack;
 mod pages;
 pub mod position;
+pub mod pump;
 pub mod quality;
 mod reports;
 pub mod request;

@@ -3,7 +3,7 @@
 //! ```text
 //!  commands, windows, reports, timers --> Vod --> actions (tasks, answers, RTCP)
 //!                                          |
-//!                                     wheel: streams that are due, for the pacer
+//!                                     wheel: streams that are due, for the pump
 //! ```
 //! Invariant: every session is in `slab` and the directory, and every UDP stream of it in
 //! `sockets`, from SETUP to `remove`; nothing of it is left behind anywhere, and it has one key of

@@ -17,9 +17,9 @@ use slab::Slab;
 
 use super::ring::{FileSlot, Ring, SendFailure, StreamSend};
 use super::sockets::to_socket_address;
-use super::tcp_pump::Gathered;
 use super::turn::{PairSlots, Shard};
-use super::udp_pump::{BURST_NS, BURST_PACKETS_MAX, later, observe_lateness};
+use crate::base::limits::{BURST_INTERVAL, BURST_PACKETS_MAX};
+use crate::base::sink::Gathered;
 use crate::base::time::Mono;
 use crate::live::batch::{LivePacket, PacketBatch};
 use crate::live::path::{DueRun, LivePath, Next, ReaderKey};
@@ -168,7 +168,7 @@ impl Shard {
         self.cells.send_again.add(1);
         let path = self.sessions.live.hub.paths.path_of(*key);
         if path.is_some_and(|path| path.rewind(*key, mark)) {
-            let due = later(self.sessions.cx.now, BURST_NS);
+            let due = self.sessions.cx.now + BURST_INTERVAL;
             self.sessions.live.readers.wake_reader(&mut self.sessions.cx, index, due);
         }
     }
@@ -236,7 +236,7 @@ impl Outlet<'_> {
         let place = u8::try_from(index).unwrap_or(u8::MAX);
         let Some(stream) = reader.streams.get_mut(index) else { return Pumped::All };
         let Path::Udp { pair, rtp, .. } = stream.path else { return Pumped::All };
-        let again = Pumped::Until(later(self.now, BURST_NS));
+        let again = Pumped::Until(self.now + BURST_INTERVAL);
         let Some(Some(pair)) = self.pairs.get(usize::from(pair)) else { return again };
         let (socket, to) = (pair.rtp, to_socket_address(rtp, pair.family));
         let (mut sent, mut sent_max) = (0, BURST_PACKETS_MAX);
@@ -253,7 +253,7 @@ impl Outlet<'_> {
             stream.ssrc = Some(due.mapping.ssrc);
             sent_max = sent_max.max(burst_max(due.batch));
             if sent == 0 {
-                observe_lateness(self.cells, self.now, due.due, None);
+                self.cells.observe_lateness(self.now, due.due);
             }
             let Some(run) = self.start(socket, to, &due) else {
                 break if self.ring.has_free_run() { again } else { Pumped::NoSlot };
@@ -343,7 +343,7 @@ pub(super) fn gather_live(
             match longest_due(path, reader, now) {
                 Longest::Due { place, due } => {
                     if gathered.packets == before {
-                        observe_lateness(cells, now, due, None);
+                        cells.observe_lateness(now, due);
                     }
                     if !gather_run(path, reader, place, now, send, gathered) {
                         has_more = true;
@@ -428,7 +428,7 @@ const LIVE_RUNS_MAX: usize = 256;
 /// The same for those who catch up: half a millisecond of sending. The others wait so long for them
 /// at most, however many begin at once; and on a shard that cannot keep up nobody waits for ever.
 const BEHIND_RUNS_MAX: usize = 64;
-/// A batch of many packets is spread over so many turns, `BURST_NS` apart: 10 ms.
+/// A batch of many packets is spread over so many turns, `BURST_INTERVAL` apart: 10 ms.
 const LARGE_BATCH_TURNS: usize = 5;
 /// Two thirds of what a default receive buffer holds.
 const LARGE_BURST_PACKETS_MAX: usize = 64;

@@ -9,7 +9,8 @@
 //! | `turn` | the loop and its order |
 //! | `arrivals` | what has come in and waits for its share of a turn |
 //! | `dispatch` | PollTable rows, consumers, tasks, messages, actions of the sessions |
-//! | `udp_pump` | sends what is due over the shared sockets |
+//! | `sink` | the ring as what the pumps send into |
+//! | `udp_pump` | what is due over the shared sockets, and what becomes of it |
 //! | `tcp_pump` | sends answers and what is due over RTSP connections |
 //! | `cameras` | connections to cameras that are pulled from |
 //! | `connections`, `peer_state` | how RTSP connections end, and what the kernel knows of clients |
@@ -36,6 +37,7 @@ pub mod priority;
 pub mod questions;
 mod resend;
 pub mod ring;
+mod sink;
 pub mod sockets;
 mod tcp_pump;
 #[cfg(test)]

@@ -11,30 +11,13 @@ use std::io;
 
 use super::live_pump::gather_live;
 use super::turn::Shard;
-use super::udp_pump::{observe_lateness, rtp_header};
+use crate::base::sink::Gathered;
 use crate::base::time::Mono;
 use crate::consumers::Consumer;
-use crate::metrics::cells::{ShardCells, TransportKind};
+use crate::metrics::cells::TransportKind;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::desk::Waiter;
 use crate::session::directory::SessionRef;
-use crate::session::session::{Session, State};
-use crate::session::sessions::Sessions;
-use crate::session::stream::{Due, Path, Phase};
-
-/// What went into a send.
-#[derive(Default)]
-pub(super) struct Gathered {
-    pub(super) packets: u64,
-    pub(super) payload_bytes: u64,
-}
-
-/// Why a frame was not taken as a whole.
-enum Taken {
-    All,
-    NoRoom,
-    Broken,
-}
 
 impl Shard {
     /// Sends on every connection that has something to send and nothing in flight.
@@ -66,7 +49,7 @@ impl Shard {
             return self.flush_camera(key);
         }
         let mut ready = std::mem::take(&mut self.ready);
-        self.find_ready_streams(key, &mut ready);
+        self.sessions.vod.find_ready_streams(&mut self.sessions.cx, key, &mut ready);
         self.send_on_connection(key, &ready);
         ready.clear();
         self.ready = ready;
@@ -98,24 +81,7 @@ impl Shard {
         let mut gathered = Gathered::default();
         let mut broken = None;
         if is_all_taken && !is_closing {
-            let now = self.sessions.cx.now;
-            for (_, at) in ready {
-                match take_frame(
-                    &mut self.sessions,
-                    &self.cells,
-                    &mut send,
-                    *at,
-                    now,
-                    &mut gathered,
-                ) {
-                    Taken::All => {}
-                    Taken::NoRoom => break,
-                    Taken::Broken => {
-                        broken = Some(at.session);
-                        break;
-                    }
-                }
-            }
+            broken = self.sessions.vod.gather(&self.sessions.cx, ready, &mut send, &mut gathered);
         }
         let has_more_live = is_all_taken
             && !is_closing
@@ -132,75 +98,12 @@ impl Shard {
         self.cells.send_calls[tcp].add(u64::from(gathered.packets > 0));
         self.cells.rtp_packets_sent[tcp].add(gathered.packets);
         self.cells.rtp_payload_bytes_sent[tcp].add(gathered.payload_bytes);
-        let mut has_more = false;
-        for (_, at) in ready {
-            has_more |= self.replan(*at);
-        }
+        let has_more = self.sessions.vod.replan(&mut self.sessions.cx, ready);
         if let Some(link) = self.link_mut(key) {
             link.has_more |= has_more;
         }
         if let Some(session) = broken {
             self.sessions.vod.fail(&mut self.sessions.cx, session, Some("media failed"));
-        }
-    }
-
-    /// Streams of a connection that wait for it and have a frame due, the longest due first.
-    fn find_ready_streams(&mut self, key: EntryKey, ready: &mut Vec<(Mono, Waiter)>) {
-        for index in 0..self.sessions.cx.directory.of_connection(key).len() {
-            let session = self.sessions.cx.directory.of_connection(key).get(index).copied();
-            let Some(SessionRef::Title(session)) = session else { continue };
-            let Some(entry) = self.sessions.vod.session(session) else { continue };
-            if !matches!(entry.state, State::Playing) {
-                continue;
-            }
-            let (epoch_count, count) = (entry.epoch_count, entry.streams.len());
-            let first = ready.len();
-            for stream in 0..count {
-                let is_waiting = self.sessions.vod.session(session).is_some_and(|entry| {
-                    entry.streams.get(stream).map(|s| s.phase) == Some(Phase::WaitsForConnection)
-                });
-                if !is_waiting {
-                    continue;
-                }
-                let stream_index = u8::try_from(stream).unwrap_or(u8::MAX);
-                let at = Waiter { session, stream_index, epoch_count };
-                match self.next_due(at) {
-                    Some(Due::Now { at: due_at, .. }) => ready.push((due_at, at)),
-                    Some(other) => self.plan(at, other),
-                    None => {}
-                }
-            }
-            let latest = ready[first..].iter().map(|(due_at, _)| *due_at).min();
-            if latest.is_some_and(|due_at| {
-                self.sessions.vod.skip_if_late(&mut self.sessions.cx, session, due_at)
-            }) {
-                ready.truncate(first);
-                for stream_index in (0..count).filter_map(|index| u8::try_from(index).ok()) {
-                    self.plan_skipped(Waiter { session, stream_index, epoch_count });
-                }
-            }
-        }
-        ready.sort_by_key(|(due_at, _)| *due_at);
-    }
-
-    /// A stream that was moved asks for its window.
-    fn plan_skipped(&mut self, at: Waiter) {
-        if self.stream_mut(at).is_some_and(|stream| stream.phase == Phase::WaitsForWindow) {
-            self.plan(at, Due::Waiting);
-        }
-    }
-
-    /// A stream whose frame was taken, or not: it waits for the clock or for the connection. True:
-    /// for the connection.
-    fn replan(&mut self, at: Waiter) -> bool {
-        match self.next_due(at) {
-            // Its next frame goes with the next send.
-            Some(Due::Now { .. }) => true,
-            None => false,
-            Some(other) => {
-                self.plan(at, other);
-                false
-            }
         }
     }
 
@@ -232,54 +135,6 @@ impl Shard {
             self.visit_later(key);
         }
     }
-}
-
-/// Puts the rest of a stream's due frame into a send.
-fn take_frame(
-    sessions: &mut Sessions,
-    cells: &ShardCells,
-    send: &mut super::ring::StreamSend<'_>,
-    at: Waiter,
-    now: Mono,
-    gathered: &mut Gathered,
-) -> Taken {
-    let Some(session) = sessions.vod.session_mut(at.session) else { return Taken::All };
-    let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
-        return Taken::All;
-    };
-    let Some(stream) = streams.get_mut(usize::from(at.stream_index)) else { return Taken::All };
-    let Due::Now { frame, at: due_at } = stream.due(epoch, *end, now) else { return Taken::All };
-    let Path::Tcp { channel, .. } = stream.path else { return Taken::All };
-    if stream.is_at_frame_start() {
-        observe_lateness(cells, now, due_at, play_received.take());
-    }
-    let ts = stream.stamp(epoch, &frame);
-    let Some((window, first)) = stream.window() else { return Taken::All };
-    let (mut count, mut payload_bytes, mut taken) = (0, 0, Taken::All);
-    for packet in window.packets(&frame).iter().skip(first) {
-        let header = rtp_header(stream, count, packet.marker, ts);
-        match send.push_packet(channel, &header, window, packet, title) {
-            Ok(true) => {}
-            // The rest of the frame goes with the next send: between packets nothing is cut.
-            Ok(false) => {
-                taken = Taken::NoRoom;
-                break;
-            }
-            Err(error) => {
-                tracing::error!(title = title.name, %error, "packet cannot be sent");
-                return Taken::Broken;
-            }
-        }
-        count += 1;
-        payload_bytes += u32::from(packet.payload_bytes);
-    }
-    stream.take_packets(count, payload_bytes);
-    gathered.packets += u64::from(count);
-    gathered.payload_bytes += u64::from(payload_bytes);
-    if matches!(taken, Taken::All) {
-        stream.finish_frame();
-    }
-    taken
 }
 
 /// An answer is copied in pieces of this size.
