@@ -38,7 +38,8 @@ fn stalled(budget: Duration, stall: Duration) -> (Bench, SessionKey, Mono) {
 fn go_on(bench: &mut Bench, key: SessionKey) {
     let epoch_count = bench.sessions.vod.session(key).unwrap().epoch_count;
     for stream_index in 0..2 {
-        bench.plan(WindowWaiter { session: key, stream_index, epoch_count }, Due::Waiting);
+        let at = WindowWaiter { session: key, stream_index, epoch_count };
+        bench.sessions.vod.plan(&mut bench.sessions.cx, at, Due::Waiting);
         bench.settle();
     }
     bench.run_for(SECOND * 2);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  request() --> Sessions --> out --> Bench: windows from the file, answers and RTCP kept
-//!  run_for() --> wheel ----> the pacer's part, as `shard/udp_pump` plays it --> sent
+//!  run_for() --> wheel ----> the pump --> TestSink --> sent
 //! ```
 
 mod lag;
@@ -17,6 +17,7 @@ mod rates;
 mod rewind;
 mod seek;
 mod setup;
+mod sink;
 mod sound;
 mod states;
 mod windows;
@@ -25,15 +26,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::sink::{SentPacket, TestFrames, TestSink};
 use super::cx::SessionConfig;
 use super::desk::Waiter as WindowWaiter;
 use super::directory::SessionRef;
+use super::pump::Refused;
 use super::request::{Command, Executed, Waiter};
-use super::session::{Session, State};
+use super::session::Session;
 use super::sessions::Sessions;
-use super::stream::{Due, Phase};
-use super::table::{Action, SessionKey, TimerKey};
+use super::stream::Path;
+use super::table::{Action, SessionKey};
 use crate::base::ids::{SessionId, ShardId};
+use crate::base::sink::Gathered;
 use crate::base::time::Mono;
 use crate::library::testing;
 use crate::library::title::Title;
@@ -62,6 +66,10 @@ struct Bench {
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
     /// RTCP over TCP, with its channel.
     interleaved: Vec<(u8, Vec<u8>)>,
+    sink: TestSink,
+    /// Which of the runs that are handed over the socket refuses, by their number.
+    refuses_run: fn(usize) -> bool,
+    runs_handed_over: usize,
     sent: Vec<Sent>,
     /// Packets asked for again.
     resends: Vec<u16>,
@@ -73,6 +81,7 @@ struct Bench {
 struct Sent {
     at: Mono,
     due_at: Mono,
+    session: SessionKey,
     track: u8,
     first_seq: u16,
     packets: u16,
@@ -109,6 +118,9 @@ impl Bench {
             answers: Vec::new(),
             datagrams: Vec::new(),
             interleaved: Vec::new(),
+            sink: TestSink::default(),
+            refuses_run: |_| false,
+            runs_handed_over: 0,
             sent: Vec::new(),
             resends: Vec::new(),
             pairs_opened: 1,
@@ -296,64 +308,81 @@ impl Bench {
             self.sessions.handle_timer(*key);
         }
         self.settle();
+        self.sessions.vod.keep_due_streams(&mut due);
         for key in due {
-            if let TimerKey::Stream { session, stream_index, epoch_count, timer_count } = key {
-                self.pump(WindowWaiter { session, stream_index, epoch_count }, timer_count);
+            let Sessions { cx, vod, .. } = &mut self.sessions;
+            if let Some(connection) = vod.pump(cx, key, &mut self.sink) {
+                self.flush(connection);
             }
+            self.take_runs();
         }
         self.settle();
     }
 
-    /// What the pacer does with a stream that is due.
-    fn pump(&mut self, at: WindowWaiter, timer_count: u32) {
-        let now = self.sessions.cx.now;
-        let Some(session) = self.sessions.vod.session_mut(at.session) else { return };
-        if session.epoch_count != at.epoch_count || !matches!(session.state, State::Playing) {
-            return;
+    /// The socket takes what was handed over, or refuses a run and with it those linked behind it.
+    fn take_runs(&mut self) {
+        let mut refused_to = None;
+        for run in std::mem::take(&mut self.sink.runs) {
+            let is_refused =
+                refused_to == Some(run.to) || (self.refuses_run)(self.runs_handed_over);
+            self.runs_handed_over += 1;
+            if is_refused {
+                refused_to = Some(run.to);
+                let Sessions { cx, vod, .. } = &mut self.sessions;
+                vod.handle_run_refused(cx, &run.mark, Refused::Again);
+                continue;
+            }
+            refused_to = None;
+            let at = (run.mark.session, run.mark.stream_index);
+            run.packets.iter().for_each(|packet| self.note_sent(at, packet));
         }
-        let (epoch, end) = (session.epoch.unwrap(), session.end);
-        let stream = &mut session.streams[usize::from(at.stream_index)];
-        if stream.phase != Phase::Scheduled || stream.timer_count != timer_count {
-            return;
-        }
-        let mut next = stream.due(&epoch, end, now);
-        if let Due::Now { frame, at: due_at } = next {
-            let ts = stream.stamp(&epoch, &frame).0;
-            let (window, _) = stream.window().unwrap();
-            let first_seq = stream.next_seq().0;
-            let payload_bytes =
-                window.packets(&frame).iter().map(|packet| u32::from(packet.payload_bytes)).sum();
-            let packets = u16::try_from(frame.packet_count).unwrap();
-            stream.take_packets(packets, payload_bytes);
-            stream.finish_frame();
-            let track = stream.track_index;
-            self.sent.push(Sent { at: now, due_at, track, first_seq, packets, ts, frame });
-            next = stream.due(&epoch, end, now);
-        }
-        self.plan(at, next);
     }
 
-    fn plan(&mut self, at: WindowWaiter, next: Due) {
-        let now = self.sessions.cx.now;
-        self.sessions.vod.request_windows(&mut self.sessions.cx, at.session, at.stream_index);
-        let session = self.sessions.vod.session_mut(at.session).unwrap();
-        let (epoch, end) = (session.epoch.unwrap(), session.end);
-        let stream = &mut session.streams[usize::from(at.stream_index)];
-        match next {
-            Due::Now { .. } => self.sessions.vod.schedule(&mut self.sessions.cx, at, now),
-            Due::At(time) => self.sessions.vod.schedule(&mut self.sessions.cx, at, time),
-            Due::Waiting if stream.due(&epoch, end, now) != Due::Waiting => {
-                self.sessions.vod.schedule(&mut self.sessions.cx, at, now);
+    /// Sends on a connection that takes everything, until what is due is sent.
+    fn flush(&mut self, connection: EntryKey) {
+        for _ in 0..1_000 {
+            let Sessions { cx, vod, .. } = &mut self.sessions;
+            let (mut ready, mut send) = (Vec::new(), TestFrames::default());
+            vod.find_ready_streams(cx, connection, &mut ready);
+            let mut gathered = Gathered::default();
+            assert_eq!(vod.gather(cx, &ready, &mut send, &mut gathered), None);
+            assert_eq!(gathered.packets, send.0.len() as u64);
+            for (channel, packet) in send.0 {
+                let at = ready.iter().map(|(_, at)| (at.session, at.stream_index));
+                let is_its = |(session, stream_index): &(SessionKey, u8)| {
+                    let session = self.sessions.vod.session(*session).unwrap();
+                    let path = session.streams[usize::from(*stream_index)].path;
+                    matches!(path, Path::Tcp { channel: its, .. } if its == channel)
+                };
+                let at = at.clone().find(is_its).unwrap();
+                self.note_sent(at, &packet);
             }
-            Due::Waiting => stream.phase = Phase::WaitsForWindow,
-            Due::End => {
-                self.sessions.vod.wait_for_bye(
-                    &mut self.sessions.cx,
-                    at,
-                    now + Duration::from_millis(100),
-                );
+            let Sessions { cx, vod, .. } = &mut self.sessions;
+            if !vod.replan(cx, &ready) {
+                return;
             }
         }
+        panic!("something is always due");
+    }
+
+    /// Notes a packet: the first of a frame, or one more of the frame that was begun.
+    fn note_sent(&mut self, (key, stream_index): (SessionKey, u8), packet: &SentPacket) {
+        let session = self.sessions.vod.session(key).unwrap();
+        let stream = &session.streams[usize::from(stream_index)];
+        let (track, SentPacket { seq, ts, frame }) = (stream.track_index, *packet);
+        let is_its = |sent: &&mut Sent| (sent.session, sent.track) == (key, track);
+        if let Some(begun) = self.sent.iter_mut().rev().find(is_its)
+            && begun.frame == frame
+            && u32::from(begun.packets) < frame.packet_count
+        {
+            let next = begun.first_seq.wrapping_add(begun.packets);
+            assert_eq!((next, begun.ts), (seq, ts), "{frame:?}");
+            begun.packets += 1;
+            return;
+        }
+        let due_at = session.epoch.unwrap().wall_of(&frame, stream.window_kind().unwrap());
+        let (at, first_seq, packets) = (self.sessions.cx.now, seq, 1);
+        self.sent.push(Sent { at, due_at, session: key, track, first_seq, packets, ts, frame });
     }
 
     /// What was sent of a track.

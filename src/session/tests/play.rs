@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{BASE, Bench, range_start_ms, rtp_info, status};
+use crate::base::time::Npt;
 use crate::library::testing;
 use crate::rtsp::request::Method;
 use crate::session::stream::Phase;
@@ -254,4 +255,22 @@ fn pause_with_a_range_plays_up_to_its_point_and_loses_nothing() {
     }
     assert_eq!(bench.session(id).state.as_str(), "paused");
     assert!(matches!(bench.session(id).streams[0].phase, Phase::Ended), "played to its end");
+}
+
+#[test]
+fn bye_follows_when_the_last_frame_has_been_shown() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[("Range", "npt=2-4")]).unwrap();
+    let shown = bench.session(id).epoch.unwrap().wall_of_npt(Npt(4_000_000_000));
+    bench.run_for(shown.since(bench.sessions.cx.now) + Duration::from_millis(99));
+    let last = bench.sent_of(0).last().copied().unwrap();
+    assert!(shown.since(last.at) >= Duration::from_millis(40), "sent before it is shown");
+    assert!(bench.bye_ports().is_empty(), "not before it has been shown for 100 ms");
+    bench.run_for(Duration::from_millis(3));
+    assert_eq!(bench.bye_ports(), [5_001]);
+    // Sound is sent later than the picture that it belongs to: BYE follows its last packet.
+    let heard = bench.sent_of(1).last().unwrap().at.max(shown);
+    bench.run_for(Duration::from_millis(101).saturating_sub(bench.sessions.cx.now.since(heard)));
+    assert_eq!(bench.bye_ports(), [5_001, 5_003]);
 }

@@ -109,3 +109,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn client_gets_every_packet_once_and_in_order_whatever_its_socket_refuses() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[]).unwrap();
+    // A run in seven, and those of the same stream that are linked behind it.
+    bench.refuses_run = |number| number % 7 == 3;
+    // A stall: several frames are due at once and go out as a chain of runs.
+    for _ in 0..10 {
+        bench.run_for(std::time::Duration::from_millis(500));
+        bench.sessions.cx.now = bench.sessions.cx.now + std::time::Duration::from_millis(200);
+    }
+    bench.refuses_run = |_| false;
+    bench.run_for(std::time::Duration::from_secs(1));
+    assert!(bench.cells.send_again.value() >= 10, "{}", bench.cells.send_again.value());
+    for track in 0..2 {
+        let sent = bench.sent_of(track);
+        assert!(sent.last().unwrap().frame.npt.0 > 7_000_000_000, "nothing is left behind");
+        for pair in sent.windows(2) {
+            assert_eq!(pair[1].frame.sample_index, pair[0].frame.sample_index + 1);
+            assert_eq!(pair[1].first_seq, pair[0].first_seq.wrapping_add(pair[0].packets));
+        }
+        let counted = bench.session(id).streams[usize::from(track)].sent.packets;
+        assert_eq!(counted, sent.iter().map(|sent| u64::from(sent.packets)).sum::<u64>());
+    }
+}
