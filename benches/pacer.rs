@@ -5,25 +5,30 @@
 //!   ^                                                     |
 //!   +------------------- when is the next? <--------------+
 //! ```
-//! The steps are those of `shard::udp_pump`, on the real streams, cursors, epochs and windows; only
-//! the gather into the ring's memory is left out, and all windows are at hand.
+//! It is `session::pump` that sends, into a sink that keeps nothing: the gather into the ring's
+//! memory is left out, and all windows are at hand.
 
 #![expect(clippy::expect_used, reason = "an input that is refused measures nothing")]
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use headend::base::ids::Ssrc;
+use headend::base::sink::RunSink;
 use headend::base::time::{Mono, Npt};
 use headend::base::wheel::{SLOT_NS, Wheel};
-use headend::media::window::{Frame, PacketWindow, WindowKind};
-use headend::rtp::{HEADER_BYTES, write_header};
+use headend::library;
+use headend::media::window::{Packet, PacketWindow, WindowKind};
+use headend::metrics::cells::ShardCells;
+use headend::rtp::HEADER_BYTES;
 use headend::session::cursor::Cursor;
 use headend::session::desk::Waiter;
 use headend::session::epoch::Epoch;
-use headend::session::stream::{Due, Path, Stream};
+use headend::session::pump::{Pumped, Pumping, TitleRun, TitleSink};
+use headend::session::stream::{Due, Path, RunMark, Stream};
 use headend::session::table::SessionKey;
 
 use crate::title::Title;
@@ -52,6 +57,9 @@ fn pacer_asks_a_stream_that_waits(bencher: Bencher<'_, '_>) {
 }
 
 struct Pacer {
+    title: Arc<library::title::Title>,
+    cells: ShardCells,
+    sink: NoSockets,
     windows: Vec<Arc<PacketWindow>>,
     streams: Vec<(Stream, Epoch)>,
     wheel: Wheel<u32>,
@@ -70,8 +78,16 @@ impl Pacer {
         };
         let windows = (0..SECONDS / 2).map(window).collect();
         let now = Mono(1_000_000_000);
-        let mut pacer =
-            Self { windows, streams: Vec::new(), wheel: Wheel::new(now), now, due: Vec::new() };
+        let mut pacer = Self {
+            title: title.opened(),
+            cells: ShardCells::default(),
+            sink: NoSockets { packets: 0 },
+            windows,
+            streams: Vec::new(),
+            wheel: Wheel::new(now),
+            now,
+            due: Vec::new(),
+        };
         for number in 0..stream_count {
             // Spread over a frame's time, as clients are that came one after the other.
             let start = now.offset_ns(i64::from(number) * FRAME_NS / i64::from(stream_count));
@@ -89,44 +105,99 @@ impl Pacer {
 
     /// The turns of 40 ms; packets sent.
     fn frame_time(&mut self) -> usize {
-        let mut packets = 0;
+        let before = self.sink.packets;
         for _ in 0..FRAME_NS.unsigned_abs() / SLOT_NS {
             self.now = Mono(self.now.0 + SLOT_NS);
             let mut due = std::mem::take(&mut self.due);
             self.wheel.expire(self.now, &mut due);
             for number in due.drain(..) {
-                packets += self.pump(number);
+                self.pump(number);
             }
             self.due = due;
         }
-        packets
+        self.sink.packets - before
     }
 
-    fn pump(&mut self, number: u32) -> usize {
-        let mut packets = 0;
-        loop {
-            let (stream, epoch) = &mut self.streams[number as usize];
-            match stream.due(epoch, None, self.now) {
-                Due::Now { frame, .. } => packets += send(stream, epoch, &frame),
-                Due::At(at) => {
-                    if let Some(cursor) = &mut stream.cursor {
-                        supply(cursor, &self.windows);
-                    }
-                    self.wheel.insert(at, number);
-                    return packets;
+    fn pump(&mut self, number: u32) {
+        let Self { title, cells, sink, windows, streams, now, .. } = self;
+        let (stream, epoch) = &mut streams[number as usize];
+        let (at, end) = (Waiter { session: SessionKey(0), stream_index: 0, epoch_count: 1 }, None);
+        let next = loop {
+            let play_received = &mut None;
+            let pumping = Pumping { at, stream, epoch, end, title, play_received };
+            match pumping.send_due(cells, *now, (), sink) {
+                Pumped::Until(Due::Waiting) => {
+                    supply(stream.cursor.as_mut().expect("a cursor"), windows);
                 }
-                Due::Waiting => {
-                    supply(stream.cursor.as_mut().expect("a cursor"), &self.windows);
+                Pumped::Until(Due::At(due)) => {
+                    if let Some(cursor) = &mut stream.cursor {
+                        supply(cursor, windows);
+                    }
+                    break due;
                 }
                 // Once more from the start, behind the last frame.
-                Due::End => {
-                    let start = self.now.offset_ns(FRAME_NS);
-                    *epoch = begin(stream, &self.windows, start);
-                    self.wheel.insert(start, number);
-                    return packets;
+                Pumped::Until(Due::End) => {
+                    let start = now.offset_ns(FRAME_NS);
+                    *epoch = begin(stream, windows, start);
+                    break start;
                 }
+                Pumped::Part | Pumped::Until(Due::Now { .. }) => break now.offset_ns(1),
+                Pumped::Broken => unreachable!("this sink takes every packet"),
             }
-        }
+        };
+        self.wheel.insert(next, number);
+    }
+}
+
+/// Takes every run and keeps nothing of it.
+struct NoSockets {
+    packets: usize,
+}
+
+/// A run of at most 16 packets.
+struct NoRun<'a> {
+    sink: &'a mut NoSockets,
+    packets: usize,
+}
+
+impl RunSink for NoSockets {
+    type Way = ();
+
+    fn way_to(&self, _: u16, _: SocketAddr) -> Option<()> {
+        Some(())
+    }
+
+    fn has_free_run(&self) -> bool {
+        true
+    }
+}
+
+impl TitleSink for NoSockets {
+    type Error = Infallible;
+    type Run<'a> = NoRun<'a>;
+
+    fn start_title_run(&mut self, (): ()) -> Option<NoRun<'_>> {
+        Some(NoRun { sink: self, packets: 0 })
+    }
+}
+
+impl TitleRun for NoRun<'_> {
+    type Error = Infallible;
+
+    fn try_packet(
+        &mut self,
+        header: &[u8; HEADER_BYTES],
+        _: &PacketWindow,
+        packet: &Packet,
+        _: &Arc<library::title::Title>,
+    ) -> Result<bool, Infallible> {
+        black_box((header, packet));
+        self.packets += 1;
+        Ok(self.packets <= 16)
+    }
+
+    fn submit(self, mark: RunMark) {
+        self.sink.packets += usize::from(black_box(mark).packets);
     }
 }
 
@@ -140,32 +211,6 @@ fn begin(stream: &mut Stream, windows: &[Arc<PacketWindow>], start: Mono) -> Epo
     stream.seek(cursor, None);
     stream.begin_epoch(&epoch, 0, None);
     epoch
-}
-
-/// The headers of a frame, in runs of at most 16.
-fn send(stream: &mut Stream, epoch: &Epoch, frame: &Frame) -> usize {
-    let at = Waiter { session: SessionKey(0), stream_index: 0, epoch_count: 1 };
-    let ts = stream.stamp(epoch, frame);
-    let packet_count = frame.packet_count as usize;
-    let mut sent = 0;
-    while sent < packet_count {
-        let (window, first) = stream.window().expect("the window of a frame that is due");
-        let mut seq = stream.next_seq();
-        let (mut packets, mut payload_bytes) = (0, 0);
-        for packet in window.packets(frame).iter().skip(first).take(16) {
-            let mut header = [0; HEADER_BYTES];
-            let marker = packet.marker;
-            write_header(&mut header, marker, stream.payload_type, seq, ts, stream.ssrc);
-            seq = seq.plus(1);
-            packets += 1;
-            payload_bytes += u32::from(packet.payload_bytes);
-            black_box(header);
-        }
-        sent += usize::from(packets);
-        black_box(stream.take_run(at, packets, payload_bytes).expect("a place"));
-    }
-    stream.finish_frame();
-    packet_count
 }
 
 /// Answers what a cursor asks for.

@@ -8,7 +8,12 @@
 
 #![expect(clippy::expect_used, reason = "an input that is refused measures nothing")]
 
+use std::io::Write;
+use std::sync::Arc;
+
 use headend::base::time::Npt;
+use headend::library::title::{self, FileIdentity};
+use headend::mapped::MappedFile;
 use headend::media::asset::{Asset, Track};
 use headend::media::codec::{Codec, MediaKind};
 use headend::media::index::{Sample, SampleIndex};
@@ -130,6 +135,20 @@ impl Title {
             job.handle_bytes(bytes).expect("well-formed samples");
         }
         job.finish()
+    }
+
+    /// As sessions have it: in a file.
+    pub(crate) fn opened(self) -> Arc<title::Title> {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&self.media).expect("room for a film");
+        Arc::new(title::Title {
+            name: String::from("film.mp4"),
+            url_path: String::from("vod/film.mp4"),
+            asset: self.asset,
+            map: MappedFile::new(&file).expect("a map"),
+            identity: FileIdentity::of(&file).expect("a file"),
+            file,
+        })
     }
 }
 
