@@ -54,7 +54,7 @@
 //! [`shard::inbox`].
 //!
 //! A published packet, out: the registry sends the batch to each shard with readers ->
-//! [`live::paths`], [`live::path`] and its [`live::ring`] -> `shard::live_pump` asks the path which
+//! [`live::paths`], [`live::path`] and its [`live::ring`] -> [`live::pump`] asks the path which
 //! reader is due and what it is sent ([`live::reader`]) -> [`shard::ring`] sends.
 //!
 //! A reader that is late: [`live::reader`] skips to the newest key frame when its lag exceeds the

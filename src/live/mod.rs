@@ -18,6 +18,7 @@
 //! - [`paths`]: what a shard listens to; [`path`]: one of them; with [`reader`] (where each is),
 //!   [`start`] (where it begins, and how fast), [`switch`] (numbers and time across a break)
 //!   and [`retransmit`]; [`refresh`] (key frames that are wanted, new parameter sets)
+//! - [`pump`]: which readers are sent what in a turn, and what becomes of it
 //! - [`multicast`]: groups that paths are sent to
 //! - [`info`]: what the outside is shown, with [`meter`] (what sources send)
 //!
@@ -38,6 +39,7 @@ pub mod meter;
 pub mod multicast;
 pub mod path;
 pub mod paths;
+pub mod pump;
 pub mod queues;
 pub mod reader;
 pub mod reception;

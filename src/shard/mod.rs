@@ -14,7 +14,7 @@
 //! | `tcp_pump` | sends answers and what is due over RTSP connections |
 //! | `cameras` | connections to cameras that are pulled from |
 //! | `connections`, `peer_state` | how RTSP connections end, and what the kernel knows of clients |
-//! | `live_pump` | sends live paths to their readers, both ways |
+//! | `live_pump` | what is due to readers of live paths, both ways |
 //! | `group_sockets` | what groups are sent by, and where their reports come |
 //! | `inbox`, `questions` | the pipe from other threads; what the control thread asks, one a turn |
 //! | `inputs`, `membership` | sockets of sources that listen, and groups that they join |

@@ -6,9 +6,11 @@
 
 use super::dispatch::NO_RUN;
 use super::ring::SendFailure;
+use super::sink::{RingSink, RunOwner};
 use super::sockets::to_socket_address;
 use super::turn::Shard;
 use crate::base::ids::SeqNo;
+use crate::base::sink::RunSink;
 use crate::live::retransmit::RetransmitError;
 use crate::rtp::{RTX_HEADER_BYTES, write_rtx_header};
 use crate::session::desk::Waiter;
@@ -59,8 +61,9 @@ impl Shard {
 
     /// The same for a reader of a live path.
     fn try_resend_live(&mut self, index: u32, at: Waiter, seq: SeqNo) -> Result<(), Refusal> {
-        let Self { sessions, ring, pairs, .. } = self;
-        if !ring.has_free_run() {
+        let Self { sessions, ring, runs, pairs, .. } = self;
+        let mut sink = RingSink { ring, runs, pairs };
+        if !sink.has_free_run() {
             return Err(Refusal::Busy);
         }
         let Live { hub, readers, .. } = &mut sessions.live;
@@ -68,8 +71,8 @@ impl Shard {
         let is_it = |reader: &&mut LiveReader| reader.serial() == at.epoch_count;
         let reader = readers.get_mut(index as usize).filter(is_it).ok_or(Refusal::Busy)?;
         let stream = reader.streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;
-        let Path::Udp { pair: place, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
-        let pair = pairs.get(usize::from(place)).and_then(Option::as_ref).ok_or(Refusal::Busy)?;
+        let Path::Udp { pair, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
+        let way = sink.way_to(pair, rtp).ok_or(Refusal::Busy)?;
         let rtx = stream.rtx.as_mut().ok_or(Refusal::Unknown)?;
         let path = paths.path_of(reader.key).ok_or(Refusal::Busy)?;
         let sent = path.find_sent(reader.key, at.stream_index, seq).map_err(|why| match why {
@@ -77,36 +80,22 @@ impl Shard {
             RetransmitError::NotSent | RetransmitError::Gone => Refusal::Unknown,
         })?;
         let pieces = sent.pieces(rtx.original, rtx.stream).ok_or(Refusal::Unknown)?;
-        let to = to_socket_address(rtp, pair.family);
-        let token = RESENT | u32::from(place);
-        let mut run = ring.start_run(pair.rtp, to, token).ok_or(Refusal::Busy)?;
-        if !run.set_retransmission(&pieces, &sent.batch, &sent.packet) {
+        let mut run = sink.start(way).ok_or(Refusal::Busy)?;
+        if !run.run.set_retransmission(&pieces, &sent.batch, &sent.packet) {
             return Err(Refusal::Busy);
         }
-        run.submit(false);
+        run.submit(RunOwner::Resent { pair }, false);
         rtx.stream.seq = rtx.stream.seq.plus(1);
         Ok(())
     }
 
-    /// The kernel has taken a packet that was sent again, or not. A publisher's packets may be as
-    /// long as a route takes, and two bytes more are too many.
-    pub(super) fn handle_resent(&mut self, token: u32, result: Result<(), SendFailure>) {
-        match result {
-            Ok(()) => {}
-            Err(SendFailure::TooLarge) => {
-                let pair = u16::try_from(token & !RESENT).unwrap_or(u16::MAX);
-                self.allow_fragments_on(pair);
-            }
-            Err(_) => self.cells.send_errors.add(1),
+    /// A packet that was sent again was refused. A publisher's packets may be as long as a route
+    /// takes, and two bytes more are too many.
+    pub(super) fn handle_resent_refused(&mut self, pair: u16, error: &SendFailure) {
+        if *error == SendFailure::TooLarge {
+            self.allow_fragments_on(pair);
+        } else {
+            self.cells.send_errors.add(1);
         }
     }
 }
-
-/// Whether a token of the ring is a packet that was sent again.
-pub(super) fn is_resent(token: u32) -> bool {
-    token & RESENT == RESENT && token != NO_RUN
-}
-
-/// Tells their tokens from others; the pair is below it. Runs of live paths have the upper bit
-/// alone: there are never so many that their numbers reach the other one.
-const RESENT: u32 = 3 << 30;

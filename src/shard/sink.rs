@@ -15,22 +15,55 @@ use super::sockets::to_socket_address;
 use super::turn::PairSlots;
 use crate::base::sink::RunSink;
 use crate::library::title::Title;
+use crate::live::batch::{LivePacket, LiveRun, PacketBatch};
+use crate::live::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::HEADER_BYTES;
 use crate::session::pump::{TitleFrames, TitleRun, TitleSink};
 use crate::session::stream::RunMark;
 
+/// Whose a run is that the ring has.
+#[derive(Debug)]
+pub(super) enum RunOwner {
+    /// A title's stream.
+    Title(RunMark),
+    /// A reader of a live path.
+    Live(LiveRunMark),
+    /// Nobody: a packet of a live path that was sent again, from this pair.
+    Resent { pair: u16 },
+}
+
 /// A shard's ring with its pairs of sockets.
 pub(super) struct RingSink<'a> {
     pub(super) ring: &'a mut Ring,
-    pub(super) runs: &'a mut Slab<RunMark>,
+    pub(super) runs: &'a mut Slab<RunOwner>,
     pub(super) pairs: &'a [Option<PairSlots>],
 }
 
 /// A run under construction, with the place that its mark will have.
 pub(super) struct RingRun<'a> {
-    run: Run<'a>,
-    entry: VacantEntry<'a, RunMark>,
+    pub(super) run: Run<'a>,
+    entry: VacantEntry<'a, RunOwner>,
+}
+
+impl RingSink<'_> {
+    /// Starts a run. `None`: there is no room in this turn.
+    #[inline]
+    pub(super) fn start(&mut self, (socket, to): (FileSlot, SocketAddr)) -> Option<RingRun<'_>> {
+        let entry = self.runs.vacant_entry();
+        let token = u32::try_from(entry.key()).unwrap_or(u32::MAX);
+        let run = self.ring.start_run(socket, to, token)?;
+        Some(RingRun { run, entry })
+    }
+}
+
+impl RingRun<'_> {
+    /// Queues the run; see `Run::submit`.
+    #[inline]
+    pub(super) fn submit(self, owner: RunOwner, linked: bool) {
+        self.entry.insert(owner);
+        self.run.submit(linked);
+    }
 }
 
 impl RunSink for RingSink<'_> {
@@ -54,11 +87,8 @@ impl TitleSink for RingSink<'_> {
         Self: 'a;
 
     #[inline]
-    fn start_title_run(&mut self, (socket, to): Self::Way) -> Option<RingRun<'_>> {
-        let entry = self.runs.vacant_entry();
-        let token = u32::try_from(entry.key()).unwrap_or(u32::MAX);
-        let run = self.ring.start_run(socket, to, token)?;
-        Some(RingRun { run, entry })
+    fn start_title_run(&mut self, way: Self::Way) -> Option<RingRun<'_>> {
+        self.start(way)
     }
 }
 
@@ -78,8 +108,46 @@ impl TitleRun for RingRun<'_> {
 
     #[inline]
     fn submit(self, mark: RunMark) {
-        self.entry.insert(mark);
-        self.run.submit(true);
+        self.submit(RunOwner::Title(mark), true);
+    }
+}
+
+impl BatchSink for RingSink<'_> {
+    type Run<'a>
+        = RingRun<'a>
+    where
+        Self: 'a;
+
+    #[inline]
+    fn start_batch_run(&mut self, way: Self::Way) -> Option<RingRun<'_>> {
+        self.start(way)
+    }
+}
+
+impl BatchRun for RingRun<'_> {
+    #[inline]
+    fn set_range(&mut self, batch: &Arc<PacketBatch>, range: &LiveRun) -> bool {
+        self.run.set_range(batch, range)
+    }
+
+    #[inline]
+    fn try_packet(
+        &mut self,
+        header: &[u8; HEADER_BYTES],
+        batch: &Arc<PacketBatch>,
+        packet: &LivePacket,
+    ) -> bool {
+        self.run.try_live_packet(header, batch, packet)
+    }
+
+    #[inline]
+    fn packet_count(&self) -> u16 {
+        self.run.packet_count()
+    }
+
+    #[inline]
+    fn submit(self, mark: LiveRunMark) {
+        self.submit(RunOwner::Live(mark), true);
     }
 }
 
@@ -96,5 +164,35 @@ impl TitleFrames for StreamSend<'_> {
         title: &Arc<Title>,
     ) -> Result<bool, RangeOutside> {
         StreamSend::push_packet(self, channel, header, window, packet, title)
+    }
+}
+
+impl BatchFrames for StreamSend<'_> {
+    #[inline]
+    fn push_packet(
+        &mut self,
+        channel: u8,
+        header: &[u8; HEADER_BYTES],
+        batch: &Arc<PacketBatch>,
+        packet: &LivePacket,
+    ) -> bool {
+        self.push_live_packet(channel, header, batch, packet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owner_of_a_run_takes_no_more_memory_than_the_mark_of_a_live_run() {
+        let (of_owner, of_mark) = (size_of::<RunOwner>(), size_of::<LiveRunMark>());
+        assert!(
+            of_owner <= of_mark,
+            "{of_owner} and {of_mark}, of a title {}",
+            size_of::<RunMark>()
+        );
+        // As the slab keeps it.
+        assert_eq!(size_of::<Option<RunOwner>>(), size_of::<Option<LiveRunMark>>());
     }
 }

@@ -14,9 +14,9 @@ use super::arrivals::Arrivals;
 use super::group_sockets::Ear;
 use super::inbox::Inbox;
 use super::inputs::InputSlot;
-use super::live_pump::{LiveLeft, LiveRunMark};
 use super::questions::Question;
 use super::ring::{FileSlot, Ring, RingConfig, RingError};
+use super::sink::RunOwner;
 use super::sockets::{Family, UdpPair};
 use crate::base::addresses::Addresses;
 use crate::base::budget::Budget;
@@ -30,6 +30,7 @@ use crate::consumers::Consumer;
 use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
 use crate::consumers::rtsp_listener::RtspListener;
 use crate::live::multicast::MulticastSettings;
+use crate::live::pump::Left;
 use crate::metrics::cells::{Counter, ShardCells, TransportKind};
 use crate::poll::poll_table::{EntryKey, PollTable};
 use crate::poll::poller::Poller;
@@ -37,7 +38,6 @@ use crate::poll::task::Task;
 use crate::session::cx::SessionConfig;
 use crate::session::desk::Waiter;
 use crate::session::sessions::Sessions;
-use crate::session::stream::RunMark;
 use crate::session::table::{Action, TimerKey};
 use crate::worker::TaskQueue;
 
@@ -92,12 +92,10 @@ pub struct Shard {
     pub(super) inputs: Vec<InputSlot>,
     /// Where the reports of groups come, by path.
     pub(super) ears: HashMap<Arc<str>, Vec<Ear>>,
-    /// Runs handed to the ring in this turn.
-    pub(super) runs: Slab<RunMark>,
-    /// The same, of live paths.
-    pub(super) live_runs: Slab<LiveRunMark>,
+    /// Runs that the ring has, by their tokens.
+    pub(super) runs: Slab<RunOwner>,
     /// What pumping live paths leaves to be done; kept for its storage.
-    pub(super) live_left: LiveLeft,
+    pub(super) live_left: Left<EntryKey>,
     /// Connections that have something to send.
     pub(super) dirty: Vec<EntryKey>,
     /// Streams of the connection that is flushed; kept for its storage.
@@ -200,8 +198,7 @@ impl Shard {
             inputs: Vec::new(),
             ears: HashMap::new(),
             runs: Slab::with_capacity(1_024),
-            live_runs: Slab::with_capacity(1_024),
-            live_left: LiveLeft::default(),
+            live_left: Left::default(),
             dirty: Vec::new(),
             ready: Vec::new(),
             unsent: Vec::new(),

@@ -1,4 +1,5 @@
-//! Streams over the shared UDP sockets: the ring's side of `session::pump`.
+//! Streams over the shared UDP sockets: the shard's side of `session::pump`; and what becomes of
+//! runs, whosever they are.
 //!
 //! ```text
 //!  wheel --> session::pump --> RingSink --> ring --RunSent--> counted
@@ -6,10 +7,8 @@
 //!                 `-----------------------------------------------'
 //! ```
 
-use super::live_pump::is_live_run;
-use super::resend::is_resent;
 use super::ring::SendFailure;
-use super::sink::RingSink;
+use super::sink::{RingSink, RunOwner};
 use super::sockets::set_fragmentation;
 use super::turn::Shard;
 use crate::metrics::cells::TransportKind;
@@ -34,31 +33,48 @@ impl Shard {
         packets: u16,
         result: Result<(), SendFailure>,
     ) {
-        if is_resent(token) {
-            self.handle_resent(token, result);
-            return;
-        }
-        if is_live_run(token) {
-            self.handle_live_run_sent(token, packets, result);
-            return;
-        }
-        let Some(mark) = self.runs.try_remove(token as usize) else { return };
-        match result {
-            Ok(()) => {
-                let udp = TransportKind::Udp as usize;
-                self.cells.send_calls[udp].add(1);
-                self.cells.rtp_packets_sent[udp].add(u64::from(packets));
-                self.cells.rtp_payload_bytes_sent[udp].add(u64::from(mark.payload_bytes));
-                if packets > 1 {
-                    self.cells.gso_segments.add(u64::from(packets));
-                }
+        // Datagrams that are no runs have no owner.
+        let Some(owner) = self.runs.get(token as usize) else { return };
+        if result.is_ok() {
+            let payload_bytes = match owner {
+                RunOwner::Title(mark) => Some(mark.payload_bytes),
+                RunOwner::Live(mark) => Some(mark.payload_bytes()),
+                RunOwner::Resent { .. } => None,
+            };
+            self.runs.remove(token as usize);
+            if let Some(payload_bytes) = payload_bytes {
+                self.count_run(packets, payload_bytes);
             }
-            Err(error) => self.handle_run_refused(&mark, &error),
+            return;
+        }
+        self.handle_run_refused(token, result);
+    }
+
+    /// The kernel has taken a run, as it does with nearly all: nothing of its stream is looked at,
+    /// it was counted there when it was handed over.
+    fn count_run(&self, packets: u16, payload_bytes: u32) {
+        let udp = TransportKind::Udp as usize;
+        self.cells.send_calls[udp].add(1);
+        self.cells.rtp_packets_sent[udp].add(u64::from(packets));
+        self.cells.rtp_payload_bytes_sent[udp].add(u64::from(payload_bytes));
+        if packets > 1 {
+            self.cells.gso_segments.add(u64::from(packets));
         }
     }
 
     #[cold]
-    fn handle_run_refused(&mut self, mark: &RunMark, error: &SendFailure) {
+    fn handle_run_refused(&mut self, token: u32, result: Result<(), SendFailure>) {
+        let (Some(owner), Err(error)) = (self.runs.try_remove(token as usize), result) else {
+            return;
+        };
+        match owner {
+            RunOwner::Title(mark) => self.handle_title_run_refused(&mark, &error),
+            RunOwner::Live(mark) => self.handle_live_run_refused(&mark, &error),
+            RunOwner::Resent { pair } => self.handle_resent_refused(pair, &error),
+        }
+    }
+
+    fn handle_title_run_refused(&mut self, mark: &RunMark, error: &SendFailure) {
         let refused = match error {
             SendFailure::Again | SendFailure::Cancelled => Refused::Again,
             SendFailure::TooLarge if self.allow_fragments_of(mark) => Refused::Again,

@@ -18,6 +18,7 @@
 //! | `pull` | of these, cameras and other servers that speak RTSP |
 //! | `input` | those that listen: RTP and MPEG-TS from an address, a group, a description |
 //! | `group`, `group_sender` | who listens to a path's group; what is sent to it |
+//! | `pumped` | readers as the pump sees them |
 //! | `ends`, `farewell` | how both end |
 //! | `reports` | RTCP to both, and reports from readers |
 //! | `feedback` | what readers have lost |
@@ -52,6 +53,7 @@ mod pages;
 mod play;
 pub mod publisher;
 pub mod pull;
+mod pumped;
 pub mod reader;
 pub mod readers;
 mod reports;
