@@ -10,6 +10,7 @@
 //! sample behind each break; and that a good reader misses nothing. One seed gives one run.
 
 mod player;
+mod sockets;
 mod world;
 
 use std::collections::HashMap;
@@ -61,12 +62,12 @@ fn good_readers_get_every_packet_at_once_whoever_stalls_beside_them() {
         }
     }
     for player in &world.players[2..] {
-        let path = world.paths[player.shard].as_ref().unwrap();
+        let path = world.path(player.shard);
         let info = path.reader_info(player.key).unwrap();
         assert!(player.check(0) > 0 && info.skips_tcp_window > 0, "{info:?}");
         assert!(info.packets_skipped > 0 && info.skips_evicted == 0, "{info:?}");
     }
-    let info = world.paths[0].as_ref().unwrap().reader_info(world.players[0].key).unwrap();
+    let info = world.path(0).reader_info(world.players[0].key).unwrap();
     assert_eq!((info.packets_skipped, info.skips_tcp_window, info.lag_s), (0, 0, 0.0));
 }
 
@@ -95,7 +96,7 @@ fn readers_survive_their_publisher_and_their_reports_stay_true() {
         let ticks = ticks_between(got[0].ts, got.last().unwrap().ts);
         let wall = i64::from(hz) * 12_500 / 1_000;
         assert!((i64::from(ticks) - wall).abs() < i64::from(hz) * 2, "{ticks} of {wall}");
-        let path = world.paths[0].as_ref().unwrap();
+        let path = world.path(0);
         let report = path.report(player.key, stream, utc_ns).unwrap();
         let ahead = ticks_between(got.last().unwrap().ts, report.rtp_ts);
         assert!((0..i32::try_from(hz / 5).unwrap()).contains(&ahead), "{ahead}");
@@ -114,7 +115,7 @@ fn lost_packet_is_found_for_its_reader_by_its_own_number_and_none_from_before_a_
     world.start_camera();
     world.run(2_000);
     let player = &world.players[0];
-    let path = world.paths[0].as_mut().unwrap();
+    let path = world.paths[0].path_mut(PATH).unwrap();
     let got = &player.got[0];
     let newest = got.last().unwrap();
     let found = path.find_sent(player.key, 0, newest.seq).unwrap();
@@ -138,7 +139,7 @@ fn group_of_pictures_over_the_budget_gives_no_instant_start_and_still_a_start() 
         player.check(1);
         assert_eq!(player.got[0].last().unwrap().id + 1, world.ids[0]);
     }
-    let path = world.paths[0].as_ref().unwrap();
+    let path = world.path(0);
     assert!(path.reader_info(world.players[0].key).unwrap().skips_evicted > 0);
     assert!(path.ring().memory_bytes() <= 60_000);
 }
@@ -334,7 +335,7 @@ proptest! {
         world.run(3_000);
         world.drain();
         for player in &world.players {
-            let path = world.paths[player.shard].as_ref().unwrap();
+            let path = world.path(player.shard);
             let skipped = path.reader(player.key).unwrap().skipped();
             let reasons = skipped.skips.iter().sum::<u64>()
                 + u64::from(world.sources) + player.pauses;
@@ -360,7 +361,7 @@ fn batch_is_one_block_for_all_shards() {
     world.join(1, Manner::Good, StartPolicy::Gop);
     world.run(100);
     let blocks = |shard: usize| -> HashMap<usize, usize> {
-        let ring = world.paths[shard].as_ref().unwrap().ring();
+        let ring = world.path(shard).ring();
         let batches = (ring.first_no()..ring.end_no()).filter_map(|no| ring.batch(no));
         batches.map(|batch| (Arc::as_ptr(batch).addr(), Arc::strong_count(batch))).collect()
     };

@@ -1,14 +1,16 @@
 //! The players of the simulation, and what is checked of what they got.
 
-use super::super::batch::{LivePacket, PacketBatch};
 use super::super::clock::ticks_between;
-use super::super::path::{LivePath, Next, ReaderKey};
+use super::super::path::{LivePath, ReaderKey};
+use super::super::paths::LivePaths;
+use super::super::pump::{self, Fed, Owner, Owners, To};
 use super::super::reader::ReaderState;
 use super::super::start::StreamStart;
-use super::super::switch::Mapping;
-use super::world::Dice;
+use super::sockets::{Connection, client};
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::sink::Gathered;
 use crate::base::time::Mono;
+use crate::metrics::cells::ShardCells;
 
 /// What a player does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(super) struct Got {
 }
 
 pub(super) struct Player {
+    /// Its place among the players.
+    pub(super) place: usize,
     pub(super) shard: usize,
     pub(super) key: ReaderKey,
     pub(super) manner: Manner,
@@ -61,92 +65,33 @@ impl Player {
         }
     }
 
-    pub(super) fn pump(&mut self, path: &mut LivePath, dice: &mut Dice, now: Mono, ms: u64) {
+    /// Something is due over TCP.
+    pub(super) fn feed(&mut self, paths: &mut LivePaths, cells: &ShardCells, now: Mono) {
+        let ms = now.0 / 1_000_000;
         match self.manner {
-            Manner::Good => self.pump_udp(path, None, now, ms),
-            Manner::Refusing(one_in) => self.pump_udp(path, Some((dice, one_in)), now, ms),
-            Manner::Slow(bytes) => {
-                self.credit = (self.credit + bytes).min(bytes * 20 + 3_000);
-                self.pump_tcp(path, now, ms);
-            }
+            Manner::Slow(bytes) => self.credit = (self.credit + bytes).min(bytes * 20 + 3_000),
             Manner::Stalled(from, to) => {
                 self.credit = if (from..to).contains(&ms) { 0 } else { usize::MAX };
-                self.pump_tcp(path, now, ms);
             }
+            Manner::Good | Manner::Refusing(_) => panic!("over UDP"),
+        }
+        let mut connection = Connection { credit: self.credit, got: Vec::new() };
+        let mut gathered = Gathered::default();
+        match pump::gather(paths, self, (cells, now), &mut connection, &mut gathered) {
+            Fed::Until(Some(due)) => self.wake(due),
+            Fed::Until(None) => {}
+            Fed::NoRoom => self.wake(Mono((ms + 1) * 1_000_000)),
+        }
+        assert_eq!(gathered.packets, connection.got.len() as u64);
+        self.credit = connection.credit;
+        for (channel, got) in connection.got {
+            self.got[usize::from(channel)].push(got);
         }
     }
 
-    pub(super) fn pump_udp(
-        &mut self,
-        path: &mut LivePath,
-        mut dice: Option<(&mut Dice, u64)>,
-        now: Mono,
-        ms: u64,
-    ) {
-        for stream in 0..2_u8 {
-            let (mut budget, mut runs) = (BURST, Vec::new());
-            loop {
-                let due = match path.next(self.key, stream, now) {
-                    Next::Run(due) if budget > 0 => due,
-                    Next::Run(_) => {
-                        self.wake(ms + 2);
-                        break;
-                    }
-                    Next::At(at) => {
-                        self.wake(at.0.div_ceil(1_000_000));
-                        break;
-                    }
-                    Next::Waiting | Next::Idle => break,
-                };
-                assert!(due.due <= now);
-                let packets = &due.batch.packets_of(&due.run)[usize::from(due.skip_packets)..];
-                let taken = packets.len().min(budget);
-                let sent: Vec<Got> =
-                    packets[..taken].iter().map(|p| got(due.batch, p, &due.mapping)).collect();
-                budget -= taken;
-                let count = u16::try_from(taken).unwrap();
-                runs.push((path.take(self.key, stream, count).unwrap(), sent));
-            }
-            // As the ring does it: one that is refused cancels those that are linked behind it.
-            let refused =
-                runs.iter().position(|_| dice.as_mut().is_some_and(|(d, n)| d.roll(*n) == 0));
-            for (place, (mark, sent)) in runs.into_iter().enumerate() {
-                if refused.is_none_or(|refused| place < refused) {
-                    path.confirm(self.key, &mark);
-                    self.got[usize::from(stream)].extend(sent);
-                } else {
-                    assert_eq!(path.rewind(self.key, &mark), Some(place) == refused);
-                    self.wake(ms + 2);
-                }
-            }
-        }
-    }
-
-    pub(super) fn pump_tcp(&mut self, path: &mut LivePath, now: Mono, ms: u64) {
-        let mut is_blocked = [false; 2];
-        for stream in [1_u8, 0] {
-            while let Next::Run(due) = path.next(self.key, stream, now) {
-                if self.credit < 1_500 {
-                    is_blocked[usize::from(stream)] = true;
-                    break;
-                }
-                let packet = due.batch.packets_of(&due.run)[usize::from(due.skip_packets)];
-                let sent = got(due.batch, &packet, &due.mapping);
-                let mark = path.take(self.key, stream, 1).unwrap();
-                path.confirm(self.key, &mark);
-                self.credit -= usize::from(packet.bytes);
-                self.got[usize::from(stream)].push(sent);
-            }
-            if let Next::At(at) = path.next(self.key, stream, now) {
-                self.wake(at.0.div_ceil(1_000_000));
-            }
-        }
-        if is_blocked.contains(&true) {
-            self.wake(ms + 1);
-        }
-    }
-
-    pub(super) fn wake(&mut self, ms: u64) {
+    /// It is to be looked at again at `due`.
+    pub(super) fn wake(&mut self, due: Mono) {
+        let ms = due.0.div_ceil(1_000_000);
         self.timer_ms = Some(self.timer_ms.map_or(ms, |other| other.min(ms)));
     }
 
@@ -184,22 +129,43 @@ impl Player {
     }
 }
 
-/// What a player makes of the bytes that it is sent.
-pub(super) fn got(batch: &PacketBatch, packet: &LivePacket, mapping: &Mapping) -> Got {
-    let bytes = batch.packet_bytes(packet);
-    let header = mapping.header(batch, packet);
-    let is_untouched = header[..] == bytes[..12];
-    assert!(is_untouched || !mapping.is_untouched());
-    let be32 = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().unwrap());
-    Got {
-        id: u64::from_be_bytes(bytes[12..20].try_into().unwrap()),
-        seq: SeqNo(u16::from_be_bytes([header[2], header[3]])),
-        ts: RtpTs(be32(4)),
-        ssrc: Ssrc(be32(8)),
-        is_sync: bytes[20] == 1,
-        is_untouched,
+impl Owner for Player {
+    type Connection = usize;
+
+    fn key(&self) -> ReaderKey {
+        self.key
     }
+
+    fn stream_count(&self) -> usize {
+        2
+    }
+
+    fn to(&self, stream_index: u8) -> To {
+        if self.is_interleaved() {
+            return To::Channel(stream_index);
+        }
+        To::Datagrams { pair: u16::try_from(self.place).unwrap(), client: client(stream_index) }
+    }
+
+    fn is_interleaved(&self) -> bool {
+        matches!(self.manner, Manner::Slow(_) | Manner::Stalled(..))
+    }
+
+    fn connection(&self) -> Option<usize> {
+        Some(self.place)
+    }
+
+    fn note_ssrc(&mut self, _: u8, _: Ssrc) {}
 }
 
-/// Packets of a stream in a turn at most.
-const BURST: usize = 32;
+impl Owners for Vec<Player> {
+    type Owner = Player;
+
+    fn owner(&self, name: u64) -> Option<&Player> {
+        self.get(usize::try_from(name).ok()?)
+    }
+
+    fn owner_mut(&mut self, name: u64) -> Option<&mut Player> {
+        self.get_mut(usize::try_from(name).ok()?)
+    }
+}

@@ -6,14 +6,18 @@ use super::super::batch::Generation;
 use super::super::description::{Description, LiveTrack};
 use super::super::latch::AddressLatch;
 use super::super::message::{Ask, PathRules, SourceRef, ToHome, ToShard};
-use super::super::path::{LivePath, PathLimits, Succession};
+use super::super::path::{LivePath, PathLimits};
+use super::super::paths::{LivePaths, Told, Wanted};
+use super::super::pump::{self, Left, LivePump};
 use super::super::reader::Carrier;
 use super::super::registry::{Order, Registry};
 use super::super::source::{Moment, RtpFields, Source};
 use super::super::start::StartPolicy;
 use super::player::{Manner, Player};
+use super::sockets::Sockets;
 use crate::base::ids::{RtpTs, SeqNo, ShardId, Ssrc};
 use crate::base::time::Mono;
+use crate::metrics::cells::ShardCells;
 
 pub(super) const PATH: &str = "live/cam1";
 pub(super) const VIDEO_HZ: u32 = 90_000;
@@ -47,7 +51,10 @@ pub(super) struct World {
     pub(super) ms: u64,
     pub(super) camera: Option<Camera>,
     pub(super) registry: Registry,
-    pub(super) paths: [Option<LivePath>; 2],
+    /// What each shard listens to.
+    pub(super) paths: [LivePaths; 2],
+    pub(super) sockets: [Sockets; 2],
+    pub(super) cells: ShardCells,
     pub(super) players: Vec<Player>,
     pub(super) ids: [u64; 2],
     pub(super) loss_one_in: u64,
@@ -78,7 +85,9 @@ impl World {
             ms: 1_000,
             camera: None,
             registry: Registry::new(None),
-            paths: [None, None],
+            paths: [LivePaths::default(), LivePaths::default()],
+            sockets: [false, true].map(|is_plain| Sockets { is_plain, ..Sockets::default() }),
+            cells: ShardCells::default(),
             players: Vec::new(),
             ids: [0, 0],
             loss_one_in,
@@ -120,19 +129,12 @@ impl World {
             ToShard::Granted { generation, .. } => {
                 self.camera.as_mut().unwrap().source.grant(generation, now);
             }
-            ToShard::Subscribed { generation, description, snapshot } => {
-                let of_source = (generation, description);
-                let path = LivePath::new(PATH.into(), of_source, snapshot, self.limits, now);
-                self.paths[shard] = Some(path);
+            note @ (ToShard::Subscribed { .. } | ToShard::Resumed { .. }) => {
+                let told = self.paths[shard].handle(&PATH.into(), note, now);
+                assert!(matches!(told, Told::Answer { refused: None, .. }), "{told:?}");
             }
-            ToShard::Batch(batch) => {
-                if let Some(path) = &mut self.paths[shard] {
-                    path.push(batch, now);
-                }
-            }
-            ToShard::Resumed { generation, description } => {
-                let path = self.paths[shard].as_mut().unwrap();
-                assert_eq!(path.handle_source(generation, description), Succession::GoOn);
+            note @ ToShard::Batch(_) => {
+                self.paths[shard].handle(&PATH.into(), note, now);
             }
             ToShard::Lost => {}
             ToShard::Ended => self.ended = true,
@@ -227,21 +229,28 @@ impl World {
 
     /// A player comes to a shard.
     pub(super) fn join(&mut self, shard: usize, manner: Manner, policy: StartPolicy) -> bool {
-        if self.paths[shard].is_none() {
-            let at = ShardId(u8::try_from(shard).unwrap());
-            self.tell_home(Ask::Subscribe { shard: at, rules: Arc::new(PathRules::default()) });
+        let now = self.now();
+        match self.paths[shard].want(&PATH.into(), self.limits, 0, now) {
+            Wanted::Here => {}
+            Wanted::Ask => {
+                let at = ShardId(u8::try_from(shard).unwrap());
+                self.tell_home(Ask::Subscribe { shard: at, rules: Arc::new(PathRules::default()) });
+            }
+            other => panic!("{other:?}"),
         }
-        let Some(path) = &mut self.paths[shard] else { return false };
+        let Some(path) = self.paths[shard].path_mut(PATH) else { return false };
         let carrier = match manner {
             Manner::Good | Manner::Refusing(_) => Carrier::Udp,
             Manner::Slow(_) | Manner::Stalled(..) => Carrier::Tcp,
         };
-        let key = path.add_reader(0, carrier).unwrap();
+        let place = self.players.len();
+        let key = path.add_reader(place as u64, carrier).unwrap();
         for track in 0..2 {
             assert_eq!(path.add_stream(key, track), Ok(track));
         }
         path.prepare(key, policy);
         self.players.push(Player {
+            place,
             shard,
             key,
             manner,
@@ -259,7 +268,7 @@ impl World {
         self.film();
         let (now, ms) = (self.now(), self.ms);
         for player in &mut self.players {
-            let Some(path) = &mut self.paths[player.shard] else { continue };
+            let Some(path) = self.paths[player.shard].path_mut(PATH) else { continue };
             player.begin(path, now, ms);
             if player.timer_ms.is_some_and(|due| due <= ms) {
                 player.timer_ms = None;
@@ -267,22 +276,53 @@ impl World {
             }
         }
         for shard in 0..2 {
-            let Some(path) = &mut self.paths[shard] else { continue };
-            // Once each: who has more to send is queued behind.
-            for _ in 0..path.ready_count() + path.behind_count() {
-                let Some(key) = path.pop_ready().or_else(|| path.pop_behind()) else { break };
-                let is_meant = |p: &&mut Player| p.shard == shard && p.key == key;
-                if let Some(player) = self.players.iter_mut().find(is_meant) {
-                    player.pump(path, &mut self.dice, now, ms);
-                }
-            }
+            self.pump(shard);
         }
         self.ms += 1;
     }
 
+    /// A shard's part of the turn.
+    fn pump(&mut self, shard: usize) {
+        let now = self.now();
+        let Self { paths, players, sockets, cells, dice, .. } = self;
+        let (paths, sockets) = (&mut paths[shard], &mut sockets[shard]);
+        let mut left = Left::default();
+        paths.list_all();
+        LivePump::new(sockets, cells, &mut left, now).pump(paths, players);
+        for (name, due) in left.wakes {
+            players[usize::try_from(name).unwrap()].wake(due);
+        }
+        for place in left.connections {
+            players[place].feed(paths, cells, now);
+        }
+        // As the ring does it: one that is refused cancels those that are linked behind it.
+        let mut refused = None;
+        for run in sockets.runs.drain(..) {
+            let player = &mut players[run.way.0];
+            let is_cancelled = refused == Some(run.way);
+            let is_refused =
+                matches!(player.manner, Manner::Refusing(one_in) if dice.roll(one_in) == 0);
+            if is_refused || is_cancelled {
+                refused = Some(run.way);
+                assert_eq!(pump::deny(paths, &run.mark), Some(run.way.0 as u64));
+                let due = pump::put_back(paths, &run.mark, now);
+                assert_eq!(due.is_none(), is_cancelled, "it went back with the first");
+                due.into_iter().for_each(|due| player.wake(due));
+            } else {
+                refused = None;
+                player.got[usize::from(run.way.1)].extend(run.got);
+            }
+        }
+    }
+
+    /// The path as a shard has it.
+    pub(super) fn path(&self, shard: usize) -> &LivePath {
+        self.paths[shard].path(PATH).unwrap()
+    }
+
     pub(super) fn pause(&mut self, player: usize) {
         let Some(player) = self.players.get_mut(player) else { return };
-        if let Some(path) = &mut self.paths[player.shard] {
+        if let Some(path) = self.paths[player.shard].path_mut(PATH) {
             path.pause(player.key);
         }
     }
@@ -291,7 +331,7 @@ impl World {
     pub(super) fn play(&mut self, player: usize) {
         let ms = self.ms;
         let Some(player) = self.players.get_mut(player) else { return };
-        let Some(path) = &mut self.paths[player.shard] else { return };
+        let Some(path) = self.paths[player.shard].path_mut(PATH) else { return };
         path.prepare(player.key, StartPolicy::Gop);
         (player.joined_ms, player.pauses) = (ms, player.pauses + 1);
     }
