@@ -11,7 +11,7 @@
 //! 4  poll  live                  PollTable, events, tasks; live channels from source to reader
 //! 5  session                     RTSP sessions and streams: what is due, and when
 //! 6  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue
-//! 7  shard  control              the ring and its turn; HTTP API and signals
+//! 7  shard  http                 the ring and its turn; HTTP for operators
 //! 8  cli                         command line, banner, probe, doctor
 //! 9  appliance                   all of it put together
 //! ```
@@ -22,7 +22,7 @@
 //!
 //! `base`, all formats, `poll`, `live`, `session` and `consumers` are plain code: bytes and the
 //! time come in, actions go out. They own no descriptor, clock or thread. Only `shard::ring` drives
-//! io_uring, only `worker` glommio, only `control` HTTP.
+//! io_uring, only `worker` glommio, only `http` HTTP.
 //!
 //! # What comments cite
 //!
@@ -75,7 +75,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod consumers;
-pub mod control;
+pub mod http;
 pub mod library;
 pub mod live;
 pub mod mapped;

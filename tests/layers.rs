@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["poll", "live"],
     &["session"],
     &["consumers", "worker"],
-    &["shard", "control"],
+    &["shard", "http"],
     &["cli"],
     &["appliance"],
 ];
@@ -30,7 +30,7 @@ const UPWARD: &[(&str, &str, &str)] =
 
 /// (crate, paths that may name it): what is replaceable has one address.
 const ADDRESSES: &[(&str, &[&str])] = &[
-    ("axum", &["src/control/"]),
+    ("axum", &["src/http/"]),
     ("clap", &["src/cli/"]),
     ("core_affinity", &["src/appliance/", "src/worker/executor.rs"]),
     ("glommio", &["src/worker/"]),
@@ -40,14 +40,14 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("md5", &["src/rtsp/auth/"]),
     ("memmap2", &["src/mapped/"]),
     ("mp4_atom", &["src/media/"]),
-    ("prometheus", &["src/metrics/", "src/control/api.rs"]),
+    ("prometheus", &["src/metrics/", "src/http/admin/"]),
     ("regex", &["src/config/"]),
     ("rtcp_types", &["src/rtcp/"]),
     ("rtp_types", &["src/rtp/"]),
     ("rtsp_types", &["src/rtsp/"]),
     ("sdp_types", &["src/sdp/"]),
     ("subtle", &["src/rtsp/auth/"]),
-    ("tokio", &["src/control/", "src/appliance/", "src/worker/executor.rs"]),
+    ("tokio", &["src/http/", "src/appliance/", "src/worker/executor.rs"]),
     ("toml", &["src/config/", "src/cli/config_verb.rs", "src/cli/doctor/tuning.rs"]),
     ("tracing_subscriber", &["src/cli/log.rs", "src/cli/log/"]),
     ("ureq", &["src/cli/remote/"]),

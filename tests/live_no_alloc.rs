@@ -12,9 +12,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser;
+use headend::appliance::EarlyHangup;
 use headend::config::Config;
 use headend::config::cpus::CpuList;
-use headend::control::signals::EarlyHangup;
 use headend_loadgen::cli::Options;
 use headend_loadgen::run::run_until;
 

@@ -10,9 +10,9 @@ mod support;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use headend::appliance::EarlyHangup;
 use headend::config::Config;
 use headend::config::cpus::CpuList;
-use headend::control::signals::EarlyHangup;
 
 use support::allocations::{Counting, of_shards};
 use support::session::{Lower, Session};

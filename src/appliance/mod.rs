@@ -10,6 +10,7 @@ mod end;
 mod limits;
 mod listen;
 mod reload;
+mod signals;
 mod urgency;
 mod view;
 
@@ -29,8 +30,7 @@ use crate::cli::doctor;
 use crate::config::cpus::{CpuListError, Placement};
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
-use crate::control::signals::{self, EarlyHangup};
-use crate::control::{self, ApplianceView};
+use crate::http::{self, ApplianceView};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::multicast::MulticastSettings;
 use crate::metrics::cells::ShardCells;
@@ -47,6 +47,7 @@ use limits::LockedMemory;
 use listen::Sockets;
 pub use reload::ReadAgain;
 use reload::{Reloader, push_patiently};
+pub use signals::EarlyHangup;
 use view::View;
 
 /// Why the appliance did not start, or stopped.
@@ -406,7 +407,7 @@ fn start_control(
         tokio::join!(on_stop, on_hangup);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
-    control::spawn_with(admin, view, shutdown, signals)
+    http::spawn_with(admin, view, shutdown, signals)
         .map_err(system("the control thread does not start"))
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::config::paths::PathTable;
-use crate::control::{Reload, ReloadError, ReloadReport};
+use crate::http::{Reload, ReloadError, ReloadReport};
 use crate::poll::poller::Poller;
 use crate::shard::inbox::{Inbox, Message};
 

@@ -10,7 +10,7 @@ use super::reload::Reloader;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::names::is_path_name;
 use crate::cli::urls::encode_path;
-use crate::control::{ApplianceView, Reload, ReloadError, TitleEntry};
+use crate::http::{ApplianceView, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
 use crate::live::info::{PathsPage, PathsPlace};
 use crate::live::message::home_of;

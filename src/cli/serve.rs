@@ -4,9 +4,8 @@ use std::path::Path;
 
 use super::args::ServeArgs;
 use super::{Exit, Failure, log};
-use crate::appliance::{self, ReadAgain};
+use crate::appliance::{self, EarlyHangup, ReadAgain};
 use crate::config::Config;
-use crate::control::signals::EarlyHangup;
 
 /// Runs until the appliance stops.
 pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {

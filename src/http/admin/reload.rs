@@ -14,9 +14,9 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::api::Api;
-use super::problem::Problem;
+use super::Api;
 use crate::config::paths::PathChanges;
+use crate::http::problem::Problem;
 
 /// What a reading did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

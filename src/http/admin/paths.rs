@@ -18,10 +18,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::api::{Api, Patience, SESSIONS_PAGE, Shared, bad_query, page_limit, shard_silent};
-use super::problem::Problem;
+use super::{Api, Patience, SESSIONS_PAGE, Shared, bad_query, page_limit, shard_silent};
 use crate::base::ids::ShardId;
 use crate::base::names::without_empty_segments;
+use crate::http::problem::Problem;
 use crate::live::info::{PathInfo, PathPart, PathsPlace, merge};
 
 #[derive(Debug, Deserialize)]

@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT, told to a closure; SIGHUP, told to another.
 //!
 //! ```text
-//! control::spawn_with(listener, view, shutdown, signals::on_stop(|signal| ...))
+//! http::spawn_with(listener, view, shutdown, signals::on_stop(|signal| ...))
 //! ```
 //! `on_stop`'s closure is called for every signal: the first one asks for a graceful stop, a second
 //! one from an impatient operator may end the process at once. That choice is the caller's.
@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Which signal came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopSignal {
+pub(super) enum StopSignal {
     /// A supervisor asks.
     Terminate,
     /// Ctrl-C.
@@ -24,7 +24,7 @@ pub enum StopSignal {
 impl StopSignal {
     /// As `kill -l` spells it.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Terminate => "SIGTERM",
             Self::Interrupt => "SIGINT",
@@ -34,7 +34,7 @@ impl StopSignal {
 
 /// Runs until its runtime ends. Once this future was polled, the signals no longer end the process
 /// by themselves.
-pub async fn on_stop(mut stop: impl FnMut(StopSignal) + Send) {
+pub(super) async fn on_stop(mut stop: impl FnMut(StopSignal) + Send) {
     let handlers = signal(SignalKind::terminate()).and_then(|terminate| {
         signal(SignalKind::interrupt()).map(|interrupt| (terminate, interrupt))
     });
@@ -76,7 +76,7 @@ impl EarlyHangup {
 
 /// Calls `reload` for every SIGHUP, and once for those that were noted before, on a thread that may
 /// wait for a disk, until the runtime ends.
-pub async fn on_hangup(early: EarlyHangup, reload: impl Fn() + Send + Sync + 'static) {
+pub(super) async fn on_hangup(early: EarlyHangup, reload: impl Fn() + Send + Sync + 'static) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::reload::{Reload, ReloadError};
+use super::admin::reload::{Reload, ReloadError};
 use crate::base::ids::{SessionId, ShardId};
 use crate::live::info::{PathsPage, PathsPlace};
 use crate::metrics::cells::{ShardCells, WorkerCells};

@@ -1,12 +1,12 @@
 //! The control thread: HTTP for operators, Prometheus and scripts.
 //!
 //! ```text
-//! operator --HTTP/1.1--> control (one tokio thread) --inboxes--> shards
+//! operator --HTTP/1.1--> control thread (tokio) --inboxes--> shards
 //!                              <------ oneshot ------
 //! ```
-//! The only room that names tokio and axum. It asks the appliance through [`ApplianceView`] and
+//! The only room that names axum. It asks the appliance through [`ApplianceView`] and
 //! never blocks: an answer that does not come in time is a 503, a folder is listed on a thread of
-//! its own. Bounds: `server::CONNECTIONS_MAX` connections, page sizes in `api`, one second for a
+//! its own. Bounds: `server::CONNECTIONS_MAX` connections, page sizes in `admin`, one second for a
 //! shard to answer. Errors are RFC 9457 problem details.
 
 use std::future::Future;
@@ -18,19 +18,16 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-mod api;
-pub mod appliance;
+mod admin;
 mod origin;
-mod paths;
 mod problem;
-mod reload;
 mod server;
-pub mod signals;
+pub mod view;
 
-pub use appliance::{ApplianceView, TitleEntry};
-pub use reload::{Reload, ReloadError, ReloadReport};
+pub use admin::reload::{Reload, ReloadError, ReloadReport};
+pub use view::{ApplianceView, TitleEntry};
 
-use api::Api;
+use admin::Api;
 
 /// Starts the thread. It ends when `shutdown` becomes true or its sender is gone; requests in
 /// progress then get one more second.
@@ -45,7 +42,7 @@ pub fn spawn(
     spawn_with(listener, view, shutdown, std::future::ready(()))
 }
 
-/// Like [`spawn`], and runs `beside` on the same thread, [`signals::on_stop`] for example.
+/// Like [`spawn`], and runs `beside` on the same thread: what waits for signals.
 ///
 /// # Errors
 /// When the runtime or the thread cannot be made.
@@ -74,7 +71,7 @@ fn spawn_api(
     Builder::new().name("control".into()).spawn(move || {
         let served = runtime.block_on(async move {
             tokio::spawn(beside);
-            server::serve(listener, api::router(api), shutdown).await
+            server::serve(listener, admin::router(api), shutdown).await
         });
         if let Err(error) = served {
             tracing::error!(code = "HE-E401", %error, "the admin listener failed");

@@ -24,13 +24,15 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::appliance::ApplianceView;
-use super::paths;
 use super::problem::Problem;
+use super::view::ApplianceView;
 use crate::base::ids::{SessionId, ShardId};
 use crate::metrics::exposition::{BuildInfo, CONTENT_TYPE, CellSet, Exposition};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::SessionInfo;
+
+mod paths;
+pub(super) mod reload;
 
 /// What handlers share.
 pub(super) struct Api {
@@ -83,10 +85,10 @@ pub(super) fn router(api: Api) -> Router {
         .route("/v1/paths", get(paths::list))
         .route("/v1/paths/{*name}", get(paths::show).post(paths::act))
         .route("/v1/vod", get(titles))
-        .route("/v1/config:reload", post(super::reload::reload))
+        .route("/v1/config:reload", post(reload::reload))
         .fallback(async || Problem::not_found("no such resource; GET / lists them"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
-        .layer(axum::middleware::from_fn(super::origin::check))
+        .layer(axum::middleware::from_fn(crate::http::origin::check))
         .with_state(Arc::new(api))
 }
 
