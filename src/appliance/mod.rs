@@ -407,8 +407,7 @@ fn start_control(
         tokio::join!(on_stop, on_hangup);
     };
     let view: Arc<dyn ApplianceView> = Arc::clone(view) as _;
-    http::spawn_with(admin, view, shutdown, signals)
-        .map_err(system("the control thread does not start"))
+    http::spawn(admin, view, shutdown, signals).map_err(system("the control thread does not start"))
 }
 
 fn stop_shards(poller: &Poller<Inbox>) {

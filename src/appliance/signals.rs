@@ -1,7 +1,7 @@
 //! SIGTERM and SIGINT, told to a closure; SIGHUP, told to another.
 //!
 //! ```text
-//! http::spawn_with(listener, view, shutdown, signals::on_stop(|signal| ...))
+//! http::spawn(listener, view, shutdown, signals::on_stop(|signal| ...))
 //! ```
 //! `on_stop`'s closure is called for every signal: the first one asks for a graceful stop, a second
 //! one from an impatient operator may end the process at once. That choice is the caller's.

@@ -1,13 +1,18 @@
-//! The control thread: HTTP for operators, Prometheus and scripts.
+//! HTTP for operators, Prometheus and scripts, on one thread: the control thread.
 //!
 //! ```text
-//! operator --HTTP/1.1--> control thread (tokio) --inboxes--> shards
-//!                              <------ oneshot ------
+//! server (connections) -> origin (who may ask) -> admin (API, metrics) -> ApplianceView
+//!                                                                             |   ^
+//!                                             shards <------- inboxes --------+   | oneshot
+//!                                                 +-------------------------------+
 //! ```
-//! The only room that names axum. It asks the appliance through [`ApplianceView`] and
-//! never blocks: an answer that does not come in time is a 503, a folder is listed on a thread of
-//! its own. Bounds: `server::CONNECTIONS_MAX` connections, page sizes in `admin`, one second for a
-//! shard to answer. Errors are RFC 9457 problem details.
+//! Each kind of client has a room of its own, whose routes `routes` joins: `admin` today; pages
+//! for people and transfers between servers come beside it. They share the listener, the check of
+//! `Host` and `Origin`, and `problem` for errors (RFC 9457).
+//! Invariant: no request blocks the thread. An answer that does not come in time is a 503, and a
+//! folder is listed on a thread of its own.
+//! Bounds: `server::CONNECTIONS_MAX` connections, page sizes in `admin::paging`, one second for a
+//! shard to answer. Only this room names axum.
 
 use std::future::Future;
 use std::io;
@@ -16,6 +21,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use axum::Router;
 use tokio::sync::watch;
 
 mod admin;
@@ -24,29 +30,17 @@ mod problem;
 mod server;
 pub mod view;
 
-pub use admin::reload::{Reload, ReloadError, ReloadReport};
-pub use view::{ApplianceView, TitleEntry};
+pub use view::{ApplianceView, Reload, ReloadError, ReloadReport, TitleEntry};
 
 use admin::Api;
+use problem::Problem;
 
-/// Starts the thread. It ends when `shutdown` becomes true or its sender is gone; requests in
-/// progress then get one more second.
+/// Starts the thread, which runs `beside` too: what waits for signals. It ends when `shutdown`
+/// becomes true or its sender is gone; requests in progress then get one more second.
 ///
 /// # Errors
 /// When the runtime or the thread cannot be made.
 pub fn spawn(
-    listener: TcpListener,
-    view: Arc<dyn ApplianceView>,
-    shutdown: watch::Receiver<bool>,
-) -> io::Result<JoinHandle<()>> {
-    spawn_with(listener, view, shutdown, std::future::ready(()))
-}
-
-/// Like [`spawn`], and runs `beside` on the same thread: what waits for signals.
-///
-/// # Errors
-/// When the runtime or the thread cannot be made.
-pub fn spawn_with(
     listener: TcpListener,
     view: Arc<dyn ApplianceView>,
     shutdown: watch::Receiver<bool>,
@@ -71,7 +65,7 @@ fn spawn_api(
     Builder::new().name("control".into()).spawn(move || {
         let served = runtime.block_on(async move {
             tokio::spawn(beside);
-            server::serve(listener, admin::router(api), shutdown).await
+            server::serve(listener, routes(api), shutdown).await
         });
         if let Err(error) = served {
             tracing::error!(code = "HE-E401", %error, "the admin listener failed");
@@ -79,6 +73,14 @@ fn spawn_api(
         // A listing of a folder that hangs (a network file system) must not hold up the end.
         runtime.shutdown_background();
     })
+}
+
+/// Everything of the port. Who may ask is checked before any route.
+fn routes(api: Api) -> Router {
+    admin::routes(api)
+        .fallback(async || Problem::not_found("no such resource; GET / lists them"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(axum::middleware::from_fn(origin::check))
 }
 
 /// A shard's turn takes milliseconds; one that has not answered after this is stuck.

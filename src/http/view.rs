@@ -1,4 +1,6 @@
-//! What the control thread may ask of the appliance.
+//! What HTTP may ask of the appliance, which implements [`ApplianceView`], and its answers.
+//!
+//! Invariant: questions to shards never block; who asks waits for a `oneshot`, with a limit.
 
 use std::io;
 use std::sync::Arc;
@@ -6,8 +8,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::admin::reload::{Reload, ReloadError};
 use crate::base::ids::{SessionId, ShardId};
+use crate::config::paths::PathChanges;
 use crate::live::info::{PathsPage, PathsPlace};
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
@@ -87,4 +89,43 @@ pub struct TitleEntry {
     pub url_path: String,
     /// Why it cannot be played, when that is known.
     pub problem: Option<String>,
+}
+
+/// What a reading did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReloadReport {
+    /// To paths.
+    #[serde(flatten)]
+    pub paths: PathChanges,
+    /// Keys that have another value now, and count from the next start on.
+    pub needs_restart: Vec<&'static str>,
+    /// What is allowed but should be known.
+    pub warnings: Vec<String>,
+}
+
+/// A reading that succeeded.
+#[derive(Debug)]
+pub struct Reload {
+    /// What it did.
+    pub report: ReloadReport,
+    /// One for each shard: answers when the shard goes by it.
+    pub applied: Vec<oneshot::Receiver<()>>,
+}
+
+/// Why the running configuration stays.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadError {
+    /// There is none.
+    #[error("the server was started without a configuration file; start it with -c FILE")]
+    NoFile,
+    /// It is wrong; with file, line and column.
+    #[error("{0}")]
+    Refused(String),
+    /// A shard hangs.
+    #[error("shard {shard} does not take the configuration; reload again")]
+    Busy {
+        /// Which.
+        shard: usize,
+    },
 }

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{Api, Patience, SESSIONS_PAGE, Shared, bad_query, page_limit, shard_silent};
+use super::paging::{self, SESSIONS_PAGE, bad_query};
+use super::patience::{Patience, shard_silent};
+use super::{Api, Shared};
 use crate::base::ids::ShardId;
 use crate::base::names::without_empty_segments;
 use crate::http::problem::Problem;
@@ -37,12 +39,10 @@ pub(super) async fn list(
     query: Result<Query<PathsQuery>, QueryRejection>,
 ) -> Result<Json<Value>, Problem> {
     let Query(query) = query.map_err(bad_query)?;
-    let limit = page_limit(query.limit, SESSIONS_PAGE)?;
+    let limit = SESSIONS_PAGE.limit(query.limit)?;
     let mut paths = merge(parts(&api, None).await?);
     paths.retain(|info| query.cursor.as_ref().is_none_or(|cursor| *cursor < info.home.path));
-    let more = paths.len() > limit;
-    paths.truncate(limit);
-    let next_cursor = paths.last().filter(|_| more).map(|info| info.home.path.clone());
+    let next_cursor = paging::cut(&mut paths, limit, |info| &info.home.path);
     Ok(Json(json!({ "paths": paths, "next_cursor": next_cursor })))
 }
 

@@ -1,0 +1,41 @@
+//! `GET /v1/vod`: titles of the media folder, in the order of their names, page by page.
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::Shared;
+use super::paging::{self, TITLES_PAGE, bad_query};
+use super::patience::LISTING_TIMEOUT;
+use crate::http::problem::Problem;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TitlesQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+pub(super) async fn list(
+    State(api): Shared,
+    query: Result<Query<TitlesQuery>, QueryRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Query(query) = query.map_err(bad_query)?;
+    let limit = TITLES_PAGE.limit(query.limit)?;
+    let view = api.view.clone();
+    // One more than asked for tells whether there is another page.
+    let listing =
+        tokio::task::spawn_blocking(move || view.titles(query.cursor.as_deref(), limit + 1));
+    let listed = match timeout(LISTING_TIMEOUT, listing).await {
+        Ok(Ok(listed)) => listed,
+        Ok(Err(_panicked)) => return Err(Problem::internal("listing the library failed")),
+        Err(_late) => return Err(Problem::unavailable("the media folder does not answer")),
+    };
+    let mut titles =
+        listed.map_err(|error| Problem::unavailable(format!("the media folder: {error}")))?;
+    let next_cursor = paging::cut(&mut titles, limit, |title| &title.name);
+    Ok(Json(json!({ "titles": titles, "next_cursor": next_cursor })))
+}
