@@ -11,7 +11,7 @@
 //! 4  poll  live                  PollTable, events, tasks; live channels from source to reader
 //! 5  session                     RTSP sessions and streams: what is due, and when
 //! 6  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue
-//! 7  shard  http                 the ring and its turn; HTTP for operators
+//! 7  shard  http  host           the ring and its turn; HTTP for operators; this machine
 //! 8  cli                         command line, banner, probe, doctor
 //! 9  appliance                   all of it put together
 //! ```
@@ -75,6 +75,7 @@ pub mod base;
 pub mod cli;
 pub mod config;
 pub mod consumers;
+pub mod host;
 pub mod http;
 pub mod library;
 pub mod live;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::RunError;
 use crate::base::host::Host;
-use crate::cli::doctor::holder::{Holder, Protocol, holder_of};
 use crate::config::Config;
+use crate::host::holder::{Holder, Protocol, holder_of};
 use crate::shard::sockets::{UdpPair, is_port_taken, listen_tcp, local_addr, udp_pair};
 
 /// All sockets of the appliance.

@@ -26,10 +26,10 @@ use tokio::sync::watch;
 use crate::base::ids::ShardId;
 use crate::cli;
 use crate::cli::banner::{MediaSummary, Startup};
-use crate::cli::doctor;
 use crate::config::cpus::{CpuListError, Placement};
 use crate::config::multicast::MulticastConfig;
 use crate::config::{Config, ShardPriority};
+use crate::host;
 use crate::http::{self, ApplianceView};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::multicast::MulticastSettings;
@@ -137,7 +137,7 @@ fn serve(
 ) -> Result<(), RunError> {
     let started = Instant::now();
     // Before anything needs a ring: workers and shards would each say it in their own way.
-    doctor::ring::check().map_err(RunError::NoRing)?;
+    host::ring::check().map_err(RunError::NoRing)?;
     let reloader = Reloader::new(config.clone(), read_again);
     let Fit { config, cpus, priority, titles, ring_entries, warnings: told } = fit(config)?;
     let library = open_library(&config)?;
@@ -176,9 +176,9 @@ fn serve(
     let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
     let startup = Startup {
         version: env!("CARGO_PKG_VERSION").into(),
-        kernel: doctor::kernel_release(),
+        kernel: host::kernel_release(),
         ring_features: features.iter().map(|s| (*s).to_owned()).collect(),
-        gso: doctor::gso::segmentation().is_ok(),
+        gso: host::gso::segmentation().is_ok(),
         shard_cpus: cpus.shards.clone(),
         worker_cpus: cpus.workers,
         media: media_summary(&config, &library),
@@ -265,7 +265,7 @@ fn warnings(
     of_the_start: [Option<String>; 3],
     running: &[Option<Running>],
 ) -> Vec<String> {
-    let mut warnings = doctor::startup_warnings();
+    let mut warnings = host::startup_warnings();
     warnings.extend(config.warnings());
     warnings.extend(of_the_start.into_iter().flatten());
     // All shards are refused alike; one sentence will do.

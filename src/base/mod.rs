@@ -10,5 +10,6 @@ pub mod names;
 pub mod secrets;
 pub mod seldom;
 pub mod sink;
+pub mod text;
 pub mod time;
 pub mod wheel;

@@ -26,6 +26,8 @@ mod remote;
 mod serve;
 pub mod urls;
 
+pub use crate::base::text::printable;
+
 use args::{Cli, Command};
 
 /// How the process ends.
@@ -114,11 +116,4 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         Some(Command::Path { verb }) => remote::run_path(&verb, std::env::vars_os(), out),
         Some(Command::Session { verb }) => remote::run_session(&verb, std::env::vars_os(), out),
     }
-}
-
-/// Text of a stranger (a file's name) made safe for a terminal: control characters would move its
-/// cursor or change its title.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

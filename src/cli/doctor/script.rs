@@ -10,7 +10,8 @@
 
 use std::io::{self, Write};
 
-use super::{Check, Remedy, printable, wrap};
+use super::{Check, printable, wrap};
+use crate::host::Remedy;
 
 pub(super) fn write(checks: &[Check], out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{HEAD}")?;

@@ -154,7 +154,7 @@ fn numbers(text: &str) -> Option<Vec<i64>> {
 pub(super) static TUNING: LazyLock<Tuning> =
     LazyLock::new(|| toml::from_str(TEXT).unwrap_or_default());
 
-const TEXT: &str = include_str!("../../../tuning/host.toml");
+const TEXT: &str = include_str!("../../tuning/host.toml");
 
 #[cfg(test)]
 mod tests {
@@ -191,8 +191,8 @@ mod tests {
 
     #[test]
     fn unit_grants_the_limits_that_are_wanted() {
-        let unit = include_str!("../../../tuning/headend.service");
-        let fifo = include_str!("../../../tuning/headend-fifo.conf");
+        let unit = include_str!("../../tuning/headend.service");
+        let fifo = include_str!("../../tuning/headend-fifo.conf");
         for entry in &TUNING.limit {
             let text = if entry.when == Some(When::Fifo) { fifo } else { unit };
             let line = entry.key.replace("RLIMIT_", "\nLimit") + "=" + &entry.value() + "\n";

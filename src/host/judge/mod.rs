@@ -9,9 +9,9 @@ mod limits;
 mod nics;
 mod sysctls;
 
-use super::host::{Facts, RingFact};
+use super::facts::{Facts, RingFact};
+use super::ports::{Port, PortState};
 use super::ring::ring_refusal;
-use super::sockets::{Port, PortState};
 use super::tuning::{Entry, TUNING, When};
 use super::{Check, Level};
 

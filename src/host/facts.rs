@@ -1,4 +1,4 @@
-//! Facts about this machine, read from the kernel as they are.
+//! Facts about this machine, read from the kernel as they are; none of them is judged here.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -8,13 +8,12 @@ use rustix::process::{Resource, getrlimit};
 use super::gso;
 use super::machine::Machine;
 use super::nic::Nic;
+use super::ports::{Port, ports};
 use super::ring::RingReport;
-use super::sockets::{Port, ports};
 use super::tree::Tree;
 use super::tuning::TUNING;
 use crate::config::cpus::{CPUS_MAX, Placement};
 use crate::config::{Config, ShardPriority};
-use crate::shard::priority::try_fifo;
 
 /// Everything that is judged.
 #[derive(Debug, Clone, Default)]
@@ -60,8 +59,12 @@ impl Default for RingFact {
 }
 
 impl Facts {
-    /// Reads everything; what cannot be read is left out.
-    pub(super) fn gather(config: &Config) -> Self {
+    /// Reads everything; what cannot be read is left out. `try_fifo` says whether a thread of this
+    /// process may have a real-time priority.
+    pub(super) fn gather<E: std::fmt::Display>(
+        config: &Config,
+        try_fifo: impl FnOnce(u8) -> Result<(), E>,
+    ) -> Self {
         let tree = Tree::of_this_machine();
         let machine = Machine::read(&tree);
         let (shards, workers) = (&config.shards, &config.workers);

@@ -1,6 +1,6 @@
 //! Whose CPUs they are, and what else stands in no file: isolation, room beside shards, tracking.
 
-use super::super::host::Facts;
+use super::super::facts::Facts;
 use super::super::tuning::Entry;
 use super::super::{Check, Level};
 use crate::config::cpus::show;

@@ -1,7 +1,7 @@
 //! Files of `/sys`: one value for each CPU or disk; those that differ are named together.
 
 use super::super::Check;
-use super::super::host::Facts;
+use super::super::facts::Facts;
 use super::super::tuning::Entry;
 
 pub(super) fn judge(entry: &'static Entry, facts: &Facts) -> Vec<Check> {

@@ -1,7 +1,7 @@
 //! Sysctls: most are held against their value; memory and ports of UDP need a closer look.
 
-use super::super::host::Facts;
-use super::super::sockets::Port;
+use super::super::facts::Facts;
+use super::super::ports::Port;
 use super::super::tuning::Entry;
 use super::super::{Check, Level};
 
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn larger_pages_are_fewer() {
-        let entry = super::super::super::tuning::sysctl("net.ipv4.udp_mem").unwrap();
+        let entry = crate::host::tuning::sysctl("net.ipv4.udp_mem").unwrap();
         assert_eq!(udp_memory(entry, "1 2 2048", 64 << 10).level, Level::Ok);
         let small = udp_memory(entry, "1 2 2047", 64 << 10);
         assert_eq!(small.fix.unwrap(), "sudo sysctl -w net.ipv4.udp_mem=\"1024 1536 2048\"");

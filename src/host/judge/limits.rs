@@ -1,6 +1,6 @@
 //! Limits of the process: how much is enough follows from the configuration.
 
-use super::super::host::Facts;
+use super::super::facts::Facts;
 use super::super::tuning::Entry;
 use super::super::{Check, Level};
 

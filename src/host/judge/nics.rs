@@ -2,7 +2,7 @@
 
 use super::super::Check;
 use super::super::ethtool::Size;
-use super::super::host::Facts;
+use super::super::facts::Facts;
 use super::super::nic::Nic;
 use super::super::tree::mask_of;
 use super::super::tuning::Entry;

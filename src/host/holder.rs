@@ -8,6 +8,8 @@
 use std::fmt;
 use std::fs;
 
+use crate::base::text::printable;
+
 /// Kind of socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -37,7 +39,7 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (pid {})", super::printable(&self.name), self.pid)
+        write!(f, "{} (pid {})", printable(&self.name), self.pid)
     }
 }
 

@@ -173,7 +173,7 @@ mod tests {
             println!("skipped, no features of lo");
             return;
         };
-        for entry in &super::super::tuning::TUNING.nic {
+        for entry in &crate::host::tuning::TUNING.nic {
             let names =
                 entry.key.split('|').filter(|name| name.starts_with("tx-") || *name == "rx-gro");
             for name in names {
