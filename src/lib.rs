@@ -8,7 +8,7 @@
 //! 1  mapped  metrics             files as memory for the kernel; counters
 //! 2  rtsp  rtp  rtcp  media      wire formats and media formats
 //! 3  sdp  library  config        a title in words; the folder of titles; what may be set
-//! 4  poll  live                  PollTable, events, tasks; live channels from source to reader
+//! 4  poll  live  access          PollTable, events, tasks; live channels; who may do what
 //! 5  session                     RTSP sessions and streams: what is due, and when
 //! 6  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue
 //! 7  shard  http  host           the ring and its turn; HTTP for operators; this machine
@@ -20,9 +20,9 @@
 //! `poll` lies above `library` because the outcome of a task is a Title. One edge goes up:
 //! `cli::serve` starts the appliance.
 //!
-//! `base`, all formats, `poll`, `live`, `session` and `consumers` are plain code: bytes and the
-//! time come in, actions go out. They own no descriptor, clock or thread. Only `shard::ring` drives
-//! io_uring, only `worker` glommio, only `http` HTTP.
+//! `base`, all formats, `poll`, `live`, `access`, `session` and `consumers` are plain code: bytes
+//! and the time come in, actions go out. They own no descriptor, clock or thread. Only
+//! `shard::ring` drives io_uring, only `worker` glommio, only `http` HTTP.
 //!
 //! # What comments cite
 //!
@@ -70,6 +70,7 @@
 
 #![cfg_attr(not(test), deny(unsafe_code))]
 
+pub mod access;
 pub mod appliance;
 pub mod base;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! Who may publish to a path, by address.
+//! Who may publish to a path, as the configuration says it: words, networks and addresses.
 //!
 //! ```text
 //!  publish = ["loopback"]               this host alone, unless something else is said
@@ -6,11 +6,11 @@
 //!  publish = ["private"]                10/8, 172.16/12, 192.168/16, fc00::/7, link-local
 //!  publish = ["any"]                    everyone: warned about        publish = []   nobody
 //! ```
-//! Invariant: who is on no list may not. Bound: `NETWORKS_MAX`.
+//! `access::publish` judges clients by it. Bound: `NETWORKS_MAX`.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use super::value::ValueError;
 
@@ -18,12 +18,16 @@ use super::value::ValueError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishList(Vec<Publishers>);
 
-/// Some who may publish.
+/// Some who may publish: one entry of the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Publishers {
+pub enum Publishers {
+    /// This host.
     Loopback,
+    /// Networks of private addresses.
     Private,
+    /// Everyone.
     Any,
+    /// A network, or one address. Never of IPv4 addresses mapped into IPv6.
     Network(IpNet),
 }
 
@@ -45,11 +49,9 @@ impl PublishList {
         texts.iter().map(|text| Publishers::parse(text)).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether one with this address may publish.
-    #[must_use]
-    pub fn allows(&self, peer: IpAddr) -> bool {
-        let peer = peer.to_canonical();
-        self.0.iter().any(|publishers| publishers.has(peer))
+    /// The entries, in the order of the file.
+    pub fn entries(&self) -> impl Iterator<Item = Publishers> {
+        self.0.iter().copied()
     }
 
     /// Whether there is nobody who may not.
@@ -98,35 +100,6 @@ impl Publishers {
         }
         Ok(Self::Network(network))
     }
-
-    fn has(self, peer: IpAddr) -> bool {
-        match self {
-            Self::Loopback => peer.is_loopback(),
-            Self::Private => PRIVATE.iter().any(|network| network.contains(&peer)),
-            Self::Any => true,
-            Self::Network(network) => network.contains(&peer),
-        }
-    }
-}
-
-/// RFC 1918, RFC 3927, RFC 4193, RFC 4291 s2.5.6, and this host.
-const PRIVATE: [IpNet; 8] = [
-    v4([10, 0, 0, 0], 8),
-    v4([172, 16, 0, 0], 12),
-    v4([192, 168, 0, 0], 16),
-    v4([169, 254, 0, 0], 16),
-    v4([127, 0, 0, 0], 8),
-    v6(0xfc00, 0, 7),
-    v6(0xfe80, 0, 10),
-    v6(0, 1, 128),
-];
-
-const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> IpNet {
-    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
-}
-
-const fn v6(first: u16, last: u16, prefix: u8) -> IpNet {
-    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, last), prefix))
 }
 
 /// A network for each site of a company.
@@ -134,48 +107,15 @@ const NETWORKS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::Ipv4Addr;
+
+    use ipnet::Ipv4Net;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn list(texts: &[&str]) -> PublishList {
         PublishList::parse(texts).unwrap()
-    }
-
-    fn allows(list: &PublishList, peer: &str) -> bool {
-        list.allows(peer.parse().unwrap())
-    }
-
-    #[test]
-    fn only_this_host_may_publish_unless_something_else_is_said() {
-        let list = PublishList::default();
-        for (peer, is_allowed) in [
-            ("127.0.0.1", true),
-            ("127.1.2.3", true),
-            ("::1", true),
-            ("::ffff:127.0.0.1", true),
-            ("10.0.0.1", false),
-            ("::ffff:10.0.0.1", false),
-            ("::", false),
-        ] {
-            assert_eq!(allows(&list, peer), is_allowed, "{peer}");
-        }
-    }
-
-    #[test]
-    fn networks_words_and_nobody_mean_what_they_say() {
-        let nets = list(&["10.0.0.0/8", "2001:db8::/32", "192.0.2.7"]);
-        for peer in ["10.255.0.1", "::ffff:10.1.2.3", "2001:db8::5", "192.0.2.7"] {
-            assert!(allows(&nets, peer), "{peer}");
-        }
-        for peer in ["11.0.0.1", "2001:db9::5", "192.0.2.8", "127.0.0.1"] {
-            assert!(!allows(&nets, peer), "{peer}");
-        }
-        let private = list(&["private"]);
-        for peer in ["10.0.0.1", "172.31.0.1", "192.168.9.9", "fd00::1", "fe80::1", "::1"] {
-            assert!(allows(&private, peer), "{peer}");
-        }
-        assert!(!allows(&private, "8.8.8.8") && !allows(&private, "172.32.0.1"));
-        assert!(allows(&list(&["any"]), "8.8.8.8") && !allows(&list(&[]), "127.0.0.1"));
     }
 
     #[test]

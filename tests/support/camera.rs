@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use headend::rtsp::auth::{DigestAlgorithm, Guard, GuardConfig, Refused};
+use headend::access::{DigestAlgorithm, Guard, GuardConfig, Refused};
 
 /// What the camera wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

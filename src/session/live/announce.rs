@@ -11,6 +11,7 @@ use rand::Rng;
 use super::announced::{Origin, description};
 use super::is_live_path;
 use super::publisher::{Claimant, Publisher, PublisherState, Way};
+use crate::access::publish::allows;
 use crate::base::host::Host;
 use crate::base::ids::SessionId;
 use crate::live::demux::{DemuxError, Target};
@@ -103,7 +104,7 @@ impl Sources {
                 "publishing is refused: the path's source is fetched");
             return Err(Status::Forbidden);
         }
-        if !config.publish.allows(command.peer.ip()) {
+        if !allows(&config.publish, command.peer.ip()) {
             let section = cx.configs.section_of(path);
             tracing::warn!(
                 peer = %command.peer, path,

@@ -1,4 +1,11 @@
-//! Answers the challenges of servers that we pull from.
+//! Answers the challenges of servers that we pull from: Basic (RFC 7617) and Digest (RFC 7616).
+//!
+//! ```text
+//! 401 -> ClientAuth::handle_challenges -> authorize -> Authorization
+//! ```
+//! The arithmetic and the grammar are the `http-auth` crate's. The other side, ours as a server, is
+//! `access::guard`.
+//! Invariant: `Debug` shows no password.
 //!
 //! A challenge is kept for the connection: Digest goes on with the same nonce, Basic with the same
 //! words. A 401 to an answer means wrong credentials, unless the server calls the nonce stale or

@@ -207,6 +207,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::rtsp::auth::ClientAuth;
     use crate::rtsp::source_url::Credentials;
 
     const CONFIG: GuardConfig =
@@ -268,7 +269,7 @@ mod tests {
         let overheard = answer(&challenge, "ann", "secret", URI);
         assert_eq!(check(&second, &overheard), Err(Refused::Stale));
         let (user, password) = ("ann".to_owned(), "secret".to_owned());
-        let mut client = super::super::ClientAuth::new(Credentials { user, password });
+        let mut client = ClientAuth::new(Credentials { user, password });
         client.handle_challenges(&first.challenges(Refused::Missing).join(", ")).unwrap();
         client.handle_success();
         client.handle_challenges(&second.challenges(Refused::Stale).join(", ")).unwrap();
