@@ -1,9 +1,10 @@
 //! Who may do what.
 //!
 //! ```text
-//! request, peer --> publish (networks of a path) --> yes | no: 403
-//!          Authorization --> guard (Basic, Digest) --> name of the user | Refused: 401, challenges
+//! ANNOUNCE, address of the client --> publish (networks of a path) --> yes | no: 403
+//! Authorization --> guard (Basic, Digest) --> name of the user | Refused: 401, challenges
 //! ```
+//! `consumers::rtsp_connection` asks once, before a request is executed; sessions do not ask again.
 //! Clients are told apart by their address today; no server of ours asks for names yet, so `guard`
 //! is used by the cameras of tests alone.
 //!

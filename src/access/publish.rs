@@ -1,16 +1,51 @@
 //! Who may publish to a path: its section of the configuration lists networks.
 //!
-//! Invariant: who is on no list may not. Bound: the list's, see `config::publish`.
+//! Invariants: who is on no list may not; nobody may where the source is fetched.
+//! Bound: the list's, see `config::publish`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::config::paths::PathTable;
 use crate::config::publish::{PublishList, Publishers};
+use crate::config::source::SourceAddress;
+
+/// Why a client may not publish to a path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Denied<'c> {
+    /// The path has another source.
+    #[error("the path's source is fetched")]
+    Fetched {
+        /// Which.
+        address: &'c SourceAddress,
+    },
+    /// No entry of the list has the client's address.
+    #[error("the configuration does not allow it")]
+    Address {
+        /// The section whose list it is: what an operator is to change.
+        section: String,
+    },
+}
+
+/// Asks whether a client with this address may publish to the live path of this name.
+///
+/// # Errors
+/// See [`Denied`].
+pub fn may_publish<'c>(paths: &'c PathTable, path: &str, peer: IpAddr) -> Result<(), Denied<'c>> {
+    let config = paths.find(path);
+    if config.source.is_fetched() {
+        return Err(Denied::Fetched { address: &config.source });
+    }
+    if !allows(&config.publish, peer) {
+        return Err(Denied::Address { section: paths.section_of(path) });
+    }
+    Ok(())
+}
 
 /// Whether the list has a client with this address.
-#[must_use]
-pub fn allows(list: &PublishList, peer: IpAddr) -> bool {
+fn allows(list: &PublishList, peer: IpAddr) -> bool {
     // Clients with an IPv4 address are known by it, however they came.
     let peer = peer.to_canonical();
     list.entries().any(|publishers| match publishers {
@@ -44,6 +79,37 @@ const fn v6(first: u16, last: u16, prefix: u8) -> IpNet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
+
+    /// Who may publish to live/a by the paths of a file: the section that refuses, or `None`.
+    fn refused_by(text: &str, peer: [u8; 4]) -> Option<String> {
+        let paths = config::load(Some(("f", text)), [], &[]).unwrap().config.paths;
+        match may_publish(&paths, "live/a", IpAddr::from(peer)) {
+            Ok(()) => None,
+            Err(Denied::Address { section }) => Some(section),
+            Err(Denied::Fetched { address }) => Some(address.to_string()),
+        }
+    }
+
+    #[test]
+    fn who_is_on_the_list_of_the_path_may_publish_and_nobody_else() {
+        let (here, guest, stranger) = ([127, 0, 0, 1], [10, 9, 9, 9], [192, 0, 2, 9]);
+        let text = "[path.\"live/a\"]\npublish = [\"10.0.0.0/8\"]\n";
+        assert_eq!(refused_by(text, stranger).as_deref(), Some("live/a"));
+        assert_eq!(refused_by(text, here).as_deref(), Some("live/a"), "not on the list");
+        assert_eq!(refused_by(text, guest), None);
+        let nobody = "[path.\"*\"]\npublish = []\n";
+        assert_eq!(refused_by(nobody, here).as_deref(), Some("*"));
+        let pattern = "[path.\"~^live/\"]\npublish = [\"any\"]\n";
+        assert_eq!(refused_by(pattern, guest), None);
+        assert_eq!((refused_by("", here), refused_by("", stranger).as_deref()), (None, Some("*")));
+    }
+
+    #[test]
+    fn path_with_a_fetched_source_is_not_published_to() {
+        let text = "[path.\"live/a\"]\nsource = \"rtsp://192.0.2.1/x\"\non_demand = true\n";
+        assert_eq!(refused_by(text, [127, 0, 0, 1]).as_deref(), Some("rtsp://192.0.2.1/x"));
+    }
 
     fn list(texts: &[&str]) -> PublishList {
         PublishList::parse(texts).unwrap()

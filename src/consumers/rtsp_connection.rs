@@ -20,6 +20,7 @@ use super::asked::Asked;
 use super::describe::{self, TitleUrl};
 use super::garbage::Garbage;
 use super::taking::{PeerState, Stall, Taking};
+use crate::access::publish::{Denied, may_publish};
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
@@ -35,6 +36,7 @@ use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::{Target, UriError, parse_target};
+use crate::session::live::is_live_path;
 use crate::session::request::{Command, Executed, PUBLIC, Waiter, public};
 
 /// See the module.
@@ -257,6 +259,9 @@ impl RtspConnection {
             Some(None) | None => None,
         };
         cx.sessions.note_request(self.key, session);
+        if let Err(status) = self.authorize(&request, &target, session, cx) {
+            return refuse(&request, status);
+        }
         match request.method {
             Method::Options => {
                 // A sign of life of its session, on whichever shard that is.
@@ -292,6 +297,36 @@ impl RtspConnection {
                 Flow::Answer(response.header("Public", PUBLIC))
             }
         }
+    }
+
+    /// Asks whether the client may do what it requests. Within a session the state of the session
+    /// decides: only what begins one is asked about.
+    fn authorize(
+        &self,
+        request: &Request,
+        target: &Target,
+        session: Option<SessionId>,
+        cx: &Context<'_>,
+    ) -> Result<(), Status> {
+        let path = target.path.trim_end_matches('/');
+        if request.method != Method::Announce || session.is_some() || !is_live_path(path) {
+            return Ok(());
+        }
+        let (peer, ip) = (self.peer, self.peer.ip());
+        may_publish(&cx.sessions.cx.configs, path, ip).map_err(|denied| {
+            match denied {
+                Denied::Address { section } => tracing::warn!(
+                    %peer, path,
+                    fix = format!("add {ip} to `publish` of [path.{section:?}]"),
+                    "publishing is refused: the configuration does not allow it"
+                ),
+                Denied::Fetched { address } => tracing::warn!(
+                    %peer, path, source = %address,
+                    "publishing is refused: the path's source is fetched"
+                ),
+            }
+            Status::Forbidden
+        })
     }
 
     /// DESCRIBE and the first SETUP need the title: the workers open it, or find it open.

@@ -1,8 +1,7 @@
 //! ANNOUNCE, SETUP and RECORD of a publisher (RFC 2326 s10.3, s10.4, s10.11).
 //!
-//! ANNOUNCE is answered when the home has given the path. The path's configuration says who may
-//! publish, and unless told otherwise only this host may: a stranger must not put a picture of
-//! their own on a public path.
+//! ANNOUNCE is answered when the home has given the path. Whether the client may publish at all was
+//! asked of `access::publish` before.
 
 use std::sync::Arc;
 
@@ -11,7 +10,6 @@ use rand::Rng;
 use super::announced::{Origin, description};
 use super::is_live_path;
 use super::publisher::{Claimant, Publisher, PublisherState, Way};
-use crate::access::publish::allows;
 use crate::base::host::Host;
 use crate::base::ids::SessionId;
 use crate::live::demux::{DemuxError, Target};
@@ -53,7 +51,7 @@ impl Sources {
 
     pub(super) fn announce(&mut self, cx: &mut Cx, hub: &mut Hub, command: &Command) -> Executed {
         let path = command.target.path.trim_end_matches('/');
-        if let Err(status) = self.may_publish(cx, command, path) {
+        if let Err(status) = self.has_room(cx, command, path) {
             return command.refuse(status);
         }
         let sdp = match announced(command) {
@@ -93,24 +91,10 @@ impl Sources {
         Executed::Later
     }
 
-    fn may_publish(&self, cx: &Cx, command: &Command, path: &str) -> Result<(), Status> {
+    /// Whether the path can be published to, and there is room for one more publisher.
+    fn has_room(&self, cx: &Cx, command: &Command, path: &str) -> Result<(), Status> {
         if !is_live_path(path) {
             // Titles have these names.
-            return Err(Status::Forbidden);
-        }
-        let config = cx.path_config(path);
-        if config.source.is_fetched() {
-            tracing::warn!(peer = %command.peer, path, source = %config.source,
-                "publishing is refused: the path's source is fetched");
-            return Err(Status::Forbidden);
-        }
-        if !allows(&config.publish, command.peer.ip()) {
-            let section = cx.configs.section_of(path);
-            tracing::warn!(
-                peer = %command.peer, path,
-                fix = format!("add {} to `publish` of [path.{section:?}]", command.peer.ip()),
-                "publishing is refused: the configuration does not allow it"
-            );
             return Err(Status::Forbidden);
         }
         if self.publishers.len() >= PATHS_MAX
