@@ -18,10 +18,7 @@ use prometheus::proto::{
 };
 use prometheus::{Registry, TextEncoder};
 
-use super::cells::{
-    LOG, QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS, SESSION_STATES, ShardCells, TASK_KINDS,
-    TRANSPORTS, WorkerCells,
-};
+use super::cells::{LOG, ShardCells, TASK_KINDS, WorkerCells};
 use super::families::{FAMILIES, Family, Read};
 use super::histogram::HistogramValue;
 use super::path_families::PathSeries;
@@ -142,10 +139,11 @@ fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> Metric
             let of_shard = |i: &str| faults.get(&format!("shard-{i}")).copied().unwrap_or(0);
             shards().map(|(i, _)| number(&[&i], of_shard(&i))).collect()
         }
-        Read::ShardTransport(read) => shards()
+        Read::ShardList(_, labels, read) => shards()
             .flat_map(|(i, s)| {
-                let pairs = TRANSPORTS.iter().zip(read(s));
-                pairs.map(|(t, cell)| number(&[&i, t], cell.value())).collect::<Vec<_>>()
+                let values = labels.values.iter().enumerate();
+                let samples = values.map(|(n, value)| number(&[&i, value], read(s, n)));
+                samples.collect::<Vec<_>>()
             })
             .collect(),
         Read::ShardHistogram(read) => {
@@ -158,30 +156,6 @@ fn collect_family(family: &Family, build: &BuildInfo, cells: &CellSet) -> Metric
             });
             sum.map(|sum| histogram(names, &[], &sum)).into_iter().collect()
         }
-        Read::Sessions => shards()
-            .flat_map(|(i, s)| {
-                let pairs = SESSION_STATES.iter().zip(&s.sessions);
-                pairs.map(|(state, cell)| number(&[&i, state], cell.value())).collect::<Vec<_>>()
-            })
-            .collect(),
-        Read::QualityLevels => shards()
-            .flat_map(|(i, s)| {
-                let pairs = QUALITY_LEVELS.iter().zip(&s.quality_levels);
-                pairs.map(|(level, cell)| number(&[&i, level], cell.value())).collect::<Vec<_>>()
-            })
-            .collect(),
-        Read::QualityChanges => shards()
-            .flat_map(|(i, s)| {
-                let pairs = QUALITY_CAUSES.iter().zip(&s.quality_changes);
-                pairs.map(|(cause, cell)| number(&[&i, cause], cell.value())).collect::<Vec<_>>()
-            })
-            .collect(),
-        Read::RtxRefused => shards()
-            .flat_map(|(i, s)| {
-                let pairs = RTX_REFUSALS.iter().zip(&s.rtx_refused);
-                pairs.map(|(why, cell)| number(&[&i, why], cell.value())).collect::<Vec<_>>()
-            })
-            .collect(),
         Read::Requests => collect_requests(&cells.shards)
             .iter()
             .map(|((method, code), count)| number(&[code, method], *count))

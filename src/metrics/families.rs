@@ -5,7 +5,10 @@
 
 use prometheus::proto::MetricType;
 
-use super::cells::{Counter, LogCells, ShardCells, SharedCounter, TASK_KINDS, WorkerCells};
+use super::cells::{
+    Counter, LogCells, QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS, SESSION_STATES, ShardCells,
+    SharedCounter, TASK_KINDS, TRANSPORTS, WorkerCells,
+};
 use super::histogram::HistogramValue;
 
 /// One metric.
@@ -13,6 +16,14 @@ pub(super) struct Family {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
     pub(super) read: Read,
+}
+
+/// Labels of a family that has one sample for each value of a fixed list.
+pub(super) struct Labels {
+    /// Names of all labels; the last one is that of the list.
+    pub(super) names: &'static [&'static str],
+    /// The list.
+    pub(super) values: &'static [&'static str],
 }
 
 /// Where a metric's samples come from, and thereby which labels they have.
@@ -27,20 +38,12 @@ pub(super) enum Read {
     ShardGauge(fn(&ShardCells) -> u64),
     /// Counter `{shard}`: major page faults of the shard's thread, as the kernel counts them.
     ShardMajorFaults,
-    /// Counter `{shard, transport}`.
-    ShardTransport(fn(&ShardCells) -> &[Counter; 2]),
+    /// Counter or gauge `{shard, ..}`: the number at a place of the list.
+    ShardList(MetricType, Labels, fn(&ShardCells, usize) -> u64),
     /// Histogram `{shard}`.
     ShardHistogram(fn(&ShardCells) -> HistogramValue),
     /// Histogram without labels: the sum of all shards'.
     SumHistogram(fn(&ShardCells) -> HistogramValue),
-    /// Gauge `{shard, state}`.
-    Sessions,
-    /// Gauge `{shard, level}`.
-    QualityLevels,
-    /// Counter `{shard, cause}`.
-    QualityChanges,
-    /// Counter `{shard, reason}`.
-    RtxRefused,
     /// Counter `{method, code}`: the sum of all shards'.
     Requests,
     /// Counter `{op}`.
@@ -56,18 +59,13 @@ pub(super) enum Read {
 impl Read {
     pub(super) fn kind(&self) -> MetricType {
         match self {
-            Self::BuildInfo
-            | Self::Ready
-            | Self::ShardGauge(_)
-            | Self::Sessions
-            | Self::QualityLevels
-            | Self::WorkerGauge(_) => MetricType::GAUGE,
+            Self::ShardList(kind, ..) => *kind,
+            Self::BuildInfo | Self::Ready | Self::ShardGauge(_) | Self::WorkerGauge(_) => {
+                MetricType::GAUGE
+            }
             Self::ShardHistogram(_) | Self::SumHistogram(_) => MetricType::HISTOGRAM,
             Self::Shard(_)
             | Self::ShardMajorFaults
-            | Self::ShardTransport(_)
-            | Self::QualityChanges
-            | Self::RtxRefused
             | Self::Requests
             | Self::WorkerOps(_)
             | Self::Worker(_)
@@ -82,11 +80,7 @@ impl Read {
             | Self::ShardGauge(_)
             | Self::ShardMajorFaults
             | Self::ShardHistogram(_) => &["shard"],
-            Self::ShardTransport(_) => &["shard", "transport"],
-            Self::Sessions => &["shard", "state"],
-            Self::QualityLevels => &["shard", "level"],
-            Self::QualityChanges => &["shard", "cause"],
-            Self::RtxRefused => &["shard", "reason"],
+            Self::ShardList(_, labels, _) => labels.names,
             Self::Requests => &["code", "method"],
             Self::WorkerOps(_) => &["op"],
             Self::Ready
@@ -104,7 +98,15 @@ pub(super) static FAMILIES: &[Family] = &[
     row("headend_build_info", "What is running; always 1.", Read::BuildInfo),
     row("headend_ready", "1 when the appliance answers players.", Read::Ready),
     // Sessions and connections.
-    row("headend_sessions", "RTSP sessions.", Read::Sessions),
+    row(
+        "headend_sessions",
+        "RTSP sessions.",
+        Read::ShardList(
+            MetricType::GAUGE,
+            Labels { names: &["shard", "state"], values: &SESSION_STATES },
+            |s, state| s.sessions[state].value(),
+        ),
+    ),
     row(
         "headend_sessions_timed_out_total",
         "Sessions reaped because their client fell silent.",
@@ -157,11 +159,23 @@ pub(super) static FAMILIES: &[Family] = &[
         Read::SumHistogram(|s| s.first_packet_delay.read()),
     ),
     // Quality of recorded pictures.
-    row("headend_quality_streams", "Pictures being sent, by level.", Read::QualityLevels),
+    row(
+        "headend_quality_streams",
+        "Pictures being sent, by level.",
+        Read::ShardList(
+            MetricType::GAUGE,
+            Labels { names: &["shard", "level"], values: &QUALITY_LEVELS },
+            |s, level| s.quality_levels[level].value(),
+        ),
+    ),
     row(
         "headend_quality_changes_total",
         "Changes of a picture's level, by cause.",
-        Read::QualityChanges,
+        Read::ShardList(
+            MetricType::COUNTER,
+            Labels { names: &["shard", "cause"], values: &QUALITY_CAUSES },
+            |s, cause| s.quality_changes[cause].value(),
+        ),
     ),
     // Retransmission (RFC 4585, RFC 4588).
     row(
@@ -177,7 +191,11 @@ pub(super) static FAMILIES: &[Family] = &[
     row(
         "headend_rtx_refused_total",
         "Packets asked for and not sent again, by reason.",
-        Read::RtxRefused,
+        Read::ShardList(
+            MetricType::COUNTER,
+            Labels { names: &["shard", "reason"], values: &RTX_REFUSALS },
+            |s, reason| s.rtx_refused[reason].value(),
+        ),
     ),
     row(
         "headend_picture_requests_received_total",
@@ -214,17 +232,17 @@ pub(super) static FAMILIES: &[Family] = &[
     row(
         "headend_rtp_packets_sent_total",
         "RTP packets handed to the kernel.",
-        Read::ShardTransport(|s| &s.rtp_packets_sent),
+        by_transport(|s, transport| s.rtp_packets_sent[transport].value()),
     ),
     row(
         "headend_rtp_payload_bytes_sent_total",
         "RTP payload handed to the kernel, without headers.",
-        Read::ShardTransport(|s| &s.rtp_payload_bytes_sent),
+        by_transport(|s, transport| s.rtp_payload_bytes_sent[transport].value()),
     ),
     row(
         "headend_send_calls_total",
         "Completed send operations that carried RTP.",
-        Read::ShardTransport(|s| &s.send_calls),
+        by_transport(|s, transport| s.send_calls[transport].value()),
     ),
     row(
         "headend_gso_segments_total",
@@ -239,12 +257,12 @@ pub(super) static FAMILIES: &[Family] = &[
     row(
         "headend_send_zerocopy_total",
         "Sends whose bytes the kernel took without a copy.",
-        Read::ShardTransport(|s| &s.send_zerocopy),
+        by_transport(|s, transport| s.send_zerocopy[transport].value()),
     ),
     row(
         "headend_send_zerocopy_copied_total",
         "Sends without a copy that the kernel copied after all.",
-        Read::ShardTransport(|s| &s.send_zerocopy_copied),
+        by_transport(|s, transport| s.send_zerocopy_copied[transport].value()),
     ),
     row(
         "headend_send_again_total",
@@ -434,6 +452,12 @@ pub(super) static FAMILIES: &[Family] = &[
 
 const fn row(name: &'static str, help: &'static str, read: Read) -> Family {
     Family { name, help, read }
+}
+
+/// Counter `{shard, transport}`.
+const fn by_transport(read: fn(&ShardCells, usize) -> u64) -> Read {
+    let labels = Labels { names: &["shard", "transport"], values: &TRANSPORTS };
+    Read::ShardList(MetricType::COUNTER, labels, read)
 }
 
 #[cfg(test)]

@@ -11,9 +11,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prometheus::proto::{MetricFamily, MetricType};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use super::exposition::{family_of, sample};
+use super::families::Labels;
 use super::paths::{
     CARRIERS, DROPS, OTHER, PATH_STATES, PATHS_NAMED_MAX, PathNumbers, PathTallies, SKIPS,
 };
@@ -25,46 +26,39 @@ pub(super) struct PathFamily {
     read: Read,
 }
 
-/// Where the samples of a path come from, and thereby which labels they have beside `path`.
+/// Where the samples of a path come from, and thereby which labels they have.
 enum Read {
+    /// Gauge `{path}`.
     Gauge(fn(&PathNumbers) -> u64),
+    /// Counter `{path}`.
     Counter(fn(&PathNumbers) -> u64),
-    /// Gauge `{transport}`.
-    Carriers(fn(&PathNumbers) -> &[u64; CARRIERS.len()]),
-    /// Counter `{transport}`.
-    Sent(fn(&PathNumbers) -> &[u64; CARRIERS.len()]),
-    /// Counter `{reason}`.
-    Drops,
-    /// Counter `{reason}`.
-    Skips,
-    /// Counter `{dir="in"}`.
-    Lost,
+    /// Counter or gauge `{path, ..}`: the number at a place of the list.
+    List(MetricType, Labels, fn(&PathNumbers, usize) -> u64),
 }
 
 impl Read {
     fn kind(&self) -> MetricType {
         match self {
-            Self::Gauge(_) | Self::Carriers(_) => MetricType::GAUGE,
-            Self::Counter(_) | Self::Sent(_) | Self::Drops | Self::Skips | Self::Lost => {
-                MetricType::COUNTER
-            }
+            Self::Gauge(_) => MetricType::GAUGE,
+            Self::Counter(_) => MetricType::COUNTER,
+            Self::List(kind, ..) => *kind,
         }
     }
 
-    /// The label beside `path`, its values and the numbers.
-    fn samples(&self, numbers: &PathNumbers) -> Vec<(Option<(&'static str, &'static str)>, u64)> {
-        let labelled = |label, values: &[&'static str], counts: &[u64]| {
-            let pairs = values.iter().zip(counts);
-            pairs.map(|(value, count)| (Some((label, *value)), *count)).collect()
-        };
+    /// The samples of one path.
+    fn samples(&self, path: &str, numbers: &PathNumbers) -> Vec<Metric> {
+        let kind = self.kind();
         match self {
-            Self::Gauge(read) | Self::Counter(read) => vec![(None, read(numbers))],
-            Self::Carriers(read) | Self::Sent(read) => {
-                labelled("transport", &CARRIERS, read(numbers))
+            Self::Gauge(read) | Self::Counter(read) => {
+                vec![sample(&["path"], &[path], kind, read(numbers))]
             }
-            Self::Drops => labelled("reason", &DROPS, &numbers.totals.packets_dropped),
-            Self::Skips => labelled("reason", &SKIPS, &numbers.totals.skips),
-            Self::Lost => labelled("dir", &["in"], &[numbers.totals.packets_lost]),
+            Self::List(_, labels, read) => {
+                let values = (0_usize..).zip(labels.values);
+                let samples = values.map(|(n, value)| {
+                    sample(labels.names, &[path, value], kind, read(numbers, n))
+                });
+                samples.collect()
+            }
         }
     }
 }
@@ -88,7 +82,7 @@ pub(super) static PATH_FAMILIES: &[PathFamily] = &[
     PathFamily {
         name: "headend_path_readers",
         help: "Readers of a path.",
-        read: Read::Carriers(|path| &path.readers),
+        read: Read::List(MetricType::GAUGE, TRANSPORT, |path, n| path.readers[n]),
     },
     PathFamily {
         name: "headend_rtp_packets_received_total",
@@ -103,27 +97,29 @@ pub(super) static PATH_FAMILIES: &[PathFamily] = &[
     PathFamily {
         name: "headend_rtp_packets_dropped_total",
         help: "Packets of sources that were not taken.",
-        read: Read::Drops,
+        read: Read::List(MetricType::COUNTER, DROP, |path, n| path.totals.packets_dropped[n]),
     },
     PathFamily {
         name: "headend_rtp_packets_lost_total",
         help: "RTP packets that did not come, by their sequence numbers.",
-        read: Read::Lost,
+        read: Read::List(MetricType::COUNTER, FROM_SOURCES, |path, _| path.totals.packets_lost),
     },
     PathFamily {
         name: "headend_path_sent_packets_total",
         help: "RTP packets that went to readers.",
-        read: Read::Sent(|path| &path.totals.packets_sent),
+        read: Read::List(MetricType::COUNTER, TRANSPORT, |path, n| path.totals.packets_sent[n]),
     },
     PathFamily {
         name: "headend_path_sent_bytes_total",
         help: "RTP payload that went to readers, without headers.",
-        read: Read::Sent(|path| &path.totals.payload_bytes_sent),
+        read: Read::List(MetricType::COUNTER, TRANSPORT, |path, n| {
+            path.totals.payload_bytes_sent[n]
+        }),
     },
     PathFamily {
         name: "headend_path_reader_skips_total",
         help: "Skips of late readers to a newer sync sample.",
-        read: Read::Skips,
+        read: Read::List(MetricType::COUNTER, SKIP, |path, n| path.totals.skips[n]),
     },
     PathFamily {
         name: "headend_path_skipped_packets_total",
@@ -131,6 +127,11 @@ pub(super) static PATH_FAMILIES: &[PathFamily] = &[
         read: Read::Counter(|path| path.totals.packets_skipped),
     },
 ];
+
+const TRANSPORT: Labels = Labels { names: &["path", "transport"], values: &CARRIERS };
+const DROP: Labels = Labels { names: &["path", "reason"], values: &DROPS };
+const SKIP: Labels = Labels { names: &["path", "reason"], values: &SKIPS };
+const FROM_SOURCES: Labels = Labels { names: &["path", "dir"], values: &["in"] };
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -164,18 +165,10 @@ impl PathSeries {
             .map(|(place, state)| sample(&["state"], &[state], MetricType::GAUGE, homes(place)));
         let states = family_of(PATHS.0, PATHS.1, MetricType::GAUGE, states.collect());
         let families = PATH_FAMILIES.iter().map(|family| {
-            let kind = family.read.kind();
-            let mut metrics = Vec::new();
             let paths = paths.iter().map(|(name, numbers)| (&**name, numbers));
-            for (path, numbers) in paths.chain([(OTHER, &other)]) {
-                for (label, value) in family.read.samples(numbers) {
-                    metrics.push(match label {
-                        Some((name, label)) => sample(&["path", name], &[path, label], kind, value),
-                        None => sample(&["path"], &[path], kind, value),
-                    });
-                }
-            }
-            family_of(family.name, family.help, kind, metrics)
+            let paths = paths.chain([(OTHER, &other)]);
+            let metrics = paths.flat_map(|(path, numbers)| family.read.samples(path, numbers));
+            family_of(family.name, family.help, family.read.kind(), metrics.collect())
         });
         [states].into_iter().chain(families).collect()
     }
