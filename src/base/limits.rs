@@ -1,5 +1,8 @@
 //! Every limit in one place, each with the reason for its value.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
 /// Bytes of RTP payload in one packet at most: with 12 bytes of RTP, 8 of UDP and 40 of IPv6 this
 /// stays inside 1,500 bytes of Ethernet with room for a tunnel (PPPoE, GRE) on the way.
 pub const RTP_PAYLOAD_BYTES_MAX: usize = 1_400;
@@ -49,7 +52,7 @@ pub const RTSP_BODY_BYTES_MAX: usize = 64 << 10;
 /// Time in a turn of a shard for each kind of work that strangers can cause without end: new
 /// connections, requests, the inbox, timers. What is left waits for the next turn, behind the
 /// pumps. A millisecond is a slot of the wheel, so all of them together keep packets late by a few.
-pub const TURN_SHARE: std::time::Duration = std::time::Duration::from_millis(1);
+pub const TURN_SHARE: Duration = Duration::from_millis(1);
 
 /// Connections accepted in a turn at most: each takes about 15 us.
 pub const CONNECTIONS_A_TURN: u32 = 64;
@@ -87,4 +90,35 @@ pub const SESSIONS_A_PAGE: usize = 256;
 pub const BURST_PACKETS_MAX: usize = 32;
 
 /// From one burst of a stream to the next, and to another try when the socket was full.
-pub const BURST_INTERVAL: std::time::Duration = std::time::Duration::from_millis(2);
+pub const BURST_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Paths that have their home on one shard at most: a stranger who may publish must not fill the
+/// memory with names. As many can be named in the configuration.
+pub const PATHS_MAX: usize = 4_096;
+
+/// Bytes of a live path's ring on each shard unless the path says otherwise: ten seconds of 25
+/// Mbit/s.
+pub const RING_BYTES: usize = 32 << 20;
+
+/// A reader of a live path that is later than this skips to the newest key frame, unless the path
+/// says otherwise. Players buffer two seconds at most by default.
+pub const LAG_BUDGET: Duration = Duration::from_secs(2);
+
+/// Readers of one live path on one shard at most, unless the path says otherwise.
+pub const READERS_MAX: usize = 16_384;
+
+/// Readers wait this long for their publisher to come back, unless the path says otherwise.
+pub const READERS_HOLD: Duration = Duration::from_secs(10);
+
+/// A source on demand is closed this long after its last reader, unless the path says otherwise.
+pub const IDLE_CLOSE: Duration = Duration::from_secs(10);
+
+/// Groups that live paths are sent to unless told otherwise, first address and prefix: the scope of
+/// a site, for everyone to use (RFC 2365 s6.1).
+pub const GROUP_RANGE: (Ipv4Addr, u8) = (Ipv4Addr::new(239, 255, 0, 0), 16);
+
+/// RTP port of a group's first track unless told otherwise: behind the pair of shard 0.
+pub const GROUP_RTP_PORT: u16 = 8_002;
+
+/// Routers that packets to a group may pass unless told otherwise: those of a site.
+pub const GROUP_TTL: u8 = 8;

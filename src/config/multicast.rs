@@ -11,6 +11,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::value::ValueError;
+use crate::base::limits::{GROUP_RANGE, GROUP_RTP_PORT, GROUP_TTL};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,9 +28,8 @@ pub struct MulticastConfig {
 
 impl Default for MulticastConfig {
     fn default() -> Self {
-        // RFC 2365 s6.1: the scope of a site, for everyone to use.
-        let range = Some((Ipv4Addr::new(239, 255, 0, 0), 16));
-        Self { range, rtp_port: 8_002, ttl: 8, interface: None }
+        let range = Some(GROUP_RANGE);
+        Self { range, rtp_port: GROUP_RTP_PORT, ttl: GROUP_TTL, interface: None }
     }
 }
 

@@ -17,6 +17,9 @@ use regex::{Regex, RegexBuilder};
 use super::publish::PublishList;
 use super::source::SourceAddress;
 use super::value::ValueError;
+use crate::base::limits::{
+    IDLE_CLOSE, LAG_BUDGET, PATHS_MAX, READERS_HOLD, READERS_MAX, RING_BYTES,
+};
 
 /// How a fetched source sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,14 +81,14 @@ impl Default for PathConfig {
             source: SourceAddress::Publish,
             source_transport: SourceTransport::Auto,
             on_demand: false,
-            idle_close: Duration::from_secs(10),
+            idle_close: IDLE_CLOSE,
             source_timeout: None,
-            hold: Duration::from_secs(10),
+            hold: READERS_HOLD,
             may_override: false,
             start: StartConfig::Gop,
-            lag_budget: Duration::from_secs(2),
-            ring_bytes: 32 << 20,
-            readers_max: 16_384,
+            lag_budget: LAG_BUDGET,
+            ring_bytes: RING_BYTES,
+            readers_max: READERS_MAX,
             publish: PublishList::default(),
             adapts_quality: None,
         }
@@ -219,7 +222,7 @@ impl PathChanges {
 }
 
 /// Paths that are named at most: as many as a shard can be the home of.
-pub(super) const NAMED_MAX: usize = 4_096;
+pub(super) const NAMED_MAX: usize = PATHS_MAX;
 /// Patterns at most: each is tried on the name of a path that is not named itself.
 pub(super) const PATTERNS_MAX: usize = 64;
 /// Memory of a pattern: names are short, and what needs more is a mistake.

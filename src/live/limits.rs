@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+// What the configuration says of a path begins with these.
+pub use crate::base::limits::{
+    IDLE_CLOSE, LAG_BUDGET, PATHS_MAX, READERS_HOLD, READERS_MAX, RING_BYTES,
+};
+
 /// Tracks of a live path at most: a camera has two or three, a multi-language channel ten.
 pub const LIVE_TRACKS_MAX: usize = 16;
-
-/// Paths that have their home on one shard at most: a stranger who may publish must not fill the
-/// memory with names.
-pub const PATHS_MAX: usize = 4_096;
 
 /// Packets of a batch at most: a key frame of 700 kB. A larger frame becomes several batches.
 pub const BATCH_PACKETS_MAX: usize = 512;
@@ -37,9 +38,6 @@ pub const RUN_BYTES_MAX: u32 = 65_507;
 /// wheel, so that with the slot before the send it stays below the 5 ms of DESIGN section 10.
 pub const BATCH_HOLD: Duration = Duration::from_millis(2);
 
-/// Bytes of a ring unless the path says otherwise: ten seconds of 25 Mbit/s.
-pub const RING_BYTES: usize = 32 << 20;
-
 /// Batches of a ring at most: at one each 2 ms these are 16 s.
 pub const RING_BATCHES_MAX: usize = 8_192;
 
@@ -47,17 +45,10 @@ pub const RING_BATCHES_MAX: usize = 8_192;
 /// pictures: twice the lag budget.
 pub const RING_HISTORY: Duration = Duration::from_secs(4);
 
-/// A reader that is later than this skips to the newest sync sample. Players buffer two seconds at
-/// most by default.
-pub const LAG_BUDGET: Duration = Duration::from_secs(2);
-
 /// A stream waits so long for a picture to begin with, then it is sent what comes: decoders conceal
 /// what they lack, and intra refresh repairs it. Players give up after 10 s without a packet
 /// (client rule C16).
 pub const SYNC_WAIT_MAX: Duration = Duration::from_secs(8);
-
-/// Readers of one path on one shard at most.
-pub const READERS_MAX: usize = 16_384;
 
 /// How fast a reader that begins in the past catches up, as a multiple of the speed at which the
 /// packets came: the second that it is behind on average takes a third of a second, and a
@@ -103,12 +94,6 @@ pub const SETS_WAIT: Duration = Duration::from_secs(4);
 /// Readers are told of new parameter sets this often at most: a source that changes them with each
 /// picture is broken or means harm.
 pub const REDESCRIBE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Readers wait this long for their publisher to come back, unless the path says otherwise.
-pub const READERS_HOLD: Duration = Duration::from_secs(10);
-
-/// A source on demand is closed this long after its last reader, unless the path says otherwise.
-pub const IDLE_CLOSE: Duration = Duration::from_secs(10);
 
 /// A reader of a source on demand waits this long for it.
 pub const PULL_START_MAX: Duration = Duration::from_secs(10);

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use crate::base::ids::ShardId;
+use crate::base::limits::{GROUP_RANGE, GROUP_RTP_PORT, GROUP_TTL};
 
 /// How paths are sent to groups.
 ///
@@ -35,9 +36,9 @@ pub struct MulticastSettings {
 impl Default for MulticastSettings {
     fn default() -> Self {
         Self {
-            range: (Ipv4Addr::new(239, 255, 0, 0), 16),
-            rtp: 8_002,
-            ttl: 8,
+            range: GROUP_RANGE,
+            rtp: GROUP_RTP_PORT,
+            ttl: GROUP_TTL,
             interface: None,
             source: None,
         }
