@@ -4,11 +4,12 @@ mod paths;
 
 use std::io::{self, Write};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::{ConfigVerb, load};
 use super::{Exit, Failure, remote};
-use crate::config::keys::{KEYS, Key};
+use crate::config::key::Key;
+use crate::config::keys::KEYS;
 use crate::config::{Config, Loaded, env_name};
 
 pub(super) fn run(verb: &ConfigVerb, out: &mut impl Write) -> Result<Exit, Failure> {
@@ -41,13 +42,8 @@ fn write_default(out: &mut impl Write) -> io::Result<()> {
     let config = Config::default();
     let mut section = "";
     for key in KEYS {
-        let name = enter_section(key, &mut section, out)?;
-        writeln!(out, "# {}", key.help)?;
-        match (key.show)(&config) {
-            Some(value) if key.same_as.is_none() => writeln!(out, "{name} = {value}")?,
-            Some(value) => writeln!(out, "# {name} = {value}")?,
-            None => writeln!(out, "# {name} = \"...\"")?,
-        }
+        enter_section(key, &mut section, out)?;
+        write_key_default(key, &config, out)?;
     }
     paths::write_default(out)
 }
@@ -56,44 +52,64 @@ fn write_default(out: &mut impl Write) -> io::Result<()> {
 fn write_shown(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
     let mut section = "";
     for key in KEYS.iter().filter(|key| key.same_as.is_none()) {
-        let name = enter_section(key, &mut section, out)?;
-        let origin = loaded.origin(key.name).as_str();
-        match (key.show)(&loaded.config) {
-            Some(value) => writeln!(out, "{name} = {value}  # {origin}")?,
-            None => writeln!(out, "# {name} is not set")?,
-        }
+        enter_section(key, &mut section, out)?;
+        write_key(key, &loaded.config, loaded.origin(key.name).as_str(), out)?;
     }
     paths::write_shown(loaded, out)
 }
 
 fn write_json(loaded: &Loaded, out: &mut impl Write) -> io::Result<()> {
-    let keys = KEYS.iter().filter(|key| key.same_as.is_none()).map(|key| {
-        let value = (key.show)(&loaded.config).and_then(|text| json_value(&text));
-        json!({ "key": key.name, "value": value, "origin": loaded.origin(key.name) })
-    });
+    let keys = KEYS.iter().filter(|key| key.same_as.is_none());
+    let keys = keys.map(|key| key_json(key, &loaded.config, loaded.origin(key.name).as_str()));
     let (keys, paths) = (keys.collect::<Vec<_>>(), paths::json(loaded));
     writeln!(out, "{:#}", json!({ "keys": keys, "paths": paths }))
 }
 
+/// A key with its help and its default; as a comment where it need not or cannot be set.
+fn write_key_default<C>(key: &Key<C>, config: &C, out: &mut impl Write) -> io::Result<()> {
+    let name = key.short_name();
+    writeln!(out, "# {}", key.help)?;
+    match (key.show)(config) {
+        Some(value) if key.same_as.is_none() => writeln!(out, "{name} = {value}"),
+        Some(value) => writeln!(out, "# {name} = {value}"),
+        None => writeln!(out, "# {name} = \"...\""),
+    }
+}
+
+/// A key with its value and who set it.
+fn write_key<C>(key: &Key<C>, config: &C, origin: &str, out: &mut impl Write) -> io::Result<()> {
+    let name = key.short_name();
+    match (key.show)(config) {
+        Some(value) => writeln!(out, "{name} = {value}  # {origin}"),
+        None => writeln!(out, "# {name} is not set"),
+    }
+}
+
+/// The same for programs.
+fn key_json<C>(key: &Key<C>, config: &C, origin: &str) -> Value {
+    let value = (key.show)(config).and_then(|text| json_value(&text));
+    json!({ "key": key.name, "value": value, "origin": origin })
+}
+
 /// One value of TOML, read by the parser that reads the file.
-fn json_value(text: &str) -> Option<serde_json::Value> {
+fn json_value(text: &str) -> Option<Value> {
     let table: toml::Table = toml::from_str(&format!("value = {text}")).ok()?;
     serde_json::to_value(table.get("value")?).ok()
 }
 
-/// Writes the section's head when a new one begins; the rest of the key's name.
+/// Writes the section's head when a new one begins.
 fn enter_section(
-    key: &Key,
+    key: &Key<Config>,
     section: &mut &'static str,
     out: &mut impl Write,
-) -> io::Result<&'static str> {
-    let (head, name) = key.name.split_once('.').unwrap_or(("", key.name));
+) -> io::Result<()> {
+    let head = key.name.split_once('.').map_or("", |(head, _)| head);
     if head != *section {
         let gap = if section.is_empty() { "" } else { "\n" };
         writeln!(out, "{gap}[{head}]")?;
         *section = head;
     }
-    Ok(name)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -240,7 +256,7 @@ mod tests {
     fn json_has_typed_values() {
         let loaded = config::load(None, [], &[]).unwrap();
         let text = written(|out| write_json(&loaded, out));
-        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap();
         let value = |key: &str| {
             let keys = json["keys"].as_array().unwrap();
             keys.iter().find(|entry| entry["key"] == key).unwrap()["value"].clone()

@@ -3,9 +3,9 @@
 //! ```text
 //! flag  >  HEADEND__RTSP__LISTEN  >  file.toml  >  default        first one wins
 //! ```
-//! One table ([`keys`]) names every key with its text, its default and its reader; the file, the
-//! environment, flags, `config default` and `config show` all go through it. What is said of paths
-//! ([`paths`]) has a table of its own ([`path_keys`]), and comes from the file alone.
+//! The tables of [`keys`] name every key with its field, its help, and how it is read and shown;
+//! the file, the environment, flags, `config default`, `config show` and reloads go through them.
+//! What is said of paths ([`paths`]) comes from the file alone.
 //! Invariant: a key that is not in the table is an error that names the nearest one, with line and
 //! column. Bound: a file of at most `FILE_BYTES_MAX` bytes.
 
@@ -18,10 +18,11 @@ use std::time::Duration;
 pub mod cpus;
 pub mod error;
 mod file;
+pub mod key;
 pub mod keys;
 pub mod multicast;
 mod path_file;
-pub mod path_keys;
+pub mod path_scope;
 pub mod paths;
 pub mod priority;
 pub mod publish;
@@ -33,7 +34,8 @@ pub use error::ConfigError;
 pub use priority::ShardPriority;
 
 use crate::base::mode::Mode;
-use keys::{KEYS, Key};
+use key::Key;
+use keys::KEYS;
 use multicast::MulticastConfig;
 use paths::PathTable;
 use value::Setting;
@@ -139,7 +141,7 @@ impl Config {
             warnings.push(format!(
                 "everyone who reaches the RTSP port may publish to [path.{}]{more}; unless that \
                  is meant, name networks: publish = [\"10.0.0.0/8\"] (HE-W106)",
-                keys::quoted(first)
+                key::quoted(first)
             ));
         }
         warnings
@@ -289,7 +291,7 @@ pub fn load(
 /// different values of the same origin are refused.
 fn set(
     loaded: &mut Loaded,
-    key: &'static Key,
+    key: &'static Key<Config>,
     setting: &Setting,
     origin: Origin,
 ) -> Result<(), value::ValueError> {

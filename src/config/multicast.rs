@@ -61,16 +61,6 @@ impl MulticastConfig {
         }
         Ok(port)
     }
-
-    /// The interface, as configuration spells it.
-    pub(super) fn shown_interface(&self) -> String {
-        self.interface.map_or_else(|| "auto".to_owned(), |address| address.to_string())
-    }
-
-    /// The range, as configuration spells it.
-    pub(super) fn shown_range(&self) -> String {
-        self.range.map_or_else(|| "off".to_owned(), |(first, prefix)| format!("{first}/{prefix}"))
-    }
 }
 
 /// With room above it for a pair of ports for each of 16 tracks, which is what a path has at most.

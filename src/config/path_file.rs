@@ -17,7 +17,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
 use super::file::{File, setting};
-use super::path_keys::{PATH_KEYS, PATTERN, PathKey, REST};
+use super::key::{Key, quoted};
+use super::keys::PATH_KEYS;
+use super::path_scope::{PATTERN, REST};
 use super::paths::{NAMED_MAX, PATTERNS_MAX, PathConfig, PathPattern, PathTable};
 use super::value::ValueError;
 use super::{PathSection, nearest};
@@ -32,7 +34,7 @@ pub(super) fn read(
     let mut sections = Vec::with_capacity(all.len());
     for (key, value) in all.iter() {
         let name = key.get_ref().to_string();
-        let shown = format!("path.{}", super::keys::quoted(&name));
+        let shown = format!("path.{}", quoted(&name));
         let table = file.table_of(&shown, value)?;
         sections.push(Section { name, shown, at: key.span().start, table });
     }
@@ -74,7 +76,7 @@ impl Section<'_> {
         let mut entries: Vec<_> = self.table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         let mut set = BTreeSet::new();
-        let mut places: Vec<(&'static PathKey, usize)> = Vec::with_capacity(entries.len());
+        let mut places: Vec<(&'static Key<PathConfig>, usize)> = Vec::with_capacity(entries.len());
         for (key, value) in entries {
             let word: &str = key.get_ref();
             let Some(known) = PATH_KEYS.iter().find(|known| known.name == word) else {
@@ -100,13 +102,19 @@ impl Section<'_> {
     fn nearest(&self, word: &str, value: &DeValue<'_>) -> Option<String> {
         match value {
             DeValue::Table(_) => {
-                Some(format!("[path.{}]", super::keys::quoted(&format!("{}/{word}", self.name))))
+                Some(format!("[path.{}]", quoted(&format!("{}/{word}", self.name))))
             }
             _ => nearest(word, PATH_KEYS.iter().map(|key| key.name)),
         }
     }
 
-    fn error(&self, file: &File<'_>, key: &PathKey, at: usize, problem: ValueError) -> ConfigError {
+    fn error(
+        &self,
+        file: &File<'_>,
+        key: &Key<PathConfig>,
+        at: usize,
+        problem: ValueError,
+    ) -> ConfigError {
         file.value_error(at, &format!("{}.{}", self.shown, key.name), problem)
     }
 }

@@ -4,11 +4,15 @@
 //! are taken where they read better.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::LogFormat;
 use super::cpus::{CpuList, CpuListError};
+use super::multicast::MulticastConfig;
+use super::paths::{SourceTransport, StartConfig};
+use super::priority::ShardPriority;
 use super::publish::PublishList;
 use super::source::{SourceAddress, SourceAddressError};
 use crate::base::mode::Mode;
@@ -262,6 +266,12 @@ impl Setting {
         in_range(value.map_err(|_| ValueError::Number { text: text.into_owned() })?, min, max)
     }
 
+    /// A count in `min..=max`.
+    pub(super) fn count(&self, min: u64, max: u64) -> Result<usize, ValueError> {
+        let number = self.number(min, max)?;
+        usize::try_from(number).map_err(|_| ValueError::Number { text: number.to_string() })
+    }
+
     /// A count, or `None` for `auto`.
     pub(super) fn count_or_auto(&self) -> Result<Option<u32>, ValueError> {
         if self.text()? == "auto" {
@@ -320,38 +330,65 @@ impl Setting {
         }
     }
 
-    /// Form of the log.
+    /// How urgent the shards are to the kernel.
+    pub(super) fn shard_priority(&self) -> Result<ShardPriority, ValueError> {
+        ShardPriority::parse(&self.text()?)
+    }
+
+    /// A range of multicast groups, or `None` for `off`.
+    pub(super) fn group_range(&self) -> Result<Option<(Ipv4Addr, u8)>, ValueError> {
+        MulticastConfig::parse_range(&self.text()?)
+    }
+
+    /// A port with room for those of all tracks of a path.
+    pub(super) fn group_port(&self) -> Result<u16, ValueError> {
+        MulticastConfig::check_port(self.number(0, u64::from(u16::MAX))?)
+    }
+
+    pub(super) fn ttl(&self) -> Result<u8, ValueError> {
+        self.number(1, u64::from(u8::MAX)).map(|ttl| u8::try_from(ttl).unwrap_or(u8::MAX))
+    }
+
+    /// Address of an interface, or `None` for `auto`.
+    pub(super) fn interface(&self) -> Result<Option<Ipv4Addr>, ValueError> {
+        MulticastConfig::parse_interface(&self.text()?)
+    }
+
+    /// A folder, or `None` for an empty text.
+    pub(super) fn folder(&self) -> Result<Option<PathBuf>, ValueError> {
+        // Not trimmed: a folder's name may end with a space.
+        let Self::Text(text) = self else {
+            return Err(ValueError::Kind { found: "integer, boolean or array" });
+        };
+        Ok((!text.is_empty()).then(|| PathBuf::from(text)))
+    }
+
     pub(super) fn log_format(&self) -> Result<LogFormat, ValueError> {
-        let text = self.text()?;
-        match text.as_ref() {
-            "auto" => Ok(LogFormat::Auto),
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Err(ValueError::Choice {
-                text: text.into_owned(),
-                choices: &["auto", "text", "json"],
-            }),
-        }
+        let formats = [LogFormat::Auto, LogFormat::Text, LogFormat::Json];
+        self.word(&["auto", "text", "json"], &formats)
+    }
+
+    pub(super) fn source_transport(&self) -> Result<SourceTransport, ValueError> {
+        use SourceTransport::{Auto, Tcp, Udp};
+        self.word(TRANSPORTS, &[Auto, Udp, Tcp])
+    }
+
+    pub(super) fn start(&self) -> Result<StartConfig, ValueError> {
+        self.word(STARTS, &[StartConfig::Gop, StartConfig::Live])
+    }
+
+    /// The same as `auto_or_off`, for what may be unset.
+    pub(super) fn auto_off_or_unset(&self) -> Result<Option<bool>, ValueError> {
+        self.auto_or_off().map(Some)
     }
 
     /// Whether it is `auto`.
     pub(super) fn auto_or_off(&self) -> Result<bool, ValueError> {
-        let text = self.text()?;
-        match text.as_ref() {
-            "auto" => Ok(true),
-            "off" => Ok(false),
-            _ => Err(ValueError::Choice { text: text.into_owned(), choices: &["auto", "off"] }),
-        }
+        self.word(&["auto", "off"], &[true, false])
     }
 
     pub(super) fn mode(&self) -> Result<Mode, ValueError> {
-        let text = self.text()?;
-        let modes = [Mode::Auto, Mode::On, Mode::Off];
-        let found = modes.into_iter().find(|mode| mode.as_str() == text.as_ref());
-        found.ok_or_else(|| ValueError::Choice {
-            text: text.into_owned(),
-            choices: &["auto", "on", "off"],
-        })
+        self.word(&["auto", "on", "off"], &[Mode::Auto, Mode::On, Mode::Off])
     }
 }
 
@@ -419,6 +456,10 @@ pub(super) fn show_size(bytes: usize) -> String {
     unit.map_or_else(|| format!("{bytes}B"), |(bits, unit)| format!("{}{unit}", bytes >> bits))
 }
 
+/// In the order of `SourceTransport`.
+pub(super) const TRANSPORTS: &[&str] = &["auto", "udp", "tcp"];
+/// In the order of `StartConfig`.
+pub(super) const STARTS: &[&str] = &["gop", "live"];
 /// Listeners in one list: one for each address of a machine with many, times every shard.
 const ADDRESSES_MAX: usize = 64;
 

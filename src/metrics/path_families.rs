@@ -54,9 +54,8 @@ impl Read {
             }
             Self::List(_, labels, read) => {
                 let values = (0_usize..).zip(labels.values);
-                let samples = values.map(|(n, value)| {
-                    sample(labels.names, &[path, value], kind, read(numbers, n))
-                });
+                let samples = values
+                    .map(|(n, value)| sample(labels.names, &[path, value], kind, read(numbers, n)));
                 samples.collect()
             }
         }

@@ -6,10 +6,11 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::json_value;
+use super::{key_json, write_key, write_key_default};
 use crate::config::Loaded;
-use crate::config::keys::quoted;
-use crate::config::path_keys::{PATH_KEYS, PathKey, REST};
+use crate::config::key::{Key, quoted};
+use crate::config::keys::PATH_KEYS;
+use crate::config::path_scope::REST;
 use crate::config::paths::{PathConfig, PathTable};
 use crate::config::source::SourceAddress;
 
@@ -24,11 +25,7 @@ pub(super) fn write_default(out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "[path.{}]", quoted(REST))?;
     let config = PathConfig::default();
     for key in PATH_KEYS {
-        writeln!(out, "# {}", key.help)?;
-        match (key.show)(&config) {
-            Some(value) => writeln!(out, "{} = {value}", key.name)?,
-            None => writeln!(out, "# {} = \"...\"", key.name)?,
-        }
+        write_key_default(key, &config, out)?;
     }
     out.write_all(EXAMPLES.as_bytes())
 }
@@ -68,18 +65,11 @@ pub(super) fn write_shown(loaded: &Loaded, out: &mut impl Write) -> io::Result<(
     for (name, config) in sections(loaded) {
         writeln!(out, "\n[path.{}]", quoted(name))?;
         for key in keys_of(name, config) {
-            let origin = origin(loaded, name, key);
-            match (key.show)(config) {
-                Some(value) if hides_password(key, config) => {
-                    writeln!(
-                        out,
-                        "{} = {value}  # {origin}; user and password not shown",
-                        key.name
-                    )?;
-                }
-                Some(value) => writeln!(out, "{} = {value}  # {origin}", key.name)?,
-                None => writeln!(out, "# {} is not set", key.name)?,
+            let mut origin = origin(loaded, name, key).to_owned();
+            if hides_password(key, config) {
+                origin.push_str("; user and password not shown");
             }
+            write_key(key, config, &origin, out)?;
         }
     }
     Ok(())
@@ -88,10 +78,8 @@ pub(super) fn write_shown(loaded: &Loaded, out: &mut impl Write) -> io::Result<(
 /// The same for programs.
 pub(super) fn json(loaded: &Loaded) -> Vec<Value> {
     let section = |(name, config): (&str, &PathConfig)| {
-        let keys = keys_of(name, config).map(|key| {
-            let value = (key.show)(config).and_then(|text| json_value(&text));
-            json!({ "key": key.name, "value": value, "origin": origin(loaded, name, key) })
-        });
+        let keys = keys_of(name, config);
+        let keys = keys.map(|key| key_json(key, config, origin(loaded, name, key)));
         json!({ "path": name, "keys": keys.collect::<Vec<_>>() })
     };
     sections(loaded).map(section).collect()
@@ -115,11 +103,11 @@ fn config_of<'a>(paths: &'a PathTable, section: &str) -> Option<&'a PathConfig> 
 }
 
 /// Keys that say something in a section.
-fn keys_of(section: &str, config: &PathConfig) -> impl Iterator<Item = &'static PathKey> {
+fn keys_of(section: &str, config: &PathConfig) -> impl Iterator<Item = &'static Key<PathConfig>> {
     PATH_KEYS.iter().filter(move |key| key.check(section, config).is_ok())
 }
 
-fn origin(loaded: &Loaded, section: &str, key: &PathKey) -> &'static str {
+fn origin(loaded: &Loaded, section: &str, key: &Key<PathConfig>) -> &'static str {
     let sets = |name: &str| {
         loaded.paths.iter().any(|known| known.name == name && known.set.contains(key.name))
     };
@@ -130,7 +118,7 @@ fn origin(loaded: &Loaded, section: &str, key: &PathKey) -> &'static str {
     }
 }
 
-fn hides_password(key: &PathKey, config: &PathConfig) -> bool {
+fn hides_password(key: &Key<PathConfig>, config: &PathConfig) -> bool {
     key.name == "source"
         && matches!(&config.source, SourceAddress::Rtsp(url) if url.credentials.is_some())
 }

@@ -1,0 +1,69 @@
+//! Which keys say something in which section of `[path]`.
+//!
+//! Invariant: a key that would say nothing about its path is refused where it is set. In the
+//! section for all others every key may stand: there it is the default of the paths that it is for.
+
+use super::key::Key;
+use super::paths::PathConfig;
+use super::source::SourceAddress;
+use super::value::ValueError;
+use crate::base::names::is_title_name;
+
+/// Paths that a key says something about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PathsOf {
+    /// Live ones.
+    Live,
+    /// Those that are published to.
+    Published,
+    /// Those with a source by RTSP.
+    Rtsp,
+    /// Those with a source that is fetched.
+    Fetched,
+    /// Of these, those whose source is fetched when it is wanted.
+    OnDemand,
+    /// Titles.
+    Title,
+}
+
+impl Key<PathConfig> {
+    /// Whether it says something in a section of this name, about paths with this configuration.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, section: &str, config: &PathConfig) -> Result<(), ValueError> {
+        if is_title_name(section) {
+            return if self.of == PathsOf::Title { Ok(()) } else { Err(ValueError::OnlyLive) };
+        }
+        let is_rest = section == REST;
+        let is_one = !is_rest && !section.starts_with(PATTERN);
+        if !is_one && self.name == "source" && config.source.is_fetched() {
+            return Err(ValueError::ManyFetched);
+        }
+        match self.of {
+            // There it is the default of all.
+            _ if is_rest => Ok(()),
+            PathsOf::Title if is_one => Err(ValueError::OnlyFor { what: "titles: demo, vod/.." }),
+            of => of.check(config),
+        }
+    }
+}
+
+impl PathsOf {
+    fn check(self, config: &PathConfig) -> Result<(), ValueError> {
+        let is_fetched = config.source.is_fetched();
+        let (is_its, what) = match self {
+            Self::Live | Self::Title => return Ok(()),
+            Self::Published => (!is_fetched, "paths that are published to"),
+            Self::Rtsp => (matches!(config.source, SourceAddress::Rtsp(_)), "rtsp:// sources"),
+            Self::Fetched => (is_fetched, "paths whose source is fetched"),
+            Self::OnDemand => (is_fetched && config.on_demand, "sources with on_demand = true"),
+        };
+        if is_its { Ok(()) } else { Err(ValueError::OnlyFor { what }) }
+    }
+}
+
+/// The section for all others.
+pub const REST: &str = "*";
+/// How the name of a pattern begins.
+pub(super) const PATTERN: char = '~';
