@@ -2,7 +2,8 @@
 # The test command: everything that must hold before a change goes in. What CI runs.
 #
 #   scripts/test.sh            all of it
-#   scripts/test.sh NAME..     set-up and the test binaries named (tests/NAME.rs), nothing else
+#   scripts/test.sh NAME..     set-up and the test programs named (tests/NAME/ or tests/NAME.rs),
+#                              nothing else
 #
 # In this order: tools, format, lints, documentation, unit and behaviour tests with real players,
 # and the load test, which has the machine to itself.
@@ -22,7 +23,7 @@ ulimit -n "$(ulimit -Hn)" || true
 
 if (($# > 0)); then
     for name in "$@"; do
-        step "tests/$name.rs"
+        step "tests/$name"
         cargo test --test "$name"
     done
     exit
@@ -38,18 +39,14 @@ RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 step "tests"
 # The load generator is a program of its own: tests start it from beside the server.
 cargo build --workspace
-# Everything but the load test, which comes last and alone.
-tests=()
-for file in tests/*.rs; do
-    name=$(basename "$file" .rs)
-    [[ $name == load ]] || tests+=(--test "$name")
-done
 cargo test -p headend-loadgen
 cargo test -p headend --lib --bins
 cargo test -p headend --doc
 # Every bench once, so that none is found broken when it is needed.
 cargo test -p headend --bench pieces
-cargo test -p headend --no-fail-fast "${tests[@]}"
+# Everything but the load test, which comes last and alone.
+cargo test -p headend --no-fail-fast --test house --test server --test players \
+    --test crowd --test live_no_alloc --test ring_no_alloc --test shard_no_alloc
 
 step "load"
 cargo test -p headend --test load -- --nocapture

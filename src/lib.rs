@@ -1,7 +1,7 @@
 //! headend: a streaming appliance for Linux.
 //!
 //! Layers, lowest first. A room may use any room of a lower layer, never one of its own layer or
-//! above; `tests/layers.rs` has the same table and holds the code to it.
+//! above; `tests/house/layers.rs` has the same table and holds the code to it.
 //!
 //! ```text
 //! 0  base                        time, ids, limits, the timer wheel

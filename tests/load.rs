@@ -8,8 +8,8 @@
 //! Every session plays to the end of the title, so that the tail is counted too: a player that
 //! hangs up in the middle cannot tell a lost packet from one that was on its way.
 //!
-//! This file is a test binary of its own so that cargo runs it beside no other test. Builds without
-//! optimisation will do: what they hold, a release build holds with ease.
+//! This file is a test program of its own so that cargo runs it beside no other test. Builds
+//! without optimisation will do: what they hold, a release build holds with ease.
 
 #![allow(
     clippy::unwrap_used,

@@ -122,7 +122,7 @@ pub(crate) fn title(name: &str) -> &'static Title {
 }
 
 /// Calls the macro `$test` with the name of every title that players of today can receive.
-/// `matrix_is_complete` in `interop_ffmpeg.rs` fails when one is missing here.
+/// `matrix_is_complete` in `interop/ffmpeg.rs` fails when one is missing here.
 #[macro_export]
 macro_rules! for_each_title {
     ($test:ident) => {
@@ -440,7 +440,7 @@ pub(crate) const TITLES: &[Title] = &[
     plain("ac3_mov", "mov", &[(0, Ac3)], audio!("-c:a ac3 -ac 2 -b:a 192k")),
     // 1,792 bytes a frame.
     plain("ac3_fragmented_frames_mp4", "mp4", &[(0, Ac3)], audio!("-c:a ac3 -ac 6 -b:a 448k")),
-    // FFmpeg knows E-AC-3 by another name, GStreamer by none: interop_ffmpeg.rs.
+    // FFmpeg knows E-AC-3 by another name, GStreamer by none: interop/ffmpeg.rs.
     plain("eac3_mov", "mov", &[(0, Eac3)], audio!("-c:a eac3 -ac 6 -b:a 640k")),
     plain("mpeg4_part2_mp4", "mp4", &[(0, Mpeg4)], video!("-c:v mpeg4 -q:v 3 -g 25")),
     plain(

@@ -1,4 +1,4 @@
-//! What every integration test stands on: the server as a child, players, a raw client, media.
+//! What tests stand on: the server as a child, players, a raw client, media.
 //!
 //! ```text
 //! server   the binary under test, started on free ports, ended by its own id
@@ -19,7 +19,7 @@
 //! allocations  what a shard that runs inside the test allocates
 //! ```
 //! Bound: every wait ends, by a deadline on a condition; no test sleeps for a fixed time.
-#![allow(dead_code, reason = "each test binary takes the part of it that it needs")]
+#![allow(dead_code, reason = "each test program takes the part of it that it needs")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -10,9 +10,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::process::{Kept, run, wait_for};
 use super::wait::until;
 
-/// Runs `test`, which is the test called `name`, in a network of its own. `setup` is what a shell
-/// does there first; loopback is up already.
-pub(crate) fn in_own_network(name: &str, setup: &str, test: impl FnOnce()) {
+/// Runs `test`, which is the test called `name` of `module` (`module_path!()`), in a network of its
+/// own. `setup` is what a shell does there first; loopback is up already.
+pub(crate) fn in_own_network(module: &str, name: &str, setup: &str, test: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         test();
         return;
@@ -20,7 +20,7 @@ pub(crate) fn in_own_network(name: &str, setup: &str, test: impl FnOnce()) {
     let script = format!("ip link set lo up && {setup} || exit {NONE_HERE}; exec \"$0\" \"$@\"");
     let mut command = Command::new("unshare");
     command.args(["-n", "sh", "-c", &script]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--nocapture"]).env(INSIDE, "1");
+    command.args(["--exact", &full_name(module, name), "--nocapture"]).env(INSIDE, "1");
     let Ok(child) = command.spawn() else {
         println!("skipped: there is no unshare here");
         return;
@@ -33,6 +33,12 @@ pub(crate) fn in_own_network(name: &str, setup: &str, test: impl FnOnce()) {
         Some((false, Some(NONE_HERE | 1))) => println!("skipped: no network namespaces here"),
         ended => panic!("in a network of its own: {ended:?}"),
     }
+}
+
+/// What the harness calls the test `name` of `module`: the path inside the program.
+pub(crate) fn full_name(module: &str, name: &str) -> String {
+    let (_, inside) = module.split_once("::").unwrap();
+    format!("{inside}::{name}")
 }
 
 /// Another host at the end of a cable: a namespace beside that of the test, which must be in a

@@ -41,7 +41,6 @@ impl Client {
     }
 
     /// From an address of this host.
-    #[allow(dead_code, reason = "not every test binary uses all of it")]
     pub(crate) fn connect_from(from: IpAddr, server: SocketAddr) -> Self {
         use socket2::{Domain, Socket, Type};
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, None).unwrap();

@@ -1,5 +1,5 @@
 //! Behaviours of `Peeker`: literal packets of each format, and any bytes. Packets of real encoders
-//! are in `tests/peek.rs`.
+//! are in `tests/players/peek.rs`.
 
 use proptest::prelude::*;
 

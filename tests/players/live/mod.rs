@@ -1,0 +1,4 @@
+//! Live paths from publisher to reader, with the programs that people have on both sides.
+
+mod clients;
+mod ffmpeg;

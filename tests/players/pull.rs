@@ -1,0 +1,315 @@
+//! Pulled sources: a server fetches paths and titles of another one, and from scripted cameras.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::support;
+use crate::support::camera::{Camera, Sends, Udp, Wants};
+use crate::support::compare::{
+    EVERY_SAMPLE, assert_same_frames, coded_bytes, decoded_frames, hashes,
+};
+use crate::support::demo_clip;
+use crate::support::http::{get_json, list, sessions};
+use crate::support::process::{Kept, PLAYER_PATIENCE, run, wait_for};
+use crate::support::rtsp::Client;
+use crate::support::server::{Options, Server};
+use crate::support::wait::until;
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+#[test]
+fn path_pulled_over_tcp_is_read_as_it_was_published() {
+    is_read_as_published("tcp", "tcp");
+}
+
+#[test]
+fn path_pulled_over_udp_is_read_as_it_was_published() {
+    is_read_as_published("udp", "udp");
+}
+
+#[test]
+fn path_pulled_by_itself_comes_over_udp() {
+    is_read_as_published("auto", "udp");
+}
+
+/// Six seconds of the clip: FFmpeg publishes to one server, another pulls, FFmpeg reads from that
+/// over UDP and TCP.
+fn is_read_as_published(transport: &str, carrier: &str) {
+    let origin = Server::start(&Options { config: Some(SHORT_HOLD), ..Options::default() });
+    let mut publisher = Kept(publish(&origin.url("live/clip"), &["-t", "6"]));
+    until("it is published", || describe(&origin, "live/clip").0 == 200);
+    let edge = puller(&[("live/copy", &origin.url("live/clip"), transport, "")]);
+    until("the path is pulled", || state(&edge, "live/copy") == "live");
+    let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
+    let mut readers = ["udp", "tcp"].map(|way| {
+        let to = outputs.path().join(way);
+        (Kept(read(&edge.url("live/copy"), way, &to)), to)
+    });
+    assert_ends_well(&mut publisher.0, "publisher");
+    let (frames, sound) = (published_frames("6"), coded_bytes(&demo_clip(), 1));
+    for (reader, to) in &mut readers {
+        let what = format!("{} of {transport}", to.file_name().unwrap().to_string_lossy());
+        assert_ends_well(&mut reader.0, &what);
+        let got = hashes(&std::fs::read_to_string(to.with_extension("video")).unwrap());
+        let from = frames.iter().position(|hash| Some(hash) == got.first());
+        let from = from.unwrap_or_else(|| panic!("{what}: begins with a frame of the clip"));
+        assert_eq!(from % FRAMES_A_GROUP, 0, "{what}: begins with a key frame");
+        assert_same_frames(&what, &got, &frames[from..]);
+        let got = std::fs::read(to.with_extension("audio")).unwrap();
+        assert!(got.len() > sound.len() / 10, "{what}: {} bytes of sound", got.len());
+        let is_part = sound.windows(got.len()).any(|part| part == got);
+        assert!(is_part, "{what}: sound is what was published, without a gap");
+    }
+    edge.assert_logs(&format!("\"transport\":\"{carrier}\""));
+}
+
+#[test]
+fn title_of_another_server_is_fetched_for_its_first_reader_and_left_after_its_last() {
+    let origin = Server::with_demo();
+    let on_demand = "on_demand = true\nidle_close = \"1s\"\n";
+    let edge = puller(&[("live/film", &origin.demo_url(), "udp", on_demand)]);
+    assert!(sessions(origin.admin).is_empty(), "nobody wants it yet");
+    let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
+    let to = outputs.path().join("reader");
+    let mut reader = Kept(read_frames(&edge.url("live/film"), 60, &to));
+    assert_ends_well(&mut reader.0, "reader");
+    let got = hashes(&std::fs::read_to_string(&to).unwrap());
+    let clip = demo_clip();
+    let clip = clip.to_string_lossy();
+    let all = decoded_frames(&[&EVERY_SAMPLE[..], &["-i", &clip]].concat(), 0);
+    let from = all.iter().position(|hash| Some(hash) == got.first()).unwrap();
+    assert_same_frames("reader", &got, &all[from..from + got.len()]);
+    assert_eq!(got.len(), 60);
+    until("the origin is left", || sessions(origin.admin).is_empty());
+    until("nothing of the path is left", || state(&edge, "live/film") == "idle");
+}
+
+#[test]
+fn readers_go_on_when_their_camera_comes_back() {
+    let mut origin = Server::with_demo();
+    let edge = puller(&[("live/cam", &origin.demo_url(), "tcp", "hold = \"60s\"\n")]);
+    until("it is pulled", || state(&edge, "live/cam") == "live");
+    let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
+    let _reader = Kept(read(&edge.url("live/cam"), "tcp", &outputs.path().join("reader")));
+    let sent = || {
+        let reader = sessions(edge.admin).into_iter().find(|s| s["state"] == "playing");
+        reader.map_or(0, |reader| {
+            let streams = reader["streams"].as_array().unwrap().iter();
+            streams.map(|stream| stream["packets_sent"].as_u64().unwrap()).sum()
+        })
+    };
+    until("the reader plays", || sent() > 50);
+    let (listen, before) = (origin.rtsp.to_string(), sources_seen(&edge, "live/cam"));
+    origin.signal_term();
+    assert!(origin.wait(PLAYER_PATIENCE).is_some());
+    until("the source is gone", || state(&edge, "live/cam") == "held");
+    until("it says why", || path(&edge, "live/cam")["reason"].is_string());
+    let at_end = sent();
+    let _again = Server::start(&Options { listen: &listen, ..Options::default() });
+    until("it is pulled again", || sources_seen(&edge, "live/cam") > before);
+    until("the same reader plays on", || sent() > at_end + 50);
+}
+
+#[test]
+fn cameras_that_want_a_password_are_given_it() {
+    for wants in [Wants::Nothing, Wants::Basic, Wants::Digest] {
+        let camera = Camera::start(wants, Udp::Overruled);
+        let url = format!("rtsp://admin:p%40ss:word@{}/stream", camera.address);
+        let edge = puller(&[("live/cam", &url, "auto", "")]);
+        until("it is pulled", || state(&edge, "live/cam") == "live");
+        until("packets come", || path(&edge, "live/cam")["batches"].as_u64() > Some(5));
+        assert!(describe(&edge, "live/cam").1.contains("m=audio 0 RTP/AVP 0"));
+        let asked = camera.requests();
+        let tries = asked.iter().filter(|line| line.starts_with("DESCRIBE")).count();
+        assert_eq!(tries, if wants == Wants::Nothing { 1 } else { 2 }, "{asked:?}");
+        // A session of six seconds lives on by a keep-alive each two.
+        let options = || camera.requests().iter().filter(|l| l.starts_with("OPTIONS")).count();
+        until("it is kept alive", || options() > 2);
+        assert!(!edge.log().contains("p@ss") && !edge.log().contains("p%40ss"), "{}", edge.log());
+        drop(edge);
+        assert!(camera.requests().last().unwrap().starts_with("TEARDOWN"));
+    }
+}
+
+#[test]
+fn first_reader_of_a_path_on_demand_is_told_the_parameter_sets_that_come_in_band() {
+    let camera = Camera::start_sending(Sends::Picture, Wants::Nothing, Udp::Refused);
+    let url = format!("rtsp://{}/stream", camera.address);
+    let edge = puller(&[("live/cam", &url, "tcp", "on_demand = true\n")]);
+    let (status, sdp) = describe(&edge, "live/cam");
+    assert_eq!(status, 200);
+    assert!(sdp.contains("sprop-parameter-sets=Z0LAHtk=,aMuD"), "{sdp}");
+    assert!(sdp.contains("profile-level-id=42C01E"), "{sdp}");
+}
+
+#[test]
+fn camera_from_which_udp_does_not_come_is_asked_for_tcp() {
+    for (udp, plays, set_ups) in [(Udp::Refused, 1, 2), (Udp::Lost, 2, 2)] {
+        let camera = Camera::start(Wants::Nothing, udp);
+        let url = format!("rtsp://{}/stream", camera.address);
+        let edge = puller(&[("live/cam", &url, "auto", "")]);
+        until("packets come", || path(&edge, "live/cam")["batches"].as_u64() > Some(5));
+        let count =
+            |method: &str| camera.requests().iter().filter(|line| line.starts_with(method)).count();
+        assert_eq!((count("PLAY"), count("SETUP")), (plays, set_ups), "{udp:?}");
+        assert_eq!(reason(&edge, "live/cam"), None, "nothing has failed");
+    }
+}
+
+#[test]
+fn wrong_password_is_named_and_the_next_try_is_told() {
+    let camera = Camera::start(Wants::Digest, Udp::Overruled);
+    let url = format!("rtsp://admin:wrong@{}/stream", camera.address);
+    let edge = puller(&[("live/cam", &url, "tcp", "")]);
+    until("it has failed", || state(&edge, "live/cam") == "failed");
+    let shown = path(&edge, "live/cam");
+    assert_eq!(shown["reason"], "401: user name or password is wrong");
+    assert!(shown["retry_after_s"].as_u64() > Some(0), "{shown}");
+    until("it is tried again, later each time", || {
+        path(&edge, "live/cam")["retry_after_s"].as_u64() > Some(1)
+    });
+    edge.assert_logs("user name or password is wrong");
+}
+
+#[test]
+fn dead_cameras_delay_nobody_else_and_are_named() {
+    let origin = Server::with_demo();
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let silent = (format!("rtsp://{}/x", silent.local_addr().unwrap()), silent);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let closed = format!("rtsp://{}/x", listener.local_addr().unwrap());
+    drop(listener);
+    let nameless = "rtsp://no-such-host.invalid/x";
+    let (hole, _filled) = black_hole();
+    let mut paths: Vec<(String, String)> =
+        (0..20).map(|n| (format!("live/dead{n}"), silent.0.clone())).collect();
+    paths.push(("live/closed".to_owned(), closed));
+    paths.push(("live/nameless".to_owned(), nameless.to_owned()));
+    paths.push(("live/hole".to_owned(), format!("rtsp://{hole}/x")));
+    paths.push(("live/good".to_owned(), origin.demo_url()));
+    let paths: Vec<_> =
+        paths.iter().map(|(path, url)| (path.as_str(), url.as_str(), "tcp", "")).collect();
+    let edge = puller(&paths);
+    until("the good one is there", || state(&edge, "live/good") == "live");
+    assert_eq!(state(&edge, "live/dead0"), "starting", "it is still waited for");
+    until("all that are dead have failed", || {
+        paths.iter().all(|(path, ..)| *path == "live/good" || reason(&edge, path).is_some())
+    });
+    let why = reason(&edge, "live/dead7").unwrap();
+    assert_eq!(why, "DESCRIBE takes longer than 10 s");
+    let why = reason(&edge, "live/closed").unwrap();
+    assert!(why.contains("no connection to 127.0.0.1"), "{why}");
+    let why = reason(&edge, "live/hole").unwrap();
+    assert!(why.ends_with("no answer in 5 s"), "{why}");
+    let why = reason(&edge, "live/nameless").unwrap();
+    assert!(why.contains("name of its host"), "{why}");
+    assert_eq!(describe(&edge, "live/good").0, 200);
+}
+
+/// An address that does not answer a SYN: a listener that takes nobody, with its queue full.
+fn black_hole() -> (SocketAddr, Vec<Socket>) {
+    let new = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let listener = new();
+    listener.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut sockets = vec![listener];
+    for _ in 0..4 {
+        let client = new();
+        client.set_nonblocking(true).unwrap();
+        // Begun at least.
+        let _waits = client.connect(&address);
+        sockets.push(client);
+    }
+    (address.as_socket().unwrap(), sockets)
+}
+
+/// A server that pulls: path, URL, transport, more lines.
+fn puller(paths: &[(&str, &str, &str, &str)]) -> Server {
+    let mut config = "[path.\"*\"]\nhold = \"1s\"\n".to_owned();
+    for (path, url, transport, more) in paths {
+        config += &format!(
+            "[path.\"{path}\"]\nsource = \"{url}\"\nsource_transport = \"{transport}\"\n{more}"
+        );
+    }
+    Server::start(&Options { shards: "2", config: Some(&config), ..Options::default() })
+}
+
+/// A path as the API shows it; null when it is not there.
+fn path(server: &Server, name: &str) -> Value {
+    let paths = list(get_json(server.admin, "/v1/paths"));
+    paths.into_iter().find(|path| path["path"] == name).unwrap_or_default()
+}
+
+fn state(server: &Server, name: &str) -> String {
+    path(server, name)["state"].as_str().unwrap_or("none").to_owned()
+}
+
+fn reason(server: &Server, name: &str) -> Option<String> {
+    path(server, name)["reason"].as_str().map(str::to_owned)
+}
+
+fn sources_seen(server: &Server, name: &str) -> u64 {
+    path(server, name)["sources_seen"].as_u64().unwrap_or(0)
+}
+
+fn describe(server: &Server, path: &str) -> (u16, String) {
+    let mut client = Client::connect(server.rtsp);
+    let response = client.request("DESCRIBE", &server.url(path), &[]);
+    (response.status, response.body)
+}
+
+/// Publishes the clip at its own speed.
+fn publish(url: &str, input: &[&str]) -> Child {
+    let clip = demo_clip();
+    let mut command = Command::new("ffmpeg");
+    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re"]).args(input);
+    command.arg("-i").arg(clip).args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp"]);
+    command.arg(url).stdin(Stdio::null()).spawn().unwrap()
+}
+
+/// Reads a path to its end: hashes of decoded pictures, and sound as it came.
+fn read(url: &str, transport: &str, to: &Path) -> Child {
+    let mut command = reader(url, transport);
+    command.args(["-map", "0:0", "-fps_mode", "passthrough", "-f", "framemd5"]);
+    command.arg(to.with_extension("video"));
+    command.args(["-map", "0:1", "-c", "copy", "-f", "data"]).arg(to.with_extension("audio"));
+    command.stdin(Stdio::null()).spawn().unwrap()
+}
+
+/// Reads the first pictures of a path.
+fn read_frames(url: &str, count: u32, to: &Path) -> Child {
+    let mut command = reader(url, "tcp");
+    command.args(["-map", "0:0", "-fps_mode", "passthrough", "-frames:v", &count.to_string()]);
+    command.args(["-f", "framemd5"]).arg(to).stdin(Stdio::null()).spawn().unwrap()
+}
+
+fn reader(url: &str, transport: &str) -> Command {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-rtsp_transport", transport]);
+    command.args(["-buffer_size", "8000000", "-flags2", "+skip_manual", "-i", url]);
+    command
+}
+
+/// The pictures of what `publish` sends with `-t seconds`.
+fn published_frames(seconds: &str) -> Vec<String> {
+    let cut = tempfile::Builder::new().suffix(".mp4").tempfile_in(support::scratch()).unwrap();
+    let (clip, to) = (demo_clip(), cut.path().to_string_lossy().into_owned());
+    let clip = clip.to_string_lossy();
+    let quiet = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-t", seconds];
+    run("ffmpeg", &[&quiet[..], &["-i", &clip, "-c", "copy", &to]].concat());
+    decoded_frames(&[&EVERY_SAMPLE[..], &["-i", &to]].concat(), 0)
+}
+
+fn assert_ends_well(child: &mut Child, what: &str) {
+    let status = wait_for(child, PLAYER_PATIENCE);
+    assert!(status.is_some_and(|status| status.success()), "{what}: {status:?}");
+}
+
+/// Readers end soon after their publisher.
+const SHORT_HOLD: &str = "[path.\"*\"]\nhold = \"1s\"\n";
+/// The clip has a key frame each second.
+const FRAMES_A_GROUP: usize = 25;

@@ -1,0 +1,5 @@
+//! Live paths with raw clients on both sides, and as an operator sees them.
+
+mod abuse;
+mod operators;
+mod packets;

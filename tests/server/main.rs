@@ -1,0 +1,21 @@
+//! The server from outside, over loopback: raw clients that say right and wrong, the operator's
+//! side, and files and hosts that fail.
+//!
+//! Tests share this process and its scratch folder; each starts a server of its own.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod appliance;
+mod bad_input;
+mod cli;
+mod config_paths;
+mod conformance;
+mod feedback;
+mod link_local;
+mod live;
+mod pages;
+mod priority;
+mod quality;
+mod shards;
+mod trick_modes;
