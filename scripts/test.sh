@@ -2,8 +2,8 @@
 # The test command: everything that must hold before a change goes in. What CI runs.
 #
 #   scripts/test.sh            all of it
-#   scripts/test.sh NAME..     set-up and the test programs named (tests/NAME/ or tests/NAME.rs),
-#                              nothing else
+#   scripts/test.sh NAME..     set-up and the test programs named (house, server, players, alone,
+#                              load: tests/NAME/ or tests/NAME.rs), nothing else
 #
 # In this order: tools, format, lints, documentation, unit and behaviour tests with real players,
 # and the load test, which has the machine to itself.
@@ -45,8 +45,7 @@ cargo test -p headend --doc
 # Every bench once, so that none is found broken when it is needed.
 cargo test -p headend --bench pieces
 # Everything but the load test, which comes last and alone.
-cargo test -p headend --no-fail-fast --test house --test server --test players \
-    --test crowd --test live_no_alloc --test ring_no_alloc --test shard_no_alloc
+cargo test -p headend --no-fail-fast --test house --test server --test players --test alone
 
 step "load"
 cargo test -p headend --test load -- --nocapture

@@ -16,7 +16,6 @@
 //! process  real players with a time limit
 //! sandbox  a child that may not make a system call
 //! http     the admin port
-//! allocations  what a shard that runs inside the test allocates
 //! ```
 //! Bound: every wait ends, by a deadline on a condition; no test sleeps for a fixed time.
 #![allow(dead_code, reason = "each test program takes the part of it that it needs")]
@@ -27,7 +26,6 @@
     reason = "a test that cannot go on has failed, and says where"
 )]
 
-pub(crate) mod allocations;
 pub(crate) mod av1;
 pub(crate) mod boxes;
 pub(crate) mod camera;

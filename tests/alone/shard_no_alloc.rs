@@ -5,8 +5,6 @@
 //! for: while it plays over UDP and TCP, across windows and with its reports; one client may ask
 //! for lost packets, whose places are kept.
 
-mod support;
-
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -14,14 +12,13 @@ use headend::appliance::EarlyHangup;
 use headend::config::Config;
 use headend::config::cpus::CpuList;
 
-use support::allocations::{Counting, of_shards};
-use support::session::{Lower, Session};
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use crate::allocations::of_shards;
+use crate::support;
+use crate::support::session::{Lower, Session};
 
 #[test]
 fn playing_shard_allocates_nothing_for_frames_packets_and_reports() {
+    let _machine = crate::to_itself();
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let config = Config {
         listen: vec![free],
@@ -54,6 +51,7 @@ fn playing_shard_allocates_nothing_for_frames_packets_and_reports() {
     // Until all that is kept for use has its size: through the first windows and a sync sample.
     receive(80);
     let before = of_shards();
+    assert!(before > 0, "shards that start allocate: they are counted");
     receive(200);
     let allocations = of_shards() - before;
     drop(sessions);

@@ -1,14 +1,21 @@
-//! An allocator that counts what threads of shards ask for.
+//! The allocator of this program: counts what each thread asks for, and what shards ask for.
 //!
-//! A test binary makes it its own: `#[global_allocator] static COUNTING: Counting = Counting;`.
-//! The server then runs inside the test, whose other threads are not counted.
+//! A server that runs inside a test has its shards counted, and neither its other threads nor the
+//! test's. Counts of shards are those of all servers in the process.
 #![allow(unsafe_code, reason = "an allocator hands on to another one")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// See the module.
-pub(crate) struct Counting;
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+thread_local! {
+    static OF_THREAD: Cell<u64> = const { Cell::new(0) };
+}
 
 static OF_SHARDS: AtomicU64 = AtomicU64::new(0);
 
@@ -17,8 +24,14 @@ pub(crate) fn of_shards() -> u64 {
     OF_SHARDS.load(Ordering::Relaxed)
 }
 
-/// Counts an allocation of the calling thread, if that is a shard's.
+/// Allocations of the calling thread so far.
+pub(crate) fn of_this_thread() -> u64 {
+    OF_THREAD.get()
+}
+
+/// Counts an allocation of the calling thread, for the shards too if it is one.
 fn count() {
+    OF_THREAD.set(OF_THREAD.get() + 1);
     let mut name = [0_u8; 16];
     // SAFETY: PR_GET_NAME writes 16 bytes to where it is told.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };

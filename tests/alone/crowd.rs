@@ -11,18 +11,17 @@
     reason = "a test that cannot go on has failed, and says where"
 )]
 
-mod support;
-
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::support;
+use crate::support::http;
+use crate::support::process::{Kept, PLAYER_PATIENCE, run_any};
+use crate::support::rtsp::Client;
+use crate::support::server::{Options, Server, loadgen};
+use crate::support::session::{Lower, Session, Stream};
+use crate::support::wait::{PATIENCE, until};
 use serde_json::Value;
-use support::http;
-use support::process::{Kept, PLAYER_PATIENCE, run_any};
-use support::rtsp::Client;
-use support::server::{Options, Server, loadgen};
-use support::session::{Lower, Session, Stream};
-use support::wait::{PATIENCE, until};
 
 /// What a run of the load generator has found.
 fn report(args: &[&str]) -> Value {
@@ -51,6 +50,7 @@ fn count(report: &Value, pointer: &str) -> u64 {
 
 #[test]
 fn crowd_over_udp_and_tcp_on_two_shards_loses_nothing() {
+    let _machine = crate::shared();
     let mut server = Server::start(&Options { shards: "2", ..Options::default() });
     let url = server.url("live/crowd");
     // Over TCP: what is lost or turned around on the way to the server is so for all.
@@ -80,6 +80,7 @@ fn crowd_over_udp_and_tcp_on_two_shards_loses_nothing() {
 
 #[test]
 fn reader_that_stops_misses_what_it_has_to_and_nobody_else_notices() {
+    let _machine = crate::shared();
     let server = Server::with_demo();
     let url = server.url("live/crowd");
     let _publisher = publish(&url, &["--bit-rate", "4M", "--gop", "25"]);
@@ -133,6 +134,7 @@ fn reader_that_stops_misses_what_it_has_to_and_nobody_else_notices() {
 
 #[test]
 fn publisher_that_comes_back_is_no_loss_to_its_readers() {
+    let _machine = crate::shared();
     let server = Server::start(&Options { shards: "2", ..Options::default() });
     let url = server.url("live/crowd");
     let first = publish(&url, &["--bit-rate", "500k", "--publish-transport", "tcp"]);
@@ -163,6 +165,7 @@ fn publisher_that_comes_back_is_no_loss_to_its_readers() {
 
 #[test]
 fn made_up_film_is_what_decoders_understand() {
+    let _machine = crate::shared();
     let server = Server::with_demo();
     let url = server.url("live/film");
     let _publisher = publish(&url, &["--bit-rate", "400k", "--gop", "10", "--sound"]);

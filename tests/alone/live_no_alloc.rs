@@ -6,8 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
-mod support;
-
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,13 +16,10 @@ use headend::config::cpus::CpuList;
 use headend_loadgen::cli::Options;
 use headend_loadgen::run::run_until;
 
-use support::allocations::{Counting, of_shards};
-use support::http;
-use support::session::{Lower, Session};
-use support::wait::{PATIENCE, until};
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use crate::allocations::of_shards;
+use crate::support::http;
+use crate::support::session::{Lower, Session};
+use crate::support::wait::{PATIENCE, until};
 
 /// What has been counted at some time.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +49,7 @@ fn free_address() -> SocketAddr {
 
 #[test]
 fn shard_allocates_nothing_for_readers_of_a_live_path() {
+    let _machine = crate::to_itself();
     let (listen, admin) = (free_address(), free_address());
     let config = Config {
         listen: vec![listen],
