@@ -1,9 +1,15 @@
 #!/bin/bash
 # The test command: everything that must hold before a change goes in. What CI runs.
 #
-#   scripts/test.sh            all of it
-#   scripts/test.sh NAME..     set-up and the test programs named (house, server, players, alone,
-#                              load: tests/NAME/ or tests/NAME.rs), nothing else
+#   scripts/test.sh                       all of it
+#   scripts/test.sh PROGRAM..             set-up and these test programs, nothing else
+#   scripts/test.sh PROGRAM.. -- PART..   of these, the tests whose names contain a PART
+#
+#   house     rules over the text of the repository
+#   server    the server over loopback: scripts/test.sh server -- conformance:: live::abuse
+#   players   FFmpeg and GStreamer:      scripts/test.sh players -- interop::ffmpeg
+#   alone     crowds, and allocations that are counted
+#   load      five hundred sessions at once
 #
 # In this order: tools, format, lints, documentation, unit and behaviour tests with real players,
 # and the load test, which has the machine to itself.
@@ -22,10 +28,15 @@ export RUST_TEST_THREADS="${RUST_TEST_THREADS:-8}"
 ulimit -n "$(ulimit -Hn)" || true
 
 if (($# > 0)); then
-    for name in "$@"; do
-        step "tests/$name"
-        cargo test --test "$name"
+    programs=()
+    while (($# > 0)) && [[ $1 != -- ]]; do
+        programs+=(--test "$1")
+        shift
     done
+    step "tests: ${programs[*]/--test/}"
+    # The load generator is a program of its own: tests start it from beside the server.
+    cargo build --workspace
+    cargo test -p headend --no-fail-fast "${programs[@]}" "$@"
     exit
 fi
 
