@@ -87,6 +87,7 @@ fn in_namespace(name: &str, test: impl FnOnce()) {
         ["-rn", "env", &inside, &this, "--exact", &full_name(module_path!(), name), "--nocapture"];
     let ended = run_any("unshare", &args, PLAYER_PATIENCE);
     assert!(ended.status.success(), "{}\n{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("1 passed"), "{name}: no such test");
     println!("{}", ended.stdout);
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::process::{Kept, run, wait_for};
+use super::process::{Kept, PLAYER_PATIENCE, run, run_command};
 use super::wait::until;
 
 /// Runs `test`, which is the test called `name` of `module` (`module_path!()`), in a network of its
@@ -17,21 +17,21 @@ pub(crate) fn in_own_network(module: &str, name: &str, setup: &str, test: impl F
         test();
         return;
     }
+    if Command::new("unshare").arg("--version").output().is_err() {
+        println!("skipped: there is no unshare here");
+        return;
+    }
     let script = format!("ip link set lo up && {setup} || exit {NONE_HERE}; exec \"$0\" \"$@\"");
     let mut command = Command::new("unshare");
     command.args(["-n", "sh", "-c", &script]).arg(std::env::current_exe().unwrap());
     command.args(["--exact", &full_name(module, name), "--nocapture"]).env(INSIDE, "1");
-    let Ok(child) = command.spawn() else {
-        println!("skipped: there is no unshare here");
-        return;
-    };
-    let mut child = Kept(child);
-    let status = wait_for(&mut child.0, super::process::PLAYER_PATIENCE * 2);
-    match status.map(|status| (status.success(), status.code())) {
-        Some((true, _)) => {}
+    let ended = run_command(&mut command, PLAYER_PATIENCE * 2);
+    println!("{}", ended.stdout);
+    match (ended.status.success(), ended.status.code()) {
+        (true, _) => assert!(ended.stdout.contains("1 passed"), "{name}: no such test"),
         // `unshare` itself ends with 1 when it may not; a test that has failed, with 101.
-        Some((false, Some(NONE_HERE | 1))) => println!("skipped: no network namespaces here"),
-        ended => panic!("in a network of its own: {ended:?}"),
+        (false, Some(NONE_HERE | 1)) => println!("skipped: no network namespaces here"),
+        _ => panic!("in a network of its own: {}\n{}", ended.status, ended.stderr),
     }
 }
 
