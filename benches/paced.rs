@@ -9,8 +9,9 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use headend::base::time::Mono;
 use headend::base::wheel::{SLOT_NS, Wheel};
+use headend::session::action::TimerKey;
+use headend::session::directory::{SessionKey, SessionRef};
 use headend::session::sockets::SharedSockets;
-use headend::session::table::{SessionKey, TimerKey};
 
 /// 40 ms of streams with 25 frames a second: each comes out once and goes in again.
 #[divan::bench(args = [100, 1_000, 10_000])]
@@ -57,7 +58,7 @@ fn tuple_finds_its_stream(bencher: Bencher<'_, '_>, clients: u32) {
     let mut sockets = SharedSockets::default();
     let pair = sockets.add_pair(8_000).expect("room for a pair");
     for client in 0..clients {
-        let owner = (SessionKey(client), 0);
+        let owner = (SessionRef::Title(SessionKey(client)), 0);
         sockets.place(address(client, 5_000), address(client, 5_001), owner).expect("a free tuple");
     }
     let froms: Vec<SocketAddr> =

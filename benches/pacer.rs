@@ -25,11 +25,12 @@ use headend::media::window::{Packet, PacketWindow, WindowKind};
 use headend::metrics::cells::ShardCells;
 use headend::rtp::HEADER_BYTES;
 use headend::session::cursor::Cursor;
-use headend::session::desk::Waiter;
+use headend::session::directory::SessionKey;
+use headend::session::directory::StreamRef;
 use headend::session::epoch::Epoch;
 use headend::session::pump::{Pumped, Pumping, TitleRun, TitleSink};
-use headend::session::stream::{Due, Path, RunMark, Stream};
-use headend::session::table::SessionKey;
+use headend::session::stream::{Due, RunMark, Stream};
+use headend::session::transport::Transport;
 
 use crate::title::Title;
 
@@ -92,7 +93,7 @@ impl Pacer {
             // Spread over a frame's time, as clients are that came one after the other.
             let start = now.offset_ns(i64::from(number) * FRAME_NS / i64::from(stream_count));
             let client = SocketAddr::from(([10, 0, 0, 1], 5_000));
-            let path = Path::Udp { pair: 0, rtp: client, rtcp: client };
+            let path = Transport::Udp { pair: 0, rtp: client, rtcp: client };
             let random = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let url = String::from("trackID=0");
             let mut stream = Stream::new(0, (96, 90_000), path, url, Ssrc(number), random);
@@ -121,7 +122,8 @@ impl Pacer {
     fn pump(&mut self, number: u32) {
         let Self { title, cells, sink, windows, streams, now, .. } = self;
         let (stream, epoch) = &mut streams[number as usize];
-        let (at, end) = (Waiter { session: SessionKey(0), stream_index: 0, epoch_count: 1 }, None);
+        let (at, end) =
+            (StreamRef { session: SessionKey(0), stream_index: 0, epoch_count: 1 }, None);
         let next = loop {
             let play_received = &mut None;
             let pumping = Pumping { at, stream, epoch, end, title, play_received };

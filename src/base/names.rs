@@ -46,6 +46,12 @@ pub fn is_title_name(name: &str) -> bool {
     name == CLIP_NAME || name.split('/').next() == Some(LIBRARY_PATH.trim_end_matches('/'))
 }
 
+/// Whether a URL's path names a live path: whatever no title can have.
+#[must_use]
+pub fn is_live_path(path: &str) -> bool {
+    is_path_name(path) && !is_title_name(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

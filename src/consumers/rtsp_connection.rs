@@ -24,6 +24,7 @@ use crate::access::publish::{Denied, may_publish};
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
+use crate::base::names::is_live_path;
 use crate::base::secrets::shown_url;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
@@ -36,7 +37,6 @@ use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::{Target, UriError, parse_target};
-use crate::session::live::is_live_path;
 use crate::session::request::{Command, Executed, PUBLIC, Waiter, public};
 
 /// See the module.

@@ -14,9 +14,7 @@ use std::time::Duration;
 use super::admission::RefusalsSaid;
 use super::directory::Directory;
 use super::request::Command;
-use super::resend::Refusal;
 use super::sockets::SharedSockets;
-use super::table::{Action, TimerKey};
 use crate::base::addresses::Addresses;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
@@ -26,6 +24,9 @@ use crate::live::demux::Demux;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::{Response, Status};
+use crate::session::action::Action;
+use crate::session::action::TimerKey;
+use crate::session::feedback::Refusal;
 
 /// What sessions are allowed and told.
 #[derive(Debug, Clone)]

@@ -14,22 +14,11 @@ use std::sync::{Arc, Weak};
 
 use slab::Slab;
 
-use super::table::SessionKey;
+use super::directory::StreamRef;
 use crate::base::time::Mono;
 use crate::library::title::{FileIdentity, Title};
 use crate::media::pages::Pages;
 use crate::media::window::{PacketWindow, WindowKey};
-
-/// A stream that waits for a window, or for its pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiter {
-    /// Session.
-    pub session: SessionKey,
-    /// Stream of the session.
-    pub stream_index: u8,
-    /// Epoch that it is for; a later one has no use for it.
-    pub epoch_count: u32,
-}
 
 /// Answer to a request.
 #[derive(Debug)]
@@ -49,14 +38,14 @@ pub struct WindowDesk {
     /// Windows that are asked for, by the number on their task.
     asked: Slab<(FileIdentity, WindowKey)>,
     /// Lists of waiters that were answered, for the next ones.
-    spare: Vec<Vec<Waiter>>,
+    spare: Vec<Vec<StreamRef>>,
     sweep_at: usize,
 }
 
 #[derive(Debug)]
 enum Entry {
     Here(Weak<PacketWindow>),
-    Asked(Vec<Waiter>),
+    Asked(Vec<StreamRef>),
 }
 
 impl Default for WindowDesk {
@@ -72,7 +61,7 @@ impl Default for WindowDesk {
 
 impl WindowDesk {
     /// Looks for a window of `title` that can be sent from at `now` and for a while.
-    pub fn request(&mut self, title: &Title, key: WindowKey, waiter: Waiter, now: Mono) -> Desk {
+    pub fn request(&mut self, title: &Title, key: WindowKey, waiter: StreamRef, now: Mono) -> Desk {
         let name = (title.identity, key);
         match self.entries.get_mut(&name) {
             Some(Entry::Here(window)) => {
@@ -100,7 +89,7 @@ impl WindowDesk {
         &mut self,
         number: u32,
         window: Option<&Arc<PacketWindow>>,
-    ) -> Option<(WindowKey, Vec<Waiter>)> {
+    ) -> Option<(WindowKey, Vec<StreamRef>)> {
         let name = self.asked.try_remove(number as usize)?;
         let waiters = match self.entries.remove(&name) {
             Some(Entry::Asked(waiters)) => waiters,
@@ -113,7 +102,7 @@ impl WindowDesk {
     }
 
     /// Those of `handle_answer` are told.
-    pub fn give_back(&mut self, mut waiters: Vec<Waiter>) {
+    pub fn give_back(&mut self, mut waiters: Vec<StreamRef>) {
         if waiters.capacity() > 0 && self.spare.len() < SPARE_MAX {
             waiters.clear();
             self.spare.push(waiters);
@@ -140,7 +129,7 @@ impl WindowDesk {
 
 /// Enters a waiter. Before the list grows, streams that wait in it for earlier epochs are taken
 /// out: it holds at most twice as many as there are streams, however often their clients seek.
-fn push_waiter(waiters: &mut Vec<Waiter>, waiter: Waiter) {
+fn push_waiter(waiters: &mut Vec<StreamRef>, waiter: StreamRef) {
     if waiters.len() == waiters.capacity() {
         let mut seen = HashSet::with_capacity(waiters.len());
         waiters.reverse();
@@ -164,10 +153,11 @@ const SPARE_MAX: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::directory::SessionKey;
 
     #[test]
     fn list_of_waiters_is_looked_through_only_after_as_many_seeks_as_it_has_streams() {
-        let waiter = |session, epoch_count| Waiter {
+        let waiter = |session, epoch_count| StreamRef {
             session: SessionKey(session),
             stream_index: 0,
             epoch_count,

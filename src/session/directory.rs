@@ -13,7 +13,21 @@ use std::ops::Bound;
 
 use crate::base::ids::SessionId;
 use crate::poll::poll_table::EntryKey;
-use crate::session::table::SessionKey;
+
+/// Place of a player of a title in its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey(pub u32);
+
+/// A stream of a player of a title, in one epoch of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamRef {
+    /// Session.
+    pub session: SessionKey,
+    /// Stream of the session.
+    pub stream_index: u8,
+    /// Epoch that it is for; a later one has no use for it.
+    pub epoch_count: u32,
+}
 
 /// A session of a client, by its place in the table of its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -16,9 +16,9 @@ use super::cx::Cx;
 use super::position;
 use super::session::{Session, State};
 use super::stream::Phase;
-use super::table::SessionKey;
 use crate::base::time::Mono;
 use crate::media::codec::MediaKind;
+use crate::session::directory::SessionKey;
 use crate::session::table::Vod;
 
 impl Vod {

@@ -16,12 +16,15 @@
 //! ```
 //! Plain code: commands, windows, reports and the time come in; tasks, answers and RTCP go out.
 
+pub mod action;
 mod admission;
+pub mod client;
 pub mod cursor;
 pub mod cx;
 pub mod desk;
 pub mod directory;
 pub mod epoch;
+pub mod feedback;
 pub mod info;
 mod lag;
 pub mod live;
@@ -43,3 +46,4 @@ pub mod stream;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod transport;

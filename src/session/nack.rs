@@ -8,12 +8,12 @@
 //! Bound: `NACK_PACKETS_MAX` numbers of a datagram.
 
 use super::cx::Cx;
-use super::desk::Waiter;
-use super::resend::Refusal;
 use super::session::State;
 use super::stream::Phase;
-use super::table::{Action, SessionKey};
 use crate::rtcp::{self, Packet};
+use crate::session::action::Action;
+use crate::session::directory::{SessionKey, SessionRef};
+use crate::session::feedback::{NACK_PACKETS_MAX, Refusal};
 use crate::session::table::Vod;
 
 impl Vod {
@@ -30,7 +30,7 @@ impl Vod {
             let is_playing = matches!(session.state, State::Playing)
                 && !matches!(stream.phase, Phase::Idle | Phase::Ended);
             let stream_index = u8::try_from(place).unwrap_or(u8::MAX);
-            let at = Waiter { session: key, stream_index, epoch_count: session.epoch_count };
+            let (session, epoch_count) = (SessionRef::Title(key), session.epoch_count);
             for seq in nack.lost().take(room) {
                 room -= 1;
                 cx.cells.nacks_received.add(1);
@@ -39,12 +39,9 @@ impl Vod {
                 } else if !is_playing {
                     cx.count_refusal(Refusal::Busy);
                 } else {
-                    cx.out.push(Action::Resend { at, seq });
+                    cx.out.push(Action::Resend { session, stream_index, epoch_count, seq });
                 }
             }
         }
     }
 }
-
-/// More than two bursts: what a player asks for beyond that comes too late for it.
-pub(super) const NACK_PACKETS_MAX: usize = 256;

@@ -20,12 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cx::Cx;
-use super::desk::Waiter;
 use super::directory::SessionRef;
 use super::epoch::Epoch;
 use super::session::{Session, State};
-use super::stream::{Due, Path, Phase, RunMark, Stream};
-use super::table::{SessionKey, TimerKey, Vod};
+use super::stream::{Due, Phase, RunMark, Stream};
+use super::table::Vod;
 use crate::base::ids::RtpTs;
 use crate::base::limits::{BURST_INTERVAL, BURST_PACKETS_MAX};
 use crate::base::sink::{Gathered, RunSink};
@@ -35,6 +34,10 @@ use crate::media::window::{Frame, Packet, PacketWindow};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::rtp::{self, HEADER_BYTES};
+use crate::session::action::TimerKey;
+use crate::session::directory::SessionKey;
+use crate::session::directory::StreamRef;
+use crate::session::transport::Transport;
 
 /// Sockets that send runs of titles' packets.
 pub trait TitleSink: RunSink {
@@ -124,7 +127,7 @@ enum Taken {
 #[derive(Debug)]
 pub struct Pumping<'a> {
     /// Its name.
-    pub at: Waiter,
+    pub at: StreamRef,
     /// The stream.
     pub stream: &'a mut Stream,
     /// The present epoch.
@@ -151,24 +154,24 @@ impl Vod {
             return None;
         }
         let TimerKey::Stream { session, stream_index, epoch_count, .. } = key else { return None };
-        let at = Waiter { session, stream_index, epoch_count };
+        let at = StreamRef { session, stream_index, epoch_count };
         let session = self.session_mut(session)?;
         let connection = session.connection;
         let stream = session.streams.get_mut(usize::from(stream_index))?;
         match stream.path {
-            Path::Udp { .. } => {
+            Transport::Udp { .. } => {
                 self.pump_udp(cx, at, sink);
                 None
             }
-            Path::Tcp { .. } => {
+            Transport::Tcp { .. } => {
                 stream.phase = Phase::WaitsForConnection;
                 connection
             }
-            Path::Group { .. } => None,
+            Transport::Group { .. } => None,
         }
     }
 
-    fn pump_udp(&mut self, cx: &mut Cx, at: Waiter, sink: &mut impl TitleSink) {
+    fn pump_udp(&mut self, cx: &mut Cx, at: StreamRef, sink: &mut impl TitleSink) {
         match self.send_due(cx, at, sink) {
             Some(Pumped::Until(due)) => {
                 self.request_ahead(cx, at);
@@ -185,20 +188,20 @@ impl Vod {
 
     /// Hands the frames of a stream that are due to the sink, as many as a turn may. `None`: there
     /// is no such stream any more.
-    fn send_due(&mut self, cx: &Cx, at: Waiter, sink: &mut impl TitleSink) -> Option<Pumped> {
+    fn send_due(&mut self, cx: &Cx, at: StreamRef, sink: &mut impl TitleSink) -> Option<Pumped> {
         let session = self.session_mut(at.session)?;
         let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
             return None;
         };
         let (end, stream) = (*end, streams.get_mut(usize::from(at.stream_index))?);
-        let Path::Udp { pair, rtp, .. } = stream.path else { return None };
+        let Transport::Udp { pair, rtp, .. } = stream.path else { return None };
         let Some(way) = sink.way_to(pair, rtp) else { return Some(Pumped::Part) };
         let pumping = Pumping { at, stream, epoch, end, title, play_received };
         Some(pumping.send_due(&cx.cells, cx.now, way, sink))
     }
 
     /// Plans a stream's next step from what it has to send.
-    pub fn plan(&mut self, cx: &mut Cx, at: Waiter, next: Due) {
+    pub fn plan(&mut self, cx: &mut Cx, at: StreamRef, next: Due) {
         match next {
             // The next frame is due already: in the next turn, behind the runs of this one.
             Due::Now { .. } => self.schedule(cx, at, cx.now + NEXT_TURN),
@@ -221,7 +224,7 @@ impl Vod {
     }
 
     /// What a stream has to send; also asks for the window ahead.
-    fn next_due(&mut self, cx: &mut Cx, at: Waiter) -> Option<Due> {
+    fn next_due(&mut self, cx: &mut Cx, at: StreamRef) -> Option<Due> {
         let session = self.session_mut(at.session)?;
         let (epoch, end) = (session.epoch?, session.end);
         let stream = session.streams.get_mut(usize::from(at.stream_index))?;
@@ -230,7 +233,7 @@ impl Vod {
         Some(due)
     }
 
-    fn request_ahead(&mut self, cx: &mut Cx, at: Waiter) {
+    fn request_ahead(&mut self, cx: &mut Cx, at: StreamRef) {
         let unasked = self.session(at.session).and_then(|session| {
             let stream = session.streams.get(usize::from(at.stream_index))?;
             stream.cursor.as_ref()?.unasked()
@@ -241,7 +244,7 @@ impl Vod {
     }
 
     /// All is sent: BYE follows when the last frame has had its time on the screen.
-    fn finish(&mut self, cx: &mut Cx, at: Waiter) {
+    fn finish(&mut self, cx: &mut Cx, at: StreamRef) {
         let Some(session) = self.session(at.session) else { return };
         let Some(epoch) = session.epoch else { return };
         let Some(stream) = session.streams.get(usize::from(at.stream_index)) else { return };
@@ -257,7 +260,7 @@ impl Vod {
     /// A run was not sent.
     pub fn handle_run_refused(&mut self, cx: &mut Cx, mark: &RunMark, refused: Refused) {
         let RunMark { session, stream_index, epoch_count, .. } = *mark;
-        let at = Waiter { session, stream_index, epoch_count };
+        let at = StreamRef { session, stream_index, epoch_count };
         match refused {
             // What the socket did not take is next again, a little later.
             Refused::Again => {
@@ -290,13 +293,13 @@ impl Vod {
         let is_current = |session: &&Session| session.epoch_count == mark.epoch_count;
         let session = self.session(mark.session).filter(is_current)?;
         match session.streams.get(usize::from(mark.stream_index))?.path {
-            Path::Udp { pair, .. } => Some(pair),
-            Path::Tcp { .. } | Path::Group { .. } => None,
+            Transport::Udp { pair, .. } => Some(pair),
+            Transport::Tcp { .. } | Transport::Group { .. } => None,
         }
     }
 
     /// A stream, if it still plays the epoch that is meant.
-    fn current_stream(&mut self, at: Waiter) -> Option<&mut Stream> {
+    fn current_stream(&mut self, at: StreamRef) -> Option<&mut Stream> {
         let is_current = |session: &&mut Session| session.epoch_count == at.epoch_count;
         let session = self.session_mut(at.session).filter(is_current)?;
         session.streams.get_mut(usize::from(at.stream_index))
@@ -307,7 +310,7 @@ impl Vod {
         &mut self,
         cx: &mut Cx,
         connection: EntryKey,
-        ready: &mut Vec<(Mono, Waiter)>,
+        ready: &mut Vec<(Mono, StreamRef)>,
     ) {
         for index in 0..cx.directory.of_connection(connection).len() {
             let session = cx.directory.of_connection(connection).get(index).copied();
@@ -326,7 +329,7 @@ impl Vod {
                     continue;
                 }
                 let stream_index = u8::try_from(stream).unwrap_or(u8::MAX);
-                let at = Waiter { session, stream_index, epoch_count };
+                let at = StreamRef { session, stream_index, epoch_count };
                 match self.next_due(cx, at) {
                     Some(Due::Now { at: due_at, .. }) => ready.push((due_at, at)),
                     Some(other) => self.plan(cx, at, other),
@@ -337,7 +340,7 @@ impl Vod {
             if latest.is_some_and(|due_at| self.skip_if_late(cx, session, due_at)) {
                 ready.truncate(first);
                 for stream_index in (0..count).filter_map(|index| u8::try_from(index).ok()) {
-                    self.plan_skipped(cx, Waiter { session, stream_index, epoch_count });
+                    self.plan_skipped(cx, StreamRef { session, stream_index, epoch_count });
                 }
             }
         }
@@ -345,7 +348,7 @@ impl Vod {
     }
 
     /// A stream that was moved asks for its window.
-    fn plan_skipped(&mut self, cx: &mut Cx, at: Waiter) {
+    fn plan_skipped(&mut self, cx: &mut Cx, at: StreamRef) {
         if self.current_stream(at).is_some_and(|stream| stream.phase == Phase::WaitsForWindow) {
             self.plan(cx, at, Due::Waiting);
         }
@@ -356,7 +359,7 @@ impl Vod {
     pub fn gather(
         &mut self,
         cx: &Cx,
-        ready: &[(Mono, Waiter)],
+        ready: &[(Mono, StreamRef)],
         send: &mut impl TitleFrames,
         gathered: &mut Gathered,
     ) -> Option<SessionKey> {
@@ -375,7 +378,7 @@ impl Vod {
         &mut self,
         cx: &Cx,
         send: &mut impl TitleFrames,
-        at: Waiter,
+        at: StreamRef,
         gathered: &mut Gathered,
     ) -> Taken {
         let Some(session) = self.session_mut(at.session) else { return Taken::All };
@@ -388,7 +391,7 @@ impl Vod {
         let Due::Now { frame, at: due_at } = stream.due(epoch, *end, cx.now) else {
             return Taken::All;
         };
-        let Path::Tcp { channel, .. } = stream.path else { return Taken::All };
+        let Transport::Tcp { channel, .. } = stream.path else { return Taken::All };
         if stream.is_at_frame_start() {
             observe(&cx.cells, cx.now, due_at, play_received);
         }
@@ -423,7 +426,7 @@ impl Vod {
 
     /// Plans the next step of streams whose frames were taken, or not: they wait for the clock or
     /// for the connection. True: for the connection, some of them.
-    pub fn replan(&mut self, cx: &mut Cx, ready: &[(Mono, Waiter)]) -> bool {
+    pub fn replan(&mut self, cx: &mut Cx, ready: &[(Mono, StreamRef)]) -> bool {
         let mut has_more = false;
         for (_, at) in ready {
             match self.next_due(cx, *at) {
@@ -598,7 +601,7 @@ mod tests {
         let mut cursor = Cursor::new(WindowKind::All, false, 1, 0, 0);
         cursor.handle_window(0, window);
         let client = SocketAddr::from(([192, 0, 2, 1], 5_000));
-        let path = Path::Udp { pair: 0, rtp: client, rtcp: client };
+        let path = Transport::Udp { pair: 0, rtp: client, rtcp: client };
         let mut stream = Stream::new(0, (96, 90_000), path, String::new(), Ssrc(1), 1);
         stream.seek(cursor, None);
         let (npt, due_zero, wall) = (Npt::ZERO, Npt::ZERO, Mono(1));

@@ -6,17 +6,20 @@
 use rand::RngExt;
 
 use super::cx::Cx;
-use super::desk::Waiter as WindowWaiter;
 use super::quality::Change;
 use super::session::{Session, State};
-use super::stream::{Path, Phase, Report, Stream};
-use super::table::{Action, SessionKey, TimerKey};
+use super::stream::{Phase, Report, Stream};
 use crate::base::ids::SessionId;
 use crate::base::time::{Mono, Npt};
 use crate::metrics::cells::{QUALITY_CAUSES, ShardCells};
 use crate::rtcp::interval::interval;
 use crate::rtcp::{self, Feedback, SenderInfo};
+use crate::session::action::Action;
+use crate::session::action::TimerKey;
+use crate::session::directory::SessionKey;
+use crate::session::directory::StreamRef;
 use crate::session::table::Vod;
+use crate::session::transport::Transport;
 
 impl Vod {
     /// Time for the sender reports of a session.
@@ -44,8 +47,8 @@ impl Vod {
     }
 
     /// Says BYE on a stream at `due`: nothing else of it is to come.
-    pub fn wait_for_bye(&mut self, cx: &mut Cx, at: WindowWaiter, due: Mono) {
-        let WindowWaiter { session, stream_index, epoch_count } = at;
+    pub fn wait_for_bye(&mut self, cx: &mut Cx, at: StreamRef, due: Mono) {
+        let StreamRef { session, stream_index, epoch_count } = at;
         let Some(stream) = self
             .slab
             .get_mut(session.0 as usize)
@@ -142,11 +145,11 @@ impl Vod {
             }
         }
         let action = match (stream.path, session.connection) {
-            (Path::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
-            (Path::Tcp { rtcp_channel, .. }, Some(entry)) => {
+            (Transport::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
+            (Transport::Tcp { rtcp_channel, .. }, Some(entry)) => {
                 Action::Interleaved { entry, channel: rtcp_channel, bytes }
             }
-            (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => return,
+            (Transport::Tcp { .. }, None) | (Transport::Group { .. }, _) => return,
         };
         cx.cells.rtcp_packets_sent.add(1);
         cx.out.push(action);
@@ -182,7 +185,7 @@ impl Vod {
                 None => stream.report = Some(Box::new(report)),
             }
             let is_sent = is_playing && !matches!(stream.phase, Phase::Idle | Phase::Ended);
-            let is_udp = matches!(stream.path, Path::Udp { .. });
+            let is_udp = matches!(stream.path, Transport::Udp { .. });
             let quality = stream.quality.as_mut().filter(|_| is_sent && is_udp);
             if let Some(change) = quality.and_then(|q| q.handle_report(block.fraction_lost, now)) {
                 change_level(&session.id, stream, change, cells);
@@ -202,7 +205,7 @@ impl Vod {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let Some(epoch) = session.epoch.filter(|epoch| epoch.speed <= 1.0) else { return };
         for stream in &mut session.streams {
-            if matches!(stream.path, Path::Udp { .. }) || stream.quality.is_none() {
+            if matches!(stream.path, Transport::Udp { .. }) || stream.quality.is_none() {
                 continue;
             }
             let lag = stream.lag(&epoch, now);

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::live::is_live_path;
 use crate::base::ids::{SessionId, ShardId};
+use crate::base::names::is_live_path;
 use crate::library::title::Title;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::{Method, Request};

@@ -22,7 +22,7 @@ use crate::base::time::Mono;
 use crate::media::pages::Pages;
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::RtxStream;
-use crate::rtsp::request::Request;
+use crate::session::feedback::Refusal;
 
 /// See the module.
 #[derive(Debug)]
@@ -65,26 +65,6 @@ pub struct Again<'a> {
     pub ts: RtpTs,
     /// What it is in the stream of retransmissions.
     pub rtx: RtxStream,
-}
-
-/// Why a packet is not sent again: index into `ShardCells::rtx_refused`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Never sent, or too long ago.
-    #[error("the number is not remembered")]
-    Unknown = 0,
-    /// Sent again often enough.
-    #[error("sent again too often")]
-    Repeated = 1,
-    /// A quarter of the stream's rate is used up.
-    #[error("more than the stream's rate allows")]
-    Rate = 2,
-    /// Its bytes may have left memory: reading them would hold up others.
-    #[error("not in memory any more")]
-    Cold = 3,
-    /// No room to send, or nothing is being played.
-    #[error("nothing can be sent now")]
-    Busy = 4,
 }
 
 impl Resender {
@@ -205,15 +185,6 @@ impl Mark {
             && self.packet_index + u32::from(self.packets) == next.packet_index
             && self.ts == next.ts
     }
-}
-
-/// Whether a client is one that knows `RTP/AVPF` in `m=` and makes use of it (client rule C22). No
-/// other is known that does, and `m=` names one profile: live555, and VLC with it, leaves such
-/// media out; FFmpeg takes them but asks for RTP/AVP, and would take retransmissions for packets
-/// of its stream (C10).
-#[must_use]
-pub fn takes_feedback(request: &Request) -> bool {
-    request.header("User-Agent").is_some_and(|agent| agent.contains("GStreamer"))
 }
 
 /// Payload type of the retransmissions of a stream: each is described on its own, so one number

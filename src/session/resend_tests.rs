@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::time::Npt;
 use crate::media::window::{Frame, WindowBuilder};
-use crate::rtsp::request::Method;
 
 const NOW: Mono = Mono(1_000_000_000_000);
 
@@ -171,20 +170,6 @@ proptest! {
         }
         let behind = first.wrapping_add(u16::try_from(known.len()).unwrap());
         prop_assert_eq!(resender.find(SeqNo(behind)), None);
-    }
-}
-
-#[test]
-fn feedback_is_offered_to_clients_that_read_it() {
-    for (agent, expected) in [
-        (Some("GStreamer/1.22.0"), true),
-        (Some("LibVLC/3.0.20 (LIVE555 Streaming Media v2016.11.28)"), false),
-        (Some("Lavf60.16.100"), false),
-        (None, false),
-    ] {
-        let headers: Vec<_> = agent.iter().map(|agent| ("User-Agent", *agent)).collect();
-        let request = Request::new_for_test(Method::Describe, "rtsp://host/demo", &headers, b"");
-        assert_eq!(takes_feedback(&request), expected, "{agent:?}");
     }
 }
 

@@ -18,8 +18,7 @@ use std::sync::Arc;
 use super::epoch::{Epoch, Rate};
 use super::position::window_kind;
 use super::request::{Command, Waiter};
-use super::stream::{Path, Phase, Stream};
-use super::table::TimerKey;
+use super::stream::{Phase, Stream};
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::time::{Mono, Npt};
@@ -29,6 +28,8 @@ use crate::media::asset::Track;
 use crate::media::window::WindowKind;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::range::RangeHeader;
+use crate::session::action::TimerKey;
+use crate::session::transport::Transport;
 
 /// See the module.
 #[derive(Debug)]
@@ -176,7 +177,7 @@ impl Session {
     /// Over TCP: interleaved with its RTSP connection.
     #[must_use]
     pub fn is_interleaved(&self) -> bool {
-        self.streams.iter().any(|stream| matches!(stream.path, Path::Tcp { .. }))
+        self.streams.iter().any(|stream| matches!(stream.path, Transport::Tcp { .. }))
     }
 
     /// How far the stream furthest behind is behind the clock at `at`, in nanoseconds of media:

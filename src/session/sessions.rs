@@ -15,8 +15,7 @@ use super::directory::SessionRef;
 use super::live::desk::Live;
 use super::live::farewell::say_farewell;
 use super::request::{Command, Executed, public};
-use super::stream::Path;
-use super::table::{SessionKey, TimerKey, Vod};
+use super::table::Vod;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
 use crate::metrics::cells::ShardCells;
@@ -24,6 +23,8 @@ use crate::poll::poll_table::EntryKey;
 use crate::rtcp;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
+use crate::session::action::TimerKey;
+use crate::session::transport::Transport;
 
 /// See the module.
 #[derive(Debug)]
@@ -182,7 +183,7 @@ impl Sessions {
             return;
         }
         match cx.sockets.find(pair, from) {
-            Some((key, _)) => self.handle_report(key, bytes),
+            Some((session, _)) => self.handle_report(session, bytes),
             None if cx.sockets.group_pair() == Some(pair) => {
                 live.readers.handle_member(cx, &live.hub, from, bytes)
             }
@@ -196,30 +197,29 @@ impl Sessions {
         if live.sources.handle_publisher_interleaved(cx, entry, channel, bytes) {
             return;
         }
-        let is_its =
-            |path: Path| matches!(path, Path::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
-        let found = match cx.directory.of_channel(entry, channel) {
+        let is_its = |transport: Transport| matches!(transport, Transport::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
+        let owner = cx.directory.of_channel(entry, channel);
+        let is_report = match owner {
             Some(SessionRef::Title(key)) => {
                 let session = vod.session(key);
                 let streams = session.into_iter().flat_map(|session| &session.streams);
-                streams.map(|stream| stream.path).any(is_its).then_some(key)
+                streams.map(|stream| stream.path).any(is_its)
             }
             Some(SessionRef::Reader(index)) => {
                 let reader = live.readers.table.get(index as usize);
                 let streams = reader.into_iter().flat_map(|reader| &reader.streams);
-                let is_its = streams.map(|stream| stream.path).any(is_its);
-                is_its.then(|| SessionKey::of_reader(index))
+                streams.map(|stream| stream.path).any(is_its)
             }
-            Some(SessionRef::Publisher(_)) | None => None,
+            Some(SessionRef::Publisher(_)) | None => false,
         };
-        match found {
-            Some(key) => self.handle_report(key, bytes),
+        match owner.filter(|_| is_report) {
+            Some(session) => self.handle_report(session, bytes),
             // RTP towards us or a channel that nobody set up.
             None => cx.cells.datagrams_unmatched.add(1),
         }
     }
 
-    fn handle_report(&mut self, key: SessionKey, bytes: &[u8]) {
+    fn handle_report(&mut self, session: SessionRef, bytes: &[u8]) {
         let Self { cx, vod, live } = self;
         let feedback = match rtcp::parse(bytes) {
             Ok(feedback) => feedback,
@@ -230,12 +230,14 @@ impl Sessions {
                 return;
             }
         };
-        match key.as_reader() {
-            Some(index) => {
+        match session {
+            SessionRef::Title(key) => vod.handle_report(cx, key, &feedback, bytes),
+            SessionRef::Reader(index) => {
                 live.readers.handle_reader_report(cx, index, &feedback);
                 live.readers.handle_reader_feedback(cx, &mut live.hub, index, bytes);
             }
-            None => vod.handle_report(cx, key, &feedback, bytes),
+            // Publishers are found by their own tables.
+            SessionRef::Publisher(_) => cx.cells.datagrams_unmatched.add(1),
         }
     }
 }

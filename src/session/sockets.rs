@@ -10,7 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
-use super::table::SessionKey;
+use crate::session::directory::SessionRef;
 
 /// See the module. Pairs are named by their place; the shard keeps their sockets.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ struct Pair {
     /// What groups are sent by: not for clients.
     is_for_groups: bool,
     rtp_in_use: HashSet<SocketAddr>,
-    by_rtcp: HashMap<SocketAddr, (SessionKey, u8)>,
+    by_rtcp: HashMap<SocketAddr, (SessionRef, u8)>,
 }
 
 impl SharedSockets {
@@ -84,7 +84,7 @@ impl SharedSockets {
     }
 
     /// A stream is sent to a group by the pair for groups, until `release`.
-    pub fn place_group(&mut self, rtp: SocketAddr, rtcp: SocketAddr, owner: (SessionKey, u8)) {
+    pub fn place_group(&mut self, rtp: SocketAddr, rtcp: SocketAddr, owner: (SessionRef, u8)) {
         let pair = self.group_pair().and_then(|place| self.pair_mut(place));
         if let Some(pair) = pair {
             pair.rtp_in_use.insert(rtp);
@@ -103,7 +103,7 @@ impl SharedSockets {
         &mut self,
         rtp: SocketAddr,
         rtcp: SocketAddr,
-        owner: (SessionKey, u8),
+        owner: (SessionRef, u8),
     ) -> Option<u16> {
         let is_free = |pair: &Pair| {
             !pair.is_for_groups
@@ -126,7 +126,7 @@ impl SharedSockets {
     }
 
     /// A stream of a session moved to another place in the session.
-    pub fn rename(&mut self, pair: u16, rtcp: SocketAddr, owner: (SessionKey, u8)) {
+    pub fn rename(&mut self, pair: u16, rtcp: SocketAddr, owner: (SessionRef, u8)) {
         if let Some(name) = self.pair_mut(pair).and_then(|pair| pair.by_rtcp.get_mut(&rtcp)) {
             *name = owner;
         }
@@ -134,7 +134,7 @@ impl SharedSockets {
 
     /// The stream that an RTCP datagram from `from` belongs to.
     #[must_use]
-    pub fn find(&self, pair: u16, from: SocketAddr) -> Option<(SessionKey, u8)> {
+    pub fn find(&self, pair: u16, from: SocketAddr) -> Option<(SessionRef, u8)> {
         self.pairs.get(usize::from(pair))?.as_ref()?.by_rtcp.get(&from).copied()
     }
 
@@ -172,7 +172,7 @@ mod tests {
     fn same_client_tuple_twice_on_one_pair_goes_to_a_second_pair() {
         let mut sockets = SharedSockets::default();
         sockets.add_pair(8_000);
-        let (one, two) = ((SessionKey(1), 0), (SessionKey(2), 0));
+        let (one, two) = ((SessionRef::Reader(1), 0), (SessionRef::Reader(2), 0));
         assert_eq!(sockets.place(addr(5_000), addr(5_001), one), Some(0));
         assert_eq!(sockets.place(addr(5_000), addr(5_001), two), None);
         sockets.add_pair(8_002);
@@ -187,7 +187,7 @@ mod tests {
         let mut sockets = SharedSockets::default();
         sockets.add_pair(8_000);
         sockets.add_pair(8_002);
-        let (one, two) = ((SessionKey(1), 0), (SessionKey(2), 0));
+        let (one, two) = ((SessionRef::Reader(1), 0), (SessionRef::Reader(2), 0));
         sockets.place(addr(5_000), addr(5_001), one);
         sockets.place(addr(5_000), addr(5_001), two);
         assert!(!sockets.remove_unused_pair(1), "in use");
@@ -203,7 +203,7 @@ mod tests {
     fn pair_for_groups_is_no_clients_and_is_closed_with_the_last_group() {
         let mut sockets = SharedSockets::default();
         sockets.add_pair(8_000);
-        let owner = (SessionKey(1), 0);
+        let owner = (SessionRef::Reader(1), 0);
         sockets.place(addr(5_000), addr(5_001), owner);
         assert_eq!((sockets.group_pair(), sockets.add_pair_for(9_000, true)), (None, Some(1)));
         assert_eq!((sockets.group_pair(), sockets.places()), (Some(1), vec![0]));
@@ -218,10 +218,10 @@ mod tests {
     fn released_tuple_is_free_again_and_finds_nobody() {
         let mut sockets = SharedSockets::default();
         sockets.add_pair(8_000);
-        sockets.place(addr(5_000), addr(5_001), (SessionKey(1), 0));
+        sockets.place(addr(5_000), addr(5_001), (SessionRef::Reader(1), 0));
         sockets.release(0, addr(5_000), addr(5_001));
         assert_eq!(sockets.find(0, addr(5_001)), None);
         assert_eq!(sockets.tuple_count(), 0);
-        assert_eq!(sockets.place(addr(5_000), addr(5_001), (SessionKey(2), 1)), Some(0));
+        assert_eq!(sockets.place(addr(5_000), addr(5_001), (SessionRef::Reader(2), 1)), Some(0));
     }
 }

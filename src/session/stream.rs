@@ -3,20 +3,20 @@
 //! Invariant: sequence numbers are given out in sending order and only to packets that are sent;
 //! a run that the socket did not take is rewound, number, place and counts together.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::cursor::{Cursor, Next, Place};
-use super::desk::Waiter;
 use super::epoch::Epoch;
 use super::quality::{Level, Quality};
 use super::resend::{Mark, Resender};
-use super::table::SessionKey;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::{Mono, Npt, rescale};
 use crate::base::wheel::Timer;
 use crate::media::window::{Frame, PacketWindow, WindowKind};
 use crate::rtcp::ReportBlock;
+use crate::session::directory::SessionKey;
+use crate::session::directory::StreamRef;
+use crate::session::transport::Transport;
 
 /// See the module. What each send reads stands together and first: thousands of streams are more
 /// than the cache holds.
@@ -58,7 +58,7 @@ pub struct Stream {
     /// Present from the first PLAY on; `None` as well for a stream that the present Scale mutes.
     pub cursor: Option<Cursor>,
     /// How its packets travel.
-    pub path: Path,
+    pub path: Transport,
     /// What was sent.
     pub sent: Sent,
     /// What the player last reported.
@@ -69,34 +69,6 @@ pub struct Stream {
     pub resender: Option<Box<Resender>>,
     /// Control URL as the client spelled it in SETUP: RTP-Info must repeat it (client rule C6).
     pub control_url: Box<str>,
-}
-
-/// The transport of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
-    /// RTP/AVP over a shared pair of sockets.
-    Udp {
-        /// Which pair of the shard.
-        pair: u16,
-        /// Where RTP goes.
-        rtp: SocketAddr,
-        /// Where RTCP goes, and comes from.
-        rtcp: SocketAddr,
-    },
-    /// RTP/AVP/TCP: interleaved with the RTSP connection of the session.
-    Tcp {
-        /// Channel of RTP packets; RTCP uses the next one.
-        channel: u8,
-        /// Channel of RTCP packets.
-        rtcp_channel: u8,
-    },
-    /// To a live path's group, as one of those who listen to it: it is sent nothing of its own.
-    Group {
-        /// The group, with the port of RTP.
-        rtp: SocketAddr,
-        /// The group, with the port of RTCP.
-        rtcp: SocketAddr,
-    },
 }
 
 /// Where a stream stands.
@@ -179,7 +151,7 @@ impl Stream {
     pub fn new(
         track_index: u8,
         (payload_type, clock_rate_hz): (u8, u32),
-        path: Path,
+        path: Transport,
         control_url: String,
         ssrc: Ssrc,
         random: u64,
@@ -425,8 +397,8 @@ impl Stream {
     }
 
     /// As `take_packets`; what it returns undoes it.
-    pub fn take_run(&mut self, at: Waiter, packets: u16, payload_bytes: u32) -> Option<RunMark> {
-        let Waiter { session, stream_index, epoch_count } = at;
+    pub fn take_run(&mut self, at: StreamRef, packets: u16, payload_bytes: u32) -> Option<RunMark> {
+        let StreamRef { session, stream_index, epoch_count } = at;
         let (place, seq) = (self.cursor.as_ref()?.place(), self.seq);
         self.take_packets(packets, payload_bytes);
         Some(RunMark { session, stream_index, epoch_count, packets, payload_bytes, place, seq })

@@ -10,189 +10,24 @@
 //! each kind on the wheel, whatever its client commands.
 //! Bound: `sessions_max`.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 
+use super::action::{Action, TimerKey};
 use super::cx::Cx;
-use super::desk::{Desk, Waiter as WindowWaiter, WindowDesk};
-use super::directory::SessionRef;
-use super::live::group::GroupAction;
-use super::live::input::plan::InputSocket;
-use super::request::Waiter;
+use super::desk::{Desk, WindowDesk};
+use super::directory::{SessionKey, SessionRef, StreamRef};
 use super::session::{Session, SessionTimers, State};
 use super::starts::Starts;
-use super::stream::{Path, Phase, Stream};
-use crate::base::ids::{CameraName, SeqNo, SessionId};
+use super::stream::{Phase, Stream};
+use crate::base::ids::SessionId;
 use crate::base::time::Mono;
 use crate::media::window::{PacketWindow, WindowKey};
-use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{Task, TaskClass, TaskOwner, WindowFailure, Work};
 use crate::rtsp::response::{Response, Status};
-
-/// Names a session on its shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionKey(pub u32);
-
-/// What falls due on the wheel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimerKey {
-    /// A stream's next frame.
-    Stream {
-        /// Session.
-        session: SessionKey,
-        /// Stream of the session.
-        stream_index: u8,
-        /// Valid in this epoch only.
-        epoch_count: u32,
-        /// Valid only as the stream's newest key.
-        timer_count: u32,
-    },
-    /// A stream's next sender report.
-    Report {
-        /// Session.
-        session: SessionKey,
-        /// Valid in this epoch only.
-        epoch_count: u32,
-    },
-    /// A stream has sent all; its BYE is due.
-    Bye {
-        /// Session.
-        session: SessionKey,
-        /// Stream of the session.
-        stream_index: u8,
-        /// Valid in this epoch only.
-        epoch_count: u32,
-    },
-    /// A pause point of a PAUSE with a Range (RFC 2326 s10.6).
-    Pause {
-        /// Session.
-        session: SessionKey,
-        /// Valid in this epoch only.
-        epoch_count: u32,
-    },
-    /// See whether the client still lives.
-    Liveness {
-        /// Session.
-        session: SessionKey,
-        /// Its name: the place may have been taken by another.
-        id: SessionId,
-    },
-    /// See whether an RTSP connection still does something.
-    Connection(EntryKey),
-    /// A reader of a live path.
-    LiveReader {
-        /// Its place.
-        index: u32,
-        /// Tells it from another in that place.
-        serial: u32,
-    },
-    /// Look after the sessions of live paths.
-    LiveTick,
-}
-
-impl TimerKey {
-    /// The session that it is for.
-    #[must_use]
-    pub fn session(self) -> Option<SessionKey> {
-        match self {
-            Self::Stream { session, .. }
-            | Self::Report { session, .. }
-            | Self::Bye { session, .. }
-            | Self::Pause { session, .. }
-            | Self::Liveness { session, .. } => Some(session),
-            Self::Connection(_) | Self::LiveReader { .. } | Self::LiveTick => None,
-        }
-    }
-}
-
-/// What the shard does for the sessions.
-#[derive(Debug)]
-pub enum Action {
-    /// Hands a task to the workers.
-    Submit(Task),
-    /// Answers a command.
-    Respond {
-        /// Who waits.
-        waiter: Waiter,
-        /// The answer.
-        response: Response,
-    },
-    /// Sends RTCP from a pair's RTCP socket.
-    Datagram {
-        /// Pair.
-        pair: u16,
-        /// To.
-        to: SocketAddr,
-        /// A compound packet.
-        bytes: Vec<u8>,
-    },
-    /// Sends RTCP on an interleaved connection.
-    Interleaved {
-        /// The connection.
-        entry: EntryKey,
-        /// Channel.
-        channel: u8,
-        /// A compound packet.
-        bytes: Vec<u8>,
-    },
-    /// Sends a packet again that was lost, if it may be.
-    Resend {
-        /// Whose.
-        at: WindowWaiter,
-        /// Number that it bore.
-        seq: SeqNo,
-    },
-    /// Connects to a camera.
-    Connect {
-        /// What the connection is known by.
-        camera: CameraName,
-        /// Where it is.
-        to: SocketAddr,
-    },
-    /// Sends bytes on a camera's connection.
-    Write {
-        /// The connection.
-        entry: EntryKey,
-        /// Requests, as a rule.
-        bytes: Vec<u8>,
-    },
-    /// Opens another pair of sockets for a track of a source that is pulled.
-    OpenPair {
-        /// Number of the source.
-        source: u32,
-        /// Which track.
-        track: u8,
-    },
-    /// Opens the way for packets that will come to a pair.
-    Knock {
-        /// Pair.
-        pair: u16,
-        /// Where RTP will come from.
-        rtp: SocketAddr,
-        /// Where RTCP will come from.
-        rtcp: SocketAddr,
-    },
-    /// Closes a pair of sockets that no client uses any more.
-    ClosePair(u16),
-    /// Opens sockets of an input; the shard tells `handle_input_opened`. Those for RTCP may fail.
-    OpenInput {
-        /// Its number.
-        number: u32,
-        /// They.
-        sockets: Vec<InputSocket>,
-    },
-    /// Closes the sockets of an input.
-    CloseInput(u32),
-    /// Closes a connection when what waits on it is sent.
-    HangUp(EntryKey),
-    /// Does something with the sockets of groups.
-    Group(GroupAction),
-    /// Executes a held command.
-    Execute(Box<super::request::Command>),
-}
+use crate::session::transport::Transport;
 
 /// Players of titles on a shard.
 #[derive(Debug, Default)]
@@ -258,7 +93,7 @@ impl Vod {
             if stream.quality.is_some() {
                 cx.cells.quality_levels[stream.level() as usize].sub(1);
             }
-            if let Path::Udp { pair, rtp, rtcp } = stream.path {
+            if let Transport::Udp { pair, rtp, rtcp } = stream.path {
                 cx.release_tuple(pair, rtp, rtcp);
             }
         }
@@ -339,7 +174,7 @@ impl Vod {
             let Some(cursor) = &mut stream.cursor else { return };
             let Some(index) = cursor.unasked() else { return };
             let name = WindowKey { track_index: stream.track_index, kind: cursor.kind(), index };
-            let waiter = WindowWaiter { session: key, stream_index, epoch_count };
+            let waiter = StreamRef { session: key, stream_index, epoch_count };
             match self.desk.request(&session.title, name, waiter, now) {
                 Desk::Here(window) => cursor.handle_window(index, window),
                 Desk::Asked => {
@@ -407,7 +242,7 @@ impl Vod {
     fn give_window(
         &mut self,
         cx: &mut Cx,
-        waiter: WindowWaiter,
+        waiter: StreamRef,
         name: WindowKey,
         window: Arc<PacketWindow>,
     ) {
@@ -454,7 +289,7 @@ impl Vod {
         self.session(session).is_some_and(|session| {
             let is_its = |stream: &Stream| {
                 let has_way =
-                    matches!(stream.path, Path::Udp { .. }) || session.connection.is_some();
+                    matches!(stream.path, Transport::Udp { .. }) || session.connection.is_some();
                 has_way && stream.phase == Phase::Scheduled && stream.timer_count == timer_count
             };
             session.epoch_count == epoch_count
@@ -464,8 +299,8 @@ impl Vod {
     }
 
     /// Puts a stream on the wheel.
-    pub fn schedule(&mut self, cx: &mut Cx, stream: WindowWaiter, due: Mono) {
-        let WindowWaiter { session, stream_index, epoch_count } = stream;
+    pub fn schedule(&mut self, cx: &mut Cx, stream: StreamRef, due: Mono) {
+        let StreamRef { session, stream_index, epoch_count } = stream;
         let found = self.slab.get_mut(session.0 as usize);
         let stream = found.and_then(|s| s.streams.get_mut(usize::from(stream_index)));
         let Some(stream) = stream else { return };
@@ -476,12 +311,7 @@ impl Vod {
         cx.wheel.replace(&mut stream.timer, due, key);
     }
 
-    fn handle_window_failure(
-        &mut self,
-        cx: &mut Cx,
-        waiter: WindowWaiter,
-        failure: &WindowFailure,
-    ) {
+    fn handle_window_failure(&mut self, cx: &mut Cx, waiter: StreamRef, failure: &WindowFailure) {
         let Some(session) = self.session(waiter.session) else { return };
         if session.epoch_count != waiter.epoch_count {
             return;

@@ -9,7 +9,7 @@ use super::peer_state::peer_state;
 use super::turn::Shard;
 use crate::consumers::Consumer;
 use crate::poll::poll_table::EntryKey;
-use crate::session::table::TimerKey;
+use crate::session::action::TimerKey;
 
 impl Shard {
     /// Looks at a connection again.

@@ -23,9 +23,10 @@ use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{DescriptionFailure, Outcome, ResolveFailure, Task, TaskDone, TaskOwner};
 use crate::rtsp::response::{Response, Status};
+use crate::session::action::Action;
+use crate::session::directory::SessionKey;
 use crate::session::request::{Command, Executed, Waiter};
 use crate::session::sessions::Sessions;
-use crate::session::table::{Action, SessionKey};
 
 /// What a consumer asked for while it ran.
 #[derive(Default)]
@@ -209,7 +210,9 @@ impl Shard {
                 self.close_when_sent(entry);
                 self.mark_dirty(entry);
             }
-            Action::Resend { at, seq } => self.resend(at, seq),
+            Action::Resend { session, stream_index, epoch_count, seq } => {
+                self.resend(session, stream_index, epoch_count, seq);
+            }
             Action::Connect { camera, to } => self.connect_camera(camera, to),
             Action::Write { entry, bytes } => self.write_to_camera(entry, &bytes),
             Action::OpenPair { source, track } => self.open_pair_for(source, track),

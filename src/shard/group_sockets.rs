@@ -23,7 +23,7 @@ use crate::consumers::Consumer;
 use crate::consumers::receivers::GroupReceiver;
 use crate::live::multicast::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
-use crate::session::live::group::GroupAction;
+use crate::session::action::GroupAction;
 
 /// An open ear.
 #[derive(Debug, Clone, Copy)]

@@ -20,7 +20,7 @@ use crate::base::host::Host;
 use crate::consumers::Consumer;
 use crate::consumers::input_receiver::InputReceiver;
 use crate::poll::poll_table::EntryKey;
-use crate::session::live::input::plan::InputSocket;
+use crate::session::action::InputSocket;
 
 /// A socket of an input in the tables.
 #[derive(Debug, Clone, Copy)]

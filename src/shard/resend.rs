@@ -13,19 +13,30 @@ use crate::base::ids::SeqNo;
 use crate::base::sink::RunSink;
 use crate::live::retransmit::RetransmitError;
 use crate::rtp::{RTX_HEADER_BYTES, write_rtx_header};
-use crate::session::desk::Waiter;
+use crate::session::directory::{SessionRef, StreamRef};
+use crate::session::feedback::Refusal;
 use crate::session::live::desk::Live;
 use crate::session::live::reader::LiveReader;
-use crate::session::resend::Refusal;
 use crate::session::session::Session;
-use crate::session::stream::Path;
+use crate::session::transport::Transport;
 
 impl Shard {
     /// Sends a packet of a stream again, if it may be.
-    pub(super) fn resend(&mut self, at: Waiter, seq: SeqNo) {
-        let sent = match at.session.as_reader() {
-            Some(index) => self.try_resend_live(index, at, seq),
-            None => self.try_resend(at, seq),
+    pub(super) fn resend(
+        &mut self,
+        session: SessionRef,
+        stream_index: u8,
+        epoch_count: u32,
+        seq: SeqNo,
+    ) {
+        let sent = match session {
+            SessionRef::Title(session) => {
+                self.try_resend(StreamRef { session, stream_index, epoch_count }, seq)
+            }
+            SessionRef::Reader(index) => {
+                self.try_resend_live(index, stream_index, epoch_count, seq)
+            }
+            SessionRef::Publisher(_) => Err(Refusal::Unknown),
         };
         match sent {
             Ok(()) => self.cells.rtx_packets_sent.add(1),
@@ -33,7 +44,7 @@ impl Shard {
         }
     }
 
-    fn try_resend(&mut self, at: Waiter, seq: SeqNo) -> Result<(), Refusal> {
+    fn try_resend(&mut self, at: StreamRef, seq: SeqNo) -> Result<(), Refusal> {
         let Self { sessions, ring, pairs, .. } = self;
         let now = sessions.cx.now;
         if !ring.has_free_run() {
@@ -44,7 +55,7 @@ impl Shard {
             sessions.vod.session_mut(at.session).filter(is_current).ok_or(Refusal::Busy)?;
         let Session { title, streams, .. } = session;
         let stream = streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;
-        let Path::Udp { pair, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
+        let Transport::Udp { pair, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
         let pair = pairs.get(usize::from(pair)).and_then(Option::as_ref).ok_or(Refusal::Busy)?;
         let resender = stream.resender.as_mut().ok_or(Refusal::Unknown)?;
         let again = resender.handle_nack(seq, now)?;
@@ -60,7 +71,13 @@ impl Shard {
     }
 
     /// The same for a reader of a live path.
-    fn try_resend_live(&mut self, index: u32, at: Waiter, seq: SeqNo) -> Result<(), Refusal> {
+    fn try_resend_live(
+        &mut self,
+        index: u32,
+        stream_index: u8,
+        serial: u32,
+        seq: SeqNo,
+    ) -> Result<(), Refusal> {
         let Self { sessions, ring, runs, pairs, .. } = self;
         let mut sink = RingSink { ring, runs, pairs };
         if !sink.has_free_run() {
@@ -68,14 +85,14 @@ impl Shard {
         }
         let Live { hub, readers, .. } = &mut sessions.live;
         let (paths, readers) = (&mut hub.paths, &mut readers.table);
-        let is_it = |reader: &&mut LiveReader| reader.serial() == at.epoch_count;
+        let is_it = |reader: &&mut LiveReader| reader.serial() == serial;
         let reader = readers.get_mut(index as usize).filter(is_it).ok_or(Refusal::Busy)?;
-        let stream = reader.streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;
-        let Path::Udp { pair, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
+        let stream = reader.streams.get_mut(usize::from(stream_index)).ok_or(Refusal::Busy)?;
+        let Transport::Udp { pair, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
         let way = sink.way_to(pair, rtp).ok_or(Refusal::Busy)?;
         let rtx = stream.rtx.as_mut().ok_or(Refusal::Unknown)?;
         let path = paths.path_of(reader.key).ok_or(Refusal::Busy)?;
-        let sent = path.find_sent(reader.key, at.stream_index, seq).map_err(|why| match why {
+        let sent = path.find_sent(reader.key, stream_index, seq).map_err(|why| match why {
             RetransmitError::OverBudget => Refusal::Rate,
             RetransmitError::NotSent | RetransmitError::Gone => Refusal::Unknown,
         })?;

@@ -16,8 +16,8 @@ use crate::base::time::Mono;
 use crate::consumers::Consumer;
 use crate::metrics::cells::TransportKind;
 use crate::poll::poll_table::{EntryKey, Polling};
-use crate::session::desk::Waiter;
 use crate::session::directory::SessionRef;
+use crate::session::directory::StreamRef;
 
 impl Shard {
     /// Sends on every connection that has something to send and nothing in flight.
@@ -55,7 +55,7 @@ impl Shard {
         self.ready = ready;
     }
 
-    fn send_on_connection(&mut self, key: EntryKey, ready: &[(Mono, Waiter)]) {
+    fn send_on_connection(&mut self, key: EntryKey, ready: &[(Mono, StreamRef)]) {
         let Some(link) = self.link(key) else { return };
         let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
         let is_closing = connection.is_closing();

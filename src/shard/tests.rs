@@ -24,9 +24,10 @@ use crate::poll::poller::Poller;
 use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
+use crate::session::action::Action;
+use crate::session::action::TimerKey;
 use crate::session::cx::SessionConfig;
 use crate::session::request::{Command, Waiter};
-use crate::session::table::{Action, TimerKey};
 use crate::worker::TaskQueue;
 
 /// A shard with a listener, whose turns the test takes.

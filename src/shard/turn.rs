@@ -35,10 +35,11 @@ use crate::metrics::cells::{Counter, ShardCells, TransportKind};
 use crate::poll::poll_table::{EntryKey, PollTable};
 use crate::poll::poller::Poller;
 use crate::poll::task::Task;
+use crate::session::action::Action;
+use crate::session::action::TimerKey;
 use crate::session::cx::SessionConfig;
-use crate::session::desk::Waiter;
+use crate::session::directory::StreamRef;
 use crate::session::sessions::Sessions;
-use crate::session::table::{Action, TimerKey};
 use crate::worker::TaskQueue;
 
 /// What a shard is made of.
@@ -99,7 +100,7 @@ pub struct Shard {
     /// Connections that have something to send.
     pub(super) dirty: Vec<EntryKey>,
     /// Streams of the connection that is flushed; kept for its storage.
-    pub(super) ready: Vec<(Mono, Waiter)>,
+    pub(super) ready: Vec<(Mono, StreamRef)>,
     /// BYEs that found no room in the ring: they go first in the next turn.
     pub(super) unsent: Vec<Action>,
     /// Storage that `settle` swaps with that of the sessions' actions.

@@ -12,9 +12,9 @@ use super::sink::{RingSink, RunOwner};
 use super::sockets::set_fragmentation;
 use super::turn::Shard;
 use crate::metrics::cells::TransportKind;
+use crate::session::action::TimerKey;
 use crate::session::pump::Refused;
 use crate::session::stream::RunMark;
-use crate::session::table::TimerKey;
 
 impl Shard {
     /// A stream's key of the wheel has come up.

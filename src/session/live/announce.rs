@@ -8,10 +8,10 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::announced::{Origin, description};
-use super::is_live_path;
 use super::publisher::{Claimant, Publisher, PublisherState, Way};
 use crate::base::host::Host;
 use crate::base::ids::SessionId;
+use crate::base::names::is_live_path;
 use crate::live::demux::{DemuxError, Target};
 use crate::live::latch::AddressLatch;
 use crate::live::limits::PATHS_MAX;
@@ -22,14 +22,14 @@ use crate::rtsp::transport_answer::TransportReply;
 use crate::sdp::publish::{check_announced, media_of_setup};
 use crate::sdp::read::read_session;
 use crate::sdp::session::SessionSdp;
+use crate::session::action::Action;
+use crate::session::client::clip;
 use crate::session::cx::Cx;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 use crate::session::live::hub::Hub;
 use crate::session::live::sources::Sources;
-use crate::session::methods::clip;
 use crate::session::request::{Command, Executed};
-use crate::session::stream::Path;
-use crate::session::table::Action;
+use crate::session::transport::Transport;
 
 impl Sources {
     /// The publisher that a SETUP without a session means: some name it from RECORD on only.
@@ -233,7 +233,7 @@ impl Sources {
             Lower::Tcp => cx
                 .directory
                 .free_channels(command.waiter.entry, offer.interleaved)
-                .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
+                .map(|(channel, rtcp_channel)| Transport::Tcp { channel, rtcp_channel }),
             Lower::Udp => match expect_publisher(cx, &command, &offer, target) {
                 Err(DemuxError::Taken) if cx.sockets.has_room() => {
                     return Executed::NeedsPair(Box::new(command));
@@ -254,20 +254,22 @@ impl Sources {
         command: &Command,
         Target { source: number, track }: Target,
         offer: &TransportOffer,
-        path: Path,
+        path: Transport,
     ) -> Executed {
         let Some(publisher) = self.publishers.get_mut(&number) else {
             return command.refuse(Status::SessionNotFound);
         };
         let latch = match path {
-            Path::Udp { rtp, .. } => AddressLatch::Expected(Host::of(rtp)),
-            Path::Tcp { .. } | Path::Group { .. } => AddressLatch::Any,
+            Transport::Udp { rtp, .. } => AddressLatch::Expected(Host::of(rtp)),
+            Transport::Tcp { .. } | Transport::Group { .. } => AddressLatch::Any,
         };
         publisher.source.set_up(track, latch, latch);
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
             place.path = Some(path);
         }
-        if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, publisher.connection) {
+        if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) =
+            (path, publisher.connection)
+        {
             let channels = (channel, rtcp_channel);
             cx.directory.take_channels(entry, channels, SessionRef::Publisher(number));
         }
@@ -366,8 +368,9 @@ fn fits(offer: &TransportOffer, publisher: &Publisher, command: &Command) -> boo
     };
     // One way for all: it ends with its connection, or is heard of by its datagrams.
     let first = publisher.tracks.iter().find_map(|track| track.path);
-    let is_same = first
-        .is_none_or(|first| matches!(first, Path::Udp { .. }) == (offer.protocol == Lower::Udp));
+    let is_same = first.is_none_or(|first| {
+        matches!(first, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
+    });
     offer.check(true).is_ok() && !offer.multicast && is_possible && is_same
 }
 
@@ -377,14 +380,14 @@ fn expect_publisher(
     command: &Command,
     offer: &TransportOffer,
     target: Target,
-) -> Result<Path, DemuxError> {
+) -> Result<Transport, DemuxError> {
     let (rtp_port, rtcp_port) = offer.client_port.unwrap_or_default();
     let host = Host::of(command.peer);
     let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
     let mut refused = DemuxError::Taken;
     for pair in cx.sockets.places() {
         match cx.demux.expect_both(pair, [rtp, rtcp], target) {
-            Ok(()) => return Ok(Path::Udp { pair, rtp, rtcp }),
+            Ok(()) => return Ok(Transport::Udp { pair, rtp, rtcp }),
             Err(error) => refused = error,
         }
     }

@@ -27,7 +27,7 @@ use crate::rtp::peek::{Peek, PeekFormat, Peeker};
 use crate::sdp::live::{FmtpChange, LiveDescription, LiveMedia, RtxOffer, describe_live};
 use crate::sdp::session::{MediaSdp, Protocol, SessionSdp};
 use crate::session::live::publisher::Publisher;
-use crate::session::stream::Path;
+use crate::session::transport::Transport;
 
 /// What `o=` and `s=` of the descriptions of a publisher say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub(super) struct Origin {
 #[derive(Debug)]
 pub(super) struct PublisherTrack {
     /// How its packets come; `None` before SETUP.
-    pub(super) path: Option<Path>,
+    pub(super) path: Option<Transport>,
     payload_type: u8,
     peeker: Peeker,
     /// What the newest packet of the payload type had in it.

@@ -21,7 +21,7 @@ use crate::rtsp::reader::Channels;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
 use crate::session::live::sources::Sources;
-use crate::session::stream::Path;
+use crate::session::transport::Transport;
 
 impl Sources {
     /// A datagram at the RTP port of a pair. Those of players, who knock there to open their NAT
@@ -118,7 +118,7 @@ impl Sources {
     fn add_channels_of(&self, source: u32, channels: &mut Channels) {
         let tracks = self.publishers.get(&source).map(|publisher| &publisher.tracks);
         for track in tracks.into_iter().flatten() {
-            if let Some(Path::Tcp { channel, rtcp_channel }) = track.path {
+            if let Some(Transport::Tcp { channel, rtcp_channel }) = track.path {
                 channels.insert(channel);
                 channels.insert(rtcp_channel);
             }
@@ -226,8 +226,8 @@ impl Sources {
 /// Which track a channel is for, and whether it is the one for RTCP.
 fn track_of_channel(tracks: &[PublisherTrack], wanted: u8) -> Option<(u8, bool)> {
     (0..).zip(tracks).find_map(|(track, entry)| match entry.path {
-        Some(Path::Tcp { channel, .. }) if channel == wanted => Some((track, false)),
-        Some(Path::Tcp { rtcp_channel, .. }) if rtcp_channel == wanted => Some((track, true)),
+        Some(Transport::Tcp { channel, .. }) if channel == wanted => Some((track, false)),
+        Some(Transport::Tcp { rtcp_channel, .. }) if rtcp_channel == wanted => Some((track, true)),
         _ => None,
     })
 }

@@ -16,12 +16,12 @@ use crate::base::time::Mono;
 use crate::live::message::{Ask, LiveMessage, ToHome, ToShard, home_of};
 use crate::live::paths::Told;
 use crate::live::registry::Order;
+use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
 use crate::session::live::hub::Hub;
 use crate::session::live::readers::Readers;
 use crate::session::live::sources::Sources;
-use crate::session::table::TimerKey;
 
 /// See the module.
 #[derive(Debug, Default)]

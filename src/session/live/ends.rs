@@ -11,14 +11,14 @@ use super::publisher::{Publisher, Way};
 use super::reader::ReaderState;
 use crate::live::message::Ask;
 use crate::rtsp::response::{Response, Status};
+use crate::session::action::Action;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
 use crate::session::live::desk::Live;
 use crate::session::live::hub::Hub;
 use crate::session::live::readers::Readers;
 use crate::session::live::sources::Sources;
-use crate::session::stream::Path;
-use crate::session::table::Action;
+use crate::session::transport::Transport;
 
 impl Sources {
     /// A publisher ends; its path is released.
@@ -96,7 +96,7 @@ impl Sources {
             self.close_input(cx, number);
         }
         for track in &publisher.tracks {
-            if let Some(Path::Udp { pair, .. }) = track.path
+            if let Some(Transport::Udp { pair, .. }) = track.path
                 && pair != 0
             {
                 cx.close_unused_pair(pair);
@@ -160,7 +160,7 @@ impl Readers {
         }
         note_reader_left(&reader, reason);
         for stream in &reader.streams {
-            if let Path::Udp { pair, rtp, rtcp } = stream.path {
+            if let Transport::Udp { pair, rtp, rtcp } = stream.path {
                 cx.release_tuple(pair, rtp, rtcp);
             }
         }

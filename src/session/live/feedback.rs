@@ -15,13 +15,13 @@ use super::reader::{LiveReader, LiveStream, ReaderState};
 use crate::base::ids::Ssrc;
 use crate::live::message::Ask;
 use crate::rtcp::{self, Nack, Packet};
+use crate::session::action::Action;
 use crate::session::cx::Cx;
-use crate::session::desk::Waiter;
+use crate::session::directory::SessionRef;
+use crate::session::feedback::NACK_PACKETS_MAX;
+use crate::session::feedback::Refusal;
 use crate::session::live::hub::Hub;
 use crate::session::live::readers::Readers;
-use crate::session::nack::NACK_PACKETS_MAX;
-use crate::session::resend::Refusal;
-use crate::session::table::{Action, SessionKey};
 
 impl Readers {
     /// Feedback in a compound packet of a reader.
@@ -52,8 +52,7 @@ impl Readers {
         let has_rtx = reader.streams.get(place).is_some_and(|stream| stream.rtx.is_some());
         let is_playing = matches!(reader.state, ReaderState::Playing);
         let stream_index = u8::try_from(place).unwrap_or(u8::MAX);
-        let (session, epoch_count) = (SessionKey::of_reader(index), reader.serial());
-        let at = Waiter { session, stream_index, epoch_count };
+        let (session, epoch_count) = (SessionRef::Reader(index), reader.serial());
         for seq in nack.lost().take(*room) {
             *room -= 1;
             cx.cells.nacks_received.add(1);
@@ -62,7 +61,7 @@ impl Readers {
             } else if !is_playing {
                 cx.count_refusal(Refusal::Busy);
             } else {
-                cx.out.push(Action::Resend { at, seq });
+                cx.out.push(Action::Resend { session, stream_index, epoch_count, seq });
             }
         }
     }

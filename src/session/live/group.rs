@@ -30,13 +30,14 @@ use crate::live::registry::Registry;
 use crate::rtcp::{self, Packet};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::transport::{Lower, Mode, TransportOffer};
+use crate::session::action::Action;
+use crate::session::action::GroupAction;
 use crate::session::cx::Cx;
 use crate::session::live::desk::Live;
 use crate::session::live::hub::Hub;
 use crate::session::live::readers::Readers;
 use crate::session::request::{Command, Executed};
-use crate::session::stream::Path;
-use crate::session::table::Action;
+use crate::session::transport::Transport;
 
 /// What a reader has to do with its path's group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,24 +49,6 @@ pub enum Cast {
     Member,
     /// It is the group: no session, but what the home sends by.
     Group,
-}
-
-/// What the shard does with the sockets of groups.
-#[derive(Debug)]
-pub enum GroupAction {
-    /// Opens the pair that groups are sent by.
-    OpenPair(MulticastSettings),
-    /// Listens to the reports that come to a path's group.
-    Hear {
-        /// Which path.
-        path: Arc<str>,
-        /// Its group.
-        group: Group,
-        /// How many pairs of ports it has.
-        tracks: u8,
-    },
-    /// Listens there no more.
-    Leave(Arc<str>),
 }
 
 /// All that a shard knows of groups.
@@ -158,10 +141,10 @@ impl Membership {
 }
 
 /// How a member's track travels.
-pub(super) fn group_path(group: Group, track: u8) -> Path {
+pub(super) fn group_path(group: Group, track: u8) -> Transport {
     let (rtp, rtcp) = group.ports(track);
     let at = |port| SocketAddr::new(group.address.into(), port);
-    Path::Group { rtp: at(rtp), rtcp: at(rtcp) }
+    Transport::Group { rtp: at(rtp), rtcp: at(rtcp) }
 }
 
 impl Live {

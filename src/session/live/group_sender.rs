@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use super::group::{Cast, GroupAction, OpenGroup};
+use super::group::{Cast, OpenGroup};
 use super::notes::SkipsTold;
 use super::reader::{LiveReader, LiveStream, ReaderState};
 use crate::base::ids::SessionId;
@@ -25,11 +25,13 @@ use crate::live::path::ReaderKey;
 use crate::live::paths::Wanted;
 use crate::live::reader::Carrier;
 use crate::live::start::StartPolicy;
+use crate::session::action::Action;
+use crate::session::action::GroupAction;
 use crate::session::cx::Cx;
+use crate::session::directory::SessionRef;
 use crate::session::live::hub::Hub;
 use crate::session::live::readers::Readers;
-use crate::session::stream::Path;
-use crate::session::table::{Action, SessionKey};
+use crate::session::transport::Transport;
 
 impl Readers {
     /// Sessions of some shard have joined a path that has its home here.
@@ -93,11 +95,11 @@ impl Readers {
             let (rtp, rtcp) = open.group.ports(track);
             let at = |port| SocketAddr::new(open.group.address.into(), port);
             let (rtp, rtcp) = (at(rtp), at(rtcp));
-            cx.sockets.place_group(rtp, rtcp, (SessionKey::of_reader(index), track));
+            cx.sockets.place_group(rtp, rtcp, (SessionRef::Reader(index), track));
             if found.add_stream(key, track).is_err() {
                 continue;
             }
-            let path = Path::Udp { pair, rtp, rtcp };
+            let path = Transport::Udp { pair, rtp, rtcp };
             streams.push(LiveStream {
                 track,
                 path,
@@ -127,8 +129,8 @@ fn new_sender(
 ) -> LiveReader {
     let mut rng = rand::rng();
     let peer = streams.iter().find_map(|stream| match stream.path {
-        Path::Udp { rtp, .. } => Some(rtp),
-        Path::Tcp { .. } | Path::Group { .. } => None,
+        Transport::Udp { rtp, .. } => Some(rtp),
+        Transport::Tcp { .. } | Transport::Group { .. } => None,
     });
     LiveReader {
         skips_told: SkipsTold::default(),

@@ -23,7 +23,7 @@ use crate::live::registry::Registry;
 use crate::metrics::paths::PathTallies;
 use crate::rtsp::transport_answer::TransportPath;
 use crate::session::cx::Cx;
-use crate::session::stream::Path;
+use crate::session::transport::Transport;
 use std::net::IpAddr;
 
 /// See the module.
@@ -114,17 +114,17 @@ impl Hub {
     }
 
     /// For the answer to SETUP.
-    pub(super) fn transport_path(&self, cx: &Cx, path: Path) -> TransportPath {
+    pub(super) fn transport_path(&self, cx: &Cx, path: Transport) -> TransportPath {
         match path {
-            Path::Udp { pair, rtp, rtcp } => TransportPath::Unicast {
+            Transport::Udp { pair, rtp, rtcp } => TransportPath::Unicast {
                 client: (rtp.port(), rtcp.port()),
                 server: cx.sockets.ports(pair),
                 source: None,
             },
-            Path::Tcp { channel, rtcp_channel } => {
+            Transport::Tcp { channel, rtcp_channel } => {
                 TransportPath::Interleaved { channels: (channel, rtcp_channel) }
             }
-            Path::Group { rtp, rtcp } => TransportPath::Multicast {
+            Transport::Group { rtp, rtcp } => TransportPath::Multicast {
                 group: Some(rtp.ip()),
                 port: Some((rtp.port(), rtcp.port())),
                 ttl: self.multicast.map(|settings| settings.ttl),

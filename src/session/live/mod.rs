@@ -67,15 +67,8 @@ mod walk;
 
 use super::cx::Cx;
 use super::request::{Command, Executed};
-use crate::base::names::{is_path_name, is_title_name};
 use crate::rtsp::reader::Method;
 use crate::session::live::desk::Live;
-
-/// Whether a URL's path names a live path: whatever no title can have.
-#[must_use]
-pub fn is_live_path(path: &str) -> bool {
-    is_path_name(path) && !is_title_name(path)
-}
 
 impl Live {
     /// Executes a command for a path that names no session.

@@ -16,11 +16,11 @@ use crate::base::time::Mono;
 use crate::live::info::ReaderInfo;
 use crate::live::reader::SkipCounts;
 use crate::metrics::paths::SKIPS;
+use crate::session::client::clip;
 use crate::session::cx::Cx;
 use crate::session::live::hub::Hub;
 use crate::session::live::readers::Readers;
 use crate::session::live::sources::Sources;
-use crate::session::methods::clip;
 
 /// What has been said of a reader's skips.
 #[derive(Debug, Clone, Copy, Default)]

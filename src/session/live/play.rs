@@ -17,11 +17,12 @@ use crate::live::start::StreamStart;
 use crate::rtsp::headers::{RtpInfo, write_rtp_info};
 use crate::rtsp::range::{NptStart, Range};
 use crate::rtsp::response::{Response, Status};
+use crate::session::action::Action;
+use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
 use crate::session::live::hub::Hub;
 use crate::session::live::readers::Readers;
 use crate::session::request::{Command, Executed};
-use crate::session::table::{Action, TimerKey};
 
 impl Readers {
     pub(super) fn play_live(

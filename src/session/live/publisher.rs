@@ -31,7 +31,7 @@ use crate::session::directory::SessionRef;
 use crate::session::live::hub::Hub;
 use crate::session::live::sources::Sources;
 use crate::session::request::Waiter;
-use crate::session::stream::Path;
+use crate::session::transport::Transport;
 
 /// See the module.
 #[derive(Debug)]
@@ -191,7 +191,7 @@ impl Publisher {
     pub(super) fn feeder(&self) -> Feeder {
         let paths = self.tracks.iter().filter_map(|track| track.path);
         let is_tcp = paths.clone().count() > 0
-            && paths.into_iter().all(|path| matches!(path, Path::Tcp { .. }))
+            && paths.into_iter().all(|path| matches!(path, Transport::Tcp { .. }))
             && self.connection.is_some();
         match self.way {
             Way::Announced { .. } => Feeder::Publisher { is_tcp },

@@ -7,7 +7,7 @@ use crate::base::ids::Ssrc;
 use crate::live::path::ReaderKey;
 use crate::live::pump::{Owner, Owners, To};
 use crate::poll::poll_table::EntryKey;
-use crate::session::stream::Path;
+use crate::session::transport::Transport;
 
 impl Owners for Slab<LiveReader> {
     type Owner = LiveReader;
@@ -39,9 +39,9 @@ impl Owner for LiveReader {
     #[inline]
     fn to(&self, stream_index: u8) -> To {
         match self.streams.get(usize::from(stream_index)).map(|stream| stream.path) {
-            Some(Path::Udp { pair, rtp, .. }) => To::Datagrams { pair, client: rtp },
-            Some(Path::Tcp { channel, .. }) => To::Channel(channel),
-            Some(Path::Group { .. }) | None => To::Nowhere,
+            Some(Transport::Udp { pair, rtp, .. }) => To::Datagrams { pair, client: rtp },
+            Some(Transport::Tcp { channel, .. }) => To::Channel(channel),
+            Some(Transport::Group { .. }) | None => To::Nowhere,
         }
     }
 

@@ -25,8 +25,7 @@ use crate::session::info::{SessionInfo, StreamInfo};
 use crate::session::live::hub::Hub;
 use crate::session::live::readers::Readers;
 use crate::session::request::Waiter;
-use crate::session::stream::Path;
-use crate::session::table::SessionKey;
+use crate::session::transport::Transport;
 
 /// See the module.
 #[derive(Debug)]
@@ -68,7 +67,7 @@ pub struct LiveStream {
     /// Track of the path.
     pub track: u8,
     /// How its packets travel.
-    pub path: Path,
+    pub path: Transport,
     /// What its packets are sent under, once one was.
     pub ssrc: Option<Ssrc>,
     /// Packets sent again, where the reader asked for feedback.
@@ -123,7 +122,7 @@ impl LiveReader {
     /// Over TCP: interleaved with its RTSP connection.
     #[must_use]
     pub fn is_interleaved(&self) -> bool {
-        self.streams.iter().any(|stream| matches!(stream.path, Path::Tcp { .. }))
+        self.streams.iter().any(|stream| matches!(stream.path, Transport::Tcp { .. }))
     }
 
     /// Somebody's, not what a group is sent by.
@@ -138,19 +137,6 @@ impl LiveReader {
             Cast::Own => "udp",
             Cast::Member | Cast::Group => "multicast",
         }
-    }
-}
-
-impl SessionKey {
-    /// Readers of live paths share sockets with sessions of titles: this is how those name them.
-    pub(in crate::session) fn of_reader(index: u32) -> Self {
-        Self(index | READER_BIT)
-    }
-
-    /// The reader's place, if it names one.
-    #[must_use]
-    pub fn as_reader(self) -> Option<u32> {
-        (self.0 & READER_BIT != 0).then_some(self.0 & !READER_BIT)
     }
 }
 
@@ -205,6 +191,3 @@ pub(super) fn reader_info(cx: &Cx, hub: &Hub, reader: &LiveReader) -> SessionInf
         source: None,
     }
 }
-
-/// No shard has so many sessions of titles.
-const READER_BIT: u32 = 1 << 31;

@@ -18,10 +18,10 @@ use crate::live::paths::Wanted;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
+use crate::session::action::Action;
 use crate::session::cx::Cx;
 use crate::session::live::hub::Hub;
 use crate::session::request::{Command, Executed};
-use crate::session::table::Action;
 use std::sync::Arc;
 
 /// See the module.

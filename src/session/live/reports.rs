@@ -11,12 +11,12 @@ use crate::base::ids::Ssrc;
 use crate::base::time::{Mono, Npt};
 use crate::live::liveness::{Patience, Pulse};
 use crate::rtcp::{self, CompoundWriter, Feedback, NoRoom, SenderInfo};
+use crate::session::action::Action;
 use crate::session::cx::Cx;
 use crate::session::live::hub::Hub;
 use crate::session::live::readers::Readers;
 use crate::session::live::sources::Sources;
-use crate::session::stream::Path;
-use crate::session::table::Action;
+use crate::session::transport::Transport;
 
 impl Readers {
     /// A sender report on every stream of a reader that was sent something.
@@ -78,11 +78,11 @@ impl Readers {
             (None, None) => return,
         }
         let action = match (stream.path, reader.connection) {
-            (Path::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
-            (Path::Tcp { rtcp_channel, .. }, Some(entry)) => {
+            (Transport::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
+            (Transport::Tcp { rtcp_channel, .. }, Some(entry)) => {
                 Action::Interleaved { entry, channel: rtcp_channel, bytes }
             }
-            (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => return,
+            (Transport::Tcp { .. }, None) | (Transport::Group { .. }, _) => return,
         };
         cx.cells.rtcp_packets_sent.add(1);
         cx.out.push(action);
@@ -169,9 +169,11 @@ impl Sources {
         let path = publisher.tracks.get(usize::from(track)).and_then(|track| track.path);
         let action = match (path, publisher.connection) {
             // A camera that does not say where it listens gets none.
-            (Some(Path::Udp { rtcp, .. }), _) if rtcp.port() == 0 => return,
-            (Some(Path::Udp { pair, rtcp, .. }), _) => Action::Datagram { pair, to: rtcp, bytes },
-            (Some(Path::Tcp { rtcp_channel, .. }), Some(entry)) => {
+            (Some(Transport::Udp { rtcp, .. }), _) if rtcp.port() == 0 => return,
+            (Some(Transport::Udp { pair, rtcp, .. }), _) => {
+                Action::Datagram { pair, to: rtcp, bytes }
+            }
+            (Some(Transport::Tcp { rtcp_channel, .. }), Some(entry)) => {
                 Action::Interleaved { entry, channel: rtcp_channel, bytes }
             }
             _ => return,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use rand::{Rng, RngExt};
 
 use super::group::{Cast, group_path};
-use super::is_live_path;
 use super::notes::SkipsTold;
 use super::reader::{LiveReader, LiveRtx, LiveStream, ReaderState};
 use crate::base::host::Host;
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
+use crate::base::names::is_live_path;
 use crate::base::wheel::Timer;
 use crate::live::reader::Carrier;
 use crate::live::retransmit::rtx_payload_type;
@@ -18,15 +18,15 @@ use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
 use crate::rtsp::transport_answer::TransportReply;
 use crate::rtsp::uri::base_url;
+use crate::session::client::clip;
+use crate::session::client::is_peer;
+use crate::session::client::takes_feedback;
 use crate::session::cx::Cx;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 use crate::session::live::hub::Hub;
 use crate::session::live::readers::Readers;
-use crate::session::methods::{clip, is_peer};
 use crate::session::request::{Command, Executed};
-use crate::session::resend::takes_feedback;
-use crate::session::stream::Path;
-use crate::session::table::SessionKey;
+use crate::session::transport::Transport;
 
 /// What a SETUP asks for, once it is clear that it can be had.
 struct Wish {
@@ -103,7 +103,7 @@ impl Readers {
             Lower::Tcp => cx
                 .directory
                 .free_channels(command.waiter.entry, wish.offer.interleaved)
-                .map(|(channel, rtcp_channel)| Path::Tcp { channel, rtcp_channel }),
+                .map(|(channel, rtcp_channel)| Transport::Tcp { channel, rtcp_channel }),
         };
         if let Some(path) = placed {
             return self.add_reader_stream(cx, hub, &command, index, &wish, path);
@@ -238,14 +238,14 @@ impl Readers {
         command: &Command,
         offer: &TransportOffer,
         index: u32,
-    ) -> Option<Path> {
+    ) -> Option<Transport> {
         let (rtp_port, rtcp_port) = offer.client_port?;
         let host = Host::of(command.peer);
         let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
         let streams = self.table.get(index as usize)?.streams.len();
-        let owner = (SessionKey::of_reader(index), u8::try_from(streams).unwrap_or(u8::MAX));
+        let owner = (SessionRef::Reader(index), u8::try_from(streams).unwrap_or(u8::MAX));
         let pair = cx.sockets.place(rtp, rtcp, owner)?;
-        Some(Path::Udp { pair, rtp, rtcp })
+        Some(Transport::Udp { pair, rtp, rtcp })
     }
 
     fn add_reader_stream(
@@ -255,7 +255,7 @@ impl Readers {
         command: &Command,
         index: u32,
         wish: &Wish,
-        path: Path,
+        path: Transport,
     ) -> Executed {
         let Some(reader) = self.table.get_mut(index as usize) else {
             return command.refuse(Status::SessionNotFound);
@@ -275,7 +275,7 @@ impl Readers {
             report: None,
         });
         let id = reader.id;
-        if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, reader.connection) {
+        if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) = (path, reader.connection) {
             let channels = (channel, rtcp_channel);
             cx.directory.take_channels(entry, channels, SessionRef::Reader(index));
         }
@@ -315,7 +315,7 @@ fn is_served(offer: &TransportOffer, command: &Command, reader: Option<&LiveRead
     };
     let first = reader.and_then(|reader| reader.streams.first());
     let is_same = first.is_none_or(|first| {
-        matches!(first.path, Path::Udp { .. }) == (offer.protocol == Lower::Udp)
+        matches!(first.path, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
     });
     is_ours && fits && is_same && reader.is_none_or(|reader| reader.cast == Cast::Own)
 }

@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::desk::Live;
-use super::is_live_path;
 use crate::base::ids::{SessionId, ShardId, Ssrc};
+use crate::base::names::is_live_path;
 use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::live::info::{PathInfo, merge, reader_totals};
@@ -30,10 +30,10 @@ use crate::poll::poll_table::EntryKey;
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
+use crate::session::action::Action;
 use crate::session::cx::SessionConfig;
 use crate::session::request::{Command, Executed, Waiter};
 use crate::session::sessions::Sessions;
-use crate::session::table::Action;
 
 struct Bench {
     sessions: Sessions,

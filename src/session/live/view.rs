@@ -22,7 +22,7 @@ use crate::session::info::SessionInfo;
 use crate::session::live::desk::Live;
 use crate::session::live::reader::reader_info;
 use crate::session::live::sources::Sources;
-use crate::session::stream::Path;
+use crate::session::transport::Transport;
 
 impl Live {
     /// Sums of all paths, for the metrics. Bound: the paths and sources of the shard; no reader is
@@ -159,11 +159,11 @@ pub(super) fn totals_of(publisher: &Publisher) -> PathTotals {
     source_totals(&publisher.source.counts(), publisher.source.packets_lost())
 }
 
-fn transport(path: Path) -> &'static str {
+fn transport(path: Transport) -> &'static str {
     match path {
-        Path::Udp { .. } => "udp",
-        Path::Tcp { .. } => "tcp",
-        Path::Group { .. } => "multicast",
+        Transport::Udp { .. } => "udp",
+        Transport::Tcp { .. } => "tcp",
+        Transport::Group { .. } => "multicast",
     }
 }
 

@@ -17,14 +17,13 @@ mod play;
 mod setup;
 mod teardown;
 
-pub(in crate::session) use setup::{clip, is_peer};
-
 use super::cx::Cx;
 use super::request::{Command, Executed};
 use super::session::{Session, State};
-use super::table::{Action, SessionKey};
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::{Response, Status};
+use crate::session::action::Action;
+use crate::session::directory::SessionKey;
 use crate::session::table::Vod;
 
 impl Vod {

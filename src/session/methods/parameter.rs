@@ -7,9 +7,9 @@ use crate::rtsp::range::NptText;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
 use crate::session::cx::Cx;
+use crate::session::directory::SessionKey;
 use crate::session::request::{Command, Executed};
 use crate::session::session::Session;
-use crate::session::table::SessionKey;
 use crate::session::table::Vod;
 
 impl Vod {

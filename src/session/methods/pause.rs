@@ -4,12 +4,13 @@ use super::{aggregate_only, answer};
 use crate::base::time::{Mono, Npt};
 use crate::rtsp::range::{NptStart, Range, parse_range};
 use crate::rtsp::response::Status;
+use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
+use crate::session::directory::SessionKey;
 use crate::session::position::resolve;
 use crate::session::request::{Command, Executed};
 use crate::session::session::State;
 use crate::session::table::Vod;
-use crate::session::table::{SessionKey, TimerKey};
 
 impl Vod {
     pub(super) fn pause(&mut self, cx: &mut Cx, command: &Command, key: SessionKey) -> Executed {

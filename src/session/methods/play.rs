@@ -14,9 +14,12 @@ use crate::poll::task::WindowFailure;
 use crate::rtsp::headers::{RtpInfo, parse_scale, parse_speed, write_rate, write_rtp_info};
 use crate::rtsp::range::{NptStart, Range, RangeHeader, parse_range};
 use crate::rtsp::response::{Response, Status};
+use crate::session::action::Action;
+use crate::session::action::TimerKey;
 use crate::session::cursor::Next;
 use crate::session::cx::Cx;
-use crate::session::desk::Waiter as WindowWaiter;
+use crate::session::directory::SessionKey;
+use crate::session::directory::StreamRef;
 use crate::session::epoch::{Epoch, Rate};
 use crate::session::position::{
     self, actual_start, is_sent, nearest_scale, nearest_speed, window_kind,
@@ -25,7 +28,6 @@ use crate::session::request::{Command, Executed};
 use crate::session::session::{Echo, Priming, Session, State};
 use crate::session::stream::{Phase, Stream};
 use crate::session::table::Vod;
-use crate::session::table::{Action, SessionKey, TimerKey};
 
 /// What a PLAY asks for.
 struct Asked {
@@ -236,7 +238,7 @@ impl Vod {
         self.set_state(cx, key, State::Playing);
         for stream_index in active {
             self.request_windows(cx, key, stream_index);
-            self.schedule(cx, WindowWaiter { session: key, stream_index, epoch_count }, now);
+            self.schedule(cx, StreamRef { session: key, stream_index, epoch_count }, now);
         }
         self.wait_for_report(cx, key, now);
     }

@@ -1,7 +1,6 @@
 //! SETUP (RFC 2326 s10.4): a stream of a new session, or one more stream of a session.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
@@ -14,15 +13,17 @@ use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
 use crate::rtsp::transport_answer::{TransportPath, TransportReply};
 use crate::rtsp::uri::base_url;
+use crate::session::client::{clip, is_peer};
 use crate::session::cx::Cx;
+use crate::session::directory::SessionKey;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 use crate::session::quality::{Level, Quality};
 use crate::session::request::{Command, Executed};
 use crate::session::resend::{Resender, rtx_payload_type};
 use crate::session::session::{Session, SessionTimers, State};
-use crate::session::stream::{Path, Stream};
-use crate::session::table::SessionKey;
+use crate::session::stream::Stream;
 use crate::session::table::Vod;
+use crate::session::transport::Transport;
 
 /// What a SETUP asks for, once it is clear that it can be had.
 struct Wish {
@@ -50,7 +51,7 @@ impl Vod {
             },
         };
         let stream_index = self.session(key).map_or(0, |session| session.streams.len());
-        let owner = (key, u8::try_from(stream_index).unwrap_or(u8::MAX));
+        let owner = (SessionRef::Title(key), u8::try_from(stream_index).unwrap_or(u8::MAX));
         let path = match wish.offer.protocol {
             Lower::Udp => match self.place_udp(cx, &command, &wish.offer, owner) {
                 Ok(path) => path,
@@ -66,7 +67,7 @@ impl Vod {
             },
             Lower::Tcp => {
                 match cx.directory.free_channels(command.waiter.entry, wish.offer.interleaved) {
-                    Some((channel, rtcp_channel)) => Path::Tcp { channel, rtcp_channel },
+                    Some((channel, rtcp_channel)) => Transport::Tcp { channel, rtcp_channel },
                     None => {
                         self.forget_if_empty(cx, key);
                         return command.refuse(Status::NotEnoughBandwidth);
@@ -175,13 +176,13 @@ impl Vod {
         cx: &mut Cx,
         command: &Command,
         offer: &TransportOffer,
-        owner: (SessionKey, u8),
-    ) -> Result<Path, Option<Status>> {
+        owner: (SessionRef, u8),
+    ) -> Result<Transport, Option<Status>> {
         let (rtp_port, rtcp_port) = offer.client_port.ok_or(Some(Status::UnsupportedTransport))?;
         let host = Host::of(command.peer);
         let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
         let pair = cx.sockets.place(rtp, rtcp, owner).ok_or(None)?;
-        Ok(Path::Udp { pair, rtp, rtcp })
+        Ok(Transport::Udp { pair, rtp, rtcp })
     }
 
     fn add_stream(
@@ -190,12 +191,12 @@ impl Vod {
         command: &Command,
         key: SessionKey,
         wish: &Wish,
-        path: Path,
+        path: Transport,
     ) -> Executed {
         let mut rng = rand::rng();
         let ports = match path {
-            Path::Udp { pair, .. } => cx.sockets.ports(pair),
-            Path::Tcp { .. } | Path::Group { .. } => None,
+            Transport::Udp { pair, .. } => cx.sockets.ports(pair),
+            Transport::Tcp { .. } | Transport::Group { .. } => None,
         };
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
@@ -215,7 +216,7 @@ impl Vod {
             cx.cells.quality_levels[Level::Full as usize].add(1);
         }
         let profile = wish.offer.profile;
-        let is_udp = matches!(path, Path::Udp { .. });
+        let is_udp = matches!(path, Transport::Udp { .. });
         if cx.config.retransmits && profile == Profile::Avpf && is_udp {
             // It has our offer from the SDP: only there does a client know the profile from.
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
@@ -223,20 +224,21 @@ impl Vod {
             stream.resender = Some(Box::new(Resender::new(payload_type, rtx, rng.random())));
         }
         session.streams.push(stream);
-        if let (Path::Tcp { channel, rtcp_channel }, Some(entry)) = (path, session.connection) {
+        if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) = (path, session.connection)
+        {
             let channels = (channel, rtcp_channel);
             cx.directory.take_channels(entry, channels, SessionRef::Title(key));
         }
         let transport = match path {
-            Path::Udp { rtp, rtcp, .. } => {
+            Transport::Udp { rtp, rtcp, .. } => {
                 let client = (rtp.port(), rtcp.port());
                 TransportPath::Unicast { client, server: ports, source: None }
             }
-            Path::Tcp { channel, rtcp_channel } => {
+            Transport::Tcp { channel, rtcp_channel } => {
                 TransportPath::Interleaved { channels: (channel, rtcp_channel) }
             }
             // Titles are sent to no group: none is chosen.
-            Path::Group { .. } => return command.refuse(Status::UnsupportedTransport),
+            Transport::Group { .. } => return command.refuse(Status::UnsupportedTransport),
         };
         let (ssrc, mode) = (Some(ssrc.0), Mode::Play);
         let transport = TransportReply { profile, path: transport, ssrc, mode }.write();
@@ -276,37 +278,8 @@ fn choose(
         };
         // One transport per session: it is paced either by the clock or by its connection.
         let same = session.and_then(|s| s.streams.first()).is_none_or(|first| {
-            matches!(first.path, Path::Udp { .. }) == (offer.protocol == Lower::Udp)
+            matches!(first.path, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
         });
         is_ours && fits && same
     })
-}
-
-/// Whether a `destination` is the peer. A zone that it names is one of the peer's own (RFC 4007
-/// s11.2).
-pub(in crate::session) fn is_peer(destination: &str, peer: IpAddr) -> bool {
-    let bare = destination.trim_start_matches('[').trim_end_matches(']');
-    let bare = bare.split_once('%').map_or(bare, |(address, _zone)| address);
-    bare.parse::<IpAddr>().is_ok_and(|ip| ip == peer)
-}
-
-/// A user agent as long as anyone reads it.
-pub(in crate::session) fn clip(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn destination_is_the_peer_however_its_address_is_written() {
-        let peer = "fe80::7".parse().unwrap();
-        for same in ["fe80::7", "[fe80::7]", "fe80::7%eth0", "[fe80::7%3]", "FE80:0:0:0::7"] {
-            assert!(is_peer(same, peer), "{same}");
-        }
-        for other in ["fe80::8", "[fe80::8%3]", "10.0.0.7", "", "%3"] {
-            assert!(!is_peer(other, peer), "{other}");
-        }
-    }
 }

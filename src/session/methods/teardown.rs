@@ -3,11 +3,12 @@
 use super::{Scope, answer, scope};
 use crate::rtsp::response::Status;
 use crate::session::cx::Cx;
+use crate::session::directory::{SessionKey, SessionRef};
 use crate::session::request::{Command, Executed};
 use crate::session::session::State;
-use crate::session::stream::{Path, Phase};
-use crate::session::table::SessionKey;
+use crate::session::stream::Phase;
 use crate::session::table::Vod;
+use crate::session::transport::Transport;
 
 impl Vod {
     pub(super) fn teardown(&mut self, cx: &mut Cx, command: &Command, key: SessionKey) -> Executed {
@@ -52,18 +53,18 @@ impl Vod {
         cx.wheel.cancel(stream.timer);
         session.epoch_count = session.epoch_count.wrapping_add(1);
         match (stream.path, session.connection) {
-            (Path::Udp { pair, rtp, rtcp }, _) => cx.release_tuple(pair, rtp, rtcp),
-            (Path::Tcp { channel, rtcp_channel }, Some(entry)) => {
+            (Transport::Udp { pair, rtp, rtcp }, _) => cx.release_tuple(pair, rtp, rtcp),
+            (Transport::Tcp { channel, rtcp_channel }, Some(entry)) => {
                 cx.directory.give_channels_back(entry, (channel, rtcp_channel));
             }
-            (Path::Tcp { .. }, None) | (Path::Group { .. }, _) => {}
+            (Transport::Tcp { .. }, None) | (Transport::Group { .. }, _) => {}
         }
         let Some(session) = self.slab.get(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         for (index, stream) in session.streams.iter().enumerate() {
-            if let Path::Udp { pair, rtcp, .. } = stream.path {
-                let owner = (key, u8::try_from(index).unwrap_or(u8::MAX));
+            if let Transport::Udp { pair, rtcp, .. } = stream.path {
+                let owner = (SessionRef::Title(key), u8::try_from(index).unwrap_or(u8::MAX));
                 cx.sockets.rename(pair, rtcp, owner);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Bench, SessionKey, WindowWaiter};
+use super::{Bench, SessionKey, StreamRef};
 use crate::base::time::Mono;
 use crate::media::window::WindowKind;
 use crate::session::stream::{Due, Phase};
@@ -38,7 +38,7 @@ fn stalled(budget: Duration, stall: Duration) -> (Bench, SessionKey, Mono) {
 fn go_on(bench: &mut Bench, key: SessionKey) {
     let epoch_count = bench.sessions.vod.session(key).unwrap().epoch_count;
     for stream_index in 0..2 {
-        let at = WindowWaiter { session: key, stream_index, epoch_count };
+        let at = StreamRef { session: key, stream_index, epoch_count };
         bench.sessions.vod.plan(&mut bench.sessions.cx, at, Due::Waiting);
         bench.settle();
     }

@@ -11,7 +11,7 @@ use super::{BASE, Bench, entry, session_id, status};
 use crate::base::ids::SessionId;
 use crate::library::testing;
 use crate::rtsp::request::Method;
-use crate::session::table::TimerKey;
+use crate::session::action::TimerKey;
 
 #[derive(Debug, Clone)]
 enum Step {

@@ -28,14 +28,11 @@ use std::time::Duration;
 
 use self::sink::{SentPacket, TestFrames, TestSink};
 use super::cx::SessionConfig;
-use super::desk::Waiter as WindowWaiter;
 use super::directory::SessionRef;
 use super::pump::Refused;
 use super::request::{Command, Executed, Waiter};
 use super::session::Session;
 use super::sessions::Sessions;
-use super::stream::Path;
-use super::table::{Action, SessionKey};
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::sink::Gathered;
 use crate::base::time::Mono;
@@ -49,6 +46,10 @@ use crate::rtsp::range::{NptStart, Range, parse_range};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::Response;
 use crate::rtsp::uri::parse_target;
+use crate::session::action::Action;
+use crate::session::directory::SessionKey;
+use crate::session::directory::StreamRef;
+use crate::session::transport::Transport;
 
 /// A shard's sessions with everything around them played by hand.
 struct Bench {
@@ -352,7 +353,7 @@ impl Bench {
                 let is_its = |(session, stream_index): &(SessionKey, u8)| {
                     let session = self.sessions.vod.session(*session).unwrap();
                     let path = session.streams[usize::from(*stream_index)].path;
-                    matches!(path, Path::Tcp { channel: its, .. } if its == channel)
+                    matches!(path, Transport::Tcp { channel: its, .. } if its == channel)
                 };
                 let at = at.clone().find(is_its).unwrap();
                 self.note_sent(at, &packet);

@@ -7,7 +7,7 @@ use super::{BASE, Bench, PEER, session_id, status};
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
 use crate::rtcp::CompoundWriter;
 use crate::rtsp::request::Method;
-use crate::session::resend::Refusal;
+use crate::session::feedback::Refusal;
 
 fn setup(bench: &mut Bench, transport: &str) -> crate::rtsp::response::Response {
     let (uri, headers) = (format!("{BASE}/trackID=0"), [("Transport", transport)]);

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::Bench;
-use crate::session::desk::Waiter as WindowWaiter;
+use crate::session::directory::SessionKey;
+use crate::session::directory::StreamRef;
 use crate::session::stream::{Due, RunMark, Stream};
-use crate::session::table::SessionKey;
 
 /// A playing session, every window of the first seconds at hand.
 fn playing() -> (Bench, SessionKey, u32) {
@@ -43,7 +43,7 @@ fn take_run(
     let taken = (0..count)
         .map(|n| (seq.plus(u16::try_from(n).unwrap()).0, frame.sample_index, first + n))
         .collect();
-    let at = WindowWaiter { session: key, stream_index: 0, epoch_count };
+    let at = StreamRef { session: key, stream_index: 0, epoch_count };
     let mark = stream.take_run(at, u16::try_from(count).unwrap(), 100 * count).unwrap();
     if first + count == frame.packet_count {
         stream.finish_frame();

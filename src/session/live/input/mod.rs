@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use self::plan::{InputSocket, plan_rtcp, plan_sdp, plan_udp};
+use self::plan::{plan_rtcp, plan_sdp, plan_udp};
 use self::sniff::{Found, Sniffer};
 use self::ts::TsInput;
 use super::announced::{Origin, description};
@@ -45,10 +45,11 @@ use crate::live::source::SourceError;
 use crate::poll::task::{DescriptionFailure, Task, TaskClass, TaskOwner, Work};
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
+use crate::session::action::Action;
+use crate::session::action::InputSocket;
 use crate::session::cx::Cx;
 use crate::session::live::hub::Hub;
 use crate::session::live::sources::Sources;
-use crate::session::table::Action;
 
 /// All inputs of a shard.
 #[derive(Debug, Default)]

@@ -17,23 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use crate::config::source::UdpSource;
 use crate::sdp::publish::{AnnounceError, check_announced};
 use crate::sdp::session::{MediaSdp, SessionSdp};
-
-/// A socket that an input listens at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputSocket {
-    /// Track of the input.
-    pub track: u8,
-    /// For RTCP.
-    pub is_rtcp: bool,
-    /// A group, or an address of ours.
-    pub to: SocketAddr,
-    /// A group is joined for these senders only; empty: whoever sends to it.
-    pub senders: Vec<IpAddr>,
-    /// By which interface a group is joined; otherwise the routing table says.
-    pub interface: Option<String>,
-    /// Any address of ours will do when `to` is none.
-    pub may_widen: bool,
-}
+use crate::session::action::InputSocket;
 
 /// Why a description names no sockets. Places of media begin with 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -29,13 +29,13 @@ use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{ResolveFailure, Task, TaskClass, TaskOwner, Work};
 use crate::rtsp::reader::{Answer, ParseError, Request};
 use crate::sdp::session::SessionSdp;
+use crate::session::action::Action;
 use crate::session::cx::Cx;
 use crate::session::live::announced::{Origin, description};
 use crate::session::live::hub::Hub;
 use crate::session::live::publisher::{Claimant, PublisherState, Way};
 use crate::session::live::sources::Sources;
-use crate::session::stream::Path;
-use crate::session::table::Action;
+use crate::session::transport::Transport;
 
 /// A source that is being pulled.
 #[derive(Debug)]
@@ -442,7 +442,7 @@ impl Sources {
         let reserved = pull.pairs.iter().find(|(of, _)| *of == track).map(|(_, pair)| *pair);
         let path = match (way, reserved) {
             (PullWay::Tcp { channels: (channel, rtcp_channel) }, _) => {
-                Path::Tcp { channel, rtcp_channel }
+                Transport::Tcp { channel, rtcp_channel }
             }
             (PullWay::Udp { server_port, source }, Some(pair)) => {
                 let peer = Host::of(pull.peer);
@@ -461,7 +461,7 @@ impl Sources {
                         let _taken = demux.expect(socket, host.at(port), target);
                     }
                 }
-                Path::Udp { pair, rtp: peer.at(rtp_port), rtcp: peer.at(rtcp_port) }
+                Transport::Udp { pair, rtp: peer.at(rtp_port), rtcp: peer.at(rtcp_port) }
             }
             (PullWay::Udp { .. }, None) => {
                 pull.client.fail(PullError::Transport);
@@ -485,7 +485,7 @@ impl Sources {
             publisher.state = PublisherState::Recording(generation);
         }
         for path in publisher.tracks.iter().filter_map(|track| track.path) {
-            if let Path::Udp { pair, rtp, rtcp } = path
+            if let Transport::Udp { pair, rtp, rtcp } = path
                 && rtp.port() != 0
             {
                 cx.out.push(Action::Knock { pair, rtp, rtcp });

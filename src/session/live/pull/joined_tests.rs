@@ -18,9 +18,9 @@ use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{Task, TaskOwner, Work};
 use crate::rtsp::reader::{Input, RequestReader};
+use crate::session::action::Action;
 use crate::session::cx::SessionConfig;
 use crate::session::sessions::Sessions;
-use crate::session::table::Action;
 
 const SDP: &str =
     "v=0\r\nm=audio 0 RTP/AVP 0\r\na=control:0\r\nm=audio 0 RTP/AVP 8\r\na=control:1\r\n";

@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::ids::{SeqNo, Ssrc};
 use crate::rtcp::{self, CompoundWriter, Packet};
-use crate::session::resend::Refusal;
+use crate::session::feedback::Refusal;
 
 const VIDEO: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
     m=video 0 RTP/AVPF 96\r\na=rtpmap:96 H264/90000\r\na=rtcp-fb:96 nack pli\r\n\

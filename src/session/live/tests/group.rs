@@ -6,8 +6,8 @@ use crate::live::multicast::MulticastSettings;
 use crate::live::path::Next;
 use crate::live::reader::Carrier;
 use crate::rtcp::{self, SenderInfo};
+use crate::session::action::GroupAction;
 use crate::session::info::SessionInfo;
-use crate::session::live::group::GroupAction;
 
 const TRACK: &str = "rtsp://h/live/a/trackID=0";
 const MULTICAST: &str = "RTP/AVP;multicast";
@@ -84,7 +84,8 @@ fn sent(bench: &mut Bench) -> Vec<(SocketAddr, u16)> {
             assert_eq!(carrier, Carrier::Multicast);
             let reader = live.readers.table.get_mut(usize::try_from(owner).unwrap()).unwrap();
             for (place, stream) in (0..).zip(&mut reader.streams) {
-                let crate::session::stream::Path::Udp { rtp, pair: 1, .. } = stream.path else {
+                let crate::session::transport::Transport::Udp { rtp, pair: 1, .. } = stream.path
+                else {
                     panic!("{stream:?}");
                 };
                 // Bounded by what the ring holds.

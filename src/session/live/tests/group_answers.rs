@@ -10,7 +10,7 @@ use crate::live::description::{Description, LiveTrack};
 use crate::live::message::{Ask, LiveMessage, SourceRef, ToHome, ToShard, home_of};
 use crate::live::multicast::{GroupPool, MulticastSettings};
 use crate::live::registry::{Order, Registry};
-use crate::session::stream::Path;
+use crate::session::transport::Transport;
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -90,7 +90,7 @@ impl World {
     fn members(&self) -> Vec<(SessionId, Ipv4Addr)> {
         let readers = self.bench.sessions.live.readers.table.iter();
         let group = |path| match path {
-            Path::Group { rtp: SocketAddr::V4(rtp), .. } => *rtp.ip(),
+            Transport::Group { rtp: SocketAddr::V4(rtp), .. } => *rtp.ip(),
             other => panic!("{other:?}"),
         };
         readers.map(|(_, reader)| (reader.id, group(reader.streams[0].path))).collect()
