@@ -8,6 +8,7 @@
 #   iproute2                 narrows a route in a network namespace
 #   nftables                 drops packets in a network namespace
 #   util-linux               makes that namespace
+#   cargo-machete            finds dependencies that no code names; cargo builds it, once
 #
 # Quick when all is there: it only looks. Rust itself is not installed: see README.
 set -euo pipefail
@@ -83,6 +84,13 @@ for component in clippy fmt; do
         exit 1
     fi
 done
+
+if ! cargo machete --version >/dev/null 2>&1; then
+    say "building cargo-machete"
+    if ! cargo install --quiet --locked cargo-machete --version "^0.9"; then
+        say "cargo-machete cannot be built: unused dependencies are not looked for"
+    fi
+fi
 
 # Players of the tests ask for receive buffers that hold a whole key frame. Where this may not be
 # set (a container), the kernel gives them less, and a busy machine may then lose packets in them.

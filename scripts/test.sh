@@ -11,8 +11,8 @@
 #   alone     crowds, and allocations that are counted
 #   load      five hundred sessions at once
 #
-# In this order: tools, format, lints, documentation, unit and behaviour tests with real players,
-# and the load test, which has the machine to itself.
+# In this order: tools, format, lints, dependencies, documentation, unit and behaviour tests with
+# real players, and the load test, which has the machine to itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,6 +44,12 @@ step "format"
 cargo fmt --all --check
 step "lints"
 cargo clippy --workspace --all-targets -- -D warnings
+step "dependencies"
+if cargo machete --version >/dev/null 2>&1; then
+    cargo machete
+else
+    echo "cargo-machete is missing: unused dependencies are not looked for"
+fi
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
