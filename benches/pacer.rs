@@ -5,7 +5,7 @@
 //!   ^                                                     |
 //!   +------------------- when is the next? <--------------+
 //! ```
-//! It is `session::pump` that sends, into a sink that keeps nothing: the gather into the ring's
+//! It is `vod::pump` that sends, into a sink that keeps nothing: the gather into the ring's
 //! memory is left out, and all windows are at hand.
 
 #![expect(clippy::expect_used, reason = "an input that is refused measures nothing")]
@@ -24,13 +24,13 @@ use headend::library;
 use headend::media::window::{Packet, PacketWindow, WindowKind};
 use headend::metrics::cells::ShardCells;
 use headend::rtp::HEADER_BYTES;
-use headend::session::cursor::Cursor;
 use headend::session::directory::SessionKey;
 use headend::session::directory::StreamRef;
-use headend::session::epoch::Epoch;
-use headend::session::pump::{Pumped, Pumping, TitleRun, TitleSink};
-use headend::session::stream::{Due, RunMark, Stream};
 use headend::session::transport::Transport;
+use headend::vod::cursor::Cursor;
+use headend::vod::epoch::Epoch;
+use headend::vod::pump::{Pumped, Pumping, TitleRun, TitleSink};
+use headend::vod::stream::{Due, RunMark, Stream};
 
 use crate::title::Title;
 

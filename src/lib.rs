@@ -8,21 +8,24 @@
 //! 1  mapped  metrics             files as memory for the kernel; counters
 //! 2  rtsp  rtp  rtcp  media      wire formats and media formats
 //! 3  sdp  library  config        a title in words; the folder of titles; what may be set
-//! 4  poll  live  access          PollTable, events, tasks; live channels; who may do what
-//! 5  session                     RTSP sessions and streams: what is due, and when
-//! 6  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue
-//! 7  shard  http  host           the ring and its turn; HTTP for operators; this machine
-//! 8  cli                         command line, banner, probe, doctor
-//! 9  appliance                   all of it put together
+//! 4  poll  access  router  live/core
+//!                                PollTable, events, tasks; who may do what; switching (planned);
+//!                                live paths without RTSP
+//! 5  session                     what RTSP sessions of all roles share
+//! 6  vod  live                   players of titles; readers and sources of live paths
+//! 7  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue
+//! 8  shard  http  host           the ring and its turn; HTTP for operators; this machine
+//! 9  cli                         command line, banner, probe, doctor
+//! 10  appliance                  all of it put together
 //! ```
 //! `metrics` and `mapped` lie low because almost everyone writes or carries them: shards and
 //! workers count in `metrics::cells`, and an opened `library::title::Title` has its map with it.
 //! `poll` lies above `library` because the outcome of a task is a Title. One edge goes up:
 //! `cli::serve` starts the appliance.
 //!
-//! `base`, all formats, `poll`, `live`, `access`, `session` and `consumers` are plain code: bytes
-//! and the time come in, actions go out. They own no descriptor, clock or thread. Only
-//! `shard::ring` drives io_uring, only `worker` glommio, only `http` HTTP.
+//! `base`, all formats, `poll`, `access`, `router`, `session`, `vod`, `live` and `consumers` are
+//! plain code: bytes and the time come in, actions go out. They own no descriptor, clock or thread.
+//! Only `shard::ring` drives io_uring, only `worker` glommio, only `http` HTTP.
 //!
 //! # What comments cite
 //!
@@ -34,38 +37,39 @@
 //! # Ways through the code
 //!
 //! A request: `shard::turn` reaps bytes -> `shard::dispatch` finds the PollTable row ->
-//! `consumers::rtsp_connection` reads a request (`rtsp::reader`) -> [`session::sessions`] finds
-//! whose it is: a title's (`session::table::Vod`) or a path's (`session::live::desk::Live`), with
-//! what they share in [`session::cx`] -> `session::methods`, one file for each method -> the answer
-//! leaves through `shard::tcp_pump`.
+//! `consumers::rtsp_connection` reads a request (`rtsp::reader`) -> [`consumers::sessions`] finds
+//! whose it is: a title's ([`vod::table::Vod`]) or a path's ([`live::desk::Live`]), with what they
+//! share in [`session::cx`] -> `vod::methods`, one file for each method, or `live::readers` and
+//! `live::sources` -> the answer leaves through `shard::tcp_pump`.
 //!
 //! A title: `consumers::describe` makes a [`poll::task::Task`] -> [`worker::TaskQueue`] ->
 //! `worker::open` resolves the name in [`library`], parses with [`media::container`], maps the file
 //! -> the outcome comes back through [`shard::inbox`].
 //!
-//! A packet: `session::desk` asks a worker for windows ahead of the play head ->
+//! A packet: `vod::windows` asks a worker for windows ahead of the play head ->
 //! [`media::packetize`] or [`media::hint`] makes descriptors ([`media::window`]) -> the wheel of
-//! [`session::table`] says who is due -> [`session::pump`] hands header and mapped payload to a
+//! [`vod::table`] says who is due -> [`vod::pump`] hands header and mapped payload to a
 //! [`base::sink`] -> `shard::sink` is that of [`shard::ring`], which sends.
 //!
-//! A published packet, in: `shard::arrivals` -> `session::live::arrivals` finds the publisher's
-//! track by [`live::demux`] or the interleaved channel -> [`live::source`] checks it and makes a
-//! [`live::batch`] -> the path's owner, [`live::registry`], possibly on another shard through
-//! [`shard::inbox`].
+//! A published packet, in: `shard::arrivals` -> `live::sources::arrivals` finds the publisher's
+//! track by [`live::core::demux`] or the interleaved channel -> [`live::core::source`] checks it
+//! and makes a [`live::core::batch`] -> the path's owner, [`live::core::registry`], possibly on
+//! another shard through [`shard::inbox`].
 //!
 //! A published packet, out: the registry sends the batch to each shard with readers ->
-//! [`live::paths`], [`live::path`] and its [`live::ring`] -> [`live::pump`] asks the path which
-//! reader is due and what it is sent ([`live::reader`]) -> [`shard::ring`] sends.
+//! [`live::core::paths`], [`live::core::path`] and its [`live::core::ring`] ->
+//! [`live::core::pump`] asks the path which reader is due and what it is sent
+//! ([`live::core::reader`]) -> [`shard::ring`] sends.
 //!
-//! A reader that is late: [`live::reader`] skips to the newest key frame when its lag exceeds the
-//! budget, [`live::switch`] rewrites sequence numbers and RTP time behind the break.
+//! A reader that is late: [`live::core::reader`] skips to the newest key frame when its lag exceeds
+//! the budget, [`live::core::switch`] rewrites sequence numbers and RTP time behind the break.
 //!
-//! A camera: `session::live::fetch` starts what the configuration names -> `session::live::pull`
+//! A camera: `live::sources::fetch` starts what the configuration names -> `live::sources::pull`
 //! is the RTSP client, plain code -> `shard::cameras` has its connection -> its packets go the way
 //! of a publisher's.
 //!
-//! A multicast group: `session::live::group` answers SETUP and keeps the members ->
-//! `session::live::group_sender` is a reader of the path on its owner's shard ->
+//! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
+//! `live::multicast::sender` is a reader of the path on its owner's shard ->
 //! `shard::group_sockets` has the sockets.
 
 #![cfg_attr(not(test), deny(unsafe_code))]
@@ -84,10 +88,12 @@ pub mod mapped;
 pub mod media;
 pub mod metrics;
 pub mod poll;
+pub mod router;
 pub mod rtcp;
 pub mod rtp;
 pub mod rtsp;
 pub mod sdp;
 pub mod session;
 pub mod shard;
+pub mod vod;
 pub mod worker;

@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::Parser;
 use headend::base::ids::{RtpTs, SeqNo, Ssrc};
 use headend::base::time::Mono;
-use headend::live::batch::{Arrival, BatchBuilder, Generation};
+use headend::live::core::batch::{Arrival, BatchBuilder, Generation};
 use headend_loadgen::cli::Options;
 use headend_loadgen::net::sockets::client_address;
 use headend_loadgen::publish::FilmOptions;

@@ -32,7 +32,7 @@ use crate::config::{Config, ShardPriority};
 use crate::host;
 use crate::http::{self, ApplianceView};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
-use crate::live::multicast::MulticastSettings;
+use crate::live::core::groups::MulticastSettings;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poller::Poller;
 use crate::session::cx::SessionConfig;

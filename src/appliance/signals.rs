@@ -63,7 +63,7 @@ pub(super) async fn on_stop(mut stop: impl FnMut(StopSignal) + Send) {
 pub struct EarlyHangup(Arc<AtomicBool>);
 
 impl EarlyHangup {
-    /// From now on a SIGHUP is noted, until [`on_hangup`] runs.
+    /// From now on a SIGHUP is noted, until `on_hangup` runs.
     ///
     /// # Errors
     /// The system takes no handler.

@@ -4,8 +4,8 @@
 //!  pump --way_to--> sink --start--> run: packets .. --submit(mark)--> sent
 //!    ^                                                   `-- refused: the mark comes back
 //! ```
-//! `session::pump` and `live::pump` add to [`RunSink`] what their packets are made of. The shard's
-//! ring implements both; tests and benches implement them without a socket.
+//! `vod::pump` and `live::core::pump` add to [`RunSink`] what their packets are made of. The ring
+//! of the shard implements both; tests and benches implement them without a socket.
 
 use std::net::SocketAddr;
 

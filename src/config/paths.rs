@@ -54,7 +54,7 @@ pub struct PathConfig {
     pub on_demand: bool,
     /// How long a source on demand lives without readers.
     pub idle_close: Duration,
-    /// How long a source may be silent. `None`: as its transport has it, see `live::liveness`.
+    /// How long a source may be silent. `None`: as its transport has it (`live::core::liveness`).
     pub source_timeout: Option<Duration>,
     /// How long readers wait for a source that has gone.
     pub hold: Duration,

@@ -5,7 +5,7 @@
 //!  bytes -> RequestReader --+-- $ frame ---> packets of the source
 //!                           +-- answer, request --> client
 //! ```
-//! What is said is decided in `session::live::pull`. Frames are handed on where they lie in the
+//! What is said is decided in `live::sources::pull`. Frames are handed on where they lie in the
 //! reader's buffer. Bound: the reader's limits; `OUTPUT_BYTES_MAX` that the camera does not take.
 
 use super::Context;

@@ -11,7 +11,7 @@ use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::base_url;
 use crate::sdp::{Description, describe};
 use crate::session::client::takes_feedback;
-use crate::session::resend::rtx_payload_type;
+use crate::vod::retransmit::rtx_payload_type;
 
 /// A URL path that may name a title.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,13 +19,15 @@ pub mod input_receiver;
 pub mod receivers;
 pub mod rtsp_connection;
 pub mod rtsp_listener;
+mod session_pages;
+pub mod sessions;
 pub mod taking;
 
 use std::net::SocketAddr;
 
 use crate::base::ids::ShardId;
-use crate::session::request::Command;
-use crate::session::sessions::Sessions;
+use crate::consumers::sessions::Sessions;
+use crate::session::command::Command;
 
 /// What a consumer may touch of its shard.
 #[derive(Debug)]

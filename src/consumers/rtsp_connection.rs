@@ -37,7 +37,7 @@ use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::{Target, UriError, parse_target};
-use crate::session::request::{Command, Executed, PUBLIC, Waiter, public};
+use crate::session::command::{Command, Executed, PUBLIC, Waiter, public};
 
 /// See the module.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::base::ids::{SessionId, ShardId};
 use crate::config::paths::PathChanges;
-use crate::live::info::{PathsPage, PathsPlace};
+use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::{SessionInfo, SessionsPage};

@@ -1,58 +1,58 @@
-//! Live channels: one source to any number of readers, on any number of shards.
+//! Live paths: one source to any number of readers, on any number of shards.
 //!
 //! ```text
-//!  shard of the publisher          home shard of the path          each shard with readers
-//!  [source]  -> [batch]   --Feed-> [registry] + [ring]   --Batch-> [path]: [ring], [reader]s
-//!   latch, clock, reception         who feeds, who listens          start, switch, retransmit
+//!  ANNOUNCE SETUP RECORD --> sources --RTP--> core: source --Feed--> owner of the path
+//!  DESCRIBE SETUP PLAY   --> readers <------- core: path   <-Batch-----'
 //! ```
-//! Plain code: packets, messages and the time come in, messages and runs of packets come out. It
-//! knows nothing of RTSP, of sessions or of sockets; what a key frame looks like is told to it.
+//! | room | what is there |
+//! |---|---|
+//! | `core` | what decides: plain code that knows nothing of RTSP, sessions or addresses |
+//! | `readers` | sessions that are sent packets: DESCRIBE, SETUP, PLAY, PAUSE, feedback |
+//! | `sources` | publishers, cameras that are pulled, inputs that listen |
+//! | `multicast` | members of a path's group, and what is sent to the group |
+//! | `desk` | `Live`: brings asks to the owners of paths, and their orders to readers and sources |
+//! | `hub` | what readers and sources share: the paths, the asks |
+//! | `config`, `configure` | what is configured of paths |
+//! | `tick`, `renew` | what is done by the clock; what is said again, as messages may be lost |
+//! | `ends`, `reports` | how readers and sources end; RTCP to both, and reports from readers |
+//! | `view`, `pages`, `log` | what is told of paths and publishers: metrics, API, log |
 //!
-//! - [`batch`]: packets as they came, in one block, cut into runs that are one send for each reader
-//! - [`datagrams`]: what readers over UDP get of packets that are longer than a datagram
-//! - [`ring`]: the newest batches; where the newest group of pictures begins
-//! - [`source`]: takes a publisher's packets and makes batches; with [`demux`], [`latch`] and
-//!   [`ssrc_latch`] (strangers), [`clock`] (RTP time and wall clock), [`reception`] (reports) and
-//!   [`liveness`]
-//! - [`registry`]: the homes of the paths; [`message`]: what shards tell each other
-//! - [`paths`]: what a shard listens to; [`path`]: one of them; with [`reader`] (where each is),
-//!   [`start`] (where it begins, and how fast), [`switch`] (numbers and time across a break)
-//!   and [`retransmit`]; [`refresh`] (key frames that are wanted, new parameter sets)
-//! - [`pump`]: which readers are sent what in a turn, and what becomes of it
-//! - [`multicast`]: groups that paths are sent to
-//! - [`info`]: what the outside is shown, with [`meter`] (what sources send)
-//!
-//! DESIGN section 5.
+//! A command that needs a path which is not here yet is kept and executed again when the owner has
+//! answered. DESIGN section 5.
 
-pub mod again;
-pub mod batch;
-pub mod clock;
-pub mod datagrams;
-pub mod demux;
-pub mod description;
-pub mod info;
-pub mod latch;
-pub mod limits;
-pub mod liveness;
-pub mod message;
-pub mod meter;
+mod config;
+mod configure;
+pub mod core;
+pub mod desk;
+mod ends;
+pub mod hub;
+mod log;
 pub mod multicast;
-pub mod path;
-pub mod paths;
-pub mod pump;
-pub mod queues;
-pub mod reader;
-pub mod reception;
-pub mod refresh;
-pub mod registry;
-pub mod retransmit;
-pub mod ring;
-pub mod source;
-pub mod ssrc_latch;
-pub mod start;
-pub mod switch;
+mod pages;
+pub mod readers;
+mod renew;
+mod reports;
+pub mod sources;
+#[cfg(test)]
+mod tests;
+mod tick;
+mod view;
 
-#[cfg(test)]
-mod simulation;
-#[cfg(test)]
-mod wait_tests;
+use crate::live::desk::Live;
+use crate::rtsp::reader::Method;
+use crate::session::command::{Command, Executed};
+use crate::session::cx::Cx;
+
+impl Live {
+    /// Executes a command for a path that names no session.
+    pub(crate) fn execute_first(&mut self, cx: &mut Cx, command: Command) -> Executed {
+        match command.request.method {
+            Method::Announce => self.sources.announce(cx, &mut self.hub, &command),
+            Method::Describe => self.readers.describe_live(cx, &mut self.hub, command),
+            _ => match self.sources.publisher_of(cx, &command) {
+                Some(number) => self.sources.execute_publisher(cx, &mut self.hub, command, number),
+                None => self.readers.setup_reader(cx, &mut self.hub, command, None),
+            },
+        }
+    }
+}

@@ -20,7 +20,7 @@ pub const PATHS_NAMED_MAX: usize = 200;
 /// Label of the paths that are not named.
 pub const OTHER: &str = "other";
 
-/// Why packets of a source are not taken, in the order of `live::source::SourceError::index`.
+/// Why packets of a source are not taken, in the order of `live::core::source::SourceError::index`.
 pub const DROPS: [&str; 9] = [
     "no_track",
     "not_granted",
@@ -33,10 +33,10 @@ pub const DROPS: [&str; 9] = [
     "too_long_for_udp",
 ];
 
-/// Why readers skip, in the order of `live::reader::SkipReason`.
+/// Why readers skip, in the order of `live::core::reader::SkipReason`.
 pub const SKIPS: [&str; 3] = ["tcp_window", "lag_budget", "evicted"];
 
-/// How packets travel to readers, in the order of `live::reader::Carrier`.
+/// How packets travel to readers, in the order of `live::core::reader::Carrier`.
 pub const CARRIERS: [&str; 3] = ["udp", "tcp", "multicast"];
 
 /// States of a path at its home.

@@ -9,13 +9,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::directory::{SessionKey, SessionRef};
-use super::request::{Command, Waiter};
 use crate::base::ids::{CameraName, SeqNo, SessionId};
-use crate::live::multicast::{Group, MulticastSettings};
+use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::Task;
 use crate::rtsp::response::Response;
+use crate::session::command::{Command, Waiter};
+use crate::session::directory::{SessionKey, SessionRef};
 
 /// What the shard does for the sessions.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::session::cx::Cx;
 
 /// What is said of sessions that are refused.
 #[derive(Debug, Default)]
-pub(super) struct RefusalsSaid {
+pub(crate) struct RefusalsSaid {
     full: Seldom,
     address: Seldom,
 }
@@ -24,7 +24,7 @@ impl Cx {
     }
 
     /// A place for one more session of a client; it is free again when that is dropped.
-    pub(super) fn admit_session(&mut self, peer: SocketAddr) -> Result<AddressPlace, Status> {
+    pub(crate) fn admit_session(&mut self, peer: SocketAddr) -> Result<AddressPlace, Status> {
         let (now, ip) = (self.now, peer.ip().to_canonical());
         if self.session_count() >= self.config.sessions_max {
             self.cells.sessions_refused.add(1);

@@ -11,22 +11,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::RefusalsSaid;
-use super::directory::Directory;
-use super::request::Command;
-use super::sockets::SharedSockets;
 use crate::base::addresses::Addresses;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
 use crate::base::wheel::Wheel;
 use crate::config::paths::PathTable;
-use crate::live::demux::Demux;
+use crate::live::core::demux::Demux;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::response::{Response, Status};
 use crate::session::action::Action;
 use crate::session::action::TimerKey;
+use crate::session::admission::RefusalsSaid;
+use crate::session::command::Command;
+use crate::session::directory::Directory;
 use crate::session::feedback::Refusal;
+use crate::session::sockets::SharedSockets;
 
 /// What sessions are allowed and told.
 #[derive(Debug, Clone)]
@@ -53,8 +53,8 @@ pub struct Cx {
     /// The next timer or command panics, as a bug would have it.
     #[cfg(test)]
     pub panics_next: bool,
-    pub(super) shard: ShardId,
-    pub(super) config: SessionConfig,
+    pub(crate) shard: ShardId,
+    pub(crate) config: SessionConfig,
     /// All sessions, of titles and live paths, by id and by connection.
     pub directory: Directory,
     /// Sockets' tuples.
@@ -69,8 +69,8 @@ pub struct Cx {
     pub out: Vec<Action>,
     /// Storage of reports that are sent, for the next ones.
     spare_bytes: Vec<Vec<u8>>,
-    pub(super) cells: Arc<ShardCells>,
-    pub(super) refusals_said: RefusalsSaid,
+    pub(crate) cells: Arc<ShardCells>,
+    pub(crate) refusals_said: RefusalsSaid,
     /// Now, fixed for the length of a turn.
     pub now: Mono,
     /// Nanoseconds since 1970 at `now`.
@@ -79,11 +79,11 @@ pub struct Cx {
 
 impl Cx {
     #[cfg(test)]
-    pub(super) fn panic_once(&mut self) {
+    pub(crate) fn panic_once(&mut self) {
         assert!(!std::mem::take(&mut self.panics_next), "as the test wants it");
     }
 
-    pub(super) fn new(
+    pub(crate) fn new(
         shard: ShardId,
         config: SessionConfig,
         cells: Arc<ShardCells>,
@@ -121,7 +121,7 @@ impl Cx {
     }
 
     /// An empty buffer for a report.
-    pub(super) fn take_bytes(&mut self) -> Vec<u8> {
+    pub(crate) fn take_bytes(&mut self) -> Vec<u8> {
         self.spare_bytes.pop().unwrap_or_default()
     }
 
@@ -141,21 +141,21 @@ impl Cx {
     }
 
     /// Frees a client's address on a pair; a further pair that nobody uses now is closed.
-    pub(super) fn release_tuple(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
+    pub(crate) fn release_tuple(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
         if self.sockets.release(pair, rtp, rtcp) {
             self.close_unused_pair(pair);
         }
     }
 
     /// A further pair may be closed when neither players nor publishers use it.
-    pub(super) fn close_unused_pair(&mut self, pair: u16) {
+    pub(crate) fn close_unused_pair(&mut self, pair: u16) {
         if !self.demux.uses_pair(pair) {
             self.out.push(Action::ClosePair(pair));
         }
     }
 
     /// Closes the connection of a session that we have ended, unless others are on it.
-    pub(super) fn hang_up(&mut self, connection: Option<EntryKey>) {
+    pub(crate) fn hang_up(&mut self, connection: Option<EntryKey>) {
         let Some(entry) = connection else { return };
         if self.directory.of_connection(entry).is_empty() {
             self.out.push(Action::HangUp(entry));
@@ -163,13 +163,13 @@ impl Cx {
     }
 
     /// Counts a packet that is not sent again.
-    pub(super) fn count_refusal(&self, refusal: Refusal) {
+    pub(crate) fn count_refusal(&self, refusal: Refusal) {
         self.cells.rtx_refused[refusal as usize].add(1);
     }
 
     /// `Session: id;timeout=N`. Announced five seconds short of the truth, because some clients
     /// ping exactly at the announced time (rule C16).
-    pub(super) fn session_header(&self, id: SessionId) -> String {
+    pub(crate) fn session_header(&self, id: SessionId) -> String {
         let timeout_s = self.config.timeout.as_secs();
         let announced_s = timeout_s.saturating_sub(5).max(timeout_s.min(1));
         format!("{id};timeout={announced_s}")
@@ -181,7 +181,7 @@ impl Cx {
     }
 
     /// 200 that names the session.
-    pub(super) fn answer(&self, command: &Command) -> Response {
+    pub(crate) fn answer(&self, command: &Command) -> Response {
         let response = command.response(Status::Ok);
         match command.session {
             Some(id) => response.header("Session", self.session_header(id)),

@@ -75,7 +75,7 @@ impl Directory {
     }
 
     /// Sessions behind an id, in the order of their ids; from the first one without it.
-    pub(super) fn behind(
+    pub(crate) fn behind(
         &self,
         after: Option<SessionId>,
     ) -> impl Iterator<Item = (SessionId, SessionRef)> {
@@ -90,7 +90,7 @@ impl Directory {
     }
 
     /// Enters a session, with the connection it was made on if that is one of this shard.
-    pub(super) fn enter(
+    pub(crate) fn enter(
         &mut self,
         id: SessionId,
         connection: Option<EntryKey>,
@@ -103,7 +103,7 @@ impl Directory {
     }
 
     /// Takes a session out of both tables. Its channels are free.
-    pub(super) fn leave(
+    pub(crate) fn leave(
         &mut self,
         id: SessionId,
         connection: Option<EntryKey>,
@@ -120,12 +120,12 @@ impl Directory {
     }
 
     /// Forgets the id of a session that ends later in the turn: no command finds it any more.
-    pub(super) fn forget_id(&mut self, id: SessionId) -> bool {
+    pub(crate) fn forget_id(&mut self, id: SessionId) -> bool {
         self.by_id.remove(&id).is_some()
     }
 
     /// Forgets a connection that is closed. The sessions that were made on it.
-    pub(super) fn close_connection(&mut self, entry: EntryKey) -> Vec<SessionRef> {
+    pub(crate) fn close_connection(&mut self, entry: EntryKey) -> Vec<SessionRef> {
         self.by_connection.remove(&entry).map_or_else(Vec::new, |on| on.sessions)
     }
 
@@ -133,7 +133,7 @@ impl Directory {
     /// numbers (rule C18), and some ask for none (rule C19). `None`: the connection has no two
     /// channels left.
     #[must_use]
-    pub(super) fn free_channels(
+    pub(crate) fn free_channels(
         &self,
         entry: EntryKey,
         asked: Option<(u8, u8)>,
@@ -150,7 +150,7 @@ impl Directory {
     }
 
     /// Interleaved channels of a connection are a session's until it leaves, or gives them back.
-    pub(super) fn take_channels(
+    pub(crate) fn take_channels(
         &mut self,
         entry: EntryKey,
         (channel, rtcp_channel): (u8, u8),
@@ -162,7 +162,7 @@ impl Directory {
     }
 
     /// A stream of a session has ended, and the session goes on.
-    pub(super) fn give_channels_back(&mut self, entry: EntryKey, (a, b): (u8, u8)) {
+    pub(crate) fn give_channels_back(&mut self, entry: EntryKey, (a, b): (u8, u8)) {
         if let Some(on) = self.by_connection.get_mut(&entry) {
             on.channels.retain(|(channel, _)| *channel != a && *channel != b);
         }
@@ -170,14 +170,14 @@ impl Directory {
 
     /// The session that uses an interleaved channel of a connection.
     #[must_use]
-    pub(super) fn of_channel(&self, entry: EntryKey, channel: u8) -> Option<SessionRef> {
+    pub(crate) fn of_channel(&self, entry: EntryKey, channel: u8) -> Option<SessionRef> {
         let channels = &self.by_connection.get(&entry)?.channels;
         channels.iter().find(|(used, _)| *used == channel).map(|(_, session)| *session)
     }
 
     /// All sessions, and those of each connection, for tests of what is left behind.
     #[cfg(test)]
-    pub(super) fn entries(
+    pub(crate) fn entries(
         &self,
     ) -> (impl Iterator<Item = SessionRef>, impl Iterator<Item = (EntryKey, &[SessionRef])>) {
         let on = self.by_connection.iter().map(|(entry, on)| (*entry, on.sessions.as_slice()));
@@ -187,7 +187,7 @@ impl Directory {
 
 /// Sessions made on one connection: what a proxy puts on one, and few enough that the connection's
 /// own work, which looks at each of them, stays small.
-pub(super) const SESSIONS_PER_CONNECTION_MAX: usize = 64;
+pub(crate) const SESSIONS_PER_CONNECTION_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::base::ids::SessionId;
-use crate::live::info::{ReaderInfo, SourceInfo};
+use crate::live::core::info::{ReaderInfo, SourceInfo};
 
 /// Some of a shard's sessions, in the order of their ids.
 #[derive(Debug, Clone, Default)]

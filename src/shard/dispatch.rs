@@ -18,15 +18,15 @@ use crate::base::ids::ShardId;
 use crate::base::limits::{MESSAGES_A_TURN, TURN_SHARE};
 use crate::consumers::rtsp_connection::RtspConnection;
 use crate::consumers::rtsp_listener::Accepted;
+use crate::consumers::sessions::Sessions;
 use crate::consumers::{Consumer, Context};
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{DescriptionFailure, Outcome, ResolveFailure, Task, TaskDone, TaskOwner};
 use crate::rtsp::response::{Response, Status};
 use crate::session::action::Action;
+use crate::session::command::{Command, Executed, Waiter};
 use crate::session::directory::SessionKey;
-use crate::session::request::{Command, Executed, Waiter};
-use crate::session::sessions::Sessions;
 
 /// What a consumer asked for while it ran.
 #[derive(Default)]

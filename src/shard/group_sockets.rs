@@ -21,7 +21,7 @@ use super::sockets::{Family, UdpPair, udp_pair};
 use super::turn::Shard;
 use crate::consumers::Consumer;
 use crate::consumers::receivers::GroupReceiver;
-use crate::live::multicast::{Group, MulticastSettings};
+use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::GroupAction;
 

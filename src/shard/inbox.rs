@@ -22,11 +22,11 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::questions::Question;
 use crate::base::ids::SessionId;
 use crate::config::paths::PathTable;
-use crate::live::message::LiveMessage;
+use crate::live::core::message::LiveMessage;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::TaskDone;
 use crate::rtsp::response::Response;
-use crate::session::request::Command;
+use crate::session::command::Command;
 
 /// A message to a shard.
 pub enum Message {
@@ -210,8 +210,8 @@ mod tests {
     use super::*;
     use crate::base::ids::{RtpTs, SeqNo, Ssrc};
     use crate::base::time::Mono;
-    use crate::live::batch::{Arrival, BatchBuilder, Generation};
-    use crate::live::message::{Ask, ToHome};
+    use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
+    use crate::live::core::message::{Ask, ToHome};
     use crate::poll::task::{OpenFailure, Outcome, TaskOwner};
 
     fn done(number: u64) -> TaskDone {

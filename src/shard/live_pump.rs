@@ -1,7 +1,7 @@
-//! Readers of live paths: the shard's side of `live::pump`.
+//! Readers of live paths: the shard's side of `live::core::pump`.
 //!
 //! ```text
-//!  live::pump --UDP--> RingSink --> ring --RunSent--> counted
+//!  live::core::pump --UDP--> RingSink --> ring --RunSent--> counted
 //!      ^    `---TCP--> connection is dirty --> its next send
 //!      `-- the reader is woken <-- refused --'
 //! ```
@@ -10,12 +10,12 @@ use super::ring::SendFailure;
 use super::sink::RingSink;
 use super::turn::Shard;
 use crate::base::sink::Gathered;
-use crate::live::pump::{self, BatchFrames, Fed, LivePump, LiveRunMark, Owner, Owners, To};
+use crate::consumers::sessions::Sessions;
+use crate::live::core::pump::{self, BatchFrames, Fed, LivePump, LiveRunMark, Owner, Owners, To};
+use crate::live::desk::Live;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::session::directory::SessionRef;
-use crate::session::live::desk::Live;
-use crate::session::sessions::Sessions;
 
 impl Shard {
     /// Looks at the readers that have something due.

@@ -11,7 +11,7 @@
 
 use super::turn::Shard;
 use crate::base::ids::SessionId;
-use crate::live::info::{PathsPage, PathsPlace};
+use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::{SessionInfo, SessionsPage};
 

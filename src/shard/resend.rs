@@ -11,14 +11,14 @@ use super::sockets::to_socket_address;
 use super::turn::Shard;
 use crate::base::ids::SeqNo;
 use crate::base::sink::RunSink;
-use crate::live::retransmit::RetransmitError;
+use crate::live::core::retransmit::RetransmitError;
+use crate::live::desk::Live;
+use crate::live::readers::reader::LiveReader;
 use crate::rtp::{RTX_HEADER_BYTES, write_rtx_header};
 use crate::session::directory::{SessionRef, StreamRef};
 use crate::session::feedback::Refusal;
-use crate::session::live::desk::Live;
-use crate::session::live::reader::LiveReader;
-use crate::session::session::Session;
 use crate::session::transport::Transport;
+use crate::vod::playback::Session;
 
 impl Shard {
     /// Sends a packet of a stream again, if it may be.

@@ -15,12 +15,12 @@ use super::sockets::to_socket_address;
 use super::turn::PairSlots;
 use crate::base::sink::RunSink;
 use crate::library::title::Title;
-use crate::live::batch::{LivePacket, LiveRun, PacketBatch};
-use crate::live::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
+use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
+use crate::live::core::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::HEADER_BYTES;
-use crate::session::pump::{TitleFrames, TitleRun, TitleSink};
-use crate::session::stream::RunMark;
+use crate::vod::pump::{TitleFrames, TitleRun, TitleSink};
+use crate::vod::stream::RunMark;
 
 /// Whose a run is that the ring has.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! ```
 //! Invariants: one send in flight a connection, so frames are never cut or mixed; nothing is
 //! queued but what the kernel holds, which is bounded: while the connection is busy the cursors
-//! wait, and a client that reads slowly is played to as fast as it reads (`session::lag`).
+//! wait, and a client that reads slowly is played to as fast as it reads (`vod::skip`).
 
 use std::io;
 

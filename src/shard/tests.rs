@@ -26,8 +26,8 @@ use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
 use crate::session::action::Action;
 use crate::session::action::TimerKey;
+use crate::session::command::{Command, Waiter};
 use crate::session::cx::SessionConfig;
-use crate::session::request::{Command, Waiter};
 use crate::worker::TaskQueue;
 
 /// A shard with a listener, whose turns the test takes.

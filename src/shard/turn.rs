@@ -29,8 +29,9 @@ use crate::config::paths::PathTable;
 use crate::consumers::Consumer;
 use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
 use crate::consumers::rtsp_listener::RtspListener;
-use crate::live::multicast::MulticastSettings;
-use crate::live::pump::Left;
+use crate::consumers::sessions::Sessions;
+use crate::live::core::groups::MulticastSettings;
+use crate::live::core::pump::Left;
 use crate::metrics::cells::{Counter, ShardCells, TransportKind};
 use crate::poll::poll_table::{EntryKey, PollTable};
 use crate::poll::poller::Poller;
@@ -39,7 +40,6 @@ use crate::session::action::Action;
 use crate::session::action::TimerKey;
 use crate::session::cx::SessionConfig;
 use crate::session::directory::StreamRef;
-use crate::session::sessions::Sessions;
 use crate::worker::TaskQueue;
 
 /// What a shard is made of.

@@ -1,8 +1,8 @@
-//! Streams over the shared UDP sockets: the shard's side of `session::pump`; and what becomes of
+//! Streams over the shared UDP sockets: the shard's side of `vod::pump`; and what becomes of
 //! runs, whosever they are.
 //!
 //! ```text
-//!  wheel --> session::pump --> RingSink --> ring --RunSent--> counted
+//!  wheel --> vod::pump --> RingSink --> ring --RunSent--> counted
 //!                 ^                                  `-- refused: the stream is told
 //!                 `-----------------------------------------------'
 //! ```
@@ -13,8 +13,8 @@ use super::sockets::set_fragmentation;
 use super::turn::Shard;
 use crate::metrics::cells::TransportKind;
 use crate::session::action::TimerKey;
-use crate::session::pump::Refused;
-use crate::session::stream::RunMark;
+use crate::vod::pump::Refused;
+use crate::vod::stream::RunMark;
 
 impl Shard {
     /// A stream's key of the wheel has come up.

@@ -24,7 +24,7 @@ use super::{Api, Shared};
 use crate::base::ids::ShardId;
 use crate::base::names::without_empty_segments;
 use crate::http::problem::Problem;
-use crate::live::info::{PathInfo, PathPart, PathsPlace, merge};
+use crate::live::core::info::{PathInfo, PathPart, PathsPlace, merge};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use super::config::RangeOutside;
 use crate::library::title::Title;
-use crate::live::batch::PacketBatch;
+use crate::live::core::batch::PacketBatch;
 use crate::media::window::{Packet, PacketWindow, Piece};
 
 /// Upper bounds of one send.

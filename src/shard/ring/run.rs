@@ -30,7 +30,7 @@ use super::key::{Op, OpKey};
 use super::message::{Name, SegmentControl, empty_message};
 use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
-use crate::live::batch::{LivePacket, LiveRun, PacketBatch};
+use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::RtxPieces;
 

@@ -25,7 +25,7 @@ use super::key::{Op, OpKey};
 use super::message::empty_message;
 use super::zerocopy::{Outlet, REPORT_USAGE, Shape, fragments};
 use crate::library::title::Title;
-use crate::live::batch::{LivePacket, PacketBatch};
+use crate::live::core::batch::{LivePacket, PacketBatch};
 use crate::media::window::{Packet, PacketWindow};
 
 /// Memory of all stream sends.

@@ -4,7 +4,7 @@ use super::runs::sender;
 use super::*;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
-use crate::live::batch::{Arrival, BatchBuilder, Generation, PacketBatch};
+use crate::live::core::batch::{Arrival, BatchBuilder, Generation, PacketBatch};
 use crate::rtp::{RtpView, RtxStream, rtx_pieces};
 
 /// A batch with a packet for each of `sizes`, headers included, and those packets.

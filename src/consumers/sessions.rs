@@ -1,0 +1,243 @@
+//! The sessions of one shard, of all roles: the front door that finds whose each thing is.
+//!
+//! ```text
+//!  commands, RTCP, timers --> Sessions --title--> Vod  --.
+//!                                `-------path---> Live --+--> actions in Cx (tasks, answers, RTCP)
+//! ```
+//! Invariant: a method of a role takes its own tables and the context, never another role.
+//! Bound: `sessions_max` sessions of all roles together.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::ids::{SessionId, ShardId};
+use crate::base::time::Mono;
+use crate::live::desk::Live;
+use crate::live::readers::recently_closed::say_farewell;
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::rtcp;
+use crate::rtsp::reader::Method;
+use crate::rtsp::response::Status;
+use crate::session::action::TimerKey;
+use crate::session::command::{Command, Executed, public};
+use crate::session::cx::{Cx, SessionConfig};
+use crate::session::directory::SessionRef;
+use crate::session::transport::Transport;
+use crate::vod::table::Vod;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sessions {
+    /// What sessions of all roles share.
+    pub cx: Cx,
+    /// Players of titles.
+    pub vod: Vod,
+    /// Live paths, with the sessions of their publishers and readers.
+    pub live: Live,
+}
+
+impl Sessions {
+    /// No sessions yet.
+    #[must_use]
+    pub fn new(shard: ShardId, config: SessionConfig, cells: Arc<ShardCells>, now: Mono) -> Self {
+        let cx = Cx::new(shard, config, cells, now);
+        Self { cx, vod: Vod::default(), live: Live::default() }
+    }
+
+    /// Executes a command that names a session of this shard, or one that begins a session.
+    pub fn execute(&mut self, command: Command) -> Executed {
+        #[cfg(test)]
+        self.cx.panic_once();
+        let Self { cx, vod, live } = self;
+        if command.request.method == Method::Options {
+            // Answered whatever becomes of the session (client rule C2).
+            self.note_request(command.waiter.entry, command.session);
+            let response = command.response(Status::Ok);
+            return Executed::Reply(response.header("Public", public(&command.target.path)));
+        }
+        let Some(id) = command.session else {
+            let begins = [Method::Announce, Method::Describe, Method::Setup];
+            let is_about_live = command.title.is_none() && begins.contains(&command.request.method);
+            return if is_about_live {
+                live.execute_first(cx, command)
+            } else {
+                vod.execute_first(cx, command)
+            };
+        };
+        match cx.directory.find(id) {
+            Some(SessionRef::Title(key)) => vod.execute(cx, command, key),
+            Some(SessionRef::Reader(index)) => {
+                live.readers.execute_reader(cx, &mut live.hub, command, index)
+            }
+            Some(SessionRef::Publisher(number)) => {
+                live.sources.execute_publisher(cx, &mut live.hub, command, number)
+            }
+            None if live.readers.has_ended(id) => say_farewell(cx, &command),
+            None => command.refuse(Status::SessionNotFound),
+        }
+    }
+
+    /// A request came, whatever it asks for: a sign of life of the session that it names (RFC 2326
+    /// s12.37), or else of all that were made on its connection. Many name none in OPTIONS.
+    pub fn note_request(&mut self, entry: EntryKey, session: Option<SessionId>) {
+        match session {
+            Some(id) => {
+                if let Some(session) = self.cx.directory.find(id) {
+                    self.touch(session);
+                }
+            }
+            None => self.touch_connection(entry),
+        }
+    }
+
+    /// A request came on a connection that names no session: a sign of life of all that were made
+    /// on it.
+    pub fn touch_connection(&mut self, entry: EntryKey) {
+        for at in 0..self.cx.directory.of_connection(entry).len() {
+            if let Some(session) = self.cx.directory.of_connection(entry).get(at).copied() {
+                self.touch(session);
+            }
+        }
+    }
+
+    /// The client of a session was heard of.
+    pub fn touch(&mut self, session: SessionRef) {
+        match session {
+            SessionRef::Title(key) => self.vod.touch(&mut self.cx, key),
+            SessionRef::Reader(_) | SessionRef::Publisher(_) => {
+                self.live.touch(session, self.cx.now);
+            }
+        }
+    }
+
+    /// An RTSP connection is gone. Sessions that need it end with it.
+    pub fn handle_connection_closed(&mut self, entry: EntryKey) {
+        let Self { cx, vod, live } = self;
+        live.readers.forget_held(&mut live.hub, entry);
+        for session in cx.directory.close_connection(entry) {
+            match session {
+                SessionRef::Title(key) => vod.handle_connection_closed(cx, key),
+                SessionRef::Reader(index) => {
+                    live.readers.handle_reader_connection_closed(cx, &mut live.hub, index)
+                }
+                SessionRef::Publisher(number) => {
+                    live.sources.end_publisher(
+                        cx,
+                        &mut live.hub,
+                        number,
+                        "its connection is closed",
+                    );
+                }
+            }
+        }
+    }
+
+    /// Ends a session from our side: its client gets BYE. False: there is no such session.
+    pub fn end_session(&mut self, id: SessionId, why: &'static str) -> bool {
+        let Self { cx, vod, live } = self;
+        match cx.directory.find(id) {
+            Some(SessionRef::Title(key)) => vod.fail(cx, key, Some(why)),
+            Some(SessionRef::Reader(index)) => {
+                live.readers.dismiss_reader(cx, &mut live.hub, index, why)
+            }
+            Some(SessionRef::Publisher(number)) => {
+                live.sources.dismiss_publisher(cx, &mut live.hub, number, why)
+            }
+            None => return false,
+        }
+        true
+    }
+
+    /// A key of the wheel has come up. Streams are for the pacer and connections for the shard: it
+    /// looks after both itself.
+    pub fn handle_timer(&mut self, key: TimerKey) {
+        #[cfg(test)]
+        self.cx.panic_once();
+        let Self { cx, vod, live } = self;
+        match key {
+            TimerKey::Report { session, epoch_count } => {
+                vod.handle_report_due(cx, session, epoch_count);
+            }
+            TimerKey::Bye { session, stream_index, epoch_count } => {
+                vod.handle_bye_due(cx, session, stream_index, epoch_count);
+            }
+            TimerKey::Pause { session, epoch_count } => {
+                vod.handle_pause_due(cx, session, epoch_count)
+            }
+            TimerKey::Liveness { session, id } => {
+                vod.handle_liveness(cx, session, id);
+            }
+            TimerKey::LiveReader { index, serial } => {
+                live.readers.handle_reader_due(cx, &mut live.hub, index, serial)
+            }
+            TimerKey::LiveTick => live.handle_live_tick(cx),
+            TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
+        }
+    }
+
+    /// RTCP from a player or a publisher, over a shared socket.
+    pub fn handle_report_datagram(&mut self, pair: u16, from: SocketAddr, bytes: &[u8]) {
+        let Self { cx, live, .. } = self;
+        if live.sources.handle_publisher_datagram(cx, pair, from, bytes) {
+            return;
+        }
+        match cx.sockets.find(pair, from) {
+            Some((session, _)) => self.handle_report(session, bytes),
+            None if cx.sockets.group_pair() == Some(pair) => {
+                live.readers.handle_member(cx, &live.hub, from, bytes)
+            }
+            None => cx.cells.datagrams_unmatched.add(1),
+        }
+    }
+
+    /// What comes interleaved with a connection: RTCP from a player, all that a publisher sends.
+    pub fn handle_report_interleaved(&mut self, entry: EntryKey, channel: u8, bytes: &[u8]) {
+        let Self { cx, vod, live } = self;
+        if live.sources.handle_publisher_interleaved(cx, entry, channel, bytes) {
+            return;
+        }
+        let is_its = |transport: Transport| matches!(transport, Transport::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
+        let owner = cx.directory.of_channel(entry, channel);
+        let is_report = match owner {
+            Some(SessionRef::Title(key)) => {
+                let session = vod.session(key);
+                let streams = session.into_iter().flat_map(|session| &session.streams);
+                streams.map(|stream| stream.path).any(is_its)
+            }
+            Some(SessionRef::Reader(index)) => {
+                let reader = live.readers.table.get(index as usize);
+                let streams = reader.into_iter().flat_map(|reader| &reader.streams);
+                streams.map(|stream| stream.path).any(is_its)
+            }
+            Some(SessionRef::Publisher(_)) | None => false,
+        };
+        match owner.filter(|_| is_report) {
+            Some(session) => self.handle_report(session, bytes),
+            // RTP towards us or a channel that nobody set up.
+            None => cx.cells.datagrams_unmatched.add(1),
+        }
+    }
+
+    fn handle_report(&mut self, session: SessionRef, bytes: &[u8]) {
+        let Self { cx, vod, live } = self;
+        let feedback = match rtcp::parse(bytes) {
+            Ok(feedback) => feedback,
+            Err(error) => {
+                // Players knock with bytes that are no RTCP to open NATs (rule C21).
+                tracing::trace!(%error, "not RTCP");
+                cx.cells.rtcp_malformed.add(1);
+                return;
+            }
+        };
+        match session {
+            SessionRef::Title(key) => vod.handle_report(cx, key, &feedback, bytes),
+            SessionRef::Reader(index) => {
+                live.readers.handle_reader_report(cx, index, &feedback);
+                live.readers.handle_reader_feedback(cx, &mut live.hub, index, bytes);
+            }
+            // Publishers are found by their own tables.
+            SessionRef::Publisher(_) => cx.cells.datagrams_unmatched.add(1),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What is configured of a path, in the words of those who need it: its owner and its readers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::paths::{PathConfig, StartConfig};
+use crate::live::core::limits::{IDLE_CLOSE, RING_HISTORY};
+use crate::live::core::message::{PathRules, SourceKind};
+use crate::live::core::path::PathLimits;
+use crate::live::core::ring::RingLimits;
+use crate::live::core::start::StartPolicy;
+use crate::session::cx::Cx;
+
+impl Cx {
+    /// What is configured of a path.
+    pub(crate) fn path_config(&self, path: &str) -> &Arc<PathConfig> {
+        self.configs.find(path)
+    }
+
+    /// What its home is told of that.
+    pub(crate) fn path_rules(&self, path: &str) -> Arc<PathRules> {
+        Arc::new(rules(self.path_config(path)))
+    }
+
+    /// What its readers are allowed.
+    pub(crate) fn path_limits(&self, path: &str) -> PathLimits {
+        limits(self.path_config(path))
+    }
+}
+
+/// What a path's home is told of its configuration.
+pub(crate) fn rules(config: &PathConfig) -> PathRules {
+    let kind = match (config.source.is_fetched(), config.on_demand) {
+        (false, _) => SourceKind::Publish,
+        (true, true) => SourceKind::OnDemand,
+        (true, false) => SourceKind::Always,
+    };
+    PathRules {
+        kind,
+        // Of a fetched source there is one; the word may come from the section for all.
+        may_override: config.may_override && kind == SourceKind::Publish,
+        hold: config.hold,
+        // The shard whose last reader left has kept it for the rest of that time.
+        idle_close: config.idle_close.saturating_sub(linger(config)),
+        ring: ring_limits(config),
+    }
+}
+
+/// What readers of a path are allowed.
+pub(crate) fn limits(config: &PathConfig) -> PathLimits {
+    PathLimits {
+        ring: ring_limits(config),
+        lag_budget: config.lag_budget,
+        readers_max: config.readers_max,
+        linger: linger(config),
+    }
+}
+
+fn ring_limits(config: &PathConfig) -> RingLimits {
+    // A reader that is as late as it may be finds its packets, and those that it asks for again.
+    let history = RING_HISTORY.max(config.lag_budget.saturating_mul(2));
+    RingLimits { bytes_max: config.ring_bytes, history }
+}
+
+/// How long a shard keeps a path without readers. A source on demand must not outlive its idle
+/// time by that.
+fn linger(config: &PathConfig) -> Duration {
+    let is_on_demand = config.source.is_fetched() && config.on_demand;
+    if is_on_demand { config.idle_close.min(IDLE_CLOSE) } else { IDLE_CLOSE }
+}
+
+/// Where readers of a path begin.
+pub(crate) fn start_policy(config: &PathConfig) -> StartPolicy {
+    match config.start {
+        StartConfig::Gop => StartPolicy::Gop,
+        StartConfig::Live => StartPolicy::Live,
+    }
+}

@@ -1,0 +1,49 @@
+//! The configuration of paths on a shard, when it starts and when it was read again.
+//!
+//! ```text
+//!  table --> paths with their home here --Configure--> those that are told something else
+//!        --> paths with readers here    --limits-----> the same
+//!        --> paths that are fetched always, of homes here --Open-->
+//! ```
+//! Invariant: a path about which nothing else is said is not touched, nor are its readers. Who
+//! publishes goes on: `publish` is asked when somebody begins. DESIGN section 5.
+
+use std::sync::Arc;
+
+use crate::config::paths::{PathConfig, PathTable};
+use crate::config::source::SourceAddress;
+use crate::live::config::{limits, rules};
+use crate::live::core::message::{Ask, SourceKind, home_of};
+use crate::live::desk::Live;
+use crate::session::cx::Cx;
+
+impl Live {
+    /// From now on this is what is configured of paths.
+    pub fn configure_paths(&mut self, cx: &mut Cx, new: Arc<PathTable>) {
+        let old = std::mem::replace(&mut cx.configs, Arc::clone(&new));
+        let names: Vec<Arc<str>> = self.hub.registry.names().cloned().collect();
+        for path in names {
+            let (before, after) = (old.find(&path), new.find(&path));
+            if before != after {
+                let is_other_source = is_other_source(before, after);
+                let rules = Arc::new(rules(after));
+                self.hub.ask(&path, Ask::Configure { rules, is_other_source });
+            }
+        }
+        self.hub.paths.set_limits(|path| limits(new.find(path)));
+        for (path, config) in &new.named {
+            let rules = rules(config);
+            let is_here = home_of(path, self.hub.shard_count) == cx.shard;
+            if is_here && rules.kind == SourceKind::Always {
+                self.hub.ask(&path.as_str().into(), Ask::Open { rules: Arc::new(rules) });
+            }
+        }
+        self.settle_live(cx);
+    }
+}
+
+/// Whether packets come from somewhere else, or another way.
+fn is_other_source(before: &PathConfig, after: &PathConfig) -> bool {
+    let is_rtsp = matches!(after.source, SourceAddress::Rtsp(_));
+    before.source != after.source || is_rtsp && before.source_transport != after.source_transport
+}

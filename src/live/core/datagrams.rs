@@ -1,0 +1,150 @@
+//! What readers over UDP get of packets that are longer than a datagram.
+//!
+//! ```text
+//!  came      .. 16  17 (9 kB)              18   19
+//!  datagrams .. 16  17 18 19 20 21 22 23   24   25     pieces, and numbers that go on behind them
+//! ```
+//! Over a connection a packet may have 64 KiB; a datagram that is longer than the route takes is
+//! cut by IP, and one lost fragment loses all of it. So such a packet is cut once, by its payload
+//! format, when its batch is made: for all readers over UDP and all groups. Readers over TCP get it
+//! as it came. Before the first long packet of a stream only lengths are compared.
+//! What cannot be cut is left out for these readers, whose numbers show the gap.
+//!
+//! Invariant: behind a packet in `n` pieces numbers are `n - 1` higher, late packets excepted.
+//! Bound: `CUTS_MAX` places at which numbers moved are remembered. DESIGN section 5.2.
+
+use crate::base::ids::SeqNo;
+use crate::live::core::limits::{CUT_BYTES_MAX, DATAGRAM_BYTES_MAX};
+use crate::rtp::RtpView;
+use crate::rtp::cut::Pieces;
+use crate::rtp::peek::PeekFormat;
+
+/// A packet as readers over UDP get it.
+#[derive(Debug, Clone, Copy)]
+pub enum DatagramForm<'a> {
+    /// With this number, otherwise as it came.
+    Renumbered(SeqNo),
+    /// In pieces, the first with this number.
+    Cut(SeqNo, &'a Pieces),
+    /// Not at all.
+    LeftOut,
+}
+
+/// See the module. One for each track.
+#[derive(Debug, Default)]
+pub struct Datagrams {
+    pieces: Pieces,
+    is_active: bool,
+    newest: Option<SeqNo>,
+    /// How much higher numbers are.
+    extra: u16,
+    /// Packets that were cut, and by how much numbers moved there; the oldest is overwritten.
+    cuts: [(u16, u16); CUTS_MAX],
+    cut_count: usize,
+}
+
+impl Datagrams {
+    /// Another RTP stream begins.
+    pub fn begin(&mut self) {
+        if self.is_active {
+            (self.is_active, self.newest, self.extra, self.cut_count) = (false, None, 0, 0);
+        }
+    }
+
+    /// How a packet is sent over UDP; `None`: as it came.
+    pub fn form(
+        &mut self,
+        format: PeekFormat,
+        seq: SeqNo,
+        header_bytes: u16,
+        bytes: &[u8],
+    ) -> Option<DatagramForm<'_>> {
+        let is_long = bytes.len() > DATAGRAM_BYTES_MAX;
+        if !self.is_active && !is_long {
+            return None;
+        }
+        self.is_active = true;
+        let behind = self.newest.map_or(0, |newest| newest.0.wrapping_sub(seq.0));
+        let is_late = self.newest.is_some() && behind <= MISORDER_MAX;
+        if !is_late {
+            self.newest = Some(seq);
+        }
+        let number =
+            seq.plus(self.extra.wrapping_sub(if is_late { self.moved_since(seq) } else { 0 }));
+        if !is_long {
+            return Some(DatagramForm::Renumbered(number));
+        }
+        let room = CUT_BYTES_MAX.saturating_sub(header_bytes.into());
+        let is_cut =
+            RtpView::parse(bytes).is_ok_and(|view| self.pieces.cut(format, view.payload(), room));
+        // A late one has a single number: those behind it are taken.
+        if !is_cut || is_late && self.pieces.count() > 1 {
+            return Some(DatagramForm::LeftOut);
+        }
+        let moved = u16::try_from(self.pieces.count() - 1).unwrap_or(u16::MAX);
+        self.extra = self.extra.wrapping_add(moved);
+        self.cuts[self.cut_count % CUTS_MAX] = (seq.0, moved);
+        self.cut_count += 1;
+        Some(DatagramForm::Cut(number, &self.pieces))
+    }
+
+    /// By how much numbers moved at a packet and behind it.
+    fn moved_since(&self, seq: SeqNo) -> u16 {
+        let cuts = self.cuts.iter().take(self.cut_count);
+        let is_since = |(at, _): &&(u16, u16)| at.wrapping_sub(seq.0) <= MISORDER_MAX;
+        cuts.filter(is_since).fold(0, |sum: u16, (_, moved)| sum.wrapping_add(*moved))
+    }
+}
+
+/// RFC 3550 appendix A.1.
+const MISORDER_MAX: u16 = 100;
+/// Packets of a large picture.
+const CUTS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(seq: u16, payload_bytes: usize) -> Vec<u8> {
+        let [high, low] = seq.to_be_bytes();
+        let header = [0x80, 96, high, low, 0, 0, 0, 1, 0, 0, 0, 2];
+        [&header[..], &[0x65], &vec![7; payload_bytes - 1]].concat()
+    }
+
+    /// First number and count of pieces; 1 for a packet that is whole.
+    fn form(datagrams: &mut Datagrams, seq: u16, payload_bytes: usize) -> Option<(u16, usize)> {
+        let bytes = packet(seq, payload_bytes);
+        match datagrams.form(PeekFormat::H264, SeqNo(seq), 12, &bytes)? {
+            DatagramForm::Renumbered(number) => Some((number.0, 1)),
+            DatagramForm::Cut(number, pieces) => Some((number.0, pieces.count())),
+            DatagramForm::LeftOut => Some((0, 0)),
+        }
+    }
+
+    #[test]
+    fn numbers_go_on_behind_the_pieces_and_late_packets_keep_their_place() {
+        let mut datagrams = Datagrams::default();
+        let mut form = |seq, bytes| form(&mut datagrams, seq, bytes);
+        assert_eq!(form(65_533, 1_460), None, "nothing was cut yet");
+        assert_eq!(form(65_534, 4_000), Some((65_534, 3)));
+        assert_eq!(form(65_533, 100), Some((65_533, 1)), "it came late");
+        assert_eq!(form(65_535, 100), Some((1, 1)));
+        assert_eq!(form(1, 1_461), Some((3, 2)), "one was lost");
+        assert_eq!(form(0, 100), Some((2, 1)), "it was late");
+        assert_eq!(form(2, 100), Some((5, 1)));
+        assert_eq!(form(1, 4_000), Some((0, 0)), "its numbers are taken");
+        assert_eq!(form(40_000, 100), Some((40_003, 1)), "the source jumps");
+        datagrams.begin();
+        assert_eq!(self::form(&mut datagrams, 7, 100), None);
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_left_out_and_its_number_is_a_gap() {
+        let mut datagrams = Datagrams::default();
+        let long = packet(5, 3_000);
+        let form = datagrams.form(PeekFormat::Any, SeqNo(5), 12, &long);
+        assert!(matches!(form, Some(DatagramForm::LeftOut)));
+        let form = datagrams.form(PeekFormat::Any, SeqNo(6), 12, &packet(6, 30));
+        assert!(matches!(form, Some(DatagramForm::Renumbered(SeqNo(6)))));
+    }
+}

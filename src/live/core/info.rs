@@ -1,0 +1,441 @@
+//! What the outside is shown of paths, their sources and their readers.
+//!
+//! ```text
+//!  home's shard --HomeInfo--.
+//!  source's shard --SourceInfo--> PathPart each --merge--> PathInfo each path
+//!  readers' shards --ReadersInfo--'
+//! ```
+//! Invariant: a path is shown when its home knows it; what other shards say of one that the home
+//! has just forgotten is left out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::live::core::path::{LivePath, PathKey, ReaderKey};
+use crate::live::core::reader::{Carrier, Reader, SkipReason};
+use crate::live::core::source::SourceCounts;
+use crate::metrics::paths::{CARRIERS, DROPS, PathTotals, SKIPS};
+
+/// A path, as its home knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HomeInfo {
+    /// Its name.
+    pub path: String,
+    /// `live`, `held` (its source has gone, readers wait), `starting`, `failed` (it is fetched, and
+    /// will be tried again) or `idle`.
+    pub state: &'static str,
+    /// Why its source cannot be had, since packets came from it last.
+    pub reason: Option<String>,
+    /// How many tries have failed in a row, and how long it was waited for the next one then.
+    pub failed_tries: u32,
+    /// The same.
+    pub retry_after_s: Option<u64>,
+    /// Shard of its source.
+    pub source_shard: Option<u8>,
+    /// Sources that it has had since it is known.
+    pub sources_seen: u32,
+    /// Tracks.
+    pub tracks: usize,
+    /// Shards that have readers of it.
+    pub listening_shards: usize,
+    /// Batches that came.
+    pub batches: u64,
+    /// Memory of what is kept for instant start.
+    pub kept_bytes: usize,
+    /// A new reader has a picture at once.
+    pub has_cached_picture: bool,
+    /// The group that it is sent to.
+    pub group: Option<String>,
+}
+
+impl HomeInfo {
+    /// A path that is configured, and that nobody has wanted yet.
+    #[must_use]
+    pub fn idle(path: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            state: "idle",
+            reason: None,
+            failed_tries: 0,
+            retry_after_s: None,
+            source_shard: None,
+            sources_seen: 0,
+            tracks: 0,
+            listening_shards: 0,
+            batches: 0,
+            kept_bytes: 0,
+            has_cached_picture: false,
+            group: None,
+        }
+    }
+}
+
+/// A source of a path, as its shard knows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SourceInfo {
+    /// `publish`, `rtsp`, `udp` or `file`.
+    pub kind: &'static str,
+    /// `announced` (it has the path and does not send yet) or `recording`.
+    pub state: &'static str,
+    /// Where it is fetched from, without a password; `None` when it is published.
+    pub url: Option<String>,
+    /// Who sends.
+    pub peer: String,
+    /// `udp` or `tcp`; `None` before its first SETUP.
+    pub transport: Option<&'static str>,
+    /// What a publisher calls itself.
+    pub user_agent: Option<String>,
+    /// Session of a publisher.
+    pub session: Option<String>,
+    /// Where it lives.
+    pub shard: u8,
+    /// When it began to send, in UTC (RFC 3339).
+    pub since: Option<String>,
+    /// Seconds since then.
+    pub age_s: f64,
+    /// Packets that were taken.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Over the last five seconds.
+    pub bits_per_s: u64,
+    /// Packets that did not come; negative when some came twice.
+    pub packets_lost: i64,
+    /// Packets that were not taken, by reason.
+    pub packets_dropped: BTreeMap<&'static str, u64>,
+    /// Sync samples that were seen.
+    pub sync_samples: u64,
+    /// Length of the newest whole group of pictures.
+    pub gop_s: Option<f64>,
+    /// In the order of its description.
+    pub tracks: Vec<SourceTrackInfo>,
+}
+
+/// One track of a source.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SourceTrackInfo {
+    /// Its number, as in `trackID=`.
+    pub track: u8,
+    /// `video`, `audio`, ...
+    pub media: String,
+    /// Encoding name, as the description has it.
+    pub encoding: String,
+    /// RTP clock.
+    pub clock_rate_hz: u32,
+    /// Of its newest packet; before that, the first of the description.
+    pub payload_type: Option<u8>,
+    /// The SSRC that is taken, hexadecimal.
+    pub ssrc: Option<String>,
+    /// Packets that were taken.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets that did not come; negative when some came twice.
+    pub packets_lost: i64,
+    /// Interarrival jitter (RFC 3550 s6.4.1).
+    pub jitter_s: Option<f64>,
+    /// How long ago its newest packet came.
+    pub last_packet_age_s: Option<f64>,
+}
+
+/// Readers of a path together.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct ReadersInfo {
+    /// Over UDP.
+    pub udp: u64,
+    /// Over TCP.
+    pub tcp: u64,
+    /// Groups.
+    pub multicast: u64,
+    /// How far they are behind the newest packet, in seconds, summed up.
+    pub lag_s_sum: f64,
+    /// The largest of it.
+    pub lag_s_max: f64,
+}
+
+/// What a shard knows of a path.
+#[derive(Debug, Clone)]
+pub struct PathPart {
+    /// Which.
+    pub path: Arc<str>,
+    /// If the path has its home there.
+    pub home: Option<HomeInfo>,
+    /// If its source is there.
+    pub source: Option<SourceInfo>,
+    /// Those of the shard.
+    pub readers: ReadersInfo,
+    /// What has been counted there.
+    pub totals: PathTotals,
+}
+
+/// Some of what a shard knows of paths. A path may have parts on several pages: `merge` puts them
+/// together.
+#[derive(Debug, Clone, Default)]
+pub struct PathsPage {
+    /// They.
+    pub parts: Vec<PathPart>,
+    /// Where the next page begins; `None`: this is the last one.
+    pub next: Option<PathsPlace>,
+}
+
+/// Where a page of paths begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathsPlace {
+    /// With the homes of paths, behind this name.
+    Homes(Option<Arc<str>>),
+    /// With sources, behind this number.
+    Sources(Option<u32>),
+    /// With readers.
+    Readers {
+        /// The place of their path.
+        place: usize,
+        /// Which path that was: another one is begun with its first reader.
+        path: Option<PathKey>,
+        /// The place of the reader.
+        reader: usize,
+    },
+    /// With what has been counted.
+    Totals,
+}
+
+impl Default for PathsPlace {
+    fn default() -> Self {
+        Self::Homes(None)
+    }
+}
+
+impl PathPart {
+    /// A path of which nothing is known yet.
+    #[must_use]
+    pub fn new(path: Arc<str>) -> Self {
+        let (readers, totals) = (ReadersInfo::default(), PathTotals::default());
+        Self { path, home: None, source: None, readers, totals }
+    }
+}
+
+/// A path, as all shards together know it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PathInfo {
+    /// What its home knows.
+    #[serde(flatten)]
+    pub home: HomeInfo,
+    /// Where its packets come from.
+    pub source: Option<SourceInfo>,
+    /// Where they go.
+    pub readers: ReadersInfo,
+    /// Since the server runs: RTP packets sent, by transport.
+    pub packets_sent: BTreeMap<&'static str, u64>,
+    /// Since the server runs: RTP payload bytes sent, by transport.
+    pub payload_bytes_sent: BTreeMap<&'static str, u64>,
+    /// Since the server runs: skips of late readers, by reason.
+    pub skips: BTreeMap<&'static str, u64>,
+    /// Since the server runs: packets that late readers were not sent.
+    pub packets_skipped: u64,
+}
+
+/// Puts together what shards know, sorted by name.
+#[must_use]
+pub fn merge(parts: Vec<PathPart>) -> Vec<PathInfo> {
+    let mut merged: BTreeMap<Arc<str>, PathPart> = BTreeMap::new();
+    for part in parts {
+        let name = Arc::clone(&part.path);
+        let sum = merged.entry(Arc::clone(&name)).or_insert_with(|| PathPart::new(name));
+        sum.home = part.home.or_else(|| sum.home.take());
+        sum.source = newer(sum.source.take(), part.source);
+        sum.readers.add(&part.readers);
+        sum.totals.add(&part.totals);
+    }
+    merged.into_values().filter_map(PathInfo::of).collect()
+}
+
+impl PathInfo {
+    fn of(part: PathPart) -> Option<Self> {
+        let PathPart { home, source, readers, totals, .. } = part;
+        Some(Self {
+            home: home?,
+            source,
+            readers,
+            packets_sent: by_name(&CARRIERS, &totals.packets_sent),
+            payload_bytes_sent: by_name(&CARRIERS, &totals.payload_bytes_sent),
+            skips: by_name(&SKIPS, &totals.skips),
+            packets_skipped: totals.packets_skipped,
+        })
+    }
+}
+
+/// One that was overridden may still be there when its successor is.
+fn newer(a: Option<SourceInfo>, b: Option<SourceInfo>) -> Option<SourceInfo> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if b.age_s < a.age_s { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Counts with their names.
+#[must_use]
+pub fn by_name(names: &[&'static str], counts: &[u64]) -> BTreeMap<&'static str, u64> {
+    names.iter().copied().zip(counts.iter().copied()).collect()
+}
+
+impl ReadersInfo {
+    /// Adds one reader.
+    pub fn add_reader(&mut self, carrier: Carrier, lag_s: f64) {
+        *match carrier {
+            Carrier::Udp => &mut self.udp,
+            Carrier::Tcp => &mut self.tcp,
+            Carrier::Multicast => &mut self.multicast,
+        } += 1;
+        self.lag_s_sum += lag_s;
+        self.lag_s_max = self.lag_s_max.max(lag_s);
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.udp += other.udp;
+        self.tcp += other.tcp;
+        self.multicast += other.multicast;
+        self.lag_s_sum += other.lag_s_sum;
+        self.lag_s_max = self.lag_s_max.max(other.lag_s_max);
+    }
+}
+
+/// A reader of a path, beside what its session shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReaderInfo {
+    /// RTP packets sent, all streams.
+    pub packets_sent: u64,
+    /// RTP payload bytes sent, all streams.
+    pub payload_bytes_sent: u64,
+    /// Packets that it was not sent.
+    pub packets_skipped: u64,
+    /// How often it skipped since it read too slowly from its connection.
+    pub skips_tcp_window: u64,
+    /// How often it skipped since socket or shard was behind.
+    pub skips_lag_budget: u64,
+    /// How often what it should have got had left the ring.
+    pub skips_evicted: u64,
+    /// How far it is behind the newest packet, in seconds.
+    pub lag_s: f64,
+    /// `udp`, `tcp` or `multicast`.
+    pub carrier: &'static str,
+}
+
+impl LivePath {
+    /// What the outside is shown of a reader.
+    #[must_use]
+    pub fn reader_info(&self, key: ReaderKey) -> Option<ReaderInfo> {
+        let reader = self.reader(key)?;
+        let (skipped, (packets_sent, payload_bytes_sent)) = (reader.skipped(), reader.sent());
+        let skips = |reason: SkipReason| skipped.skips[reason as usize];
+        Some(ReaderInfo {
+            packets_sent,
+            payload_bytes_sent,
+            packets_skipped: skipped.packets,
+            skips_tcp_window: skips(SkipReason::TcpWindow),
+            skips_lag_budget: skips(SkipReason::LagBudget),
+            skips_evicted: skips(SkipReason::Evicted),
+            lag_s: self.lag(key).as_secs_f64(),
+            carrier: CARRIERS[reader.carrier as usize],
+        })
+    }
+}
+
+/// What a reader adds to the sums of its path.
+#[must_use]
+pub fn reader_totals(reader: &Reader) -> PathTotals {
+    let (skipped, carrier) = (reader.skipped(), reader.carrier as usize);
+    let mut totals = PathTotals {
+        skips: skipped.skips,
+        packets_skipped: skipped.packets,
+        ..PathTotals::default()
+    };
+    (totals.packets_sent[carrier], totals.payload_bytes_sent[carrier]) = reader.sent();
+    totals
+}
+
+/// What a source adds to the sums of its path.
+#[must_use]
+pub fn source_totals(counts: &SourceCounts, packets_lost: i64) -> PathTotals {
+    PathTotals {
+        packets_received: counts.packets,
+        bytes_received: counts.bytes,
+        packets_lost: u64::try_from(packets_lost).unwrap_or(0),
+        packets_dropped: counts.dropped,
+        ..PathTotals::default()
+    }
+}
+
+/// The reasons why packets of a source were not taken, with their counts.
+#[must_use]
+pub fn drops(counts: &SourceCounts) -> BTreeMap<&'static str, u64> {
+    by_name(&DROPS, &counts.dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(path: &str) -> PathPart {
+        PathPart::new(path.into())
+    }
+
+    fn source(peer: &str, age_s: f64) -> SourceInfo {
+        SourceInfo {
+            kind: "publish",
+            state: "recording",
+            url: None,
+            peer: peer.to_owned(),
+            transport: Some("tcp"),
+            user_agent: None,
+            session: None,
+            shard: 1,
+            since: None,
+            age_s,
+            packets: 0,
+            bytes: 0,
+            bits_per_s: 0,
+            packets_lost: 0,
+            packets_dropped: BTreeMap::new(),
+            sync_samples: 0,
+            gop_s: None,
+            tracks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_shards_know_of_a_path_is_put_together_by_its_name() {
+        let mut here = part("live/b");
+        here.home = Some(HomeInfo::idle("live/b"));
+        here.readers.add_reader(Carrier::Udp, 0.25);
+        let mut there = part("live/b");
+        there.source = Some(source("192.0.2.3:9", 5.0));
+        there.readers.add_reader(Carrier::Tcp, 1.5);
+        there.readers.add_reader(Carrier::Tcp, 0.0);
+        there.totals.skips = [3, 0, 1];
+        there.totals.packets_sent = [0, 70, 0];
+        let mut other = part("live/a");
+        other.home = Some(HomeInfo::idle("live/a"));
+        let merged = merge(vec![there, here, other]);
+        let names: Vec<_> = merged.iter().map(|info| info.home.path.as_str()).collect();
+        assert_eq!(names, ["live/a", "live/b"]);
+        let info = &merged[1];
+        assert_eq!(info.source.as_ref().map(|source| source.peer.as_str()), Some("192.0.2.3:9"));
+        let readers = ReadersInfo { udp: 1, tcp: 2, multicast: 0, lag_s_sum: 1.75, lag_s_max: 1.5 };
+        assert_eq!(info.readers, readers);
+        assert_eq!((info.skips["tcp_window"], info.skips["evicted"]), (3, 1));
+        assert_eq!(info.packets_sent["tcp"], 70);
+    }
+
+    #[test]
+    fn path_that_its_home_has_forgotten_is_not_shown_and_the_newer_of_two_sources_is() {
+        let mut late = part("live/a");
+        late.source = Some(source("192.0.2.3:9", 5.0));
+        assert!(merge(vec![late.clone()]).is_empty());
+        let mut home = part("live/a");
+        home.home = Some(HomeInfo::idle("live/a"));
+        home.source = Some(source("192.0.2.4:9", 0.5));
+        let merged = merge(vec![late, home]);
+        assert_eq!(merged[0].source.as_ref().map(|source| source.age_s), Some(0.5));
+    }
+}

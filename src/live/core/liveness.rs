@@ -1,0 +1,174 @@
+//! Whether a source still lives: a sign of life comes from it, or it is gone.
+//!
+//! ```text
+//!  publisher over UDP    packets, requests
+//!  publisher over TCP    the same; its open connection
+//!  camera over UDP       packets
+//!  camera over TCP       packets; answers, while there are packets at times
+//!  input                 packets
+//! ```
+//! RFC 2326 s12.37: any request keeps a session alive. FFmpeg as a publisher sends none (client
+//! rule C11): over UDP only its packets say that it lives, over TCP its connection does, for TCP
+//! finds a dead peer by itself. A camera is asked again at little cost, so what it sends counts.
+//! Where the path says how long a source may be silent, a connection is no sign of life, and of a
+//! camera only packets are. DESIGN section 5.6.
+
+use std::time::Duration;
+
+use crate::base::time::Mono;
+use crate::live::core::limits::{ANSWERS_ONLY_MAX, CAMERA_SILENCE, SOURCE_SILENCE};
+
+/// See the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Liveness {
+    /// When RTP or RTCP came.
+    packet: Mono,
+    /// When anything came, or an open connection was looked at.
+    sign: Mono,
+}
+
+/// How long a source may be silent; `None`: for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Without RTP and RTCP.
+    pub packets: Option<Duration>,
+    /// Without any sign of life.
+    pub signs: Option<Duration>,
+}
+
+/// Where packets of a source come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feeder {
+    /// By ANNOUNCE.
+    Publisher {
+        /// Its packets come on its RTSP connection.
+        is_tcp: bool,
+    },
+    /// Fetched by RTSP.
+    Camera {
+        /// Its packets come on its RTSP connection.
+        is_tcp: bool,
+        /// Some have come.
+        has_sent: bool,
+    },
+    /// Sockets of ours.
+    Input,
+}
+
+impl Patience {
+    /// With a source whose path says `timeout`, if anything.
+    #[must_use]
+    pub fn new(feeder: Feeder, timeout: Option<Duration>) -> Self {
+        let silence = Some(timeout.unwrap_or(SOURCE_SILENCE));
+        let is_said = timeout.is_some();
+        match feeder {
+            Feeder::Publisher { is_tcp: true } if !is_said => Self { packets: None, signs: None },
+            Feeder::Publisher { .. } => Self { packets: None, signs: silence },
+            Feeder::Camera { is_tcp: true, has_sent: true } if !is_said => {
+                Self { packets: Some(ANSWERS_ONLY_MAX), signs: Some(CAMERA_SILENCE) }
+            }
+            Feeder::Camera { .. } | Feeder::Input => Self { packets: silence, signs: None },
+        }
+    }
+}
+
+/// What to do about a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulse {
+    /// It lives.
+    Alive,
+    /// It is gone.
+    Gone {
+        /// For how long nothing came.
+        silent: Duration,
+    },
+}
+
+impl Liveness {
+    /// A source that has just come.
+    #[must_use]
+    pub fn new(now: Mono) -> Self {
+        Self { packet: now, sign: now }
+    }
+
+    /// RTP or RTCP came.
+    pub fn handle_packet(&mut self, now: Mono) {
+        self.packet = self.packet.max(now);
+        self.handle_sign(now);
+    }
+
+    /// A request or an answer came.
+    pub fn handle_sign(&mut self, now: Mono) {
+        self.sign = self.sign.max(now);
+    }
+
+    /// How it is at `now`.
+    #[must_use]
+    pub fn check(&self, patience: Patience, now: Mono) -> Pulse {
+        let silent_for = |since: Mono, max: Option<Duration>| {
+            Some(now.since(since)).filter(|silent| max.is_some_and(|max| *silent >= max))
+        };
+        let silent = silent_for(self.packet, patience.packets);
+        match silent.or_else(|| silent_for(self.sign, patience.signs)) {
+            Some(silent) => Pulse::Gone { silent },
+            None => Pulse::Alive,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(s: u64) -> Mono {
+        Mono(s * 1_000_000_000)
+    }
+
+    #[test]
+    fn source_is_gone_after_its_silence_and_not_before() {
+        let patience = Patience::new(Feeder::Input, None);
+        let mut liveness = Liveness::new(at(5));
+        assert_eq!(liveness.check(patience, at(6)), Pulse::Alive);
+        liveness.handle_packet(at(14));
+        liveness.handle_packet(at(13));
+        assert_eq!(liveness.check(patience, at(23)), Pulse::Alive);
+        assert_eq!(
+            liveness.check(patience, at(24)),
+            Pulse::Gone { silent: Duration::from_secs(10) }
+        );
+    }
+
+    /// Seconds until each kind of source is gone: when nothing comes any more, and when only
+    /// requests or answers do. 0: never.
+    #[test]
+    fn each_kind_of_source_has_its_own_signs_of_life() {
+        let publisher = |is_tcp| Feeder::Publisher { is_tcp };
+        let camera = |is_tcp, has_sent| Feeder::Camera { is_tcp, has_sent };
+        for (feeder, timeout_s, silent_s, signs_s) in [
+            (publisher(false), None, 10, 0),
+            (publisher(false), Some(25), 25, 0),
+            (publisher(true), None, 0, 0),
+            (publisher(true), Some(25), 25, 0),
+            (camera(false, true), None, 10, 10),
+            (camera(false, true), Some(25), 25, 25),
+            (camera(true, false), None, 10, 10),
+            (camera(true, true), None, 30, 120),
+            (camera(true, true), Some(25), 25, 25),
+            (Feeder::Input, None, 10, 10),
+            (Feeder::Input, Some(25), 25, 25),
+        ] {
+            let patience = Patience::new(feeder, timeout_s.map(Duration::from_secs));
+            for (has_signs, expected_s) in [(false, silent_s), (true, signs_s)] {
+                let mut liveness = Liveness::new(at(0));
+                let is_gone = |s: &u64| {
+                    if has_signs {
+                        liveness.handle_sign(at(s - 1));
+                    }
+                    liveness.check(patience, at(*s)) != Pulse::Alive
+                };
+                let gone_s = (1..3_600).find(is_gone).unwrap_or(0);
+                assert_eq!(gone_s, expected_s, "{feeder:?} {timeout_s:?} {has_signs}");
+            }
+        }
+    }
+}

@@ -1,0 +1,620 @@
+//! The paths that a shard listens to, or has asked for.
+//!
+//! ```text
+//!  (nothing) --want: Ask--> Asked(who waits) --Subscribed--> Here(LivePath) --unused---> gone
+//!                                `------------NotThere-----> (nothing)       `----Ended----> gone
+//! ```
+//! A DESCRIBE also waits at a path that is here while its description lacks parameter sets that
+//! the source may still send, for `SETS_WAIT` from the first such wait of a source.
+//!
+//! DESCRIBE wants a path as much as SETUP does, and most who describe a path set it up next; so a
+//! path without readers is kept for a while before the shard lets go of it.
+//!
+//! Paths have keys, so that what is done for a run or a reader looks up no name, and those with
+//! readers to look at are on a list, so that the others cost nothing.
+//!
+//! Invariants: the home is asked once for a path, however many want it; whoever waits is answered
+//! once; batches of a path that is not here are left: they are from before it was let go.
+//! Bounds: `PATHS_MAX` paths, `WAITERS_MAX` that wait for one. DESIGN section 5.1.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::base::time::Mono;
+use crate::live::core::again::Again;
+use crate::live::core::batch::{Generation, PacketBatch};
+use crate::live::core::description::Description;
+use crate::live::core::limits::{PATHS_MAX, SETS_WAIT};
+use crate::live::core::message::{RefusedError, ToShard};
+use crate::live::core::path::{LivePath, PathKey, PathLimits, ReaderKey, Succession};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct LivePaths {
+    entries: HashMap<Arc<str>, Entry>,
+    here: Slab<Box<LivePath>>,
+    /// Paths with readers to look at, each once.
+    listed: VecDeque<PathKey>,
+    serial: u32,
+    /// Paths whose packets come although the shard does not listen.
+    strays: HashSet<Arc<str>>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    /// The home has not answered. Who waits, by names that are the caller's and grow.
+    Asked { waiters: BTreeSet<u64>, limits: PathLimits, again: Again },
+    /// The shard listens: a place in `here`.
+    Here { place: usize, wanted: Mono, sets: SetsWait },
+}
+
+/// DESCRIBE requests that wait for parameter sets.
+#[derive(Debug, Default)]
+struct SetsWait {
+    waiters: BTreeSet<u64>,
+    /// Nobody waits for this source after this time.
+    until: Option<Mono>,
+}
+
+/// What to do about a path that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is here.
+    Here,
+    /// Whoever wants it is answered by `Told::Answer`.
+    Asked,
+    /// The same, and the home is to be sent `Ask::Subscribe`.
+    Ask,
+    /// Too many paths, or too many who wait for this one.
+    TooMany,
+}
+
+/// What a home's note means to the shard.
+#[derive(Debug)]
+pub enum Told {
+    /// Nothing is to be done.
+    Nothing,
+    /// These have waited; the path is here, or it is refused.
+    Answer {
+        /// As given to `want`.
+        waiters: Vec<u64>,
+        /// Why it is not here.
+        refused: Option<RefusedError>,
+    },
+    /// A batch came: readers of the path are ready, and a PLAY may be answered.
+    Fed,
+    /// The path is not what its readers were told of, or is gone.
+    End {
+        /// End with BYE; the caller removes them.
+        readers: Vec<(ReaderKey, u64)>,
+        /// Waited for parameter sets, and are executed again.
+        waiters: Vec<u64>,
+    },
+    /// It is for a source of the shard, not for readers.
+    ForSource(ToShard),
+}
+
+impl LivePaths {
+    /// Somebody wants a path. `limits` are those of the path, should it not be here.
+    pub fn want(&mut self, name: &Arc<str>, limits: PathLimits, waiter: u64, now: Mono) -> Wanted {
+        let count = self.entries.len();
+        match self.entries.get_mut(name) {
+            Some(Entry::Here { wanted, .. }) => {
+                *wanted = now;
+                Wanted::Here
+            }
+            Some(Entry::Asked { waiters, .. }) if waiters.len() >= WAITERS_MAX => Wanted::TooMany,
+            Some(Entry::Asked { waiters, .. }) => {
+                waiters.insert(waiter);
+                Wanted::Asked
+            }
+            None if count >= PATHS_MAX => Wanted::TooMany,
+            None => {
+                let waiters = BTreeSet::from([waiter]);
+                let asked = Entry::Asked { waiters, limits, again: Again::new(now) };
+                self.entries.insert(Arc::clone(name), asked);
+                Wanted::Ask
+            }
+        }
+    }
+
+    /// Whether a DESCRIBE waits for parameter sets of a path that is here. It is answered by
+    /// `Told::Answer`, `Told::End` or `overdue`.
+    pub fn await_sets(&mut self, name: &str, waiter: u64, now: Mono) -> bool {
+        let awaits_sets = self.path(name).is_some_and(|path| path.description().awaits_sets);
+        let Some(Entry::Here { sets, .. }) = self.entries.get_mut(name) else { return false };
+        let until = *sets.until.get_or_insert(now + SETS_WAIT);
+        let waits = awaits_sets && now < until && sets.waiters.len() < WAITERS_MAX;
+        if waits {
+            sets.waiters.insert(waiter);
+        }
+        waits
+    }
+
+    /// DESCRIBE requests that have waited for parameter sets long enough.
+    pub fn overdue(&mut self, now: Mono) -> Vec<u64> {
+        let mut overdue = Vec::new();
+        for entry in self.entries.values_mut() {
+            if let Entry::Here { sets, .. } = entry
+                && sets.until.is_some_and(|until| until <= now)
+            {
+                overdue.extend(std::mem::take(&mut sets.waiters));
+            }
+        }
+        overdue
+    }
+
+    /// Somebody does not wait any more.
+    pub fn forget_waiter(&mut self, name: &str, waiter: u64) {
+        if let Some(
+            Entry::Asked { waiters, .. } | Entry::Here { sets: SetsWait { waiters, .. }, .. },
+        ) = self.entries.get_mut(name)
+        {
+            waiters.remove(&waiter);
+        }
+    }
+
+    fn take_sets_wait(&mut self, name: &str) -> Vec<u64> {
+        let Some(Entry::Here { sets, .. }) = self.entries.get_mut(name) else { return Vec::new() };
+        std::mem::take(sets).waiters.into_iter().collect()
+    }
+
+    /// A path that is here.
+    #[must_use]
+    pub fn path(&self, name: &str) -> Option<&LivePath> {
+        self.here.get(self.place_of(name)?).map(|path| &**path)
+    }
+
+    /// A path that is here.
+    pub fn path_mut(&mut self, name: &str) -> Option<&mut LivePath> {
+        self.here.get_mut(self.place_of(name)?).map(|path| &mut **path)
+    }
+
+    /// A path by its key.
+    pub fn by_key(&mut self, key: PathKey) -> Option<&mut LivePath> {
+        self.here.get_mut(key.index as usize).filter(|path| path.key == key).map(|path| &mut **path)
+    }
+
+    /// The path of a reader.
+    pub fn path_of(&mut self, reader: ReaderKey) -> Option<&mut LivePath> {
+        self.by_key(reader.path)
+    }
+
+    /// A reader has more to send, or may send again.
+    pub fn queue(&mut self, reader: ReaderKey) {
+        if let Some(path) = self.path_of(reader) {
+            path.queue(reader);
+            self.list(reader.path);
+        }
+    }
+
+    /// Lists all paths with readers to look at, whoever has put them there.
+    pub fn list_all(&mut self) {
+        let Self { here, listed, .. } = self;
+        let ready = here.iter_mut().map(|(_, path)| path);
+        for path in ready.filter(|path| path.has_ready() && !path.is_listed) {
+            path.is_listed = true;
+            listed.push_back(path.key);
+        }
+    }
+
+    /// The next path with readers to look at. If some are left over, it is to be listed again.
+    pub fn pop_listed(&mut self) -> Option<PathKey> {
+        // Bounded: each round takes one out.
+        while let Some(key) = self.listed.pop_front() {
+            if let Some(path) = self.by_key(key) {
+                path.is_listed = false;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Puts a path that has readers to look at on the list.
+    pub fn list(&mut self, key: PathKey) {
+        if let Some(path) = self.by_key(key)
+            && path.has_ready()
+            && !std::mem::replace(&mut path.is_listed, true)
+        {
+            self.listed.push_back(key);
+        }
+    }
+
+    /// Paths on the list; some may be gone by now.
+    #[must_use]
+    pub fn listed_count(&self) -> usize {
+        self.listed.len()
+    }
+
+    /// Places of paths: each path that is here has one below this number, and keeps it.
+    #[must_use]
+    pub fn place_count(&self) -> usize {
+        self.here.capacity()
+    }
+
+    /// The path in a place.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<&LivePath> {
+        self.here.get(place).map(|path| &**path)
+    }
+
+    /// Paths that are here.
+    #[must_use]
+    pub fn here_count(&self) -> usize {
+        self.here.len()
+    }
+
+    /// All paths that are here, to look at.
+    pub fn iter(&self) -> impl Iterator<Item = &LivePath> {
+        self.here.iter().map(|(_, path)| &**path)
+    }
+
+    /// All paths that are here.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut LivePath> {
+        self.here.iter_mut().map(|(_, path)| &mut **path)
+    }
+
+    /// Paths are allowed something else: `limits_of` knows what.
+    pub fn set_limits(&mut self, limits_of: impl Fn(&str) -> PathLimits) {
+        for (name, entry) in &mut self.entries {
+            match entry {
+                Entry::Asked { limits, .. } => *limits = limits_of(name),
+                Entry::Here { place, .. } => {
+                    if let Some(path) = self.here.get_mut(*place) {
+                        path.set_limits(limits_of(name));
+                    }
+                }
+            }
+        }
+    }
+
+    /// A home tells something.
+    pub fn handle(&mut self, name: &Arc<str>, note: ToShard, now: Mono) -> Told {
+        match note {
+            ToShard::Subscribed { generation, description, snapshot } => {
+                self.handle_subscribed(name, (generation, description), snapshot, now)
+            }
+            ToShard::NotThere(why) => match self.entries.remove(name) {
+                Some(Entry::Asked { waiters, .. }) => {
+                    Told::Answer { waiters: waiters.into_iter().collect(), refused: Some(why) }
+                }
+                Some(here @ Entry::Here { .. }) => {
+                    self.entries.insert(Arc::clone(name), here);
+                    Told::Nothing
+                }
+                None => Told::Nothing,
+            },
+            ToShard::Batch(batch) => match self.path_mut(name) {
+                Some(path) => {
+                    path.push(batch, now);
+                    let key = path.key;
+                    self.list(key);
+                    Told::Fed
+                }
+                None => {
+                    if !self.entries.contains_key(name) && self.strays.len() < PATHS_MAX {
+                        self.strays.insert(Arc::clone(name));
+                    }
+                    Told::Nothing
+                }
+            },
+            ToShard::Lost => Told::Nothing,
+            ToShard::Resumed { generation, description } => {
+                let Some(path) = self.path_mut(name) else { return Told::Nothing };
+                let succession = path.handle_source(generation, description);
+                let readers = owners(path);
+                // Executed again, they wait for the sets of this source.
+                let waiters = self.take_sets_wait(name);
+                match succession {
+                    Succession::GoOn => Told::Answer { waiters, refused: None },
+                    Succession::End => Told::End { readers, waiters },
+                }
+            }
+            ToShard::Described { generation, description } => {
+                if let Some(path) = self.path_mut(name) {
+                    path.redescribe(generation, description);
+                    if !path.description().awaits_sets {
+                        let waiters = self.take_sets_wait(name);
+                        return Told::Answer { waiters, refused: None };
+                    }
+                }
+                Told::Nothing
+            }
+            ToShard::Ended => self.handle_ended(name),
+            note @ (ToShard::Granted { .. }
+            | ToShard::Refused { .. }
+            | ToShard::Evicted { .. }
+            | ToShard::SyncWanted { .. }
+            | ToShard::Joined { .. }) => Told::ForSource(note),
+        }
+    }
+
+    fn handle_subscribed(
+        &mut self,
+        name: &Arc<str>,
+        of_source: (Generation, Arc<Description>),
+        snapshot: Vec<Arc<PacketBatch>>,
+        now: Mono,
+    ) -> Told {
+        let known = self.entries.remove(name);
+        let Some(Entry::Asked { waiters, limits, .. }) = known else {
+            // An answer to one that has gone, or a second one.
+            if let Some(here) = known {
+                self.entries.insert(Arc::clone(name), here);
+            }
+            return Told::Nothing;
+        };
+        let path = LivePath::new(Arc::clone(name), of_source, snapshot, limits, now);
+        let place = self.enter(path);
+        let here = Entry::Here { place, wanted: now, sets: SetsWait::default() };
+        self.entries.insert(Arc::clone(name), here);
+        Told::Answer { waiters: waiters.into_iter().collect(), refused: None }
+    }
+
+    fn handle_ended(&mut self, name: &Arc<str>) -> Told {
+        match self.entries.remove(name) {
+            Some(Entry::Here { place, sets, .. }) => Told::End {
+                readers: self.here.try_remove(place).map_or_else(Vec::new, |p| owners(&p)),
+                waiters: sets.waiters.into_iter().collect(),
+            },
+            Some(asked @ Entry::Asked { .. }) => {
+                // Ended for the one before; this one is asked for anew and will be answered.
+                self.entries.insert(Arc::clone(name), asked);
+                Told::Nothing
+            }
+            None => Told::Nothing,
+        }
+    }
+
+    /// There is something to look after.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.entries.is_empty() || !self.strays.is_empty()
+    }
+
+    /// Paths whose homes have not answered for a while: they are to be sent `Ask::Subscribe` again.
+    pub fn unanswered(&mut self, now: Mono) -> Vec<Arc<str>> {
+        let entries = self.entries.iter_mut();
+        let due = entries.filter_map(|(name, entry)| match entry {
+            Entry::Asked { again, .. } => again.is_due(now).then(|| Arc::clone(name)),
+            Entry::Here { .. } => None,
+        });
+        due.collect()
+    }
+
+    /// Paths whose packets come although the shard does not listen: its word that it does not was
+    /// lost, and is said again.
+    pub fn strays(&mut self) -> Vec<Arc<str>> {
+        let Self { entries, strays, .. } = self;
+        strays.drain().filter(|name| !entries.contains_key(name)).collect()
+    }
+
+    /// What the shard listens to, for its homes.
+    pub fn held(&self) -> impl Iterator<Item = (Arc<str>, Generation, Arc<Description>)> {
+        self.here.iter().map(|(_, path)| path.held())
+    }
+
+    /// Lets go of paths that nobody reads or wanted lately: their homes are to be sent
+    /// `Ask::Unsubscribe`. To be called every second or so.
+    pub fn sweep(&mut self, now: Mono) -> Vec<Arc<str>> {
+        let mut unused = Vec::new();
+        let here = &mut self.here;
+        self.entries.retain(|name, entry| {
+            let Entry::Here { place, wanted, sets } = entry else { return true };
+            let Some(path) = here.get(*place) else { return false };
+            if path.reader_count() > 0 || !sets.waiters.is_empty() {
+                *wanted = now;
+            }
+            let is_unused = now.since(*wanted) >= path.linger();
+            if is_unused {
+                unused.push(Arc::clone(name));
+                drop(here.try_remove(*place));
+            }
+            !is_unused
+        });
+        unused
+    }
+
+    /// The place of a path that is here.
+    #[must_use]
+    pub fn place_of(&self, name: &str) -> Option<usize> {
+        match self.entries.get(name)? {
+            Entry::Here { place, .. } => Some(*place),
+            Entry::Asked { .. } => None,
+        }
+    }
+
+    fn enter(&mut self, mut path: LivePath) -> usize {
+        self.serial = self.serial.wrapping_add(1);
+        let entry = self.here.vacant_entry();
+        let place = entry.key();
+        // Bounded by `PATHS_MAX`.
+        let index = u32::try_from(place).unwrap_or(u32::MAX);
+        path.key = PathKey { index, serial: self.serial };
+        entry.insert(Box::new(path));
+        place
+    }
+}
+
+fn owners(path: &LivePath) -> Vec<(ReaderKey, u64)> {
+    path.readers().map(|(key, reader)| (key, reader.owner)).collect()
+}
+
+/// A crowd that comes at once for a camera that is being opened.
+const WAITERS_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::core::batch::tests::{arrival, packet};
+    use crate::live::core::batch::{BatchBuilder, Generation};
+    use crate::live::core::description::{Description, LiveTrack};
+    use crate::live::core::reader::Carrier;
+    use crate::live::core::start::StartPolicy;
+    use std::time::Duration;
+
+    const NOW: Mono = Mono(0);
+
+    fn name() -> Arc<str> {
+        "live/a".into()
+    }
+
+    fn description(identity: &str) -> Arc<Description> {
+        let track = LiveTrack {
+            clock_rate_hz: 90_000,
+            payload_types: vec![96],
+            needs_sync: false,
+            identity: identity.into(),
+        };
+        Arc::new(Description::new("".into(), vec![track]).unwrap())
+    }
+
+    fn subscribed(generation: u32) -> ToShard {
+        let generation = Generation(generation);
+        ToShard::Subscribed { generation, description: description("a"), snapshot: Vec::new() }
+    }
+
+    fn batch(generation: u32) -> ToShard {
+        let mut builder = BatchBuilder::default();
+        let bytes = packet(1, 2, 3, 100);
+        builder.push(&arrival(&bytes, 0, false), NOW).unwrap();
+        ToShard::Batch(Arc::new(builder.build(Generation(generation), |_| None).unwrap()))
+    }
+
+    fn at(s: u64) -> Mono {
+        Mono(s * 1_000_000_000)
+    }
+
+    #[test]
+    fn home_is_asked_once_and_all_who_wait_are_answered_once() {
+        let mut paths = LivePaths::default();
+        assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Ask);
+        assert_eq!(paths.want(&name(), PathLimits::default(), 2, NOW), Wanted::Asked);
+        assert!(matches!(paths.handle(&name(), batch(1), NOW), Told::Nothing), "not here yet");
+        let told = paths.handle(&name(), subscribed(1), NOW);
+        assert!(matches!(told, Told::Answer { waiters, refused: None } if waiters == [1, 2]));
+        assert_eq!(paths.want(&name(), PathLimits::default(), 3, NOW), Wanted::Here);
+        assert!(matches!(paths.handle(&name(), batch(1), NOW), Told::Fed));
+        assert_eq!(paths.path("live/a").map(|path| path.ring().end_no()), Some(1));
+        paths.handle(&name(), batch(7), NOW);
+        let end = paths.path("live/a").map(|path| path.ring().end_no());
+        assert_eq!(end, Some(1), "of a source that it was not told of");
+    }
+
+    #[test]
+    fn path_that_is_not_there_is_refused_and_asked_for_again_the_next_time() {
+        let mut paths = LivePaths::default();
+        paths.want(&name(), PathLimits::default(), 1, NOW);
+        let told = paths.handle(&name(), ToShard::NotThere(RefusedError::NoSource), NOW);
+        let is_refused = |refused| refused == Some(RefusedError::NoSource);
+        assert!(matches!(told, Told::Answer { refused, .. } if is_refused(refused)));
+        assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Ask);
+    }
+
+    #[test]
+    fn path_without_readers_is_let_go_of_after_a_while_and_one_with_readers_is_not() {
+        let mut paths = LivePaths::default();
+        paths.want(&name(), PathLimits::default(), 1, NOW);
+        paths.handle(&name(), subscribed(1), NOW);
+        let key = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Tcp).unwrap();
+        assert!(paths.sweep(at(100)).is_empty());
+        paths.path_mut("live/a").unwrap().remove_reader(key);
+        assert!(paths.sweep(at(109)).is_empty());
+        assert_eq!(paths.sweep(at(110)), [name()]);
+        assert!(paths.path("live/a").is_none());
+    }
+
+    #[test]
+    fn limits_are_those_of_the_path_and_change_under_its_readers() {
+        let mut paths = LivePaths::default();
+        let limits = |readers_max, linger_s| PathLimits {
+            readers_max,
+            linger: Duration::from_secs(linger_s),
+            ..PathLimits::default()
+        };
+        paths.want(&name(), limits(1, 3), 1, NOW);
+        paths.handle(&name(), subscribed(1), NOW);
+        let path = paths.path_mut("live/a").unwrap();
+        let key = path.add_reader(1, Carrier::Udp).unwrap();
+        assert!(path.add_reader(2, Carrier::Udp).is_err());
+        paths.set_limits(|_| limits(2, 7));
+        let path = paths.path_mut("live/a").unwrap();
+        let second = path.add_reader(2, Carrier::Udp).unwrap();
+        paths.set_limits(|_| limits(1, 7));
+        assert_eq!(paths.path("live/a").unwrap().reader_count(), 2, "who is here stays");
+        for key in [key, second] {
+            paths.path_mut("live/a").unwrap().remove_reader(key);
+        }
+        assert!(paths.sweep(at(6)).is_empty());
+        assert_eq!(paths.sweep(at(7)), [name()]);
+    }
+
+    #[test]
+    fn readers_end_with_their_path_and_when_another_takes_its_name() {
+        let mut paths = LivePaths::default();
+        paths.want(&name(), PathLimits::default(), 1, NOW);
+        paths.handle(&name(), subscribed(1), NOW);
+        let key = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Udp).unwrap();
+        let resumed = |generation, identity| ToShard::Resumed {
+            generation: Generation(generation),
+            description: description(identity),
+        };
+        let told = paths.handle(&name(), resumed(2, "a"), NOW);
+        assert!(matches!(told, Told::Answer { waiters, .. } if waiters.is_empty()));
+        let told = paths.handle(&name(), resumed(3, "b"), NOW);
+        assert!(matches!(told, Told::End { readers, .. } if readers == [(key, 5)]));
+        let told = paths.handle(&name(), ToShard::Ended, NOW);
+        assert!(matches!(told, Told::End { readers, .. } if readers == [(key, 5)]));
+        assert!(paths.path("live/a").is_none());
+        let note = ToShard::SyncWanted { number: 1 };
+        assert!(matches!(paths.handle(&name(), note, NOW), Told::ForSource(_)));
+    }
+
+    #[test]
+    fn key_of_a_path_that_has_gone_means_nothing_to_one_in_its_place() {
+        let mut paths = LivePaths::default();
+        paths.want(&name(), PathLimits::default(), 1, NOW);
+        paths.handle(&name(), subscribed(1), NOW);
+        let old = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Udp).unwrap();
+        paths.handle(&name(), ToShard::Ended, NOW);
+        paths.want(&name(), PathLimits::default(), 1, NOW);
+        paths.handle(&name(), subscribed(2), NOW);
+        let new = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Udp).unwrap();
+        assert_eq!((old.path.index, old.index), (new.path.index, new.index));
+        assert!(paths.path_of(old).is_none() && paths.path_of(new).is_some());
+    }
+
+    #[test]
+    fn path_is_listed_once_while_it_has_readers_to_look_at() {
+        let mut paths = LivePaths::default();
+        paths.want(&name(), PathLimits::default(), 1, NOW);
+        paths.handle(&name(), subscribed(1), NOW);
+        let path = paths.path_mut("live/a").unwrap();
+        let reader = path.add_reader(5, Carrier::Udp).unwrap();
+        path.prepare(reader, StartPolicy::Gop);
+        paths.handle(&name(), batch(1), NOW);
+        assert_eq!(paths.listed_count(), 0, "nobody plays");
+        // Whoever calls the path itself has the list made anew.
+        paths.path_mut("live/a").unwrap().play(reader, NOW);
+        paths.list_all();
+        paths.queue(reader);
+        assert_eq!((paths.listed_count(), paths.pop_listed()), (1, Some(reader.path)));
+        assert_eq!(paths.pop_listed(), None);
+        assert_eq!(paths.path_of(reader).unwrap().pop_ready(), Some(reader));
+        paths.list(reader.path);
+        assert_eq!(paths.listed_count(), 0, "it waits");
+        paths.handle(&name(), batch(1), NOW);
+        assert_eq!(paths.listed_count(), 1);
+    }
+
+    #[test]
+    fn crowd_that_waits_has_an_end() {
+        let mut paths = LivePaths::default();
+        for waiter in 0..4_096 {
+            assert_ne!(paths.want(&name(), PathLimits::default(), waiter, NOW), Wanted::TooMany);
+        }
+        assert_eq!(paths.want(&name(), PathLimits::default(), 9, NOW), Wanted::TooMany);
+    }
+}

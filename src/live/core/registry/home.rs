@@ -1,0 +1,562 @@
+//! One path at its home: its states, and what a shard is told when they change.
+//!
+//! Fetching has states of its own beside those of the path: a camera that is being opened again
+//! while its readers wait is `Held` and `On`. Timers are asked for and looked at by their time
+//! only, so one that comes too often means nothing. DESIGN section 5.6.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::ids::ShardId;
+use crate::base::time::Mono;
+use crate::live::core::batch::{Generation, PacketBatch};
+use crate::live::core::description::Description;
+use crate::live::core::groups::Group;
+use crate::live::core::info::HomeInfo;
+use crate::live::core::limits::{
+    LEASE, PULL_BACKOFF, PULL_BACKOFF_MAX, PULL_START_MAX, SYNC_REQUEST_INTERVAL,
+};
+use crate::live::core::message::{PathRules, RefusedError, SourceKind, SourceRef, ToShard};
+use crate::live::core::registry::Order;
+use crate::live::core::ring::BatchRing;
+
+/// One path.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) path: Arc<str>,
+    pub(crate) rules: Arc<PathRules>,
+    pub(crate) state: State,
+    pub(crate) generation: Generation,
+    description: Option<Arc<Description>>,
+    ring: BatchRing,
+    listeners: Vec<ShardId>,
+    /// Shards whose readers wait for a source that is being fetched.
+    waiting: Vec<ShardId>,
+    /// The group that it is sent to; shards that listen to it, with when they last said so.
+    pub(crate) group: Option<(Group, Vec<(ShardId, Mono)>)>,
+    sync_asked: Option<Mono>,
+    /// When the source was last heard of.
+    heard: Mono,
+    /// When to see whether the source and the members of the group still live.
+    leases_at: Option<Mono>,
+    pull: Pull,
+    /// Readers wait until then for a source.
+    hold_until: Option<Mono>,
+    /// A source on demand without readers ends then.
+    idle_at: Option<Mono>,
+    /// Why the source could not be had the last time.
+    reason: Option<String>,
+    batches: u64,
+    sources_seen: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Empty,
+    Fed(SourceRef),
+    /// The source has gone, the readers wait.
+    Held,
+}
+
+/// Where the fetching of a path stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pull {
+    /// Nothing is fetched.
+    Off,
+    /// It is being opened, after `failures` in a row, or is there; readers wait until `patience`.
+    On { failures: u32, patience: Mono },
+    /// It failed and is tried again at `retry_at`.
+    Failed { failures: u32, retry_at: Mono, patience: Mono },
+}
+
+impl Home {
+    pub(crate) fn new(path: Arc<str>, rules: &PathRules) -> Self {
+        Self {
+            path,
+            rules: Arc::new(rules.clone()),
+            state: State::Empty,
+            generation: Generation(0),
+            description: None,
+            ring: BatchRing::new(None, rules.ring),
+            listeners: Vec::new(),
+            waiting: Vec::new(),
+            group: None,
+            sync_asked: None,
+            heard: Mono(0),
+            leases_at: None,
+            pull: Pull::Off,
+            hold_until: None,
+            idle_at: None,
+            reason: None,
+            batches: 0,
+            sources_seen: 0,
+        }
+    }
+
+    pub(crate) fn set_rules(&mut self, rules: Arc<PathRules>) {
+        self.ring.set_limits(rules.ring);
+        self.rules = rules;
+    }
+
+    /// Somebody feeds it, wants it, or the configuration does.
+    pub(crate) fn is_needed(&self) -> bool {
+        self.state != State::Empty
+            || !self.has_no_readers()
+            || self.group.is_some()
+            || self.pull != Pull::Off
+    }
+
+    fn has_no_readers(&self) -> bool {
+        self.listeners.is_empty() && self.waiting.is_empty()
+    }
+
+    pub(crate) fn may_claim(
+        &self,
+        source: SourceRef,
+        is_pulled: bool,
+        out: &mut Vec<Order>,
+    ) -> Result<(), RefusedError> {
+        if is_pulled != (self.rules.kind != SourceKind::Publish) {
+            return Err(RefusedError::NotPublished);
+        }
+        let State::Fed(old) = self.state else { return Ok(()) };
+        if old == source {
+            return Ok(());
+        }
+        if !self.rules.may_override {
+            return Err(RefusedError::Occupied);
+        }
+        self.tell(old.shard, ToShard::Evicted { number: old.number, is_overridden: true }, out);
+        Ok(())
+    }
+
+    pub(crate) fn grant(
+        &mut self,
+        generation: Generation,
+        source: SourceRef,
+        description: Arc<Description>,
+        now: Mono,
+        out: &mut Vec<Order>,
+    ) {
+        (self.generation, self.sources_seen) = (generation, self.sources_seen.saturating_add(1));
+        self.ring.clear(description.sync_track());
+        self.description = Some(Arc::clone(&description));
+        (self.state, self.hold_until) = (State::Fed(source), None);
+        self.heard = now;
+        self.watch_leases(now, out);
+        if let Pull::On { patience, .. } | Pull::Failed { patience, .. } = self.pull {
+            let failures = self.pull.failures();
+            self.pull = Pull::On { failures, patience };
+        }
+        self.tell(source.shard, ToShard::Granted { number: source.number, generation }, out);
+        for shard in &self.listeners {
+            let description = Arc::clone(&description);
+            self.tell(*shard, ToShard::Resumed { generation, description }, out);
+        }
+        for shard in std::mem::take(&mut self.waiting) {
+            self.listen(shard, &description, out);
+        }
+        self.look_if_idle(now, out);
+    }
+
+    pub(crate) fn feed(
+        &mut self,
+        generation: Generation,
+        batch: Arc<PacketBatch>,
+        now: Mono,
+        out: &mut Vec<Order>,
+    ) {
+        let is_present = matches!(self.state, State::Fed(_)) && generation == self.generation;
+        if !is_present || batch.generation() != generation {
+            return;
+        }
+        // A camera that describes itself may still send nothing: only packets make it good.
+        if let Pull::On { failures, .. } = &mut self.pull {
+            *failures = 0;
+        }
+        (self.reason, self.heard) = (None, now);
+        for shard in &self.listeners {
+            self.tell(*shard, ToShard::Batch(Arc::clone(&batch)), out);
+        }
+        self.batches += 1;
+        self.ring.push(batch, now);
+    }
+
+    /// Says again whose the path is.
+    pub(crate) fn grant_again(&self, source: SourceRef, out: &mut Vec<Order>) {
+        let note = ToShard::Granted { number: source.number, generation: self.generation };
+        self.tell(source.shard, note, out);
+    }
+
+    /// Whether this very description is the present one.
+    pub(crate) fn describes(&self, description: &Arc<Description>) -> bool {
+        self.description.as_ref().is_some_and(|known| Arc::ptr_eq(known, description))
+    }
+
+    /// A publisher has the path, as far as its shard knows. What was lost on the way to either is
+    /// made good: that it has changed its description, or that it has the path no more.
+    pub(crate) fn renew_source(
+        &mut self,
+        source: SourceRef,
+        generation: Generation,
+        description: &Arc<Description>,
+        now: Mono,
+        out: &mut Vec<Order>,
+    ) {
+        if self.state != State::Fed(source) || self.generation != generation {
+            let is_overridden = matches!(self.state, State::Fed(_));
+            let note = ToShard::Evicted { number: source.number, is_overridden };
+            return self.tell(source.shard, note, out);
+        }
+        self.heard = now;
+        if !self.describes(description) {
+            self.redescribe(generation, description, out);
+        }
+    }
+
+    /// A shard listens, as far as it knows.
+    pub(crate) fn renew_listener(
+        &mut self,
+        shard: ShardId,
+        generation: Generation,
+        description: &Arc<Description>,
+        out: &mut Vec<Order>,
+    ) {
+        let known = match (self.state, self.description.clone()) {
+            (State::Fed(_), Some(known)) => known,
+            (State::Held, _) if self.listeners.contains(&shard) => return,
+            _ => return self.tell(shard, ToShard::Ended, out),
+        };
+        let is_new = !self.listeners.contains(&shard);
+        if is_new {
+            self.idle_at = None;
+            self.listeners.push(shard);
+        }
+        let present = self.generation;
+        if is_new || generation != present {
+            let note = ToShard::Resumed { generation: present, description: known };
+            self.tell(shard, note, out);
+        } else if !Arc::ptr_eq(&known, description) {
+            let note = ToShard::Described { generation: present, description: known };
+            self.tell(shard, note, out);
+        }
+    }
+
+    /// Asks for a timer to look for those that have gone without a word.
+    pub(crate) fn watch_leases(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.leases_at.is_none() {
+            let at = now + LEASE;
+            self.leases_at = Some(at);
+            out.push(Order::Timer(Arc::clone(&self.path), at));
+        }
+    }
+
+    /// A publisher of which nothing is heard has gone, and its word was lost. (What is fetched is
+    /// fetched by this shard.)
+    fn look_at_leases(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.leases_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.leases_at = None;
+        if let State::Fed(source) = self.state
+            && self.rules.kind == SourceKind::Publish
+            && now.since(self.heard) >= LEASE
+        {
+            let note = ToShard::Evicted { number: source.number, is_overridden: false };
+            self.tell(source.shard, note, out);
+            self.lose(now, out);
+        }
+        if matches!(self.state, State::Fed(_)) || self.group.is_some() {
+            self.watch_leases(now, out);
+        }
+    }
+
+    /// The source says something else of the same tracks: who comes from now on is told that.
+    pub(crate) fn redescribe(
+        &mut self,
+        generation: Generation,
+        description: &Arc<Description>,
+        out: &mut Vec<Order>,
+    ) {
+        let is_present = matches!(self.state, State::Fed(_)) && generation == self.generation;
+        let goes_on = self.description.as_ref().is_some_and(|old| old.continues(description));
+        if !is_present || !goes_on {
+            return;
+        }
+        self.description = Some(Arc::clone(description));
+        for shard in &self.listeners {
+            let description = Arc::clone(description);
+            self.tell(*shard, ToShard::Described { generation, description }, out);
+        }
+    }
+
+    /// The source has gone.
+    pub(crate) fn lose(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.has_no_readers() {
+            (self.state, self.hold_until) = (State::Empty, None);
+        } else {
+            let until = now + self.rules.hold;
+            (self.state, self.hold_until) = (State::Held, Some(until));
+            out.push(Order::Timer(Arc::clone(&self.path), until));
+        }
+        for shard in &self.listeners {
+            self.tell(*shard, ToShard::Lost, out);
+        }
+        if self.pull != Pull::Off {
+            self.pull_again(now, out);
+        }
+    }
+
+    pub(crate) fn subscribe(
+        &mut self,
+        shard: ShardId,
+        now: Mono,
+        out: &mut Vec<Order>,
+    ) -> Result<(), RefusedError> {
+        self.idle_at = None;
+        if let (State::Fed(_), Some(description)) = (self.state, self.description.clone()) {
+            self.listen(shard, &description, out);
+            return Ok(());
+        }
+        if self.rules.kind == SourceKind::Publish {
+            return Err(RefusedError::NoSource);
+        }
+        if self.waiting.contains(&shard) {
+            // Asked again: it does not wait longer for that.
+            return Ok(());
+        }
+        self.waiting.push(shard);
+        let patience = now + PULL_START_MAX;
+        match &mut self.pull {
+            Pull::Off => self.start_pull(now, out),
+            Pull::On { patience: until, .. } | Pull::Failed { patience: until, .. } => {
+                *until = patience;
+                out.push(Order::Timer(Arc::clone(&self.path), patience));
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, shard: ShardId, description: &Arc<Description>, out: &mut Vec<Order>) {
+        if !self.listeners.contains(&shard) {
+            self.listeners.push(shard);
+        }
+        let snapshot = self.ring.snapshot();
+        let (generation, description) = (self.generation, Arc::clone(description));
+        self.tell(shard, ToShard::Subscribed { generation, description, snapshot }, out);
+    }
+
+    pub(crate) fn unsubscribe(&mut self, shard: ShardId, now: Mono, out: &mut Vec<Order>) {
+        self.listeners.retain(|other| *other != shard);
+        self.waiting.retain(|other| *other != shard);
+        if self.state == State::Held && self.has_no_readers() {
+            (self.state, self.hold_until) = (State::Empty, None);
+        }
+        self.look_if_idle(now, out);
+    }
+
+    /// A source on demand without readers is ended after a while.
+    fn look_if_idle(&mut self, now: Mono, out: &mut Vec<Order>) {
+        let is_on_demand = self.rules.kind == SourceKind::OnDemand && self.pull != Pull::Off;
+        if is_on_demand && self.has_no_readers() && self.idle_at.is_none() {
+            let at = now + self.rules.idle_close;
+            self.idle_at = Some(at);
+            out.push(Order::Timer(Arc::clone(&self.path), at));
+        }
+    }
+
+    pub(crate) fn want_sync(&mut self, now: Mono, out: &mut Vec<Order>) {
+        let State::Fed(source) = self.state else { return };
+        if self.sync_asked.is_some_and(|asked| now.since(asked) < SYNC_REQUEST_INTERVAL) {
+            return;
+        }
+        self.sync_asked = Some(now);
+        self.tell(source.shard, ToShard::SyncWanted { number: source.number }, out);
+    }
+
+    pub(crate) fn start_pull(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.pull != Pull::Off || self.rules.kind == SourceKind::Publish {
+            return;
+        }
+        let patience = now + PULL_START_MAX;
+        self.pull = Pull::On { failures: 0, patience };
+        out.push(Order::StartPull(Arc::clone(&self.path)));
+        out.push(Order::Timer(Arc::clone(&self.path), patience));
+    }
+
+    pub(crate) fn pull_failed(&mut self, reason: String, now: Mono, out: &mut Vec<Order>) {
+        if let Pull::On { failures, .. } = self.pull {
+            let retry_s = backoff(failures).as_secs();
+            tracing::warn!(path = %self.path, %reason, retry_s, "the source of a path fails");
+            self.reason = Some(reason);
+        }
+        if let State::Fed(_) = self.state {
+            self.lose(now, out);
+        } else {
+            self.pull_again(now, out);
+        }
+    }
+
+    fn pull_again(&mut self, now: Mono, out: &mut Vec<Order>) {
+        // Off: it was ended from our side. Failed: a second word on the same failure.
+        let Pull::On { failures, patience } = self.pull else { return };
+        let retry_at = now + backoff(failures);
+        self.pull = Pull::Failed { failures: failures.saturating_add(1), retry_at, patience };
+        out.push(Order::Timer(Arc::clone(&self.path), retry_at));
+    }
+
+    pub(crate) fn handle_timer(&mut self, now: Mono, out: &mut Vec<Order>) {
+        self.look_at_leases(now, out);
+        if self.hold_until.is_some_and(|until| until <= now) {
+            self.end_readers(RefusedError::NoSource, out);
+            (self.state, self.hold_until) = (State::Empty, None);
+            self.look_if_idle(now, out);
+        }
+        if self.idle_at.is_some_and(|at| at <= now) {
+            self.idle_at = None;
+            if self.has_no_readers() && self.group.is_none() {
+                self.stop(out);
+            }
+        }
+        let is_fed = matches!(self.state, State::Fed(_));
+        if let Pull::Failed { failures, retry_at, patience } = self.pull
+            && retry_at <= now
+        {
+            self.pull = Pull::On { failures, patience };
+            out.push(Order::StartPull(Arc::clone(&self.path)));
+        }
+        let (Pull::On { patience, .. } | Pull::Failed { patience, .. }) = self.pull else { return };
+        if patience <= now && !is_fed {
+            for shard in std::mem::take(&mut self.waiting) {
+                self.tell(shard, ToShard::NotThere(RefusedError::SourceSilent), out);
+            }
+            self.look_if_idle(now, out);
+        }
+    }
+
+    /// An operator ends it: a publisher is told, a pulled source is fetched anew when it is wanted.
+    pub(crate) fn kick(&mut self, now: Mono, out: &mut Vec<Order>) {
+        self.stop(out);
+        self.end_readers(RefusedError::NoSource, out);
+        if self.rules.kind == SourceKind::Always {
+            self.start_pull(now, out);
+        }
+    }
+
+    /// The configuration says something else. Readers wait for another source as for one that
+    /// comes back.
+    pub(crate) fn configure(
+        &mut self,
+        rules: Arc<PathRules>,
+        is_other_source: bool,
+        now: Mono,
+        out: &mut Vec<Order>,
+    ) {
+        self.set_rules(rules);
+        self.idle_at = None;
+        if is_other_source {
+            self.leave_source(now, out);
+        }
+        match self.rules.kind {
+            SourceKind::Publish => {
+                for shard in std::mem::take(&mut self.waiting) {
+                    self.tell(shard, ToShard::NotThere(RefusedError::NoSource), out);
+                }
+            }
+            SourceKind::Always => self.start_pull(now, out),
+            SourceKind::OnDemand if self.has_no_readers() => self.look_if_idle(now, out),
+            SourceKind::OnDemand => self.start_pull(now, out),
+        }
+    }
+
+    fn leave_source(&mut self, now: Mono, out: &mut Vec<Order>) {
+        if self.pull != Pull::Off {
+            out.push(Order::StopPull(Arc::clone(&self.path)));
+            self.pull = Pull::Off;
+        }
+        if let State::Fed(source) = self.state {
+            let note = ToShard::Evicted { number: source.number, is_overridden: false };
+            self.tell(source.shard, note, out);
+            self.lose(now, out);
+        }
+    }
+
+    /// The source is ended from our side.
+    fn stop(&mut self, out: &mut Vec<Order>) {
+        if let State::Fed(source) = self.state {
+            let note = ToShard::Evicted { number: source.number, is_overridden: false };
+            self.tell(source.shard, note, out);
+        }
+        if self.pull != Pull::Off {
+            out.push(Order::StopPull(Arc::clone(&self.path)));
+        }
+        (self.state, self.pull) = (State::Empty, Pull::Off);
+        (self.hold_until, self.idle_at) = (None, None);
+        self.ring.clear(None);
+        self.description = None;
+    }
+
+    fn end_readers(&mut self, why: RefusedError, out: &mut Vec<Order>) {
+        for shard in std::mem::take(&mut self.listeners) {
+            self.tell(shard, ToShard::Ended, out);
+        }
+        for shard in std::mem::take(&mut self.waiting) {
+            self.tell(shard, ToShard::NotThere(why), out);
+        }
+        self.ring.clear(self.description.as_ref().and_then(|known| known.sync_track()));
+    }
+
+    fn tell(&self, shard: ShardId, note: ToShard, out: &mut Vec<Order>) {
+        out.push(Order::Tell { shard, path: Arc::clone(&self.path), note });
+    }
+
+    pub(crate) fn shown_state(&self) -> &'static str {
+        match (self.state, self.pull) {
+            (State::Fed(_), _) => "live",
+            (State::Held, _) => "held",
+            (State::Empty, Pull::Off) => "idle",
+            (State::Empty, Pull::On { .. }) => "starting",
+            (State::Empty, Pull::Failed { .. }) => "failed",
+        }
+    }
+
+    pub(crate) fn info(&self) -> HomeInfo {
+        HomeInfo {
+            path: self.path.to_string(),
+            reason: self.reason.clone(),
+            failed_tries: self.pull.failures(),
+            retry_after_s: match self.pull {
+                Pull::Failed { failures, .. } => {
+                    Some(backoff(failures.saturating_sub(1)).as_secs())
+                }
+                Pull::Off | Pull::On { .. } => None,
+            },
+            state: self.shown_state(),
+            source_shard: match self.state {
+                State::Fed(source) => Some(source.shard.0),
+                State::Held | State::Empty => None,
+            },
+            sources_seen: self.sources_seen,
+            tracks: self.description.as_ref().map_or(0, |known| known.tracks.len()),
+            listening_shards: self.listeners.len(),
+            batches: self.batches,
+            kept_bytes: self.ring.memory_bytes(),
+            has_cached_picture: self.ring.newest_start().is_some(),
+            group: self.group.as_ref().map(|(group, _)| group.address.to_string()),
+        }
+    }
+}
+
+impl Pull {
+    /// In a row.
+    fn failures(self) -> u32 {
+        match self {
+            Self::Off => 0,
+            Self::On { failures, .. } | Self::Failed { failures, .. } => failures,
+        }
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    PULL_BACKOFF.saturating_mul(1 << failures.min(16)).min(PULL_BACKOFF_MAX)
+}

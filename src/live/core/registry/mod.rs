@@ -1,0 +1,316 @@
+//! The homes of the paths that a shard owns: who feeds each, who listens, what is kept.
+//!
+//! ```text
+//!            Claim                  Release, silence
+//!  Empty ------------> Fed(gen) ----------------------> Held --Claim--> Fed(gen + 1)
+//!    ^                    ^                              | hold is over
+//!    |                    |  pulled: Pulling <--retry----+--> readers end, Empty or forgotten
+//!    `--------------------+------------'
+//! ```
+//! Invariants: at most one source feeds a path; a batch of any but the present generation is left;
+//! a shard that listens gets every batch from its snapshot on, once, in order.
+//! Bounds: `PATHS_MAX` paths; a shard is in a path's lists once. DESIGN sections 5.1, 5.6.
+
+mod home;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::base::ids::ShardId;
+use crate::base::time::Mono;
+use crate::live::core::batch::Generation;
+use crate::live::core::description::Description;
+use crate::live::core::groups::{Group, GroupPool};
+use crate::live::core::info::HomeInfo;
+use crate::live::core::limits::{LEASE, PATHS_MAX};
+use crate::live::core::message::{Ask, PathRules, RefusedError, SourceRef, ToHome, ToShard};
+use crate::live::core::registry::home::{Home, State};
+
+/// What the shard does for its homes, in this order.
+#[derive(Debug)]
+pub enum Order {
+    /// Tells a shard; its own one without the detour of the inbox.
+    Tell {
+        /// Which shard.
+        shard: ShardId,
+        /// Of which path.
+        path: Arc<str>,
+        /// What.
+        note: ToShard,
+    },
+    /// Fetches a path: it claims the path when it is there, or `PullFailed`.
+    StartPull(Arc<str>),
+    /// Ends the fetching of a path.
+    StopPull(Arc<str>),
+    /// Sends the path to a group, as one reader more.
+    OpenGroup(Arc<str>, Group),
+    /// Ends that.
+    CloseGroup(Arc<str>, Group),
+    /// Calls `handle_timer` for the path at this time.
+    Timer(Arc<str>, Mono),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Registry {
+    /// In order: they are shown page by page.
+    homes: BTreeMap<Arc<str>, Home>,
+    groups: Option<GroupPool>,
+    /// Counts grants of all paths: what a path's former life still feeds is nobody's.
+    generation: Generation,
+    /// What the shard must do next.
+    pub out: Vec<Order>,
+}
+
+impl Registry {
+    /// No paths. Without `groups` there is no multicast.
+    #[must_use]
+    pub fn new(groups: Option<GroupPool>) -> Self {
+        Self { homes: BTreeMap::new(), groups, generation: Generation(0), out: Vec::new() }
+    }
+
+    /// Handles a message for one of its paths.
+    pub fn handle(&mut self, message: ToHome, now: Mono) {
+        let ToHome { path, ask } = message;
+        match ask {
+            Ask::Claim { source, description, is_pulled, rules } => {
+                if let Err(why) = self.claim(&path, source, description, is_pulled, rules, now) {
+                    let note = ToShard::Refused { number: source.number, why };
+                    self.out.push(Order::Tell { shard: source.shard, path, note });
+                }
+            }
+            Ask::Open { rules } => {
+                if let Ok(mut home) = self.home_mut(&path, rules) {
+                    home.start_pull(now);
+                    self.collect(&path);
+                }
+            }
+            Ask::Subscribe { shard, rules } => self.subscribe(path, shard, rules, now),
+            Ask::JoinGroup { shard, serial } => self.join(path, shard, serial, now),
+            Ask::LeaveGroup { shard } => self.leave(&path, shard),
+            Ask::Feed { generation, batch } => {
+                self.with(&path, |home, out| home.feed(generation, batch, now, out));
+            }
+            Ask::Describe { generation, description } => {
+                self.with(&path, |home, out| home.redescribe(generation, &description, out));
+            }
+            Ask::Hold { source, generation, description } if self.homes.contains_key(&path) => {
+                self.with(&path, |home, out| {
+                    home.renew_source(source, generation, &description, now, out);
+                });
+            }
+            Ask::Hold { source, .. } => {
+                let note = ToShard::Evicted { number: source.number, is_overridden: false };
+                self.out.push(Order::Tell { shard: source.shard, path, note });
+            }
+            Ask::Listen { shard, generation, description } if self.homes.contains_key(&path) => {
+                self.with(&path, |home, out| {
+                    home.renew_listener(shard, generation, &description, out);
+                });
+            }
+            Ask::Listen { shard, .. } => {
+                self.out.push(Order::Tell { shard, path, note: ToShard::Ended });
+            }
+            Ask::Release { generation } => {
+                self.with(&path, |home, out| {
+                    if matches!(home.state, State::Fed(_)) && home.generation == generation {
+                        home.lose(now, out);
+                    }
+                });
+            }
+            Ask::Configure { rules, is_other_source } => self.with(&path, |home, out| {
+                home.configure(rules, is_other_source, now, out);
+            }),
+            Ask::PullFailed { reason } => {
+                self.with(&path, |home, out| home.pull_failed(reason, now, out));
+            }
+            Ask::Unsubscribe { shard } => {
+                self.with(&path, |home, out| home.unsubscribe(shard, now, out));
+            }
+            Ask::WantSync => self.with(&path, |home, out| home.want_sync(now, out)),
+            Ask::Kick => self.with(&path, |home, out| home.kick(now, out)),
+        }
+    }
+
+    /// A time that was asked for by `Order::Timer` has come.
+    pub fn handle_timer(&mut self, path: &Arc<str>, now: Mono) {
+        let is_gone = |(_, heard): &&(ShardId, Mono)| now.since(*heard) >= LEASE;
+        let members = self.homes.get(path).and_then(|home| home.group.as_ref());
+        let gone: Vec<ShardId> = members
+            .map(|(_, members)| members.iter().filter(is_gone).map(|(shard, _)| *shard).collect())
+            .unwrap_or_default();
+        for shard in gone {
+            self.leave(path, shard);
+        }
+        self.with(path, |home, out| home.handle_timer(now, out));
+    }
+
+    /// Paths.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.homes.len()
+    }
+
+    /// Names of all paths.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.homes.keys()
+    }
+
+    /// Names of the paths behind one, in order; of all paths without it.
+    pub fn names_behind(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<str>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.homes.range::<str, _>((from, Bound::Unbounded)).map(|(name, _)| name)
+    }
+
+    /// Whether a path is known.
+    #[must_use]
+    pub fn knows(&self, path: &str) -> bool {
+        self.homes.contains_key(path)
+    }
+
+    /// States of all paths, as `HomeInfo` has them.
+    pub fn states(&self) -> impl Iterator<Item = &'static str> {
+        self.homes.values().map(Home::shown_state)
+    }
+
+    /// What the outside is shown of a path.
+    #[must_use]
+    pub fn info(&self, path: &str) -> Option<HomeInfo> {
+        self.homes.get(path).map(Home::info)
+    }
+
+    /// What the outside is shown.
+    #[cfg(test)]
+    pub(crate) fn infos(&self) -> Vec<HomeInfo> {
+        self.homes.values().map(Home::info).collect()
+    }
+
+    /// Does something for a path that is there; one that nobody needs any more is forgotten.
+    fn with(&mut self, path: &Arc<str>, act: impl FnOnce(&mut Home, &mut Vec<Order>)) {
+        let Some(home) = self.homes.get_mut(path) else { return };
+        act(home, &mut self.out);
+        self.collect(path);
+    }
+
+    /// Forgets a path that nobody needs.
+    fn collect(&mut self, path: &Arc<str>) {
+        let Some(home) = self.homes.get(path) else { return };
+        if !home.is_needed() {
+            self.homes.remove(path);
+        }
+    }
+
+    fn home_mut(
+        &mut self,
+        path: &Arc<str>,
+        rules: Arc<PathRules>,
+    ) -> Result<HomeAnd<'_>, RefusedError> {
+        if !self.homes.contains_key(path) {
+            if self.homes.len() >= PATHS_MAX {
+                return Err(RefusedError::TooManyPaths);
+            }
+            self.homes.insert(Arc::clone(path), Home::new(Arc::clone(path), &rules));
+        }
+        let home = self.homes.get_mut(path).ok_or(RefusedError::TooManyPaths)?;
+        home.set_rules(rules);
+        Ok(HomeAnd { home, out: &mut self.out })
+    }
+
+    fn claim(
+        &mut self,
+        path: &Arc<str>,
+        source: SourceRef,
+        description: Arc<Description>,
+        is_pulled: bool,
+        rules: Arc<PathRules>,
+        now: Mono,
+    ) -> Result<(), RefusedError> {
+        let known = self.homes.get(path).filter(|home| home.state == State::Fed(source));
+        if let Some(home) = known.filter(|home| home.describes(&description)) {
+            // The same claim again: the answer was lost.
+            home.grant_again(source, &mut self.out);
+            return Ok(());
+        }
+        let generation = Generation(self.generation.0.wrapping_add(1));
+        self.generation = generation;
+        let HomeAnd { home, out } = self.home_mut(path, rules)?;
+        let refused = home.may_claim(source, is_pulled, out);
+        if refused.is_ok() {
+            home.grant(generation, source, description, now, out);
+        }
+        self.collect(path);
+        refused
+    }
+
+    fn subscribe(&mut self, path: Arc<str>, shard: ShardId, rules: Arc<PathRules>, now: Mono) {
+        let refused = match self.home_mut(&path, rules) {
+            Ok(mut found) => found.subscribe(shard, now),
+            Err(why) => Err(why),
+        };
+        if let Err(why) = refused {
+            let (path, note) = (Arc::clone(&path), ToShard::NotThere(why));
+            self.out.push(Order::Tell { shard, path, note });
+        }
+        self.collect(&path);
+    }
+
+    /// A shard has joined once, however often it says so.
+    fn join(&mut self, path: Arc<str>, shard: ShardId, serial: u32, now: Mono) {
+        let group = match self.homes.get_mut(&path) {
+            Some(home) => match &mut home.group {
+                Some((group, members)) => {
+                    members.retain(|(member, _)| *member != shard);
+                    members.push((shard, now));
+                    Some(*group)
+                }
+                None => {
+                    let taken = self.groups.as_mut().and_then(GroupPool::take);
+                    home.group = taken.map(|group| (group, vec![(shard, now)]));
+                    let opened = taken.map(|group| Order::OpenGroup(Arc::clone(&path), group));
+                    self.out.extend(opened);
+                    home.watch_leases(now, &mut self.out);
+                    taken
+                }
+            },
+            None => None,
+        };
+        let note = ToShard::Joined { serial, group };
+        self.out.push(Order::Tell { shard, path, note });
+    }
+
+    fn leave(&mut self, path: &Arc<str>, shard: ShardId) {
+        let Some(home) = self.homes.get_mut(path) else { return };
+        let Some((group, members)) = &mut home.group else { return };
+        members.retain(|(member, _)| *member != shard);
+        if !members.is_empty() {
+            return;
+        }
+        let group = *group;
+        home.group = None;
+        if let Some(pool) = &mut self.groups {
+            pool.give_back(group);
+        }
+        self.out.push(Order::CloseGroup(Arc::clone(path), group));
+        self.collect(path);
+    }
+}
+
+/// A home, and where its orders go.
+struct HomeAnd<'a> {
+    home: &'a mut Home,
+    out: &'a mut Vec<Order>,
+}
+
+impl HomeAnd<'_> {
+    fn start_pull(&mut self, now: Mono) {
+        self.home.start_pull(now, self.out);
+    }
+
+    fn subscribe(&mut self, shard: ShardId, now: Mono) -> Result<(), RefusedError> {
+        self.home.subscribe(shard, now, self.out)
+    }
+}
+
+#[cfg(test)]
+mod tests;

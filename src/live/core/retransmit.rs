@@ -1,0 +1,193 @@
+//! Sending again what a reader has lost (RFC 4585 NACK, RFC 4588): no cache but the ring.
+//!
+//! ```text
+//!  NACK 17 --mapping--> source's 912 --ring--> the packet as it came --pieces--> RTX packet
+//! ```
+//! Invariant: only what was sent to this reader since the last break of its stream is sent again.
+//! Bound: a tenth of what was sent, with a burst of `RETRANSMIT_BURST`, so that lost packets do not
+//! double the load of a line that loses them. What is looked for and is not there costs as much: a
+//! reader cannot keep a shard busy with searches. DESIGN section 5.8.
+
+use std::sync::Arc;
+
+use crate::base::ids::{RtpTs, SeqNo};
+use crate::live::core::batch::{LivePacket, PacketBatch};
+use crate::live::core::description::LiveTrack;
+use crate::live::core::limits::{RETRANSMIT_BURST, RETRANSMIT_SHARE};
+use crate::live::core::reader::ReaderStream;
+use crate::live::core::ring::BatchRing;
+use crate::rtp::{RtpView, RtxPieces, RtxStream, rtx_pieces, set_ts};
+
+/// How much may be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetransmitBudget {
+    /// In shares of a packet.
+    credit: u32,
+}
+
+impl Default for RetransmitBudget {
+    fn default() -> Self {
+        Self { credit: CREDIT_MAX }
+    }
+}
+
+impl RetransmitBudget {
+    /// Packets went out.
+    pub fn handle_sent(&mut self, packets: u16) {
+        self.credit = self.credit.saturating_add(packets.into()).min(CREDIT_MAX);
+    }
+
+    /// One is to be sent again. False: not now.
+    pub fn take(&mut self) -> bool {
+        let left = self.credit.checked_sub(RETRANSMIT_SHARE);
+        self.credit = left.unwrap_or(self.credit);
+        left.is_some()
+    }
+}
+
+/// Why nothing is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RetransmitError {
+    /// Not sent to this reader, or before a break.
+    #[error("the reader was not sent this packet")]
+    NotSent,
+    /// It has left the ring, or was lost before it came to us.
+    #[error("the packet is not here any more")]
+    Gone,
+    /// The reader asks for too much.
+    #[error("too much is asked for again")]
+    OverBudget,
+}
+
+/// A packet that was sent to a reader and is still here.
+#[derive(Debug, Clone)]
+pub struct SentPacket {
+    /// The batch that it is in.
+    pub batch: Arc<PacketBatch>,
+    /// The packet, as it came.
+    pub packet: LivePacket,
+    /// Its number as the reader knows it.
+    pub seq: SeqNo,
+    /// Its time as the reader knows it.
+    pub ts: RtpTs,
+}
+
+impl SentPacket {
+    /// The packet that repeats it, with ranges into the packet's own bytes. `None`: it is not of
+    /// the payload type that retransmissions were offered for.
+    #[must_use]
+    pub fn pieces(&self, payload_type: u8, rtx: RtxStream) -> Option<RtxPieces> {
+        let view = RtpView::parse(self.batch.packet_bytes(&self.packet)).ok()?;
+        if view.payload_type() != payload_type {
+            return None;
+        }
+        let mut pieces = rtx_pieces(&view, rtx);
+        set_ts(&mut pieces.fixed, self.ts);
+        pieces.original = self.seq.0.to_be_bytes();
+        Some(pieces)
+    }
+}
+
+/// Payload type of retransmissions of a track, and the one that they are for: its first. `None`:
+/// all numbers are taken.
+#[must_use]
+pub fn rtx_payload_type(track: &LiveTrack) -> Option<(u8, u8)> {
+    let original = *track.payload_types.first()?;
+    let rtx = DYNAMIC_TYPES.rev().find(|number| !track.payload_types.contains(number))?;
+    Some((rtx, original))
+}
+
+impl ReaderStream {
+    /// Finds the packet that the reader knows as `seq`.
+    pub(crate) fn find_sent(
+        &mut self,
+        ring: &BatchRing,
+        seq: SeqNo,
+    ) -> Result<SentPacket, RetransmitError> {
+        let (Some(trail), Some(mapping)) = (&self.cursor.trail, self.cursor.mapping) else {
+            return Err(RetransmitError::NotSent);
+        };
+        let is_sent = trail.seq.0.wrapping_sub(seq.0) < 1 << 15 && trail.mapping == mapping;
+        if !is_sent {
+            return Err(RetransmitError::NotSent);
+        }
+        if !self.retransmit.take() {
+            return Err(RetransmitError::OverBudget);
+        }
+        let from = self.cursor.mapped_from;
+        let found = ring.find(self.track, self.is_datagram, mapping.source_seq(seq), from.0);
+        let found = found.ok_or(RetransmitError::Gone)?;
+        let is_of_source = found.batch.generation() == mapping.origin.generation;
+        if !is_of_source || (found.no, found.packet.offset) < from {
+            return Err(RetransmitError::NotSent);
+        }
+        let ts = mapping.map_ts(found.packet.ts);
+        Ok(SentPacket { batch: found.batch, packet: found.packet, seq, ts })
+    }
+}
+
+/// RFC 3551 s3.
+const DYNAMIC_TYPES: std::ops::RangeInclusive<u8> = 96..=127;
+
+const CREDIT_MAX: u32 = RETRANSMIT_BURST * RETRANSMIT_SHARE;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::Ssrc;
+    use crate::base::time::Mono;
+    use crate::live::core::batch::tests::{arrival, packet};
+    use crate::live::core::batch::{BatchBuilder, Generation};
+
+    #[test]
+    fn tenth_of_what_was_sent_may_be_sent_again_and_a_burst_at_once() {
+        let mut budget = RetransmitBudget::default();
+        assert_eq!((0..1_000).filter(|_| budget.take()).count(), 64);
+        budget.handle_sent(9);
+        assert!(!budget.take());
+        budget.handle_sent(1);
+        assert!(budget.take() && !budget.take());
+        for _ in 0..1_000 {
+            budget.handle_sent(u16::MAX);
+        }
+        assert_eq!((0..1_000).filter(|_| budget.take()).count(), 64);
+    }
+
+    fn track(payload_types: Vec<u8>) -> LiveTrack {
+        let (clock_rate_hz, needs_sync, identity) = (90_000, true, "".into());
+        LiveTrack { clock_rate_hz, payload_types, needs_sync, identity }
+    }
+
+    #[test]
+    fn retransmissions_take_the_last_free_payload_type_and_are_for_the_first_of_the_track() {
+        assert_eq!(rtx_payload_type(&track(vec![96, 98])), Some((127, 96)));
+        assert_eq!(rtx_payload_type(&track(vec![127, 126, 0])), Some((125, 127)));
+        assert_eq!(rtx_payload_type(&track(vec![0])), Some((127, 0)));
+        assert_eq!(rtx_payload_type(&track(vec![])), None);
+        assert_eq!(rtx_payload_type(&track((96..128).collect())), None);
+    }
+
+    #[test]
+    fn repeated_packet_has_the_readers_number_and_time_and_all_else_of_the_original() {
+        let mut bytes = packet(912, 5_000, 7, 40);
+        bytes[1] |= 0x80;
+        let mut builder = BatchBuilder::default();
+        builder.push(&arrival(&packet(911, 4_000, 7, 30), 0, true), Mono(0)).unwrap();
+        builder.push(&arrival(&bytes, 0, false), Mono(0)).unwrap();
+        let batch = Arc::new(builder.build(Generation(1), |_| None).unwrap());
+        let packet = batch.runs_of(0).iter().flat_map(|run| batch.packets_of(run)).last();
+        let packet = *packet.unwrap();
+        let sent = SentPacket { batch: Arc::clone(&batch), packet, seq: SeqNo(17), ts: RtpTs(6) };
+        let rtx = RtxStream { payload_type: 127, seq: SeqNo(3), ssrc: Ssrc(9) };
+        assert_eq!(sent.pieces(97, rtx), None, "of another payload type");
+        let pieces = sent.pieces(96, rtx).unwrap();
+        let whole = batch.packet_bytes(&packet);
+        let repeated =
+            [&pieces.fixed[..], &pieces.original, &whole[pieces.payload.clone()]].concat();
+        let view = RtpView::parse(&repeated).unwrap();
+        assert_eq!((view.payload_type(), view.ssrc(), view.seq()), (127, Ssrc(9), SeqNo(3)));
+        assert_eq!((view.ts(), view.marker()), (RtpTs(6), true));
+        assert_eq!((&view.payload()[..2], &view.payload()[2..]), (&[0, 17][..], &bytes[12..]));
+    }
+}

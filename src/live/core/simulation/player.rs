@@ -1,0 +1,171 @@
+//! The players of the simulation, and what is checked of what they got.
+
+use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::sink::Gathered;
+use crate::base::time::Mono;
+use crate::live::core::clock::ticks_between;
+use crate::live::core::path::{LivePath, ReaderKey};
+use crate::live::core::paths::LivePaths;
+use crate::live::core::pump::{self, Fed, Owner, Owners, To};
+use crate::live::core::reader::ReaderState;
+use crate::live::core::simulation::sockets::{Connection, client};
+use crate::live::core::start::StreamStart;
+use crate::metrics::cells::ShardCells;
+
+/// What a player does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Takes everything.
+    Good,
+    /// Its socket refuses one run in so many.
+    Refusing(u64),
+    /// Takes so many bytes a millisecond.
+    Slow(usize),
+    /// Takes nothing from here to there.
+    Stalled(u64, u64),
+}
+
+/// A packet as a player gets it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Got {
+    /// The packet's own name: counts all packets of its track that were made, lost ones too.
+    pub(crate) id: u64,
+    pub(crate) seq: SeqNo,
+    pub(crate) ts: RtpTs,
+    pub(crate) ssrc: Ssrc,
+    pub(crate) is_sync: bool,
+    pub(crate) is_untouched: bool,
+}
+
+pub(crate) struct Player {
+    /// Its place among the players.
+    pub(crate) place: usize,
+    pub(crate) shard: usize,
+    pub(crate) key: ReaderKey,
+    pub(crate) manner: Manner,
+    pub(crate) starts: Vec<Option<StreamStart>>,
+    pub(crate) got: [Vec<Got>; 2],
+    pub(crate) timer_ms: Option<u64>,
+    pub(crate) credit: usize,
+    pub(crate) pauses: u64,
+    pub(crate) joined_ms: u64,
+}
+
+impl Player {
+    /// PLAY is answered when everything is known, or after a second.
+    pub(crate) fn begin(&mut self, path: &mut LivePath, now: Mono, ms: u64) {
+        let reader = path.reader(self.key).unwrap();
+        if !matches!(reader.state(), ReaderState::Primed(_)) {
+            return;
+        }
+        let starts = path.starts(self.key);
+        if starts.iter().all(Option::is_some) || ms >= self.joined_ms + 1_000 {
+            self.starts = starts;
+            path.play(self.key, now);
+        }
+    }
+
+    /// Something is due over TCP.
+    pub(crate) fn feed(&mut self, paths: &mut LivePaths, cells: &ShardCells, now: Mono) {
+        let ms = now.0 / 1_000_000;
+        match self.manner {
+            Manner::Slow(bytes) => self.credit = (self.credit + bytes).min(bytes * 20 + 3_000),
+            Manner::Stalled(from, to) => {
+                self.credit = if (from..to).contains(&ms) { 0 } else { usize::MAX };
+            }
+            Manner::Good | Manner::Refusing(_) => panic!("over UDP"),
+        }
+        let mut connection = Connection { credit: self.credit, got: Vec::new() };
+        let mut gathered = Gathered::default();
+        match pump::gather(paths, self, (cells, now), &mut connection, &mut gathered) {
+            Fed::Until(Some(due)) => self.wake(due),
+            Fed::Until(None) => {}
+            Fed::NoRoom => self.wake(Mono((ms + 1) * 1_000_000)),
+        }
+        assert_eq!(gathered.packets, connection.got.len() as u64);
+        self.credit = connection.credit;
+        for (channel, got) in connection.got {
+            self.got[usize::from(channel)].push(got);
+        }
+    }
+
+    /// It is to be looked at again at `due`.
+    pub(crate) fn wake(&mut self, due: Mono) {
+        let ms = due.0.div_ceil(1_000_000);
+        self.timer_ms = Some(self.timer_ms.map_or(ms, |other| other.min(ms)));
+    }
+
+    /// Returns how often a stream went on behind a break.
+    pub(crate) fn check(&self, stream: usize) -> u64 {
+        let got = &self.got[stream];
+        let name = format!("{:?} on shard {}, stream {stream}", self.manner, self.shard);
+        let Some(first) = got.first() else { return 0 };
+        assert!(stream == 1 || first.is_sync, "{name} begins with {first:?}");
+        if let Some(Some(start)) = self.starts.get(stream).filter(|_| self.pauses == 0) {
+            assert_eq!(start.seq, first.seq, "{name}: RTP-Info");
+            let lead = ticks_between(start.rtptime, first.ts);
+            // More when it has skipped before it sent anything.
+            assert!(lead >= -1, "{name}: {lead}");
+        } else if self.starts.get(stream).is_some_and(Option::is_none)
+            // Who reads nothing may have skipped before anything was sent: that is a break.
+            && !matches!(self.manner, Manner::Stalled(..))
+        {
+            assert!(first.is_untouched, "{name}: {first:?}");
+        }
+        let mut breaks = 0;
+        for pair in got.windows(2) {
+            let (a, b) = (pair[0], pair[1]);
+            assert!(b.id > a.id, "{name}: {a:?} {b:?}");
+            assert_eq!(a.ssrc, b.ssrc, "{name}");
+            assert!(ticks_between(a.ts, b.ts) >= 0, "{name}: {a:?} {b:?}");
+            let step = u64::from(b.seq.0.wrapping_sub(a.seq.0));
+            if step != b.id - a.id {
+                assert_eq!(step, 1, "{name}: {a:?} {b:?}");
+                assert!(stream == 1 || b.is_sync, "{name}: {a:?} {b:?}");
+                breaks += 1;
+            }
+        }
+        breaks
+    }
+}
+
+impl Owner for Player {
+    type Connection = usize;
+
+    fn key(&self) -> ReaderKey {
+        self.key
+    }
+
+    fn stream_count(&self) -> usize {
+        2
+    }
+
+    fn to(&self, stream_index: u8) -> To {
+        if self.is_interleaved() {
+            return To::Channel(stream_index);
+        }
+        To::Datagrams { pair: u16::try_from(self.place).unwrap(), client: client(stream_index) }
+    }
+
+    fn is_interleaved(&self) -> bool {
+        matches!(self.manner, Manner::Slow(_) | Manner::Stalled(..))
+    }
+
+    fn connection(&self) -> Option<usize> {
+        Some(self.place)
+    }
+
+    fn note_ssrc(&mut self, _: u8, _: Ssrc) {}
+}
+
+impl Owners for Vec<Player> {
+    type Owner = Player;
+
+    fn owner(&self, name: u64) -> Option<&Player> {
+        self.get(usize::try_from(name).ok()?)
+    }
+
+    fn owner_mut(&mut self, name: u64) -> Option<&mut Player> {
+        self.get_mut(usize::try_from(name).ok()?)
+    }
+}

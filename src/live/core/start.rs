@@ -1,0 +1,170 @@
+//! How a reader begins: where, how fast, and what its PLAY is told.
+//!
+//! ```text
+//!  batches came    |S....|.....|.....|.....|now      begin at S
+//!  they are due     S....|..|.|              now     four times as fast until they are live
+//! ```
+//! `RTP-Info` is exact or left out: the number of the first packet that will be sent, and an RTP
+//! time for every track that is the same instant, the earliest of their first packets. DESIGN
+//! section 5.4, RFC 2326 s12.33.
+
+use crate::base::ids::{RtpTs, SeqNo};
+use crate::base::time::Mono;
+use crate::live::core::clock::ClockPoint;
+use crate::live::core::limits::CATCH_UP_SPEED;
+
+/// Where readers of a path begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartPolicy {
+    /// At the newest sync sample that is kept: a picture at once, up to a group of pictures late.
+    #[default]
+    Gop,
+    /// At the next sync sample: a picture later, and as live as can be.
+    Live,
+}
+
+/// When batches are due to a reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    wall: Mono,
+    received: Mono,
+}
+
+impl Pace {
+    /// As they come.
+    pub const LIVE: Self = Self { wall: Mono(0), received: Mono(0) };
+
+    /// The batch that came at `received` is due at `now`, the others behind it.
+    #[must_use]
+    pub fn catch_up(now: Mono, received: Mono) -> Self {
+        Self { wall: now, received }
+    }
+
+    /// When a batch is due that came at `received`.
+    #[must_use]
+    pub fn due(self, received: Mono) -> Mono {
+        let behind = received.0.saturating_sub(self.received.0);
+        received.max(Mono(self.wall.0.saturating_add(behind / CATCH_UP_SPEED)))
+    }
+}
+
+/// What is known of the first packet of a stream that is about to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct First {
+    /// Its number, as the reader will see it.
+    pub seq: SeqNo,
+    /// Its time, as the reader will see it.
+    pub ts: RtpTs,
+    /// Its time at the source.
+    pub source_ts: RtpTs,
+    /// The source's line.
+    pub clock: Option<ClockPoint>,
+    /// Of the track.
+    pub clock_rate_hz: u32,
+}
+
+/// A stream's part of `RTP-Info`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamStart {
+    /// Number of the first packet.
+    pub seq: SeqNo,
+    /// RTP time of the instant that `Range` names; never 0.
+    pub rtptime: RtpTs,
+}
+
+/// `RTP-Info` of streams that begin together; `None` for those of which nothing is known.
+pub fn stream_starts(firsts: &[Option<First>]) -> Vec<Option<StreamStart>> {
+    let instants = firsts.iter().flatten().filter_map(First::utc_ns);
+    let earliest = instants.min();
+    let start = |first: &First| {
+        let lead_ns = first.utc_ns().zip(earliest).map_or(0, |(own, all)| own.saturating_sub(all));
+        // Tracks that are farther apart have clocks that know nothing of each other.
+        let lead_ns = if lead_ns <= APART_NS { lead_ns } else { 0 };
+        let ticks = crate::base::time::rescale(lead_ns, NS_PER_S, first.clock_rate_hz);
+        let rtptime = first.ts.offset_ticks(-ticks);
+        // Client rule C6: FFmpeg takes rtptime=0 for absent.
+        let rtptime = if rtptime == RtpTs(0) { RtpTs(1) } else { rtptime };
+        StreamStart { seq: first.seq, rtptime }
+    };
+    firsts.iter().map(|first| first.as_ref().map(start)).collect()
+}
+
+impl First {
+    fn utc_ns(&self) -> Option<i64> {
+        Some(self.clock?.utc_ns_of(self.source_ts, self.clock_rate_hz))
+    }
+}
+
+const NS_PER_S: u32 = 1_000_000_000;
+/// More than a group of pictures' sound lies in one turn.
+const APART_NS: i64 = 2_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(ms: u64) -> Mono {
+        Mono(ms * 1_000_000)
+    }
+
+    fn first(seq: u16, ts: u32, hz: u32, clock: Option<(i64, u32)>) -> Option<First> {
+        let clock = clock.map(|(utc_ns, ts)| ClockPoint { utc_ns, ts: RtpTs(ts) });
+        let (seq, ts) = (SeqNo(seq), RtpTs(ts));
+        Some(First { seq, ts, source_ts: ts, clock, clock_rate_hz: hz })
+    }
+
+    #[test]
+    fn reader_from_the_past_catches_up_four_times_as_fast_and_is_live_then() {
+        let pace = Pace::catch_up(ms(1_000), ms(400));
+        assert_eq!(pace.due(ms(400)), ms(1_000));
+        assert_eq!(pace.due(ms(800)), ms(1_100));
+        // 600 ms behind are caught up in 200 ms.
+        assert_eq!(pace.due(ms(1_200)), ms(1_200));
+        assert_eq!(pace.due(ms(1_300)), ms(1_300));
+        assert_eq!(Pace::LIVE.due(ms(7)), ms(7));
+    }
+
+    #[test]
+    fn rtptimes_of_all_tracks_are_the_instant_of_the_earliest_packet() {
+        let second = 1_000_000_000;
+        let starts = stream_starts(&[
+            first(10, 90_000, 90_000, Some((5 * second, 0))),
+            // 20 ms before the picture.
+            first(20, 48_000 - 960, 48_000, Some((5 * second, 0))),
+            None,
+        ]);
+        let expected =
+            |seq, rtptime| Some(StreamStart { seq: SeqNo(seq), rtptime: RtpTs(rtptime) });
+        assert_eq!(starts, [expected(10, 88_200), expected(20, 47_040), None]);
+    }
+
+    #[test]
+    fn rtptime_is_the_first_packets_own_when_clocks_do_not_help_and_never_zero() {
+        let far = Some((100_000_000_000, 0));
+        let starts = stream_starts(&[first(1, 0, 90_000, None), first(2, 9, 8_000, far)]);
+        let times: Vec<_> = starts.iter().flatten().map(|start| start.rtptime).collect();
+        assert_eq!(times, [RtpTs(1), RtpTs(9)]);
+        let hour = Some((3_600_000_000_000, 0));
+        let starts = stream_starts(&[first(1, 5, 90_000, hour), first(2, 9, 8_000, Some((0, 0)))]);
+        assert_eq!(starts[0].map(|start| start.rtptime), Some(RtpTs(5)));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_due_before_it_came_or_before_the_start_and_order_is_kept(
+            now: u32, start: u32, steps in prop::collection::vec(0_u64..1_000_000_000, 1..50),
+        ) {
+            let pace = Pace::catch_up(Mono(now.into()), Mono(start.into()));
+            let (mut received, mut last) = (Mono(start.into()), Mono(0));
+            for step in steps {
+                received = Mono(received.0 + step);
+                let due = pace.due(received);
+                prop_assert!(due >= received && due >= last && due >= Mono(now.into()));
+                prop_assert!(due <= received.max(Mono(u64::from(now) + received.0 / 4)));
+                last = due;
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Numbers and time of a stream across a break: another source, another SSRC, a skip, a pause.
+//!
+//! ```text
+//!  source     .. 17 18 19 |  (gone)  | 900 901 903 ..        another SSRC, another time
+//!  reader     .. 17 18 19 |          |  20  21  23 ..        its SSRC, time goes on by the clock
+//! ```
+//! Until its first break a stream is sent the source's headers byte for byte. From then on they
+//! differ by constants, so what was lost between the source and us stays visible as a gap.
+//!
+//! Invariants: behind a break the number is the highest sent before, plus one; RTP time never goes
+//! back across a break; a skip within one source leaves its time as it is. DESIGN section 5.5.
+
+use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::time::{Mono, rescale};
+use crate::live::core::batch::{Generation, LivePacket, PacketBatch};
+use crate::live::core::clock::{ClockPoint, ticks_between};
+use crate::rtp::HEADER_BYTES;
+
+/// Where packets are from: within one origin numbers and time go on by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Source of the path.
+    pub generation: Generation,
+    /// RTP stream of the source.
+    pub ssrc: Ssrc,
+}
+
+/// What a reader's headers differ by from the source's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapping {
+    /// The packets that it is for.
+    pub origin: Origin,
+    /// The reader's SSRC for this stream, once and for all.
+    pub ssrc: Ssrc,
+    seq_delta: u16,
+    ts_delta: u32,
+}
+
+/// The fields of a header that a reader gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Synchronisation source.
+    pub ssrc: Ssrc,
+    /// Sequence number.
+    pub seq: SeqNo,
+    /// RTP time.
+    pub ts: RtpTs,
+}
+
+impl Mapping {
+    /// Headers as they came.
+    #[must_use]
+    pub fn untouched(origin: Origin) -> Self {
+        Self { origin, ssrc: origin.ssrc, seq_delta: 0, ts_delta: 0 }
+    }
+
+    /// Whether bytes can go out as they came.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        (self.seq_delta, self.ts_delta) == (0, 0) && self.ssrc == self.origin.ssrc
+    }
+
+    /// What a packet's header says to the reader.
+    #[must_use]
+    pub fn stamp(&self, packet: &LivePacket) -> Stamp {
+        let seq = packet.seq.plus(self.seq_delta);
+        Stamp { ssrc: self.ssrc, seq, ts: self.map_ts(packet.ts) }
+    }
+
+    /// The first 12 bytes of a packet as the reader gets them; what is behind them is sent as it
+    /// came.
+    #[must_use]
+    pub fn header(&self, batch: &PacketBatch, packet: &LivePacket) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        // No packet in a batch is shorter.
+        if let Some(came) = batch.packet_bytes(packet).first_chunk() {
+            header = *came;
+        }
+        self.stamp(packet).patch(&mut header);
+        header
+    }
+
+    /// RTP time as the reader sees it.
+    #[must_use]
+    pub fn map_ts(&self, ts: RtpTs) -> RtpTs {
+        RtpTs(ts.0.wrapping_add(self.ts_delta))
+    }
+
+    /// The source's number of a packet that the reader knows as `seq`.
+    #[must_use]
+    pub fn source_seq(&self, seq: SeqNo) -> SeqNo {
+        SeqNo(seq.0.wrapping_sub(self.seq_delta))
+    }
+}
+
+impl Stamp {
+    /// Writes the fields into a copy of the first 12 bytes of a packet; all else stays.
+    pub fn patch(&self, header: &mut [u8; HEADER_BYTES]) {
+        header[2..4].copy_from_slice(&self.seq.0.to_be_bytes());
+        header[4..8].copy_from_slice(&self.ts.0.to_be_bytes());
+        header[8..12].copy_from_slice(&self.ssrc.0.to_be_bytes());
+    }
+}
+
+/// What a stream was last sent: where it goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trail {
+    /// How it was sent.
+    pub mapping: Mapping,
+    /// Highest number that the reader saw.
+    pub seq: SeqNo,
+    /// Newest RTP time that the reader saw.
+    pub ts: RtpTs,
+    /// When the packet came from its source.
+    pub received: Mono,
+    /// The source's line from RTP time to wall clock, when the packet was sent.
+    pub clock: Option<ClockPoint>,
+}
+
+/// The first packet behind a break.
+#[derive(Debug, Clone, Copy)]
+pub struct Beyond {
+    /// Where it is from.
+    pub origin: Origin,
+    /// Its number there.
+    pub seq: SeqNo,
+    /// Its time there.
+    pub ts: RtpTs,
+    /// When it came.
+    pub received: Mono,
+    /// Its source's line.
+    pub clock: Option<ClockPoint>,
+}
+
+impl Trail {
+    /// A packet went out.
+    #[must_use]
+    pub fn begin(mapping: Mapping, packet: &LivePacket, received: Mono) -> Self {
+        let Stamp { seq, ts, .. } = mapping.stamp(packet);
+        Self { mapping, seq, ts, received, clock: None }
+    }
+
+    /// One more went out, perhaps one that came late and has a lower number.
+    pub fn extend(&mut self, mapping: Mapping, packet: &LivePacket, received: Mono) {
+        let stamp = mapping.stamp(packet);
+        self.mapping = mapping;
+        if stamp.seq.0.wrapping_sub(self.seq.0) < 1 << 15 {
+            self.seq = stamp.seq;
+        }
+        if ticks_between(self.ts, stamp.ts) > 0 {
+            self.ts = stamp.ts;
+        }
+        self.received = received;
+    }
+
+    /// How to go on with what comes behind a break.
+    #[must_use]
+    pub fn cross(&self, next: &Beyond, clock_rate_hz: u32) -> Mapping {
+        let seq_delta = self.seq.plus(1).0.wrapping_sub(next.seq.0);
+        let ts_delta = if next.origin == self.mapping.origin {
+            self.mapping.ts_delta
+        } else {
+            self.next_ts(next, clock_rate_hz).0.wrapping_sub(next.ts.0)
+        };
+        Mapping { origin: next.origin, ssrc: self.mapping.ssrc, seq_delta, ts_delta }
+    }
+
+    /// RTP time behind a break, for the reader. By both sources' reports when there are any: then
+    /// sound and picture are as far from each other behind it as before.
+    fn next_ts(&self, next: &Beyond, clock_rate_hz: u32) -> RtpTs {
+        let waited_ns = i64::try_from(next.received.since(self.received).as_nanos());
+        let by_arrival = rescale(waited_ns.unwrap_or(i64::MAX), NS_PER_S, clock_rate_hz);
+        let by_reports = self.clock.zip(next.clock).map(|(old, new)| {
+            let utc_ns = new.utc_ns_of(next.ts, clock_rate_hz);
+            let ts = self.mapping.map_ts(old.ts_at(utc_ns, clock_rate_hz));
+            i64::from(ticks_between(self.ts, ts))
+        });
+        // Reports that tell another story than our own clock are not believed.
+        let is_plausible = |ticks: &i64| ticks.abs_diff(by_arrival) <= u64::from(clock_rate_hz);
+        let ticks = by_reports.filter(is_plausible).unwrap_or(by_arrival);
+        self.ts.offset_ticks(ticks.max(i64::from(clock_rate_hz / 1_000).max(1)))
+    }
+}
+
+const NS_PER_S: u32 = 1_000_000_000;
+
+#[cfg(test)]
+pub(in crate::live::core) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(in crate::live::core) fn live_packet(seq: u16, ts: u32) -> LivePacket {
+        LivePacket {
+            offset: 0,
+            bytes: 12,
+            header_bytes: 12,
+            seq: SeqNo(seq),
+            ts: RtpTs(ts),
+            marker: false,
+            is_sync: false,
+        }
+    }
+
+    fn origin(generation: u32, ssrc: u32) -> Origin {
+        Origin { generation: Generation(generation), ssrc: Ssrc(ssrc) }
+    }
+
+    fn trail() -> Trail {
+        let mapping = Mapping::untouched(origin(1, 7));
+        Trail::begin(mapping, &live_packet(65_535, 90_000), Mono(1_000_000_000))
+    }
+
+    fn beyond(origin: Origin, received: Mono, clock: Option<ClockPoint>) -> Beyond {
+        Beyond { origin, seq: SeqNo(900), ts: RtpTs(5), received, clock }
+    }
+
+    #[test]
+    fn headers_are_untouched_before_the_first_break() {
+        let mapping = Mapping::untouched(origin(1, 7));
+        assert!(mapping.is_untouched());
+        let stamp = mapping.stamp(&live_packet(3, 4));
+        assert_eq!(stamp, Stamp { ssrc: Ssrc(7), seq: SeqNo(3), ts: RtpTs(4) });
+    }
+
+    #[test]
+    fn another_source_goes_on_with_the_readers_ssrc_number_and_clock() {
+        let next = beyond(origin(2, 8), Mono(3_000_000_000), None);
+        let mapping = trail().cross(&next, 90_000);
+        assert!(!mapping.is_untouched());
+        let first = mapping.stamp(&live_packet(900, 5));
+        assert_eq!(first, Stamp { ssrc: Ssrc(7), seq: SeqNo(0), ts: RtpTs(270_000) });
+        // 902 was lost on its way to us, and the reader sees that.
+        assert_eq!(mapping.stamp(&live_packet(903, 3_605)).seq, SeqNo(3));
+        assert_eq!(mapping.source_seq(SeqNo(3)), SeqNo(903));
+        let mut header = *b"\x90\xe0......abcd";
+        first.patch(&mut header);
+        assert_eq!(&header, b"\x90\xe0\x00\x00\x00\x04\x1e\xb0\x00\x00\x00\x07");
+    }
+
+    #[test]
+    fn skip_within_a_source_closes_the_gap_in_numbers_and_leaves_time() {
+        let next = beyond(origin(1, 7), Mono(9_000_000_000), None);
+        let mapping = trail().cross(&next, 90_000);
+        let stamp = mapping.stamp(&live_packet(900, 800_000));
+        assert_eq!(stamp, Stamp { ssrc: Ssrc(7), seq: SeqNo(0), ts: RtpTs(800_000) });
+    }
+
+    #[test]
+    fn reports_of_both_sources_are_believed_when_they_agree_with_our_clock() {
+        let mut trail = trail();
+        trail.clock = Some(ClockPoint { utc_ns: 50_000_000_000, ts: RtpTs(90_000) });
+        // It came 2 s later, but was taken 2.1 s later.
+        let told = |utc_ns| Some(ClockPoint { utc_ns, ts: RtpTs(5) });
+        let next = beyond(origin(2, 8), Mono(3_000_000_000), told(52_100_000_000));
+        let ts = |next| trail.cross(&next, 90_000).stamp(&live_packet(900, 5)).ts;
+        assert_eq!(ts(next), RtpTs(90_000 + 189_000));
+        // An hour is not believed.
+        let next = beyond(origin(2, 8), Mono(3_000_000_000), told(3_652_100_000_000));
+        assert_eq!(ts(next), RtpTs(90_000 + 180_000));
+    }
+
+    #[test]
+    fn late_packet_with_a_lower_number_does_not_move_the_trail_back() {
+        let mut trail = trail();
+        let mapping = trail.mapping;
+        trail.extend(mapping, &live_packet(1, 93_600), Mono(1));
+        trail.extend(mapping, &live_packet(0, 90_000), Mono(2));
+        assert_eq!((trail.seq, trail.ts), (SeqNo(1), RtpTs(93_600)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_break_goes_on_with_the_next_number_and_never_back_in_time(
+            seq: u16, ts: u32, next_seq: u16, next_ts: u32, wait_ns in 0..3_600_000_000_000_u64,
+            clocks in prop::option::of((any::<i64>(), any::<u32>(), any::<i64>(), any::<u32>())),
+            hz in 1_u32..200_000, is_other: bool,
+        ) {
+            let mapping = Mapping::untouched(origin(1, 7));
+            let mut trail = Trail::begin(mapping, &live_packet(seq, ts), Mono(0));
+            let next = Beyond {
+                origin: if is_other { origin(2, 7) } else { origin(1, 7) },
+                seq: SeqNo(next_seq),
+                ts: RtpTs(next_ts),
+                received: Mono(wait_ns),
+                clock: clocks.map(|(_, _, utc_ns, ts)| ClockPoint { utc_ns, ts: RtpTs(ts) }),
+            };
+            trail.clock = clocks.map(|(utc_ns, ts, _, _)| ClockPoint { utc_ns, ts: RtpTs(ts) });
+            let mapping = trail.cross(&next, hz);
+            let stamp = mapping.stamp(&live_packet(next_seq, next_ts));
+            prop_assert_eq!(stamp.seq, SeqNo(seq).plus(1));
+            prop_assert_eq!(mapping.source_seq(stamp.seq), SeqNo(next_seq));
+            if is_other {
+                prop_assert!(ticks_between(RtpTs(ts), stamp.ts) > 0);
+            } else {
+                prop_assert_eq!(stamp.ts, RtpTs(next_ts));
+            }
+        }
+    }
+}

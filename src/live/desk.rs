@@ -1,0 +1,256 @@
+//! Live paths of a shard: brings asks to the owners of paths, and what they order to readers and
+//! sources.
+//!
+//! ```text
+//!  readers --.                                       .--> readers
+//!            hub --asks--> owner here --orders--> Live
+//!  sources --'  `--------> owner elsewhere           `--> sources
+//! ```
+//! Invariant: readers and sources do not know each other; what concerns both is done here.
+//! Bound: `SETTLE_ROUNDS_MAX` rounds of asks and orders at once; the rest goes in the next turn.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::time::Mono;
+use crate::live::core::message::{Ask, LiveMessage, ToHome, ToShard, home_of};
+use crate::live::core::paths::Told;
+use crate::live::core::registry::Order;
+use crate::live::hub::Hub;
+use crate::live::readers::Readers;
+use crate::live::sources::Sources;
+use crate::session::action::TimerKey;
+use crate::session::cx::Cx;
+use crate::session::directory::SessionRef;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Live {
+    /// What readers and sources share.
+    pub hub: Hub,
+    /// Sessions that are sent packets, and the groups that packets are sent to.
+    pub readers: Readers,
+    /// Publishers, cameras and inputs.
+    pub sources: Sources,
+}
+
+impl Live {
+    /// When the clock has something to do here, beside the wheel.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Mono> {
+        let feeds = self.sources.unfed.iter().filter_map(|number| {
+            self.sources.publishers.get(number).and_then(|publisher| publisher.source.flush_due())
+        });
+        feeds.chain(self.hub.timers.first().map(|(due, _)| *due)).min()
+    }
+
+    /// The client of a session was heard of.
+    pub(crate) fn touch(&mut self, session: SessionRef, now: Mono) {
+        match session {
+            SessionRef::Publisher(number) => {
+                let Some(publisher) = self.sources.publishers.get_mut(&number) else { return };
+                publisher.alive = now;
+                publisher.source.handle_sign_of_life(now);
+            }
+            SessionRef::Reader(index) => {
+                if let Some(reader) = self.readers.table.get_mut(index as usize) {
+                    reader.alive = now;
+                }
+            }
+            SessionRef::Title(_) => {}
+        }
+    }
+
+    /// Something is to be done at once.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.hub.is_ready
+            || self.hub.paths.listed_count() > 0
+            || self.readers.crowd.is_waiting()
+            || self.sources.walks.is_waiting()
+            || !self.hub.asks.is_empty()
+            || !self.hub.registry.out.is_empty()
+    }
+}
+
+impl Live {
+    /// A message of another shard.
+    pub fn handle_live_message(&mut self, cx: &mut Cx, message: LiveMessage) {
+        match message {
+            LiveMessage::ToHome(mut message) => {
+                if let Some(rules) = message.ask.rules_mut() {
+                    *rules = cx.path_rules(&message.path);
+                }
+                self.hub.registry.handle(message, cx.now);
+            }
+            LiveMessage::ToShard { path, note } => self.handle_note(cx, &path, note),
+        }
+        self.settle_live(cx);
+    }
+
+    /// Feeds what publishers have sent in this turn, and does what the homes' clocks say. Once a
+    /// turn.
+    pub fn feed_live(&mut self, cx: &mut Cx) {
+        let now = cx.now;
+        self.readers.go_on_with_crowd(cx, &mut self.hub);
+        self.sources.go_on_with_sources(cx, &mut self.hub);
+        // Bounded by the timers that are due: one that is set anew lies behind.
+        while self.hub.timers.first().is_some_and(|(due, _)| *due <= now) {
+            if let Some((_, path)) = self.hub.timers.pop_first() {
+                self.hub.registry.handle_timer(&path, now);
+            }
+        }
+        self.sources.flush_inputs(cx);
+        let mut unfed = std::mem::take(&mut self.sources.unfed);
+        for number in unfed.drain(..) {
+            let Some(publisher) = self.sources.publishers.get_mut(&number) else { continue };
+            let path = Arc::clone(publisher.source.path());
+            // In front of the pictures that need it.
+            if let Some(ask) = publisher.poll_description(now) {
+                self.hub.asks.push(ToHome { path: Arc::clone(&path), ask });
+            }
+            while let Some(batch) = publisher.source.poll_batch(now) {
+                let ask = Ask::Feed { generation: batch.generation(), batch };
+                self.hub.asks.push(ToHome { path: Arc::clone(&path), ask });
+            }
+            publisher.is_unfed = publisher.source.flush_due().is_some();
+            if publisher.is_unfed {
+                self.sources.unfed.push(number);
+            }
+        }
+        if self.sources.unfed.is_empty() {
+            self.sources.unfed = unfed;
+        }
+        self.settle_live(cx);
+    }
+
+    /// A datagram at a socket of an input. Its path has its home here, so that a claim is granted
+    /// or refused at once.
+    pub fn handle_input_datagram(
+        &mut self,
+        cx: &mut Cx,
+        number: u32,
+        (track, is_rtcp): (u8, bool),
+        from: SocketAddr,
+        bytes: &[u8],
+    ) {
+        let kept = self.sources.take_input_datagram(
+            cx,
+            &mut self.hub,
+            number,
+            (track, is_rtcp),
+            from,
+            bytes,
+        );
+        if kept.is_empty() {
+            return;
+        }
+        self.settle_live(cx);
+        for datagram in kept {
+            // Nothing is kept of a path that is claimed.
+            let _ = self.sources.take_input_datagram(
+                cx,
+                &mut self.hub,
+                number,
+                (track, false),
+                from,
+                &datagram,
+            );
+        }
+    }
+
+    /// Brings asks and orders where they belong, until there are no more.
+    pub fn settle_live(&mut self, cx: &mut Cx) {
+        // Bounded: a home answers an ask with a few orders, and a note asks for little.
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            if self.hub.asks.is_empty() && self.hub.registry.out.is_empty() {
+                break;
+            }
+            // Storage goes back when nothing was added meanwhile, as it is for batches.
+            let mut asks = std::mem::take(&mut self.hub.asks);
+            for message in asks.drain(..) {
+                let home = home_of(&message.path, self.hub.shard_count);
+                if home == cx.shard {
+                    self.hub.registry.handle(message, cx.now);
+                } else {
+                    self.hub.outbox.push((home, LiveMessage::ToHome(message)));
+                }
+            }
+            if self.hub.asks.is_empty() {
+                self.hub.asks = asks;
+            }
+            let mut orders = std::mem::take(&mut self.hub.registry.out);
+            for order in orders.drain(..) {
+                self.obey(cx, order);
+            }
+            if self.hub.registry.out.is_empty() {
+                self.hub.registry.out = orders;
+            }
+        }
+        self.start_ticking(cx);
+    }
+
+    fn obey(&mut self, cx: &mut Cx, order: Order) {
+        match order {
+            Order::Tell { shard, path, note } if shard == cx.shard => {
+                self.handle_note(cx, &path, note);
+            }
+            Order::Tell { shard, path, note } => {
+                self.hub.outbox.push((shard, LiveMessage::ToShard { path, note }));
+            }
+            Order::Timer(path, due) => {
+                self.hub.timers.insert((due, path));
+            }
+            Order::StartPull(path) => self.sources.start_fetch(cx, &mut self.hub, &path),
+            Order::StopPull(path) => self.sources.stop_fetch(cx, &mut self.hub, &path),
+            Order::OpenGroup(path, group) => {
+                self.readers.open_group(cx, &mut self.hub, &path, group)
+            }
+            Order::CloseGroup(path, _) => self.readers.close_group(cx, &mut self.hub, &path),
+        }
+    }
+
+    fn handle_note(&mut self, cx: &mut Cx, path: &Arc<str>, note: ToShard) {
+        if matches!(note, ToShard::Ended) {
+            self.hub.count_path_end(path);
+        }
+        match self.hub.paths.handle(path, note, cx.now) {
+            Told::Nothing => {}
+            Told::Answer { waiters, refused } => {
+                for waiter in waiters {
+                    self.readers.resume(cx, waiter, refused.is_some());
+                }
+                if refused.is_none() {
+                    self.readers.start_groups(cx, &mut self.hub);
+                }
+            }
+            Told::Fed => {
+                if self.hub.paths.path(path).is_some_and(|path| path.has_primed()) {
+                    self.readers.retry_plays(cx, &mut self.hub, path);
+                }
+            }
+            Told::End { readers, waiters } => {
+                let readers = readers.into_iter();
+                let places = readers.filter_map(|(_, owner)| u32::try_from(owner).ok());
+                self.readers.dismiss_readers(cx, &mut self.hub, places, "the source has gone");
+                for waiter in waiters {
+                    self.readers.resume(cx, waiter, false);
+                }
+            }
+            Told::ForSource(ToShard::Joined { serial, group }) => {
+                self.readers.handle_joined(cx, &mut self.hub, path, serial, group);
+            }
+            Told::ForSource(note) => self.sources.handle_source_note(cx, &mut self.hub, path, note),
+        }
+    }
+
+    fn start_ticking(&mut self, cx: &mut Cx) {
+        if !self.hub.is_ticking && self.has_work() {
+            self.hub.is_ticking = true;
+            cx.wheel.insert(cx.now + crate::live::tick::TICK, TimerKey::LiveTick);
+        }
+    }
+}
+
+/// More than any chain of asks and answers on one shard takes.
+const SETTLE_ROUNDS_MAX: usize = 64;

@@ -1,0 +1,162 @@
+//! What the log says of sources and readers: one line each, with a code and an event.
+//!
+//! ```text
+//!  path live/cam1 source up h264+aac from 192.0.2.3 over tcp    code=HE-I301 event=source.up
+//!  path live/cam1 source down: its connection is closed         code=HE-I302 event=source.down
+//!  path live/cam1 reader skipped 512 packets (tcp_window)       code=HE-I304 event=reader.skipped
+//! ```
+//! That a reader is too slow is said at its first skip, and again after `SKIP_NOTE_INTERVAL` at the
+//! earliest, with what has been skipped in between. Readers that come and go are for `debug`.
+
+use std::time::Duration;
+
+use crate::base::time::Mono;
+use crate::live::core::info::ReaderInfo;
+use crate::live::core::reader::SkipCounts;
+use crate::live::hub::Hub;
+use crate::live::readers::Readers;
+use crate::live::readers::reader::LiveReader;
+use crate::live::sources::Sources;
+use crate::live::sources::publisher::Publisher;
+use crate::metrics::paths::SKIPS;
+use crate::session::client::clip;
+use crate::session::cx::Cx;
+
+/// What has been said of a reader's skips.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct SkipsTold {
+    counts: SkipCounts,
+    at: Option<Mono>,
+}
+
+impl SkipsTold {
+    /// Skips that have not been told, when it is time to tell them.
+    fn news(&mut self, counts: SkipCounts, now: Mono) -> Option<SkipCounts> {
+        let is_early = self.at.is_some_and(|at| now.since(at) < SKIP_NOTE_INTERVAL);
+        if is_early || counts.skips == self.counts.skips {
+            return None;
+        }
+        let mut news = counts;
+        for (count, told) in news.skips.iter_mut().zip(self.counts.skips) {
+            *count -= told;
+        }
+        news.packets -= self.counts.packets;
+        *self = Self { counts, at: Some(now) };
+        Some(news)
+    }
+
+    /// Something was said.
+    #[cfg(test)]
+    pub(crate) fn is_told(&self) -> bool {
+        self.at.is_some()
+    }
+}
+
+impl Sources {
+    /// A source sends from now on.
+    pub(crate) fn note_source_up(&self, cx: &Cx, hub: &mut Hub, number: u32) {
+        let Some(publisher) = self.publishers.get(&number) else { return };
+        let path = publisher.source.path().clone();
+        let tracks = encodings(publisher);
+        let (peer, ip) = (publisher.peer, publisher.peer.ip().to_canonical());
+        let transport =
+            self.source_info(cx, number).and_then(|info| info.transport).unwrap_or("udp");
+        tracing::info!(
+            code = "HE-I301", event = "source.up", %path, %peer, transport, tracks,
+            "path {path} source up {tracks} from {ip} over {transport}"
+        );
+        hub.count_source_start(&path);
+    }
+}
+
+impl Readers {
+    /// Says that a reader has skipped, unless that was just said.
+    pub(crate) fn note_skips(&mut self, cx: &Cx, hub: &Hub, index: u32) {
+        let now = cx.now;
+        let Some(reader) = self.table.get_mut(index as usize) else { return };
+        let Some(path) = hub.paths.path(&reader.path) else { return };
+        let Some(counts) = path.reader(reader.key).map(|reader| reader.skipped()) else { return };
+        let Some(news) = reader.skips_told.news(counts, now) else { return };
+        let lag_s = path.reader_info(reader.key).map_or(0.0, |info: ReaderInfo| info.lag_s);
+        let reasons = SKIPS.iter().zip(news.skips).filter(|(_, count)| *count > 0);
+        let reason = reasons.map(|(name, _)| *name).collect::<Vec<_>>().join("+");
+        let (path, peer, session) = (&reader.path, reader.peer, reader.id);
+        let (skips, packets) = (news.skips.iter().sum::<u64>(), news.packets);
+        tracing::info!(
+            code = "HE-I304", event = "reader.skipped", %path, %peer, %session, reason, skips,
+            packets, lag_s,
+            "path {path} reader skipped {packets} packets ({reason})"
+        );
+    }
+}
+
+/// A source has gone.
+pub(crate) fn note_source_down(publisher: &Publisher, why: &str) {
+    let (path, peer) = (publisher.source.path(), publisher.peer);
+    let counts = publisher.source.counts();
+    if publisher.source.began().is_none() {
+        tracing::debug!(%path, %peer, reason = why, "path {path} source left before it sent: {why}");
+        return;
+    }
+    tracing::info!(
+        code = "HE-I302", event = "source.down", %path, %peer, reason = why,
+        packets = counts.packets, dropped = counts.dropped.iter().sum::<u64>(),
+        packets_lost = publisher.source.packets_lost(),
+        "path {path} source down: {why}"
+    );
+}
+
+/// A reader plays for the first time.
+pub(crate) fn note_reader_joined(reader: &LiveReader) {
+    let (path, peer, session) = (&reader.path, reader.peer, reader.id);
+    let transport = if reader.is_interleaved() { "tcp" } else { "udp" };
+    tracing::debug!(
+        event = "reader.joined", %path, %peer, %session, transport,
+        "path {path} reader joined over {transport}"
+    );
+}
+
+/// A reader has gone.
+pub(crate) fn note_reader_left(reader: &LiveReader, why: Option<&str>) {
+    let (path, peer, session) = (&reader.path, reader.peer, reader.id);
+    let reason = why.unwrap_or("its connection is closed");
+    tracing::debug!(
+        event = "reader.left", %path, %peer, %session, reason,
+        "path {path} reader left: {reason}"
+    );
+}
+
+/// `h264+aac`.
+fn encodings(publisher: &Publisher) -> String {
+    let medias = publisher.sdp.medias().iter().map(|media| {
+        let number = media.payload_types().next();
+        let encoding = number.and_then(|number| media.encoding(number));
+        let name = encoding.map_or_else(|| media.kind.clone(), |encoding| encoding.name);
+        match name.to_ascii_lowercase().as_str() {
+            "mpeg4-generic" | "mp4a-latm" => "aac".to_owned(),
+            other => other.to_owned(),
+        }
+    });
+    // It came from outside.
+    clip(&medias.collect::<Vec<_>>().join("+"))
+}
+
+/// A reader that is too slow skips with every group of pictures.
+const SKIP_NOTE_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn skips_are_told_at_once_and_then_together_every_ten_seconds() {
+        let mut told = SkipsTold::default();
+        let counts = |skips, packets| SkipCounts { skips: [skips, 0, 0], packets };
+        let at = |s: u64| Mono(s * 1_000_000_000);
+        assert_eq!(told.news(counts(0, 3), at(0)), None, "waiting for a picture is no skip");
+        assert_eq!(told.news(counts(1, 10), at(1)), Some(counts(1, 10)));
+        assert_eq!(told.news(counts(2, 20), at(2)), None);
+        assert_eq!(told.news(counts(5, 50), at(11)), Some(counts(4, 40)));
+        assert_eq!(told.news(counts(5, 50), at(60)), None, "nothing new");
+    }
+}

@@ -1,0 +1,158 @@
+//! What a home sends to a path's group: a reader more, whose streams go to the group's ports.
+//!
+//! ```text
+//!  OpenGroup --> pair of sockets for groups? --no--> Action::OpenGroupPair --> again
+//!                 `--yes--> path here? --no--> Subscribe --> again
+//!                            `--yes--> reader: all tracks, from the next sync sample on
+//! ```
+//! Players join at any time, so there is no instant start; the source is asked for a sync sample
+//! for each that comes. Invariant: an open group has one reader, or is tried again every second.
+//! Bound: `GROUPS_MAX` groups. DESIGN section 5.9.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use crate::base::ids::SessionId;
+use crate::base::wheel::Timer;
+use crate::live::core::groups::Group;
+use crate::live::core::message::Ask;
+use crate::live::core::path::ReaderKey;
+use crate::live::core::paths::Wanted;
+use crate::live::core::reader::Carrier;
+use crate::live::core::start::StartPolicy;
+use crate::live::hub::Hub;
+use crate::live::log::SkipsTold;
+use crate::live::multicast::member::{Cast, OpenGroup};
+use crate::live::readers::Readers;
+use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState};
+use crate::session::action::Action;
+use crate::session::action::GroupAction;
+use crate::session::cx::Cx;
+use crate::session::directory::SessionRef;
+use crate::session::transport::Transport;
+
+impl Readers {
+    /// Sessions of some shard have joined a path that has its home here.
+    pub(crate) fn open_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>, group: Group) {
+        tracing::info!(%path, group = %group.address, "the path is sent to a group");
+        let old = self.groups.open.insert(Arc::clone(path), OpenGroup { group, reader: None });
+        debug_assert!(old.is_none(), "a path has one group");
+        self.start_groups(cx, hub);
+    }
+
+    /// The last session of all shards has left.
+    pub(crate) fn close_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
+        let Some(open) = self.groups.open.remove(path) else { return };
+        tracing::info!(%path, group = %open.group.address, "nobody listens to the group any more");
+        if let Some(index) = open.reader {
+            self.end_reader(cx, hub, index, Some("nobody listens"));
+        }
+    }
+
+    /// Begins to send to the open groups that nothing is sent to yet.
+    pub fn start_groups(&mut self, cx: &mut Cx, hub: &mut Hub) {
+        let is_idle = |open: &OpenGroup| open.reader.is_none();
+        let idle: Vec<Arc<str>> = {
+            let open = self.groups.open.iter().filter(|(_, open)| is_idle(open));
+            open.map(|(path, _)| Arc::clone(path)).collect()
+        };
+        for path in idle {
+            self.start_group(cx, hub, &path);
+        }
+    }
+
+    fn start_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
+        let Some(pair) = cx.sockets.group_pair() else {
+            if let Some(settings) = hub.multicast {
+                cx.out.push(Action::Group(GroupAction::OpenPair(settings)));
+            }
+            return;
+        };
+        let limits = cx.path_limits(path);
+        match hub.paths.want(path, limits, NOBODY, cx.now) {
+            Wanted::Here => self.begin_group(cx, hub, path, pair),
+            Wanted::Ask => {
+                let rules = cx.path_rules(path);
+                hub.ask(path, Ask::Subscribe { shard: cx.shard, rules });
+            }
+            Wanted::Asked | Wanted::TooMany => {}
+        }
+    }
+
+    fn begin_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>, pair: u16) {
+        let now = cx.now;
+        let place = self.table.vacant_key();
+        let index = u32::try_from(place).unwrap_or(u32::MAX);
+        let Some(found) = hub.paths.path_mut(path) else { return };
+        let Some(open) = self.groups.open.get_mut(path) else { return };
+        let Ok(key) = found.add_reader(place as u64, Carrier::Multicast) else { return };
+        let tracks: Vec<u32> =
+            found.description().tracks.iter().map(|track| track.clock_rate_hz).collect();
+        let mut streams = Vec::with_capacity(tracks.len());
+        for (track, clock_rate_hz) in (0..).zip(tracks) {
+            let (rtp, rtcp) = open.group.ports(track);
+            let at = |port| SocketAddr::new(open.group.address.into(), port);
+            let (rtp, rtcp) = (at(rtp), at(rtcp));
+            cx.sockets.place_group(rtp, rtcp, (SessionRef::Reader(index), track));
+            if found.add_stream(key, track).is_err() {
+                continue;
+            }
+            let path = Transport::Udp { pair, rtp, rtcp };
+            streams.push(LiveStream {
+                track,
+                path,
+                ssrc: None,
+                clock_rate_hz,
+                control_url: "".into(),
+                report: None,
+                rtx: None,
+            });
+        }
+        found.prepare(key, StartPolicy::Live);
+        found.play(key, now);
+        open.reader = Some(index);
+        let reader = new_sender(cx, hub, path, key, streams);
+        self.table.insert(reader);
+        hub.is_ready = true;
+        hub.ask(path, Ask::WantSync);
+    }
+}
+
+fn new_sender(
+    cx: &Cx,
+    hub: &mut Hub,
+    path: &Arc<str>,
+    key: ReaderKey,
+    streams: Vec<LiveStream>,
+) -> LiveReader {
+    let mut rng = rand::rng();
+    let peer = streams.iter().find_map(|stream| match stream.path {
+        Transport::Udp { rtp, .. } => Some(rtp),
+        Transport::Tcp { .. } | Transport::Group { .. } => None,
+    });
+    LiveReader {
+        skips_told: SkipsTold::default(),
+        id: SessionId::new(cx.shard, rng.next_u64()),
+        path: Arc::clone(path),
+        key,
+        streams,
+        connection: None,
+        cast: Cast::Group,
+        state: ReaderState::Playing,
+        peer: peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))),
+        _admitted: None,
+        user_agent: None,
+        created: cx.now,
+        alive: cx.now,
+        serial: hub.next_serial(),
+        wakes: None,
+        timer: Timer::NONE,
+        report_due: cx.now,
+        cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
+    }
+}
+
+/// A path is wanted for a group: no command waits for it. No place has this number.
+const NOBODY: u64 = u64::MAX;

@@ -1,0 +1,223 @@
+//! What a shard knows of live paths, page by page.
+//!
+//! ```text
+//!  Homes, by name --> Sources, by number --> Readers, by place --> Totals
+//!                     ROOM_A_PAGE looks, then the page ends: `next` says where
+//! ```
+//! Invariant: pages that follow one another show each home, source and reader that was there all
+//! along once. What has been counted of a path is shown at one time: what a reader takes to the
+//! tally when it ends is neither missed nor shown twice.
+//! Bound: a page looks at `ROOM_A_PAGE` readers, or at fewer where looks take longer; its last one
+//! at the paths and sources of the shard.
+
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::live::core::info::{PathPart, PathsPage, PathsPlace};
+use crate::live::desk::Live;
+use crate::live::view::totals_of;
+use crate::session::cx::Cx;
+
+/// What is shown so far, and how many looks are left.
+#[derive(Default)]
+struct Page {
+    parts: HashMap<Arc<str>, PathPart>,
+    room: usize,
+}
+
+impl Page {
+    fn part(&mut self, path: &Arc<str>) -> &mut PathPart {
+        self.parts.entry(Arc::clone(path)).or_insert_with(|| PathPart::new(Arc::clone(path)))
+    }
+
+    /// Whether there was room for a look.
+    fn take(&mut self, looks: usize) -> bool {
+        let has_room = self.room >= looks;
+        self.room -= if has_room { looks } else { 0 };
+        has_room
+    }
+}
+
+impl Live {
+    /// What the shard knows of all paths, or of one, from a place on.
+    #[must_use]
+    pub fn paths_page(&self, cx: &Cx, wanted: Option<&str>, from: PathsPlace) -> PathsPage {
+        let mut page = Page { room: ROOM_A_PAGE, ..Page::default() };
+        let mut next = Some(from);
+        // Bounded: a place that has no room ends the page, all others lead to the place behind.
+        while let Some(place) = next.take() {
+            let (then, is_full) = match place {
+                PathsPlace::Homes(after) => self.show_homes(cx, &mut page, wanted, after),
+                PathsPlace::Sources(after) => self.show_sources(cx, &mut page, wanted, after),
+                PathsPlace::Readers { .. } => self.show_readers(&mut page, wanted, place),
+                PathsPlace::Totals => self.show_totals(cx, &mut page, wanted),
+            };
+            next = then;
+            if is_full {
+                break;
+            }
+        }
+        PathsPage { parts: page.parts.into_values().collect(), next }
+    }
+
+    /// All pages.
+    #[cfg(test)]
+    pub(crate) fn path_parts(&self, cx: &Cx, wanted: Option<&str>) -> Vec<PathPart> {
+        let (mut parts, mut next) = (Vec::new(), Some(PathsPlace::default()));
+        while let Some(place) = next {
+            let page = self.paths_page(cx, wanted, place);
+            parts.extend(page.parts);
+            next = page.next;
+        }
+        parts
+    }
+}
+
+impl Live {
+    /// All of these go on to where the page ends, or to what comes then. The second value says
+    /// that there was no room for more.
+    fn show_homes(
+        &self,
+        cx: &Cx,
+        page: &mut Page,
+        wanted: Option<&str>,
+        after: Option<Arc<str>>,
+    ) -> (Option<PathsPlace>, bool) {
+        let behind = (Some(PathsPlace::Sources(None)), false);
+        if let Some(path) = wanted {
+            if let Some(home) = self.home_info(cx, path) {
+                page.part(&path.into()).home = Some(home);
+            }
+            return behind;
+        }
+        let most = page.room / LOOKS_A_HOME;
+        let known = self.hub.registry.names_behind(after.as_deref()).map(|name| &**name);
+        let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let named = cx.configs.named.range::<str, _>((from, Bound::Unbounded));
+        let named = named.map(|(name, _)| name.as_str());
+        // One more than there is room for shows whether that is all.
+        let mut names: Vec<&str> = known.take(most + 1).chain(named.take(most + 1)).collect();
+        names.sort_unstable();
+        names.dedup();
+        let has_more = names.len() > most;
+        names.truncate(most);
+        page.room -= names.len() * LOOKS_A_HOME;
+        for name in &names {
+            if let Some(home) = self.home_info(cx, name) {
+                page.part(&(*name).into()).home = Some(home);
+            }
+        }
+        match has_more {
+            true => (Some(PathsPlace::Homes(names.last().map(|name| (*name).into()))), true),
+            false => behind,
+        }
+    }
+
+    fn show_sources(
+        &self,
+        cx: &Cx,
+        page: &mut Page,
+        wanted: Option<&str>,
+        after: Option<u32>,
+    ) -> (Option<PathsPlace>, bool) {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = after;
+        for (number, publisher) in self.sources.publishers.range((from, Bound::Unbounded)) {
+            let path = publisher.source.path();
+            let is_shown =
+                wanted.is_none_or(|wanted| wanted == &**path) && publisher.generation().is_some();
+            if !page.take(if is_shown { LOOKS_A_SOURCE } else { 1 }) {
+                return (Some(PathsPlace::Sources(last)), true);
+            }
+            last = Some(*number);
+            if is_shown {
+                let is_named = self.hub.tally.numbers(path).is_some();
+                let part = page.part(path);
+                part.source = self.sources.source_info(cx, *number);
+                if !is_named {
+                    part.totals.add(&totals_of(publisher));
+                }
+            }
+        }
+        let place = wanted.map_or(Some(0), |path| self.hub.paths.place_of(path));
+        let readers = |place| PathsPlace::Readers { place, path: None, reader: 0 };
+        (Some(place.map_or(PathsPlace::Totals, readers)), false)
+    }
+
+    fn show_readers(
+        &self,
+        page: &mut Page,
+        wanted: Option<&str>,
+        from: PathsPlace,
+    ) -> (Option<PathsPlace>, bool) {
+        let PathsPlace::Readers { place: mut at, path: begun, reader: mut next } = from else {
+            return (Some(from), true);
+        };
+        let mut begun = begun;
+        while at < self.hub.paths.place_count() {
+            let found = self.hub.paths.at(at);
+            let key = found.map(|path| path.key());
+            if !page.take(1) {
+                return (Some(PathsPlace::Readers { place: at, path: begun, reader: next }), true);
+            }
+            let is_wanted = |name: &str| wanted.is_none_or(|wanted| wanted == name);
+            let Some(path) = found.filter(|path| is_wanted(path.name())) else {
+                (at, begun, next) = (at + 1, None, 0);
+                continue;
+            };
+            // Another path may have taken the place since.
+            if begun.is_none() || begun != key {
+                (begun, next) = (key, 0);
+                let is_named = self.hub.tally.numbers(path.name()).is_some();
+                let part = page.part(path.name());
+                if !is_named {
+                    part.totals.add(path.totals());
+                }
+            }
+            while next < path.reader_places() {
+                if !page.take(1) {
+                    let place = PathsPlace::Readers { place: at, path: begun, reader: next };
+                    return (Some(place), true);
+                }
+                if let Some((key, reader)) = path.reader_at(next) {
+                    let lag_s = path.lag(key).as_secs_f64();
+                    page.part(path.name()).readers.add_reader(reader.carrier, lag_s);
+                }
+                next += 1;
+            }
+            (at, begun, next) = (at + 1, None, 0);
+            if wanted.is_some() {
+                break;
+            }
+        }
+        (Some(PathsPlace::Totals), false)
+    }
+
+    /// In one turn, so that nothing is on its way from a path to the tally: see the invariant.
+    fn show_totals(
+        &self,
+        cx: &Cx,
+        page: &mut Page,
+        wanted: Option<&str>,
+    ) -> (Option<PathsPlace>, bool) {
+        let looks = self.sources.publishers.len() + self.hub.paths.here_count();
+        if page.room < ROOM_A_PAGE && !page.take(looks) {
+            return (Some(PathsPlace::Totals), true);
+        }
+        let table = self.path_table(cx);
+        for (path, numbers) in table.named() {
+            if wanted.is_none_or(|wanted| wanted == &**path) {
+                page.part(path).totals.add(&numbers.totals);
+            }
+        }
+        (None, false)
+    }
+}
+
+/// Looks at readers in one page: a tenth of a microsecond each, or two where memory is cold.
+const ROOM_A_PAGE: usize = 1_024;
+/// How many of them the description of a home takes.
+const LOOKS_A_HOME: usize = 4;
+/// The same, of a source.
+const LOOKS_A_SOURCE: usize = 16;

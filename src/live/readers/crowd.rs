@@ -1,0 +1,194 @@
+//! What is done for each of a crowd of readers, some of them in a turn.
+//!
+//! ```text
+//! path ends --> leaving  --LEAVING_STREAMS_A_TURN--> BYE, freed
+//! tick      --> looking  --LOOKED_AT_A_TURN--------> reports, timeouts
+//! batch     --> starting --STARTS_A_TURN-----------> PLAYs that wait for it are answered
+//! ```
+//! Thousands of readers at once would hold up a turn, and more datagrams than the ring has room
+//! for would be dropped. What is kept is who is to be told, not what.
+//!
+//! Invariant: a reader that leaves is no session any more from the moment that its path ends, and
+//! is sent no more packets: the path may live on with another source. Its path is found by its key
+//! alone: another may have the name by now.
+//! Bounds: the readers of a shard, once in each list. What is done in a turn is for all paths
+//! together.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::live::hub::Hub;
+use crate::live::readers::Readers;
+use crate::session::cx::Cx;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Crowd {
+    leaving: VecDeque<Leaving>,
+    /// Streams that may still be told in this turn.
+    room: Option<usize>,
+    /// PLAYs that may still be looked at in this turn.
+    starts_room: Option<usize>,
+    /// The place that is looked at next.
+    looking: Option<usize>,
+    /// By path, who waits for an answer to PLAY.
+    starting: HashMap<Arc<str>, Starting>,
+    /// Paths where more PLAYs may be answered without a further batch, in order.
+    again: VecDeque<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Leaving {
+    index: u32,
+    /// Tells it from another in that place.
+    serial: u32,
+    why: &'static str,
+}
+
+/// Readers whose PLAY waits, each once; they have their turns from `next` on.
+#[derive(Debug, Default)]
+struct Starting {
+    readers: BTreeSet<u32>,
+    next: u32,
+}
+
+impl Crowd {
+    /// Somebody has its turn without anything else happening.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.leaving.is_empty() || self.looking.is_some() || !self.again.is_empty()
+    }
+
+    /// All readers are to be looked after; not twice at a time.
+    pub(crate) fn look_after_all(&mut self) {
+        self.looking.get_or_insert(0);
+    }
+
+    /// A reader's PLAY waits for packets of its path.
+    pub(crate) fn wait_for_start(&mut self, path: &Arc<str>, index: u32) {
+        self.starting.entry(Arc::clone(path)).or_default().readers.insert(index);
+    }
+
+    /// It is answered, or has gone.
+    pub(crate) fn forget_start(&mut self, path: &str, index: u32) {
+        if let Some(starting) = self.starting.get_mut(path)
+            && starting.readers.remove(&index)
+            && starting.readers.is_empty()
+        {
+            self.starting.remove(path);
+        }
+    }
+
+    /// `most` of those who have their turn now, and whether they are not all.
+    fn next_to_start(&mut self, path: &str, most: usize) -> (Vec<u32>, bool) {
+        let Some(Starting { readers, next }) = self.starting.get_mut(path) else {
+            return (Vec::new(), false);
+        };
+        let round = readers.range(*next..).chain(readers.range(..*next));
+        let turn: Vec<u32> = round.take(most).copied().collect();
+        if let Some(last) = turn.last() {
+            *next = last.wrapping_add(1);
+        }
+        let is_part = turn.len() < readers.len();
+        (turn, is_part)
+    }
+}
+
+impl Readers {
+    /// Some readers of each list have their turn.
+    pub(crate) fn go_on_with_crowd(&mut self, cx: &mut Cx, hub: &mut Hub) {
+        (self.crowd.room, self.crowd.starts_room) = (None, None);
+        self.go_on_dismissing(cx, hub);
+        self.go_on_looking(cx, hub);
+        self.go_on_starting(cx, hub);
+    }
+
+    /// These readers end, by us.
+    pub(crate) fn dismiss_readers(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        places: impl Iterator<Item = u32>,
+        why: &'static str,
+    ) {
+        for index in places {
+            let Some(reader) = self.table.get(index as usize) else { continue };
+            let (id, serial, key) = (reader.id, reader.serial, reader.key);
+            self.crowd.forget_start(&reader.path, index);
+            if let Some(path) = hub.paths.path_of(key) {
+                path.pause(key);
+            }
+            // Nobody gives it commands any more, but its client may say goodbye.
+            if reader.is_session() && cx.directory.forget_id(id) {
+                self.farewells.add(id);
+            }
+            self.crowd.leaving.push_back(Leaving { index, serial, why });
+        }
+        self.go_on_dismissing(cx, hub);
+    }
+
+    fn go_on_dismissing(&mut self, cx: &mut Cx, hub: &mut Hub) {
+        let mut room = self.crowd.room.unwrap_or(LEAVING_STREAMS_A_TURN);
+        while room > 0
+            && let Some(Leaving { index, serial, why }) = self.crowd.leaving.pop_front()
+        {
+            let reader = self.table.get(index as usize);
+            let Some(reader) = reader.filter(|reader| reader.serial == serial) else { continue };
+            room = room.saturating_sub(reader.streams.len().max(1));
+            self.dismiss_reader(cx, hub, index, why);
+        }
+        self.crowd.room = Some(room);
+    }
+
+    pub(crate) fn go_on_looking(&mut self, cx: &mut Cx, hub: &mut Hub) {
+        let Some(from) = self.crowd.looking else { return };
+        let places = self.table.capacity();
+        let end = from.saturating_add(PLACES_A_TURN).min(places);
+        let (mut place, mut looked_at) = (from, 0);
+        while place < end && looked_at < LOOKED_AT_A_TURN {
+            if self.table.contains(place) {
+                looked_at += 1;
+                let index = u32::try_from(place).unwrap_or(u32::MAX);
+                self.note_skips(cx, hub, index);
+                self.look_after(cx, hub, index);
+            }
+            place += 1;
+        }
+        self.crowd.looking = (place < places).then_some(place);
+    }
+
+    /// Paths have their turns one after the other; one that still has more goes to the end.
+    fn go_on_starting(&mut self, cx: &mut Cx, hub: &mut Hub) {
+        let mut waiting = std::mem::take(&mut self.crowd.again);
+        while self.crowd.starts_room != Some(0)
+            && let Some(path) = waiting.pop_front()
+        {
+            self.retry_plays(cx, hub, &path);
+        }
+        waiting.append(&mut self.crowd.again);
+        self.crowd.again = waiting;
+    }
+
+    /// A batch has come: PLAYs of its path may be answered.
+    pub(crate) fn retry_plays(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
+        let room = self.crowd.starts_room.unwrap_or(STARTS_A_TURN);
+        let (turn, is_part) = self.crowd.next_to_start(path, room);
+        self.crowd.starts_room = Some(room - turn.len());
+        let mut answered = 0;
+        for index in turn {
+            answered += usize::from(self.try_answer_play(cx, hub, index));
+        }
+        // Where nobody could be answered the others wait for the next batch, too.
+        if is_part && (answered > 0 || room == 0) && !self.crowd.again.contains(path) {
+            self.crowd.again.push_back(Arc::clone(path));
+        }
+    }
+}
+
+/// Each takes a send of the ring: a quarter of its room (`RingConfig::run_slots`).
+const LEAVING_STREAMS_A_TURN: usize = 256;
+/// A few hundred reports at most, and half a millisecond where there are none.
+const LOOKED_AT_A_TURN: usize = 256;
+/// Places are mostly free after a crowd has left.
+const PLACES_A_TURN: usize = 4_096;
+/// Answers of some 10 us each.
+const STARTS_A_TURN: usize = 64;

@@ -1,0 +1,146 @@
+//! The sessions of a shard that read live paths, and the groups that paths are sent to.
+//!
+//! Invariant: every reader that is a session is in the directory; a command that waits for a path
+//! is in `held` until the path's home has answered.
+//! Bounds: `sessions_max` readers; those of `held`, `crowd` and `farewell`.
+
+mod crowd;
+mod feedback;
+pub(in crate::live) mod held;
+pub(in crate::live) mod play;
+mod pumped;
+pub mod reader;
+pub(crate) mod recently_closed;
+mod setup;
+
+use slab::Slab;
+
+use crate::base::ids::SessionId;
+use crate::live::core::message::Ask;
+use crate::live::core::paths::Wanted;
+use crate::live::hub::Hub;
+use crate::live::multicast::member::Groups;
+use crate::live::readers::crowd::Crowd;
+use crate::live::readers::held::HeldCommands;
+use crate::live::readers::held::refuse_to_hold;
+use crate::live::readers::reader::LiveReader;
+use crate::live::readers::recently_closed::Farewells;
+use crate::poll::poll_table::EntryKey;
+use crate::rtsp::reader::Method;
+use crate::rtsp::response::Status;
+use crate::session::action::Action;
+use crate::session::command::{Command, Executed};
+use crate::session::cx::Cx;
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Readers {
+    /// Readers of a path name these places as their owners.
+    pub table: Slab<LiveReader>,
+    /// Commands that wait for a path.
+    pub(crate) held: HeldCommands,
+    /// Who is still to be told that it ends, or looked at: some of them each turn.
+    pub(crate) crowd: Crowd,
+    /// Sessions that were ended from this side.
+    pub(crate) farewells: Farewells,
+    /// Groups that paths are sent to.
+    pub groups: Groups,
+}
+
+impl Readers {
+    /// Whether a session was ended by us, not long ago.
+    pub(crate) fn has_ended(&self, id: SessionId) -> bool {
+        self.farewells.has(id)
+    }
+
+    pub(crate) fn execute_reader(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        command: Command,
+        index: u32,
+    ) -> Executed {
+        let now = cx.now;
+        if let Some(reader) = self.table.get_mut(index as usize) {
+            reader.alive = now;
+        }
+        match command.request.method {
+            Method::Setup => self.setup_reader(cx, hub, command, Some(index)),
+            Method::Play => self.play_live(cx, hub, &command, index),
+            Method::Pause => self.pause_live(cx, hub, &command, index),
+            Method::Teardown => {
+                let response = cx.answer(&command);
+                self.end_reader(cx, hub, index, Some("teardown"));
+                Executed::Reply(response)
+            }
+            Method::GetParameter | Method::SetParameter => Executed::Reply(cx.answer(&command)),
+            _ => command.refuse(Status::MethodNotValidInThisState),
+        }
+    }
+
+    /// The home has answered what a command waited for.
+    pub(crate) fn resume(&mut self, cx: &mut Cx, waiter: u64, is_refused: bool) {
+        let Some(command) = self.held.take(waiter) else { return };
+        cx.out.push(if is_refused {
+            let response = command.response(Status::NotFound);
+            Action::Respond { waiter: command.waiter, response }
+        } else {
+            Action::Execute(Box::new(command))
+        });
+    }
+
+    /// Whether the path is here; otherwise the command is kept until it is.
+    pub(crate) fn want_path(
+        &mut self,
+        cx: &Cx,
+        hub: &mut Hub,
+        path: &Arc<str>,
+        command: Command,
+    ) -> Result<Command, Executed> {
+        // A path that is here keeps nobody waiting, however many wait for others.
+        if hub.paths.path(path).is_none() && !self.held.has_room(path) {
+            return Err(refuse_to_hold(cx, path, &command));
+        }
+        let (waiter, limits) = (self.held.next_name(), cx.path_limits(path));
+        match hub.paths.want(path, limits, waiter, cx.now) {
+            Wanted::Here => return Ok(command),
+            Wanted::TooMany => return Err(refuse_to_hold(cx, path, &command)),
+            Wanted::Asked => {}
+            Wanted::Ask => {
+                let rules = cx.path_rules(path);
+                hub.ask(path, Ask::Subscribe { shard: cx.shard, rules });
+            }
+        }
+        self.held.hold(path, command, cx.shard);
+        Err(Executed::Later)
+    }
+
+    /// Keeps a DESCRIBE while the path's description lacks parameter sets that may still come. With
+    /// no room to wait it is answered with what is known.
+    pub(crate) fn want_sets(
+        &mut self,
+        cx: &Cx,
+        hub: &mut Hub,
+        path: &Arc<str>,
+        command: Command,
+    ) -> Result<Command, Executed> {
+        let waiter = self.held.next_name();
+        let may_wait = self.held.has_room(path);
+        if !may_wait || !hub.paths.await_sets(path, waiter, cx.now) {
+            return Ok(command);
+        }
+        self.held.hold(path, command, cx.shard);
+        // A key frame brings them, where the source can be asked for one.
+        hub.ask(path, Ask::WantSync);
+        Err(Executed::Later)
+    }
+
+    /// A connection is closed: its command waits no more.
+    pub(crate) fn forget_held(&mut self, hub: &mut Hub, entry: EntryKey) {
+        if let Some((path, waiter)) = self.held.forget(entry) {
+            hub.paths.forget_waiter(&path, waiter);
+            self.groups.forget_waiter(&path, waiter);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! RTCP of live paths: sender reports and BYE to readers, receiver reports and requests for key
+//! pictures to publishers, and what readers report. DESIGN section 5.8.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use crate::base::ids::Ssrc;
+use crate::base::time::{Mono, Npt};
+use crate::live::core::liveness::{Patience, Pulse};
+use crate::live::hub::Hub;
+use crate::live::readers::Readers;
+use crate::live::readers::reader::{LiveStream, ReaderState};
+use crate::live::sources::Sources;
+use crate::live::sources::announced::{PictureRequest, PublisherTrack};
+use crate::rtcp::{self, CompoundWriter, Feedback, NoRoom, SenderInfo};
+use crate::session::action::Action;
+use crate::session::cx::Cx;
+use crate::session::transport::Transport;
+
+impl Readers {
+    /// A sender report on every stream of a reader that was sent something.
+    pub(crate) fn send_live_reports(&mut self, cx: &mut Cx, hub: &mut Hub, index: u32) {
+        let interval = Duration::from_millis(rand::rng().random_range(2_500..7_500));
+        let Some(reader) = self.table.get_mut(index as usize) else { return };
+        // Whoever has just joined a group needs one to put sound and picture together (RFC 3550
+        // s6.2: the reduced minimum).
+        let due = cx.now + if reader.is_session() { interval } else { interval / 5 };
+        let has_begun = reader.streams.iter().any(|stream| stream.ssrc.is_some());
+        // Before anything is sent there is nothing to report: it stays due.
+        if !matches!(reader.state, ReaderState::Playing) || !has_begun {
+            return;
+        }
+        reader.report_due = due;
+        for stream_index in 0..reader.streams.len() {
+            self.send_live_report(cx, hub, index, stream_index, None);
+        }
+    }
+
+    /// BYE on every stream that the reader has heard of.
+    pub(crate) fn say_live_bye(&self, cx: &mut Cx, hub: &mut Hub, index: u32, reason: &str) {
+        let count = self.table.get(index as usize).map_or(0, |r| r.streams.len());
+        for stream_index in 0..count {
+            self.send_live_report(cx, hub, index, stream_index, Some(reason));
+        }
+    }
+
+    fn send_live_report(
+        &self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        index: u32,
+        stream_index: usize,
+        bye: Option<&str>,
+    ) {
+        let mut bytes = cx.take_bytes();
+        let utc_ns = cx.utc_ns;
+        let Some(reader) = self.table.get(index as usize) else { return };
+        let Some(stream) = reader.streams.get(stream_index) else { return };
+        let Some(ssrc) = stream.ssrc else { return };
+        let place = u8::try_from(stream_index).unwrap_or(u8::MAX);
+        let path = hub.paths.path_of(reader.key);
+        let report = path.and_then(|path| path.report(reader.key, place, utc_ns));
+        match (report, bye) {
+            (Some(report), bye) => {
+                let info = SenderInfo {
+                    ntp: rtcp::ntp_from_utc_ns(utc_ns),
+                    rtp_ts: report.rtp_ts,
+                    packet_count: wrap(report.packets),
+                    octet_count: wrap(report.payload_bytes),
+                };
+                rtcp::write_sender_report(&mut bytes, ssrc, &info, &reader.cname, bye);
+            }
+            (None, Some(reason)) => {
+                rtcp::write_empty_rr_bye(&mut bytes, ssrc, &reader.cname, reason);
+            }
+            // Nothing is known of the track's clock.
+            (None, None) => return,
+        }
+        let action = match (stream.path, reader.connection) {
+            (Transport::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
+            (Transport::Tcp { rtcp_channel, .. }, Some(entry)) => {
+                Action::Interleaved { entry, channel: rtcp_channel, bytes }
+            }
+            (Transport::Tcp { .. }, None) | (Transport::Group { .. }, _) => return,
+        };
+        cx.cells.rtcp_packets_sent.add(1);
+        cx.out.push(action);
+    }
+
+    /// RTCP from a reader.
+    pub(crate) fn handle_reader_report(&mut self, cx: &Cx, index: u32, feedback: &Feedback) {
+        let (now, ntp) = (cx.now, rtcp::ntp_from_utc_ns(cx.utc_ns));
+        let Some(reader) = self.table.get_mut(index as usize) else { return };
+        reader.alive = now;
+        for block in &feedback.reports {
+            let is_its = |stream: &&mut LiveStream| stream.ssrc == Some(Ssrc(block.ssrc));
+            let Some(stream) = reader.streams.iter_mut().find(is_its) else { continue };
+            let cells = &cx.cells;
+            cells.rtcp_reports_received.add(1);
+            cells.reported_loss_ratio.observe_fraction(block.fraction_lost);
+            let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
+            cells.reported_jitter.observe_ns(u64::try_from(jitter.0).unwrap_or(0));
+            let round_trip_ns = rtcp::round_trip_ns(ntp, block.lsr, block.dlsr);
+            stream.report = Some(Box::new((*block, round_trip_ns)));
+        }
+    }
+}
+
+impl Sources {
+    /// Receiver reports to a publisher, when they are due. False: it is silent for too long.
+    pub(crate) fn report_to_publisher(&mut self, cx: &mut Cx, number: u32, now: Mono) -> bool {
+        let Some(publisher) = self.publishers.get_mut(&number) else { return true };
+        let timeout = cx.configs.find(publisher.source.path()).source_timeout;
+        let patience = Patience::new(publisher.feeder(), timeout);
+        if matches!(publisher.source.check(patience, now), Pulse::Gone { .. }) {
+            return false;
+        }
+        let (ssrc, cname) = (publisher.own_ssrc, publisher.cname.clone());
+        for (track, block) in publisher.source.poll_reports(now) {
+            self.send_to_publisher(cx, number, track, |compound| {
+                compound.receiver_report(ssrc, &[block])?;
+                compound.cname(ssrc, &cname)
+            });
+        }
+        true
+    }
+
+    /// A reader waits for a picture that needs no other.
+    pub(crate) fn ask_for_sync(&mut self, cx: &mut Cx, number: u32) {
+        let now = cx.now;
+        let Some(publisher) = self.publishers.get_mut(&number) else { return };
+        let (own, cname) = (publisher.own_ssrc, publisher.cname.clone());
+        let Some((track, media)) = publisher.source.ask_sync(now) else { return };
+        let place = publisher.tracks.get_mut(usize::from(track));
+        // Only as it was offered: others would not know what it is.
+        let Some(request) = place.and_then(PublisherTrack::next_picture_request) else { return };
+        cx.cells.picture_requests_sent.add(1);
+        self.send_to_publisher(cx, number, track, |compound| {
+            compound.receiver_report(own, &[])?;
+            compound.cname(own, &cname)?;
+            match request {
+                PictureRequest::Pli => compound.pli(own, media),
+                PictureRequest::Fir { number } => compound.fir(own, media, number),
+            }
+        });
+    }
+
+    fn send_to_publisher(
+        &self,
+        cx: &mut Cx,
+        number: u32,
+        track: u8,
+        write: impl FnOnce(&mut CompoundWriter<'_>) -> Result<(), NoRoom>,
+    ) {
+        let mut buffer = [0; rtcp::REPORT_BYTES_MAX];
+        let mut compound = CompoundWriter::new(&mut buffer);
+        if write(&mut compound).is_err() {
+            return;
+        }
+        let mut bytes = cx.take_bytes();
+        bytes.extend_from_slice(compound.as_bytes());
+        let Some(publisher) = self.publishers.get(&number) else { return };
+        let path = publisher.tracks.get(usize::from(track)).and_then(|track| track.path);
+        let action = match (path, publisher.connection) {
+            // A camera that does not say where it listens gets none.
+            (Some(Transport::Udp { rtcp, .. }), _) if rtcp.port() == 0 => return,
+            (Some(Transport::Udp { pair, rtcp, .. }), _) => {
+                Action::Datagram { pair, to: rtcp, bytes }
+            }
+            (Some(Transport::Tcp { rtcp_channel, .. }), Some(entry)) => {
+                Action::Interleaved { entry, channel: rtcp_channel, bytes }
+            }
+            _ => return,
+        };
+        cx.cells.rtcp_packets_sent.add(1);
+        cx.out.push(action);
+    }
+}
+
+/// The low 32 bits: RTCP counters wrap (RFC 3550 s6.4.1).
+#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the field means")]
+fn wrap(count: u64) -> u32 {
+    count as u32
+}

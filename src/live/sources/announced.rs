@@ -1,0 +1,310 @@
+//! The media of one who publishes, and what readers are told of them.
+//!
+//! ```text
+//!  ANNOUNCE --SDP--> tracks, description ------------------> home
+//!  packets --peek--> sync sample?
+//!              `---> parameter sets --new--> description ---> home, once a second at most
+//! ```
+//! Sets in band that differ from those of the SDP, or are missing there, replace them in the text
+//! for readers that come later (RFC 6184 s8.2.1, RFC 7798 s7.1): they need them before the first
+//! packet. A description says whether sets are missing that may still come; that ends `SETS_WAIT`
+//! after the first packet. The tracks stay what was announced; a publisher that comes back with the
+//! same SDP goes on. What only a refused packet said counts for nothing.
+//! Bounds: those of `ParameterSets`; `REDESCRIBE_INTERVAL`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::base::time::Mono;
+use crate::live::core::batch::Entry;
+use crate::live::core::description::{Description, DescriptionError, LiveTrack};
+use crate::live::core::limits::{REDESCRIBE_INTERVAL, RETRANSMIT_TIME, SETS_WAIT};
+use crate::live::core::message::Ask;
+use crate::live::core::retransmit::rtx_payload_type;
+use crate::live::sources::publisher::Publisher;
+use crate::rtp::RtpView;
+use crate::rtp::peek::sets::ParameterSets;
+use crate::rtp::peek::{Peek, PeekFormat, Peeker};
+use crate::sdp::live::{FmtpChange, LiveDescription, LiveMedia, RtxOffer, describe_live};
+use crate::sdp::session::{MediaSdp, Protocol, SessionSdp};
+use crate::session::transport::Transport;
+
+/// What `o=` and `s=` of the descriptions of a publisher say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Our address on its connection.
+    pub(crate) local: IpAddr,
+    /// The same in all of them.
+    pub(crate) session_id: u64,
+    /// Grows.
+    pub(crate) version: u64,
+}
+
+/// One media of a publisher.
+#[derive(Debug)]
+pub(crate) struct PublisherTrack {
+    /// How its packets come; `None` before SETUP.
+    pub(crate) path: Option<Transport>,
+    payload_type: u8,
+    peeker: Peeker,
+    /// What the newest packet of the payload type had in it.
+    newest: Peek,
+    /// Parameter sets have come and no picture since.
+    has_fresh_sets: bool,
+    /// Those in force: of the SDP, then those in band.
+    sets: ParameterSets,
+    /// How far readers are behind them.
+    news: News,
+    /// Those in band were others than those of the SDP.
+    has_changed: bool,
+    /// What it is asked for a key picture by, as its SDP offers it.
+    picture_request: Option<PictureRequest>,
+}
+
+/// Parameter sets that readers were not told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// None.
+    No,
+    /// Some, and there may be more before the picture that needs them.
+    Coming,
+    /// They are complete: a picture has come behind them.
+    Here,
+}
+
+/// A request for a picture that needs no other (RFC 4585 s6.3.1, RFC 5104 s4.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PictureRequest {
+    /// Picture loss indication.
+    Pli,
+    /// Full intra request.
+    Fir {
+        /// Of the request: the next has the next.
+        number: u8,
+    },
+}
+
+impl PublisherTrack {
+    pub(crate) fn new(media: &MediaSdp) -> Self {
+        let payload_type = media.payload_types().next().unwrap_or(0);
+        let format = format_of(media);
+        Self {
+            path: None,
+            payload_type,
+            peeker: Peeker::new(format),
+            newest: Peek::default(),
+            has_fresh_sets: false,
+            sets: announced_sets(media, payload_type, format),
+            news: News::No,
+            has_changed: false,
+            picture_request: offered_request(media, payload_type),
+        }
+    }
+
+    /// Whether a decoder can begin with a packet. Parameter sets that come with a time of their own
+    /// belong to the picture behind them: it does not begin anew.
+    pub(crate) fn entry(&mut self, view: &RtpView<'_>) -> Entry {
+        if view.payload_type() != self.payload_type {
+            self.newest = Peek::default();
+            return Entry::Nothing;
+        }
+        self.newest = self.peeker.peek(view.payload());
+        let Peek { picture, sync, sets, tables } = self.newest;
+        if self.peeker.format() == PeekFormat::MpegTs {
+            return match (tables, sync) {
+                (true, true) => Entry::Start,
+                (true, false) => Entry::Tables,
+                (false, true) => Entry::Picture,
+                (false, false) => Entry::Nothing,
+            };
+        }
+        let is_behind_sets = self.has_fresh_sets;
+        self.has_fresh_sets = (is_behind_sets || sets) && !picture;
+        if (sync || sets) && !is_behind_sets { Entry::Start } else { Entry::Nothing }
+    }
+
+    /// The packet of the last `entry` is forwarded: what it says of parameter sets holds.
+    pub(crate) fn learn(&mut self, view: &RtpView<'_>) {
+        let Peek { picture, sync, sets, .. } = self.newest;
+        let may_have_sets = (sets || sync || !picture) && view.payload_type() == self.payload_type;
+        if may_have_sets && self.sets.handle_payload(view.payload()) {
+            self.news = News::Coming;
+        }
+        if picture && self.news == News::Coming && self.sets.is_complete() {
+            (self.news, self.has_changed) = (News::Here, true);
+        }
+    }
+
+    /// What the next request for a key picture is, if it understands any.
+    pub(crate) fn next_picture_request(&mut self) -> Option<PictureRequest> {
+        let request = self.picture_request?;
+        if let PictureRequest::Fir { number } = request {
+            self.picture_request = Some(PictureRequest::Fir { number: number.wrapping_add(1) });
+        }
+        Some(request)
+    }
+
+    /// A decoder needs parameter sets that neither the SDP nor a packet has had so far.
+    fn lacks_sets(&self) -> bool {
+        let has_sets = matches!(self.peeker.format(), PeekFormat::H264 | PeekFormat::H265);
+        has_sets && !self.sets.is_complete()
+    }
+
+    /// What the text must say otherwise than the SDP.
+    fn changes(&self) -> Vec<FmtpChange> {
+        if !self.has_changed {
+            return Vec::new();
+        }
+        let payload_type = self.payload_type;
+        let change = |(name, value)| FmtpChange { payload_type, name, value };
+        self.sets.fmtp().into_iter().map(change).collect()
+    }
+}
+
+impl Publisher {
+    /// Tells the home of a description with the parameter sets that are in force now, when readers
+    /// were told of others and the last change is a while ago, or when those that are missing are
+    /// expected no more. To be called when packets have come, and every second after that.
+    pub(crate) fn poll_description(&mut self, now: Mono) -> Option<Ask> {
+        let generation = self.generation()?;
+        let since = *self.fed_since.get_or_insert(now);
+        let may_await = now.since(since) < SETS_WAIT;
+        let is_soon = |last: Mono| now.since(last) < REDESCRIBE_INTERVAL;
+        let has_news = self.tracks.iter().any(|track| track.news == News::Here)
+            && !self.redescribed.is_some_and(is_soon);
+        if !has_news && (may_await || !self.described.awaits_sets) {
+            return None;
+        }
+        self.redescribed = Some(now);
+        self.origin.version += 1;
+        let changes: Vec<_> = self.tracks.iter().map(PublisherTrack::changes).collect();
+        for track in &mut self.tracks {
+            if track.news == News::Here {
+                track.news = News::No;
+            }
+        }
+        let description = describe(&self.sdp, self.source.path(), self.origin, |index| {
+            changes.get(index).cloned().unwrap_or_default()
+        });
+        let awaits_sets = may_await && self.tracks.iter().any(PublisherTrack::lacks_sets);
+        self.described = Arc::new(description.ok()?.with_awaits_sets(awaits_sets));
+        Some(Ask::Describe { generation, description: Arc::clone(&self.described) })
+    }
+}
+
+/// What readers of `path` are told of what was announced.
+pub(crate) fn description(
+    sdp: &SessionSdp,
+    path: &str,
+    origin: Origin,
+) -> Result<Description, DescriptionError> {
+    let lacks_sets = sdp.medias().iter().any(|media| PublisherTrack::new(media).lacks_sets());
+    Ok(describe(sdp, path, origin, |_| Vec::new())?.with_awaits_sets(lacks_sets))
+}
+
+fn describe(
+    sdp: &SessionSdp,
+    path: &str,
+    origin: Origin,
+    changes: impl Fn(usize) -> Vec<FmtpChange>,
+) -> Result<Description, DescriptionError> {
+    let tracks: Vec<LiveTrack> = sdp.medias().iter().map(live_track).collect();
+    let mut medias: Vec<LiveMedia> = (0..sdp.medias().len())
+        .map(|source_index| LiveMedia {
+            source_index,
+            control: format!("trackID={source_index}"),
+            fmtp: sdp
+                .medias()
+                .get(source_index)
+                .and_then(mode_change)
+                .into_iter()
+                .chain(changes(source_index))
+                .collect(),
+            rtx: None,
+        })
+        .collect();
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let Origin { local, session_id, version } = origin;
+    let text = |medias: &[LiveMedia]| {
+        let described =
+            LiveDescription { source: sdp, name, session_id, version, origin: local, medias };
+        describe_live(&described).into_boxed_str()
+    };
+    let plain = text(&medias);
+    let time_ms = u32::try_from(RETRANSMIT_TIME.as_millis()).unwrap_or(u32::MAX);
+    for ((live, media), track) in medias.iter_mut().zip(sdp.medias()).zip(&tracks) {
+        // A reader can wait for lost sound and pictures; of other media nobody knows.
+        let offered =
+            rtx_payload_type(track).filter(|_| ["video", "audio"].contains(&&*media.kind));
+        live.rtx = offered.map(|(payload_type, original)| {
+            // Nothing would come of it where the publisher cannot be asked.
+            let takes_pli = track.needs_sync && offered_request(media, original).is_some();
+            RtxOffer { payload_type, time_ms, takes_pli }
+        });
+    }
+    Ok(Description::new(plain, tracks)?.with_feedback(text(&medias)))
+}
+
+/// What is too long for a datagram is cut into fragments, which a reader need not take in
+/// packetization mode 0 (RFC 6184 s6.2). Packets of mode 0 are packets of mode 1.
+fn mode_change(media: &MediaSdp) -> Option<FmtpChange> {
+    let payload_type = media.payload_types().next()?;
+    let name = "packetization-mode";
+    let is_single = match media.fmtp_parameter(payload_type, name) {
+        Some(mode) => mode.trim() == "0",
+        None => true,
+    };
+    let is_needed = is_single && format_of(media) == PeekFormat::H264;
+    is_needed.then(|| FmtpChange { payload_type, name, value: "1".to_owned() })
+}
+
+fn live_track(media: &MediaSdp) -> LiveTrack {
+    let payload_types: Vec<u8> =
+        media.payload_types().filter(|number| !media.is_rtx(*number)).collect();
+    let first = payload_types.first().copied().unwrap_or(0);
+    let encoding = media.encoding(first);
+    let mut identity = format!("{} {encoding:?}", media.kind);
+    for number in &payload_types {
+        identity += &format!(" {number}:{}", media.fmtp(*number).unwrap_or_default());
+    }
+    LiveTrack {
+        // Of a payload type that the description says nothing of: as most have it.
+        clock_rate_hz: encoding.map_or(90_000, |encoding| encoding.clock_rate_hz),
+        payload_types,
+        needs_sync: media.kind == "video" && format_of(media) != PeekFormat::Any,
+        identity: identity.into(),
+    }
+}
+
+pub(crate) fn format_of(media: &MediaSdp) -> PeekFormat {
+    let encoding = media.payload_types().next().and_then(|number| media.encoding(number));
+    encoding.map_or(PeekFormat::Any, |encoding| PeekFormat::from_encoding_name(&encoding.name))
+}
+
+/// The sets that the SDP has: the same ones in band are no news.
+fn announced_sets(media: &MediaSdp, payload_type: u8, format: PeekFormat) -> ParameterSets {
+    let mut sets = ParameterSets::new(format);
+    for name in ["sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"] {
+        sets.handle_sprop(media.fmtp_parameter(payload_type, name).unwrap_or_default());
+    }
+    sets
+}
+
+/// Only with AVPF is feedback understood, and only what `a=rtcp-fb` says. Where it says nothing,
+/// whatever suits the media may be sent (RFC 4585 s4.2): so `rtspclientsink` announces, and heeds
+/// PLI.
+fn offered_request(media: &MediaSdp, payload_type: u8) -> Option<PictureRequest> {
+    if media.protocol != (Protocol::Rtp { feedback: true }) {
+        return None;
+    }
+    let says_nothing = media.attributes("rtcp-fb").next().is_none();
+    if says_nothing || media.has_feedback(payload_type, "nack pli") {
+        return Some(PictureRequest::Pli);
+    }
+    let takes_fir = media.has_feedback(payload_type, "ccm fir");
+    takes_fir.then_some(PictureRequest::Fir { number: 0 })
+}
+
+#[cfg(test)]
+#[path = "announced_tests.rs"]
+mod tests;

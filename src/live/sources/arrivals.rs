@@ -1,0 +1,241 @@
+//! What publishers send: RTP to their sources, sender reports to their clocks.
+//!
+//! ```text
+//!  datagram --pair, address--> track of a publisher --checked, peeked--> Source
+//!  $ frame  --connection, channel-----^
+//! ```
+//! A datagram that is nobody's is counted; what is refused, the source counts by its reason.
+//! DESIGN section 5.7.
+
+use std::net::SocketAddr;
+
+use crate::base::ids::{RtpTs, Ssrc};
+use crate::live::core::demux::{Fit, SocketName, Target};
+use crate::live::core::source::{Moment, SourceTrack};
+use crate::live::sources::Sources;
+use crate::live::sources::announced::PublisherTrack;
+use crate::live::sources::publisher::fields;
+use crate::poll::poll_table::EntryKey;
+use crate::rtcp::{self, Packet};
+use crate::rtp::{RtpView, is_rtcp};
+use crate::rtsp::reader::Channels;
+use crate::session::cx::Cx;
+use crate::session::directory::SessionRef;
+use crate::session::transport::Transport;
+
+impl Sources {
+    /// A datagram at the RTP port of a pair. Those of players, who knock there to open their NAT
+    /// (client rule C21), are nobody's.
+    pub fn handle_rtp_datagram(&mut self, cx: &mut Cx, pair: u16, from: SocketAddr, bytes: &[u8]) {
+        let (demux, publishers) = (&mut cx.demux, &self.publishers);
+        let fit = |target: Target| match publishers.get(&target.source) {
+            Some(publisher) if publisher.fits(target.track, bytes) => Fit::Sure,
+            _ => Fit::No,
+        };
+        match demux.find(SocketName { pair, is_rtcp: false }, from, fit) {
+            Some(target) => self.handle_publisher_packet(cx, target, Some(from), bytes),
+            None => cx.cells.datagrams_unmatched.add(1),
+        }
+    }
+
+    /// A datagram at the RTCP port of a pair. False: it is no publisher's.
+    pub(crate) fn handle_publisher_datagram(
+        &mut self,
+        cx: &mut Cx,
+        pair: u16,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> bool {
+        if self.publishers.is_empty() {
+            return false;
+        }
+        let now = cx.now;
+        let (demux, publishers) = (&mut cx.demux, &self.publishers);
+        let report = sender_of_report(bytes);
+        let fit = |target: Target| {
+            let source = publishers.get(&target.source).map(|publisher| &publisher.source);
+            let Some((source, (ssrc, ts))) = source.zip(report) else { return Fit::No };
+            match source.track(target.track).and_then(SourceTrack::ssrc) {
+                None => Fit::Unknown,
+                Some(its) if its == ssrc => Fit::Sure,
+                // RTP times of tracks may begin at the same number.
+                Some(_) if source.is_report_of(target.track, ssrc, ts, now) => Fit::Likely,
+                Some(_) => Fit::No,
+            }
+        };
+        let found = demux.find(SocketName { pair, is_rtcp: true }, from, fit);
+        if let Some(target) = found {
+            self.handle_publisher_report(cx, target, Some(from), bytes);
+        }
+        found.is_some()
+    }
+
+    /// An interleaved packet. False: it is no publisher's.
+    pub(crate) fn handle_publisher_interleaved(
+        &mut self,
+        cx: &Cx,
+        entry: EntryKey,
+        channel: u8,
+        bytes: &[u8],
+    ) -> bool {
+        let owner = cx.directory.of_channel(entry, channel);
+        let Some(SessionRef::Publisher(source)) = owner else { return false };
+        let tracks = self.publishers.get(&source).map(|publisher| &publisher.tracks);
+        let found = tracks.and_then(|tracks| track_of_channel(tracks, channel));
+        let Some((track, is_report)) = found else { return false };
+        let target = Target { source, track };
+        if is_report {
+            self.handle_publisher_report(cx, target, None, bytes);
+        } else {
+            self.handle_publisher_packet(cx, target, None, bytes);
+        }
+        true
+    }
+
+    /// The interleaved channels of publishers on a connection.
+    #[must_use]
+    pub fn media_channels_on(&self, cx: &Cx, entry: EntryKey) -> Channels {
+        let mut channels = Channels::default();
+        if self.publishers.is_empty() {
+            return channels;
+        }
+        for session in cx.directory.of_connection(entry) {
+            if let SessionRef::Publisher(source) = *session {
+                self.add_channels_of(source, &mut channels);
+            }
+        }
+        channels
+    }
+
+    /// The interleaved channels of a source that is fetched.
+    #[must_use]
+    pub fn media_channels_of(&self, source: u32) -> Channels {
+        let mut channels = Channels::default();
+        self.add_channels_of(source, &mut channels);
+        channels
+    }
+
+    fn add_channels_of(&self, source: u32, channels: &mut Channels) {
+        let tracks = self.publishers.get(&source).map(|publisher| &publisher.tracks);
+        for track in tracks.into_iter().flatten() {
+            if let Some(Transport::Tcp { channel, rtcp_channel }) = track.path {
+                channels.insert(channel);
+                channels.insert(rtcp_channel);
+            }
+        }
+    }
+
+    /// A packet on the connection of a source that is fetched.
+    pub(crate) fn handle_fetched_frame(&mut self, cx: &Cx, source: u32, channel: u8, bytes: &[u8]) {
+        let publisher = self.publishers.get(&source);
+        let found = publisher.and_then(|publisher| track_of_channel(&publisher.tracks, channel));
+        let Some((track, is_report)) = found else { return };
+        let target = Target { source, track };
+        if is_report {
+            self.handle_publisher_report(cx, target, None, bytes);
+        } else {
+            self.handle_publisher_packet(cx, target, None, bytes);
+        }
+    }
+
+    pub(crate) fn handle_publisher_packet(
+        &mut self,
+        cx: &Cx,
+        target: Target,
+        from: Option<SocketAddr>,
+        bytes: &[u8],
+    ) {
+        if is_rtcp(bytes) {
+            // Both on one port (RFC 5761).
+            self.handle_publisher_report(cx, target, from, bytes);
+            return;
+        }
+        let at = Moment { now: cx.now, utc_ns: cx.utc_ns };
+        let Some(publisher) = self.publishers.get_mut(&target.source) else { return };
+        let view = match RtpView::parse(bytes) {
+            Ok(view) => view,
+            Err(error) => {
+                let path = publisher.source.path();
+                tracing::trace!(%path, track = target.track, %error, "not RTP");
+                publisher.source.refuse_malformed();
+                return;
+            }
+        };
+        let Some(track) = publisher.tracks.get_mut(usize::from(target.track)) else { return };
+        let entry = track.entry(&view);
+        let (fields, is_sync) = (fields(&view), entry.is_sync());
+        let taken = publisher.source.handle_rtp(target.track, from, &fields, is_sync, bytes, at);
+        if taken.is_ok() {
+            track.learn(&view);
+            publisher.source.note_entry(target.track, entry);
+            if publisher.source.has_news_of_left_out() {
+                let (path, track) = (publisher.source.path(), target.track);
+                tracing::warn!(
+                    %path, track, bytes = bytes.len(),
+                    "packets are too long for a datagram and of a format that is not cut: only \
+                     readers over TCP get them"
+                );
+            }
+        }
+        match taken {
+            Ok(()) => {
+                cx.cells.source_packets_received.add(1);
+                cx.cells.source_bytes_received.add(bytes.len() as u64);
+                if !std::mem::replace(&mut publisher.is_unfed, true) {
+                    self.unfed.push(target.source);
+                }
+            }
+            Err(error) => {
+                cx.cells.source_packets_dropped.add(1);
+                let path = publisher.source.path();
+                tracing::trace!(%path, track = target.track, %error, "packet not taken");
+            }
+        }
+    }
+
+    pub(crate) fn handle_publisher_report(
+        &mut self,
+        cx: &Cx,
+        target: Target,
+        from: Option<SocketAddr>,
+        bytes: &[u8],
+    ) {
+        let at = Moment { now: cx.now, utc_ns: cx.utc_ns };
+        let Some(publisher) = self.publishers.get_mut(&target.source) else { return };
+        let is_pulled = publisher.is_pulled();
+        let mut byes = Vec::new();
+        for packet in rtcp::packets(bytes) {
+            match packet {
+                Ok(Packet::SenderReport { ssrc, info, .. }) => {
+                    let line = (info.ntp, info.rtp_ts);
+                    // What is not its own is counted by the source.
+                    let _foreign =
+                        publisher.source.handle_sender_report(target.track, from, ssrc, line, at);
+                }
+                Ok(Packet::Bye(bye)) if is_pulled => byes.extend(bye.sources()),
+                Ok(_) => {}
+                Err(_) => cx.cells.rtcp_malformed.add(1),
+            }
+        }
+        for by in byes {
+            self.handle_pull_bye(cx, target, by);
+        }
+    }
+}
+
+/// Which track a channel is for, and whether it is the one for RTCP.
+fn track_of_channel(tracks: &[PublisherTrack], wanted: u8) -> Option<(u8, bool)> {
+    (0..).zip(tracks).find_map(|(track, entry)| match entry.path {
+        Some(Transport::Tcp { channel, .. }) if channel == wanted => Some((track, false)),
+        Some(Transport::Tcp { rtcp_channel, .. }) if rtcp_channel == wanted => Some((track, true)),
+        _ => None,
+    })
+}
+
+/// Who speaks in a compound packet that begins with a sender report, and its RTP time.
+fn sender_of_report(bytes: &[u8]) -> Option<(Ssrc, RtpTs)> {
+    match rtcp::packets(bytes).next()? {
+        Ok(Packet::SenderReport { ssrc, info, .. }) => Some((ssrc, info.rtp_ts)),
+        _ => None,
+    }
+}

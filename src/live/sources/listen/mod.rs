@@ -1,0 +1,455 @@
+//! Sources that listen: RTP and MPEG-TS at an address of ours or from a group.
+//!
+//! ```text
+//!  udp://..   --open--> Sniffing --found-----------> Fed    RTP untouched, MPEG-TS packed into RTP
+//!  file:..    --worker reads--> Described --RTP----> Fed
+//!                    home: "starting"                "live" | 10 s without packets: lost, again
+//! ```
+//! An input has the number of the publisher that it becomes when the path is claimed, and ends with
+//! it. The path is claimed when packets come: until then readers wait and are not told of tracks
+//! that nobody sends. Sockets are the shard's (`Action::OpenInput`).
+//!
+//! Invariants: an order to start ends in a claim or in `PullFailed`; while the sender of a track
+//! sends, nobody else's packets are taken. Bounds: an input for each path that has its home here,
+//! `LIVE_TRACKS_MAX` tracks of it, what `sniff` keeps. DESIGN section 5.6.
+
+pub mod plan;
+pub mod sniff;
+mod ts;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use crate::base::host::Host;
+use crate::base::ids::{SeqNo, Ssrc};
+use crate::base::time::Mono;
+use crate::config::source::UdpSource;
+use crate::live::core::demux::Target;
+use crate::live::core::description::{Description, DescriptionError};
+use crate::live::core::limits::SSRC_SILENCE;
+use crate::live::core::message::Ask;
+use crate::live::core::source::SourceError;
+use crate::live::hub::Hub;
+use crate::live::sources::Sources;
+use crate::live::sources::announced::{Origin, description};
+use crate::live::sources::listen::plan::{plan_rtcp, plan_sdp, plan_udp};
+use crate::live::sources::listen::sniff::{Found, Sniffer};
+use crate::live::sources::listen::ts::TsInput;
+use crate::live::sources::publisher::{Claimant, Way};
+use crate::poll::task::{DescriptionFailure, Task, TaskClass, TaskOwner, Work};
+use crate::rtp::RtpView;
+use crate::sdp::session::SessionSdp;
+use crate::session::action::Action;
+use crate::session::action::InputSocket;
+use crate::session::cx::Cx;
+
+/// All inputs of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    by_number: HashMap<u32, Input>,
+    /// Those with a packet that is filled in this turn.
+    filling: Vec<u32>,
+}
+
+/// See the module.
+#[derive(Debug)]
+struct Input {
+    path: Arc<str>,
+    state: State,
+    /// By track.
+    senders: Vec<SenderLatch>,
+    /// It is on the list of those with a packet that is filled.
+    is_filling: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A worker reads the description.
+    Reading,
+    /// What comes is looked at. The socket that it comes to.
+    Sniffing(Box<Sniffer>, InputSocket),
+    /// It is known what should come.
+    Described(Box<SessionSdp>, Arc<Description>),
+    /// It is a publisher. With MPEG-TS: what makes RTP of it, except while that runs.
+    Fed(Option<Box<TsInput>>),
+}
+
+/// Who sends a track: the first one that does, until it is silent. Two that send the same to a
+/// group would otherwise be mixed.
+#[derive(Debug)]
+struct SenderLatch {
+    /// Only these; empty: anybody.
+    allowed: Vec<IpAddr>,
+    held: Option<(SocketAddr, Mono)>,
+}
+
+/// What a datagram's sender means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SenderVerdict {
+    Same,
+    /// It takes over, or is the first one.
+    Begins,
+    Foreign,
+}
+
+impl SenderLatch {
+    fn new(socket: &InputSocket) -> Self {
+        Self { allowed: socket.senders.clone(), held: None }
+    }
+
+    fn may_send(&self, from: SocketAddr) -> bool {
+        self.allowed.is_empty() || self.allowed.contains(&from.ip())
+    }
+
+    fn admit(&mut self, from: SocketAddr, now: Mono) -> SenderVerdict {
+        let verdict = match self.held {
+            _ if !self.may_send(from) => return SenderVerdict::Foreign,
+            Some((held, _)) if held == from => SenderVerdict::Same,
+            Some((_, heard)) if now.since(heard) < SSRC_SILENCE => return SenderVerdict::Foreign,
+            Some(_) | None => SenderVerdict::Begins,
+        };
+        self.held = Some((from, now));
+        verdict
+    }
+
+    /// Reports come from another port of the host that sends.
+    fn admits_report(&self, from: SocketAddr) -> bool {
+        let is_its = self.held.is_none_or(|(held, _)| Host::of(held) == Host::of(from));
+        is_its && self.may_send(from)
+    }
+}
+
+impl Sources {
+    /// Listens at an address.
+    pub(crate) fn start_udp_input(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        path: &Arc<str>,
+        source: &UdpSource,
+    ) {
+        let socket = plan_udp(source);
+        let senders = vec![SenderLatch::new(&socket)];
+        let state = State::Sniffing(Box::default(), socket.clone());
+        let number = self.enter_input(hub, path, state, senders);
+        cx.out.push(Action::OpenInput { number, sockets: vec![socket] });
+    }
+
+    /// Listens as the description in a file tells, which a worker reads.
+    pub(crate) fn start_described_input(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        path: &Arc<str>,
+        file: &Path,
+    ) {
+        let number = self.enter_input(hub, path, State::Reading, Vec::new());
+        cx.out.push(Action::Submit(Task {
+            shard: cx.shard,
+            owner: TaskOwner::Input(number),
+            class: TaskClass::Control,
+            work: Work::ReadDescription { file: file.to_owned() },
+        }));
+    }
+
+    /// A path's input ends, if there is one that is no publisher yet.
+    pub(crate) fn stop_input(&mut self, cx: &mut Cx, path: &Arc<str>) {
+        let found = self.inputs.by_number.iter().find(|(_, input)| input.path == *path);
+        if let Some(number) = found.map(|(number, _)| *number) {
+            self.close_input(cx, number);
+        }
+    }
+
+    /// An input is gone: its sockets are closed.
+    pub(crate) fn close_input(&mut self, cx: &mut Cx, number: u32) {
+        if self.inputs.by_number.remove(&number).is_some() {
+            cx.out.push(Action::CloseInput(number));
+        }
+    }
+
+    /// A worker has read a description. One that nobody waits for any more is dropped.
+    pub fn handle_description(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        read: Result<Box<SessionSdp>, DescriptionFailure>,
+    ) {
+        let Some(input) = self.inputs.by_number.get(&number) else { return };
+        let path = Arc::clone(&input.path);
+        let sdp = match read {
+            Ok(sdp) => sdp,
+            Err(error) => return self.fail_input(cx, hub, number, &error),
+        };
+        let sockets = match plan_sdp(&sdp) {
+            Ok(sockets) => sockets,
+            Err(error) => return self.fail_input(cx, hub, number, &error),
+        };
+        let described = match describe_input(cx, number, &path, &sdp) {
+            Ok(described) => described,
+            Err(error) => return self.fail_input(cx, hub, number, &error),
+        };
+        if let Some(input) = self.inputs.by_number.get_mut(&number) {
+            let rtp = sockets.iter().filter(|socket| !socket.is_rtcp);
+            input.senders = rtp.map(SenderLatch::new).collect();
+            input.state = State::Described(sdp, described);
+        }
+        cx.out.push(Action::OpenInput { number, sockets });
+    }
+
+    /// The shard has opened the sockets that were asked for, or could not.
+    pub fn handle_input_opened(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        opened: Result<(), &dyn Display>,
+    ) {
+        if let Err(error) = opened {
+            self.fail_input(cx, hub, number, error);
+        }
+    }
+
+    /// A datagram at a socket of an input. What it needs the path for comes back: it is to be
+    /// handed over again when the claim of the path is answered.
+    #[must_use]
+    pub(crate) fn take_input_datagram(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        (track, is_rtcp): (u8, bool),
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Vec<Box<[u8]>> {
+        let now = cx.now;
+        let Some(input) = self.inputs.by_number.get_mut(&number) else { return Vec::new() };
+        let Some(sender) = input.senders.get_mut(usize::from(track)) else { return Vec::new() };
+        let target = Target { source: number, track };
+        if is_rtcp {
+            match sender.admits_report(from) {
+                true => self.handle_publisher_report(cx, target, None, bytes),
+                false => self.refuse_sender(cx, number),
+            }
+            return Vec::new();
+        }
+        // Whoever is found to send something holds the track, not whoever came first.
+        let verdict = match &input.state {
+            State::Fed(_) => sender.admit(from, now),
+            _ if sender.may_send(from) => SenderVerdict::Same,
+            _ => SenderVerdict::Foreign,
+        };
+        match &mut input.state {
+            _ if verdict == SenderVerdict::Foreign => self.refuse_sender(cx, number),
+            State::Reading => {}
+            State::Sniffing(sniffer, _) => match sniffer.handle_datagram(from, bytes) {
+                None => {}
+                Some(Err(error)) => self.fail_input(cx, hub, number, &error),
+                Some(Ok(found)) => return self.claim_found(cx, hub, number, from, found),
+            },
+            State::Described(sdp, _) => {
+                if is_described(sdp, track, bytes) {
+                    self.claim_described(cx, hub, number);
+                    return vec![bytes.into()];
+                }
+            }
+            State::Fed(ts) => {
+                if verdict == SenderVerdict::Begins
+                    && let Some(ts) = ts
+                {
+                    ts.begin_anew(Ssrc(rand::rng().next_u32()));
+                }
+                self.feed_input(cx, target, bytes);
+            }
+        }
+        Vec::new()
+    }
+
+    /// What is under way goes out: at the end of each turn, so that nothing waits for what may not
+    /// come, and the datagrams of a turn still fill packets.
+    pub(crate) fn flush_inputs(&mut self, cx: &Cx) {
+        while let Some(number) = self.inputs.filling.pop() {
+            let Some(mut ts) = self.inputs.take_ts(number) else { continue };
+            let target = Target { source: number, track: 0 };
+            ts.flush(|rtp| self.handle_publisher_packet(cx, target, None, rtp));
+            self.inputs.put_ts_back(number, ts);
+        }
+    }
+
+    fn enter_input(
+        &mut self,
+        hub: &mut Hub,
+        path: &Arc<str>,
+        state: State,
+        senders: Vec<SenderLatch>,
+    ) -> u32 {
+        let number = hub.next_serial();
+        let input = Input { path: Arc::clone(path), state, senders, is_filling: false };
+        self.inputs.by_number.insert(number, input);
+        number
+    }
+
+    /// It is of no use: the home tries again after a while.
+    fn fail_input(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32, error: &dyn Display) {
+        let Some(input) = self.inputs.by_number.get(&number) else { return };
+        let path = Arc::clone(&input.path);
+        let source = &cx.path_config(&path).source;
+        tracing::warn!(%path, %source, %error, "the source of a path cannot be received");
+        self.close_input(cx, number);
+        hub.ask(&path, Ask::PullFailed { reason: error.to_string() });
+    }
+
+    fn refuse_sender(&mut self, cx: &Cx, number: u32) {
+        match self.publishers.get_mut(&number) {
+            Some(publisher) => publisher.source.count_dropped(SourceError::ForeignAddress),
+            None => cx.cells.datagrams_unmatched.add(1),
+        }
+    }
+
+    /// It is known what comes to an address. Returns the datagrams that came meanwhile.
+    fn claim_found(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        from: SocketAddr,
+        found: Found,
+    ) -> Vec<Box<[u8]>> {
+        let Some(input) = self.inputs.by_number.get_mut(&number) else { return Vec::new() };
+        let mut rng = rand::rng();
+        let ts = match found {
+            Found::Ts { stride } => {
+                let seq = SeqNo((rng.next_u32() & 0xffff) as u16);
+                let ssrc = Ssrc(rng.next_u32());
+                Some(Box::new(TsInput::new(stride, ssrc, seq, rng.next_u32())))
+            }
+            Found::Rtp { .. } => None,
+        };
+        let is_rtp = ts.is_none();
+        let State::Sniffing(sniffer, socket) = std::mem::replace(&mut input.state, State::Fed(ts))
+        else {
+            return Vec::new();
+        };
+        let path = Arc::clone(&input.path);
+        let Some(sdp) = found.description() else { return Vec::new() };
+        match describe_input(cx, number, &path, &sdp) {
+            Ok(described) => self.claim_input(cx, hub, number, socket.to, sdp, described),
+            Err(error) => {
+                self.fail_input(cx, hub, number, &error);
+                return Vec::new();
+            }
+        }
+        if let Some(rtcp) = plan_rtcp(&socket).filter(|_| is_rtp) {
+            cx.out.push(Action::OpenInput { number, sockets: vec![rtcp] });
+        }
+        sniffer.into_kept(from).collect()
+    }
+
+    /// What a description has announced comes.
+    fn claim_described(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
+        let Some(input) = self.inputs.by_number.get_mut(&number) else { return };
+        if let State::Described(sdp, described) =
+            std::mem::replace(&mut input.state, State::Fed(None))
+        {
+            let to = sdp.medias().first().and_then(|media| {
+                let to = sdp.destination(media)?;
+                Some(SocketAddr::new(to.ip, media.port))
+            });
+            let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+            self.claim_input(cx, hub, number, to.unwrap_or(any), *sdp, described);
+        }
+    }
+
+    /// Claims the path. Its home is here, so that it is granted or refused at once.
+    fn claim_input(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        peer: SocketAddr,
+        sdp: SessionSdp,
+        description: Arc<Description>,
+    ) {
+        let Some(input) = self.inputs.by_number.get(&number) else { return };
+        let path = Arc::clone(&input.path);
+        tracing::info!(%path, to = %peer, "the source of a path is received");
+        let (origin, way) = (input_origin(cx, number), Way::Input);
+        let (waiter, connection) = (None, None);
+        let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
+        self.claim_path(cx, hub, number, &path, claimant);
+    }
+
+    /// Of the sender that holds the track.
+    fn feed_input(&mut self, cx: &Cx, target: Target, bytes: &[u8]) {
+        let (number, now) = (target.source, cx.now);
+        let Some(mut ts) = self.inputs.take_ts(number) else {
+            self.handle_publisher_packet(cx, target, None, bytes);
+            return;
+        };
+        ts.handle_datagram(bytes, now, |rtp| self.handle_publisher_packet(cx, target, None, rtp));
+        let is_filling = ts.is_filling();
+        self.inputs.put_ts_back(number, ts);
+        if is_filling {
+            self.inputs.note_filling(number);
+        }
+    }
+}
+
+impl Inputs {
+    fn take_ts(&mut self, number: u32) -> Option<Box<TsInput>> {
+        match &mut self.by_number.get_mut(&number)?.state {
+            State::Fed(ts) => ts.take(),
+            State::Reading | State::Sniffing(..) | State::Described(..) => None,
+        }
+    }
+
+    fn put_ts_back(&mut self, number: u32, back: Box<TsInput>) {
+        if let Some(input) = self.by_number.get_mut(&number)
+            && let State::Fed(ts) = &mut input.state
+        {
+            *ts = Some(back);
+            input.is_filling = false;
+        }
+    }
+
+    fn note_filling(&mut self, number: u32) {
+        if let Some(input) = self.by_number.get_mut(&number)
+            && !std::mem::replace(&mut input.is_filling, true)
+        {
+            self.filling.push(number);
+        }
+    }
+}
+
+/// What descriptions of an input begin with: later ones have a later version.
+fn input_origin(cx: &Cx, number: u32) -> Origin {
+    Origin {
+        local: Ipv4Addr::UNSPECIFIED.into(),
+        session_id: u64::from(cx.shard.0) << 32 | u64::from(number),
+        version: cx.utc_ns.unsigned_abs() / 1_000_000_000,
+    }
+}
+
+fn describe_input(
+    cx: &Cx,
+    number: u32,
+    path: &Arc<str>,
+    sdp: &SessionSdp,
+) -> Result<Arc<Description>, DescriptionError> {
+    description(sdp, path, input_origin(cx, number)).map(Arc::new)
+}
+
+/// Whether a datagram is a packet of the track that the description tells of.
+fn is_described(sdp: &SessionSdp, track: u8, bytes: &[u8]) -> bool {
+    let Ok(view) = RtpView::parse(bytes) else { return false };
+    let media = sdp.medias().get(usize::from(track));
+    media.is_some_and(|media| media.payload_types().any(|number| number == view.payload_type()))
+}

@@ -1,0 +1,73 @@
+//! The sources of a shard: sessions that publish, cameras that are pulled, inputs that listen.
+//!
+//! Invariant: a source that publishes is in `publishers`, whatever way its packets come.
+//! Bound: `PATHS_MAX` publishers, and as many pulls and inputs.
+
+mod announce;
+pub(in crate::live) mod announced;
+mod arrivals;
+mod fetch;
+pub mod listen;
+pub mod publisher;
+pub mod pull;
+mod walk;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::live::hub::Hub;
+use crate::live::sources::listen::Inputs;
+use crate::live::sources::publisher::Publisher;
+use crate::live::sources::pull::joined::Pull;
+use crate::live::sources::walk::Walks;
+use crate::rtsp::reader::Method;
+use crate::rtsp::response::Status;
+use crate::rtsp::transport::Lower;
+use crate::session::command::{Command, Executed};
+use crate::session::cx::Cx;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Sources {
+    /// By numbers that are never used again: a note for one that has gone finds nobody.
+    /// In order: some of them are looked at in a turn.
+    pub publishers: BTreeMap<u32, Publisher>,
+    /// Sources that are pulled, by the number of their publisher.
+    pub(crate) pulls: BTreeMap<u32, Pull>,
+    /// How packets of paths that are pulled came the last time.
+    pub(crate) pull_ways: HashMap<Arc<str>, Lower>,
+    /// Sources that listen.
+    pub(crate) inputs: Inputs,
+    /// Publishers with packets that are not fed yet.
+    pub(crate) unfed: Vec<u32>,
+    /// Sources that are looked at next.
+    pub(crate) walks: Walks,
+}
+
+impl Sources {
+    pub(crate) fn execute_publisher(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        command: Command,
+        number: u32,
+    ) -> Executed {
+        let now = cx.now;
+        if let Some(publisher) = self.publishers.get_mut(&number) {
+            publisher.alive = now;
+            publisher.source.handle_sign_of_life(now);
+        }
+        match command.request.method {
+            Method::Setup => self.setup_publisher(cx, hub, command, number),
+            Method::Record => self.record(cx, hub, &command, number),
+            Method::Pause => self.pause_publisher(cx, hub, &command, number),
+            Method::Teardown => {
+                let response = cx.answer(&command);
+                self.end_publisher(cx, hub, number, "it says TEARDOWN");
+                Executed::Reply(response)
+            }
+            Method::GetParameter | Method::SetParameter => Executed::Reply(cx.answer(&command)),
+            _ => command.refuse(Status::MethodNotValidInThisState),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Sources are looked at some in a turn: who is next.
+//!
+//! ```text
+//! tick --> all are to be looked at --SOURCES_A_TURN--> reports, silence, cameras that are pulled
+//! ```
+//! Invariant: a walk that has begun comes to each number that stays, once.
+//! Bound: `SOURCES_A_TURN` publishers in a turn, and as many pulls.
+
+use std::ops::Bound;
+
+use crate::live::hub::Hub;
+use crate::live::sources::Sources;
+use crate::session::cx::Cx;
+
+/// The walks over publishers and over pulls.
+#[derive(Debug, Default)]
+pub(crate) struct Walks {
+    publishers: Walk,
+    pulls: Walk,
+}
+
+impl Walks {
+    /// All are to be looked at; not twice at a time.
+    pub(crate) fn begin(&mut self) {
+        for walk in [&mut self.publishers, &mut self.pulls] {
+            if *walk == Walk::Over {
+                *walk = Walk::Behind(None);
+            }
+        }
+    }
+
+    /// Some are left for the next turn.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.publishers != Walk::Over || self.pulls != Walk::Over
+    }
+}
+
+/// Where a walk over numbers in their order is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Walk {
+    /// Nowhere: all have been looked at.
+    #[default]
+    Over,
+    /// Behind this number.
+    Behind(Option<u32>),
+}
+
+impl Walk {
+    /// The next numbers of those that `numbers` has behind one.
+    fn next<I: Iterator<Item = u32>>(&mut self, numbers: impl FnOnce(Bound<u32>) -> I) -> Vec<u32> {
+        let Self::Behind(last) = *self else { return Vec::new() };
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let turn: Vec<u32> = numbers(from).take(SOURCES_A_TURN).collect();
+        let is_part = turn.len() == SOURCES_A_TURN;
+        *self = if is_part { Self::Behind(turn.last().copied()) } else { Self::Over };
+        turn
+    }
+}
+
+impl Sources {
+    /// Looks at publishers and pulls whose turn it is.
+    pub(crate) fn go_on_with_sources(&mut self, cx: &mut Cx, hub: &mut Hub) {
+        let behind = |from| (from, Bound::Unbounded);
+        let publishers = &self.publishers;
+        let next = |from| publishers.range(behind(from)).map(|(number, _)| *number);
+        let publishers = self.walks.publishers.next(next);
+        let pulls = &self.pulls;
+        let pulls = self.walks.pulls.next(|from| pulls.range(behind(from)).map(|(n, _)| *n));
+        for number in publishers {
+            self.look_after_publisher(cx, hub, number);
+        }
+        for number in pulls {
+            self.look_after_pull(cx, hub, number);
+        }
+    }
+}
+
+/// A report to each at most.
+const SOURCES_A_TURN: usize = 64;

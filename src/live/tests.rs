@@ -1,0 +1,554 @@
+//! Publishers and readers of live paths without sockets: commands and packets in, answers and runs
+//! out. Two connections of one shard, which is the home of every path.
+
+mod arbitrary;
+mod configured;
+mod crowd;
+mod feedback;
+mod group;
+mod group_answers;
+mod liveness;
+mod lost;
+mod pages;
+mod parameter_sets;
+mod waiting;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::ids::{SessionId, ShardId, Ssrc};
+use crate::base::names::is_live_path;
+use crate::base::time::Mono;
+use crate::config::paths::PathTable;
+use crate::consumers::sessions::Sessions;
+use crate::live::core::info::{PathInfo, merge, reader_totals};
+use crate::live::core::path::Next;
+use crate::live::desk::Live;
+use crate::metrics::cells::ShardCells;
+use crate::metrics::paths::PathNumbers;
+use crate::poll::poll_table::EntryKey;
+use crate::rtsp::request::{Method, Request};
+use crate::rtsp::response::{Response, Status};
+use crate::rtsp::uri::parse_target;
+use crate::session::action::Action;
+use crate::session::command::{Command, Executed, Waiter};
+use crate::session::cx::SessionConfig;
+
+struct Bench {
+    sessions: Sessions,
+    answers: Vec<(u32, Response)>,
+    /// RTCP, with where it goes.
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    hung_up: Vec<u32>,
+    /// Numbers of packets that are to be sent again.
+    resends: Vec<u16>,
+    /// What is done with sockets of groups.
+    groups: Vec<String>,
+}
+
+const URL: &str = "rtsp://h/live/a";
+const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
+    m=audio 0 RTP/AVP 0\r\na=control:streamid=0\r\n";
+const PUBLISHER: u32 = 1;
+const READER: u32 = 2;
+
+fn entry(index: u32) -> EntryKey {
+    EntryKey { index, generation: 0 }
+}
+
+fn host(last: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, last], port))
+}
+
+fn session_id(response: &Response) -> SessionId {
+    let header = response.header_value("Session").unwrap();
+    SessionId::parse(header.split(';').next().unwrap()).unwrap()
+}
+
+fn rtp(seq: u16) -> Vec<u8> {
+    let [high, low] = seq.to_be_bytes();
+    [&[0x80, 0, high, low, 0, 0, low, 0, 0, 0, 0, 9][..], &[7; 160]].concat()
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (sessions_max, timeout) = (100, Duration::from_secs(60));
+        let config = SessionConfig {
+            sessions_max,
+            addresses: Arc::default(),
+            timeout,
+            lag_budget: Duration::ZERO,
+            host: "host".to_owned(),
+            adapts_quality: false,
+            retransmits: true,
+        };
+        let cells = Arc::<ShardCells>::default();
+        let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
+        sessions.cx.sockets.add_pair(8_000);
+        let (answers, datagrams) = (Vec::new(), Vec::new());
+        Self {
+            sessions,
+            answers,
+            datagrams,
+            hung_up: Vec::new(),
+            resends: Vec::new(),
+            groups: Vec::new(),
+        }
+    }
+
+    fn request(
+        &mut self,
+        (connection, peer): (u32, SocketAddr),
+        method: Method,
+        uri: &str,
+        session: Option<SessionId>,
+        (headers, body): (&[(&str, &str)], &str),
+    ) -> Option<Response> {
+        let headers = [&[("CSeq", "7")], headers].concat();
+        let command = Command {
+            request: Request::new_for_test(method, uri, &headers, body.as_bytes()),
+            target: parse_target(uri).unwrap(),
+            session,
+            waiter: Waiter { shard: ShardId(0), entry: entry(connection) },
+            peer,
+            local: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            title: None,
+        };
+        self.execute(command);
+        self.settle();
+        self.answer(connection)
+    }
+
+    fn answer(&mut self, connection: u32) -> Option<Response> {
+        let place = self.answers.iter().position(|(to, _)| *to == connection)?;
+        Some(self.answers.remove(place).1)
+    }
+
+    fn execute(&mut self, command: Command) {
+        let waiter = command.waiter;
+        match self.sessions.execute(command) {
+            Executed::Reply(response) => self.answers.push((waiter.entry.index, response)),
+            Executed::Later => {}
+            // There is one pair only.
+            Executed::NeedsPair(command) => {
+                let refusal = command.response(Status::NotEnoughBandwidth);
+                self.answers.push((waiter.entry.index, refusal));
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            self.sessions.live.settle_live(&mut self.sessions.cx);
+            if self.sessions.cx.out.is_empty() {
+                return;
+            }
+            for action in std::mem::take(&mut self.sessions.cx.out) {
+                match action {
+                    Action::Respond { waiter, response } => {
+                        self.answers.push((waiter.entry.index, response));
+                    }
+                    Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
+                    Action::Execute(command) => self.execute(*command),
+                    Action::Resend { seq, .. } => self.resends.push(seq.0),
+                    Action::HangUp(entry) => self.hung_up.push(entry.index),
+                    // Of sources that are pulled: nobody answers here.
+                    Action::Connect { .. } | Action::Submit(_) => {}
+                    Action::Group(action) => self.act_for_group(&action),
+                    Action::ClosePair(pair) => {
+                        self.groups.push("no pair".to_owned());
+                        assert!(self.sessions.cx.sockets.remove_unused_pair(pair));
+                    }
+                    Action::Interleaved { .. } => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        panic!("the sessions ask without end");
+    }
+
+    fn announce(&mut self, connection: u32, peer: SocketAddr) -> u16 {
+        self.announce_as((connection, peer), SDP)
+    }
+
+    fn announce_as(&mut self, from: (u32, SocketAddr), sdp: &str) -> u16 {
+        let answer = self.request(from, Method::Announce, URL, None, (&[], sdp));
+        answer.unwrap().status().code()
+    }
+
+    fn publish(&mut self) -> SessionId {
+        self.publish_as(SDP)
+    }
+
+    /// SETUP, of the publisher without a session, and RECORD.
+    fn publish_as(&mut self, sdp: &str) -> SessionId {
+        let from = (PUBLISHER, host(1, 40_000));
+        assert_eq!(self.announce_as(from, sdp), 200);
+        let transport = [("Transport", "RTP/AVP/UDP;unicast;client_port=5000-5001;mode=record")];
+        let uri = "rtsp://h/live/a/streamid=0";
+        let answer = self.request(from, Method::Setup, uri, None, (&transport, "")).unwrap();
+        let told = answer.header_value("Transport").unwrap();
+        assert!(told.contains("server_port=8000-8001") && told.contains("mode=record"), "{told}");
+        let id = session_id(&answer);
+        let answer = self.request(from, Method::Record, URL, Some(id), (&[], "")).unwrap();
+        assert_eq!(answer.status().code(), 200);
+        id
+    }
+
+    /// Publishes two tracks, of payload types 0 and 8.
+    fn publish_two(&mut self) {
+        let from = (PUBLISHER, host(1, 40_000));
+        let sdp = format!("{SDP}m=audio 0 RTP/AVP 8\r\na=control:streamid=1\r\n");
+        assert_eq!(self.announce_as(from, &sdp), 200);
+        let mut id = None;
+        for (uri, ports) in [(0, "5000-5001"), (1, "5002-5003")]
+            .map(|(track, ports)| (format!("{URL}/streamid={track}"), ports))
+        {
+            let transport = format!("RTP/AVP/UDP;unicast;client_port={ports};mode=record");
+            let headers = [("Transport", &*transport)];
+            let answer = self.request(from, Method::Setup, &uri, id, (&headers, "")).unwrap();
+            id = Some(session_id(&answer));
+        }
+        let answer = self.request(from, Method::Record, URL, id, (&[], "")).unwrap();
+        assert_eq!(answer.status().code(), 200);
+    }
+
+    fn reader(&mut self, method: Method, uri: &str, id: Option<SessionId>) -> Option<Response> {
+        let transport = [("Transport", "RTP/AVP;unicast;client_port=6000-6001")];
+        self.request((READER, host(3, 40_001)), method, uri, id, (&transport, ""))
+    }
+
+    /// A packet of the publisher, and the end of its turn.
+    fn packet(&mut self, from: SocketAddr, seq: u16) {
+        self.sessions.live.sources.handle_rtp_datagram(&mut self.sessions.cx, 0, from, &rtp(seq));
+        self.sessions.live.feed_live(&mut self.sessions.cx);
+        self.settle();
+    }
+
+    fn pass(&mut self, duration: Duration) {
+        let end = self.sessions.cx.now + duration;
+        let mut due = Vec::new();
+        while self.sessions.cx.now < end {
+            self.sessions.cx.now = self.sessions.cx.now + Duration::from_millis(100);
+            self.sessions.cx.wheel.expire(self.sessions.cx.now, &mut due);
+            for key in due.drain(..) {
+                self.sessions.handle_timer(key);
+            }
+            self.sessions.live.feed_live(&mut self.sessions.cx);
+            self.settle();
+        }
+    }
+}
+
+#[test]
+fn paths_are_all_names_that_titles_do_not_have() {
+    for path in ["live/a", "x", "demos", "vodka/b"] {
+        assert!(is_live_path(path), "{path}");
+    }
+    for path in ["demo", "vod", "vod/a", "", "a//b", "a/../b"] {
+        assert!(!is_live_path(path), "{path}");
+    }
+}
+
+#[test]
+fn play_waits_for_the_first_packet_and_tells_its_number() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let described = bench.reader(Method::Describe, URL, None).unwrap();
+    assert_eq!(described.status().code(), 200);
+    let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    let id = session_id(&setup);
+    assert!(bench.reader(Method::Play, URL, Some(id)).is_none(), "nothing has come yet");
+    bench.packet(host(1, 5_000), 77);
+    let played = bench.answer(READER).unwrap();
+    let info = played.header_value("RTP-Info").unwrap();
+    assert!(info.contains("trackID=0;seq=77;rtptime="), "{info}");
+    let infos = bench.sessions.infos();
+    let mut shown: Vec<_> = infos.iter().map(|info| (info.role, info.state)).collect();
+    shown.sort_unstable();
+    assert_eq!(shown, [("publisher", "recording"), ("reader", "playing")]);
+    assert_eq!(infos[0].path, "live/a");
+}
+
+#[test]
+fn play_of_a_silent_path_is_answered_after_a_second_without_numbers() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    assert!(bench.reader(Method::Play, URL, Some(session_id(&setup))).is_none());
+    bench.pass(Duration::from_millis(900));
+    assert!(bench.answer(READER).is_none());
+    bench.pass(Duration::from_millis(300));
+    let played = bench.answer(READER).unwrap();
+    assert_eq!(played.header_value("RTP-Info"), Some("url=rtsp://h/live/a/trackID=0"));
+}
+
+#[test]
+fn stranger_may_neither_take_nor_feed_the_path_of_another() {
+    let mut bench = Bench::new();
+    bench.publish();
+    assert_eq!(bench.announce(9, host(1, 40_009)), 403, "it has a publisher");
+    bench.packet(host(9, 5_000), 1);
+    let packets = |bench: &Bench| -> u64 {
+        bench.sessions.live.sources.publishers.values().map(|p| p.source.counts().packets).sum()
+    };
+    assert_eq!(packets(&bench), 0);
+    bench.packet(host(1, 5_000), 1);
+    bench.packet(host(1, 5_004), 2);
+    assert_eq!(packets(&bench), 1, "its port is known now");
+}
+
+#[test]
+fn silent_publisher_ends_and_its_readers_after_the_hold() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    bench.packet(host(1, 5_000), 1);
+    bench.reader(Method::Play, URL, Some(session_id(&setup))).unwrap();
+    bench.pass(Duration::from_secs(9));
+    assert_eq!(bench.sessions.live.sources.publishers.len(), 1);
+    assert!(!bench.datagrams.is_empty(), "receiver reports went to the publisher");
+    bench.pass(Duration::from_secs(3));
+    assert!(bench.sessions.live.sources.publishers.is_empty());
+    assert_eq!(bench.sessions.live.readers.table.len(), 1, "it waits for another publisher");
+    assert_eq!(bench.hung_up, [PUBLISHER]);
+    bench.pass(Duration::from_secs(11));
+    assert!(bench.sessions.live.readers.table.is_empty());
+    assert_eq!(bench.hung_up, [PUBLISHER, READER]);
+    assert_eq!(bench.sessions.cx.sockets.tuple_count(), 0);
+    // It may say goodbye to what has ended, and nothing else.
+    let id = session_id(&setup);
+    let mut say = |method| bench.reader(method, URL, Some(id)).unwrap().status().code();
+    let said = [Method::Pause, Method::Teardown, Method::Play, Method::Setup].map(&mut say);
+    assert_eq!(said, [200, 200, 454, 454]);
+    let described = bench.reader(Method::Describe, URL, None).unwrap();
+    assert_eq!(described.status().code(), 404);
+}
+
+#[test]
+fn publisher_over_tcp_that_stays_and_says_nothing_is_hung_up_on_where_its_path_says_so() {
+    let mut bench = Bench::configured("[path.\"live/a\"]\nsource_timeout = \"10s\"\n");
+    bench.publish_over_tcp();
+    let entry = entry(PUBLISHER);
+    bench.sessions.handle_report_interleaved(entry, 0, &rtp(1));
+    bench.pass(Duration::from_secs(9));
+    // Garbage and the channels of others are no signs of life.
+    for (channel, bytes) in [(0, &rtp(2)[..7]), (1, &[0; 40]), (7, &rtp(3))] {
+        bench.sessions.handle_report_interleaved(entry, channel, bytes);
+    }
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.sessions.live.sources.publishers.is_empty());
+    assert_eq!(bench.hung_up, [PUBLISHER]);
+}
+
+#[test]
+fn publisher_that_pauses_keeps_its_path_and_goes_on_by_record() {
+    let mut bench = Bench::new();
+    let id = Some(bench.publish());
+    let from = (PUBLISHER, host(1, 40_000));
+    let packets = |bench: &Bench| -> u64 {
+        bench.sessions.live.sources.publishers.values().map(|p| p.source.counts().packets).sum()
+    };
+    let say = |bench: &mut Bench, method| {
+        bench.request(from, method, URL, id, (&[], "")).unwrap().status().code()
+    };
+    bench.packet(host(1, 5_000), 1);
+    assert_eq!(say(&mut bench, Method::Pause), 200);
+    assert_eq!(say(&mut bench, Method::Pause), 455);
+    bench.packet(host(1, 5_000), 2);
+    bench.pass(Duration::from_secs(20));
+    assert_eq!(packets(&bench), 1, "what comes meanwhile is not taken");
+    assert_eq!(bench.announce(9, host(1, 40_009)), 403, "the path is its own");
+    assert_eq!(say(&mut bench, Method::Record), 200);
+    bench.packet(host(1, 5_000), 3);
+    assert_eq!(packets(&bench), 2);
+    assert_eq!(say(&mut bench, Method::Teardown), 200);
+}
+
+#[test]
+fn end_of_its_connection_ends_a_publisher_and_leaves_a_reader_over_udp() {
+    let mut bench = Bench::new();
+    let id = bench.publish();
+    bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    for connection in [PUBLISHER, READER] {
+        bench.sessions.handle_connection_closed(entry(connection));
+    }
+    bench.settle();
+    assert!(bench.sessions.live.sources.publishers.is_empty());
+    assert!(!bench.sessions.end_session(id, "test"));
+    assert_eq!(bench.sessions.live.readers.table.len(), 1);
+    assert_eq!(bench.announce(PUBLISHER, host(1, 40_000)), 200, "the path is free again");
+}
+
+/// Merged parts and the metrics' sums of `live/a`.
+fn shown(bench: &Bench) -> (Option<PathInfo>, PathNumbers) {
+    let info = merge(bench.sessions.live.path_parts(&bench.sessions.cx, Some("live/a"))).pop();
+    let mut table = bench.sessions.live.path_table(&bench.sessions.cx);
+    (info, *table.numbers_mut("live/a"))
+}
+
+#[test]
+fn path_is_shown_with_its_source_and_readers_and_its_sums_outlive_them() {
+    let mut bench = Bench::new();
+    let publisher = bench.publish();
+    let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    bench.packet(host(1, 5_000), 1);
+    bench.packet(host(1, 5_000), 4);
+    bench.packet(host(1, 5_009), 5);
+    bench.reader(Method::Play, URL, Some(session_id(&setup))).unwrap();
+    bench.pass(Duration::from_secs(2));
+    let (info, numbers) = shown(&bench);
+    let info = info.unwrap();
+    let source = info.source.as_ref().unwrap();
+    assert_eq!((info.home.state, source.kind, source.state), ("live", "publish", "recording"));
+    assert_eq!((source.peer.as_str(), source.transport), ("127.0.0.1:40000", Some("udp")));
+    assert_eq!(source.session, Some(publisher.to_string()));
+    assert_eq!((source.packets, source.bytes, source.packets_lost), (2, 344, 2));
+    assert!(source.age_s >= 2.0 && source.since.is_some() && source.url.is_none());
+    let track = &source.tracks[0];
+    assert_eq!((track.media.as_str(), track.encoding.as_str()), ("audio", "PCMU"));
+    assert_eq!((track.clock_rate_hz, track.payload_type), (8_000, Some(0)));
+    assert_eq!(track.ssrc.as_deref(), Some("00000009"));
+    assert!(track.last_packet_age_s.is_some_and(|age| age >= 2.0));
+    assert_eq!((info.readers.udp, info.readers.tcp), (1, 0));
+    assert_eq!((numbers.readers, numbers.sources), ([1, 0, 0], 1));
+    assert_eq!((numbers.totals.source_starts, numbers.totals.packets_received), (1, 2));
+    assert!(bench.sessions.live.path_parts(&bench.sessions.cx, Some("live/b")).is_empty());
+
+    assert!(bench.sessions.end_session(publisher, "test"));
+    bench.settle();
+    let (info, after) = shown(&bench);
+    assert_eq!(info.map(|info| (info.home.state, info.source)), Some(("held", None)));
+    assert_eq!((after.totals, after.sources), (numbers.totals, 0));
+    bench.pass(Duration::from_secs(11));
+    let (info, after) = shown(&bench);
+    assert!(info.is_none(), "nobody is left");
+    assert_eq!((after.totals, after.readers), (numbers.totals, [0; 3]));
+}
+
+#[test]
+fn kick_ends_publisher_and_readers_and_is_refused_where_nothing_is() {
+    let mut bench = Bench::new();
+    bench.publish();
+    bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    assert!(!bench.sessions.live.kick_path(&mut bench.sessions.cx, "live/b"));
+    assert!(bench.sessions.live.kick_path(&mut bench.sessions.cx, "live/a"));
+    bench.settle();
+    assert!(
+        bench.sessions.live.sources.publishers.is_empty()
+            && bench.sessions.live.readers.table.is_empty()
+    );
+    assert_eq!(bench.hung_up, [PUBLISHER, READER]);
+    assert!(shown(&bench).0.is_none());
+    assert_eq!(bench.announce(PUBLISHER, host(1, 40_000)), 200, "the path is free again");
+}
+
+#[test]
+fn path_that_is_configured_is_shown_before_anybody_wants_it() {
+    let mut bench = Bench::new();
+    let mut configs = PathTable::default();
+    configs.named.insert("live/a".to_owned(), Arc::default());
+    bench.sessions.cx.configs = Arc::new(configs);
+    assert_eq!(shown(&bench).0.map(|info| info.home.state), Some("idle"));
+    assert!(
+        bench.sessions.live.kick_path(&mut bench.sessions.cx, "live/a"),
+        "there is nothing to end, and the path is known"
+    );
+    bench.publish();
+    assert_eq!(
+        bench.sessions.live.path_table(&bench.sessions.cx).homes,
+        [1, 0, 0, 0, 0],
+        "shown once"
+    );
+}
+
+#[test]
+fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
+    bench.packet(host(1, 5_000), 1);
+    let id = session_id(&setup);
+    bench.reader(Method::Play, URL, Some(id)).unwrap();
+    bench.pass(Duration::from_secs(3));
+    bench.packet(host(1, 5_000), 2);
+    let now = bench.sessions.cx.now;
+    let Live { hub, readers, .. } = &mut bench.sessions.live;
+    let (paths, readers) = (&mut hub.paths, &mut readers.table);
+    let key = readers.iter().next().unwrap().1.key;
+    // What the pump asks when it comes to this reader at last.
+    assert!(matches!(paths.path_mut("live/a").unwrap().next(key, 0, now), Next::Run(_)));
+    bench.pass(Duration::from_secs(2));
+    let info = bench.sessions.session_info(id).unwrap();
+    let reader = info.reader.unwrap();
+    assert_eq!((reader.skips_lag_budget, reader.packets_skipped, reader.carrier), (1, 1, "udp"));
+    assert!(
+        bench.sessions.live.readers.table.iter().all(|(_, reader)| reader.skips_told.is_told())
+    );
+    assert_eq!(shown(&bench).0.unwrap().skips["lag_budget"], 1);
+    assert!(bench.sessions.end_session(id, "test"));
+    let (info, numbers) = shown(&bench);
+    assert_eq!((numbers.totals.skips, numbers.totals.packets_skipped), ([0, 1, 0], 1));
+    assert_eq!(info.unwrap().skips["lag_budget"], 1);
+}
+
+/// A camera that takes another SSRC with each group of pictures, over UDP: the address is believed.
+#[test]
+fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_strangers_are_not() {
+    let mut bench = Bench::new();
+    bench.publish();
+    let mut send = |port, seq: u16, ssrc: u32| {
+        let mut packet = rtp(seq);
+        packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        bench.sessions.live.sources.handle_rtp_datagram(
+            &mut bench.sessions.cx,
+            0,
+            host(1, port),
+            &packet,
+        );
+        bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_millis(20);
+    };
+    send(6_000, 0, 9);
+    for seq in 1..50 {
+        send(6_000, seq, 9 + u32::from(seq / 10));
+        send(5_000, seq + 1, 9);
+        send(6_001, seq, 77);
+    }
+    let source = &bench.sessions.live.sources.publishers.values().next().unwrap().source;
+    assert_eq!(source.counts().packets, 50);
+    assert_eq!(source.counts().dropped, [0; 9]);
+    assert_eq!(source.track(0).and_then(|track| track.ssrc()), Some(Ssrc(13)));
+}
+
+/// RTP time of both tracks begins at 0, and the ports of a NAT are others than SETUP named.
+#[test]
+fn report_from_a_port_that_was_not_announced_is_of_the_track_that_its_ssrc_names() {
+    let mut bench = Bench::new();
+    bench.publish_two();
+    let packet = |bench: &mut Bench, port, payload_type, ssrc| {
+        let bytes =
+            [&[0x80, payload_type, 0, 1, 0, 0, 0, 0, 0, 0, 0, ssrc][..], &[7; 160]].concat();
+        let (live, cx) = (&mut bench.sessions.live, &mut bench.sessions.cx);
+        live.sources.handle_rtp_datagram(cx, 0, host(1, port), &bytes);
+    };
+    let report = |ssrc| {
+        let ntp = [0xE0, 0, 0, 1, 0, 0, 0, 0];
+        [&[0x80, 200, 0, 6, 0, 0, 0, ssrc][..], &ntp, &[0; 12]].concat()
+    };
+    let send = |bench: &mut Bench, port, bytes: &[u8]| {
+        let (live, cx) = (&mut bench.sessions.live, &mut bench.sessions.cx);
+        live.sources.handle_publisher_datagram(cx, 0, host(1, port), bytes)
+    };
+    packet(&mut bench, 7_000, 0, 1);
+    assert!(!send(&mut bench, 7_009, &report(3)), "it may be of the track that is not heard yet");
+    packet(&mut bench, 7_002, 8, 2);
+    assert!(!send(&mut bench, 7_009, &report(3)), "it may be of either");
+    assert!(send(&mut bench, 7_003, &report(2)));
+    let now = bench.sessions.cx.now + Duration::from_secs(5);
+    let publisher = bench.sessions.live.sources.publishers.values_mut().next().unwrap();
+    let blocks = publisher.source.poll_reports(now);
+    let heard: Vec<_> = blocks.iter().map(|(track, block)| (*track, block.lsr != 0)).collect();
+    assert_eq!(heard, [(0, false), (1, true)]);
+    assert!(send(&mut bench, 7_001, &report(3)), "one track is left whose time is near");
+}

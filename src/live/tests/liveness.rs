@@ -1,0 +1,85 @@
+//! What keeps a publisher's path alive, and what does not.
+
+use super::*;
+
+impl Bench {
+    /// Publishes on the connection of the publisher.
+    pub(crate) fn publish_over_tcp(&mut self) -> SessionId {
+        let from = (PUBLISHER, host(1, 40_000));
+        assert_eq!(self.announce(PUBLISHER, from.1), 200);
+        let transport = [("Transport", "RTP/AVP/TCP;unicast;interleaved=0-1;mode=record")];
+        let uri = "rtsp://h/live/a/streamid=0";
+        let answer = self.request(from, Method::Setup, uri, None, (&transport, "")).unwrap();
+        let id = session_id(&answer);
+        self.request(from, Method::Record, URL, Some(id), (&[], "")).unwrap();
+        id
+    }
+
+    fn is_published(&self) -> bool {
+        !self.sessions.live.sources.publishers.is_empty()
+    }
+}
+
+#[test]
+fn open_connection_keeps_the_path_of_a_publisher_over_tcp() {
+    let mut bench = Bench::new();
+    bench.publish_over_tcp();
+    bench.sessions.handle_report_interleaved(entry(PUBLISHER), 0, &rtp(1));
+    bench.pass(Duration::from_secs(600));
+    assert!(bench.is_published());
+    bench.sessions.handle_report_interleaved(entry(PUBLISHER), 0, &rtp(2));
+    let publisher = bench.sessions.live.sources.publishers.values().next().unwrap();
+    assert_eq!(publisher.source.counts().packets, 2);
+    bench.sessions.handle_connection_closed(entry(PUBLISHER));
+    assert!(!bench.is_published());
+}
+
+#[test]
+fn requests_keep_the_path_of_a_publisher_over_udp_on_whatever_connection() {
+    // By its session, by its connection alone, and by its session from elsewhere.
+    for (connection, names_session) in [(PUBLISHER, true), (PUBLISHER, false), (9, true)] {
+        for method in [Method::GetParameter, Method::Options, Method::SetParameter] {
+            let mut bench = Bench::new();
+            let id = Some(bench.publish()).filter(|_| names_session);
+            bench.packet(host(1, 5_000), 1);
+            for _ in 0..10 {
+                bench.pass(Duration::from_secs(9));
+                assert!(bench.is_published(), "{method:?} on {connection}");
+                bench.sessions.note_request(entry(connection), id);
+                let (from, url) = ((connection, host(1, 40_000)), URL);
+                bench.request(from, method.clone(), url, id, (&[], ""));
+            }
+            bench.pass(Duration::from_secs(9));
+            assert!(bench.is_published());
+            bench.pass(Duration::from_secs(2));
+            assert!(!bench.is_published(), "nothing keeps it for ever");
+        }
+    }
+}
+
+#[test]
+fn requests_of_strangers_keep_no_path() {
+    let mut bench = Bench::new();
+    bench.publish();
+    for _ in 0..4 {
+        bench.sessions.note_request(entry(9), None);
+        bench.pass(Duration::from_secs(3));
+    }
+    assert!(!bench.is_published());
+}
+
+#[test]
+fn silence_that_a_path_allows_counts_when_the_configuration_is_read_again() {
+    let text = |timeout: &str| format!("[path.\"live/a\"]\nsource_timeout = \"{timeout}\"\n");
+    let mut bench = Bench::configured(&text("40s"));
+    bench.publish();
+    bench.packet(host(1, 5_000), 1);
+    bench.pass(Duration::from_secs(39));
+    assert!(bench.is_published());
+    bench.packet(host(1, 5_000), 2);
+    bench.configure(&text("5s"));
+    bench.pass(Duration::from_secs(4));
+    assert!(bench.is_published());
+    bench.pass(Duration::from_secs(2));
+    assert!(!bench.is_published());
+}

@@ -1,0 +1,199 @@
+//! What a shard tells of its live paths: sums for the metrics, sources, and publishers as sessions.
+//! Lists of paths are in `pages`.
+//!
+//! ```text
+//!  reader or source ends --> tally                  what has been counted stays counted
+//!  asked: tally + what paths and sources of now have summed up --> PathTallies
+//! ```
+//! Invariant: a sum never goes back, whoever ends between two questions.
+//! Bound: the paths and sources of a shard, once a question.
+
+use jiff::Timestamp;
+
+use crate::config::source::SourceAddress;
+use crate::live::core::info::{HomeInfo, SourceInfo, SourceTrackInfo, drops, source_totals};
+use crate::live::core::message::{Ask, ToHome};
+use crate::live::core::source::SourceTrack;
+use crate::live::desk::Live;
+use crate::live::readers::reader::reader_info;
+use crate::live::sources::Sources;
+use crate::live::sources::publisher::Publisher;
+use crate::metrics::paths::{PATH_STATES, PathTallies, PathTotals};
+use crate::session::cx::Cx;
+use crate::session::directory::SessionRef;
+use crate::session::info::SessionInfo;
+use crate::session::transport::Transport;
+
+impl Live {
+    /// Sums of all paths, for the metrics. Bound: the paths and sources of the shard; no reader is
+    /// looked at.
+    #[must_use]
+    pub fn path_table(&self, cx: &Cx) -> PathTallies {
+        let mut table = self.hub.tally.clone();
+        for publisher in self.sources.publishers.values() {
+            let numbers = table.numbers_mut(publisher.source.path());
+            numbers.totals.add(&totals_of(publisher));
+            numbers.sources += u64::from(publisher.is_recording());
+        }
+        for path in self.hub.paths.iter() {
+            let numbers = table.numbers_mut(path.name());
+            numbers.totals.add(path.totals());
+            let carriers = path.readers_by_carrier();
+            numbers.readers.iter_mut().zip(carriers).for_each(|(sum, more)| *sum += more);
+        }
+        let known = self.hub.registry.states();
+        let unknown = cx
+            .configs
+            .named
+            .keys()
+            .filter(|path| !self.hub.registry.knows(path) && self.hub.is_home_of(cx, path));
+        for state in known.chain(unknown.map(|_| "idle")) {
+            if let Some(place) = PATH_STATES.iter().position(|known| *known == state) {
+                table.homes[place] += 1;
+            }
+        }
+        table
+    }
+
+    /// Ends source and readers of a path that has its home here, as an operator wants it. False:
+    /// nothing is known of it.
+    pub fn kick_path(&mut self, cx: &mut Cx, path: &str) -> bool {
+        let is_known = self.home_info(cx, path).is_some();
+        if is_known {
+            tracing::info!(code = "HE-I303", event = "path.kicked", path, "path {path} is ended");
+            let (path, ask) = (path.into(), Ask::Kick);
+            self.hub.registry.handle(ToHome { path, ask }, cx.now);
+            self.settle_live(cx);
+        }
+        is_known
+    }
+
+    /// A path that has its home here; one that is configured is known before it is wanted.
+    pub(crate) fn home_info(&self, cx: &Cx, path: &str) -> Option<HomeInfo> {
+        let is_idle = || self.hub.is_home_of(cx, path) && cx.configs.named.contains_key(path);
+        self.hub.registry.info(path).or_else(|| is_idle().then(|| HomeInfo::idle(path)))
+    }
+
+    /// What the outside is shown of a session.
+    pub(crate) fn session_info(&self, cx: &Cx, session: SessionRef) -> Option<SessionInfo> {
+        match session {
+            SessionRef::Reader(index) => self
+                .readers
+                .table
+                .get(index as usize)
+                .map(|reader| reader_info(cx, &self.hub, reader)),
+            SessionRef::Publisher(number) => self.sources.publisher_info(cx, number),
+            SessionRef::Title(_) => None,
+        }
+    }
+}
+
+impl Sources {
+    fn publisher_info(&self, cx: &Cx, number: u32) -> Option<SessionInfo> {
+        let publisher = self.publishers.get(&number)?;
+        let source = self.source_info(cx, number)?;
+        Some(SessionInfo {
+            id: publisher.id()?.to_string(),
+            shard: cx.shard.0,
+            role: "publisher",
+            path: publisher.source.path().to_string(),
+            peer: source.peer.clone(),
+            user_agent: source.user_agent.clone(),
+            state: source.state,
+            transport: source.transport.unwrap_or("none"),
+            npt_s: 0.0,
+            scale: 1.0,
+            speed: 1.0,
+            age_s: source.age_s,
+            streams: Vec::new(),
+            reader: None,
+            source: Some(source),
+        })
+    }
+
+    pub(crate) fn source_info(&self, cx: &Cx, number: u32) -> Option<SourceInfo> {
+        let publisher = self.publishers.get(&number)?;
+        let (source, config) = (&publisher.source, cx.path_config(publisher.source.path()));
+        let counts = source.counts();
+        let age = source.began().map(|began| cx.now.since(began));
+        let since_ns = age
+            .map(|age| i128::from(cx.utc_ns) - i128::try_from(age.as_nanos()).unwrap_or_default());
+        let since = since_ns.and_then(|ns| Timestamp::from_nanosecond(ns).ok());
+        let tracks: Vec<SourceTrackInfo> = (0..)
+            .zip(&publisher.tracks)
+            .map(|(track, _)| track_info(cx, publisher, track))
+            .collect();
+        let gop = source.description().sync_track().and_then(|track| {
+            let ticks = source.track(track)?.meter().gop_ticks?;
+            let clock_rate_hz = source.description().tracks.get(usize::from(track))?.clock_rate_hz;
+            Some(f64::from(ticks) / f64::from(clock_rate_hz.max(1)))
+        });
+        Some(SourceInfo {
+            kind: kind(&config.source, publisher),
+            state: if publisher.is_recording() { "recording" } else { "announced" },
+            url: publisher.id().is_none().then(|| config.source.to_string()),
+            peer: publisher.peer.to_string(),
+            transport: publisher.tracks.iter().find_map(|track| track.path).map(transport),
+            user_agent: publisher.user_agent().map(str::to_owned),
+            session: publisher.id().map(|id| id.to_string()),
+            shard: cx.shard.0,
+            since: since.map(|since| format!("{since:.0}")),
+            age_s: age.unwrap_or_default().as_secs_f64(),
+            packets: counts.packets,
+            bytes: counts.bytes,
+            bits_per_s: source.bits_per_s(),
+            packets_lost: source.packets_lost(),
+            packets_dropped: drops(&counts),
+            sync_samples: counts.sync_samples,
+            gop_s: gop,
+            tracks,
+        })
+    }
+}
+
+pub(crate) fn totals_of(publisher: &Publisher) -> PathTotals {
+    source_totals(&publisher.source.counts(), publisher.source.packets_lost())
+}
+
+fn transport(path: Transport) -> &'static str {
+    match path {
+        Transport::Udp { .. } => "udp",
+        Transport::Tcp { .. } => "tcp",
+        Transport::Group { .. } => "multicast",
+    }
+}
+
+fn kind(configured: &SourceAddress, publisher: &Publisher) -> &'static str {
+    match configured {
+        _ if publisher.id().is_some() => "publish",
+        SourceAddress::Publish => "publish",
+        SourceAddress::Rtsp(_) => "rtsp",
+        SourceAddress::Udp(_) => "udp",
+        SourceAddress::Sdp(_) => "file",
+    }
+}
+
+fn track_info(cx: &Cx, publisher: &Publisher, index: u8) -> SourceTrackInfo {
+    let media = publisher.sdp.medias().get(usize::from(index));
+    let spec = publisher.source.description().tracks.get(usize::from(index));
+    let track = publisher.source.track(index);
+    let meter = track.map(|track| *track.meter()).unwrap_or_default();
+    let first = spec.and_then(|spec| spec.payload_types.first().copied());
+    let payload_type = meter.payload_type.or(first);
+    let clock_rate_hz = spec.map_or(0, |spec| spec.clock_rate_hz);
+    let encoding = media.zip(payload_type).and_then(|(media, number)| media.encoding(number));
+    let jitter = track.and_then(SourceTrack::reception).map(|seen| seen.jitter_ticks());
+    SourceTrackInfo {
+        track: index,
+        media: media.map(|media| media.kind.clone()).unwrap_or_default(),
+        encoding: encoding.map(|encoding| encoding.name).unwrap_or_default(),
+        clock_rate_hz,
+        payload_type,
+        ssrc: track.and_then(SourceTrack::ssrc).map(|ssrc| format!("{:08X}", ssrc.0)),
+        packets: meter.packets,
+        bytes: meter.bytes,
+        packets_lost: track.map_or(0, SourceTrack::packets_lost),
+        jitter_s: jitter.map(|ticks| f64::from(ticks) / f64::from(clock_rate_hz.max(1))),
+        last_packet_age_s: meter.newest.map(|came| cx.now.since(came).as_secs_f64()),
+    }
+}

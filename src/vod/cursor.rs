@@ -1,0 +1,440 @@
+//! Where a stream is in its track: the next packet to send, and the window it lies in.
+//!
+//! ```text
+//!  window 4 (here)        window 5 (asked for ahead)
+//!  [frame][frame][frame]  [..
+//!            ^ frame, packet
+//! ```
+//! Invariant: while the cursor is inside window N, window N+1 (N-1 backwards) is asked for; a
+//! stream waits only when that answer is later than a whole window's time. A window whose pages
+//! age (`media::pages`) is asked for again; while they are cold, nothing is sent from it.
+//! The cursor is the queue: whoever cannot send now leaves it where it is. A place is numbers only,
+//! so that remembering one costs nothing; whoever returns to a window that is let go of already
+//! asks for it again.
+
+use std::sync::Arc;
+
+use crate::base::time::Mono;
+use crate::media::pages::Pages;
+use crate::media::window::{Frame, PacketWindow, WindowKind};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Cursor {
+    kind: WindowKind,
+    is_backward: bool,
+    window_count: u32,
+    /// Where to begin in the window that `place` names, until that has come.
+    begin: Begin,
+    place: Place,
+    window: Option<Arc<PacketWindow>>,
+    ahead: Option<Arc<PacketWindow>>,
+    /// The window that was asked for and has not come.
+    asked: Option<u32>,
+    /// Of the present window, as `check_pages` found them.
+    pages: Pages,
+}
+
+/// A place in the packets of a track that can be returned to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    window_index: u32,
+    frame_index: u32,
+    packet_index: u32,
+}
+
+impl Place {
+    /// Window, and packet in its frame.
+    pub(crate) fn window_and_packet(self) -> (u32, u32) {
+        (self.window_index, self.packet_index)
+    }
+}
+
+/// Where in a window to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begin {
+    /// At the edge that is met first in the cursor's direction.
+    Edge,
+    /// At the frame that holds this sample.
+    Sample(u32),
+    /// Where `place` stands: the cursor was there before.
+    Place,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// This frame, from its packet `packet_index` on.
+    Frame(Frame),
+    /// The window is not here yet.
+    Waiting,
+    /// The track is played out in this direction.
+    End,
+}
+
+impl Cursor {
+    /// Begins with `start_sample`, which lies in the window `window_index`.
+    #[must_use]
+    pub fn new(
+        kind: WindowKind,
+        is_backward: bool,
+        window_count: u32,
+        window_index: u32,
+        start_sample: u32,
+    ) -> Self {
+        let place = Place { window_index, frame_index: 0, packet_index: 0 };
+        Self {
+            kind,
+            is_backward,
+            window_count,
+            begin: Begin::Sample(start_sample),
+            place,
+            window: None,
+            ahead: None,
+            asked: None,
+            pages: Pages::Warm,
+        }
+    }
+
+    /// Which windows the cursor walks through.
+    #[must_use]
+    pub fn kind(&self) -> WindowKind {
+        self.kind
+    }
+
+    /// The window to ask for now; `None` when enough is here or the track ends.
+    #[must_use]
+    pub fn wanted(&self) -> Option<u32> {
+        if self.window.is_none() {
+            return (self.place.window_index < self.window_count)
+                .then_some(self.place.window_index);
+        }
+        let own = self.place.window_index;
+        if self.pages == Pages::Cold {
+            return Some(own);
+        }
+        let ahead = if self.ahead.is_some() { None } else { self.following(own) };
+        ahead.or_else(|| (self.pages == Pages::Aging).then_some(own))
+    }
+
+    /// Whether the frame that `peek` returned may be sent from its window at `now`; otherwise the
+    /// window is wanted again, and this is asked again when it has come.
+    pub fn check_pages(&mut self, now: Mono) -> bool {
+        let window = self.window.as_ref();
+        self.pages = window.map_or(Pages::Cold, |window| window.pages(now));
+        self.pages != Pages::Cold
+    }
+
+    /// The wanted window, unless it is asked for already.
+    #[must_use]
+    pub fn unasked(&self) -> Option<u32> {
+        self.wanted().filter(|index| self.asked != Some(*index))
+    }
+
+    /// The window is asked for: `unasked` does not name it again before it comes.
+    pub fn mark_asked(&mut self, window_index: u32) {
+        self.asked = Some(window_index);
+    }
+
+    /// What was asked for will not come, or will not be told: it may be asked for again.
+    pub fn forget_asked(&mut self) {
+        self.asked = None;
+    }
+
+    /// A window has come. One that is not wanted (any more) is ignored.
+    pub fn handle_window(&mut self, window_index: u32, window: Arc<PacketWindow>) {
+        if self.asked == Some(window_index) {
+            self.asked = None;
+        }
+        if self.window.is_none() && window_index == self.place.window_index {
+            self.enter(window);
+        } else if window_index == self.place.window_index {
+            // The same packets, perhaps built anew, from a worker that has seen to their pages.
+            self.window = Some(window);
+            self.pages = Pages::Warm;
+        } else if self.window.is_some()
+            && self.ahead.is_none()
+            && self.following(self.place.window_index) == Some(window_index)
+        {
+            self.ahead = Some(window);
+        }
+    }
+
+    /// Looks at the next frame, stepping into the window ahead when this one is used up.
+    pub fn peek(&mut self) -> Next {
+        // Bounded: each round uses up the window ahead, and there is at most one.
+        for _ in 0..3 {
+            let Some(window) = &self.window else {
+                let is_inside = self.place.window_index < self.window_count;
+                return if is_inside { Next::Waiting } else { Next::End };
+            };
+            if let Some(frame) = window.frames().get(self.place.frame_index as usize) {
+                return Next::Frame(*frame);
+            }
+            let Some(following) = self.following(self.place.window_index) else {
+                return Next::End;
+            };
+            if self.ahead.is_none() {
+                return Next::Waiting;
+            }
+            self.window = None;
+            self.place.window_index = following;
+            if let Some(window) = self.ahead.take() {
+                self.enter(window);
+            }
+        }
+        Next::Waiting
+    }
+
+    /// The window of the frame that `peek` returned.
+    #[must_use]
+    pub fn window(&self) -> Option<&PacketWindow> {
+        self.window.as_deref()
+    }
+
+    /// As `window`, to keep it.
+    #[must_use]
+    pub fn window_handle(&self) -> Option<&Arc<PacketWindow>> {
+        self.window.as_ref()
+    }
+
+    /// The frame behind the one that `peek` returned, when it is in the same window.
+    #[must_use]
+    pub fn frame_after(&self) -> Option<&Frame> {
+        let after = self.frame_index_after();
+        self.window.as_ref()?.frames().get(after as usize)
+    }
+
+    /// First packet of the next frame that is not sent yet.
+    #[must_use]
+    pub fn packet_index(&self) -> u32 {
+        self.place.packet_index
+    }
+
+    /// Steps over `count` packets of the present frame.
+    pub fn advance_packets(&mut self, count: u32) {
+        self.place.packet_index += count;
+    }
+
+    /// Steps to the next frame.
+    pub fn advance_frame(&mut self) {
+        self.place.packet_index = 0;
+        self.place.frame_index = self.frame_index_after();
+    }
+
+    /// The place of the next packet.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Returns to a place: its packets were not sent after all.
+    pub fn rewind(&mut self, place: Place) {
+        if place.window_index != self.place.window_index {
+            // What is the present window becomes the one ahead again. With a window without frames
+            // in between it is not the next one, and what is ahead of it even less.
+            let is_next = self.following(place.window_index) == Some(self.place.window_index);
+            self.ahead = if is_next { self.window.take() } else { None };
+            self.window = None;
+        }
+        self.place = place;
+        if self.window.is_none() {
+            self.begin = Begin::Place;
+        }
+    }
+
+    fn enter(&mut self, window: Arc<PacketWindow>) {
+        let frames = window.frames();
+        let frame_index = match std::mem::replace(&mut self.begin, Begin::Edge) {
+            Begin::Place => None,
+            Begin::Sample(start) => Some(frame_of_sample(frames, start)),
+            Begin::Edge if self.is_backward => Some(frames.len().wrapping_sub(1)),
+            Begin::Edge => Some(0),
+        };
+        if let Some(frame_index) = frame_index {
+            self.place.packet_index = 0;
+            // Before the first frame of an empty window lies an index that it does not have.
+            self.place.frame_index = u32::try_from(frame_index).unwrap_or(u32::MAX);
+        }
+        self.window = Some(window);
+        self.pages = Pages::Warm;
+    }
+
+    /// Backwards past the first frame wraps to an index that no window has.
+    fn frame_index_after(&self) -> u32 {
+        if self.is_backward {
+            self.place.frame_index.wrapping_sub(1)
+        } else {
+            self.place.frame_index.wrapping_add(1)
+        }
+    }
+
+    fn following(&self, window_index: u32) -> Option<u32> {
+        if self.is_backward {
+            window_index.checked_sub(1)
+        } else {
+            Some(window_index + 1).filter(|next| *next < self.window_count)
+        }
+    }
+}
+
+/// The frame that a sample begins with. A frame may hold several samples, then it is the last one
+/// that begins before; and a long sample of sound has several frames, then it is their first.
+fn frame_of_sample(frames: &[Frame], start: u32) -> usize {
+    let before = frames.partition_point(|frame| frame.sample_index < start);
+    match frames.get(before) {
+        Some(frame) if frame.sample_index == start => before,
+        _ => before.saturating_sub(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::Npt;
+    use crate::media::window::WindowBuilder;
+
+    fn window(samples: impl IntoIterator<Item = u32>) -> Arc<PacketWindow> {
+        let mut builder = WindowBuilder::new();
+        for sample_index in samples {
+            builder.push_inline(&[0]);
+            builder.end_packet(true);
+            builder.end_frame(Frame {
+                due: Npt(i64::from(sample_index)),
+                npt: Npt(i64::from(sample_index)),
+                rtp_ticks: 0,
+                sample_index,
+                packet_index: 0,
+                packet_count: 0,
+                is_sync: true,
+                is_disposable: false,
+            });
+        }
+        Arc::new(builder.finish())
+    }
+
+    /// Walks to the end, answering every wish at once.
+    fn walk(cursor: &mut Cursor, per_window: u32) -> Vec<u32> {
+        let mut seen = Vec::new();
+        for _ in 0..1_000 {
+            while let Some(index) = cursor.wanted() {
+                cursor.handle_window(index, window(index * per_window..(index + 1) * per_window));
+            }
+            match cursor.peek() {
+                Next::Frame(frame) => seen.push(frame.sample_index),
+                Next::Waiting => continue,
+                Next::End => return seen,
+            }
+            cursor.advance_frame();
+        }
+        panic!("no end");
+    }
+
+    #[test]
+    fn forward_walk_meets_every_sample_from_the_start_on() {
+        let mut cursor = Cursor::new(WindowKind::All, false, 3, 1, 5);
+        assert_eq!(walk(&mut cursor, 4), [5, 6, 7, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn start_is_the_first_frame_of_a_sample_or_the_frame_that_holds_it() {
+        for (frames, start, expected) in [
+            (&[0, 0, 0, 1, 1][..], 0, &[0, 0, 0, 1, 1][..]),
+            (&[0, 0, 0, 1, 1], 1, &[1, 1]),
+            (&[0, 4, 8], 5, &[4, 8]),
+            (&[0, 4, 8], 8, &[8]),
+            (&[4, 8], 0, &[4, 8]),
+            (&[], 3, &[]),
+        ] {
+            let mut cursor = Cursor::new(WindowKind::All, false, 1, 0, start);
+            cursor.handle_window(0, window(frames.iter().copied()));
+            let mut seen = Vec::new();
+            while let Next::Frame(frame) = cursor.peek() {
+                seen.push(frame.sample_index);
+                cursor.advance_frame();
+            }
+            assert_eq!(seen, expected, "{frames:?} from {start}");
+        }
+    }
+
+    #[test]
+    fn backward_walk_meets_every_sample_down_to_the_first() {
+        let mut cursor = Cursor::new(WindowKind::Sync, true, 3, 1, 5);
+        assert_eq!(walk(&mut cursor, 4), [5, 4, 3, 2, 1, 0]);
+    }
+
+    #[test]
+    fn window_that_is_late_is_waited_for_and_a_stray_one_ignored() {
+        let mut cursor = Cursor::new(WindowKind::All, false, 2, 0, 0);
+        cursor.handle_window(1, window(1..2));
+        assert_eq!(cursor.peek(), Next::Waiting);
+        cursor.handle_window(0, window(0..1));
+        assert!(matches!(cursor.peek(), Next::Frame(f) if f.sample_index == 0));
+        cursor.advance_frame();
+        assert_eq!(cursor.peek(), Next::Waiting);
+        cursor.handle_window(1, window(1..2));
+        assert!(matches!(cursor.peek(), Next::Frame(f) if f.sample_index == 1));
+        cursor.advance_frame();
+        assert_eq!(cursor.peek(), Next::End);
+    }
+
+    #[test]
+    fn rewind_over_a_window_edge_sends_the_same_again() {
+        let mut cursor = Cursor::new(WindowKind::All, false, 2, 0, 1);
+        cursor.handle_window(0, window(0..2));
+        cursor.handle_window(1, window(2..4));
+        assert!(matches!(cursor.peek(), Next::Frame(f) if f.sample_index == 1));
+        cursor.advance_packets(1);
+        let place = cursor.place();
+        cursor.advance_frame();
+        assert!(matches!(cursor.peek(), Next::Frame(f) if f.sample_index == 2));
+        cursor.rewind(place);
+        assert_eq!((cursor.peek(), cursor.wanted()), (Next::Waiting, Some(0)));
+        cursor.handle_window(0, window(0..2));
+        assert_eq!((cursor.place(), cursor.wanted()), (place, None));
+        assert_eq!(walk(&mut cursor, 2), [1, 2, 3]);
+    }
+
+    #[test]
+    fn rewind_over_a_window_without_frames_sends_the_same_again() {
+        let mut cursor = Cursor::new(WindowKind::All, false, 4, 0, 0);
+        let content = [0..2, 2..2, 2..4, 4..6];
+        let answer = |cursor: &mut Cursor| {
+            while let Some(index) = cursor.wanted() {
+                cursor.handle_window(index, window(content[index as usize].clone()));
+            }
+        };
+        answer(&mut cursor);
+        let place = cursor.place();
+        cursor.advance_frame();
+        cursor.advance_frame();
+        for _ in 0..2 {
+            let _ = cursor.peek();
+            answer(&mut cursor);
+        }
+        assert!(matches!(cursor.peek(), Next::Frame(f) if f.sample_index == 2));
+        cursor.rewind(place);
+        let mut seen = Vec::new();
+        for _ in 0..20 {
+            answer(&mut cursor);
+            if let Next::Frame(frame) = cursor.peek() {
+                seen.push(frame.sample_index);
+                cursor.advance_frame();
+            }
+        }
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn window_is_asked_for_once_until_it_comes_or_is_refused() {
+        let mut cursor = Cursor::new(WindowKind::All, false, 2, 0, 0);
+        assert_eq!(cursor.unasked(), Some(0));
+        cursor.mark_asked(0);
+        assert_eq!((cursor.unasked(), cursor.wanted()), (None, Some(0)));
+        cursor.forget_asked();
+        assert_eq!(cursor.unasked(), Some(0));
+        cursor.mark_asked(0);
+        cursor.handle_window(0, window(0..1));
+        assert_eq!(cursor.unasked(), Some(1));
+    }
+}

@@ -1,0 +1,113 @@
+//! The RTSP methods that concern a session (RFC 2326 s10), one file each.
+//!
+//! | method | Ready | Priming | Playing | Paused | Ended |
+//! |---|---|---|---|---|---|
+//! | SETUP | adds a stream | held | 455 | adds a stream | 455 |
+//! | PLAY | starts | held | seeks, changes scale | resumes, seeks | starts again |
+//! | PAUSE | 455 | held | stops | 200 | 200 |
+//! | TEARDOWN | ends | held | ends | ends | ends |
+//! | GET_PARAMETER, SET_PARAMETER, OPTIONS | sign of life in every state |||||
+//!
+//! A command that comes over another connection while a PLAY is being prepared is held, so that
+//! all commands of a session are answered in the order in which they arrived.
+
+mod parameter;
+mod pause;
+mod play;
+mod setup;
+mod teardown;
+
+use crate::rtsp::reader::Method;
+use crate::rtsp::response::{Response, Status};
+use crate::session::action::Action;
+use crate::session::command::{Command, Executed};
+use crate::session::cx::Cx;
+use crate::session::directory::SessionKey;
+use crate::vod::playback::{Session, State};
+use crate::vod::table::Vod;
+
+impl Vod {
+    /// Executes a SETUP that begins a session.
+    pub(crate) fn execute_first(&mut self, cx: &mut Cx, command: Command) -> Executed {
+        match command.request.method {
+            Method::Setup => self.setup(cx, command, None),
+            // PLAY, PAUSE and TEARDOWN without a session: there is none yet.
+            _ => command.refuse(Status::SessionNotFound),
+        }
+    }
+
+    /// Executes a command for a session.
+    pub(crate) fn execute(&mut self, cx: &mut Cx, command: Command, key: SessionKey) -> Executed {
+        self.touch(cx, key);
+        let Some(session) = self.session_mut(key) else {
+            return command.refuse(Status::SessionNotFound);
+        };
+        if matches!(session.state, State::Priming(_)) {
+            if session.held.len() >= HELD_MAX {
+                return command.refuse(Status::ServiceUnavailable);
+            }
+            session.held.push_back(command);
+            return Executed::Later;
+        }
+        match command.request.method {
+            Method::Setup => self.setup(cx, command, Some(key)),
+            Method::Play => self.play(cx, command, key),
+            Method::Pause => self.pause(cx, &command, key),
+            Method::Teardown => self.teardown(cx, &command, key),
+            Method::GetParameter | Method::SetParameter => self.parameter(cx, &command, key),
+            _ => command.refuse(Status::MethodNotAllowed),
+        }
+    }
+
+    /// Commands held behind a PLAY may go on.
+    pub(crate) fn release_held(&mut self, cx: &mut Cx, key: SessionKey) {
+        let Some(session) = self.session_mut(key) else { return };
+        let held = std::mem::take(&mut session.held);
+        cx.out.extend(held.into_iter().map(|command| Action::Execute(Box::new(command))));
+    }
+}
+
+/// Whether a command's URL names the presentation of a session, or one of its streams.
+enum Scope {
+    /// Aggregate control.
+    Presentation,
+    /// This stream, by its place in the session.
+    Stream(usize),
+}
+
+/// What the URL of a command means for `session`.
+///
+/// # Errors
+/// 404 when it names another presentation, 455 when it names a track that is not set up.
+fn scope(session: &Session, command: &Command) -> Result<Scope, Status> {
+    let path = command.target.path.trim_end_matches('/');
+    // `*` stands for the session's presentation: some clients tear down like that.
+    if !path.is_empty() && path != session.title.url_path {
+        return Err(Status::NotFound);
+    }
+    let Some(track) = command.target.track else { return Ok(Scope::Presentation) };
+    let place = session.streams.iter().position(|stream| stream.track_index == track);
+    match place {
+        Some(index) => Ok(Scope::Stream(index)),
+        None if usize::from(track) < session.title.asset.tracks.len() => {
+            Err(Status::MethodNotValidInThisState)
+        }
+        None => Err(Status::NotFound),
+    }
+}
+
+/// PLAY and PAUSE of one stream of several: aggregate control only (RFC 2326 s11.3.12).
+fn aggregate_only(session: &Session, command: &Command) -> Result<(), Status> {
+    match scope(session, command)? {
+        Scope::Stream(_) if session.streams.len() > 1 => Err(Status::OnlyAggregateOperationAllowed),
+        Scope::Stream(_) | Scope::Presentation => Ok(()),
+    }
+}
+
+/// An answer that names the session.
+fn answer(command: &Command, session: &Session) -> Response {
+    command.response(Status::Ok).header("Session", session.id.to_string())
+}
+
+/// A client that pipelines more commands behind one PLAY than this does not wait for answers.
+const HELD_MAX: usize = 16;

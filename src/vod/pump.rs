@@ -1,0 +1,631 @@
+//! Sends titles to their players: what is due, in how many pieces, and what comes next.
+//!
+//! ```text
+//!  wheel --> stream --> due frames --UDP--> runs of equal packets --> sink
+//!              |            ^                                           |
+//!              |            +--------------- rewind <------ refused ----+
+//!              `--TCP--> connection is ready --> whole frames, the longest due first --> sink
+//! ```
+//! A due frame is cut into runs of equal-size packets with at most one shorter tail; the runs that
+//! a stream sends in a turn are linked, so that when the socket has no room for one, none behind
+//! it overtakes it. More than `BURST_PACKETS_MAX` packets are spread over the turns that follow
+//! (DESIGN section 6.3). Packets are counted on the stream as they are handed over, so that a run
+//! the kernel takes, which nearly all are, needs no second look at it.
+//!
+//! Invariants: a packet is sent at its time or later, never before it; BYE is due `BYE_DELAY` after
+//! the last frame was shown. Nothing is allocated for a frame or a packet.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::ids::RtpTs;
+use crate::base::limits::{BURST_INTERVAL, BURST_PACKETS_MAX};
+use crate::base::sink::{Gathered, RunSink};
+use crate::base::time::{Mono, Npt};
+use crate::library::title::Title;
+use crate::media::window::{Frame, Packet, PacketWindow};
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::rtp::{self, HEADER_BYTES};
+use crate::session::action::TimerKey;
+use crate::session::cx::Cx;
+use crate::session::directory::SessionKey;
+use crate::session::directory::SessionRef;
+use crate::session::directory::StreamRef;
+use crate::session::transport::Transport;
+use crate::vod::epoch::Epoch;
+use crate::vod::playback::{Session, State};
+use crate::vod::stream::{Due, Phase, RunMark, Stream};
+use crate::vod::table::Vod;
+
+/// Sockets that send runs of titles' packets.
+pub trait TitleSink: RunSink {
+    /// Why a packet can never be sent.
+    type Error: Display;
+    /// A run under construction.
+    type Run<'a>: TitleRun<Error = Self::Error>
+    where
+        Self: 'a;
+
+    /// Starts a run. `None`: there is no room in this turn.
+    fn start_title_run(&mut self, way: Self::Way) -> Option<Self::Run<'_>>;
+}
+
+/// A run of a title's packets. Dropped without `submit`, nothing is sent.
+pub trait TitleRun {
+    /// As `TitleSink::Error`.
+    type Error;
+
+    /// Adds a packet: `header`, then the payload, which lies in the title's file or in its window.
+    /// False: the run takes no more; submit it, and start another.
+    ///
+    /// # Errors
+    /// The packet can never be sent; the run is as before.
+    fn try_packet(
+        &mut self,
+        header: &[u8; HEADER_BYTES],
+        window: &PacketWindow,
+        packet: &Packet,
+        title: &Arc<Title>,
+    ) -> Result<bool, Self::Error>;
+
+    /// Sends the run, linked to the next one to the same client. If it is refused, `mark` comes
+    /// back in `Vod::handle_run_refused`.
+    fn submit(self, mark: RunMark);
+}
+
+/// A send on a connection that takes interleaved packets.
+pub trait TitleFrames {
+    /// Why a packet can never be sent.
+    type Error: Display;
+
+    /// Appends a packet on a channel. False: the send takes no more.
+    ///
+    /// # Errors
+    /// The packet can never be sent; the send is as before.
+    fn push_packet(
+        &mut self,
+        channel: u8,
+        header: &[u8; HEADER_BYTES],
+        window: &PacketWindow,
+        packet: &Packet,
+        title: &Arc<Title>,
+    ) -> Result<bool, Self::Error>;
+}
+
+/// What became of a run that was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It is to be sent again: the socket had no room, or a run linked before it was refused.
+    Again,
+    /// The title's file was truncated.
+    Truncated,
+    /// Its packets are lost, as on their way.
+    Lost,
+}
+
+/// How far a stream got in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pumped {
+    /// All that was due is handed over; this comes next.
+    Until(Due),
+    /// The rest goes in the next turn.
+    Part,
+    /// The title's bytes are not where its index says.
+    Broken,
+}
+
+/// Whether a frame went into a send.
+enum Taken {
+    All,
+    NoRoom,
+    Broken,
+}
+
+/// A stream over UDP, with what its session says of it.
+#[derive(Debug)]
+pub struct Pumping<'a> {
+    /// Its name.
+    pub at: StreamRef,
+    /// The stream.
+    pub stream: &'a mut Stream,
+    /// The present epoch.
+    pub epoch: &'a Epoch,
+    /// Where the range ends, when that is before the end of the title.
+    pub end: Option<Npt>,
+    /// The title.
+    pub title: &'a Arc<Title>,
+    /// When the PLAY came that waits for its first packet.
+    pub play_received: &'a mut Option<Mono>,
+}
+
+impl Vod {
+    /// A stream's key of the wheel has come up. Something before it in this turn may have ended
+    /// what it was for. Returns the connection of a stream that is interleaved with one: the stream
+    /// waits for it.
+    pub fn pump(
+        &mut self,
+        cx: &mut Cx,
+        key: TimerKey,
+        sink: &mut impl TitleSink,
+    ) -> Option<EntryKey> {
+        if !self.is_stream_due(&key) {
+            return None;
+        }
+        let TimerKey::Stream { session, stream_index, epoch_count, .. } = key else { return None };
+        let at = StreamRef { session, stream_index, epoch_count };
+        let session = self.session_mut(session)?;
+        let connection = session.connection;
+        let stream = session.streams.get_mut(usize::from(stream_index))?;
+        match stream.path {
+            Transport::Udp { .. } => {
+                self.pump_udp(cx, at, sink);
+                None
+            }
+            Transport::Tcp { .. } => {
+                stream.phase = Phase::WaitsForConnection;
+                connection
+            }
+            Transport::Group { .. } => None,
+        }
+    }
+
+    fn pump_udp(&mut self, cx: &mut Cx, at: StreamRef, sink: &mut impl TitleSink) {
+        match self.send_due(cx, at, sink) {
+            Some(Pumped::Until(due)) => {
+                self.request_ahead(cx, at);
+                self.plan(cx, at, due);
+            }
+            Some(Pumped::Part) => self.plan(cx, at, Due::At(cx.now + BURST_INTERVAL)),
+            Some(Pumped::Broken) => {
+                cx.cells.sessions_failed.add(1);
+                self.fail(cx, at.session, Some("media failed"));
+            }
+            None => {}
+        }
+    }
+
+    /// Hands the frames of a stream that are due to the sink, as many as a turn may. `None`: there
+    /// is no such stream any more.
+    fn send_due(&mut self, cx: &Cx, at: StreamRef, sink: &mut impl TitleSink) -> Option<Pumped> {
+        let session = self.session_mut(at.session)?;
+        let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
+            return None;
+        };
+        let (end, stream) = (*end, streams.get_mut(usize::from(at.stream_index))?);
+        let Transport::Udp { pair, rtp, .. } = stream.path else { return None };
+        let Some(way) = sink.way_to(pair, rtp) else { return Some(Pumped::Part) };
+        let pumping = Pumping { at, stream, epoch, end, title, play_received };
+        Some(pumping.send_due(&cx.cells, cx.now, way, sink))
+    }
+
+    /// Plans a stream's next step from what it has to send.
+    pub fn plan(&mut self, cx: &mut Cx, at: StreamRef, next: Due) {
+        match next {
+            // The next frame is due already: in the next turn, behind the runs of this one.
+            Due::Now { .. } => self.schedule(cx, at, cx.now + NEXT_TURN),
+            Due::At(time) => self.schedule(cx, at, time),
+            Due::Waiting => {
+                cx.cells.window_waits.add(1);
+                if let Some(stream) = self.current_stream(at) {
+                    stream.phase = Phase::WaitsForWindow;
+                }
+                self.request_windows(cx, at.session, at.stream_index);
+                // It may have been at hand.
+                if let Some(due) = self.next_due(cx, at)
+                    && !matches!(due, Due::Waiting)
+                {
+                    self.schedule(cx, at, cx.now + NEXT_TURN);
+                }
+            }
+            Due::End => self.finish(cx, at),
+        }
+    }
+
+    /// What a stream has to send; also asks for the window ahead.
+    fn next_due(&mut self, cx: &mut Cx, at: StreamRef) -> Option<Due> {
+        let session = self.session_mut(at.session)?;
+        let (epoch, end) = (session.epoch?, session.end);
+        let stream = session.streams.get_mut(usize::from(at.stream_index))?;
+        let due = stream.due(&epoch, end, cx.now);
+        self.request_ahead(cx, at);
+        Some(due)
+    }
+
+    fn request_ahead(&mut self, cx: &mut Cx, at: StreamRef) {
+        let unasked = self.session(at.session).and_then(|session| {
+            let stream = session.streams.get(usize::from(at.stream_index))?;
+            stream.cursor.as_ref()?.unasked()
+        });
+        if unasked.is_some() {
+            self.request_windows(cx, at.session, at.stream_index);
+        }
+    }
+
+    /// All is sent: BYE follows when the last frame has had its time on the screen.
+    fn finish(&mut self, cx: &mut Cx, at: StreamRef) {
+        let Some(session) = self.session(at.session) else { return };
+        let Some(epoch) = session.epoch else { return };
+        let Some(stream) = session.streams.get(usize::from(at.stream_index)) else { return };
+        let end = match (session.end, session.track(stream)) {
+            (Some(end), _) => end,
+            (None, Some(track)) if epoch.scale > 0.0 => track.end,
+            (None, _) => epoch.npt_at(cx.now),
+        };
+        let bye_due = epoch.wall_of_npt(end).max(cx.now) + BYE_DELAY;
+        self.wait_for_bye(cx, at, bye_due);
+    }
+
+    /// A run was not sent.
+    pub fn handle_run_refused(&mut self, cx: &mut Cx, mark: &RunMark, refused: Refused) {
+        let RunMark { session, stream_index, epoch_count, .. } = *mark;
+        let at = StreamRef { session, stream_index, epoch_count };
+        match refused {
+            // What the socket did not take is next again, a little later.
+            Refused::Again => {
+                cx.cells.send_again.add(1);
+                if self.current_stream(at).is_some_and(|stream| stream.rewind(mark)) {
+                    self.schedule(cx, at, cx.now + BURST_INTERVAL);
+                }
+            }
+            Refused::Truncated => {
+                cx.cells.send_errors.add(1);
+                if let Some(stream) = self.current_stream(at) {
+                    stream.uncount(mark);
+                    tracing::warn!("a file was truncated while it was playing: its session ends");
+                    cx.cells.sessions_failed.add(1);
+                    self.fail(cx, session, Some("media failed"));
+                }
+            }
+            Refused::Lost => {
+                cx.cells.send_errors.add(1);
+                if let Some(stream) = self.current_stream(at) {
+                    stream.uncount(mark);
+                }
+            }
+        }
+    }
+
+    /// The pair that a run was sent from, if its stream still plays that epoch.
+    #[must_use]
+    pub fn pair_of(&self, mark: &RunMark) -> Option<u16> {
+        let is_current = |session: &&Session| session.epoch_count == mark.epoch_count;
+        let session = self.session(mark.session).filter(is_current)?;
+        match session.streams.get(usize::from(mark.stream_index))?.path {
+            Transport::Udp { pair, .. } => Some(pair),
+            Transport::Tcp { .. } | Transport::Group { .. } => None,
+        }
+    }
+
+    /// A stream, if it still plays the epoch that is meant.
+    fn current_stream(&mut self, at: StreamRef) -> Option<&mut Stream> {
+        let is_current = |session: &&mut Session| session.epoch_count == at.epoch_count;
+        let session = self.session_mut(at.session).filter(is_current)?;
+        session.streams.get_mut(usize::from(at.stream_index))
+    }
+
+    /// Streams of a connection that wait for it and have a frame due, the longest due first.
+    pub fn find_ready_streams(
+        &mut self,
+        cx: &mut Cx,
+        connection: EntryKey,
+        ready: &mut Vec<(Mono, StreamRef)>,
+    ) {
+        for index in 0..cx.directory.of_connection(connection).len() {
+            let session = cx.directory.of_connection(connection).get(index).copied();
+            let Some(SessionRef::Title(session)) = session else { continue };
+            let Some(entry) = self.session(session) else { continue };
+            if !matches!(entry.state, State::Playing) {
+                continue;
+            }
+            let (epoch_count, count) = (entry.epoch_count, entry.streams.len());
+            let first = ready.len();
+            for stream in 0..count {
+                let is_waiting = self.session(session).is_some_and(|entry| {
+                    entry.streams.get(stream).map(|s| s.phase) == Some(Phase::WaitsForConnection)
+                });
+                if !is_waiting {
+                    continue;
+                }
+                let stream_index = u8::try_from(stream).unwrap_or(u8::MAX);
+                let at = StreamRef { session, stream_index, epoch_count };
+                match self.next_due(cx, at) {
+                    Some(Due::Now { at: due_at, .. }) => ready.push((due_at, at)),
+                    Some(other) => self.plan(cx, at, other),
+                    None => {}
+                }
+            }
+            let latest = ready[first..].iter().map(|(due_at, _)| *due_at).min();
+            if latest.is_some_and(|due_at| self.skip_if_late(cx, session, due_at)) {
+                ready.truncate(first);
+                for stream_index in (0..count).filter_map(|index| u8::try_from(index).ok()) {
+                    self.plan_skipped(cx, StreamRef { session, stream_index, epoch_count });
+                }
+            }
+        }
+        ready.sort_by_key(|(due_at, _)| *due_at);
+    }
+
+    /// A stream that was moved asks for its window.
+    fn plan_skipped(&mut self, cx: &mut Cx, at: StreamRef) {
+        if self.current_stream(at).is_some_and(|stream| stream.phase == Phase::WaitsForWindow) {
+            self.plan(cx, at, Due::Waiting);
+        }
+    }
+
+    /// Puts the frames of ready streams into a send, as far as it has room. Returns the session of
+    /// a title whose bytes are not where its index says.
+    pub fn gather(
+        &mut self,
+        cx: &Cx,
+        ready: &[(Mono, StreamRef)],
+        send: &mut impl TitleFrames,
+        gathered: &mut Gathered,
+    ) -> Option<SessionKey> {
+        for (_, at) in ready {
+            match self.take_frame(cx, send, *at, gathered) {
+                Taken::All => {}
+                Taken::NoRoom => return None,
+                Taken::Broken => return Some(at.session),
+            }
+        }
+        None
+    }
+
+    /// Puts the rest of a stream's due frame into a send.
+    fn take_frame(
+        &mut self,
+        cx: &Cx,
+        send: &mut impl TitleFrames,
+        at: StreamRef,
+        gathered: &mut Gathered,
+    ) -> Taken {
+        let Some(session) = self.session_mut(at.session) else { return Taken::All };
+        let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
+            return Taken::All;
+        };
+        let Some(stream) = streams.get_mut(usize::from(at.stream_index)) else {
+            return Taken::All;
+        };
+        let Due::Now { frame, at: due_at } = stream.due(epoch, *end, cx.now) else {
+            return Taken::All;
+        };
+        let Transport::Tcp { channel, .. } = stream.path else { return Taken::All };
+        if stream.is_at_frame_start() {
+            observe(&cx.cells, cx.now, due_at, play_received);
+        }
+        let ts = stream.stamp(epoch, &frame);
+        let Some((window, first)) = stream.window() else { return Taken::All };
+        let (mut count, mut payload_bytes, mut taken) = (0, 0, Taken::All);
+        for packet in window.packets(&frame).iter().skip(first) {
+            let header = rtp_header(stream, count, packet.marker, ts);
+            match send.push_packet(channel, &header, window, packet, title) {
+                Ok(true) => {}
+                // The rest of the frame goes with the next send: between packets nothing is cut.
+                Ok(false) => {
+                    taken = Taken::NoRoom;
+                    break;
+                }
+                Err(error) => {
+                    tracing::error!(title = title.name, %error, "packet cannot be sent");
+                    return Taken::Broken;
+                }
+            }
+            count += 1;
+            payload_bytes += u32::from(packet.payload_bytes);
+        }
+        stream.take_packets(count, payload_bytes);
+        gathered.packets += u64::from(count);
+        gathered.payload_bytes += u64::from(payload_bytes);
+        if matches!(taken, Taken::All) {
+            stream.finish_frame();
+        }
+        taken
+    }
+
+    /// Plans the next step of streams whose frames were taken, or not: they wait for the clock or
+    /// for the connection. True: for the connection, some of them.
+    pub fn replan(&mut self, cx: &mut Cx, ready: &[(Mono, StreamRef)]) -> bool {
+        let mut has_more = false;
+        for (_, at) in ready {
+            match self.next_due(cx, *at) {
+                // Its next frame goes with the next send.
+                Some(Due::Now { .. }) => has_more = true,
+                None => {}
+                Some(other) => self.plan(cx, *at, other),
+            }
+        }
+        has_more
+    }
+}
+
+impl Pumping<'_> {
+    /// Hands the frames that are due to the sink, as many as a turn may.
+    pub fn send_due<S: TitleSink>(
+        mut self,
+        cells: &ShardCells,
+        now: Mono,
+        way: S::Way,
+        sink: &mut S,
+    ) -> Pumped {
+        let (mut sent, mut sent_max) = (0, BURST_PACKETS_MAX);
+        // Bounded by `sent_max`: every frame has a packet at least.
+        let pumped = loop {
+            let (frame, due_at) = match self.stream.due(self.epoch, self.end, now) {
+                Due::Now { frame, at } => (frame, at),
+                due => break Pumped::Until(due),
+            };
+            let is_start = self.stream.is_at_frame_start();
+            sent_max = sent_max.max(burst_max(self.stream, self.epoch, &frame));
+            match self.send_frame(&frame, sent_max - sent, way, sink) {
+                Ok((packets, is_whole)) => {
+                    sent += packets;
+                    if is_start && packets > 0 {
+                        observe(cells, now, due_at, self.play_received);
+                    }
+                    if !is_whole {
+                        break Pumped::Part;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(title = self.title.name, %error, "packet cannot be sent");
+                    break Pumped::Broken;
+                }
+            }
+        };
+        if sent > 0 {
+            cells.send_burst.observe_packets(sent as u64);
+        }
+        pumped
+    }
+
+    /// Cuts what is left of a frame into runs, at most `packets_max` packets of it. Returns how
+    /// many packets were sent, and whether the frame is finished: otherwise the rest goes in the
+    /// next turn.
+    fn send_frame<S: TitleSink>(
+        &mut self,
+        frame: &Frame,
+        packets_max: usize,
+        way: S::Way,
+        sink: &mut S,
+    ) -> Result<(usize, bool), S::Error> {
+        let stream = &mut *self.stream;
+        let ts = stream.stamp(self.epoch, frame);
+        let mut sent = 0;
+        loop {
+            let Some((window, first)) = stream.window() else { return Ok((sent, false)) };
+            let packets = window.packets(frame).get(first..).unwrap_or_default();
+            if packets.is_empty() {
+                stream.finish_frame();
+                return Ok((sent, true));
+            }
+            if sent == packets_max {
+                return Ok((sent, false));
+            }
+            let Some(mut run) = sink.start_title_run(way) else { return Ok((sent, false)) };
+            let (mut count, mut payload_bytes) = (0, 0);
+            for packet in packets.iter().take(packets_max - sent) {
+                let header = rtp_header(stream, count, packet.marker, ts);
+                if !run.try_packet(&header, window, packet, self.title)? {
+                    break;
+                }
+                count += 1;
+                payload_bytes += u32::from(packet.payload_bytes);
+            }
+            if count == 0 {
+                return Ok((sent, false));
+            }
+            let Some(mark) = stream.take_run(self.at, count, payload_bytes) else {
+                return Ok((sent, false));
+            };
+            stream.remember(&mark, frame, ts);
+            run.submit(mark);
+            sent += usize::from(count);
+        }
+    }
+}
+
+/// The header of the packet that is `ahead` packets after a stream's next one.
+fn rtp_header(stream: &Stream, ahead: u16, marker: bool, ts: RtpTs) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    let seq = stream.next_seq().plus(ahead);
+    rtp::write_header(&mut header, marker, stream.payload_type, seq, ts, stream.ssrc);
+    header
+}
+
+/// Packets of a frame that go out in one turn at most. A frame of more than `BURST_PACKETS_MAX` is
+/// spread over the turns of half the time to the next one, so that it is through when that is due.
+fn burst_max(stream: &Stream, epoch: &Epoch, frame: &Frame) -> usize {
+    let packets = frame.packet_count as usize;
+    if packets <= BURST_PACKETS_MAX {
+        return packets;
+    }
+    let interval_ns = stream.frame_interval_ns(epoch, frame).unwrap_or(FRAME_INTERVAL_NS);
+    let burst_ns = u64::from(BURST_INTERVAL.subsec_nanos());
+    let turns = usize::try_from(interval_ns / 2 / burst_ns).unwrap_or(usize::MAX).max(1);
+    packets.div_ceil(turns)
+}
+
+/// Counts how late a frame is, and how long a PLAY waited for its first one.
+fn observe(cells: &ShardCells, now: Mono, due_at: Mono, play_received: &mut Option<Mono>) {
+    cells.observe_lateness(now, due_at);
+    if let Some(received) = play_received.take() {
+        cells.observe_first_packet(now, received);
+    }
+}
+
+/// The turn that comes next is later than this one, by this at least.
+const NEXT_TURN: Duration = Duration::from_nanos(1);
+/// Where nothing tells how long a frame lasts.
+const FRAME_INTERVAL_NS: u64 = 40_000_000;
+/// BYE comes on another socket than the last packets and must not overtake them: a player that
+/// polls RTCP first would drop what it has not read yet.
+const BYE_DELAY: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::base::ids::Ssrc;
+    use crate::media::window::{WindowBuilder, WindowKind};
+    use crate::vod::cursor::Cursor;
+
+    /// A stream at the first of two frames, 40 ms apart, and that frame.
+    fn stream_at_frame_of(packets: usize) -> (Stream, Epoch, Frame) {
+        let mut builder = WindowBuilder::new();
+        for sample_index in 0..2 {
+            (0..packets).for_each(|_| {
+                builder.push_inline(&[1]);
+                builder.end_packet(false);
+            });
+            let due = Npt(i64::from(sample_index) * 40_000_000);
+            let (packet_index, packet_count) = (0, 0);
+            let (is_sync, is_disposable) = (true, false);
+            let rtp_ticks = i64::from(sample_index) * 3_600;
+            let npt = due;
+            builder.end_frame(Frame {
+                due,
+                npt,
+                rtp_ticks,
+                sample_index,
+                packet_index,
+                packet_count,
+                is_sync,
+                is_disposable,
+            });
+        }
+        let window = Arc::new(builder.finish());
+        let frame = window.frames()[0];
+        let mut cursor = Cursor::new(WindowKind::All, false, 1, 0, 0);
+        cursor.handle_window(0, window);
+        let client = SocketAddr::from(([192, 0, 2, 1], 5_000));
+        let path = Transport::Udp { pair: 0, rtp: client, rtcp: client };
+        let mut stream = Stream::new(0, (96, 90_000), path, String::new(), Ssrc(1), 1);
+        stream.seek(cursor, None);
+        let (npt, due_zero, wall) = (Npt::ZERO, Npt::ZERO, Mono(1));
+        let epoch = Epoch { wall, npt, due_zero, scale: 1.0, speed: 1.0, playout_ns: 0 };
+        (stream, epoch, frame)
+    }
+
+    #[test]
+    fn frame_is_sent_within_half_of_its_time_however_large_it_is() {
+        for (packets, in_a_turn) in [(1, 1), (32, 32), (33, 4), (320, 32), (4_000, 400)] {
+            let (stream, epoch, frame) = stream_at_frame_of(packets);
+            let most = burst_max(&stream, &epoch, &frame);
+            assert_eq!(most, in_a_turn, "{packets} packets");
+            // What `send_due` makes of it: never less than the usual burst.
+            let turns = packets.div_ceil(most.max(BURST_PACKETS_MAX));
+            let taken = BURST_INTERVAL * u32::try_from(turns).unwrap();
+            assert!(taken <= Duration::from_millis(20), "{packets} packets");
+        }
+    }
+
+    #[test]
+    fn frame_of_a_faster_epoch_has_less_time() {
+        let (stream, epoch, frame) = stream_at_frame_of(400);
+        let fast = Epoch { scale: 2.0, speed: 5.0, ..epoch };
+        assert_eq!(burst_max(&stream, &fast, &frame), 400, "one turn of the 2 ms that it has");
+    }
+}

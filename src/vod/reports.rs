@@ -1,0 +1,249 @@
+//! RTCP of players of titles: sender reports on their interval, BYE at the end, reports in.
+//!
+//! The first sender report goes out with the first packet, so that a player can put sound and
+//! picture together from the start (RFC 3550 s6.4).
+
+use rand::RngExt;
+
+use crate::base::ids::SessionId;
+use crate::base::time::{Mono, Npt};
+use crate::metrics::cells::{QUALITY_CAUSES, ShardCells};
+use crate::rtcp::interval::interval;
+use crate::rtcp::{self, Feedback, SenderInfo};
+use crate::session::action::Action;
+use crate::session::action::TimerKey;
+use crate::session::cx::Cx;
+use crate::session::directory::SessionKey;
+use crate::session::directory::StreamRef;
+use crate::session::transport::Transport;
+use crate::vod::playback::{Session, State};
+use crate::vod::stream::{Phase, Report, Stream};
+use crate::vod::table::Vod;
+use crate::vod::thinning::Change;
+
+impl Vod {
+    /// Time for the sender reports of a session.
+    pub fn handle_report_due(&mut self, cx: &mut Cx, key: SessionKey, epoch_count: u32) {
+        // Where all streams have said BYE there is nothing to report any more.
+        let is_current =
+            |s: &Session| s.epoch_count == epoch_count && matches!(s.state, State::Playing);
+        if !self.session(key).is_some_and(is_current) {
+            return;
+        }
+        self.send_reports(cx, key);
+        self.observe_lag(cx, key);
+        let bandwidth = self.session(key).map_or(0, session_bandwidth_bits);
+        let random = rand::rng().random_range(0.0..1.0);
+        // Two members: the player and us, the only sender.
+        let wait = interval(bandwidth, 2, 1, true, REPORT_BYTES, false, random);
+        self.wait_for_report(cx, key, cx.now + wait);
+    }
+
+    /// Sends the reports of a session at `due`, and at no time that was set before.
+    pub(crate) fn wait_for_report(&mut self, cx: &mut Cx, key: SessionKey, due: Mono) {
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        let timer = TimerKey::Report { session: key, epoch_count: session.epoch_count };
+        cx.wheel.replace(&mut session.timers.report, due, timer);
+    }
+
+    /// Says BYE on a stream at `due`: nothing else of it is to come.
+    pub fn wait_for_bye(&mut self, cx: &mut Cx, at: StreamRef, due: Mono) {
+        let StreamRef { session, stream_index, epoch_count } = at;
+        let Some(stream) = self
+            .slab
+            .get_mut(session.0 as usize)
+            .and_then(|session| session.streams.get_mut(usize::from(stream_index)))
+        else {
+            return;
+        };
+        stream.phase = Phase::Finishing;
+        let key = TimerKey::Bye { session, stream_index, epoch_count };
+        cx.wheel.replace(&mut stream.timer, due, key);
+    }
+
+    /// A sender report on every stream that plays.
+    pub(crate) fn send_reports(&self, cx: &mut Cx, key: SessionKey) {
+        let count = self.session(key).map_or(0, |s| s.streams.len());
+        for index in 0..count {
+            let Some(session) = self.session(key) else { return };
+            let phase = session.streams[index].phase;
+            if !matches!(phase, Phase::Idle | Phase::Ended) {
+                self.send_report(cx, key, index, None);
+            }
+        }
+    }
+
+    /// Time for a stream's BYE: its last frame has been shown.
+    pub fn handle_bye_due(
+        &mut self,
+        cx: &mut Cx,
+        key: SessionKey,
+        stream_index: u8,
+        epoch_count: u32,
+    ) {
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        if session.epoch_count != epoch_count {
+            return;
+        }
+        let index = usize::from(stream_index);
+        let Some(stream) = session.streams.get_mut(index) else { return };
+        if stream.phase != Phase::Finishing {
+            return;
+        }
+        stream.phase = Phase::Ended;
+        let is_over = session.streams.iter().all(|s| matches!(s.phase, Phase::Ended | Phase::Idle));
+        self.send_report(cx, key, index, Some("end of stream"));
+        if is_over {
+            self.set_state(cx, key, State::Ended);
+            // Muted streams end with the others: a player waits for the BYE of each (rule C9).
+            let count = self.session(key).map_or(0, |s| s.streams.len());
+            for index in 0..count {
+                let Some(stream) = self.stream_mut(key, index) else { return };
+                if stream.phase == Phase::Idle {
+                    stream.phase = Phase::Ended;
+                    self.send_report(cx, key, index, Some("end of stream"));
+                }
+            }
+        }
+    }
+
+    /// BYE on every stream that has not said it, and that the player has heard of.
+    pub(crate) fn say_bye(&self, cx: &mut Cx, key: SessionKey, reason: Option<&str>) {
+        let count = self.session(key).map_or(0, |s| s.streams.len());
+        for index in 0..count {
+            let Some(session) = self.session(key) else { return };
+            if session.epoch.is_some() && session.streams[index].phase != Phase::Ended {
+                self.send_report(cx, key, index, Some(reason.unwrap_or("session ended")));
+            }
+        }
+    }
+
+    pub(crate) fn send_report(
+        &self,
+        cx: &mut Cx,
+        key: SessionKey,
+        index: usize,
+        bye: Option<&str>,
+    ) {
+        let (now, utc_ns) = (cx.now, cx.utc_ns);
+        let mut bytes = cx.take_bytes();
+        let Some(session) = self.session(key) else { return };
+        let Some(stream) = session.streams.get(index) else { return };
+        match &session.epoch {
+            Some(epoch) => {
+                let info = SenderInfo {
+                    ntp: rtcp::ntp_from_utc_ns(utc_ns),
+                    rtp_ts: stream.ts_at(epoch, now),
+                    packet_count: wrap(stream.sent.packets),
+                    octet_count: wrap(stream.sent.payload_bytes),
+                };
+                rtcp::write_sender_report(&mut bytes, stream.ssrc, &info, &session.cname, bye);
+            }
+            None => {
+                let reason = bye.unwrap_or("session ended");
+                rtcp::write_empty_rr_bye(&mut bytes, stream.ssrc, &session.cname, reason);
+            }
+        }
+        let action = match (stream.path, session.connection) {
+            (Transport::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
+            (Transport::Tcp { rtcp_channel, .. }, Some(entry)) => {
+                Action::Interleaved { entry, channel: rtcp_channel, bytes }
+            }
+            (Transport::Tcp { .. }, None) | (Transport::Group { .. }, _) => return,
+        };
+        cx.cells.rtcp_packets_sent.add(1);
+        cx.out.push(action);
+    }
+
+    /// RTCP from a session's player: `feedback` is what `bytes` say.
+    pub(crate) fn handle_report(
+        &mut self,
+        cx: &mut Cx,
+        key: SessionKey,
+        feedback: &Feedback,
+        bytes: &[u8],
+    ) {
+        self.touch(cx, key);
+        self.handle_nacks(cx, key, bytes);
+        let ntp = rtcp::ntp_from_utc_ns(cx.utc_ns);
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        let now = cx.now;
+        let is_playing = matches!(session.state, State::Playing);
+        for block in feedback.reports.iter().copied() {
+            let Some(stream) = session.streams.iter_mut().find(|s| s.ssrc.0 == block.ssrc) else {
+                continue;
+            };
+            let cells = &cx.cells;
+            cells.rtcp_reports_received.add(1);
+            cells.reported_loss_ratio.observe_fraction(block.fraction_lost);
+            let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
+            cells.reported_jitter.observe_ns(u64::try_from(jitter.0).unwrap_or(0));
+            let round_trip_ns = rtcp::round_trip_ns(ntp, block.lsr, block.dlsr);
+            let report = Report { block, round_trip_ns };
+            match &mut stream.report {
+                Some(place) => **place = report,
+                None => stream.report = Some(Box::new(report)),
+            }
+            let is_sent = is_playing && !matches!(stream.phase, Phase::Idle | Phase::Ended);
+            let is_udp = matches!(stream.path, Transport::Udp { .. });
+            let quality = stream.quality.as_mut().filter(|_| is_sent && is_udp);
+            if let Some(change) = quality.and_then(|q| q.handle_report(block.fraction_lost, now)) {
+                change_level(&session.id, stream, change, cells);
+            }
+        }
+    }
+
+    /// Over TCP nothing is lost; a player whose way is too narrow falls behind. That is thinned
+    /// only where a lag budget says that being late is worse than a picture left out; a recorder
+    /// that reads slowly gets everything. One that asked for more than a second a second is behind
+    /// because it wants to be.
+    fn observe_lag(&mut self, cx: &Cx, key: SessionKey) {
+        if cx.config.lag_budget.is_zero() {
+            return;
+        }
+        let now = cx.now;
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        let Some(epoch) = session.epoch.filter(|epoch| epoch.speed <= 1.0) else { return };
+        for stream in &mut session.streams {
+            if matches!(stream.path, Transport::Udp { .. }) || stream.quality.is_none() {
+                continue;
+            }
+            let lag = stream.lag(&epoch, now);
+            let quality = stream.quality.as_mut();
+            if let Some(change) = quality.and_then(|quality| quality.handle_lag(lag, now)) {
+                change_level(&session.id, stream, change, &cx.cells);
+            }
+        }
+    }
+
+    pub(crate) fn stream_mut(&mut self, key: SessionKey, index: usize) -> Option<&mut Stream> {
+        self.slab.get_mut(key.0 as usize)?.streams.get_mut(index)
+    }
+}
+
+fn change_level(id: &SessionId, stream: &mut Stream, change: Change, cells: &ShardCells) {
+    let Change { level, cause } = change;
+    cells.quality_levels[stream.level() as usize].sub(1);
+    cells.quality_levels[level as usize].add(1);
+    cells.quality_changes[cause as usize].add(1);
+    tracing::info!(
+        session = %id, level = level.as_str(), cause = QUALITY_CAUSES[cause as usize],
+        "the quality of a picture is changed"
+    );
+    stream.set_level(level);
+}
+
+/// The low 32 bits: RTCP counters wrap (RFC 3550 s6.4.1).
+#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the field means")]
+fn wrap(count: u64) -> u32 {
+    count as u32
+}
+
+/// Media bits a second of a session, for the RTCP share.
+fn session_bandwidth_bits(session: &Session) -> u64 {
+    let seconds = u64::try_from(session.title.asset.duration.0 / 1_000_000_000).unwrap_or(0).max(1);
+    session.title.asset.file_bytes.saturating_mul(8) / seconds
+}
+
+/// SR + SDES with a CNAME over UDP and IP: the size that RFC 3550 s6.3.1 averages.
+const REPORT_BYTES: f64 = 100.0;

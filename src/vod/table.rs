@@ -1,0 +1,341 @@
+//! The players of titles on one shard: their table, windows, timers.
+//!
+//! ```text
+//!  commands, windows, reports, timers --> Vod --> actions (tasks, answers, RTCP)
+//!                                          |
+//!                                     wheel: streams that are due, for the pump
+//! ```
+//! Invariant: every session is in `slab` and the directory, and every UDP stream of it in
+//! `sockets`, from SETUP to `remove`; nothing of it is left behind anywhere, and it has one key of
+//! each kind on the wheel, whatever its client commands.
+//! Bound: `sessions_max`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::base::ids::SessionId;
+use crate::base::time::Mono;
+use crate::media::window::{PacketWindow, WindowKey};
+use crate::poll::task::{Task, TaskClass, TaskOwner, WindowFailure, Work};
+use crate::rtsp::response::{Response, Status};
+use crate::session::action::{Action, TimerKey};
+use crate::session::cx::Cx;
+use crate::session::directory::{SessionKey, SessionRef, StreamRef};
+use crate::session::transport::Transport;
+use crate::vod::playback::{Session, SessionTimers, State};
+use crate::vod::stagger::Starts;
+use crate::vod::stream::{Phase, Stream};
+use crate::vod::windows::{Desk, WindowDesk};
+
+/// Players of titles on a shard.
+#[derive(Debug, Default)]
+pub struct Vod {
+    pub(crate) slab: Slab<Session>,
+    pub(crate) desk: WindowDesk,
+    pub(crate) starts: Starts,
+}
+
+impl Vod {
+    /// A session by its place.
+    pub fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.slab.get_mut(key.0 as usize)
+    }
+
+    /// A session by its place.
+    #[must_use]
+    pub fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.slab.get(key.0 as usize)
+    }
+
+    /// Sessions.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Keys of `most` sessions, or of all if they are fewer.
+    #[must_use]
+    pub fn some_keys(&self, most: usize) -> Vec<SessionKey> {
+        let keys = self.slab.iter().filter_map(|(place, _)| u32::try_from(place).ok());
+        keys.map(SessionKey).take(most).collect()
+    }
+
+    /// The client of a session was heard of.
+    pub fn touch(&mut self, cx: &mut Cx, key: SessionKey) {
+        let now = cx.now;
+        if let Some(session) = self.session_mut(key) {
+            session.alive = now;
+        }
+    }
+
+    /// Enters a session.
+    pub(crate) fn insert(&mut self, cx: &mut Cx, session: Session) -> SessionKey {
+        let (id, connection) = (session.id, session.connection);
+        cx.cells.sessions[session.state.gauge_index()].add(1);
+        let key = SessionKey(u32::try_from(self.slab.insert(session)).unwrap_or(u32::MAX));
+        cx.directory.enter(id, connection, SessionRef::Title(key));
+        key
+    }
+
+    /// Ends a session and frees all that it holds. Whoever waits for it is answered 454.
+    pub fn remove(&mut self, cx: &mut Cx, key: SessionKey) -> Option<Session> {
+        let mut session = self.slab.try_remove(key.0 as usize)?;
+        cx.directory.leave(session.id, session.connection, SessionRef::Title(key));
+        cx.cells.sessions[session.state.gauge_index()].sub(1);
+        let SessionTimers { report, pause, liveness } = session.timers;
+        for timer in [report, pause, liveness] {
+            cx.wheel.cancel(timer);
+        }
+        for stream in &session.streams {
+            cx.wheel.cancel(stream.timer);
+            if stream.quality.is_some() {
+                cx.cells.quality_levels[stream.level() as usize].sub(1);
+            }
+            if let Transport::Udp { pair, rtp, rtcp } = stream.path {
+                cx.release_tuple(pair, rtp, rtcp);
+            }
+        }
+        if let State::Priming(priming) = &session.state {
+            let status = Status::SessionNotFound;
+            let response = Response::new(status, priming.cseq);
+            cx.out.push(Action::Respond { waiter: priming.waiter, response });
+        }
+        for command in session.held.drain(..) {
+            let response = command.response(Status::SessionNotFound);
+            cx.out.push(Action::Respond { waiter: command.waiter, response });
+        }
+        Some(session)
+    }
+
+    /// Changes a session's state, and the gauge with it.
+    pub(crate) fn set_state(&mut self, cx: &Cx, key: SessionKey, state: State) {
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        cx.cells.sessions[session.state.gauge_index()].sub(1);
+        session.state = state;
+        cx.cells.sessions[session.state.gauge_index()].add(1);
+    }
+
+    /// The RTSP connection of a session is gone. An interleaved one ends with it; another lives on
+    /// while the client is heard of by RTCP or over another connection.
+    pub(crate) fn handle_connection_closed(&mut self, cx: &mut Cx, key: SessionKey) {
+        let Some(session) = self.session_mut(key) else { return };
+        session.connection = None;
+        if session.is_interleaved() {
+            self.remove(cx, key);
+        } else {
+            // A player that was killed says nothing any more: look for it soon.
+            self.watch(cx, key, cx.now + ORPHAN_TIMEOUT.min(cx.config.timeout));
+        }
+    }
+
+    /// Looks at a session's client at `due`, and at no time that was set before.
+    pub(crate) fn watch(&mut self, cx: &mut Cx, key: SessionKey, due: Mono) {
+        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        session.liveness_due = due;
+        let timer = TimerKey::Liveness { session: key, id: session.id };
+        cx.wheel.replace(&mut session.timers.liveness, due, timer);
+    }
+
+    /// Time to see whether a session's client still lives. True when it was reaped.
+    pub fn handle_liveness(&mut self, cx: &mut Cx, key: SessionKey, id: SessionId) -> bool {
+        let (now, timeout) = (cx.now, cx.config.timeout);
+        let is_meant = |session: &&Session| session.id == id && session.liveness_due <= now;
+        let Some(session) = self.session(key).filter(is_meant) else { return false };
+        // Client rule C16: over TCP a connection that takes packets is the sign of life. One that
+        // is sent nothing says nothing of its client.
+        let is_carried = session.is_interleaved()
+            && session.connection.is_some()
+            && matches!(session.state, State::Priming(_) | State::Playing);
+        let limit =
+            if session.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
+        let silent = now.since(session.alive);
+        if !is_carried && silent >= limit {
+            tracing::info!(session = %id, silent_s = silent.as_secs(), "session timed out");
+            cx.cells.sessions_timed_out.add(1);
+            self.fail(cx, key, Some("timeout"));
+            return true;
+        }
+        let due = if is_carried { now + limit } else { session.alive + limit };
+        self.watch(cx, key, due);
+        false
+    }
+
+    /// Asks for the windows that a stream wants: new ones, and its own when their pages age.
+    pub fn request_windows(&mut self, cx: &mut Cx, key: SessionKey, stream_index: u8) {
+        let now = cx.now;
+        // Bounded: a cursor wants its window and the one ahead.
+        for _ in 0..2 {
+            let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+            let epoch_count = session.epoch_count;
+            let is_priming = matches!(session.state, State::Priming(_));
+            let Some(stream) = session.streams.get_mut(usize::from(stream_index)) else { return };
+            let Some(cursor) = &mut stream.cursor else { return };
+            let Some(index) = cursor.unasked() else { return };
+            let name = WindowKey { track_index: stream.track_index, kind: cursor.kind(), index };
+            let waiter = StreamRef { session: key, stream_index, epoch_count };
+            match self.desk.request(&session.title, name, waiter, now) {
+                Desk::Here(window) => cursor.handle_window(index, window),
+                Desk::Asked => {
+                    cursor.mark_asked(index);
+                    return;
+                }
+                Desk::Ask(number) => {
+                    cursor.mark_asked(index);
+                    let class = if is_priming { TaskClass::Control } else { TaskClass::Prefetch };
+                    let work = Work::Window { title: session.title.clone(), key: name };
+                    let owner = TaskOwner::Window(number);
+                    let task = Task { shard: cx.shard, owner, class, work };
+                    cx.out.push(Action::Submit(task));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A window has come, or will not come.
+    pub fn handle_window(
+        &mut self,
+        cx: &mut Cx,
+        request: u32,
+        result: Result<Arc<PacketWindow>, WindowFailure>,
+    ) {
+        let Some((name, mut waiters)) = self.desk.handle_answer(request, result.as_ref().ok())
+        else {
+            return;
+        };
+        for waiter in waiters.drain(..) {
+            match &result {
+                Ok(window) => self.give_window(cx, waiter, name, window.clone()),
+                Err(failure) => self.handle_window_failure(cx, waiter, failure),
+            }
+        }
+        self.desk.give_back(waiters);
+    }
+
+    /// The TaskQueue handed a window's task back: its streams try again soon, a PLAY that waits for
+    /// it is refused.
+    pub fn handle_window_refused(&mut self, cx: &mut Cx, request: u32) {
+        let Some((_, waiters)) = self.desk.handle_answer(request, None) else { return };
+        for waiter in waiters {
+            let Some(session) = self.session_mut(waiter.session) else { continue };
+            if session.epoch_count != waiter.epoch_count {
+                continue;
+            }
+            if matches!(session.state, State::Priming(_)) {
+                self.refuse_play(cx, waiter.session);
+                continue;
+            }
+            let index = usize::from(waiter.stream_index);
+            let Some(stream) = session.streams.get_mut(index) else { continue };
+            if let Some(cursor) = &mut stream.cursor {
+                cursor.forget_asked();
+            }
+            // One that still has frames to send asks again with the next of them.
+            if stream.phase == Phase::WaitsForWindow {
+                self.schedule(cx, waiter, cx.now + RETRY_AFTER_REFUSAL);
+            }
+        }
+    }
+
+    fn give_window(
+        &mut self,
+        cx: &mut Cx,
+        waiter: StreamRef,
+        name: WindowKey,
+        window: Arc<PacketWindow>,
+    ) {
+        let now = cx.now;
+        let Some(session) = self.session_mut(waiter.session) else { return };
+        if session.epoch_count != waiter.epoch_count {
+            return;
+        }
+        let is_priming = matches!(session.state, State::Priming(_));
+        let Some(stream) = session.streams.get_mut(usize::from(waiter.stream_index)) else {
+            return;
+        };
+        if let Some(cursor) = &mut stream.cursor {
+            cursor.handle_window(name.index, window);
+        }
+        let waits = stream.phase == Phase::WaitsForWindow;
+        if is_priming {
+            self.finish_play_when_primed(cx, waiter.session);
+        } else if waits {
+            self.schedule(cx, waiter, now);
+        }
+    }
+
+    /// Keeps the keys of streams that are still to be sent from.
+    ///
+    /// Most sessions are cold in the cache when their time comes. Short passes over all of them let
+    /// the loads overlap, where those of one pump after the other would wait for each other.
+    pub fn keep_due_streams(&self, due: &mut Vec<TimerKey>) {
+        due.retain(|key| match *key {
+            TimerKey::Stream { session, epoch_count, .. } => {
+                self.session(session).is_some_and(|session| session.epoch_count == epoch_count)
+            }
+            _ => false,
+        });
+        due.retain(|key| self.is_stream_due(key));
+    }
+
+    /// Whether a key of the wheel is a stream's newest one, and the stream has somewhere to send.
+    #[must_use]
+    pub fn is_stream_due(&self, key: &TimerKey) -> bool {
+        let TimerKey::Stream { session, stream_index, epoch_count, timer_count } = *key else {
+            return false;
+        };
+        self.session(session).is_some_and(|session| {
+            let is_its = |stream: &Stream| {
+                let has_way =
+                    matches!(stream.path, Transport::Udp { .. }) || session.connection.is_some();
+                has_way && stream.phase == Phase::Scheduled && stream.timer_count == timer_count
+            };
+            session.epoch_count == epoch_count
+                && matches!(session.state, State::Playing)
+                && session.streams.get(usize::from(stream_index)).is_some_and(is_its)
+        })
+    }
+
+    /// Puts a stream on the wheel.
+    pub fn schedule(&mut self, cx: &mut Cx, stream: StreamRef, due: Mono) {
+        let StreamRef { session, stream_index, epoch_count } = stream;
+        let found = self.slab.get_mut(session.0 as usize);
+        let stream = found.and_then(|s| s.streams.get_mut(usize::from(stream_index)));
+        let Some(stream) = stream else { return };
+        stream.phase = Phase::Scheduled;
+        stream.timer_count = stream.timer_count.wrapping_add(1);
+        let timer_count = stream.timer_count;
+        let key = TimerKey::Stream { session, stream_index, epoch_count, timer_count };
+        cx.wheel.replace(&mut stream.timer, due, key);
+    }
+
+    fn handle_window_failure(&mut self, cx: &mut Cx, waiter: StreamRef, failure: &WindowFailure) {
+        let Some(session) = self.session(waiter.session) else { return };
+        if session.epoch_count != waiter.epoch_count {
+            return;
+        }
+        tracing::warn!(
+            session = %session.id, title = session.title.name, %failure,
+            "the session ends: its title cannot be played on"
+        );
+        cx.cells.sessions_failed.add(1);
+        if matches!(session.state, State::Priming(_)) {
+            self.fail_play(cx, waiter.session, failure);
+        }
+        self.fail(cx, waiter.session, Some("media failed"));
+    }
+
+    /// Ends a session from our side: BYE on every stream, then all is freed.
+    pub fn fail(&mut self, cx: &mut Cx, key: SessionKey, reason: Option<&str>) {
+        self.say_bye(cx, key, reason);
+        self.remove(cx, key);
+    }
+}
+
+/// A session whose RTSP connection closed without TEARDOWN: three RTCP intervals (RFC 3550 s6.2)
+/// are enough to tell a player that went on from one that was killed.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(15);
+/// After a full TaskQueue: a few of a worker's tasks later.
+const RETRY_AFTER_REFUSAL: Duration = Duration::from_millis(10);

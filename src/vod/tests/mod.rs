@@ -1,0 +1,446 @@
+//! Sessions without sockets and threads: commands, time and windows in; answers and packets out.
+//!
+//! ```text
+//!  request() --> Sessions --> out --> Bench: windows from the file, answers and RTCP kept
+//!  run_for() --> wheel ----> the pump --> TestSink --> sent
+//! ```
+
+mod lag;
+mod leftovers;
+mod life;
+mod nack;
+mod pacing;
+mod pages;
+mod play;
+mod quality;
+mod rates;
+mod rewind;
+mod seek;
+mod setup;
+mod sink;
+mod sound;
+mod states;
+mod windows;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::ids::{SessionId, ShardId};
+use crate::base::sink::Gathered;
+use crate::base::time::Mono;
+use crate::consumers::sessions::Sessions;
+use crate::library::testing;
+use crate::library::title::Title;
+use crate::media::window::Frame;
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::poll::task::{Task, TaskOwner, Work};
+use crate::rtsp::range::{NptStart, Range, parse_range};
+use crate::rtsp::request::{Method, Request};
+use crate::rtsp::response::Response;
+use crate::rtsp::uri::parse_target;
+use crate::session::action::Action;
+use crate::session::command::{Command, Executed, Waiter};
+use crate::session::cx::SessionConfig;
+use crate::session::directory::SessionKey;
+use crate::session::directory::SessionRef;
+use crate::session::directory::StreamRef;
+use crate::session::transport::Transport;
+use crate::vod::playback::Session;
+use crate::vod::pump::Refused;
+use crate::vod::tests::sink::{SentPacket, TestFrames, TestSink};
+
+/// A shard's sessions with everything around them played by hand.
+struct Bench {
+    sessions: Sessions,
+    title: Arc<Title>,
+    cells: Arc<ShardCells>,
+    /// Tasks are kept in `tasks` instead of being done.
+    keeps_tasks: bool,
+    /// Tasks find the queue full.
+    refuses_tasks: bool,
+    tasks: Vec<Task>,
+    /// Answers, with the index of the connection that they are for.
+    answers: Vec<(u32, Response)>,
+    /// RTCP over UDP.
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// RTCP over TCP, with its channel.
+    interleaved: Vec<(u8, Vec<u8>)>,
+    sink: TestSink,
+    /// Which of the runs that are handed over the socket refuses, by their number.
+    refuses_run: fn(usize) -> bool,
+    runs_handed_over: usize,
+    sent: Vec<Sent>,
+    /// Packets asked for again.
+    resends: Vec<u16>,
+    pairs_opened: u16,
+}
+
+/// A frame that went out.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    at: Mono,
+    due_at: Mono,
+    session: SessionKey,
+    track: u8,
+    first_seq: u16,
+    packets: u16,
+    ts: u32,
+    frame: Frame,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(testing::title(20))
+    }
+
+    fn with(title: Arc<Title>) -> Self {
+        let config = SessionConfig {
+            sessions_max: 100,
+            addresses: Arc::default(),
+            timeout: Duration::from_secs(60),
+            host: "host".to_owned(),
+            lag_budget: Duration::ZERO,
+            adapts_quality: true,
+            retransmits: true,
+        };
+        let cells = Arc::<ShardCells>::default();
+        let start = Mono(1_000_000_000_000);
+        let mut sessions = Sessions::new(ShardId(0), config, Arc::clone(&cells), start);
+        sessions.cx.sockets.add_pair(8_000);
+        Self {
+            sessions,
+            title,
+            cells,
+            keeps_tasks: false,
+            refuses_tasks: false,
+            tasks: Vec::new(),
+            answers: Vec::new(),
+            datagrams: Vec::new(),
+            interleaved: Vec::new(),
+            sink: TestSink::default(),
+            refuses_run: |_| false,
+            runs_handed_over: 0,
+            sent: Vec::new(),
+            resends: Vec::new(),
+            pairs_opened: 1,
+        }
+    }
+
+    /// A request over a connection; its answer when it comes at once.
+    fn request(
+        &mut self,
+        connection: u32,
+        method: Method,
+        uri: &str,
+        session: Option<SessionId>,
+        headers: &[(&str, &str)],
+    ) -> Option<Response> {
+        self.request_from((ShardId(0), connection), method, uri, session, headers)
+    }
+
+    fn request_from(
+        &mut self,
+        (shard, connection): (ShardId, u32),
+        method: Method,
+        uri: &str,
+        session: Option<SessionId>,
+        headers: &[(&str, &str)],
+    ) -> Option<Response> {
+        let mut all = vec![("CSeq", "7")];
+        all.extend_from_slice(headers);
+        let command = Command {
+            request: Request::new_for_test(method, uri, &all, b""),
+            target: parse_target(uri).unwrap(),
+            session,
+            waiter: Waiter { shard, entry: entry(connection) },
+            peer: SocketAddr::from((PEER, 40_000)),
+            local: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            title: Some(Arc::clone(&self.title)),
+        };
+        let before = self.answers.len();
+        self.execute(command);
+        self.settle();
+        let mut new = self.answers.drain(before..).collect::<Vec<_>>();
+        let place = new.iter().position(|(to, _)| *to == connection);
+        let answer = place.map(|place| new.remove(place).1);
+        self.answers.extend(new);
+        answer
+    }
+
+    /// SETUP of a track over UDP, from a connection; in a session when one is given.
+    fn setup_udp(&mut self, track: u8, session: Option<SessionId>, port: u16) -> Response {
+        let uri = format!("{BASE}/trackID={track}");
+        let transport = format!("RTP/AVP;unicast;client_port={port}-{}", port + 1);
+        let headers = [("Transport", transport.as_str())];
+        self.request(1, Method::Setup, &uri, session, &headers).unwrap()
+    }
+
+    /// SETUP of track 0 over UDP from a connection of its own.
+    fn setup_from(&mut self, connection: u32, port: u16) -> Response {
+        let transport = format!("RTP/AVP;unicast;client_port={port}-{}", port + 1);
+        let (uri, headers) = (format!("{BASE}/trackID=0"), [("Transport", transport.as_str())]);
+        self.request(connection, Method::Setup, &uri, None, &headers).unwrap()
+    }
+
+    /// SETUP of track 1 over TCP, forwarded by another shard.
+    fn setup_on_shard(&mut self, shard: ShardId, id: SessionId) -> Response {
+        let (uri, headers) = (format!("{BASE}/trackID=1"), [("Transport", "RTP/AVP/TCP")]);
+        self.request_from((shard, 1), Method::Setup, &uri, Some(id), &headers).unwrap()
+    }
+
+    fn setup_tcp(&mut self, track: u8, session: Option<SessionId>) -> Response {
+        let uri = format!("{BASE}/trackID={track}");
+        let headers = [("Transport", "RTP/AVP/TCP;unicast")];
+        self.request(1, Method::Setup, &uri, session, &headers).unwrap()
+    }
+
+    /// A session with video and sound over UDP.
+    fn opened(&mut self) -> SessionId {
+        let id = session_id(&self.setup_udp(0, None, 5_000));
+        self.setup_udp(1, Some(id), 5_002);
+        id
+    }
+
+    fn play(&mut self, id: SessionId, headers: &[(&str, &str)]) -> Option<Response> {
+        self.request(1, Method::Play, BASE, Some(id), headers)
+    }
+
+    fn pause(&mut self, id: SessionId) -> Response {
+        self.request(1, Method::Pause, BASE, Some(id), &[]).unwrap()
+    }
+
+    fn key(&self, id: SessionId) -> SessionKey {
+        match self.sessions.cx.directory.find(id) {
+            Some(SessionRef::Title(key)) => key,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn session(&self, id: SessionId) -> &Session {
+        self.sessions.vod.session(self.key(id)).unwrap()
+    }
+
+    fn execute(&mut self, command: Command) {
+        let waiter = command.waiter;
+        match self.sessions.execute(command) {
+            Executed::Reply(response) => self.answers.push((waiter.entry.index, response)),
+            Executed::Later => {}
+            Executed::NeedsPair(command) => {
+                self.sessions.cx.sockets.add_pair(8_000 + 2 * self.pairs_opened).unwrap();
+                self.pairs_opened += 1;
+                self.execute(*command);
+            }
+        }
+    }
+
+    /// Does what the sessions ask for.
+    fn settle(&mut self) {
+        for _ in 0..1_000 {
+            if self.sessions.cx.out.is_empty() {
+                return;
+            }
+            for action in std::mem::take(&mut self.sessions.cx.out) {
+                self.act(action);
+            }
+        }
+        panic!("the sessions ask without end");
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Submit(task) if self.refuses_tasks => {
+                self.sessions
+                    .vod
+                    .handle_window_refused(&mut self.sessions.cx, window_request(&task));
+            }
+            Action::Submit(task) if self.keeps_tasks => self.tasks.push(task),
+            Action::Submit(task) => self.finish_task(&task),
+            Action::Respond { waiter, response } => {
+                self.answers.push((waiter.entry.index, response));
+            }
+            Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
+            Action::Interleaved { channel, bytes, .. } => self.interleaved.push((channel, bytes)),
+            Action::ClosePair(pair) => assert!(self.sessions.cx.sockets.remove_unused_pair(pair)),
+            Action::Resend { seq, .. } => self.resends.push(seq.0),
+            Action::Execute(command) => self.execute(*command),
+            Action::HangUp(entry) => panic!("{entry:?} of a title is closed"),
+            Action::Connect { .. }
+            | Action::Write { .. }
+            | Action::OpenPair { .. }
+            | Action::Knock { .. } => panic!("nothing is pulled: {action:?}"),
+            other @ (Action::OpenInput { .. } | Action::CloseInput(_)) => panic!("{other:?}"),
+            Action::Group(action) => panic!("{action:?} of a title"),
+        }
+    }
+
+    fn finish_task(&mut self, task: &Task) {
+        let Work::Window { title, key } = &task.work else { panic!("{task:?}") };
+        let window = testing::window(title, *key);
+        window.mark_pages_seen(self.sessions.cx.now);
+        self.sessions.vod.handle_window(&mut self.sessions.cx, window_request(task), Ok(window));
+    }
+
+    /// Does the tasks that were kept.
+    fn finish_tasks(&mut self) {
+        for task in std::mem::take(&mut self.tasks) {
+            self.finish_task(&task);
+        }
+        self.settle();
+    }
+
+    /// Lets time pass, in the steps of the wheel and never more than 100 ms at once.
+    fn run_for(&mut self, duration: Duration) {
+        let end = self.sessions.cx.now + duration;
+        while self.sessions.cx.now < end {
+            let step = self.sessions.cx.now + Duration::from_millis(100);
+            let next = self.sessions.cx.wheel.next_due().unwrap_or(step).min(step).min(end);
+            self.turn(next.max(self.sessions.cx.now + Duration::from_nanos(1)));
+        }
+    }
+
+    fn turn(&mut self, now: Mono) {
+        self.sessions.cx.now = now;
+        self.sessions.cx.utc_ns = i64::try_from(now.0).unwrap();
+        let mut due = Vec::new();
+        self.sessions.cx.wheel.expire(now, &mut due);
+        for key in &due {
+            self.sessions.handle_timer(*key);
+        }
+        self.settle();
+        self.sessions.vod.keep_due_streams(&mut due);
+        for key in due {
+            let Sessions { cx, vod, .. } = &mut self.sessions;
+            if let Some(connection) = vod.pump(cx, key, &mut self.sink) {
+                self.flush(connection);
+            }
+            self.take_runs();
+        }
+        self.settle();
+    }
+
+    /// The socket takes what was handed over, or refuses a run and with it those linked behind it.
+    fn take_runs(&mut self) {
+        let mut refused_to = None;
+        for run in std::mem::take(&mut self.sink.runs) {
+            let is_refused =
+                refused_to == Some(run.to) || (self.refuses_run)(self.runs_handed_over);
+            self.runs_handed_over += 1;
+            if is_refused {
+                refused_to = Some(run.to);
+                let Sessions { cx, vod, .. } = &mut self.sessions;
+                vod.handle_run_refused(cx, &run.mark, Refused::Again);
+                continue;
+            }
+            refused_to = None;
+            let at = (run.mark.session, run.mark.stream_index);
+            run.packets.iter().for_each(|packet| self.note_sent(at, packet));
+        }
+    }
+
+    /// Sends on a connection that takes everything, until what is due is sent.
+    fn flush(&mut self, connection: EntryKey) {
+        for _ in 0..1_000 {
+            let Sessions { cx, vod, .. } = &mut self.sessions;
+            let (mut ready, mut send) = (Vec::new(), TestFrames::default());
+            vod.find_ready_streams(cx, connection, &mut ready);
+            let mut gathered = Gathered::default();
+            assert_eq!(vod.gather(cx, &ready, &mut send, &mut gathered), None);
+            assert_eq!(gathered.packets, send.0.len() as u64);
+            for (channel, packet) in send.0 {
+                let at = ready.iter().map(|(_, at)| (at.session, at.stream_index));
+                let is_its = |(session, stream_index): &(SessionKey, u8)| {
+                    let session = self.sessions.vod.session(*session).unwrap();
+                    let path = session.streams[usize::from(*stream_index)].path;
+                    matches!(path, Transport::Tcp { channel: its, .. } if its == channel)
+                };
+                let at = at.clone().find(is_its).unwrap();
+                self.note_sent(at, &packet);
+            }
+            let Sessions { cx, vod, .. } = &mut self.sessions;
+            if !vod.replan(cx, &ready) {
+                return;
+            }
+        }
+        panic!("something is always due");
+    }
+
+    /// Notes a packet: the first of a frame, or one more of the frame that was begun.
+    fn note_sent(&mut self, (key, stream_index): (SessionKey, u8), packet: &SentPacket) {
+        let session = self.sessions.vod.session(key).unwrap();
+        let stream = &session.streams[usize::from(stream_index)];
+        let (track, SentPacket { seq, ts, frame }) = (stream.track_index, *packet);
+        let is_its = |sent: &&mut Sent| (sent.session, sent.track) == (key, track);
+        if let Some(begun) = self.sent.iter_mut().rev().find(is_its)
+            && begun.frame == frame
+            && u32::from(begun.packets) < frame.packet_count
+        {
+            let next = begun.first_seq.wrapping_add(begun.packets);
+            assert_eq!((next, begun.ts), (seq, ts), "{frame:?}");
+            begun.packets += 1;
+            return;
+        }
+        let due_at = session.epoch.unwrap().wall_of(&frame, stream.window_kind().unwrap());
+        let (at, first_seq, packets) = (self.sessions.cx.now, seq, 1);
+        self.sent.push(Sent { at, due_at, session: key, track, first_seq, packets, ts, frame });
+    }
+
+    /// What was sent of a track.
+    fn sent_of(&self, track: u8) -> Vec<Sent> {
+        self.sent.iter().copied().filter(|sent| sent.track == track).collect()
+    }
+
+    /// BYE packets among the RTCP that was sent, by the client's port.
+    fn bye_ports(&self) -> Vec<u16> {
+        let is_bye = |bytes: &[u8]| !crate::rtcp::parse(bytes).unwrap().byes.is_empty();
+        let byes = self.datagrams.iter().filter(|(_, bytes)| is_bye(bytes));
+        byes.map(|(to, _)| to.port()).collect()
+    }
+}
+
+/// The number of the request that a window's task is for.
+fn window_request(task: &Task) -> u32 {
+    let TaskOwner::Window(request) = task.owner else { panic!("{task:?}") };
+    request
+}
+
+fn entry(index: u32) -> EntryKey {
+    EntryKey { index, generation: 1 }
+}
+
+fn session_id(response: &Response) -> SessionId {
+    let header = response.header_value("Session").unwrap();
+    SessionId::parse(header.split(';').next().unwrap()).unwrap()
+}
+
+fn status(response: &Response) -> u16 {
+    response.status().code()
+}
+
+/// Start of the Range of an answer, in milliseconds.
+fn range_start_ms(response: &Response) -> i64 {
+    let header = parse_range(response.header_value("Range").unwrap()).unwrap();
+    let Range::Npt { start: Some(NptStart::At(npt)), .. } = header.range else {
+        panic!("{response:?}")
+    };
+    npt.0 / 1_000_000
+}
+
+/// `seq` and `rtptime` of each stream in RTP-Info.
+fn rtp_info(response: &Response) -> Vec<(u16, u32)> {
+    let text = response.header_value("RTP-Info").unwrap();
+    let value = |entry: &str, name: &str| {
+        let parts: Vec<&str> = entry.split(';').collect();
+        parts.iter().find_map(|part| part.strip_prefix(name)).unwrap().to_owned()
+    };
+    let entries = text.split(',').filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| {
+            (value(entry, "seq=").parse().unwrap(), value(entry, "rtptime=").parse().unwrap())
+        })
+        .collect()
+}
+
+const BASE: &str = "rtsp://host/vod/film.mp4";
+const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
