@@ -40,16 +40,52 @@ pub fn is_path_name(name: &str) -> bool {
         && !name.chars().any(char::is_control)
 }
 
-/// Whether a name is that of the clip, of the library or of what lies below it.
-#[must_use]
-pub fn is_title_name(name: &str) -> bool {
-    name == CLIP_NAME || name.split('/').next() == Some(LIBRARY_PATH.trim_end_matches('/'))
+/// What the path of a URL leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Name<'a> {
+    /// The server as a whole.
+    Root,
+    /// The built-in clip.
+    Clip,
+    /// The folder of titles, which is no title itself.
+    Library,
+    /// A title, by its path in the library.
+    Title(&'a str),
+    /// A live path.
+    Live(&'a str),
+    /// Neither a title nor a live path can have this name.
+    Nothing,
 }
 
-/// Whether a URL's path names a live path: whatever no title can have.
-#[must_use]
-pub fn is_live_path(path: &str) -> bool {
-    is_path_name(path) && !is_title_name(path)
+impl<'a> Name<'a> {
+    /// Reads a path: decoded, without empty segments. One slash at the end does not count.
+    #[must_use]
+    pub fn parse(path: &'a str) -> Self {
+        let path = path.trim_end_matches('/');
+        if path.is_empty() {
+            return Self::Root;
+        }
+        if path == CLIP_NAME {
+            return Self::Clip;
+        }
+        if path == LIBRARY_PATH.trim_end_matches('/') {
+            return Self::Library;
+        }
+        match path.strip_prefix(LIBRARY_PATH) {
+            Some(name) => Self::Title(name),
+            None if is_path_name(path) => Self::Live(path),
+            None => Self::Nothing,
+        }
+    }
+
+    /// Whether a live path can never have this name: the clip, the library and what lies below it.
+    #[must_use]
+    pub fn is_of_titles(self) -> bool {
+        match self {
+            Self::Clip | Self::Library | Self::Title(_) => true,
+            Self::Root | Self::Live(_) | Self::Nothing => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -79,12 +115,30 @@ mod tests {
     }
 
     #[test]
-    fn titles_are_the_clip_and_what_lies_below_the_library() {
-        for title in ["demo", "vod", "vod/a/b.mp4"] {
-            assert!(is_title_name(title), "{title}");
-        }
-        for live in ["demos", "vodka/b", "live/vod/a", ""] {
-            assert!(!is_title_name(live), "{live}");
+    fn path_leads_to_the_server_a_title_or_a_live_path() {
+        let long = "x".repeat(256);
+        for (path, expected) in [
+            ("", Name::Root),
+            ("/", Name::Root),
+            ("demo", Name::Clip),
+            ("demo/", Name::Clip),
+            ("vod", Name::Library),
+            ("vod/", Name::Library),
+            ("vod/a b.mp4", Name::Title("a b.mp4")),
+            ("vod/x/y.mov/", Name::Title("x/y.mov")),
+            ("demos", Name::Live("demos")),
+            ("demo/a", Name::Live("demo/a")),
+            ("vodka/b", Name::Live("vodka/b")),
+            ("live/vod/a", Name::Live("live/vod/a")),
+            ("live/cam1/", Name::Live("live/cam1")),
+            ("a/../b", Name::Nothing),
+            ("a//b", Name::Nothing),
+            (long.as_str(), Name::Nothing),
+        ] {
+            let name = Name::parse(path);
+            assert_eq!(name, expected, "{path}");
+            let is_of_titles = path.starts_with("vod/") || ["demo", "demo/", "vod"].contains(&path);
+            assert_eq!(name.is_of_titles(), is_of_titles, "{path}");
         }
     }
 }

@@ -7,7 +7,7 @@ use super::key::Key;
 use super::paths::PathConfig;
 use super::source::SourceAddress;
 use super::value::ValueError;
-use crate::base::names::is_title_name;
+use crate::base::names::Name;
 
 /// Paths that a key says something about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Key<PathConfig> {
     /// # Errors
     /// Why not.
     pub fn check(&self, section: &str, config: &PathConfig) -> Result<(), ValueError> {
-        if is_title_name(section) {
+        if Name::parse(section).is_of_titles() {
             return if self.of == PathsOf::Title { Ok(()) } else { Err(ValueError::OnlyLive) };
         }
         let is_rest = section == REST;

@@ -1,9 +1,8 @@
-//! DESCRIBE (RFC 2326 s10.2), and which URL means which title.
+//! DESCRIBE of a title (RFC 2326 s10.2).
 
 use std::net::IpAddr;
 
 use crate::library::title::Title;
-use crate::library::{CLIP_NAME, LIBRARY_PATH};
 use crate::poll::task::OpenFailure;
 use crate::rtsp::headers::is_accepted;
 use crate::rtsp::request::Request;
@@ -12,37 +11,6 @@ use crate::rtsp::uri::base_url;
 use crate::sdp::{Description, describe};
 use crate::session::client::takes_feedback;
 use crate::vod::retransmit::rtx_payload_type;
-
-/// A URL path that may name a title.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TitleUrl {
-    /// The built-in clip.
-    Clip,
-    /// A path inside the library.
-    Library(String),
-}
-
-impl TitleUrl {
-    /// Reads the path of a request, percent-decoded. `None`: no title can be there.
-    #[must_use]
-    pub fn parse(path: &str) -> Option<Self> {
-        let path = path.trim_end_matches('/');
-        if path == CLIP_NAME {
-            return Some(Self::Clip);
-        }
-        let name = path.strip_prefix(LIBRARY_PATH)?;
-        (!name.is_empty()).then(|| Self::Library(name.to_owned()))
-    }
-
-    /// As the workers want it.
-    #[must_use]
-    pub fn name(self) -> Option<String> {
-        match self {
-            Self::Clip => None,
-            Self::Library(name) => Some(name),
-        }
-    }
-}
 
 /// We have nothing but SDP to describe with.
 ///
@@ -94,26 +62,3 @@ pub fn refusal(request: &Request, failure: &OpenFailure) -> Response {
 }
 
 const SDP: &str = "application/sdp";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn url_paths_name_the_clip_or_a_title_of_the_library() {
-        let library = |name: &str| Some(TitleUrl::Library(name.to_owned()));
-        for (path, expected) in [
-            ("demo", Some(TitleUrl::Clip)),
-            ("demo/", Some(TitleUrl::Clip)),
-            ("vod/a b.mp4", library("a b.mp4")),
-            ("vod/x/y.mov/", library("x/y.mov")),
-            ("vod/", None),
-            ("vod", None),
-            ("", None),
-            ("demos", None),
-            ("live/cam1", None),
-        ] {
-            assert_eq!(TitleUrl::parse(path), expected, "{path}");
-        }
-    }
-}

@@ -17,14 +17,14 @@ use std::time::Duration;
 
 use super::Context;
 use super::asked::Asked;
-use super::describe::{self, TitleUrl};
+use super::describe;
 use super::garbage::Garbage;
 use super::taking::{PeerState, Stall, Taking};
 use crate::access::publish::{Denied, may_publish};
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::SessionId;
 use crate::base::limits::{FRAMES_A_VISIT, REQUESTS_A_VISIT};
-use crate::base::names::is_live_path;
+use crate::base::names::Name;
 use crate::base::secrets::shown_url;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
@@ -274,7 +274,9 @@ impl RtspConnection {
             }
             Method::Describe => self.open_title(request, target, cx),
             // Titles are not published to.
-            Method::Announce | Method::Record if TitleUrl::parse(&target.path).is_some() => {
+            Method::Announce | Method::Record
+                if matches!(target.name(), Name::Clip | Name::Title(_)) =>
+            {
                 not_allowed(&request)
             }
             Method::Setup if session.is_none() => self.setup(request, target, cx),
@@ -308,8 +310,8 @@ impl RtspConnection {
         session: Option<SessionId>,
         cx: &Context<'_>,
     ) -> Result<(), Status> {
-        let path = target.path.trim_end_matches('/');
-        if request.method != Method::Announce || session.is_some() || !is_live_path(path) {
+        let Name::Live(path) = target.name() else { return Ok(()) };
+        if request.method != Method::Announce || session.is_some() {
             return Ok(());
         }
         let (peer, ip) = (self.peer, self.peer.ip());
@@ -336,15 +338,18 @@ impl RtspConnection {
         {
             return refuse(&request, status);
         }
-        let Some(url) = TitleUrl::parse(&target.path) else {
-            // A live path, or nothing.
-            return self.command(request, target, None, None, cx);
+        let name = match target.name() {
+            Name::Clip => None,
+            Name::Title(name) => Some(name.to_owned()),
+            Name::Root | Name::Library | Name::Live(_) | Name::Nothing => {
+                return self.command(request, target, None, None, cx);
+            }
         };
         let task = Task {
             shard: cx.shard,
             owner: TaskOwner::Connection(self.key),
             class: TaskClass::Control,
-            work: Work::Open { name: url.name() },
+            work: Work::Open { name },
         };
         let asked = Asked::new(&request, cx.sessions.cx.now);
         self.waiting = Waiting::Title { request, target, asked };

@@ -15,7 +15,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::base::names::without_empty_segments;
+use crate::base::names::{Name, without_empty_segments};
 
 /// What a request is about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -28,6 +28,14 @@ pub struct Target {
     pub track: Option<u8>,
     /// No track, but a slash at the end: in SETUP it stands for track 0 (client rule C4).
     pub trailing_slash: bool,
+}
+
+impl Target {
+    /// What the path leads to.
+    #[must_use]
+    pub fn name(&self) -> Name<'_> {
+        Name::parse(&self.path)
+    }
 }
 
 /// Why a request URI is refused.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::base::ids::{SessionId, ShardId};
-use crate::base::names::is_live_path;
+use crate::base::names::Name;
 use crate::library::title::Title;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::{Method, Request};
@@ -88,5 +88,8 @@ const PUBLIC_LIVE: &str = "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, RECORD, PAU
 /// `Public` for the path of a URL.
 #[must_use]
 pub fn public(path: &str) -> &'static str {
-    if path.is_empty() || is_live_path(path) { PUBLIC_LIVE } else { PUBLIC }
+    match Name::parse(path) {
+        Name::Root | Name::Live(_) => PUBLIC_LIVE,
+        Name::Clip | Name::Library | Name::Title(_) | Name::Nothing => PUBLIC,
+    }
 }

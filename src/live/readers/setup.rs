@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 
 use crate::base::host::Host;
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
-use crate::base::names::is_live_path;
+use crate::base::names::Name;
 use crate::base::wheel::Timer;
 use crate::live::core::reader::Carrier;
 use crate::live::core::retransmit::rtx_payload_type;
@@ -41,10 +41,10 @@ struct Wish {
 impl Readers {
     /// 200 with the path's description. Whether the client takes SDP is known already.
     pub(crate) fn describe_live(&mut self, cx: &Cx, hub: &mut Hub, command: Command) -> Executed {
-        let path: Arc<str> = command.target.path.trim_end_matches('/').into();
-        if !is_live_path(&path) {
+        let Name::Live(path) = command.target.name() else {
             return command.refuse(Status::NotFound);
-        }
+        };
+        let path: Arc<str> = path.into();
         let command = match self.want_path(cx, hub, &path, command) {
             Ok(command) => command,
             Err(executed) => return executed,
@@ -74,7 +74,9 @@ impl Readers {
         let path: Arc<str> = command.target.path.trim_end_matches('/').into();
         let command = match index {
             Some(_) => command,
-            None if !is_live_path(&path) => return command.refuse(Status::NotFound),
+            None if !matches!(command.target.name(), Name::Live(_)) => {
+                return command.refuse(Status::NotFound);
+            }
             None => match self.want_path(cx, hub, &path, command) {
                 Ok(command) => command,
                 Err(executed) => return executed,

@@ -9,7 +9,7 @@ use rand::Rng;
 
 use crate::base::host::Host;
 use crate::base::ids::SessionId;
-use crate::base::names::is_live_path;
+use crate::base::names::Name;
 use crate::live::core::demux::{DemuxError, Target};
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::limits::PATHS_MAX;
@@ -93,7 +93,7 @@ impl Sources {
 
     /// Whether the path can be published to, and there is room for one more publisher.
     fn has_room(&self, cx: &Cx, command: &Command, path: &str) -> Result<(), Status> {
-        if !is_live_path(path) {
+        if !matches!(Name::parse(path), Name::Live(_)) {
             // Titles have these names.
             return Err(Status::Forbidden);
         }
