@@ -6,16 +6,16 @@ use std::time::Duration;
 use rand::RngExt;
 
 use crate::base::ids::Ssrc;
-use crate::base::time::{Mono, Npt};
+use crate::base::time::Mono;
 use crate::live::core::liveness::{Patience, Pulse};
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::readers::reader::{LiveStream, ReaderState};
 use crate::live::sources::Sources;
 use crate::live::sources::announced::{PictureRequest, PublisherTrack};
-use crate::rtcp::{self, CompoundWriter, Feedback, NoRoom, SenderInfo};
-use crate::session::action::Action;
+use crate::rtcp::{self, CompoundWriter, Feedback, NoRoom};
 use crate::session::cx::Cx;
+use crate::session::rtcp::{observe_report, send_rtcp, sender_info};
 use crate::session::transport::Transport;
 
 impl Readers {
@@ -63,12 +63,8 @@ impl Readers {
         let report = path.and_then(|path| path.report(reader.key, place, utc_ns));
         match (report, bye) {
             (Some(report), bye) => {
-                let info = SenderInfo {
-                    ntp: rtcp::ntp_from_utc_ns(utc_ns),
-                    rtp_ts: report.rtp_ts,
-                    packet_count: wrap(report.packets),
-                    octet_count: wrap(report.payload_bytes),
-                };
+                let (packets, payload_bytes) = (report.packets, report.payload_bytes);
+                let info = sender_info(utc_ns, report.rtp_ts, packets, payload_bytes);
                 rtcp::write_sender_report(&mut bytes, ssrc, &info, &reader.cname, bye);
             }
             (None, Some(reason)) => {
@@ -77,15 +73,7 @@ impl Readers {
             // Nothing is known of the track's clock.
             (None, None) => return,
         }
-        let action = match (stream.path, reader.connection) {
-            (Transport::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
-            (Transport::Tcp { rtcp_channel, .. }, Some(entry)) => {
-                Action::Interleaved { entry, channel: rtcp_channel, bytes }
-            }
-            (Transport::Tcp { .. }, None) | (Transport::Group { .. }, _) => return,
-        };
-        cx.cells.rtcp_packets_sent.add(1);
-        cx.out.push(action);
+        send_rtcp(cx, stream.path, reader.connection, bytes);
     }
 
     /// RTCP from a reader.
@@ -96,12 +84,8 @@ impl Readers {
         for block in &feedback.reports {
             let is_its = |stream: &&mut LiveStream| stream.ssrc == Some(Ssrc(block.ssrc));
             let Some(stream) = reader.streams.iter_mut().find(is_its) else { continue };
-            let cells = &cx.cells;
-            cells.rtcp_reports_received.add(1);
-            cells.reported_loss_ratio.observe_fraction(block.fraction_lost);
-            let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
-            cells.reported_jitter.observe_ns(u64::try_from(jitter.0).unwrap_or(0));
-            let round_trip_ns = rtcp::round_trip_ns(ntp, block.lsr, block.dlsr);
+            let (cells, clock_rate_hz) = (&cx.cells, stream.clock_rate_hz);
+            let round_trip_ns = observe_report(cells, block, clock_rate_hz, ntp);
             stream.report = Some(Box::new((*block, round_trip_ns)));
         }
     }
@@ -161,25 +145,11 @@ impl Sources {
         let mut bytes = cx.take_bytes();
         bytes.extend_from_slice(compound.as_bytes());
         let Some(publisher) = self.publishers.get(&number) else { return };
-        let path = publisher.tracks.get(usize::from(track)).and_then(|track| track.path);
-        let action = match (path, publisher.connection) {
+        match publisher.tracks.get(usize::from(track)).and_then(|track| track.path) {
             // A camera that does not say where it listens gets none.
-            (Some(Transport::Udp { rtcp, .. }), _) if rtcp.port() == 0 => return,
-            (Some(Transport::Udp { pair, rtcp, .. }), _) => {
-                Action::Datagram { pair, to: rtcp, bytes }
-            }
-            (Some(Transport::Tcp { rtcp_channel, .. }), Some(entry)) => {
-                Action::Interleaved { entry, channel: rtcp_channel, bytes }
-            }
-            _ => return,
-        };
-        cx.cells.rtcp_packets_sent.add(1);
-        cx.out.push(action);
+            Some(Transport::Udp { rtcp, .. }) if rtcp.port() == 0 => cx.give_bytes_back(bytes),
+            Some(transport) => send_rtcp(cx, transport, publisher.connection, bytes),
+            None => cx.give_bytes_back(bytes),
+        }
     }
-}
-
-/// The low 32 bits: RTCP counters wrap (RFC 3550 s6.4.1).
-#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the field means")]
-fn wrap(count: u64) -> u32 {
-    count as u32
 }

@@ -7,6 +7,7 @@
 //!  action     what sessions ask of the shard, and what falls due for them
 //!  sockets    UDP sockets that many clients share, told apart by the client's address
 //!  transport  how the packets of a stream travel
+//!  rtcp       where RTCP goes, and what a player's report says
 //! ```
 //! Players of titles are in `vod`, readers and sources of live paths in `live`; neither uses the
 //! other. Plain code: commands and the time come in, actions go out.
@@ -19,5 +20,6 @@ pub mod cx;
 pub mod directory;
 pub mod feedback;
 pub mod info;
+pub mod rtcp;
 pub mod sockets;
 pub mod transport;

@@ -6,18 +6,18 @@
 use rand::RngExt;
 
 use crate::base::ids::SessionId;
-use crate::base::time::{Mono, Npt};
+use crate::base::time::Mono;
 use crate::metrics::cells::{QUALITY_CAUSES, ShardCells};
 use crate::rtcp::interval::interval;
-use crate::rtcp::{self, Feedback, SenderInfo};
-use crate::session::action::Action;
+use crate::rtcp::{self, Feedback};
 use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionKey;
 use crate::session::directory::StreamRef;
+use crate::session::rtcp::{observe_report, send_rtcp, sender_info};
 use crate::session::transport::Transport;
 use crate::vod::playback::{Session, State};
-use crate::vod::stream::{Phase, Report, Stream};
+use crate::vod::stream::{Phase, Report, Sent, Stream};
 use crate::vod::table::Vod;
 use crate::vod::thinning::Change;
 
@@ -131,12 +131,8 @@ impl Vod {
         let Some(stream) = session.streams.get(index) else { return };
         match &session.epoch {
             Some(epoch) => {
-                let info = SenderInfo {
-                    ntp: rtcp::ntp_from_utc_ns(utc_ns),
-                    rtp_ts: stream.ts_at(epoch, now),
-                    packet_count: wrap(stream.sent.packets),
-                    octet_count: wrap(stream.sent.payload_bytes),
-                };
+                let Sent { packets, payload_bytes } = stream.sent;
+                let info = sender_info(utc_ns, stream.ts_at(epoch, now), packets, payload_bytes);
                 rtcp::write_sender_report(&mut bytes, stream.ssrc, &info, &session.cname, bye);
             }
             None => {
@@ -144,15 +140,7 @@ impl Vod {
                 rtcp::write_empty_rr_bye(&mut bytes, stream.ssrc, &session.cname, reason);
             }
         }
-        let action = match (stream.path, session.connection) {
-            (Transport::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
-            (Transport::Tcp { rtcp_channel, .. }, Some(entry)) => {
-                Action::Interleaved { entry, channel: rtcp_channel, bytes }
-            }
-            (Transport::Tcp { .. }, None) | (Transport::Group { .. }, _) => return,
-        };
-        cx.cells.rtcp_packets_sent.add(1);
-        cx.out.push(action);
+        send_rtcp(cx, stream.path, session.connection, bytes);
     }
 
     /// RTCP from a session's player: `feedback` is what `bytes` say.
@@ -174,11 +162,7 @@ impl Vod {
                 continue;
             };
             let cells = &cx.cells;
-            cells.rtcp_reports_received.add(1);
-            cells.reported_loss_ratio.observe_fraction(block.fraction_lost);
-            let jitter = Npt::from_ticks(i64::from(block.jitter), stream.clock_rate_hz);
-            cells.reported_jitter.observe_ns(u64::try_from(jitter.0).unwrap_or(0));
-            let round_trip_ns = rtcp::round_trip_ns(ntp, block.lsr, block.dlsr);
+            let round_trip_ns = observe_report(cells, &block, stream.clock_rate_hz, ntp);
             let report = Report { block, round_trip_ns };
             match &mut stream.report {
                 Some(place) => **place = report,
@@ -231,12 +215,6 @@ fn change_level(id: &SessionId, stream: &mut Stream, change: Change, cells: &Sha
         "the quality of a picture is changed"
     );
     stream.set_level(level);
-}
-
-/// The low 32 bits: RTCP counters wrap (RFC 3550 s6.4.1).
-#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the field means")]
-fn wrap(count: u64) -> u32 {
-    count as u32
 }
 
 /// Media bits a second of a session, for the RTCP share.

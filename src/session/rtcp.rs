@@ -1,0 +1,76 @@
+//! RTCP of sessions of all roles: where it goes, and what a player's report says.
+//!
+//! ```text
+//!  bytes --transport, connection--> Action::Datagram | Action::Interleaved
+//!  report block --> loss and jitter into the metrics, round-trip time
+//! ```
+//! Invariant: a datagram or frame that goes out is counted once; the buffer of one that has nowhere
+//! to go is used again.
+
+use crate::base::ids::RtpTs;
+use crate::base::time::Npt;
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::rtcp::{self, ReportBlock, SenderInfo};
+use crate::session::action::Action;
+use crate::session::cx::Cx;
+use crate::session::transport::Transport;
+
+/// Sends a compound packet to the other end of a stream. `connection` is that of the session, for
+/// interleaved streams. Members of a group and sessions without their connection are sent nothing.
+pub(crate) fn send_rtcp(
+    cx: &mut Cx,
+    transport: Transport,
+    connection: Option<EntryKey>,
+    bytes: Vec<u8>,
+) {
+    let action = match (transport, connection) {
+        (Transport::Udp { pair, rtcp, .. }, _) => Action::Datagram { pair, to: rtcp, bytes },
+        (Transport::Tcp { rtcp_channel, .. }, Some(entry)) => {
+            Action::Interleaved { entry, channel: rtcp_channel, bytes }
+        }
+        (Transport::Tcp { .. }, None) | (Transport::Group { .. }, _) => {
+            cx.give_bytes_back(bytes);
+            return;
+        }
+    };
+    cx.cells.rtcp_packets_sent.add(1);
+    cx.out.push(action);
+}
+
+/// What a sender report says of a stream now (RFC 3550 s6.4.1).
+#[must_use]
+pub(crate) fn sender_info(
+    utc_ns: i64,
+    rtp_ts: RtpTs,
+    packets: u64,
+    payload_bytes: u64,
+) -> SenderInfo {
+    SenderInfo {
+        ntp: rtcp::ntp_from_utc_ns(utc_ns),
+        rtp_ts,
+        packet_count: wrap(packets),
+        octet_count: wrap(payload_bytes),
+    }
+}
+
+/// Counts what a player reports of a stream. Returns the round-trip time in nanoseconds, when the
+/// report allows to compute it. `ntp` is the time at which the report came.
+pub(crate) fn observe_report(
+    cells: &ShardCells,
+    block: &ReportBlock,
+    clock_rate_hz: u32,
+    ntp: u64,
+) -> Option<u64> {
+    cells.rtcp_reports_received.add(1);
+    cells.reported_loss_ratio.observe_fraction(block.fraction_lost);
+    let jitter = Npt::from_ticks(i64::from(block.jitter), clock_rate_hz);
+    cells.reported_jitter.observe_ns(u64::try_from(jitter.0).unwrap_or(0));
+    rtcp::round_trip_ns(ntp, block.lsr, block.dlsr)
+}
+
+/// The low 32 bits: RTCP counters wrap (RFC 3550 s6.4.1).
+#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is what the field means")]
+fn wrap(count: u64) -> u32 {
+    count as u32
+}
