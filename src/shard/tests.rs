@@ -2,7 +2,7 @@
 //! passes by skipping, with a printed line, where io_uring is not available.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,22 +10,25 @@ use std::time::Duration;
 use super::inbox::{Inbox, Message};
 use super::questions::Question;
 use super::ring::{RingConfig, RingError};
+use super::sink::{RingSink, RunOwner};
 use super::sockets::{listen_tcp, local_addr, udp_pair};
 use super::turn::clock;
 use super::{Shard, ShardConfig};
-use crate::base::ids::ShardId;
+use crate::base::ids::{RtpTs, SeqNo, ShardId, Ssrc};
 use crate::base::limits::{
     CONNECTIONS_A_TURN, MESSAGES_A_TURN, REQUESTS_A_VISIT, TIMERS_A_TURN, VISITS_A_TURN,
 };
+use crate::base::sink::RunSink;
+use crate::base::time::Mono;
 use crate::config::paths::PathTable;
+use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::poller::Poller;
 use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
-use crate::session::action::Action;
-use crate::session::action::TimerKey;
+use crate::session::action::{Action, TimerKey};
 use crate::session::command::{Command, Waiter};
 use crate::session::cx::SessionConfig;
 use crate::worker::TaskQueue;
@@ -317,6 +320,37 @@ fn sends_that_do_not_end_are_counted_each_time_and_said_once() {
     }
     assert_eq!(bench.cells.turns_with_unsent_runs.value(), 3);
     assert_eq!(bench.shard.warned.len(), 1);
+}
+
+/// The owners of such runs were kept for ever once: one for each run in flight at the close.
+#[test]
+fn owners_of_runs_in_flight_are_freed_when_their_pair_is_closed() {
+    let Some(mut bench) = Bench::new() else { return };
+    let mut builder = BatchBuilder::default();
+    let (ssrc, seq, ts) = (Ssrc(1), SeqNo(1), RtpTs(1));
+    let (marker, is_sync, header_bytes, bytes) = (false, false, 12, &[0x80; 100]);
+    let arrival = Arrival { track: 0, ssrc, seq, ts, marker, header_bytes, is_sync, bytes };
+    builder.push(&arrival, Mono(0)).unwrap();
+    let batch = Arc::new(builder.build(Generation(1), |_| None).unwrap());
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let pair = bench.shard.add_pair(udp_pair(bench.address.ip(), None).unwrap()).unwrap();
+    let nowhere = SocketAddr::new(bench.address.ip(), 0);
+    for to in [client.local_addr().unwrap(), nowhere, nowhere] {
+        let Shard { ring, runs, pairs, .. } = &mut bench.shard;
+        let mut sink = RingSink { ring, runs, pairs };
+        let way = sink.way_to(pair, to).unwrap();
+        let mut run = sink.start(way).unwrap();
+        assert!(run.run.set_range(&batch, &batch.runs_of(0)[0]));
+        run.submit(RunOwner::Resent { pair }, true);
+    }
+    assert_eq!(bench.shard.runs.len(), 3);
+    bench.shard.close_pair(pair);
+    bench.turns_until("their owners are freed", |bench| bench.shard.runs.is_empty());
+    assert_eq!(bench.cells.send_errors.value(), 0, "nobody is told of a closed socket");
+    assert_eq!(Arc::strong_count(&batch), 1);
+    let mut packet = [0; 200];
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(client.recv(&mut packet).unwrap(), 100, "what was queued before is still sent");
 }
 
 #[test]

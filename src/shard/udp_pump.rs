@@ -67,6 +67,10 @@ impl Shard {
         let (Some(owner), Err(error)) = (self.runs.try_remove(token as usize), result) else {
             return;
         };
+        // Nobody is left to be told: a pair is closed when no client uses it.
+        if error == SendFailure::Closed {
+            return;
+        }
         match owner {
             RunOwner::Title(mark) => self.handle_title_run_refused(&mark, &error),
             RunOwner::Live(mark) => self.handle_live_run_refused(&mark, &error),

@@ -46,12 +46,13 @@ pub enum Completion {
         /// Of `arm_wake`.
         token: u32,
     },
-    /// A run was taken by the kernel, or not a single packet of it was.
+    /// A run was taken by the kernel, or not a single packet of it was. Each run is reported once,
+    /// also when its file was removed meanwhile: the caller has an owner of the run to free.
     RunSent {
         /// Of `start_run` or `send_datagram`.
         token: u32,
         /// Packets in the run; 0 stands for a datagram of `send_datagram`, which is reported only
-        /// on failure.
+        /// on failure, and never after its file was removed.
         packets: u16,
         /// What became of it.
         result: Result<(), SendFailure>,
@@ -76,6 +77,9 @@ pub enum SendFailure {
     /// A run linked before this one failed: build it again, behind that one.
     #[error("the run before this one failed")]
     Cancelled,
+    /// The socket was removed before the run was sent.
+    #[error("the socket was closed")]
+    Closed,
     /// The file was truncated under the send.
     #[error("the file was truncated while it was sent")]
     Fault,

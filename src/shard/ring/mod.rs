@@ -9,8 +9,8 @@
 //! - memory that the kernel may touch is not moved, changed or freed before the operation's last
 //!   completion was taken, which for a send without a copy is its notice; if operations do not end
 //!   when the ring is dropped, it is leaked;
-//! - a file is closed only after the last completion of its slot, and completions of a removed file
-//!   are never reported;
+//! - a file is closed only after the last completion of its slot, and of a removed file nothing is
+//!   reported but the end of its runs;
 //! - sends of one chain start in order, and none after one that failed.
 //!
 //! Bounds: `RingConfig`. Nothing is allocated per packet or frame once slots have been used.
@@ -206,8 +206,9 @@ impl Ring {
     }
 
     /// Ends everything on the slot and closes the descriptor when the last of it has completed.
-    /// Nothing is reported for the slot any more. What was queued before is still submitted, but a
-    /// stream send that waits for its reader is cut: wait for `StreamSent` before. Once a slot.
+    /// Nothing is reported for the slot any more but the end of its runs. What was queued before is
+    /// still submitted, but a stream send that waits for its reader is cut: wait for `StreamSent`
+    /// before. Once a slot.
     pub fn remove(&mut self, slot: FileSlot) {
         match self.files.close(slot) {
             Some(true) => self.queue_cancel(slot.index()),

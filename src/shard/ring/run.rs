@@ -212,12 +212,15 @@ impl Ring {
         }
         let is_closing = self.files.is_closing(file.index());
         self.end_op(file.index());
-        if is_closing || (is_datagram && result >= 0) {
+        if is_datagram && (is_closing || result >= 0) {
             return None;
         }
         let errno = result.checked_neg().unwrap_or(libc::EIO);
         let result = if result >= 0 {
             Ok(())
+        } else if is_closing {
+            // The file's index may be vacant: nothing is learnt of its routes.
+            Err(SendFailure::Closed)
         } else if packets > 1 && self.gso.handle_failure(file.index(), to.ip(), errno) {
             self.stats.gso_refusals += 1;
             Err(SendFailure::Again)

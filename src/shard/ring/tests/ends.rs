@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::runs::results;
 use super::*;
 
 #[test]
@@ -60,19 +61,29 @@ fn drop_with_operations_in_flight_frees_everything() {
 }
 
 #[test]
-fn removed_socket_with_runs_in_flight_lets_go_of_them() {
+fn removed_socket_with_runs_in_flight_reports_each_and_lets_go_of_them() {
     let Some(mut ring) = ring() else { return };
     let client = receiver("127.0.0.1:0");
     let from = ring.install(UdpSocket::bind("127.0.0.1:0").unwrap().into()).unwrap();
     let (title, window) = (title(&pattern(900)), window(&[100]));
     let packet = window.packets(&window.frames()[0])[0];
-    let mut run = ring.start_run(from, client.local_addr().unwrap(), 0).unwrap();
-    assert!(run.try_packet(&header(0), &window, &packet, &title).unwrap());
-    run.submit(false);
+    // The first is sent, the second cannot be, and the third follows it.
+    let nowhere = "127.0.0.1:0".parse().unwrap();
+    for (token, to, linked) in
+        [(7, client.local_addr().unwrap(), false), (8, nowhere, true), (9, nowhere, false)]
+    {
+        let mut run = ring.start_run(from, to, token).unwrap();
+        assert!(run.try_packet(&header(0), &window, &packet, &title).unwrap());
+        run.submit(linked);
+    }
+    assert!(ring.send_datagram(from, nowhere, &[0x81; 8], 10));
     ring.remove(from);
     assert!(ring.start_run(from, client.local_addr().unwrap(), 0).is_none());
     assert!(ring.start_stream_send(from, 0).is_none());
-    assert!(settle(&mut ring).is_empty(), "nothing is reported");
+    let mut reported = results(settle(&mut ring));
+    reported.sort_by_key(|sent| sent.0);
+    let closed = Err(SendFailure::Closed);
+    assert_eq!(reported, [(7, 1, Ok(())), (8, 1, closed), (9, 1, closed)], "runs, no datagram");
     assert_eq!(receive(&client).len(), 112, "what was queued before is still sent");
     assert_eq!(Arc::strong_count(&title), 1);
 }

@@ -35,7 +35,7 @@ pub(super) fn send_chain(
     runs
 }
 
-fn results(completions: Vec<Completion>) -> Vec<(u32, u16, Result<(), SendFailure>)> {
+pub(super) fn results(completions: Vec<Completion>) -> Vec<(u32, u16, Result<(), SendFailure>)> {
     let result = |completion| match completion {
         Completion::RunSent { token, packets, result } => (token, packets, result),
         other => panic!("{other:?}"),
