@@ -40,7 +40,7 @@
 //! `consumers::rtsp_connection` reads a request (`rtsp::reader`) -> [`consumers::sessions`] finds
 //! whose it is: a title's ([`vod::table::Vod`]) or a path's ([`live::desk::Live`]), with what they
 //! share in [`session::cx`] -> `vod::methods`, one file for each method, or `live::readers` and
-//! `live::sources` -> the answer leaves through `shard::tcp_pump`.
+//! `live::sources` -> the answer leaves through `shard::send::tcp`.
 //!
 //! A title: `consumers::describe` makes a [`poll::task::Task`] -> [`worker::TaskQueue`] ->
 //! `worker::open` resolves the name in [`library`], parses with [`media::container`], maps the file
@@ -49,7 +49,7 @@
 //! A packet: `vod::windows` asks a worker for windows ahead of the play head ->
 //! [`media::packetize`] or [`media::hint`] makes descriptors ([`media::window`]) -> the wheel of
 //! [`vod::table`] says who is due -> [`vod::pump`] hands header and mapped payload to a
-//! [`base::sink`] -> `shard::sink` is that of [`shard::ring`], which sends.
+//! [`base::sink`] -> `shard::send::sink` is that of [`shard::ring`], which sends.
 //!
 //! A published packet, in: `shard::arrivals` -> `live::sources::arrivals` finds the publisher's
 //! track by [`live::core::demux`] or the interleaved channel -> [`live::core::source`] checks it
@@ -65,12 +65,12 @@
 //! the budget, [`live::core::switch`] rewrites sequence numbers and RTP time behind the break.
 //!
 //! A camera: `live::sources::fetch` starts what the configuration names -> `live::sources::pull`
-//! is the RTSP client, plain code -> `shard::cameras` has its connection -> its packets go the way
-//! of a publisher's.
+//! is the RTSP client, plain code -> `shard::sockets::cameras` has its connection -> its packets go
+//! the way of a publisher's.
 //!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->
-//! `shard::group_sockets` has the sockets.
+//! `shard::sockets::groups` has the sockets.
 
 #![cfg_attr(not(test), deny(unsafe_code))]
 

@@ -36,10 +36,10 @@ use crate::live::core::groups::MulticastSettings;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poller::Poller;
 use crate::session::cx::SessionConfig;
-use crate::shard::group_sockets;
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::priority::set_fifo;
 use crate::shard::ring::RingConfig;
+use crate::shard::sockets::groups;
 use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError};
 use end::End;
@@ -455,7 +455,7 @@ fn multicast(
     if ip.is_unspecified() {
         settings = settings.clear_of(port, u8::try_from(shard_count).unwrap_or(u8::MAX));
     }
-    Some(MulticastSettings { source: group_sockets::source_of(&settings), ..settings })
+    Some(MulticastSettings { source: groups::source_of(&settings), ..settings })
 }
 
 fn media_summary(config: &Config, library: &Library) -> Option<MediaSummary> {

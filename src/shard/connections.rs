@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::peer_state::peer_state;
+use super::sockets::peer_state::peer_state;
 use super::turn::Shard;
 use crate::consumers::Consumer;
 use crate::poll::poll_table::EntryKey;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::inbox::{Inbox, Message};
 use super::questions::Question;
 use super::ring::{RingConfig, RingError};
-use super::sink::{RingSink, RunOwner};
+use super::send::sink::{RingSink, RunOwner};
 use super::sockets::{listen_tcp, local_addr, udp_pair};
 use super::turn::clock;
 use super::{Shard, ShardConfig};

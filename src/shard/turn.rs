@@ -11,12 +11,12 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::arrivals::Arrivals;
-use super::group_sockets::Ear;
 use super::inbox::Inbox;
-use super::inputs::InputSlot;
 use super::questions::Question;
 use super::ring::{FileSlot, Ring, RingConfig, RingError};
-use super::sink::RunOwner;
+use super::send::sink::RunOwner;
+use super::sockets::groups::Ear;
+use super::sockets::inputs::InputSlot;
 use super::sockets::{Family, UdpPair};
 use crate::base::addresses::Addresses;
 use crate::base::budget::Budget;

@@ -16,18 +16,18 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::ring::{FileSlot, RingError};
-use super::sockets::{Family, UdpPair, udp_pair};
-use super::turn::Shard;
+use super::open::{Family, UdpPair, udp_pair};
 use crate::consumers::Consumer;
 use crate::consumers::receivers::GroupReceiver;
 use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::GroupAction;
+use crate::shard::ring::{FileSlot, RingError};
+use crate::shard::turn::Shard;
 
 /// An open ear.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ear {
+pub(in crate::shard) struct Ear {
     entry: EntryKey,
     slot: FileSlot,
 }
@@ -76,7 +76,7 @@ fn choose_interface(socket: &Socket, settings: &MulticastSettings) -> io::Result
 
 impl Shard {
     /// What the sessions want of groups.
-    pub(super) fn act_for_group(&mut self, action: GroupAction) {
+    pub(in crate::shard) fn act_for_group(&mut self, action: GroupAction) {
         match action {
             GroupAction::OpenPair(settings) => self.open_group_pair(&settings),
             GroupAction::Hear { path, group, tracks } => self.hear_group(&path, group, tracks),

@@ -13,18 +13,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use super::membership::{interface_index, join_group};
-use super::ring::{FileSlot, RingError};
-use super::sockets::input_udp;
-use super::turn::Shard;
+use super::open::input_udp;
 use crate::base::host::Host;
 use crate::consumers::Consumer;
 use crate::consumers::input_receiver::InputReceiver;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::InputSocket;
+use crate::shard::ring::{FileSlot, RingError};
+use crate::shard::turn::Shard;
 
 /// A socket of an input in the tables.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct InputSlot {
+pub(in crate::shard) struct InputSlot {
     number: u32,
     key: EntryKey,
     slot: FileSlot,
@@ -33,7 +33,7 @@ pub(super) struct InputSlot {
 /// Why a socket of an input is not open.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum InputError {
+pub(in crate::shard) enum InputError {
     /// As configured.
     #[error("there is no interface {name} ({source})")]
     NoInterface {
@@ -70,7 +70,7 @@ pub(super) enum InputError {
 
 impl Shard {
     /// Opens sockets of an input, all or none.
-    pub(super) fn open_input(&mut self, number: u32, sockets: &[InputSocket]) {
+    pub(in crate::shard) fn open_input(&mut self, number: u32, sockets: &[InputSocket]) {
         for socket in sockets {
             let opened = open(socket).and_then(|fd| self.enter_input(number, socket, fd));
             match opened {
@@ -99,7 +99,7 @@ impl Shard {
     }
 
     /// Closes all sockets of an input.
-    pub(super) fn close_input(&mut self, number: u32) {
+    pub(in crate::shard) fn close_input(&mut self, number: u32) {
         let (gone, kept) =
             self.inputs.drain(..).partition(|slot: &InputSlot| slot.number == number);
         self.inputs = kept;

@@ -4,23 +4,23 @@
 //!  Connect --> socket, file, row, connect --Connected--> consumer --Write--> one send at a time
 //! ```
 //! Invariant: an order to connect ends in a row of the table or in a refusal to who gave it. The
-//! sends are those of `tcp_pump`: one in flight a connection.
+//! sends are those of `send::tcp`: one in flight a connection.
 
 use std::io;
 use std::net::SocketAddr;
 
-use super::dispatch::NO_RUN;
-use super::sockets::{local_addr, stream_to, to_socket_address, udp_pair, unmapped};
-use super::turn::{Shard, enter};
+use super::open::{local_addr, stream_to, to_socket_address, udp_pair, unmapped};
 use crate::base::ids::CameraName;
 use crate::consumers::Consumer;
 use crate::consumers::camera::Camera;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
+use crate::shard::dispatch::NO_RUN;
+use crate::shard::turn::{Shard, enter};
 
 impl Shard {
     /// Begins to connect.
-    pub(super) fn connect_camera(&mut self, camera: CameraName, to: SocketAddr) {
+    pub(in crate::shard) fn connect_camera(&mut self, camera: CameraName, to: SocketAddr) {
         let to = unmapped(to);
         let refused = match self.enter_camera(camera, to) {
             Ok(key) if self.sessions.live.sources.handle_camera_opened(camera, key) => {
@@ -59,7 +59,7 @@ impl Shard {
     }
 
     /// A connect has ended.
-    pub(super) fn handle_connected(&mut self, token: u32, result: io::Result<()>) {
+    pub(in crate::shard) fn handle_connected(&mut self, token: u32, result: io::Result<()>) {
         let Some(key) = self.table.key_at(token) else { return };
         let Some(link) = self.link(key) else { return };
         let local = result.and_then(|()| local_addr(self.ring.fd(link.slot)));
@@ -67,7 +67,7 @@ impl Shard {
     }
 
     /// Appends to what a camera is to be sent.
-    pub(super) fn write_to_camera(&mut self, key: EntryKey, bytes: &[u8]) {
+    pub(in crate::shard) fn write_to_camera(&mut self, key: EntryKey, bytes: &[u8]) {
         if let Some(Consumer::Camera(camera)) = self.table.consumer_mut(key) {
             camera.push(bytes);
             self.mark_dirty(key);
@@ -75,7 +75,7 @@ impl Shard {
     }
 
     /// Sends what waits for a camera.
-    pub(super) fn flush_camera(&mut self, key: EntryKey) {
+    pub(in crate::shard) fn flush_camera(&mut self, key: EntryKey) {
         let Some(link) = self.link(key) else { return };
         let Some(Consumer::Camera(camera)) = self.table.consumer_mut(key) else { return };
         if camera.output().is_empty() {
@@ -100,7 +100,7 @@ impl Shard {
     }
 
     /// Opens another pair of sockets for a source that is pulled.
-    pub(super) fn open_pair_for(&mut self, source: u32, track: u8) {
+    pub(in crate::shard) fn open_pair_for(&mut self, source: u32, track: u8) {
         let opened = udp_pair(self.pair_host, None)
             .map_err(|error| error.to_string())
             .and_then(|pair| self.add_pair(pair).map_err(|error| error.to_string()));
@@ -117,7 +117,7 @@ impl Shard {
 
     /// Sends a packet without contents to where packets are to come from, so that NATs and
     /// firewalls on the way let those through (RFC 4961).
-    pub(super) fn knock(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
+    pub(in crate::shard) fn knock(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
         let Some(Some(slots)) = self.pairs.get(usize::from(pair)).copied() else { return };
         for (socket, to, bytes) in [(slots.rtp, rtp, EMPTY_RTP), (slots.rtcp, rtcp, EMPTY_RTCP)] {
             // Best effort: packets come all the same where nothing is in the way.

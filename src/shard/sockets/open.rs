@@ -170,7 +170,7 @@ pub fn is_port_taken(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// The address is not ours, taken, or not permitted.
-pub(super) fn input_udp(to: SocketAddr) -> io::Result<OwnedFd> {
+pub(in crate::shard) fn input_udp(to: SocketAddr) -> io::Result<OwnedFd> {
     let socket = new_socket(to, Type::DGRAM, Protocol::UDP)?;
     if to.ip().is_multicast() {
         socket.set_reuse_address(true)?;

@@ -12,7 +12,7 @@ use crate::consumers::taking::PeerState;
 ///
 /// # Errors
 /// It is no TCP socket.
-pub(super) fn peer_state(fd: impl AsFd) -> io::Result<PeerState> {
+pub(in crate::shard) fn peer_state(fd: impl AsFd) -> io::Result<PeerState> {
     // SAFETY: `zeroed` requires a type for which all bytes zero are a value: tcp_info is integers.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut bytes = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).unwrap_or(0);

@@ -6,9 +6,7 @@
 //!      `-- the reader is woken <-- refused --'
 //! ```
 
-use super::ring::SendFailure;
 use super::sink::RingSink;
-use super::turn::Shard;
 use crate::base::sink::Gathered;
 use crate::consumers::sessions::Sessions;
 use crate::live::core::pump::{self, BatchFrames, Fed, LivePump, LiveRunMark, Owner, Owners, To};
@@ -16,10 +14,12 @@ use crate::live::desk::Live;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::session::directory::SessionRef;
+use crate::shard::ring::SendFailure;
+use crate::shard::turn::Shard;
 
 impl Shard {
     /// Looks at the readers that have something due.
-    pub(super) fn pump_live(&mut self) {
+    pub(in crate::shard) fn pump_live(&mut self) {
         if std::mem::take(&mut self.sessions.live.hub.is_ready) {
             self.sessions.live.hub.paths.list_all();
         }
@@ -44,7 +44,11 @@ impl Shard {
     }
 
     /// A run of a live path was not sent.
-    pub(super) fn handle_live_run_refused(&mut self, mark: &LiveRunMark, error: &SendFailure) {
+    pub(in crate::shard) fn handle_live_run_refused(
+        &mut self,
+        mark: &LiveRunMark,
+        error: &SendFailure,
+    ) {
         let Some(owner) = pump::deny(&mut self.sessions.live.hub.paths, mark) else { return };
         let is_again = match error {
             SendFailure::Again | SendFailure::Cancelled => true,
@@ -73,7 +77,7 @@ impl Shard {
 
 /// Puts what is due to the readers of a connection into a send. True: there was no room for all of
 /// it, the rest goes with the next send.
-pub(super) fn gather_live(
+pub(in crate::shard) fn gather_live(
     sessions: &mut Sessions,
     cells: &ShardCells,
     send: &mut impl BatchFrames,

@@ -10,21 +10,21 @@ use std::sync::Arc;
 
 use slab::{Slab, VacantEntry};
 
-use super::ring::{FileSlot, RangeOutside, Ring, Run, StreamSend};
-use super::sockets::to_socket_address;
-use super::turn::PairSlots;
 use crate::base::sink::RunSink;
 use crate::library::title::Title;
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::live::core::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::HEADER_BYTES;
+use crate::shard::ring::{FileSlot, RangeOutside, Ring, Run, StreamSend};
+use crate::shard::sockets::to_socket_address;
+use crate::shard::turn::PairSlots;
 use crate::vod::pump::{TitleFrames, TitleRun, TitleSink};
 use crate::vod::stream::RunMark;
 
 /// Whose a run is that the ring has.
 #[derive(Debug)]
-pub(super) enum RunOwner {
+pub(in crate::shard) enum RunOwner {
     /// A title's stream.
     Title(RunMark),
     /// A reader of a live path.
@@ -34,22 +34,25 @@ pub(super) enum RunOwner {
 }
 
 /// A shard's ring with its pairs of sockets.
-pub(super) struct RingSink<'a> {
-    pub(super) ring: &'a mut Ring,
-    pub(super) runs: &'a mut Slab<RunOwner>,
-    pub(super) pairs: &'a [Option<PairSlots>],
+pub(in crate::shard) struct RingSink<'a> {
+    pub(in crate::shard) ring: &'a mut Ring,
+    pub(in crate::shard) runs: &'a mut Slab<RunOwner>,
+    pub(in crate::shard) pairs: &'a [Option<PairSlots>],
 }
 
 /// A run under construction, with the place that its mark will have.
-pub(super) struct RingRun<'a> {
-    pub(super) run: Run<'a>,
+pub(in crate::shard) struct RingRun<'a> {
+    pub(in crate::shard) run: Run<'a>,
     entry: VacantEntry<'a, RunOwner>,
 }
 
 impl RingSink<'_> {
     /// Starts a run. `None`: there is no room in this turn.
     #[inline]
-    pub(super) fn start(&mut self, (socket, to): (FileSlot, SocketAddr)) -> Option<RingRun<'_>> {
+    pub(in crate::shard) fn start(
+        &mut self,
+        (socket, to): (FileSlot, SocketAddr),
+    ) -> Option<RingRun<'_>> {
         let entry = self.runs.vacant_entry();
         let token = u32::try_from(entry.key()).unwrap_or(u32::MAX);
         let run = self.ring.start_run(socket, to, token)?;
@@ -60,7 +63,7 @@ impl RingSink<'_> {
 impl RingRun<'_> {
     /// Queues the run; see `Run::submit`.
     #[inline]
-    pub(super) fn submit(self, owner: RunOwner, linked: bool) {
+    pub(in crate::shard) fn submit(self, owner: RunOwner, linked: bool) {
         self.entry.insert(owner);
         self.run.submit(linked);
     }

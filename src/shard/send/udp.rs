@@ -7,18 +7,18 @@
 //!                 `-----------------------------------------------'
 //! ```
 
-use super::ring::SendFailure;
 use super::sink::{RingSink, RunOwner};
-use super::sockets::set_fragmentation;
-use super::turn::Shard;
 use crate::metrics::cells::TransportKind;
 use crate::session::action::TimerKey;
+use crate::shard::ring::SendFailure;
+use crate::shard::sockets::set_fragmentation;
+use crate::shard::turn::Shard;
 use crate::vod::pump::Refused;
 use crate::vod::stream::RunMark;
 
 impl Shard {
     /// A stream's key of the wheel has come up.
-    pub(super) fn pump(&mut self, key: TimerKey) {
+    pub(in crate::shard) fn pump(&mut self, key: TimerKey) {
         let Self { sessions, ring, runs, pairs, .. } = self;
         let mut sink = RingSink { ring, runs, pairs };
         if let Some(connection) = sessions.vod.pump(&mut sessions.cx, key, &mut sink) {
@@ -27,7 +27,7 @@ impl Shard {
     }
 
     /// The kernel has taken a run, or not.
-    pub(super) fn handle_run_sent(
+    pub(in crate::shard) fn handle_run_sent(
         &mut self,
         token: u32,
         packets: u16,
@@ -99,7 +99,7 @@ impl Shard {
     }
 
     /// The same, by the pair.
-    pub(super) fn allow_fragments_on(&mut self, pair: u16) -> bool {
+    pub(in crate::shard) fn allow_fragments_on(&mut self, pair: u16) -> bool {
         let now = self.sessions.cx.now;
         let Some(Some(pair)) = self.pairs.get_mut(usize::from(pair)) else { return false };
         if let Some(since) = pair.fragments_since {

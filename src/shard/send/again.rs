@@ -4,11 +4,7 @@
 //! Each is a run of its own and is not tried twice: one that the socket has no room for is lost as
 //! any other on its way, and the player asks again (RFC 4588 s6).
 
-use super::dispatch::NO_RUN;
-use super::ring::SendFailure;
 use super::sink::{RingSink, RunOwner};
-use super::sockets::to_socket_address;
-use super::turn::Shard;
 use crate::base::ids::SeqNo;
 use crate::base::sink::RunSink;
 use crate::live::core::retransmit::RetransmitError;
@@ -18,11 +14,15 @@ use crate::rtp::{RTX_HEADER_BYTES, write_rtx_header};
 use crate::session::directory::{SessionRef, StreamRef};
 use crate::session::feedback::Refusal;
 use crate::session::transport::Transport;
+use crate::shard::dispatch::NO_RUN;
+use crate::shard::ring::SendFailure;
+use crate::shard::sockets::to_socket_address;
+use crate::shard::turn::Shard;
 use crate::vod::playback::Session;
 
 impl Shard {
     /// Sends a packet of a stream again, if it may be.
-    pub(super) fn resend(
+    pub(in crate::shard) fn resend(
         &mut self,
         session: SessionRef,
         stream_index: u8,
@@ -108,7 +108,7 @@ impl Shard {
 
     /// A packet that was sent again was refused. A publisher's packets may be as long as a route
     /// takes, and two bytes more are too many.
-    pub(super) fn handle_resent_refused(&mut self, pair: u16, error: &SendFailure) {
+    pub(in crate::shard) fn handle_resent_refused(&mut self, pair: u16, error: &SendFailure) {
         if *error == SendFailure::TooLarge {
             self.allow_fragments_on(pair);
         } else {

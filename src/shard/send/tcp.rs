@@ -9,8 +9,7 @@
 
 use std::io;
 
-use super::live_pump::gather_live;
-use super::turn::Shard;
+use super::live::gather_live;
 use crate::base::sink::Gathered;
 use crate::base::time::Mono;
 use crate::consumers::Consumer;
@@ -18,10 +17,11 @@ use crate::metrics::cells::TransportKind;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::directory::SessionRef;
 use crate::session::directory::StreamRef;
+use crate::shard::turn::Shard;
 
 impl Shard {
     /// Sends on every connection that has something to send and nothing in flight.
-    pub(super) fn flush(&mut self) {
+    pub(in crate::shard) fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for key in dirty.drain(..) {
             if let Some(link) = self.link_mut(key) {
@@ -107,7 +107,7 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_stream_sent(&mut self, token: u32, result: io::Result<u32>) {
+    pub(in crate::shard) fn handle_stream_sent(&mut self, token: u32, result: io::Result<u32>) {
         let Some(key) = self.table.key_at(token) else { return };
         let Some(link) = self.link_mut(key) else { return };
         link.is_sending = false;

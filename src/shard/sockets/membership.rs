@@ -25,7 +25,7 @@ use socket2::{InterfaceIndexOrAddress, SockAddr, SockRef};
 ///
 /// # Errors
 /// There is none of that name.
-pub(super) fn interface_index(name: &str) -> io::Result<u32> {
+pub(in crate::shard) fn interface_index(name: &str) -> io::Result<u32> {
     // Any socket will do (netdevice(7)).
     let any = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
     Ok(name_to_index(any, name)?)
@@ -36,7 +36,7 @@ pub(super) fn interface_index(name: &str) -> io::Result<u32> {
 ///
 /// # Errors
 /// What `setsockopt` reports: no such route, too many groups.
-pub(super) fn join_group(
+pub(in crate::shard) fn join_group(
     fd: impl AsFd,
     group: IpAddr,
     senders: &[IpAddr],
