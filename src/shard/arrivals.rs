@@ -28,7 +28,7 @@ use crate::base::budget::Budget;
 use crate::base::limits::{
     CONNECTIONS_A_TURN, DATAGRAMS_A_TURN, DATAGRAMS_WAITING_MAX, TURN_SHARE, VISITS_A_TURN,
 };
-use crate::consumers::{Consumer, canonical};
+use crate::consumers::canonical;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::{EntryKey, Polling};
 
@@ -78,7 +78,7 @@ impl Shard {
 
     fn take_datagram(&mut self, Datagram { token, from, bytes }: Datagram) {
         self.arrivals.datagrams_left -= 1;
-        let Some(key) = self.table.key_at(token) else { return };
+        let Some(key) = self.entries.table.key_at(token) else { return };
         self.dispatch(key, Event::Datagram { from: canonical(from), bytes: &bytes });
     }
 
@@ -87,7 +87,7 @@ impl Shard {
         match completion {
             Completion::Accepted { token, result } => self.hold_accepted(token, result),
             Completion::Received { token, result } => {
-                let Some(key) = self.table.key_at(token) else { return };
+                let Some(key) = self.entries.table.key_at(token) else { return };
                 self.arrivals.visits.push_back(Visit::Received(key, result));
             }
             Completion::Datagram { token, from, bytes } => {
@@ -111,9 +111,9 @@ impl Shard {
     }
 
     fn hold_accepted(&mut self, token: u32, result: io::Result<OwnedFd>) {
-        let rows = self.table.count() + self.arrivals.accepted.len();
+        let rows = self.entries.table.count() + self.arrivals.accepted.len();
         if let Ok(fd) = &result
-            && rows >= self.table.entries_max()
+            && rows >= self.entries.table.entries_max()
         {
             // Those before it take the last rows: see `open_connection`.
             let _unsaid = rustix::io::write(fd.as_fd(), REFUSAL);
@@ -126,7 +126,7 @@ impl Shard {
 
     /// A connection has messages that are read already: it is visited after all others that wait.
     pub(super) fn visit_later(&mut self, key: EntryKey) {
-        if let Some(link) = self.link_mut(key)
+        if let Some(link) = self.entries.link_mut(key)
             && !std::mem::replace(&mut link.is_awaiting_visit, true)
         {
             self.arrivals.visits.push_back(Visit::Messages(key));
@@ -156,12 +156,12 @@ impl Shard {
             Visit::Received(key, Ok(bytes)) => self.dispatch(key, Event::Received(&bytes)),
             Visit::Received(key, Err(error)) => self.handle_connection_failed(key, &error),
             Visit::Messages(key) => {
-                if let Some(link) = self.link_mut(key) {
+                if let Some(link) = self.entries.link_mut(key) {
                     link.is_awaiting_visit = false;
                 }
                 // Whoever has become busy meanwhile goes on when that has ended.
-                if self.table.polling(key) == Some(Polling::Suspended)
-                    && let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key)
+                if self.entries.table.polling(key) == Some(Polling::Suspended)
+                    && let Some(connection) = self.entries.connection_mut(key)
                     && !connection.is_waiting()
                     && !connection.is_congested()
                 {

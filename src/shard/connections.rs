@@ -7,7 +7,6 @@ use std::io;
 
 use super::sockets::peer_state::peer_state;
 use super::turn::Shard;
-use crate::consumers::Consumer;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::TimerKey;
 
@@ -15,7 +14,7 @@ impl Shard {
     /// Looks at a connection again.
     pub(super) fn watch_connection(&mut self, key: EntryKey) {
         let due = self.sessions.cx.now + self.sessions.cx.timeout() / LOOKS_A_TIMEOUT;
-        if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
+        if let Some(connection) = self.entries.connection_mut(key) {
             let timer = TimerKey::Connection(key);
             self.sessions.cx.wheel.replace(connection.idle_timer_mut(), due, timer);
         }
@@ -26,8 +25,8 @@ impl Shard {
     pub(super) fn handle_idle_connection(&mut self, key: EntryKey) {
         let (now, timeout) = (self.sessions.cx.now, self.sessions.cx.timeout());
         let has_sessions = !self.sessions.cx.directory.of_connection(key).is_empty();
-        let Some(link) = self.link(key) else { return };
-        let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) else { return };
+        let Some(link) = self.entries.link(key) else { return };
+        let Some(connection) = self.entries.connection_mut(key) else { return };
         let silent = now.since(connection.heard());
         // A request that waits for longer than any session may be silent has lost its answer.
         let is_useless = !has_sessions || connection.is_waiting();
@@ -54,7 +53,7 @@ impl Shard {
     /// A connection has failed by itself. What its client has done, by a reset or by closing it,
     /// is not worth a line; what the network has done to it is.
     pub(super) fn handle_connection_failed(&mut self, key: EntryKey, error: &io::Error) {
-        if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
+        if let Some(connection) = self.entries.connection_mut(key) {
             let peer = connection.peer();
             if is_of_the_network(error) {
                 tracing::info!(%peer, reason = %error, "a connection is ended");

@@ -5,13 +5,13 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::inbox::Message;
-use super::sockets::{local_addr, peer_addr, set_stream_options, to_socket_address, udp_pair};
-use super::turn::{Link, STREAMS_ENDED_A_TURN, Shard, clock, enter, shard_count};
+use super::sockets::{local_addr, peer_addr, set_stream_options, udp_pair};
+use super::turn::{STREAMS_ENDED_A_TURN, Shard, clock, shard_count};
 use crate::base::addresses::AddressPlace;
 use crate::base::budget::Budget;
 use crate::base::ids::ShardId;
@@ -39,8 +39,8 @@ struct Asked {
 impl Shard {
     /// Hands an event to the consumer of an entry; the entry is suspended until it is handled.
     pub(super) fn dispatch(&mut self, key: EntryKey, event: Event<'_>) {
-        self.table.suspend(key);
-        let Some(mut consumer) = self.table.take(key) else { return };
+        self.entries.table.suspend(key);
+        let Some(mut consumer) = self.entries.table.take(key) else { return };
         let mut asked = Asked::default();
         let mut cx = Context {
             sessions: &mut self.sessions,
@@ -52,7 +52,7 @@ impl Shard {
             is_stopping: self.stopping_since.is_some(),
         };
         let ran = catch_unwind(AssertUnwindSafe(|| consumer.create_task(event, &mut cx)));
-        let gone = self.table.put_back(key, consumer).is_err();
+        let gone = self.entries.table.put_back(key, consumer).is_err();
         let Ok(disposition) = ran else {
             self.cells.panics.add(1);
             tracing::error!(shard = self.id.0, "a panic ended one connection; this is a bug");
@@ -87,29 +87,28 @@ impl Shard {
     }
 
     fn dispose(&mut self, key: EntryKey, disposition: Disposition) {
-        self.mark_dirty(key);
+        self.entries.mark_dirty(key);
         match disposition {
             Disposition::Handled => self.enable(key),
             Disposition::Unfinished => self.visit_later(key),
             Disposition::Submit(task) => self.submit(task),
             Disposition::Wait => {}
-            Disposition::Close => self.close_when_sent(key),
+            Disposition::Close => self.entries.close_when_sent(key),
         }
     }
 
     /// Arms an entry again. A connection whose answers are not taken waits until they are.
     pub(super) fn enable(&mut self, key: EntryKey) {
-        let Some(link) = self.link(key) else { return };
-        if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key)
+        let Some(link) = self.entries.link(key) else { return };
+        if let Some(connection) = self.entries.connection_mut(key)
             && (connection.is_congested() || connection.is_closing() || connection.is_waiting())
         {
             return;
         }
-        if matches!(self.table.consumer_mut(key), Some(Consumer::Camera(camera)) if camera.is_closing())
-        {
+        if self.entries.camera_mut(key).is_some_and(|camera| camera.is_closing()) {
             return;
         }
-        if self.table.enable_events(key) && link.is_stream {
+        if self.entries.table.enable_events(key) && link.is_stream {
             self.ring.arm_receive(link.slot, key.index);
         }
     }
@@ -180,9 +179,8 @@ impl Shard {
             Action::Submit(task) => self.submit(task),
             Action::Respond { waiter, response } => self.respond(waiter, response),
             Action::Datagram { pair, to, bytes } => {
-                let Some(Some(slots)) = self.pairs.get(usize::from(pair)) else { return };
-                let address = to_socket_address(to, slots.family);
-                if self.ring.send_datagram(slots.rtcp, address, &bytes, NO_RUN) {
+                let Some(sockets) = self.pairs.get(pair) else { return };
+                if self.ring.send_datagram(sockets.rtcp, sockets.address_of(to), &bytes, NO_RUN) {
                     self.sessions.cx.give_bytes_back(bytes);
                 } else if self.unsent.len() < UNSENT_MAX {
                     self.unsent.push(Action::Datagram { pair, to, bytes });
@@ -196,19 +194,19 @@ impl Shard {
             Action::OpenInput { number, sockets } => self.open_input(number, &sockets),
             Action::CloseInput(number) => self.close_input(number),
             Action::Interleaved { entry, channel, bytes } => {
-                match self.table.consumer_mut(entry) {
+                match self.entries.table.consumer_mut(entry) {
                     Some(Consumer::Connection(connection)) => {
                         connection.push_interleaved(channel, &bytes);
                     }
                     Some(Consumer::Camera(camera)) => camera.push_interleaved(channel, &bytes),
                     _ => {}
                 }
-                self.mark_dirty(entry);
+                self.entries.mark_dirty(entry);
                 self.sessions.cx.give_bytes_back(bytes);
             }
             Action::HangUp(entry) => {
-                self.close_when_sent(entry);
-                self.mark_dirty(entry);
+                self.entries.close_when_sent(entry);
+                self.entries.mark_dirty(entry);
             }
             Action::Resend { session, stream_index, epoch_count, seq } => {
                 self.resend(session, stream_index, epoch_count, seq);
@@ -379,22 +377,14 @@ impl Shard {
         if !self.all_ended {
             return;
         }
-        for key in self.table.keys().collect::<Vec<_>>() {
-            self.close_when_sent(key);
-            self.mark_dirty(key);
-        }
-    }
-
-    fn close_when_sent(&mut self, key: EntryKey) {
-        match self.table.consumer_mut(key) {
-            Some(Consumer::Connection(connection)) => connection.close_when_sent(),
-            Some(Consumer::Camera(camera)) => camera.close_when_sent(),
-            _ => {}
+        for key in self.entries.table.keys().collect::<Vec<_>>() {
+            self.entries.close_when_sent(key);
+            self.entries.mark_dirty(key);
         }
     }
 
     pub(super) fn handle_accepted(&mut self, token: u32, result: io::Result<OwnedFd>) {
-        let Some(key) = self.table.key_at(token) else { return };
+        let Some(key) = self.entries.table.key_at(token) else { return };
         let fd = match result {
             Ok(fd) => fd,
             Err(error) => {
@@ -428,28 +418,18 @@ impl Shard {
     }
 
     fn open_connection(&mut self, fd: OwnedFd, connection: RtspConnection) {
-        // Said before the connection is closed, if it takes even this.
-        let refuse = |fd: BorrowedFd<'_>| {
-            let _unsaid = rustix::io::write(fd, REFUSAL);
-        };
-        let installed = self.ring.install(fd);
-        let opened = installed.map_err(|(fd, error)| (refuse(fd.as_fd()), error).1);
-        let opened = opened.and_then(|slot| {
-            let consumer = Consumer::Connection(Box::new(connection));
-            enter(&mut self.table, &mut self.links, consumer, slot).inspect_err(|_| {
-                refuse(self.ring.fd(slot));
-                self.ring.remove(slot);
-            })
-        });
-        let key = match opened {
-            Ok(key) => key,
-            Err(error) => {
+        let consumer = Consumer::Connection(Box::new(connection));
+        let key = match self.entries.install(&mut self.ring, consumer, fd) {
+            Ok((key, _)) => key,
+            Err((fd, error)) => {
+                // Said before the connection is closed, if it takes even this.
+                let _unsaid = rustix::io::write(fd, REFUSAL);
                 self.cells.connections_refused.add(1);
                 self.warn_once("a connection is refused with 503", &error);
                 return;
             }
         };
-        if let Some(Consumer::Connection(connection)) = self.table.consumer_mut(key) {
+        if let Some(connection) = self.entries.connection_mut(key) {
             connection.set_key(key);
         }
         self.cells.connections.add(1);
@@ -459,10 +439,10 @@ impl Shard {
 
     /// Removes a connection with all that hangs on it.
     pub(super) fn close(&mut self, key: EntryKey) {
-        let Some(link) = self.link(key).filter(|link| link.is_stream) else { return };
-        let consumer = self.table.unregister(key);
-        self.links[key.index as usize] = None;
-        self.ring.remove(link.slot);
+        if !self.entries.link(key).is_some_and(|link| link.is_stream) {
+            return;
+        }
+        let consumer = self.entries.remove(&mut self.ring, key);
         self.cells.connections.sub(1);
         match consumer {
             Some(Consumer::Camera(camera)) => self.sessions.live.sources.handle_camera_closed(
@@ -475,35 +455,6 @@ impl Shard {
                 self.sessions.handle_connection_closed(key);
             }
             _ => self.sessions.handle_connection_closed(key),
-        }
-    }
-
-    /// The link of an entry that is still there.
-    pub(super) fn link(&self, key: EntryKey) -> Option<Link> {
-        if self.table.key_at(key.index) != Some(key) {
-            return None;
-        }
-        self.links.get(key.index as usize).copied().flatten()
-    }
-
-    pub(super) fn link_mut(&mut self, key: EntryKey) -> Option<&mut Link> {
-        if self.table.key_at(key.index) != Some(key) {
-            return None;
-        }
-        self.links.get_mut(key.index as usize)?.as_mut()
-    }
-
-    pub(super) fn has_connections(&self) -> bool {
-        self.links.iter().flatten().any(|link| link.is_stream)
-    }
-
-    /// The connection is looked at before the turn ends.
-    pub(super) fn mark_dirty(&mut self, key: EntryKey) {
-        if let Some(link) = self.link_mut(key)
-            && link.is_stream
-            && !std::mem::replace(&mut link.is_dirty, true)
-        {
-            self.dirty.push(key);
         }
     }
 }

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `turn` | the loop and its order |
 //! | `arrivals` | what has come in and waits for its share of a turn |
-//! | `dispatch` | PollTable rows, consumers, tasks, messages, actions of the sessions |
+//! | `dispatch` | consumers, tasks, messages, actions of the sessions |
+//! | `entries` | rows of the PollTable with their descriptors |
 //! | `connections` | how RTSP connections end |
 //! | `inbox`, `questions` | the pipe from other threads; what the control thread asks, one a turn |
 //! | `send` | what is due, over UDP and RTSP connections, and what becomes of it |
@@ -19,6 +20,7 @@
 mod arrivals;
 mod connections;
 mod dispatch;
+mod entries;
 pub mod inbox;
 pub mod priority;
 pub mod questions;

@@ -140,7 +140,7 @@ fn requests_of_a_turn_are_bounded_and_all_are_answered_in_order() {
         }
     }
     assert_eq!(bench.requests(), all);
-    bench.turns_until("all is sent", |bench| bench.shard.dirty.is_empty());
+    bench.turns_until("all is sent", |bench| bench.shard.entries.dirty.is_empty());
     for mut flooder in flooders {
         let mut answers = String::new();
         let mut buffer = [0; 4_096];

@@ -11,12 +11,13 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::arrivals::Arrivals;
+use super::entries::Entries;
 use super::inbox::Inbox;
 use super::questions::Question;
-use super::ring::{FileSlot, Ring, RingConfig, RingError};
+use super::ring::{Ring, RingConfig, RingError};
 use super::send::sink::RunOwner;
-use super::sockets::groups::Ear;
 use super::sockets::inputs::InputSlot;
+use super::sockets::pairs::Pairs;
 use super::sockets::{Family, UdpPair};
 use crate::base::addresses::Addresses;
 use crate::base::budget::Budget;
@@ -27,13 +28,12 @@ use crate::base::seldom::Seldom;
 use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::consumers::Consumer;
-use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
 use crate::consumers::rtsp_listener::RtspListener;
 use crate::consumers::sessions::Sessions;
 use crate::live::core::groups::MulticastSettings;
 use crate::live::core::pump::Left;
 use crate::metrics::cells::{Counter, ShardCells, TransportKind};
-use crate::poll::poll_table::{EntryKey, PollTable};
+use crate::poll::poll_table::EntryKey;
 use crate::poll::poller::Poller;
 use crate::poll::task::Task;
 use crate::session::action::{Action, TimerKey};
@@ -81,23 +81,18 @@ pub struct Shard {
     pub(super) queue: Arc<TaskQueue>,
     pub(super) cells: Arc<ShardCells>,
     pub(super) ring: Ring,
-    pub(super) table: PollTable<Consumer>,
-    /// What belongs to each row of the table.
-    pub(super) links: Vec<Option<Link>>,
+    pub(super) entries: Entries,
     pub(super) sessions: Sessions,
-    /// By the place that the sessions know them by.
-    pub(super) pairs: Vec<Option<PairSlots>>,
+    pub(super) pairs: Pairs,
     pub(super) pair_host: Host,
     /// Sockets of sources that listen.
     pub(super) inputs: Vec<InputSlot>,
     /// Where the reports of groups come, by path.
-    pub(super) ears: HashMap<Arc<str>, Vec<Ear>>,
+    pub(super) ears: HashMap<Arc<str>, Vec<EntryKey>>,
     /// Runs that the ring has, by their tokens.
     pub(super) runs: Slab<RunOwner>,
     /// What pumping live paths leaves to be done; kept for its storage.
     pub(super) live_left: Left<EntryKey>,
-    /// Connections that have something to send.
-    pub(super) dirty: Vec<EntryKey>,
     /// Streams of the connection that is flushed; kept for its storage.
     pub(super) ready: Vec<(Mono, StreamRef)>,
     /// BYEs that found no room in the ring: they go first in the next turn.
@@ -123,35 +118,6 @@ pub struct Shard {
     pub(super) warned: HashSet<&'static str>,
 }
 
-/// What the shard keeps of an entry beside its consumer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Link {
-    /// Its descriptor.
-    pub(super) slot: FileSlot,
-    /// A send is in flight on it.
-    pub(super) is_sending: bool,
-    /// When that has ended there is something to do: bytes or frames wait, or reading goes on.
-    pub(super) has_more: bool,
-    /// It is on the list of connections with something to send.
-    pub(super) is_dirty: bool,
-    /// It waits for a visit, to go on with messages that are read.
-    pub(super) is_awaiting_visit: bool,
-    /// Its bytes are to be received one event at a time.
-    pub(super) is_stream: bool,
-}
-
-/// The sockets of a shared pair.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct PairSlots {
-    pub(super) rtp: FileSlot,
-    pub(super) rtcp: FileSlot,
-    /// Their rows in the table.
-    pub(super) entries: [EntryKey; 2],
-    pub(super) family: Family,
-    /// When a route was found that does not take whole packets.
-    pub(super) fragments_since: Option<Mono>,
-}
-
 impl Shard {
     /// Builds the shard on the thread that will run it.
     ///
@@ -160,20 +126,14 @@ impl Shard {
     pub fn new(config: ShardConfig) -> Result<Self, RingError> {
         let mut ring = Ring::new(&config.ring)?;
         let now = clock();
-        let mut table = PollTable::new(config.poll_entries_max);
-        let mut links = Vec::new();
+        let mut entries = Entries::new(config.poll_entries_max);
         let Some(inbox) = config.poller.inbox(config.id).cloned() else {
-            return Err(unavailable("the shard has no inbox"));
+            return Err(RingError::unavailable("the shard has no inbox"));
         };
         let wake = inbox.wake_fd().map_err(|source| RingError::Register { source })?;
-        let slot = ring.install(wake).map_err(|(_, error)| error)?;
-        let key = enter(&mut table, &mut links, Consumer::Inbox, slot)?;
-        ring.arm_wake(slot, key.index);
+        entries.install_own(&mut ring, Consumer::Inbox, wake)?;
         for listener in config.listeners {
-            let slot = ring.install(listener).map_err(|(_, error)| error)?;
-            let consumer = Consumer::Listener(RtspListener);
-            let key = enter(&mut table, &mut links, consumer, slot)?;
-            ring.arm_accept(slot, key.index);
+            entries.install_own(&mut ring, Consumer::Listener(RtspListener), listener)?;
         }
         let mut sessions =
             Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
@@ -190,16 +150,14 @@ impl Shard {
             queue: config.queue,
             cells: config.cells,
             ring,
-            table,
-            links,
+            entries,
             sessions,
-            pairs: Vec::new(),
+            pairs: Pairs::default(),
             pair_host: config.pair_host,
             inputs: Vec::new(),
             ears: HashMap::new(),
             runs: Slab::with_capacity(1_024),
             live_left: Left::default(),
-            dirty: Vec::new(),
             ready: Vec::new(),
             unsent: Vec::new(),
             spare_actions: Vec::new(),
@@ -216,9 +174,6 @@ impl Shard {
         };
         shard.add_pair(config.pair)?;
         shard.sessions.live.configure_paths(&mut shard.sessions.cx, config.paths);
-        for key in shard.table.keys().collect::<Vec<_>>() {
-            shard.table.enable_events(key);
-        }
         Ok(shard)
     }
 
@@ -353,7 +308,7 @@ impl Shard {
         if is_ending
             || !self.unsent.is_empty()
             || !self.sessions.cx.out.is_empty()
-            || !self.dirty.is_empty()
+            || !self.entries.dirty.is_empty()
             || !self.due.is_empty()
             || !self.waiting_timers.is_empty()
             || !self.arrivals.is_empty()
@@ -380,19 +335,18 @@ impl Shard {
             raise(&cells.send_zerocopy[kind], stats.zerocopy.sent[kind]);
             raise(&cells.send_zerocopy_copied[kind], stats.zerocopy.copied[kind]);
         }
-        self.cells.poll_entries.set(self.table.count() as u64);
-        self.cells.poll_entries_suspended.set(self.table.suspended_count() as u64);
+        self.cells.poll_entries.set(self.entries.table.count() as u64);
+        self.cells.poll_entries_suspended.set(self.entries.table.suspended_count() as u64);
     }
 
     /// Stopped, and everything is sent or has had its time.
     fn is_drained(&self) -> bool {
         let Some(since) = self.stopping_since else { return false };
         let is_late = self.sessions.cx.now.since(since) >= DRAIN_MAX;
-        is_late || self.all_ended && !self.has_connections()
+        is_late || self.all_ended && !self.entries.has_connections()
     }
 
-    /// Opens a pair to clients. Either all of it is there afterwards or nothing: a pair that is
-    /// known but cannot send would swallow the sessions that are placed on it.
+    /// Opens a pair to clients: all of it or nothing.
     pub(super) fn add_pair(&mut self, pair: UdpPair) -> Result<u16, RingError> {
         self.add_pair_for(pair, Family::of(self.pair_host.ip()), false)
     }
@@ -404,74 +358,19 @@ impl Shard {
         family: Family,
         is_for_groups: bool,
     ) -> Result<u16, RingError> {
-        let Some(index) = self.sessions.cx.sockets.next_place() else {
-            return Err(unavailable("no room for another pair of sockets"));
+        let Some(place) = self.sessions.cx.sockets.next_place() else {
+            return Err(RingError::unavailable("no room for another pair of sockets"));
         };
-        let receivers = [
-            Consumer::Rtp(RtpReceiver { pair: index }),
-            Consumer::Rtcp(RtcpReceiver { pair: index }),
-        ];
-        let mut entered = Vec::with_capacity(2);
-        for (consumer, fd) in receivers.into_iter().zip([pair.rtp, pair.rtcp]) {
-            match self.enter_socket(consumer, fd) {
-                Ok(key_and_slot) => entered.push(key_and_slot),
-                Err(error) => {
-                    for (key, slot) in entered {
-                        self.leave_table(key, slot);
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        let [(rtp_key, rtp), (rtcp_key, rtcp)] = entered[..] else {
-            return Err(unavailable("a pair has two sockets"));
-        };
-        self.sessions.cx.sockets.add_pair_for(pair.rtp_port, is_for_groups);
-        let entries = [rtp_key, rtcp_key];
-        let slots = PairSlots { rtp, rtcp, entries, family, fragments_since: None };
-        match self.pairs.get_mut(usize::from(index)) {
-            Some(place) => *place = Some(slots),
-            None => self.pairs.push(Some(slots)),
-        }
-        for (key, slot) in [(rtp_key, rtp), (rtcp_key, rtcp)] {
-            self.ring.arm_datagrams(slot, key.index);
-            self.table.enable_events(key);
-        }
-        Ok(index)
+        let rtp_port = pair.rtp_port;
+        self.pairs.open(&mut self.ring, &mut self.entries, place, pair, family)?;
+        self.sessions.cx.sockets.add_pair_for(rtp_port, is_for_groups);
+        Ok(place)
     }
 
     /// Closes a pair that no client uses any more.
     pub(super) fn close_pair(&mut self, pair: u16) {
-        if !self.sessions.cx.sockets.remove_unused_pair(pair) {
-            return;
-        }
-        let slots = self.pairs.get_mut(usize::from(pair)).and_then(Option::take);
-        let Some(PairSlots { rtp, rtcp, entries, .. }) = slots else { return };
-        for (key, slot) in entries.into_iter().zip([rtp, rtcp]) {
-            self.leave_table(key, slot);
-        }
-    }
-
-    /// Closes a socket, and its row is free again.
-    pub(super) fn leave_table(&mut self, key: EntryKey, slot: FileSlot) {
-        self.table.unregister(key);
-        self.links[key.index as usize] = None;
-        self.ring.remove(slot);
-    }
-
-    /// Gives a socket to the ring and its consumer to the table.
-    pub(super) fn enter_socket(
-        &mut self,
-        consumer: Consumer,
-        fd: OwnedFd,
-    ) -> Result<(EntryKey, FileSlot), RingError> {
-        let slot = self.ring.install(fd).map_err(|(_, error)| error)?;
-        match enter(&mut self.table, &mut self.links, consumer, slot) {
-            Ok(key) => Ok((key, slot)),
-            Err(error) => {
-                self.ring.remove(slot);
-                Err(error)
-            }
+        if self.sessions.cx.sockets.remove_unused_pair(pair) {
+            self.pairs.close(&mut self.ring, &mut self.entries, pair);
         }
     }
 
@@ -499,36 +398,6 @@ fn within_rounds<E>(
 /// How many shards there are.
 pub(super) fn shard_count(poller: &Poller<Inbox>) -> u8 {
     u8::try_from(poller.inboxes().count()).unwrap_or(u8::MAX)
-}
-
-/// Enters a consumer with its descriptor in the table.
-pub(super) fn enter(
-    table: &mut PollTable<Consumer>,
-    links: &mut Vec<Option<Link>>,
-    consumer: Consumer,
-    slot: FileSlot,
-) -> Result<EntryKey, RingError> {
-    let is_stream = matches!(consumer, Consumer::Connection(_) | Consumer::Camera(_));
-    let Ok(key) = table.register(consumer) else {
-        return Err(unavailable("the PollTable is full: raise poll_entries_max"));
-    };
-    let index = key.index as usize;
-    if links.len() <= index {
-        links.resize(index + 1, None);
-    }
-    links[index] = Some(Link {
-        slot,
-        is_sending: false,
-        has_more: false,
-        is_dirty: false,
-        is_awaiting_visit: false,
-        is_stream,
-    });
-    Ok(key)
-}
-
-fn unavailable(why: &'static str) -> RingError {
-    RingError::Register { source: std::io::Error::other(why) }
 }
 
 /// The shard's only clocks.

@@ -107,6 +107,13 @@ pub enum RingError {
     },
 }
 
+impl RingError {
+    /// Something of the shard's own is full or missing.
+    pub(in crate::shard) fn unavailable(why: &'static str) -> Self {
+        Self::Register { source: io::Error::other(why) }
+    }
+}
+
 /// Why a packet can never be sent, by this send or another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

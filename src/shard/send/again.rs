@@ -16,7 +16,6 @@ use crate::session::feedback::Refusal;
 use crate::session::transport::Transport;
 use crate::shard::dispatch::NO_RUN;
 use crate::shard::ring::SendFailure;
-use crate::shard::sockets::to_socket_address;
 use crate::shard::turn::Shard;
 use crate::vod::playback::Session;
 
@@ -56,12 +55,12 @@ impl Shard {
         let Session { title, streams, .. } = session;
         let stream = streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;
         let Transport::Udp { pair, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
-        let pair = pairs.get(usize::from(pair)).and_then(Option::as_ref).ok_or(Refusal::Busy)?;
+        let pair = pairs.get(pair).ok_or(Refusal::Busy)?;
         let resender = stream.resender.as_mut().ok_or(Refusal::Unknown)?;
         let again = resender.handle_nack(seq, now)?;
         let mut header = [0; RTX_HEADER_BYTES];
         write_rtx_header(&mut header, again.packet.marker, again.ts, seq, again.rtx);
-        let to = to_socket_address(rtp, pair.family);
+        let to = pair.address_of(rtp);
         let mut run = ring.start_run(pair.rtp, to, NO_RUN).ok_or(Refusal::Busy)?;
         match run.try_packet(&header, again.window, again.packet, title) {
             Ok(true) => run.submit(false),

@@ -38,7 +38,7 @@ impl Shard {
             self.sessions.live.readers.wake_reader(&mut self.sessions.cx, index, due);
         }
         for entry in left.connections.drain(..) {
-            self.mark_dirty(entry);
+            self.entries.mark_dirty(entry);
         }
         self.live_left = left;
     }

@@ -17,8 +17,7 @@ use crate::live::core::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::HEADER_BYTES;
 use crate::shard::ring::{FileSlot, RangeOutside, Ring, Run, StreamSend};
-use crate::shard::sockets::to_socket_address;
-use crate::shard::turn::PairSlots;
+use crate::shard::sockets::pairs::Pairs;
 use crate::vod::pump::{TitleFrames, TitleRun, TitleSink};
 use crate::vod::stream::RunMark;
 
@@ -37,7 +36,7 @@ pub(in crate::shard) enum RunOwner {
 pub(in crate::shard) struct RingSink<'a> {
     pub(in crate::shard) ring: &'a mut Ring,
     pub(in crate::shard) runs: &'a mut Slab<RunOwner>,
-    pub(in crate::shard) pairs: &'a [Option<PairSlots>],
+    pub(in crate::shard) pairs: &'a Pairs,
 }
 
 /// A run under construction, with the place that its mark will have.
@@ -73,8 +72,8 @@ impl RunSink for RingSink<'_> {
     type Way = (FileSlot, SocketAddr);
 
     fn way_to(&self, pair: u16, client: SocketAddr) -> Option<Self::Way> {
-        let pair = self.pairs.get(usize::from(pair))?.as_ref()?;
-        Some((pair.rtp, to_socket_address(client, pair.family)))
+        let pair = self.pairs.get(pair)?;
+        Some((pair.rtp, pair.address_of(client)))
     }
 
     fn has_free_run(&self) -> bool {

@@ -11,7 +11,7 @@ use super::sink::{RingSink, RunOwner};
 use crate::metrics::cells::TransportKind;
 use crate::session::action::TimerKey;
 use crate::shard::ring::SendFailure;
-use crate::shard::sockets::set_fragmentation;
+use crate::shard::sockets::pairs::Fragmentation;
 use crate::shard::turn::Shard;
 use crate::vod::pump::Refused;
 use crate::vod::stream::RunMark;
@@ -22,7 +22,7 @@ impl Shard {
         let Self { sessions, ring, runs, pairs, .. } = self;
         let mut sink = RingSink { ring, runs, pairs };
         if let Some(connection) = sessions.vod.pump(&mut sessions.cx, key, &mut sink) {
-            self.mark_dirty(connection);
+            self.entries.mark_dirty(connection);
         }
     }
 
@@ -100,22 +100,17 @@ impl Shard {
 
     /// The same, by the pair.
     pub(in crate::shard) fn allow_fragments_on(&mut self, pair: u16) -> bool {
-        let now = self.sessions.cx.now;
-        let Some(Some(pair)) = self.pairs.get_mut(usize::from(pair)) else { return false };
-        if let Some(since) = pair.fragments_since {
-            return since == now;
-        }
-        pair.fragments_since = Some(now);
-        let (socket, family) = (pair.rtp, pair.family);
-        match set_fragmentation(self.ring.fd(socket), family, true) {
-            Ok(()) => {
+        match self.pairs.allow_fragments(&self.ring, pair, self.sessions.cx.now) {
+            Fragmentation::Allowed => {
                 tracing::info!(
                     shard = self.id.0,
                     "a client's route is too narrow for whole packets: they are fragmented"
                 );
                 true
             }
-            Err(error) => {
+            Fragmentation::AllowedNow => true,
+            Fragmentation::Useless => false,
+            Fragmentation::Refused(error) => {
                 self.warn_once("packets cannot be fragmented", &error);
                 false
             }

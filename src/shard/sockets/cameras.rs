@@ -9,14 +9,14 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::open::{local_addr, stream_to, to_socket_address, udp_pair, unmapped};
+use super::open::{local_addr, stream_to, udp_pair, unmapped};
 use crate::base::ids::CameraName;
 use crate::consumers::Consumer;
 use crate::consumers::camera::Camera;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
 use crate::shard::dispatch::NO_RUN;
-use crate::shard::turn::{Shard, enter};
+use crate::shard::turn::Shard;
 
 impl Shard {
     /// Begins to connect.
@@ -24,7 +24,7 @@ impl Shard {
         let to = unmapped(to);
         let refused = match self.enter_camera(camera, to) {
             Ok(key) if self.sessions.live.sources.handle_camera_opened(camera, key) => {
-                let Some(link) = self.link(key) else { return };
+                let Some(link) = self.entries.link(key) else { return };
                 self.cells.connections.add(1);
                 if self.ring.start_connect(link.slot, to, key.index) {
                     return;
@@ -50,34 +50,31 @@ impl Shard {
 
     fn enter_camera(&mut self, camera: CameraName, to: SocketAddr) -> Result<EntryKey, String> {
         let socket = stream_to(to).map_err(|error| error.to_string())?;
-        let slot = self.ring.install(socket).map_err(|(_, error)| error.to_string())?;
         let consumer = Consumer::Camera(Box::new(Camera::new(camera)));
-        enter(&mut self.table, &mut self.links, consumer, slot).map_err(|error| {
-            self.ring.remove(slot);
-            error.to_string()
-        })
+        let entered = self.entries.install(&mut self.ring, consumer, socket);
+        entered.map(|(key, _)| key).map_err(|(_, error)| error.to_string())
     }
 
     /// A connect has ended.
     pub(in crate::shard) fn handle_connected(&mut self, token: u32, result: io::Result<()>) {
-        let Some(key) = self.table.key_at(token) else { return };
-        let Some(link) = self.link(key) else { return };
+        let Some(key) = self.entries.table.key_at(token) else { return };
+        let Some(link) = self.entries.link(key) else { return };
         let local = result.and_then(|()| local_addr(self.ring.fd(link.slot)));
         self.dispatch(key, Event::Connected(local.map(|local| local.ip())));
     }
 
     /// Appends to what a camera is to be sent.
     pub(in crate::shard) fn write_to_camera(&mut self, key: EntryKey, bytes: &[u8]) {
-        if let Some(Consumer::Camera(camera)) = self.table.consumer_mut(key) {
+        if let Some(camera) = self.entries.camera_mut(key) {
             camera.push(bytes);
-            self.mark_dirty(key);
+            self.entries.mark_dirty(key);
         }
     }
 
     /// Sends what waits for a camera.
     pub(in crate::shard) fn flush_camera(&mut self, key: EntryKey) {
-        let Some(link) = self.link(key) else { return };
-        let Some(Consumer::Camera(camera)) = self.table.consumer_mut(key) else { return };
+        let Some(link) = self.entries.link(key) else { return };
+        let Some(camera) = self.entries.camera_mut(key) else { return };
         if camera.output().is_empty() {
             if camera.is_closing() {
                 self.close(key);
@@ -94,7 +91,7 @@ impl Shard {
         send.submit();
         camera.consume_output(taken);
         let has_more = camera.is_closing() || !camera.output().is_empty();
-        if let Some(link) = self.link_mut(key) {
+        if let Some(link) = self.entries.link_mut(key) {
             (link.is_sending, link.has_more) = (taken > 0, has_more);
         }
     }
@@ -118,11 +115,12 @@ impl Shard {
     /// Sends a packet without contents to where packets are to come from, so that NATs and
     /// firewalls on the way let those through (RFC 4961).
     pub(in crate::shard) fn knock(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
-        let Some(Some(slots)) = self.pairs.get(usize::from(pair)).copied() else { return };
-        for (socket, to, bytes) in [(slots.rtp, rtp, EMPTY_RTP), (slots.rtcp, rtcp, EMPTY_RTCP)] {
+        let Some(sockets) = self.pairs.get(pair) else { return };
+        let packets = [(sockets.rtp, rtp, EMPTY_RTP), (sockets.rtcp, rtcp, EMPTY_RTCP)];
+        for (socket, to, bytes) in packets {
             // Best effort: packets come all the same where nothing is in the way.
             if to.port() != 0 {
-                let to = to_socket_address(to, slots.family);
+                let to = sockets.address_of(to);
                 let _sent = self.ring.send_datagram(socket, to, bytes, NO_RUN);
             }
         }

@@ -22,15 +22,8 @@ use crate::consumers::receivers::GroupReceiver;
 use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::GroupAction;
-use crate::shard::ring::{FileSlot, RingError};
+use crate::shard::ring::RingError;
 use crate::shard::turn::Shard;
-
-/// An open ear.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::shard) struct Ear {
-    entry: EntryKey,
-    slot: FileSlot,
-}
 
 /// The address that packets to the groups would come from. `None`: there is no route to them, yet.
 #[must_use]
@@ -112,12 +105,10 @@ impl Shard {
             let opened = listen_to(group.address, port, &settings);
             let opened = opened.map_err(|source| RingError::Register { source });
             let consumer = Consumer::Group(GroupReceiver { path: Arc::clone(path) });
-            match opened.and_then(|fd| self.enter_socket(consumer, fd)) {
-                Ok((entry, slot)) => {
-                    self.ring.arm_datagrams(slot, entry.index);
-                    self.table.enable_events(entry);
-                    ears.push(Ear { entry, slot });
-                }
+            let ring = &mut self.ring;
+            let entered = opened.and_then(|fd| self.entries.install_datagrams(ring, consumer, fd));
+            match entered {
+                Ok((entry, _)) => ears.push(entry),
                 Err(error) => {
                     self.warn_once("what a group's players report is not heard", &error);
                     break;
@@ -128,9 +119,9 @@ impl Shard {
         self.close_ears(old.unwrap_or_default());
     }
 
-    fn close_ears(&mut self, ears: Vec<Ear>) {
-        for Ear { entry, slot } in ears {
-            self.leave_table(entry, slot);
+    fn close_ears(&mut self, ears: Vec<EntryKey>) {
+        for entry in ears {
+            self.entries.remove(&mut self.ring, entry);
         }
     }
 }

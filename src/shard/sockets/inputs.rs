@@ -19,15 +19,14 @@ use crate::consumers::Consumer;
 use crate::consumers::input_receiver::InputReceiver;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::InputSocket;
-use crate::shard::ring::{FileSlot, RingError};
+use crate::shard::ring::RingError;
 use crate::shard::turn::Shard;
 
 /// A socket of an input in the tables.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::shard) struct InputSlot {
     number: u32,
-    key: EntryKey,
-    slot: FileSlot,
+    entry: EntryKey,
 }
 
 /// Why a socket of an input is not open.
@@ -104,8 +103,8 @@ impl Shard {
             self.inputs.drain(..).partition(|slot: &InputSlot| slot.number == number);
         self.inputs = kept;
         let gone: Vec<InputSlot> = gone;
-        for InputSlot { key, slot, .. } in gone {
-            self.leave_table(key, slot);
+        for InputSlot { entry, .. } in gone {
+            self.entries.remove(&mut self.ring, entry);
         }
     }
 
@@ -117,11 +116,9 @@ impl Shard {
     ) -> Result<(), InputError> {
         let &InputSocket { track, is_rtcp, to, .. } = socket;
         let consumer = Consumer::Input(InputReceiver { number, track, is_rtcp });
-        let entered = self.enter_socket(consumer, fd);
-        let (key, slot) = entered.map_err(|source| InputError::Enter { to, source })?;
-        self.ring.arm_datagrams(slot, key.index);
-        self.table.enable_events(key);
-        self.inputs.push(InputSlot { number, key, slot });
+        let entered = self.entries.install_datagrams(&mut self.ring, consumer, fd);
+        let (entry, _) = entered.map_err(|source| InputError::Enter { to, source })?;
+        self.inputs.push(InputSlot { number, entry });
         Ok(())
     }
 }

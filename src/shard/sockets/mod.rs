@@ -3,6 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `open` | listeners, RTP and RTCP pairs, options, addresses |
+//! | `pairs` | RTP and RTCP sockets that many clients share |
 //! | `inputs`, `membership` | sockets of sources that listen, and the groups that they join |
 //! | `groups` | the pair that sends to multicast groups, and the RTCP sockets of groups |
 //! | `cameras` | connections to cameras that are pulled from |
@@ -13,6 +14,7 @@ pub mod groups;
 pub(super) mod inputs;
 mod membership;
 mod open;
+pub(super) mod pairs;
 pub(super) mod peer_state;
 
 pub use open::{

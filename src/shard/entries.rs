@@ -1,0 +1,185 @@
+//! The entries of a shard: rows of its PollTable, each with its descriptor in the ring.
+//!
+//! ```text
+//!  install --> suspended --enable_events--> armed --event--> suspended ..   remove --> vacant
+//! ```
+//! Invariants: a row has a link from `install` to `remove`, and the ring closes the descriptor
+//! after its last operation; a key of an earlier entry finds nothing.
+//! Bounds: the rows of the table; a connection is in `dirty` at most once.
+
+use std::os::fd::OwnedFd;
+
+use super::ring::{FileSlot, Ring, RingError};
+use crate::consumers::Consumer;
+use crate::consumers::camera::Camera;
+use crate::consumers::rtsp_connection::RtspConnection;
+use crate::poll::poll_table::{EntryKey, PollTable};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Entries {
+    pub(super) table: PollTable<Consumer>,
+    /// By the index of the row.
+    links: Vec<Option<Link>>,
+    /// Connections with something to send.
+    pub(super) dirty: Vec<EntryKey>,
+}
+
+/// State of an entry beside its consumer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Link {
+    pub(super) slot: FileSlot,
+    /// A send is in flight on the connection.
+    pub(super) is_sending: bool,
+    /// The connection is marked dirty when the send in flight has ended.
+    pub(super) has_more: bool,
+    /// The connection is in `Entries::dirty`.
+    pub(super) is_dirty: bool,
+    /// The connection waits for a visit, to go on with messages that are read already.
+    pub(super) is_awaiting_visit: bool,
+    /// A TCP connection: its bytes are received one event at a time.
+    pub(super) is_stream: bool,
+}
+
+impl Entries {
+    pub(super) fn new(entries_max: usize) -> Self {
+        Self { table: PollTable::new(entries_max), links: Vec::new(), dirty: Vec::new() }
+    }
+
+    /// Enters a consumer, suspended, and gives its descriptor to the ring.
+    ///
+    /// # Errors
+    /// The table or the ring is full. The descriptor is handed back, nothing has changed.
+    pub(super) fn install(
+        &mut self,
+        ring: &mut Ring,
+        consumer: Consumer,
+        fd: OwnedFd,
+    ) -> Result<(EntryKey, FileSlot), (OwnedFd, RingError)> {
+        let is_stream = matches!(consumer, Consumer::Connection(_) | Consumer::Camera(_));
+        let Ok(key) = self.table.register(consumer) else {
+            let why = "the PollTable is full: raise poll_entries_max";
+            return Err((fd, RingError::unavailable(why)));
+        };
+        let slot = match ring.install(fd) {
+            Ok(slot) => slot,
+            Err(refused) => {
+                self.table.unregister(key);
+                return Err(refused);
+            }
+        };
+        let index = key.index as usize;
+        if self.links.len() <= index {
+            self.links.resize(index + 1, None);
+        }
+        self.links[index] = Some(Link {
+            slot,
+            is_sending: false,
+            has_more: false,
+            is_dirty: false,
+            is_awaiting_visit: false,
+            is_stream,
+        });
+        Ok((key, slot))
+    }
+
+    /// Enters the inbox or a listener; its events come from now on.
+    ///
+    /// # Errors
+    /// As `install`; the descriptor is closed.
+    pub(super) fn install_own(
+        &mut self,
+        ring: &mut Ring,
+        consumer: Consumer,
+        fd: OwnedFd,
+    ) -> Result<(), RingError> {
+        let is_inbox = matches!(consumer, Consumer::Inbox);
+        let (key, slot) = self.install(ring, consumer, fd).map_err(|(_, error)| error)?;
+        if is_inbox {
+            ring.arm_wake(slot, key.index);
+        } else {
+            ring.arm_accept(slot, key.index);
+        }
+        self.table.enable_events(key);
+        Ok(())
+    }
+
+    /// Enters the consumer of a UDP socket; its datagrams come from now on.
+    ///
+    /// # Errors
+    /// As `install`; the socket is closed.
+    pub(super) fn install_datagrams(
+        &mut self,
+        ring: &mut Ring,
+        consumer: Consumer,
+        fd: OwnedFd,
+    ) -> Result<(EntryKey, FileSlot), RingError> {
+        let (key, slot) = self.install(ring, consumer, fd).map_err(|(_, error)| error)?;
+        ring.arm_datagrams(slot, key.index);
+        self.table.enable_events(key);
+        Ok((key, slot))
+    }
+
+    /// Frees the row and closes its descriptor. The consumer comes back unless it is running.
+    pub(super) fn remove(&mut self, ring: &mut Ring, key: EntryKey) -> Option<Consumer> {
+        let link = self.link(key)?;
+        self.links[key.index as usize] = None;
+        ring.remove(link.slot);
+        self.table.unregister(key)
+    }
+
+    /// The link of an entry that is still there.
+    pub(super) fn link(&self, key: EntryKey) -> Option<Link> {
+        if self.table.key_at(key.index) != Some(key) {
+            return None;
+        }
+        self.links.get(key.index as usize).copied().flatten()
+    }
+
+    pub(super) fn link_mut(&mut self, key: EntryKey) -> Option<&mut Link> {
+        if self.table.key_at(key.index) != Some(key) {
+            return None;
+        }
+        self.links.get_mut(key.index as usize)?.as_mut()
+    }
+
+    /// An RTSP connection, while its consumer does not run.
+    pub(super) fn connection_mut(&mut self, key: EntryKey) -> Option<&mut RtspConnection> {
+        match self.table.consumer_mut(key) {
+            Some(Consumer::Connection(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// A connection to a camera, while its consumer does not run.
+    pub(super) fn camera_mut(&mut self, key: EntryKey) -> Option<&mut Camera> {
+        match self.table.consumer_mut(key) {
+            Some(Consumer::Camera(camera)) => Some(camera),
+            _ => None,
+        }
+    }
+
+    /// There are TCP connections.
+    pub(super) fn has_connections(&self) -> bool {
+        self.links.iter().flatten().any(|link| link.is_stream)
+    }
+
+    /// The connection is flushed before the turn ends.
+    pub(super) fn mark_dirty(&mut self, key: EntryKey) {
+        if let Some(link) = self.link_mut(key)
+            && link.is_stream
+            && !std::mem::replace(&mut link.is_dirty, true)
+        {
+            self.dirty.push(key);
+        }
+    }
+
+    /// The connection ends when its answers are sent. No-op for other entries.
+    pub(super) fn close_when_sent(&mut self, key: EntryKey) {
+        match self.table.consumer_mut(key) {
+            Some(Consumer::Connection(connection)) => connection.close_when_sent(),
+            Some(Consumer::Camera(camera)) => camera.close_when_sent(),
+            _ => {}
+        }
+    }
+}

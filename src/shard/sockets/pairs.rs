@@ -1,0 +1,119 @@
+//! Pairs of RTP and RTCP sockets that many clients share.
+//!
+//! ```text
+//!  open --> place: two sockets, two entries, datagrams are received --> close: both are gone
+//!             `-- a route is too narrow --> packets of the pair may be fragmented
+//! ```
+//! A pair has the place by which `session::sockets` knows it. Invariant: both sockets of a pair are
+//! open or neither is; a pair that is known but cannot send would swallow the sessions that are
+//! placed on it. Bound: the places that `session::sockets` gives out.
+
+use std::net::SocketAddr;
+
+use super::open::{Family, UdpPair, set_fragmentation, to_socket_address};
+use crate::base::time::Mono;
+use crate::consumers::Consumer;
+use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
+use crate::poll::poll_table::EntryKey;
+use crate::shard::entries::Entries;
+use crate::shard::ring::{FileSlot, Ring, RingError};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Pairs {
+    /// By place.
+    pairs: Vec<Option<Pair>>,
+}
+
+/// The sockets of a pair.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::shard) struct Pair {
+    pub(in crate::shard) rtp: FileSlot,
+    pub(in crate::shard) rtcp: FileSlot,
+    entries: [EntryKey; 2],
+    family: Family,
+    /// When a route was found that does not take whole packets.
+    fragments_since: Option<Mono>,
+}
+
+/// What becomes of a packet that is larger than its route takes whole.
+#[derive(Debug)]
+pub(in crate::shard) enum Fragmentation {
+    /// From now on packets of the pair may be fragmented: the packet can be sent again.
+    Allowed,
+    /// Fragments were allowed in this turn: the packet may have been sent before that.
+    AllowedNow,
+    /// Fragments were allowed when the packet was sent, or the pair is closed.
+    Useless,
+    /// The kernel refuses.
+    Refused(std::io::Error),
+}
+
+impl Pairs {
+    /// Opens the pair of a place.
+    ///
+    /// # Errors
+    /// The table or the ring is full; both sockets are closed.
+    pub(in crate::shard) fn open(
+        &mut self,
+        ring: &mut Ring,
+        entries: &mut Entries,
+        place: u16,
+        sockets: UdpPair,
+        family: Family,
+    ) -> Result<(), RingError> {
+        let consumer = Consumer::Rtp(RtpReceiver { pair: place });
+        let (rtp_entry, rtp) = entries.install_datagrams(ring, consumer, sockets.rtp)?;
+        let consumer = Consumer::Rtcp(RtcpReceiver { pair: place });
+        let (rtcp_entry, rtcp) =
+            entries.install_datagrams(ring, consumer, sockets.rtcp).inspect_err(|_| {
+                entries.remove(ring, rtp_entry);
+            })?;
+        let entries = [rtp_entry, rtcp_entry];
+        let pair = Some(Pair { rtp, rtcp, entries, family, fragments_since: None });
+        match self.pairs.get_mut(usize::from(place)) {
+            Some(vacant) => *vacant = pair,
+            None => self.pairs.push(pair),
+        }
+        Ok(())
+    }
+
+    pub(in crate::shard) fn close(&mut self, ring: &mut Ring, entries: &mut Entries, place: u16) {
+        let pair = self.pairs.get_mut(usize::from(place)).and_then(Option::take);
+        for entry in pair.into_iter().flat_map(|pair| pair.entries) {
+            entries.remove(ring, entry);
+        }
+    }
+
+    pub(in crate::shard) fn get(&self, place: u16) -> Option<&Pair> {
+        self.pairs.get(usize::from(place))?.as_ref()
+    }
+
+    /// Allows fragments of the pair's packets, since one is larger than its route takes whole.
+    pub(in crate::shard) fn allow_fragments(
+        &mut self,
+        ring: &Ring,
+        place: u16,
+        now: Mono,
+    ) -> Fragmentation {
+        let Some(Some(pair)) = self.pairs.get_mut(usize::from(place)) else {
+            return Fragmentation::Useless;
+        };
+        match pair.fragments_since {
+            Some(since) if since == now => return Fragmentation::AllowedNow,
+            Some(_) => return Fragmentation::Useless,
+            None => pair.fragments_since = Some(now),
+        }
+        match set_fragmentation(ring.fd(pair.rtp), pair.family, true) {
+            Ok(()) => Fragmentation::Allowed,
+            Err(error) => Fragmentation::Refused(error),
+        }
+    }
+}
+
+impl Pair {
+    /// `client` as the sockets of the pair must be given it.
+    pub(in crate::shard) fn address_of(&self, client: SocketAddr) -> SocketAddr {
+        to_socket_address(client, self.family)
+    }
+}
