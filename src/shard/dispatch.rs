@@ -192,7 +192,9 @@ impl Shard {
             // After what is to be sent on it: the ring submits that before it closes the socket.
             Action::ClosePair(pair) => self.close_pair(pair),
             Action::OpenInput { number, sockets } => self.open_input(number, &sockets),
-            Action::CloseInput(number) => self.close_input(number),
+            Action::CloseInput(number) => {
+                self.inputs.close(&mut self.ring, &mut self.entries, number);
+            }
             Action::Interleaved { entry, channel, bytes } => {
                 match self.entries.table.consumer_mut(entry) {
                     Some(Consumer::Connection(connection)) => {

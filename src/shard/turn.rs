@@ -3,7 +3,7 @@
 //! Invariants: completions are looked at before anything new is submitted; everything of a turn is
 //! submitted by one `enter`; user code of a shard never touches media bytes.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use super::inbox::Inbox;
 use super::questions::Question;
 use super::ring::{Ring, RingConfig, RingError};
 use super::send::sink::RunOwner;
-use super::sockets::inputs::InputSlot;
+use super::sockets::groups::GroupSockets;
+use super::sockets::inputs::Inputs;
 use super::sockets::pairs::Pairs;
 use super::sockets::{Family, UdpPair};
 use crate::base::addresses::Addresses;
@@ -85,10 +86,8 @@ pub struct Shard {
     pub(super) sessions: Sessions,
     pub(super) pairs: Pairs,
     pub(super) pair_host: Host,
-    /// Sockets of sources that listen.
-    pub(super) inputs: Vec<InputSlot>,
-    /// Where the reports of groups come, by path.
-    pub(super) ears: HashMap<Arc<str>, Vec<EntryKey>>,
+    pub(super) inputs: Inputs,
+    pub(super) groups: GroupSockets,
     /// Runs that the ring has, by their tokens.
     pub(super) runs: Slab<RunOwner>,
     /// What pumping live paths leaves to be done; kept for its storage.
@@ -154,8 +153,8 @@ impl Shard {
             sessions,
             pairs: Pairs::default(),
             pair_host: config.pair_host,
-            inputs: Vec::new(),
-            ears: HashMap::new(),
+            inputs: Inputs::default(),
+            groups: GroupSockets::default(),
             runs: Slab::with_capacity(1_024),
             live_left: Left::default(),
             ready: Vec::new(),

@@ -1,14 +1,17 @@
-//! Sockets of multicast: the pair that a shard sends to groups by, and the ears that hear reports.
+//! Sockets of multicast: the pair that sends to groups, and the RTCP sockets of groups.
 //!
 //! ```text
-//!  pair for groups   any even port and the next, sends to all groups of the shard
-//!  ears of a group   group:rtcp of each track, joined: what its members report (RFC 3550 s6)
+//!  pair for groups       any even port and the next, sends to all groups of the shard
+//!  RTCP socket, a track  joined to the group at its RTCP port: its members' reports (RFC 3550 s6)
 //! ```
-//! Ears are bound to the group's address, so that none hears another group on the same port, and
-//! share the port with players of this host and with other shards. Bound: a pair a shard, and an
-//! ear each track of the paths that sessions of the shard have joined; where no more can be had,
-//! members are known to live by their requests only. DESIGN section 5.9.
+//! An RTCP socket is bound to the group's address, so it receives nothing of another group on the
+//! same port. It shares the port with players of this host and with other shards.
+//!
+//! Bounds: one pair a shard; one RTCP socket for each track of the paths that sessions of the shard
+//! have joined. A member whose reports have no socket is kept alive by its requests alone.
+//! DESIGN section 5.9.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -19,13 +22,22 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::open::{Family, UdpPair, udp_pair};
 use crate::consumers::Consumer;
 use crate::consumers::receivers::GroupReceiver;
+use crate::consumers::sessions::Sessions;
 use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::GroupAction;
-use crate::shard::ring::RingError;
+use crate::shard::entries::Entries;
+use crate::shard::ring::{Ring, RingError};
 use crate::shard::turn::Shard;
 
-/// The address that packets to the groups would come from. `None`: there is no route to them, yet.
+/// RTCP sockets of groups.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct GroupSockets {
+    /// Entries of the sockets, one for each track.
+    by_path: HashMap<Arc<str>, Vec<EntryKey>>,
+}
+
+/// The source address of packets to the groups. `None`: there is no route to them yet.
 #[must_use]
 pub fn source_of(settings: &MulticastSettings) -> Option<Ipv4Addr> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).ok()?;
@@ -45,15 +57,15 @@ pub fn group_pair(settings: &MulticastSettings) -> io::Result<UdpPair> {
     for fd in [&pair.rtp, &pair.rtcp] {
         let socket = SockRef::from(fd);
         socket.set_multicast_ttl_v4(u32::from(settings.ttl))?;
-        // Players of this host hear it too.
+        // Players of this host receive the packets too.
         socket.set_multicast_loop_v4(true)?;
         choose_interface(&socket, settings)?;
     }
     Ok(pair)
 }
 
-/// Opens an ear: joins the group and listens on one of its ports.
-fn listen_to(address: Ipv4Addr, port: u16, settings: &MulticastSettings) -> io::Result<OwnedFd> {
+/// Joins a group and binds one of its ports.
+fn rtcp_socket(address: Ipv4Addr, port: u16, settings: &MulticastSettings) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -67,15 +79,58 @@ fn choose_interface(socket: &Socket, settings: &MulticastSettings) -> io::Result
     settings.interface.map_or(Ok(()), |interface| socket.set_multicast_if_v4(&interface))
 }
 
+impl GroupSockets {
+    /// Opens the RTCP socket of each track of a path's group, in place of those that are open.
+    ///
+    /// # Errors
+    /// One of them cannot be opened; those of the tracks before it are open.
+    fn open(
+        &mut self,
+        ring: &mut Ring,
+        entries: &mut Entries,
+        (path, group, tracks): (&Arc<str>, Group, u8),
+        settings: &MulticastSettings,
+    ) -> Result<(), RingError> {
+        let mut opened = Vec::with_capacity(usize::from(tracks));
+        let mut open = |track| {
+            let (_, port) = group.ports(track);
+            let fd = rtcp_socket(group.address, port, settings)
+                .map_err(|source| RingError::Register { source })?;
+            let consumer = Consumer::Group(GroupReceiver { path: Arc::clone(path) });
+            let (entry, _) = entries.install_datagrams(ring, consumer, fd)?;
+            opened.push(entry);
+            Ok(())
+        };
+        let result = (0..tracks).try_for_each(&mut open);
+        let before = self.by_path.insert(Arc::clone(path), opened);
+        for entry in before.into_iter().flatten() {
+            entries.remove(ring, entry);
+        }
+        result
+    }
+
+    /// Closes the RTCP sockets of a path's group.
+    fn close(&mut self, ring: &mut Ring, entries: &mut Entries, path: &str) {
+        for entry in self.by_path.remove(path).into_iter().flatten() {
+            entries.remove(ring, entry);
+        }
+    }
+}
+
 impl Shard {
-    /// What the sessions want of groups.
     pub(in crate::shard) fn act_for_group(&mut self, action: GroupAction) {
         match action {
             GroupAction::OpenPair(settings) => self.open_group_pair(&settings),
-            GroupAction::Hear { path, group, tracks } => self.hear_group(&path, group, tracks),
+            GroupAction::Hear { path, group, tracks } => {
+                let Some(settings) = self.sessions.live.hub.multicast else { return };
+                let Self { groups, ring, entries, .. } = self;
+                let opened = groups.open(ring, entries, (&path, group, tracks), &settings);
+                if let Err(error) = opened {
+                    self.warn_once("what a group's players report is not heard", &error);
+                }
+            }
             GroupAction::Leave(path) => {
-                let ears = self.ears.remove(&path);
-                self.close_ears(ears.unwrap_or_default());
+                self.groups.close(&mut self.ring, &mut self.entries, &path);
             }
         }
     }
@@ -86,42 +141,10 @@ impl Shard {
         }
         let opened = group_pair(settings).map_err(|source| RingError::Register { source });
         let opened = opened.and_then(|pair| self.add_pair_for(pair, Family::V4, true));
+        let Sessions { cx, live, .. } = &mut self.sessions;
         match opened {
-            Ok(_) => self
-                .sessions
-                .live
-                .readers
-                .start_groups(&mut self.sessions.cx, &mut self.sessions.live.hub),
+            Ok(_) => live.readers.start_groups(cx, &mut live.hub),
             Err(error) => self.warn_once("nothing can be sent to groups", &error),
-        }
-    }
-
-    /// Listens to the reports of a group.
-    fn hear_group(&mut self, path: &Arc<str>, group: Group, tracks: u8) {
-        let Some(settings) = self.sessions.live.hub.multicast else { return };
-        let mut ears = Vec::with_capacity(usize::from(tracks));
-        for track in 0..tracks {
-            let (_, port) = group.ports(track);
-            let opened = listen_to(group.address, port, &settings);
-            let opened = opened.map_err(|source| RingError::Register { source });
-            let consumer = Consumer::Group(GroupReceiver { path: Arc::clone(path) });
-            let ring = &mut self.ring;
-            let entered = opened.and_then(|fd| self.entries.install_datagrams(ring, consumer, fd));
-            match entered {
-                Ok((entry, _)) => ears.push(entry),
-                Err(error) => {
-                    self.warn_once("what a group's players report is not heard", &error);
-                    break;
-                }
-            }
-        }
-        let old = self.ears.insert(Arc::clone(path), ears);
-        self.close_ears(old.unwrap_or_default());
-    }
-
-    fn close_ears(&mut self, ears: Vec<EntryKey>) {
-        for entry in ears {
-            self.entries.remove(&mut self.ring, entry);
         }
     }
 }
@@ -131,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pair_for_groups_sends_as_far_as_it_may_and_is_heard_here() {
+    fn pair_for_groups_has_the_time_to_live_and_loopback_that_are_configured() {
         let settings = MulticastSettings { ttl: 3, ..MulticastSettings::default() };
         let pair = group_pair(&settings).unwrap();
         let rtp = SockRef::from(&pair.rtp);
@@ -144,27 +167,30 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_an_interface_for_groups_and_ears_share_a_port() {
+    fn rtcp_sockets_of_groups_share_a_port_and_receive_their_own_group() {
         let interface = Some(Ipv4Addr::LOCALHOST);
         let settings = MulticastSettings { interface, ..MulticastSettings::default() };
         assert_eq!(source_of(&settings), Some(Ipv4Addr::LOCALHOST));
         let port = udp_pair(IpAddr::V4(Ipv4Addr::LOCALHOST), None).unwrap().rtp_port;
         let groups = [Ipv4Addr::new(239, 255, 7, 1), Ipv4Addr::new(239, 255, 7, 2)];
-        let ears: Vec<_> = [groups[0], groups[0], groups[1]]
+        let sockets: Vec<_> = [groups[0], groups[0], groups[1]]
             .into_iter()
-            .map(|group| std::net::UdpSocket::from(listen_to(group, port, &settings).unwrap()))
+            .map(|group| std::net::UdpSocket::from(rtcp_socket(group, port, &settings).unwrap()))
             .collect();
         let sender = std::net::UdpSocket::from(group_pair(&settings).unwrap().rtcp);
         sender.send_to(b"report", (groups[0], port)).unwrap();
         sender.send_to(b"second", (groups[1], port)).unwrap();
-        let heard = |ear: &std::net::UdpSocket| {
-            ear.set_nonblocking(false).unwrap();
+        let received = |socket: &std::net::UdpSocket| {
+            socket.set_nonblocking(false).unwrap();
             let mut bytes = [0; 16];
-            let count = ear.recv(&mut bytes).unwrap();
+            let count = socket.recv(&mut bytes).unwrap();
             bytes[..count].to_vec()
         };
-        assert_eq!(ears.iter().map(heard).collect::<Vec<_>>(), [b"report", b"report", b"second"]);
-        ears[0].set_nonblocking(true).unwrap();
-        assert!(ears[0].recv(&mut [0; 16]).is_err(), "nothing of the other group");
+        assert_eq!(
+            sockets.iter().map(received).collect::<Vec<_>>(),
+            [b"report", b"report", b"second"]
+        );
+        sockets[0].set_nonblocking(true).unwrap();
+        assert!(sockets[0].recv(&mut [0; 16]).is_err(), "nothing of the other group");
     }
 }

@@ -8,25 +8,27 @@
 //! Sockets for RTCP may fail: the port above may be another source's.
 //! Bound: a row of the PollTable for each socket.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::{fmt, io};
 
 use super::membership::{interface_index, join_group};
 use super::open::input_udp;
 use crate::base::host::Host;
 use crate::consumers::Consumer;
 use crate::consumers::input_receiver::InputReceiver;
+use crate::consumers::sessions::Sessions;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::InputSocket;
-use crate::shard::ring::RingError;
+use crate::shard::entries::Entries;
+use crate::shard::ring::{Ring, RingError};
 use crate::shard::turn::Shard;
 
-/// A socket of an input in the tables.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::shard) struct InputSlot {
-    number: u32,
-    entry: EntryKey,
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Inputs {
+    /// Entries of open sockets, each with the number of its input.
+    open: Vec<(u32, EntryKey)>,
 }
 
 /// Why a socket of an input is not open.
@@ -67,59 +69,54 @@ pub(in crate::shard) enum InputError {
     },
 }
 
-impl Shard {
-    /// Opens sockets of an input, all or none.
-    pub(in crate::shard) fn open_input(&mut self, number: u32, sockets: &[InputSocket]) {
-        for socket in sockets {
-            let opened = open(socket).and_then(|fd| self.enter_input(number, socket, fd));
-            match opened {
-                Ok(()) => {}
-                Err(error) if socket.is_rtcp => {
-                    tracing::info!(shard = self.id.0, %error, "a source goes without RTCP");
-                }
-                Err(error) => {
-                    self.close_input(number);
-                    self.sessions.live.sources.handle_input_opened(
-                        &mut self.sessions.cx,
-                        &mut self.sessions.live.hub,
-                        number,
-                        Err(&error),
-                    );
-                    return;
-                }
-            }
-        }
-        self.sessions.live.sources.handle_input_opened(
-            &mut self.sessions.cx,
-            &mut self.sessions.live.hub,
-            number,
-            Ok(()),
-        );
+impl Inputs {
+    /// Opens one socket of an input.
+    ///
+    /// # Errors
+    /// The socket cannot be opened, or its entry made; other sockets of the input stay open.
+    fn open(
+        &mut self,
+        ring: &mut Ring,
+        entries: &mut Entries,
+        number: u32,
+        socket: &InputSocket,
+    ) -> Result<(), InputError> {
+        let fd = open(socket)?;
+        let &InputSocket { track, is_rtcp, to, .. } = socket;
+        let consumer = Consumer::Input(InputReceiver { number, track, is_rtcp });
+        let entered = entries.install_datagrams(ring, consumer, fd);
+        let (entry, _) = entered.map_err(|source| InputError::Enter { to, source })?;
+        self.open.push((number, entry));
+        Ok(())
     }
 
     /// Closes all sockets of an input.
-    pub(in crate::shard) fn close_input(&mut self, number: u32) {
-        let (gone, kept) =
-            self.inputs.drain(..).partition(|slot: &InputSlot| slot.number == number);
-        self.inputs = kept;
-        let gone: Vec<InputSlot> = gone;
-        for InputSlot { entry, .. } in gone {
-            self.entries.remove(&mut self.ring, entry);
+    pub(in crate::shard) fn close(&mut self, ring: &mut Ring, entries: &mut Entries, number: u32) {
+        for (_, entry) in self.open.extract_if(.., |(of, _)| *of == number) {
+            entries.remove(ring, entry);
         }
     }
+}
 
-    fn enter_input(
-        &mut self,
-        number: u32,
-        socket: &InputSocket,
-        fd: OwnedFd,
-    ) -> Result<(), InputError> {
-        let &InputSocket { track, is_rtcp, to, .. } = socket;
-        let consumer = Consumer::Input(InputReceiver { number, track, is_rtcp });
-        let entered = self.entries.install_datagrams(&mut self.ring, consumer, fd);
-        let (entry, _) = entered.map_err(|source| InputError::Enter { to, source })?;
-        self.inputs.push(InputSlot { number, entry });
-        Ok(())
+impl Shard {
+    /// Opens all sockets of an input or none; RTCP sockets may be missing.
+    pub(in crate::shard) fn open_input(&mut self, number: u32, sockets: &[InputSocket]) {
+        let Self { inputs, ring, entries, .. } = self;
+        let opened = sockets.iter().try_for_each(|socket| {
+            match inputs.open(ring, entries, number, socket) {
+                Err(error) if socket.is_rtcp => {
+                    tracing::info!(shard = self.id.0, %error, "a source goes without RTCP");
+                    Ok(())
+                }
+                opened => opened,
+            }
+        });
+        if opened.is_err() {
+            inputs.close(ring, entries, number);
+        }
+        let opened = opened.as_ref().map_err(|error| error as &dyn fmt::Display).copied();
+        let Sessions { cx, live, .. } = &mut self.sessions;
+        live.sources.handle_input_opened(cx, &mut live.hub, number, opened);
     }
 }
 
