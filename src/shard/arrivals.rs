@@ -21,9 +21,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::dispatch::REFUSAL;
+use super::build::Shard;
+use super::connections::REFUSAL;
 use super::ring::{Completion, Received};
-use super::turn::{Shard, clock};
+use super::turn::clock;
 use crate::base::budget::Budget;
 use crate::base::limits::{
     CONNECTIONS_A_TURN, DATAGRAMS_A_TURN, DATAGRAMS_WAITING_MAX, TURN_SHARE, VISITS_A_TURN,
@@ -118,7 +119,7 @@ impl Shard {
             // Those before it take the last rows: see `open_connection`.
             let _unsaid = rustix::io::write(fd.as_fd(), REFUSAL);
             self.cells.connections_refused.add(1);
-            self.warn_once("a connection is refused with 503", &"the PollTable is full");
+            self.warnings.once("a connection is refused with 503", &"the PollTable is full");
             return;
         }
         self.arrivals.accepted.push_back((token, result));

@@ -4,13 +4,99 @@
 //! reason. Bound: a connection is looked at `LOOKS_A_TIMEOUT` times a session timeout.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
+use super::build::Shard;
 use super::sockets::peer_state::peer_state;
-use super::turn::Shard;
+use super::sockets::{local_addr, peer_addr, set_stream_options};
+use crate::base::addresses::AddressPlace;
+use crate::consumers::Consumer;
+use crate::consumers::rtsp_connection::RtspConnection;
+use crate::consumers::rtsp_listener::Accepted;
+use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::TimerKey;
 
 impl Shard {
+    pub(super) fn handle_accepted(&mut self, token: u32, result: io::Result<OwnedFd>) {
+        let Some(key) = self.entries.table.key_at(token) else { return };
+        let fd = match result {
+            Ok(fd) => fd,
+            Err(error) => {
+                self.cells.connections_refused.add(1);
+                self.warnings.once("a connection could not be accepted", &error);
+                return;
+            }
+        };
+        // A client that is gone already has no address.
+        let (Ok(peer), Ok(local)) = (peer_addr(&fd), local_addr(&fd)) else { return };
+        let _dead_already = set_stream_options(&fd);
+        self.dispatch(key, Event::Accepted { fd, peer, local });
+    }
+
+    /// A place for one more connection of an address; it is told 503 when it has too many.
+    fn admit_connection(&mut self, fd: &OwnedFd, peer: SocketAddr) -> Option<AddressPlace> {
+        let ip = peer.ip().to_canonical();
+        let place = self.addresses.enter(ip);
+        if place.is_none() {
+            let _unsaid = rustix::io::write(fd, REFUSAL);
+            self.cells.connections_refused.add(1);
+            self.cells.connections_refused_address.add(1);
+            if let Some(count) = self.refusals_said.happened(self.sessions.cx.now) {
+                tracing::warn!(
+                    %ip, count, fix = "raise rtsp.connections_per_address_max",
+                    "connection refused: its address has as many as one may have"
+                );
+            }
+        }
+        place
+    }
+
+    /// Enters a connection that the listener has taken.
+    pub(super) fn open_connection(&mut self, Accepted { fd, peer, local }: Accepted) {
+        let Some(place) = self.admit_connection(&fd, peer) else { return };
+        let connection = RtspConnection::new(peer, local, place, self.sessions.cx.now);
+        let consumer = Consumer::Connection(Box::new(connection));
+        let key = match self.entries.install(&mut self.ring, consumer, fd) {
+            Ok((key, _)) => key,
+            Err((fd, error)) => {
+                // Said before the connection is closed, if it takes even this.
+                let _unsaid = rustix::io::write(fd, REFUSAL);
+                self.cells.connections_refused.add(1);
+                self.warnings.once("a connection is refused with 503", &error);
+                return;
+            }
+        };
+        if let Some(connection) = self.entries.connection_mut(key) {
+            connection.set_key(key);
+        }
+        self.cells.connections.add(1);
+        self.enable(key);
+        self.watch_connection(key);
+    }
+
+    /// Removes a connection with all that hangs on it.
+    pub(super) fn close(&mut self, key: EntryKey) {
+        if !self.entries.link(key).is_some_and(|link| link.is_stream) {
+            return;
+        }
+        let consumer = self.entries.remove(&mut self.ring, key);
+        self.cells.connections.sub(1);
+        match consumer {
+            Some(Consumer::Camera(camera)) => self.sessions.live.sources.handle_camera_closed(
+                &mut self.sessions.cx,
+                &mut self.sessions.live.hub,
+                camera.name(),
+            ),
+            Some(Consumer::Connection(mut connection)) => {
+                self.sessions.cx.wheel.cancel(*connection.idle_timer_mut());
+                self.sessions.handle_connection_closed(key);
+            }
+            _ => self.sessions.handle_connection_closed(key),
+        }
+    }
+
     /// Looks at a connection again.
     pub(super) fn watch_connection(&mut self, key: EntryKey) {
         let due = self.sessions.cx.now + self.sessions.cx.timeout() / LOOKS_A_TIMEOUT;
@@ -77,3 +163,6 @@ fn is_of_the_network(error: &io::Error) -> bool {
 
 /// A stalled connection ends this part of a timeout late at most.
 const LOOKS_A_TIMEOUT: u32 = 4;
+/// For a client that comes when every row of the PollTable is taken.
+pub(super) const REFUSAL: &[u8] =
+    b"RTSP/1.0 503 Service Unavailable\r\nCSeq: 0\r\nRetry-After: 5\r\n\r\n";

@@ -9,7 +9,7 @@
 //! Bounds: `QUESTIONS_MAX` wait; one beyond is dropped, which its asker sees. What an answer looks
 //! at is bounded by the page.
 
-use super::turn::Shard;
+use super::build::Shard;
 use crate::base::ids::SessionId;
 use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::metrics::paths::PathTallies;

@@ -319,7 +319,7 @@ fn sends_that_do_not_end_are_counted_each_time_and_said_once() {
         bench.shard.note_unsent_runs();
     }
     assert_eq!(bench.cells.turns_with_unsent_runs.value(), 3);
-    assert_eq!(bench.shard.warned.len(), 1);
+    assert_eq!(bench.shard.warnings.count(), 1);
 }
 
 /// The owners of such runs were kept for ever once: one for each run in flight at the close.

@@ -3,185 +3,18 @@
 //! Invariants: completions are looked at before anything new is submitted; everything of a turn is
 //! submitted by one `enter`; user code of a shard never touches media bytes.
 
-use std::collections::{HashSet, VecDeque};
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
-use slab::Slab;
-
-use super::arrivals::Arrivals;
-use super::entries::Entries;
-use super::inbox::Inbox;
-use super::questions::Question;
-use super::ring::{Ring, RingConfig, RingError};
-use super::send::sink::RunOwner;
-use super::sockets::groups::GroupSockets;
-use super::sockets::inputs::Inputs;
-use super::sockets::pairs::Pairs;
-use super::sockets::{Family, UdpPair};
-use crate::base::addresses::Addresses;
+use super::build::Shard;
+use super::ring::RingError;
+use super::stop::Phase;
 use crate::base::budget::Budget;
-use crate::base::host::Host;
-use crate::base::ids::ShardId;
 use crate::base::limits::{TIMERS_A_TURN, TURN_SHARE};
-use crate::base::seldom::Seldom;
 use crate::base::time::Mono;
-use crate::config::paths::PathTable;
-use crate::consumers::Consumer;
-use crate::consumers::rtsp_listener::RtspListener;
-use crate::consumers::sessions::Sessions;
-use crate::live::core::groups::MulticastSettings;
-use crate::live::core::pump::Left;
-use crate::metrics::cells::{Counter, ShardCells, TransportKind};
-use crate::poll::poll_table::EntryKey;
-use crate::poll::poller::Poller;
-use crate::poll::task::Task;
-use crate::session::action::{Action, TimerKey};
-use crate::session::cx::SessionConfig;
-use crate::session::directory::StreamRef;
-use crate::worker::TaskQueue;
-
-/// What a shard is made of.
-#[derive(Debug)]
-pub struct ShardConfig {
-    /// Its place in the list of shards.
-    pub id: ShardId,
-    /// All shards' inboxes.
-    pub poller: Arc<Poller<Inbox>>,
-    /// Where its tasks go.
-    pub queue: Arc<TaskQueue>,
-    /// Where it counts.
-    pub cells: Arc<ShardCells>,
-    /// Its RTSP listeners.
-    pub listeners: Vec<OwnedFd>,
-    /// Its first pair of RTP and RTCP sockets.
-    pub pair: UdpPair,
-    /// Address that further pairs are bound to.
-    pub pair_host: Host,
-    /// How paths are sent to groups; `None`: they are not.
-    pub multicast: Option<MulticastSettings>,
-    /// PollTable rows at most.
-    pub poll_entries_max: usize,
-    /// What each address has of the RTSP connections of all shards.
-    pub addresses: Arc<Addresses>,
-    /// Limits of its sessions.
-    pub sessions: SessionConfig,
-    /// What is configured of paths.
-    pub paths: Arc<PathTable>,
-    /// Sizes of its ring.
-    pub ring: RingConfig,
-}
-
-/// See the module.
-#[derive(Debug)]
-pub struct Shard {
-    pub(super) id: ShardId,
-    pub(super) poller: Arc<Poller<Inbox>>,
-    pub(super) inbox: Arc<Inbox>,
-    pub(super) queue: Arc<TaskQueue>,
-    pub(super) cells: Arc<ShardCells>,
-    pub(super) ring: Ring,
-    pub(super) entries: Entries,
-    pub(super) sessions: Sessions,
-    pub(super) pairs: Pairs,
-    pub(super) pair_host: Host,
-    pub(super) inputs: Inputs,
-    pub(super) groups: GroupSockets,
-    /// Runs that the ring has, by their tokens.
-    pub(super) runs: Slab<RunOwner>,
-    /// What pumping live paths leaves to be done; kept for its storage.
-    pub(super) live_left: Left<EntryKey>,
-    /// Streams of the connection that is flushed; kept for its storage.
-    pub(super) ready: Vec<(Mono, StreamRef)>,
-    /// BYEs that found no room in the ring: they go first in the next turn.
-    pub(super) unsent: Vec<Action>,
-    /// Storage that `settle` swaps with that of the sessions' actions.
-    pub(super) spare_actions: Vec<Action>,
-    /// Tasks that the queue handed back; their makers are told before the turn ends.
-    pub(super) refused: Vec<(EntryKey, Task)>,
-    /// Keys that have come up; between turns, those of streams that found no slot in the ring.
-    pub(super) due: Vec<TimerKey>,
-    /// Keys of another kind that have come up and wait for their share of a turn.
-    pub(super) waiting_timers: VecDeque<TimerKey>,
-    /// What has come in and waits likewise.
-    pub(super) arrivals: Arrivals,
-    /// What the control thread wants to know.
-    pub(super) questions: VecDeque<Question>,
-    pub(super) stopping_since: Option<Mono>,
-    /// Stopping, and every session has said BYE.
-    pub(super) all_ended: bool,
-    pub(super) addresses: Arc<Addresses>,
-    /// Connections of addresses that have too many, as far as it was said.
-    pub(super) refusals_said: Seldom,
-    pub(super) warned: HashSet<&'static str>,
-}
+use crate::metrics::cells::{Counter, TransportKind};
+use crate::session::action::TimerKey;
 
 impl Shard {
-    /// Builds the shard on the thread that will run it.
-    ///
-    /// # Errors
-    /// The ring cannot be made, or has no room for the shard's own descriptors.
-    pub fn new(config: ShardConfig) -> Result<Self, RingError> {
-        let mut ring = Ring::new(&config.ring)?;
-        let now = clock();
-        let mut entries = Entries::new(config.poll_entries_max);
-        let Some(inbox) = config.poller.inbox(config.id).cloned() else {
-            return Err(RingError::unavailable("the shard has no inbox"));
-        };
-        let wake = inbox.wake_fd().map_err(|source| RingError::Register { source })?;
-        entries.install_own(&mut ring, Consumer::Inbox, wake)?;
-        for listener in config.listeners {
-            entries.install_own(&mut ring, Consumer::Listener(RtspListener), listener)?;
-        }
-        let mut sessions =
-            Sessions::new(config.id, config.sessions, Arc::clone(&config.cells), now);
-        sessions.live.hub.shard_count = shard_count(&config.poller);
-        if let Some(settings) = config.multicast
-            && let Err(error) = sessions.live.offer_groups(settings, config.id)
-        {
-            tracing::warn!(shard = config.id.0, %error, "no path is sent to a group");
-        }
-        let mut shard = Self {
-            id: config.id,
-            poller: config.poller,
-            inbox,
-            queue: config.queue,
-            cells: config.cells,
-            ring,
-            entries,
-            sessions,
-            pairs: Pairs::default(),
-            pair_host: config.pair_host,
-            inputs: Inputs::default(),
-            groups: GroupSockets::default(),
-            runs: Slab::with_capacity(1_024),
-            live_left: Left::default(),
-            ready: Vec::new(),
-            unsent: Vec::new(),
-            spare_actions: Vec::new(),
-            refused: Vec::new(),
-            due: Vec::with_capacity(1_024),
-            waiting_timers: VecDeque::with_capacity(1_024),
-            arrivals: Arrivals::default(),
-            questions: VecDeque::new(),
-            stopping_since: None,
-            all_ended: false,
-            addresses: config.addresses,
-            refusals_said: Seldom::default(),
-            warned: HashSet::new(),
-        };
-        shard.add_pair(config.pair)?;
-        shard.sessions.live.configure_paths(&mut shard.sessions.cx, config.paths);
-        Ok(shard)
-    }
-
-    /// What the ring makes use of.
-    #[must_use]
-    pub fn features(&self) -> Vec<&'static str> {
-        self.ring.features()
-    }
-
     /// Runs until it is stopped and drained.
     ///
     /// # Errors
@@ -247,7 +80,7 @@ impl Shard {
     /// The turn goes on: what it submits may overtake what is still on its way.
     pub(super) fn note_unsent_runs(&mut self) {
         self.cells.turns_with_unsent_runs.add(1);
-        self.warn_once(UNSENT_RUNS, &format_args!("after {REAP_ROUNDS_MAX} rounds"));
+        self.warnings.once(UNSENT_RUNS, &format_args!("after {REAP_ROUNDS_MAX} rounds"));
     }
 
     fn read_clock(&mut self) {
@@ -303,8 +136,7 @@ impl Shard {
 
     /// Until when there is nothing to do; `None`: there is.
     pub(super) fn idle_until(&self) -> Option<Mono> {
-        let is_ending = self.stopping_since.is_some() && !self.all_ended;
-        if is_ending
+        if matches!(self.phase, Phase::Ending { .. })
             || !self.unsent.is_empty()
             || !self.sessions.cx.out.is_empty()
             || !self.entries.dirty.is_empty()
@@ -317,7 +149,7 @@ impl Shard {
             return None;
         }
         let now = self.sessions.cx.now;
-        let limit = if self.stopping_since.is_some() { DRAIN_STEP } else { IDLE_WAIT };
+        let limit = if self.phase.is_stopping() { DRAIN_STEP } else { IDLE_WAIT };
         let due =
             self.sessions.cx.wheel.next_due().into_iter().chain(self.sessions.live.next_due());
         Some(due.fold(now + limit, Mono::min))
@@ -337,48 +169,6 @@ impl Shard {
         self.cells.poll_entries.set(self.entries.table.count() as u64);
         self.cells.poll_entries_suspended.set(self.entries.table.suspended_count() as u64);
     }
-
-    /// Stopped, and everything is sent or has had its time.
-    fn is_drained(&self) -> bool {
-        let Some(since) = self.stopping_since else { return false };
-        let is_late = self.sessions.cx.now.since(since) >= DRAIN_MAX;
-        is_late || self.all_ended && !self.entries.has_connections()
-    }
-
-    /// Opens a pair to clients: all of it or nothing.
-    pub(super) fn add_pair(&mut self, pair: UdpPair) -> Result<u16, RingError> {
-        self.add_pair_for(pair, Family::of(self.pair_host.ip()), false)
-    }
-
-    /// The same; one for groups is no client's.
-    pub(super) fn add_pair_for(
-        &mut self,
-        pair: UdpPair,
-        family: Family,
-        is_for_groups: bool,
-    ) -> Result<u16, RingError> {
-        let Some(place) = self.sessions.cx.sockets.next_place() else {
-            return Err(RingError::unavailable("no room for another pair of sockets"));
-        };
-        let rtp_port = pair.rtp_port;
-        self.pairs.open(&mut self.ring, &mut self.entries, place, pair, family)?;
-        self.sessions.cx.sockets.add_pair_for(rtp_port, is_for_groups);
-        Ok(place)
-    }
-
-    /// Closes a pair that no client uses any more.
-    pub(super) fn close_pair(&mut self, pair: u16) {
-        if self.sessions.cx.sockets.remove_unused_pair(pair) {
-            self.pairs.close(&mut self.ring, &mut self.entries, pair);
-        }
-    }
-
-    /// Logs a trouble once, however often it happens.
-    pub(super) fn warn_once(&mut self, what: &'static str, detail: &dyn std::fmt::Display) {
-        if self.warned.insert(what) {
-            tracing::warn!(shard = self.id.0, %detail, "{what}");
-        }
-    }
 }
 
 /// Whether something ends within so many rounds. Each says whether it has.
@@ -392,11 +182,6 @@ fn within_rounds<E>(
         }
     }
     Ok(false)
-}
-
-/// How many shards there are.
-pub(super) fn shard_count(poller: &Poller<Inbox>) -> u8 {
-    u8::try_from(poller.inboxes().count()).unwrap_or(u8::MAX)
 }
 
 /// The shard's only clocks.
@@ -416,10 +201,6 @@ const UNSENT_RUNS: &str =
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// How often a stopping shard sees whether it is done.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
-/// A stopping shard waits this long for clients to take what is theirs.
-const DRAIN_MAX: Duration = Duration::from_secs(5);
-/// Each takes a send of the ring, whose number is bounded: see `RingConfig::run_slots`.
-pub(super) const STREAMS_ENDED_A_TURN: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 //! Each is a run of its own and is not tried twice: one that the socket has no room for is lost as
 //! any other on its way, and the player asks again (RFC 4588 s6).
 
-use super::sink::{RingSink, RunOwner};
+use super::sink::{NO_RUN, RingSink, RunOwner};
 use crate::base::ids::SeqNo;
 use crate::base::sink::RunSink;
 use crate::live::core::retransmit::RetransmitError;
@@ -14,9 +14,8 @@ use crate::rtp::{RTX_HEADER_BYTES, write_rtx_header};
 use crate::session::directory::{SessionRef, StreamRef};
 use crate::session::feedback::Refusal;
 use crate::session::transport::Transport;
-use crate::shard::dispatch::NO_RUN;
+use crate::shard::build::Shard;
 use crate::shard::ring::SendFailure;
-use crate::shard::turn::Shard;
 use crate::vod::playback::Session;
 
 impl Shard {

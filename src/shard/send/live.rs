@@ -14,8 +14,8 @@ use crate::live::desk::Live;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::session::directory::SessionRef;
+use crate::shard::build::Shard;
 use crate::shard::ring::SendFailure;
-use crate::shard::turn::Shard;
 
 impl Shard {
     /// Looks at the readers that have something due.
@@ -64,7 +64,7 @@ impl Shard {
         if !is_again {
             // The packets are lost like any others on the way.
             self.cells.send_errors.add(1);
-            self.warn_once("RTP packets could not be sent", error);
+            self.warnings.once("RTP packets could not be sent", error);
             return;
         }
         self.cells.send_again.add(1);

@@ -32,6 +32,9 @@ pub(in crate::shard) enum RunOwner {
     Resent { pair: u16 },
 }
 
+/// Token of datagrams and runs without an owner.
+pub(in crate::shard) const NO_RUN: u32 = u32::MAX;
+
 /// A shard's ring with its pairs of sockets.
 pub(in crate::shard) struct RingSink<'a> {
     pub(in crate::shard) ring: &'a mut Ring,

@@ -16,7 +16,7 @@ use crate::metrics::cells::TransportKind;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::directory::SessionRef;
 use crate::session::directory::StreamRef;
-use crate::shard::turn::Shard;
+use crate::shard::build::Shard;
 
 impl Shard {
     /// Sends on every connection that has something to send and nothing in flight.

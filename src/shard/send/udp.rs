@@ -10,9 +10,9 @@
 use super::sink::{RingSink, RunOwner};
 use crate::metrics::cells::TransportKind;
 use crate::session::action::TimerKey;
+use crate::shard::build::Shard;
 use crate::shard::ring::SendFailure;
 use crate::shard::sockets::pairs::Fragmentation;
-use crate::shard::turn::Shard;
 use crate::vod::pump::Refused;
 use crate::vod::stream::RunMark;
 
@@ -87,7 +87,7 @@ impl Shard {
         };
         self.sessions.vod.handle_run_refused(&mut self.sessions.cx, mark, refused);
         if refused == Refused::Lost {
-            self.warn_once("RTP packets could not be sent", error);
+            self.warnings.once("RTP packets could not be sent", error);
         }
     }
 
@@ -111,7 +111,7 @@ impl Shard {
             Fragmentation::AllowedNow => true,
             Fragmentation::Useless => false,
             Fragmentation::Refused(error) => {
-                self.warn_once("packets cannot be fragmented", &error);
+                self.warnings.once("packets cannot be fragmented", &error);
                 false
             }
         }

@@ -15,8 +15,8 @@ use crate::consumers::Consumer;
 use crate::consumers::camera::Camera;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
-use crate::shard::dispatch::NO_RUN;
-use crate::shard::turn::Shard;
+use crate::shard::build::Shard;
+use crate::shard::send::sink::NO_RUN;
 
 impl Shard {
     /// Begins to connect.

@@ -26,9 +26,9 @@ use crate::consumers::sessions::Sessions;
 use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::GroupAction;
+use crate::shard::build::Shard;
 use crate::shard::entries::Entries;
 use crate::shard::ring::{Ring, RingError};
-use crate::shard::turn::Shard;
 
 /// RTCP sockets of groups.
 #[derive(Debug, Default)]
@@ -126,7 +126,7 @@ impl Shard {
                 let Self { groups, ring, entries, .. } = self;
                 let opened = groups.open(ring, entries, (&path, group, tracks), &settings);
                 if let Err(error) = opened {
-                    self.warn_once("what a group's players report is not heard", &error);
+                    self.warnings.once("what a group's players report is not heard", &error);
                 }
             }
             GroupAction::Leave(path) => {
@@ -144,7 +144,7 @@ impl Shard {
         let Sessions { cx, live, .. } = &mut self.sessions;
         match opened {
             Ok(_) => live.readers.start_groups(cx, &mut live.hub),
-            Err(error) => self.warn_once("nothing can be sent to groups", &error),
+            Err(error) => self.warnings.once("nothing can be sent to groups", &error),
         }
     }
 }

@@ -20,9 +20,9 @@ use crate::consumers::input_receiver::InputReceiver;
 use crate::consumers::sessions::Sessions;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::InputSocket;
+use crate::shard::build::Shard;
 use crate::shard::entries::Entries;
 use crate::shard::ring::{Ring, RingError};
-use crate::shard::turn::Shard;
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -1,0 +1,192 @@
+//! Carries out what sessions and consumers ask for: `Action`s, commands, tasks, messages.
+//!
+//! ```text
+//!  sessions --Action--> settle --+--> the ring: datagrams, retransmissions, connects
+//!                          ^     +--> a connection: answers, interleaved packets
+//!                          |     +--> sockets: pairs, inputs, groups
+//!                          `-----+--> another shard: commands, answers, live messages
+//! ```
+//! Invariant: when `settle` returns, no session has an action that is not carried out.
+//! Bounds: `SETTLE_ROUNDS_MAX`; `UNSENT_MAX`.
+
+use super::build::Shard;
+use super::inbox::Message;
+use super::send::sink::NO_RUN;
+use super::sockets::udp_pair;
+use crate::base::ids::ShardId;
+use crate::consumers::Consumer;
+use crate::consumers::sessions::Sessions;
+use crate::poll::consumer::Event;
+use crate::poll::task::{DescriptionFailure, ResolveFailure, Task, TaskOwner};
+use crate::rtsp::response::{Response, Status};
+use crate::session::action::Action;
+use crate::session::command::{Command, Executed, Waiter};
+
+impl Shard {
+    /// Hands a task to the workers; what the queue does not take goes back to who made it.
+    pub(super) fn submit(&mut self, task: Task) {
+        self.cells.tasks_submitted.add(1);
+        let Err(task) = self.queue.submit(task) else { return };
+        self.cells.tasks_refused.add(1);
+        let Sessions { cx, vod, live } = &mut self.sessions;
+        match task.owner {
+            TaskOwner::Window(request) => vod.handle_window_refused(cx, request),
+            TaskOwner::Camera(name) => {
+                let busy = Err(ResolveFailure::Name("the server is busy".to_owned()));
+                live.sources.handle_resolved(cx, &mut live.hub, name, &busy);
+            }
+            TaskOwner::Input(number) => {
+                let busy = Err(DescriptionFailure::Busy);
+                live.sources.handle_description(cx, &mut live.hub, number, busy);
+            }
+            // Told from `settle`: a client that pipelines must not make this call itself.
+            TaskOwner::Connection(entry) => self.refused.push((entry, task)),
+        }
+    }
+
+    /// Does what the sessions ask for, until they ask for nothing more.
+    pub(super) fn settle(&mut self) {
+        // Bounded: an action asks for a few more at most, and a held command is held once.
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            self.post_live();
+            if self.sessions.cx.out.is_empty() && self.refused.is_empty() {
+                return;
+            }
+            for (entry, task) in std::mem::take(&mut self.refused) {
+                self.dispatch(entry, Event::Refused(task));
+            }
+            // The storage goes back and forth, so that a turn in steady play allocates nothing.
+            let mut actions = std::mem::replace(
+                &mut self.sessions.cx.out,
+                std::mem::take(&mut self.spare_actions),
+            );
+            for action in actions.drain(..) {
+                self.act(action);
+            }
+            self.spare_actions = actions;
+        }
+    }
+
+    /// Settles what concerns live paths, and posts what is for other shards.
+    fn post_live(&mut self) {
+        self.sessions.live.settle_live(&mut self.sessions.cx);
+        if self.sessions.live.hub.outbox.is_empty() {
+            return;
+        }
+        let mut outbox = std::mem::take(&mut self.sessions.live.hub.outbox);
+        for (shard, message) in outbox.drain(..) {
+            let Some(inbox) = self.poller.inbox(shard) else { continue };
+            if inbox.push_live(message).is_err() {
+                // Packets are lost to that shard as if on the way; see the inbox for the rest.
+                self.cells.inbox_full.add(1);
+            }
+        }
+        self.sessions.live.hub.outbox = outbox;
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Submit(task) => self.submit(task),
+            Action::Respond { waiter, response } => self.respond(waiter, response),
+            Action::Datagram { pair, to, bytes } => {
+                let Some(sockets) = self.pairs.get(pair) else { return };
+                if self.ring.send_datagram(sockets.rtcp, sockets.address_of(to), &bytes, NO_RUN) {
+                    self.sessions.cx.give_bytes_back(bytes);
+                } else if self.unsent.len() < UNSENT_MAX {
+                    self.unsent.push(Action::Datagram { pair, to, bytes });
+                } else {
+                    self.cells.rtcp_packets_dropped.add(1);
+                    self.sessions.cx.give_bytes_back(bytes);
+                }
+            }
+            // After what is to be sent on it: the ring submits that before it closes the socket.
+            Action::ClosePair(pair) => self.close_pair(pair),
+            Action::OpenInput { number, sockets } => self.open_input(number, &sockets),
+            Action::CloseInput(number) => {
+                self.inputs.close(&mut self.ring, &mut self.entries, number);
+            }
+            Action::Interleaved { entry, channel, bytes } => {
+                match self.entries.table.consumer_mut(entry) {
+                    Some(Consumer::Connection(connection)) => {
+                        connection.push_interleaved(channel, &bytes);
+                    }
+                    Some(Consumer::Camera(camera)) => camera.push_interleaved(channel, &bytes),
+                    _ => {}
+                }
+                self.entries.mark_dirty(entry);
+                self.sessions.cx.give_bytes_back(bytes);
+            }
+            Action::HangUp(entry) => {
+                self.entries.close_when_sent(entry);
+                self.entries.mark_dirty(entry);
+            }
+            Action::Resend { session, stream_index, epoch_count, seq } => {
+                self.resend(session, stream_index, epoch_count, seq);
+            }
+            Action::Connect { camera, to } => self.connect_camera(camera, to),
+            Action::Write { entry, bytes } => self.write_to_camera(entry, &bytes),
+            Action::OpenPair { source, track } => self.open_pair_for(source, track),
+            Action::Knock { pair, rtp, rtcp } => self.knock(pair, rtp, rtcp),
+            Action::Group(action) => self.act_for_group(action),
+            Action::Execute(command) => self.guarded(None, |shard| shard.execute(*command)),
+        }
+    }
+
+    pub(super) fn execute(&mut self, command: Command) {
+        let waiter = command.waiter;
+        match self.sessions.execute(command) {
+            Executed::Reply(response) => self.respond(waiter, response),
+            Executed::Later => {}
+            Executed::NeedsPair(command) => self.execute_with_new_pair(*command),
+        }
+    }
+
+    /// A client address is used a second time: opens another pair for it (reference 001).
+    pub(super) fn execute_with_new_pair(&mut self, command: Command) {
+        let opened = udp_pair(self.pair_host, None)
+            .map_err(|error| error.to_string())
+            .and_then(|pair| self.add_pair(pair).map_err(|error| error.to_string()));
+        let waiter = command.waiter;
+        if let Err(error) = opened {
+            tracing::warn!(%error, "no further pair of RTP sockets");
+            self.respond(waiter, command.response(Status::ServiceUnavailable));
+            return;
+        }
+        match self.sessions.execute(command) {
+            Executed::Reply(response) => self.respond(waiter, response),
+            Executed::Later => {}
+            Executed::NeedsPair(command) => {
+                self.respond(waiter, command.response(Status::ServiceUnavailable));
+            }
+        }
+    }
+
+    fn respond(&mut self, waiter: Waiter, response: Response) {
+        if waiter.shard == self.id {
+            self.dispatch(waiter.entry, Event::Answered(response));
+            return;
+        }
+        let message = Message::Answered { entry: waiter.entry, response: Box::new(response) };
+        let Some(inbox) = self.poller.inbox(waiter.shard) else { return };
+        if inbox.push(message).is_err() {
+            // The connection waits in vain and is closed when it has been idle too long.
+            self.cells.inbox_full.add(1);
+        }
+    }
+
+    pub(super) fn forward(&mut self, shard: ShardId, command: Command) {
+        let Some(inbox) = self.poller.inbox(shard).cloned() else { return };
+        let Err(message) = inbox.push(Message::Forwarded(Box::new(command))) else { return };
+        self.cells.inbox_full.add(1);
+        if let Message::Forwarded(command) = message {
+            let response = command.response(Status::ServiceUnavailable).header("Retry-After", "1");
+            self.respond(command.waiter, response);
+        }
+    }
+}
+
+/// RTCP packets kept for the next turn. Whatever sends to a crowd asks for room before, so these
+/// are what requests of a turn cause: see `VISITS_A_TURN`.
+const UNSENT_MAX: usize = 4_096;
+/// More rounds than any chain of held commands takes.
+const SETTLE_ROUNDS_MAX: usize = 64;

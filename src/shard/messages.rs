@@ -1,0 +1,100 @@
+//! What a shard does with the contents of its inbox: outcomes of tasks, messages, live messages.
+//!
+//! Bound: `MESSAGES_A_TURN` and `TURN_SHARE` for each of the three queues.
+
+use std::sync::Arc;
+
+use super::build::Shard;
+use super::inbox::Message;
+use super::turn::clock;
+use crate::base::budget::Budget;
+use crate::base::limits::{MESSAGES_A_TURN, TURN_SHARE};
+use crate::consumers::sessions::Sessions;
+use crate::poll::consumer::Event;
+use crate::poll::task::{Outcome, TaskDone, TaskOwner};
+
+impl Shard {
+    /// Reads the shard's pipe, as far as its share of the turn goes. What is left is announced: the
+    /// shard does not sleep on it.
+    pub(super) fn read_inbox(&mut self) {
+        let inbox = Arc::clone(&self.inbox);
+        let share = || Budget::new(MESSAGES_A_TURN, TURN_SHARE);
+        let mut budget = share();
+        // Settled one by one: a command that was held comes before one that is still to be read.
+        while budget.has_room(clock)
+            && let Some(done) = inbox.pop_outcome()
+        {
+            budget.spend();
+            self.guarded(None, |shard| {
+                shard.handle_outcome(done);
+                shard.settle();
+            });
+        }
+        let mut budget = share();
+        while budget.has_room(clock)
+            && let Some(message) = inbox.pop_live()
+        {
+            budget.spend();
+            self.guarded(None, |shard| {
+                shard.sessions.live.handle_live_message(&mut shard.sessions.cx, message)
+            });
+        }
+        self.settle();
+        let mut budget = share();
+        while budget.has_room(clock)
+            && let Some(message) = inbox.pop_message()
+        {
+            budget.spend();
+            self.guarded(None, |shard| {
+                shard.handle_message(message);
+                shard.settle();
+            });
+        }
+    }
+
+    fn handle_message(&mut self, message: Message) {
+        match message {
+            Message::Forwarded(command) => {
+                self.guarded(None, |shard| shard.execute(*command));
+            }
+            Message::Answered { entry, response } => {
+                self.dispatch(entry, Event::Answered(*response));
+            }
+            Message::Asked(question) => self.put_question(question),
+            Message::KickPath { path, reply } => {
+                reply(self.sessions.live.kick_path(&mut self.sessions.cx, &path));
+            }
+            Message::EndSession { id, reply } => {
+                reply(self.sessions.end_session(id, "ended by the operator"));
+            }
+            Message::Configure { paths, done } => {
+                self.guarded(None, |shard| {
+                    shard.sessions.live.configure_paths(&mut shard.sessions.cx, paths)
+                });
+                done();
+            }
+            Message::Stop => {
+                self.phase = self.phase.stopped(self.sessions.cx.now);
+            }
+        }
+    }
+
+    fn handle_outcome(&mut self, done: TaskDone) {
+        let Sessions { cx, vod, live } = &mut self.sessions;
+        match (done.owner, done.outcome) {
+            (TaskOwner::Window(request), Outcome::Window(result)) => {
+                vod.handle_window(cx, request, result);
+            }
+            (TaskOwner::Camera(name), Outcome::Resolved(result)) => {
+                live.sources.handle_resolved(cx, &mut live.hub, name, &result);
+            }
+            (TaskOwner::Input(number), Outcome::Described(result)) => {
+                live.sources.handle_description(cx, &mut live.hub, number, result);
+            }
+            (TaskOwner::Connection(entry), opened @ Outcome::Opened(_)) => {
+                self.dispatch(entry, Event::Outcome(opened));
+            }
+            (owner, outcome) => debug_assert!(false, "{owner:?} asked for no {outcome:?}"),
+        }
+    }
+}
