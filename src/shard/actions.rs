@@ -1,4 +1,4 @@
-//! Carries out what sessions and consumers ask for: `Action`s, commands, tasks, messages.
+//! Carries out the `Action`s of sessions, commands, tasks, and messages to other shards.
 //!
 //! ```text
 //!  sessions --Action--> settle --+--> the ring: datagrams, retransmissions, connects
@@ -23,7 +23,7 @@ use crate::session::action::Action;
 use crate::session::command::{Command, Executed, Waiter};
 
 impl Shard {
-    /// Hands a task to the workers; what the queue does not take goes back to who made it.
+    /// Submits a task to the workers. A task that the queue refuses fails for its owner.
     pub(super) fn submit(&mut self, task: Task) {
         self.cells.tasks_submitted.add(1);
         let Err(task) = self.queue.submit(task) else { return };
@@ -39,14 +39,14 @@ impl Shard {
                 let busy = Err(DescriptionFailure::Busy);
                 live.sources.handle_description(cx, &mut live.hub, number, busy);
             }
-            // Told from `settle`: a client that pipelines must not make this call itself.
+            // `settle` tells the connection: a client that pipelines must not recurse here.
             TaskOwner::Connection(entry) => self.refused.push((entry, task)),
         }
     }
 
-    /// Does what the sessions ask for, until they ask for nothing more.
+    /// Carries out actions until the sessions have no more of them.
     pub(super) fn settle(&mut self) {
-        // Bounded: an action asks for a few more at most, and a held command is held once.
+        // Bounded: an action causes a few more at most, and a held command is held once.
         for _ in 0..SETTLE_ROUNDS_MAX {
             self.post_live();
             if self.sessions.cx.out.is_empty() && self.refused.is_empty() {
@@ -55,7 +55,7 @@ impl Shard {
             for (entry, task) in std::mem::take(&mut self.refused) {
                 self.dispatch(entry, Event::Refused(task));
             }
-            // The storage goes back and forth, so that a turn in steady play allocates nothing.
+            // The two vectors change places, so that a turn in steady play allocates nothing.
             let mut actions = std::mem::replace(
                 &mut self.sessions.cx.out,
                 std::mem::take(&mut self.spare_actions),
@@ -67,7 +67,7 @@ impl Shard {
         }
     }
 
-    /// Settles what concerns live paths, and posts what is for other shards.
+    /// Settles live paths and posts their messages to other shards.
     fn post_live(&mut self) {
         self.sessions.live.settle_live(&mut self.sessions.cx);
         if self.sessions.live.hub.outbox.is_empty() {
@@ -77,7 +77,8 @@ impl Shard {
         for (shard, message) in outbox.drain(..) {
             let Some(inbox) = self.poller.inbox(shard) else { continue };
             if inbox.push_live(message).is_err() {
-                // Packets are lost to that shard as if on the way; see the inbox for the rest.
+                // Packets are lost to that shard like packets on the network. Other messages have
+                // room of their own in the inbox.
                 self.cells.inbox_full.add(1);
             }
         }
@@ -99,7 +100,8 @@ impl Shard {
                     self.sessions.cx.give_bytes_back(bytes);
                 }
             }
-            // After what is to be sent on it: the ring submits that before it closes the socket.
+            // Sends on the pair were queued before: the ring submits them before it closes the
+            // socket.
             Action::ClosePair(pair) => self.close_pair(pair),
             Action::OpenInput { number, sockets } => self.open_input(number, &sockets),
             Action::CloseInput(number) => {
@@ -141,7 +143,8 @@ impl Shard {
         }
     }
 
-    /// A client address is used a second time: opens another pair for it (reference 001).
+    /// Opens another pair for a client address that is in use on every pair, and executes the
+    /// command again (reference 001).
     pub(super) fn execute_with_new_pair(&mut self, command: Command) {
         let opened = udp_pair(self.pair_host, None)
             .map_err(|error| error.to_string())
@@ -169,7 +172,7 @@ impl Shard {
         let message = Message::Answered { entry: waiter.entry, response: Box::new(response) };
         let Some(inbox) = self.poller.inbox(waiter.shard) else { return };
         if inbox.push(message).is_err() {
-            // The connection waits in vain and is closed when it has been idle too long.
+            // The connection gets no answer and is closed when it has been idle too long.
             self.cells.inbox_full.add(1);
         }
     }
@@ -185,8 +188,8 @@ impl Shard {
     }
 }
 
-/// RTCP packets kept for the next turn. Whatever sends to a crowd asks for room before, so these
-/// are what requests of a turn cause: see `VISITS_A_TURN`.
+/// RTCP packets kept for the next turn. Timers send only as far as the ring has room, so these
+/// packets are caused by the requests of one turn: see `VISITS_A_TURN`.
 const UNSENT_MAX: usize = 4_096;
 /// More rounds than any chain of held commands takes.
 const SETTLE_ROUNDS_MAX: usize = 64;

@@ -1,4 +1,4 @@
-//! What has come in and waits for its share of a turn: connections, requests, datagrams.
+//! Connections, requests and datagrams that wait for their share of a turn.
 //!
 //! ```text
 //!            +--> accepted  --CONNECTIONS_A_TURN--> new connections
@@ -6,14 +6,14 @@
 //!            |      ^  `--requests left: behind all others--'
 //!            `--> datagrams --DATAGRAMS_A_TURN, at once as long as there is room--> consumers
 //! ```
-//! Completions are taken from the ring as they come, because sends stand among them; what costs
-//! work waits here. So a crowd, or clients that pipeline without end, cannot keep the pumps of a
-//! turn from running.
+//! Completions are taken from the ring as they come, because results of sends are among them.
+//! Arrivals that cost work wait here. So a crowd, or clients that pipeline without end, cannot keep
+//! the pumps of a turn from running.
 //!
-//! Invariants: a connection stands in `visits` at most once (it is received from again only when
-//! its requests are done), so its turn comes after one of each other; the order of datagrams is
-//! kept.
-//! Bounds: rows of the PollTable; `DATAGRAMS_WAITING_MAX`, and what comes beyond that is dropped
+//! Invariants: a connection is in `visits` at most once (the ring receives from it again only when
+//! its requests are handled), so it is visited after every other connection; the order of datagrams
+//! is kept.
+//! Bounds: rows of the PollTable; `DATAGRAMS_WAITING_MAX`, and a datagram beyond that is dropped
 //! and counted, as a full socket buffer would drop it.
 
 use std::collections::VecDeque;
@@ -43,12 +43,12 @@ pub(super) struct Arrivals {
     datagrams_left: usize,
 }
 
-/// Why a connection is looked at.
+/// Why a connection is visited.
 #[derive(Debug)]
 enum Visit {
-    /// Bytes have come, or its end.
+    /// Bytes were received, or the connection has ended.
     Received(EntryKey, io::Result<Received>),
-    /// Messages that are read already wait.
+    /// Messages that are read already wait to be handled.
     Messages(EntryKey),
 }
 
@@ -60,14 +60,13 @@ struct Datagram {
 }
 
 impl Arrivals {
-    /// Nothing waits.
     pub(super) fn is_empty(&self) -> bool {
         self.accepted.is_empty() && self.visits.is_empty() && self.datagrams.is_empty()
     }
 }
 
 impl Shard {
-    /// Datagrams that found no room in the turn before come first.
+    /// Handles the datagrams that found no room in the turn before; they come first.
     pub(super) fn take_waiting_datagrams(&mut self) {
         self.arrivals.datagrams_left = DATAGRAMS_A_TURN;
         while self.arrivals.datagrams_left > 0
@@ -83,7 +82,7 @@ impl Shard {
         self.dispatch(key, Event::Datagram { from: canonical(from), bytes: &bytes });
     }
 
-    /// Sends that have ended are looked at in place; what has come in waits for its share.
+    /// Handles the result of a send at once; an arrival waits for its share of the turn.
     pub(super) fn handle_completion(&mut self, completion: Completion) {
         match completion {
             Completion::Accepted { token, result } => self.hold_accepted(token, result),
@@ -116,7 +115,7 @@ impl Shard {
         if let Ok(fd) = &result
             && rows >= self.entries.table.entries_max()
         {
-            // Those before it take the last rows: see `open_connection`.
+            // Connections that wait before this one take the last rows: see `open_connection`.
             let _unsaid = rustix::io::write(fd.as_fd(), REFUSAL);
             self.cells.connections_refused.add(1);
             self.warnings.once("a connection is refused with 503", &"the PollTable is full");
@@ -125,7 +124,7 @@ impl Shard {
         self.arrivals.accepted.push_back((token, result));
     }
 
-    /// A connection has messages that are read already: it is visited after all others that wait.
+    /// Has a connection visited after all that wait: messages that are read already are left.
     pub(super) fn visit_later(&mut self, key: EntryKey) {
         if let Some(link) = self.entries.link_mut(key)
             && !std::mem::replace(&mut link.is_awaiting_visit, true)
@@ -134,7 +133,7 @@ impl Shard {
         }
     }
 
-    /// Opens connections and handles requests, as far as their shares of the turn go.
+    /// Opens connections and handles requests within their shares of the turn.
     pub(super) fn serve_arrivals(&mut self) {
         let mut budget = Budget::new(CONNECTIONS_A_TURN, TURN_SHARE);
         while budget.has_room(clock)
@@ -160,7 +159,7 @@ impl Shard {
                 if let Some(link) = self.entries.link_mut(key) {
                     link.is_awaiting_visit = false;
                 }
-                // Whoever has become busy meanwhile goes on when that has ended.
+                // A connection that has become busy meanwhile goes on when it is free again.
                 if self.entries.table.polling(key) == Some(Polling::Suspended)
                     && let Some(connection) = self.entries.connection_mut(key)
                     && !connection.is_waiting()

@@ -47,31 +47,31 @@ use crate::worker::TaskQueue;
 /// What a shard is made of.
 #[derive(Debug)]
 pub struct ShardConfig {
-    /// Its place in the list of shards.
+    /// Place in the list of shards.
     pub id: ShardId,
-    /// All shards' inboxes.
+    /// Inboxes of all shards.
     pub poller: Arc<Poller<Inbox>>,
-    /// Where its tasks go.
+    /// Queue of the worker pool, to which tasks are submitted.
     pub queue: Arc<TaskQueue>,
-    /// Where it counts.
+    /// Counters of the shard; the shard is their only writer.
     pub cells: Arc<ShardCells>,
-    /// Its RTSP listeners.
+    /// RTSP listeners.
     pub listeners: Vec<OwnedFd>,
-    /// Its first pair of RTP and RTCP sockets.
+    /// First pair of RTP and RTCP sockets.
     pub pair: UdpPair,
-    /// Address that further pairs are bound to.
+    /// Address to which further pairs are bound.
     pub pair_host: Host,
-    /// How paths are sent to groups; `None`: they are not.
+    /// Settings of multicast; `None`: no path is sent to a group.
     pub multicast: Option<MulticastSettings>,
-    /// PollTable rows at most.
+    /// Limit of PollTable rows.
     pub poll_entries_max: usize,
-    /// What each address has of the RTSP connections of all shards.
+    /// RTSP connections of each client address, counted over all shards.
     pub addresses: Arc<Addresses>,
-    /// Limits of its sessions.
+    /// Limits and settings of sessions.
     pub sessions: SessionConfig,
-    /// What is configured of paths.
+    /// Configuration of live paths.
     pub paths: Arc<PathTable>,
-    /// Sizes of its ring.
+    /// Sizes of the ring.
     pub ring: RingConfig,
 }
 
@@ -90,35 +90,33 @@ pub struct Shard {
     pub(super) pair_host: Host,
     pub(super) inputs: Inputs,
     pub(super) groups: GroupSockets,
-    /// Runs that the ring has, by their tokens.
+    /// Owners of the runs in flight, by token.
     pub(super) runs: Slab<RunOwner>,
-    /// What pumping live paths leaves to be done; kept for its storage.
+    /// Readers to wake and connections to flush after a live pump; kept for its storage.
     pub(super) live_left: Left<EntryKey>,
-    /// Streams of the connection that is flushed; kept for its storage.
+    /// Ready streams of the connection that is flushed; kept for its storage.
     pub(super) ready: Vec<(Mono, StreamRef)>,
-    /// BYEs that found no room in the ring: they go first in the next turn.
+    /// RTCP datagrams that found no free send in the ring: the next turn sends them first.
     pub(super) unsent: Vec<Action>,
-    /// Storage that `settle` swaps with that of the sessions' actions.
+    /// Storage that `settle` exchanges with that of `Cx::out`.
     pub(super) spare_actions: Vec<Action>,
-    /// Tasks that the queue handed back; their makers are told before the turn ends.
+    /// Tasks that the queue handed back. `settle` tells their connections before the turn ends.
     pub(super) refused: Vec<(EntryKey, Task)>,
-    /// Keys that have come up; between turns, those of streams that found no slot in the ring.
+    /// Timer keys that are due; between turns, keys of streams that found no free run.
     pub(super) due: Vec<TimerKey>,
-    /// Keys of another kind that have come up and wait for their share of a turn.
+    /// Due keys of other kinds, which wait for their share of a turn.
     pub(super) waiting_timers: VecDeque<TimerKey>,
-    /// What has come in and waits likewise.
     pub(super) arrivals: Arrivals,
-    /// What the control thread wants to know.
     pub(super) questions: VecDeque<Question>,
     pub(super) phase: Phase,
     pub(super) addresses: Arc<Addresses>,
-    /// Connections of addresses that have too many, as far as it was said.
+    /// Limits the log lines about addresses with too many connections.
     pub(super) refusals_said: Seldom,
     pub(super) warnings: Warnings,
 }
 
 impl Shard {
-    /// Builds the shard on the thread that will run it.
+    /// Builds the shard. The calling thread must be the one that runs it.
     ///
     /// # Errors
     /// The ring cannot be made, or has no room for the shard's own descriptors.
@@ -175,7 +173,7 @@ impl Shard {
         Ok(shard)
     }
 
-    /// What the ring makes use of.
+    /// Kernel features that the ring uses, for the banner.
     #[must_use]
     pub fn features(&self) -> Vec<&'static str> {
         self.ring.features()

@@ -1,7 +1,11 @@
-//! How RTSP connections end: by silence, by a client that takes nothing, by a fault on the way.
+//! How RTSP connections begin and end.
 //!
-//! Every connection that we end while its client may still want it is logged with its peer and the
-//! reason. Bound: a connection is looked at `LOOKS_A_TIMEOUT` times a session timeout.
+//! ```text
+//!  accepted --> place for its address --> entry --> watched --> silent, stalled or failed: closed
+//!                  `-- none: 503           `-- table full: 503
+//! ```
+//! A connection that the server ends while its client may still want it is logged with the peer and
+//! the reason. Bound: a connection is checked `LOOKS_A_TIMEOUT` times a session timeout.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,13 +33,14 @@ impl Shard {
                 return;
             }
         };
-        // A client that is gone already has no address.
+        // A client that has closed its connection already has no address.
         let (Ok(peer), Ok(local)) = (peer_addr(&fd), local_addr(&fd)) else { return };
         let _dead_already = set_stream_options(&fd);
         self.dispatch(key, Event::Accepted { fd, peer, local });
     }
 
-    /// A place for one more connection of an address; it is told 503 when it has too many.
+    /// Takes a place for one more connection of an address. `None`: the address has too many, and
+    /// the client is sent 503.
     fn admit_connection(&mut self, fd: &OwnedFd, peer: SocketAddr) -> Option<AddressPlace> {
         let ip = peer.ip().to_canonical();
         let place = self.addresses.enter(ip);
@@ -61,7 +66,7 @@ impl Shard {
         let key = match self.entries.install(&mut self.ring, consumer, fd) {
             Ok((key, _)) => key,
             Err((fd, error)) => {
-                // Said before the connection is closed, if it takes even this.
+                // Best effort: the connection is closed next.
                 let _unsaid = rustix::io::write(fd, REFUSAL);
                 self.cells.connections_refused.add(1);
                 self.warnings.once("a connection is refused with 503", &error);
@@ -76,7 +81,7 @@ impl Shard {
         self.watch_connection(key);
     }
 
-    /// Removes a connection with all that hangs on it.
+    /// Removes a connection with its timer, and ends the sessions or the pull that it carried.
     pub(super) fn close(&mut self, key: EntryKey) {
         if !self.entries.link(key).is_some_and(|link| link.is_stream) {
             return;
@@ -97,7 +102,7 @@ impl Shard {
         }
     }
 
-    /// Looks at a connection again.
+    /// Sets the time of the next check of a connection.
     pub(super) fn watch_connection(&mut self, key: EntryKey) {
         let due = self.sessions.cx.now + self.sessions.cx.timeout() / LOOKS_A_TIMEOUT;
         if let Some(connection) = self.entries.connection_mut(key) {
@@ -106,8 +111,8 @@ impl Shard {
         }
     }
 
-    /// A connection without a session that says nothing is closed: a stranger must not fill the
-    /// table with silence. So is one whose client takes nothing and says nothing.
+    /// Checks a connection. A silent connection without a session is closed, because strangers must
+    /// not fill the table. A silent connection whose client takes no bytes is closed, too.
     pub(super) fn handle_idle_connection(&mut self, key: EntryKey) {
         let (now, timeout) = (self.sessions.cx.now, self.sessions.cx.timeout());
         let has_sessions = !self.sessions.cx.directory.of_connection(key).is_empty();
@@ -120,7 +125,7 @@ impl Shard {
             tracing::debug!(peer = %connection.peer(), "a silent connection is closed");
             return self.close(key);
         }
-        // Nobody who was heard of lately is in question.
+        // A client that has sent something lately is alive.
         let stall = if silent >= timeout / 2 || link.is_sending {
             let peer = peer_state(self.ring.fd(link.slot));
             peer.ok().and_then(|peer| connection.judge_taking(&peer, now, timeout))
@@ -136,8 +141,8 @@ impl Shard {
         self.close(key);
     }
 
-    /// A connection has failed by itself. What its client has done, by a reset or by closing it,
-    /// is not worth a line; what the network has done to it is.
+    /// Closes a connection that has failed. A failure of the network is logged at info, a reset or
+    /// close by the client at debug.
     pub(super) fn handle_connection_failed(&mut self, key: EntryKey, error: &io::Error) {
         if let Some(connection) = self.entries.connection_mut(key) {
             let peer = connection.peer();
@@ -161,8 +166,8 @@ fn is_of_the_network(error: &io::Error) -> bool {
     )
 }
 
-/// A stalled connection ends this part of a timeout late at most.
+/// A stalled connection ends late by at most a timeout divided by this.
 const LOOKS_A_TIMEOUT: u32 = 4;
-/// For a client that comes when every row of the PollTable is taken.
+/// Answer to a client for which there is no row, or no place of its address.
 pub(super) const REFUSAL: &[u8] =
     b"RTSP/1.0 503 Service Unavailable\r\nCSeq: 0\r\nRetry-After: 5\r\n\r\n";

@@ -1,7 +1,14 @@
-//! Events to consumers, and what consumers and sessions ask for to tasks, shards and clients.
+//! Hands events to consumers and carries out their dispositions.
 //!
-//! A panic while one session's event is handled ends its connection, not the shard: it is caught
-//! here, counted and logged (DESIGN section 9).
+//! ```text
+//!  event --> entry suspended --> consumer --> Handled    entry armed again
+//!                                        |--> Unfinished the connection is visited again
+//!                                        |--> Submit     a task; its outcome arms the entry
+//!                                        |--> Wait       an answer arms the entry
+//!                                        `--> Close      closed when its answers are sent
+//! ```
+//! Invariant: a panic while an event is handled ends one connection or session, not the shard. The
+//! panic is caught here, counted and logged (DESIGN section 9).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -16,7 +23,7 @@ use crate::poll::poller::Poller;
 use crate::session::command::Command;
 use crate::session::directory::SessionKey;
 
-/// What a consumer asked for while it ran.
+/// Requests that a consumer made while it ran.
 #[derive(Default)]
 struct Asked {
     forwards: Vec<(ShardId, Command)>,
@@ -61,7 +68,7 @@ impl Shard {
         }
     }
 
-    /// Runs something for a session; a panic in it ends the session and nothing else.
+    /// Calls `run`. A panic in it ends `session`, if one is given, and nothing else.
     pub(super) fn guarded(&mut self, session: Option<SessionKey>, run: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
             self.cells.panics.add(1);
@@ -83,7 +90,8 @@ impl Shard {
         }
     }
 
-    /// Arms an entry again. A connection whose answers are not taken waits until they are.
+    /// Arms an entry again. A connection whose client does not take its answers stays suspended
+    /// until it does.
     pub(super) fn enable(&mut self, key: EntryKey) {
         let Some(link) = self.entries.link(key) else { return };
         if let Some(connection) = self.entries.connection_mut(key)
@@ -115,7 +123,6 @@ impl PollEventConsumer<Context<'_>> for Consumer {
     }
 }
 
-/// How many shards there are.
 pub(super) fn shard_count(poller: &Poller<Inbox>) -> u8 {
     u8::try_from(poller.inboxes().count()).unwrap_or(u8::MAX)
 }

@@ -1,16 +1,16 @@
-//! The pipe of a PollTable (reference 001): everything that reaches a shard from another thread.
+//! The inbox of a shard: the pipe of its PollTable (reference 001), written by other threads.
 //!
 //! ```text
 //!  workers --TaskDone--> outcomes --+
 //!  shards, control ----> messages --+--> the shard, once a turn     (+ one wake when it sleeps)
 //!  shards, live paths -> live ------+
 //! ```
-//! Invariant: no wake-up is lost. The shard announces that it will sleep, then looks again; a
-//! producer puts its item in, then looks whether sleep was announced. Sequentially consistent
-//! order makes one of the two see the other.
-//! Bound: `messages` hands back what it cannot take. `outcomes` has room for every task that can
-//! be under way, so a worker's answer always fits. `live` takes packets up to `LIVE_PACKETS_MAX`
-//! messages; beyond is room for what must not be lost.
+//! Invariant: no wake-up is lost. The shard announces its sleep, then checks the queues again. A
+//! producer pushes its item, then checks whether sleep was announced. Sequentially consistent order
+//! makes one of the two see the other.
+//! Bounds: a full `messages` hands the message back. `outcomes` has room for every task that can be
+//! under way, so a worker's outcome always fits. `live` takes messages with packets up to
+//! `LIVE_PACKETS_MAX`; the room beyond is for messages that must not be lost.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -30,39 +30,39 @@ use crate::session::command::Command;
 
 /// A message to a shard.
 pub enum Message {
-    /// A command for one of its sessions, from a connection of another shard.
+    /// A command for a session of the shard, from a connection of another shard.
     Forwarded(Box<Command>),
-    /// The answer to a command that it forwarded.
+    /// The answer to a command that the shard has forwarded.
     Answered {
-        /// Its connection.
+        /// Connection of the command.
         entry: EntryKey,
-        /// The answer.
+        /// Response for the connection.
         response: Box<Response>,
     },
-    /// Show something.
+    /// A question of the control thread.
     Asked(Question),
-    /// End source and readers of a live path that has its home there; says whether there is one.
+    /// Ends source and readers of a live path that the shard owns.
     KickPath {
-        /// Which.
+        /// Name of the path.
         path: String,
-        /// Called with the answer.
+        /// Takes whether there is such a path.
         reply: Box<dyn FnOnce(bool) + Send>,
     },
-    /// End a session; says whether there was one.
+    /// Ends a session.
     EndSession {
-        /// Which.
+        /// Id of the session.
         id: SessionId,
-        /// Called with the answer.
+        /// Takes whether there was such a session.
         reply: Box<dyn FnOnce(bool) + Send>,
     },
-    /// From now on this is what is configured of paths.
+    /// Replaces the configuration of live paths.
     Configure {
-        /// All of it.
+        /// The whole configuration.
         paths: Arc<PathTable>,
-        /// Called when it counts.
+        /// Called when the configuration is in force.
         done: Box<dyn FnOnce() + Send>,
     },
-    /// Say BYE to all, send what is there, and end.
+    /// Ends the shard: BYE to all sessions, what is queued is sent, connections are closed.
     Stop,
 }
 
@@ -71,7 +71,7 @@ pub enum Message {
 pub struct Inbox {
     outcomes: ArrayQueue<TaskDone>,
     messages: ArrayQueue<Message>,
-    /// In order: a path's snapshot, its batches and its end.
+    /// Messages of live paths. Their order matters: snapshot, batches, end.
     live: ArrayQueue<LiveMessage>,
     wake: OwnedFd,
     sleeps: AtomicBool,
@@ -81,7 +81,7 @@ impl Inbox {
     /// `outcomes_max`: tasks that can be queued and under way at once.
     ///
     /// # Errors
-    /// No eventfd to be had.
+    /// The process or the host is out of descriptors.
     pub fn new(outcomes_max: usize) -> std::io::Result<Self> {
         Ok(Self {
             outcomes: ArrayQueue::new(outcomes_max.max(1)),
@@ -92,28 +92,29 @@ impl Inbox {
         })
     }
 
-    /// The descriptor that becomes readable when the shard is to be woken.
+    /// A duplicate of the eventfd that becomes readable when the shard must wake.
     ///
     /// # Errors
-    /// No descriptor left to duplicate it.
+    /// The process is out of descriptors.
     pub fn wake_fd(&self) -> std::io::Result<OwnedFd> {
         self.wake.try_clone()
     }
 
-    /// Puts a message in.
+    /// Pushes a message.
     ///
     /// # Errors
-    /// Hands it back when the inbox is full.
+    /// The inbox is full; the message is handed back.
     pub fn push(&self, message: Message) -> Result<(), Message> {
         self.messages.push(message)?;
         self.wake_if_asleep();
         Ok(())
     }
 
-    /// Puts a message about a live path in.
+    /// Pushes a message about a live path.
     ///
     /// # Errors
-    /// Hands it back: for packets when the shard is far behind, for the rest when it hangs.
+    /// The message is handed back: one with packets when the shard is far behind, another one when
+    /// the shard hangs.
     pub fn push_live(&self, message: LiveMessage) -> Result<(), LiveMessage> {
         if message.is_packets() && self.live.len() >= LIVE_PACKETS_MAX {
             return Err(message);
@@ -129,11 +130,11 @@ impl Inbox {
         self.live.pop()
     }
 
-    /// Puts a task's outcome in.
+    /// Pushes the outcome of a task.
     pub fn deliver(&self, done: TaskDone) {
         let mut done = done;
-        // The queue holds every task that can be under way; should the shard be behind all the
-        // same, the worker waits for it and nothing is lost.
+        // The queue has room for every task that can be under way. Should it be full all the same,
+        // the worker waits for the shard, and no outcome is lost.
         while let Err(back) = self.outcomes.push(done) {
             done = back;
             self.wake_if_asleep();
@@ -154,13 +155,12 @@ impl Inbox {
         self.messages.pop()
     }
 
-    /// Messages of other threads.
     #[cfg(test)]
     pub(super) fn message_count(&self) -> usize {
         self.messages.len()
     }
 
-    /// The shard is about to sleep. False: something has come, do not.
+    /// The shard is about to sleep. False: an item has arrived, and the shard must not sleep.
     #[must_use]
     pub fn announce_sleep(&self) -> bool {
         self.sleeps.store(true, Ordering::SeqCst);
@@ -180,7 +180,7 @@ impl Inbox {
     fn wake_if_asleep(&self) {
         fence(Ordering::SeqCst);
         if self.sleeps.swap(false, Ordering::SeqCst) {
-            // It can fail only when the counter is full, and then the shard is woken already.
+            // The write fails only when the counter is full, and then the shard is woken already.
             let _ = rustix::io::write(self.wake.as_fd(), &1_u64.to_ne_bytes());
         }
     }
@@ -202,7 +202,7 @@ impl std::fmt::Debug for Message {
 
 /// Commands between shards and from the control thread: thousands wait only when a shard hangs.
 const MESSAGES_MAX: usize = 4_096;
-/// Batches that wait: tenths of a second of a hundred paths.
+/// Batches that wait: a few tenths of a second of a hundred paths.
 const LIVE_PACKETS_MAX: usize = 4_096;
 
 #[cfg(test)]

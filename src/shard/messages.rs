@@ -1,5 +1,8 @@
-//! What a shard does with the contents of its inbox: outcomes of tasks, messages, live messages.
+//! Handles the contents of the inbox: outcomes of tasks, messages of live paths, messages.
 //!
+//! ```text
+//!  inbox --outcomes, live, messages--> handled in this order --> settle
+//! ```
 //! Bound: `MESSAGES_A_TURN` and `TURN_SHARE` for each of the three queues.
 
 use std::sync::Arc;
@@ -14,13 +17,13 @@ use crate::poll::consumer::Event;
 use crate::poll::task::{Outcome, TaskDone, TaskOwner};
 
 impl Shard {
-    /// Reads the shard's pipe, as far as its share of the turn goes. What is left is announced: the
-    /// shard does not sleep on it.
+    /// Reads the inbox as far as the share of the turn goes. The shard does not sleep on the rest:
+    /// see `Inbox::announce_sleep`.
     pub(super) fn read_inbox(&mut self) {
         let inbox = Arc::clone(&self.inbox);
         let share = || Budget::new(MESSAGES_A_TURN, TURN_SHARE);
         let mut budget = share();
-        // Settled one by one: a command that was held comes before one that is still to be read.
+        // Each is settled at once: a command that was held comes before one that is not yet read.
         while budget.has_room(clock)
             && let Some(done) = inbox.pop_outcome()
         {

@@ -1,4 +1,4 @@
-//! A shard: a pinned thread with one ring, one PollTable, its sockets, its sessions and its timers.
+//! A shard: a pinned thread with one ring, one PollTable, sockets, sessions and timers.
 //!
 //! ```text
 //!  a turn:  reap completions -> arrivals to consumers -> inbox -> a question -> timers
@@ -8,19 +8,19 @@
 //! |---|---|
 //! | `build` | what a shard consists of, and how it is built |
 //! | `turn` | the loop and its order |
-//! | `arrivals` | what has come in and waits for its share of a turn |
+//! | `arrivals` | connections, requests and datagrams that wait for their share of a turn |
 //! | `entries` | rows of the PollTable with their descriptors |
 //! | `dispatch` | events to consumers |
-//! | `actions` | carries out what sessions and consumers ask for |
+//! | `actions` | carries out actions of sessions, commands and tasks |
 //! | `connections` | how RTSP connections begin and end |
-//! | `inbox`, `messages` | the pipe from other threads; what becomes of its contents |
-//! | `questions` | what the control thread asks, one a turn |
-//! | `send` | what is due, over UDP and RTSP connections, and what becomes of it |
+//! | `inbox`, `messages` | the pipe from other threads, and how its contents are handled |
+//! | `questions` | questions of the control thread, one a turn |
+//! | `send` | sends over UDP and RTSP connections, and their results |
 //! | `sockets` | how each kind of socket is opened, received from and closed |
-//! | `stop` | the end of a shard |
-//! | `warnings` | what is logged once |
-//! | `priority` | how urgent the thread is to the kernel |
-//! | `ring` | io_uring, and nothing else knows it |
+//! | `stop` | how a shard ends its sessions and connections |
+//! | `warnings` | warnings that are logged once |
+//! | `priority` | the scheduling priority of the thread |
+//! | `ring` | io_uring; no other module knows it |
 
 mod actions;
 mod arrivals;

@@ -12,7 +12,7 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Why the priority could not be had.
+/// Why a thread does not get the priority.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PriorityError {
@@ -27,21 +27,21 @@ pub enum PriorityError {
         /// As configured.
         priority: u8,
     },
-    /// The system says something else.
+    /// The kernel refuses for another reason.
     #[error("SCHED_FIFO priority {priority} is refused: {source}")]
     Refused {
         /// As configured.
         priority: u8,
-        /// As the kernel said it.
+        /// Error of the system call.
         source: io::Error,
     },
 }
 
 /// Makes the calling thread `SCHED_FIFO`; threads that it starts, and io_uring's workers for it,
-/// stay normal. A soft limit that stands in the way is raised first as far as the hard one lets.
+/// stay normal. A soft limit below the priority is raised first, up to the hard limit.
 ///
 /// # Errors
-/// See [`PriorityError`]; the thread goes on as it was then.
+/// See [`PriorityError`]; the priority of the thread is unchanged then.
 pub fn set_fifo(priority: u8) -> Result<(), PriorityError> {
     raise_limit(u64::from(priority));
     let parameter = libc::sched_param { sched_priority: libc::c_int::from(priority) };
@@ -65,7 +65,7 @@ pub fn set_fifo(priority: u8) -> Result<(), PriorityError> {
     })
 }
 
-/// Whether a thread of this process may have `priority`: by trying, on a thread that ends then.
+/// Whether a thread of this process may have `priority`. A trial thread sets it and ends.
 ///
 /// # Errors
 /// As [`set_fifo`].
@@ -75,13 +75,13 @@ pub fn try_fifo(priority: u8) -> Result<(), PriorityError> {
     trial.join().unwrap_or(Err(PriorityError::Forbidden { priority }))
 }
 
-/// The soft limit is the one that counts, and everyone may raise it up to the hard one.
+/// Raises the soft limit, which the kernel checks. Any process may raise it up to the hard limit.
 fn raise_limit(wanted: u64) {
     let Rlimit { current, maximum } = getrlimit(Resource::Rtprio);
     let Some(have) = current else { return };
     let target = maximum.map_or(wanted, |maximum| maximum.min(wanted));
     if target > have {
-        // A refusal shows in what comes next.
+        // After a refusal, setting the priority fails.
         let _refused = setrlimit(Resource::Rtprio, Rlimit { current: Some(target), maximum });
     }
 }

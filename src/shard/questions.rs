@@ -1,13 +1,13 @@
-//! What the control thread asks of a shard: one question a turn is answered.
+//! Questions of the control thread to a shard. One question a turn is answered.
 //!
 //! ```text
 //!  API, scrape --> inbox --> questions --one a turn--> reply: a page, and where the next begins
 //! ```
-//! Lists are long and nobody's playback depends on them: each answer is a page, the control thread
-//! asks on, and commands of players do not wait behind them.
+//! Lists are long, and no playback depends on them. So each answer is a page, the control thread
+//! asks for the next one, and commands of players do not wait behind lists.
 //!
-//! Bounds: `QUESTIONS_MAX` wait; one beyond is dropped, which its asker sees. What an answer looks
-//! at is bounded by the page.
+//! Bounds: `QUESTIONS_MAX` questions wait; a question beyond is dropped, and its asker sees the
+//! reply dropped. The work for an answer is bounded by the page.
 
 use super::build::Shard;
 use crate::base::ids::SessionId;
@@ -15,32 +15,32 @@ use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::{SessionInfo, SessionsPage};
 
-/// Called with an answer.
+/// Takes an answer; called once.
 pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
 
 /// See the module.
 pub enum Question {
-    /// Its sessions, from one on.
+    /// Sessions of the shard, in pages.
     Sessions {
-        /// Those behind this id; all without it.
+        /// The page begins behind this id; `None`: with the first session.
         after: Option<SessionId>,
-        /// Takes a page.
+        /// Takes the page.
         reply: Reply<SessionsPage>,
     },
     /// One session.
     Session {
-        /// Which.
+        /// Id of the session.
         id: SessionId,
-        /// Takes it, if there is one.
+        /// Takes the session; `None`: the shard has none of that id.
         reply: Reply<Option<SessionInfo>>,
     },
-    /// What it knows of live paths, of all or of one.
+    /// State of live paths, in pages.
     Paths {
-        /// Which.
+        /// Name of one path; `None`: all paths.
         wanted: Option<String>,
-        /// Where the page begins.
+        /// Start of the page.
         from: PathsPlace,
-        /// Takes a page.
+        /// Takes the page.
         reply: Reply<PathsPage>,
     },
     /// Sums of all live paths, for the metrics.
@@ -48,14 +48,14 @@ pub enum Question {
 }
 
 impl Shard {
-    /// It is answered in a turn of its own.
+    /// Queues a question; a turn answers one.
     pub(super) fn put_question(&mut self, question: Question) {
         if self.questions.len() < QUESTIONS_MAX {
             self.questions.push_back(question);
         }
     }
 
-    /// Answers the one that has waited longest.
+    /// Answers the oldest question.
     pub(super) fn answer_question(&mut self) {
         let Some(question) = self.questions.pop_front() else { return };
         self.guarded(None, |shard| {

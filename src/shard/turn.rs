@@ -1,7 +1,14 @@
-//! The shard's thread: what a turn does, in which order, and how the shard stops.
+//! The loop of a shard: the steps of a turn and their order.
 //!
-//! Invariants: completions are looked at before anything new is submitted; everything of a turn is
-//! submitted by one `enter`; user code of a shard never touches media bytes.
+//! ```text
+//!  reap -> settle -> arrivals -> inbox -> question -> end sessions -> timers -> pumps -> flush
+//!    ^                                                                                    |
+//!    +--------------------------- enter: submit and wait <--------------------------------+
+//! ```
+//! Invariants: completions are handled before new operations are submitted; one `enter` submits
+//! all operations of a turn; code of a shard never touches media bytes.
+//! Bounds: every step that strangers can feed without end has a share of the turn, so the pumps run
+//! in every turn; `REAP_ROUNDS_MAX`.
 
 use std::time::Duration;
 
@@ -15,15 +22,15 @@ use crate::metrics::cells::{Counter, TransportKind};
 use crate::session::action::TimerKey;
 
 impl Shard {
-    /// Runs until it is stopped and drained.
+    /// Runs turns until the shard is stopped and drained.
     ///
     /// # Errors
-    /// The ring is of no use any more.
+    /// The ring cannot be used any more.
     pub fn run(mut self) -> Result<(), RingError> {
         loop {
             self.work()?;
             if self.is_drained() {
-                // What was asked of the ring in this turn, the last BYEs, is still to be sent.
+                // The last BYEs are queued and not yet submitted.
                 return self.ring.enter(Some(0));
             }
             self.publish();
@@ -35,8 +42,7 @@ impl Shard {
         }
     }
 
-    /// All of a turn but its system call. What strangers can cause without end has a share of it:
-    /// the pumps run in every turn.
+    /// Takes a turn without its system call.
     pub(super) fn work(&mut self) -> Result<(), RingError> {
         self.read_clock();
         self.take_waiting_datagrams();
@@ -56,9 +62,9 @@ impl Shard {
         Ok(())
     }
 
-    /// Looks at all that has happened, until the sends of the turn before have. Linked runs go out
-    /// one after the other, and the kernel returns before the last of them when enough else has
-    /// happened: what is submitted then would overtake them.
+    /// Handles completions until the runs of the turn before are all answered. The kernel sends
+    /// linked runs one after the other, and returns before the last of them when enough other
+    /// operations have completed: runs submitted then would overtake those.
     fn reap(&mut self) -> Result<(), RingError> {
         // Bounded: datagram sends never wait, so a round or two are enough.
         let has_ended = within_rounds(REAP_ROUNDS_MAX, || {
@@ -77,7 +83,7 @@ impl Shard {
         Ok(())
     }
 
-    /// The turn goes on: what it submits may overtake what is still on its way.
+    /// Counts a turn that goes on although its packets may overtake those of the turn before.
     pub(super) fn note_unsent_runs(&mut self) {
         self.cells.turns_with_unsent_runs.add(1);
         self.warnings.once(UNSENT_RUNS, &format_args!("after {REAP_ROUNDS_MAX} rounds"));
@@ -94,11 +100,11 @@ impl Shard {
         let now = self.sessions.cx.now;
         let mut due = std::mem::take(&mut self.due);
         self.sessions.cx.wheel.expire(now, &mut due);
-        // Reports first: the first one tells how to read the timestamps that follow.
+        // Sender reports come before packets: the first one gives timestamps their meaning.
         for key in &due {
             match *key {
                 TimerKey::Stream { .. } => {}
-                // As good as a stream's: it has the reader pumped in this turn.
+                // Handled at once, like streams: the reader is pumped in this turn.
                 key @ TimerKey::LiveReader { .. } => {
                     self.guarded(None, |shard| shard.sessions.handle_timer(key));
                 }
@@ -106,7 +112,7 @@ impl Shard {
             }
         }
         let mut budget = Budget::new(TIMERS_A_TURN, TURN_SHARE).with_stride(16);
-        // Reports and BYEs only as far as they can be sent in this turn.
+        // No more reports and BYEs than the ring has sends for in this turn.
         while self.sessions.cx.out.len() < self.ring.free_run_count()
             && budget.has_room(clock)
             && let Some(key) = self.waiting_timers.pop_front()
@@ -119,11 +125,12 @@ impl Shard {
                 key => self.guarded(key.session(), |shard| shard.sessions.handle_timer(key)),
             }
         }
-        // What they answer goes out before any packet of this turn.
+        // Reports are sent before any packet of this turn.
         self.settle();
         self.sessions.vod.keep_due_streams(&mut due);
         let mut pumped = 0;
-        // In their order: what finds no slot goes first in the next turn, which comes at once.
+        // In order of the keys: a stream that finds no free run is first in the next turn, which
+        // comes at once.
         while let Some(key) = due.get(pumped).filter(|_| self.ring.has_free_run()) {
             pumped += 1;
             if let TimerKey::Stream { session, .. } = *key {
@@ -134,7 +141,7 @@ impl Shard {
         self.due = due;
     }
 
-    /// Until when there is nothing to do; `None`: there is.
+    /// The time until which the shard may sleep; `None`: work waits.
     pub(super) fn idle_until(&self) -> Option<Mono> {
         if matches!(self.phase, Phase::Ending { .. })
             || !self.unsent.is_empty()
@@ -171,7 +178,7 @@ impl Shard {
     }
 }
 
-/// Whether something ends within so many rounds. Each says whether it has.
+/// Repeats `round` until it returns true. False: `rounds_max` rounds were not enough.
 fn within_rounds<E>(
     rounds_max: usize,
     mut round: impl FnMut() -> Result<bool, E>,
@@ -192,14 +199,13 @@ pub(super) fn clock() -> Mono {
     Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
-/// More than any row of linked runs takes.
+/// More than any chain of linked runs takes.
 const REAP_ROUNDS_MAX: usize = 64;
-/// Said once of a shard.
 const UNSENT_RUNS: &str =
     "packets of the turn before are still being sent: later ones may overtake them";
-/// An idle shard looks around once a second.
+/// The longest sleep of an idle shard.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
-/// How often a stopping shard sees whether it is done.
+/// The longest sleep of a stopping shard, which checks whether it is drained.
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

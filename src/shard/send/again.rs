@@ -1,8 +1,11 @@
-//! Sends lost packets again: the same bytes of the file or of the batch, a retransmission's header
-//! in front.
+//! Retransmissions (RFC 4588): the bytes of a lost packet, with a new header in front.
 //!
-//! Each is a run of its own and is not tried twice: one that the socket has no room for is lost as
-//! any other on its way, and the player asks again (RFC 4588 s6).
+//! ```text
+//!  NACK --> Action::Resend --> budget of the stream --> a run of one packet
+//!                                    `-- refused: counted by reason
+//! ```
+//! Each retransmission is a run of its own and is tried once. One that finds no room in the socket
+//! is lost like any other packet, and the player asks again (RFC 4588 s6).
 
 use super::sink::{NO_RUN, RingSink, RunOwner};
 use crate::base::ids::SeqNo;
@@ -19,7 +22,7 @@ use crate::shard::ring::SendFailure;
 use crate::vod::playback::Session;
 
 impl Shard {
-    /// Sends a packet of a stream again, if it may be.
+    /// Sends a packet of a stream again, within the budget of the stream.
     pub(in crate::shard) fn resend(
         &mut self,
         session: SessionRef,
@@ -68,7 +71,7 @@ impl Shard {
         Ok(())
     }
 
-    /// The same for a reader of a live path.
+    /// As `try_resend`, for a reader of a live path.
     fn try_resend_live(
         &mut self,
         index: u32,
@@ -104,8 +107,8 @@ impl Shard {
         Ok(())
     }
 
-    /// A packet that was sent again was refused. A publisher's packets may be as long as a route
-    /// takes, and two bytes more are too many.
+    /// Handles the failure of a retransmission. A publisher's packets may be as long as the route
+    /// takes whole, and the two bytes that RFC 4588 adds are too many then.
     pub(in crate::shard) fn handle_resent_refused(&mut self, pair: u16, error: &SendFailure) {
         if *error == SendFailure::TooLarge {
             self.allow_fragments_on(pair);

@@ -1,4 +1,4 @@
-//! Readers of live paths: the shard's side of `live::core::pump`.
+//! Sends to readers of live paths: the shard's side of `live::core::pump`.
 //!
 //! ```text
 //!  live::core::pump --UDP--> RingSink --> ring --RunSent--> counted
@@ -18,7 +18,7 @@ use crate::shard::build::Shard;
 use crate::shard::ring::SendFailure;
 
 impl Shard {
-    /// Looks at the readers that have something due.
+    /// Pumps the readers that have packets due.
     pub(in crate::shard) fn pump_live(&mut self) {
         if std::mem::take(&mut self.sessions.live.hub.is_ready) {
             self.sessions.live.hub.paths.list_all();
@@ -43,7 +43,7 @@ impl Shard {
         self.live_left = left;
     }
 
-    /// A run of a live path was not sent.
+    /// Handles the failure of a run to a reader: the packets are sent again or lost.
     pub(in crate::shard) fn handle_live_run_refused(
         &mut self,
         mark: &LiveRunMark,
@@ -59,10 +59,13 @@ impl Shard {
                     _ => false,
                 }
             }
-            _ => false,
+            SendFailure::Closed
+            | SendFailure::Fault
+            | SendFailure::Unreachable(_)
+            | SendFailure::Other(_) => false,
         };
         if !is_again {
-            // The packets are lost like any others on the way.
+            // The packets are lost, like any others on the network.
             self.cells.send_errors.add(1);
             self.warnings.once("RTP packets could not be sent", error);
             return;
@@ -75,8 +78,8 @@ impl Shard {
     }
 }
 
-/// Puts what is due to the readers of a connection into a send. True: there was no room for all of
-/// it, the rest goes with the next send.
+/// Gathers the packets that are due to the readers of a connection. True: the send has no room for
+/// all of them, and the rest goes with the next send.
 pub(in crate::shard) fn gather_live(
     sessions: &mut Sessions,
     cells: &ShardCells,

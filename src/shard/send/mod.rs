@@ -1,9 +1,13 @@
-//! What sends: the pumps' side of the ring, datagrams and RTSP connections.
+//! Sends: what pumps and connections give to the ring, and the results of sends.
 //!
+//! ```text
+//!  vod::pump, live::core::pump --sink--> runs --RunSent--> counted, or the stream is told
+//!  answers, RTCP, frames -------> one send a connection --StreamSent--> the next send
+//! ```
 //! | file | what is there |
 //! |---|---|
 //! | `sink` | the ring as the sink of the pumps; owners of runs in flight |
-//! | `udp` | titles' streams over UDP, and the outcome of every run |
+//! | `udp` | streams of titles over UDP, and the result of every run |
 //! | `tcp` | answers and media over RTSP connections |
 //! | `live` | readers of live paths, over UDP and TCP |
 //! | `again` | lost packets, sent again |

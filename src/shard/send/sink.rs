@@ -1,9 +1,10 @@
-//! The ring as what the pumps send into.
+//! The ring as the sink of the pumps, and the owners of runs in flight.
 //!
 //! ```text
-//!  pump --packets--> RingRun --submit(mark)--> ring, mark in `runs` --RunSent(token)--> mark
+//!  pump --packets--> RingRun --submit(mark)--> ring, owner in `runs` --RunSent--> owner freed
 //! ```
-//! Invariant: a run that the ring has is in `runs`, by its token, until it has completed.
+//! Invariant: the owner of a run is in `runs`, by the token of the run, from `submit` until the
+//! ring has reported the end of the run. Every run is reported, also when its socket was closed.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,35 +22,35 @@ use crate::shard::sockets::pairs::Pairs;
 use crate::vod::pump::{TitleFrames, TitleRun, TitleSink};
 use crate::vod::stream::RunMark;
 
-/// Whose a run is that the ring has.
+/// The owner of a run in flight.
 #[derive(Debug)]
 pub(in crate::shard) enum RunOwner {
-    /// A title's stream.
+    /// A stream of a title.
     Title(RunMark),
     /// A reader of a live path.
     Live(LiveRunMark),
-    /// Nobody: a packet of a live path that was sent again, from this pair.
+    /// A retransmission of a live path from this pair; it is not tried again.
     Resent { pair: u16 },
 }
 
 /// Token of datagrams and runs without an owner.
 pub(in crate::shard) const NO_RUN: u32 = u32::MAX;
 
-/// A shard's ring with its pairs of sockets.
+/// The ring of a shard with its pairs and the owners of its runs.
 pub(in crate::shard) struct RingSink<'a> {
     pub(in crate::shard) ring: &'a mut Ring,
     pub(in crate::shard) runs: &'a mut Slab<RunOwner>,
     pub(in crate::shard) pairs: &'a Pairs,
 }
 
-/// A run under construction, with the place that its mark will have.
+/// A run under construction, with the vacant place of its owner.
 pub(in crate::shard) struct RingRun<'a> {
     pub(in crate::shard) run: Run<'a>,
     entry: VacantEntry<'a, RunOwner>,
 }
 
 impl RingSink<'_> {
-    /// Starts a run. `None`: there is no room in this turn.
+    /// Starts a run. `None`: the ring has no room in this turn.
     #[inline]
     pub(in crate::shard) fn start(
         &mut self,

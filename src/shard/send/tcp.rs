@@ -3,9 +3,9 @@
 //! ```text
 //!  answers and RTCP first, then whole frames in the order in which they were due --> one send
 //! ```
-//! Invariants: one send in flight a connection, so frames are never cut or mixed; nothing is
-//! queued but what the kernel holds, which is bounded: while the connection is busy the cursors
-//! wait, and a client that reads slowly is played to as fast as it reads (`vod::skip`).
+//! Invariants: at most one send is in flight on a connection, so frames are never cut or mixed.
+//! Media waits only in the kernel, whose share is bounded: the cursors wait while a send is in
+//! flight, and a client that reads slowly is played to as fast as it reads (`vod::skip`).
 
 use std::io;
 
@@ -36,7 +36,7 @@ impl Shard {
                 }
             }
         }
-        // Those that became dirty meanwhile are looked at in the next turn, which comes at once.
+        // Connections that became dirty meanwhile wait for the next turn, which comes at once.
         if self.entries.dirty.is_empty() {
             self.entries.dirty = dirty;
         }
@@ -76,7 +76,7 @@ impl Shard {
         }
         let is_all_taken = taken == connection.output().len();
         connection.consume_output(taken);
-        // Dropping an unfinished send sends nothing, so frames are put in by a helper that owns it.
+        // A panic while frames are gathered drops the send: nothing of it is sent.
         let mut gathered = Gathered::default();
         let mut broken = None;
         if is_all_taken && !is_closing {
@@ -120,12 +120,12 @@ impl Shard {
             self.handle_connection_failed(key, &error);
             return;
         }
-        // Most of the time the clock is what comes next, and nothing is cold in the cache for it.
+        // Most of the time the next send waits for its time. Nothing cold is touched until then.
         if !has_more {
             return;
         }
         self.entries.mark_dirty(key);
-        // Answers that were in the way may have made room for requests.
+        // The answers that were sent may have made room for requests.
         if let Some(connection) = self.entries.connection_mut(key)
             && !connection.is_waiting()
             && !connection.is_congested()
@@ -136,5 +136,5 @@ impl Shard {
     }
 }
 
-/// An answer is copied in pieces of this size.
+/// Size of the pieces in which an answer is copied.
 const OUTPUT_CHUNK_BYTES: usize = 4_096;

@@ -1,11 +1,18 @@
-//! Streams over the shared UDP sockets: the shard's side of `vod::pump`; and what becomes of
-//! runs, whosever they are.
+//! Streams over the shared UDP sockets: the shard's side of `vod::pump`, and the results of
+//! runs of every owner.
 //!
 //! ```text
 //!  wheel --> vod::pump --> RingSink --> ring --RunSent--> counted
 //!                 ^                                  `-- refused: the stream is told
 //!                 `-----------------------------------------------'
 //! ```
+//! | failure | what is done |
+//! |---|---|
+//! | `Again`, `Cancelled` | the stream builds the run again |
+//! | `TooLarge` | the pair allows fragments, and the run is built again; once a pair |
+//! | `Fault` | a file was truncated: the session ends |
+//! | `Unreachable`, `Other` | the packets are lost, like any others on the network |
+//! | `Closed` | nothing: no client uses the pair any more |
 
 use super::sink::{RingSink, RunOwner};
 use crate::metrics::cells::TransportKind;
@@ -17,7 +24,7 @@ use crate::vod::pump::Refused;
 use crate::vod::stream::RunMark;
 
 impl Shard {
-    /// A stream's key of the wheel has come up.
+    /// Pumps the stream or connection of a timer key that is due.
     pub(in crate::shard) fn pump(&mut self, key: TimerKey) {
         let Self { sessions, ring, runs, pairs, .. } = self;
         let mut sink = RingSink { ring, runs, pairs };
@@ -26,14 +33,14 @@ impl Shard {
         }
     }
 
-    /// The kernel has taken a run, or not.
+    /// Frees the owner of a run, and counts the run or handles its failure.
     pub(in crate::shard) fn handle_run_sent(
         &mut self,
         token: u32,
         packets: u16,
         result: Result<(), SendFailure>,
     ) {
-        // Datagrams that are no runs have no owner.
+        // RTCP datagrams and some retransmissions have no owner.
         let Some(owner) = self.runs.get(token as usize) else { return };
         if result.is_ok() {
             let payload_bytes = match owner {
@@ -50,8 +57,8 @@ impl Shard {
         self.handle_run_refused(token, result);
     }
 
-    /// The kernel has taken a run, as it does with nearly all: nothing of its stream is looked at,
-    /// it was counted there when it was handed over.
+    /// Counts a run that was sent, as nearly all are. The stream is not looked at: it counted the
+    /// packets when it submitted the run.
     fn count_run(&self, packets: u16, payload_bytes: u32) {
         let udp = TransportKind::Udp as usize;
         self.cells.send_calls[udp].add(1);
@@ -67,7 +74,6 @@ impl Shard {
         let (Some(owner), Err(error)) = (self.runs.try_remove(token as usize), result) else {
             return;
         };
-        // Nobody is left to be told: a pair is closed when no client uses it.
         if error == SendFailure::Closed {
             return;
         }
@@ -83,7 +89,10 @@ impl Shard {
             SendFailure::Again | SendFailure::Cancelled => Refused::Again,
             SendFailure::TooLarge if self.allow_fragments_of(mark) => Refused::Again,
             SendFailure::Fault => Refused::Truncated,
-            _ => Refused::Lost,
+            SendFailure::TooLarge
+            | SendFailure::Closed
+            | SendFailure::Unreachable(_)
+            | SendFailure::Other(_) => Refused::Lost,
         };
         self.sessions.vod.handle_run_refused(&mut self.sessions.cx, mark, refused);
         if refused == Refused::Lost {
@@ -91,14 +100,14 @@ impl Shard {
         }
     }
 
-    /// A packet is larger than the client's route takes whole: from now on the pair's packets may
-    /// be cut on the way. False when they might when it was sent.
+    /// Allows fragments on the pair of a stream whose packet is larger than the client's route
+    /// takes whole. False: they were allowed when the packet was sent.
     fn allow_fragments_of(&mut self, mark: &RunMark) -> bool {
         let pair = self.sessions.vod.pair_of(mark);
         pair.is_some_and(|pair| self.allow_fragments_on(pair))
     }
 
-    /// The same, by the pair.
+    /// As `allow_fragments_of`, for a pair.
     pub(in crate::shard) fn allow_fragments_on(&mut self, pair: u16) -> bool {
         match self.pairs.allow_fragments(&self.ring, pair, self.sessions.cx.now) {
             Fragmentation::Allowed => {

@@ -1,10 +1,10 @@
-//! Connections to cameras: opened for sources that are pulled, sent on, told apart by their row.
+//! Connections to cameras, from which sources are pulled.
 //!
 //! ```text
 //!  Connect --> socket, file, row, connect --Connected--> consumer --Write--> one send at a time
 //! ```
-//! Invariant: an order to connect ends in a row of the table or in a refusal to who gave it. The
-//! sends are those of `send::tcp`: one in flight a connection.
+//! Invariants: each `Connect` ends in a row of the table or in a refusal to the source. As in
+//! `send::tcp`, at most one send is in flight on a connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::shard::build::Shard;
 use crate::shard::send::sink::NO_RUN;
 
 impl Shard {
-    /// Begins to connect.
+    /// Begins to connect to a camera.
     pub(in crate::shard) fn connect_camera(&mut self, camera: CameraName, to: SocketAddr) {
         let to = unmapped(to);
         let refused = match self.enter_camera(camera, to) {
@@ -33,7 +33,7 @@ impl Shard {
                 "its socket is gone".to_owned()
             }
             Ok(key) => {
-                // Nobody wants it any more: there is nobody to tell.
+                // The source has ended meanwhile.
                 self.cells.connections.add(1);
                 self.close(key);
                 return;
@@ -55,7 +55,7 @@ impl Shard {
         entered.map(|(key, _)| key).map_err(|(_, error)| error.to_string())
     }
 
-    /// A connect has ended.
+    /// Tells the consumer of a connection that its connect has ended.
     pub(in crate::shard) fn handle_connected(&mut self, token: u32, result: io::Result<()>) {
         let Some(key) = self.entries.table.key_at(token) else { return };
         let Some(link) = self.entries.link(key) else { return };
@@ -63,7 +63,7 @@ impl Shard {
         self.dispatch(key, Event::Connected(local.map(|local| local.ip())));
     }
 
-    /// Appends to what a camera is to be sent.
+    /// Appends to the output of a camera.
     pub(in crate::shard) fn write_to_camera(&mut self, key: EntryKey, bytes: &[u8]) {
         if let Some(camera) = self.entries.camera_mut(key) {
             camera.push(bytes);
@@ -71,7 +71,7 @@ impl Shard {
         }
     }
 
-    /// Sends what waits for a camera.
+    /// Sends from the output of a camera.
     pub(in crate::shard) fn flush_camera(&mut self, key: EntryKey) {
         let Some(link) = self.entries.link(key) else { return };
         let Some(camera) = self.entries.camera_mut(key) else { return };
@@ -96,7 +96,7 @@ impl Shard {
         }
     }
 
-    /// Opens another pair of sockets for a source that is pulled.
+    /// Opens another pair for a source that is pulled.
     pub(in crate::shard) fn open_pair_for(&mut self, source: u32, track: u8) {
         let opened = udp_pair(self.pair_host, None)
             .map_err(|error| error.to_string())
@@ -112,13 +112,13 @@ impl Shard {
         );
     }
 
-    /// Sends a packet without contents to where packets are to come from, so that NATs and
-    /// firewalls on the way let those through (RFC 4961).
+    /// Sends an empty packet to each address from which packets will come, so that NATs and
+    /// firewalls in between let those packets through (RFC 4961).
     pub(in crate::shard) fn knock(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
         let Some(sockets) = self.pairs.get(pair) else { return };
         let packets = [(sockets.rtp, rtp, EMPTY_RTP), (sockets.rtcp, rtcp, EMPTY_RTCP)];
         for (socket, to, bytes) in packets {
-            // Best effort: packets come all the same where nothing is in the way.
+            // Best effort: without a NAT or firewall, packets come all the same.
             if to.port() != 0 {
                 let to = sockets.address_of(to);
                 let _sent = self.ring.send_datagram(socket, to, bytes, NO_RUN);
@@ -127,9 +127,9 @@ impl Shard {
     }
 }
 
-/// A header, and nothing else.
+/// An RTP header without payload.
 const EMPTY_RTP: &[u8] = &[0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 /// A receiver report without blocks.
 const EMPTY_RTCP: &[u8] = &[0x80, 201, 0, 1, 0, 0, 0, 0];
-/// What is copied into a send at once.
+/// Bytes that one send copies at most.
 const OUTPUT_CHUNK_BYTES: usize = 16 << 10;

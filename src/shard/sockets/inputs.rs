@@ -1,11 +1,13 @@
-//! Sockets of sources that listen: opened when a home orders one, closed with it.
+//! Sockets of inputs, which are sources that listen (`udp://`, SDP files).
 //!
 //! ```text
 //!  OpenInput --> socket --bind--> group: joined --> PollTable row, multishot receive
 //!                  `-- any failure --> all sockets of the input are closed, and it is told why
 //! ```
-//! A group is bound by its own address, so what is sent to another one, or to us, does not come.
-//! Sockets for RTCP may fail: the port above may be another source's.
+//! A socket for a group is bound to the group's address, so it receives no packet to another group
+//! or to this host. A socket for RTCP may fail: the port above may be another source's.
+//!
+//! Invariant: an input has all its RTP sockets or none.
 //! Bound: a row of the PollTable for each socket.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -31,11 +33,11 @@ pub(in crate::shard) struct Inputs {
     open: Vec<(u32, EntryKey)>,
 }
 
-/// Why a socket of an input is not open.
+/// Why a socket of an input cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(in crate::shard) enum InputError {
-    /// As configured.
+    /// The host has no such interface.
     #[error("there is no interface {name} ({source})")]
     NoInterface {
         /// As configured.
@@ -43,28 +45,28 @@ pub(in crate::shard) enum InputError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// Taken by another program, or not ours.
+    /// The address is taken by another program, or not of this host.
     #[error("cannot listen at {to} ({source})")]
     Bind {
-        /// Where.
+        /// Address of the socket.
         to: SocketAddr,
         /// What the kernel said.
         source: io::Error,
     },
-    /// No route to the group, or too many groups.
+    /// There is no route to the group, or the socket has joined too many groups.
     #[error("cannot join the group {group} ({source})")]
     Join {
-        /// Which.
+        /// Address of the group.
         group: IpAddr,
         /// What the kernel said.
         source: io::Error,
     },
-    /// No room in the tables.
+    /// The PollTable or the ring is full.
     #[error("cannot receive at {to} ({source})")]
     Enter {
-        /// Where.
+        /// Address of the socket.
         to: SocketAddr,
-        /// What is full.
+        /// The full table.
         source: RingError,
     },
 }
@@ -144,8 +146,8 @@ fn open(socket: &InputSocket) -> Result<OwnedFd, InputError> {
     Ok(fd)
 }
 
-/// What is bound, and the interface that a group is joined by (0: the routing table says). An
-/// address that means something on one interface only has its number with it.
+/// The address to bind, and the index of the interface on which a group is joined (0: the routing
+/// table decides). The address of one link has the interface as its scope.
 fn by_interface(socket: &InputSocket) -> Result<(SocketAddr, u32), InputError> {
     let host = Host::of(socket.to);
     let is_needed = host.lacks_interface() || host.ip().is_multicast();

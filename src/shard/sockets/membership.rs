@@ -1,15 +1,15 @@
-//! Groups that a socket listens to: any sender's packets (RFC 1112, RFC 2710), or those of some
-//! senders (source-specific: RFC 4607, RFC 3678).
+//! Joins sockets to groups: for packets of any sender (RFC 1112, RFC 2710), or of some senders
+//! (source-specific: RFC 4607, RFC 3678).
 //!
 //! ```text
 //!  any sender    IP_ADD_MEMBERSHIP, IPV6_JOIN_GROUP      of socket2
-//!  one sender    MCAST_JOIN_SOURCE_GROUP                 v4 and v6 alike, interface by its index
+//!  one sender    MCAST_JOIN_SOURCE_GROUP                 v4 and v6 alike, interface by index
 //! ```
-//! No crate has the last one with an index; IPv4's own option names an interface by an address,
-//! which several may have and some have not.
+//! No crate has `MCAST_JOIN_SOURCE_GROUP` with an index. The option of IPv4 names an interface by
+//! an address, which several interfaces may share and some do not have.
 //!
-//! Invariant: the socket gets packets of the groups it has joined and of no others, whatever other
-//! programs of the host have joined (`IP_MULTICAST_ALL` off).
+//! Invariant: a socket receives packets of the groups that it has joined and of no others, whatever
+//! other programs of the host have joined (`IP_MULTICAST_ALL` off).
 #![allow(unsafe_code, reason = "socket options that no crate has; a room with unsafe code")]
 
 use std::io;
@@ -24,18 +24,18 @@ use socket2::{InterfaceIndexOrAddress, SockAddr, SockRef};
 /// Index of an interface by its name.
 ///
 /// # Errors
-/// There is none of that name.
+/// The host has no interface of that name.
 pub(in crate::shard) fn interface_index(name: &str) -> io::Result<u32> {
     // Any socket will do (netdevice(7)).
     let any = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
     Ok(name_to_index(any, name)?)
 }
 
-/// Joins `group` by an interface (0: the routing table says which), for all senders or for
-/// `senders` alone.
+/// Joins `group` on an interface (0: the routing table decides), for `senders` or, without any, for
+/// all senders.
 ///
 /// # Errors
-/// What `setsockopt` reports: no such route, too many groups.
+/// `setsockopt` fails: there is no route, or the socket has joined too many groups.
 pub(in crate::shard) fn join_group(
     fd: impl AsFd,
     group: IpAddr,

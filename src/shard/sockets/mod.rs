@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `open` | listeners, RTP and RTCP pairs, options, addresses |
 //! | `pairs` | RTP and RTCP sockets that many clients share |
-//! | `inputs`, `membership` | sockets of sources that listen, and the groups that they join |
+//! | `inputs`, `membership` | sockets of sources that listen, and joining groups |
 //! | `groups` | the pair that sends to multicast groups, and the RTCP sockets of groups |
 //! | `cameras` | connections to cameras that are pulled from |
-//! | `peer_state` | the kernel's record of a TCP peer |
+//! | `peer_state` | the kernel's record of a TCP peer (`TCP_INFO`) |
 
 mod cameras;
 pub mod groups;

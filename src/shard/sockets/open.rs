@@ -1,9 +1,9 @@
-//! The sockets of a shard: listener, RTP/RTCP pair, options of connections, addresses.
+//! Opens listeners, RTP and RTCP pairs and other sockets; options of connections; addresses.
 //!
 //! ```text
 //! listen_tcp   one per shard on the same address (SO_REUSEPORT): the kernel spreads connections
 //! udp_pair     even port RTP, the next one RTCP (RFC 3550 s11)
-//! [::]         dual-stack: v4 clients are ::ffff:a.b.c.d to the kernel, a.b.c.d to the rest of us
+//! [::]         dual-stack: a v4 client is ::ffff:a.b.c.d to the kernel, a.b.c.d to this program
 //! ```
 //! Bound: `PAIR_TRIES_MAX` attempts to find a free pair.
 
@@ -28,10 +28,10 @@ pub struct UdpPair {
     pub rtp_port: u16,
 }
 
-/// Opens a listener that other shards can open too. `[::]` accepts v4 clients as well.
+/// Opens a listener on an address that other shards listen on, too. `[::]` accepts v4 clients.
 ///
 /// # Errors
-/// The address is taken by another program (`is_port_taken`), not ours, or not permitted.
+/// The address is taken by another program (`is_port_taken`), not of this host, or not permitted.
 pub fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = new_socket(address, Type::STREAM, Protocol::TCP)?;
     // A restarted server takes its port back while old connections linger in TIME_WAIT.
@@ -43,8 +43,8 @@ pub fn listen_tcp(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket.into())
 }
 
-/// Opens a pair of UDP sockets on an address of ours, at `port` (even) and `port + 1`. `None` or 0:
-/// any free pair.
+/// Opens a pair of UDP sockets on an address of this host, at `port` (even) and `port + 1`. `None`
+/// or 0: any free pair.
 ///
 /// # Errors
 /// A given port is odd or taken (`is_port_taken`), or no free pair was found.
@@ -60,14 +60,14 @@ pub fn udp_pair(host: impl Into<Host>, port: Option<u16>) -> io::Result<UdpPair>
     }
 }
 
-/// Opens a socket for a connection to `address`, not connected yet.
+/// Opens a TCP socket of the family of `address`, not connected yet.
 ///
 /// # Errors
 /// The process is out of descriptors, or the host does not speak that family.
 pub fn stream_to(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     set_stream_options(&socket)?;
-    // We send it requests alone, and a camera that does not take them is none.
+    // Cameras are sent requests alone, and a camera that takes none is of no use.
     sockopt::set_tcp_user_timeout(&socket, USER_TIMEOUT_MS)?;
     Ok(socket.into())
 }
@@ -79,7 +79,7 @@ pub fn stream_to(address: SocketAddr) -> io::Result<OwnedFd> {
 /// What `setsockopt` reports; the connection is dead then, as a rule.
 pub fn set_stream_options(fd: impl AsFd) -> io::Result<()> {
     let fd = fd.as_fd();
-    // Replies and whole frames are sent at once, there is nothing to wait for.
+    // Answers and whole frames are sent at once; the kernel has nothing to wait for.
     sockopt::set_tcp_nodelay(fd, true)?;
     sockopt::set_socket_keepalive(fd, true)?;
     sockopt::set_tcp_keepidle(fd, KEEPALIVE_IDLE)?;
@@ -88,9 +88,9 @@ pub fn set_stream_options(fd: impl AsFd) -> io::Result<()> {
     SockRef::from(&fd).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
-/// Whether the kernel may cut a datagram that is larger than its route takes. With whole datagrams
-/// only, IPv4 headers need no identification, which is a few per cent of what a send costs; one
-/// that is too large fails with `EMSGSIZE`.
+/// Sets whether the kernel may fragment a datagram that is larger than its route takes. Without
+/// fragments, IPv4 headers need no identification, which saves a few per cent of a send, and a
+/// datagram that is too large fails with `EMSGSIZE`.
 ///
 /// # Errors
 /// What `setsockopt` reports.
@@ -100,7 +100,7 @@ pub fn set_fragmentation(fd: impl AsFd, family: Family, is_allowed: bool) -> io:
         let mode = if is_allowed { Ipv6PathMtuDiscovery::WANT } else { Ipv6PathMtuDiscovery::DO };
         sockopt::set_ipv6_mtu_discover(fd, mode)?;
     }
-    // Of a dual-stack socket as well: it is what v4 clients are sent by.
+    // A dual-stack socket needs both options, because it sends to v4 clients as well.
     let mode = if is_allowed { Ipv4PathMtuDiscovery::WANT } else { Ipv4PathMtuDiscovery::DO };
     Ok(sockopt::set_ip_mtu_discover(fd, mode)?)
 }
@@ -113,7 +113,7 @@ pub fn peer_addr(fd: impl AsFd) -> io::Result<SocketAddr> {
     as_ip(&SockRef::from(&fd).peer_addr()?)
 }
 
-/// Address that a socket is bound to. For a connection: the one that the client has used.
+/// Address to which a socket is bound. For a connection: the address that the client has used.
 ///
 /// # Errors
 /// What `getsockname` reports.
@@ -121,7 +121,7 @@ pub fn local_addr(fd: impl AsFd) -> io::Result<SocketAddr> {
     as_ip(&SockRef::from(&fd).local_addr()?)
 }
 
-/// `address` as a socket of the family of `local` has to be given it: v4 is mapped for a v6 socket.
+/// `address` in the form for a socket of `family`: a v4 address is mapped for a v6 socket.
 #[must_use]
 pub fn to_socket_address(address: SocketAddr, family: Family) -> SocketAddr {
     match (address, family) {
@@ -143,14 +143,14 @@ pub enum Family {
 }
 
 impl Family {
-    /// Of a socket that was opened on `ip`.
+    /// Family of a socket that is opened on `ip`.
     #[must_use]
     pub fn of(ip: IpAddr) -> Self {
         if ip.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 }
 
-/// A v4 address that is mapped into v6 as what it is; any other as it was.
+/// The v4 address that `address` maps into v6; `address` itself if it maps none.
 #[must_use]
 pub fn unmapped(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
@@ -159,17 +159,17 @@ pub fn unmapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Another program has the port.
+/// Whether another program has the port.
 #[must_use]
 pub fn is_port_taken(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
 
-/// Opens the socket of a source that listens: at an address of ours, or at that of a group, which
-/// other programs of this host may listen to as well. `[::]` takes v4 packets, too.
+/// Opens the socket of a source that listens at an address of this host or of a group. Other
+/// programs of this host may bind the same group. `[::]` receives v4 packets, too.
 ///
 /// # Errors
-/// The address is not ours, taken, or not permitted.
+/// The address is not of this host, taken, or not permitted.
 pub(in crate::shard) fn input_udp(to: SocketAddr) -> io::Result<OwnedFd> {
     let socket = new_socket(to, Type::DGRAM, Protocol::UDP)?;
     if to.ip().is_multicast() {
@@ -185,7 +185,7 @@ pub(in crate::shard) fn input_udp(to: SocketAddr) -> io::Result<OwnedFd> {
 fn find_pair(host: Host) -> io::Result<UdpPair> {
     let mut last = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..PAIR_TRIES_MAX {
-        // The kernel's choice is random enough; every other time its neighbour is free as well.
+        // The kernel's choice is random enough: every other time the port above is free as well.
         let probe = new_socket(host.at(0), Type::DGRAM, Protocol::UDP)?;
         probe.bind(&host.at(0).into())?;
         let port = as_ip(&probe.local_addr()?)?.port() & !1;
@@ -202,7 +202,7 @@ fn find_pair(host: Host) -> io::Result<UdpPair> {
 fn bind_pair(host: Host, port: u16) -> io::Result<UdpPair> {
     let rtp = bind_udp(host.at(port), RTP_SEND_BYTES, RTP_RECEIVE_BYTES)?;
     let rtcp = bind_udp(host.at(port | 1), RTCP_SEND_BYTES, RTCP_RECEIVE_BYTES)?;
-    // Until a client's route is found to be too narrow for whole packets.
+    // `Pairs::allow_fragments` allows them when a client's route is too narrow.
     set_fragmentation(&rtp, Family::of(host.ip()), false)?;
     Ok(UdpPair { rtp, rtcp, rtp_port: port })
 }
@@ -215,7 +215,7 @@ fn bind_udp(address: SocketAddr, send_bytes: usize, receive_bytes: usize) -> io:
     sockopt::set_socket_recv_buffer_size_force(&socket, receive_bytes)
         .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, receive_bytes))?;
     socket.set_nonblocking(true)?;
-    // Nothing of groups that others on this host have joined.
+    // The socket receives nothing of groups that other programs of this host have joined.
     socket.set_multicast_all_v4(false)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
@@ -224,7 +224,7 @@ fn bind_udp(address: SocketAddr, send_bytes: usize, receive_bytes: usize) -> io:
 fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
-        // Dual-stack where both stacks are meant, whatever net.ipv6.bindv6only says.
+        // `[::]` is dual-stack, whatever net.ipv6.bindv6only says.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     Ok(socket)
@@ -244,10 +244,11 @@ const PAIR_TRIES_MAX: u32 = 64;
 /// All packets of one turn at 10 Gbit/s and 2 ms, with the kernel's overhead for each.
 const RTP_SEND_BYTES: usize = 8 << 20;
 
-/// RTP sockets receive little: hole punching, and publishers later.
+/// Hole punching, publishers' packets.
 const RTP_RECEIVE_BYTES: usize = 1 << 20;
 
-/// A second of 50 Mbit/s, with the kernel's overhead for each packet: nobody sends it again.
+/// A second of 50 Mbit/s, with the kernel's overhead for each packet: lost packets of a source that
+/// listens are not sent again.
 const INPUT_RECEIVE_BYTES: usize = 16 << 20;
 
 const RTCP_SEND_BYTES: usize = 1 << 20;
@@ -260,11 +261,11 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_COUNT: u32 = 3;
 
-/// Bytes of a connection that wait in the kernel unsent: more would be memory of slow clients, and
-/// media that is late before it is on its way.
+/// Bytes of a connection that wait in the kernel unsent. More bytes would be memory of slow
+/// clients, and media that is late before it is sent.
 const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
-/// Requests that a camera does not acknowledge for so long end the connection.
+/// A connection ends when a camera acknowledges no request for this long.
 const USER_TIMEOUT_MS: u32 = 30_000;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the kernel knows of the other end of a TCP connection: `TCP_INFO`, which no crate has.
+//! The kernel's record of a TCP peer: the socket option `TCP_INFO`, which no crate has.
 #![allow(unsafe_code, reason = "a socket option that no crate has; a room with unsafe code")]
 
 use std::io;
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::consumers::taking::PeerState;
 
-/// Asks for it.
+/// Reads the record.
 ///
 /// # Errors
-/// It is no TCP socket.
+/// `fd` is not a TCP socket.
 pub(in crate::shard) fn peer_state(fd: impl AsFd) -> io::Result<PeerState> {
     // SAFETY: `zeroed` requires a type for which all bytes zero are a value: tcp_info is integers.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
