@@ -7,7 +7,7 @@
 //! Bound: `RTSP_HEADERS_MAX` lines and `HEAD_BYTES_MAX` bytes.
 #![deny(clippy::indexing_slicing)]
 
-use super::answer::Answer;
+use super::client_response::ClientResponse;
 use super::error::ParseError;
 use super::reader::Input;
 use super::request::{Headers, Method, Request};
@@ -95,9 +95,13 @@ impl Head {
         let cseq = self.cseq();
         let has_cseq = self.headers.value("CSeq").is_some();
         match (self.start, self.fault) {
-            (Some(StartLine::Response { status, reason }), _) => {
-                Input::Response(Answer { status, reason, cseq, headers: self.headers, body })
-            }
+            (Some(StartLine::Response { status, reason }), _) => Input::Response(ClientResponse {
+                status,
+                reason,
+                cseq,
+                headers: self.headers,
+                body,
+            }),
             (Some(StartLine::Request { method, uri, version }), None) if cseq.is_some() => {
                 Input::Request(Request { method, uri, version, cseq, body, headers: self.headers })
             }

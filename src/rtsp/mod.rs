@@ -3,8 +3,8 @@
 //! ```text
 //! server: TCP bytes -> reader -> Request -> uri, transport, range, headers  (what is asked)
 //!                      response <- transport, range, headers                (what is answered)
-//! client:              ask <- source_url, transport                         (what we ask)
-//!         TCP bytes -> reader -> Answer -> answer, source_url, transport    (what is answered)
+//! client:   client_request <- source_url, transport                         (what we ask)
+//!         TCP bytes -> reader -> client_response, source_url, transport     (what is answered)
 //! ```
 //! Reading and writing are ours, checked against the `rtsp-types` crate in tests. Its parser wants
 //! CRLF, a URL that is well-formed and version 1.0 or 2.0, and gives the connection up otherwise;
@@ -14,9 +14,9 @@
 //!
 //! Invariant: no input panics, and no input makes more memory than `base::limits` allow.
 
-pub mod answer;
-pub mod ask;
 pub mod auth;
+pub mod client_request;
+pub mod client_response;
 pub mod error;
 mod head;
 pub mod headers;

@@ -15,7 +15,7 @@
 
 use std::mem;
 
-pub use super::answer::Answer;
+pub use super::client_response::ClientResponse;
 pub use super::error::ParseError;
 use super::head::{HEAD_BYTES_MAX, Head, LineStep, limit};
 pub use super::request::{Method, Request};
@@ -65,7 +65,7 @@ pub enum Input {
         payload: Vec<u8>,
     },
     /// An answer to a request of ours: of a client, or of a server that we pull from.
-    Response(Answer),
+    Response(ClientResponse),
     /// Bytes that belong to no frame and no message were passed over.
     Garbage {
         /// How many.

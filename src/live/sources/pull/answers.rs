@@ -13,8 +13,8 @@ use crate::live::sources::pull::client::{Asked, PullClient, PullTrack, Step};
 use crate::live::sources::pull::keepalive::KeepAlive;
 use crate::live::sources::pull::redirect;
 use crate::live::sources::pull::{PullError, PullOrder, PullWay};
-use crate::rtsp::answer::Answer;
 use crate::rtsp::auth::{ClientAuth, ClientAuthError};
+use crate::rtsp::client_response::ClientResponse;
 use crate::rtsp::source_url::{content_base, control_url, parse_source_url};
 use crate::rtsp::transport::{Lower, Profile};
 use crate::rtsp::transport_answer::parse_transport_answer;
@@ -23,7 +23,7 @@ use crate::sdp::session::{MediaSdp, Protocol};
 
 impl PullClient {
     /// An answer of the camera.
-    pub(in crate::live) fn handle_answer(&mut self, answer: &Answer, now: Mono) {
+    pub(in crate::live) fn handle_answer(&mut self, answer: &ClientResponse, now: Mono) {
         let Some(asked) = self.take_pending(answer.cseq, answer.is_success()) else { return };
         if answer.is_success() {
             self.learn(answer);
@@ -47,7 +47,7 @@ impl PullClient {
     }
 
     /// What any answer may say.
-    fn learn(&mut self, answer: &Answer) {
+    fn learn(&mut self, answer: &ClientResponse) {
         if let Some(auth) = &mut self.auth {
             auth.handle_success();
         }
@@ -66,7 +66,7 @@ impl PullClient {
         }
     }
 
-    fn handle_challenge(&mut self, asked: Asked, answer: &Answer, now: Mono) {
+    fn handle_challenge(&mut self, asked: Asked, answer: &ClientResponse, now: Mono) {
         let answered = match (&mut self.auth, answer.header("WWW-Authenticate")) {
             (None, _) if self.plan.url.credentials.is_some() => {
                 let to = format!("{} port {}", self.target.host, self.target.port);
@@ -89,7 +89,7 @@ impl PullClient {
     }
 
     /// Credentials are for the host that they were given for, and for no other.
-    fn handle_redirect(&mut self, asked: Asked, answer: &Answer, now: Mono) {
+    fn handle_redirect(&mut self, asked: Asked, answer: &ClientResponse, now: Mono) {
         let Some(location) = answer.header("Location") else {
             return self.handle_outcome(asked, answer, now);
         };
@@ -113,7 +113,7 @@ impl PullClient {
         self.locate(now);
     }
 
-    fn handle_outcome(&mut self, asked: Asked, answer: &Answer, now: Mono) {
+    fn handle_outcome(&mut self, asked: Asked, answer: &ClientResponse, now: Mono) {
         match asked {
             // Whatever it says.
             Asked::Options => self.request(Asked::Describe, Step::Describe, now),
@@ -140,11 +140,11 @@ impl PullClient {
         }
     }
 
-    fn fail_by_status(&mut self, asked: Asked, answer: &Answer) {
+    fn fail_by_status(&mut self, asked: Asked, answer: &ClientResponse) {
         self.fail(PullError::status(answer.status, &answer.reason, asked.as_str()));
     }
 
-    fn handle_description(&mut self, answer: &Answer, now: Mono) {
+    fn handle_description(&mut self, answer: &ClientResponse, now: Mono) {
         if !answer.has_sdp() {
             return self.fail(PullError::NotSdp);
         }
@@ -169,7 +169,7 @@ impl PullClient {
         self.out.push(PullOrder::Claim(Box::new(sdp)));
     }
 
-    fn handle_set_up(&mut self, track: u8, answer: &Answer, now: Mono) {
+    fn handle_set_up(&mut self, track: u8, answer: &ClientResponse, now: Mono) {
         let Some(way) = self.way_of(track, answer.header("Transport")) else {
             return self.fail(PullError::Transport);
         };

@@ -14,8 +14,8 @@ use crate::config::paths::SourceTransport;
 use crate::live::sources::pull::keepalive::{KeepAlive, Kind};
 use crate::live::sources::pull::{PullError, PullOrder, PullPlan, redirect};
 use crate::poll::task::ResolveFailure;
-use crate::rtsp::ask::Ask;
 use crate::rtsp::auth::ClientAuth;
+use crate::rtsp::client_request::ClientRequest;
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::source_url::SourceUrl;
@@ -396,8 +396,13 @@ impl PullClient {
         headers.extend(self.session.as_deref().map(|id| ("Session", id)));
         headers.extend(authorization.as_deref().map(|value| ("Authorization", value)));
         self.cseq = self.cseq.wrapping_add(1);
-        let ask =
-            Ask { method: &method, url: &url, cseq: self.cseq, headers: &headers, body: None };
+        let ask = ClientRequest {
+            method: &method,
+            url: &url,
+            cseq: self.cseq,
+            headers: &headers,
+            body: None,
+        };
         let mut bytes = Vec::new();
         ask.write_to(&mut bytes);
         self.out.push(PullOrder::Send(bytes));

@@ -31,7 +31,7 @@ use crate::live::sources::publisher::{Claimant, PublisherState, Way};
 use crate::live::sources::pull::{PullClient, PullError, PullOrder, PullPlan, PullWay};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{ResolveFailure, Task, TaskClass, TaskOwner, Work};
-use crate::rtsp::reader::{Answer, ParseError, Request};
+use crate::rtsp::reader::{ClientResponse, ParseError, Request};
 use crate::sdp::session::SessionSdp;
 use crate::session::action::Action;
 use crate::session::cx::Cx;
@@ -185,7 +185,7 @@ impl Sources {
         cx: &mut Cx,
         hub: &mut Hub,
         name: CameraName,
-        answer: &Answer,
+        answer: &ClientResponse,
     ) {
         let now = cx.now;
         let pull = self.pulls.get(&name.source);

@@ -6,7 +6,7 @@ use super::request::Headers;
 
 /// A whole response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct ClientResponse {
     /// Three digits, whatever they mean.
     pub status: u16,
     /// May be empty.
@@ -18,7 +18,7 @@ pub struct Answer {
     pub(super) headers: Headers,
 }
 
-impl Answer {
+impl ClientResponse {
     /// Whether the request was done (2xx).
     #[must_use]
     pub fn is_success(&self) -> bool {

@@ -9,7 +9,7 @@ use super::request::Method;
 
 /// One request to write.
 #[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
+pub struct ClientRequest<'a> {
     /// What to do.
     pub method: &'a Method,
     /// To what; without credentials.
@@ -22,7 +22,7 @@ pub struct Ask<'a> {
     pub body: Option<(&'a str, &'a [u8])>,
 }
 
-impl Ask<'_> {
+impl ClientRequest<'_> {
     /// Appends the request.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         let mut head = String::with_capacity(HEAD_BYTES_USUAL);
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::rtsp::reader::{Input, RequestReader};
 
-    fn written(ask: &Ask<'_>) -> Vec<u8> {
+    fn written(ask: &ClientRequest<'_>) -> Vec<u8> {
         let mut out = Vec::new();
         ask.write_to(&mut out);
         out
@@ -78,8 +78,13 @@ mod tests {
     fn request_without_body_has_no_length() {
         let headers = [("Session", "1"), ("Transport", "RTP/AVP/TCP;interleaved=0-1")];
         let method = Method::Setup;
-        let ask =
-            Ask { method: &method, url: "rtsp://h/a", cseq: 3, headers: &headers, body: None };
+        let ask = ClientRequest {
+            method: &method,
+            url: "rtsp://h/a",
+            cseq: 3,
+            headers: &headers,
+            body: None,
+        };
         let text = String::from_utf8(written(&ask)).unwrap();
         insta::assert_snapshot!(text.replace('\r', "").replace(env!("CARGO_PKG_VERSION"), "V"), @r"
         SETUP rtsp://h/a RTSP/1.0
@@ -99,7 +104,7 @@ mod tests {
             let headers = [("X-Any", value.as_str())];
             let method = Method::Announce;
             let body_of = (!body.is_empty()).then_some(("application/sdp", body.as_slice()));
-            let ask = Ask { method: &method, url: &url, cseq, headers: &headers, body: body_of };
+            let ask = ClientRequest { method: &method, url: &url, cseq, headers: &headers, body: body_of };
             let mut reader = RequestReader::new();
             reader.handle_bytes(&written(&ask));
             let Some(Input::Request(request)) = reader.poll() else { panic!() };
