@@ -91,7 +91,7 @@ fn title_info(cx: &Cx, session: &Session) -> SessionInfo {
         path: session.title.url_path.clone(),
         peer: session.peer.to_string(),
         user_agent: session.user_agent.clone(),
-        state: session.state.as_str(),
+        state: session.state.shown().as_str(),
         transport: if session.is_interleaved() { "tcp" } else { "udp" },
         npt_s: session.npt_at(cx.now).as_secs_f64(),
         scale: session.epoch.map_or(1.0, |epoch| epoch.scale),

@@ -150,7 +150,7 @@ impl Readers {
             }
         }
         if reader.is_session() {
-            cx.cells.sessions[reader.state.gauge_index()].sub(1);
+            cx.uncount_player(reader.state.shown());
         }
         cx.directory.leave(reader.id, reader.connection, SessionRef::Reader(index));
         // By its key: another path may have the name by now.

@@ -5,6 +5,7 @@
 //!  directory  sessions by id, and by the connection they were made on
 //!  cx         the time, the wheel, the sockets, the configuration; what is asked of the shard
 //!  action     what sessions ask of the shard, and what falls due for them
+//!  shown      what a player is shown and counted as: ready, playing, paused
 //!  sockets    UDP sockets that many clients share, told apart by the client's address
 //!  transport  how the packets of a stream travel
 //!  rtcp       where RTCP goes, and what a player's report says
@@ -21,5 +22,6 @@ pub mod directory;
 pub mod feedback;
 pub mod info;
 pub mod rtcp;
+pub mod shown;
 pub mod sockets;
 pub mod transport;

@@ -9,6 +9,9 @@
 //!                    |            +-------- PLAY ----------------------'         |
 //!                    |            +-------- PLAY --------------------------------'
 //! ```
+//! A reader of a live path has another state (`live::readers::reader::ReaderState`): a title has an
+//! end and a place to pause at, and its Priming may go back to the state before.
+//!
 //! Invariant: nothing of an epoch is sent after the answer to the command that ended it.
 
 use std::collections::VecDeque;
@@ -26,6 +29,7 @@ use crate::poll::poll_table::EntryKey;
 use crate::rtsp::range::RangeHeader;
 use crate::session::action::TimerKey;
 use crate::session::command::{Command, Waiter};
+use crate::session::shown::ShownState;
 use crate::session::transport::Transport;
 use crate::vod::epoch::{Epoch, Rate};
 use crate::vod::position::window_kind;
@@ -141,23 +145,13 @@ pub struct Echo {
 }
 
 impl State {
-    /// The word for it in the API.
+    /// What it is outside.
     #[must_use]
-    pub fn as_str(&self) -> &'static str {
+    pub fn shown(&self) -> ShownState {
         match self {
-            Self::Ready => "ready",
-            Self::Priming(_) | Self::Playing => "playing",
-            Self::Paused { .. } | Self::Ended => "paused",
-        }
-    }
-
-    /// Index into the sessions gauge of the metrics: ready, playing, paused.
-    #[must_use]
-    pub fn gauge_index(&self) -> usize {
-        match self {
-            Self::Ready => 0,
-            Self::Priming(_) | Self::Playing => 1,
-            Self::Paused { .. } | Self::Ended => 2,
+            Self::Ready => ShownState::Ready,
+            Self::Priming(_) | Self::Playing => ShownState::Playing,
+            Self::Paused { .. } | Self::Ended => ShownState::Paused,
         }
     }
 }

@@ -73,7 +73,7 @@ impl Vod {
     /// Enters a session.
     pub(crate) fn insert(&mut self, cx: &mut Cx, session: Session) -> SessionKey {
         let (id, connection) = (session.id, session.connection);
-        cx.cells.sessions[session.state.gauge_index()].add(1);
+        cx.count_player(session.state.shown());
         let key = SessionKey(u32::try_from(self.slab.insert(session)).unwrap_or(u32::MAX));
         cx.directory.enter(id, connection, SessionRef::Title(key));
         key
@@ -83,7 +83,7 @@ impl Vod {
     pub fn remove(&mut self, cx: &mut Cx, key: SessionKey) -> Option<Session> {
         let mut session = self.slab.try_remove(key.0 as usize)?;
         cx.directory.leave(session.id, session.connection, SessionRef::Title(key));
-        cx.cells.sessions[session.state.gauge_index()].sub(1);
+        cx.uncount_player(session.state.shown());
         let SessionTimers { report, pause, liveness } = session.timers;
         for timer in [report, pause, liveness] {
             cx.wheel.cancel(timer);
@@ -112,9 +112,8 @@ impl Vod {
     /// Changes a session's state, and the gauge with it.
     pub(crate) fn set_state(&mut self, cx: &Cx, key: SessionKey, state: State) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
-        cx.cells.sessions[session.state.gauge_index()].sub(1);
+        cx.recount_player(session.state.shown(), state.shown());
         session.state = state;
-        cx.cells.sessions[session.state.gauge_index()].add(1);
     }
 
     /// The RTSP connection of a session is gone. An interleaved one ends with it; another lives on

@@ -26,7 +26,7 @@ use crate::live::core::info::reader_totals;
 use crate::live::core::limits::{IDLE_CLOSE, LAG_BUDGET, READERS_MAX};
 use crate::live::core::queues::Queues;
 use crate::live::core::reader::{
-    Carrier, LiveMark, Peek, Reader, ReaderState, ReaderStream, SkipReason,
+    Carrier, FeedState, LiveMark, Peek, Reader, ReaderStream, SkipReason,
 };
 use crate::live::core::retransmit::{RetransmitError, SentPacket};
 use crate::live::core::ring::{BatchRing, RingLimits};
@@ -313,7 +313,7 @@ impl LivePath {
     pub fn remove_reader(&mut self, key: ReaderKey) -> Option<Reader> {
         let (_, reader) =
             self.readers.get(key.index as usize).filter(|(serial, _)| *serial == key.serial)?;
-        self.primed_count -= usize::from(matches!(reader.state, ReaderState::Primed(_)));
+        self.primed_count -= usize::from(matches!(reader.state, FeedState::Primed(_)));
         self.carriers[reader.carrier as usize] -= 1;
         self.totals.subtract(&reader_totals(reader));
         // Its place in the queue is passed over when it comes up.
@@ -382,12 +382,12 @@ impl LivePath {
     /// Whether this reader's PLAY waits.
     #[must_use]
     pub fn is_primed(&self, key: ReaderKey) -> bool {
-        self.reader(key).is_some_and(|reader| matches!(reader.state, ReaderState::Primed(_)))
+        self.reader(key).is_some_and(|reader| matches!(reader.state, FeedState::Primed(_)))
     }
 
     /// PLAY: finds where the reader begins. It is sent nothing before `play`.
     pub fn prepare(&mut self, key: ReaderKey, policy: StartPolicy) {
-        self.set_state(key, ReaderState::Primed(policy));
+        self.set_feed_state(key, FeedState::Primed(policy));
         let Some((serial, reader)) = self.readers.get_mut(key.index as usize) else { return };
         if *serial == key.serial {
             reader.prepare(&self.ring, policy);
@@ -400,7 +400,7 @@ impl LivePath {
         let Some((serial, reader)) = self.readers.get_mut(key.index as usize) else {
             return Vec::new();
         };
-        let ReaderState::Primed(policy) = reader.state else { return Vec::new() };
+        let FeedState::Primed(policy) = reader.state else { return Vec::new() };
         if *serial != key.serial {
             return Vec::new();
         }
@@ -417,7 +417,7 @@ impl LivePath {
 
     /// PLAY is answered: from now on the reader is sent what is due.
     pub fn play(&mut self, key: ReaderKey, now: Mono) {
-        self.set_state(key, ReaderState::Playing);
+        self.set_feed_state(key, FeedState::Playing);
         let ring = &self.ring;
         let Some((_, reader)) =
             self.readers.get_mut(key.index as usize).filter(|(serial, _)| *serial == key.serial)
@@ -435,7 +435,7 @@ impl LivePath {
 
     /// PAUSE: nothing more is sent, and what is in flight is not put back.
     pub fn pause(&mut self, key: ReaderKey) {
-        self.set_state(key, ReaderState::Idle);
+        self.set_feed_state(key, FeedState::Idle);
         if let Some(reader) = self.reader_mut(key) {
             reader.epoch = reader.epoch.wrapping_add(1);
         }
@@ -447,7 +447,7 @@ impl LivePath {
         let Some((serial, reader)) = self.readers.get_mut(key.index as usize) else {
             return Next::Idle;
         };
-        if *serial != key.serial || reader.state != ReaderState::Playing {
+        if *serial != key.serial || reader.state != FeedState::Playing {
             return Next::Idle;
         }
         // Bounded: behind a skip a stream is neither late nor gone from the ring.
@@ -586,11 +586,11 @@ impl LivePath {
         one(&mut totals.payload_bytes_sent[carrier], before.1, stream.payload_bytes_sent);
     }
 
-    fn set_state(&mut self, key: ReaderKey, state: ReaderState) {
+    fn set_feed_state(&mut self, key: ReaderKey, state: FeedState) {
         let Some(reader) = self.reader_mut(key) else { return };
-        let was_primed = matches!(reader.state, ReaderState::Primed(_));
+        let was_primed = matches!(reader.state, FeedState::Primed(_));
         reader.state = state;
-        let is_primed = matches!(state, ReaderState::Primed(_));
+        let is_primed = matches!(state, FeedState::Primed(_));
         self.primed_count += usize::from(is_primed);
         self.primed_count -= usize::from(was_primed);
     }

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use crate::live::core::path::{LivePath, PathKey, ReaderKey};
-use crate::live::core::reader::{Reader, ReaderState};
+use crate::live::core::reader::{FeedState, Reader};
 
 /// An entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +180,7 @@ fn is_meant(readers: &mut Slab<(u32, Reader)>, queued: Queued) -> bool {
     if is_meant {
         reader.is_queued = false;
     }
-    is_meant && reader.state == ReaderState::Playing
+    is_meant && reader.state == FeedState::Playing
 }
 
 #[cfg(test)]

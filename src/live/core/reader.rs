@@ -5,6 +5,8 @@
 //!                    first packets     runs are taken,
 //!                    are looked for    put back, skipped
 //! ```
+//! That is where its packets are (`FeedState`). Where its session stands is its owner's business:
+//! this room knows no sessions, no PLAY that waits and nobody to answer.
 //! The cursor is the queue: a place in the ring, nothing for each packet. A stream waits for a sync
 //! sample where its decoder needs one; a break (`switch`) is crossed where the place comes upon it.
 //!
@@ -53,7 +55,7 @@ pub struct SkipCounts {
 
 /// See the module's picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReaderState {
+pub enum FeedState {
     /// Set up, or paused.
     Idle,
     /// PLAY waits for the first packets.
@@ -72,7 +74,7 @@ pub struct Reader {
     /// Its streams, in the order of their SETUPs.
     pub streams: Vec<ReaderStream>,
     /// Where it is in its life.
-    pub(crate) state: ReaderState,
+    pub(crate) state: FeedState,
     pub(crate) pace: Pace,
     /// Counts skips and starts: a run from before one is not put back.
     pub(crate) epoch: u32,
@@ -164,7 +166,7 @@ impl Reader {
             owner,
             carrier,
             streams,
-            state: ReaderState::Idle,
+            state: FeedState::Idle,
             pace: Pace::LIVE,
             epoch: 0,
             skipped: SkipCounts::default(),
@@ -176,7 +178,7 @@ impl Reader {
 
     /// Where it is in its life.
     #[must_use]
-    pub fn state(&self) -> ReaderState {
+    pub fn state(&self) -> FeedState {
         self.state
     }
 
@@ -197,7 +199,7 @@ impl Reader {
 
     /// Places all streams for a start.
     pub(crate) fn prepare(&mut self, ring: &BatchRing, policy: StartPolicy) {
-        self.state = ReaderState::Primed(policy);
+        self.state = FeedState::Primed(policy);
         self.epoch = self.epoch.wrapping_add(1);
         let has_sync = self.streams.iter().any(|stream| stream.needs_sync);
         let start = match policy {

@@ -3,6 +3,10 @@
 //! ```text
 //!  SETUP --> Ready --PLAY--> Priming --first packets known--> Playing --PAUSE--> Paused
 //! ```
+//! Beside this state of its session it has one in its path (`live::core::reader::FeedState`):
+//! whether packets are looked for and sent. A member of a group plays here and is never fed there.
+//! One that is about to be ended is fed no more there, while its session waits for its turn here.
+//!
 //! Invariant: its streams stand in the order of those of its `LivePath` reader.
 //! Bound: a stream each track of the path.
 
@@ -25,6 +29,7 @@ use crate::rtp::RtxStream;
 use crate::session::command::Waiter;
 use crate::session::cx::Cx;
 use crate::session::info::{SessionInfo, StreamInfo};
+use crate::session::shown::ShownState;
 use crate::session::transport::Transport;
 
 /// See the module.
@@ -98,17 +103,13 @@ pub(crate) enum ReaderState {
 }
 
 impl ReaderState {
-    /// As `State::gauge_index` of titles.
-    pub(crate) fn gauge_index(self) -> usize {
+    /// What it is outside.
+    pub(crate) fn shown(self) -> ShownState {
         match self {
-            Self::Ready => 0,
-            Self::Priming { .. } | Self::Playing => 1,
-            Self::Paused => 2,
+            Self::Ready => ShownState::Ready,
+            Self::Priming { .. } | Self::Playing => ShownState::Playing,
+            Self::Paused => ShownState::Paused,
         }
-    }
-
-    fn as_str(self) -> &'static str {
-        ["ready", "playing", "paused"][self.gauge_index()]
     }
 }
 
@@ -144,8 +145,7 @@ impl Readers {
     /// Changes a reader's state, and the gauge with it.
     pub(crate) fn set_reader_state(&mut self, cx: &Cx, index: u32, state: ReaderState) {
         let Some(reader) = self.table.get_mut(index as usize) else { return };
-        cx.cells.sessions[reader.state.gauge_index()].sub(1);
-        cx.cells.sessions[state.gauge_index()].add(1);
+        cx.recount_player(reader.state.shown(), state.shown());
         reader.state = state;
     }
 }
@@ -180,7 +180,7 @@ pub(crate) fn reader_info(cx: &Cx, hub: &Hub, reader: &LiveReader) -> SessionInf
         path: reader.path.to_string(),
         peer: reader.peer.to_string(),
         user_agent: reader.user_agent.clone(),
-        state: reader.state.as_str(),
+        state: reader.state.shown().as_str(),
         transport: reader.transport(),
         npt_s: 0.0,
         scale: 1.0,

@@ -208,7 +208,7 @@ impl Readers {
         };
         hub.tally.enter(&wish.path);
         let (id, connection) = (reader.id, reader.connection);
-        cx.cells.sessions[reader.state.gauge_index()].add(1);
+        cx.count_player(reader.state.shown());
         let index = u32::try_from(self.table.insert(reader)).unwrap_or(u32::MAX);
         cx.directory.enter(id, connection, SessionRef::Reader(index));
         if cast == Cast::Member {

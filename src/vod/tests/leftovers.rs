@@ -165,7 +165,7 @@ fn pause_points_replace_each_other() {
     bench.request(1, Method::Pause, BASE, Some(id), &[("Range", "npt=2.5-")]).unwrap();
     bench.run_for(Duration::from_secs(5));
     let npt = bench.session(id).npt_at(bench.sessions.cx.now);
-    assert_eq!((bench.session(id).state.as_str(), npt.0 / 1_000), ("paused", 2_500_000));
+    assert_eq!((bench.session(id).state.shown().as_str(), npt.0 / 1_000), ("paused", 2_500_000));
     bench.request(1, Method::Teardown, BASE, Some(id), &[]).unwrap();
     assert_eq!(bench.sessions.cx.wheel.count(), 0);
 }
@@ -180,8 +180,8 @@ fn timer_of_a_pause_point_that_was_replaced_stops_nothing() {
     // The timer of an earlier point was due already, and waited for its share of a turn.
     bench.run_for(Duration::from_secs(1));
     bench.sessions.handle_timer(TimerKey::Pause { session: key, epoch_count });
-    assert_eq!(bench.session(id).state.as_str(), "playing");
+    assert_eq!(bench.session(id).state.shown().as_str(), "playing");
     bench.run_for(Duration::from_secs(5));
     let npt = bench.session(id).npt_at(bench.sessions.cx.now);
-    assert_eq!((bench.session(id).state.as_str(), npt.0 / 1_000), ("paused", 4_000_000));
+    assert_eq!((bench.session(id).state.shown().as_str(), npt.0 / 1_000), ("paused", 4_000_000));
 }

@@ -51,7 +51,8 @@ fn cell(method: Method, at: At) -> (Option<u16>, Option<&'static str>) {
         }
         _ => bench.request(2, method, BASE, Some(id), &[]),
     };
-    let state = bench.sessions.cx.directory.find(id).map(|_| bench.session(id).state.as_str());
+    let state =
+        bench.sessions.cx.directory.find(id).map(|_| bench.session(id).state.shown().as_str());
     (answer.as_ref().map(status), state)
 }
 
@@ -155,7 +156,7 @@ fn held_commands_are_answered_behind_the_play_in_their_order() {
     bench.finish_tasks();
     let order: Vec<(u32, u16)> = bench.answers.iter().map(|(to, r)| (*to, status(r))).collect();
     assert_eq!(order, [(1, 200), (2, 200), (3, 200), (4, 200)]);
-    assert_eq!(bench.session(id).state.as_str(), "playing");
+    assert_eq!(bench.session(id).state.shown().as_str(), "playing");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn refused_first_play_leaves_the_session_ready() {
     let id = bench.opened();
     bench.refuses_tasks = true;
     assert_eq!(status(&bench.play(id, &[]).unwrap()), 503);
-    assert_eq!(bench.session(id).state.as_str(), "ready");
+    assert_eq!(bench.session(id).state.shown().as_str(), "ready");
     let gauges: Vec<u64> = bench.cells.sessions.iter().map(|gauge| gauge.value()).collect();
     assert_eq!(gauges, [1, 0, 0]);
     bench.refuses_tasks = false;

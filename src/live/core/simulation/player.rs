@@ -7,7 +7,7 @@ use crate::live::core::clock::ticks_between;
 use crate::live::core::path::{LivePath, ReaderKey};
 use crate::live::core::paths::LivePaths;
 use crate::live::core::pump::{self, Fed, Owner, Owners, To};
-use crate::live::core::reader::ReaderState;
+use crate::live::core::reader::FeedState;
 use crate::live::core::simulation::sockets::{Connection, client};
 use crate::live::core::start::StreamStart;
 use crate::metrics::cells::ShardCells;
@@ -55,7 +55,7 @@ impl Player {
     /// PLAY is answered when everything is known, or after a second.
     pub(crate) fn begin(&mut self, path: &mut LivePath, now: Mono, ms: u64) {
         let reader = path.reader(self.key).unwrap();
-        if !matches!(reader.state(), ReaderState::Primed(_)) {
+        if !matches!(reader.state(), FeedState::Primed(_)) {
             return;
         }
         let starts = path.starts(self.key);
