@@ -11,6 +11,7 @@ mod liveness;
 mod lost;
 mod pages;
 mod parameter_sets;
+mod states;
 mod waiting;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -33,6 +34,7 @@ use crate::rtsp::uri::parse_target;
 use crate::session::action::Action;
 use crate::session::command::{Command, Executed, Waiter};
 use crate::session::cx::SessionConfig;
+use crate::session::directory::SessionRef;
 
 struct Bench {
     sessions: Sessions,

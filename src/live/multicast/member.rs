@@ -10,6 +10,23 @@
 //! end is theirs, and the packets are sent once, by the home. They live as those over UDP do, by
 //! requests and reports; reports come to the group, so a shard listens there while it has sessions.
 //!
+//! What a member does with a command, in the words of the table in `live::readers`:
+//!
+//! | method | Ready | Playing | Paused |
+//! |---|---|---|---|
+//! | SETUP | 200 | 455 | 200 |
+//! | PLAY | 200 Playing | 200 | 200 Playing |
+//! | PAUSE | 455 | 200 Paused | 200 |
+//! | TEARDOWN | 200 ends | 200 ends | 200 ends |
+//! | GET_PARAMETER | 200 | 200 | 200 |
+//! | SET_PARAMETER | 200 | 200 | 200 |
+//! | OPTIONS | 200 | 200 | 200 |
+//! | ANNOUNCE | 455 | 455 | 455 |
+//! | RECORD | 455 | 455 | 455 |
+//! | DESCRIBE | 455 | 455 | 455 |
+//! | REDIRECT | 455 | 455 | 455 |
+//! | another | 455 | 455 | 455 |
+//!
 //! Invariants: a shard that has joined leaves once, with its last session. An answer to an earlier
 //! stay changes nothing. A home that has forgotten the shard may give another group: then the
 //! sessions end, which were told the old one.

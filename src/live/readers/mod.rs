@@ -1,5 +1,32 @@
 //! The sessions of a shard that read live paths, and the groups that paths are sent to.
 //!
+//! What a session that is sent packets of its own, by UDP or TCP, does with a command (RFC 2326
+//! A.2):
+//!
+//! | method | Ready | Priming | Playing | Paused |
+//! |---|---|---|---|---|
+//! | SETUP | 200 | 455 | 455 | 200 |
+//! | PLAY | held Priming | 455 | 200 | held Priming |
+//! | PAUSE | 455 | 455 | 200 Paused | 200 |
+//! | TEARDOWN | 200 ends | 200 ends | 200 ends | 200 ends |
+//! | GET_PARAMETER | 200 | 200 | 200 | 200 |
+//! | SET_PARAMETER | 200 | 200 | 200 | 200 |
+//! | OPTIONS | 200 | 200 | 200 | 200 |
+//! | ANNOUNCE | 455 | 455 | 455 | 455 |
+//! | RECORD | 455 | 455 | 455 | 455 |
+//! | DESCRIBE | 455 | 455 | 455 | 455 |
+//! | REDIRECT | 455 | 455 | 455 | 455 |
+//! | another | 455 | 455 | 455 | 455 |
+//!
+//! A cell is the answer's status, or `held` while there is none; then the state behind it, where
+//! that is another one. A PLAY that is held is answered with 200 when the first packets are known or
+//! waited for long enough, and the state is Playing then; with 454 when the session ends before.
+//! Members of a group have a table of their own (`live::multicast::member`), publishers too.
+//! The connection keeps some of these methods from coming here: it answers OPTIONS, REDIRECT and
+//! methods that are none, and DESCRIBE as without a session.
+//! Unlike titles, commands that come over another connection are not held behind a PLAY: it waits
+//! for a source, not for a disk, and they say nothing that depends on it.
+//!
 //! Invariant: every reader that is a session is in the directory; a command that waits for a path
 //! is in `held` until the path's home has answered.
 //! Bounds: `sessions_max` readers; those of `held`, `crowd` and `farewell`.
@@ -75,7 +102,12 @@ impl Readers {
                 Executed::Reply(response)
             }
             Method::GetParameter | Method::SetParameter => Executed::Reply(cx.answer(&command)),
-            _ => command.refuse(Status::MethodNotValidInThisState),
+            Method::Options
+            | Method::Describe
+            | Method::Announce
+            | Method::Record
+            | Method::Redirect
+            | Method::Unknown(_) => command.refuse(Status::MethodNotValidInThisState),
         }
     }
 

@@ -3,6 +3,29 @@
 //! ```text
 //!  ANNOUNCE --Claim--> Claiming --Granted--> Announced --RECORD--> Recording
 //! ```
+//! What its session does with a command (RFC 2326 A.2). `Set up` is Announced with a track set up:
+//!
+//! | method | Claiming | Announced | Set up | Recording |
+//! |---|---|---|---|---|
+//! | SETUP | 455 | 200 Set up | 200 | 455 |
+//! | RECORD | 455 | 455 | 200 Recording | 200 |
+//! | PAUSE | 455 | 455 | 455 | 200 Set up |
+//! | TEARDOWN | 200 ends | 200 ends | 200 ends | 200 ends |
+//! | GET_PARAMETER | 200 | 200 | 200 | 200 |
+//! | SET_PARAMETER | 200 | 200 | 200 | 200 |
+//! | OPTIONS | 200 | 200 | 200 | 200 |
+//! | ANNOUNCE | 455 | 455 | 455 | 455 |
+//! | PLAY | 455 | 455 | 455 | 455 |
+//! | DESCRIBE | 455 | 455 | 455 | 455 |
+//! | REDIRECT | 455 | 455 | 455 | 455 |
+//! | another | 455 | 455 | 455 | 455 |
+//!
+//! A cell is the answer's status, or `held` while there is none; then the state behind it, where
+//! that is another one. A client knows the name of its session from the answer to SETUP on, so that
+//! only a stranger who guesses it can say anything while it is Claiming.
+//! The connection keeps some of these methods from coming here: it answers OPTIONS, REDIRECT and
+//! methods that are none, and DESCRIBE as without a session.
+//!
 //! What a decoder can begin with is found packet by packet and told to the source; see `announced`
 //! for its tracks and for what readers are told of them.
 //! Bound: a track each media of the description, `LIVE_TRACKS_MAX` of them.
