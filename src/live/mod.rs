@@ -40,6 +40,7 @@ mod view;
 
 use crate::live::desk::Live;
 use crate::rtsp::reader::Method;
+use crate::rtsp::response::Status;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 
@@ -49,10 +50,20 @@ impl Live {
         match command.request.method {
             Method::Announce => self.sources.announce(cx, &mut self.hub, &command),
             Method::Describe => self.readers.describe_live(cx, &mut self.hub, command),
-            _ => match self.sources.publisher_of(cx, &command) {
+            Method::Setup => match self.sources.publisher_of(cx, &command) {
                 Some(number) => self.sources.execute_publisher(cx, &mut self.hub, command, number),
                 None => self.readers.setup_reader(cx, &mut self.hub, command, None),
             },
+            // Of a session that there is not: the front door lets none of them through to here.
+            Method::Options
+            | Method::Play
+            | Method::Pause
+            | Method::Teardown
+            | Method::GetParameter
+            | Method::SetParameter
+            | Method::Record
+            | Method::Redirect
+            | Method::Unknown(_) => command.refuse(Status::SessionNotFound),
         }
     }
 }

@@ -44,18 +44,17 @@ impl Live {
             let path = Arc::clone(publisher.source.path());
             let description = Arc::clone(&publisher.described);
             let is_pulled = publisher.id().is_none();
-            let waits = matches!(publisher.state, PublisherState::Claiming(_));
-            let is_unanswered = waits && publisher.again.is_due(now);
             match publisher.state {
-                PublisherState::Claiming(_) if is_unanswered => {
-                    unanswered.push((path, source, description, is_pulled));
+                PublisherState::Claiming(_) => {
+                    if publisher.again.is_due(now) {
+                        unanswered.push((path, source, description, is_pulled));
+                    }
                 }
-                PublisherState::Announced(generation) | PublisherState::Recording(generation)
-                    if is_renewal && !is_pulled =>
-                {
-                    asks.push((path, Ask::Hold { source, generation, description }));
+                PublisherState::Announced(generation) | PublisherState::Recording(generation) => {
+                    if is_renewal && !is_pulled {
+                        asks.push((path, Ask::Hold { source, generation, description }));
+                    }
                 }
-                _ => {}
             }
         }
         for (path, source, description, is_pulled) in unanswered {

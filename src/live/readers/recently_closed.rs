@@ -45,7 +45,15 @@ pub(crate) fn say_farewell(cx: &Cx, command: &Command) -> Executed {
         Method::Pause | Method::Teardown | Method::GetParameter => {
             Executed::Reply(cx.answer(command))
         }
-        _ => command.refuse(Status::SessionNotFound),
+        Method::Options
+        | Method::Describe
+        | Method::Setup
+        | Method::Play
+        | Method::SetParameter
+        | Method::Announce
+        | Method::Record
+        | Method::Redirect
+        | Method::Unknown(_) => command.refuse(Status::SessionNotFound),
     }
 }
 

@@ -157,7 +157,10 @@ impl Sources {
                 tracing::info!(peer = %publisher.peer, %path, %why, "ANNOUNCE refused");
                 let status = match why {
                     RefusedError::TooManyPaths => Status::NotEnoughBandwidth,
-                    _ => Status::Forbidden,
+                    RefusedError::Occupied
+                    | RefusedError::NotPublished
+                    | RefusedError::NoSource
+                    | RefusedError::SourceSilent => Status::Forbidden,
                 };
                 cx.out.push(Action::Respond { waiter, response: Response::new(status, cseq) });
                 self.forget_publisher(cx, hub, number);
@@ -171,7 +174,15 @@ impl Sources {
                 }
             }
             ToShard::SyncWanted { number } => self.ask_for_sync(cx, number),
-            _ => {}
+            // For readers: the desk and the paths of this shard have taken them.
+            ToShard::Subscribed { .. }
+            | ToShard::NotThere(_)
+            | ToShard::Batch(_)
+            | ToShard::Lost
+            | ToShard::Resumed { .. }
+            | ToShard::Described { .. }
+            | ToShard::Ended
+            | ToShard::Joined { .. } => {}
         }
     }
 

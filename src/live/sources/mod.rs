@@ -67,7 +67,12 @@ impl Sources {
                 Executed::Reply(response)
             }
             Method::GetParameter | Method::SetParameter => Executed::Reply(cx.answer(&command)),
-            _ => command.refuse(Status::MethodNotValidInThisState),
+            Method::Options
+            | Method::Describe
+            | Method::Announce
+            | Method::Play
+            | Method::Redirect
+            | Method::Unknown(_) => command.refuse(Status::MethodNotValidInThisState),
         }
     }
 }

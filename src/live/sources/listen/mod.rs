@@ -244,8 +244,9 @@ impl Sources {
         // Whoever is found to send something holds the track, not whoever came first.
         let verdict = match &input.state {
             State::Fed(_) => sender.admit(from, now),
-            _ if sender.may_send(from) => SenderVerdict::Same,
-            _ => SenderVerdict::Foreign,
+            State::Reading | State::Sniffing(..) | State::Described(..) => {
+                if sender.may_send(from) { SenderVerdict::Same } else { SenderVerdict::Foreign }
+            }
         };
         match &mut input.state {
             _ if verdict == SenderVerdict::Foreign => self.refuse_sender(cx, number),

@@ -384,7 +384,11 @@ impl PullClient {
         let authorization = self.auth.as_mut().and_then(|a| a.authorize(method.as_str(), &url));
         let transport = match asked {
             Asked::Setup(track) => Some(self.transport(track)),
-            _ => None,
+            Asked::Options
+            | Asked::Describe
+            | Asked::Play
+            | Asked::KeepAlive(_)
+            | Asked::Teardown => None,
         };
         let mut headers: Vec<(&str, &str)> = Vec::new();
         match asked {
@@ -472,7 +476,14 @@ impl Step {
         match self {
             Self::Options => OPTIONS_MAX,
             Self::Connect => CONNECT_MAX,
-            _ => STEP_MAX,
+            Self::Resolve
+            | Self::Describe
+            | Self::Claim
+            | Self::Ports(_)
+            | Self::Setup(_)
+            | Self::Play
+            | Self::Playing
+            | Self::Over => STEP_MAX,
         }
     }
 }
