@@ -1,11 +1,11 @@
-//! When something is asked again that was not answered.
+//! Repetition of requests to homes that were not answered.
 
 use std::time::Duration;
 
 use crate::base::time::Mono;
 use crate::live::core::limits::{ASK_AGAIN, ASK_AGAIN_MAX};
 
-/// Waits twice as long after each time.
+/// The time of the next repetition: the wait doubles each time, up to `ASK_AGAIN_MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Again {
     due: Mono,
@@ -13,13 +13,13 @@ pub struct Again {
 }
 
 impl Again {
-    /// Asked now for the first time.
+    /// The request was sent at `now` for the first time.
     #[must_use]
     pub fn new(now: Mono) -> Self {
         Self { due: now + ASK_AGAIN, wait: ASK_AGAIN }
     }
 
-    /// Whether it is to be asked again now; then the next time is further away.
+    /// Whether to repeat the request now; if so, the next repetition is further away.
     pub fn is_due(&mut self, now: Mono) -> bool {
         let is_due = self.due <= now;
         if is_due {

@@ -1,19 +1,20 @@
-//! A batch: packets of a source that came together, in one block, cut into runs.
+//! A batch: packets of a source that arrived together, in one block, cut into runs.
 //!
 //! ```text
 //! bytes    [rtp|payload][rtp|payload][rtp|pay]  [rtp|payload][rtp|p]  [rtp|sound]
 //! packets   0            1            2          3            4        5
 //! runs     [ track 0: 3 packets, 1412 bytes ]   [ track 0: 2       ]  [ track 1 ]
 //! ```
-//! Header and payload stand as they came, the packets of a track one behind the other, in the order
-//! in which they came. A run is packets of one size with at most one shorter at its end
-//! (`UDP_SEGMENT`), so it is one range of bytes and one send, however many readers there are.
+//! Header and payload are stored as received; the packets of a track are adjacent, in order of
+//! arrival. A run is packets of one size with at most one shorter packet at its end
+//! (`UDP_SEGMENT`), so a run is one range of bytes and one send, however many readers there are.
 //!
-//! Where a track has had packets that are longer than a datagram, it stands in the batch twice: as
-//! it came, and as readers over UDP get it (`datagrams`), with bytes, packets and runs of its own.
+//! A track that has had packets longer than a datagram is stored twice in the batch: as received,
+//! and in the form for readers over UDP (`datagrams`). Each form has bytes, packets and runs of its
+//! own.
 //!
 //! Invariants: a batch is immutable once built; runs cover all packets, each once, in order; a
-//! run's packets are of one track and one SSRC; a packet that is a sync sample's first begins one.
+//! run's packets are of one track and one SSRC; the first packet of a key frame begins a run.
 //! Bounds: `BATCH_PACKETS_MAX` packets, `BATCH_BYTES_MAX` bytes; `RUN_PACKETS_MAX` and
 //! `RUN_BYTES_MAX` a run. DESIGN section 5.2.
 
@@ -29,49 +30,50 @@ use crate::live::core::limits::{
 };
 use crate::rtp::HEADER_BYTES;
 
-/// Counts the sources that a path has had: what an older one still sends means nothing.
+/// Number of a path's source: it grows with each source, so packets of an older one are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Generation(pub u32);
 
-/// What a packet means for those who begin: see `BatchBuilder::note_entry`.
+/// Whether a reader can start at a packet: see `BatchBuilder::note_entry`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Entry {
-    /// Nothing begins.
+    /// No reader can start here.
     #[default]
     Nothing,
-    /// A decoder can begin with it.
+    /// A decoder can start with this packet.
     Start,
-    /// Tables (MPEG-TS) that a decoder needs before it can begin with the picture behind them,
-    /// which may come at once, later, or after other tables.
+    /// Tables (MPEG-TS) that a decoder needs before the key frame that follows them. The key frame
+    /// may follow at once, later, or after other tables.
     Tables,
-    /// That picture: it is begun with the newest tables before it.
+    /// The key frame after the tables: readers start with the newest tables before it.
     Picture,
 }
 
 impl Entry {
-    /// Whether a reader that waits may be sent this packet first.
+    /// Whether a waiting reader may be sent this packet first.
     #[must_use]
     pub fn is_sync(self) -> bool {
         matches!(self, Self::Start | Self::Tables)
     }
 }
 
-/// A packet as a source hands it over, its header read already.
+/// A packet as a source hands it over, with its header parsed.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<'a> {
-    /// Track of the path.
+    /// Index of the path's track.
     pub track: u8,
-    /// Written into the header: the source's own, or the one of its stream before.
+    /// SSRC to write into the header: the source's own, or the SSRC of the stream that it
+    /// continues.
     pub ssrc: Ssrc,
-    /// From the header.
+    /// Sequence number in the header.
     pub seq: SeqNo,
-    /// From the header.
+    /// RTP time in the header.
     pub ts: RtpTs,
-    /// From the header.
+    /// Marker bit in the header.
     pub marker: bool,
     /// Bytes in front of the payload: fixed header, CSRCs, extension.
     pub header_bytes: u16,
-    /// The first packet that a decoder can begin with.
+    /// The packet begins a key frame: a decoder can start with it.
     pub is_sync: bool,
     /// The whole packet.
     pub bytes: &'a [u8],
@@ -80,24 +82,24 @@ pub struct Arrival<'a> {
 /// One packet of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LivePacket {
-    /// From the start of the batch's bytes.
+    /// Offset from the start of the batch's bytes.
     pub offset: u32,
     /// Length, header included.
     pub bytes: u16,
     /// Bytes in front of the payload.
     pub header_bytes: u16,
-    /// As it came.
+    /// Sequence number as received.
     pub seq: SeqNo,
-    /// As it came.
+    /// RTP time as received.
     pub ts: RtpTs,
-    /// As it came.
+    /// Marker bit as received.
     pub marker: bool,
-    /// A decoder can begin here.
+    /// The packet begins a key frame: a decoder can start with it.
     pub is_sync: bool,
 }
 
 impl LivePacket {
-    /// Where the packet stands in its batch's bytes, without its first `bytes`.
+    /// Range of the packet in its batch's bytes, without the packet's first `bytes`.
     #[must_use]
     pub fn range_behind(&self, bytes: usize) -> Range<usize> {
         let first = self.offset as usize;
@@ -105,28 +107,28 @@ impl LivePacket {
     }
 }
 
-/// Packets that are one send.
+/// Packets that are sent with one send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveRun {
-    /// First packet in the batch.
+    /// Index of the first packet in the batch.
     pub first_packet: u16,
-    /// Packets, at least 1.
+    /// Number of packets, at least 1.
     pub packet_count: u16,
     /// Bytes of each packet but the last, which may be shorter.
     pub segment_bytes: u16,
-    /// Where it starts in the batch's bytes.
+    /// Offset in the batch's bytes.
     pub offset: u32,
-    /// All its packets.
+    /// Length of all packets together.
     pub bytes: u32,
-    /// All its packets without what stands in front of their payload.
+    /// Length of all payloads together, without what precedes each payload.
     pub payload_bytes: u32,
-    /// As it came.
+    /// SSRC of all packets.
     pub ssrc: Ssrc,
-    /// Its first packet is one that a decoder can begin with.
+    /// The first packet begins a key frame: a decoder can start with it.
     pub is_sync: bool,
 }
 
-/// See the module.
+/// Immutable packets of one source, cut into runs: see the module.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PacketBatch {
     generation: Generation,
@@ -138,16 +140,16 @@ pub struct PacketBatch {
     notes: EntryNotes,
 }
 
-/// Which tracks have tables without a picture yet, and pictures of earlier tables: a bit each.
+/// One bit for each track: tables whose key frame is still missing, key frames of earlier tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct EntryNotes {
     awaiting: u16,
     completing: u16,
-    /// Tracks that stand in the batch twice.
+    /// Tracks that are stored twice in the batch.
     with_datagrams: u16,
 }
 
-/// The part of a batch that is one track's.
+/// The part of a batch that belongs to one track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct TrackSpan {
     track: u8,
@@ -156,13 +158,13 @@ struct TrackSpan {
 }
 
 impl PacketBatch {
-    /// Which of its path's sources it is from.
+    /// Generation of the source that sent the batch.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// When its first packet came.
+    /// Arrival of the first packet.
     #[must_use]
     pub fn received(&self) -> Mono {
         self.received
@@ -175,55 +177,55 @@ impl PacketBatch {
         span.and_then(|span| self.runs.get(span.runs.clone())).unwrap_or_default()
     }
 
-    /// The runs of a track as readers over UDP get them.
+    /// The runs of a track in the form for readers over UDP.
     #[must_use]
     pub fn datagram_runs_of(&self, track: u8) -> &[LiveRun] {
         let has_own = self.notes.with_datagrams & track_bit(track) != 0;
         self.runs_of(if has_own { track | DATAGRAMS } else { track })
     }
 
-    /// What was known of a track's clock when the batch was made; `None` for a track that has no
-    /// packets in it.
+    /// The clock of a track as known when the batch was built; `None` for a track without packets
+    /// in the batch.
     #[must_use]
     pub fn clock_of(&self, track: u8) -> Option<ClockPoint> {
         self.tracks.iter().find(|span| span.track == track)?.clock
     }
 
-    /// The packets of one of its runs.
+    /// The packets of a run of this batch.
     #[must_use]
     pub fn packets_of(&self, run: &LiveRun) -> &[LivePacket] {
         let first = usize::from(run.first_packet);
         self.packets.get(first..first + usize::from(run.packet_count)).unwrap_or_default()
     }
 
-    /// A packet, header and payload, as it came.
+    /// A packet, header and payload, as received.
     #[must_use]
     pub fn packet_bytes(&self, packet: &LivePacket) -> &[u8] {
         let first = packet.offset as usize;
         self.bytes.get(first..first + usize::from(packet.bytes)).unwrap_or_default()
     }
 
-    /// All bytes of a run.
+    /// The bytes of a run.
     #[must_use]
     pub fn run_bytes(&self, run: &LiveRun) -> &[u8] {
         let first = run.offset as usize;
         self.bytes.get(first..first + run.bytes as usize).unwrap_or_default()
     }
 
-    /// Bytes by their place, as packets and runs name it. They stay where they are while the batch
-    /// lives.
+    /// The bytes in a range that a packet or run gave. The address of these bytes does not change
+    /// while the batch lives.
     #[must_use]
     pub fn bytes_in(&self, range: Range<usize>) -> Option<&[u8]> {
         self.bytes.get(range)
     }
 
-    /// Packets.
+    /// Number of packets.
     #[must_use]
     pub fn packet_count(&self) -> usize {
         self.packets.len()
     }
 
-    /// Memory it takes.
+    /// Memory of the batch, bookkeeping included.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>()
@@ -233,19 +235,19 @@ impl PacketBatch {
             + size_of_val(&*self.tracks)
     }
 
-    /// Whether a run of the track is one to begin with.
+    /// Whether readers can start at a run of the track.
     #[must_use]
     pub fn has_sync(&self, track: u8) -> bool {
         self.runs_of(track).iter().any(|run| run.is_sync)
     }
 
-    /// Whether those are tables only, whose picture is in a later batch.
+    /// Whether the track has tables whose key frame is in a later batch.
     #[must_use]
     pub fn awaits_picture(&self, track: u8) -> bool {
         self.notes.awaiting & track_bit(track) != 0
     }
 
-    /// Whether a picture of the track is in it that is begun with tables of an earlier batch.
+    /// Whether the batch has a key frame of the track whose tables are in an earlier batch.
     #[must_use]
     pub fn completes_start(&self, track: u8) -> bool {
         self.notes.completing & track_bit(track) != 0
@@ -257,7 +259,7 @@ const SSRC_AT: usize = 8;
 const PADDING_BIT: u8 = 0x20;
 const MARKER_BIT: u8 = 0x80;
 
-/// Tells the packets of a track as readers over UDP get them from those that came.
+/// Bit that marks the packets of a track in the form for readers over UDP.
 const DATAGRAMS: u8 = 1 << 7;
 
 fn track_bit(track: u8) -> u16 {
@@ -270,71 +272,71 @@ const _: () = assert!(LIVE_TRACKS_MAX <= 16, "a bit each");
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BatchError {
-    /// Build what is here, then try again.
+    /// The caller builds the waiting batch and pushes again.
     #[error("the batch is full")]
     Full,
-    /// It will never fit one.
+    /// The packet is longer than any batch can hold.
     #[error("a packet of {bytes} bytes is longer than {max}")]
     PacketTooLong {
-        /// Its length.
+        /// Length of the packet.
         bytes: usize,
-        /// The limit.
+        /// `PACKET_BYTES_MAX`.
         max: usize,
     },
-    /// Its header is longer than the packet, or shorter than any.
+    /// The header is longer than the packet, or shorter than an RTP header.
     #[error("{header_bytes} bytes of header in a packet of {bytes}")]
     HeaderLength {
-        /// What the header takes.
+        /// Length of the header.
         header_bytes: u16,
-        /// The packet's length.
+        /// Length of the packet.
         bytes: usize,
     },
 }
 
-/// Collects packets for the next batch. Its memory is used again.
+/// Collects packets for the next batch. The memory is reused for the batch after that.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
     waiting: Vec<Waiting>,
-    /// Packets in the order in which they came.
+    /// Bytes of the packets in order of arrival.
     scratch: Vec<u8>,
     received: Option<Mono>,
     notes: EntryNotes,
-    /// Tracks of which a whole start is here.
+    /// Tracks with a complete start in this batch.
     started: u16,
     arrival_no: u32,
 }
 
-/// A packet that waits; its offset is one into `scratch`.
+/// A packet that waits; the offset is one into `scratch`.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
     track: u8,
-    /// Tells the packets that one became from those of others.
+    /// Number of the received packet that this packet was made from.
     arrival_no: u32,
     ssrc: Ssrc,
     packet: LivePacket,
 }
 
 impl BatchBuilder {
-    /// Takes a packet that came at `now`.
+    /// Takes a packet that arrived at `now`.
     ///
     /// # Errors
-    /// The batch is full, or the packet can be in none.
+    /// `Full` when the batch has no room, otherwise the packet fits in no batch.
     pub fn push(&mut self, arrival: &Arrival<'_>, now: Mono) -> Result<(), BatchError> {
         self.push_with(arrival, None, now)
     }
 
-    /// As `push`, with what readers over UDP get of the packet, where that is something else.
+    /// As `push`, with the form of the packet for readers over UDP, where that form differs.
     ///
     /// # Errors
-    /// As of `push`.
+    /// As for `push`.
     pub fn push_with(
         &mut self,
         arrival: &Arrival<'_>,
         form: Option<DatagramForm<'_>>,
         now: Mono,
     ) -> Result<(), BatchError> {
-        // A stream that begins behind a long packet of the one before stands in the batch twice,
-        // too: readers over UDP are given nothing else of the track.
+        // A stream that begins after a long packet of the stream before is stored twice as well:
+        // readers over UDP read no other form of the track.
         let stands_twice = self.notes.with_datagrams & track_bit(arrival.track) != 0;
         let form = form.or_else(|| stands_twice.then_some(DatagramForm::Renumbered(arrival.seq)));
         let len = arrival.bytes.len();
@@ -383,8 +385,8 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Packets and bytes of a track that stand in the batch once, as they came: all, before its
-    /// first one that readers over UDP get otherwise.
+    /// Packets and bytes of a track that are stored only as received: all of them, until the first
+    /// packet of the track with a form of its own for readers over UDP.
     fn without_form(&self, track: u8) -> (usize, usize) {
         if self.notes.with_datagrams & track_bit(track) != 0 {
             return (0, 0);
@@ -395,7 +397,7 @@ impl BatchBuilder {
         })
     }
 
-    /// Readers over UDP get the packets of the track that are in the batch already as they came.
+    /// Adds the second form of the track's packets that are in the batch already: as received.
     fn form_earlier(&mut self, track: u8) {
         if self.notes.with_datagrams & track_bit(track) != 0 {
             return;
@@ -408,8 +410,8 @@ impl BatchBuilder {
         }
     }
 
-    /// Adds what readers over UDP get of the packet that was pushed last. Its header stands in
-    /// front of each piece; the marker is the last one's, an access point the first one's.
+    /// Adds the form for readers over UDP of the packet that was pushed last. Each piece gets the
+    /// packet's header; the last piece keeps the marker, the first piece begins the key frame.
     fn push_form(&mut self, arrival: &Arrival<'_>, came: LivePacket, form: DatagramForm<'_>) {
         self.notes.with_datagrams |= track_bit(arrival.track);
         match form {
@@ -431,7 +433,7 @@ impl BatchBuilder {
         }
     }
 
-    /// `payload` is `None` for a packet that only has another number.
+    /// `payload` is `None` for a packet that differs in its sequence number only.
     fn push_datagram(&mut self, arrival: &Arrival<'_>, packet: LivePacket, payload: Option<&[u8]>) {
         let offset = self.scratch.len();
         match payload {
@@ -446,7 +448,7 @@ impl BatchBuilder {
         if let Some(header) = self.scratch.get_mut(offset..).and_then(<[u8]>::first_chunk_mut) {
             let header: &mut [u8; HEADER_BYTES] = header;
             if payload.is_some() {
-                // Padding was at the end of the packet that came.
+                // The padding was at the end of the packet as received.
                 header[0] &= !PADDING_BIT;
                 header[1] = header[1] & !MARKER_BIT | if packet.marker { MARKER_BIT } else { 0 };
             }
@@ -459,11 +461,11 @@ impl BatchBuilder {
         self.waiting.push(Waiting { track, arrival_no, ssrc, packet });
     }
 
-    /// What the packet of `track` that was pushed last means for those who begin.
+    /// Records whether readers can start at the packet of `track` that was pushed last.
     pub fn note_entry(&mut self, track: u8, entry: Entry) {
         let bit = track_bit(track);
         if entry.is_sync() && self.notes.awaiting & bit != 0 {
-            // Nobody needs the older tables of this batch, nor what stands behind them.
+            // No reader starts at the older tables of this batch, nor at packets after them.
             let is_its = |waiting: &&mut Waiting| waiting.track & !DATAGRAMS == track;
             let mut newest = None;
             for waiting in self.waiting.iter_mut().rev().filter(is_its) {
@@ -487,27 +489,27 @@ impl BatchBuilder {
         }
     }
 
-    /// When the first packet that waits came.
+    /// Arrival of the first packet that waits.
     #[must_use]
     pub fn received(&self) -> Option<Mono> {
         self.received
     }
 
-    /// Packets that wait.
+    /// Number of packets that wait.
     #[must_use]
     pub fn packet_count(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Makes a batch of what waits, if something does. `clock_of` says what is known of a track's
-    /// clock.
+    /// Builds a batch of the waiting packets; `None` without any. `clock_of` returns what is known
+    /// of a track's clock.
     pub fn build(
         &mut self,
         generation: Generation,
         clock_of: impl Fn(u8) -> Option<ClockPoint>,
     ) -> Option<PacketBatch> {
         let received = self.received.take()?;
-        // Stable: within a track packets stay in the order in which they came.
+        // A stable sort: within a track packets stay in order of arrival.
         self.waiting.sort_by_key(|waiting| waiting.track);
         let mut bytes = Vec::with_capacity(self.scratch.len());
         let mut packets = Vec::with_capacity(self.waiting.len());
@@ -579,7 +581,7 @@ impl Cut {
 impl LiveRun {
     fn has_room_for(&self, packet: &LivePacket, ssrc: Ssrc) -> bool {
         let is_full = u32::from(self.segment_bytes) * u32::from(self.packet_count);
-        // Behind a shorter one there is no place for another.
+        // A shorter packet ends its run.
         let has_tail = self.bytes < is_full;
         !has_tail
             && !packet.is_sync

@@ -1,21 +1,21 @@
-//! How RTP time of a source and wall clock belong together.
+//! Relation between the RTP time of a source and wall-clock time.
 //!
 //! ```text
 //!  sender report: NTP of the source <-> RTP time      the line of a track, exact between tracks
 //!  our clock at its arrival                           one offset for the whole source
 //! ```
 //! Before the first report a track's line is guessed from the arrival of its packets. By default
-//! all lines are told in our own wall clock: the source's, moved by an offset that is found once.
-//! So a camera that thinks it is 1970 does no harm, and readers see no jump when one source follows
-//! another. A source may be believed instead (`keeps_source_time`). RFC 3550 s6.4.1.
+//! all lines are in the server's wall clock: the source's clock plus an offset that is measured
+//! once. So a camera whose clock says 1970 does no harm, and readers see no jump when one source
+//! follows another. `keeps_source_time` keeps the source's clock instead. RFC 3550 s6.4.1.
 //!
-//! Invariant: two tracks of a source keep the distance to each other that its reports say.
+//! Invariant: two tracks of a source keep the distance to each other that its reports state.
 
 use crate::base::ids::RtpTs;
 use crate::base::time::rescale;
 use crate::live::core::limits::LIVE_TRACKS_MAX;
 
-/// One point of a track's line; with the clock rate it is the line.
+/// One point of a track's line; the clock rate gives the slope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockPoint {
     /// Nanoseconds since 1970.
@@ -32,7 +32,7 @@ impl ClockPoint {
         self.ts.offset_ticks(rescale(ns, NS_PER_S, clock_rate_hz))
     }
 
-    /// When it is `ts`. The nearer way round the circle of 32 bits is meant.
+    /// The time of RTP time `ts`, taken the nearer way round the circle of 32 bits.
     #[must_use]
     pub fn utc_ns_of(self, ts: RtpTs, clock_rate_hz: u32) -> i64 {
         let ns = rescale(i64::from(ticks_between(self.ts, ts)), clock_rate_hz, NS_PER_S);
@@ -46,12 +46,12 @@ pub fn ticks_between(from: RtpTs, to: RtpTs) -> i32 {
     to.0.wrapping_sub(from.0).cast_signed()
 }
 
-/// The clocks of one source.
+/// The clocks of all tracks of one source.
 #[derive(Debug)]
 pub struct SourceClock {
     tracks: Vec<TrackClock>,
     keeps_source_time: bool,
-    /// Our clock less the source's.
+    /// The server's clock minus the source's.
     offset_ns: Option<i64>,
 }
 
@@ -63,7 +63,7 @@ struct TrackClock {
 }
 
 impl SourceClock {
-    /// Nothing is known yet of tracks with these clock rates.
+    /// Clocks of tracks with these clock rates, without any point yet.
     #[must_use]
     pub fn new(clock_rates_hz: impl IntoIterator<Item = u32>, keeps_source_time: bool) -> Self {
         let track = |clock_rate_hz| TrackClock { clock_rate_hz, point: None, is_reported: false };
@@ -71,13 +71,13 @@ impl SourceClock {
         Self { tracks, keeps_source_time, offset_ns: keeps_source_time.then_some(0) }
     }
 
-    /// What is known of a track's line.
+    /// The newest point of a track's line.
     #[must_use]
     pub fn point(&self, track: u8) -> Option<ClockPoint> {
         self.tracks.get(usize::from(track))?.point
     }
 
-    /// A packet came.
+    /// Takes the arrival of a packet: a guess of the line before the first report.
     pub fn handle_packet(&mut self, track: u8, ts: RtpTs, utc_ns: i64) {
         let Some(clock) = self.tracks.get_mut(usize::from(track)) else { return };
         let is_off = clock.point.is_none_or(|point| {
@@ -89,12 +89,12 @@ impl SourceClock {
         }
     }
 
-    /// A sender report came: it was `ts` at the source's time `source_utc_ns`.
+    /// Takes a sender report: RTP time `ts` at the source's time `source_utc_ns`.
     pub fn handle_report(&mut self, track: u8, source_utc_ns: i64, ts: RtpTs, utc_ns: i64) {
         let Some(clock) = self.tracks.get_mut(usize::from(track)) else { return };
         let measured = utc_ns.saturating_sub(source_utc_ns);
         let offset = match self.offset_ns {
-            // Somebody has set the source's clock, or ours.
+            // The source's clock was set, or the server's.
             Some(offset) if !self.keeps_source_time && offset.abs_diff(measured) > STEP_NS => {
                 measured
             }
@@ -106,7 +106,7 @@ impl SourceClock {
         clock.is_reported = true;
     }
 
-    /// A track begins anew, with another SSRC: its line means nothing any more.
+    /// A track restarts under another SSRC: its line is dropped.
     pub fn forget_track(&mut self, track: u8) {
         if let Some(clock) = self.tracks.get_mut(usize::from(track)) {
             (clock.point, clock.is_reported) = (None, false);
@@ -114,8 +114,8 @@ impl SourceClock {
     }
 }
 
-/// Nanoseconds since 1970 of an NTP timestamp (RFC 3550 s4). Seconds below 2^31 are taken for the
-/// era that begins in 2036.
+/// Nanoseconds since 1970 of an NTP timestamp (RFC 3550 s4). Seconds below 2^31 belong to the era
+/// that begins in 2036.
 #[must_use]
 pub fn utc_ns_from_ntp(ntp: u64) -> i64 {
     let seconds = i64::try_from(ntp >> 32).unwrap_or(0);
@@ -130,9 +130,9 @@ pub fn utc_ns_from_ntp(ntp: u64) -> i64 {
 const NS_PER_S: u32 = 1_000_000_000;
 /// Seconds from 1900 to 1970.
 const NTP_UNIX_S: i64 = 2_208_988_800;
-/// A guessed line is put right when it is off by more: more than jitter, less than a viewer sees.
+/// A guessed line is corrected when it is off by more: more than jitter, less than a viewer sees.
 const GUESS_OFF_NS: u64 = 150_000_000;
-/// Clocks that differ by this much more than before were set.
+/// An offset that changes by more means that a clock was set.
 const STEP_NS: u64 = 5_000_000_000;
 
 #[cfg(test)]

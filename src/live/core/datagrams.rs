@@ -1,17 +1,18 @@
-//! What readers over UDP get of packets that are longer than a datagram.
+//! Cuts packets that are longer than a datagram, for readers over UDP.
 //!
 //! ```text
-//!  came      .. 16  17 (9 kB)              18   19
-//!  datagrams .. 16  17 18 19 20 21 22 23   24   25     pieces, and numbers that go on behind them
+//!  received  .. 16  17 (9 kB)              18   19
+//!  datagrams .. 16  17 18 19 20 21 22 23   24   25     pieces; later numbers are moved up
 //! ```
-//! Over a connection a packet may have 64 KiB; a datagram that is longer than the route takes is
-//! cut by IP, and one lost fragment loses all of it. So such a packet is cut once, by its payload
-//! format, when its batch is made: for all readers over UDP and all groups. Readers over TCP get it
-//! as it came. Before the first long packet of a stream only lengths are compared.
-//! What cannot be cut is left out for these readers, whose numbers show the gap.
+//! A packet on a connection may have 64 KiB. IP cuts a datagram that is longer than the route takes
+//! into fragments, and one lost fragment loses the whole datagram. So such a packet is cut once, by
+//! its payload format, when its batch is built: for all readers over UDP and all groups. Readers
+//! over TCP get the packet as received. Before the first long packet of a stream only lengths are
+//! compared. A packet that cannot be cut is left out for these readers; the gap in their sequence
+//! numbers shows the loss.
 //!
-//! Invariant: behind a packet in `n` pieces numbers are `n - 1` higher, late packets excepted.
-//! Bound: `CUTS_MAX` places at which numbers moved are remembered. DESIGN section 5.2.
+//! Invariant: after a packet in `n` pieces numbers are `n - 1` higher, late packets excepted.
+//! Bound: `CUTS_MAX` places at which numbers moved are kept. DESIGN section 5.2.
 
 use crate::base::ids::SeqNo;
 use crate::live::core::limits::{CUT_BYTES_MAX, DATAGRAM_BYTES_MAX};
@@ -19,26 +20,26 @@ use crate::rtp::RtpView;
 use crate::rtp::cut::Pieces;
 use crate::rtp::peek::PeekFormat;
 
-/// A packet as readers over UDP get it.
+/// The form of a packet for readers over UDP.
 #[derive(Debug, Clone, Copy)]
 pub enum DatagramForm<'a> {
-    /// With this number, otherwise as it came.
+    /// The packet as received, with this sequence number.
     Renumbered(SeqNo),
-    /// In pieces, the first with this number.
+    /// The pieces of the packet, the first with this sequence number.
     Cut(SeqNo, &'a Pieces),
-    /// Not at all.
+    /// No packet.
     LeftOut,
 }
 
-/// See the module. One for each track.
+/// The cuts of one track: see the module.
 #[derive(Debug, Default)]
 pub struct Datagrams {
     pieces: Pieces,
     is_active: bool,
     newest: Option<SeqNo>,
-    /// How much higher numbers are.
+    /// Number to add to later sequence numbers.
     extra: u16,
-    /// Packets that were cut, and by how much numbers moved there; the oldest is overwritten.
+    /// Packets that were cut, each with the move of later numbers; the oldest entry is overwritten.
     cuts: [(u16, u16); CUTS_MAX],
     cut_count: usize,
 }
@@ -51,7 +52,7 @@ impl Datagrams {
         }
     }
 
-    /// How a packet is sent over UDP; `None`: as it came.
+    /// The form of a packet over UDP; `None` for a packet as received.
     pub fn form(
         &mut self,
         format: PeekFormat,
@@ -77,7 +78,7 @@ impl Datagrams {
         let room = CUT_BYTES_MAX.saturating_sub(header_bytes.into());
         let is_cut =
             RtpView::parse(bytes).is_ok_and(|view| self.pieces.cut(format, view.payload(), room));
-        // A late one has a single number: those behind it are taken.
+        // A late packet has one number only: the numbers after it are in use.
         if !is_cut || is_late && self.pieces.count() > 1 {
             return Some(DatagramForm::LeftOut);
         }
@@ -88,7 +89,7 @@ impl Datagrams {
         Some(DatagramForm::Cut(number, &self.pieces))
     }
 
-    /// By how much numbers moved at a packet and behind it.
+    /// Sum of the moves at and after a packet.
     fn moved_since(&self, seq: SeqNo) -> u16 {
         let cuts = self.cuts.iter().take(self.cut_count);
         let is_since = |(at, _): &&(u16, u16)| at.wrapping_sub(seq.0) <= MISORDER_MAX;
@@ -98,7 +99,7 @@ impl Datagrams {
 
 /// RFC 3550 appendix A.1.
 const MISORDER_MAX: u16 = 100;
-/// Packets of a large picture.
+/// Long packets of a large frame.
 const CUTS_MAX: usize = 32;
 
 #[cfg(test)]

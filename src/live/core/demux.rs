@@ -1,56 +1,56 @@
-//! Which source a datagram at a shared socket is for: by the address that it comes from.
+//! Finds the source of a datagram at a shared socket by the address that the datagram is from.
 //!
 //! ```text
 //!  SETUP client_port=5000-5001     --> 192.0.2.1:5000 is track 0 of source 7
-//!  from 192.0.2.1:6123 (NAT)       --> a track of 192.0.2.1 that has got nothing yet, if it fits
+//!  from 192.0.2.1:6123 (NAT)       --> a track of 192.0.2.1 without a packet yet, if it fits
 //! ```
-//! reference 001: client and server address together are unique. An address that is taken is not
-//! given to a second source, whose SETUP is then placed on another pair.
+//! reference 001: client and server address together are unique. An address that is in use is not
+//! given to a second source; the SETUP of that source is placed on another pair of sockets.
 //!
-//! Invariants: an address on a socket names one track; a track that has got a packet is found by
-//! the address of that packet and by no other. Bound: `EXPECTED_MAX` tracks of one host.
+//! Invariants: an address on a socket names one track; a track that has had a packet is found by
+//! the address of that packet only. Bound: `EXPECTED_MAX` tracks of one host.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use crate::base::host::Host;
 
-/// A socket that sources share.
+/// A socket that several sources share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SocketName {
-    /// Pair of the shard.
+    /// Index of the shard's socket pair.
     pub pair: u16,
-    /// Its RTCP socket.
+    /// True for the RTCP socket of the pair.
     pub is_rtcp: bool,
 }
 
-/// Whom a datagram is for.
+/// The track that a datagram belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Target {
-    /// The shard's own number for the source.
+    /// Number of the source on its shard.
     pub source: u32,
-    /// Track of it.
+    /// Track of the source.
     pub track: u8,
 }
 
-/// Whether a datagram from a port that was not announced can be a track's.
+/// Whether a datagram from a port that was not announced can belong to a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fit {
-    /// It cannot.
+    /// The datagram cannot belong to the track.
     No,
-    /// Nothing is known of the track that would tell: no packet of it has come.
+    /// The track has had no packet yet that would tell.
     Unknown,
-    /// It can, but it may be another track's as well: its RTP time is near.
+    /// The datagram can belong to the track, or to another track: its RTP time is near.
     Likely,
-    /// It is: by payload type, or by SSRC.
+    /// The datagram belongs to the track, by payload type or by SSRC.
     Sure,
 }
 
-/// See the module.
+/// The addresses of all sources at shared sockets: see the module.
 #[derive(Debug, Default)]
 pub struct Demux {
     by_address: HashMap<(SocketName, SocketAddr), Entry>,
-    /// Addresses of a host whose tracks have got nothing yet.
+    /// Announced addresses of a host whose tracks have had no packet yet.
     expected: HashMap<(SocketName, Host), Vec<SocketAddr>>,
 }
 
@@ -60,26 +60,26 @@ struct Entry {
     is_heard: bool,
 }
 
-/// A track cannot be expected there.
+/// Why a track cannot be expected at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DemuxError {
-    /// On another pair it can.
+    /// The address is in use on this pair; another pair is free.
     #[error("the address is in use on this pair")]
     Taken,
-    /// More than a host has cameras for.
+    /// The host has more waiting tracks than `EXPECTED_MAX`.
     #[error("{max} tracks of this host wait for their first packet already")]
     TooManyExpected {
-        /// The limit.
+        /// `EXPECTED_MAX`.
         max: usize,
     },
 }
 
 impl Demux {
-    /// A track's packets will come from `announced`, or from another port of that host.
+    /// Expects a track's packets from `announced`, or from another port of that host.
     ///
     /// # Errors
-    /// The address is taken, or too many tracks wait.
+    /// `Taken` when the address is in use, `TooManyExpected` when too many tracks wait.
     pub fn expect(
         &mut self,
         socket: SocketName,
@@ -98,7 +98,8 @@ impl Demux {
         Ok(())
     }
 
-    /// The same for both sockets of a pair, RTP and RTCP: either both are expected then or neither.
+    /// As [`Self::expect`] for both sockets of a pair, RTP and RTCP: either both addresses are
+    /// expected or neither.
     ///
     /// # Errors
     /// As [`Self::expect`].
@@ -116,9 +117,9 @@ impl Demux {
         })
     }
 
-    /// Whom a datagram is for. Where the port was not announced, `fit` says whether it can be a
-    /// track's: the first one that is sure counts, or else one that is likely, unless it can be
-    /// that of another waiting track, too.
+    /// The track of a datagram. For a port that was not announced, `fit` says whether the datagram
+    /// can belong to a track. The first sure track counts. A likely track counts unless the
+    /// datagram can belong to another waiting track, too.
     pub fn find(
         &mut self,
         socket: SocketName,
@@ -157,7 +158,7 @@ impl Demux {
         Some(target)
     }
 
-    /// A source has gone.
+    /// Removes all tracks of a source.
     pub fn forget(&mut self, source: u32) {
         self.by_address.retain(|_, entry| entry.target.source != source);
         self.forget_waiting();
@@ -171,20 +172,20 @@ impl Demux {
         });
     }
 
-    /// A track is expected elsewhere from now on.
+    /// Removes a track that is expected elsewhere from now on.
     pub fn forget_track(&mut self, target: Target) {
         self.by_address.retain(|_, entry| entry.target != target);
         self.forget_waiting();
     }
 
-    /// Whether tracks of a host come to a pair.
+    /// Whether a pair receives tracks of a host.
     #[must_use]
     pub fn uses_host(&self, pair: u16, host: Host) -> bool {
         let is_its = |from: SocketAddr| Host::of(from) == host;
         self.by_address.keys().any(|(socket, from)| socket.pair == pair && is_its(*from))
     }
 
-    /// Whether a pair is in use.
+    /// Whether a pair receives any track.
     #[must_use]
     pub fn uses_pair(&self, pair: u16) -> bool {
         self.by_address.keys().any(|(socket, _)| socket.pair == pair)
@@ -200,7 +201,7 @@ impl Demux {
     }
 }
 
-/// Tracks of one host that wait at one socket: an encoder box with a dozen channels restarts.
+/// Tracks of one host that wait at one socket: an encoder with a dozen channels restarts.
 const EXPECTED_MAX: usize = 64;
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! What a path carries: the SDP for readers and the tracks as fan-out has to know them.
+//! The description of a path: the SDP for readers, and the tracks as fan-out needs them.
 //!
-//! Made from an SDP by whoever reads it; here it is only compared: a source that comes back may go
-//! on under its readers' feet when each track is what it was, because they were told nothing else.
-//! There are two texts, as `m=` names one profile: readers that know RTP/AVPF get the second.
+//! The reader of an SDP makes the description; this room only compares descriptions. A source that
+//! comes back may continue for present readers when each track is unchanged, because readers were
+//! told nothing else. There are two texts, as `m=` names one profile: readers that know RTP/AVPF
+//! get the second text.
 //! Bound: `LIVE_TRACKS_MAX` tracks.
 
 use crate::live::core::limits::LIVE_TRACKS_MAX;
@@ -10,60 +11,60 @@ use crate::live::core::limits::LIVE_TRACKS_MAX;
 /// One track of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveTrack {
-    /// RTP clock.
+    /// Rate of the RTP clock.
     pub clock_rate_hz: u32,
-    /// Payload types that its packets may have.
+    /// Payload types of the track's packets.
     pub payload_types: Vec<u8>,
-    /// A decoder can begin with some packets only, and it is known how to tell which. False for
-    /// sound, and for what nobody here knows: then every packet will do.
+    /// A decoder can start with key frames only, and the server can detect the track's key frames.
+    /// False for sound, and for encodings that the server does not know: readers start anywhere.
     pub needs_sync: bool,
-    /// All that a reader was told of the track and a decoder depends on, as text: media type,
-    /// encoding, format parameters.
+    /// Everything that a reader was told of the track and that a decoder depends on, as text: media
+    /// type, encoding, format parameters.
     pub identity: Box<str>,
 }
 
-/// See the module.
+/// The description of a path: see the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    /// For DESCRIBE, control attributes and all.
+    /// SDP for DESCRIBE, with control attributes.
     pub sdp: Box<str>,
-    /// The same with RTP/AVPF and retransmission, where that was made.
+    /// SDP for DESCRIBE with RTP/AVPF and retransmission, if any.
     pub feedback_sdp: Option<Box<str>>,
-    /// In the order of the SDP.
+    /// Tracks in the order of the SDP.
     pub tracks: Vec<LiveTrack>,
-    /// The texts lack parameter sets of a video track, and the source may still send them in band.
-    /// A DESCRIBE waits for them, for a bounded time.
+    /// The texts lack parameter sets of a video track, and the source may still send these sets in
+    /// band. A DESCRIBE waits for the sets, for a bounded time.
     pub awaits_sets: bool,
 }
 
-/// A description that no path can have.
+/// Why a description is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DescriptionError {
-    /// Nothing to send.
+    /// The description has no tracks to send.
     #[error("no tracks")]
     NoTracks,
-    /// More than `LIVE_TRACKS_MAX`.
+    /// The description has more than `LIVE_TRACKS_MAX` tracks.
     #[error("{count} tracks are more than {max}")]
     TooManyTracks {
-        /// How many.
+        /// Number of tracks.
         count: usize,
-        /// The limit.
+        /// `LIVE_TRACKS_MAX`.
         max: usize,
     },
-    /// RTP time without a clock means nothing.
+    /// A track has a clock rate of 0: its RTP time has no meaning.
     #[error("track {track} has a clock of 0 Hz")]
     NoClock {
-        /// Which.
+        /// Index of the track.
         track: usize,
     },
 }
 
 impl Description {
-    /// Checks what is relied on everywhere else.
+    /// Checks what all users of a description rely on.
     ///
     /// # Errors
-    /// No tracks, too many, or one without a clock.
+    /// `NoTracks`, `TooManyTracks` or `NoClock`.
     pub fn new(sdp: Box<str>, tracks: Vec<LiveTrack>) -> Result<Self, DescriptionError> {
         let count = tracks.len();
         if count == 0 {
@@ -90,20 +91,20 @@ impl Description {
         Self { awaits_sets, ..self }
     }
 
-    /// The text for a reader.
+    /// The SDP for a reader.
     #[must_use]
     pub fn text(&self, takes_feedback: bool) -> &str {
         let other = self.feedback_sdp.as_deref().filter(|_| takes_feedback);
         other.unwrap_or(&self.sdp)
     }
 
-    /// Whether readers of one can go on with the other.
+    /// Whether readers of one description can continue with the other.
     #[must_use]
     pub fn continues(&self, other: &Self) -> bool {
         self.tracks == other.tracks
     }
 
-    /// The track whose sync samples readers start and skip to.
+    /// The track whose key frames readers start at and skip to.
     #[must_use]
     pub fn sync_track(&self) -> Option<u8> {
         let track = self.tracks.iter().position(|track| track.needs_sync)?;

@@ -1,13 +1,13 @@
-//! Groups that paths are sent to: one for each path, out of a range that the shards divide.
+//! Multicast groups of paths: one group for each path, out of a range that the shards divide.
 //!
 //! ```text
 //!  239.255.0.0/16, 4 shards:  shard 0 takes 239.255.0.0, .4, .8 ..   shard 1 takes .1, .5, .9 ..
 //! ```
-//! A path's tracks share its group on ports of their own, so that a player which joins one of two
-//! groups never hears the other. Where in the range a host begins depends on its address: two
-//! servers of one network with the same range seldom take the same group. The last 256 addresses of
-//! the local scope are left to protocols that have theirs there (RFC 2365 s9).
-//! Invariant: a group is one path's. Bound: `GROUPS_MAX` a shard.
+//! A path's tracks share the path's group on separate ports, so that a player which joins one of
+//! two groups never receives the other. The host's address determines where in the range its groups
+//! begin: two servers of one network with the same range seldom take the same group. The last 256
+//! addresses of the local scope are left to the protocols that use them (RFC 2365 s9).
+//! Invariant: a group belongs to one path. Bound: `GROUPS_MAX` for each shard.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -15,21 +15,21 @@ use std::net::Ipv4Addr;
 use crate::base::ids::ShardId;
 use crate::base::limits::{GROUP_RANGE, GROUP_RTP_PORT, GROUP_TTL};
 
-/// How paths are sent to groups.
+/// Settings of multicast.
 ///
-/// On unless told otherwise: nothing goes to a group before a client asks for one, and players ask
-/// only when their user wants it, or when they are refused everything else.
+/// Multicast is on by default: nothing is sent to a group before a client asks for one. Players
+/// ask only when their user wants multicast, or when every other transport is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MulticastSettings {
-    /// First address and length of its prefix: groups are taken from there.
+    /// First address and prefix length of the range that groups are taken from.
     pub range: (Ipv4Addr, u8),
     /// RTP port of a path's first track, even. RTCP is one above, the next track two above.
     pub rtp: u16,
-    /// How many routers packets may cross.
+    /// Number of routers that packets may cross (TTL).
     pub ttl: u8,
-    /// An address of the interface that groups are reached by; by the routes unless given.
+    /// Address of the interface that packets leave by; `None` leaves the choice to the routes.
     pub interface: Option<Ipv4Addr>,
-    /// What the packets come from, once that is known.
+    /// Source address of the packets, once known.
     pub source: Option<Ipv4Addr>,
 }
 
@@ -46,9 +46,9 @@ impl Default for MulticastSettings {
 }
 
 impl MulticastSettings {
-    /// The same with ports behind those of the shards' own pairs, which begin at `first`, when the
-    /// two overlap. A socket on a port of all addresses keeps players of this host, and ourselves,
-    /// from listening to a group on that port.
+    /// The same settings with ports after those of the shards' own pairs, which begin at `first`,
+    /// when the two overlap. A socket on a port of all addresses keeps players of this host, and
+    /// the server itself, from listening to a group on that port.
     #[must_use]
     pub fn clear_of(self, first: u16, shard_count: u8) -> Self {
         let end = first.saturating_add(u16::from(shard_count) * 2);
@@ -58,22 +58,22 @@ impl MulticastSettings {
     }
 }
 
-/// A range of addresses that is no range of groups.
+/// Why a range of groups or its ports are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MulticastError {
-    /// Not all of it is multicast.
+    /// The range is not multicast as a whole.
     #[error("{first}/{prefix} is not a range of multicast addresses")]
     NotMulticast {
-        /// As asked.
+        /// First address as configured.
         first: Ipv4Addr,
-        /// As asked.
+        /// Prefix length as configured.
         prefix: u8,
     },
-    /// Ports for `LIVE_TRACKS_MAX` pairs do not fit above it, or it is odd.
+    /// The port is odd, or ports for `LIVE_TRACKS_MAX` pairs do not fit above it.
     #[error("{port} is not an even port with room for a pair a track")]
     BadPort {
-        /// As asked.
+        /// Port as configured.
         port: u16,
     },
 }
@@ -85,7 +85,7 @@ pub struct Group {
     pub address: Ipv4Addr,
     /// RTP port of its first track; RTCP is one above, the next track two above.
     pub first_port: u16,
-    /// How far its packets go.
+    /// Number of routers that packets may cross (TTL).
     pub ttl: u8,
 }
 
@@ -98,7 +98,7 @@ impl Group {
     }
 }
 
-/// A shard's part of the range.
+/// A shard's part of the range of groups.
 #[derive(Debug)]
 pub struct GroupPool {
     first: u32,
@@ -112,10 +112,10 @@ pub struct GroupPool {
 }
 
 impl GroupPool {
-    /// The part of `first/prefix` that is this shard's.
+    /// This shard's part of `first/prefix`.
     ///
     /// # Errors
-    /// Not multicast, or ports that cannot be.
+    /// `NotMulticast` or `BadPort`.
     pub fn new(
         (first, prefix): (Ipv4Addr, u8),
         (port, ttl): (u16, u8),
@@ -123,7 +123,7 @@ impl GroupPool {
         shard_count: u8,
     ) -> Result<Self, MulticastError> {
         let bits = u32::from(first);
-        // 224.0.0.0/4 is all there is.
+        // 224.0.0.0/4 is the whole multicast range.
         if !(4..=32).contains(&prefix) || !first.is_multicast() {
             return Err(MulticastError::NotMulticast { first, prefix });
         }
@@ -149,10 +149,10 @@ impl GroupPool {
         })
     }
 
-    /// The same by what is set, beginning where this host does.
+    /// This shard's part of the configured range, beginning where the host's address says.
     ///
     /// # Errors
-    /// See [`Self::new`].
+    /// As for [`Self::new`].
     pub fn of(
         settings: &MulticastSettings,
         shard: ShardId,
@@ -170,14 +170,14 @@ impl GroupPool {
         self.count.saturating_sub(self.shard).div_ceil(self.shards)
     }
 
-    /// A group that no other path has; one that was given back only after the others. `None`: all
-    /// are taken.
+    /// A group without a path; a group that was given back comes after all others. `None` when
+    /// every group is taken.
     pub fn take(&mut self) -> Option<Group> {
         let (places, taken) = (self.places(), u32::try_from(self.taken.len()).unwrap_or(u32::MAX));
         if taken >= GROUPS_MAX {
             return None;
         }
-        // Bounded: of one more than are taken, one is free.
+        // Bounded: among one group more than are taken, one is free.
         let free = (0..places.min(taken + 1))
             .map(|step| (self.next + step) % places)
             .find(|place| !self.taken.contains(place))?;
@@ -187,7 +187,7 @@ impl GroupPool {
         Some(Group { address, first_port: self.port, ttl: self.ttl })
     }
 
-    /// Nobody is sent to it any more.
+    /// Takes back the group of a path that is not sent any more.
     pub fn give_back(&mut self, group: Group) {
         let Some(at) = u32::from(group.address).checked_sub(self.first + self.shard) else {
             return;
@@ -196,12 +196,12 @@ impl GroupPool {
     }
 }
 
-/// Groups of one shard: as many paths as it may be home to.
+/// Groups of one shard: as many as the paths that a shard may own.
 const GROUPS_MAX: u32 = 4_096;
 /// A pair for each track that a path may have.
 #[expect(clippy::cast_possible_truncation, reason = "32")]
 const PORTS: u16 = crate::live::core::limits::LIVE_TRACKS_MAX as u16 * 2;
-/// Where addresses that are relative to the local scope begin.
+/// First of the addresses that are assigned relative to the local scope.
 const RELATIVE: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 0);
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! What the outside is shown of paths, their sources and their readers.
+//! Figures of paths, their sources and their readers, as the API shows them.
 //!
 //! ```text
 //!  home's shard --HomeInfo--.
 //!  source's shard --SourceInfo--> PathPart each --merge--> PathInfo each path
 //!  readers' shards --ReadersInfo--'
 //! ```
-//! Invariant: a path is shown when its home knows it; what other shards say of one that the home
-//! has just forgotten is left out.
+//! Invariant: a path is shown while its home knows it; what other shards still say of a path that
+//! its home has forgotten is left out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,40 +18,40 @@ use crate::live::core::reader::{Carrier, Reader, SkipReason};
 use crate::live::core::source::SourceCounts;
 use crate::metrics::paths::{CARRIERS, DROPS, PathTotals, SKIPS};
 
-/// A path, as its home knows it.
+/// A path as its home knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HomeInfo {
-    /// Its name.
+    /// Name of the path.
     pub path: String,
-    /// `live`, `held` (its source has gone, readers wait), `starting`, `failed` (it is fetched, and
-    /// will be tried again) or `idle`.
+    /// `live`, `held` (its source has ended, readers wait), `starting`, `failed` (the source is
+    /// fetched and will be tried again) or `idle`.
     pub state: &'static str,
-    /// Why its source cannot be had, since packets came from it last.
+    /// Why the source cannot be had; `None` as soon as packets arrive.
     pub reason: Option<String>,
-    /// How many tries have failed in a row, and how long it was waited for the next one then.
+    /// Tries that failed in a row.
     pub failed_tries: u32,
-    /// The same.
+    /// Wait between the newest failed try and the next one.
     pub retry_after_s: Option<u64>,
-    /// Shard of its source.
+    /// Shard of the source.
     pub source_shard: Option<u8>,
-    /// Sources that it has had since it is known.
+    /// Sources that the path has had since its home knows it.
     pub sources_seen: u32,
-    /// Tracks.
+    /// Number of tracks.
     pub tracks: usize,
-    /// Shards that have readers of it.
+    /// Shards with readers of the path.
     pub listening_shards: usize,
-    /// Batches that came.
+    /// Batches received.
     pub batches: u64,
-    /// Memory of what is kept for instant start.
+    /// Memory of the ring for instant start.
     pub kept_bytes: usize,
-    /// A new reader has a picture at once.
+    /// A new reader starts with a key frame at once.
     pub has_cached_picture: bool,
-    /// The group that it is sent to.
+    /// Multicast group that the path is sent to.
     pub group: Option<String>,
 }
 
 impl HomeInfo {
-    /// A path that is configured, and that nobody has wanted yet.
+    /// A configured path without a source or a reader yet.
     #[must_use]
     pub fn idle(path: &str) -> Self {
         Self {
@@ -72,131 +72,131 @@ impl HomeInfo {
     }
 }
 
-/// A source of a path, as its shard knows it.
+/// A source of a path as its shard knows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SourceInfo {
     /// `publish`, `rtsp`, `udp` or `file`.
     pub kind: &'static str,
-    /// `announced` (it has the path and does not send yet) or `recording`.
+    /// `announced` (the source holds the path and does not send yet) or `recording`.
     pub state: &'static str,
-    /// Where it is fetched from, without a password; `None` when it is published.
+    /// URL that the source is fetched from, without a password; `None` for a publisher.
     pub url: Option<String>,
-    /// Who sends.
+    /// Address of the sender.
     pub peer: String,
     /// `udp` or `tcp`; `None` before its first SETUP.
     pub transport: Option<&'static str>,
-    /// What a publisher calls itself.
+    /// `User-Agent` of a publisher.
     pub user_agent: Option<String>,
     /// Session of a publisher.
     pub session: Option<String>,
-    /// Where it lives.
+    /// Shard of the source.
     pub shard: u8,
-    /// When it began to send, in UTC (RFC 3339).
+    /// When the source began to send, in UTC (RFC 3339).
     pub since: Option<String>,
-    /// Seconds since then.
+    /// Seconds since `since`.
     pub age_s: f64,
-    /// Packets that were taken.
+    /// Packets taken.
     pub packets: u64,
-    /// Their bytes.
+    /// Bytes of the packets taken.
     pub bytes: u64,
-    /// Over the last five seconds.
+    /// Bit rate over the last five seconds.
     pub bits_per_s: u64,
-    /// Packets that did not come; negative when some came twice.
+    /// Packets lost; negative when packets arrived twice.
     pub packets_lost: i64,
-    /// Packets that were not taken, by reason.
+    /// Packets dropped, by cause.
     pub packets_dropped: BTreeMap<&'static str, u64>,
-    /// Sync samples that were seen.
+    /// Key frames received.
     pub sync_samples: u64,
-    /// Length of the newest whole group of pictures.
+    /// Length of the newest complete group of pictures.
     pub gop_s: Option<f64>,
-    /// In the order of its description.
+    /// Tracks in the order of the description.
     pub tracks: Vec<SourceTrackInfo>,
 }
 
 /// One track of a source.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SourceTrackInfo {
-    /// Its number, as in `trackID=`.
+    /// Index of the track, as in `trackID=`.
     pub track: u8,
     /// `video`, `audio`, ...
     pub media: String,
-    /// Encoding name, as the description has it.
+    /// Encoding name in the description.
     pub encoding: String,
-    /// RTP clock.
+    /// Rate of the RTP clock.
     pub clock_rate_hz: u32,
-    /// Of its newest packet; before that, the first of the description.
+    /// Payload type of the newest packet; before any packet, the first of the description.
     pub payload_type: Option<u8>,
-    /// The SSRC that is taken, hexadecimal.
+    /// SSRC of the RTP stream that is taken, hexadecimal.
     pub ssrc: Option<String>,
-    /// Packets that were taken.
+    /// Packets taken.
     pub packets: u64,
-    /// Their bytes.
+    /// Bytes of the packets taken.
     pub bytes: u64,
-    /// Packets that did not come; negative when some came twice.
+    /// Packets lost; negative when packets arrived twice.
     pub packets_lost: i64,
     /// Interarrival jitter (RFC 3550 s6.4.1).
     pub jitter_s: Option<f64>,
-    /// How long ago its newest packet came.
+    /// Time since the newest packet.
     pub last_packet_age_s: Option<f64>,
 }
 
-/// Readers of a path together.
+/// Number and lag of a path's readers.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct ReadersInfo {
-    /// Over UDP.
+    /// Readers over UDP.
     pub udp: u64,
-    /// Over TCP.
+    /// Readers over TCP.
     pub tcp: u64,
-    /// Groups.
+    /// Multicast senders.
     pub multicast: u64,
-    /// How far they are behind the newest packet, in seconds, summed up.
+    /// Sum of the readers' lags behind the newest packet, in seconds.
     pub lag_s_sum: f64,
-    /// The largest of it.
+    /// Largest lag of a reader behind the newest packet, in seconds.
     pub lag_s_max: f64,
 }
 
-/// What a shard knows of a path.
+/// The part of a path that one shard knows.
 #[derive(Debug, Clone)]
 pub struct PathPart {
-    /// Which.
+    /// Name of the path.
     pub path: Arc<str>,
-    /// If the path has its home there.
+    /// Figures of the home, on the home's shard.
     pub home: Option<HomeInfo>,
-    /// If its source is there.
+    /// Figures of the source, on the source's shard.
     pub source: Option<SourceInfo>,
-    /// Those of the shard.
+    /// Readers on this shard.
     pub readers: ReadersInfo,
-    /// What has been counted there.
+    /// Counters of this shard.
     pub totals: PathTotals,
 }
 
-/// Some of what a shard knows of paths. A path may have parts on several pages: `merge` puts them
-/// together.
+/// A page of what one shard knows of paths. A path may have parts on several pages: `merge` puts
+/// these parts together.
 #[derive(Debug, Clone, Default)]
 pub struct PathsPage {
-    /// They.
+    /// Parts of paths.
     pub parts: Vec<PathPart>,
-    /// Where the next page begins; `None`: this is the last one.
+    /// Start of the next page; `None` on the last page.
     pub next: Option<PathsPlace>,
 }
 
-/// Where a page of paths begins.
+/// Start of a page of paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathsPlace {
-    /// With the homes of paths, behind this name.
+    /// With the homes after this name.
     Homes(Option<Arc<str>>),
-    /// With sources, behind this number.
+    /// With the sources after this number.
     Sources(Option<u32>),
-    /// With readers.
+    /// With the readers of a path.
     Readers {
-        /// The place of their path.
+        /// Index of the path.
         place: usize,
-        /// Which path that was: another one is begun with its first reader.
+        /// Key of that path; a path with another key begins with its first reader.
         path: Option<PathKey>,
-        /// The place of the reader.
+        /// Index of the reader.
         reader: usize,
     },
-    /// With what has been counted.
+    /// With the counters.
     Totals,
 }
 
@@ -207,7 +207,7 @@ impl Default for PathsPlace {
 }
 
 impl PathPart {
-    /// A path of which nothing is known yet.
+    /// A path without any figures yet.
     #[must_use]
     pub fn new(path: Arc<str>) -> Self {
         let (readers, totals) = (ReadersInfo::default(), PathTotals::default());
@@ -215,27 +215,27 @@ impl PathPart {
     }
 }
 
-/// A path, as all shards together know it.
+/// A path as all shards together know it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PathInfo {
-    /// What its home knows.
+    /// Figures of the home.
     #[serde(flatten)]
     pub home: HomeInfo,
-    /// Where its packets come from.
+    /// Figures of the source.
     pub source: Option<SourceInfo>,
-    /// Where they go.
+    /// Readers on all shards.
     pub readers: ReadersInfo,
-    /// Since the server runs: RTP packets sent, by transport.
+    /// RTP packets sent since the server's start, by transport.
     pub packets_sent: BTreeMap<&'static str, u64>,
-    /// Since the server runs: RTP payload bytes sent, by transport.
+    /// RTP payload bytes sent since the server's start, by transport.
     pub payload_bytes_sent: BTreeMap<&'static str, u64>,
-    /// Since the server runs: skips of late readers, by reason.
+    /// Skips of late readers since the server's start, by cause.
     pub skips: BTreeMap<&'static str, u64>,
-    /// Since the server runs: packets that late readers were not sent.
+    /// Packets that late readers were not sent since the server's start.
     pub packets_skipped: u64,
 }
 
-/// Puts together what shards know, sorted by name.
+/// Puts together the parts of all shards, sorted by name.
 #[must_use]
 pub fn merge(parts: Vec<PathPart>) -> Vec<PathInfo> {
     let mut merged: BTreeMap<Arc<str>, PathPart> = BTreeMap::new();
@@ -265,7 +265,7 @@ impl PathInfo {
     }
 }
 
-/// One that was overridden may still be there when its successor is.
+/// A source that was overridden may still be listed beside its successor: the newer one counts.
 fn newer(a: Option<SourceInfo>, b: Option<SourceInfo>) -> Option<SourceInfo> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if b.age_s < a.age_s { b } else { a }),
@@ -273,7 +273,7 @@ fn newer(a: Option<SourceInfo>, b: Option<SourceInfo>) -> Option<SourceInfo> {
     }
 }
 
-/// Counts with their names.
+/// Pairs counts with their names.
 #[must_use]
 pub fn by_name(names: &[&'static str], counts: &[u64]) -> BTreeMap<&'static str, u64> {
     names.iter().copied().zip(counts.iter().copied()).collect()
@@ -300,29 +300,29 @@ impl ReadersInfo {
     }
 }
 
-/// A reader of a path, beside what its session shows.
+/// A reader of a path, in addition to what its session shows.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ReaderInfo {
     /// RTP packets sent, all streams.
     pub packets_sent: u64,
     /// RTP payload bytes sent, all streams.
     pub payload_bytes_sent: u64,
-    /// Packets that it was not sent.
+    /// Packets that the reader was not sent.
     pub packets_skipped: u64,
-    /// How often it skipped since it read too slowly from its connection.
+    /// Skips because the client read too slowly from its connection.
     pub skips_tcp_window: u64,
-    /// How often it skipped since socket or shard was behind.
+    /// Skips because the socket or the shard was behind.
     pub skips_lag_budget: u64,
-    /// How often what it should have got had left the ring.
+    /// Skips because the next packets had left the ring.
     pub skips_evicted: u64,
-    /// How far it is behind the newest packet, in seconds.
+    /// Lag behind the newest packet, in seconds.
     pub lag_s: f64,
     /// `udp`, `tcp` or `multicast`.
     pub carrier: &'static str,
 }
 
 impl LivePath {
-    /// What the outside is shown of a reader.
+    /// Figures of a reader.
     #[must_use]
     pub fn reader_info(&self, key: ReaderKey) -> Option<ReaderInfo> {
         let reader = self.reader(key)?;
@@ -341,7 +341,7 @@ impl LivePath {
     }
 }
 
-/// What a reader adds to the sums of its path.
+/// Counters that a reader adds to those of its path.
 #[must_use]
 pub fn reader_totals(reader: &Reader) -> PathTotals {
     let (skipped, carrier) = (reader.skipped(), reader.carrier as usize);
@@ -354,7 +354,7 @@ pub fn reader_totals(reader: &Reader) -> PathTotals {
     totals
 }
 
-/// What a source adds to the sums of its path.
+/// Counters that a source adds to those of its path.
 #[must_use]
 pub fn source_totals(counts: &SourceCounts, packets_lost: i64) -> PathTotals {
     PathTotals {
@@ -366,7 +366,7 @@ pub fn source_totals(counts: &SourceCounts, packets_lost: i64) -> PathTotals {
     }
 }
 
-/// The reasons why packets of a source were not taken, with their counts.
+/// Packets of a source that were dropped, by cause.
 #[must_use]
 pub fn drops(counts: &SourceCounts) -> BTreeMap<&'static str, u64> {
     by_name(&DROPS, &counts.dropped)

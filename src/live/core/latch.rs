@@ -1,29 +1,29 @@
-//! Who may feed a track: the address that came first, and nobody else.
+//! Fixes the address that feeds a track: the first admitted address, and no other.
 //!
 //! ```text
 //!  address   Expected(host) --first packet from host--> Fixed(host, its port)
 //! ```
-//! Publishers behind a NAT send from another port than SETUP says, and rarely from another address
-//! than that of their RTSP connection: the latter is not taken. See `ssrc_latch` for which RTP
-//! stream of that address is taken. DESIGN section 5.7.
+//! Publishers behind a NAT send from another port than SETUP states. They rarely send from another
+//! address than that of their RTSP connection, and such an address is refused. `ssrc_latch` selects
+//! the RTP stream of the address. DESIGN section 5.7.
 
 use std::net::SocketAddr;
 
 use crate::base::host::Host;
 
-/// The address that a track's datagrams come from.
+/// The address that a track's datagrams are from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressLatch {
-    /// The address of the RTSP connection; the port may be another than announced.
+    /// Address of the RTSP connection; the port may differ from the announced one.
     Expected(Host),
-    /// Where the first packet came from.
+    /// Address and port of the first packet.
     Fixed(SocketAddr),
-    /// Packets come over a connection, or from a group: whoever can send there may.
+    /// Packets arrive over a connection, or from a group: every sender there may feed the track.
     Any,
 }
 
 impl AddressLatch {
-    /// Whether a datagram is the publisher's; the first one that is fixes the port.
+    /// Whether a datagram is the publisher's; the first admitted datagram fixes the port.
     pub fn admit(&mut self, from: SocketAddr) -> bool {
         match *self {
             Self::Expected(host) if host == Host::of(from) => {
@@ -36,7 +36,7 @@ impl AddressLatch {
         }
     }
 
-    /// Whether `admit` would say so.
+    /// Whether `admit` would admit the address.
     #[must_use]
     pub fn admits(&self, from: SocketAddr) -> bool {
         let mut copy = *self;

@@ -1,62 +1,62 @@
-//! Whether a source still lives: a sign of life comes from it, or it is gone.
+//! Liveness of a source: a source without a sign of life for too long is gone.
 //!
 //! ```text
 //!  publisher over UDP    packets, requests
-//!  publisher over TCP    the same; its open connection
+//!  publisher over TCP    packets, requests; its open connection
 //!  camera over UDP       packets
-//!  camera over TCP       packets; answers, while there are packets at times
+//!  camera over TCP       packets; answers, while packets arrive at times
 //!  input                 packets
 //! ```
-//! RFC 2326 s12.37: any request keeps a session alive. FFmpeg as a publisher sends none (client
-//! rule C11): over UDP only its packets say that it lives, over TCP its connection does, for TCP
-//! finds a dead peer by itself. A camera is asked again at little cost, so what it sends counts.
-//! Where the path says how long a source may be silent, a connection is no sign of life, and of a
-//! camera only packets are. DESIGN section 5.6.
+//! RFC 2326 s12.37: any request keeps a session alive. FFmpeg as a publisher sends no requests
+//! (client rule C11). Over UDP only FFmpeg's packets are a sign of life; over TCP its open
+//! connection is one, for TCP finds a dead peer by itself. A camera is cheap to ask again, so only
+//! what a camera sends counts. If the path states how long a source may be silent, a connection is
+//! no sign of life, and of a camera only packets are. DESIGN section 5.6.
 
 use std::time::Duration;
 
 use crate::base::time::Mono;
 use crate::live::core::limits::{ANSWERS_ONLY_MAX, CAMERA_SILENCE, SOURCE_SILENCE};
 
-/// See the module.
+/// Times of a source's signs of life: see the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Liveness {
-    /// When RTP or RTCP came.
+    /// Time of the newest RTP or RTCP packet.
     packet: Mono,
-    /// When anything came, or an open connection was looked at.
+    /// Time of the newest sign of life: a packet, a message, or a look at an open connection.
     sign: Mono,
 }
 
-/// How long a source may be silent; `None`: for ever.
+/// How long a source may be silent; `None` is for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// Without RTP and RTCP.
+    /// Limit without RTP and RTCP.
     pub packets: Option<Duration>,
-    /// Without any sign of life.
+    /// Limit without any sign of life.
     pub signs: Option<Duration>,
 }
 
-/// Where packets of a source come from.
+/// Origin of a source's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Feeder {
-    /// By ANNOUNCE.
+    /// A client that sent ANNOUNCE.
     Publisher {
-        /// Its packets come on its RTSP connection.
+        /// The packets come on the publisher's RTSP connection.
         is_tcp: bool,
     },
-    /// Fetched by RTSP.
+    /// A camera that the server fetches by RTSP.
     Camera {
-        /// Its packets come on its RTSP connection.
+        /// The packets come on the camera's RTSP connection.
         is_tcp: bool,
-        /// Some have come.
+        /// Packets of the camera have arrived.
         has_sent: bool,
     },
-    /// Sockets of ours.
+    /// Sockets of the server that receive RTP without RTSP.
     Input,
 }
 
 impl Patience {
-    /// With a source whose path says `timeout`, if anything.
+    /// Limits of a source; `timeout` is the path's own, if any.
     #[must_use]
     pub fn new(feeder: Feeder, timeout: Option<Duration>) -> Self {
         let silence = Some(timeout.unwrap_or(SOURCE_SILENCE));
@@ -72,37 +72,37 @@ impl Patience {
     }
 }
 
-/// What to do about a source.
+/// State of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pulse {
-    /// It lives.
+    /// The source is alive.
     Alive,
-    /// It is gone.
+    /// The source is gone.
     Gone {
-        /// For how long nothing came.
+        /// Time without a packet or sign of life.
         silent: Duration,
     },
 }
 
 impl Liveness {
-    /// A source that has just come.
+    /// A source that is alive at `now`.
     #[must_use]
     pub fn new(now: Mono) -> Self {
         Self { packet: now, sign: now }
     }
 
-    /// RTP or RTCP came.
+    /// RTP or RTCP arrived.
     pub fn handle_packet(&mut self, now: Mono) {
         self.packet = self.packet.max(now);
         self.handle_sign(now);
     }
 
-    /// A request or an answer came.
+    /// A request or an answer arrived.
     pub fn handle_sign(&mut self, now: Mono) {
         self.sign = self.sign.max(now);
     }
 
-    /// How it is at `now`.
+    /// State of the source at `now`.
     #[must_use]
     pub fn check(&self, patience: Patience, now: Mono) -> Pulse {
         let silent_for = |since: Mono, max: Option<Duration>| {

@@ -1,11 +1,11 @@
-//! What shards tell each other of paths. All of it goes through the inboxes, in order.
+//! Messages between shards about paths. All of them pass through the inboxes, in order.
 //!
 //! ```text
 //!  source's shard --Claim, Feed, Describe, Release--> home --Granted, Refused, Evicted, .. -> back
 //!  reader's shard --Subscribe, WantSync, ..---------> home --Subscribed, Batch, Described, ..->
 //! ```
-//! A message to a home names the path; the home is where [`home_of`] says. What comes back to a
-//! source names it by its number on its shard. DESIGN section 5.1.
+//! A message to a home names the path; [`home_of`] gives the home's shard. A message back to a
+//! source names the source by its number on its shard. DESIGN section 5.1.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::live::core::groups::Group;
 use crate::live::core::limits::{IDLE_CLOSE, READERS_HOLD};
 use crate::live::core::ring::RingLimits;
 
-/// The shard that owns a path: the same answer everywhere, without asking.
+/// The shard that owns a path: every shard computes the same answer without asking.
 #[must_use]
 pub fn home_of(path: &str, shard_count: u8) -> ShardId {
     let mut hasher = DefaultHasher::new();
@@ -27,41 +27,41 @@ pub fn home_of(path: &str, shard_count: u8) -> ShardId {
     ShardId(u8::try_from(place).unwrap_or(0))
 }
 
-/// A source, as its home knows it.
+/// A source as known to its home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SourceRef {
-    /// Where it lives.
+    /// Shard of the source.
     pub shard: ShardId,
-    /// Its shard's own number for it.
+    /// Number of the source on that shard.
     pub number: u32,
 }
 
-/// Where a path's packets come from.
+/// Origin of a path's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SourceKind {
-    /// Whoever announces it.
+    /// A publisher announces the path.
     #[default]
     Publish,
-    /// We fetch it: when a reader wants it.
+    /// The server fetches the path while readers want it.
     OnDemand,
-    /// We fetch it, always.
+    /// The server fetches the path always.
     Always,
 }
 
-/// The configuration of a path, as every shard reads it: whoever sends a message to a home sends it
-/// along. The home's shard puts its own in its place: of two that read a new configuration, one is
-/// first.
+/// The configuration of a path as a shard has read it. A shard sends the rules along with each
+/// message to a home. The home's shard puts its own rules in their place: of two shards that read
+/// a new configuration, one is first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathRules {
-    /// Where its packets come from.
+    /// Origin of the path's packets.
     pub kind: SourceKind,
-    /// A second publisher takes the path from the first.
+    /// A second publisher takes the path over from the first.
     pub may_override: bool,
-    /// How long readers wait for a publisher to come back.
+    /// Time for which readers wait until a publisher comes back.
     pub hold: Duration,
-    /// How long a source on demand lives without readers.
+    /// Time for which a source on demand lives without readers.
     pub idle_close: Duration,
-    /// What is kept for instant start.
+    /// Limits of the ring for instant start.
     pub ring: RingLimits,
 }
 
@@ -77,116 +77,116 @@ impl Default for PathRules {
     }
 }
 
-/// To the home of `path`.
+/// A message to the home of `path`.
 #[derive(Debug)]
 pub struct ToHome {
-    /// Which path.
+    /// Name of the path.
     pub path: Arc<str>,
-    /// What about it.
+    /// Request or notification.
     pub ask: Ask,
 }
 
-/// What a home is told or asked.
+/// A request or a notification to a home.
 #[derive(Debug)]
 pub enum Ask {
-    /// A source wants the path.
+    /// A source requests the path.
     Claim {
-        /// Who.
+        /// The source.
         source: SourceRef,
-        /// What it would carry.
+        /// Tracks and SDP of the source.
         description: Arc<Description>,
-        /// It is one that we fetch.
+        /// The server fetches the source.
         is_pulled: bool,
-        /// Of the path.
+        /// Rules of the path.
         rules: Arc<PathRules>,
     },
     /// Packets of the source.
     Feed {
-        /// By which the source holds the path.
+        /// Claim under which this batch was received; a stale claim is dropped.
         generation: Generation,
-        /// They.
+        /// Packets, in order of arrival.
         batch: Arc<PacketBatch>,
     },
-    /// The source says something else of the same tracks.
+    /// The source has changed the description of the same tracks.
     Describe {
-        /// By which it holds the path.
+        /// Claim of the source; a stale claim is dropped.
         generation: Generation,
-        /// What it says now.
+        /// The new description.
         description: Arc<Description>,
     },
-    /// A publisher has the path still, as far as its shard knows: said again and again.
+    /// As far as its shard knows, a publisher still holds the path: sent every `RENEW_INTERVAL`.
     Hold {
-        /// Who.
+        /// The source.
         source: SourceRef,
-        /// By which it holds the path.
+        /// Claim of the source.
         generation: Generation,
-        /// What it says now.
+        /// The present description.
         description: Arc<Description>,
     },
-    /// A shard listens still, as far as it knows: said again and again.
+    /// As far as it knows, a shard still listens to the path: sent every `RENEW_INTERVAL`.
     Listen {
-        /// Which.
+        /// The shard.
         shard: ShardId,
-        /// Of the source that it knows.
+        /// Claim of the source that the shard knows.
         generation: Generation,
-        /// What it knows of it.
+        /// Description that the shard knows.
         description: Arc<Description>,
     },
-    /// The source has gone.
+    /// The source has ended.
     Release {
-        /// By which it held the path.
+        /// Claim under which the source held the path.
         generation: Generation,
     },
-    /// The path is to be fetched always: from the configuration, when it is read. Nothing to do
-    /// when it is being fetched already.
+    /// The configuration has been read: the path is to be fetched always. A path that is being
+    /// fetched already is left alone.
     Open {
-        /// Of the path.
+        /// Rules of the path.
         rules: Arc<PathRules>,
     },
-    /// The configuration says something else of the path.
+    /// The configuration of the path has changed.
     Configure {
-        /// Of the path.
+        /// Rules of the path.
         rules: Arc<PathRules>,
-        /// Its packets come from somewhere else: the source that it has ends.
+        /// The path has another source now: the present source ends.
         is_other_source: bool,
     },
-    /// What was to be fetched cannot be had now.
+    /// The source of a path that is fetched cannot be reached or received now.
     PullFailed {
-        /// Why, for people.
+        /// The cause, as text for operators.
         reason: String,
     },
-    /// A shard has readers.
+    /// A shard has readers of the path.
     Subscribe {
-        /// Which.
+        /// The shard.
         shard: ShardId,
-        /// Of the path.
+        /// Rules of the path.
         rules: Arc<PathRules>,
     },
-    /// A shard has no readers any more.
+    /// A shard has no readers of the path any more.
     Unsubscribe {
-        /// Which.
+        /// The shard.
         shard: ShardId,
     },
-    /// A reader waits for a sync sample.
+    /// A reader waits for a key frame.
     WantSync,
-    /// Sessions of a shard want the path's group, or listen to it still.
+    /// Sessions of a shard request the path's group, or still listen to the group.
     JoinGroup {
-        /// Which shard.
+        /// The shard.
         shard: ShardId,
-        /// Of this stay in the group, for the answer.
+        /// Number of the shard's stay in the group; the answer repeats this number.
         serial: u32,
     },
     /// The last session of a shard has left the group.
     LeaveGroup {
-        /// Which shard.
+        /// The shard.
         shard: ShardId,
     },
-    /// An operator ends source and readers.
+    /// An operator ends the source and the readers of the path.
     Kick,
 }
 
 impl Ask {
-    /// The rules that come with it.
+    /// The rules that the message carries, if any.
     pub fn rules_mut(&mut self) -> Option<&mut Arc<PathRules>> {
         match self {
             Self::Claim { rules, .. }
@@ -208,92 +208,93 @@ impl Ask {
     }
 }
 
-/// What a home tells a shard of a path.
+/// A message from a home to a shard about a path.
 #[derive(Debug)]
 pub enum ToShard {
-    /// The path is this source's.
+    /// The source holds the path from now on.
     Granted {
-        /// The shard's own number for it.
+        /// Number of the source on its shard.
         number: u32,
-        /// To be told with every batch.
+        /// Claim of the source, to be sent with every batch.
         generation: Generation,
     },
-    /// The path is not for this source.
+    /// The source does not get the path.
     Refused {
-        /// The shard's own number for it.
+        /// Number of the source on its shard.
         number: u32,
-        /// Why.
+        /// The cause.
         why: RefusedError,
     },
-    /// The path is this source's no more.
+    /// The source does not hold the path any more.
     Evicted {
-        /// The shard's own number for it.
+        /// Number of the source on its shard.
         number: u32,
-        /// Somebody else has it; otherwise an operator ended it, or nobody wants it.
+        /// Another source holds the path; otherwise an operator ended it, or no reader wants it.
         is_overridden: bool,
     },
-    /// Ask the source for a sync sample.
+    /// The source is to be asked for a key frame.
     SyncWanted {
-        /// The shard's own number for it.
+        /// Number of the source on its shard.
         number: u32,
     },
-    /// The shard listens from now on.
+    /// The shard receives the path's batches from now on.
     Subscribed {
-        /// Of what is fed now.
+        /// Claim of the present source.
         generation: Generation,
-        /// What the path carries.
+        /// Tracks and SDP of the path.
         description: Arc<Description>,
-        /// Newest group of pictures, as far as it is kept.
+        /// The newest group of pictures, as far as the ring has kept it.
         snapshot: Vec<Arc<PacketBatch>>,
     },
-    /// There is nothing to listen to.
+    /// The path cannot be subscribed to, with the cause.
     NotThere(RefusedError),
-    /// Packets.
+    /// Packets of the path.
     Batch(Arc<PacketBatch>),
-    /// The source has gone; it may come back.
+    /// The source has ended; the path is held for a successor.
     Lost,
-    /// The path has a source again, or another one.
+    /// The path has a source again, or another source.
     Resumed {
-        /// Of what is fed from now on.
+        /// Claim of the source.
         generation: Generation,
-        /// What it carries.
+        /// Tracks and SDP of the source.
         description: Arc<Description>,
     },
-    /// The source says something else of the same tracks.
+    /// The source has changed the description of the same tracks.
     Described {
-        /// Of what is fed now.
+        /// Claim of the present source.
         generation: Generation,
-        /// What it says now.
+        /// The new description.
         description: Arc<Description>,
     },
-    /// Nothing comes any more: the readers end.
+    /// The path has ended: its readers end.
     Ended,
     /// The answer to `JoinGroup`.
     Joined {
-        /// As it was asked: another one is of a stay that has ended.
+        /// The number in `JoinGroup`; another number answers a stay that has ended.
         serial: u32,
-        /// The path's group; `None`: there is none.
+        /// The path's group; `None` when no group is free.
         group: Option<Group>,
     },
 }
 
-/// What one shard sends to another.
+/// A message from one shard to another.
 #[derive(Debug)]
 pub enum LiveMessage {
-    /// To a home there.
+    /// To a home on the receiving shard.
     ToHome(ToHome),
-    /// From a home here.
+    /// From a home on the sending shard.
     ToShard {
-        /// Of which path.
+        /// Name of the path.
         path: Arc<str>,
-        /// What.
+        /// The message.
         note: ToShard,
     },
 }
 
 impl LiveMessage {
-    /// Packets are lost first when an inbox is full. What else is lost then is said again: asks
-    /// that were not answered (`Again`), and what each shard holds (`RENEW_INTERVAL`).
+    /// Whether the message carries packets: packets are dropped first when an inbox is full. Other
+    /// messages that are dropped are repeated: requests without an answer (`Again`), and what each
+    /// shard holds (`RENEW_INTERVAL`).
     #[must_use]
     pub fn is_packets(&self) -> bool {
         matches!(
@@ -304,23 +305,23 @@ impl LiveMessage {
     }
 }
 
-/// Why a source or a reader is turned away.
+/// Why a source or a reader is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RefusedError {
-    /// Another source has it.
+    /// Another source holds the path.
     #[error("the path has a source already")]
     Occupied,
-    /// It is one that we fetch.
-    #[error("the path is not published to")]
+    /// A publisher asks for a path that is fetched, or a fetched source for one that is not.
+    #[error("the path is configured for another kind of source")]
     NotPublished,
-    /// As many as may have their home here.
+    /// The home's shard has `PATHS_MAX` paths.
     #[error("too many paths")]
     TooManyPaths,
-    /// Nobody feeds it.
+    /// No source feeds the path.
     #[error("the path has no source")]
     NoSource,
-    /// What is to be fetched did not come in time.
+    /// The source of a path that is fetched did not answer within `PULL_START_MAX`.
     #[error("the source of the path does not answer")]
     SourceSilent,
 }

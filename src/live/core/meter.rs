@@ -1,7 +1,7 @@
-//! What is told of a source's tracks beside its reports, and how fast it sends.
+//! Counters and bit rate of a source's tracks, beside the figures of its reports.
 //!
-//! Counting is a few additions for each packet of the source; nothing here is asked of readers.
-//! Bound: `SAMPLES` places of a rate.
+//! Counting costs a few additions for each packet of the source, and nothing for each reader.
+//! Bound: `SAMPLES` samples of a rate.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::base::ids::RtpTs;
 use crate::base::time::Mono;
 use crate::live::core::reception::Reception;
 
-/// Bytes over the last seconds: a sample a second, the oldest against the newest.
+/// Bit rate over the last seconds: one sample a second, the newest compared with the oldest.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rate {
     samples: [(Mono, u64); SAMPLES],
@@ -17,14 +17,14 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// The sum of all bytes, now. To be called every second or so.
+    /// Takes a sample of the sum of all bytes: to be called every second or so.
     pub fn measure(&mut self, bytes: u64, now: Mono) {
         self.samples.rotate_right(1);
         self.samples[0] = (now, bytes);
         self.count = (self.count + 1).min(SAMPLES);
     }
 
-    /// Bits a second; zero before there are two samples.
+    /// Bits per second; zero before there are two samples.
     #[must_use]
     pub fn bits_per_s(&self) -> u64 {
         let Some(oldest) = self.count.checked_sub(1) else { return 0 };
@@ -35,20 +35,20 @@ impl Rate {
     }
 }
 
-/// What was seen of a track.
+/// Counters of one track.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TrackMeter {
-    /// Packets that were taken.
+    /// Packets taken.
     pub packets: u64,
-    /// Their bytes.
+    /// Bytes of the packets taken.
     pub bytes: u64,
-    /// When the newest one came.
+    /// Arrival of the newest packet.
     pub newest: Option<Mono>,
-    /// Its payload type.
+    /// Payload type of the newest packet.
     pub payload_type: Option<u8>,
-    /// From the newest sync sample but one to the newest.
+    /// RTP time from the newest key frame but one to the newest.
     pub gop_ticks: Option<u32>,
-    /// Lost of RTP streams that came before the present one.
+    /// Packets lost in RTP streams before the present one.
     lost_before: i64,
 }
 
@@ -59,7 +59,7 @@ impl TrackMeter {
         (self.newest, self.payload_type) = (Some(now), Some(payload_type));
     }
 
-    /// A sync sample begins; `before` is the time of the one before it in the same RTP stream.
+    /// A key frame begins; `before` is the time of the preceding one in the same RTP stream.
     pub(crate) fn handle_sync(&mut self, before: Option<RtpTs>, ts: RtpTs) {
         self.gop_ticks = before.map(|before| ts.0.wrapping_sub(before.0));
     }
@@ -69,26 +69,26 @@ impl TrackMeter {
         self.lost_before = self.lost(reception);
     }
 
-    /// Packets that did not come, of all RTP streams.
+    /// Packets lost in all RTP streams.
     #[must_use]
     pub fn lost(&self, reception: Option<&Reception>) -> i64 {
         self.lost_before.saturating_add(reception.map_or(0, Reception::lost))
     }
 }
 
-/// How long a source sends nothing between two packets: the longest of the newest gaps.
+/// Gaps between a source's packets: the longest of the recent ones.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gaps {
-    /// First and newest packet.
+    /// Arrivals of the first and the newest packet.
     heard: Option<(Mono, Mono)>,
-    /// When the present period began.
+    /// Start of the present period.
     period: Mono,
-    /// The longest of the present period, and of the one before.
+    /// The longest gap of the present period and of the one before.
     longest: [Duration; 2],
 }
 
 impl Gaps {
-    /// A packet came.
+    /// A packet arrived.
     pub fn handle_packet(&mut self, now: Mono) {
         let Some((_, newest)) = &mut self.heard else {
             (self.heard, self.period) = (Some((now, now)), now);
@@ -109,14 +109,14 @@ impl Gaps {
         self.longest[0].max(self.longest[1])
     }
 
-    /// From the first packet to the newest.
+    /// Time from the first packet to the newest.
     #[must_use]
     pub fn heard_for(&self) -> Duration {
         self.heard.map_or(Duration::ZERO, |(first, newest)| newest.since(first))
     }
 }
 
-/// A camera that sends a picture every 12 s shows three gaps in it.
+/// A camera that sends a frame every 12 s shows three gaps in this time.
 const GAPS_PERIOD: Duration = Duration::from_secs(30);
 
 /// Six points in time, five seconds between the first and the last.

@@ -1,26 +1,27 @@
-//! Live channels: one source to any number of readers, on any number of shards.
+//! Live paths: packets of one source are sent to any number of readers, on any number of shards.
 //!
 //! ```text
 //!  shard of the publisher          home shard of the path          each shard with readers
 //!  [source]  -> [batch]   --Feed-> [registry] + [ring]   --Batch-> [path]: [ring], [reader]s
 //!   latch, clock, reception         who feeds, who listens          start, switch, retransmit
 //! ```
-//! Plain code: packets, messages and the time come in, messages and runs of packets come out. It
-//! knows nothing of RTSP, of sessions or of sockets; what a key frame looks like is told to it.
+//! Plain code: packets, messages and the time come in; messages and runs of packets come out. The
+//! room has no RTSP, sessions or sockets; the caller marks the packets that begin a key frame.
 //!
-//! - [`batch`]: packets as they came, in one block, cut into runs that are one send for each reader
-//! - [`datagrams`]: what readers over UDP get of packets that are longer than a datagram
-//! - [`ring`]: the newest batches; where the newest group of pictures begins
-//! - [`source`]: takes a publisher's packets and makes batches; with [`demux`], [`latch`] and
-//!   [`ssrc_latch`] (strangers), [`clock`] (RTP time and wall clock), [`reception`] (reports) and
-//!   [`liveness`]
-//! - [`registry`]: the homes of the paths; [`message`]: what shards tell each other
-//! - [`paths`]: what a shard listens to; [`path`]: one of them; with [`reader`] (where each is),
-//!   [`start`] (where it begins, and how fast), [`switch`] (numbers and time across a break)
-//!   and [`retransmit`]; [`refresh`] (key frames that are wanted, new parameter sets)
-//! - [`pump`]: which readers are sent what in a turn, and what becomes of it
-//! - [`groups`]: groups that paths are sent to
-//! - [`info`]: what the outside is shown, with [`meter`] (what sources send)
+//! - [`batch`]: packets as received, in one block, cut into runs; a run is one send for each reader
+//! - [`datagrams`]: cuts packets that are longer than a datagram, for readers over UDP
+//! - [`ring`]: the newest batches of a path, and where its newest group of pictures begins
+//! - [`source`]: turns a publisher's packets into batches; with [`demux`], [`latch`] and
+//!   [`ssrc_latch`] (foreign senders), [`clock`] (RTP time and wall clock), [`reception`] (reports)
+//!   and [`liveness`]
+//! - [`registry`]: the homes of paths; [`message`]: messages between shards
+//! - [`paths`]: the paths that a shard listens to; [`path`]: one path; with [`reader`] (the
+//!   position of each reader), [`start`] (where and how fast a reader begins), [`switch`] (sequence
+//!   numbers and time across a break), [`retransmit`], and [`refresh`] (requests for key frames,
+//!   new parameter sets)
+//! - [`pump`]: plans the sends of a turn and takes in their results
+//! - [`groups`]: multicast groups that paths are sent to
+//! - [`info`]: figures of paths for the API, with [`meter`] (bit rate of sources)
 //!
 //! DESIGN section 5.
 

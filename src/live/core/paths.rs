@@ -4,18 +4,18 @@
 //!  (nothing) --want: Ask--> Asked(who waits) --Subscribed--> Here(LivePath) --unused---> gone
 //!                                `------------NotThere-----> (nothing)       `----Ended----> gone
 //! ```
-//! A DESCRIBE also waits at a path that is here while its description lacks parameter sets that
-//! the source may still send, for `SETS_WAIT` from the first such wait of a source.
+//! A DESCRIBE of a path that is here waits, too, while the description lacks parameter sets that
+//! the source may still send: for `SETS_WAIT` from the first such wait for a source.
 //!
-//! DESCRIBE wants a path as much as SETUP does, and most who describe a path set it up next; so a
-//! path without readers is kept for a while before the shard lets go of it.
+//! DESCRIBE subscribes to a path as SETUP does, and most clients that describe a path set it up
+//! next. So the shard keeps a path without readers for a while.
 //!
-//! Paths have keys, so that what is done for a run or a reader looks up no name, and those with
-//! readers to look at are on a list, so that the others cost nothing.
+//! A path has a key, so that work for a run or a reader looks up no name. Paths with readers to
+//! serve are on a list, so that the other paths cost nothing.
 //!
-//! Invariants: the home is asked once for a path, however many want it; whoever waits is answered
-//! once; batches of a path that is not here are left: they are from before it was let go.
-//! Bounds: `PATHS_MAX` paths, `WAITERS_MAX` that wait for one. DESIGN section 5.1.
+//! Invariants: the home is asked once for a path, however many waiters there are; each waiter is
+//! answered once; batches of a path that is not here are dropped: they are from before its release.
+//! Bounds: `PATHS_MAX` paths, `WAITERS_MAX` waiters for one path. DESIGN section 5.1.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -30,23 +30,23 @@ use crate::live::core::limits::{PATHS_MAX, SETS_WAIT};
 use crate::live::core::message::{RefusedError, ToShard};
 use crate::live::core::path::{LivePath, PathKey, PathLimits, ReaderKey, Succession};
 
-/// See the module.
+/// All paths of one shard: see the module.
 #[derive(Debug, Default)]
 pub struct LivePaths {
     entries: HashMap<Arc<str>, Entry>,
     here: Slab<Box<LivePath>>,
-    /// Paths with readers to look at, each once.
+    /// Paths with readers to serve, each once.
     listed: VecDeque<PathKey>,
     serial: u32,
-    /// Paths whose packets come although the shard does not listen.
+    /// Paths whose batches arrive although the shard does not listen.
     strays: HashSet<Arc<str>>,
 }
 
 #[derive(Debug)]
 enum Entry {
-    /// The home has not answered. Who waits, by names that are the caller's and grow.
+    /// The home has not answered. The caller names the waiters by numbers that grow.
     Asked { waiters: BTreeSet<u64>, limits: PathLimits, again: Again },
-    /// The shard listens: a place in `here`.
+    /// The shard listens: `place` is an index into `here`.
     Here { place: usize, wanted: Mono, sets: SetsWait },
 }
 
@@ -54,50 +54,50 @@ enum Entry {
 #[derive(Debug, Default)]
 struct SetsWait {
     waiters: BTreeSet<u64>,
-    /// Nobody waits for this source after this time.
+    /// No DESCRIBE waits for this source after this time.
     until: Option<Mono>,
 }
 
-/// What to do about a path that is wanted.
+/// What the caller does about a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// It is here.
+    /// The path is here.
     Here,
-    /// Whoever wants it is answered by `Told::Answer`.
+    /// The waiter is answered by `Told::Answer`.
     Asked,
-    /// The same, and the home is to be sent `Ask::Subscribe`.
+    /// The waiter is answered by `Told::Answer`, and the home is to be sent `Ask::Subscribe`.
     Ask,
-    /// Too many paths, or too many who wait for this one.
+    /// The shard has `PATHS_MAX` paths, or the path has `WAITERS_MAX` waiters.
     TooMany,
 }
 
-/// What a home's note means to the shard.
+/// What the caller does about a home's message.
 #[derive(Debug)]
 pub enum Told {
-    /// Nothing is to be done.
+    /// Nothing.
     Nothing,
-    /// These have waited; the path is here, or it is refused.
+    /// Answers the waiters: the path is here, or refused.
     Answer {
-        /// As given to `want`.
+        /// Waiters as given to `want`.
         waiters: Vec<u64>,
-        /// Why it is not here.
+        /// Why the path is not here.
         refused: Option<RefusedError>,
     },
-    /// A batch came: readers of the path are ready, and a PLAY may be answered.
+    /// A batch arrived: readers of the path are ready, and a PLAY may be answered.
     Fed,
-    /// The path is not what its readers were told of, or is gone.
+    /// The path has ended, or has other tracks than its readers were told.
     End {
-        /// End with BYE; the caller removes them.
+        /// Readers to end with BYE; the caller removes them.
         readers: Vec<(ReaderKey, u64)>,
-        /// Waited for parameter sets, and are executed again.
+        /// DESCRIBE requests that waited for parameter sets, to be executed again.
         waiters: Vec<u64>,
     },
-    /// It is for a source of the shard, not for readers.
+    /// The message is for a source of the shard, not for readers.
     ForSource(ToShard),
 }
 
 impl LivePaths {
-    /// Somebody wants a path. `limits` are those of the path, should it not be here.
+    /// Subscribes `waiter` to a path. `limits` are the path's, for a path that is not here yet.
     pub fn want(&mut self, name: &Arc<str>, limits: PathLimits, waiter: u64, now: Mono) -> Wanted {
         let count = self.entries.len();
         match self.entries.get_mut(name) {
@@ -120,8 +120,8 @@ impl LivePaths {
         }
     }
 
-    /// Whether a DESCRIBE waits for parameter sets of a path that is here. It is answered by
-    /// `Told::Answer`, `Told::End` or `overdue`.
+    /// Whether a DESCRIBE waits for parameter sets of a path that is here. `Told::Answer`,
+    /// `Told::End` or `overdue` answers such a DESCRIBE.
     pub fn await_sets(&mut self, name: &str, waiter: u64, now: Mono) -> bool {
         let awaits_sets = self.path(name).is_some_and(|path| path.description().awaits_sets);
         let Some(Entry::Here { sets, .. }) = self.entries.get_mut(name) else { return false };
@@ -146,7 +146,7 @@ impl LivePaths {
         overdue
     }
 
-    /// Somebody does not wait any more.
+    /// Removes a waiter.
     pub fn forget_waiter(&mut self, name: &str, waiter: u64) {
         if let Some(
             Entry::Asked { waiters, .. } | Entry::Here { sets: SetsWait { waiters, .. }, .. },
@@ -161,13 +161,13 @@ impl LivePaths {
         std::mem::take(sets).waiters.into_iter().collect()
     }
 
-    /// A path that is here.
+    /// A path that is here, by name.
     #[must_use]
     pub fn path(&self, name: &str) -> Option<&LivePath> {
         self.here.get(self.place_of(name)?).map(|path| &**path)
     }
 
-    /// A path that is here.
+    /// A path that is here, by name.
     pub fn path_mut(&mut self, name: &str) -> Option<&mut LivePath> {
         self.here.get_mut(self.place_of(name)?).map(|path| &mut **path)
     }
@@ -190,7 +190,7 @@ impl LivePaths {
         }
     }
 
-    /// Lists all paths with readers to look at, whoever has put them there.
+    /// Lists all paths with readers to serve.
     pub fn list_all(&mut self) {
         let Self { here, listed, .. } = self;
         let ready = here.iter_mut().map(|(_, path)| path);
@@ -200,9 +200,9 @@ impl LivePaths {
         }
     }
 
-    /// The next path with readers to look at. If some are left over, it is to be listed again.
+    /// The next path with readers to serve. The caller lists the path again if readers are left.
     pub fn pop_listed(&mut self) -> Option<PathKey> {
-        // Bounded: each round takes one out.
+        // Bounded: each round takes one path out.
         while let Some(key) = self.listed.pop_front() {
             if let Some(path) = self.by_key(key) {
                 path.is_listed = false;
@@ -212,7 +212,7 @@ impl LivePaths {
         None
     }
 
-    /// Puts a path that has readers to look at on the list.
+    /// Lists a path if it has readers to serve.
     pub fn list(&mut self, key: PathKey) {
         if let Some(path) = self.by_key(key)
             && path.has_ready()
@@ -222,25 +222,25 @@ impl LivePaths {
         }
     }
 
-    /// Paths on the list; some may be gone by now.
+    /// Number of listed paths; some of them may have ended.
     #[must_use]
     pub fn listed_count(&self) -> usize {
         self.listed.len()
     }
 
-    /// Places of paths: each path that is here has one below this number, and keeps it.
+    /// Upper bound of the paths' indices: each path keeps its index while it is here.
     #[must_use]
     pub fn place_count(&self) -> usize {
         self.here.capacity()
     }
 
-    /// The path in a place.
+    /// The path with this index.
     #[must_use]
     pub fn at(&self, place: usize) -> Option<&LivePath> {
         self.here.get(place).map(|path| &**path)
     }
 
-    /// Paths that are here.
+    /// Number of paths that are here.
     #[must_use]
     pub fn here_count(&self) -> usize {
         self.here.len()
@@ -256,7 +256,7 @@ impl LivePaths {
         self.here.iter_mut().map(|(_, path)| &mut **path)
     }
 
-    /// Paths are allowed something else: `limits_of` knows what.
+    /// Sets new limits: `limits_of` returns those of a path.
     pub fn set_limits(&mut self, limits_of: impl Fn(&str) -> PathLimits) {
         for (name, entry) in &mut self.entries {
             match entry {
@@ -270,7 +270,7 @@ impl LivePaths {
         }
     }
 
-    /// A home tells something.
+    /// Handles a message from a home.
     pub fn handle(&mut self, name: &Arc<str>, note: ToShard, now: Mono) -> Told {
         match note {
             ToShard::Subscribed { generation, description, snapshot } => {
@@ -305,7 +305,7 @@ impl LivePaths {
                 let Some(path) = self.path_mut(name) else { return Told::Nothing };
                 let succession = path.handle_source(generation, description);
                 let readers = owners(path);
-                // Executed again, they wait for the sets of this source.
+                // Executed again, these requests wait for the parameter sets of the new source.
                 let waiters = self.take_sets_wait(name);
                 match succession {
                     Succession::GoOn => Told::Answer { waiters, refused: None },
@@ -340,7 +340,7 @@ impl LivePaths {
     ) -> Told {
         let known = self.entries.remove(name);
         let Some(Entry::Asked { waiters, limits, .. }) = known else {
-            // An answer to one that has gone, or a second one.
+            // The path was released in between, or the answer is a repetition.
             if let Some(here) = known {
                 self.entries.insert(Arc::clone(name), here);
             }
@@ -360,7 +360,7 @@ impl LivePaths {
                 waiters: sets.waiters.into_iter().collect(),
             },
             Some(asked @ Entry::Asked { .. }) => {
-                // Ended for the one before; this one is asked for anew and will be answered.
+                // The end is that of an earlier subscription; the home will answer this one.
                 self.entries.insert(Arc::clone(name), asked);
                 Told::Nothing
             }
@@ -368,13 +368,13 @@ impl LivePaths {
         }
     }
 
-    /// There is something to look after.
+    /// Whether there are paths to look after.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.entries.is_empty() || !self.strays.is_empty()
     }
 
-    /// Paths whose homes have not answered for a while: they are to be sent `Ask::Subscribe` again.
+    /// Paths without an answer for a while: their homes are to be sent `Ask::Subscribe` again.
     pub fn unanswered(&mut self, now: Mono) -> Vec<Arc<str>> {
         let entries = self.entries.iter_mut();
         let due = entries.filter_map(|(name, entry)| match entry {
@@ -384,19 +384,19 @@ impl LivePaths {
         due.collect()
     }
 
-    /// Paths whose packets come although the shard does not listen: its word that it does not was
-    /// lost, and is said again.
+    /// Paths whose batches arrive although the shard does not listen: `Ask::Unsubscribe` was lost
+    /// and is to be sent again.
     pub fn strays(&mut self) -> Vec<Arc<str>> {
         let Self { entries, strays, .. } = self;
         strays.drain().filter(|name| !entries.contains_key(name)).collect()
     }
 
-    /// What the shard listens to, for its homes.
+    /// Paths that the shard listens to, for renewal at their homes.
     pub fn held(&self) -> impl Iterator<Item = (Arc<str>, Generation, Arc<Description>)> {
         self.here.iter().map(|(_, path)| path.held())
     }
 
-    /// Lets go of paths that nobody reads or wanted lately: their homes are to be sent
+    /// Releases paths without readers or recent requests: their homes are to be sent
     /// `Ask::Unsubscribe`. To be called every second or so.
     pub fn sweep(&mut self, now: Mono) -> Vec<Arc<str>> {
         let mut unused = Vec::new();
@@ -417,7 +417,7 @@ impl LivePaths {
         unused
     }
 
-    /// The place of a path that is here.
+    /// The index of a path that is here.
     #[must_use]
     pub fn place_of(&self, name: &str) -> Option<usize> {
         match self.entries.get(name)? {
@@ -442,7 +442,7 @@ fn owners(path: &LivePath) -> Vec<(ReaderKey, u64)> {
     path.readers().map(|(key, reader)| (key, reader.owner)).collect()
 }
 
-/// A crowd that comes at once for a camera that is being opened.
+/// Clients that arrive at once for a camera that is being opened.
 const WAITERS_MAX: usize = 4_096;
 
 #[cfg(test)]

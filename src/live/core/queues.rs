@@ -1,16 +1,16 @@
-//! Which readers of a path are to be looked at: those that are live, and those that catch up.
+//! Queues of a path's readers: readers that are live, and readers that catch up.
 //!
 //! ```text
-//!  waiting [a b c]  --a batch comes--> ready [a b c]     one move, however many they are
-//!  waiting [c b]     <--pop, from the end-- ready [a]    so the last one comes first next time
-//!  behind  [x y]     woken by the clock, popped with what time the others leave
+//!  waiting [a b c]  --a batch arrives--> ready [a b c]   one move, however many readers there are
+//!  waiting [c b]     <--pop, from the end-- ready [a]    so the last reader is first next time
+//!  behind  [x y]     woken by the clock, popped in the time that live readers leave
 //! ```
-//! Whoever is popped waits for the next batch then; whoever is put in anew, or put off, gets a new
-//! ticket, and older entries of his mean nothing. The order turns around with each batch: over time
-//! nobody is served later than another.
+//! A popped reader waits for the next batch. A reader that is queued anew, or deferred, gets a new
+//! ticket; older entries of the reader are stale. The order turns around with each batch, so over
+//! time no reader is served later than another.
 //!
-//! Invariant: a reader that waits comes up with the next batch. Bound: an entry a reader, and one
-//! more for each time that one was woken since the last batch. DESIGN section 5.4.
+//! Invariant: a waiting reader comes up with the next batch. Bound: one entry for each reader, and
+//! one more for each time that a reader was woken since the last batch. DESIGN section 5.4.
 
 use std::collections::VecDeque;
 
@@ -19,12 +19,12 @@ use slab::Slab;
 use crate::live::core::path::{LivePath, PathKey, ReaderKey};
 use crate::live::core::reader::{FeedState, Reader};
 
-/// An entry.
+/// An entry of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Queued {
     pub(crate) index: u32,
     pub(crate) serial: u32,
-    /// That of the reader, unless it was put in again since.
+    /// Ticket of the reader at this entry; a reader with another ticket makes the entry stale.
     pub(crate) ticket: u32,
 }
 
@@ -34,7 +34,7 @@ impl Queued {
     }
 }
 
-/// See the module.
+/// The three queues of a path: see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
     ready: VecDeque<Queued>,
@@ -43,24 +43,24 @@ pub(crate) struct Queues {
 }
 
 impl Queues {
-    /// A reader is to be looked at.
+    /// Adds a reader to be served.
     pub(crate) fn add(&mut self, queued: Queued, is_behind: bool) {
-        // Popped last, as entries of `ready` are popped from its end.
+        // A new entry is popped last, as entries are popped from the end.
         if is_behind { self.behind.push_front(queued) } else { self.ready.push_front(queued) }
     }
 
-    /// A batch has come: all who wait are to be looked at, behind those who are to be already.
+    /// A batch arrived: all waiting readers become ready, after the readers that are ready already.
     pub(crate) fn release(&mut self) {
         self.waiting.append(&mut self.ready);
         std::mem::swap(&mut self.ready, &mut self.waiting);
     }
 
-    /// The next one that is live and for which the entry is meant.
+    /// The next live reader whose entry is not stale.
     pub(crate) fn pop_ready(&mut self, is_meant: impl FnMut(Queued) -> bool) -> Option<Queued> {
         Self::pop(&mut self.ready, &mut self.waiting, is_meant)
     }
 
-    /// The next one that catches up.
+    /// The next reader that catches up, whose entry is not stale.
     pub(crate) fn pop_behind(&mut self, is_meant: impl FnMut(Queued) -> bool) -> Option<Queued> {
         Self::pop(&mut self.behind, &mut self.waiting, is_meant)
     }
@@ -82,7 +82,7 @@ impl Queues {
         waiting: &mut VecDeque<Queued>,
         mut is_meant: impl FnMut(Queued) -> bool,
     ) -> Option<Queued> {
-        // Bounded: each round takes one out.
+        // Bounded: each round takes one entry out.
         loop {
             let queued = from.pop_back()?;
             if is_meant(queued) {
@@ -94,9 +94,9 @@ impl Queues {
 }
 
 impl LivePath {
-    /// Reads of those who are popped next what is read of them then, and who they are: thousands of
-    /// readers are more than the cache holds, and loads that depend on nothing overlap (DESIGN
-    /// section 6). How many there are.
+    /// Prefetches the cache lines of the next eight readers, and writes their owners to `owners`.
+    /// Thousands of readers are more than the cache holds, and independent loads overlap (DESIGN
+    /// section 6). Returns the number of owners.
     pub fn touch_next(&self, is_behind: bool, owners: &mut [u64; TOUCHED_MAX]) -> usize {
         let queue = if is_behind { &self.queues.behind } else { &self.queues.ready };
         let next = || queue.iter().rev().take(TOUCHED_MAX);
@@ -116,19 +116,19 @@ impl LivePath {
         count
     }
 
-    /// The next reader to look at, of those that are live. It comes up again with the next batch.
+    /// The next live reader to serve. The reader comes up again with the next batch.
     pub fn pop_ready(&mut self) -> Option<ReaderKey> {
         let Self { queues, readers, key, .. } = self;
         queues.pop_ready(|queued| is_meant(readers, queued)).map(|queued| queued.key(*key))
     }
 
-    /// The next one, of those that catch up.
+    /// The next reader to serve that catches up.
     pub fn pop_behind(&mut self) -> Option<ReaderKey> {
         let Self { queues, readers, key, .. } = self;
         queues.pop_behind(|queued| is_meant(readers, queued)).map(|queued| queued.key(*key))
     }
 
-    /// A reader has more to send, or may send again: it is looked at behind the others.
+    /// Queues a reader that has more to send, or may send again, after the other readers.
     pub fn queue(&mut self, key: ReaderKey) {
         let newest = self.ring.newest().map(|batch| batch.received());
         let Some((_, reader)) =
@@ -144,36 +144,37 @@ impl LivePath {
         }
     }
 
-    /// A reader that was popped is not to come up with the next batch: it is queued at its time.
+    /// Keeps a popped reader from coming up with the next batch: the clock wakes the reader.
     pub fn defer(&mut self, key: ReaderKey) {
         if let Some(reader) = self.reader_mut(key) {
             reader.ticket = reader.ticket.wrapping_add(1);
         }
     }
 
-    /// Whether there are readers to look at; they may be gone by now.
+    /// Whether there are readers to serve; they may have left by now.
     #[must_use]
     pub fn has_ready(&self) -> bool {
         !self.queues.is_empty()
     }
 
-    /// Readers that are to be looked at, as many as there may be gone ones among them.
+    /// Upper bound of the live readers to serve: entries of readers that have left count, too.
     #[must_use]
     pub fn ready_count(&self) -> usize {
         self.queues.ready_count()
     }
 
-    /// The same, of those that catch up.
+    /// Upper bound of the catching-up readers to serve: entries of readers that have left count,
+    /// too.
     #[must_use]
     pub fn behind_count(&self) -> usize {
         self.queues.behind_count()
     }
 }
 
-/// Readers whose loads overlap.
+/// Readers whose cache lines are loaded together.
 pub const TOUCHED_MAX: usize = 8;
 
-/// Whether an entry of the queues is for a reader as it is now. It is looked at then.
+/// Whether an entry has the present ticket of a playing reader. Such a reader counts as dequeued.
 fn is_meant(readers: &mut Slab<(u32, Reader)>, queued: Queued) -> bool {
     let Some((serial, reader)) = readers.get_mut(queued.index as usize) else { return false };
     let is_meant = (*serial, reader.ticket) == (queued.serial, queued.ticket);

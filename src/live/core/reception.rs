@@ -1,37 +1,37 @@
-//! What is received of one RTP stream: for the reports that its source gets.
+//! Reception figures of one RTP stream, for the receiver reports to its source.
 //!
-//! RFC 3550 appendix A.1 (numbers), A.3 (loss), A.8 (jitter), without probation: who may send is
-//! decided before (`latch`). Invariant: any numbers give a report; nothing is expected that the
-//! source did not number.
+//! RFC 3550 appendix A.1 (numbers), A.3 (loss), A.8 (jitter), without probation: `latch` has
+//! checked the sender before. Invariants: any sequence numbers give a report; only numbers that the
+//! source used are expected.
 
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
 use crate::live::core::clock::ticks_between;
 use crate::rtcp::ReportBlock;
 
-/// See the module.
+/// Counters of one RTP stream: see the module.
 #[derive(Debug, Clone)]
 pub struct Reception {
     ssrc: Ssrc,
     clock_rate_hz: u32,
-    /// First number, wraps counted above it.
+    /// First sequence number, with its wraps counted in the upper 16 bits.
     base: u32,
     highest: u32,
     received: u64,
-    /// As of the last report.
+    /// Expected packets at the last report.
     expected_before: u64,
     received_before: u64,
-    /// Packets that were expected before the numbers began anew.
+    /// Packets lost before the source restarted its numbers.
     earlier_lost: i64,
     transit: Option<u32>,
-    /// In 16ths of a tick.
+    /// Jitter in 16ths of a tick.
     jitter: u32,
-    /// The middle of the last sender report's NTP time, and when it came.
+    /// The middle 32 bits of the newest sender report's NTP time, and the report's arrival.
     sender_report: Option<(u32, Mono)>,
 }
 
 impl Reception {
-    /// A stream begins with number `seq`.
+    /// A stream that begins with number `seq`.
     #[must_use]
     pub fn new(ssrc: Ssrc, clock_rate_hz: u32, seq: SeqNo) -> Self {
         Self {
@@ -49,18 +49,18 @@ impl Reception {
         }
     }
 
-    /// The stream goes on under another SSRC.
+    /// The stream continues under another SSRC.
     pub fn rename(&mut self, ssrc: Ssrc) {
         self.ssrc = ssrc;
     }
 
-    /// A packet came.
+    /// Counts a packet.
     pub fn handle_packet(&mut self, seq: SeqNo, ts: RtpTs, now: Mono) {
         let ahead = seq.0.wrapping_sub(self.low_of_highest());
         if ahead < DROPOUT_MAX {
             self.highest = self.highest.wrapping_add(ahead.into());
         } else if ahead < u16::MAX - MISORDER_MAX {
-            // The source numbers anew, or is another for all that we can tell.
+            // The source restarted its numbers, or is another source: the two look the same.
             self.earlier_lost = self.lost();
             (self.base, self.highest) = (seq.0.into(), seq.0.into());
             self.received = 0;
@@ -70,13 +70,13 @@ impl Reception {
         self.handle_transit(ts, now);
     }
 
-    /// A sender report came.
+    /// Takes a sender report.
     pub fn handle_sender_report(&mut self, ntp: u64, now: Mono) {
         let middle = u32::try_from(ntp >> 16 & 0xffff_ffff).unwrap_or(0);
         self.sender_report = Some((middle, now));
     }
 
-    /// The report block for the source. `sender_ssrc` is who reports.
+    /// The report block for the source. `sender_ssrc` is the reporter's SSRC.
     pub fn report(&mut self, sender_ssrc: Ssrc, now: Mono) -> ReportBlock {
         let expected = self.expected();
         let expected_since = expected.saturating_sub(self.expected_before);
@@ -100,13 +100,13 @@ impl Reception {
         }
     }
 
-    /// Packets that came.
+    /// Packets received.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Packets that did not come, negative when some came twice.
+    /// Packets lost, negative when packets arrived twice.
     #[must_use]
     pub fn lost(&self) -> i64 {
         let expected = i64::try_from(self.expected()).unwrap_or(i64::MAX);
@@ -136,7 +136,7 @@ impl Reception {
         let transit = arrival.wrapping_sub(ts.0);
         if let Some(before) = self.transit {
             let change = ticks_between(RtpTs(before), RtpTs(transit)).unsigned_abs();
-            // A jump in time is no jitter.
+            // A jump in time does not count as jitter.
             if change < self.clock_rate_hz.saturating_mul(JITTER_MAX_S) {
                 let decay = (self.jitter + 8) >> 4;
                 self.jitter = self.jitter.saturating_add(change).saturating_sub(decay);
@@ -150,7 +150,7 @@ impl Reception {
 const DROPOUT_MAX: u16 = 3_000;
 /// RFC 3550 appendix A.1.
 const MISORDER_MAX: u16 = 100;
-/// 24 bits with a sign.
+/// A signed number of 24 bits.
 const LOST_MAX: i64 = 0x7f_ffff;
 const JITTER_MAX_S: u32 = 10;
 

@@ -1,12 +1,12 @@
-//! What keeps a path fresh for those who read it: key pictures that are asked for, and a
-//! description that says what the source sends now.
+//! Requests for key frames on behalf of readers, and changes of a path's description.
 //!
 //! ```text
-//!  reader lost a picture (PLI, FIR) --2 s apart--> home --0.5 s apart--> source
+//!  reader lost a frame (PLI, FIR) --2 s apart--> home --0.5 s apart--> source
 //!  source sends other parameter sets --> new text --> home --> shards that listen
 //! ```
-//! Invariant: a description that changes keeps its tracks; readers that are there go on, for what
-//! they need comes in band, and new ones are told the truth. DESIGN section 5.8.
+//! Invariant: a changed description keeps its tracks. Present readers continue, because the
+//! parameter sets that they need come in band; new readers get the new description. DESIGN section
+//! 5.8.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::live::core::limits::LOSS_SYNC_INTERVAL;
 use crate::live::core::path::LivePath;
 
 impl LivePath {
-    /// A reader says that it has lost a picture. True: the source is to be asked for a key frame.
+    /// A reader has reported a lost frame. True when the source is to be asked for a key frame.
     pub fn wants_sync(&mut self, now: Mono) -> bool {
         let is_fresh = |asked: Mono| now.since(asked) < LOSS_SYNC_INTERVAL;
         if self.description().sync_track().is_none() || self.sync_wanted.is_some_and(is_fresh) {
@@ -27,14 +27,14 @@ impl LivePath {
         true
     }
 
-    /// Whether a reader that begins now has to wait for a key frame.
+    /// Whether a reader that starts now has to wait for a key frame.
     #[must_use]
     pub fn lacks_sync(&self) -> bool {
         self.description().sync_track().is_some() && self.ring().newest_start().is_none()
     }
 
-    /// The source says something else of the same tracks. False: it is not the path's source any
-    /// more, or the tracks are others.
+    /// The source has changed the description of the same tracks. False when the source does not
+    /// feed the path any more, or when the tracks differ.
     pub fn redescribe(&mut self, generation: Generation, description: Arc<Description>) -> bool {
         let is_its = generation == self.generation && self.description.continues(&description);
         if is_its {

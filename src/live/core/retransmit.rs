@@ -1,12 +1,12 @@
-//! Sending again what a reader has lost (RFC 4585 NACK, RFC 4588): no cache but the ring.
+//! Retransmission of packets that a reader has lost (RFC 4585 NACK, RFC 4588), out of the ring.
 //!
 //! ```text
-//!  NACK 17 --mapping--> source's 912 --ring--> the packet as it came --pieces--> RTX packet
+//!  NACK 17 --mapping--> source's 912 --ring--> packet as received --pieces--> RTX packet
 //! ```
-//! Invariant: only what was sent to this reader since the last break of its stream is sent again.
-//! Bound: a tenth of what was sent, with a burst of `RETRANSMIT_BURST`, so that lost packets do not
-//! double the load of a line that loses them. What is looked for and is not there costs as much: a
-//! reader cannot keep a shard busy with searches. DESIGN section 5.8.
+//! Invariant: only packets that this reader was sent since the last break of its stream are sent
+//! again. Bound: a tenth of the packets sent, with a burst of `RETRANSMIT_BURST`, so that losses do
+//! not double the load of a lossy line. A search without a result costs as much: a reader cannot
+//! keep a shard busy with searches. DESIGN section 5.8.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::live::core::reader::ReaderStream;
 use crate::live::core::ring::BatchRing;
 use crate::rtp::{RtpView, RtxPieces, RtxStream, rtx_pieces, set_ts};
 
-/// How much may be sent again.
+/// Budget of a reader's retransmissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetransmitBudget {
-    /// In shares of a packet.
+    /// Credit in shares of a packet: `RETRANSMIT_SHARE` make one retransmission.
     credit: u32,
 }
 
@@ -32,12 +32,12 @@ impl Default for RetransmitBudget {
 }
 
 impl RetransmitBudget {
-    /// Packets went out.
+    /// Adds the credit of packets that were sent.
     pub fn handle_sent(&mut self, packets: u16) {
         self.credit = self.credit.saturating_add(packets.into()).min(CREDIT_MAX);
     }
 
-    /// One is to be sent again. False: not now.
+    /// Takes the credit of one retransmission. False without enough credit.
     pub fn take(&mut self) -> bool {
         let left = self.credit.checked_sub(RETRANSMIT_SHARE);
         self.credit = left.unwrap_or(self.credit);
@@ -45,37 +45,37 @@ impl RetransmitBudget {
     }
 }
 
-/// Why nothing is sent again.
+/// Why a packet is not sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RetransmitError {
-    /// Not sent to this reader, or before a break.
+    /// The reader was not sent the packet, or was sent the packet before a break.
     #[error("the reader was not sent this packet")]
     NotSent,
-    /// It has left the ring, or was lost before it came to us.
+    /// The packet has left the ring, or was lost on its way to the server.
     #[error("the packet is not here any more")]
     Gone,
-    /// The reader asks for too much.
+    /// The reader asks for more than its budget.
     #[error("too much is asked for again")]
     OverBudget,
 }
 
-/// A packet that was sent to a reader and is still here.
+/// A packet that was sent to a reader and is still in the ring.
 #[derive(Debug, Clone)]
 pub struct SentPacket {
-    /// The batch that it is in.
+    /// The batch that holds the packet.
     pub batch: Arc<PacketBatch>,
-    /// The packet, as it came.
+    /// The packet as received.
     pub packet: LivePacket,
-    /// Its number as the reader knows it.
+    /// Sequence number that the reader knows.
     pub seq: SeqNo,
-    /// Its time as the reader knows it.
+    /// RTP time that the reader knows.
     pub ts: RtpTs,
 }
 
 impl SentPacket {
-    /// The packet that repeats it, with ranges into the packet's own bytes. `None`: it is not of
-    /// the payload type that retransmissions were offered for.
+    /// The retransmission packet, as ranges of the original's bytes. `None` when the original is
+    /// not of the payload type that retransmission was offered for.
     #[must_use]
     pub fn pieces(&self, payload_type: u8, rtx: RtxStream) -> Option<RtxPieces> {
         let view = RtpView::parse(self.batch.packet_bytes(&self.packet)).ok()?;
@@ -89,8 +89,8 @@ impl SentPacket {
     }
 }
 
-/// Payload type of retransmissions of a track, and the one that they are for: its first. `None`:
-/// all numbers are taken.
+/// Payload type of a track's retransmissions, and the payload type of the originals: the track's
+/// first. `None` when every dynamic payload type is in use.
 #[must_use]
 pub fn rtx_payload_type(track: &LiveTrack) -> Option<(u8, u8)> {
     let original = *track.payload_types.first()?;

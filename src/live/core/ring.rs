@@ -1,18 +1,18 @@
 //! The newest batches of a path, and where its newest group of pictures begins.
 //!
 //! ```text
-//!  first                       newest sync            end
+//!  first                       newest key frame       end
 //!   [b17][b18][b19][b20][b21]..[b40: S][b41]..[b55]    b56 comes next
 //!     ^ a late reader             ^ a new reader        ^ the others
 //! ```
-//! Numbers are this ring's own: batches are the same blocks on every shard, numbers are not.
-//! Where tables stand apart from their picture (MPEG-TS), the start is the batch with the newest
-//! tables before it, which is known when the picture comes.
+//! Numbers belong to one ring: batches are the same blocks on every shard, their numbers differ.
+//! Where tables come apart from their key frame (MPEG-TS), readers start at the batch with the
+//! newest tables before the key frame; the start is known when the key frame arrives.
 //!
-//! Kept is what is needed from the newest sync sample on, and a history behind it, within the
-//! budget; what is over the budget goes, oldest first, the start of the group of pictures too.
+//! The ring keeps all batches from the newest key frame on, and a history before it, within the
+//! budget. A ring over budget drops its oldest batches, even the start of the group of pictures.
 //!
-//! Invariants: numbers have no gaps; a sync place lies in the ring and in the present source.
+//! Invariants: numbers have no gaps; a start lies in the ring and in the present source.
 //! Bounds: a budget of bytes, `RING_BATCHES_MAX` batches. DESIGN section 5.3.
 
 use std::collections::VecDeque;
@@ -24,12 +24,12 @@ use crate::base::time::Mono;
 use crate::live::core::batch::{LivePacket, PacketBatch};
 use crate::live::core::limits::{RING_BATCHES_MAX, RING_BYTES, RING_HISTORY};
 
-/// What a ring may keep.
+/// Limits of a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingLimits {
-    /// Bytes, bookkeeping included.
+    /// Memory, bookkeeping included.
     pub bytes_max: usize,
-    /// How long beyond the newest group of pictures.
+    /// Time kept before the newest group of pictures.
     pub history: Duration,
 }
 
@@ -39,35 +39,35 @@ impl Default for RingLimits {
     }
 }
 
-/// See the module.
+/// The newest batches of a path: see the module.
 #[derive(Debug)]
 pub struct BatchRing {
     batches: VecDeque<Arc<PacketBatch>>,
     first_no: u64,
     bytes: usize,
-    /// Batches with the beginning of a sync sample, oldest first.
+    /// Numbers of the batches in which a key frame begins, oldest first.
     syncs: VecDeque<u64>,
-    /// The newest batch with something to begin with, whether its picture has come or not.
+    /// Number of the newest batch with a start, whether its key frame has arrived or not.
     entry: Option<u64>,
-    /// First batch of the present source.
+    /// Number of the present source's first batch.
     source_from: u64,
     sync_track: Option<u8>,
     limits: RingLimits,
 }
 
-/// A packet found by its number.
+/// A packet found by its sequence number.
 #[derive(Debug, Clone)]
 pub struct Found {
     /// Number of its batch.
     pub no: u64,
     /// The batch that it is in.
     pub batch: Arc<PacketBatch>,
-    /// The packet.
+    /// The packet in that batch.
     pub packet: LivePacket,
 }
 
 impl BatchRing {
-    /// An empty ring of a path whose readers start by the sync samples of `sync_track`.
+    /// An empty ring of a path whose readers start at key frames of `sync_track`.
     #[must_use]
     pub fn new(sync_track: Option<u8>, limits: RingLimits) -> Self {
         let (batches, syncs) = (VecDeque::new(), VecDeque::new());
@@ -75,12 +75,12 @@ impl BatchRing {
         Self { batches, first_no: 0, bytes: 0, syncs, entry, source_from: 0, sync_track, limits }
     }
 
-    /// It may keep something else, from the next batch on.
+    /// Sets the limits from the next batch on.
     pub fn set_limits(&mut self, limits: RingLimits) {
         self.limits = limits;
     }
 
-    /// Adds the newest batch, and lets go of what is not to be kept. Returns its number.
+    /// Adds the newest batch, and drops batches beyond the limits. Returns the batch's number.
     pub fn push(&mut self, batch: Arc<PacketBatch>, now: Mono) -> u64 {
         let no = self.end_no();
         let is_new_source =
@@ -113,15 +113,15 @@ impl BatchRing {
         }
     }
 
-    /// Another source follows. What is here is for late readers; a new one begins with the new
-    /// source.
+    /// Another source follows. The present batches stay for late readers; new readers start with
+    /// the new source.
     pub fn break_off(&mut self) {
         self.syncs.clear();
         self.entry = None;
         self.source_from = self.end_no();
     }
 
-    /// Forgets everything: what comes is another path's in all but name.
+    /// Drops everything: the path goes on with other tracks.
     pub fn clear(&mut self, sync_track: Option<u8>) {
         self.first_no = self.end_no();
         self.batches.clear();
@@ -129,13 +129,13 @@ impl BatchRing {
         (self.bytes, self.sync_track) = (0, sync_track);
     }
 
-    /// A batch by its number; `None` when it has gone or has not come.
+    /// A batch by its number; `None` when the batch has been dropped or has not arrived.
     #[must_use]
     pub fn batch(&self, no: u64) -> Option<&Arc<PacketBatch>> {
         self.batches.get(usize::try_from(no.checked_sub(self.first_no)?).ok()?)
     }
 
-    /// Number of the oldest batch that is here, or of the next one.
+    /// Number of the oldest batch, or of the next one in an empty ring.
     #[must_use]
     pub fn first_no(&self) -> u64 {
         self.first_no
@@ -147,8 +147,8 @@ impl BatchRing {
         self.first_no + self.batches.len() as u64
     }
 
-    /// The batch in which the newest group of pictures begins. Where no track needs sync samples:
-    /// the newest batch.
+    /// The batch in which the newest group of pictures begins. Without a track that needs key
+    /// frames: the newest batch.
     #[must_use]
     pub fn newest_start(&self) -> Option<u64> {
         match self.sync_track {
@@ -157,7 +157,7 @@ impl BatchRing {
         }
     }
 
-    /// The newest batch from `from` backwards that has packets of a track, of the present source.
+    /// The newest batch of the present source, from `from` backwards, with packets of a track.
     #[must_use]
     pub fn newest_with(&self, track: u8, from: u64) -> Option<u64> {
         let has = |no: &u64| self.batch(*no).is_some_and(|b| !b.runs_of(track).is_empty());
@@ -178,15 +178,15 @@ impl BatchRing {
         self.batches.back()
     }
 
-    /// What a shard is given that begins to listen: from the newest start on.
+    /// Batches for a shard that begins to listen: from the newest start on.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Arc<PacketBatch>> {
         let from = self.newest_start().unwrap_or_else(|| self.end_no());
         (from..self.end_no()).filter_map(|no| self.batch(no).cloned()).collect()
     }
 
-    /// A packet by its number before any break, the newest with that number: of those that came, or
-    /// of those that readers over UDP get. Only batches from `oldest_no` on are looked at.
+    /// The newest packet with a sequence number, as received or in the form for readers over UDP.
+    /// Only batches from `oldest_no` on are searched.
     #[must_use]
     pub fn find(&self, track: u8, is_datagram: bool, seq: SeqNo, oldest_no: u64) -> Option<Found> {
         (self.first_no.max(oldest_no)..self.end_no()).rev().find_map(|no| {
@@ -199,14 +199,14 @@ impl BatchRing {
         })
     }
 
-    /// Memory of the batches that are kept.
+    /// Memory of all batches.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.bytes
     }
 
     fn evict(&mut self, now: Mono) {
-        // Bounded: each round takes one out. The newest one always stays.
+        // Bounded: each round takes one batch out. The newest one always stays.
         while self.batches.len() > 1 {
             let Some(oldest) = self.batches.front() else { return };
             let is_over =

@@ -1,22 +1,22 @@
-//! Which RTP stream of a track is taken: by the place that it comes from, then by its SSRC.
+//! Selects the RTP stream of a track: by the place that it comes from, then by its SSRC.
 //!
 //! ```text
 //!  Open --first packet--> Held(a)
-//!  Held(a) --b, same place, numbers and time go on------> Held(b), told to readers as a
-//!  Held(a) --b, same place, numbers begin anew----------> Held(b), a break
+//!  Held(a) --b, same place, numbers and time continue-----> Held(b), told to readers as a
+//!  Held(a) --b, same place, numbers restart---------------> Held(b), a break
 //!  Held(a) --b, another place-----> Foreign until a is silent for `SSRC_SILENCE`, then a break
 //!  Held(b) --a, which was replaced--> Foreign until b is silent for `SSRC_REORDER`, then a break
 //! ```
-//! The place is the interleaved channel or the latched address. It proves more than an SSRC does:
-//! some cameras take another SSRC with each group of pictures, and an encoder that starts anew
-//! within one session has another, too. A stranger comes from another place.
+//! The place is the interleaved channel or the latched address. The place proves more than the
+//! SSRC: some cameras take another SSRC with each group of pictures, and an encoder that restarts
+//! within a session has another SSRC, too. A foreign sender sends from another place.
 //! A new SSRC begins with its first packet, because a group of pictures may be one packet. So a
-//! stray packet takes over as well, and the stream before is back as soon as nothing follows it.
+//! stray packet takes over as well; the stream before is back as soon as nothing follows the stray.
 //!
-//! Invariants: what comes from another place changes nothing while the holder sends; a name that
-//! is told to readers stands for one row of numbers; of several streams at one place one is taken
-//! as long as it sends; nothing of the same payload type and place is refused while it does not.
-//! Bound: the present stream and `REPLACED_MAX` that it replaced. DESIGN section 5.7.
+//! Invariants: packets from another place change nothing while the holder sends; an SSRC that
+//! readers are told stands for one row of numbers; of several streams at one place one is taken as
+//! long as it sends; no packet of the same payload type and place is refused once it is silent.
+//! Bound: the present stream and `REPLACED_MAX` replaced ones. DESIGN section 5.7.
 
 use std::net::SocketAddr;
 
@@ -25,12 +25,12 @@ use crate::base::time::{Mono, rescale};
 use crate::live::core::clock::ticks_between;
 use crate::live::core::limits::{SSRC_REORDER, SSRC_SILENCE};
 
-/// What is read of a packet to judge it.
+/// The header fields by which a packet is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sign {
-    /// Synchronisation source.
+    /// Synchronisation source (RFC 3550 s5.1).
     pub ssrc: Ssrc,
-    /// Payload type: streams of repair data have their own.
+    /// Payload type: streams of repair data have their own payload type.
     pub payload_type: u8,
     /// Sequence number.
     pub seq: SeqNo,
@@ -38,43 +38,43 @@ pub struct Sign {
     pub ts: RtpTs,
 }
 
-/// What a packet's SSRC means.
+/// The verdict on a packet's SSRC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SsrcVerdict {
-    /// The stream goes on.
+    /// The stream continues.
     Same,
-    /// The stream goes on under another SSRC.
+    /// The stream continues under another SSRC.
     GoesOn,
-    /// A stream begins: the first one, or one that takes over.
+    /// A stream begins: the first one, or a successor.
     Begins {
-        /// Its RTP time goes on where that of the stream before was.
+        /// The RTP time continues that of the stream before.
         keeps_time: bool,
     },
-    /// Not the stream that is taken.
+    /// The packet is not of the stream that is taken.
     Foreign,
 }
 
-/// See the module.
+/// The latch of one track: see the module.
 #[derive(Debug, Clone, Default)]
 pub struct SsrcLatch {
     held: Option<Held>,
-    /// SSRCs of streams before the last breaks, the newest first, and when each was last heard.
+    /// SSRCs of replaced streams, the newest first, and when each was last heard.
     replaced: [Option<(Ssrc, Mono)>; REPLACED_MAX],
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Held {
-    /// Newest packet in the order of sequence numbers.
+    /// The newest packet in order of sequence numbers.
     sign: Sign,
     /// Address of the newest packet; `None` on a connection.
     from: Option<SocketAddr>,
     heard: Mono,
-    /// SSRC that readers are told.
+    /// The SSRC that readers are told.
     name: Ssrc,
 }
 
 impl SsrcLatch {
-    /// Judges a packet that came at `now`; `from` is `None` on a connection.
+    /// Judges a packet that arrived at `now`; `from` is `None` on a connection.
     pub fn admit(
         &mut self,
         sign: Sign,
@@ -121,7 +121,7 @@ impl SsrcLatch {
         self.begin(sign, from, now, keeps_time)
     }
 
-    /// The SSRC that the source sends under now.
+    /// The source's present SSRC.
     #[must_use]
     pub fn ssrc(&self) -> Option<Ssrc> {
         self.held.map(|held| held.sign.ssrc)
@@ -133,7 +133,7 @@ impl SsrcLatch {
         self.held.map(|held| held.name)
     }
 
-    /// Whether RTP time `ts` is near what the stream has reached at `now`.
+    /// Whether RTP time `ts` is near the stream's RTP time at `now`.
     #[must_use]
     pub fn is_time(&self, ts: RtpTs, clock_rate_hz: u32, now: Mono) -> bool {
         self.held.is_some_and(|held| held.is_time(ts, clock_rate_hz, now))
@@ -147,13 +147,13 @@ impl SsrcLatch {
         keeps_time: bool,
     ) -> SsrcVerdict {
         let before = self.held;
-        // In the place of the one that begins, or else of the oldest.
+        // Replaces the entry of the SSRC that begins, or else the oldest entry.
         let is_its =
             |replaced: &Option<(Ssrc, Mono)>| replaced.is_some_and(|(s, _)| s == sign.ssrc);
         let place = self.replaced.iter().position(is_its).unwrap_or(REPLACED_MAX - 1);
         self.replaced[place] = before.map(|before| (before.sign.ssrc, before.heard));
         self.replaced[..=place].rotate_right(1);
-        // A reader that is told the same name again would not see the break.
+        // A reader that is told the same SSRC again would not see the break.
         let is_taken = before.is_some_and(|before| before.name == sign.ssrc);
         let name = if is_taken { Ssrc(sign.ssrc.0.wrapping_add(1)) } else { sign.ssrc };
         self.held = Some(Held { sign, from, heard: now, name });
@@ -162,7 +162,7 @@ impl SsrcLatch {
 }
 
 impl Held {
-    /// One that came late does not count as the newest.
+    /// A late packet does not become the newest.
     fn advance(&mut self, sign: Sign) {
         let behind = self.sign.seq.0.wrapping_sub(sign.seq.0);
         if behind == 0 || behind > MISORDER_MAX {
@@ -170,7 +170,7 @@ impl Held {
         }
     }
 
-    /// Whether a number is near enough to be the next one, with some lost or out of order.
+    /// Whether a number can be the next one, with some packets lost or out of order.
     fn is_number(&self, seq: SeqNo) -> bool {
         let ahead = seq.0.wrapping_sub(self.sign.seq.0);
         ahead <= LOST_MAX || ahead >= u16::MAX - MISORDER_MAX
@@ -186,9 +186,9 @@ impl Held {
 }
 
 const NS_PER_S: u32 = 1_000_000_000;
-/// More streams than this at one place are a mistake of the source.
+/// More streams than this at one place are a fault of the source.
 const REPLACED_MAX: usize = 4;
-/// Packets that may come late: RFC 3550 appendix A.1.
+/// Packets that may arrive late: RFC 3550 appendix A.1.
 const MISORDER_MAX: u16 = 100;
 /// Packets that may be missing at a change of SSRC: a burst that was lost.
 const LOST_MAX: u16 = 100;

@@ -1,29 +1,29 @@
-//! How a reader begins: where, how fast, and what its PLAY is told.
+//! Start of a reader: the first packet, the pace until the reader is live, and `RTP-Info`.
 //!
 //! ```text
-//!  batches came    |S....|.....|.....|.....|now      begin at S
-//!  they are due     S....|..|.|              now     four times as fast until they are live
+//!  batches arrived |S....|.....|.....|.....|now      begin at S
+//!  batches are due  S....|..|.|              now     four times as fast until they are live
 //! ```
-//! `RTP-Info` is exact or left out: the number of the first packet that will be sent, and an RTP
-//! time for every track that is the same instant, the earliest of their first packets. DESIGN
-//! section 5.4, RFC 2326 s12.33.
+//! `RTP-Info` is exact or left out. It has the sequence number of the first packet that will be
+//! sent, and an RTP time for every track. The RTP times are one instant: the earliest of the
+//! tracks' first packets. DESIGN section 5.4, RFC 2326 s12.33.
 
 use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::Mono;
 use crate::live::core::clock::ClockPoint;
 use crate::live::core::limits::CATCH_UP_SPEED;
 
-/// Where readers of a path begin.
+/// Where readers of a path start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StartPolicy {
-    /// At the newest sync sample that is kept: a picture at once, up to a group of pictures late.
+    /// At the newest key frame in the ring: a picture at once, up to a group of pictures late.
     #[default]
     Gop,
-    /// At the next sync sample: a picture later, and as live as can be.
+    /// At the next key frame: the picture comes later, with the least lag.
     Live,
 }
 
-/// When batches are due to a reader.
+/// The time at which each batch is due to a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
     wall: Mono,
@@ -31,16 +31,16 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// As they come.
+    /// Each batch is due on its arrival.
     pub const LIVE: Self = Self { wall: Mono(0), received: Mono(0) };
 
-    /// The batch that came at `received` is due at `now`, the others behind it.
+    /// The batch that arrived at `received` is due at `now`, later batches after it.
     #[must_use]
     pub fn catch_up(now: Mono, received: Mono) -> Self {
         Self { wall: now, received }
     }
 
-    /// When a batch is due that came at `received`.
+    /// When a batch that arrived at `received` is due.
     #[must_use]
     pub fn due(self, received: Mono) -> Mono {
         let behind = received.0.saturating_sub(self.received.0);
@@ -48,37 +48,37 @@ impl Pace {
     }
 }
 
-/// What is known of the first packet of a stream that is about to begin.
+/// What is known of a stream's first packet before its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct First {
-    /// Its number, as the reader will see it.
+    /// Sequence number as the reader will see it.
     pub seq: SeqNo,
-    /// Its time, as the reader will see it.
+    /// RTP time as the reader will see it.
     pub ts: RtpTs,
-    /// Its time at the source.
+    /// RTP time at the source.
     pub source_ts: RtpTs,
-    /// The source's line.
+    /// The source's clock of the track.
     pub clock: Option<ClockPoint>,
-    /// Of the track.
+    /// Clock rate of the track.
     pub clock_rate_hz: u32,
 }
 
-/// A stream's part of `RTP-Info`.
+/// A stream's entry in `RTP-Info`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamStart {
-    /// Number of the first packet.
+    /// Sequence number of the first packet.
     pub seq: SeqNo,
-    /// RTP time of the instant that `Range` names; never 0.
+    /// RTP time of the instant in `Range`; never 0.
     pub rtptime: RtpTs,
 }
 
-/// `RTP-Info` of streams that begin together; `None` for those of which nothing is known.
+/// `RTP-Info` of streams that start together; `None` for a stream without a known first packet.
 pub fn stream_starts(firsts: &[Option<First>]) -> Vec<Option<StreamStart>> {
     let instants = firsts.iter().flatten().filter_map(First::utc_ns);
     let earliest = instants.min();
     let start = |first: &First| {
         let lead_ns = first.utc_ns().zip(earliest).map_or(0, |(own, all)| own.saturating_sub(all));
-        // Tracks that are farther apart have clocks that know nothing of each other.
+        // First packets that are farther apart come from unrelated clocks.
         let lead_ns = if lead_ns <= APART_NS { lead_ns } else { 0 };
         let ticks = crate::base::time::rescale(lead_ns, NS_PER_S, first.clock_rate_hz);
         let rtptime = first.ts.offset_ticks(-ticks);
@@ -96,7 +96,7 @@ impl First {
 }
 
 const NS_PER_S: u32 = 1_000_000_000;
-/// More than a group of pictures' sound lies in one turn.
+/// More than the sound of a group of pictures that arrives in one turn.
 const APART_NS: i64 = 2_000_000_000;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! One path at its home: its states, and what a shard is told when they change.
+//! One path at its home: its states, and the messages to shards when a state changes.
 //!
-//! Fetching has states of its own beside those of the path: a camera that is being opened again
-//! while its readers wait is `Held` and `On`. Timers are asked for and looked at by their time
-//! only, so one that comes too often means nothing. DESIGN section 5.6.
+//! Fetching has states of its own beside the path's: a camera that is opened again while readers
+//! wait is `Held` and `On`. Timers are compared with the stored times only, so a superfluous timer
+//! has no effect. DESIGN section 5.6.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::live::core::message::{PathRules, RefusedError, SourceKind, SourceRef,
 use crate::live::core::registry::Order;
 use crate::live::core::ring::BatchRing;
 
-/// One path.
+/// The home of one path.
 #[derive(Debug)]
 pub(crate) struct Home {
     pub(crate) path: Arc<str>,
@@ -32,19 +32,19 @@ pub(crate) struct Home {
     listeners: Vec<ShardId>,
     /// Shards whose readers wait for a source that is being fetched.
     waiting: Vec<ShardId>,
-    /// The group that it is sent to; shards that listen to it, with when they last said so.
+    /// The path's group and the shards that listen to the group, each with its last renewal.
     pub(crate) group: Option<(Group, Vec<(ShardId, Mono)>)>,
     sync_asked: Option<Mono>,
-    /// When the source was last heard of.
+    /// Last renewal of the source.
     heard: Mono,
-    /// When to see whether the source and the members of the group still live.
+    /// When the leases of the source and of the group's members are checked.
     leases_at: Option<Mono>,
     pull: Pull,
-    /// Readers wait until then for a source.
+    /// Until when readers wait for a source.
     hold_until: Option<Mono>,
-    /// A source on demand without readers ends then.
+    /// When a source on demand without readers is stopped.
     idle_at: Option<Mono>,
-    /// Why the source could not be had the last time.
+    /// Cause of the newest failure of the source.
     reason: Option<String>,
     batches: u64,
     sources_seen: u32,
@@ -54,18 +54,19 @@ pub(crate) struct Home {
 pub(crate) enum State {
     Empty,
     Fed(SourceRef),
-    /// The source has gone, the readers wait.
+    /// The source has ended; readers wait for a successor.
     Held,
 }
 
-/// Where the fetching of a path stands.
+/// State of fetching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pull {
-    /// Nothing is fetched.
+    /// The path is not being fetched.
     Off,
-    /// It is being opened, after `failures` in a row, or is there; readers wait until `patience`.
+    /// The source is being opened, after `failures` in a row, or is open; readers wait until
+    /// `patience`.
     On { failures: u32, patience: Mono },
-    /// It failed and is tried again at `retry_at`.
+    /// The source failed and is tried again at `retry_at`.
     Failed { failures: u32, retry_at: Mono, patience: Mono },
 }
 
@@ -98,7 +99,7 @@ impl Home {
         self.rules = rules;
     }
 
-    /// Somebody feeds it, wants it, or the configuration does.
+    /// Whether a source, a reader or the configuration needs the path.
     pub(crate) fn is_needed(&self) -> bool {
         self.state != State::Empty
             || !self.has_no_readers()
@@ -170,7 +171,7 @@ impl Home {
         if !is_present || batch.generation() != generation {
             return;
         }
-        // A camera that describes itself may still send nothing: only packets make it good.
+        // A camera that describes itself may still send nothing: only packets reset the failures.
         if let Pull::On { failures, .. } = &mut self.pull {
             *failures = 0;
         }
@@ -182,19 +183,19 @@ impl Home {
         self.ring.push(batch, now);
     }
 
-    /// Says again whose the path is.
+    /// Repeats the grant to the path's source.
     pub(crate) fn grant_again(&self, source: SourceRef, out: &mut Vec<Order>) {
         let note = ToShard::Granted { number: source.number, generation: self.generation };
         self.tell(source.shard, note, out);
     }
 
-    /// Whether this very description is the present one.
+    /// Whether the present description is this very one.
     pub(crate) fn describes(&self, description: &Arc<Description>) -> bool {
         self.description.as_ref().is_some_and(|known| Arc::ptr_eq(known, description))
     }
 
-    /// A publisher has the path, as far as its shard knows. What was lost on the way to either is
-    /// made good: that it has changed its description, or that it has the path no more.
+    /// Renews the claim of a publisher. Lost messages are made good: a changed description to the
+    /// home, and an eviction to the publisher.
     pub(crate) fn renew_source(
         &mut self,
         source: SourceRef,
@@ -214,7 +215,7 @@ impl Home {
         }
     }
 
-    /// A shard listens, as far as it knows.
+    /// Renews the subscription of a shard.
     pub(crate) fn renew_listener(
         &mut self,
         shard: ShardId,
@@ -242,7 +243,7 @@ impl Home {
         }
     }
 
-    /// Asks for a timer to look for those that have gone without a word.
+    /// Requests a timer to check the leases.
     pub(crate) fn watch_leases(&mut self, now: Mono, out: &mut Vec<Order>) {
         if self.leases_at.is_none() {
             let at = now + LEASE;
@@ -251,8 +252,8 @@ impl Home {
         }
     }
 
-    /// A publisher of which nothing is heard has gone, and its word was lost. (What is fetched is
-    /// fetched by this shard.)
+    /// Ends a publisher without a renewal for `LEASE`: its `Release` was lost. (A source that is
+    /// fetched lives on the home's own shard.)
     fn look_at_leases(&mut self, now: Mono, out: &mut Vec<Order>) {
         if self.leases_at.is_none_or(|at| at > now) {
             return;
@@ -271,7 +272,7 @@ impl Home {
         }
     }
 
-    /// The source says something else of the same tracks: who comes from now on is told that.
+    /// The source has changed the description of the same tracks: new readers get the new one.
     pub(crate) fn redescribe(
         &mut self,
         generation: Generation,
@@ -290,7 +291,7 @@ impl Home {
         }
     }
 
-    /// The source has gone.
+    /// The source has ended.
     pub(crate) fn lose(&mut self, now: Mono, out: &mut Vec<Order>) {
         if self.has_no_readers() {
             (self.state, self.hold_until) = (State::Empty, None);
@@ -322,7 +323,7 @@ impl Home {
             return Err(RefusedError::NoSource);
         }
         if self.waiting.contains(&shard) {
-            // Asked again: it does not wait longer for that.
+            // A repeated request does not lengthen the wait.
             return Ok(());
         }
         self.waiting.push(shard);
@@ -355,7 +356,7 @@ impl Home {
         self.look_if_idle(now, out);
     }
 
-    /// A source on demand without readers is ended after a while.
+    /// Stops a source on demand that has had no readers for `idle_close`.
     fn look_if_idle(&mut self, now: Mono, out: &mut Vec<Order>) {
         let is_on_demand = self.rules.kind == SourceKind::OnDemand && self.pull != Pull::Off;
         if is_on_demand && self.has_no_readers() && self.idle_at.is_none() {
@@ -387,7 +388,8 @@ impl Home {
     pub(crate) fn pull_failed(&mut self, reason: String, now: Mono, out: &mut Vec<Order>) {
         if let Pull::On { failures, .. } = self.pull {
             let retry_s = backoff(failures).as_secs();
-            tracing::warn!(path = %self.path, %reason, retry_s, "the source of a path fails");
+            let path = &self.path;
+            tracing::warn!(code = "HE-W301", %path, %reason, retry_s, "source failed: {reason}");
             self.reason = Some(reason);
         }
         if let State::Fed(_) = self.state {
@@ -398,7 +400,7 @@ impl Home {
     }
 
     fn pull_again(&mut self, now: Mono, out: &mut Vec<Order>) {
-        // Off: it was ended from our side. Failed: a second word on the same failure.
+        // Off: the home itself stopped the source. Failed: a second report of the same failure.
         let Pull::On { failures, patience } = self.pull else { return };
         let retry_at = now + backoff(failures);
         self.pull = Pull::Failed { failures: failures.saturating_add(1), retry_at, patience };
@@ -434,7 +436,8 @@ impl Home {
         }
     }
 
-    /// An operator ends it: a publisher is told, a pulled source is fetched anew when it is wanted.
+    /// An operator ends the path: a publisher is told, a source on demand is fetched at the next
+    /// wish.
     pub(crate) fn kick(&mut self, now: Mono, out: &mut Vec<Order>) {
         self.stop(out);
         self.end_readers(RefusedError::NoSource, out);
@@ -443,8 +446,7 @@ impl Home {
         }
     }
 
-    /// The configuration says something else. Readers wait for another source as for one that
-    /// comes back.
+    /// Applies a changed configuration. Readers wait for another source as for one that comes back.
     pub(crate) fn configure(
         &mut self,
         rules: Arc<PathRules>,
@@ -481,7 +483,7 @@ impl Home {
         }
     }
 
-    /// The source is ended from our side.
+    /// Ends the source from the server's side.
     fn stop(&mut self, out: &mut Vec<Order>) {
         if let State::Fed(source) = self.state {
             let note = ToShard::Evicted { number: source.number, is_overridden: false };
@@ -548,7 +550,7 @@ impl Home {
 }
 
 impl Pull {
-    /// In a row.
+    /// Failed tries in a row.
     fn failures(self) -> u32 {
         match self {
             Self::Off => 0,

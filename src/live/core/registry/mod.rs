@@ -1,4 +1,4 @@
-//! The homes of the paths that a shard owns: who feeds each, who listens, what is kept.
+//! The homes of the paths that a shard owns: source, listening shards and ring of each path.
 //!
 //! ```text
 //!            Claim                  Release, silence
@@ -7,9 +7,9 @@
 //!    |                    |  pulled: Pulling <--retry----+--> readers end, Empty or forgotten
 //!    `--------------------+------------'
 //! ```
-//! Invariants: at most one source feeds a path; a batch of any but the present generation is left;
-//! a shard that listens gets every batch from its snapshot on, once, in order.
-//! Bounds: `PATHS_MAX` paths; a shard is in a path's lists once. DESIGN sections 5.1, 5.6.
+//! Invariants: at most one source feeds a path; a batch of a stale generation is dropped; a shard
+//! that listens gets every batch from its snapshot on, once, in order.
+//! Bounds: `PATHS_MAX` paths; a shard is in each list of a path once. DESIGN sections 5.1, 5.6.
 
 mod home;
 
@@ -27,50 +27,50 @@ use crate::live::core::limits::{LEASE, PATHS_MAX};
 use crate::live::core::message::{Ask, PathRules, RefusedError, SourceRef, ToHome, ToShard};
 use crate::live::core::registry::home::{Home, State};
 
-/// What the shard does for its homes, in this order.
+/// Effects of the homes, to be applied by the shard in this order.
 #[derive(Debug)]
 pub enum Order {
-    /// Tells a shard; its own one without the detour of the inbox.
+    /// Sends a message to a shard; the home's own shard gets the message without the inbox.
     Tell {
-        /// Which shard.
+        /// The shard.
         shard: ShardId,
-        /// Of which path.
+        /// Name of the path.
         path: Arc<str>,
-        /// What.
+        /// The message.
         note: ToShard,
     },
-    /// Fetches a path: it claims the path when it is there, or `PullFailed`.
+    /// Fetches a path: the source claims the path when it is there, or `PullFailed` follows.
     StartPull(Arc<str>),
-    /// Ends the fetching of a path.
+    /// Stops fetching a path.
     StopPull(Arc<str>),
-    /// Sends the path to a group, as one reader more.
+    /// Sends the path to a multicast group; the group's sender counts as one reader.
     OpenGroup(Arc<str>, Group),
-    /// Ends that.
+    /// Stops sending the path to its group.
     CloseGroup(Arc<str>, Group),
     /// Calls `handle_timer` for the path at this time.
     Timer(Arc<str>, Mono),
 }
 
-/// See the module.
+/// The homes of one shard: see the module.
 #[derive(Debug)]
 pub struct Registry {
-    /// In order: they are shown page by page.
+    /// Sorted by name, because listings go page by page.
     homes: BTreeMap<Arc<str>, Home>,
     groups: Option<GroupPool>,
-    /// Counts grants of all paths: what a path's former life still feeds is nobody's.
+    /// Counter of the grants of all paths, so that batches for an earlier life of a path are stale.
     generation: Generation,
-    /// What the shard must do next.
+    /// Effects that the shard must apply next.
     pub out: Vec<Order>,
 }
 
 impl Registry {
-    /// No paths. Without `groups` there is no multicast.
+    /// A registry without paths. Without `groups` there is no multicast.
     #[must_use]
     pub fn new(groups: Option<GroupPool>) -> Self {
         Self { homes: BTreeMap::new(), groups, generation: Generation(0), out: Vec::new() }
     }
 
-    /// Handles a message for one of its paths.
+    /// Handles a message for a path of this shard.
     pub fn handle(&mut self, message: ToHome, now: Mono) {
         let ToHome { path, ask } = message;
         match ask {
@@ -133,7 +133,7 @@ impl Registry {
         }
     }
 
-    /// A time that was asked for by `Order::Timer` has come.
+    /// The time of an `Order::Timer` has come.
     pub fn handle_timer(&mut self, path: &Arc<str>, now: Mono) {
         let is_gone = |(_, heard): &&(ShardId, Mono)| now.since(*heard) >= LEASE;
         let members = self.homes.get(path).and_then(|home| home.group.as_ref());
@@ -146,7 +146,7 @@ impl Registry {
         self.with(path, |home, out| home.handle_timer(now, out));
     }
 
-    /// Paths.
+    /// Number of paths.
     #[must_use]
     pub fn count(&self) -> usize {
         self.homes.len()
@@ -157,13 +157,13 @@ impl Registry {
         self.homes.keys()
     }
 
-    /// Names of the paths behind one, in order; of all paths without it.
+    /// Names of the paths after `after`, in order; of all paths without it.
     pub fn names_behind(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<str>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.homes.range::<str, _>((from, Bound::Unbounded)).map(|(name, _)| name)
     }
 
-    /// Whether a path is known.
+    /// Whether the path has a home here.
     #[must_use]
     pub fn knows(&self, path: &str) -> bool {
         self.homes.contains_key(path)
@@ -174,26 +174,26 @@ impl Registry {
         self.homes.values().map(Home::shown_state)
     }
 
-    /// What the outside is shown of a path.
+    /// Figures of a path.
     #[must_use]
     pub fn info(&self, path: &str) -> Option<HomeInfo> {
         self.homes.get(path).map(Home::info)
     }
 
-    /// What the outside is shown.
+    /// Figures of all paths.
     #[cfg(test)]
     pub(crate) fn infos(&self) -> Vec<HomeInfo> {
         self.homes.values().map(Home::info).collect()
     }
 
-    /// Does something for a path that is there; one that nobody needs any more is forgotten.
+    /// Calls `act` for a path that exists; a path that is not needed afterwards is forgotten.
     fn with(&mut self, path: &Arc<str>, act: impl FnOnce(&mut Home, &mut Vec<Order>)) {
         let Some(home) = self.homes.get_mut(path) else { return };
         act(home, &mut self.out);
         self.collect(path);
     }
 
-    /// Forgets a path that nobody needs.
+    /// Forgets a path that is not needed.
     fn collect(&mut self, path: &Arc<str>) {
         let Some(home) = self.homes.get(path) else { return };
         if !home.is_needed() {
@@ -228,7 +228,7 @@ impl Registry {
     ) -> Result<(), RefusedError> {
         let known = self.homes.get(path).filter(|home| home.state == State::Fed(source));
         if let Some(home) = known.filter(|home| home.describes(&description)) {
-            // The same claim again: the answer was lost.
+            // A repeated claim of the holder: the answer was lost.
             home.grant_again(source, &mut self.out);
             return Ok(());
         }
@@ -255,7 +255,7 @@ impl Registry {
         self.collect(&path);
     }
 
-    /// A shard has joined once, however often it says so.
+    /// Adds a shard to the path's group; a repetition adds nothing.
     fn join(&mut self, path: Arc<str>, shard: ShardId, serial: u32, now: Mono) {
         let group = match self.homes.get_mut(&path) {
             Some(home) => match &mut home.group {
@@ -296,7 +296,7 @@ impl Registry {
     }
 }
 
-/// A home, and where its orders go.
+/// A home with the registry's effects.
 struct HomeAnd<'a> {
     home: &'a mut Home,
     out: &'a mut Vec<Order>,

@@ -232,7 +232,10 @@ fn publisher_cannot_take_a_path_that_is_fetched_nor_a_puller_one_that_is_publish
     let rules = Arc::clone(&world.rules);
     let (source, description) = (ONE, description("a"));
     let claim = Ask::Claim { source, description, is_pulled: false, rules };
-    assert_eq!(world.ask(claim), ["1: refused 11: the path is not published to"]);
+    assert_eq!(
+        world.ask(claim),
+        ["1: refused 11: the path is configured for another kind of source"]
+    );
     assert_eq!(world.registry.count(), 0);
 }
 

@@ -1,15 +1,15 @@
-//! The feeding end of a path: a publisher's packets in, batches out.
+//! A source of a path: takes a publisher's packets and makes batches.
 //!
 //! ```text
 //!  packet --address, payload type, SSRC--> track --> batch --frame ends, full, 2 ms--> Feed
 //!    `--> counted by the reason why not      `--> clock, reception --every 5 s--> report
 //! ```
-//! Lives on the shard to which the packets come, from SETUP of its first track on. What key frames
-//! look like is told with each packet (`is_sync`); of a frame's packets that say so the first
-//! counts.
+//! A source lives on the shard that receives its packets, from SETUP of its first track on. The
+//! caller says with each packet whether it begins a key frame (`is_sync`); of several such packets
+//! of one frame the first counts.
 //!
-//! Invariants: a batch is of one generation; a packet is in one batch or counted as dropped.
-//! Bounds: one batch under way and `FULL_BATCHES_MAX` that are full. DESIGN sections 5.2, 5.7, 5.8.
+//! Invariants: a batch is of one generation; a packet is in one batch, or counted as dropped.
+//! Bounds: one batch under way and `FULL_BATCHES_MAX` full ones. DESIGN sections 5.2, 5.7, 5.8.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::live::core::ssrc_latch::{Sign, SsrcLatch, SsrcVerdict};
 use crate::rtcp::ReportBlock;
 use crate::rtp::peek::PeekFormat;
 
-/// What the header of an RTP packet says, as far as it matters here.
+/// The fields of an RTP header that a source reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RtpFields {
     /// Payload type.
@@ -38,52 +38,53 @@ pub struct RtpFields {
     pub seq: SeqNo,
     /// RTP time.
     pub ts: RtpTs,
-    /// Synchronisation source.
+    /// Synchronisation source (RFC 3550 s5.1).
     pub ssrc: Ssrc,
     /// Marker bit.
     pub marker: bool,
-    /// Fixed header, CSRCs and extension.
+    /// Length of the fixed header, CSRCs and extension.
     pub header_bytes: u16,
 }
 
-/// The moment at which something came.
+/// Time of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// The turn's time.
+    /// Time of the turn.
     pub now: Mono,
     /// Nanoseconds since 1970 at `now`.
     pub utc_ns: i64,
 }
 
-/// Why a packet of a source is not forwarded.
+/// Why a packet of a source is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// No track was set up for it.
+    /// SETUP has not named the track.
     #[error("no such track")]
     NoTrack,
-    /// RECORD was not answered yet, or the path has another source by now.
+    /// RECORD is not answered yet, or another source holds the path by now.
     #[error("the source does not hold its path")]
     NotGranted,
-    /// From another address than the publisher's.
+    /// The packet is from another address than the publisher's.
     #[error("from a foreign address")]
     ForeignAddress,
     /// The SDP has no such payload type for the track.
     #[error("unknown payload type")]
     PayloadType,
-    /// Of another RTP stream than the one that is taken.
+    /// The packet is of another RTP stream than the one that is taken.
     #[error("of a foreign SSRC")]
     ForeignSsrc,
-    /// Longer than can be sent on, or its header lies about its length.
+    /// The packet is longer than `PACKET_BYTES_MAX`, or its header lies about its length.
     #[error("of an impossible length")]
     Length,
-    /// More came in a turn than can be kept.
+    /// More packets arrived in a turn than `FULL_BATCHES_MAX` batches hold.
     #[error("too much at once")]
     Behind,
-    /// It is no RTP, or its lengths do not add up.
+    /// The bytes are no RTP, or their lengths do not add up.
     #[error("not RTP")]
     Malformed,
-    /// Longer than a datagram, and of a format that is not cut: readers over TCP alone get it.
+    /// The packet is longer than a datagram, and its payload format is not cut: only readers over
+    /// TCP get it.
     #[error("too long for a datagram")]
     TooLongForUdp,
 }
@@ -91,38 +92,38 @@ pub enum SourceError {
 /// Counters of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SourceCounts {
-    /// Packets that were taken.
+    /// Packets taken.
     pub packets: u64,
-    /// Their bytes.
+    /// Bytes of the packets taken.
     pub bytes: u64,
-    /// Batches that were made.
+    /// Batches built.
     pub batches: u64,
-    /// Sync samples that were seen.
+    /// Key frames received.
     pub sync_samples: u64,
-    /// Packets that were not taken, by reason: see `SourceError::index`.
+    /// Packets dropped, by cause: see `SourceError::index`.
     pub dropped: [u64; DROP_REASONS],
 }
 
 /// One track of a source.
 #[derive(Debug)]
 pub struct SourceTrack {
-    /// Where RTP comes from.
+    /// Address that RTP comes from.
     pub rtp: AddressLatch,
-    /// Where RTCP comes from.
+    /// Address that RTCP comes from.
     pub rtcp: AddressLatch,
     ssrc: SsrcLatch,
     reception: Option<Reception>,
     meter: TrackMeter,
-    /// RTP time of the newest sync sample.
+    /// RTP time of the newest key frame.
     sync_ts: Option<RtpTs>,
     datagrams: Datagrams,
-    /// The newest report of a stream that no packet has come of.
+    /// The newest sender report of a stream without any packet yet.
     early: Option<EarlyReport>,
 }
 
-/// A sender report that came before the first packet of its stream: FFmpeg sends the two in this
-/// order, and two sockets may turn them round. Tracks would be put together by guess without it
-/// until the next one, five seconds later.
+/// A sender report that arrived before the first packet of its stream. FFmpeg sends the two in this
+/// order, and two sockets may reverse the order. Without this report tracks would be synchronised
+/// by guess until the next one, five seconds later.
 #[derive(Debug, Clone, Copy)]
 struct EarlyReport {
     ssrc: Ssrc,
@@ -131,36 +132,36 @@ struct EarlyReport {
     came: Moment,
 }
 
-/// See the module.
+/// The source of one path: see the module.
 #[derive(Debug)]
 pub struct Source {
     path: Arc<str>,
     description: Arc<Description>,
     generation: Option<Generation>,
-    /// By track of the description; `None` where SETUP has not come.
+    /// By track of the description; `None` before SETUP of the track.
     tracks: Vec<Option<SourceTrack>>,
-    /// Payload formats by track: how long packets are cut.
+    /// Payload formats by track: the rule by which long packets are cut.
     formats: Vec<PeekFormat>,
     is_left_out_told: bool,
     builder: BatchBuilder,
     full: Vec<PacketBatch>,
-    /// A frame has ended with the newest packet.
+    /// The newest packet ended a frame.
     is_frame_over: bool,
     clock: SourceClock,
     liveness: Liveness,
     counts: SourceCounts,
     rate: Rate,
     gaps: Gaps,
-    /// When it was given its path.
+    /// When the home granted the path.
     began: Option<Mono>,
-    /// Who we are in the reports that it gets.
+    /// SSRC of the server in the receiver reports to the source.
     own_ssrc: Ssrc,
     reported: Mono,
     sync_asked: Option<Mono>,
 }
 
 impl Source {
-    /// A source of `path` that was announced.
+    /// An announced source of `path`.
     #[must_use]
     pub fn new(
         path: Arc<str>,
@@ -194,19 +195,19 @@ impl Source {
         }
     }
 
-    /// Payload formats of the first payload type of each track; without them long packets are not
-    /// cut.
+    /// Sets the payload format of each track's first payload type. Without formats long packets are
+    /// not cut.
     pub fn set_formats(&mut self, formats: Vec<PeekFormat>) {
         self.formats = formats;
     }
 
-    /// Packets are left out for readers over UDP: true once.
+    /// Whether packets are left out for readers over UDP: true once.
     pub fn has_news_of_left_out(&mut self) -> bool {
         self.counts.dropped[SourceError::TooLongForUdp.index()] > 0
             && !std::mem::replace(&mut self.is_left_out_told, true)
     }
 
-    /// SETUP of a track. False: there is no such track.
+    /// Handles SETUP of a track. False when the description has no such track.
     pub fn set_up(&mut self, track: u8, rtp: AddressLatch, rtcp: AddressLatch) -> bool {
         let Some(place) = self.tracks.get_mut(usize::from(track)) else { return false };
         *place = Some(SourceTrack {
@@ -222,30 +223,30 @@ impl Source {
         true
     }
 
-    /// The home has given it the path.
+    /// The home has granted the path to the source.
     pub fn grant(&mut self, generation: Generation, now: Mono) {
         (self.generation, self.began) = (Some(generation), Some(now));
         self.liveness = Liveness::new(now);
     }
 
-    /// It keeps the path and feeds it no more, until it is granted again.
+    /// The source keeps the path and stops feeding it until the next grant.
     pub fn suspend(&mut self) {
         self.generation = None;
     }
 
-    /// Its path.
+    /// Name of the path.
     #[must_use]
     pub fn path(&self) -> &Arc<str> {
         &self.path
     }
 
-    /// What it announced.
+    /// The description that the source announced.
     #[must_use]
     pub fn description(&self) -> &Arc<Description> {
         &self.description
     }
 
-    /// What it holds its path by.
+    /// Claim under which the source holds the path.
     #[must_use]
     pub fn generation(&self) -> Option<Generation> {
         self.generation
@@ -257,45 +258,45 @@ impl Source {
         self.counts
     }
 
-    /// When it was given its path to send.
+    /// When the home granted the path.
     #[must_use]
     pub fn began(&self) -> Option<Mono> {
         self.began
     }
 
-    /// Takes a sample of how fast it sends: every second or so.
+    /// Takes a sample of the bit rate: to be called every second or so.
     pub fn measure(&mut self, now: Mono) {
         self.rate.measure(self.counts.bytes, now);
     }
 
-    /// How fast it sends.
+    /// Bit rate of the last seconds.
     #[must_use]
     pub fn bits_per_s(&self) -> u64 {
         self.rate.bits_per_s()
     }
 
-    /// How long it sends nothing between packets of any track.
+    /// Times without a packet of any track.
     #[must_use]
     pub fn gaps(&self) -> &Gaps {
         &self.gaps
     }
 
-    /// Packets of all tracks that did not come; negative when some came twice.
+    /// Packets of all tracks that were lost; negative when packets arrived twice.
     #[must_use]
     pub fn packets_lost(&self) -> i64 {
         self.tracks.iter().flatten().map(SourceTrack::packets_lost).sum()
     }
 
-    /// A track that was set up.
+    /// A track that SETUP has named.
     #[must_use]
     pub fn track(&self, track: u8) -> Option<&SourceTrack> {
         self.tracks.get(usize::from(track))?.as_ref()
     }
 
-    /// An RTP packet came. `from` is `None` on a connection. What is refused is counted here.
+    /// Takes an RTP packet. `from` is `None` on a connection. Dropped packets are counted here.
     ///
     /// # Errors
-    /// It is not forwarded.
+    /// The packet is dropped, for the cause in the error.
     pub fn handle_rtp(
         &mut self,
         track: u8,
@@ -318,7 +319,7 @@ impl Source {
         taken
     }
 
-    /// Something came that is no packet of RTP.
+    /// Counts bytes that are no RTP packet.
     pub fn refuse_malformed(&mut self) {
         self.counts.dropped[SourceError::Malformed.index()] += 1;
     }
@@ -339,7 +340,7 @@ impl Source {
         if !spec.payload_types.contains(&fields.payload_type) {
             return Err(SourceError::PayloadType);
         }
-        // Last of all that can refuse it: it remembers whom it admits.
+        // The address comes last of all checks: `admit` fixes the address that it accepts.
         if from.is_some_and(|from| !track.rtp.admit(from)) {
             return Err(SourceError::ForeignAddress);
         }
@@ -385,21 +386,21 @@ impl Source {
         Ok(())
     }
 
-    /// What the packet that was taken last means for those who begin, where tables and picture
-    /// come apart: `Entry::Tables` is told as `is_sync`, too.
+    /// Records whether readers can start at the packet that was taken last, for formats in which
+    /// tables and key frame come apart. `Entry::Tables` is passed as `is_sync`, too.
     pub fn note_entry(&mut self, track: u8, entry: Entry) {
         if self.description.tracks.get(usize::from(track)).is_some_and(|spec| spec.needs_sync) {
             self.builder.note_entry(track, entry);
         }
     }
 
-    /// A packet for it was turned away before it came here.
+    /// Counts a packet of the source that was dropped before `handle_rtp`.
     pub fn count_dropped(&mut self, error: SourceError) {
         self.counts.dropped[error.index()] += 1;
     }
 
-    /// Whether a sender report with this SSRC and RTP time can be a track's. Cameras that change
-    /// their SSRC, or give another in RTCP, are known by the time.
+    /// Whether a sender report with this SSRC and RTP time can be the track's. Cameras that change
+    /// their SSRC, or use another SSRC in RTCP, are known by the RTP time.
     #[must_use]
     pub fn is_report_of(&self, track: u8, ssrc: Ssrc, ts: RtpTs, now: Mono) -> bool {
         let spec = self.description.tracks.get(usize::from(track));
@@ -408,10 +409,10 @@ impl Source {
         })
     }
 
-    /// A sender report came: `ts` at the source's time `ntp`.
+    /// Takes a sender report: RTP time `ts` at the source's time `ntp`.
     ///
     /// # Errors
-    /// It is not the publisher's.
+    /// The report is not the publisher's.
     pub fn handle_sender_report(
         &mut self,
         track: u8,
@@ -442,14 +443,14 @@ impl Source {
             reception.handle_sender_report(ntp, at.now);
         }
         self.liveness.handle_packet(at.now);
-        // FFmpeg and others begin with a report whose time is not set yet.
+        // FFmpeg and others begin with a report whose NTP time is not set yet.
         if ntp != 0 {
             self.clock.handle_report(track, utc_ns_from_ntp(ntp), ts, at.utc_ns);
         }
         Ok(())
     }
 
-    /// The next batch that is to be fed. To be called at the end of each turn, until it is `None`,
+    /// The next batch to feed. To be called at the end of each turn, until the answer is `None`,
     /// and when `flush_due` says so.
     pub fn poll_batch(&mut self, now: Mono) -> Option<Arc<PacketBatch>> {
         let generation = self.generation?;
@@ -467,13 +468,13 @@ impl Source {
         Some(Arc::new(batch))
     }
 
-    /// The source ends: what is under way goes out before its path is released. To be called until
-    /// it is `None`.
+    /// The rest of the source's packets, to be fed before the path is released. To be called until
+    /// the answer is `None`.
     pub fn finish(&mut self) -> Option<Arc<PacketBatch>> {
         self.poll_batch(Mono(u64::MAX))
     }
 
-    /// When `poll_batch` has something, if nothing more comes.
+    /// When `poll_batch` has a batch, if no further packet arrives.
     #[must_use]
     pub fn flush_due(&self) -> Option<Mono> {
         let received = self.builder.received()?;
@@ -481,18 +482,18 @@ impl Source {
         Some(if waits_for_frame { received + BATCH_HOLD } else { received })
     }
 
-    /// Whether the source still lives.
+    /// Whether the source is alive.
     #[must_use]
     pub fn check(&self, patience: Patience, now: Mono) -> Pulse {
         self.liveness.check(patience, now)
     }
 
-    /// A request or an answer came over the source's connection.
+    /// A request or an answer arrived on the source's connection.
     pub fn handle_sign_of_life(&mut self, now: Mono) {
         self.liveness.handle_sign(now);
     }
 
-    /// The reports that it is to get, one for each track that is heard, when they are due.
+    /// The receiver reports that are due, one for each track with packets.
     pub fn poll_reports(&mut self, now: Mono) -> Vec<(u8, ReportBlock)> {
         if now < self.report_due() {
             return Vec::new();
@@ -506,13 +507,13 @@ impl Source {
         tracks.filter_map(report).collect()
     }
 
-    /// When `poll_reports` has something.
+    /// When the next receiver reports are due.
     #[must_use]
     pub fn report_due(&self) -> Mono {
         self.reported + REPORT_INTERVAL
     }
 
-    /// A reader waits for a sync sample: the SSRC to ask for one, unless that was just done.
+    /// The track and SSRC to ask for a key frame; `None` when one was asked for just now.
     pub fn ask_sync(&mut self, now: Mono) -> Option<(u8, Ssrc)> {
         let is_fresh = |asked: Mono| now.since(asked) < SYNC_REQUEST_INTERVAL;
         if self.sync_asked.is_some_and(is_fresh) {
@@ -526,25 +527,25 @@ impl Source {
 }
 
 impl SourceTrack {
-    /// The SSRC that it is sent under now. Readers may be told another.
+    /// The source's present SSRC. Readers may be told another one.
     #[must_use]
     pub fn ssrc(&self) -> Option<Ssrc> {
         self.ssrc.ssrc()
     }
 
-    /// What was received of it.
+    /// Reception figures of the present RTP stream.
     #[must_use]
     pub fn reception(&self) -> Option<&Reception> {
         self.reception.as_ref()
     }
 
-    /// What was counted of it.
+    /// Counters of the track.
     #[must_use]
     pub fn meter(&self) -> &TrackMeter {
         &self.meter
     }
 
-    /// Packets that did not come; negative when some came twice.
+    /// Packets that were lost; negative when packets arrived twice.
     #[must_use]
     pub fn packets_lost(&self) -> i64 {
         self.meter.lost(self.reception.as_ref())
@@ -575,7 +576,7 @@ impl SourceTrack {
         }
     }
 
-    /// Parameter sets, slices: several packets of a frame say that one can begin with them.
+    /// Whether the packet is the first of its frame (parameter sets, slices) to begin a key frame.
     fn begins_sync_sample(&mut self, spec: &LiveTrack, ts: RtpTs) -> bool {
         let begins = spec.needs_sync && self.sync_ts != Some(ts);
         if begins {
@@ -586,7 +587,7 @@ impl SourceTrack {
 }
 
 impl SourceError {
-    /// Place in `SourceCounts::dropped`.
+    /// Index in `SourceCounts::dropped`.
     #[must_use]
     pub fn index(self) -> usize {
         match self {
@@ -603,12 +604,12 @@ impl SourceError {
     }
 }
 
-/// Reasons in `SourceError`.
+/// Number of causes in `SourceError`.
 pub const DROP_REASONS: usize = 9;
 const NS_PER_S: u32 = 1_000_000_000;
-/// A report with another SSRC is of the stream that begins when its RTP time is as near.
+/// A report with another SSRC belongs to the stream that begins within so many seconds of RTP time.
 const EARLY_OFF_S: u32 = 5;
-/// A turn brings a batch or two; more have come when a shard was away.
+/// A turn brings a batch or two; more arrive when the shard was not scheduled for a while.
 const FULL_BATCHES_MAX: usize = 16;
 
 #[cfg(test)]
