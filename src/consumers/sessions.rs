@@ -122,12 +122,7 @@ impl Sessions {
                     live.readers.handle_reader_connection_closed(cx, &mut live.hub, index)
                 }
                 SessionRef::Publisher(number) => {
-                    live.sources.end_publisher(
-                        cx,
-                        &mut live.hub,
-                        number,
-                        "its connection is closed",
-                    );
+                    live.sources.end_publisher(cx, &mut live.hub, number, "connection closed");
                 }
             }
         }

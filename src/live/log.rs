@@ -1,12 +1,13 @@
-//! What the log says of sources and readers: one line each, with a code and an event.
+//! Log lines about sources and readers: one line each, with a code and an event.
 //!
 //! ```text
 //!  path live/cam1 source up h264+aac from 192.0.2.3 over tcp    code=HE-I301 event=source.up
-//!  path live/cam1 source down: its connection is closed         code=HE-I302 event=source.down
+//!  path live/cam1 source down: connection closed                code=HE-I302 event=source.down
 //!  path live/cam1 reader skipped 512 packets (tcp_window)       code=HE-I304 event=reader.skipped
 //! ```
-//! That a reader is too slow is said at its first skip, and again after `SKIP_NOTE_INTERVAL` at the
-//! earliest, with what has been skipped in between. Readers that come and go are for `debug`.
+//! A slow reader is reported at its first skip, and again after `SKIP_NOTE_INTERVAL` at the
+//! earliest, with the sum of the skips in between. Readers that join and leave are logged at
+//! `debug`.
 
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::metrics::paths::SKIPS;
 use crate::session::client::clip;
 use crate::session::cx::Cx;
 
-/// What has been said of a reader's skips.
+/// Skips of a reader that the log has reported.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct SkipsTold {
     counts: SkipCounts,
@@ -30,7 +31,7 @@ pub(crate) struct SkipsTold {
 }
 
 impl SkipsTold {
-    /// Skips that have not been told, when it is time to tell them.
+    /// Skips that were not reported yet, if a report is due.
     fn news(&mut self, counts: SkipCounts, now: Mono) -> Option<SkipCounts> {
         let is_early = self.at.is_some_and(|at| now.since(at) < SKIP_NOTE_INTERVAL);
         if is_early || counts.skips == self.counts.skips {
@@ -45,7 +46,7 @@ impl SkipsTold {
         Some(news)
     }
 
-    /// Something was said.
+    /// Whether a skip was reported.
     #[cfg(test)]
     pub(crate) fn is_told(&self) -> bool {
         self.at.is_some()
@@ -53,7 +54,7 @@ impl SkipsTold {
 }
 
 impl Sources {
-    /// A source sends from now on.
+    /// Logs that a source has begun to send.
     pub(crate) fn note_source_up(&self, cx: &Cx, hub: &mut Hub, number: u32) {
         let Some(publisher) = self.publishers.get(&number) else { return };
         let path = publisher.source.path().clone();
@@ -70,7 +71,7 @@ impl Sources {
 }
 
 impl Readers {
-    /// Says that a reader has skipped, unless that was just said.
+    /// Logs the skips of a reader, unless they were just reported.
     pub(crate) fn note_skips(&mut self, cx: &Cx, hub: &Hub, index: u32) {
         let now = cx.now;
         let Some(reader) = self.table.get_mut(index as usize) else { return };
@@ -90,7 +91,7 @@ impl Readers {
     }
 }
 
-/// A source has gone.
+/// Logs that a source has ended.
 pub(crate) fn note_source_down(publisher: &Publisher, why: &str) {
     let (path, peer) = (publisher.source.path(), publisher.peer);
     let counts = publisher.source.counts();
@@ -106,7 +107,7 @@ pub(crate) fn note_source_down(publisher: &Publisher, why: &str) {
     );
 }
 
-/// A reader plays for the first time.
+/// Logs that a reader plays for the first time.
 pub(crate) fn note_reader_joined(reader: &LiveReader) {
     let (path, peer, session) = (&reader.path, reader.peer, reader.id);
     let transport = if reader.is_interleaved() { "tcp" } else { "udp" };
@@ -116,17 +117,17 @@ pub(crate) fn note_reader_joined(reader: &LiveReader) {
     );
 }
 
-/// A reader has gone.
+/// Logs that a reader has ended.
 pub(crate) fn note_reader_left(reader: &LiveReader, why: Option<&str>) {
     let (path, peer, session) = (&reader.path, reader.peer, reader.id);
-    let reason = why.unwrap_or("its connection is closed");
+    let reason = why.unwrap_or("connection closed");
     tracing::debug!(
         event = "reader.left", %path, %peer, %session, reason,
         "path {path} reader left: {reason}"
     );
 }
 
-/// `h264+aac`.
+/// Encoding names of a publisher's tracks: `h264+aac`.
 fn encodings(publisher: &Publisher) -> String {
     let medias = publisher.sdp.medias().iter().map(|media| {
         let number = media.payload_types().next();
@@ -137,11 +138,11 @@ fn encodings(publisher: &Publisher) -> String {
             other => other.to_owned(),
         }
     });
-    // It came from outside.
+    // The names come from the publisher.
     clip(&medias.collect::<Vec<_>>().join("+"))
 }
 
-/// A reader that is too slow skips with every group of pictures.
+/// A slow reader skips with every group of pictures.
 const SKIP_NOTE_INTERVAL: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

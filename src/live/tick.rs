@@ -1,8 +1,8 @@
-//! What is done for live paths by the clock, every second while there are any.
+//! Periodic work for live paths, every second while there are any.
 //!
-//! Publishers that are silent end, readers that are not heard of are reaped, reports that are due
-//! go out, and paths that nobody reads are let go of. Bound: the paths of a shard, once a tick;
-//! sources and readers are looked at some in a turn (`crowd`).
+//! Silent publishers are ended, silent readers are reaped, reports that are due are sent, and paths
+//! without readers are released. Bound: the paths of a shard, once a tick; sources and readers are
+//! checked some in a turn (`crowd`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,10 +52,10 @@ impl Sources {
             }
             let is_answered = self.refuse_unanswered_claim(cx, hub, number);
             if !is_answered {
-                self.dismiss_publisher(cx, hub, number, "it does not begin");
+                self.dismiss_publisher(cx, hub, number, "publisher did not send RECORD in time");
             }
         } else if !self.report_to_publisher(cx, number, now) {
-            self.dismiss_publisher(cx, hub, number, "nothing comes from it");
+            self.dismiss_publisher(cx, hub, number, "no RTP from the source");
         }
     }
 }
@@ -71,7 +71,10 @@ impl Readers {
         let limit = if reader.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
         let silent = now.since(reader.alive);
         if reader.is_session() && !is_carried && silent >= limit {
-            tracing::info!(session = %reader.id, silent_s = silent.as_secs(), "session timed out");
+            tracing::info!(
+                code = "HE-I311", session = %reader.id, silent_s = silent.as_secs(),
+                "session timed out"
+            );
             cx.cells.sessions_timed_out.add(1);
             self.dismiss_reader(cx, hub, index, "timeout");
         } else if reader.report_due <= now {
@@ -81,7 +84,7 @@ impl Readers {
 }
 
 impl Live {
-    /// There is something to look after.
+    /// Whether there is anything to look after.
     pub(crate) fn has_work(&self) -> bool {
         !self.sources.publishers.is_empty()
             || !self.sources.pulls.is_empty()
@@ -91,7 +94,7 @@ impl Live {
     }
 }
 
-/// How often.
+/// Interval of the periodic work.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
-/// As for titles: a session whose RTSP connection closed without TEARDOWN.
+/// As for titles: limit of a session whose RTSP connection closed without TEARDOWN.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(15);

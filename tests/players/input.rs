@@ -55,7 +55,7 @@ fn other_sender_than_the_configured_one_is_not_heard() {
         socket.send_to(&transport_packets(7), to).unwrap();
     }
     assert_eq!(state_of(&server), "starting");
-    assert!(!server.log().contains("is received"), "{}", server.log());
+    assert!(!server.log().contains("source received"), "{}", server.log());
 }
 
 #[test]

@@ -1,15 +1,15 @@
-//! The media of one who publishes, and what readers are told of them.
+//! The media of a publisher, and the description that readers get.
 //!
 //! ```text
 //!  ANNOUNCE --SDP--> tracks, description ------------------> home
-//!  packets --peek--> sync sample?
+//!  packets --peek--> key frame?
 //!              `---> parameter sets --new--> description ---> home, once a second at most
 //! ```
-//! Sets in band that differ from those of the SDP, or are missing there, replace them in the text
-//! for readers that come later (RFC 6184 s8.2.1, RFC 7798 s7.1): they need them before the first
-//! packet. A description says whether sets are missing that may still come; that ends `SETS_WAIT`
-//! after the first packet. The tracks stay what was announced; a publisher that comes back with the
-//! same SDP goes on. What only a refused packet said counts for nothing.
+//! Parameter sets in band that differ from the SDP's, or are missing there, replace the SDP's in
+//! the text for new readers (RFC 6184 s8.2.1, RFC 7798 s7.1): a reader needs the sets before its
+//! first packet. A description states whether sets are missing that may still arrive; that state
+//! ends `SETS_WAIT` after the first packet. The tracks stay as announced, so a publisher that comes
+//! back with the same SDP continues the path. Sets in a dropped packet are ignored.
 //! Bounds: those of `ParameterSets`; `REDESCRIBE_INTERVAL`.
 
 use std::net::IpAddr;
@@ -29,57 +29,57 @@ use crate::sdp::live::{FmtpChange, LiveDescription, LiveMedia, RtxOffer, describ
 use crate::sdp::session::{MediaSdp, Protocol, SessionSdp};
 use crate::session::transport::Transport;
 
-/// What `o=` and `s=` of the descriptions of a publisher say.
+/// The parts of a publisher's descriptions that become `o=` and `s=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// Our address on its connection.
+    /// The server's address on the publisher's connection.
     pub(crate) local: IpAddr,
-    /// The same in all of them.
+    /// Session id, the same in all descriptions of the publisher.
     pub(crate) session_id: u64,
-    /// Grows.
+    /// Version, which grows with each description.
     pub(crate) version: u64,
 }
 
 /// One media of a publisher.
 #[derive(Debug)]
 pub(crate) struct PublisherTrack {
-    /// How its packets come; `None` before SETUP.
+    /// Transport of the packets; `None` before SETUP.
     pub(crate) path: Option<Transport>,
     payload_type: u8,
     peeker: Peeker,
-    /// What the newest packet of the payload type had in it.
+    /// Result of the peek into the newest packet of the payload type.
     newest: Peek,
-    /// Parameter sets have come and no picture since.
+    /// Parameter sets have arrived, and no frame since.
     has_fresh_sets: bool,
-    /// Those in force: of the SDP, then those in band.
+    /// Parameter sets in force: first the SDP's, then those in band.
     sets: ParameterSets,
-    /// How far readers are behind them.
+    /// Parameter sets that readers were not told of.
     news: News,
-    /// Those in band were others than those of the SDP.
+    /// Parameter sets in band differed from the SDP's.
     has_changed: bool,
-    /// What it is asked for a key picture by, as its SDP offers it.
+    /// The kind of key frame request that the publisher's SDP offers.
     picture_request: Option<PictureRequest>,
 }
 
-/// Parameter sets that readers were not told of.
+/// Whether there are parameter sets that readers were not told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
-    /// None.
+    /// Readers were told of all sets.
     No,
-    /// Some, and there may be more before the picture that needs them.
+    /// There are new sets, and more may arrive before the frame that needs them.
     Coming,
-    /// They are complete: a picture has come behind them.
+    /// There are new sets, and they are complete: a frame has followed them.
     Here,
 }
 
-/// A request for a picture that needs no other (RFC 4585 s6.3.1, RFC 5104 s4.3.1).
+/// A request for a key frame (RFC 4585 s6.3.1, RFC 5104 s4.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PictureRequest {
-    /// Picture loss indication.
+    /// Picture loss indication (RFC 4585).
     Pli,
-    /// Full intra request.
+    /// Full intra request (RFC 5104).
     Fir {
-        /// Of the request: the next has the next.
+        /// Sequence number of the request; each request has the next one.
         number: u8,
     },
 }
@@ -101,8 +101,8 @@ impl PublisherTrack {
         }
     }
 
-    /// Whether a decoder can begin with a packet. Parameter sets that come with a time of their own
-    /// belong to the picture behind them: it does not begin anew.
+    /// Whether readers can start at a packet. Parameter sets with an RTP time of their own belong
+    /// to the frame after them: that frame is no second start.
     pub(crate) fn entry(&mut self, view: &RtpView<'_>) -> Entry {
         if view.payload_type() != self.payload_type {
             self.newest = Peek::default();
@@ -123,7 +123,7 @@ impl PublisherTrack {
         if (sync || sets) && !is_behind_sets { Entry::Start } else { Entry::Nothing }
     }
 
-    /// The packet of the last `entry` is forwarded: what it says of parameter sets holds.
+    /// Takes over the parameter sets of the packet of the last `entry`, because it was not dropped.
     pub(crate) fn learn(&mut self, view: &RtpView<'_>) {
         let Peek { picture, sync, sets, .. } = self.newest;
         let may_have_sets = (sets || sync || !picture) && view.payload_type() == self.payload_type;
@@ -135,7 +135,7 @@ impl PublisherTrack {
         }
     }
 
-    /// What the next request for a key picture is, if it understands any.
+    /// The next request for a key frame; `None` when the publisher understands none.
     pub(crate) fn next_picture_request(&mut self) -> Option<PictureRequest> {
         let request = self.picture_request?;
         if let PictureRequest::Fir { number } = request {
@@ -144,13 +144,13 @@ impl PublisherTrack {
         Some(request)
     }
 
-    /// A decoder needs parameter sets that neither the SDP nor a packet has had so far.
+    /// Whether a decoder needs parameter sets that neither the SDP nor any packet has had so far.
     fn lacks_sets(&self) -> bool {
         let has_sets = matches!(self.peeker.format(), PeekFormat::H264 | PeekFormat::H265);
         has_sets && !self.sets.is_complete()
     }
 
-    /// What the text must say otherwise than the SDP.
+    /// Format parameters in which the text must differ from the SDP.
     fn changes(&self) -> Vec<FmtpChange> {
         if !self.has_changed {
             return Vec::new();
@@ -162,9 +162,9 @@ impl PublisherTrack {
 }
 
 impl Publisher {
-    /// Tells the home of a description with the parameter sets that are in force now, when readers
-    /// were told of others and the last change is a while ago, or when those that are missing are
-    /// expected no more. To be called when packets have come, and every second after that.
+    /// A message to the home with a new description: when readers were told of other parameter sets
+    /// and the last change is a while ago, or when missing sets are not expected any more. To be
+    /// called after packets have arrived, and then every second.
     pub(crate) fn poll_description(&mut self, now: Mono) -> Option<Ask> {
         let generation = self.generation()?;
         let since = *self.fed_since.get_or_insert(now);
@@ -192,7 +192,7 @@ impl Publisher {
     }
 }
 
-/// What readers of `path` are told of what was announced.
+/// The description of `path` for readers, made from the announced media.
 pub(crate) fn description(
     sdp: &SessionSdp,
     path: &str,
@@ -233,11 +233,11 @@ fn describe(
     let plain = text(&medias);
     let time_ms = u32::try_from(RETRANSMIT_TIME.as_millis()).unwrap_or(u32::MAX);
     for ((live, media), track) in medias.iter_mut().zip(sdp.medias()).zip(&tracks) {
-        // A reader can wait for lost sound and pictures; of other media nobody knows.
+        // A player can wait for lost sound and frames; for other media that is unknown.
         let offered =
             rtx_payload_type(track).filter(|_| ["video", "audio"].contains(&&*media.kind));
         live.rtx = offered.map(|(payload_type, original)| {
-            // Nothing would come of it where the publisher cannot be asked.
+            // PLI is offered only where the publisher can be asked for a key frame.
             let takes_pli = track.needs_sync && offered_request(media, original).is_some();
             RtxOffer { payload_type, time_ms, takes_pli }
         });
@@ -245,8 +245,9 @@ fn describe(
     Ok(Description::new(plain, tracks)?.with_feedback(text(&medias)))
 }
 
-/// What is too long for a datagram is cut into fragments, which a reader need not take in
-/// packetization mode 0 (RFC 6184 s6.2). Packets of mode 0 are packets of mode 1.
+/// Offers packetization mode 1: packets that are too long for a datagram are cut into fragments,
+/// and a reader need not take fragments in mode 0 (RFC 6184 s6.2). Packets of mode 0 are packets of
+/// mode 1.
 fn mode_change(media: &MediaSdp) -> Option<FmtpChange> {
     let payload_type = media.payload_types().next()?;
     let name = "packetization-mode";
@@ -268,7 +269,7 @@ fn live_track(media: &MediaSdp) -> LiveTrack {
         identity += &format!(" {number}:{}", media.fmtp(*number).unwrap_or_default());
     }
     LiveTrack {
-        // Of a payload type that the description says nothing of: as most have it.
+        // A payload type that the description does not explain: the usual clock rate of video.
         clock_rate_hz: encoding.map_or(90_000, |encoding| encoding.clock_rate_hz),
         payload_types,
         needs_sync: media.kind == "video" && format_of(media) != PeekFormat::Any,
@@ -281,7 +282,7 @@ pub(crate) fn format_of(media: &MediaSdp) -> PeekFormat {
     encoding.map_or(PeekFormat::Any, |encoding| PeekFormat::from_encoding_name(&encoding.name))
 }
 
-/// The sets that the SDP has: the same ones in band are no news.
+/// The parameter sets of the SDP: the same sets in band are no change.
 fn announced_sets(media: &MediaSdp, payload_type: u8, format: PeekFormat) -> ParameterSets {
     let mut sets = ParameterSets::new(format);
     for name in ["sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"] {
@@ -290,9 +291,9 @@ fn announced_sets(media: &MediaSdp, payload_type: u8, format: PeekFormat) -> Par
     sets
 }
 
-/// Only with AVPF is feedback understood, and only what `a=rtcp-fb` says. Where it says nothing,
-/// whatever suits the media may be sent (RFC 4585 s4.2): so `rtspclientsink` announces, and heeds
-/// PLI.
+/// The kind of key frame request that the SDP offers. Feedback needs AVPF, and only the kinds in
+/// `a=rtcp-fb` are understood. Without `a=rtcp-fb` every kind that suits the media may be sent
+/// (RFC 4585 s4.2): `rtspclientsink` announces that way, and obeys PLI.
 fn offered_request(media: &MediaSdp, payload_type: u8) -> Option<PictureRequest> {
     if media.protocol != (Protocol::Rtp { feedback: true }) {
         return None;

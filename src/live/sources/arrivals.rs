@@ -1,11 +1,11 @@
-//! What publishers send: RTP to their sources, sender reports to their clocks.
+//! Packets from publishers: RTP to their sources, sender reports to their clocks.
 //!
 //! ```text
 //!  datagram --pair, address--> track of a publisher --checked, peeked--> Source
 //!  $ frame  --connection, channel-----^
 //! ```
-//! A datagram that is nobody's is counted; what is refused, the source counts by its reason.
-//! DESIGN section 5.7.
+//! A datagram from an unknown address is counted. The source counts packets that it drops, by
+//! cause. DESIGN section 5.7.
 
 use std::net::SocketAddr;
 
@@ -24,8 +24,8 @@ use crate::session::directory::SessionRef;
 use crate::session::transport::Transport;
 
 impl Sources {
-    /// A datagram at the RTP port of a pair. Those of players, who knock there to open their NAT
-    /// (client rule C21), are nobody's.
+    /// Takes a datagram at the RTP port of a pair. Datagrams of players, which open their NAT by
+    /// sending there (client rule C21), belong to no source.
     pub fn handle_rtp_datagram(&mut self, cx: &mut Cx, pair: u16, from: SocketAddr, bytes: &[u8]) {
         let (demux, publishers) = (&mut cx.demux, &self.publishers);
         let fit = |target: Target| match publishers.get(&target.source) {
@@ -38,7 +38,7 @@ impl Sources {
         }
     }
 
-    /// A datagram at the RTCP port of a pair. False: it is no publisher's.
+    /// Takes a datagram at the RTCP port of a pair. False when the sender is no publisher.
     pub(crate) fn handle_publisher_datagram(
         &mut self,
         cx: &mut Cx,
@@ -58,7 +58,7 @@ impl Sources {
             match source.track(target.track).and_then(SourceTrack::ssrc) {
                 None => Fit::Unknown,
                 Some(its) if its == ssrc => Fit::Sure,
-                // RTP times of tracks may begin at the same number.
+                // The RTP times of several tracks may begin at the same number.
                 Some(_) if source.is_report_of(target.track, ssrc, ts, now) => Fit::Likely,
                 Some(_) => Fit::No,
             }
@@ -70,7 +70,7 @@ impl Sources {
         found.is_some()
     }
 
-    /// An interleaved packet. False: it is no publisher's.
+    /// Takes an interleaved packet. False when the channel is no publisher's.
     pub(crate) fn handle_publisher_interleaved(
         &mut self,
         cx: &Cx,
@@ -107,7 +107,7 @@ impl Sources {
         channels
     }
 
-    /// The interleaved channels of a source that is fetched.
+    /// The interleaved channels of a pulled source.
     #[must_use]
     pub fn media_channels_of(&self, source: u32) -> Channels {
         let mut channels = Channels::default();
@@ -125,7 +125,7 @@ impl Sources {
         }
     }
 
-    /// A packet on the connection of a source that is fetched.
+    /// Takes a packet on the connection of a pulled source.
     pub(crate) fn handle_fetched_frame(&mut self, cx: &Cx, source: u32, channel: u8, bytes: &[u8]) {
         let publisher = self.publishers.get(&source);
         let found = publisher.and_then(|publisher| track_of_channel(&publisher.tracks, channel));
@@ -146,7 +146,7 @@ impl Sources {
         bytes: &[u8],
     ) {
         if is_rtcp(bytes) {
-            // Both on one port (RFC 5761).
+            // RTP and RTCP share one port (RFC 5761).
             self.handle_publisher_report(cx, target, from, bytes);
             return;
         }
@@ -171,8 +171,8 @@ impl Sources {
             if publisher.source.has_news_of_left_out() {
                 let (path, track) = (publisher.source.path(), target.track);
                 tracing::warn!(
-                    %path, track, bytes = bytes.len(),
-                    "packets are too long for a datagram and of a format that is not cut: only \
+                    code = "HE-W305", %path, track, bytes = bytes.len(),
+                    "packets too long for a datagram, in a payload format that is not cut: only \
                      readers over TCP get them"
                 );
             }
@@ -208,7 +208,7 @@ impl Sources {
             match packet {
                 Ok(Packet::SenderReport { ssrc, info, .. }) => {
                     let line = (info.ntp, info.rtp_ts);
-                    // What is not its own is counted by the source.
+                    // The source counts a report that is not its own.
                     let _foreign =
                         publisher.source.handle_sender_report(target.track, from, ssrc, line, at);
                 }
@@ -223,7 +223,7 @@ impl Sources {
     }
 }
 
-/// Which track a channel is for, and whether it is the one for RTCP.
+/// The track of a channel, and whether the channel carries RTCP.
 fn track_of_channel(tracks: &[PublisherTrack], wanted: u8) -> Option<(u8, bool)> {
     (0..).zip(tracks).find_map(|(track, entry)| match entry.path {
         Some(Transport::Tcp { channel, .. }) if channel == wanted => Some((track, false)),
@@ -232,7 +232,7 @@ fn track_of_channel(tracks: &[PublisherTrack], wanted: u8) -> Option<(u8, bool)>
     })
 }
 
-/// Who speaks in a compound packet that begins with a sender report, and its RTP time.
+/// SSRC and RTP time of a compound packet that begins with a sender report.
 fn sender_of_report(bytes: &[u8]) -> Option<(Ssrc, RtpTs)> {
     match rtcp::packets(bytes).next()? {
         Ok(Packet::SenderReport { ssrc, info, .. }) => Some((ssrc, info.rtp_ts)),

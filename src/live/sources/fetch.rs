@@ -1,4 +1,4 @@
-//! Sources that we fetch: what a home orders, handed to those who can.
+//! Sources that the server fetches: starts and stops them for the homes of their paths.
 //!
 //! ```text
 //!  StartPull --configuration--> rtsp: a client   |   udp, file: sockets that listen
@@ -17,7 +17,7 @@ use crate::live::sources::pull::PullPlan;
 use crate::session::cx::Cx;
 
 impl Sources {
-    /// A home here orders its source.
+    /// Starts the source of a path for its home on this shard.
     pub(crate) fn start_fetch(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         if hub.is_stopping {
             return;
@@ -31,20 +31,20 @@ impl Sources {
             SourceAddress::Udp(ref source) => self.start_udp_input(cx, hub, path, source),
             SourceAddress::Sdp(ref file) => self.start_described_input(cx, hub, path, file),
             SourceAddress::Publish => {
-                let reason = "it is not fetched".to_owned();
+                let reason = "the path has no source to fetch".to_owned();
                 hub.ask(path, Ask::PullFailed { reason });
             }
         }
     }
 
-    /// The path is a fetched source's: its packets may come.
+    /// The home has granted the path to a fetched source: packets may arrive.
     pub(crate) fn go_on_fetching(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let now = cx.now;
         let Some(publisher) = self.publishers.get_mut(&number) else { return };
         if let PublisherState::Announced(generation) = publisher.state {
             publisher.source.grant(generation, now);
             match publisher.way {
-                // Its tracks are to be set up before: only then the transport is known.
+                // SETUP of the tracks comes first: only after SETUP the transport is known.
                 Way::Pulled => self.handle_pull_granted(cx, hub, number),
                 Way::Announced { .. } | Way::Input => {
                     publisher.state = PublisherState::Recording(generation);
@@ -54,7 +54,7 @@ impl Sources {
         }
     }
 
-    /// The path is not for what was fetched.
+    /// The home has refused the path to a fetched source.
     pub(crate) fn fetch_refused(
         &mut self,
         cx: &mut Cx,
@@ -66,7 +66,7 @@ impl Sources {
         self.handle_pull_refused(cx, hub, number, why);
     }
 
-    /// A home here wants its source no more.
+    /// Stops the source of a path for its home on this shard.
     pub(crate) fn stop_fetch(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         self.stop_pull(cx, hub, path);
         let is_it =

@@ -1,6 +1,6 @@
-//! The sources of a shard: sessions that publish, cameras that are pulled, inputs that listen.
+//! The sources of a shard: publishers, cameras that are pulled, inputs that listen.
 //!
-//! Invariant: a source that publishes is in `publishers`, whatever way its packets come.
+//! Invariant: a source that feeds a path is in `publishers`, whatever way its packets arrive.
 //! Bound: `PATHS_MAX` publishers, and as many pulls and inputs.
 
 mod announce;
@@ -26,21 +26,21 @@ use crate::rtsp::transport::Lower;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 
-/// See the module.
+/// All sources of one shard: see the module.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// By numbers that are never used again: a note for one that has gone finds nobody.
-    /// In order: some of them are looked at in a turn.
+    /// By a number that is never used again, so a late message for a source that has ended finds
+    /// none. Sorted, because each turn looks at some of the sources.
     pub publishers: BTreeMap<u32, Publisher>,
-    /// Sources that are pulled, by the number of their publisher.
+    /// Pulled sources, by the number of their publisher.
     pub(crate) pulls: BTreeMap<u32, Pull>,
-    /// How packets of paths that are pulled came the last time.
+    /// Transport of each pulled path that worked last.
     pub(crate) pull_ways: HashMap<Arc<str>, Lower>,
-    /// Sources that listen.
+    /// Sources that listen at an address.
     pub(crate) inputs: Inputs,
     /// Publishers with packets that are not fed yet.
     pub(crate) unfed: Vec<u32>,
-    /// Sources that are looked at next.
+    /// Progress of the checks on sources.
     pub(crate) walks: Walks,
 }
 
@@ -63,7 +63,7 @@ impl Sources {
             Method::Pause => self.pause_publisher(cx, hub, &command, number),
             Method::Teardown => {
                 let response = cx.answer(&command);
-                self.end_publisher(cx, hub, number, "it says TEARDOWN");
+                self.end_publisher(cx, hub, number, "TEARDOWN from the publisher");
                 Executed::Reply(response)
             }
             Method::GetParameter | Method::SetParameter => Executed::Reply(cx.answer(&command)),

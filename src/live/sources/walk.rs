@@ -1,9 +1,9 @@
-//! Sources are looked at some in a turn: who is next.
+//! Checks all sources over several turns, some of them in each turn.
 //!
 //! ```text
-//! tick --> all are to be looked at --SOURCES_A_TURN--> reports, silence, cameras that are pulled
+//! tick --> all are to be checked --SOURCES_A_TURN--> reports, silence, cameras that are pulled
 //! ```
-//! Invariant: a walk that has begun comes to each number that stays, once.
+//! Invariant: a walk reaches each number that stays, once.
 //! Bound: `SOURCES_A_TURN` publishers in a turn, and as many pulls.
 
 use std::ops::Bound;
@@ -20,7 +20,7 @@ pub(crate) struct Walks {
 }
 
 impl Walks {
-    /// All are to be looked at; not twice at a time.
+    /// Begins a walk over all sources, unless one is under way.
     pub(crate) fn begin(&mut self) {
         for walk in [&mut self.publishers, &mut self.pulls] {
             if *walk == Walk::Over {
@@ -29,24 +29,24 @@ impl Walks {
         }
     }
 
-    /// Some are left for the next turn.
+    /// Whether sources are left for the next turn.
     pub(crate) fn is_waiting(&self) -> bool {
         self.publishers != Walk::Over || self.pulls != Walk::Over
     }
 }
 
-/// Where a walk over numbers in their order is.
+/// Position of a walk over sorted numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Walk {
-    /// Nowhere: all have been looked at.
+    /// All sources have been checked.
     #[default]
     Over,
-    /// Behind this number.
+    /// The walk continues after this number.
     Behind(Option<u32>),
 }
 
 impl Walk {
-    /// The next numbers of those that `numbers` has behind one.
+    /// The next numbers; `numbers` lists those beyond a bound.
     fn next<I: Iterator<Item = u32>>(&mut self, numbers: impl FnOnce(Bound<u32>) -> I) -> Vec<u32> {
         let Self::Behind(last) = *self else { return Vec::new() };
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
@@ -58,7 +58,7 @@ impl Walk {
 }
 
 impl Sources {
-    /// Looks at publishers and pulls whose turn it is.
+    /// Checks the publishers and pulls whose turn it is.
     pub(crate) fn go_on_with_sources(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let behind = |from| (from, Bound::Unbounded);
         let publishers = &self.publishers;
@@ -75,5 +75,5 @@ impl Sources {
     }
 }
 
-/// A report to each at most.
+/// Each source costs one report at most.
 const SOURCES_A_TURN: usize = 64;

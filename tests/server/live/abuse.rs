@@ -452,7 +452,7 @@ fn publisher_that_falls_silent_is_ended_over_udp_and_over_tcp_with_its_connectio
     tcp.request("GET_PARAMETER").expect(200);
     drop(silent);
     until_within(limit, "both paths have ended", || describe(&server, "live/tcp") == 404);
-    server.assert_logs("source down: nothing comes from it");
-    assert_eq!(server.log().matches("source down: nothing comes from it").count(), 1);
+    server.assert_logs("source down: no RTP from the source");
+    assert_eq!(server.log().matches("source down: no RTP from the source").count(), 1);
     assert_survived(server, witness);
 }

@@ -1,17 +1,17 @@
-//! Sources that listen: RTP and MPEG-TS at an address of ours or from a group.
+//! Sources that listen: RTP and MPEG-TS at an address of the server or from a multicast group.
 //!
 //! ```text
 //!  udp://..   --open--> Sniffing --found-----------> Fed    RTP untouched, MPEG-TS packed into RTP
 //!  file:..    --worker reads--> Described --RTP----> Fed
 //!                    home: "starting"                "live" | 10 s without packets: lost, again
 //! ```
-//! An input has the number of the publisher that it becomes when the path is claimed, and ends with
-//! it. The path is claimed when packets come: until then readers wait and are not told of tracks
-//! that nobody sends. Sockets are the shard's (`Action::OpenInput`).
+//! When the path is claimed, an input becomes a publisher with the same number, and ends with that
+//! publisher. The path is claimed when packets arrive: until then readers wait and are told of no
+//! tracks that nobody sends. The shard owns the sockets (`Action::OpenInput`).
 //!
 //! Invariants: an order to start ends in a claim or in `PullFailed`; while the sender of a track
-//! sends, nobody else's packets are taken. Bounds: an input for each path that has its home here,
-//! `LIVE_TRACKS_MAX` tracks of it, what `sniff` keeps. DESIGN section 5.6.
+//! sends, packets of other senders are dropped. Bounds: an input for each path with its home here,
+//! `LIVE_TRACKS_MAX` tracks for each, the datagrams that `sniff` keeps. DESIGN section 5.6.
 
 pub mod plan;
 pub mod sniff;
@@ -55,18 +55,18 @@ use crate::session::cx::Cx;
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
     by_number: HashMap<u32, Input>,
-    /// Those with a packet that is filled in this turn.
+    /// Inputs with an RTP packet that is being filled in this turn.
     filling: Vec<u32>,
 }
 
-/// See the module.
+/// A source that listens: see the module.
 #[derive(Debug)]
 struct Input {
     path: Arc<str>,
     state: State,
-    /// By track.
+    /// By track: who may send.
     senders: Vec<SenderLatch>,
-    /// It is on the list of those with a packet that is filled.
+    /// The input is in `Inputs::filling`.
     is_filling: bool,
 }
 
@@ -74,28 +74,29 @@ struct Input {
 enum State {
     /// A worker reads the description.
     Reading,
-    /// What comes is looked at. The socket that it comes to.
+    /// Datagrams at the socket are examined.
     Sniffing(Box<Sniffer>, InputSocket),
-    /// It is known what should come.
+    /// The description is known; no packet has arrived yet.
     Described(Box<SessionSdp>, Arc<Description>),
-    /// It is a publisher. With MPEG-TS: what makes RTP of it, except while that runs.
+    /// The input is a publisher. With MPEG-TS: the packer into RTP, which is taken out while it
+    /// runs.
     Fed(Option<Box<TsInput>>),
 }
 
-/// Who sends a track: the first one that does, until it is silent. Two that send the same to a
-/// group would otherwise be mixed.
+/// The sender of a track: the first one, until it is silent. Two senders of one group would
+/// otherwise be mixed.
 #[derive(Debug)]
 struct SenderLatch {
-    /// Only these; empty: anybody.
+    /// Addresses that may send; empty allows any.
     allowed: Vec<IpAddr>,
     held: Option<(SocketAddr, Mono)>,
 }
 
-/// What a datagram's sender means.
+/// The verdict on a datagram's sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SenderVerdict {
     Same,
-    /// It takes over, or is the first one.
+    /// The sender is the first one, or takes over.
     Begins,
     Foreign,
 }
@@ -120,7 +121,7 @@ impl SenderLatch {
         verdict
     }
 
-    /// Reports come from another port of the host that sends.
+    /// Whether a report is the sender's: reports come from another port of the same host.
     fn admits_report(&self, from: SocketAddr) -> bool {
         let is_its = self.held.is_none_or(|(held, _)| Host::of(held) == Host::of(from));
         is_its && self.may_send(from)
@@ -128,7 +129,7 @@ impl SenderLatch {
 }
 
 impl Sources {
-    /// Listens at an address.
+    /// Starts an input at an address.
     pub(crate) fn start_udp_input(
         &mut self,
         cx: &mut Cx,
@@ -143,7 +144,7 @@ impl Sources {
         cx.out.push(Action::OpenInput { number, sockets: vec![socket] });
     }
 
-    /// Listens as the description in a file tells, which a worker reads.
+    /// Starts an input by a description in a file; a worker reads the file.
     pub(crate) fn start_described_input(
         &mut self,
         cx: &mut Cx,
@@ -160,7 +161,7 @@ impl Sources {
         }));
     }
 
-    /// A path's input ends, if there is one that is no publisher yet.
+    /// Stops a path's input that is not a publisher yet.
     pub(crate) fn stop_input(&mut self, cx: &mut Cx, path: &Arc<str>) {
         let found = self.inputs.by_number.iter().find(|(_, input)| input.path == *path);
         if let Some(number) = found.map(|(number, _)| *number) {
@@ -168,14 +169,14 @@ impl Sources {
         }
     }
 
-    /// An input is gone: its sockets are closed.
+    /// Removes an input and closes its sockets.
     pub(crate) fn close_input(&mut self, cx: &mut Cx, number: u32) {
         if self.inputs.by_number.remove(&number).is_some() {
             cx.out.push(Action::CloseInput(number));
         }
     }
 
-    /// A worker has read a description. One that nobody waits for any more is dropped.
+    /// A worker has read a description. The description of an input that has ended is dropped.
     pub fn handle_description(
         &mut self,
         cx: &mut Cx,
@@ -205,7 +206,7 @@ impl Sources {
         cx.out.push(Action::OpenInput { number, sockets });
     }
 
-    /// The shard has opened the sockets that were asked for, or could not.
+    /// The shard has opened the requested sockets, or has failed to.
     pub fn handle_input_opened(
         &mut self,
         cx: &mut Cx,
@@ -218,8 +219,8 @@ impl Sources {
         }
     }
 
-    /// A datagram at a socket of an input. What it needs the path for comes back: it is to be
-    /// handed over again when the claim of the path is answered.
+    /// Takes a datagram at a socket of an input. Returns the datagrams that need the path: the
+    /// caller hands them over again when the claim of the path is answered.
     #[must_use]
     pub(crate) fn take_input_datagram(
         &mut self,
@@ -241,7 +242,7 @@ impl Sources {
             }
             return Vec::new();
         }
-        // Whoever is found to send something holds the track, not whoever came first.
+        // The sender whose stream is recognised holds the track, not the first sender.
         let verdict = match &input.state {
             State::Fed(_) => sender.admit(from, now),
             State::Reading | State::Sniffing(..) | State::Described(..) => {
@@ -274,8 +275,8 @@ impl Sources {
         Vec::new()
     }
 
-    /// What is under way goes out: at the end of each turn, so that nothing waits for what may not
-    /// come, and the datagrams of a turn still fill packets.
+    /// Sends packets that are not full at the end of each turn, so that nothing waits for datagrams
+    /// that may not come, while the datagrams of one turn still fill packets.
     pub(crate) fn flush_inputs(&mut self, cx: &Cx) {
         while let Some(number) = self.inputs.filling.pop() {
             let Some(mut ts) = self.inputs.take_ts(number) else { continue };
@@ -298,12 +299,15 @@ impl Sources {
         number
     }
 
-    /// It is of no use: the home tries again after a while.
+    /// Ends an input that cannot be received: the home tries again after a while.
     fn fail_input(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32, error: &dyn Display) {
         let Some(input) = self.inputs.by_number.get(&number) else { return };
         let path = Arc::clone(&input.path);
         let source = &cx.path_config(&path).source;
-        tracing::warn!(%path, %source, %error, "the source of a path cannot be received");
+        tracing::warn!(
+            code = "HE-W304", %path, %source, %error,
+            "source cannot be received: {error}"
+        );
         self.close_input(cx, number);
         hub.ask(&path, Ask::PullFailed { reason: error.to_string() });
     }
@@ -315,7 +319,7 @@ impl Sources {
         }
     }
 
-    /// It is known what comes to an address. Returns the datagrams that came meanwhile.
+    /// Claims the path for the recognised stream. Returns the datagrams that arrived meanwhile.
     fn claim_found(
         &mut self,
         cx: &mut Cx,
@@ -354,7 +358,7 @@ impl Sources {
         sniffer.into_kept(from).collect()
     }
 
-    /// What a description has announced comes.
+    /// Claims the path when a packet of the description's media arrives.
     fn claim_described(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let Some(input) = self.inputs.by_number.get_mut(&number) else { return };
         if let State::Described(sdp, described) =
@@ -369,7 +373,7 @@ impl Sources {
         }
     }
 
-    /// Claims the path. Its home is here, so that it is granted or refused at once.
+    /// Claims the path. Its home is on this shard, so the home answers at once.
     fn claim_input(
         &mut self,
         cx: &mut Cx,
@@ -381,14 +385,14 @@ impl Sources {
     ) {
         let Some(input) = self.inputs.by_number.get(&number) else { return };
         let path = Arc::clone(&input.path);
-        tracing::info!(%path, to = %peer, "the source of a path is received");
+        tracing::info!(code = "HE-I309", %path, to = %peer, "source received at {peer}");
         let (origin, way) = (input_origin(cx, number), Way::Input);
         let (waiter, connection) = (None, None);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
         self.claim_path(cx, hub, number, &path, claimant);
     }
 
-    /// Of the sender that holds the track.
+    /// Takes a datagram of the sender that holds the track.
     fn feed_input(&mut self, cx: &Cx, target: Target, bytes: &[u8]) {
         let (number, now) = (target.source, cx.now);
         let Some(mut ts) = self.inputs.take_ts(number) else {
@@ -430,7 +434,7 @@ impl Inputs {
     }
 }
 
-/// What descriptions of an input begin with: later ones have a later version.
+/// The origin of an input's descriptions: later descriptions have a later version.
 fn input_origin(cx: &Cx, number: u32) -> Origin {
     Origin {
         local: Ipv4Addr::UNSPECIFIED.into(),
@@ -448,7 +452,7 @@ fn describe_input(
     description(sdp, path, input_origin(cx, number)).map(Arc::new)
 }
 
-/// Whether a datagram is a packet of the track that the description tells of.
+/// Whether a datagram is a packet of the described track.
 fn is_described(sdp: &SessionSdp, track: u8, bytes: &[u8]) -> bool {
     let Ok(view) = RtpView::parse(bytes) else { return false };
     let media = sdp.medias().get(usize::from(track));

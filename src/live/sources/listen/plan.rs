@@ -1,13 +1,13 @@
-//! Which sockets an input needs: from an address, or from a description (RFC 8866, RFC 4570).
+//! Sockets of an input: by an address, or by a description (RFC 8866, RFC 4570).
 //!
 //! ```text
 //!  udp://239.1.2.3:5004                      RTP or MPEG-TS at 5004; RTCP at 5005 when it is RTP
 //!  c=IN IP4 239.1.2.3   m=video 5004 ..      RTP at 5004, RTCP at 5005 or where a=rtcp says
-//!  a=source-filter: incl IN IP4 * 10.0.0.9   only from there
+//!  a=source-filter: incl IN IP4 * 10.0.0.9   only from 10.0.0.9
 //! ```
-//! A host in `c=` is the receiver, us; where it is not, or there is none, any address of ours is
-//! taken. Sockets for RTCP are optional: without them sound and picture are put together by the
-//! time of their arrival.
+//! A host in `c=` is the receiver, which is the server. If the host is not the server, or is
+//! missing, any address of the server is used. Sockets for RTCP are optional: without them sound
+//! and video are synchronised by their time of arrival.
 //! Bound: two sockets for each track.
 #![deny(clippy::indexing_slicing)]
 
@@ -19,23 +19,23 @@ use crate::sdp::publish::{AnnounceError, check_announced};
 use crate::sdp::session::{MediaSdp, SessionSdp};
 use crate::session::action::InputSocket;
 
-/// Why a description names no sockets. Places of media begin with 0.
+/// Why a description names no sockets. Media indices begin with 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// What is not carried at all.
+    /// The media cannot be carried.
     #[error("the description cannot be served: {0}")]
     Media(#[from] AnnounceError),
-    /// Where RTSP would settle it.
+    /// The media has no port: with RTSP, SETUP would settle the port.
     #[error("media {media_index} of the description has no port")]
     NoPort {
-        /// Which one.
+        /// Index of the media.
         media_index: usize,
     },
-    /// They could not be told apart.
+    /// Two media could not be told apart.
     #[error("media {media_index} of the description has the address and port of another")]
     SamePort {
-        /// Which one.
+        /// Index of the media.
         media_index: usize,
     },
 }
@@ -60,7 +60,7 @@ pub(crate) fn plan_rtcp(rtp: &InputSocket) -> Option<InputSocket> {
     Some(socket)
 }
 
-/// The sockets of a description.
+/// The sockets that a description asks for.
 ///
 /// # Errors
 /// See [`PlanError`].
@@ -91,7 +91,7 @@ pub(crate) fn plan_sdp(sdp: &SessionSdp) -> Result<Vec<InputSocket>, PlanError> 
         };
         sockets.push(rtp);
     }
-    // After all others: where ports follow each other without a gap, media go first.
+    // RTCP comes after all RTP: if ports follow each other without a gap, media go first.
     let rtcp: Vec<InputSocket> = sockets
         .iter()
         .zip(sdp.medias())
@@ -102,7 +102,8 @@ pub(crate) fn plan_sdp(sdp: &SessionSdp) -> Result<Vec<InputSocket>, PlanError> 
     Ok(sockets)
 }
 
-/// By `a=rtcp` (RFC 3605), or the port above; none where both are on one port (RFC 5761).
+/// The RTCP socket by `a=rtcp` (RFC 3605), or at the port above; none with RTCP on the RTP port
+/// (RFC 5761).
 fn rtcp_of(rtp: &InputSocket, media: &MediaSdp) -> Option<InputSocket> {
     if media.attribute("rtcp-mux").is_some() {
         return None;

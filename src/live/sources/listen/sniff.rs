@@ -1,14 +1,14 @@
-//! What comes in at an address of which nobody said what it is: MPEG-TS, RTP, or neither.
+//! Recognises the stream at an address without a description: MPEG-TS, RTP, or neither.
 //!
 //! ```text
 //!  datagram --0x47 every 188 or 204 bytes, 5 times--> MPEG-TS
 //!     |------RTP, twice in a row of one stream---------> 33, or TS inside: MPEG-TS in RTP
-//!     |                                                  a static type: as RFC 3551 has it
+//!     |                                                  a static type: as RFC 3551 defines it
 //!     |                                                  a dynamic type: refused
 //!     `------neither, 64 times-------------------------> refused
 //! ```
-//! Two packets in a row are RTP's own test of a source (RFC 3550 A.1). What was looked at is kept,
-//! so that nothing of the stream's beginning is lost.
+//! Two packets in a row are RTP's own test of a source (RFC 3550 A.1). Examined datagrams are kept,
+//! so that the beginning of the stream is not lost.
 //! Bound: `KEPT_MAX` datagrams.
 #![deny(clippy::indexing_slicing)]
 
@@ -20,52 +20,52 @@ use crate::rtp::RtpView;
 use crate::sdp::read::read_session;
 use crate::sdp::session::SessionSdp;
 
-/// What was found.
+/// The stream that was recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
     /// MPEG-TS without RTP.
     Ts {
-        /// From one packet to the next.
+        /// Bytes from one packet to the next.
         stride: usize,
     },
-    /// RTP that needs no description, or one that is always the same.
+    /// RTP that needs no description, or has a fixed one.
     Rtp {
-        /// Its payload type.
+        /// Payload type of the stream.
         payload_type: u8,
     },
 }
 
-/// Why it cannot be served.
+/// Why the stream cannot be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SniffError {
-    /// RTP says what it is by a number that its description explains.
+    /// The RTP payload type is dynamic: only a description explains it.
     #[error(
         "RTP of payload type {payload_type}, which only a description explains: save the SDP of \
          the sender and use source = \"file:NAME.sdp\""
     )]
     NeedsDescription {
-        /// That number.
+        /// Payload type of the stream.
         payload_type: u8,
     },
-    /// Nothing that we know.
-    #[error("what comes is neither RTP nor MPEG-TS")]
+    /// The datagrams are neither RTP nor MPEG-TS.
+    #[error("datagrams are neither RTP nor MPEG-TS")]
     Unknown,
 }
 
-/// See the module.
+/// The recogniser of one input: see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Sniffer {
     kept: Vec<(SocketAddr, Box<[u8]>)>,
-    /// The last packet that was RTP.
+    /// SSRC, payload type and sequence number of the newest RTP packet.
     rtp: Option<(Ssrc, u8, SeqNo)>,
-    /// Who sends MPEG-TS, how, and how many packets began.
+    /// Sender of MPEG-TS, stride, and number of packets that began.
     ts: Option<(SocketAddr, usize, usize)>,
     seen_count: usize,
 }
 
 impl Sniffer {
-    /// Looks at a datagram; `None`: more are needed.
+    /// Examines a datagram; `None` while more datagrams are needed.
     pub(crate) fn handle_datagram(
         &mut self,
         from: SocketAddr,
@@ -95,12 +95,12 @@ impl Sniffer {
         (self.seen_count >= SEEN_MAX).then_some(Err(SniffError::Unknown))
     }
 
-    /// All of one sender that was looked at.
+    /// All examined datagrams of one sender.
     pub(crate) fn into_kept(self, from: SocketAddr) -> impl Iterator<Item = Box<[u8]>> {
         self.kept.into_iter().filter(move |(sender, _)| *sender == from).map(|(_, bytes)| bytes)
     }
 
-    /// The second packet in a row of one stream decides.
+    /// Examines an RTP packet: the second packet in a row of one stream decides.
     fn handle_rtp(
         &mut self,
         view: &RtpView<'_>,
@@ -115,7 +115,7 @@ impl Sniffer {
         if !is_next {
             return None;
         }
-        // Some senders of MPEG-TS take a dynamic type.
+        // Some senders of MPEG-TS use a dynamic payload type.
         let is_known = payload_type == MP2T || has_ts || is_static(payload_type);
         let needs = SniffError::NeedsDescription { payload_type };
         Some(if is_known { Ok(Found::Rtp { payload_type }) } else { Err(needs) })
@@ -130,7 +130,7 @@ fn holds_ts(view: &RtpView<'_>) -> bool {
 }
 
 impl Found {
-    /// The description of what was found, as its sender would have written it.
+    /// The description of the stream, as its sender would have written it.
     pub(crate) fn description(self) -> Option<SessionSdp> {
         let payload_type = match self {
             Self::Ts { .. } => MP2T,
@@ -144,7 +144,7 @@ impl Found {
         if is_ts {
             return media("video", &format!("a=rtpmap:{payload_type} MP2T/90000\n"));
         }
-        // RFC 3551 s6: the table has sound below 24.
+        // RFC 3551 s6: payload types below 24 are sound.
         let kind = if payload_type < 24 { "audio" } else { "video" };
         let plain = media(kind, "")?;
         let encoding = plain.medias().first()?.encoding(payload_type)?;
@@ -155,20 +155,20 @@ impl Found {
     }
 }
 
-/// Whether RFC 3551 says what a payload type is.
+/// Whether RFC 3551 defines a payload type.
 fn is_static(payload_type: u8) -> bool {
     let text = format!("v=0\nm=video 0 RTP/AVP {payload_type}\n");
     let read = read_session(text.as_bytes()).ok();
     read.and_then(|sdp| sdp.medias().first()?.encoding(payload_type)).is_some()
 }
 
-/// Packets of MPEG-TS that have to begin where they should.
+/// Packets of MPEG-TS that must begin with a sync byte.
 const SYNC_BYTES_MIN: usize = 5;
-/// Numbers that may be missing between two packets in a row: a burst that was lost.
+/// Sequence numbers that may be missing between two packets in a row: a burst that was lost.
 const STEP_MAX: u16 = 100;
-/// Datagrams that may be neither: other things are sent to an address, too.
+/// Datagrams that may be neither: an address receives other traffic, too.
 const SEEN_MAX: usize = 64;
-/// Datagrams that are kept.
+/// Examined datagrams that are kept.
 const KEPT_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
-//! MPEG-TS without RTP: datagrams to whole packets, and those to RTP (RFC 2250 s2).
+//! MPEG-TS without RTP: cuts datagrams into packets, and packs the packets into RTP (RFC 2250 s2).
 //!
 //! ```text
 //!  datagrams  |47 .. 47 .. 47 ..|.. 47 .. 47 ..|      cut anywhere: FFmpeg fills 1,472 bytes
 //!  packets    [188][188][188]   .   [188]              of 188 bytes; of 204, 16 are dropped
 //!  RTP        [12 | 7 * 188]  [12 | PAT ...]           at most 7, a PAT begins one
 //! ```
-//! RTP time is that of the arrival: "target transmission time" (s2) is what it was when we got it.
-//! It never jumps, and players run by the PCR inside. The marker would say that time has jumped,
-//! so it is never set.
+//! RTP time is the time of arrival: the packet's "target transmission time" (s2) was its arrival
+//! here. RTP time never jumps, and players follow the PCR inside. The marker would signal a jump of
+//! time, so no packet has the marker.
 //!
-//! Invariants: what goes out is whole packets that begin with 0x47, in the order in which they
-//! came. Bounds: one packet that is cut, one RTP packet that is not full. Nothing is allocated.
+//! Invariants: RTP carries whole packets that begin with 0x47, in order of arrival. Bounds: one
+//! packet that is cut, one RTP packet that is not full. Nothing is allocated.
 #![deny(clippy::indexing_slicing)]
 
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
@@ -19,33 +19,33 @@ use crate::rtp::{HEADER_BYTES, write_header};
 
 /// The payload type of MPEG-TS (RFC 3551 s6).
 pub(crate) const MP2T: u8 = 33;
-/// Bytes of a packet.
+/// Bytes of a packet of MPEG-TS.
 pub(crate) const TS_BYTES: usize = 188;
-/// With the check bytes of Reed and Solomon that some modulators' outputs keep.
+/// Bytes of a packet with the Reed-Solomon check bytes that some modulators' outputs keep.
 pub(crate) const TS_FEC_BYTES: usize = 204;
-/// What each packet begins with.
+/// First byte of each packet.
 const SYNC_BYTE: u8 = 0x47;
-/// Packets in one of RTP: what fits an Ethernet frame.
+/// Packets in one RTP packet: the room in an Ethernet frame.
 const CHUNK_PACKETS_MAX: usize = 7;
 const CHUNK_BYTES_MAX: usize = HEADER_BYTES + CHUNK_PACKETS_MAX * TS_BYTES;
-/// RFC 3551: the clock of payload type 33.
+/// Clock rate of payload type 33 (RFC 3551).
 const CLOCK_RATE_HZ: u32 = 90_000;
 const NS_PER_S: u32 = 1_000_000_000;
 
-/// How packets lie in a datagram.
+/// The layout of packets in a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TsShape {
-    /// From one packet to the next.
+    /// Bytes from one packet to the next.
     pub(crate) stride: usize,
-    /// Where the first one begins.
+    /// Offset of the first packet.
     pub(crate) offset: usize,
-    /// How many begin.
+    /// Number of packets that begin.
     pub(crate) count: usize,
 }
 
 impl TsShape {
-    /// The way in which most packets begin in a datagram. One that begins in the middle of a packet
-    /// has to hold a few, or anything would do.
+    /// The layout with the most packets in a datagram. A datagram that begins in the middle of a
+    /// packet must hold a few packets: fewer may be chance.
     pub(crate) fn find(datagram: &[u8]) -> Option<Self> {
         let shape_at = |stride: usize, offset: usize| {
             let mut starts = datagram.get(offset..)?.iter().step_by(stride);
@@ -61,19 +61,19 @@ impl TsShape {
     }
 }
 
-/// See the module.
+/// The packer of one input: see the module.
 #[derive(Debug)]
 pub(crate) struct TsInput {
     stride: usize,
-    /// The beginning of a packet whose end is in the next datagram.
+    /// First part of a packet that continues in the next datagram.
     cut: [u8; TS_FEC_BYTES],
     cut_bytes: usize,
     chunk: Chunk,
-    /// Bytes that were in no packet.
+    /// Bytes outside any packet.
     pub(crate) lost_bytes: u64,
 }
 
-/// An RTP packet that is filled.
+/// An RTP packet that is being filled.
 #[derive(Debug)]
 struct Chunk {
     bytes: [u8; CHUNK_BYTES_MAX],
@@ -85,7 +85,7 @@ struct Chunk {
 }
 
 impl TsInput {
-    /// For packets every `stride` bytes, to become RTP that begins with these numbers.
+    /// A packer for packets every `stride` bytes; the RTP stream begins with these numbers.
     pub(crate) fn new(stride: usize, ssrc: Ssrc, seq: SeqNo, ts_offset: u32) -> Self {
         let (bytes, len) = ([0; CHUNK_BYTES_MAX], HEADER_BYTES);
         Self {
@@ -97,14 +97,15 @@ impl TsInput {
         }
     }
 
-    /// Another sender goes on: with a stream of its own, whose numbers are far from the last ones.
+    /// Another sender follows with an RTP stream of its own, whose numbers are far from the last
+    /// ones.
     pub(crate) fn begin_anew(&mut self, ssrc: Ssrc) {
         self.cut_bytes = 0;
         (self.chunk.len, self.chunk.ssrc) = (HEADER_BYTES, ssrc);
         self.chunk.seq = self.chunk.seq.plus(1 << 15);
     }
 
-    /// Takes the next datagram; RTP packets that are full go to `emit`.
+    /// Takes the next datagram; `emit` gets the RTP packets that are full.
     pub(crate) fn handle_datagram(
         &mut self,
         datagram: &[u8],
@@ -131,17 +132,17 @@ impl TsInput {
         self.keep_cut(rest);
     }
 
-    /// What is under way goes out, full or not: at the end of a turn.
+    /// Emits the RTP packet that is being filled: at the end of a turn.
     pub(crate) fn flush(&mut self, emit: impl FnMut(&[u8])) {
         self.chunk.flush(emit);
     }
 
-    /// Whether `flush` has something.
+    /// Whether `flush` has a packet.
     pub(crate) fn is_filling(&self) -> bool {
         self.chunk.len > HEADER_BYTES
     }
 
-    /// Ends the packet that the last datagram has begun; gives what is behind it.
+    /// Completes the packet that the last datagram began; returns the bytes after the packet.
     fn finish_cut<'a>(
         &mut self,
         datagram: &'a [u8],
@@ -153,7 +154,7 @@ impl TsInput {
         }
         let missing = self.stride.saturating_sub(self.cut_bytes);
         if datagram.get(missing).is_some_and(|byte| *byte != SYNC_BYTE) {
-            // The datagram between them was lost.
+            // The datagram in between was lost.
             self.lost_bytes += self.cut_bytes as u64;
             self.cut_bytes = 0;
             return datagram;
@@ -181,7 +182,7 @@ impl TsInput {
 impl Chunk {
     fn push(&mut self, packet: &[u8; TS_BYTES], now: Mono, emit: &mut impl FnMut(&[u8])) {
         if is_pat(packet) && self.len > HEADER_BYTES {
-            // Who begins here is sent nothing in front of it.
+            // A reader that starts at this packet must not get the packets before it.
             self.flush(&mut *emit);
         }
         if self.len == HEADER_BYTES {
@@ -221,8 +222,8 @@ fn is_pat(packet: &[u8; TS_BYTES]) -> bool {
     (high & 0x1f, *low) == (0, 0)
 }
 
-/// Where a packet begins next: at a sync byte that has another one a packet behind it, as far as
-/// that is here.
+/// Offset of the next packet: of a sync byte with another one a packet later, if that is in
+/// `bytes`.
 fn next_start(bytes: &[u8], stride: usize) -> usize {
     let is_start = |at: &usize| {
         let is_sync = |at: usize| bytes.get(at).is_none_or(|byte| *byte == SYNC_BYTE);
@@ -231,7 +232,7 @@ fn next_start(bytes: &[u8], stride: usize) -> usize {
     (1..bytes.len()).find(is_start).unwrap_or(bytes.len())
 }
 
-/// Packets that have to begin in a datagram that begins in the middle of one.
+/// Packets that must begin in a datagram that starts in the middle of a packet.
 const UNALIGNED_MIN: usize = 3;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What the camera's answers mean to the client.
+//! Handles the camera's answers.
 //!
-//! Invariant: an answer moves the client on only when it is to the step at hand; any answer may
-//! change the session's id (client rules, camera side).
+//! Invariant: only an answer to the step at hand moves the client on; any answer may change the
+//! session's id (client rules, camera side).
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::sdp::read::read_session;
 use crate::sdp::session::{MediaSdp, Protocol};
 
 impl PullClient {
-    /// An answer of the camera.
+    /// Handles an answer of the camera.
     pub(in crate::live) fn handle_answer(&mut self, answer: &ClientResponse, now: Mono) {
         let Some(asked) = self.take_pending(answer.cseq, answer.is_success()) else { return };
         if answer.is_success() {
@@ -46,7 +46,7 @@ impl PullClient {
         }
     }
 
-    /// What any answer may say.
+    /// Takes over what every answer may contain: `Public`, and the session's id.
     fn learn(&mut self, answer: &ClientResponse) {
         if let Some(auth) = &mut self.auth {
             auth.handle_success();
@@ -55,7 +55,8 @@ impl PullClient {
             self.keep_alive.handle_listed();
         }
         if self.session.is_none() && !matches!(self.step, Step::Setup(_)) {
-            // Some name one in the answer to OPTIONS: there is none before SETUP.
+            // Some cameras name a session in the answer to OPTIONS: there is no session before
+            // SETUP.
             return;
         }
         if let Some(session) = answer.session() {
@@ -80,7 +81,7 @@ impl PullClient {
         };
         match answered {
             Ok(()) => self.request(asked, self.step, now),
-            // What needs a name and what does not is the camera's to say for each method.
+            // The camera decides for each method whether it needs credentials.
             Err(_) if asked == Asked::Options => {
                 self.request(Asked::Describe, Step::Describe, now);
             }
@@ -88,7 +89,7 @@ impl PullClient {
         }
     }
 
-    /// Credentials are for the host that they were given for, and for no other.
+    /// Follows a redirect. Credentials go to the host that they were given for, and to no other.
     fn handle_redirect(&mut self, asked: Asked, answer: &ClientResponse, now: Mono) {
         let Some(location) = answer.header("Location") else {
             return self.handle_outcome(asked, answer, now);
@@ -115,11 +116,11 @@ impl PullClient {
 
     fn handle_outcome(&mut self, asked: Asked, answer: &ClientResponse, now: Mono) {
         match asked {
-            // Whatever it says.
+            // Any answer to OPTIONS will do.
             Asked::Options => self.request(Asked::Describe, Step::Describe, now),
             Asked::KeepAlive(_) if answer.status == 454 => self.fail_by_status(asked, answer),
             Asked::KeepAlive(kind) => {
-                // It lists what it does not do, or does it for those with a body only.
+                // The camera lists a method that it does not support, or supports only with a body.
                 if !answer.is_success() && self.keep_alive.handle_refused(kind) {
                     self.send(Asked::KeepAlive(self.keep_alive.kind()));
                 }
@@ -159,7 +160,7 @@ impl PullClient {
         let (given, location) = (answer.header("Content-Base"), answer.header("Content-Location"));
         let base = content_base(&self.target.url, given, location);
         self.presentation = control_url(&base, sdp.control());
-        // RFC 2326 C.1.1: a URL of the whole that stands on its own is what the others stand on.
+        // RFC 2326 C.1.1: an absolute URL of the presentation is the base of the other URLs.
         let is_absolute = sdp.control().is_some_and(|control| control.contains("://"));
         let base = if is_absolute { &self.presentation } else { &base };
         let track =
@@ -180,13 +181,14 @@ impl PullClient {
         if let Some(place) = self.tracks.get_mut(usize::from(track)) {
             place.lower = Some(lower);
         }
-        // One that sends the first track over TCP when asked for UDP is not asked again.
+        // A camera that answers a request for UDP with TCP on the first track is asked for TCP
+        // only.
         self.lower = lower;
         self.out.push(PullOrder::SetUp { track, way });
         self.set_up(track.saturating_add(1), now);
     }
 
-    /// How a track comes, as the camera says it; what it does not say is as asked.
+    /// The transport of a track by the camera's answer; missing parts are as requested.
     fn way_of(&self, track: u8, transport: Option<&str>) -> Option<PullWay> {
         let first = track.saturating_mul(2);
         let asked = (first, first.saturating_add(1));
@@ -201,7 +203,7 @@ impl PullClient {
         }
         match (self.lower, answer.protocol) {
             (_, Lower::Tcp) => Some(PullWay::Tcp { channels: answer.interleaved.unwrap_or(asked) }),
-            // One that repeats half of what it was asked means the whole.
+            // A camera that repeats half of the request means all of it.
             (Lower::Tcp, Lower::Udp) if answer.server_port.is_none() => {
                 Some(PullWay::Tcp { channels: answer.interleaved.unwrap_or(asked) })
             }
@@ -214,10 +216,10 @@ impl PullClient {
     }
 }
 
-/// RTP without encryption that we can tell by its payload types.
+/// Whether the media is RTP without encryption, with known payload types.
 fn is_carried(media: &MediaSdp) -> bool {
     matches!(media.protocol, Protocol::Rtp { .. }) && media.payload_types().next().is_some()
 }
 
-/// A balancer and what it hides make two.
+/// A load balancer and the server behind it make two redirects.
 const REDIRECTS_MAX: u8 = 4;

@@ -1,9 +1,9 @@
 //! BYE of sources that are pulled (RFC 3550 s6.6).
 //!
-//! Cameras that change their SSRC say BYE for the old one and go on. So a source has ended when all
-//! of its tracks have said BYE and no packet has come for `BYE_WAIT`, or twice the longest recent
-//! gap between its packets: some cameras send a picture every few seconds. One that has said BYE
-//! before its gaps are known is given `BYE_WAIT_MAX`.
+//! Cameras that change their SSRC send BYE for the old one and continue. So a source has ended when
+//! all of its tracks have sent BYE and no packet has arrived for `BYE_WAIT`, or for twice the
+//! longest recent gap between its packets: some cameras send a frame every few seconds. A source
+//! that sends BYE before its gaps are known gets `BYE_WAIT_MAX`.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::live::sources::pull::PullError;
 use crate::session::cx::Cx;
 
 impl Sources {
-    /// A track says BYE. When all have, and no packet comes behind it, nothing more will: cameras
-    /// that change their SSRC say BYE for the old one.
+    /// A track has sent BYE. When all tracks have, and no packet follows, the source has ended;
+    /// cameras that change their SSRC send BYE for the old one and continue.
     pub(in crate::live) fn handle_pull_bye(&mut self, cx: &Cx, target: Target, by: Ssrc) {
         let Some(pull) = self.pulls.get_mut(&target.source) else { return };
         let Some(publisher) = self.publishers.get(&target.source) else { return };
@@ -31,7 +31,7 @@ impl Sources {
         let count = u8::try_from(publisher.tracks.len()).unwrap_or(u8::MAX);
         let is_left = |track: &u8| of(*track).is_some() && pull.byes >> (*track).min(15) & 1 == 0;
         if !(0..count).any(|track| is_left(&track)) {
-            // The last one, if packets came in between.
+            // A later BYE replaces the earlier one if packets arrived in between.
             let is_new = |said: Mono| newest_packet(publisher) > Some(said);
             if pull.all_said_bye.is_none_or(is_new) {
                 pull.all_said_bye = Some(cx.now);
@@ -39,7 +39,7 @@ impl Sources {
         }
     }
 
-    /// Ends a source that has said BYE since the last tick or before, unless it goes on.
+    /// Ends a source whose BYE is old enough, unless packets have followed.
     pub(crate) fn settle_bye(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let Some(pull) = self.pulls.get_mut(&number) else { return };
         let Some(said) = pull.all_said_bye else { return };
@@ -56,13 +56,13 @@ impl Sources {
     }
 }
 
-/// When the newest packet of any track came.
+/// Arrival of the newest packet of any track.
 fn newest_packet(publisher: &Publisher) -> Option<Mono> {
     let tracks = (0_u8..).take(publisher.tracks.len());
     tracks.filter_map(|track| publisher.source.track(track)?.meter().newest).max()
 }
 
-/// How long packets may stay away behind BYE.
+/// Time without packets after BYE until a source has ended.
 fn wait_of(gaps: &Gaps) -> Duration {
     if gaps.heard_for() < BYE_WAIT {
         return BYE_WAIT_MAX;
@@ -70,8 +70,8 @@ fn wait_of(gaps: &Gaps) -> Duration {
     gaps.longest().saturating_mul(2).clamp(BYE_WAIT, BYE_WAIT_MAX)
 }
 
-/// Packets that come this long after BYE tell that the stream goes on: one a second is sent of a
-/// picture that does not move.
+/// Packets within this time after BYE show that the stream continues: a still scene is sent as one
+/// frame a second.
 const BYE_WAIT: Duration = Duration::from_secs(1);
-/// Twice as long as slow cameras take for a picture: 12 s are seen.
+/// Twice the frame interval of slow cameras: 12 s have been seen.
 const BYE_WAIT_MAX: Duration = Duration::from_secs(24);

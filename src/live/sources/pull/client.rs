@@ -1,8 +1,8 @@
-//! What is said to the camera, and when: the client's steps, their deadlines, the keep-alive.
+//! Requests to the camera: the client's steps, their deadlines, the keep-alive.
 //!
-//! A step is one request, or something that the shard does for it. Answers are matched by `CSeq`,
-//! or taken for the oldest request when they have none; those that come too late are passed over.
-//! The keep-alive waits for nothing (client rules, camera side).
+//! A step is one request, or a piece of work for the shard. `CSeq` matches an answer to its
+//! request; an answer without `CSeq` belongs to the oldest request. Late answers are ignored. The
+//! keep-alive waits for no step (client rules, camera side).
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -22,27 +22,27 @@ use crate::rtsp::source_url::SourceUrl;
 use crate::rtsp::transport::{Lower, Mode, Profile};
 use crate::rtsp::transport_answer::{TransportPath, TransportReply};
 
-/// See `super`.
+/// The client of one source: see `super`.
 #[derive(Debug)]
 pub(crate) struct PullClient {
     pub(crate) plan: PullPlan,
-    /// Where it goes now: elsewhere after a redirect.
+    /// Present target: another server after a redirect.
     pub(crate) target: SourceUrl,
     pub(crate) auth: Option<ClientAuth>,
     pub(crate) redirects: u8,
-    /// Where the configured source was reached, once it has redirected us.
+    /// Host at which the configured source was reached, once that host has redirected the client.
     pub(crate) origin: Option<Host>,
-    /// What SETUP asks for.
+    /// Transport that SETUP asks for.
     pub(crate) lower: Lower,
     pub(crate) step: Step,
     deadline: Mono,
-    /// Still to be tried.
+    /// Addresses that are still to be tried.
     addresses: VecDeque<SocketAddr>,
     pub(crate) address: Option<SocketAddr>,
     cseq: u32,
-    /// What is not answered yet.
+    /// Requests without an answer.
     pending: VecDeque<(u32, Asked)>,
-    /// `CSeq` of the newest answers: one that comes again is no answer to something else.
+    /// `CSeq` of the newest answers: a repeated answer must not answer another request.
     seen: VecDeque<u32>,
     pub(crate) session: Option<String>,
     pub(crate) session_timeout: Duration,
@@ -50,23 +50,23 @@ pub(crate) struct PullClient {
     /// URL of PLAY, TEARDOWN and keep-alive.
     pub(crate) presentation: String,
     pub(crate) tracks: Vec<PullTrack>,
-    /// Ours, for the track that is set up.
+    /// The server's ports for the track that is being set up.
     pub(crate) ports: (u16, u16),
     keepalive_due: Mono,
     played: Mono,
     has_media: bool,
-    /// What the shard must do next.
+    /// Orders to the shard.
     pub(in crate::live) out: Vec<PullOrder>,
 }
 
-/// A media of the description that is set up.
+/// A media of the camera's description.
 #[derive(Debug)]
 pub(crate) struct PullTrack {
     pub(crate) url: String,
     pub(crate) lower: Option<Lower>,
 }
 
-/// What is waited for.
+/// What the client waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Resolve,
@@ -78,11 +78,11 @@ pub(crate) enum Step {
     Setup(u8),
     Play,
     Playing,
-    /// Failed or stopped: whatever comes is late.
+    /// The client has failed or was stopped: all input is late.
     Over,
 }
 
-/// What was asked of the camera.
+/// Kind of a request to the camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
     Options,
@@ -94,7 +94,7 @@ pub(crate) enum Asked {
 }
 
 impl PullClient {
-    /// Begins to fetch.
+    /// Starts to fetch.
     pub(in crate::live) fn new(plan: PullPlan, now: Mono) -> Self {
         let lower = match (plan.transport, plan.worked) {
             (SourceTransport::Tcp, _) | (SourceTransport::Auto, Some(Lower::Tcp)) => Lower::Tcp,
@@ -129,13 +129,13 @@ impl PullClient {
         client
     }
 
-    /// How packets come, once some have come.
+    /// Transport of the packets, once packets have arrived.
     pub(in crate::live) fn worked(&self) -> Option<Lower> {
         let first = self.tracks.first().and_then(|track| track.lower);
         first.filter(|_| self.has_media)
     }
 
-    /// Begins anew, with what is known: after a redirect, or to ask for TCP.
+    /// Starts again at `target`: after a redirect, or to ask for TCP.
     pub(crate) fn locate(&mut self, now: Mono) {
         self.pending.clear();
         self.seen.clear();
@@ -149,7 +149,7 @@ impl PullClient {
                 self.addresses.push_back(Host::from(ip).at(self.target.port));
                 self.connect_next(now, None);
             }
-            // Which number the interface has now is the system's to say, like the addresses.
+            // The system resolves the interface's present number, as it resolves addresses.
             (Ok(_), Some(_)) | (Err(_), _) => {
                 self.wait_for(Step::Resolve, now);
                 self.out.push(PullOrder::Resolve { host, zone });
@@ -157,7 +157,7 @@ impl PullClient {
         }
     }
 
-    /// The addresses of the host, or why there are none.
+    /// The resolver has answered: the host's addresses, or the cause of its failure.
     pub(in crate::live) fn handle_resolved(
         &mut self,
         resolved: Result<&[Host], &ResolveFailure>,
@@ -193,8 +193,8 @@ impl PullClient {
         }
     }
 
-    /// Why nobody is to be connected to at an address: a redirect may not lead there, or nothing
-    /// can be sent there.
+    /// Why the client must not connect to an address: a redirect may not lead there, or the address
+    /// cannot be reached.
     fn forbidden(&self, to: Host) -> Option<PullError> {
         if to.lacks_interface() {
             return Some(PullError::NoInterface { ip: to.ip() });
@@ -204,14 +204,14 @@ impl PullClient {
         (!is_allowed).then_some(PullError::RedirectInside { to, origin })
     }
 
-    /// The connection is there.
+    /// The connection is established.
     pub(in crate::live) fn handle_connected(&mut self, now: Mono) {
         if self.step == Step::Connect {
             self.request(Asked::Options, Step::Options, now);
         }
     }
 
-    /// The connection cannot be made.
+    /// The connection could not be established.
     pub(in crate::live) fn handle_refused(&mut self, why: &str, now: Mono) {
         if let (Step::Connect, Some(to)) = (self.step, self.address) {
             self.connect_next(now, Some(PullError::Refused { to, why: why.to_owned() }));
@@ -226,14 +226,14 @@ impl PullClient {
         }
     }
 
-    /// The path is the source's.
+    /// The home has granted the path.
     pub(in crate::live) fn handle_granted(&mut self, now: Mono) {
         if self.step == Step::Claim {
             self.set_up(0, now);
         }
     }
 
-    /// Ports of ours for the track that is to be set up; `None`: there are none.
+    /// Ports for the track that is being set up; `None` when there are none.
     pub(in crate::live) fn handle_ports(&mut self, ports: Option<(u16, u16)>, now: Mono) {
         let Step::Ports(track) = self.step else { return };
         match ports {
@@ -246,7 +246,7 @@ impl PullClient {
         }
     }
 
-    /// Sets up a track, or asks for packets when all are.
+    /// Sets up a track, or sends PLAY after the last track.
     pub(crate) fn set_up(&mut self, track: u8, now: Mono) {
         if usize::from(track) >= self.tracks.len() {
             self.out.push(PullOrder::Begin);
@@ -259,8 +259,8 @@ impl PullClient {
         }
     }
 
-    /// UDP does not work: TCP for this track, or for all of them from the beginning when others
-    /// were promised to come over UDP.
+    /// UDP does not work: asks for TCP for this track. If other tracks were set up over UDP, all
+    /// tracks start again.
     pub(crate) fn fall_back(&mut self, track: u8, now: Mono) {
         self.lower = Lower::Tcp;
         if track == 0 {
@@ -271,12 +271,12 @@ impl PullClient {
         }
     }
 
-    /// Packets come.
+    /// Packets of the camera have arrived.
     pub(in crate::live) fn handle_media(&mut self) {
         self.has_media = true;
     }
 
-    /// To be called every second or so.
+    /// Checks deadlines: to be called every second or so.
     pub(in crate::live) fn handle_tick(&mut self, now: Mono) {
         match self.step {
             Step::Over => {}
@@ -287,7 +287,7 @@ impl PullClient {
                 let limit = self.step.limit().as_secs();
                 self.handle_refused(&format!("no answer in {limit} s"), now);
             }
-            // There are cameras that do not know it.
+            // Some cameras do not know OPTIONS.
             Step::Options => self.request(Asked::Describe, Step::Describe, now),
             Step::Play if self.has_media => self.begin_playing(now),
             step => {
@@ -315,13 +315,13 @@ impl PullClient {
         self.keepalive_due = now + self.keepalive_interval();
     }
 
-    /// A third of what the camera says, so that one may be lost, and often enough for those that
-    /// say a minute and mean less.
+    /// A third of the camera's timeout, so that one keep-alive may be lost; at most `KEEPALIVE_MAX`
+    /// for cameras that state a minute and mean less.
     fn keepalive_interval(&self) -> Duration {
         (self.session_timeout / 3).clamp(KEEPALIVE_MIN, KEEPALIVE_MAX)
     }
 
-    /// A request of the camera: only OPTIONS means something to a client (client rule C8).
+    /// Answers a request of the camera: a client supports OPTIONS only (client rule C8).
     pub(in crate::live) fn handle_request(&mut self, request: &Request, utc_s: i64) {
         if self.step == Step::Over {
             return;
@@ -335,7 +335,7 @@ impl PullClient {
         self.out.push(PullOrder::Send(bytes));
     }
 
-    /// It is wanted no more.
+    /// Stops: the home does not need the source any more.
     pub(in crate::live) fn stop(&mut self) {
         if self.step != Step::Over {
             self.leave();
@@ -343,7 +343,7 @@ impl PullClient {
         }
     }
 
-    /// It cannot be had; what is said first counts.
+    /// Fails; the first cause counts.
     pub(in crate::live) fn fail(&mut self, error: PullError) {
         if self.step != Step::Over {
             self.leave();
@@ -352,7 +352,8 @@ impl PullClient {
         }
     }
 
-    /// Says goodbye where there is somebody to say it to. Its answer is of no use.
+    /// Sends TEARDOWN if the camera has a session, and closes the connection. The answer is
+    /// ignored.
     pub(crate) fn leave(&mut self) {
         if self.session.is_some() {
             self.send(Asked::Teardown);
@@ -427,8 +428,9 @@ impl PullClient {
         TransportReply { profile: Profile::Avp, path, ssrc: None, mode: Mode::Play }.write()
     }
 
-    /// Which request an answer is for. Some cameras are off by one in `CSeq`: what fits nothing
-    /// and has not come before is for the oldest request, an error in any case for the keep-alive.
+    /// The request that an answer belongs to. Some cameras are off by one in `CSeq`: a new number
+    /// that fits no request answers the oldest request. While the camera plays, an error whose
+    /// number fits no request answers the keep-alive.
     pub(crate) fn take_pending(&mut self, cseq: Option<u32>, is_success: bool) -> Option<Asked> {
         let place = match cseq {
             Some(cseq) => {
@@ -471,7 +473,7 @@ impl Step {
         }
     }
 
-    /// How long it may take.
+    /// Longest duration of the step.
     fn limit(self) -> Duration {
         match self {
             Self::Options => OPTIONS_MAX,
@@ -500,7 +502,7 @@ impl Asked {
         }
     }
 
-    /// For messages.
+    /// Name of the request in messages.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Options => "OPTIONS",
@@ -513,20 +515,20 @@ impl Asked {
     }
 }
 
-/// RFC 2326 s12.37, when nothing is said.
+/// Session timeout when the camera states none (RFC 2326 s12.37).
 pub(crate) const SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 /// A camera on the local network answers within milliseconds, one behind a mobile link in a second.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// It is of little use, and some cameras swallow it.
+/// OPTIONS is of little use, and some cameras never answer OPTIONS.
 const OPTIONS_MAX: Duration = Duration::from_secs(3);
 /// Cameras that wake their encoder for SETUP or PLAY take seconds.
 const STEP_MAX: Duration = Duration::from_secs(10);
-/// Without RTP for this long after PLAY, UDP does not get through: frames come at once as a rule.
+/// Without RTP for this long after PLAY, UDP does not get through: as a rule frames arrive at once.
 const UDP_PROBE: Duration = Duration::from_secs(4);
 const KEEPALIVE_MIN: Duration = Duration::from_secs(1);
-/// NATs forget a silent TCP connection later than that.
+/// NATs keep a silent TCP connection for longer than that.
 const KEEPALIVE_MAX: Duration = Duration::from_secs(20);
-/// A name with more is a pool of servers, all up or all down.
+/// A name with more addresses is a pool of servers, all up or all down.
 const ADDRESSES_MAX: usize = 8;
-/// Keep-alives that nobody answers must not pile up.
+/// Unanswered keep-alives must not pile up.
 const PENDING_MAX: usize = 16;

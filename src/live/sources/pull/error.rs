@@ -1,4 +1,4 @@
-//! Why a source cannot be pulled, in words for whoever has to mend it.
+//! Why a source cannot be pulled, as text for the operator.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,119 +10,119 @@ use crate::rtsp::error::ParseError;
 use crate::rtsp::source_url::SourceUrlError;
 use crate::sdp::read::SdpError;
 
-/// See the module.
+/// Why a source cannot be pulled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum PullError {
-    /// The resolver has no address.
+    /// The resolver has no address for the host.
     #[error(transparent)]
     Unresolved(#[from] ResolveFailure),
-    /// A link-local address, of which no interface is known.
-    #[error("{ip} is link-local, and nothing says by which network interface it is reached")]
+    /// The address is link-local, and its interface is unknown.
+    #[error("{ip} is link-local and its network interface is unknown")]
     NoInterface {
-        /// Which.
+        /// The address.
         ip: IpAddr,
     },
-    /// No address takes the connection; this is the last one that was tried.
+    /// No address accepts a connection; the error names the last one tried.
     #[error("no connection to {to}: {why}")]
     Refused {
-        /// Which.
+        /// The address that was tried last.
         to: SocketAddr,
-        /// As the system says it.
+        /// The system's error.
         why: String,
     },
-    /// A step took too long.
+    /// A step has exceeded its time limit.
     #[error("{step} takes longer than {limit_s} s")]
     Late {
-        /// Which.
+        /// The step.
         step: &'static str,
-        /// Seconds.
+        /// Time limit in seconds.
         limit_s: u64,
     },
-    /// It has closed the connection.
-    #[error("it closed the connection during {step}")]
+    /// The camera has closed the connection.
+    #[error("connection closed by the camera during {step}")]
     Closed {
-        /// What it was to do.
+        /// The step at that time.
         step: &'static str,
     },
-    /// It refuses.
+    /// The camera has answered with an error status.
     #[error("{status} {reason} to {method}")]
     Status {
-        /// Code.
+        /// Status code.
         status: u16,
-        /// Its own words.
+        /// Reason phrase of the camera.
         reason: String,
-        /// To which request.
+        /// The request.
         method: &'static str,
     },
     /// 401, and the URL has no credentials.
     #[error("401: the source URL has no user name and password")]
     NoCredentials,
-    /// 401 after a redirect to where the credentials of the source URL are not sent.
+    /// 401 after a redirect to a server that the source URL's credentials are not sent to.
     #[error(
-        "401: it redirects to {to}, where the user name and password of the source URL are not sent"
+        "401 after a redirect to {to}: the source URL's user name and password are not sent there"
     )]
     CredentialsKept {
-        /// Host and port.
+        /// Host and port of that server.
         to: String,
     },
-    /// 401, and nothing helps.
+    /// 401, and the credentials do not help.
     #[error("401: {0}")]
     Auth(#[from] ClientAuthError),
-    /// Round and round.
-    #[error("it redirects more than {max} times")]
+    /// The camera redirects in a circle.
+    #[error("more than {max} redirects")]
     Redirects {
-        /// The limit.
+        /// `REDIRECTS_MAX`.
         max: u8,
     },
-    /// Into a network that the source is not in.
-    #[error("it redirects to {to}, which a source at {origin} may not lead to")]
+    /// The redirect leads into a network that the source is not in.
+    #[error("redirect to {to} refused: not allowed for a source at {origin}")]
     RedirectInside {
-        /// Where to.
+        /// Target of the redirect.
         to: IpAddr,
-        /// Where the source is.
+        /// Address of the source.
         origin: IpAddr,
     },
-    /// Somewhere that is no RTSP URL.
-    #[error("it redirects to what cannot be: {0}")]
+    /// The target of the redirect is no RTSP URL.
+    #[error("redirect refused: invalid source URL: {0}")]
     RedirectUrl(#[from] SourceUrlError),
-    /// TLS is not spoken.
-    #[error("it redirects to rtsps://, which is not supported")]
+    /// The redirect asks for TLS.
+    #[error("redirect to rtsps:// refused: TLS is not supported")]
     Secure,
-    /// DESCRIBE gave something else.
-    #[error("its description is not SDP")]
+    /// The body of DESCRIBE's answer is not SDP.
+    #[error("answer to DESCRIBE is not SDP")]
     NotSdp,
-    /// The description cannot be read.
-    #[error("its description: {0}")]
+    /// The SDP cannot be parsed.
+    #[error("invalid description: {0}")]
     Sdp(#[from] SdpError),
-    /// Nothing that can be carried.
-    #[error("its description has no RTP that can be carried")]
+    /// The SDP has no media that can be carried.
+    #[error("description has no RTP media that can be carried")]
     NoMedia,
-    /// No path can have it.
-    #[error("its description: {0}")]
+    /// The SDP makes no valid description.
+    #[error("invalid description: {0}")]
     Description(#[from] DescriptionError),
-    /// The home gives the path to somebody else.
+    /// The home has refused the path.
     #[error("{0}")]
     NotGranted(RefusedError),
-    /// It wants to send another way than it was asked to, and none that we can take.
-    #[error("it answers SETUP with a transport that was not asked for")]
+    /// The camera insists on a transport that was not requested and cannot be used.
+    #[error("SETUP answered with a transport that was not requested")]
     Transport,
-    /// Every pair of ports that we may open has a stream of its host.
-    #[error("no free pair of UDP ports for its host; set source_transport = \"tcp\"")]
+    /// Every pair of ports that may be opened has a stream of the camera's host.
+    #[error("no free pair of UDP ports for the camera's host; set source_transport = \"tcp\"")]
     NoPorts,
-    /// What it sends is no RTSP.
-    #[error("it sends what is no RTSP: {0}")]
+    /// The bytes on the connection are not RTSP.
+    #[error("invalid RTSP from the camera: {0}")]
     Garbage(ParseError),
-    /// BYE on all its streams.
-    #[error("it says BYE")]
+    /// All tracks have sent BYE.
+    #[error("RTCP BYE received on all tracks")]
     Bye,
-    /// We end it.
+    /// The server has ended the source.
     #[error("{0}")]
     Ended(&'static str),
 }
 
 impl PullError {
-    /// A refusal, with what it says for itself: so much of it as fits a line of a log.
+    /// An error status, with the reason phrase clipped to fit a line of the log.
     pub(crate) fn status(status: u16, reason: &str, method: &'static str) -> Self {
         let clean = reason.chars().filter(|c| !c.is_control()).take(REASON_CHARS_MAX);
         Self::Status { status, reason: clean.collect(), method }

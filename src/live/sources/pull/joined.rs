@@ -1,16 +1,17 @@
-//! The client joined to its path, its connection and its packets.
+//! Joins a pull client to its path, its connection and its packets.
 //!
 //! ```text
 //!  home --StartPull--> [client] --Connect, Write, HangUp--> shard --> camera's connection
 //!    ^                    |  `--Claim--> publisher (`Way::Pulled`) <--packets-- both
 //!    `----PullFailed------'
 //! ```
-//! The source of a path and its client have one number. A connection is known by that and by which
-//! attempt it is, so that what comes of an earlier one finds nobody.
+//! A source and its client have one number. A connection is named by this number and the attempt,
+//! so that events of an earlier connection are ignored.
 //!
-//! Over UDP no two tracks of one host may come to the same pair of ports: servers like ours send
-//! all streams from one port, and the client's address is all that tells them apart (reference
-//! 001). A pair is reserved for the host before SETUP, and opened when there is none.
+//! Over UDP no two tracks of one host may share a pair of ports: some servers, such as this one,
+//! send all streams from one port, and only the client's address tells these streams apart
+//! (reference 001). A pair is reserved for the host before SETUP; without a free pair one is
+//! opened.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -42,21 +43,21 @@ use crate::session::transport::Transport;
 pub(crate) struct Pull {
     pub(crate) client: PullClient,
     path: Arc<str>,
-    /// Counts connections and their ends.
+    /// Number of the connection attempt.
     attempt: u32,
     connection: Option<EntryKey>,
-    /// Whom we are connected to, and our end of it.
+    /// Remote and local address of the connection.
     peer: SocketAddr,
     local: IpAddr,
-    /// Which pair of ports is reserved for which track.
+    /// Reserved pair of ports of each track.
     pairs: Vec<(u8, u16)>,
-    /// Tracks that have said BYE, as bits, and when all had.
+    /// Tracks that have sent BYE, as bits, and when all had.
     pub(crate) byes: u16,
     pub(crate) all_said_bye: Option<Mono>,
 }
 
 impl Sources {
-    /// A home here orders a camera's stream.
+    /// Starts to pull a camera for a home on this shard.
     pub(in crate::live) fn start_pull(
         &mut self,
         cx: &mut Cx,
@@ -64,7 +65,7 @@ impl Sources {
         path: &Arc<str>,
         mut plan: PullPlan,
     ) {
-        // There is none, as homes order it; two would fight for the path.
+        // The home starts one client at a time; two would fight for the path.
         self.stop_pull(cx, hub, path);
         plan.worked = self.pull_ways.get(path).copied();
         tracing::debug!(%path, url = %plan.url, "a source is pulled");
@@ -84,16 +85,16 @@ impl Sources {
         self.settle_pull(cx, hub, number);
     }
 
-    /// Nobody wants the path any more.
+    /// Stops pulling a path that is not needed any more.
     pub(in crate::live) fn stop_pull(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let found = self.pulls.iter().find(|(_, pull)| pull.path == *path);
         if let Some(number) = found.map(|(number, _)| *number) {
-            tracing::info!(%path, "pulling ends");
+            tracing::info!(code = "HE-I310", %path, "pull stopped");
             self.end_pull(cx, hub, number);
         }
     }
 
-    /// The server stops.
+    /// Stops all pulls, because the server stops.
     pub(in crate::live) fn stop_pulls(&mut self, cx: &mut Cx, hub: &mut Hub) {
         for number in self.pulls.keys().copied().collect::<Vec<_>>() {
             self.end_pull(cx, hub, number);
@@ -105,7 +106,7 @@ impl Sources {
         self.pulls.remove(&number);
     }
 
-    /// Tells a client what has happened, and does what it says.
+    /// Passes an event to a client, and carries out the client's orders.
     pub(crate) fn with_pull(
         &mut self,
         cx: &mut Cx,
@@ -133,7 +134,7 @@ impl Sources {
         is_known
     }
 
-    /// The addresses of a host.
+    /// The resolver has answered for a client.
     pub fn handle_resolved(
         &mut self,
         cx: &mut Cx,
@@ -145,7 +146,8 @@ impl Sources {
         self.with_camera(cx, hub, name, |client| client.handle_resolved(result, now));
     }
 
-    /// A connection to a camera has its place. False: nobody wants it any more.
+    /// The connection to a camera has an entry in the poll table. False when it is not needed any
+    /// more.
     pub fn handle_camera_opened(&mut self, name: CameraName, entry: EntryKey) -> bool {
         let Some(pull) = self.pulls.get_mut(&name.source) else { return false };
         if pull.attempt != name.attempt {
@@ -155,7 +157,7 @@ impl Sources {
         true
     }
 
-    /// The connection is there, with our address on it, or why it is not.
+    /// The connection is established, with its local address, or has failed.
     pub fn handle_camera_connected(
         &mut self,
         cx: &mut Cx,
@@ -179,7 +181,7 @@ impl Sources {
         }
     }
 
-    /// The camera has answered.
+    /// The camera has sent an answer.
     pub fn handle_camera_answer(
         &mut self,
         cx: &mut Cx,
@@ -197,7 +199,7 @@ impl Sources {
         self.with_camera(cx, hub, name, |client| client.handle_answer(answer, now));
     }
 
-    /// The camera asks something.
+    /// The camera has sent a request.
     pub fn handle_camera_request(
         &mut self,
         cx: &mut Cx,
@@ -209,13 +211,13 @@ impl Sources {
         self.with_camera(cx, hub, name, |client| client.handle_request(request, utc_s));
     }
 
-    /// Where a camera is.
+    /// Address of a camera.
     #[must_use]
     pub fn camera_address(&self, name: CameraName) -> Option<SocketAddr> {
         self.pulls.get(&name.source).map(|pull| pull.peer)
     }
 
-    /// What comes from the camera cannot be read.
+    /// The camera has sent bytes that are not RTSP.
     pub fn handle_camera_garbage(
         &mut self,
         cx: &mut Cx,
@@ -226,13 +228,13 @@ impl Sources {
         self.with_camera(cx, hub, name, |client| client.fail(PullError::Garbage(error)));
     }
 
-    /// The connection is gone.
+    /// The connection has closed.
     pub fn handle_camera_closed(&mut self, cx: &mut Cx, hub: &mut Hub, name: CameraName) {
         let now = cx.now;
         self.with_camera(cx, hub, name, |client| client.handle_closed(now));
     }
 
-    /// A packet on the connection of a camera.
+    /// An interleaved packet has arrived on the connection of a camera.
     pub fn handle_camera_frame(
         &mut self,
         cx: &mut Cx,
@@ -246,13 +248,13 @@ impl Sources {
         }
     }
 
-    /// The home has given the path.
+    /// The home has granted the path.
     pub(in crate::live) fn handle_pull_granted(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let now = cx.now;
         self.with_pull(cx, hub, number, |client| client.handle_granted(now));
     }
 
-    /// The home does not give the path.
+    /// The home has refused the path.
     pub(in crate::live) fn handle_pull_refused(
         &mut self,
         cx: &mut Cx,
@@ -263,7 +265,7 @@ impl Sources {
         self.with_pull(cx, hub, number, |client| client.fail(PullError::NotGranted(why)));
     }
 
-    /// Its source was ended by us: it is silent, as a rule.
+    /// The server has ended the source, as a rule because it is silent.
     pub(in crate::live) fn handle_pull_dismissed(
         &mut self,
         cx: &mut Cx,
@@ -274,7 +276,7 @@ impl Sources {
         self.with_pull(cx, hub, number, |client| client.fail(PullError::Ended(why)));
     }
 
-    /// By the clock, about once a second.
+    /// Checks a pull about once a second.
     pub(in crate::live) fn look_after_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let now = cx.now;
         let publisher = self.publishers.get(&number);
@@ -293,9 +295,9 @@ impl Sources {
         self.with_pull(cx, hub, number, |client| client.handle_tick(now));
     }
 
-    /// Does what a client says, in order.
+    /// Carries out the orders of a client, in order.
     fn settle_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
-        // Bounded: what is done here at once makes the client go on by a step.
+        // Bounded: an order that is carried out at once moves the client on by a step.
         for _ in 0..SETTLE_ROUNDS_MAX {
             let Some(pull) = self.pulls.get_mut(&number) else { return };
             let orders = std::mem::take(&mut pull.client.out);
@@ -343,7 +345,7 @@ impl Sources {
             PullOrder::Failed(error) => {
                 let path = Arc::clone(&pull.path);
                 if pull.client.worked().is_none() {
-                    // What worked once does so no more, for all we know.
+                    // The transport that worked may have stopped working.
                     self.pull_ways.remove(&path);
                 }
                 self.pulls.remove(&number);
@@ -352,7 +354,7 @@ impl Sources {
         }
     }
 
-    /// The publisher of a source goes with its connection: what it has sent is fed before.
+    /// Removes the publisher of a source together with its connection; its packets are fed before.
     fn forget_fetched(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         if let Some(mut publisher) = self.forget_publisher(cx, hub, number)
             && let Some(generation) = publisher.generation()
@@ -393,7 +395,7 @@ impl Sources {
         self.claim_path(cx, hub, number, &path, claimant);
     }
 
-    /// Reserves ports of ours for a track; opens some when there are none.
+    /// Reserves ports for a track; without a free pair one is opened.
     fn find_pull_ports(&mut self, cx: &mut Cx, number: u32, track: u8, may_open: bool) {
         let Some(pull) = self.pulls.get_mut(&number) else { return };
         let (host, target) = (Host::of(pull.peer), Target { source: number, track });
@@ -408,7 +410,7 @@ impl Sources {
             }
             return;
         };
-        // Its port is not known yet; the first packet tells, should SETUP not.
+        // The camera's port is not known yet: SETUP or the first packet tells it.
         let any = host.at(0);
         let reserved = demux.expect_both(pair, [any, any], target);
         pull.pairs.push((track, pair));
@@ -416,7 +418,7 @@ impl Sources {
         pull.client.handle_ports(ports, cx.now);
     }
 
-    /// Another pair of sockets is open for a source that is pulled, or cannot be.
+    /// A new pair of sockets for a pulled source is open, or could not be opened.
     pub fn handle_pull_pair(&mut self, cx: &mut Cx, hub: &mut Hub, source: u32, track: u8) {
         self.find_pull_ports(cx, source, track, false);
         self.settle_pull(cx, hub, source);
@@ -442,7 +444,7 @@ impl Sources {
                     let Some(host) = host else { continue };
                     for (is_rtcp, port) in [(false, rtp_port), (true, rtcp_port)] {
                         let socket = SocketName { pair, is_rtcp };
-                        // No other track of the host is expected there.
+                        // The host has no other expected track on this pair.
                         let _taken = demux.expect(socket, host.at(port), target);
                     }
                 }
@@ -454,14 +456,14 @@ impl Sources {
             }
         };
         let Some(publisher) = self.publishers.get_mut(&number) else { return };
-        // The demultiplexer lets nobody else through.
+        // The demultiplexer has checked the address.
         publisher.source.set_up(track, AddressLatch::Any, AddressLatch::Any);
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
             place.path = Some(path);
         }
     }
 
-    /// Packets may come: opens the way for them through NATs and firewalls of ours.
+    /// Prepares for packets: opens NATs and firewalls on the server's side for them.
     fn begin_pulled(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let now = cx.now;
         let Some(publisher) = self.publishers.get_mut(&number) else { return };
@@ -480,5 +482,5 @@ impl Sources {
     }
 }
 
-/// More steps than can follow one upon the other without anything from outside.
+/// More steps than can follow one another without input from outside.
 const SETTLE_ROUNDS_MAX: usize = 16;

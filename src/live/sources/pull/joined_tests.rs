@@ -252,7 +252,10 @@ fn frames_of_a_camera_feed_its_path_until_it_says_bye() {
     assert_eq!(bench.info().state, "live", "it has been silent for 6 s before");
     bench.at(11);
     let info = bench.info();
-    assert_eq!((info.state, info.reason.as_deref()), ("failed", Some("it says BYE")));
+    assert_eq!(
+        (info.state, info.reason.as_deref()),
+        ("failed", Some("RTCP BYE received on all tracks"))
+    );
     assert_eq!((info.failed_tries, info.retry_after_s), (1, Some(1)));
     assert!(bench.asked.last().unwrap().starts_with("TEARDOWN"), "{:?}", bench.asked);
     bench.at(1);
@@ -301,7 +304,7 @@ proptest! {
             }
         }
         let reason = bench.info().reason;
-        prop_assert_eq!((bench.info().state, reason.as_deref()), ("failed", Some("it says BYE")));
+        prop_assert_eq!((bench.info().state, reason.as_deref()), ("failed", Some("RTCP BYE received on all tracks")));
     }
 }
 
@@ -408,7 +411,7 @@ fn failures_in_a_row_are_waited_for_longer_until_packets_come() {
     bench.at(10);
     let info = bench.info();
     assert_eq!((info.failed_tries, info.retry_after_s), (4, Some(8)));
-    assert_eq!(info.reason.as_deref(), Some("nothing comes from it"));
+    assert_eq!(info.reason.as_deref(), Some("no RTP from the source"));
     bench.at(8);
     bench.play(TCP);
     let name = bench.name();

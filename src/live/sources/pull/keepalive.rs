@@ -1,20 +1,20 @@
-//! How the session of a camera is kept alive: by what it lists, and by something else once it
-//! refuses that.
+//! Keep-alive of a camera's session: by a method that the camera lists, or by another one after the
+//! camera has refused that method.
 //!
 //! ```text
 //!  GET_PARAMETER, where listed --refused--> OPTIONS --> GET_PARAMETER --> SET_PARAMETER
 //! ```
-//! Invariant: a kind that was refused is not asked for again, whatever later answers list; only
-//! when all are, OPTIONS goes on: a request is a sign of life for most, whatever its answer is.
-//! Bound: a refusal each kind, so at most two further requests at once.
+//! Invariant: a method that was refused is not used again, whatever later answers list. After all
+//! have been refused OPTIONS is used: for most cameras a request is a sign of life, whatever its
+//! answer is. Bound: one refusal for each method, so at most two further requests at once.
 
 use crate::rtsp::request::Method;
 
-/// See the module.
+/// The choice of a camera's keep-alive method: see the module.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct KeepAlive {
     lists_get_parameter: bool,
-    /// By `Kind`.
+    /// Refused methods, by `Kind`.
     refused: [bool; 3],
 }
 
@@ -32,13 +32,13 @@ impl KeepAlive {
         self.lists_get_parameter = true;
     }
 
-    /// It has refused a kind. True: there is another one to be asked for at once.
+    /// The camera has refused a method. True when another method is to be used at once.
     pub(crate) fn handle_refused(&mut self, kind: Kind) -> bool {
         let is_news = !std::mem::replace(&mut self.refused[kind as usize], true);
         is_news && self.refused.contains(&false)
     }
 
-    /// What is to be asked for next.
+    /// The method of the next keep-alive.
     pub(crate) fn kind(&self) -> Kind {
         let listed = Some(Kind::GetParameter).filter(|_| self.lists_get_parameter);
         let others = [Kind::Options, Kind::GetParameter, Kind::SetParameter];

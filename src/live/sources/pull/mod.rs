@@ -1,4 +1,4 @@
-//! Sources that are pulled: from a camera or another server, as its client (RFC 2326).
+//! Sources that are pulled: the server is the RTSP client of a camera or another server (RFC 2326).
 //!
 //! ```text
 //!  resolve -> connect -> OPTIONS -> DESCRIBE -> claim -> SETUP, each track -> PLAY -> playing
@@ -9,23 +9,22 @@
 //! ```
 //! | file | what is there |
 //! |---|---|
-//! | `client` | what is said to the camera, and when |
-//! | `answers` | what its answers mean |
-//! | `error` | why it cannot be had |
-//! | `keepalive` | how its session is kept alive |
-//! | `joined` | the client joined to its path, its connection and its packets |
+//! | `client` | requests to the camera, and their deadlines |
+//! | `answers` | the camera's answers |
+//! | `error` | why a source cannot be pulled |
+//! | `keepalive` | keep-alive of the camera's session |
+//! | `joined` | joins a client to its path, its connection and its packets |
 //!
-//! The client is a state machine without sockets: what happens comes in by `handle_*`, what is to
-//! be done goes out as `PullOrder`s, in order. It lives from the order to fetch until it has
-//! failed or is told to stop; when to try again is the home's to say (DESIGN section 5.6).
+//! The client is a state machine without sockets: events come in by `handle_*`, work for the shard
+//! goes out as `PullOrder`s, in order. A client lives from the order to fetch until it fails or is
+//! stopped; the home decides when to try again (DESIGN section 5.6).
 //!
-//! Cameras are met as they are: OPTIONS may be refused or never answered, the session id may change
-//! with any answer, headers may be missing, channels and ports may be others than asked for,
-//! `RTP-Info` is not looked at (wrong numbers are seen). Packets longer than 2 KiB are dropped,
-//! over TCP too: no reader could be sent them over UDP.
+//! The client tolerates what cameras do: OPTIONS may be refused or never answered, the session id
+//! may change with any answer, headers may be missing, channels and ports may differ from those
+//! requested. `RTP-Info` is ignored (wrong numbers have been seen).
 //!
-//! Invariants: an order to fetch ends in packets or in one `Failed` with its reason; each step has
-//! a deadline; nothing of one camera waits for another. Bounds: `ADDRESSES_MAX`, `REDIRECTS_MAX`,
+//! Invariants: an order to fetch ends in packets or in one `Failed` with its cause; each step has a
+//! deadline; cameras do not wait for each other. Bounds: `ADDRESSES_MAX`, `REDIRECTS_MAX`,
 //! `PENDING_MAX`, a pair of ports for each track of a host.
 
 mod answers;
@@ -50,63 +49,63 @@ use crate::sdp::session::SessionSdp;
 pub(crate) use client::PullClient;
 pub(crate) use error::PullError;
 
-/// What is to be fetched.
+/// The source to pull.
 #[derive(Debug, Clone)]
 pub(crate) struct PullPlan {
-    /// From where.
+    /// URL of the source.
     pub(crate) url: SourceUrl,
-    /// How its packets may come.
+    /// Transport that is allowed.
     pub(crate) transport: SourceTransport,
-    /// How they came the last time.
+    /// Transport that worked last.
     pub(crate) worked: Option<Lower>,
 }
 
-/// What the shard does for a client, in this order.
+/// Work for the shard, in this order.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PullOrder {
-    /// Finds the addresses of a host: `handle_resolved`.
+    /// Resolves a host: `handle_resolved`.
     Resolve {
-        /// Its name, or a link-local address.
+        /// Name of the host, or a link-local address.
         host: String,
-        /// Name or number of the interface of that address.
+        /// Name or number of that address's interface.
         zone: Option<String>,
     },
     /// Connects: `handle_connected` or `handle_refused`.
     Connect(SocketAddr),
     /// Sends bytes on the connection.
     Send(Vec<u8>),
-    /// Closes the connection when all is sent. Nothing of it is told any more.
+    /// Closes the connection after all bytes are sent. No further events of the connection follow.
     Disconnect,
-    /// Asks the home for the path: `handle_granted`. It may be asked again.
+    /// Claims the path at its home: `handle_granted`. The claim may be repeated.
     Claim(Box<SessionSdp>),
-    /// Finds ports of ours for the RTP and RTCP of a track: `handle_ports`.
+    /// Reserves ports for RTP and RTCP of a track: `handle_ports`.
     WantPorts(u8),
-    /// A track's packets will come like this.
+    /// Registers the transport of a track.
     SetUp {
-        /// Which track.
+        /// Index of the track.
         track: u8,
-        /// How.
+        /// Transport of the track.
         way: PullWay,
     },
-    /// PLAY is asked for: packets may come from now on.
+    /// PLAY has been sent: packets may arrive from now on.
     Begin,
-    /// It is over.
+    /// The source cannot be pulled.
     Failed(PullError),
 }
 
-/// How the packets of a track come.
+/// Transport of a pulled track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PullWay {
-    /// On the connection.
+    /// Interleaved on the connection.
     Tcp {
-        /// For RTP and RTCP.
+        /// Channels of RTP and RTCP.
         channels: (u8, u8),
     },
-    /// To our ports.
+    /// To ports of the server.
     Udp {
-        /// Where they come from, as far as the camera says it.
+        /// The camera's ports, if stated.
         server_port: Option<(u16, u16)>,
-        /// The same.
+        /// The camera's address for the track, if stated.
         source: Option<IpAddr>,
     },
 }

@@ -1,4 +1,4 @@
-//! Where a camera may send us: an answer of a stranger must not lead into our own network.
+//! Targets to which a camera may redirect: an answer must not lead into the server's own network.
 //!
 //! ```text
 //! configured source      may redirect to
@@ -7,24 +7,24 @@
 //! one link               the same kind, and public addresses
 //! the Internet           public addresses
 //! ```
-//! The host that the source was reached at is allowed in any case. Unspecified, multicast and
-//! broadcast addresses never are. A link-local address is one of the link that the source was
-//! reached by: what a camera calls its interfaces means nothing here (RFC 6874 s3). The credentials
-//! of the configuration go to the same host and port only.
+//! The host at which the source was reached is always allowed. Unspecified, multicast and broadcast
+//! addresses never are. A link-local address belongs to the link by which the source was reached:
+//! a camera's names of its interfaces have no meaning here (RFC 6874 s3). The configured
+//! credentials go to the same host and port only.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::base::host::Host;
 use crate::rtsp::source_url::SourceUrl;
 
-/// How far an address reaches.
+/// Reach of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Loopback,
     Link,
     Private,
     Public,
-    /// No host's.
+    /// The address belongs to no host.
     None,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn may_lead(origin: IpAddr, to: IpAddr) -> bool {
     }
 }
 
-/// Whether two URLs name the same server: what is secret for one is not for the other otherwise.
+/// Whether two URLs name the same server: credentials of one server are not sent to another.
 pub(crate) fn is_same_server(one: &SourceUrl, other: &SourceUrl) -> bool {
     one.is_secure == other.is_secure
         && one.port == other.port
@@ -48,8 +48,8 @@ pub(crate) fn is_same_server(one: &SourceUrl, other: &SourceUrl) -> bool {
         && one.zone == other.zone
 }
 
-/// The interface by which the target of a redirect is reached: that of the configured source, which
-/// was reached at `origin`.
+/// The interface that reaches the target of a redirect: the interface of the configured source,
+/// which was reached at `origin`.
 pub(crate) fn zone_of(
     target: &SourceUrl,
     configured: &SourceUrl,
@@ -73,7 +73,7 @@ fn scope_of(ip: IpAddr) -> Scope {
     }
 }
 
-/// 100.64.0.0/10 (RFC 6598): behind a carrier's NAT.
+/// Shared address space 100.64.0.0/10 (RFC 6598): behind a carrier's NAT.
 fn is_shared(v4: Ipv4Addr) -> bool {
     let [first, second, ..] = v4.octets();
     first == 100 && second & 0b1100_0000 == 64
