@@ -1,4 +1,4 @@
-//! What is configured of a path, in the words of those who need it: its owner and its readers.
+//! Configuration of a path, as the rules of its home and the limits of its readers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use crate::live::core::start::StartPolicy;
 use crate::session::cx::Cx;
 
 impl Cx {
-    /// What is configured of a path.
+    /// The configuration of a path.
     pub(crate) fn path_config(&self, path: &str) -> &Arc<PathConfig> {
         self.configs.find(path)
     }
 
-    /// What its home is told of that.
+    /// The rules of a path for its home.
     pub(crate) fn path_rules(&self, path: &str) -> Arc<PathRules> {
         Arc::new(rules(self.path_config(path)))
     }
 
-    /// What its readers are allowed.
+    /// The limits of a path's readers.
     pub(crate) fn path_limits(&self, path: &str) -> PathLimits {
         limits(self.path_config(path))
     }
 }
 
-/// What a path's home is told of its configuration.
+/// The rules for a path's home, from the configuration.
 pub(crate) fn rules(config: &PathConfig) -> PathRules {
     let kind = match (config.source.is_fetched(), config.on_demand) {
         (false, _) => SourceKind::Publish,
@@ -37,16 +37,16 @@ pub(crate) fn rules(config: &PathConfig) -> PathRules {
     };
     PathRules {
         kind,
-        // Of a fetched source there is one; the word may come from the section for all.
+        // A fetched path has one source; `override` may come from the section for all paths.
         may_override: config.may_override && kind == SourceKind::Publish,
         hold: config.hold,
-        // The shard whose last reader left has kept it for the rest of that time.
+        // The shard of the last reader has kept the path for the rest of that time.
         idle_close: config.idle_close.saturating_sub(linger(config)),
         ring: ring_limits(config),
     }
 }
 
-/// What readers of a path are allowed.
+/// The limits of a path's readers, from the configuration.
 pub(crate) fn limits(config: &PathConfig) -> PathLimits {
     PathLimits {
         ring: ring_limits(config),
@@ -57,19 +57,19 @@ pub(crate) fn limits(config: &PathConfig) -> PathLimits {
 }
 
 fn ring_limits(config: &PathConfig) -> RingLimits {
-    // A reader that is as late as it may be finds its packets, and those that it asks for again.
+    // The latest reader that is allowed finds its packets, and those that it asks for again.
     let history = RING_HISTORY.max(config.lag_budget.saturating_mul(2));
     RingLimits { bytes_max: config.ring_bytes, history }
 }
 
-/// How long a shard keeps a path without readers. A source on demand must not outlive its idle
-/// time by that.
+/// How long a shard keeps a path without readers: at most as long as a source on demand may be
+/// idle.
 fn linger(config: &PathConfig) -> Duration {
     let is_on_demand = config.source.is_fetched() && config.on_demand;
     if is_on_demand { config.idle_close.min(IDLE_CLOSE) } else { IDLE_CLOSE }
 }
 
-/// Where readers of a path begin.
+/// Where readers of a path start.
 pub(crate) fn start_policy(config: &PathConfig) -> StartPolicy {
     match config.start {
         StartConfig::Gop => StartPolicy::Gop,

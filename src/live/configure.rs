@@ -1,12 +1,12 @@
-//! The configuration of paths on a shard, when it starts and when it was read again.
+//! Configuration of a shard's paths, at the start and after a reload.
 //!
 //! ```text
-//!  table --> paths with their home here --Configure--> those that are told something else
-//!        --> paths with readers here    --limits-----> the same
+//!  table --> paths with their home here --Configure--> homes whose rules have changed
+//!        --> paths with readers here    --limits-----> paths whose limits have changed
 //!        --> paths that are fetched always, of homes here --Open-->
 //! ```
-//! Invariant: a path about which nothing else is said is not touched, nor are its readers. Who
-//! publishes goes on: `publish` is asked when somebody begins. DESIGN section 5.
+//! Invariant: a path with unchanged configuration is left alone, and so are its readers. Present
+//! publishers go on: `publish` is checked when a publisher begins. DESIGN section 5.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::live::desk::Live;
 use crate::session::cx::Cx;
 
 impl Live {
-    /// From now on this is what is configured of paths.
+    /// Applies a new table of configured paths.
     pub fn configure_paths(&mut self, cx: &mut Cx, new: Arc<PathTable>) {
         let old = std::mem::replace(&mut cx.configs, Arc::clone(&new));
         let names: Vec<Arc<str>> = self.hub.registry.names().cloned().collect();
@@ -42,7 +42,7 @@ impl Live {
     }
 }
 
-/// Whether packets come from somewhere else, or another way.
+/// Whether the source or its transport has changed.
 fn is_other_source(before: &PathConfig, after: &PathConfig) -> bool {
     let is_rtsp = matches!(after.source, SourceAddress::Rtsp(_));
     before.source != after.source || is_rtsp && before.source_transport != after.source_transport

@@ -1,13 +1,13 @@
-//! Live paths of a shard: brings asks to the owners of paths, and what they order to readers and
-//! sources.
+//! Live paths of a shard: carries requests to the homes of paths, and the homes' effects to readers
+//! and sources.
 //!
 //! ```text
 //!  readers --.                                       .--> readers
 //!            hub --asks--> owner here --orders--> Live
 //!  sources --'  `--------> owner elsewhere           `--> sources
 //! ```
-//! Invariant: readers and sources do not know each other; what concerns both is done here.
-//! Bound: `SETTLE_ROUNDS_MAX` rounds of asks and orders at once; the rest goes in the next turn.
+//! Invariant: readers and sources do not know each other; work that concerns both is done here.
+//! Bound: `SETTLE_ROUNDS_MAX` rounds of requests and effects at once; the rest follows next turn.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,19 +23,19 @@ use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
 
-/// See the module.
+/// All live paths of one shard: see the module.
 #[derive(Debug, Default)]
 pub struct Live {
-    /// What readers and sources share.
+    /// State that readers and sources share.
     pub hub: Hub,
-    /// Sessions that are sent packets, and the groups that packets are sent to.
+    /// Sessions that packets are sent to, and multicast senders.
     pub readers: Readers,
     /// Publishers, cameras and inputs.
     pub sources: Sources,
 }
 
 impl Live {
-    /// When the clock has something to do here, beside the wheel.
+    /// When a home's timer is due, beside the wheel.
     #[must_use]
     pub fn next_due(&self) -> Option<Mono> {
         let feeds = self.sources.unfed.iter().filter_map(|number| {
@@ -44,7 +44,7 @@ impl Live {
         feeds.chain(self.hub.timers.first().map(|(due, _)| *due)).min()
     }
 
-    /// The client of a session was heard of.
+    /// A session's client has given a sign of life.
     pub(crate) fn touch(&mut self, session: SessionRef, now: Mono) {
         match session {
             SessionRef::Publisher(number) => {
@@ -61,7 +61,7 @@ impl Live {
         }
     }
 
-    /// Something is to be done at once.
+    /// Whether there is work to do at once.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
         self.hub.is_ready
@@ -74,7 +74,7 @@ impl Live {
 }
 
 impl Live {
-    /// A message of another shard.
+    /// Handles a message from another shard.
     pub fn handle_live_message(&mut self, cx: &mut Cx, message: LiveMessage) {
         match message {
             LiveMessage::ToHome(mut message) => {
@@ -88,13 +88,13 @@ impl Live {
         self.settle_live(cx);
     }
 
-    /// Feeds what publishers have sent in this turn, and does what the homes' clocks say. Once a
-    /// turn.
+    /// Feeds the packets of this turn to their paths, and runs the homes' timers that are due. To
+    /// be called once a turn.
     pub fn feed_live(&mut self, cx: &mut Cx) {
         let now = cx.now;
         self.readers.go_on_with_crowd(cx, &mut self.hub);
         self.sources.go_on_with_sources(cx, &mut self.hub);
-        // Bounded by the timers that are due: one that is set anew lies behind.
+        // Bounded by the timers that are due: a timer that is set anew lies later.
         while self.hub.timers.first().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, path)) = self.hub.timers.pop_first() {
                 self.hub.registry.handle_timer(&path, now);
@@ -105,7 +105,7 @@ impl Live {
         for number in unfed.drain(..) {
             let Some(publisher) = self.sources.publishers.get_mut(&number) else { continue };
             let path = Arc::clone(publisher.source.path());
-            // In front of the pictures that need it.
+            // The description goes before the frames that need it.
             if let Some(ask) = publisher.poll_description(now) {
                 self.hub.asks.push(ToHome { path: Arc::clone(&path), ask });
             }
@@ -124,8 +124,8 @@ impl Live {
         self.settle_live(cx);
     }
 
-    /// A datagram at a socket of an input. Its path has its home here, so that a claim is granted
-    /// or refused at once.
+    /// Takes a datagram at a socket of an input. The path has its home here, so that a claim is
+    /// answered at once.
     pub fn handle_input_datagram(
         &mut self,
         cx: &mut Cx,
@@ -147,7 +147,7 @@ impl Live {
         }
         self.settle_live(cx);
         for datagram in kept {
-            // Nothing is kept of a path that is claimed.
+            // With the path claimed no datagrams are handed back.
             let _ = self.sources.take_input_datagram(
                 cx,
                 &mut self.hub,
@@ -159,14 +159,14 @@ impl Live {
         }
     }
 
-    /// Brings asks and orders where they belong, until there are no more.
+    /// Carries requests and effects to where they belong, until there are none.
     pub fn settle_live(&mut self, cx: &mut Cx) {
-        // Bounded: a home answers an ask with a few orders, and a note asks for little.
+        // Bounded: a home answers a request with a few effects, and a message causes few requests.
         for _ in 0..SETTLE_ROUNDS_MAX {
             if self.hub.asks.is_empty() && self.hub.registry.out.is_empty() {
                 break;
             }
-            // Storage goes back when nothing was added meanwhile, as it is for batches.
+            // The storage is put back if nothing was added meanwhile, as for batches.
             let mut asks = std::mem::take(&mut self.hub.asks);
             for message in asks.drain(..) {
                 let home = home_of(&message.path, self.hub.shard_count);
@@ -252,5 +252,5 @@ impl Live {
     }
 }
 
-/// More than any chain of asks and answers on one shard takes.
+/// More than any chain of requests and answers on one shard takes.
 const SETTLE_ROUNDS_MAX: usize = 64;

@@ -1,7 +1,7 @@
-//! How sessions of live paths end: their own way, with their connection, or by us.
+//! Ends of live sessions: by the client, with the connection, or from the server's side.
 //!
-//! Invariant: a publisher's last packets are fed before its path is released; of a session that has
-//! ended nothing is left, on the wheel either. DESIGN section 5.6.
+//! Invariant: a publisher's last packets are fed before its path is released; a session that has
+//! ended leaves nothing behind, not even on the wheel. DESIGN section 5.6.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::session::directory::SessionRef;
 use crate::session::transport::Transport;
 
 impl Sources {
-    /// A publisher ends; its path is released.
+    /// Ends a publisher and releases its path.
     pub(crate) fn end_publisher(
         &mut self,
         cx: &mut Cx,
@@ -45,7 +45,7 @@ impl Sources {
         }
     }
 
-    /// The home has taken the path from a publisher.
+    /// Ends a publisher whose path the home has taken away.
     pub(crate) fn evict_publisher(
         &mut self,
         cx: &mut Cx,
@@ -62,7 +62,7 @@ impl Sources {
         }
     }
 
-    /// A publisher that we end, not it.
+    /// Ends a publisher from the server's side: its connection is closed.
     pub(crate) fn dismiss_publisher(
         &mut self,
         cx: &mut Cx,
@@ -79,7 +79,7 @@ impl Sources {
         }
     }
 
-    /// Takes a publisher out of all tables.
+    /// Removes a publisher from all tables.
     pub(crate) fn forget_publisher(
         &mut self,
         cx: &mut Cx,
@@ -107,10 +107,10 @@ impl Sources {
 }
 
 impl Readers {
-    /// A reader that we end, not it. Who is told by BYE gets that to its end and goes by itself:
-    /// for GStreamer a connection that is closed is a failure. Its connection is closed for
-    /// silence if it does not. BYE names a stream by its SSRC: who was not sent a packet of each
-    /// yet can be told in no other way.
+    /// Ends a reader from the server's side. A client that gets BYE plays to the end and leaves by
+    /// itself: for GStreamer a closed connection is a failure. If the client stays, its connection
+    /// is closed for silence. BYE names a stream by its SSRC; a client without a packet of each
+    /// stream knows no SSRC, so its connection is closed.
     pub(crate) fn dismiss_reader(
         &mut self,
         cx: &mut Cx,
@@ -126,7 +126,7 @@ impl Readers {
         cx.hang_up(connection);
     }
 
-    /// A reader ends: BYE when there is something to say it of, then all is freed.
+    /// Ends a reader: sends BYE if there is a reason, then frees everything.
     pub(crate) fn end_reader(
         &mut self,
         cx: &mut Cx,
@@ -153,7 +153,7 @@ impl Readers {
             cx.uncount_player(reader.state.shown());
         }
         cx.directory.leave(reader.id, reader.connection, SessionRef::Reader(index));
-        // By its key: another path may have the name by now.
+        // By its key: another path may have taken the name.
         let left = hub.paths.path_of(reader.key).and_then(|p| p.remove_reader(reader.key));
         if let Some(left) = left {
             hub.count_reader_end(&reader.path, &left);
@@ -170,7 +170,7 @@ impl Readers {
         }
     }
 
-    /// The RTSP connection of a reader is gone: an interleaved one ends with it.
+    /// The RTSP connection of a reader has closed: an interleaved reader ends with it.
     pub(crate) fn handle_reader_connection_closed(
         &mut self,
         cx: &mut Cx,
@@ -186,8 +186,8 @@ impl Readers {
 }
 
 impl Live {
-    /// Ends all publishers, and readers of about `streams_max` streams. How many streams that were;
-    /// 0: there are no more.
+    /// Ends all publishers, and readers with about `streams_max` streams in total. Returns the
+    /// number of streams ended; 0 when none are left.
     pub fn end_live_sessions(
         &mut self,
         cx: &mut Cx,

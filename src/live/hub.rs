@@ -1,9 +1,9 @@
-//! What the readers and the sources of a shard share: its paths, and its post with other shards.
+//! State that a shard's readers and sources share: its paths, and messages to other shards.
 //!
 //! ```text
 //!  readers, sources --asks--> home here: registry    |    home elsewhere: outbox
 //! ```
-//! Invariant: an ask goes to the home of its path once, in the order of the asks.
+//! Invariant: a request goes to the home of its path once, in the order of the requests.
 //! Bounds: those of `crate::live::core`.
 
 use std::collections::BTreeSet;
@@ -26,29 +26,29 @@ use crate::session::cx::Cx;
 use crate::session::transport::Transport;
 use std::net::IpAddr;
 
-/// See the module.
+/// Shared state of readers and sources: see the module.
 #[derive(Debug)]
 pub struct Hub {
-    /// How many shards there are.
+    /// Number of shards.
     pub shard_count: u8,
     /// Paths that the shard listens to.
     pub paths: LivePaths,
-    /// Paths that have their home here.
+    /// Homes of the paths that this shard owns.
     pub registry: Registry,
-    /// What goes to other shards, in order.
+    /// Messages to other shards, in order.
     pub outbox: Vec<(ShardId, LiveMessage)>,
-    /// A path has readers to look at that may not be on the list of such paths.
+    /// A path has readers to serve and may be missing on the list of such paths.
     pub is_ready: bool,
-    /// `None`: paths are not offered by multicast.
+    /// Settings of multicast; `None` disables multicast.
     pub multicast: Option<MulticastSettings>,
     pub(crate) asks: Vec<ToHome>,
-    /// When the homes that have their home here are to be asked what is due.
+    /// Timers of the homes on this shard.
     pub(crate) timers: BTreeSet<(Mono, Arc<str>)>,
-    /// What was counted of paths by readers and sources that have gone.
+    /// Counters of readers and sources that have ended.
     pub(crate) tally: PathTallies,
-    /// When homes were last told what is held here.
+    /// When the shard last renewed what it holds at homes.
     pub(crate) renewed: Mono,
-    /// The server stops: nothing is fetched any more.
+    /// The server is stopping: no source is fetched any more.
     pub(crate) is_stopping: bool,
     pub(crate) is_ticking: bool,
     serial: u32,
@@ -75,13 +75,13 @@ impl Default for Hub {
 }
 
 impl Hub {
-    /// A number that was not given before.
+    /// A number that has not been used before.
     pub(crate) fn next_serial(&mut self) -> u32 {
         self.serial = self.serial.wrapping_add(1);
         self.serial
     }
 
-    /// Asks the home of a path, at the end of the turn's step.
+    /// Sends a request to the home of a path, at the end of the turn's step.
     pub(crate) fn ask(&mut self, path: &Arc<str>, ask: Ask) {
         self.asks.push(ToHome { path: Arc::clone(path), ask });
     }
@@ -91,29 +91,29 @@ impl Hub {
         home_of(path, self.shard_count) == cx.shard
     }
 
-    /// A source begins to send.
+    /// Counts the start of a source.
     pub(crate) fn count_source_start(&mut self, path: &Arc<str>) {
         self.tally.numbers_mut(path).totals.source_starts += 1;
     }
 
-    /// A source has gone: what it sent stays counted.
+    /// Keeps the counters of a source that has ended.
     pub(crate) fn count_source_end(&mut self, publisher: &Publisher) {
         let totals = totals_of(publisher);
         self.tally.numbers_mut(publisher.source.path()).totals.add(&totals);
     }
 
-    /// A reader has gone, or goes with its path: what it was sent stays counted.
+    /// Keeps the counters of a reader that has ended, or ends with its path.
     pub(crate) fn count_reader_end(&mut self, path: &str, reader: &Reader) {
         self.tally.numbers_mut(path).totals.add(&reader_totals(reader));
     }
 
-    /// A path goes from this shard with all its readers.
+    /// Keeps the counters of all readers of a path that this shard releases.
     pub(crate) fn count_path_end(&mut self, path: &str) {
         let Some(found) = self.paths.path(path) else { return };
         self.tally.numbers_mut(path).totals.add(found.totals());
     }
 
-    /// For the answer to SETUP.
+    /// The transport in the answer to SETUP.
     pub(crate) fn transport_path(&self, cx: &Cx, path: Transport) -> TransportPath {
         match path {
             Transport::Udp { pair, rtp, rtcp } => TransportPath::Unicast {

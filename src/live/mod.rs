@@ -1,4 +1,4 @@
-//! Live paths: one source to any number of readers, on any number of shards.
+//! Live paths: packets of one source are sent to any number of readers, on any number of shards.
 //!
 //! ```text
 //!  ANNOUNCE SETUP RECORD --> sources --RTP--> core: source --Feed--> owner of the path
@@ -6,18 +6,18 @@
 //! ```
 //! | room | what is there |
 //! |---|---|
-//! | `core` | what decides: plain code that knows nothing of RTSP, sessions or addresses |
-//! | `readers` | sessions that are sent packets: DESCRIBE, SETUP, PLAY, PAUSE, feedback |
+//! | `core` | decisions: plain code without RTSP, sessions or addresses |
+//! | `readers` | sessions that packets are sent to: DESCRIBE, SETUP, PLAY, PAUSE, feedback |
 //! | `sources` | publishers, cameras that are pulled, inputs that listen |
-//! | `multicast` | members of a path's group, and what is sent to the group |
-//! | `desk` | `Live`: brings asks to the owners of paths, and their orders to readers and sources |
-//! | `hub` | what readers and sources share: the paths, the asks |
-//! | `config`, `configure` | what is configured of paths |
-//! | `tick`, `renew` | what is done by the clock; what is said again, as messages may be lost |
-//! | `ends`, `reports` | how readers and sources end; RTCP to both, and reports from readers |
-//! | `view`, `pages`, `log` | what is told of paths and publishers: metrics, API, log |
+//! | `multicast` | members of a path's group, and the sender to the group |
+//! | `desk` | `Live`: carries requests to the homes of paths, and their effects back |
+//! | `hub` | state that readers and sources share: the paths, the requests |
+//! | `config`, `configure` | configuration of paths |
+//! | `tick`, `renew` | periodic work; repetition of messages that may be lost |
+//! | `ends`, `reports` | ends of readers and sources; RTCP to both, and reports from readers |
+//! | `view`, `pages`, `log` | figures of paths and publishers: metrics, API, log |
 //!
-//! A command that needs a path which is not here yet is kept and executed again when the owner has
+//! A command for a path that is not here yet is held, and executed again when the home has
 //! answered. DESIGN section 5.
 
 mod config;
@@ -45,7 +45,7 @@ use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 
 impl Live {
-    /// Executes a command for a path that names no session.
+    /// Executes a command for a path without a session.
     pub(crate) fn execute_first(&mut self, cx: &mut Cx, command: Command) -> Executed {
         match command.request.method {
             Method::Announce => self.sources.announce(cx, &mut self.hub, &command),

@@ -1,14 +1,14 @@
-//! What a shard knows of live paths, page by page.
+//! A shard's knowledge of live paths, page by page.
 //!
 //! ```text
 //!  Homes, by name --> Sources, by number --> Readers, by place --> Totals
-//!                     ROOM_A_PAGE looks, then the page ends: `next` says where
+//!                     ROOM_A_PAGE looks, then the page ends: `next` is the start of the next page
 //! ```
-//! Invariant: pages that follow one another show each home, source and reader that was there all
-//! along once. What has been counted of a path is shown at one time: what a reader takes to the
-//! tally when it ends is neither missed nor shown twice.
-//! Bound: a page looks at `ROOM_A_PAGE` readers, or at fewer where looks take longer; its last one
-//! at the paths and sources of the shard.
+//! Invariant: consecutive pages show once each home, source and reader that exists all the time.
+//! The counters of a path are shown at one time: counters that a reader adds to the tally at its
+//! end are neither missed nor shown twice.
+//! Bound: a page looks at `ROOM_A_PAGE` readers, or at fewer where looks take longer; the last page
+//! looks at all paths and sources of the shard.
 
 use std::collections::HashMap;
 use std::ops::Bound;
@@ -19,7 +19,7 @@ use crate::live::desk::Live;
 use crate::live::view::totals_of;
 use crate::session::cx::Cx;
 
-/// What is shown so far, and how many looks are left.
+/// A page under construction, and the number of looks left.
 #[derive(Default)]
 struct Page {
     parts: HashMap<Arc<str>, PathPart>,
@@ -31,7 +31,7 @@ impl Page {
         self.parts.entry(Arc::clone(path)).or_insert_with(|| PathPart::new(Arc::clone(path)))
     }
 
-    /// Whether there was room for a look.
+    /// Takes `looks` from the page's room; false without enough room.
     fn take(&mut self, looks: usize) -> bool {
         let has_room = self.room >= looks;
         self.room -= if has_room { looks } else { 0 };
@@ -40,12 +40,12 @@ impl Page {
 }
 
 impl Live {
-    /// What the shard knows of all paths, or of one, from a place on.
+    /// A page of all paths, or of one, from a place on.
     #[must_use]
     pub fn paths_page(&self, cx: &Cx, wanted: Option<&str>, from: PathsPlace) -> PathsPage {
         let mut page = Page { room: ROOM_A_PAGE, ..Page::default() };
         let mut next = Some(from);
-        // Bounded: a place that has no room ends the page, all others lead to the place behind.
+        // Bounded: a place without room ends the page, all others lead to the next place.
         while let Some(place) = next.take() {
             let (then, is_full) = match place {
                 PathsPlace::Homes(after) => self.show_homes(cx, &mut page, wanted, after),
@@ -61,7 +61,7 @@ impl Live {
         PathsPage { parts: page.parts.into_values().collect(), next }
     }
 
-    /// All pages.
+    /// The parts of all pages.
     #[cfg(test)]
     pub(crate) fn path_parts(&self, cx: &Cx, wanted: Option<&str>) -> Vec<PathPart> {
         let (mut parts, mut next) = (Vec::new(), Some(PathsPlace::default()));
@@ -75,8 +75,8 @@ impl Live {
 }
 
 impl Live {
-    /// All of these go on to where the page ends, or to what comes then. The second value says
-    /// that there was no room for more.
+    /// Each of these functions continues until the page ends or its items do. The second value says
+    /// whether the page had no more room.
     fn show_homes(
         &self,
         cx: &Cx,
@@ -96,7 +96,7 @@ impl Live {
         let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let named = cx.configs.named.range::<str, _>((from, Bound::Unbounded));
         let named = named.map(|(name, _)| name.as_str());
-        // One more than there is room for shows whether that is all.
+        // One name more than there is room for shows whether names are left.
         let mut names: Vec<&str> = known.take(most + 1).chain(named.take(most + 1)).collect();
         names.sort_unstable();
         names.dedup();
@@ -194,7 +194,7 @@ impl Live {
         (Some(PathsPlace::Totals), false)
     }
 
-    /// In one turn, so that nothing is on its way from a path to the tally: see the invariant.
+    /// Shows counters in one turn, so that none is between a path and the tally: see the invariant.
     fn show_totals(
         &self,
         cx: &Cx,
@@ -215,9 +215,9 @@ impl Live {
     }
 }
 
-/// Looks at readers in one page: a tenth of a microsecond each, or two where memory is cold.
+/// Readers that a page looks at: a tenth of a microsecond each, or two where memory is cold.
 const ROOM_A_PAGE: usize = 1_024;
-/// How many of them the description of a home takes.
+/// Looks that the figures of a home cost.
 const LOOKS_A_HOME: usize = 4;
-/// The same, of a source.
+/// Looks that the figures of a source cost.
 const LOOKS_A_SOURCE: usize = 16;

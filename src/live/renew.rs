@@ -1,14 +1,14 @@
-//! What is said again to homes on other shards: a message that an inbox did not take is lost.
+//! Repetition of messages to homes on other shards: a full inbox drops messages.
 //!
 //! ```text
 //!  Claim, Subscribe, JoinGroup --no answer--> again after 1 s, 2 s, .. 8 s
-//!  every 5 s, of what is held: Hold, Listen, JoinGroup --> home: as it should be, or the note that
-//!                                                          was lost, again
+//!  every 5 s, for all that is held: Hold, Listen, JoinGroup --> home: no change, or repeats the
+//!                                                               message that was lost
 //!  packets of a path that is not here ------> Unsubscribe, again
-//!  a home that hears nothing for 30 s ------> the publisher, or the member of a group, has gone
+//!  a home without a renewal for 30 s -------> ends the publisher, or the membership of a group
 //! ```
-//! Everything here means the same however often it is said; what is of another generation than the
-//! present one changes nothing. Bound: a message for each path and publisher, each time.
+//! All these messages are idempotent; a message of a stale generation changes nothing. Bound: a
+//! message for each path and publisher, each time.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::live::sources::publisher::PublisherState;
 use crate::session::cx::Cx;
 
 impl Live {
-    /// Every second.
+    /// Repeats messages that are due: to be called every second.
     pub(crate) fn say_again(&mut self, cx: &Cx) {
         let (now, shard) = (cx.now, cx.shard);
         for path in self.hub.paths.unanswered(now) {

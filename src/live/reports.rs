@@ -1,5 +1,5 @@
 //! RTCP of live paths: sender reports and BYE to readers, receiver reports and requests for key
-//! pictures to publishers, and what readers report. DESIGN section 5.8.
+//! frames to publishers, and reports from readers. DESIGN section 5.8.
 
 use std::time::Duration;
 
@@ -19,15 +19,15 @@ use crate::session::rtcp::{observe_report, send_rtcp, sender_info};
 use crate::session::transport::Transport;
 
 impl Readers {
-    /// A sender report on every stream of a reader that was sent something.
+    /// Sends a sender report on every stream of a reader that has been sent packets.
     pub(crate) fn send_live_reports(&mut self, cx: &mut Cx, hub: &mut Hub, index: u32) {
         let interval = Duration::from_millis(rand::rng().random_range(2_500..7_500));
         let Some(reader) = self.table.get_mut(index as usize) else { return };
-        // Whoever has just joined a group needs one to put sound and picture together (RFC 3550
-        // s6.2: the reduced minimum).
+        // A player that has just joined a group needs a report to synchronise sound and video (RFC
+        // 3550 s6.2: the reduced minimum).
         let due = cx.now + if reader.is_session() { interval } else { interval / 5 };
         let has_begun = reader.streams.iter().any(|stream| stream.ssrc.is_some());
-        // Before anything is sent there is nothing to report: it stays due.
+        // Without packets there is nothing to report: the report stays due.
         if !matches!(reader.state, ReaderState::Playing) || !has_begun {
             return;
         }
@@ -37,7 +37,7 @@ impl Readers {
         }
     }
 
-    /// BYE on every stream that the reader has heard of.
+    /// Sends BYE on every stream that the reader has had packets of.
     pub(crate) fn say_live_bye(&self, cx: &mut Cx, hub: &mut Hub, index: u32, reason: &str) {
         let count = self.table.get(index as usize).map_or(0, |r| r.streams.len());
         for stream_index in 0..count {
@@ -70,13 +70,13 @@ impl Readers {
             (None, Some(reason)) => {
                 rtcp::write_empty_rr_bye(&mut bytes, ssrc, &reader.cname, reason);
             }
-            // Nothing is known of the track's clock.
+            // The track has no known clock.
             (None, None) => return,
         }
         send_rtcp(cx, stream.path, reader.connection, bytes);
     }
 
-    /// RTCP from a reader.
+    /// Handles RTCP from a reader.
     pub(crate) fn handle_reader_report(&mut self, cx: &Cx, index: u32, feedback: &Feedback) {
         let (now, ntp) = (cx.now, rtcp::ntp_from_utc_ns(cx.utc_ns));
         let Some(reader) = self.table.get_mut(index as usize) else { return };
@@ -92,7 +92,8 @@ impl Readers {
 }
 
 impl Sources {
-    /// Receiver reports to a publisher, when they are due. False: it is silent for too long.
+    /// Sends receiver reports to a publisher when they are due. False when the publisher has been
+    /// silent for too long.
     pub(crate) fn report_to_publisher(&mut self, cx: &mut Cx, number: u32, now: Mono) -> bool {
         let Some(publisher) = self.publishers.get_mut(&number) else { return true };
         let timeout = cx.configs.find(publisher.source.path()).source_timeout;
@@ -110,14 +111,14 @@ impl Sources {
         true
     }
 
-    /// A reader waits for a picture that needs no other.
+    /// Asks a source for a key frame on behalf of readers.
     pub(crate) fn ask_for_sync(&mut self, cx: &mut Cx, number: u32) {
         let now = cx.now;
         let Some(publisher) = self.publishers.get_mut(&number) else { return };
         let (own, cname) = (publisher.own_ssrc, publisher.cname.clone());
         let Some((track, media)) = publisher.source.ask_sync(now) else { return };
         let place = publisher.tracks.get_mut(usize::from(track));
-        // Only as it was offered: others would not know what it is.
+        // Only the offered kind: publishers do not understand others.
         let Some(request) = place.and_then(PublisherTrack::next_picture_request) else { return };
         cx.cells.picture_requests_sent.add(1);
         self.send_to_publisher(cx, number, track, |compound| {
@@ -146,7 +147,7 @@ impl Sources {
         bytes.extend_from_slice(compound.as_bytes());
         let Some(publisher) = self.publishers.get(&number) else { return };
         match publisher.tracks.get(usize::from(track)).and_then(|track| track.path) {
-            // A camera that does not say where it listens gets none.
+            // A camera that does not state its RTCP port gets no reports.
             Some(Transport::Udp { rtcp, .. }) if rtcp.port() == 0 => cx.give_bytes_back(bytes),
             Some(transport) => send_rtcp(cx, transport, publisher.connection, bytes),
             None => cx.give_bytes_back(bytes),

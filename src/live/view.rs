@@ -1,12 +1,12 @@
-//! What a shard tells of its live paths: sums for the metrics, sources, and publishers as sessions.
-//! Lists of paths are in `pages`.
+//! Figures of a shard's live paths: sums for the metrics, sources, and publishers as sessions.
+//! `pages` lists the paths.
 //!
 //! ```text
-//!  reader or source ends --> tally                  what has been counted stays counted
-//!  asked: tally + what paths and sources of now have summed up --> PathTallies
+//!  reader or source ends --> tally                  its counters stay
+//!  asked: tally + sums of present paths and sources --> PathTallies
 //! ```
-//! Invariant: a sum never goes back, whoever ends between two questions.
-//! Bound: the paths and sources of a shard, once a question.
+//! Invariant: a sum never decreases, whichever readers or sources end between two questions.
+//! Bound: the paths and sources of a shard, once for each question.
 
 use jiff::Timestamp;
 
@@ -25,8 +25,8 @@ use crate::session::info::SessionInfo;
 use crate::session::transport::Transport;
 
 impl Live {
-    /// Sums of all paths, for the metrics. Bound: the paths and sources of the shard; no reader is
-    /// looked at.
+    /// Sums of all paths, for the metrics. Bound: the paths and sources of the shard; readers are
+    /// not visited.
     #[must_use]
     pub fn path_table(&self, cx: &Cx) -> PathTallies {
         let mut table = self.hub.tally.clone();
@@ -55,12 +55,17 @@ impl Live {
         table
     }
 
-    /// Ends source and readers of a path that has its home here, as an operator wants it. False:
-    /// nothing is known of it.
+    /// Ends source and readers of a path with its home here, for an operator. False when the path
+    /// is unknown.
     pub fn kick_path(&mut self, cx: &mut Cx, path: &str) -> bool {
         let is_known = self.home_info(cx, path).is_some();
         if is_known {
-            tracing::info!(code = "HE-I303", event = "path.kicked", path, "path {path} is ended");
+            tracing::info!(
+                code = "HE-I303",
+                event = "path.kicked",
+                path,
+                "path {path} ended by an operator"
+            );
             let (path, ask) = (path.into(), Ask::Kick);
             self.hub.registry.handle(ToHome { path, ask }, cx.now);
             self.settle_live(cx);
@@ -68,13 +73,13 @@ impl Live {
         is_known
     }
 
-    /// A path that has its home here; one that is configured is known before it is wanted.
+    /// A path with its home here; a configured path is known before a client wants the path.
     pub(crate) fn home_info(&self, cx: &Cx, path: &str) -> Option<HomeInfo> {
         let is_idle = || self.hub.is_home_of(cx, path) && cx.configs.named.contains_key(path);
         self.hub.registry.info(path).or_else(|| is_idle().then(|| HomeInfo::idle(path)))
     }
 
-    /// What the outside is shown of a session.
+    /// Figures of a session.
     pub(crate) fn session_info(&self, cx: &Cx, session: SessionRef) -> Option<SessionInfo> {
         match session {
             SessionRef::Reader(index) => self

@@ -1,14 +1,15 @@
-//! Sessions that listen to a path's group (RFC 2326 s12.39, `multicast`), and what a shard knows of
-//! groups.
+//! Sessions that listen to a path's group (RFC 2326 s12.39, `multicast`), and the memberships of a
+//! shard.
 //!
 //! ```text
 //!  SETUP ;multicast --first of the shard--> JoinGroup --> home: opens the group (`group_sender`)
 //!     | held <----------- Joined(group) ------------------'
 //!     `--> 200 destination, port, ttl     last one ends --> LeaveGroup
 //! ```
-//! A shard joins once for all of its sessions. They are readers of the path that never play: its
-//! end is theirs, and the packets are sent once, by the home. They live as those over UDP do, by
-//! requests and reports; reports come to the group, so a shard listens there while it has sessions.
+//! A shard joins once for all of its sessions. These sessions are readers of the path that never
+//! play: they end with the path, and the home sends the packets once. Requests and reports keep
+//! them alive, as over UDP. Reports are sent to the group, so a shard with sessions listens to the
+//! group.
 //!
 //! What a member does with a command, in the words of the table in `live::readers`:
 //!
@@ -28,9 +29,9 @@
 //! | another | 455 | 455 | 455 |
 //!
 //! Invariants: a shard that has joined leaves once, with its last session. An answer to an earlier
-//! stay changes nothing. A home that has forgotten the shard may give another group: then the
-//! sessions end, which were told the old one.
-//! Bound: the sessions of a shard, and the commands that it holds. DESIGN section 5.9.
+//! stay changes nothing. A home that has forgotten the shard may choose another group: then the
+//! sessions that were told the old group end. Bound: the sessions of a shard, and the commands that
+//! the shard holds. DESIGN section 5.9.
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -56,26 +57,26 @@ use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::transport::Transport;
 
-/// What a reader has to do with its path's group.
+/// Delivery of a path's packets to a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cast {
-    /// Nothing: it is sent its own stream.
+    /// The reader gets a stream of its own.
     #[default]
     Own,
-    /// It listens to the group.
+    /// The reader listens to the path's group.
     Member,
-    /// It is the group: no session, but what the home sends by.
+    /// The multicast sender of a path; it is not a session.
     Group,
 }
 
-/// All that a shard knows of groups.
+/// The multicast groups of one shard.
 #[derive(Debug, Default)]
 pub struct Groups {
-    /// Groups of paths that have their home here, which are sent to.
+    /// Groups that this shard sends to: those of paths with their home here.
     pub(crate) open: HashMap<Arc<str>, OpenGroup>,
     /// Groups that sessions of this shard listen to.
     joined: HashMap<Arc<str>, Membership>,
-    /// Of the newest membership.
+    /// Serial of the newest membership.
     serial: u32,
 }
 
@@ -83,27 +84,27 @@ pub struct Groups {
 #[derive(Debug)]
 pub(crate) struct OpenGroup {
     pub(crate) group: Group,
-    /// What it is sent by, once that could be made.
+    /// Reader that sends to the group, once there is one.
     pub(crate) reader: Option<u32>,
 }
 
 #[derive(Debug)]
 struct Membership {
     state: Joining,
-    /// Tells its answers from those to an earlier one.
+    /// Serial that tells answers for this membership from answers for an earlier one.
     serial: u32,
-    /// When the home is asked again.
+    /// When the request to the home is repeated.
     again: Again,
-    /// Sessions by the address of their client: reports are known by it.
+    /// Sessions by the address of their client, which identifies a report's sender.
     members: HashMap<IpAddr, Vec<u32>>,
 }
 
 #[derive(Debug)]
 enum Joining {
-    /// The home has not answered. Commands that wait.
+    /// The home has not answered; the waiting commands.
     Asked(BTreeSet<u64>),
     Joined(Group),
-    /// There is none; asked again for a SETUP of a second later.
+    /// No group is free; a SETUP asks again a second later.
     Refused,
 }
 
@@ -116,21 +117,21 @@ impl Groups {
         }
     }
 
-    /// Whether the path's owner has not said that no group is free.
+    /// False when the home has answered that no group is free.
     fn may_join(&self, path: &str) -> bool {
         let is_refused = |known: &Membership| matches!(known.state, Joining::Refused);
         !self.joined.get(path).is_some_and(is_refused)
     }
 
-    /// Somebody does not wait for the path's group any more.
+    /// A command does not wait for the path's group any more.
     pub(crate) fn forget_waiter(&mut self, path: &str, waiter: u64) {
         if let Some(Membership { state: Joining::Asked(waiters), .. }) = self.joined.get_mut(path) {
             waiters.remove(&waiter);
         }
     }
 
-    /// Paths whose homes have not answered for a while, or are to hear that the shard listens, with
-    /// the serials of its memberships.
+    /// Paths and serials of memberships for which `JoinGroup` is due: the home has not answered for
+    /// a while, or a renewal is due.
     pub(crate) fn due_joins(&mut self, now: Mono, is_renewal: bool) -> Vec<(Arc<str>, u32)> {
         let joined = self.joined.iter_mut();
         let due = joined.filter_map(|(path, known)| {
@@ -144,7 +145,7 @@ impl Groups {
         due.collect()
     }
 
-    /// There is something to look after.
+    /// Whether there are groups to look after.
     pub(crate) fn has_work(&self) -> bool {
         !self.open.is_empty() || !self.joined.is_empty()
     }
@@ -157,7 +158,7 @@ impl Membership {
     }
 }
 
-/// How a member's track travels.
+/// Transport of a member's track.
 pub(crate) fn group_path(group: Group, track: u8) -> Transport {
     let (rtp, rtcp) = group.ports(track);
     let at = |port| SocketAddr::new(group.address.into(), port);
@@ -165,10 +166,10 @@ pub(crate) fn group_path(group: Group, track: u8) -> Transport {
 }
 
 impl Live {
-    /// Paths can be had by multicast from now on: before there are any.
+    /// Enables multicast: to be called before there are any paths.
     ///
     /// # Errors
-    /// The range is none.
+    /// The range or the ports are not usable for multicast.
     pub fn offer_groups(
         &mut self,
         settings: MulticastSettings,
@@ -182,8 +183,8 @@ impl Live {
 }
 
 impl Readers {
-    /// Whether an offer of multicast can be served, to this session. What it names of address and
-    /// ports is a wish: it is told ours.
+    /// Whether an offer of multicast can be served to this session. The offer's address and ports
+    /// are a wish: the answer has the server's.
     pub(crate) fn serves_group(
         &self,
         hub: &Hub,
@@ -200,7 +201,7 @@ impl Readers {
             && reader.is_none_or(|reader| reader.cast == Cast::Member)
     }
 
-    /// The path's group; the command is kept until it is known.
+    /// The path's group; the command is held until the group is known.
     pub(crate) fn want_group(
         &mut self,
         cx: &Cx,
@@ -230,7 +231,7 @@ impl Readers {
         Err(Executed::Later)
     }
 
-    /// The home has answered.
+    /// The home has answered `JoinGroup`.
     pub(crate) fn handle_joined(
         &mut self,
         cx: &mut Cx,
@@ -244,7 +245,7 @@ impl Readers {
         match known.state {
             Joining::Asked(_) => {}
             Joining::Joined(old) if group != Some(old) => return self.drop_group(cx, hub, path),
-            // Said again.
+            // A repeated answer.
             Joining::Joined(_) | Joining::Refused => return,
         }
         let state = group.map_or(Joining::Refused, Joining::Joined);
@@ -255,36 +256,37 @@ impl Readers {
             let tracks = u8::try_from(tracks).unwrap_or(u8::MAX);
             cx.out.push(Action::Group(GroupAction::Hear { path, group, tracks }));
         } else {
-            tracing::warn!(%path, "no group is free: multicast is refused");
+            tracing::warn!(code = "HE-W306", %path, "multicast refused: no group is free");
         }
         for waiter in waiters {
             self.resume(cx, waiter, false);
         }
     }
 
-    /// The path's group is not what its members were told: they end, and the next one asks anew.
+    /// The path has another group than its members were told: the members end, and new ones ask
+    /// again.
     fn drop_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let Some(old) = self.groups.joined.remove(path) else { return };
         cx.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
         hub.ask(path, Ask::LeaveGroup { shard: cx.shard });
         let members: Vec<u32> = old.members.into_values().flatten().collect();
         for member in &members {
-            // Nobody says BYE there: their connections are closed.
+            // A member's client gets no BYE: its connection is closed.
             if let Some(reader) = self.table.get_mut(*member as usize) {
                 reader.streams.iter_mut().for_each(|stream| stream.ssrc = None);
             }
         }
-        self.dismiss_readers(cx, hub, members.into_iter(), "the group of its path is another one");
+        self.dismiss_readers(cx, hub, members.into_iter(), "the path has another multicast group");
     }
 
-    /// A session listens from now on.
+    /// A session listens to the group from now on.
     pub(crate) fn enter_group(&mut self, path: &str, peer: IpAddr, index: u32) {
         if let Some(known) = self.groups.joined.get_mut(path) {
             known.members.entry(peer).or_default().push(index);
         }
     }
 
-    /// A session listens no more; with the last one the shard leaves.
+    /// A session has stopped listening; after the last one the shard leaves the group.
     pub(crate) fn leave_group(
         &mut self,
         cx: &mut Cx,
@@ -309,7 +311,7 @@ impl Readers {
             return;
         };
         match known.state {
-            // The answer is on its way, and SETUPs wait for it.
+            // The answer is on its way, and SETUP requests wait for it.
             Joining::Asked(_) => return,
             Joining::Refused => {}
             Joining::Joined(_) => {
@@ -320,7 +322,7 @@ impl Readers {
         self.groups.joined.remove(path);
     }
 
-    /// Every second: groups that no SETUP came to use, and senders that could not be made.
+    /// Runs every second: leaves groups that no SETUP came to use, retries senders that failed.
     pub(crate) fn look_after_groups(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let joined: Vec<Arc<str>> = self.groups.joined.keys().cloned().collect();
         for path in &joined {
@@ -329,8 +331,8 @@ impl Readers {
         self.start_groups(cx, hub);
     }
 
-    /// PLAY of a member: the group is sent to already. What it will be sent first nobody knows, so
-    /// `RTP-Info` names its streams only.
+    /// Answers PLAY of a member: the group is being sent to already. The first packet that the
+    /// member will receive is unknown, so `RTP-Info` names the streams only.
     pub(crate) fn play_member(
         &mut self,
         cx: &Cx,
@@ -344,12 +346,12 @@ impl Readers {
         let urls = reader.streams.iter().map(|stream| format!("url={}", stream.control_url));
         let response = response.header("RTP-Info", urls.collect::<Vec<_>>().join(","));
         self.set_reader_state(cx, index, ReaderState::Playing);
-        // It sees nothing before the next picture that needs no other.
+        // The member shows nothing before the next key frame.
         hub.ask(&path, Ask::WantSync);
         response
     }
 
-    /// RTCP that came to a group's port.
+    /// Takes RTCP that arrived at a group's port.
     pub fn handle_group_datagram(
         &mut self,
         cx: &mut Cx,
@@ -365,7 +367,7 @@ impl Readers {
         }
     }
 
-    /// RTCP from a member to the address that its packets come from.
+    /// Takes RTCP that a member sent to the address that its packets come from.
     pub(crate) fn handle_member(&mut self, cx: &Cx, hub: &Hub, from: SocketAddr, bytes: &[u8]) {
         let known = self.groups.joined.values();
         let found: Vec<u32> =
@@ -373,7 +375,7 @@ impl Readers {
         self.handle_reports_of(cx, hub, &found, bytes);
     }
 
-    /// All of them live; two players of one host cannot be told apart.
+    /// Keeps all these members alive: two players of one host cannot be told apart.
     fn handle_reports_of(&mut self, cx: &Cx, hub: &Hub, members: &[u32], bytes: &[u8]) {
         let Ok(feedback) = rtcp::parse(bytes) else {
             cx.cells.rtcp_malformed.add(1);
@@ -393,8 +395,9 @@ impl Readers {
         self.handle_reader_report(cx, *first, &feedback);
     }
 
-    /// What a member's streams are sent under: the home knows, and others by the newest packets,
-    /// which have that SSRC until the path changes its source.
+    /// Sets the SSRCs of a member's streams. The home's shard knows them from its sender. Other
+    /// shards take them from the newest packets, which have these SSRCs until the path changes its
+    /// source.
     fn name_streams(&mut self, hub: &Hub, index: u32) {
         let Some(reader) = self.table.get(index as usize) else { return };
         let Some(path) = hub.paths.path(&reader.path) else { return };
@@ -418,7 +421,8 @@ impl Readers {
     }
 }
 
-/// Our own reports come back to us when a player of this host listens; they are a sender's.
+/// Whether RTCP is a receiver's. With a player on this host the server receives its own reports,
+/// which are sender reports.
 fn is_report_of_receiver(bytes: &[u8]) -> bool {
     !matches!(rtcp::packets(bytes).next(), Some(Ok(Packet::SenderReport { .. })))
 }

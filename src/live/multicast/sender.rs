@@ -1,12 +1,12 @@
-//! What a home sends to a path's group: a reader more, whose streams go to the group's ports.
+//! The multicast sender of a path: one more reader, whose streams go to the group's ports.
 //!
 //! ```text
 //!  OpenGroup --> pair of sockets for groups? --no--> Action::OpenGroupPair --> again
 //!                 `--yes--> path here? --no--> Subscribe --> again
-//!                            `--yes--> reader: all tracks, from the next sync sample on
+//!                            `--yes--> reader: all tracks, from the next key frame on
 //! ```
-//! Players join at any time, so there is no instant start; the source is asked for a sync sample
-//! for each that comes. Invariant: an open group has one reader, or is tried again every second.
+//! Players join at any time, so there is no instant start; the source is asked for a key frame when
+//! a player joins. Invariant: an open group has one reader, or a retry follows every second.
 //! Bound: `GROUPS_MAX` groups. DESIGN section 5.9.
 
 use std::net::SocketAddr;
@@ -34,24 +34,26 @@ use crate::session::directory::SessionRef;
 use crate::session::transport::Transport;
 
 impl Readers {
-    /// Sessions of some shard have joined a path that has its home here.
+    /// Starts to send a path with its home here to its group: the first shard has joined.
     pub(crate) fn open_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>, group: Group) {
-        tracing::info!(%path, group = %group.address, "the path is sent to a group");
+        let address = group.address;
+        tracing::info!(code = "HE-I312", %path, group = %address, "multicast group {address} opened");
         let old = self.groups.open.insert(Arc::clone(path), OpenGroup { group, reader: None });
         debug_assert!(old.is_none(), "a path has one group");
         self.start_groups(cx, hub);
     }
 
-    /// The last session of all shards has left.
+    /// Stops sending a path to its group: the last shard has left.
     pub(crate) fn close_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let Some(open) = self.groups.open.remove(path) else { return };
-        tracing::info!(%path, group = %open.group.address, "nobody listens to the group any more");
+        let address = open.group.address;
+        tracing::info!(code = "HE-I313", %path, group = %address, "multicast group {address} closed");
         if let Some(index) = open.reader {
             self.end_reader(cx, hub, index, Some("nobody listens"));
         }
     }
 
-    /// Begins to send to the open groups that nothing is sent to yet.
+    /// Starts the senders of open groups that have none.
     pub fn start_groups(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let is_idle = |open: &OpenGroup| open.reader.is_none();
         let idle: Vec<Arc<str>> = {
@@ -154,5 +156,5 @@ fn new_sender(
     }
 }
 
-/// A path is wanted for a group: no command waits for it. No place has this number.
+/// The waiter of a path that is wanted for a group: no command waits. No reader has this number.
 const NOBODY: u64 = u64::MAX;

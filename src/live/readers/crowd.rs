@@ -1,17 +1,18 @@
-//! What is done for each of a crowd of readers, some of them in a turn.
+//! Work for each of many readers, some of them in a turn.
 //!
 //! ```text
 //! path ends --> leaving  --LEAVING_STREAMS_A_TURN--> BYE, freed
 //! tick      --> looking  --LOOKED_AT_A_TURN--------> reports, timeouts
 //! batch     --> starting --STARTS_A_TURN-----------> PLAYs that wait for it are answered
 //! ```
-//! Thousands of readers at once would hold up a turn, and more datagrams than the ring has room
-//! for would be dropped. What is kept is who is to be told, not what.
+//! Thousands of readers at once would delay a turn, and more datagrams than the io_uring ring has
+//! room for would be dropped. The lists hold readers that are to be told, not messages.
 //!
-//! Invariant: a reader that leaves is no session any more from the moment that its path ends, and
-//! is sent no more packets: the path may live on with another source. Its path is found by its key
-//! alone: another may have the name by now.
-//! Bounds: the readers of a shard, once in each list. What is done in a turn is for all paths
+//! Invariant: a reader is no session any more from the end of its path on, and gets no more
+//! packets: the path may live on with another source. A reader's path is found by its key only:
+//! another path may have taken the name.
+//! Bounds: the readers of a shard, once in each list. The limits of a turn are for all paths
+//! together.
 //! together.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -21,31 +22,31 @@ use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::session::cx::Cx;
 
-/// See the module.
+/// Lists of the readers to work on: see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
     leaving: VecDeque<Leaving>,
-    /// Streams that may still be told in this turn.
+    /// Streams that may still be ended in this turn.
     room: Option<usize>,
-    /// PLAYs that may still be looked at in this turn.
+    /// PLAY requests that may still be examined in this turn.
     starts_room: Option<usize>,
-    /// The place that is looked at next.
+    /// The place of the next reader to look at.
     looking: Option<usize>,
-    /// By path, who waits for an answer to PLAY.
+    /// Readers that wait for an answer to PLAY, by path.
     starting: HashMap<Arc<str>, Starting>,
-    /// Paths where more PLAYs may be answered without a further batch, in order.
+    /// Paths where more PLAY requests may be answered without a further batch, in order.
     again: VecDeque<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct Leaving {
     index: u32,
-    /// Tells it from another in that place.
+    /// Serial of the reader: another reader may have taken the place.
     serial: u32,
     why: &'static str,
 }
 
-/// Readers whose PLAY waits, each once; they have their turns from `next` on.
+/// Readers whose PLAY waits, each once; turns continue from `next` on.
 #[derive(Debug, Default)]
 struct Starting {
     readers: BTreeSet<u32>,
@@ -53,12 +54,12 @@ struct Starting {
 }
 
 impl Crowd {
-    /// Somebody has its turn without anything else happening.
+    /// Whether there is work without any further event.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.leaving.is_empty() || self.looking.is_some() || !self.again.is_empty()
     }
 
-    /// All readers are to be looked after; not twice at a time.
+    /// Begins to look at all readers, unless that is under way.
     pub(crate) fn look_after_all(&mut self) {
         self.looking.get_or_insert(0);
     }
@@ -68,7 +69,7 @@ impl Crowd {
         self.starting.entry(Arc::clone(path)).or_default().readers.insert(index);
     }
 
-    /// It is answered, or has gone.
+    /// A reader's PLAY has been answered, or the reader has ended.
     pub(crate) fn forget_start(&mut self, path: &str, index: u32) {
         if let Some(starting) = self.starting.get_mut(path)
             && starting.readers.remove(&index)
@@ -78,7 +79,7 @@ impl Crowd {
         }
     }
 
-    /// `most` of those who have their turn now, and whether they are not all.
+    /// Up to `most` readers whose turn it is, and whether there are more.
     fn next_to_start(&mut self, path: &str, most: usize) -> (Vec<u32>, bool) {
         let Some(Starting { readers, next }) = self.starting.get_mut(path) else {
             return (Vec::new(), false);
@@ -94,7 +95,7 @@ impl Crowd {
 }
 
 impl Readers {
-    /// Some readers of each list have their turn.
+    /// Works on some readers of each list.
     pub(crate) fn go_on_with_crowd(&mut self, cx: &mut Cx, hub: &mut Hub) {
         (self.crowd.room, self.crowd.starts_room) = (None, None);
         self.go_on_dismissing(cx, hub);
@@ -102,7 +103,7 @@ impl Readers {
         self.go_on_starting(cx, hub);
     }
 
-    /// These readers end, by us.
+    /// Ends these readers from the server's side.
     pub(crate) fn dismiss_readers(
         &mut self,
         cx: &mut Cx,
@@ -117,7 +118,7 @@ impl Readers {
             if let Some(path) = hub.paths.path_of(key) {
                 path.pause(key);
             }
-            // Nobody gives it commands any more, but its client may say goodbye.
+            // The session takes no more commands, but its client may send PAUSE or TEARDOWN.
             if reader.is_session() && cx.directory.forget_id(id) {
                 self.farewells.add(id);
             }
@@ -156,7 +157,7 @@ impl Readers {
         self.crowd.looking = (place < places).then_some(place);
     }
 
-    /// Paths have their turns one after the other; one that still has more goes to the end.
+    /// Works on paths one after the other; a path with more readers goes to the end.
     fn go_on_starting(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let mut waiting = std::mem::take(&mut self.crowd.again);
         while self.crowd.starts_room != Some(0)
@@ -168,7 +169,7 @@ impl Readers {
         self.crowd.again = waiting;
     }
 
-    /// A batch has come: PLAYs of its path may be answered.
+    /// A batch has arrived: PLAY requests of its path may be answered.
     pub(crate) fn retry_plays(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let room = self.crowd.starts_room.unwrap_or(STARTS_A_TURN);
         let (turn, is_part) = self.crowd.next_to_start(path, room);
@@ -177,18 +178,18 @@ impl Readers {
         for index in turn {
             answered += usize::from(self.try_answer_play(cx, hub, index));
         }
-        // Where nobody could be answered the others wait for the next batch, too.
+        // If no PLAY could be answered, the other ones wait for the next batch, too.
         if is_part && (answered > 0 || room == 0) && !self.crowd.again.contains(path) {
             self.crowd.again.push_back(Arc::clone(path));
         }
     }
 }
 
-/// Each takes a send of the ring: a quarter of its room (`RingConfig::run_slots`).
+/// Each stream takes a send of the ring: a quarter of its room (`RingConfig::run_slots`).
 const LEAVING_STREAMS_A_TURN: usize = 256;
-/// A few hundred reports at most, and half a millisecond where there are none.
+/// A few hundred reports at most, and half a millisecond without any.
 const LOOKED_AT_A_TURN: usize = 256;
-/// Places are mostly free after a crowd has left.
+/// Places are mostly free after many readers have left.
 const PLACES_A_TURN: usize = 4_096;
 /// Answers of some 10 us each.
 const STARTS_A_TURN: usize = 64;

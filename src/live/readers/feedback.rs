@@ -1,13 +1,13 @@
-//! What readers of live paths say beside reports (RFC 4585): packets that they lost, on their way
-//! to being sent again, and pictures that they lost, on their way to the source.
+//! Feedback of live readers (RFC 4585): lost packets lead to retransmission, lost frames to a
+//! request for a key frame from the source.
 //!
 //! ```text
 //! NACK     --> stream by its SSRC --> numbers --> Action::Resend --> shard --> ring of the path
 //! PLI, FIR --> stream by its SSRC --> home of the path, 2 s apart --> source
 //! ```
-//! As for titles, packets asked of a stream that did not negotiate feedback are counted and left.
-//! A lost picture is asked for whatever was negotiated: FFmpeg tells of one over RTP/AVP too.
-//! Bound: `NACK_PACKETS_MAX` numbers of a datagram. DESIGN section 5.8.
+//! As for titles, NACKs on a stream without negotiated feedback are counted and ignored. A report
+//! of a lost frame is always taken: FFmpeg sends such reports over RTP/AVP, too.
+//! Bound: `NACK_PACKETS_MAX` numbers for each datagram. DESIGN section 5.8.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::session::feedback::NACK_PACKETS_MAX;
 use crate::session::feedback::Refusal;
 
 impl Readers {
-    /// Feedback in a compound packet of a reader.
+    /// Handles feedback in a compound packet of a reader.
     pub(crate) fn handle_reader_feedback(
         &self,
         cx: &mut Cx,

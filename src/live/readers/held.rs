@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!  DESCRIBE, SETUP --hold--> name --take--> executed again, or refused
-//!                             `--connection closes--> gone
+//!                             `--connection closes--> dropped
 //! ```
-//! A source on demand that does not answer keeps whoever asks for it for seconds. It must not keep
-//! those of other paths from waiting: a path has as many as room is left for others, so one has
-//! half of all, a second one half of the rest.
-//! Names are never used again: one whose command has gone finds nothing.
+//! A source on demand that does not answer makes its clients wait for seconds. Those must not keep
+//! clients of other paths from waiting: a path may have as many commands as room is left for other
+//! paths, so one path gets half of all, a second one half of the rest.
+//! Names are never used again: the name of a command that is gone finds nothing.
 //! Bounds: `HELD_MAX` commands, one of each connection of this shard.
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,19 +19,19 @@ use crate::rtsp::response::Status;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 
-/// See the module.
+/// The held commands of one shard: see the module.
 #[derive(Debug, Default)]
 pub(crate) struct HeldCommands {
     by_name: BTreeMap<u64, (Arc<str>, Command)>,
-    /// Of connections of this shard. A connection has one request at hand.
+    /// Names by connection of this shard. A connection has one request at hand.
     by_connection: HashMap<EntryKey, u64>,
-    /// How many wait for each path.
+    /// Number of held commands by path.
     counts: HashMap<Arc<str>, usize>,
     serial: u64,
 }
 
 impl HeldCommands {
-    /// Whether one more may wait for a path.
+    /// Whether one more command may wait for a path.
     pub(crate) fn has_room(&self, path: &str) -> bool {
         let left = HELD_MAX.saturating_sub(self.by_name.len());
         self.counts.get(path).copied().unwrap_or(0) < left
@@ -42,9 +42,9 @@ impl HeldCommands {
         self.serial
     }
 
-    /// Keeps a command. `shard` is ours.
+    /// Holds a command. `shard` is this shard.
     pub(crate) fn hold(&mut self, path: &Arc<str>, mut command: Command, shard: ShardId) -> u64 {
-        // Neither DESCRIBE nor SETUP has a use for one.
+        // Neither DESCRIBE nor SETUP uses a body.
         command.request.body = Vec::new();
         let name = self.serial;
         self.serial += 1;
@@ -56,7 +56,7 @@ impl HeldCommands {
         name
     }
 
-    /// What has waited.
+    /// Takes a held command out.
     pub(crate) fn take(&mut self, name: u64) -> Option<Command> {
         let (path, command) = self.by_name.remove(&name)?;
         if self.by_connection.get(&command.waiter.entry) == Some(&name) {
@@ -71,7 +71,7 @@ impl HeldCommands {
         Some(command)
     }
 
-    /// The command of a connection that is closed goes: its path and its name.
+    /// Drops the command of a closed connection; returns the command's path and name.
     pub(crate) fn forget(&mut self, entry: EntryKey) -> Option<(Arc<str>, u64)> {
         let name = *self.by_connection.get(&entry)?;
         let path = self.by_name.get(&name).map(|(path, _)| Arc::clone(path));
@@ -79,17 +79,17 @@ impl HeldCommands {
         path.map(|path| (path, name))
     }
 
-    /// Commands that wait.
+    /// Number of held commands.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.by_name.len()
     }
 }
 
-/// Commands that wait on a shard: a crowd that comes at once for a camera that is being opened.
+/// Held commands of a shard: clients that arrive at once for a camera that is being opened.
 pub(crate) const HELD_MAX: usize = 4_096;
 
-/// 503 for a command that there is no room to keep.
+/// Answers 503 to a command that there is no room to hold.
 pub(crate) fn refuse_to_hold(cx: &Cx, path: &str, command: &Command) -> Executed {
     cx.cells.commands_not_held.add(1);
     tracing::debug!(peer = %command.peer, path, "too many requests wait for live paths");

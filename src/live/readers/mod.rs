@@ -1,4 +1,4 @@
-//! The sessions of a shard that read live paths, and the groups that paths are sent to.
+//! The sessions of a shard that read live paths, and the multicast senders.
 //!
 //! What a session that is sent packets of its own, by UDP or TCP, does with a command (RFC 2326
 //! A.2):
@@ -19,8 +19,9 @@
 //! | another | 455 | 455 | 455 | 455 |
 //!
 //! A cell is the answer's status, or `held` while there is none; then the state behind it, where
-//! that is another one. A PLAY that is held is answered with 200 when the first packets are known or
-//! waited for long enough, and the state is Playing then; with 454 when the session ends before.
+//! that is another one. A PLAY that is held is answered with 200 when the first packets are known,
+//! or have been waited for long enough, and the state is Playing then; with 454 when the session
+//! ends before.
 //! Members of a group have a table of their own (`live::multicast::member`), publishers too.
 //! The connection keeps some of these methods from coming here: it answers OPTIONS, REDIRECT and
 //! methods that are none, and DESCRIBE as without a session.
@@ -60,23 +61,23 @@ use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use std::sync::Arc;
 
-/// See the module.
+/// All readers of one shard: see the module.
 #[derive(Debug, Default)]
 pub struct Readers {
-    /// Readers of a path name these places as their owners.
+    /// Readers by index; the readers of a path have this index as owner.
     pub table: Slab<LiveReader>,
     /// Commands that wait for a path.
     pub(crate) held: HeldCommands,
-    /// Who is still to be told that it ends, or looked at: some of them each turn.
+    /// Readers to be ended or looked at: some of them each turn.
     pub(crate) crowd: Crowd,
-    /// Sessions that were ended from this side.
+    /// Sessions that the server ended recently.
     pub(crate) farewells: Farewells,
     /// Groups that paths are sent to.
     pub groups: Groups,
 }
 
 impl Readers {
-    /// Whether a session was ended by us, not long ago.
+    /// Whether the server has ended the session recently.
     pub(crate) fn has_ended(&self, id: SessionId) -> bool {
         self.farewells.has(id)
     }
@@ -111,7 +112,7 @@ impl Readers {
         }
     }
 
-    /// The home has answered what a command waited for.
+    /// Executes a held command again, or refuses it, after the home has answered.
     pub(crate) fn resume(&mut self, cx: &mut Cx, waiter: u64, is_refused: bool) {
         let Some(command) = self.held.take(waiter) else { return };
         cx.out.push(if is_refused {
@@ -122,7 +123,7 @@ impl Readers {
         });
     }
 
-    /// Whether the path is here; otherwise the command is kept until it is.
+    /// Whether the path is here; otherwise the command is held until the home has answered.
     pub(crate) fn want_path(
         &mut self,
         cx: &Cx,
@@ -130,7 +131,7 @@ impl Readers {
         path: &Arc<str>,
         command: Command,
     ) -> Result<Command, Executed> {
-        // A path that is here keeps nobody waiting, however many wait for others.
+        // A path that is here makes no command wait, however many wait for other paths.
         if hub.paths.path(path).is_none() && !self.held.has_room(path) {
             return Err(refuse_to_hold(cx, path, &command));
         }
@@ -148,8 +149,8 @@ impl Readers {
         Err(Executed::Later)
     }
 
-    /// Keeps a DESCRIBE while the path's description lacks parameter sets that may still come. With
-    /// no room to wait it is answered with what is known.
+    /// Holds a DESCRIBE while the path's description lacks parameter sets that may still arrive.
+    /// Without room the DESCRIBE is answered with the present description.
     pub(crate) fn want_sets(
         &mut self,
         cx: &Cx,
@@ -163,12 +164,12 @@ impl Readers {
             return Ok(command);
         }
         self.held.hold(path, command, cx.shard);
-        // A key frame brings them, where the source can be asked for one.
+        // A key frame brings the parameter sets, if the source can be asked for one.
         hub.ask(path, Ask::WantSync);
         Err(Executed::Later)
     }
 
-    /// A connection is closed: its command waits no more.
+    /// Drops the held command of a closed connection.
     pub(crate) fn forget_held(&mut self, hub: &mut Hub, entry: EntryKey) {
         if let Some((path, waiter)) = self.held.forget(entry) {
             hub.paths.forget_waiter(&path, waiter);

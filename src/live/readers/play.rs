@@ -1,7 +1,7 @@
 //! PLAY and PAUSE of a live path (RFC 2326 s10.5, s10.6).
 //!
-//! PLAY is answered when the first packet of each stream is known, so that `RTP-Info` is exact; at
-//! the latest after `START_WAIT_MAX`, and then without what is not known. DESIGN section 5.4.
+//! PLAY is answered when the first packet of each stream is known, so that `RTP-Info` is exact. At
+//! the latest after `START_WAIT_MAX` the answer leaves out unknown values. DESIGN section 5.4.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl Readers {
         }
         let (path, key) = (Arc::clone(&reader.path), reader.key);
         match reader.state {
-            // Nothing to seek to: it goes on.
+            // There is nothing to seek to: the reader goes on.
             ReaderState::Playing => {
                 return Executed::Reply(cx.answer(command).header("Range", live_range()));
             }
@@ -73,8 +73,8 @@ impl Readers {
         Executed::Later
     }
 
-    /// Answers a PLAY when all is known that it tells, or it has waited long enough. False: it
-    /// waits on.
+    /// Answers a PLAY when everything in the answer is known, or the wait is over. False while the
+    /// PLAY waits.
     pub(crate) fn try_answer_play(&mut self, cx: &mut Cx, hub: &mut Hub, index: u32) -> bool {
         let now = cx.now;
         let Some(reader) = self.table.get_mut(index as usize) else { return true };
@@ -82,14 +82,14 @@ impl Readers {
         let ReaderState::Priming { waiter, cseq, since } = reader.state else { return true };
         let name = Arc::clone(&reader.path);
         let path = hub.paths.path_of(reader.key);
-        // One that leaves is paused: it is told so when its turn comes.
+        // A reader that is leaving is paused: it is ended when its turn comes.
         let Some(path) = path.filter(|path| path.is_primed(reader.key)) else { return true };
         let starts = path.starts(reader.key);
         if starts.iter().any(Option::is_none) && now.since(since) < START_WAIT_MAX {
             return false;
         }
         path.play(reader.key, now);
-        // With the first packets, so that sound and picture are put together from the start.
+        // With the first packets, so that sound and video are synchronised from the start.
         reader.report_due = now;
         let urls = reader.streams.iter().map(|stream| &stream.control_url);
         let entries: Vec<String> =
@@ -133,7 +133,7 @@ impl Readers {
         }
     }
 
-    /// A reader is to be looked at again at `due`.
+    /// Looks at a reader again at `due`.
     pub fn wake_reader(&mut self, cx: &mut Cx, index: u32, due: Mono) {
         let Some(reader) = self.table.get_mut(index as usize) else { return };
         if reader.wakes.is_none_or(|wakes| due < wakes) {
@@ -144,7 +144,7 @@ impl Readers {
         }
     }
 
-    /// A reader's key of the wheel has come up.
+    /// A reader's timer on the wheel is due.
     pub(crate) fn handle_reader_due(
         &mut self,
         cx: &mut Cx,
@@ -176,7 +176,7 @@ impl Readers {
     }
 }
 
-/// One entry; where nothing is known of the first packet, its URL alone.
+/// One entry of `RTP-Info`; for a stream without a known first packet its URL alone.
 fn rtp_info(url: &str, start: Option<&StreamStart>) -> String {
     match start {
         Some(start) => {

@@ -1,4 +1,4 @@
-//! Readers as the pump of live paths sees them: where their packets go.
+//! Readers as the pump of live paths sees them: the targets of their packets.
 
 use slab::Slab;
 

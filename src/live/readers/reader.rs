@@ -1,14 +1,15 @@
-//! One who reads a live path: a session whose places and pace are the path's business.
+//! A reader of a live path: a session. The path's `Reader` has its position and pace.
 //!
 //! ```text
 //!  SETUP --> Ready --PLAY--> Priming --first packets known--> Playing --PAUSE--> Paused
 //! ```
-//! Beside this state of its session it has one in its path (`live::core::reader::FeedState`):
-//! whether packets are looked for and sent. A member of a group plays here and is never fed there.
-//! One that is about to be ended is fed no more there, while its session waits for its turn here.
+//! A reader has two states: that of its session here, and that of its feed in its path
+//! (`live::core::reader::FeedState`), which says whether packets are looked for and sent. A member
+//! of a group plays here and is never fed there. A reader that is about to be ended is fed no more
+//! there, while its session waits for its turn here.
 //!
-//! Invariant: its streams stand in the order of those of its `LivePath` reader.
-//! Bound: a stream each track of the path.
+//! Invariant: the session's streams have the order of the streams of its `LivePath` reader.
+//! Bound: one stream for each track of the path.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,34 +33,34 @@ use crate::session::info::{SessionInfo, StreamInfo};
 use crate::session::shown::ShownState;
 use crate::session::transport::Transport;
 
-/// See the module.
+/// A session that reads a live path: see the module.
 #[derive(Debug)]
 pub struct LiveReader {
-    /// Its session.
+    /// Id of the session.
     pub id: SessionId,
-    /// What it reads.
+    /// Name of the path.
     pub path: Arc<str>,
-    /// Its place there.
+    /// Key of the reader in its path.
     pub key: ReaderKey,
-    /// Its streams, in the order of their SETUPs.
+    /// Streams in the order of their SETUP requests.
     pub streams: Vec<LiveStream>,
-    /// The RTSP connection that it was made on, while that lives.
+    /// The RTSP connection of the session's first SETUP, while open.
     pub connection: Option<EntryKey>,
-    /// Whether its packets are its own, or a group's.
+    /// Whether the reader has packets of its own, or those of a group.
     pub cast: Cast,
     pub(crate) state: ReaderState,
     pub(crate) peer: SocketAddr,
-    /// Its place among the sessions of its address; the sender of a group is no session.
+    /// Count among the sessions of the client's address; `None` for a multicast sender.
     pub(crate) _admitted: Option<AddressPlace>,
     pub(crate) user_agent: Option<String>,
     pub(crate) created: Mono,
-    /// When the client was last heard of.
+    /// Time of the client's last sign of life.
     pub(crate) alive: Mono,
-    /// Tells its keys of the wheel from those of one that was in its place before.
+    /// Tells the reader's timers from those of an earlier reader in this place.
     pub(crate) serial: u32,
-    /// When the wheel wakes it next.
+    /// When the wheel wakes the reader.
     pub(crate) wakes: Option<Mono>,
-    /// Its key of the wheel.
+    /// Key of the wheel.
     pub(crate) timer: Timer,
     pub(crate) report_due: Mono,
     pub(crate) cname: String,
@@ -69,31 +70,31 @@ pub struct LiveReader {
 /// One stream of a reader.
 #[derive(Debug)]
 pub struct LiveStream {
-    /// Track of the path.
+    /// Index of the path's track.
     pub track: u8,
-    /// How its packets travel.
+    /// Transport of the packets.
     pub path: Transport,
-    /// What its packets are sent under, once one was.
+    /// SSRC of the packets, after the first packet.
     pub ssrc: Option<Ssrc>,
-    /// Packets sent again, where the reader asked for feedback.
+    /// Retransmission, if the reader asked for feedback.
     pub rtx: Option<LiveRtx>,
     pub(crate) clock_rate_hz: u32,
-    /// As the client spelled it: RTP-Info repeats it (client rule C6).
+    /// URL as the client spelled it: RTP-Info repeats this URL (client rule C6).
     pub(crate) control_url: Box<str>,
-    /// Newest report on it, and the round-trip time by it.
+    /// Newest report on the stream, and the round-trip time by the report.
     pub(crate) report: Option<Box<(ReportBlock, Option<u64>)>>,
 }
 
-/// How a stream's packets are sent again.
+/// Retransmission of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveRtx {
-    /// The stream of retransmissions.
+    /// The RTP stream of the retransmissions.
     pub stream: RtxStream,
-    /// The payload type that they are for.
+    /// Payload type of the original packets.
     pub original: u8,
 }
 
-/// See the module's picture.
+/// State of a reader: see the picture of the module.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ReaderState {
     Ready,
@@ -103,7 +104,7 @@ pub(crate) enum ReaderState {
 }
 
 impl ReaderState {
-    /// What it is outside.
+    /// The state as API and metrics show it.
     pub(crate) fn shown(self) -> ShownState {
         match self {
             Self::Ready => ShownState::Ready,
@@ -114,19 +115,19 @@ impl ReaderState {
 }
 
 impl LiveReader {
-    /// Tells it from one that was in its place before.
+    /// Serial that tells the reader from an earlier one in this place.
     #[must_use]
     pub fn serial(&self) -> u32 {
         self.serial
     }
 
-    /// Over TCP: interleaved with its RTSP connection.
+    /// Whether the packets are interleaved with the RTSP connection.
     #[must_use]
     pub fn is_interleaved(&self) -> bool {
         self.streams.iter().any(|stream| matches!(stream.path, Transport::Tcp { .. }))
     }
 
-    /// Somebody's, not what a group is sent by.
+    /// Whether the reader is a session, not a multicast sender.
     #[must_use]
     pub fn is_session(&self) -> bool {
         self.cast != Cast::Group
@@ -142,7 +143,7 @@ impl LiveReader {
 }
 
 impl Readers {
-    /// Changes a reader's state, and the gauge with it.
+    /// Changes a reader's state and the gauge.
     pub(crate) fn set_reader_state(&mut self, cx: &Cx, index: u32, state: ReaderState) {
         let Some(reader) = self.table.get_mut(index as usize) else { return };
         cx.recount_player(reader.state.shown(), state.shown());
@@ -150,7 +151,7 @@ impl Readers {
     }
 }
 
-/// What the outside is shown of a reader.
+/// Figures of a reader.
 pub(crate) fn reader_info(cx: &Cx, hub: &Hub, reader: &LiveReader) -> SessionInfo {
     let path = hub.paths.path(&reader.path);
     let counts = path.and_then(|path| path.reader(reader.key));

@@ -1,7 +1,7 @@
-//! Sessions of readers that we have ended by BYE: their clients may still say goodbye.
+//! Sessions of readers that the server has ended by BYE: their clients may still send commands.
 //!
-//! GStreamer answers the end of a stream by PAUSE and TEARDOWN, and shows an error when it is told
-//! that there is no such session. Bound: `FAREWELLS_MAX` sessions, the oldest is forgotten first.
+//! GStreamer answers the end of a stream by PAUSE and TEARDOWN, and shows an error if the session
+//! does not exist. Bound: `FAREWELLS_MAX` sessions, the oldest is forgotten first.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -11,16 +11,16 @@ use crate::rtsp::response::Status;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 
-/// See the module.
+/// Recently ended sessions: see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Farewells {
     ended: VecDeque<SessionId>,
-    /// The same, to be found among thousands.
+    /// The same ids, for a quick search among thousands.
     known: HashSet<SessionId>,
 }
 
 impl Farewells {
-    /// A session has been ended.
+    /// Adds a session that the server has ended.
     pub(crate) fn add(&mut self, id: SessionId) {
         if !self.known.insert(id) {
             return;
@@ -33,13 +33,13 @@ impl Farewells {
         self.ended.push_back(id);
     }
 
-    /// Whether it was ended by us, not long ago.
+    /// Whether the server has ended the session recently.
     pub(crate) fn has(&self, id: SessionId) -> bool {
         self.known.contains(&id)
     }
 }
 
-/// A command for such a session: what ends it has been done already.
+/// Answers a command for such a session: its end has been carried out already.
 pub(crate) fn say_farewell(cx: &Cx, command: &Command) -> Executed {
     match command.request.method {
         Method::Pause | Method::Teardown | Method::GetParameter => {
@@ -57,8 +57,8 @@ pub(crate) fn say_farewell(cx: &Cx, command: &Command) -> Executed {
     }
 }
 
-/// All readers of a shard, who ask within moments of the end of a large path: GStreamer does at
-/// once.
+/// All readers of a shard: after the end of a large path their clients ask within moments.
+/// GStreamer asks at once.
 const FAREWELLS_MAX: usize = 16_384;
 
 #[cfg(test)]

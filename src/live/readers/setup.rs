@@ -1,4 +1,4 @@
-//! DESCRIBE and SETUP of a live path (RFC 2326 s10.2, s10.4), for one who reads it.
+//! DESCRIBE and SETUP of a live path (RFC 2326 s10.2, s10.4) by a reader.
 
 use std::sync::Arc;
 
@@ -28,18 +28,18 @@ use crate::session::cx::Cx;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 use crate::session::transport::Transport;
 
-/// What a SETUP asks for, once it is clear that it can be had.
+/// A SETUP request that can be served.
 struct Wish {
     path: Arc<str>,
     track: u8,
     clock_rate_hz: u32,
-    /// Payload type of retransmissions, and the one that they are for.
+    /// Payload type of retransmissions, and payload type of the originals.
     rtx: Option<(u8, u8)>,
     offer: TransportOffer,
 }
 
 impl Readers {
-    /// 200 with the path's description. Whether the client takes SDP is known already.
+    /// Answers 200 with the path's description. The caller has checked that the client takes SDP.
     pub(crate) fn describe_live(&mut self, cx: &Cx, hub: &mut Hub, command: Command) -> Executed {
         let Name::Live(path) = command.target.name() else {
             return command.refuse(Status::NotFound);
@@ -141,7 +141,7 @@ impl Readers {
         let tracks = &found.description().tracks;
         let track = match command.target.track {
             Some(track) => track,
-            // Rule C4: with one track there is no doubt which is meant.
+            // Rule C4: with one track the request is unambiguous.
             None if tracks.len() == 1 => 0,
             None => return Err(Status::AggregateOperationNotAllowed),
         };
@@ -155,10 +155,11 @@ impl Readers {
             is_served(offer, command, reader) || self.serves_group(hub, offer, &path, reader)
         });
         let offer = offer.ok_or(Status::UnsupportedTransport)?;
-        // What a group was sent is not sent to one of it again.
+        // Packets of a group are not sent again to one member.
         let is_unicast = offer.protocol == Lower::Udp && !offer.multicast;
         let is_wanted = cx.retransmits() && is_unicast && offer.profile == Profile::Avpf;
-        // The description has offered it: only from there does a client know the profile.
+        // The description must have offered retransmission: a client knows the profile only from
+        // there.
         let rtx = rtx_payload_type(spec).filter(|_| is_wanted);
         Ok(Wish { path, track, clock_rate_hz: spec.clock_rate_hz, rtx, offer })
     }
@@ -217,8 +218,8 @@ impl Readers {
         Ok(index)
     }
 
-    /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
-    /// connection without tearing down.
+    /// Ends a reader that the client replaces. Rule C7: FFmpeg, when no UDP arrives, sends PAUSE
+    /// and sets up again over TCP on the same connection without TEARDOWN.
     fn replace_older_reader(&mut self, cx: &mut Cx, hub: &mut Hub, command: &Command, wish: &Wish) {
         for session in cx.directory.of_connection(command.waiter.entry).to_vec() {
             let SessionRef::Reader(index) = session else { continue };
@@ -233,7 +234,7 @@ impl Readers {
         }
     }
 
-    /// `None`: the client's address is in use on every pair that is open.
+    /// `None` when the client's address is in use on every open pair.
     fn place_reader(
         &self,
         cx: &mut Cx,
@@ -283,11 +284,11 @@ impl Readers {
         }
         let found = hub.paths.path_mut(&wish.path);
         if found.is_none_or(|found| found.add_stream(reader.key, wish.track).is_err()) {
-            // It was there when the wish was checked.
+            // The path was here when the request was checked.
             self.end_reader(cx, hub, index, None);
             return command.refuse(Status::NotFound);
         }
-        // The SSRC is the source's, and not known before its first packet.
+        // The SSRC is the source's, and unknown before the first packet.
         let reply = TransportReply {
             profile: wish.offer.profile,
             path: hub.transport_path(cx, path),
@@ -300,11 +301,11 @@ impl Readers {
     }
 }
 
-/// Whether an offer can be served, to this session.
+/// Whether an offer can be served to this session.
 fn is_served(offer: &TransportOffer, command: &Command, reader: Option<&LiveReader>) -> bool {
     let is_ours = offer.check(true).is_ok() && !offer.multicast && offer.mode == Mode::Play;
     let fits = match offer.protocol {
-        // Media goes to the RTSP peer and nowhere else (DESIGN section 9).
+        // Media goes to the address of the RTSP peer only (DESIGN section 9).
         Lower::Udp => {
             let to = offer.destination.as_deref();
             offer.client_port.is_some_and(|(a, b)| a != 0 && b != 0 && a != b)
