@@ -1,16 +1,16 @@
-//! Where a stream is in its track: the next packet to send, and the window it lies in.
+//! The cursor of a stream in its track: the next packet to send, and the packet's window.
 //!
 //! ```text
 //!  window 4 (here)        window 5 (asked for ahead)
 //!  [frame][frame][frame]  [..
 //!            ^ frame, packet
 //! ```
-//! Invariant: while the cursor is inside window N, window N+1 (N-1 backwards) is asked for; a
-//! stream waits only when that answer is later than a whole window's time. A window whose pages
-//! age (`media::pages`) is asked for again; while they are cold, nothing is sent from it.
-//! The cursor is the queue: whoever cannot send now leaves it where it is. A place is numbers only,
-//! so that remembering one costs nothing; whoever returns to a window that is let go of already
-//! asks for it again.
+//! Invariant: while the cursor is inside window N, window N+1 (N-1 backwards) has been requested; a
+//! stream waits only when that answer takes longer than a whole window's time. A window whose pages
+//! age (`media::pages`) is requested again; while the pages are cold, nothing is sent from the
+//! window. The cursor is the queue: a stream that cannot send leaves its cursor where it is. A
+//! place consists of numbers only, so remembering a place costs nothing; a cursor that returns to a
+//! released window requests the window again.
 
 use std::sync::Arc;
 
@@ -18,24 +18,24 @@ use crate::base::time::Mono;
 use crate::media::pages::Pages;
 use crate::media::window::{Frame, PacketWindow, WindowKind};
 
-/// See the module.
+/// The cursor of one stream: see the module.
 #[derive(Debug)]
 pub struct Cursor {
     kind: WindowKind,
     is_backward: bool,
     window_count: u32,
-    /// Where to begin in the window that `place` names, until that has come.
+    /// Where to begin in the window of `place` when that window arrives.
     begin: Begin,
     place: Place,
     window: Option<Arc<PacketWindow>>,
     ahead: Option<Arc<PacketWindow>>,
-    /// The window that was asked for and has not come.
+    /// The window that was requested and has not arrived.
     asked: Option<u32>,
-    /// Of the present window, as `check_pages` found them.
+    /// State of the present window's pages, as `check_pages` found it.
     pages: Pages,
 }
 
-/// A place in the packets of a track that can be returned to.
+/// A place in the packets of a track, to return to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     window_index: u32,
@@ -44,36 +44,36 @@ pub struct Place {
 }
 
 impl Place {
-    /// Window, and packet in its frame.
+    /// Index of the window, and of the packet in its frame.
     pub(crate) fn window_and_packet(self) -> (u32, u32) {
         (self.window_index, self.packet_index)
     }
 }
 
-/// Where in a window to begin.
+/// Where to begin in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begin {
-    /// At the edge that is met first in the cursor's direction.
+    /// At the edge that comes first in the cursor's direction.
     Edge,
     /// At the frame that holds this sample.
     Sample(u32),
-    /// Where `place` stands: the cursor was there before.
+    /// At `place`: the cursor was there before.
     Place,
 }
 
-/// What comes next.
+/// What `peek` has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// This frame, from its packet `packet_index` on.
+    /// A frame to send, from packet `packet_index` on.
     Frame(Frame),
-    /// The window is not here yet.
+    /// The window has not arrived yet.
     Waiting,
-    /// The track is played out in this direction.
+    /// The track has no more frames in this direction.
     End,
 }
 
 impl Cursor {
-    /// Begins with `start_sample`, which lies in the window `window_index`.
+    /// A cursor at `start_sample` in the window `window_index`.
     #[must_use]
     pub fn new(
         kind: WindowKind,
@@ -96,13 +96,13 @@ impl Cursor {
         }
     }
 
-    /// Which windows the cursor walks through.
+    /// The kind of windows that the cursor walks through.
     #[must_use]
     pub fn kind(&self) -> WindowKind {
         self.kind
     }
 
-    /// The window to ask for now; `None` when enough is here or the track ends.
+    /// The window to request now; `None` when enough windows are here or the track ends.
     #[must_use]
     pub fn wanted(&self) -> Option<u32> {
         if self.window.is_none() {
@@ -117,31 +117,32 @@ impl Cursor {
         ahead.or_else(|| (self.pages == Pages::Aging).then_some(own))
     }
 
-    /// Whether the frame that `peek` returned may be sent from its window at `now`; otherwise the
-    /// window is wanted again, and this is asked again when it has come.
+    /// Whether the frame that `peek` returned may be sent from its window at `now`. If not, the
+    /// window is wanted again, and the caller asks again after the window has arrived.
     pub fn check_pages(&mut self, now: Mono) -> bool {
         let window = self.window.as_ref();
         self.pages = window.map_or(Pages::Cold, |window| window.pages(now));
         self.pages != Pages::Cold
     }
 
-    /// The wanted window, unless it is asked for already.
+    /// The wanted window, unless it has been requested.
     #[must_use]
     pub fn unasked(&self) -> Option<u32> {
         self.wanted().filter(|index| self.asked != Some(*index))
     }
 
-    /// The window is asked for: `unasked` does not name it again before it comes.
+    /// The window has been requested: `unasked` does not name the window again before it arrives.
     pub fn mark_asked(&mut self, window_index: u32) {
         self.asked = Some(window_index);
     }
 
-    /// What was asked for will not come, or will not be told: it may be asked for again.
+    /// The requested window will not arrive, or its arrival will not be reported: it may be
+    /// requested again.
     pub fn forget_asked(&mut self) {
         self.asked = None;
     }
 
-    /// A window has come. One that is not wanted (any more) is ignored.
+    /// A window has arrived. A window that is not wanted any more is ignored.
     pub fn handle_window(&mut self, window_index: u32, window: Arc<PacketWindow>) {
         if self.asked == Some(window_index) {
             self.asked = None;
@@ -149,7 +150,7 @@ impl Cursor {
         if self.window.is_none() && window_index == self.place.window_index {
             self.enter(window);
         } else if window_index == self.place.window_index {
-            // The same packets, perhaps built anew, from a worker that has seen to their pages.
+            // The same packets, perhaps built anew, from a worker that has read their pages.
             self.window = Some(window);
             self.pages = Pages::Warm;
         } else if self.window.is_some()
@@ -160,9 +161,9 @@ impl Cursor {
         }
     }
 
-    /// Looks at the next frame, stepping into the window ahead when this one is used up.
+    /// Looks at the next frame, stepping into the next window when this one is used up.
     pub fn peek(&mut self) -> Next {
-        // Bounded: each round uses up the window ahead, and there is at most one.
+        // Bounded: each round uses up the next window, and there is at most one.
         for _ in 0..3 {
             let Some(window) = &self.window else {
                 let is_inside = self.place.window_index < self.window_count;
@@ -192,20 +193,20 @@ impl Cursor {
         self.window.as_deref()
     }
 
-    /// As `window`, to keep it.
+    /// As `window`, shared.
     #[must_use]
     pub fn window_handle(&self) -> Option<&Arc<PacketWindow>> {
         self.window.as_ref()
     }
 
-    /// The frame behind the one that `peek` returned, when it is in the same window.
+    /// The frame after the one that `peek` returned, if it is in the same window.
     #[must_use]
     pub fn frame_after(&self) -> Option<&Frame> {
         let after = self.frame_index_after();
         self.window.as_ref()?.frames().get(after as usize)
     }
 
-    /// First packet of the next frame that is not sent yet.
+    /// Index of the first packet of the next frame that is not sent yet.
     #[must_use]
     pub fn packet_index(&self) -> u32 {
         self.place.packet_index
@@ -228,11 +229,11 @@ impl Cursor {
         self.place
     }
 
-    /// Returns to a place: its packets were not sent after all.
+    /// Returns to a place whose packets were not sent after all.
     pub fn rewind(&mut self, place: Place) {
         if place.window_index != self.place.window_index {
-            // What is the present window becomes the one ahead again. With a window without frames
-            // in between it is not the next one, and what is ahead of it even less.
+            // The present window becomes the next one again. With a window without frames in
+            // between it is not the next one, and neither is the window after it.
             let is_next = self.following(place.window_index) == Some(self.place.window_index);
             self.ahead = if is_next { self.window.take() } else { None };
             self.window = None;
@@ -253,7 +254,7 @@ impl Cursor {
         };
         if let Some(frame_index) = frame_index {
             self.place.packet_index = 0;
-            // Before the first frame of an empty window lies an index that it does not have.
+            // The index before the first frame of an empty window exists in no window.
             self.place.frame_index = u32::try_from(frame_index).unwrap_or(u32::MAX);
         }
         self.window = Some(window);
@@ -278,8 +279,8 @@ impl Cursor {
     }
 }
 
-/// The frame that a sample begins with. A frame may hold several samples, then it is the last one
-/// that begins before; and a long sample of sound has several frames, then it is their first.
+/// The frame that a sample begins with. For a frame of several samples this is the last frame that
+/// begins before the sample; for a long sample of sound with several frames, its first frame.
 fn frame_of_sample(frames: &[Frame], start: u32) -> usize {
     let before = frames.partition_point(|frame| frame.sample_index < start);
     match frames.get(before) {

@@ -1,4 +1,4 @@
-//! From a PLAY to the next command: how media time, wall time and RTP time belong together.
+//! An epoch, from a PLAY to the next command: relates media time, wall time and RTP time.
 //!
 //! ```text
 //!  wall      |epoch.wall ----------------------> now        1 s a second
@@ -6,10 +6,10 @@
 //!  npt       |epoch.npt -------------> npt(frame)           scale
 //!  playout   |epoch.playout_ns ------> rtp time             npt / scale
 //! ```
-//! - A frame is due when its decode time comes, at `|scale| x speed` seconds a second.
-//! - RTP time follows playout time: what a viewer's clock shows (RFC 2326 appendix B). At scale 2
-//!   a 25 fps film still advances 3,600 ticks a frame when every second one is sent.
-//! - Playout time goes on through a pause, as the wall clock does, so one mapping from NTP to RTP
+//! - A frame is due at its decode time, which advances `|scale| x speed` seconds a second.
+//! - RTP time follows playout time: the time on a viewer's clock (RFC 2326 appendix B). At scale 2
+//!   a 25 fps film still advances 3,600 ticks a frame when every second frame is sent.
+//! - Playout time advances through a pause, as the wall clock does, so one mapping from NTP to RTP
 //!   time holds and sender reports stay true across PAUSE, seek and resume.
 //!
 //! Invariant: RTP time never goes back from one epoch to the next.
@@ -19,51 +19,51 @@ use std::time::Duration;
 use crate::base::time::{Mono, Npt};
 use crate::media::window::{Frame, WindowKind};
 
-/// See the module.
+/// The time mapping of one epoch: see the module.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Epoch {
-    /// When the first frame is due.
+    /// Time at which the first frame is due.
     pub wall: Mono,
-    /// Range start as told to the client.
+    /// Start of the range as told to the client.
     pub npt: Npt,
     /// Decode time of the first frame.
     pub due_zero: Npt,
-    /// RFC 2326 s12.34; negative is reverse, never zero.
+    /// Scale (RFC 2326 s12.34); negative is reverse, never zero.
     pub scale: f64,
-    /// RFC 2326 s12.35; above zero.
+    /// Speed (RFC 2326 s12.35); above zero.
     pub speed: f64,
     /// Playout time at `npt`, from the start of the session.
     pub playout_ns: i64,
 }
 
-/// How a new epoch plays, and from when on.
+/// Rate and start of a new epoch.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
     /// Time of the command.
     pub now: Mono,
-    /// When the first frame is due.
+    /// Time at which the first frame is due.
     pub wall: Mono,
-    /// Its scale.
+    /// Scale of the epoch.
     pub scale: f64,
-    /// Its speed.
+    /// Speed of the epoch.
     pub speed: f64,
 }
 
 impl Epoch {
-    /// When a frame of a stream that walks `kind` windows is due.
+    /// Time at which a frame is due, for a stream that walks `kind` windows.
     #[must_use]
     pub fn wall_of(&self, frame: &Frame, kind: WindowKind) -> Mono {
         let media_ns = match kind {
             WindowKind::All => frame.due - self.due_zero,
-            // Sync samples are shown as they come, so they are paced by what they show.
-            // One that lies behind (a client that reads slowly) is due at once.
+            // Sync samples are shown as they arrive, so their presentation times pace them.
+            // A frame that is late (a client that reads slowly) is due at once.
             WindowKind::Sync if self.scale < 0.0 => self.npt - frame.npt,
             WindowKind::Sync => frame.npt - self.npt,
         };
         self.wall.offset_ns(divide(media_ns, self.rate()))
     }
 
-    /// When the presentation time `end` is reached.
+    /// Time at which the presentation reaches `end`.
     #[must_use]
     pub fn wall_of_npt(&self, end: Npt) -> Mono {
         let media_ns = if self.scale < 0.0 { self.npt - end } else { end - self.npt };
@@ -82,8 +82,8 @@ impl Epoch {
         Npt(self.due_zero.0.saturating_add(self.media_ns_since(now)))
     }
 
-    /// How far a frame that is still to be sent is behind the position at `now`, in nanoseconds of
-    /// media; negative for a frame that is not due yet.
+    /// Lag of an unsent frame behind the position at `now`, in nanoseconds of media; negative for a
+    /// frame that is not due yet.
     #[must_use]
     pub fn lag_ns(&self, frame: &Frame, kind: WindowKind, now: Mono) -> i64 {
         match kind {
@@ -93,18 +93,18 @@ impl Epoch {
         }
     }
 
-    /// How far the playout time `playout_ns` is behind the position at `now`, likewise.
+    /// Lag of the playout time `playout_ns` behind the position at `now`, likewise.
     #[must_use]
     pub fn playout_lag_ns(&self, playout_ns: i64, now: Mono) -> i64 {
         multiply(self.playout_at(now).saturating_sub(playout_ns), self.scale.abs())
     }
 
-    /// The epoch that goes on from this one at another rate, with no stream moved.
+    /// The epoch that continues this one at another rate, with no stream moved.
     ///
-    /// `at` is when this epoch stopped, and `lag_ns` how far the stream furthest behind was behind
-    /// then. The next epoch begins at that stream's next frame, so a player that was behind is not
-    /// sent at once what it did not read. Playout time goes on by the wall clock; streams whose
-    /// packets are ahead of it may need more ([`Epoch::playout_floor`]).
+    /// `at` is when this epoch stopped, and `lag_ns` the largest lag of a stream at that time. The
+    /// next epoch begins at that stream's next frame, so a player that was behind does not get at
+    /// once what it did not read. Playout time advances by the wall clock; streams whose packets
+    /// are ahead of the clock may need more ([`Epoch::playout_floor`]).
     #[must_use]
     pub fn continued(&self, at: Mono, lag_ns: i64, next: Rate) -> Self {
         let back = if self.scale < 0.0 { -lag_ns } else { lag_ns };
@@ -120,16 +120,16 @@ impl Epoch {
     }
 
     /// The least playout time at which an epoch at `scale`, made by `continued` with the same `at`
-    /// and `lag_ns`, may begin: what follows the playout time `sent_ns`, the latest of a stream,
-    /// in the presentation also follows it in RTP time.
+    /// and `lag_ns`, may begin: what follows the playout time `sent_ns`, the latest of a stream, in
+    /// the presentation also follows it in RTP time.
     #[must_use]
     pub fn playout_floor(&self, sent_ns: i64, at: Mono, lag_ns: i64, scale: f64) -> i64 {
-        // Media from the beginning of the new epoch to what was sent.
+        // Media from the beginning of the new epoch to the newest packet sent.
         let ahead_ns = lag_ns.saturating_sub(self.playout_lag_ns(sent_ns, at));
         sent_ns.saturating_sub(divide(ahead_ns, scale.abs()))
     }
 
-    /// Playout time at `now`. Faster or slower delivery (Speed) moves it accordingly.
+    /// Playout time at `now`; Speed moves playout time faster or slower.
     #[must_use]
     pub fn playout_at(&self, now: Mono) -> i64 {
         self.playout_ns.saturating_add(multiply(self.wall_ns_since(now), self.speed))
@@ -148,8 +148,8 @@ impl Epoch {
         Npt(self.npt.0.saturating_add(media_ns))
     }
 
-    /// RTP clock ticks from the epoch's start to a frame, given the ticks of the epoch's start
-    /// (`anchor_ticks`, both from the start of the presentation). Exact at scale 1.
+    /// Ticks of the RTP clock from the epoch's start to a frame. `anchor_ticks` is the epoch's
+    /// start in ticks; both count from the start of the presentation. Exact at scale 1.
     #[must_use]
     pub fn rtp_delta(&self, frame: &Frame, anchor_ticks: i64) -> i64 {
         let delta = frame.rtp_ticks.saturating_sub(anchor_ticks);

@@ -1,16 +1,16 @@
-//! Players of titles: what is due, when, and what a command changes.
+//! Players of titles: their commands, and the times at which their packets are due.
 //!
 //! ```text
-//!  table      the players of a shard, with the windows that they wait for
+//!  table      the players of a shard, and the windows that they wait for
 //!  methods/   SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER
 //!  playback   one player: state, streams, epoch
 //!  stream     one RTP stream: sequence, timestamps, place   <- cursor <- windows
 //!  epoch      media time <-> wall time <-> RTP time
-//!  pump       what is due into sockets or a connection, and when BYE is due
-//!  stagger    when a player begins, so that many are not due at once
-//!  skip       a player over TCP that is late goes on at a sync sample
-//!  reports    RTCP out and in    -> thinning: how much of the picture is sent
-//!  nack       lost packets again -> retransmit: from numbers back to packets
+//!  pump       sends due packets to sockets or a connection, and finds when BYE is due
+//!  stagger    spreads the starts of players, so that not many are due at once
+//!  skip       moves a late player over TCP to a later sync sample
+//!  reports    RTCP out and in          -> thinning: how much of the video is sent
+//!  nack       requests for lost packets -> retransmit: finds packets by number
 //! ```
 //! Plain code: commands, windows, reports and the time come in; tasks, answers and RTCP go out.
 

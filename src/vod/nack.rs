@@ -1,11 +1,11 @@
-//! Requests of players for lost packets (RFC 4585 s6.2.1), on their way to being sent again.
+//! Requests of players for lost packets (RFC 4585 s6.2.1), passed on to retransmission.
 //!
 //! ```text
 //! NACK --> stream by its SSRC --> numbers --> Action::Resend --> shard --> Resender --> ring
 //! ```
-//! Asked of a stream that did not negotiate feedback they are counted and left: FFmpeg sends them
-//! over RTP/AVP too, and could not tell a retransmission from its stream.
-//! Bound: `NACK_PACKETS_MAX` numbers of a datagram.
+//! Requests on a stream without negotiated feedback are counted and ignored: FFmpeg sends them over
+//! RTP/AVP, too, and would take a retransmission for a packet of the stream.
+//! Bound: `NACK_PACKETS_MAX` numbers for each datagram.
 
 use crate::rtcp::{self, Packet};
 use crate::session::action::Action;
@@ -17,7 +17,7 @@ use crate::vod::stream::Phase;
 use crate::vod::table::Vod;
 
 impl Vod {
-    /// Has the packets sent again that a compound packet from a player asks for.
+    /// Requests retransmission of the packets that a player's compound packet names.
     pub(crate) fn handle_nacks(&self, cx: &mut Cx, key: SessionKey, bytes: &[u8]) {
         let mut room = NACK_PACKETS_MAX;
         for packet in rtcp::packets(bytes) {

@@ -1,8 +1,8 @@
-//! Where a PLAY begins: from `Range` and `Scale` to the samples that the streams start with.
+//! Start of a PLAY: from `Range` and `Scale` to the first samples of the streams.
 //!
-//! Video begins at the sync sample at or before the wanted time, and everything else with it: the
-//! Range of the answer is that sample's time. Up to scale 2 all samples are sent; beyond, and in
-//! reverse, sync samples only, and only of video.
+//! Video begins at the sync sample at or before the wanted time, and all other tracks begin with
+//! it: the answer's Range has the time of that sync sample. Up to scale 2 all samples are sent.
+//! Beyond scale 2, and in reverse, only sync samples of video are sent.
 
 use crate::base::time::{Npt, rescale};
 use crate::library::title::Title;
@@ -13,44 +13,44 @@ use crate::media::window::WindowKind;
 use crate::rtsp::range::{NptStart, Range};
 use crate::vod::cursor::Cursor;
 
-/// Scales from here on send sync samples only.
+/// Largest scale at which all samples are sent.
 const ALL_SAMPLES_SCALE_MAX: f64 = 2.0;
 /// Largest scale in either direction.
 const SCALE_MAX: f64 = 16.0;
-/// Slowest motion.
+/// Smallest scale: the slowest motion.
 const SCALE_MIN: f64 = 1.0 / 16.0;
-/// Fastest and slowest delivery.
+/// Largest speed of delivery; its inverse is the smallest.
 const SPEED_MAX: f64 = 16.0;
 const SPEED_MIN: f64 = 1.0 / 16.0;
 
-/// How far a time that a player writes may lie before the one that it means: npt is written with
-/// three decimals, cut off by FFmpeg and rounded by others (client rule C18).
+/// Largest difference by which a player's time may lie before the time it means: npt has three
+/// decimals, cut off by FFmpeg and rounded by other players (client rule C18).
 const WRITTEN_ROUNDING_NS: i64 = 999_999;
 
-/// The part of a title that a PLAY asks for, in presentation time.
+/// The requested part of a title, in presentation time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Where to begin; `None` goes on from where the session is.
+    /// Start; `None` continues at the session's position.
     pub start: Option<Npt>,
-    /// Where to end; `None` is the end of the title.
+    /// End; `None` is the end of the title.
     pub end: Option<Npt>,
 }
 
-/// A Range that the title does not have: 457.
+/// The title does not have the requested Range: 457.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the range lies outside the presentation")]
 pub struct OutsideTitle;
 
-/// Reads a Range against a title. `Clock` counts from when the title was recorded.
+/// Resolves a Range against a title. `Clock` counts from the recording time of the title.
 ///
 /// # Errors
-/// A start at or past the end of the title (or past the range's own end, forwards).
+/// `OutsideTitle` for a start at or past the end of the title (or of the range, forwards).
 pub fn resolve(range: &Range, title: &Title, is_backward: bool) -> Result<Span, OutsideTitle> {
     let (start, end) = match range {
         Range::Npt { start, end } => {
             let start = match start {
                 Some(NptStart::At(at)) => Some(*at),
-                // `now` of a recorded title is where the session is.
+                // For a recorded title `now` is the session's position.
                 Some(NptStart::Now) | None => None,
             };
             (start, *end)
@@ -66,19 +66,19 @@ pub fn resolve(range: &Range, title: &Title, is_backward: bool) -> Result<Span, 
     let is_outside = |at: Npt| at < Npt::ZERO || at > duration;
     match (start, end) {
         (Some(start), _) if is_outside(start) => return Err(OutsideTitle),
-        // Only backwards is there something to play from the very end.
+        // From the very end only reverse play has anything to send.
         (Some(start), _) if start == duration && !is_backward => return Err(OutsideTitle),
         (Some(start), Some(end)) if !is_backward && end <= start => return Err(OutsideTitle),
         (Some(start), Some(end)) if is_backward && end >= start => return Err(OutsideTitle),
         _ => {}
     }
-    // An end past the title's is the title's.
+    // An end past the end of the title is the end of the title.
     let end = end.filter(|end| *end > Npt::ZERO && (is_backward || *end < duration));
     Ok(Span { start, end })
 }
 
 /// The nearest scale that the tracks can be played at: sound alone is not played in reverse or
-/// beyond twice its speed (RFC 2326 s12.34 lets the server choose the nearest it has).
+/// faster than scale 2 (RFC 2326 s12.34 lets the server choose the nearest scale it has).
 #[must_use]
 pub fn nearest_scale(wanted: f64, has_video: bool) -> f64 {
     let magnitude = wanted.abs().clamp(SCALE_MIN, SCALE_MAX);
@@ -91,13 +91,13 @@ pub fn nearest_scale(wanted: f64, has_video: bool) -> f64 {
     }
 }
 
-/// The nearest speed of delivery.
+/// The nearest speed of delivery that is supported.
 #[must_use]
 pub fn nearest_speed(wanted: f64) -> f64 {
     wanted.clamp(SPEED_MIN, SPEED_MAX)
 }
 
-/// Which samples a scale sends.
+/// The kind of windows, and so of samples, that a scale sends.
 #[must_use]
 pub fn window_kind(scale: f64) -> WindowKind {
     let all = scale > 0.0 && scale <= ALL_SAMPLES_SCALE_MAX;
@@ -110,8 +110,8 @@ pub fn is_sent(track: &Track, scale: f64) -> bool {
     window_kind(scale) == WindowKind::All || track.kind == MediaKind::Video
 }
 
-/// The time that playing really begins at when `wanted` is asked for: that of the sync sample of
-/// the first video track, clamped into the presentation.
+/// The time at which playing actually begins when `wanted` is requested: the time of the first
+/// video track's sync sample, clamped into the presentation.
 ///
 /// A sync sample less than `WRITTEN_ROUNDING_NS` ahead counts as at the wanted time: a player that
 /// sends back the Range of an answer begins where that answer said.
@@ -124,25 +124,25 @@ pub fn actual_start<'a>(mut tracks: impl Iterator<Item = &'a Track>, wanted: Npt
         let sample = track.schedule().sample(track.schedule().sync_sample(sync_index)?)?;
         Some(Npt::from_ticks(sample.pts, track.timescale))
     });
-    // Before the first sync sample there is nothing: the start of the presentation stays itself.
+    // There is nothing before the first sync sample: the start of the presentation stays as it is.
     sync.filter(|at| *at <= latest).unwrap_or(wanted).max(Npt::ZERO)
 }
 
-/// A stream's start: the cursor, and the range start in RTP ticks of the track.
+/// Start of a stream: the cursor, and the start of the range in RTP ticks of the track.
 #[derive(Debug)]
 pub struct Start {
-    /// At the sample to begin with.
+    /// Cursor at the first sample to send.
     pub cursor: Cursor,
     /// See `Stream::begin_epoch`.
     pub anchor_ticks: i64,
 }
 
-/// Where a track begins for a range start of `npt`; `None` when it has no sample.
+/// Start of a track for a range that starts at `npt`; `None` for a track without samples.
 #[must_use]
 pub fn start(track: &Track, npt: Npt, scale: f64) -> Option<Start> {
     let kind = window_kind(scale);
     let schedule = track.schedule();
-    // At the start of the presentation everything is sent, samples before zero too (priming).
+    // At the start of the presentation all samples are sent, also those before zero (priming).
     let sync_index =
         if npt <= Npt::ZERO { 0 } else { schedule.sync_at_or_before(npt, track.timescale)? };
     let sync_sample = schedule.sync_sample(sync_index)?;

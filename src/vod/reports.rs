@@ -1,7 +1,7 @@
-//! RTCP of players of titles: sender reports on their interval, BYE at the end, reports in.
+//! RTCP of titles' players: periodic sender reports, BYE at the end, and reports from players.
 //!
-//! The first sender report goes out with the first packet, so that a player can put sound and
-//! picture together from the start (RFC 3550 s6.4).
+//! The first sender report goes out with the first packet, so that a player can synchronise sound
+//! and video from the start (RFC 3550 s6.4).
 
 use rand::RngExt;
 
@@ -22,9 +22,9 @@ use crate::vod::table::Vod;
 use crate::vod::thinning::Change;
 
 impl Vod {
-    /// Time for the sender reports of a session.
+    /// Sends the sender reports of a session, which are due.
     pub fn handle_report_due(&mut self, cx: &mut Cx, key: SessionKey, epoch_count: u32) {
-        // Where all streams have said BYE there is nothing to report any more.
+        // After BYE on all streams there is nothing to report any more.
         let is_current =
             |s: &Session| s.epoch_count == epoch_count && matches!(s.state, State::Playing);
         if !self.session(key).is_some_and(is_current) {
@@ -34,19 +34,19 @@ impl Vod {
         self.observe_lag(cx, key);
         let bandwidth = self.session(key).map_or(0, session_bandwidth_bits);
         let random = rand::rng().random_range(0.0..1.0);
-        // Two members: the player and us, the only sender.
+        // Two members: the player, and the server as the only sender.
         let wait = interval(bandwidth, 2, 1, true, REPORT_BYTES, false, random);
         self.wait_for_report(cx, key, cx.now + wait);
     }
 
-    /// Sends the reports of a session at `due`, and at no time that was set before.
+    /// Schedules the reports of a session at `due`; this replaces an earlier time.
     pub(crate) fn wait_for_report(&mut self, cx: &mut Cx, key: SessionKey, due: Mono) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let timer = TimerKey::Report { session: key, epoch_count: session.epoch_count };
         cx.wheel.replace(&mut session.timers.report, due, timer);
     }
 
-    /// Says BYE on a stream at `due`: nothing else of it is to come.
+    /// Schedules BYE on a stream at `due`: the stream sends nothing else.
     pub fn wait_for_bye(&mut self, cx: &mut Cx, at: StreamRef, due: Mono) {
         let StreamRef { session, stream_index, epoch_count } = at;
         let Some(stream) = self
@@ -61,7 +61,7 @@ impl Vod {
         cx.wheel.replace(&mut stream.timer, due, key);
     }
 
-    /// A sender report on every stream that plays.
+    /// Sends a sender report on every playing stream.
     pub(crate) fn send_reports(&self, cx: &mut Cx, key: SessionKey) {
         let count = self.session(key).map_or(0, |s| s.streams.len());
         for index in 0..count {
@@ -73,7 +73,7 @@ impl Vod {
         }
     }
 
-    /// Time for a stream's BYE: its last frame has been shown.
+    /// Sends BYE on a stream whose last frame has been shown.
     pub fn handle_bye_due(
         &mut self,
         cx: &mut Cx,
@@ -95,7 +95,8 @@ impl Vod {
         self.send_report(cx, key, index, Some("end of stream"));
         if is_over {
             self.set_state(cx, key, State::Ended);
-            // Muted streams end with the others: a player waits for the BYE of each (rule C9).
+            // Muted streams end with the others: a player waits for the BYE of each stream (rule
+            // C9).
             let count = self.session(key).map_or(0, |s| s.streams.len());
             for index in 0..count {
                 let Some(stream) = self.stream_mut(key, index) else { return };
@@ -107,7 +108,7 @@ impl Vod {
         }
     }
 
-    /// BYE on every stream that has not said it, and that the player has heard of.
+    /// Sends BYE on every stream that has not sent it, if the player has had packets of the stream.
     pub(crate) fn say_bye(&self, cx: &mut Cx, key: SessionKey, reason: Option<&str>) {
         let count = self.session(key).map_or(0, |s| s.streams.len());
         for index in 0..count {
@@ -143,7 +144,7 @@ impl Vod {
         send_rtcp(cx, stream.path, session.connection, bytes);
     }
 
-    /// RTCP from a session's player: `feedback` is what `bytes` say.
+    /// Handles RTCP from a session's player: `feedback` is `bytes` parsed.
     pub(crate) fn handle_report(
         &mut self,
         cx: &mut Cx,
@@ -177,10 +178,10 @@ impl Vod {
         }
     }
 
-    /// Over TCP nothing is lost; a player whose way is too narrow falls behind. That is thinned
-    /// only where a lag budget says that being late is worse than a picture left out; a recorder
-    /// that reads slowly gets everything. One that asked for more than a second a second is behind
-    /// because it wants to be.
+    /// Observes the lag of interleaved streams. Over TCP no packet is lost; a player on a narrow
+    /// route falls behind. Such a stream is thinned only with a lag budget, which says that lag is
+    /// worse than missing frames; a recorder that reads slowly gets everything. A player that asked
+    /// for more than a second a second is behind by its own choice.
     fn observe_lag(&mut self, cx: &Cx, key: SessionKey) {
         if cx.config.lag_budget.is_zero() {
             return;
@@ -217,11 +218,11 @@ fn change_level(id: &SessionId, stream: &mut Stream, change: Change, cells: &Sha
     stream.set_level(level);
 }
 
-/// Media bits a second of a session, for the RTCP share.
+/// Media bits per second of a session, for the RTCP share.
 fn session_bandwidth_bits(session: &Session) -> u64 {
     let seconds = u64::try_from(session.title.asset.duration.0 / 1_000_000_000).unwrap_or(0).max(1);
     session.title.asset.file_bytes.saturating_mul(8) / seconds
 }
 
-/// SR + SDES with a CNAME over UDP and IP: the size that RFC 3550 s6.3.1 averages.
+/// Size of SR + SDES with a CNAME over UDP and IP, as averaged by RFC 3550 s6.3.1.
 const REPORT_BYTES: f64 = 100.0;

@@ -1,18 +1,18 @@
-//! Which packets of a stream can be sent again (RFC 4585 NACK, RFC 4588 RTX): no packet is kept,
-//! only where each came from.
+//! Retransmission of a stream's packets (RFC 4585 NACK, RFC 4588 RTX): no packet is kept, only the
+//! place in the file that each packet came from.
 //!
 //! ```text
 //! marks    [seq 700, 18 packets: window 4, packet 210, ts][seq 718, 2 packets: ..] ..  256 at most
 //! windows  4 -> descriptors    3 -> descriptors           the present one and the one before
 //! NACK 705 -> mark 700 -> window 4, packet 215 -> the same bytes of the file, RTX header in front
 //! ```
-//! A mark is a frame, or the part of it that went out in a turn: sixteen bytes, for a second or two
-//! of any stream. Two windows are about four seconds.
-//! Invariants: a number is answered with the packet that bore it, or not at all (what was rewound
-//! is forgotten); what is sent again is at most a quarter of what is sent, and no packet more than
-//! `TRIES_MAX` times; no more numbers are looked for than packets are sent.
-//! Bounds: `MARKS_MAX` marks, `TRIED_MAX` packets remembered as sent again; both are there from the
-//! SETUP on, so that playing allocates nothing.
+//! A mark is a frame, or the part of a frame that was sent in one turn: sixteen bytes. The marks
+//! cover a second or two of any stream, two windows about four seconds.
+//! Invariants: a number is answered with the packet that had this number, or not at all (rewound
+//! packets are forgotten); at most a quarter of what is sent is sent again, and no packet more than
+//! `TRIES_MAX` times; searches are not more than packets sent.
+//! Bounds: `MARKS_MAX` marks, `TRIED_MAX` packets remembered as sent again. Both are allocated at
+//! SETUP, so that playing allocates nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,51 +24,51 @@ use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::RtxStream;
 use crate::session::feedback::Refusal;
 
-/// See the module.
+/// The retransmission state of one stream: see the module.
 #[derive(Debug)]
 pub struct Resender {
     rtx: RtxStream,
     marks: VecDeque<Mark>,
-    /// Newest first.
+    /// Windows of recent packets, the newest first.
     windows: [Option<(u32, Arc<PacketWindow>)>; 2],
-    /// Packets that were sent again, and how often; the newest behind.
+    /// Packets that were sent again, with the number of times; the newest last.
     tried: VecDeque<(SeqNo, u8)>,
     /// Bytes that may be sent again now.
     credit: usize,
-    /// Numbers that may be looked for now.
+    /// Searches that are allowed now.
     asks: u32,
 }
 
-/// Packets with consecutive numbers that lie behind each other in a window.
+/// Packets with consecutive numbers that are adjacent in a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// Number of the first.
+    /// Sequence number of the first packet.
     pub seq: SeqNo,
-    /// How many.
+    /// Number of packets.
     pub packets: u16,
-    /// Window that they are in.
+    /// Index of the packets' window.
     pub window_index: u32,
-    /// The first, in the window.
+    /// Index of the first packet in the window.
     pub packet_index: u32,
-    /// Their time.
+    /// RTP time of the packets.
     pub ts: RtpTs,
 }
 
 /// A packet to send again.
 #[derive(Debug)]
 pub struct Again<'a> {
-    /// Where its payload is.
+    /// Window with the payload.
     pub window: &'a PacketWindow,
-    /// The packet.
+    /// The packet in the window.
     pub packet: &'a Packet,
-    /// Its time.
+    /// RTP time of the packet.
     pub ts: RtpTs,
-    /// What it is in the stream of retransmissions.
+    /// Header fields in the stream of retransmissions.
     pub rtx: RtxStream,
 }
 
 impl Resender {
-    /// Nothing is sent yet. `random` feeds the first sequence number.
+    /// A resender before the first packet. `random` seeds the first sequence number.
     #[must_use]
     pub fn new(payload_type: u8, ssrc: Ssrc, random: u16) -> Self {
         Self {
@@ -81,7 +81,7 @@ impl Resender {
         }
     }
 
-    /// Packets are sent, with the numbers behind all others.
+    /// Records packets that were sent, with numbers after all earlier ones.
     pub fn handle_sent(&mut self, mark: Mark, window: &Arc<PacketWindow>, payload_bytes: u32) {
         let bytes = usize::try_from(payload_bytes).unwrap_or(usize::MAX);
         self.credit = self.credit.saturating_add(bytes / RATE_SHARE).min(CREDIT_MAX);
@@ -89,7 +89,7 @@ impl Resender {
         let [newest, before] = &mut self.windows;
         match newest {
             Some((index, held)) if *index == mark.window_index => {
-                // The same packets, perhaps with pages that were seen to since.
+                // The same packets, perhaps with pages that were read again since.
                 if !Arc::ptr_eq(held, window) {
                     *held = Arc::clone(window);
                 }
@@ -106,15 +106,15 @@ impl Resender {
         if self.marks.len() == MARKS_MAX
             && let Some(oldest) = self.marks.pop_front()
         {
-            // Numbers wrap: the next packet with one of these is another.
+            // Numbers wrap: the next packet with such a number is another packet.
             self.tried.retain(|(seq, _)| !oldest.holds(*seq));
         }
         self.marks.push_back(mark);
     }
 
-    /// From `seq` on, nothing was sent after all.
+    /// Forgets the packets from `seq` on: they were not sent after all.
     pub fn rewind(&mut self, seq: SeqNo) {
-        // Bounded by `MARKS_MAX`: each round takes one out or ends.
+        // Bounded by `MARKS_MAX`: each round takes one mark out or ends.
         while let Some(last) = self.marks.back_mut() {
             let ahead = last.seq.0.wrapping_sub(seq.0);
             if ahead > u16::MAX / 2 {
@@ -125,19 +125,19 @@ impl Resender {
         }
     }
 
-    /// What was sent belongs to the past: nothing of it is sent again.
+    /// Forgets all packets: none of them is sent again.
     pub fn forget(&mut self) {
         self.marks.clear();
         self.tried.clear();
         self.windows = [None, None];
     }
 
-    /// The packet that bore a number, if it may be sent again now; from then on it counts as sent.
+    /// The packet with a number, if it may be sent again now; the packet then counts as sent again.
     ///
     /// # Errors
-    /// Why it is not sent.
+    /// The cause, when the packet is not sent again.
     pub fn handle_nack(&mut self, seq: SeqNo, now: Mono) -> Result<Again<'_>, Refusal> {
-        // Whatever becomes of it: to look for numbers that were never sent costs the same.
+        // Before the search: a search for numbers that were never sent costs as much.
         self.asks = self.asks.checked_sub(1).ok_or(Refusal::Rate)?;
         let mark = self.find(seq).ok_or(Refusal::Unknown)?;
         let is_its = |held: &&(u32, Arc<PacketWindow>)| held.0 == mark.window_index;
@@ -168,7 +168,7 @@ impl Resender {
         Ok(Again { window, packet, ts: mark.ts, rtx })
     }
 
-    /// Newest first: what is asked for was sent a moment ago.
+    /// The newest mark first: a requested packet was sent a moment ago.
     fn find(&self, seq: SeqNo) -> Option<Mark> {
         self.marks.iter().rev().find(|mark| mark.holds(seq)).copied()
     }
@@ -187,31 +187,30 @@ impl Mark {
     }
 }
 
-/// Payload type of the retransmissions of a stream: each is described on its own, so one number
-/// does for all.
+/// Payload type of a stream's retransmissions: each stream has its own description, so one payload
+/// type serves all streams.
 #[must_use]
 pub fn rtx_payload_type(payload_type: u8) -> u8 {
     if payload_type == RTX_PAYLOAD_TYPE { RTX_PAYLOAD_TYPE - 1 } else { RTX_PAYLOAD_TYPE }
 }
 
-/// The last dynamic one (RFC 3551): titles take theirs from the first on.
+/// The last dynamic payload type (RFC 3551): titles number theirs from the first on.
 const RTX_PAYLOAD_TYPE: u8 = 127;
-/// Two seconds of 120 frames; a mark of a stream with more frames than that is forgotten sooner.
+/// Two seconds of 120 frames; a stream with more frames a second forgets its marks sooner.
 const MARKS_MAX: usize = 256;
 /// Packets that are lost in one round trip at 2 % of 20 Mbit/s, several times over.
 const TRIED_MAX: usize = 128;
-/// A player asks again when the retransmission is lost too; at 10 % loss one in a thousand packets
-/// needs more.
+/// A player asks again when the retransmission is lost, too; at 10 % loss one in a thousand packets
+/// needs more tries.
 const TRIES_MAX: u8 = 3;
-/// A quarter of the stream's rate: a way that loses more than that does not get better by sending
-/// more.
+/// A quarter of the stream's rate: a route that loses more does not get better by sending more.
 const RATE_SHARE: usize = 4;
-/// Two of the largest bursts: what a full queue on the way loses at once.
+/// Two of the largest bursts: the loss of one full queue on the route.
 const CREDIT_MAX: usize = 64 * 1_400;
-/// A player asks for a packet that it has not got, so for no more than are sent. Two datagrams full
-/// of numbers beside that.
+/// A player asks for packets that it has not got, so for no more than are sent. Two datagrams full
+/// of numbers come on top.
 const ASKS_MAX: u32 = 2 * 256;
-/// A loss among the first packets, of a sync sample as a rule, can be answered too.
+/// A loss among the first packets, as a rule of a sync sample, can be answered, too.
 const CREDIT_AT_START: usize = 16 * 1_400;
 
 #[cfg(test)]

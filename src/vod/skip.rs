@@ -1,14 +1,14 @@
-//! What becomes of a client that reads more slowly than it is played to.
+//! Skips ahead for a client that reads more slowly than it is played to.
 //!
 //! ```text
 //! due       ----I------P------P------I------P------now
-//! sent      ----I                    ^ goes on here, when it is later than the budget
+//! sent      ----I                    ^ continues here if the lag exceeds the budget
 //! ```
-//! An interleaved session is paced by its connection: while that takes nothing the cursors wait. So
-//! a player that pauses by not reading loses nothing, and without a budget it stays as late as that
-//! made it. With one (`vod.lag_budget`), a session that is later than it skips to the newest sync
-//! sample that is due, all its streams together: sequence numbers go on without a gap, time makes
-//! the jump, and no frame is cut. Where there is no sync sample between, it goes on as it is.
+//! The connection paces an interleaved session: while the connection takes nothing the cursors
+//! wait. So a player that pauses by not reading loses nothing; without a budget the player keeps
+//! that lag. With a budget (`vod.lag_budget`) a session with a larger lag skips to the newest sync
+//! sample that is due, all streams together: sequence numbers have no gap, RTP time jumps, and no
+//! frame is cut. Without a sync sample in between the session continues as it is.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ use crate::vod::stream::Phase;
 use crate::vod::table::Vod;
 
 impl Vod {
-    /// Skips ahead if a session, whose next frame was due at `due_at`, is too late. True: its
-    /// streams stand at another place and wait for their windows.
+    /// Skips ahead if a session, whose next frame was due at `due_at`, is too late. True when the
+    /// streams have moved and wait for their windows.
     pub fn skip_if_late(&mut self, cx: &mut Cx, key: SessionKey, due_at: Mono) -> bool {
         let (now, budget) = (cx.now, cx.config.lag_budget);
         let late = now.since(due_at);
@@ -43,8 +43,8 @@ impl Vod {
         let tracks =
             streams.iter().filter_map(|s| title.asset.tracks.get(usize::from(s.track_index)));
         let npt = position::actual_start(tracks, epoch.npt_at(now));
-        // Only ahead, and by more than what the streams of a place are apart: a group of pictures
-        // longer than the budget has nothing to skip to.
+        // Only forwards, and by more than the streams of one place are apart: in a group of
+        // pictures that is longer than the budget there is nothing to skip to.
         if epoch.wall_of_npt(npt) < due_at + SKIP_MIN {
             return false;
         }
@@ -66,6 +66,6 @@ impl Vod {
     }
 }
 
-/// Reordered pictures are due up to some tenths of a second before they are shown, and sound begins
-/// with the frame that a picture falls into.
+/// Reordered frames are due up to some tenths of a second before their presentation, and sound
+/// begins with the packet that a frame falls into.
 const SKIP_MIN: Duration = Duration::from_millis(500);

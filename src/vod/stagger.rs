@@ -1,29 +1,29 @@
-//! When sessions begin to send: those that start together are given different phases.
+//! Spreads the starts of sessions: sessions that start together get different phases.
 //!
 //! ```text
 //! 20 PLAYs in one turn   --> slot 0: 8   slot 1: 8   slot 2: 4       1 ms a slot
 //! ```
 //! Frames of a title come at fixed intervals, so sessions that begin in the same turn stay together
-//! for as long as they play: each turn in which their frames are due is long, and the last of them
-//! late, every time. A start in a slot that has room is not put off; nobody pays but a crowd.
+//! for as long as they play. Each turn in which their frames are due is long, and the last of the
+//! frames are late, every time. A start in a slot with room is not delayed: only a crowd waits.
 //!
 //! Invariant: a start is never before `now`. Bound: `SLOTS_MAX` slots later, after which a crowd
-//! goes round the slots again. DESIGN section 6.3.
+//! uses the slots a second time. DESIGN section 6.3.
 
 use crate::base::time::Mono;
 use crate::base::wheel::SLOT_NS;
 
-/// See the module.
+/// The slots of one shard: see the module.
 #[derive(Debug, Default)]
 pub(crate) struct Starts {
     /// The slot that starts are put into.
     slot: u64,
-    /// Starts in it.
+    /// Number of starts in that slot.
     count: u32,
 }
 
 impl Starts {
-    /// When a session that could start now is to start.
+    /// Time for a session that could start now.
     pub(crate) fn next(&mut self, now: Mono) -> Mono {
         let now_slot = now.0 / SLOT_NS;
         if self.count >= STARTS_PER_SLOT {
@@ -37,9 +37,9 @@ impl Starts {
     }
 }
 
-/// Two streams each: what a slot sends then takes a tenth of its time.
+/// Sessions of two streams each: a slot's packets then take a tenth of its time.
 const STARTS_PER_SLOT: u32 = 8;
-/// A quarter of a second: more than any frame lasts, less than a viewer minds in such a crowd.
+/// A quarter of a second: longer than any frame, shorter than a viewer notices in such a crowd.
 const SLOTS_MAX: u64 = 250;
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 //!                                          |
 //!                                     wheel: streams that are due, for the pump
 //! ```
-//! Invariant: every session is in `slab` and the directory, and every UDP stream of it in
-//! `sockets`, from SETUP to `remove`; nothing of it is left behind anywhere, and it has one key of
-//! each kind on the wheel, whatever its client commands.
+//! Invariant: from SETUP to `remove` every session is in `slab` and the directory, and every UDP
+//! stream of the session in `sockets`; after `remove` nothing of the session is left. A session has
+//! one key of each kind on the wheel, whatever its client commands.
 //! Bound: `sessions_max`.
 
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::vod::stagger::Starts;
 use crate::vod::stream::{Phase, Stream};
 use crate::vod::windows::{Desk, WindowDesk};
 
-/// Players of titles on a shard.
+/// All players of titles on one shard.
 #[derive(Debug, Default)]
 pub struct Vod {
     pub(crate) slab: Slab<Session>,
@@ -38,31 +38,31 @@ pub struct Vod {
 }
 
 impl Vod {
-    /// A session by its place.
+    /// A session by its key.
     pub fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
         self.slab.get_mut(key.0 as usize)
     }
 
-    /// A session by its place.
+    /// A session by its key.
     #[must_use]
     pub fn session(&self, key: SessionKey) -> Option<&Session> {
         self.slab.get(key.0 as usize)
     }
 
-    /// Sessions.
+    /// Number of sessions.
     #[must_use]
     pub fn count(&self) -> usize {
         self.slab.len()
     }
 
-    /// Keys of `most` sessions, or of all if they are fewer.
+    /// Keys of `most` sessions, or of all if there are fewer.
     #[must_use]
     pub fn some_keys(&self, most: usize) -> Vec<SessionKey> {
         let keys = self.slab.iter().filter_map(|(place, _)| u32::try_from(place).ok());
         keys.map(SessionKey).take(most).collect()
     }
 
-    /// The client of a session was heard of.
+    /// A session's client has given a sign of life.
     pub fn touch(&mut self, cx: &mut Cx, key: SessionKey) {
         let now = cx.now;
         if let Some(session) = self.session_mut(key) {
@@ -70,7 +70,7 @@ impl Vod {
         }
     }
 
-    /// Enters a session.
+    /// Adds a session.
     pub(crate) fn insert(&mut self, cx: &mut Cx, session: Session) -> SessionKey {
         let (id, connection) = (session.id, session.connection);
         cx.count_player(session.state.shown());
@@ -79,7 +79,7 @@ impl Vod {
         key
     }
 
-    /// Ends a session and frees all that it holds. Whoever waits for it is answered 454.
+    /// Ends a session and frees its resources. A waiting command is answered 454.
     pub fn remove(&mut self, cx: &mut Cx, key: SessionKey) -> Option<Session> {
         let mut session = self.slab.try_remove(key.0 as usize)?;
         cx.directory.leave(session.id, session.connection, SessionRef::Title(key));
@@ -109,27 +109,27 @@ impl Vod {
         Some(session)
     }
 
-    /// Changes a session's state, and the gauge with it.
+    /// Changes a session's state and the gauge.
     pub(crate) fn set_state(&mut self, cx: &Cx, key: SessionKey, state: State) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         cx.recount_player(session.state.shown(), state.shown());
         session.state = state;
     }
 
-    /// The RTSP connection of a session is gone. An interleaved one ends with it; another lives on
-    /// while the client is heard of by RTCP or over another connection.
+    /// The RTSP connection of a session has closed. An interleaved session ends with it. Another
+    /// one lives on while its client gives signs of life by RTCP or over another connection.
     pub(crate) fn handle_connection_closed(&mut self, cx: &mut Cx, key: SessionKey) {
         let Some(session) = self.session_mut(key) else { return };
         session.connection = None;
         if session.is_interleaved() {
             self.remove(cx, key);
         } else {
-            // A player that was killed says nothing any more: look for it soon.
+            // A player that was killed gives no signs of life any more: it is checked soon.
             self.watch(cx, key, cx.now + ORPHAN_TIMEOUT.min(cx.config.timeout));
         }
     }
 
-    /// Looks at a session's client at `due`, and at no time that was set before.
+    /// Schedules a check of a session's client at `due`; this replaces an earlier time.
     pub(crate) fn watch(&mut self, cx: &mut Cx, key: SessionKey, due: Mono) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         session.liveness_due = due;
@@ -137,13 +137,13 @@ impl Vod {
         cx.wheel.replace(&mut session.timers.liveness, due, timer);
     }
 
-    /// Time to see whether a session's client still lives. True when it was reaped.
+    /// Checks whether a session's client is alive. True when the session was reaped.
     pub fn handle_liveness(&mut self, cx: &mut Cx, key: SessionKey, id: SessionId) -> bool {
         let (now, timeout) = (cx.now, cx.config.timeout);
         let is_meant = |session: &&Session| session.id == id && session.liveness_due <= now;
         let Some(session) = self.session(key).filter(is_meant) else { return false };
-        // Client rule C16: over TCP a connection that takes packets is the sign of life. One that
-        // is sent nothing says nothing of its client.
+        // Client rule C16: over TCP a connection that takes packets is the sign of life. A
+        // connection that nothing is sent on says nothing about its client.
         let is_carried = session.is_interleaved()
             && session.connection.is_some()
             && matches!(session.state, State::Priming(_) | State::Playing);
@@ -161,10 +161,10 @@ impl Vod {
         false
     }
 
-    /// Asks for the windows that a stream wants: new ones, and its own when their pages age.
+    /// Requests the windows that a stream wants: new ones, and its own when their pages age.
     pub fn request_windows(&mut self, cx: &mut Cx, key: SessionKey, stream_index: u8) {
         let now = cx.now;
-        // Bounded: a cursor wants its window and the one ahead.
+        // Bounded: a cursor wants its window and the next one.
         for _ in 0..2 {
             let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
             let epoch_count = session.epoch_count;
@@ -193,7 +193,7 @@ impl Vod {
         }
     }
 
-    /// A window has come, or will not come.
+    /// A window has arrived, or cannot be built.
     pub fn handle_window(
         &mut self,
         cx: &mut Cx,
@@ -213,8 +213,8 @@ impl Vod {
         self.desk.give_back(waiters);
     }
 
-    /// The TaskQueue handed a window's task back: its streams try again soon, a PLAY that waits for
-    /// it is refused.
+    /// The TaskQueue has refused a window's task: its streams try again soon, and a PLAY that waits
+    /// for the window is refused.
     pub fn handle_window_refused(&mut self, cx: &mut Cx, request: u32) {
         let Some((_, waiters)) = self.desk.handle_answer(request, None) else { return };
         for waiter in waiters {
@@ -231,7 +231,7 @@ impl Vod {
             if let Some(cursor) = &mut stream.cursor {
                 cursor.forget_asked();
             }
-            // One that still has frames to send asks again with the next of them.
+            // A stream that still has frames to send asks again with its next frame.
             if stream.phase == Phase::WaitsForWindow {
                 self.schedule(cx, waiter, cx.now + RETRY_AFTER_REFUSAL);
             }
@@ -265,10 +265,10 @@ impl Vod {
         }
     }
 
-    /// Keeps the keys of streams that are still to be sent from.
+    /// Keeps the keys of streams that still have packets to send.
     ///
     /// Most sessions are cold in the cache when their time comes. Short passes over all of them let
-    /// the loads overlap, where those of one pump after the other would wait for each other.
+    /// the loads overlap; pumping one session after the other would wait for each load in turn.
     pub fn keep_due_streams(&self, due: &mut Vec<TimerKey>) {
         due.retain(|key| match *key {
             TimerKey::Stream { session, epoch_count, .. } => {
@@ -279,7 +279,7 @@ impl Vod {
         due.retain(|key| self.is_stream_due(key));
     }
 
-    /// Whether a key of the wheel is a stream's newest one, and the stream has somewhere to send.
+    /// Whether a key of the wheel is the stream's newest one, and the stream has a transport.
     #[must_use]
     pub fn is_stream_due(&self, key: &TimerKey) -> bool {
         let TimerKey::Stream { session, stream_index, epoch_count, timer_count } = *key else {
@@ -326,15 +326,15 @@ impl Vod {
         self.fail(cx, waiter.session, Some("media failed"));
     }
 
-    /// Ends a session from our side: BYE on every stream, then all is freed.
+    /// Ends a session from the server's side: BYE on every stream, then everything is freed.
     pub fn fail(&mut self, cx: &mut Cx, key: SessionKey, reason: Option<&str>) {
         self.say_bye(cx, key, reason);
         self.remove(cx, key);
     }
 }
 
-/// A session whose RTSP connection closed without TEARDOWN: three RTCP intervals (RFC 3550 s6.2)
-/// are enough to tell a player that went on from one that was killed.
+/// Limit of a session whose RTSP connection closed without TEARDOWN: three RTCP intervals (RFC 3550
+/// s6.2) tell a player that went on from one that was killed.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(15);
-/// After a full TaskQueue: a few of a worker's tasks later.
+/// Wait after a full TaskQueue: the time of a few tasks of a worker.
 const RETRY_AFTER_REFUSAL: Duration = Duration::from_millis(10);

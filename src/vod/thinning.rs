@@ -1,5 +1,5 @@
-//! How much of a recorded picture a player is sent: less when its way loses packets, all again
-//! when it is clean for a while.
+//! Thinning of a recorded video for a player: fewer frames while the route loses packets, all
+//! frames again after the route has been clean for a while.
 //!
 //! ```text
 //!            3 bad            3 bad
@@ -7,12 +7,12 @@
 //!     ^---------------'   ^---------------'
 //!         6..24 clean         6..24 clean
 //! ```
-//! Reports (UDP) or lag (TCP) come in, changes of the level go out; which frames a level leaves out
-//! is [`crate::vod::stream`]'s. The thresholds are those of Darwin Streaming Server, which players
-//! of twenty years have met.
+//! Reports (UDP) or lag (TCP) come in, changes of the level go out; [`crate::vod::stream`] leaves
+//! frames out by level. The thresholds are those of Darwin Streaming Server, which players of
+//! twenty years have met.
 //! Invariants: no change within `SETTLE` of the one before, however many reports come; clean
-//! reports alone always lead back to `Full`. A way that is clean only while little is sent is tried
-//! less and less often: clean looks needed double up to `PATIENCE_MAX`.
+//! reports alone always lead back to `Full`. A route that is clean only while little is sent is
+//! tried less and less often: the number of clean observations needed doubles up to `PATIENCE_MAX`.
 
 use std::time::Duration;
 
@@ -22,16 +22,16 @@ use crate::metrics::cells::QUALITY_LEVELS;
 /// Which frames of a stream are sent; each level sends less than the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// All.
+    /// All frames.
     Full = 0,
-    /// Those that others refer to: without disposable frames.
+    /// Frames that other frames refer to: without disposable frames.
     Reference = 1,
     /// Sync samples only.
     Sync = 2,
 }
 
 impl Level {
-    /// As API and metrics spell it.
+    /// Name in API and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         QUALITY_LEVELS[self as usize]
@@ -52,41 +52,41 @@ impl Level {
     }
 }
 
-/// Why a level was changed: index into `ShardCells::quality_changes`.
+/// Cause of a change: index into `ShardCells::quality_changes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// Receiver reports tell of many lost packets.
+    /// Receiver reports show many lost packets.
     Loss = 0,
     /// An interleaved player falls behind further and further.
     Lag = 1,
-    /// Neither, for a while.
+    /// Neither loss nor lag for a while.
     Clean = 2,
 }
 
 /// A step to take now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// The level from now on.
+    /// The new level.
     pub level: Level,
-    /// Why.
+    /// Cause of the change.
     pub cause: Cause,
 }
 
-/// See the module.
+/// The thinning state of one stream: see the module.
 #[derive(Debug, Clone)]
 pub struct Quality {
     level: Level,
-    /// The level below which thinning does more harm than loss.
+    /// The lowest level: thinning below it does more harm than loss.
     lowest: Level,
     bad: u8,
     clean: u8,
-    /// Clean looks needed for a step up.
+    /// Clean observations needed for a step up.
     patience: u8,
-    /// As seen last.
+    /// Lag at the last observation.
     lag: Duration,
     looked: Option<Mono>,
     changed: Option<Mono>,
-    /// When the last step was one up: that.
+    /// Time of the last step, if it was a step up.
     thickened: Option<Mono>,
 }
 
@@ -98,8 +98,8 @@ enum Sight {
 }
 
 impl Quality {
-    /// Everything is sent. `sync_gap` is the mean time between sync samples: where that is long,
-    /// sync samples alone are no picture, and the stream keeps its reference frames.
+    /// A stream at the level `Full`. `sync_gap` is the mean time between sync samples: with a long
+    /// gap sync samples alone are no video, and the stream keeps its reference frames.
     #[must_use]
     pub fn new(sync_gap: Duration) -> Self {
         Self {
@@ -115,7 +115,7 @@ impl Quality {
         }
     }
 
-    /// The share of packets that a receiver report says were lost since the one before, in 256ths.
+    /// Takes a receiver report: the share of packets lost since the report before, in 256ths.
     pub fn handle_report(&mut self, fraction_lost: u8, now: Mono) -> Option<Change> {
         if !self.looks_at(now) {
             return None;
@@ -128,8 +128,8 @@ impl Quality {
         self.judge(sight, Cause::Loss, now)
     }
 
-    /// How far an interleaved stream is behind its clock. A player that is far behind but keeps up
-    /// is buffering or catching up, not starved: only lag that grows is bad.
+    /// Takes the lag of an interleaved stream behind its clock. A player with a large but steady
+    /// lag is buffering or catching up, not starved: only growing lag is bad.
     pub fn handle_lag(&mut self, lag: Duration, now: Mono) -> Option<Change> {
         if !self.looks_at(now) {
             return None;
@@ -145,7 +145,7 @@ impl Quality {
         self.judge(sight, Cause::Lag, now)
     }
 
-    /// Whether what comes at `now` counts: not too many in a row, and nothing that tells of the
+    /// Whether an observation at `now` counts: not too soon after the last one, and not about the
     /// time before the last change.
     fn looks_at(&mut self, now: Mono) -> bool {
         let is_early = |since: Option<Mono>, wait| since.is_some_and(|at| now.since(at) < wait);
@@ -187,31 +187,32 @@ impl Quality {
     }
 }
 
-/// More than 30 % lost is bad (DSS `loss_thin_tolerance`): below that a picture with faults is more
-/// than one without motion.
+/// More than 30 % lost is bad (DSS `loss_thin_tolerance`): below that, video with faults is worth
+/// more than video without motion.
 const LOST_BAD: u8 = 77;
-/// Less than 5 % lost is clean (DSS `loss_thick_tolerance`): Wi-Fi has that in peace.
+/// Less than 5 % lost is clean (DSS `loss_thick_tolerance`): an idle Wi-Fi has such losses.
 const LOST_FAIR: u8 = 13;
-/// Bad looks in a row (DSS `num_losses_to_thin`): one burst is an accident, three are the way.
+/// Bad observations in a row (DSS `num_losses_to_thin`): one burst is an accident, three show the
+/// route's state.
 const BAD_TO_THIN: u8 = 3;
-/// Clean looks in a row (DSS `num_losses_to_thick`): coming back too early costs the viewer more
-/// than coming back late.
+/// Clean observations in a row (DSS `num_losses_to_thick`): a return too early costs the viewer
+/// more than a late one.
 const PATIENCE_MIN: u8 = 6;
-/// Two minutes of the usual reports: a way that cannot carry more is tried about that often.
+/// Two minutes of the usual reports: a route that cannot carry more is tried about that often.
 const PATIENCE_MAX: u8 = 24;
-/// Bad again so soon after a step up means that the step was too much.
+/// A bad observation so soon after a step up means that the step was too much.
 const TRIAL: Duration = Duration::from_secs(60);
-/// Looks are no closer than this (DSS `quality_check_interval`): a player that reports in a hurry
-/// has no more to say.
+/// Least interval between observations (DSS `quality_check_interval`): frequent reports add
+/// nothing.
 const LOOK_MIN: Duration = Duration::from_secs(1);
-/// The usual interval of reports (RFC 3550 s6.2): what comes earlier tells of the time before the
-/// change as well.
+/// The usual interval of reports (RFC 3550 s6.2): an earlier report also covers the time before the
+/// change.
 const SETTLE: Duration = Duration::from_secs(5);
-/// DSS `thin_all_the_way_delay`: what is left of the 2 s that players buffer as a rule.
+/// DSS `thin_all_the_way_delay`: the rest of the 2 s that players usually buffer.
 const LAG_BAD: Duration = Duration::from_millis(1_500);
 /// DSS `start_thicking_delay`.
 const LAG_FAIR: Duration = Duration::from_millis(250);
-/// A picture every ten seconds is the least that one may call watching.
+/// One frame every ten seconds is the least that is still video.
 const SYNC_GAP_MAX: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! The shard's desk for packet windows: who asked for which, what is here, what is being built.
+//! The packet windows of a shard: windows that are here, requested windows, and their waiters.
 //!
 //! ```text
 //!            request                       answer
 //! (nothing) --------> Asked, with waiters --------> Here --pages age--> asked again at a request
 //! ```
-//! Invariants: a window is asked of the workers once, however many streams of the shard want it;
-//! none is handed out whose pages a worker has not seen in memory lately (`media::pages`).
-//! Bound: an entry lives as long as somebody waits for its window or holds it; leftovers are swept
+//! Invariants: a window is requested from the workers once, however many streams of the shard want
+//! it; no window is handed out whose pages a worker has not seen in memory lately (`media::pages`).
+//! Bound: an entry lives while a stream waits for its window or holds it; dead entries are swept
 //! when they outnumber the live ones.
 
 use std::collections::{HashMap, HashSet};
@@ -23,21 +23,21 @@ use crate::session::directory::StreamRef;
 /// Answer to a request.
 #[derive(Debug)]
 pub enum Desk {
-    /// Here it is.
+    /// The window is here.
     Here(Arc<PacketWindow>),
-    /// Somebody asked already: the waiter is told when it comes.
+    /// The window has been requested: the waiter is told when the window arrives.
     Asked,
-    /// Ask a worker, with this number on the task.
+    /// The caller requests the window from a worker, with this number on the task.
     Ask(u32),
 }
 
-/// See the module.
+/// All windows of one shard: see the module.
 #[derive(Debug)]
 pub struct WindowDesk {
     entries: HashMap<(FileIdentity, WindowKey), Entry>,
-    /// Windows that are asked for, by the number on their task.
+    /// Requested windows, by the number on their task.
     asked: Slab<(FileIdentity, WindowKey)>,
-    /// Lists of waiters that were answered, for the next ones.
+    /// Emptied lists of waiters, for reuse.
     spare: Vec<Vec<StreamRef>>,
     sweep_at: usize,
 }
@@ -83,8 +83,8 @@ impl WindowDesk {
         Desk::Ask(u32::try_from(self.asked.insert(name)).unwrap_or(u32::MAX))
     }
 
-    /// A worker has answered (`None`: it could not build the window, or the queue refused the
-    /// task). Returns the window's key and who waited for it: `give_back` takes the list.
+    /// A worker has answered (`None` when the window could not be built, or the queue refused the
+    /// task). Returns the window's key and its waiters: `give_back` takes the list.
     pub fn handle_answer(
         &mut self,
         number: u32,
@@ -101,7 +101,7 @@ impl WindowDesk {
         Some((name.1, waiters))
     }
 
-    /// Those of `handle_answer` are told.
+    /// Takes back the list of `handle_answer` after all its waiters were told.
     pub fn give_back(&mut self, mut waiters: Vec<StreamRef>) {
         if waiters.capacity() > 0 && self.spare.len() < SPARE_MAX {
             waiters.clear();
@@ -109,7 +109,7 @@ impl WindowDesk {
         }
     }
 
-    /// Windows being built for this shard.
+    /// Number of windows that are being built for this shard.
     #[must_use]
     pub fn asked_count(&self) -> usize {
         self.asked.len()
@@ -127,15 +127,16 @@ impl WindowDesk {
     }
 }
 
-/// Enters a waiter. Before the list grows, streams that wait in it for earlier epochs are taken
-/// out: it holds at most twice as many as there are streams, however often their clients seek.
+/// Adds a waiter. Before the list grows, streams that wait in it for earlier epochs are removed:
+/// the list holds at most twice as many waiters as there are streams, however often clients seek.
 fn push_waiter(waiters: &mut Vec<StreamRef>, waiter: StreamRef) {
     if waiters.len() == waiters.capacity() {
         let mut seen = HashSet::with_capacity(waiters.len());
         waiters.reverse();
         waiters.retain(|other| seen.insert((other.session, other.stream_index)));
         waiters.reverse();
-        // At least half of it is free: the next pass comes after as many waiters as are there.
+        // At least half of the list is free: the next pass comes after as many waiters as are
+        // present.
         if waiters.len() * 2 > waiters.capacity() {
             waiters.reserve_exact(waiters.len());
         }
@@ -145,9 +146,9 @@ fn push_waiter(waiters: &mut Vec<StreamRef>, waiter: StreamRef) {
 
 /// Below this many entries a sweep frees less than it costs.
 const SWEEP_MIN: usize = 256;
-/// Streams that wait for one window, where titles are watched by few at a time.
+/// Streams that wait for one window, with few viewers of a title at a time.
 const WAITERS_USUAL: usize = 8;
-/// Windows that are under way at once, as a rule.
+/// Windows that are usually under way at once.
 const SPARE_MAX: usize = 256;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! GET_PARAMETER and SET_PARAMETER (RFC 2326 s10.8, s10.9): signs of life, and a few values.
+//! GET_PARAMETER and SET_PARAMETER (RFC 2326 s10.8, s10.9): signs of life, and some values.
 
 use crate::base::time::Npt;
 use crate::rtsp::headers::write_rate;
@@ -13,8 +13,8 @@ use crate::vod::playback::Session;
 use crate::vod::table::Vod;
 
 impl Vod {
-    /// Without a body either is a keep-alive. GET_PARAMETER answers the parameters that it knows
-    /// and 451 for one that it does not; there is none to set yet.
+    /// Answers either method. Without a body both are a keep-alive. GET_PARAMETER answers known
+    /// parameters, and 451 for an unknown one; no parameter can be set yet.
     pub(crate) fn parameter(&self, cx: &Cx, command: &Command, key: SessionKey) -> Executed {
         let Some(session) = self.session(key) else {
             return command.refuse(Status::SessionNotFound);
@@ -73,7 +73,7 @@ impl Vod {
     }
 }
 
-/// 451 with the names that are not understood (RFC 2326 s11.3.4).
+/// 451 with the names of the unknown parameters (RFC 2326 s11.3.4).
 fn refuse_parameters(command: &Command, unknown: &[&str]) -> Executed {
     let body = unknown.iter().flat_map(|name| [name, "\r\n"]).collect::<String>();
     let response = command.response(Status::ParameterNotUnderstood);

@@ -24,7 +24,7 @@ impl Vod {
         if matches!(session.state, State::Ready) {
             return command.refuse(Status::MethodNotValidInThisState);
         }
-        // A pause point: playing goes on until there (RFC 2326 s10.6).
+        // A pause point: playing continues until this point (RFC 2326 s10.6).
         if let Some(text) = command.request.header("Range") {
             let Ok(header) = parse_range(text) else { return command.refuse(Status::BadRequest) };
             let is_backward = session.epoch.is_some_and(|epoch| epoch.scale < 0.0);
@@ -49,7 +49,8 @@ impl Vod {
         Executed::Reply(answer(command, session).header("Range", range.to_string()))
     }
 
-    /// A pause point is reached. The session stops there, not where the clock is a little later.
+    /// A pause point is reached. The session stops at the point, not where the clock is a little
+    /// later.
     pub fn handle_pause_due(&mut self, cx: &mut Cx, key: SessionKey, epoch_count: u32) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         if session.epoch_count != epoch_count {
@@ -58,7 +59,7 @@ impl Vod {
         let Some((point, epoch)) = session.pause_point.zip(session.epoch) else { return };
         let at = epoch.wall_of_npt(point);
         if at > cx.now {
-            // That of a point that was replaced after its timer had left the wheel.
+            // The timer of a pause point that was replaced after the timer had left the wheel.
             let timer = TimerKey::Pause { session: key, epoch_count };
             cx.wheel.replace(&mut session.timers.pause, at, timer);
             return;
@@ -75,7 +76,7 @@ impl Vod {
     }
 }
 
-/// Whether playing will come to `point`.
+/// Whether playing will reach `point`.
 fn is_ahead(point: Npt, npt: Npt, is_backward: bool) -> bool {
     if is_backward { point < npt } else { point > npt }
 }

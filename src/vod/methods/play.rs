@@ -1,10 +1,10 @@
 //! PLAY (RFC 2326 s10.5): start, resume, seek, change of Scale or Speed.
 //!
 //! A PLAY with a Range (or one that changes which samples are sent) moves the streams and waits for
-//! their first windows; the answer is written when they are here, so that a title which cannot be
-//! played is refused instead of silent, and the first packet follows the answer at once. A PLAY
-//! that only goes on keeps every stream at its next packet: nothing is repeated, nothing skipped.
-//! A PLAY while playing takes effect at once; the queue of RFC 2326 s10.5 is not kept.
+//! their first windows. The answer is written when the windows are here, so that a title that
+//! cannot be played is refused instead of silent, and the first packet follows the answer at once.
+//! A PLAY that only continues keeps every stream at its next packet: no packet is repeated or
+//! skipped. A PLAY while playing takes effect at once; the queue of RFC 2326 s10.5 is not kept.
 
 use crate::base::time::{Npt, rescale};
 use crate::media::codec::MediaKind;
@@ -29,7 +29,7 @@ use crate::vod::position::{
 use crate::vod::stream::{Phase, Stream};
 use crate::vod::table::Vod;
 
-/// What a PLAY asks for.
+/// The parameters of a PLAY request.
 struct Asked {
     range: Option<RangeHeader>,
     start: Option<Npt>,
@@ -58,14 +58,14 @@ impl Vod {
         self.move_to(cx, command, key, asked)
     }
 
-    /// Whether the streams can stay where they are: playing or paused, and the same samples sent.
+    /// Whether the streams can stay in place: playing or paused, with the same samples to send.
     fn continues(&self, key: SessionKey, scale: f64) -> bool {
         let Some(session) = self.session(key) else { return false };
         let is_under_way = matches!(session.state, State::Playing | State::Paused { .. });
         let same_samples = session.epoch.is_some_and(|epoch| {
             window_kind(epoch.scale) == window_kind(scale) && (epoch.scale < 0.0) == (scale < 0.0)
         });
-        // A stream set up during the pause has no place yet.
+        // A stream that was set up during the pause has no place yet.
         let all_placed = session.streams.iter().all(|stream| {
             let is_sent = session.track(stream).is_some_and(|track| is_sent(track, scale));
             stream.cursor.is_some() || !is_sent
@@ -73,7 +73,7 @@ impl Vod {
         is_under_way && same_samples && all_placed
     }
 
-    /// Resume, change of rate, or nothing new at all.
+    /// Resumes, changes the rate, or repeats the present state.
     fn go_on(
         &mut self,
         cx: &mut Cx,
@@ -110,7 +110,8 @@ impl Vod {
         Executed::Reply(response)
     }
 
-    /// Seek or first start: the streams move, and the answer waits for their windows.
+    /// Seeks, or starts for the first time: the streams move, and the answer waits for their
+    /// windows.
     fn move_to(
         &mut self,
         cx: &mut Cx,
@@ -124,7 +125,8 @@ impl Vod {
         };
         let is_over = matches!(session.state, State::Ended | State::Ready);
         let wanted = asked.start.unwrap_or_else(|| match asked.scale < 0.0 {
-            // Played out, or never begun: from the start, or backwards from the end.
+            // At the end, or never started: begins at the start of the title; backwards, at its
+            // end.
             true if is_over => session.title.asset.duration,
             false if is_over => Npt::ZERO,
             _ => session.next_npt(now),
@@ -205,8 +207,8 @@ impl Vod {
         self.release_held(cx, key);
     }
 
-    /// Puts every stream that has something to send on the wheel, due at once. `from` is the epoch
-    /// that this one goes on from; `None` when the streams were moved.
+    /// Puts every stream with samples to send on the wheel, due at once. `from` is the epoch that
+    /// this one continues; `None` when the streams were moved.
     fn begin_epoch(
         &mut self,
         cx: &mut Cx,
@@ -227,7 +229,7 @@ impl Vod {
         }
         let now = cx.now;
         if active.is_empty() {
-            // Tracks without samples: a player waits for BYE (rule C9).
+            // A track without samples: a player waits for its BYE (rule C9).
             for (index, stream) in session.streams.iter_mut().enumerate() {
                 stream.phase = Phase::Finishing;
                 let stream_index = u8::try_from(index).unwrap_or(u8::MAX);
@@ -243,19 +245,20 @@ impl Vod {
         self.wait_for_report(cx, key, now);
     }
 
-    /// A PLAY that waits for windows cannot be served: too many tasks wait already.
+    /// Refuses a PLAY that waits for windows, because too many tasks wait already.
     pub(crate) fn refuse_play(&mut self, cx: &mut Cx, key: SessionKey) {
         self.answer_priming(cx, key, Status::ServiceUnavailable, Some("1"));
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         session.end_epoch(&mut cx.wheel);
-        // They stand where the refused PLAY would have begun: the next PLAY places them anew.
+        // The streams stand where the refused PLAY would have begun: the next PLAY places them
+        // anew.
         for stream in &mut session.streams {
             stream.cursor = None;
         }
         self.release_held(cx, key);
     }
 
-    /// A PLAY whose windows cannot be built is refused; the session ends after it.
+    /// Refuses a PLAY whose windows cannot be built; the session ends after that.
     pub(crate) fn fail_play(&mut self, cx: &mut Cx, key: SessionKey, failure: &WindowFailure) {
         let status = match failure {
             WindowFailure::FileChanged => Status::NotFound,
@@ -275,7 +278,7 @@ impl Vod {
         if !matches!(session.state, State::Priming(_)) {
             return;
         }
-        // `Playing` is counted as `Priming` is; what was before comes right behind.
+        // The gauge counts `Playing` as it counts `Priming`; the old state comes back right after.
         let taken = std::mem::replace(&mut session.state, State::Playing);
         let State::Priming(priming) = taken else { return };
         let waiter = priming.waiter;
@@ -288,7 +291,7 @@ impl Vod {
     }
 }
 
-/// Reads Range, Scale and Speed.
+/// Reads Range, Scale and Speed of a PLAY.
 fn asked(session: &Session, command: &Command) -> Result<Asked, Status> {
     aggregate_only(session, command)?;
     let request = &command.request;
@@ -296,7 +299,8 @@ fn asked(session: &Session, command: &Command) -> Result<Asked, Status> {
     let (scale_text, speed_text) = (request.header("Scale"), request.header("Speed"));
     let scale = match scale_text {
         Some(text) => parse_scale(text).map_err(|_| Status::BadRequest)?,
-        // RFC 2326 s12.34: without the header, normal play; a resume keeps its rate only if asked.
+        // RFC 2326 s12.34: without the header, normal play; a resume keeps its rate only on
+        // request.
         None => 1.0,
     };
     let speed = match speed_text {
@@ -324,7 +328,7 @@ fn asked(session: &Session, command: &Command) -> Result<Asked, Status> {
     Ok(Asked { range, start, end, scale, speed: nearest_speed(speed), echo })
 }
 
-/// Range, RTP-Info, and Scale and Speed when they were asked for or are not 1.
+/// Answers PLAY with Range, RTP-Info, and with Scale and Speed if requested or not 1.
 fn play_answer(
     response: Response,
     session: &Session,
@@ -354,9 +358,9 @@ fn play_answer(
     response.header("RTP-Info", write_rtp_info(&entries))
 }
 
-/// The range that is really played, in the unit that was asked for. The end is told only when one
-/// was asked for, as live555's server does it: GStreamer drops what it finds behind the end of the
-/// range, and by its clock the last frame often is.
+/// The range that is actually played, in the requested unit. The answer has an end only if the
+/// request has one, as with live555's server: GStreamer drops frames after the end of the range,
+/// and by GStreamer's clock the last frame often is after the end.
 fn answered_range(session: &Session, epoch: &Epoch, asked: Option<&RangeHeader>) -> String {
     let start = epoch.npt;
     let end = session.end.or_else(|| (epoch.scale < 0.0).then_some(Npt::ZERO));
@@ -374,8 +378,8 @@ fn answered_range(session: &Session, epoch: &Epoch, asked: Option<&RangeHeader>)
     range.to_string()
 }
 
-/// The range start that the first frames make, when `npt` was found: a video's is its sync sample,
-/// and where only sound is played it is the packet that `npt` lies in.
+/// Start of the range by the first frames at `npt`: with video, the time of the sync sample; with
+/// sound alone, the time of the packet that `npt` lies in.
 fn first_npt(session: &mut Session, npt: Npt, anchors: &mut [i64]) -> Npt {
     let Session { title, streams, .. } = session;
     let is_video = |stream: &Stream| {
@@ -404,7 +408,7 @@ fn first_npt(session: &mut Session, npt: Npt, anchors: &mut [i64]) -> Npt {
     frame.npt
 }
 
-/// By how much playout time the first frames lie before the range start: sound begins with the
+/// Playout time from the earliest first frame to the start of the range: sound begins with the
 /// packet that the start falls into.
 fn first_lead_ns(session: &mut Session, epoch: &Epoch, anchors: &[i64]) -> i64 {
     let streams = session.streams.iter_mut().zip(anchors);
@@ -418,7 +422,7 @@ fn first_lead_ns(session: &mut Session, epoch: &Epoch, anchors: &[i64]) -> i64 {
     leads.max().unwrap_or(0).max(0)
 }
 
-/// Decode time of the first frame over all streams: the wall clock starts there.
+/// Earliest decode time of all streams' first frames: the wall clock starts there.
 fn first_due(session: &mut Session, npt: Npt, scale: f64) -> Npt {
     if window_kind(scale) == WindowKind::Sync {
         return npt;
@@ -431,5 +435,5 @@ fn first_due(session: &mut Session, npt: Npt, scale: f64) -> Npt {
     frames.min().unwrap_or(npt)
 }
 
-/// After a seek RTP time steps on by at least this: the length of a frame.
+/// Least step of RTP time after a seek: the length of a frame.
 const RTP_TIME_STEP_NS: i64 = 40_000_000;

@@ -1,4 +1,4 @@
-//! SETUP (RFC 2326 s10.4): a stream of a new session, or one more stream of a session.
+//! SETUP (RFC 2326 s10.4): a stream of a new session, or a further stream of a session.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::vod::stream::Stream;
 use crate::vod::table::Vod;
 use crate::vod::thinning::{Level, Quality};
 
-/// What a SETUP asks for, once it is clear that it can be had.
+/// A SETUP request that can be served.
 struct Wish {
     title: Arc<Title>,
     track_index: u8,
@@ -59,7 +59,7 @@ impl Vod {
                     self.forget_if_empty(cx, key);
                     return match refused {
                         None if cx.sockets.has_room() => Executed::NeedsPair(Box::new(command)),
-                        // Every pair knows this client address already.
+                        // The client address is in use on every pair.
                         None => command.refuse(Status::NotEnoughBandwidth),
                         Some(status) => command.refuse(status),
                     };
@@ -78,7 +78,7 @@ impl Vod {
         self.add_stream(cx, &command, key, &wish, path)
     }
 
-    /// Checks a SETUP against the title, the session and the transports we have.
+    /// Checks a SETUP against the title, the session and the supported transports.
     fn wish(&self, command: &Command, key: Option<SessionKey>) -> Result<Wish, Status> {
         let session = key.and_then(|key| self.session(key));
         let title = match (session, &command.title) {
@@ -98,7 +98,7 @@ impl Vod {
         let track_index = match command.target.track {
             Some(track) if usize::from(track) < title.asset.tracks.len() => track,
             Some(_) => return Err(Status::NotFound),
-            // Rule C4: with one track there is no doubt which is meant.
+            // Rule C4: with one track the request is unambiguous.
             None if title.asset.tracks.len() == 1 => 0,
             None => return Err(Status::AggregateOperationNotAllowed),
         };
@@ -139,7 +139,7 @@ impl Vod {
             created: cx.now,
             alive: cx.now,
             liveness_due: cx.now,
-            // Never the number of an earlier session in the same place.
+            // Never the epoch number of an earlier session in the same place.
             epoch_count: rng.next_u32(),
             epoch: None,
             end: None,
@@ -154,8 +154,9 @@ impl Vod {
         Ok(key)
     }
 
-    /// Rule C7: FFmpeg, when no UDP comes, pauses and sets up again over TCP on the same
-    /// connection without tearing down. The paused session is freed at once.
+    /// Ends a session that the client replaces. Rule C7: FFmpeg, when no UDP arrives, sends PAUSE
+    /// and sets up again over TCP on the same connection without TEARDOWN. The paused session is
+    /// freed at once.
     fn replace_older(&mut self, cx: &mut Cx, command: &Command, wish: &Wish) {
         for session in cx.directory.of_connection(command.waiter.entry).to_vec() {
             let SessionRef::Title(key) = session else { continue };
@@ -170,7 +171,7 @@ impl Vod {
         }
     }
 
-    /// `Err(None)`: the client address is in use on every pair that is open.
+    /// `Err(None)` when the client address is in use on every open pair.
     fn place_udp(
         &self,
         cx: &mut Cx,
@@ -211,14 +212,14 @@ impl Vod {
         let mut stream = Stream::new(wish.track_index, payload, path, control_url, ssrc, random);
         let said = cx.configs.find(&wish.title.url_path).adapts_quality;
         if said.unwrap_or(cx.config.adapts_quality) && track.kind == MediaKind::Video {
-            // Sound is little and its faults are heard: it is never thinned.
+            // Sound has a low bit rate and its gaps are heard: sound is never thinned.
             stream.quality = Some(Box::new(Quality::new(track.sync_gap())));
             cx.cells.quality_levels[Level::Full as usize].add(1);
         }
         let profile = wish.offer.profile;
         let is_udp = matches!(path, Transport::Udp { .. });
         if cx.config.retransmits && profile == Profile::Avpf && is_udp {
-            // It has our offer from the SDP: only there does a client know the profile from.
+            // The SDP must have offered retransmission: a client knows the profile only from there.
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
             let payload_type = rtx_payload_type(track.payload.payload_type);
             stream.resender = Some(Box::new(Resender::new(payload_type, rtx, rng.random())));
@@ -237,7 +238,7 @@ impl Vod {
             Transport::Tcp { channel, rtcp_channel } => {
                 TransportPath::Interleaved { channels: (channel, rtcp_channel) }
             }
-            // Titles are sent to no group: none is chosen.
+            // Titles have no multicast: `choose` never returns a group.
             Transport::Group { .. } => return command.refuse(Status::UnsupportedTransport),
         };
         let (ssrc, mode) = (Some(ssrc.0), Mode::Play);
@@ -255,7 +256,7 @@ impl Vod {
     }
 }
 
-/// The first offer that we can serve (RFC 2326 s12.39: in order of preference).
+/// The first offer that can be served (RFC 2326 s12.39: in order of preference).
 fn choose(
     offers: Vec<TransportOffer>,
     command: &Command,
@@ -266,17 +267,17 @@ fn choose(
         let fits = match offer.protocol {
             Lower::Udp => {
                 let ports = offer.client_port.is_some_and(|(a, b)| a != 0 && b != 0 && a != b);
-                // Media goes to the RTSP peer and nowhere else (DESIGN section 9).
+                // Media goes to the address of the RTSP peer only (DESIGN section 9).
                 ports
                     && offer.destination.as_deref().is_none_or(|to| is_peer(to, command.peer.ip()))
             }
-            // Packets are interleaved with the connection that the session lives on.
-            // Entries are named alike on every shard.
+            // Packets are interleaved with the connection that the session was made on.
+            // The shards use the same entry numbers, so the shard is compared, too.
             Lower::Tcp => session.is_none_or(|s| {
                 s.connection == Some(command.waiter.entry) && s.id.shard() == command.waiter.shard
             }),
         };
-        // One transport per session: it is paced either by the clock or by its connection.
+        // One transport for each session: the clock or the connection paces a session, not both.
         let same = session.and_then(|s| s.streams.first()).is_none_or(|first| {
             matches!(first.path, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
         });

@@ -28,8 +28,8 @@ impl Vod {
         }
     }
 
-    /// Takes one stream out. While others play it would shift their places under keys that are on
-    /// their way, so this is for a session that rests.
+    /// Removes one stream of a session that does not play. In a playing session the removal would
+    /// shift the other streams' indices, which timers and tasks refer to.
     fn drop_stream(
         &mut self,
         cx: &mut Cx,
