@@ -1,10 +1,10 @@
-//! What sessions ask of their shard, and what falls due for them.
+//! Actions that sessions request from their shard, and keys of their timers.
 //!
 //! ```text
 //!  sessions --Action--> shard: sockets, connections, workers
 //!  wheel --TimerKey--> sessions
 //! ```
-//! Actions are carried out in the order in which they were asked for, within the turn.
+//! Actions are carried out in the order of the requests, within the turn.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use crate::rtsp::response::Response;
 use crate::session::command::{Command, Waiter};
 use crate::session::directory::{SessionKey, SessionRef};
 
-/// What the shard does for the sessions.
+/// An action of the shard for a session.
 #[derive(Debug)]
 pub enum Action {
     /// Hands a task to the workers.
     Submit(Task),
-    /// Answers a command.
+    /// Sends the answer to a command.
     Respond {
-        /// Who waits.
+        /// Connection that waits for the answer.
         waiter: Waiter,
         /// The answer.
         response: Response,
     },
     /// Sends RTCP from a pair's RTCP socket.
     Datagram {
-        /// Pair.
+        /// Index of the pair.
         pair: u16,
-        /// To.
+        /// Destination.
         to: SocketAddr,
         /// A compound packet.
         bytes: Vec<u8>,
@@ -47,22 +47,22 @@ pub enum Action {
         /// A compound packet.
         bytes: Vec<u8>,
     },
-    /// Sends a packet again that was lost, if it may be.
+    /// Sends a lost packet again, if that is allowed.
     Resend {
         /// Session.
         session: SessionRef,
         /// Stream of the session.
         stream_index: u8,
-        /// Epoch of a player, serial of a reader: the place may be another's by now.
+        /// Epoch of a player, or serial of a reader: another session may have taken the place.
         epoch_count: u32,
-        /// Sequence number that the packet bore.
+        /// Sequence number of the lost packet.
         seq: SeqNo,
     },
     /// Connects to a camera.
     Connect {
-        /// What the connection is known by.
+        /// Name of the connection.
         camera: CameraName,
-        /// Where it is.
+        /// Address of the camera.
         to: SocketAddr,
     },
     /// Sends bytes on a camera's connection.
@@ -72,36 +72,36 @@ pub enum Action {
         /// Requests, as a rule.
         bytes: Vec<u8>,
     },
-    /// Opens another pair of sockets for a track of a source that is pulled.
+    /// Opens another pair of sockets for a track of a pulled source.
     OpenPair {
         /// Number of the source.
         source: u32,
-        /// Which track.
+        /// Index of the track.
         track: u8,
     },
-    /// Opens the way for packets that will come to a pair.
+    /// Punches the NAT for packets that will arrive at a pair.
     Knock {
-        /// Pair.
+        /// Index of the pair.
         pair: u16,
-        /// Where RTP will come from.
+        /// Address that RTP will come from.
         rtp: SocketAddr,
-        /// Where RTCP will come from.
+        /// Address that RTCP will come from.
         rtcp: SocketAddr,
     },
     /// Closes a pair of sockets that no client uses any more.
     ClosePair(u16),
-    /// Opens sockets of an input; the shard tells `handle_input_opened`. Those for RTCP may fail.
+    /// Opens the sockets of an input; `handle_input_opened` gets the result. RTCP sockets may fail.
     OpenInput {
-        /// Its number.
+        /// Number of the input.
         number: u32,
-        /// They.
+        /// Sockets to open.
         sockets: Vec<InputSocket>,
     },
     /// Closes the sockets of an input.
     CloseInput(u32),
-    /// Closes a connection when what waits on it is sent.
+    /// Closes a connection after its queued bytes are sent.
     HangUp(EntryKey),
-    /// Does something with the sockets of groups.
+    /// Changes the sockets of multicast groups.
     Group(GroupAction),
     /// Executes a held command.
     Execute(Box<Command>),
@@ -112,37 +112,37 @@ pub enum Action {
 pub struct InputSocket {
     /// Track of the input.
     pub track: u8,
-    /// For RTCP.
+    /// The socket receives RTCP.
     pub is_rtcp: bool,
-    /// A group, or an address of ours.
+    /// Address of a group, or of the server.
     pub to: SocketAddr,
-    /// A group is joined for these senders only; empty: whoever sends to it.
+    /// Senders for which a group is joined; empty joins for every sender.
     pub senders: Vec<IpAddr>,
-    /// By which interface a group is joined; otherwise the routing table says.
+    /// Interface that joins a group; `None` leaves the choice to the routing table.
     pub interface: Option<String>,
-    /// Any address of ours will do when `to` is none.
+    /// Any address of the server will do if `to` is not one.
     pub may_widen: bool,
 }
 
-/// What the shard does with the sockets of groups.
+/// An action on the sockets of multicast groups.
 #[derive(Debug)]
 pub enum GroupAction {
-    /// Opens the pair that groups are sent by.
+    /// Opens the pair that groups are sent from.
     OpenPair(MulticastSettings),
-    /// Listens to the reports that come to a path's group.
+    /// Opens the RTCP sockets of a path's group.
     Hear {
-        /// Which path.
+        /// Name of the path.
         path: Arc<str>,
-        /// Its group.
+        /// The path's group.
         group: Group,
-        /// How many pairs of ports it has.
+        /// Number of the group's pairs of ports.
         tracks: u8,
     },
-    /// Listens there no more.
+    /// Closes the RTCP sockets of the path's group.
     Leave(Arc<str>),
 }
 
-/// What falls due on the wheel.
+/// A key of the wheel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimerKey {
     /// A stream's next frame.
@@ -163,7 +163,7 @@ pub enum TimerKey {
         /// Valid in this epoch only.
         epoch_count: u32,
     },
-    /// A stream has sent all; its BYE is due.
+    /// BYE of a stream that has sent everything is due.
     Bye {
         /// Session.
         session: SessionKey,
@@ -179,28 +179,28 @@ pub enum TimerKey {
         /// Valid in this epoch only.
         epoch_count: u32,
     },
-    /// See whether the client still lives.
+    /// A check whether the client is alive.
     Liveness {
         /// Session.
         session: SessionKey,
-        /// Its name: the place may have been taken by another.
+        /// Id of the session: another session may have taken the place.
         id: SessionId,
     },
-    /// See whether an RTSP connection still does something.
+    /// A check whether an RTSP connection is still in use.
     Connection(EntryKey),
-    /// A reader of a live path.
+    /// A reader of a live path is due.
     LiveReader {
-        /// Its place.
+        /// Index of the reader.
         index: u32,
-        /// Tells it from another in that place.
+        /// Serial of the reader: another reader may have taken the place.
         serial: u32,
     },
-    /// Look after the sessions of live paths.
+    /// Periodic work for live paths.
     LiveTick,
 }
 
 impl TimerKey {
-    /// The session that it is for.
+    /// The session of a player's key; `None` for other keys.
     #[must_use]
     pub fn session(self) -> Option<SessionKey> {
         match self {

@@ -1,6 +1,6 @@
-//! Whether one more session may be, of a title or of a live path, of one who plays or publishes.
+//! Admission of a further session: player of a title, or reader or publisher of a live path.
 //!
-//! One limit for all sessions of a shard, and one for those of an address on all shards.
+//! One limit counts all sessions of a shard, another one the sessions of an address on all shards.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use crate::base::seldom::Seldom;
 use crate::rtsp::response::Status;
 use crate::session::cx::Cx;
 
-/// What is said of sessions that are refused.
+/// When the log last told of refused sessions.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalsSaid {
     full: Seldom,
@@ -17,13 +17,13 @@ pub(crate) struct RefusalsSaid {
 }
 
 impl Cx {
-    /// Sessions of all kinds.
+    /// Number of sessions of all kinds.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.directory.len()
     }
 
-    /// A place for one more session of a client; it is free again when that is dropped.
+    /// Admits one more session of a client; dropping the result frees the session's place.
     pub(crate) fn admit_session(&mut self, peer: SocketAddr) -> Result<AddressPlace, Status> {
         let (now, ip) = (self.now, peer.ip().to_canonical());
         if self.session_count() >= self.config.sessions_max {

@@ -1,10 +1,10 @@
-//! What is known of clients from their requests.
+//! Facts about clients, from their requests.
 
 use std::net::IpAddr;
 
 use crate::rtsp::reader::Request;
 
-/// Whether a `destination` is the peer. A zone that it names is one of the peer's own (RFC 4007
+/// Whether a `destination` is the peer. A zone in `destination` is one of the peer's own (RFC 4007
 /// s11.2).
 pub(crate) fn is_peer(destination: &str, peer: IpAddr) -> bool {
     let bare = destination.trim_start_matches('[').trim_end_matches(']');
@@ -12,15 +12,15 @@ pub(crate) fn is_peer(destination: &str, peer: IpAddr) -> bool {
     bare.parse::<IpAddr>().is_ok_and(|ip| ip == peer)
 }
 
-/// A user agent as long as anyone reads it.
+/// Cuts a text of a client, such as `User-Agent`, to a length that is still useful.
 pub(crate) fn clip(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(80).collect()
 }
 
-/// Whether a client is one that knows `RTP/AVPF` in `m=` and makes use of it (client rule C22). No
-/// other is known that does, and `m=` names one profile: live555, and VLC with it, leaves such
-/// media out; FFmpeg takes them but asks for RTP/AVP, and would take retransmissions for packets
-/// of its stream (C10).
+/// Whether a client knows `RTP/AVPF` in `m=` and uses it (client rule C22). GStreamer is the only
+/// such client known, and `m=` names one profile: live555, and VLC with it, leaves such media out;
+/// FFmpeg takes them but asks for RTP/AVP, and would take retransmissions for packets of its stream
+/// (C10).
 #[must_use]
 pub fn takes_feedback(request: &Request) -> bool {
     request.header("User-Agent").is_some_and(|agent| agent.contains("GStreamer"))

@@ -1,4 +1,4 @@
-//! A command on its way to a session: the request, where it came from, where its answer goes.
+//! A command on its way to a session: the request, its origin, and the target of its answer.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,42 +11,43 @@ use crate::rtsp::reader::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::Target;
 
-/// See the module.
+/// A command to execute: see the module.
 #[derive(Debug)]
 pub struct Command {
-    /// The request as read.
+    /// The request as parsed.
     pub request: Request,
-    /// Its URL, taken apart.
+    /// The request's URL, parsed.
     pub target: Target,
-    /// The session that its `Session` header names.
+    /// The session in the `Session` header.
     pub session: Option<SessionId>,
-    /// Whom the answer goes to.
+    /// Connection that the answer goes to.
     pub waiter: Waiter,
-    /// Where the RTSP connection comes from.
+    /// Remote address of the RTSP connection.
     pub peer: SocketAddr,
-    /// Our address on the RTSP connection.
+    /// Local address of the RTSP connection.
     pub local: IpAddr,
     /// The title, for a SETUP that begins a session.
     pub title: Option<Arc<Title>>,
 }
 
-/// Who waits for the answer to a command.
+/// A connection that waits for the answer to a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiter {
     /// Shard of the connection.
     pub shard: ShardId,
-    /// The connection's entry there.
+    /// Entry of the connection on that shard.
     pub entry: EntryKey,
 }
 
-/// What becomes of a command.
+/// Result of a command.
 #[derive(Debug)]
 pub enum Executed {
-    /// Done.
+    /// The command is done; this is the answer.
     Reply(Response),
     /// The answer follows as `Action::Respond`.
     Later,
-    /// A client address is in use on every pair: open another pair, then execute again.
+    /// The client address is in use on every pair: the caller opens another pair and executes
+    /// again.
     NeedsPair(Box<Command>),
 }
 
@@ -57,12 +58,12 @@ impl Command {
         Response::new(status, self.request.cseq)
     }
 
-    /// An answer without more to say, as most refusals are.
+    /// An answer with a status only, as most refusals are.
     #[must_use]
     pub fn refuse(&self, status: Status) -> Executed {
         let response = self.response(status);
         Executed::Reply(match status {
-            // RFC 2326 s11.3.6: the answer says what can be done instead.
+            // RFC 2326 s11.3.6: the answer lists the methods that are allowed instead.
             Status::MethodNotValidInThisState => {
                 let is_at_rest = self.request.method == Method::Pause;
                 response.header("Allow", if is_at_rest { ALLOWED_AT_REST } else { ALLOWED })
@@ -72,16 +73,15 @@ impl Command {
     }
 }
 
-/// What a session that has played understands: no further SETUP.
+/// Methods of a session that has played: no further SETUP.
 const ALLOWED: &str = "OPTIONS, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
-/// What a session that has not played yet understands: nothing to pause.
+/// Methods of a session that has not played yet: no PAUSE.
 const ALLOWED_AT_REST: &str = "OPTIONS, SETUP, PLAY, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
 
-/// `Public` of OPTIONS for a title: all that is answered and nothing that is not (rules C2, C20,
-/// C31).
+/// `Public` of OPTIONS for a title: exactly the methods that are answered (rules C2, C20, C31).
 pub const PUBLIC: &str =
     "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
-/// The same where anything but a title is meant: a live path, or the server.
+/// `Public` of OPTIONS for a live path or the server.
 const PUBLIC_LIVE: &str = "OPTIONS, DESCRIBE, ANNOUNCE, SETUP, PLAY, RECORD, PAUSE, TEARDOWN, \
      GET_PARAMETER, SET_PARAMETER";
 

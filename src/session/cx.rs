@@ -1,10 +1,10 @@
-//! What sessions of all roles share on their shard: the time, the wheel, the sockets, the outbox.
+//! Context that sessions of all roles share on their shard: time, wheel, sockets, outbox.
 //!
 //! ```text
 //!  Vod::play(&mut self, cx: &mut Cx, ..)     Live::announce(&mut self, cx: &mut Cx, ..)
 //! ```
 //! Each method of a role gets the context beside the role's own tables.
-//! Invariant: no session is kept here; the directory has their places only.
+//! Invariant: the context holds no session; the directory has their references only.
 //! Bounds: `sessions_max` sessions; `SPARE_BYTES_MAX` buffers.
 
 use std::net::SocketAddr;
@@ -28,50 +28,50 @@ use crate::session::directory::Directory;
 use crate::session::feedback::Refusal;
 use crate::session::sockets::SharedSockets;
 
-/// What sessions are allowed and told.
+/// Limits and settings of sessions.
 #[derive(Debug, Clone)]
 pub struct SessionConfig {
-    /// Sessions at most: of titles and live paths, of those who play and publish, together.
+    /// Sessions at most: players, readers and publishers together.
     pub sessions_max: usize,
-    /// What each address has of the sessions of all shards.
+    /// Sessions of each address, counted over all shards.
     pub addresses: Arc<Addresses>,
-    /// A client not heard of for this long is gone.
+    /// A client without a sign of life for this long is gone.
     pub timeout: Duration,
     /// Host part of CNAMEs.
     pub host: String,
-    /// An interleaved session later than this skips ahead; zero: never.
+    /// An interleaved session with a larger lag skips ahead; zero: never.
     pub lag_budget: Duration,
-    /// Pictures are thinned for players whose way loses packets.
+    /// Video is thinned for players on a route that loses packets.
     pub adapts_quality: bool,
-    /// Packets that a player lost are sent again when it asks.
+    /// Packets that a player has lost are sent again on request.
     pub retransmits: bool,
 }
 
-/// See the module.
+/// The shared context of one shard: see the module.
 #[derive(Debug)]
 pub struct Cx {
-    /// The next timer or command panics, as a bug would have it.
+    /// The next timer or command panics, to test what a bug would cause.
     #[cfg(test)]
     pub panics_next: bool,
     pub(crate) shard: ShardId,
     pub(crate) config: SessionConfig,
     /// All sessions, of titles and live paths, by id and by connection.
     pub directory: Directory,
-    /// Sockets' tuples.
+    /// Client addresses at the shard's UDP sockets.
     pub sockets: SharedSockets,
-    /// Whose datagrams at the same sockets are which source's.
+    /// Sources by the addresses of their datagrams.
     pub demux: Demux,
-    /// What is configured of paths and titles.
+    /// Configuration of paths and titles.
     pub configs: Arc<PathTable>,
     /// Everything that falls due on this shard.
     pub wheel: Wheel<TimerKey>,
-    /// What the shard must do next, in this order.
+    /// Actions for the shard, in this order.
     pub out: Vec<Action>,
-    /// Storage of reports that are sent, for the next ones.
+    /// Buffers of sent reports, for reuse.
     spare_bytes: Vec<Vec<u8>>,
     pub(crate) cells: Arc<ShardCells>,
     pub(crate) refusals_said: RefusalsSaid,
-    /// Now, fixed for the length of a turn.
+    /// The present time, fixed for the length of a turn.
     pub now: Mono,
     /// Nanoseconds since 1970 at `now`.
     pub utc_ns: i64,
@@ -108,13 +108,13 @@ impl Cx {
         }
     }
 
-    /// How long a client may be silent.
+    /// Time for which a client may be silent.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.config.timeout
     }
 
-    /// Whether packets that a player lost are sent again.
+    /// Whether lost packets are sent again.
     #[must_use]
     pub fn retransmits(&self) -> bool {
         self.config.retransmits
@@ -125,7 +125,7 @@ impl Cx {
         self.spare_bytes.pop().unwrap_or_default()
     }
 
-    /// A report is sent: its buffer can be used again.
+    /// Takes back the buffer of a report that was sent.
     pub fn give_bytes_back(&mut self, mut bytes: Vec<u8>) {
         if self.spare_bytes.len() < SPARE_BYTES_MAX {
             bytes.clear();
@@ -133,28 +133,28 @@ impl Cx {
         }
     }
 
-    /// Counts a request that is answered.
+    /// Counts a request that was answered.
     pub fn count_request(&self, method_index: usize, status_code: u16, taken: Duration) {
         self.cells.count_request(method_index, status_code);
         let taken_ns = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
         self.cells.request_duration.observe_ns(taken_ns);
     }
 
-    /// Frees a client's address on a pair; a further pair that nobody uses now is closed.
+    /// Frees a client's address on a pair; a further pair without any use is closed.
     pub(crate) fn release_tuple(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
         if self.sockets.release(pair, rtp, rtcp) {
             self.close_unused_pair(pair);
         }
     }
 
-    /// A further pair may be closed when neither players nor publishers use it.
+    /// Closes a further pair if neither players nor publishers use it.
     pub(crate) fn close_unused_pair(&mut self, pair: u16) {
         if !self.demux.uses_pair(pair) {
             self.out.push(Action::ClosePair(pair));
         }
     }
 
-    /// Closes the connection of a session that we have ended, unless others are on it.
+    /// Closes the connection of a session that the server has ended, unless other sessions use it.
     pub(crate) fn hang_up(&mut self, connection: Option<EntryKey>) {
         let Some(entry) = connection else { return };
         if self.directory.of_connection(entry).is_empty() {
@@ -167,20 +167,21 @@ impl Cx {
         self.cells.rtx_refused[refusal as usize].add(1);
     }
 
-    /// `Session: id;timeout=N`. Announced five seconds short of the truth, because some clients
-    /// ping exactly at the announced time (rule C16).
+    /// The `Session` header: `id;timeout=N`. The announced timeout is five seconds less than the
+    /// real one, because some clients send their keep-alive exactly at the announced time (rule
+    /// C16).
     pub(crate) fn session_header(&self, id: SessionId) -> String {
         let timeout_s = self.config.timeout.as_secs();
         let announced_s = timeout_s.saturating_sub(5).max(timeout_s.min(1));
         format!("{id};timeout={announced_s}")
     }
 
-    /// Bytes between frames were passed over.
+    /// Counts bytes between frames that were skipped.
     pub fn count_resync(&self) {
         self.cells.framing_resyncs.add(1);
     }
 
-    /// 200 that names the session.
+    /// Answers 200 with the session's header.
     pub(crate) fn answer(&self, command: &Command) -> Response {
         let response = command.response(Status::Ok);
         match command.session {
@@ -190,8 +191,8 @@ impl Cx {
     }
 }
 
-/// Reports of one turn, as a rule, and in a crowd.
+/// Usual number of reports in one turn, and with many sessions.
 const SPARE_BYTES_MIN: usize = 32;
 const SPARE_BYTES_MAX: usize = 256;
-/// A sender report with a CNAME is below this.
+/// A sender report with a CNAME is shorter.
 const REPORT_BYTES: usize = 128;

@@ -1,4 +1,4 @@
-//! Where to find the sessions of a shard: by id, and by the RTSP connection they were made on.
+//! The sessions of a shard by id, and by the RTSP connection that they were made on.
 //!
 //! ```text
 //!  Session header --id--> SessionRef
@@ -14,22 +14,22 @@ use std::ops::Bound;
 use crate::base::ids::SessionId;
 use crate::poll::poll_table::EntryKey;
 
-/// Place of a player of a title in its table.
+/// Key of a title's player in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey(pub u32);
 
-/// A stream of a player of a title, in one epoch of its session.
+/// A stream of a title's player, in one epoch of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamRef {
     /// Session.
     pub session: SessionKey,
     /// Stream of the session.
     pub stream_index: u8,
-    /// Epoch that it is for; a later one has no use for it.
+    /// Epoch of the session; the reference is stale in a later epoch.
     pub epoch_count: u32,
 }
 
-/// A session of a client, by its place in the table of its role.
+/// A session of a client, by its key in the table of its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SessionRef {
     /// A player of a title.
@@ -40,10 +40,10 @@ pub enum SessionRef {
     Publisher(u32),
 }
 
-/// See the module.
+/// The directory of one shard: see the module.
 #[derive(Debug, Default)]
 pub struct Directory {
-    /// In order: they are shown page by page.
+    /// Sorted by id, because listings go page by page.
     by_id: BTreeMap<SessionId, SessionRef>,
     by_connection: HashMap<EntryKey, OnConnection>,
 }
@@ -56,7 +56,7 @@ struct OnConnection {
 }
 
 impl Directory {
-    /// Sessions of clients.
+    /// Number of sessions.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_id.len()
@@ -74,7 +74,7 @@ impl Directory {
         self.by_id.get(&id).copied()
     }
 
-    /// Sessions behind an id, in the order of their ids; from the first one without it.
+    /// Sessions after an id, in the order of their ids; without an id, from the first one.
     pub(crate) fn behind(
         &self,
         after: Option<SessionId>,
@@ -83,13 +83,13 @@ impl Directory {
         self.by_id.range((from, Bound::Unbounded)).map(|(id, session)| (*id, *session))
     }
 
-    /// Sessions that were made on a connection, in the order in which they were made.
+    /// Sessions that were made on a connection, in the order of their SETUP.
     #[must_use]
     pub fn of_connection(&self, entry: EntryKey) -> &[SessionRef] {
         self.by_connection.get(&entry).map_or(&[], |on| on.sessions.as_slice())
     }
 
-    /// Enters a session, with the connection it was made on if that is one of this shard.
+    /// Adds a session, with its connection if the connection is on this shard.
     pub(crate) fn enter(
         &mut self,
         id: SessionId,
@@ -102,7 +102,7 @@ impl Directory {
         }
     }
 
-    /// Takes a session out of both tables. Its channels are free.
+    /// Removes a session from both tables, and frees its channels.
     pub(crate) fn leave(
         &mut self,
         id: SessionId,
@@ -119,19 +119,20 @@ impl Directory {
         }
     }
 
-    /// Forgets the id of a session that ends later in the turn: no command finds it any more.
+    /// Forgets the id of a session that ends later in the turn: no command finds the session any
+    /// more.
     pub(crate) fn forget_id(&mut self, id: SessionId) -> bool {
         self.by_id.remove(&id).is_some()
     }
 
-    /// Forgets a connection that is closed. The sessions that were made on it.
+    /// Forgets a closed connection. Returns the sessions that were made on it.
     pub(crate) fn close_connection(&mut self, entry: EntryKey) -> Vec<SessionRef> {
         self.by_connection.remove(&entry).map_or_else(Vec::new, |on| on.sessions)
     }
 
-    /// The interleaved channels that a client asked for, or the next free ones: clients accept our
-    /// numbers (rule C18), and some ask for none (rule C19). `None`: the connection has no two
-    /// channels left.
+    /// The interleaved channels that a client asked for, or the next free ones: clients accept the
+    /// server's choice (rule C18), and some clients name no channels (rule C19). `None` when the
+    /// connection has no two channels left.
     #[must_use]
     pub(crate) fn free_channels(
         &self,
@@ -149,7 +150,7 @@ impl Directory {
         asked.filter(is_free).or_else(|| pairs.find(is_free))
     }
 
-    /// Interleaved channels of a connection are a session's until it leaves, or gives them back.
+    /// Gives interleaved channels of a connection to a session, until it leaves or returns them.
     pub(crate) fn take_channels(
         &mut self,
         entry: EntryKey,
@@ -161,7 +162,7 @@ impl Directory {
         }
     }
 
-    /// A stream of a session has ended, and the session goes on.
+    /// Frees the channels of a stream that has ended while its session continues.
     pub(crate) fn give_channels_back(&mut self, entry: EntryKey, (a, b): (u8, u8)) {
         if let Some(on) = self.by_connection.get_mut(&entry) {
             on.channels.retain(|(channel, _)| *channel != a && *channel != b);
@@ -175,7 +176,7 @@ impl Directory {
         channels.iter().find(|(used, _)| *used == channel).map(|(_, session)| *session)
     }
 
-    /// All sessions, and those of each connection, for tests of what is left behind.
+    /// All sessions, and those of each connection, for tests of leftovers.
     #[cfg(test)]
     pub(crate) fn entries(
         &self,
@@ -185,8 +186,8 @@ impl Directory {
     }
 }
 
-/// Sessions made on one connection: what a proxy puts on one, and few enough that the connection's
-/// own work, which looks at each of them, stays small.
+/// Sessions made on one connection: as many as a proxy puts on one, and few enough that the
+/// connection's own work, which visits each of them, stays small.
 pub(crate) const SESSIONS_PER_CONNECTION_MAX: usize = 64;
 
 #[cfg(test)]

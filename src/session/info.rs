@@ -1,16 +1,16 @@
-//! What the outside is shown of a session.
+//! A session as the API shows it.
 
 use serde::Serialize;
 
 use crate::base::ids::SessionId;
 use crate::live::core::info::{ReaderInfo, SourceInfo};
 
-/// Some of a shard's sessions, in the order of their ids.
+/// A page of a shard's sessions, in the order of their ids.
 #[derive(Debug, Clone, Default)]
 pub struct SessionsPage {
-    /// They.
+    /// Sessions of the page.
     pub sessions: Vec<SessionInfo>,
-    /// Behind which id the next page begins; `None`: this is the last one.
+    /// The next page begins after this id; `None` on the last page.
     pub next: Option<SessionId>,
 }
 
@@ -19,7 +19,7 @@ pub struct SessionsPage {
 pub struct SessionInfo {
     /// Session id.
     pub id: String,
-    /// Shard that owns it.
+    /// Shard of the session.
     pub shard: u8,
     /// `reader`, or `publisher` of a live path.
     pub role: &'static str,
@@ -41,12 +41,12 @@ pub struct SessionInfo {
     pub speed: f64,
     /// Seconds since SETUP.
     pub age_s: f64,
-    /// Its streams; those of a publisher are tracks of its source.
+    /// Streams of the session; a publisher's are the tracks of its source.
     pub streams: Vec<StreamInfo>,
-    /// Of one who reads a live path: how it keeps up.
+    /// Figures of a live reader: how well it keeps up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reader: Option<ReaderInfo>,
-    /// Of a publisher: what it sends.
+    /// Figures of a publisher's source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceInfo>,
 }
@@ -64,7 +64,7 @@ pub struct StreamInfo {
     pub packets_sent: u64,
     /// RTP payload bytes sent.
     pub payload_bytes_sent: u64,
-    /// How much of a picture is sent: `full`, `reference` (without disposable frames) or `sync`
+    /// How much of the video is sent: `full`, `reference` (without disposable frames) or `sync`
     /// (sync samples only). Absent for streams that are never thinned.
     pub quality: Option<&'static str>,
     /// Newest receiver report: share of packets lost since the one before, 0 to 1.

@@ -1,14 +1,14 @@
-//! What RTSP sessions of all roles share (RFC 2326 s12.37).
+//! Code that RTSP sessions of all roles share (RFC 2326 s12.37).
 //!
 //! ```text
-//!  command    a request on its way to a session, and where its answer goes
-//!  directory  sessions by id, and by the connection they were made on
-//!  cx         the time, the wheel, the sockets, the configuration; what is asked of the shard
-//!  action     what sessions ask of the shard, and what falls due for them
-//!  shown      what a player is shown and counted as: ready, playing, paused
+//!  command    a request on its way to a session, and the target of its answer
+//!  directory  sessions by id, and by the connection that they were made on
+//!  cx         time, wheel, sockets, configuration, and the actions for the shard
+//!  action     actions that sessions request from the shard, and keys of their timers
+//!  shown      the state of a player as API and metrics show it: ready, playing, paused
 //!  sockets    UDP sockets that many clients share, told apart by the client's address
-//!  transport  how the packets of a stream travel
-//!  rtcp       where RTCP goes, and what a player's report says
+//!  transport  the transport of a stream's packets
+//!  rtcp       RTCP to clients, and the reports of players
 //! ```
 //! Players of titles are in `vod`, readers and sources of live paths in `live`; neither uses the
 //! other. Plain code: commands and the time come in, actions go out.

@@ -1,41 +1,41 @@
 //! RTP and RTCP sockets shared by many clients, told apart by the client's address.
 //!
 //! reference 001: each client may take part in only one connection through a given server socket,
-//! so that client and server address together are unique. A client address that is in use on a
+//! so that client and server address together are unique. A client whose address is in use on a
 //! pair is placed on another pair; when none is left, a new pair is opened.
 //!
 //! Invariant: on a pair, an RTCP address names one stream, and an RTP address is used once.
-//! Bound: `PAIRS_MAX` pairs a shard.
+//! Bound: `PAIRS_MAX` pairs on each shard.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use crate::session::directory::SessionRef;
 
-/// See the module. Pairs are named by their place; the shard keeps their sockets.
+/// The shared pairs of one shard: see the module. The shard owns the sockets of each pair.
 #[derive(Debug, Default)]
 pub struct SharedSockets {
-    /// By place; a place whose pair is closed is taken again by the next one.
+    /// Pairs by index; the next pair takes the index of a closed one.
     pairs: Vec<Option<Pair>>,
 }
 
 #[derive(Debug)]
 struct Pair {
     rtp_port: u16,
-    /// What groups are sent by: not for clients.
+    /// The pair sends to multicast groups, and is not for clients.
     is_for_groups: bool,
     rtp_in_use: HashSet<SocketAddr>,
     by_rtcp: HashMap<SocketAddr, (SessionRef, u8)>,
 }
 
 impl SharedSockets {
-    /// Adds a pair that the shard has opened: RTP at `rtp_port`, RTCP one above. `None` when there
-    /// are enough.
+    /// Adds a pair that the shard has opened: RTP at `rtp_port`, RTCP one above. `None` when the
+    /// shard has `PAIRS_MAX` pairs.
     pub fn add_pair(&mut self, rtp_port: u16) -> Option<u16> {
         self.add_pair_for(rtp_port, false)
     }
 
-    /// The same; a pair for groups is never a client's.
+    /// As `add_pair`; a pair for multicast groups is never given to clients.
     pub fn add_pair_for(&mut self, rtp_port: u16, is_for_groups: bool) -> Option<u16> {
         let pair = self.next_place()?;
         let (rtp_in_use, by_rtcp) = (HashSet::new(), HashMap::new());
@@ -47,15 +47,15 @@ impl SharedSockets {
         Some(pair)
     }
 
-    /// Where the next pair will be; `None` when there are enough.
+    /// Index of the next pair; `None` when the shard has `PAIRS_MAX` pairs.
     #[must_use]
     pub fn next_place(&self) -> Option<u16> {
         let free = self.pairs.iter().position(Option::is_none).unwrap_or(self.pairs.len());
         u16::try_from(free).ok().filter(|place| *place < PAIRS_MAX)
     }
 
-    /// Takes out a pair that nobody uses. False when somebody does again, or it is the first one,
-    /// which stays.
+    /// Removes an unused pair. False when the pair is in use again, or is the first one, which
+    /// always stays.
     pub fn remove_unused_pair(&mut self, pair: u16) -> bool {
         let place = self.pairs.get_mut(usize::from(pair)).filter(|_| pair != 0);
         let is_unused = |pair: &Pair| pair.rtp_in_use.is_empty() && pair.by_rtcp.is_empty();
@@ -68,7 +68,7 @@ impl SharedSockets {
         }
     }
 
-    /// Places of the pairs that clients may use.
+    /// Indices of the pairs that clients may use.
     #[must_use]
     pub fn places(&self) -> Vec<u16> {
         let is_open = |pair: &Option<Pair>| pair.as_ref().is_some_and(|pair| !pair.is_for_groups);
@@ -76,14 +76,14 @@ impl SharedSockets {
         open.map(|(place, _)| place).collect()
     }
 
-    /// The pair that groups are sent by.
+    /// The pair that sends to multicast groups.
     #[must_use]
     pub fn group_pair(&self) -> Option<u16> {
         let is_it = |pair: &Option<Pair>| pair.as_ref().is_some_and(|pair| pair.is_for_groups);
         self.pairs.iter().position(is_it).and_then(|place| u16::try_from(place).ok())
     }
 
-    /// A stream is sent to a group by the pair for groups, until `release`.
+    /// Registers a stream to a group on the pair for multicast groups, until `release`.
     pub fn place_group(&mut self, rtp: SocketAddr, rtcp: SocketAddr, owner: (SessionRef, u8)) {
         let pair = self.group_pair().and_then(|place| self.pair_mut(place));
         if let Some(pair) = pair {
@@ -98,7 +98,7 @@ impl SharedSockets {
         self.next_place().is_some()
     }
 
-    /// The first pair on which both client addresses are free; they are taken from then on.
+    /// Registers both client addresses on the first pair where they are free.
     pub fn place(
         &mut self,
         rtp: SocketAddr,
@@ -125,7 +125,7 @@ impl SharedSockets {
         pair != 0 && open.by_rtcp.is_empty()
     }
 
-    /// A stream of a session moved to another place in the session.
+    /// Registers the new index of a stream in its session.
     pub fn rename(&mut self, pair: u16, rtcp: SocketAddr, owner: (SessionRef, u8)) {
         if let Some(name) = self.pair_mut(pair).and_then(|pair| pair.by_rtcp.get_mut(&rtcp)) {
             *name = owner;
@@ -145,7 +145,7 @@ impl SharedSockets {
         Some((rtp_port, rtp_port.checked_add(1)?))
     }
 
-    /// Client addresses in use, over all pairs.
+    /// Number of client addresses in use, over all pairs.
     #[must_use]
     pub fn tuple_count(&self) -> usize {
         self.pairs.iter().flatten().map(|pair| pair.by_rtcp.len()).sum()
@@ -156,8 +156,8 @@ impl SharedSockets {
     }
 }
 
-/// A second use of one client address comes from players behind one NAT port or from tests; a
-/// stranger who opens sessions with the same ports must not use up the host's ports.
+/// Limit of pairs. A second use of one client address comes from players behind one NAT port or
+/// from tests; a stranger who opens sessions with the same ports must not use up the host's ports.
 const PAIRS_MAX: u16 = 64;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How the packets of a stream travel.
+//! The transport of a stream's packets.
 
 use std::net::SocketAddr;
 
@@ -7,11 +7,11 @@ use std::net::SocketAddr;
 pub enum Transport {
     /// RTP/AVP over a shared pair of sockets.
     Udp {
-        /// Which pair of the shard.
+        /// Index of the shard's pair.
         pair: u16,
-        /// Where RTP goes.
+        /// Destination of RTP.
         rtp: SocketAddr,
-        /// Where RTCP goes, and comes from.
+        /// Destination and origin of RTCP.
         rtcp: SocketAddr,
     },
     /// RTP/AVP/TCP: interleaved with the RTSP connection of the session.
@@ -21,11 +21,11 @@ pub enum Transport {
         /// Channel of RTCP packets.
         rtcp_channel: u8,
     },
-    /// To a live path's group, as one of those who listen to it: it is sent nothing of its own.
+    /// To a live path's multicast group, as one of its members: no packets are sent to the member.
     Group {
-        /// The group, with the port of RTP.
+        /// Address of the group, with the port of RTP.
         rtp: SocketAddr,
-        /// The group, with the port of RTCP.
+        /// Address of the group, with the port of RTCP.
         rtcp: SocketAddr,
     },
 }
