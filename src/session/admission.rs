@@ -30,7 +30,12 @@ impl Cx {
             self.cells.sessions_refused.add(1);
             if let Some(count) = self.refusals_said.full.happened(now) {
                 let max = self.config.sessions_max;
-                tracing::warn!(max, count, "session refused: the shard is full");
+                tracing::warn!(
+                    code = "HE-W501",
+                    max,
+                    count,
+                    "session refused: the shard has as many sessions as rtsp.sessions_max allows"
+                );
             }
             return Err(Status::NotEnoughBandwidth);
         }
@@ -39,8 +44,8 @@ impl Cx {
             self.cells.sessions_refused_address.add(1);
             if let Some(count) = self.refusals_said.address.happened(now) {
                 tracing::warn!(
-                    %ip, count, fix = "raise rtsp.sessions_per_address_max",
-                    "session refused: its address has as many as one may have"
+                    code = "HE-W502", %ip, count, fix = "raise rtsp.sessions_per_address_max",
+                    "session refused: the address has as many sessions as it may have"
                 );
             }
             Status::NotEnoughBandwidth

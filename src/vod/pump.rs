@@ -273,7 +273,10 @@ impl Vod {
                 cx.cells.send_errors.add(1);
                 if let Some(stream) = self.current_stream(at) {
                     stream.uncount(mark);
-                    tracing::warn!("a file was truncated while it was playing: its session ends");
+                    tracing::warn!(
+                        code = "HE-W202",
+                        "session ended: the file was truncated while it was played"
+                    );
                     cx.cells.sessions_failed.add(1);
                     self.fail(cx, session, Some("media failed"));
                 }
@@ -408,7 +411,10 @@ impl Vod {
                     break;
                 }
                 Err(error) => {
-                    tracing::error!(title = title.name, %error, "packet cannot be sent");
+                    tracing::error!(
+                        code = "HE-E201", title = title.name, %error,
+                        "packet cannot be sent"
+                    );
                     return Taken::Broken;
                 }
             }
@@ -469,7 +475,10 @@ impl Pumping<'_> {
                     }
                 }
                 Err(error) => {
-                    tracing::error!(title = self.title.name, %error, "packet cannot be sent");
+                    tracing::error!(
+                        code = "HE-E201", title = self.title.name, %error,
+                        "packet cannot be sent"
+                    );
                     break Pumped::Broken;
                 }
             }

@@ -212,8 +212,9 @@ fn change_level(id: &SessionId, stream: &mut Stream, change: Change, cells: &Sha
     cells.quality_levels[level as usize].add(1);
     cells.quality_changes[cause as usize].add(1);
     tracing::info!(
-        session = %id, level = level.as_str(), cause = QUALITY_CAUSES[cause as usize],
-        "the quality of a picture is changed"
+        code = "HE-I202", session = %id, level = level.as_str(),
+        cause = QUALITY_CAUSES[cause as usize],
+        "video quality changed"
     );
     stream.set_level(level);
 }

@@ -59,8 +59,9 @@ impl Vod {
         }
         cx.cells.lag_skips.add(1);
         tracing::info!(
-            session = %session.id, peer = %session.peer, late_s = late.as_secs_f64(),
-            "the client reads too slowly (tcp_window): skipped to the newest sync sample"
+            code = "HE-I203", session = %session.id, peer = %session.peer,
+            late_s = late.as_secs_f64(),
+            "client reads too slowly (tcp_window): skipped to the newest sync sample"
         );
         true
     }

@@ -151,7 +151,10 @@ impl Vod {
             if session.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
         let silent = now.since(session.alive);
         if !is_carried && silent >= limit {
-            tracing::info!(session = %id, silent_s = silent.as_secs(), "session timed out");
+            tracing::info!(
+                code = "HE-I201", session = %id, silent_s = silent.as_secs(),
+                "session timed out"
+            );
             cx.cells.sessions_timed_out.add(1);
             self.fail(cx, key, Some("timeout"));
             return true;
@@ -316,8 +319,8 @@ impl Vod {
             return;
         }
         tracing::warn!(
-            session = %session.id, title = session.title.name, %failure,
-            "the session ends: its title cannot be played on"
+            code = "HE-W201", session = %session.id, title = session.title.name, %failure,
+            "session ended: the title cannot be played any further"
         );
         cx.cells.sessions_failed.add(1);
         if matches!(session.state, State::Priming(_)) {

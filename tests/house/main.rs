@@ -4,8 +4,10 @@
 //! layers     which room may use which, and which crate has which address
 //! tidy       length, headers, names and unsafe code of each file
 //! documents  what the documents name is there
+//! codes      log lines have stable codes, and the README's table has them
 //! ```
 
+mod codes;
 mod documents;
 mod layers;
 mod tidy;

@@ -68,7 +68,10 @@ impl Sources {
         let description = match description(&sdp, &path, origin) {
             Ok(description) => Arc::new(description),
             Err(error) => {
-                tracing::info!(peer = %command.peer, %path, %error, "ANNOUNCE refused");
+                tracing::info!(
+                    code = "HE-I305", peer = %command.peer, %path, %error,
+                    "ANNOUNCE refused: {error}"
+                );
                 return command.refuse(Status::UnsupportedMediaType);
             }
         };
@@ -117,7 +120,7 @@ impl Sources {
             let SessionRef::Publisher(number) = session else { continue };
             let publisher = self.publishers.get(&number);
             if publisher.is_some_and(|publisher| publisher.source.path() == path) {
-                self.end_publisher(cx, hub, number, "it announces the path anew");
+                self.end_publisher(cx, hub, number, "the path was announced again");
             }
         }
     }
@@ -150,11 +153,12 @@ impl Sources {
                 let Some(publisher) = self.publishers.get(&number) else { return };
                 let PublisherState::Claiming(waiter) = publisher.state else { return };
                 let Some((waiter, cseq)) = waiter else {
-                    tracing::warn!(%path, %why, "what was fetched is refused");
+                    tracing::warn!(code = "HE-W302", %path, %why, "source rejected: {why}");
                     self.fetch_refused(cx, hub, number, why);
                     return;
                 };
-                tracing::info!(peer = %publisher.peer, %path, %why, "ANNOUNCE refused");
+                let peer = publisher.peer;
+                tracing::info!(code = "HE-I306", %peer, %path, %why, "ANNOUNCE refused: {why}");
                 let status = match why {
                     RefusedError::TooManyPaths => Status::NotEnoughBandwidth,
                     RefusedError::Occupied
@@ -166,8 +170,11 @@ impl Sources {
                 self.forget_publisher(cx, hub, number);
             }
             ToShard::Evicted { number, is_overridden } => {
-                let why =
-                    if is_overridden { "another has taken its path" } else { "its path ends" };
+                let why = if is_overridden {
+                    "the path was taken by another publisher"
+                } else {
+                    "the path has ended"
+                };
                 // Its grant was lost, and with it the path.
                 if !self.refuse_unanswered_claim(cx, hub, number) {
                     self.evict_publisher(cx, hub, number, why);
@@ -197,7 +204,7 @@ impl Sources {
         let Some(publisher) = self.publishers.get(&number) else { return false };
         let PublisherState::Claiming(Some((waiter, cseq))) = publisher.state else { return false };
         tracing::warn!(
-            peer = %publisher.peer, path = %publisher.source.path(),
+            code = "HE-W303", peer = %publisher.peer, path = %publisher.source.path(),
             "ANNOUNCE refused: the shard that owns the path does not answer"
         );
         let response = Response::new(Status::ServiceUnavailable, cseq).header("Retry-After", "1");
@@ -340,7 +347,7 @@ impl Sources {
         };
         publisher.state = PublisherState::Announced(generation);
         let path = Arc::clone(publisher.source.path());
-        tracing::info!(peer = %publisher.peer, %path, "publishing pauses");
+        tracing::info!(code = "HE-I308", peer = %publisher.peer, %path, "publishing paused");
         let mut batches = Vec::new();
         while let Some(batch) = publisher.source.finish() {
             batches.push(batch);
@@ -361,11 +368,13 @@ fn announced(command: &Command) -> Result<SessionSdp, Status> {
         return Err(Status::UnsupportedMediaType);
     }
     let sdp = read_session(&request.body).map_err(|error| {
-        tracing::info!(peer = %command.peer, %error, "ANNOUNCE cannot be read");
+        let peer = command.peer;
+        tracing::info!(code = "HE-I307", %peer, %error, "ANNOUNCE refused: invalid SDP: {error}");
         Status::BadRequest
     })?;
     check_announced(&sdp).map_err(|error| {
-        tracing::info!(peer = %command.peer, %error, "ANNOUNCE refused");
+        let peer = command.peer;
+        tracing::info!(code = "HE-I305", %peer, %error, "ANNOUNCE refused: {error}");
         Status::UnsupportedMediaType
     })?;
     Ok(sdp)

@@ -57,7 +57,7 @@ fn path_is_shown_counted_and_ended_by_name() {
     );
     for line in [
         "path live/clip source up h264+aac from 127.0.0.1 over tcp",
-        "path live/clip source down: its path ends",
+        "path live/clip source down: the path has ended",
         "\"code\":\"HE-I301\",\"event\":\"source.up\",\"path\":\"live/clip\"",
     ] {
         server.assert_logs(line);
