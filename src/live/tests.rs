@@ -39,12 +39,12 @@ use crate::session::directory::SessionRef;
 struct Bench {
     sessions: Sessions,
     answers: Vec<(u32, Response)>,
-    /// RTCP, with where it goes.
+    /// RTCP that was sent, with its destination.
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
     hung_up: Vec<u32>,
-    /// Numbers of packets that are to be sent again.
+    /// Sequence numbers of requested retransmissions.
     resends: Vec<u16>,
-    /// What is done with sockets of groups.
+    /// Actions on sockets of multicast groups.
     groups: Vec<String>,
 }
 
@@ -182,7 +182,7 @@ impl Bench {
         self.publish_as(SDP)
     }
 
-    /// SETUP, of the publisher without a session, and RECORD.
+    /// ANNOUNCE and SETUP of the publisher without a session, and RECORD.
     fn publish_as(&mut self, sdp: &str) -> SessionId {
         let from = (PUBLISHER, host(1, 40_000));
         assert_eq!(self.announce_as(from, sdp), 200);
@@ -372,7 +372,7 @@ fn end_of_its_connection_ends_a_publisher_and_leaves_a_reader_over_udp() {
     assert_eq!(bench.announce(PUBLISHER, host(1, 40_000)), 200, "the path is free again");
 }
 
-/// Merged parts and the metrics' sums of `live/a`.
+/// Merged parts, and the metrics' sums, of `live/a`.
 fn shown(bench: &Bench) -> (Option<PathInfo>, PathNumbers) {
     let info = merge(bench.sessions.live.path_parts(&bench.sessions.cx, Some("live/a"))).pop();
     let mut table = bench.sessions.live.path_table(&bench.sessions.cx);
@@ -484,7 +484,7 @@ fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
     assert_eq!(info.unwrap().skips["lag_budget"], 1);
 }
 
-/// A camera that takes another SSRC with each group of pictures, over UDP: the address is believed.
+/// A camera over UDP that takes another SSRC with each group of pictures: the address decides.
 #[test]
 fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_strangers_are_not() {
     let mut bench = Bench::new();
@@ -512,7 +512,7 @@ fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_stranger
     assert_eq!(source.track(0).and_then(|track| track.ssrc()), Some(Ssrc(13)));
 }
 
-/// RTP time of both tracks begins at 0, and the ports of a NAT are others than SETUP named.
+/// RTP times of both tracks begin at 0, and a NAT changes the ports that SETUP named.
 #[test]
 fn report_from_a_port_that_was_not_announced_is_of_the_track_that_its_ssrc_names() {
     let mut bench = Bench::new();

@@ -1,11 +1,11 @@
-//! RTCP of sessions of all roles: where it goes, and what a player's report says.
+//! RTCP of sessions of all roles: sends compound packets, and observes players' reports.
 //!
 //! ```text
 //!  bytes --transport, connection--> Action::Datagram | Action::Interleaved
 //!  report block --> loss and jitter into the metrics, round-trip time
 //! ```
-//! Invariant: a datagram or frame that goes out is counted once; the buffer of one that has nowhere
-//! to go is used again.
+//! Invariant: a datagram or frame that is sent is counted once; the buffer of a packet without a
+//! destination is reused.
 
 use crate::base::ids::RtpTs;
 use crate::base::time::Npt;
@@ -16,8 +16,8 @@ use crate::session::action::Action;
 use crate::session::cx::Cx;
 use crate::session::transport::Transport;
 
-/// Sends a compound packet to the other end of a stream. `connection` is that of the session, for
-/// interleaved streams. Members of a group and sessions without their connection are sent nothing.
+/// Sends a compound packet to the other end of a stream. `connection` is the session's, for
+/// interleaved streams. Members of a group, and sessions whose connection has closed, get nothing.
 pub(crate) fn send_rtcp(
     cx: &mut Cx,
     transport: Transport,
@@ -38,7 +38,7 @@ pub(crate) fn send_rtcp(
     cx.out.push(action);
 }
 
-/// What a sender report says of a stream now (RFC 3550 s6.4.1).
+/// The sender information of a stream at `utc_ns` (RFC 3550 s6.4.1).
 #[must_use]
 pub(crate) fn sender_info(
     utc_ns: i64,
@@ -54,8 +54,8 @@ pub(crate) fn sender_info(
     }
 }
 
-/// Counts what a player reports of a stream. Returns the round-trip time in nanoseconds, when the
-/// report allows to compute it. `ntp` is the time at which the report came.
+/// Counts a player's report block of a stream. Returns the round-trip time in nanoseconds; `None`
+/// without a plausible LSR. `ntp` is the arrival time of the report.
 pub(crate) fn observe_report(
     cells: &ShardCells,
     block: &ReportBlock,

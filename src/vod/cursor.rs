@@ -61,7 +61,7 @@ enum Begin {
     Place,
 }
 
-/// What `peek` has found.
+/// Result of `peek`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// A frame to send, from packet `packet_index` on.

@@ -1,4 +1,4 @@
-//! Numbers back to packets, and what is refused.
+//! Packets by their numbers, and refusals.
 
 use proptest::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::media::window::{Frame, WindowBuilder};
 
 const NOW: Mono = Mono(1_000_000_000_000);
 
-/// Packets of `bytes` each, with their number in the window as content.
+/// Packets of `bytes` each; the content of a packet is its index in the window.
 fn window(packets: u32, bytes: usize) -> Arc<PacketWindow> {
     let mut builder = WindowBuilder::new();
     for number in 0..packets {
@@ -36,7 +36,7 @@ fn mark(seq: u16, packets: u16, window_index: u32, packet_index: u32) -> Mark {
     Mark { seq: SeqNo(seq), packets, window_index, packet_index, ts: RtpTs(packet_index) }
 }
 
-/// The number in its window of the packet that is sent again.
+/// Index in its window of the packet that is sent again.
 fn again(resender: &mut Resender, seq: u16) -> Result<u32, Refusal> {
     resender.handle_nack(SeqNo(seq), NOW).map(|again| {
         assert!(again.ts.0 <= again.packet.piece_index);

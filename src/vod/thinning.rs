@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::base::time::Mono;
 use crate::metrics::cells::QUALITY_LEVELS;
 
-/// Which frames of a stream are sent; each level sends less than the one before.
+/// The part of a stream that is sent; each level sends less than the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// All frames.

@@ -1,4 +1,4 @@
-//! Scripts of reports and lags, and what comes of any script.
+//! Scripts of reports and lags with known levels, and properties of any script.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ fn quality() -> Quality {
     Quality::new(Duration::from_secs(2))
 }
 
-/// A report of `percent` lost each five seconds; the levels that were changed to, by report.
+/// Reports of `percent` lost each five seconds; returns the changed levels, by report.
 fn levels(quality: &mut Quality, now: &mut Mono, percents: &[u32]) -> Vec<(usize, Level)> {
     let mut changes = Vec::new();
     for (place, percent) in percents.iter().enumerate() {

@@ -58,7 +58,7 @@ struct SetsWait {
     until: Option<Mono>,
 }
 
-/// What the caller does about a path.
+/// Result of a request for a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// The path is here.
@@ -71,7 +71,7 @@ pub enum Wanted {
     TooMany,
 }
 
-/// What the caller does about a home's message.
+/// Effect of a home's message, for the caller to carry out.
 #[derive(Debug)]
 pub enum Told {
     /// Nothing.

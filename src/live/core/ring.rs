@@ -249,7 +249,7 @@ mod tests {
     fn newest_group_of_pictures_is_kept_however_long_it_is_and_history_behind_it() {
         let mut ring = BatchRing::new(Some(0), RingLimits::default());
         for n in 0..20_u16 {
-            // A sync sample at 0 s and at 10 s.
+            // A key frame at 0 s and at 10 s.
             push(&mut ring, 0, n, n % 10 == 0, u64::from(n) * 1_000);
             let start = if n < 10 { 0 } else { 10 };
             assert_eq!(ring.newest_start(), Some(start), "at {n} s");

@@ -16,10 +16,10 @@ use crate::live::core::limits::CATCH_UP_SPEED;
 /// Where readers of a path start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StartPolicy {
-    /// At the newest key frame in the ring: a picture at once, up to a group of pictures late.
+    /// At the newest key frame in the ring: video at once, up to a group of pictures late.
     #[default]
     Gop,
-    /// At the next key frame: the picture comes later, with the least lag.
+    /// At the next key frame: video starts later, with the least lag.
     Live,
 }
 
@@ -48,7 +48,7 @@ impl Pace {
     }
 }
 
-/// What is known of a stream's first packet before its start.
+/// The first packet of a stream, as known before the stream's start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct First {
     /// Sequence number as the reader will see it.
@@ -131,7 +131,7 @@ mod tests {
         let second = 1_000_000_000;
         let starts = stream_starts(&[
             first(10, 90_000, 90_000, Some((5 * second, 0))),
-            // 20 ms before the picture.
+            // 20 ms before the frame.
             first(20, 48_000 - 960, 48_000, Some((5 * second, 0))),
             None,
         ]);

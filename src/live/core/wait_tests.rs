@@ -1,4 +1,4 @@
-//! A stream that waits for a picture to begin with begins at last, whatever its source sends.
+//! A stream that waits for a key frame starts at last, whatever its source sends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::live::core::path::{LivePath, Next, PathLimits};
 use crate::live::core::reader::Carrier;
 use crate::live::core::start::StartPolicy;
 
-/// A path with a picture each 100 ms, and one reader.
+/// A path with a frame each 100 ms, and one reader.
 struct Rig {
     path: LivePath,
     key: crate::live::core::path::ReaderKey,
@@ -52,7 +52,7 @@ impl Rig {
         self.path.push(Arc::new(batch), self.now);
     }
 
-    /// Takes all that is due. How many packets.
+    /// Takes all due packets. Returns their number.
     fn read(&mut self) -> u32 {
         let mut count = 0;
         for _ in 0..1_000 {
@@ -64,7 +64,7 @@ impl Rig {
         panic!("it does not end");
     }
 
-    /// Pictures without sync samples until the reader is sent something: seconds.
+    /// Sends frames without key frames until the reader gets a packet; returns the seconds.
     fn seconds_to_first(&mut self) -> f64 {
         let from = self.now;
         for _ in 0..300 {

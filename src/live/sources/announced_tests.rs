@@ -1,4 +1,4 @@
-//! What it costs to take a description of a stranger.
+//! Cost of the description of an untrusted publisher.
 
 use proptest::prelude::*;
 
@@ -9,8 +9,8 @@ use crate::sdp::session::LINES_LOOKED_AT;
 
 const URL: &str = "rtsp://192.0.2.1/live/a";
 
-/// All that is done with an announcement: it is read, described, found by SETUP and, when its
-/// parameter sets change, described again. Lines that were looked at, bytes that came of it.
+/// Takes an announcement: parses it, describes it, finds its tracks by SETUP and, when its
+/// parameter sets change, describes it again. Returns the lines read and the bytes written.
 fn work(text: &str) -> Option<(usize, usize)> {
     LINES_LOOKED_AT.set(0);
     let sdp = read_session(text.as_bytes()).ok()?;

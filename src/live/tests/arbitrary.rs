@@ -1,6 +1,6 @@
-//! Anything from anybody, in any order: commands, packets and reports of publishers and readers,
-//! connections that end, time that passes. Nothing panics, every table agrees with the others, and
-//! when all have left nothing is there any more.
+//! Arbitrary events in any order: commands, packets and reports of publishers and readers,
+//! connections that close, time that passes. Nothing panics, all tables agree, and after all
+//! clients have left every table is empty.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::live::core::path::Next;
 use crate::metrics::paths::PathTotals;
 use crate::session::directory::SessionRef;
 
-/// What may happen. Small numbers choose among a few, so that things meet.
+/// An event. Small numbers choose among a few clients and paths, so that events interact.
 #[derive(Debug, Clone)]
 enum Act {
     Request {
@@ -22,12 +22,12 @@ enum Act {
         transport: u8,
         sdp: u8,
     },
-    /// All that it takes, as long as nobody refuses.
+    /// ANNOUNCE, SETUP and RECORD, until a request is refused.
     Publish {
         who: u32,
         way: u8,
     },
-    /// The same for one who reads.
+    /// DESCRIBE, SETUP and PLAY, until a request is refused.
     Read {
         who: u32,
         way: u8,
@@ -145,13 +145,13 @@ fn acts() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// A shard, and what its clients know.
+/// A shard, and the knowledge of its clients.
 struct Crowd {
     bench: Bench,
     /// Connections by their place; a new number for each that is opened.
     connections: Vec<u32>,
     ids: Vec<SessionId>,
-    /// Sums of each path, as they were shown last.
+    /// Sums of each path at the last look.
     sums: HashMap<Arc<str>, Vec<u64>>,
 }
 
@@ -220,7 +220,7 @@ impl Crowd {
         self.check_sums();
     }
 
-    /// The session that the answer names, which others may name from now on.
+    /// The session in the answer, which other clients may name from now on.
     fn request(
         &mut self,
         who: u32,
@@ -247,7 +247,7 @@ impl Crowd {
         self.bench.settle();
     }
 
-    /// As the shard does it, with a socket that takes all or nothing.
+    /// Sends as the shard does, with a socket that takes all or nothing.
     fn pump(&mut self, is_taken: bool) {
         let now = self.bench.sessions.cx.now;
         let live = &mut self.bench.sessions.live;
@@ -276,7 +276,7 @@ impl Crowd {
         }
     }
 
-    /// What was counted of readers stays counted, whoever has left.
+    /// Sums of readers never decrease, whichever readers have left.
     fn check_sums(&mut self) {
         let table = self.bench.sessions.live.path_table(&self.bench.sessions.cx);
         for (path, numbers) in table.named() {
@@ -289,7 +289,7 @@ impl Crowd {
         }
     }
 
-    /// What one table says the others say as well.
+    /// All tables agree with each other.
     fn check(&mut self) {
         let of_paths =
             self.bench.sessions.live.hub.paths.iter_mut().map(|path| path.reader_count());

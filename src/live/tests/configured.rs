@@ -1,4 +1,4 @@
-//! What the configuration says of a path, as publishers and readers meet it.
+//! The configuration of a path, as publishers and readers see it.
 
 use super::*;
 use crate::config::paths::PathTable;
@@ -70,7 +70,7 @@ fn readers_wait_as_long_as_their_path_says() {
     assert!(bench.sessions.live.readers.table.is_empty());
 }
 
-/// Publishes a key frame of H.264, a packet.
+/// Publishes a key frame of H.264 in one packet.
 fn publish_picture(bench: &mut Bench) {
     let from = (PUBLISHER, host(1, 40_000));
     let sdp = SDP.replace("audio 0 RTP/AVP 0", "video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000");

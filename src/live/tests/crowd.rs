@@ -1,4 +1,4 @@
-//! What is done for a crowd of readers: some of them in a turn, and nobody is forgotten.
+//! Work for many readers: some of them in each turn, and every reader gets its turn.
 
 use super::*;
 
@@ -105,7 +105,7 @@ fn reader_that_waits_for_its_bye_is_no_session_but_may_say_goodbye() {
     assert_eq!(ask(Method::Teardown), 200);
 }
 
-/// The path lives on with a source of other packets while readers wait for their turn to leave.
+/// The path lives on with another source's packets while readers wait for their turn to leave.
 #[test]
 fn reader_that_waits_for_its_bye_is_sent_nothing_of_the_source_that_follows() {
     for is_played in [true, false] {

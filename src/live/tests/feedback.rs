@@ -1,4 +1,4 @@
-//! What readers have lost and how publishers hear of it; descriptions that follow the stream.
+//! Lost packets of readers, requests to publishers, and descriptions that follow the stream.
 
 use super::*;
 use crate::base::ids::{SeqNo, Ssrc};
@@ -13,7 +13,7 @@ const OTHER_SPS: &[u8] = &[0x67, 0x4d, 0x40, 0x1f, 0xd9];
 const PPS: &[u8] = &[0x68, 0xcb, 0x83];
 const IDR: &[u8] = &[0x65, 0x88, 0x80];
 const SLICE: &[u8] = &[0x41, 0x9a, 0x20];
-/// Of all packets of the publisher.
+/// SSRC of all packets of the publisher.
 const MEDIA: Ssrc = Ssrc(9);
 
 impl Bench {
@@ -54,7 +54,7 @@ impl Bench {
         self.request(from, Method::Setup, uri, None, (&headers, "")).unwrap()
     }
 
-    /// A reader that plays and was sent something.
+    /// A reader that plays and has had packets.
     fn playing(&mut self, profile: &str) -> SessionId {
         let setup = self.setup_as(&format!("{profile};unicast;client_port=6000-6001"));
         let id = session_id(&setup);
@@ -73,7 +73,7 @@ impl Bench {
         self.settle();
     }
 
-    /// Requests for a key picture that the publisher got since it was last asked.
+    /// Requests for a key frame that the publisher got since the last call.
     fn picture_requests(&mut self) -> Vec<String> {
         let mut requests = Vec::new();
         for (to, bytes) in self.datagrams.drain(..) {

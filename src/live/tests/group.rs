@@ -1,4 +1,4 @@
-//! Sessions that listen to a path's group, and what is sent to it: without sockets.
+//! Members of a path's group, and the packets that are sent to the group: without sockets.
 
 use super::*;
 use crate::base::ids::Ssrc;
@@ -61,7 +61,7 @@ fn ask(bench: &mut Bench, client: u8, method: Method, id: SessionId) -> Response
     bench.request(from, method, URL, Some(id), (&[], "")).unwrap()
 }
 
-/// A member that has said PLAY.
+/// A member that has sent PLAY.
 fn member(bench: &mut Bench, client: u8) -> SessionId {
     let id = session_id(&setup(bench, client, (TRACK, MULTICAST), None));
     let played = ask(bench, client, Method::Play, id);
@@ -73,7 +73,7 @@ fn group_of(bench: &Bench) -> Option<String> {
     bench.sessions.live.hub.registry.infos().first().and_then(|info| info.group.clone())
 }
 
-/// What is sent to the group: the port of each stream that has a run, and the run's packets.
+/// Packets sent to the group: the port of each stream with a run, and the run's packets.
 fn sent(bench: &mut Bench) -> Vec<(SocketAddr, u16)> {
     let (now, live) = (bench.sessions.cx.now, &mut bench.sessions.live);
     let mut sent = Vec::new();
@@ -102,7 +102,7 @@ fn sent(bench: &mut Bench) -> Vec<(SocketAddr, u16)> {
     sent
 }
 
-/// What is shown of those who read; the publisher is a session too.
+/// The sessions as shown; the publisher is a session, too.
 fn readers(bench: &Bench) -> Vec<SessionInfo> {
     let mut infos = bench.sessions.infos();
     infos.retain(|info| info.role == "reader");

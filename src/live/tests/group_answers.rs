@@ -1,5 +1,5 @@
-//! A shard whose home is on another shard: whatever order its SETUPs, the home's answers and time
-//! come in, members are told the group that the home sends to.
+//! A path whose home is on another shard: in whatever order SETUP requests, the home's answers and
+//! time come, members are told the group that the home sends to.
 
 use std::collections::VecDeque;
 
@@ -17,11 +17,11 @@ enum Step {
     Setup,
     /// The oldest member leaves.
     Leave,
-    /// Long enough for a renewal.
+    /// Time passes until a renewal.
     Pass,
     AskArrives,
     AnswerArrives,
-    /// The home has heard nothing for too long.
+    /// Time passes until the lease is over.
     HomeForgets,
 }
 
@@ -67,7 +67,7 @@ impl World {
         world
     }
 
-    /// Tells the home, and keeps what it says to the shard.
+    /// Passes messages to the home, and keeps the home's messages to the shard.
     fn tell(&mut self, ask: Ask) {
         let path = Arc::clone(&self.path);
         self.home.handle(ToHome { path, ask }, self.bench.sessions.cx.now);

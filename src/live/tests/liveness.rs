@@ -1,4 +1,4 @@
-//! What keeps a publisher's path alive, and what does not.
+//! Signs of life that keep a publisher's path, and silence that ends it.
 
 use super::*;
 

@@ -1,5 +1,6 @@
-//! Three shards whose messages to each other are lost: a home, publishers and readers elsewhere.
-//! Whatever is lost, the path is given on and read in the end, and nothing is left behind.
+//! Three shards with lost messages between them: a home, publishers and readers elsewhere.
+//! Whichever messages are lost, the path is passed on and read in the end, and nothing is left
+//! behind.
 
 use std::collections::VecDeque;
 
@@ -12,9 +13,9 @@ struct Net {
     shards: Vec<Sessions>,
     wire: VecDeque<(usize, LiveMessage)>,
     answers: Vec<(usize, u32, Response)>,
-    /// Control messages so far.
+    /// Number of control messages so far.
     sent: usize,
-    /// Which of them are lost.
+    /// Numbers of the messages that are lost.
     lost: Box<dyn Fn(usize) -> bool>,
     has_lost: bool,
     uri: String,
@@ -50,7 +51,7 @@ impl Net {
         self.uri.strip_prefix("rtsp://h/").unwrap()
     }
 
-    /// Lets messages and actions take their way.
+    /// Delivers messages and carries out actions.
     fn settle(&mut self) {
         for _ in 0..1_000 {
             for at in 0..self.shards.len() {
@@ -91,7 +92,7 @@ impl Net {
         }
     }
 
-    /// A second goes by, in which packets may come from who publishes on a shard.
+    /// Lets a second pass; publishers on these shards may send packets.
     fn second(&mut self, publisher: Option<usize>) {
         for _ in 0..4 {
             if let Some(at) = publisher {
@@ -110,7 +111,7 @@ impl Net {
         }
     }
 
-    /// A request and its answer, which comes in the end.
+    /// A request and its answer, which may come late.
     fn ask(
         &mut self,
         at: usize,
@@ -144,7 +145,7 @@ impl Net {
         panic!("{method:?} on shard {at} is not answered");
     }
 
-    /// Asks again until it is granted.
+    /// Repeats a request until it is granted.
     fn insist(
         &mut self,
         at: usize,
@@ -190,8 +191,8 @@ impl Net {
         self.ask(at, connection, &Method::Teardown, (&uri, Some(id)), None);
     }
 
-    /// Whether a session on a shard gets packets in the end. It may have ended instead, but not
-    /// while every message has come.
+    /// Whether a session on a shard gets packets in the end. The session may have ended instead,
+    /// but not if every message has arrived.
     fn is_settled(&mut self, at: usize, reader: SessionId, publisher: usize) -> bool {
         let path = self.path().to_owned();
         let end =
@@ -205,11 +206,11 @@ impl Net {
     }
 }
 
-/// The last of 80 messages that are lost is said again after 8 s at most, like each before it.
+/// The last of 80 lost messages is repeated after 8 s at most, as is each before it.
 const SECONDS_MAX: usize = 80 * 8 + 60;
 
-/// One publishes and goes, another takes the path, readers come and go. Returns how many control
-/// messages it took.
+/// One source publishes and leaves, another takes the path, readers come and go. Returns the number
+/// of control messages.
 fn live(lost: impl Fn(usize) -> bool + 'static) -> usize {
     let mut net = Net::new(lost);
     let one = net.publish(FIRST, 1);

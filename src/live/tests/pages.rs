@@ -1,4 +1,4 @@
-//! Lists of paths, page by page, and sums that are kept up as readers are sent packets.
+//! Lists of paths, page by page, and sums that follow the packets sent to readers.
 //!
 //! A scrape and a list of paths looked at all readers in one turn.
 
@@ -23,7 +23,7 @@ fn reader_connection(number: u16) -> u32 {
     READER + u32::from(number)
 }
 
-/// All pages; `between` is done after each.
+/// All pages; `between` runs after each page.
 fn pages(bench: &mut Bench, mut between: impl FnMut(&mut Bench)) -> Vec<Vec<PathPart>> {
     let (mut pages, mut next) = (Vec::new(), Some(PathsPlace::default()));
     while let Some(from) = next {

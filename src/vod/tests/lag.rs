@@ -1,4 +1,4 @@
-//! Sessions later than their budget: where they go on, and that nothing else breaks.
+//! Sessions with a lag beyond their budget: where they continue, and that nothing else breaks.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::vod::tests::{Bench, SessionKey, StreamRef};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A session that has played for three seconds and then nothing for `stall`, because its
-/// connection took nothing; when its next frame was due.
+/// A session that has played for three seconds and then nothing for `stall`, because its connection
+/// took nothing; returns when the next frame was due.
 fn stalled(budget: Duration, stall: Duration) -> (Bench, SessionKey, Mono) {
     let mut bench = Bench::new();
     bench.sessions.cx.config.lag_budget = budget;
@@ -34,7 +34,7 @@ fn stalled(budget: Duration, stall: Duration) -> (Bench, SessionKey, Mono) {
     (bench, key, due_at)
 }
 
-/// The streams go on where they stand.
+/// The streams continue where they are.
 fn go_on(bench: &mut Bench, key: SessionKey) {
     let epoch_count = bench.sessions.vod.session(key).unwrap().epoch_count;
     for stream_index in 0..2 {

@@ -1,4 +1,4 @@
-//! What commands leave behind: nothing that grows with their number.
+//! Commands leave nothing behind that grows with their number.
 //!
 //! A connection that sent PAUSE with a Range in the future again and again left a key on the wheel
 //! for each, for as long as the title lasts: 250 MB in 16 seconds, which stayed after TEARDOWN.
@@ -44,7 +44,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..80)
 }
 
-/// Does a step; the session that the client holds afterwards.
+/// Takes a step; returns the session that the client holds afterwards.
 fn take(bench: &mut Bench, id: Option<SessionId>, step: &Step) -> Option<SessionId> {
     let id = id.filter(|id| bench.sessions.cx.directory.find(*id).is_some());
     match step {
@@ -90,7 +90,7 @@ fn take(bench: &mut Bench, id: Option<SessionId>, step: &Step) -> Option<Session
     id
 }
 
-/// Tables and wheel hold what the sessions that there are can use.
+/// Tables and wheel hold entries of present sessions only.
 fn check_bounds(bench: &Bench) -> Result<(), TestCaseError> {
     let sessions = &bench.sessions;
     let keys: usize = sessions

@@ -1,4 +1,4 @@
-//! How long sessions live, and what is left of them.
+//! Lifetime of sessions, and the state after their end.
 
 use std::net::SocketAddr;
 use std::time::Duration;

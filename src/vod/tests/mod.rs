@@ -51,12 +51,12 @@ use crate::vod::playback::Session;
 use crate::vod::pump::Refused;
 use crate::vod::tests::sink::{SentPacket, TestFrames, TestSink};
 
-/// A shard's sessions with everything around them played by hand.
+/// A shard's sessions, with everything around them simulated.
 struct Bench {
     sessions: Sessions,
     title: Arc<Title>,
     cells: Arc<ShardCells>,
-    /// Tasks are kept in `tasks` instead of being done.
+    /// Tasks are kept in `tasks` instead of being executed.
     keeps_tasks: bool,
     /// Tasks find the queue full.
     refuses_tasks: bool,
@@ -68,16 +68,16 @@ struct Bench {
     /// RTCP over TCP, with its channel.
     interleaved: Vec<(u8, Vec<u8>)>,
     sink: TestSink,
-    /// Which of the runs that are handed over the socket refuses, by their number.
+    /// Numbers of the submitted runs that the socket refuses.
     refuses_run: fn(usize) -> bool,
     runs_handed_over: usize,
     sent: Vec<Sent>,
-    /// Packets asked for again.
+    /// Packets that clients asked for again.
     resends: Vec<u16>,
     pairs_opened: u16,
 }
 
-/// A frame that went out.
+/// A frame that was sent.
 #[derive(Debug, Clone, Copy)]
 struct Sent {
     at: Mono,
@@ -128,7 +128,7 @@ impl Bench {
         }
     }
 
-    /// A request over a connection; its answer when it comes at once.
+    /// A request over a connection; returns the answer if it comes at once.
     fn request(
         &mut self,
         connection: u32,
@@ -235,7 +235,7 @@ impl Bench {
         }
     }
 
-    /// Does what the sessions ask for.
+    /// Carries out the actions of the sessions.
     fn settle(&mut self) {
         for _ in 0..1_000 {
             if self.sessions.cx.out.is_empty() {
@@ -282,7 +282,7 @@ impl Bench {
         self.sessions.vod.handle_window(&mut self.sessions.cx, window_request(task), Ok(window));
     }
 
-    /// Does the tasks that were kept.
+    /// Executes the tasks that were kept.
     fn finish_tasks(&mut self) {
         for task in std::mem::take(&mut self.tasks) {
             self.finish_task(&task);
@@ -290,7 +290,7 @@ impl Bench {
         self.settle();
     }
 
-    /// Lets time pass, in the steps of the wheel and never more than 100 ms at once.
+    /// Lets time pass in the steps of the wheel, at most 100 ms at once.
     fn run_for(&mut self, duration: Duration) {
         let end = self.sessions.cx.now + duration;
         while self.sessions.cx.now < end {
@@ -320,7 +320,7 @@ impl Bench {
         self.settle();
     }
 
-    /// The socket takes what was handed over, or refuses a run and with it those linked behind it.
+    /// The socket takes submitted runs, or refuses a run and with it the runs linked after it.
     fn take_runs(&mut self) {
         let mut refused_to = None;
         for run in std::mem::take(&mut self.sink.runs) {
@@ -339,7 +339,7 @@ impl Bench {
         }
     }
 
-    /// Sends on a connection that takes everything, until what is due is sent.
+    /// Sends on a connection that takes everything, until all due packets are sent.
     fn flush(&mut self, connection: EntryKey) {
         for _ in 0..1_000 {
             let Sessions { cx, vod, .. } = &mut self.sessions;
@@ -366,7 +366,7 @@ impl Bench {
         panic!("something is always due");
     }
 
-    /// Notes a packet: the first of a frame, or one more of the frame that was begun.
+    /// Records a packet: the first one of a frame, or a further one of the present frame.
     fn note_sent(&mut self, (key, stream_index): (SessionKey, u8), packet: &SentPacket) {
         let session = self.sessions.vod.session(key).unwrap();
         let stream = &session.streams[usize::from(stream_index)];
@@ -386,7 +386,7 @@ impl Bench {
         self.sent.push(Sent { at, due_at, session: key, track, first_seq, packets, ts, frame });
     }
 
-    /// What was sent of a track.
+    /// Frames of a track that were sent.
     fn sent_of(&self, track: u8) -> Vec<Sent> {
         self.sent.iter().copied().filter(|sent| sent.track == track).collect()
     }

@@ -19,7 +19,7 @@ fn open(bench: &mut Bench, connection: u32) -> SessionId {
     session_id(&bench.request(connection, Method::Setup, &uri, None, &headers).unwrap())
 }
 
-/// The ids of a page, and where the next one begins.
+/// The ids of a page, and the start of the next one.
 fn page(bench: &Bench, after: Option<SessionId>) -> (Vec<SessionId>, Option<SessionId>) {
     let page = bench.sessions.page(after);
     let ids = page.sessions.iter().map(|info| SessionId::parse(&info.id).unwrap());
@@ -53,11 +53,11 @@ fn session_is_shown_by_its_id_alone() {
     assert_eq!(page(&bench, None), (Vec::new(), None));
 }
 
-/// What happens between two pages.
+/// An event between two pages.
 #[derive(Debug, Clone)]
 enum Change {
     Open,
-    /// One of those that are there.
+    /// One of the present sessions.
     Close(usize),
 }
 

@@ -1,4 +1,4 @@
-//! PLAY, PAUSE and seeking: what goes on, what is repeated, what the answers say.
+//! PLAY, PAUSE and seeking: continuity of the streams, and the content of the answers.
 
 use std::time::Duration;
 

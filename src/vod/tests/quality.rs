@@ -1,5 +1,5 @@
-//! Pictures that are thinned by receiver reports: which frames are left out, and what a decoder
-//! gets.
+//! Video that is thinned by receiver reports: the frames that are left out, and the frames that a
+//! decoder gets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn report(bench: &mut Bench, id: SessionId, track: usize, lost_percent: u32) {
     bench.sessions.handle_report_datagram(0, from, &bytes);
 }
 
-/// Reports of the picture's loss, one each five seconds.
+/// Reports of the video's loss, one each five seconds.
 fn reports(bench: &mut Bench, id: SessionId, percents: &[u32]) {
     for percent in percents {
         bench.run_for(REPORT);
@@ -57,7 +57,7 @@ fn title_whose_path_says_off_is_never_thinned() {
     }
 }
 
-/// Sequence numbers without a gap, and each frame's time its own.
+/// Sequence numbers have no gap, and each frame has its own time.
 fn check_wire(sent: &[Sent]) {
     for pair in sent.windows(2) {
         let (one, two) = (&pair[0], &pair[1]);

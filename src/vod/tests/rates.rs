@@ -1,4 +1,4 @@
-//! Changes of rate, pauses and players that are behind: RTP time and numbers go on.
+//! Changes of rate, pauses and late players: RTP time and sequence numbers continue.
 //!
 //! A player over TCP that was seconds behind and changed its Scale once got an epoch that began at
 //! the clock, while its next frame lay before that: RTP time went back by minutes.
@@ -12,15 +12,15 @@ use crate::library::testing;
 use crate::rtsp::range::{NptStart, Range, parse_range};
 use crate::vod::tests::{Bench, Sent, rtp_info, status};
 
-/// A change, and what happens until the next one.
+/// A change, and the time until the next one.
 #[derive(Debug, Clone)]
 struct Change {
     /// Index into `RATES`.
     rate: usize,
     is_paused_first: bool,
-    /// Time that the player reads for.
+    /// Time for which the player reads.
     plays_ms: u64,
-    /// Then it reads nothing for so long.
+    /// Time after that for which the player reads nothing.
     stalls_ms: u64,
 }
 
@@ -47,12 +47,12 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     proptest::collection::vec(change, 1..7)
 }
 
-/// Ticks from `from` to `to`, which may be behind it.
+/// Ticks from `from` to `to`; negative if `to` is earlier.
 fn ticks(from: u32, to: u32) -> i64 {
     i64::from(to.wrapping_sub(from).cast_signed())
 }
 
-/// What an answer to PLAY says must hold for the first packets that follow.
+/// The answer to PLAY must agree with the first packets that follow.
 fn check_answer(
     bench: &Bench,
     before: usize,
@@ -84,7 +84,7 @@ fn check_answer(
     }
 }
 
-/// Per track: numbers without a gap, and RTP time in the order of showing.
+/// Per track: numbers without a gap, and RTP time in order of presentation.
 fn check_sent(sent: &[Sent]) {
     let mut newest: Option<Sent> = None;
     for pair in sent.windows(2) {

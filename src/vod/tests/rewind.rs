@@ -1,4 +1,4 @@
-//! Runs that the socket did not take: their packets are next again, numbers and places together.
+//! Runs that the socket did not take: their packets come next again, with the same numbers.
 
 use proptest::prelude::*;
 
@@ -17,8 +17,8 @@ fn playing() -> (Bench, SessionKey, u32) {
     (bench, key, epoch_count)
 }
 
-/// Takes up to `packets` packets of the frame that is due, as one run; all of (sequence number,
-/// sample, packet) in it.
+/// Takes up to `packets` packets of the due frame as one run; returns (sequence number, sample,
+/// packet) of each.
 fn take_run(
     bench: &mut Bench,
     key: SessionKey,

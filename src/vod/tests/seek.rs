@@ -15,7 +15,7 @@ use crate::vod::tests::{Bench, rtp_info, status};
 const SECOND: Duration = Duration::from_secs(1);
 const NS_PER_S: i64 = 1_000_000_000;
 
-/// A seek starts its streams within this: sessions that start together get different slots.
+/// A seek starts its streams within this time: sessions that start together get different slots.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 fn clocks() -> impl Strategy<Value = VideoClock> {
@@ -56,7 +56,7 @@ fn range_in(unit: usize, at_ns: i64, utc_ns: i64) -> String {
     }
 }
 
-/// What a seek led to: its answer, and the first frame of the video.
+/// Result of a seek: the answer, and the first frame of the video.
 struct Seek {
     range: String,
     sample_index: u32,

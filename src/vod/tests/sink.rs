@@ -1,10 +1,10 @@
-//! Sockets and connections of the tests: what the pump hands over is kept, or refused.
+//! Sockets and connections of the tests: submitted packets are kept, or refused.
 //!
 //! ```text
 //!  pump --packets--> TestRun --submit--> runs --taken--> Bench::sent
 //!                                          `--refused, with those linked behind it--> the pump
 //! ```
-//! Runs have the shape that the ring's have: equal packets, a shorter one at the end.
+//! Runs have the shape of the ring's runs: equal packets, a shorter one at the end.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -17,16 +17,16 @@ use crate::rtp::HEADER_BYTES;
 use crate::vod::pump::{TitleFrames, TitleRun, TitleSink};
 use crate::vod::stream::RunMark;
 
-/// A packet that was handed over.
+/// A packet that was submitted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SentPacket {
     pub(crate) seq: u16,
     pub(crate) ts: u32,
-    /// The frame that it is of.
+    /// The packet's frame.
     pub(crate) frame: Frame,
 }
 
-/// A run that was handed over.
+/// A run that was submitted.
 #[derive(Debug)]
 pub(crate) struct SentRun {
     pub(crate) to: SocketAddr,
@@ -120,7 +120,7 @@ impl TitleFrames for TestFrames {
     }
 }
 
-/// What a client reads in a packet, and the frame that it lies in.
+/// Fields that a client reads in a packet, and the packet's frame.
 fn sent_packet(header: &[u8; HEADER_BYTES], window: &PacketWindow, packet: &Packet) -> SentPacket {
     let is_its =
         |frame: &&Frame| window.packets(frame).as_ptr_range().contains(&(&raw const *packet));
@@ -131,5 +131,5 @@ fn sent_packet(header: &[u8; HEADER_BYTES], window: &PacketWindow, packet: &Pack
     SentPacket { seq, ts, frame }
 }
 
-/// As the ring's.
+/// The same limit as the ring's.
 const RUN_PACKETS_MAX: usize = 16;

@@ -1,4 +1,4 @@
-//! Sound alone, and sound that begins before the picture of a seek.
+//! Sound alone, and sound that begins before the video of a seek.
 
 use std::time::Duration;
 

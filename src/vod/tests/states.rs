@@ -40,7 +40,8 @@ fn bring_to(at: At) -> (Bench, SessionId) {
     (bench, id)
 }
 
-/// The answer to `method` in a state, `None` when it is held; and the word for the state behind.
+/// The answer to `method` in a state, `None` when the command is held; and the name of the state
+/// after it.
 fn cell(method: Method, at: At) -> (Option<u16>, Option<&'static str>) {
     let (mut bench, id) = bring_to(at);
     let answer = match method {
@@ -56,7 +57,7 @@ fn cell(method: Method, at: At) -> (Option<u16>, Option<&'static str>) {
     (answer.as_ref().map(status), state)
 }
 
-/// Every state with what `method` is answered there, but for Priming, where everything is held.
+/// Every state with the answer to `method`, except Priming, where every command is held.
 fn assert_row(method: &Method, row: [(At, u16, Option<&'static str>); 4]) {
     for (at, expected, state) in row {
         assert_eq!(cell(method.clone(), at), (Some(expected), state), "{method} in {at:?}");

@@ -1,4 +1,4 @@
-//! Windows that come late, are refused, or cannot be built.
+//! Windows that arrive late, are refused, or cannot be built.
 
 use std::time::Duration;
 
@@ -187,7 +187,7 @@ fn window_of_an_earlier_epoch_is_of_no_use_and_does_no_harm() {
     assert!((5_000..7_000).contains(&(last.frame.npt.0 / 1_000_000)), "{last:?}");
 }
 
-/// A task whose window was here already: its pages are to be seen to again.
+/// A task whose window was here already: its pages are to be read again.
 fn windows_of(tasks: &[Task]) -> Vec<(u8, u32)> {
     let key = |task: &Task| match &task.work {
         Work::Window { key, .. } => (key.track_index, key.index),

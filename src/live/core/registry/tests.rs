@@ -1,4 +1,4 @@
-//! Homes of paths: every order that a shard gets, in order, as text.
+//! Homes of paths: every effect for the shard, in order, as text.
 
 mod configured;
 
@@ -25,7 +25,7 @@ impl World {
         Self { registry: Registry::new(Some(groups)), rules: Arc::new(rules), now: Mono(0) }
     }
 
-    /// Says something about `live/a`, and tells what is done about it.
+    /// Sends a message about `live/a`; returns its effects.
     fn ask(&mut self, ask: Ask) -> Vec<String> {
         self.registry.handle(ToHome { path: "live/a".into(), ask }, self.now);
         self.orders()
@@ -51,14 +51,14 @@ impl World {
         self.ask(Ask::Feed { generation, batch })
     }
 
-    /// Lets time go on, and the timer ring.
+    /// Lets time pass, and runs the timers.
     fn at(&mut self, s: u64) -> Vec<String> {
         self.now = Mono(s * 1_000_000_000);
         self.registry.handle_timer(&"live/a".into(), self.now);
         self.orders()
     }
 
-    /// What is done, without the timers.
+    /// The effects without timers.
     fn orders(&mut self) -> Vec<String> {
         self.registry.out.drain(..).filter_map(|order| text(&order)).collect()
     }

@@ -5,9 +5,10 @@
 //!    killed, started again                                        good, refused now and then,
 //!    with other numbers                                           slow, stalled, pausing
 //! ```
-//! Every packet carries its own name. Checked for each stream of each reader: order, nothing twice,
-//! one SSRC, numbers without a gap that the source did not make, time that never goes back, a sync
-//! sample behind each break; and that a good reader misses nothing. One seed gives one run.
+//! Every packet carries its own name. Checked for each stream of each reader: order, no packet
+//! twice, one SSRC, numbers without a gap that the source did not make, time that never goes back,
+//! and a key frame after each break; and that a good reader misses no packet. One seed gives one
+//! run.
 
 mod player;
 mod sockets;
@@ -144,7 +145,8 @@ fn group_of_pictures_over_the_budget_gives_no_instant_start_and_still_a_start() 
     assert!(path.ring().memory_bytes() <= 60_000);
 }
 
-/// It went back to the key frame at first: a player got twenty frames twice, and time ran back.
+/// At first a reader went back to the key frame: a player got twenty frames twice, and time ran
+/// back.
 #[test]
 fn pause_within_a_group_of_pictures_goes_on_where_it_was() {
     let mut world = World::new(11, u64::MAX, limits(500, 8 << 20));
@@ -211,7 +213,7 @@ fn run_that_was_put_back_leaves_no_gap_in_numbers_when_it_is_skipped_then() {
     assert_eq!((info.packets_sent, info.packets_skipped, info.skips_lag_budget), (4, 4, 1));
 }
 
-/// A path of small batches, 100 ms apart, each a picture that needs no other, and a reader of it.
+/// A path of small batches, 100 ms apart, each a key frame, and a reader of the path.
 fn path_with_reader(carrier: Carrier, limits: PathLimits) -> (LivePath, ReaderKey) {
     let of_source = (Generation(1), description());
     let mut path = LivePath::new(PATH.into(), of_source, Vec::new(), limits, Mono(0));

@@ -1,4 +1,4 @@
-//! The players of the simulation, and what is checked of what they got.
+//! The players of the simulation, and the checks of their packets.
 
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::sink::Gathered;
@@ -12,23 +12,23 @@ use crate::live::core::simulation::sockets::{Connection, client};
 use crate::live::core::start::StreamStart;
 use crate::metrics::cells::ShardCells;
 
-/// What a player does.
+/// Behaviour of a player.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// Takes everything.
+    /// The player takes everything.
     Good,
-    /// Its socket refuses one run in so many.
+    /// The player's socket refuses one run in so many.
     Refusing(u64),
-    /// Takes so many bytes a millisecond.
+    /// The player takes so many bytes a millisecond.
     Slow(usize),
-    /// Takes nothing from here to there.
+    /// The player takes nothing in this period.
     Stalled(u64, u64),
 }
 
 /// A packet as a player gets it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Got {
-    /// The packet's own name: counts all packets of its track that were made, lost ones too.
+    /// Name of the packet: the number of packets of its track that were made before, lost ones too.
     pub(crate) id: u64,
     pub(crate) seq: SeqNo,
     pub(crate) ts: RtpTs,
@@ -38,7 +38,7 @@ pub(crate) struct Got {
 }
 
 pub(crate) struct Player {
-    /// Its place among the players.
+    /// Index of the player.
     pub(crate) place: usize,
     pub(crate) shard: usize,
     pub(crate) key: ReaderKey,
@@ -65,7 +65,7 @@ impl Player {
         }
     }
 
-    /// Something is due over TCP.
+    /// Packets are due over TCP.
     pub(crate) fn feed(&mut self, paths: &mut LivePaths, cells: &ShardCells, now: Mono) {
         let ms = now.0 / 1_000_000;
         match self.manner {
@@ -89,13 +89,13 @@ impl Player {
         }
     }
 
-    /// It is to be looked at again at `due`.
+    /// Looks at the player again at `due`.
     pub(crate) fn wake(&mut self, due: Mono) {
         let ms = due.0.div_ceil(1_000_000);
         self.timer_ms = Some(self.timer_ms.map_or(ms, |other| other.min(ms)));
     }
 
-    /// Returns how often a stream went on behind a break.
+    /// Checks the packets. Returns the number of breaks.
     pub(crate) fn check(&self, stream: usize) -> u64 {
         let got = &self.got[stream];
         let name = format!("{:?} on shard {}, stream {stream}", self.manner, self.shard);

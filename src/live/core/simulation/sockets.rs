@@ -1,4 +1,4 @@
-//! The sockets of a simulated shard: what players get of what the pump hands over.
+//! The sockets of a simulated shard: the packets that players get from the pump.
 //!
 //! ```text
 //!  LivePump --packets--> SimRun --submit--> runs --taken--> Player::got
@@ -15,7 +15,7 @@ use crate::live::core::pump::{BatchFrames, BatchRun, BatchSink, LiveRunMark};
 use crate::live::core::simulation::player::Got;
 use crate::rtp::HEADER_BYTES;
 
-/// A player, by its place, and a stream of it.
+/// A player, by its index, and a stream of the player.
 pub(crate) type Way = (usize, u8);
 
 /// A player's streams have a port each.
@@ -23,7 +23,7 @@ pub(crate) fn client(stream_index: u8) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, u16::from(stream_index)).into()
 }
 
-/// A run that was handed over.
+/// A run that was submitted.
 #[derive(Debug)]
 pub(crate) struct SentRun {
     pub(crate) way: Way,
@@ -35,7 +35,7 @@ pub(crate) struct SentRun {
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     pub(crate) runs: Vec<SentRun>,
-    /// Their routes take no segmentation: each run is one packet.
+    /// The routes take no segmentation: each run is one packet.
     pub(crate) is_plain: bool,
 }
 
@@ -131,7 +131,7 @@ impl BatchFrames for Connection {
     }
 }
 
-/// What a player makes of a packet.
+/// Parses a packet as a player does.
 fn got(header: &[u8; HEADER_BYTES], batch: &PacketBatch, packet: &LivePacket) -> Got {
     let bytes = batch.packet_bytes(packet);
     let be32 = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().unwrap());
@@ -145,7 +145,7 @@ fn got(header: &[u8; HEADER_BYTES], batch: &PacketBatch, packet: &LivePacket) ->
     }
 }
 
-/// As the ring's.
+/// The same limit as the ring's.
 const RUN_PACKETS_MAX: usize = 16;
 /// No packet of the camera is longer.
 const PACKET_BYTES_MAX: usize = 1_500;

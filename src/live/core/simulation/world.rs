@@ -51,7 +51,7 @@ pub(crate) struct World {
     pub(crate) ms: u64,
     pub(crate) camera: Option<Camera>,
     pub(crate) registry: Registry,
-    /// What each shard listens to.
+    /// Paths that each shard listens to.
     pub(crate) paths: [LivePaths; 2],
     pub(crate) sockets: [Sockets; 2],
     pub(crate) cells: ShardCells,
@@ -61,9 +61,9 @@ pub(crate) struct World {
     pub(crate) limits: PathLimits,
     pub(crate) sources: u32,
     pub(crate) ended: bool,
-    /// The camera films no more, and everything takes its way.
+    /// The camera has stopped, and all messages are delivered.
     is_over: bool,
-    /// Packets of each track that were lost before they came to us.
+    /// Packets of each track that were lost before they reached the server.
     pub(crate) lost: [Vec<u64>; 2],
 }
 
@@ -170,7 +170,7 @@ impl World {
         self.tell_home(Ask::Release { generation });
     }
 
-    /// What the camera makes in a millisecond, and what comes of it.
+    /// Packets that the camera makes in a millisecond, and their way to the source.
     pub(crate) fn film(&mut self) {
         let at = self.at();
         if self.is_over {
@@ -227,7 +227,7 @@ impl World {
         }
     }
 
-    /// A player comes to a shard.
+    /// A player joins on a shard.
     pub(crate) fn join(&mut self, shard: usize, manner: Manner, policy: StartPolicy) -> bool {
         let now = self.now();
         match self.paths[shard].want(&PATH.into(), self.limits, 0, now) {
@@ -336,12 +336,12 @@ impl World {
         (player.joined_ms, player.pauses) = (ms, player.pauses + 1);
     }
 
-    /// The newest packet of a track that came.
+    /// The newest packet of a track that arrived.
     pub(crate) fn newest(&self, track: usize) -> Option<u64> {
         (0..self.ids[track]).rev().find(|id| !self.lost[track].contains(id))
     }
 
-    /// Lets what was filmed arrive.
+    /// Delivers the packets that were made.
     pub(crate) fn drain(&mut self) {
         self.is_over = true;
         self.run(10);

@@ -1,4 +1,4 @@
-//! What becomes of a publisher's packets, and of those that are not its.
+//! Packets of a publisher, and packets of other senders.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ fn frame_is_one_batch_when_it_ends_and_not_before_unless_it_takes_too_long() {
     send(&mut source, (0, 3, 7, 1), (true, false), 900).unwrap();
     let batch = source.poll_batch(at(900).now).unwrap();
     assert_eq!((batch.packet_count(), batch.generation()), (4, Generation(1)));
-    // Of the packets that say so the first is the sync sample's.
+    // Of the packets that are marked, the first begins the key frame.
     assert_eq!(batch.runs_of(0).iter().map(|run| run.is_sync).collect::<Vec<_>>(), [true]);
     assert_eq!(batch.clock_of(0).map(|clock| clock.ts), Some(RtpTs(7)));
     send(&mut source, (0, 4, 8, 1), (false, false), 1_000).unwrap();
@@ -204,7 +204,7 @@ fn report_before_the_first_packet_is_not_counted_as_a_foreign_one() {
     assert_eq!(foreign, Err(SourceError::ForeignSsrc));
 }
 
-/// The SSRCs, numbers and times that readers are given of a batch's first track.
+/// SSRC, number and time that readers get, for each packet of a batch's first track.
 fn shown(batch: &PacketBatch) -> Vec<(u32, u16, u32)> {
     let packets = batch.runs_of(0).iter().flat_map(|run| {
         batch.packets_of(run).iter().map(|packet| (run.ssrc, packet, batch.packet_bytes(packet)))
@@ -217,7 +217,7 @@ fn shown(batch: &PacketBatch) -> Vec<(u32, u16, u32)> {
     shown.collect()
 }
 
-/// Seen of a camera: each group of pictures has an SSRC of its own.
+/// A camera that was seen: each group of pictures has an SSRC of its own.
 #[test]
 fn stream_that_goes_on_under_other_ssrcs_is_one_stream_to_readers() {
     let mut source = source();
@@ -300,7 +300,7 @@ fn tracks_are_metered_across_a_change_of_ssrc_and_groups_of_pictures_by_rtp_time
         (5, Some(96), Some(at(after).now))
     );
     assert_eq!((track.packets_lost(), source.packets_lost()), (3, 3));
-    assert_eq!(meter.gop_ticks, None, "the new stream has shown one sync sample only");
+    assert_eq!(meter.gop_ticks, None, "the new stream has shown one key frame only");
     send(&mut source, (0, 903, 90_000, 6), (true, true), after).unwrap();
     assert_eq!(source.track(0).unwrap().meter().gop_ticks, Some(90_000));
     assert_eq!(source.bits_per_s(), 0);
@@ -310,7 +310,7 @@ fn tracks_are_metered_across_a_change_of_ssrc_and_groups_of_pictures_by_rtp_time
     assert_eq!(source.bits_per_s(), 8_000);
 }
 
-/// As (number, marker, is sync, bytes) of what readers over UDP get.
+/// Packets for readers over UDP, as (number, marker, is sync, bytes).
 fn datagrams(batch: &PacketBatch) -> Vec<(u16, bool, bool, usize)> {
     let runs = batch.datagram_runs_of(0).iter();
     let packets =
@@ -387,7 +387,7 @@ fn packet_of_a_format_that_is_not_cut_is_left_out_over_udp_and_that_is_told_once
     assert!(source.has_news_of_left_out() && !source.has_news_of_left_out());
 }
 
-/// What readers over UDP get of a stream: (SSRC, RTP time), once for all pieces of a packet.
+/// Packets of a stream for readers over UDP: (SSRC, RTP time), once for all pieces of a packet.
 fn sources_of(batch: &PacketBatch, runs: &[LiveRun]) -> Vec<(u32, u32)> {
     let packets = runs
         .iter()
@@ -398,7 +398,8 @@ fn sources_of(batch: &PacketBatch, runs: &[LiveRun]) -> Vec<(u32, u32)> {
 }
 
 proptest! {
-    /// Seen of a camera over TCP: long packets, and other numbers with each group of pictures.
+    /// A camera over TCP that was seen: long packets, and other numbers with each group of
+    /// pictures.
     #[test]
     fn readers_over_udp_get_each_packet_of_streams_that_begin_within_a_batch(
         packets in prop::collection::vec(

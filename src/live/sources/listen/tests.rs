@@ -1,5 +1,5 @@
-//! Inputs without sockets: orders of a home and datagrams in; sockets to open, and readers' paths
-//! out. One shard, which is the home of every path.
+//! Inputs without sockets: a home's orders and datagrams come in; sockets to open and readers'
+//! paths go out. One shard, which is the home of every path.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ struct Bench {
     /// Sockets that are open, by input.
     open: BTreeMap<u32, Vec<InputSocket>>,
     tasks: Vec<Task>,
-    /// What opening them leads to.
+    /// Result of opening sockets.
     refusal: Option<&'static str>,
 }
 
@@ -141,7 +141,7 @@ impl Bench {
         sockets.map(|socket| format!("{} {}", socket.to, socket.is_rtcp)).collect()
     }
 
-    /// Taken, and turned away for their address.
+    /// Packets taken, and packets dropped for their sender's address.
     fn counts(&self) -> (u64, u64) {
         let publisher = self.sessions.live.sources.publishers.values().next().unwrap();
         let counts = publisher.source.counts();

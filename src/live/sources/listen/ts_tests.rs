@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::rtp::RtpView;
 
-/// Packet `n` of a stream: its bytes say which one it is, and hold sync bytes to be mistaken.
+/// Packet `n` of a stream: its bytes name the packet, and contain misleading sync bytes.
 fn packet(pid: u16, n: u8) -> Vec<u8> {
     let [high, low] = pid.to_be_bytes();
     let mut packet = vec![n; TS_BYTES];
@@ -22,7 +22,7 @@ fn input(stride: usize) -> TsInput {
     TsInput::new(stride, Ssrc(7), SeqNo(65_535), 0)
 }
 
-/// What comes of datagrams, one a millisecond: RTP packets.
+/// RTP packets made from datagrams, one datagram a millisecond.
 fn packed(input: &mut TsInput, datagrams: &[&[u8]]) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     for (ms, datagram) in (1_u64..).zip(datagrams) {

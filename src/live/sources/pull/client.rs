@@ -66,7 +66,7 @@ pub(crate) struct PullTrack {
     pub(crate) lower: Option<Lower>,
 }
 
-/// What the client waits for.
+/// The step that the client waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Resolve,

@@ -29,7 +29,7 @@ struct Bench {
     sessions: Sessions,
     path: Arc<str>,
     camera: Option<(CameraName, SocketAddr)>,
-    /// Requests that are not answered.
+    /// Requests without an answer.
     asked: Vec<String>,
     done: Vec<String>,
     pairs: u16,
@@ -265,8 +265,8 @@ fn frames_of_a_camera_feed_its_path_until_it_says_bye() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// A camera that shows little: a picture every few seconds, each with an SSRC of its own, and
-    /// BYE for the old one, at once or when the next picture comes.
+    /// A slow camera: a frame every few seconds, each with an SSRC of its own, and BYE for the old
+    /// SSRC, at once or when the next frame comes.
     #[test]
     fn slow_camera_that_says_bye_for_each_picture_stays_and_ends_when_nothing_follows(
         shortest_s in 2_u64..=7, more_s in prop::collection::vec((0_u64..=7, any::<bool>()), 0..8),

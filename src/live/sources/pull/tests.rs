@@ -1,5 +1,5 @@
-//! The client against scripted cameras: what each is asked, in which order, and what follows from
-//! its answers. The oddities are those of FIELD's list of cameras.
+//! The client against scripted cameras: the requests to each, in order, and the effects of its
+//! answers. The oddities are those of FIELD's list of cameras.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -22,9 +22,9 @@ struct Rig {
     client: PullClient,
     now: Mono,
     answers: VecDeque<String>,
-    /// What was done: requests by their first line, the rest in words.
+    /// Carried out orders: requests by their first line, the rest in words.
     log: Vec<String>,
-    /// Requests as they were.
+    /// Requests as sent.
     requests: Vec<String>,
     ways: Vec<PullWay>,
     has_ports: bool,
@@ -60,7 +60,7 @@ impl Rig {
         rig
     }
 
-    /// Does what the client says until it waits for something.
+    /// Carries out the client's orders until the client waits.
     fn run(&mut self) {
         for _ in 0..200 {
             let orders = std::mem::take(&mut self.client.out);
@@ -488,8 +488,8 @@ fn keep_alive_waits_for_no_answer_and_comes_as_often_as_the_camera_needs() {
     assert_eq!(rig.last(), "failed: 454 Session Not Found to keep-alive");
 }
 
-/// Methods of the keep-alives that a camera is sent which answers them by `statuses` in turn, the
-/// number of each answer off by `off`.
+/// Methods of the keep-alives to a camera that answers them by `statuses` in turn, with the number
+/// of each answer off by `off`.
 fn keep_alives(off: i64, statuses: &[&str], rounds: u64) -> Vec<String> {
     let mut rig = playing(SourceTransport::Tcp, [TCP_0, TCP_1]);
     let before = rig.requests.len();

@@ -1,4 +1,4 @@
-//! What a home does when the configuration says something else of its path.
+//! A home whose path gets another configuration.
 
 use std::time::Duration;
 
