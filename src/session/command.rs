@@ -1,4 +1,16 @@
 //! A command on its way to a session: the request, its origin, and the target of its answer.
+//!
+//! ```text
+//!  connection           session                   shard
+//!  Flow::Answer <------ Executed::Reply
+//!  Flow::Wait   <------ Executed::Later --------> Action::Respond --> Event::Answered
+//!  Flow::Wait   <------ Executed::NeedsPair ----> opens a pair and executes the command again
+//!  Flow::Submit         (a title is opened before there is a command)
+//! ```
+//! `Executed` is the result of a command in its session. `Flow` is the result of a request in its
+//! connection, and not every request becomes a command. `Disposition` is the result of an event in
+//! any consumer: a connection handles several requests before it returns one. `Action::Respond`
+//! carries the answer after `Executed::Later`; `Action::Execute` releases a held command.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! RTCP feedback of players (RFC 4585): causes for which a lost packet is not sent again, and the
 //! number of packets that one datagram may ask for.
 
-/// Why a packet is not sent again: index into `ShardCells::rtx_refused`.
+/// Why a packet is not sent again: index into `ShardCells::rtx_refused`. The errors of a live path
+/// (`live::core::retransmit::RetransmitError`) are mapped to these by the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The packet was never sent, or too long ago.

@@ -94,7 +94,7 @@ pub trait TitleFrames {
     ) -> Result<bool, Self::Error>;
 }
 
-/// What became of a run that was not sent.
+/// What became of a run that the socket did not take; no answer to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// It is to be sent again: the socket had no room, or a run linked before it was refused.

@@ -305,7 +305,8 @@ impl LiveMessage {
     }
 }
 
-/// Why a source or a reader is refused.
+/// Why the owner of a path refuses a source or a shard with readers. It crosses shards; `PathError`
+/// does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RefusedError {

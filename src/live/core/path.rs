@@ -148,7 +148,8 @@ pub enum Succession {
     End,
 }
 
-/// What to do with a stream that wants to join.
+/// Why a path on this shard does not take a reader or a stream. Its owner has not refused the shard
+/// (`RefusedError`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {

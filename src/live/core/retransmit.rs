@@ -45,7 +45,8 @@ impl RetransmitBudget {
     }
 }
 
-/// Why a packet is not sent again.
+/// Why a path finds no packet to send again. It is not `session::feedback::Refusal`: that lies in a
+/// higher layer and also has the causes of titles and sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RetransmitError {
