@@ -26,6 +26,7 @@ use headend::metrics::cells::ShardCells;
 use headend::rtp::HEADER_BYTES;
 use headend::session::directory::SessionKey;
 use headend::session::directory::StreamRef;
+use headend::session::outgoing::{Numbers, Outgoing, Own};
 use headend::session::transport::Transport;
 use headend::vod::cursor::Cursor;
 use headend::vod::epoch::Epoch;
@@ -96,7 +97,9 @@ impl Pacer {
             let path = Transport::Udp { pair: 0, rtp: client, rtcp: client };
             let random = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let url = String::from("trackID=0");
-            let mut stream = Stream::new(0, (96, 90_000), path, url, Ssrc(number), random);
+            let numbers = Numbers::Own(Own::new(Ssrc(number), random));
+            let outgoing = Outgoing::new((96, 90_000), numbers, path, url);
+            let mut stream = Stream::new(0, outgoing);
             let epoch = begin(&mut stream, &pacer.windows, start);
             pacer.streams.push((stream, epoch));
             pacer.wheel.insert(start, number);
@@ -129,10 +132,10 @@ impl Pacer {
             let pumping = Pumping { at, stream, epoch, end, title, play_received };
             match pumping.send_due(cells, *now, (), sink) {
                 Pumped::Until(Due::Waiting) => {
-                    supply(stream.cursor.as_mut().expect("a cursor"), windows);
+                    supply(stream.feed.cursor.as_mut().expect("a cursor"), windows);
                 }
                 Pumped::Until(Due::At(due)) => {
-                    if let Some(cursor) = &mut stream.cursor {
+                    if let Some(cursor) = &mut stream.feed.cursor {
                         supply(cursor, windows);
                     }
                     break due;

@@ -64,21 +64,22 @@ impl Sessions {
 
 fn title_info(cx: &Cx, session: &Session) -> SessionInfo {
     let streams = session.streams.iter().map(|stream| {
-        let report = stream.report.as_ref();
+        let report = stream.outgoing.report.as_ref();
         StreamInfo {
             track: stream.track_index,
             encoding: session
                 .track(stream)
                 .map(|track| track.payload.encoding_name.clone())
                 .unwrap_or_default(),
-            ssrc: format!("{:08X}", stream.ssrc.0),
-            packets_sent: stream.sent.packets,
-            payload_bytes_sent: stream.sent.payload_bytes,
+            ssrc: format!("{:08X}", stream.outgoing.ssrc().map_or(0, |ssrc| ssrc.0)),
+            packets_sent: stream.outgoing.sent().packets,
+            payload_bytes_sent: stream.outgoing.sent().payload_bytes,
             quality: stream.quality.as_ref().map(|_| stream.level().as_str()),
             fraction_lost: report.map(|r| f64::from(r.block.fraction_lost) / 256.0),
             packets_lost: report.map(|r| i64::from(r.block.cumulative_lost)),
-            jitter_s: report
-                .map(|r| f64::from(r.block.jitter) / f64::from(stream.clock_rate_hz.max(1))),
+            jitter_s: report.map(|r| {
+                f64::from(r.block.jitter) / f64::from(stream.outgoing.clock_rate_hz.max(1))
+            }),
             round_trip_s: report
                 .and_then(|r| r.round_trip_ns)
                 .map(|ns| Npt(i64::try_from(ns).unwrap_or(i64::MAX)).as_secs_f64()),

@@ -198,12 +198,12 @@ impl Sessions {
             Some(SessionRef::Title(key)) => {
                 let session = vod.session(key);
                 let streams = session.into_iter().flat_map(|session| &session.streams);
-                streams.map(|stream| stream.path).any(is_its)
+                streams.map(|stream| stream.outgoing.transport).any(is_its)
             }
             Some(SessionRef::Reader(index)) => {
                 let reader = live.readers.table.get(index as usize);
                 let streams = reader.into_iter().flat_map(|reader| &reader.streams);
-                streams.map(|stream| stream.path).any(is_its)
+                streams.map(|stream| stream.outgoing.transport).any(is_its)
             }
             Some(SessionRef::Publisher(_)) | None => false,
         };

@@ -119,7 +119,7 @@ impl Readers {
         why: &'static str,
     ) {
         let Some(reader) = self.table.get(index as usize) else { return };
-        let is_told = reader.streams.iter().all(|stream| stream.ssrc.is_some());
+        let is_told = reader.streams.iter().all(|stream| stream.outgoing.ssrc().is_some());
         let (id, connection) = (reader.id, reader.connection.filter(|_| !is_told));
         self.farewells.add(id);
         self.end_reader(cx, hub, index, Some(why));
@@ -160,7 +160,7 @@ impl Readers {
         }
         note_reader_left(&reader, reason);
         for stream in &reader.streams {
-            if let Transport::Udp { pair, rtp, rtcp } = stream.path {
+            if let Transport::Udp { pair, rtp, rtcp } = stream.outgoing.transport {
                 cx.release_tuple(pair, rtp, rtcp);
             }
         }

@@ -26,7 +26,7 @@ impl Readers {
         // A player that has just joined a group needs a report to synchronise sound and video (RFC
         // 3550 s6.2: the reduced minimum).
         let due = cx.now + if reader.is_session() { interval } else { interval / 5 };
-        let has_begun = reader.streams.iter().any(|stream| stream.ssrc.is_some());
+        let has_begun = reader.streams.iter().any(|stream| stream.outgoing.ssrc().is_some());
         // Without packets there is nothing to report: the report stays due.
         if !matches!(reader.state, ReaderState::Playing) || !has_begun {
             return;
@@ -57,7 +57,7 @@ impl Readers {
         let utc_ns = cx.utc_ns;
         let Some(reader) = self.table.get(index as usize) else { return };
         let Some(stream) = reader.streams.get(stream_index) else { return };
-        let Some(ssrc) = stream.ssrc else { return };
+        let Some(ssrc) = stream.outgoing.ssrc() else { return };
         let place = u8::try_from(stream_index).unwrap_or(u8::MAX);
         let path = hub.paths.path_of(reader.key);
         let report = path.and_then(|path| path.report(reader.key, place, utc_ns));
@@ -73,7 +73,7 @@ impl Readers {
             // The track has no known clock.
             (None, None) => return,
         }
-        send_rtcp(cx, stream.path, reader.connection, bytes);
+        send_rtcp(cx, stream.outgoing.transport, reader.connection, bytes);
     }
 
     /// Handles RTCP from a reader.
@@ -82,11 +82,12 @@ impl Readers {
         let Some(reader) = self.table.get_mut(index as usize) else { return };
         reader.alive = now;
         for block in &feedback.reports {
-            let is_its = |stream: &&mut LiveStream| stream.ssrc == Some(Ssrc(block.ssrc));
+            let is_its =
+                |stream: &&mut LiveStream| stream.outgoing.ssrc() == Some(Ssrc(block.ssrc));
             let Some(stream) = reader.streams.iter_mut().find(is_its) else { continue };
-            let (cells, clock_rate_hz) = (&cx.cells, stream.clock_rate_hz);
+            let (cells, clock_rate_hz) = (&cx.cells, stream.outgoing.clock_rate_hz);
             let round_trip_ns = observe_report(cells, block, clock_rate_hz, ntp);
-            stream.report = Some(Box::new((*block, round_trip_ns)));
+            stream.outgoing.note_report(*block, round_trip_ns);
         }
     }
 }

@@ -7,6 +7,7 @@
 //!  action     actions that sessions request from the shard, and keys of their timers
 //!  shown      the state of a player as API and metrics show it: ready, playing, paused
 //!  sockets    UDP sockets that many clients share, told apart by the client's address
+//!  outgoing   the wire identity of a stream: numbers, transport, reports, whatever feeds it
 //!  transport  the transport of a stream's packets
 //!  rtcp       RTCP to clients, and the reports of players
 //! ```
@@ -21,6 +22,7 @@ pub mod cx;
 pub mod directory;
 pub mod feedback;
 pub mod info;
+pub mod outgoing;
 pub mod rtcp;
 pub mod shown;
 pub mod sockets;

@@ -23,7 +23,10 @@ impl Vod {
         for packet in rtcp::packets(bytes) {
             let Ok(Packet::Nack(nack)) = packet else { continue };
             let Some(session) = self.session(key) else { return };
-            let place = session.streams.iter().position(|stream| stream.ssrc == nack.media);
+            let place = session
+                .streams
+                .iter()
+                .position(|stream| stream.outgoing.ssrc() == Some(nack.media));
             let Some(place) = place else { continue };
             let stream = &session.streams[place];
             let has_resender = stream.resender.is_some();

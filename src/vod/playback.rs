@@ -171,7 +171,7 @@ impl Session {
     /// Over TCP: interleaved with its RTSP connection.
     #[must_use]
     pub fn is_interleaved(&self) -> bool {
-        self.streams.iter().any(|stream| matches!(stream.path, Transport::Tcp { .. }))
+        self.streams.iter().any(|stream| matches!(stream.outgoing.transport, Transport::Tcp { .. }))
     }
 
     /// How far the stream furthest behind is behind the clock at `at`, in nanoseconds of media:
@@ -196,7 +196,7 @@ impl Session {
         let old = self.epoch?;
         let lag_ns = self.lag_ns(at);
         let mut epoch = old.continued(at, lag_ns, rate);
-        let sent = self.streams.iter().filter(|stream| stream.cursor.is_some());
+        let sent = self.streams.iter().filter(|stream| stream.feed.cursor.is_some());
         let floors = sent
             .map(|stream| old.playout_floor(stream.playout_sent_ns(&old), at, lag_ns, rate.scale));
         epoch.playout_ns = floors.fold(epoch.playout_ns, i64::max);
@@ -250,7 +250,7 @@ impl Session {
             if stream.phase != Phase::Ended {
                 stream.phase = Phase::Idle;
             }
-            if let Some(cursor) = &mut stream.cursor {
+            if let Some(cursor) = &mut stream.feed.cursor {
                 cursor.forget_asked();
             }
             if let Some(resender) = &mut stream.resender {

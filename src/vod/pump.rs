@@ -27,7 +27,7 @@ use crate::library::title::Title;
 use crate::media::window::{Frame, Packet, PacketWindow};
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
-use crate::rtp::{self, HEADER_BYTES};
+use crate::rtp::HEADER_BYTES;
 use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionKey;
@@ -158,7 +158,7 @@ impl Vod {
         let session = self.session_mut(session)?;
         let connection = session.connection;
         let stream = session.streams.get_mut(usize::from(stream_index))?;
-        match stream.path {
+        match stream.outgoing.transport {
             Transport::Udp { .. } => {
                 self.pump_udp(cx, at, sink);
                 None
@@ -194,7 +194,7 @@ impl Vod {
             return None;
         };
         let (end, stream) = (*end, streams.get_mut(usize::from(at.stream_index))?);
-        let Transport::Udp { pair, rtp, .. } = stream.path else { return None };
+        let Transport::Udp { pair, rtp, .. } = stream.outgoing.transport else { return None };
         let Some(way) = sink.way_to(pair, rtp) else { return Some(Pumped::Part) };
         let pumping = Pumping { at, stream, epoch, end, title, play_received };
         Some(pumping.send_due(&cx.cells, cx.now, way, sink))
@@ -236,7 +236,7 @@ impl Vod {
     fn request_ahead(&mut self, cx: &mut Cx, at: StreamRef) {
         let unasked = self.session(at.session).and_then(|session| {
             let stream = session.streams.get(usize::from(at.stream_index))?;
-            stream.cursor.as_ref()?.unasked()
+            stream.feed.cursor.as_ref()?.unasked()
         });
         if unasked.is_some() {
             self.request_windows(cx, at.session, at.stream_index);
@@ -295,7 +295,7 @@ impl Vod {
     pub fn pair_of(&self, mark: &RunMark) -> Option<u16> {
         let is_current = |session: &&Session| session.epoch_count == mark.epoch_count;
         let session = self.session(mark.session).filter(is_current)?;
-        match session.streams.get(usize::from(mark.stream_index))?.path {
+        match session.streams.get(usize::from(mark.stream_index))?.outgoing.transport {
             Transport::Udp { pair, .. } => Some(pair),
             Transport::Tcp { .. } | Transport::Group { .. } => None,
         }
@@ -394,7 +394,7 @@ impl Vod {
         let Due::Now { frame, at: due_at } = stream.due(epoch, *end, cx.now) else {
             return Taken::All;
         };
-        let Transport::Tcp { channel, .. } = stream.path else { return Taken::All };
+        let Transport::Tcp { channel, .. } = stream.outgoing.transport else { return Taken::All };
         if stream.is_at_frame_start() {
             observe(&cx.cells, cx.now, due_at, play_received);
         }
@@ -537,10 +537,7 @@ impl Pumping<'_> {
 
 /// The header of the packet that is `ahead` packets after a stream's next one.
 fn rtp_header(stream: &Stream, ahead: u16, marker: bool, ts: RtpTs) -> [u8; HEADER_BYTES] {
-    let mut header = [0; HEADER_BYTES];
-    let seq = stream.next_seq().plus(ahead);
-    rtp::write_header(&mut header, marker, stream.payload_type, seq, ts, stream.ssrc);
-    header
+    stream.outgoing.header(ahead, marker, ts).unwrap_or_default()
 }
 
 /// Packets of a frame that go out in one turn at most. A frame of more than `BURST_PACKETS_MAX` is
@@ -579,6 +576,7 @@ mod tests {
     use super::*;
     use crate::base::ids::Ssrc;
     use crate::media::window::{WindowBuilder, WindowKind};
+    use crate::session::outgoing::{Numbers, Outgoing, Own};
     use crate::vod::cursor::Cursor;
 
     /// A stream at the first of two frames, 40 ms apart, and that frame.
@@ -611,7 +609,9 @@ mod tests {
         cursor.handle_window(0, window);
         let client = SocketAddr::from(([192, 0, 2, 1], 5_000));
         let path = Transport::Udp { pair: 0, rtp: client, rtcp: client };
-        let mut stream = Stream::new(0, (96, 90_000), path, String::new(), Ssrc(1), 1);
+        let numbers = Numbers::Own(Own::new(Ssrc(1), 1));
+        let outgoing = Outgoing::new((96, 90_000), numbers, path, String::new());
+        let mut stream = Stream::new(0, outgoing);
         stream.seek(cursor, None);
         let (npt, due_zero, wall) = (Npt::ZERO, Npt::ZERO, Mono(1));
         let epoch = Epoch { wall, npt, due_zero, scale: 1.0, speed: 1.0, playout_ns: 0 };

@@ -5,7 +5,7 @@
 
 use rand::RngExt;
 
-use crate::base::ids::SessionId;
+use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
 use crate::metrics::cells::{QUALITY_CAUSES, ShardCells};
 use crate::rtcp::interval::interval;
@@ -14,10 +14,11 @@ use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionKey;
 use crate::session::directory::StreamRef;
+use crate::session::outgoing::Own;
 use crate::session::rtcp::{observe_report, send_rtcp, sender_info};
 use crate::session::transport::Transport;
 use crate::vod::playback::{Session, State};
-use crate::vod::stream::{Phase, Report, Sent, Stream};
+use crate::vod::stream::{Phase, Stream};
 use crate::vod::table::Vod;
 use crate::vod::thinning::Change;
 
@@ -130,18 +131,19 @@ impl Vod {
         let mut bytes = cx.take_bytes();
         let Some(session) = self.session(key) else { return };
         let Some(stream) = session.streams.get(index) else { return };
+        let Some(&Own { ssrc, sent, .. }) = stream.outgoing.own() else { return };
         match &session.epoch {
             Some(epoch) => {
-                let Sent { packets, payload_bytes } = stream.sent;
-                let info = sender_info(utc_ns, stream.ts_at(epoch, now), packets, payload_bytes);
-                rtcp::write_sender_report(&mut bytes, stream.ssrc, &info, &session.cname, bye);
+                let rtp_ts = stream.ts_at(epoch, now);
+                let info = sender_info(utc_ns, rtp_ts, sent.packets, sent.payload_bytes);
+                rtcp::write_sender_report(&mut bytes, ssrc, &info, &session.cname, bye);
             }
             None => {
                 let reason = bye.unwrap_or("session ended");
-                rtcp::write_empty_rr_bye(&mut bytes, stream.ssrc, &session.cname, reason);
+                rtcp::write_empty_rr_bye(&mut bytes, ssrc, &session.cname, reason);
             }
         }
-        send_rtcp(cx, stream.path, session.connection, bytes);
+        send_rtcp(cx, stream.outgoing.transport, session.connection, bytes);
     }
 
     /// Handles RTCP from a session's player: `feedback` is `bytes` parsed.
@@ -159,18 +161,14 @@ impl Vod {
         let now = cx.now;
         let is_playing = matches!(session.state, State::Playing);
         for block in feedback.reports.iter().copied() {
-            let Some(stream) = session.streams.iter_mut().find(|s| s.ssrc.0 == block.ssrc) else {
-                continue;
-            };
+            let is_its = |s: &&mut Stream| s.outgoing.ssrc() == Some(Ssrc(block.ssrc));
+            let Some(stream) = session.streams.iter_mut().find(is_its) else { continue };
             let cells = &cx.cells;
-            let round_trip_ns = observe_report(cells, &block, stream.clock_rate_hz, ntp);
-            let report = Report { block, round_trip_ns };
-            match &mut stream.report {
-                Some(place) => **place = report,
-                None => stream.report = Some(Box::new(report)),
-            }
+            let clock_rate_hz = stream.outgoing.clock_rate_hz;
+            let round_trip_ns = observe_report(cells, &block, clock_rate_hz, ntp);
+            stream.outgoing.note_report(block, round_trip_ns);
             let is_sent = is_playing && !matches!(stream.phase, Phase::Idle | Phase::Ended);
-            let is_udp = matches!(stream.path, Transport::Udp { .. });
+            let is_udp = matches!(stream.outgoing.transport, Transport::Udp { .. });
             let quality = stream.quality.as_mut().filter(|_| is_sent && is_udp);
             if let Some(change) = quality.and_then(|q| q.handle_report(block.fraction_lost, now)) {
                 change_level(&session.id, stream, change, cells);
@@ -190,7 +188,9 @@ impl Vod {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let Some(epoch) = session.epoch.filter(|epoch| epoch.speed <= 1.0) else { return };
         for stream in &mut session.streams {
-            if matches!(stream.path, Transport::Udp { .. }) || stream.quality.is_none() {
+            if matches!(stream.outgoing.transport, Transport::Udp { .. })
+                || stream.quality.is_none()
+            {
                 continue;
             }
             let lag = stream.lag(&epoch, now);

@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::Mono;
 use crate::media::pages::Pages;
 use crate::media::window::{Packet, PacketWindow};
@@ -27,7 +27,6 @@ use crate::session::feedback::Refusal;
 /// The retransmission state of one stream: see the module.
 #[derive(Debug)]
 pub struct Resender {
-    rtx: RtxStream,
     marks: VecDeque<Mark>,
     /// Windows of recent packets, the newest first.
     windows: [Option<(u32, Arc<PacketWindow>)>; 2],
@@ -67,12 +66,17 @@ pub struct Again<'a> {
     pub rtx: RtxStream,
 }
 
+impl Default for Resender {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Resender {
-    /// A resender before the first packet. `random` seeds the first sequence number.
+    /// A resender before the first packet.
     #[must_use]
-    pub fn new(payload_type: u8, ssrc: Ssrc, random: u16) -> Self {
+    pub fn new() -> Self {
         Self {
-            rtx: RtxStream { payload_type, seq: SeqNo(random), ssrc },
             marks: VecDeque::with_capacity(MARKS_MAX),
             windows: [None, None],
             tried: VecDeque::with_capacity(TRIED_MAX),
@@ -132,11 +136,17 @@ impl Resender {
         self.windows = [None, None];
     }
 
-    /// The packet with a number, if it may be sent again now; the packet then counts as sent again.
+    /// The packet with a number, if it may be sent again now; the packet then counts as sent again,
+    /// in the stream `rtx`.
     ///
     /// # Errors
     /// The cause, when the packet is not sent again.
-    pub fn handle_nack(&mut self, seq: SeqNo, now: Mono) -> Result<Again<'_>, Refusal> {
+    pub fn handle_nack(
+        &mut self,
+        seq: SeqNo,
+        now: Mono,
+        rtx: &mut RtxStream,
+    ) -> Result<Again<'_>, Refusal> {
         // Before the search: a search for numbers that were never sent costs as much.
         self.asks = self.asks.checked_sub(1).ok_or(Refusal::Rate)?;
         let mark = self.find(seq).ok_or(Refusal::Unknown)?;
@@ -163,9 +173,9 @@ impl Resender {
                 self.tried.push_back((seq, 1));
             }
         }
-        let rtx = self.rtx;
-        self.rtx.seq = rtx.seq.plus(1);
-        Ok(Again { window, packet, ts: mark.ts, rtx })
+        let own = *rtx;
+        rtx.seq = own.seq.plus(1);
+        Ok(Again { window, packet, ts: mark.ts, rtx: own })
     }
 
     /// The newest mark first: a requested packet was sent a moment ago.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::ids::Ssrc;
 use crate::base::time::Npt;
 use crate::media::window::{Frame, WindowBuilder};
 
@@ -36,9 +37,17 @@ fn mark(seq: u16, packets: u16, window_index: u32, packet_index: u32) -> Mark {
     Mark { seq: SeqNo(seq), packets, window_index, packet_index, ts: RtpTs(packet_index) }
 }
 
+fn rtx_from(seq: u16) -> RtxStream {
+    RtxStream { payload_type: 97, seq: SeqNo(seq), ssrc: Ssrc(9) }
+}
+
 /// Index in its window of the packet that is sent again.
 fn again(resender: &mut Resender, seq: u16) -> Result<u32, Refusal> {
-    resender.handle_nack(SeqNo(seq), NOW).map(|again| {
+    again_in(&mut rtx_from(0), resender, seq)
+}
+
+fn again_in(rtx: &mut RtxStream, resender: &mut Resender, seq: u16) -> Result<u32, Refusal> {
+    resender.handle_nack(SeqNo(seq), NOW, rtx).map(|again| {
         assert!(again.ts.0 <= again.packet.piece_index);
         again.packet.piece_index
     })
@@ -46,17 +55,18 @@ fn again(resender: &mut Resender, seq: u16) -> Result<u32, Refusal> {
 
 #[test]
 fn number_maps_back_to_its_packet_over_wrap_and_window_edge() {
-    let mut resender = Resender::new(97, Ssrc(9), 65_535);
+    let mut resender = Resender::new();
+    let mut rtx = rtx_from(65_535);
     let (one, two) = (window(100, 10), window(100, 10));
     resender.handle_sent(mark(65_530, 10, 4, 90), &one, 100);
     resender.handle_sent(mark(4, 20, 5, 0), &two, 200);
     for (seq, expected) in [(65_530, 90), (3, 99), (4, 0), (23, 19)] {
-        assert_eq!(again(&mut resender, seq), Ok(expected), "{seq}");
+        assert_eq!(again_in(&mut rtx, &mut resender, seq), Ok(expected), "{seq}");
     }
     for seq in [65_529, 24, 30_000] {
-        assert_eq!(again(&mut resender, seq), Err(Refusal::Unknown), "{seq}");
+        assert_eq!(again_in(&mut rtx, &mut resender, seq), Err(Refusal::Unknown), "{seq}");
     }
-    let rtx = resender.handle_nack(SeqNo(5), NOW).unwrap().rtx;
+    let rtx = resender.handle_nack(SeqNo(5), NOW, &mut rtx).unwrap().rtx;
     assert_eq!((rtx.payload_type, rtx.seq, rtx.ssrc), (97, SeqNo(3), Ssrc(9)));
     resender.handle_sent(mark(24, 1, 6, 0), &one, 10);
     assert_eq!(again(&mut resender, 65_530), Err(Refusal::Unknown), "its window is let go of");
@@ -64,7 +74,7 @@ fn number_maps_back_to_its_packet_over_wrap_and_window_edge() {
 
 #[test]
 fn runs_of_a_frame_share_a_mark() {
-    let mut resender = Resender::new(97, Ssrc(9), 0);
+    let mut resender = Resender::new();
     let window = window(40, 10);
     let run = |seq, packet_index| Mark { ts: RtpTs(0), ..mark(seq, 16, 0, packet_index) };
     resender.handle_sent(run(10, 0), &window, 160);
@@ -75,7 +85,7 @@ fn runs_of_a_frame_share_a_mark() {
 
 #[test]
 fn packet_is_sent_again_three_times_and_no_more() {
-    let mut resender = Resender::new(97, Ssrc(9), 0);
+    let mut resender = Resender::new();
     resender.handle_sent(mark(10, 2, 0, 0), &window(10, 10), 20);
     for _ in 0..3 {
         assert_eq!(again(&mut resender, 10), Ok(0));
@@ -86,7 +96,7 @@ fn packet_is_sent_again_three_times_and_no_more() {
 
 #[test]
 fn number_that_comes_again_after_a_wrap_is_another_packet() {
-    let mut resender = Resender::new(97, Ssrc(9), 0);
+    let mut resender = Resender::new();
     let window = window(300, 10);
     resender.handle_sent(mark(10, 1, 0, 0), &window, 10);
     for _ in 0..3 {
@@ -101,15 +111,15 @@ fn number_that_comes_again_after_a_wrap_is_another_packet() {
 
 #[test]
 fn packet_whose_pages_are_cold_is_refused() {
-    let mut resender = Resender::new(97, Ssrc(9), 0);
+    let mut resender = Resender::new();
     resender.handle_sent(mark(10, 2, 0, 0), &window(10, 10), 20);
     let late = Mono(NOW.0 + 3_600_000_000_000);
-    assert!(matches!(resender.handle_nack(SeqNo(10), late), Err(Refusal::Cold)));
+    assert!(matches!(resender.handle_nack(SeqNo(10), late, &mut rtx_from(0)), Err(Refusal::Cold)));
 }
 
 #[test]
 fn what_is_forgotten_is_not_sent_again() {
-    let mut resender = Resender::new(97, Ssrc(9), 0);
+    let mut resender = Resender::new();
     resender.handle_sent(mark(10, 2, 0, 0), &window(10, 10), 20);
     resender.forget();
     assert_eq!(again(&mut resender, 10), Err(Refusal::Unknown));
@@ -120,7 +130,7 @@ proptest! {
     fn no_more_than_a_quarter_of_the_rate_is_sent_again(
         frames in prop::collection::vec((1_u16..30, prop::collection::vec(any::<u16>(), 0..20)), 1..200),
     ) {
-        let mut resender = Resender::new(97, Ssrc(9), 0);
+        let mut resender = Resender::new();
         let window = window(6_000, 1_400);
         let (mut sent, mut repeated, mut seq) = (0_usize, 0_usize, 65_000_u16);
         let mut packet_index = 0;
@@ -146,7 +156,7 @@ proptest! {
     fn rewound_numbers_are_unknown_until_they_are_sent_and_then_mean_the_new_packet(
         runs in prop::collection::vec((1_u16..20, prop::option::of(0_u16..60)), 1..60),
     ) {
-        let mut resender = Resender::new(97, Ssrc(9), 0);
+        let mut resender = Resender::new();
         let window = window(2_000, 4);
         let first = 65_500_u16;
         // The packet of each number; a gap for each rewind, so that old and new differ.
@@ -175,7 +185,7 @@ proptest! {
 
 #[test]
 fn numbers_that_were_never_sent_are_not_looked_for_without_end() {
-    let mut resender = Resender::new(97, Ssrc(9), 0);
+    let mut resender = Resender::new();
     let window = window(100, 10);
     resender.handle_sent(mark(0, 10, 4, 0), &window, 100);
     let refused: Vec<Refusal> =

@@ -1,21 +1,24 @@
-//! One RTP stream of a session: its identity on the wire, its place in the track, its counters.
+//! One RTP stream of a session: its identity on the wire, and the feed that it is sent from.
 //!
+//! ```text
+//!  Feed: place in a track, anchors of the epoch --frames--> Stream --packets--> Outgoing: numbers
+//! ```
 //! Invariant: sequence numbers are given out in sending order and only to packets that are sent;
 //! a run that the socket did not take is rewound, number, place and counts together.
 
 use std::time::Duration;
 
-use crate::base::ids::{RtpTs, SeqNo, Ssrc};
+use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::{Mono, Npt, rescale};
 use crate::base::wheel::Timer;
 use crate::media::window::{Frame, PacketWindow, WindowKind};
-use crate::rtcp::ReportBlock;
 use crate::session::directory::SessionKey;
 use crate::session::directory::StreamRef;
-use crate::session::transport::Transport;
+use crate::session::feedback::Refusal;
+use crate::session::outgoing::Outgoing;
 use crate::vod::cursor::{Cursor, Next, Place};
 use crate::vod::epoch::Epoch;
-use crate::vod::retransmit::{Mark, Resender};
+use crate::vod::retransmit::{Again, Mark, Resender};
 use crate::vod::thinning::{Level, Quality};
 
 /// See the module. What each send reads stands together and first: thousands of streams are more
@@ -25,23 +28,28 @@ use crate::vod::thinning::{Level, Quality};
 pub struct Stream {
     /// Where the stream stands in its life on the wire.
     pub phase: Phase,
-    /// RTP payload type.
-    pub payload_type: u8,
     /// Index into `Asset::tracks`.
     pub track_index: u8,
     /// Which frames are sent.
     level: Level,
-    seq: SeqNo,
     /// Counts the stream's keys on the wheel: only the newest means something.
     pub timer_count: u32,
     /// Its key on the wheel: the next frame, or BYE.
     pub timer: Timer,
-    /// RTP clock of the track.
-    pub clock_rate_hz: u32,
-    /// Our SSRC.
-    pub ssrc: Ssrc,
-    /// RTP time of playout time zero.
-    ts_zero: RtpTs,
+    /// What it is fed from, and how that lies in its RTP time.
+    pub feed: Feed,
+    /// What its player knows it by.
+    pub outgoing: Outgoing,
+    /// What decides on its level; `None` for a stream that is always sent in full.
+    pub quality: Option<Box<Quality>>,
+    /// What was sent, for players that ask for lost packets; `None` for all others.
+    pub resender: Option<Box<Resender>>,
+}
+
+/// What a stream is fed from: a place in a track, and where that lies in the epoch.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Feed {
     /// RTP time at the epoch's start.
     ts_epoch: RtpTs,
     /// Frames before this sample are not sent, sync samples apart: they refer to others that were
@@ -57,18 +65,6 @@ pub struct Stream {
     skip_before: Option<Npt>,
     /// Present from the first PLAY on; `None` as well for a stream that the present Scale mutes.
     pub cursor: Option<Cursor>,
-    /// How its packets travel.
-    pub path: Transport,
-    /// What was sent.
-    pub sent: Sent,
-    /// What the player last reported.
-    pub report: Option<Box<Report>>,
-    /// What decides on its level; `None` for a stream that is always sent in full.
-    pub quality: Option<Box<Quality>>,
-    /// What was sent, for players that ask for lost packets; `None` for all others.
-    pub resender: Option<Box<Resender>>,
-    /// Control URL as the client spelled it in SETUP: RTP-Info must repeat it (client rule C6).
-    pub control_url: Box<str>,
 }
 
 /// Where a stream stands.
@@ -86,24 +82,6 @@ pub enum Phase {
     Finishing,
     /// BYE is sent.
     Ended,
-}
-
-/// Counters of a stream (RFC 3550 s6.4.1: packet count, octet count).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// RTP packets.
-    pub packets: u64,
-    /// RTP payload bytes.
-    pub payload_bytes: u64,
-}
-
-/// Newest receiver report on a stream.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// As received.
-    pub block: ReportBlock,
-    /// Round-trip time, when the report allows to compute it.
-    pub round_trip_ns: Option<u64>,
 }
 
 /// A run handed to a socket: what to return to when the socket does not take it. Nothing of the
@@ -145,51 +123,36 @@ pub enum Due {
 }
 
 impl Stream {
-    /// A stream that has sent nothing. `random` feeds SSRC, sequence number and timestamp, which
-    /// RFC 3550 s5.1 wants to be unpredictable.
+    /// A stream that has sent nothing, and has no place yet.
     #[must_use]
-    pub fn new(
-        track_index: u8,
-        (payload_type, clock_rate_hz): (u8, u32),
-        path: Transport,
-        control_url: String,
-        ssrc: Ssrc,
-        random: u64,
-    ) -> Self {
-        let [a, b, c, d, e, f, ..] = random.to_be_bytes();
-        let ts_zero = RtpTs(u32::from_be_bytes([a, b, c, d]));
+    pub fn new(track_index: u8, outgoing: Outgoing) -> Self {
+        let ts_epoch = outgoing.own().map_or(RtpTs(0), |own| own.ts_zero);
         Self {
-            track_index,
-            clock_rate_hz,
-            payload_type,
-            ssrc,
-            path,
-            control_url: control_url.into_boxed_str(),
-            cursor: None,
             phase: Phase::Idle,
+            track_index,
+            level: Level::Full,
             timer_count: 0,
             timer: Timer::NONE,
-            sent: Sent::default(),
-            report: None,
+            feed: Feed {
+                ts_epoch,
+                from_sample: 0,
+                anchor_ticks: 0,
+                ticks_max: 0,
+                skip_before: None,
+                cursor: None,
+            },
+            outgoing,
             quality: None,
             resender: None,
-            level: Level::Full,
-            from_sample: 0,
-            seq: SeqNo(u16::from_be_bytes([e, f])),
-            ts_zero,
-            anchor_ticks: 0,
-            ts_epoch: ts_zero,
-            ticks_max: 0,
-            skip_before: None,
         }
     }
 
     /// Moves the stream to another place in its track.
     pub fn seek(&mut self, cursor: Cursor, skip_before: Option<Npt>) {
-        self.cursor = Some(cursor);
-        self.skip_before = skip_before;
+        self.feed.cursor = Some(cursor);
+        self.feed.skip_before = skip_before;
         // It begins with a sync sample.
-        self.from_sample = if self.level == Level::Sync { NO_SAMPLE } else { 0 };
+        self.feed.from_sample = if self.level == Level::Sync { NO_SAMPLE } else { 0 };
     }
 
     /// Which frames are sent.
@@ -203,27 +166,27 @@ impl Stream {
     pub fn set_level(&mut self, level: Level) {
         self.level = level;
         if level == Level::Sync {
-            self.from_sample = NO_SAMPLE;
+            self.feed.from_sample = NO_SAMPLE;
         }
     }
 
     /// Whether a frame is left out by the stream's level.
     fn thins(&mut self, frame: &Frame, is_begun: bool) -> bool {
         if frame.is_sync {
-            if self.from_sample == NO_SAMPLE && self.level != Level::Sync {
-                self.from_sample = frame.sample_index;
+            if self.feed.from_sample == NO_SAMPLE && self.level != Level::Sync {
+                self.feed.from_sample = frame.sample_index;
                 // Those decoded behind it and shown before it refer to what is before it.
-                self.skip_before = self.skip_before.max(Some(frame.npt));
+                self.feed.skip_before = self.feed.skip_before.max(Some(frame.npt));
             }
             return false;
         }
         let is_unwanted = self.level != Level::Full && frame.is_disposable;
-        !is_begun && (is_unwanted || frame.sample_index < self.from_sample)
+        !is_begun && (is_unwanted || frame.sample_index < self.feed.from_sample)
     }
 
     /// How far the stream is behind its clock, because its connection takes no more.
     pub fn lag(&mut self, epoch: &Epoch, now: Mono) -> Duration {
-        let Some(cursor) = self.cursor.as_mut() else { return Duration::ZERO };
+        let Some(cursor) = self.feed.cursor.as_mut() else { return Duration::ZERO };
         let kind = cursor.kind();
         match cursor.peek() {
             Next::Frame(frame) if self.phase == Phase::WaitsForConnection => {
@@ -237,7 +200,7 @@ impl Stream {
     /// `None` for a stream that has none.
     pub fn media_lag_ns(&mut self, epoch: &Epoch, at: Mono) -> Option<i64> {
         let sent_ns = self.playout_sent_ns(epoch);
-        let cursor = self.cursor.as_mut()?;
+        let cursor = self.feed.cursor.as_mut()?;
         match cursor.peek() {
             Next::Frame(frame) => Some(epoch.lag_ns(&frame, cursor.kind(), at)),
             // The next frame is not known: it comes right behind the last one.
@@ -250,22 +213,23 @@ impl Stream {
     /// of the presentation. `from` is the epoch that it goes on from, at another rate or after a
     /// pause: what was sent there may lie behind the start of the new one, or before it.
     pub fn begin_epoch(&mut self, epoch: &Epoch, anchor_ticks: i64, from: Option<&Epoch>) {
-        self.anchor_ticks = anchor_ticks;
-        self.ticks_max = match (from, self.cursor.as_mut().map(Cursor::peek)) {
+        self.feed.anchor_ticks = anchor_ticks;
+        self.feed.ticks_max = match (from, self.feed.cursor.as_mut().map(Cursor::peek)) {
             (Some(old), _) => {
                 let sent = old.npt_of(self.playout_sent_ns(old));
-                ns_to_ticks(epoch.playout_of(sent) - epoch.playout_ns, self.clock_rate_hz)
+                ns_to_ticks(epoch.playout_of(sent) - epoch.playout_ns, self.outgoing.clock_rate_hz)
             }
             // Sound begins with the packet that the start of the range lies in.
             (None, Some(Next::Frame(frame))) => epoch.rtp_delta(&frame, anchor_ticks).min(0),
             (None, _) => 0,
         };
-        let playout = ns_to_ticks(epoch.playout_ns, self.clock_rate_hz);
-        self.ts_epoch = self.ts_zero.offset_ticks(playout);
-        if self.ts_epoch == RtpTs(0) {
+        let playout = ns_to_ticks(epoch.playout_ns, self.outgoing.clock_rate_hz);
+        let Some(own) = self.outgoing.own_mut() else { return };
+        self.feed.ts_epoch = own.ts_zero.offset_ticks(playout);
+        if self.feed.ts_epoch == RtpTs(0) {
             // Client rule C6: FFmpeg takes rtptime=0 for absent.
-            self.ts_zero = self.ts_zero.offset_ticks(1);
-            self.ts_epoch = RtpTs(1);
+            own.ts_zero = own.ts_zero.offset_ticks(1);
+            self.feed.ts_epoch = RtpTs(1);
         }
     }
 
@@ -273,27 +237,27 @@ impl Stream {
     /// the present one.
     #[must_use]
     pub fn playout_sent_ns(&self, epoch: &Epoch) -> i64 {
-        let since = rescale(self.ticks_max, self.clock_rate_hz, NS_PER_S);
+        let since = rescale(self.feed.ticks_max, self.outgoing.clock_rate_hz, NS_PER_S);
         epoch.playout_ns.saturating_add(since)
     }
 
     /// Sequence number of the next packet.
     #[must_use]
     pub fn next_seq(&self) -> SeqNo {
-        self.seq
+        self.outgoing.own().map_or(SeqNo(0), |own| own.seq)
     }
 
     /// RTP time at the epoch's start: `rtptime` of RTP-Info.
     #[must_use]
     pub fn epoch_ts(&self) -> RtpTs {
-        self.ts_epoch
+        self.feed.ts_epoch
     }
 
     /// RTP time of a frame.
     pub fn stamp(&mut self, epoch: &Epoch, frame: &Frame) -> RtpTs {
-        let delta = epoch.rtp_delta(frame, self.anchor_ticks);
-        self.ticks_max = self.ticks_max.max(delta);
-        self.ts_epoch.offset_ticks(delta)
+        let delta = epoch.rtp_delta(frame, self.feed.anchor_ticks);
+        self.feed.ticks_max = self.feed.ticks_max.max(delta);
+        self.feed.ts_epoch.offset_ticks(delta)
     }
 
     /// RTP time that belongs to wall time `now`, for sender reports.
@@ -302,7 +266,9 @@ impl Stream {
         let since = epoch.playout_at(now).saturating_sub(epoch.playout_ns);
         // A frame goes out `npt - due` before it is shown; the clock of what is shown lags by it.
         let lead = epoch.due_zero - epoch.npt;
-        self.ts_epoch.offset_ticks(ns_to_ticks(since.saturating_add(lead), self.clock_rate_hz))
+        self.feed
+            .ts_epoch
+            .offset_ticks(ns_to_ticks(since.saturating_add(lead), self.outgoing.clock_rate_hz))
     }
 
     /// What is due. `end` is where the range ends in presentation time.
@@ -311,14 +277,14 @@ impl Stream {
         // Bounded by the frames of a window: a frame behind the end is stepped over, because with
         // reordering a later one may still lie before it.
         loop {
-            let Some(cursor) = &mut self.cursor else { return Due::End };
+            let Some(cursor) = &mut self.feed.cursor else { return Due::End };
             let frame = match cursor.peek() {
                 Next::Frame(frame) if cursor.check_pages(now) => frame,
                 // Its bytes may have left memory: a worker sees to them first.
                 Next::Frame(_) | Next::Waiting => return Due::Waiting,
                 Next::End => return Due::End,
             };
-            if self.skip_before.is_some_and(|npt| frame.npt < npt) {
+            if self.feed.skip_before.is_some_and(|npt| frame.npt < npt) {
                 cursor.advance_frame();
                 continue;
             }
@@ -337,7 +303,7 @@ impl Stream {
             }
             // Not before its time: the level may be another by then, and a stream that ran ahead to
             // the next sync sample might read the whole title.
-            let is_thinned = self.level != Level::Full || self.from_sample != 0;
+            let is_thinned = self.level != Level::Full || self.feed.from_sample != 0;
             // What a trick mode sends is thin already.
             if is_thinned && cursor.kind() == WindowKind::All {
                 let is_begun = cursor.packet_index() != 0;
@@ -353,19 +319,19 @@ impl Stream {
     /// The window of the frame that is due, and the first of its packets that is not sent yet.
     #[must_use]
     pub fn window(&self) -> Option<(&PacketWindow, usize)> {
-        let cursor = self.cursor.as_ref()?;
+        let cursor = self.feed.cursor.as_ref()?;
         Some((cursor.window()?, cursor.packet_index() as usize))
     }
 
     /// Nothing of the next frame is sent yet.
     #[must_use]
     pub fn is_at_frame_start(&self) -> bool {
-        self.cursor.as_ref().is_none_or(|cursor| cursor.packet_index() == 0)
+        self.feed.cursor.as_ref().is_none_or(|cursor| cursor.packet_index() == 0)
     }
 
     /// All packets of the frame that is due are on their way.
     pub fn finish_frame(&mut self) {
-        if let Some(cursor) = &mut self.cursor {
+        if let Some(cursor) = &mut self.feed.cursor {
             cursor.advance_frame();
         }
     }
@@ -373,7 +339,7 @@ impl Stream {
     /// How long it is from the frame that is due to the next one, when both are in one window.
     #[must_use]
     pub fn frame_interval_ns(&self, epoch: &Epoch, frame: &Frame) -> Option<u64> {
-        let cursor = self.cursor.as_ref()?;
+        let cursor = self.feed.cursor.as_ref()?;
         let (kind, next) = (cursor.kind(), cursor.frame_after()?);
         let interval = epoch.wall_of(next, kind).since(epoch.wall_of(frame, kind));
         u64::try_from(interval.as_nanos()).ok()
@@ -382,24 +348,24 @@ impl Stream {
     /// Which windows it walks through.
     #[must_use]
     pub fn window_kind(&self) -> Option<WindowKind> {
-        self.cursor.as_ref().map(Cursor::kind)
+        self.feed.cursor.as_ref().map(Cursor::kind)
     }
 
     /// Takes sequence numbers for the packets that are built next, steps over them, and counts them
     /// as sent.
     pub fn take_packets(&mut self, packets: u16, payload_bytes: u32) {
-        self.seq = self.seq.plus(packets);
-        if let Some(cursor) = &mut self.cursor {
+        if let Some(own) = self.outgoing.own_mut() {
+            own.take(packets, payload_bytes);
+        }
+        if let Some(cursor) = &mut self.feed.cursor {
             cursor.advance_packets(u32::from(packets));
         }
-        self.sent.packets += u64::from(packets);
-        self.sent.payload_bytes += u64::from(payload_bytes);
     }
 
     /// As `take_packets`; what it returns undoes it.
     pub fn take_run(&mut self, at: StreamRef, packets: u16, payload_bytes: u32) -> Option<RunMark> {
         let StreamRef { session, stream_index, epoch_count } = at;
-        let (place, seq) = (self.cursor.as_ref()?.place(), self.seq);
+        let (place, seq) = (self.feed.cursor.as_ref()?.place(), self.outgoing.own()?.seq);
         self.take_packets(packets, payload_bytes);
         Some(RunMark { session, stream_index, epoch_count, packets, payload_bytes, place, seq })
     }
@@ -407,33 +373,43 @@ impl Stream {
     /// Remembers a run of a frame, with its time, when its packets may be asked for again.
     pub fn remember(&mut self, mark: &RunMark, frame: &Frame, ts: RtpTs) {
         let Some(resender) = &mut self.resender else { return };
-        let Some(window) = self.cursor.as_ref().and_then(Cursor::window_handle) else { return };
+        let Some(window) = self.feed.cursor.as_ref().and_then(Cursor::window_handle) else {
+            return;
+        };
         let (window_index, first) = mark.place.window_and_packet();
         let packet_index = frame.packet_index + first;
         let sent = Mark { seq: mark.seq, packets: mark.packets, window_index, packet_index, ts };
         resender.handle_sent(sent, window, mark.payload_bytes);
     }
 
+    /// The packet that bore a number, if it may be sent again now.
+    ///
+    /// # Errors
+    /// Why it is not sent.
+    pub fn handle_nack(&mut self, seq: SeqNo, now: Mono) -> Result<Again<'_>, Refusal> {
+        let (resender, rtx) = (self.resender.as_mut(), self.outgoing.rtx.as_mut());
+        let (resender, rtx) = resender.zip(rtx).ok_or(Refusal::Unknown)?;
+        resender.handle_nack(seq, now, rtx)
+    }
+
     /// Packets counted as sent are not.
     pub fn uncount(&mut self, mark: &RunMark) {
-        self.sent.packets = self.sent.packets.saturating_sub(u64::from(mark.packets));
-        let payload_bytes = u64::from(mark.payload_bytes);
-        self.sent.payload_bytes = self.sent.payload_bytes.saturating_sub(payload_bytes);
+        if let Some(own) = self.outgoing.own_mut() {
+            own.uncount(mark.packets, mark.payload_bytes);
+        }
     }
 
     /// The socket did not take the run: its packets are next again. False when an earlier run of
     /// the stream was rewound already, and this one with it.
     pub fn rewind(&mut self, mark: &RunMark) -> bool {
         self.uncount(mark);
-        let behind = self.seq.0.wrapping_sub(mark.seq.0);
-        if behind == 0 || behind > u16::MAX / 2 {
+        if !self.outgoing.own_mut().is_some_and(|own| own.rewind(mark.seq)) {
             return false;
         }
-        self.seq = mark.seq;
         if let Some(resender) = &mut self.resender {
             resender.rewind(mark.seq);
         }
-        if let Some(cursor) = &mut self.cursor {
+        if let Some(cursor) = &mut self.feed.cursor {
             cursor.rewind(mark.place);
         }
         true

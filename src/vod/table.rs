@@ -93,7 +93,7 @@ impl Vod {
             if stream.quality.is_some() {
                 cx.cells.quality_levels[stream.level() as usize].sub(1);
             }
-            if let Transport::Udp { pair, rtp, rtcp } = stream.path {
+            if let Transport::Udp { pair, rtp, rtcp } = stream.outgoing.transport {
                 cx.release_tuple(pair, rtp, rtcp);
             }
         }
@@ -173,7 +173,7 @@ impl Vod {
             let epoch_count = session.epoch_count;
             let is_priming = matches!(session.state, State::Priming(_));
             let Some(stream) = session.streams.get_mut(usize::from(stream_index)) else { return };
-            let Some(cursor) = &mut stream.cursor else { return };
+            let Some(cursor) = &mut stream.feed.cursor else { return };
             let Some(index) = cursor.unasked() else { return };
             let name = WindowKey { track_index: stream.track_index, kind: cursor.kind(), index };
             let waiter = StreamRef { session: key, stream_index, epoch_count };
@@ -231,7 +231,7 @@ impl Vod {
             }
             let index = usize::from(waiter.stream_index);
             let Some(stream) = session.streams.get_mut(index) else { continue };
-            if let Some(cursor) = &mut stream.cursor {
+            if let Some(cursor) = &mut stream.feed.cursor {
                 cursor.forget_asked();
             }
             // A stream that still has frames to send asks again with its next frame.
@@ -257,7 +257,7 @@ impl Vod {
         let Some(stream) = session.streams.get_mut(usize::from(waiter.stream_index)) else {
             return;
         };
-        if let Some(cursor) = &mut stream.cursor {
+        if let Some(cursor) = &mut stream.feed.cursor {
             cursor.handle_window(name.index, window);
         }
         let waits = stream.phase == Phase::WaitsForWindow;
@@ -290,8 +290,8 @@ impl Vod {
         };
         self.session(session).is_some_and(|session| {
             let is_its = |stream: &Stream| {
-                let has_way =
-                    matches!(stream.path, Transport::Udp { .. }) || session.connection.is_some();
+                let has_way = matches!(stream.outgoing.transport, Transport::Udp { .. })
+                    || session.connection.is_some();
                 has_way && stream.phase == Phase::Scheduled && stream.timer_count == timer_count
             };
             session.epoch_count == epoch_count

@@ -55,6 +55,7 @@ use crate::session::action::Action;
 use crate::session::action::GroupAction;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
+use crate::session::outgoing::Numbers;
 use crate::session::transport::Transport;
 
 /// Delivery of a path's packets to a reader.
@@ -273,7 +274,10 @@ impl Readers {
         for member in &members {
             // A member's client gets no BYE: its connection is closed.
             if let Some(reader) = self.table.get_mut(*member as usize) {
-                reader.streams.iter_mut().for_each(|stream| stream.ssrc = None);
+                reader
+                    .streams
+                    .iter_mut()
+                    .for_each(|stream| stream.outgoing.numbers = Numbers::Source(None));
             }
         }
         self.dismiss_readers(cx, hub, members.into_iter(), "the path has another multicast group");
@@ -343,7 +347,8 @@ impl Readers {
         let response = cx.answer(command).header("Range", crate::live::readers::play::live_range());
         let Some(reader) = self.table.get(index as usize) else { return response };
         let path = Arc::clone(&reader.path);
-        let urls = reader.streams.iter().map(|stream| format!("url={}", stream.control_url));
+        let urls =
+            reader.streams.iter().map(|stream| format!("url={}", stream.outgoing.control_url));
         let response = response.header("RTP-Info", urls.collect::<Vec<_>>().join(","));
         self.set_reader_state(cx, index, ReaderState::Playing);
         // The member shows nothing before the next key frame.
@@ -405,7 +410,7 @@ impl Readers {
         let sender = sender.and_then(|sender| self.table.get(sender as usize));
         let of_sender = |track: u8| {
             let mut streams = sender?.streams.iter();
-            streams.find(|stream| stream.track == track)?.ssrc
+            streams.find(|stream| stream.track == track)?.outgoing.ssrc()
         };
         let of_ring = |track: u8| {
             let no = path.ring().newest_with(track, path.ring().end_no())?;
@@ -416,7 +421,7 @@ impl Readers {
             tracks.map(|track| of_sender(track).or_else(|| of_ring(track))).collect();
         let Some(reader) = self.table.get_mut(index as usize) else { return };
         for (stream, name) in reader.streams.iter_mut().zip(names) {
-            stream.ssrc = name;
+            stream.outgoing.numbers = Numbers::Source(name);
         }
     }
 }

@@ -26,11 +26,12 @@ use crate::live::hub::Hub;
 use crate::live::log::SkipsTold;
 use crate::live::multicast::member::{Cast, OpenGroup};
 use crate::live::readers::Readers;
-use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState};
+use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, payload};
 use crate::session::action::Action;
 use crate::session::action::GroupAction;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
+use crate::session::outgoing::{Numbers, Outgoing};
 use crate::session::transport::Transport;
 
 impl Readers {
@@ -90,10 +91,9 @@ impl Readers {
         let Some(found) = hub.paths.path_mut(path) else { return };
         let Some(open) = self.groups.open.get_mut(path) else { return };
         let Ok(key) = found.add_reader(place as u64, Carrier::Multicast) else { return };
-        let tracks: Vec<u32> =
-            found.description().tracks.iter().map(|track| track.clock_rate_hz).collect();
+        let tracks: Vec<(u8, u32)> = found.description().tracks.iter().map(payload).collect();
         let mut streams = Vec::with_capacity(tracks.len());
-        for (track, clock_rate_hz) in (0..).zip(tracks) {
+        for (track, payload) in (0..).zip(tracks) {
             let (rtp, rtcp) = open.group.ports(track);
             let at = |port| SocketAddr::new(open.group.address.into(), port);
             let (rtp, rtcp) = (at(rtp), at(rtcp));
@@ -102,15 +102,9 @@ impl Readers {
                 continue;
             }
             let path = Transport::Udp { pair, rtp, rtcp };
-            streams.push(LiveStream {
-                track,
-                path,
-                ssrc: None,
-                clock_rate_hz,
-                control_url: "".into(),
-                report: None,
-                rtx: None,
-            });
+            let numbers = Numbers::Source(None);
+            let outgoing = Outgoing::new(payload, numbers, path, String::new());
+            streams.push(LiveStream { track, outgoing });
         }
         found.prepare(key, StartPolicy::Live);
         found.play(key, now);
@@ -130,7 +124,7 @@ fn new_sender(
     streams: Vec<LiveStream>,
 ) -> LiveReader {
     let mut rng = rand::rng();
-    let peer = streams.iter().find_map(|stream| match stream.path {
+    let peer = streams.iter().find_map(|stream| match stream.outgoing.transport {
         Transport::Udp { rtp, .. } => Some(rtp),
         Transport::Tcp { .. } | Transport::Group { .. } => None,
     });

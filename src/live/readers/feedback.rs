@@ -49,7 +49,7 @@ impl Readers {
 
     fn handle_reader_nack(&self, cx: &mut Cx, index: u32, nack: Nack<'_>, room: &mut usize) {
         let Some((reader, place)) = self.reader_of(index, nack.media) else { return };
-        let has_rtx = reader.streams.get(place).is_some_and(|stream| stream.rtx.is_some());
+        let has_rtx = reader.streams.get(place).is_some_and(|stream| stream.outgoing.rtx.is_some());
         let is_playing = matches!(reader.state, ReaderState::Playing);
         let stream_index = u8::try_from(place).unwrap_or(u8::MAX);
         let (session, epoch_count) = (SessionRef::Reader(index), reader.serial());
@@ -81,7 +81,7 @@ impl Readers {
 
     fn reader_of(&self, index: u32, media: Ssrc) -> Option<(&LiveReader, usize)> {
         let reader = self.table.get(index as usize)?;
-        let is_its = |stream: &LiveStream| stream.ssrc == Some(media);
+        let is_its = |stream: &LiveStream| stream.outgoing.ssrc() == Some(media);
         Some((reader, reader.streams.iter().position(is_its)?))
     }
 }

@@ -78,7 +78,7 @@ impl Readers {
     pub(crate) fn try_answer_play(&mut self, cx: &mut Cx, hub: &mut Hub, index: u32) -> bool {
         let now = cx.now;
         let Some(reader) = self.table.get_mut(index as usize) else { return true };
-        let is_first = reader.streams.iter().all(|stream| stream.ssrc.is_none());
+        let is_first = reader.streams.iter().all(|stream| stream.outgoing.ssrc().is_none());
         let ReaderState::Priming { waiter, cseq, since } = reader.state else { return true };
         let name = Arc::clone(&reader.path);
         let path = hub.paths.path_of(reader.key);
@@ -91,7 +91,7 @@ impl Readers {
         path.play(reader.key, now);
         // With the first packets, so that sound and video are synchronised from the start.
         reader.report_due = now;
-        let urls = reader.streams.iter().map(|stream| &stream.control_url);
+        let urls = reader.streams.iter().map(|stream| &stream.outgoing.control_url);
         let entries: Vec<String> =
             urls.zip(&starts).map(|(url, start)| rtp_info(url, start.as_ref())).collect();
         let response = Response::new(Status::Ok, cseq)

@@ -7,6 +7,7 @@ use crate::live::core::path::ReaderKey;
 use crate::live::core::pump::{Owner, Owners, To};
 use crate::live::readers::reader::LiveReader;
 use crate::poll::poll_table::EntryKey;
+use crate::session::outgoing::Numbers;
 use crate::session::transport::Transport;
 
 impl Owners for Slab<LiveReader> {
@@ -38,7 +39,7 @@ impl Owner for LiveReader {
 
     #[inline]
     fn to(&self, stream_index: u8) -> To {
-        match self.streams.get(usize::from(stream_index)).map(|stream| stream.path) {
+        match self.streams.get(usize::from(stream_index)).map(|stream| stream.outgoing.transport) {
             Some(Transport::Udp { pair, rtp, .. }) => To::Datagrams { pair, client: rtp },
             Some(Transport::Tcp { channel, .. }) => To::Channel(channel),
             Some(Transport::Group { .. }) | None => To::Nowhere,
@@ -58,7 +59,7 @@ impl Owner for LiveReader {
     #[inline]
     fn note_ssrc(&mut self, stream_index: u8, ssrc: Ssrc) {
         if let Some(stream) = self.streams.get_mut(usize::from(stream_index)) {
-            stream.ssrc = Some(ssrc);
+            stream.outgoing.numbers = Numbers::Source(Some(ssrc));
         }
     }
 }

@@ -16,20 +16,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::addresses::AddressPlace;
-use crate::base::ids::{SessionId, Ssrc};
+use crate::base::ids::SessionId;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
+use crate::live::core::description::LiveTrack;
 use crate::live::core::path::ReaderKey;
 use crate::live::hub::Hub;
 use crate::live::log::SkipsTold;
 use crate::live::multicast::member::Cast;
 use crate::live::readers::Readers;
 use crate::poll::poll_table::EntryKey;
-use crate::rtcp::ReportBlock;
-use crate::rtp::RtxStream;
 use crate::session::command::Waiter;
 use crate::session::cx::Cx;
 use crate::session::info::{SessionInfo, StreamInfo};
+use crate::session::outgoing::Outgoing;
 use crate::session::shown::ShownState;
 use crate::session::transport::Transport;
 
@@ -72,26 +72,8 @@ pub struct LiveReader {
 pub struct LiveStream {
     /// Index of the path's track.
     pub track: u8,
-    /// Transport of the packets.
-    pub path: Transport,
-    /// SSRC of the packets, after the first packet.
-    pub ssrc: Option<Ssrc>,
-    /// Retransmission, if the reader asked for feedback.
-    pub rtx: Option<LiveRtx>,
-    pub(crate) clock_rate_hz: u32,
-    /// URL as the client spelled it: RTP-Info repeats this URL (client rule C6).
-    pub(crate) control_url: Box<str>,
-    /// Newest report on the stream, and the round-trip time by the report.
-    pub(crate) report: Option<Box<(ReportBlock, Option<u64>)>>,
-}
-
-/// Retransmission of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LiveRtx {
-    /// The RTP stream of the retransmissions.
-    pub stream: RtxStream,
-    /// Payload type of the original packets.
-    pub original: u8,
+    /// Wire identity of the stream. Its numbers, and counts of what was sent, are in the path.
+    pub outgoing: Outgoing,
 }
 
 /// State of a reader: see the picture of the module.
@@ -114,6 +96,12 @@ impl ReaderState {
     }
 }
 
+/// Payload type and clock rate of a track: the first type that its description names, which is
+/// the one that is sent again.
+pub(crate) fn payload(track: &LiveTrack) -> (u8, u32) {
+    (track.payload_types.first().copied().unwrap_or(0), track.clock_rate_hz)
+}
+
 impl LiveReader {
     /// Serial that tells the reader from an earlier one in this place.
     #[must_use]
@@ -124,7 +112,7 @@ impl LiveReader {
     /// Whether the packets are interleaved with the RTSP connection.
     #[must_use]
     pub fn is_interleaved(&self) -> bool {
-        self.streams.iter().any(|stream| matches!(stream.path, Transport::Tcp { .. }))
+        self.streams.iter().any(|stream| matches!(stream.outgoing.transport, Transport::Tcp { .. }))
     }
 
     /// Whether the reader is a session, not a multicast sender.
@@ -157,19 +145,19 @@ pub(crate) fn reader_info(cx: &Cx, hub: &Hub, reader: &LiveReader) -> SessionInf
     let counts = path.and_then(|path| path.reader(reader.key));
     let streams = reader.streams.iter().enumerate().map(|(place, stream)| {
         let sent = counts.and_then(|counts| counts.streams.get(place));
-        let report = stream.report.as_deref();
-        let clock_rate_hz = f64::from(stream.clock_rate_hz.max(1));
+        let report = stream.outgoing.report.as_deref();
+        let clock_rate_hz = f64::from(stream.outgoing.clock_rate_hz.max(1));
         StreamInfo {
             track: stream.track,
             encoding: String::new(),
-            ssrc: stream.ssrc.map(|ssrc| format!("{:08X}", ssrc.0)).unwrap_or_default(),
+            ssrc: stream.outgoing.ssrc().map(|ssrc| format!("{:08X}", ssrc.0)).unwrap_or_default(),
             packets_sent: sent.map_or(0, |sent| sent.packets_sent),
             payload_bytes_sent: sent.map_or(0, |sent| sent.payload_bytes_sent),
-            fraction_lost: report.map(|(block, _)| f64::from(block.fraction_lost) / 256.0),
-            packets_lost: report.map(|(block, _)| i64::from(block.cumulative_lost)),
-            jitter_s: report.map(|(block, _)| f64::from(block.jitter) / clock_rate_hz),
+            fraction_lost: report.map(|report| f64::from(report.block.fraction_lost) / 256.0),
+            packets_lost: report.map(|report| i64::from(report.block.cumulative_lost)),
+            jitter_s: report.map(|report| f64::from(report.block.jitter) / clock_rate_hz),
             round_trip_s: report
-                .and_then(|(_, round_trip_ns)| *round_trip_ns)
+                .and_then(|report| report.round_trip_ns)
                 .map(|ns| Duration::from_nanos(ns).as_secs_f64()),
             quality: None,
         }

@@ -14,7 +14,7 @@ use crate::live::hub::Hub;
 use crate::live::log::SkipsTold;
 use crate::live::multicast::member::{Cast, group_path};
 use crate::live::readers::Readers;
-use crate::live::readers::reader::{LiveReader, LiveRtx, LiveStream, ReaderState};
+use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, payload};
 use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
@@ -26,15 +26,17 @@ use crate::session::client::takes_feedback;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
+use crate::session::outgoing::{Numbers, Outgoing};
 use crate::session::transport::Transport;
 
 /// A SETUP request that can be served.
 struct Wish {
     path: Arc<str>,
     track: u8,
-    clock_rate_hz: u32,
-    /// Payload type of retransmissions, and payload type of the originals.
-    rtx: Option<(u8, u8)>,
+    /// Payload type and clock rate.
+    payload: (u8, u32),
+    /// Payload type of retransmissions.
+    rtx: Option<u8>,
     offer: TransportOffer,
 }
 
@@ -160,8 +162,8 @@ impl Readers {
         let is_wanted = cx.retransmits() && is_unicast && offer.profile == Profile::Avpf;
         // The description must have offered retransmission: a client knows the profile only from
         // there.
-        let rtx = rtx_payload_type(spec).filter(|_| is_wanted);
-        Ok(Wish { path, track, clock_rate_hz: spec.clock_rate_hz, rtx, offer })
+        let rtx = rtx_payload_type(spec).filter(|_| is_wanted).map(|(number, _)| number);
+        Ok(Wish { path, track, payload: payload(spec), rtx, offer })
     }
 
     fn begin_reader(
@@ -264,19 +266,13 @@ impl Readers {
             return command.refuse(Status::SessionNotFound);
         };
         let mut rng = rand::rng();
-        let rtx = wish.rtx.map(|(payload_type, original)| {
+        let control_url = command.request.uri.clone();
+        let mut outgoing = Outgoing::new(wish.payload, Numbers::Source(None), path, control_url);
+        outgoing.rtx = wish.rtx.map(|payload_type| {
             let (seq, ssrc) = (SeqNo(rng.random()), Ssrc(rng.next_u32()));
-            LiveRtx { stream: RtxStream { payload_type, seq, ssrc }, original }
+            RtxStream { payload_type, seq, ssrc }
         });
-        reader.streams.push(LiveStream {
-            track: wish.track,
-            path,
-            ssrc: None,
-            rtx,
-            clock_rate_hz: wish.clock_rate_hz,
-            control_url: command.request.uri.clone().into_boxed_str(),
-            report: None,
-        });
+        reader.streams.push(LiveStream { track: wish.track, outgoing });
         let id = reader.id;
         if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) = (path, reader.connection) {
             let channels = (channel, rtcp_channel);
@@ -318,7 +314,7 @@ fn is_served(offer: &TransportOffer, command: &Command, reader: Option<&LiveRead
     };
     let first = reader.and_then(|reader| reader.streams.first());
     let is_same = first.is_none_or(|first| {
-        matches!(first.path, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
+        matches!(first.outgoing.transport, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
     });
     is_ours && fits && is_same && reader.is_none_or(|reader| reader.cast == Cast::Own)
 }

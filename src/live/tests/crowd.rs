@@ -1,6 +1,7 @@
 //! Work for many readers: some of them in each turn, and every reader gets its turn.
 
 use super::*;
+use crate::session::outgoing::Numbers;
 
 /// Players of the path, each at an address of its own.
 fn crowd(bench: &mut Bench, count: u16) -> Vec<SessionId> {
@@ -39,7 +40,7 @@ fn playing(count: u16) -> (Bench, SessionId) {
     }
     assert_eq!(bench.answers.len(), usize::from(count), "all PLAYs are answered");
     for (_, reader) in &mut bench.sessions.live.readers.table {
-        reader.streams[0].ssrc = Some(Ssrc(9));
+        reader.streams[0].outgoing.numbers = Numbers::Source(Some(Ssrc(9)));
     }
     (bench, publisher)
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::base::ids::{SeqNo, Ssrc};
 use crate::rtcp::{self, CompoundWriter, Packet};
 use crate::session::feedback::Refusal;
+use crate::session::outgoing::Numbers;
 
 const VIDEO: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
     m=video 0 RTP/AVPF 96\r\na=rtpmap:96 H264/90000\r\na=rtcp-fb:96 nack pli\r\n\
@@ -60,7 +61,7 @@ impl Bench {
         let id = session_id(&setup);
         assert_eq!(self.reader(Method::Play, URL, Some(id)).unwrap().status().code(), 200);
         for (_, reader) in &mut self.sessions.live.readers.table {
-            reader.streams[0].ssrc = Some(MEDIA);
+            reader.streams[0].outgoing.numbers = Numbers::Source(Some(MEDIA));
         }
         id
     }
@@ -111,11 +112,17 @@ fn feedback_is_offered_to_readers_that_take_it_and_setup_repeats_it() {
     let told = bench.setup_as("RTP/AVPF/TCP;unicast;interleaved=0-1");
     assert!(told.header_value("Transport").unwrap().starts_with("RTP/AVPF/TCP;"));
     assert_eq!(bench.setup_as("RTP/SAVPF;unicast;client_port=6002-6003").status().code(), 461);
-    let rtx: Vec<_> =
-        bench.sessions.live.readers.table.iter().map(|(_, r)| r.streams[0].rtx).collect();
-    assert_eq!(rtx.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
-    let rtx = rtx[0].unwrap();
-    assert_eq!((rtx.stream.payload_type, rtx.original), (127, 96));
+    let rtx: Vec<_> = bench
+        .sessions
+        .live
+        .readers
+        .table
+        .iter()
+        .map(|(_, r)| (r.streams[0].outgoing.rtx, r.streams[0].outgoing.payload_type))
+        .collect();
+    assert_eq!(rtx.iter().map(|(rtx, _)| rtx.is_some()).collect::<Vec<_>>(), [true, false]);
+    let (rtx, original) = rtx[0];
+    assert_eq!((rtx.unwrap().payload_type, original), (127, 96));
 }
 
 #[test]
@@ -137,7 +144,9 @@ fn feedback_is_not_offered_where_it_is_switched_off() {
     let plain = bench.describe("GStreamer/1.22.0");
     assert!(plain.contains("m=video 0 RTP/AVP 96\r\n"), "{plain}");
     bench.setup_as("RTP/AVPF;unicast;client_port=6000-6001");
-    assert!(bench.sessions.live.readers.table.iter().all(|(_, r)| r.streams[0].rtx.is_none()));
+    assert!(
+        bench.sessions.live.readers.table.iter().all(|(_, r)| r.streams[0].outgoing.rtx.is_none())
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::live::core::reader::Carrier;
 use crate::rtcp::{self, SenderInfo};
 use crate::session::action::GroupAction;
 use crate::session::info::SessionInfo;
+use crate::session::outgoing::Numbers;
 
 const TRACK: &str = "rtsp://h/live/a/trackID=0";
 const MULTICAST: &str = "RTP/AVP;multicast";
@@ -84,13 +85,14 @@ fn sent(bench: &mut Bench) -> Vec<(SocketAddr, u16)> {
             assert_eq!(carrier, Carrier::Multicast);
             let reader = live.readers.table.get_mut(usize::try_from(owner).unwrap()).unwrap();
             for (place, stream) in (0..).zip(&mut reader.streams) {
-                let crate::session::transport::Transport::Udp { rtp, pair: 1, .. } = stream.path
+                let crate::session::transport::Transport::Udp { rtp, pair: 1, .. } =
+                    stream.outgoing.transport
                 else {
                     panic!("{stream:?}");
                 };
                 // Bounded by what the ring holds.
                 while let Next::Run(due) = path.next(key, place, now) {
-                    stream.ssrc = Some(due.mapping.ssrc);
+                    stream.outgoing.numbers = Numbers::Source(Some(due.mapping.ssrc));
                     let packets = due.run.packet_count - due.skip_packets;
                     sent.push((rtp, packets));
                     let mark = path.take(key, place, packets).unwrap();

@@ -93,7 +93,9 @@ impl World {
             Transport::Group { rtp: SocketAddr::V4(rtp), .. } => *rtp.ip(),
             other => panic!("{other:?}"),
         };
-        readers.map(|(_, reader)| (reader.id, group(reader.streams[0].path))).collect()
+        readers
+            .map(|(_, reader)| (reader.id, group(reader.streams[0].outgoing.transport)))
+            .collect()
     }
 
     fn step(&mut self, step: Step) {

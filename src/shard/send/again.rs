@@ -56,10 +56,11 @@ impl Shard {
             sessions.vod.session_mut(at.session).filter(is_current).ok_or(Refusal::Busy)?;
         let Session { title, streams, .. } = session;
         let stream = streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;
-        let Transport::Udp { pair, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
+        let Transport::Udp { pair, rtp, .. } = stream.outgoing.transport else {
+            return Err(Refusal::Unknown);
+        };
         let pair = pairs.get(pair).ok_or(Refusal::Busy)?;
-        let resender = stream.resender.as_mut().ok_or(Refusal::Unknown)?;
-        let again = resender.handle_nack(seq, now)?;
+        let again = stream.handle_nack(seq, now)?;
         let mut header = [0; RTX_HEADER_BYTES];
         write_rtx_header(&mut header, again.packet.marker, again.ts, seq, again.rtx);
         let to = pair.address_of(rtp);
@@ -89,21 +90,24 @@ impl Shard {
         let is_it = |reader: &&mut LiveReader| reader.serial() == serial;
         let reader = readers.get_mut(index as usize).filter(is_it).ok_or(Refusal::Busy)?;
         let stream = reader.streams.get_mut(usize::from(stream_index)).ok_or(Refusal::Busy)?;
-        let Transport::Udp { pair, rtp, .. } = stream.path else { return Err(Refusal::Unknown) };
+        let Transport::Udp { pair, rtp, .. } = stream.outgoing.transport else {
+            return Err(Refusal::Unknown);
+        };
         let way = sink.way_to(pair, rtp).ok_or(Refusal::Busy)?;
-        let rtx = stream.rtx.as_mut().ok_or(Refusal::Unknown)?;
+        let original = stream.outgoing.payload_type;
+        let rtx = stream.outgoing.rtx.as_mut().ok_or(Refusal::Unknown)?;
         let path = paths.path_of(reader.key).ok_or(Refusal::Busy)?;
         let sent = path.find_sent(reader.key, stream_index, seq).map_err(|why| match why {
             RetransmitError::OverBudget => Refusal::Rate,
             RetransmitError::NotSent | RetransmitError::Gone => Refusal::Unknown,
         })?;
-        let pieces = sent.pieces(rtx.original, rtx.stream).ok_or(Refusal::Unknown)?;
+        let pieces = sent.pieces(original, *rtx).ok_or(Refusal::Unknown)?;
         let mut run = sink.start(way).ok_or(Refusal::Busy)?;
         if !run.run.set_retransmission(&pieces, &sent.batch, &sent.packet) {
             return Err(Refusal::Busy);
         }
         run.submit(RunOwner::Resent { pair }, false);
-        rtx.stream.seq = rtx.stream.seq.plus(1);
+        rtx.seq = rtx.seq.plus(1);
         Ok(())
     }
 

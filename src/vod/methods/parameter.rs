@@ -53,17 +53,17 @@ impl Vod {
         let seconds = |npt: Npt| NptText(npt).to_string();
         let report = || {
             session.streams.iter().find_map(|stream| {
-                let report = stream.report.as_ref()?;
-                Some((f64::from(report.block.jitter), f64::from(stream.clock_rate_hz)))
+                let report = stream.outgoing.report.as_ref()?;
+                Some((f64::from(report.block.jitter), f64::from(stream.outgoing.clock_rate_hz)))
             })
         };
         match name.to_ascii_lowercase().as_str() {
             "position" => Some(seconds(session.npt_at(cx.now))),
             "duration" => Some(seconds(session.title.asset.duration)),
             "scale" => Some(write_rate(session.epoch.map_or(1.0, |epoch| epoch.scale))),
-            "packets_sent" => {
-                Some(session.streams.iter().map(|s| s.sent.packets).sum::<u64>().to_string())
-            }
+            "packets_sent" => Some(
+                session.streams.iter().map(|s| s.outgoing.sent().packets).sum::<u64>().to_string(),
+            ),
             "jitter" => {
                 let (jitter, rate) = report().unwrap_or((0.0, 1.0));
                 Some(format!("{:.4}", jitter / rate))

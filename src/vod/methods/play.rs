@@ -68,7 +68,7 @@ impl Vod {
         // A stream that was set up during the pause has no place yet.
         let all_placed = session.streams.iter().all(|stream| {
             let is_sent = session.track(stream).is_some_and(|track| is_sent(track, scale));
-            stream.cursor.is_some() || !is_sent
+            stream.feed.cursor.is_some() || !is_sent
         });
         is_under_way && same_samples && all_placed
     }
@@ -99,7 +99,7 @@ impl Vod {
         let anchors = session
             .streams
             .iter()
-            .map(|stream| rescale(epoch.npt.0, 1_000_000_000, stream.clock_rate_hz))
+            .map(|stream| rescale(epoch.npt.0, 1_000_000_000, stream.outgoing.clock_rate_hz))
             .collect::<Vec<_>>();
         self.begin_epoch(cx, key, epoch, &anchors, old.as_ref());
         let Some(session) = self.session(key) else {
@@ -152,7 +152,7 @@ impl Vod {
             let skip = (is_video && npt > Npt::ZERO && asked.scale > 0.0).then_some(npt);
             match start {
                 Some(start) => stream.seek(start.cursor, skip),
-                None => stream.cursor = None,
+                None => stream.feed.cursor = None,
             }
         }
         let priming = Priming {
@@ -181,7 +181,7 @@ impl Vod {
         let now = cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         let State::Priming(priming) = &session.state else { return };
-        let is_here = |stream: &Stream| stream.cursor.is_none() || stream.window().is_some();
+        let is_here = |stream: &Stream| stream.feed.cursor.is_none() || stream.window().is_some();
         if !session.streams.iter().all(is_here) {
             return;
         }
@@ -223,7 +223,7 @@ impl Vod {
         let mut active = Vec::with_capacity(session.streams.len());
         for (index, stream) in session.streams.iter_mut().enumerate() {
             stream.begin_epoch(&epoch, anchors.get(index).copied().unwrap_or(0), from);
-            if stream.cursor.is_some() && stream.phase != Phase::Ended {
+            if stream.feed.cursor.is_some() && stream.phase != Phase::Ended {
                 active.push(u8::try_from(index).unwrap_or(u8::MAX));
             }
         }
@@ -253,7 +253,7 @@ impl Vod {
         // The streams stand where the refused PLAY would have begun: the next PLAY places them
         // anew.
         for stream in &mut session.streams {
-            stream.cursor = None;
+            stream.feed.cursor = None;
         }
         self.release_held(cx, key);
     }
@@ -350,7 +350,7 @@ fn play_answer(
         .iter()
         .filter(|stream| !matches!(stream.phase, Phase::Idle | Phase::Ended))
         .map(|stream| RtpInfo {
-            url: stream.control_url.to_string(),
+            url: stream.outgoing.control_url.to_string(),
             seq: stream.next_seq().0,
             rtptime: stream.epoch_ts().0,
         })
@@ -384,13 +384,13 @@ fn first_npt(session: &mut Session, npt: Npt, anchors: &mut [i64]) -> Npt {
     let Session { title, streams, .. } = session;
     let is_video = |stream: &Stream| {
         let track = title.asset.tracks.get(usize::from(stream.track_index));
-        stream.cursor.is_some() && track.is_some_and(|track| track.kind == MediaKind::Video)
+        stream.feed.cursor.is_some() && track.is_some_and(|track| track.kind == MediaKind::Video)
     };
     if npt <= Npt::ZERO || streams.iter().any(is_video) {
         return npt;
     }
     let first = streams.iter_mut().enumerate().find_map(|(index, stream)| {
-        match stream.cursor.as_mut()?.peek() {
+        match stream.feed.cursor.as_mut()?.peek() {
             Next::Frame(frame) => Some((index, frame)),
             Next::Waiting | Next::End => None,
         }
@@ -402,7 +402,7 @@ fn first_npt(session: &mut Session, npt: Npt, anchors: &mut [i64]) -> Npt {
         *anchor = if at == index {
             frame.rtp_ticks
         } else {
-            rescale(frame.npt.0, 1_000_000_000, stream.clock_rate_hz)
+            rescale(frame.npt.0, 1_000_000_000, stream.outgoing.clock_rate_hz)
         };
     }
     frame.npt
@@ -412,10 +412,10 @@ fn first_npt(session: &mut Session, npt: Npt, anchors: &mut [i64]) -> Npt {
 /// packet that the start falls into.
 fn first_lead_ns(session: &mut Session, epoch: &Epoch, anchors: &[i64]) -> i64 {
     let streams = session.streams.iter_mut().zip(anchors);
-    let leads = streams.filter_map(|(stream, anchor)| match stream.cursor.as_mut()?.peek() {
+    let leads = streams.filter_map(|(stream, anchor)| match stream.feed.cursor.as_mut()?.peek() {
         Next::Frame(frame) => {
             let ticks = epoch.rtp_delta(&frame, *anchor).saturating_neg();
-            Some(rescale(ticks, stream.clock_rate_hz, 1_000_000_000))
+            Some(rescale(ticks, stream.outgoing.clock_rate_hz, 1_000_000_000))
         }
         Next::Waiting | Next::End => None,
     });
@@ -428,7 +428,7 @@ fn first_due(session: &mut Session, npt: Npt, scale: f64) -> Npt {
         return npt;
     }
     let frames =
-        session.streams.iter_mut().filter_map(|stream| match stream.cursor.as_mut()?.peek() {
+        session.streams.iter_mut().filter_map(|stream| match stream.feed.cursor.as_mut()?.peek() {
             Next::Frame(frame) => Some(frame.due),
             _ => None,
         });

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use rand::{Rng, RngExt};
 
 use crate::base::host::Host;
-use crate::base::ids::{SessionId, Ssrc};
+use crate::base::ids::{SeqNo, SessionId, Ssrc};
 use crate::library::title::Title;
 use crate::media::codec::MediaKind;
+use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
 use crate::rtsp::transport_answer::{TransportPath, TransportReply};
@@ -18,9 +19,10 @@ use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionKey;
 use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
+use crate::session::outgoing::{Numbers, Outgoing, Own};
 use crate::session::transport::Transport;
 use crate::vod::playback::{Session, SessionTimers, State};
-use crate::vod::retransmit::{Resender, rtx_payload_type};
+use crate::vod::retransmit::rtx_payload_type;
 use crate::vod::stream::Stream;
 use crate::vod::table::Vod;
 use crate::vod::thinning::{Level, Quality};
@@ -209,7 +211,9 @@ impl Vod {
         let ssrc = Ssrc(rng.next_u32());
         let control_url = command.request.uri.clone();
         let random = rng.next_u64();
-        let mut stream = Stream::new(wish.track_index, payload, path, control_url, ssrc, random);
+        let numbers = Numbers::Own(Own::new(ssrc, random));
+        let outgoing = Outgoing::new(payload, numbers, path, control_url);
+        let mut stream = Stream::new(wish.track_index, outgoing);
         let said = cx.configs.find(&wish.title.url_path).adapts_quality;
         if said.unwrap_or(cx.config.adapts_quality) && track.kind == MediaKind::Video {
             // Sound has a low bit rate and its gaps are heard: sound is never thinned.
@@ -222,7 +226,9 @@ impl Vod {
             // The SDP must have offered retransmission: a client knows the profile only from there.
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
             let payload_type = rtx_payload_type(track.payload.payload_type);
-            stream.resender = Some(Box::new(Resender::new(payload_type, rtx, rng.random())));
+            let seq = SeqNo(rng.random());
+            stream.outgoing.rtx = Some(RtxStream { payload_type, seq, ssrc: rtx });
+            stream.resender = Some(Box::default());
         }
         session.streams.push(stream);
         if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) = (path, session.connection)
@@ -279,7 +285,8 @@ fn choose(
         };
         // One transport for each session: the clock or the connection paces a session, not both.
         let same = session.and_then(|s| s.streams.first()).is_none_or(|first| {
-            matches!(first.path, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
+            matches!(first.outgoing.transport, Transport::Udp { .. })
+                == (offer.protocol == Lower::Udp)
         });
         is_ours && fits && same
     })

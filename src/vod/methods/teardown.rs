@@ -52,7 +52,7 @@ impl Vod {
         let stream = session.streams.remove(index);
         cx.wheel.cancel(stream.timer);
         session.epoch_count = session.epoch_count.wrapping_add(1);
-        match (stream.path, session.connection) {
+        match (stream.outgoing.transport, session.connection) {
             (Transport::Udp { pair, rtp, rtcp }, _) => cx.release_tuple(pair, rtp, rtcp),
             (Transport::Tcp { channel, rtcp_channel }, Some(entry)) => {
                 cx.directory.give_channels_back(entry, (channel, rtcp_channel));
@@ -63,7 +63,7 @@ impl Vod {
             return command.refuse(Status::SessionNotFound);
         };
         for (index, stream) in session.streams.iter().enumerate() {
-            if let Transport::Udp { pair, rtcp, .. } = stream.path {
+            if let Transport::Udp { pair, rtcp, .. } = stream.outgoing.transport {
                 let owner = (SessionRef::Title(key), u8::try_from(index).unwrap_or(u8::MAX));
                 cx.sockets.rename(pair, rtcp, owner);
             }

@@ -352,7 +352,7 @@ impl Bench {
                 let at = ready.iter().map(|(_, at)| (at.session, at.stream_index));
                 let is_its = |(session, stream_index): &(SessionKey, u8)| {
                     let session = self.sessions.vod.session(*session).unwrap();
-                    let path = session.streams[usize::from(*stream_index)].path;
+                    let path = session.streams[usize::from(*stream_index)].outgoing.transport;
                     matches!(path, Transport::Tcp { channel: its, .. } if its == channel)
                 };
                 let at = at.clone().find(is_its).unwrap();

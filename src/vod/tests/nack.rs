@@ -24,7 +24,7 @@ fn playing(profile: &str) -> (Bench, SessionId) {
 }
 
 fn nack(bench: &mut Bench, id: SessionId, lost: &[u16]) {
-    let media = bench.session(id).streams[0].ssrc;
+    let media = bench.session(id).streams[0].outgoing.ssrc().unwrap();
     let lost: Vec<_> = lost.iter().copied().map(SeqNo).collect();
     let mut buffer = [0; 1_024];
     let mut out = CompoundWriter::new(&mut buffer);

@@ -16,7 +16,7 @@ const REPORT: Duration = Duration::from_secs(5);
 
 /// A receiver report on a stream of the session, from the client's RTCP port of its SETUP.
 fn report(bench: &mut Bench, id: SessionId, track: usize, lost_percent: u32) {
-    let ssrc = bench.session(id).streams[track].ssrc.0;
+    let ssrc = bench.session(id).streams[track].outgoing.ssrc().unwrap().0;
     let mut bytes = vec![0x81, 201, 0, 7];
     bytes.extend(0x1234_u32.to_be_bytes());
     bytes.extend(ssrc.to_be_bytes());

@@ -77,7 +77,7 @@ fn check_answer(
         assert_eq!(first.first_seq, seq, "track {track}");
         #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "ticks")]
         let expected = ((first.frame.npt.0 - epoch.npt.0) as f64 / epoch.scale / 1e9
-            * f64::from(stream.clock_rate_hz)) as i64;
+            * f64::from(stream.outgoing.clock_rate_hz)) as i64;
         let told = ticks(rtptime, first.ts);
         // The start of the range is a whole tick, which a slow scale stretches.
         assert!((told - expected).abs() <= 10, "track {track}: {told} ticks, not {expected}");

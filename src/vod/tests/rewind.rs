@@ -54,7 +54,7 @@ fn take_run(
 }
 
 fn packet_index(stream: &Stream) -> u32 {
-    stream.cursor.as_ref().unwrap().packet_index()
+    stream.feed.cursor.as_ref().unwrap().packet_index()
 }
 
 fn rewind(bench: &mut Bench, key: SessionKey, mark: RunMark) -> bool {
@@ -132,7 +132,7 @@ fn client_gets_every_packet_once_and_in_order_whatever_its_socket_refuses() {
             assert_eq!(pair[1].frame.sample_index, pair[0].frame.sample_index + 1);
             assert_eq!(pair[1].first_seq, pair[0].first_seq.wrapping_add(pair[0].packets));
         }
-        let counted = bench.session(id).streams[usize::from(track)].sent.packets;
+        let counted = bench.session(id).streams[usize::from(track)].outgoing.sent().packets;
         assert_eq!(counted, sent.iter().map(|sent| u64::from(sent.packets)).sum::<u64>());
     }
 }
