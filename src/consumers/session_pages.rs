@@ -89,7 +89,7 @@ fn title_info(cx: &Cx, session: &Session) -> SessionInfo {
         id: session.id.to_string(),
         shard: cx.shard.0,
         role: "reader",
-        path: session.title.url_path.clone(),
+        path: session.described.url_path.clone(),
         peer: session.peer.to_string(),
         user_agent: session.user_agent.clone(),
         state: session.state.shown().as_str(),

@@ -119,6 +119,22 @@ impl Epoch {
         }
     }
 
+    /// The epoch in which another title goes on from `at`, at the same rate, with `npt` and the
+    /// decode time `due_zero`. RTP time of what is shown keeps its place on the wall clock.
+    #[must_use]
+    pub fn exchanged(&self, at: Mono, npt: Npt, due_zero: Npt) -> Self {
+        let (old_lead, lead) = (self.due_zero - self.npt, due_zero - npt);
+        let playout_ns = self.playout_at(at).saturating_add(old_lead).saturating_sub(lead);
+        Self { wall: at, npt, due_zero, playout_ns, ..*self }
+    }
+
+    /// The same epoch, `playout_ns` of playout time later.
+    #[must_use]
+    pub fn put_off(&self, playout_ns: i64) -> Self {
+        let wall = self.wall.offset_ns(divide(playout_ns, self.speed));
+        Self { wall, playout_ns: self.playout_ns.saturating_add(playout_ns), ..*self }
+    }
+
     /// The least playout time at which an epoch at `scale`, made by `continued` with the same `at`
     /// and `lag_ns`, may begin: what follows the playout time `sent_ns`, the latest of a stream, in
     /// the presentation also follows it in RTP time.

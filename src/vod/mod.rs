@@ -6,6 +6,7 @@
 //!  playback   one player: state, streams, epoch
 //!  stream     one RTP stream: sequence, timestamps, place   <- cursor <- windows
 //!  epoch      media time <-> wall time <-> RTP time
+//!  exchange   feeds the same streams from another title
 //!  pump       sends due packets to sockets or a connection, and finds when BYE is due
 //!  stagger    spreads the starts of players, so that not many are due at once
 //!  skip       moves a late player over TCP to a later sync sample
@@ -16,6 +17,7 @@
 
 pub mod cursor;
 pub mod epoch;
+pub mod exchange;
 mod methods;
 mod nack;
 pub mod playback;

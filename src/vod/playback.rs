@@ -42,6 +42,8 @@ pub struct Session {
     pub id: SessionId,
     /// What it plays.
     pub title: Arc<Title>,
+    /// What the client was told of: its URL and its SDP. The same, unless the feed was exchanged.
+    pub described: Arc<Title>,
     /// URL of the presentation without a trailing slash, as the client spells it.
     pub base_url: String,
     /// Where it stands.
@@ -160,7 +162,13 @@ impl Session {
     /// The track that a stream plays.
     #[must_use]
     pub fn track(&self, stream: &Stream) -> Option<&Track> {
-        self.title.asset.tracks.get(usize::from(stream.track_index))
+        self.title.asset.tracks.get(usize::from(stream.feed.track_index))
+    }
+
+    /// The track that the client was told of.
+    #[must_use]
+    pub fn described(&self, stream: &Stream) -> Option<&Track> {
+        self.described.asset.tracks.get(usize::from(stream.track_index))
     }
 
     /// The tracks of its streams.

@@ -267,6 +267,8 @@ impl Vod {
                 cx.cells.send_again.add(1);
                 if self.current_stream(at).is_some_and(|stream| stream.rewind(mark)) {
                     self.schedule(cx, at, cx.now + BURST_INTERVAL);
+                } else if let Some(stream) = self.stream_mut(session, stream_index.into()) {
+                    stream.take_back(mark);
                 }
             }
             Refused::Truncated => {

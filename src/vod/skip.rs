@@ -41,7 +41,7 @@ impl Vod {
             return false;
         }
         let tracks =
-            streams.iter().filter_map(|s| title.asset.tracks.get(usize::from(s.track_index)));
+            streams.iter().filter_map(|s| title.asset.tracks.get(usize::from(s.feed.track_index)));
         let npt = position::actual_start(tracks, epoch.npt_at(now));
         // Only forwards, and by more than the streams of one place are apart: in a group of
         // pictures that is longer than the budget there is nothing to skip to.
@@ -50,7 +50,7 @@ impl Vod {
         }
         for stream in streams {
             let is_sent = !matches!(stream.phase, Phase::Idle | Phase::Finishing | Phase::Ended);
-            let track = title.asset.tracks.get(usize::from(stream.track_index));
+            let track = title.asset.tracks.get(usize::from(stream.feed.track_index));
             let Some(track) = track.filter(|_| is_sent) else { continue };
             let Some(start) = position::start(track, npt, epoch.scale) else { continue };
             let leading = (track.kind == MediaKind::Video).then_some(npt);

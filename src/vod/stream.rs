@@ -28,7 +28,7 @@ use crate::vod::thinning::{Level, Quality};
 pub struct Stream {
     /// Where the stream stands in its life on the wire.
     pub phase: Phase,
-    /// Index into `Asset::tracks`.
+    /// The track that the client set up, in the title that it was told of.
     pub track_index: u8,
     /// Which frames are sent.
     level: Level,
@@ -63,6 +63,11 @@ pub struct Feed {
     /// Frames shown before this are not sent: after a seek into an open group of pictures the
     /// leading ones refer to a picture that the player never got.
     skip_before: Option<Npt>,
+    /// The feed has been exchanged: the epoch that ended with the old one, and the number that this
+    /// one began with.
+    follows: Option<(u32, SeqNo)>,
+    /// Index into `Asset::tracks` of the title that is played.
+    pub track_index: u8,
     /// Present from the first PLAY on; `None` as well for a stream that the present Scale mutes.
     pub cursor: Option<Cursor>,
 }
@@ -139,6 +144,8 @@ impl Stream {
                 anchor_ticks: 0,
                 ticks_max: 0,
                 skip_before: None,
+                follows: None,
+                track_index,
                 cursor: None,
             },
             outgoing,
@@ -151,8 +158,26 @@ impl Stream {
     pub fn seek(&mut self, cursor: Cursor, skip_before: Option<Npt>) {
         self.feed.cursor = Some(cursor);
         self.feed.skip_before = skip_before;
+        self.feed.follows = None;
         // It begins with a sync sample.
         self.feed.from_sample = if self.level == Level::Sync { NO_SAMPLE } else { 0 };
+    }
+
+    /// Takes another feed, and leaves the old one in its place. It begins with a sync sample,
+    /// whatever its first sample is.
+    pub fn exchange(
+        &mut self,
+        track_index: &mut u8,
+        cursor: &mut Option<Cursor>,
+        is_video: bool,
+        ended_epoch: u32,
+    ) {
+        std::mem::swap(&mut self.feed.track_index, track_index);
+        std::mem::swap(&mut self.feed.cursor, cursor);
+        self.feed.skip_before = None;
+        self.feed.from_sample = if is_video { NO_SAMPLE } else { 0 };
+        self.feed.follows = Some((ended_epoch, self.next_seq()));
+        self.phase = Phase::Idle;
     }
 
     /// Which frames are sent.
@@ -238,6 +263,14 @@ impl Stream {
     #[must_use]
     pub fn playout_sent_ns(&self, epoch: &Epoch) -> i64 {
         let since = rescale(self.feed.ticks_max, self.outgoing.clock_rate_hz, NS_PER_S);
+        epoch.playout_ns.saturating_add(since)
+    }
+
+    /// Playout time of a frame of the present epoch, from the start of the session.
+    #[must_use]
+    pub fn playout_of(&self, epoch: &Epoch, frame: &Frame) -> i64 {
+        let ticks = epoch.rtp_delta(frame, self.feed.anchor_ticks);
+        let since = rescale(ticks, self.outgoing.clock_rate_hz, NS_PER_S);
         epoch.playout_ns.saturating_add(since)
     }
 
@@ -397,6 +430,18 @@ impl Stream {
         if let Some(own) = self.outgoing.own_mut() {
             own.uncount(mark.packets, mark.payload_bytes);
         }
+    }
+
+    /// The socket did not take a run of the feed before this one. As long as this one has sent
+    /// nothing its numbers are next again. False when they are lost, as on their way.
+    pub fn take_back(&mut self, mark: &RunMark) -> bool {
+        let is_unused = self.feed.follows == Some((mark.epoch_count, self.next_seq()));
+        let is_back = is_unused && self.outgoing.own_mut().is_some_and(|own| own.rewind(mark.seq));
+        if is_unused {
+            self.uncount(mark);
+            self.feed.follows = Some((mark.epoch_count, self.next_seq()));
+        }
+        is_back
     }
 
     /// The socket did not take the run: its packets are next again. False when an earlier run of

@@ -175,7 +175,8 @@ impl Vod {
             let Some(stream) = session.streams.get_mut(usize::from(stream_index)) else { return };
             let Some(cursor) = &mut stream.feed.cursor else { return };
             let Some(index) = cursor.unasked() else { return };
-            let name = WindowKey { track_index: stream.track_index, kind: cursor.kind(), index };
+            let track_index = stream.feed.track_index;
+            let name = WindowKey { track_index, kind: cursor.kind(), index };
             let waiter = StreamRef { session: key, stream_index, epoch_count };
             match self.desk.request(&session.title, name, waiter, now) {
                 Desk::Here(window) => cursor.handle_window(index, window),

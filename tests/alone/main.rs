@@ -11,6 +11,7 @@ mod support;
 
 mod allocations;
 mod crowd;
+mod exchange_no_alloc;
 mod live_no_alloc;
 mod ring_no_alloc;
 mod shard_no_alloc;

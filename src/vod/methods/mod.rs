@@ -13,7 +13,7 @@
 
 mod parameter;
 mod pause;
-mod play;
+pub(in crate::vod) mod play;
 mod setup;
 mod teardown;
 
@@ -82,14 +82,14 @@ enum Scope {
 fn scope(session: &Session, command: &Command) -> Result<Scope, Status> {
     let path = command.target.path.trim_end_matches('/');
     // `*` stands for the session's presentation: some clients tear down like that.
-    if !path.is_empty() && path != session.title.url_path {
+    if !path.is_empty() && path != session.described.url_path {
         return Err(Status::NotFound);
     }
     let Some(track) = command.target.track else { return Ok(Scope::Presentation) };
     let place = session.streams.iter().position(|stream| stream.track_index == track);
     match place {
         Some(index) => Ok(Scope::Stream(index)),
-        None if usize::from(track) < session.title.asset.tracks.len() => {
+        None if usize::from(track) < session.described.asset.tracks.len() => {
             Err(Status::MethodNotValidInThisState)
         }
         None => Err(Status::NotFound),

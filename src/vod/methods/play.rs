@@ -143,7 +143,7 @@ impl Vod {
         let title = session.title.clone();
         for stream in &mut session.streams {
             stream.phase = Phase::Idle;
-            let track = title.asset.tracks.get(usize::from(stream.track_index));
+            let track = title.asset.tracks.get(usize::from(stream.feed.track_index));
             let start = track
                 .filter(|track| is_sent(track, asked.scale))
                 .and_then(|track| position::start(track, npt, asked.scale));
@@ -380,10 +380,10 @@ fn answered_range(session: &Session, epoch: &Epoch, asked: Option<&RangeHeader>)
 
 /// Start of the range by the first frames at `npt`: with video, the time of the sync sample; with
 /// sound alone, the time of the packet that `npt` lies in.
-fn first_npt(session: &mut Session, npt: Npt, anchors: &mut [i64]) -> Npt {
+pub(crate) fn first_npt(session: &mut Session, npt: Npt, anchors: &mut [i64]) -> Npt {
     let Session { title, streams, .. } = session;
     let is_video = |stream: &Stream| {
-        let track = title.asset.tracks.get(usize::from(stream.track_index));
+        let track = title.asset.tracks.get(usize::from(stream.feed.track_index));
         stream.feed.cursor.is_some() && track.is_some_and(|track| track.kind == MediaKind::Video)
     };
     if npt <= Npt::ZERO || streams.iter().any(is_video) {
@@ -423,7 +423,7 @@ fn first_lead_ns(session: &mut Session, epoch: &Epoch, anchors: &[i64]) -> i64 {
 }
 
 /// Earliest decode time of all streams' first frames: the wall clock starts there.
-fn first_due(session: &mut Session, npt: Npt, scale: f64) -> Npt {
+pub(crate) fn first_due(session: &mut Session, npt: Npt, scale: f64) -> Npt {
     if window_kind(scale) == WindowKind::Sync {
         return npt;
     }

@@ -84,7 +84,7 @@ impl Vod {
     fn wish(&self, command: &Command, key: Option<SessionKey>) -> Result<Wish, Status> {
         let session = key.and_then(|key| self.session(key));
         let title = match (session, &command.title) {
-            (Some(session), _) => session.title.clone(),
+            (Some(session), _) => session.described.clone(),
             (None, Some(title)) => title.clone(),
             (None, None) => return Err(Status::NotFound),
         };
@@ -93,7 +93,10 @@ impl Vod {
                 // One session is one presentation.
                 return Err(Status::AggregateOperationNotAllowed);
             }
-            if !matches!(session.state, State::Ready | State::Paused { .. }) {
+            let is_exchanged = !Arc::ptr_eq(&session.title, &session.described);
+            let is_open = matches!(session.state, State::Ready | State::Paused { .. });
+            if is_exchanged || !is_open {
+                // What feeds it now was chosen for the streams that it had then.
                 return Err(Status::MethodNotValidInThisState);
             }
         }
@@ -131,6 +134,7 @@ impl Vod {
         let session = Session {
             id,
             title: wish.title.clone(),
+            described: wish.title.clone(),
             base_url: url.trim_end_matches('/').to_owned(),
             state: State::Ready,
             streams: Vec::with_capacity(2),
@@ -164,7 +168,7 @@ impl Vod {
             let SessionRef::Title(key) = session else { continue };
             let is_left = self.session(key).is_some_and(|session| {
                 matches!(session.state, State::Paused { .. })
-                    && session.title.name == wish.title.name
+                    && session.described.name == wish.title.name
                     && session.streams.iter().any(|s| s.track_index == wish.track_index)
             });
             if is_left && command.waiter.shard == cx.shard {

@@ -5,6 +5,7 @@
 //!  run_for() --> wheel ----> the pump --> TestSink --> sent
 //! ```
 
+mod exchange;
 mod lag;
 mod leftovers;
 mod life;
