@@ -14,7 +14,7 @@
 //! | `hub` | state that readers and sources share: the paths, the requests |
 //! | `config`, `configure` | configuration of paths |
 //! | `tick`, `renew` | periodic work; repetition of messages that may be lost |
-//! | `ends`, `reports` | ends of readers and sources; RTCP to both, and reports from readers |
+//! | `stop` | the end of all sessions, when the server stops |
 //! | `view`, `pages`, `log` | figures of paths and publishers: metrics, API, log |
 //!
 //! A command for a path that is not here yet is held, and executed again when the home has
@@ -24,15 +24,14 @@ mod config;
 mod configure;
 pub mod core;
 pub mod desk;
-mod ends;
 pub mod hub;
 mod log;
 pub mod multicast;
 mod pages;
 pub mod readers;
 mod renew;
-mod reports;
 pub mod sources;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod tick;

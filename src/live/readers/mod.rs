@@ -33,12 +33,14 @@
 //! Bounds: `sessions_max` readers; those of `held`, `crowd` and `farewell`.
 
 mod crowd;
+mod end;
 mod feedback;
 pub(in crate::live) mod held;
 pub(in crate::live) mod play;
 mod pumped;
 pub mod reader;
 pub(crate) mod recently_closed;
+mod reports;
 mod setup;
 
 use slab::Slab;

@@ -6,10 +6,12 @@
 mod announce;
 pub(in crate::live) mod announced;
 mod arrivals;
+mod end;
 mod fetch;
 pub mod listen;
 pub mod publisher;
 pub mod pull;
+mod reports;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};

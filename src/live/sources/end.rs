@@ -1,0 +1,100 @@
+//! Ends of publishers: by the client, with the connection, by the home, or from the server's side.
+//!
+//! Invariant: a publisher's last packets are fed before its path is released. DESIGN section 5.6.
+
+use std::sync::Arc;
+
+use crate::live::core::message::Ask;
+use crate::live::hub::Hub;
+use crate::live::log::note_source_down;
+use crate::live::sources::Sources;
+use crate::live::sources::publisher::{Publisher, Way};
+use crate::session::cx::Cx;
+use crate::session::directory::SessionRef;
+use crate::session::transport::Transport;
+
+impl Sources {
+    /// Ends a publisher and releases its path.
+    pub(crate) fn end_publisher(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        why: &'static str,
+    ) {
+        let Some(mut publisher) = self.forget_publisher(cx, hub, number) else { return };
+        let path = Arc::clone(publisher.source.path());
+        note_source_down(&publisher, why);
+        if let Some(generation) = publisher.generation() {
+            while let Some(batch) = publisher.source.finish() {
+                hub.ask(&path, Ask::Feed { generation, batch });
+            }
+            if !publisher.is_pulled() {
+                hub.ask(&path, Ask::Release { generation });
+            }
+        }
+        if publisher.is_pulled() {
+            self.handle_pull_dismissed(cx, hub, number, why);
+        }
+    }
+
+    /// Ends a publisher whose path the home has taken away.
+    pub(crate) fn evict_publisher(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        why: &'static str,
+    ) {
+        let Some(publisher) = self.forget_publisher(cx, hub, number) else { return };
+        note_source_down(&publisher, why);
+        if publisher.is_pulled() {
+            self.stop_pull(cx, hub, publisher.source.path());
+        } else {
+            cx.hang_up(publisher.connection);
+        }
+    }
+
+    /// Ends a publisher from the server's side: its connection is closed.
+    pub(crate) fn dismiss_publisher(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        why: &'static str,
+    ) {
+        let publisher = self.publishers.get(&number);
+        let connection = publisher.and_then(|publisher| publisher.connection);
+        let is_pulled = publisher.is_some_and(Publisher::is_pulled);
+        self.end_publisher(cx, hub, number, why);
+        if !is_pulled {
+            cx.hang_up(connection);
+        }
+    }
+
+    /// Removes a publisher from all tables.
+    pub(crate) fn forget_publisher(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+    ) -> Option<Publisher> {
+        let publisher = self.publishers.remove(&number)?;
+        hub.count_source_end(&publisher);
+        if let Some(id) = publisher.id() {
+            cx.directory.leave(id, publisher.connection, SessionRef::Publisher(number));
+        }
+        cx.demux.forget(number);
+        if let Way::Input = publisher.way {
+            self.close_input(cx, number);
+        }
+        for track in &publisher.tracks {
+            if let Some(Transport::Udp { pair, .. }) = track.path
+                && pair != 0
+            {
+                cx.close_unused_pair(pair);
+            }
+        }
+        Some(publisher)
+    }
+}

@@ -1,0 +1,42 @@
+//! The end of all live sessions, when the server stops: publishers first, then readers, some of
+//! them in each turn.
+//!
+//! Bound: readers with about `streams_max` streams at once.
+
+use crate::live::desk::Live;
+use crate::session::cx::Cx;
+
+impl Live {
+    /// Ends all publishers, and readers with about `streams_max` streams in total. Returns the
+    /// number of streams ended; 0 when none are left.
+    pub fn end_live_sessions(
+        &mut self,
+        cx: &mut Cx,
+        streams_max: usize,
+        why: &'static str,
+    ) -> usize {
+        self.hub.is_stopping = true;
+        self.sources.stop_pulls(cx, &mut self.hub);
+        let publishers: Vec<u32> = self.sources.publishers.keys().copied().collect();
+        for number in publishers {
+            self.sources.end_publisher(cx, &mut self.hub, number, why);
+        }
+        let readers = self.readers.table.iter();
+        let readers = readers.map(|(index, reader)| (index, reader.streams.len().max(1)));
+        let readers: Vec<(usize, usize)> = readers.take(streams_max).collect();
+        let mut streams = 0;
+        for (index, count) in readers {
+            if streams >= streams_max {
+                break;
+            }
+            streams += count;
+            self.readers.end_reader(
+                cx,
+                &mut self.hub,
+                u32::try_from(index).unwrap_or(u32::MAX),
+                Some(why),
+            );
+        }
+        streams
+    }
+}
