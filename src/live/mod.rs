@@ -15,7 +15,7 @@
 //! | `config`, `configure` | configuration of paths |
 //! | `tick`, `renew` | periodic work; repetition of messages that may be lost |
 //! | `stop` | the end of all sessions, when the server stops |
-//! | `view`, `pages`, `log` | figures of paths and publishers: metrics, API, log |
+//! | `view`, `pages` | figures of paths: metrics, API |
 //!
 //! A command for a path that is not here yet is held, and executed again when the home has
 //! answered. DESIGN section 5.
@@ -25,7 +25,6 @@ mod configure;
 pub mod core;
 pub mod desk;
 pub mod hub;
-mod log;
 pub mod multicast;
 mod pages;
 pub mod readers;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::live::core::info::{PathPart, PathsPage, PathsPlace};
 use crate::live::desk::Live;
-use crate::live::view::totals_of;
+use crate::live::sources::info::totals_of;
 use crate::session::cx::Cx;
 
 /// A page under construction, and the number of looks left.

@@ -4,9 +4,9 @@
 //! 5.6.
 
 use crate::live::hub::Hub;
-use crate::live::log::note_reader_left;
 use crate::live::multicast::member::Cast;
 use crate::live::readers::Readers;
+use crate::live::readers::log::note_reader_left;
 use crate::live::readers::reader::ReaderState;
 use crate::rtsp::response::{Response, Status};
 use crate::session::action::Action;

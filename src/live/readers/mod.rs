@@ -36,6 +36,8 @@ mod crowd;
 mod end;
 mod feedback;
 pub(in crate::live) mod held;
+mod liveness;
+pub(crate) mod log;
 pub(in crate::live) mod play;
 mod pumped;
 pub mod reader;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::live::core::message::Ask;
 use crate::live::hub::Hub;
-use crate::live::log::note_source_down;
 use crate::live::sources::Sources;
+use crate::live::sources::log::note_source_down;
 use crate::live::sources::publisher::{Publisher, Way};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;

@@ -7,7 +7,9 @@
 //! Bound: `SOURCES_A_TURN` publishers in a turn, and as many pulls.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
+use crate::live::core::message::ToHome;
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::session::cx::Cx;
@@ -71,6 +73,29 @@ impl Sources {
         }
         for number in pulls {
             self.look_after_pull(cx, hub, number);
+        }
+    }
+
+    fn look_after_publisher(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
+        let now = cx.now;
+        let Some(publisher) = self.publishers.get_mut(&number) else { return };
+        publisher.source.measure(now);
+        if publisher.fed_since.is_some()
+            && let Some(ask) = publisher.poll_description(now)
+        {
+            let path = Arc::clone(publisher.source.path());
+            hub.asks.push(ToHome { path, ask });
+        }
+        if !publisher.is_recording() {
+            if now.since(publisher.alive) < cx.config.timeout {
+                return;
+            }
+            let is_answered = self.refuse_unanswered_claim(cx, hub, number);
+            if !is_answered {
+                self.dismiss_publisher(cx, hub, number, "publisher did not send RECORD in time");
+            }
+        } else if !self.report_to_publisher(cx, number, now) {
+            self.dismiss_publisher(cx, hub, number, "no RTP from the source");
         }
     }
 }

@@ -1,0 +1,36 @@
+//! Liveness of readers: a client that gives no sign of life for too long is ended.
+//!
+//! Each reader is looked at about once a second, some of them in a turn (`crowd`).
+
+use std::time::Duration;
+
+use crate::live::hub::Hub;
+use crate::live::readers::Readers;
+use crate::live::readers::reader::ReaderState;
+use crate::session::cx::Cx;
+
+impl Readers {
+    pub(crate) fn look_after(&mut self, cx: &mut Cx, hub: &mut Hub, index: u32) {
+        let (now, timeout) = (cx.now, cx.config.timeout);
+        let Some(reader) = self.table.get(index as usize) else { return };
+        // As for titles (client rule C16).
+        let is_carried = reader.is_interleaved()
+            && reader.connection.is_some()
+            && matches!(reader.state, ReaderState::Priming { .. } | ReaderState::Playing);
+        let limit = if reader.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
+        let silent = now.since(reader.alive);
+        if reader.is_session() && !is_carried && silent >= limit {
+            tracing::info!(
+                code = "HE-I311", session = %reader.id, silent_s = silent.as_secs(),
+                "session timed out"
+            );
+            cx.cells.sessions_timed_out.add(1);
+            self.dismiss_reader(cx, hub, index, "timeout");
+        } else if reader.report_due <= now {
+            self.send_live_reports(cx, hub, index);
+        }
+    }
+}
+
+/// As for titles: limit of a session whose RTSP connection closed without TEARDOWN.
+const ORPHAN_TIMEOUT: Duration = Duration::from_secs(15);

@@ -1,0 +1,123 @@
+//! Figures of sources and publishers, for operators.
+
+use jiff::Timestamp;
+
+use crate::config::source::SourceAddress;
+use crate::live::core::info::{SourceInfo, SourceTrackInfo, drops, source_totals};
+use crate::live::core::source::SourceTrack;
+use crate::live::sources::Sources;
+use crate::live::sources::publisher::Publisher;
+use crate::metrics::paths::PathTotals;
+use crate::session::cx::Cx;
+use crate::session::info::SessionInfo;
+use crate::session::transport::Transport;
+
+impl Sources {
+    pub(crate) fn publisher_info(&self, cx: &Cx, number: u32) -> Option<SessionInfo> {
+        let publisher = self.publishers.get(&number)?;
+        let source = self.source_info(cx, number)?;
+        Some(SessionInfo {
+            id: publisher.id()?.to_string(),
+            shard: cx.shard.0,
+            role: "publisher",
+            path: publisher.source.path().to_string(),
+            peer: source.peer.clone(),
+            user_agent: source.user_agent.clone(),
+            state: source.state,
+            transport: source.transport.unwrap_or("none"),
+            npt_s: 0.0,
+            scale: 1.0,
+            speed: 1.0,
+            age_s: source.age_s,
+            streams: Vec::new(),
+            reader: None,
+            source: Some(source),
+        })
+    }
+
+    pub(crate) fn source_info(&self, cx: &Cx, number: u32) -> Option<SourceInfo> {
+        let publisher = self.publishers.get(&number)?;
+        let (source, config) = (&publisher.source, cx.path_config(publisher.source.path()));
+        let counts = source.counts();
+        let age = source.began().map(|began| cx.now.since(began));
+        let since_ns = age
+            .map(|age| i128::from(cx.utc_ns) - i128::try_from(age.as_nanos()).unwrap_or_default());
+        let since = since_ns.and_then(|ns| Timestamp::from_nanosecond(ns).ok());
+        let tracks: Vec<SourceTrackInfo> = (0..)
+            .zip(&publisher.tracks)
+            .map(|(track, _)| track_info(cx, publisher, track))
+            .collect();
+        let gop = source.description().sync_track().and_then(|track| {
+            let ticks = source.track(track)?.meter().gop_ticks?;
+            let clock_rate_hz = source.description().tracks.get(usize::from(track))?.clock_rate_hz;
+            Some(f64::from(ticks) / f64::from(clock_rate_hz.max(1)))
+        });
+        Some(SourceInfo {
+            kind: kind(&config.source, publisher),
+            state: if publisher.is_recording() { "recording" } else { "announced" },
+            url: publisher.id().is_none().then(|| config.source.to_string()),
+            peer: publisher.peer.to_string(),
+            transport: publisher.tracks.iter().find_map(|track| track.path).map(transport),
+            user_agent: publisher.user_agent().map(str::to_owned),
+            session: publisher.id().map(|id| id.to_string()),
+            shard: cx.shard.0,
+            since: since.map(|since| format!("{since:.0}")),
+            age_s: age.unwrap_or_default().as_secs_f64(),
+            packets: counts.packets,
+            bytes: counts.bytes,
+            bits_per_s: source.bits_per_s(),
+            packets_lost: source.packets_lost(),
+            packets_dropped: drops(&counts),
+            sync_samples: counts.sync_samples,
+            gop_s: gop,
+            tracks,
+        })
+    }
+}
+
+pub(crate) fn totals_of(publisher: &Publisher) -> PathTotals {
+    source_totals(&publisher.source.counts(), publisher.source.packets_lost())
+}
+
+fn transport(path: Transport) -> &'static str {
+    match path {
+        Transport::Udp { .. } => "udp",
+        Transport::Tcp { .. } => "tcp",
+        Transport::Group { .. } => "multicast",
+    }
+}
+
+fn kind(configured: &SourceAddress, publisher: &Publisher) -> &'static str {
+    match configured {
+        _ if publisher.id().is_some() => "publish",
+        SourceAddress::Publish => "publish",
+        SourceAddress::Rtsp(_) => "rtsp",
+        SourceAddress::Udp(_) => "udp",
+        SourceAddress::Sdp(_) => "file",
+    }
+}
+
+fn track_info(cx: &Cx, publisher: &Publisher, index: u8) -> SourceTrackInfo {
+    let media = publisher.sdp.medias().get(usize::from(index));
+    let spec = publisher.source.description().tracks.get(usize::from(index));
+    let track = publisher.source.track(index);
+    let meter = track.map(|track| *track.meter()).unwrap_or_default();
+    let first = spec.and_then(|spec| spec.payload_types.first().copied());
+    let payload_type = meter.payload_type.or(first);
+    let clock_rate_hz = spec.map_or(0, |spec| spec.clock_rate_hz);
+    let encoding = media.zip(payload_type).and_then(|(media, number)| media.encoding(number));
+    let jitter = track.and_then(SourceTrack::reception).map(|seen| seen.jitter_ticks());
+    SourceTrackInfo {
+        track: index,
+        media: media.map(|media| media.kind.clone()).unwrap_or_default(),
+        encoding: encoding.map(|encoding| encoding.name).unwrap_or_default(),
+        clock_rate_hz,
+        payload_type,
+        ssrc: track.and_then(SourceTrack::ssrc).map(|ssrc| format!("{:08X}", ssrc.0)),
+        packets: meter.packets,
+        bytes: meter.bytes,
+        packets_lost: track.map_or(0, SourceTrack::packets_lost),
+        jitter_s: jitter.map(|ticks| f64::from(ticks) / f64::from(clock_rate_hz.max(1))),
+        last_packet_age_s: meter.newest.map(|came| cx.now.since(came).as_secs_f64()),
+    }
+}
