@@ -10,10 +10,13 @@
 
 use std::sync::Arc;
 
+use crate::base::ids::ShardId;
 use crate::config::paths::{PathConfig, PathTable};
 use crate::config::source::SourceAddress;
 use crate::live::config::{limits, rules};
+use crate::live::core::groups::{GroupPool, MulticastError, MulticastSettings};
 use crate::live::core::message::{Ask, SourceKind, home_of};
+use crate::live::core::registry::Registry;
 use crate::live::desk::Live;
 use crate::session::cx::Cx;
 
@@ -39,6 +42,21 @@ impl Live {
             }
         }
         self.settle_live(cx);
+    }
+
+    /// Enables multicast: to be called before there are any paths.
+    ///
+    /// # Errors
+    /// The range or the ports are not usable for multicast.
+    pub fn offer_groups(
+        &mut self,
+        settings: MulticastSettings,
+        shard: ShardId,
+    ) -> Result<(), MulticastError> {
+        let pool = GroupPool::of(&settings, shard, self.hub.shard_count)?;
+        self.hub.registry = Registry::new(Some(pool));
+        self.hub.multicast = Some(settings);
+        Ok(())
     }
 }
 

@@ -19,7 +19,9 @@ use crate::live::core::registry::Order;
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::sources::Sources;
-use crate::session::action::TimerKey;
+use crate::rtsp::reader::Method;
+use crate::rtsp::response::Status;
+use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
 
@@ -243,11 +245,28 @@ impl Live {
             Told::ForSource(note) => self.sources.handle_source_note(cx, &mut self.hub, path, note),
         }
     }
+}
 
-    fn start_ticking(&mut self, cx: &mut Cx) {
-        if !self.hub.is_ticking && self.has_work() {
-            self.hub.is_ticking = true;
-            cx.wheel.insert(cx.now + crate::live::tick::TICK, TimerKey::LiveTick);
+impl Live {
+    /// Executes a command for a path without a session.
+    pub(crate) fn execute_first(&mut self, cx: &mut Cx, command: Command) -> Executed {
+        match command.request.method {
+            Method::Announce => self.sources.announce(cx, &mut self.hub, &command),
+            Method::Describe => self.readers.describe_live(cx, &mut self.hub, command),
+            Method::Setup => match self.sources.publisher_of(cx, &command) {
+                Some(number) => self.sources.execute_publisher(cx, &mut self.hub, command, number),
+                None => self.readers.setup_reader(cx, &mut self.hub, command, None),
+            },
+            // Of a session that there is not: the front door lets none of them through to here.
+            Method::Options
+            | Method::Play
+            | Method::Pause
+            | Method::Teardown
+            | Method::GetParameter
+            | Method::SetParameter
+            | Method::Record
+            | Method::Redirect
+            | Method::Unknown(_) => command.refuse(Status::SessionNotFound),
         }
     }
 }

@@ -18,9 +18,7 @@ use crate::live::core::message::{Ask, LiveMessage, ToHome};
 use crate::live::core::paths::LivePaths;
 use crate::live::core::reader::Reader;
 use crate::live::core::registry::Registry;
-use crate::live::sources::info::totals_of;
-use crate::live::sources::publisher::Publisher;
-use crate::metrics::paths::PathTallies;
+use crate::metrics::paths::{PathTallies, PathTotals};
 use crate::rtsp::transport_answer::TransportPath;
 use crate::session::cx::Cx;
 use crate::session::transport::Transport;
@@ -97,9 +95,8 @@ impl Hub {
     }
 
     /// Keeps the counters of a source that has ended.
-    pub(crate) fn count_source_end(&mut self, publisher: &Publisher) {
-        let totals = totals_of(publisher);
-        self.tally.numbers_mut(publisher.source.path()).totals.add(&totals);
+    pub(crate) fn count_source_end(&mut self, path: &Arc<str>, totals: &PathTotals) {
+        self.tally.numbers_mut(path).totals.add(totals);
     }
 
     /// Keeps the counters of a reader that has ended, or ends with its path.

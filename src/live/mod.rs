@@ -35,33 +35,3 @@ mod stop;
 mod tests;
 mod tick;
 mod view;
-
-use crate::live::desk::Live;
-use crate::rtsp::reader::Method;
-use crate::rtsp::response::Status;
-use crate::session::command::{Command, Executed};
-use crate::session::cx::Cx;
-
-impl Live {
-    /// Executes a command for a path without a session.
-    pub(crate) fn execute_first(&mut self, cx: &mut Cx, command: Command) -> Executed {
-        match command.request.method {
-            Method::Announce => self.sources.announce(cx, &mut self.hub, &command),
-            Method::Describe => self.readers.describe_live(cx, &mut self.hub, command),
-            Method::Setup => match self.sources.publisher_of(cx, &command) {
-                Some(number) => self.sources.execute_publisher(cx, &mut self.hub, command, number),
-                None => self.readers.setup_reader(cx, &mut self.hub, command, None),
-            },
-            // Of a session that there is not: the front door lets none of them through to here.
-            Method::Options
-            | Method::Play
-            | Method::Pause
-            | Method::Teardown
-            | Method::GetParameter
-            | Method::SetParameter
-            | Method::Record
-            | Method::Redirect
-            | Method::Unknown(_) => command.refuse(Status::SessionNotFound),
-        }
-    }
-}

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::live::core::message::Ask;
 use crate::live::desk::Live;
+use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
 
 impl Live {
@@ -31,8 +32,16 @@ impl Live {
 }
 
 impl Live {
+    /// Starts the periodic work, unless it is under way.
+    pub(crate) fn start_ticking(&mut self, cx: &mut Cx) {
+        if !self.hub.is_ticking && self.has_work() {
+            self.hub.is_ticking = true;
+            cx.wheel.insert(cx.now + TICK, TimerKey::LiveTick);
+        }
+    }
+
     /// Whether there is anything to look after.
-    pub(crate) fn has_work(&self) -> bool {
+    fn has_work(&self) -> bool {
         !self.sources.publishers.is_empty()
             || !self.sources.pulls.is_empty()
             || !self.readers.table.is_empty()
@@ -42,4 +51,4 @@ impl Live {
 }
 
 /// Interval of the periodic work.
-pub(crate) const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_secs(1);

@@ -41,6 +41,11 @@ pub enum Range {
     },
 }
 
+impl Range {
+    /// `npt=now-`: a live presentation from the present moment on.
+    pub const FROM_NOW: Self = Self::Npt { start: Some(NptStart::Now), end: None };
+}
+
 /// Where an npt range starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NptStart {

@@ -34,6 +34,14 @@ const UPWARD: &[(&str, &str, &str)] = &[
     ("src/live/sources/pull/joined_tests.rs", "consumers", "as the tests of the whole room"),
 ];
 
+/// (folder, what it must not name): parts of one room that do not know each other.
+const STRANGERS: &[(&str, &[&str])] = &[
+    ("src/live/readers/", &["live::sources", "live::desk"]),
+    ("src/live/multicast/", &["live::sources", "live::desk"]),
+    ("src/live/sources/", &["live::readers", "live::multicast", "live::desk"]),
+    ("src/live/hub.rs", &["live::readers", "live::sources", "live::multicast", "live::desk"]),
+];
+
 /// (crate, paths that may name it): what is replaceable has one address.
 const ADDRESSES: &[(&str, &[&str])] = &[
     ("axum", &["src/http/"]),
@@ -146,6 +154,23 @@ fn rooms_use_lower_layers_only() {
     }
     let spare = UPWARD.iter().filter(|known| !used.contains(known));
     broken.extend(spare.map(|(path, to, _)| format!("{path} -> {to}: strike it off the list")));
+    report(broken);
+}
+
+#[test]
+fn strangers_within_a_room_do_not_name_each_other() {
+    let mut broken = Vec::new();
+    for (folder, others) in STRANGERS {
+        let files: Vec<File> =
+            rust_files().into_iter().filter(|file| file.path.starts_with(folder)).collect();
+        assert!(!files.is_empty(), "{folder} is not there");
+        for file in &files {
+            for (number, code) in file.code() {
+                let named = others.iter().filter(|other| has_word(code, other));
+                broken.extend(named.map(|other| format!("{}:{number}: {other}", file.path)));
+            }
+        }
+    }
     report(broken);
 }
 

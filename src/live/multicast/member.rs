@@ -37,18 +37,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::base::ids::{ShardId, Ssrc};
+use crate::base::ids::Ssrc;
 use crate::base::time::Mono;
 use crate::live::core::again::Again;
-use crate::live::core::groups::{Group, GroupPool, MulticastError, MulticastSettings};
+use crate::live::core::groups::Group;
 use crate::live::core::message::Ask;
-use crate::live::core::registry::Registry;
-use crate::live::desk::Live;
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::readers::held::refuse_to_hold;
 use crate::live::readers::reader::{LiveReader, ReaderState};
 use crate::rtcp::{self, Packet};
+use crate::rtsp::range::Range;
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::transport::{Lower, Mode, TransportOffer};
 use crate::session::action::Action;
@@ -164,23 +163,6 @@ pub(crate) fn group_path(group: Group, track: u8) -> Transport {
     let (rtp, rtcp) = group.ports(track);
     let at = |port| SocketAddr::new(group.address.into(), port);
     Transport::Group { rtp: at(rtp), rtcp: at(rtcp) }
-}
-
-impl Live {
-    /// Enables multicast: to be called before there are any paths.
-    ///
-    /// # Errors
-    /// The range or the ports are not usable for multicast.
-    pub fn offer_groups(
-        &mut self,
-        settings: MulticastSettings,
-        shard: ShardId,
-    ) -> Result<(), MulticastError> {
-        let pool = GroupPool::of(&settings, shard, self.hub.shard_count)?;
-        self.hub.registry = Registry::new(Some(pool));
-        self.hub.multicast = Some(settings);
-        Ok(())
-    }
 }
 
 impl Readers {
@@ -344,7 +326,7 @@ impl Readers {
         command: &Command,
         index: u32,
     ) -> Response {
-        let response = cx.answer(command).header("Range", crate::live::readers::play::live_range());
+        let response = cx.answer(command).header("Range", Range::FROM_NOW.to_string());
         let Some(reader) = self.table.get(index as usize) else { return response };
         let path = Arc::clone(&reader.path);
         let urls =

@@ -35,10 +35,10 @@
 mod crowd;
 mod end;
 mod feedback;
-pub(in crate::live) mod held;
+pub(crate) mod held;
 mod liveness;
 pub(crate) mod log;
-pub(in crate::live) mod play;
+mod play;
 mod pumped;
 pub mod reader;
 pub(crate) mod recently_closed;
@@ -55,7 +55,7 @@ use crate::live::multicast::member::Groups;
 use crate::live::readers::crowd::Crowd;
 use crate::live::readers::held::HeldCommands;
 use crate::live::readers::held::refuse_to_hold;
-use crate::live::readers::reader::LiveReader;
+use crate::live::readers::reader::{LiveReader, ReaderState};
 use crate::live::readers::recently_closed::Farewells;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::Method;
@@ -84,6 +84,13 @@ impl Readers {
     /// Whether the server has ended the session recently.
     pub(crate) fn has_ended(&self, id: SessionId) -> bool {
         self.farewells.has(id)
+    }
+
+    /// Changes a reader's state and the gauge.
+    pub(crate) fn set_reader_state(&mut self, cx: &Cx, index: u32, state: ReaderState) {
+        let Some(reader) = self.table.get_mut(index as usize) else { return };
+        cx.recount_player(reader.state.shown(), state.shown());
+        reader.state = state;
     }
 
     pub(crate) fn execute_reader(

@@ -17,7 +17,7 @@ use crate::live::readers::Readers;
 use crate::live::readers::log::note_reader_joined;
 use crate::live::readers::reader::{LiveReader, ReaderState};
 use crate::rtsp::headers::{RtpInfo, write_rtp_info};
-use crate::rtsp::range::{NptStart, Range};
+use crate::rtsp::range::Range;
 use crate::rtsp::response::{Response, Status};
 use crate::session::action::Action;
 use crate::session::action::TimerKey;
@@ -46,7 +46,9 @@ impl Readers {
         match reader.state {
             // There is nothing to seek to: the reader goes on.
             ReaderState::Playing => {
-                return Executed::Reply(cx.answer(command).header("Range", live_range()));
+                return Executed::Reply(
+                    cx.answer(command).header("Range", Range::FROM_NOW.to_string()),
+                );
             }
             ReaderState::Priming { .. } => {
                 return command.refuse(Status::MethodNotValidInThisState);
@@ -96,7 +98,7 @@ impl Readers {
             urls.zip(&starts).map(|(url, start)| rtp_info(url, start.as_ref())).collect();
         let response = Response::new(Status::Ok, cseq)
             .header("Session", reader.id.to_string())
-            .header("Range", live_range())
+            .header("Range", Range::FROM_NOW.to_string())
             .header("RTP-Info", entries.join(","));
         cx.out.push(Action::Respond { waiter, response });
         self.set_reader_state(cx, index, ReaderState::Playing);
@@ -185,8 +187,4 @@ fn rtp_info(url: &str, start: Option<&StreamStart>) -> String {
         }
         None => format!("url={url}"),
     }
-}
-
-pub(crate) fn live_range() -> String {
-    Range::Npt { start: Some(NptStart::Now), end: None }.to_string()
 }

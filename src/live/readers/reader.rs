@@ -23,7 +23,6 @@ use crate::live::core::description::LiveTrack;
 use crate::live::core::path::ReaderKey;
 use crate::live::hub::Hub;
 use crate::live::multicast::member::Cast;
-use crate::live::readers::Readers;
 use crate::live::readers::log::SkipsTold;
 use crate::poll::poll_table::EntryKey;
 use crate::session::command::Waiter;
@@ -127,15 +126,6 @@ impl LiveReader {
             Cast::Own => "udp",
             Cast::Member | Cast::Group => "multicast",
         }
-    }
-}
-
-impl Readers {
-    /// Changes a reader's state and the gauge.
-    pub(crate) fn set_reader_state(&mut self, cx: &Cx, index: u32, state: ReaderState) {
-        let Some(reader) = self.table.get_mut(index as usize) else { return };
-        cx.recount_player(reader.state.shown(), state.shown());
-        reader.state = state;
     }
 }
 

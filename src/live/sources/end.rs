@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::live::core::message::Ask;
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
+use crate::live::sources::info::totals_of;
 use crate::live::sources::log::note_source_down;
 use crate::live::sources::publisher::{Publisher, Way};
 use crate::session::cx::Cx;
@@ -80,7 +81,7 @@ impl Sources {
         number: u32,
     ) -> Option<Publisher> {
         let publisher = self.publishers.remove(&number)?;
-        hub.count_source_end(&publisher);
+        hub.count_source_end(publisher.source.path(), &totals_of(&publisher));
         if let Some(id) = publisher.id() {
             cx.directory.leave(id, publisher.connection, SessionRef::Publisher(number));
         }

@@ -4,7 +4,7 @@
 //! Bound: `PATHS_MAX` publishers, and as many pulls and inputs.
 
 mod announce;
-pub(in crate::live) mod announced;
+pub(crate) mod announced;
 mod arrivals;
 mod end;
 mod fetch;

@@ -23,7 +23,7 @@ use crate::sdp::session::{MediaSdp, Protocol};
 
 impl PullClient {
     /// Handles an answer of the camera.
-    pub(in crate::live) fn handle_answer(&mut self, answer: &ClientResponse, now: Mono) {
+    pub(crate) fn handle_answer(&mut self, answer: &ClientResponse, now: Mono) {
         let Some(asked) = self.take_pending(answer.cseq, answer.is_success()) else { return };
         if answer.is_success() {
             self.learn(answer);

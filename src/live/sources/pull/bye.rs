@@ -20,7 +20,7 @@ use crate::session::cx::Cx;
 impl Sources {
     /// A track has sent BYE. When all tracks have, and no packet follows, the source has ended;
     /// cameras that change their SSRC send BYE for the old one and continue.
-    pub(in crate::live) fn handle_pull_bye(&mut self, cx: &Cx, target: Target, by: Ssrc) {
+    pub(crate) fn handle_pull_bye(&mut self, cx: &Cx, target: Target, by: Ssrc) {
         let Some(pull) = self.pulls.get_mut(&target.source) else { return };
         let Some(publisher) = self.publishers.get(&target.source) else { return };
         let of = |track| publisher.source.track(track).and_then(|track| track.ssrc());

@@ -56,7 +56,7 @@ pub(crate) struct PullClient {
     played: Mono,
     has_media: bool,
     /// Orders to the shard.
-    pub(in crate::live) out: Vec<PullOrder>,
+    pub(crate) out: Vec<PullOrder>,
 }
 
 /// A media of the camera's description.
@@ -95,7 +95,7 @@ pub(crate) enum Asked {
 
 impl PullClient {
     /// Starts to fetch.
-    pub(in crate::live) fn new(plan: PullPlan, now: Mono) -> Self {
+    pub(crate) fn new(plan: PullPlan, now: Mono) -> Self {
         let lower = match (plan.transport, plan.worked) {
             (SourceTransport::Tcp, _) | (SourceTransport::Auto, Some(Lower::Tcp)) => Lower::Tcp,
             (SourceTransport::Udp | SourceTransport::Auto, _) => Lower::Udp,
@@ -130,7 +130,7 @@ impl PullClient {
     }
 
     /// Transport of the packets, once packets have arrived.
-    pub(in crate::live) fn worked(&self) -> Option<Lower> {
+    pub(crate) fn worked(&self) -> Option<Lower> {
         let first = self.tracks.first().and_then(|track| track.lower);
         first.filter(|_| self.has_media)
     }
@@ -158,7 +158,7 @@ impl PullClient {
     }
 
     /// The resolver has answered: the host's addresses, or the cause of its failure.
-    pub(in crate::live) fn handle_resolved(
+    pub(crate) fn handle_resolved(
         &mut self,
         resolved: Result<&[Host], &ResolveFailure>,
         now: Mono,
@@ -205,21 +205,21 @@ impl PullClient {
     }
 
     /// The connection is established.
-    pub(in crate::live) fn handle_connected(&mut self, now: Mono) {
+    pub(crate) fn handle_connected(&mut self, now: Mono) {
         if self.step == Step::Connect {
             self.request(Asked::Options, Step::Options, now);
         }
     }
 
     /// The connection could not be established.
-    pub(in crate::live) fn handle_refused(&mut self, why: &str, now: Mono) {
+    pub(crate) fn handle_refused(&mut self, why: &str, now: Mono) {
         if let (Step::Connect, Some(to)) = (self.step, self.address) {
             self.connect_next(now, Some(PullError::Refused { to, why: why.to_owned() }));
         }
     }
 
     /// The camera has closed the connection.
-    pub(in crate::live) fn handle_closed(&mut self, now: Mono) {
+    pub(crate) fn handle_closed(&mut self, now: Mono) {
         match self.step {
             Step::Connect => self.handle_refused("closed", now),
             step => self.fail(PullError::Closed { step: step.as_str() }),
@@ -227,14 +227,14 @@ impl PullClient {
     }
 
     /// The home has granted the path.
-    pub(in crate::live) fn handle_granted(&mut self, now: Mono) {
+    pub(crate) fn handle_granted(&mut self, now: Mono) {
         if self.step == Step::Claim {
             self.set_up(0, now);
         }
     }
 
     /// Ports for the track that is being set up; `None` when there are none.
-    pub(in crate::live) fn handle_ports(&mut self, ports: Option<(u16, u16)>, now: Mono) {
+    pub(crate) fn handle_ports(&mut self, ports: Option<(u16, u16)>, now: Mono) {
         let Step::Ports(track) = self.step else { return };
         match ports {
             Some(ports) => {
@@ -272,12 +272,12 @@ impl PullClient {
     }
 
     /// Packets of the camera have arrived.
-    pub(in crate::live) fn handle_media(&mut self) {
+    pub(crate) fn handle_media(&mut self) {
         self.has_media = true;
     }
 
     /// Checks deadlines: to be called every second or so.
-    pub(in crate::live) fn handle_tick(&mut self, now: Mono) {
+    pub(crate) fn handle_tick(&mut self, now: Mono) {
         match self.step {
             Step::Over => {}
             Step::Playing => self.tick_playing(now),
@@ -322,7 +322,7 @@ impl PullClient {
     }
 
     /// Answers a request of the camera: a client supports OPTIONS only (client rule C8).
-    pub(in crate::live) fn handle_request(&mut self, request: &Request, utc_s: i64) {
+    pub(crate) fn handle_request(&mut self, request: &Request, utc_s: i64) {
         if self.step == Step::Over {
             return;
         }
@@ -336,7 +336,7 @@ impl PullClient {
     }
 
     /// Stops: the home does not need the source any more.
-    pub(in crate::live) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if self.step != Step::Over {
             self.leave();
             self.step = Step::Over;
@@ -344,7 +344,7 @@ impl PullClient {
     }
 
     /// Fails; the first cause counts.
-    pub(in crate::live) fn fail(&mut self, error: PullError) {
+    pub(crate) fn fail(&mut self, error: PullError) {
         if self.step != Step::Over {
             self.leave();
             self.step = Step::Over;

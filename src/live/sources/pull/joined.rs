@@ -58,7 +58,7 @@ pub(crate) struct Pull {
 
 impl Sources {
     /// Starts to pull a camera for a home on this shard.
-    pub(in crate::live) fn start_pull(
+    pub(crate) fn start_pull(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
@@ -86,7 +86,7 @@ impl Sources {
     }
 
     /// Stops pulling a path that is not needed any more.
-    pub(in crate::live) fn stop_pull(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
+    pub(crate) fn stop_pull(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let found = self.pulls.iter().find(|(_, pull)| pull.path == *path);
         if let Some(number) = found.map(|(number, _)| *number) {
             tracing::info!(code = "HE-I310", %path, "pull stopped");
@@ -95,7 +95,7 @@ impl Sources {
     }
 
     /// Stops all pulls, because the server stops.
-    pub(in crate::live) fn stop_pulls(&mut self, cx: &mut Cx, hub: &mut Hub) {
+    pub(crate) fn stop_pulls(&mut self, cx: &mut Cx, hub: &mut Hub) {
         for number in self.pulls.keys().copied().collect::<Vec<_>>() {
             self.end_pull(cx, hub, number);
         }
@@ -249,13 +249,13 @@ impl Sources {
     }
 
     /// The home has granted the path.
-    pub(in crate::live) fn handle_pull_granted(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
+    pub(crate) fn handle_pull_granted(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let now = cx.now;
         self.with_pull(cx, hub, number, |client| client.handle_granted(now));
     }
 
     /// The home has refused the path.
-    pub(in crate::live) fn handle_pull_refused(
+    pub(crate) fn handle_pull_refused(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
@@ -266,7 +266,7 @@ impl Sources {
     }
 
     /// The server has ended the source, as a rule because it is silent.
-    pub(in crate::live) fn handle_pull_dismissed(
+    pub(crate) fn handle_pull_dismissed(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
@@ -277,7 +277,7 @@ impl Sources {
     }
 
     /// Checks a pull about once a second.
-    pub(in crate::live) fn look_after_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
+    pub(crate) fn look_after_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let now = cx.now;
         let publisher = self.publishers.get(&number);
         if publisher.is_some_and(|publisher| publisher.source.counts().packets > 0)
