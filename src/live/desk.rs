@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::time::Mono;
-use crate::live::core::message::{Ask, LiveMessage, ToHome, ToShard, home_of};
+use crate::live::core::message::{LiveMessage, ToShard, home_of};
 use crate::live::core::paths::Told;
 use crate::live::core::registry::Order;
 use crate::live::hub::Hub;
@@ -40,10 +40,8 @@ impl Live {
     /// When a home's timer is due, beside the wheel.
     #[must_use]
     pub fn next_due(&self) -> Option<Mono> {
-        let feeds = self.sources.unfed.iter().filter_map(|number| {
-            self.sources.publishers.get(number).and_then(|publisher| publisher.source.flush_due())
-        });
-        feeds.chain(self.hub.timers.first().map(|(due, _)| *due)).min()
+        let timer = self.hub.timers.first().map(|(due, _)| *due);
+        self.sources.publishers.next_flush().into_iter().chain(timer).min()
     }
 
     /// A session's client has given a sign of life.
@@ -103,26 +101,7 @@ impl Live {
             }
         }
         self.sources.flush_inputs(cx);
-        let mut unfed = std::mem::take(&mut self.sources.unfed);
-        for number in unfed.drain(..) {
-            let Some(publisher) = self.sources.publishers.get_mut(&number) else { continue };
-            let path = Arc::clone(publisher.source.path());
-            // The description goes before the frames that need it.
-            if let Some(ask) = publisher.poll_description(now) {
-                self.hub.asks.push(ToHome { path: Arc::clone(&path), ask });
-            }
-            while let Some(batch) = publisher.source.poll_batch(now) {
-                let ask = Ask::Feed { generation: batch.generation(), batch };
-                self.hub.asks.push(ToHome { path: Arc::clone(&path), ask });
-            }
-            publisher.is_unfed = publisher.source.flush_due().is_some();
-            if publisher.is_unfed {
-                self.sources.unfed.push(number);
-            }
-        }
-        if self.sources.unfed.is_empty() {
-            self.sources.unfed = unfed;
-        }
+        self.sources.publishers.feed(&mut self.hub, now);
         self.settle_live(cx);
     }
 

@@ -123,18 +123,18 @@ impl Live {
     ) -> (Option<PathsPlace>, bool) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut last = after;
-        for (number, publisher) in self.sources.publishers.range((from, Bound::Unbounded)) {
+        for (number, publisher) in self.sources.publishers.beyond(from) {
             let path = publisher.source.path();
             let is_shown =
                 wanted.is_none_or(|wanted| wanted == &**path) && publisher.generation().is_some();
             if !page.take(if is_shown { LOOKS_A_SOURCE } else { 1 }) {
                 return (Some(PathsPlace::Sources(last)), true);
             }
-            last = Some(*number);
+            last = Some(number);
             if is_shown {
                 let is_named = self.hub.tally.numbers(path).is_some();
                 let part = page.part(path);
-                part.source = self.sources.source_info(cx, *number);
+                part.source = self.sources.publishers.source_info(cx, number);
                 if !is_named {
                     part.totals.add(&totals_of(publisher));
                 }

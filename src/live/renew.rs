@@ -10,12 +10,9 @@
 //! All these messages are idempotent; a message of a stale generation changes nothing. Bound: a
 //! message for each path and publisher, each time.
 
-use std::sync::Arc;
-
 use crate::live::core::limits::RENEW_INTERVAL;
-use crate::live::core::message::{Ask, SourceRef};
+use crate::live::core::message::Ask;
 use crate::live::desk::Live;
-use crate::live::sources::publisher::PublisherState;
 use crate::session::cx::Cx;
 
 impl Live {
@@ -38,29 +35,7 @@ impl Live {
                 (path, Ask::Listen { shard, generation, description })
             }));
         }
-        let mut unanswered = Vec::new();
-        for (number, publisher) in &mut self.sources.publishers {
-            let source = SourceRef { shard, number: *number };
-            let path = Arc::clone(publisher.source.path());
-            let description = Arc::clone(&publisher.described);
-            let is_pulled = publisher.id().is_none();
-            match publisher.state {
-                PublisherState::Claiming(_) => {
-                    if publisher.again.is_due(now) {
-                        unanswered.push((path, source, description, is_pulled));
-                    }
-                }
-                PublisherState::Announced(generation) | PublisherState::Recording(generation) => {
-                    if is_renewal && !is_pulled {
-                        asks.push((path, Ask::Hold { source, generation, description }));
-                    }
-                }
-            }
-        }
-        for (path, source, description, is_pulled) in unanswered {
-            let rules = cx.path_rules(&path);
-            asks.push((path, Ask::Claim { source, description, is_pulled, rules }));
-        }
+        asks.extend(self.sources.publishers.due_asks(cx, is_renewal));
         let joined = self.readers.groups.due_joins(now, is_renewal);
         asks.extend(
             joined.into_iter().map(|(path, serial)| (path, Ask::JoinGroup { shard, serial })),

@@ -17,8 +17,7 @@ impl Live {
     ) -> usize {
         self.hub.is_stopping = true;
         self.sources.stop_pulls(cx, &mut self.hub);
-        let publishers: Vec<u32> = self.sources.publishers.keys().copied().collect();
-        for number in publishers {
+        for number in self.sources.publishers.numbers() {
             self.sources.end_publisher(cx, &mut self.hub, number, why);
         }
         let readers = self.readers.table.iter();

@@ -80,7 +80,7 @@ impl Live {
                 .table
                 .get(index as usize)
                 .map(|reader| reader_info(cx, &self.hub, reader)),
-            SessionRef::Publisher(number) => self.sources.publisher_info(cx, number),
+            SessionRef::Publisher(number) => self.sources.publishers.session_info(cx, number),
             SessionRef::Title(_) => None,
         }
     }

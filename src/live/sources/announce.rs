@@ -90,7 +90,7 @@ impl Sources {
         let (waiter, peer) = (Some((command.waiter, command.request.cseq)), command.peer);
         let connection = Some(command.waiter.entry);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.claim_path(cx, hub, number, &path, claimant);
+        self.publishers.claim(cx, hub, number, &path, claimant);
         Executed::Later
     }
 
@@ -180,7 +180,7 @@ impl Sources {
                     self.evict_publisher(cx, hub, number, why);
                 }
             }
-            ToShard::SyncWanted { number } => self.ask_for_sync(cx, number),
+            ToShard::SyncWanted { number } => self.publishers.ask_for_sync(cx, number),
             // For readers: the desk and the paths of this shard have taken them.
             ToShard::Subscribed { .. }
             | ToShard::NotThere(_)
@@ -318,7 +318,7 @@ impl Sources {
             PublisherState::Announced(generation) if is_set_up => {
                 publisher.source.grant(generation, now);
                 publisher.state = PublisherState::Recording(generation);
-                self.note_source_up(cx, hub, number);
+                self.publishers.note_up(cx, hub, number);
                 Executed::Reply(cx.answer(command))
             }
             PublisherState::Recording(_) => Executed::Reply(cx.answer(command)),

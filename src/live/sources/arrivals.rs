@@ -15,6 +15,7 @@ use crate::live::core::source::{Moment, SourceTrack};
 use crate::live::sources::Sources;
 use crate::live::sources::announced::PublisherTrack;
 use crate::live::sources::publisher::fields;
+use crate::live::sources::publishers::Publishers;
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp::{self, Packet};
 use crate::rtp::{RtpView, is_rtcp};
@@ -33,7 +34,7 @@ impl Sources {
             _ => Fit::No,
         };
         match demux.find(SocketName { pair, is_rtcp: false }, from, fit) {
-            Some(target) => self.handle_publisher_packet(cx, target, Some(from), bytes),
+            Some(target) => self.publishers.handle_packet(cx, target, Some(from), bytes),
             None => cx.cells.datagrams_unmatched.add(1),
         }
     }
@@ -65,7 +66,7 @@ impl Sources {
         };
         let found = demux.find(SocketName { pair, is_rtcp: true }, from, fit);
         if let Some(target) = found {
-            self.handle_publisher_report(cx, target, Some(from), bytes);
+            self.publishers.handle_report(cx, target, Some(from), bytes);
         }
         found.is_some()
     }
@@ -80,16 +81,7 @@ impl Sources {
     ) -> bool {
         let owner = cx.directory.of_channel(entry, channel);
         let Some(SessionRef::Publisher(source)) = owner else { return false };
-        let tracks = self.publishers.get(&source).map(|publisher| &publisher.tracks);
-        let found = tracks.and_then(|tracks| track_of_channel(tracks, channel));
-        let Some((track, is_report)) = found else { return false };
-        let target = Target { source, track };
-        if is_report {
-            self.handle_publisher_report(cx, target, None, bytes);
-        } else {
-            self.handle_publisher_packet(cx, target, None, bytes);
-        }
-        true
+        self.publishers.handle_frame(cx, source, channel, bytes)
     }
 
     /// The interleaved channels of publishers on a connection.
@@ -101,7 +93,7 @@ impl Sources {
         }
         for session in cx.directory.of_connection(entry) {
             if let SessionRef::Publisher(source) = *session {
-                self.add_channels_of(source, &mut channels);
+                self.publishers.add_channels(source, &mut channels);
             }
         }
         channels
@@ -111,12 +103,14 @@ impl Sources {
     #[must_use]
     pub fn media_channels_of(&self, source: u32) -> Channels {
         let mut channels = Channels::default();
-        self.add_channels_of(source, &mut channels);
+        self.publishers.add_channels(source, &mut channels);
         channels
     }
+}
 
-    fn add_channels_of(&self, source: u32, channels: &mut Channels) {
-        let tracks = self.publishers.get(&source).map(|publisher| &publisher.tracks);
+impl Publishers {
+    fn add_channels(&self, source: u32, channels: &mut Channels) {
+        let tracks = self.get(&source).map(|publisher| &publisher.tracks);
         for track in tracks.into_iter().flatten() {
             if let Some(Transport::Tcp { channel, rtcp_channel }) = track.path {
                 channels.insert(channel);
@@ -125,20 +119,21 @@ impl Sources {
         }
     }
 
-    /// Takes a packet on the connection of a pulled source.
-    pub(crate) fn handle_fetched_frame(&mut self, cx: &Cx, source: u32, channel: u8, bytes: &[u8]) {
-        let publisher = self.publishers.get(&source);
-        let found = publisher.and_then(|publisher| track_of_channel(&publisher.tracks, channel));
-        let Some((track, is_report)) = found else { return };
+    /// Takes an interleaved packet. False when the channel is none of the publisher's.
+    pub(crate) fn handle_frame(&mut self, cx: &Cx, source: u32, channel: u8, bytes: &[u8]) -> bool {
+        let tracks = self.get(&source).map(|publisher| &publisher.tracks);
+        let found = tracks.and_then(|tracks| track_of_channel(tracks, channel));
+        let Some((track, is_report)) = found else { return false };
         let target = Target { source, track };
         if is_report {
-            self.handle_publisher_report(cx, target, None, bytes);
+            self.handle_report(cx, target, None, bytes);
         } else {
-            self.handle_publisher_packet(cx, target, None, bytes);
+            self.handle_packet(cx, target, None, bytes);
         }
+        true
     }
 
-    pub(crate) fn handle_publisher_packet(
+    pub(crate) fn handle_packet(
         &mut self,
         cx: &Cx,
         target: Target,
@@ -147,11 +142,11 @@ impl Sources {
     ) {
         if is_rtcp(bytes) {
             // RTP and RTCP share one port (RFC 5761).
-            self.handle_publisher_report(cx, target, from, bytes);
+            self.handle_report(cx, target, from, bytes);
             return;
         }
         let at = Moment { now: cx.now, utc_ns: cx.utc_ns };
-        let Some(publisher) = self.publishers.get_mut(&target.source) else { return };
+        let Some(publisher) = self.get_mut(&target.source) else { return };
         let view = match RtpView::parse(bytes) {
             Ok(view) => view,
             Err(error) => {
@@ -182,7 +177,7 @@ impl Sources {
                 cx.cells.source_packets_received.add(1);
                 cx.cells.source_bytes_received.add(bytes.len() as u64);
                 if !std::mem::replace(&mut publisher.is_unfed, true) {
-                    self.unfed.push(target.source);
+                    self.note_unfed(target.source);
                 }
             }
             Err(error) => {
@@ -193,7 +188,7 @@ impl Sources {
         }
     }
 
-    pub(crate) fn handle_publisher_report(
+    pub(crate) fn handle_report(
         &mut self,
         cx: &Cx,
         target: Target,
@@ -201,9 +196,8 @@ impl Sources {
         bytes: &[u8],
     ) {
         let at = Moment { now: cx.now, utc_ns: cx.utc_ns };
-        let Some(publisher) = self.publishers.get_mut(&target.source) else { return };
+        let Some(publisher) = self.get_mut(&target.source) else { return };
         let is_pulled = publisher.is_pulled();
-        let mut byes = Vec::new();
         for packet in rtcp::packets(bytes) {
             match packet {
                 Ok(Packet::SenderReport { ssrc, info, .. }) => {
@@ -212,13 +206,14 @@ impl Sources {
                     let _foreign =
                         publisher.source.handle_sender_report(target.track, from, ssrc, line, at);
                 }
-                Ok(Packet::Bye(bye)) if is_pulled => byes.extend(bye.sources()),
+                Ok(Packet::Bye(bye)) if is_pulled => {
+                    for by in bye.sources() {
+                        publisher.handle_bye(target.track, by, at.now);
+                    }
+                }
                 Ok(_) => {}
                 Err(_) => cx.cells.rtcp_malformed.add(1),
             }
-        }
-        for by in byes {
-            self.handle_pull_bye(cx, target, by);
         }
     }
 }

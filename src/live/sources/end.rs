@@ -7,12 +7,9 @@ use std::sync::Arc;
 use crate::live::core::message::Ask;
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
-use crate::live::sources::info::totals_of;
 use crate::live::sources::log::note_source_down;
 use crate::live::sources::publisher::{Publisher, Way};
 use crate::session::cx::Cx;
-use crate::session::directory::SessionRef;
-use crate::session::transport::Transport;
 
 impl Sources {
     /// Ends a publisher and releases its path.
@@ -73,28 +70,16 @@ impl Sources {
         }
     }
 
-    /// Removes a publisher from all tables.
+    /// Removes a publisher from all tables, and closes its sockets if it is an input.
     pub(crate) fn forget_publisher(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
         number: u32,
     ) -> Option<Publisher> {
-        let publisher = self.publishers.remove(&number)?;
-        hub.count_source_end(publisher.source.path(), &totals_of(&publisher));
-        if let Some(id) = publisher.id() {
-            cx.directory.leave(id, publisher.connection, SessionRef::Publisher(number));
-        }
-        cx.demux.forget(number);
+        let publisher = self.publishers.forget(cx, hub, number)?;
         if let Way::Input = publisher.way {
             self.close_input(cx, number);
-        }
-        for track in &publisher.tracks {
-            if let Some(Transport::Udp { pair, .. }) = track.path
-                && pair != 0
-            {
-                cx.close_unused_pair(pair);
-            }
         }
         Some(publisher)
     }

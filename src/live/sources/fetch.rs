@@ -6,6 +6,7 @@
 //! ```
 //! Invariant: an order to start ends in a claim or in `PullFailed`. DESIGN section 5.6.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::config::source::SourceAddress;
@@ -48,7 +49,7 @@ impl Sources {
                 Way::Pulled => self.handle_pull_granted(cx, hub, number),
                 Way::Announced { .. } | Way::Input => {
                     publisher.state = PublisherState::Recording(generation);
-                    self.note_source_up(cx, hub, number);
+                    self.publishers.note_up(cx, hub, number);
                 }
             }
         }
@@ -71,8 +72,8 @@ impl Sources {
         self.stop_pull(cx, hub, path);
         let is_it =
             |publisher: &Publisher| publisher.id().is_none() && publisher.source.path() == path;
-        let found = self.publishers.iter().find(|(_, publisher)| is_it(publisher));
-        if let Some(number) = found.map(|(number, _)| *number) {
+        let found = self.publishers.beyond(Bound::Unbounded).find(|(_, one)| is_it(one));
+        if let Some(number) = found.map(|(number, _)| number) {
             self.forget_publisher(cx, hub, number);
         }
         self.stop_input(cx, path);

@@ -5,16 +5,16 @@ use jiff::Timestamp;
 use crate::config::source::SourceAddress;
 use crate::live::core::info::{SourceInfo, SourceTrackInfo, drops, source_totals};
 use crate::live::core::source::SourceTrack;
-use crate::live::sources::Sources;
 use crate::live::sources::publisher::Publisher;
+use crate::live::sources::publishers::Publishers;
 use crate::metrics::paths::PathTotals;
 use crate::session::cx::Cx;
 use crate::session::info::SessionInfo;
 use crate::session::transport::Transport;
 
-impl Sources {
-    pub(crate) fn publisher_info(&self, cx: &Cx, number: u32) -> Option<SessionInfo> {
-        let publisher = self.publishers.get(&number)?;
+impl Publishers {
+    pub(crate) fn session_info(&self, cx: &Cx, number: u32) -> Option<SessionInfo> {
+        let publisher = self.get(&number)?;
         let source = self.source_info(cx, number)?;
         Some(SessionInfo {
             id: publisher.id()?.to_string(),
@@ -36,7 +36,7 @@ impl Sources {
     }
 
     pub(crate) fn source_info(&self, cx: &Cx, number: u32) -> Option<SourceInfo> {
-        let publisher = self.publishers.get(&number)?;
+        let publisher = self.get(&number)?;
         let (source, config) = (&publisher.source, cx.path_config(publisher.source.path()));
         let counts = source.counts();
         let age = source.began().map(|began| cx.now.since(began));

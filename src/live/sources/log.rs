@@ -6,15 +6,15 @@
 //! ```
 
 use crate::live::hub::Hub;
-use crate::live::sources::Sources;
 use crate::live::sources::publisher::Publisher;
+use crate::live::sources::publishers::Publishers;
 use crate::session::client::clip;
 use crate::session::cx::Cx;
 
-impl Sources {
+impl Publishers {
     /// Logs that a source has begun to send.
-    pub(crate) fn note_source_up(&self, cx: &Cx, hub: &mut Hub, number: u32) {
-        let Some(publisher) = self.publishers.get(&number) else { return };
+    pub(crate) fn note_up(&self, cx: &Cx, hub: &mut Hub, number: u32) {
+        let Some(publisher) = self.get(&number) else { return };
         let path = publisher.source.path().clone();
         let tracks = encodings(publisher);
         let (peer, ip) = (publisher.peer, publisher.peer.ip().to_canonical());

@@ -12,6 +12,7 @@ pub(crate) mod info;
 pub mod listen;
 mod log;
 pub mod publisher;
+pub mod publishers;
 pub mod pull;
 mod reports;
 mod walk;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 use crate::live::hub::Hub;
 use crate::live::sources::listen::Inputs;
-use crate::live::sources::publisher::Publisher;
+use crate::live::sources::publishers::Publishers;
 use crate::live::sources::pull::joined::Pull;
 use crate::live::sources::walk::Walks;
 use crate::rtsp::reader::Method;
@@ -33,17 +34,14 @@ use crate::session::cx::Cx;
 /// All sources of one shard: see the module.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// By a number that is never used again, so a late message for a source that has ended finds
-    /// none. Sorted, because each turn looks at some of the sources.
-    pub publishers: BTreeMap<u32, Publisher>,
+    /// Sources with a path, or with a claim to one.
+    pub publishers: Publishers,
     /// Pulled sources, by the number of their publisher.
     pub(crate) pulls: BTreeMap<u32, Pull>,
     /// Transport of each pulled path that worked last.
     pub(crate) pull_ways: HashMap<Arc<str>, Lower>,
     /// Sources that listen at an address.
     pub(crate) inputs: Inputs,
-    /// Publishers with packets that are not fed yet.
-    pub(crate) unfed: Vec<u32>,
     /// Progress of the checks on sources.
     pub(crate) walks: Walks,
 }

@@ -33,27 +33,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rand::Rng;
-
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
 use crate::live::core::again::Again;
 use crate::live::core::batch::Generation;
 use crate::live::core::description::Description;
-use crate::live::core::latch::AddressLatch;
 use crate::live::core::liveness::Feeder;
-use crate::live::core::message::{Ask, SourceRef};
 use crate::live::core::source::{RtpFields, Source};
-use crate::live::hub::Hub;
-use crate::live::sources::Sources;
-use crate::live::sources::announced::{Origin, PublisherTrack, format_of};
+use crate::live::sources::announced::{Origin, PublisherTrack};
 use crate::poll::poll_table::EntryKey;
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
 use crate::session::command::Waiter;
-use crate::session::cx::Cx;
-use crate::session::directory::SessionRef;
 use crate::session::transport::Transport;
 
 /// See the module.
@@ -87,6 +79,9 @@ pub struct Publisher {
     pub(crate) own_ssrc: Ssrc,
     /// It is on the list of those with packets that are not fed yet.
     pub(crate) is_unfed: bool,
+    /// Tracks of a camera that have sent BYE, as bits, and when all had.
+    pub(crate) byes: u16,
+    pub(crate) all_said_bye: Option<Mono>,
 }
 
 /// See the module's picture.
@@ -124,58 +119,6 @@ pub(crate) struct Claimant {
     pub(crate) description: Arc<Description>,
     pub(crate) connection: Option<EntryKey>,
     pub(crate) peer: SocketAddr,
-}
-
-impl Sources {
-    /// Asks the home of a path for it, under a number that was not used before.
-    pub(crate) fn claim_path(
-        &mut self,
-        cx: &mut Cx,
-        hub: &mut Hub,
-        number: u32,
-        path: &Arc<str>,
-        claimant: Claimant,
-    ) {
-        let Claimant { way, waiter, sdp, origin, description, connection, peer } = claimant;
-        let mut rng = rand::rng();
-        let (now, own_ssrc) = (cx.now, Ssrc(rng.next_u32()));
-        let (of_source, described) = (Arc::clone(path), Arc::clone(&description));
-        let mut source = Source::new(of_source, described, own_ssrc, false, now);
-        source.set_formats(sdp.medias().iter().map(format_of).collect());
-        if matches!(way, Way::Input) {
-            for (track, _) in (0_u8..).zip(sdp.medias()) {
-                // Its senders are told apart by the input; reports come from another port.
-                source.set_up(track, AddressLatch::Any, AddressLatch::Any);
-            }
-        }
-        let is_pulled = !matches!(way, Way::Announced { .. });
-        let publisher = Publisher {
-            way,
-            source,
-            state: PublisherState::Claiming(waiter),
-            tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
-            sdp,
-            origin,
-            described: Arc::clone(&description),
-            again: Again::new(now),
-            redescribed: None,
-            fed_since: None,
-            connection,
-            peer,
-            alive: now,
-            cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
-            own_ssrc,
-            is_unfed: false,
-        };
-        // Before its first packet: see the invariant of the table.
-        hub.tally.enter(path);
-        if let Some(id) = publisher.id() {
-            cx.directory.enter(id, connection, SessionRef::Publisher(number));
-        }
-        self.publishers.insert(number, publisher);
-        let (source, rules) = (SourceRef { shard: cx.shard, number }, cx.path_rules(path));
-        hub.ask(path, Ask::Claim { source, description, is_pulled, rules });
-    }
 }
 
 impl Publisher {

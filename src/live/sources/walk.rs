@@ -9,7 +9,6 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::live::core::message::ToHome;
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::session::cx::Cx;
@@ -64,7 +63,7 @@ impl Sources {
     pub(crate) fn go_on_with_sources(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let behind = |from| (from, Bound::Unbounded);
         let publishers = &self.publishers;
-        let next = |from| publishers.range(behind(from)).map(|(number, _)| *number);
+        let next = |from| publishers.beyond(from).map(|(number, _)| number);
         let publishers = self.walks.publishers.next(next);
         let pulls = &self.pulls;
         let pulls = self.walks.pulls.next(|from| pulls.range(behind(from)).map(|(n, _)| *n));
@@ -84,7 +83,7 @@ impl Sources {
             && let Some(ask) = publisher.poll_description(now)
         {
             let path = Arc::clone(publisher.source.path());
-            hub.asks.push(ToHome { path, ask });
+            hub.ask(&path, ask);
         }
         if !publisher.is_recording() {
             if now.since(publisher.alive) < cx.config.timeout {
@@ -94,7 +93,7 @@ impl Sources {
             if !is_answered {
                 self.dismiss_publisher(cx, hub, number, "publisher did not send RECORD in time");
             }
-        } else if !self.report_to_publisher(cx, number, now) {
+        } else if !self.publishers.report_to(cx, number, now) {
             self.dismiss_publisher(cx, hub, number, "no RTP from the source");
         }
     }

@@ -298,7 +298,7 @@ impl Crowd {
         let directory = &self.bench.sessions.cx.directory;
         assert_eq!(directory.len(), live.sources.publishers.len() + live.readers.table.len());
         let is_there = |session: &SessionRef| match *session {
-            SessionRef::Publisher(number) => live.sources.publishers.contains_key(&number),
+            SessionRef::Publisher(number) => live.sources.publishers.get(&number).is_some(),
             SessionRef::Reader(index) => live.readers.table.contains(index as usize),
             SessionRef::Title(_) => false,
         };

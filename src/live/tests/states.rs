@@ -136,7 +136,7 @@ impl Column {
                 ReaderState::Paused => "Paused",
             }),
             SessionRef::Publisher(number) => {
-                let publisher = &live.sources.publishers[&number];
+                let publisher = live.sources.publishers.get(&number).unwrap();
                 let is_set_up = publisher.tracks.iter().any(|track| track.path.is_some());
                 Some(match publisher.state {
                     PublisherState::Claiming(_) => "Claiming",

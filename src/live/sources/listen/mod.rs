@@ -237,7 +237,7 @@ impl Sources {
         let target = Target { source: number, track };
         if is_rtcp {
             match sender.admits_report(from) {
-                true => self.handle_publisher_report(cx, target, None, bytes),
+                true => self.publishers.handle_report(cx, target, None, bytes),
                 false => self.refuse_sender(cx, number),
             }
             return Vec::new();
@@ -281,7 +281,7 @@ impl Sources {
         while let Some(number) = self.inputs.filling.pop() {
             let Some(mut ts) = self.inputs.take_ts(number) else { continue };
             let target = Target { source: number, track: 0 };
-            ts.flush(|rtp| self.handle_publisher_packet(cx, target, None, rtp));
+            ts.flush(|rtp| self.publishers.handle_packet(cx, target, None, rtp));
             self.inputs.put_ts_back(number, ts);
         }
     }
@@ -389,17 +389,17 @@ impl Sources {
         let (origin, way) = (input_origin(cx, number), Way::Input);
         let (waiter, connection) = (None, None);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.claim_path(cx, hub, number, &path, claimant);
+        self.publishers.claim(cx, hub, number, &path, claimant);
     }
 
     /// Takes a datagram of the sender that holds the track.
     fn feed_input(&mut self, cx: &Cx, target: Target, bytes: &[u8]) {
         let (number, now) = (target.source, cx.now);
         let Some(mut ts) = self.inputs.take_ts(number) else {
-            self.handle_publisher_packet(cx, target, None, bytes);
+            self.publishers.handle_packet(cx, target, None, bytes);
             return;
         };
-        ts.handle_datagram(bytes, now, |rtp| self.handle_publisher_packet(cx, target, None, rtp));
+        ts.handle_datagram(bytes, now, |rtp| self.publishers.handle_packet(cx, target, None, rtp));
         let is_filling = ts.is_filling();
         self.inputs.put_ts_back(number, ts);
         if is_filling {

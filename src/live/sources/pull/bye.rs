@@ -9,50 +9,40 @@ use std::time::Duration;
 
 use crate::base::ids::Ssrc;
 use crate::base::time::Mono;
-use crate::live::core::demux::Target;
 use crate::live::core::meter::Gaps;
-use crate::live::hub::Hub;
-use crate::live::sources::Sources;
 use crate::live::sources::publisher::Publisher;
-use crate::live::sources::pull::PullError;
-use crate::session::cx::Cx;
 
-impl Sources {
-    /// A track has sent BYE. When all tracks have, and no packet follows, the source has ended;
-    /// cameras that change their SSRC send BYE for the old one and continue.
-    pub(crate) fn handle_pull_bye(&mut self, cx: &Cx, target: Target, by: Ssrc) {
-        let Some(pull) = self.pulls.get_mut(&target.source) else { return };
-        let Some(publisher) = self.publishers.get(&target.source) else { return };
-        let of = |track| publisher.source.track(track).and_then(|track| track.ssrc());
-        if of(target.track) != Some(by) {
+impl Publisher {
+    /// A track of a camera has sent BYE. When all tracks have, and no packet follows, the source
+    /// has ended; cameras that change their SSRC send BYE for the old one and continue.
+    pub(crate) fn handle_bye(&mut self, track: u8, by: Ssrc, now: Mono) {
+        let source = &self.source;
+        let of = |track| source.track(track).and_then(|track| track.ssrc());
+        if of(track) != Some(by) {
             return;
         }
-        pull.byes |= 1_u16.checked_shl(target.track.into()).unwrap_or(0);
-        let count = u8::try_from(publisher.tracks.len()).unwrap_or(u8::MAX);
-        let is_left = |track: &u8| of(*track).is_some() && pull.byes >> (*track).min(15) & 1 == 0;
+        self.byes |= 1_u16.checked_shl(track.into()).unwrap_or(0);
+        let count = u8::try_from(self.tracks.len()).unwrap_or(u8::MAX);
+        let byes = self.byes;
+        let is_left = |track: &u8| of(*track).is_some() && byes >> (*track).min(15) & 1 == 0;
         if !(0..count).any(|track| is_left(&track)) {
             // A later BYE replaces the earlier one if packets arrived in between.
-            let is_new = |said: Mono| newest_packet(publisher) > Some(said);
-            if pull.all_said_bye.is_none_or(is_new) {
-                pull.all_said_bye = Some(cx.now);
+            let is_new = |said: Mono| newest_packet(self) > Some(said);
+            if self.all_said_bye.is_none_or(is_new) {
+                self.all_said_bye = Some(now);
             }
         }
     }
 
-    /// Ends a source whose BYE is old enough, unless packets have followed.
-    pub(crate) fn settle_bye(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
-        let Some(pull) = self.pulls.get_mut(&number) else { return };
-        let Some(said) = pull.all_said_bye else { return };
-        let publisher = self.publishers.get(&number);
-        let goes_on = publisher.and_then(newest_packet) > Some(said);
-        let wait = publisher.map_or(BYE_WAIT, |publisher| wait_of(publisher.source.gaps()));
-        let is_over = !goes_on && cx.now.since(said) >= wait;
+    /// Whether the source has ended by a BYE that is old enough, without packets after it.
+    pub(crate) fn has_said_bye(&mut self, now: Mono) -> bool {
+        let Some(said) = self.all_said_bye else { return false };
+        let goes_on = newest_packet(self) > Some(said);
+        let is_over = !goes_on && now.since(said) >= wait_of(self.source.gaps());
         if goes_on || is_over {
-            (pull.all_said_bye, pull.byes) = (None, 0);
+            (self.all_said_bye, self.byes) = (None, 0);
         }
-        if is_over {
-            self.with_pull(cx, hub, number, |client| client.fail(PullError::Bye));
-        }
+        is_over
     }
 }
 

@@ -20,7 +20,6 @@ use rand::Rng;
 
 use crate::base::host::Host;
 use crate::base::ids::CameraName;
-use crate::base::time::Mono;
 use crate::live::core::demux::{SocketName, Target};
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::limits::PATHS_MAX;
@@ -51,9 +50,6 @@ pub(crate) struct Pull {
     local: IpAddr,
     /// Reserved pair of ports of each track.
     pairs: Vec<(u8, u16)>,
-    /// Tracks that have sent BYE, as bits, and when all had.
-    pub(crate) byes: u16,
-    pub(crate) all_said_bye: Option<Mono>,
 }
 
 impl Sources {
@@ -78,8 +74,6 @@ impl Sources {
             peer: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             local: Ipv4Addr::LOCALHOST.into(),
             pairs: Vec::new(),
-            byes: 0,
-            all_said_bye: None,
         };
         self.pulls.insert(number, pull);
         self.settle_pull(cx, hub, number);
@@ -244,7 +238,7 @@ impl Sources {
     ) {
         let pull = self.pulls.get(&name.source);
         if pull.is_some_and(|pull| pull.attempt == name.attempt) {
-            self.handle_fetched_frame(cx, name.source, channel, bytes);
+            self.publishers.handle_frame(cx, name.source, channel, bytes);
         }
     }
 
@@ -291,7 +285,10 @@ impl Sources {
                 self.pull_ways.insert(Arc::clone(&pull.path), way);
             }
         }
-        self.settle_bye(cx, hub, number);
+        let publisher = self.publishers.get_mut(&number);
+        if publisher.is_some_and(|publisher| publisher.has_said_bye(now)) {
+            self.with_pull(cx, hub, number, |client| client.fail(PullError::Bye));
+        }
         self.with_pull(cx, hub, number, |client| client.handle_tick(now));
     }
 
@@ -322,8 +319,7 @@ impl Sources {
             }
             PullOrder::Connect(to) => {
                 pull.attempt = pull.attempt.wrapping_add(1);
-                (pull.peer, pull.byes, pull.connection) = (to, 0, None);
-                pull.all_said_bye = None;
+                (pull.peer, pull.connection) = (to, None);
                 let camera = CameraName { source: number, attempt: pull.attempt };
                 cx.out.push(Action::Connect { camera, to });
             }
@@ -392,7 +388,7 @@ impl Sources {
         let (connection, peer) = (pull.connection, pull.peer);
         let (way, waiter) = (Way::Pulled, None);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.claim_path(cx, hub, number, &path, claimant);
+        self.publishers.claim(cx, hub, number, &path, claimant);
     }
 
     /// Reserves ports for a track; without a free pair one is opened.
@@ -478,7 +474,7 @@ impl Sources {
                 cx.out.push(Action::Knock { pair, rtp, rtcp });
             }
         }
-        self.note_source_up(cx, hub, number);
+        self.publishers.note_up(cx, hub, number);
     }
 }
 

@@ -1,0 +1,214 @@
+//! The publishers of a shard: claims of their paths, their packets on the way to the homes.
+//!
+//! ```text
+//!  claim --Claim--> home          packet --> unfed --end of the turn: Describe, Feed--> home
+//!    `--no answer--> due_asks          every 5 s: due_asks --Hold--> home
+//! ```
+//! Invariants: a number is never used again, so a late message for a source that has ended finds
+//! none. A publisher with packets that are not fed is in `unfed`, once.
+//! Bound: `PATHS_MAX` publishers.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use crate::base::ids::Ssrc;
+use crate::base::time::Mono;
+use crate::live::core::again::Again;
+use crate::live::core::latch::AddressLatch;
+use crate::live::core::message::{Ask, SourceRef};
+use crate::live::core::source::Source;
+use crate::live::hub::Hub;
+use crate::live::sources::announced::{PublisherTrack, format_of};
+use crate::live::sources::info::totals_of;
+use crate::live::sources::publisher::{Claimant, Publisher, PublisherState, Way};
+use crate::session::cx::Cx;
+use crate::session::directory::SessionRef;
+use crate::session::transport::Transport;
+
+/// All publishers of one shard: see the module.
+#[derive(Debug, Default)]
+pub struct Publishers {
+    /// Sorted, because each turn looks at some of the publishers.
+    by_number: BTreeMap<u32, Publisher>,
+    /// Publishers with packets that are not fed yet.
+    unfed: Vec<u32>,
+}
+
+impl Publishers {
+    /// Number of publishers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_number.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
+    pub(crate) fn get(&self, number: &u32) -> Option<&Publisher> {
+        self.by_number.get(number)
+    }
+
+    pub(crate) fn get_mut(&mut self, number: &u32) -> Option<&mut Publisher> {
+        self.by_number.get_mut(number)
+    }
+
+    /// All publishers, by number.
+    pub fn values(&self) -> impl Iterator<Item = &Publisher> {
+        self.by_number.values()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut Publisher> {
+        self.by_number.values_mut()
+    }
+
+    /// All numbers, in order.
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        self.by_number.keys().copied().collect()
+    }
+
+    /// Publishers with numbers beyond a bound, in order.
+    pub(crate) fn beyond(&self, from: Bound<u32>) -> impl Iterator<Item = (u32, &Publisher)> {
+        let found = self.by_number.range((from, Bound::Unbounded));
+        found.map(|(number, publisher)| (*number, publisher))
+    }
+}
+
+impl Publishers {
+    /// Asks the home of a path for it, under a number that was not used before.
+    pub(crate) fn claim(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        path: &Arc<str>,
+        claimant: Claimant,
+    ) {
+        let Claimant { way, waiter, sdp, origin, description, connection, peer } = claimant;
+        let mut rng = rand::rng();
+        let (now, own_ssrc) = (cx.now, Ssrc(rng.next_u32()));
+        let (of_source, described) = (Arc::clone(path), Arc::clone(&description));
+        let mut source = Source::new(of_source, described, own_ssrc, false, now);
+        source.set_formats(sdp.medias().iter().map(format_of).collect());
+        if matches!(way, Way::Input) {
+            for (track, _) in (0_u8..).zip(sdp.medias()) {
+                // Its senders are told apart by the input; reports come from another port.
+                source.set_up(track, AddressLatch::Any, AddressLatch::Any);
+            }
+        }
+        let is_pulled = !matches!(way, Way::Announced { .. });
+        let publisher = Publisher {
+            way,
+            source,
+            state: PublisherState::Claiming(waiter),
+            tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
+            sdp,
+            origin,
+            described: Arc::clone(&description),
+            again: Again::new(now),
+            redescribed: None,
+            fed_since: None,
+            connection,
+            peer,
+            alive: now,
+            cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
+            own_ssrc,
+            is_unfed: false,
+            byes: 0,
+            all_said_bye: None,
+        };
+        // Before its first packet: see the invariant of the table.
+        hub.tally.enter(path);
+        if let Some(id) = publisher.id() {
+            cx.directory.enter(id, connection, SessionRef::Publisher(number));
+        }
+        self.by_number.insert(number, publisher);
+        let (source, rules) = (SourceRef { shard: cx.shard, number }, cx.path_rules(path));
+        hub.ask(path, Ask::Claim { source, description, is_pulled, rules });
+    }
+
+    /// Removes a publisher from all tables. Sockets of an input stay open.
+    pub(crate) fn forget(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) -> Option<Publisher> {
+        let publisher = self.by_number.remove(&number)?;
+        hub.count_source_end(publisher.source.path(), &totals_of(&publisher));
+        if let Some(id) = publisher.id() {
+            cx.directory.leave(id, publisher.connection, SessionRef::Publisher(number));
+        }
+        cx.demux.forget(number);
+        for track in &publisher.tracks {
+            if let Some(Transport::Udp { pair, .. }) = track.path
+                && pair != 0
+            {
+                cx.close_unused_pair(pair);
+            }
+        }
+        Some(publisher)
+    }
+
+    /// A publisher has packets to feed.
+    pub(crate) fn note_unfed(&mut self, number: u32) {
+        self.unfed.push(number);
+    }
+
+    /// When the next batch must not wait for further packets.
+    pub(crate) fn next_flush(&self) -> Option<Mono> {
+        let unfed = self.unfed.iter().filter_map(|number| self.by_number.get(number));
+        unfed.filter_map(|publisher| publisher.source.flush_due()).min()
+    }
+
+    /// Feeds the packets of this turn to their paths.
+    pub(crate) fn feed(&mut self, hub: &mut Hub, now: Mono) {
+        // The storage is put back if nothing was added meanwhile, so that a turn allocates nothing.
+        let mut unfed = std::mem::take(&mut self.unfed);
+        for number in unfed.drain(..) {
+            let Some(publisher) = self.by_number.get_mut(&number) else { continue };
+            let path = Arc::clone(publisher.source.path());
+            // The description goes before the frames that need it.
+            if let Some(ask) = publisher.poll_description(now) {
+                hub.ask(&path, ask);
+            }
+            while let Some(batch) = publisher.source.poll_batch(now) {
+                hub.ask(&path, Ask::Feed { generation: batch.generation(), batch });
+            }
+            publisher.is_unfed = publisher.source.flush_due().is_some();
+            if publisher.is_unfed {
+                self.unfed.push(number);
+            }
+        }
+        if self.unfed.is_empty() {
+            self.unfed = unfed;
+        }
+    }
+
+    /// Messages to homes that are due: renewals of what is held, and claims without an answer.
+    pub(crate) fn due_asks(&mut self, cx: &Cx, is_renewal: bool) -> Vec<(Arc<str>, Ask)> {
+        let (mut renewals, mut claims) = (Vec::new(), Vec::new());
+        for (number, publisher) in &mut self.by_number {
+            let source = SourceRef { shard: cx.shard, number: *number };
+            let path = Arc::clone(publisher.source.path());
+            let description = Arc::clone(&publisher.described);
+            let is_pulled = publisher.id().is_none();
+            match publisher.state {
+                PublisherState::Claiming(_) => {
+                    if publisher.again.is_due(cx.now) {
+                        let rules = cx.path_rules(&path);
+                        claims.push((path, Ask::Claim { source, description, is_pulled, rules }));
+                    }
+                }
+                PublisherState::Announced(generation) | PublisherState::Recording(generation) => {
+                    if is_renewal && !is_pulled {
+                        renewals.push((path, Ask::Hold { source, generation, description }));
+                    }
+                }
+            }
+        }
+        renewals.append(&mut claims);
+        renewals
+    }
+}
