@@ -4,6 +4,7 @@
 //! Bound: readers with about `streams_max` streams at once.
 
 use crate::live::desk::Live;
+use crate::live::sources::Sources;
 use crate::session::cx::Cx;
 
 impl Live {
@@ -16,7 +17,8 @@ impl Live {
         why: &'static str,
     ) -> usize {
         self.hub.is_stopping = true;
-        self.sources.stop_pulls(cx, &mut self.hub);
+        let Sources { pulls, publishers, .. } = &mut self.sources;
+        pulls.stop_all(cx, &mut self.hub, publishers);
         for number in self.sources.publishers.numbers() {
             self.sources.end_publisher(cx, &mut self.hub, number, why);
         }

@@ -9,6 +9,7 @@ use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::log::note_source_down;
 use crate::live::sources::publisher::{Publisher, Way};
+use crate::live::sources::pull::PullError;
 use crate::session::cx::Cx;
 
 impl Sources {
@@ -32,7 +33,8 @@ impl Sources {
             }
         }
         if publisher.is_pulled() {
-            self.handle_pull_dismissed(cx, hub, number, why);
+            let error = PullError::Ended(why);
+            self.pulls.tell(cx, hub, &mut self.publishers, number, |client| client.fail(error));
         }
     }
 
@@ -47,7 +49,7 @@ impl Sources {
         let Some(publisher) = self.forget_publisher(cx, hub, number) else { return };
         note_source_down(&publisher, why);
         if publisher.is_pulled() {
-            self.stop_pull(cx, hub, publisher.source.path());
+            self.pulls.stop(cx, hub, &mut self.publishers, number);
         } else {
             cx.hang_up(publisher.connection);
         }

@@ -6,15 +6,14 @@
 //! ```
 //! Invariant: an order to start ends in a claim or in `PullFailed`. DESIGN section 5.6.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::config::source::SourceAddress;
 use crate::live::core::message::{Ask, RefusedError};
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
-use crate::live::sources::publisher::{Publisher, PublisherState, Way};
-use crate::live::sources::pull::PullPlan;
+use crate::live::sources::publisher::{PublisherState, Way};
+use crate::live::sources::pull::{PullError, PullPlan};
 use crate::session::cx::Cx;
 
 impl Sources {
@@ -27,7 +26,8 @@ impl Sources {
         match config.source {
             SourceAddress::Rtsp(ref url) => {
                 let (url, transport) = (url.clone(), config.source_transport);
-                self.start_pull(cx, hub, path, PullPlan { url, transport, worked: None });
+                let plan = PullPlan { url, transport, worked: None };
+                self.pulls.start(cx, hub, &mut self.publishers, path, plan);
             }
             SourceAddress::Udp(ref source) => self.start_udp_input(cx, hub, path, source),
             SourceAddress::Sdp(ref file) => self.start_described_input(cx, hub, path, file),
@@ -46,7 +46,12 @@ impl Sources {
             publisher.source.grant(generation, now);
             match publisher.way {
                 // SETUP of the tracks comes first: only after SETUP the transport is known.
-                Way::Pulled => self.handle_pull_granted(cx, hub, number),
+                Way::Pulled => {
+                    let pulls = &mut self.pulls;
+                    pulls.tell(cx, hub, &mut self.publishers, number, |client| {
+                        client.handle_granted(now);
+                    });
+                }
                 Way::Announced { .. } | Way::Input => {
                     publisher.state = PublisherState::Recording(generation);
                     self.publishers.note_up(cx, hub, number);
@@ -64,18 +69,19 @@ impl Sources {
         why: RefusedError,
     ) {
         self.forget_publisher(cx, hub, number);
-        self.handle_pull_refused(cx, hub, number, why);
+        let error = PullError::NotGranted(why);
+        self.pulls.tell(cx, hub, &mut self.publishers, number, |client| client.fail(error));
     }
 
     /// Stops the source of a path for its home on this shard.
     pub(crate) fn stop_fetch(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
-        self.stop_pull(cx, hub, path);
-        let is_it =
-            |publisher: &Publisher| publisher.id().is_none() && publisher.source.path() == path;
-        let found = self.publishers.beyond(Bound::Unbounded).find(|(_, one)| is_it(one));
-        if let Some(number) = found.map(|(number, _)| number) {
+        if let Some(number) = self.pulls.number_of(path) {
+            self.pulls.stop(cx, hub, &mut self.publishers, number);
             self.forget_publisher(cx, hub, number);
         }
-        self.stop_input(cx, path);
+        if let Some(number) = self.input_of(path) {
+            self.forget_publisher(cx, hub, number);
+            self.close_input(cx, number);
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod announce;
 pub(crate) mod announced;
 mod arrivals;
+mod cameras;
 mod end;
 mod fetch;
 pub(crate) mod info;
@@ -15,19 +16,16 @@ pub mod publisher;
 pub mod publishers;
 pub mod pull;
 mod reports;
+mod table;
 mod walk;
-
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use crate::live::hub::Hub;
 use crate::live::sources::listen::Inputs;
 use crate::live::sources::publishers::Publishers;
-use crate::live::sources::pull::joined::Pull;
+use crate::live::sources::pull::joined::Pulls;
 use crate::live::sources::walk::Walks;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
-use crate::rtsp::transport::Lower;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 
@@ -36,10 +34,8 @@ use crate::session::cx::Cx;
 pub struct Sources {
     /// Sources with a path, or with a claim to one.
     pub publishers: Publishers,
-    /// Pulled sources, by the number of their publisher.
-    pub(crate) pulls: BTreeMap<u32, Pull>,
-    /// Transport of each pulled path that worked last.
-    pub(crate) pull_ways: HashMap<Arc<str>, Lower>,
+    /// Sources that are pulled.
+    pub(crate) pulls: Pulls,
     /// Sources that listen at an address.
     pub(crate) inputs: Inputs,
     /// Progress of the checks on sources.

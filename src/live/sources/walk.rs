@@ -61,17 +61,15 @@ impl Walk {
 impl Sources {
     /// Checks the publishers and pulls whose turn it is.
     pub(crate) fn go_on_with_sources(&mut self, cx: &mut Cx, hub: &mut Hub) {
-        let behind = |from| (from, Bound::Unbounded);
-        let publishers = &self.publishers;
+        let (publishers, pulls) = (&self.publishers, &self.pulls);
         let next = |from| publishers.beyond(from).map(|(number, _)| number);
         let publishers = self.walks.publishers.next(next);
-        let pulls = &self.pulls;
-        let pulls = self.walks.pulls.next(|from| pulls.range(behind(from)).map(|(n, _)| *n));
+        let pulls = self.walks.pulls.next(|from| pulls.beyond(from));
         for number in publishers {
             self.look_after_publisher(cx, hub, number);
         }
         for number in pulls {
-            self.look_after_pull(cx, hub, number);
+            self.pulls.look_after(cx, hub, &mut self.publishers, number);
         }
     }
 

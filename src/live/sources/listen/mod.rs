@@ -161,12 +161,10 @@ impl Sources {
         }));
     }
 
-    /// Stops a path's input that is not a publisher yet.
-    pub(crate) fn stop_input(&mut self, cx: &mut Cx, path: &Arc<str>) {
+    /// Number of a path's input.
+    pub(crate) fn input_of(&self, path: &Arc<str>) -> Option<u32> {
         let found = self.inputs.by_number.iter().find(|(_, input)| input.path == *path);
-        if let Some(number) = found.map(|(number, _)| *number) {
-            self.close_input(cx, number);
-        }
+        found.map(|(number, _)| *number)
     }
 
     /// Removes an input and closes its sockets.

@@ -13,7 +13,9 @@
 //! (reference 001). A pair is reserved for the host before SETUP; without a free pair one is
 //! opened.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use rand::Rng;
@@ -23,15 +25,16 @@ use crate::base::ids::CameraName;
 use crate::live::core::demux::{SocketName, Target};
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::limits::PATHS_MAX;
-use crate::live::core::message::{Ask, RefusedError};
+use crate::live::core::message::Ask;
 use crate::live::hub::Hub;
-use crate::live::sources::Sources;
 use crate::live::sources::announced::{Origin, description};
 use crate::live::sources::publisher::{Claimant, PublisherState, Way};
+use crate::live::sources::publishers::Publishers;
 use crate::live::sources::pull::{PullClient, PullError, PullOrder, PullPlan, PullWay};
+use crate::live::sources::table::{OfPath, SourceTable};
 use crate::poll::poll_table::EntryKey;
-use crate::poll::task::{ResolveFailure, Task, TaskClass, TaskOwner, Work};
-use crate::rtsp::reader::{ClientResponse, ParseError, Request};
+use crate::poll::task::{Task, TaskClass, TaskOwner, Work};
+use crate::rtsp::transport::Lower;
 use crate::sdp::session::SessionSdp;
 use crate::session::action::Action;
 use crate::session::cx::Cx;
@@ -52,18 +55,37 @@ pub(crate) struct Pull {
     pairs: Vec<(u8, u16)>,
 }
 
-impl Sources {
+/// The pulled sources of one shard. What needs the publishers of the shard takes them as an
+/// argument.
+#[derive(Debug, Default)]
+pub(crate) struct Pulls {
+    /// By the number of their publisher.
+    table: SourceTable<Pull>,
+    /// Transport of each path that worked last.
+    ways: HashMap<Arc<str>, Lower>,
+}
+
+impl OfPath for Pull {
+    fn path(&self) -> &Arc<str> {
+        &self.path
+    }
+}
+
+impl Pulls {
     /// Starts to pull a camera for a home on this shard.
-    pub(crate) fn start_pull(
+    pub(crate) fn start(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
+        publishers: &mut Publishers,
         path: &Arc<str>,
         mut plan: PullPlan,
     ) {
         // The home starts one client at a time; two would fight for the path.
-        self.stop_pull(cx, hub, path);
-        plan.worked = self.pull_ways.get(path).copied();
+        if let Some(number) = self.number_of(path) {
+            self.stop(cx, hub, publishers, number);
+        }
+        plan.worked = self.ways.get(path).copied();
         tracing::debug!(%path, url = %plan.url, "a source is pulled");
         let number = hub.next_serial();
         let pull = Pull {
@@ -75,240 +97,142 @@ impl Sources {
             local: Ipv4Addr::LOCALHOST.into(),
             pairs: Vec::new(),
         };
-        self.pulls.insert(number, pull);
-        self.settle_pull(cx, hub, number);
+        self.table.insert(number, pull);
+        self.settle(cx, hub, publishers, number);
     }
 
-    /// Stops pulling a path that is not needed any more.
-    pub(crate) fn stop_pull(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
-        let found = self.pulls.iter().find(|(_, pull)| pull.path == *path);
-        if let Some(number) = found.map(|(number, _)| *number) {
-            tracing::info!(code = "HE-I310", %path, "pull stopped");
-            self.end_pull(cx, hub, number);
-        }
+    /// Number of the source that is pulled for a path.
+    pub(crate) fn number_of(&self, path: &str) -> Option<u32> {
+        self.table.number_of(path)
+    }
+
+    /// Numbers of sources beyond a bound, in order.
+    pub(crate) fn beyond(&self, from: Bound<u32>) -> impl Iterator<Item = u32> {
+        self.table.beyond(from)
+    }
+
+    /// Whether nothing is pulled.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Stops pulling a source that is not needed any more.
+    pub(crate) fn stop(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        publishers: &mut Publishers,
+        number: u32,
+    ) {
+        let Some(pull) = self.table.get(number) else { return };
+        tracing::info!(code = "HE-I310", path = %pull.path, "pull stopped");
+        self.end(cx, hub, publishers, number);
     }
 
     /// Stops all pulls, because the server stops.
-    pub(crate) fn stop_pulls(&mut self, cx: &mut Cx, hub: &mut Hub) {
-        for number in self.pulls.keys().copied().collect::<Vec<_>>() {
-            self.end_pull(cx, hub, number);
+    pub(crate) fn stop_all(&mut self, cx: &mut Cx, hub: &mut Hub, publishers: &mut Publishers) {
+        let all: Vec<u32> = self.beyond(Bound::Unbounded).collect();
+        for number in all {
+            self.end(cx, hub, publishers, number);
         }
     }
 
-    fn end_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
-        self.with_pull(cx, hub, number, PullClient::stop);
-        self.pulls.remove(&number);
+    fn end(&mut self, cx: &mut Cx, hub: &mut Hub, publishers: &mut Publishers, number: u32) {
+        self.tell(cx, hub, publishers, number, PullClient::stop);
+        self.table.remove(number);
     }
 
-    /// Passes an event to a client, and carries out the client's orders.
-    pub(crate) fn with_pull(
-        &mut self,
-        cx: &mut Cx,
-        hub: &mut Hub,
-        number: u32,
-        tell: impl FnOnce(&mut PullClient),
-    ) {
-        let Some(pull) = self.pulls.get_mut(&number) else { return };
-        tell(&mut pull.client);
-        self.settle_pull(cx, hub, number);
+    /// Whether an event of a connection belongs to the present attempt.
+    pub(crate) fn is_current(&self, name: CameraName) -> bool {
+        self.table.get(name.source).is_some_and(|pull| pull.attempt == name.attempt)
     }
 
-    fn with_camera(
-        &mut self,
-        cx: &mut Cx,
-        hub: &mut Hub,
-        name: CameraName,
-        tell: impl FnOnce(&mut PullClient),
-    ) -> bool {
-        let pull = self.pulls.get(&name.source);
-        let is_known = pull.is_some_and(|pull| pull.attempt == name.attempt);
-        if is_known {
-            self.with_pull(cx, hub, name.source, tell);
+    fn current_mut(&mut self, name: CameraName) -> Option<&mut Pull> {
+        self.table.get_mut(name.source).filter(|pull| pull.attempt == name.attempt)
+    }
+
+    /// The connection has an entry in the poll table. False when it is not needed any more.
+    pub(crate) fn handle_opened(&mut self, name: CameraName, entry: EntryKey) -> bool {
+        let pull = self.current_mut(name);
+        pull.map(|pull| pull.connection = Some(entry)).is_some()
+    }
+
+    /// Sets the local address of the connection.
+    pub(crate) fn set_local(&mut self, name: CameraName, local: IpAddr) {
+        if let Some(pull) = self.current_mut(name) {
+            pull.local = local;
         }
-        is_known
-    }
-
-    /// The resolver has answered for a client.
-    pub fn handle_resolved(
-        &mut self,
-        cx: &mut Cx,
-        hub: &mut Hub,
-        name: CameraName,
-        result: &Result<Vec<Host>, ResolveFailure>,
-    ) {
-        let (now, result) = (cx.now, result.as_deref());
-        self.with_camera(cx, hub, name, |client| client.handle_resolved(result, now));
-    }
-
-    /// The connection to a camera has an entry in the poll table. False when it is not needed any
-    /// more.
-    pub fn handle_camera_opened(&mut self, name: CameraName, entry: EntryKey) -> bool {
-        let Some(pull) = self.pulls.get_mut(&name.source) else { return false };
-        if pull.attempt != name.attempt {
-            return false;
-        }
-        pull.connection = Some(entry);
-        true
-    }
-
-    /// The connection is established, with its local address, or has failed.
-    pub fn handle_camera_connected(
-        &mut self,
-        cx: &mut Cx,
-        hub: &mut Hub,
-        name: CameraName,
-        result: Result<IpAddr, &str>,
-    ) {
-        let now = cx.now;
-        match result {
-            Ok(local) => {
-                if let Some(pull) = self.pulls.get_mut(&name.source)
-                    && pull.attempt == name.attempt
-                {
-                    pull.local = local;
-                }
-                self.with_camera(cx, hub, name, |client| client.handle_connected(now));
-            }
-            Err(why) => {
-                self.with_camera(cx, hub, name, |client| client.handle_refused(why, now));
-            }
-        }
-    }
-
-    /// The camera has sent an answer.
-    pub fn handle_camera_answer(
-        &mut self,
-        cx: &mut Cx,
-        hub: &mut Hub,
-        name: CameraName,
-        answer: &ClientResponse,
-    ) {
-        let now = cx.now;
-        let pull = self.pulls.get(&name.source);
-        if pull.is_some_and(|pull| pull.attempt == name.attempt)
-            && let Some(publisher) = self.publishers.get_mut(&name.source)
-        {
-            publisher.source.handle_sign_of_life(now);
-        }
-        self.with_camera(cx, hub, name, |client| client.handle_answer(answer, now));
-    }
-
-    /// The camera has sent a request.
-    pub fn handle_camera_request(
-        &mut self,
-        cx: &mut Cx,
-        hub: &mut Hub,
-        name: CameraName,
-        request: &Request,
-    ) {
-        let utc_s = cx.utc_ns.div_euclid(1_000_000_000);
-        self.with_camera(cx, hub, name, |client| client.handle_request(request, utc_s));
     }
 
     /// Address of a camera.
-    #[must_use]
-    pub fn camera_address(&self, name: CameraName) -> Option<SocketAddr> {
-        self.pulls.get(&name.source).map(|pull| pull.peer)
+    pub(crate) fn peer(&self, number: u32) -> Option<SocketAddr> {
+        self.table.get(number).map(|pull| pull.peer)
     }
 
-    /// The camera has sent bytes that are not RTSP.
-    pub fn handle_camera_garbage(
+    /// Passes an event to a client, and carries out the client's orders.
+    pub(crate) fn tell(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
-        name: CameraName,
-        error: ParseError,
-    ) {
-        self.with_camera(cx, hub, name, |client| client.fail(PullError::Garbage(error)));
-    }
-
-    /// The connection has closed.
-    pub fn handle_camera_closed(&mut self, cx: &mut Cx, hub: &mut Hub, name: CameraName) {
-        let now = cx.now;
-        self.with_camera(cx, hub, name, |client| client.handle_closed(now));
-    }
-
-    /// An interleaved packet has arrived on the connection of a camera.
-    pub fn handle_camera_frame(
-        &mut self,
-        cx: &mut Cx,
-        name: CameraName,
-        channel: u8,
-        bytes: &[u8],
-    ) {
-        let pull = self.pulls.get(&name.source);
-        if pull.is_some_and(|pull| pull.attempt == name.attempt) {
-            self.publishers.handle_frame(cx, name.source, channel, bytes);
-        }
-    }
-
-    /// The home has granted the path.
-    pub(crate) fn handle_pull_granted(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
-        let now = cx.now;
-        self.with_pull(cx, hub, number, |client| client.handle_granted(now));
-    }
-
-    /// The home has refused the path.
-    pub(crate) fn handle_pull_refused(
-        &mut self,
-        cx: &mut Cx,
-        hub: &mut Hub,
+        publishers: &mut Publishers,
         number: u32,
-        why: RefusedError,
+        event: impl FnOnce(&mut PullClient),
     ) {
-        self.with_pull(cx, hub, number, |client| client.fail(PullError::NotGranted(why)));
-    }
-
-    /// The server has ended the source, as a rule because it is silent.
-    pub(crate) fn handle_pull_dismissed(
-        &mut self,
-        cx: &mut Cx,
-        hub: &mut Hub,
-        number: u32,
-        why: &'static str,
-    ) {
-        self.with_pull(cx, hub, number, |client| client.fail(PullError::Ended(why)));
+        let Some(pull) = self.table.get_mut(number) else { return };
+        event(&mut pull.client);
+        self.settle(cx, hub, publishers, number);
     }
 
     /// Checks a pull about once a second.
-    pub(crate) fn look_after_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
+    pub(crate) fn look_after(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        publishers: &mut Publishers,
+        number: u32,
+    ) {
         let now = cx.now;
-        let publisher = self.publishers.get(&number);
-        if publisher.is_some_and(|publisher| publisher.source.counts().packets > 0)
-            && let Some(pull) = self.pulls.get_mut(&number)
-        {
-            pull.client.handle_media();
-            let way = pull.client.worked();
-            if let Some(way) = way
-                && (self.pull_ways.len() < PATHS_MAX || self.pull_ways.contains_key(&pull.path))
-            {
-                self.pull_ways.insert(Arc::clone(&pull.path), way);
+        let Some(pull) = self.table.get_mut(number) else { return };
+        if let Some(publisher) = publishers.get_mut(&number) {
+            if publisher.source.counts().packets > 0 {
+                pull.client.handle_media();
+                if let Some(way) = pull.client.worked()
+                    && (self.ways.len() < PATHS_MAX || self.ways.contains_key(&pull.path))
+                {
+                    self.ways.insert(Arc::clone(&pull.path), way);
+                }
+            }
+            if publisher.has_said_bye(now) {
+                self.tell(cx, hub, publishers, number, |client| client.fail(PullError::Bye));
             }
         }
-        let publisher = self.publishers.get_mut(&number);
-        if publisher.is_some_and(|publisher| publisher.has_said_bye(now)) {
-            self.with_pull(cx, hub, number, |client| client.fail(PullError::Bye));
-        }
-        self.with_pull(cx, hub, number, |client| client.handle_tick(now));
+        self.tell(cx, hub, publishers, number, |client| client.handle_tick(now));
     }
 
     /// Carries out the orders of a client, in order.
-    fn settle_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
+    fn settle(&mut self, cx: &mut Cx, hub: &mut Hub, publishers: &mut Publishers, number: u32) {
         // Bounded: an order that is carried out at once moves the client on by a step.
         for _ in 0..SETTLE_ROUNDS_MAX {
-            let Some(pull) = self.pulls.get_mut(&number) else { return };
+            let Some(pull) = self.table.get_mut(number) else { return };
             let orders = std::mem::take(&mut pull.client.out);
             if orders.is_empty() {
                 return;
             }
             for order in orders {
-                self.obey_pull(cx, hub, number, order);
+                self.apply(cx, hub, publishers, number, order);
             }
         }
     }
 
-    fn obey_pull(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32, order: PullOrder) {
-        let Some(pull) = self.pulls.get_mut(&number) else { return };
+    fn apply(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        publishers: &mut Publishers,
+        number: u32,
+        order: PullOrder,
+    ) {
+        let Some(pull) = self.table.get_mut(number) else { return };
         match order {
             PullOrder::Resolve { host, zone } => {
                 pull.attempt = pull.attempt.wrapping_add(1);
@@ -332,27 +256,33 @@ impl Sources {
                 pull.attempt = pull.attempt.wrapping_add(1);
                 let entry = pull.connection.take();
                 cx.out.extend(entry.map(Action::HangUp));
-                self.forget_fetched(cx, hub, number);
+                self.forget_connection(cx, hub, publishers, number);
             }
-            PullOrder::Claim(sdp) => self.claim_pulled(cx, hub, number, *sdp),
-            PullOrder::WantPorts(track) => self.find_pull_ports(cx, number, track, true),
-            PullOrder::SetUp { track, way } => self.set_up_pulled(cx, number, track, way),
-            PullOrder::Begin => self.begin_pulled(cx, hub, number),
+            PullOrder::Claim(sdp) => self.claim(cx, hub, publishers, number, *sdp),
+            PullOrder::WantPorts(track) => self.find_ports(cx, number, track, true),
+            PullOrder::SetUp { track, way } => self.set_up(cx, publishers, number, track, way),
+            PullOrder::Begin => begin(cx, hub, publishers, number),
             PullOrder::Failed(error) => {
                 let path = Arc::clone(&pull.path);
                 if pull.client.worked().is_none() {
                     // The transport that worked may have stopped working.
-                    self.pull_ways.remove(&path);
+                    self.ways.remove(&path);
                 }
-                self.pulls.remove(&number);
+                self.table.remove(number);
                 hub.ask(&path, Ask::PullFailed { reason: error.to_string() });
             }
         }
     }
 
     /// Removes the publisher of a source together with its connection; its packets are fed before.
-    fn forget_fetched(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
-        if let Some(mut publisher) = self.forget_publisher(cx, hub, number)
+    fn forget_connection(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        publishers: &mut Publishers,
+        number: u32,
+    ) {
+        if let Some(mut publisher) = publishers.forget(cx, hub, number)
             && let Some(generation) = publisher.generation()
         {
             let path = Arc::clone(publisher.source.path());
@@ -361,7 +291,7 @@ impl Sources {
             }
         }
         cx.demux.forget(number);
-        let Some(pull) = self.pulls.get_mut(&number) else { return };
+        let Some(pull) = self.table.get_mut(number) else { return };
         for (_, pair) in std::mem::take(&mut pull.pairs) {
             if pair != 0 {
                 cx.close_unused_pair(pair);
@@ -369,8 +299,15 @@ impl Sources {
         }
     }
 
-    fn claim_pulled(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32, sdp: SessionSdp) {
-        let Some(pull) = self.pulls.get_mut(&number) else { return };
+    fn claim(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        publishers: &mut Publishers,
+        number: u32,
+        sdp: SessionSdp,
+    ) {
+        let Some(pull) = self.table.get_mut(number) else { return };
         let mut rng = rand::rng();
         let path = Arc::clone(&pull.path);
         let origin = Origin {
@@ -388,12 +325,12 @@ impl Sources {
         let (connection, peer) = (pull.connection, pull.peer);
         let (way, waiter) = (Way::Pulled, None);
         let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.publishers.claim(cx, hub, number, &path, claimant);
+        publishers.claim(cx, hub, number, &path, claimant);
     }
 
     /// Reserves ports for a track; without a free pair one is opened.
-    fn find_pull_ports(&mut self, cx: &mut Cx, number: u32, track: u8, may_open: bool) {
-        let Some(pull) = self.pulls.get_mut(&number) else { return };
+    fn find_ports(&mut self, cx: &mut Cx, number: u32, track: u8, may_open: bool) {
+        let Some(pull) = self.table.get_mut(number) else { return };
         let (host, target) = (Host::of(pull.peer), Target { source: number, track });
         let demux = &mut cx.demux;
         let free = cx.sockets.places().into_iter().find(|pair| !demux.uses_host(*pair, host));
@@ -414,14 +351,28 @@ impl Sources {
         pull.client.handle_ports(ports, cx.now);
     }
 
-    /// A new pair of sockets for a pulled source is open, or could not be opened.
-    pub fn handle_pull_pair(&mut self, cx: &mut Cx, hub: &mut Hub, source: u32, track: u8) {
-        self.find_pull_ports(cx, source, track, false);
-        self.settle_pull(cx, hub, source);
+    /// A new pair of sockets for a source is open, or could not be opened.
+    pub(crate) fn handle_pair(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        publishers: &mut Publishers,
+        number: u32,
+        track: u8,
+    ) {
+        self.find_ports(cx, number, track, false);
+        self.settle(cx, hub, publishers, number);
     }
 
-    fn set_up_pulled(&mut self, cx: &mut Cx, number: u32, track: u8, way: PullWay) {
-        let Some(pull) = self.pulls.get_mut(&number) else { return };
+    fn set_up(
+        &mut self,
+        cx: &mut Cx,
+        publishers: &mut Publishers,
+        number: u32,
+        track: u8,
+        way: PullWay,
+    ) {
+        let Some(pull) = self.table.get_mut(number) else { return };
         let reserved = pull.pairs.iter().find(|(of, _)| *of == track).map(|(_, pair)| *pair);
         let path = match (way, reserved) {
             (PullWay::Tcp { channels: (channel, rtcp_channel) }, _) => {
@@ -451,31 +402,31 @@ impl Sources {
                 return;
             }
         };
-        let Some(publisher) = self.publishers.get_mut(&number) else { return };
+        let Some(publisher) = publishers.get_mut(&number) else { return };
         // The demultiplexer has checked the address.
         publisher.source.set_up(track, AddressLatch::Any, AddressLatch::Any);
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
             place.path = Some(path);
         }
     }
+}
 
-    /// Prepares for packets: opens NATs and firewalls on the server's side for them.
-    fn begin_pulled(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
-        let now = cx.now;
-        let Some(publisher) = self.publishers.get_mut(&number) else { return };
-        if let PublisherState::Announced(generation) = publisher.state {
-            publisher.source.grant(generation, now);
-            publisher.state = PublisherState::Recording(generation);
-        }
-        for path in publisher.tracks.iter().filter_map(|track| track.path) {
-            if let Transport::Udp { pair, rtp, rtcp } = path
-                && rtp.port() != 0
-            {
-                cx.out.push(Action::Knock { pair, rtp, rtcp });
-            }
-        }
-        self.publishers.note_up(cx, hub, number);
+/// Prepares for packets: opens NATs and firewalls on the server's side for them.
+fn begin(cx: &mut Cx, hub: &mut Hub, publishers: &mut Publishers, number: u32) {
+    let now = cx.now;
+    let Some(publisher) = publishers.get_mut(&number) else { return };
+    if let PublisherState::Announced(generation) = publisher.state {
+        publisher.source.grant(generation, now);
+        publisher.state = PublisherState::Recording(generation);
     }
+    for path in publisher.tracks.iter().filter_map(|track| track.path) {
+        if let Transport::Udp { pair, rtp, rtcp } = path
+            && rtp.port() != 0
+        {
+            cx.out.push(Action::Knock { pair, rtp, rtcp });
+        }
+    }
+    publishers.note_up(cx, hub, number);
 }
 
 /// More steps than can follow one another without input from outside.
