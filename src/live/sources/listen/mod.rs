@@ -14,6 +14,7 @@
 //! `LIVE_TRACKS_MAX` tracks for each, the datagrams that `sniff` keeps. DESIGN section 5.6.
 
 pub mod plan;
+mod senders;
 pub mod sniff;
 mod ts;
 
@@ -22,25 +23,23 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
 use rand::Rng;
 
-use crate::base::host::Host;
 use crate::base::ids::{SeqNo, Ssrc};
-use crate::base::time::Mono;
 use crate::config::source::UdpSource;
 use crate::live::core::demux::Target;
 use crate::live::core::description::{Description, DescriptionError};
-use crate::live::core::limits::SSRC_SILENCE;
 use crate::live::core::message::Ask;
 use crate::live::core::source::SourceError;
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::announced::{Origin, description};
 use crate::live::sources::listen::plan::{plan_rtcp, plan_sdp, plan_udp};
+use crate::live::sources::listen::senders::{SenderLatch, SenderVerdict};
 use crate::live::sources::listen::sniff::{Found, Sniffer};
 use crate::live::sources::listen::ts::TsInput;
 use crate::live::sources::publisher::{Claimant, Way};
@@ -81,51 +80,6 @@ enum State {
     /// The input is a publisher. With MPEG-TS: the packer into RTP, which is taken out while it
     /// runs.
     Fed(Option<Box<TsInput>>),
-}
-
-/// The sender of a track: the first one, until it is silent. Two senders of one group would
-/// otherwise be mixed.
-#[derive(Debug)]
-struct SenderLatch {
-    /// Addresses that may send; empty allows any.
-    allowed: Vec<IpAddr>,
-    held: Option<(SocketAddr, Mono)>,
-}
-
-/// The verdict on a datagram's sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SenderVerdict {
-    Same,
-    /// The sender is the first one, or takes over.
-    Begins,
-    Foreign,
-}
-
-impl SenderLatch {
-    fn new(socket: &InputSocket) -> Self {
-        Self { allowed: socket.senders.clone(), held: None }
-    }
-
-    fn may_send(&self, from: SocketAddr) -> bool {
-        self.allowed.is_empty() || self.allowed.contains(&from.ip())
-    }
-
-    fn admit(&mut self, from: SocketAddr, now: Mono) -> SenderVerdict {
-        let verdict = match self.held {
-            _ if !self.may_send(from) => return SenderVerdict::Foreign,
-            Some((held, _)) if held == from => SenderVerdict::Same,
-            Some((_, heard)) if now.since(heard) < SSRC_SILENCE => return SenderVerdict::Foreign,
-            Some(_) | None => SenderVerdict::Begins,
-        };
-        self.held = Some((from, now));
-        verdict
-    }
-
-    /// Whether a report is the sender's: reports come from another port of the same host.
-    fn admits_report(&self, from: SocketAddr) -> bool {
-        let is_its = self.held.is_none_or(|(held, _)| Host::of(held) == Host::of(from));
-        is_its && self.may_send(from)
-    }
 }
 
 impl Sources {

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::ids::ShardId;
+use crate::base::time::Mono;
 use crate::config::paths::{PathConfig, PathTable};
 use crate::config::source::SourceAddress;
 use crate::consumers::sessions::Sessions;
