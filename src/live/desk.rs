@@ -13,12 +13,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::time::Mono;
+use crate::live::core::demux::Target;
 use crate::live::core::message::{LiveMessage, ToShard, home_of};
 use crate::live::core::paths::Told;
 use crate::live::core::registry::Order;
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::sources::Sources;
+use crate::live::sources::listen::InputDatagram;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
 use crate::session::command::{Command, Executed};
@@ -100,8 +102,9 @@ impl Live {
                 self.hub.registry.handle_timer(&path, now);
             }
         }
-        self.sources.flush_inputs(cx);
-        self.sources.publishers.feed(&mut self.hub, now);
+        let Sources { inputs, publishers, .. } = &mut self.sources;
+        inputs.flush(cx, publishers);
+        publishers.feed(&mut self.hub, now);
         self.settle_live(cx);
     }
 
@@ -115,29 +118,22 @@ impl Live {
         from: SocketAddr,
         bytes: &[u8],
     ) {
-        let kept = self.sources.take_input_datagram(
-            cx,
-            &mut self.hub,
-            number,
-            (track, is_rtcp),
-            from,
-            bytes,
-        );
+        let target = Target { source: number, track };
+        let kept = self.take_input_datagram(cx, InputDatagram { target, is_rtcp, from, bytes });
         if kept.is_empty() {
             return;
         }
         self.settle_live(cx);
-        for datagram in kept {
+        for bytes in kept {
+            let datagram = InputDatagram { target, is_rtcp: false, from, bytes: &bytes };
             // With the path claimed no datagrams are handed back.
-            let _ = self.sources.take_input_datagram(
-                cx,
-                &mut self.hub,
-                number,
-                (track, false),
-                from,
-                &datagram,
-            );
+            let _ = self.take_input_datagram(cx, datagram);
         }
+    }
+
+    fn take_input_datagram(&mut self, cx: &mut Cx, datagram: InputDatagram<'_>) -> Vec<Box<[u8]>> {
+        let Sources { inputs, publishers, .. } = &mut self.sources;
+        inputs.take_datagram(cx, &mut self.hub, publishers, datagram)
     }
 
     /// Carries requests and effects to where they belong, until there are none.

@@ -81,7 +81,7 @@ impl Sources {
     ) -> Option<Publisher> {
         let publisher = self.publishers.forget(cx, hub, number)?;
         if let Way::Input = publisher.way {
-            self.close_input(cx, number);
+            self.inputs.close(cx, number);
         }
         Some(publisher)
     }

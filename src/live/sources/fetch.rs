@@ -6,6 +6,7 @@
 //! ```
 //! Invariant: an order to start ends in a claim or in `PullFailed`. DESIGN section 5.6.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use crate::config::source::SourceAddress;
@@ -14,6 +15,8 @@ use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::publisher::{PublisherState, Way};
 use crate::live::sources::pull::{PullError, PullPlan};
+use crate::poll::task::DescriptionFailure;
+use crate::sdp::session::SessionSdp;
 use crate::session::cx::Cx;
 
 impl Sources {
@@ -29,8 +32,8 @@ impl Sources {
                 let plan = PullPlan { url, transport, worked: None };
                 self.pulls.start(cx, hub, &mut self.publishers, path, plan);
             }
-            SourceAddress::Udp(ref source) => self.start_udp_input(cx, hub, path, source),
-            SourceAddress::Sdp(ref file) => self.start_described_input(cx, hub, path, file),
+            SourceAddress::Udp(ref source) => self.inputs.start_udp(cx, hub, path, source),
+            SourceAddress::Sdp(ref file) => self.inputs.start_described(cx, hub, path, file),
             SourceAddress::Publish => {
                 let reason = "the path has no source to fetch".to_owned();
                 hub.ask(path, Ask::PullFailed { reason });
@@ -73,15 +76,37 @@ impl Sources {
         self.pulls.tell(cx, hub, &mut self.publishers, number, |client| client.fail(error));
     }
 
+    /// A worker has read the description of an input.
+    pub fn handle_description(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        read: Result<Box<SessionSdp>, DescriptionFailure>,
+    ) {
+        self.inputs.handle_description(cx, hub, number, read);
+    }
+
+    /// The shard has opened the sockets of an input, or has failed to.
+    pub fn handle_input_opened(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        number: u32,
+        opened: Result<(), &dyn Display>,
+    ) {
+        self.inputs.handle_opened(cx, hub, number, opened);
+    }
+
     /// Stops the source of a path for its home on this shard.
     pub(crate) fn stop_fetch(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         if let Some(number) = self.pulls.number_of(path) {
             self.pulls.stop(cx, hub, &mut self.publishers, number);
             self.forget_publisher(cx, hub, number);
         }
-        if let Some(number) = self.input_of(path) {
+        if let Some(number) = self.inputs.number_of(path) {
             self.forget_publisher(cx, hub, number);
-            self.close_input(cx, number);
+            self.inputs.close(cx, number);
         }
     }
 }

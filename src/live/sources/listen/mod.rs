@@ -21,7 +21,6 @@ mod ts;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -36,13 +35,14 @@ use crate::live::core::description::{Description, DescriptionError};
 use crate::live::core::message::Ask;
 use crate::live::core::source::SourceError;
 use crate::live::hub::Hub;
-use crate::live::sources::Sources;
 use crate::live::sources::announced::{Origin, description};
 use crate::live::sources::listen::plan::{plan_rtcp, plan_sdp, plan_udp};
 use crate::live::sources::listen::senders::{SenderLatch, SenderVerdict};
 use crate::live::sources::listen::sniff::{Found, Sniffer};
 use crate::live::sources::listen::ts::TsInput;
 use crate::live::sources::publisher::{Claimant, Way};
+use crate::live::sources::publishers::Publishers;
+use crate::live::sources::table::{OfPath, SourceTable};
 use crate::poll::task::{DescriptionFailure, Task, TaskClass, TaskOwner, Work};
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
@@ -50,10 +50,10 @@ use crate::session::action::Action;
 use crate::session::action::InputSocket;
 use crate::session::cx::Cx;
 
-/// All inputs of a shard.
+/// The inputs of one shard. What needs the publishers of the shard takes them as an argument.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
-    by_number: HashMap<u32, Input>,
+    table: SourceTable<Input>,
     /// Inputs with an RTP packet that is being filled in this turn.
     filling: Vec<u32>,
 }
@@ -82,9 +82,26 @@ enum State {
     Fed(Option<Box<TsInput>>),
 }
 
-impl Sources {
+/// A datagram at a socket of an input.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InputDatagram<'a> {
+    /// The input and its track.
+    pub(crate) target: Target,
+    /// The socket is for RTCP.
+    pub(crate) is_rtcp: bool,
+    pub(crate) from: SocketAddr,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl OfPath for Input {
+    fn path(&self) -> &Arc<str> {
+        &self.path
+    }
+}
+
+impl Inputs {
     /// Starts an input at an address.
-    pub(crate) fn start_udp_input(
+    pub(crate) fn start_udp(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
@@ -94,19 +111,19 @@ impl Sources {
         let socket = plan_udp(source);
         let senders = vec![SenderLatch::new(&socket)];
         let state = State::Sniffing(Box::default(), socket.clone());
-        let number = self.enter_input(hub, path, state, senders);
+        let number = self.enter(hub, path, state, senders);
         cx.out.push(Action::OpenInput { number, sockets: vec![socket] });
     }
 
     /// Starts an input by a description in a file; a worker reads the file.
-    pub(crate) fn start_described_input(
+    pub(crate) fn start_described(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
         path: &Arc<str>,
         file: &Path,
     ) {
-        let number = self.enter_input(hub, path, State::Reading, Vec::new());
+        let number = self.enter(hub, path, State::Reading, Vec::new());
         cx.out.push(Action::Submit(Task {
             shard: cx.shard,
             owner: TaskOwner::Input(number),
@@ -116,41 +133,40 @@ impl Sources {
     }
 
     /// Number of a path's input.
-    pub(crate) fn input_of(&self, path: &Arc<str>) -> Option<u32> {
-        let found = self.inputs.by_number.iter().find(|(_, input)| input.path == *path);
-        found.map(|(number, _)| *number)
+    pub(crate) fn number_of(&self, path: &str) -> Option<u32> {
+        self.table.number_of(path)
     }
 
     /// Removes an input and closes its sockets.
-    pub(crate) fn close_input(&mut self, cx: &mut Cx, number: u32) {
-        if self.inputs.by_number.remove(&number).is_some() {
+    pub(crate) fn close(&mut self, cx: &mut Cx, number: u32) {
+        if self.table.remove(number).is_some() {
             cx.out.push(Action::CloseInput(number));
         }
     }
 
     /// A worker has read a description. The description of an input that has ended is dropped.
-    pub fn handle_description(
+    pub(crate) fn handle_description(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
         number: u32,
         read: Result<Box<SessionSdp>, DescriptionFailure>,
     ) {
-        let Some(input) = self.inputs.by_number.get(&number) else { return };
+        let Some(input) = self.table.get(number) else { return };
         let path = Arc::clone(&input.path);
         let sdp = match read {
             Ok(sdp) => sdp,
-            Err(error) => return self.fail_input(cx, hub, number, &error),
+            Err(error) => return self.fail(cx, hub, number, &error),
         };
         let sockets = match plan_sdp(&sdp) {
             Ok(sockets) => sockets,
-            Err(error) => return self.fail_input(cx, hub, number, &error),
+            Err(error) => return self.fail(cx, hub, number, &error),
         };
-        let described = match describe_input(cx, number, &path, &sdp) {
+        let described = match describe(cx, number, &path, &sdp) {
             Ok(described) => described,
-            Err(error) => return self.fail_input(cx, hub, number, &error),
+            Err(error) => return self.fail(cx, hub, number, &error),
         };
-        if let Some(input) = self.inputs.by_number.get_mut(&number) {
+        if let Some(input) = self.table.get_mut(number) {
             let rtp = sockets.iter().filter(|socket| !socket.is_rtcp);
             input.senders = rtp.map(SenderLatch::new).collect();
             input.state = State::Described(sdp, described);
@@ -159,7 +175,7 @@ impl Sources {
     }
 
     /// The shard has opened the requested sockets, or has failed to.
-    pub fn handle_input_opened(
+    pub(crate) fn handle_opened(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
@@ -167,30 +183,27 @@ impl Sources {
         opened: Result<(), &dyn Display>,
     ) {
         if let Err(error) = opened {
-            self.fail_input(cx, hub, number, error);
+            self.fail(cx, hub, number, error);
         }
     }
 
     /// Takes a datagram at a socket of an input. Returns the datagrams that need the path: the
     /// caller hands them over again when the claim of the path is answered.
     #[must_use]
-    pub(crate) fn take_input_datagram(
+    pub(crate) fn take_datagram(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
-        number: u32,
-        (track, is_rtcp): (u8, bool),
-        from: SocketAddr,
-        bytes: &[u8],
+        publishers: &mut Publishers,
+        InputDatagram { target, is_rtcp, from, bytes }: InputDatagram<'_>,
     ) -> Vec<Box<[u8]>> {
-        let now = cx.now;
-        let Some(input) = self.inputs.by_number.get_mut(&number) else { return Vec::new() };
+        let (now, Target { source: number, track }) = (cx.now, target);
+        let Some(input) = self.table.get_mut(number) else { return Vec::new() };
         let Some(sender) = input.senders.get_mut(usize::from(track)) else { return Vec::new() };
-        let target = Target { source: number, track };
         if is_rtcp {
             match sender.admits_report(from) {
-                true => self.publishers.handle_report(cx, target, None, bytes),
-                false => self.refuse_sender(cx, number),
+                true => publishers.handle_report(cx, target, None, bytes),
+                false => refuse_sender(cx, publishers, number),
             }
             return Vec::new();
         }
@@ -202,16 +215,18 @@ impl Sources {
             }
         };
         match &mut input.state {
-            _ if verdict == SenderVerdict::Foreign => self.refuse_sender(cx, number),
+            _ if verdict == SenderVerdict::Foreign => refuse_sender(cx, publishers, number),
             State::Reading => {}
             State::Sniffing(sniffer, _) => match sniffer.handle_datagram(from, bytes) {
                 None => {}
-                Some(Err(error)) => self.fail_input(cx, hub, number, &error),
-                Some(Ok(found)) => return self.claim_found(cx, hub, number, from, found),
+                Some(Err(error)) => self.fail(cx, hub, number, &error),
+                Some(Ok(found)) => {
+                    return self.claim_found(cx, hub, publishers, number, from, found);
+                }
             },
             State::Described(sdp, _) => {
                 if is_described(sdp, track, bytes) {
-                    self.claim_described(cx, hub, number);
+                    self.claim_described(cx, hub, publishers, number);
                     return vec![bytes.into()];
                 }
             }
@@ -221,7 +236,7 @@ impl Sources {
                 {
                     ts.begin_anew(Ssrc(rand::rng().next_u32()));
                 }
-                self.feed_input(cx, target, bytes);
+                self.feed(cx, publishers, target, bytes);
             }
         }
         Vec::new()
@@ -229,16 +244,16 @@ impl Sources {
 
     /// Sends packets that are not full at the end of each turn, so that nothing waits for datagrams
     /// that may not come, while the datagrams of one turn still fill packets.
-    pub(crate) fn flush_inputs(&mut self, cx: &Cx) {
-        while let Some(number) = self.inputs.filling.pop() {
-            let Some(mut ts) = self.inputs.take_ts(number) else { continue };
+    pub(crate) fn flush(&mut self, cx: &Cx, publishers: &mut Publishers) {
+        while let Some(number) = self.filling.pop() {
+            let Some(mut ts) = self.take_ts(number) else { continue };
             let target = Target { source: number, track: 0 };
-            ts.flush(|rtp| self.publishers.handle_packet(cx, target, None, rtp));
-            self.inputs.put_ts_back(number, ts);
+            ts.flush(|rtp| publishers.handle_packet(cx, target, None, rtp));
+            self.put_ts_back(number, ts);
         }
     }
 
-    fn enter_input(
+    fn enter(
         &mut self,
         hub: &mut Hub,
         path: &Arc<str>,
@@ -247,28 +262,21 @@ impl Sources {
     ) -> u32 {
         let number = hub.next_serial();
         let input = Input { path: Arc::clone(path), state, senders, is_filling: false };
-        self.inputs.by_number.insert(number, input);
+        self.table.insert(number, input);
         number
     }
 
     /// Ends an input that cannot be received: the home tries again after a while.
-    fn fail_input(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32, error: &dyn Display) {
-        let Some(input) = self.inputs.by_number.get(&number) else { return };
+    fn fail(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32, error: &dyn Display) {
+        let Some(input) = self.table.get(number) else { return };
         let path = Arc::clone(&input.path);
         let source = &cx.path_config(&path).source;
         tracing::warn!(
             code = "HE-W304", %path, %source, %error,
             "source cannot be received: {error}"
         );
-        self.close_input(cx, number);
+        self.close(cx, number);
         hub.ask(&path, Ask::PullFailed { reason: error.to_string() });
-    }
-
-    fn refuse_sender(&mut self, cx: &Cx, number: u32) {
-        match self.publishers.get_mut(&number) {
-            Some(publisher) => publisher.source.count_dropped(SourceError::ForeignAddress),
-            None => cx.cells.datagrams_unmatched.add(1),
-        }
     }
 
     /// Claims the path for the recognised stream. Returns the datagrams that arrived meanwhile.
@@ -276,11 +284,12 @@ impl Sources {
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
+        publishers: &mut Publishers,
         number: u32,
         from: SocketAddr,
         found: Found,
     ) -> Vec<Box<[u8]>> {
-        let Some(input) = self.inputs.by_number.get_mut(&number) else { return Vec::new() };
+        let Some(input) = self.table.get_mut(number) else { return Vec::new() };
         let mut rng = rand::rng();
         let ts = match found {
             Found::Ts { stride } => {
@@ -297,10 +306,13 @@ impl Sources {
         };
         let path = Arc::clone(&input.path);
         let Some(sdp) = found.description() else { return Vec::new() };
-        match describe_input(cx, number, &path, &sdp) {
-            Ok(described) => self.claim_input(cx, hub, number, socket.to, sdp, described),
+        match describe(cx, number, &path, &sdp) {
+            Ok(described) => {
+                let claimant = claimant(cx, number, socket.to, sdp, described);
+                self.claim(cx, hub, publishers, number, claimant);
+            }
             Err(error) => {
-                self.fail_input(cx, hub, number, &error);
+                self.fail(cx, hub, number, &error);
                 return Vec::new();
             }
         }
@@ -311,8 +323,14 @@ impl Sources {
     }
 
     /// Claims the path when a packet of the description's media arrives.
-    fn claim_described(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
-        let Some(input) = self.inputs.by_number.get_mut(&number) else { return };
+    fn claim_described(
+        &mut self,
+        cx: &mut Cx,
+        hub: &mut Hub,
+        publishers: &mut Publishers,
+        number: u32,
+    ) {
+        let Some(input) = self.table.get_mut(number) else { return };
         if let State::Described(sdp, described) =
             std::mem::replace(&mut input.state, State::Fed(None))
         {
@@ -321,55 +339,50 @@ impl Sources {
                 Some(SocketAddr::new(to.ip, media.port))
             });
             let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
-            self.claim_input(cx, hub, number, to.unwrap_or(any), *sdp, described);
+            let claimant = claimant(cx, number, to.unwrap_or(any), *sdp, described);
+            self.claim(cx, hub, publishers, number, claimant);
         }
     }
 
     /// Claims the path. Its home is on this shard, so the home answers at once.
-    fn claim_input(
-        &mut self,
+    fn claim(
+        &self,
         cx: &mut Cx,
         hub: &mut Hub,
+        publishers: &mut Publishers,
         number: u32,
-        peer: SocketAddr,
-        sdp: SessionSdp,
-        description: Arc<Description>,
+        claimant: Claimant,
     ) {
-        let Some(input) = self.inputs.by_number.get(&number) else { return };
-        let path = Arc::clone(&input.path);
+        let Some(input) = self.table.get(number) else { return };
+        let (path, peer) = (&input.path, claimant.peer);
         tracing::info!(code = "HE-I309", %path, to = %peer, "source received at {peer}");
-        let (origin, way) = (input_origin(cx, number), Way::Input);
-        let (waiter, connection) = (None, None);
-        let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
-        self.publishers.claim(cx, hub, number, &path, claimant);
+        publishers.claim(cx, hub, number, path, claimant);
     }
 
     /// Takes a datagram of the sender that holds the track.
-    fn feed_input(&mut self, cx: &Cx, target: Target, bytes: &[u8]) {
+    fn feed(&mut self, cx: &Cx, publishers: &mut Publishers, target: Target, bytes: &[u8]) {
         let (number, now) = (target.source, cx.now);
-        let Some(mut ts) = self.inputs.take_ts(number) else {
-            self.publishers.handle_packet(cx, target, None, bytes);
+        let Some(mut ts) = self.take_ts(number) else {
+            publishers.handle_packet(cx, target, None, bytes);
             return;
         };
-        ts.handle_datagram(bytes, now, |rtp| self.publishers.handle_packet(cx, target, None, rtp));
+        ts.handle_datagram(bytes, now, |rtp| publishers.handle_packet(cx, target, None, rtp));
         let is_filling = ts.is_filling();
-        self.inputs.put_ts_back(number, ts);
+        self.put_ts_back(number, ts);
         if is_filling {
-            self.inputs.note_filling(number);
+            self.note_filling(number);
         }
     }
-}
 
-impl Inputs {
     fn take_ts(&mut self, number: u32) -> Option<Box<TsInput>> {
-        match &mut self.by_number.get_mut(&number)?.state {
+        match &mut self.table.get_mut(number)?.state {
             State::Fed(ts) => ts.take(),
             State::Reading | State::Sniffing(..) | State::Described(..) => None,
         }
     }
 
     fn put_ts_back(&mut self, number: u32, back: Box<TsInput>) {
-        if let Some(input) = self.by_number.get_mut(&number)
+        if let Some(input) = self.table.get_mut(number)
             && let State::Fed(ts) = &mut input.state
         {
             *ts = Some(back);
@@ -378,12 +391,32 @@ impl Inputs {
     }
 
     fn note_filling(&mut self, number: u32) {
-        if let Some(input) = self.by_number.get_mut(&number)
+        if let Some(input) = self.table.get_mut(number)
             && !std::mem::replace(&mut input.is_filling, true)
         {
             self.filling.push(number);
         }
     }
+}
+
+/// Counts a datagram of a sender that does not hold the track.
+fn refuse_sender(cx: &Cx, publishers: &mut Publishers, number: u32) {
+    match publishers.get_mut(&number) {
+        Some(publisher) => publisher.source.count_dropped(SourceError::ForeignAddress),
+        None => cx.cells.datagrams_unmatched.add(1),
+    }
+}
+
+fn claimant(
+    cx: &Cx,
+    number: u32,
+    peer: SocketAddr,
+    sdp: SessionSdp,
+    description: Arc<Description>,
+) -> Claimant {
+    let (origin, way) = (input_origin(cx, number), Way::Input);
+    let (waiter, connection) = (None, None);
+    Claimant { way, waiter, sdp, origin, description, connection, peer }
 }
 
 /// The origin of an input's descriptions: later descriptions have a later version.
@@ -395,7 +428,7 @@ fn input_origin(cx: &Cx, number: u32) -> Origin {
     }
 }
 
-fn describe_input(
+fn describe(
     cx: &Cx,
     number: u32,
     path: &Arc<str>,

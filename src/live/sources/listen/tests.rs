@@ -297,7 +297,7 @@ fn order_to_stop_closes_an_input_in_each_of_its_states() {
     let stop = |bench: &mut Bench| {
         bench.sessions.live.hub.registry.out.push(Order::StopPull(Arc::clone(&path)));
         bench.settle();
-        assert_eq!((bench.open.len(), bench.sessions.live.sources.inputs.by_number.len()), (0, 0));
+        assert_eq!((bench.open.len(), bench.sessions.live.sources.inputs.table.len()), (0, 0));
         assert!(bench.sessions.live.sources.publishers.is_empty());
     };
     let mut bench = Bench::new("udp://127.0.0.1:5004");
@@ -358,7 +358,7 @@ proptest! {
                 bench.after(Duration::from_secs(31));
             }
             bench.datagram((*track, *is_rtcp), *from, bytes);
-            prop_assert_eq!(bench.open.len(), bench.sessions.live.sources.inputs.by_number.len());
+            prop_assert_eq!(bench.open.len(), bench.sessions.live.sources.inputs.table.len());
         }
     }
 }
