@@ -31,7 +31,7 @@ impl Sources {
         let (demux, publishers) = (&mut cx.demux, &self.publishers);
         let fit = |target: Target| match publishers.get(&target.source) {
             Some(publisher) if publisher.fits(target.track, bytes) => Fit::Sure,
-            _ => Fit::No,
+            Some(_) | None => Fit::No,
         };
         match demux.find(SocketName { pair, is_rtcp: false }, from, fit) {
             Some(target) => self.publishers.handle_packet(cx, target, Some(from), bytes),
@@ -223,14 +223,16 @@ fn track_of_channel(tracks: &[PublisherTrack], wanted: u8) -> Option<(u8, bool)>
     (0..).zip(tracks).find_map(|(track, entry)| match entry.path {
         Some(Transport::Tcp { channel, .. }) if channel == wanted => Some((track, false)),
         Some(Transport::Tcp { rtcp_channel, .. }) if rtcp_channel == wanted => Some((track, true)),
-        _ => None,
+        Some(Transport::Tcp { .. } | Transport::Udp { .. } | Transport::Group { .. }) | None => {
+            None
+        }
     })
 }
 
 /// SSRC and RTP time of a compound packet that begins with a sender report.
 fn sender_of_report(bytes: &[u8]) -> Option<(Ssrc, RtpTs)> {
-    match rtcp::packets(bytes).next()? {
-        Ok(Packet::SenderReport { ssrc, info, .. }) => Some((ssrc, info.rtp_ts)),
-        _ => None,
-    }
+    let Ok(Packet::SenderReport { ssrc, info, .. }) = rtcp::packets(bytes).next()? else {
+        return None;
+    };
+    Some((ssrc, info.rtp_ts))
 }

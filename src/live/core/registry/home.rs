@@ -223,12 +223,14 @@ impl Home {
         description: &Arc<Description>,
         out: &mut Vec<Order>,
     ) {
-        let known = match (self.state, self.description.clone()) {
-            (State::Fed(_), Some(known)) => known,
-            (State::Held, _) if self.listeners.contains(&shard) => return,
-            _ => return self.tell(shard, ToShard::Ended, out),
-        };
         let is_new = !self.listeners.contains(&shard);
+        let known = match self.state {
+            State::Fed(_) => self.description.clone(),
+            // The shard waits for a successor of the source.
+            State::Held if !is_new => return,
+            State::Held | State::Empty => None,
+        };
+        let Some(known) = known else { return self.tell(shard, ToShard::Ended, out) };
         if is_new {
             self.idle_at = None;
             self.listeners.push(shard);
