@@ -7,7 +7,9 @@
 //! ```
 //! Invariant: from SETUP to `remove` every session is in `slab` and the directory, and every UDP
 //! stream of the session in `sockets`; after `remove` nothing of the session is left. A session has
-//! one key of each kind on the wheel, whatever its client commands.
+//! one key of each kind on the wheel, whatever its client commands. Silent clients are found by a
+//! key of the wheel; those of live paths by a walk, which visits their sessions every second anyway
+//! (`live::readers::liveness`).
 //! Bound: `sessions_max`.
 
 use std::sync::Arc;

@@ -1,6 +1,13 @@
 //! Liveness of readers: a client that gives no sign of life for too long is ended.
 //!
-//! Each reader is looked at about once a second, some of them in a turn (`crowd`).
+//! ```text
+//!  tick --> crowd: LOOKED_AT_A_TURN readers --silent for the limit--> BYE, ended
+//!                                            `--report due----------> sender report
+//! ```
+//! Each reader is looked at about once a second anyway, for its skips and its reports. So its
+//! silence is found by that walk, and not by a key of the wheel as for titles
+//! (`vod::table::Vod::watch`): a title's session has no other work each second.
+//! Bound: that of `crowd`.
 
 use std::time::Duration;
 
