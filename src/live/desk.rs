@@ -232,7 +232,7 @@ impl Live {
                 Some(number) => self.sources.execute_publisher(cx, &mut self.hub, command, number),
                 None => self.readers.setup_reader(cx, &mut self.hub, command, None),
             },
-            // Of a session that there is not: the front door lets none of them through to here.
+            // These methods need a session: `consumers::sessions` answers them before.
             Method::Options
             | Method::Play
             | Method::Pause

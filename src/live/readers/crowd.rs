@@ -13,7 +13,6 @@
 //! another path may have taken the name.
 //! Bounds: the readers of a shard, once in each list. The limits of a turn are for all paths
 //! together.
-//! together.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;

@@ -30,7 +30,7 @@
 //!
 //! Invariant: every reader that is a session is in the directory; a command that waits for a path
 //! is in `held` until the path's home has answered.
-//! Bounds: `sessions_max` readers; those of `held`, `crowd` and `farewell`.
+//! Bounds: `sessions_max` readers; those of `held`, `crowd` and `recently_closed`.
 
 mod crowd;
 mod end;

@@ -32,7 +32,8 @@ use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 use crate::session::transport::Transport;
 
 impl Sources {
-    /// The publisher that a SETUP without a session means: some name it from RECORD on only.
+    /// The publisher of a SETUP without a session: some clients name the session from RECORD on
+    /// only.
     pub(crate) fn publisher_of(&self, cx: &Cx, command: &Command) -> Option<u32> {
         let is_meant = |session: &SessionRef| match *session {
             SessionRef::Publisher(number) => {
@@ -125,7 +126,7 @@ impl Sources {
         }
     }
 
-    /// A note of a home for a publisher.
+    /// Handles a message of a home for a publisher.
     pub(crate) fn handle_source_note(
         &mut self,
         cx: &mut Cx,
@@ -136,7 +137,7 @@ impl Sources {
         match note {
             ToShard::Granted { number, generation } => {
                 let Some(publisher) = self.publishers.get_mut(&number) else {
-                    // It has gone meanwhile.
+                    // The publisher has ended meanwhile.
                     hub.ask(path, Ask::Release { generation });
                     return;
                 };
@@ -175,13 +176,13 @@ impl Sources {
                 } else {
                     "the path has ended"
                 };
-                // Its grant was lost, and with it the path.
+                // The grant was lost, and the path with it.
                 if !self.refuse_unanswered_claim(cx, hub, number) {
                     self.evict_publisher(cx, hub, number, why);
                 }
             }
             ToShard::SyncWanted { number } => self.publishers.ask_for_sync(cx, number),
-            // For readers: the desk and the paths of this shard have taken them.
+            // Messages for readers: `desk` and the paths of this shard handle them.
             ToShard::Subscribed { .. }
             | ToShard::NotThere(_)
             | ToShard::Batch(_)
@@ -330,8 +331,8 @@ impl Sources {
 }
 
 impl Sources {
-    /// PAUSE of one that records (RFC 2326 s10.6): the path stays its own, and RECORD goes on.
-    /// GStreamer says it before TEARDOWN.
+    /// Handles PAUSE of a publisher that records (RFC 2326 s10.6): it keeps the path, and RECORD
+    /// continues. GStreamer sends PAUSE before TEARDOWN.
     pub(crate) fn pause_publisher(
         &mut self,
         cx: &Cx,

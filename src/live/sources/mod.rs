@@ -1,5 +1,15 @@
 //! The sources of a shard: publishers, cameras that are pulled, inputs that listen.
 //!
+//! ```text
+//!  ANNOUNCE -------------------------------claim--> publishers --packets--> homes of paths
+//!  home --path--> pulls  --number, connection--claim---^
+//!           `---> inputs --number, datagrams---claim---'
+//! ```
+//! There are three tables because a camera or an input begins before it has a publisher: it claims
+//! its path when its description is known. From then on it is in `publishers` too, under the same
+//! number, and its packets go the way of all packets. A home names a source that it fetches by the
+//! path: `pulls` and `inputs` find it by one look-up.
+//!
 //! Invariant: a source that feeds a path is in `publishers`, whatever way its packets arrive.
 //! Bound: `PATHS_MAX` publishers, and as many pulls and inputs.
 
@@ -32,9 +42,9 @@ use crate::session::cx::Cx;
 /// All sources of one shard: see the module.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// Sources with a path, or with a claim to one.
+    /// Sources that feed a path, or claim one.
     pub publishers: Publishers,
-    /// Sources that are pulled.
+    /// Cameras that are pulled.
     pub(crate) pulls: Pulls,
     /// Sources that listen at an address.
     pub(crate) inputs: Inputs,

@@ -1,4 +1,5 @@
-//! One who feeds a path: its source, and how its packets come.
+//! A publisher: a source that feeds a path, or claims one. Clients that sent ANNOUNCE, cameras and
+//! inputs are publishers alike.
 //!
 //! ```text
 //!  ANNOUNCE --Claim--> Claiming --Granted--> Announced --RECORD--> Recording
@@ -21,14 +22,13 @@
 //! | another | 455 | 455 | 455 | 455 |
 //!
 //! A cell is the answer's status, or `held` while there is none; then the state behind it, where
-//! that is another one. A client knows the name of its session from the answer to SETUP on, so that
-//! only a stranger who guesses it can say anything while it is Claiming.
+//! that is another one. The answer to SETUP is the first to name the session, so a command reaches
+//! a session that is Claiming only if its sender guesses the name.
 //! The connection keeps some of these methods from coming here: it answers OPTIONS, REDIRECT and
 //! methods that are none, and DESCRIBE as without a session.
 //!
-//! What a decoder can begin with is found packet by packet and told to the source; see `announced`
-//! for its tracks and for what readers are told of them.
-//! Bound: a track each media of the description, `LIVE_TRACKS_MAX` of them.
+//! The tracks of a publisher, and the description that readers get, are in `announced`.
+//! Bound: `LIVE_TRACKS_MAX` tracks, one for each media of the description.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -48,81 +48,81 @@ use crate::sdp::session::SessionSdp;
 use crate::session::command::Waiter;
 use crate::session::transport::Transport;
 
-/// See the module.
+/// A source that feeds a path, or claims one: see the module.
 #[derive(Debug)]
 pub struct Publisher {
-    /// How it came to be.
+    /// Origin of the packets.
     pub(crate) way: Way,
-    /// What its packets become.
+    /// Checks packets and makes batches of them.
     pub source: Source,
-    /// Where it stands.
     pub(crate) state: PublisherState,
-    /// As announced.
+    /// Description of the source, as received.
     pub(crate) sdp: SessionSdp,
-    /// What descriptions made of it begin with.
+    /// `o=` and `s=` of the descriptions for readers.
     pub(crate) origin: Origin,
-    /// What readers are told of it now.
+    /// Present description for readers.
     pub(crate) described: Arc<Description>,
-    /// When its claim is said again.
+    /// When the claim is repeated.
     pub(crate) again: Again,
     /// When readers were last told of new parameter sets.
     pub(crate) redescribed: Option<Mono>,
-    /// When its first packets came.
+    /// Time of the first packets.
     pub(crate) fed_since: Option<Mono>,
     pub(crate) tracks: Vec<PublisherTrack>,
     pub(crate) connection: Option<EntryKey>,
     pub(crate) peer: SocketAddr,
-    /// When the last command came.
+    /// Time of the last command.
     pub(crate) alive: Mono,
-    /// Name in RTCP.
+    /// CNAME of the server in RTCP to the source.
     pub(crate) cname: String,
     pub(crate) own_ssrc: Ssrc,
-    /// It is on the list of those with packets that are not fed yet.
+    /// The publisher is in `Publishers::unfed`.
     pub(crate) is_unfed: bool,
-    /// Tracks of a camera that have sent BYE, as bits, and when all had.
+    /// Tracks of a camera that have sent BYE, as bits.
     pub(crate) byes: u16,
+    /// When all tracks had sent BYE.
     pub(crate) all_said_bye: Option<Mono>,
 }
 
-/// See the module's picture.
+/// State of a publisher: see the picture of the module.
 #[derive(Debug)]
 pub(crate) enum PublisherState {
-    /// The home was asked; ANNOUNCE, if there was one, is not answered.
+    /// The home has not answered the claim. The ANNOUNCE that waits for the answer, if any.
     Claiming(Option<(Waiter, Option<u32>)>),
-    /// The path is its own.
+    /// The home has granted the path.
     Announced(Generation),
-    /// Packets are taken.
+    /// Packets are accepted.
     Recording(Generation),
 }
 
-/// How a source of a path came to be.
+/// Origin of a publisher's packets.
 #[derive(Debug)]
 pub(crate) enum Way {
-    /// By ANNOUNCE: its session, the URL that those of SETUP are read against, its place among the
-    /// sessions of its address.
+    /// A client that sent ANNOUNCE: its session, the URL of ANNOUNCE, which is the base of the URLs
+    /// of SETUP, and its count among the sessions of its address.
     Announced { id: SessionId, uri: String, user_agent: Option<String>, _admitted: AddressPlace },
-    /// Fetched from a camera: see `crate::live::sources::pull`.
+    /// A camera: see `live::sources::pull`.
     Pulled,
-    /// It came to sockets of ours: `input` has them by the publisher's number.
+    /// Sockets of the server: see `live::sources::listen`.
     Input,
 }
 
-/// Who wants a path: what differs from one way to feed it to another.
+/// A claim to a path: the data that the origins of packets provide.
 #[derive(Debug)]
 pub(crate) struct Claimant {
     pub(crate) way: Way,
-    /// Who waits for the answer to ANNOUNCE.
+    /// The ANNOUNCE that waits for the answer.
     pub(crate) waiter: Option<(Waiter, Option<u32>)>,
     pub(crate) sdp: SessionSdp,
     pub(crate) origin: Origin,
-    /// What readers will be told.
+    /// Description for readers.
     pub(crate) description: Arc<Description>,
     pub(crate) connection: Option<EntryKey>,
     pub(crate) peer: SocketAddr,
 }
 
 impl Publisher {
-    /// What it holds its path by.
+    /// Generation under which the publisher holds its path.
     pub(crate) fn generation(&self) -> Option<Generation> {
         match self.state {
             PublisherState::Claiming(_) => None,
@@ -132,7 +132,7 @@ impl Publisher {
         }
     }
 
-    /// Its session, when it has announced.
+    /// Session of a client that sent ANNOUNCE.
     pub(crate) fn id(&self) -> Option<SessionId> {
         match self.way {
             Way::Announced { id, .. } => Some(id),
@@ -140,7 +140,7 @@ impl Publisher {
         }
     }
 
-    /// What URLs of SETUP are read against.
+    /// URL of ANNOUNCE, which is the base of the URLs of SETUP.
     pub(crate) fn announce_uri(&self) -> Option<&str> {
         match &self.way {
             Way::Announced { uri, .. } => Some(uri),
@@ -148,12 +148,12 @@ impl Publisher {
         }
     }
 
-    /// It is fetched from a camera.
+    /// Whether the publisher is a camera.
     pub(crate) fn is_pulled(&self) -> bool {
         matches!(self.way, Way::Pulled)
     }
 
-    /// What it is to those who ask whether it lives.
+    /// Kind of the source, for the rules of its liveness.
     pub(crate) fn feeder(&self) -> Feeder {
         let paths = self.tracks.iter().filter_map(|track| track.path);
         let is_tcp = paths.clone().count() > 0
@@ -166,7 +166,7 @@ impl Publisher {
         }
     }
 
-    /// What it calls itself.
+    /// `User-Agent` of the client.
     pub(crate) fn user_agent(&self) -> Option<&str> {
         match &self.way {
             Way::Announced { user_agent, .. } => user_agent.as_deref(),
@@ -174,13 +174,13 @@ impl Publisher {
         }
     }
 
-    /// RECORD was answered.
+    /// Whether packets are accepted.
     pub(crate) fn is_recording(&self) -> bool {
         matches!(self.state, PublisherState::Recording(_))
     }
 
-    /// Whether a datagram from a port that was not announced can be this track's. Players knock
-    /// with packets without payload.
+    /// Whether a datagram from a port that was not announced can be this track's. Players open
+    /// their NAT by packets without payload.
     pub(crate) fn fits(&self, track: u8, bytes: &[u8]) -> bool {
         let Ok(view) = RtpView::parse(bytes) else { return false };
         let spec = self.source.description().tracks.get(usize::from(track));
@@ -190,7 +190,7 @@ impl Publisher {
     }
 }
 
-/// What the header says.
+/// Fields of the RTP header.
 pub(crate) fn fields(view: &RtpView<'_>) -> RtpFields {
     RtpFields {
         payload_type: view.payload_type(),

@@ -98,7 +98,7 @@ impl Publishers {
         source.set_formats(sdp.medias().iter().map(format_of).collect());
         if matches!(way, Way::Input) {
             for (track, _) in (0_u8..).zip(sdp.medias()) {
-                // Its senders are told apart by the input; reports come from another port.
+                // The input checks senders; reports come from another port.
                 source.set_up(track, AddressLatch::Any, AddressLatch::Any);
             }
         }
@@ -123,7 +123,7 @@ impl Publishers {
             byes: 0,
             all_said_bye: None,
         };
-        // Before its first packet: see the invariant of the table.
+        // Before the first packet: see the invariant of `metrics::paths`.
         hub.tally.enter(path);
         if let Some(id) = publisher.id() {
             cx.directory.enter(id, connection, SessionRef::Publisher(number));
