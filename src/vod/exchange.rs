@@ -13,7 +13,8 @@
 //!
 //! Invariants: sequence numbers go on by one; RTP time is above all that was sent and follows the
 //! wall clock; a stream begins with a sync sample. A feed that the client was not told of (codec,
-//! payload format, clock rate, channels) is refused, and nothing has changed.
+//! payload format, clock rate, channels) is refused, and nothing has changed. So is any feed once a
+//! stream has said BYE.
 //! Bound: a cursor each stream.
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::vod::epoch::Epoch;
 use crate::vod::methods::play::{first_due, first_npt};
 use crate::vod::playback::{Session, State};
 use crate::vod::position::{self, Start, actual_start, is_sent};
+use crate::vod::stream::Phase;
 use crate::vod::table::Vod;
 
 /// A title on its way to feed a session.
@@ -79,6 +81,12 @@ pub enum FeedError {
         told: String,
         /// What the title has.
         found: String,
+    },
+    /// A stream has said BYE: its player has dropped the SSRC (RFC 3550 s6.6).
+    #[error("stream {stream}: it has said BYE")]
+    Ended {
+        /// Stream of the session.
+        stream: usize,
     },
     /// A track has no sample to begin with.
     #[error("stream {stream}: the title has nothing to send there")]
@@ -151,6 +159,9 @@ impl NextFeed {
             return Err(FeedError::Changed);
         }
         for (index, (next, stream)) in self.streams.iter_mut().zip(&session.streams).enumerate() {
+            if stream.phase == Phase::Ended {
+                return Err(FeedError::Ended { stream: index });
+            }
             let told = session.described(stream).ok_or(FeedError::Changed)?;
             let track = self.title.asset.tracks.get(usize::from(next.track_index));
             check_track(index, told, track.ok_or(FeedError::Changed)?)?;

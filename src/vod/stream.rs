@@ -163,8 +163,9 @@ impl Stream {
         self.feed.from_sample = if self.level == Level::Sync { NO_SAMPLE } else { 0 };
     }
 
-    /// Takes another feed, and leaves the old one in its place. It begins with a sync sample,
-    /// whatever its first sample is.
+    /// Takes another feed, and leaves the old one in its place. The new feed begins with a sync
+    /// sample, whatever its first sample is. The stream has not said BYE: it would go on under an
+    /// SSRC that its player was told is gone (RFC 3550 s6.6).
     pub fn exchange(
         &mut self,
         track_index: &mut u8,
@@ -177,7 +178,7 @@ impl Stream {
         self.feed.skip_before = None;
         self.feed.from_sample = if is_video { NO_SAMPLE } else { 0 };
         self.feed.follows = Some((ended_epoch, self.next_seq()));
-        self.phase = Phase::Idle;
+        debug_assert!(self.phase == Phase::Idle, "its old epoch has ended, and it goes on");
     }
 
     /// Which frames are sent.

@@ -10,6 +10,7 @@ use crate::library::title::Title;
 use crate::rtsp::request::Method;
 use crate::vod::exchange::{FeedError, NextFeed};
 use crate::vod::pump::Refused;
+use crate::vod::stream::Phase;
 use crate::vod::tests::{BASE, Bench, Sent, session_id, status};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -240,4 +241,35 @@ fn session_keeps_its_url_and_plays_within_the_title_that_feeds_it() {
     assert!((25_500_000_000..26_200_000_000).contains(&last.0), "{last:?}");
     let torn = bench.request(1, Method::Teardown, BASE, Some(id), &[]).unwrap();
     assert_eq!(status(&torn), 200);
+}
+
+#[test]
+fn exchange_is_refused_once_a_stream_has_said_bye_and_changes_nothing() {
+    let mut bench = Bench::new();
+    let id = bench.opened();
+    bench.play(id, &[("Range", "npt=2-4")]).unwrap();
+    // The picture ends a few milliseconds before the sound does.
+    while bench.bye_ports().is_empty() {
+        bench.run_for(Duration::from_millis(1));
+    }
+    assert_eq!(bench.bye_ports(), [5_001]);
+    let kept = |bench: &Bench| {
+        let session = bench.session(id);
+        let streams = session.streams.iter();
+        let streams = streams.map(|stream| (stream.phase, stream.outgoing.own().copied()));
+        (session.epoch_count, session.end, streams.collect::<Vec<_>>())
+    };
+    let (before, sent) = (kept(&bench), bench.sent_of(0).len());
+    assert_eq!(before.2[0].0, Phase::Ended);
+    let title = Arc::clone(&bench.session(id).title);
+    let mut next = feed_of(&bench, id, &testing::title(30), Npt(3_000_000_000));
+    let refused = exchange(&mut bench, id, &mut next).unwrap_err();
+    assert_eq!(refused, FeedError::Ended { stream: 0 });
+    assert_eq!(refused.to_string(), "stream 0: it has said BYE");
+    assert_eq!(kept(&bench), before);
+    assert!(Arc::ptr_eq(&bench.session(id).title, &title));
+    bench.run_for(SECOND);
+    assert_eq!(bench.sent_of(0).len(), sent, "it stays silent");
+    assert_eq!(bench.bye_ports(), [5_001, 5_003], "the other stream ends as it would have");
+    assert_eq!(bench.session(id).streams[0].phase, Phase::Ended);
 }
