@@ -1,77 +1,78 @@
-//! The wire identity of an RTP stream: what its receiver knows it by, whatever feeds it.
+//! The wire identity of an RTP stream: SSRC, sequence numbers, RTP time and transport.
 //!
 //! ```text
 //!  feed (a title's cursor, a live path's ring) --packets--> Outgoing --> SSRC, number, RTP time
 //!                                                           transport, control URL, RTX, reports
-//!  Numbers::Own      counted here: a title's stream, from its SETUP on
-//!  Numbers::Source   the source's headers byte for byte until the first break; the path maps and
-//!                    counts them (`live::core::switch`), since a run put back undoes both
+//!  Numbers::Own      a title's stream: this type assigns and counts them, from SETUP on
+//!  Numbers::Source   a live reader's stream: the path rewrites the source's headers, and counts
+//!                    (`live::core::switch`); a run that is put back undoes both
 //! ```
-//! A feed is exchanged under its `Outgoing`, which goes on from where it is (`vod::exchange`).
+//! The receiver keeps the identity when another feed takes over (`vod::exchange`).
 //!
-//! Invariant: numbers are given out in sending order and go on by one, whatever the feed is.
-//! Bound: a fixed size; its control URL and its newest report stand apart.
+//! Invariant: sequence numbers go up by one in sending order, whatever the feed is.
+//! Bound: the size is fixed; control URL and newest report have memory of their own.
 
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::rtcp::ReportBlock;
 use crate::rtp::{HEADER_BYTES, RtxStream, write_header};
 use crate::session::transport::Transport;
 
-/// See the module. What each send reads stands first.
+/// The wire identity of one stream. The fields that each send reads come first.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Outgoing {
-    /// RTP payload type; the first one of a description that names several.
+    /// Payload type of the packets. Of several in a description it is the first.
     pub payload_type: u8,
-    /// RTP clock.
+    /// Rate of the RTP timestamps.
     pub clock_rate_hz: u32,
-    /// SSRC, sequence numbers and RTP time.
+    /// The state from which RTP headers are written.
     pub numbers: Numbers,
-    /// How its packets travel.
+    /// UDP addresses, interleaved channels or multicast group of the packets.
     pub transport: Transport,
-    /// The stream that packets are sent again in; `None` for a player that did not ask for it.
+    /// Retransmission stream (RFC 4588); `None` when the player has not negotiated one.
     pub rtx: Option<RtxStream>,
-    /// What the player last reported.
+    /// Newest receiver report of the player.
     pub report: Option<Box<Report>>,
     /// Control URL as the client spelled it in SETUP: RTP-Info must repeat it (client rule C6).
     pub control_url: Box<str>,
 }
 
-/// Who gives a stream its numbers.
+/// The origin of a stream's SSRC, sequence numbers and RTP time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Numbers {
-    /// We do.
+    /// The server assigns them.
     Own(Own),
-    /// Its source does, until its first break. The SSRC is known once a packet has gone out.
+    /// The source assigns them, until the first break. The SSRC is `None` until the first packet
+    /// is sent.
     Source(Option<Ssrc>),
 }
 
-/// Numbers that are counted here.
+/// Numbers that the server assigns, and the counts of what was sent with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Own {
-    /// Our SSRC.
+    /// SSRC of every packet and sender report of the stream.
     pub ssrc: Ssrc,
     /// Sequence number of the next packet.
     pub seq: SeqNo,
-    /// RTP time at the start of the stream's clock, which runs on through every change of feed.
+    /// RTP time at the start of the stream's clock. The clock runs on when the feed is exchanged.
     pub ts_zero: RtpTs,
-    /// What was sent.
+    /// Counts for sender reports.
     pub sent: Sent,
 }
 
 /// Counters of a stream (RFC 3550 s6.4.1: packet count, octet count).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// RTP packets.
+    /// RTP packets, those in flight included.
     pub packets: u64,
-    /// RTP payload bytes.
+    /// Bytes of these packets without RTP headers.
     pub payload_bytes: u64,
 }
 
 /// Newest receiver report on a stream.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// As received.
+    /// The report block about this stream, as received.
     pub block: ReportBlock,
     /// Round-trip time, when the report allows to compute it.
     pub round_trip_ns: Option<u64>,
@@ -97,7 +98,7 @@ impl Outgoing {
         }
     }
 
-    /// Its SSRC; `None` before the first packet of a source.
+    /// SSRC of the stream; `None` before the first packet of a source.
     #[must_use]
     pub fn ssrc(&self) -> Option<Ssrc> {
         match self.numbers {
@@ -106,7 +107,7 @@ impl Outgoing {
         }
     }
 
-    /// Numbers that are counted here.
+    /// The server's numbers; `None` when the source assigns them.
     #[must_use]
     pub fn own(&self) -> Option<&Own> {
         match &self.numbers {
@@ -115,7 +116,7 @@ impl Outgoing {
         }
     }
 
-    /// As `own`, to change them.
+    /// The server's numbers, mutable; `None` when the source assigns them.
     pub fn own_mut(&mut self) -> Option<&mut Own> {
         match &mut self.numbers {
             Numbers::Own(own) => Some(own),
@@ -123,14 +124,14 @@ impl Outgoing {
         }
     }
 
-    /// What was sent, as far as it is counted here.
+    /// Counts of what was sent; zero when the source assigns the numbers.
     #[must_use]
     pub fn sent(&self) -> Sent {
         self.own().map(|own| own.sent).unwrap_or_default()
     }
 
-    /// The header of the packet that is `ahead` packets after the next one. Packets of a source
-    /// have theirs.
+    /// RTP header of the packet that is `ahead` packets after the next one. `None` when the source
+    /// assigns the numbers, because its packets bring their headers.
     #[must_use]
     pub fn header(&self, ahead: u16, marker: bool, ts: RtpTs) -> Option<[u8; HEADER_BYTES]> {
         let own = self.own()?;
@@ -140,7 +141,7 @@ impl Outgoing {
         Some(header)
     }
 
-    /// The newest receiver report.
+    /// Stores a receiver report in place of the one before.
     pub fn note_report(&mut self, block: ReportBlock, round_trip_ns: Option<u64>) {
         let report = Report { block, round_trip_ns };
         match &mut self.report {
@@ -160,20 +161,21 @@ impl Own {
         Self { ssrc, seq: SeqNo(seq), ts_zero, sent: Sent::default() }
     }
 
-    /// Gives numbers to the packets that are built next, and counts them as sent.
+    /// Uses up sequence numbers for the packets that are built next, and counts them as sent.
     pub fn take(&mut self, packets: u16, payload_bytes: u32) {
         self.seq = self.seq.plus(packets);
         self.sent.packets += u64::from(packets);
         self.sent.payload_bytes += u64::from(payload_bytes);
     }
 
-    /// Packets counted as sent are not.
+    /// Takes packets out of the counts: they were counted as sent and the socket refused them.
     pub fn uncount(&mut self, packets: u16, payload_bytes: u32) {
         self.sent.packets = self.sent.packets.saturating_sub(u64::from(packets));
         self.sent.payload_bytes = self.sent.payload_bytes.saturating_sub(u64::from(payload_bytes));
     }
 
-    /// From `seq` on, no number was used after all. False when it is not behind the next one.
+    /// Makes `seq` the next sequence number again, because the socket refused the packets from
+    /// there on. False when `seq` is not behind the next number.
     pub fn rewind(&mut self, seq: SeqNo) -> bool {
         let behind = self.seq.0.wrapping_sub(seq.0);
         let is_behind = behind != 0 && behind <= u16::MAX / 2;

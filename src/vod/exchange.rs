@@ -1,4 +1,4 @@
-//! Exchanges the feed of a session that plays: another title, the same wire identity.
+//! Exchanges the feed of a playing session for another title under the same wire identity.
 //!
 //! ```text
 //!  NextFeed::new --wanted, handle_window--> windows at hand --Vod::exchange_feed--> playing
@@ -7,15 +7,15 @@
 //!  old   ..[f 17][f 18]|                 wall clock and RTP time keep their mapping, so sender
 //!  new                 |[sync 19][f 20]  reports agree before and after
 //! ```
-//! The next feed is made ready beside the old one; the exchange itself falls between two packets
-//! and allocates nothing. What the old feed has handed over is sent; a run of it that the socket
-//! refuses gives its numbers back as long as the new feed has sent nothing.
+//! The next feed gets its windows while the old feed still plays. The exchange takes place between
+//! two packets and allocates nothing. Runs that the old feed has handed to the socket are sent. A
+//! run that the socket refuses gives its sequence numbers back, if the new feed has sent nothing.
 //!
-//! Invariants: sequence numbers go on by one; RTP time is above all that was sent and follows the
-//! wall clock; a stream begins with a sync sample. A feed that the client was not told of (codec,
-//! payload format, clock rate, channels) is refused, and nothing has changed. So is any feed once a
-//! stream has said BYE.
-//! Bound: a cursor each stream.
+//! Invariants: sequence numbers go up by one. RTP time stays above all that was sent and follows
+//! the wall clock. Each stream begins with a sync sample. A feed that differs from the SDP (codec,
+//! payload format, clock rate, channels) is refused, and so is any feed once a stream has said BYE.
+//! A refusal changes nothing.
+//! Bound: one cursor for each stream.
 
 use std::sync::Arc;
 
@@ -34,17 +34,17 @@ use crate::vod::position::{self, Start, actual_start, is_sent};
 use crate::vod::stream::Phase;
 use crate::vod::table::Vod;
 
-/// A title on its way to feed a session.
+/// A title that is prepared to feed a session.
 #[derive(Debug)]
 pub struct NextFeed {
     title: Arc<Title>,
-    /// Where it begins.
+    /// Position in `title` at which the feed begins.
     npt: Npt,
-    /// The scale that its cursors are for.
+    /// Scale for which the cursors were made.
     scale: f64,
-    /// Of each stream of the session, in their order.
+    /// In the order of the session's streams.
     streams: Vec<NextStream>,
-    /// Ticks of `npt`, of each stream.
+    /// `npt` in RTP ticks, for each stream.
     anchors: Vec<i64>,
 }
 
@@ -52,64 +52,65 @@ pub struct NextFeed {
 struct NextStream {
     track_index: u8,
     is_video: bool,
-    /// `None` for a stream that the scale mutes.
+    /// `None`: the scale mutes the stream.
     cursor: Option<Cursor>,
 }
 
-/// Why a feed is refused. Nothing has changed.
+/// Why a feed is refused. The session and the feed are as before.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FeedError {
-    /// There is no such session, or it does not play.
+    /// The session is gone or does not play.
     #[error("the session does not play")]
     NotPlaying,
-    /// The title has no track of the kind that a stream plays.
+    /// The title has too few tracks of a stream's kind.
     #[error("stream {stream}: the title has no {kind} track left")]
     NoTrack {
-        /// Stream of the session.
+        /// Place of the stream in the session.
         stream: usize,
-        /// What it plays.
+        /// Kind of media that the stream plays.
         kind: &'static str,
     },
-    /// A track is not what the client was told of the stream.
+    /// A track differs from the SDP that the client has.
     #[error("stream {stream}: {what} is {found}, and the client was told {told}")]
     Differs {
-        /// Stream of the session.
+        /// Place of the stream in the session.
         stream: usize,
-        /// What differs.
+        /// Name of the parameter that differs.
         what: &'static str,
-        /// What the SDP said.
+        /// Value in the SDP.
         told: String,
-        /// What the title has.
+        /// Value in the title.
         found: String,
     },
     /// A stream has said BYE: its player has dropped the SSRC (RFC 3550 s6.6).
     #[error("stream {stream}: it has said BYE")]
     Ended {
-        /// Stream of the session.
+        /// Place of the stream in the session.
         stream: usize,
     },
-    /// A track has no sample to begin with.
+    /// A track has no sample at or after the position.
     #[error("stream {stream}: the title has nothing to send there")]
     Empty {
-        /// Stream of the session.
+        /// Place of the stream in the session.
         stream: usize,
     },
-    /// The feed is for another state of the session: its scale or its streams were changed since.
+    /// The scale or the streams of the session have changed since the feed was made.
     #[error("the session has changed since the feed was made ready")]
     Changed,
-    /// A first window is not at hand yet.
+    /// The first window of a stream has not come yet.
     #[error("stream {stream}: its first window is not here yet")]
     NotHere {
-        /// Stream of the session.
+        /// Place of the stream in the session.
         stream: usize,
     },
 }
 
 impl NextFeed {
-    /// Cursors of `title` for all streams of a session, at the sync sample at or before `npt`.
+    /// Makes cursors of `title` for all streams of a session, at the sync sample at or before
+    /// `npt`.
     ///
     /// # Errors
-    /// The title cannot feed the session.
+    /// The session does not play, or the title does not fit its streams.
     pub fn new(session: &Session, title: &Arc<Title>, npt: Npt) -> Result<Self, FeedError> {
         let scale = session.epoch.ok_or(FeedError::NotPlaying)?.scale;
         let tracks = matching_tracks(session, title)?;
@@ -133,7 +134,7 @@ impl NextFeed {
         Ok(Self { title: Arc::clone(title), npt, scale, streams, anchors })
     }
 
-    /// The windows that are still to come before it can be exchanged, and soon after.
+    /// Windows that the feed needs for the exchange or soon after, and does not have yet.
     pub fn wanted(&self) -> impl Iterator<Item = WindowKey> {
         self.streams.iter().filter_map(|stream| {
             let cursor = stream.cursor.as_ref()?;
@@ -142,7 +143,7 @@ impl NextFeed {
         })
     }
 
-    /// A window of the title has come.
+    /// Takes a window of the title.
     pub fn handle_window(&mut self, key: WindowKey, window: &Arc<PacketWindow>) {
         for stream in &mut self.streams {
             let cursor = stream.cursor.as_mut().filter(|cursor| cursor.kind() == key.kind);
@@ -152,7 +153,7 @@ impl NextFeed {
         }
     }
 
-    /// Whether it can be exchanged at `now`.
+    /// Checks whether the exchange can take place at `now`.
     fn check(&mut self, session: &Session, scale: f64, now: Mono) -> Result<(), FeedError> {
         #[expect(clippy::float_cmp, reason = "the same value, or another PLAY has come")]
         if self.scale != scale || self.streams.len() != session.streams.len() {
@@ -162,7 +163,7 @@ impl NextFeed {
             if stream.phase == Phase::Ended {
                 return Err(FeedError::Ended { stream: index });
             }
-            let told = session.described(stream).ok_or(FeedError::Changed)?;
+            let told = session.described_track(stream).ok_or(FeedError::Changed)?;
             let track = self.title.asset.tracks.get(usize::from(next.track_index));
             check_track(index, told, track.ok_or(FeedError::Changed)?)?;
             let Some(cursor) = &mut next.cursor else { continue };
@@ -177,11 +178,10 @@ impl NextFeed {
 }
 
 impl Vod {
-    /// From the next packet on a session that plays is fed from another title, to its end. `next`
-    /// is used up then.
+    /// Feeds a playing session from another title, from the next packet on. `next` is used up.
     ///
     /// # Errors
-    /// Why the old feed stays.
+    /// The feed is refused; the old feed goes on.
     pub fn exchange_feed(
         &mut self,
         cx: &mut Cx,
@@ -230,8 +230,8 @@ impl Vod {
     }
 }
 
-/// By how much playout time the first frames of a feed come too early to follow what was sent.
-/// `next` holds the cursors of the old feed already.
+/// Playout time by which the first frames of the new feed are too early to follow what was sent.
+/// `next` holds the cursors of the old feed.
 fn lacking_ns(session: &mut Session, next: &mut NextFeed, old: &Epoch, epoch: &Epoch) -> i64 {
     let NextFeed { streams, anchors, .. } = next;
     let olds = streams.iter_mut().map(|next| next.cursor.as_mut());
@@ -253,12 +253,12 @@ fn lacking_ns(session: &mut Session, next: &mut NextFeed, old: &Epoch, epoch: &E
     lacking.max().unwrap_or(0)
 }
 
-/// The track of `title` that feeds each stream: the first of its kind that is what the client was
-/// told, and feeds no other.
+/// Chooses a track of `title` for each stream: the first one of its kind that agrees with the SDP
+/// and feeds no other stream.
 fn matching_tracks(session: &Session, title: &Title) -> Result<Vec<u8>, FeedError> {
     let mut taken: Vec<u8> = Vec::new();
     for (stream, of) in session.streams.iter().enumerate() {
-        let told = session.described(of).ok_or(FeedError::Changed)?;
+        let told = session.described_track(of).ok_or(FeedError::Changed)?;
         let mut refused = FeedError::NoTrack { stream, kind: told.kind.as_str() };
         let mut found = None;
         for (index, track) in (0..=u8::MAX).zip(&title.asset.tracks) {
@@ -280,8 +280,8 @@ fn matching_tracks(session: &Session, title: &Title) -> Result<Vec<u8>, FeedErro
     Ok(taken)
 }
 
-/// Whether a track may feed a stream that the client was told of as `told`. Its payload type does
-/// not matter: the stream keeps its own.
+/// Checks that track `found` may feed a stream whose SDP was made from track `told`. The payload
+/// type may differ, because the stream keeps its own.
 fn check_track(stream: usize, told: &Track, found: &Track) -> Result<(), FeedError> {
     let differs =
         |what, told: String, found: String| Err(FeedError::Differs { stream, what, told, found });
@@ -308,7 +308,7 @@ fn check_track(stream: usize, told: &Track, found: &Track) -> Result<(), FeedErr
     Ok(())
 }
 
-/// After what was sent RTP time steps on by this, where the next frame tells nothing.
+/// Step of RTP time after the last packet, where the duration of its frame is not known.
 const RTP_TIME_STEP_NS: i64 = 40_000_000;
-/// A frame that is shown for longer makes way.
+/// Longest time that the last frame of the old feed is shown.
 const GAP_NS_MAX: i64 = 100_000_000;

@@ -165,9 +165,9 @@ impl Session {
         self.title.asset.tracks.get(usize::from(stream.feed.track_index))
     }
 
-    /// The track that the client was told of.
+    /// The track that the client set up, in the title that its SDP described.
     #[must_use]
-    pub fn described(&self, stream: &Stream) -> Option<&Track> {
+    pub fn described_track(&self, stream: &Stream) -> Option<&Track> {
         self.described.asset.tracks.get(usize::from(stream.track_index))
     }
 
