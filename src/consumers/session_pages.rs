@@ -39,7 +39,7 @@ impl Sessions {
     fn info_of(&self, session: SessionRef) -> Option<SessionInfo> {
         match session {
             SessionRef::Title(key) => {
-                self.vod.session(key).map(|session| title_info(&self.cx, session))
+                self.vod.players.session(key).map(|session| title_info(&self.cx, session))
             }
             SessionRef::Reader(_) | SessionRef::Publisher(_) => {
                 self.live.session_info(&self.cx, session)

@@ -24,7 +24,7 @@ use crate::session::command::{Command, Executed, public};
 use crate::session::cx::{Cx, SessionConfig};
 use crate::session::directory::SessionRef;
 use crate::session::transport::Transport;
-use crate::vod::table::Vod;
+use crate::vod::service::Vod;
 
 /// See the module.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Sessions {
     /// The client of a session was heard of.
     pub fn touch(&mut self, session: SessionRef) {
         match session {
-            SessionRef::Title(key) => self.vod.touch(&mut self.cx, key),
+            SessionRef::Title(key) => self.vod.players.touch(&mut self.cx, key),
             SessionRef::Reader(_) | SessionRef::Publisher(_) => {
                 self.live.touch(session, self.cx.now);
             }
@@ -117,7 +117,7 @@ impl Sessions {
         live.readers.forget_held(&mut live.hub, entry);
         for session in cx.directory.close_connection(entry) {
             match session {
-                SessionRef::Title(key) => vod.handle_connection_closed(cx, key),
+                SessionRef::Title(key) => vod.players.handle_connection_closed(cx, key),
                 SessionRef::Reader(index) => {
                     live.readers.handle_reader_connection_closed(cx, &mut live.hub, index)
                 }
@@ -132,7 +132,7 @@ impl Sessions {
     pub fn end_session(&mut self, id: SessionId, why: &'static str) -> bool {
         let Self { cx, vod, live } = self;
         match cx.directory.find(id) {
-            Some(SessionRef::Title(key)) => vod.fail(cx, key, Some(why)),
+            Some(SessionRef::Title(key)) => vod.players.fail(cx, key, Some(why)),
             Some(SessionRef::Reader(index)) => {
                 live.readers.dismiss_reader(cx, &mut live.hub, index, why)
             }
@@ -152,16 +152,16 @@ impl Sessions {
         let Self { cx, vod, live } = self;
         match key {
             TimerKey::Report { session, epoch_count } => {
-                vod.handle_report_due(cx, session, epoch_count);
+                vod.players.handle_report_due(cx, session, epoch_count);
             }
             TimerKey::Bye { session, stream_index, epoch_count } => {
-                vod.handle_bye_due(cx, session, stream_index, epoch_count);
+                vod.players.handle_bye_due(cx, session, stream_index, epoch_count);
             }
             TimerKey::Pause { session, epoch_count } => {
-                vod.handle_pause_due(cx, session, epoch_count)
+                vod.players.handle_pause_due(cx, session, epoch_count)
             }
             TimerKey::Liveness { session, id } => {
-                vod.handle_liveness(cx, session, id);
+                vod.players.handle_liveness(cx, session, id);
             }
             TimerKey::LiveReader { index, serial } => {
                 live.readers.handle_reader_due(cx, &mut live.hub, index, serial)
@@ -196,7 +196,7 @@ impl Sessions {
         let owner = cx.directory.of_channel(entry, channel);
         let is_report = match owner {
             Some(SessionRef::Title(key)) => {
-                let session = vod.session(key);
+                let session = vod.players.session(key);
                 let streams = session.into_iter().flat_map(|session| &session.streams);
                 streams.map(|stream| stream.outgoing.transport).any(is_its)
             }
@@ -226,7 +226,7 @@ impl Sessions {
             }
         };
         match session {
-            SessionRef::Title(key) => vod.handle_report(cx, key, &feedback, bytes),
+            SessionRef::Title(key) => vod.players.handle_report(cx, key, &feedback, bytes),
             SessionRef::Reader(index) => {
                 live.readers.handle_reader_report(cx, index, &feedback);
                 live.readers.handle_reader_feedback(cx, &mut live.hub, index, bytes);

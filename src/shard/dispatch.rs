@@ -74,7 +74,7 @@ impl Shard {
             self.cells.panics.add(1);
             tracing::error!(shard = self.id.0, "a panic ended one session; this is a bug");
             if let Some(session) = session {
-                self.sessions.vod.remove(&mut self.sessions.cx, session);
+                self.sessions.vod.players.remove(&mut self.sessions.cx, session);
             }
         }
     }

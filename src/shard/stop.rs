@@ -48,12 +48,12 @@ impl Shard {
     pub(super) fn end_sessions(&mut self) {
         let Phase::Ending { since } = self.phase else { return };
         let mut streams = 0;
-        for key in self.sessions.vod.some_keys(STREAMS_ENDED_A_TURN) {
+        for key in self.sessions.vod.players.some_keys(STREAMS_ENDED_A_TURN) {
             if streams >= STREAMS_ENDED_A_TURN {
                 break;
             }
-            streams += self.sessions.vod.session(key).map_or(1, |s| s.streams.len().max(1));
-            self.sessions.vod.fail(&mut self.sessions.cx, key, Some("server stops"));
+            streams += self.sessions.vod.players.session(key).map_or(1, |s| s.streams.len().max(1));
+            self.sessions.vod.players.fail(&mut self.sessions.cx, key, Some("server stops"));
         }
         let room = STREAMS_ENDED_A_TURN.saturating_sub(streams);
         streams +=

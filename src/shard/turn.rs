@@ -127,7 +127,7 @@ impl Shard {
         }
         // Reports are sent before any packet of this turn.
         self.settle();
-        self.sessions.vod.keep_due_streams(&mut due);
+        self.sessions.vod.players.keep_due_streams(&mut due);
         let mut pumped = 0;
         // In order of the keys: a stream that finds no free run is first in the next turn, which
         // comes at once.

@@ -31,8 +31,8 @@ use crate::vod::epoch::Epoch;
 use crate::vod::methods::play::{first_due, first_npt};
 use crate::vod::playback::{Session, State};
 use crate::vod::position::{self, Start, actual_start, is_sent};
+use crate::vod::service::Vod;
 use crate::vod::stream::Phase;
-use crate::vod::table::Vod;
 
 /// A title that is prepared to feed a session.
 #[derive(Debug)]
@@ -189,7 +189,7 @@ impl Vod {
         next: &mut NextFeed,
     ) -> Result<(), FeedError> {
         let now = cx.now;
-        let session = self.slab.get_mut(key.0 as usize).ok_or(FeedError::NotPlaying)?;
+        let session = self.players.slab.get_mut(key.0 as usize).ok_or(FeedError::NotPlaying)?;
         let (State::Playing, Some(old)) = (&session.state, session.epoch) else {
             return Err(FeedError::NotPlaying);
         };
@@ -214,9 +214,13 @@ impl Vod {
         }
         for index in 0..next.streams.len() {
             let stream_index = u8::try_from(index).unwrap_or(u8::MAX);
-            if self.stream_mut(key, index).is_some_and(|stream| stream.feed.cursor.is_some()) {
+            if self
+                .players
+                .stream_mut(key, index)
+                .is_some_and(|stream| stream.feed.cursor.is_some())
+            {
                 self.request_windows(cx, key, stream_index);
-                self.schedule(
+                self.players.schedule(
                     cx,
                     StreamRef { session: key, stream_index, epoch_count },
                     epoch.wall,
@@ -225,7 +229,7 @@ impl Vod {
         }
         // Its anchors are not those of the old cursors.
         next.streams.clear();
-        self.wait_for_report(cx, key, now);
+        self.players.wait_for_report(cx, key, now);
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! Players of titles: their commands, and the times at which their packets are due.
 //!
 //! ```text
-//!  table      the players of a shard, and the windows that they wait for
+//!  service    the players of a shard, the windows that they wait for, the starts of epochs
+//!  table      the sessions of the players, with their timers
 //!  methods/   SETUP, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER
 //!  playback   one player: state, streams, epoch
 //!  stream     one RTP stream: sequence, timestamps, place   <- cursor <- windows
@@ -25,6 +26,7 @@ pub mod position;
 pub mod pump;
 mod reports;
 pub mod retransmit;
+pub mod service;
 mod skip;
 mod stagger;
 pub mod stream;

@@ -14,9 +14,9 @@ use crate::session::directory::{SessionKey, SessionRef};
 use crate::session::feedback::{NACK_PACKETS_MAX, Refusal};
 use crate::vod::playback::State;
 use crate::vod::stream::Phase;
-use crate::vod::table::Vod;
+use crate::vod::table::Players;
 
-impl Vod {
+impl Players {
     /// Requests retransmission of the packets that a player's compound packet names.
     pub(crate) fn handle_nacks(&self, cx: &mut Cx, key: SessionKey, bytes: &[u8]) {
         let mut room = NACK_PACKETS_MAX;

@@ -36,8 +36,8 @@ use crate::session::directory::StreamRef;
 use crate::session::transport::Transport;
 use crate::vod::epoch::Epoch;
 use crate::vod::playback::{Session, State};
+use crate::vod::service::Vod;
 use crate::vod::stream::{Due, Phase, RunMark, Stream};
-use crate::vod::table::Vod;
 
 /// Sockets that send runs of titles' packets.
 pub trait TitleSink: RunSink {
@@ -150,12 +150,12 @@ impl Vod {
         key: TimerKey,
         sink: &mut impl TitleSink,
     ) -> Option<EntryKey> {
-        if !self.is_stream_due(&key) {
+        if !self.players.is_stream_due(&key) {
             return None;
         }
         let TimerKey::Stream { session, stream_index, epoch_count, .. } = key else { return None };
         let at = StreamRef { session, stream_index, epoch_count };
-        let session = self.session_mut(session)?;
+        let session = self.players.session_mut(session)?;
         let connection = session.connection;
         let stream = session.streams.get_mut(usize::from(stream_index))?;
         match stream.outgoing.transport {
@@ -180,7 +180,7 @@ impl Vod {
             Some(Pumped::Part) => self.plan(cx, at, Due::At(cx.now + BURST_INTERVAL)),
             Some(Pumped::Broken) => {
                 cx.cells.sessions_failed.add(1);
-                self.fail(cx, at.session, Some("media failed"));
+                self.players.fail(cx, at.session, Some("media failed"));
             }
             None => {}
         }
@@ -189,7 +189,7 @@ impl Vod {
     /// Hands the frames of a stream that are due to the sink, as many as a turn may. `None`: there
     /// is no such stream any more.
     fn send_due(&mut self, cx: &Cx, at: StreamRef, sink: &mut impl TitleSink) -> Option<Pumped> {
-        let session = self.session_mut(at.session)?;
+        let session = self.players.session_mut(at.session)?;
         let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
             return None;
         };
@@ -204,11 +204,11 @@ impl Vod {
     pub fn plan(&mut self, cx: &mut Cx, at: StreamRef, next: Due) {
         match next {
             // The next frame is due already: in the next turn, behind the runs of this one.
-            Due::Now { .. } => self.schedule(cx, at, cx.now + NEXT_TURN),
-            Due::At(time) => self.schedule(cx, at, time),
+            Due::Now { .. } => self.players.schedule(cx, at, cx.now + NEXT_TURN),
+            Due::At(time) => self.players.schedule(cx, at, time),
             Due::Waiting => {
                 cx.cells.window_waits.add(1);
-                if let Some(stream) = self.current_stream(at) {
+                if let Some(stream) = self.players.current_stream(at) {
                     stream.phase = Phase::WaitsForWindow;
                 }
                 self.request_windows(cx, at.session, at.stream_index);
@@ -216,7 +216,7 @@ impl Vod {
                 if let Some(due) = self.next_due(cx, at)
                     && !matches!(due, Due::Waiting)
                 {
-                    self.schedule(cx, at, cx.now + NEXT_TURN);
+                    self.players.schedule(cx, at, cx.now + NEXT_TURN);
                 }
             }
             Due::End => self.finish(cx, at),
@@ -225,7 +225,7 @@ impl Vod {
 
     /// What a stream has to send; also asks for the window ahead.
     fn next_due(&mut self, cx: &mut Cx, at: StreamRef) -> Option<Due> {
-        let session = self.session_mut(at.session)?;
+        let session = self.players.session_mut(at.session)?;
         let (epoch, end) = (session.epoch?, session.end);
         let stream = session.streams.get_mut(usize::from(at.stream_index))?;
         let due = stream.due(&epoch, end, cx.now);
@@ -234,7 +234,7 @@ impl Vod {
     }
 
     fn request_ahead(&mut self, cx: &mut Cx, at: StreamRef) {
-        let unasked = self.session(at.session).and_then(|session| {
+        let unasked = self.players.session(at.session).and_then(|session| {
             let stream = session.streams.get(usize::from(at.stream_index))?;
             stream.feed.cursor.as_ref()?.unasked()
         });
@@ -245,7 +245,7 @@ impl Vod {
 
     /// All is sent: BYE follows when the last frame has had its time on the screen.
     fn finish(&mut self, cx: &mut Cx, at: StreamRef) {
-        let Some(session) = self.session(at.session) else { return };
+        let Some(session) = self.players.session(at.session) else { return };
         let Some(epoch) = session.epoch else { return };
         let Some(stream) = session.streams.get(usize::from(at.stream_index)) else { return };
         let end = match (session.end, session.track(stream)) {
@@ -254,7 +254,7 @@ impl Vod {
             (None, _) => epoch.npt_at(cx.now),
         };
         let bye_due = epoch.wall_of_npt(end).max(cx.now) + BYE_DELAY;
-        self.wait_for_bye(cx, at, bye_due);
+        self.players.wait_for_bye(cx, at, bye_due);
     }
 
     /// A run was not sent.
@@ -265,49 +265,31 @@ impl Vod {
             // What the socket did not take is next again, a little later.
             Refused::Again => {
                 cx.cells.send_again.add(1);
-                if self.current_stream(at).is_some_and(|stream| stream.rewind(mark)) {
-                    self.schedule(cx, at, cx.now + BURST_INTERVAL);
-                } else if let Some(stream) = self.stream_mut(session, stream_index.into()) {
+                if self.players.current_stream(at).is_some_and(|stream| stream.rewind(mark)) {
+                    self.players.schedule(cx, at, cx.now + BURST_INTERVAL);
+                } else if let Some(stream) = self.players.stream_mut(session, stream_index.into()) {
                     stream.take_back(mark);
                 }
             }
             Refused::Truncated => {
                 cx.cells.send_errors.add(1);
-                if let Some(stream) = self.current_stream(at) {
+                if let Some(stream) = self.players.current_stream(at) {
                     stream.uncount(mark);
                     tracing::warn!(
                         code = "HE-W202",
                         "session ended: the file was truncated while it was played"
                     );
                     cx.cells.sessions_failed.add(1);
-                    self.fail(cx, session, Some("media failed"));
+                    self.players.fail(cx, session, Some("media failed"));
                 }
             }
             Refused::Lost => {
                 cx.cells.send_errors.add(1);
-                if let Some(stream) = self.current_stream(at) {
+                if let Some(stream) = self.players.current_stream(at) {
                     stream.uncount(mark);
                 }
             }
         }
-    }
-
-    /// The pair that a run was sent from, if its stream still plays that epoch.
-    #[must_use]
-    pub fn pair_of(&self, mark: &RunMark) -> Option<u16> {
-        let is_current = |session: &&Session| session.epoch_count == mark.epoch_count;
-        let session = self.session(mark.session).filter(is_current)?;
-        match session.streams.get(usize::from(mark.stream_index))?.outgoing.transport {
-            Transport::Udp { pair, .. } => Some(pair),
-            Transport::Tcp { .. } | Transport::Group { .. } => None,
-        }
-    }
-
-    /// A stream, if it still plays the epoch that is meant.
-    fn current_stream(&mut self, at: StreamRef) -> Option<&mut Stream> {
-        let is_current = |session: &&mut Session| session.epoch_count == at.epoch_count;
-        let session = self.session_mut(at.session).filter(is_current)?;
-        session.streams.get_mut(usize::from(at.stream_index))
     }
 
     /// Streams of a connection that wait for it and have a frame due, the longest due first.
@@ -320,14 +302,14 @@ impl Vod {
         for index in 0..cx.directory.of_connection(connection).len() {
             let session = cx.directory.of_connection(connection).get(index).copied();
             let Some(SessionRef::Title(session)) = session else { continue };
-            let Some(entry) = self.session(session) else { continue };
+            let Some(entry) = self.players.session(session) else { continue };
             if !matches!(entry.state, State::Playing) {
                 continue;
             }
             let (epoch_count, count) = (entry.epoch_count, entry.streams.len());
             let first = ready.len();
             for stream in 0..count {
-                let is_waiting = self.session(session).is_some_and(|entry| {
+                let is_waiting = self.players.session(session).is_some_and(|entry| {
                     entry.streams.get(stream).map(|s| s.phase) == Some(Phase::WaitsForConnection)
                 });
                 if !is_waiting {
@@ -342,7 +324,7 @@ impl Vod {
                 }
             }
             let latest = ready[first..].iter().map(|(due_at, _)| *due_at).min();
-            if latest.is_some_and(|due_at| self.skip_if_late(cx, session, due_at)) {
+            if latest.is_some_and(|due_at| self.players.skip_if_late(cx, session, due_at)) {
                 ready.truncate(first);
                 for stream_index in (0..count).filter_map(|index| u8::try_from(index).ok()) {
                     self.plan_skipped(cx, StreamRef { session, stream_index, epoch_count });
@@ -354,7 +336,11 @@ impl Vod {
 
     /// A stream that was moved asks for its window.
     fn plan_skipped(&mut self, cx: &mut Cx, at: StreamRef) {
-        if self.current_stream(at).is_some_and(|stream| stream.phase == Phase::WaitsForWindow) {
+        if self
+            .players
+            .current_stream(at)
+            .is_some_and(|stream| stream.phase == Phase::WaitsForWindow)
+        {
             self.plan(cx, at, Due::Waiting);
         }
     }
@@ -386,7 +372,7 @@ impl Vod {
         at: StreamRef,
         gathered: &mut Gathered,
     ) -> Taken {
-        let Some(session) = self.session_mut(at.session) else { return Taken::All };
+        let Some(session) = self.players.session_mut(at.session) else { return Taken::All };
         let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
             return Taken::All;
         };

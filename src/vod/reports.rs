@@ -19,10 +19,10 @@ use crate::session::rtcp::{observe_report, send_rtcp, sender_info};
 use crate::session::transport::Transport;
 use crate::vod::playback::{Session, State};
 use crate::vod::stream::{Phase, Stream};
-use crate::vod::table::Vod;
+use crate::vod::table::Players;
 use crate::vod::thinning::Change;
 
-impl Vod {
+impl Players {
     /// Sends the sender reports of a session, which are due.
     pub fn handle_report_due(&mut self, cx: &mut Cx, key: SessionKey, epoch_count: u32) {
         // After BYE on all streams there is nothing to report any more.
@@ -199,10 +199,6 @@ impl Vod {
                 change_level(&session.id, stream, change, &cx.cells);
             }
         }
-    }
-
-    pub(crate) fn stream_mut(&mut self, key: SessionKey, index: usize) -> Option<&mut Stream> {
-        self.slab.get_mut(key.0 as usize)?.streams.get_mut(index)
     }
 }
 

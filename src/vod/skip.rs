@@ -19,9 +19,9 @@ use crate::session::directory::SessionKey;
 use crate::vod::playback::{Session, State};
 use crate::vod::position;
 use crate::vod::stream::Phase;
-use crate::vod::table::Vod;
+use crate::vod::table::Players;
 
-impl Vod {
+impl Players {
     /// Skips ahead if a session, whose next frame was due at `due_at`, is too late. True when the
     /// streams have moved and wait for their windows.
     pub fn skip_if_late(&mut self, cx: &mut Cx, key: SessionKey, due_at: Mono) -> bool {

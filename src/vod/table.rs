@@ -1,9 +1,9 @@
-//! The players of titles on one shard: their table, windows, timers.
+//! The table of the players of titles on one shard, with their timers.
 //!
 //! ```text
-//!  commands, windows, reports, timers --> Vod --> actions (tasks, answers, RTCP)
-//!                                          |
-//!                                     wheel: streams that are due, for the pump
+//!  SETUP --insert--> session --schedule--> wheel --is_stream_due--> the pump
+//!                       |----watch-------> wheel --handle_liveness--> silent: ended
+//!                       `----fail, remove--> BYE, and nothing is left
 //! ```
 //! Invariant: from SETUP to `remove` every session is in `slab` and the directory, and every UDP
 //! stream of the session in `sockets`; after `remove` nothing of the session is left. A session has
@@ -12,34 +12,27 @@
 //! (`live::readers::liveness`).
 //! Bound: `sessions_max`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 
 use crate::base::ids::SessionId;
 use crate::base::time::Mono;
-use crate::media::window::{PacketWindow, WindowKey};
-use crate::poll::task::{Task, TaskClass, TaskOwner, WindowFailure, Work};
 use crate::rtsp::response::{Response, Status};
 use crate::session::action::{Action, TimerKey};
 use crate::session::cx::Cx;
 use crate::session::directory::{SessionKey, SessionRef, StreamRef};
 use crate::session::transport::Transport;
 use crate::vod::playback::{Session, SessionTimers, State};
-use crate::vod::stagger::Starts;
-use crate::vod::stream::{Phase, Stream};
-use crate::vod::windows::{Desk, WindowDesk};
+use crate::vod::stream::{Phase, RunMark, Stream};
 
-/// All players of titles on one shard.
+/// The sessions of all players of titles on one shard.
 #[derive(Debug, Default)]
-pub struct Vod {
+pub struct Players {
     pub(crate) slab: Slab<Session>,
-    pub(crate) desk: WindowDesk,
-    pub(crate) starts: Starts,
 }
 
-impl Vod {
+impl Players {
     /// A session by its key.
     pub fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
         self.slab.get_mut(key.0 as usize)
@@ -166,111 +159,6 @@ impl Vod {
         false
     }
 
-    /// Requests the windows that a stream wants: new ones, and its own when their pages age.
-    pub fn request_windows(&mut self, cx: &mut Cx, key: SessionKey, stream_index: u8) {
-        let now = cx.now;
-        // Bounded: a cursor wants its window and the next one.
-        for _ in 0..2 {
-            let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
-            let epoch_count = session.epoch_count;
-            let is_priming = matches!(session.state, State::Priming(_));
-            let Some(stream) = session.streams.get_mut(usize::from(stream_index)) else { return };
-            let Some(cursor) = &mut stream.feed.cursor else { return };
-            let Some(index) = cursor.unasked() else { return };
-            let track_index = stream.feed.track_index;
-            let name = WindowKey { track_index, kind: cursor.kind(), index };
-            let waiter = StreamRef { session: key, stream_index, epoch_count };
-            match self.desk.request(&session.title, name, waiter, now) {
-                Desk::Here(window) => cursor.handle_window(index, window),
-                Desk::Asked => {
-                    cursor.mark_asked(index);
-                    return;
-                }
-                Desk::Ask(number) => {
-                    cursor.mark_asked(index);
-                    let class = if is_priming { TaskClass::Control } else { TaskClass::Prefetch };
-                    let work = Work::Window { title: session.title.clone(), key: name };
-                    let owner = TaskOwner::Window(number);
-                    let task = Task { shard: cx.shard, owner, class, work };
-                    cx.out.push(Action::Submit(task));
-                    return;
-                }
-            }
-        }
-    }
-
-    /// A window has arrived, or cannot be built.
-    pub fn handle_window(
-        &mut self,
-        cx: &mut Cx,
-        request: u32,
-        result: Result<Arc<PacketWindow>, WindowFailure>,
-    ) {
-        let Some((name, mut waiters)) = self.desk.handle_answer(request, result.as_ref().ok())
-        else {
-            return;
-        };
-        for waiter in waiters.drain(..) {
-            match &result {
-                Ok(window) => self.give_window(cx, waiter, name, window.clone()),
-                Err(failure) => self.handle_window_failure(cx, waiter, failure),
-            }
-        }
-        self.desk.give_back(waiters);
-    }
-
-    /// The TaskQueue has refused a window's task: its streams try again soon, and a PLAY that waits
-    /// for the window is refused.
-    pub fn handle_window_refused(&mut self, cx: &mut Cx, request: u32) {
-        let Some((_, waiters)) = self.desk.handle_answer(request, None) else { return };
-        for waiter in waiters {
-            let Some(session) = self.session_mut(waiter.session) else { continue };
-            if session.epoch_count != waiter.epoch_count {
-                continue;
-            }
-            if matches!(session.state, State::Priming(_)) {
-                self.refuse_play(cx, waiter.session);
-                continue;
-            }
-            let index = usize::from(waiter.stream_index);
-            let Some(stream) = session.streams.get_mut(index) else { continue };
-            if let Some(cursor) = &mut stream.feed.cursor {
-                cursor.forget_asked();
-            }
-            // A stream that still has frames to send asks again with its next frame.
-            if stream.phase == Phase::WaitsForWindow {
-                self.schedule(cx, waiter, cx.now + RETRY_AFTER_REFUSAL);
-            }
-        }
-    }
-
-    fn give_window(
-        &mut self,
-        cx: &mut Cx,
-        waiter: StreamRef,
-        name: WindowKey,
-        window: Arc<PacketWindow>,
-    ) {
-        let now = cx.now;
-        let Some(session) = self.session_mut(waiter.session) else { return };
-        if session.epoch_count != waiter.epoch_count {
-            return;
-        }
-        let is_priming = matches!(session.state, State::Priming(_));
-        let Some(stream) = session.streams.get_mut(usize::from(waiter.stream_index)) else {
-            return;
-        };
-        if let Some(cursor) = &mut stream.feed.cursor {
-            cursor.handle_window(name.index, window);
-        }
-        let waits = stream.phase == Phase::WaitsForWindow;
-        if is_priming {
-            self.finish_play_when_primed(cx, waiter.session);
-        } else if waits {
-            self.schedule(cx, waiter, now);
-        }
-    }
-
     /// Keeps the keys of streams that still have packets to send.
     ///
     /// Most sessions are cold in the cache when their time comes. Short passes over all of them let
@@ -316,31 +204,42 @@ impl Vod {
         cx.wheel.replace(&mut stream.timer, due, key);
     }
 
-    fn handle_window_failure(&mut self, cx: &mut Cx, waiter: StreamRef, failure: &WindowFailure) {
-        let Some(session) = self.session(waiter.session) else { return };
-        if session.epoch_count != waiter.epoch_count {
-            return;
-        }
-        tracing::warn!(
-            code = "HE-W201", session = %session.id, title = session.title.name, %failure,
-            "session ended: the title cannot be played any further"
-        );
-        cx.cells.sessions_failed.add(1);
-        if matches!(session.state, State::Priming(_)) {
-            self.fail_play(cx, waiter.session, failure);
-        }
-        self.fail(cx, waiter.session, Some("media failed"));
-    }
-
     /// Ends a session from the server's side: BYE on every stream, then everything is freed.
     pub fn fail(&mut self, cx: &mut Cx, key: SessionKey, reason: Option<&str>) {
         self.say_bye(cx, key, reason);
         self.remove(cx, key);
+    }
+
+    pub(crate) fn stream_mut(&mut self, key: SessionKey, index: usize) -> Option<&mut Stream> {
+        self.slab.get_mut(key.0 as usize)?.streams.get_mut(index)
+    }
+
+    /// The pair that a run was sent from, if its stream still plays that epoch.
+    #[must_use]
+    pub fn pair_of(&self, mark: &RunMark) -> Option<u16> {
+        let is_current = |session: &&Session| session.epoch_count == mark.epoch_count;
+        let session = self.session(mark.session).filter(is_current)?;
+        match session.streams.get(usize::from(mark.stream_index))?.outgoing.transport {
+            Transport::Udp { pair, .. } => Some(pair),
+            Transport::Tcp { .. } | Transport::Group { .. } => None,
+        }
+    }
+
+    /// A stream, if it still plays the epoch that is meant.
+    pub(super) fn current_stream(&mut self, at: StreamRef) -> Option<&mut Stream> {
+        let is_current = |session: &&mut Session| session.epoch_count == at.epoch_count;
+        let session = self.session_mut(at.session).filter(is_current)?;
+        session.streams.get_mut(usize::from(at.stream_index))
+    }
+
+    /// Commands held behind a PLAY may go on.
+    pub(crate) fn release_held(&mut self, cx: &mut Cx, key: SessionKey) {
+        let Some(session) = self.session_mut(key) else { return };
+        let held = std::mem::take(&mut session.held);
+        cx.out.extend(held.into_iter().map(|command| Action::Execute(Box::new(command))));
     }
 }
 
 /// Limit of a session whose RTSP connection closed without TEARDOWN: three RTCP intervals (RFC 3550
 /// s6.2) tell a player that went on from one that was killed.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(15);
-/// Wait after a full TaskQueue: the time of a few tasks of a worker.
-const RETRY_AFTER_REFUSAL: Duration = Duration::from_millis(10);

@@ -49,7 +49,7 @@ fn exchange_of_a_feed_and_what_follows_allocate_nothing() {
         Some(SessionRef::Title(key)) => key,
         found => panic!("{found:?}"),
     };
-    let session = player.sessions.vod.session(key).unwrap();
+    let session = player.sessions.vod.players.session(key).unwrap();
     let mut next = NextFeed::new(session, &other.title, Npt(3_500_000_000)).unwrap();
     for _ in 0..2 {
         let wanted = next.wanted().next().unwrap();
@@ -227,7 +227,7 @@ impl Player {
                 self.sessions.handle_timer(*key);
             }
             self.settle();
-            self.sessions.vod.keep_due_streams(&mut due);
+            self.sessions.vod.players.keep_due_streams(&mut due);
             for key in due.drain(..) {
                 let Sessions { cx, vod, .. } = &mut self.sessions;
                 assert_eq!(vod.pump(cx, key, &mut self.kept), None);

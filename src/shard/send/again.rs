@@ -53,7 +53,7 @@ impl Shard {
         }
         let is_current = |session: &&mut Session| session.epoch_count == at.epoch_count;
         let session =
-            sessions.vod.session_mut(at.session).filter(is_current).ok_or(Refusal::Busy)?;
+            sessions.vod.players.session_mut(at.session).filter(is_current).ok_or(Refusal::Busy)?;
         let Session { title, streams, .. } = session;
         let stream = streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;
         let Transport::Udp { pair, rtp, .. } = stream.outgoing.transport else {

@@ -102,7 +102,7 @@ impl Shard {
             link.has_more |= has_more;
         }
         if let Some(session) = broken {
-            self.sessions.vod.fail(&mut self.sessions.cx, session, Some("media failed"));
+            self.sessions.vod.players.fail(&mut self.sessions.cx, session, Some("media failed"));
         }
     }
 

@@ -103,7 +103,7 @@ impl Shard {
     /// Allows fragments on the pair of a stream whose packet is larger than the client's route
     /// takes whole. False: they were allowed when the packet was sent.
     fn allow_fragments_of(&mut self, mark: &RunMark) -> bool {
-        let pair = self.sessions.vod.pair_of(mark);
+        let pair = self.sessions.vod.players.pair_of(mark);
         pair.is_some_and(|pair| self.allow_fragments_on(pair))
     }
 

@@ -19,18 +19,17 @@ mod teardown;
 
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::{Response, Status};
-use crate::session::action::Action;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionKey;
 use crate::vod::playback::{Session, State};
-use crate::vod::table::Vod;
+use crate::vod::service::Vod;
 
 impl Vod {
     /// Executes a SETUP that begins a session.
     pub(crate) fn execute_first(&mut self, cx: &mut Cx, command: Command) -> Executed {
         match command.request.method {
-            Method::Setup => self.setup(cx, command, None),
+            Method::Setup => self.players.setup(cx, command, None),
             // PLAY, PAUSE and TEARDOWN without a session: there is none yet.
             _ => command.refuse(Status::SessionNotFound),
         }
@@ -38,8 +37,8 @@ impl Vod {
 
     /// Executes a command for a session.
     pub(crate) fn execute(&mut self, cx: &mut Cx, command: Command, key: SessionKey) -> Executed {
-        self.touch(cx, key);
-        let Some(session) = self.session_mut(key) else {
+        self.players.touch(cx, key);
+        let Some(session) = self.players.session_mut(key) else {
             return command.refuse(Status::SessionNotFound);
         };
         if matches!(session.state, State::Priming(_)) {
@@ -50,20 +49,15 @@ impl Vod {
             return Executed::Later;
         }
         match command.request.method {
-            Method::Setup => self.setup(cx, command, Some(key)),
+            Method::Setup => self.players.setup(cx, command, Some(key)),
             Method::Play => self.play(cx, command, key),
-            Method::Pause => self.pause(cx, &command, key),
-            Method::Teardown => self.teardown(cx, &command, key),
-            Method::GetParameter | Method::SetParameter => self.parameter(cx, &command, key),
+            Method::Pause => self.players.pause(cx, &command, key),
+            Method::Teardown => self.players.teardown(cx, &command, key),
+            Method::GetParameter | Method::SetParameter => {
+                self.players.parameter(cx, &command, key)
+            }
             _ => command.refuse(Status::MethodNotAllowed),
         }
-    }
-
-    /// Commands held behind a PLAY may go on.
-    pub(crate) fn release_held(&mut self, cx: &mut Cx, key: SessionKey) {
-        let Some(session) = self.session_mut(key) else { return };
-        let held = std::mem::take(&mut session.held);
-        cx.out.extend(held.into_iter().map(|command| Action::Execute(Box::new(command))));
     }
 }
 

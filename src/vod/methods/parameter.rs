@@ -10,9 +10,9 @@ use crate::session::cx::Cx;
 use crate::session::directory::SessionKey;
 use crate::vod::methods::answer;
 use crate::vod::playback::Session;
-use crate::vod::table::Vod;
+use crate::vod::table::Players;
 
-impl Vod {
+impl Players {
     /// Answers either method. Without a body both are a keep-alive. GET_PARAMETER answers known
     /// parameters, and 451 for an unknown one; no parameter can be set yet.
     pub(crate) fn parameter(&self, cx: &Cx, command: &Command, key: SessionKey) -> Executed {

@@ -10,9 +10,9 @@ use crate::session::directory::SessionKey;
 use crate::vod::methods::{aggregate_only, answer};
 use crate::vod::playback::State;
 use crate::vod::position::resolve;
-use crate::vod::table::Vod;
+use crate::vod::table::Players;
 
-impl Vod {
+impl Players {
     pub(crate) fn pause(&mut self, cx: &mut Cx, command: &Command, key: SessionKey) -> Executed {
         let now = cx.now;
         let Some(session) = self.slab.get_mut(key.0 as usize) else {

@@ -26,8 +26,8 @@ use crate::vod::playback::{Echo, Priming, Session, State};
 use crate::vod::position::{
     self, actual_start, is_sent, nearest_scale, nearest_speed, window_kind,
 };
+use crate::vod::service::Vod;
 use crate::vod::stream::{Phase, Stream};
-use crate::vod::table::Vod;
 
 /// The parameters of a PLAY request.
 struct Asked {
@@ -41,7 +41,7 @@ struct Asked {
 
 impl Vod {
     pub(crate) fn play(&mut self, cx: &mut Cx, command: Command, key: SessionKey) -> Executed {
-        let Some(session) = self.session(key) else {
+        let Some(session) = self.players.session(key) else {
             return command.refuse(Status::SessionNotFound);
         };
         let asked = match asked(session, &command) {
@@ -49,7 +49,7 @@ impl Vod {
             Err(status) => return command.refuse(status),
         };
         let now = cx.now;
-        if let Some(session) = self.session_mut(key) {
+        if let Some(session) = self.players.session_mut(key) {
             session.play_received = Some(now);
         }
         if asked.start.is_none() && self.continues(key, asked.scale) {
@@ -60,7 +60,7 @@ impl Vod {
 
     /// Whether the streams can stay in place: playing or paused, with the same samples to send.
     fn continues(&self, key: SessionKey, scale: f64) -> bool {
-        let Some(session) = self.session(key) else { return false };
+        let Some(session) = self.players.session(key) else { return false };
         let is_under_way = matches!(session.state, State::Playing | State::Paused { .. });
         let same_samples = session.epoch.is_some_and(|epoch| {
             window_kind(epoch.scale) == window_kind(scale) && (epoch.scale < 0.0) == (scale < 0.0)
@@ -82,7 +82,7 @@ impl Vod {
         asked: &Asked,
     ) -> Executed {
         let now = cx.now;
-        let Some(session) = self.slab.get_mut(key.0 as usize) else {
+        let Some(session) = self.players.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         let at = if let State::Paused { at } = session.state { at } else { now };
@@ -102,7 +102,7 @@ impl Vod {
             .map(|stream| rescale(epoch.npt.0, 1_000_000_000, stream.outgoing.clock_rate_hz))
             .collect::<Vec<_>>();
         self.begin_epoch(cx, key, epoch, &anchors, old.as_ref());
-        let Some(session) = self.session(key) else {
+        let Some(session) = self.players.session(key) else {
             return command.refuse(Status::SessionNotFound);
         };
         let response =
@@ -120,7 +120,7 @@ impl Vod {
         asked: Asked,
     ) -> Executed {
         let now = cx.now;
-        let Some(session) = self.slab.get_mut(key.0 as usize) else {
+        let Some(session) = self.players.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         let is_over = matches!(session.state, State::Ended | State::Ready);
@@ -168,7 +168,7 @@ impl Vod {
             before,
         };
         let count = session.streams.len();
-        self.set_state(cx, key, State::Priming(Box::new(priming)));
+        self.players.set_state(cx, key, State::Priming(Box::new(priming)));
         for index in 0..count {
             self.request_windows(cx, key, u8::try_from(index).unwrap_or(u8::MAX));
         }
@@ -179,7 +179,7 @@ impl Vod {
     /// Answers the PLAY and starts the streams when the first window of each is here.
     pub(crate) fn finish_play_when_primed(&mut self, cx: &mut Cx, key: SessionKey) {
         let now = cx.now;
-        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        let Some(session) = self.players.slab.get_mut(key.0 as usize) else { return };
         let State::Priming(priming) = &session.state else { return };
         let is_here = |stream: &Stream| stream.feed.cursor.is_none() || stream.window().is_some();
         if !session.streams.iter().all(is_here) {
@@ -200,11 +200,11 @@ impl Vod {
         });
         let epoch = Epoch { playout_ns, ..epoch };
         self.begin_epoch(cx, key, epoch, &anchors, None);
-        let Some(session) = self.session(key) else { return };
+        let Some(session) = self.players.session(key) else { return };
         let response = Response::new(Status::Ok, cseq).header("Session", session.id.to_string());
         let response = play_answer(response, session, asked.as_ref(), echo);
         cx.out.push(Action::Respond { waiter, response });
-        self.release_held(cx, key);
+        self.players.release_held(cx, key);
     }
 
     /// Puts every stream with samples to send on the wheel, due at once. `from` is the epoch that
@@ -217,7 +217,7 @@ impl Vod {
         anchors: &[i64],
         from: Option<&Epoch>,
     ) {
-        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        let Some(session) = self.players.slab.get_mut(key.0 as usize) else { return };
         session.epoch = Some(epoch);
         let epoch_count = session.epoch_count;
         let mut active = Vec::with_capacity(session.streams.len());
@@ -237,25 +237,25 @@ impl Vod {
                 cx.wheel.replace(&mut stream.timer, now, timer);
             }
         }
-        self.set_state(cx, key, State::Playing);
+        self.players.set_state(cx, key, State::Playing);
         for stream_index in active {
             self.request_windows(cx, key, stream_index);
-            self.schedule(cx, StreamRef { session: key, stream_index, epoch_count }, now);
+            self.players.schedule(cx, StreamRef { session: key, stream_index, epoch_count }, now);
         }
-        self.wait_for_report(cx, key, now);
+        self.players.wait_for_report(cx, key, now);
     }
 
     /// Refuses a PLAY that waits for windows, because too many tasks wait already.
     pub(crate) fn refuse_play(&mut self, cx: &mut Cx, key: SessionKey) {
         self.answer_priming(cx, key, Status::ServiceUnavailable, Some("1"));
-        let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
+        let Some(session) = self.players.slab.get_mut(key.0 as usize) else { return };
         session.end_epoch(&mut cx.wheel);
         // The streams stand where the refused PLAY would have begun: the next PLAY places them
         // anew.
         for stream in &mut session.streams {
             stream.feed.cursor = None;
         }
-        self.release_held(cx, key);
+        self.players.release_held(cx, key);
     }
 
     /// Refuses a PLAY whose windows cannot be built; the session ends after that.
@@ -274,7 +274,7 @@ impl Vod {
         status: Status,
         retry_after: Option<&str>,
     ) {
-        let Some(session) = self.session_mut(key) else { return };
+        let Some(session) = self.players.session_mut(key) else { return };
         if !matches!(session.state, State::Priming(_)) {
             return;
         }
@@ -287,7 +287,7 @@ impl Vod {
             response = response.header("Retry-After", seconds);
         }
         cx.out.push(Action::Respond { waiter, response });
-        self.set_state(cx, key, priming.before);
+        self.players.set_state(cx, key, priming.before);
     }
 }
 

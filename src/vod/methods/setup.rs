@@ -24,7 +24,7 @@ use crate::session::transport::Transport;
 use crate::vod::playback::{Session, SessionTimers, State};
 use crate::vod::retransmit::rtx_payload_type;
 use crate::vod::stream::Stream;
-use crate::vod::table::Vod;
+use crate::vod::table::Players;
 use crate::vod::thinning::{Level, Quality};
 
 /// A SETUP request that can be served.
@@ -34,7 +34,7 @@ struct Wish {
     offer: TransportOffer,
 }
 
-impl Vod {
+impl Players {
     pub(crate) fn setup(
         &mut self,
         cx: &mut Cx,

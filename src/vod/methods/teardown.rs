@@ -8,9 +8,9 @@ use crate::session::transport::Transport;
 use crate::vod::methods::{Scope, answer, scope};
 use crate::vod::playback::State;
 use crate::vod::stream::Phase;
-use crate::vod::table::Vod;
+use crate::vod::table::Players;
 
-impl Vod {
+impl Players {
     pub(crate) fn teardown(&mut self, cx: &mut Cx, command: &Command, key: SessionKey) -> Executed {
         let Some(session) = self.session(key) else {
             return command.refuse(Status::SessionNotFound);

@@ -197,7 +197,7 @@ fn run_of_the_old_feed_that_is_refused_leaves_no_gap() {
         bench.sessions.cx.now = now;
         let mut due = Vec::new();
         bench.sessions.cx.wheel.expire(now, &mut due);
-        bench.sessions.vod.keep_due_streams(&mut due);
+        bench.sessions.vod.players.keep_due_streams(&mut due);
         for key in due {
             bench.sessions.vod.pump(&mut bench.sessions.cx, key, &mut bench.sink);
         }

@@ -20,7 +20,7 @@ fn stalled(budget: Duration, stall: Duration) -> (Bench, SessionKey, Mono) {
     let key = bench.key(id);
     bench.sessions.cx.now = bench.sessions.cx.now + stall;
     let now = bench.sessions.cx.now;
-    let session = bench.sessions.vod.session_mut(key).unwrap();
+    let session = bench.sessions.vod.players.session_mut(key).unwrap();
     let epoch = session.epoch.unwrap();
     let due_at = |stream: &mut crate::vod::stream::Stream| {
         stream.phase = Phase::WaitsForConnection;
@@ -36,7 +36,7 @@ fn stalled(budget: Duration, stall: Duration) -> (Bench, SessionKey, Mono) {
 
 /// The streams continue where they are.
 fn go_on(bench: &mut Bench, key: SessionKey) {
-    let epoch_count = bench.sessions.vod.session(key).unwrap().epoch_count;
+    let epoch_count = bench.sessions.vod.players.session(key).unwrap().epoch_count;
     for stream_index in 0..2 {
         let at = StreamRef { session: key, stream_index, epoch_count };
         bench.sessions.vod.plan(&mut bench.sessions.cx, at, Due::Waiting);
@@ -49,7 +49,7 @@ fn go_on(bench: &mut Bench, key: SessionKey) {
 fn session_past_its_budget_goes_on_at_the_newest_sync_sample_that_is_due() {
     let (mut bench, key, due_at) = stalled(SECOND * 2, SECOND * 6);
     let before = bench.sent.len();
-    assert!(bench.sessions.vod.skip_if_late(&mut bench.sessions.cx, key, due_at));
+    assert!(bench.sessions.vod.players.skip_if_late(&mut bench.sessions.cx, key, due_at));
     assert_eq!(bench.cells.lag_skips.value(), 1);
     go_on(&mut bench, key);
     let first_after = bench.sent[before..].iter().find(|sent| sent.track == 0).unwrap();
@@ -66,7 +66,7 @@ fn session_past_its_budget_goes_on_at_the_newest_sync_sample_that_is_due() {
             assert_eq!(i64::from(sent_ticks), ticks, "time makes the jump of the media");
         }
     }
-    let epoch = bench.sessions.vod.session(key).unwrap().epoch.unwrap();
+    let epoch = bench.sessions.vod.players.session(key).unwrap().epoch.unwrap();
     let wall = epoch.wall_of(&first_after.frame, WindowKind::All);
     assert!(wall <= first_after.at, "nothing is sent before its time");
 }
@@ -75,7 +75,7 @@ fn session_past_its_budget_goes_on_at_the_newest_sync_sample_that_is_due() {
 fn session_within_its_budget_or_without_one_loses_nothing() {
     for (budget, stall) in [(SECOND * 10, SECOND * 6), (Duration::ZERO, SECOND * 6)] {
         let (mut bench, key, due_at) = stalled(budget, stall);
-        assert!(!bench.sessions.vod.skip_if_late(&mut bench.sessions.cx, key, due_at));
+        assert!(!bench.sessions.vod.players.skip_if_late(&mut bench.sessions.cx, key, due_at));
         go_on(&mut bench, key);
         for pair in bench.sent_of(0).windows(2) {
             assert_eq!(pair[1].frame.sample_index, pair[0].frame.sample_index + 1);
@@ -86,7 +86,7 @@ fn session_within_its_budget_or_without_one_loses_nothing() {
 #[test]
 fn session_without_a_newer_sync_sample_goes_on_as_it_is() {
     let (mut bench, key, due_at) = stalled(Duration::from_millis(1), Duration::from_millis(30));
-    assert!(!bench.sessions.vod.skip_if_late(&mut bench.sessions.cx, key, due_at));
+    assert!(!bench.sessions.vod.players.skip_if_late(&mut bench.sessions.cx, key, due_at));
     assert_eq!(bench.cells.lag_skips.value(), 0);
     go_on(&mut bench, key);
 }

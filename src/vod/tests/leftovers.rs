@@ -95,9 +95,10 @@ fn check_bounds(bench: &Bench) -> Result<(), TestCaseError> {
     let sessions = &bench.sessions;
     let keys: usize = sessions
         .vod
+        .players
         .some_keys(usize::MAX)
         .iter()
-        .filter_map(|key| sessions.vod.session(*key))
+        .filter_map(|key| sessions.vod.players.session(*key))
         .map(|session| {
             // Reports, a pause point, and whether the client lives; and one for each stream.
             3 + session.streams.len()
@@ -108,17 +109,18 @@ fn check_bounds(bench: &Bench) -> Result<(), TestCaseError> {
         "{} keys, {keys} allowed",
         sessions.cx.wheel.count()
     );
-    prop_assert_eq!(sessions.cx.directory.len(), sessions.vod.count());
+    prop_assert_eq!(sessions.cx.directory.len(), sessions.vod.players.count());
     let streams: usize = sessions
         .vod
+        .players
         .some_keys(usize::MAX)
         .iter()
-        .filter_map(|key| sessions.vod.session(*key))
+        .filter_map(|key| sessions.vod.players.session(*key))
         .map(|s| s.streams.len())
         .sum();
     prop_assert!(sessions.cx.sockets.tuple_count() <= streams * 2);
-    for key in sessions.vod.some_keys(usize::MAX) {
-        prop_assert!(sessions.vod.session(key).unwrap().held.len() <= 16);
+    for key in sessions.vod.players.some_keys(usize::MAX) {
+        prop_assert!(sessions.vod.players.session(key).unwrap().held.len() <= 16);
     }
     Ok(())
 }
@@ -139,11 +141,11 @@ proptest! {
         }
         bench.keeps_tasks = false;
         bench.finish_tasks();
-        for key in bench.sessions.vod.some_keys(usize::MAX) {
-            let id = bench.sessions.vod.session(key).unwrap().id;
+        for key in bench.sessions.vod.players.some_keys(usize::MAX) {
+            let id = bench.sessions.vod.players.session(key).unwrap().id;
             bench.request(2, Method::Teardown, BASE, Some(id), &[]);
         }
-        prop_assert_eq!((bench.sessions.vod.count(), bench.sessions.cx.wheel.count()), (0, 0));
+        prop_assert_eq!((bench.sessions.vod.players.count(), bench.sessions.cx.wheel.count()), (0, 0));
         prop_assert_eq!(bench.sessions.cx.sockets.tuple_count(), 0);
         prop_assert!(bench.sessions.cx.directory.of_connection(entry(1)).is_empty());
         prop_assert_eq!(bench.sessions.vod.desk.asked_count(), 0);

@@ -27,7 +27,10 @@ fn silent_udp_client_is_reaped_with_bye_and_leaves_nothing() {
     let mut byes = bench.bye_ports();
     byes.sort_unstable();
     assert_eq!(byes, [5_001, 5_003]);
-    assert_eq!((bench.sessions.vod.count(), bench.sessions.cx.sockets.tuple_count()), (0, 0));
+    assert_eq!(
+        (bench.sessions.vod.players.count(), bench.sessions.cx.sockets.tuple_count()),
+        (0, 0)
+    );
     assert!(bench.sessions.cx.directory.of_connection(entry(1)).is_empty());
     assert!(bench.cells.sessions.iter().all(|gauge| gauge.value() == 0));
     // Dead keys go with time.
@@ -122,7 +125,7 @@ fn whoever_waits_for_a_session_that_ends_is_answered() {
     assert_eq!(answers, [(2, 454), (3, 454)]);
     // The window that comes late finds nobody.
     bench.finish_tasks();
-    assert_eq!(bench.sessions.vod.count(), 0);
+    assert_eq!(bench.sessions.vod.players.count(), 0);
 }
 
 #[test]

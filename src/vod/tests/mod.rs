@@ -220,7 +220,7 @@ impl Bench {
     }
 
     fn session(&self, id: SessionId) -> &Session {
-        self.sessions.vod.session(self.key(id)).unwrap()
+        self.sessions.vod.players.session(self.key(id)).unwrap()
     }
 
     fn execute(&mut self, command: Command) {
@@ -310,7 +310,7 @@ impl Bench {
             self.sessions.handle_timer(*key);
         }
         self.settle();
-        self.sessions.vod.keep_due_streams(&mut due);
+        self.sessions.vod.players.keep_due_streams(&mut due);
         for key in due {
             let Sessions { cx, vod, .. } = &mut self.sessions;
             if let Some(connection) = vod.pump(cx, key, &mut self.sink) {
@@ -352,7 +352,7 @@ impl Bench {
             for (channel, packet) in send.0 {
                 let at = ready.iter().map(|(_, at)| (at.session, at.stream_index));
                 let is_its = |(session, stream_index): &(SessionKey, u8)| {
-                    let session = self.sessions.vod.session(*session).unwrap();
+                    let session = self.sessions.vod.players.session(*session).unwrap();
                     let path = session.streams[usize::from(*stream_index)].outgoing.transport;
                     matches!(path, Transport::Tcp { channel: its, .. } if its == channel)
                 };
@@ -369,7 +369,7 @@ impl Bench {
 
     /// Records a packet: the first one of a frame, or a further one of the present frame.
     fn note_sent(&mut self, (key, stream_index): (SessionKey, u8), packet: &SentPacket) {
-        let session = self.sessions.vod.session(key).unwrap();
+        let session = self.sessions.vod.players.session(key).unwrap();
         let stream = &session.streams[usize::from(stream_index)];
         let (track, SentPacket { seq, ts, frame }) = (stream.track_index, *packet);
         let is_its = |sent: &&mut Sent| (sent.session, sent.track) == (key, track);

@@ -188,7 +188,7 @@ fn stream_that_said_bye_stays_silent_on_resume_and_comes_back_with_a_seek() {
     bench.play(id, &[("Range", "npt=15-")]).unwrap();
     bench.run_for(SECOND);
     let key = bench.key(id);
-    bench.sessions.vod.session_mut(key).unwrap().streams[1].phase = Phase::Ended;
+    bench.sessions.vod.players.session_mut(key).unwrap().streams[1].phase = Phase::Ended;
     bench.pause(id);
     assert_eq!(rtp_info(&bench.play(id, &[]).unwrap()).len(), 1);
     let sound = bench.sent_of(1).len();

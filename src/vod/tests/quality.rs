@@ -131,7 +131,7 @@ fn picture_is_thinned_in_steps_and_comes_back() {
     assert_eq!(bench.sessions.infos()[0].streams[0].quality, Some("full"));
     assert_eq!(bench.sessions.infos()[0].streams[1].quality, None);
     let key = bench.key(id);
-    bench.sessions.vod.remove(&mut bench.sessions.cx, key);
+    bench.sessions.vod.players.remove(&mut bench.sessions.cx, key);
     assert_eq!(gauges(&bench), [0, 0, 0]);
 }
 
@@ -209,17 +209,18 @@ fn interleaved_player_that_falls_behind_is_thinned_and_one_that_keeps_up_is_not(
     let epoch_count = bench.session(id).epoch_count;
     bench.run_for(Duration::from_secs(1));
     // Its connection takes nothing more.
-    bench.sessions.vod.session_mut(key).unwrap().streams[0].phase = Phase::WaitsForConnection;
+    bench.sessions.vod.players.session_mut(key).unwrap().streams[0].phase =
+        Phase::WaitsForConnection;
     for _ in 0..3 {
         assert_eq!(level(&bench, id), Level::Full);
         bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(2);
-        bench.sessions.vod.handle_report_due(&mut bench.sessions.cx, key, epoch_count);
+        bench.sessions.vod.players.handle_report_due(&mut bench.sessions.cx, key, epoch_count);
     }
     assert_eq!(level(&bench, id), Level::Reference);
-    bench.sessions.vod.session_mut(key).unwrap().streams[0].phase = Phase::Scheduled;
+    bench.sessions.vod.players.session_mut(key).unwrap().streams[0].phase = Phase::Scheduled;
     for _ in 0..9 {
         bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(2);
-        bench.sessions.vod.handle_report_due(&mut bench.sessions.cx, key, epoch_count);
+        bench.sessions.vod.players.handle_report_due(&mut bench.sessions.cx, key, epoch_count);
     }
     assert_eq!(level(&bench, id), Level::Full);
 }
@@ -232,10 +233,11 @@ fn interleaved_player_without_a_lag_budget_is_sent_everything_however_late() {
     let key = bench.key(id);
     let epoch_count = bench.session(id).epoch_count;
     bench.run_for(Duration::from_secs(1));
-    bench.sessions.vod.session_mut(key).unwrap().streams[0].phase = Phase::WaitsForConnection;
+    bench.sessions.vod.players.session_mut(key).unwrap().streams[0].phase =
+        Phase::WaitsForConnection;
     for _ in 0..10 {
         bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(2);
-        bench.sessions.vod.handle_report_due(&mut bench.sessions.cx, key, epoch_count);
+        bench.sessions.vod.players.handle_report_due(&mut bench.sessions.cx, key, epoch_count);
     }
     assert_eq!(level(&bench, id), Level::Full);
 }
@@ -251,7 +253,7 @@ proptest! {
         let key = bench.key(id);
         for (level, wait_ms) in script {
             let level = [Level::Full, Level::Reference, Level::Sync][usize::from(level)];
-            bench.sessions.vod.session_mut(key).unwrap().streams[0].set_level(level);
+            bench.sessions.vod.players.session_mut(key).unwrap().streams[0].set_level(level);
             bench.run_for(Duration::from_millis(wait_ms));
         }
         let sent = bench.sent_of(0);

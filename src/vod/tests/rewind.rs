@@ -26,7 +26,7 @@ fn take_run(
     packets: u32,
 ) -> (RunMark, Vec<(u16, u32, u32)>) {
     let now = bench.sessions.cx.now + std::time::Duration::from_secs(100);
-    let session = bench.sessions.vod.session_mut(key).unwrap();
+    let session = bench.sessions.vod.players.session_mut(key).unwrap();
     let epoch = session.epoch.unwrap();
     let stream = &mut session.streams[0];
     // Everything is due, and in memory. The second look is for the window that the first entered.
@@ -58,7 +58,7 @@ fn packet_index(stream: &Stream) -> u32 {
 }
 
 fn rewind(bench: &mut Bench, key: SessionKey, mark: RunMark) -> bool {
-    bench.sessions.vod.session_mut(key).unwrap().streams[0].rewind(&mark)
+    bench.sessions.vod.players.session_mut(key).unwrap().streams[0].rewind(&mark)
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn client_address_that_is_used_on_every_pair_is_refused_and_leaves_nothing() {
         assert_eq!(status(&bench.setup_from(port, 5_000)), 200);
     }
     assert_eq!(status(&bench.setup_from(99, 5_000)), 453);
-    assert_eq!((bench.sessions.vod.count(), bench.pairs_opened), (64, 64));
+    assert_eq!((bench.sessions.vod.players.count(), bench.pairs_opened), (64, 64));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn connection_with_too_many_sessions_is_refused() {
         assert_eq!(status(&bench.setup_tcp(0, None)), 200);
     }
     assert_eq!(status(&bench.setup_tcp(0, None)), 453);
-    assert_eq!(bench.sessions.vod.count(), 64);
+    assert_eq!(bench.sessions.vod.players.count(), 64);
 }
 
 #[test]
@@ -81,7 +81,10 @@ fn paused_session_is_replaced_by_a_setup_without_teardown() {
     let new = session_id(&bench.setup_tcp(0, None));
     assert_eq!(bench.sessions.cx.directory.find(old), None);
     assert_ne!(old, new);
-    assert_eq!((bench.sessions.vod.count(), bench.sessions.cx.sockets.tuple_count()), (1, 0));
+    assert_eq!(
+        (bench.sessions.vod.players.count(), bench.sessions.cx.sockets.tuple_count()),
+        (1, 0)
+    );
 }
 
 #[test]
@@ -100,5 +103,8 @@ fn transports_that_cannot_be_served_are_refused_with_461() {
         let answer = bench.request(1, Method::Setup, &uri, None, &headers).unwrap();
         assert_eq!(status(&answer), 461, "{transport}");
     }
-    assert_eq!((bench.sessions.vod.count(), bench.sessions.cx.sockets.tuple_count()), (0, 0));
+    assert_eq!(
+        (bench.sessions.vod.players.count(), bench.sessions.cx.sockets.tuple_count()),
+        (0, 0)
+    );
 }
