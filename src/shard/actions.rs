@@ -9,10 +9,10 @@
 //! Invariant: when `settle` returns, no session has an action that is not carried out.
 //! Bounds: `SETTLE_ROUNDS_MAX`; `UNSENT_MAX`.
 
-use super::build::Shard;
 use super::inbox::Message;
 use super::send::sink::NO_RUN;
 use super::sockets::udp_pair;
+use super::state::Shard;
 use crate::base::ids::ShardId;
 use crate::consumers::Consumer;
 use crate::consumers::sessions::Sessions;
@@ -90,8 +90,9 @@ impl Shard {
             Action::Submit(task) => self.submit(task),
             Action::Respond { waiter, response } => self.respond(waiter, response),
             Action::Datagram { pair, to, bytes } => {
-                let Some(sockets) = self.pairs.get(pair) else { return };
-                if self.ring.send_datagram(sockets.rtcp, sockets.address_of(to), &bytes, NO_RUN) {
+                let Some(sockets) = self.net.pairs.get(pair) else { return };
+                if self.net.ring.send_datagram(sockets.rtcp, sockets.address_of(to), &bytes, NO_RUN)
+                {
                     self.sessions.cx.give_bytes_back(bytes);
                 } else if self.unsent.len() < UNSENT_MAX {
                     self.unsent.push(Action::Datagram { pair, to, bytes });
@@ -102,34 +103,38 @@ impl Shard {
             }
             // Sends on the pair were queued before: the ring submits them before it closes the
             // socket.
-            Action::ClosePair(pair) => self.close_pair(pair),
-            Action::OpenInput { number, sockets } => self.open_input(number, &sockets),
+            Action::ClosePair(pair) => self.net.close_pair(&mut self.sessions, pair),
+            Action::OpenInput { number, sockets } => {
+                self.net.open_input(&mut self.sessions, number, &sockets)
+            }
             Action::CloseInput(number) => {
-                self.inputs.close(&mut self.ring, &mut self.entries, number);
+                self.net.inputs.close(&mut self.net.ring, &mut self.net.entries, number);
             }
             Action::Interleaved { entry, channel, bytes } => {
-                match self.entries.table.consumer_mut(entry) {
+                match self.net.entries.table.consumer_mut(entry) {
                     Some(Consumer::Connection(connection)) => {
                         connection.push_interleaved(channel, &bytes);
                     }
                     Some(Consumer::Camera(camera)) => camera.push_interleaved(channel, &bytes),
                     _ => {}
                 }
-                self.entries.mark_dirty(entry);
+                self.net.entries.mark_dirty(entry);
                 self.sessions.cx.give_bytes_back(bytes);
             }
             Action::HangUp(entry) => {
-                self.entries.close_when_sent(entry);
-                self.entries.mark_dirty(entry);
+                self.net.entries.close_when_sent(entry);
+                self.net.entries.mark_dirty(entry);
             }
             Action::Resend { session, stream_index, epoch_count, seq } => {
-                self.resend(session, stream_index, epoch_count, seq);
+                self.net.resend(&mut self.sessions, session, stream_index, epoch_count, seq);
             }
             Action::Connect { camera, to } => self.connect_camera(camera, to),
-            Action::Write { entry, bytes } => self.write_to_camera(entry, &bytes),
-            Action::OpenPair { source, track } => self.open_pair_for(source, track),
-            Action::Knock { pair, rtp, rtcp } => self.knock(pair, rtp, rtcp),
-            Action::Group(action) => self.act_for_group(action),
+            Action::Write { entry, bytes } => self.net.write_to_camera(entry, &bytes),
+            Action::OpenPair { source, track } => {
+                self.net.open_pair_for(&mut self.sessions, source, track)
+            }
+            Action::Knock { pair, rtp, rtcp } => self.net.knock(pair, rtp, rtcp),
+            Action::Group(action) => self.net.act_for_group(&mut self.sessions, action),
             Action::Execute(command) => self.guarded(None, |shard| shard.execute(*command)),
         }
     }
@@ -146,9 +151,11 @@ impl Shard {
     /// Opens another pair for a client address that is in use on every pair, and executes the
     /// command again (reference 001).
     pub(super) fn execute_with_new_pair(&mut self, command: Command) {
-        let opened = udp_pair(self.pair_host, None)
+        let opened = udp_pair(self.net.pair_host, None)
             .map_err(|error| error.to_string())
-            .and_then(|pair| self.add_pair(pair).map_err(|error| error.to_string()));
+            .and_then(|pair| {
+                self.net.add_pair(&mut self.sessions, pair).map_err(|error| error.to_string())
+            });
         let waiter = command.waiter;
         if let Err(error) = opened {
             tracing::warn!(%error, "no further pair of RTP sockets");

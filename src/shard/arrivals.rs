@@ -21,10 +21,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::build::Shard;
+use super::clock::clock;
 use super::connections::REFUSAL;
 use super::ring::{Completion, Received};
-use super::turn::clock;
+use super::state::Shard;
 use crate::base::budget::Budget;
 use crate::base::limits::{
     CONNECTIONS_A_TURN, DATAGRAMS_A_TURN, DATAGRAMS_WAITING_MAX, TURN_SHARE, VISITS_A_TURN,
@@ -78,7 +78,7 @@ impl Shard {
 
     fn take_datagram(&mut self, Datagram { token, from, bytes }: Datagram) {
         self.arrivals.datagrams_left -= 1;
-        let Some(key) = self.entries.table.key_at(token) else { return };
+        let Some(key) = self.net.entries.table.key_at(token) else { return };
         self.dispatch(key, Event::Datagram { from: canonical(from), bytes: &bytes });
     }
 
@@ -87,7 +87,7 @@ impl Shard {
         match completion {
             Completion::Accepted { token, result } => self.hold_accepted(token, result),
             Completion::Received { token, result } => {
-                let Some(key) = self.entries.table.key_at(token) else { return };
+                let Some(key) = self.net.entries.table.key_at(token) else { return };
                 self.arrivals.visits.push_back(Visit::Received(key, result));
             }
             Completion::Datagram { token, from, bytes } => {
@@ -104,21 +104,21 @@ impl Shard {
             // The inbox is read in every turn.
             Completion::Woken { .. } => {}
             Completion::RunSent { token, packets, result } => {
-                self.handle_run_sent(token, packets, result);
+                self.net.handle_run_sent(&mut self.sessions, token, packets, result);
             }
             Completion::StreamSent { token, result } => self.handle_stream_sent(token, result),
         }
     }
 
     fn hold_accepted(&mut self, token: u32, result: io::Result<OwnedFd>) {
-        let rows = self.entries.table.count() + self.arrivals.accepted.len();
+        let rows = self.net.entries.table.count() + self.arrivals.accepted.len();
         if let Ok(fd) = &result
-            && rows >= self.entries.table.entries_max()
+            && rows >= self.net.entries.table.entries_max()
         {
             // Connections that wait before this one take the last rows: see `open_connection`.
             let _unsaid = rustix::io::write(fd.as_fd(), REFUSAL);
             self.cells.connections_refused.add(1);
-            self.warnings.once("a connection is refused with 503", &"the PollTable is full");
+            self.net.warnings.once("a connection is refused with 503", &"the PollTable is full");
             return;
         }
         self.arrivals.accepted.push_back((token, result));
@@ -126,7 +126,7 @@ impl Shard {
 
     /// Has a connection visited after all that wait: messages that are read already are left.
     pub(super) fn visit_later(&mut self, key: EntryKey) {
-        if let Some(link) = self.entries.link_mut(key)
+        if let Some(link) = self.net.entries.link_mut(key)
             && !std::mem::replace(&mut link.is_awaiting_visit, true)
         {
             self.arrivals.visits.push_back(Visit::Messages(key));
@@ -156,12 +156,12 @@ impl Shard {
             Visit::Received(key, Ok(bytes)) => self.dispatch(key, Event::Received(&bytes)),
             Visit::Received(key, Err(error)) => self.handle_connection_failed(key, &error),
             Visit::Messages(key) => {
-                if let Some(link) = self.entries.link_mut(key) {
+                if let Some(link) = self.net.entries.link_mut(key) {
                     link.is_awaiting_visit = false;
                 }
                 // A connection that has become busy meanwhile goes on when it is free again.
-                if self.entries.table.polling(key) == Some(Polling::Suspended)
-                    && let Some(connection) = self.entries.connection_mut(key)
+                if self.net.entries.table.polling(key) == Some(Polling::Suspended)
+                    && let Some(connection) = self.net.entries.connection_mut(key)
                     && !connection.is_waiting()
                     && !connection.is_congested()
                 {

@@ -11,9 +11,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-use super::build::Shard;
 use super::sockets::peer_state::peer_state;
 use super::sockets::{local_addr, peer_addr, set_stream_options};
+use super::state::Shard;
 use crate::base::addresses::AddressPlace;
 use crate::consumers::Consumer;
 use crate::consumers::rtsp_connection::RtspConnection;
@@ -24,12 +24,12 @@ use crate::session::action::TimerKey;
 
 impl Shard {
     pub(super) fn handle_accepted(&mut self, token: u32, result: io::Result<OwnedFd>) {
-        let Some(key) = self.entries.table.key_at(token) else { return };
+        let Some(key) = self.net.entries.table.key_at(token) else { return };
         let fd = match result {
             Ok(fd) => fd,
             Err(error) => {
                 self.cells.connections_refused.add(1);
-                self.warnings.once("a connection could not be accepted", &error);
+                self.net.warnings.once("a connection could not be accepted", &error);
                 return;
             }
         };
@@ -63,30 +63,30 @@ impl Shard {
         let Some(place) = self.admit_connection(&fd, peer) else { return };
         let connection = RtspConnection::new(peer, local, place, self.sessions.cx.now);
         let consumer = Consumer::Connection(Box::new(connection));
-        let key = match self.entries.install(&mut self.ring, consumer, fd) {
+        let key = match self.net.entries.install(&mut self.net.ring, consumer, fd) {
             Ok((key, _)) => key,
             Err((fd, error)) => {
                 // Best effort: the connection is closed next.
                 let _unsaid = rustix::io::write(fd, REFUSAL);
                 self.cells.connections_refused.add(1);
-                self.warnings.once("a connection is refused with 503", &error);
+                self.net.warnings.once("a connection is refused with 503", &error);
                 return;
             }
         };
-        if let Some(connection) = self.entries.connection_mut(key) {
+        if let Some(connection) = self.net.entries.connection_mut(key) {
             connection.set_key(key);
         }
         self.cells.connections.add(1);
-        self.enable(key);
+        self.net.entries.enable(&mut self.net.ring, key);
         self.watch_connection(key);
     }
 
     /// Removes a connection with its timer, and ends the sessions or the pull that it carried.
     pub(super) fn close(&mut self, key: EntryKey) {
-        if !self.entries.link(key).is_some_and(|link| link.is_stream) {
+        if !self.net.entries.link(key).is_some_and(|link| link.is_stream) {
             return;
         }
-        let consumer = self.entries.remove(&mut self.ring, key);
+        let consumer = self.net.entries.remove(&mut self.net.ring, key);
         self.cells.connections.sub(1);
         match consumer {
             Some(Consumer::Camera(camera)) => self.sessions.live.sources.handle_camera_closed(
@@ -105,7 +105,7 @@ impl Shard {
     /// Sets the time of the next check of a connection.
     pub(super) fn watch_connection(&mut self, key: EntryKey) {
         let due = self.sessions.cx.now + self.sessions.cx.timeout() / LOOKS_A_TIMEOUT;
-        if let Some(connection) = self.entries.connection_mut(key) {
+        if let Some(connection) = self.net.entries.connection_mut(key) {
             let timer = TimerKey::Connection(key);
             self.sessions.cx.wheel.replace(connection.idle_timer_mut(), due, timer);
         }
@@ -116,8 +116,8 @@ impl Shard {
     pub(super) fn handle_idle_connection(&mut self, key: EntryKey) {
         let (now, timeout) = (self.sessions.cx.now, self.sessions.cx.timeout());
         let has_sessions = !self.sessions.cx.directory.of_connection(key).is_empty();
-        let Some(link) = self.entries.link(key) else { return };
-        let Some(connection) = self.entries.connection_mut(key) else { return };
+        let Some(link) = self.net.entries.link(key) else { return };
+        let Some(connection) = self.net.entries.connection_mut(key) else { return };
         let silent = now.since(connection.heard());
         // A request that waits for longer than any session may be silent has lost its answer.
         let is_useless = !has_sessions || connection.is_waiting();
@@ -127,7 +127,7 @@ impl Shard {
         }
         // A client that has sent something lately is alive.
         let stall = if silent >= timeout / 2 || link.is_sending {
-            let peer = peer_state(self.ring.fd(link.slot));
+            let peer = peer_state(self.net.ring.fd(link.slot));
             peer.ok().and_then(|peer| connection.judge_taking(&peer, now, timeout))
         } else {
             None
@@ -144,7 +144,7 @@ impl Shard {
     /// Closes a connection that has failed. A failure of the network is logged at info, a reset or
     /// close by the client at debug.
     pub(super) fn handle_connection_failed(&mut self, key: EntryKey, error: &io::Error) {
-        if let Some(connection) = self.entries.connection_mut(key) {
+        if let Some(connection) = self.net.entries.connection_mut(key) {
             let peer = connection.peer();
             if is_of_the_network(error) {
                 tracing::info!(%peer, reason = %error, "a connection is ended");

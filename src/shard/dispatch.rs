@@ -12,8 +12,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::build::Shard;
 use super::inbox::Inbox;
+use super::state::Shard;
 use crate::base::ids::ShardId;
 use crate::consumers::rtsp_listener::Accepted;
 use crate::consumers::{Consumer, Context};
@@ -34,8 +34,8 @@ struct Asked {
 impl Shard {
     /// Hands an event to the consumer of an entry; the entry is suspended until it is handled.
     pub(super) fn dispatch(&mut self, key: EntryKey, event: Event<'_>) {
-        self.entries.table.suspend(key);
-        let Some(mut consumer) = self.entries.table.take(key) else { return };
+        self.net.entries.table.suspend(key);
+        let Some(mut consumer) = self.net.entries.table.take(key) else { return };
         let mut asked = Asked::default();
         let mut cx = Context {
             sessions: &mut self.sessions,
@@ -47,7 +47,7 @@ impl Shard {
             is_stopping: self.phase.is_stopping(),
         };
         let ran = catch_unwind(AssertUnwindSafe(|| consumer.create_task(event, &mut cx)));
-        let gone = self.entries.table.put_back(key, consumer).is_err();
+        let gone = self.net.entries.table.put_back(key, consumer).is_err();
         let Ok(disposition) = ran else {
             self.cells.panics.add(1);
             tracing::error!(shard = self.id.0, "a panic ended one connection; this is a bug");
@@ -80,30 +80,13 @@ impl Shard {
     }
 
     fn dispose(&mut self, key: EntryKey, disposition: Disposition) {
-        self.entries.mark_dirty(key);
+        self.net.entries.mark_dirty(key);
         match disposition {
-            Disposition::Handled => self.enable(key),
+            Disposition::Handled => self.net.entries.enable(&mut self.net.ring, key),
             Disposition::Unfinished => self.visit_later(key),
             Disposition::Submit(task) => self.submit(task),
             Disposition::Wait => {}
-            Disposition::Close => self.entries.close_when_sent(key),
-        }
-    }
-
-    /// Arms an entry again. A connection whose client does not take its answers stays suspended
-    /// until it does.
-    pub(super) fn enable(&mut self, key: EntryKey) {
-        let Some(link) = self.entries.link(key) else { return };
-        if let Some(connection) = self.entries.connection_mut(key)
-            && (connection.is_congested() || connection.is_closing() || connection.is_waiting())
-        {
-            return;
-        }
-        if self.entries.camera_mut(key).is_some_and(|camera| camera.is_closing()) {
-            return;
-        }
-        if self.entries.table.enable_events(key) && link.is_stream {
-            self.ring.arm_receive(link.slot, key.index);
+            Disposition::Close => self.net.entries.close_when_sent(key),
         }
     }
 }

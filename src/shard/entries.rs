@@ -174,6 +174,23 @@ impl Entries {
         }
     }
 
+    /// Arms an entry again. A connection whose client does not take its answers stays suspended
+    /// until it does.
+    pub(super) fn enable(&mut self, ring: &mut Ring, key: EntryKey) {
+        let Some(link) = self.link(key) else { return };
+        if let Some(connection) = self.connection_mut(key)
+            && (connection.is_congested() || connection.is_closing() || connection.is_waiting())
+        {
+            return;
+        }
+        if self.camera_mut(key).is_some_and(|camera| camera.is_closing()) {
+            return;
+        }
+        if self.table.enable_events(key) && link.is_stream {
+            ring.arm_receive(link.slot, key.index);
+        }
+    }
+
     /// The connection ends when its answers are sent. No-op for other entries.
     pub(super) fn close_when_sent(&mut self, key: EntryKey) {
         match self.table.consumer_mut(key) {

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use super::build::Shard;
+use super::clock::clock;
 use super::inbox::Message;
-use super::turn::clock;
+use super::state::Shard;
 use crate::base::budget::Budget;
 use crate::base::limits::{MESSAGES_A_TURN, TURN_SHARE};
 use crate::consumers::sessions::Sessions;
@@ -63,7 +63,7 @@ impl Shard {
             Message::Answered { entry, response } => {
                 self.dispatch(entry, Event::Answered(*response));
             }
-            Message::Asked(question) => self.put_question(question),
+            Message::Asked(question) => self.questions.put(question),
             Message::KickPath { path, reply } => {
                 reply(self.sessions.live.kick_path(&mut self.sessions.cx, &path));
             }

@@ -6,7 +6,9 @@
 //! ```
 //! | file | what is there |
 //! |---|---|
-//! | `build` | what a shard consists of, and how it is built |
+//! | `state` | what a shard consists of |
+//! | `build` | how it is built on its thread |
+//! | `network` | the ring with rows, sockets and runs in flight |
 //! | `turn` | the loop and its order |
 //! | `arrivals` | connections, requests and datagrams that wait for their share of a turn |
 //! | `entries` | rows of the PollTable with their descriptors |
@@ -17,28 +19,34 @@
 //! | `questions` | questions of the control thread, one a turn |
 //! | `send` | sends over UDP and RTSP connections, and their results |
 //! | `sockets` | how each kind of socket is opened, received from and closed |
-//! | `stop` | how a shard ends its sessions and connections |
+//! | `phase`, `stop` | whether a shard serves or stops, and how it ends sessions and connections |
 //! | `warnings` | warnings that are logged once |
+//! | `clock` | the monotonic clock |
 //! | `priority` | the scheduling priority of the thread |
 //! | `ring` | io_uring; no other module knows it |
 
 mod actions;
 mod arrivals;
 mod build;
+mod clock;
 mod connections;
 mod dispatch;
 mod entries;
 pub mod inbox;
 mod messages;
+mod network;
+mod phase;
 pub mod priority;
 pub mod questions;
 pub mod ring;
 mod send;
 pub mod sockets;
+mod state;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod turn;
 mod warnings;
 
-pub use build::{Shard, ShardConfig};
+pub use build::ShardConfig;
+pub use state::Shard;

@@ -9,8 +9,10 @@
 //! Bounds: `QUESTIONS_MAX` questions wait; a question beyond is dropped, and its asker sees the
 //! reply dropped. The work for an answer is bounded by the page.
 
-use super::build::Shard;
+use std::collections::VecDeque;
+
 use crate::base::ids::SessionId;
+use crate::consumers::sessions::Sessions;
 use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::{SessionInfo, SessionsPage};
@@ -18,7 +20,7 @@ use crate::session::info::{SessionInfo, SessionsPage};
 /// Takes an answer; called once.
 pub type Reply<T> = Box<dyn FnOnce(T) + Send>;
 
-/// See the module.
+/// A question with the place for its answer.
 pub enum Question {
     /// Sessions of the shard, in pages.
     Sessions {
@@ -47,28 +49,45 @@ pub enum Question {
     PathTable(Reply<PathTallies>),
 }
 
-impl Shard {
-    /// Queues a question; a turn answers one.
-    pub(super) fn put_question(&mut self, question: Question) {
-        if self.questions.len() < QUESTIONS_MAX {
-            self.questions.push_back(question);
+/// Questions that wait for their turn, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    waiting: VecDeque<Question>,
+}
+
+impl Questions {
+    /// Queues a question. It is dropped when `QUESTIONS_MAX` wait already.
+    pub(super) fn put(&mut self, question: Question) {
+        if self.waiting.len() < QUESTIONS_MAX {
+            self.waiting.push_back(question);
         }
     }
 
-    /// Answers the oldest question.
-    pub(super) fn answer_question(&mut self) {
-        let Some(question) = self.questions.pop_front() else { return };
-        self.guarded(None, |shard| {
-            let sessions = &shard.sessions;
-            match question {
-                Question::Sessions { after, reply } => reply(sessions.page(after)),
-                Question::Session { id, reply } => reply(sessions.session_info(id)),
-                Question::Paths { wanted, from, reply } => {
-                    reply(sessions.live.paths_page(&sessions.cx, wanted.as_deref(), from));
-                }
-                Question::PathTable(reply) => reply(sessions.live.path_table(&sessions.cx)),
+    /// The oldest question, which is answered next.
+    pub(super) fn pop(&mut self) -> Option<Question> {
+        self.waiting.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+impl Question {
+    pub(super) fn answer(self, sessions: &Sessions) {
+        match self {
+            Self::Sessions { after, reply } => reply(sessions.page(after)),
+            Self::Session { id, reply } => reply(sessions.session_info(id)),
+            Self::Paths { wanted, from, reply } => {
+                reply(sessions.live.paths_page(&sessions.cx, wanted.as_deref(), from));
             }
-        });
+            Self::PathTable(reply) => reply(sessions.live.path_table(&sessions.cx)),
+        }
     }
 }
 

@@ -9,39 +9,8 @@
 
 use std::time::Duration;
 
-use super::build::Shard;
-use crate::base::time::Mono;
-
-/// See the module.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Serving,
-    /// Sessions are being ended.
-    Ending {
-        since: Mono,
-    },
-    /// Every session has ended, connections have not.
-    Draining {
-        since: Mono,
-    },
-}
-
-impl Phase {
-    pub(super) fn is_stopping(self) -> bool {
-        match self {
-            Self::Serving => false,
-            Self::Ending { .. } | Self::Draining { .. } => true,
-        }
-    }
-
-    /// The phase after a request to stop; a second request changes nothing.
-    pub(super) fn stopped(self, now: Mono) -> Self {
-        match self {
-            Self::Serving => Self::Ending { since: now },
-            Self::Ending { .. } | Self::Draining { .. } => self,
-        }
-    }
-}
+use super::phase::Phase;
+use super::state::Shard;
 
 impl Shard {
     /// Ends sessions while there are some to end, then closes connections.
@@ -65,9 +34,9 @@ impl Shard {
         if streams > 0 {
             return;
         }
-        for key in self.entries.table.keys().collect::<Vec<_>>() {
-            self.entries.close_when_sent(key);
-            self.entries.mark_dirty(key);
+        for key in self.net.entries.table.keys().collect::<Vec<_>>() {
+            self.net.entries.close_when_sent(key);
+            self.net.entries.mark_dirty(key);
         }
     }
 
@@ -77,7 +46,7 @@ impl Shard {
         match self.phase {
             Phase::Serving => false,
             Phase::Ending { since } => is_late(since),
-            Phase::Draining { since } => is_late(since) || !self.entries.has_connections(),
+            Phase::Draining { since } => is_late(since) || !self.net.entries.has_connections(),
         }
     }
 }
@@ -86,20 +55,3 @@ impl Shard {
 const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// Each takes a send of the ring, whose number is bounded: see `RingConfig::run_slots`.
 const STREAMS_ENDED_A_TURN: usize = 256;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn first_request_to_stop_counts_and_later_ones_change_nothing() {
-        let (first, later) = (Mono(1), Mono(2));
-        let ending = Phase::Serving.stopped(first);
-        assert_eq!(ending, Phase::Ending { since: first });
-        assert_eq!(ending.stopped(later), ending);
-        let draining = Phase::Draining { since: first };
-        assert_eq!(draining.stopped(later), draining);
-        let phases = [Phase::Serving, ending, draining];
-        assert_eq!(phases.map(Phase::is_stopping), [false, true, true]);
-    }
-}

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::clock::clock;
 use super::inbox::{Inbox, Message};
+use super::network::Network;
 use super::questions::Question;
 use super::ring::{RingConfig, RingError};
 use super::send::sink::{RingSink, RunOwner};
 use super::sockets::{listen_tcp, local_addr, udp_pair};
-use super::turn::clock;
 use super::{Shard, ShardConfig};
 use crate::base::ids::{RtpTs, SeqNo, ShardId, Ssrc};
 use crate::base::limits::{
@@ -83,7 +84,7 @@ impl Bench {
 
     fn turn(&mut self) {
         self.shard.work().unwrap();
-        self.shard.ring.enter(Some(1_000_000)).unwrap();
+        self.shard.net.ring.enter(Some(1_000_000)).unwrap();
     }
 
     fn turns_until(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
@@ -140,7 +141,7 @@ fn requests_of_a_turn_are_bounded_and_all_are_answered_in_order() {
         }
     }
     assert_eq!(bench.requests(), all);
-    bench.turns_until("all is sent", |bench| bench.shard.entries.dirty.is_empty());
+    bench.turns_until("all is sent", |bench| bench.shard.net.entries.dirty.is_empty());
     for mut flooder in flooders {
         let mut answers = String::new();
         let mut buffer = [0; 4_096];
@@ -281,7 +282,7 @@ fn timers_of_a_turn_are_bounded_and_what_is_left_keeps_the_shard_awake() {
         if waiting > 0 {
             assert_eq!(bench.shard.idle_until(), None, "it sleeps on timers");
         }
-        bench.shard.ring.enter(Some(1_000_000)).unwrap();
+        bench.shard.net.ring.enter(Some(1_000_000)).unwrap();
     }
     panic!("{left:?} timers are left");
 }
@@ -304,10 +305,10 @@ fn one_question_is_answered_in_a_turn_and_those_that_wait_keep_the_shard_awake()
         bench.shard.work().unwrap();
         assert_eq!(answered.load(Ordering::Relaxed), count);
         assert_eq!(bench.shard.idle_until().is_none(), count < 5, "{count}");
-        bench.shard.ring.enter(Some(0)).unwrap();
+        bench.shard.net.ring.enter(Some(0)).unwrap();
     }
     for _ in 0..1_000 {
-        bench.shard.put_question(ask());
+        bench.shard.questions.put(ask());
     }
     assert_eq!(bench.shard.questions.len(), 256, "those beyond are dropped");
 }
@@ -319,7 +320,7 @@ fn sends_that_do_not_end_are_counted_each_time_and_said_once() {
         bench.shard.note_unsent_runs();
     }
     assert_eq!(bench.cells.turns_with_unsent_runs.value(), 3);
-    assert_eq!(bench.shard.warnings.count(), 1);
+    assert_eq!(bench.shard.net.warnings.count(), 1);
 }
 
 /// The owners of such runs were kept for ever once: one for each run in flight at the close.
@@ -333,19 +334,23 @@ fn owners_of_runs_in_flight_are_freed_when_their_pair_is_closed() {
     builder.push(&arrival, Mono(0)).unwrap();
     let batch = Arc::new(builder.build(Generation(1), |_| None).unwrap());
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let pair = bench.shard.add_pair(udp_pair(bench.address.ip(), None).unwrap()).unwrap();
+    let pair = bench
+        .shard
+        .net
+        .add_pair(&mut bench.shard.sessions, udp_pair(bench.address.ip(), None).unwrap())
+        .unwrap();
     let nowhere = SocketAddr::new(bench.address.ip(), 0);
     for to in [client.local_addr().unwrap(), nowhere, nowhere] {
-        let Shard { ring, runs, pairs, .. } = &mut bench.shard;
+        let Network { ring, runs, pairs, .. } = &mut bench.shard.net;
         let mut sink = RingSink { ring, runs, pairs };
         let way = sink.way_to(pair, to).unwrap();
         let mut run = sink.start(way).unwrap();
         assert!(run.run.set_range(&batch, &batch.runs_of(0)[0]));
         run.submit(RunOwner::Resent { pair }, true);
     }
-    assert_eq!(bench.shard.runs.len(), 3);
-    bench.shard.close_pair(pair);
-    bench.turns_until("their owners are freed", |bench| bench.shard.runs.is_empty());
+    assert_eq!(bench.shard.net.runs.len(), 3);
+    bench.shard.net.close_pair(&mut bench.shard.sessions, pair);
+    bench.turns_until("their owners are freed", |bench| bench.shard.net.runs.is_empty());
     assert_eq!(bench.cells.send_errors.value(), 0, "nobody is told of a closed socket");
     assert_eq!(Arc::strong_count(&batch), 1);
     let mut packet = [0; 200];

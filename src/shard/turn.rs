@@ -12,9 +12,10 @@
 
 use std::time::Duration;
 
-use super::build::Shard;
+use super::clock::clock;
+use super::phase::Phase;
 use super::ring::RingError;
-use super::stop::Phase;
+use super::state::Shard;
 use crate::base::budget::Budget;
 use crate::base::limits::{TIMERS_A_TURN, TURN_SHARE};
 use crate::base::time::Mono;
@@ -31,12 +32,12 @@ impl Shard {
             self.work()?;
             if self.is_drained() {
                 // The last BYEs are queued and not yet submitted.
-                return self.ring.enter(Some(0));
+                return self.net.ring.enter(Some(0));
             }
             self.publish();
             match self.idle_until().filter(|_| self.inbox.announce_sleep()) {
-                Some(deadline) => self.ring.enter_until(self.sessions.cx.now, deadline)?,
-                None => self.ring.enter(Some(0))?,
+                Some(deadline) => self.net.ring.enter_until(self.sessions.cx.now, deadline)?,
+                None => self.net.ring.enter(Some(0))?,
             }
             self.inbox.announce_awake();
         }
@@ -52,11 +53,13 @@ impl Shard {
         self.serve_arrivals();
         self.settle();
         self.read_inbox();
-        self.answer_question();
+        if let Some(question) = self.questions.pop() {
+            self.guarded(None, |shard| question.answer(&shard.sessions));
+        }
         self.guarded(None, Self::end_sessions);
         self.guarded(None, |shard| shard.sessions.live.feed_live(&mut shard.sessions.cx));
         self.handle_timers();
-        self.guarded(None, Self::pump_live);
+        self.guarded(None, |shard| shard.net.pump_live(&mut shard.sessions));
         self.settle();
         self.flush();
         Ok(())
@@ -68,13 +71,13 @@ impl Shard {
     fn reap(&mut self) -> Result<(), RingError> {
         // Bounded: datagram sends never wait, so a round or two are enough.
         let has_ended = within_rounds(REAP_ROUNDS_MAX, || {
-            while let Some(completion) = self.ring.next_completion() {
+            while let Some(completion) = self.net.ring.next_completion() {
                 self.handle_completion(completion);
             }
-            if !self.ring.has_unsent_runs() {
+            if !self.net.ring.has_unsent_runs() {
                 return Ok(true);
             }
-            self.ring.enter(Some(0))?;
+            self.net.ring.enter(Some(0))?;
             Ok(false)
         })?;
         if !has_ended {
@@ -86,7 +89,7 @@ impl Shard {
     /// Counts a turn that goes on although its packets may overtake those of the turn before.
     pub(super) fn note_unsent_runs(&mut self) {
         self.cells.turns_with_unsent_runs.add(1);
-        self.warnings.once(UNSENT_RUNS, &format_args!("after {REAP_ROUNDS_MAX} rounds"));
+        self.net.warnings.once(UNSENT_RUNS, &format_args!("after {REAP_ROUNDS_MAX} rounds"));
     }
 
     fn read_clock(&mut self) {
@@ -113,7 +116,7 @@ impl Shard {
         }
         let mut budget = Budget::new(TIMERS_A_TURN, TURN_SHARE).with_stride(16);
         // No more reports and BYEs than the ring has sends for in this turn.
-        while self.sessions.cx.out.len() < self.ring.free_run_count()
+        while self.sessions.cx.out.len() < self.net.ring.free_run_count()
             && budget.has_room(clock)
             && let Some(key) = self.waiting_timers.pop_front()
         {
@@ -131,10 +134,10 @@ impl Shard {
         let mut pumped = 0;
         // In order of the keys: a stream that finds no free run is first in the next turn, which
         // comes at once.
-        while let Some(key) = due.get(pumped).filter(|_| self.ring.has_free_run()) {
+        while let Some(key) = due.get(pumped).filter(|_| self.net.ring.has_free_run()) {
             pumped += 1;
             if let TimerKey::Stream { session, .. } = *key {
-                self.guarded(Some(session), |shard| shard.pump(*key));
+                self.guarded(Some(session), |shard| shard.net.pump(&mut shard.sessions, *key));
             }
         }
         due.drain(..pumped);
@@ -146,7 +149,7 @@ impl Shard {
         if matches!(self.phase, Phase::Ending { .. })
             || !self.unsent.is_empty()
             || !self.sessions.cx.out.is_empty()
-            || !self.entries.dirty.is_empty()
+            || !self.net.entries.dirty.is_empty()
             || !self.due.is_empty()
             || !self.waiting_timers.is_empty()
             || !self.arrivals.is_empty()
@@ -164,7 +167,7 @@ impl Shard {
 
     fn publish(&self) {
         self.cells.turns.add(1);
-        let (stats, cells) = (self.ring.stats(), &self.cells);
+        let (stats, cells) = (self.net.ring.stats(), &self.cells);
         let raise = |cell: &Counter, total: u64| cell.add(total.saturating_sub(cell.value()));
         raise(&cells.uring_enters, stats.enters);
         raise(&cells.gso_refusals, stats.gso_refusals);
@@ -173,8 +176,8 @@ impl Shard {
             raise(&cells.send_zerocopy[kind], stats.zerocopy.sent[kind]);
             raise(&cells.send_zerocopy_copied[kind], stats.zerocopy.copied[kind]);
         }
-        self.cells.poll_entries.set(self.entries.table.count() as u64);
-        self.cells.poll_entries_suspended.set(self.entries.table.suspended_count() as u64);
+        self.cells.poll_entries.set(self.net.entries.table.count() as u64);
+        self.cells.poll_entries_suspended.set(self.net.entries.table.suspended_count() as u64);
     }
 }
 
@@ -189,14 +192,6 @@ fn within_rounds<E>(
         }
     }
     Ok(false)
-}
-
-/// The shard's only clocks.
-pub(super) fn clock() -> Mono {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
-    Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
 /// More than any chain of linked runs takes.

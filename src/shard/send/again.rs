@@ -10,6 +10,7 @@
 use super::sink::{NO_RUN, RingSink, RunOwner};
 use crate::base::ids::SeqNo;
 use crate::base::sink::RunSink;
+use crate::consumers::sessions::Sessions;
 use crate::live::core::retransmit::RetransmitError;
 use crate::live::desk::Live;
 use crate::live::readers::reader::LiveReader;
@@ -17,14 +18,15 @@ use crate::rtp::{RTX_HEADER_BYTES, write_rtx_header};
 use crate::session::directory::{SessionRef, StreamRef};
 use crate::session::feedback::Refusal;
 use crate::session::transport::Transport;
-use crate::shard::build::Shard;
+use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;
 use crate::vod::playback::Session;
 
-impl Shard {
+impl Network {
     /// Sends a packet of a stream again, within the budget of the stream.
     pub(in crate::shard) fn resend(
         &mut self,
+        sessions: &mut Sessions,
         session: SessionRef,
         stream_index: u8,
         epoch_count: u32,
@@ -32,10 +34,10 @@ impl Shard {
     ) {
         let sent = match session {
             SessionRef::Title(session) => {
-                self.try_resend(StreamRef { session, stream_index, epoch_count }, seq)
+                self.try_resend(sessions, StreamRef { session, stream_index, epoch_count }, seq)
             }
             SessionRef::Reader(index) => {
-                self.try_resend_live(index, stream_index, epoch_count, seq)
+                self.try_resend_live(sessions, index, stream_index, epoch_count, seq)
             }
             SessionRef::Publisher(_) => Err(Refusal::Unknown),
         };
@@ -45,8 +47,13 @@ impl Shard {
         }
     }
 
-    fn try_resend(&mut self, at: StreamRef, seq: SeqNo) -> Result<(), Refusal> {
-        let Self { sessions, ring, pairs, .. } = self;
+    fn try_resend(
+        &mut self,
+        sessions: &mut Sessions,
+        at: StreamRef,
+        seq: SeqNo,
+    ) -> Result<(), Refusal> {
+        let Self { ring, pairs, .. } = self;
         let now = sessions.cx.now;
         if !ring.has_free_run() {
             return Err(Refusal::Busy);
@@ -75,12 +82,13 @@ impl Shard {
     /// As `try_resend`, for a reader of a live path.
     fn try_resend_live(
         &mut self,
+        sessions: &mut Sessions,
         index: u32,
         stream_index: u8,
         serial: u32,
         seq: SeqNo,
     ) -> Result<(), Refusal> {
-        let Self { sessions, ring, runs, pairs, .. } = self;
+        let Self { ring, runs, pairs, .. } = self;
         let mut sink = RingSink { ring, runs, pairs };
         if !sink.has_free_run() {
             return Err(Refusal::Busy);
@@ -113,9 +121,14 @@ impl Shard {
 
     /// Handles the failure of a retransmission. A publisher's packets may be as long as the route
     /// takes whole, and the two bytes that RFC 4588 adds are too many then.
-    pub(in crate::shard) fn handle_resent_refused(&mut self, pair: u16, error: &SendFailure) {
+    pub(in crate::shard) fn handle_resent_refused(
+        &mut self,
+        sessions: &Sessions,
+        pair: u16,
+        error: &SendFailure,
+    ) {
         if *error == SendFailure::TooLarge {
-            self.allow_fragments_on(pair);
+            self.allow_fragments_on(sessions, pair);
         } else {
             self.cells.send_errors.add(1);
         }

@@ -14,20 +14,20 @@ use crate::live::desk::Live;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::session::directory::SessionRef;
-use crate::shard::build::Shard;
+use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;
 
-impl Shard {
+impl Network {
     /// Pumps the readers that have packets due.
-    pub(in crate::shard) fn pump_live(&mut self) {
-        if std::mem::take(&mut self.sessions.live.hub.is_ready) {
-            self.sessions.live.hub.paths.list_all();
+    pub(in crate::shard) fn pump_live(&mut self, sessions: &mut Sessions) {
+        if std::mem::take(&mut sessions.live.hub.is_ready) {
+            sessions.live.hub.paths.list_all();
         }
-        if self.sessions.live.hub.paths.listed_count() == 0 {
+        if sessions.live.hub.paths.listed_count() == 0 {
             return;
         }
         let mut left = std::mem::take(&mut self.live_left);
-        let Self { sessions, ring, runs, pairs, cells, .. } = self;
+        let Self { ring, runs, pairs, cells, .. } = self;
         let now = sessions.cx.now;
         let Live { hub, readers, .. } = &mut sessions.live;
         let mut sink = RingSink { ring, runs, pairs };
@@ -35,7 +35,7 @@ impl Shard {
         pump.pump(&mut hub.paths, &mut readers.table);
         for (owner, due) in left.wakes.drain(..) {
             let index = u32::try_from(owner).unwrap_or(u32::MAX);
-            self.sessions.live.readers.wake_reader(&mut self.sessions.cx, index, due);
+            sessions.live.readers.wake_reader(&mut sessions.cx, index, due);
         }
         for entry in left.connections.drain(..) {
             self.entries.mark_dirty(entry);
@@ -46,16 +46,17 @@ impl Shard {
     /// Handles the failure of a run to a reader: the packets are sent again or lost.
     pub(in crate::shard) fn handle_live_run_refused(
         &mut self,
+        sessions: &mut Sessions,
         mark: &LiveRunMark,
         error: &SendFailure,
     ) {
-        let Some(owner) = pump::deny(&mut self.sessions.live.hub.paths, mark) else { return };
+        let Some(owner) = pump::deny(&mut sessions.live.hub.paths, mark) else { return };
         let is_again = match error {
             SendFailure::Again | SendFailure::Cancelled => true,
             SendFailure::TooLarge => {
-                let reader = self.sessions.live.readers.table.owner(owner);
+                let reader = sessions.live.readers.table.owner(owner);
                 match reader.map(|reader| reader.to(mark.stream_index())) {
-                    Some(To::Datagrams { pair, .. }) => self.allow_fragments_on(pair),
+                    Some(To::Datagrams { pair, .. }) => self.allow_fragments_on(sessions, pair),
                     _ => false,
                 }
             }
@@ -71,7 +72,7 @@ impl Shard {
             return;
         }
         self.cells.send_again.add(1);
-        let Sessions { cx, live, .. } = &mut self.sessions;
+        let Sessions { cx, live, .. } = sessions;
         if let Some(due) = pump::put_back(&mut live.hub.paths, mark, cx.now) {
             live.readers.wake_reader(cx, u32::try_from(owner).unwrap_or(u32::MAX), due);
         }

@@ -16,14 +16,14 @@ use crate::metrics::cells::TransportKind;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::directory::SessionRef;
 use crate::session::directory::StreamRef;
-use crate::shard::build::Shard;
+use crate::shard::state::Shard;
 
 impl Shard {
     /// Sends on every connection that has something to send and nothing in flight.
     pub(in crate::shard) fn flush(&mut self) {
-        let mut dirty = std::mem::take(&mut self.entries.dirty);
+        let mut dirty = std::mem::take(&mut self.net.entries.dirty);
         for key in dirty.drain(..) {
-            if let Some(link) = self.entries.link_mut(key) {
+            if let Some(link) = self.net.entries.link_mut(key) {
                 link.is_dirty = false;
                 if link.is_sending {
                     link.has_more = true;
@@ -37,14 +37,14 @@ impl Shard {
             }
         }
         // Connections that became dirty meanwhile wait for the next turn, which comes at once.
-        if self.entries.dirty.is_empty() {
-            self.entries.dirty = dirty;
+        if self.net.entries.dirty.is_empty() {
+            self.net.entries.dirty = dirty;
         }
         self.settle();
     }
 
     fn flush_connection(&mut self, key: EntryKey) {
-        if self.entries.camera_mut(key).is_some() {
+        if self.net.entries.camera_mut(key).is_some() {
             return self.flush_camera(key);
         }
         let mut ready = std::mem::take(&mut self.ready);
@@ -55,8 +55,8 @@ impl Shard {
     }
 
     fn send_on_connection(&mut self, key: EntryKey, ready: &[(Mono, StreamRef)]) {
-        let Some(link) = self.entries.link(key) else { return };
-        let Some(connection) = self.entries.connection_mut(key) else { return };
+        let Some(link) = self.net.entries.link(key) else { return };
+        let Some(connection) = self.net.entries.connection_mut(key) else { return };
         let is_closing = connection.is_closing();
         let sessions = self.sessions.cx.directory.of_connection(key);
         let has_live = sessions.iter().any(|session| matches!(session, SessionRef::Reader(_)));
@@ -66,7 +66,7 @@ impl Shard {
             }
             return;
         }
-        let Some(mut send) = self.ring.start_stream_send(link.slot, key.index) else { return };
+        let Some(mut send) = self.net.ring.start_stream_send(link.slot, key.index) else { return };
         let mut taken = 0;
         for chunk in connection.output().chunks(OUTPUT_CHUNK_BYTES) {
             if !send.push_bytes(chunk) {
@@ -88,8 +88,8 @@ impl Shard {
             && gather_live(&mut self.sessions, &self.cells, &mut send, key, &mut gathered);
         let is_sending = !send.is_empty();
         send.submit();
-        let is_suspended = self.entries.table.polling(key) == Some(Polling::Suspended);
-        if let Some(link) = self.entries.link_mut(key) {
+        let is_suspended = self.net.entries.table.polling(key) == Some(Polling::Suspended);
+        if let Some(link) = self.net.entries.link_mut(key) {
             link.is_sending = is_sending;
             link.has_more = is_closing || is_suspended || !is_all_taken || has_more_live;
         }
@@ -98,7 +98,7 @@ impl Shard {
         self.cells.rtp_packets_sent[tcp].add(gathered.packets);
         self.cells.rtp_payload_bytes_sent[tcp].add(gathered.payload_bytes);
         let has_more = self.sessions.vod.replan(&mut self.sessions.cx, ready);
-        if let Some(link) = self.entries.link_mut(key) {
+        if let Some(link) = self.net.entries.link_mut(key) {
             link.has_more |= has_more;
         }
         if let Some(session) = broken {
@@ -107,8 +107,8 @@ impl Shard {
     }
 
     pub(in crate::shard) fn handle_stream_sent(&mut self, token: u32, result: io::Result<u32>) {
-        let Some(key) = self.entries.table.key_at(token) else { return };
-        let Some(link) = self.entries.link_mut(key) else { return };
+        let Some(key) = self.net.entries.table.key_at(token) else { return };
+        let Some(link) = self.net.entries.link_mut(key) else { return };
         link.is_sending = false;
         let has_more = std::mem::replace(&mut link.has_more, false);
         if let Err(error) = result {
@@ -124,12 +124,12 @@ impl Shard {
         if !has_more {
             return;
         }
-        self.entries.mark_dirty(key);
+        self.net.entries.mark_dirty(key);
         // The answers that were sent may have made room for requests.
-        if let Some(connection) = self.entries.connection_mut(key)
+        if let Some(connection) = self.net.entries.connection_mut(key)
             && !connection.is_waiting()
             && !connection.is_congested()
-            && self.entries.table.polling(key) == Some(Polling::Suspended)
+            && self.net.entries.table.polling(key) == Some(Polling::Suspended)
         {
             self.visit_later(key);
         }

@@ -15,18 +15,19 @@
 //! | `Closed` | nothing: no client uses the pair any more |
 
 use super::sink::{RingSink, RunOwner};
+use crate::consumers::sessions::Sessions;
 use crate::metrics::cells::TransportKind;
 use crate::session::action::TimerKey;
-use crate::shard::build::Shard;
+use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;
 use crate::shard::sockets::pairs::Fragmentation;
 use crate::vod::pump::Refused;
 use crate::vod::stream::RunMark;
 
-impl Shard {
+impl Network {
     /// Pumps the stream or connection of a timer key that is due.
-    pub(in crate::shard) fn pump(&mut self, key: TimerKey) {
-        let Self { sessions, ring, runs, pairs, .. } = self;
+    pub(in crate::shard) fn pump(&mut self, sessions: &mut Sessions, key: TimerKey) {
+        let Self { ring, runs, pairs, .. } = self;
         let mut sink = RingSink { ring, runs, pairs };
         if let Some(connection) = sessions.vod.pump(&mut sessions.cx, key, &mut sink) {
             self.entries.mark_dirty(connection);
@@ -36,6 +37,7 @@ impl Shard {
     /// Frees the owner of a run, and counts the run or handles its failure.
     pub(in crate::shard) fn handle_run_sent(
         &mut self,
+        sessions: &mut Sessions,
         token: u32,
         packets: u16,
         result: Result<(), SendFailure>,
@@ -54,7 +56,7 @@ impl Shard {
             }
             return;
         }
-        self.handle_run_refused(token, result);
+        self.handle_run_refused(sessions, token, result);
     }
 
     /// Counts a run that was sent, as nearly all are. The stream is not looked at: it counted the
@@ -70,7 +72,12 @@ impl Shard {
     }
 
     #[cold]
-    fn handle_run_refused(&mut self, token: u32, result: Result<(), SendFailure>) {
+    fn handle_run_refused(
+        &mut self,
+        sessions: &mut Sessions,
+        token: u32,
+        result: Result<(), SendFailure>,
+    ) {
         let (Some(owner), Err(error)) = (self.runs.try_remove(token as usize), result) else {
             return;
         };
@@ -78,23 +85,28 @@ impl Shard {
             return;
         }
         match owner {
-            RunOwner::Title(mark) => self.handle_title_run_refused(&mark, &error),
-            RunOwner::Live(mark) => self.handle_live_run_refused(&mark, &error),
-            RunOwner::Resent { pair } => self.handle_resent_refused(pair, &error),
+            RunOwner::Title(mark) => self.handle_title_run_refused(sessions, &mark, &error),
+            RunOwner::Live(mark) => self.handle_live_run_refused(sessions, &mark, &error),
+            RunOwner::Resent { pair } => self.handle_resent_refused(sessions, pair, &error),
         }
     }
 
-    fn handle_title_run_refused(&mut self, mark: &RunMark, error: &SendFailure) {
+    fn handle_title_run_refused(
+        &mut self,
+        sessions: &mut Sessions,
+        mark: &RunMark,
+        error: &SendFailure,
+    ) {
         let refused = match error {
             SendFailure::Again | SendFailure::Cancelled => Refused::Again,
-            SendFailure::TooLarge if self.allow_fragments_of(mark) => Refused::Again,
+            SendFailure::TooLarge if self.allow_fragments_of(sessions, mark) => Refused::Again,
             SendFailure::Fault => Refused::Truncated,
             SendFailure::TooLarge
             | SendFailure::Closed
             | SendFailure::Unreachable(_)
             | SendFailure::Other(_) => Refused::Lost,
         };
-        self.sessions.vod.handle_run_refused(&mut self.sessions.cx, mark, refused);
+        sessions.vod.handle_run_refused(&mut sessions.cx, mark, refused);
         if refused == Refused::Lost {
             self.warnings.once("RTP packets could not be sent", error);
         }
@@ -102,14 +114,14 @@ impl Shard {
 
     /// Allows fragments on the pair of a stream whose packet is larger than the client's route
     /// takes whole. False: they were allowed when the packet was sent.
-    fn allow_fragments_of(&mut self, mark: &RunMark) -> bool {
-        let pair = self.sessions.vod.players.pair_of(mark);
-        pair.is_some_and(|pair| self.allow_fragments_on(pair))
+    fn allow_fragments_of(&mut self, sessions: &Sessions, mark: &RunMark) -> bool {
+        let pair = sessions.vod.players.pair_of(mark);
+        pair.is_some_and(|pair| self.allow_fragments_on(sessions, pair))
     }
 
     /// As `allow_fragments_of`, for a pair.
-    pub(in crate::shard) fn allow_fragments_on(&mut self, pair: u16) -> bool {
-        match self.pairs.allow_fragments(&self.ring, pair, self.sessions.cx.now) {
+    pub(in crate::shard) fn allow_fragments_on(&mut self, sessions: &Sessions, pair: u16) -> bool {
+        match self.pairs.allow_fragments(&self.ring, pair, sessions.cx.now) {
             Fragmentation::Allowed => {
                 tracing::info!(
                     shard = self.id.0,

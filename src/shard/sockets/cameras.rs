@@ -13,20 +13,22 @@ use super::open::{local_addr, stream_to, udp_pair, unmapped};
 use crate::base::ids::CameraName;
 use crate::consumers::Consumer;
 use crate::consumers::camera::Camera;
+use crate::consumers::sessions::Sessions;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::EntryKey;
-use crate::shard::build::Shard;
+use crate::shard::network::Network;
 use crate::shard::send::sink::NO_RUN;
+use crate::shard::state::Shard;
 
 impl Shard {
     /// Begins to connect to a camera.
     pub(in crate::shard) fn connect_camera(&mut self, camera: CameraName, to: SocketAddr) {
         let to = unmapped(to);
-        let refused = match self.enter_camera(camera, to) {
+        let refused = match self.net.enter_camera(camera, to) {
             Ok(key) if self.sessions.live.sources.handle_camera_opened(camera, key) => {
-                let Some(link) = self.entries.link(key) else { return };
+                let Some(link) = self.net.entries.link(key) else { return };
                 self.cells.connections.add(1);
-                if self.ring.start_connect(link.slot, to, key.index) {
+                if self.net.ring.start_connect(link.slot, to, key.index) {
                     return;
                 }
                 self.close(key);
@@ -48,19 +50,46 @@ impl Shard {
         );
     }
 
+    /// Tells the consumer of a connection that its connect has ended.
+    pub(in crate::shard) fn handle_connected(&mut self, token: u32, result: io::Result<()>) {
+        let Some(key) = self.net.entries.table.key_at(token) else { return };
+        let Some(link) = self.net.entries.link(key) else { return };
+        let local = result.and_then(|()| local_addr(self.net.ring.fd(link.slot)));
+        self.dispatch(key, Event::Connected(local.map(|local| local.ip())));
+    }
+
+    /// Sends from the output of a camera.
+    pub(in crate::shard) fn flush_camera(&mut self, key: EntryKey) {
+        let Some(link) = self.net.entries.link(key) else { return };
+        let Some(camera) = self.net.entries.camera_mut(key) else { return };
+        if camera.output().is_empty() {
+            if camera.is_closing() {
+                self.close(key);
+            }
+            return;
+        }
+        if !camera.is_connected() {
+            return;
+        }
+        let Some(mut send) = self.net.ring.start_stream_send(link.slot, key.index) else { return };
+        let chunk = camera.output().len().min(OUTPUT_CHUNK_BYTES);
+        let taken = camera.output().get(..chunk).filter(|bytes| send.push_bytes(bytes));
+        let taken = taken.map_or(0, <[u8]>::len);
+        send.submit();
+        camera.consume_output(taken);
+        let has_more = camera.is_closing() || !camera.output().is_empty();
+        if let Some(link) = self.net.entries.link_mut(key) {
+            (link.is_sending, link.has_more) = (taken > 0, has_more);
+        }
+    }
+}
+
+impl Network {
     fn enter_camera(&mut self, camera: CameraName, to: SocketAddr) -> Result<EntryKey, String> {
         let socket = stream_to(to).map_err(|error| error.to_string())?;
         let consumer = Consumer::Camera(Box::new(Camera::new(camera)));
         let entered = self.entries.install(&mut self.ring, consumer, socket);
         entered.map(|(key, _)| key).map_err(|(_, error)| error.to_string())
-    }
-
-    /// Tells the consumer of a connection that its connect has ended.
-    pub(in crate::shard) fn handle_connected(&mut self, token: u32, result: io::Result<()>) {
-        let Some(key) = self.entries.table.key_at(token) else { return };
-        let Some(link) = self.entries.link(key) else { return };
-        let local = result.and_then(|()| local_addr(self.ring.fd(link.slot)));
-        self.dispatch(key, Event::Connected(local.map(|local| local.ip())));
     }
 
     /// Appends to the output of a camera.
@@ -71,42 +100,22 @@ impl Shard {
         }
     }
 
-    /// Sends from the output of a camera.
-    pub(in crate::shard) fn flush_camera(&mut self, key: EntryKey) {
-        let Some(link) = self.entries.link(key) else { return };
-        let Some(camera) = self.entries.camera_mut(key) else { return };
-        if camera.output().is_empty() {
-            if camera.is_closing() {
-                self.close(key);
-            }
-            return;
-        }
-        if !camera.is_connected() {
-            return;
-        }
-        let Some(mut send) = self.ring.start_stream_send(link.slot, key.index) else { return };
-        let chunk = camera.output().len().min(OUTPUT_CHUNK_BYTES);
-        let taken = camera.output().get(..chunk).filter(|bytes| send.push_bytes(bytes));
-        let taken = taken.map_or(0, <[u8]>::len);
-        send.submit();
-        camera.consume_output(taken);
-        let has_more = camera.is_closing() || !camera.output().is_empty();
-        if let Some(link) = self.entries.link_mut(key) {
-            (link.is_sending, link.has_more) = (taken > 0, has_more);
-        }
-    }
-
     /// Opens another pair for a source that is pulled.
-    pub(in crate::shard) fn open_pair_for(&mut self, source: u32, track: u8) {
+    pub(in crate::shard) fn open_pair_for(
+        &mut self,
+        sessions: &mut Sessions,
+        source: u32,
+        track: u8,
+    ) {
         let opened = udp_pair(self.pair_host, None)
             .map_err(|error| error.to_string())
-            .and_then(|pair| self.add_pair(pair).map_err(|error| error.to_string()));
+            .and_then(|pair| self.add_pair(sessions, pair).map_err(|error| error.to_string()));
         if let Err(error) = opened {
             tracing::warn!(%error, "no further pair of RTP sockets");
         }
-        self.sessions.live.sources.handle_pull_pair(
-            &mut self.sessions.cx,
-            &mut self.sessions.live.hub,
+        sessions.live.sources.handle_pull_pair(
+            &mut sessions.cx,
+            &mut sessions.live.hub,
             source,
             track,
         );

@@ -19,14 +19,11 @@ use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::open::{Family, UdpPair, udp_pair};
+use super::open::{UdpPair, udp_pair};
 use crate::consumers::Consumer;
 use crate::consumers::receivers::GroupReceiver;
-use crate::consumers::sessions::Sessions;
 use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
-use crate::session::action::GroupAction;
-use crate::shard::build::Shard;
 use crate::shard::entries::Entries;
 use crate::shard::ring::{Ring, RingError};
 
@@ -84,7 +81,7 @@ impl GroupSockets {
     ///
     /// # Errors
     /// One of them cannot be opened; those of the tracks before it are open.
-    fn open(
+    pub(in crate::shard) fn open(
         &mut self,
         ring: &mut Ring,
         entries: &mut Entries,
@@ -110,41 +107,9 @@ impl GroupSockets {
     }
 
     /// Closes the RTCP sockets of a path's group.
-    fn close(&mut self, ring: &mut Ring, entries: &mut Entries, path: &str) {
+    pub(in crate::shard) fn close(&mut self, ring: &mut Ring, entries: &mut Entries, path: &str) {
         for entry in self.by_path.remove(path).into_iter().flatten() {
             entries.remove(ring, entry);
-        }
-    }
-}
-
-impl Shard {
-    pub(in crate::shard) fn act_for_group(&mut self, action: GroupAction) {
-        match action {
-            GroupAction::OpenPair(settings) => self.open_group_pair(&settings),
-            GroupAction::Hear { path, group, tracks } => {
-                let Some(settings) = self.sessions.live.hub.multicast else { return };
-                let Self { groups, ring, entries, .. } = self;
-                let opened = groups.open(ring, entries, (&path, group, tracks), &settings);
-                if let Err(error) = opened {
-                    self.warnings.once("what a group's players report is not heard", &error);
-                }
-            }
-            GroupAction::Leave(path) => {
-                self.groups.close(&mut self.ring, &mut self.entries, &path);
-            }
-        }
-    }
-
-    fn open_group_pair(&mut self, settings: &MulticastSettings) {
-        if self.sessions.cx.sockets.group_pair().is_some() {
-            return;
-        }
-        let opened = group_pair(settings).map_err(|source| RingError::Register { source });
-        let opened = opened.and_then(|pair| self.add_pair_for(pair, Family::V4, true));
-        let Sessions { cx, live, .. } = &mut self.sessions;
-        match opened {
-            Ok(_) => live.readers.start_groups(cx, &mut live.hub),
-            Err(error) => self.warnings.once("nothing can be sent to groups", &error),
         }
     }
 }

@@ -10,19 +10,17 @@
 //! Invariant: an input has all its RTP sockets or none.
 //! Bound: a row of the PollTable for each socket.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::{fmt, io};
 
 use super::membership::{interface_index, join_group};
 use super::open::input_udp;
 use crate::base::host::Host;
 use crate::consumers::Consumer;
 use crate::consumers::input_receiver::InputReceiver;
-use crate::consumers::sessions::Sessions;
 use crate::poll::poll_table::EntryKey;
 use crate::session::action::InputSocket;
-use crate::shard::build::Shard;
 use crate::shard::entries::Entries;
 use crate::shard::ring::{Ring, RingError};
 
@@ -76,7 +74,7 @@ impl Inputs {
     ///
     /// # Errors
     /// The socket cannot be opened, or its entry made; other sockets of the input stay open.
-    fn open(
+    pub(in crate::shard) fn open(
         &mut self,
         ring: &mut Ring,
         entries: &mut Entries,
@@ -97,28 +95,6 @@ impl Inputs {
         for (_, entry) in self.open.extract_if(.., |(of, _)| *of == number) {
             entries.remove(ring, entry);
         }
-    }
-}
-
-impl Shard {
-    /// Opens all sockets of an input or none; RTCP sockets may be missing.
-    pub(in crate::shard) fn open_input(&mut self, number: u32, sockets: &[InputSocket]) {
-        let Self { inputs, ring, entries, .. } = self;
-        let opened = sockets.iter().try_for_each(|socket| {
-            match inputs.open(ring, entries, number, socket) {
-                Err(error) if socket.is_rtcp => {
-                    tracing::info!(shard = self.id.0, %error, "a source goes without RTCP");
-                    Ok(())
-                }
-                opened => opened,
-            }
-        });
-        if opened.is_err() {
-            inputs.close(ring, entries, number);
-        }
-        let opened = opened.as_ref().map_err(|error| error as &dyn fmt::Display).copied();
-        let Sessions { cx, live, .. } = &mut self.sessions;
-        live.sources.handle_input_opened(cx, &mut live.hub, number, opened);
     }
 }
 

@@ -15,7 +15,6 @@ use crate::base::time::Mono;
 use crate::consumers::Consumer;
 use crate::consumers::receivers::{RtcpReceiver, RtpReceiver};
 use crate::poll::poll_table::EntryKey;
-use crate::shard::build::Shard;
 use crate::shard::entries::Entries;
 use crate::shard::ring::{FileSlot, Ring, RingError};
 
@@ -116,35 +115,5 @@ impl Pair {
     /// `client` as the sockets of the pair must be given it.
     pub(in crate::shard) fn address_of(&self, client: SocketAddr) -> SocketAddr {
         to_socket_address(client, self.family)
-    }
-}
-
-impl Shard {
-    /// Opens a pair to clients: all of it or nothing.
-    pub(in crate::shard) fn add_pair(&mut self, pair: UdpPair) -> Result<u16, RingError> {
-        self.add_pair_for(pair, Family::of(self.pair_host.ip()), false)
-    }
-
-    /// The same; one for groups is no client's.
-    pub(in crate::shard) fn add_pair_for(
-        &mut self,
-        pair: UdpPair,
-        family: Family,
-        is_for_groups: bool,
-    ) -> Result<u16, RingError> {
-        let Some(place) = self.sessions.cx.sockets.next_place() else {
-            return Err(RingError::unavailable("no room for another pair of sockets"));
-        };
-        let rtp_port = pair.rtp_port;
-        self.pairs.open(&mut self.ring, &mut self.entries, place, pair, family)?;
-        self.sessions.cx.sockets.add_pair_for(rtp_port, is_for_groups);
-        Ok(place)
-    }
-
-    /// Closes a pair that no client uses any more.
-    pub(in crate::shard) fn close_pair(&mut self, pair: u16) {
-        if self.sessions.cx.sockets.remove_unused_pair(pair) {
-            self.pairs.close(&mut self.ring, &mut self.entries, pair);
-        }
     }
 }

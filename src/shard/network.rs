@@ -1,0 +1,166 @@
+//! What a shard has of the network: the ring, rows with descriptors, sockets, runs in flight.
+//!
+//! ```text
+//!  sessions --Action, packets--> Network --> ring --results--> counted, or a stream is told
+//!                                   |- entries                  rows of the PollTable
+//!                                   |- pairs, inputs, groups    sockets by what they are for
+//!                                   `- runs                     owners of the runs in flight
+//! ```
+//! Methods here open and close sockets. `send` has the methods that send from them. What hands an
+//! event to a consumer, or ends a connection, is a method of `Shard`.
+//!
+//! Invariant: a descriptor has a slot of the ring and a row in `entries`, or neither; a socket of
+//! `pairs`, `inputs` or `groups` has both. Bounds: rows of the PollTable, slots of the ring.
+
+use std::fmt;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::entries::Entries;
+use super::ring::{Ring, RingError};
+use super::send::sink::RunOwner;
+use super::sockets::groups::{GroupSockets, group_pair};
+use super::sockets::inputs::Inputs;
+use super::sockets::pairs::Pairs;
+use super::sockets::{Family, UdpPair};
+use super::warnings::Warnings;
+use crate::base::host::Host;
+use crate::base::ids::ShardId;
+use crate::consumers::sessions::Sessions;
+use crate::live::core::groups::MulticastSettings;
+use crate::live::core::pump::Left;
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::session::action::{GroupAction, InputSocket};
+
+/// The ring of a shard and everything that has a place in it.
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) id: ShardId,
+    pub(super) cells: Arc<ShardCells>,
+    pub(super) ring: Ring,
+    pub(super) entries: Entries,
+    pub(super) pairs: Pairs,
+    /// Address to which further pairs are bound.
+    pub(super) pair_host: Host,
+    pub(super) inputs: Inputs,
+    pub(super) groups: GroupSockets,
+    /// Owners of the runs in flight, by token.
+    pub(super) runs: Slab<RunOwner>,
+    /// Readers to wake and connections to flush after a live pump; kept for its storage.
+    pub(super) live_left: Left<EntryKey>,
+    pub(super) warnings: Warnings,
+}
+
+impl Network {
+    /// A network without sockets other than those of `entries`.
+    pub(super) fn new(
+        id: ShardId,
+        cells: Arc<ShardCells>,
+        (ring, entries): (Ring, Entries),
+        pair_host: Host,
+    ) -> Self {
+        Self {
+            id,
+            cells,
+            ring,
+            entries,
+            pairs: Pairs::default(),
+            pair_host,
+            inputs: Inputs::default(),
+            groups: GroupSockets::default(),
+            runs: Slab::with_capacity(1_024),
+            live_left: Left::default(),
+            warnings: Warnings::new(id),
+        }
+    }
+
+    /// Opens a pair to clients: both sockets or neither.
+    pub(super) fn add_pair(
+        &mut self,
+        sessions: &mut Sessions,
+        pair: UdpPair,
+    ) -> Result<u16, RingError> {
+        self.add_pair_for(sessions, pair, Family::of(self.pair_host.ip()), false)
+    }
+
+    /// Opens a pair to clients, or to multicast groups: both sockets or neither.
+    pub(super) fn add_pair_for(
+        &mut self,
+        sessions: &mut Sessions,
+        pair: UdpPair,
+        family: Family,
+        is_for_groups: bool,
+    ) -> Result<u16, RingError> {
+        let Some(place) = sessions.cx.sockets.next_place() else {
+            return Err(RingError::unavailable("no room for another pair of sockets"));
+        };
+        let rtp_port = pair.rtp_port;
+        self.pairs.open(&mut self.ring, &mut self.entries, place, pair, family)?;
+        sessions.cx.sockets.add_pair_for(rtp_port, is_for_groups);
+        Ok(place)
+    }
+
+    /// Closes a pair that no client uses any more.
+    pub(super) fn close_pair(&mut self, sessions: &mut Sessions, pair: u16) {
+        if sessions.cx.sockets.remove_unused_pair(pair) {
+            self.pairs.close(&mut self.ring, &mut self.entries, pair);
+        }
+    }
+
+    /// Opens all sockets of an input or none; RTCP sockets may be missing.
+    pub(super) fn open_input(
+        &mut self,
+        sessions: &mut Sessions,
+        number: u32,
+        sockets: &[InputSocket],
+    ) {
+        let Self { inputs, ring, entries, .. } = self;
+        let opened = sockets.iter().try_for_each(|socket| {
+            match inputs.open(ring, entries, number, socket) {
+                Err(error) if socket.is_rtcp => {
+                    tracing::info!(shard = self.id.0, %error, "a source goes without RTCP");
+                    Ok(())
+                }
+                opened => opened,
+            }
+        });
+        if opened.is_err() {
+            inputs.close(ring, entries, number);
+        }
+        let opened = opened.as_ref().map_err(|error| error as &dyn fmt::Display).copied();
+        let Sessions { cx, live, .. } = sessions;
+        live.sources.handle_input_opened(cx, &mut live.hub, number, opened);
+    }
+
+    pub(super) fn act_for_group(&mut self, sessions: &mut Sessions, action: GroupAction) {
+        match action {
+            GroupAction::OpenPair(settings) => self.open_group_pair(sessions, &settings),
+            GroupAction::Hear { path, group, tracks } => {
+                let Some(settings) = sessions.live.hub.multicast else { return };
+                let Self { groups, ring, entries, .. } = self;
+                let opened = groups.open(ring, entries, (&path, group, tracks), &settings);
+                if let Err(error) = opened {
+                    self.warnings.once("what a group's players report is not heard", &error);
+                }
+            }
+            GroupAction::Leave(path) => {
+                self.groups.close(&mut self.ring, &mut self.entries, &path);
+            }
+        }
+    }
+
+    fn open_group_pair(&mut self, sessions: &mut Sessions, settings: &MulticastSettings) {
+        if sessions.cx.sockets.group_pair().is_some() {
+            return;
+        }
+        let opened = group_pair(settings).map_err(|source| RingError::Register { source });
+        let opened = opened.and_then(|pair| self.add_pair_for(sessions, pair, Family::V4, true));
+        let Sessions { cx, live, .. } = sessions;
+        match opened {
+            Ok(_) => live.readers.start_groups(cx, &mut live.hub),
+            Err(error) => self.warnings.once("nothing can be sent to groups", &error),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What a shard consists of.
+//!
+//! ```text
+//!  Shard --- net: ring, sockets, runs in flight    (`network`)
+//!        |-- sessions: titles and live paths       (`consumers::sessions`)
+//!        |-- inbox, queue, poller: other threads
+//!        `-- arrivals, questions, timers: work that waits for its share of a turn
+//! ```
+//! Its methods stand in the files of what they do; `mod.rs` has the list.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::arrivals::Arrivals;
+use super::inbox::Inbox;
+use super::network::Network;
+use super::phase::Phase;
+use super::questions::Questions;
+use crate::base::addresses::Addresses;
+use crate::base::ids::ShardId;
+use crate::base::seldom::Seldom;
+use crate::base::time::Mono;
+use crate::consumers::sessions::Sessions;
+use crate::metrics::cells::ShardCells;
+use crate::poll::poll_table::EntryKey;
+use crate::poll::poller::Poller;
+use crate::poll::task::Task;
+use crate::session::action::{Action, TimerKey};
+use crate::session::directory::StreamRef;
+use crate::worker::TaskQueue;
+
+/// One shard. `build` makes it, `turn` runs it.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) id: ShardId,
+    pub(super) poller: Arc<Poller<Inbox>>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) queue: Arc<TaskQueue>,
+    pub(super) cells: Arc<ShardCells>,
+    pub(super) net: Network,
+    pub(super) sessions: Sessions,
+    /// Ready streams of the connection that is flushed; kept for its storage.
+    pub(super) ready: Vec<(Mono, StreamRef)>,
+    /// RTCP datagrams that found no free send in the ring: the next turn sends them first.
+    pub(super) unsent: Vec<Action>,
+    /// Storage that `settle` exchanges with that of `Cx::out`.
+    pub(super) spare_actions: Vec<Action>,
+    /// Tasks that the queue handed back. `settle` tells their connections before the turn ends.
+    pub(super) refused: Vec<(EntryKey, Task)>,
+    /// Timer keys that are due; between turns, keys of streams that found no free run.
+    pub(super) due: Vec<TimerKey>,
+    /// Due keys of other kinds, which wait for their share of a turn.
+    pub(super) waiting_timers: VecDeque<TimerKey>,
+    pub(super) arrivals: Arrivals,
+    pub(super) questions: Questions,
+    pub(super) phase: Phase,
+    pub(super) addresses: Arc<Addresses>,
+    /// Limits the log lines about addresses with too many connections.
+    pub(super) refusals_said: Seldom,
+}
