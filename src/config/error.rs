@@ -1,6 +1,6 @@
 //! Why a configuration is refused, in one sentence that says where and what to write instead.
 
-use super::value::ValueError;
+use super::value_error::ValueError;
 
 /// See the module. Every error is a usage error: exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -14,7 +14,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Position};
 use super::keys::KEYS;
-use super::value::{Setting, ValueError};
+use super::value::Setting;
+use super::value_error::ValueError;
 use super::{Loaded, Origin, nearest, path_file, set};
 
 /// Applies the text of a file; `name` is for errors.

@@ -15,7 +15,8 @@ use super::LogFormat;
 use super::path_scope::PathsOf;
 use super::paths::{SourceTransport, StartConfig};
 use super::publish::PublishList;
-use super::value::{STARTS, Setting, TRANSPORTS, ValueError, show_duration, show_size};
+use super::value::{STARTS, Setting, TRANSPORTS, show_duration, show_size};
+use super::value_error::ValueError;
 use crate::base::mode::Mode;
 
 /// One key of a configuration `C`.

@@ -28,6 +28,7 @@ pub mod priority;
 pub mod publish;
 pub mod source;
 pub mod value;
+pub mod value_error;
 
 pub use cpus::CpuList;
 pub use error::ConfigError;
@@ -39,6 +40,7 @@ use keys::KEYS;
 use multicast::MulticastConfig;
 use paths::PathTable;
 use value::Setting;
+use value_error::ValueError;
 
 /// Everything `headend serve` needs to know, checked and with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -294,7 +296,7 @@ fn set(
     key: &'static Key<Config>,
     setting: &Setting,
     origin: Origin,
-) -> Result<(), value::ValueError> {
+) -> Result<(), ValueError> {
     let before = loaded.config.clone();
     (key.write)(&mut loaded.config, setting)?;
     let twin = KEYS.iter().find(|other| other.same_as == Some(key.name));
@@ -303,7 +305,7 @@ fn set(
         && loaded.origins.get(twin) == Some(&origin)
         && before != loaded.config
     {
-        return Err(value::ValueError::Contradiction { twin });
+        return Err(ValueError::Contradiction { twin });
     }
     loaded.origins.insert(key.name, origin);
     Ok(())

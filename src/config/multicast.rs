@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::value::ValueError;
+use super::value_error::ValueError;
 use crate::base::limits::{GROUP_RANGE, GROUP_RTP_PORT, GROUP_TTL};
 
 /// See the module.

@@ -21,7 +21,7 @@ use super::key::{Key, quoted};
 use super::keys::PATH_KEYS;
 use super::path_scope::{PATTERN, REST};
 use super::paths::{NAMED_MAX, PATTERNS_MAX, PathConfig, PathPattern, PathTable};
-use super::value::ValueError;
+use super::value_error::ValueError;
 use super::{PathSection, nearest};
 use crate::base::names::is_path_name;
 

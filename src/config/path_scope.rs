@@ -6,7 +6,7 @@
 use super::key::Key;
 use super::paths::PathConfig;
 use super::source::SourceAddress;
-use super::value::ValueError;
+use super::value_error::ValueError;
 use crate::base::names::Name;
 
 /// Paths that a key says something about.

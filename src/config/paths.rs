@@ -16,7 +16,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::publish::PublishList;
 use super::source::SourceAddress;
-use super::value::ValueError;
+use super::value_error::ValueError;
 use crate::base::limits::{
     IDLE_CLOSE, LAG_BUDGET, PATHS_MAX, READERS_HOLD, READERS_MAX, RING_BYTES,
 };

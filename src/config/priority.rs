@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use super::value::ValueError;
+use super::value_error::ValueError;
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::value::ValueError;
+use super::value_error::ValueError;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::LogFormat;
-use super::cpus::{CpuList, CpuListError};
+use super::cpus::CpuList;
 use super::multicast::MulticastConfig;
 use super::paths::{SourceTransport, StartConfig};
 use super::priority::ShardPriority;
 use super::publish::PublishList;
-use super::source::{SourceAddress, SourceAddressError};
+use super::source::SourceAddress;
+use super::value_error::ValueError;
 use crate::base::mode::Mode;
 
 /// A value before it is understood.
@@ -28,163 +29,6 @@ pub enum Setting {
     Boolean(bool),
     /// From a file, or a flag that was given several times.
     List(Vec<String>),
-}
-
-/// Why a value is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ValueError {
-    /// A boolean where a duration stands, and the like.
-    #[error("cannot be of type {found}; `headend config default` shows how it is written")]
-    Kind {
-        /// TOML's name of what was found.
-        found: &'static str,
-    },
-    /// Not an IP address with a port.
-    #[error("`{text}` is not an address like `0.0.0.0:8554`, `[::]:8554` or `127.0.0.1:0`")]
-    Address {
-        /// What was found.
-        text: String,
-    },
-    /// A list that must not be empty is.
-    #[error("needs at least one value")]
-    Empty,
-    /// More values than can be of use.
-    #[error("{found} values are more than the {max} allowed")]
-    TooMany {
-        /// How many there are.
-        found: usize,
-        /// How many there may be.
-        max: usize,
-    },
-    /// Not a whole number.
-    #[error("`{text}` is not a whole number")]
-    Number {
-        /// What was found.
-        text: String,
-    },
-    /// A number outside of its range.
-    #[error("{value} is not in {min} to {max}")]
-    Range {
-        /// What was found.
-        value: u64,
-        /// Least value.
-        min: u64,
-        /// Greatest value.
-        max: u64,
-    },
-    /// RTP ports are even (RFC 3550 s11).
-    #[error("{port} is odd: RTP takes an even port and RTCP the next one; write {}", port - 1)]
-    OddPort {
-        /// What was found.
-        port: u16,
-    },
-    /// Not a duration.
-    #[error("`{text}` is not a duration like `500ms`, `10s`, `5m` or `1h`")]
-    Duration {
-        /// What was found.
-        text: String,
-    },
-    /// A duration outside of its range.
-    #[error("{value:?} is not in {min:?} to {max:?}")]
-    DurationRange {
-        /// What was found.
-        value: Duration,
-        /// Shortest.
-        min: Duration,
-        /// Longest.
-        max: Duration,
-    },
-    /// Not a size.
-    #[error("`{text}` is not a size like `512KiB`, `8MiB` or `1GiB`")]
-    Size {
-        /// What was found.
-        text: String,
-    },
-    /// Not a CPU list.
-    #[error(transparent)]
-    Cpus(#[from] CpuListError),
-    /// Not one of a few words.
-    #[error("`{text}` is not one of {}", choices.join(", "))]
-    Choice {
-        /// What was found.
-        text: String,
-        /// What it may be.
-        choices: &'static [&'static str],
-    },
-    /// Neither yes nor no.
-    #[error("`{text}` is neither true nor false")]
-    Boolean {
-        /// What was found.
-        text: String,
-    },
-    /// Not a source of packets.
-    #[error(transparent)]
-    Source(#[from] SourceAddressError),
-    /// Nobody who could publish.
-    #[error("`{text}` is none of loopback, private, any, 10.0.0.0/8, ::1 and the like")]
-    Network {
-        /// What was found.
-        text: String,
-    },
-    /// A network with bits beyond its prefix: one digit of it is wrong.
-    #[error("`{text}` has bits beyond its prefix; write {network}")]
-    NetworkBits {
-        /// What was found.
-        text: String,
-        /// What lies within the prefix.
-        network: ipnet::IpNet,
-    },
-    /// Not a range of groups.
-    #[error("`{text}` is not a range of multicast groups like 239.255.0.0/16, and not `off`")]
-    Groups {
-        /// What was found.
-        text: String,
-    },
-    /// A port without room for those of all tracks of a path.
-    #[error("{port} is not an even port from 2 to {max}")]
-    GroupPort {
-        /// What was found.
-        port: u16,
-        /// With room for all tracks above it.
-        max: u16,
-    },
-    /// A section of `[path]` that names nothing.
-    #[error("`{text}` is no name of a path: parts between single slashes, 255 bytes at most")]
-    PathName {
-        /// What was found.
-        text: String,
-    },
-    /// A section of `[path]` whose name should be a pattern.
-    #[error("not a regular expression: {reason}")]
-    Pattern {
-        /// What the parser says.
-        reason: String,
-    },
-    /// A key of live paths in the section of a title.
-    #[error("is for live paths; of a title only `quality` can be set")]
-    OnlyLive,
-    /// A source for many paths.
-    #[error("a source that is fetched feeds one path: set it where that path is named")]
-    ManyFetched,
-    /// A key that says nothing about such a path.
-    #[error("means nothing here: it is for {what}")]
-    OnlyFor {
-        /// Paths that it is for.
-        what: &'static str,
-    },
-    /// Not an address of an interface.
-    #[error("`{text}` is neither auto nor an IPv4 address of an interface, like 10.0.0.7")]
-    Interface {
-        /// What was found.
-        text: String,
-    },
-    /// Two keys for one thing, with different values.
-    #[error("contradicts {twin}, which means the same")]
-    Contradiction {
-        /// The other key.
-        twin: &'static str,
-    },
 }
 
 impl Setting {
