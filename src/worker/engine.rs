@@ -2,11 +2,8 @@
 
 use std::fmt;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Instant;
 
 use super::cache::Cache;
@@ -15,13 +12,12 @@ use super::lanes::Lanes;
 use super::lru::Lru;
 use super::read::Reader;
 use super::reply::{Desk, Reply};
-use super::{description, open, resolve, window};
 use crate::base::time::Mono;
 use crate::library::Library;
 use crate::library::title::{FileIdentity, Title};
 use crate::media::window::{PacketWindow, WindowKey};
 use crate::metrics::cells::WorkerCells;
-use crate::poll::task::{OpenFailure, Task, Work};
+use crate::poll::task::{OpenFailure, Task};
 
 /// See the module.
 pub(super) struct Engine {
@@ -38,7 +34,7 @@ pub(super) struct Engine {
     /// Bytes that containers being opened hold in memory.
     pub(super) open_bytes: AtomicUsize,
     /// Names that are being resolved.
-    resolving: Arc<AtomicUsize>,
+    pub(super) resolving: Arc<AtomicUsize>,
     /// The shards' clock: what they compare a window's time with.
     pub(super) clock: fn() -> Mono,
     /// False in tests of what happens when nothing is in memory.
@@ -81,36 +77,6 @@ impl Engine {
 
     pub(super) fn counts(&self) -> &WorkerCells {
         &self.desk.counts
-    }
-
-    /// Does a task. Whatever happens inside, the task is answered: a panic drops its reply.
-    pub(super) async fn run(&self, lanes: &Lanes, task: Task) {
-        let reply = Reply::new(&self.desk, &task);
-        let work = async {
-            match task.work {
-                Work::Open { name } => open::open(self, lanes, name, reply).await,
-                Work::Resolve { host, zone } => {
-                    resolve::resolve(&self.resolving, host, zone, reply);
-                }
-                Work::Window { title, key } => {
-                    window::window(self, lanes, &title, key, reply).await;
-                }
-                Work::ReadDescription { file } => {
-                    description::read(self, lanes, file, reply).await;
-                }
-            }
-        };
-        let mut work = pin!(work);
-        // Nothing of the work is touched after a panic; what is shared is behind locks that are
-        // held for single, complete changes.
-        let caught = std::future::poll_fn(|context| {
-            let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
-            polled.map_or(Poll::Ready(false), |poll| poll.map(|()| true))
-        });
-        if !caught.await {
-            self.counts().panics.add(1);
-            tracing::error!("a task panicked in a worker; it was answered with a failure");
-        }
     }
 
     /// Reads a file on behalf of a task.

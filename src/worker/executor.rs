@@ -17,6 +17,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -122,6 +123,20 @@ fn run_on_threads<F: Future<Output = ()> + 'static>(
     // A read that a disk does not answer must not keep the program from its end.
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Lets the other tasks of this executor go first.
+pub(super) async fn yield_once() {
+    let mut has_yielded = false;
+    std::future::poll_fn(|context| {
+        if has_yielded {
+            return Poll::Ready(());
+        }
+        has_yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Starts a task on the executor of this thread.

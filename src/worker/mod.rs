@@ -41,6 +41,7 @@ mod read;
 mod reply;
 mod resolve;
 mod serve;
+mod task;
 mod task_queue;
 mod window;
 

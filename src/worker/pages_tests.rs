@@ -9,13 +9,14 @@ use std::time::Instant;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::engine::Engine;
+use super::executor::yield_once;
 use super::lanes::{FILE_READS_MAX, Lanes};
 use super::pool_tests::{Fake, PATIENCE, good, open_task, window_task};
 use super::read::BellReader;
 use super::reply::tests::desk;
 use super::serve::{Local, serve_with};
+use super::task;
 use super::task_queue::TaskQueue;
-use super::window::yield_once;
 use crate::base::time::Mono;
 use crate::library::Library;
 use crate::library::title::Title;
@@ -44,7 +45,7 @@ impl Bench {
 
     fn open(&self, name: &str, bytes: usize) -> Arc<Title> {
         std::fs::write(Path::join(self.folder.path(), name), good(bytes)).unwrap();
-        self.executor.run(self.engine.run(&self.lanes, open_task(1, Some(name))));
+        self.executor.run(task::run(&self.engine, &self.lanes, open_task(1, Some(name))));
         match self.kept.lock().unwrap().remove(0).outcome {
             Outcome::Opened(Ok(title)) => title,
             other => panic!("{other:?}"),
@@ -69,7 +70,7 @@ fn cached_window_is_paged_in_again_unless_its_pages_are_fresh() {
     let mut read = Vec::new();
     for now_s in [100, 101, 103, 104] {
         CLOCK_S.set(now_s);
-        bench.executor.run(bench.engine.run(&bench.lanes, window_task(1, &title, 0, 2)));
+        bench.executor.run(task::run(&bench.engine, &bench.lanes, window_task(1, &title, 0, 2)));
         let outcome = bench.kept.lock().unwrap().remove(0).outcome;
         let Outcome::Window(Ok(window)) = outcome else { panic!("{outcome:?}") };
         assert_eq!(window.pages(clock()), Pages::Fresh, "{now_s}");

@@ -24,9 +24,8 @@ use glommio::io::{BufferedFile, ReadResult};
 use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::bell::Bell;
-use super::executor::{ColdFile, Part};
+use super::executor::{ColdFile, Part, yield_once};
 use super::lanes::Lanes;
-use super::window::yield_once;
 use crate::library::title::FileIdentity;
 use crate::metrics::cells::WorkerCells;
 

@@ -17,12 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::executor::{sleep, spawn_local};
+use super::executor::{sleep, spawn_local, yield_once};
 use super::lanes::Lanes;
 use super::notice::Notice;
 use super::read::BellReader;
+use super::task;
 use super::task_queue::{ALL_CLASSES, Classes, TaskQueue};
-use super::window::yield_once;
 use crate::poll::task::{Task, TaskClass};
 
 /// Runs until the queue is closed and all begun tasks are answered. `worker` is its number.
@@ -84,7 +84,7 @@ fn start(engine: &Arc<Engine>, local: &Rc<Local>, task: Task) {
     let engine = Arc::clone(engine);
     // It answers for itself: nobody waits for it.
     drop(spawn_local(async move {
-        engine.run(&done.0.lanes, task).await;
+        task::run(&engine, &done.0.lanes, task).await;
     }));
 }
 

@@ -18,10 +18,10 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::Poll;
 
 use super::cache::Begin;
 use super::engine::Engine;
+use super::executor::yield_once;
 use super::formats::WindowJob;
 use super::lanes::Lanes;
 use super::ranges::{coalesce, is_covered, page_bytes, page_runs, to_pages};
@@ -204,20 +204,6 @@ async fn populate(map: &MappedFile, ranges: &[Range<u64>]) -> Result<(), WindowF
         }
     }
     Ok(())
-}
-
-/// Lets the other tasks of this executor go first.
-pub(super) async fn yield_once() {
-    let mut has_yielded = false;
-    std::future::poll_fn(|context| {
-        if has_yielded {
-            return Poll::Ready(());
-        }
-        has_yielded = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 fn failure(err: ReadError) -> WindowFailure {
