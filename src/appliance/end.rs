@@ -31,7 +31,7 @@ impl End {
             });
         });
         if let Err(error) = spawned {
-            tracing::warn!(%error, "nothing limits the time that the end takes");
+            tracing::warn!(code = "HE-W405", %error, "nothing limits the time that the end takes");
         }
     }
 

@@ -343,7 +343,12 @@ fn start_shard(
     let spawned = builder.spawn(move || {
         let _notice = EndNotice { shard: usize::from(shard), ended };
         if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
-            tracing::warn!(shard, cpu, "the shard could not be pinned to its CPU");
+            tracing::warn!(
+                code = "HE-W404",
+                shard,
+                cpu,
+                "the shard could not be pinned to its CPU"
+            );
         }
         match Shard::new(config) {
             Ok(shard) => {
@@ -389,7 +394,8 @@ fn start_control(
             cli::log::flush();
             std::process::exit(1);
         }
-        tracing::info!(signal = signal.as_str(), "stopping: BYE to all, then the end");
+        let signal = signal.as_str();
+        tracing::info!(code = "HE-I401", signal, "stopping: BYE to all, then the end");
         end.limit();
         stop_shards(&poller);
     });
@@ -434,7 +440,12 @@ fn wait_for_shards(
             Ok(Err(reason)) => reason,
             Err(_panic) => "a broken invariant stopped it; this is a bug".to_owned(),
         };
-        tracing::error!(shard = index, reason, "a shard has failed: all are stopped");
+        tracing::error!(
+            code = "HE-E402",
+            shard = index,
+            reason,
+            "a shard has failed: all are stopped"
+        );
         end.limit();
         stop_shards(poller);
         result = Err(RunError::Shard { shard: u8::try_from(index).unwrap_or(u8::MAX), reason });

@@ -120,9 +120,15 @@ pub(super) fn push_patiently(inbox: &Inbox, message: Message) -> Result<(), Mess
     Err(message)
 }
 
+/// The code in parentheses with which the sentence of a warning ends.
+fn code_of(warning: &str) -> Option<&str> {
+    Some(warning.strip_suffix(')')?.rsplit_once('(')?.1)
+}
+
 fn tell_log(report: &ReloadReport) {
     let paths = &report.paths;
     tracing::info!(
+        code = "HE-I402",
         added = paths.added.len(),
         changed = paths.changed.len(),
         removed = paths.removed.len(),
@@ -130,7 +136,7 @@ fn tell_log(report: &ReloadReport) {
         "the configuration was read again"
     );
     for warning in &report.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(code = code_of(warning), "{warning}");
     }
     if !report.needs_restart.is_empty() {
         let keys = report.needs_restart.join(", ");

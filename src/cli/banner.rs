@@ -74,7 +74,9 @@ impl Startup {
         let mut text = Vec::new();
         match self.print(&mut text) {
             Ok(()) => super::log::print_aside(text),
-            Err(error) => tracing::warn!(%error, "the start-up text cannot be made"),
+            Err(error) => {
+                tracing::warn!(code = "HE-W801", %error, "the start-up text cannot be made")
+            }
         }
     }
 

@@ -103,7 +103,7 @@ pub fn print_aside(text: Vec<u8>) {
         let _closed = writer::write_fully(io::stdout(), &text);
     });
     if let Err(error) = spawned {
-        tracing::warn!(%error, "no thread to write the start-up text");
+        tracing::warn!(code = "HE-W802", %error, "no thread to write the start-up text");
     }
 }
 
@@ -116,7 +116,7 @@ fn tell_panic(panic: &PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let is_captured = backtrace.status() == BacktraceStatus::Captured;
     let backtrace = is_captured.then(|| tracing::field::display(&backtrace));
-    tracing::error!(thread, at, why, backtrace, "panic; this is a bug");
+    tracing::error!(code = "HE-E801", thread, at, why, backtrace, "panic; this is a bug");
 }
 
 static RUNNING: OnceLock<Arc<Queue>> = OnceLock::new();

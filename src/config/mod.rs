@@ -129,7 +129,7 @@ impl Config {
         if !self.admin.ip().is_loopback() {
             warnings.push(format!(
                 "the admin API on {} has no password and can end sessions; unless the network is \
-                 trusted, use --admin 127.0.0.1:{} (HE-W103)",
+                 trusted, use --admin 127.0.0.1:{} (HE-W109)",
                 self.admin,
                 self.admin.port()
             ));

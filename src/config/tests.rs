@@ -185,7 +185,7 @@ fn admin_and_metrics_may_agree_and_a_later_source_may_override() {
 fn admin_api_beyond_this_machine_is_warned_about() {
     assert!(Config::default().warnings().is_empty());
     let config = Config { admin: "0.0.0.0:9997".parse().unwrap(), ..Config::default() };
-    insta::assert_snapshot!(config.warnings().join("\n"), @r"the admin API on 0.0.0.0:9997 has no password and can end sessions; unless the network is trusted, use --admin 127.0.0.1:9997 (HE-W103)");
+    insta::assert_snapshot!(config.warnings().join("\n"), @r"the admin API on 0.0.0.0:9997 has no password and can end sessions; unless the network is trusted, use --admin 127.0.0.1:9997 (HE-W109)");
 }
 
 #[test]

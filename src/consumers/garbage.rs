@@ -25,7 +25,13 @@ impl Garbage {
         }
         let Self { times, bytes, .. } = *self;
         let peer = peer.map(tracing::field::display);
-        tracing::warn!(peer, times, bytes, "bytes between interleaved frames are passed over");
+        tracing::warn!(
+            code = "HE-W503",
+            peer,
+            times,
+            bytes,
+            "bytes between interleaved frames are passed over"
+        );
         *self = Self { told: Some(now), ..Self::default() };
     }
 }

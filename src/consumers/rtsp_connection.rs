@@ -318,12 +318,12 @@ impl RtspConnection {
         may_publish(&cx.sessions.cx.configs, path, ip).map_err(|denied| {
             match denied {
                 Denied::Address { section } => tracing::warn!(
-                    %peer, path,
+                    code = "HE-W504", %peer, path,
                     fix = format!("add {ip} to `publish` of [path.{section:?}]"),
                     "publishing is refused: the configuration does not allow it"
                 ),
                 Denied::Fetched { address } => tracing::warn!(
-                    %peer, path, source = %address,
+                    code = "HE-W505", %peer, path, source = %address,
                     "publishing is refused: the path's source is fetched"
                 ),
             }
@@ -412,7 +412,8 @@ impl RtspConnection {
         let title = match opened {
             Ok(title) => title,
             Err(failure) => {
-                tracing::info!(peer = %self.peer, url = shown_url(&request.uri), %failure, "title not opened");
+                let (peer, url) = (self.peer, shown_url(&request.uri));
+                tracing::info!(code = "HE-I206", %peer, url, %failure, "title not opened");
                 self.answer(describe::refusal(&request, &failure), &asked, cx);
                 return None;
             }

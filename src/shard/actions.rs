@@ -11,7 +11,6 @@
 
 use super::inbox::Message;
 use super::send::sink::NO_RUN;
-use super::sockets::udp_pair;
 use super::state::Shard;
 use crate::base::ids::ShardId;
 use crate::consumers::Consumer;
@@ -151,14 +150,8 @@ impl Shard {
     /// Opens another pair for a client address that is in use on every pair, and executes the
     /// command again (reference 001).
     pub(super) fn execute_with_new_pair(&mut self, command: Command) {
-        let opened = udp_pair(self.net.pair_host, None)
-            .map_err(|error| error.to_string())
-            .and_then(|pair| {
-                self.net.add_pair(&mut self.sessions, pair).map_err(|error| error.to_string())
-            });
         let waiter = command.waiter;
-        if let Err(error) = opened {
-            tracing::warn!(%error, "no further pair of RTP sockets");
+        if !self.net.add_free_pair(&mut self.sessions) {
             self.respond(waiter, command.response(Status::ServiceUnavailable));
             return;
         }

@@ -19,10 +19,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::clock::clock;
-use super::connections::REFUSAL;
 use super::ring::{Completion, Received};
 use super::state::Shard;
 use crate::base::budget::Budget;
@@ -116,10 +115,7 @@ impl Shard {
             && rows >= self.net.entries.table.entries_max()
         {
             // Connections that wait before this one take the last rows: see `open_connection`.
-            let _unsaid = rustix::io::write(fd.as_fd(), REFUSAL);
-            self.cells.connections_refused.add(1);
-            self.net.warnings.once("a connection is refused with 503", &"the PollTable is full");
-            return;
+            return self.net.refuse(fd, &"the PollTable is full");
         }
         self.arrivals.accepted.push_back((token, result));
     }

@@ -87,7 +87,7 @@ impl Shard {
         if let Some(settings) = config.multicast
             && let Err(error) = sessions.live.offer_groups(settings, config.id)
         {
-            tracing::warn!(shard = config.id.0, %error, "no path is sent to a group");
+            tracing::warn!(code = "HE-W602", shard = config.id.0, %error, "no path is sent to a group");
         }
         let mut net =
             Network::new(config.id, Arc::clone(&config.cells), (ring, entries), config.pair_host);

@@ -7,10 +7,12 @@
 //! A connection that the server ends while its client may still want it is logged with the peer and
 //! the reason. Bound: a connection is checked `LOOKS_A_TIMEOUT` times a session timeout.
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
+use super::network::Network;
 use super::sockets::peer_state::peer_state;
 use super::sockets::{local_addr, peer_addr, set_stream_options};
 use super::state::Shard;
@@ -29,7 +31,7 @@ impl Shard {
             Ok(fd) => fd,
             Err(error) => {
                 self.cells.connections_refused.add(1);
-                self.net.warnings.once("a connection could not be accepted", &error);
+                self.net.warnings.once("HE-W606", "a connection could not be accepted", &error);
                 return;
             }
         };
@@ -50,7 +52,7 @@ impl Shard {
             self.cells.connections_refused_address.add(1);
             if let Some(count) = self.refusals_said.happened(self.sessions.cx.now) {
                 tracing::warn!(
-                    %ip, count, fix = "raise rtsp.connections_per_address_max",
+                    code = "HE-W603", %ip, count, fix = "raise rtsp.connections_per_address_max",
                     "connection refused: its address has as many as one may have"
                 );
             }
@@ -66,11 +68,7 @@ impl Shard {
         let key = match self.net.entries.install(&mut self.net.ring, consumer, fd) {
             Ok((key, _)) => key,
             Err((fd, error)) => {
-                // Best effort: the connection is closed next.
-                let _unsaid = rustix::io::write(fd, REFUSAL);
-                self.cells.connections_refused.add(1);
-                self.net.warnings.once("a connection is refused with 503", &error);
-                return;
+                return self.net.refuse(&fd, &error);
             }
         };
         if let Some(connection) = self.net.entries.connection_mut(key) {
@@ -134,7 +132,7 @@ impl Shard {
         };
         let Some(stall) = stall else { return self.watch_connection(key) };
         tracing::info!(
-            peer = %connection.peer(), silent_s = silent.as_secs(), reason = %stall,
+            code = "HE-I601", peer = %connection.peer(), silent_s = silent.as_secs(), reason = %stall,
             "a connection is ended"
         );
         self.cells.sessions_timed_out.add(u64::from(has_sessions));
@@ -147,12 +145,22 @@ impl Shard {
         if let Some(connection) = self.net.entries.connection_mut(key) {
             let peer = connection.peer();
             if is_of_the_network(error) {
-                tracing::info!(%peer, reason = %error, "a connection is ended");
+                tracing::info!(code = "HE-I602", %peer, reason = %error, "a connection is ended");
             } else {
                 tracing::debug!(%peer, reason = %error, "a connection was closed by its client");
             }
         }
         self.close(key);
+    }
+}
+
+impl Network {
+    /// Sends 503 on a connection for which there is no row. The caller closes the connection.
+    pub(super) fn refuse(&mut self, fd: impl AsFd, why: &dyn Display) {
+        // Best effort: a client that has gone needs no answer.
+        let _unsaid = rustix::io::write(fd, REFUSAL);
+        self.cells.connections_refused.add(1);
+        self.warnings.once("HE-W605", "a connection is refused with 503", why);
     }
 }
 
@@ -169,5 +177,4 @@ fn is_of_the_network(error: &io::Error) -> bool {
 /// A stalled connection ends late by at most a timeout divided by this.
 const LOOKS_A_TIMEOUT: u32 = 4;
 /// Answer to a client for which there is no row, or no place of its address.
-pub(super) const REFUSAL: &[u8] =
-    b"RTSP/1.0 503 Service Unavailable\r\nCSeq: 0\r\nRetry-After: 5\r\n\r\n";
+const REFUSAL: &[u8] = b"RTSP/1.0 503 Service Unavailable\r\nCSeq: 0\r\nRetry-After: 5\r\n\r\n";

@@ -50,7 +50,11 @@ impl Shard {
         let gone = self.net.entries.table.put_back(key, consumer).is_err();
         let Ok(disposition) = ran else {
             self.cells.panics.add(1);
-            tracing::error!(shard = self.id.0, "a panic ended one connection; this is a bug");
+            tracing::error!(
+                code = "HE-E601",
+                shard = self.id.0,
+                "a panic ended one connection; this is a bug"
+            );
             self.close(key);
             return;
         };
@@ -72,7 +76,11 @@ impl Shard {
     pub(super) fn guarded(&mut self, session: Option<SessionKey>, run: impl FnOnce(&mut Self)) {
         if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
             self.cells.panics.add(1);
-            tracing::error!(shard = self.id.0, "a panic ended one session; this is a bug");
+            tracing::error!(
+                code = "HE-E602",
+                shard = self.id.0,
+                "a panic ended one session; this is a bug"
+            );
             if let Some(session) = session {
                 self.sessions.vod.players.remove(&mut self.sessions.cx, session);
             }

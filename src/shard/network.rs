@@ -23,7 +23,7 @@ use super::send::sink::RunOwner;
 use super::sockets::groups::{GroupSockets, group_pair};
 use super::sockets::inputs::Inputs;
 use super::sockets::pairs::Pairs;
-use super::sockets::{Family, UdpPair};
+use super::sockets::{Family, UdpPair, udp_pair};
 use super::warnings::Warnings;
 use crate::base::host::Host;
 use crate::base::ids::ShardId;
@@ -102,6 +102,17 @@ impl Network {
         Ok(place)
     }
 
+    /// Opens one more pair to clients on any free ports. False: there is none, which is logged.
+    pub(super) fn add_free_pair(&mut self, sessions: &mut Sessions) -> bool {
+        let opened = udp_pair(self.pair_host, None)
+            .map_err(|error| error.to_string())
+            .and_then(|pair| self.add_pair(sessions, pair).map_err(|error| error.to_string()));
+        if let Err(error) = &opened {
+            tracing::warn!(code = "HE-W601", %error, "no further pair of RTP sockets");
+        }
+        opened.is_ok()
+    }
+
     /// Closes a pair that no client uses any more.
     pub(super) fn close_pair(&mut self, sessions: &mut Sessions, pair: u16) {
         if sessions.cx.sockets.remove_unused_pair(pair) {
@@ -120,7 +131,8 @@ impl Network {
         let opened = sockets.iter().try_for_each(|socket| {
             match inputs.open(ring, entries, number, socket) {
                 Err(error) if socket.is_rtcp => {
-                    tracing::info!(shard = self.id.0, %error, "a source goes without RTCP");
+                    let shard = self.id.0;
+                    tracing::info!(code = "HE-I603", shard, %error, "a source goes without RTCP");
                     Ok(())
                 }
                 opened => opened,
@@ -142,7 +154,8 @@ impl Network {
                 let Self { groups, ring, entries, .. } = self;
                 let opened = groups.open(ring, entries, (&path, group, tracks), &settings);
                 if let Err(error) = opened {
-                    self.warnings.once("what a group's players report is not heard", &error);
+                    let what = "what a group's players report is not heard";
+                    self.warnings.once("HE-W607", what, &error);
                 }
             }
             GroupAction::Leave(path) => {
@@ -160,7 +173,7 @@ impl Network {
         let Sessions { cx, live, .. } = sessions;
         match opened {
             Ok(_) => live.readers.start_groups(cx, &mut live.hub),
-            Err(error) => self.warnings.once("nothing can be sent to groups", &error),
+            Err(error) => self.warnings.once("HE-W608", "nothing can be sent to groups", &error),
         }
     }
 }

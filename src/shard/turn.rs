@@ -89,7 +89,8 @@ impl Shard {
     /// Counts a turn that goes on although its packets may overtake those of the turn before.
     pub(super) fn note_unsent_runs(&mut self) {
         self.cells.turns_with_unsent_runs.add(1);
-        self.net.warnings.once(UNSENT_RUNS, &format_args!("after {REAP_ROUNDS_MAX} rounds"));
+        let rounds = format_args!("after {REAP_ROUNDS_MAX} rounds");
+        self.net.warnings.once("HE-W611", UNSENT_RUNS, &rounds);
     }
 
     fn read_clock(&mut self) {

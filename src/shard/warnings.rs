@@ -1,13 +1,13 @@
 //! Warnings that a shard logs once each, however often their cause occurs.
 //!
-//! Bound: the texts in the code.
+//! Bound: the codes in the program.
 
 use std::collections::HashSet;
 use std::fmt::Display;
 
 use crate::base::ids::ShardId;
 
-/// See the module.
+/// The warnings that a shard has logged, by their codes.
 #[derive(Debug)]
 pub(super) struct Warnings {
     shard: ShardId,
@@ -19,10 +19,10 @@ impl Warnings {
         Self { shard, logged: HashSet::new() }
     }
 
-    /// Logs `what` with the detail of its first occurrence.
-    pub(super) fn once(&mut self, what: &'static str, detail: &dyn Display) {
-        if self.logged.insert(what) {
-            tracing::warn!(shard = self.shard.0, %detail, "{what}");
+    /// Logs `what` with its code and the detail of its first occurrence.
+    pub(super) fn once(&mut self, code: &'static str, what: &'static str, detail: &dyn Display) {
+        if self.logged.insert(code) {
+            tracing::warn!(code, shard = self.shard.0, %detail, "{what}");
         }
     }
 

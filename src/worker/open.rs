@@ -124,10 +124,10 @@ async fn make_title(
 /// Says once for an opened title what of its file is not served as the file has it.
 fn log_limits(name: &str, asset: &Asset) {
     for LeftOut { id, reason, .. } in &asset.left_out {
-        tracing::info!(title = name, track = id, %reason, "track not served");
+        tracing::info!(code = "HE-I204", title = name, track = id, %reason, "track not served");
     }
     for problem in &asset.problems {
-        tracing::info!(title = name, %problem, "title served with a limit");
+        tracing::info!(code = "HE-I205", title = name, %problem, "title served with a limit");
     }
 }
 

@@ -170,7 +170,7 @@ impl Pool {
         for (worker, handle) in self.workers.drain(..).enumerate() {
             if let Err(err) = handle.join() {
                 let err = system_error(err);
-                tracing::error!("worker {worker} ended with an error: {err}");
+                tracing::error!(code = "HE-E701", "worker {worker} ended with an error: {err}");
             }
         }
     }
@@ -192,7 +192,9 @@ impl Pool {
                     drop(ready);
                     serve(engine, queue, bell, worker, concurrency).await;
                 }
-                Some(Err(err)) => tracing::error!("worker {worker} has no bell: {err}"),
+                Some(Err(err)) => {
+                    tracing::error!(code = "HE-E702", "worker {worker} has no bell: {err}");
+                }
                 None => {}
             }
         })

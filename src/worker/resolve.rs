@@ -43,7 +43,7 @@ pub(super) fn resolve(
     });
     if let Err(error) = spawned {
         // The reply went with the closure, and said that the task was given up.
-        tracing::warn!(%error, "no thread to resolve a name");
+        tracing::warn!(code = "HE-W701", %error, "no thread to resolve a name");
     }
 }
 

@@ -93,7 +93,10 @@ async fn listen(queue: Arc<TaskQueue>, bell: BellReader, local: Rc<Local>) {
     while !queue.is_closed() {
         if let Err(err) = bell.wait().await {
             // Never seen. Looking every few milliseconds keeps the tasks going all the same.
-            tracing::error!("a worker's eventfd cannot be read ({err}); it polls its queue now");
+            tracing::error!(
+                code = "HE-E703",
+                "a worker's eventfd cannot be read ({err}); it polls its queue now"
+            );
             sleep(POLL_INTERVAL).await;
         }
         local.notice.give();

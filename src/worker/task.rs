@@ -42,6 +42,9 @@ pub(super) async fn run(engine: &Engine, lanes: &Lanes, task: Task) {
     });
     if !caught.await {
         engine.counts().panics.add(1);
-        tracing::error!("a task panicked in a worker; it was answered with a failure");
+        tracing::error!(
+            code = "HE-E704",
+            "a task panicked in a worker; it was answered with a failure"
+        );
     }
 }

@@ -120,8 +120,12 @@ impl Kind {
         let more = self.more.swap(0, Ordering::Relaxed);
         match (more, *level) {
             (0, _) => {}
-            (_, Level::ERROR | Level::WARN) => tracing::warn!("{text}: {more} more like this"),
-            (_, Level::INFO) => tracing::info!("{text}: {more} more like this"),
+            (_, Level::ERROR | Level::WARN) => {
+                tracing::warn!(code = "HE-W803", "{text}: {more} more like this");
+            }
+            (_, Level::INFO) => {
+                tracing::info!(code = "HE-I801", "{text}: {more} more like this");
+            }
             _ => tracing::debug!("{text}: {more} more like this"),
         }
     }

@@ -116,7 +116,8 @@ impl Queue {
         let now = LOG.lines_lost.value();
         let lines = now.wrapping_sub(std::mem::replace(lost, now));
         if lines > 0 {
-            tracing::warn!(lines, "log lines lost: standard error was not read in time");
+            let what = "log lines lost: standard error was not read in time";
+            tracing::warn!(code = "HE-W804", lines, "{what}");
         }
     }
 }

@@ -68,7 +68,7 @@ impl Network {
         if !is_again {
             // The packets are lost, like any others on the network.
             self.cells.send_errors.add(1);
-            self.warnings.once("RTP packets could not be sent", error);
+            self.warn_of_lost_packets(error);
             return;
         }
         self.cells.send_again.add(1);

@@ -113,7 +113,8 @@ impl Shard {
         let has_more = std::mem::replace(&mut link.has_more, false);
         if let Err(error) = result {
             if error.kind() == io::ErrorKind::InvalidData {
-                tracing::warn!("a file was truncated while it was playing: its connection ends");
+                let what = "a file was truncated while it was playing: its connection ends";
+                tracing::warn!(code = "HE-W604", "{what}");
                 self.cells.sessions_failed.add(1);
             }
             self.cells.send_errors.add(1);

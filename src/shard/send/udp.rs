@@ -108,8 +108,13 @@ impl Network {
         };
         sessions.vod.handle_run_refused(&mut sessions.cx, mark, refused);
         if refused == Refused::Lost {
-            self.warnings.once("RTP packets could not be sent", error);
+            self.warn_of_lost_packets(error);
         }
+    }
+
+    /// Logs, once, why packets of titles or live paths were lost at the socket.
+    pub(super) fn warn_of_lost_packets(&mut self, error: &SendFailure) {
+        self.warnings.once("HE-W609", "RTP packets could not be sent", error);
     }
 
     /// Allows fragments on the pair of a stream whose packet is larger than the client's route
@@ -124,6 +129,7 @@ impl Network {
         match self.pairs.allow_fragments(&self.ring, pair, sessions.cx.now) {
             Fragmentation::Allowed => {
                 tracing::info!(
+                    code = "HE-I604",
                     shard = self.id.0,
                     "a client's route is too narrow for whole packets: they are fragmented"
                 );
@@ -132,7 +138,7 @@ impl Network {
             Fragmentation::AllowedNow => true,
             Fragmentation::Useless => false,
             Fragmentation::Refused(error) => {
-                self.warnings.once("packets cannot be fragmented", &error);
+                self.warnings.once("HE-W610", "packets cannot be fragmented", &error);
                 false
             }
         }

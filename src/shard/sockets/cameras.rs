@@ -9,7 +9,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use super::open::{local_addr, stream_to, udp_pair, unmapped};
+use super::open::{local_addr, stream_to, unmapped};
 use crate::base::ids::CameraName;
 use crate::consumers::Consumer;
 use crate::consumers::camera::Camera;
@@ -107,12 +107,8 @@ impl Network {
         source: u32,
         track: u8,
     ) {
-        let opened = udp_pair(self.pair_host, None)
-            .map_err(|error| error.to_string())
-            .and_then(|pair| self.add_pair(sessions, pair).map_err(|error| error.to_string()));
-        if let Err(error) = opened {
-            tracing::warn!(%error, "no further pair of RTP sockets");
-        }
+        // The source looks for a free pair either way, and goes on without one.
+        self.add_free_pair(sessions);
         sessions.live.sources.handle_pull_pair(
             &mut sessions.cx,
             &mut sessions.live.hub,
