@@ -1,4 +1,4 @@
-//! One RTSP session: its title, its streams, where it is in the presentation.
+//! One RTSP session of a title: its streams and its position in the presentation.
 //!
 //! ```text
 //!            SETUP        PLAY          windows here
@@ -9,8 +9,8 @@
 //!                    |            +-------- PLAY ----------------------'         |
 //!                    |            +-------- PLAY --------------------------------'
 //! ```
-//! A reader of a live path has another state (`live::readers::reader::ReaderState`): a title has an
-//! end and a place to pause at, and its Priming may go back to the state before.
+//! Readers of live paths have states of their own (`live::readers::reader::ReaderState`): only a
+//! title has an end and a pause point, and only its Priming may return to the state before.
 //!
 //! Invariant: nothing of an epoch is sent after the answer to the command that ended it.
 
@@ -35,119 +35,118 @@ use crate::vod::epoch::{Epoch, Rate};
 use crate::vod::position::window_kind;
 use crate::vod::stream::{Phase, Stream};
 
-/// See the module.
+/// A player's session with one title.
 #[derive(Debug)]
 pub struct Session {
-    /// Its name.
+    /// Id in the Session header.
     pub id: SessionId,
-    /// What it plays.
+    /// Title that feeds the streams.
     pub title: Arc<Title>,
-    /// What the client was told of: its URL and its SDP. The same, unless the feed was exchanged.
+    /// Title of the URL and the SDP. It differs from `title` after an exchange of the feed.
     pub described: Arc<Title>,
     /// URL of the presentation without a trailing slash, as the client spells it.
     pub base_url: String,
-    /// Where it stands.
+    /// State of the picture above.
     pub state: State,
-    /// Its RTP streams, in the order of their SETUPs.
+    /// RTP streams in the order of their SETUPs.
     pub streams: Vec<Stream>,
-    /// The RTSP connection that it was made on, while that lives.
+    /// RTSP connection of the first SETUP; `None` when it is closed.
     pub connection: Option<EntryKey>,
-    /// The client.
+    /// Address of the client's RTSP connection.
     pub peer: SocketAddr,
-    /// Its place among the sessions of the client's address.
+    /// Counts the session to the client's address.
     pub(crate) _admitted: AddressPlace,
-    /// What the client calls itself.
+    /// User-Agent header of the first SETUP.
     pub user_agent: Option<String>,
-    /// When it was made.
+    /// Time of the first SETUP.
     pub created: Mono,
-    /// When the client was last heard of.
+    /// Time of the client's last sign of life.
     pub alive: Mono,
-    /// When to see next whether it still lives; keys of the wheel for other times mean nothing.
+    /// Time of the next liveness check; a timer for another time is ignored.
     pub liveness_due: Mono,
-    /// Counts epochs: what was meant for an earlier one is out of date.
+    /// Number of the present epoch. Timers and windows that carry an older number are ignored.
     pub epoch_count: u32,
-    /// The present epoch, or the last one.
+    /// Present epoch, or the last one while nothing plays.
     pub epoch: Option<Epoch>,
-    /// Where the present range ends, when that is before the end of the title.
+    /// End of the range; `None`: the end of the title.
     pub end: Option<Npt>,
-    /// Where the present epoch is to be paused (RFC 2326 s10.6): one point, the newest.
+    /// Pause point of the present epoch (RFC 2326 s10.6); a newer one replaces it.
     pub pause_point: Option<Npt>,
-    /// Its keys of the wheel: one of each kind, whatever the client commands.
+    /// Timers of the session, one of each kind.
     pub timers: SessionTimers,
-    /// Name in RTCP: the same for all streams of the session, so that a player may synchronise
-    /// them (RFC 3550 s6.5.1).
+    /// CNAME of all streams, by which a player may synchronise them (RFC 3550 s6.5.1).
     pub cname: String,
     /// Commands from other connections that wait for the end of Priming.
     pub held: VecDeque<Command>,
-    /// When the PLAY that is being answered came: PLAY to first packet.
+    /// Arrival of the last PLAY; `None` when its first packet is sent.
     pub play_received: Option<Mono>,
 }
 
-/// Keys of the wheel that a session waits for, beside those of its streams.
+/// Timers of a session, beside those of its streams.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SessionTimers {
-    /// The next sender report.
+    /// Next sender report.
     pub report: Timer,
-    /// The pause point.
+    /// Pause point of a PAUSE with a Range.
     pub pause: Timer,
-    /// The next look at whether the client lives.
+    /// Next liveness check of the client.
     pub liveness: Timer,
 }
 
-/// See the module's picture.
+/// State of a session; the module has the transitions.
 #[derive(Debug)]
 pub enum State {
-    /// Set up, nothing played yet.
+    /// SETUP is done, and no PLAY has come.
     Ready,
-    /// A PLAY waits for the first windows of its streams.
+    /// A PLAY waits for the first window of each stream.
     Priming(Box<Priming>),
     /// Streams are being sent.
     Playing,
-    /// Stopped by PAUSE at this time.
+    /// PAUSE or a pause point has stopped the streams.
     Paused {
-        /// When.
+        /// Time at which the streams stopped.
         at: Mono,
     },
-    /// The range is played to its end and BYE is sent.
+    /// The range was played to its end, and BYE was sent.
     Ended,
 }
 
-/// A PLAY on its way to being answered.
+/// A PLAY that is not answered yet.
 #[derive(Debug)]
 pub struct Priming {
-    /// Who waits.
+    /// Connection that gets the answer.
     pub waiter: Waiter,
-    /// CSeq of the PLAY.
+    /// CSeq that the answer repeats.
     pub cseq: Option<u32>,
-    /// The Range header as asked, whose unit the answer repeats.
+    /// Range header of the request; the answer has its unit.
     pub asked: Option<RangeHeader>,
-    /// Begin here.
+    /// Start of the range.
     pub npt: Npt,
-    /// End here.
+    /// End of the range; `None`: the end of the title.
     pub end: Option<Npt>,
-    /// Chosen scale.
+    /// Scale that is served, the nearest to the requested one.
     pub scale: f64,
-    /// Chosen speed.
+    /// Speed that is served, the nearest to the requested one.
     pub speed: f64,
     /// Whether the answer carries Scale and Speed.
     pub echo: Echo,
-    /// RTP ticks of `npt`, per stream.
+    /// `npt` in RTP ticks, for each stream.
     pub anchors: Vec<i64>,
-    /// What the session returns to when the PLAY is refused.
+    /// State to which the session returns when the PLAY is refused.
     pub before: State,
 }
 
-/// Which headers the PLAY had.
+/// Headers of the PLAY that the answer repeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Echo {
-    /// `Scale`.
+    /// The request has a Scale header.
     pub scale: bool,
-    /// `Speed`.
+    /// The request has a Speed header.
     pub speed: bool,
 }
 
 impl State {
-    /// What it is outside.
+    /// State as the API and the metrics show it.
     #[must_use]
     pub fn shown(&self) -> ShownState {
         match self {
@@ -159,38 +158,38 @@ impl State {
 }
 
 impl Session {
-    /// The track that a stream plays.
+    /// Track that feeds a stream.
     #[must_use]
     pub fn track(&self, stream: &Stream) -> Option<&Track> {
         self.title.asset.tracks.get(usize::from(stream.feed.track_index))
     }
 
-    /// The track that the client set up, in the title that its SDP described.
+    /// Track of a stream in the title that the SDP described.
     #[must_use]
     pub fn described_track(&self, stream: &Stream) -> Option<&Track> {
         self.described.asset.tracks.get(usize::from(stream.track_index))
     }
 
-    /// The tracks of its streams.
+    /// Tracks that feed the streams.
     pub fn tracks(&self) -> impl Iterator<Item = &Track> {
         self.streams.iter().filter_map(|stream| self.track(stream))
     }
 
-    /// Over TCP: interleaved with its RTSP connection.
+    /// Whether the streams are interleaved with the RTSP connection.
     #[must_use]
     pub fn is_interleaved(&self) -> bool {
         self.streams.iter().any(|stream| matches!(stream.outgoing.transport, Transport::Tcp { .. }))
     }
 
-    /// How far the stream furthest behind is behind the clock at `at`, in nanoseconds of media:
-    /// zero for a player that is sent everything in time.
+    /// Largest lag of a stream behind the clock at `at`, in nanoseconds of media; 0 when all frames
+    /// are sent in time.
     pub fn lag_ns(&mut self, at: Mono) -> i64 {
         let Some(epoch) = self.epoch else { return 0 };
         let lags = self.streams.iter_mut().filter_map(|stream| stream.media_lag_ns(&epoch, at));
         lags.max().unwrap_or(0).max(0)
     }
 
-    /// Latest playout time given out to any stream, from the start of the session.
+    /// Latest playout time sent on any stream, since the start of the session.
     #[must_use]
     pub fn playout_sent_ns(&self) -> i64 {
         let Some(epoch) = &self.epoch else { return 0 };
@@ -198,8 +197,8 @@ impl Session {
         sent.max().unwrap_or(epoch.playout_ns)
     }
 
-    /// The epoch in which all streams go on from where they stand; `None` before the first one.
-    /// The present epoch stopped at `at`. RTP time goes back on no stream, whatever the rates are.
+    /// Makes an epoch in which all streams go on from their places; `None` before the first epoch.
+    /// The present epoch stopped at `at`. RTP time goes back on no stream, at any rate.
     pub fn continued_epoch(&mut self, at: Mono, rate: Rate) -> Option<Epoch> {
         let old = self.epoch?;
         let lag_ns = self.lag_ns(at);
@@ -215,8 +214,8 @@ impl Session {
         Some(epoch)
     }
 
-    /// Where playing goes on without a Range: [`Session::npt_at`], or the next frame of the stream
-    /// that is behind it.
+    /// Position at which a PLAY without Range goes on: [`Session::npt_at`], or the next frame of
+    /// the stream that lags most.
     pub fn next_npt(&mut self, now: Mono) -> Npt {
         let npt = self.npt_at(now);
         let at = match self.state {
@@ -231,7 +230,7 @@ impl Session {
         Npt(from).clamp(Npt::ZERO, self.title.asset.duration)
     }
 
-    /// Position in the presentation.
+    /// Position in the presentation at `now`.
     #[must_use]
     pub fn npt_at(&self, now: Mono) -> Npt {
         if let State::Priming(priming) = &self.state {
@@ -246,8 +245,8 @@ impl Session {
         epoch.npt_at(at).clamp(Npt::ZERO, self.title.asset.duration)
     }
 
-    /// Ends the present epoch: keys on the wheel and windows under way lose their meaning. A stream
-    /// that has said BYE stays silent until it is moved to another place.
+    /// Ends the present epoch: its timers and requested windows are ignored from now on. A stream
+    /// that has said BYE stays silent until a PLAY with a Range moves it.
     pub fn end_epoch(&mut self, wheel: &mut Wheel<TimerKey>) {
         self.epoch_count = self.epoch_count.wrapping_add(1);
         self.pause_point = None;

@@ -1,4 +1,4 @@
-//! Sends titles to their players: what is due, in how many pieces, and what comes next.
+//! Sends due frames of titles to their players, and sets the time of the next step.
 //!
 //! ```text
 //!  wheel --> stream --> due frames --UDP--> runs of equal packets --> sink
@@ -6,14 +6,14 @@
 //!              |            +--------------- rewind <------ refused ----+
 //!              `--TCP--> connection is ready --> whole frames, the longest due first --> sink
 //! ```
-//! A due frame is cut into runs of equal-size packets with at most one shorter tail; the runs that
-//! a stream sends in a turn are linked, so that when the socket has no room for one, none behind
-//! it overtakes it. More than `BURST_PACKETS_MAX` packets are spread over the turns that follow
-//! (DESIGN section 6.3). Packets are counted on the stream as they are handed over, so that a run
-//! the kernel takes, which nearly all are, needs no second look at it.
+//! A due frame is cut into runs of equal-size packets with at most one shorter tail. The runs that
+//! a stream sends in a turn are linked: when the socket refuses one, it refuses those behind it. A
+//! frame of more than `BURST_PACKETS_MAX` packets is spread over several turns (DESIGN section
+//! 6.3). The stream counts packets when it hands them over. A run that is sent, as nearly all are,
+//! needs no second look at its stream.
 //!
-//! Invariants: a packet is sent at its time or later, never before it; BYE is due `BYE_DELAY` after
-//! the last frame was shown. Nothing is allocated for a frame or a packet.
+//! Invariants: no packet is sent before its time. BYE is due `BYE_DELAY` after the last frame was
+//! shown. Frames and packets allocate no memory.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -39,26 +39,26 @@ use crate::vod::playback::{Session, State};
 use crate::vod::service::Vod;
 use crate::vod::stream::{Due, Phase, RunMark, Stream};
 
-/// Sockets that send runs of titles' packets.
+/// Sockets that send runs of packets of titles.
 pub trait TitleSink: RunSink {
     /// Why a packet can never be sent.
     type Error: Display;
-    /// A run under construction.
+    /// A run that takes packets.
     type Run<'a>: TitleRun<Error = Self::Error>
     where
         Self: 'a;
 
-    /// Starts a run. `None`: there is no room in this turn.
+    /// Starts a run. `None`: the sink takes no more runs in this turn.
     fn start_title_run(&mut self, way: Self::Way) -> Option<Self::Run<'_>>;
 }
 
 /// A run of a title's packets. Dropped without `submit`, nothing is sent.
 pub trait TitleRun {
-    /// As `TitleSink::Error`.
+    /// Why a packet can never be sent.
     type Error;
 
-    /// Adds a packet: `header`, then the payload, which lies in the title's file or in its window.
-    /// False: the run takes no more; submit it, and start another.
+    /// Adds a packet: `header`, then the payload from the title's file or from the window. False:
+    /// the run is full, and the caller submits it and starts another.
     ///
     /// # Errors
     /// The packet can never be sent; the run is as before.
@@ -70,8 +70,8 @@ pub trait TitleRun {
         title: &Arc<Title>,
     ) -> Result<bool, Self::Error>;
 
-    /// Sends the run, linked to the next one to the same client. If it is refused, `mark` comes
-    /// back in `Vod::handle_run_refused`.
+    /// Sends the run, linked to the next run to the same client. `Vod::handle_run_refused` gets
+    /// `mark` when the socket refuses the run.
     fn submit(self, mark: RunMark);
 }
 
@@ -80,7 +80,7 @@ pub trait TitleFrames {
     /// Why a packet can never be sent.
     type Error: Display;
 
-    /// Appends a packet on a channel. False: the send takes no more.
+    /// Appends a packet on an interleaved channel. False: the send is full.
     ///
     /// # Errors
     /// The packet can never be sent; the send is as before.
@@ -94,56 +94,55 @@ pub trait TitleFrames {
     ) -> Result<bool, Self::Error>;
 }
 
-/// What became of a run that the socket did not take; no answer to a client.
+/// What happens to a run that the socket refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// It is to be sent again: the socket had no room, or a run linked before it was refused.
+    /// The stream sends it again: the socket had no room, or a run linked before it was refused.
     Again,
-    /// The title's file was truncated.
+    /// The session ends: the title's file was truncated.
     Truncated,
-    /// Its packets are lost, as on their way.
+    /// The packets are lost, like packets that the network loses.
     Lost,
 }
 
 /// How far a stream got in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pumped {
-    /// All that was due is handed over; this comes next.
+    /// All due frames are handed over; the stream goes on with this step.
     Until(Due),
-    /// The rest goes in the next turn.
+    /// The stream goes on in the next turn.
     Part,
-    /// The title's bytes are not where its index says.
+    /// The session ends: the index names bytes that the file does not have.
     Broken,
 }
 
-/// Whether a frame went into a send.
+/// Whether a send took a frame.
 enum Taken {
     All,
     NoRoom,
     Broken,
 }
 
-/// A stream over UDP, with what its session says of it.
+/// A stream over UDP, with the fields of its session that sending needs.
 #[derive(Debug)]
 pub struct Pumping<'a> {
-    /// Its name.
+    /// Names the stream in marks of runs.
     pub at: StreamRef,
-    /// The stream.
+    /// Stream that sends.
     pub stream: &'a mut Stream,
-    /// The present epoch.
+    /// Present epoch of the session.
     pub epoch: &'a Epoch,
-    /// Where the range ends, when that is before the end of the title.
+    /// End of the range; `None`: the end of the title.
     pub end: Option<Npt>,
-    /// The title.
+    /// Title that feeds the stream.
     pub title: &'a Arc<Title>,
-    /// When the PLAY came that waits for its first packet.
+    /// Arrival of the PLAY that has sent no packet yet.
     pub play_received: &'a mut Option<Mono>,
 }
 
 impl Vod {
-    /// A stream's key of the wheel has come up. Something before it in this turn may have ended
-    /// what it was for. Returns the connection of a stream that is interleaved with one: the stream
-    /// waits for it.
+    /// Handles the timer of a stream; the timer may be out of date by now. A stream over UDP sends
+    /// what is due. A stream over TCP waits for its connection, which is returned.
     pub fn pump(
         &mut self,
         cx: &mut Cx,
@@ -186,8 +185,8 @@ impl Vod {
         }
     }
 
-    /// Hands the frames of a stream that are due to the sink, as many as a turn may. `None`: there
-    /// is no such stream any more.
+    /// Hands due frames of a stream to the sink, within the burst of a turn. `None`: the stream is
+    /// gone.
     fn send_due(&mut self, cx: &Cx, at: StreamRef, sink: &mut impl TitleSink) -> Option<Pumped> {
         let session = self.players.session_mut(at.session)?;
         let Session { title, epoch: Some(epoch), end, streams, play_received, .. } = session else {
@@ -200,7 +199,7 @@ impl Vod {
         Some(pumping.send_due(&cx.cells, cx.now, way, sink))
     }
 
-    /// Plans a stream's next step from what it has to send.
+    /// Sets the timer of a stream, or requests its window, or ends it.
     pub fn plan(&mut self, cx: &mut Cx, at: StreamRef, next: Due) {
         match next {
             // The next frame is due already: in the next turn, behind the runs of this one.
@@ -223,7 +222,7 @@ impl Vod {
         }
     }
 
-    /// What a stream has to send; also asks for the window ahead.
+    /// Finds the next step of a stream, and requests the window ahead.
     fn next_due(&mut self, cx: &mut Cx, at: StreamRef) -> Option<Due> {
         let session = self.players.session_mut(at.session)?;
         let (epoch, end) = (session.epoch?, session.end);
@@ -243,7 +242,7 @@ impl Vod {
         }
     }
 
-    /// All is sent: BYE follows when the last frame has had its time on the screen.
+    /// Sets the time of BYE for a stream that has sent its last frame.
     fn finish(&mut self, cx: &mut Cx, at: StreamRef) {
         let Some(session) = self.players.session(at.session) else { return };
         let Some(epoch) = session.epoch else { return };
@@ -257,7 +256,7 @@ impl Vod {
         self.players.wait_for_bye(cx, at, bye_due);
     }
 
-    /// A run was not sent.
+    /// Handles a run that the socket refused.
     pub fn handle_run_refused(&mut self, cx: &mut Cx, mark: &RunMark, refused: Refused) {
         let RunMark { session, stream_index, epoch_count, .. } = *mark;
         let at = StreamRef { session, stream_index, epoch_count };
@@ -292,7 +291,7 @@ impl Vod {
         }
     }
 
-    /// Streams of a connection that wait for it and have a frame due, the longest due first.
+    /// Finds the streams that wait for a connection and have a due frame, the longest due first.
     pub fn find_ready_streams(
         &mut self,
         cx: &mut Cx,
@@ -334,7 +333,7 @@ impl Vod {
         ready.sort_by_key(|(due_at, _)| *due_at);
     }
 
-    /// A stream that was moved asks for its window.
+    /// Requests the window of a stream that a skip has moved.
     fn plan_skipped(&mut self, cx: &mut Cx, at: StreamRef) {
         if self
             .players
@@ -345,8 +344,8 @@ impl Vod {
         }
     }
 
-    /// Puts the frames of ready streams into a send, as far as it has room. Returns the session of
-    /// a title whose bytes are not where its index says.
+    /// Puts frames of ready streams into a send until it is full. Returns the session of a broken
+    /// title: its index names bytes that the file does not have.
     pub fn gather(
         &mut self,
         cx: &Cx,
@@ -418,8 +417,8 @@ impl Vod {
         taken
     }
 
-    /// Plans the next step of streams whose frames were taken, or not: they wait for the clock or
-    /// for the connection. True: for the connection, some of them.
+    /// Sets the next step of streams after a send was gathered. True: some have another due frame
+    /// and wait for the connection.
     pub fn replan(&mut self, cx: &mut Cx, ready: &[(Mono, StreamRef)]) -> bool {
         let mut has_more = false;
         for (_, at) in ready {
@@ -435,7 +434,7 @@ impl Vod {
 }
 
 impl Pumping<'_> {
-    /// Hands the frames that are due to the sink, as many as a turn may.
+    /// Hands due frames to the sink, within the burst of a turn.
     pub fn send_due<S: TitleSink>(
         mut self,
         cells: &ShardCells,
@@ -477,9 +476,9 @@ impl Pumping<'_> {
         pumped
     }
 
-    /// Cuts what is left of a frame into runs, at most `packets_max` packets of it. Returns how
-    /// many packets were sent, and whether the frame is finished: otherwise the rest goes in the
-    /// next turn.
+    /// Cuts the rest of a frame into runs of together at most `packets_max` packets. Returns the
+    /// number of packets sent, and whether the frame is finished; if not, it goes on in the next
+    /// turn.
     fn send_frame<S: TitleSink>(
         &mut self,
         frame: &Frame,
@@ -523,13 +522,13 @@ impl Pumping<'_> {
     }
 }
 
-/// The header of the packet that is `ahead` packets after a stream's next one.
+/// RTP header of the packet that is `ahead` packets after the next packet of a stream.
 fn rtp_header(stream: &Stream, ahead: u16, marker: bool, ts: RtpTs) -> [u8; HEADER_BYTES] {
     stream.outgoing.header(ahead, marker, ts).unwrap_or_default()
 }
 
-/// Packets of a frame that go out in one turn at most. A frame of more than `BURST_PACKETS_MAX` is
-/// spread over the turns of half the time to the next one, so that it is through when that is due.
+/// Largest number of packets of a frame in one turn. A frame of more than `BURST_PACKETS_MAX`
+/// packets is spread over half the time to the next frame, so that it is sent when that is due.
 fn burst_max(stream: &Stream, epoch: &Epoch, frame: &Frame) -> usize {
     let packets = frame.packet_count as usize;
     if packets <= BURST_PACKETS_MAX {
@@ -541,7 +540,7 @@ fn burst_max(stream: &Stream, epoch: &Epoch, frame: &Frame) -> usize {
     packets.div_ceil(turns)
 }
 
-/// Counts how late a frame is, and how long a PLAY waited for its first one.
+/// Records the lateness of a frame, and the time from PLAY to its first packet.
 fn observe(cells: &ShardCells, now: Mono, due_at: Mono, play_received: &mut Option<Mono>) {
     cells.observe_lateness(now, due_at);
     if let Some(received) = play_received.take() {
@@ -549,12 +548,12 @@ fn observe(cells: &ShardCells, now: Mono, due_at: Mono, play_received: &mut Opti
     }
 }
 
-/// The turn that comes next is later than this one, by this at least.
+/// Least time from one turn to the next.
 const NEXT_TURN: Duration = Duration::from_nanos(1);
-/// Where nothing tells how long a frame lasts.
+/// Duration of a frame that nothing tells the duration of.
 const FRAME_INTERVAL_NS: u64 = 40_000_000;
-/// BYE comes on another socket than the last packets and must not overtake them: a player that
-/// polls RTCP first would drop what it has not read yet.
+/// BYE leaves by another socket than the last packets and must not overtake them: a player that
+/// polls RTCP first would drop the packets that it has not read.
 const BYE_DELAY: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

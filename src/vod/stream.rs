@@ -1,10 +1,10 @@
-//! One RTP stream of a session: its identity on the wire, and the feed that it is sent from.
+//! One RTP stream of a session: its wire identity and its feed.
 //!
 //! ```text
 //!  Feed: place in a track, anchors of the epoch --frames--> Stream --packets--> Outgoing: numbers
 //! ```
-//! Invariant: sequence numbers are given out in sending order and only to packets that are sent;
-//! a run that the socket did not take is rewound, number, place and counts together.
+//! Invariant: sequence numbers are assigned in sending order, and only to packets that are sent. A
+//! run that the socket refuses takes number, place and counts back together.
 
 use std::time::Duration;
 
@@ -21,114 +21,114 @@ use crate::vod::epoch::Epoch;
 use crate::vod::retransmit::{Again, Mark, Resender};
 use crate::vod::thinning::{Level, Quality};
 
-/// See the module. What each send reads stands together and first: thousands of streams are more
-/// than the cache holds.
+/// One RTP stream of a session. The fields that each send reads come first and together, because
+/// thousands of streams do not fit into the cache.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Stream {
-    /// Where the stream stands in its life on the wire.
+    /// What the stream waits for.
     pub phase: Phase,
-    /// The track that the client set up, in the title that it was told of.
+    /// Index of the track in the title that the SDP described.
     pub track_index: u8,
-    /// Which frames are sent.
+    /// Thinning level: the kinds of frames that are sent.
     level: Level,
-    /// Counts the stream's keys on the wheel: only the newest means something.
+    /// Number of timers set so far; a timer with an older number is ignored.
     pub timer_count: u32,
-    /// Its key on the wheel: the next frame, or BYE.
+    /// Timer of the next frame or of BYE.
     pub timer: Timer,
-    /// What it is fed from, and how that lies in its RTP time.
+    /// Source of the stream's frames.
     pub feed: Feed,
-    /// What its player knows it by.
+    /// SSRC, sequence numbers, RTP time and transport.
     pub outgoing: Outgoing,
-    /// What decides on its level; `None` for a stream that is always sent in full.
+    /// Chooses the level; `None` for a stream that is always sent in full.
     pub quality: Option<Box<Quality>>,
-    /// What was sent, for players that ask for lost packets; `None` for all others.
+    /// Record of sent packets for retransmission; `None` when the player negotiated none.
     pub resender: Option<Box<Resender>>,
 }
 
-/// What a stream is fed from: a place in a track, and where that lies in the epoch.
+/// Source of a stream's frames: a place in a track, and the mapping of media time to RTP time.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Feed {
     /// RTP time at the epoch's start.
     ts_epoch: RtpTs,
-    /// Frames before this sample are not sent, sync samples apart: they refer to others that were
-    /// not. Zero as a rule; `NO_SAMPLE` until the next sync sample.
+    /// Frames before this sample are not sent, except sync samples: their references were not
+    /// sent. Usually 0; `NO_SAMPLE` until the next sync sample.
     from_sample: u32,
-    /// Ticks of the epoch's start from the start of the presentation.
+    /// Start of the epoch, in ticks since the start of the presentation.
     anchor_ticks: i64,
-    /// Largest distance from `ts_epoch` given out in this epoch. At its start, that of what was
-    /// sent before it, by the rate of this epoch; negative where more is to come before the start.
+    /// Largest distance from `ts_epoch` that a sent packet has, in ticks. At the start of an epoch
+    /// it is that of the last packet before, at the rate of this epoch. It is negative when frames
+    /// before the start are still to be sent.
     ticks_max: i64,
-    /// Frames shown before this are not sent: after a seek into an open group of pictures the
-    /// leading ones refer to a picture that the player never got.
+    /// Frames shown before this time are not sent. After a seek into an open group of pictures the
+    /// leading frames refer to a frame that the player did not receive.
     skip_before: Option<Npt>,
-    /// The feed has been exchanged: the epoch that ended with the old one, and the number that this
-    /// one began with.
+    /// Set by an exchange: the epoch of the old feed, and the first sequence number of this one.
     follows: Option<(u32, SeqNo)>,
-    /// Index into `Asset::tracks` of the title that is played.
+    /// Index of the track in the title that is played.
     pub track_index: u8,
-    /// Present from the first PLAY on; `None` as well for a stream that the present Scale mutes.
+    /// Place in the track. `None` before the first PLAY, and while the Scale mutes the stream.
     pub cursor: Option<Cursor>,
 }
 
-/// Where a stream stands.
+/// What a stream waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Nothing to send: before PLAY, paused, or muted.
     Idle,
-    /// A key is on the wheel for the next frame.
+    /// The next frame has a timer.
     Scheduled,
-    /// The window is not here yet.
+    /// The window of the next frame has not come.
     WaitsForWindow,
     /// The interleaved connection has a send in flight.
     WaitsForConnection,
-    /// All packets are sent; BYE follows when the last frame's time is over.
+    /// All packets are sent. BYE follows after the last frame was shown.
     Finishing,
-    /// BYE is sent.
+    /// BYE was sent.
     Ended,
 }
 
-/// A run handed to a socket: what to return to when the socket does not take it. Nothing of the
-/// stream is looked at when it does.
+/// State of a stream before a run, for the case that the socket refuses the run. A run that is sent
+/// needs no look at its stream.
 #[derive(Debug, Clone, Copy)]
 pub struct RunMark {
-    /// Session.
+    /// Session of the stream.
     pub session: SessionKey,
-    /// Stream of the session.
+    /// Place of the stream in the session.
     pub stream_index: u8,
-    /// Epoch it was built in.
+    /// Epoch in which the run was built.
     pub epoch_count: u32,
-    /// Packets.
+    /// Number of packets in the run.
     pub packets: u16,
-    /// Payload bytes.
+    /// Bytes of the packets without RTP headers.
     pub payload_bytes: u32,
-    /// First packet.
+    /// Place of the first packet.
     place: Place,
     /// Sequence number of the first packet.
     seq: SeqNo,
 }
 
-/// What a stream has to send at some time.
+/// The next step of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// This frame, now.
+    /// Sends a frame now.
     Now {
-        /// The frame.
+        /// The frame with its packets.
         frame: Frame,
-        /// When it was due.
+        /// Time at which the frame became due.
         at: Mono,
     },
-    /// Nothing before this time.
+    /// Sends the next frame at this time.
     At(Mono),
-    /// Nothing until its window comes.
+    /// Waits for the window of the next frame.
     Waiting,
-    /// Nothing any more.
+    /// Has sent the last frame of the range.
     End,
 }
 
 impl Stream {
-    /// A stream that has sent nothing, and has no place yet.
+    /// Makes a stream without a place in its track.
     #[must_use]
     pub fn new(track_index: u8, outgoing: Outgoing) -> Self {
         let ts_epoch = outgoing.own().map_or(RtpTs(0), |own| own.ts_zero);
@@ -181,14 +181,14 @@ impl Stream {
         debug_assert!(self.phase == Phase::Idle, "its old epoch has ended, and it goes on");
     }
 
-    /// Which frames are sent.
+    /// Thinning level in force.
     #[must_use]
     pub fn level(&self) -> Level {
         self.level
     }
 
-    /// From now on these frames are sent. A decoder is never given a frame whose reference was left
-    /// out: after sync samples alone, more follows from the next of them on.
+    /// Changes the thinning level. A decoder never gets a frame whose reference was left out: after
+    /// sync samples only, other frames follow from the next sync sample on.
     pub fn set_level(&mut self, level: Level) {
         self.level = level;
         if level == Level::Sync {
@@ -196,7 +196,7 @@ impl Stream {
         }
     }
 
-    /// Whether a frame is left out by the stream's level.
+    /// Whether the level leaves a frame out.
     fn thins(&mut self, frame: &Frame, is_begun: bool) -> bool {
         if frame.is_sync {
             if self.feed.from_sample == NO_SAMPLE && self.level != Level::Sync {
@@ -210,7 +210,7 @@ impl Stream {
         !is_begun && (is_unwanted || frame.sample_index < self.feed.from_sample)
     }
 
-    /// How far the stream is behind its clock, because its connection takes no more.
+    /// Time by which the stream is late because its connection takes no more bytes.
     pub fn lag(&mut self, epoch: &Epoch, now: Mono) -> Duration {
         let Some(cursor) = self.feed.cursor.as_mut() else { return Duration::ZERO };
         let kind = cursor.kind();
@@ -222,8 +222,8 @@ impl Stream {
         }
     }
 
-    /// How far the stream's next frame is behind the clock at `at`, in nanoseconds of media;
-    /// `None` for a stream that has none.
+    /// Lag of the next frame behind the clock at `at`, in nanoseconds of media. `None`: the stream
+    /// has no next frame.
     pub fn media_lag_ns(&mut self, epoch: &Epoch, at: Mono) -> Option<i64> {
         let sent_ns = self.playout_sent_ns(epoch);
         let cursor = self.feed.cursor.as_mut()?;
@@ -235,9 +235,9 @@ impl Stream {
         }
     }
 
-    /// Fixes RTP time for a new epoch. `anchor_ticks` is the epoch's start in ticks from the start
-    /// of the presentation. `from` is the epoch that it goes on from, at another rate or after a
-    /// pause: what was sent there may lie behind the start of the new one, or before it.
+    /// Sets the RTP time of a new epoch. `anchor_ticks` is its start in ticks since the start of
+    /// the presentation. `from` is the epoch that it continues at another rate or after a pause:
+    /// packets sent in `from` may lie before or after the start of the new epoch.
     pub fn begin_epoch(&mut self, epoch: &Epoch, anchor_ticks: i64, from: Option<&Epoch>) {
         self.feed.anchor_ticks = anchor_ticks;
         self.feed.ticks_max = match (from, self.feed.cursor.as_mut().map(Cursor::peek)) {
@@ -259,15 +259,15 @@ impl Stream {
         }
     }
 
-    /// Playout time of the largest RTP time given out, from the start of the session. `epoch` is
-    /// the present one.
+    /// Playout time of the largest RTP time sent, since the start of the session. `epoch` is the
+    /// present epoch.
     #[must_use]
     pub fn playout_sent_ns(&self, epoch: &Epoch) -> i64 {
         let since = rescale(self.feed.ticks_max, self.outgoing.clock_rate_hz, NS_PER_S);
         epoch.playout_ns.saturating_add(since)
     }
 
-    /// Playout time of a frame of the present epoch, from the start of the session.
+    /// Playout time of a frame of the present epoch, since the start of the session.
     #[must_use]
     pub fn playout_of(&self, epoch: &Epoch, frame: &Frame) -> i64 {
         let ticks = epoch.rtp_delta(frame, self.feed.anchor_ticks);
@@ -287,14 +287,14 @@ impl Stream {
         self.feed.ts_epoch
     }
 
-    /// RTP time of a frame.
+    /// Computes the RTP time of a frame that is sent now.
     pub fn stamp(&mut self, epoch: &Epoch, frame: &Frame) -> RtpTs {
         let delta = epoch.rtp_delta(frame, self.feed.anchor_ticks);
         self.feed.ticks_max = self.feed.ticks_max.max(delta);
         self.feed.ts_epoch.offset_ticks(delta)
     }
 
-    /// RTP time that belongs to wall time `now`, for sender reports.
+    /// RTP time at wall time `now`, for sender reports.
     #[must_use]
     pub fn ts_at(&self, epoch: &Epoch, now: Mono) -> RtpTs {
         let since = epoch.playout_at(now).saturating_sub(epoch.playout_ns);
@@ -305,7 +305,7 @@ impl Stream {
             .offset_ticks(ns_to_ticks(since.saturating_add(lead), self.outgoing.clock_rate_hz))
     }
 
-    /// What is due. `end` is where the range ends in presentation time.
+    /// Finds the next step. `end` is the end of the range in presentation time.
     pub fn due(&mut self, epoch: &Epoch, end: Option<Npt>, now: Mono) -> Due {
         let is_backward = epoch.scale < 0.0;
         // Bounded by the frames of a window: a frame behind the end is stepped over, because with
@@ -350,27 +350,27 @@ impl Stream {
         }
     }
 
-    /// The window of the frame that is due, and the first of its packets that is not sent yet.
+    /// Window of the due frame, and the place of its first unsent packet in the frame.
     #[must_use]
     pub fn window(&self) -> Option<(&PacketWindow, usize)> {
         let cursor = self.feed.cursor.as_ref()?;
         Some((cursor.window()?, cursor.packet_index() as usize))
     }
 
-    /// Nothing of the next frame is sent yet.
+    /// Whether no packet of the next frame is sent.
     #[must_use]
     pub fn is_at_frame_start(&self) -> bool {
         self.feed.cursor.as_ref().is_none_or(|cursor| cursor.packet_index() == 0)
     }
 
-    /// All packets of the frame that is due are on their way.
+    /// Goes on to the next frame: all packets of the due frame are handed over.
     pub fn finish_frame(&mut self) {
         if let Some(cursor) = &mut self.feed.cursor {
             cursor.advance_frame();
         }
     }
 
-    /// How long it is from the frame that is due to the next one, when both are in one window.
+    /// Time from the due frame to the next one. `None`: the next frame is in another window.
     #[must_use]
     pub fn frame_interval_ns(&self, epoch: &Epoch, frame: &Frame) -> Option<u64> {
         let cursor = self.feed.cursor.as_ref()?;
@@ -379,14 +379,14 @@ impl Stream {
         u64::try_from(interval.as_nanos()).ok()
     }
 
-    /// Which windows it walks through.
+    /// Kind of windows that the cursor walks through.
     #[must_use]
     pub fn window_kind(&self) -> Option<WindowKind> {
         self.feed.cursor.as_ref().map(Cursor::kind)
     }
 
-    /// Takes sequence numbers for the packets that are built next, steps over them, and counts them
-    /// as sent.
+    /// Uses up sequence numbers for the packets that are built next, steps over the packets, and
+    /// counts them as sent.
     pub fn take_packets(&mut self, packets: u16, payload_bytes: u32) {
         if let Some(own) = self.outgoing.own_mut() {
             own.take(packets, payload_bytes);
@@ -396,7 +396,7 @@ impl Stream {
         }
     }
 
-    /// As `take_packets`; what it returns undoes it.
+    /// Does `take_packets` for a run, and returns the mark that undoes it.
     pub fn take_run(&mut self, at: StreamRef, packets: u16, payload_bytes: u32) -> Option<RunMark> {
         let StreamRef { session, stream_index, epoch_count } = at;
         let (place, seq) = (self.feed.cursor.as_ref()?.place(), self.outgoing.own()?.seq);
@@ -404,7 +404,7 @@ impl Stream {
         Some(RunMark { session, stream_index, epoch_count, packets, payload_bytes, place, seq })
     }
 
-    /// Remembers a run of a frame, with its time, when its packets may be asked for again.
+    /// Records a run of a frame for retransmission.
     pub fn remember(&mut self, mark: &RunMark, frame: &Frame, ts: RtpTs) {
         let Some(resender) = &mut self.resender else { return };
         let Some(window) = self.feed.cursor.as_ref().and_then(Cursor::window_handle) else {
@@ -416,25 +416,25 @@ impl Stream {
         resender.handle_sent(sent, window, mark.payload_bytes);
     }
 
-    /// The packet that bore a number, if it may be sent again now.
+    /// Finds the packet that had sequence number `seq` for a retransmission.
     ///
     /// # Errors
-    /// Why it is not sent.
+    /// The packet is not known any more, or the retransmission budget is used up.
     pub fn handle_nack(&mut self, seq: SeqNo, now: Mono) -> Result<Again<'_>, Refusal> {
         let (resender, rtx) = (self.resender.as_mut(), self.outgoing.rtx.as_mut());
         let (resender, rtx) = resender.zip(rtx).ok_or(Refusal::Unknown)?;
         resender.handle_nack(seq, now, rtx)
     }
 
-    /// Packets counted as sent are not.
+    /// Takes the packets of a refused run out of the counts.
     pub fn uncount(&mut self, mark: &RunMark) {
         if let Some(own) = self.outgoing.own_mut() {
             own.uncount(mark.packets, mark.payload_bytes);
         }
     }
 
-    /// The socket did not take a run of the feed before this one. As long as this one has sent
-    /// nothing its numbers are next again. False when they are lost, as on their way.
+    /// Handles that the socket refused a run of the feed before this one. If this feed has sent
+    /// nothing, the sequence numbers of the run are used again. False: the packets are lost.
     pub fn take_back(&mut self, mark: &RunMark) -> bool {
         let is_unused = self.feed.follows == Some((mark.epoch_count, self.next_seq()));
         let is_back = is_unused && self.outgoing.own_mut().is_some_and(|own| own.rewind(mark.seq));
@@ -445,8 +445,8 @@ impl Stream {
         is_back
     }
 
-    /// The socket did not take the run: its packets are next again. False when an earlier run of
-    /// the stream was rewound already, and this one with it.
+    /// Goes back to the first packet of a run that the socket refused. False: an earlier run of the
+    /// stream was refused before, and the stream is back there already.
     pub fn rewind(&mut self, mark: &RunMark) -> bool {
         self.uncount(mark);
         if !self.outgoing.own_mut().is_some_and(|own| own.rewind(mark.seq)) {
@@ -467,5 +467,5 @@ fn ns_to_ticks(ns: i64, clock_rate_hz: u32) -> i64 {
 }
 
 const NS_PER_S: u32 = 1_000_000_000;
-/// No sample has this number: a title has fewer.
+/// Not the number of any sample, because titles have fewer samples.
 const NO_SAMPLE: u32 = u32::MAX;

@@ -1,4 +1,4 @@
-//! The RTSP methods that concern a session (RFC 2326 s10), one file each.
+//! Executes the RTSP methods of a session (RFC 2326 s10); each method has a file.
 //!
 //! | method | Ready | Priming | Playing | Paused | Ended |
 //! |---|---|---|---|---|---|
@@ -8,8 +8,8 @@
 //! | TEARDOWN | ends | held | ends | ends | ends |
 //! | GET_PARAMETER, SET_PARAMETER, OPTIONS | sign of life in every state |||||
 //!
-//! A command that comes over another connection while a PLAY is being prepared is held, so that
-//! all commands of a session are answered in the order in which they arrived.
+//! A command from another connection is held while a PLAY waits for its windows. So the commands of
+//! a session are answered in the order of their arrival. Bound: `HELD_MAX` held commands.
 
 mod parameter;
 mod pause;
@@ -26,12 +26,21 @@ use crate::vod::playback::{Session, State};
 use crate::vod::service::Vod;
 
 impl Vod {
-    /// Executes a SETUP that begins a session.
+    /// Executes a command without a session: SETUP begins one, other methods are refused.
     pub(crate) fn execute_first(&mut self, cx: &mut Cx, command: Command) -> Executed {
         match command.request.method {
             Method::Setup => self.players.setup(cx, command, None),
-            // PLAY, PAUSE and TEARDOWN without a session: there is none yet.
-            _ => command.refuse(Status::SessionNotFound),
+            Method::Options
+            | Method::Describe
+            | Method::Play
+            | Method::Pause
+            | Method::Teardown
+            | Method::GetParameter
+            | Method::SetParameter
+            | Method::Announce
+            | Method::Record
+            | Method::Redirect
+            | Method::Unknown(_) => command.refuse(Status::SessionNotFound),
         }
     }
 
@@ -56,26 +65,31 @@ impl Vod {
             Method::GetParameter | Method::SetParameter => {
                 self.players.parameter(cx, &command, key)
             }
-            _ => command.refuse(Status::MethodNotAllowed),
+            Method::Options
+            | Method::Describe
+            | Method::Announce
+            | Method::Record
+            | Method::Redirect
+            | Method::Unknown(_) => command.refuse(Status::MethodNotAllowed),
         }
     }
 }
 
-/// Whether a command's URL names the presentation of a session, or one of its streams.
+/// The part of a session that the URL of a command names.
 enum Scope {
-    /// Aggregate control.
+    /// All streams (aggregate control).
     Presentation,
-    /// This stream, by its place in the session.
+    /// One stream, by its place in the session.
     Stream(usize),
 }
 
-/// What the URL of a command means for `session`.
+/// Finds the part of `session` that the URL of a command names.
 ///
 /// # Errors
-/// 404 when it names another presentation, 455 when it names a track that is not set up.
+/// 404 for another presentation, 455 for a track that is not set up.
 fn scope(session: &Session, command: &Command) -> Result<Scope, Status> {
     let path = command.target.path.trim_end_matches('/');
-    // `*` stands for the session's presentation: some clients tear down like that.
+    // `*` stands for the session's presentation: some clients send TEARDOWN like that.
     if !path.is_empty() && path != session.described.url_path {
         return Err(Status::NotFound);
     }
@@ -90,7 +104,8 @@ fn scope(session: &Session, command: &Command) -> Result<Scope, Status> {
     }
 }
 
-/// PLAY and PAUSE of one stream of several: aggregate control only (RFC 2326 s11.3.12).
+/// Refuses PLAY and PAUSE of one stream of several: only aggregate control is allowed
+/// (RFC 2326 s11.3.12).
 fn aggregate_only(session: &Session, command: &Command) -> Result<(), Status> {
     match scope(session, command)? {
         Scope::Stream(_) if session.streams.len() > 1 => Err(Status::OnlyAggregateOperationAllowed),
@@ -98,10 +113,10 @@ fn aggregate_only(session: &Session, command: &Command) -> Result<(), Status> {
     }
 }
 
-/// An answer that names the session.
+/// An answer of 200 with the Session header.
 fn answer(command: &Command, session: &Session) -> Response {
     command.response(Status::Ok).header("Session", session.id.to_string())
 }
 
-/// A client that pipelines more commands behind one PLAY than this does not wait for answers.
+/// More commands behind one PLAY come only from a client that does not wait for answers.
 const HELD_MAX: usize = 16;
