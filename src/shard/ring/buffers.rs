@@ -5,9 +5,9 @@
 //!               `tail` lives in entry 0's spare field
 //! kernel takes at its head --> completion names the buffer --> we read, then publish it again
 //! ```
-//! Invariants: a buffer is either published (the kernel's) or taken (ours) between a completion
-//! that names it and `publish`; we read only taken ones.
-//! Bound: a power of two of buffers, taken once.
+//! Invariants: a buffer belongs to the kernel, except from a completion that names it until
+//! `publish`. Only then the shard reads it.
+//! Bound: a power of two of buffers, allocated once.
 #![allow(unsafe_code, reason = "memory shared with the kernel; a room with unsafe code")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -20,12 +20,12 @@ use io_uring::types::BufRingEntry;
 
 use super::config::RingError;
 
-/// See the module.
+/// A registered buffer ring with its memory.
 #[derive(Debug)]
 pub(super) struct BufferRing {
     block: NonNull<u8>,
     layout: Layout,
-    /// Where the buffers start in the block.
+    /// Offset of the first buffer in the block.
     buffers_at: usize,
     count: u16,
     buffer_bytes: u32,
@@ -78,7 +78,7 @@ impl BufferRing {
     }
 
     /// The first `len` bytes of a buffer that a completion has named and that was not published
-    /// since. `None` for numbers that make no sense.
+    /// since. `None`: there is no such buffer, or it is shorter.
     pub(super) fn taken(&self, buffer: u16, len: usize) -> Option<&[u8]> {
         if buffer >= self.count || len > self.buffer_bytes as usize {
             return None;
@@ -128,8 +128,8 @@ impl Drop for BufferRing {
     }
 }
 
-/// What the kernel asks the entries to be aligned to.
+/// Alignment of the entries that the kernel requires.
 const PAGE_BYTES: usize = 4_096;
 
-/// The kernel's limit.
+/// Most buffers that the kernel accepts in one ring.
 const COUNT_MAX: u16 = 1 << 15;

@@ -1,16 +1,16 @@
-//! Received bytes, copied out of the kernel's buffer into memory that is used again.
+//! Received bytes, copied from a buffer of the kernel into pooled memory.
 //!
-//! A receive buffer goes back to the kernel before its bytes are looked at, so that a consumer may
-//! keep them as long as it likes. The copy is cheap: RTSP requests and RTCP reports are small.
+//! The receive buffer goes back to the kernel at once, so a consumer may keep the copy. Copies are
+//! cheap, because RTSP requests and RTCP reports are small.
 //!
-//! Bound: at most `SPARE_MAX` vectors wait for their next use; beyond that memory is freed.
+//! Bound: the pool keeps `SPARE_MAX` vectors; memory of further ones is freed.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
 
-/// Bytes that the ring received. Their memory goes back to the ring when this is dropped.
+/// Received bytes. Their memory goes back to the pool on drop.
 pub struct Received {
     bytes: Vec<u8>,
     pool: Rc<BytePool>,
@@ -41,7 +41,7 @@ impl Drop for Received {
     }
 }
 
-/// Vectors between two uses.
+/// Pool of vectors that are not in use.
 #[derive(Debug)]
 pub(super) struct BytePool {
     spare: RefCell<Vec<Vec<u8>>>,
@@ -52,7 +52,7 @@ impl BytePool {
         Rc::new(Self { spare: RefCell::new(Vec::with_capacity(SPARE_MAX)) })
     }
 
-    /// A copy of `bytes` in pooled memory.
+    /// Copies `bytes` into pooled memory.
     pub(super) fn copy(self: &Rc<Self>, bytes: &[u8]) -> Received {
         let mut copy = self.spare.borrow_mut().pop().unwrap_or_default();
         copy.clear();

@@ -1,4 +1,4 @@
-//! What the ring reports to the shard's turn.
+//! Completions: the results of operations that the ring reports to the turn of the shard.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,63 +6,63 @@ use std::os::fd::OwnedFd;
 
 use super::bytes::Received;
 
-/// Something happened. `token` is what the caller gave when it armed or sent.
+/// Result of an operation. `token` is the one that the caller gave to the operation.
 #[derive(Debug)]
 pub enum Completion {
-    /// A connection was accepted; the ring goes on accepting. After `EMFILE` and its like it does
-    /// so after a pause, and each failed attempt is reported once.
+    /// A connection was accepted. The ring goes on accepting, after `EMFILE` and similar errors
+    /// with a pause; it reports each failed attempt once.
     Accepted {
-        /// Of `arm_accept`.
+        /// Token of `arm_accept`.
         token: u32,
-        /// The connection, not yet installed.
+        /// The connection, which is not installed.
         result: io::Result<OwnedFd>,
     },
-    /// Bytes of a connection; no bytes: the peer has closed its side. Polling is off now, until
-    /// `arm_receive` (Srikantan et al.).
+    /// Bytes of a connection; no bytes mean that the peer has closed its side. Nothing more is
+    /// received until `arm_receive` (Srikantan et al.).
     Received {
-        /// Of `arm_receive`.
+        /// Token of `arm_receive`.
         token: u32,
-        /// What was received.
+        /// Bytes, or why the connection has failed.
         result: io::Result<Received>,
     },
     /// A datagram; the ring goes on receiving.
     Datagram {
-        /// Of `arm_datagrams`.
+        /// Token of `arm_datagrams`.
         token: u32,
-        /// Sender; a v4 address for v4 clients of a dual-stack socket too.
+        /// Address of the sender; of v4 clients of a dual-stack socket the v4 address.
         from: SocketAddr,
-        /// Payload.
+        /// Payload of the datagram.
         bytes: Received,
     },
     /// A connect has ended.
     Connected {
-        /// Of `start_connect`.
+        /// Token of `start_connect`.
         token: u32,
-        /// The connection is there, or why it is not.
+        /// Whether the connection is established.
         result: io::Result<()>,
     },
     /// Another thread wrote to the eventfd; the ring goes on reading.
     Woken {
-        /// Of `arm_wake`.
+        /// Token of `arm_wake`.
         token: u32,
     },
-    /// A run was taken by the kernel, or not a single packet of it was. Each run is reported once,
-    /// also when its file was removed meanwhile: the caller has an owner of the run to free.
+    /// The kernel took a run, or no packet of it. Each run is reported once, also when its file was
+    /// removed meanwhile, because the caller frees the owner of the run then.
     RunSent {
-        /// Of `start_run` or `send_datagram`.
+        /// Token of `start_run` or `send_datagram`.
         token: u32,
-        /// Packets in the run; 0 stands for a datagram of `send_datagram`, which is reported only
-        /// on failure, and never after its file was removed.
+        /// Number of packets in the run. 0 means a datagram of `send_datagram`: only its failure is
+        /// reported, and nothing after its file was removed.
         packets: u16,
-        /// What became of it.
+        /// Whether the kernel took the run.
         result: Result<(), SendFailure>,
     },
-    /// A stream send has ended. After an error a frame may be cut, so the connection is of no use.
+    /// A stream send has ended. After an error a frame may be cut, so the connection is unusable.
     StreamSent {
-        /// Of `start_stream_send`.
+        /// Token of `start_stream_send`.
         token: u32,
-        /// Bytes, all of them; `InvalidData`: the file was truncated under the send;
-        /// `WriteZero`: the send ended early for another reason.
+        /// Number of bytes, which is that of the whole send. `InvalidData`: the file was truncated
+        /// during the send. `WriteZero`: the send ended early for another reason.
         result: io::Result<u32>,
     },
 }
@@ -71,31 +71,31 @@ pub enum Completion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendFailure {
-    /// No room in the socket, or the route refused segmentation: build the run again, keep order.
+    /// The socket had no room, or the route refused segmentation. The caller builds the run again.
     #[error("the socket has no room")]
     Again,
-    /// A run linked before this one failed: build it again, behind that one.
+    /// A run linked before this one failed. The caller builds this run again behind that one.
     #[error("the run before this one failed")]
     Cancelled,
     /// The socket was removed before the run was sent.
     #[error("the socket was closed")]
     Closed,
-    /// The file was truncated under the send.
+    /// The file was truncated during the send.
     #[error("the file was truncated while it was sent")]
     Fault,
     /// A single packet is larger than the route takes.
     #[error("the packet is larger than the route takes")]
     TooLarge,
-    /// No route, or the host says that nobody listens.
+    /// There is no route, or the client's port is closed.
     #[error("the client cannot be reached (errno {0})")]
     Unreachable(i32),
-    /// Anything else.
+    /// Another error of the kernel.
     #[error("send failed (errno {0})")]
     Other(i32),
 }
 
 impl SendFailure {
-    /// From a positive errno.
+    /// Translates a positive errno.
     #[must_use]
     pub fn from_errno(errno: i32) -> Self {
         match errno {
@@ -113,7 +113,7 @@ impl SendFailure {
     }
 }
 
-/// A stream send of `expected` bytes ended with the kernel's `result`.
+/// Result of a stream send of `expected` bytes that the kernel ended with `result`.
 pub(super) fn stream_result(result: i32, expected: usize) -> io::Result<u32> {
     match u32::try_from(result) {
         Ok(sent) if sent as usize == expected => Ok(sent),

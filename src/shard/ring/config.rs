@@ -1,6 +1,6 @@
-//! How a ring is made, and what can go wrong with it.
+//! Sizes of a ring, and the errors of making and using one.
 //!
-//! Bound: every number here sizes memory that is taken once, when the ring starts.
+//! Bound: each number sizes memory that is allocated once, when the ring starts.
 
 use std::io;
 
@@ -11,13 +11,13 @@ use crate::base::mode::Mode;
 pub struct RingConfig {
     /// Entries of the submission queue; the completion queue is four times as long.
     pub sq_entries: u32,
-    /// Registered files at most: listeners, connections, sockets, the wake-up.
+    /// Most registered files: listeners, connections, sockets and the eventfd.
     pub files_max: u32,
     /// Receive buffers of TCP connections, 4 KiB each, rounded up to a power of two.
     pub stream_buffers: u16,
     /// Receive buffers of datagrams, 2 KiB and the sender's address each, rounded up likewise.
     pub datagram_buffers: u16,
-    /// Datagram sends in flight at most; 5.5 KiB each.
+    /// Most datagram sends in flight; 5.5 KiB each.
     pub run_slots: u16,
     /// Whether a run of packets is one send that the kernel cuts (`UDP_SEGMENT`). `Auto`: until a
     /// route refuses it (DESIGN section 6.9).
@@ -41,17 +41,17 @@ impl Default for RingConfig {
     }
 }
 
-/// Why a ring cannot be made or used. Each text says what to look at.
+/// Why a ring cannot be made or used. Each text names the setting to look at.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RingError {
-    /// `io_uring_setup` is refused.
+    /// The kernel refuses `io_uring_setup`.
     #[error(
         "io_uring is not available ({source}): check that sysctl kernel.io_uring_disabled is 0 and \
          that the container's seccomp profile allows io_uring_setup"
     )]
     Unavailable {
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// The limit on locked memory has no room for the ring.
@@ -60,13 +60,13 @@ pub enum RingError {
          `ulimit -l 65536` (systemd: LimitMEMLOCK=64M), or give fewer shards (--shards)"
     )]
     NoMemory {
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// The kernel does not know a flag or an operation.
     #[error("the kernel is too old: {missing} is missing (Linux 6.1 is the oldest that works)")]
     KernelTooOld {
-        /// What it lacks.
+        /// Name of the flag or operation.
         missing: &'static str,
     },
     /// The table of registered files cannot be made.
@@ -74,66 +74,66 @@ pub enum RingError {
         "cannot register {files_max} files with io_uring ({source}): raise the limit on open files"
     )]
     Files {
-        /// As configured.
+        /// Configured number.
         files_max: u32,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// A ring of receive buffers cannot be made.
     #[error("cannot register {count} receive buffers with io_uring ({source})")]
     Buffers {
-        /// As configured, rounded up.
+        /// Configured number, rounded up to a power of two.
         count: u32,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// `install` found no free slot.
+    /// `install` finds no free slot.
     #[error("all {files_max} registered files are in use")]
     Full {
-        /// As configured.
+        /// Configured number.
         files_max: u32,
     },
-    /// `install` failed on this descriptor.
+    /// The kernel refuses to register a descriptor.
     #[error("cannot register a descriptor with io_uring ({source})")]
     Register {
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// `io_uring_enter` failed for good: the shard cannot go on.
+    /// `io_uring_enter` has failed, and the shard cannot go on.
     #[error("io_uring_enter failed ({source})")]
     Enter {
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
 }
 
 impl RingError {
-    /// Something of the shard's own is full or missing.
+    /// A table of the shard is full, or a part of it is missing.
     pub(in crate::shard) fn unavailable(why: &'static str) -> Self {
         Self::Register { source: io::Error::other(why) }
     }
 }
 
-/// Why a packet can never be sent, by this send or another.
+/// Why a packet can never be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RangeOutside {
-    /// A piece leaves the file.
+    /// A piece of the packet lies beyond the end of the file.
     #[error("packet takes {bytes} bytes at {offset} of a file of {file_bytes} bytes")]
     File {
-        /// Start of the piece in the file.
+        /// Offset of the piece in the file.
         offset: u64,
-        /// Its length.
+        /// Length of the piece.
         bytes: u16,
         /// Length of the file when it was mapped.
         file_bytes: u64,
     },
-    /// More pieces or inline bytes than one send can gather.
+    /// The packet has more pieces or inline bytes than one send can gather.
     #[error("packet of {piece_count} pieces and {payload_bytes} bytes is more than one send takes")]
     TooLarge {
-        /// Pieces of the packet.
+        /// Number of pieces of the packet.
         piece_count: u16,
-        /// Bytes of its payload.
+        /// Bytes of the payload.
         payload_bytes: u16,
     },
 }

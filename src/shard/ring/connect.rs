@@ -1,13 +1,13 @@
-//! Outgoing connections: to cameras and other servers that are pulled from.
+//! Outgoing connections to cameras and other servers.
 //!
 //! ```text
 //! install(socket) -> start_connect -> enter -> kernel: SYN .. -> Connected, slot free
 //! ```
-//! The kernel waits for the other side, nobody here does. There is no limit of time: who has waited
-//! long enough removes the file, which ends the operation.
+//! The kernel waits for the other side. A connect has no time limit: a caller that gives up removes
+//! the file, which ends the operation.
 //!
 //! Invariant: an address is not changed or freed while an operation may read it.
-//! Bound: as many slots as connections are under way at once; they are used again.
+//! Bound: one slot for each connect in flight; slots are used again.
 #![allow(unsafe_code, reason = "addresses for the kernel; a room with unsafe code")]
 
 use std::io;
@@ -21,10 +21,10 @@ use super::files::FileSlot;
 use super::key::{Op, OpKey};
 use super::message::Name;
 
-/// Memory of all connections under way.
+/// Memory of all connects in flight.
 #[derive(Default)]
 pub(super) struct ConnectSlots {
-    /// Boxed, because the kernel knows their addresses while the vector grows.
+    /// Boxed: a slot must not move while the kernel has its address, also when the vector grows.
     #[expect(clippy::vec_box, reason = "addresses must not change")]
     slots: Vec<Box<ConnectSlot>>,
     free: Vec<u32>,
@@ -37,7 +37,7 @@ struct ConnectSlot {
 }
 
 impl Ring {
-    /// Connects a socket to `to`, which must be of its family. False: the slot is not open.
+    /// Connects a socket to `to`, an address of its family. False: the slot is not open.
     pub fn start_connect(&mut self, slot: FileSlot, to: SocketAddr, token: u32) -> bool {
         if !self.files.is_open(slot) {
             return false;

@@ -1,4 +1,4 @@
-//! The end of a ring: nothing that the kernel may still touch is freed.
+//! Ends a ring without freeing memory that the kernel may still touch.
 //!
 //! ```text
 //! cancel everything -> wait for the last completion -> let go of files and buffers -> free memory
@@ -35,7 +35,7 @@ impl Drop for Ring {
 }
 
 impl Ring {
-    /// True when nothing is in flight any more.
+    /// Cancels all operations and waits for them. True: none is in flight any more.
     fn end_all_operations(&mut self) -> bool {
         self.uring.drop_queued();
         for _ in 0..ROUNDS_MAX {
@@ -67,6 +67,6 @@ impl Ring {
     }
 }
 
-/// Two seconds in all; operations here end at once when they are cancelled.
+/// Two seconds in all. Cancelled operations end at once, as a rule.
 const ROUNDS_MAX: u32 = 40;
 const ROUND_NS: u64 = 50_000_000;

@@ -1,4 +1,4 @@
-//! The table of registered files: which slot holds which descriptor, and what is in flight on it.
+//! The table of registered files: the descriptor of each slot, and the operations in flight on it.
 //!
 //! ```text
 //! vacant --insert--> open --close--> closing --last op completed--> vacant (next generation)
@@ -20,7 +20,7 @@ pub struct FileSlot {
 }
 
 impl FileSlot {
-    /// Place in the ring's table: small and dense, so it can index a table of the caller's.
+    /// Place in the ring's table. Places are small and dense: callers may index tables by them.
     #[must_use]
     pub fn index(self) -> u32 {
         self.index
@@ -28,7 +28,7 @@ impl FileSlot {
 }
 
 impl Default for FileSlot {
-    /// Names no file.
+    /// A slot that names no file.
     fn default() -> Self {
         Self { index: u32::MAX, generation: u32::MAX }
     }
@@ -40,7 +40,7 @@ impl fmt::Debug for FileSlot {
     }
 }
 
-/// The table.
+/// The registered files of one ring.
 #[derive(Debug)]
 pub(super) struct Files {
     entries: Vec<FileEntry>,
@@ -69,7 +69,7 @@ impl Files {
         self.files_max
     }
 
-    /// The index that the next `insert` takes; `None` when all are taken.
+    /// Index that the next `insert` takes; `None` when all are taken.
     pub(super) fn next_index(&self) -> Option<u32> {
         self.vacant.last().copied().or_else(|| {
             let next = u32::try_from(self.entries.len()).ok()?;
@@ -96,7 +96,7 @@ impl Files {
         self.open(slot)?.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// True when the slot was open and is now armed in a way that it was not.
+    /// Marks a slot as armed. False: it is not open, or armed in this way already.
     pub(super) fn start_arm(&mut self, slot: FileSlot, arm: Arm, token: u32) -> bool {
         let Some(entry) = self.open_mut(slot) else { return false };
         let armed = &mut entry.armed[arm.place()];
@@ -108,19 +108,19 @@ impl Files {
         true
     }
 
-    /// The arm's operation has ended and the ring does not arm again by itself.
+    /// Marks a slot as not armed: the operation has ended and the ring does not arm it again.
     pub(super) fn end_arm(&mut self, index: u32, arm: Arm) {
         if let Some(entry) = self.entries.get_mut(index as usize) {
             entry.armed[arm.place()] = false;
         }
     }
 
-    /// The token given when the file was armed.
+    /// Token that was given when the file was armed.
     pub(super) fn token(&self, index: u32, arm: Arm) -> u32 {
         self.entries.get(index as usize).map_or(0, |entry| entry.tokens[arm.place()])
     }
 
-    /// False: a stream send is in flight already, or the slot is not open.
+    /// Marks a stream send as in flight. False: one is already, or the slot is not open.
     pub(super) fn start_stream(&mut self, slot: FileSlot) -> bool {
         let Some(entry) = self.open_mut(slot) else { return false };
         !std::mem::replace(&mut entry.stream_busy, true)
@@ -132,14 +132,15 @@ impl Files {
         }
     }
 
-    /// An operation that names the file is queued.
+    /// Counts an operation on the file as queued.
     pub(super) fn start_op(&mut self, index: u32) {
         if let Some(entry) = self.entries.get_mut(index as usize) {
             entry.in_flight += 1;
         }
     }
 
-    /// The operation has completed. True: it was the last of a closing slot, `vacate` it now.
+    /// Counts an operation as completed. True: it was the last one of a closing slot, and the
+    /// caller vacates the slot.
     #[must_use]
     pub(super) fn end_op(&mut self, index: u32) -> bool {
         let Some(entry) = self.entries.get_mut(index as usize) else { return false };
@@ -152,15 +153,15 @@ impl Files {
         self.entries.get(index as usize).is_some_and(|entry| entry.closing)
     }
 
-    /// From now on the slot is no longer open. `None`: it was not; otherwise whether operations
-    /// are in flight, so that it must wait for them.
+    /// Marks a slot as closing. Returns whether operations are in flight that it must wait for;
+    /// `None`: it was not open.
     pub(super) fn close(&mut self, slot: FileSlot) -> Option<bool> {
         let entry = self.open_mut(slot)?;
         entry.closing = true;
         Some(entry.in_flight > 0)
     }
 
-    /// Hands out the descriptor of a closing slot without operations, and frees the slot.
+    /// Frees a closing slot that has no operations, and returns its descriptor.
     pub(super) fn vacate(&mut self, index: u32) -> Option<OwnedFd> {
         let entry = self.entries.get_mut(index as usize)?;
         assert!(entry.closing && entry.in_flight == 0, "file {index} is in use");

@@ -1,15 +1,15 @@
-//! What one send is gathered from: copied bytes in an arena, payload straight from file maps, from
-//! the blocks of windows or from the batches of live paths.
+//! The pieces that one send gathers: copied bytes in an arena, and payload in file maps, in blocks
+//! of windows and in batches of live paths.
 //!
 //! ```text
 //! arena   [hdr fu][hdr fu][hdr ..            map   ....[nal bytes]......[nal bytes]...
 //!           |       |       |                            |                |
 //! iovecs  [ a ][ m ][ a ][ m ] ..                one entry each, neighbours in the arena share one
 //! ```
-//! Invariants: a packet is in it as a whole or not at all; every entry outside the arena lies in
-//! the map of a title, a window's block or a batch, which `held` keeps until `clear`; nothing is
+//! Invariants: a gather has all pieces of a packet or none. Each entry outside the arena lies in
+//! the map of a title, a block of a window or a batch, which `held` keeps until `clear`. Nothing is
 //! added between submission and completion.
-//! Bounds: `GatherLimits`. Memory is kept for the next use: steady sending allocates nothing.
+//! Bounds: `GatherLimits`. Memory is kept for the next use, so steady sending allocates nothing.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use crate::media::window::{Packet, PacketWindow, Piece};
 pub(super) struct GatherLimits {
     pub(super) iovecs: usize,
     pub(super) arena_bytes: usize,
-    /// Titles, blocks of windows and batches that it takes bytes from.
+    /// Titles, blocks of windows and batches that the pieces lie in.
     pub(super) held: usize,
 }
 
-/// What keeps bytes where they are while the kernel reads them.
+/// Owner of bytes that the kernel reads; they stay in place while it is held.
 #[derive(Debug)]
 enum Held {
     Title(Arc<Title>),
@@ -36,12 +36,12 @@ enum Held {
     Batch(Arc<PacketBatch>),
 }
 
-/// See the module.
+/// The pieces of one send.
 #[derive(Debug)]
 pub(super) struct Gather {
     iovecs: Vec<libc::iovec>,
     arena: Vec<u8>,
-    /// Keep what `iovecs` point into. Short inline bytes of windows are copied instead.
+    /// Owners of the bytes that `iovecs` point to. Short inline bytes of windows are copied.
     held: Vec<Held>,
     bytes: usize,
     /// The last iovec ends where the arena ends, so it can grow.
@@ -49,7 +49,7 @@ pub(super) struct Gather {
     limits: GatherLimits,
 }
 
-/// A point to go back to when a packet does not fit.
+/// State before a packet, for the case that the packet does not fit.
 struct Mark {
     iovecs: usize,
     last_iovec_bytes: usize,
@@ -60,12 +60,12 @@ struct Mark {
 }
 
 impl Gather {
-    /// Takes all memory now: nothing grows later.
+    /// Allocates all memory now, and never grows.
     pub(super) fn with_all_memory(limits: GatherLimits) -> Self {
         Self::with_memory(limits, limits)
     }
 
-    /// Takes as much memory as `usual` needs now, and grows up to `limits`.
+    /// Allocates the memory that `usual` needs, and grows up to `limits`.
     pub(super) fn with_memory(usual: GatherLimits, limits: GatherLimits) -> Self {
         Self {
             iovecs: Vec::with_capacity(usual.iovecs),
@@ -77,7 +77,7 @@ impl Gather {
         }
     }
 
-    /// Bytes of the whole send.
+    /// Number of bytes of the whole send.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -86,12 +86,12 @@ impl Gather {
         self.bytes == 0
     }
 
-    /// For the kernel: valid until the next call that changes this.
+    /// The iovecs for the kernel, valid until the next change.
     pub(super) fn iovecs_mut(&mut self) -> &mut [libc::iovec] {
         &mut self.iovecs
     }
 
-    /// Forgets everything and lets go of what it held; keeps memory, up to `keep_bytes` of arena.
+    /// Removes all pieces and releases their owners. Keeps memory, up to `keep_bytes` of the arena.
     pub(super) fn clear(&mut self, keep_bytes: usize) {
         self.iovecs.clear();
         self.arena.clear();
@@ -101,7 +101,7 @@ impl Gather {
         self.ends_in_arena = false;
     }
 
-    /// Copies `bytes`. False: no room, and nothing has changed.
+    /// Appends a copy of `bytes`. False: there is no room, and nothing has changed.
     pub(super) fn push_bytes(&mut self, bytes: &[u8]) -> bool {
         let mark = self.mark();
         let fits = self.append_copy(bytes);
@@ -111,8 +111,8 @@ impl Gather {
         fits
     }
 
-    /// Appends `head` (the RTP header, and what goes before it) and the packet's payload. False: no
-    /// room, nothing has changed.
+    /// Appends `head` (the RTP header and the interleaved prefix) and the payload of a packet.
+    /// False: there is no room, and nothing has changed.
     #[inline]
     pub(super) fn push_packet<const N: usize>(
         &mut self,
@@ -141,8 +141,8 @@ impl Gather {
         Ok(false)
     }
 
-    /// Appends a copy of `head` and, where they are, bytes of a batch. False: no room, or no such
-    /// bytes; nothing has changed.
+    /// Appends a copy of `head`, and bytes of a batch without a copy. False: there is no room, or
+    /// the batch has no such bytes; nothing has changed.
     pub(super) fn push_range(
         &mut self,
         head: &[u8],
@@ -162,7 +162,7 @@ impl Gather {
         batch.bytes_in(range).is_some_and(|bytes| self.append_held(bytes))
     }
 
-    /// Appends bytes where they are; the caller holds what they lie in.
+    /// Appends bytes without a copy; the caller holds their owner.
     fn append_held(&mut self, bytes: &[u8]) -> bool {
         if bytes.is_empty() {
             return true;
@@ -218,19 +218,19 @@ impl Gather {
         Ok(!takes_from_file || self.hold(title))
     }
 
-    /// Keeps the map alive until `clear`.
+    /// Holds a title's map until `clear`.
     fn hold(&mut self, title: &Arc<Title>) -> bool {
         let is_it = |held: &Held| matches!(held, Held::Title(held) if Arc::ptr_eq(held, title));
         self.held.iter().rev().any(is_it) || self.keep(|| Held::Title(Arc::clone(title)))
     }
 
-    /// Keeps a window's inline bytes where they are until `clear`.
+    /// Holds a window's inline bytes until `clear`.
     fn hold_inline(&mut self, block: &Arc<[u8]>) -> bool {
         let is_it = |held: &Held| matches!(held, Held::Inline(held) if Arc::ptr_eq(held, block));
         self.held.iter().rev().any(is_it) || self.keep(|| Held::Inline(Arc::clone(block)))
     }
 
-    /// Keeps a batch alive until `clear`.
+    /// Holds a batch until `clear`.
     fn hold_batch(&mut self, batch: &Arc<PacketBatch>) -> bool {
         let is_it = |held: &Held| matches!(held, Held::Batch(held) if Arc::ptr_eq(held, batch));
         self.held.iter().rev().any(is_it) || self.keep(|| Held::Batch(Arc::clone(batch)))

@@ -1,4 +1,4 @@
-//! Remembers where segmentation offload does not work.
+//! Remembers the routes on which segmentation offload does not work.
 //!
 //! A route refuses a run with `EMSGSIZE` (segment larger than its MTU), `EIO` (device without
 //! checksum offload) or `EINVAL`; single packets still pass there (DESIGN section 6.9).
@@ -23,13 +23,13 @@ impl GsoRoutes {
         self.mode
     }
 
-    /// May a run from this file to `to` hold more than one packet?
+    /// Whether a run from this file to `to` may have more than one packet.
     pub(super) fn is_allowed(&self, file_index: u32, to: IpAddr) -> bool {
         self.mode != Mode::Off && self.routes.is_open(file_index, to)
     }
 
-    /// Handles the failure of a run of several packets. True: the run failed for being one, it is
-    /// remembered, and single packets may pass.
+    /// Handles the failure of a run of several packets. True: the route refuses segmentation, which
+    /// is remembered, and single packets may pass.
     pub(super) fn handle_failure(&mut self, file_index: u32, to: IpAddr, errno: i32) -> bool {
         let is_refusal = matches!(errno, libc::EMSGSIZE | libc::EIO | libc::EINVAL);
         let is_learnt = self.mode == Mode::Auto && is_refusal;
@@ -39,7 +39,7 @@ impl GsoRoutes {
         is_learnt
     }
 
-    /// The file is closed; its index will name another one.
+    /// Forgets a closed file, whose index will name another one.
     pub(super) fn forget(&mut self, file_index: u32) {
         self.routes.forget(file_index);
     }

@@ -1,4 +1,4 @@
-//! Names of operations in flight: what an op was, packed into the 64 bits that the kernel returns.
+//! Names of operations in flight, packed into the 64 bits that the kernel returns.
 //!
 //! ```text
 //! | 63..40 zero | 39..32 op | 31..0 index of the file, run, stream or connect slot |
@@ -6,20 +6,20 @@
 //! Invariant: an index is not used for something else before its op has completed, so a key needs
 //! no generation.
 
-/// An operation's name.
+/// Name of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OpKey {
     pub(super) op: Op,
-    /// Of the file for all but `Run`, `Stream` and `Connect`, whose slots know their file.
+    /// Index of the file; of `Run`, `Stream` and `Connect` that of their slot.
     pub(super) index: u32,
 }
 
-/// What was asked of the kernel.
+/// Kind of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Op {
     /// Waits for something to arrive.
     Arm(Arm),
-    /// Waits a while before arming again.
+    /// Waits for the end of a pause before arming again.
     Pause(Arm),
     /// Sends datagrams.
     Run,
@@ -27,7 +27,7 @@ pub(super) enum Op {
     Stream,
     /// Connects to another host.
     Connect,
-    /// Cancels everything on a file, or everything at all.
+    /// Cancels all operations on a file, or all operations of the ring.
     Cancel,
 }
 
@@ -77,10 +77,10 @@ impl OpKey {
 }
 
 impl Arm {
-    /// All of them, in the order of their `place`.
+    /// All ways, in the order of `place`.
     pub(super) const ALL: [Self; 4] = [Self::Accept, Self::Receive, Self::Datagrams, Self::Wake];
 
-    /// Place in a per-file array.
+    /// Index in the arrays that files have of ways.
     pub(super) fn place(self) -> usize {
         match self {
             Self::Accept => 0,

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// A message without anything.
+/// A message with all fields zero.
 pub(super) fn empty_message() -> libc::msghdr {
     // SAFETY: `zeroed` requires a type for which all bytes zero are a value: msghdr has pointers
     // and integers only. Test: `run_arrives_as_equal_datagrams_in_order`.
@@ -59,7 +59,7 @@ pub(super) fn parse_address(name: &[u8]) -> Option<SocketAddr> {
     }
 }
 
-/// An address as the kernel reads it.
+/// Memory of an address in the form of the kernel.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(8))]
 pub(super) struct Name {
@@ -110,7 +110,7 @@ fn family(number: libc::c_int) -> [u8; 2] {
     u16::try_from(number).unwrap_or(0).to_ne_bytes()
 }
 
-/// Room for either kind of address.
+/// Bytes of the longer kind of address.
 pub(super) const ADDRESS_BYTES: u32 = 28;
 
 const HEADER_BYTES: usize = size_of::<libc::cmsghdr>();

@@ -1,4 +1,4 @@
-//! The shard's ring: the only module that gives pointers to io_uring, as an API without any.
+//! The ring of a shard. Only this module gives pointers to io_uring; its API has none.
 //!
 //! ```text
 //!   turn of the shard:  next_completion .. (reap)  ->  logic  ->  start_run, arm_* ..  ->  enter
@@ -6,14 +6,14 @@
 //!                              +---------- completions ------- kernel <--- one system call -+
 //! ```
 //! Invariants:
-//! - memory that the kernel may touch is not moved, changed or freed before the operation's last
-//!   completion was taken, which for a send without a copy is its notice; if operations do not end
-//!   when the ring is dropped, it is leaked;
-//! - a file is closed only after the last completion of its slot, and of a removed file nothing is
-//!   reported but the end of its runs;
-//! - sends of one chain start in order, and none after one that failed.
+//! - memory that the kernel may touch is not moved, changed or freed before the last completion of
+//!   the operation was taken, which is the notice of a send without a copy; memory of operations
+//!   that do not end when the ring is dropped is leaked;
+//! - a file is closed only after the last completion of its slot; of a removed file only the ends
+//!   of its runs are reported;
+//! - sends of one chain start in order, and none starts after a failed one.
 //!
-//! Bounds: `RingConfig`. Nothing is allocated per packet or frame once slots have been used.
+//! Bounds: `RingConfig`. Packets and frames allocate nothing once each slot was used.
 //! DESIGN section 6.
 
 mod buffers;
@@ -66,19 +66,20 @@ use zerocopy::Zerocopy;
 use crate::base::mode::Mode;
 use crate::base::time::Mono;
 
-/// A shard's ring. It stays on the thread that made it.
+/// The ring of one shard. It stays on the thread that made it.
 pub struct Ring {
-    /// Before `memory`: closed first.
+    /// Declared before `memory`, so that it is closed first.
     uring: Uring,
-    /// What the kernel has pointers to. Freed by `Drop` once nothing is in flight, or never.
+    /// Memory that the kernel has pointers to. `Drop` frees it when nothing is in flight, or leaks
+    /// it.
     memory: ManuallyDrop<Memory>,
     files: Files,
     gso: GsoRoutes,
     zerocopy: Zerocopy,
     pool: Rc<BytePool>,
     chain: Option<OpenChain>,
-    /// Datagram sends queued whose result is not yet reaped; each has one within the `enter` that
-    /// starts it.
+    /// Number of queued datagram sends whose result is not reaped. Each gets its result within the
+    /// `enter` that starts it.
     sends_unreaped: u32,
     stats: RingStats,
 }
@@ -92,7 +93,7 @@ struct Memory {
     shared: Box<Shared>,
 }
 
-/// Counts since the ring was made.
+/// Counters since the ring was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RingStats {
     /// System calls to submit and wait.
@@ -101,7 +102,7 @@ pub struct RingStats {
     pub buffer_shortages: u64,
     /// Datagrams too long or without a usable sender.
     pub datagrams_dropped: u64,
-    /// Runs that failed because their route refuses segmentation.
+    /// Runs that failed because the route refuses segmentation.
     pub gso_refusals: u64,
     /// Times that accepting or receiving was put off for lack of descriptors or memory.
     pub pauses: u64,
@@ -110,10 +111,10 @@ pub struct RingStats {
 }
 
 impl Ring {
-    /// Makes a ring on the calling thread, which has to be the one that uses it.
+    /// Makes a ring on the calling thread, which must be the thread that uses it.
     ///
     /// # Errors
-    /// The kernel refuses, lacks something, or has no memory for it.
+    /// The kernel refuses the ring, lacks an operation, or has no memory.
     pub fn new(config: &RingConfig) -> Result<Self, RingError> {
         let uring = Uring::new(config)?;
         let submitter = uring.submitter();
@@ -149,7 +150,7 @@ impl Ring {
         })
     }
 
-    /// What this ring makes use of, for the banner.
+    /// Names of the kernel features in use, for the banner.
     #[must_use]
     pub fn features(&self) -> Vec<&'static str> {
         let mut features = vec![
@@ -175,14 +176,14 @@ impl Ring {
         features
     }
 
-    /// Counts since the start.
+    /// Counters since the ring was made.
     #[must_use]
     pub fn stats(&self) -> RingStats {
         let zerocopy = self.zerocopy.stats();
         RingStats { enters: self.uring.enters(), zerocopy, ..self.stats }
     }
 
-    /// Registers a descriptor, which the ring owns from now on.
+    /// Registers a descriptor and takes ownership of it.
     ///
     /// # Errors
     /// All slots are taken, or the kernel refuses; the descriptor is handed back.
@@ -205,10 +206,10 @@ impl Ring {
         fd
     }
 
-    /// Ends everything on the slot and closes the descriptor when the last of it has completed.
-    /// Nothing is reported for the slot any more but the end of its runs. What was queued before is
-    /// still submitted, but a stream send that waits for its reader is cut: wait for `StreamSent`
-    /// before. Once a slot.
+    /// Ends all operations of a slot, and closes the descriptor after the last completion. Only the
+    /// ends of its runs are reported from now on. Operations queued before are still submitted, but
+    /// a stream send that waits for its reader is cut: callers wait for `StreamSent` before. A slot
+    /// is removed once.
     pub fn remove(&mut self, slot: FileSlot) {
         match self.files.close(slot) {
             Some(true) => self.queue_cancel(slot.index()),
@@ -217,13 +218,13 @@ impl Ring {
         }
     }
 
-    /// Submits everything and waits for something to happen, at most `wait_ns` (`None`: for as long
-    /// as it takes; 0: not at all). Datagram sends do not count as something to happen: the wait
-    /// goes on in the same system call, so that a turn takes one; it ends after 2 ms at most then,
-    /// so that a failure among them is seen. Reap everything before the next call.
+    /// Submits all operations and waits for a completion, at most `wait_ns` (`None`: without a
+    /// limit; 0: not at all). Results of datagram sends do not end the wait, so that a turn takes
+    /// one system call. With such sends the wait lasts 2 ms at most, so that failures among them
+    /// are seen. The caller reaps all completions before the next call.
     ///
     /// # Errors
-    /// The ring is of no use any more.
+    /// The ring cannot be used any more.
     pub fn enter(&mut self, wait_ns: Option<u64>) -> Result<(), RingError> {
         let is_short = self.sends_unreaped > 0;
         let limit = is_short.then_some(SEND_REPORT_NS_MAX);
@@ -233,8 +234,8 @@ impl Ring {
         }))
     }
 
-    /// As `enter`, until `deadline`. What is submitted takes its time inside the call: a wait that
-    /// begins after it would end that much too late.
+    /// As `enter`, until `deadline`. Submission takes time inside the call, so a wait of a given
+    /// length would end too late.
     ///
     /// # Errors
     /// As `enter`.
@@ -257,14 +258,14 @@ impl Ring {
         self.uring.enter(sends.saturating_add(1), wait)
     }
 
-    /// Whether the kernel has datagram sends that it has not answered yet. They never wait, so when
-    /// all that has happened is reaped these are linked runs whose turn has not come.
+    /// Whether the kernel has datagram sends without a result. Such sends never wait: once all
+    /// completions are reaped, the rest are linked runs that have not started.
     #[must_use]
     pub fn has_unsent_runs(&self) -> bool {
         self.sends_unreaped > 0
     }
 
-    /// The next thing that happened; `None`: nothing more until the next `enter`.
+    /// Takes the next completion; `None`: there is none until the next `enter`.
     pub fn next_completion(&mut self) -> Option<Completion> {
         while let Some(cqe) = self.uring.next_cqe() {
             if let Some(completion) = self.handle(&cqe) {
@@ -294,7 +295,7 @@ impl Ring {
         }
     }
 
-    /// An operation on the file has completed.
+    /// Counts an operation on a file as completed.
     fn end_op(&mut self, index: u32) {
         if self.files.end_op(index) {
             self.vacate(index);
@@ -317,7 +318,7 @@ impl fmt::Debug for Ring {
     }
 }
 
-/// The longest time for which a failed datagram send goes unnoticed: one step of the pacer's wheel.
+/// Longest time until a failed datagram send is noticed: one slot of the timer wheel.
 const SEND_REPORT_NS_MAX: u64 = 2_000_000;
 
 const STREAM_GROUP: u16 = 1;

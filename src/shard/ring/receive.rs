@@ -1,14 +1,15 @@
-//! What arrives: connections, bytes of connections, datagrams, wake-ups.
+//! Receives connections, bytes of connections, datagrams and wake-ups.
 //!
 //! ```text
 //! arm_accept, arm_datagrams   many completions; armed again by the ring when the kernel stops
 //! arm_wake                    one completion; armed again by the ring
 //! arm_receive                 one completion; polling stays off until the consumer arms again
 //! ```
-//! Srikantan et al.: polling of a connection is off from the event until its consumer enables it.
+//! Srikantan et al.: polling of a connection is off from an event until its consumer enables it.
 //!
-//! Invariants: a provided buffer goes back to the kernel while its completion is handled; an arm
-//! that failed for lack of descriptors or memory waits `PAUSE_MS`, so that the shard never spins.
+//! Invariants: a provided buffer goes back to the kernel while its completion is handled. A way
+//! that failed for lack of descriptors or memory is armed again after `PAUSE_MS`: the shard never
+//! spins.
 #![allow(unsafe_code, reason = "operations with pointers; a room with unsafe code")]
 
 use std::io;
@@ -24,12 +25,12 @@ use super::key::{Arm, Op, OpKey};
 use super::message::{ADDRESS_BYTES, empty_message, parse_address};
 use super::{Memory, Ring};
 
-/// Small things that all operations of a kind share; boxed, so that they never move.
+/// Memory that all operations of a kind share; boxed, so that it never moves.
 pub(super) struct Shared {
-    /// Where eventfd reads put their count, which nobody reads.
+    /// Target of eventfd reads; its value is not used.
     wake_count: [u8; 8],
     pause: Timespec,
-    /// Says how much room the sender's address has in a datagram buffer.
+    /// Tells the kernel the room for the sender's address in a datagram buffer.
     datagram_message: libc::msghdr,
 }
 
@@ -48,13 +49,13 @@ impl Ring {
         self.arm_file(slot, Arm::Accept, token);
     }
 
-    /// Receives once. Nothing is received after that until this is called again.
+    /// Receives bytes of a connection once; the next receive needs another call.
     pub fn arm_receive(&mut self, slot: FileSlot, token: u32) {
         self.arm_file(slot, Arm::Receive, token);
     }
 
-    /// Receives datagrams until the slot is removed. Those longer than 2 KiB are dropped: no RTCP
-    /// packet is.
+    /// Receives datagrams until the slot is removed. Datagrams of more than 2 KiB are dropped; no
+    /// RTCP packet is as long.
     pub fn arm_datagrams(&mut self, slot: FileSlot, token: u32) {
         self.arm_file(slot, Arm::Datagrams, token);
     }
@@ -93,7 +94,7 @@ impl Ring {
         self.queue_file_op(entry, OpKey::new(Op::Arm(arm), index));
     }
 
-    /// Arms again, but later.
+    /// Arms again after a pause.
     fn queue_pause(&mut self, index: u32, arm: Arm) {
         self.stats.pauses += 1;
         let entry = opcode::Timeout::new(&raw const self.memory.shared.pause).build();
@@ -154,7 +155,7 @@ impl Ring {
         completion.filter(|_| !is_closing)
     }
 
-    /// The kernel has stopped: goes on, at once or after a pause.
+    /// Arms a way again that the kernel has ended, at once or after a pause.
     fn arm_again(&mut self, index: u32, arm: Arm, result: Result<u32, i32>) {
         match result {
             Ok(_) | Err(libc::ENOBUFS | libc::EINTR | libc::ECONNABORTED) => {
@@ -235,5 +236,5 @@ pub(super) const DATAGRAM_BUFFER_BYTES: u32 = 16 + ADDRESS_BYTES + 4 + (2 << 10)
 
 const WAKE_COUNT_BYTES: u32 = 8;
 
-/// Long enough to be no load, short enough that a client does not give up connecting.
+/// Long enough to cost nothing, and shorter than the patience of a client that connects.
 const PAUSE_MS: u64 = 100;

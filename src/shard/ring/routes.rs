@@ -1,11 +1,11 @@
-//! Remembers for which destinations of which sockets something does not work.
+//! Remembers the destinations of each socket for which a kind of send does not work.
 //!
-//! Bound: `ROUTES_MAX` destinations; when more refuse, their sockets do without altogether.
+//! Bound: `ROUTES_MAX` destinations. When more refuse, their sockets are remembered as a whole.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-/// See the module. Sockets are named by their place in the table of registered files.
+/// Routes that refuse. Sockets are named by their place in the table of registered files.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
     refusing: HashSet<(u32, IpAddr)>,
@@ -13,14 +13,14 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Whether nothing speaks against the route.
+    /// Whether no refusal of the route is known.
     pub(super) fn is_open(&self, file_index: u32, to: IpAddr) -> bool {
         // The usual case first: nothing was ever refused, nothing is hashed.
         (self.refusing.is_empty() || !self.refusing.contains(&(file_index, to.to_canonical())))
             && (self.sockets.is_empty() || !self.sockets.contains(&file_index))
     }
 
-    /// The route refuses.
+    /// Remembers that the route refuses.
     pub(super) fn refuse(&mut self, file_index: u32, to: IpAddr) {
         if self.refusing.len() < ROUTES_MAX {
             self.refusing.insert((file_index, to.to_canonical()));
@@ -29,7 +29,7 @@ impl Routes {
         }
     }
 
-    /// The file is closed; its index will name another one.
+    /// Forgets a closed file, whose index will name another one.
     pub(super) fn forget(&mut self, file_index: u32) {
         if !self.refusing.is_empty() {
             self.refusing.retain(|(index, _)| *index != file_index);
@@ -38,7 +38,7 @@ impl Routes {
     }
 }
 
-/// A tunnel's clients fit; a network where everything refuses is better known by its socket.
+/// Enough for the clients behind a tunnel. Where a whole network refuses, the socket is remembered.
 const ROUTES_MAX: usize = 256;
 
 #[cfg(test)]

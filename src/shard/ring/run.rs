@@ -4,13 +4,14 @@
 //! start_run -> Run: try_packet .. try_packet -> submit --enter--> kernel --> RunSent, slot free
 //! slot: [gather][sockaddr][cmsg UDP_SEGMENT][msghdr]     one block of slots, made at start
 //! ```
-//! A run's packets have the size of its first, but for one shorter tail, so that the kernel can cut
-//! them apart again (`UDP_SEGMENT`). Sends never wait in the kernel (`MSG_DONTWAIT`): a send that
-//! waits is overtaken by the next one. What finds no room comes back as `SendFailure::Again`.
+//! The packets of a run have the size of the first one, except for one shorter tail, so that the
+//! kernel can cut them apart again (`UDP_SEGMENT`). Sends never wait in the kernel
+//! (`MSG_DONTWAIT`), because the next send would overtake one that waits. A send that finds no room
+//! fails with `SendFailure::Again`.
 //!
-//! Invariants: a slot is off the free list from `start_run` until its last completion; titles,
-//! blocks of windows and batches that its iovecs point into are held as long.
-//! Bounds: `RUN_PACKETS_MAX` packets and one datagram's bytes a run; `run_slots` runs.
+//! Invariants: a slot is off the free list from `start_run` until its last completion. Titles,
+//! blocks of windows and batches that its iovecs point to are held as long.
+//! Bounds: `RUN_PACKETS_MAX` packets and the bytes of one datagram a run; `run_slots` runs.
 //! DESIGN section 6.3, 6.4, 6.9.
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
 
@@ -34,16 +35,16 @@ use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::media::window::{Packet, PacketWindow};
 use crate::rtp::RtxPieces;
 
-/// Packets in one run at most: where the gain of segmentation ends (DESIGN section 6).
+/// Most packets in one run; more gain nothing from segmentation (DESIGN section 6).
 pub const RUN_PACKETS_MAX: u16 = 16;
 
-/// Bytes of a datagram that `send_datagram` takes at most: no compound RTCP packet is larger.
+/// Most bytes of a datagram of `send_datagram`; no compound RTCP packet is larger.
 pub const DATAGRAM_BYTES_MAX: usize = LIMITS.arena_bytes;
 
-/// Memory of all runs.
+/// Memory of all runs in flight or under construction.
 pub(super) struct RunSlots {
     slots: Box<[RunSlot]>,
-    /// Last in, first out: a slot that is warm in the cache is used first.
+    /// Free slots; the slot freed last is used first, while it is warm in the cache.
     free: Vec<u32>,
 }
 
@@ -60,17 +61,17 @@ struct RunSlot {
     is_zerocopy: bool,
 }
 
-/// The run queued last, when it was submitted to be followed by another to the same client.
+/// The run queued last, if the next run to the same client is to be linked to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct OpenChain {
     file: FileSlot,
     to: SocketAddr,
     runs: u32,
-    /// Count of queued operations when the run had been queued.
+    /// Number of operations queued so far when the run was queued.
     queued_count: u64,
 }
 
-/// A run under construction. Dropped without `submit`, nothing is sent.
+/// A run that takes packets. Dropped without `submit`, it sends nothing.
 pub struct Run<'a> {
     ring: &'a mut Ring,
     index: u32,
@@ -82,8 +83,8 @@ pub struct Run<'a> {
 
 impl Ring {
     /// Starts a run to one client. `to` must be of the socket's family: see
-    /// `sockets::to_socket_address`. `None`: no slot is free, or as many runs are linked as can be;
-    /// try in the next turn.
+    /// `sockets::to_socket_address`. `None`: no slot is free, or the chain of linked runs has its
+    /// largest length; the caller tries again in the next turn.
     pub fn start_run(&mut self, slot: FileSlot, to: SocketAddr, token: u32) -> Option<Run<'_>> {
         let chain_is_full = self.chain.is_some_and(|chain| {
             chain.file == slot && chain.to == to && chain.runs >= self.chain_runs_max()
@@ -96,19 +97,19 @@ impl Ring {
         Some(Run { ring: self, index, gso, segment_bytes: 0, has_tail: false, is_submitted: false })
     }
 
-    /// Whether `start_run` may find a slot.
+    /// Whether a slot is free.
     #[must_use]
     pub fn has_free_run(&self) -> bool {
         !self.memory.runs.free.is_empty()
     }
 
-    /// How many slots `start_run` and `send_datagram` find.
+    /// Number of free slots.
     #[must_use]
     pub fn free_run_count(&self) -> usize {
         self.memory.runs.free.len()
     }
 
-    /// Sends one datagram that is copied: RTCP. False: no slot is free, or more bytes than
+    /// Sends a copy of one RTCP datagram. False: no slot is free, or the datagram is longer than
     /// `DATAGRAM_BYTES_MAX`. Only a failure is reported, as `RunSent` with 0 packets.
     pub fn send_datagram(
         &mut self,
@@ -233,9 +234,9 @@ impl Ring {
 }
 
 impl Run<'_> {
-    /// Adds a packet. False: it does not fit this run (too many packets, larger than the first,
-    /// behind a shorter one, no segmentation on this route, out of room): submit this run, start
-    /// another.
+    /// Adds a packet. False: the run is full (too many packets, out of room), or the packet does
+    /// not fit (larger than the first, behind a shorter one, no segmentation on this route). The
+    /// caller submits the run and starts another.
     ///
     /// # Errors
     /// The packet can never be sent; the run is as before.
@@ -340,15 +341,15 @@ impl Run<'_> {
         );
     }
 
-    /// Packets in the run.
+    /// Number of packets in the run.
     #[must_use]
     pub fn packet_count(&self) -> u16 {
         self.ring.memory.runs.slots[self.index as usize].packets
     }
 
-    /// Queues the run for the next `enter`; an empty one is dropped. `linked`: another run to the
-    /// same client follows, which must not be sent when this one fails. It has to be the next
-    /// operation; when something else is queued in between, the link is off.
+    /// Queues the run for the next `enter`; an empty run is dropped. `linked`: the next run to the
+    /// same client must not be sent when this one fails. That run must be the next operation; any
+    /// other operation in between removes the link.
     pub fn submit(mut self, linked: bool) {
         if self.packet_count() > 0 {
             self.is_submitted = true;
@@ -408,7 +409,7 @@ impl RunSlots {
 }
 
 impl RunSlot {
-    /// Fills in the message; all pointers are into this slot.
+    /// Fills in the message, whose pointers all lie in this slot.
     fn prepare(&mut self, segment_bytes: usize) {
         self.address.set(self.to);
         let iovecs = self.gather.iovecs_mut();
@@ -432,8 +433,8 @@ impl RunSlot {
 /// 16 headers with 240 inline bytes each, or an RTCP packet; on average six pieces a packet.
 const LIMITS: GatherLimits = GatherLimits { iovecs: 96, arena_bytes: 4_096, held: 4 };
 
-/// What one UDP send carries over IPv4: 65,535 less the headers of IP and UDP.
+/// Most bytes of one UDP send over IPv4: 65,535 less the headers of IP and UDP.
 const RUN_BYTES_MAX: usize = 65_507;
 
-/// Runs in one chain at most: twice what a turn sends to one client without segmentation.
+/// Most runs in one chain: twice as many as a turn sends to one client without segmentation.
 const CHAIN_RUNS_MAX: u32 = 64;

@@ -5,10 +5,10 @@
 //!                                                 StreamSent, slot free, next send may start
 //! [ "RTSP/1.0 200 OK.." ][ $ ch len | rtp | payload ][ $ ch len | rtp | payload ] ..
 //! ```
-//! Invariants: at most one send is in flight on a connection, since two interleave and corrupt the
-//! stream; the kernel finishes a send or fails it (`MSG_WAITALL`); no send has a part of a packet.
-//! Bounds: `LIMITS` a send; as many slots as connections have sends in flight at once, and sends
-//! wait for a notice; their memory is used again. RFC 2326 s10.12, DESIGN section 6.7.
+//! Invariants: at most one send is in flight on a connection, because two would interleave. The
+//! kernel finishes a send or fails it (`MSG_WAITALL`). No send has a part of a packet.
+//! Bounds: `LIMITS` for a send; one slot for each send that is in flight or waits for its notice.
+//! Memory of slots is used again. RFC 2326 s10.12, DESIGN section 6.7.
 #![allow(unsafe_code, reason = "messages for the kernel; a room with unsafe code")]
 
 use std::fmt;
@@ -31,10 +31,10 @@ use crate::media::window::{Packet, PacketWindow};
 /// Memory of all stream sends.
 #[derive(Default)]
 pub(super) struct StreamSlots {
-    /// Boxed, because the kernel knows their addresses while the vector grows.
+    /// Boxed: a slot must not move while the kernel has its address, also when the vector grows.
     #[expect(clippy::vec_box, reason = "addresses must not change")]
     slots: Vec<Box<StreamSlot>>,
-    /// Last in, first out, as for runs.
+    /// Free slots; the slot freed last is used first.
     free: Vec<u32>,
 }
 
@@ -46,7 +46,7 @@ struct StreamSlot {
     is_zerocopy: bool,
 }
 
-/// A send under construction. Dropped without `submit`, nothing is sent.
+/// A send that takes bytes and packets. Dropped without `submit`, it sends nothing.
 pub struct StreamSend<'a> {
     ring: &'a mut Ring,
     index: u32,
@@ -54,7 +54,7 @@ pub struct StreamSend<'a> {
 }
 
 impl Ring {
-    /// Starts a send on a connection. `None`: one is in flight on it, or the slot is not open.
+    /// Starts a send on a connection. `None`: one is in flight, or the slot is not open.
     pub fn start_stream_send(&mut self, slot: FileSlot, token: u32) -> Option<StreamSend<'_>> {
         if !self.files.start_stream(slot) {
             return None;
@@ -132,8 +132,8 @@ impl Ring {
 }
 
 impl StreamSend<'_> {
-    /// Appends copied bytes: RTSP replies, interleaved RTCP. False: no room, and nothing was added;
-    /// submit, and go on when it has ended.
+    /// Appends a copy of bytes (RTSP replies, interleaved RTCP). False: there is no room, and
+    /// nothing was added; the caller submits, and goes on when the send has ended.
     pub fn push_bytes(&mut self, bytes: &[u8]) -> bool {
         self.gather().push_bytes(bytes)
     }
@@ -177,19 +177,19 @@ impl StreamSend<'_> {
         self.gather().push_range(&head, batch, packet.range_behind(header.len()))
     }
 
-    /// Nothing was pushed yet.
+    /// Whether nothing was pushed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ring.memory.streams.slots[self.index as usize].gather.is_empty()
     }
 
-    /// Bytes pushed so far.
+    /// Number of bytes pushed.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.ring.memory.streams.slots[self.index as usize].gather.bytes()
     }
 
-    /// Queues the send for the next `enter`; an empty one is dropped.
+    /// Queues the send for the next `enter`; an empty send is dropped.
     pub fn submit(mut self) {
         if !self.is_empty() {
             self.is_submitted = true;
@@ -219,7 +219,7 @@ impl fmt::Debug for StreamSend<'_> {
 }
 
 impl StreamSlots {
-    /// Slots that are not free.
+    /// Number of slots in use.
     #[cfg(test)]
     pub(super) fn in_use(&self) -> usize {
         self.slots.len() - self.free.len()
@@ -257,14 +257,14 @@ impl StreamSlots {
 /// The kernel takes 1,024 iovecs; a frame of 450 packets fits. Replies with a long SDP are copied.
 const LIMITS: GatherLimits = GatherLimits { iovecs: 900, arena_bytes: 256 << 10, held: 64 };
 
-/// A frame of sixty packets, with replies and reports: more is rare.
+/// Room for a frame of sixty packets with replies and reports; more is rare.
 const USUAL: GatherLimits = GatherLimits { iovecs: 128, arena_bytes: 4_096, held: 64 };
 
-/// Beyond this, the memory of a rare long reply is given back.
+/// Arena that a free slot keeps; the memory of a rare long reply is freed.
 const ARENA_KEPT_BYTES: usize = 16 << 10;
 
-/// RFC 3550 s5.1, without CSRCs.
+/// Bytes of an RTP header without CSRCs (RFC 3550 s5.1).
 const RTP_HEADER_BYTES: u16 = 12;
 
-/// The same behind what RFC 2326 s10.12 puts before it.
+/// Bytes of that header with the interleaved prefix (RFC 2326 s10.12).
 const FRAMED_HEADER_BYTES: usize = 4 + RTP_HEADER_BYTES as usize;

@@ -1,14 +1,14 @@
-//! The kernel's side of the ring: submission, the wait, completions, registered files.
+//! The system calls of the ring: submission, the wait, completions, registered files.
 //!
 //! ```text
 //! queue() -> VecDeque --enter--> submission queue --> kernel --> completion queue -> next_cqe()
 //! ```
-//! Operations are collected in a queue of our own and handed over by `enter`, in order, so that
-//! whoever adds one never finds the submission queue full, and a chain of linked operations is
-//! never cut by its end: the kernel ends a chain where a submission ends.
+//! Operations wait in a queue of the program, and `enter` hands them over in order. So adding an
+//! operation never fails for lack of room, and no chain of linked operations is cut: the kernel
+//! ends a chain where a submission ends.
 //!
-//! Invariants: operations start in the order in which they were queued; `in_kernel` is exact.
-//! Bound: the queue holds at most one entry per slot and arm, all of which are bounded.
+//! Invariants: operations start in the order in which they were queued. `in_kernel` is exact.
+//! Bound: the queue has at most one entry for each slot and armed way, which are bounded.
 #![allow(unsafe_code, reason = "system calls with pointers; a room with unsafe code")]
 
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 use super::config::{RingConfig, RingError};
 use crate::base::time::Mono;
 
-/// See the module.
+/// One io_uring with the queue before it.
 pub(super) struct Uring {
     uring: IoUring,
     queue: VecDeque<Queued>,
@@ -44,7 +44,7 @@ pub(super) enum Wait {
 
 struct Queued {
     entry: squeue::Entry,
-    /// The next entry of the queue starts only if this one succeeds.
+    /// The next entry of the queue starts only when this one has succeeded.
     links_next: bool,
 }
 
@@ -89,7 +89,7 @@ impl Uring {
         self.enter_flags.contains(EnterFlags::NO_IOWAIT)
     }
 
-    /// The kernel knows sends without a copy.
+    /// Whether the kernel has sends without a copy.
     pub(super) fn has_zerocopy(&self) -> bool {
         self.has_zerocopy
     }
@@ -102,22 +102,22 @@ impl Uring {
         self.uring.params().cq_entries()
     }
 
-    /// Operations that the kernel has, or is about to be handed, and has not completed.
+    /// Number of operations that are queued or in the kernel, and not completed.
     pub(super) fn in_kernel(&self) -> u32 {
         self.in_kernel
     }
 
-    /// Operations queued since the start.
+    /// Number of operations queued since the start.
     pub(super) fn queued_count(&self) -> u64 {
         self.queued_count
     }
 
-    /// System calls made to submit and wait.
+    /// Number of system calls to submit and wait.
     pub(super) fn enters(&self) -> u64 {
         self.enters
     }
 
-    /// Adds an operation; it starts with the next `enter`.
+    /// Queues an operation; the next `enter` starts it.
     ///
     /// # Safety
     /// Every pointer in `entry` must be valid, and what the kernel may write to must not be used
@@ -135,18 +135,18 @@ impl Uring {
         }
     }
 
-    /// Forgets operations that the kernel has not seen. Only for the end of the ring.
+    /// Drops operations that were not handed to the kernel. Only for the end of the ring.
     pub(super) fn drop_queued(&mut self) {
         self.queue.clear();
     }
 
-    /// The kernel can wait until a time.
+    /// Whether the kernel can wait until a time.
     pub(super) fn has_absolute_waits(&self) -> bool {
         self.has_absolute_waits
     }
 
-    /// Hands over all that is queued and waits for `want` completions. All completions that are
-    /// ready are in the queue then.
+    /// Hands over the queue and waits for `want` completions. On return, all completions that are
+    /// ready are in the completion queue.
     pub(super) fn enter(&mut self, want: u32, wait: Wait) -> Result<(), RingError> {
         loop {
             let all = self.fill();
@@ -176,17 +176,17 @@ impl Uring {
         Some(cqe)
     }
 
-    /// Puts a descriptor at `index` of the registered files.
+    /// Registers a descriptor at `index`.
     pub(super) fn register(&self, index: u32, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.uring.submitter().register_files_update(index, &[fd.as_raw_fd()]).map(drop)
     }
 
-    /// Empties `index` of the registered files.
+    /// Removes the descriptor at `index`.
     pub(super) fn unregister(&self, index: u32) -> io::Result<()> {
         self.uring.submitter().register_files_update(index, &[-1]).map(drop)
     }
 
-    /// Moves entries to the submission queue, chains only as a whole. True: nothing is left.
+    /// Moves entries to the submission queue, chains as a whole. True: the queue is empty.
     fn fill(&mut self) -> bool {
         let mut submission = self.uring.submission();
         while !self.queue.is_empty() {
@@ -253,8 +253,8 @@ fn build(config: &RingConfig) -> Result<IoUring, RingError> {
     })
 }
 
-/// Seccomp profiles and old kernels: say at start what would fail later. Whether there are sends
-/// without a copy.
+/// Checks at the start for operations that old kernels and seccomp profiles do not allow. Returns
+/// whether there are sends without a copy.
 fn probe(uring: &IoUring) -> Result<bool, RingError> {
     let mut probe = Probe::new();
     let known = uring.submitter().register_probe(&mut probe);

@@ -1,24 +1,23 @@
-//! Sends whose bytes the kernel takes from our memory instead of copying them.
+//! Sends without a copy: the kernel reads the bytes in the program's memory.
 //!
 //! ```text
 //! queue --> result (the send is under way) ... notice (the kernel has let go of the memory)
 //!           caller is told, next send may start       slot is free
 //! ```
-//! Without a copy the network card reads the pages itself, at the price of pinning each and of a
-//! second completion. It pays where pieces are large; RTP packets gathered from header and payload
-//! are not (DESIGN section 6.8), so `auto` looks at the shape of each send. Where the kernel had to
-//! copy after all (loopback, veth, devices without scatter-gather) it says so in the notice, and
-//! `auto` sends there plainly from then on.
+//! Such a send costs the pinning of each page and a second completion. It pays where pieces are
+//! large. Pieces of RTP packets are small (DESIGN section 6.8), so `auto` looks at the shape of
+//! each send. Loopback, veth and devices without scatter-gather copy after all. The notice tells,
+//! and `auto` copies on that route from then on.
 //!
-//! Invariant: memory of a send is not touched or freed between its result and its notice.
-//! Bound: `NOTICES_MAX` sends that wait for their notice; beyond, sends are copied.
+//! Invariant: the memory of a send is not touched or freed before its notice.
+//! Bound: `NOTICES_MAX` sends wait for their notice; further sends are copied.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::routes::Routes;
 use crate::base::mode::Mode;
 
-/// What a send looks like to a network card.
+/// Shape of a send: its size and its pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) bytes: usize,
@@ -26,7 +25,7 @@ pub(super) struct Shape {
     pub(super) fragments: usize,
 }
 
-/// Where a send goes.
+/// Destination of a send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outlet {
     /// Datagrams to this address.
@@ -35,28 +34,28 @@ pub(super) enum Outlet {
     Stream,
 }
 
-/// Sends without a copy, and those that were meant to be, by kind: datagrams, streams.
+/// Notices of sends without a copy, by kind: datagrams, streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ZerocopyStats {
-    /// Notices that the kernel had no need to copy.
+    /// Sends that the kernel did not copy.
     pub sent: [u64; 2],
-    /// Notices that it copied.
+    /// Sends that the kernel copied after all.
     pub copied: [u64; 2],
 }
 
-/// See the module.
+/// Decides which sends go without a copy, and counts their notices.
 #[derive(Debug)]
 pub(super) struct Zerocopy {
     mode: Mode,
-    /// Where the kernel copies.
+    /// Routes on which the kernel copies.
     routes: Routes,
-    /// Sends whose notice has not come.
+    /// Number of sends whose notice has not come.
     awaited: u32,
     stats: ZerocopyStats,
 }
 
 impl Zerocopy {
-    /// Off where the kernel does not know the operation.
+    /// Makes the decision for a mode; always off when the kernel lacks the operation.
     pub(super) fn new(mode: Mode, is_supported: bool) -> Self {
         let mode = if is_supported { mode } else { Mode::Off };
         Self { mode, routes: Routes::default(), awaited: 0, stats: ZerocopyStats::default() }
@@ -75,7 +74,7 @@ impl Zerocopy {
         self.awaited
     }
 
-    /// Whether to send without a copy. `shape` is only looked at when it may matter.
+    /// Whether to send without a copy. `shape` is called only when it may matter.
     pub(super) fn is_wanted(
         &self,
         file_index: u32,
@@ -102,18 +101,18 @@ impl Zerocopy {
         fits && pays
     }
 
-    /// A send without a copy is queued.
+    /// Counts a queued send without a copy.
     pub(super) fn start(&mut self) {
         self.awaited += 1;
     }
 
-    /// The send has failed, and no notice will come.
+    /// Counts a failed send, which gets no notice.
     pub(super) fn end_unnoticed(&mut self) {
         self.awaited -= 1;
     }
 
-    /// The kernel has let go of a send's memory. `result` is that of the notice; the file may be
-    /// closed by now.
+    /// Handles a notice: the kernel has released the memory of a send. `result` is that of the
+    /// notice. The file may be closed by now.
     pub(super) fn end(&mut self, file_index: Option<u32>, outlet: Outlet, result: i32) {
         self.awaited -= 1;
         let was_copied = result.cast_unsigned() & COPIED != 0;
@@ -124,13 +123,13 @@ impl Zerocopy {
         }
     }
 
-    /// The file is closed; its index will name another one.
+    /// Forgets a closed file, whose index will name another one.
     pub(super) fn forget(&mut self, file_index: u32) {
         self.routes.forget(file_index);
     }
 }
 
-/// A connection has one peer: any address stands for it.
+/// Stands for the peer of a connection.
 fn ip(outlet: Outlet) -> IpAddr {
     match outlet {
         Outlet::Datagrams(ip) => ip,
@@ -138,7 +137,7 @@ fn ip(outlet: Outlet) -> IpAddr {
     }
 }
 
-/// Fragments of some memory: the pages that its pieces lie in.
+/// Number of pages that a piece of memory lies in.
 pub(super) fn fragments(iovecs: &[libc::iovec]) -> usize {
     let pages = |iovec: &libc::iovec| {
         let offset = iovec.iov_base.addr() % PAGE_BYTES;
@@ -149,10 +148,10 @@ pub(super) fn fragments(iovecs: &[libc::iovec]) -> usize {
 
 /// `IORING_SEND_ZC_REPORT_USAGE`: the notice tells whether bytes were copied.
 pub(super) const REPORT_USAGE: u16 = 8;
-/// `IORING_NOTIF_USAGE_ZC_COPIED`: they were.
+/// `IORING_NOTIF_USAGE_ZC_COPIED`: bytes were copied.
 const COPIED: u32 = 1 << 31;
 
-/// The smallest page that there is.
+/// Size of the smallest page.
 const PAGE_BYTES: usize = 4_096;
 /// `MAX_SKB_FRAGS`: a run of datagrams is one packet to the kernel until it is cut.
 const DATAGRAM_FRAGMENTS_MAX: usize = 17;
