@@ -6,6 +6,9 @@
 //! ```
 //! A message to a home names the path; [`home_of`] gives the home's shard. A message back to a
 //! source names the source by its number on its shard. DESIGN section 5.1.
+//!
+//! A batch is one `Arc` in different envelopes: `Feed` carries the claim, which the home checks;
+//! `Batch` carries none, because only the home sends it. So no shard can take one for the other.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
