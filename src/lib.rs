@@ -9,7 +9,7 @@
 //! 2  rtsp  rtp  rtcp  media      wire formats and media formats
 //! 3  sdp  library  config        a title in words; the folder of titles; what may be set
 //! 4  poll  access  router  live/core
-//!                                PollTable, events, tasks; who may do what; switching (planned);
+//!                                PollTable, events, tasks; who may do what; an event router;
 //!                                live paths without RTSP
 //! 5  session                     what RTSP sessions of all roles share
 //! 6  vod  live                   players of titles; readers and sources of live paths
