@@ -1,16 +1,15 @@
-//! A path on a shard that has readers of it: its ring, its readers, and which of them to look at.
+//! A path on a shard with readers: the ring of the path, its readers, the queue of ready readers.
 //!
 //! ```text
-//!  batch --push--> ring, all that wait for one are queued
+//!  batch --push--> ring, readers that wait are queued
 //!  pump: pop_ready -> for each stream: next -> Run: send, take -> .. -> Waiting | At
 //!                                        ^-----------rewind-------- no room
 //! ```
-//! What its readers were sent is summed up as it is counted: whoever asks for the sums looks at no
-//! reader.
+//! Sums over the readers are kept with each count: a question for the sums visits no reader.
 //!
-//! Who is looked at, and when, is in `queues`. Invariants: a slow reader changes nothing for
-//! another; nothing is done for each packet of each reader but to count it, and nothing for each
-//! reader when a batch comes.
+//! `queues` has the order of ready readers. Invariants: a slow reader changes nothing for another
+//! reader; the work for each packet of each reader is one count; the arrival of a batch costs the
+//! same for any number of readers.
 //! Bound: `READERS_MAX` readers, the ring's limits. DESIGN section 5.4.
 
 use std::sync::Arc;
@@ -34,14 +33,14 @@ use crate::live::core::start::{Pace, StartPolicy, StreamStart, stream_starts};
 use crate::live::core::switch::Mapping;
 use crate::metrics::paths::{CARRIERS, PathTotals};
 
-/// Names a path that is here; the serial tells it from a later one in its place.
+/// Key of a path of the shard; the serial tells the path from a later one at the same index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct PathKey {
     pub(crate) index: u32,
     pub(crate) serial: u32,
 }
 
-/// Names a reader of a path on its shard; the serial tells it from a later one in its place.
+/// Key of a reader of the shard; the serial tells the reader from a later one at the same index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReaderKey {
     pub(crate) path: PathKey,
@@ -50,23 +49,23 @@ pub struct ReaderKey {
 }
 
 impl ReaderKey {
-    /// Its place among the readers of its path.
+    /// Index among the readers of the path.
     #[must_use]
     pub fn place(self) -> usize {
         self.index as usize
     }
 }
 
-/// What readers of a path are allowed.
+/// Limits of a path's readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathLimits {
-    /// What the ring may keep.
+    /// Limits of the ring.
     pub ring: RingLimits,
-    /// How late a reader may be.
+    /// Lag of a reader at which the reader skips.
     pub lag_budget: Duration,
-    /// Readers on this shard at most.
+    /// Most readers of the path on the shard.
     pub readers_max: usize,
-    /// How long the shard keeps it without readers.
+    /// Time for which the shard keeps a path without readers.
     pub linger: Duration,
 }
 
@@ -77,11 +76,11 @@ impl Default for PathLimits {
     }
 }
 
-/// See the module.
+/// A path on a shard with readers: see the module.
 #[derive(Debug)]
 pub struct LivePath {
     pub(crate) key: PathKey,
-    /// It is on the shard's list of paths with readers to look at.
+    /// The path is on the shard's list of paths with ready readers.
     pub(crate) is_listed: bool,
     name: Arc<str>,
     pub(crate) description: Arc<Description>,
@@ -90,48 +89,48 @@ pub struct LivePath {
     pub(crate) readers: Slab<(u32, Reader)>,
     serial: u32,
     primed_count: usize,
-    /// What `reader_totals` of all readers add up to.
+    /// Sum of `reader_totals` of all readers.
     totals: PathTotals,
-    /// Readers, by carrier.
+    /// Number of readers, by carrier.
     carriers: [u64; CARRIERS.len()],
     pub(crate) queues: Queues,
     limits: PathLimits,
-    /// When a key frame was last asked for because readers had lost one.
+    /// Time of the newest request for a key frame on behalf of readers that lost packets.
     pub(crate) sync_wanted: Option<Mono>,
 }
 
-/// What a stream sends next.
+/// The next packets of a stream, with the reader's lag and pace applied.
 #[derive(Debug)]
 pub enum Next<'a> {
-    /// This run now.
+    /// A run that is due now.
     Run(DueRun<'a>),
-    /// Nothing before this time.
+    /// Nothing is due before this time.
     At(Mono),
-    /// Nothing before the next batch.
+    /// Nothing is due before the next batch arrives.
     Waiting,
-    /// The reader does not play, or is gone.
+    /// The reader does not play, or has been removed.
     Idle,
 }
 
-/// A run that is due to a reader.
+/// A due run of a reader.
 #[derive(Debug)]
 pub struct DueRun<'a> {
-    /// Holds the bytes: to be held until they are sent.
+    /// Owner of the bytes: to be kept until the bytes are sent.
     pub batch: &'a Arc<PacketBatch>,
-    /// The run.
+    /// The run in the batch.
     pub run: LiveRun,
-    /// Packets at its beginning that the reader has already.
+    /// Packets at the beginning of the run that were sent already.
     pub skip_packets: u16,
-    /// What its headers differ by.
+    /// Difference between the reader's headers and the source's.
     pub mapping: Mapping,
-    /// When it was due.
+    /// Time at which the run was due.
     pub due: Mono,
 }
 
 /// What a sender report of a reader's stream says (RFC 3550 s6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamReport {
-    /// RTP time at the time that was asked for.
+    /// RTP time of the moment that `report` was asked for.
     pub rtp_ts: RtpTs,
     /// RTP packets sent.
     pub packets: u64,
@@ -139,12 +138,12 @@ pub struct StreamReport {
     pub payload_bytes: u64,
 }
 
-/// What happens to readers when their path has a source again.
+/// Whether readers go on with a new source of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Succession {
-    /// They go on.
+    /// The readers go on.
     GoOn,
-    /// They were told of other tracks: they end.
+    /// The readers end: the SDP told them of other tracks.
     End,
 }
 
@@ -153,25 +152,25 @@ pub enum Succession {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
-    /// As many as may.
+    /// The path has `readers_max` readers.
     #[error("{max} readers are enough")]
     TooManyReaders {
-        /// The limit.
+        /// `readers_max`.
         max: usize,
     },
     /// The path has no such track.
     #[error("no track {track}")]
     NoTrack {
-        /// The one asked for.
+        /// The requested track.
         track: u8,
     },
-    /// The reader has gone.
+    /// The reader has been removed.
     #[error("no such reader")]
     NoReader,
 }
 
 impl LivePath {
-    /// A path as a shard begins to listen to it: with the home's snapshot.
+    /// A path with the snapshot that the home sent.
     #[must_use]
     pub fn new(
         name: Arc<str>,
@@ -202,54 +201,54 @@ impl LivePath {
         }
     }
 
-    /// Its name.
+    /// Name of the path.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// What it carries.
+    /// Description of the present source.
     #[must_use]
     pub fn description(&self) -> &Arc<Description> {
         &self.description
     }
 
-    /// What is kept of it.
+    /// The batches that are kept.
     #[must_use]
     pub fn ring(&self) -> &BatchRing {
         &self.ring
     }
 
-    /// Readers are allowed something else from now on; those who are here stay.
+    /// Sets new limits. Present readers stay, even above `readers_max`.
     pub fn set_limits(&mut self, limits: PathLimits) {
         self.ring.set_limits(limits.ring);
         self.limits = limits;
     }
 
-    /// How long the shard keeps it without readers.
+    /// Time for which the shard keeps the path without readers.
     #[must_use]
     pub fn linger(&self) -> Duration {
         self.limits.linger
     }
 
-    /// A batch has come: all readers that have had all before it are queued.
+    /// A batch has arrived: readers that wait for a batch become ready.
     pub fn push(&mut self, batch: Arc<PacketBatch>, now: Mono) {
         if batch.generation() != self.generation {
-            // Of a source that has gone; the home tells of a new one first.
+            // The batch is of an earlier source: the home announces a new source first.
             return;
         }
         self.ring.push(batch, now);
         self.queues.release();
     }
 
-    /// The path has a source again.
+    /// The path has another source.
     pub fn handle_source(
         &mut self,
         generation: Generation,
         description: Arc<Description>,
     ) -> Succession {
         if generation == self.generation {
-            // Said again.
+            // The message is a repetition.
             self.description = description;
             return Succession::GoOn;
         }
@@ -263,15 +262,15 @@ impl LivePath {
         if goes_on { Succession::GoOn } else { Succession::End }
     }
 
-    /// What the shard knows of the source.
+    /// Generation and description of the present source, as known on this shard.
     pub(crate) fn held(&self) -> (Arc<str>, Generation, Arc<Description>) {
         (Arc::clone(&self.name), self.generation, Arc::clone(&self.description))
     }
 
-    /// A new reader. `owner` is the caller's own name for it.
+    /// Adds a reader. `owner` is the caller's number of the reader.
     ///
     /// # Errors
-    /// There are enough.
+    /// `TooManyReaders` when the path has `readers_max`.
     pub fn add_reader(&mut self, owner: u64, carrier: Carrier) -> Result<ReaderKey, PathError> {
         if self.readers.len() >= self.limits.readers_max {
             return Err(PathError::TooManyReaders { max: self.limits.readers_max });
@@ -283,10 +282,10 @@ impl LivePath {
         Ok(ReaderKey { path: self.key, index, serial: self.serial })
     }
 
-    /// One more stream of a reader; returns its place.
+    /// Adds a stream to a reader and returns the index of the stream.
     ///
     /// # Errors
-    /// No such reader, no such track.
+    /// `NoReader`, `NoTrack`.
     pub fn add_stream(&mut self, key: ReaderKey, track: u8) -> Result<u8, PathError> {
         let Some(spec) = self.description.tracks.get(usize::from(track)) else {
             return Err(PathError::NoTrack { track });
@@ -298,30 +297,30 @@ impl LivePath {
         Ok(u8::try_from(reader.streams.len() - 1).unwrap_or(u8::MAX))
     }
 
-    /// Takes a stream out of a reader; those behind it move up.
+    /// Removes a stream of a reader; the indices of later streams decrease by one.
     pub fn remove_stream(&mut self, key: ReaderKey, stream_index: u8) {
         let Some(reader) = self.reader_mut(key) else { return };
         if usize::from(stream_index) < reader.streams.len() {
             let stream = reader.streams.remove(usize::from(stream_index));
             reader.left.0 += stream.packets_sent;
             reader.left.1 += stream.payload_bytes_sent;
-            // Marks name streams by their place.
+            // Marks name streams by index.
             reader.epoch = reader.epoch.wrapping_add(1);
         }
     }
 
-    /// A reader goes.
+    /// Removes a reader.
     pub fn remove_reader(&mut self, key: ReaderKey) -> Option<Reader> {
         let (_, reader) =
             self.readers.get(key.index as usize).filter(|(serial, _)| *serial == key.serial)?;
         self.primed_count -= usize::from(matches!(reader.state, FeedState::Primed(_)));
         self.carriers[reader.carrier as usize] -= 1;
         self.totals.subtract(&reader_totals(reader));
-        // Its place in the queue is passed over when it comes up.
+        // An entry of the reader in the queue is skipped later.
         self.readers.try_remove(key.index as usize).map(|(_, reader)| reader)
     }
 
-    /// A reader.
+    /// A reader by its key.
     #[must_use]
     pub fn reader(&self, key: ReaderKey) -> Option<&Reader> {
         let (serial, reader) = self.readers.get(key.index as usize)?;
@@ -336,13 +335,13 @@ impl LivePath {
         })
     }
 
-    /// Places of readers: each has one below this number, and keeps it.
+    /// Upper bound of the readers' indices: each reader keeps its index.
     #[must_use]
     pub fn reader_places(&self) -> usize {
         self.readers.capacity()
     }
 
-    /// The reader in a place.
+    /// The reader with this index.
     #[must_use]
     pub fn reader_at(&self, place: usize) -> Option<(ReaderKey, &Reader)> {
         let (serial, reader) = self.readers.get(place)?;
@@ -350,43 +349,43 @@ impl LivePath {
         Some((ReaderKey { path: self.key, index, serial: *serial }, reader))
     }
 
-    /// What it is known by here.
+    /// Key of the reader with this index.
     #[must_use]
     pub fn key(&self) -> PathKey {
         self.key
     }
 
-    /// Readers.
+    /// Number of readers.
     #[must_use]
     pub fn reader_count(&self) -> usize {
         self.readers.len()
     }
 
-    /// What its readers of now were sent, together.
+    /// Sum of the counters of the present readers.
     #[must_use]
     pub fn totals(&self) -> &PathTotals {
         &self.totals
     }
 
-    /// Its readers of now, by carrier.
+    /// Number of present readers, by carrier.
     #[must_use]
     pub fn readers_by_carrier(&self) -> [u64; CARRIERS.len()] {
         self.carriers
     }
 
-    /// Whether a reader's PLAY waits: after a batch, `starts` may know more.
+    /// Whether the PLAY request of any reader waits: `starts` may know more after a batch.
     #[must_use]
     pub fn has_primed(&self) -> bool {
         self.primed_count > 0
     }
 
-    /// Whether this reader's PLAY waits.
+    /// Whether the PLAY request of this reader waits.
     #[must_use]
     pub fn is_primed(&self, key: ReaderKey) -> bool {
         self.reader(key).is_some_and(|reader| matches!(reader.state, FeedState::Primed(_)))
     }
 
-    /// PLAY: finds where the reader begins. It is sent nothing before `play`.
+    /// Handles PLAY: moves the reader to where it begins. The reader is sent nothing before `play`.
     pub fn prepare(&mut self, key: ReaderKey, policy: StartPolicy) {
         self.set_feed_state(key, FeedState::Primed(policy));
         let Some((serial, reader)) = self.readers.get_mut(key.index as usize) else { return };
@@ -395,8 +394,8 @@ impl LivePath {
         }
     }
 
-    /// The reader's part of `RTP-Info`, a stream each, in their order; `None` where the first
-    /// packet is not known yet.
+    /// First packets of the reader's streams for `RTP-Info`, in the order of the streams; `None`
+    /// for a stream whose first packet is not known yet.
     pub fn starts(&mut self, key: ReaderKey) -> Vec<Option<StreamStart>> {
         let Some((serial, reader)) = self.readers.get_mut(key.index as usize) else {
             return Vec::new();
@@ -416,7 +415,7 @@ impl LivePath {
         stream_starts(&firsts)
     }
 
-    /// PLAY is answered: from now on the reader is sent what is due.
+    /// PLAY is answered: the reader is sent packets from now on.
     pub fn play(&mut self, key: ReaderKey, now: Mono) {
         self.set_feed_state(key, FeedState::Playing);
         let ring = &self.ring;
@@ -434,7 +433,7 @@ impl LivePath {
         self.queue(key);
     }
 
-    /// PAUSE: nothing more is sent, and what is in flight is not put back.
+    /// Handles PAUSE: no more packets are sent, and runs in flight are not put back.
     pub fn pause(&mut self, key: ReaderKey) {
         self.set_feed_state(key, FeedState::Idle);
         if let Some(reader) = self.reader_mut(key) {
@@ -442,7 +441,7 @@ impl LivePath {
         }
     }
 
-    /// What a stream sends next. A reader that is too late skips here.
+    /// The next packets of a stream. A reader that is too late skips here.
     pub fn next(&mut self, key: ReaderKey, stream_index: u8, now: Mono) -> Next<'_> {
         let lag_budget = self.limits.lag_budget;
         let Some((serial, reader)) = self.readers.get_mut(key.index as usize) else {
@@ -451,7 +450,7 @@ impl LivePath {
         if *serial != key.serial || reader.state != FeedState::Playing {
             return Next::Idle;
         }
-        // Bounded: behind a skip a stream is neither late nor gone from the ring.
+        // Bounded: after a skip a stream is neither late nor behind the ring.
         for _ in 0..3 {
             let Some(stream) = reader.streams.get_mut(usize::from(stream_index)) else {
                 return Next::Idle;
@@ -464,8 +463,8 @@ impl LivePath {
                 Peek::Run { no, run, packet, mapping } => (no, run, packet, mapping),
                 Peek::Waiting => return Next::Waiting,
                 Peek::Evicted => {
-                    // Whose fault that is: a ring that keeps what its readers may be late by has
-                    // done its part.
+                    // The reason is the reader if the ring keeps as much as the lag budget
+                    // allows.
                     let kept = self.ring.oldest().map(|batch| now.since(batch.received()));
                     let is_ring_short = kept.is_some_and(|kept| kept <= lag_budget);
                     let late = reader.late_reason();
@@ -492,7 +491,7 @@ impl LivePath {
         Next::Waiting
     }
 
-    /// Takes `packets` of the run that `next` gave for the stream.
+    /// Takes `packets` packets of the run that `next` returned for the stream.
     pub fn take(&mut self, key: ReaderKey, stream_index: u8, packets: u16) -> Option<LiveMark> {
         let (serial, reader) = self.readers.get_mut(key.index as usize)?;
         let epoch = reader.epoch;
@@ -503,17 +502,17 @@ impl LivePath {
         stream.take(&self.ring, stream_index, epoch, packets)
     }
 
-    /// What was taken has gone out, or is handed over to whom takes nearly all.
+    /// The packets of a mark were sent, or handed over to the kernel, which sends nearly all.
     pub fn confirm(&mut self, key: ReaderKey, mark: &LiveMark) {
         self.count_sent(key, mark, ReaderStream::confirm);
     }
 
-    /// What was confirmed has not gone out after all.
+    /// Undoes `confirm`: the packets of the mark were not sent.
     pub fn deny(&mut self, key: ReaderKey, mark: &LiveMark) {
         self.count_sent(key, mark, ReaderStream::deny);
     }
 
-    /// The socket did not take it: it is next again. False when that means nothing any more.
+    /// The socket refused the run: the stream goes back to it. False when the mark is stale.
     pub fn rewind(&mut self, key: ReaderKey, mark: &LiveMark) -> bool {
         let is_current = |reader: &&mut Reader| reader.epoch == mark.epoch;
         let Some(reader) = self.reader_mut(key).filter(is_current) else { return false };
@@ -521,8 +520,8 @@ impl LivePath {
         stream.is_some_and(|stream| stream.rewind(mark))
     }
 
-    /// What a sender report says, for the time `utc_ns`. `None`: nothing was sent, or nothing is
-    /// known of the track's clock.
+    /// Figures of a sender report for the time `utc_ns`. `None` when no packet was sent, or when
+    /// the clock of the track is unknown.
     #[must_use]
     pub fn report(&self, key: ReaderKey, stream_index: u8, utc_ns: i64) -> Option<StreamReport> {
         let stream = self.reader(key)?.streams.get(usize::from(stream_index))?;
@@ -535,10 +534,10 @@ impl LivePath {
         })
     }
 
-    /// The packet that a reader knows as `seq`, to be sent again.
+    /// The packet to retransmit that the reader knows by the sequence number `seq`.
     ///
     /// # Errors
-    /// It was not sent, is gone, or too much is asked for.
+    /// The packet was not sent or has left the ring, or the budget is used up.
     pub fn find_sent(
         &mut self,
         key: ReaderKey,
@@ -551,7 +550,7 @@ impl LivePath {
         stream.ok_or(RetransmitError::NotSent)?.find_sent(&self.ring, seq)
     }
 
-    /// How late a reader is: the distance of its latest stream to the newest batch.
+    /// Lag of a reader: the time between its latest stream and the newest batch.
     #[must_use]
     pub fn lag(&self, key: ReaderKey) -> Duration {
         let place = |reader: &Reader| reader.streams.iter().map(|s| s.cursor.place.no).min();
@@ -566,7 +565,7 @@ impl LivePath {
         (*serial == key.serial).then_some(reader)
     }
 
-    /// Changes what a stream has sent, and the sums of all with it.
+    /// Changes the counters of a stream, and the sums with them.
     fn count_sent(
         &mut self,
         key: ReaderKey,
@@ -579,7 +578,7 @@ impl LivePath {
         let before = (stream.packets_sent, stream.payload_bytes_sent);
         count(stream, mark);
         let (totals, carrier) = (&mut self.totals, reader.carrier as usize);
-        // Modulo 2^64: what is taken back is less than what was added before.
+        // Modulo 2^64: no more is subtracted than was added before.
         let one = |sum: &mut u64, before: u64, after: u64| {
             *sum = sum.wrapping_add(after.wrapping_sub(before));
         };

@@ -6,14 +6,14 @@
 //! ```
 //! A run whose headers are the source's own is one range of its batch; others are gathered packet
 //! by packet with 12 bytes of header each. A reader is sent `BURST_PACKETS_MAX` packets of a stream
-//! in a turn, of a large batch up to `LARGE_BURST_PACKETS_MAX`; the rest follows every 2 ms. Those
-//! who are live come before those who catch up.
+//! in a turn, of a large batch up to `LARGE_BURST_PACKETS_MAX`; the rest follows every 2 ms. Live
+//! readers come before readers that catch up.
 //!
-//! Where a reader's packets go is told by its owner ([`Owner`]).
+//! The owner of a reader ([`Owner`]) knows the reader's transport.
 //!
-//! Invariants: what was taken from a path is confirmed, or denied and put back or lost; nothing is
-//! allocated for a run or a reader. Bounds: `LIVE_RUNS_MAX` and `BEHIND_RUNS_MAX` runs a turn.
-//! DESIGN sections 5.4, 5.5, 6.
+//! Invariants: a run that was taken from a path is confirmed, or denied and then put back or lost;
+//! nothing is allocated for a run or a reader.
+//! Bounds: `LIVE_RUNS_MAX` and `BEHIND_RUNS_MAX` runs a turn. DESIGN sections 5.4, 5.5, 6.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,59 +76,59 @@ pub trait BatchFrames {
     ) -> bool;
 }
 
-/// The owners of readers, by the names that the readers have them by.
+/// The owners of readers, by number.
 pub trait Owners {
-    /// One of them.
+    /// Owner of a reader.
     type Owner: Owner;
 
-    /// An owner.
+    /// An owner by its number.
     fn owner(&self, name: u64) -> Option<&Self::Owner>;
 
     /// An owner.
     fn owner_mut(&mut self, name: u64) -> Option<&mut Self::Owner>;
 }
 
-/// The owner of a reader: it knows where the reader's packets go.
+/// Owner of a reader: knows the transport of the reader's packets.
 pub trait Owner {
-    /// Names a connection.
+    /// Key of a connection.
     type Connection: Copy;
 
-    /// The reader.
+    /// Key of the reader.
     fn key(&self) -> ReaderKey;
 
-    /// Its streams; they stand in the order of those of the reader.
+    /// Number of streams; the order is that of the reader's streams.
     fn stream_count(&self) -> usize;
 
-    /// Where a stream's packets go.
+    /// Destination of a stream's packets.
     fn to(&self, stream_index: u8) -> To;
 
-    /// Whether its packets go over a connection.
+    /// Whether the packets are interleaved with a connection.
     fn is_interleaved(&self) -> bool;
 
-    /// That connection, while it lives.
+    /// The connection, while it is open.
     fn connection(&self) -> Option<Self::Connection>;
 
-    /// A stream's packets are sent under this SSRC.
+    /// The packets of a stream are sent with this SSRC from now on.
     fn note_ssrc(&mut self, stream_index: u8, ssrc: Ssrc);
 }
 
-/// Where a stream's packets go.
+/// Destination of a stream's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
-    /// To a client's address.
+    /// Datagrams to an address of the client.
     Datagrams {
-        /// From this pair of sockets.
+        /// Number of the pair of sockets that sends.
         pair: u16,
-        /// The address.
+        /// The client's RTP address.
         client: SocketAddr,
     },
-    /// On a channel of the reader's connection.
+    /// A channel of the reader's connection.
     Channel(u8),
-    /// Nowhere: there is no such stream, or a group is sent what it is for.
+    /// No destination: there is no such stream, or the multicast sender sends the packets.
     Nowhere,
 }
 
-/// A run of a live path that a sink has.
+/// A run of a live path that was submitted to a sink.
 #[derive(Debug, Clone, Copy)]
 pub struct LiveRunMark {
     key: ReaderKey,
@@ -149,12 +149,12 @@ impl LiveRunMark {
     }
 }
 
-/// What a turn's pumping leaves to be done; kept for its storage.
+/// Work that pumping leaves to the turn; kept for its storage.
 #[derive(Debug)]
 pub struct Left<C> {
-    /// Readers to be looked at later, by their owners' names.
+    /// Readers with a later due time, by number of the owner.
     pub wakes: Vec<(u64, Mono)>,
-    /// Connections of readers that have something due.
+    /// Connections of readers with due packets.
     pub connections: Vec<C>,
 }
 
@@ -164,32 +164,32 @@ impl<C> Default for Left<C> {
     }
 }
 
-/// Which readers have their turn.
+/// The readers that are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Round {
-    /// Those that wait for what has just come.
+    /// Readers that wait for the newest batch.
     Live,
-    /// Those that catch up, as far as that leaves the others alone.
+    /// Readers that catch up, within a budget that does not delay live readers.
     Behind,
 }
 
-/// How far a stream or a reader got in a turn.
+/// Result of pumping a stream or a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pumped {
-    /// It has had all that is there.
+    /// All packets are sent.
     All,
-    /// There is more at this time.
+    /// More packets are due at this time.
     Until(Mono),
-    /// There is more, as soon as the sink has room.
+    /// More packets are due as soon as the sink has room.
     NoSlot,
 }
 
-/// How far a reader got with a send on its connection.
+/// Result of filling a send on a connection for a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fed {
-    /// It has had all that is due; there is more at this time, if any is known.
+    /// All due packets are in the send; more are due at this time, if one is known.
     Until(Option<Mono>),
-    /// The rest goes with the next send.
+    /// The send is full: the rest goes with the next send.
     NoRoom,
 }
 
@@ -205,12 +205,12 @@ pub struct LivePump<'a, S, C> {
 }
 
 impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
-    /// The pump at a turn's time.
+    /// A pump for the turn at time `now`.
     pub fn new(sink: &'a mut S, cells: &'a ShardCells, left: &'a mut Left<C>, now: Mono) -> Self {
         Self { sink, cells, left, now, runs_left: 0 }
     }
 
-    /// Looks at the readers of listed paths that have something due.
+    /// Pumps ready readers of listed paths.
     pub fn pump<R>(&mut self, paths: &mut LivePaths, owners: &mut R)
     where
         R: Owners<Owner: Owner<Connection = C>>,
@@ -222,7 +222,7 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
                 if let Some(path) = paths.by_key(key) {
                     self.pump_path(path, owners, round);
                 }
-                // For the next round or turn, when somebody is left over.
+                // Readers that are left over come in the next round or turn.
                 paths.list(key);
             }
         }
@@ -236,7 +236,7 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
             Round::Live => path.ready_count(),
             Round::Behind => path.behind_count(),
         };
-        // Bounded: one that is queued again is looked at in another turn.
+        // Bounded: a reader that is queued again is pumped in another turn.
         for number in 0..count {
             if number % TOUCHED_MAX == 0 {
                 touch_next(path, owners, round);
@@ -259,7 +259,7 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
             match self.pump_reader(path, owner) {
                 Pumped::All => {}
                 Pumped::Until(due) => {
-                    // What comes meanwhile waits, too, or bursts would not be apart.
+                    // Batches that arrive meanwhile wait, too: bursts stay apart.
                     path.defer(key);
                     self.left.wakes.push((name, due));
                 }
@@ -268,7 +268,7 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
         }
     }
 
-    /// Hands what is due of a reader to the sink.
+    /// Hands the due packets of a reader to the sink.
     fn pump_reader(&mut self, path: &mut LivePath, owner: &mut impl Owner) -> Pumped {
         let mut wake: Option<Mono> = None;
         for index in 0..owner.stream_count() {
@@ -292,7 +292,7 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
         let again = Pumped::Until(self.now + BURST_INTERVAL);
         let Some(way) = self.sink.way_to(pair, client) else { return again };
         let (mut sent, mut sent_max) = (0, BURST_PACKETS_MAX);
-        // Bounded by the burst: every run has a packet at least.
+        // Bounded by the burst: each run has at least one packet.
         let pumped = loop {
             if sent >= sent_max {
                 break again;
@@ -325,7 +325,7 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
     }
 }
 
-/// A run of the packets that are due, as many as the route takes in one send.
+/// Submits a run of due packets, as many as the route takes in one send.
 fn build_run<'a, S: BatchSink>(
     sink: &'a mut S,
     way: S::Way,
@@ -355,28 +355,28 @@ fn touch_next<R: Owners>(path: &LivePath, owners: &R, round: Round) {
     std::hint::black_box(sum);
 }
 
-/// Packets of a stream in a turn at most, while it sends from this batch: one of many packets is
-/// through in five turns, if a receiver can take that.
+/// Most packets of a stream in a turn while the stream sends from this batch: a large batch is sent
+/// in five turns, if a receiver can take that.
 fn burst_max(batch: &PacketBatch) -> usize {
     batch.packet_count().div_ceil(LARGE_BATCH_TURNS).min(LARGE_BURST_PACKETS_MAX)
 }
 
-/// A run was not sent: its packets are not counted. Returns the owner of the reader, if that is
-/// still there.
+/// Undoes the count of a run that was not sent. Returns the number of the reader's owner, unless
+/// the reader has been removed.
 pub fn deny(paths: &mut LivePaths, run: &LiveRunMark) -> Option<u64> {
     let path = paths.path_of(run.key)?;
     path.deny(run.key, &run.mark);
     path.reader(run.key).map(|reader| reader.owner)
 }
 
-/// The packets of a denied run are next again. Returns when the reader is to be looked at; `None`:
-/// an earlier run was put back already, and this one with it, or the reader has gone on otherwise.
+/// Puts a denied run back. Returns the time at which the reader is pumped again; `None` when an
+/// earlier run was put back already, and this one with it, or when the mark is stale.
 pub fn put_back(paths: &mut LivePaths, run: &LiveRunMark, now: Mono) -> Option<Mono> {
     let path = paths.path_of(run.key)?;
     path.rewind(run.key, &run.mark).then(|| now + BURST_INTERVAL)
 }
 
-/// Puts what is due to a reader into a send on its connection, the longest due first.
+/// Puts due packets of a reader into a send on its connection, in the order of their due times.
 pub fn gather(
     paths: &mut LivePaths,
     owner: &mut impl Owner,
@@ -389,7 +389,7 @@ pub fn gather(
     }
     let Some(path) = paths.path_of(owner.key()) else { return Fed::Until(None) };
     let before = gathered.packets;
-    // Bounded by the room of a send: every round takes a packet at least.
+    // Bounded by the room of a send: each round takes at least one packet.
     loop {
         match longest_due(path, owner, now) {
             Longest::Due { stream_index, due } => {
@@ -405,7 +405,7 @@ pub fn gather(
     }
 }
 
-/// Which of a reader's streams goes first.
+/// The stream of a reader with the earliest due time.
 enum Longest {
     Due { stream_index: u8, due: Mono },
     At(Option<Mono>),
@@ -427,7 +427,7 @@ fn longest_due(path: &mut LivePath, owner: &impl Owner, now: Mono) -> Longest {
     first.map_or(Longest::At(wake), |(due, stream_index)| Longest::Due { stream_index, due })
 }
 
-/// Puts a stream's next run into a send. False: no room for all of it.
+/// Puts the next run of a stream into a send. False when the send is full before the run ends.
 fn gather_run(
     path: &mut LivePath,
     owner: &mut impl Owner,
@@ -452,21 +452,22 @@ fn gather_run(
         return false;
     }
     let Some(mark) = path.take(key, stream_index, count) else { return false };
-    // The connection delivers it or ends.
+    // A connection delivers the packets or ends.
     path.confirm(key, &mark);
     gathered.packets += u64::from(count);
     gathered.payload_bytes += u64::from(mark.payload_bytes);
     is_all
 }
 
-/// Runs, or connections, of a turn for those who are live. The next turn comes at once: what is
-/// received meanwhile does not wait for the whole of a crowd, and the memory of few sends, which is
-/// used again in the next turn, stays in the cache.
+/// Runs, or connections, of a turn for live readers. The next turn follows at once, so received
+/// packets do not wait for thousands of readers, and the memory of a turn's sends, which the next
+/// turn uses again, stays in the cache.
 const LIVE_RUNS_MAX: usize = 256;
-/// The same for those who catch up: half a millisecond of sending. The others wait so long for them
-/// at most, however many begin at once; and on a shard that cannot keep up nobody waits for ever.
+/// The same for readers that catch up: half a millisecond of sending. Live readers wait no longer
+/// than that, however many readers start at once; on a shard that cannot keep up readers that catch
+/// up are still served.
 const BEHIND_RUNS_MAX: usize = 64;
-/// A batch of many packets is spread over so many turns, `BURST_INTERVAL` apart: 10 ms.
+/// Turns over which a large batch is spread, `BURST_INTERVAL` apart: 10 ms in all.
 const LARGE_BATCH_TURNS: usize = 5;
 /// Two thirds of what a default receive buffer holds.
 const LARGE_BURST_PACKETS_MAX: usize = 64;

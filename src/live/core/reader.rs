@@ -5,13 +5,14 @@
 //!                    first packets     runs are taken,
 //!                    are looked for    put back, skipped
 //! ```
-//! That is where its packets are (`FeedState`). Where its session stands is its owner's business:
-//! this room knows no sessions, no PLAY that waits and nobody to answer.
-//! The cursor is the queue: a place in the ring, nothing for each packet. A stream waits for a sync
-//! sample where its decoder needs one; a break (`switch`) is crossed where the place comes upon it.
+//! These are the states of the feed (`FeedState`). The state of the RTSP session is kept by the
+//! caller: this room knows no sessions and no requests.
+//! The cursor is the queue: a place in the ring, nothing for each packet. A stream waits for a key
+//! frame if its decoder needs one. Where the source changes, numbers and time are rewritten
+//! (`switch`).
 //!
-//! Invariants: a run is taken once, or put back with everything that taking it changed; a stream
-//! never goes back, but for a run that is put back; all streams of a reader skip together.
+//! Invariants: a run is taken once, or put back with everything that taking the run changed; the
+//! place of a stream moves back only when a run is put back; all streams of a reader skip together.
 //! DESIGN section 5.4, 5.5.
 
 use crate::base::time::Mono;
@@ -22,7 +23,7 @@ use crate::live::core::ring::BatchRing;
 use crate::live::core::start::{First, Pace, StartPolicy};
 use crate::live::core::switch::{Beyond, Mapping, Origin, Trail};
 
-/// How a reader's packets travel: names the reason when it is late.
+/// Transport of a reader's packets: the reason of a skip depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
     /// Datagrams to the reader.
@@ -33,57 +34,57 @@ pub enum Carrier {
     Multicast,
 }
 
-/// Why a reader did not get what it should have got.
+/// Why a reader skipped packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SkipReason {
-    /// It reads more slowly from its connection than the path sends.
+    /// The client reads more slowly from its connection than the path sends.
     TcpWindow,
-    /// It was late for another reason: the socket, or this shard, is behind.
+    /// The socket or the shard is behind.
     LagBudget,
-    /// What it should have got next has left the ring.
+    /// The next packets of the reader have left the ring.
     Evicted,
 }
 
-/// What a reader was not sent.
+/// Counters of skips.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SkipCounts {
     /// Skips, by reason, in the order of `SkipReason`.
     pub skips: [u64; 3],
-    /// Packets that were passed over, as far as they were still there.
+    /// Skipped packets that were still in the ring.
     pub packets: u64,
 }
 
-/// See the module's picture.
+/// State of a reader's feed: the picture of the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FeedState {
-    /// Set up, or paused.
+    /// The reader is set up, or paused.
     Idle,
-    /// PLAY waits for the first packets.
+    /// A PLAY request waits for the first packets.
     Primed(StartPolicy),
-    /// Packets are sent.
+    /// The reader is sent packets.
     Playing,
 }
 
-/// See the module.
+/// The reader of a path: see the module.
 #[derive(Debug)]
 pub struct Reader {
-    /// The owner's own name for it.
+    /// The caller's number of the reader.
     pub owner: u64,
-    /// How its packets travel.
+    /// Transport of the packets.
     pub carrier: Carrier,
-    /// Its streams, in the order of their SETUPs.
+    /// Streams, in the order of their SETUP requests.
     pub streams: Vec<ReaderStream>,
-    /// Where it is in its life.
+    /// State of the feed.
     pub(crate) state: FeedState,
     pub(crate) pace: Pace,
-    /// Counts skips and starts: a run from before one is not put back.
+    /// Number of skips and starts: a run from an earlier epoch is not put back.
     pub(crate) epoch: u32,
     pub(crate) skipped: SkipCounts,
-    /// What streams were sent that have been taken out of it: packets, and payload bytes.
+    /// Packets and payload bytes of streams that were removed from the reader.
     pub(crate) left: (u64, u64),
-    /// It was put into the queue of readers to look at.
+    /// The reader is in the path's queue of ready readers.
     pub(crate) is_queued: bool,
-    /// Tells its newest entry in the path's queues from older ones.
+    /// Number of the reader's newest entry in the path's queues; older entries are stale.
     pub(crate) ticket: u32,
 }
 
@@ -92,17 +93,17 @@ pub struct Reader {
 pub struct ReaderStream {
     /// Track of the path.
     pub track: u8,
-    /// Its RTP clock.
+    /// RTP clock rate.
     pub clock_rate_hz: u32,
-    /// Its decoder must begin with a sync sample.
+    /// The decoder must begin with a key frame.
     pub needs_sync: bool,
-    /// RTP packets that went out.
+    /// RTP packets sent.
     pub packets_sent: u64,
-    /// Payload bytes that went out.
+    /// Payload bytes sent.
     pub payload_bytes_sent: u64,
-    /// Its packets are datagrams: it is sent what fits one.
+    /// The packets are datagrams: the stream is sent the form that fits a datagram.
     pub(crate) is_datagram: bool,
-    /// How much may be sent again.
+    /// Budget of retransmissions.
     pub retransmit: RetransmitBudget,
     pub(crate) cursor: Cursor,
 }
@@ -110,49 +111,49 @@ pub struct ReaderStream {
 /// A place in a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
-    /// Batch.
+    /// Number of the batch.
     pub(crate) no: u64,
-    /// Run of the stream's track in it.
+    /// Index of the run among the batch's runs of the track.
     run: usize,
-    /// Packet of the run.
+    /// Index of the packet in the run.
     packet: u16,
 }
 
-/// All that taking a run changes.
+/// The place of a stream, with the state that taking a run changes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor {
     pub(crate) place: Place,
     pub(crate) mapping: Option<Mapping>,
     pub(crate) trail: Option<Trail>,
-    /// Where `mapping` begins: a batch, and an offset in it.
+    /// The first packet of `mapping`: number of the batch, offset in the batch.
     pub(crate) mapped_from: (u64, u32),
-    /// Nothing is sent before a sync sample, or before `SYNC_WAIT_MAX` is over.
+    /// The stream waits for a key frame, at most for `SYNC_WAIT_MAX`.
     is_awaiting: bool,
-    /// When the first packet came that was passed over for that.
+    /// Arrival of the first packet that was skipped while waiting.
     awaiting_from: Option<Mono>,
-    /// What comes next does not follow what was sent last.
+    /// The next packet does not follow the last one sent.
     is_broken: bool,
 }
 
-/// What a stream would send next.
+/// The next packets of a stream.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Peek {
-    /// This run, from this packet of it on.
+    /// A run, from a packet of the run on.
     Run { no: u64, run: LiveRun, packet: u16, mapping: Mapping },
-    /// Nothing before the next batch.
+    /// The next batch has not arrived.
     Waiting,
-    /// What it should send next has gone.
+    /// The next packets have left the ring.
     Evicted,
 }
 
-/// A run on its way: what to go back to when the socket does not take it.
+/// A run that was taken: the cursor before it, in case that the socket refuses the run.
 #[derive(Debug, Clone, Copy)]
 pub struct LiveMark {
     /// Stream of the reader.
     pub stream_index: u8,
-    /// Packets of it.
+    /// Packets of the run.
     pub packets: u16,
-    /// Their payload.
+    /// Payload bytes of the run.
     pub payload_bytes: u32,
     pub(crate) epoch: u32,
     pub(crate) before: Cursor,
@@ -176,19 +177,19 @@ impl Reader {
         }
     }
 
-    /// Where it is in its life.
+    /// State of the feed.
     #[must_use]
     pub fn state(&self) -> FeedState {
         self.state
     }
 
-    /// What it was not sent.
+    /// Counters of skips.
     #[must_use]
     pub fn skipped(&self) -> SkipCounts {
         self.skipped
     }
 
-    /// RTP packets and payload bytes that went out, of all its streams so far.
+    /// RTP packets and payload bytes sent on all streams, removed ones included.
     #[must_use]
     pub fn sent(&self) -> (u64, u64) {
         let sum = |(packets, bytes), stream: &ReaderStream| {
@@ -197,7 +198,7 @@ impl Reader {
         self.streams.iter().fold(self.left, sum)
     }
 
-    /// Places all streams for a start.
+    /// Moves all streams to where a start begins.
     pub(crate) fn prepare(&mut self, ring: &BatchRing, policy: StartPolicy) {
         self.state = FeedState::Primed(policy);
         self.epoch = self.epoch.wrapping_add(1);
@@ -211,8 +212,8 @@ impl Reader {
         }
     }
 
-    /// All streams go on with the newest group of pictures, as far as they are behind it. Returns
-    /// how many packets they pass over.
+    /// Moves all streams that are behind the newest group of pictures to that group. Returns the
+    /// number of skipped packets.
     pub(crate) fn skip(&mut self, ring: &BatchRing, now: Mono, reason: SkipReason) -> u64 {
         let to = ring.newest_start().unwrap_or_else(|| ring.end_no());
         let passed = self.streams.iter_mut().map(|stream| stream.skip(ring, to)).sum();
@@ -226,7 +227,7 @@ impl Reader {
         passed
     }
 
-    /// The reason when it is late.
+    /// The reason of a skip when the reader is late.
     pub(crate) fn late_reason(&self) -> SkipReason {
         match self.carrier {
             Carrier::Tcp => SkipReason::TcpWindow,
@@ -261,7 +262,7 @@ impl ReaderStream {
         }
     }
 
-    /// Its runs of a batch.
+    /// The runs of a batch in the stream's form.
     fn runs<'a>(&self, batch: &'a PacketBatch) -> &'a [LiveRun] {
         match self.is_datagram {
             true => batch.datagram_runs_of(self.track),
@@ -273,10 +274,10 @@ impl ReaderStream {
         let place = self.cursor.place.no;
         let is_new = self.cursor.trail.is_none();
         let no = match start {
-            // After a pause within a group of pictures it goes on where it was: its decoder has
-            // what came before, and time does not go back.
+            // After a pause within a group of pictures the stream goes on where it was: the
+            // decoder has the frames before, and RTP time does not go back.
             Some(start) if !is_new && (start.max(ring.first_no())..).contains(&place) => return,
-            // Sound may not have come since the sync sample did: its newest packet, then.
+            // No sound may have arrived since the key frame: the newest packet of sound, then.
             Some(start) if is_new && !self.needs_sync => {
                 let has_some = (start..ring.end_no())
                     .any(|no| ring.batch(no).is_some_and(|b| !self.runs(b).is_empty()));
@@ -289,8 +290,8 @@ impl ReaderStream {
         self.move_to(no);
     }
 
-    /// PLAY is answered: what it was told holds, even when the stream skips before it has sent
-    /// anything.
+    /// PLAY is answered: `RTP-Info` of the answer stays true, even when the stream skips before it
+    /// has sent a packet.
     pub(crate) fn promise(&mut self, ring: &BatchRing) {
         let Peek::Run { no, run, packet, mapping } = self.peek(ring, &mut 0) else { return };
         let Some(batch) = ring.batch(no).filter(|_| self.cursor.trail.is_none()) else { return };
@@ -308,14 +309,15 @@ impl ReaderStream {
         self.cursor.awaiting_from = None;
     }
 
-    /// Whether a sync sample has been waited for long enough, up to a run of `batch`. Frames begin
-    /// with the first of a batch, as a rule.
+    /// Whether the stream has waited long enough for a key frame when it reaches a run of `batch`.
+    /// As a rule frames begin with the first run of a batch.
     fn has_waited(&mut self, batch: &PacketBatch, run_index: usize) -> bool {
         let from = *self.cursor.awaiting_from.get_or_insert_with(|| batch.received());
         run_index == 0 && batch.received().since(from) >= SYNC_WAIT_MAX
     }
 
-    /// Goes on with batch `to`, if it is behind it. Returns how many packets it passes over.
+    /// Moves the stream to batch `to` if the stream is behind it. Returns the number of skipped
+    /// packets.
     fn skip(&mut self, ring: &BatchRing, to: u64) -> u64 {
         let Place { no, run, packet } = self.cursor.place;
         if no >= to {
@@ -333,10 +335,10 @@ impl ReaderStream {
         passed.saturating_sub(u64::from(packet))
     }
 
-    /// Looks at what comes next, passing over what is not for this stream. `passed` counts packets
-    /// that are not sent because a sync sample is waited for.
+    /// The next packets of the stream. `passed` counts packets that are skipped because the stream
+    /// waits for a key frame.
     pub(crate) fn peek(&mut self, ring: &BatchRing, passed: &mut u64) -> Peek {
-        // Bounded: each round goes on by a run or a batch of the ring.
+        // Bounded: each round moves on by a run or a batch of the ring.
         loop {
             let Place { no, run: index, packet } = self.cursor.place;
             if no < ring.first_no() {
@@ -384,7 +386,7 @@ impl ReaderStream {
         trail.cross(&next, self.clock_rate_hz)
     }
 
-    /// The first packet that would be sent now.
+    /// The first packet of a start, for `RTP-Info`.
     pub(crate) fn first(&mut self, ring: &BatchRing) -> Result<Option<First>, Evicted> {
         let (no, run, packet, mapping) = match self.peek(ring, &mut 0) {
             Peek::Run { no, run, packet, mapping } => (no, run, packet, mapping),
@@ -439,22 +441,22 @@ impl ReaderStream {
         Some(LiveMark { stream_index, packets, payload_bytes, epoch, before })
     }
 
-    /// The packets of a mark have gone out.
+    /// The packets of a mark were sent.
     pub(crate) fn confirm(&mut self, mark: &LiveMark) {
         self.packets_sent += u64::from(mark.packets);
         self.payload_bytes_sent += u64::from(mark.payload_bytes);
         self.retransmit.handle_sent(mark.packets);
     }
 
-    /// They have not, after all.
+    /// Undoes `confirm`: the packets of the mark were not sent.
     pub(crate) fn deny(&mut self, mark: &LiveMark) {
         self.packets_sent = self.packets_sent.saturating_sub(u64::from(mark.packets));
         self.payload_bytes_sent =
             self.payload_bytes_sent.saturating_sub(u64::from(mark.payload_bytes));
     }
 
-    /// The socket did not take them: they are next again. False when an earlier run was put back
-    /// already, and this one with it.
+    /// The socket refused the run: the stream goes back to it. False when an earlier run was put
+    /// back already, and this one with it.
     pub(crate) fn rewind(&mut self, mark: &LiveMark) -> bool {
         let is_ahead = mark.before.place < self.cursor.place;
         if is_ahead {
@@ -464,6 +466,6 @@ impl ReaderStream {
     }
 }
 
-/// What a stream should begin with has gone.
+/// The first packets of a start have left the ring.
 #[derive(Debug)]
 pub(crate) struct Evicted;

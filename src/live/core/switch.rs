@@ -1,14 +1,16 @@
-//! Numbers and time of a stream across a break: another source, another SSRC, a skip, a pause.
+//! Rewrites sequence numbers and RTP time of a reader's stream after a break: another source,
+//! another SSRC, a skip or a pause.
 //!
 //! ```text
 //!  source     .. 17 18 19 |  (gone)  | 900 901 903 ..        another SSRC, another time
 //!  reader     .. 17 18 19 |          |  20  21  23 ..        its SSRC, time goes on by the clock
 //! ```
-//! Until its first break a stream is sent the source's headers byte for byte. From then on they
-//! differ by constants, so what was lost between the source and us stays visible as a gap.
+//! Before the first break a stream is sent the source's headers byte for byte. After it the headers
+//! differ by constants, so packets lost between source and server stay visible as a gap.
 //!
-//! Invariants: behind a break the number is the highest sent before, plus one; RTP time never goes
-//! back across a break; a skip within one source leaves its time as it is. DESIGN section 5.5.
+//! Invariants: after a break the next sequence number is the highest one sent, plus one; RTP time
+//! never decreases across a break; a skip within one source does not change RTP time.
+//! DESIGN section 5.5.
 
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::{Mono, rescale};
@@ -16,27 +18,27 @@ use crate::live::core::batch::{Generation, LivePacket, PacketBatch};
 use crate::live::core::clock::{ClockPoint, ticks_between};
 use crate::rtp::HEADER_BYTES;
 
-/// Where packets are from: within one origin numbers and time go on by themselves.
+/// Origin of packets: within one origin sequence numbers and RTP time are continuous.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// Source of the path.
+    /// Generation of the path's source.
     pub generation: Generation,
-    /// RTP stream of the source.
+    /// SSRC of the source's RTP stream.
     pub ssrc: Ssrc,
 }
 
-/// What a reader's headers differ by from the source's.
+/// Constant differences between a reader's headers and the source's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mapping {
-    /// The packets that it is for.
+    /// Origin of the packets.
     pub origin: Origin,
-    /// The reader's SSRC for this stream, once and for all.
+    /// SSRC of the reader's stream; it never changes.
     pub ssrc: Ssrc,
     seq_delta: u16,
     ts_delta: u32,
 }
 
-/// The fields of a header that a reader gets.
+/// The fields of a reader's RTP header that differ from the source's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Synchronisation source.
@@ -48,31 +50,30 @@ pub struct Stamp {
 }
 
 impl Mapping {
-    /// Headers as they came.
+    /// No difference: headers are sent as received.
     #[must_use]
     pub fn untouched(origin: Origin) -> Self {
         Self { origin, ssrc: origin.ssrc, seq_delta: 0, ts_delta: 0 }
     }
 
-    /// Whether bytes can go out as they came.
+    /// Whether headers are sent as received.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         (self.seq_delta, self.ts_delta) == (0, 0) && self.ssrc == self.origin.ssrc
     }
 
-    /// What a packet's header says to the reader.
+    /// The reader's header fields of a packet.
     #[must_use]
     pub fn stamp(&self, packet: &LivePacket) -> Stamp {
         let seq = packet.seq.plus(self.seq_delta);
         Stamp { ssrc: self.ssrc, seq, ts: self.map_ts(packet.ts) }
     }
 
-    /// The first 12 bytes of a packet as the reader gets them; what is behind them is sent as it
-    /// came.
+    /// The first 12 bytes of a packet for the reader; the bytes after them are sent as received.
     #[must_use]
     pub fn header(&self, batch: &PacketBatch, packet: &LivePacket) -> [u8; HEADER_BYTES] {
         let mut header = [0; HEADER_BYTES];
-        // No packet in a batch is shorter.
+        // No packet of a batch is shorter than its header.
         if let Some(came) = batch.packet_bytes(packet).first_chunk() {
             header = *came;
         }
@@ -80,13 +81,13 @@ impl Mapping {
         header
     }
 
-    /// RTP time as the reader sees it.
+    /// RTP time of the reader's stream for an RTP time of the source.
     #[must_use]
     pub fn map_ts(&self, ts: RtpTs) -> RtpTs {
         RtpTs(ts.0.wrapping_add(self.ts_delta))
     }
 
-    /// The source's number of a packet that the reader knows as `seq`.
+    /// The source's sequence number of the packet that the reader knows by `seq`.
     #[must_use]
     pub fn source_seq(&self, seq: SeqNo) -> SeqNo {
         SeqNo(seq.0.wrapping_sub(self.seq_delta))
@@ -102,45 +103,45 @@ impl Stamp {
     }
 }
 
-/// What a stream was last sent: where it goes on from.
+/// The last packet sent on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trail {
-    /// How it was sent.
+    /// Rewrite under which the packet was sent.
     pub mapping: Mapping,
-    /// Highest number that the reader saw.
+    /// Highest sequence number sent.
     pub seq: SeqNo,
-    /// Newest RTP time that the reader saw.
+    /// Newest RTP time sent.
     pub ts: RtpTs,
-    /// When the packet came from its source.
+    /// Arrival of the packet from its source.
     pub received: Mono,
-    /// The source's line from RTP time to wall clock, when the packet was sent.
+    /// The source's mapping from RTP time to wall clock when the packet was sent.
     pub clock: Option<ClockPoint>,
 }
 
-/// The first packet behind a break.
+/// The first packet after a break.
 #[derive(Debug, Clone, Copy)]
 pub struct Beyond {
-    /// Where it is from.
+    /// Origin of the packet.
     pub origin: Origin,
-    /// Its number there.
+    /// Sequence number at the source.
     pub seq: SeqNo,
-    /// Its time there.
+    /// RTP time at the source.
     pub ts: RtpTs,
-    /// When it came.
+    /// Arrival of the packet.
     pub received: Mono,
-    /// Its source's line.
+    /// The source's mapping from RTP time to wall clock.
     pub clock: Option<ClockPoint>,
 }
 
 impl Trail {
-    /// A packet went out.
+    /// The first packet of a stream was sent.
     #[must_use]
     pub fn begin(mapping: Mapping, packet: &LivePacket, received: Mono) -> Self {
         let Stamp { seq, ts, .. } = mapping.stamp(packet);
         Self { mapping, seq, ts, received, clock: None }
     }
 
-    /// One more went out, perhaps one that came late and has a lower number.
+    /// Another packet was sent. A packet that arrived out of order has a lower number.
     pub fn extend(&mut self, mapping: Mapping, packet: &LivePacket, received: Mono) {
         let stamp = mapping.stamp(packet);
         self.mapping = mapping;
@@ -153,7 +154,7 @@ impl Trail {
         self.received = received;
     }
 
-    /// How to go on with what comes behind a break.
+    /// The rewrite for packets after a break.
     #[must_use]
     pub fn cross(&self, next: &Beyond, clock_rate_hz: u32) -> Mapping {
         let seq_delta = self.seq.plus(1).0.wrapping_sub(next.seq.0);
@@ -165,8 +166,8 @@ impl Trail {
         Mapping { origin: next.origin, ssrc: self.mapping.ssrc, seq_delta, ts_delta }
     }
 
-    /// RTP time behind a break, for the reader. By both sources' reports when there are any: then
-    /// sound and picture are as far from each other behind it as before.
+    /// RTP time of the first packet after a break. Sender reports of both sources decide, if there
+    /// are any: then the offset between sound and video stays the same.
     fn next_ts(&self, next: &Beyond, clock_rate_hz: u32) -> RtpTs {
         let waited_ns = i64::try_from(next.received.since(self.received).as_nanos());
         let by_arrival = rescale(waited_ns.unwrap_or(i64::MAX), NS_PER_S, clock_rate_hz);
@@ -175,7 +176,7 @@ impl Trail {
             let ts = self.mapping.map_ts(old.ts_at(utc_ns, clock_rate_hz));
             i64::from(ticks_between(self.ts, ts))
         });
-        // Reports that tell another story than our own clock are not believed.
+        // Reports that contradict the server's own clock are ignored.
         let is_plausible = |ticks: &i64| ticks.abs_diff(by_arrival) <= u64::from(clock_rate_hz);
         let ticks = by_reports.filter(is_plausible).unwrap_or(by_arrival);
         self.ts.offset_ticks(ticks.max(i64::from(clock_rate_hz / 1_000).max(1)))
