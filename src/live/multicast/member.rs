@@ -57,16 +57,18 @@ use crate::session::cx::Cx;
 use crate::session::outgoing::Numbers;
 use crate::session::transport::Transport;
 
-/// Delivery of a path's packets to a reader.
+/// Whose packets a reader of a path gets. The protocol under them is `base::carrier::Carrier`, the
+/// addresses are `session::transport::Transport`: a sender to a group has UDP and a transport, and
+/// is no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Cast {
+pub enum Delivery {
     /// The reader gets a stream of its own.
     #[default]
-    Own,
+    Unicast,
     /// The reader listens to the path's group.
-    Member,
+    MulticastMember,
     /// The multicast sender of a path; it is not a session.
-    Group,
+    MulticastSender,
 }
 
 /// The multicast groups of one shard.
@@ -181,7 +183,7 @@ impl Readers {
             && offer.mode == Mode::Play
             && hub.multicast.is_some()
             && self.groups.may_join(path)
-            && reader.is_none_or(|reader| reader.cast == Cast::Member)
+            && reader.is_none_or(|reader| reader.delivery == Delivery::MulticastMember)
     }
 
     /// The path's group; the command is held until the group is known.

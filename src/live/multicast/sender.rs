@@ -23,7 +23,7 @@ use crate::live::core::paths::Wanted;
 use crate::live::core::reader::Carrier;
 use crate::live::core::start::StartPolicy;
 use crate::live::hub::Hub;
-use crate::live::multicast::member::{Cast, OpenGroup};
+use crate::live::multicast::member::{Delivery, OpenGroup};
 use crate::live::readers::Readers;
 use crate::live::readers::log::SkipsTold;
 use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, payload};
@@ -135,7 +135,7 @@ fn new_sender(
         key,
         streams,
         connection: None,
-        cast: Cast::Group,
+        delivery: Delivery::MulticastSender,
         state: ReaderState::Playing,
         peer: peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))),
         _admitted: None,

@@ -4,7 +4,7 @@
 //! 5.6.
 
 use crate::live::hub::Hub;
-use crate::live::multicast::member::Cast;
+use crate::live::multicast::member::Delivery;
 use crate::live::readers::Readers;
 use crate::live::readers::log::note_reader_left;
 use crate::live::readers::reader::ReaderState;
@@ -48,10 +48,12 @@ impl Readers {
         let Some(reader) = self.table.try_remove(index as usize) else { return };
         cx.wheel.cancel(reader.timer);
         self.crowd.forget_start(&reader.path, index);
-        match reader.cast {
-            Cast::Own => {}
-            Cast::Member => self.leave_group(cx, hub, &reader.path, reader.peer.ip(), index),
-            Cast::Group => {
+        match reader.delivery {
+            Delivery::Unicast => {}
+            Delivery::MulticastMember => {
+                self.leave_group(cx, hub, &reader.path, reader.peer.ip(), index)
+            }
+            Delivery::MulticastSender => {
                 if let Some(open) = self.groups.open.get_mut(&reader.path) {
                     open.reader = None;
                 }

@@ -12,7 +12,7 @@ use crate::live::core::message::Ask;
 use crate::live::core::path::LivePath;
 use crate::live::core::start::StreamStart;
 use crate::live::hub::Hub;
-use crate::live::multicast::member::Cast;
+use crate::live::multicast::member::Delivery;
 use crate::live::readers::Readers;
 use crate::live::readers::log::note_reader_joined;
 use crate::live::readers::reader::{LiveReader, ReaderState};
@@ -53,7 +53,9 @@ impl Readers {
             ReaderState::Priming { .. } => {
                 return command.refuse(Status::MethodNotValidInThisState);
             }
-            ReaderState::Ready | ReaderState::Paused if reader.cast == Cast::Member => {
+            ReaderState::Ready | ReaderState::Paused
+                if reader.delivery == Delivery::MulticastMember =>
+            {
                 return Executed::Reply(self.play_member(cx, hub, command, index));
             }
             ReaderState::Ready | ReaderState::Paused => {}

@@ -22,7 +22,7 @@ use crate::base::wheel::Timer;
 use crate::live::core::description::LiveTrack;
 use crate::live::core::path::ReaderKey;
 use crate::live::hub::Hub;
-use crate::live::multicast::member::Cast;
+use crate::live::multicast::member::Delivery;
 use crate::live::readers::log::SkipsTold;
 use crate::poll::poll_table::EntryKey;
 use crate::session::command::Waiter;
@@ -46,7 +46,7 @@ pub struct LiveReader {
     /// The RTSP connection of the session's first SETUP, while open.
     pub connection: Option<EntryKey>,
     /// Whether the reader has packets of its own, or those of a group.
-    pub cast: Cast,
+    pub delivery: Delivery,
     pub(crate) state: ReaderState,
     pub(crate) peer: SocketAddr,
     /// Count among the sessions of the client's address; `None` for a multicast sender.
@@ -117,14 +117,14 @@ impl LiveReader {
     /// Whether the reader is a session, not a multicast sender.
     #[must_use]
     pub fn is_session(&self) -> bool {
-        self.cast != Cast::Group
+        self.delivery != Delivery::MulticastSender
     }
 
     fn transport(&self) -> &'static str {
-        match self.cast {
-            Cast::Own if self.is_interleaved() => "tcp",
-            Cast::Own => "udp",
-            Cast::Member | Cast::Group => "multicast",
+        match self.delivery {
+            Delivery::Unicast if self.is_interleaved() => "tcp",
+            Delivery::Unicast => "udp",
+            Delivery::MulticastMember | Delivery::MulticastSender => "multicast",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::base::wheel::Timer;
 use crate::live::core::reader::Carrier;
 use crate::live::core::retransmit::rtx_payload_type;
 use crate::live::hub::Hub;
-use crate::live::multicast::member::{Cast, group_path};
+use crate::live::multicast::member::{Delivery, group_path};
 use crate::live::readers::Readers;
 use crate::live::readers::log::SkipsTold;
 use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, payload};
@@ -179,10 +179,10 @@ impl Readers {
         }
         let admitted = cx.admit_session(command.peer)?;
         let place = self.table.vacant_key();
-        let (carrier, cast) = match wish.offer.protocol {
-            _ if wish.offer.multicast => (Carrier::Multicast, Cast::Member),
-            Lower::Udp => (Carrier::Udp, Cast::Own),
-            Lower::Tcp => (Carrier::Tcp, Cast::Own),
+        let (carrier, delivery) = match wish.offer.protocol {
+            _ if wish.offer.multicast => (Carrier::Multicast, Delivery::MulticastMember),
+            Lower::Udp => (Carrier::Udp, Delivery::Unicast),
+            Lower::Tcp => (Carrier::Tcp, Delivery::Unicast),
         };
         let path = hub.paths.path_mut(&wish.path).ok_or(Status::NotFound)?;
         let added = path.add_reader(place as u64, carrier);
@@ -195,7 +195,7 @@ impl Readers {
             key,
             streams: Vec::with_capacity(2),
             connection: is_local.then_some(command.waiter.entry),
-            cast,
+            delivery,
             state: ReaderState::Ready,
             peer: command.peer,
             _admitted: Some(admitted),
@@ -214,7 +214,7 @@ impl Readers {
         cx.count_player(reader.state.shown());
         let index = u32::try_from(self.table.insert(reader)).unwrap_or(u32::MAX);
         cx.directory.enter(id, connection, SessionRef::Reader(index));
-        if cast == Cast::Member {
+        if delivery == Delivery::MulticastMember {
             self.enter_group(&wish.path, command.peer.ip(), index);
         }
         Ok(index)
@@ -316,5 +316,5 @@ fn is_served(offer: &TransportOffer, command: &Command, reader: Option<&LiveRead
     let is_same = first.is_none_or(|first| {
         matches!(first.outgoing.transport, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
     });
-    is_ours && fits && is_same && reader.is_none_or(|reader| reader.cast == Cast::Own)
+    is_ours && fits && is_same && reader.is_none_or(|reader| reader.delivery == Delivery::Unicast)
 }
