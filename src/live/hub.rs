@@ -19,7 +19,7 @@ use crate::live::core::paths::LivePaths;
 use crate::live::core::reader::Reader;
 use crate::live::core::registry::Registry;
 use crate::metrics::paths::{PathTallies, PathTotals};
-use crate::rtsp::transport_answer::TransportPath;
+use crate::rtsp::transport_answer::TransportParameters;
 use crate::session::cx::Cx;
 use crate::session::transport::Transport;
 use std::net::IpAddr;
@@ -111,17 +111,21 @@ impl Hub {
     }
 
     /// The transport in the answer to SETUP.
-    pub(crate) fn transport_path(&self, cx: &Cx, path: Transport) -> TransportPath {
-        match path {
-            Transport::Udp { pair, rtp, rtcp } => TransportPath::Unicast {
+    pub(crate) fn transport_parameters(
+        &self,
+        cx: &Cx,
+        transport: Transport,
+    ) -> TransportParameters {
+        match transport {
+            Transport::Udp { pair, rtp, rtcp } => TransportParameters::Unicast {
                 client: (rtp.port(), rtcp.port()),
                 server: cx.sockets.ports(pair),
                 source: None,
             },
             Transport::Tcp { channel, rtcp_channel } => {
-                TransportPath::Interleaved { channels: (channel, rtcp_channel) }
+                TransportParameters::Interleaved { channels: (channel, rtcp_channel) }
             }
-            Transport::Group { rtp, rtcp } => TransportPath::Multicast {
+            Transport::Group { rtp, rtcp } => TransportParameters::Multicast {
                 group: Some(rtp.ip()),
                 port: Some((rtp.port(), rtcp.port())),
                 ttl: self.multicast.map(|settings| settings.ttl),

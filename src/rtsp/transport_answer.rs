@@ -97,17 +97,18 @@ pub fn parse_transport_answer(text: &str) -> Option<TransportAnswer> {
 pub struct TransportReply {
     /// `Avp` or `Avpf`; what the client asked for.
     pub profile: Profile,
-    /// Where the packets go.
-    pub path: TransportPath,
+    /// Lower transport, addresses and channels.
+    pub parameters: TransportParameters,
     /// Of the stream that we send; not when we receive.
     pub ssrc: Option<u32>,
     /// `Record` is said, `Play` is what the RFC assumes.
     pub mode: Mode,
 }
 
-/// See [`TransportReply`].
+/// Parameters of a transport as a header tells them, to be written. What a session sends by is
+/// `session::transport::Transport`: it has addresses where this has ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransportPath {
+pub enum TransportParameters {
     /// UDP to one client.
     Unicast {
         /// Its ports.
@@ -149,8 +150,8 @@ impl TransportReply {
             let Some((rtp, rtcp)) = pair else { return };
             let _ = write!(text, ";{name}={rtp}-{rtcp}");
         };
-        match self.path {
-            TransportPath::Unicast { client, server, source } => {
+        match self.parameters {
+            TransportParameters::Unicast { client, server, source } => {
                 text.push_str(";unicast");
                 pair(&mut text, "client_port", Some(client));
                 pair(&mut text, "server_port", server);
@@ -158,10 +159,10 @@ impl TransportReply {
                     let _ = write!(text, ";source={source}");
                 }
             }
-            TransportPath::Interleaved { channels: (rtp, rtcp) } => {
+            TransportParameters::Interleaved { channels: (rtp, rtcp) } => {
                 let _ = write!(text, "/TCP;unicast;interleaved={rtp}-{rtcp}");
             }
-            TransportPath::Multicast { group, port, ttl, source } => {
+            TransportParameters::Multicast { group, port, ttl, source } => {
                 text.push_str(";multicast");
                 if let Some(group) = group {
                     let _ = write!(text, ";destination={group}");
@@ -194,15 +195,15 @@ pub fn write_udp_transport(
     ssrc: u32,
     source: Option<IpAddr>,
 ) -> String {
-    let path = TransportPath::Unicast { client, server: Some(server), source };
-    TransportReply { profile: Profile::Avp, path, ssrc: Some(ssrc), mode: Mode::Play }.write()
+    let parameters = TransportParameters::Unicast { client, server: Some(server), source };
+    TransportReply { profile: Profile::Avp, parameters, ssrc: Some(ssrc), mode: Mode::Play }.write()
 }
 
 /// The answer for TCP to a player.
 #[must_use]
 pub fn write_tcp_transport(channels: (u8, u8), ssrc: u32) -> String {
-    let path = TransportPath::Interleaved { channels };
-    TransportReply { profile: Profile::Avp, path, ssrc: Some(ssrc), mode: Mode::Play }.write()
+    let parameters = TransportParameters::Interleaved { channels };
+    TransportReply { profile: Profile::Avp, parameters, ssrc: Some(ssrc), mode: Mode::Play }.write()
 }
 
 #[cfg(test)]
@@ -245,34 +246,43 @@ mod tests {
     }
 
     #[test]
-    fn replies_name_their_path() {
-        let reply =
-            |path, mode| TransportReply { profile: Profile::Avpf, path, ssrc: None, mode }.write();
+    fn replies_name_their_parameters() {
+        let reply = |parameters, mode| {
+            TransportReply { profile: Profile::Avpf, parameters, ssrc: None, mode }.write()
+        };
         let (client, server) = ((5_000, 5_001), Some((8_000, 8_001)));
-        let path = TransportPath::Unicast { client, server, source: None };
+        let parameters = TransportParameters::Unicast { client, server, source: None };
         let expected = "RTP/AVPF;unicast;client_port=5000-5001;server_port=8000-8001;mode=record";
-        assert_eq!(reply(path, Mode::Record), expected);
-        let path = TransportPath::Interleaved { channels: (0, 1) };
-        assert_eq!(reply(path, Mode::Play), "RTP/AVPF/TCP;unicast;interleaved=0-1");
+        assert_eq!(reply(parameters, Mode::Record), expected);
+        let parameters = TransportParameters::Interleaved { channels: (0, 1) };
+        assert_eq!(reply(parameters, Mode::Play), "RTP/AVPF/TCP;unicast;interleaved=0-1");
         let group = Some("239.1.2.3".parse().unwrap());
         let (port, ttl, source) = (Some((5_004, 5_005)), Some(4), Some([10, 0, 0, 7].into()));
-        let path = TransportPath::Multicast { group, port, ttl, source };
+        let parameters = TransportParameters::Multicast { group, port, ttl, source };
         let expected =
             "RTP/AVPF;multicast;destination=239.1.2.3;port=5004-5005;ttl=4;source=10.0.0.7";
-        assert_eq!(reply(path, Mode::Play), expected);
-        let path = TransportPath::Multicast { group: None, port: None, ttl: None, source: None };
-        assert_eq!(reply(path, Mode::Play), "RTP/AVPF;multicast");
+        assert_eq!(reply(parameters, Mode::Play), expected);
+        let parameters =
+            TransportParameters::Multicast { group: None, port: None, ttl: None, source: None };
+        assert_eq!(reply(parameters, Mode::Play), "RTP/AVPF;multicast");
     }
 
-    fn arb_path() -> impl Strategy<Value = TransportPath> {
+    fn arb_parameters() -> impl Strategy<Value = TransportParameters> {
         let port = || (1u16.., 1u16..);
-        let unicast = (port(), prop::option::of(port()), prop::option::of(any::<IpAddr>()))
-            .prop_map(|(client, server, source)| TransportPath::Unicast { client, server, source });
+        let unicast =
+            (port(), prop::option::of(port()), prop::option::of(any::<IpAddr>())).prop_map(
+                |(client, server, source)| TransportParameters::Unicast { client, server, source },
+            );
         let interleaved =
-            any::<(u8, u8)>().prop_map(|channels| TransportPath::Interleaved { channels });
+            any::<(u8, u8)>().prop_map(|channels| TransportParameters::Interleaved { channels });
         let group = || prop::option::of(any::<IpAddr>());
         let multicast = (group(), prop::option::of(port()), any::<Option<u8>>(), group()).prop_map(
-            |(group, port, ttl, source)| TransportPath::Multicast { group, port, ttl, source },
+            |(group, port, ttl, source)| TransportParameters::Multicast {
+                group,
+                port,
+                ttl,
+                source,
+            },
         );
         prop_oneof![unicast, interleaved, multicast]
     }
@@ -284,24 +294,24 @@ mod tests {
         }
 
         #[test]
-        fn every_reply_reads_back(path in arb_path(), ssrc: Option<u32>, avpf: bool, record: bool) {
+        fn every_reply_reads_back(parameters in arb_parameters(), ssrc: Option<u32>, avpf: bool, record: bool) {
             let profile = if avpf { Profile::Avpf } else { Profile::Avp };
             let mode = if record { Mode::Record } else { Mode::Play };
-            let text = TransportReply { profile, path, ssrc, mode }.write();
+            let text = TransportReply { profile, parameters, ssrc, mode }.write();
             let answer = parse_transport_answer(&text).unwrap();
             prop_assert_eq!((answer.profile, answer.ssrc), (profile, ssrc));
             prop_assert_eq!(answer.mode.unwrap_or(Mode::Play), mode);
-            match path {
-                TransportPath::Unicast { client, server, source } => {
+            match parameters {
+                TransportParameters::Unicast { client, server, source } => {
                     prop_assert_eq!(answer.client_port, Some(client));
                     prop_assert_eq!(answer.server_port, server);
                     prop_assert_eq!(answer.source, source);
                 }
-                TransportPath::Interleaved { channels } => {
+                TransportParameters::Interleaved { channels } => {
                     prop_assert_eq!(answer.protocol, Lower::Tcp);
                     prop_assert_eq!(answer.interleaved, Some(channels));
                 }
-                TransportPath::Multicast { group, port, ttl, source } => {
+                TransportParameters::Multicast { group, port, ttl, source } => {
                     prop_assert!(answer.multicast);
                     prop_assert_eq!((answer.destination, answer.port), (group, port));
                     prop_assert_eq!((answer.ttl, answer.source), (ttl, source));

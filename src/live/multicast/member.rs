@@ -161,7 +161,7 @@ impl Membership {
 }
 
 /// Transport of a member's track.
-pub(crate) fn group_path(group: Group, track: u8) -> Transport {
+pub(crate) fn group_transport(group: Group, track: u8) -> Transport {
     let (rtp, rtcp) = group.ports(track);
     let at = |port| SocketAddr::new(group.address.into(), port);
     Transport::Group { rtp: at(rtp), rtcp: at(rtcp) }

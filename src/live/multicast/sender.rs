@@ -101,9 +101,9 @@ impl Readers {
             if found.add_stream(key, track).is_err() {
                 continue;
             }
-            let path = Transport::Udp { pair, rtp, rtcp };
+            let transport = Transport::Udp { pair, rtp, rtcp };
             let numbers = Numbers::Source(None);
-            let outgoing = Outgoing::new(payload, numbers, path, String::new());
+            let outgoing = Outgoing::new(payload, numbers, transport, String::new());
             streams.push(LiveStream { track, outgoing });
         }
         found.prepare(key, StartPolicy::Live);

@@ -11,7 +11,7 @@ use crate::base::wheel::Timer;
 use crate::live::core::reader::Carrier;
 use crate::live::core::retransmit::rtx_payload_type;
 use crate::live::hub::Hub;
-use crate::live::multicast::member::{Delivery, group_path};
+use crate::live::multicast::member::{Delivery, group_transport};
 use crate::live::readers::Readers;
 use crate::live::readers::log::SkipsTold;
 use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, payload};
@@ -102,15 +102,15 @@ impl Readers {
             Err(status) => return command.refuse(status),
         };
         let placed = match wish.offer.protocol {
-            _ if group.is_some() => group.map(|group| group_path(group, wish.track)),
+            _ if group.is_some() => group.map(|group| group_transport(group, wish.track)),
             Lower::Udp => self.place_reader(cx, &command, &wish.offer, index),
             Lower::Tcp => cx
                 .directory
                 .free_channels(command.waiter.entry, wish.offer.interleaved)
                 .map(|(channel, rtcp_channel)| Transport::Tcp { channel, rtcp_channel }),
         };
-        if let Some(path) = placed {
-            return self.add_reader_stream(cx, hub, &command, index, &wish, path);
+        if let Some(transport) = placed {
+            return self.add_reader_stream(cx, hub, &command, index, &wish, transport);
         }
         if is_new {
             self.end_reader(cx, hub, index, None);
@@ -260,21 +260,24 @@ impl Readers {
         command: &Command,
         index: u32,
         wish: &Wish,
-        path: Transport,
+        transport: Transport,
     ) -> Executed {
         let Some(reader) = self.table.get_mut(index as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
         let mut rng = rand::rng();
         let control_url = command.request.uri.clone();
-        let mut outgoing = Outgoing::new(wish.payload, Numbers::Source(None), path, control_url);
+        let mut outgoing =
+            Outgoing::new(wish.payload, Numbers::Source(None), transport, control_url);
         outgoing.rtx = wish.rtx.map(|payload_type| {
             let (seq, ssrc) = (SeqNo(rng.random()), Ssrc(rng.next_u32()));
             RtxStream { payload_type, seq, ssrc }
         });
         reader.streams.push(LiveStream { track: wish.track, outgoing });
         let id = reader.id;
-        if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) = (path, reader.connection) {
+        if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) =
+            (transport, reader.connection)
+        {
             let channels = (channel, rtcp_channel);
             cx.directory.take_channels(entry, channels, SessionRef::Reader(index));
         }
@@ -287,7 +290,7 @@ impl Readers {
         // The SSRC is the source's, and unknown before the first packet.
         let reply = TransportReply {
             profile: wish.offer.profile,
-            path: hub.transport_path(cx, path),
+            parameters: hub.transport_parameters(cx, transport),
             ssrc: None,
             mode: Mode::Play,
         };

@@ -233,7 +233,7 @@ impl Sources {
         let Some(media) = media else {
             return command.refuse(Status::NotFound);
         };
-        if publisher.tracks.get(media).is_none_or(|track| track.path.is_some()) {
+        if publisher.tracks.get(media).is_none_or(|track| track.transport.is_some()) {
             return command.refuse(Status::MethodNotValidInThisState);
         }
         let Ok(track) = u8::try_from(media) else { return command.refuse(Status::NotFound) };
@@ -248,7 +248,7 @@ impl Sources {
             return command.refuse(Status::UnsupportedTransport);
         };
         let target = Target { source: number, track };
-        let path = match offer.protocol {
+        let transport = match offer.protocol {
             Lower::Tcp => cx
                 .directory
                 .free_channels(command.waiter.entry, offer.interleaved)
@@ -260,8 +260,8 @@ impl Sources {
                 placed => placed.ok(),
             },
         };
-        match path {
-            Some(path) => self.take_track(cx, hub, &command, target, &offer, path),
+        match transport {
+            Some(transport) => self.take_track(cx, hub, &command, target, &offer, transport),
             None => command.refuse(Status::NotEnoughBandwidth),
         }
     }
@@ -273,21 +273,21 @@ impl Sources {
         command: &Command,
         Target { source: number, track }: Target,
         offer: &TransportOffer,
-        path: Transport,
+        transport: Transport,
     ) -> Executed {
         let Some(publisher) = self.publishers.get_mut(&number) else {
             return command.refuse(Status::SessionNotFound);
         };
-        let latch = match path {
+        let latch = match transport {
             Transport::Udp { rtp, .. } => AddressLatch::Expected(Host::of(rtp)),
             Transport::Tcp { .. } | Transport::Group { .. } => AddressLatch::Any,
         };
         publisher.source.set_up(track, latch, latch);
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
-            place.path = Some(path);
+            place.transport = Some(transport);
         }
         if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) =
-            (path, publisher.connection)
+            (transport, publisher.connection)
         {
             let channels = (channel, rtcp_channel);
             cx.directory.take_channels(entry, channels, SessionRef::Publisher(number));
@@ -295,9 +295,9 @@ impl Sources {
         let Some(id) = publisher.id() else {
             return command.refuse(Status::SessionNotFound);
         };
-        let way = hub.transport_path(cx, path);
+        let parameters = hub.transport_parameters(cx, transport);
         let (profile, mode) = (offer.profile, Mode::Record);
-        let transport = TransportReply { profile, path: way, ssrc: None, mode }.write();
+        let transport = TransportReply { profile, parameters, ssrc: None, mode }.write();
         let response = command.response(Status::Ok);
         let response = response.header("Session", cx.session_header(id));
         Executed::Reply(response.header("Transport", transport))
@@ -314,7 +314,7 @@ impl Sources {
         let Some(publisher) = self.publishers.get_mut(&number) else {
             return command.refuse(Status::SessionNotFound);
         };
-        let is_set_up = publisher.tracks.iter().any(|track| track.path.is_some());
+        let is_set_up = publisher.tracks.iter().any(|track| track.transport.is_some());
         match publisher.state {
             PublisherState::Announced(generation) if is_set_up => {
                 publisher.source.grant(generation, now);
@@ -388,7 +388,7 @@ fn fits(offer: &TransportOffer, publisher: &Publisher, command: &Command) -> boo
         Lower::Tcp => publisher.connection == Some(command.waiter.entry),
     };
     // One way for all: it ends with its connection, or is heard of by its datagrams.
-    let first = publisher.tracks.iter().find_map(|track| track.path);
+    let first = publisher.tracks.iter().find_map(|track| track.transport);
     let is_same = first.is_none_or(|first| {
         matches!(first, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
     });

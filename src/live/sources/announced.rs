@@ -44,7 +44,7 @@ pub(crate) struct Origin {
 #[derive(Debug)]
 pub(crate) struct PublisherTrack {
     /// Transport of the packets; `None` before SETUP.
-    pub(crate) path: Option<Transport>,
+    pub(crate) transport: Option<Transport>,
     payload_type: u8,
     peeker: Peeker,
     /// Result of the peek into the newest packet of the payload type.
@@ -89,7 +89,7 @@ impl PublisherTrack {
         let payload_type = media.payload_types().next().unwrap_or(0);
         let format = format_of(media);
         Self {
-            path: None,
+            transport: None,
             payload_type,
             peeker: Peeker::new(format),
             newest: Peek::default(),

@@ -112,7 +112,7 @@ impl Publishers {
     fn add_channels(&self, source: u32, channels: &mut Channels) {
         let tracks = self.get(&source).map(|publisher| &publisher.tracks);
         for track in tracks.into_iter().flatten() {
-            if let Some(Transport::Tcp { channel, rtcp_channel }) = track.path {
+            if let Some(Transport::Tcp { channel, rtcp_channel }) = track.transport {
                 channels.insert(channel);
                 channels.insert(rtcp_channel);
             }
@@ -220,7 +220,7 @@ impl Publishers {
 
 /// The track of a channel, and whether the channel carries RTCP.
 fn track_of_channel(tracks: &[PublisherTrack], wanted: u8) -> Option<(u8, bool)> {
-    (0..).zip(tracks).find_map(|(track, entry)| match entry.path {
+    (0..).zip(tracks).find_map(|(track, entry)| match entry.transport {
         Some(Transport::Tcp { channel, .. }) if channel == wanted => Some((track, false)),
         Some(Transport::Tcp { rtcp_channel, .. }) if rtcp_channel == wanted => Some((track, true)),
         Some(Transport::Tcp { .. } | Transport::Udp { .. } | Transport::Group { .. }) | None => {

@@ -57,7 +57,7 @@ impl Publishers {
             state: if publisher.is_recording() { "recording" } else { "announced" },
             url: publisher.id().is_none().then(|| config.source.to_string()),
             peer: publisher.peer.to_string(),
-            transport: publisher.tracks.iter().find_map(|track| track.path).map(transport),
+            transport: publisher.tracks.iter().find_map(|track| track.transport).map(transport),
             user_agent: publisher.user_agent().map(str::to_owned),
             session: publisher.id().map(|id| id.to_string()),
             shard: cx.shard.0,
@@ -79,8 +79,8 @@ pub(crate) fn totals_of(publisher: &Publisher) -> PathTotals {
     source_totals(&publisher.source.counts(), publisher.source.packets_lost())
 }
 
-fn transport(path: Transport) -> &'static str {
-    match path {
+fn transport(transport: Transport) -> &'static str {
+    match transport {
         Transport::Udp { .. } => "udp",
         Transport::Tcp { .. } => "tcp",
         Transport::Group { .. } => "multicast",

@@ -155,9 +155,9 @@ impl Publisher {
 
     /// Kind of the source, for the rules of its liveness.
     pub(crate) fn feeder(&self) -> Feeder {
-        let paths = self.tracks.iter().filter_map(|track| track.path);
-        let is_tcp = paths.clone().count() > 0
-            && paths.into_iter().all(|path| matches!(path, Transport::Tcp { .. }))
+        let transports = self.tracks.iter().filter_map(|track| track.transport);
+        let is_tcp = transports.clone().count() > 0
+            && transports.into_iter().all(|transport| matches!(transport, Transport::Tcp { .. }))
             && self.connection.is_some();
         match self.way {
             Way::Announced { .. } => Feeder::Publisher { is_tcp },

@@ -142,7 +142,7 @@ impl Publishers {
         }
         cx.demux.forget(number);
         for track in &publisher.tracks {
-            if let Some(Transport::Udp { pair, .. }) = track.path
+            if let Some(Transport::Udp { pair, .. }) = track.transport
                 && pair != 0
             {
                 cx.close_unused_pair(pair);

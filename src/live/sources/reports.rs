@@ -64,7 +64,7 @@ impl Publishers {
         let mut bytes = cx.take_bytes();
         bytes.extend_from_slice(compound.as_bytes());
         let Some(publisher) = self.get(&number) else { return };
-        match publisher.tracks.get(usize::from(track)).and_then(|track| track.path) {
+        match publisher.tracks.get(usize::from(track)).and_then(|track| track.transport) {
             // A camera that does not state its RTCP port gets no reports.
             Some(Transport::Udp { rtcp, .. }) if rtcp.port() == 0 => cx.give_bytes_back(bytes),
             Some(transport) => send_rtcp(cx, transport, publisher.connection, bytes),

@@ -137,7 +137,7 @@ impl Column {
             }),
             SessionRef::Publisher(number) => {
                 let publisher = live.sources.publishers.get(&number).unwrap();
-                let is_set_up = publisher.tracks.iter().any(|track| track.path.is_some());
+                let is_set_up = publisher.tracks.iter().any(|track| track.transport.is_some());
                 Some(match publisher.state {
                     PublisherState::Claiming(_) => "Claiming",
                     PublisherState::Announced(_) if is_set_up => "Set up",

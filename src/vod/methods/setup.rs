@@ -12,7 +12,7 @@ use crate::media::codec::MediaKind;
 use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
-use crate::rtsp::transport_answer::{TransportPath, TransportReply};
+use crate::rtsp::transport_answer::{TransportParameters, TransportReply};
 use crate::rtsp::uri::base_url;
 use crate::session::client::{clip, is_peer};
 use crate::session::command::{Command, Executed};
@@ -54,9 +54,9 @@ impl Players {
         };
         let stream_index = self.session(key).map_or(0, |session| session.streams.len());
         let owner = (SessionRef::Title(key), u8::try_from(stream_index).unwrap_or(u8::MAX));
-        let path = match wish.offer.protocol {
+        let transport = match wish.offer.protocol {
             Lower::Udp => match self.place_udp(cx, &command, &wish.offer, owner) {
-                Ok(path) => path,
+                Ok(transport) => transport,
                 Err(refused) => {
                     self.forget_if_empty(cx, key);
                     return match refused {
@@ -77,7 +77,7 @@ impl Players {
                 }
             }
         };
-        self.add_stream(cx, &command, key, &wish, path)
+        self.add_stream(cx, &command, key, &wish, transport)
     }
 
     /// Checks a SETUP against the title, the session and the supported transports.
@@ -198,10 +198,10 @@ impl Players {
         command: &Command,
         key: SessionKey,
         wish: &Wish,
-        path: Transport,
+        transport: Transport,
     ) -> Executed {
         let mut rng = rand::rng();
-        let ports = match path {
+        let ports = match transport {
             Transport::Udp { pair, .. } => cx.sockets.ports(pair),
             Transport::Tcp { .. } | Transport::Group { .. } => None,
         };
@@ -216,7 +216,7 @@ impl Players {
         let control_url = command.request.uri.clone();
         let random = rng.next_u64();
         let numbers = Numbers::Own(Own::new(ssrc, random));
-        let outgoing = Outgoing::new(payload, numbers, path, control_url);
+        let outgoing = Outgoing::new(payload, numbers, transport, control_url);
         let mut stream = Stream::new(wish.track_index, outgoing);
         let said = cx.configs.find(&wish.title.url_path).adapts_quality;
         if said.unwrap_or(cx.config.adapts_quality) && track.kind == MediaKind::Video {
@@ -225,7 +225,7 @@ impl Players {
             cx.cells.quality_levels[Level::Full as usize].add(1);
         }
         let profile = wish.offer.profile;
-        let is_udp = matches!(path, Transport::Udp { .. });
+        let is_udp = matches!(transport, Transport::Udp { .. });
         if cx.config.retransmits && profile == Profile::Avpf && is_udp {
             // The SDP must have offered retransmission: a client knows the profile only from there.
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
@@ -235,24 +235,25 @@ impl Players {
             stream.resender = Some(Box::default());
         }
         session.streams.push(stream);
-        if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) = (path, session.connection)
+        if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) =
+            (transport, session.connection)
         {
             let channels = (channel, rtcp_channel);
             cx.directory.take_channels(entry, channels, SessionRef::Title(key));
         }
-        let transport = match path {
+        let parameters = match transport {
             Transport::Udp { rtp, rtcp, .. } => {
                 let client = (rtp.port(), rtcp.port());
-                TransportPath::Unicast { client, server: ports, source: None }
+                TransportParameters::Unicast { client, server: ports, source: None }
             }
             Transport::Tcp { channel, rtcp_channel } => {
-                TransportPath::Interleaved { channels: (channel, rtcp_channel) }
+                TransportParameters::Interleaved { channels: (channel, rtcp_channel) }
             }
             // Titles have no multicast: `choose` never returns a group.
             Transport::Group { .. } => return command.refuse(Status::UnsupportedTransport),
         };
         let (ssrc, mode) = (Some(ssrc.0), Mode::Play);
-        let transport = TransportReply { profile, path: transport, ssrc, mode }.write();
+        let transport = TransportReply { profile, parameters, ssrc, mode }.write();
         let session_header = self.session(key).map(|s| cx.session_header(s.id)).unwrap_or_default();
         let response = command.response(Status::Ok);
         let response = response.header("Session", session_header).header("Transport", transport);

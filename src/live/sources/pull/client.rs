@@ -20,7 +20,7 @@ use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::source_url::SourceUrl;
 use crate::rtsp::transport::{Lower, Mode, Profile};
-use crate::rtsp::transport_answer::{TransportPath, TransportReply};
+use crate::rtsp::transport_answer::{TransportParameters, TransportReply};
 
 /// The client of one source: see `super`.
 #[derive(Debug)]
@@ -418,14 +418,16 @@ impl PullClient {
     }
 
     fn transport(&self, track: u8) -> String {
-        let path = match self.lower {
+        let parameters = match self.lower {
             Lower::Tcp => {
                 let first = track.saturating_mul(2);
-                TransportPath::Interleaved { channels: (first, first.saturating_add(1)) }
+                TransportParameters::Interleaved { channels: (first, first.saturating_add(1)) }
             }
-            Lower::Udp => TransportPath::Unicast { client: self.ports, server: None, source: None },
+            Lower::Udp => {
+                TransportParameters::Unicast { client: self.ports, server: None, source: None }
+            }
         };
-        TransportReply { profile: Profile::Avp, path, ssrc: None, mode: Mode::Play }.write()
+        TransportReply { profile: Profile::Avp, parameters, ssrc: None, mode: Mode::Play }.write()
     }
 
     /// The request that an answer belongs to. Some cameras are off by one in `CSeq`: a new number

@@ -374,7 +374,7 @@ impl Pulls {
     ) {
         let Some(pull) = self.table.get_mut(number) else { return };
         let reserved = pull.pairs.iter().find(|(of, _)| *of == track).map(|(_, pair)| *pair);
-        let path = match (way, reserved) {
+        let transport = match (way, reserved) {
             (PullWay::Tcp { channels: (channel, rtcp_channel) }, _) => {
                 Transport::Tcp { channel, rtcp_channel }
             }
@@ -406,7 +406,7 @@ impl Pulls {
         // The demultiplexer has checked the address.
         publisher.source.set_up(track, AddressLatch::Any, AddressLatch::Any);
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
-            place.path = Some(path);
+            place.transport = Some(transport);
         }
     }
 }
@@ -419,8 +419,8 @@ fn begin(cx: &mut Cx, hub: &mut Hub, publishers: &mut Publishers, number: u32) {
         publisher.source.grant(generation, now);
         publisher.state = PublisherState::Recording(generation);
     }
-    for path in publisher.tracks.iter().filter_map(|track| track.path) {
-        if let Transport::Udp { pair, rtp, rtcp } = path
+    for transport in publisher.tracks.iter().filter_map(|track| track.transport) {
+        if let Transport::Udp { pair, rtp, rtcp } = transport
             && rtp.port() != 0
         {
             cx.out.push(Action::Knock { pair, rtp, rtcp });
