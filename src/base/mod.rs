@@ -2,6 +2,7 @@
 
 pub mod addresses;
 pub mod budget;
+pub mod carrier;
 pub mod host;
 pub mod ids;
 pub mod limits;

@@ -21,7 +21,8 @@ use crate::base::limits::{
     IDLE_CLOSE, LAG_BUDGET, PATHS_MAX, READERS_HOLD, READERS_MAX, RING_BYTES,
 };
 
-/// How a fetched source sends.
+/// `source_transport`: how a fetched source is asked to send. What it does send by, once it was set
+/// up, is a `base::carrier::Lower`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SourceTransport {
     /// UDP, and TCP when that is refused or nothing comes.

@@ -7,6 +7,7 @@
 //! order of the ids, whatever begins and ends between them.
 //! Bound: a page looks at `SESSIONS_A_PAGE` sessions.
 
+use crate::base::carrier::Lower;
 use crate::base::ids::SessionId;
 use crate::base::limits::SESSIONS_A_PAGE;
 use crate::base::time::Npt;
@@ -85,6 +86,7 @@ fn title_info(cx: &Cx, session: &Session) -> SessionInfo {
                 .map(|ns| Npt(i64::try_from(ns).unwrap_or(i64::MAX)).as_secs_f64()),
         }
     });
+    let lower = if session.is_interleaved() { Lower::Tcp } else { Lower::Udp };
     SessionInfo {
         id: session.id.to_string(),
         shard: cx.shard.0,
@@ -93,7 +95,7 @@ fn title_info(cx: &Cx, session: &Session) -> SessionInfo {
         peer: session.peer.to_string(),
         user_agent: session.user_agent.clone(),
         state: session.state.shown().as_str(),
-        transport: if session.is_interleaved() { "tcp" } else { "udp" },
+        transport: lower.label(),
         npt_s: session.npt_at(cx.now).as_secs_f64(),
         scale: session.epoch.map_or(1.0, |epoch| epoch.scale),
         speed: session.epoch.map_or(1.0, |epoch| epoch.speed),

@@ -8,10 +8,10 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::base::carrier::Carrier;
 use crate::base::ids::{SessionId, ShardId};
 use crate::config::paths::PathChanges;
 use crate::live::core::info::{HomeInfo, PathPart, PathsPage, PathsPlace};
-use crate::live::core::reader::Carrier;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::{SessionInfo, SessionsPage};

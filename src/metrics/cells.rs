@@ -123,18 +123,6 @@ impl SharedGauge {
     }
 }
 
-/// Index of the cells that are kept apart by transport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TransportKind {
-    /// RTP/AVP over UDP.
-    Udp = 0,
-    /// RTP/AVP/TCP: interleaved with RTSP (RFC 2326 s10.12).
-    Tcp = 1,
-}
-
-/// Names of the transports, by index.
-pub const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
-
 /// Names of the states that `ShardCells::sessions` counts, by index.
 pub const SESSION_STATES: [&str; 3] = ["ready", "playing", "paused"];
 
@@ -152,7 +140,7 @@ pub const RTX_REFUSALS: [&str; 5] = ["unknown", "repeated", "rate", "cold", "bus
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardCells {
-    /// RTP packets handed to the kernel, by [`TransportKind`].
+    /// RTP packets handed to the kernel, by [`crate::base::carrier::Lower`].
     pub rtp_packets_sent: [Counter; 2],
     /// Their payload without RTP headers.
     pub rtp_payload_bytes_sent: [Counter; 2],
@@ -170,7 +158,7 @@ pub struct ShardCells {
     pub gso_segments: Counter,
     /// Segmented sends that a route refused.
     pub gso_refusals: Counter,
-    /// Sends whose bytes the kernel took without a copy, by [`TransportKind`].
+    /// Sends whose bytes the kernel took without a copy, by [`crate::base::carrier::Lower`].
     pub send_zerocopy: [Counter; 2],
     /// Sends whose bytes it copied although it was asked not to.
     pub send_zerocopy_copied: [Counter; 2],
@@ -362,7 +350,6 @@ mod tests {
 
     #[test]
     fn indices_name_what_they_count() {
-        assert_eq!(TRANSPORTS[TransportKind::Tcp as usize], "tcp");
         assert_eq!(TASK_KINDS[TaskKind::Window as usize], "window");
     }
 }

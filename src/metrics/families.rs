@@ -7,9 +7,10 @@ use prometheus::proto::MetricType;
 
 use super::cells::{
     Counter, LogCells, QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS, SESSION_STATES, ShardCells,
-    SharedCounter, TASK_KINDS, TRANSPORTS, WorkerCells,
+    SharedCounter, TASK_KINDS, WorkerCells,
 };
 use super::histogram::HistogramValue;
+use crate::base::carrier::Lower;
 
 /// One metric.
 pub(super) struct Family {
@@ -456,7 +457,7 @@ const fn row(name: &'static str, help: &'static str, read: Read) -> Family {
 
 /// Counter `{shard, transport}`.
 const fn by_transport(read: fn(&ShardCells, usize) -> u64) -> Read {
-    let labels = Labels { names: &["shard", "transport"], values: &TRANSPORTS };
+    let labels = Labels { names: &["shard", "transport"], values: &Lower::LABELS };
     Read::ShardList(MetricType::COUNTER, labels, read)
 }
 

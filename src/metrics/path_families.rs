@@ -15,9 +15,8 @@ use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use super::exposition::{family_of, sample};
 use super::families::Labels;
-use super::paths::{
-    CARRIERS, DROPS, OTHER, PATH_STATES, PATHS_NAMED_MAX, PathNumbers, PathTallies, SKIPS,
-};
+use super::paths::{DROPS, OTHER, PATH_STATES, PATHS_NAMED_MAX, PathNumbers, PathTallies, SKIPS};
+use crate::base::carrier::Carrier;
 
 /// One metric of paths.
 pub(super) struct PathFamily {
@@ -127,7 +126,7 @@ pub(super) static PATH_FAMILIES: &[PathFamily] = &[
     },
 ];
 
-const TRANSPORT: Labels = Labels { names: &["path", "transport"], values: &CARRIERS };
+const TRANSPORT: Labels = Labels { names: &["path", "transport"], values: &Carrier::LABELS };
 const DROP: Labels = Labels { names: &["path", "reason"], values: &DROPS };
 const SKIP: Labels = Labels { names: &["path", "reason"], values: &SKIPS };
 const FROM_SOURCES: Labels = Labels { names: &["path", "dir"], values: &["in"] };

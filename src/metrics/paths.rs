@@ -14,6 +14,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::base::carrier::Carrier;
+
 /// Paths that are named at most; the label of all others is [`OTHER`].
 pub const PATHS_NAMED_MAX: usize = 200;
 
@@ -36,9 +38,6 @@ pub const DROPS: [&str; 9] = [
 /// Why readers skip, in the order of `live::core::reader::SkipReason`.
 pub const SKIPS: [&str; 3] = ["tcp_window", "lag_budget", "evicted"];
 
-/// How packets travel to readers, in the order of `live::core::reader::Carrier`.
-pub const CARRIERS: [&str; 3] = ["udp", "tcp", "multicast"];
-
 /// States of a path at its home.
 pub const PATH_STATES: [&str; 5] = ["live", "held", "starting", "failed", "idle"];
 
@@ -55,10 +54,10 @@ pub struct PathTotals {
     pub packets_lost: u64,
     /// Packets that were not taken, by [`DROPS`].
     pub packets_dropped: [u64; DROPS.len()],
-    /// RTP packets that went to readers, by [`CARRIERS`].
-    pub packets_sent: [u64; CARRIERS.len()],
+    /// RTP packets that went to readers, by [`Carrier`].
+    pub packets_sent: [u64; Carrier::LABELS.len()],
     /// Their payload.
-    pub payload_bytes_sent: [u64; CARRIERS.len()],
+    pub payload_bytes_sent: [u64; Carrier::LABELS.len()],
     /// Skips of readers, by [`SKIPS`].
     pub skips: [u64; SKIPS.len()],
     /// Packets that readers were not sent.
@@ -99,8 +98,8 @@ impl PathTotals {
 pub struct PathNumbers {
     /// Sums.
     pub totals: PathTotals,
-    /// Readers now, by [`CARRIERS`].
-    pub readers: [u64; CARRIERS.len()],
+    /// Readers now, by [`Carrier`].
+    pub readers: [u64; Carrier::LABELS.len()],
     /// Sources now.
     pub sources: u64,
 }
@@ -188,8 +187,8 @@ mod tests {
             bytes_received: 3,
             packets_lost: 4,
             packets_dropped: [5; DROPS.len()],
-            packets_sent: [6; CARRIERS.len()],
-            payload_bytes_sent: [7; CARRIERS.len()],
+            packets_sent: [6; Carrier::LABELS.len()],
+            payload_bytes_sent: [7; Carrier::LABELS.len()],
             skips: [8; SKIPS.len()],
             packets_skipped: 9,
         };
@@ -201,8 +200,8 @@ mod tests {
         assert_eq!((sum.totals.packets_received, sum.totals.bytes_received), (4, 6));
         assert_eq!((sum.totals.packets_lost, sum.totals.packets_skipped), (8, 18));
         assert_eq!(sum.totals.packets_dropped, [10; DROPS.len()]);
-        assert_eq!(sum.totals.packets_sent, [12; CARRIERS.len()]);
-        assert_eq!(sum.totals.payload_bytes_sent, [14; CARRIERS.len()]);
+        assert_eq!(sum.totals.packets_sent, [12; Carrier::LABELS.len()]);
+        assert_eq!(sum.totals.payload_bytes_sent, [14; Carrier::LABELS.len()]);
         assert_eq!(sum.totals.skips, [16; SKIPS.len()]);
         sum.totals.subtract(&totals);
         assert_eq!(sum.totals, totals);

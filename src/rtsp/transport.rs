@@ -9,6 +9,8 @@
 //! Bound: `OFFERS_MAX` specifications.
 #![deny(clippy::indexing_slicing)]
 
+pub use crate::base::carrier::Lower;
+
 pub use super::transport_answer::{write_tcp_transport, write_udp_transport};
 
 /// One transport specification, in the order of the client's preference.
@@ -86,15 +88,6 @@ impl TransportOffer {
             Profile::Avp | Profile::Avpf => Ok(()),
         }
     }
-}
-
-/// Lower transport.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Lower {
-    /// `RTP/AVP` or `RTP/AVP/UDP`.
-    Udp,
-    /// `RTP/AVP/TCP`: interleaved in the RTSP connection.
-    Tcp,
 }
 
 /// `mode` parameter.

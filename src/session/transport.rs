@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-/// The transport that SETUP settled for a stream.
+use crate::base::carrier::Carrier;
+
+/// The transport that SETUP settled for a stream. A header has its ports and channels in a
+/// `rtsp::transport_answer::TransportParameters`; its kind alone is a [`Carrier`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// RTP/AVP over a shared pair of sockets.
@@ -28,4 +31,16 @@ pub enum Transport {
         /// Address of the group, with the port of RTCP.
         rtcp: SocketAddr,
     },
+}
+
+impl Transport {
+    /// How the packets travel. A sender to a group has [`Transport::Udp`].
+    #[must_use]
+    pub fn carrier(self) -> Carrier {
+        match self {
+            Self::Udp { .. } => Carrier::Udp,
+            Self::Tcp { .. } => Carrier::Tcp,
+            Self::Group { .. } => Carrier::Multicast,
+        }
+    }
 }

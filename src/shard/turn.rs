@@ -17,9 +17,10 @@ use super::phase::Phase;
 use super::ring::RingError;
 use super::state::Shard;
 use crate::base::budget::Budget;
+use crate::base::carrier::Lower;
 use crate::base::limits::{TIMERS_A_TURN, TURN_SHARE};
 use crate::base::time::Mono;
-use crate::metrics::cells::{Counter, TransportKind};
+use crate::metrics::cells::Counter;
 use crate::session::action::TimerKey;
 
 impl Shard {
@@ -173,7 +174,7 @@ impl Shard {
         raise(&cells.uring_enters, stats.enters);
         raise(&cells.gso_refusals, stats.gso_refusals);
         raise(&cells.datagrams_oversized, stats.datagrams_dropped);
-        for kind in [TransportKind::Udp as usize, TransportKind::Tcp as usize] {
+        for kind in [Lower::Udp as usize, Lower::Tcp as usize] {
             raise(&cells.send_zerocopy[kind], stats.zerocopy.sent[kind]);
             raise(&cells.send_zerocopy_copied[kind], stats.zerocopy.copied[kind]);
         }

@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::base::carrier::Carrier;
 use crate::live::core::path::{LivePath, PathKey, ReaderKey};
-use crate::live::core::reader::{Carrier, Reader, SkipReason};
+use crate::live::core::reader::{Reader, SkipReason};
 use crate::live::core::source::SourceCounts;
-use crate::metrics::paths::{CARRIERS, DROPS, PathTotals, SKIPS};
+use crate::metrics::paths::{DROPS, PathTotals, SKIPS};
 
 /// A path as its home knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -257,8 +258,8 @@ impl PathInfo {
             home: home?,
             source,
             readers,
-            packets_sent: by_name(&CARRIERS, &totals.packets_sent),
-            payload_bytes_sent: by_name(&CARRIERS, &totals.payload_bytes_sent),
+            packets_sent: by_name(&Carrier::LABELS, &totals.packets_sent),
+            payload_bytes_sent: by_name(&Carrier::LABELS, &totals.payload_bytes_sent),
             skips: by_name(&SKIPS, &totals.skips),
             packets_skipped: totals.packets_skipped,
         })
@@ -336,7 +337,7 @@ impl LivePath {
             skips_lag_budget: skips(SkipReason::LagBudget),
             skips_evicted: skips(SkipReason::Evicted),
             lag_s: self.lag(key).as_secs_f64(),
-            carrier: CARRIERS[reader.carrier as usize],
+            carrier: reader.carrier.label(),
         })
     }
 }

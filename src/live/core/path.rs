@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use crate::base::carrier::Carrier;
 use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::Mono;
 use crate::live::core::batch::{Generation, LiveRun, PacketBatch};
@@ -24,14 +25,12 @@ use crate::live::core::description::Description;
 use crate::live::core::info::reader_totals;
 use crate::live::core::limits::{IDLE_CLOSE, LAG_BUDGET, READERS_MAX};
 use crate::live::core::queues::Queues;
-use crate::live::core::reader::{
-    Carrier, FeedState, LiveMark, Peek, Reader, ReaderStream, SkipReason,
-};
+use crate::live::core::reader::{FeedState, LiveMark, Peek, Reader, ReaderStream, SkipReason};
 use crate::live::core::retransmit::{RetransmitError, SentPacket};
 use crate::live::core::ring::{BatchRing, RingLimits};
 use crate::live::core::start::{Pace, StartPolicy, StreamStart, stream_starts};
 use crate::live::core::switch::Mapping;
-use crate::metrics::paths::{CARRIERS, PathTotals};
+use crate::metrics::paths::PathTotals;
 
 /// Key of a path of the shard; the serial tells the path from a later one at the same index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -92,7 +91,7 @@ pub struct LivePath {
     /// Sum of `reader_totals` of all readers.
     totals: PathTotals,
     /// Number of readers, by carrier.
-    carriers: [u64; CARRIERS.len()],
+    carriers: [u64; Carrier::LABELS.len()],
     pub(crate) queues: Queues,
     limits: PathLimits,
     /// Time of the newest request for a key frame on behalf of readers that lost packets.
@@ -194,7 +193,7 @@ impl LivePath {
             serial: 0,
             primed_count: 0,
             totals: PathTotals::default(),
-            carriers: [0; CARRIERS.len()],
+            carriers: [0; Carrier::LABELS.len()],
             queues: Queues::default(),
             limits,
             sync_wanted: None,
@@ -369,7 +368,7 @@ impl LivePath {
 
     /// Number of present readers, by carrier.
     #[must_use]
-    pub fn readers_by_carrier(&self) -> [u64; CARRIERS.len()] {
+    pub fn readers_by_carrier(&self) -> [u64; Carrier::LABELS.len()] {
         self.carriers
     }
 

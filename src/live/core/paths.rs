@@ -448,10 +448,10 @@ const WAITERS_MAX: usize = 4_096;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::carrier::Carrier;
     use crate::live::core::batch::tests::{arrival, packet};
     use crate::live::core::batch::{BatchBuilder, Generation};
     use crate::live::core::description::{Description, LiveTrack};
-    use crate::live::core::reader::Carrier;
     use crate::live::core::start::StartPolicy;
     use std::time::Duration;
 

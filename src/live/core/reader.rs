@@ -15,6 +15,7 @@
 //! place of a stream moves back only when a run is put back; all streams of a reader skip together.
 //! DESIGN section 5.4, 5.5.
 
+use crate::base::carrier::Carrier;
 use crate::base::time::Mono;
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::live::core::limits::SYNC_WAIT_MAX;
@@ -22,17 +23,6 @@ use crate::live::core::retransmit::RetransmitBudget;
 use crate::live::core::ring::BatchRing;
 use crate::live::core::start::{First, Pace, StartPolicy};
 use crate::live::core::switch::{Beyond, Mapping, Origin, Trail};
-
-/// Transport of a reader's packets: the reason of a skip depends on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carrier {
-    /// Datagrams to the reader.
-    Udp,
-    /// Interleaved with its RTSP connection.
-    Tcp,
-    /// Datagrams to a group.
-    Multicast,
-}
 
 /// Why a reader skipped packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +60,7 @@ pub enum FeedState {
 pub struct Reader {
     /// The caller's number of the reader.
     pub owner: u64,
-    /// Transport of the packets.
+    /// Transport of the packets: the reason of a skip depends on it.
     pub carrier: Carrier,
     /// Streams, in the order of their SETUP requests.
     pub streams: Vec<ReaderStream>,

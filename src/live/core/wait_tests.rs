@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::base::carrier::Carrier;
 use crate::base::time::Mono;
 use crate::live::core::batch::tests::{arrival, packet};
 use crate::live::core::batch::{BatchBuilder, Generation};
 use crate::live::core::description::{Description, LiveTrack};
 use crate::live::core::limits::SYNC_WAIT_MAX;
 use crate::live::core::path::{LivePath, Next, PathLimits};
-use crate::live::core::reader::Carrier;
 use crate::live::core::start::StartPolicy;
 
 /// A path with a frame each 100 ms, and one reader.

@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use rand::Rng;
 
+use crate::base::carrier::Carrier;
 use crate::base::ids::SessionId;
 use crate::base::wheel::Timer;
 use crate::live::core::groups::Group;
 use crate::live::core::message::Ask;
 use crate::live::core::path::ReaderKey;
 use crate::live::core::paths::Wanted;
-use crate::live::core::reader::Carrier;
 use crate::live::core::start::StartPolicy;
 use crate::live::hub::Hub;
 use crate::live::multicast::member::{Delivery, OpenGroup};

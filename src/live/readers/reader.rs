@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::addresses::AddressPlace;
+use crate::base::carrier::Carrier;
 use crate::base::ids::SessionId;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
@@ -120,11 +121,11 @@ impl LiveReader {
         self.delivery != Delivery::MulticastSender
     }
 
-    fn transport(&self) -> &'static str {
+    fn carrier(&self) -> Carrier {
         match self.delivery {
-            Delivery::Unicast if self.is_interleaved() => "tcp",
-            Delivery::Unicast => "udp",
-            Delivery::MulticastMember | Delivery::MulticastSender => "multicast",
+            Delivery::Unicast if self.is_interleaved() => Carrier::Tcp,
+            Delivery::Unicast => Carrier::Udp,
+            Delivery::MulticastMember | Delivery::MulticastSender => Carrier::Multicast,
         }
     }
 }
@@ -160,7 +161,7 @@ pub(crate) fn reader_info(cx: &Cx, hub: &Hub, reader: &LiveReader) -> SessionInf
         peer: reader.peer.to_string(),
         user_agent: reader.user_agent.clone(),
         state: reader.state.shown().as_str(),
-        transport: reader.transport(),
+        transport: reader.carrier().label(),
         npt_s: 0.0,
         scale: 1.0,
         speed: 1.0,

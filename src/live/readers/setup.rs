@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
+use crate::base::carrier::Carrier;
 use crate::base::host::Host;
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
 use crate::base::names::Name;
 use crate::base::wheel::Timer;
-use crate::live::core::reader::Carrier;
 use crate::live::core::retransmit::rtx_payload_type;
 use crate::live::hub::Hub;
 use crate::live::multicast::member::{Delivery, group_transport};

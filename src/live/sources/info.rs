@@ -10,7 +10,6 @@ use crate::live::sources::publishers::Publishers;
 use crate::metrics::paths::PathTotals;
 use crate::session::cx::Cx;
 use crate::session::info::SessionInfo;
-use crate::session::transport::Transport;
 
 impl Publishers {
     pub(crate) fn session_info(&self, cx: &Cx, number: u32) -> Option<SessionInfo> {
@@ -57,7 +56,11 @@ impl Publishers {
             state: if publisher.is_recording() { "recording" } else { "announced" },
             url: publisher.id().is_none().then(|| config.source.to_string()),
             peer: publisher.peer.to_string(),
-            transport: publisher.tracks.iter().find_map(|track| track.transport).map(transport),
+            transport: publisher
+                .tracks
+                .iter()
+                .find_map(|track| track.transport)
+                .map(|transport| transport.carrier().label()),
             user_agent: publisher.user_agent().map(str::to_owned),
             session: publisher.id().map(|id| id.to_string()),
             shard: cx.shard.0,
@@ -77,14 +80,6 @@ impl Publishers {
 
 pub(crate) fn totals_of(publisher: &Publisher) -> PathTotals {
     source_totals(&publisher.source.counts(), publisher.source.packets_lost())
-}
-
-fn transport(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Udp { .. } => "udp",
-        Transport::Tcp { .. } => "tcp",
-        Transport::Group { .. } => "multicast",
-    }
 }
 
 fn kind(configured: &SourceAddress, publisher: &Publisher) -> &'static str {

@@ -1,10 +1,10 @@
 //! Members of a path's group, and the packets that are sent to the group: without sockets.
 
 use super::*;
+use crate::base::carrier::Carrier;
 use crate::base::ids::Ssrc;
 use crate::live::core::groups::MulticastSettings;
 use crate::live::core::path::Next;
-use crate::live::core::reader::Carrier;
 use crate::rtcp::{self, SenderInfo};
 use crate::session::action::GroupAction;
 use crate::session::info::SessionInfo;

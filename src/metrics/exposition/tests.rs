@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::metrics::cells::{TaskKind, TransportKind};
+use crate::base::carrier::Lower;
+use crate::metrics::cells::TaskKind;
 use crate::metrics::path_families::{PATH_FAMILIES, PATHS};
 use crate::metrics::paths::{PATHS_NAMED_MAX, PathTallies};
 use crate::metrics::requests::method_index;
@@ -157,8 +158,8 @@ fn names_and_types_are_the_documented_ones() {
 #[test]
 fn shards_are_told_apart_and_transports_too() {
     let (shards, workers) = two_shards();
-    shards[0].rtp_packets_sent[TransportKind::Udp as usize].add(7);
-    shards[1].rtp_packets_sent[TransportKind::Tcp as usize].add(5);
+    shards[0].rtp_packets_sent[Lower::Udp as usize].add(7);
+    shards[1].rtp_packets_sent[Lower::Tcp as usize].add(5);
     shards[1].sessions[1].set(3);
     workers.tasks_done[TaskKind::Window as usize].add(9);
     let text = exposition(&shards, &workers).text(Vec::new()).unwrap();

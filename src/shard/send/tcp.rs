@@ -10,9 +10,9 @@
 use std::io;
 
 use super::live::gather_live;
+use crate::base::carrier::Lower;
 use crate::base::sink::Gathered;
 use crate::base::time::Mono;
-use crate::metrics::cells::TransportKind;
 use crate::poll::poll_table::{EntryKey, Polling};
 use crate::session::directory::SessionRef;
 use crate::session::directory::StreamRef;
@@ -93,7 +93,7 @@ impl Shard {
             link.is_sending = is_sending;
             link.has_more = is_closing || is_suspended || !is_all_taken || has_more_live;
         }
-        let tcp = TransportKind::Tcp as usize;
+        let tcp = Lower::Tcp as usize;
         self.cells.send_calls[tcp].add(u64::from(gathered.packets > 0));
         self.cells.rtp_packets_sent[tcp].add(gathered.packets);
         self.cells.rtp_payload_bytes_sent[tcp].add(gathered.payload_bytes);

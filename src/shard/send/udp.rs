@@ -16,7 +16,7 @@
 
 use super::sink::{RingSink, RunOwner};
 use crate::consumers::sessions::Sessions;
-use crate::metrics::cells::TransportKind;
+use crate::base::carrier::Lower;
 use crate::session::action::TimerKey;
 use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;
@@ -62,7 +62,7 @@ impl Network {
     /// Counts a run that was sent, as nearly all are. The stream is not looked at: it counted the
     /// packets when it submitted the run.
     fn count_run(&self, packets: u16, payload_bytes: u32) {
-        let udp = TransportKind::Udp as usize;
+        let udp = Lower::Udp as usize;
         self.cells.send_calls[udp].add(1);
         self.cells.rtp_packets_sent[udp].add(u64::from(packets));
         self.cells.rtp_payload_bytes_sent[udp].add(u64::from(payload_bytes));

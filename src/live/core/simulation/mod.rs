@@ -19,13 +19,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use crate::base::carrier::Carrier;
 use crate::base::time::Mono;
 use crate::live::core::batch::tests::{arrival, packet};
 use crate::live::core::batch::{BatchBuilder, Generation};
 use crate::live::core::clock::ticks_between;
 use crate::live::core::message::home_of;
 use crate::live::core::path::{LivePath, Next, PathLimits, ReaderKey};
-use crate::live::core::reader::Carrier;
 use crate::live::core::ring::RingLimits;
 use crate::live::core::simulation::player::Manner;
 use crate::live::core::simulation::world::{PATH, RATES, World, description};

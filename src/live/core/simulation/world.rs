@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::base::carrier::Carrier;
 use crate::base::ids::{RtpTs, SeqNo, ShardId, Ssrc};
 use crate::base::time::Mono;
 use crate::live::core::batch::Generation;
@@ -11,7 +12,6 @@ use crate::live::core::message::{Ask, PathRules, SourceRef, ToHome, ToShard};
 use crate::live::core::path::{LivePath, PathLimits};
 use crate::live::core::paths::{LivePaths, Told, Wanted};
 use crate::live::core::pump::{self, Left, LivePump};
-use crate::live::core::reader::Carrier;
 use crate::live::core::registry::{Order, Registry};
 use crate::live::core::simulation::player::{Manner, Player};
 use crate::live::core::simulation::sockets::Sockets;
