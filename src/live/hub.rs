@@ -19,10 +19,7 @@ use crate::live::core::paths::LivePaths;
 use crate::live::core::reader::Reader;
 use crate::live::core::registry::Registry;
 use crate::metrics::paths::{PathTallies, PathTotals};
-use crate::rtsp::transport_answer::TransportParameters;
 use crate::session::cx::Cx;
-use crate::session::transport::Transport;
-use std::net::IpAddr;
 
 /// Shared state of readers and sources: see the module.
 #[derive(Debug)]
@@ -108,29 +105,5 @@ impl Hub {
     pub(crate) fn count_path_end(&mut self, path: &str) {
         let Some(found) = self.paths.path(path) else { return };
         self.tally.numbers_mut(path).totals.add(found.totals());
-    }
-
-    /// The transport in the answer to SETUP.
-    pub(crate) fn transport_parameters(
-        &self,
-        cx: &Cx,
-        transport: Transport,
-    ) -> TransportParameters {
-        match transport {
-            Transport::Udp { pair, rtp, rtcp } => TransportParameters::Unicast {
-                client: (rtp.port(), rtcp.port()),
-                server: cx.sockets.ports(pair),
-                source: None,
-            },
-            Transport::Tcp { channel, rtcp_channel } => {
-                TransportParameters::Interleaved { channels: (channel, rtcp_channel) }
-            }
-            Transport::Group { rtp, rtcp } => TransportParameters::Multicast {
-                group: Some(rtp.ip()),
-                port: Some((rtp.port(), rtcp.port())),
-                ttl: self.multicast.map(|settings| settings.ttl),
-                source: self.multicast.and_then(|settings| settings.source).map(IpAddr::V4),
-            },
-        }
     }
 }

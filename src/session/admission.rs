@@ -1,13 +1,16 @@
 //! Admission of a further session: player of a title, or reader or publisher of a live path.
 //!
-//! One limit counts all sessions of a shard, another one the sessions of an address on all shards.
+//! Limits count the sessions of a shard, those of an address on all shards, and those of an RTSP
+//! connection. Sessions that a player has left behind make room first (client rule C7).
 
 use std::net::SocketAddr;
 
 use crate::base::addresses::AddressPlace;
 use crate::base::seldom::Seldom;
 use crate::rtsp::response::Status;
+use crate::session::command::Command;
 use crate::session::cx::Cx;
+use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
 
 /// When the log last told of refused sessions.
 #[derive(Debug, Default)]
@@ -21,6 +24,35 @@ impl Cx {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.directory.len()
+    }
+
+    /// Whether one more session may be made on a command's connection.
+    pub(crate) fn has_room_on_connection(&self, command: &Command) -> bool {
+        let made = self.directory.of_connection(command.waiter.entry).len();
+        made < SESSIONS_PER_CONNECTION_MAX
+    }
+
+    /// Sessions that a SETUP without a session replaces, of those that `left` returns. Rule C7:
+    /// FFmpeg, when no UDP arrives, sends PAUSE and sets up again over TCP on the same connection
+    /// without TEARDOWN. The paused session is freed at once.
+    pub(crate) fn left_behind<K>(
+        &self,
+        command: &Command,
+        left: impl Fn(SessionRef) -> Option<K>,
+    ) -> Vec<K> {
+        if command.waiter.shard != self.shard {
+            return Vec::new();
+        }
+        let made = self.directory.of_connection(command.waiter.entry);
+        made.iter().copied().filter_map(left).collect()
+    }
+
+    /// Admits one more player, as `admit_session`, if its connection has room, too.
+    pub(crate) fn admit_player(&mut self, command: &Command) -> Result<AddressPlace, Status> {
+        if !self.has_room_on_connection(command) {
+            return Err(Status::NotEnoughBandwidth);
+        }
+        self.admit_session(command.peer)
     }
 
     /// Admits one more session of a client; dropping the result frees the session's place.

@@ -49,7 +49,6 @@ use crate::live::readers::reader::{LiveReader, ReaderState};
 use crate::rtcp::{self, Packet};
 use crate::rtsp::range::Range;
 use crate::rtsp::response::{Response, Status};
-use crate::rtsp::transport::{Lower, Mode, TransportOffer};
 use crate::session::action::Action;
 use crate::session::action::GroupAction;
 use crate::session::command::{Command, Executed};
@@ -168,20 +167,9 @@ pub(crate) fn group_transport(group: Group, track: u8) -> Transport {
 }
 
 impl Readers {
-    /// Whether an offer of multicast can be served to this session. The offer's address and ports
-    /// are a wish: the answer has the server's.
-    pub(crate) fn serves_group(
-        &self,
-        hub: &Hub,
-        offer: &TransportOffer,
-        path: &str,
-        reader: Option<&LiveReader>,
-    ) -> bool {
-        offer.multicast
-            && offer.check(true).is_ok()
-            && offer.protocol == Lower::Udp
-            && offer.mode == Mode::Play
-            && hub.multicast.is_some()
+    /// Whether this session can be a member of the path's group.
+    pub(crate) fn serves_group(&self, hub: &Hub, path: &str, reader: Option<&LiveReader>) -> bool {
+        hub.multicast.is_some()
             && self.groups.may_join(path)
             && reader.is_none_or(|reader| reader.delivery == Delivery::MulticastMember)
     }

@@ -1,11 +1,14 @@
 //! DESCRIBE and SETUP of a live path (RFC 2326 s10.2, s10.4) by a reader.
+//!
+//! Transport, places and answer are those of `session::transport`. A reader's own: both commands
+//! are held until the path is there; multicast; the source numbers the streams, so the answer has
+//! no SSRC; the path has a reader and its streams, too.
 
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
 use crate::base::carrier::Carrier;
-use crate::base::host::Host;
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
 use crate::base::names::Name;
 use crate::base::wheel::Timer;
@@ -17,17 +20,15 @@ use crate::live::readers::log::SkipsTold;
 use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, payload};
 use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
-use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
-use crate::rtsp::transport_answer::TransportReply;
+use crate::rtsp::transport::Mode;
 use crate::rtsp::uri::base_url;
 use crate::session::client::clip;
-use crate::session::client::is_peer;
 use crate::session::client::takes_feedback;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
-use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
+use crate::session::directory::SessionRef;
 use crate::session::outgoing::{Numbers, Outgoing};
-use crate::session::transport::Transport;
+use crate::session::transport::{Asked, Chosen, NoPlace, Owner, Situation, Transport, choose};
 
 /// A SETUP request that can be served.
 struct Wish {
@@ -37,7 +38,7 @@ struct Wish {
     payload: (u8, u32),
     /// Payload type of retransmissions.
     rtx: Option<u8>,
-    offer: TransportOffer,
+    chosen: Chosen,
 }
 
 impl Readers {
@@ -88,9 +89,9 @@ impl Readers {
             Ok(wish) => wish,
             Err(status) => return command.refuse(status),
         };
-        let (group, command) = match wish.offer.multicast {
-            false => (None, command),
-            true => match self.want_group(cx, hub, &wish.path, command) {
+        let (group, command) = match wish.chosen.asked {
+            Asked::Udp(..) | Asked::Tcp(_) => (None, command),
+            Asked::Group => match self.want_group(cx, hub, &wish.path, command) {
                 Ok((group, command)) => (Some(group), command),
                 Err(executed) => return executed,
             },
@@ -101,24 +102,19 @@ impl Readers {
             Ok(index) => index,
             Err(status) => return command.refuse(status),
         };
-        let placed = match wish.offer.protocol {
-            _ if group.is_some() => group.map(|group| group_transport(group, wish.track)),
-            Lower::Udp => self.place_reader(cx, &command, &wish.offer, index),
-            Lower::Tcp => cx
-                .directory
-                .free_channels(command.waiter.entry, wish.offer.interleaved)
-                .map(|(channel, rtcp_channel)| Transport::Tcp { channel, rtcp_channel }),
+        let placed = match group {
+            Some(group) => Ok(group_transport(group, wish.track)),
+            None => self.place_reader(cx, &command, wish.chosen.asked, index),
         };
-        if let Some(transport) = placed {
-            return self.add_reader_stream(cx, hub, &command, index, &wish, transport);
+        match placed {
+            Ok(transport) => self.add_reader_stream(cx, hub, &command, index, &wish, transport),
+            Err(none) => {
+                if is_new {
+                    self.end_reader(cx, hub, index, None);
+                }
+                none.executed(command)
+            }
         }
-        if is_new {
-            self.end_reader(cx, hub, index, None);
-        }
-        if wish.offer.protocol == Lower::Udp && cx.sockets.has_room() {
-            return Executed::NeedsPair(Box::new(command));
-        }
-        command.refuse(Status::NotEnoughBandwidth)
     }
 
     fn reader_wish(
@@ -151,19 +147,22 @@ impl Readers {
         if reader.is_some_and(|reader| reader.streams.iter().any(|s| s.track == track)) {
             return Err(Status::MethodNotValidInThisState);
         }
-        let header = command.request.header("Transport").ok_or(Status::UnsupportedTransport)?;
-        let offers = parse_transport(header).map_err(|_| Status::BadRequest)?;
-        let offer = offers.into_iter().find(|offer| {
-            is_served(offer, command, reader) || self.serves_group(hub, offer, &path, reader)
-        });
-        let offer = offer.ok_or(Status::UnsupportedTransport)?;
-        // Packets of a group are not sent again to one member.
-        let is_unicast = offer.protocol == Lower::Udp && !offer.multicast;
-        let is_wanted = cx.retransmits() && is_unicast && offer.profile == Profile::Avpf;
-        // The description must have offered retransmission: a client knows the profile only from
-        // there.
+        let situation = Situation {
+            mode: Mode::Play,
+            peer: command.peer.ip(),
+            first: reader.and_then(|r| r.streams.first()).map(|first| first.outgoing.transport),
+            // The shards use the same entry numbers, so the shard is compared, too.
+            is_own_connection: reader.is_none_or(|reader| {
+                reader.connection == Some(command.waiter.entry)
+                    && reader.id.shard() == command.waiter.shard
+            }),
+            serves_unicast: reader.is_none_or(|reader| reader.delivery == Delivery::Unicast),
+            serves_group: self.serves_group(hub, &path, reader),
+        };
+        let chosen = choose(command.request.header("Transport"), &situation)?;
+        let is_wanted = cx.retransmits() && chosen.wants_retransmission();
         let rtx = rtx_payload_type(spec).filter(|_| is_wanted).map(|(number, _)| number);
-        Ok(Wish { path, track, payload: payload(spec), rtx, offer })
+        Ok(Wish { path, track, payload: payload(spec), rtx, chosen })
     }
 
     fn begin_reader(
@@ -174,15 +173,12 @@ impl Readers {
         wish: &Wish,
     ) -> Result<u32, Status> {
         self.replace_older_reader(cx, hub, command, wish);
-        if cx.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
-            return Err(Status::NotEnoughBandwidth);
-        }
-        let admitted = cx.admit_session(command.peer)?;
+        let admitted = cx.admit_player(command)?;
         let place = self.table.vacant_key();
-        let (carrier, delivery) = match wish.offer.protocol {
-            _ if wish.offer.multicast => (Carrier::Multicast, Delivery::MulticastMember),
-            Lower::Udp => (Carrier::Udp, Delivery::Unicast),
-            Lower::Tcp => (Carrier::Tcp, Delivery::Unicast),
+        let carrier = wish.chosen.carrier();
+        let delivery = match carrier {
+            Carrier::Udp | Carrier::Tcp => Delivery::Unicast,
+            Carrier::Multicast => Delivery::MulticastMember,
         };
         let path = hub.paths.path_mut(&wish.path).ok_or(Status::NotFound)?;
         let added = path.add_reader(place as u64, carrier);
@@ -220,37 +216,36 @@ impl Readers {
         Ok(index)
     }
 
-    /// Ends a reader that the client replaces. Rule C7: FFmpeg, when no UDP arrives, sends PAUSE
-    /// and sets up again over TCP on the same connection without TEARDOWN.
+    /// Ends the readers that the client has left behind: paused ones with this track.
     fn replace_older_reader(&mut self, cx: &mut Cx, hub: &mut Hub, command: &Command, wish: &Wish) {
-        for session in cx.directory.of_connection(command.waiter.entry).to_vec() {
-            let SessionRef::Reader(index) = session else { continue };
-            let is_left = self.table.get(index as usize).is_some_and(|reader| {
-                matches!(reader.state, ReaderState::Paused)
-                    && reader.path == wish.path
-                    && reader.streams.iter().any(|stream| stream.track == wish.track)
-            });
-            if is_left && command.waiter.shard == cx.shard {
-                self.end_reader(cx, hub, index, None);
-            }
+        let left = cx.left_behind(command, |session| match session {
+            SessionRef::Reader(index) => self
+                .table
+                .get(index as usize)
+                .filter(|reader| {
+                    matches!(reader.state, ReaderState::Paused)
+                        && reader.path == wish.path
+                        && reader.streams.iter().any(|stream| stream.track == wish.track)
+                })
+                .map(|_| index),
+            SessionRef::Title(_) | SessionRef::Publisher(_) => None,
+        });
+        for index in left {
+            self.end_reader(cx, hub, index, None);
         }
     }
 
-    /// `None` when the client's address is in use on every open pair.
     fn place_reader(
         &self,
         cx: &mut Cx,
         command: &Command,
-        offer: &TransportOffer,
+        asked: Asked,
         index: u32,
-    ) -> Option<Transport> {
-        let (rtp_port, rtcp_port) = offer.client_port?;
-        let host = Host::of(command.peer);
-        let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
-        let streams = self.table.get(index as usize)?.streams.len();
-        let owner = (SessionRef::Reader(index), u8::try_from(streams).unwrap_or(u8::MAX));
-        let pair = cx.sockets.place(rtp, rtcp, owner)?;
-        Some(Transport::Udp { pair, rtp, rtcp })
+    ) -> Result<Transport, NoPlace> {
+        let reader = self.table.get(index as usize);
+        let (streams, connection) = reader.map_or((0, None), |r| (r.streams.len(), r.connection));
+        let stream_index = u8::try_from(streams).unwrap_or(u8::MAX);
+        cx.place(command, asked, Owner::Player(SessionRef::Reader(index), stream_index), connection)
     }
 
     fn add_reader_stream(
@@ -275,12 +270,6 @@ impl Readers {
         });
         reader.streams.push(LiveStream { track: wish.track, outgoing });
         let id = reader.id;
-        if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) =
-            (transport, reader.connection)
-        {
-            let channels = (channel, rtcp_channel);
-            cx.directory.take_channels(entry, channels, SessionRef::Reader(index));
-        }
         let found = hub.paths.path_mut(&wish.path);
         if found.is_none_or(|found| found.add_stream(reader.key, wish.track).is_err()) {
             // The path was here when the request was checked.
@@ -288,36 +277,6 @@ impl Readers {
             return command.refuse(Status::NotFound);
         }
         // The SSRC is the source's, and unknown before the first packet.
-        let reply = TransportReply {
-            profile: wish.offer.profile,
-            parameters: hub.transport_parameters(cx, transport),
-            ssrc: None,
-            mode: Mode::Play,
-        };
-        let response = command.response(Status::Ok);
-        let response = response.header("Session", cx.session_header(id));
-        Executed::Reply(response.header("Transport", reply.write()))
+        cx.answer_setup(command, id, &wish.chosen, transport, None, hub.multicast)
     }
-}
-
-/// Whether an offer can be served to this session.
-fn is_served(offer: &TransportOffer, command: &Command, reader: Option<&LiveReader>) -> bool {
-    let is_ours = offer.check(true).is_ok() && !offer.multicast && offer.mode == Mode::Play;
-    let fits = match offer.protocol {
-        // Media goes to the address of the RTSP peer only (DESIGN section 9).
-        Lower::Udp => {
-            let to = offer.destination.as_deref();
-            offer.client_port.is_some_and(|(a, b)| a != 0 && b != 0 && a != b)
-                && to.is_none_or(|to| is_peer(to, command.peer.ip()))
-        }
-        Lower::Tcp => reader.is_none_or(|reader| {
-            reader.connection == Some(command.waiter.entry)
-                && reader.id.shard() == command.waiter.shard
-        }),
-    };
-    let first = reader.and_then(|reader| reader.streams.first());
-    let is_same = first.is_none_or(|first| {
-        matches!(first.outgoing.transport, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
-    });
-    is_ours && fits && is_same && reader.is_none_or(|reader| reader.delivery == Delivery::Unicast)
 }

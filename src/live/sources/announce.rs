@@ -2,6 +2,9 @@
 //!
 //! ANNOUNCE is answered when the home has given the path. Whether the client may publish at all was
 //! asked of `access::publish` before.
+//! In SETUP, transport, places and answer are those of `session::transport`. A publisher's own: its
+//! packets are told apart by their address (`live::core::demux`); any mode means record; a
+//! `destination` means nothing.
 
 use std::sync::Arc;
 
@@ -10,17 +13,16 @@ use rand::Rng;
 use crate::base::host::Host;
 use crate::base::ids::SessionId;
 use crate::base::names::Name;
-use crate::live::core::demux::{DemuxError, Target};
+use crate::live::core::demux::Target;
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::limits::PATHS_MAX;
 use crate::live::core::message::{Ask, RefusedError, ToShard};
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::announced::{Origin, description};
-use crate::live::sources::publisher::{Claimant, Publisher, PublisherState, Way};
+use crate::live::sources::publisher::{Claimant, PublisherState, Way};
 use crate::rtsp::response::{Response, Status};
-use crate::rtsp::transport::{Lower, Mode, TransportOffer, parse_transport};
-use crate::rtsp::transport_answer::TransportReply;
+use crate::rtsp::transport::Mode;
 use crate::sdp::publish::{check_announced, media_of_setup};
 use crate::sdp::read::read_session;
 use crate::sdp::session::SessionSdp;
@@ -28,8 +30,8 @@ use crate::session::action::Action;
 use crate::session::client::clip;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
-use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
-use crate::session::transport::Transport;
+use crate::session::directory::SessionRef;
+use crate::session::transport::{Chosen, Owner, Situation, Transport, choose};
 
 impl Sources {
     /// The publisher of a SETUP without a session: some clients name the session from RECORD on
@@ -101,9 +103,7 @@ impl Sources {
             // Titles have these names.
             return Err(Status::Forbidden);
         }
-        if self.publishers.len() >= PATHS_MAX
-            || cx.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX
-        {
+        if self.publishers.len() >= PATHS_MAX || !cx.has_room_on_connection(command) {
             return Err(Status::NotEnoughBandwidth);
         }
         Ok(())
@@ -217,7 +217,6 @@ impl Sources {
     pub(crate) fn setup_publisher(
         &mut self,
         cx: &mut Cx,
-        hub: &Hub,
         command: Command,
         number: u32,
     ) -> Executed {
@@ -237,42 +236,31 @@ impl Sources {
             return command.refuse(Status::MethodNotValidInThisState);
         }
         let Ok(track) = u8::try_from(media) else { return command.refuse(Status::NotFound) };
-        let Some(header) = command.request.header("Transport") else {
-            return command.refuse(Status::UnsupportedTransport);
+        let situation = Situation {
+            mode: Mode::Record,
+            peer: command.peer.ip(),
+            first: publisher.tracks.iter().find_map(|track| track.transport),
+            is_own_connection: publisher.connection == Some(command.waiter.entry),
+            serves_unicast: true,
+            serves_group: false,
         };
-        let Ok(offers) = parse_transport(header) else {
-            return command.refuse(Status::BadRequest);
+        let chosen = match choose(command.request.header("Transport"), &situation) {
+            Ok(chosen) => chosen,
+            Err(status) => return command.refuse(status),
         };
-        let is_same = |offer: &TransportOffer| fits(offer, publisher, &command);
-        let Some(offer) = offers.into_iter().find(is_same) else {
-            return command.refuse(Status::UnsupportedTransport);
-        };
-        let target = Target { source: number, track };
-        let transport = match offer.protocol {
-            Lower::Tcp => cx
-                .directory
-                .free_channels(command.waiter.entry, offer.interleaved)
-                .map(|(channel, rtcp_channel)| Transport::Tcp { channel, rtcp_channel }),
-            Lower::Udp => match expect_publisher(cx, &command, &offer, target) {
-                Err(DemuxError::Taken) if cx.sockets.has_room() => {
-                    return Executed::NeedsPair(Box::new(command));
-                }
-                placed => placed.ok(),
-            },
-        };
-        match transport {
-            Some(transport) => self.take_track(cx, hub, &command, target, &offer, transport),
-            None => command.refuse(Status::NotEnoughBandwidth),
+        let (target, connection) = (Target { source: number, track }, publisher.connection);
+        match cx.place(&command, chosen.asked, Owner::Publisher(target), connection) {
+            Ok(transport) => self.take_track(cx, &command, target, &chosen, transport),
+            Err(none) => none.executed(command),
         }
     }
 
     fn take_track(
         &mut self,
-        cx: &mut Cx,
-        hub: &Hub,
+        cx: &Cx,
         command: &Command,
         Target { source: number, track }: Target,
-        offer: &TransportOffer,
+        chosen: &Chosen,
         transport: Transport,
     ) -> Executed {
         let Some(publisher) = self.publishers.get_mut(&number) else {
@@ -286,21 +274,10 @@ impl Sources {
         if let Some(place) = publisher.tracks.get_mut(usize::from(track)) {
             place.transport = Some(transport);
         }
-        if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) =
-            (transport, publisher.connection)
-        {
-            let channels = (channel, rtcp_channel);
-            cx.directory.take_channels(entry, channels, SessionRef::Publisher(number));
-        }
         let Some(id) = publisher.id() else {
             return command.refuse(Status::SessionNotFound);
         };
-        let parameters = hub.transport_parameters(cx, transport);
-        let (profile, mode) = (offer.profile, Mode::Record);
-        let transport = TransportReply { profile, parameters, ssrc: None, mode }.write();
-        let response = command.response(Status::Ok);
-        let response = response.header("Session", cx.session_header(id));
-        Executed::Reply(response.header("Transport", transport))
+        cx.answer_setup(command, id, chosen, transport, None, None)
     }
 
     pub(crate) fn record(
@@ -379,40 +356,6 @@ fn announced(command: &Command) -> Result<SessionSdp, Status> {
         Status::UnsupportedMediaType
     })?;
     Ok(sdp)
-}
-
-/// Whether a publisher's packets can come this way.
-fn fits(offer: &TransportOffer, publisher: &Publisher, command: &Command) -> bool {
-    let is_possible = match offer.protocol {
-        Lower::Udp => offer.client_port.is_some(),
-        Lower::Tcp => publisher.connection == Some(command.waiter.entry),
-    };
-    // One way for all: it ends with its connection, or is heard of by its datagrams.
-    let first = publisher.tracks.iter().find_map(|track| track.transport);
-    let is_same = first.is_none_or(|first| {
-        matches!(first, Transport::Udp { .. }) == (offer.protocol == Lower::Udp)
-    });
-    offer.check(true).is_ok() && !offer.multicast && is_possible && is_same
-}
-
-/// The first pair on which the publisher's addresses are free.
-fn expect_publisher(
-    cx: &mut Cx,
-    command: &Command,
-    offer: &TransportOffer,
-    target: Target,
-) -> Result<Transport, DemuxError> {
-    let (rtp_port, rtcp_port) = offer.client_port.unwrap_or_default();
-    let host = Host::of(command.peer);
-    let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
-    let mut refused = DemuxError::Taken;
-    for pair in cx.sockets.places() {
-        match cx.demux.expect_both(pair, [rtp, rtcp], target) {
-            Ok(()) => return Ok(Transport::Udp { pair, rtp, rtcp }),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused)
 }
 
 const SDP: &str = "application/sdp";

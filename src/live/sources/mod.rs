@@ -66,7 +66,7 @@ impl Sources {
             publisher.source.handle_sign_of_life(now);
         }
         match command.request.method {
-            Method::Setup => self.setup_publisher(cx, hub, command, number),
+            Method::Setup => self.setup_publisher(cx, command, number),
             Method::Record => self.record(cx, hub, &command, number),
             Method::Pause => self.pause_publisher(cx, hub, &command, number),
             Method::Teardown => {

@@ -1,26 +1,26 @@
 //! SETUP (RFC 2326 s10.4): a stream of a new session, or a further stream of a session.
+//!
+//! Transport, places and answer are those of `session::transport`. A title's own: its streams are
+//! numbered here, so the answer has an SSRC; video adapts to the route; a resender keeps marks.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
-use crate::base::host::Host;
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
 use crate::library::title::Title;
 use crate::media::codec::MediaKind;
 use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
-use crate::rtsp::transport::{Lower, Mode, Profile, TransportOffer, parse_transport};
-use crate::rtsp::transport_answer::{TransportParameters, TransportReply};
+use crate::rtsp::transport::Mode;
 use crate::rtsp::uri::base_url;
-use crate::session::client::{clip, is_peer};
+use crate::session::client::clip;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
-use crate::session::directory::SessionKey;
-use crate::session::directory::{SESSIONS_PER_CONNECTION_MAX, SessionRef};
+use crate::session::directory::{SessionKey, SessionRef};
 use crate::session::outgoing::{Numbers, Outgoing, Own};
-use crate::session::transport::Transport;
+use crate::session::transport::{Chosen, Owner, Situation, Transport, choose};
 use crate::vod::playback::{Session, SessionTimers, State};
 use crate::vod::retransmit::rtx_payload_type;
 use crate::vod::stream::Stream;
@@ -31,7 +31,7 @@ use crate::vod::thinning::{Level, Quality};
 struct Wish {
     title: Arc<Title>,
     track_index: u8,
-    offer: TransportOffer,
+    chosen: Chosen,
 }
 
 impl Players {
@@ -52,32 +52,17 @@ impl Players {
                 Err(status) => return command.refuse(status),
             },
         };
-        let stream_index = self.session(key).map_or(0, |session| session.streams.len());
-        let owner = (SessionRef::Title(key), u8::try_from(stream_index).unwrap_or(u8::MAX));
-        let transport = match wish.offer.protocol {
-            Lower::Udp => match self.place_udp(cx, &command, &wish.offer, owner) {
-                Ok(transport) => transport,
-                Err(refused) => {
-                    self.forget_if_empty(cx, key);
-                    return match refused {
-                        None if cx.sockets.has_room() => Executed::NeedsPair(Box::new(command)),
-                        // The client address is in use on every pair.
-                        None => command.refuse(Status::NotEnoughBandwidth),
-                        Some(status) => command.refuse(status),
-                    };
-                }
-            },
-            Lower::Tcp => {
-                match cx.directory.free_channels(command.waiter.entry, wish.offer.interleaved) {
-                    Some((channel, rtcp_channel)) => Transport::Tcp { channel, rtcp_channel },
-                    None => {
-                        self.forget_if_empty(cx, key);
-                        return command.refuse(Status::NotEnoughBandwidth);
-                    }
-                }
+        let (stream_index, connection) =
+            self.session(key).map_or((0, None), |s| (s.streams.len(), s.connection));
+        let stream_index = u8::try_from(stream_index).unwrap_or(u8::MAX);
+        let owner = Owner::Player(SessionRef::Title(key), stream_index);
+        match cx.place(&command, wish.chosen.asked, owner, connection) {
+            Ok(transport) => self.add_stream(cx, &command, key, &wish, transport),
+            Err(none) => {
+                self.forget_if_empty(cx, key);
+                none.executed(command)
             }
-        };
-        self.add_stream(cx, &command, key, &wish, transport)
+        }
     }
 
     /// Checks a SETUP against the title, the session and the supported transports.
@@ -110,10 +95,20 @@ impl Players {
         if session.is_some_and(|s| s.streams.iter().any(|st| st.track_index == track_index)) {
             return Err(Status::MethodNotValidInThisState);
         }
-        let header = command.request.header("Transport").ok_or(Status::UnsupportedTransport)?;
-        let offers = parse_transport(header).map_err(|_| Status::BadRequest)?;
-        let offer = choose(offers, command, session).ok_or(Status::UnsupportedTransport)?;
-        Ok(Wish { title, track_index, offer })
+        let situation = Situation {
+            mode: Mode::Play,
+            peer: command.peer.ip(),
+            first: session.and_then(|s| s.streams.first()).map(|first| first.outgoing.transport),
+            // Packets are interleaved with the connection that the session was made on.
+            // The shards use the same entry numbers, so the shard is compared, too.
+            is_own_connection: session.is_none_or(|s| {
+                s.connection == Some(command.waiter.entry) && s.id.shard() == command.waiter.shard
+            }),
+            serves_unicast: true,
+            serves_group: false,
+        };
+        let chosen = choose(command.request.header("Transport"), &situation)?;
+        Ok(Wish { title, track_index, chosen })
     }
 
     fn begin_session(
@@ -123,10 +118,7 @@ impl Players {
         wish: &Wish,
     ) -> Result<SessionKey, Status> {
         self.replace_older(cx, command, wish);
-        if cx.directory.of_connection(command.waiter.entry).len() >= SESSIONS_PER_CONNECTION_MAX {
-            return Err(Status::NotEnoughBandwidth);
-        }
-        let _admitted = cx.admit_session(command.peer)?;
+        let _admitted = cx.admit_player(command)?;
         let mut rng = rand::rng();
         let id = SessionId::new(cx.shard, rng.next_u64());
         let is_local = command.waiter.shard == cx.shard;
@@ -160,51 +152,33 @@ impl Players {
         Ok(key)
     }
 
-    /// Ends a session that the client replaces. Rule C7: FFmpeg, when no UDP arrives, sends PAUSE
-    /// and sets up again over TCP on the same connection without TEARDOWN. The paused session is
-    /// freed at once.
+    /// Ends the sessions that the client has left behind: paused ones with this track.
     fn replace_older(&mut self, cx: &mut Cx, command: &Command, wish: &Wish) {
-        for session in cx.directory.of_connection(command.waiter.entry).to_vec() {
-            let SessionRef::Title(key) = session else { continue };
-            let is_left = self.session(key).is_some_and(|session| {
-                matches!(session.state, State::Paused { .. })
-                    && session.described.name == wish.title.name
-                    && session.streams.iter().any(|s| s.track_index == wish.track_index)
-            });
-            if is_left && command.waiter.shard == cx.shard {
-                self.remove(cx, key);
-            }
+        let left = cx.left_behind(command, |session| match session {
+            SessionRef::Title(key) => self
+                .session(key)
+                .filter(|session| {
+                    matches!(session.state, State::Paused { .. })
+                        && session.described.name == wish.title.name
+                        && session.streams.iter().any(|s| s.track_index == wish.track_index)
+                })
+                .map(|_| key),
+            SessionRef::Reader(_) | SessionRef::Publisher(_) => None,
+        });
+        for key in left {
+            self.remove(cx, key);
         }
-    }
-
-    /// `Err(None)` when the client address is in use on every open pair.
-    fn place_udp(
-        &self,
-        cx: &mut Cx,
-        command: &Command,
-        offer: &TransportOffer,
-        owner: (SessionRef, u8),
-    ) -> Result<Transport, Option<Status>> {
-        let (rtp_port, rtcp_port) = offer.client_port.ok_or(Some(Status::UnsupportedTransport))?;
-        let host = Host::of(command.peer);
-        let (rtp, rtcp) = (host.at(rtp_port), host.at(rtcp_port));
-        let pair = cx.sockets.place(rtp, rtcp, owner).ok_or(None)?;
-        Ok(Transport::Udp { pair, rtp, rtcp })
     }
 
     fn add_stream(
         &mut self,
-        cx: &mut Cx,
+        cx: &Cx,
         command: &Command,
         key: SessionKey,
         wish: &Wish,
         transport: Transport,
     ) -> Executed {
         let mut rng = rand::rng();
-        let ports = match transport {
-            Transport::Udp { pair, .. } => cx.sockets.ports(pair),
-            Transport::Tcp { .. } | Transport::Group { .. } => None,
-        };
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
@@ -224,10 +198,7 @@ impl Players {
             stream.quality = Some(Box::new(Quality::new(track.sync_gap())));
             cx.cells.quality_levels[Level::Full as usize].add(1);
         }
-        let profile = wish.offer.profile;
-        let is_udp = matches!(transport, Transport::Udp { .. });
-        if cx.config.retransmits && profile == Profile::Avpf && is_udp {
-            // The SDP must have offered retransmission: a client knows the profile only from there.
+        if cx.retransmits() && wish.chosen.wants_retransmission() {
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
             let payload_type = rtx_payload_type(track.payload.payload_type);
             let seq = SeqNo(rng.random());
@@ -235,29 +206,7 @@ impl Players {
             stream.resender = Some(Box::default());
         }
         session.streams.push(stream);
-        if let (Transport::Tcp { channel, rtcp_channel }, Some(entry)) =
-            (transport, session.connection)
-        {
-            let channels = (channel, rtcp_channel);
-            cx.directory.take_channels(entry, channels, SessionRef::Title(key));
-        }
-        let parameters = match transport {
-            Transport::Udp { rtp, rtcp, .. } => {
-                let client = (rtp.port(), rtcp.port());
-                TransportParameters::Unicast { client, server: ports, source: None }
-            }
-            Transport::Tcp { channel, rtcp_channel } => {
-                TransportParameters::Interleaved { channels: (channel, rtcp_channel) }
-            }
-            // Titles have no multicast: `choose` never returns a group.
-            Transport::Group { .. } => return command.refuse(Status::UnsupportedTransport),
-        };
-        let (ssrc, mode) = (Some(ssrc.0), Mode::Play);
-        let transport = TransportReply { profile, parameters, ssrc, mode }.write();
-        let session_header = self.session(key).map(|s| cx.session_header(s.id)).unwrap_or_default();
-        let response = command.response(Status::Ok);
-        let response = response.header("Session", session_header).header("Transport", transport);
-        Executed::Reply(response)
+        cx.answer_setup(command, session.id, &wish.chosen, transport, Some(ssrc), None)
     }
 
     fn forget_if_empty(&mut self, cx: &mut Cx, key: SessionKey) {
@@ -265,34 +214,4 @@ impl Players {
             self.remove(cx, key);
         }
     }
-}
-
-/// The first offer that can be served (RFC 2326 s12.39: in order of preference).
-fn choose(
-    offers: Vec<TransportOffer>,
-    command: &Command,
-    session: Option<&Session>,
-) -> Option<TransportOffer> {
-    offers.into_iter().find(|offer| {
-        let is_ours = offer.check(true).is_ok() && !offer.multicast && offer.mode == Mode::Play;
-        let fits = match offer.protocol {
-            Lower::Udp => {
-                let ports = offer.client_port.is_some_and(|(a, b)| a != 0 && b != 0 && a != b);
-                // Media goes to the address of the RTSP peer only (DESIGN section 9).
-                ports
-                    && offer.destination.as_deref().is_none_or(|to| is_peer(to, command.peer.ip()))
-            }
-            // Packets are interleaved with the connection that the session was made on.
-            // The shards use the same entry numbers, so the shard is compared, too.
-            Lower::Tcp => session.is_none_or(|s| {
-                s.connection == Some(command.waiter.entry) && s.id.shard() == command.waiter.shard
-            }),
-        };
-        // One transport for each session: the clock or the connection paces a session, not both.
-        let same = session.and_then(|s| s.streams.first()).is_none_or(|first| {
-            matches!(first.outgoing.transport, Transport::Udp { .. })
-                == (offer.protocol == Lower::Udp)
-        });
-        is_ours && fits && same
-    })
 }
