@@ -25,6 +25,9 @@ pub use header::{
     HEADER_BYTES, header_mut, set_payload_type, set_seq, set_ssrc, set_ts, write_header,
 };
 pub use jitter::JitterMeter;
-pub use rtx::{RTX_HEADER_BYTES, RtxPieces, RtxStream, rtx_pieces, write_rtx_header};
+pub use rtx::{
+    RTX_HEADER_BYTES, RtxPieces, RtxRefusal, RtxStream, rtx_payload_type, rtx_pieces,
+    write_rtx_header,
+};
 pub use sequence::{Arrival, ExtSeq, Reception, SequenceTracker};
 pub use view::{Extension, RtpError, RtpView, is_rtcp};

@@ -44,6 +44,37 @@ pub struct RtxStream {
     pub ssrc: Ssrc,
 }
 
+/// Why a packet is not sent again, for titles and live paths. The number is the index into
+/// `metrics::cells::RTX_REFUSALS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RtxRefusal {
+    /// The packet was never sent to this player, was sent before a break, or is not here any more.
+    #[error("the number is not remembered")]
+    Unknown = 0,
+    /// The packet has been sent again often enough.
+    #[error("sent again too often")]
+    Repeated = 1,
+    /// The budget of retransmissions is used up: a quarter of the bytes of a title's stream, a
+    /// tenth of the packets of a live reader's.
+    #[error("more than the stream's rate allows")]
+    Rate = 2,
+    /// The packet's bytes may have left memory: reading them would delay other sessions.
+    #[error("not in memory any more")]
+    Cold = 3,
+    /// There is no room to send, or nothing is being played.
+    #[error("nothing can be sent now")]
+    Busy = 4,
+}
+
+/// Payload type of retransmissions beside the payload types in use: the last dynamic one (RFC 3551
+/// s3), since descriptions number theirs from the first on. `None` when all are in use.
+#[must_use]
+pub fn rtx_payload_type(in_use: &[u8]) -> Option<u8> {
+    DYNAMIC_TYPES.rev().find(|number| !in_use.contains(number))
+}
+
+const DYNAMIC_TYPES: std::ops::RangeInclusive<u8> = 96..=127;
+
 /// A retransmission packet in the pieces of a gather-send, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RtxPieces {

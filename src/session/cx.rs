@@ -19,13 +19,13 @@ use crate::config::paths::PathTable;
 use crate::live::core::demux::Demux;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
+use crate::rtp::RtxRefusal;
 use crate::rtsp::response::{Response, Status};
 use crate::session::action::Action;
 use crate::session::action::TimerKey;
 use crate::session::admission::RefusalsSaid;
 use crate::session::command::Command;
 use crate::session::directory::Directory;
-use crate::session::feedback::Refusal;
 use crate::session::sockets::SharedSockets;
 
 /// Limits and settings of sessions.
@@ -163,7 +163,7 @@ impl Cx {
     }
 
     /// Counts a packet that is not sent again.
-    pub(crate) fn count_refusal(&self, refusal: Refusal) {
+    pub(crate) fn count_refusal(&self, refusal: RtxRefusal) {
         self.cells.rtx_refused[refusal as usize].add(1);
     }
 

@@ -8,8 +8,10 @@
 //!  shown      the state of a player as API and metrics show it: ready, playing, paused
 //!  sockets    UDP sockets that many clients share, told apart by the client's address
 //!  outgoing   the wire identity of a stream: numbers, transport, reports, whatever feeds it
-//!  transport  the transport of a stream's packets
+//!  transport  the transport of a stream's packets: chosen, placed and answered in SETUP
+//!  admission  room for one more session, and sessions that a player has left behind
 //!  rtcp       RTCP to clients, and the reports of players
+//!  feedback   requests of players for lost packets
 //! ```
 //! Players of titles are in `vod`, readers and sources of live paths in `live`; neither uses the
 //! other. Plain code: commands and the time come in, actions go out.

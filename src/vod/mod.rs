@@ -12,7 +12,7 @@
 //!  stagger    spreads the starts of players, so that not many are due at once
 //!  skip       moves a late player over TCP to a later sync sample
 //!  reports    RTCP out and in          -> thinning: how much of the video is sent
-//!  nack       requests for lost packets -> retransmit: finds packets by number
+//!             requests for lost packets -> retransmit: finds packets by number
 //! ```
 //! Plain code: commands, windows, reports and the time come in; tasks, answers and RTCP go out.
 
@@ -20,7 +20,6 @@ pub mod cursor;
 pub mod epoch;
 pub mod exchange;
 mod methods;
-mod nack;
 pub mod playback;
 pub mod position;
 pub mod pump;

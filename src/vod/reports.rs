@@ -12,8 +12,8 @@ use crate::rtcp::interval::interval;
 use crate::rtcp::{self, Feedback};
 use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
-use crate::session::directory::SessionKey;
-use crate::session::directory::StreamRef;
+use crate::session::directory::{SessionKey, SessionRef, StreamRef};
+use crate::session::feedback::NackedStream;
 use crate::session::outgoing::Own;
 use crate::session::rtcp::{observe_report, send_rtcp, sender_info};
 use crate::session::transport::Transport;
@@ -144,6 +144,20 @@ impl Players {
             }
         }
         send_rtcp(cx, stream.outgoing.transport, session.connection, bytes);
+    }
+
+    /// Requests retransmission of the packets that a player's compound packet names.
+    fn handle_nacks(&self, cx: &mut Cx, key: SessionKey, bytes: &[u8]) {
+        let Some(session) = self.session(key) else { return };
+        let is_session_playing = matches!(session.state, State::Playing);
+        let stream_of = |media| {
+            let has_ssrc = |(_, stream): &(usize, &Stream)| stream.outgoing.ssrc() == Some(media);
+            let (index, stream) = session.streams.iter().enumerate().find(has_ssrc)?;
+            let is_sent = !matches!(stream.phase, Phase::Idle | Phase::Ended);
+            let (has_rtx, is_playing) = (stream.resender.is_some(), is_session_playing && is_sent);
+            Some(NackedStream { index, has_rtx, is_playing })
+        };
+        cx.handle_nacks(SessionRef::Title(key), session.epoch_count, bytes, stream_of);
     }
 
     /// Handles RTCP from a session's player: `feedback` is `bytes` parsed.

@@ -11,6 +11,9 @@
 //! Invariants: a number is answered with the packet that had this number, or not at all (rewound
 //! packets are forgotten); at most a quarter of what is sent is sent again, and no packet more than
 //! `TRIES_MAX` times; searches are not more than packets sent.
+//! The budget is another one than a live reader's (`live::core::retransmit`): it counts bytes, has
+//! one of searches beside it, and may be a quarter, since a title's video is thinned on a route
+//! that loses much.
 //! Bounds: `MARKS_MAX` marks, `TRIED_MAX` packets remembered as sent again. Both are allocated at
 //! SETUP, so that playing allocates nothing.
 
@@ -21,8 +24,7 @@ use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::Mono;
 use crate::media::pages::Pages;
 use crate::media::window::{Packet, PacketWindow};
-use crate::rtp::RtxStream;
-use crate::session::feedback::Refusal;
+use crate::rtp::{self, RtxRefusal, RtxStream};
 
 /// The retransmission state of one stream: see the module.
 #[derive(Debug)]
@@ -146,24 +148,24 @@ impl Resender {
         seq: SeqNo,
         now: Mono,
         rtx: &mut RtxStream,
-    ) -> Result<Again<'_>, Refusal> {
+    ) -> Result<Again<'_>, RtxRefusal> {
         // Before the search: a search for numbers that were never sent costs as much.
-        self.asks = self.asks.checked_sub(1).ok_or(Refusal::Rate)?;
-        let mark = self.find(seq).ok_or(Refusal::Unknown)?;
+        self.asks = self.asks.checked_sub(1).ok_or(RtxRefusal::Rate)?;
+        let mark = self.find(seq).ok_or(RtxRefusal::Unknown)?;
         let is_its = |held: &&(u32, Arc<PacketWindow>)| held.0 == mark.window_index;
-        let held = self.windows.iter().flatten().find(is_its).ok_or(Refusal::Unknown)?;
+        let held = self.windows.iter().flatten().find(is_its).ok_or(RtxRefusal::Unknown)?;
         let window = &held.1;
         let offset = u32::from(seq.0.wrapping_sub(mark.seq.0));
-        let packet = window.packet(mark.packet_index + offset).ok_or(Refusal::Unknown)?;
+        let packet = window.packet(mark.packet_index + offset).ok_or(RtxRefusal::Unknown)?;
         if window.pages(now) == Pages::Cold {
-            return Err(Refusal::Cold);
+            return Err(RtxRefusal::Cold);
         }
         let bytes = usize::from(packet.payload_bytes);
         let place = self.tried.iter().rposition(|(tried, _)| *tried == seq);
         if place.is_some_and(|place| self.tried[place].1 >= TRIES_MAX) {
-            return Err(Refusal::Repeated);
+            return Err(RtxRefusal::Repeated);
         }
-        self.credit = self.credit.checked_sub(bytes).ok_or(Refusal::Rate)?;
+        self.credit = self.credit.checked_sub(bytes).ok_or(RtxRefusal::Rate)?;
         match place {
             Some(place) => self.tried[place].1 += 1,
             None => {
@@ -201,11 +203,9 @@ impl Mark {
 /// type serves all streams.
 #[must_use]
 pub fn rtx_payload_type(payload_type: u8) -> u8 {
-    if payload_type == RTX_PAYLOAD_TYPE { RTX_PAYLOAD_TYPE - 1 } else { RTX_PAYLOAD_TYPE }
+    rtp::rtx_payload_type(&[payload_type]).unwrap_or(payload_type)
 }
 
-/// The last dynamic payload type (RFC 3551): titles number theirs from the first on.
-const RTX_PAYLOAD_TYPE: u8 = 127;
 /// Two seconds of 120 frames; a stream with more frames a second forgets its marks sooner.
 const MARKS_MAX: usize = 256;
 /// Packets that are lost in one round trip at 2 % of 20 Mbit/s, several times over.

@@ -42,11 +42,11 @@ fn rtx_from(seq: u16) -> RtxStream {
 }
 
 /// Index in its window of the packet that is sent again.
-fn again(resender: &mut Resender, seq: u16) -> Result<u32, Refusal> {
+fn again(resender: &mut Resender, seq: u16) -> Result<u32, RtxRefusal> {
     again_in(&mut rtx_from(0), resender, seq)
 }
 
-fn again_in(rtx: &mut RtxStream, resender: &mut Resender, seq: u16) -> Result<u32, Refusal> {
+fn again_in(rtx: &mut RtxStream, resender: &mut Resender, seq: u16) -> Result<u32, RtxRefusal> {
     resender.handle_nack(SeqNo(seq), NOW, rtx).map(|again| {
         assert!(again.ts.0 <= again.packet.piece_index);
         again.packet.piece_index
@@ -64,12 +64,12 @@ fn number_maps_back_to_its_packet_over_wrap_and_window_edge() {
         assert_eq!(again_in(&mut rtx, &mut resender, seq), Ok(expected), "{seq}");
     }
     for seq in [65_529, 24, 30_000] {
-        assert_eq!(again_in(&mut rtx, &mut resender, seq), Err(Refusal::Unknown), "{seq}");
+        assert_eq!(again_in(&mut rtx, &mut resender, seq), Err(RtxRefusal::Unknown), "{seq}");
     }
     let rtx = resender.handle_nack(SeqNo(5), NOW, &mut rtx).unwrap().rtx;
     assert_eq!((rtx.payload_type, rtx.seq, rtx.ssrc), (97, SeqNo(3), Ssrc(9)));
     resender.handle_sent(mark(24, 1, 6, 0), &one, 10);
-    assert_eq!(again(&mut resender, 65_530), Err(Refusal::Unknown), "its window is let go of");
+    assert_eq!(again(&mut resender, 65_530), Err(RtxRefusal::Unknown), "its window is let go of");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn packet_is_sent_again_three_times_and_no_more() {
     for _ in 0..3 {
         assert_eq!(again(&mut resender, 10), Ok(0));
     }
-    assert_eq!(again(&mut resender, 10), Err(Refusal::Repeated));
+    assert_eq!(again(&mut resender, 10), Err(RtxRefusal::Repeated));
     assert_eq!(again(&mut resender, 11), Ok(1));
 }
 
@@ -114,7 +114,10 @@ fn packet_whose_pages_are_cold_is_refused() {
     let mut resender = Resender::new();
     resender.handle_sent(mark(10, 2, 0, 0), &window(10, 10), 20);
     let late = Mono(NOW.0 + 3_600_000_000_000);
-    assert!(matches!(resender.handle_nack(SeqNo(10), late, &mut rtx_from(0)), Err(Refusal::Cold)));
+    assert!(matches!(
+        resender.handle_nack(SeqNo(10), late, &mut rtx_from(0)),
+        Err(RtxRefusal::Cold)
+    ));
 }
 
 #[test]
@@ -122,7 +125,7 @@ fn what_is_forgotten_is_not_sent_again() {
     let mut resender = Resender::new();
     resender.handle_sent(mark(10, 2, 0, 0), &window(10, 10), 20);
     resender.forget();
-    assert_eq!(again(&mut resender, 10), Err(Refusal::Unknown));
+    assert_eq!(again(&mut resender, 10), Err(RtxRefusal::Unknown));
 }
 
 proptest! {
@@ -188,14 +191,14 @@ fn numbers_that_were_never_sent_are_not_looked_for_without_end() {
     let mut resender = Resender::new();
     let window = window(100, 10);
     resender.handle_sent(mark(0, 10, 4, 0), &window, 100);
-    let refused: Vec<Refusal> =
+    let refused: Vec<RtxRefusal> =
         (0..1_000).filter_map(|number| again(&mut resender, 20_000 + number).err()).collect();
-    let looked_for = refused.iter().filter(|why| **why == Refusal::Unknown).count();
+    let looked_for = refused.iter().filter(|why| **why == RtxRefusal::Unknown).count();
     assert_eq!(looked_for, ASKS_MAX as usize);
-    assert!(refused[looked_for..].iter().all(|why| *why == Refusal::Rate));
+    assert!(refused[looked_for..].iter().all(|why| *why == RtxRefusal::Rate));
     // Packets that are sent make room for as many numbers.
     resender.handle_sent(mark(10, 3, 4, 10), &window, 30);
     assert_eq!(again(&mut resender, 11), Ok(11));
     assert_eq!([again(&mut resender, 9), again(&mut resender, 10)], [Ok(9), Ok(10)]);
-    assert_eq!(again(&mut resender, 8), Err(Refusal::Rate));
+    assert_eq!(again(&mut resender, 8), Err(RtxRefusal::Rate));
 }

@@ -12,9 +12,9 @@ use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::{Mono, Npt, rescale};
 use crate::base::wheel::Timer;
 use crate::media::window::{Frame, PacketWindow, WindowKind};
+use crate::rtp::RtxRefusal;
 use crate::session::directory::SessionKey;
 use crate::session::directory::StreamRef;
-use crate::session::feedback::Refusal;
 use crate::session::outgoing::Outgoing;
 use crate::vod::cursor::{Cursor, Next, Place};
 use crate::vod::epoch::Epoch;
@@ -420,9 +420,9 @@ impl Stream {
     ///
     /// # Errors
     /// The packet is not known any more, or the retransmission budget is used up.
-    pub fn handle_nack(&mut self, seq: SeqNo, now: Mono) -> Result<Again<'_>, Refusal> {
+    pub fn handle_nack(&mut self, seq: SeqNo, now: Mono) -> Result<Again<'_>, RtxRefusal> {
         let (resender, rtx) = (self.resender.as_mut(), self.outgoing.rtx.as_mut());
-        let (resender, rtx) = resender.zip(rtx).ok_or(Refusal::Unknown)?;
+        let (resender, rtx) = resender.zip(rtx).ok_or(RtxRefusal::Unknown)?;
         resender.handle_nack(seq, now, rtx)
     }
 

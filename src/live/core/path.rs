@@ -26,11 +26,12 @@ use crate::live::core::info::reader_totals;
 use crate::live::core::limits::{IDLE_CLOSE, LAG_BUDGET, READERS_MAX};
 use crate::live::core::queues::Queues;
 use crate::live::core::reader::{FeedState, LiveMark, Peek, Reader, ReaderStream, SkipReason};
-use crate::live::core::retransmit::{RetransmitError, SentPacket};
+use crate::live::core::retransmit::SentPacket;
 use crate::live::core::ring::{BatchRing, RingLimits};
 use crate::live::core::start::{Pace, StartPolicy, StreamStart, stream_starts};
 use crate::live::core::switch::Mapping;
 use crate::metrics::paths::PathTotals;
+use crate::rtp::RtxRefusal;
 
 /// Key of a path of the shard; the serial tells the path from a later one at the same index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -542,11 +543,11 @@ impl LivePath {
         key: ReaderKey,
         stream_index: u8,
         seq: SeqNo,
-    ) -> Result<SentPacket, RetransmitError> {
+    ) -> Result<SentPacket, RtxRefusal> {
         let entry = self.readers.get_mut(key.index as usize);
         let reader = entry.filter(|(serial, _)| *serial == key.serial).map(|(_, reader)| reader);
         let stream = reader.and_then(|reader| reader.streams.get_mut(usize::from(stream_index)));
-        stream.ok_or(RetransmitError::NotSent)?.find_sent(&self.ring, seq)
+        stream.ok_or(RtxRefusal::Unknown)?.find_sent(&self.ring, seq)
     }
 
     /// Lag of a reader: the time between its latest stream and the newest batch.

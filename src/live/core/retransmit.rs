@@ -6,7 +6,8 @@
 //! Invariant: only packets that this reader was sent since the last break of its stream are sent
 //! again. Bound: a tenth of the packets sent, with a burst of `RETRANSMIT_BURST`, so that losses do
 //! not double the load of a lossy line. A search without a result costs as much: a reader cannot
-//! keep a shard busy with searches. DESIGN section 5.8.
+//! keep a shard busy with searches. The budget is another one than a title's (`vod::retransmit`, a
+//! quarter of the bytes): nothing makes a live stream smaller on a lossy line. DESIGN section 5.8.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::live::core::description::LiveTrack;
 use crate::live::core::limits::{RETRANSMIT_BURST, RETRANSMIT_SHARE};
 use crate::live::core::reader::ReaderStream;
 use crate::live::core::ring::BatchRing;
-use crate::rtp::{RtpView, RtxPieces, RtxStream, rtx_pieces, set_ts};
+use crate::rtp::{self, RtpView, RtxPieces, RtxRefusal, RtxStream, rtx_pieces, set_ts};
 
 /// Budget of a reader's retransmissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,22 +44,6 @@ impl RetransmitBudget {
         self.credit = left.unwrap_or(self.credit);
         left.is_some()
     }
-}
-
-/// Why a path finds no packet to send again. It is not `session::feedback::Refusal`: that lies in a
-/// higher layer and also has the causes of titles and sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RetransmitError {
-    /// The reader was not sent the packet, or was sent the packet before a break.
-    #[error("the reader was not sent this packet")]
-    NotSent,
-    /// The packet has left the ring, or was lost on its way to the server.
-    #[error("the packet is not here any more")]
-    Gone,
-    /// The reader asks for more than its budget.
-    #[error("too much is asked for again")]
-    OverBudget,
 }
 
 /// A packet that was sent to a reader and is still in the ring.
@@ -95,8 +80,7 @@ impl SentPacket {
 #[must_use]
 pub fn rtx_payload_type(track: &LiveTrack) -> Option<(u8, u8)> {
     let original = *track.payload_types.first()?;
-    let rtx = DYNAMIC_TYPES.rev().find(|number| !track.payload_types.contains(number))?;
-    Some((rtx, original))
+    Some((rtp::rtx_payload_type(&track.payload_types)?, original))
 }
 
 impl ReaderStream {
@@ -105,31 +89,28 @@ impl ReaderStream {
         &mut self,
         ring: &BatchRing,
         seq: SeqNo,
-    ) -> Result<SentPacket, RetransmitError> {
+    ) -> Result<SentPacket, RtxRefusal> {
         let (Some(trail), Some(mapping)) = (&self.cursor.trail, self.cursor.mapping) else {
-            return Err(RetransmitError::NotSent);
+            return Err(RtxRefusal::Unknown);
         };
         let is_sent = trail.seq.0.wrapping_sub(seq.0) < 1 << 15 && trail.mapping == mapping;
         if !is_sent {
-            return Err(RetransmitError::NotSent);
+            return Err(RtxRefusal::Unknown);
         }
         if !self.retransmit.take() {
-            return Err(RetransmitError::OverBudget);
+            return Err(RtxRefusal::Rate);
         }
         let from = self.cursor.mapped_from;
         let found = ring.find(self.track, self.is_datagram, mapping.source_seq(seq), from.0);
-        let found = found.ok_or(RetransmitError::Gone)?;
+        let found = found.ok_or(RtxRefusal::Unknown)?;
         let is_of_source = found.batch.generation() == mapping.origin.generation;
         if !is_of_source || (found.no, found.packet.offset) < from {
-            return Err(RetransmitError::NotSent);
+            return Err(RtxRefusal::Unknown);
         }
         let ts = mapping.map_ts(found.packet.ts);
         Ok(SentPacket { batch: found.batch, packet: found.packet, seq, ts })
     }
 }
-
-/// RFC 3551 s3.
-const DYNAMIC_TYPES: std::ops::RangeInclusive<u8> = 96..=127;
 
 const CREDIT_MAX: u32 = RETRANSMIT_BURST * RETRANSMIT_SHARE;
 

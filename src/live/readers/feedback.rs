@@ -2,12 +2,11 @@
 //! request for a key frame from the source.
 //!
 //! ```text
-//! NACK     --> stream by its SSRC --> numbers --> Action::Resend --> shard --> ring of the path
+//! NACK     --> session::feedback --> Action::Resend --> shard --> ring of the path
 //! PLI, FIR --> stream by its SSRC --> home of the path, 2 s apart --> source
 //! ```
-//! As for titles, NACKs on a stream without negotiated feedback are counted and ignored. A report
-//! of a lost frame is always taken: FFmpeg sends such reports over RTP/AVP, too.
-//! Bound: `NACK_PACKETS_MAX` numbers for each datagram. DESIGN section 5.8.
+//! A report of a lost frame is always taken: FFmpeg sends such reports over RTP/AVP, too.
+//! DESIGN section 5.8.
 
 use std::sync::Arc;
 
@@ -16,12 +15,10 @@ use crate::live::core::message::Ask;
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState};
-use crate::rtcp::{self, Nack, Packet};
-use crate::session::action::Action;
+use crate::rtcp::{self, Packet};
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
-use crate::session::feedback::NACK_PACKETS_MAX;
-use crate::session::feedback::Refusal;
+use crate::session::feedback::NackedStream;
 
 impl Readers {
     /// Handles feedback in a compound packet of a reader.
@@ -32,10 +29,9 @@ impl Readers {
         index: u32,
         bytes: &[u8],
     ) {
-        let mut room = NACK_PACKETS_MAX;
+        self.handle_reader_nacks(cx, index, bytes);
         for packet in rtcp::packets(bytes) {
             match packet {
-                Ok(Packet::Nack(nack)) => self.handle_reader_nack(cx, index, nack, &mut room),
                 Ok(Packet::Pli { media, .. }) => self.handle_lost_picture(cx, hub, index, media),
                 Ok(Packet::Fir(fir)) => {
                     for (media, _number) in fir.entries() {
@@ -47,23 +43,16 @@ impl Readers {
         }
     }
 
-    fn handle_reader_nack(&self, cx: &mut Cx, index: u32, nack: Nack<'_>, room: &mut usize) {
-        let Some((reader, place)) = self.reader_of(index, nack.media) else { return };
-        let has_rtx = reader.streams.get(place).is_some_and(|stream| stream.outgoing.rtx.is_some());
+    fn handle_reader_nacks(&self, cx: &mut Cx, index: u32, bytes: &[u8]) {
+        let Some(reader) = self.table.get(index as usize) else { return };
         let is_playing = matches!(reader.state, ReaderState::Playing);
-        let stream_index = u8::try_from(place).unwrap_or(u8::MAX);
-        let (session, epoch_count) = (SessionRef::Reader(index), reader.serial());
-        for seq in nack.lost().take(*room) {
-            *room -= 1;
-            cx.cells.nacks_received.add(1);
-            if !has_rtx {
-                cx.count_refusal(Refusal::Unknown);
-            } else if !is_playing {
-                cx.count_refusal(Refusal::Busy);
-            } else {
-                cx.out.push(Action::Resend { session, stream_index, epoch_count, seq });
-            }
-        }
+        let stream_of = |media| {
+            let has_ssrc =
+                |(_, stream): &(usize, &LiveStream)| stream.outgoing.ssrc() == Some(media);
+            let (index, stream) = reader.streams.iter().enumerate().find(has_ssrc)?;
+            Some(NackedStream { index, has_rtx: stream.outgoing.rtx.is_some(), is_playing })
+        };
+        cx.handle_nacks(SessionRef::Reader(index), reader.serial(), bytes, stream_of);
     }
 
     fn handle_lost_picture(&self, cx: &Cx, hub: &mut Hub, index: u32, media: Ssrc) {

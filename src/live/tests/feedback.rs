@@ -3,7 +3,7 @@
 use super::*;
 use crate::base::ids::{SeqNo, Ssrc};
 use crate::rtcp::{self, CompoundWriter, Packet};
-use crate::session::feedback::Refusal;
+use crate::rtp::RtxRefusal;
 use crate::session::outgoing::Numbers;
 
 const VIDEO: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
@@ -91,7 +91,7 @@ impl Bench {
         requests
     }
 
-    fn refused(&self, refusal: Refusal) -> u64 {
+    fn refused(&self, refusal: RtxRefusal) -> u64 {
         self.sessions.cx.cells.rtx_refused[refusal as usize].value()
     }
 }
@@ -165,7 +165,7 @@ fn numbers_of_a_readers_nack_are_handed_to_the_shard_while_it_plays() {
     assert_eq!(bench.resends.len(), 3 + 256);
     bench.reader(Method::Pause, URL, Some(id));
     bench.say(|out| out.nack(Ssrc(1), MEDIA, &lost).unwrap());
-    assert_eq!((bench.resends.len(), bench.refused(Refusal::Busy)), (3 + 256, 3));
+    assert_eq!((bench.resends.len(), bench.refused(RtxRefusal::Busy)), (3 + 256, 3));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn nack_of_a_reader_without_feedback_is_counted_and_left() {
     bench.video(1, IDR);
     bench.playing("RTP/AVP");
     bench.say(|out| out.nack(Ssrc(1), MEDIA, &[SeqNo(1)]).unwrap());
-    assert_eq!((bench.resends.len(), bench.refused(Refusal::Unknown)), (0, 1));
+    assert_eq!((bench.resends.len(), bench.refused(RtxRefusal::Unknown)), (0, 1));
 }
 
 #[test]

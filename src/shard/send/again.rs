@@ -11,12 +11,10 @@ use super::sink::{NO_RUN, RingSink, RunOwner};
 use crate::base::ids::SeqNo;
 use crate::base::sink::RunSink;
 use crate::consumers::sessions::Sessions;
-use crate::live::core::retransmit::RetransmitError;
 use crate::live::desk::Live;
 use crate::live::readers::reader::LiveReader;
-use crate::rtp::{RTX_HEADER_BYTES, write_rtx_header};
+use crate::rtp::{RTX_HEADER_BYTES, RtxRefusal, write_rtx_header};
 use crate::session::directory::{SessionRef, StreamRef};
-use crate::session::feedback::Refusal;
 use crate::session::transport::Transport;
 use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;
@@ -39,7 +37,7 @@ impl Network {
             SessionRef::Reader(index) => {
                 self.try_resend_live(sessions, index, stream_index, epoch_count, seq)
             }
-            SessionRef::Publisher(_) => Err(Refusal::Unknown),
+            SessionRef::Publisher(_) => Err(RtxRefusal::Unknown),
         };
         match sent {
             Ok(()) => self.cells.rtx_packets_sent.add(1),
@@ -52,29 +50,29 @@ impl Network {
         sessions: &mut Sessions,
         at: StreamRef,
         seq: SeqNo,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RtxRefusal> {
         let Self { ring, pairs, .. } = self;
         let now = sessions.cx.now;
         if !ring.has_free_run() {
-            return Err(Refusal::Busy);
+            return Err(RtxRefusal::Busy);
         }
         let is_current = |session: &&mut Session| session.epoch_count == at.epoch_count;
         let session =
-            sessions.vod.players.session_mut(at.session).filter(is_current).ok_or(Refusal::Busy)?;
+            sessions.vod.players.session_mut(at.session).filter(is_current).ok_or(RtxRefusal::Busy)?;
         let Session { title, streams, .. } = session;
-        let stream = streams.get_mut(usize::from(at.stream_index)).ok_or(Refusal::Busy)?;
+        let stream = streams.get_mut(usize::from(at.stream_index)).ok_or(RtxRefusal::Busy)?;
         let Transport::Udp { pair, rtp, .. } = stream.outgoing.transport else {
-            return Err(Refusal::Unknown);
+            return Err(RtxRefusal::Unknown);
         };
-        let pair = pairs.get(pair).ok_or(Refusal::Busy)?;
+        let pair = pairs.get(pair).ok_or(RtxRefusal::Busy)?;
         let again = stream.handle_nack(seq, now)?;
         let mut header = [0; RTX_HEADER_BYTES];
         write_rtx_header(&mut header, again.packet.marker, again.ts, seq, again.rtx);
         let to = pair.address_of(rtp);
-        let mut run = ring.start_run(pair.rtp, to, NO_RUN).ok_or(Refusal::Busy)?;
+        let mut run = ring.start_run(pair.rtp, to, NO_RUN).ok_or(RtxRefusal::Busy)?;
         match run.try_packet(&header, again.window, again.packet, title) {
             Ok(true) => run.submit(false),
-            Ok(false) | Err(_) => return Err(Refusal::Busy),
+            Ok(false) | Err(_) => return Err(RtxRefusal::Busy),
         }
         Ok(())
     }
@@ -87,32 +85,29 @@ impl Network {
         stream_index: u8,
         serial: u32,
         seq: SeqNo,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RtxRefusal> {
         let Self { ring, runs, pairs, .. } = self;
         let mut sink = RingSink { ring, runs, pairs };
         if !sink.has_free_run() {
-            return Err(Refusal::Busy);
+            return Err(RtxRefusal::Busy);
         }
         let Live { hub, readers, .. } = &mut sessions.live;
         let (paths, readers) = (&mut hub.paths, &mut readers.table);
         let is_it = |reader: &&mut LiveReader| reader.serial() == serial;
-        let reader = readers.get_mut(index as usize).filter(is_it).ok_or(Refusal::Busy)?;
-        let stream = reader.streams.get_mut(usize::from(stream_index)).ok_or(Refusal::Busy)?;
+        let reader = readers.get_mut(index as usize).filter(is_it).ok_or(RtxRefusal::Busy)?;
+        let stream = reader.streams.get_mut(usize::from(stream_index)).ok_or(RtxRefusal::Busy)?;
         let Transport::Udp { pair, rtp, .. } = stream.outgoing.transport else {
-            return Err(Refusal::Unknown);
+            return Err(RtxRefusal::Unknown);
         };
-        let way = sink.way_to(pair, rtp).ok_or(Refusal::Busy)?;
+        let way = sink.way_to(pair, rtp).ok_or(RtxRefusal::Busy)?;
         let original = stream.outgoing.payload_type;
-        let rtx = stream.outgoing.rtx.as_mut().ok_or(Refusal::Unknown)?;
-        let path = paths.path_of(reader.key).ok_or(Refusal::Busy)?;
-        let sent = path.find_sent(reader.key, stream_index, seq).map_err(|why| match why {
-            RetransmitError::OverBudget => Refusal::Rate,
-            RetransmitError::NotSent | RetransmitError::Gone => Refusal::Unknown,
-        })?;
-        let pieces = sent.pieces(original, *rtx).ok_or(Refusal::Unknown)?;
-        let mut run = sink.start(way).ok_or(Refusal::Busy)?;
+        let rtx = stream.outgoing.rtx.as_mut().ok_or(RtxRefusal::Unknown)?;
+        let path = paths.path_of(reader.key).ok_or(RtxRefusal::Busy)?;
+        let sent = path.find_sent(reader.key, stream_index, seq)?;
+        let pieces = sent.pieces(original, *rtx).ok_or(RtxRefusal::Unknown)?;
+        let mut run = sink.start(way).ok_or(RtxRefusal::Busy)?;
         if !run.run.set_retransmission(&pieces, &sent.batch, &sent.packet) {
-            return Err(Refusal::Busy);
+            return Err(RtxRefusal::Busy);
         }
         run.submit(RunOwner::Resent { pair }, false);
         rtx.seq = rtx.seq.plus(1);

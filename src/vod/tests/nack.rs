@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::base::ids::{SeqNo, SessionId, Ssrc};
 use crate::rtcp::CompoundWriter;
+use crate::rtp::RtxRefusal;
 use crate::rtsp::request::Method;
-use crate::session::feedback::Refusal;
 use crate::vod::tests::{BASE, Bench, PEER, session_id, status};
 
 fn setup(bench: &mut Bench, transport: &str) -> crate::rtsp::response::Response {
@@ -34,7 +34,7 @@ fn nack(bench: &mut Bench, id: SessionId, lost: &[u16]) {
     bench.settle();
 }
 
-fn refused(bench: &Bench, refusal: Refusal) -> u64 {
+fn refused(bench: &Bench, refusal: RtxRefusal) -> u64 {
     bench.cells.rtx_refused[refusal as usize].value()
 }
 
@@ -69,11 +69,11 @@ fn numbers_of_a_nack_are_handed_to_the_shard() {
 fn nack_without_feedback_or_while_nothing_is_played_is_counted_and_left() {
     let (mut bench, id) = playing("RTP/AVP");
     nack(&mut bench, id, &[7, 8]);
-    assert_eq!((bench.resends.len(), refused(&bench, Refusal::Unknown)), (0, 2));
+    assert_eq!((bench.resends.len(), refused(&bench, RtxRefusal::Unknown)), (0, 2));
     let (mut bench, id) = playing("RTP/AVPF");
     bench.pause(id);
     nack(&mut bench, id, &[7, 8]);
-    assert_eq!((bench.resends.len(), refused(&bench, Refusal::Busy)), (0, 2));
+    assert_eq!((bench.resends.len(), refused(&bench, RtxRefusal::Busy)), (0, 2));
 }
 
 #[test]
