@@ -88,18 +88,18 @@ fn title_info(cx: &Cx, session: &Session) -> SessionInfo {
     });
     let lower = if session.is_interleaved() { Lower::Tcp } else { Lower::Udp };
     SessionInfo {
-        id: session.id.to_string(),
+        id: session.client.id.to_string(),
         shard: cx.shard.0,
         role: "reader",
         path: session.described.url_path.clone(),
-        peer: session.peer.to_string(),
-        user_agent: session.user_agent.clone(),
+        peer: session.client.peer.to_string(),
+        user_agent: session.client.user_agent.clone(),
         state: session.state.shown().as_str(),
         transport: lower.label(),
         npt_s: session.npt_at(cx.now).as_secs_f64(),
         scale: session.epoch.map_or(1.0, |epoch| epoch.scale),
         speed: session.epoch.map_or(1.0, |epoch| epoch.speed),
-        age_s: cx.now.since(session.created).as_secs_f64(),
+        age_s: cx.now.since(session.client.created).as_secs_f64(),
         streams: streams.collect(),
         reader: None,
         source: None,

@@ -56,7 +56,7 @@ impl Live {
             }
             SessionRef::Reader(index) => {
                 if let Some(reader) = self.readers.table.get_mut(index as usize) {
-                    reader.alive = now;
+                    reader.client.alive = now;
                 }
             }
             SessionRef::Title(_) => {}

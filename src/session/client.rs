@@ -1,8 +1,77 @@
-//! Facts about clients, from their requests.
+//! The client of a session, and facts about clients from their requests.
+//!
+//! A player of a title and a reader of a live path own a [`Client`]. A publisher has the same data
+//! piece by piece (`live::sources::publisher`): a camera or an input that feeds a path is none.
+//! Invariant: a client is counted among the sessions of its address until it is dropped.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use rand::Rng;
+
+use crate::base::addresses::AddressPlace;
+use crate::base::ids::SessionId;
+use crate::base::time::Mono;
+use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::Request;
+use crate::session::command::Command;
+use crate::session::cx::Cx;
+
+/// The client of a session: see the module.
+#[derive(Debug)]
+pub struct Client {
+    /// Id of the session.
+    pub id: SessionId,
+    /// The RTSP connection of the session's first SETUP, while open. `None` for a connection of
+    /// another shard.
+    pub connection: Option<EntryKey>,
+    /// Remote address of that connection.
+    pub peer: SocketAddr,
+    /// `User-Agent`, cut.
+    pub user_agent: Option<String>,
+    /// Time of the first SETUP.
+    pub created: Mono,
+    /// Time of the last sign of life.
+    pub alive: Mono,
+    /// Our name in RTCP: the same for all streams of the session, so that a player may synchronise
+    /// the streams (RFC 3550 s6.5.1).
+    pub cname: String,
+    /// Count among the sessions of the client's address; `None` for a multicast sender.
+    _admitted: Option<AddressPlace>,
+}
+
+impl Client {
+    /// The client of a session that a command makes.
+    pub(crate) fn new(cx: &Cx, command: &Command, admitted: AddressPlace) -> Self {
+        let is_local = command.waiter.shard == cx.shard;
+        Self {
+            connection: is_local.then_some(command.waiter.entry),
+            user_agent: command.request.header("User-Agent").map(clip),
+            _admitted: Some(admitted),
+            ..Self::nobody(cx, command.peer)
+        }
+    }
+
+    /// In place of a client where the server sends of its own accord to `peer`, a group.
+    pub(crate) fn nobody(cx: &Cx, peer: SocketAddr) -> Self {
+        let mut rng = rand::rng();
+        Self {
+            id: SessionId::new(cx.shard, rng.next_u64()),
+            connection: None,
+            peer,
+            user_agent: None,
+            created: cx.now,
+            alive: cx.now,
+            cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
+            _admitted: None,
+        }
+    }
+
+    /// Whether a command comes by the connection that the session was made on. The shards use the
+    /// same entry numbers, so the shard is compared, too.
+    pub(crate) fn is_on_connection_of(&self, command: &Command) -> bool {
+        self.connection == Some(command.waiter.entry) && self.id.shard() == command.waiter.shard
+    }
+}
 
 /// Whether a `destination` is the peer. A zone in `destination` is one of the peer's own (RFC 4007
 /// s11.2).

@@ -3,6 +3,7 @@
 //! ```text
 //!  command    a request on its way to a session, and the target of its answer
 //!  directory  sessions by id, and by the connection that they were made on
+//!  client     who plays or reads: address, connection, last sign of life
 //!  cx         time, wheel, sockets, configuration, and the actions for the shard
 //!  action     actions that sessions request from the shard, and keys of their timers
 //!  shown      the state of a player as API and metrics show it: ready, playing, paused

@@ -9,6 +9,7 @@ use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::rtsp::reader::{Method, Request};
 use crate::rtsp::uri::parse_target;
+use crate::session::client::Client;
 use crate::session::command::Waiter;
 use crate::session::cx::SessionConfig;
 use crate::session::directory::SESSIONS_PER_CONNECTION_MAX;
@@ -294,6 +295,21 @@ fn sessions_left_behind_are_those_of_the_connection_on_its_shard() {
     };
     assert_eq!(cx.left_behind(&command(0), odd), [1, 3]);
     assert!(cx.left_behind(&command(1), odd).is_empty(), "a namesake of another shard");
+}
+
+#[test]
+fn command_is_on_the_connection_of_a_client_on_its_shard_only() {
+    let mut cx = cx();
+    let admitted = cx.admit_player(&command(0)).unwrap();
+    let client = Client::new(&cx, &command(0), admitted);
+    assert_eq!((client.connection, client.peer), (Some(ENTRY), address(40_000)));
+    assert!(client.is_on_connection_of(&command(0)));
+    assert!(!client.is_on_connection_of(&command(1)), "a namesake of another shard");
+    let mut other = command(0);
+    other.waiter.entry.index += 1;
+    assert!(!client.is_on_connection_of(&other));
+    let admitted = cx.admit_player(&command(1)).unwrap();
+    assert_eq!(Client::new(&cx, &command(1), admitted).connection, None, "it is not here");
 }
 
 #[test]

@@ -15,19 +15,16 @@
 //! Invariant: nothing of an epoch is sent after the answer to the command that ended it.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::base::addresses::AddressPlace;
-use crate::base::ids::SessionId;
 use crate::base::time::{Mono, Npt};
 use crate::base::wheel::{Timer, Wheel};
 use crate::library::title::Title;
 use crate::media::asset::Track;
 use crate::media::window::WindowKind;
-use crate::poll::poll_table::EntryKey;
 use crate::rtsp::range::RangeHeader;
 use crate::session::action::TimerKey;
+use crate::session::client::Client;
 use crate::session::command::{Command, Waiter};
 use crate::session::shown::ShownState;
 use crate::session::transport::Transport;
@@ -38,8 +35,8 @@ use crate::vod::stream::{Phase, Stream};
 /// A player's session with one title.
 #[derive(Debug)]
 pub struct Session {
-    /// Id in the Session header.
-    pub id: SessionId,
+    /// The client of the session.
+    pub client: Client,
     /// Title that feeds the streams.
     pub title: Arc<Title>,
     /// Title of the URL and the SDP. It differs from `title` after an exchange of the feed.
@@ -50,18 +47,6 @@ pub struct Session {
     pub state: State,
     /// RTP streams in the order of their SETUPs.
     pub streams: Vec<Stream>,
-    /// RTSP connection of the first SETUP; `None` when it is closed.
-    pub connection: Option<EntryKey>,
-    /// Address of the client's RTSP connection.
-    pub peer: SocketAddr,
-    /// Counts the session to the client's address.
-    pub(crate) _admitted: AddressPlace,
-    /// User-Agent header of the first SETUP.
-    pub user_agent: Option<String>,
-    /// Time of the first SETUP.
-    pub created: Mono,
-    /// Time of the client's last sign of life.
-    pub alive: Mono,
     /// Time of the next liveness check; a timer for another time is ignored.
     pub liveness_due: Mono,
     /// Number of the present epoch. Timers and windows that carry an older number are ignored.
@@ -74,8 +59,6 @@ pub struct Session {
     pub pause_point: Option<Npt>,
     /// Timers of the session, one of each kind.
     pub timers: SessionTimers,
-    /// CNAME of all streams, by which a player may synchronise them (RFC 3550 s6.5.1).
-    pub cname: String,
     /// Commands from other connections that wait for the end of Priming.
     pub held: VecDeque<Command>,
     /// Arrival of the last PLAY; `None` when its first packet is sent.

@@ -155,7 +155,7 @@ impl Vod {
         let TimerKey::Stream { session, stream_index, epoch_count, .. } = key else { return None };
         let at = StreamRef { session, stream_index, epoch_count };
         let session = self.players.session_mut(session)?;
-        let connection = session.connection;
+        let connection = session.client.connection;
         let stream = session.streams.get_mut(usize::from(stream_index))?;
         match stream.outgoing.transport {
             Transport::Udp { .. } => {

@@ -136,14 +136,14 @@ impl Players {
             Some(epoch) => {
                 let rtp_ts = stream.ts_at(epoch, now);
                 let info = sender_info(utc_ns, rtp_ts, sent.packets, sent.payload_bytes);
-                rtcp::write_sender_report(&mut bytes, ssrc, &info, &session.cname, bye);
+                rtcp::write_sender_report(&mut bytes, ssrc, &info, &session.client.cname, bye);
             }
             None => {
                 let reason = bye.unwrap_or("session ended");
-                rtcp::write_empty_rr_bye(&mut bytes, ssrc, &session.cname, reason);
+                rtcp::write_empty_rr_bye(&mut bytes, ssrc, &session.client.cname, reason);
             }
         }
-        send_rtcp(cx, stream.outgoing.transport, session.connection, bytes);
+        send_rtcp(cx, stream.outgoing.transport, session.client.connection, bytes);
     }
 
     /// Requests retransmission of the packets that a player's compound packet names.
@@ -185,7 +185,7 @@ impl Players {
             let is_udp = matches!(stream.outgoing.transport, Transport::Udp { .. });
             let quality = stream.quality.as_mut().filter(|_| is_sent && is_udp);
             if let Some(change) = quality.and_then(|q| q.handle_report(block.fraction_lost, now)) {
-                change_level(&session.id, stream, change, cells);
+                change_level(&session.client.id, stream, change, cells);
             }
         }
     }
@@ -210,7 +210,7 @@ impl Players {
             let lag = stream.lag(&epoch, now);
             let quality = stream.quality.as_mut();
             if let Some(change) = quality.and_then(|quality| quality.handle_lag(lag, now)) {
-                change_level(&session.id, stream, change, &cx.cells);
+                change_level(&session.client.id, stream, change, &cx.cells);
             }
         }
     }

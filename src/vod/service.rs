@@ -147,7 +147,7 @@ impl Vod {
             return;
         }
         tracing::warn!(
-            code = "HE-W201", session = %session.id, title = session.title.name, %failure,
+            code = "HE-W201", session = %session.client.id, title = session.title.name, %failure,
             "session ended: the title cannot be played any further"
         );
         cx.cells.sessions_failed.add(1);

@@ -59,7 +59,7 @@ impl Players {
         }
         cx.cells.lag_skips.add(1);
         tracing::info!(
-            code = "HE-I203", session = %session.id, peer = %session.peer,
+            code = "HE-I203", session = %session.client.id, peer = %session.client.peer,
             late_s = late.as_secs_f64(),
             "client reads too slowly (tcp_window): skipped to the newest sync sample"
         );

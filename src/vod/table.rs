@@ -61,13 +61,13 @@ impl Players {
     pub fn touch(&mut self, cx: &mut Cx, key: SessionKey) {
         let now = cx.now;
         if let Some(session) = self.session_mut(key) {
-            session.alive = now;
+            session.client.alive = now;
         }
     }
 
     /// Adds a session.
     pub(crate) fn insert(&mut self, cx: &mut Cx, session: Session) -> SessionKey {
-        let (id, connection) = (session.id, session.connection);
+        let (id, connection) = (session.client.id, session.client.connection);
         cx.count_player(session.state.shown());
         let key = SessionKey(u32::try_from(self.slab.insert(session)).unwrap_or(u32::MAX));
         cx.directory.enter(id, connection, SessionRef::Title(key));
@@ -77,7 +77,7 @@ impl Players {
     /// Ends a session and frees its resources. A waiting command is answered 454.
     pub fn remove(&mut self, cx: &mut Cx, key: SessionKey) -> Option<Session> {
         let mut session = self.slab.try_remove(key.0 as usize)?;
-        cx.directory.leave(session.id, session.connection, SessionRef::Title(key));
+        cx.directory.leave(session.client.id, session.client.connection, SessionRef::Title(key));
         cx.uncount_player(session.state.shown());
         let SessionTimers { report, pause, liveness } = session.timers;
         for timer in [report, pause, liveness] {
@@ -115,7 +115,7 @@ impl Players {
     /// one lives on while its client gives signs of life by RTCP or over another connection.
     pub(crate) fn handle_connection_closed(&mut self, cx: &mut Cx, key: SessionKey) {
         let Some(session) = self.session_mut(key) else { return };
-        session.connection = None;
+        session.client.connection = None;
         if session.is_interleaved() {
             self.remove(cx, key);
         } else {
@@ -128,23 +128,23 @@ impl Players {
     pub(crate) fn watch(&mut self, cx: &mut Cx, key: SessionKey, due: Mono) {
         let Some(session) = self.slab.get_mut(key.0 as usize) else { return };
         session.liveness_due = due;
-        let timer = TimerKey::Liveness { session: key, id: session.id };
+        let timer = TimerKey::Liveness { session: key, id: session.client.id };
         cx.wheel.replace(&mut session.timers.liveness, due, timer);
     }
 
     /// Checks whether a session's client is alive. True when the session was reaped.
     pub fn handle_liveness(&mut self, cx: &mut Cx, key: SessionKey, id: SessionId) -> bool {
         let (now, timeout) = (cx.now, cx.config.timeout);
-        let is_meant = |session: &&Session| session.id == id && session.liveness_due <= now;
+        let is_meant = |session: &&Session| session.client.id == id && session.liveness_due <= now;
         let Some(session) = self.session(key).filter(is_meant) else { return false };
         // Client rule C16: over TCP a connection that takes packets is the sign of life. A
         // connection that nothing is sent on says nothing about its client.
         let is_carried = session.is_interleaved()
-            && session.connection.is_some()
+            && session.client.connection.is_some()
             && matches!(session.state, State::Priming(_) | State::Playing);
         let limit =
-            if session.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
-        let silent = now.since(session.alive);
+            if session.client.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
+        let silent = now.since(session.client.alive);
         if !is_carried && silent >= limit {
             tracing::info!(
                 code = "HE-I201", session = %id, silent_s = silent.as_secs(),
@@ -154,7 +154,7 @@ impl Players {
             self.fail(cx, key, Some("timeout"));
             return true;
         }
-        let due = if is_carried { now + limit } else { session.alive + limit };
+        let due = if is_carried { now + limit } else { session.client.alive + limit };
         self.watch(cx, key, due);
         false
     }
@@ -182,7 +182,7 @@ impl Players {
         self.session(session).is_some_and(|session| {
             let is_its = |stream: &Stream| {
                 let has_way = matches!(stream.outgoing.transport, Transport::Udp { .. })
-                    || session.connection.is_some();
+                    || session.client.connection.is_some();
                 has_way && stream.phase == Phase::Scheduled && stream.timer_count == timer_count
             };
             session.epoch_count == epoch_count

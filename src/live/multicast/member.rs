@@ -365,7 +365,7 @@ impl Readers {
         };
         for index in members {
             if let Some(reader) = self.table.get_mut(*index as usize) {
-                reader.alive = now;
+                reader.client.alive = now;
             }
         }
         self.name_streams(hub, *first);

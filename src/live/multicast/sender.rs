@@ -12,10 +12,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rand::Rng;
-
 use crate::base::carrier::Carrier;
-use crate::base::ids::SessionId;
 use crate::base::wheel::Timer;
 use crate::live::core::groups::Group;
 use crate::live::core::message::Ask;
@@ -29,6 +26,7 @@ use crate::live::readers::log::SkipsTold;
 use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, payload};
 use crate::session::action::Action;
 use crate::session::action::GroupAction;
+use crate::session::client::Client;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
 use crate::session::outgoing::{Numbers, Outgoing};
@@ -123,30 +121,22 @@ fn new_sender(
     key: ReaderKey,
     streams: Vec<LiveStream>,
 ) -> LiveReader {
-    let mut rng = rand::rng();
     let peer = streams.iter().find_map(|stream| match stream.outgoing.transport {
         Transport::Udp { rtp, .. } => Some(rtp),
         Transport::Tcp { .. } | Transport::Group { .. } => None,
     });
     LiveReader {
+        client: Client::nobody(cx, peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0)))),
         skips_told: SkipsTold::default(),
-        id: SessionId::new(cx.shard, rng.next_u64()),
         path: Arc::clone(path),
         key,
         streams,
-        connection: None,
         delivery: Delivery::MulticastSender,
         state: ReaderState::Playing,
-        peer: peer.unwrap_or_else(|| SocketAddr::from(([0; 4], 0))),
-        _admitted: None,
-        user_agent: None,
-        created: cx.now,
-        alive: cx.now,
         serial: hub.next_serial(),
         wakes: None,
         timer: Timer::NONE,
         report_due: cx.now,
-        cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
     }
 }
 

@@ -112,7 +112,7 @@ impl Readers {
     ) {
         for index in places {
             let Some(reader) = self.table.get(index as usize) else { continue };
-            let (id, serial, key) = (reader.id, reader.serial, reader.key);
+            let (id, serial, key) = (reader.client.id, reader.serial, reader.key);
             self.crowd.forget_start(&reader.path, index);
             if let Some(path) = hub.paths.path_of(key) {
                 path.pause(key);

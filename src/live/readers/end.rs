@@ -28,7 +28,7 @@ impl Readers {
     ) {
         let Some(reader) = self.table.get(index as usize) else { return };
         let is_told = reader.streams.iter().all(|stream| stream.outgoing.ssrc().is_some());
-        let (id, connection) = (reader.id, reader.connection.filter(|_| !is_told));
+        let (id, connection) = (reader.client.id, reader.client.connection.filter(|_| !is_told));
         self.farewells.add(id);
         self.end_reader(cx, hub, index, Some(why));
         cx.hang_up(connection);
@@ -51,7 +51,7 @@ impl Readers {
         match reader.delivery {
             Delivery::Unicast => {}
             Delivery::MulticastMember => {
-                self.leave_group(cx, hub, &reader.path, reader.peer.ip(), index)
+                self.leave_group(cx, hub, &reader.path, reader.client.peer.ip(), index)
             }
             Delivery::MulticastSender => {
                 if let Some(open) = self.groups.open.get_mut(&reader.path) {
@@ -62,7 +62,7 @@ impl Readers {
         if reader.is_session() {
             cx.uncount_player(reader.state.shown());
         }
-        cx.directory.leave(reader.id, reader.connection, SessionRef::Reader(index));
+        cx.directory.leave(reader.client.id, reader.client.connection, SessionRef::Reader(index));
         // By its key: another path may have taken the name.
         let left = hub.paths.path_of(reader.key).and_then(|p| p.remove_reader(reader.key));
         if let Some(left) = left {
@@ -88,7 +88,7 @@ impl Readers {
         index: u32,
     ) {
         let Some(reader) = self.table.get_mut(index as usize) else { return };
-        reader.connection = None;
+        reader.client.connection = None;
         if reader.is_interleaved() {
             self.end_reader(cx, hub, index, None);
         }

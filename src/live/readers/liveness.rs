@@ -22,13 +22,14 @@ impl Readers {
         let Some(reader) = self.table.get(index as usize) else { return };
         // As for titles (client rule C16).
         let is_carried = reader.is_interleaved()
-            && reader.connection.is_some()
+            && reader.client.connection.is_some()
             && matches!(reader.state, ReaderState::Priming { .. } | ReaderState::Playing);
-        let limit = if reader.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
-        let silent = now.since(reader.alive);
+        let limit =
+            if reader.client.connection.is_some() { timeout } else { timeout.min(ORPHAN_TIMEOUT) };
+        let silent = now.since(reader.client.alive);
         if reader.is_session() && !is_carried && silent >= limit {
             tracing::info!(
-                code = "HE-I311", session = %reader.id, silent_s = silent.as_secs(),
+                code = "HE-I311", session = %reader.client.id, silent_s = silent.as_secs(),
                 "session timed out"
             );
             cx.cells.sessions_timed_out.add(1);

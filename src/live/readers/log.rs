@@ -59,7 +59,7 @@ impl Readers {
         let lag_s = path.reader_info(reader.key).map_or(0.0, |info: ReaderInfo| info.lag_s);
         let reasons = SKIPS.iter().zip(news.skips).filter(|(_, count)| *count > 0);
         let reason = reasons.map(|(name, _)| *name).collect::<Vec<_>>().join("+");
-        let (path, peer, session) = (&reader.path, reader.peer, reader.id);
+        let (path, peer, session) = (&reader.path, reader.client.peer, reader.client.id);
         let (skips, packets) = (news.skips.iter().sum::<u64>(), news.packets);
         tracing::info!(
             code = "HE-I304", event = "reader.skipped", %path, %peer, %session, reason, skips,
@@ -71,7 +71,7 @@ impl Readers {
 
 /// Logs that a reader plays for the first time.
 pub(crate) fn note_reader_joined(reader: &LiveReader) {
-    let (path, peer, session) = (&reader.path, reader.peer, reader.id);
+    let (path, peer, session) = (&reader.path, reader.client.peer, reader.client.id);
     let transport = if reader.is_interleaved() { "tcp" } else { "udp" };
     tracing::debug!(
         event = "reader.joined", %path, %peer, %session, transport,
@@ -81,7 +81,7 @@ pub(crate) fn note_reader_joined(reader: &LiveReader) {
 
 /// Logs that a reader has ended.
 pub(crate) fn note_reader_left(reader: &LiveReader, why: Option<&str>) {
-    let (path, peer, session) = (&reader.path, reader.peer, reader.id);
+    let (path, peer, session) = (&reader.path, reader.client.peer, reader.client.id);
     let reason = why.unwrap_or("connection closed");
     tracing::debug!(
         event = "reader.left", %path, %peer, %session, reason,

@@ -102,7 +102,7 @@ impl Readers {
     ) -> Executed {
         let now = cx.now;
         if let Some(reader) = self.table.get_mut(index as usize) {
-            reader.alive = now;
+            reader.client.alive = now;
         }
         match command.request.method {
             Method::Setup => self.setup_reader(cx, hub, command, Some(index)),

@@ -99,7 +99,7 @@ impl Readers {
         let entries: Vec<String> =
             urls.zip(&starts).map(|(url, start)| rtp_info(url, start.as_ref())).collect();
         let response = Response::new(Status::Ok, cseq)
-            .header("Session", reader.id.to_string())
+            .header("Session", reader.client.id.to_string())
             .header("Range", Range::FROM_NOW.to_string())
             .header("RTP-Info", entries.join(","));
         cx.out.push(Action::Respond { waiter, response });

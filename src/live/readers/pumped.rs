@@ -53,7 +53,7 @@ impl Owner for LiveReader {
 
     #[inline]
     fn connection(&self) -> Option<EntryKey> {
-        self.connection
+        self.client.connection
     }
 
     #[inline]

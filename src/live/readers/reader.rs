@@ -11,13 +11,10 @@
 //! Invariant: the session's streams have the order of the streams of its `LivePath` reader.
 //! Bound: one stream for each track of the path.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::addresses::AddressPlace;
 use crate::base::carrier::Carrier;
-use crate::base::ids::SessionId;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
 use crate::live::core::description::LiveTrack;
@@ -25,7 +22,7 @@ use crate::live::core::path::ReaderKey;
 use crate::live::hub::Hub;
 use crate::live::multicast::member::Delivery;
 use crate::live::readers::log::SkipsTold;
-use crate::poll::poll_table::EntryKey;
+use crate::session::client::Client;
 use crate::session::command::Waiter;
 use crate::session::cx::Cx;
 use crate::session::info::{SessionInfo, StreamInfo};
@@ -36,26 +33,17 @@ use crate::session::transport::Transport;
 /// A session that reads a live path: see the module.
 #[derive(Debug)]
 pub struct LiveReader {
-    /// Id of the session.
-    pub id: SessionId,
+    /// Who reads; nobody for a multicast sender.
+    pub client: Client,
     /// Name of the path.
     pub path: Arc<str>,
     /// Key of the reader in its path.
     pub key: ReaderKey,
     /// Streams in the order of their SETUP requests.
     pub streams: Vec<LiveStream>,
-    /// The RTSP connection of the session's first SETUP, while open.
-    pub connection: Option<EntryKey>,
     /// Whether the reader has packets of its own, or those of a group.
     pub delivery: Delivery,
     pub(crate) state: ReaderState,
-    pub(crate) peer: SocketAddr,
-    /// Count among the sessions of the client's address; `None` for a multicast sender.
-    pub(crate) _admitted: Option<AddressPlace>,
-    pub(crate) user_agent: Option<String>,
-    pub(crate) created: Mono,
-    /// Time of the client's last sign of life.
-    pub(crate) alive: Mono,
     /// Tells the reader's timers from those of an earlier reader in this place.
     pub(crate) serial: u32,
     /// When the wheel wakes the reader.
@@ -63,7 +51,6 @@ pub struct LiveReader {
     /// Key of the wheel.
     pub(crate) timer: Timer,
     pub(crate) report_due: Mono,
-    pub(crate) cname: String,
     pub(crate) skips_told: SkipsTold,
 }
 
@@ -154,18 +141,18 @@ pub(crate) fn reader_info(cx: &Cx, hub: &Hub, reader: &LiveReader) -> SessionInf
         }
     });
     SessionInfo {
-        id: reader.id.to_string(),
+        id: reader.client.id.to_string(),
         shard: cx.shard.0,
         role: "reader",
         path: reader.path.to_string(),
-        peer: reader.peer.to_string(),
-        user_agent: reader.user_agent.clone(),
+        peer: reader.client.peer.to_string(),
+        user_agent: reader.client.user_agent.clone(),
         state: reader.state.shown().as_str(),
         transport: reader.carrier().label(),
         npt_s: 0.0,
         scale: 1.0,
         speed: 1.0,
-        age_s: cx.now.since(reader.created).as_secs_f64(),
+        age_s: cx.now.since(reader.client.created).as_secs_f64(),
         streams: streams.collect(),
         reader: path.and_then(|path| path.reader_info(reader.key)),
         source: None,

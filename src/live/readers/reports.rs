@@ -59,22 +59,22 @@ impl Readers {
             (Some(report), bye) => {
                 let (packets, payload_bytes) = (report.packets, report.payload_bytes);
                 let info = sender_info(utc_ns, report.rtp_ts, packets, payload_bytes);
-                rtcp::write_sender_report(&mut bytes, ssrc, &info, &reader.cname, bye);
+                rtcp::write_sender_report(&mut bytes, ssrc, &info, &reader.client.cname, bye);
             }
             (None, Some(reason)) => {
-                rtcp::write_empty_rr_bye(&mut bytes, ssrc, &reader.cname, reason);
+                rtcp::write_empty_rr_bye(&mut bytes, ssrc, &reader.client.cname, reason);
             }
             // The track has no known clock.
             (None, None) => return,
         }
-        send_rtcp(cx, stream.outgoing.transport, reader.connection, bytes);
+        send_rtcp(cx, stream.outgoing.transport, reader.client.connection, bytes);
     }
 
     /// Handles RTCP from a reader.
     pub(crate) fn handle_reader_report(&mut self, cx: &Cx, index: u32, feedback: &Feedback) {
         let (now, ntp) = (cx.now, rtcp::ntp_from_utc_ns(cx.utc_ns));
         let Some(reader) = self.table.get_mut(index as usize) else { return };
-        reader.alive = now;
+        reader.client.alive = now;
         for block in &feedback.reports {
             let is_its =
                 |stream: &&mut LiveStream| stream.outgoing.ssrc() == Some(Ssrc(block.ssrc));

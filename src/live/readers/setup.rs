@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rand::{Rng, RngExt};
 
 use crate::base::carrier::Carrier;
-use crate::base::ids::{SeqNo, SessionId, Ssrc};
+use crate::base::ids::{SeqNo, Ssrc};
 use crate::base::names::Name;
 use crate::base::wheel::Timer;
 use crate::live::core::retransmit::rtx_payload_type;
@@ -22,7 +22,7 @@ use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::Mode;
 use crate::rtsp::uri::base_url;
-use crate::session::client::clip;
+use crate::session::client::Client;
 use crate::session::client::takes_feedback;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
@@ -151,11 +151,7 @@ impl Readers {
             mode: Mode::Play,
             peer: command.peer.ip(),
             first: reader.and_then(|r| r.streams.first()).map(|first| first.outgoing.transport),
-            // The shards use the same entry numbers, so the shard is compared, too.
-            is_own_connection: reader.is_none_or(|reader| {
-                reader.connection == Some(command.waiter.entry)
-                    && reader.id.shard() == command.waiter.shard
-            }),
+            is_own_connection: reader.is_none_or(|r| r.client.is_on_connection_of(command)),
             serves_unicast: reader.is_none_or(|reader| reader.delivery == Delivery::Unicast),
             serves_group: self.serves_group(hub, &path, reader),
         };
@@ -183,30 +179,21 @@ impl Readers {
         let path = hub.paths.path_mut(&wish.path).ok_or(Status::NotFound)?;
         let added = path.add_reader(place as u64, carrier);
         let key = added.map_err(|_| Status::NotEnoughBandwidth)?;
-        let mut rng = rand::rng();
-        let is_local = command.waiter.shard == cx.shard;
         let reader = LiveReader {
-            id: SessionId::new(cx.shard, rng.next_u64()),
+            client: Client::new(cx, command, admitted),
             path: Arc::clone(&wish.path),
             key,
             streams: Vec::with_capacity(2),
-            connection: is_local.then_some(command.waiter.entry),
             delivery,
             state: ReaderState::Ready,
-            peer: command.peer,
-            _admitted: Some(admitted),
-            user_agent: command.request.header("User-Agent").map(clip),
-            created: cx.now,
-            alive: cx.now,
             serial: hub.next_serial(),
             wakes: None,
             timer: Timer::NONE,
             report_due: cx.now,
-            cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
             skips_told: SkipsTold::default(),
         };
         hub.tally.enter(&wish.path);
-        let (id, connection) = (reader.id, reader.connection);
+        let (id, connection) = (reader.client.id, reader.client.connection);
         cx.count_player(reader.state.shown());
         let index = u32::try_from(self.table.insert(reader)).unwrap_or(u32::MAX);
         cx.directory.enter(id, connection, SessionRef::Reader(index));
@@ -243,7 +230,8 @@ impl Readers {
         index: u32,
     ) -> Result<Transport, NoPlace> {
         let reader = self.table.get(index as usize);
-        let (streams, connection) = reader.map_or((0, None), |r| (r.streams.len(), r.connection));
+        let (streams, connection) =
+            reader.map_or((0, None), |r| (r.streams.len(), r.client.connection));
         let stream_index = u8::try_from(streams).unwrap_or(u8::MAX);
         cx.place(command, asked, Owner::Player(SessionRef::Reader(index), stream_index), connection)
     }
@@ -269,7 +257,7 @@ impl Readers {
             RtxStream { payload_type, seq, ssrc }
         });
         reader.streams.push(LiveStream { track: wish.track, outgoing });
-        let id = reader.id;
+        let id = reader.client.id;
         let found = hub.paths.path_mut(&wish.path);
         if found.is_none_or(|found| found.add_stream(reader.key, wish.track).is_err()) {
             // The path was here when the request was checked.

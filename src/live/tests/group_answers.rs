@@ -94,7 +94,7 @@ impl World {
             other => panic!("{other:?}"),
         };
         readers
-            .map(|(_, reader)| (reader.id, group(reader.streams[0].outgoing.transport)))
+            .map(|(_, reader)| (reader.client.id, group(reader.streams[0].outgoing.transport)))
             .collect()
     }
 

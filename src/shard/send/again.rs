@@ -57,8 +57,12 @@ impl Network {
             return Err(RtxRefusal::Busy);
         }
         let is_current = |session: &&mut Session| session.epoch_count == at.epoch_count;
-        let session =
-            sessions.vod.players.session_mut(at.session).filter(is_current).ok_or(RtxRefusal::Busy)?;
+        let session = sessions
+            .vod
+            .players
+            .session_mut(at.session)
+            .filter(is_current)
+            .ok_or(RtxRefusal::Busy)?;
         let Session { title, streams, .. } = session;
         let stream = streams.get_mut(usize::from(at.stream_index)).ok_or(RtxRefusal::Busy)?;
         let Transport::Udp { pair, rtp, .. } = stream.outgoing.transport else {

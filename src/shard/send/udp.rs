@@ -15,8 +15,8 @@
 //! | `Closed` | nothing: no client uses the pair any more |
 
 use super::sink::{RingSink, RunOwner};
-use crate::consumers::sessions::Sessions;
 use crate::base::carrier::Lower;
+use crate::consumers::sessions::Sessions;
 use crate::session::action::TimerKey;
 use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;

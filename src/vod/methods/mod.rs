@@ -115,7 +115,7 @@ fn aggregate_only(session: &Session, command: &Command) -> Result<(), Status> {
 
 /// An answer of 200 with the Session header.
 fn answer(command: &Command, session: &Session) -> Response {
-    command.response(Status::Ok).header("Session", session.id.to_string())
+    command.response(Status::Ok).header("Session", session.client.id.to_string())
 }
 
 /// More commands behind one PLAY come only from a client that does not wait for answers.

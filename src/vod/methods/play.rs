@@ -201,7 +201,8 @@ impl Vod {
         let epoch = Epoch { playout_ns, ..epoch };
         self.begin_epoch(cx, key, epoch, &anchors, None);
         let Some(session) = self.players.session(key) else { return };
-        let response = Response::new(Status::Ok, cseq).header("Session", session.id.to_string());
+        let response =
+            Response::new(Status::Ok, cseq).header("Session", session.client.id.to_string());
         let response = play_answer(response, session, asked.as_ref(), echo);
         cx.out.push(Action::Respond { waiter, response });
         self.players.release_held(cx, key);

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 
-use crate::base::ids::{SeqNo, SessionId, Ssrc};
+use crate::base::ids::{SeqNo, Ssrc};
 use crate::library::title::Title;
 use crate::media::codec::MediaKind;
 use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::Mode;
 use crate::rtsp::uri::base_url;
-use crate::session::client::clip;
+use crate::session::client::Client;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
 use crate::session::directory::{SessionKey, SessionRef};
@@ -53,7 +53,7 @@ impl Players {
             },
         };
         let (stream_index, connection) =
-            self.session(key).map_or((0, None), |s| (s.streams.len(), s.connection));
+            self.session(key).map_or((0, None), |s| (s.streams.len(), s.client.connection));
         let stream_index = u8::try_from(stream_index).unwrap_or(u8::MAX);
         let owner = Owner::Player(SessionRef::Title(key), stream_index);
         match cx.place(&command, wish.chosen.asked, owner, connection) {
@@ -99,11 +99,7 @@ impl Players {
             mode: Mode::Play,
             peer: command.peer.ip(),
             first: session.and_then(|s| s.streams.first()).map(|first| first.outgoing.transport),
-            // Packets are interleaved with the connection that the session was made on.
-            // The shards use the same entry numbers, so the shard is compared, too.
-            is_own_connection: session.is_none_or(|s| {
-                s.connection == Some(command.waiter.entry) && s.id.shard() == command.waiter.shard
-            }),
+            is_own_connection: session.is_none_or(|s| s.client.is_on_connection_of(command)),
             serves_unicast: true,
             serves_group: false,
         };
@@ -118,32 +114,22 @@ impl Players {
         wish: &Wish,
     ) -> Result<SessionKey, Status> {
         self.replace_older(cx, command, wish);
-        let _admitted = cx.admit_player(command)?;
-        let mut rng = rand::rng();
-        let id = SessionId::new(cx.shard, rng.next_u64());
-        let is_local = command.waiter.shard == cx.shard;
+        let admitted = cx.admit_player(command)?;
         let url = base_url(&command.request.uri);
         let session = Session {
-            id,
+            client: Client::new(cx, command, admitted),
             title: wish.title.clone(),
             described: wish.title.clone(),
             base_url: url.trim_end_matches('/').to_owned(),
             state: State::Ready,
             streams: Vec::with_capacity(2),
-            connection: is_local.then_some(command.waiter.entry),
-            peer: command.peer,
-            _admitted,
-            user_agent: command.request.header("User-Agent").map(clip),
-            created: cx.now,
-            alive: cx.now,
             liveness_due: cx.now,
             // Never the epoch number of an earlier session in the same place.
-            epoch_count: rng.next_u32(),
+            epoch_count: rand::rng().next_u32(),
             epoch: None,
             end: None,
             pause_point: None,
             timers: SessionTimers::default(),
-            cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
             held: VecDeque::new(),
             play_received: None,
         };
@@ -206,7 +192,7 @@ impl Players {
             stream.resender = Some(Box::default());
         }
         session.streams.push(stream);
-        cx.answer_setup(command, session.id, &wish.chosen, transport, Some(ssrc), None)
+        cx.answer_setup(command, session.client.id, &wish.chosen, transport, Some(ssrc), None)
     }
 
     fn forget_if_empty(&mut self, cx: &mut Cx, key: SessionKey) {

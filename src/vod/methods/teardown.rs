@@ -52,7 +52,7 @@ impl Players {
         let stream = session.streams.remove(index);
         cx.wheel.cancel(stream.timer);
         session.epoch_count = session.epoch_count.wrapping_add(1);
-        match (stream.outgoing.transport, session.connection) {
+        match (stream.outgoing.transport, session.client.connection) {
             (Transport::Udp { pair, rtp, rtcp }, _) => cx.release_tuple(pair, rtp, rtcp),
             (Transport::Tcp { channel, rtcp_channel }, Some(entry)) => {
                 cx.directory.give_channels_back(entry, (channel, rtcp_channel));
