@@ -22,6 +22,8 @@ pub mod rtsp_listener;
 mod session_pages;
 pub mod sessions;
 pub mod taking;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::net::SocketAddr;
 

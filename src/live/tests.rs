@@ -14,37 +14,31 @@ mod parameter_sets;
 mod states;
 mod waiting;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::ids::{SessionId, ShardId, Ssrc};
-use crate::base::time::Mono;
 use crate::config::paths::PathTable;
 use crate::consumers::sessions::Sessions;
+use crate::consumers::testing::{Client, Rig, Room, command, config, entry, session_id};
 use crate::live::core::info::{PathInfo, merge, reader_totals};
 use crate::live::core::path::Next;
 use crate::live::desk::Live;
-use crate::metrics::cells::ShardCells;
 use crate::metrics::paths::PathNumbers;
-use crate::poll::poll_table::EntryKey;
-use crate::rtsp::request::{Method, Request};
+use crate::rtsp::request::Method;
 use crate::rtsp::response::{Response, Status};
-use crate::rtsp::uri::parse_target;
 use crate::session::action::Action;
-use crate::session::command::{Command, Executed, Waiter};
+use crate::session::command::{Command, Executed};
 use crate::session::cx::SessionConfig;
 use crate::session::directory::SessionRef;
 
-struct Bench {
-    sessions: Sessions,
-    answers: Vec<(u32, Response)>,
-    /// RTCP that was sent, with its destination.
-    datagrams: Vec<(SocketAddr, Vec<u8>)>,
-    hung_up: Vec<u32>,
-    /// Sequence numbers of requested retransmissions.
-    resends: Vec<u16>,
-    /// Actions on sockets of multicast groups.
+/// A shard that is the home of its paths, with one pair of sockets.
+type Bench = Rig<Paths>;
+
+/// The sockets of multicast groups.
+struct Paths {
+    /// Actions on them.
     groups: Vec<String>,
 }
 
@@ -54,17 +48,12 @@ const SDP: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
 const PUBLISHER: u32 = 1;
 const READER: u32 = 2;
 
-fn entry(index: u32) -> EntryKey {
-    EntryKey { index, generation: 0 }
+fn client(connection: u32, peer: SocketAddr) -> Client {
+    Client { shard: ShardId(0), connection, peer }
 }
 
 fn host(last: u8, port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, last], port))
-}
-
-fn session_id(response: &Response) -> SessionId {
-    let header = response.header_value("Session").unwrap();
-    SessionId::parse(header.split(';').next().unwrap()).unwrap()
 }
 
 fn rtp(seq: u16) -> Vec<u8> {
@@ -72,30 +61,29 @@ fn rtp(seq: u16) -> Vec<u8> {
     [&[0x80, 0, high, low, 0, 0, low, 0, 0, 0, 0, 9][..], &[7; 160]].concat()
 }
 
+impl Room for Paths {
+    fn act(bench: &mut Bench, action: Action) -> Option<Action> {
+        match action {
+            // Of sources that are pulled: nobody answers here.
+            Action::Connect { .. } | Action::Submit(_) => {}
+            Action::Group(action) => bench.act_for_group(&action),
+            other => {
+                if matches!(other, Action::ClosePair(_)) {
+                    bench.groups.push("no pair".to_owned());
+                }
+                return Some(other);
+            }
+        }
+        None
+    }
+}
+
 impl Bench {
     fn new() -> Self {
-        let (sessions_max, timeout) = (100, Duration::from_secs(60));
-        let config = SessionConfig {
-            sessions_max,
-            addresses: Arc::default(),
-            timeout,
-            lag_budget: Duration::ZERO,
-            host: "host".to_owned(),
-            adapts_quality: false,
-            retransmits: true,
-        };
-        let cells = Arc::<ShardCells>::default();
-        let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
-        sessions.cx.sockets.add_pair(8_000);
-        let (answers, datagrams) = (Vec::new(), Vec::new());
-        Self {
-            sessions,
-            answers,
-            datagrams,
-            hung_up: Vec::new(),
-            resends: Vec::new(),
-            groups: Vec::new(),
-        }
+        let config = SessionConfig { retransmits: true, ..config() };
+        let mut bench = Self::around(Paths { groups: Vec::new() }, config);
+        bench.pairs_max = 1;
+        bench
     }
 
     fn request(
@@ -104,69 +92,15 @@ impl Bench {
         method: Method,
         uri: &str,
         session: Option<SessionId>,
-        (headers, body): (&[(&str, &str)], &str),
+        content: (&[(&str, &str)], &str),
     ) -> Option<Response> {
-        let headers = [&[("CSeq", "7")], headers].concat();
-        let command = Command {
-            request: Request::new_for_test(method, uri, &headers, body.as_bytes()),
-            target: parse_target(uri).unwrap(),
-            session,
-            waiter: Waiter { shard: ShardId(0), entry: entry(connection) },
-            peer,
-            local: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            title: None,
-        };
-        self.execute(command);
-        self.settle();
-        self.answer(connection)
+        self.send(client(connection, peer), method, uri, session, content)
     }
 
+    /// The first answer on a connection that was not looked at yet.
     fn answer(&mut self, connection: u32) -> Option<Response> {
         let place = self.answers.iter().position(|(to, _)| *to == connection)?;
         Some(self.answers.remove(place).1)
-    }
-
-    fn execute(&mut self, command: Command) {
-        let waiter = command.waiter;
-        match self.sessions.execute(command) {
-            Executed::Reply(response) => self.answers.push((waiter.entry.index, response)),
-            Executed::Later => {}
-            // There is one pair only.
-            Executed::NeedsPair(command) => {
-                let refusal = command.response(Status::NotEnoughBandwidth);
-                self.answers.push((waiter.entry.index, refusal));
-            }
-        }
-    }
-
-    fn settle(&mut self) {
-        for _ in 0..100 {
-            self.sessions.live.settle_live(&mut self.sessions.cx);
-            if self.sessions.cx.out.is_empty() {
-                return;
-            }
-            for action in std::mem::take(&mut self.sessions.cx.out) {
-                match action {
-                    Action::Respond { waiter, response } => {
-                        self.answers.push((waiter.entry.index, response));
-                    }
-                    Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
-                    Action::Execute(command) => self.execute(*command),
-                    Action::Resend { seq, .. } => self.resends.push(seq.0),
-                    Action::HangUp(entry) => self.hung_up.push(entry.index),
-                    // Of sources that are pulled: nobody answers here.
-                    Action::Connect { .. } | Action::Submit(_) => {}
-                    Action::Group(action) => self.act_for_group(&action),
-                    Action::ClosePair(pair) => {
-                        self.groups.push("no pair".to_owned());
-                        assert!(self.sessions.cx.sockets.remove_unused_pair(pair));
-                    }
-                    Action::Interleaved { .. } => {}
-                    other => panic!("{other:?}"),
-                }
-            }
-        }
-        panic!("the sessions ask without end");
     }
 
     fn announce(&mut self, connection: u32, peer: SocketAddr) -> u16 {
@@ -227,17 +161,11 @@ impl Bench {
         self.settle();
     }
 
+    /// Lets time pass in turns 100 ms apart.
     fn pass(&mut self, duration: Duration) {
         let end = self.sessions.cx.now + duration;
-        let mut due = Vec::new();
         while self.sessions.cx.now < end {
-            self.sessions.cx.now = self.sessions.cx.now + Duration::from_millis(100);
-            self.sessions.cx.wheel.expire(self.sessions.cx.now, &mut due);
-            for key in due.drain(..) {
-                self.sessions.handle_timer(key);
-            }
-            self.sessions.live.feed_live(&mut self.sessions.cx);
-            self.settle();
+            self.turn(self.sessions.cx.now + Duration::from_millis(100));
         }
     }
 }

@@ -28,10 +28,10 @@ const LAYERS: &[&[&str]] = &[
 /// (file, room, reason): imports that go up.
 const UPWARD: &[(&str, &str, &str)] = &[
     ("src/cli/serve.rs", "appliance", "the verb that starts the appliance"),
-    ("src/vod/tests/mod.rs", "consumers", "its tests come in by the front door of sessions"),
-    ("src/live/tests.rs", "consumers", "its tests come in by the front door of sessions"),
-    ("src/live/sources/listen/tests.rs", "consumers", "as the tests of the whole room"),
-    ("src/live/sources/pull/joined_tests.rs", "consumers", "as the tests of the whole room"),
+    ("src/vod/tests/mod.rs", "consumers", "tests on the rig of sessions"),
+    ("src/live/tests.rs", "consumers", "tests on the rig of sessions"),
+    ("src/live/sources/listen/tests.rs", "consumers", "tests on the rig of sessions"),
+    ("src/live/sources/pull/joined_tests.rs", "consumers", "tests on the rig of sessions"),
 ];
 
 /// (folder, what it must not name): parts of one room that do not know each other.

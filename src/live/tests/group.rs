@@ -17,18 +17,17 @@ const TWO_TRACKS: &str = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
 
 impl Bench {
     pub(crate) fn act_for_group(&mut self, action: &GroupAction) {
-        self.groups.push(match action {
+        let done = match action {
             GroupAction::OpenPair(_) => {
                 self.sessions.cx.sockets.add_pair_for(9_000, true);
-                self.sessions
-                    .live
-                    .readers
-                    .start_groups(&mut self.sessions.cx, &mut self.sessions.live.hub);
+                let Sessions { cx, live, .. } = &mut self.sessions;
+                live.readers.start_groups(cx, &mut live.hub);
                 "pair".to_owned()
             }
             GroupAction::Hear { group, tracks, .. } => format!("hear {} {tracks}", group.address),
             GroupAction::Leave(_) => "leave".to_owned(),
-        });
+        };
+        self.groups.push(done);
     }
 }
 

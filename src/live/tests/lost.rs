@@ -122,16 +122,10 @@ impl Net {
     ) -> Response {
         let port = if matches!(connection, 1 | 2) { 5_000 } else { 6_000 + 2 * connection };
         let transport = format!("RTP/AVP/UDP;unicast;client_port={port}-{}", port + 1);
-        let headers = [("CSeq", "7"), ("Transport", transport.as_str())];
-        let command = Command {
-            request: Request::new_for_test(method.clone(), uri, &headers, SDP.as_bytes()),
-            target: parse_target(uri).unwrap(),
-            session,
-            waiter: Waiter { shard: self.shards[at].cx.shard, entry: entry(connection) },
-            peer: host(1, 40_000),
-            local: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            title: None,
-        };
+        let shard = self.shards[at].cx.shard;
+        let client = Client { shard, connection, peer: host(1, 40_000) };
+        let headers = [("Transport", transport.as_str())];
+        let command = command(client, method.clone(), uri, session, (&headers, SDP));
         self.execute(at, command);
         self.settle();
         for _ in 0..SECONDS_MAX {

@@ -199,9 +199,9 @@ fn run_of_the_old_feed_that_is_refused_leaves_no_gap() {
         bench.sessions.cx.wheel.expire(now, &mut due);
         bench.sessions.vod.players.keep_due_streams(&mut due);
         for key in due {
-            bench.sessions.vod.pump(&mut bench.sessions.cx, key, &mut bench.sink);
+            bench.sessions.vod.pump(&mut bench.sessions.cx, key, &mut bench.room.sink);
         }
-        runs = std::mem::take(&mut bench.sink.runs);
+        runs = std::mem::take(&mut bench.room.sink.runs);
     }
     exchange(&mut bench, id, &mut next).unwrap();
     for run in runs {

@@ -1,7 +1,7 @@
 //! Sessions without sockets and threads: commands, time and windows in; answers and packets out.
 //!
 //! ```text
-//!  request() --> Sessions --> out --> Bench: windows from the file, answers and RTCP kept
+//!  request() --> Sessions --> out --> windows from the file; the rig keeps answers and RTCP
 //!  run_for() --> wheel ----> the pump --> TestSink --> sent
 //! ```
 
@@ -23,26 +23,23 @@ mod sound;
 mod states;
 mod windows;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::sink::Gathered;
 use crate::base::time::Mono;
 use crate::consumers::sessions::Sessions;
+use crate::consumers::testing::{Client, Rig, Room, config, entry, session_id};
 use crate::library::testing;
 use crate::library::title::Title;
 use crate::media::window::Frame;
-use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{Task, TaskOwner, Work};
 use crate::rtsp::range::{NptStart, Range, parse_range};
-use crate::rtsp::request::{Method, Request};
+use crate::rtsp::request::Method;
 use crate::rtsp::response::Response;
-use crate::rtsp::uri::parse_target;
-use crate::session::action::Action;
-use crate::session::command::{Command, Executed, Waiter};
+use crate::session::action::{Action, TimerKey};
 use crate::session::cx::SessionConfig;
 use crate::session::directory::SessionKey;
 use crate::session::directory::SessionRef;
@@ -52,30 +49,21 @@ use crate::vod::playback::Session;
 use crate::vod::pump::Refused;
 use crate::vod::tests::sink::{SentPacket, TestFrames, TestSink};
 
-/// A shard's sessions, with everything around them simulated.
-struct Bench {
-    sessions: Sessions,
+/// A shard with players of one title: windows are made at once, and packets are kept.
+type Bench = Rig<Players>;
+
+/// The workers and sockets of players.
+struct Players {
     title: Arc<Title>,
-    cells: Arc<ShardCells>,
     /// Tasks are kept in `tasks` instead of being executed.
     keeps_tasks: bool,
     /// Tasks find the queue full.
     refuses_tasks: bool,
-    tasks: Vec<Task>,
-    /// Answers, with the index of the connection that they are for.
-    answers: Vec<(u32, Response)>,
-    /// RTCP over UDP.
-    datagrams: Vec<(SocketAddr, Vec<u8>)>,
-    /// RTCP over TCP, with its channel.
-    interleaved: Vec<(u8, Vec<u8>)>,
     sink: TestSink,
     /// Numbers of the submitted runs that the socket refuses.
     refuses_run: fn(usize) -> bool,
     runs_handed_over: usize,
     sent: Vec<Sent>,
-    /// Packets that clients asked for again.
-    resends: Vec<u16>,
-    pairs_opened: u16,
 }
 
 /// A frame that was sent.
@@ -91,42 +79,52 @@ struct Sent {
     frame: Frame,
 }
 
+impl Room for Players {
+    fn title(&self) -> Option<Arc<Title>> {
+        Some(Arc::clone(&self.title))
+    }
+
+    fn act(bench: &mut Bench, action: Action) -> Option<Action> {
+        match action {
+            Action::Submit(task) if bench.refuses_tasks => {
+                let Sessions { cx, vod, .. } = &mut bench.sessions;
+                vod.handle_window_refused(cx, window_request(&task));
+            }
+            Action::Submit(task) if !bench.keeps_tasks => bench.finish_task(&task),
+            Action::HangUp(entry) => panic!("{entry:?} of a title is closed"),
+            other => return Some(other),
+        }
+        None
+    }
+
+    fn finish_turn(bench: &mut Bench, mut due: Vec<TimerKey>) {
+        bench.sessions.vod.players.keep_due_streams(&mut due);
+        for key in due {
+            let Sessions { cx, vod, .. } = &mut bench.sessions;
+            if let Some(connection) = vod.pump(cx, key, &mut bench.room.sink) {
+                bench.flush(connection);
+            }
+            bench.take_runs();
+        }
+    }
+}
+
 impl Bench {
     fn new() -> Self {
         Self::with(testing::title(20))
     }
 
     fn with(title: Arc<Title>) -> Self {
-        let config = SessionConfig {
-            sessions_max: 100,
-            addresses: Arc::default(),
-            timeout: Duration::from_secs(60),
-            host: "host".to_owned(),
-            lag_budget: Duration::ZERO,
-            adapts_quality: true,
-            retransmits: true,
-        };
-        let cells = Arc::<ShardCells>::default();
-        let start = Mono(1_000_000_000_000);
-        let mut sessions = Sessions::new(ShardId(0), config, Arc::clone(&cells), start);
-        sessions.cx.sockets.add_pair(8_000);
-        Self {
-            sessions,
+        let players = Players {
             title,
-            cells,
             keeps_tasks: false,
             refuses_tasks: false,
-            tasks: Vec::new(),
-            answers: Vec::new(),
-            datagrams: Vec::new(),
-            interleaved: Vec::new(),
             sink: TestSink::default(),
             refuses_run: |_| false,
             runs_handed_over: 0,
             sent: Vec::new(),
-            resends: Vec::new(),
-            pairs_opened: 1,
-        }
+        };
+        Self::around(players, SessionConfig { adapts_quality: true, retransmits: true, ..config() })
     }
 
     /// A request over a connection; returns the answer if it comes at once.
@@ -149,25 +147,8 @@ impl Bench {
         session: Option<SessionId>,
         headers: &[(&str, &str)],
     ) -> Option<Response> {
-        let mut all = vec![("CSeq", "7")];
-        all.extend_from_slice(headers);
-        let command = Command {
-            request: Request::new_for_test(method, uri, &all, b""),
-            target: parse_target(uri).unwrap(),
-            session,
-            waiter: Waiter { shard, entry: entry(connection) },
-            peer: SocketAddr::from((PEER, 40_000)),
-            local: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            title: Some(Arc::clone(&self.title)),
-        };
-        let before = self.answers.len();
-        self.execute(command);
-        self.settle();
-        let mut new = self.answers.drain(before..).collect::<Vec<_>>();
-        let place = new.iter().position(|(to, _)| *to == connection);
-        let answer = place.map(|place| new.remove(place).1);
-        self.answers.extend(new);
-        answer
+        let client = Client { shard, connection, peer: SocketAddr::from((PEER, 40_000)) };
+        self.send(client, method, uri, session, (headers, ""))
     }
 
     /// SETUP of a track over UDP, from a connection; in a session when one is given.
@@ -223,59 +204,6 @@ impl Bench {
         self.sessions.vod.players.session(self.key(id)).unwrap()
     }
 
-    fn execute(&mut self, command: Command) {
-        let waiter = command.waiter;
-        match self.sessions.execute(command) {
-            Executed::Reply(response) => self.answers.push((waiter.entry.index, response)),
-            Executed::Later => {}
-            Executed::NeedsPair(command) => {
-                self.sessions.cx.sockets.add_pair(8_000 + 2 * self.pairs_opened).unwrap();
-                self.pairs_opened += 1;
-                self.execute(*command);
-            }
-        }
-    }
-
-    /// Carries out the actions of the sessions.
-    fn settle(&mut self) {
-        for _ in 0..1_000 {
-            if self.sessions.cx.out.is_empty() {
-                return;
-            }
-            for action in std::mem::take(&mut self.sessions.cx.out) {
-                self.act(action);
-            }
-        }
-        panic!("the sessions ask without end");
-    }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Submit(task) if self.refuses_tasks => {
-                self.sessions
-                    .vod
-                    .handle_window_refused(&mut self.sessions.cx, window_request(&task));
-            }
-            Action::Submit(task) if self.keeps_tasks => self.tasks.push(task),
-            Action::Submit(task) => self.finish_task(&task),
-            Action::Respond { waiter, response } => {
-                self.answers.push((waiter.entry.index, response));
-            }
-            Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
-            Action::Interleaved { channel, bytes, .. } => self.interleaved.push((channel, bytes)),
-            Action::ClosePair(pair) => assert!(self.sessions.cx.sockets.remove_unused_pair(pair)),
-            Action::Resend { seq, .. } => self.resends.push(seq.0),
-            Action::Execute(command) => self.execute(*command),
-            Action::HangUp(entry) => panic!("{entry:?} of a title is closed"),
-            Action::Connect { .. }
-            | Action::Write { .. }
-            | Action::OpenPair { .. }
-            | Action::Knock { .. } => panic!("nothing is pulled: {action:?}"),
-            other @ (Action::OpenInput { .. } | Action::CloseInput(_)) => panic!("{other:?}"),
-            Action::Group(action) => panic!("{action:?} of a title"),
-        }
-    }
-
     fn finish_task(&mut self, task: &Task) {
         let Work::Window { title, key } = &task.work else { panic!("{task:?}") };
         let window = testing::window(title, *key);
@@ -287,36 +215,6 @@ impl Bench {
     fn finish_tasks(&mut self) {
         for task in std::mem::take(&mut self.tasks) {
             self.finish_task(&task);
-        }
-        self.settle();
-    }
-
-    /// Lets time pass in the steps of the wheel, at most 100 ms at once.
-    fn run_for(&mut self, duration: Duration) {
-        let end = self.sessions.cx.now + duration;
-        while self.sessions.cx.now < end {
-            let step = self.sessions.cx.now + Duration::from_millis(100);
-            let next = self.sessions.cx.wheel.next_due().unwrap_or(step).min(step).min(end);
-            self.turn(next.max(self.sessions.cx.now + Duration::from_nanos(1)));
-        }
-    }
-
-    fn turn(&mut self, now: Mono) {
-        self.sessions.cx.now = now;
-        self.sessions.cx.utc_ns = i64::try_from(now.0).unwrap();
-        let mut due = Vec::new();
-        self.sessions.cx.wheel.expire(now, &mut due);
-        for key in &due {
-            self.sessions.handle_timer(*key);
-        }
-        self.settle();
-        self.sessions.vod.players.keep_due_streams(&mut due);
-        for key in due {
-            let Sessions { cx, vod, .. } = &mut self.sessions;
-            if let Some(connection) = vod.pump(cx, key, &mut self.sink) {
-                self.flush(connection);
-            }
-            self.take_runs();
         }
         self.settle();
     }
@@ -373,7 +271,7 @@ impl Bench {
         let stream = &session.streams[usize::from(stream_index)];
         let (track, SentPacket { seq, ts, frame }) = (stream.track_index, *packet);
         let is_its = |sent: &&mut Sent| (sent.session, sent.track) == (key, track);
-        if let Some(begun) = self.sent.iter_mut().rev().find(is_its)
+        if let Some(begun) = self.room.sent.iter_mut().rev().find(is_its)
             && begun.frame == frame
             && u32::from(begun.packets) < frame.packet_count
         {
@@ -384,7 +282,8 @@ impl Bench {
         }
         let due_at = session.epoch.unwrap().wall_of(&frame, stream.window_kind().unwrap());
         let (at, first_seq, packets) = (self.sessions.cx.now, seq, 1);
-        self.sent.push(Sent { at, due_at, session: key, track, first_seq, packets, ts, frame });
+        let sent = Sent { at, due_at, session: key, track, first_seq, packets, ts, frame };
+        self.room.sent.push(sent);
     }
 
     /// Frames of a track that were sent.
@@ -404,15 +303,6 @@ impl Bench {
 fn window_request(task: &Task) -> u32 {
     let TaskOwner::Window(request) = task.owner else { panic!("{task:?}") };
     request
-}
-
-fn entry(index: u32) -> EntryKey {
-    EntryKey { index, generation: 1 }
-}
-
-fn session_id(response: &Response) -> SessionId {
-    let header = response.header_value("Session").unwrap();
-    SessionId::parse(header.split(';').next().unwrap()).unwrap()
 }
 
 fn status(response: &Response) -> u16 {

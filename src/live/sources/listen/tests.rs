@@ -8,50 +8,64 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::ids::ShardId;
-use crate::base::time::Mono;
 use crate::config::paths::{PathConfig, PathTable};
 use crate::config::source::SourceAddress;
-use crate::consumers::sessions::Sessions;
+use crate::consumers::testing::{Rig, Room, config};
 use crate::live::core::message::ToHome;
 use crate::live::core::registry::Order;
-use crate::metrics::cells::ShardCells;
 use crate::sdp::read::read_session;
-use crate::session::cx::SessionConfig;
 
 const PATH: &str = "live/a";
 const SDP: &str = "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\n\
     m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\na=fmtp:96 packetization-mode=1\n\
     m=audio 5006 RTP/AVP 97\na=rtpmap:97 opus/48000/2\n";
 
-struct Bench {
-    sessions: Sessions,
+/// A shard that is the home of the path.
+type Bench = Rig<Inputs>;
+
+/// The sockets of inputs.
+struct Inputs {
     /// Sockets that are open, by input.
     open: BTreeMap<u32, Vec<InputSocket>>,
-    tasks: Vec<Task>,
     /// Result of opening sockets.
     refusal: Option<&'static str>,
 }
 
+impl Room for Inputs {
+    fn act(bench: &mut Bench, action: Action) -> Option<Action> {
+        match action {
+            Action::OpenInput { number, sockets } => {
+                let Rig { sessions, room, .. } = bench;
+                let (cx, live) = (&mut sessions.cx, &mut sessions.live);
+                match room.refusal {
+                    Some(why) => {
+                        live.sources.handle_input_opened(cx, &mut live.hub, number, Err(&why));
+                    }
+                    None => {
+                        room.open.entry(number).or_default().extend(sockets);
+                        live.sources.handle_input_opened(cx, &mut live.hub, number, Ok(()));
+                    }
+                }
+            }
+            Action::CloseInput(number) => {
+                bench.open.remove(&number);
+            }
+            Action::Submit(_) => return Some(action),
+            other => panic!("{other:?}"),
+        }
+        None
+    }
+}
+
 impl Bench {
     fn new(source: &str) -> Self {
-        let config = SessionConfig {
-            sessions_max: 100,
-            addresses: Arc::default(),
-            timeout: Duration::from_secs(60),
-            lag_budget: Duration::ZERO,
-            host: "host".to_owned(),
-            adapts_quality: false,
-            retransmits: false,
-        };
-        let cells = Arc::<ShardCells>::default();
-        let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
+        let mut bench = Self::around(Inputs { open: BTreeMap::new(), refusal: None }, config());
         let source = SourceAddress::parse(source).unwrap();
         let named = Arc::new(PathConfig { source, ..PathConfig::default() });
         let mut table = PathTable::default();
         table.named.insert(PATH.to_owned(), named);
-        sessions.cx.configs = Arc::new(table);
-        Self { sessions, open: BTreeMap::new(), tasks: Vec::new(), refusal: None }
+        bench.sessions.cx.configs = Arc::new(table);
+        bench
     }
 
     /// The configuration wants the path always.
@@ -60,42 +74,6 @@ impl Bench {
         let rules = self.sessions.cx.path_rules(&path);
         self.sessions.live.hub.asks.push(ToHome { path, ask: Ask::Open { rules } });
         self.settle();
-    }
-
-    fn settle(&mut self) {
-        for _ in 0..100 {
-            self.sessions.live.settle_live(&mut self.sessions.cx);
-            if self.sessions.cx.out.is_empty() {
-                return;
-            }
-            for action in std::mem::take(&mut self.sessions.cx.out) {
-                match action {
-                    Action::OpenInput { number, sockets } => match self.refusal {
-                        Some(why) => self.sessions.live.sources.handle_input_opened(
-                            &mut self.sessions.cx,
-                            &mut self.sessions.live.hub,
-                            number,
-                            Err(&why),
-                        ),
-                        None => {
-                            self.open.entry(number).or_default().extend(sockets);
-                            self.sessions.live.sources.handle_input_opened(
-                                &mut self.sessions.cx,
-                                &mut self.sessions.live.hub,
-                                number,
-                                Ok(()),
-                            );
-                        }
-                    },
-                    Action::CloseInput(number) => {
-                        self.open.remove(&number);
-                    }
-                    Action::Submit(task) => self.tasks.push(task),
-                    other => panic!("{other:?}"),
-                }
-            }
-        }
-        panic!("the sessions ask without end");
     }
 
     fn read(&mut self, read: Result<&str, DescriptionFailure>) {
@@ -123,13 +101,6 @@ impl Bench {
             bytes,
         );
         self.sessions.live.feed_live(&mut self.sessions.cx);
-        self.settle();
-    }
-
-    fn after(&mut self, wait: Duration) {
-        self.sessions.cx.now = self.sessions.cx.now + wait;
-        self.sessions.live.feed_live(&mut self.sessions.cx);
-        self.sessions.live.handle_live_tick(&mut self.sessions.cx);
         self.settle();
     }
 
@@ -197,7 +168,7 @@ fn dynamic_type_without_a_description_is_refused_and_tried_again() {
     bench.datagram((0, false), 1, &rtp(96, 9, 1));
     bench.datagram((0, false), 1, &rtp(96, 10, 1));
     assert_eq!((bench.state(), bench.open.len()), (Some("failed"), 0));
-    bench.after(Duration::from_secs(2));
+    bench.jump(Duration::from_secs(2));
     assert_eq!(bench.open.len(), 1);
 }
 
@@ -208,7 +179,7 @@ fn socket_that_cannot_be_opened_is_tried_again() {
     bench.order();
     assert_eq!((bench.state(), bench.open.len()), (Some("failed"), 0));
     bench.refusal = None;
-    bench.after(Duration::from_secs(2));
+    bench.jump(Duration::from_secs(2));
     bench.datagram((0, false), 1, &ts(1));
     assert_eq!(bench.state(), Some("live"));
 }
@@ -218,12 +189,12 @@ fn silent_source_is_lost_closed_and_listened_to_again() {
     let mut bench = Bench::new("udp://127.0.0.1:5004");
     bench.order();
     bench.datagram((0, false), 1, &ts(1));
-    bench.after(Duration::from_secs(9));
+    bench.jump(Duration::from_secs(9));
     assert_eq!(bench.state(), Some("live"));
-    bench.after(Duration::from_secs(1));
+    bench.jump(Duration::from_secs(1));
     assert_eq!((bench.state(), bench.open.len()), (Some("failed"), 0));
     assert!(bench.sessions.live.sources.publishers.is_empty());
-    bench.after(Duration::from_secs(2));
+    bench.jump(Duration::from_secs(2));
     assert_eq!(bench.open.len(), 1);
     bench.datagram((0, false), 9, &ts(1));
     assert_eq!(bench.state(), Some("live"));
@@ -239,7 +210,7 @@ fn another_sender_takes_over_from_one_that_is_silent_with_a_stream_of_its_own() 
         publisher.source.track(0).unwrap().ssrc()
     };
     let first = ssrc(&bench);
-    bench.after(Duration::from_secs(3));
+    bench.jump(Duration::from_secs(3));
     bench.datagram((0, false), 2, &ts(1));
     assert_eq!(bench.counts(), (2, 0));
     assert_ne!(ssrc(&bench), first);
@@ -283,10 +254,10 @@ fn description_that_cannot_be_used_is_read_again_later() {
     bench.order();
     bench.read(Err(DescriptionFailure::Busy));
     assert_eq!((bench.state(), bench.tasks.len()), (Some("failed"), 0));
-    bench.after(Duration::from_secs(2));
+    bench.jump(Duration::from_secs(2));
     bench.read(Ok("v=0\nm=video 5004 RTP/SAVP 96\n"));
     assert_eq!(bench.open.len(), 0);
-    bench.after(Duration::from_secs(4));
+    bench.jump(Duration::from_secs(4));
     bench.read(Ok(SDP));
     assert_eq!(bench.open.len(), 1);
 }
@@ -355,7 +326,7 @@ proptest! {
         }
         for (track, is_rtcp, from, bytes) in &datagrams {
             if bench.open.is_empty() {
-                bench.after(Duration::from_secs(31));
+                bench.jump(Duration::from_secs(31));
             }
             bench.datagram((*track, *is_rtcp), *from, bytes);
             prop_assert_eq!(bench.open.len(), bench.sessions.live.sources.inputs.table.len());

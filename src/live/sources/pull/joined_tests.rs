@@ -8,103 +8,43 @@ use proptest::prelude::*;
 
 use crate::base::host::Host;
 use crate::base::ids::CameraName;
-use crate::base::ids::ShardId;
-use crate::base::time::Mono;
 use crate::config::paths::{PathConfig, PathTable, SourceTransport};
 use crate::config::source::SourceAddress;
-use crate::consumers::sessions::Sessions;
+use crate::consumers::testing::{Rig, Room, config};
 use crate::live::core::info::HomeInfo;
 use crate::live::core::message::{Ask, ToHome};
-use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{Task, TaskOwner, Work};
 use crate::rtsp::reader::{Input, RequestReader};
 use crate::session::action::Action;
-use crate::session::cx::SessionConfig;
 
 const SDP: &str =
     "v=0\r\nm=audio 0 RTP/AVP 0\r\na=control:0\r\nm=audio 0 RTP/AVP 8\r\na=control:1\r\n";
 
-struct Bench {
-    sessions: Sessions,
+/// A shard that is the home of the path, and the camera that the path is pulled from.
+type Bench = Rig<Camera>;
+
+struct Camera {
     path: Arc<str>,
     camera: Option<(CameraName, SocketAddr)>,
     /// Requests without an answer.
     asked: Vec<String>,
     done: Vec<String>,
-    pairs: u16,
     connections: u32,
 }
 
-impl Bench {
-    fn new(transport: SourceTransport) -> Self {
-        Self::of("rtsp://u:p@10.0.0.7/live", transport)
-    }
-
-    fn of(url: &str, transport: SourceTransport) -> Self {
-        let config = SessionConfig {
-            sessions_max: 100,
-            addresses: Arc::default(),
-            timeout: Duration::from_secs(60),
-            lag_budget: Duration::ZERO,
-            host: "host".to_owned(),
-            adapts_quality: false,
-            retransmits: false,
-        };
-        let cells = Arc::<ShardCells>::default();
-        let mut sessions = Sessions::new(ShardId(0), config, cells, Mono(1_000_000_000_000));
-        sessions.cx.sockets.add_pair(8_000);
-        let path = PathConfig {
-            source: SourceAddress::parse(url).unwrap(),
-            source_transport: transport,
-            ..PathConfig::default()
-        };
-        let named = [("live/cam".to_owned(), Arc::new(path))].into();
-        sessions.cx.configs = Arc::new(PathTable { named, ..PathTable::default() });
-        let mut bench = Self {
-            sessions,
-            path: "live/cam".into(),
-            camera: None,
-            asked: Vec::new(),
-            done: Vec::new(),
-            pairs: 1,
-            connections: 0,
-        };
-        let rules = bench.sessions.cx.path_rules(&bench.path);
-        bench.ask(Ask::Open { rules });
-        bench
-    }
-
-    fn ask(&mut self, ask: Ask) {
-        let path = Arc::clone(&self.path);
-        self.sessions.live.hub.registry.handle(ToHome { path, ask }, self.sessions.cx.now);
-        self.settle();
-    }
-
-    fn settle(&mut self) {
-        for _ in 0..100 {
-            self.sessions.live.settle_live(&mut self.sessions.cx);
-            if self.sessions.cx.out.is_empty() {
-                return;
-            }
-            for action in std::mem::take(&mut self.sessions.cx.out) {
-                self.act(action);
-            }
-        }
-        panic!("it goes round and round: {:#?}", self.done);
-    }
-
-    fn act(&mut self, action: Action) {
+impl Room for Camera {
+    fn act(bench: &mut Bench, action: Action) -> Option<Action> {
         match action {
             Action::Connect { camera, to } => {
-                self.camera = Some((camera, to));
-                self.connections += 1;
-                let entry = EntryKey { index: self.connections, generation: 0 };
-                assert!(self.sessions.live.sources.handle_camera_opened(camera, entry));
+                bench.camera = Some((camera, to));
+                bench.connections += 1;
+                let entry = EntryKey { index: bench.connections, generation: 0 };
+                assert!(bench.sessions.live.sources.handle_camera_opened(camera, entry));
                 let local = IpAddr::from([10, 0, 0, 1]);
-                self.sessions.live.sources.handle_camera_connected(
-                    &mut self.sessions.cx,
-                    &mut self.sessions.live.hub,
+                bench.sessions.live.sources.handle_camera_connected(
+                    &mut bench.sessions.cx,
+                    &mut bench.sessions.live.hub,
                     camera,
                     Ok(local),
                 );
@@ -116,36 +56,69 @@ impl Bench {
             }) => {
                 assert_eq!(zone.as_deref(), Some("eth0"));
                 let host = Host::new(host.parse().unwrap(), 3);
-                self.sessions.live.sources.handle_resolved(
-                    &mut self.sessions.cx,
-                    &mut self.sessions.live.hub,
+                bench.sessions.live.sources.handle_resolved(
+                    &mut bench.sessions.cx,
+                    &mut bench.sessions.live.hub,
                     name,
                     &Ok(vec![host]),
                 );
             }
             Action::Write { bytes, .. } => {
                 let text = String::from_utf8(bytes).unwrap();
-                self.asked.push(text);
+                bench.asked.push(text);
             }
             Action::OpenPair { source, track } => {
-                self.sessions.cx.sockets.add_pair(8_000 + 2 * self.pairs);
-                self.pairs += 1;
-                self.sessions.live.sources.handle_pull_pair(
-                    &mut self.sessions.cx,
-                    &mut self.sessions.live.hub,
+                bench.open_pair();
+                bench.sessions.live.sources.handle_pull_pair(
+                    &mut bench.sessions.cx,
+                    &mut bench.sessions.live.hub,
                     source,
                     track,
                 );
             }
             Action::Knock { pair, rtp, rtcp } => {
-                self.done.push(format!("knock {pair} {rtp} {rtcp}"))
+                bench.done.push(format!("knock {pair} {rtp} {rtcp}"))
             }
-            Action::ClosePair(pair) => self.done.push(format!("close pair {pair}")),
-            Action::HangUp(entry) => self.done.push(format!("hang up {}", entry.index)),
-            Action::Datagram { pair, to, .. } => self.done.push(format!("rtcp {pair} {to}")),
-            Action::Interleaved { channel, .. } => self.done.push(format!("rtcp on {channel}")),
+            Action::ClosePair(pair) => bench.done.push(format!("close pair {pair}")),
+            Action::HangUp(entry) => bench.done.push(format!("hang up {}", entry.index)),
+            Action::Datagram { pair, to, .. } => bench.done.push(format!("rtcp {pair} {to}")),
+            Action::Interleaved { channel, .. } => bench.done.push(format!("rtcp on {channel}")),
             other => panic!("{other:?}"),
         }
+        None
+    }
+}
+
+impl Bench {
+    fn new(transport: SourceTransport) -> Self {
+        Self::of("rtsp://u:p@10.0.0.7/live", transport)
+    }
+
+    fn of(url: &str, transport: SourceTransport) -> Self {
+        let camera = Camera {
+            path: "live/cam".into(),
+            camera: None,
+            asked: Vec::new(),
+            done: Vec::new(),
+            connections: 0,
+        };
+        let mut bench = Self::around(camera, config());
+        let path = PathConfig {
+            source: SourceAddress::parse(url).unwrap(),
+            source_transport: transport,
+            ..PathConfig::default()
+        };
+        let named = [("live/cam".to_owned(), Arc::new(path))].into();
+        bench.sessions.cx.configs = Arc::new(PathTable { named, ..PathTable::default() });
+        let rules = bench.sessions.cx.path_rules(&bench.path);
+        bench.ask(Ask::Open { rules });
+        bench
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let path = Arc::clone(&self.path);
+        self.sessions.live.hub.registry.handle(ToHome { path, ask }, self.sessions.cx.now);
+        self.settle();
     }
 
     fn name(&self) -> CameraName {
@@ -182,10 +155,7 @@ impl Bench {
     }
 
     fn at(&mut self, s: u64) {
-        self.sessions.cx.now = self.sessions.cx.now + Duration::from_secs(s);
-        self.sessions.live.feed_live(&mut self.sessions.cx);
-        self.sessions.live.handle_live_tick(&mut self.sessions.cx);
-        self.settle();
+        self.jump(Duration::from_secs(s));
     }
 
     /// A frame on the camera's connection.
