@@ -5,7 +5,10 @@
 //!    ^                                                   `-- refused: the mark comes back
 //! ```
 //! `vod::pump` and `live::core::pump` add to [`RunSink`] what their packets are made of. The ring
-//! of the shard implements both; tests and benches implement them without a socket.
+//! of the shard implements both; tests and benches implement them without a socket (`testing`).
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::net::SocketAddr;
 

@@ -56,4 +56,6 @@ pub mod switch;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod wait_tests;

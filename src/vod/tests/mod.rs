@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::sink::Gathered;
+use crate::base::sink::testing::FrameRecorder;
 use crate::base::time::Mono;
 use crate::consumers::sessions::Sessions;
 use crate::consumers::testing::{Client, Rig, Room, config, entry, session_id};
@@ -47,7 +48,7 @@ use crate::session::directory::StreamRef;
 use crate::session::transport::Transport;
 use crate::vod::playback::Session;
 use crate::vod::pump::Refused;
-use crate::vod::tests::sink::{SentPacket, TestFrames, TestSink};
+use crate::vod::tests::sink::{SentPacket, TestSink};
 
 /// A shard with players of one title: windows are made at once, and packets are kept.
 type Bench = Rig<Players>;
@@ -224,10 +225,10 @@ impl Bench {
         let mut refused_to = None;
         for run in std::mem::take(&mut self.sink.runs) {
             let is_refused =
-                refused_to == Some(run.to) || (self.refuses_run)(self.runs_handed_over);
+                refused_to == Some(run.way) || (self.refuses_run)(self.runs_handed_over);
             self.runs_handed_over += 1;
             if is_refused {
-                refused_to = Some(run.to);
+                refused_to = Some(run.way);
                 let Sessions { cx, vod, .. } = &mut self.sessions;
                 vod.handle_run_refused(cx, &run.mark, Refused::Again);
                 continue;
@@ -242,12 +243,12 @@ impl Bench {
     fn flush(&mut self, connection: EntryKey) {
         for _ in 0..1_000 {
             let Sessions { cx, vod, .. } = &mut self.sessions;
-            let (mut ready, mut send) = (Vec::new(), TestFrames::default());
+            let (mut ready, mut send) = (Vec::new(), FrameRecorder::with_credit(usize::MAX));
             vod.find_ready_streams(cx, connection, &mut ready);
             let mut gathered = Gathered::default();
             assert_eq!(vod.gather(cx, &ready, &mut send, &mut gathered), None);
-            assert_eq!(gathered.packets, send.0.len() as u64);
-            for (channel, packet) in send.0 {
+            assert_eq!(gathered.packets, send.packets.len() as u64);
+            for (channel, packet) in send.packets {
                 let at = ready.iter().map(|(_, at)| (at.session, at.stream_index));
                 let is_its = |(session, stream_index): &(SessionKey, u8)| {
                     let session = self.sessions.vod.players.session(*session).unwrap();

@@ -11,7 +11,6 @@
 //! run.
 
 mod player;
-mod sockets;
 mod world;
 
 use std::collections::HashMap;

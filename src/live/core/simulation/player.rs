@@ -1,16 +1,21 @@
 //! The players of the simulation, and the checks of their packets.
 
+use std::net::Ipv4Addr;
+
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::sink::Gathered;
+use crate::base::sink::testing::FrameRecorder;
 use crate::base::time::Mono;
+use crate::live::core::batch::{LivePacket, PacketBatch};
 use crate::live::core::clock::ticks_between;
 use crate::live::core::path::{LivePath, ReaderKey};
 use crate::live::core::paths::LivePaths;
 use crate::live::core::pump::{self, Fed, Owner, Owners, To};
 use crate::live::core::reader::FeedState;
-use crate::live::core::simulation::sockets::{Connection, client};
 use crate::live::core::start::StreamStart;
+use crate::live::core::testing::Received;
 use crate::metrics::cells::ShardCells;
+use crate::rtp::HEADER_BYTES;
 
 /// Behaviour of a player.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,22 @@ pub(crate) struct Got {
     pub(crate) ssrc: Ssrc,
     pub(crate) is_sync: bool,
     pub(crate) is_untouched: bool,
+}
+
+/// Parses a packet as a player does.
+impl Received for Got {
+    fn new(header: &[u8; HEADER_BYTES], batch: &PacketBatch, packet: &LivePacket) -> Self {
+        let bytes = batch.packet_bytes(packet);
+        let be32 = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().unwrap());
+        Self {
+            id: u64::from_be_bytes(bytes[12..20].try_into().unwrap()),
+            seq: SeqNo(u16::from_be_bytes([header[2], header[3]])),
+            ts: RtpTs(be32(4)),
+            ssrc: Ssrc(be32(8)),
+            is_sync: bytes[20] == 1,
+            is_untouched: header[..] == bytes[..HEADER_BYTES],
+        }
+    }
 }
 
 pub(crate) struct Player {
@@ -75,16 +96,16 @@ impl Player {
             }
             Manner::Good | Manner::Refusing(_) => panic!("over UDP"),
         }
-        let mut connection = Connection { credit: self.credit, got: Vec::new() };
+        let mut connection = FrameRecorder::with_credit(self.credit);
         let mut gathered = Gathered::default();
         match pump::gather(paths, self, (cells, now), &mut connection, &mut gathered) {
             Fed::Until(Some(due)) => self.wake(due),
             Fed::Until(None) => {}
             Fed::NoRoom => self.wake(Mono((ms + 1) * 1_000_000)),
         }
-        assert_eq!(gathered.packets, connection.got.len() as u64);
+        assert_eq!(gathered.packets, connection.packets.len() as u64);
         self.credit = connection.credit;
-        for (channel, got) in connection.got {
+        for (channel, got) in connection.packets {
             self.got[usize::from(channel)].push(got);
         }
     }
@@ -144,7 +165,9 @@ impl Owner for Player {
         if self.is_interleaved() {
             return To::Channel(stream_index);
         }
-        To::Datagrams { pair: u16::try_from(self.place).unwrap(), client: client(stream_index) }
+        // A player's streams have a port each.
+        let client = (Ipv4Addr::LOCALHOST, u16::from(stream_index)).into();
+        To::Datagrams { pair: u16::try_from(self.place).unwrap(), client }
     }
 
     fn is_interleaved(&self) -> bool {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::carrier::Carrier;
 use crate::base::ids::{RtpTs, SeqNo, ShardId, Ssrc};
+use crate::base::sink::testing::SinkRecorder;
 use crate::base::time::Mono;
 use crate::live::core::batch::Generation;
 use crate::live::core::description::{Description, LiveTrack};
@@ -11,10 +12,9 @@ use crate::live::core::latch::AddressLatch;
 use crate::live::core::message::{Ask, PathRules, SourceRef, ToHome, ToShard};
 use crate::live::core::path::{LivePath, PathLimits};
 use crate::live::core::paths::{LivePaths, Told, Wanted};
-use crate::live::core::pump::{self, Left, LivePump};
+use crate::live::core::pump::{self, Left, LivePump, LiveRunMark};
 use crate::live::core::registry::{Order, Registry};
-use crate::live::core::simulation::player::{Manner, Player};
-use crate::live::core::simulation::sockets::Sockets;
+use crate::live::core::simulation::player::{Got, Manner, Player};
 use crate::live::core::source::{Moment, RtpFields, Source};
 use crate::live::core::start::StartPolicy;
 use crate::metrics::cells::ShardCells;
@@ -53,7 +53,7 @@ pub(crate) struct World {
     pub(crate) registry: Registry,
     /// Paths that each shard listens to.
     pub(crate) paths: [LivePaths; 2],
-    pub(crate) sockets: [Sockets; 2],
+    pub(crate) sockets: [SinkRecorder<LiveRunMark, Got>; 2],
     pub(crate) cells: ShardCells,
     pub(crate) players: Vec<Player>,
     pub(crate) ids: [u64; 2],
@@ -86,7 +86,8 @@ impl World {
             camera: None,
             registry: Registry::new(None),
             paths: [LivePaths::default(), LivePaths::default()],
-            sockets: [false, true].map(|is_plain| Sockets { is_plain, ..Sockets::default() }),
+            sockets: [false, true]
+                .map(|is_plain| SinkRecorder { is_plain, ..SinkRecorder::default() }),
             cells: ShardCells::default(),
             players: Vec::new(),
             ids: [0, 0],
@@ -298,19 +299,21 @@ impl World {
         // As the ring does it: one that is refused cancels those that are linked behind it.
         let mut refused = None;
         for run in sockets.runs.drain(..) {
-            let player = &mut players[run.way.0];
+            let (place, stream) = (usize::from(run.way.0), run.way.1.port());
+            assert_eq!(u16::from(run.mark.stream_index()), stream);
+            let player = &mut players[place];
             let is_cancelled = refused == Some(run.way);
             let is_refused =
                 matches!(player.manner, Manner::Refusing(one_in) if dice.roll(one_in) == 0);
             if is_refused || is_cancelled {
                 refused = Some(run.way);
-                assert_eq!(pump::deny(paths, &run.mark), Some(run.way.0 as u64));
+                assert_eq!(pump::deny(paths, &run.mark), Some(place as u64));
                 let due = pump::put_back(paths, &run.mark, now);
                 assert_eq!(due.is_none(), is_cancelled, "it went back with the first");
                 due.into_iter().for_each(|due| player.wake(due));
             } else {
                 refused = None;
-                player.got[usize::from(run.way.1)].extend(run.got);
+                player.got[usize::from(stream)].extend(run.packets);
             }
         }
     }
