@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::live::core::path::Next;
 use crate::metrics::paths::PathTotals;
 use crate::session::directory::SessionRef;
 
@@ -247,32 +246,12 @@ impl Crowd {
         self.bench.settle();
     }
 
-    /// Sends as the shard does, with a socket that takes all or nothing.
+    /// Sends as the shard does, with sockets and connections that take all or nothing.
     fn pump(&mut self, is_taken: bool) {
-        let now = self.bench.sessions.cx.now;
-        let live = &mut self.bench.sessions.live;
-        for path in live.hub.paths.iter_mut() {
-            for _ in 0..path.ready_count() {
-                let Some(key) = path.pop_ready() else { break };
-                let owner = path.reader(key).map(|reader| reader.owner);
-                let place = usize::try_from(owner.unwrap_or(u64::MAX)).unwrap();
-                let count = live.readers.table.get(place).map_or(0, |reader| reader.streams.len());
-                for stream in 0..u8::try_from(count).unwrap() {
-                    // A few runs each.
-                    for _ in 0..4 {
-                        let Next::Run(run) = path.next(key, stream, now) else { break };
-                        assert!(run.skip_packets < run.run.packet_count);
-                        let packets = run.run.packet_count - run.skip_packets;
-                        let Some(mark) = path.take(key, stream, packets) else { break };
-                        if is_taken {
-                            path.confirm(key, &mark);
-                        } else {
-                            path.rewind(key, &mark);
-                            break;
-                        }
-                    }
-                }
-            }
+        let runs = self.bench.pump(if is_taken { usize::MAX } else { 0 });
+        assert!(runs.iter().all(|run| !run.packets.is_empty()));
+        if !is_taken {
+            self.bench.refuse(&runs);
         }
     }
 

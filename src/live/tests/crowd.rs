@@ -1,6 +1,7 @@
 //! Work for many readers: some of them in each turn, and every reader gets its turn.
 
 use super::*;
+use crate::live::core::path::Next;
 use crate::session::outgoing::Numbers;
 
 /// Players of the path, each at an address of its own.

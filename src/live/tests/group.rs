@@ -4,11 +4,9 @@ use super::*;
 use crate::base::carrier::Carrier;
 use crate::base::ids::Ssrc;
 use crate::live::core::groups::MulticastSettings;
-use crate::live::core::path::Next;
 use crate::rtcp::{self, SenderInfo};
 use crate::session::action::GroupAction;
 use crate::session::info::SessionInfo;
-use crate::session::outgoing::Numbers;
 
 const TRACK: &str = "rtsp://h/live/a/trackID=0";
 const MULTICAST: &str = "RTP/AVP;multicast";
@@ -73,34 +71,14 @@ fn group_of(bench: &Bench) -> Option<String> {
     bench.sessions.live.hub.registry.infos().first().and_then(|info| info.group.clone())
 }
 
-/// Packets sent to the group: the port of each stream with a run, and the run's packets.
-fn sent(bench: &mut Bench) -> Vec<(SocketAddr, u16)> {
-    let (now, live) = (bench.sessions.cx.now, &mut bench.sessions.live);
-    let mut sent = Vec::new();
-    for path in live.hub.paths.iter_mut() {
-        while let Some(key) = path.pop_ready() {
-            let reader = path.reader(key).unwrap();
-            let (owner, carrier) = (reader.owner, reader.carrier);
-            assert_eq!(carrier, Carrier::Multicast);
-            let reader = live.readers.table.get_mut(usize::try_from(owner).unwrap()).unwrap();
-            for (place, stream) in (0..).zip(&mut reader.streams) {
-                let crate::session::transport::Transport::Udp { rtp, pair: 1, .. } =
-                    stream.outgoing.transport
-                else {
-                    panic!("{stream:?}");
-                };
-                // Bounded by what the ring holds.
-                while let Next::Run(due) = path.next(key, place, now) {
-                    stream.outgoing.numbers = Numbers::Source(Some(due.mapping.ssrc));
-                    let packets = due.run.packet_count - due.skip_packets;
-                    sent.push((rtp, packets));
-                    let mark = path.take(key, place, packets).unwrap();
-                    path.confirm(key, &mark);
-                }
-            }
-        }
+/// Packets sent to groups: the address of each stream with a run, and the run's packets.
+fn sent(bench: &mut Bench) -> Vec<(SocketAddr, usize)> {
+    for path in bench.sessions.live.hub.paths.iter() {
+        assert!(path.readers().all(|(_, reader)| reader.carrier == Carrier::Multicast));
     }
-    sent
+    let runs = bench.pump(0);
+    assert!(runs.iter().all(|run| run.way.0 == 1), "groups have a pair of their own");
+    runs.iter().map(|run| (run.way.1, run.packets.len())).collect()
 }
 
 /// The sessions as shown; the publisher is a session, too.
