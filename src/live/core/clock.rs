@@ -146,7 +146,7 @@ mod tests {
     const NOW: i64 = 1_790_000_000 * S;
 
     #[test]
-    fn line_before_the_first_report_is_guessed_from_arrivals() {
+    fn wall_clock_is_estimated_from_arrivals_before_the_first_sender_report() {
         let mut clock = SourceClock::new([90_000, 8_000], false);
         assert_eq!(clock.point(0), None);
         clock.handle_packet(0, RtpTs(u32::MAX), NOW);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn tracks_keep_the_distance_that_reports_say_and_wall_clock_stays_ours() {
+    fn sender_reports_set_the_offset_of_tracks_and_wall_clock_is_the_servers() {
         let mut clock = SourceClock::new([90_000, 8_000], false);
         clock.handle_packet(0, RtpTs(5), NOW);
         // A camera in 1970; the second report comes 70 ms late.
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn source_that_is_believed_gives_its_own_time() {
+    fn wall_clock_of_a_trusted_source_is_that_of_its_sender_reports() {
         let mut clock = SourceClock::new([90_000], true);
         clock.handle_report(0, 40 * S, RtpTs(90_000), NOW);
         assert_eq!(clock.point(0), Some(ClockPoint { utc_ns: 40 * S, ts: RtpTs(90_000) }));
@@ -193,7 +193,7 @@ mod tests {
         }
 
         #[test]
-        fn line_goes_both_ways(utc_ns in 0..NOW, ts: u32, ahead in -20_000_i64..20_000, hz in 8_000_u32..90_001) {
+        fn rtp_time_maps_to_wall_clock_and_back(utc_ns in 0..NOW, ts: u32, ahead in -20_000_i64..20_000, hz in 8_000_u32..90_001) {
             let point = ClockPoint { utc_ns, ts: RtpTs(ts) };
             let at = utc_ns + ahead * 1_000_000;
             let error = point.utc_ns_of(point.ts_at(at, hz), hz) - at;

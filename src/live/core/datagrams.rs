@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_go_on_behind_the_pieces_and_late_packets_keep_their_place() {
+    fn sequence_numbers_continue_after_fragments_and_late_packets_keep_their_order() {
         let mut datagrams = Datagrams::default();
         let mut form = |seq, bytes| form(&mut datagrams, seq, bytes);
         assert_eq!(form(65_533, 1_460), None, "nothing was cut yet");
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_cut_is_left_out_and_its_number_is_a_gap() {
+    fn packet_that_cannot_be_fragmented_is_dropped_and_its_number_is_a_gap() {
         let mut datagrams = Datagrams::default();
         let long = packet(5, 3_000);
         let form = datagrams.form(PeekFormat::Any, SeqNo(5), 12, &long);

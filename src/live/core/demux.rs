@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn announced_address_names_its_track_and_nobody_elses() {
+    fn announced_address_is_matched_to_its_own_track_only() {
         let mut demux = Demux::default();
         demux.expect(RTP, from(1, 5_000), target(7, 0)).unwrap();
         let taken = demux.expect(RTP, from(1, 5_000), target(8, 0));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn source_that_has_gone_leaves_nothing_behind() {
+    fn ended_source_leaves_no_addresses_behind() {
         let mut demux = Demux::default();
         demux.expect(RTP, from(1, 5_000), target(7, 0)).unwrap();
         demux.expect(RTP, from(1, 5_002), target(7, 1)).unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn pair_of_which_one_address_is_taken_is_not_expected_by_half() {
+    fn pair_with_one_address_taken_is_refused_as_a_whole() {
         let mut demux = Demux::default();
         demux.expect_both(0, [from(1, 5_000), from(1, 5_001)], target(7, 0)).unwrap();
         for addresses in [[from(1, 6_000), from(1, 5_001)], [from(1, 5_000), from(1, 6_001)]] {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn host_cannot_make_us_expect_without_end() {
+    fn number_of_expected_addresses_of_a_host_is_bounded() {
         let mut demux = Demux::default();
         for port in 0..64 {
             demux.expect(RTP, from(1, 5_000 + port), target(port.into(), 0)).unwrap();

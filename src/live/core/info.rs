@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shards_know_of_a_path_is_put_together_by_its_name() {
+    fn parts_of_a_path_from_all_shards_are_merged_by_name() {
         let mut here = part("live/b");
         here.home = Some(HomeInfo::idle("live/b"));
         here.readers.add_reader(Carrier::Udp, 0.25);
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn path_that_its_home_has_forgotten_is_not_shown_and_the_newer_of_two_sources_is() {
+    fn path_unknown_to_its_owner_is_hidden_and_the_newer_of_two_sources_is_shown() {
         let mut late = part("live/a");
         late.source = Some(source("192.0.2.3:9", 5.0));
         assert!(merge(vec![late.clone()]).is_empty());

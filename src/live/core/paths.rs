@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn home_is_asked_once_and_all_who_wait_are_answered_once() {
+    fn owner_is_asked_once_and_each_waiting_request_is_answered_once() {
         let mut paths = LivePaths::default();
         assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Ask);
         assert_eq!(paths.want(&name(), PathLimits::default(), 2, NOW), Wanted::Asked);
@@ -504,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn path_that_is_not_there_is_refused_and_asked_for_again_the_next_time() {
+    fn missing_path_is_refused_and_the_owner_is_asked_again_next_time() {
         let mut paths = LivePaths::default();
         paths.want(&name(), PathLimits::default(), 1, NOW);
         let told = paths.handle(&name(), ToShard::NotThere(RefusedError::NoSource), NOW);
@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn path_without_readers_is_let_go_of_after_a_while_and_one_with_readers_is_not() {
+    fn path_is_dropped_after_a_time_without_readers_only() {
         let mut paths = LivePaths::default();
         paths.want(&name(), PathLimits::default(), 1, NOW);
         paths.handle(&name(), subscribed(1), NOW);
@@ -573,7 +573,7 @@ mod tests {
     }
 
     #[test]
-    fn key_of_a_path_that_has_gone_means_nothing_to_one_in_its_place() {
+    fn key_of_an_ended_path_does_not_find_the_path_in_its_place() {
         let mut paths = LivePaths::default();
         paths.want(&name(), PathLimits::default(), 1, NOW);
         paths.handle(&name(), subscribed(1), NOW);
@@ -587,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn path_is_listed_once_while_it_has_readers_to_look_at() {
+    fn path_with_queued_readers_is_listed_once() {
         let mut paths = LivePaths::default();
         paths.want(&name(), PathLimits::default(), 1, NOW);
         paths.handle(&name(), subscribed(1), NOW);
@@ -610,7 +610,7 @@ mod tests {
     }
 
     #[test]
-    fn crowd_that_waits_has_an_end() {
+    fn number_of_requests_that_wait_for_paths_is_bounded() {
         let mut paths = LivePaths::default();
         for waiter in 0..4_096 {
             assert_ne!(paths.want(&name(), PathLimits::default(), waiter, NOW), Wanted::TooMany);

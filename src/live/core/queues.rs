@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn order_turns_around_with_each_batch_and_who_was_not_served_comes_first() {
+    fn readers_are_served_in_reverse_order_with_each_batch_and_unserved_readers_first() {
         let mut queues = Queues::default();
         (0..4).for_each(|index| queues.add(queued(index), false));
         assert_eq!(pop_all(&mut queues), [0, 1, 2, 3]);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_catch_up_are_apart_and_wait_with_the_others_then() {
+    fn reader_that_catches_up_is_in_a_queue_of_its_own_until_it_was_served() {
         let mut queues = Queues::default();
         queues.add(queued(1), false);
         queues.add(queued(2), true);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn entry_that_means_nothing_any_more_is_dropped() {
+    fn stale_queue_entry_is_dropped() {
         let mut queues = Queues::default();
         (0..3).for_each(|index| queues.add(queued(index), false));
         assert_eq!(queues.pop_ready(|queued| queued.index == 1), Some(queued(1)));

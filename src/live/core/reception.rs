@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn source_that_numbers_anew_has_lost_nothing_by_it() {
+    fn restart_of_sequence_numbers_counts_no_loss() {
         let mut reception = reception(&[10, 11, 40_000, 40_001]);
         assert_eq!(
             (reception.lost(), reception.report(Ssrc(9), ms(0)).ext_highest_seq),

@@ -123,7 +123,7 @@ mod tests {
     use crate::live::core::batch::{BatchBuilder, Generation};
 
     #[test]
-    fn tenth_of_what_was_sent_may_be_sent_again_and_a_burst_at_once() {
+    fn retransmissions_are_limited_to_a_tenth_of_the_rate_and_a_burst() {
         let mut budget = RetransmitBudget::default();
         assert_eq!((0..1_000).filter(|_| budget.take()).count(), 64);
         budget.handle_sent(9);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_packet_has_the_readers_number_and_time_and_all_else_of_the_original() {
+    fn retransmitted_packet_differs_from_the_original_in_number_and_time_only() {
         let mut bytes = packet(912, 5_000, 7, 40);
         bytes[1] |= 0x80;
         let mut builder = BatchBuilder::default();

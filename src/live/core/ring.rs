@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn start_of_a_picture_is_the_newest_tables_before_it_once_it_has_come() {
+    fn transport_stream_starts_at_the_newest_tables_before_a_key_frame_that_has_come() {
         let mut ring = BatchRing::new(Some(0), RingLimits::default());
         let mut push = |entries: &[Entry]| {
             let mut builder = BatchBuilder::default();
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn packet_is_found_by_its_number_while_it_is_here_and_recent_enough() {
+    fn packet_is_found_by_number_while_it_is_in_the_ring_and_recent() {
         let mut ring = BatchRing::new(Some(0), RingLimits::default());
         for n in 0..10 {
             push(&mut ring, 0, 65_530_u16.wrapping_add(n), n == 0, 0);

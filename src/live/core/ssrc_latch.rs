@@ -216,7 +216,7 @@ mod tests {
     const BEGINS: SsrcVerdict = SsrcVerdict::Begins { keeps_time: false };
 
     #[test]
-    fn another_place_takes_over_only_from_a_stream_that_is_silent() {
+    fn another_address_takes_over_from_a_silent_stream_only() {
         let mut latch = SsrcLatch::default();
         let mut admit = |ssrc, port, ms| latch.admit(sign(ssrc, 1, 1), host(port), 90_000, at(ms));
         assert_eq!(admit(1, 7, 0), BEGINS);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn stream_whose_numbers_and_time_go_on_keeps_its_name_under_any_ssrc() {
+    fn stream_with_continuous_numbers_and_time_keeps_its_ssrc_for_readers() {
         let mut latch = SsrcLatch::default();
         let mut admit = |ssrc, seq, ts, ms| latch.admit(sign(ssrc, seq, ts), None, 90_000, at(ms));
         assert_eq!(admit(1, 65_534, u32::MAX, 0), BEGINS);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn stream_that_numbers_anew_is_a_break_with_a_name_that_was_not_told_before() {
+    fn stream_that_restarts_its_numbers_is_a_break_with_a_new_ssrc() {
         let mut latch = SsrcLatch::default();
         let mut admit = |ssrc, seq, ts, ms| {
             let verdict = latch.admit(sign(ssrc, seq, ts), None, 90_000, at(ms));
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn second_stream_at_the_same_place_does_not_break_the_one_that_is_taken_again_and_again() {
+    fn second_stream_at_the_same_address_does_not_interrupt_the_accepted_stream() {
         let mut latch = SsrcLatch::default();
         let mut breaks = 0;
         for n in 0..1_000_u16 {
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn stray_packet_costs_the_stream_no_more_than_the_wait_for_another() {
+    fn stray_packet_interrupts_the_stream_for_250_ms_at_most() {
         let mut latch = SsrcLatch::default();
         let mut taken = Vec::new();
         for n in 0..25_u16 {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_of_one_packet_that_each_number_anew_lose_nothing() {
+    fn restart_of_numbers_with_each_packet_loses_nothing() {
         let mut latch = SsrcLatch::default();
         for n in 0..1_000_u16 {
             let one = sign(u32::from(n), n.wrapping_mul(7_919), u32::from(n) * 3_600);
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn stream_of_another_payload_type_does_not_go_on_for_the_one_that_is_taken() {
+    fn stream_of_another_payload_type_does_not_continue_the_accepted_stream() {
         let mut latch = SsrcLatch::default();
         for n in 0..100_u16 {
             let (ts, ms) = (u32::from(n) * 3_600, u64::from(n) * 40);
@@ -320,7 +320,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn of_streams_at_one_place_one_is_taken_while_it_sends_and_any_when_it_does_not(
+        fn one_of_several_streams_at_an_address_is_accepted_until_it_is_silent(
             packets in prop::collection::vec((0_u16..4, 0_u64..400), 1..300),
         ) {
             let mut latch = SsrcLatch::default();
@@ -349,7 +349,7 @@ mod tests {
         }
 
         #[test]
-        fn packets_of_another_place_change_nothing_while_the_holder_sends(
+        fn packets_of_another_address_change_nothing_while_the_accepted_stream_sends(
             packets in prop::collection::vec((any::<bool>(), 0_u32..4, any::<u16>(), any::<u32>()), 1..200),
         ) {
             let (mut latch, mut alone) = (SsrcLatch::default(), SsrcLatch::default());

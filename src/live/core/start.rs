@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn reader_from_the_past_catches_up_four_times_as_fast_and_is_live_then() {
+    fn reader_that_begins_behind_catches_up_four_times_as_fast() {
         let pace = Pace::catch_up(ms(1_000), ms(400));
         assert_eq!(pace.due(ms(400)), ms(1_000));
         assert_eq!(pace.due(ms(800)), ms(1_100));
@@ -153,7 +153,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_due_before_it_came_or_before_the_start_and_order_is_kept(
+        fn packets_are_due_in_order_and_not_before_their_arrival_or_the_start(
             now: u32, start: u32, steps in prop::collection::vec(0_u64..1_000_000_000, 1..50),
         ) {
             let pace = Pace::catch_up(Mono(now.into()), Mono(start.into()));

@@ -225,7 +225,7 @@ pub(in crate::live::core) mod tests {
     }
 
     #[test]
-    fn another_source_goes_on_with_the_readers_ssrc_number_and_clock() {
+    fn next_source_continues_the_readers_ssrc_numbers_and_clock() {
         let next = beyond(origin(2, 8), Mono(3_000_000_000), None);
         let mapping = trail().cross(&next, 90_000);
         assert!(!mapping.is_untouched());
@@ -248,7 +248,7 @@ pub(in crate::live::core) mod tests {
     }
 
     #[test]
-    fn reports_of_both_sources_are_believed_when_they_agree_with_our_clock() {
+    fn time_across_a_source_change_goes_by_sender_reports_that_agree_with_the_servers_clock() {
         let mut trail = trail();
         trail.clock = Some(ClockPoint { utc_ns: 50_000_000_000, ts: RtpTs(90_000) });
         // It came 2 s later, but was taken 2.1 s later.
@@ -262,7 +262,7 @@ pub(in crate::live::core) mod tests {
     }
 
     #[test]
-    fn late_packet_with_a_lower_number_does_not_move_the_trail_back() {
+    fn late_packet_does_not_move_the_last_sent_number_back() {
         let mut trail = trail();
         let mapping = trail.mapping;
         trail.extend(mapping, &live_packet(1, 93_600), Mono(1));
@@ -272,7 +272,7 @@ pub(in crate::live::core) mod tests {
 
     proptest! {
         #[test]
-        fn any_break_goes_on_with_the_next_number_and_never_back_in_time(
+        fn stream_continues_after_any_break_with_the_next_number_and_no_earlier_time(
             seq: u16, ts: u32, next_seq: u16, next_ts: u32, wait_ns in 0..3_600_000_000_000_u64,
             clocks in prop::option::of((any::<i64>(), any::<u32>(), any::<i64>(), any::<u32>())),
             hz in 1_u32..200_000, is_other: bool,

@@ -112,7 +112,7 @@ fn text(order: &Order) -> Option<String> {
 }
 
 #[test]
-fn each_shard_that_listens_gets_each_batch_once_from_its_snapshot_on() {
+fn subscribed_shard_gets_each_batch_once_after_its_snapshot() {
     let mut world = World::new(SourceKind::Publish);
     assert_eq!(world.subscribe(3), ["3: not there: the path has no source"]);
     assert_eq!(world.registry.count(), 0, "a question leaves nothing behind");
@@ -144,7 +144,7 @@ fn second_publisher_is_refused_unless_the_path_may_be_overridden() {
 }
 
 #[test]
-fn readers_wait_for_their_publisher_and_go_on_with_it() {
+fn readers_continue_when_their_publisher_returns_within_the_hold_time() {
     let mut world = World::new(SourceKind::Publish);
     world.claim(ONE, "a");
     world.subscribe(0);
@@ -159,7 +159,7 @@ fn readers_wait_for_their_publisher_and_go_on_with_it() {
 }
 
 #[test]
-fn readers_end_when_their_publisher_stays_away_and_the_path_is_forgotten() {
+fn readers_end_after_the_hold_time_and_the_path_is_removed() {
     let mut world = World::new(SourceKind::Publish);
     world.claim(ONE, "a");
     world.subscribe(0);
@@ -192,7 +192,7 @@ fn source_on_demand_is_fetched_for_its_first_reader_and_ends_after_its_last() {
 }
 
 #[test]
-fn fetching_that_fails_is_tried_again_ever_more_slowly_while_somebody_wants_it() {
+fn failed_fetch_is_retried_with_growing_delays_while_the_path_is_wanted() {
     let mut world = World::new(SourceKind::Always);
     let rules = Arc::clone(&world.rules);
     assert_eq!(world.ask(Ask::Open { rules }), ["start pull"]);
@@ -227,7 +227,7 @@ fn fetching_that_fails_is_tried_again_ever_more_slowly_while_somebody_wants_it()
 }
 
 #[test]
-fn publisher_cannot_take_a_path_that_is_fetched_nor_a_puller_one_that_is_published_to() {
+fn publisher_is_refused_on_a_fetched_path_and_a_fetched_source_on_a_published_path() {
     let mut world = World::new(SourceKind::OnDemand);
     let rules = Arc::clone(&world.rules);
     let (source, description) = (ONE, description("a"));
@@ -275,7 +275,7 @@ fn kick_ends_source_and_readers() {
 }
 
 #[test]
-fn strangers_cannot_fill_the_memory_with_names() {
+fn number_of_paths_is_bounded() {
     let mut world = World::new(SourceKind::Publish);
     let claim = |world: &mut World, n: usize| {
         let rules = Arc::clone(&world.rules);
@@ -293,7 +293,7 @@ fn strangers_cannot_fill_the_memory_with_names() {
 }
 
 #[test]
-fn new_description_goes_to_all_who_listen_and_to_those_who_come_later() {
+fn new_description_is_sent_to_subscribed_shards_and_later_subscribers() {
     let mut world = World::new(SourceKind::Publish);
     world.claim(ONE, "a");
     world.subscribe(3);

@@ -37,7 +37,7 @@ fn limits(lag_budget_ms: u64, ring_bytes: usize) -> PathLimits {
 }
 
 #[test]
-fn good_readers_get_every_packet_at_once_whoever_stalls_beside_them() {
+fn readers_get_every_packet_at_once_beside_stalled_readers() {
     let mut world = World::new(7, u64::MAX, limits(500, 8 << 20));
     world.start_camera();
     world.run(3_050);
@@ -105,7 +105,7 @@ fn readers_survive_their_publisher_and_their_reports_stay_true() {
 }
 
 #[test]
-fn lost_packet_is_found_for_its_reader_by_its_own_number_and_none_from_before_a_break() {
+fn lost_packet_is_found_by_the_readers_number_and_not_across_a_break() {
     let mut world = World::new(5, u64::MAX, limits(500, 8 << 20));
     world.start_camera();
     world.run(2_000);
@@ -174,7 +174,7 @@ fn pause_within_a_group_of_pictures_goes_on_where_it_was() {
 }
 
 #[test]
-fn run_that_was_put_back_leaves_no_gap_in_numbers_when_it_is_skipped_then() {
+fn skip_over_a_refused_run_leaves_no_gap_in_numbers() {
     let at = |ms: u64| Mono(ms * 1_000_000);
     let batch = |first: u16, is_sync: bool, ms: u64| {
         let mut builder = BatchBuilder::default();
@@ -233,7 +233,7 @@ fn push_picture(path: &mut LivePath, number: u16) {
 }
 
 #[test]
-fn reader_comes_up_with_each_batch_unless_it_was_put_off() {
+fn reader_is_ready_with_each_batch_unless_it_was_deferred() {
     let (mut path, key) = path_with_reader(Carrier::Udp, PathLimits::default());
     assert_eq!((path.pop_ready(), path.pop_ready()), (Some(key), None));
     push_picture(&mut path, 1);
@@ -253,7 +253,7 @@ fn reader_comes_up_with_each_batch_unless_it_was_put_off() {
 }
 
 #[test]
-fn reader_that_begins_in_the_past_is_not_among_those_that_are_live() {
+fn reader_that_begins_behind_the_newest_batch_is_queued_as_catching_up() {
     let (mut path, live) = path_with_reader(Carrier::Udp, PathLimits::default());
     let late = path.add_reader(1, Carrier::Udp).unwrap();
     path.add_stream(late, 0).unwrap();
@@ -270,7 +270,7 @@ fn reader_that_begins_in_the_past_is_not_among_those_that_are_live() {
 }
 
 #[test]
-fn reason_of_what_left_the_ring_is_the_readers_own_unless_the_ring_is_short() {
+fn skip_over_evicted_batches_is_counted_as_eviction_only_if_the_ring_is_short() {
     let one = path_with_reader(Carrier::Tcp, PathLimits::default()).0.ring().memory_bytes();
     for (pictures_kept, now, wanted) in [(100, 90, (1, 0)), (3, 10, (0, 1))] {
         let limits = limits(2_000, one * pictures_kept);
@@ -301,7 +301,7 @@ fn manner() -> impl Strategy<Value = Manner> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn whatever_happens_every_stream_is_in_order_without_gaps_of_our_own(
+    fn streams_are_in_order_without_gaps_made_by_the_server_under_any_events(
         seed: u64,
         loss_one_in in prop_oneof![Just(u64::MAX), 20_u64..200],
         ring_bytes in prop_oneof![Just(8_usize << 20), 40_000_usize..400_000],

@@ -94,7 +94,7 @@ fn frame_beyond_a_batch_becomes_several_in_order() {
 }
 
 #[test]
-fn what_is_not_the_publishers_is_counted_by_reason_and_changes_nothing() {
+fn foreign_packets_are_counted_by_reason_and_dropped() {
     let mut source = source();
     let refused = |source: &mut Source, at| send(source, at, (true, false), 0).unwrap_err();
     assert_eq!(refused(&mut source, (0, 0, 0, 1)), SourceError::NotGranted);
@@ -124,7 +124,7 @@ fn what_is_not_the_publishers_is_counted_by_reason_and_changes_nothing() {
 }
 
 #[test]
-fn publisher_is_told_what_came_of_it_every_five_seconds() {
+fn publisher_gets_receiver_reports_every_five_seconds() {
     let mut source = source();
     source.grant(Generation(1), Mono(0));
     for seq in [0, 1, 3] {
@@ -219,7 +219,7 @@ fn shown(batch: &PacketBatch) -> Vec<(u32, u16, u32)> {
 
 /// A camera that was seen: each group of pictures has an SSRC of its own.
 #[test]
-fn stream_that_goes_on_under_other_ssrcs_is_one_stream_to_readers() {
+fn stream_that_continues_under_other_ssrcs_is_one_stream_to_readers() {
     let mut source = source();
     source.grant(Generation(1), Mono(0));
     let (mut all, mut lines) = (Vec::new(), Vec::new());
@@ -249,7 +249,7 @@ fn stream_that_goes_on_under_other_ssrcs_is_one_stream_to_readers() {
 }
 
 #[test]
-fn stream_that_numbers_anew_at_the_same_address_is_taken_at_once_as_another() {
+fn stream_that_restarts_its_numbers_at_the_same_address_is_accepted_at_once_as_another() {
     let mut source = source();
     source.grant(Generation(1), Mono(0));
     send(&mut source, (0, 1, 0, 5), (true, true), 0).unwrap();
@@ -326,7 +326,7 @@ fn datagrams(batch: &PacketBatch) -> Vec<(u16, bool, bool, usize)> {
 }
 
 #[test]
-fn packet_that_no_datagram_holds_is_cut_for_readers_over_udp_and_left_whole_for_the_others() {
+fn packet_longer_than_a_datagram_is_fragmented_for_readers_over_udp_only() {
     let mut source = source();
     source.set_formats(vec![PeekFormat::H264, PeekFormat::Any]);
     source.grant(Generation(1), Mono(0));
@@ -364,7 +364,7 @@ fn packet_that_no_datagram_holds_is_cut_for_readers_over_udp_and_left_whole_for_
 }
 
 #[test]
-fn packet_of_a_format_that_is_not_cut_is_left_out_over_udp_and_that_is_told_once() {
+fn long_packet_of_an_unfragmentable_format_is_dropped_over_udp_and_logged_once() {
     let mut source = source();
     source.grant(Generation(1), Mono(0));
     for (seq, len) in [(0, 100), (1, 3_000), (2, 100), (3, 3_000)] {

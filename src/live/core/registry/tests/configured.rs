@@ -18,7 +18,7 @@ fn rules(kind: SourceKind) -> PathRules {
 }
 
 #[test]
-fn other_words_about_a_path_leave_its_source_and_readers_alone() {
+fn change_of_other_settings_keeps_source_and_readers() {
     let mut world = World::new(SourceKind::Publish);
     world.claim(ONE, "a");
     world.subscribe(3);
@@ -31,7 +31,7 @@ fn other_words_about_a_path_leave_its_source_and_readers_alone() {
 }
 
 #[test]
-fn smaller_ring_counts_from_the_next_batch_on() {
+fn smaller_ring_limit_applies_from_the_next_batch() {
     let mut world = World::new(SourceKind::Publish);
     world.claim(ONE, "a");
     for _ in 0..5 {
@@ -47,7 +47,7 @@ fn smaller_ring_counts_from_the_next_batch_on() {
 }
 
 #[test]
-fn published_path_that_is_to_be_fetched_lets_its_publisher_go_and_holds_its_readers() {
+fn new_source_url_ends_the_publisher_and_holds_readers() {
     let mut world = World::new(SourceKind::Publish);
     world.claim(ONE, "a");
     world.subscribe(3);
@@ -61,7 +61,7 @@ fn published_path_that_is_to_be_fetched_lets_its_publisher_go_and_holds_its_read
 }
 
 #[test]
-fn fetched_path_that_is_fetched_from_elsewhere_changes_its_source_under_its_readers() {
+fn change_of_the_source_url_restarts_the_source_and_keeps_readers() {
     let mut world = World::new(SourceKind::OnDemand);
     world.subscribe(3);
     world.claim(ONE, "a");
@@ -73,7 +73,7 @@ fn fetched_path_that_is_fetched_from_elsewhere_changes_its_source_under_its_read
 }
 
 #[test]
-fn path_that_is_not_fetched_any_more_stops_and_its_readers_end_after_the_hold() {
+fn removal_of_the_source_url_stops_the_source_and_ends_readers_after_the_hold_time() {
     let mut world = World::new(SourceKind::Always);
     let open = Ask::Open { rules: Arc::clone(&world.rules) };
     assert_eq!(world.ask(open), ["start pull"]);
@@ -88,7 +88,7 @@ fn path_that_is_not_fetched_any_more_stops_and_its_readers_end_after_the_hold() 
 }
 
 #[test]
-fn who_waits_for_a_fetched_source_is_told_when_there_will_be_none() {
+fn waiting_requests_are_refused_when_the_source_url_is_removed() {
     let mut world = World::new(SourceKind::OnDemand);
     assert_eq!(world.subscribe(3), ["start pull"]);
     assert_eq!(
@@ -99,7 +99,7 @@ fn who_waits_for_a_fetched_source_is_told_when_there_will_be_none() {
 }
 
 #[test]
-fn source_on_demand_that_is_wanted_always_stays_and_the_other_way_round_ends_when_idle() {
+fn on_demand_source_made_permanent_stays_and_permanent_source_made_on_demand_ends_when_idle() {
     let mut world = World::new(SourceKind::OnDemand);
     world.subscribe(3);
     world.claim(ONE, "a");
