@@ -260,7 +260,7 @@ fn play_of_a_silent_path_is_answered_after_a_second_without_numbers() {
 }
 
 #[test]
-fn stranger_may_neither_take_nor_feed_the_path_of_another() {
+fn second_publisher_is_refused_and_packets_of_other_addresses_are_dropped() {
     let mut bench = Bench::new();
     bench.publish();
     assert_eq!(bench.announce(9, host(1, 40_009)), 403, "it has a publisher");
@@ -275,7 +275,7 @@ fn stranger_may_neither_take_nor_feed_the_path_of_another() {
 }
 
 #[test]
-fn silent_publisher_ends_and_its_readers_after_the_hold() {
+fn silent_publisher_ends_and_its_readers_after_the_hold_time() {
     let mut bench = Bench::new();
     bench.publish();
     let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
@@ -302,7 +302,7 @@ fn silent_publisher_ends_and_its_readers_after_the_hold() {
 }
 
 #[test]
-fn publisher_over_tcp_that_stays_and_says_nothing_is_hung_up_on_where_its_path_says_so() {
+fn silent_publisher_over_tcp_is_disconnected_after_the_source_timeout_of_its_path() {
     let mut bench = Bench::configured("[path.\"live/a\"]\nsource_timeout = \"10s\"\n");
     bench.publish_over_tcp();
     let entry = entry(PUBLISHER);
@@ -318,7 +318,7 @@ fn publisher_over_tcp_that_stays_and_says_nothing_is_hung_up_on_where_its_path_s
 }
 
 #[test]
-fn publisher_that_pauses_keeps_its_path_and_goes_on_by_record() {
+fn paused_publisher_keeps_its_path_and_continues_with_record() {
     let mut bench = Bench::new();
     let id = Some(bench.publish());
     let from = (PUBLISHER, host(1, 40_000));
@@ -342,7 +342,7 @@ fn publisher_that_pauses_keeps_its_path_and_goes_on_by_record() {
 }
 
 #[test]
-fn end_of_its_connection_ends_a_publisher_and_leaves_a_reader_over_udp() {
+fn closed_connection_ends_a_publisher_and_keeps_a_reader_over_udp() {
     let mut bench = Bench::new();
     let id = bench.publish();
     bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
@@ -364,7 +364,7 @@ fn shown(bench: &Bench) -> (Option<PathInfo>, PathNumbers) {
 }
 
 #[test]
-fn path_is_shown_with_its_source_and_readers_and_its_sums_outlive_them() {
+fn path_is_shown_with_source_and_readers_and_keeps_its_totals_after_they_end() {
     let mut bench = Bench::new();
     let publisher = bench.publish();
     let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
@@ -403,7 +403,7 @@ fn path_is_shown_with_its_source_and_readers_and_its_sums_outlive_them() {
 }
 
 #[test]
-fn kick_ends_publisher_and_readers_and_is_refused_where_nothing_is() {
+fn kick_ends_publisher_and_readers_and_is_refused_for_an_unknown_path() {
     let mut bench = Bench::new();
     bench.publish();
     bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
@@ -420,7 +420,7 @@ fn kick_ends_publisher_and_readers_and_is_refused_where_nothing_is() {
 }
 
 #[test]
-fn path_that_is_configured_is_shown_before_anybody_wants_it() {
+fn configured_path_is_shown_without_source_and_readers() {
     let mut bench = Bench::new();
     let mut configs = PathTable::default();
     configs.named.insert("live/a".to_owned(), Arc::default());
@@ -439,7 +439,7 @@ fn path_that_is_configured_is_shown_before_anybody_wants_it() {
 }
 
 #[test]
-fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
+fn skips_of_a_reader_are_counted_and_logged_and_kept_after_its_end() {
     let mut bench = Bench::new();
     bench.publish();
     let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
@@ -465,7 +465,8 @@ fn reader_that_skips_is_counted_and_told_of_and_its_skips_outlive_it() {
 
 /// A camera over UDP that takes another SSRC with each group of pictures: the address decides.
 #[test]
-fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_strangers_are_not() {
+fn packets_of_the_latched_address_are_accepted_under_any_ssrc_and_those_of_other_addresses_dropped()
+{
     let mut bench = Bench::new();
     bench.publish();
     let mut send = |port, seq: u16, ssrc: u32| {
@@ -493,7 +494,7 @@ fn packets_of_the_latched_address_are_taken_under_any_ssrc_and_those_of_stranger
 
 /// RTP times of both tracks begin at 0, and a NAT changes the ports that SETUP named.
 #[test]
-fn report_from_a_port_that_was_not_announced_is_of_the_track_that_its_ssrc_names() {
+fn report_from_an_unannounced_port_is_matched_to_a_track_by_its_ssrc() {
     let mut bench = Bench::new();
     bench.publish_two();
     let packet = |bench: &mut Bench, port, payload_type, ssrc| {

@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn skips_are_told_at_once_and_then_together_every_ten_seconds() {
+    fn skips_are_logged_at_once_and_then_summed_every_ten_seconds() {
         let mut told = SkipsTold::default();
         let counts = |skips, packets| SkipCounts { skips: [skips, 0, 0], packets };
         let at = |s: u64| Mono(s * 1_000_000_000);

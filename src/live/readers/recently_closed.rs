@@ -67,7 +67,7 @@ mod tests {
     use crate::base::ids::ShardId;
 
     #[test]
-    fn newest_farewells_are_known_and_their_number_is_bounded() {
+    fn recently_closed_sessions_are_known_up_to_a_bound() {
         let id = |number: usize| SessionId::new(ShardId(0), (number as u64) << 8);
         let mut farewells = Farewells::default();
         for number in 0..=FAREWELLS_MAX {

@@ -308,7 +308,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_anybody_sends_tables_agree_and_all_is_free_when_they_have_left(
+    fn arbitrary_requests_and_packets_keep_tables_consistent_and_leave_nothing_behind(
         acts in prop::collection::vec(acts(), 1..120),
     ) {
         let connections = (0..CONNECTIONS).collect();

@@ -39,7 +39,7 @@ impl Bench {
 }
 
 #[test]
-fn second_publisher_takes_the_path_where_it_may() {
+fn second_publisher_takes_over_a_path_with_override() {
     let mut bench = Bench::configured("[path.\"live/a\"]\noverride = true\n");
     bench.publish();
     bench.packet(host(1, 5_000), 1);
@@ -49,7 +49,7 @@ fn second_publisher_takes_the_path_where_it_may() {
 }
 
 #[test]
-fn override_for_all_paths_says_nothing_about_a_fetched_source() {
+fn override_for_all_paths_does_not_apply_to_fetched_paths() {
     let text = "[path.\"*\"]\noverride = true\n[path.b]\nsource = \"rtsp://192.0.2.1/x\"\n";
     let bench = Bench::configured(text);
     assert!(bench.sessions.cx.path_rules("live/a").may_override);
@@ -57,7 +57,7 @@ fn override_for_all_paths_says_nothing_about_a_fetched_source() {
 }
 
 #[test]
-fn readers_wait_as_long_as_their_path_says() {
+fn readers_wait_for_the_hold_time_of_their_path() {
     let mut bench = Bench::configured("[path.\"live/a\"]\nhold = \"2s\"\n");
     let id = bench.publish();
     bench.packet(host(1, 5_000), 1);
@@ -94,7 +94,7 @@ fn publish_picture(bench: &mut Bench) {
 }
 
 #[test]
-fn reader_begins_where_its_path_says() {
+fn reader_begins_at_the_configured_start_of_its_path() {
     for (start, is_answered) in [("gop", true), ("live", false)] {
         let mut bench = Bench::configured(&format!("[path.\"live/a\"]\nstart = \"{start}\"\n"));
         publish_picture(&mut bench);
@@ -107,7 +107,7 @@ fn reader_begins_where_its_path_says() {
 }
 
 #[test]
-fn reader_beyond_the_number_of_its_path_is_refused() {
+fn reader_beyond_readers_max_of_its_path_is_refused() {
     let mut bench = Bench::configured("[path.\"live/a\"]\nreaders_max = 1\n");
     bench.publish();
     bench.play();
@@ -140,7 +140,7 @@ fn lag_budget_and_buffer_are_those_of_the_path() {
 }
 
 #[test]
-fn source_on_demand_does_not_outlive_its_idle_time_by_that_of_the_shard() {
+fn on_demand_source_ends_after_its_own_idle_time() {
     for (idle_s, linger_s, home_s) in [(2, 2, 0), (10, 10, 0), (60, 10, 50)] {
         let source = "source = \"rtsp://cam/1\"\non_demand = true\n";
         let text = format!("[path.\"live/a\"]\n{source}idle_close = \"{idle_s}s\"\n");
@@ -152,7 +152,7 @@ fn source_on_demand_does_not_outlive_its_idle_time_by_that_of_the_shard() {
 }
 
 #[test]
-fn readers_of_a_path_about_which_nothing_else_is_said_do_not_notice_a_reload() {
+fn reload_without_changes_of_a_path_does_not_disturb_its_readers() {
     let mut bench = Bench::configured("[path.\"live/b\"]\nhold = \"1s\"\n");
     bench.publish();
     bench.packet(host(1, 5_000), 1);
@@ -168,7 +168,7 @@ fn readers_of_a_path_about_which_nothing_else_is_said_do_not_notice_a_reload() {
 }
 
 #[test]
-fn publisher_ends_when_its_path_is_to_be_fetched_and_stays_when_only_the_list_is_another() {
+fn new_source_url_ends_a_publisher_and_a_new_publish_list_does_not() {
     let mut bench = Bench::new();
     bench.publish();
     bench.configure("[path.\"live/a\"]\npublish = []\n");
@@ -179,7 +179,7 @@ fn publisher_ends_when_its_path_is_to_be_fetched_and_stays_when_only_the_list_is
 }
 
 #[test]
-fn path_that_is_fetched_always_is_known_to_its_home_from_the_start() {
+fn permanent_fetched_path_is_opened_at_its_owner_when_configured() {
     let text = "[path.\"live/a\"]\nsource = \"rtsp://192.0.2.1/x\"\n";
     let mut bench = Bench::configured(text);
     let count = |bench: &Bench| bench.sessions.live.hub.registry.count();

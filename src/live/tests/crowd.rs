@@ -55,7 +55,7 @@ fn is_bye(bytes: &[u8]) -> bool {
 const STEPS_MAX: usize = 300;
 
 #[test]
-fn every_reader_of_a_path_that_ends_is_told_once_whatever_their_number() {
+fn each_of_1000_readers_gets_one_bye_when_its_path_ends() {
     let (mut bench, publisher) = playing(1_000);
     let from = (PUBLISHER, host(1, 40_000));
     bench.request(from, Method::Teardown, URL, Some(publisher), (&[], "")).unwrap();
@@ -83,7 +83,7 @@ fn every_reader_of_a_path_that_ends_is_told_once_whatever_their_number() {
 }
 
 #[test]
-fn reader_that_waits_for_its_bye_is_no_session_but_may_say_goodbye() {
+fn reader_awaiting_its_bye_is_no_session_but_may_send_teardown() {
     let mut bench = Bench::new();
     let publisher = bench.publish();
     let ids = crowd(&mut bench, 600);
@@ -109,7 +109,7 @@ fn reader_that_waits_for_its_bye_is_no_session_but_may_say_goodbye() {
 
 /// The path lives on with another source's packets while readers wait for their turn to leave.
 #[test]
-fn reader_that_waits_for_its_bye_is_sent_nothing_of_the_source_that_follows() {
+fn reader_awaiting_its_bye_gets_no_packets_of_the_next_source() {
     for is_played in [true, false] {
         let (mut bench, publisher) = if is_played {
             playing(600)
@@ -151,7 +151,7 @@ fn reader_that_waits_for_its_bye_is_sent_nothing_of_the_source_that_follows() {
 }
 
 #[test]
-fn plays_of_a_crowd_are_answered_some_in_a_turn_and_none_is_kept_twice() {
+fn plays_of_300_readers_are_answered_in_portions_and_queued_once() {
     let mut bench = Bench::new();
     bench.publish();
     let ids = crowd(&mut bench, 300);
@@ -171,7 +171,7 @@ fn plays_of_a_crowd_are_answered_some_in_a_turn_and_none_is_kept_twice() {
 }
 
 #[test]
-fn all_readers_are_looked_after_in_some_turns_of_a_tick() {
+fn periodic_work_for_all_readers_is_spread_over_turns() {
     let (mut bench, _) = playing(600);
     bench.datagrams.clear();
     for (_, reader) in &mut bench.sessions.live.readers.table {
@@ -191,7 +191,7 @@ fn all_readers_are_looked_after_in_some_turns_of_a_tick() {
 }
 
 #[test]
-fn batches_of_one_turn_do_not_have_more_plays_answered_and_the_next_turns_go_on() {
+fn number_of_plays_answered_in_a_turn_does_not_grow_with_its_batches() {
     let mut bench = Bench::new();
     bench.publish();
     let ids = crowd(&mut bench, 300);
@@ -229,7 +229,7 @@ fn announce_at(bench: &mut Bench, number: u16) {
 }
 
 #[test]
-fn all_sources_are_looked_after_in_some_turns_of_a_tick() {
+fn periodic_work_for_all_sources_is_spread_over_turns() {
     let mut bench = Bench::new();
     bench.sessions.cx.config.sessions_max = 1_000;
     (0..300).for_each(|number| announce_at(&mut bench, number));

@@ -126,7 +126,7 @@ fn feedback_is_offered_to_readers_that_take_it_and_setup_repeats_it() {
 }
 
 #[test]
-fn readers_are_offered_to_tell_of_lost_pictures_where_the_publisher_can_be_asked() {
+fn picture_loss_indication_is_offered_to_readers_if_the_publisher_takes_requests() {
     let mut bench = Bench::new();
     bench.publish_as(&VIDEO.replace("AVPF", "AVP"));
     let offered = bench.describe("GStreamer/1.22.0");
@@ -150,7 +150,7 @@ fn feedback_is_not_offered_where_it_is_switched_off() {
 }
 
 #[test]
-fn numbers_of_a_readers_nack_are_handed_to_the_shard_while_it_plays() {
+fn nack_of_a_playing_reader_requests_retransmissions() {
     let mut bench = Bench::new();
     bench.publish_as(VIDEO);
     bench.video(1, IDR);
@@ -169,7 +169,7 @@ fn numbers_of_a_readers_nack_are_handed_to_the_shard_while_it_plays() {
 }
 
 #[test]
-fn nack_of_a_reader_without_feedback_is_counted_and_left() {
+fn nack_of_a_reader_without_feedback_is_counted_and_ignored() {
     let mut bench = Bench::new();
     bench.publish_as(VIDEO);
     bench.video(1, IDR);
@@ -179,7 +179,7 @@ fn nack_of_a_reader_without_feedback_is_counted_and_left() {
 }
 
 #[test]
-fn reader_without_a_picture_to_begin_with_has_the_publisher_asked_for_one() {
+fn reader_without_a_key_frame_to_begin_with_requests_one_from_the_publisher() {
     let mut bench = Bench::new();
     bench.publish_as(VIDEO);
     bench.video(1, SLICE);
@@ -195,7 +195,7 @@ fn reader_without_a_picture_to_begin_with_has_the_publisher_asked_for_one() {
 }
 
 #[test]
-fn lost_pictures_of_readers_are_told_to_the_publisher_two_seconds_apart() {
+fn picture_losses_of_readers_are_forwarded_to_the_publisher_two_seconds_apart() {
     let mut bench = Bench::new();
     bench.publish_as(VIDEO);
     bench.video(1, IDR);
@@ -214,7 +214,7 @@ fn lost_pictures_of_readers_are_told_to_the_publisher_two_seconds_apart() {
 }
 
 #[test]
-fn publisher_is_asked_as_its_description_offers_or_not_at_all() {
+fn key_frame_request_is_of_the_kind_that_the_publisher_offers() {
     let pli = "a=rtcp-fb:96 nack pli";
     for (sdp, expected) in [
         (VIDEO.replace(pli, "a=rtcp-fb:* ccm fir"), ["FIR [(Ssrc(9), 0)]", "FIR [(Ssrc(9), 1)]"]),
@@ -272,7 +272,7 @@ fn parameter_sets_in_band_are_in_the_description_of_later_readers() {
 }
 
 #[test]
-fn sets_of_the_description_are_no_news_in_band_and_those_of_a_stranger_are_nothing() {
+fn in_band_parameter_sets_equal_to_the_description_or_of_another_address_change_nothing() {
     let mut bench = Bench::new();
     let sdp = VIDEO.replace(
         "a=rtcp-fb",

@@ -89,7 +89,7 @@ fn readers(bench: &Bench) -> Vec<SessionInfo> {
 }
 
 #[test]
-fn sessions_of_a_path_are_told_one_group_which_is_closed_with_the_last() {
+fn sessions_of_a_path_share_one_group_that_closes_with_the_last_session() {
     let mut bench = bench();
     bench.publish();
     let first = setup(&mut bench, 5, (TRACK, MULTICAST), None);
@@ -138,7 +138,7 @@ fn session_of_two_tracks_joins_once_and_each_has_its_ports() {
 }
 
 #[test]
-fn paths_have_groups_of_their_own_and_the_next_transport_is_taken_when_none_is_left() {
+fn each_path_has_its_own_group_and_the_next_transport_is_taken_without_a_free_group() {
     let mut bench = Bench::new();
     bench.publish();
     let answer = setup(&mut bench, 5, (TRACK, MULTICAST), None);
@@ -164,7 +164,7 @@ fn paths_have_groups_of_their_own_and_the_next_transport_is_taken_when_none_is_l
 }
 
 #[test]
-fn group_is_sent_what_comes_once_and_members_nothing() {
+fn packets_are_sent_once_to_the_group_and_not_to_members() {
     let mut bench = bench();
     bench.publish();
     bench.packet(host(1, 5_000), 1);
@@ -182,7 +182,7 @@ fn group_is_sent_what_comes_once_and_members_nothing() {
 }
 
 #[test]
-fn member_lives_by_its_reports_and_not_by_our_own() {
+fn member_is_kept_alive_by_its_own_reports_only() {
     let mut bench = bench();
     bench.publish();
     let [kept, lost] = [5, 6].map(|client| member(&mut bench, client));
@@ -265,7 +265,7 @@ fn members_end_with_their_path_and_the_group_with_them() {
 }
 
 #[test]
-fn group_whose_sender_has_ended_is_sent_to_again_within_a_second() {
+fn multicast_sender_that_has_ended_is_restarted_within_a_second() {
     let mut bench = bench();
     bench.publish();
     member(&mut bench, 5);

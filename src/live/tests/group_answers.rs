@@ -146,7 +146,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn members_are_told_the_group_that_their_home_sends_to(
+    fn members_are_answered_with_the_group_of_the_paths_owner(
         steps in prop::collection::vec(step(), 0..60),
     ) {
         let mut world = World::new();

@@ -21,7 +21,7 @@ impl Bench {
 }
 
 #[test]
-fn open_connection_keeps_the_path_of_a_publisher_over_tcp() {
+fn open_connection_keeps_a_publisher_over_tcp_alive() {
     let mut bench = Bench::new();
     bench.publish_over_tcp();
     bench.sessions.handle_report_interleaved(entry(PUBLISHER), 0, &rtp(1));
@@ -35,7 +35,7 @@ fn open_connection_keeps_the_path_of_a_publisher_over_tcp() {
 }
 
 #[test]
-fn requests_keep_the_path_of_a_publisher_over_udp_on_whatever_connection() {
+fn requests_on_any_connection_keep_a_publisher_over_udp_alive() {
     // By its session, by its connection alone, and by its session from elsewhere.
     for (connection, names_session) in [(PUBLISHER, true), (PUBLISHER, false), (9, true)] {
         for method in [Method::GetParameter, Method::Options, Method::SetParameter] {
@@ -58,7 +58,7 @@ fn requests_keep_the_path_of_a_publisher_over_udp_on_whatever_connection() {
 }
 
 #[test]
-fn requests_of_strangers_keep_no_path() {
+fn requests_of_other_connections_do_not_keep_a_publisher_alive() {
     let mut bench = Bench::new();
     bench.publish();
     for _ in 0..4 {
@@ -69,7 +69,7 @@ fn requests_of_strangers_keep_no_path() {
 }
 
 #[test]
-fn silence_that_a_path_allows_counts_when_the_configuration_is_read_again() {
+fn reload_changes_the_source_timeout_of_a_path() {
     let text = |timeout: &str| format!("[path.\"live/a\"]\nsource_timeout = \"{timeout}\"\n");
     let mut bench = Bench::configured(&text("40s"));
     bench.publish();

@@ -232,7 +232,7 @@ fn live(lost: impl Fn(usize) -> bool + 'static) -> usize {
 }
 
 #[test]
-fn loss_of_any_message_between_shards_is_made_good() {
+fn loss_of_any_one_message_between_shards_is_repaired() {
     let sent = live(|_| false);
     assert!(sent > 20, "{sent}");
     for at in 1..=sent {
@@ -243,7 +243,7 @@ fn loss_of_any_message_between_shards_is_made_good() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
-    fn loss_of_many_messages_between_shards_is_made_good(
+    fn loss_of_many_messages_between_shards_is_repaired(
         lost in prop::collection::vec(prop::bool::weighted(0.3), 80),
     ) {
         live(move |number| lost.get(number).copied().unwrap_or(false));

@@ -98,7 +98,7 @@ fn sessions_of_all_kinds_are_on_one_list() {
 }
 
 #[test]
-fn sums_of_a_reader_stay_when_one_of_its_streams_is_taken_out() {
+fn totals_of_a_reader_are_kept_when_one_of_its_streams_is_removed() {
     let mut bench = Bench::new();
     bench.publish();
     let setup = bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();

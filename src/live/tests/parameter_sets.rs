@@ -35,7 +35,7 @@ fn send(bench: &mut Bench, seq: u16, payload: &[u8]) {
 }
 
 #[test]
-fn all_who_ask_before_the_sets_have_come_are_answered_with_them() {
+fn describe_requests_before_the_parameter_sets_are_answered_with_them() {
     let mut bench = Bench::new();
     bench.publish_as(H264);
     for connection in [7, 8] {
@@ -56,7 +56,7 @@ fn all_who_ask_before_the_sets_have_come_are_answered_with_them() {
 }
 
 #[test]
-fn wait_for_sets_that_do_not_come_ends_and_begins_anew_with_another_source() {
+fn describe_waits_for_parameter_sets_up_to_a_limit_and_again_for_another_source() {
     let mut bench = Bench::new();
     let id = bench.publish_as(H264);
     assert!(describe(&mut bench, 7).is_none());
@@ -74,7 +74,7 @@ fn wait_for_sets_that_do_not_come_ends_and_begins_anew_with_another_source() {
 }
 
 #[test]
-fn sets_that_a_source_has_not_sent_in_time_are_not_waited_for() {
+fn parameter_sets_that_did_not_come_in_time_are_not_waited_for_again() {
     let mut bench = Bench::new();
     bench.publish_as(H264);
     let mut seq = 0;
@@ -93,8 +93,8 @@ fn sets_that_a_source_has_not_sent_in_time_are_not_waited_for() {
 }
 
 #[test]
-fn describe_that_waits_for_sets_is_answered_when_the_source_goes_and_forgotten_with_its_connection()
-{
+fn describe_held_for_parameter_sets_is_answered_when_the_source_ends_and_dropped_with_its_connection()
+ {
     let mut bench = Bench::new();
     let id = bench.publish_as(H264);
     for connection in [7, 8] {
@@ -111,7 +111,7 @@ fn describe_that_waits_for_sets_is_answered_when_the_source_goes_and_forgotten_w
 }
 
 #[test]
-fn source_without_parameter_sets_and_one_that_announces_them_keep_nobody_waiting() {
+fn describe_of_a_source_without_or_with_announced_parameter_sets_does_not_wait() {
     for sdp in [
         SDP.to_owned(),
         H264.replace("mode=1", "mode=1;sprop-parameter-sets=Z0LAHtk=,aMuD"),

@@ -17,7 +17,7 @@ fn describe(bench: &mut Bench, connection: u32, uri: &str) -> Option<Response> {
 }
 
 #[test]
-fn crowd_at_a_dead_path_keeps_nobody_from_other_paths() {
+fn many_requests_for_a_dead_path_do_not_block_other_paths() {
     let mut bench = dead();
     bench.publish();
     let mut connections = 100..;
@@ -45,7 +45,7 @@ fn crowd_at_a_dead_path_keeps_nobody_from_other_paths() {
 }
 
 #[test]
-fn command_of_a_closed_connection_waits_no_more() {
+fn held_command_of_a_closed_connection_is_dropped() {
     let mut bench = dead();
     for connection in 100..20_000 {
         assert!(describe(&mut bench, connection, "rtsp://h/dead/a").is_none(), "{connection}");

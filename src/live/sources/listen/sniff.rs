@@ -234,7 +234,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_neither_is_refused_after_a_while_and_knocks_of_others_are_passed_over() {
+    fn input_that_is_neither_rtp_nor_mpeg_ts_is_refused_after_a_time_and_other_senders_passed_over()
+    {
         let mut sniffer = Sniffer::default();
         for _ in 1..SEEN_MAX {
             assert_eq!(sniffer.handle_datagram(from(2), b"knock"), None);

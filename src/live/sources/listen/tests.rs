@@ -185,7 +185,7 @@ fn socket_that_cannot_be_opened_is_tried_again() {
 }
 
 #[test]
-fn silent_source_is_lost_closed_and_listened_to_again() {
+fn silent_source_is_lost_closed_and_opened_again() {
     let mut bench = Bench::new("udp://127.0.0.1:5004");
     bench.order();
     bench.datagram((0, false), 1, &ts(1));
@@ -305,7 +305,7 @@ fn reports_are_taken_from_the_host_that_sends() {
 
 proptest! {
     #[test]
-    fn any_datagrams_of_anyone_are_survived(
+    fn arbitrary_datagrams_cause_no_panic(
         is_described in any::<bool>(),
         datagrams in prop::collection::vec(
             (0_u8..3, any::<bool>(), 0_u8..3, prop_oneof![

@@ -238,7 +238,7 @@ proptest! {
     /// A slow camera: a frame every few seconds, each with an SSRC of its own, and BYE for the old
     /// SSRC, at once or when the next frame comes.
     #[test]
-    fn slow_camera_that_says_bye_for_each_picture_stays_and_ends_when_nothing_follows(
+    fn camera_that_sends_bye_for_each_frame_is_kept_until_no_packets_follow(
         shortest_s in 2_u64..=7, more_s in prop::collection::vec((0_u64..=7, any::<bool>()), 0..8),
     ) {
         let mut bench = Bench::new(SourceTransport::Tcp);
@@ -279,7 +279,7 @@ proptest! {
 }
 
 #[test]
-fn tracks_of_one_host_come_to_a_pair_of_ports_each_and_free_it_again() {
+fn tracks_of_one_host_use_a_pair_of_ports_each_and_release_it() {
     let mut bench = Bench::new(SourceTransport::Udp);
     bench.play(UDP);
     assert_eq!(
@@ -310,7 +310,7 @@ fn tracks_of_one_host_come_to_a_pair_of_ports_each_and_free_it_again() {
 }
 
 #[test]
-fn camera_that_does_not_say_its_ports_is_known_by_its_first_packets() {
+fn camera_without_server_ports_is_recognised_by_its_first_packets() {
     let mut bench = Bench::new(SourceTransport::Udp);
     bench.play(["RTP/AVP;unicast", "RTP/AVP;unicast;source=10.0.0.70;server_port=5000-5001"]);
     bench.sessions.live.sources.handle_rtp_datagram(
@@ -332,7 +332,7 @@ fn camera_that_does_not_say_its_ports_is_known_by_its_first_packets() {
 }
 
 #[test]
-fn link_local_camera_is_sent_to_and_known_by_its_interface() {
+fn link_local_camera_is_addressed_and_recognised_with_its_interface() {
     let mut bench = Bench::of("rtsp://[fe80::7%25eth0]/live", SourceTransport::Udp);
     assert_eq!(bench.camera.unwrap().1, "[fe80::7%3]:554".parse().unwrap());
     let moved = "RTP/AVP;unicast;source=fe80::70;server_port=5000-5001";
@@ -365,7 +365,7 @@ fn link_local_camera_is_sent_to_and_known_by_its_interface() {
 }
 
 #[test]
-fn failures_in_a_row_are_waited_for_longer_until_packets_come() {
+fn retry_delay_grows_with_each_failure_until_packets_come() {
     let mut bench = Bench::new(SourceTransport::Tcp);
     for (tries, wait_s) in [(1, 1), (2, 2), (3, 4)] {
         bench.answer("200 OK", "");
@@ -407,7 +407,7 @@ fn failures_in_a_row_are_waited_for_longer_until_packets_come() {
 }
 
 #[test]
-fn what_comes_of_an_earlier_connection_is_nobodys() {
+fn events_of_an_earlier_connection_are_ignored() {
     let mut bench = Bench::new(SourceTransport::Tcp);
     let first = bench.name();
     bench.sessions.live.sources.handle_camera_closed(

@@ -66,7 +66,7 @@ mod tests {
     proptest! {
         /// Whatever is listed and refused, in any order.
         #[test]
-        fn refused_kind_never_comes_back_while_there_is_another(
+        fn refused_keep_alive_method_is_not_used_while_another_is_left(
             events in prop::collection::vec(any::<bool>(), 0..20),
         ) {
             let mut keep_alive = KeepAlive::default();

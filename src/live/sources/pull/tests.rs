@@ -210,7 +210,7 @@ fn udp_is_asked_with_our_ports_and_what_the_camera_leaves_out_is_found_later() {
 }
 
 #[test]
-fn other_channels_than_asked_for_are_obeyed_and_odd_ssrcs_do_no_harm() {
+fn channels_other_than_requested_are_accepted_and_odd_ssrcs_ignored() {
     let odd = "200 OK\r\nSession: 5\r\n\
         Transport: RTP/AVP/TCP;interleaved=6-7;ssrc= 0x1A2b\r\n\r\n";
     // Names the way that it was asked for by half.
@@ -280,7 +280,7 @@ fn silence_over_udp_becomes_tcp_and_is_remembered() {
 }
 
 #[test]
-fn without_ports_of_ours_there_is_tcp_or_a_reason() {
+fn tcp_is_used_or_a_reason_given_without_a_free_pair_of_ports() {
     for (transport, ends) in [
         (SourceTransport::Auto, "SETUP rtsp://10.0.0.7/live/trackID=0"),
         (
@@ -384,7 +384,7 @@ fn redirects_are_followed_a_few_times_and_take_no_password_elsewhere() {
 }
 
 #[test]
-fn camera_at_a_link_local_address_is_reached_by_its_interface_and_not_told_of_it() {
+fn camera_at_a_link_local_address_is_reached_by_its_interface_and_does_not_see_its_name() {
     let url = "rtsp://admin:secret@[fe80::7%25eth0]:8554/live";
     let sdp = described("", SDP);
     let mut rig = Rig::new(url, SourceTransport::Tcp, &[PUBLIC, &sdp, TCP_0, TCP_1, OK]);
@@ -518,7 +518,7 @@ fn keep_alives(off: i64, statuses: &[&str], rounds: u64) -> Vec<String> {
 }
 
 #[test]
-fn keep_alive_that_is_refused_is_asked_for_in_another_way_at_once_whatever_its_number() {
+fn refused_keep_alive_is_repeated_at_once_with_another_method_whatever_its_cseq() {
     let (no, ok) = ("405 Method Not Allowed", "200 OK");
     let listed = "200 OK\r\nPublic: OPTIONS, GET_PARAMETER";
     for off in [0, 1, -1, 100, -4] {
@@ -535,7 +535,7 @@ fn keep_alive_that_is_refused_is_asked_for_in_another_way_at_once_whatever_its_n
 }
 
 #[test]
-fn camera_whose_numbers_are_off_by_one_is_played() {
+fn camera_whose_cseq_is_off_by_one_is_played() {
     for off in [1_i64, -1] {
         let mut rig = Rig::new(URL, SourceTransport::Tcp, &[]);
         rig.cseq_off = off;
@@ -548,7 +548,7 @@ fn camera_whose_numbers_are_off_by_one_is_played() {
 }
 
 #[test]
-fn answer_that_comes_twice_is_for_one_request() {
+fn repeated_answer_is_for_one_request() {
     let mut rig = Rig::new(URL, SourceTransport::Tcp, &[]);
     let mut reader = RequestReader::new();
     reader.handle_bytes(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n");
@@ -596,7 +596,7 @@ fn requests_of_the_camera_are_answered() {
 }
 
 #[test]
-fn every_step_has_an_end_and_a_reason() {
+fn every_step_times_out_with_a_reason() {
     let refused = |answers: &[&str], s: u64| {
         let mut rig = Rig::new(URL, SourceTransport::Tcp, answers);
         rig.after(s);
@@ -622,7 +622,7 @@ fn every_step_has_an_end_and_a_reason() {
 }
 
 #[test]
-fn packets_that_come_before_the_answer_to_play_will_do() {
+fn packets_before_the_answer_to_play_count_as_playing() {
     let mut rig = Rig::new(URL, SourceTransport::Tcp, &[PUBLIC, &usual(), TCP_0, TCP_1]);
     rig.client.handle_media();
     rig.after(10);
