@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn window_that_is_late_is_waited_for_and_a_stray_one_ignored() {
+    fn late_window_is_waited_for_and_a_stray_window_ignored() {
         let mut cursor = Cursor::new(WindowKind::All, false, 2, 0, 0);
         cursor.handle_window(1, window(1..2));
         assert_eq!(cursor.peek(), Next::Waiting);

@@ -121,7 +121,7 @@ fn packet_whose_pages_are_cold_is_refused() {
 }
 
 #[test]
-fn what_is_forgotten_is_not_sent_again() {
+fn packet_dropped_from_the_history_is_not_sent_again() {
     let mut resender = Resender::new();
     resender.handle_sent(mark(10, 2, 0, 0), &window(10, 10), 20);
     resender.forget();

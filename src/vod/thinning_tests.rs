@@ -50,7 +50,7 @@ fn loss_that_is_neither_bad_nor_clean_changes_nothing() {
 }
 
 #[test]
-fn way_that_is_clean_only_when_thinned_is_tried_less_and_less_often() {
+fn route_that_is_clean_only_when_thinned_is_tested_less_and_less_often() {
     let (mut quality, mut now) = (quality(), START);
     levels(&mut quality, &mut now, &[50; 3]);
     let mut waits = Vec::new();

@@ -157,7 +157,7 @@ mod tests {
     use crate::session::directory::SessionKey;
 
     #[test]
-    fn list_of_waiters_is_looked_through_only_after_as_many_seeks_as_it_has_streams() {
+    fn list_of_waiting_streams_is_scanned_only_after_as_many_seeks_as_it_has_streams() {
         let waiter = |session, epoch_count| StreamRef {
             session: SessionKey(session),
             stream_index: 0,

@@ -123,7 +123,7 @@ fn interleaved_client_is_fed_from_another_title_too() {
 }
 
 #[test]
-fn feed_that_the_client_was_not_told_of_is_refused_and_the_old_one_stays() {
+fn title_with_another_description_is_refused_and_the_old_title_plays_on() {
     let mut bench = Bench::new();
     let id = bench.opened();
     bench.play(id, &[]).unwrap();

@@ -129,7 +129,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn commands_in_any_order_leave_no_more_than_their_sessions_need(
+    fn commands_in_any_order_leave_only_the_data_of_their_sessions(
         steps in steps(), keeps_tasks in any::<bool>(),
     ) {
         let mut bench = Bench::with(testing::title(60));

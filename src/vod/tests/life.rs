@@ -51,7 +51,7 @@ fn receiver_reports_keep_a_session_alive_and_one_key_watches_it() {
 }
 
 #[test]
-fn udp_session_outlives_its_connection_as_long_as_it_is_heard_of() {
+fn udp_session_outlives_its_connection_while_its_client_gives_signs_of_life() {
     let mut bench = Bench::new();
     let id = bench.opened();
     bench.sessions.handle_connection_closed(entry(1));
@@ -112,7 +112,7 @@ fn interleaved_session_that_never_plays_is_reaped() {
 }
 
 #[test]
-fn whoever_waits_for_a_session_that_ends_is_answered() {
+fn held_commands_of_an_ended_session_are_answered() {
     let mut bench = Bench::new();
     let id = session_id(&bench.setup_tcp(0, None));
     bench.keeps_tasks = true;

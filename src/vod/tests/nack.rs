@@ -58,7 +58,7 @@ fn setup_with_feedback_is_answered_with_feedback() {
 }
 
 #[test]
-fn numbers_of_a_nack_are_handed_to_the_shard() {
+fn nack_requests_retransmissions_from_the_shard() {
     let (mut bench, id) = playing("RTP/AVPF");
     nack(&mut bench, id, &[7, 8, 20, 65_000]);
     assert_eq!(bench.resends, [7, 8, 20, 65_000]);
@@ -66,7 +66,7 @@ fn numbers_of_a_nack_are_handed_to_the_shard() {
 }
 
 #[test]
-fn nack_without_feedback_or_while_nothing_is_played_is_counted_and_left() {
+fn nack_without_feedback_or_outside_play_is_counted_and_ignored() {
     let (mut bench, id) = playing("RTP/AVP");
     nack(&mut bench, id, &[7, 8]);
     assert_eq!((bench.resends.len(), refused(&bench, RtxRefusal::Unknown)), (0, 2));
@@ -85,7 +85,7 @@ fn one_datagram_asks_for_a_bounded_number_of_packets() {
 }
 
 #[test]
-fn nothing_is_sent_again_where_that_is_switched_off() {
+fn no_retransmission_when_switched_off() {
     let mut bench = Bench::new();
     bench.sessions.cx.config.retransmits = false;
     let answer = setup(&mut bench, "RTP/AVPF;unicast;client_port=5000-5001");

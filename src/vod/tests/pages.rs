@@ -70,7 +70,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn list_misses_nobody_who_stayed_and_repeats_nobody(
+    fn pages_list_each_lasting_session_exactly_once(
         count in 0..900_u32, rounds in prop::collection::vec(changes(), 8),
     ) {
         let mut bench = Bench::new();

@@ -63,7 +63,7 @@ fn channels_are_never_shared() {
 }
 
 #[test]
-fn tcp_stream_from_a_namesake_connection_of_another_shard_is_refused() {
+fn tcp_stream_on_a_connection_of_another_shard_with_the_same_index_is_refused() {
     let mut bench = Bench::new();
     let id = session_id(&bench.setup_tcp(0, None));
     let answer = bench.setup_on_shard(ShardId(1), id);

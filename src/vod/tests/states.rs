@@ -66,7 +66,7 @@ fn assert_row(method: &Method, row: [(At, u16, Option<&'static str>); 4]) {
 }
 
 #[test]
-fn setup_adds_a_stream_where_the_session_rests() {
+fn setup_adds_a_stream_to_a_ready_or_paused_session_only() {
     assert_row(
         &Method::Setup,
         [
@@ -88,7 +88,7 @@ fn play_starts_seeks_resumes_and_starts_again() {
 }
 
 #[test]
-fn pause_stops_what_plays_and_needs_something_to_stop() {
+fn pause_is_refused_with_455_before_the_first_play_only() {
     let paused = Some("paused");
     assert_row(
         &Method::Pause,

@@ -164,7 +164,7 @@ fn window_that_fails_while_playing_ends_the_session_with_bye() {
 }
 
 #[test]
-fn window_of_an_earlier_epoch_is_of_no_use_and_does_no_harm() {
+fn window_of_an_earlier_epoch_is_ignored() {
     let mut bench = Bench::new();
     let id = bench.opened();
     bench.play(id, &[]).unwrap();
@@ -231,7 +231,7 @@ fn session_that_resumes_after_a_long_pause_waits_for_its_pages_and_loses_nothing
 }
 
 #[test]
-fn session_that_resumes_soon_asks_nobody() {
+fn session_that_resumes_soon_needs_no_check_of_its_pages() {
     let mut bench = Bench::new();
     let id = bench.opened();
     bench.play(id, &[]).unwrap();
@@ -256,7 +256,7 @@ fn stream_in_normal_play_never_waits_for_its_pages() {
 }
 
 #[test]
-fn slow_stream_has_its_window_seen_to_while_it_plays() {
+fn window_of_a_slow_stream_is_checked_while_it_plays() {
     let mut bench = Bench::new();
     let id = bench.opened();
     bench.play(id, &[("Scale", "0.1")]).unwrap();
@@ -276,7 +276,7 @@ fn slow_stream_has_its_window_seen_to_while_it_plays() {
 }
 
 #[test]
-fn window_held_by_a_paused_session_is_not_handed_to_another_without_a_look() {
+fn window_of_a_paused_session_is_checked_before_another_session_gets_it() {
     let mut bench = Bench::new();
     let paused = bench.opened();
     bench.play(paused, &[]).unwrap();
@@ -292,7 +292,7 @@ fn window_held_by_a_paused_session_is_not_handed_to_another_without_a_look() {
 }
 
 #[test]
-fn refused_look_at_the_pages_is_tried_again() {
+fn refused_check_of_pages_is_tried_again() {
     let mut bench = Bench::new();
     let id = bench.opened();
     bench.play(id, &[]).unwrap();
