@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn client_with_a_full_window_lives_while_it_is_heard_of() {
+    fn client_with_a_full_window_is_kept_while_it_gives_signs_of_life() {
         assert_eq!(given_up(|_| closed_window(), |second| second), None);
     }
 
@@ -175,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn client_that_sips_needs_no_other_sign_of_life() {
+    fn client_that_reads_slowly_needs_no_other_sign_of_life() {
         let sips = |second| PeerState { acked_bytes: second / 45, ..closed_window() };
         assert_eq!(given_up(sips, |_| 0), None);
     }
 
     #[test]
-    fn host_that_does_not_answer_is_told_from_one_that_reads_nothing() {
+    fn host_that_does_not_answer_is_distinguished_from_a_client_that_reads_nothing() {
         let gone = |second| PeerState {
             is_unanswered: true,
             last_ack: Duration::from_secs(second),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outstanding_is_nothing_to_be_taken() {
+    fn client_without_outstanding_bytes_is_not_stalled() {
         let idle = |_| PeerState { is_outstanding: false, ..closed_window() };
         assert_eq!(given_up(idle, |_| 0), None);
         // Time begins with what is sent then.

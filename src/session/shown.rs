@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_the_labels_of_the_gauge() {
+    fn names_of_states_are_the_labels_of_the_gauge() {
         let states = [ShownState::Ready, ShownState::Playing, ShownState::Paused];
         assert_eq!(states.map(ShownState::as_str), ["ready", "playing", "paused"]);
     }

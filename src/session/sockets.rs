@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn pair_for_groups_is_no_clients_and_is_closed_with_the_last_group() {
+    fn pair_of_multicast_groups_is_not_given_to_clients_and_closes_with_the_last_group() {
         let mut sockets = SharedSockets::default();
         sockets.add_pair(8_000);
         let owner = (SessionRef::Reader(1), 0);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn released_tuple_is_free_again_and_finds_nobody() {
+    fn released_tuple_is_free_and_matches_no_session() {
         let mut sockets = SharedSockets::default();
         sockets.add_pair(8_000);
         sockets.place(addr(5_000), addr(5_001), (SessionRef::Reader(1), 0));
