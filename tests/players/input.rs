@@ -5,14 +5,15 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use crate::support;
-use crate::support::compare::{
-    EVERY_SAMPLE, assert_same_frames, coded_bytes, decoded_frames, hashes,
-};
+use crate::support::compare::{coded_bytes, decoded_frames, hashes};
 use crate::support::demo_clip;
-use crate::support::http::{get_json, list};
+use crate::support::live::state;
+use crate::support::players::{
+    assert_read_from_a_key_frame, assert_sound_without_a_gap, frames_in, frames_of, read_frames,
+    send_file,
+};
 use crate::support::process::{Kept, PLAYER_PATIENCE, run, run_any, wait_for};
 use crate::support::server::{Options, Server};
 use crate::support::wait::until;
@@ -22,7 +23,7 @@ fn transport_stream_is_read_as_it_was_sent() {
     let to = free_address("127.0.0.1");
     let server = server_of(&format!("udp://{to}"), "");
     // FFmpeg fills 1,472 bytes: packets are cut anywhere.
-    let _sender = Kept(send(&["-f", "mpegts", &format!("udp://{to}")]));
+    let _sender = send(&["-f", "mpegts", &format!("udp://{to}")]);
     is_read_as_sent(&server, "a transport stream");
 }
 
@@ -30,7 +31,7 @@ fn transport_stream_is_read_as_it_was_sent() {
 fn transport_stream_in_rtp_is_read_as_it_was_sent() {
     let to = free_address("127.0.0.1");
     let server = server_of(&format!("udp://0.0.0.0:{}", to.port()), "");
-    let _sender = Kept(send(&["-f", "rtp_mpegts", &format!("rtp://{to}")]));
+    let _sender = send(&["-f", "rtp_mpegts", &format!("rtp://{to}")]);
     is_read_as_sent(&server, "a transport stream in RTP");
 }
 
@@ -40,7 +41,7 @@ fn group_is_read_as_it_was_sent_from_anyone_and_from_one_sender_alone() {
         let to = free_address(group);
         let server = server_of(&format!("udp://{to}?{source}interface=lo"), "");
         let url = format!("udp://{to}?localaddr=127.0.0.1&pkt_size=1316");
-        let _sender = Kept(send(&["-f", "mpegts", &url]));
+        let _sender = send(&["-f", "mpegts", &url]);
         is_read_as_sent(&server, group);
     }
 }
@@ -54,7 +55,7 @@ fn other_sender_than_the_configured_one_is_not_heard() {
     for _ in 0..20 {
         socket.send_to(&transport_packets(7), to).unwrap();
     }
-    assert_eq!(state_of(&server), "starting");
+    assert_eq!(state(&server, PATH), "starting");
     assert!(!server.log().contains("source received"), "{}", server.log());
 }
 
@@ -71,22 +72,19 @@ fn description_in_a_file_gives_each_track_as_it_was_sent() {
     let once = ["-hide_banner", "-loglevel", "error", "-nostdin", "-t", "0.1", "-i", &clip];
     run("ffmpeg", &[&once[..], &outputs, &["-sdp_file", name]].concat());
     let server = server_of(&format!("file:{name}"), "");
-    let mut sender = Command::new("ffmpeg");
-    sender.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re", "-i", &clip]);
-    let _sender = Kept(sender.args(outputs).stdin(Stdio::null()).spawn().unwrap());
+    let _sender = send_file(&demo_clip(), &[], &outputs);
     let sound = folder.path().join("sound");
     is_read_as(&server, "a description", &["-map", "0:1", "-c", "copy", "-t", "1"], &sound);
     let (got, all) = (std::fs::read(&sound).unwrap(), coded_bytes(&demo_clip(), 1));
-    assert!(got.len() > all.len() / 50, "{} bytes of sound", got.len());
-    assert!(all.windows(got.len()).any(|part| part == got), "sound is what was sent");
+    assert_sound_without_a_gap("a description", &got, &all, 50);
 }
 
 #[test]
 fn gstreamer_shows_a_transport_stream_from_a_key_frame_on() {
     let to = free_address("127.0.0.1");
     let server = server_of(&format!("udp://{to}"), "");
-    let _sender = Kept(send(&["-f", "mpegts", &format!("udp://{to}?pkt_size=1316")]));
-    until("the source is there", || state_of(&server) == "live");
+    let _sender = send(&["-f", "mpegts", &format!("udp://{to}?pkt_size=1316")]);
+    until("the source is there", || state(&server, PATH) == "live");
     let out = tempfile::Builder::new().suffix(".h264").tempfile_in(support::scratch()).unwrap();
     let (url, to) = (server.url(PATH), out.path().to_str().unwrap());
     let pipeline = format!(
@@ -106,20 +104,19 @@ fn source_that_falls_silent_is_waited_for_and_its_readers_go_on() {
     let to = free_address("127.0.0.1");
     let server = server_of(&format!("udp://{to}"), "hold = \"60s\"");
     let url = format!("udp://{to}");
-    let mut first = Kept(send(&["-f", "mpegts", &url]));
-    until("the source is there", || state_of(&server) == "live");
+    let mut first = send(&["-f", "mpegts", &url]);
+    until("the source is there", || state(&server, PATH) == "live");
     let out = tempfile::tempdir_in(support::scratch()).unwrap();
     let to = out.path().join("frames");
     // More than both senders have.
-    let mut reader = Kept(read(&server.url(PATH), "tcp", 1_000, &to, &[]));
+    let mut reader = read_frames(&server.url(PATH), "tcp", 1_000, &to, &[""; 0]);
     let frames = || std::fs::read_to_string(&to).map_or(0, |text| hashes(&text).len());
     until("the reader shows pictures", || frames() > 0);
-    first.0.kill().unwrap();
-    first.0.wait().unwrap();
-    until("the source is lost", || state_of(&server) == "held");
+    first.kill();
+    until("the source is lost", || state(&server, PATH) == "held");
     assert_eq!(readers(&server), 1);
-    let _second = Kept(send(&["-f", "mpegts", &url]));
-    until("the source is back", || state_of(&server) == "live");
+    let _second = send(&["-f", "mpegts", &url]);
+    until("the source is back", || state(&server, PATH) == "live");
     let before = frames();
     until("the reader shows more", || frames() > before);
     let _ended = reader.0.kill();
@@ -131,7 +128,7 @@ fn source_on_demand_listens_while_somebody_reads() {
     let server = server_of(&format!("udp://{to}"), "on_demand = true\nidle_close = \"1s\"");
     let may_bind = || UdpSocket::bind(to).is_ok();
     assert!(may_bind(), "nobody listens");
-    let _sender = Kept(send(&["-f", "mpegts", &format!("udp://{to}")]));
+    let _sender = send(&["-f", "mpegts", &format!("udp://{to}")]);
     is_read_as_sent(&server, "on demand");
     until("nobody listens any more", may_bind);
 }
@@ -152,7 +149,7 @@ fn what_cannot_be_received_is_named_with_its_reason() {
     // The path is none the worse for it: it is tried again.
     until("a transport stream is taken", || {
         socket.send_to(&transport_packets(7), to).unwrap();
-        state_of(&server) == "live"
+        state(&server, PATH) == "live"
     });
     drop(server);
     let holder = UdpSocket::bind(to).unwrap();
@@ -171,12 +168,12 @@ fn what_cannot_be_received_is_named_with_its_reason() {
 fn garbage_and_strangers_do_no_harm_to_a_source() {
     let to = free_address("127.0.0.1");
     let server = server_of(&format!("udp://{to}"), "");
-    let _sender = Kept(send(&["-f", "mpegts", &format!("udp://{to}")]));
-    until("the source is there", || state_of(&server) == "live");
+    let _sender = send(&["-f", "mpegts", &format!("udp://{to}")]);
+    until("the source is there", || state(&server, PATH) == "live");
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
     let out = tempfile::tempdir_in(support::scratch()).unwrap();
     let frames = out.path().join("frames");
-    let mut reader = Kept(read(&server.url(PATH), "tcp", FRAMES_MIN, &frames, &[]));
+    let mut reader = read_frames(&server.url(PATH), "tcp", FRAMES_MIN, &frames, &[""; 0]);
     let mut status = None;
     until("the reader has what it wants", || {
         for bytes in [&b"x"[..], &[0x80; 1_400], &transport_packets(7), &[0x47; 9_000], &[]] {
@@ -196,22 +193,8 @@ fn server_of(source: &str, more: &str) -> Server {
 }
 
 /// Sends the clip at its own speed.
-fn send(output: &[&str]) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re", "-i"]);
-    command.arg(demo_clip()).args(["-c", "copy"]).args(output);
-    command.stdin(Stdio::null()).spawn().unwrap()
-}
-
-/// Reads `frames` pictures of a path, and what else is asked for.
-fn read(url: &str, transport: &str, frames: usize, to: &Path, more: &[&str]) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"]);
-    command.args(["-rtsp_transport", transport]);
-    command.args(["-buffer_size", "8000000", "-flags2", "+skip_manual", "-i", url]);
-    command.args(["-map", "0:v", "-fps_mode", "passthrough", "-frames:v", &frames.to_string()]);
-    command.args(["-flush_packets", "1", "-f", "framemd5"]).arg(to).args(more);
-    command.stdin(Stdio::null()).spawn().unwrap()
+fn send(output: &[&str]) -> Kept {
+    send_file(&demo_clip(), &[], &[&["-c", "copy"], output].concat())
 }
 
 fn is_read_as_sent(server: &Server, what: &str) {
@@ -226,7 +209,7 @@ fn is_read_as(server: &Server, what: &str, more: &[&str], other: &Path) {
     let mut readers = ["udp", "tcp"].map(|way| {
         let to = out.path().join(way);
         let extra = if way == "tcp" && !more.is_empty() { &extra[..] } else { &[] };
-        (Kept(read(&server.url(PATH), way, FRAMES_MIN, &to, extra)), to)
+        (read_frames(&server.url(PATH), way, FRAMES_MIN, &to, extra), to)
     });
     for (reader, to) in &mut readers {
         let status = wait_for(&mut reader.0, PLAYER_PATIENCE);
@@ -236,25 +219,10 @@ fn is_read_as(server: &Server, what: &str, more: &[&str], other: &Path) {
     }
 }
 
-fn frames_in(file: &Path) -> Vec<String> {
-    hashes(&std::fs::read_to_string(file).unwrap())
-}
-
 /// Pictures are those of the clip from one of its key frames on.
 fn assert_is_part(what: &str, got: &[String], count: usize) {
-    let clip = demo_clip().to_string_lossy().into_owned();
-    let all = decoded_frames(&[&EVERY_SAMPLE[..], &["-i", &clip]].concat(), 0);
-    let from = all.iter().position(|hash| Some(hash) == got.first());
-    let from = from.unwrap_or_else(|| panic!("{what}: begins with a frame of the clip"));
-    assert_eq!(from % FRAMES_A_GROUP, 0, "{what}: begins with a key frame");
     assert!(got.len() >= count, "{what}: {} frames", got.len());
-    assert_same_frames(what, got, &all[from..from + got.len()]);
-}
-
-fn state_of(server: &Server) -> String {
-    let paths = list(get_json(server.admin, "/v1/paths"));
-    let path = paths.iter().find(|path| path["path"] == PATH);
-    path.map_or_else(String::new, |path| path["state"].as_str().unwrap().to_owned())
+    assert_read_from_a_key_frame(what, got, &frames_of(&demo_clip()));
 }
 
 fn readers(server: &Server) -> usize {
@@ -281,7 +249,5 @@ fn transport_packets(count: usize) -> Vec<u8> {
 }
 
 const PATH: &str = "live/in";
-/// The clip has a key frame each second.
-const FRAMES_A_GROUP: usize = 25;
 /// Two groups of pictures and a half.
 const FRAMES_MIN: usize = 60;

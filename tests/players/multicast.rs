@@ -10,14 +10,17 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use crate::support;
-use crate::support::compare::{EVERY_SAMPLE, assert_same_frames, decoded_frames, hashes};
-use crate::support::demo_clip;
+use crate::support::compare::decoded_frames;
 use crate::support::http::{get_json, list, metric, readers};
+use crate::support::live::wait_until_url_is_described;
 use crate::support::network::{OtherHost, in_own_network};
-use crate::support::process::{Kept, PLAYER_PATIENCE, run, wait_for};
+use crate::support::players::{
+    assert_read_to_the_end, frames_in, launch_as, player, publish, published_frames,
+};
+use crate::support::process::{Kept, PLAYER_PATIENCE, wait_for};
 use crate::support::rtp::{Rtcp, Rtp, parse_compound};
 use crate::support::rtsp::{Client, Response};
 use crate::support::server::{Options, Server};
@@ -43,9 +46,9 @@ fn members_of_a_group_hear_one_stream_until_the_last_leaves() {
 fn one_stream_for_all() {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
     let (a, b) = (server.url("live/a"), server.url("live/b"));
-    let _publishers = [&a, &b].map(|url| Kept(publish(url, &AGAIN)));
-    wait_until_described(&server, &a);
-    wait_until_described(&server, &b);
+    let _publishers = [&a, &b].map(|url| publish(url, "tcp", &AGAIN));
+    wait_until_url_is_described(&server, &a);
+    wait_until_url_is_described(&server, &b);
     let mut members = [&a, &a, &b].map(|url| Member::open(server.rtsp, url));
     let groups: Vec<_> = members.iter().map(|member| member.streams[0].group).collect();
     assert_eq!(groups[0], groups[1], "one group a path");
@@ -107,8 +110,8 @@ fn refused_and_reaped() {
     let track = format!("{}/trackID=1", server.demo_url());
     assert_eq!(client.request("SETUP", &track, &transport).status, 461);
     let url = server.url("live/a");
-    let _publisher = Kept(publish(&url, &AGAIN));
-    wait_until_described(&server, &url);
+    let _publisher = publish(&url, "tcp", &AGAIN);
+    wait_until_url_is_described(&server, &url);
     let mut member = Member::open(server.rtsp, &url);
     until("it has reported for longer than it may be silent", || {
         member.report();
@@ -131,14 +134,14 @@ fn decoded_by_players() {
     // Apart: GStreamer says BYE to the group when it hears itself there, and when it leaves, and
     // FFmpeg takes any BYE for the sender's.
     let urls = ["live/a", "live/b"].map(|path| server.url(path));
-    let mut publishers = urls.each_ref().map(|url| Kept(publish(url, &["-t", "9"])));
-    urls.iter().for_each(|url| wait_until_described(&server, url));
+    let mut publishers = urls.each_ref().map(|url| publish(url, "tcp", &["-t", "9"]));
+    urls.iter().for_each(|url| wait_until_url_is_described(&server, url));
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let to = |name: &str| outputs.path().join(name);
     let mut players = [
-        ("ffmpeg", Kept(ffmpeg(&urls[0], &to("one")))),
-        ("another ffmpeg", Kept(ffmpeg(&urls[0], &to("two")))),
-        ("gstreamer", Kept(gstreamer(&urls[1], &to("three.h264"), &to("log")))),
+        ("ffmpeg", ffmpeg(&urls[0], &to("one"))),
+        ("another ffmpeg", ffmpeg(&urls[0], &to("two"))),
+        ("gstreamer", gstreamer(&urls[1], &to("three.h264"), &to("log"))),
     ];
     until("three listen", || {
         let playing = readers(server.admin).iter().filter(|s| s["state"] == "playing").count();
@@ -147,7 +150,7 @@ fn decoded_by_players() {
     until("players report to their groups", || {
         metric(server.admin, "headend_rtcp_reports_received_total").is_some_and(|n| n > 2.0)
     });
-    publishers.iter_mut().for_each(|publisher| assert_ends(&mut publisher.0, "publisher"));
+    publishers.iter_mut().for_each(|publisher| publisher.assert_ends_well("publisher"));
     for (what, player) in &mut players {
         let status = wait_for(&mut player.0, PLAYER_PATIENCE);
         let is_well = status.is_some_and(|status| status.success());
@@ -156,10 +159,10 @@ fn decoded_by_players() {
     }
     let frames = published_frames("9");
     let coded = to("three.h264").to_string_lossy().into_owned();
-    let framed = |name| hashes(&std::fs::read_to_string(to(name)).unwrap());
+    let framed = |name| frames_in(&to(name));
     let got = [framed("one"), framed("two"), decoded_frames(&["-f", "h264", "-i", &coded], 0)];
     for ((what, _), got) in players.iter().zip(&got) {
-        assert_is_end_of(what, got, &frames);
+        assert_read_to_the_end(what, got, &frames);
     }
 }
 
@@ -178,14 +181,14 @@ fn over_a_cable() {
     let other = OtherHost::connect();
     let server = Server::start(&Options { listen: "0.0.0.0:0", shards: "2", ..Options::default() });
     let at = |ip: &str| format!("rtsp://{ip}:{}/live/a", server.rtsp.port());
-    let mut publisher = Kept(publish(&at("127.0.0.1"), &["-t", "9"]));
-    wait_until_described(&server, &at("127.0.0.1"));
+    let mut publisher = publish(&at("127.0.0.1"), "tcp", &["-t", "9"]);
+    wait_until_url_is_described(&server, &at("127.0.0.1"));
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let to = outputs.path().join("clip.h264");
     let log = outputs.path().join("log");
     // FFmpeg reports nothing when it listens to a group.
     let player = other.command("gst-launch-1.0");
-    let mut player = Kept(gstreamer_as(player, &at(OtherHost::HERE), &to, &log));
+    let mut player = gstreamer_as(player, &at(OtherHost::HERE), &to, &log);
     until("its reports have come to the group", || {
         let sessions = readers(server.admin);
         let session = sessions.first().filter(|s| s["transport"] == "multicast");
@@ -193,10 +196,10 @@ fn over_a_cable() {
     });
     let session = readers(server.admin)[0].clone();
     assert!(session["peer"].as_str().unwrap().starts_with(OtherHost::THERE), "{session}");
-    assert_ends(&mut publisher.0, "publisher");
+    publisher.assert_ends_well("publisher");
     assert!(wait_for(&mut player.0, PLAYER_PATIENCE).is_some(), "the player ends");
     let got = decoded_frames(&["-f", "h264", "-i", to.to_str().unwrap()], 0);
-    assert_is_end_of("over a cable", &got, &published_frames("9"));
+    assert_read_to_the_end("over a cable", &got, &published_frames("9"));
 }
 
 /// A player that was set up by multicast.
@@ -315,37 +318,17 @@ fn listen(group: SocketAddr) -> UdpSocket {
     socket.into()
 }
 
-/// Publishes the clip at its own speed.
-fn publish(url: &str, input: &[&str]) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re"]).args(input);
-    command.arg("-i").arg(demo_clip());
-    command.args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", url]);
-    command.stdin(Stdio::null()).spawn().unwrap()
+fn ffmpeg(url: &str, to: &Path) -> Kept {
+    let mut command = player(url, "udp_multicast");
+    command.args(["-map", "0:0", "-fps_mode", "passthrough", "-f", "framemd5"]).arg(to);
+    Kept::start(&mut command)
 }
 
-/// All frames from a key frame to the end.
-fn assert_is_end_of(what: &str, got: &[String], frames: &[String]) {
-    let from = frames.iter().position(|hash| Some(hash) == got.first());
-    let from = from.unwrap_or_else(|| panic!("{what}: begins with a frame of the clip"));
-    assert_eq!(from % FRAMES_A_GROUP, 0, "{what}: begins with a key frame");
-    assert_same_frames(what, got, &frames[from..]);
-}
-
-fn ffmpeg(url: &str, to: &Path) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin"]);
-    command.args(["-rtsp_transport", "udp_multicast", "-buffer_size", "8000000"]);
-    command.args(["-flags2", "+skip_manual", "-i", url, "-map", "0:0"]);
-    command.args(["-fps_mode", "passthrough", "-f", "framemd5"]).arg(to);
-    command.stdin(Stdio::null()).spawn().unwrap()
-}
-
-fn gstreamer(url: &str, to: &Path, log: &Path) -> Child {
+fn gstreamer(url: &str, to: &Path, log: &Path) -> Kept {
     gstreamer_as(Command::new("gst-launch-1.0"), url, to, log)
 }
 
-fn gstreamer_as(mut command: Command, url: &str, to: &Path, log: &Path) -> Child {
+fn gstreamer_as(command: Command, url: &str, to: &Path, log: &Path) -> Kept {
     let pipeline = format!(
         "rtspsrc location={url} protocols=udp-mcast udp-buffer-size=8000000 name=s \
          s. ! rtph264depay ! video/x-h264,stream-format=byte-stream,alignment=au \
@@ -353,30 +336,5 @@ fn gstreamer_as(mut command: Command, url: &str, to: &Path, log: &Path) -> Child
          s. ! rtpmp4gdepay ! fakesink",
         to.display()
     );
-    command.args(pipeline.split_whitespace()).stdin(Stdio::null());
-    command.stdout(std::fs::File::create(log).unwrap()).spawn().unwrap()
+    launch_as(command, &pipeline, log)
 }
-
-/// The pictures of what `publish` sends with `-t seconds`.
-fn published_frames(seconds: &str) -> Vec<String> {
-    let cut = tempfile::Builder::new().suffix(".mp4").tempfile_in(support::scratch()).unwrap();
-    let (clip, to) = (demo_clip(), cut.path().to_string_lossy().into_owned());
-    let clip = clip.to_string_lossy();
-    let quiet = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-t", seconds];
-    run("ffmpeg", &[&quiet[..], &["-i", &clip, "-c", "copy", &to]].concat());
-    decoded_frames(&[&EVERY_SAMPLE[..], &["-i", &to]].concat(), 0)
-}
-
-fn assert_ends(child: &mut Child, what: &str) {
-    let status = wait_for(child, PLAYER_PATIENCE);
-    assert!(status.is_some_and(|status| status.success()), "{what}: {status:?}");
-}
-
-fn wait_until_described(server: &Server, url: &str) {
-    until("the path is published", || {
-        Client::connect(server.rtsp).request("DESCRIBE", url, &[]).status == 200
-    });
-}
-
-/// The clip has a key frame each second.
-const FRAMES_A_GROUP: usize = 25;

@@ -3,21 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use crate::support;
 use crate::support::camera::{Camera, Sends, Udp, Wants};
-use crate::support::compare::{
-    EVERY_SAMPLE, assert_same_frames, coded_bytes, decoded_frames, hashes,
-};
+use crate::support::compare::coded_bytes;
 use crate::support::demo_clip;
-use crate::support::http::{get_json, list, sessions};
-use crate::support::process::{Kept, PLAYER_PATIENCE, run, wait_for};
-use crate::support::rtsp::Client;
+use crate::support::http::sessions;
+use crate::support::live::{describe, description, path, state, wait_until_described};
+use crate::support::players::{
+    assert_read_from_a_key_frame, assert_read_to_the_end, assert_sound_without_a_gap, frames_in,
+    frames_of, publish, published_frames, read, read_frames,
+};
+use crate::support::process::PLAYER_PATIENCE;
 use crate::support::server::{Options, Server};
 use crate::support::wait::until;
-use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
 #[test]
@@ -39,29 +38,23 @@ fn path_pulled_by_itself_comes_over_udp() {
 /// over UDP and TCP.
 fn is_read_as_published(transport: &str, carrier: &str) {
     let origin = Server::start(&Options { config: Some(SHORT_HOLD), ..Options::default() });
-    let mut publisher = Kept(publish(&origin.url("live/clip"), &["-t", "6"]));
-    until("it is published", || describe(&origin, "live/clip").0 == 200);
+    let mut publisher = publish(&origin.url("live/clip"), "tcp", &["-t", "6"]);
+    wait_until_described(&origin, "live/clip");
     let edge = puller(&[("live/copy", &origin.url("live/clip"), transport, "")]);
     until("the path is pulled", || state(&edge, "live/copy") == "live");
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let mut readers = ["udp", "tcp"].map(|way| {
         let to = outputs.path().join(way);
-        (Kept(read(&edge.url("live/copy"), way, &to)), to)
+        (read(&edge.url("live/copy"), way, &to), to)
     });
-    assert_ends_well(&mut publisher.0, "publisher");
+    publisher.assert_ends_well("publisher");
     let (frames, sound) = (published_frames("6"), coded_bytes(&demo_clip(), 1));
     for (reader, to) in &mut readers {
         let what = format!("{} of {transport}", to.file_name().unwrap().to_string_lossy());
-        assert_ends_well(&mut reader.0, &what);
-        let got = hashes(&std::fs::read_to_string(to.with_extension("video")).unwrap());
-        let from = frames.iter().position(|hash| Some(hash) == got.first());
-        let from = from.unwrap_or_else(|| panic!("{what}: begins with a frame of the clip"));
-        assert_eq!(from % FRAMES_A_GROUP, 0, "{what}: begins with a key frame");
-        assert_same_frames(&what, &got, &frames[from..]);
+        reader.assert_ends_well(&what);
+        assert_read_to_the_end(&what, &frames_in(&to.with_extension("video")), &frames);
         let got = std::fs::read(to.with_extension("audio")).unwrap();
-        assert!(got.len() > sound.len() / 10, "{what}: {} bytes of sound", got.len());
-        let is_part = sound.windows(got.len()).any(|part| part == got);
-        assert!(is_part, "{what}: sound is what was published, without a gap");
+        assert_sound_without_a_gap(&what, &got, &sound, 10);
     }
     edge.assert_logs(&format!("\"transport\":\"{carrier}\""));
 }
@@ -74,14 +67,10 @@ fn title_of_another_server_is_fetched_for_its_first_reader_and_left_after_its_la
     assert!(sessions(origin.admin).is_empty(), "nobody wants it yet");
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let to = outputs.path().join("reader");
-    let mut reader = Kept(read_frames(&edge.url("live/film"), 60, &to));
-    assert_ends_well(&mut reader.0, "reader");
-    let got = hashes(&std::fs::read_to_string(&to).unwrap());
-    let clip = demo_clip();
-    let clip = clip.to_string_lossy();
-    let all = decoded_frames(&[&EVERY_SAMPLE[..], &["-i", &clip]].concat(), 0);
-    let from = all.iter().position(|hash| Some(hash) == got.first()).unwrap();
-    assert_same_frames("reader", &got, &all[from..from + got.len()]);
+    let mut reader = read_frames(&edge.url("live/film"), "tcp", 60, &to, &[""; 0]);
+    reader.assert_ends_well("reader");
+    let got = frames_in(&to);
+    assert_read_from_a_key_frame("reader", &got, &frames_of(&demo_clip()));
     assert_eq!(got.len(), 60);
     until("the origin is left", || sessions(origin.admin).is_empty());
     until("nothing of the path is left", || state(&edge, "live/film") == "idle");
@@ -93,7 +82,7 @@ fn readers_go_on_when_their_camera_comes_back() {
     let edge = puller(&[("live/cam", &origin.demo_url(), "tcp", "hold = \"60s\"\n")]);
     until("it is pulled", || state(&edge, "live/cam") == "live");
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
-    let _reader = Kept(read(&edge.url("live/cam"), "tcp", &outputs.path().join("reader")));
+    let _reader = read(&edge.url("live/cam"), "tcp", &outputs.path().join("reader"));
     let sent = || {
         let reader = sessions(edge.admin).into_iter().find(|s| s["state"] == "playing");
         reader.map_or(0, |reader| {
@@ -121,7 +110,7 @@ fn cameras_that_want_a_password_are_given_it() {
         let edge = puller(&[("live/cam", &url, "auto", "")]);
         until("it is pulled", || state(&edge, "live/cam") == "live");
         until("packets come", || path(&edge, "live/cam")["batches"].as_u64() > Some(5));
-        assert!(describe(&edge, "live/cam").1.contains("m=audio 0 RTP/AVP 0"));
+        assert!(description(&edge, &edge.url("live/cam")).1.contains("m=audio 0 RTP/AVP 0"));
         let asked = camera.requests();
         let tries = asked.iter().filter(|line| line.starts_with("DESCRIBE")).count();
         assert_eq!(tries, if wants == Wants::Nothing { 1 } else { 2 }, "{asked:?}");
@@ -139,7 +128,7 @@ fn first_reader_of_a_path_on_demand_is_told_the_parameter_sets_that_come_in_band
     let camera = Camera::start_sending(Sends::Picture, Wants::Nothing, Udp::Refused);
     let url = format!("rtsp://{}/stream", camera.address);
     let edge = puller(&[("live/cam", &url, "tcp", "on_demand = true\n")]);
-    let (status, sdp) = describe(&edge, "live/cam");
+    let (status, sdp) = description(&edge, &edge.url("live/cam"));
     assert_eq!(status, 200);
     assert!(sdp.contains("sprop-parameter-sets=Z0LAHtk=,aMuD"), "{sdp}");
     assert!(sdp.contains("profile-level-id=42C01E"), "{sdp}");
@@ -206,7 +195,7 @@ fn dead_cameras_delay_nobody_else_and_are_named() {
     assert!(why.ends_with("no answer in 5 s"), "{why}");
     let why = reason(&edge, "live/nameless").unwrap();
     assert!(why.contains("name of its host"), "{why}");
-    assert_eq!(describe(&edge, "live/good").0, 200);
+    assert_eq!(describe(&edge, "live/good"), 200);
 }
 
 /// An address that does not answer a SYN: a listener that takes nobody, with its queue full.
@@ -238,16 +227,6 @@ fn puller(paths: &[(&str, &str, &str, &str)]) -> Server {
     Server::start(&Options { shards: "2", config: Some(&config), ..Options::default() })
 }
 
-/// A path as the API shows it; null when it is not there.
-fn path(server: &Server, name: &str) -> Value {
-    let paths = list(get_json(server.admin, "/v1/paths"));
-    paths.into_iter().find(|path| path["path"] == name).unwrap_or_default()
-}
-
-fn state(server: &Server, name: &str) -> String {
-    path(server, name)["state"].as_str().unwrap_or("none").to_owned()
-}
-
 fn reason(server: &Server, name: &str) -> Option<String> {
     path(server, name)["reason"].as_str().map(str::to_owned)
 }
@@ -256,60 +235,5 @@ fn sources_seen(server: &Server, name: &str) -> u64 {
     path(server, name)["sources_seen"].as_u64().unwrap_or(0)
 }
 
-fn describe(server: &Server, path: &str) -> (u16, String) {
-    let mut client = Client::connect(server.rtsp);
-    let response = client.request("DESCRIBE", &server.url(path), &[]);
-    (response.status, response.body)
-}
-
-/// Publishes the clip at its own speed.
-fn publish(url: &str, input: &[&str]) -> Child {
-    let clip = demo_clip();
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re"]).args(input);
-    command.arg("-i").arg(clip).args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp"]);
-    command.arg(url).stdin(Stdio::null()).spawn().unwrap()
-}
-
-/// Reads a path to its end: hashes of decoded pictures, and sound as it came.
-fn read(url: &str, transport: &str, to: &Path) -> Child {
-    let mut command = reader(url, transport);
-    command.args(["-map", "0:0", "-fps_mode", "passthrough", "-f", "framemd5"]);
-    command.arg(to.with_extension("video"));
-    command.args(["-map", "0:1", "-c", "copy", "-f", "data"]).arg(to.with_extension("audio"));
-    command.stdin(Stdio::null()).spawn().unwrap()
-}
-
-/// Reads the first pictures of a path.
-fn read_frames(url: &str, count: u32, to: &Path) -> Child {
-    let mut command = reader(url, "tcp");
-    command.args(["-map", "0:0", "-fps_mode", "passthrough", "-frames:v", &count.to_string()]);
-    command.args(["-f", "framemd5"]).arg(to).stdin(Stdio::null()).spawn().unwrap()
-}
-
-fn reader(url: &str, transport: &str) -> Command {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-rtsp_transport", transport]);
-    command.args(["-buffer_size", "8000000", "-flags2", "+skip_manual", "-i", url]);
-    command
-}
-
-/// The pictures of what `publish` sends with `-t seconds`.
-fn published_frames(seconds: &str) -> Vec<String> {
-    let cut = tempfile::Builder::new().suffix(".mp4").tempfile_in(support::scratch()).unwrap();
-    let (clip, to) = (demo_clip(), cut.path().to_string_lossy().into_owned());
-    let clip = clip.to_string_lossy();
-    let quiet = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-t", seconds];
-    run("ffmpeg", &[&quiet[..], &["-i", &clip, "-c", "copy", &to]].concat());
-    decoded_frames(&[&EVERY_SAMPLE[..], &["-i", &to]].concat(), 0)
-}
-
-fn assert_ends_well(child: &mut Child, what: &str) {
-    let status = wait_for(child, PLAYER_PATIENCE);
-    assert!(status.is_some_and(|status| status.success()), "{what}: {status:?}");
-}
-
 /// Readers end soon after their publisher.
 const SHORT_HOLD: &str = "[path.\"*\"]\nhold = \"1s\"\n";
-/// The clip has a key frame each second.
-const FRAMES_A_GROUP: usize = 25;

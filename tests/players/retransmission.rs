@@ -15,15 +15,14 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use crate::support;
-use crate::support::compare::{EVERY_SAMPLE, assert_same_frames, decoded_frames};
+use crate::support::compare::{assert_same_frames, decoded_frames};
+use crate::support::live::wait_until_described;
 use crate::support::network::full_name;
-use crate::support::process::{Kept, PLAYER_PATIENCE, run, run_any};
-use crate::support::rtsp::Client;
+use crate::support::players::{frames_of, publish_file};
+use crate::support::process::{PLAYER_PATIENCE, run, run_any};
 use crate::support::server::{Options, Server};
-use crate::support::wait::until;
 
 const INSIDE: &str = "HEADEND_TEST_IN_NAMESPACE";
 
@@ -52,10 +51,8 @@ fn packets_of_a_live_path_that_are_lost_are_sent_again() {
         let server = Server::start(&Options { shards: "2", config, ..Options::default() });
         drop_packets();
         let url = server.url("live/film");
-        let _publisher = Kept(publish(&file, &url));
-        until("the path is published", || {
-            Client::connect(server.rtsp).request("DESCRIBE", &url, &[]).status == 200
-        });
+        let _publisher = publish_file(&file, &url, "tcp", &[]);
+        wait_until_described(&server, "live/film");
         let out = folder.path().join("played");
         play(&url, &out);
         assert_repaired(&server);
@@ -126,18 +123,6 @@ fn assert_repaired(server: &Server) {
     let sent = count("headend_rtx_packets_sent_total");
     println!("{dropped} datagrams dropped, {asked} packets asked for, {sent} sent again");
     assert!(dropped >= 5 && sent >= 5.0, "a test of nothing");
-}
-
-fn frames_of(film: &Path) -> Vec<String> {
-    decoded_frames(&[&EVERY_SAMPLE[..], &["-i", &film.to_string_lossy()]].concat(), 0)
-}
-
-/// Publishes the film at its own speed.
-fn publish(film: &Path, url: &str) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re", "-i"]).arg(film);
-    command.args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", "tcp", url]);
-    command.stdin(Stdio::null()).spawn().unwrap()
 }
 
 /// Eight seconds of 4 Mbit/s in which each frame needs the one before.

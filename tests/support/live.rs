@@ -1,57 +1,38 @@
-//! Live paths with real clients: FFmpeg publishes a file and reads a path.
+//! Live paths as clients and operators see them.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use serde_json::Value;
 
-use super::demo_clip;
-use super::process::{PLAYER_PATIENCE, wait_for};
+use super::http::{get_json, list};
 use super::rtsp::Client;
 use super::server::Server;
 use super::wait::until;
 
-/// Publishes the clip at its own speed.
-pub(crate) fn publish(url: &str, transport: &str, input: &[&str]) -> Child {
-    publish_file(&demo_clip(), url, transport, input)
+/// Status and body of DESCRIBE.
+pub(crate) fn description(server: &Server, url: &str) -> (u16, String) {
+    let response = Client::connect(server.rtsp).request("DESCRIBE", url, &[]);
+    (response.status, response.body)
 }
 
-/// Publishes a file at its own speed.
-pub(crate) fn publish_file(clip: &Path, url: &str, transport: &str, input: &[&str]) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re"]).args(input);
-    command.arg("-i").arg(clip).args([
-        "-map",
-        "0",
-        "-c",
-        "copy",
-        "-f",
-        "rtsp",
-        "-rtsp_transport",
-        transport,
-    ]);
-    command.arg(url).stdin(Stdio::null()).spawn().unwrap()
-}
-
-/// Reads a path to its end: hashes of decoded pictures, and sound as it came.
-pub(crate) fn read(url: &str, transport: &str, to: &Path) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-rtsp_transport", transport]);
-    command.args(["-buffer_size", "8000000", "-flags2", "+skip_manual", "-i", url]);
-    command.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5"]);
-    command.arg(to.with_extension("video"));
-    command.args(["-map", "0:a:0", "-c", "copy", "-f", "data"]).arg(to.with_extension("audio"));
-    command.stdin(Stdio::null()).spawn().unwrap()
-}
-
-pub(crate) fn assert_ends_well(child: &mut Child, what: &str) {
-    let status = wait_for(child, PLAYER_PATIENCE);
-    assert!(status.is_some_and(|status| status.success()), "{what}: {status:?}");
-}
-
+/// Status of DESCRIBE.
 pub(crate) fn describe(server: &Server, path: &str) -> u16 {
-    let mut client = Client::connect(server.rtsp);
-    client.request("DESCRIBE", &server.url(path), &[]).status
+    description(server, &server.url(path)).0
 }
 
 pub(crate) fn wait_until_described(server: &Server, path: &str) {
-    until("the path is published", || describe(server, path) == 200);
+    wait_until_url_is_described(server, &server.url(path));
+}
+
+pub(crate) fn wait_until_url_is_described(server: &Server, url: &str) {
+    until("the path is published", || description(server, url).0 == 200);
+}
+
+/// A path as the API shows it; null when it is not there.
+pub(crate) fn path(server: &Server, name: &str) -> Value {
+    let paths = list(get_json(server.admin, "/v1/paths"));
+    paths.into_iter().find(|path| path["path"] == name).unwrap_or_default()
+}
+
+/// The state of a path; `none` when it is not there.
+pub(crate) fn state(server: &Server, name: &str) -> String {
+    path(server, name)["state"].as_str().unwrap_or("none").to_owned()
 }

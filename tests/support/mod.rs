@@ -9,7 +9,8 @@
 //! boxes    surgery on MP4 boxes
 //! camera   a camera that a test scripts
 //! compare  frames and bytes of a player held against those of the file
-//! live     FFmpeg as publisher and reader of live paths
+//! live     live paths as clients and operators see them
+//! players  FFmpeg and GStreamer as publishers and readers of paths
 //! publish  a raw publisher, and a witness that must not be disturbed
 //! reference  the samples of a file, as ffprobe reads them
 //! network  a network namespace for one test
@@ -34,6 +35,7 @@ pub(crate) mod http;
 pub(crate) mod live;
 pub(crate) mod media;
 pub(crate) mod network;
+pub(crate) mod players;
 pub(crate) mod process;
 pub(crate) mod publish;
 pub(crate) mod reference;

@@ -54,12 +54,8 @@ pub(crate) fn run_command(command: &mut Command, patience: Duration) -> Finished
     // Files, not pipes: nobody has to read while the child writes.
     let files = tempfile::tempdir_in(super::scratch()).unwrap();
     let (out, err) = (files.path().join("stdout"), files.path().join("stderr"));
-    command.stdin(Stdio::null());
     command.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
-    let child = command.spawn();
-    let child = child
-        .unwrap_or_else(|error| panic!("{command:?}: {error} (scripts/test-setup.sh installs it)"));
-    let mut child = Kept(child);
+    let mut child = Kept::start(command);
     let status = wait_for(&mut child.0, patience);
     let finished_or = |status| Finished { status, stdout: text(&out), stderr: text(&err) };
     match status {
@@ -78,6 +74,28 @@ pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> Option<ExitStat
 /// A child that does not outlive its test.
 #[derive(Debug)]
 pub(crate) struct Kept(pub(crate) Child);
+
+impl Kept {
+    /// Starts a command.
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn();
+        Self(child.unwrap_or_else(|error| {
+            panic!("{command:?}: {error} (scripts/test-setup.sh installs it)")
+        }))
+    }
+
+    /// Waits for the child's own end, and asserts that it went well.
+    pub(crate) fn assert_ends_well(&mut self, what: &str) {
+        let status = wait_for(&mut self.0, PLAYER_PATIENCE);
+        assert!(status.is_some_and(|status| status.success()), "{what}: {status:?}");
+    }
+
+    /// Kills the child at once.
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
 
 impl Drop for Kept {
     fn drop(&mut self) {

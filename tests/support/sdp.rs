@@ -53,11 +53,6 @@ impl Sdp {
     pub(crate) fn duration_s(&self) -> Option<f64> {
         self.attribute("range")?.strip_prefix("npt=0-")?.parse().ok()
     }
-
-    /// Place of the first section of `kind`.
-    pub(crate) fn index_of(&self, kind: &str) -> usize {
-        self.media.iter().position(|media| media.kind == kind).unwrap()
-    }
 }
 
 impl Media {

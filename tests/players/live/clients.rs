@@ -14,16 +14,18 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::support;
-use crate::support::compare::{
-    EVERY_SAMPLE, assert_same_frames, coded_bytes, decoded_frames, hashes,
-};
+use crate::support::compare::{EVERY_SAMPLE, assert_same_frames, coded_bytes, decoded_frames};
 use crate::support::http::{get_json, list};
-use crate::support::live::{assert_ends_well, publish_file, read, wait_until_described};
+use crate::support::live::wait_until_described;
+use crate::support::players::{
+    assert_read_to_the_end, assert_sound_without_a_gap, frames_in, launch, player, publish_file,
+    read,
+};
 use crate::support::process::{Kept, PLAYER_PATIENCE, run, wait_for};
 use crate::support::server::{Options, Server};
 use crate::support::session::{Lower, Session};
@@ -154,7 +156,7 @@ fn is_read_as_published(by: By, transport: &str, clip: Clip) {
     let (file, url) = (clip.file(), server.url("live/clip"));
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let to = |name: &str| outputs.path().join(name);
-    let mut publisher = Kept(match by {
+    let mut publisher = match by {
         By::Ffmpeg => publish_file(&file, &url, transport, &[]),
         By::GStreamer => {
             let sink = format!("rtspclientsink name=s location={url} protocols={transport}");
@@ -162,17 +164,17 @@ fn is_read_as_published(by: By, transport: &str, clip: Clip) {
             let pipeline = format!("filesrc location={} ! {pipeline}", file.display());
             launch(&pipeline, &to("publisher.log"))
         }
-    });
+    };
     wait_until_described(&server, "live/clip");
     let mut players: Vec<_> = ["udp", "tcp"]
-        .map(|way| (way, Kept(read(&url, way, &to(way)))))
+        .map(|way| (way, read(&url, way, &to(way))))
         .into_iter()
         .chain([("gst-any", ""), ("gst-tcp", "protocols=tcp")].map(|(name, options)| {
-            (name, Kept(read_with_gstreamer(&url, options, clip.depayloaders(by), &to(name))))
+            (name, read_with_gstreamer(&url, options, clip.depayloaders(by), &to(name)))
         }))
         .collect();
     match by {
-        By::Ffmpeg => assert_ends_well(&mut publisher.0, "publisher"),
+        By::Ffmpeg => publisher.assert_ends_well("publisher"),
         // Now and then it has sent everything and misses the end of its own stream, whatever the
         // server (one of thirty on a busy machine); then it is ended.
         By::GStreamer => drop(wait_for(&mut publisher.0, Duration::from_secs(20))),
@@ -188,25 +190,20 @@ fn is_read_as_published(by: By, transport: &str, clip: Clip) {
         if name.starts_with("gst") {
             assert_launched_well(&mut player.0, &to(name).with_extension("log"), &what);
         } else {
-            assert_ends_well(&mut player.0, &what);
+            player.assert_ends_well(&what);
         }
         let video = to(name).with_extension("video");
         let got = if name.starts_with("gst") {
             let kept = video.to_string_lossy().into_owned();
             decoded_frames(&["-f", clip.kept_format(), "-i", &kept], 0)
         } else {
-            hashes(&std::fs::read_to_string(video).unwrap())
+            frames_in(&video)
         };
-        let from = frames.iter().position(|hash| Some(hash) == got.first());
-        let from = from.unwrap_or_else(|| panic!("{what}: begins with a frame of the clip"));
-        assert_eq!(from % 25, 0, "{what}: begins with a key frame");
-        assert_same_frames(&what, &got, &frames[from..]);
+        assert_read_to_the_end(&what, &got, &frames);
         let got = std::fs::read(to(name).with_extension("audio")).unwrap();
         let is_latm = by == By::GStreamer && clip != Clip::Vp8Opus;
         let got = if is_latm && name.starts_with("gst") { behind_length(&got) } else { &got };
-        assert!(got.len() > sound.len() / 10, "{what}: {} bytes of sound", got.len());
-        let is_part = sound.windows(got.len()).any(|part| part == got);
-        assert!(is_part, "{what}: sound is what was published, without a gap");
+        assert_sound_without_a_gap(&what, got, &sound, 10);
     }
 }
 
@@ -221,12 +218,10 @@ fn several_codecs_of_one_publisher_are_all_there() {
     let args: Vec<&str> = source.into_iter().chain(all.split_whitespace()).collect();
     let file = made("five_codecs.mkv", &args);
     let url = server.url("live/many");
-    let mut publisher = Kept(publish_file(&file, &url, "tcp", &[]));
+    let mut publisher = publish_file(&file, &url, "tcp", &[]);
     wait_until_described(&server, "live/many");
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-rtsp_transport", "tcp"]);
-    command.args(["-flags2", "+skip_manual", "-i", &url]);
+    let mut command = player(&url, "tcp");
     for stream in 0..5_u32 {
         let to = outputs.path().join(stream.to_string());
         command.args(["-map", &format!("0:{stream}"), "-fps_mode", "passthrough"]);
@@ -237,14 +232,14 @@ fn several_codecs_of_one_publisher_are_all_there() {
         });
         command.arg(to);
     }
-    let mut reader = Kept(command.stdin(Stdio::null()).spawn().unwrap());
-    assert_ends_well(&mut publisher.0, "publisher");
-    assert_ends_well(&mut reader.0, "reader");
+    let mut reader = Kept::start(&mut command);
+    publisher.assert_ends_well("publisher");
+    reader.assert_ends_well("reader");
     let file_text = file.to_string_lossy().into_owned();
     for stream in 0..5 {
         let got = outputs.path().join(stream.to_string());
         if stream < 2 {
-            let got = hashes(&std::fs::read_to_string(got).unwrap());
+            let got = frames_in(&got);
             let wanted = decoded_frames(&["-i", &file_text], stream);
             let from = wanted.iter().position(|hash| Some(hash) == got.first()).unwrap();
             assert_same_frames(&format!("stream {stream}"), &got, &wanted[from..]);
@@ -264,10 +259,10 @@ fn sound_that_begins_late_is_late_at_the_reader() {
     let args = [&args[..], &["-map", "0:v", "-map", "1:a", "-c", "copy"]].concat();
     let file = made("late_sound.mkv", &args);
     let url = server.url("live/late");
-    let mut publisher = Kept(publish_file(&file, &url, "udp", &[]));
+    let mut publisher = publish_file(&file, &url, "udp", &[]);
     wait_until_described(&server, "live/late");
     let reader = times(&["-rtsp_transport", "tcp", "-i", &url]);
-    assert_ends_well(&mut publisher.0, "publisher");
+    publisher.assert_ends_well("publisher");
     let published = times(&["-i", &file.to_string_lossy()]);
     // How much later a frame is shown here than in the file: pictures, and sound.
     let shifts = [0, 1].map(|stream| {
@@ -293,7 +288,7 @@ fn reader_that_joins_in_a_long_group_begins_with_its_key_frame_at_once() {
         10,
     );
     let url = server.url("live/long");
-    let _publisher = Kept(publish_file(&file, &url, "tcp", &[]));
+    let _publisher = publish_file(&file, &url, "tcp", &[]);
     wait_until_described(&server, "live/long");
     until("the group is two seconds old", || {
         let paths = list(get_json(server.admin, "/v1/paths"));
@@ -360,14 +355,6 @@ fn times(input: &[&str]) -> Vec<(usize, String, f64)> {
     frames
 }
 
-/// A pipeline that runs until it ends; what it says goes to `log`.
-fn launch(pipeline: &str, log: &Path) -> Child {
-    let mut command = Command::new("gst-launch-1.0");
-    command.args(pipeline.split_whitespace());
-    let log = std::fs::File::create(log).unwrap();
-    command.stdin(Stdio::null()).stdout(log).spawn().unwrap()
-}
-
 /// Its sinks have all got the end of their stream. (The exit code says less: on its way out
 /// gst-launch pauses a session that has ended, and is told so.)
 fn assert_launched_well(child: &mut Child, log: &Path, what: &str) {
@@ -377,7 +364,7 @@ fn assert_launched_well(child: &mut Child, log: &Path, what: &str) {
 }
 
 /// As `read` does it: pictures and sound as they came.
-fn read_with_gstreamer(url: &str, options: &str, depayloaders: [&str; 2], to: &Path) -> Child {
+fn read_with_gstreamer(url: &str, options: &str, depayloaders: [&str; 2], to: &Path) -> Kept {
     let mut pipeline = format!("rtspsrc location={url} {options} udp-buffer-size=8000000 name=r");
     for (depayloader, kind) in depayloaders.iter().zip(["video", "audio"]) {
         let to = to.with_extension(kind);

@@ -4,13 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use crate::support;
-use crate::support::compare::{
-    EVERY_SAMPLE, assert_same_frames, coded_bytes, decoded_frames, hashes,
-};
+use crate::support::compare::{assert_same_frames, coded_bytes};
 use crate::support::demo_clip;
 use crate::support::http::{get_json, list, sessions};
-use crate::support::live::{assert_ends_well, describe, publish, read, wait_until_described};
-use crate::support::process::{Kept, PLAYER_PATIENCE, run, run_any};
+use crate::support::live::{describe, wait_until_described};
+use crate::support::players::{
+    assert_read_to_the_end, assert_sound_without_a_gap, ffmpeg, frames_in, publish,
+    published_frames, read,
+};
+use crate::support::process::{PLAYER_PATIENCE, run_command};
 use crate::support::rtsp::Client;
 use crate::support::server::{Options, Server};
 use crate::support::wait::until;
@@ -30,7 +32,7 @@ fn path_published_over_udp_is_read_as_it_was_published() {
 fn is_read_as_published(transport: &str) {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
     let url = server.url("live/clip");
-    let mut publisher = Kept(publish(&url, transport, &["-t", "6"]));
+    let mut publisher = publish(&url, transport, &["-t", "6"]);
     wait_until_described(&server, "live/clip");
     let paths = list(get_json(server.admin, "/v1/paths"));
     assert_eq!((&paths[0]["path"], &paths[0]["state"]), (&"live/clip".into(), &"live".into()));
@@ -40,23 +42,17 @@ fn is_read_as_published(transport: &str) {
         .enumerate()
         .map(|(place, way)| {
             let to = outputs.path().join(format!("{place}-{way}"));
-            (Kept(read(&url, way, &to)), to)
+            (read(&url, way, &to), to)
         })
         .collect();
-    assert_ends_well(&mut publisher.0, "publisher");
+    publisher.assert_ends_well("publisher");
     let (frames, sound) = (published_frames("6"), coded_bytes(&demo_clip(), 1));
     for (reader, to) in &mut readers {
         let what = format!("{} of {transport}", to.file_name().unwrap().to_string_lossy());
-        assert_ends_well(&mut reader.0, &what);
-        let got = hashes(&std::fs::read_to_string(to.with_extension("video")).unwrap());
-        let from = frames.iter().position(|hash| Some(hash) == got.first());
-        let from = from.unwrap_or_else(|| panic!("{what}: begins with a frame of the clip"));
-        assert_eq!(from % FRAMES_A_GROUP, 0, "{what}: begins with a key frame");
-        assert_same_frames(&what, &got, &frames[from..]);
+        reader.assert_ends_well(&what);
+        assert_read_to_the_end(&what, &frames_in(&to.with_extension("video")), &frames);
         let got = std::fs::read(to.with_extension("audio")).unwrap();
-        assert!(got.len() > sound.len() / 10, "{what}: {} bytes of sound", got.len());
-        let is_part = sound.windows(got.len()).any(|part| part == got);
-        assert!(is_part, "{what}: sound is what was published, without a gap");
+        assert_sound_without_a_gap(&what, &got, &sound, 10);
     }
 }
 
@@ -64,16 +60,15 @@ fn is_read_as_published(transport: &str) {
 fn second_publisher_is_refused_while_the_first_one_lives() {
     let server = Server::with_demo();
     let url = server.url("live/clip");
-    let _first = Kept(publish(&url, "tcp", &[]));
+    let _first = publish(&url, "tcp", &[]);
     wait_until_described(&server, "live/clip");
-    let second = ["-hide_banner", "-loglevel", "error", "-nostdin", "-i"];
-    let clip = demo_clip().to_string_lossy().into_owned();
-    let args = [&second[..], &[&clip, "-c", "copy", "-f", "rtsp", &url]].concat();
-    assert!(!run_any("ffmpeg", &args, PLAYER_PATIENCE).status.success());
+    let mut second = ffmpeg();
+    second.arg("-i").arg(demo_clip()).args(["-c", "copy", "-f", "rtsp", &url]);
+    assert!(!run_command(&mut second, PLAYER_PATIENCE).status.success());
     server.assert_logs("the path has a source already");
     // Another path is free.
     let other = server.url("live/other");
-    let _other = Kept(publish(&other, "tcp", &[]));
+    let _other = publish(&other, "tcp", &[]);
     wait_until_described(&server, "live/other");
 }
 
@@ -81,16 +76,16 @@ fn second_publisher_is_refused_while_the_first_one_lives() {
 fn readers_end_when_their_publisher_was_killed_and_nobody_comes_back() {
     let server = Server::with_demo();
     let url = server.url("live/clip");
-    let mut publisher = Kept(publish(&url, "udp", &[]));
+    let mut publisher = publish(&url, "udp", &[]);
     wait_until_described(&server, "live/clip");
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
-    let mut readers = ["udp", "tcp"].map(|way| Kept(read(&url, way, &outputs.path().join(way))));
+    let mut readers = ["udp", "tcp"].map(|way| read(&url, way, &outputs.path().join(way)));
     until("both readers play", || {
         sessions(server.admin).iter().filter(|session| session["state"] == "playing").count() == 2
     });
     publisher.0.kill().unwrap();
     for reader in &mut readers {
-        assert_ends_well(&mut reader.0, "reader");
+        reader.assert_ends_well("reader");
     }
     until("nothing of the path is left", || describe(&server, "live/clip") == 404);
     assert!(sessions(server.admin).is_empty());
@@ -100,21 +95,20 @@ fn readers_end_when_their_publisher_was_killed_and_nobody_comes_back() {
 fn readers_go_on_when_their_publisher_comes_back() {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
     let url = server.url("live/clip");
-    let mut first = Kept(publish(&url, "tcp", &[]));
+    let mut first = publish(&url, "tcp", &[]);
     wait_until_described(&server, "live/clip");
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let to = outputs.path().join("reader");
-    let mut reader = Kept(read(&url, "tcp", &to));
+    let mut reader = read(&url, "tcp", &to);
     let playing = || sessions(server.admin).iter().any(|session| session["state"] == "playing");
     until("the reader plays", playing);
-    first.0.kill().unwrap();
-    first.0.wait().unwrap();
-    let mut second = Kept(publish(&url, "udp", &["-t", "3"]));
-    assert_ends_well(&mut second.0, "second");
+    first.kill();
+    let mut second = publish(&url, "udp", &["-t", "3"]);
+    second.assert_ends_well("second");
     assert!(playing(), "the reader is still there");
-    assert_ends_well(&mut reader.0, "reader");
+    reader.assert_ends_well("reader");
     // All of the second publication is there: it begins with the clip's first frame.
-    let got = hashes(&std::fs::read_to_string(to.with_extension("video")).unwrap());
+    let got = frames_in(&to.with_extension("video"));
     let wanted = published_frames("3");
     assert!(got.len() > wanted.len(), "{} frames", got.len());
     assert_same_frames("second publication", &got[got.len() - wanted.len()..], &wanted);
@@ -139,16 +133,3 @@ fn path_that_nobody_feeds_is_not_found_and_titles_are_not_published_to() {
     assert_eq!(announce("live/a", sdp), 200);
     assert_eq!(describe(&server, "live/a"), 200);
 }
-
-/// The pictures of what `publish` sends with `-t seconds`.
-fn published_frames(seconds: &str) -> Vec<String> {
-    let cut = tempfile::Builder::new().suffix(".mp4").tempfile_in(support::scratch()).unwrap();
-    let (clip, to) = (demo_clip(), cut.path().to_string_lossy().into_owned());
-    let clip = clip.to_string_lossy();
-    let quiet = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-t", seconds];
-    run("ffmpeg", &[&quiet[..], &["-i", &clip, "-c", "copy", &to]].concat());
-    decoded_frames(&[&EVERY_SAMPLE[..], &["-i", &to]].concat(), 0)
-}
-
-/// The clip has a key frame each second.
-const FRAMES_A_GROUP: usize = 25;

@@ -1,0 +1,139 @@
+//! FFmpeg and GStreamer as children that publish, send and read, and the judgement of what they
+//! have read of a path.
+//!
+//! ```text
+//!  publish(), send() --> server --> read(), player() --> files --> assert_read_to_the_end()
+//! ```
+//! A reader of a path begins with a key frame of what is published and misses nothing from there
+//! on; its sound is a part of what was published, without a gap.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::compare::{EVERY_SAMPLE, assert_same_frames, decoded_frames, hashes};
+use super::demo_clip;
+use super::process::{Kept, run};
+
+/// Both the built-in clip and the clips of the live tests have a key frame each second.
+pub(crate) const FRAMES_A_GROUP: usize = 25;
+
+/// FFmpeg that says errors only.
+pub(crate) fn ffmpeg() -> Command {
+    quiet(Command::new("ffmpeg"))
+}
+
+/// FFmpeg that publishes a file at its own speed, with `input` in front of the file.
+pub(crate) fn publish_file(file: &Path, url: &str, transport: &str, input: &[&str]) -> Kept {
+    let output = ["-map", "0", "-c", "copy", "-f", "rtsp", "-rtsp_transport", transport, url];
+    send_file(file, input, &output)
+}
+
+/// As `publish_file`, of the built-in clip.
+pub(crate) fn publish(url: &str, transport: &str, input: &[&str]) -> Kept {
+    publish_file(&demo_clip(), url, transport, input)
+}
+
+/// FFmpeg that sends a file at its own speed, to whatever `output` says.
+pub(crate) fn send_file<S: AsRef<OsStr>>(file: &Path, input: &[&str], output: &[S]) -> Kept {
+    let mut command = ffmpeg();
+    command.arg("-re").args(input).arg("-i").arg(file).args(output);
+    Kept::start(&mut command)
+}
+
+/// FFmpeg that plays a URL; its outputs are to be added.
+pub(crate) fn player(url: &str, transport: &str) -> Command {
+    let mut command = ffmpeg();
+    command.args(["-rtsp_transport", transport, "-buffer_size", "8000000"]);
+    command.args(["-flags2", "+skip_manual", "-i", url]);
+    command
+}
+
+/// FFmpeg that reads a path to its end: hashes of decoded pictures in `to.video`, sound as it came
+/// in `to.audio`.
+pub(crate) fn read(url: &str, transport: &str, to: &Path) -> Kept {
+    let mut command = player(url, transport);
+    command.args(["-map", "0:v:0", "-fps_mode", "passthrough", "-f", "framemd5"]);
+    command.arg(to.with_extension("video"));
+    command.args(["-map", "0:a:0", "-c", "copy", "-f", "data"]).arg(to.with_extension("audio"));
+    Kept::start(&mut command)
+}
+
+/// FFmpeg that reads so many pictures of a path, their hashes in `to` as they come, and what `more`
+/// says.
+pub(crate) fn read_frames<S: AsRef<OsStr>>(
+    url: &str,
+    transport: &str,
+    count: usize,
+    to: &Path,
+    more: &[S],
+) -> Kept {
+    let mut command = player(url, transport);
+    command.args(["-map", "0:v", "-fps_mode", "passthrough", "-frames:v", &count.to_string()]);
+    command.args(["-flush_packets", "1", "-f", "framemd5"]).arg(to).args(more);
+    Kept::start(&mut command)
+}
+
+/// A pipeline that runs until it ends, by a `gst-launch-1.0`; what that says goes to `log`.
+pub(crate) fn launch_as(mut command: Command, pipeline: &str, log: &Path) -> Kept {
+    command.args(pipeline.split_whitespace()).stdout(File::create(log).unwrap());
+    Kept::start(&mut command)
+}
+
+/// A pipeline that runs until it ends; what GStreamer says goes to `log`.
+pub(crate) fn launch(pipeline: &str, log: &Path) -> Kept {
+    launch_as(Command::new("gst-launch-1.0"), pipeline, log)
+}
+
+/// Hashes of the pictures that a reader has written to a file.
+pub(crate) fn frames_in(file: &Path) -> Vec<String> {
+    hashes(&std::fs::read_to_string(file).unwrap())
+}
+
+/// Hashes of all pictures of a file.
+pub(crate) fn frames_of(file: &Path) -> Vec<String> {
+    decoded_frames(&[&EVERY_SAMPLE[..], &["-i", &file.to_string_lossy()]].concat(), 0)
+}
+
+/// Hashes of the pictures that `publish` sends with `-t seconds`.
+pub(crate) fn published_frames(seconds: &str) -> Vec<String> {
+    let cut = tempfile::Builder::new().suffix(".mp4").tempfile_in(super::scratch()).unwrap();
+    let (clip, to) = (demo_clip(), cut.path().to_string_lossy().into_owned());
+    let clip = clip.to_string_lossy();
+    let quiet = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-t", seconds];
+    run("ffmpeg", &[&quiet[..], &["-i", &clip, "-c", "copy", &to]].concat());
+    frames_of(cut.path())
+}
+
+/// The index among `all` of the first picture that was read: a key frame.
+fn first_of(what: &str, got: &[String], all: &[String]) -> usize {
+    let from = all.iter().position(|hash| Some(hash) == got.first());
+    let from = from.unwrap_or_else(|| panic!("{what}: begins with a frame of the clip"));
+    assert_eq!(from % FRAMES_A_GROUP, 0, "{what}: begins with a key frame");
+    from
+}
+
+/// All pictures from a key frame to the end.
+pub(crate) fn assert_read_to_the_end(what: &str, got: &[String], all: &[String]) {
+    assert_same_frames(what, got, &all[first_of(what, got, all)..]);
+}
+
+/// Some pictures from a key frame on.
+pub(crate) fn assert_read_from_a_key_frame(what: &str, got: &[String], all: &[String]) {
+    let from = first_of(what, got, all);
+    assert!(from + got.len() <= all.len(), "{what}: {} frames", got.len());
+    assert_same_frames(what, got, &all[from..from + got.len()]);
+}
+
+/// A part of the sound that was published, more than one in `least_one_in` bytes of it.
+pub(crate) fn assert_sound_without_a_gap(what: &str, got: &[u8], all: &[u8], least_one_in: usize) {
+    assert!(got.len() > all.len() / least_one_in, "{what}: {} bytes of sound", got.len());
+    let is_part = all.windows(got.len()).any(|part| part == got);
+    assert!(is_part, "{what}: sound is what was published, without a gap");
+}
+
+fn quiet(mut command: Command) -> Command {
+    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-y"]).stdin(Stdio::null());
+    command
+}
