@@ -9,6 +9,8 @@
 #   nftables                 drops packets in a network namespace
 #   util-linux               makes that namespace
 #   cargo-machete            finds dependencies that no code names; cargo builds it, once
+#   cargo-deny               checks licences and sources of dependencies; cargo builds it, once,
+#                            unoptimised: that takes two minutes
 #
 # Quick when all is there: it only looks. Rust itself is not installed: see README.
 set -euo pipefail
@@ -89,6 +91,12 @@ if ! cargo machete --version >/dev/null 2>&1; then
     say "building cargo-machete"
     if ! cargo install --quiet --locked cargo-machete --version "^0.9"; then
         say "cargo-machete cannot be built: unused dependencies are not looked for"
+    fi
+fi
+if ! cargo deny --version >/dev/null 2>&1; then
+    say "building cargo-deny"
+    if ! cargo install --quiet --locked --debug cargo-deny --version "^0.20"; then
+        say "cargo-deny cannot be built: licences and sources of dependencies are not checked"
     fi
 fi
 

@@ -50,6 +50,12 @@ if cargo machete --version >/dev/null 2>&1; then
 else
     echo "cargo-machete is missing: unused dependencies are not looked for"
 fi
+if cargo deny --version >/dev/null 2>&1; then
+    # Not advisories: a fault that becomes known would fail a change that has nothing to do with it.
+    cargo deny check --hide-inclusion-graph licenses bans sources
+else
+    echo "cargo-deny is missing: licences and sources of dependencies are not checked"
+fi
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
