@@ -47,7 +47,7 @@ fn group_is_read_as_it_was_sent_from_anyone_and_from_one_sender_alone() {
 }
 
 #[test]
-fn other_sender_than_the_configured_one_is_not_heard() {
+fn datagrams_of_a_sender_other_than_the_configured_one_are_dropped() {
     let to = free_address("232.77.1.3");
     let server = server_of(&format!("udp://{to}?source=192.0.2.1&interface=lo"), "");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -100,7 +100,7 @@ fn gstreamer_shows_a_transport_stream_from_a_key_frame_on() {
 }
 
 #[test]
-fn source_that_falls_silent_is_waited_for_and_its_readers_go_on() {
+fn readers_continue_when_a_silent_source_returns() {
     let to = free_address("127.0.0.1");
     let server = server_of(&format!("udp://{to}"), "hold = \"60s\"");
     let url = format!("udp://{to}");
@@ -123,7 +123,7 @@ fn source_that_falls_silent_is_waited_for_and_its_readers_go_on() {
 }
 
 #[test]
-fn source_on_demand_listens_while_somebody_reads() {
+fn on_demand_source_is_open_while_it_has_readers() {
     let to = free_address("127.0.0.1");
     let server = server_of(&format!("udp://{to}"), "on_demand = true\nidle_close = \"1s\"");
     let may_bind = || UdpSocket::bind(to).is_ok();
@@ -134,7 +134,7 @@ fn source_on_demand_listens_while_somebody_reads() {
 }
 
 #[test]
-fn what_cannot_be_received_is_named_with_its_reason() {
+fn input_that_cannot_be_received_is_logged_with_its_reason() {
     let to = free_address("127.0.0.1");
     let server = server_of(&format!("udp://{to}"), "");
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -165,7 +165,7 @@ fn what_cannot_be_received_is_named_with_its_reason() {
 }
 
 #[test]
-fn garbage_and_strangers_do_no_harm_to_a_source() {
+fn garbage_and_packets_of_other_senders_do_not_disturb_a_source() {
     let to = free_address("127.0.0.1");
     let server = server_of(&format!("udp://{to}"), "");
     let _sender = send(&["-f", "mpegts", &format!("udp://{to}")]);

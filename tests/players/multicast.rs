@@ -34,10 +34,10 @@ const AGAIN: [&str; 2] = ["-stream_loop", "-1"];
 const ROUTE: &str = "ip link set lo multicast on && ip route add 239.0.0.0/8 dev lo src 127.0.0.1";
 
 #[test]
-fn members_of_a_group_hear_one_stream_until_the_last_leaves() {
+fn members_of_a_group_receive_one_stream_until_the_last_leaves() {
     in_own_network(
         module_path!(),
-        "members_of_a_group_hear_one_stream_until_the_last_leaves",
+        "members_of_a_group_receive_one_stream_until_the_last_leaves",
         ROUTE,
         one_stream_for_all,
     );
@@ -167,10 +167,10 @@ fn decoded_by_players() {
 }
 
 #[test]
-fn player_on_another_host_hears_the_group_and_is_heard() {
+fn player_on_another_host_receives_the_group_and_its_reports_arrive() {
     in_own_network(
         module_path!(),
-        "player_on_another_host_hears_the_group_and_is_heard",
+        "player_on_another_host_receives_the_group_and_its_reports_arrive",
         "true",
         over_a_cable,
     );

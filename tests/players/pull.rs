@@ -30,7 +30,7 @@ fn path_pulled_over_udp_is_read_as_it_was_published() {
 }
 
 #[test]
-fn path_pulled_by_itself_comes_over_udp() {
+fn path_pulled_with_automatic_transport_comes_over_udp() {
     is_read_as_published("auto", "udp");
 }
 
@@ -60,7 +60,7 @@ fn is_read_as_published(transport: &str, carrier: &str) {
 }
 
 #[test]
-fn title_of_another_server_is_fetched_for_its_first_reader_and_left_after_its_last() {
+fn on_demand_source_is_pulled_for_the_first_reader_and_closed_after_the_last() {
     let origin = Server::with_demo();
     let on_demand = "on_demand = true\nidle_close = \"1s\"\n";
     let edge = puller(&[("live/film", &origin.demo_url(), "udp", on_demand)]);
@@ -77,7 +77,7 @@ fn title_of_another_server_is_fetched_for_its_first_reader_and_left_after_its_la
 }
 
 #[test]
-fn readers_go_on_when_their_camera_comes_back() {
+fn readers_continue_when_their_camera_returns() {
     let mut origin = Server::with_demo();
     let edge = puller(&[("live/cam", &origin.demo_url(), "tcp", "hold = \"60s\"\n")]);
     until("it is pulled", || state(&edge, "live/cam") == "live");
@@ -103,7 +103,7 @@ fn readers_go_on_when_their_camera_comes_back() {
 }
 
 #[test]
-fn cameras_that_want_a_password_are_given_it() {
+fn cameras_with_basic_and_digest_passwords_are_pulled() {
     for wants in [Wants::Nothing, Wants::Basic, Wants::Digest] {
         let camera = Camera::start(wants, Udp::Overruled);
         let url = format!("rtsp://admin:p%40ss:word@{}/stream", camera.address);
@@ -124,7 +124,7 @@ fn cameras_that_want_a_password_are_given_it() {
 }
 
 #[test]
-fn first_reader_of_a_path_on_demand_is_told_the_parameter_sets_that_come_in_band() {
+fn first_reader_of_an_on_demand_path_is_described_the_in_band_parameter_sets() {
     let camera = Camera::start_sending(Sends::Picture, Wants::Nothing, Udp::Refused);
     let url = format!("rtsp://{}/stream", camera.address);
     let edge = puller(&[("live/cam", &url, "tcp", "on_demand = true\n")]);
@@ -135,7 +135,7 @@ fn first_reader_of_a_path_on_demand_is_told_the_parameter_sets_that_come_in_band
 }
 
 #[test]
-fn camera_from_which_udp_does_not_come_is_asked_for_tcp() {
+fn camera_without_packets_over_udp_is_set_up_over_tcp() {
     for (udp, plays, set_ups) in [(Udp::Refused, 1, 2), (Udp::Lost, 2, 2)] {
         let camera = Camera::start(Wants::Nothing, udp);
         let url = format!("rtsp://{}/stream", camera.address);
@@ -149,7 +149,7 @@ fn camera_from_which_udp_does_not_come_is_asked_for_tcp() {
 }
 
 #[test]
-fn wrong_password_is_named_and_the_next_try_is_told() {
+fn wrong_password_is_shown_with_the_time_of_the_next_try() {
     let camera = Camera::start(Wants::Digest, Udp::Overruled);
     let url = format!("rtsp://admin:wrong@{}/stream", camera.address);
     let edge = puller(&[("live/cam", &url, "tcp", "")]);
@@ -164,7 +164,7 @@ fn wrong_password_is_named_and_the_next_try_is_told() {
 }
 
 #[test]
-fn dead_cameras_delay_nobody_else_and_are_named() {
+fn dead_cameras_do_not_delay_other_paths_and_are_shown_with_reasons() {
     let origin = Server::with_demo();
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let silent = (format!("rtsp://{}/x", silent.local_addr().unwrap()), silent);

@@ -245,7 +245,7 @@ fn file_replaced_while_it_plays_ends_its_sessions_cleanly_and_the_new_one_is_ser
 }
 
 #[test]
-fn noise_on_the_rtsp_port_is_refused_and_harms_nobody() {
+fn noise_on_the_rtsp_port_is_refused_without_effect_on_others() {
     let mut server = Server::with_demo();
     let mut session = Session::open(server.rtsp, &server.demo_url(), Lower::Tcp);
     session.play(&[]);
@@ -280,7 +280,7 @@ fn noise_on_the_rtsp_port_is_refused_and_harms_nobody() {
 }
 
 #[test]
-fn reader_that_stops_reading_is_ended_and_harms_nobody() {
+fn reader_that_stops_reading_is_ended_without_effect_on_others() {
     let served = support::Served::new(title("h264_frames_over_100_packets_mp4"));
     let demo = served.server.demo_url();
     let mut well = Session::open(served.server.rtsp, &demo, Lower::Udp);

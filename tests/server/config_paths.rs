@@ -84,7 +84,7 @@ fn assert_has(session: &mut Session, count: usize) {
 }
 
 #[test]
-fn readers_of_other_paths_do_not_notice_that_the_file_is_read_again() {
+fn reload_does_not_disturb_readers_of_other_paths() {
     let server = with_config("[path.\"live/b\"]\nhold = \"5s\"\n[path.\"live/d\"]\n");
     let mut publisher = Publisher::start(&server, "live/a");
     let mut readers = [Lower::Udp, Lower::Tcp, Lower::Udp]
@@ -148,7 +148,7 @@ fn server_without_a_file_has_nothing_to_read_again() {
 }
 
 #[test]
-fn second_publisher_takes_the_path_where_it_may_and_readers_go_on() {
+fn second_publisher_takes_over_with_override_and_readers_continue() {
     let server = with_config("[path.\"live/a\"]\noverride = true\n");
     let mut first = Publisher::start(&server, "live/a");
     let mut reader = reader(&server, "live/a", Lower::Tcp, &mut first);
@@ -164,7 +164,7 @@ fn second_publisher_takes_the_path_where_it_may_and_readers_go_on() {
 }
 
 #[test]
-fn publisher_ends_when_its_path_is_to_be_fetched() {
+fn new_source_url_ends_the_publisher_of_a_path() {
     let server = with_config("");
     let mut publisher = Publisher::start(&server, "live/a");
     publisher.send(1);

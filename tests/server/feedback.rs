@@ -214,7 +214,7 @@ fn wait_until_described(server: &Server) {
 }
 
 #[test]
-fn lost_packet_is_sent_again_also_behind_another_publisher() {
+fn lost_packet_is_sent_again_also_after_a_change_of_publisher() {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
     let sdp = sdp("RTP/AVP", "");
     let mut publisher = Publisher::start(&server, &sdp, true, (0x1111_1111, 65_530));
@@ -260,7 +260,7 @@ fn lost_packet_is_sent_again_also_behind_another_publisher() {
 }
 
 #[test]
-fn publisher_that_offers_pli_is_asked_for_a_picture_over_udp_and_tcp() {
+fn publisher_that_offers_pli_is_sent_pli_over_udp_and_tcp() {
     for is_udp in [true, false] {
         let server = Server::with_demo();
         let sdp = sdp("RTP/AVPF", PLI);
@@ -279,7 +279,7 @@ fn publisher_that_offers_pli_is_asked_for_a_picture_over_udp_and_tcp() {
 }
 
 #[test]
-fn publisher_that_offers_fir_alone_gets_that_with_a_number_of_its_own_each_time() {
+fn publisher_that_offers_fir_alone_is_sent_fir_with_a_new_number_each_time() {
     let server = Server::with_demo();
     let fir = "a=rtcp-fb:* ccm fir\r\n";
     let mut publisher = Publisher::start(&server, &sdp("RTP/AVPF", fir), true, (0x0102_0304, 1));
@@ -295,7 +295,7 @@ fn publisher_that_offers_fir_alone_gets_that_with_a_number_of_its_own_each_time(
 }
 
 #[test]
-fn publisher_that_offers_no_request_for_pictures_never_gets_one() {
+fn publisher_that_offers_neither_pli_nor_fir_is_sent_neither() {
     for (profile, offered) in [("RTP/AVP", PLI), ("RTP/AVPF", "a=rtcp-fb:96 nack\r\n")] {
         let server = Server::with_demo();
         let mut publisher = Publisher::start(&server, &sdp(profile, offered), true, (9, 1));
@@ -317,7 +317,7 @@ fn publisher_that_offers_no_request_for_pictures_never_gets_one() {
 }
 
 #[test]
-fn gstreamer_publishes_a_key_picture_when_a_reader_has_lost_one() {
+fn gstreamer_publishes_a_key_frame_after_a_readers_picture_loss() {
     let server = Server::with_demo();
     let url = server.url("live/a");
     let mut command = Command::new("gst-launch-1.0");

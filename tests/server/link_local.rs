@@ -78,8 +78,8 @@ fn camera_at_a_link_local_address_is_pulled_over_udp_and_tcp() {
 }
 
 #[test]
-fn players_and_publishers_at_link_local_addresses_are_sent_and_heard() {
-    on_a_cable("players_and_publishers_at_link_local_addresses_are_sent_and_heard", |other| {
+fn players_and_publishers_at_link_local_addresses_are_served() {
+    on_a_cable("players_and_publishers_at_link_local_addresses_are_served", |other| {
         let config = Some("[path.\"*\"]\npublish = [\"private\"]\n");
         let options = Options { listen: EVERYWHERE, shards: "2", config, ..Options::default() };
         let server = Server::start(&options);

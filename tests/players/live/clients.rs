@@ -208,7 +208,7 @@ fn is_read_as_published(by: By, transport: &str, clip: Clip) {
 }
 
 #[test]
-fn several_codecs_of_one_publisher_are_all_there() {
+fn all_tracks_of_a_publisher_with_five_codecs_are_read() {
     let server = Server::with_demo();
     let clip = support::demo_clip().to_string_lossy().into_owned();
     let all = "-map 0:v -map 1:v -map 0:a -map 0:a -map 0:a -c:v:0 copy -c:v:1 libvpx -g:v:1 25 \
@@ -252,7 +252,7 @@ fn several_codecs_of_one_publisher_are_all_there() {
 }
 
 #[test]
-fn sound_that_begins_late_is_late_at_the_reader() {
+fn offset_of_late_sound_is_kept_at_the_reader() {
     let server = Server::with_demo();
     let clip = support::demo_clip().to_string_lossy().into_owned();
     let args = ["-t", "6", "-i", &clip, "-itsoffset", "0.7", "-t", "5", "-i", &clip];

@@ -73,7 +73,7 @@ fn second_publisher_is_refused_while_the_first_one_lives() {
 }
 
 #[test]
-fn readers_end_when_their_publisher_was_killed_and_nobody_comes_back() {
+fn readers_end_when_their_publisher_is_killed_and_does_not_return() {
     let server = Server::with_demo();
     let url = server.url("live/clip");
     let mut publisher = publish(&url, "udp", &[]);
@@ -92,7 +92,7 @@ fn readers_end_when_their_publisher_was_killed_and_nobody_comes_back() {
 }
 
 #[test]
-fn readers_go_on_when_their_publisher_comes_back() {
+fn readers_continue_when_their_publisher_returns() {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
     let url = server.url("live/clip");
     let mut first = publish(&url, "tcp", &[]);
@@ -115,7 +115,7 @@ fn readers_go_on_when_their_publisher_comes_back() {
 }
 
 #[test]
-fn path_that_nobody_feeds_is_not_found_and_titles_are_not_published_to() {
+fn path_without_a_source_is_not_found_and_announce_of_a_title_is_refused() {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
     for path in ["live/nobody", "live/other", "x"] {
         assert_eq!(describe(&server, path), 404, "{path}");

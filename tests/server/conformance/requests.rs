@@ -217,7 +217,7 @@ fn interleaved_frames_from_a_client_do_not_disturb_its_requests() {
 }
 
 #[test]
-fn server_asks_nothing_of_its_clients() {
+fn server_sends_no_requests_to_clients() {
     // Client rule C8: FFmpeg answers most requests with 501. `Client` fails on a request.
     let server = Server::with_demo();
     let mut session = Session::open(server.rtsp, &server.demo_url(), Lower::Tcp);

@@ -166,7 +166,7 @@ fn age_s(server: &Server, id: &str) -> f64 {
 }
 
 #[test]
-fn player_that_pauses_by_not_reading_loses_nothing_while_it_is_heard_of() {
+fn player_that_pauses_by_not_reading_loses_nothing_while_it_gives_signs_of_life() {
     let server = with_short_timeout();
     let mut session = with_full_window(&server);
     let (mut told, end) = (0, TIMEOUT * 3);
@@ -204,10 +204,10 @@ fn player_that_reads_nothing_and_says_nothing_ends_with_the_timeout_and_a_reason
 }
 
 #[test]
-fn player_whose_host_has_gone_is_found_and_the_reason_is_logged() {
+fn session_of_a_dead_host_is_ended_and_the_reason_is_logged() {
     let chain = "nft add table inet t && nft add chain inet t c \
                  '{ type filter hook input priority 0; }'";
-    let name = "player_whose_host_has_gone_is_found_and_the_reason_is_logged";
+    let name = "session_of_a_dead_host_is_ended_and_the_reason_is_logged";
     in_own_network(module_path!(), name, chain, || {
         let server = with_short_timeout();
         let mut session = Session::open(server.rtsp, &server.demo_url(), Lower::Tcp);

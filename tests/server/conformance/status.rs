@@ -346,7 +346,7 @@ fn sessions_of_titles_readers_and_publishers_count_together() {
 }
 
 #[test]
-fn address_with_too_many_connections_or_sessions_keeps_nobody_else_out() {
+fn address_with_too_many_connections_or_sessions_does_not_exclude_others() {
     let config = "[server]\nshards = 2\n[rtsp]\nsessions_per_address_max = 3\n\
         connections_per_address_max = 2\n";
     let server = Server::start(&Options { config: Some(config), ..Options::default() });

@@ -191,7 +191,7 @@ fn junk_in_frames_of_a_connection_is_dropped_and_the_stream_goes_on() {
 }
 
 #[test]
-fn sdp_that_lies_is_refused_or_carried_and_never_believed() {
+fn false_sdp_is_refused_or_forwarded_without_effect() {
     let server = server();
     let witness = Witness::start(&server);
     let head = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n";
@@ -334,7 +334,7 @@ fn whole_publication_in_one_segment_is_answered_in_order() {
 }
 
 #[test]
-fn stream_that_jumps_is_forwarded_as_it_jumps() {
+fn jumps_of_numbers_and_time_are_forwarded_unchanged() {
     let server = server();
     let witness = Witness::start(&server);
     let mut publisher = Publisher::start(&server, "live/victim", SOUND, Lower::Tcp);
@@ -363,7 +363,7 @@ fn stream_that_jumps_is_forwarded_as_it_jumps() {
 }
 
 #[test]
-fn publisher_that_stops_in_the_middle_of_a_picture_leaves_readers_and_path_in_order() {
+fn publisher_that_stops_within_a_frame_leaves_path_and_readers_intact() {
     let server = server();
     let witness = Witness::start(&server);
     for (path, is_polite) in [("live/polite", true), ("live/killed", false)] {
@@ -411,7 +411,7 @@ fn publisher_that_stops_in_the_middle_of_a_picture_leaves_readers_and_path_in_or
 }
 
 #[test]
-fn reader_that_never_reads_is_alone_with_it() {
+fn reader_that_never_reads_does_not_disturb_others() {
     let server = server();
     let witness = Witness::start(&server);
     let mut publisher = Publisher::start(&server, "live/victim", SOUND, Lower::Tcp);

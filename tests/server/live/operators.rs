@@ -85,7 +85,7 @@ fn publisher_over_udp_is_a_session_that_can_be_ended() {
 }
 
 #[test]
-fn server_that_is_not_there_is_exit_code_3() {
+fn unreachable_server_gives_exit_code_3() {
     let server = Server::with_demo();
     let admin = server.admin.to_string();
     drop(server);

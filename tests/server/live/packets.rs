@@ -15,7 +15,7 @@ use crate::support::session::{Lower, Session};
 use crate::support::wait::{Deadline, PATIENCE, readable, until};
 
 #[test]
-fn payload_that_nobody_knows_is_forwarded_untouched_header_and_all() {
+fn unknown_payload_format_is_forwarded_unchanged_with_its_header() {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
     let sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\n\
         m=application 0 RTP/AVP 107\r\na=rtpmap:107 x-nobody/90000\r\n\
