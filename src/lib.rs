@@ -39,8 +39,8 @@
 //! A request: `shard::turn` reaps bytes -> `shard::dispatch` finds the PollTable row ->
 //! `consumers::rtsp_connection` reads a request (`rtsp::reader`) -> [`consumers::sessions`] finds
 //! whose it is: a title's ([`vod::service::Vod`]) or a path's ([`live::desk::Live`]), with what
-//! they share in [`session::cx`] -> `vod::methods`, one file for each method, or `live::readers` and
-//! `live::sources` -> the answer leaves through `shard::send::tcp`.
+//! they share in [`session::cx`] -> `vod::methods`, one file for each method, or `live::readers`
+//! and `live::sources` -> the answer leaves through `shard::send::tcp`.
 //!
 //! A title: `consumers::describe` makes a [`poll::task::Task`] -> [`worker::TaskQueue`] ->
 //! `worker::open` resolves the name in [`library`], parses with [`media::container`], maps the file
