@@ -32,7 +32,7 @@ use crate::consumers::canonical;
 use crate::poll::consumer::Event;
 use crate::poll::poll_table::{EntryKey, Polling};
 
-/// See the module.
+/// Arrivals that wait for their share of a turn.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     accepted: VecDeque<(u32, io::Result<OwnedFd>)>,

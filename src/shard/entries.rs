@@ -15,7 +15,7 @@ use crate::consumers::camera::Camera;
 use crate::consumers::rtsp_connection::RtspConnection;
 use crate::poll::poll_table::{EntryKey, PollTable};
 
-/// See the module.
+/// PollTable of a shard, with the descriptor and the send state of each row.
 #[derive(Debug)]
 pub(super) struct Entries {
     pub(super) table: PollTable<Consumer>,

@@ -66,7 +66,7 @@ pub enum Message {
     Stop,
 }
 
-/// See the module.
+/// Queues to one shard, with the eventfd that wakes it.
 #[derive(Debug)]
 pub struct Inbox {
     outcomes: ArrayQueue<TaskDone>,

@@ -9,7 +9,7 @@ use std::io;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// See the module.
+/// An eventfd that wakes one worker.
 #[derive(Debug)]
 pub(super) struct Bell {
     file: File,

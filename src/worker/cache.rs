@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::lru::Lru;
 use super::reply::Reply;
 
-/// See the module.
+/// A cache that makes each value once, for all tasks that want it.
 #[derive(Debug)]
 pub(super) struct Cache<K, V> {
     shelves: Mutex<Shelves<K, V>>,

@@ -19,7 +19,7 @@ use crate::media::window::{PacketWindow, WindowKey};
 use crate::metrics::cells::WorkerCells;
 use crate::poll::task::{OpenFailure, Task};
 
-/// See the module.
+/// Library, formats and caches that all workers share.
 pub(super) struct Engine {
     pub(super) library: Arc<Library>,
     pub(super) formats: Box<dyn Formats>,

@@ -26,7 +26,7 @@ use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement}
 
 use super::read::{RingFile, io_error};
 
-/// See the module.
+/// The kind of executor that runs the tasks of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// glommio, with io_uring.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-/// See the module.
+/// A map of bounded cost that drops the value used longest ago.
 #[derive(Debug)]
 pub(super) struct Lru<K, V> {
     slots: HashMap<K, Slot<V>>,

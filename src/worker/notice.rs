@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::task::{Poll, Waker};
 
-/// See the module.
+/// A signal to the main task of a worker, kept until the task takes it.
 #[derive(Debug, Default)]
 pub(super) struct Notice {
     is_given: Cell<bool>,

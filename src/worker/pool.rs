@@ -90,7 +90,7 @@ pub enum PoolError {
     },
 }
 
-/// See the module. Dropping a pool stops it without waiting.
+/// Running workers and the queue that feeds them. Dropping a pool stops it without waiting.
 #[derive(Debug)]
 pub struct Pool {
     queue: Arc<TaskQueue>,

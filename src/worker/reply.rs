@@ -29,7 +29,7 @@ impl fmt::Debug for Desk {
     }
 }
 
-/// See the module.
+/// The duty to answer one task. Dropped without an answer, it answers that the task failed.
 #[derive(Debug)]
 pub(super) struct Reply {
     desk: Arc<Desk>,

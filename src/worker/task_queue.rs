@@ -27,7 +27,7 @@ use crossbeam_utils::CachePadded;
 use super::bell::Bell;
 use crate::poll::task::{Task, TaskClass};
 
-/// See the module.
+/// Queues of tasks by class, with the bells of the workers.
 #[derive(Debug)]
 pub struct TaskQueue {
     lanes: [ArrayQueue<Task>; CLASS_COUNT],

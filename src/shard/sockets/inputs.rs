@@ -24,7 +24,7 @@ use crate::session::action::InputSocket;
 use crate::shard::entries::Entries;
 use crate::shard::ring::{Ring, RingError};
 
-/// See the module.
+/// Open sockets of all inputs of a shard.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Inputs {
     /// Entries of open sockets, each with the number of its input.

@@ -18,7 +18,7 @@ use crate::poll::poll_table::EntryKey;
 use crate::shard::entries::Entries;
 use crate::shard::ring::{FileSlot, Ring, RingError};
 
-/// See the module.
+/// Open pairs of a shard, by their places.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Pairs {
     /// By place.
