@@ -11,6 +11,7 @@ mod liveness;
 mod lost;
 mod pages;
 mod parameter_sets;
+mod setup;
 mod states;
 mod waiting;
 
