@@ -12,13 +12,17 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use crate::support;
-use crate::support::compare::{assert_same_frames, decoded_frames};
+use crate::support::compare::decoded_frames;
 use crate::support::demo_clip;
 use crate::support::http::metric;
-use crate::support::process::{Kept, run};
+use crate::support::live::wait_until_described;
+use crate::support::players::{
+    assert_read_from_a_key_frame, frames_in, launch, read_frames, sender,
+};
+use crate::support::process::Kept;
 use crate::support::rtp::{Rtp, assert_contiguous};
 use crate::support::rtsp::{Client, Received};
 use crate::support::server::{Options, Server};
@@ -207,12 +211,6 @@ fn is_picture(number: u8) -> impl Fn(&Rtp) -> bool {
     move |packet| packet.payload.last() == Some(&number)
 }
 
-fn wait_until_described(server: &Server) {
-    until("the path is published", || {
-        Client::connect(server.rtsp).request("DESCRIBE", &server.url("live/a"), &[]).status == 200
-    });
-}
-
 #[test]
 fn lost_packet_is_sent_again_also_after_a_change_of_publisher() {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
@@ -320,15 +318,14 @@ fn publisher_that_offers_neither_pli_nor_fir_is_sent_neither() {
 fn gstreamer_publishes_a_key_frame_after_a_readers_picture_loss() {
     let server = Server::with_demo();
     let url = server.url("live/a");
-    let mut command = Command::new("gst-launch-1.0");
     let pipeline = format!(
         "-q videotestsrc is-live=true ! video/x-raw,format=I420,width=160,height=120 \
          ! vp8enc deadline=1 keyframe-max-dist=100000 ! video/x-vp8,profile=(string)0 \
          ! rtspclientsink location={url} protocols=udp profiles=avpf"
     );
-    command.args(pipeline.split_whitespace()).stdin(Stdio::null());
-    let _publisher = Kept(command.spawn().unwrap());
-    wait_until_described(&server);
+    let log = tempfile::NamedTempFile::new_in(support::scratch()).unwrap();
+    let _publisher = launch(&pipeline, log.path());
+    wait_until_described(&server, "live/a");
     let mut session = Session::open(server.rtsp, &url, Lower::Udp);
     session.play(&[]);
     let begins = |packets: &[Rtp]| packets.iter().filter(|p| begins_vp8_key_picture(p)).count();
@@ -364,36 +361,28 @@ fn parameter_sets_in_band_are_in_the_description_and_ffmpeg_decodes_by_them() {
         let url = server.url("live/a");
         Client::connect(server.rtsp).request("DESCRIBE", &url, &[]).expect(200).body
     };
-    wait_until_described(&server);
+    wait_until_described(&server, "live/a");
     // Nobody waits for them any more.
     assert!(!described().contains("sprop"), "{}", described());
-    let _encoder = Kept(send_by_rtp(&demo_clip(), to.unwrap(), ports));
+    let _encoder = send_by_rtp(&demo_clip(), to.unwrap(), ports);
     until("the sets are described", || described().contains("sprop-parameter-sets=Z"));
     let level = described().contains("a=fmtp:96 packetization-mode=1;profile-level-id=");
     assert!(level, "{}", described());
     let to = tempfile::NamedTempFile::new_in(support::scratch()).unwrap();
-    let (url, out) = (server.url("live/a"), to.path().to_string_lossy().into_owned());
-    let args = ["-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-rtsp_transport", "udp"];
-    let args = [&args[..], &["-buffer_size", "8000000", "-i", &url, "-fps_mode", "passthrough"]];
-    let tail = ["-frames:v", "40", "-f", "framemd5", &out];
-    run("ffmpeg", &[args.concat(), tail.to_vec()].concat());
-    let got = support::compare::hashes(&std::fs::read_to_string(to.path()).unwrap());
+    let mut reader = read_frames(&server.url("live/a"), "udp", 40, to.path(), &[""; 0]);
+    reader.assert_ends_well("reader");
+    let got = frames_in(to.path());
     let clip = demo_clip().to_string_lossy().into_owned();
     let all = decoded_frames(&["-stream_loop", "1", "-i", &clip], 0);
-    let from = all.iter().position(|hash| Some(hash) == got.first()).unwrap();
-    assert_eq!((from % FRAMES_A_GROUP, got.len()), (0, 40), "it begins with a key frame");
-    assert_same_frames("path", &got, &all[from..from + 40]);
+    assert_eq!(got.len(), 40);
+    assert_read_from_a_key_frame("path", &got, &all);
 }
 
 /// The clip's picture over and over, its parameter sets in front of each key frame.
-fn send_by_rtp(clip: &Path, to: u16, (rtp, rtcp): (u16, u16)) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re", "-stream_loop", "-1"]);
-    command.arg("-i").arg(clip).args(["-map", "0:v", "-c", "copy"]);
-    command.args(["-bsf:v", "h264_mp4toannexb", "-f", "rtp"]);
-    command.arg(format!("rtp://127.0.0.1:{to}?localrtpport={rtp}&localrtcpport={rtcp}"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+fn send_by_rtp(clip: &Path, to: u16, (rtp, rtcp): (u16, u16)) -> Kept {
+    let url = format!("rtp://127.0.0.1:{to}?localrtpport={rtp}&localrtcpport={rtcp}");
+    // FFmpeg writes the description to its standard output.
+    let mut command = sender(clip, &["-stream_loop", "-1"]);
+    command.args(["-map", "0:v", "-c", "copy", "-bsf:v", "h264_mp4toannexb", "-f", "rtp", &url]);
+    Kept::start(command.stdout(Stdio::null()))
 }
-
-/// The clip has a key frame each second.
-const FRAMES_A_GROUP: usize = 25;

@@ -35,11 +35,17 @@ pub(crate) fn publish(url: &str, transport: &str, input: &[&str]) -> Kept {
     publish_file(&demo_clip(), url, transport, input)
 }
 
+/// FFmpeg that reads a file at its own speed, with `input` in front of it; its outputs are to be
+/// added.
+pub(crate) fn sender(file: &Path, input: &[&str]) -> Command {
+    let mut command = ffmpeg();
+    command.arg("-re").args(input).arg("-i").arg(file);
+    command
+}
+
 /// FFmpeg that sends a file at its own speed, to whatever `output` says.
 pub(crate) fn send_file<S: AsRef<OsStr>>(file: &Path, input: &[&str], output: &[S]) -> Kept {
-    let mut command = ffmpeg();
-    command.arg("-re").args(input).arg("-i").arg(file).args(output);
-    Kept::start(&mut command)
+    Kept::start(sender(file, input).args(output))
 }
 
 /// FFmpeg that plays a URL; its outputs are to be added.

@@ -4,12 +4,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::demo_clip;
 use crate::support::http::{get, get_json, metric, sessions};
+use crate::support::players::{player, publish};
 use crate::support::process::{Finished, Kept, PLAYER_PATIENCE, run_any, wait_for};
 use crate::support::server::{Options, Server, binary};
 use crate::support::wait::until;
@@ -17,10 +17,10 @@ use crate::support::wait::until;
 #[test]
 fn path_is_shown_counted_and_ended_by_name() {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
-    let mut publisher = Kept(publish(&server, "live/clip", "tcp"));
+    let mut publisher = publish_again_and_again(&server, "live/clip", "tcp");
     let is_live = || get(server.admin, "/v1/paths/live/clip").1.contains("\"recording\"");
     until("the path is published", is_live);
-    let mut readers = ["udp", "tcp"].map(|way| Kept(read(&server, "live/clip", way)));
+    let mut readers = ["udp", "tcp"].map(|way| read(&server, "live/clip", way));
     let path = || get_json(server.admin, "/v1/paths/live/clip");
     until("rate, group of pictures and both readers are known", || {
         let path = path();
@@ -67,7 +67,7 @@ fn path_is_shown_counted_and_ended_by_name() {
 #[test]
 fn publisher_over_udp_is_a_session_that_can_be_ended() {
     let server = Server::with_demo();
-    let mut publisher = Kept(publish(&server, "live/clip", "udp"));
+    let mut publisher = publish_again_and_again(&server, "live/clip", "udp");
     let publishers = || get_json(server.admin, "/v1/sessions?role=publisher&state=recording");
     until("it publishes", || publishers()["sessions"][0]["source"]["packets"].as_u64() > Some(0));
     let listed = headend(&server, &["session", "ls", "--path", "live/clip", "--json"]);
@@ -181,18 +181,12 @@ fn headend(server: &Server, words: &[&str]) -> Finished {
 }
 
 /// Publishes the clip at its own speed, again and again.
-fn publish(server: &Server, path: &str, transport: &str) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-re", "-stream_loop", "-1"]);
-    command.arg("-i").arg(demo_clip());
-    command.args(["-c", "copy", "-f", "rtsp", "-rtsp_transport", transport]);
-    command.arg(server.url(path)).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+fn publish_again_and_again(server: &Server, path: &str, transport: &str) -> Kept {
+    publish(&server.url(path), transport, &["-stream_loop", "-1"])
 }
 
 /// Reads a path until it ends.
-fn read(server: &Server, path: &str, transport: &str) -> Child {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-loglevel", "error", "-nostdin", "-rtsp_transport", transport]);
-    command.args(["-i", &server.url(path), "-c", "copy", "-f", "null", "-"]);
-    command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+fn read(server: &Server, path: &str, transport: &str) -> Kept {
+    let mut command = player(&server.url(path), transport);
+    Kept::start(command.args(["-c", "copy", "-f", "null", "-"]).stderr(Stdio::null()))
 }
