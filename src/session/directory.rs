@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_are_those_asked_for_or_the_next_free_ones_until_their_session_leaves() {
+    fn requested_channels_or_the_next_free_ones_are_in_use_until_their_session_leaves() {
         let mut directory = Directory::default();
         let (first, second) = (SessionRef::Reader(1), SessionRef::Publisher(1));
         for (number, session) in [(1, first), (2, second)] {

@@ -197,7 +197,7 @@ mod tests {
     };
 
     #[test]
-    fn numbers_go_on_by_one_and_back_over_what_was_refused() {
+    fn sequence_numbers_increase_by_one_and_step_back_over_refused_packets() {
         let mut own = Own::new(Ssrc(7), 0x0000_0001_fffe_0000);
         own.take(3, 30);
         assert_eq!((own.seq, own.sent), (SeqNo(1), Sent { packets: 3, payload_bytes: 30 }));

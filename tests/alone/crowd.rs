@@ -79,7 +79,7 @@ fn crowd_over_udp_and_tcp_on_two_shards_loses_nothing() {
 }
 
 #[test]
-fn reader_that_stops_misses_what_it_has_to_and_nobody_else_notices() {
+fn stalled_reader_skips_without_effect_on_other_readers() {
     let _machine = crate::shared();
     let server = Server::with_demo();
     let url = server.url("live/crowd");

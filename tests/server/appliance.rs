@@ -63,7 +63,7 @@ fn address_of(banner: &str, word: &str) -> Option<std::net::SocketAddr> {
 }
 
 #[test]
-fn standard_error_that_nobody_reads_stops_neither_clients_nor_the_end() {
+fn unread_standard_error_blocks_neither_clients_nor_shutdown() {
     use std::io::{Read, Write};
     let (mut unread, mut full) = std::io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&full, true).unwrap();
@@ -76,7 +76,7 @@ fn standard_error_that_nobody_reads_stops_neither_clients_nor_the_end() {
 }
 
 #[test]
-fn standard_error_that_is_full_or_closed_stops_neither_clients_nor_the_end() {
+fn full_or_closed_standard_error_blocks_neither_clients_nor_shutdown() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let (reader, closed) = std::io::pipe().unwrap();
     drop(reader);
@@ -177,7 +177,7 @@ fn ordinary_user_with_the_memory_limit_of_a_container_is_served_with_a_warning()
 }
 
 #[test]
-fn port_that_is_taken_is_told_in_one_sentence_with_exit_code_2() {
+fn port_in_use_is_reported_in_one_sentence_with_exit_code_2() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let demo = ["--admin", "127.0.0.1:0", "--rtp-port", "0", "--shards", "1", "--workers", "1"];
@@ -217,7 +217,7 @@ fn hangup_without_a_configuration_file_changes_nothing() {
 }
 
 #[test]
-fn io_uring_that_is_forbidden_is_told_in_one_sentence_with_exit_code_2() {
+fn forbidden_io_uring_is_reported_in_one_sentence_with_exit_code_2() {
     let refusals = [
         (libc::SYS_io_uring_setup, libc::EPERM),
         (libc::SYS_io_uring_setup, libc::ENOSYS),

@@ -661,7 +661,7 @@ pub(in crate::live::core) mod tests {
     }
 
     #[test]
-    fn full_batch_hands_the_packet_back_and_takes_it_after_building() {
+    fn full_batch_returns_the_packet_and_accepts_it_after_build() {
         let mut builder = BatchBuilder::default();
         let bytes = packet(1, 2, 3, 100);
         for _ in 0..BATCH_PACKETS_MAX {

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_with_the_same_tracks_continue_each_other_whatever_their_sdp_says_else() {
+    fn sources_with_equal_tracks_continue_each_other_whatever_else_is_in_their_sdp() {
         let one = Description::new("o=1".into(), vec![track("video H264 sprop=A", true)]).unwrap();
         let same = Description::new("o=2".into(), vec![track("video H264 sprop=A", true)]).unwrap();
         let other =

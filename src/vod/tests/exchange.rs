@@ -100,7 +100,7 @@ fn check_exchange(bench: &mut Bench, id: SessionId, played: Duration, npt: Npt) 
 }
 
 #[test]
-fn another_title_goes_on_with_the_numbers_and_the_time_of_the_one_before() {
+fn next_title_continues_the_numbers_and_rtp_time_of_the_one_before() {
     for moment in 0..24 {
         let played = Duration::from_millis(2_000 + 17 * moment);
         let npt = Npt(i64::try_from(moment % 4).unwrap() * 2_400_000_000);

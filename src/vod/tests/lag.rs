@@ -46,7 +46,7 @@ fn go_on(bench: &mut Bench, key: SessionKey) {
 }
 
 #[test]
-fn session_past_its_budget_goes_on_at_the_newest_sync_sample_that_is_due() {
+fn session_past_its_lag_budget_skips_to_the_newest_sync_sample_that_is_due() {
     let (mut bench, key, due_at) = stalled(SECOND * 2, SECOND * 6);
     let before = bench.sent.len();
     assert!(bench.sessions.vod.players.skip_if_late(&mut bench.sessions.cx, key, due_at));
@@ -84,7 +84,7 @@ fn session_within_its_budget_or_without_one_loses_nothing() {
 }
 
 #[test]
-fn session_without_a_newer_sync_sample_goes_on_as_it_is() {
+fn session_without_a_newer_sync_sample_does_not_skip() {
     let (mut bench, key, due_at) = stalled(Duration::from_millis(1), Duration::from_millis(30));
     assert!(!bench.sessions.vod.players.skip_if_late(&mut bench.sessions.cx, key, due_at));
     assert_eq!(bench.cells.lag_skips.value(), 0);

@@ -74,7 +74,7 @@ fn runs_behind_a_rewound_one_are_rewound_with_it() {
 }
 
 #[test]
-fn run_in_the_middle_is_rewound_and_those_before_it_stay_sent() {
+fn refused_run_is_rewound_and_the_runs_before_it_stay_sent() {
     let (mut bench, key, epoch_count) = playing();
     let _sent = take_run(&mut bench, key, epoch_count, 2);
     let (second, lost) = take_run(&mut bench, key, epoch_count, 2);
@@ -87,7 +87,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn every_packet_goes_out_once_and_in_order_whatever_is_not_taken(
+    fn every_packet_is_sent_once_and_in_order_whatever_runs_are_refused(
         runs in prop::collection::vec((1_u32..5, any::<bool>()), 1..200),
     ) {
         let (mut bench, key, epoch_count) = playing();

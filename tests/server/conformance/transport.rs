@@ -259,7 +259,7 @@ fn sessions_are_not_playing(server: &Server) -> bool {
 }
 
 #[test]
-fn dummy_packets_before_play_do_no_harm() {
+fn junk_packets_before_play_are_ignored() {
     // Client rule C21: rtspsrc opens NAT bindings like this; others send anything.
     let server = Server::with_demo();
     let mut session = Session::open(server.rtsp, &server.demo_url(), Lower::Udp);

@@ -57,7 +57,7 @@ fn unknown_payload_format_is_forwarded_unchanged_with_its_header() {
 }
 
 #[test]
-fn tracks_keep_their_distance_whatever_the_publishers_clock_says() {
+fn offset_of_tracks_is_kept_whatever_the_publishers_clock_says() {
     let server = Server::start(&Options { shards: "2", ..Options::default() });
     // 1970, in NTP: a camera that has just been switched on.
     let start_ntp = 2_208_988_800_u64 << 32;

@@ -145,7 +145,7 @@ fn publisher_gets_receiver_reports_every_five_seconds() {
 }
 
 #[test]
-fn report_in_front_of_its_first_packet_tells_the_time_of_that_packet() {
+fn sender_report_before_the_first_packet_gives_the_time_of_that_packet() {
     let mut source = source();
     source.grant(Generation(1), Mono(0));
     // Sound at 10 s of the source's clock, pictures one second later; they come together.
@@ -262,7 +262,7 @@ fn stream_that_restarts_its_numbers_at_the_same_address_is_accepted_at_once_as_a
 }
 
 #[test]
-fn report_with_any_ssrc_counts_when_its_time_is_that_of_the_track() {
+fn sender_report_with_any_ssrc_is_used_if_its_time_fits_the_track() {
     let mut source = source();
     source.grant(Generation(1), Mono(0));
     let ntp = |s: u64| (2_208_988_800 + s) << 32;

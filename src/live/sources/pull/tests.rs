@@ -224,7 +224,7 @@ fn channels_other_than_requested_are_accepted_and_odd_ssrcs_ignored() {
 }
 
 #[test]
-fn udp_refused_by_461_becomes_tcp_where_the_configuration_leaves_it_open() {
+fn udp_refused_with_461_is_replaced_by_tcp_if_the_transport_is_auto() {
     let answers = [PUBLIC, &usual(), "461 Unsupported transport\r\n\r\n", TCP_0, TCP_1, OK];
     let rig = Rig::new(URL, SourceTransport::Auto, &answers);
     assert_eq!(rig.ways.len(), 2);
