@@ -13,7 +13,7 @@ use crate::cli::urls::encode_path;
 use crate::http::{ApplianceView, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
 use crate::live::core::info::{PathsPage, PathsPlace};
-use crate::live::core::message::home_of;
+use crate::live::core::message::owner_of;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
 use crate::poll::poller::Poller;
@@ -108,8 +108,8 @@ impl ApplianceView for View {
 
     fn kick_path(&self, path: &str) -> Option<oneshot::Receiver<bool>> {
         let shard_count = u8::try_from(self.shard_cells.len()).unwrap_or(u8::MAX);
-        let home = home_of(path, shard_count);
-        let inbox = self.poller.inbox(home).filter(|_| is_path_name(path))?;
+        let owner = owner_of(path, shard_count);
+        let inbox = self.poller.inbox(owner).filter(|_| is_path_name(path))?;
         let (answer, receiver) = oneshot::channel();
         let reply = Box::new(|is_known| {
             let _nobody_waits = answer.send(is_known);

@@ -92,7 +92,7 @@ pub const BURST_PACKETS_MAX: usize = 32;
 /// From one burst of a stream to the next, and to another try when the socket was full.
 pub const BURST_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Paths that have their home on one shard at most: a stranger who may publish must not fill the
+/// Paths that have their owner on one shard at most: a stranger who may publish must not fill the
 /// memory with names. As many can be named in the configuration.
 pub const PATHS_MAX: usize = 4_096;
 

@@ -222,7 +222,7 @@ impl PathChanges {
     }
 }
 
-/// Paths that are named at most: as many as a shard can be the home of.
+/// Paths that are named at most: as many as a shard can be the owner of.
 pub(super) const NAMED_MAX: usize = PATHS_MAX;
 /// Patterns at most: each is tried on the name of a path that is not named itself.
 pub(super) const PATTERNS_MAX: usize = 64;

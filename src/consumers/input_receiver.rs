@@ -1,6 +1,6 @@
 //! `InputReceiver`: packets of a source that listens, at a socket that is its alone.
 //!
-//! Its row is entered when a home orders the source and removed with it; a datagram that was on its
+//! Its row is entered when an owner orders the source and removed with it; a datagram that was on its
 //! way then finds an input that is gone, by a number that is never used again.
 
 use super::{Context, canonical};

@@ -11,7 +11,7 @@ use super::*;
 use crate::base::carrier::Carrier;
 use crate::base::ids::{SessionId, ShardId};
 use crate::config::paths::PathChanges;
-use crate::live::core::info::{HomeInfo, PathPart, PathsPage, PathsPlace};
+use crate::live::core::info::{OwnerInfo, PathPart, PathsPage, PathsPlace};
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::{SessionInfo, SessionsPage};
@@ -98,7 +98,7 @@ impl ApplianceView for Fake {
         Arc::default()
     }
 
-    /// A home a page, and none is on two of them; readers on the last one.
+    /// An owner a page, and none is on two of them; readers on the last one.
     fn request_paths(
         &self,
         shard: ShardId,
@@ -109,14 +109,14 @@ impl ApplianceView for Fake {
         let part = |name: &str| PathPart::new(name.into());
         let is_wanted = |part: &PathPart| path.is_none_or(|path| path == &*part.path);
         let mut page = match (shard, &from) {
-            (ShardId(0), PathsPlace::Homes(after)) => {
+            (ShardId(0), PathsPlace::Owners(after)) => {
                 let names = ["live/a", "live/b", "live/c:d e"];
                 let is_next = |name: &&str| after.as_ref().is_none_or(|after| **after < **name);
                 let mut parts = Vec::new();
                 let next = names.into_iter().find(is_next).map(|name| {
-                    let home = Some(HomeInfo { state: "live", ..HomeInfo::idle(name) });
-                    parts.push(PathPart { home, ..part(name) });
-                    PathsPlace::Homes(Some(name.into()))
+                    let owner = Some(OwnerInfo { state: "live", ..OwnerInfo::idle(name) });
+                    parts.push(PathPart { owner, ..part(name) });
+                    PathsPlace::Owners(Some(name.into()))
                 });
                 PathsPage { parts, next: next.or(Some(PathsPlace::Totals)) }
             }

@@ -47,7 +47,7 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// gone drops its sender.
     fn request_path_tables(&self) -> Vec<oneshot::Receiver<PathTallies>>;
 
-    /// Asks the home of a live path to end its source and its readers. `None` when no path can
+    /// Asks the owner of a live path to end its source and its readers. `None` when no path can
     /// have this name; the answer is false when there is no such path.
     fn kick_path(&self, path: &str) -> Option<oneshot::Receiver<bool>>;
 

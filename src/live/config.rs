@@ -1,4 +1,4 @@
-//! Configuration of a path, as the rules of its home and the limits of its readers.
+//! Configuration of a path, as the rules of its owner and the limits of its readers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ impl Cx {
         self.configs.find(path)
     }
 
-    /// The rules of a path for its home.
+    /// The rules of a path for its owner.
     pub(crate) fn path_rules(&self, path: &str) -> Arc<PathRules> {
         Arc::new(rules(self.path_config(path)))
     }
@@ -28,7 +28,7 @@ impl Cx {
     }
 }
 
-/// The rules for a path's home, from the configuration.
+/// The rules for a path's owner, from the configuration.
 pub(crate) fn rules(config: &PathConfig) -> PathRules {
     let kind = match (config.source.is_fetched(), config.on_demand) {
         (false, _) => SourceKind::Publish,

@@ -1,9 +1,9 @@
 //! Configuration of a shard's paths, at the start and after a reload.
 //!
 //! ```text
-//!  table --> paths with their home here --Configure--> homes whose rules have changed
+//!  table --> paths with their owner here --Configure--> owners whose rules have changed
 //!        --> paths with readers here    --limits-----> paths whose limits have changed
-//!        --> paths that are fetched always, of homes here --Open-->
+//!        --> paths that are fetched always, of owners here --Open-->
 //! ```
 //! Invariant: a path with unchanged configuration is left alone, and so are its readers. Present
 //! publishers go on: `publish` is checked when a publisher begins. DESIGN section 5.
@@ -15,7 +15,7 @@ use crate::config::paths::{PathConfig, PathTable};
 use crate::config::source::SourceAddress;
 use crate::live::config::{limits, rules};
 use crate::live::core::groups::{GroupPool, MulticastError, MulticastSettings};
-use crate::live::core::message::{Ask, SourceKind, home_of};
+use crate::live::core::message::{Ask, SourceKind, owner_of};
 use crate::live::core::registry::Registry;
 use crate::live::desk::Live;
 use crate::session::cx::Cx;
@@ -36,7 +36,7 @@ impl Live {
         self.hub.paths.set_limits(|path| limits(new.find(path)));
         for (path, config) in &new.named {
             let rules = rules(config);
-            let is_here = home_of(path, self.hub.shard_count) == cx.shard;
+            let is_here = owner_of(path, self.hub.shard_count) == cx.shard;
             if is_here && rules.kind == SourceKind::Always {
                 self.hub.ask(&path.as_str().into(), Ask::Open { rules: Arc::new(rules) });
             }

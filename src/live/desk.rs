@@ -1,4 +1,4 @@
-//! Live paths of a shard: carries requests to the homes of paths, and the homes' effects to readers
+//! Live paths of a shard: carries requests to the owners of paths, and the owners' effects to readers
 //! and sources.
 //!
 //! ```text
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::base::time::Mono;
 use crate::live::core::demux::Target;
-use crate::live::core::message::{LiveMessage, ToShard, home_of};
+use crate::live::core::message::{LiveMessage, ToShard, owner_of};
 use crate::live::core::paths::Told;
 use crate::live::core::registry::Order;
 use crate::live::hub::Hub;
@@ -39,7 +39,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// When a home's timer is due, beside the wheel.
+    /// When an owner's timer is due, beside the wheel.
     #[must_use]
     pub fn next_due(&self) -> Option<Mono> {
         let timer = self.hub.timers.first().map(|(due, _)| *due);
@@ -79,7 +79,7 @@ impl Live {
     /// Handles a message from another shard.
     pub fn handle_live_message(&mut self, cx: &mut Cx, message: LiveMessage) {
         match message {
-            LiveMessage::ToHome(mut message) => {
+            LiveMessage::ToOwner(mut message) => {
                 if let Some(rules) = message.ask.rules_mut() {
                     *rules = cx.path_rules(&message.path);
                 }
@@ -90,7 +90,7 @@ impl Live {
         self.settle_live(cx);
     }
 
-    /// Feeds the packets of this turn to their paths, and runs the homes' timers that are due. To
+    /// Feeds the packets of this turn to their paths, and runs the owners' timers that are due. To
     /// be called once a turn.
     pub fn feed_live(&mut self, cx: &mut Cx) {
         let now = cx.now;
@@ -108,7 +108,7 @@ impl Live {
         self.settle_live(cx);
     }
 
-    /// Takes a datagram at a socket of an input. The path has its home here, so that a claim is
+    /// Takes a datagram at a socket of an input. The path has its owner here, so that a claim is
     /// answered at once.
     pub fn handle_input_datagram(
         &mut self,
@@ -138,7 +138,7 @@ impl Live {
 
     /// Carries requests and effects to where they belong, until there are none.
     pub fn settle_live(&mut self, cx: &mut Cx) {
-        // Bounded: a home answers a request with a few effects, and a message causes few requests.
+        // Bounded: an owner answers a request with a few effects, and a message causes few requests.
         for _ in 0..SETTLE_ROUNDS_MAX {
             if self.hub.asks.is_empty() && self.hub.registry.out.is_empty() {
                 break;
@@ -146,11 +146,11 @@ impl Live {
             // The storage is put back if nothing was added meanwhile, as for batches.
             let mut asks = std::mem::take(&mut self.hub.asks);
             for message in asks.drain(..) {
-                let home = home_of(&message.path, self.hub.shard_count);
-                if home == cx.shard {
+                let owner = owner_of(&message.path, self.hub.shard_count);
+                if owner == cx.shard {
                     self.hub.registry.handle(message, cx.now);
                 } else {
-                    self.hub.outbox.push((home, LiveMessage::ToHome(message)));
+                    self.hub.outbox.push((owner, LiveMessage::ToOwner(message)));
                 }
             }
             if self.hub.asks.is_empty() {

@@ -1,9 +1,9 @@
 //! State that a shard's readers and sources share: its paths, and messages to other shards.
 //!
 //! ```text
-//!  readers, sources --asks--> home here: registry    |    home elsewhere: outbox
+//!  readers, sources --asks--> owner here: registry    |    owner elsewhere: outbox
 //! ```
-//! Invariant: a request goes to the home of its path once, in the order of the requests.
+//! Invariant: a request goes to the owner of its path once, in the order of the requests.
 //! Bounds: those of `crate::live::core`.
 
 use std::collections::BTreeSet;
@@ -13,8 +13,8 @@ use crate::base::ids::ShardId;
 use crate::base::time::Mono;
 use crate::live::core::groups::MulticastSettings;
 use crate::live::core::info::reader_totals;
-use crate::live::core::message::home_of;
-use crate::live::core::message::{Ask, LiveMessage, ToHome};
+use crate::live::core::message::owner_of;
+use crate::live::core::message::{Ask, LiveMessage, ToOwner};
 use crate::live::core::paths::LivePaths;
 use crate::live::core::reader::Reader;
 use crate::live::core::registry::Registry;
@@ -28,7 +28,7 @@ pub struct Hub {
     pub shard_count: u8,
     /// Paths that the shard listens to.
     pub paths: LivePaths,
-    /// Homes of the paths that this shard owns.
+    /// Owners of the paths that this shard owns.
     pub registry: Registry,
     /// Messages to other shards, in order.
     pub outbox: Vec<(ShardId, LiveMessage)>,
@@ -36,12 +36,12 @@ pub struct Hub {
     pub is_ready: bool,
     /// Settings of multicast; `None` disables multicast.
     pub multicast: Option<MulticastSettings>,
-    pub(crate) asks: Vec<ToHome>,
-    /// Timers of the homes on this shard.
+    pub(crate) asks: Vec<ToOwner>,
+    /// Timers of the owners on this shard.
     pub(crate) timers: BTreeSet<(Mono, Arc<str>)>,
     /// Counters of readers and sources that have ended.
     pub(crate) tally: PathTallies,
-    /// When the shard last renewed what it holds at homes.
+    /// When the shard last renewed what it holds at owners.
     pub(crate) renewed: Mono,
     /// The server is stopping: no source is fetched any more.
     pub(crate) is_stopping: bool,
@@ -76,14 +76,14 @@ impl Hub {
         self.serial
     }
 
-    /// Sends a request to the home of a path, at the end of the turn's step.
+    /// Sends a request to the owner of a path, at the end of the turn's step.
     pub(crate) fn ask(&mut self, path: &Arc<str>, ask: Ask) {
-        self.asks.push(ToHome { path: Arc::clone(path), ask });
+        self.asks.push(ToOwner { path: Arc::clone(path), ask });
     }
 
-    /// Whether a path has its home on this shard.
-    pub(crate) fn is_home_of(&self, cx: &Cx, path: &str) -> bool {
-        home_of(path, self.shard_count) == cx.shard
+    /// Whether a path has its owner on this shard.
+    pub(crate) fn is_owner_of(&self, cx: &Cx, path: &str) -> bool {
+        owner_of(path, self.shard_count) == cx.shard
     }
 
     /// Counts the start of a source.

@@ -10,14 +10,14 @@
 //! | `readers` | sessions that packets are sent to: DESCRIBE, SETUP, PLAY, PAUSE, feedback |
 //! | `sources` | publishers, cameras that are pulled, inputs that listen |
 //! | `multicast` | members of a path's group, and the sender to the group |
-//! | `desk` | `Live`: carries requests to the homes of paths, and their effects back |
+//! | `desk` | `Live`: carries requests to the owners of paths, and their effects back |
 //! | `hub` | state that readers and sources share: the paths, the requests |
 //! | `config`, `configure` | configuration of paths |
 //! | `tick`, `renew` | periodic work; repetition of messages that may be lost |
 //! | `stop` | the end of all sessions, when the server stops |
 //! | `view`, `pages` | figures of paths: metrics, API |
 //!
-//! A command for a path that is not here yet is held, and executed again when the home has
+//! A command for a path that is not here yet is held, and executed again when the owner has
 //! answered. DESIGN section 5.
 
 mod config;

@@ -1,10 +1,10 @@
 //! A shard's knowledge of live paths, page by page.
 //!
 //! ```text
-//!  Homes, by name --> Sources, by number --> Readers, by place --> Totals
+//!  Owners, by name --> Sources, by number --> Readers, by place --> Totals
 //!                     ROOM_A_PAGE looks, then the page ends: `next` is the start of the next page
 //! ```
-//! Invariant: consecutive pages show once each home, source and reader that exists all the time.
+//! Invariant: consecutive pages show once each owner, source and reader that exists all the time.
 //! The counters of a path are shown at one time: counters that a reader adds to the tally at its
 //! end are neither missed nor shown twice.
 //! Bound: a page looks at `ROOM_A_PAGE` readers, or at fewer where looks take longer; the last page
@@ -48,7 +48,7 @@ impl Live {
         // Bounded: a place without room ends the page, all others lead to the next place.
         while let Some(place) = next.take() {
             let (then, is_full) = match place {
-                PathsPlace::Homes(after) => self.show_homes(cx, &mut page, wanted, after),
+                PathsPlace::Owners(after) => self.show_homes(cx, &mut page, wanted, after),
                 PathsPlace::Sources(after) => self.show_sources(cx, &mut page, wanted, after),
                 PathsPlace::Readers { .. } => self.show_readers(&mut page, wanted, place),
                 PathsPlace::Totals => self.show_totals(cx, &mut page, wanted),
@@ -86,8 +86,8 @@ impl Live {
     ) -> (Option<PathsPlace>, bool) {
         let behind = (Some(PathsPlace::Sources(None)), false);
         if let Some(path) = wanted {
-            if let Some(home) = self.home_info(cx, path) {
-                page.part(&path.into()).home = Some(home);
+            if let Some(owner) = self.owner_info(cx, path) {
+                page.part(&path.into()).owner = Some(owner);
             }
             return behind;
         }
@@ -104,12 +104,12 @@ impl Live {
         names.truncate(most);
         page.room -= names.len() * LOOKS_A_HOME;
         for name in &names {
-            if let Some(home) = self.home_info(cx, name) {
-                page.part(&(*name).into()).home = Some(home);
+            if let Some(owner) = self.owner_info(cx, name) {
+                page.part(&(*name).into()).owner = Some(owner);
             }
         }
         match has_more {
-            true => (Some(PathsPlace::Homes(names.last().map(|name| (*name).into()))), true),
+            true => (Some(PathsPlace::Owners(names.last().map(|name| (*name).into()))), true),
             false => behind,
         }
     }
@@ -217,7 +217,7 @@ impl Live {
 
 /// Readers that a page looks at: a tenth of a microsecond each, or two where memory is cold.
 const ROOM_A_PAGE: usize = 1_024;
-/// Looks that the figures of a home cost.
+/// Looks that the figures of an owner cost.
 const LOOKS_A_HOME: usize = 4;
 /// Looks that the figures of a source cost.
 const LOOKS_A_SOURCE: usize = 16;

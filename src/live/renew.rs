@@ -1,11 +1,11 @@
-//! Repetition of messages to homes on other shards: a full inbox drops messages.
+//! Repetition of messages to owners on other shards: a full inbox drops messages.
 //!
 //! ```text
 //!  Claim, Subscribe, JoinGroup --no answer--> again after 1 s, 2 s, .. 8 s
-//!  every 5 s, for all that is held: Hold, Listen, JoinGroup --> home: no change, or repeats the
+//!  every 5 s, for all that is held: Hold, Listen, JoinGroup --> owner: no change, or repeats the
 //!                                                               message that was lost
 //!  packets of a path that is not here ------> Unsubscribe, again
-//!  a home without a renewal for 30 s -------> ends the publisher, or the membership of a group
+//!  an owner without a renewal for 30 s -------> ends the publisher, or the membership of a group
 //! ```
 //! All these messages are idempotent; a message of a stale generation changes nothing. Bound: a
 //! message for each path and publisher, each time.

@@ -1,5 +1,5 @@
 //! Publishers and readers of live paths without sockets: commands and packets in, answers and runs
-//! out. Two connections of one shard, which is the home of every path.
+//! out. Two connections of one shard, which is the owner of every path.
 
 mod arbitrary;
 mod configured;
@@ -41,7 +41,7 @@ use crate::session::directory::SessionRef;
 /// A run to a reader, with the headers of its packets.
 type LiveSentRun = SentRun<LiveRunMark, [u8; HEADER_BYTES]>;
 
-/// A shard that is the home of its paths, with one pair of sockets.
+/// A shard that is the owner of its paths, with one pair of sockets.
 type Bench = Rig<Paths>;
 
 /// The sockets of multicast groups.
@@ -377,7 +377,7 @@ fn path_is_shown_with_source_and_readers_and_keeps_its_totals_after_they_end() {
     let (info, numbers) = shown(&bench);
     let info = info.unwrap();
     let source = info.source.as_ref().unwrap();
-    assert_eq!((info.home.state, source.kind, source.state), ("live", "publish", "recording"));
+    assert_eq!((info.owner.state, source.kind, source.state), ("live", "publish", "recording"));
     assert_eq!((source.peer.as_str(), source.transport), ("127.0.0.1:40000", Some("udp")));
     assert_eq!(source.session, Some(publisher.to_string()));
     assert_eq!((source.packets, source.bytes, source.packets_lost), (2, 344, 2));
@@ -395,7 +395,7 @@ fn path_is_shown_with_source_and_readers_and_keeps_its_totals_after_they_end() {
     assert!(bench.sessions.end_session(publisher, "test"));
     bench.settle();
     let (info, after) = shown(&bench);
-    assert_eq!(info.map(|info| (info.home.state, info.source)), Some(("held", None)));
+    assert_eq!(info.map(|info| (info.owner.state, info.source)), Some(("held", None)));
     assert_eq!((after.totals, after.sources), (numbers.totals, 0));
     bench.pass(Duration::from_secs(11));
     let (info, after) = shown(&bench);
@@ -426,14 +426,14 @@ fn configured_path_is_shown_without_source_and_readers() {
     let mut configs = PathTable::default();
     configs.named.insert("live/a".to_owned(), Arc::default());
     bench.sessions.cx.configs = Arc::new(configs);
-    assert_eq!(shown(&bench).0.map(|info| info.home.state), Some("idle"));
+    assert_eq!(shown(&bench).0.map(|info| info.owner.state), Some("idle"));
     assert!(
         bench.sessions.live.kick_path(&mut bench.sessions.cx, "live/a"),
         "there is nothing to end, and the path is known"
     );
     bench.publish();
     assert_eq!(
-        bench.sessions.live.path_table(&bench.sessions.cx).homes,
+        bench.sessions.live.path_table(&bench.sessions.cx).owners,
         [1, 0, 0, 0, 0],
         "shown once"
     );

@@ -7,8 +7,8 @@
 //! Invariant: a sum never decreases, whichever readers or sources end between two questions.
 //! Bound: the paths and sources of a shard, once for each question.
 
-use crate::live::core::info::HomeInfo;
-use crate::live::core::message::{Ask, ToHome};
+use crate::live::core::info::OwnerInfo;
+use crate::live::core::message::{Ask, ToOwner};
 use crate::live::desk::Live;
 use crate::live::readers::reader::reader_info;
 use crate::live::sources::info::totals_of;
@@ -39,19 +39,19 @@ impl Live {
             .configs
             .named
             .keys()
-            .filter(|path| !self.hub.registry.knows(path) && self.hub.is_home_of(cx, path));
+            .filter(|path| !self.hub.registry.knows(path) && self.hub.is_owner_of(cx, path));
         for state in known.chain(unknown.map(|_| "idle")) {
             if let Some(place) = PATH_STATES.iter().position(|known| *known == state) {
-                table.homes[place] += 1;
+                table.owners[place] += 1;
             }
         }
         table
     }
 
-    /// Ends source and readers of a path with its home here, for an operator. False when the path
+    /// Ends source and readers of a path with its owner here, for an operator. False when the path
     /// is unknown.
     pub fn kick_path(&mut self, cx: &mut Cx, path: &str) -> bool {
-        let is_known = self.home_info(cx, path).is_some();
+        let is_known = self.owner_info(cx, path).is_some();
         if is_known {
             tracing::info!(
                 code = "HE-I303",
@@ -60,16 +60,16 @@ impl Live {
                 "path {path} ended by an operator"
             );
             let (path, ask) = (path.into(), Ask::Kick);
-            self.hub.registry.handle(ToHome { path, ask }, cx.now);
+            self.hub.registry.handle(ToOwner { path, ask }, cx.now);
             self.settle_live(cx);
         }
         is_known
     }
 
-    /// A path with its home here; a configured path is known before a client wants the path.
-    pub(crate) fn home_info(&self, cx: &Cx, path: &str) -> Option<HomeInfo> {
-        let is_idle = || self.hub.is_home_of(cx, path) && cx.configs.named.contains_key(path);
-        self.hub.registry.info(path).or_else(|| is_idle().then(|| HomeInfo::idle(path)))
+    /// A path with its owner here; a configured path is known before a client wants the path.
+    pub(crate) fn owner_info(&self, cx: &Cx, path: &str) -> Option<OwnerInfo> {
+        let is_idle = || self.hub.is_owner_of(cx, path) && cx.configs.named.contains_key(path);
+        self.hub.registry.info(path).or_else(|| is_idle().then(|| OwnerInfo::idle(path)))
     }
 
     /// Figures of a session.

@@ -156,11 +156,11 @@ impl PathSeries {
     /// All families, in the order of their table.
     pub(super) fn families(&mut self) -> Vec<MetricFamily> {
         let (paths, other) = self.sums();
-        let homes = |state: usize| self.shards.iter().map(|shard| shard.homes[state]).sum();
+        let owners = |state: usize| self.shards.iter().map(|shard| shard.owners[state]).sum();
         let states = PATH_STATES
             .iter()
             .enumerate()
-            .map(|(place, state)| sample(&["state"], &[state], MetricType::GAUGE, homes(place)));
+            .map(|(place, state)| sample(&["state"], &[state], MetricType::GAUGE, owners(place)));
         let states = family_of(PATHS.0, PATHS.1, MetricType::GAUGE, states.collect());
         let families = PATH_FAMILIES.iter().map(|family| {
             let paths = paths.iter().map(|(name, numbers)| (&**name, numbers));

@@ -38,7 +38,7 @@ pub const DROPS: [&str; 9] = [
 /// Why readers skip, in the order of `live::core::reader::SkipReason`.
 pub const SKIPS: [&str; 3] = ["tcp_window", "lag_budget", "evicted"];
 
-/// States of a path at its home.
+/// States of a path at its owner.
 pub const PATH_STATES: [&str; 5] = ["live", "held", "starting", "failed", "idle"];
 
 /// Sums of a path. All of them only grow.
@@ -118,8 +118,8 @@ impl PathNumbers {
 pub struct PathTallies {
     named: HashMap<Arc<str>, PathNumbers>,
     other: PathNumbers,
-    /// Paths that have their home on the shard, by [`PATH_STATES`].
-    pub homes: [u64; PATH_STATES.len()],
+    /// Paths that have their owner on the shard, by [`PATH_STATES`].
+    pub owners: [u64; PATH_STATES.len()],
 }
 
 impl PathTallies {

@@ -211,7 +211,7 @@ mod tests {
     use crate::base::ids::{RtpTs, SeqNo, Ssrc};
     use crate::base::time::Mono;
     use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
-    use crate::live::core::message::{Ask, ToHome};
+    use crate::live::core::message::{Ask, ToOwner};
     use crate::poll::task::{OpenFailure, Outcome, TaskOwner};
 
     fn done(number: u64) -> TaskDone {
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn packets_of_live_paths_leave_room_for_what_must_not_be_lost() {
         let inbox = Inbox::new(1).unwrap();
-        let message = |ask| LiveMessage::ToHome(ToHome { path: "live/a".into(), ask });
+        let message = |ask| LiveMessage::ToOwner(ToOwner { path: "live/a".into(), ask });
         let mut builder = BatchBuilder::default();
         let (ssrc, seq, ts) = (Ssrc(1), SeqNo(1), RtpTs(1));
         let (marker, is_sync, bytes) = (false, false, &[0; 20]);

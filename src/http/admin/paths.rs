@@ -9,7 +9,7 @@
 //! and slashes may be. Of a POST the part behind the last colon is the verb, so that names may have
 //! colons too.
 //!
-//! What a home does not know is gathered from all shards: the source's numbers, readers elsewhere.
+//! What an owner does not know is gathered from all shards: the source's numbers, readers elsewhere.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -41,8 +41,8 @@ pub(super) async fn list(
     let Query(query) = query.map_err(bad_query)?;
     let limit = SESSIONS_PAGE.limit(query.limit)?;
     let mut paths = merge(parts(&api, None).await?);
-    paths.retain(|info| query.cursor.as_ref().is_none_or(|cursor| *cursor < info.home.path));
-    let next_cursor = paging::cut(&mut paths, limit, |info| &info.home.path);
+    paths.retain(|info| query.cursor.as_ref().is_none_or(|cursor| *cursor < info.owner.path));
+    let next_cursor = paging::cut(&mut paths, limit, |info| &info.owner.path);
     Ok(Json(json!({ "paths": paths, "next_cursor": next_cursor })))
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn act(
 /// again: at once when it always is, otherwise for the next reader.
 async fn kick(api: &Api, name: &str) -> Result<Kicked, Problem> {
     let path = find(api, name).await?;
-    let answer = api.view.kick_path(&path.home.path).ok_or_else(|| no_path(name))?;
+    let answer = api.view.kick_path(&path.owner.path).ok_or_else(|| no_path(name))?;
     match timeout(api.answer_timeout, answer).await {
         Ok(Ok(true)) => Ok(Kicked { kicked: true, path }),
         Ok(Ok(false)) => Err(no_path(name)),
@@ -90,7 +90,7 @@ async fn kick(api: &Api, name: &str) -> Result<Kicked, Problem> {
 async fn find(api: &Api, name: &str) -> Result<PathInfo, Problem> {
     let name = without_empty_segments(name);
     let found = merge(parts(api, Some(&name)).await?);
-    found.into_iter().find(|info| info.home.path == name).ok_or_else(|| no_path(&name))
+    found.into_iter().find(|info| info.owner.path == name).ok_or_else(|| no_path(&name))
 }
 
 /// What all shards know of all paths or of one, page by page. A shard that is gone knows nothing.

@@ -1,4 +1,4 @@
-//! Repetition of requests to homes that were not answered.
+//! Repetition of requests to owners that were not answered.
 
 use std::time::Duration;
 

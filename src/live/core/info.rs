@@ -1,12 +1,12 @@
 //! Figures of paths, their sources and their readers, as the API shows them.
 //!
 //! ```text
-//!  home's shard --HomeInfo--.
+//!  owner's shard --OwnerInfo--.
 //!  source's shard --SourceInfo--> PathPart each --merge--> PathInfo each path
 //!  readers' shards --ReadersInfo--'
 //! ```
-//! Invariant: a path is shown while its home knows it; what other shards still say of a path that
-//! its home has forgotten is left out.
+//! Invariant: a path is shown while its owner knows it; what other shards still say of a path that
+//! its owner has forgotten is left out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use crate::live::core::reader::{Reader, SkipReason};
 use crate::live::core::source::SourceCounts;
 use crate::metrics::paths::{DROPS, PathTotals, SKIPS};
 
-/// A path as its home knows it.
+/// A path as its owner knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HomeInfo {
+pub struct OwnerInfo {
     /// Name of the path.
     pub path: String,
     /// `live`, `held` (its source has ended, readers wait), `starting`, `failed` (the source is
@@ -35,7 +35,7 @@ pub struct HomeInfo {
     pub retry_after_s: Option<u64>,
     /// Shard of the source.
     pub source_shard: Option<u8>,
-    /// Sources that the path has had since its home knows it.
+    /// Sources that the path has had since its owner knows it.
     pub sources_seen: u32,
     /// Number of tracks.
     pub tracks: usize,
@@ -51,7 +51,7 @@ pub struct HomeInfo {
     pub group: Option<String>,
 }
 
-impl HomeInfo {
+impl OwnerInfo {
     /// A configured path without a source or a reader yet.
     #[must_use]
     pub fn idle(path: &str) -> Self {
@@ -161,8 +161,8 @@ pub struct ReadersInfo {
 pub struct PathPart {
     /// Name of the path.
     pub path: Arc<str>,
-    /// Figures of the home, on the home's shard.
-    pub home: Option<HomeInfo>,
+    /// Figures of the owner, on the owner's shard.
+    pub owner: Option<OwnerInfo>,
     /// Figures of the source, on the source's shard.
     pub source: Option<SourceInfo>,
     /// Readers on this shard.
@@ -184,8 +184,8 @@ pub struct PathsPage {
 /// Start of a page of paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathsPlace {
-    /// With the homes after this name.
-    Homes(Option<Arc<str>>),
+    /// With the owners after this name.
+    Owners(Option<Arc<str>>),
     /// With the sources after this number.
     Sources(Option<u32>),
     /// With the readers of a path.
@@ -203,7 +203,7 @@ pub enum PathsPlace {
 
 impl Default for PathsPlace {
     fn default() -> Self {
-        Self::Homes(None)
+        Self::Owners(None)
     }
 }
 
@@ -212,16 +212,16 @@ impl PathPart {
     #[must_use]
     pub fn new(path: Arc<str>) -> Self {
         let (readers, totals) = (ReadersInfo::default(), PathTotals::default());
-        Self { path, home: None, source: None, readers, totals }
+        Self { path, owner: None, source: None, readers, totals }
     }
 }
 
 /// A path as all shards together know it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PathInfo {
-    /// Figures of the home.
+    /// Figures of the owner.
     #[serde(flatten)]
-    pub home: HomeInfo,
+    pub owner: OwnerInfo,
     /// Figures of the source.
     pub source: Option<SourceInfo>,
     /// Readers on all shards.
@@ -243,7 +243,7 @@ pub fn merge(parts: Vec<PathPart>) -> Vec<PathInfo> {
     for part in parts {
         let name = Arc::clone(&part.path);
         let sum = merged.entry(Arc::clone(&name)).or_insert_with(|| PathPart::new(name));
-        sum.home = part.home.or_else(|| sum.home.take());
+        sum.owner = part.owner.or_else(|| sum.owner.take());
         sum.source = newer(sum.source.take(), part.source);
         sum.readers.add(&part.readers);
         sum.totals.add(&part.totals);
@@ -253,9 +253,9 @@ pub fn merge(parts: Vec<PathPart>) -> Vec<PathInfo> {
 
 impl PathInfo {
     fn of(part: PathPart) -> Option<Self> {
-        let PathPart { home, source, readers, totals, .. } = part;
+        let PathPart { owner, source, readers, totals, .. } = part;
         Some(Self {
-            home: home?,
+            owner: owner?,
             source,
             readers,
             packets_sent: by_name(&Carrier::LABELS, &totals.packets_sent),
@@ -407,7 +407,7 @@ mod tests {
     #[test]
     fn parts_of_a_path_from_all_shards_are_merged_by_name() {
         let mut here = part("live/b");
-        here.home = Some(HomeInfo::idle("live/b"));
+        here.owner = Some(OwnerInfo::idle("live/b"));
         here.readers.add_reader(Carrier::Udp, 0.25);
         let mut there = part("live/b");
         there.source = Some(source("192.0.2.3:9", 5.0));
@@ -416,9 +416,9 @@ mod tests {
         there.totals.skips = [3, 0, 1];
         there.totals.packets_sent = [0, 70, 0];
         let mut other = part("live/a");
-        other.home = Some(HomeInfo::idle("live/a"));
+        other.owner = Some(OwnerInfo::idle("live/a"));
         let merged = merge(vec![there, here, other]);
-        let names: Vec<_> = merged.iter().map(|info| info.home.path.as_str()).collect();
+        let names: Vec<_> = merged.iter().map(|info| info.owner.path.as_str()).collect();
         assert_eq!(names, ["live/a", "live/b"]);
         let info = &merged[1];
         assert_eq!(info.source.as_ref().map(|source| source.peer.as_str()), Some("192.0.2.3:9"));
@@ -433,10 +433,10 @@ mod tests {
         let mut late = part("live/a");
         late.source = Some(source("192.0.2.3:9", 5.0));
         assert!(merge(vec![late.clone()]).is_empty());
-        let mut home = part("live/a");
-        home.home = Some(HomeInfo::idle("live/a"));
-        home.source = Some(source("192.0.2.4:9", 0.5));
-        let merged = merge(vec![late, home]);
+        let mut owner = part("live/a");
+        owner.owner = Some(OwnerInfo::idle("live/a"));
+        owner.source = Some(source("192.0.2.4:9", 0.5));
+        let merged = merge(vec![late, owner]);
         assert_eq!(merged[0].source.as_ref().map(|source| source.age_s), Some(0.5));
     }
 }

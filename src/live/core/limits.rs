@@ -120,17 +120,17 @@ pub const RETRANSMIT_SHARE: u32 = 10;
 /// Retransmissions that a reader may save up: a lost burst of a frame.
 pub const RETRANSMIT_BURST: u32 = 64;
 
-/// A request to a home without an answer is repeated after this, then after twice as long, up to
+/// A request to an owner without an answer is repeated after this, then after twice as long, up to
 /// `ASK_AGAIN_MAX`: a full inbox is empty again within a turn or two.
 pub const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Longest wait before a request is repeated: a home that does not answer for this long hangs.
+/// Longest wait before a request is repeated: an owner that does not answer for this long hangs.
 pub const ASK_AGAIN_MAX: Duration = Duration::from_secs(8);
 
-/// Interval at which shards tell homes what they hold and listen to: the next message makes a lost
+/// Interval at which shards tell owners what they hold and listen to: the next message makes a lost
 /// one good.
 pub const RENEW_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A home gives up a publisher or a listening shard without a renewal for this long: several
+/// An owner gives up a publisher or a listening shard without a renewal for this long: several
 /// renewals in a row were lost, or the message of its end.
 pub const LEASE: Duration = Duration::from_secs(30);

@@ -1,14 +1,14 @@
 //! Messages between shards about paths. All of them pass through the inboxes, in order.
 //!
 //! ```text
-//!  source's shard --Claim, Feed, Describe, Release--> home --Granted, Refused, Evicted, .. -> back
-//!  reader's shard --Subscribe, WantSync, ..---------> home --Subscribed, Batch, Described, ..->
+//!  source's shard --Claim, Feed, Describe, Release--> owner --Granted, Refused, Evicted, .. -> back
+//!  reader's shard --Subscribe, WantSync, ..---------> owner --Subscribed, Batch, Described, ..->
 //! ```
-//! A message to a home names the path; [`home_of`] gives the home's shard. A message back to a
+//! A message to an owner names the path; [`owner_of`] gives the owner's shard. A message back to a
 //! source names the source by its number on its shard. DESIGN section 5.1.
 //!
-//! A batch is one `Arc` in different envelopes: `Feed` carries the claim, which the home checks;
-//! `Batch` carries none, because only the home sends it. So no shard can take one for the other.
+//! A batch is one `Arc` in different envelopes: `Feed` carries the claim, which the owner checks;
+//! `Batch` carries none, because only the owner sends it. So no shard can take one for the other.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -23,14 +23,14 @@ use crate::live::core::ring::RingLimits;
 
 /// The shard that owns a path: every shard computes the same answer without asking.
 #[must_use]
-pub fn home_of(path: &str, shard_count: u8) -> ShardId {
+pub fn owner_of(path: &str, shard_count: u8) -> ShardId {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
     let place = hasher.finish() % u64::from(shard_count.max(1));
     ShardId(u8::try_from(place).unwrap_or(0))
 }
 
-/// A source as known to its home.
+/// A source as known to its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SourceRef {
     /// Shard of the source.
@@ -52,7 +52,7 @@ pub enum SourceKind {
 }
 
 /// The configuration of a path as a shard has read it. A shard sends the rules along with each
-/// message to a home. The home's shard puts its own rules in their place: of two shards that read
+/// message to an owner. The owner's shard puts its own rules in their place: of two shards that read
 /// a new configuration, one is first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathRules {
@@ -80,16 +80,16 @@ impl Default for PathRules {
     }
 }
 
-/// A message to the home of `path`.
+/// A message to the owner of `path`.
 #[derive(Debug)]
-pub struct ToHome {
+pub struct ToOwner {
     /// Name of the path.
     pub path: Arc<str>,
     /// Request or notification.
     pub ask: Ask,
 }
 
-/// A request or a notification to a home.
+/// A request or a notification to an owner.
 #[derive(Debug)]
 pub enum Ask {
     /// A source requests the path.
@@ -211,7 +211,7 @@ impl Ask {
     }
 }
 
-/// A message from a home to a shard about a path.
+/// A message from an owner to a shard about a path.
 #[derive(Debug)]
 pub enum ToShard {
     /// The source holds the path from now on.
@@ -283,9 +283,9 @@ pub enum ToShard {
 /// A message from one shard to another.
 #[derive(Debug)]
 pub enum LiveMessage {
-    /// To a home on the receiving shard.
-    ToHome(ToHome),
-    /// From a home on the sending shard.
+    /// To an owner on the receiving shard.
+    ToOwner(ToOwner),
+    /// From an owner on the sending shard.
     ToShard {
         /// Name of the path.
         path: Arc<str>,
@@ -302,7 +302,7 @@ impl LiveMessage {
     pub fn is_packets(&self) -> bool {
         matches!(
             self,
-            Self::ToHome(ToHome { ask: Ask::Feed { .. }, .. })
+            Self::ToOwner(ToOwner { ask: Ask::Feed { .. }, .. })
                 | Self::ToShard { note: ToShard::Batch(_), .. }
         )
     }
@@ -319,7 +319,7 @@ pub enum RefusedError {
     /// A publisher asks for a path that is fetched, or a fetched source for one that is not.
     #[error("the path is configured for another kind of source")]
     NotPublished,
-    /// The home's shard has `PATHS_MAX` paths.
+    /// The owner's shard has `PATHS_MAX` paths.
     #[error("too many paths")]
     TooManyPaths,
     /// No source feeds the path.
@@ -335,16 +335,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn home_is_the_same_everywhere_and_paths_are_spread() {
+    fn owner_is_the_same_everywhere_and_paths_are_spread() {
         let mut counts = [0; 4];
         for n in 0..400 {
             let name = format!("live/cam{n}");
-            let home = home_of(&name, 4);
-            assert_eq!(home, home_of(&name.clone(), 4));
-            counts[usize::from(home.0)] += 1;
+            let owner = owner_of(&name, 4);
+            assert_eq!(owner, owner_of(&name.clone(), 4));
+            counts[usize::from(owner.0)] += 1;
         }
         assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
-        assert_eq!(home_of("live/cam1", 1), ShardId(0));
-        assert_eq!(home_of("live/cam1", 0), ShardId(0));
+        assert_eq!(owner_of("live/cam1", 1), ShardId(0));
+        assert_eq!(owner_of("live/cam1", 0), ShardId(0));
     }
 }

@@ -1,7 +1,7 @@
 //! Live paths: packets of one source are sent to any number of readers, on any number of shards.
 //!
 //! ```text
-//!  shard of the publisher          home shard of the path          each shard with readers
+//!  shard of the publisher          owner shard of the path          each shard with readers
 //!  [source]  -> [batch]   --Feed-> [registry] + [ring]   --Batch-> [path]: [ring], [reader]s
 //!   latch, clock, reception         who feeds, who listens          start, switch, retransmit
 //! ```
@@ -14,7 +14,7 @@
 //! - [`source`]: turns a publisher's packets into batches; with [`demux`], [`latch`] and
 //!   [`ssrc_latch`] (foreign senders), [`clock`] (RTP time and wall clock), [`reception`] (reports)
 //!   and [`liveness`]
-//! - [`registry`]: the homes of paths; [`message`]: messages between shards
+//! - [`registry`]: the owners of paths; [`message`]: messages between shards
 //! - [`paths`]: the paths that a shard listens to; [`path`]: one path; with [`reader`] (the
 //!   position of each reader), [`start`] (where and how fast a reader begins), [`switch`] (sequence
 //!   numbers and time across a break), [`retransmit`], and [`refresh`] (requests for key frames,

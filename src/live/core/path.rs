@@ -170,7 +170,7 @@ pub enum PathError {
 }
 
 impl LivePath {
-    /// A path with the snapshot that the home sent.
+    /// A path with the snapshot that the owner sent.
     #[must_use]
     pub fn new(
         name: Arc<str>,
@@ -234,7 +234,7 @@ impl LivePath {
     /// A batch has arrived: readers that wait for a batch become ready.
     pub fn push(&mut self, batch: Arc<PacketBatch>, now: Mono) {
         if batch.generation() != self.generation {
-            // The batch is of an earlier source: the home announces a new source first.
+            // The batch is of an earlier source: the owner announces a new source first.
             return;
         }
         self.ring.push(batch, now);

@@ -13,7 +13,7 @@
 //! A path has a key, so that work for a run or a reader looks up no name. Paths with readers to
 //! serve are on a list, so that the other paths cost nothing.
 //!
-//! Invariants: the home is asked once for a path, however many waiters there are; each waiter is
+//! Invariants: the owner is asked once for a path, however many waiters there are; each waiter is
 //! answered once; batches of a path that is not here are dropped: they are from before its release.
 //! Bounds: `PATHS_MAX` paths, `WAITERS_MAX` waiters for one path. DESIGN section 5.1.
 
@@ -44,7 +44,7 @@ pub struct LivePaths {
 
 #[derive(Debug)]
 enum Entry {
-    /// The home has not answered. The caller names the waiters by numbers that grow.
+    /// The owner has not answered. The caller names the waiters by numbers that grow.
     Asked { waiters: BTreeSet<u64>, limits: PathLimits, again: Again },
     /// The shard listens: `place` is an index into `here`.
     Here { place: usize, wanted: Mono, sets: SetsWait },
@@ -65,13 +65,13 @@ pub enum Wanted {
     Here,
     /// The waiter is answered by `Told::Answer`.
     Asked,
-    /// The waiter is answered by `Told::Answer`, and the home is to be sent `Ask::Subscribe`.
+    /// The waiter is answered by `Told::Answer`, and the owner is to be sent `Ask::Subscribe`.
     Ask,
     /// The shard has `PATHS_MAX` paths, or the path has `WAITERS_MAX` waiters.
     TooMany,
 }
 
-/// Effect of a home's message, for the caller to carry out.
+/// Effect of an owner's message, for the caller to carry out.
 #[derive(Debug)]
 pub enum Told {
     /// Nothing.
@@ -270,7 +270,7 @@ impl LivePaths {
         }
     }
 
-    /// Handles a message from a home.
+    /// Handles a message from an owner.
     pub fn handle(&mut self, name: &Arc<str>, note: ToShard, now: Mono) -> Told {
         match note {
             ToShard::Subscribed { generation, description, snapshot } => {
@@ -360,7 +360,7 @@ impl LivePaths {
                 waiters: sets.waiters.into_iter().collect(),
             },
             Some(asked @ Entry::Asked { .. }) => {
-                // The end is that of an earlier subscription; the home will answer this one.
+                // The end is that of an earlier subscription; the owner will answer this one.
                 self.entries.insert(Arc::clone(name), asked);
                 Told::Nothing
             }
@@ -374,7 +374,7 @@ impl LivePaths {
         !self.entries.is_empty() || !self.strays.is_empty()
     }
 
-    /// Paths without an answer for a while: their homes are to be sent `Ask::Subscribe` again.
+    /// Paths without an answer for a while: their owners are to be sent `Ask::Subscribe` again.
     pub fn unanswered(&mut self, now: Mono) -> Vec<Arc<str>> {
         let entries = self.entries.iter_mut();
         let due = entries.filter_map(|(name, entry)| match entry {
@@ -391,12 +391,12 @@ impl LivePaths {
         strays.drain().filter(|name| !entries.contains_key(name)).collect()
     }
 
-    /// Paths that the shard listens to, for renewal at their homes.
+    /// Paths that the shard listens to, for renewal at their owners.
     pub fn held(&self) -> impl Iterator<Item = (Arc<str>, Generation, Arc<Description>)> {
         self.here.iter().map(|(_, path)| path.held())
     }
 
-    /// Releases paths without readers or recent requests: their homes are to be sent
+    /// Releases paths without readers or recent requests: their owners are to be sent
     /// `Ask::Unsubscribe`. To be called every second or so.
     pub fn sweep(&mut self, now: Mono) -> Vec<Arc<str>> {
         let mut unused = Vec::new();

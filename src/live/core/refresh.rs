@@ -1,8 +1,8 @@
 //! Requests for key frames on behalf of readers, and changes of a path's description.
 //!
 //! ```text
-//!  reader lost a frame (PLI, FIR) --2 s apart--> home --0.5 s apart--> source
-//!  source sends other parameter sets --> new text --> home --> shards that listen
+//!  reader lost a frame (PLI, FIR) --2 s apart--> owner --0.5 s apart--> source
+//!  source sends other parameter sets --> new text --> owner --> shards that listen
 //! ```
 //! Invariant: a changed description keeps its tracks. Present readers continue, because the
 //! parameter sets that they need come in band; new readers get the new description. DESIGN section

@@ -2,12 +2,12 @@
 //! shard.
 //!
 //! ```text
-//!  SETUP ;multicast --first of the shard--> JoinGroup --> home: opens the group (`group_sender`)
+//!  SETUP ;multicast --first of the shard--> JoinGroup --> owner: opens the group (`group_sender`)
 //!     | held <----------- Joined(group) ------------------'
 //!     `--> 200 destination, port, ttl     last one ends --> LeaveGroup
 //! ```
 //! A shard joins once for all of its sessions. These sessions are readers of the path that never
-//! play: they end with the path, and the home sends the packets once. Requests and reports keep
+//! play: they end with the path, and the owner sends the packets once. Requests and reports keep
 //! them alive, as over UDP. Reports are sent to the group, so a shard with sessions listens to the
 //! group.
 //!
@@ -29,7 +29,7 @@
 //! | another | 455 | 455 | 455 |
 //!
 //! Invariants: a shard that has joined leaves once, with its last session. An answer to an earlier
-//! stay changes nothing. A home that has forgotten the shard may choose another group: then the
+//! stay changes nothing. An owner that has forgotten the shard may choose another group: then the
 //! sessions that were told the old group end. Bound: the sessions of a shard, and the commands that
 //! the shard holds. DESIGN section 5.9.
 
@@ -73,7 +73,7 @@ pub enum Delivery {
 /// The multicast groups of one shard.
 #[derive(Debug, Default)]
 pub struct Groups {
-    /// Groups that this shard sends to: those of paths with their home here.
+    /// Groups that this shard sends to: those of paths with their owner here.
     pub(crate) open: HashMap<Arc<str>, OpenGroup>,
     /// Groups that sessions of this shard listen to.
     joined: HashMap<Arc<str>, Membership>,
@@ -94,7 +94,7 @@ struct Membership {
     state: Joining,
     /// Serial that tells answers for this membership from answers for an earlier one.
     serial: u32,
-    /// When the request to the home is repeated.
+    /// When the request to the owner is repeated.
     again: Again,
     /// Sessions by the address of their client, which identifies a report's sender.
     members: HashMap<IpAddr, Vec<u32>>,
@@ -102,7 +102,7 @@ struct Membership {
 
 #[derive(Debug)]
 enum Joining {
-    /// The home has not answered; the waiting commands.
+    /// The owner has not answered; the waiting commands.
     Asked(BTreeSet<u64>),
     Joined(Group),
     /// No group is free; a SETUP asks again a second later.
@@ -118,7 +118,7 @@ impl Groups {
         }
     }
 
-    /// False when the home has answered that no group is free.
+    /// False when the owner has answered that no group is free.
     fn may_join(&self, path: &str) -> bool {
         let is_refused = |known: &Membership| matches!(known.state, Joining::Refused);
         !self.joined.get(path).is_some_and(is_refused)
@@ -131,7 +131,7 @@ impl Groups {
         }
     }
 
-    /// Paths and serials of memberships for which `JoinGroup` is due: the home has not answered for
+    /// Paths and serials of memberships for which `JoinGroup` is due: the owner has not answered for
     /// a while, or a renewal is due.
     pub(crate) fn due_joins(&mut self, now: Mono, is_renewal: bool) -> Vec<(Arc<str>, u32)> {
         let joined = self.joined.iter_mut();
@@ -204,7 +204,7 @@ impl Readers {
         Err(Executed::Later)
     }
 
-    /// The home has answered `JoinGroup`.
+    /// The owner has answered `JoinGroup`.
     pub(crate) fn handle_joined(
         &mut self,
         cx: &mut Cx,
@@ -372,7 +372,7 @@ impl Readers {
         self.handle_reader_report(cx, *first, &feedback);
     }
 
-    /// Sets the SSRCs of a member's streams. The home's shard knows them from its sender. Other
+    /// Sets the SSRCs of a member's streams. The owner's shard knows them from its sender. Other
     /// shards take them from the newest packets, which have these SSRCs until the path changes its
     /// source.
     fn name_streams(&mut self, hub: &Hub, index: u32) {

@@ -33,7 +33,7 @@ use crate::session::outgoing::{Numbers, Outgoing};
 use crate::session::transport::Transport;
 
 impl Readers {
-    /// Starts to send a path with its home here to its group: the first shard has joined.
+    /// Starts to send a path with its owner here to its group: the first shard has joined.
     pub(crate) fn open_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>, group: Group) {
         let address = group.address;
         tracing::info!(code = "HE-I312", %path, group = %address, "multicast group {address} opened");

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! NACK     --> session::feedback --> Action::Resend --> shard --> ring of the path
-//! PLI, FIR --> stream by its SSRC --> home of the path, 2 s apart --> source
+//! PLI, FIR --> stream by its SSRC --> owner of the path, 2 s apart --> source
 //! ```
 //! A report of a lost frame is always taken: FFmpeg sends such reports over RTP/AVP, too.
 //! DESIGN section 5.8.

@@ -1,4 +1,4 @@
-//! Commands that wait for a path until its home has answered.
+//! Commands that wait for a path until its owner has answered.
 //!
 //! ```text
 //!  DESCRIBE, SETUP --hold--> name --take--> executed again, or refused

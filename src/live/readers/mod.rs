@@ -29,7 +29,7 @@
 //! for a source, not for a disk, and they say nothing that depends on it.
 //!
 //! Invariant: every reader that is a session is in the directory; a command that waits for a path
-//! is in `held` until the path's home has answered.
+//! is in `held` until the path's owner has answered.
 //! Bounds: `sessions_max` readers; those of `held`, `crowd` and `recently_closed`.
 
 mod crowd;
@@ -123,7 +123,7 @@ impl Readers {
         }
     }
 
-    /// Executes a held command again, or refuses it, after the home has answered.
+    /// Executes a held command again, or refuses it, after the owner has answered.
     pub(crate) fn resume(&mut self, cx: &mut Cx, waiter: u64, is_refused: bool) {
         let Some(command) = self.held.take(waiter) else { return };
         cx.out.push(if is_refused {
@@ -134,7 +134,7 @@ impl Readers {
         });
     }
 
-    /// Whether the path is here; otherwise the command is held until the home has answered.
+    /// Whether the path is here; otherwise the command is held until the owner has answered.
     pub(crate) fn want_path(
         &mut self,
         cx: &Cx,

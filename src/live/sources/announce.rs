@@ -1,6 +1,6 @@
 //! ANNOUNCE, SETUP and RECORD of a publisher (RFC 2326 s10.3, s10.4, s10.11).
 //!
-//! ANNOUNCE is answered when the home has given the path. Whether the client may publish at all was
+//! ANNOUNCE is answered when the owner has given the path. Whether the client may publish at all was
 //! asked of `access::publish` before.
 //! In SETUP, transport, places and answer are those of `session::transport`. A publisher's own: its
 //! packets are told apart by their address (`live::core::demux`); any mode means record; a
@@ -126,7 +126,7 @@ impl Sources {
         }
     }
 
-    /// Handles a message of a home for a publisher.
+    /// Handles a message of an owner for a publisher.
     pub(crate) fn handle_source_note(
         &mut self,
         cx: &mut Cx,

@@ -1,9 +1,9 @@
 //! The media of a publisher, and the description that readers get.
 //!
 //! ```text
-//!  ANNOUNCE --SDP--> tracks, description ------------------> home
+//!  ANNOUNCE --SDP--> tracks, description ------------------> owner
 //!  packets --peek--> key frame?
-//!              `---> parameter sets --new--> description ---> home, once a second at most
+//!              `---> parameter sets --new--> description ---> owner, once a second at most
 //! ```
 //! Parameter sets in band that differ from the SDP's, or are missing there, replace the SDP's in
 //! the text for new readers (RFC 6184 s8.2.1, RFC 7798 s7.1): a reader needs the sets before its
@@ -162,7 +162,7 @@ impl PublisherTrack {
 }
 
 impl Publisher {
-    /// A message to the home with a new description: when readers were told of other parameter sets
+    /// A message to the owner with a new description: when readers were told of other parameter sets
     /// and the last change is a while ago, or when missing sets are not expected any more. To be
     /// called after packets have arrived, and then every second.
     pub(crate) fn poll_description(&mut self, now: Mono) -> Option<Ask> {

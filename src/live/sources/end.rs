@@ -1,4 +1,4 @@
-//! Ends of publishers: by the client, with the connection, by the home, or from the server's side.
+//! Ends of publishers: by the client, with the connection, by the owner, or from the server's side.
 //!
 //! Invariant: a publisher's last packets are fed before its path is released. DESIGN section 5.6.
 
@@ -38,7 +38,7 @@ impl Sources {
         }
     }
 
-    /// Ends a publisher whose path the home has taken away.
+    /// Ends a publisher whose path the owner has taken away.
     pub(crate) fn evict_publisher(
         &mut self,
         cx: &mut Cx,

@@ -1,8 +1,8 @@
-//! Sources that the server fetches: starts and stops them for the homes of their paths.
+//! Sources that the server fetches: starts and stops them for the owners of their paths.
 //!
 //! ```text
 //!  StartPull --configuration--> rtsp: a client   |   udp, file: sockets that listen
-//!  both --Claim--> home --Granted--> packets --Feed-->   ...   Release | PullFailed
+//!  both --Claim--> owner --Granted--> packets --Feed-->   ...   Release | PullFailed
 //! ```
 //! Invariant: an order to start ends in a claim or in `PullFailed`. DESIGN section 5.6.
 
@@ -20,7 +20,7 @@ use crate::sdp::session::SessionSdp;
 use crate::session::cx::Cx;
 
 impl Sources {
-    /// Starts the source of a path for its home on this shard.
+    /// Starts the source of a path for its owner on this shard.
     pub(crate) fn start_fetch(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         if hub.is_stopping {
             return;
@@ -41,7 +41,7 @@ impl Sources {
         }
     }
 
-    /// The home has granted the path to a fetched source: packets may arrive.
+    /// The owner has granted the path to a fetched source: packets may arrive.
     pub(crate) fn go_on_fetching(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32) {
         let now = cx.now;
         let Some(publisher) = self.publishers.get_mut(&number) else { return };
@@ -63,7 +63,7 @@ impl Sources {
         }
     }
 
-    /// The home has refused the path to a fetched source.
+    /// The owner has refused the path to a fetched source.
     pub(crate) fn fetch_refused(
         &mut self,
         cx: &mut Cx,
@@ -98,7 +98,7 @@ impl Sources {
         self.inputs.handle_opened(cx, hub, number, opened);
     }
 
-    /// Stops the source of a path for its home on this shard.
+    /// Stops the source of a path for its owner on this shard.
     pub(crate) fn stop_fetch(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         if let Some(number) = self.pulls.number_of(path) {
             self.pulls.stop(cx, hub, &mut self.publishers, number);

@@ -1,13 +1,13 @@
 //! The sources of a shard: publishers, cameras that are pulled, inputs that listen.
 //!
 //! ```text
-//!  ANNOUNCE -------------------------------claim--> publishers --packets--> homes of paths
-//!  home --path--> pulls  --number, connection--claim---^
+//!  ANNOUNCE -------------------------------claim--> publishers --packets--> owners of paths
+//!  owner --path--> pulls  --number, connection--claim---^
 //!           `---> inputs --number, datagrams---claim---'
 //! ```
 //! There are three tables because a camera or an input begins before it has a publisher: it claims
 //! its path when its description is known. From then on it is in `publishers` too, under the same
-//! number, and its packets go the way of all packets. A home names a source that it fetches by the
+//! number, and its packets go the way of all packets. An owner names a source that it fetches by the
 //! path: `pulls` and `inputs` find it by one look-up.
 //!
 //! Invariant: a source that feeds a path is in `publishers`, whatever way its packets arrive.

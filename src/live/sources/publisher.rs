@@ -87,9 +87,9 @@ pub struct Publisher {
 /// State of a publisher: see the picture of the module.
 #[derive(Debug)]
 pub(crate) enum PublisherState {
-    /// The home has not answered the claim. The ANNOUNCE that waits for the answer, if any.
+    /// The owner has not answered the claim. The ANNOUNCE that waits for the answer, if any.
     Claiming(Option<(Waiter, Option<u32>)>),
-    /// The home has granted the path.
+    /// The owner has granted the path.
     Announced(Generation),
     /// Packets are accepted.
     Recording(Generation),

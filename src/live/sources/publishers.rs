@@ -1,8 +1,8 @@
-//! The publishers of a shard: claims of their paths, their packets on the way to the homes.
+//! The publishers of a shard: claims of their paths, their packets on the way to the owners.
 //!
 //! ```text
-//!  claim --Claim--> home          packet --> unfed --end of the turn: Describe, Feed--> home
-//!    `--no answer--> due_asks          every 5 s: due_asks --Hold--> home
+//!  claim --Claim--> owner          packet --> unfed --end of the turn: Describe, Feed--> owner
+//!    `--no answer--> due_asks          every 5 s: due_asks --Hold--> owner
 //! ```
 //! Invariants: a number is never used again, so a late message for a source that has ended finds
 //! none. A publisher with packets that are not fed is in `unfed`, once.
@@ -81,7 +81,7 @@ impl Publishers {
 }
 
 impl Publishers {
-    /// Asks the home of a path for it, under a number that was not used before.
+    /// Asks the owner of a path for it, under a number that was not used before.
     pub(crate) fn claim(
         &mut self,
         cx: &mut Cx,
@@ -186,7 +186,7 @@ impl Publishers {
         }
     }
 
-    /// Messages to homes that are due: renewals of what is held, and claims without an answer.
+    /// Messages to owners that are due: renewals of what is held, and claims without an answer.
     pub(crate) fn due_asks(&mut self, cx: &Cx, is_renewal: bool) -> Vec<(Arc<str>, Ask)> {
         let (mut renewals, mut claims) = (Vec::new(), Vec::new());
         for (number, publisher) in &mut self.by_number {

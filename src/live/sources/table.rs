@@ -4,7 +4,7 @@
 //!  path --by_path--> number --by_number--> source
 //! ```
 //! Invariant: a source in the table is found by its number and, while it is the newest one of its
-//! path, by its path. Bound: the paths with their home on this shard.
+//! path, by its path. Bound: the paths with their owner on this shard.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;

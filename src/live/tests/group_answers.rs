@@ -1,5 +1,5 @@
-//! A path whose home is on another shard: in whatever order SETUP requests, the home's answers and
-//! time come, members are told the group that the home sends to.
+//! A path whose owner is on another shard: in whatever order SETUP requests, the owner's answers and
+//! time come, members are told the group that the owner sends to.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::live::core::description::{Description, LiveTrack};
 use crate::live::core::groups::{GroupPool, MulticastSettings};
-use crate::live::core::message::{Ask, LiveMessage, SourceRef, ToHome, ToShard, home_of};
+use crate::live::core::message::{Ask, LiveMessage, SourceRef, ToOwner, ToShard, owner_of};
 use crate::live::core::registry::{Order, Registry};
 use crate::session::transport::Transport;
 
@@ -27,9 +27,9 @@ enum Step {
 
 struct World {
     bench: Bench,
-    home: Registry,
+    owner: Registry,
     path: Arc<str>,
-    asks: VecDeque<ToHome>,
+    asks: VecDeque<ToOwner>,
     notes: VecDeque<ToShard>,
     /// The client of the next SETUP.
     client: u8,
@@ -45,11 +45,11 @@ impl World {
         let range = (Ipv4Addr::new(239, 255, 0, 0), 24);
         let settings = MulticastSettings { range, ..MulticastSettings::default() };
         bench.sessions.live.offer_groups(settings, OWN).unwrap();
-        let name = (0..).map(|n| format!("live/{n}")).find(|name| home_of(name, 2) == ShardId(0));
+        let name = (0..).map(|n| format!("live/{n}")).find(|name| owner_of(name, 2) == ShardId(0));
         let groups = GroupPool::new(range, (8_002, 8), ShardId(0), 2).unwrap();
         let mut world = Self {
             bench,
-            home: Registry::new(Some(groups)),
+            owner: Registry::new(Some(groups)),
             path: name.unwrap().into(),
             asks: VecDeque::new(),
             notes: VecDeque::new(),
@@ -67,11 +67,11 @@ impl World {
         world
     }
 
-    /// Passes messages to the home, and keeps the home's messages to the shard.
+    /// Passes messages to the owner, and keeps the owner's messages to the shard.
     fn tell(&mut self, ask: Ask) {
         let path = Arc::clone(&self.path);
-        self.home.handle(ToHome { path, ask }, self.bench.sessions.cx.now);
-        for order in self.home.out.drain(..) {
+        self.owner.handle(ToOwner { path, ask }, self.bench.sessions.cx.now);
+        for order in self.owner.out.drain(..) {
             if let Order::Tell { shard: OWN, note, .. } = order {
                 self.notes.push_back(note);
             }
@@ -81,7 +81,7 @@ impl World {
     fn settle(&mut self) {
         self.bench.settle();
         for (_, message) in std::mem::take(&mut self.bench.sessions.live.hub.outbox) {
-            if let LiveMessage::ToHome(message) = message {
+            if let LiveMessage::ToOwner(message) = message {
                 self.asks.push_back(message);
             }
         }
@@ -160,7 +160,7 @@ proptest! {
             world.step(Step::AnswerArrives);
         }
         prop_assert!(world.asks.is_empty() && world.notes.is_empty());
-        let sent_to = world.home.infos().first().and_then(|info| info.group.clone());
+        let sent_to = world.owner.infos().first().and_then(|info| info.group.clone());
         for (id, told) in world.members() {
             prop_assert_eq!(Some(told.to_string()), sent_to.clone(), "{:?}", id);
         }

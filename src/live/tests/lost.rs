@@ -1,4 +1,4 @@
-//! Three shards with lost messages between them: a home, publishers and readers elsewhere.
+//! Three shards with lost messages between them: an owner, publishers and readers elsewhere.
 //! Whichever messages are lost, the path is passed on and read in the end, and nothing is left
 //! behind.
 
@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::live::core::message::{LiveMessage, home_of};
+use crate::live::core::message::{LiveMessage, owner_of};
 
 struct Net {
     shards: Vec<Sessions>,
@@ -28,7 +28,7 @@ const SECOND: usize = 2;
 
 impl Net {
     fn new(lost: impl Fn(usize) -> bool + 'static) -> Self {
-        let path = (0..).map(|n| format!("live/{n}")).find(|path| home_of(path, 3) == ShardId(0));
+        let path = (0..).map(|n| format!("live/{n}")).find(|path| owner_of(path, 3) == ShardId(0));
         let shard = |number: u8| {
             let mut sessions = Bench::new().sessions;
             sessions.cx.shard = ShardId(number);
@@ -215,8 +215,8 @@ fn live(lost: impl Fn(usize) -> bool + 'static) -> usize {
     let other = net.read(FIRST, 4, SECOND);
     (0..8).for_each(|_| net.second(Some(SECOND)));
     let path = net.path().to_owned();
-    let home = net.shards[HOME].live.hub.registry.info(&path).unwrap();
-    assert_eq!((home.state, home.source_shard), ("live", Some(2)));
+    let owner = net.shards[HOME].live.hub.registry.info(&path).unwrap();
+    assert_eq!((owner.state, owner.source_shard), ("live", Some(2)));
     assert!(net.is_settled(FIRST, other, SECOND), "who reads on the other shard");
     assert!(net.is_settled(SECOND, reader, SECOND), "who has read from the beginning");
     net.leave(SECOND, 3, reader);

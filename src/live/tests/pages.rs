@@ -61,7 +61,7 @@ fn readers_of_a_path_are_counted_over_pages_and_those_who_stay_are_counted_once(
     let all: u64 = counts.sum();
     assert!(pages.len() > 2 && (2_400..=3_300).contains(&all), "{all} on {}", pages.len());
     let info = merge(pages.into_iter().flatten().collect()).pop().unwrap();
-    assert_eq!((info.home.state, info.source.is_some()), ("live", true));
+    assert_eq!((info.owner.state, info.source.is_some()), ("live", true));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn paths_that_are_configured_are_shown_once_over_pages() {
     shown.dedup();
     assert_eq!(shown.len(), count);
     assert_eq!(
-        bench.sessions.live.path_table(&bench.sessions.cx).homes,
+        bench.sessions.live.path_table(&bench.sessions.cx).owners,
         [0, 0, 0, 0, count as u64]
     );
 }

@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::live::core::groups::MulticastSettings;
-use crate::live::core::message::home_of;
+use crate::live::core::message::owner_of;
 use crate::live::readers::reader::ReaderState;
 use crate::live::sources::publisher::PublisherState;
 
@@ -190,7 +190,7 @@ fn publisher_at(way: Way, state: &str) -> Column {
         // The path's owner is another shard, which does not answer.
         bench.sessions.live.hub.shard_count = 2;
         let mut names = (0..).map(|n| format!("live/{n}"));
-        let name = names.find(|name| home_of(name, 2) == ShardId(1)).unwrap();
+        let name = names.find(|name| owner_of(name, 2) == ShardId(1)).unwrap();
         url = format!("rtsp://h/{name}");
     }
     let answer = bench.request(from, Method::Announce, &url, None, (&[], TWO_TRACKS));

@@ -288,7 +288,7 @@ fn table(path: &str, received: u64, lost: u64) -> PathTallies {
     let numbers = table.numbers_mut(path);
     (numbers.totals.packets_received, numbers.totals.packets_lost) = (received, lost);
     (numbers.sources, numbers.readers) = (1, [2, 0, 0]);
-    table.homes = [1, 0, 0, 0, 0];
+    table.owners = [1, 0, 0, 0, 0];
     table
 }
 

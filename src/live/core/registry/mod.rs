@@ -1,4 +1,4 @@
-//! The homes of the paths that a shard owns: source, listening shards and ring of each path.
+//! The owners of the paths that a shard owns: source, listening shards and ring of each path.
 //!
 //! ```text
 //!            Claim                  Release, silence
@@ -11,7 +11,7 @@
 //! that listens gets every batch from its snapshot on, once, in order.
 //! Bounds: `PATHS_MAX` paths; a shard is in each list of a path once. DESIGN sections 5.1, 5.6.
 
-mod home;
+mod owner;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -22,15 +22,15 @@ use crate::base::time::Mono;
 use crate::live::core::batch::Generation;
 use crate::live::core::description::Description;
 use crate::live::core::groups::{Group, GroupPool};
-use crate::live::core::info::HomeInfo;
+use crate::live::core::info::OwnerInfo;
 use crate::live::core::limits::{LEASE, PATHS_MAX};
-use crate::live::core::message::{Ask, PathRules, RefusedError, SourceRef, ToHome, ToShard};
-use crate::live::core::registry::home::{Home, State};
+use crate::live::core::message::{Ask, PathRules, RefusedError, SourceRef, ToOwner, ToShard};
+use crate::live::core::registry::owner::{PathOwner, State};
 
-/// Effects of the homes, to be applied by the shard in this order.
+/// Effects of the owners, to be applied by the shard in this order.
 #[derive(Debug)]
 pub enum Order {
-    /// Sends a message to a shard; the home's own shard gets the message without the inbox.
+    /// Sends a message to a shard; the owner's own shard gets the message without the inbox.
     Tell {
         /// The shard.
         shard: ShardId,
@@ -51,11 +51,11 @@ pub enum Order {
     Timer(Arc<str>, Mono),
 }
 
-/// The homes of one shard: see the module.
+/// The owners of one shard: see the module.
 #[derive(Debug)]
 pub struct Registry {
     /// Sorted by name, because listings go page by page.
-    homes: BTreeMap<Arc<str>, Home>,
+    owners: BTreeMap<Arc<str>, PathOwner>,
     groups: Option<GroupPool>,
     /// Counter of the grants of all paths, so that batches for an earlier life of a path are stale.
     generation: Generation,
@@ -67,12 +67,12 @@ impl Registry {
     /// A registry without paths. Without `groups` there is no multicast.
     #[must_use]
     pub fn new(groups: Option<GroupPool>) -> Self {
-        Self { homes: BTreeMap::new(), groups, generation: Generation(0), out: Vec::new() }
+        Self { owners: BTreeMap::new(), groups, generation: Generation(0), out: Vec::new() }
     }
 
     /// Handles a message for a path of this shard.
-    pub fn handle(&mut self, message: ToHome, now: Mono) {
-        let ToHome { path, ask } = message;
+    pub fn handle(&mut self, message: ToOwner, now: Mono) {
+        let ToOwner { path, ask } = message;
         match ask {
             Ask::Claim { source, description, is_pulled, rules } => {
                 if let Err(why) = self.claim(&path, source, description, is_pulled, rules, now) {
@@ -81,8 +81,8 @@ impl Registry {
                 }
             }
             Ask::Open { rules } => {
-                if let Ok(mut home) = self.home_mut(&path, rules) {
-                    home.start_pull(now);
+                if let Ok(mut owner) = self.owner_mut(&path, rules) {
+                    owner.start_pull(now);
                     self.collect(&path);
                 }
             }
@@ -90,131 +90,131 @@ impl Registry {
             Ask::JoinGroup { shard, serial } => self.join(path, shard, serial, now),
             Ask::LeaveGroup { shard } => self.leave(&path, shard),
             Ask::Feed { generation, batch } => {
-                self.with(&path, |home, out| home.feed(generation, batch, now, out));
+                self.with(&path, |owner, out| owner.feed(generation, batch, now, out));
             }
             Ask::Describe { generation, description } => {
-                self.with(&path, |home, out| home.redescribe(generation, &description, out));
+                self.with(&path, |owner, out| owner.redescribe(generation, &description, out));
             }
-            Ask::Hold { source, generation, description } if self.homes.contains_key(&path) => {
-                self.with(&path, |home, out| {
-                    home.renew_source(source, generation, &description, now, out);
+            Ask::Hold { source, generation, description } if self.owners.contains_key(&path) => {
+                self.with(&path, |owner, out| {
+                    owner.renew_source(source, generation, &description, now, out);
                 });
             }
             Ask::Hold { source, .. } => {
                 let note = ToShard::Evicted { number: source.number, is_overridden: false };
                 self.out.push(Order::Tell { shard: source.shard, path, note });
             }
-            Ask::Listen { shard, generation, description } if self.homes.contains_key(&path) => {
-                self.with(&path, |home, out| {
-                    home.renew_listener(shard, generation, &description, out);
+            Ask::Listen { shard, generation, description } if self.owners.contains_key(&path) => {
+                self.with(&path, |owner, out| {
+                    owner.renew_listener(shard, generation, &description, out);
                 });
             }
             Ask::Listen { shard, .. } => {
                 self.out.push(Order::Tell { shard, path, note: ToShard::Ended });
             }
             Ask::Release { generation } => {
-                self.with(&path, |home, out| {
-                    if matches!(home.state, State::Fed(_)) && home.generation == generation {
-                        home.lose(now, out);
+                self.with(&path, |owner, out| {
+                    if matches!(owner.state, State::Fed(_)) && owner.generation == generation {
+                        owner.lose(now, out);
                     }
                 });
             }
-            Ask::Configure { rules, is_other_source } => self.with(&path, |home, out| {
-                home.configure(rules, is_other_source, now, out);
+            Ask::Configure { rules, is_other_source } => self.with(&path, |owner, out| {
+                owner.configure(rules, is_other_source, now, out);
             }),
             Ask::PullFailed { reason } => {
-                self.with(&path, |home, out| home.pull_failed(reason, now, out));
+                self.with(&path, |owner, out| owner.pull_failed(reason, now, out));
             }
             Ask::Unsubscribe { shard } => {
-                self.with(&path, |home, out| home.unsubscribe(shard, now, out));
+                self.with(&path, |owner, out| owner.unsubscribe(shard, now, out));
             }
-            Ask::WantSync => self.with(&path, |home, out| home.want_sync(now, out)),
-            Ask::Kick => self.with(&path, |home, out| home.kick(now, out)),
+            Ask::WantSync => self.with(&path, |owner, out| owner.want_sync(now, out)),
+            Ask::Kick => self.with(&path, |owner, out| owner.kick(now, out)),
         }
     }
 
     /// The time of an `Order::Timer` has come.
     pub fn handle_timer(&mut self, path: &Arc<str>, now: Mono) {
         let is_gone = |(_, heard): &&(ShardId, Mono)| now.since(*heard) >= LEASE;
-        let members = self.homes.get(path).and_then(|home| home.group.as_ref());
+        let members = self.owners.get(path).and_then(|owner| owner.group.as_ref());
         let gone: Vec<ShardId> = members
             .map(|(_, members)| members.iter().filter(is_gone).map(|(shard, _)| *shard).collect())
             .unwrap_or_default();
         for shard in gone {
             self.leave(path, shard);
         }
-        self.with(path, |home, out| home.handle_timer(now, out));
+        self.with(path, |owner, out| owner.handle_timer(now, out));
     }
 
     /// Number of paths.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.homes.len()
+        self.owners.len()
     }
 
     /// Names of all paths.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.homes.keys()
+        self.owners.keys()
     }
 
     /// Names of the paths after `after`, in order; of all paths without it.
     pub fn names_behind(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<str>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.homes.range::<str, _>((from, Bound::Unbounded)).map(|(name, _)| name)
+        self.owners.range::<str, _>((from, Bound::Unbounded)).map(|(name, _)| name)
     }
 
-    /// Whether the path has a home here.
+    /// Whether the path has an owner here.
     #[must_use]
     pub fn knows(&self, path: &str) -> bool {
-        self.homes.contains_key(path)
+        self.owners.contains_key(path)
     }
 
-    /// States of all paths, as `HomeInfo` has them.
+    /// States of all paths, as `OwnerInfo` has them.
     pub fn states(&self) -> impl Iterator<Item = &'static str> {
-        self.homes.values().map(Home::shown_state)
+        self.owners.values().map(PathOwner::shown_state)
     }
 
     /// Figures of a path.
     #[must_use]
-    pub fn info(&self, path: &str) -> Option<HomeInfo> {
-        self.homes.get(path).map(Home::info)
+    pub fn info(&self, path: &str) -> Option<OwnerInfo> {
+        self.owners.get(path).map(PathOwner::info)
     }
 
     /// Figures of all paths.
     #[cfg(test)]
-    pub(crate) fn infos(&self) -> Vec<HomeInfo> {
-        self.homes.values().map(Home::info).collect()
+    pub(crate) fn infos(&self) -> Vec<OwnerInfo> {
+        self.owners.values().map(PathOwner::info).collect()
     }
 
     /// Calls `act` for a path that exists; a path that is not needed afterwards is forgotten.
-    fn with(&mut self, path: &Arc<str>, act: impl FnOnce(&mut Home, &mut Vec<Order>)) {
-        let Some(home) = self.homes.get_mut(path) else { return };
-        act(home, &mut self.out);
+    fn with(&mut self, path: &Arc<str>, act: impl FnOnce(&mut PathOwner, &mut Vec<Order>)) {
+        let Some(owner) = self.owners.get_mut(path) else { return };
+        act(owner, &mut self.out);
         self.collect(path);
     }
 
     /// Forgets a path that is not needed.
     fn collect(&mut self, path: &Arc<str>) {
-        let Some(home) = self.homes.get(path) else { return };
-        if !home.is_needed() {
-            self.homes.remove(path);
+        let Some(owner) = self.owners.get(path) else { return };
+        if !owner.is_needed() {
+            self.owners.remove(path);
         }
     }
 
-    fn home_mut(
+    fn owner_mut(
         &mut self,
         path: &Arc<str>,
         rules: Arc<PathRules>,
-    ) -> Result<HomeAnd<'_>, RefusedError> {
-        if !self.homes.contains_key(path) {
-            if self.homes.len() >= PATHS_MAX {
+    ) -> Result<OwnerAnd<'_>, RefusedError> {
+        if !self.owners.contains_key(path) {
+            if self.owners.len() >= PATHS_MAX {
                 return Err(RefusedError::TooManyPaths);
             }
-            self.homes.insert(Arc::clone(path), Home::new(Arc::clone(path), &rules));
+            self.owners.insert(Arc::clone(path), PathOwner::new(Arc::clone(path), &rules));
         }
-        let home = self.homes.get_mut(path).ok_or(RefusedError::TooManyPaths)?;
-        home.set_rules(rules);
-        Ok(HomeAnd { home, out: &mut self.out })
+        let owner = self.owners.get_mut(path).ok_or(RefusedError::TooManyPaths)?;
+        owner.set_rules(rules);
+        Ok(OwnerAnd { owner, out: &mut self.out })
     }
 
     fn claim(
@@ -226,25 +226,25 @@ impl Registry {
         rules: Arc<PathRules>,
         now: Mono,
     ) -> Result<(), RefusedError> {
-        let known = self.homes.get(path).filter(|home| home.state == State::Fed(source));
-        if let Some(home) = known.filter(|home| home.describes(&description)) {
+        let known = self.owners.get(path).filter(|owner| owner.state == State::Fed(source));
+        if let Some(owner) = known.filter(|owner| owner.describes(&description)) {
             // A repeated claim of the holder: the answer was lost.
-            home.grant_again(source, &mut self.out);
+            owner.grant_again(source, &mut self.out);
             return Ok(());
         }
         let generation = Generation(self.generation.0.wrapping_add(1));
         self.generation = generation;
-        let HomeAnd { home, out } = self.home_mut(path, rules)?;
-        let refused = home.may_claim(source, is_pulled, out);
+        let OwnerAnd { owner, out } = self.owner_mut(path, rules)?;
+        let refused = owner.may_claim(source, is_pulled, out);
         if refused.is_ok() {
-            home.grant(generation, source, description, now, out);
+            owner.grant(generation, source, description, now, out);
         }
         self.collect(path);
         refused
     }
 
     fn subscribe(&mut self, path: Arc<str>, shard: ShardId, rules: Arc<PathRules>, now: Mono) {
-        let refused = match self.home_mut(&path, rules) {
+        let refused = match self.owner_mut(&path, rules) {
             Ok(mut found) => found.subscribe(shard, now),
             Err(why) => Err(why),
         };
@@ -257,8 +257,8 @@ impl Registry {
 
     /// Adds a shard to the path's group; a repetition adds nothing.
     fn join(&mut self, path: Arc<str>, shard: ShardId, serial: u32, now: Mono) {
-        let group = match self.homes.get_mut(&path) {
-            Some(home) => match &mut home.group {
+        let group = match self.owners.get_mut(&path) {
+            Some(owner) => match &mut owner.group {
                 Some((group, members)) => {
                     members.retain(|(member, _)| *member != shard);
                     members.push((shard, now));
@@ -266,10 +266,10 @@ impl Registry {
                 }
                 None => {
                     let taken = self.groups.as_mut().and_then(GroupPool::take);
-                    home.group = taken.map(|group| (group, vec![(shard, now)]));
+                    owner.group = taken.map(|group| (group, vec![(shard, now)]));
                     let opened = taken.map(|group| Order::OpenGroup(Arc::clone(&path), group));
                     self.out.extend(opened);
-                    home.watch_leases(now, &mut self.out);
+                    owner.watch_leases(now, &mut self.out);
                     taken
                 }
             },
@@ -280,14 +280,14 @@ impl Registry {
     }
 
     fn leave(&mut self, path: &Arc<str>, shard: ShardId) {
-        let Some(home) = self.homes.get_mut(path) else { return };
-        let Some((group, members)) = &mut home.group else { return };
+        let Some(owner) = self.owners.get_mut(path) else { return };
+        let Some((group, members)) = &mut owner.group else { return };
         members.retain(|(member, _)| *member != shard);
         if !members.is_empty() {
             return;
         }
         let group = *group;
-        home.group = None;
+        owner.group = None;
         if let Some(pool) = &mut self.groups {
             pool.give_back(group);
         }
@@ -296,19 +296,19 @@ impl Registry {
     }
 }
 
-/// A home with the registry's effects.
-struct HomeAnd<'a> {
-    home: &'a mut Home,
+/// An owner with the registry's effects.
+struct OwnerAnd<'a> {
+    owner: &'a mut PathOwner,
     out: &'a mut Vec<Order>,
 }
 
-impl HomeAnd<'_> {
+impl OwnerAnd<'_> {
     fn start_pull(&mut self, now: Mono) {
-        self.home.start_pull(now, self.out);
+        self.owner.start_pull(now, self.out);
     }
 
     fn subscribe(&mut self, shard: ShardId, now: Mono) -> Result<(), RefusedError> {
-        self.home.subscribe(shard, now, self.out)
+        self.owner.subscribe(shard, now, self.out)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Homes of paths: every effect for the shard, in order, as text.
+//! Owners of paths: every effect for the shard, in order, as text.
 
 mod configured;
 
@@ -27,7 +27,7 @@ impl World {
 
     /// Sends a message about `live/a`; returns its effects.
     fn ask(&mut self, ask: Ask) -> Vec<String> {
-        self.registry.handle(ToHome { path: "live/a".into(), ask }, self.now);
+        self.registry.handle(ToOwner { path: "live/a".into(), ask }, self.now);
         self.orders()
     }
 
@@ -281,7 +281,7 @@ fn number_of_paths_is_bounded() {
         let rules = Arc::clone(&world.rules);
         let (source, description) = (ONE, description("a"));
         let ask = Ask::Claim { source, description, is_pulled: false, rules };
-        world.registry.handle(ToHome { path: format!("live/{n}").into(), ask }, Mono(0));
+        world.registry.handle(ToOwner { path: format!("live/{n}").into(), ask }, Mono(0));
         world.orders()
     };
     for n in 0..PATHS_MAX {
@@ -308,7 +308,7 @@ fn new_description_is_sent_to_subscribed_shards_and_later_subscribers() {
     assert!(say(2, said("a", "newer")).is_empty(), "of a source that does not hold the path");
     assert!(say(1, said("b", "newer")).is_empty(), "of other tracks");
     world.registry.handle(
-        ToHome {
+        ToOwner {
             path: "live/a".into(),
             ask: Ask::Subscribe { shard: ShardId(4), rules: Arc::default() },
         },

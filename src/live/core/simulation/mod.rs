@@ -1,4 +1,4 @@
-//! A deterministic simulation: sources that come and go, a home, two shards, readers of all kinds.
+//! A deterministic simulation: sources that come and go, an owner, two shards, readers of all kinds.
 //!
 //! ```text
 //!  camera: 25 frames/s, sound --lost--> Source --> Registry --> LivePath x 2 --> readers
@@ -23,7 +23,7 @@ use crate::base::time::Mono;
 use crate::live::core::batch::tests::{arrival, packet};
 use crate::live::core::batch::{BatchBuilder, Generation};
 use crate::live::core::clock::ticks_between;
-use crate::live::core::message::home_of;
+use crate::live::core::message::owner_of;
 use crate::live::core::path::{LivePath, Next, PathLimits, ReaderKey};
 use crate::live::core::ring::RingLimits;
 use crate::live::core::simulation::player::Manner;
@@ -285,8 +285,8 @@ fn skip_over_evicted_batches_is_counted_as_eviction_only_if_the_ring_is_short() 
 }
 
 #[test]
-fn home_of_a_path_is_one_of_the_shards() {
-    assert!(home_of(PATH, 2).0 < 2);
+fn owner_of_a_path_is_one_of_the_shards() {
+    assert!(owner_of(PATH, 2).0 < 2);
 }
 
 fn manner() -> impl Strategy<Value = Manner> {
@@ -368,6 +368,6 @@ fn batch_is_one_block_for_all_shards() {
     };
     let (one, two) = (blocks(0), blocks(1));
     assert!(!one.is_empty() && one == two);
-    // The home's ring and the two of the shards.
+    // The owner's ring and the two of the shards.
     assert!(one.values().all(|holders| *holders == 3), "{one:?}");
 }

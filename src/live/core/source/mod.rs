@@ -152,7 +152,7 @@ pub struct Source {
     counts: SourceCounts,
     rate: Rate,
     gaps: Gaps,
-    /// When the home granted the path.
+    /// When the owner granted the path.
     began: Option<Mono>,
     /// SSRC of the server in the receiver reports to the source.
     own_ssrc: Ssrc,
@@ -223,7 +223,7 @@ impl Source {
         true
     }
 
-    /// The home has granted the path to the source.
+    /// The owner has granted the path to the source.
     pub fn grant(&mut self, generation: Generation, now: Mono) {
         (self.generation, self.began) = (Some(generation), Some(now));
         self.liveness = Liveness::new(now);
@@ -258,7 +258,7 @@ impl Source {
         self.counts
     }
 
-    /// When the home granted the path.
+    /// When the owner granted the path.
     #[must_use]
     pub fn began(&self) -> Option<Mono> {
         self.began

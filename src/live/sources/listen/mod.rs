@@ -3,14 +3,14 @@
 //! ```text
 //!  udp://..   --open--> Sniffing --found-----------> Fed    RTP untouched, MPEG-TS packed into RTP
 //!  file:..    --worker reads--> Described --RTP----> Fed
-//!                    home: "starting"                "live" | 10 s without packets: lost, again
+//!                    owner: "starting"                "live" | 10 s without packets: lost, again
 //! ```
 //! When the path is claimed, an input becomes a publisher with the same number, and ends with that
 //! publisher. The path is claimed when packets arrive: until then readers wait and are told of no
 //! tracks that nobody sends. The shard owns the sockets (`Action::OpenInput`).
 //!
 //! Invariants: an order to start ends in a claim or in `PullFailed`; while the sender of a track
-//! sends, packets of other senders are dropped. Bounds: an input for each path with its home here,
+//! sends, packets of other senders are dropped. Bounds: an input for each path with its owner here,
 //! `LIVE_TRACKS_MAX` tracks for each, the datagrams that `sniff` keeps. DESIGN section 5.6.
 
 pub mod plan;
@@ -266,7 +266,7 @@ impl Inputs {
         number
     }
 
-    /// Ends an input that cannot be received: the home tries again after a while.
+    /// Ends an input that cannot be received: the owner tries again after a while.
     fn fail(&mut self, cx: &mut Cx, hub: &mut Hub, number: u32, error: &dyn Display) {
         let Some(input) = self.table.get(number) else { return };
         let path = Arc::clone(&input.path);
@@ -344,7 +344,7 @@ impl Inputs {
         }
     }
 
-    /// Claims the path. Its home is on this shard, so the home answers at once.
+    /// Claims the path. Its owner is on this shard, so the owner answers at once.
     fn claim(
         &self,
         cx: &mut Cx,

@@ -1,5 +1,5 @@
-//! Inputs without sockets: a home's orders and datagrams come in; sockets to open and readers'
-//! paths go out. One shard, which is the home of every path.
+//! Inputs without sockets: an owner's orders and datagrams come in; sockets to open and readers'
+//! paths go out. One shard, which is the owner of every path.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::*;
 use crate::config::paths::{PathConfig, PathTable};
 use crate::config::source::SourceAddress;
 use crate::consumers::testing::{Rig, Room, config};
-use crate::live::core::message::ToHome;
+use crate::live::core::message::ToOwner;
 use crate::live::core::registry::Order;
 use crate::sdp::read::read_session;
 
@@ -20,7 +20,7 @@ const SDP: &str = "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\n\
     m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\na=fmtp:96 packetization-mode=1\n\
     m=audio 5006 RTP/AVP 97\na=rtpmap:97 opus/48000/2\n";
 
-/// A shard that is the home of the path.
+/// A shard that is the owner of the path.
 type Bench = Rig<Inputs>;
 
 /// The sockets of inputs.
@@ -72,7 +72,7 @@ impl Bench {
     fn order(&mut self) {
         let path: Arc<str> = PATH.into();
         let rules = self.sessions.cx.path_rules(&path);
-        self.sessions.live.hub.asks.push(ToHome { path, ask: Ask::Open { rules } });
+        self.sessions.live.hub.asks.push(ToOwner { path, ask: Ask::Open { rules } });
         self.settle();
     }
 

@@ -226,7 +226,7 @@ impl PullClient {
         }
     }
 
-    /// The home has granted the path.
+    /// The owner has granted the path.
     pub(crate) fn handle_granted(&mut self, now: Mono) {
         if self.step == Step::Claim {
             self.set_up(0, now);
@@ -335,7 +335,7 @@ impl PullClient {
         self.out.push(PullOrder::Send(bytes));
     }
 
-    /// Stops: the home does not need the source any more.
+    /// Stops: the owner does not need the source any more.
     pub(crate) fn stop(&mut self) {
         if self.step != Step::Over {
             self.leave();

@@ -101,7 +101,7 @@ pub(crate) enum PullError {
     /// The SDP makes no valid description.
     #[error("invalid description: {0}")]
     Description(#[from] DescriptionError),
-    /// The home has refused the path.
+    /// The owner has refused the path.
     #[error("{0}")]
     NotGranted(RefusedError),
     /// The camera insists on a transport that was not requested and cannot be used.

@@ -1,7 +1,7 @@
 //! Joins a pull client to its path, its connection and its packets.
 //!
 //! ```text
-//!  home --StartPull--> [client] --Connect, Write, HangUp--> shard --> camera's connection
+//!  owner --StartPull--> [client] --Connect, Write, HangUp--> shard --> camera's connection
 //!    ^                    |  `--Claim--> publisher (`Way::Pulled`) <--packets-- both
 //!    `----PullFailed------'
 //! ```
@@ -72,7 +72,7 @@ impl OfPath for Pull {
 }
 
 impl Pulls {
-    /// Starts to pull a camera for a home on this shard.
+    /// Starts to pull a camera for an owner on this shard.
     pub(crate) fn start(
         &mut self,
         cx: &mut Cx,
@@ -81,7 +81,7 @@ impl Pulls {
         path: &Arc<str>,
         mut plan: PullPlan,
     ) {
-        // The home starts one client at a time; two would fight for the path.
+        // The owner starts one client at a time; two would fight for the path.
         if let Some(number) = self.number_of(path) {
             self.stop(cx, hub, publishers, number);
         }

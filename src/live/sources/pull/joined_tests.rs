@@ -1,4 +1,4 @@
-//! Pulled sources without sockets: a home orders, a camera answers, packets reach a reader's shard.
+//! Pulled sources without sockets: an owner orders, a camera answers, packets reach a reader's shard.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::base::ids::CameraName;
 use crate::config::paths::{PathConfig, PathTable, SourceTransport};
 use crate::config::source::SourceAddress;
 use crate::consumers::testing::{Rig, Room, config};
-use crate::live::core::info::HomeInfo;
-use crate::live::core::message::{Ask, ToHome};
+use crate::live::core::info::OwnerInfo;
+use crate::live::core::message::{Ask, ToOwner};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{Task, TaskOwner, Work};
 use crate::rtsp::reader::{Input, RequestReader};
@@ -21,7 +21,7 @@ use crate::session::action::Action;
 const SDP: &str =
     "v=0\r\nm=audio 0 RTP/AVP 0\r\na=control:0\r\nm=audio 0 RTP/AVP 8\r\na=control:1\r\n";
 
-/// A shard that is the home of the path, and the camera that the path is pulled from.
+/// A shard that is the owner of the path, and the camera that the path is pulled from.
 type Bench = Rig<Camera>;
 
 struct Camera {
@@ -117,7 +117,7 @@ impl Bench {
 
     fn ask(&mut self, ask: Ask) {
         let path = Arc::clone(&self.path);
-        self.sessions.live.hub.registry.handle(ToHome { path, ask }, self.sessions.cx.now);
+        self.sessions.live.hub.registry.handle(ToOwner { path, ask }, self.sessions.cx.now);
         self.settle();
     }
 
@@ -163,7 +163,7 @@ impl Bench {
         self.sessions.live.sources.handle_camera_frame(&mut self.sessions.cx, name, channel, bytes);
     }
 
-    fn info(&self) -> HomeInfo {
+    fn info(&self) -> OwnerInfo {
         self.sessions.live.hub.registry.infos().remove(0)
     }
 }

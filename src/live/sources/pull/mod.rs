@@ -17,7 +17,7 @@
 //!
 //! The client is a state machine without sockets: events come in by `handle_*`, work for the shard
 //! goes out as `PullOrder`s, in order. A client lives from the order to fetch until it fails or is
-//! stopped; the home decides when to try again (DESIGN section 5.6).
+//! stopped; the owner decides when to try again (DESIGN section 5.6).
 //!
 //! The client tolerates what cameras do: OPTIONS may be refused or never answered, the session id
 //! may change with any answer, headers may be missing, channels and ports may differ from those
@@ -76,7 +76,7 @@ pub(crate) enum PullOrder {
     Send(Vec<u8>),
     /// Closes the connection after all bytes are sent. No further events of the connection follow.
     Disconnect,
-    /// Claims the path at its home: `handle_granted`. The claim may be repeated.
+    /// Claims the path at its owner: `handle_granted`. The claim may be repeated.
     Claim(Box<SessionSdp>),
     /// Reserves ports for RTP and RTCP of a track: `handle_ports`.
     WantPorts(u8),

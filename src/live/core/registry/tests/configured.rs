@@ -1,4 +1,4 @@
-//! A home whose path gets another configuration.
+//! An owner whose path gets another configuration.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One path at its home: its states, and the messages to shards when a state changes.
+//! One path at its owner: its states, and the messages to shards when a state changes.
 //!
 //! Fetching has states of its own beside the path's: a camera that is opened again while readers
 //! wait is `Held` and `On`. Timers are compared with the stored times only, so a superfluous timer
@@ -12,7 +12,7 @@ use crate::base::time::Mono;
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::live::core::groups::Group;
-use crate::live::core::info::HomeInfo;
+use crate::live::core::info::OwnerInfo;
 use crate::live::core::limits::{
     LEASE, PULL_BACKOFF, PULL_BACKOFF_MAX, PULL_START_MAX, SYNC_REQUEST_INTERVAL,
 };
@@ -20,9 +20,9 @@ use crate::live::core::message::{PathRules, RefusedError, SourceKind, SourceRef,
 use crate::live::core::registry::Order;
 use crate::live::core::ring::BatchRing;
 
-/// The home of one path.
+/// The owner of one path.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub(crate) struct PathOwner {
     pub(crate) path: Arc<str>,
     pub(crate) rules: Arc<PathRules>,
     pub(crate) state: State,
@@ -70,7 +70,7 @@ enum Pull {
     Failed { failures: u32, retry_at: Mono, patience: Mono },
 }
 
-impl Home {
+impl PathOwner {
     pub(crate) fn new(path: Arc<str>, rules: &PathRules) -> Self {
         Self {
             path,
@@ -195,7 +195,7 @@ impl Home {
     }
 
     /// Renews the claim of a publisher. Lost messages are made good: a changed description to the
-    /// home, and an eviction to the publisher.
+    /// owner, and an eviction to the publisher.
     pub(crate) fn renew_source(
         &mut self,
         source: SourceRef,
@@ -255,7 +255,7 @@ impl Home {
     }
 
     /// Ends a publisher without a renewal for `LEASE`: its `Release` was lost. (A source that is
-    /// fetched lives on the home's own shard.)
+    /// fetched lives on the owner's own shard.)
     fn look_at_leases(&mut self, now: Mono, out: &mut Vec<Order>) {
         if self.leases_at.is_none_or(|at| at > now) {
             return;
@@ -402,7 +402,7 @@ impl Home {
     }
 
     fn pull_again(&mut self, now: Mono, out: &mut Vec<Order>) {
-        // Off: the home itself stopped the source. Failed: a second report of the same failure.
+        // Off: the owner itself stopped the source. Failed: a second report of the same failure.
         let Pull::On { failures, patience } = self.pull else { return };
         let retry_at = now + backoff(failures);
         self.pull = Pull::Failed { failures: failures.saturating_add(1), retry_at, patience };
@@ -524,8 +524,8 @@ impl Home {
         }
     }
 
-    pub(crate) fn info(&self) -> HomeInfo {
-        HomeInfo {
+    pub(crate) fn info(&self) -> OwnerInfo {
+        OwnerInfo {
             path: self.path.to_string(),
             reason: self.reason.clone(),
             failed_tries: self.pull.failures(),
