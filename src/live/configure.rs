@@ -15,7 +15,7 @@ use crate::config::paths::{PathConfig, PathTable};
 use crate::config::source::SourceAddress;
 use crate::live::config::{limits, rules};
 use crate::live::core::groups::{GroupPool, MulticastError, MulticastSettings};
-use crate::live::core::message::{Ask, SourceKind, owner_of};
+use crate::live::core::message::{OwnerRequest, SourceKind, owner_of};
 use crate::live::core::registry::Registry;
 use crate::live::desk::Live;
 use crate::session::cx::Cx;
@@ -30,7 +30,7 @@ impl Live {
             if before != after {
                 let is_other_source = is_other_source(before, after);
                 let rules = Arc::new(rules(after));
-                self.hub.ask(&path, Ask::Configure { rules, is_other_source });
+                self.hub.request(&path, OwnerRequest::Configure { rules, is_other_source });
             }
         }
         self.hub.paths.set_limits(|path| limits(new.find(path)));
@@ -38,7 +38,8 @@ impl Live {
             let rules = rules(config);
             let is_here = owner_of(path, self.hub.shard_count) == cx.shard;
             if is_here && rules.kind == SourceKind::Always {
-                self.hub.ask(&path.as_str().into(), Ask::Open { rules: Arc::new(rules) });
+                self.hub
+                    .request(&path.as_str().into(), OwnerRequest::Open { rules: Arc::new(rules) });
             }
         }
         self.settle_live(cx);

@@ -70,7 +70,7 @@ impl Live {
             || self.hub.paths.listed_count() > 0
             || self.readers.crowd.is_waiting()
             || self.sources.walks.is_waiting()
-            || !self.hub.asks.is_empty()
+            || !self.hub.requests.is_empty()
             || !self.hub.registry.out.is_empty()
     }
 }
@@ -80,7 +80,7 @@ impl Live {
     pub fn handle_live_message(&mut self, cx: &mut Cx, message: LiveMessage) {
         match message {
             LiveMessage::ToOwner(mut message) => {
-                if let Some(rules) = message.ask.rules_mut() {
+                if let Some(rules) = message.request.rules_mut() {
                     *rules = cx.path_rules(&message.path);
                 }
                 self.hub.registry.handle(message, cx.now);
@@ -140,12 +140,12 @@ impl Live {
     pub fn settle_live(&mut self, cx: &mut Cx) {
         // Bounded: an owner answers a request with a few effects, and a message causes few requests.
         for _ in 0..SETTLE_ROUNDS_MAX {
-            if self.hub.asks.is_empty() && self.hub.registry.out.is_empty() {
+            if self.hub.requests.is_empty() && self.hub.registry.out.is_empty() {
                 break;
             }
             // The storage is put back if nothing was added meanwhile, as for batches.
-            let mut asks = std::mem::take(&mut self.hub.asks);
-            for message in asks.drain(..) {
+            let mut requests = std::mem::take(&mut self.hub.requests);
+            for message in requests.drain(..) {
                 let owner = owner_of(&message.path, self.hub.shard_count);
                 if owner == cx.shard {
                     self.hub.registry.handle(message, cx.now);
@@ -153,8 +153,8 @@ impl Live {
                     self.hub.outbox.push((owner, LiveMessage::ToOwner(message)));
                 }
             }
-            if self.hub.asks.is_empty() {
-                self.hub.asks = asks;
+            if self.hub.requests.is_empty() {
+                self.hub.requests = requests;
             }
             let mut orders = std::mem::take(&mut self.hub.registry.out);
             for order in orders.drain(..) {

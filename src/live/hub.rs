@@ -14,7 +14,7 @@ use crate::base::time::Mono;
 use crate::live::core::groups::MulticastSettings;
 use crate::live::core::info::reader_totals;
 use crate::live::core::message::owner_of;
-use crate::live::core::message::{Ask, LiveMessage, ToOwner};
+use crate::live::core::message::{LiveMessage, OwnerRequest, ToOwner};
 use crate::live::core::paths::LivePaths;
 use crate::live::core::reader::Reader;
 use crate::live::core::registry::Registry;
@@ -36,7 +36,7 @@ pub struct Hub {
     pub is_ready: bool,
     /// Settings of multicast; `None` disables multicast.
     pub multicast: Option<MulticastSettings>,
-    pub(crate) asks: Vec<ToOwner>,
+    pub(crate) requests: Vec<ToOwner>,
     /// Timers of the owners on this shard.
     pub(crate) timers: BTreeSet<(Mono, Arc<str>)>,
     /// Counters of readers and sources that have ended.
@@ -58,7 +58,7 @@ impl Default for Hub {
             outbox: Vec::new(),
             is_ready: false,
             multicast: None,
-            asks: Vec::new(),
+            requests: Vec::new(),
             timers: BTreeSet::new(),
             tally: PathTallies::default(),
             renewed: Mono(0),
@@ -77,8 +77,8 @@ impl Hub {
     }
 
     /// Sends a request to the owner of a path, at the end of the turn's step.
-    pub(crate) fn ask(&mut self, path: &Arc<str>, ask: Ask) {
-        self.asks.push(ToOwner { path: Arc::clone(path), ask });
+    pub(crate) fn request(&mut self, path: &Arc<str>, request: OwnerRequest) {
+        self.requests.push(ToOwner { path: Arc::clone(path), request });
     }
 
     /// Whether a path has its owner on this shard.

@@ -11,7 +11,7 @@
 //! message for each path and publisher, each time.
 
 use crate::live::core::limits::RENEW_INTERVAL;
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::desk::Live;
 use crate::session::cx::Cx;
 
@@ -21,27 +21,29 @@ impl Live {
         let (now, shard) = (cx.now, cx.shard);
         for path in self.hub.paths.unanswered(now) {
             let rules = cx.path_rules(&path);
-            self.hub.ask(&path, Ask::Subscribe { shard, rules });
+            self.hub.request(&path, OwnerRequest::Subscribe { shard, rules });
         }
         for path in self.hub.paths.strays() {
-            self.hub.ask(&path, Ask::Unsubscribe { shard });
+            self.hub.request(&path, OwnerRequest::Unsubscribe { shard });
         }
         let is_renewal = now.since(self.hub.renewed) >= RENEW_INTERVAL;
-        let mut asks = Vec::new();
+        let mut requests = Vec::new();
         if is_renewal {
             self.hub.renewed = now;
             let held = self.hub.paths.held();
-            asks.extend(held.map(|(path, generation, description)| {
-                (path, Ask::Listen { shard, generation, description })
+            requests.extend(held.map(|(path, generation, description)| {
+                (path, OwnerRequest::Listen { shard, generation, description })
             }));
         }
-        asks.extend(self.sources.publishers.due_asks(cx, is_renewal));
+        requests.extend(self.sources.publishers.due_requests(cx, is_renewal));
         let joined = self.readers.groups.due_joins(now, is_renewal);
-        asks.extend(
-            joined.into_iter().map(|(path, serial)| (path, Ask::JoinGroup { shard, serial })),
+        requests.extend(
+            joined
+                .into_iter()
+                .map(|(path, serial)| (path, OwnerRequest::JoinGroup { shard, serial })),
         );
-        for (path, ask) in asks {
-            self.hub.ask(&path, ask);
+        for (path, request) in requests {
+            self.hub.request(&path, request);
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::desk::Live;
 use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
@@ -23,7 +23,7 @@ impl Live {
             self.readers.resume(cx, waiter, false);
         }
         for path in self.hub.paths.sweep(now) {
-            self.hub.ask(&path, Ask::Unsubscribe { shard: cx.shard });
+            self.hub.request(&path, OwnerRequest::Unsubscribe { shard: cx.shard });
         }
         self.say_again(cx);
         self.hub.is_ticking = false;

@@ -8,7 +8,7 @@
 //! Bound: the paths and sources of a shard, once for each question.
 
 use crate::live::core::info::OwnerInfo;
-use crate::live::core::message::{Ask, ToOwner};
+use crate::live::core::message::{OwnerRequest, ToOwner};
 use crate::live::desk::Live;
 use crate::live::readers::reader::reader_info;
 use crate::live::sources::info::totals_of;
@@ -59,8 +59,8 @@ impl Live {
                 path,
                 "path {path} ended by an operator"
             );
-            let (path, ask) = (path.into(), Ask::Kick);
-            self.hub.registry.handle(ToOwner { path, ask }, cx.now);
+            let (path, request) = (path.into(), OwnerRequest::Kick);
+            self.hub.registry.handle(ToOwner { path, request }, cx.now);
             self.settle_live(cx);
         }
         is_known

@@ -211,7 +211,7 @@ mod tests {
     use crate::base::ids::{RtpTs, SeqNo, Ssrc};
     use crate::base::time::Mono;
     use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
-    use crate::live::core::message::{Ask, ToOwner};
+    use crate::live::core::message::{OwnerRequest, ToOwner};
     use crate::poll::task::{OpenFailure, Outcome, TaskOwner};
 
     fn done(number: u64) -> TaskDone {
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn packets_of_live_paths_leave_room_for_what_must_not_be_lost() {
         let inbox = Inbox::new(1).unwrap();
-        let message = |ask| LiveMessage::ToOwner(ToOwner { path: "live/a".into(), ask });
+        let message = |request| LiveMessage::ToOwner(ToOwner { path: "live/a".into(), request });
         let mut builder = BatchBuilder::default();
         let (ssrc, seq, ts) = (Ssrc(1), SeqNo(1), RtpTs(1));
         let (marker, is_sync, bytes) = (false, false, &[0; 20]);
@@ -242,13 +242,13 @@ mod tests {
         builder.push(&arrival, Mono(0)).unwrap();
         let generation = Generation(1);
         let batch = Arc::new(builder.build(generation, |_| None).unwrap());
-        let feed = || message(Ask::Feed { generation, batch: Arc::clone(&batch) });
+        let feed = || message(OwnerRequest::Feed { generation, batch: Arc::clone(&batch) });
         for _ in 0..LIVE_PACKETS_MAX {
             inbox.push_live(feed()).unwrap();
         }
         assert!(!inbox.announce_sleep(), "they are to be read");
         assert!(inbox.push_live(feed()).is_err());
-        inbox.push_live(message(Ask::Release { generation })).unwrap();
+        inbox.push_live(message(OwnerRequest::Release { generation })).unwrap();
         let order: Vec<bool> =
             std::iter::from_fn(|| inbox.pop_live()).map(|message| message.is_packets()).collect();
         assert_eq!(order.len(), LIVE_PACKETS_MAX + 1);

@@ -86,12 +86,12 @@ pub struct ToOwner {
     /// Name of the path.
     pub path: Arc<str>,
     /// Request or notification.
-    pub ask: Ask,
+    pub request: OwnerRequest,
 }
 
 /// A request or a notification to an owner.
 #[derive(Debug)]
-pub enum Ask {
+pub enum OwnerRequest {
     /// A source requests the path.
     Claim {
         /// The source.
@@ -188,7 +188,7 @@ pub enum Ask {
     Kick,
 }
 
-impl Ask {
+impl OwnerRequest {
     /// The rules that the message carries, if any.
     pub fn rules_mut(&mut self) -> Option<&mut Arc<PathRules>> {
         match self {
@@ -302,7 +302,7 @@ impl LiveMessage {
     pub fn is_packets(&self) -> bool {
         matches!(
             self,
-            Self::ToOwner(ToOwner { ask: Ask::Feed { .. }, .. })
+            Self::ToOwner(ToOwner { request: OwnerRequest::Feed { .. }, .. })
                 | Self::ToShard { note: ToShard::Batch(_), .. }
         )
     }

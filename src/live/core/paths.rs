@@ -1,7 +1,7 @@
 //! The paths that a shard listens to, or has asked for.
 //!
 //! ```text
-//!  (nothing) --want: Ask--> Asked(who waits) --Subscribed--> Here(LivePath) --unused---> gone
+//!  (nothing) --want: Request--> Requested(waiters) --Subscribed--> Here(LivePath) --unused---> gone
 //!                                `------------NotThere-----> (nothing)       `----Ended----> gone
 //! ```
 //! A DESCRIBE of a path that is here waits, too, while the description lacks parameter sets that
@@ -45,7 +45,7 @@ pub struct LivePaths {
 #[derive(Debug)]
 enum Entry {
     /// The owner has not answered. The caller names the waiters by numbers that grow.
-    Asked { waiters: BTreeSet<u64>, limits: PathLimits, again: Again },
+    Requested { waiters: BTreeSet<u64>, limits: PathLimits, again: Again },
     /// The shard listens: `place` is an index into `here`.
     Here { place: usize, wanted: Mono, sets: SetsWait },
 }
@@ -64,9 +64,9 @@ pub enum Wanted {
     /// The path is here.
     Here,
     /// The waiter is answered by `Told::Answer`.
-    Asked,
-    /// The waiter is answered by `Told::Answer`, and the owner is to be sent `Ask::Subscribe`.
-    Ask,
+    Requested,
+    /// The waiter is answered by `Told::Answer`; `OwnerRequest::Subscribe` is to be sent.
+    Request,
     /// The shard has `PATHS_MAX` paths, or the path has `WAITERS_MAX` waiters.
     TooMany,
 }
@@ -105,17 +105,19 @@ impl LivePaths {
                 *wanted = now;
                 Wanted::Here
             }
-            Some(Entry::Asked { waiters, .. }) if waiters.len() >= WAITERS_MAX => Wanted::TooMany,
-            Some(Entry::Asked { waiters, .. }) => {
+            Some(Entry::Requested { waiters, .. }) if waiters.len() >= WAITERS_MAX => {
+                Wanted::TooMany
+            }
+            Some(Entry::Requested { waiters, .. }) => {
                 waiters.insert(waiter);
-                Wanted::Asked
+                Wanted::Requested
             }
             None if count >= PATHS_MAX => Wanted::TooMany,
             None => {
                 let waiters = BTreeSet::from([waiter]);
-                let asked = Entry::Asked { waiters, limits, again: Again::new(now) };
+                let asked = Entry::Requested { waiters, limits, again: Again::new(now) };
                 self.entries.insert(Arc::clone(name), asked);
-                Wanted::Ask
+                Wanted::Request
             }
         }
     }
@@ -149,7 +151,7 @@ impl LivePaths {
     /// Removes a waiter.
     pub fn forget_waiter(&mut self, name: &str, waiter: u64) {
         if let Some(
-            Entry::Asked { waiters, .. } | Entry::Here { sets: SetsWait { waiters, .. }, .. },
+            Entry::Requested { waiters, .. } | Entry::Here { sets: SetsWait { waiters, .. }, .. },
         ) = self.entries.get_mut(name)
         {
             waiters.remove(&waiter);
@@ -260,7 +262,7 @@ impl LivePaths {
     pub fn set_limits(&mut self, limits_of: impl Fn(&str) -> PathLimits) {
         for (name, entry) in &mut self.entries {
             match entry {
-                Entry::Asked { limits, .. } => *limits = limits_of(name),
+                Entry::Requested { limits, .. } => *limits = limits_of(name),
                 Entry::Here { place, .. } => {
                     if let Some(path) = self.here.get_mut(*place) {
                         path.set_limits(limits_of(name));
@@ -277,7 +279,7 @@ impl LivePaths {
                 self.handle_subscribed(name, (generation, description), snapshot, now)
             }
             ToShard::NotThere(why) => match self.entries.remove(name) {
-                Some(Entry::Asked { waiters, .. }) => {
+                Some(Entry::Requested { waiters, .. }) => {
                     Told::Answer { waiters: waiters.into_iter().collect(), refused: Some(why) }
                 }
                 Some(here @ Entry::Here { .. }) => {
@@ -339,7 +341,7 @@ impl LivePaths {
         now: Mono,
     ) -> Told {
         let known = self.entries.remove(name);
-        let Some(Entry::Asked { waiters, limits, .. }) = known else {
+        let Some(Entry::Requested { waiters, limits, .. }) = known else {
             // The path was released in between, or the answer is a repetition.
             if let Some(here) = known {
                 self.entries.insert(Arc::clone(name), here);
@@ -359,7 +361,7 @@ impl LivePaths {
                 readers: self.here.try_remove(place).map_or_else(Vec::new, |p| owners(&p)),
                 waiters: sets.waiters.into_iter().collect(),
             },
-            Some(asked @ Entry::Asked { .. }) => {
+            Some(asked @ Entry::Requested { .. }) => {
                 // The end is that of an earlier subscription; the owner will answer this one.
                 self.entries.insert(Arc::clone(name), asked);
                 Told::Nothing
@@ -374,17 +376,17 @@ impl LivePaths {
         !self.entries.is_empty() || !self.strays.is_empty()
     }
 
-    /// Paths without an answer for a while: their owners are to be sent `Ask::Subscribe` again.
+    /// Paths without an answer for a while: their owners are to be sent `OwnerRequest::Subscribe` again.
     pub fn unanswered(&mut self, now: Mono) -> Vec<Arc<str>> {
         let entries = self.entries.iter_mut();
         let due = entries.filter_map(|(name, entry)| match entry {
-            Entry::Asked { again, .. } => again.is_due(now).then(|| Arc::clone(name)),
+            Entry::Requested { again, .. } => again.is_due(now).then(|| Arc::clone(name)),
             Entry::Here { .. } => None,
         });
         due.collect()
     }
 
-    /// Paths whose batches arrive although the shard does not listen: `Ask::Unsubscribe` was lost
+    /// Paths whose batches arrive although the shard does not listen: `OwnerRequest::Unsubscribe` was lost
     /// and is to be sent again.
     pub fn strays(&mut self) -> Vec<Arc<str>> {
         let Self { entries, strays, .. } = self;
@@ -397,7 +399,7 @@ impl LivePaths {
     }
 
     /// Releases paths without readers or recent requests: their owners are to be sent
-    /// `Ask::Unsubscribe`. To be called every second or so.
+    /// `OwnerRequest::Unsubscribe`. To be called every second or so.
     pub fn sweep(&mut self, now: Mono) -> Vec<Arc<str>> {
         let mut unused = Vec::new();
         let here = &mut self.here;
@@ -422,7 +424,7 @@ impl LivePaths {
     pub fn place_of(&self, name: &str) -> Option<usize> {
         match self.entries.get(name)? {
             Entry::Here { place, .. } => Some(*place),
-            Entry::Asked { .. } => None,
+            Entry::Requested { .. } => None,
         }
     }
 
@@ -490,8 +492,8 @@ mod tests {
     #[test]
     fn owner_is_asked_once_and_each_waiting_request_is_answered_once() {
         let mut paths = LivePaths::default();
-        assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Ask);
-        assert_eq!(paths.want(&name(), PathLimits::default(), 2, NOW), Wanted::Asked);
+        assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Request);
+        assert_eq!(paths.want(&name(), PathLimits::default(), 2, NOW), Wanted::Requested);
         assert!(matches!(paths.handle(&name(), batch(1), NOW), Told::Nothing), "not here yet");
         let told = paths.handle(&name(), subscribed(1), NOW);
         assert!(matches!(told, Told::Answer { waiters, refused: None } if waiters == [1, 2]));
@@ -510,7 +512,7 @@ mod tests {
         let told = paths.handle(&name(), ToShard::NotThere(RefusedError::NoSource), NOW);
         let is_refused = |refused| refused == Some(RefusedError::NoSource);
         assert!(matches!(told, Told::Answer { refused, .. } if is_refused(refused)));
-        assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Ask);
+        assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Request);
     }
 
     #[test]

@@ -41,7 +41,7 @@ use crate::base::ids::Ssrc;
 use crate::base::time::Mono;
 use crate::live::core::again::Again;
 use crate::live::core::groups::Group;
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::readers::held::refuse_to_hold;
@@ -199,7 +199,7 @@ impl Readers {
         };
         waiters.insert(self.held.hold(path, command, cx.shard));
         if is_new {
-            hub.ask(path, Ask::JoinGroup { shard: cx.shard, serial });
+            hub.request(path, OwnerRequest::JoinGroup { shard: cx.shard, serial });
         }
         Err(Executed::Later)
     }
@@ -241,7 +241,7 @@ impl Readers {
     fn drop_group(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let Some(old) = self.groups.joined.remove(path) else { return };
         cx.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
-        hub.ask(path, Ask::LeaveGroup { shard: cx.shard });
+        hub.request(path, OwnerRequest::LeaveGroup { shard: cx.shard });
         let members: Vec<u32> = old.members.into_values().flatten().collect();
         for member in &members {
             // A member's client gets no BYE: its connection is closed.
@@ -292,7 +292,7 @@ impl Readers {
             Joining::Refused => {}
             Joining::Joined(_) => {
                 cx.out.push(Action::Group(GroupAction::Leave(Arc::clone(path))));
-                hub.ask(path, Ask::LeaveGroup { shard: cx.shard });
+                hub.request(path, OwnerRequest::LeaveGroup { shard: cx.shard });
             }
         }
         self.groups.joined.remove(path);
@@ -324,7 +324,7 @@ impl Readers {
         let response = response.header("RTP-Info", urls.collect::<Vec<_>>().join(","));
         self.set_reader_state(cx, index, ReaderState::Playing);
         // The member shows nothing before the next key frame.
-        hub.ask(&path, Ask::WantSync);
+        hub.request(&path, OwnerRequest::WantSync);
         response
     }
 

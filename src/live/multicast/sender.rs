@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::base::carrier::Carrier;
 use crate::base::wheel::Timer;
 use crate::live::core::groups::Group;
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::core::path::ReaderKey;
 use crate::live::core::paths::Wanted;
 use crate::live::core::start::StartPolicy;
@@ -74,11 +74,11 @@ impl Readers {
         let limits = cx.path_limits(path);
         match hub.paths.want(path, limits, NOBODY, cx.now) {
             Wanted::Here => self.begin_group(cx, hub, path, pair),
-            Wanted::Ask => {
+            Wanted::Request => {
                 let rules = cx.path_rules(path);
-                hub.ask(path, Ask::Subscribe { shard: cx.shard, rules });
+                hub.request(path, OwnerRequest::Subscribe { shard: cx.shard, rules });
             }
-            Wanted::Asked | Wanted::TooMany => {}
+            Wanted::Requested | Wanted::TooMany => {}
         }
     }
 
@@ -110,7 +110,7 @@ impl Readers {
         let reader = new_sender(cx, hub, path, key, streams);
         self.table.insert(reader);
         hub.is_ready = true;
-        hub.ask(path, Ask::WantSync);
+        hub.request(path, OwnerRequest::WantSync);
     }
 }
 

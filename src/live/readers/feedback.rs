@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use crate::base::ids::Ssrc;
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState};
@@ -64,7 +64,7 @@ impl Readers {
         let streams = path.reader(key).map(|reader| &reader.streams);
         let stream = streams.and_then(|streams| streams.get(place));
         if stream.is_some_and(|stream| stream.needs_sync) && path.wants_sync(now) {
-            hub.ask(&name, Ask::WantSync);
+            hub.request(&name, OwnerRequest::WantSync);
         }
     }
 

@@ -48,7 +48,7 @@ mod setup;
 use slab::Slab;
 
 use crate::base::ids::SessionId;
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::core::paths::Wanted;
 use crate::live::hub::Hub;
 use crate::live::multicast::member::Groups;
@@ -150,10 +150,10 @@ impl Readers {
         match hub.paths.want(path, limits, waiter, cx.now) {
             Wanted::Here => return Ok(command),
             Wanted::TooMany => return Err(refuse_to_hold(cx, path, &command)),
-            Wanted::Asked => {}
-            Wanted::Ask => {
+            Wanted::Requested => {}
+            Wanted::Request => {
                 let rules = cx.path_rules(path);
-                hub.ask(path, Ask::Subscribe { shard: cx.shard, rules });
+                hub.request(path, OwnerRequest::Subscribe { shard: cx.shard, rules });
             }
         }
         self.held.hold(path, command, cx.shard);
@@ -176,7 +176,7 @@ impl Readers {
         }
         self.held.hold(path, command, cx.shard);
         // A key frame brings the parameter sets, if the source can be asked for one.
-        hub.ask(path, Ask::WantSync);
+        hub.request(path, OwnerRequest::WantSync);
         Err(Executed::Later)
     }
 

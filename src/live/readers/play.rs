@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::base::time::Mono;
 use crate::live::config::start_policy;
 use crate::live::core::limits::START_WAIT_MAX;
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::core::path::LivePath;
 use crate::live::core::start::StreamStart;
 use crate::live::hub::Hub;
@@ -70,7 +70,7 @@ impl Readers {
         if !self.try_answer_play(cx, hub, index) {
             self.crowd.wait_for_start(&path, index);
             if hub.paths.path(&path).is_some_and(LivePath::lacks_sync) {
-                hub.ask(&path, Ask::WantSync);
+                hub.request(&path, OwnerRequest::WantSync);
             }
             self.wake_reader(cx, index, now + START_WAIT_MAX);
         }

@@ -16,7 +16,7 @@ use crate::base::names::Name;
 use crate::live::core::demux::Target;
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::limits::PATHS_MAX;
-use crate::live::core::message::{Ask, RefusedError, ToShard};
+use crate::live::core::message::{OwnerRequest, RefusedError, ToShard};
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::announced::{Origin, description};
@@ -138,7 +138,7 @@ impl Sources {
             ToShard::Granted { number, generation } => {
                 let Some(publisher) = self.publishers.get_mut(&number) else {
                     // The publisher has ended meanwhile.
-                    hub.ask(path, Ask::Release { generation });
+                    hub.request(path, OwnerRequest::Release { generation });
                     return;
                 };
                 let PublisherState::Claiming(waiter) = publisher.state else { return };
@@ -332,7 +332,7 @@ impl Sources {
         }
         publisher.source.suspend();
         for batch in batches {
-            hub.ask(&path, Ask::Feed { generation, batch });
+            hub.request(&path, OwnerRequest::Feed { generation, batch });
         }
         Executed::Reply(cx.answer(command))
     }

@@ -19,7 +19,7 @@ use crate::base::time::Mono;
 use crate::live::core::batch::Entry;
 use crate::live::core::description::{Description, DescriptionError, LiveTrack};
 use crate::live::core::limits::{REDESCRIBE_INTERVAL, RETRANSMIT_TIME, SETS_WAIT};
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::core::retransmit::rtx_payload_type;
 use crate::live::sources::publisher::Publisher;
 use crate::rtp::RtpView;
@@ -165,7 +165,7 @@ impl Publisher {
     /// A message to the owner with a new description: when readers were told of other parameter sets
     /// and the last change is a while ago, or when missing sets are not expected any more. To be
     /// called after packets have arrived, and then every second.
-    pub(crate) fn poll_description(&mut self, now: Mono) -> Option<Ask> {
+    pub(crate) fn poll_description(&mut self, now: Mono) -> Option<OwnerRequest> {
         let generation = self.generation()?;
         let since = *self.fed_since.get_or_insert(now);
         let may_await = now.since(since) < SETS_WAIT;
@@ -188,7 +188,7 @@ impl Publisher {
         });
         let awaits_sets = may_await && self.tracks.iter().any(PublisherTrack::lacks_sets);
         self.described = Arc::new(description.ok()?.with_awaits_sets(awaits_sets));
-        Some(Ask::Describe { generation, description: Arc::clone(&self.described) })
+        Some(OwnerRequest::Describe { generation, description: Arc::clone(&self.described) })
     }
 }
 

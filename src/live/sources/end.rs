@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::log::note_source_down;
@@ -26,10 +26,10 @@ impl Sources {
         note_source_down(&publisher, why);
         if let Some(generation) = publisher.generation() {
             while let Some(batch) = publisher.source.finish() {
-                hub.ask(&path, Ask::Feed { generation, batch });
+                hub.request(&path, OwnerRequest::Feed { generation, batch });
             }
             if !publisher.is_pulled() {
-                hub.ask(&path, Ask::Release { generation });
+                hub.request(&path, OwnerRequest::Release { generation });
             }
         }
         if publisher.is_pulled() {

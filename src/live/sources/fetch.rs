@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use crate::config::source::SourceAddress;
-use crate::live::core::message::{Ask, RefusedError};
+use crate::live::core::message::{OwnerRequest, RefusedError};
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::publisher::{PublisherState, Way};
@@ -36,7 +36,7 @@ impl Sources {
             SourceAddress::Sdp(ref file) => self.inputs.start_described(cx, hub, path, file),
             SourceAddress::Publish => {
                 let reason = "the path has no source to fetch".to_owned();
-                hub.ask(path, Ask::PullFailed { reason });
+                hub.request(path, OwnerRequest::PullFailed { reason });
             }
         }
     }

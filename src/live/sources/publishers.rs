@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  claim --Claim--> owner          packet --> unfed --end of the turn: Describe, Feed--> owner
-//!    `--no answer--> due_asks          every 5 s: due_asks --Hold--> owner
+//!    `--no answer--> due_requests          every 5 s: due_requests --Hold--> owner
 //! ```
 //! Invariants: a number is never used again, so a late message for a source that has ended finds
 //! none. A publisher with packets that are not fed is in `unfed`, once.
@@ -18,7 +18,7 @@ use crate::base::ids::Ssrc;
 use crate::base::time::Mono;
 use crate::live::core::again::Again;
 use crate::live::core::latch::AddressLatch;
-use crate::live::core::message::{Ask, SourceRef};
+use crate::live::core::message::{OwnerRequest, SourceRef};
 use crate::live::core::source::Source;
 use crate::live::hub::Hub;
 use crate::live::sources::announced::{PublisherTrack, format_of};
@@ -130,7 +130,7 @@ impl Publishers {
         }
         self.by_number.insert(number, publisher);
         let (source, rules) = (SourceRef { shard: cx.shard, number }, cx.path_rules(path));
-        hub.ask(path, Ask::Claim { source, description, is_pulled, rules });
+        hub.request(path, OwnerRequest::Claim { source, description, is_pulled, rules });
     }
 
     /// Removes a publisher from all tables. Sockets of an input stay open.
@@ -170,11 +170,11 @@ impl Publishers {
             let Some(publisher) = self.by_number.get_mut(&number) else { continue };
             let path = Arc::clone(publisher.source.path());
             // The description goes before the frames that need it.
-            if let Some(ask) = publisher.poll_description(now) {
-                hub.ask(&path, ask);
+            if let Some(request) = publisher.poll_description(now) {
+                hub.request(&path, request);
             }
             while let Some(batch) = publisher.source.poll_batch(now) {
-                hub.ask(&path, Ask::Feed { generation: batch.generation(), batch });
+                hub.request(&path, OwnerRequest::Feed { generation: batch.generation(), batch });
             }
             publisher.is_unfed = publisher.source.flush_due().is_some();
             if publisher.is_unfed {
@@ -187,7 +187,11 @@ impl Publishers {
     }
 
     /// Messages to owners that are due: renewals of what is held, and claims without an answer.
-    pub(crate) fn due_asks(&mut self, cx: &Cx, is_renewal: bool) -> Vec<(Arc<str>, Ask)> {
+    pub(crate) fn due_requests(
+        &mut self,
+        cx: &Cx,
+        is_renewal: bool,
+    ) -> Vec<(Arc<str>, OwnerRequest)> {
         let (mut renewals, mut claims) = (Vec::new(), Vec::new());
         for (number, publisher) in &mut self.by_number {
             let source = SourceRef { shard: cx.shard, number: *number };
@@ -198,12 +202,16 @@ impl Publishers {
                 PublisherState::Claiming(_) => {
                     if publisher.again.is_due(cx.now) {
                         let rules = cx.path_rules(&path);
-                        claims.push((path, Ask::Claim { source, description, is_pulled, rules }));
+                        claims.push((
+                            path,
+                            OwnerRequest::Claim { source, description, is_pulled, rules },
+                        ));
                     }
                 }
                 PublisherState::Announced(generation) | PublisherState::Recording(generation) => {
                     if is_renewal && !is_pulled {
-                        renewals.push((path, Ask::Hold { source, generation, description }));
+                        renewals
+                            .push((path, OwnerRequest::Hold { source, generation, description }));
                     }
                 }
             }

@@ -81,7 +81,7 @@ impl Sources {
             && let Some(ask) = publisher.poll_description(now)
         {
             let path = Arc::clone(publisher.source.path());
-            hub.ask(&path, ask);
+            hub.request(&path, ask);
         }
         if !publisher.is_recording() {
             if now.since(publisher.alive) < cx.config.timeout {

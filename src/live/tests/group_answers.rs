@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::live::core::description::{Description, LiveTrack};
 use crate::live::core::groups::{GroupPool, MulticastSettings};
-use crate::live::core::message::{Ask, LiveMessage, SourceRef, ToOwner, ToShard, owner_of};
+use crate::live::core::message::{
+    LiveMessage, OwnerRequest, SourceRef, ToOwner, ToShard, owner_of,
+};
 use crate::live::core::registry::{Order, Registry};
 use crate::session::transport::Transport;
 
@@ -29,7 +31,7 @@ struct World {
     bench: Bench,
     owner: Registry,
     path: Arc<str>,
-    asks: VecDeque<ToOwner>,
+    requests: VecDeque<ToOwner>,
     notes: VecDeque<ToShard>,
     /// The client of the next SETUP.
     client: u8,
@@ -51,7 +53,7 @@ impl World {
             bench,
             owner: Registry::new(Some(groups)),
             path: name.unwrap().into(),
-            asks: VecDeque::new(),
+            requests: VecDeque::new(),
             notes: VecDeque::new(),
             client: 10,
         };
@@ -63,14 +65,14 @@ impl World {
         };
         let description = Arc::new(Description::new(SDP.into(), vec![track]).unwrap());
         let (source, rules) = (SourceRef { shard: ShardId(0), number: 1 }, Arc::default());
-        world.tell(Ask::Claim { source, description, is_pulled: false, rules });
+        world.tell(OwnerRequest::Claim { source, description, is_pulled: false, rules });
         world
     }
 
     /// Passes messages to the owner, and keeps the owner's messages to the shard.
-    fn tell(&mut self, ask: Ask) {
+    fn tell(&mut self, request: OwnerRequest) {
         let path = Arc::clone(&self.path);
-        self.owner.handle(ToOwner { path, ask }, self.bench.sessions.cx.now);
+        self.owner.handle(ToOwner { path, request }, self.bench.sessions.cx.now);
         for order in self.owner.out.drain(..) {
             if let Order::Tell { shard: OWN, note, .. } = order {
                 self.notes.push_back(note);
@@ -82,7 +84,7 @@ impl World {
         self.bench.settle();
         for (_, message) in std::mem::take(&mut self.bench.sessions.live.hub.outbox) {
             if let LiveMessage::ToOwner(message) = message {
-                self.asks.push_back(message);
+                self.requests.push_back(message);
             }
         }
     }
@@ -116,8 +118,8 @@ impl World {
             }
             Step::Pass => self.bench.pass(Duration::from_secs(6)),
             Step::AskArrives => {
-                if let Some(message) = self.asks.pop_front() {
-                    self.tell(message.ask);
+                if let Some(message) = self.requests.pop_front() {
+                    self.tell(message.request);
                 }
             }
             Step::AnswerArrives => {
@@ -127,7 +129,7 @@ impl World {
                     live.handle_live_message(cx, LiveMessage::ToShard { path, note });
                 }
             }
-            Step::HomeForgets => self.tell(Ask::LeaveGroup { shard: OWN }),
+            Step::HomeForgets => self.tell(OwnerRequest::LeaveGroup { shard: OWN }),
         }
         self.settle();
     }
@@ -159,7 +161,7 @@ proptest! {
             world.step(Step::AskArrives);
             world.step(Step::AnswerArrives);
         }
-        prop_assert!(world.asks.is_empty() && world.notes.is_empty());
+        prop_assert!(world.requests.is_empty() && world.notes.is_empty());
         let sent_to = world.owner.infos().first().and_then(|info| info.group.clone());
         for (id, told) in world.members() {
             prop_assert_eq!(Some(told.to_string()), sent_to.clone(), "{:?}", id);

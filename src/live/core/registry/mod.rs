@@ -24,7 +24,9 @@ use crate::live::core::description::Description;
 use crate::live::core::groups::{Group, GroupPool};
 use crate::live::core::info::OwnerInfo;
 use crate::live::core::limits::{LEASE, PATHS_MAX};
-use crate::live::core::message::{Ask, PathRules, RefusedError, SourceRef, ToOwner, ToShard};
+use crate::live::core::message::{
+    OwnerRequest, PathRules, RefusedError, SourceRef, ToOwner, ToShard,
+};
 use crate::live::core::registry::owner::{PathOwner, State};
 
 /// Effects of the owners, to be applied by the shard in this order.
@@ -72,64 +74,68 @@ impl Registry {
 
     /// Handles a message for a path of this shard.
     pub fn handle(&mut self, message: ToOwner, now: Mono) {
-        let ToOwner { path, ask } = message;
-        match ask {
-            Ask::Claim { source, description, is_pulled, rules } => {
+        let ToOwner { path, request } = message;
+        match request {
+            OwnerRequest::Claim { source, description, is_pulled, rules } => {
                 if let Err(why) = self.claim(&path, source, description, is_pulled, rules, now) {
                     let note = ToShard::Refused { number: source.number, why };
                     self.out.push(Order::Tell { shard: source.shard, path, note });
                 }
             }
-            Ask::Open { rules } => {
+            OwnerRequest::Open { rules } => {
                 if let Ok(mut owner) = self.owner_mut(&path, rules) {
                     owner.start_pull(now);
                     self.collect(&path);
                 }
             }
-            Ask::Subscribe { shard, rules } => self.subscribe(path, shard, rules, now),
-            Ask::JoinGroup { shard, serial } => self.join(path, shard, serial, now),
-            Ask::LeaveGroup { shard } => self.leave(&path, shard),
-            Ask::Feed { generation, batch } => {
+            OwnerRequest::Subscribe { shard, rules } => self.subscribe(path, shard, rules, now),
+            OwnerRequest::JoinGroup { shard, serial } => self.join(path, shard, serial, now),
+            OwnerRequest::LeaveGroup { shard } => self.leave(&path, shard),
+            OwnerRequest::Feed { generation, batch } => {
                 self.with(&path, |owner, out| owner.feed(generation, batch, now, out));
             }
-            Ask::Describe { generation, description } => {
+            OwnerRequest::Describe { generation, description } => {
                 self.with(&path, |owner, out| owner.redescribe(generation, &description, out));
             }
-            Ask::Hold { source, generation, description } if self.owners.contains_key(&path) => {
+            OwnerRequest::Hold { source, generation, description }
+                if self.owners.contains_key(&path) =>
+            {
                 self.with(&path, |owner, out| {
                     owner.renew_source(source, generation, &description, now, out);
                 });
             }
-            Ask::Hold { source, .. } => {
+            OwnerRequest::Hold { source, .. } => {
                 let note = ToShard::Evicted { number: source.number, is_overridden: false };
                 self.out.push(Order::Tell { shard: source.shard, path, note });
             }
-            Ask::Listen { shard, generation, description } if self.owners.contains_key(&path) => {
+            OwnerRequest::Listen { shard, generation, description }
+                if self.owners.contains_key(&path) =>
+            {
                 self.with(&path, |owner, out| {
                     owner.renew_listener(shard, generation, &description, out);
                 });
             }
-            Ask::Listen { shard, .. } => {
+            OwnerRequest::Listen { shard, .. } => {
                 self.out.push(Order::Tell { shard, path, note: ToShard::Ended });
             }
-            Ask::Release { generation } => {
+            OwnerRequest::Release { generation } => {
                 self.with(&path, |owner, out| {
                     if matches!(owner.state, State::Fed(_)) && owner.generation == generation {
                         owner.lose(now, out);
                     }
                 });
             }
-            Ask::Configure { rules, is_other_source } => self.with(&path, |owner, out| {
+            OwnerRequest::Configure { rules, is_other_source } => self.with(&path, |owner, out| {
                 owner.configure(rules, is_other_source, now, out);
             }),
-            Ask::PullFailed { reason } => {
+            OwnerRequest::PullFailed { reason } => {
                 self.with(&path, |owner, out| owner.pull_failed(reason, now, out));
             }
-            Ask::Unsubscribe { shard } => {
+            OwnerRequest::Unsubscribe { shard } => {
                 self.with(&path, |owner, out| owner.unsubscribe(shard, now, out));
             }
-            Ask::WantSync => self.with(&path, |owner, out| owner.want_sync(now, out)),
-            Ask::Kick => self.with(&path, |owner, out| owner.kick(now, out)),
+            OwnerRequest::WantSync => self.with(&path, |owner, out| owner.want_sync(now, out)),
+            OwnerRequest::Kick => self.with(&path, |owner, out| owner.kick(now, out)),
         }
     }
 

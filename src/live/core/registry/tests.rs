@@ -26,20 +26,25 @@ impl World {
     }
 
     /// Sends a message about `live/a`; returns its effects.
-    fn ask(&mut self, ask: Ask) -> Vec<String> {
-        self.registry.handle(ToOwner { path: "live/a".into(), ask }, self.now);
+    fn request(&mut self, request: OwnerRequest) -> Vec<String> {
+        self.registry.handle(ToOwner { path: "live/a".into(), request }, self.now);
         self.orders()
     }
 
     fn claim(&mut self, source: SourceRef, identity: &str) -> Vec<String> {
         let is_pulled = self.rules.kind != SourceKind::Publish;
         let rules = Arc::clone(&self.rules);
-        self.ask(Ask::Claim { source, description: description(identity), is_pulled, rules })
+        self.request(OwnerRequest::Claim {
+            source,
+            description: description(identity),
+            is_pulled,
+            rules,
+        })
     }
 
     fn subscribe(&mut self, shard: u8) -> Vec<String> {
         let rules = Arc::clone(&self.rules);
-        self.ask(Ask::Subscribe { shard: ShardId(shard), rules })
+        self.request(OwnerRequest::Subscribe { shard: ShardId(shard), rules })
     }
 
     fn feed(&mut self, generation: u32, is_sync: bool) -> Vec<String> {
@@ -48,7 +53,7 @@ impl World {
         let bytes = packet(1, 2, 3, 100);
         builder.push(&arrival(&bytes, 0, is_sync), self.now).unwrap();
         let batch = Arc::new(builder.build(generation, |_| None).unwrap());
-        self.ask(Ask::Feed { generation, batch })
+        self.request(OwnerRequest::Feed { generation, batch })
     }
 
     /// Lets time pass, and runs the timers.
@@ -122,7 +127,7 @@ fn subscribed_shard_gets_each_batch_once_after_its_snapshot() {
     assert_eq!(world.subscribe(3), ["3: subscribed gen 1 snapshot 2"]);
     assert_eq!(world.subscribe(1), ["1: subscribed gen 1 snapshot 2"]);
     assert_eq!(world.feed(1, false), ["3: batch gen 1", "1: batch gen 1"]);
-    assert_eq!(world.ask(Ask::Unsubscribe { shard: ShardId(3) }), [""; 0]);
+    assert_eq!(world.request(OwnerRequest::Unsubscribe { shard: ShardId(3) }), [""; 0]);
     assert_eq!(world.feed(1, false), ["1: batch gen 1"]);
 }
 
@@ -139,7 +144,7 @@ fn second_publisher_is_refused_unless_the_path_may_be_overridden() {
         ["1: evicted 11 true", "2: granted 22 gen 4", "0: resumed gen 4"]
     );
     assert_eq!(world.feed(3, true), [""; 0], "what the first still sends is left");
-    assert_eq!(world.ask(Ask::Release { generation: Generation(3) }), [""; 0]);
+    assert_eq!(world.request(OwnerRequest::Release { generation: Generation(3) }), [""; 0]);
     assert_eq!(world.feed(4, true), ["0: batch gen 4"]);
 }
 
@@ -149,7 +154,7 @@ fn readers_continue_when_their_publisher_returns_within_the_hold_time() {
     world.claim(ONE, "a");
     world.subscribe(0);
     world.feed(1, true);
-    assert_eq!(world.ask(Ask::Release { generation: Generation(1) }), ["0: lost"]);
+    assert_eq!(world.request(OwnerRequest::Release { generation: Generation(1) }), ["0: lost"]);
     assert_eq!(world.subscribe(5), ["5: not there: the path has no source"]);
     assert_eq!(world.at(9), [""; 0]);
     assert_eq!(world.claim(TWO, "a"), ["2: granted 22 gen 2", "0: resumed gen 2"]);
@@ -163,11 +168,11 @@ fn readers_end_after_the_hold_time_and_the_path_is_removed() {
     let mut world = World::new(SourceKind::Publish);
     world.claim(ONE, "a");
     world.subscribe(0);
-    world.ask(Ask::Release { generation: Generation(1) });
+    world.request(OwnerRequest::Release { generation: Generation(1) });
     assert_eq!(world.at(10), ["0: ended"]);
     assert_eq!(world.registry.count(), 0);
     world.claim(ONE, "a");
-    assert_eq!(world.ask(Ask::Release { generation: Generation(2) }), [""; 0]);
+    assert_eq!(world.request(OwnerRequest::Release { generation: Generation(2) }), [""; 0]);
     assert_eq!(world.registry.count(), 0, "without readers at once");
     assert_eq!(world.feed(2, true), [""; 0]);
 }
@@ -181,12 +186,12 @@ fn source_on_demand_is_fetched_for_its_first_reader_and_ends_after_its_last() {
         world.claim(ONE, "a"),
         ["1: granted 11 gen 1", "0: subscribed gen 1 snapshot 0", "1: subscribed gen 1 snapshot 0"]
     );
-    world.ask(Ask::Unsubscribe { shard: ShardId(0) });
-    world.ask(Ask::Unsubscribe { shard: ShardId(1) });
+    world.request(OwnerRequest::Unsubscribe { shard: ShardId(0) });
+    world.request(OwnerRequest::Unsubscribe { shard: ShardId(1) });
     assert_eq!(world.at(5), [""; 0]);
     world.subscribe(1);
     assert_eq!(world.at(20), [""; 0], "somebody came back");
-    world.ask(Ask::Unsubscribe { shard: ShardId(1) });
+    world.request(OwnerRequest::Unsubscribe { shard: ShardId(1) });
     assert_eq!(world.at(30), ["1: evicted 11 false", "stop pull"]);
     assert_eq!(world.registry.count(), 0);
 }
@@ -195,15 +200,18 @@ fn source_on_demand_is_fetched_for_its_first_reader_and_ends_after_its_last() {
 fn failed_fetch_is_retried_with_growing_delays_while_the_path_is_wanted() {
     let mut world = World::new(SourceKind::Always);
     let rules = Arc::clone(&world.rules);
-    assert_eq!(world.ask(Ask::Open { rules }), ["start pull"]);
+    assert_eq!(world.request(OwnerRequest::Open { rules }), ["start pull"]);
     let mut starts = Vec::new();
-    world.ask(Ask::PullFailed { reason: "401".to_owned() });
+    world.request(OwnerRequest::PullFailed { reason: "401".to_owned() });
     for s in 1..200 {
         if world.at(s) == ["start pull"] {
             starts.push(s);
-            assert_eq!(world.ask(Ask::PullFailed { reason: "401".to_owned() }), [""; 0]);
             assert_eq!(
-                world.ask(Ask::PullFailed { reason: "401".to_owned() }),
+                world.request(OwnerRequest::PullFailed { reason: "401".to_owned() }),
+                [""; 0]
+            );
+            assert_eq!(
+                world.request(OwnerRequest::PullFailed { reason: "401".to_owned() }),
                 [""; 0],
                 "said twice"
             );
@@ -214,12 +222,12 @@ fn failed_fetch_is_retried_with_growing_delays_while_the_path_is_wanted() {
     assert_eq!(world.at(209), ["4: not there: the source of the path does not answer"]);
     assert_eq!(world.at(211), ["start pull"]);
     assert_eq!(world.claim(ONE, "a"), ["1: granted 11 gen 1"]);
-    world.ask(Ask::PullFailed { reason: "401".to_owned() });
+    world.request(OwnerRequest::PullFailed { reason: "401".to_owned() });
     assert_eq!(world.at(240), [""; 0], "it was there, and sent nothing");
     assert_eq!(world.at(241), ["start pull"]);
     assert_eq!(world.claim(ONE, "a")[0], "1: granted 11 gen 2");
     world.feed(2, true);
-    world.ask(Ask::PullFailed { reason: "404".to_owned() });
+    world.request(OwnerRequest::PullFailed { reason: "404".to_owned() });
     let info = world.registry.infos().remove(0);
     assert_eq!((info.state, info.reason.as_deref()), ("failed", Some("404")));
     assert_eq!((info.failed_tries, info.retry_after_s), (1, Some(1)));
@@ -231,9 +239,9 @@ fn publisher_is_refused_on_a_fetched_path_and_a_fetched_source_on_a_published_pa
     let mut world = World::new(SourceKind::OnDemand);
     let rules = Arc::clone(&world.rules);
     let (source, description) = (ONE, description("a"));
-    let claim = Ask::Claim { source, description, is_pulled: false, rules };
+    let claim = OwnerRequest::Claim { source, description, is_pulled: false, rules };
     assert_eq!(
-        world.ask(claim),
+        world.request(claim),
         ["1: refused 11: the path is configured for another kind of source"]
     );
     assert_eq!(world.registry.count(), 0);
@@ -242,26 +250,30 @@ fn publisher_is_refused_on_a_fetched_path_and_a_fetched_source_on_a_published_pa
 #[test]
 fn sync_sample_is_asked_for_once_for_many_readers() {
     let mut world = World::new(SourceKind::Publish);
-    assert_eq!(world.ask(Ask::WantSync), [""; 0]);
+    assert_eq!(world.request(OwnerRequest::WantSync), [""; 0]);
     world.claim(ONE, "a");
-    assert_eq!(world.ask(Ask::WantSync), ["1: sync wanted 11"]);
-    assert_eq!(world.ask(Ask::WantSync), [""; 0]);
+    assert_eq!(world.request(OwnerRequest::WantSync), ["1: sync wanted 11"]);
+    assert_eq!(world.request(OwnerRequest::WantSync), [""; 0]);
     world.now = Mono(500_000_000);
-    assert_eq!(world.ask(Ask::WantSync), ["1: sync wanted 11"]);
+    assert_eq!(world.request(OwnerRequest::WantSync), ["1: sync wanted 11"]);
 }
 
 #[test]
 fn group_is_open_while_sessions_have_joined_and_taken_back_after() {
     let mut world = World::new(SourceKind::Publish);
-    let join =
-        |world: &mut World, shard| world.ask(Ask::JoinGroup { shard: ShardId(shard), serial: 0 });
+    let join = |world: &mut World, shard| {
+        world.request(OwnerRequest::JoinGroup { shard: ShardId(shard), serial: 0 })
+    };
     assert_eq!(join(&mut world, 3), ["3: joined None"], "there is no such path");
     world.claim(ONE, "a");
     assert_eq!(join(&mut world, 3), ["open 239.255.0.0", "3: joined Some(239.255.0.0)"]);
     assert_eq!(join(&mut world, 2), ["2: joined Some(239.255.0.0)"]);
-    assert_eq!(world.ask(Ask::LeaveGroup { shard: ShardId(3) }), [""; 0]);
-    assert_eq!(world.ask(Ask::LeaveGroup { shard: ShardId(2) }), ["close 239.255.0.0"]);
-    assert_eq!(world.ask(Ask::LeaveGroup { shard: ShardId(2) }), [""; 0]);
+    assert_eq!(world.request(OwnerRequest::LeaveGroup { shard: ShardId(3) }), [""; 0]);
+    assert_eq!(
+        world.request(OwnerRequest::LeaveGroup { shard: ShardId(2) }),
+        ["close 239.255.0.0"]
+    );
+    assert_eq!(world.request(OwnerRequest::LeaveGroup { shard: ShardId(2) }), [""; 0]);
     assert_eq!(join(&mut world, 2), ["open 239.255.0.0", "2: joined Some(239.255.0.0)"]);
 }
 
@@ -270,7 +282,7 @@ fn kick_ends_source_and_readers() {
     let mut world = World::new(SourceKind::Publish);
     world.claim(ONE, "a");
     world.subscribe(4);
-    assert_eq!(world.ask(Ask::Kick), ["1: evicted 11 false", "4: ended"]);
+    assert_eq!(world.request(OwnerRequest::Kick), ["1: evicted 11 false", "4: ended"]);
     assert_eq!(world.registry.count(), 0);
 }
 
@@ -280,8 +292,8 @@ fn number_of_paths_is_bounded() {
     let claim = |world: &mut World, n: usize| {
         let rules = Arc::clone(&world.rules);
         let (source, description) = (ONE, description("a"));
-        let ask = Ask::Claim { source, description, is_pulled: false, rules };
-        world.registry.handle(ToOwner { path: format!("live/{n}").into(), ask }, Mono(0));
+        let request = OwnerRequest::Claim { source, description, is_pulled: false, rules };
+        world.registry.handle(ToOwner { path: format!("live/{n}").into(), request }, Mono(0));
         world.orders()
     };
     for n in 0..PATHS_MAX {
@@ -302,7 +314,7 @@ fn new_description_is_sent_to_subscribed_shards_and_later_subscribers() {
         Arc::new(Description::new(sdp.into(), tracks).unwrap())
     };
     let mut say = |generation, description| {
-        world.ask(Ask::Describe { generation: Generation(generation), description })
+        world.request(OwnerRequest::Describe { generation: Generation(generation), description })
     };
     assert_eq!(say(1, said("a", "new")), ["3: described gen 1 new"]);
     assert!(say(2, said("a", "newer")).is_empty(), "of a source that does not hold the path");
@@ -310,7 +322,7 @@ fn new_description_is_sent_to_subscribed_shards_and_later_subscribers() {
     world.registry.handle(
         ToOwner {
             path: "live/a".into(),
-            ask: Ask::Subscribe { shard: ShardId(4), rules: Arc::default() },
+            request: OwnerRequest::Subscribe { shard: ShardId(4), rules: Arc::default() },
         },
         Mono(0),
     );

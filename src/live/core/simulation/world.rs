@@ -9,7 +9,7 @@ use crate::base::time::Mono;
 use crate::live::core::batch::Generation;
 use crate::live::core::description::{Description, LiveTrack};
 use crate::live::core::latch::AddressLatch;
-use crate::live::core::message::{Ask, PathRules, SourceRef, ToOwner, ToShard};
+use crate::live::core::message::{OwnerRequest, PathRules, SourceRef, ToOwner, ToShard};
 use crate::live::core::path::{LivePath, PathLimits};
 use crate::live::core::paths::{LivePaths, Told, Wanted};
 use crate::live::core::pump::{self, Left, LivePump, LiveRunMark};
@@ -108,9 +108,9 @@ impl World {
         Moment { now: self.now(), utc_ns: UTC_NS + i64::try_from(self.ms).unwrap() * 1_000_000 }
     }
 
-    pub(crate) fn tell_owner(&mut self, ask: Ask) {
+    pub(crate) fn tell_owner(&mut self, request: OwnerRequest) {
         let now = self.now();
-        self.registry.handle(ToOwner { path: PATH.into(), ask }, now);
+        self.registry.handle(ToOwner { path: PATH.into(), request }, now);
         self.settle();
     }
 
@@ -154,7 +154,7 @@ impl World {
         let seqs = [random(), random()].map(|n| u16::try_from(n & 0xffff).unwrap());
         self.camera = Some(Camera { source, ssrcs, seqs, ts_zero, born_ms: self.ms });
         self.sources += 1;
-        self.tell_owner(Ask::Claim {
+        self.tell_owner(OwnerRequest::Claim {
             source: SourceRef { shard: ShardId(0), number: self.sources },
             description: description(),
             is_pulled: false,
@@ -166,9 +166,9 @@ impl World {
         let mut camera = self.camera.take().unwrap();
         let generation = camera.source.generation().unwrap();
         while let Some(batch) = camera.source.finish() {
-            self.tell_owner(Ask::Feed { generation, batch });
+            self.tell_owner(OwnerRequest::Feed { generation, batch });
         }
-        self.tell_owner(Ask::Release { generation });
+        self.tell_owner(OwnerRequest::Release { generation });
     }
 
     /// Packets that the camera makes in a millisecond, and their way to the source.
@@ -224,7 +224,7 @@ impl World {
         while let Some(camera) = &mut self.camera {
             let generation: Generation = camera.source.generation().unwrap();
             let Some(batch) = camera.source.poll_batch(now) else { return };
-            self.tell_owner(Ask::Feed { generation, batch });
+            self.tell_owner(OwnerRequest::Feed { generation, batch });
         }
     }
 
@@ -233,9 +233,9 @@ impl World {
         let now = self.now();
         match self.paths[shard].want(&PATH.into(), self.limits, 0, now) {
             Wanted::Here => {}
-            Wanted::Ask => {
+            Wanted::Request => {
                 let at = ShardId(u8::try_from(shard).unwrap());
-                self.tell_owner(Ask::Subscribe {
+                self.tell_owner(OwnerRequest::Subscribe {
                     shard: at,
                     rules: Arc::new(PathRules::default()),
                 });

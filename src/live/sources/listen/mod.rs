@@ -32,7 +32,7 @@ use crate::base::ids::{SeqNo, Ssrc};
 use crate::config::source::UdpSource;
 use crate::live::core::demux::Target;
 use crate::live::core::description::{Description, DescriptionError};
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::core::source::SourceError;
 use crate::live::hub::Hub;
 use crate::live::sources::announced::{Origin, description};
@@ -276,7 +276,7 @@ impl Inputs {
             "source cannot be received: {error}"
         );
         self.close(cx, number);
-        hub.ask(&path, Ask::PullFailed { reason: error.to_string() });
+        hub.request(&path, OwnerRequest::PullFailed { reason: error.to_string() });
     }
 
     /// Claims the path for the recognised stream. Returns the datagrams that arrived meanwhile.

@@ -72,7 +72,11 @@ impl Bench {
     fn order(&mut self) {
         let path: Arc<str> = PATH.into();
         let rules = self.sessions.cx.path_rules(&path);
-        self.sessions.live.hub.asks.push(ToOwner { path, ask: Ask::Open { rules } });
+        self.sessions
+            .live
+            .hub
+            .requests
+            .push(ToOwner { path, request: OwnerRequest::Open { rules } });
         self.settle();
     }
 

@@ -25,7 +25,7 @@ use crate::base::ids::CameraName;
 use crate::live::core::demux::{SocketName, Target};
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::limits::PATHS_MAX;
-use crate::live::core::message::Ask;
+use crate::live::core::message::OwnerRequest;
 use crate::live::hub::Hub;
 use crate::live::sources::announced::{Origin, description};
 use crate::live::sources::publisher::{Claimant, PublisherState, Way};
@@ -269,7 +269,7 @@ impl Pulls {
                     self.ways.remove(&path);
                 }
                 self.table.remove(number);
-                hub.ask(&path, Ask::PullFailed { reason: error.to_string() });
+                hub.request(&path, OwnerRequest::PullFailed { reason: error.to_string() });
             }
         }
     }
@@ -287,7 +287,7 @@ impl Pulls {
         {
             let path = Arc::clone(publisher.source.path());
             while let Some(batch) = publisher.source.finish() {
-                hub.ask(&path, Ask::Feed { generation, batch });
+                hub.request(&path, OwnerRequest::Feed { generation, batch });
             }
         }
         cx.demux.forget(number);

@@ -12,7 +12,7 @@ use crate::config::paths::{PathConfig, PathTable, SourceTransport};
 use crate::config::source::SourceAddress;
 use crate::consumers::testing::{Rig, Room, config};
 use crate::live::core::info::OwnerInfo;
-use crate::live::core::message::{Ask, ToOwner};
+use crate::live::core::message::{OwnerRequest, ToOwner};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::{Task, TaskOwner, Work};
 use crate::rtsp::reader::{Input, RequestReader};
@@ -111,13 +111,13 @@ impl Bench {
         let named = [("live/cam".to_owned(), Arc::new(path))].into();
         bench.sessions.cx.configs = Arc::new(PathTable { named, ..PathTable::default() });
         let rules = bench.sessions.cx.path_rules(&bench.path);
-        bench.ask(Ask::Open { rules });
+        bench.request(OwnerRequest::Open { rules });
         bench
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn request(&mut self, request: OwnerRequest) {
         let path = Arc::clone(&self.path);
-        self.sessions.live.hub.registry.handle(ToOwner { path, ask }, self.sessions.cx.now);
+        self.sessions.live.hub.registry.handle(ToOwner { path, request }, self.sessions.cx.now);
         self.settle();
     }
 
@@ -302,7 +302,7 @@ fn tracks_of_one_host_use_a_pair_of_ports_each_and_release_it() {
     assert_eq!(publisher.source.counts().packets, 2);
     bench.at(6);
     assert_eq!(bench.done[2..], ["rtcp 0 10.0.0.7:8001", "rtcp 1 10.0.0.7:8001"]);
-    bench.ask(Ask::Kick);
+    bench.request(OwnerRequest::Kick);
     assert!(bench.done.contains(&"close pair 1".to_owned()), "{:?}", bench.done);
     // The path is fetched always: it is begun anew.
     assert_eq!(bench.connections, 2);

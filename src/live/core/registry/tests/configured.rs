@@ -9,7 +9,7 @@ impl World {
     /// The configuration is read again.
     fn configure(&mut self, rules: PathRules, is_other_source: bool) -> Vec<String> {
         self.rules = Arc::new(rules);
-        self.ask(Ask::Configure { rules: Arc::clone(&self.rules), is_other_source })
+        self.request(OwnerRequest::Configure { rules: Arc::clone(&self.rules), is_other_source })
     }
 }
 
@@ -25,7 +25,7 @@ fn change_of_other_settings_keeps_source_and_readers() {
     let hold = Duration::from_secs(3);
     assert_eq!(world.configure(PathRules { hold, ..rules(SourceKind::Publish) }, false), [""; 0]);
     assert_eq!(world.feed(1, true), ["3: batch gen 1"]);
-    assert_eq!(world.ask(Ask::Release { generation: Generation(1) }), ["3: lost"]);
+    assert_eq!(world.request(OwnerRequest::Release { generation: Generation(1) }), ["3: lost"]);
     assert_eq!(world.at(2), [""; 0]);
     assert_eq!(world.at(3), ["3: ended"], "the new hold counts");
 }
@@ -75,8 +75,8 @@ fn change_of_the_source_url_restarts_the_source_and_keeps_readers() {
 #[test]
 fn removal_of_the_source_url_stops_the_source_and_ends_readers_after_the_hold_time() {
     let mut world = World::new(SourceKind::Always);
-    let open = Ask::Open { rules: Arc::clone(&world.rules) };
-    assert_eq!(world.ask(open), ["start pull"]);
+    let open = OwnerRequest::Open { rules: Arc::clone(&world.rules) };
+    assert_eq!(world.request(open), ["start pull"]);
     world.claim(ONE, "a");
     world.subscribe(3);
     assert_eq!(
@@ -103,11 +103,11 @@ fn on_demand_source_made_permanent_stays_and_permanent_source_made_on_demand_end
     let mut world = World::new(SourceKind::OnDemand);
     world.subscribe(3);
     world.claim(ONE, "a");
-    world.ask(Ask::Unsubscribe { shard: ShardId(3) });
+    world.request(OwnerRequest::Unsubscribe { shard: ShardId(3) });
     assert_eq!(world.configure(rules(SourceKind::Always), false), [""; 0]);
     assert_eq!(world.at(30), [""; 0], "it is wanted always now");
-    let open = Ask::Open { rules: Arc::clone(&world.rules) };
-    assert_eq!(world.ask(open), [""; 0], "it is there");
+    let open = OwnerRequest::Open { rules: Arc::clone(&world.rules) };
+    assert_eq!(world.request(open), [""; 0], "it is there");
     assert_eq!(world.configure(rules(SourceKind::OnDemand), false), [""; 0]);
     assert_eq!(world.at(39), [""; 0]);
     assert_eq!(world.at(40), ["1: evicted 11 false", "stop pull"]);
