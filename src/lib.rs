@@ -38,7 +38,7 @@
 //!
 //! A request: `shard::turn` reaps bytes -> `shard::dispatch` finds the PollTable row ->
 //! `consumers::rtsp_connection` reads a request (`rtsp::reader`) -> [`consumers::sessions`] finds
-//! whose it is: a title's ([`vod::service::Vod`]) or a path's ([`live::desk::Live`]), with what
+//! whose it is: a title's ([`vod::service::Vod`]) or a path's ([`live::front::Live`]), with what
 //! they share in [`session::cx`] -> `vod::methods`, one file for each method, or `live::readers`
 //! and `live::sources` -> the answer leaves through `shard::send::tcp`.
 //!
@@ -62,7 +62,7 @@
 //! ([`live::core::reader`]) -> [`shard::ring`] sends.
 //!
 //! A reader that is late: [`live::core::reader`] skips to the newest key frame when its lag exceeds
-//! the budget, [`live::core::switch`] rewrites sequence numbers and RTP time behind the break.
+//! the budget, [`live::core::rewrite`] rewrites sequence numbers and RTP time behind the break.
 //!
 //! A camera: `live::sources::fetch` starts what the configuration names -> `live::sources::pull`
 //! is the RTSP client, plain code -> `shard::sockets::cameras` has its connection -> its packets go

@@ -1,7 +1,7 @@
 //! `InputReceiver`: packets of a source that listens, at a socket that is its alone.
 //!
-//! Its row is entered when an owner orders the source and removed with it; a datagram that was on its
-//! way then finds an input that is gone, by a number that is never used again.
+//! Its row is entered when an owner orders the source and removed with it; a datagram that was on
+//! its way then finds an input that is gone, by a number that is never used again.
 
 use super::{Context, canonical};
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};

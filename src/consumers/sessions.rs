@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
-use crate::live::desk::Live;
-use crate::live::readers::recently_closed::say_farewell;
+use crate::live::front::Live;
+use crate::live::readers::recently_closed::answer_closed;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::rtcp;
@@ -73,7 +73,7 @@ impl Sessions {
             Some(SessionRef::Publisher(number)) => {
                 live.sources.execute_publisher(cx, &mut live.hub, command, number)
             }
-            None if live.readers.has_ended(id) => say_farewell(cx, &command),
+            None if live.readers.has_ended(id) => answer_closed(cx, &command),
             None => command.refuse(Status::SessionNotFound),
         }
     }

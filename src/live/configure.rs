@@ -17,7 +17,7 @@ use crate::live::config::{limits, rules};
 use crate::live::core::groups::{GroupPool, MulticastError, MulticastSettings};
 use crate::live::core::message::{OwnerRequest, SourceKind, owner_of};
 use crate::live::core::registry::Registry;
-use crate::live::desk::Live;
+use crate::live::front::Live;
 use crate::session::cx::Cx;
 
 impl Live {

@@ -10,7 +10,7 @@
 //! | `readers` | sessions that packets are sent to: DESCRIBE, SETUP, PLAY, PAUSE, feedback |
 //! | `sources` | publishers, cameras that are pulled, inputs that listen |
 //! | `multicast` | members of a path's group, and the sender to the group |
-//! | `desk` | `Live`: carries requests to the owners of paths, and their effects back |
+//! | `front` | `Live`: carries requests to the owners of paths, and their effects back |
 //! | `hub` | state that readers and sources share: the paths, the requests |
 //! | `config`, `configure` | configuration of paths |
 //! | `tick`, `renew` | periodic work; repetition of messages that may be lost |
@@ -23,7 +23,7 @@
 mod config;
 mod configure;
 pub mod core;
-pub mod desk;
+pub mod front;
 pub mod hub;
 pub mod multicast;
 mod pages;

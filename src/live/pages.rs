@@ -15,7 +15,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::live::core::info::{PathPart, PathsPage, PathsPlace};
-use crate::live::desk::Live;
+use crate::live::front::Live;
 use crate::live::sources::info::totals_of;
 use crate::session::cx::Cx;
 
@@ -123,7 +123,7 @@ impl Live {
     ) -> (Option<PathsPlace>, bool) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut last = after;
-        for (number, publisher) in self.sources.publishers.beyond(from) {
+        for (number, publisher) in self.sources.publishers.next_packet(from) {
             let path = publisher.source.path();
             let is_shown =
                 wanted.is_none_or(|wanted| wanted == &**path) && publisher.generation().is_some();

@@ -12,7 +12,7 @@
 
 use crate::live::core::limits::RENEW_INTERVAL;
 use crate::live::core::message::OwnerRequest;
-use crate::live::desk::Live;
+use crate::live::front::Live;
 use crate::session::cx::Cx;
 
 impl Live {

@@ -3,7 +3,7 @@
 //!
 //! Bound: readers with about `streams_max` streams at once.
 
-use crate::live::desk::Live;
+use crate::live::front::Live;
 use crate::live::sources::Sources;
 use crate::session::cx::Cx;
 

@@ -27,7 +27,7 @@ use crate::consumers::sessions::Sessions;
 use crate::consumers::testing::{Client, Rig, Room, command, config, entry, session_id};
 use crate::live::core::info::{PathInfo, merge, reader_totals};
 use crate::live::core::pump::{self, Fed, Left, LivePump, LiveRunMark};
-use crate::live::desk::Live;
+use crate::live::front::Live;
 use crate::metrics::paths::PathNumbers;
 use crate::poll::poll_table::EntryKey;
 use crate::rtp::HEADER_BYTES;

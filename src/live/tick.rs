@@ -2,19 +2,19 @@
 //!
 //! Silent publishers are ended, silent readers are reaped, reports that are due are sent, and paths
 //! without readers are released. Bound: the paths of a shard, once a tick; sources and readers are
-//! checked some in a turn (`crowd`).
+//! checked some in a turn (`backlog`).
 
 use std::time::Duration;
 
 use crate::live::core::message::OwnerRequest;
-use crate::live::desk::Live;
+use crate::live::front::Live;
 use crate::session::action::TimerKey;
 use crate::session::cx::Cx;
 
 impl Live {
     pub(crate) fn handle_live_tick(&mut self, cx: &mut Cx) {
         let now = cx.now;
-        self.readers.crowd.look_after_all();
+        self.readers.backlog.look_after_all();
         self.sources.walks.begin();
         self.sources.go_on_with_sources(cx, &mut self.hub);
         self.readers.go_on_looking(cx, &mut self.hub);

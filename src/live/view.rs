@@ -9,7 +9,7 @@
 
 use crate::live::core::info::OwnerInfo;
 use crate::live::core::message::{OwnerRequest, ToOwner};
-use crate::live::desk::Live;
+use crate::live::front::Live;
 use crate::live::readers::reader::reader_info;
 use crate::live::sources::info::totals_of;
 use crate::metrics::paths::{PATH_STATES, PathTallies};

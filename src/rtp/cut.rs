@@ -12,7 +12,7 @@
 //! would have made of the payload. Bound: `PIECES_MAX` pieces.
 #![deny(clippy::indexing_slicing)]
 
-use super::peek::PeekFormat;
+use super::detect::DetectorFormat;
 
 /// Payloads of the packets that a long one becomes; kept for its storage.
 #[derive(Debug, Default)]
@@ -24,23 +24,23 @@ pub struct Pieces {
 impl Pieces {
     /// Cuts `payload` into pieces of `bytes_max` at most. False: it cannot be cut, and there are no
     /// pieces.
-    pub fn cut(&mut self, format: PeekFormat, payload: &[u8], bytes_max: usize) -> bool {
+    pub fn cut(&mut self, format: DetectorFormat, payload: &[u8], bytes_max: usize) -> bool {
         self.bytes.clear();
         self.ends.clear();
         let is_cut = bytes_max > OVERHEAD_BYTES_MAX
             && match format {
-                PeekFormat::H264 => self.cut_h264(payload, bytes_max).is_some(),
-                PeekFormat::H265 => self.cut_h265(payload, bytes_max).is_some(),
-                PeekFormat::MpegTs => {
+                DetectorFormat::H264 => self.cut_h264(payload, bytes_max).is_some(),
+                DetectorFormat::H265 => self.cut_h265(payload, bytes_max).is_some(),
+                DetectorFormat::MpegTs => {
                     payload.len().is_multiple_of(TS_BYTES)
                         && self.chunks(payload, bytes_max / TS_BYTES * TS_BYTES)
                 }
-                PeekFormat::Mpeg4Visual => self.chunks(payload, bytes_max),
-                PeekFormat::Av1
-                | PeekFormat::Vp8
-                | PeekFormat::Vp9
-                | PeekFormat::Jpeg
-                | PeekFormat::Any => false,
+                DetectorFormat::Mpeg4Visual => self.chunks(payload, bytes_max),
+                DetectorFormat::Av1
+                | DetectorFormat::Vp8
+                | DetectorFormat::Vp9
+                | DetectorFormat::Jpeg
+                | DetectorFormat::Any => false,
             };
         if !is_cut || self.ends.len() > PIECES_MAX {
             self.ends.clear();

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 use super::*;
 
 /// Units with Annex B's question left out: (bytes, is whole). Parts are joined.
-fn depacketized(format: PeekFormat, payloads: &[&[u8]]) -> Vec<(Vec<u8>, bool, bool)> {
+fn depacketized(format: DetectorFormat, payloads: &[&[u8]]) -> Vec<(Vec<u8>, bool, bool)> {
     let (header_bytes, aggregate, fragment) = match format {
-        PeekFormat::H264 => (1, 24, 28),
+        DetectorFormat::H264 => (1, 24, 28),
         _ => (2, 48, 49),
     };
     let kind = |first: u8| if header_bytes == 1 { first & 0x1f } else { first >> 1 & 0x3f };
@@ -21,7 +21,7 @@ fn depacketized(format: PeekFormat, payloads: &[&[u8]]) -> Vec<(Vec<u8>, bool, b
             let body = &payload[header_bytes + 1..];
             let mut header = payload[..header_bytes].to_vec();
             header[0] = match format {
-                PeekFormat::H264 => header[0] & 0xe0 | fu & 0x1f,
+                DetectorFormat::H264 => header[0] & 0xe0 | fu & 0x1f,
                 _ => header[0] & 0x81 | (fu & 0x3f) << 1,
             };
             let (starts, ends) = (fu & FU_START != 0, fu & FU_END != 0);
@@ -52,7 +52,7 @@ fn aggregated(header: &[u8], units: &[Vec<u8>]) -> Vec<u8> {
 fn unit_becomes_fragments_of_even_size_with_its_importance() {
     let unit = [&[0x65][..], &[7; 3_000]].concat();
     let mut pieces = Pieces::default();
-    assert!(pieces.cut(PeekFormat::H264, &unit, 1_400));
+    assert!(pieces.cut(DetectorFormat::H264, &unit, 1_400));
     let shapes: Vec<_> = pieces.iter().map(|p| (p.len(), p[0], p[1])).collect();
     assert_eq!(shapes, [(1_002, 0x7c, 0x85), (1_002, 0x7c, 0x05), (1_002, 0x7c, 0x45)]);
 }
@@ -61,7 +61,7 @@ fn unit_becomes_fragments_of_even_size_with_its_importance() {
 fn small_units_stay_together_and_a_large_one_among_them_is_cut() {
     let units = [vec![0x67; 20], vec![0x68; 4], vec![0x65; 2_000], vec![0x06; 9]];
     let mut pieces = Pieces::default();
-    assert!(pieces.cut(PeekFormat::H264, &aggregated(&[0x18], &units), 1_400));
+    assert!(pieces.cut(DetectorFormat::H264, &aggregated(&[0x18], &units), 1_400));
     let shapes: Vec<_> = pieces.iter().map(|p| (p.len(), p[0])).collect();
     assert_eq!(shapes, [(29, 0x78), (1_002, 0x7c), (1_001, 0x7c), (9, 0x06)]);
 }
@@ -69,10 +69,10 @@ fn small_units_stay_together_and_a_large_one_among_them_is_cut() {
 #[test]
 fn transport_stream_is_cut_between_packets_and_visual_anywhere() {
     let mut pieces = Pieces::default();
-    assert!(pieces.cut(PeekFormat::MpegTs, &[0x47; 188 * 15], 1_400));
+    assert!(pieces.cut(DetectorFormat::MpegTs, &[0x47; 188 * 15], 1_400));
     assert_eq!(pieces.iter().map(<[u8]>::len).collect::<Vec<_>>(), [1_316, 1_316, 188]);
-    assert!(!pieces.cut(PeekFormat::MpegTs, &[0x47; 2_000], 1_400));
-    assert!(pieces.cut(PeekFormat::Mpeg4Visual, &[1; 2_000], 1_400));
+    assert!(!pieces.cut(DetectorFormat::MpegTs, &[0x47; 2_000], 1_400));
+    assert!(pieces.cut(DetectorFormat::Mpeg4Visual, &[1; 2_000], 1_400));
     assert_eq!((pieces.count(), pieces.bytes()), (2, 2_000));
 }
 
@@ -80,12 +80,12 @@ fn transport_stream_is_cut_between_packets_and_visual_anywhere() {
 fn what_is_not_known_well_enough_is_not_cut() {
     let mut pieces = Pieces::default();
     for (format, first) in [
-        (PeekFormat::H264, 25),
-        (PeekFormat::H264, 29),
-        (PeekFormat::H264, 0),
-        (PeekFormat::H265, 50 << 1),
-        (PeekFormat::Vp8, 0),
-        (PeekFormat::Any, 0),
+        (DetectorFormat::H264, 25),
+        (DetectorFormat::H264, 29),
+        (DetectorFormat::H264, 0),
+        (DetectorFormat::H265, 50 << 1),
+        (DetectorFormat::Vp8, 0),
+        (DetectorFormat::Any, 0),
     ] {
         let payload = [&[first][..], &[0xff; 3_000]].concat();
         assert!(!pieces.cut(format, &payload, 1_400), "{format:?} {first}");
@@ -93,7 +93,7 @@ fn what_is_not_known_well_enough_is_not_cut() {
     }
     // Lengths that do not add up.
     let broken = [&[0x18, 0, 1, 0x67][..], &[0xff; 3_000]].concat();
-    assert!(!pieces.cut(PeekFormat::H264, &broken, 1_400));
+    assert!(!pieces.cut(DetectorFormat::H264, &broken, 1_400));
 }
 
 fn arb_unit(is_h265: bool) -> impl Strategy<Value = Vec<u8>> {
@@ -115,7 +115,7 @@ proptest! {
         bytes_max in 100_usize..1_500,
     ) {
         let units = if is_h265 { seeds.1 } else { seeds.0 };
-        let format = if is_h265 { PeekFormat::H265 } else { PeekFormat::H264 };
+        let format = if is_h265 { DetectorFormat::H265 } else { DetectorFormat::H264 };
         let payload = match (shape, is_h265) {
             (0, _) => units[0].clone(),
             (1, false) => aggregated(&[0x78], &units),
@@ -133,7 +133,7 @@ proptest! {
     #[test]
     fn any_payload_is_cut_or_not_without_panic(
         payload in prop::collection::vec(any::<u8>(), 0..3_000),
-        format in prop_oneof![Just(PeekFormat::H264), Just(PeekFormat::H265), Just(PeekFormat::MpegTs)],
+        format in prop_oneof![Just(DetectorFormat::H264), Just(DetectorFormat::H265), Just(DetectorFormat::MpegTs)],
         bytes_max in 0_usize..1_500,
     ) {
         let mut pieces = Pieces::default();

@@ -13,9 +13,9 @@
 //! Invariant: no bytes of a peer panic, and nothing is allocated for a packet.
 
 pub mod cut;
+pub mod detect;
 mod header;
 mod jitter;
-pub mod peek;
 
 mod rtx;
 mod sequence;

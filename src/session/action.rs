@@ -80,7 +80,7 @@ pub enum Action {
         track: u8,
     },
     /// Punches the NAT for packets that will arrive at a pair.
-    Knock {
+    PunchNat {
         /// Index of the pair.
         pair: u16,
         /// Address that RTP will come from.

@@ -5,7 +5,7 @@
 //!                                                           transport, control URL, RTX, reports
 //!  Numbers::Own      a title's stream: this type assigns and counts them, from SETUP on
 //!  Numbers::Source   a live reader's stream: the path rewrites the source's headers, and counts
-//!                    (`live::core::switch`); a run that is put back undoes both
+//!                    (`live::core::rewrite`); a run that is put back undoes both
 //! ```
 //! The receiver keeps the identity when another feed takes over (`vod::exchange`).
 //!

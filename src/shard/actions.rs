@@ -132,7 +132,7 @@ impl Shard {
             Action::OpenPair { source, track } => {
                 self.net.open_pair_for(&mut self.sessions, source, track)
             }
-            Action::Knock { pair, rtp, rtcp } => self.net.knock(pair, rtp, rtcp),
+            Action::PunchNat { pair, rtp, rtcp } => self.net.punch_nat(pair, rtp, rtcp),
             Action::Group(action) => self.net.act_for_group(&mut self.sessions, action),
             Action::Execute(command) => self.guarded(None, |shard| shard.execute(*command)),
         }

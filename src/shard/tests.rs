@@ -291,7 +291,7 @@ fn timers_of_a_turn_are_bounded_and_what_is_left_keeps_the_shard_awake() {
 fn one_question_is_answered_in_a_turn_and_those_that_wait_keep_the_shard_awake() {
     let Some(mut bench) = Bench::new() else { return };
     let answered = Arc::new(AtomicUsize::new(0));
-    let request = || {
+    let ask = || {
         let answered = Arc::clone(&answered);
         let reply = Box::new(move |_page| {
             answered.fetch_add(1, Ordering::Relaxed);
@@ -310,7 +310,7 @@ fn one_question_is_answered_in_a_turn_and_those_that_wait_keep_the_shard_awake()
     for _ in 0..1_000 {
         bench.shard.questions.put(ask());
     }
-    assert_eq!(bench.shard.questions.len(), 256, "those beyond are dropped");
+    assert_eq!(bench.shard.questions.len(), 256, "those next_packet are dropped");
 }
 
 #[test]

@@ -204,7 +204,7 @@ impl Vod {
         }
         let npt = first_npt(session, next.npt, &mut next.anchors);
         let due_zero = first_due(session, npt, old.scale);
-        let epoch = old.exchanged(self.starts.next(now), npt, due_zero);
+        let epoch = old.exchanged(self.stagger.next(now), npt, due_zero);
         let lacking_ns = lacking_ns(session, next, &old, &epoch);
         let epoch = epoch.put_off(lacking_ns.max(0));
         session.epoch = Some(epoch);

@@ -9,7 +9,7 @@
 //! What concerns one session alone is done by `Players`: SETUP, PAUSE, TEARDOWN, reports. PLAY, the
 //! pump and an exchange of feeds need windows too: they are methods of `Vod`.
 //!
-//! Invariant: a stream that waits for a window is among the window's waiters in `desk`, or asks
+//! Invariant: a stream that waits for a window is among the window's waiters in `front`, or asks
 //! again after `RETRY_AFTER_REFUSAL`. Bound: those of its parts.
 
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use crate::session::action::Action;
 use crate::session::cx::Cx;
 use crate::session::directory::{SessionKey, StreamRef};
 use crate::vod::playback::State;
-use crate::vod::stagger::Starts;
+use crate::vod::stagger::StartStagger;
 use crate::vod::stream::Phase;
 use crate::vod::table::Players;
-use crate::vod::windows::{Desk, WindowDesk};
+use crate::vod::windows::{WindowAnswer, WindowCache};
 
 /// Plays titles to the clients of one shard.
 #[derive(Debug, Default)]
 pub struct Vod {
     /// Sessions of titles.
     pub players: Players,
-    pub(crate) desk: WindowDesk,
-    pub(crate) starts: Starts,
+    pub(crate) windows: WindowCache,
+    pub(crate) stagger: StartStagger,
 }
 
 impl Vod {
@@ -50,13 +50,13 @@ impl Vod {
             let track_index = stream.feed.track_index;
             let name = WindowKey { track_index, kind: cursor.kind(), index };
             let waiter = StreamRef { session: key, stream_index, epoch_count };
-            match self.desk.request(&session.title, name, waiter, now) {
-                Desk::Here(window) => cursor.handle_window(index, window),
-                Desk::Asked => {
+            match self.windows.request(&session.title, name, waiter, now) {
+                WindowAnswer::Here(window) => cursor.handle_window(index, window),
+                WindowAnswer::Requested => {
                     cursor.mark_asked(index);
                     return;
                 }
-                Desk::Ask(number) => {
+                WindowAnswer::Request(number) => {
                     cursor.mark_asked(index);
                     let class = if is_priming { TaskClass::Control } else { TaskClass::Prefetch };
                     let work = Work::Window { title: session.title.clone(), key: name };
@@ -76,7 +76,7 @@ impl Vod {
         request: u32,
         result: Result<Arc<PacketWindow>, WindowFailure>,
     ) {
-        let Some((name, mut waiters)) = self.desk.handle_answer(request, result.as_ref().ok())
+        let Some((name, mut waiters)) = self.windows.handle_answer(request, result.as_ref().ok())
         else {
             return;
         };
@@ -86,13 +86,13 @@ impl Vod {
                 Err(failure) => self.handle_window_failure(cx, waiter, failure),
             }
         }
-        self.desk.give_back(waiters);
+        self.windows.give_back(waiters);
     }
 
     /// The TaskQueue has refused a window's task: its streams try again soon, and a PLAY that waits
     /// for the window is refused.
     pub fn handle_window_refused(&mut self, cx: &mut Cx, request: u32) {
-        let Some((_, waiters)) = self.desk.handle_answer(request, None) else { return };
+        let Some((_, waiters)) = self.windows.handle_answer(request, None) else { return };
         for waiter in waiters {
             let Some(session) = self.players.session_mut(waiter.session) else { continue };
             if session.epoch_count != waiter.epoch_count {

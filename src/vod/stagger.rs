@@ -15,14 +15,14 @@ use crate::base::wheel::SLOT_NS;
 
 /// The slots of one shard: see the module.
 #[derive(Debug, Default)]
-pub(crate) struct Starts {
+pub(crate) struct StartStagger {
     /// The slot that starts are put into.
     slot: u64,
     /// Number of starts in that slot.
     count: u32,
 }
 
-impl Starts {
+impl StartStagger {
     /// Time for a session that could start now.
     pub(crate) fn next(&mut self, now: Mono) -> Mono {
         let now_slot = now.0 / SLOT_NS;
@@ -46,13 +46,13 @@ const SLOTS_MAX: u64 = 250;
 mod tests {
     use super::*;
 
-    fn starts(starts: &mut Starts, count: usize, now: Mono) -> Vec<u64> {
+    fn starts(starts: &mut StartStagger, count: usize, now: Mono) -> Vec<u64> {
         (0..count).map(|_| (starts.next(now).0 - now.0) / SLOT_NS).collect()
     }
 
     #[test]
     fn crowd_is_spread_over_slots_and_the_next_comer_starts_at_once() {
-        let mut bucket = Starts::default();
+        let mut bucket = StartStagger::default();
         let now = Mono(40 * SLOT_NS);
         let delays = starts(&mut bucket, 20, now);
         for slot in 0..3 {
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn starts_that_come_one_by_one_are_not_put_off() {
-        let mut bucket = Starts::default();
+        let mut bucket = StartStagger::default();
         for millisecond in 1..1_000 {
             let now = Mono(millisecond * 1_000_000);
             assert_eq!(bucket.next(now), now);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn no_start_is_put_off_for_longer_than_the_bound() {
-        let mut bucket = Starts::default();
+        let mut bucket = StartStagger::default();
         let delays = starts(&mut bucket, 10_000, Mono(77 * SLOT_NS));
         assert_eq!(delays.iter().max(), Some(&SLOTS_MAX));
         let here = |slot| delays.iter().filter(|delay| **delay == slot).count();

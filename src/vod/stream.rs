@@ -19,7 +19,7 @@ use crate::session::outgoing::Outgoing;
 use crate::vod::cursor::{Cursor, Next, Place};
 use crate::vod::epoch::Epoch;
 use crate::vod::retransmit::{Again, Mark, Resender};
-use crate::vod::thinning::{Level, Quality};
+use crate::vod::thinning::{Quality, ThinningLevel};
 
 /// One RTP stream of a session. The fields that each send reads come first and together, because
 /// thousands of streams do not fit into the cache.
@@ -31,7 +31,7 @@ pub struct Stream {
     /// Index of the track in the title that the SDP described.
     pub track_index: u8,
     /// Thinning level: the kinds of frames that are sent.
-    level: Level,
+    level: ThinningLevel,
     /// Number of timers set so far; a timer with an older number is ignored.
     pub timer_count: u32,
     /// Timer of the next frame or of BYE.
@@ -135,7 +135,7 @@ impl Stream {
         Self {
             phase: Phase::Idle,
             track_index,
-            level: Level::Full,
+            level: ThinningLevel::Full,
             timer_count: 0,
             timer: Timer::NONE,
             feed: Feed {
@@ -160,7 +160,7 @@ impl Stream {
         self.feed.skip_before = skip_before;
         self.feed.follows = None;
         // It begins with a sync sample.
-        self.feed.from_sample = if self.level == Level::Sync { NO_SAMPLE } else { 0 };
+        self.feed.from_sample = if self.level == ThinningLevel::Sync { NO_SAMPLE } else { 0 };
     }
 
     /// Takes another feed, and leaves the old one in its place. The new feed begins with a sync
@@ -183,15 +183,15 @@ impl Stream {
 
     /// Thinning level in force.
     #[must_use]
-    pub fn level(&self) -> Level {
+    pub fn level(&self) -> ThinningLevel {
         self.level
     }
 
     /// Changes the thinning level. A decoder never gets a frame whose reference was left out: after
     /// sync samples only, other frames follow from the next sync sample on.
-    pub fn set_level(&mut self, level: Level) {
+    pub fn set_level(&mut self, level: ThinningLevel) {
         self.level = level;
-        if level == Level::Sync {
+        if level == ThinningLevel::Sync {
             self.feed.from_sample = NO_SAMPLE;
         }
     }
@@ -199,14 +199,14 @@ impl Stream {
     /// Whether the level leaves a frame out.
     fn thins(&mut self, frame: &Frame, is_begun: bool) -> bool {
         if frame.is_sync {
-            if self.feed.from_sample == NO_SAMPLE && self.level != Level::Sync {
+            if self.feed.from_sample == NO_SAMPLE && self.level != ThinningLevel::Sync {
                 self.feed.from_sample = frame.sample_index;
                 // Those decoded behind it and shown before it refer to what is before it.
                 self.feed.skip_before = self.feed.skip_before.max(Some(frame.npt));
             }
             return false;
         }
-        let is_unwanted = self.level != Level::Full && frame.is_disposable;
+        let is_unwanted = self.level != ThinningLevel::Full && frame.is_disposable;
         !is_begun && (is_unwanted || frame.sample_index < self.feed.from_sample)
     }
 
@@ -337,7 +337,7 @@ impl Stream {
             }
             // Not before its time: the level may be another by then, and a stream that ran ahead to
             // the next sync sample might read the whole title.
-            let is_thinned = self.level != Level::Full || self.feed.from_sample != 0;
+            let is_thinned = self.level != ThinningLevel::Full || self.feed.from_sample != 0;
             // What a trick mode sends is thin already.
             if is_thinned && cursor.kind() == WindowKind::All {
                 let is_begun = cursor.packet_index() != 0;

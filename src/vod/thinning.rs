@@ -21,7 +21,7 @@ use crate::metrics::cells::QUALITY_LEVELS;
 
 /// The part of a stream that is sent; each level sends less than the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum ThinningLevel {
     /// All frames.
     Full = 0,
     /// Frames that other frames refer to: without disposable frames.
@@ -30,7 +30,7 @@ pub enum Level {
     Sync = 2,
 }
 
-impl Level {
+impl ThinningLevel {
     /// Name in API and metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -67,7 +67,7 @@ pub enum Cause {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
     /// The new level.
-    pub level: Level,
+    pub level: ThinningLevel,
     /// Cause of the change.
     pub cause: Cause,
 }
@@ -75,9 +75,9 @@ pub struct Change {
 /// The thinning state of one stream: see the module.
 #[derive(Debug, Clone)]
 pub struct Quality {
-    level: Level,
+    level: ThinningLevel,
     /// The lowest level: thinning below it does more harm than loss.
-    lowest: Level,
+    lowest: ThinningLevel,
     bad: u8,
     clean: u8,
     /// Clean observations needed for a step up.
@@ -91,7 +91,7 @@ pub struct Quality {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sight {
+enum Observation {
     Bad,
     Fair,
     Clean,
@@ -103,8 +103,12 @@ impl Quality {
     #[must_use]
     pub fn new(sync_gap: Duration) -> Self {
         Self {
-            level: Level::Full,
-            lowest: if sync_gap <= SYNC_GAP_MAX { Level::Sync } else { Level::Reference },
+            level: ThinningLevel::Full,
+            lowest: if sync_gap <= SYNC_GAP_MAX {
+                ThinningLevel::Sync
+            } else {
+                ThinningLevel::Reference
+            },
             bad: 0,
             clean: 0,
             patience: PATIENCE_MIN,
@@ -120,12 +124,12 @@ impl Quality {
         if !self.looks_at(now) {
             return None;
         }
-        let sight = match fraction_lost {
-            LOST_BAD.. => Sight::Bad,
-            LOST_FAIR.. => Sight::Fair,
-            _ => Sight::Clean,
+        let observation = match fraction_lost {
+            LOST_BAD.. => Observation::Bad,
+            LOST_FAIR.. => Observation::Fair,
+            _ => Observation::Clean,
         };
-        self.judge(sight, Cause::Loss, now)
+        self.judge(observation, Cause::Loss, now)
     }
 
     /// Takes the lag of an interleaved stream behind its clock. A player with a large but steady
@@ -135,14 +139,14 @@ impl Quality {
             return None;
         }
         let has_grown = lag > std::mem::replace(&mut self.lag, lag);
-        let sight = if lag >= LAG_BAD && has_grown {
-            Sight::Bad
+        let observation = if lag >= LAG_BAD && has_grown {
+            Observation::Bad
         } else if lag < LAG_FAIR {
-            Sight::Clean
+            Observation::Clean
         } else {
-            Sight::Fair
+            Observation::Fair
         };
-        self.judge(sight, Cause::Lag, now)
+        self.judge(observation, Cause::Lag, now)
     }
 
     /// Whether an observation at `now` counts: not too soon after the last one, and not about the
@@ -156,30 +160,30 @@ impl Quality {
         true
     }
 
-    fn judge(&mut self, sight: Sight, cause: Cause, now: Mono) -> Option<Change> {
-        let (bad, clean) = match sight {
-            Sight::Bad => (self.bad.saturating_add(1), 0),
-            Sight::Fair => (0, 0),
-            Sight::Clean => (0, self.clean.saturating_add(1)),
+    fn judge(&mut self, observation: Observation, cause: Cause, now: Mono) -> Option<Change> {
+        let (bad, clean) = match observation {
+            Observation::Bad => (self.bad.saturating_add(1), 0),
+            Observation::Fair => (0, 0),
+            Observation::Clean => (0, self.clean.saturating_add(1)),
         };
         (self.bad, self.clean) = (bad, clean);
         if bad >= BAD_TO_THIN && self.level < self.lowest {
             let was_tried = self.thickened.take().is_some_and(|at| now.since(at) < TRIAL);
             if was_tried {
                 self.patience = self.patience.saturating_mul(2).min(PATIENCE_MAX);
-            } else if self.level == Level::Full {
+            } else if self.level == ThinningLevel::Full {
                 self.patience = PATIENCE_MIN;
             }
             return Some(self.change(self.level.lower(), cause, now));
         }
-        if clean >= self.patience && self.level > Level::Full {
+        if clean >= self.patience && self.level > ThinningLevel::Full {
             self.thickened = Some(now);
             return Some(self.change(self.level.higher(), Cause::Clean, now));
         }
         None
     }
 
-    fn change(&mut self, level: Level, cause: Cause, now: Mono) -> Change {
+    fn change(&mut self, level: ThinningLevel, cause: Cause, now: Mono) -> Change {
         (self.bad, self.clean) = (0, 0);
         self.level = level;
         self.changed = Some(now);

@@ -12,7 +12,7 @@ fn quality() -> Quality {
 }
 
 /// Reports of `percent` lost each five seconds; returns the changed levels, by report.
-fn levels(quality: &mut Quality, now: &mut Mono, percents: &[u32]) -> Vec<(usize, Level)> {
+fn levels(quality: &mut Quality, now: &mut Mono, percents: &[u32]) -> Vec<(usize, ThinningLevel)> {
     let mut changes = Vec::new();
     for (place, percent) in percents.iter().enumerate() {
         *now = *now + REPORT;
@@ -27,7 +27,7 @@ fn levels(quality: &mut Quality, now: &mut Mono, percents: &[u32]) -> Vec<(usize
 fn three_bad_reports_in_a_row_thin_by_a_step() {
     let (mut quality, mut now) = (quality(), START);
     let found = levels(&mut quality, &mut now, &[40, 40, 10, 40, 40, 40, 40, 40, 40, 40]);
-    assert_eq!(found, [(5, Level::Reference), (8, Level::Sync)]);
+    assert_eq!(found, [(5, ThinningLevel::Reference), (8, ThinningLevel::Sync)]);
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn six_clean_reports_in_a_row_thicken_by_a_step() {
     let mut script = vec![0, 0, 0, 0, 0, 10];
     script.extend([2; 12]);
     let found = levels(&mut quality, &mut now, &script);
-    assert_eq!(found, [(11, Level::Reference), (17, Level::Full)]);
+    assert_eq!(found, [(11, ThinningLevel::Reference), (17, ThinningLevel::Full)]);
     assert_eq!(levels(&mut quality, &mut now, &[0; 40]), [], "nothing is above full");
 }
 
@@ -57,12 +57,12 @@ fn route_that_is_clean_only_when_thinned_is_tested_less_and_less_often() {
     for _ in 0..5 {
         let found = levels(&mut quality, &mut now, &[0; 24]);
         let (place, level) = found[0];
-        assert_eq!(level, Level::Full);
+        assert_eq!(level, ThinningLevel::Full);
         waits.push(place + 1);
         // Those behind the step up do not count: the way is back in time to where it failed.
         now = Mono(now.0 - (23 - place as u64) * 5_000_000_000);
         quality.looked = None;
-        assert_eq!(levels(&mut quality, &mut now, &[50; 3]), [(2, Level::Reference)]);
+        assert_eq!(levels(&mut quality, &mut now, &[50; 3]), [(2, ThinningLevel::Reference)]);
     }
     assert_eq!(waits, [6, 12, 24, 24, 24]);
 }
@@ -70,7 +70,7 @@ fn route_that_is_clean_only_when_thinned_is_tested_less_and_less_often() {
 #[test]
 fn title_with_rare_sync_samples_keeps_its_reference_frames() {
     let (mut quality, mut now) = (Quality::new(Duration::from_secs(60)), START);
-    assert_eq!(levels(&mut quality, &mut now, &[90; 30]), [(2, Level::Reference)]);
+    assert_eq!(levels(&mut quality, &mut now, &[90; 30]), [(2, ThinningLevel::Reference)]);
 }
 
 #[test]
@@ -90,9 +90,9 @@ fn lag_thins_only_while_it_grows() {
         "far behind, but it keeps up"
     );
     assert_eq!(lags(&[0, 200, 1_400, 800, 1_600, 900]), []);
-    let change = Change { level: Level::Reference, cause: Cause::Lag };
+    let change = Change { level: ThinningLevel::Reference, cause: Cause::Lag };
     assert_eq!(lags(&[1_600, 2_000, 2_500]), [change]);
-    let change = Change { level: Level::Full, cause: Cause::Clean };
+    let change = Change { level: ThinningLevel::Full, cause: Cause::Clean };
     assert_eq!(lags(&[1_000, 200, 0, 0, 0, 0, 0, 0, 0]), [change]);
 }
 
@@ -101,7 +101,7 @@ proptest! {
     fn changes_are_steps_and_never_closer_than_the_settling_time(
         script in prop::collection::vec((0_u64..20_000, any::<u8>()), 0..400),
     ) {
-        let (mut quality, mut now, mut before) = (quality(), START, Level::Full);
+        let (mut quality, mut now, mut before) = (quality(), START, ThinningLevel::Full);
         let mut last: Option<Mono> = None;
         for (wait_ms, fraction_lost) in script {
             now = now + Duration::from_millis(wait_ms);
@@ -130,6 +130,6 @@ proptest! {
             now = now + REPORT;
             let _ = quality.handle_report(0, now);
         }
-        prop_assert_eq!(quality.level, Level::Full);
+        prop_assert_eq!(quality.level, ThinningLevel::Full);
     }
 }

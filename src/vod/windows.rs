@@ -22,18 +22,18 @@ use crate::session::directory::StreamRef;
 
 /// Answer to a request.
 #[derive(Debug)]
-pub enum Desk {
+pub enum WindowAnswer {
     /// The window is here.
     Here(Arc<PacketWindow>),
     /// The window has been requested: the waiter is told when the window arrives.
-    Asked,
+    Requested,
     /// The caller requests the window from a worker, with this number on the task.
-    Ask(u32),
+    Request(u32),
 }
 
 /// All windows of one shard: see the module.
 #[derive(Debug)]
-pub struct WindowDesk {
+pub struct WindowCache {
     entries: HashMap<(FileIdentity, WindowKey), Entry>,
     /// Requested windows, by the number on their task.
     asked: Slab<(FileIdentity, WindowKey)>,
@@ -48,7 +48,7 @@ enum Entry {
     Asked(Vec<StreamRef>),
 }
 
-impl Default for WindowDesk {
+impl Default for WindowCache {
     fn default() -> Self {
         Self {
             entries: HashMap::with_capacity(2 * SWEEP_MIN),
@@ -59,20 +59,26 @@ impl Default for WindowDesk {
     }
 }
 
-impl WindowDesk {
+impl WindowCache {
     /// Looks for a window of `title` that can be sent from at `now` and for a while.
-    pub fn request(&mut self, title: &Title, key: WindowKey, waiter: StreamRef, now: Mono) -> Desk {
+    pub fn request(
+        &mut self,
+        title: &Title,
+        key: WindowKey,
+        waiter: StreamRef,
+        now: Mono,
+    ) -> WindowAnswer {
         let name = (title.identity, key);
         match self.entries.get_mut(&name) {
             Some(Entry::Here(window)) => {
                 let is_warm = |window: &Arc<PacketWindow>| window.pages(now) <= Pages::Warm;
                 if let Some(window) = window.upgrade().filter(is_warm) {
-                    return Desk::Here(window);
+                    return WindowAnswer::Here(window);
                 }
             }
             Some(Entry::Asked(waiters)) => {
                 push_waiter(waiters, waiter);
-                return Desk::Asked;
+                return WindowAnswer::Requested;
             }
             None => {}
         }
@@ -80,7 +86,7 @@ impl WindowDesk {
         let mut waiters = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(WAITERS_USUAL));
         waiters.push(waiter);
         self.entries.insert(name, Entry::Asked(waiters));
-        Desk::Ask(u32::try_from(self.asked.insert(name)).unwrap_or(u32::MAX))
+        WindowAnswer::Request(u32::try_from(self.asked.insert(name)).unwrap_or(u32::MAX))
     }
 
     /// A worker has answered (`None` when the window could not be built, or the queue refused the

@@ -36,10 +36,10 @@ const UPWARD: &[(&str, &str, &str)] = &[
 
 /// (folder, what it must not name): parts of one room that do not know each other.
 const STRANGERS: &[(&str, &[&str])] = &[
-    ("src/live/readers/", &["live::sources", "live::desk"]),
-    ("src/live/multicast/", &["live::sources", "live::desk"]),
-    ("src/live/sources/", &["live::readers", "live::multicast", "live::desk"]),
-    ("src/live/hub.rs", &["live::readers", "live::sources", "live::multicast", "live::desk"]),
+    ("src/live/readers/", &["live::sources", "live::front"]),
+    ("src/live/multicast/", &["live::sources", "live::front"]),
+    ("src/live/sources/", &["live::readers", "live::multicast", "live::front"]),
+    ("src/live/hub.rs", &["live::readers", "live::sources", "live::multicast", "live::front"]),
 ];
 
 /// (crate, paths that may name it): what is replaceable has one address.

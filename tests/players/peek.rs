@@ -17,9 +17,9 @@ use headend::media::container::{OpenError, open_with};
 use headend::media::packetize::{WindowJob, window_count};
 use headend::media::window::{Packet, PacketWindow, Piece, WindowKey, WindowKind};
 use headend::rtp::ExtSeq;
-use headend::rtp::peek::access::AccessPoints;
-use headend::rtp::peek::sets::ParameterSets;
-use headend::rtp::peek::{PeekFormat, Peeker};
+use headend::rtp::detect::access::AccessPoints;
+use headend::rtp::detect::sets::ParameterSets;
+use headend::rtp::detect::{DetectorFormat, KeyFrameDetector};
 
 /// One packet of a title.
 struct Sent {
@@ -48,8 +48,8 @@ fn access_points_are_the_sync_samples_of_real_encoders() {
             println!("{name} passed over: {:?}", asset.left_out);
             continue;
         };
-        let format = PeekFormat::from_encoding_name(&track.payload.encoding_name);
-        assert_ne!(format, PeekFormat::Any, "{name}");
+        let format = DetectorFormat::from_encoding_name(&track.payload.encoding_name);
+        assert_ne!(format, DetectorFormat::Any, "{name}");
         check_access_points(name, format, &packets(&asset, &file));
         seen += 1;
     }
@@ -66,7 +66,7 @@ fn parameter_sets_in_band_give_the_sdp_of_the_file() {
         let Some(file) = make(folder.path(), name, arguments) else { continue };
         let asset = open(&file);
         let track = asset.tracks.first().unwrap();
-        let format = PeekFormat::from_encoding_name(&track.payload.encoding_name);
+        let format = DetectorFormat::from_encoding_name(&track.payload.encoding_name);
         let mut sets = ParameterSets::new(format);
         let changes = packets(&asset, &file)
             .iter()
@@ -82,13 +82,13 @@ fn parameter_sets_in_band_give_the_sdp_of_the_file() {
     }
 }
 
-fn check_access_points(name: &str, format: PeekFormat, packets: &[Sent]) {
-    let mut peeker = Peeker::new(format);
+fn check_access_points(name: &str, format: DetectorFormat, packets: &[Sent]) {
+    let mut detector = KeyFrameDetector::new(format);
     let mut access = AccessPoints::default();
     let found: Vec<u64> = (0..)
         .zip(packets)
         .filter_map(|(seq, packet)| {
-            access.handle_packet(ExtSeq(seq), packet.ts, peeker.peek(&packet.payload))
+            access.handle_packet(ExtSeq(seq), packet.ts, detector.detect(&packet.payload))
         })
         .map(|seq| seq.0)
         .collect();

@@ -9,7 +9,8 @@
 //! and slashes may be. Of a POST the part behind the last colon is the verb, so that names may have
 //! colons too.
 //!
-//! What an owner does not know is gathered from all shards: the source's numbers, readers elsewhere.
+//! What an owner does not know is gathered from all shards: the source's numbers, readers
+//! elsewhere.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;

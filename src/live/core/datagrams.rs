@@ -18,7 +18,7 @@ use crate::base::ids::SeqNo;
 use crate::live::core::limits::{CUT_BYTES_MAX, DATAGRAM_BYTES_MAX};
 use crate::rtp::RtpView;
 use crate::rtp::cut::Pieces;
-use crate::rtp::peek::PeekFormat;
+use crate::rtp::detect::DetectorFormat;
 
 /// The form of a packet for readers over UDP.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,7 @@ impl Datagrams {
     /// The form of a packet over UDP; `None` for a packet as received.
     pub fn form(
         &mut self,
-        format: PeekFormat,
+        format: DetectorFormat,
         seq: SeqNo,
         header_bytes: u16,
         bytes: &[u8],
@@ -115,7 +115,7 @@ mod tests {
     /// First number and count of pieces; 1 for a packet that is whole.
     fn form(datagrams: &mut Datagrams, seq: u16, payload_bytes: usize) -> Option<(u16, usize)> {
         let bytes = packet(seq, payload_bytes);
-        match datagrams.form(PeekFormat::H264, SeqNo(seq), 12, &bytes)? {
+        match datagrams.form(DetectorFormat::H264, SeqNo(seq), 12, &bytes)? {
             DatagramForm::Renumbered(number) => Some((number.0, 1)),
             DatagramForm::Cut(number, pieces) => Some((number.0, pieces.count())),
             DatagramForm::LeftOut => Some((0, 0)),
@@ -143,9 +143,9 @@ mod tests {
     fn packet_that_cannot_be_fragmented_is_dropped_and_its_number_is_a_gap() {
         let mut datagrams = Datagrams::default();
         let long = packet(5, 3_000);
-        let form = datagrams.form(PeekFormat::Any, SeqNo(5), 12, &long);
+        let form = datagrams.form(DetectorFormat::Any, SeqNo(5), 12, &long);
         assert!(matches!(form, Some(DatagramForm::LeftOut)));
-        let form = datagrams.form(PeekFormat::Any, SeqNo(6), 12, &packet(6, 30));
+        let form = datagrams.form(DetectorFormat::Any, SeqNo(6), 12, &packet(6, 30));
         assert!(matches!(form, Some(DatagramForm::Renumbered(SeqNo(6)))));
     }
 }

@@ -74,7 +74,7 @@ impl Patience {
 
 /// State of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulse {
+pub enum SourceStatus {
     /// The source is alive.
     Alive,
     /// The source is gone.
@@ -104,14 +104,14 @@ impl Liveness {
 
     /// State of the source at `now`.
     #[must_use]
-    pub fn check(&self, patience: Patience, now: Mono) -> Pulse {
+    pub fn check(&self, patience: Patience, now: Mono) -> SourceStatus {
         let silent_for = |since: Mono, max: Option<Duration>| {
             Some(now.since(since)).filter(|silent| max.is_some_and(|max| *silent >= max))
         };
         let silent = silent_for(self.packet, patience.packets);
         match silent.or_else(|| silent_for(self.sign, patience.signs)) {
-            Some(silent) => Pulse::Gone { silent },
-            None => Pulse::Alive,
+            Some(silent) => SourceStatus::Gone { silent },
+            None => SourceStatus::Alive,
         }
     }
 }
@@ -128,13 +128,13 @@ mod tests {
     fn source_is_gone_after_its_silence_and_not_before() {
         let patience = Patience::new(Feeder::Input, None);
         let mut liveness = Liveness::new(at(5));
-        assert_eq!(liveness.check(patience, at(6)), Pulse::Alive);
+        assert_eq!(liveness.check(patience, at(6)), SourceStatus::Alive);
         liveness.handle_packet(at(14));
         liveness.handle_packet(at(13));
-        assert_eq!(liveness.check(patience, at(23)), Pulse::Alive);
+        assert_eq!(liveness.check(patience, at(23)), SourceStatus::Alive);
         assert_eq!(
             liveness.check(patience, at(24)),
-            Pulse::Gone { silent: Duration::from_secs(10) }
+            SourceStatus::Gone { silent: Duration::from_secs(10) }
         );
     }
 
@@ -164,7 +164,7 @@ mod tests {
                     if has_signs {
                         liveness.handle_sign(at(s - 1));
                     }
-                    liveness.check(patience, at(*s)) != Pulse::Alive
+                    liveness.check(patience, at(*s)) != SourceStatus::Alive
                 };
                 let gone_s = (1..3_600).find(is_gone).unwrap_or(0);
                 assert_eq!(gone_s, expected_s, "{feeder:?} {timeout_s:?} {has_signs}");

@@ -1,7 +1,7 @@
 //! Messages between shards about paths. All of them pass through the inboxes, in order.
 //!
 //! ```text
-//!  source's shard --Claim, Feed, Describe, Release--> owner --Granted, Refused, Evicted, .. -> back
+//!  source's shard --Claim, Feed, Describe, Release--> owner --Granted, Refused, Evicted, ..-> back
 //!  reader's shard --Subscribe, WantSync, ..---------> owner --Subscribed, Batch, Described, ..->
 //! ```
 //! A message to an owner names the path; [`owner_of`] gives the owner's shard. A message back to a
@@ -52,8 +52,8 @@ pub enum SourceKind {
 }
 
 /// The configuration of a path as a shard has read it. A shard sends the rules along with each
-/// message to an owner. The owner's shard puts its own rules in their place: of two shards that read
-/// a new configuration, one is first.
+/// message to an owner. The owner's shard puts its own rules in their place: of two shards that
+/// read a new configuration, one is first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathRules {
     /// Origin of the path's packets.
@@ -213,7 +213,7 @@ impl OwnerRequest {
 
 /// A message from an owner to a shard about a path.
 #[derive(Debug)]
-pub enum ToShard {
+pub enum Notification {
     /// The source holds the path from now on.
     Granted {
         /// Number of the source on its shard.
@@ -290,20 +290,20 @@ pub enum LiveMessage {
         /// Name of the path.
         path: Arc<str>,
         /// The message.
-        note: ToShard,
+        notification: Notification,
     },
 }
 
 impl LiveMessage {
     /// Whether the message carries packets: packets are dropped first when an inbox is full. Other
-    /// messages that are dropped are repeated: requests without an answer (`Again`), and what each
-    /// shard holds (`RENEW_INTERVAL`).
+    /// messages that are dropped are repeated: requests without an answer (`RequestRepeat`), and
+    /// what each shard holds (`RENEW_INTERVAL`).
     #[must_use]
     pub fn is_packets(&self) -> bool {
         matches!(
             self,
             Self::ToOwner(ToOwner { request: OwnerRequest::Feed { .. }, .. })
-                | Self::ToShard { note: ToShard::Batch(_), .. }
+                | Self::ToShard { notification: Notification::Batch(_), .. }
         )
     }
 }

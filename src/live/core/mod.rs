@@ -25,7 +25,6 @@
 //!
 //! DESIGN section 5.
 
-pub mod again;
 pub mod batch;
 pub mod clock;
 pub mod datagrams;
@@ -46,12 +45,13 @@ pub mod reader;
 pub mod reception;
 pub mod refresh;
 pub mod registry;
+pub mod repeat;
 pub mod retransmit;
+pub mod rewrite;
 pub mod ring;
 pub mod source;
 pub mod ssrc_latch;
 pub mod start;
-pub mod switch;
 
 #[cfg(test)]
 mod simulation;

@@ -25,11 +25,11 @@ use crate::live::core::description::Description;
 use crate::live::core::info::reader_totals;
 use crate::live::core::limits::{IDLE_CLOSE, LAG_BUDGET, READERS_MAX};
 use crate::live::core::queues::Queues;
-use crate::live::core::reader::{FeedState, LiveMark, Peek, Reader, ReaderStream, SkipReason};
+use crate::live::core::reader::{FeedState, LiveMark, NextRun, Reader, ReaderStream, SkipReason};
 use crate::live::core::retransmit::SentPacket;
+use crate::live::core::rewrite::HeaderRewrite;
 use crate::live::core::ring::{BatchRing, RingLimits};
 use crate::live::core::start::{Pace, StartPolicy, StreamStart, stream_starts};
-use crate::live::core::switch::Mapping;
 use crate::metrics::paths::PathTotals;
 use crate::rtp::RtxRefusal;
 
@@ -122,7 +122,7 @@ pub struct DueRun<'a> {
     /// Packets at the beginning of the run that were sent already.
     pub skip_packets: u16,
     /// Difference between the reader's headers and the source's.
-    pub mapping: Mapping,
+    pub rewrite: HeaderRewrite,
     /// Time at which the run was due.
     pub due: Mono,
 }
@@ -140,7 +140,7 @@ pub struct StreamReport {
 
 /// Whether readers go on with a new source of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Succession {
+pub enum Continuation {
     /// The readers go on.
     GoOn,
     /// The readers end: the SDP told them of other tracks.
@@ -246,11 +246,11 @@ impl LivePath {
         &mut self,
         generation: Generation,
         description: Arc<Description>,
-    ) -> Succession {
+    ) -> Continuation {
         if generation == self.generation {
             // The message is a repetition.
             self.description = description;
-            return Succession::GoOn;
+            return Continuation::GoOn;
         }
         let goes_on = description.continues(&self.description);
         if goes_on {
@@ -259,7 +259,7 @@ impl LivePath {
             self.ring.clear(description.sync_track());
         }
         (self.generation, self.description) = (generation, description);
-        if goes_on { Succession::GoOn } else { Succession::End }
+        if goes_on { Continuation::GoOn } else { Continuation::End }
     }
 
     /// Generation and description of the present source, as known on this shard.
@@ -459,10 +459,10 @@ impl LivePath {
             let found = stream.peek(&self.ring, &mut passed);
             reader.skipped.packets += passed;
             self.totals.packets_skipped += passed;
-            let (no, run, skip_packets, mapping) = match found {
-                Peek::Run { no, run, packet, mapping } => (no, run, packet, mapping),
-                Peek::Waiting => return Next::Waiting,
-                Peek::Evicted => {
+            let (no, run, skip_packets, rewrite) = match found {
+                NextRun::Run { no, run, packet, rewrite } => (no, run, packet, rewrite),
+                NextRun::Waiting => return Next::Waiting,
+                NextRun::Evicted => {
                     // The reason is the reader if the ring keeps as much as the lag budget
                     // allows.
                     let kept = self.ring.oldest().map(|batch| now.since(batch.received()));
@@ -486,7 +486,7 @@ impl LivePath {
             if due > now {
                 return Next::At(due);
             }
-            return Next::Run(DueRun { batch, run, skip_packets, mapping, due });
+            return Next::Run(DueRun { batch, run, skip_packets, rewrite, due });
         }
         Next::Waiting
     }
@@ -525,10 +525,10 @@ impl LivePath {
     #[must_use]
     pub fn report(&self, key: ReaderKey, stream_index: u8, utc_ns: i64) -> Option<StreamReport> {
         let stream = self.reader(key)?.streams.get(usize::from(stream_index))?;
-        let trail = stream.cursor.trail?;
-        let source_ts = trail.clock?.ts_at(utc_ns, stream.clock_rate_hz);
+        let last_sent = stream.cursor.last_sent?;
+        let source_ts = last_sent.clock?.ts_at(utc_ns, stream.clock_rate_hz);
         Some(StreamReport {
-            rtp_ts: trail.mapping.map_ts(source_ts),
+            rtp_ts: last_sent.rewrite.map_ts(source_ts),
             packets: stream.packets_sent,
             payload_bytes: stream.payload_bytes_sent,
         })

@@ -1,8 +1,8 @@
 //! The paths that a shard listens to, or has asked for.
 //!
 //! ```text
-//!  (nothing) --want: Request--> Requested(waiters) --Subscribed--> Here(LivePath) --unused---> gone
-//!                                `------------NotThere-----> (nothing)       `----Ended----> gone
+//!  (nothing) --want: Request--> Requested(waiters) --Subscribed--> Here(LivePath) --unused--> gone
+//!                                 `-----------NotThere-----> (nothing)        `----Ended----> gone
 //! ```
 //! A DESCRIBE of a path that is here waits, too, while the description lacks parameter sets that
 //! the source may still send: for `SETS_WAIT` from the first such wait for a source.
@@ -23,12 +23,12 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::base::time::Mono;
-use crate::live::core::again::Again;
 use crate::live::core::batch::{Generation, PacketBatch};
 use crate::live::core::description::Description;
 use crate::live::core::limits::{PATHS_MAX, SETS_WAIT};
-use crate::live::core::message::{RefusedError, ToShard};
-use crate::live::core::path::{LivePath, PathKey, PathLimits, ReaderKey, Succession};
+use crate::live::core::message::{Notification, RefusedError};
+use crate::live::core::path::{Continuation, LivePath, PathKey, PathLimits, ReaderKey};
+use crate::live::core::repeat::RequestRepeat;
 
 /// All paths of one shard: see the module.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ pub struct LivePaths {
 #[derive(Debug)]
 enum Entry {
     /// The owner has not answered. The caller names the waiters by numbers that grow.
-    Requested { waiters: BTreeSet<u64>, limits: PathLimits, again: Again },
+    Requested { waiters: BTreeSet<u64>, limits: PathLimits, repeat: RequestRepeat },
     /// The shard listens: `place` is an index into `here`.
     Here { place: usize, wanted: Mono, sets: SetsWait },
 }
@@ -63,9 +63,9 @@ struct SetsWait {
 pub enum Wanted {
     /// The path is here.
     Here,
-    /// The waiter is answered by `Told::Answer`.
+    /// The waiter is answered by `PathEffect::Answer`.
     Requested,
-    /// The waiter is answered by `Told::Answer`; `OwnerRequest::Subscribe` is to be sent.
+    /// The waiter is answered by `PathEffect::Answer`; `OwnerRequest::Subscribe` is to be sent.
     Request,
     /// The shard has `PATHS_MAX` paths, or the path has `WAITERS_MAX` waiters.
     TooMany,
@@ -73,7 +73,7 @@ pub enum Wanted {
 
 /// Effect of an owner's message, for the caller to carry out.
 #[derive(Debug)]
-pub enum Told {
+pub enum PathEffect {
     /// Nothing.
     Nothing,
     /// Answers the waiters: the path is here, or refused.
@@ -93,7 +93,7 @@ pub enum Told {
         waiters: Vec<u64>,
     },
     /// The message is for a source of the shard, not for readers.
-    ForSource(ToShard),
+    ForSource(Notification),
 }
 
 impl LivePaths {
@@ -115,15 +115,15 @@ impl LivePaths {
             None if count >= PATHS_MAX => Wanted::TooMany,
             None => {
                 let waiters = BTreeSet::from([waiter]);
-                let asked = Entry::Requested { waiters, limits, again: Again::new(now) };
+                let asked = Entry::Requested { waiters, limits, repeat: RequestRepeat::new(now) };
                 self.entries.insert(Arc::clone(name), asked);
                 Wanted::Request
             }
         }
     }
 
-    /// Whether a DESCRIBE waits for parameter sets of a path that is here. `Told::Answer`,
-    /// `Told::End` or `overdue` answers such a DESCRIBE.
+    /// Whether a DESCRIBE waits for parameter sets of a path that is here. `PathEffect::Answer`,
+    /// `PathEffect::End` or `overdue` answers such a DESCRIBE.
     pub fn await_sets(&mut self, name: &str, waiter: u64, now: Mono) -> bool {
         let awaits_sets = self.path(name).is_some_and(|path| path.description().awaits_sets);
         let Some(Entry::Here { sets, .. }) = self.entries.get_mut(name) else { return false };
@@ -273,63 +273,64 @@ impl LivePaths {
     }
 
     /// Handles a message from an owner.
-    pub fn handle(&mut self, name: &Arc<str>, note: ToShard, now: Mono) -> Told {
-        match note {
-            ToShard::Subscribed { generation, description, snapshot } => {
+    pub fn handle(&mut self, name: &Arc<str>, notification: Notification, now: Mono) -> PathEffect {
+        match notification {
+            Notification::Subscribed { generation, description, snapshot } => {
                 self.handle_subscribed(name, (generation, description), snapshot, now)
             }
-            ToShard::NotThere(why) => match self.entries.remove(name) {
-                Some(Entry::Requested { waiters, .. }) => {
-                    Told::Answer { waiters: waiters.into_iter().collect(), refused: Some(why) }
-                }
+            Notification::NotThere(why) => match self.entries.remove(name) {
+                Some(Entry::Requested { waiters, .. }) => PathEffect::Answer {
+                    waiters: waiters.into_iter().collect(),
+                    refused: Some(why),
+                },
                 Some(here @ Entry::Here { .. }) => {
                     self.entries.insert(Arc::clone(name), here);
-                    Told::Nothing
+                    PathEffect::Nothing
                 }
-                None => Told::Nothing,
+                None => PathEffect::Nothing,
             },
-            ToShard::Batch(batch) => match self.path_mut(name) {
+            Notification::Batch(batch) => match self.path_mut(name) {
                 Some(path) => {
                     path.push(batch, now);
                     let key = path.key;
                     self.list(key);
-                    Told::Fed
+                    PathEffect::Fed
                 }
                 None => {
                     if !self.entries.contains_key(name) && self.strays.len() < PATHS_MAX {
                         self.strays.insert(Arc::clone(name));
                     }
-                    Told::Nothing
+                    PathEffect::Nothing
                 }
             },
-            ToShard::Lost => Told::Nothing,
-            ToShard::Resumed { generation, description } => {
-                let Some(path) = self.path_mut(name) else { return Told::Nothing };
-                let succession = path.handle_source(generation, description);
+            Notification::Lost => PathEffect::Nothing,
+            Notification::Resumed { generation, description } => {
+                let Some(path) = self.path_mut(name) else { return PathEffect::Nothing };
+                let continuation = path.handle_source(generation, description);
                 let readers = owners(path);
                 // Executed again, these requests wait for the parameter sets of the new source.
                 let waiters = self.take_sets_wait(name);
-                match succession {
-                    Succession::GoOn => Told::Answer { waiters, refused: None },
-                    Succession::End => Told::End { readers, waiters },
+                match continuation {
+                    Continuation::GoOn => PathEffect::Answer { waiters, refused: None },
+                    Continuation::End => PathEffect::End { readers, waiters },
                 }
             }
-            ToShard::Described { generation, description } => {
+            Notification::Described { generation, description } => {
                 if let Some(path) = self.path_mut(name) {
                     path.redescribe(generation, description);
                     if !path.description().awaits_sets {
                         let waiters = self.take_sets_wait(name);
-                        return Told::Answer { waiters, refused: None };
+                        return PathEffect::Answer { waiters, refused: None };
                     }
                 }
-                Told::Nothing
+                PathEffect::Nothing
             }
-            ToShard::Ended => self.handle_ended(name),
-            note @ (ToShard::Granted { .. }
-            | ToShard::Refused { .. }
-            | ToShard::Evicted { .. }
-            | ToShard::SyncWanted { .. }
-            | ToShard::Joined { .. }) => Told::ForSource(note),
+            Notification::Ended => self.handle_ended(name),
+            notification @ (Notification::Granted { .. }
+            | Notification::Refused { .. }
+            | Notification::Evicted { .. }
+            | Notification::SyncWanted { .. }
+            | Notification::Joined { .. }) => PathEffect::ForSource(notification),
         }
     }
 
@@ -339,34 +340,34 @@ impl LivePaths {
         of_source: (Generation, Arc<Description>),
         snapshot: Vec<Arc<PacketBatch>>,
         now: Mono,
-    ) -> Told {
+    ) -> PathEffect {
         let known = self.entries.remove(name);
         let Some(Entry::Requested { waiters, limits, .. }) = known else {
             // The path was released in between, or the answer is a repetition.
             if let Some(here) = known {
                 self.entries.insert(Arc::clone(name), here);
             }
-            return Told::Nothing;
+            return PathEffect::Nothing;
         };
         let path = LivePath::new(Arc::clone(name), of_source, snapshot, limits, now);
         let place = self.enter(path);
         let here = Entry::Here { place, wanted: now, sets: SetsWait::default() };
         self.entries.insert(Arc::clone(name), here);
-        Told::Answer { waiters: waiters.into_iter().collect(), refused: None }
+        PathEffect::Answer { waiters: waiters.into_iter().collect(), refused: None }
     }
 
-    fn handle_ended(&mut self, name: &Arc<str>) -> Told {
+    fn handle_ended(&mut self, name: &Arc<str>) -> PathEffect {
         match self.entries.remove(name) {
-            Some(Entry::Here { place, sets, .. }) => Told::End {
+            Some(Entry::Here { place, sets, .. }) => PathEffect::End {
                 readers: self.here.try_remove(place).map_or_else(Vec::new, |p| owners(&p)),
                 waiters: sets.waiters.into_iter().collect(),
             },
             Some(asked @ Entry::Requested { .. }) => {
                 // The end is that of an earlier subscription; the owner will answer this one.
                 self.entries.insert(Arc::clone(name), asked);
-                Told::Nothing
+                PathEffect::Nothing
             }
-            None => Told::Nothing,
+            None => PathEffect::Nothing,
         }
     }
 
@@ -376,18 +377,19 @@ impl LivePaths {
         !self.entries.is_empty() || !self.strays.is_empty()
     }
 
-    /// Paths without an answer for a while: their owners are to be sent `OwnerRequest::Subscribe` again.
+    /// Paths without an answer for a while: their owners are to be sent `OwnerRequest::Subscribe`
+    /// again.
     pub fn unanswered(&mut self, now: Mono) -> Vec<Arc<str>> {
         let entries = self.entries.iter_mut();
         let due = entries.filter_map(|(name, entry)| match entry {
-            Entry::Requested { again, .. } => again.is_due(now).then(|| Arc::clone(name)),
+            Entry::Requested { repeat, .. } => repeat.is_due(now).then(|| Arc::clone(name)),
             Entry::Here { .. } => None,
         });
         due.collect()
     }
 
-    /// Paths whose batches arrive although the shard does not listen: `OwnerRequest::Unsubscribe` was lost
-    /// and is to be sent again.
+    /// Paths whose batches arrive although the shard does not listen: `OwnerRequest::Unsubscribe`
+    /// was lost and is to be sent again.
     pub fn strays(&mut self) -> Vec<Arc<str>> {
         let Self { entries, strays, .. } = self;
         strays.drain().filter(|name| !entries.contains_key(name)).collect()
@@ -473,16 +475,16 @@ mod tests {
         Arc::new(Description::new("".into(), vec![track]).unwrap())
     }
 
-    fn subscribed(generation: u32) -> ToShard {
+    fn subscribed(generation: u32) -> Notification {
         let generation = Generation(generation);
-        ToShard::Subscribed { generation, description: description("a"), snapshot: Vec::new() }
+        Notification::Subscribed { generation, description: description("a"), snapshot: Vec::new() }
     }
 
-    fn batch(generation: u32) -> ToShard {
+    fn batch(generation: u32) -> Notification {
         let mut builder = BatchBuilder::default();
         let bytes = packet(1, 2, 3, 100);
         builder.push(&arrival(&bytes, 0, false), NOW).unwrap();
-        ToShard::Batch(Arc::new(builder.build(Generation(generation), |_| None).unwrap()))
+        Notification::Batch(Arc::new(builder.build(Generation(generation), |_| None).unwrap()))
     }
 
     fn at(s: u64) -> Mono {
@@ -494,11 +496,14 @@ mod tests {
         let mut paths = LivePaths::default();
         assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Request);
         assert_eq!(paths.want(&name(), PathLimits::default(), 2, NOW), Wanted::Requested);
-        assert!(matches!(paths.handle(&name(), batch(1), NOW), Told::Nothing), "not here yet");
+        assert!(
+            matches!(paths.handle(&name(), batch(1), NOW), PathEffect::Nothing),
+            "not here yet"
+        );
         let told = paths.handle(&name(), subscribed(1), NOW);
-        assert!(matches!(told, Told::Answer { waiters, refused: None } if waiters == [1, 2]));
+        assert!(matches!(told, PathEffect::Answer { waiters, refused: None } if waiters == [1, 2]));
         assert_eq!(paths.want(&name(), PathLimits::default(), 3, NOW), Wanted::Here);
-        assert!(matches!(paths.handle(&name(), batch(1), NOW), Told::Fed));
+        assert!(matches!(paths.handle(&name(), batch(1), NOW), PathEffect::Fed));
         assert_eq!(paths.path("live/a").map(|path| path.ring().end_no()), Some(1));
         paths.handle(&name(), batch(7), NOW);
         let end = paths.path("live/a").map(|path| path.ring().end_no());
@@ -509,9 +514,9 @@ mod tests {
     fn missing_path_is_refused_and_the_owner_is_asked_again_next_time() {
         let mut paths = LivePaths::default();
         paths.want(&name(), PathLimits::default(), 1, NOW);
-        let told = paths.handle(&name(), ToShard::NotThere(RefusedError::NoSource), NOW);
+        let told = paths.handle(&name(), Notification::NotThere(RefusedError::NoSource), NOW);
         let is_refused = |refused| refused == Some(RefusedError::NoSource);
-        assert!(matches!(told, Told::Answer { refused, .. } if is_refused(refused)));
+        assert!(matches!(told, PathEffect::Answer { refused, .. } if is_refused(refused)));
         assert_eq!(paths.want(&name(), PathLimits::default(), 1, NOW), Wanted::Request);
     }
 
@@ -559,19 +564,19 @@ mod tests {
         paths.want(&name(), PathLimits::default(), 1, NOW);
         paths.handle(&name(), subscribed(1), NOW);
         let key = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Udp).unwrap();
-        let resumed = |generation, identity| ToShard::Resumed {
+        let resumed = |generation, identity| Notification::Resumed {
             generation: Generation(generation),
             description: description(identity),
         };
         let told = paths.handle(&name(), resumed(2, "a"), NOW);
-        assert!(matches!(told, Told::Answer { waiters, .. } if waiters.is_empty()));
+        assert!(matches!(told, PathEffect::Answer { waiters, .. } if waiters.is_empty()));
         let told = paths.handle(&name(), resumed(3, "b"), NOW);
-        assert!(matches!(told, Told::End { readers, .. } if readers == [(key, 5)]));
-        let told = paths.handle(&name(), ToShard::Ended, NOW);
-        assert!(matches!(told, Told::End { readers, .. } if readers == [(key, 5)]));
+        assert!(matches!(told, PathEffect::End { readers, .. } if readers == [(key, 5)]));
+        let told = paths.handle(&name(), Notification::Ended, NOW);
+        assert!(matches!(told, PathEffect::End { readers, .. } if readers == [(key, 5)]));
         assert!(paths.path("live/a").is_none());
-        let note = ToShard::SyncWanted { number: 1 };
-        assert!(matches!(paths.handle(&name(), note, NOW), Told::ForSource(_)));
+        let notification = Notification::SyncWanted { number: 1 };
+        assert!(matches!(paths.handle(&name(), notification, NOW), PathEffect::ForSource(_)));
     }
 
     #[test]
@@ -580,7 +585,7 @@ mod tests {
         paths.want(&name(), PathLimits::default(), 1, NOW);
         paths.handle(&name(), subscribed(1), NOW);
         let old = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Udp).unwrap();
-        paths.handle(&name(), ToShard::Ended, NOW);
+        paths.handle(&name(), Notification::Ended, NOW);
         paths.want(&name(), PathLimits::default(), 1, NOW);
         paths.handle(&name(), subscribed(2), NOW);
         let new = paths.path_mut("live/a").unwrap().add_reader(5, Carrier::Udp).unwrap();

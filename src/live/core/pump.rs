@@ -303,7 +303,7 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
                 Next::Waiting | Next::Idle => break Pumped::All,
             };
             debug_assert!(due.due <= self.now, "nothing goes out before its time");
-            owner.note_ssrc(stream_index, due.mapping.ssrc);
+            owner.note_ssrc(stream_index, due.rewrite.ssrc);
             sent_max = sent_max.max(burst_max(due.batch));
             if sent == 0 {
                 self.cells.observe_lateness(self.now, due.due);
@@ -331,13 +331,13 @@ fn build_run<'a, S: BatchSink>(
     way: S::Way,
     due: &DueRun<'_>,
 ) -> Option<S::Run<'a>> {
-    let DueRun { batch, run: range, skip_packets, mapping, .. } = due;
+    let DueRun { batch, run: range, skip_packets, rewrite, .. } = due;
     let mut run = sink.start_batch_run(way)?;
-    if *skip_packets == 0 && mapping.is_untouched() && run.set_range(batch, range) {
+    if *skip_packets == 0 && rewrite.is_untouched() && run.set_range(batch, range) {
         return Some(run);
     }
     for packet in batch.packets_of(range).iter().skip(usize::from(*skip_packets)) {
-        if !run.try_packet(&mapping.header(batch, packet), batch, packet) {
+        if !run.try_packet(&rewrite.header(batch, packet), batch, packet) {
             break;
         }
     }
@@ -439,11 +439,11 @@ fn gather_run(
     let key = owner.key();
     let To::Channel(channel) = owner.to(stream_index) else { return false };
     let Next::Run(due) = path.next(key, stream_index, now) else { return false };
-    let DueRun { batch, run, skip_packets, mapping, .. } = due;
-    owner.note_ssrc(stream_index, mapping.ssrc);
+    let DueRun { batch, run, skip_packets, rewrite, .. } = due;
+    owner.note_ssrc(stream_index, rewrite.ssrc);
     let packets = batch.packets_of(&run).get(usize::from(skip_packets)..).unwrap_or_default();
     let fits = |packet: &&LivePacket| {
-        send.push_packet(channel, &mapping.header(batch, packet), batch, packet)
+        send.push_packet(channel, &rewrite.header(batch, packet), batch, packet)
     };
     let count = packets.iter().take_while(fits).count();
     let is_all = count == packets.len();

@@ -109,8 +109,10 @@ impl LivePath {
         let streams = next().filter_map(|queued| reader(queued)?.streams.first());
         let sum = streams.fold(0_u64, |sum, stream| {
             let cursor = &stream.cursor;
-            let parts = stream.packets_sent ^ cursor.place.no ^ u64::from(cursor.mapped_from.1);
-            sum ^ parts ^ u64::from(cursor.trail.is_some()) ^ u64::from(cursor.mapping.is_some())
+            let parts = stream.packets_sent ^ cursor.place.no ^ u64::from(cursor.rewrite_from.1);
+            sum ^ parts
+                ^ u64::from(cursor.last_sent.is_some())
+                ^ u64::from(cursor.rewrite.is_some())
         });
         std::hint::black_box(sum);
         count

@@ -20,9 +20,9 @@ use crate::base::time::Mono;
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::live::core::limits::SYNC_WAIT_MAX;
 use crate::live::core::retransmit::RetransmitBudget;
+use crate::live::core::rewrite::{HeaderRewrite, LastSent, NextPacket, Origin};
 use crate::live::core::ring::BatchRing;
 use crate::live::core::start::{First, Pace, StartPolicy};
-use crate::live::core::switch::{Beyond, Mapping, Origin, Trail};
 
 /// Why a reader skipped packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,10 +113,10 @@ pub(crate) struct Place {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cursor {
     pub(crate) place: Place,
-    pub(crate) mapping: Option<Mapping>,
-    pub(crate) trail: Option<Trail>,
-    /// The first packet of `mapping`: number of the batch, offset in the batch.
-    pub(crate) mapped_from: (u64, u32),
+    pub(crate) rewrite: Option<HeaderRewrite>,
+    pub(crate) last_sent: Option<LastSent>,
+    /// The first packet of `rewrite`: number of the batch, offset in the batch.
+    pub(crate) rewrite_from: (u64, u32),
     /// The stream waits for a key frame, at most for `SYNC_WAIT_MAX`.
     is_awaiting: bool,
     /// Arrival of the first packet that was skipped while waiting.
@@ -127,9 +127,9 @@ pub(crate) struct Cursor {
 
 /// The next packets of a stream.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Peek {
+pub(crate) enum NextRun {
     /// A run, from a packet of the run on.
-    Run { no: u64, run: LiveRun, packet: u16, mapping: Mapping },
+    Run { no: u64, run: LiveRun, packet: u16, rewrite: HeaderRewrite },
     /// The next batch has not arrived.
     Waiting,
     /// The next packets have left the ring.
@@ -233,9 +233,9 @@ impl ReaderStream {
         let place = Place { no: 0, run: 0, packet: 0 };
         let cursor = Cursor {
             place,
-            mapping: None,
-            trail: None,
-            mapped_from: (0, 0),
+            rewrite: None,
+            last_sent: None,
+            rewrite_from: (0, 0),
             is_awaiting: needs_sync,
             awaiting_from: None,
             is_broken: true,
@@ -262,7 +262,7 @@ impl ReaderStream {
 
     fn prepare(&mut self, ring: &BatchRing, start: Option<u64>) {
         let place = self.cursor.place.no;
-        let is_new = self.cursor.trail.is_none();
+        let is_new = self.cursor.last_sent.is_none();
         let no = match start {
             // After a pause within a group of pictures the stream goes on where it was: the
             // decoder has the frames before, and RTP time does not go back.
@@ -283,13 +283,15 @@ impl ReaderStream {
     /// PLAY is answered: `RTP-Info` of the answer stays true, even when the stream skips before it
     /// has sent a packet.
     pub(crate) fn promise(&mut self, ring: &BatchRing) {
-        let Peek::Run { no, run, packet, mapping } = self.peek(ring, &mut 0) else { return };
-        let Some(batch) = ring.batch(no).filter(|_| self.cursor.trail.is_none()) else { return };
+        let NextRun::Run { no, run, packet, rewrite } = self.peek(ring, &mut 0) else { return };
+        let Some(batch) = ring.batch(no).filter(|_| self.cursor.last_sent.is_none()) else {
+            return;
+        };
         if let Some(first) = batch.packets_of(&run).get(usize::from(packet)) {
-            let mut trail = Trail::begin(mapping, first, batch.received());
-            trail.seq = trail.seq.plus(u16::MAX);
-            trail.clock = batch.clock_of(self.track);
-            self.cursor.trail = Some(trail);
+            let mut last_sent = LastSent::begin(rewrite, first, batch.received());
+            last_sent.seq = last_sent.seq.plus(u16::MAX);
+            last_sent.clock = batch.clock_of(self.track);
+            self.cursor.last_sent = Some(last_sent);
         }
     }
 
@@ -327,20 +329,20 @@ impl ReaderStream {
 
     /// The next packets of the stream. `passed` counts packets that are skipped because the stream
     /// waits for a key frame.
-    pub(crate) fn peek(&mut self, ring: &BatchRing, passed: &mut u64) -> Peek {
+    pub(crate) fn peek(&mut self, ring: &BatchRing, passed: &mut u64) -> NextRun {
         // Bounded: each round moves on by a run or a batch of the ring.
         loop {
             let Place { no, run: index, packet } = self.cursor.place;
             if no < ring.first_no() {
-                return Peek::Evicted;
+                return NextRun::Evicted;
             }
-            let Some(batch) = ring.batch(no) else { return Peek::Waiting };
+            let Some(batch) = ring.batch(no) else { return NextRun::Waiting };
             let Some(&run) = self.runs(batch).get(index) else {
                 self.cursor.place = Place { no: no + 1, run: 0, packet: 0 };
                 continue;
             };
             let origin = Origin { generation: batch.generation(), ssrc: run.ssrc };
-            let old = self.cursor.mapping.map(|mapping| mapping.origin);
+            let old = self.cursor.rewrite.map(|rewrite| rewrite.origin);
             if old.is_some_and(|old| old != origin) && self.needs_sync && packet == 0 {
                 self.cursor.is_awaiting = true;
             }
@@ -355,38 +357,40 @@ impl ReaderStream {
                     self.cursor.place = Place { no: no + 1, run: 0, packet: 0 };
                     continue;
                 };
-                self.cursor.mapping = Some(self.cross(batch, first, origin));
-                self.cursor.mapped_from = (no, first.offset);
+                self.cursor.rewrite = Some(self.rebase(batch, first, origin));
+                self.cursor.rewrite_from = (no, first.offset);
                 self.cursor.is_broken = false;
             }
-            let mapping = self.cursor.mapping.unwrap_or_else(|| Mapping::untouched(origin));
-            return Peek::Run { no, run, packet, mapping };
+            let rewrite = self.cursor.rewrite.unwrap_or_else(|| HeaderRewrite::untouched(origin));
+            return NextRun::Run { no, run, packet, rewrite };
         }
     }
 
-    fn cross(&self, batch: &PacketBatch, first: &LivePacket, origin: Origin) -> Mapping {
-        let Some(trail) = &self.cursor.trail else { return Mapping::untouched(origin) };
-        let next = Beyond {
+    fn rebase(&self, batch: &PacketBatch, first: &LivePacket, origin: Origin) -> HeaderRewrite {
+        let Some(last_sent) = &self.cursor.last_sent else {
+            return HeaderRewrite::untouched(origin);
+        };
+        let next = NextPacket {
             origin,
             seq: first.seq,
             ts: first.ts,
             received: batch.received(),
             clock: batch.clock_of(self.track),
         };
-        trail.cross(&next, self.clock_rate_hz)
+        last_sent.rebase(&next, self.clock_rate_hz)
     }
 
     /// The first packet of a start, for `RTP-Info`.
     pub(crate) fn first(&mut self, ring: &BatchRing) -> Result<Option<First>, Evicted> {
-        let (no, run, packet, mapping) = match self.peek(ring, &mut 0) {
-            Peek::Run { no, run, packet, mapping } => (no, run, packet, mapping),
-            Peek::Waiting => return Ok(None),
-            Peek::Evicted => return Err(Evicted),
+        let (no, run, packet, rewrite) = match self.peek(ring, &mut 0) {
+            NextRun::Run { no, run, packet, rewrite } => (no, run, packet, rewrite),
+            NextRun::Waiting => return Ok(None),
+            NextRun::Evicted => return Err(Evicted),
         };
         let Some(batch) = ring.batch(no) else { return Ok(None) };
         let first = batch.packets_of(&run).get(usize::from(packet));
         Ok(first.map(|packet| {
-            let stamp = mapping.stamp(packet);
+            let stamp = rewrite.stamp(packet);
             First {
                 seq: stamp.seq,
                 ts: stamp.ts,
@@ -407,22 +411,22 @@ impl ReaderStream {
     ) -> Option<LiveMark> {
         let before = self.cursor;
         let Place { no, run: index, packet } = before.place;
-        let (batch, mapping) = (ring.batch(no)?, before.mapping?);
+        let (batch, rewrite) = (ring.batch(no)?, before.rewrite?);
         let run = self.runs(batch).get(index)?;
         let last = packet.saturating_add(count).min(run.packet_count);
-        let mut trail = before.trail;
+        let mut last_sent = before.last_sent;
         let mut payload_bytes = 0;
         for packet in batch.packets_of(run).get(usize::from(packet)..usize::from(last))? {
             payload_bytes += u32::from(packet.bytes - packet.header_bytes);
-            match &mut trail {
-                Some(trail) => trail.extend(mapping, packet, batch.received()),
-                None => trail = Some(Trail::begin(mapping, packet, batch.received())),
+            match &mut last_sent {
+                Some(last_sent) => last_sent.extend(rewrite, packet, batch.received()),
+                None => last_sent = Some(LastSent::begin(rewrite, packet, batch.received())),
             }
         }
-        if let Some(trail) = &mut trail {
-            trail.clock = batch.clock_of(self.track).or(trail.clock);
+        if let Some(last_sent) = &mut last_sent {
+            last_sent.clock = batch.clock_of(self.track).or(last_sent.clock);
         }
-        self.cursor.trail = trail;
+        self.cursor.last_sent = last_sent;
         self.cursor.place = match last == run.packet_count {
             true => Place { no, run: index + 1, packet: 0 },
             false => Place { no, run: index, packet: last },

@@ -1,7 +1,7 @@
 //! Retransmission of packets that a reader has lost (RFC 4585 NACK, RFC 4588), out of the ring.
 //!
 //! ```text
-//!  NACK 17 --mapping--> source's 912 --ring--> packet as received --pieces--> RTX packet
+//!  NACK 17 --rewrite--> source's 912 --ring--> packet as received --pieces--> RTX packet
 //! ```
 //! Invariant: only packets that this reader was sent since the last break of its stream are sent
 //! again. Bound: a tenth of the packets sent, with a burst of `RETRANSMIT_BURST`, so that losses do
@@ -90,24 +90,24 @@ impl ReaderStream {
         ring: &BatchRing,
         seq: SeqNo,
     ) -> Result<SentPacket, RtxRefusal> {
-        let (Some(trail), Some(mapping)) = (&self.cursor.trail, self.cursor.mapping) else {
+        let (Some(last_sent), Some(rewrite)) = (&self.cursor.last_sent, self.cursor.rewrite) else {
             return Err(RtxRefusal::Unknown);
         };
-        let is_sent = trail.seq.0.wrapping_sub(seq.0) < 1 << 15 && trail.mapping == mapping;
+        let is_sent = last_sent.seq.0.wrapping_sub(seq.0) < 1 << 15 && last_sent.rewrite == rewrite;
         if !is_sent {
             return Err(RtxRefusal::Unknown);
         }
         if !self.retransmit.take() {
             return Err(RtxRefusal::Rate);
         }
-        let from = self.cursor.mapped_from;
-        let found = ring.find(self.track, self.is_datagram, mapping.source_seq(seq), from.0);
+        let from = self.cursor.rewrite_from;
+        let found = ring.find(self.track, self.is_datagram, rewrite.source_seq(seq), from.0);
         let found = found.ok_or(RtxRefusal::Unknown)?;
-        let is_of_source = found.batch.generation() == mapping.origin.generation;
+        let is_of_source = found.batch.generation() == rewrite.origin.generation;
         if !is_of_source || (found.no, found.packet.offset) < from {
             return Err(RtxRefusal::Unknown);
         }
-        let ts = mapping.map_ts(found.packet.ts);
+        let ts = rewrite.map_ts(found.packet.ts);
         Ok(SentPacket { batch: found.batch, packet: found.packet, seq, ts })
     }
 }

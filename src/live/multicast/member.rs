@@ -39,9 +39,9 @@ use std::sync::Arc;
 
 use crate::base::ids::Ssrc;
 use crate::base::time::Mono;
-use crate::live::core::again::Again;
 use crate::live::core::groups::Group;
 use crate::live::core::message::OwnerRequest;
+use crate::live::core::repeat::RequestRepeat;
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::readers::held::refuse_to_hold;
@@ -95,7 +95,7 @@ struct Membership {
     /// Serial that tells answers for this membership from answers for an earlier one.
     serial: u32,
     /// When the request to the owner is repeated.
-    again: Again,
+    repeat: RequestRepeat,
     /// Sessions by the address of their client, which identifies a report's sender.
     members: HashMap<IpAddr, Vec<u32>>,
 }
@@ -131,13 +131,13 @@ impl Groups {
         }
     }
 
-    /// Paths and serials of memberships for which `JoinGroup` is due: the owner has not answered for
-    /// a while, or a renewal is due.
+    /// Paths and serials of memberships for which `JoinGroup` is due: the owner has not answered
+    /// for a while, or a renewal is due.
     pub(crate) fn due_joins(&mut self, now: Mono, is_renewal: bool) -> Vec<(Arc<str>, u32)> {
         let joined = self.joined.iter_mut();
         let due = joined.filter_map(|(path, known)| {
             let is_due = match known.state {
-                Joining::Asked(_) => known.again.is_due(now),
+                Joining::Asked(_) => known.repeat.is_due(now),
                 Joining::Joined(_) => is_renewal,
                 Joining::Refused => false,
             };
@@ -155,7 +155,7 @@ impl Groups {
 impl Membership {
     fn new(now: Mono, serial: u32) -> Self {
         let state = Joining::Asked(BTreeSet::new());
-        Self { state, serial, again: Again::new(now), members: HashMap::new() }
+        Self { state, serial, repeat: RequestRepeat::new(now), members: HashMap::new() }
     }
 }
 

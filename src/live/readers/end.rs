@@ -29,7 +29,7 @@ impl Readers {
         let Some(reader) = self.table.get(index as usize) else { return };
         let is_told = reader.streams.iter().all(|stream| stream.outgoing.ssrc().is_some());
         let (id, connection) = (reader.client.id, reader.client.connection.filter(|_| !is_told));
-        self.farewells.add(id);
+        self.recently_closed.add(id);
         self.end_reader(cx, hub, index, Some(why));
         cx.hang_up(connection);
     }
@@ -47,7 +47,7 @@ impl Readers {
         }
         let Some(reader) = self.table.try_remove(index as usize) else { return };
         cx.wheel.cancel(reader.timer);
-        self.crowd.forget_start(&reader.path, index);
+        self.backlog.forget_start(&reader.path, index);
         match reader.delivery {
             Delivery::Unicast => {}
             Delivery::MulticastMember => {

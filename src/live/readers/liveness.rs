@@ -7,7 +7,7 @@
 //! Each reader is looked at about once a second anyway, for its skips and its reports. So its
 //! silence is found by that walk, and not by a key of the wheel as for titles
 //! (`vod::table::Vod::watch`): a title's session has no other work each second.
-//! Bound: that of `crowd`.
+//! Bound: that of `backlog`.
 
 use std::time::Duration;
 

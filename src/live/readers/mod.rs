@@ -30,9 +30,9 @@
 //!
 //! Invariant: every reader that is a session is in the directory; a command that waits for a path
 //! is in `held` until the path's owner has answered.
-//! Bounds: `sessions_max` readers; those of `held`, `crowd` and `recently_closed`.
+//! Bounds: `sessions_max` readers; those of `held`, `backlog` and `recently_closed`.
 
-mod crowd;
+mod backlog;
 mod end;
 mod feedback;
 pub(crate) mod held;
@@ -52,11 +52,11 @@ use crate::live::core::message::OwnerRequest;
 use crate::live::core::paths::Wanted;
 use crate::live::hub::Hub;
 use crate::live::multicast::member::Groups;
-use crate::live::readers::crowd::Crowd;
+use crate::live::readers::backlog::Backlog;
 use crate::live::readers::held::HeldCommands;
 use crate::live::readers::held::refuse_to_hold;
 use crate::live::readers::reader::{LiveReader, ReaderState};
-use crate::live::readers::recently_closed::Farewells;
+use crate::live::readers::recently_closed::RecentlyClosed;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
@@ -73,9 +73,9 @@ pub struct Readers {
     /// Commands that wait for a path.
     pub(crate) held: HeldCommands,
     /// Readers to be ended or looked at: some of them each turn.
-    pub(crate) crowd: Crowd,
+    pub(crate) backlog: Backlog,
     /// Sessions that the server ended recently.
-    pub(crate) farewells: Farewells,
+    pub(crate) recently_closed: RecentlyClosed,
     /// Groups that paths are sent to.
     pub groups: Groups,
 }
@@ -83,7 +83,7 @@ pub struct Readers {
 impl Readers {
     /// Whether the server has ended the session recently.
     pub(crate) fn has_ended(&self, id: SessionId) -> bool {
-        self.farewells.has(id)
+        self.recently_closed.has(id)
     }
 
     /// Changes a reader's state and the gauge.

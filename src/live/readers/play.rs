@@ -68,7 +68,7 @@ impl Readers {
         let (waiter, cseq) = (command.waiter, command.request.cseq);
         self.set_reader_state(cx, index, ReaderState::Priming { waiter, cseq, since: now });
         if !self.try_answer_play(cx, hub, index) {
-            self.crowd.wait_for_start(&path, index);
+            self.backlog.wait_for_start(&path, index);
             if hub.paths.path(&path).is_some_and(LivePath::lacks_sync) {
                 hub.request(&path, OwnerRequest::WantSync);
             }
@@ -104,7 +104,7 @@ impl Readers {
             .header("RTP-Info", entries.join(","));
         cx.out.push(Action::Respond { waiter, response });
         self.set_reader_state(cx, index, ReaderState::Playing);
-        self.crowd.forget_start(&name, index);
+        self.backlog.forget_start(&name, index);
         if let Some(reader) = self.table.get(index as usize).filter(|_| is_first) {
             note_reader_joined(reader);
         }

@@ -1,10 +1,9 @@
 //! ANNOUNCE, SETUP and RECORD of a publisher (RFC 2326 s10.3, s10.4, s10.11).
 //!
-//! ANNOUNCE is answered when the owner has given the path. Whether the client may publish at all was
-//! asked of `access::publish` before.
-//! In SETUP, transport, places and answer are those of `session::transport`. A publisher's own: its
-//! packets are told apart by their address (`live::core::demux`); any mode means record; a
-//! `destination` means nothing.
+//! ANNOUNCE is answered when the owner has given the path. Whether the client may publish at all
+//! was asked of `access::publish` before. In SETUP, transport, places and answer are those of
+//! `session::transport`. A publisher's own: its packets are told apart by their address
+//! (`live::core::demux`); any mode means record; a `destination` means nothing.
 
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::base::names::Name;
 use crate::live::core::demux::Target;
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::limits::PATHS_MAX;
-use crate::live::core::message::{OwnerRequest, RefusedError, ToShard};
+use crate::live::core::message::{Notification, OwnerRequest, RefusedError};
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::announced::{Origin, description};
@@ -127,15 +126,15 @@ impl Sources {
     }
 
     /// Handles a message of an owner for a publisher.
-    pub(crate) fn handle_source_note(
+    pub(crate) fn handle_source_notification(
         &mut self,
         cx: &mut Cx,
         hub: &mut Hub,
         path: &Arc<str>,
-        note: ToShard,
+        notification: Notification,
     ) {
-        match note {
-            ToShard::Granted { number, generation } => {
+        match notification {
+            Notification::Granted { number, generation } => {
                 let Some(publisher) = self.publishers.get_mut(&number) else {
                     // The publisher has ended meanwhile.
                     hub.request(path, OwnerRequest::Release { generation });
@@ -150,7 +149,7 @@ impl Sources {
                 tracing::debug!(peer = %publisher.peer, %path, "a publisher has announced a path");
                 cx.out.push(Action::Respond { waiter, response: Response::new(Status::Ok, cseq) });
             }
-            ToShard::Refused { number, why } => {
+            Notification::Refused { number, why } => {
                 let Some(publisher) = self.publishers.get(&number) else { return };
                 let PublisherState::Claiming(waiter) = publisher.state else { return };
                 let Some((waiter, cseq)) = waiter else {
@@ -170,7 +169,7 @@ impl Sources {
                 cx.out.push(Action::Respond { waiter, response: Response::new(status, cseq) });
                 self.forget_publisher(cx, hub, number);
             }
-            ToShard::Evicted { number, is_overridden } => {
+            Notification::Evicted { number, is_overridden } => {
                 let why = if is_overridden {
                     "the path was taken by another publisher"
                 } else {
@@ -181,16 +180,16 @@ impl Sources {
                     self.evict_publisher(cx, hub, number, why);
                 }
             }
-            ToShard::SyncWanted { number } => self.publishers.ask_for_sync(cx, number),
-            // Messages for readers: `desk` and the paths of this shard handle them.
-            ToShard::Subscribed { .. }
-            | ToShard::NotThere(_)
-            | ToShard::Batch(_)
-            | ToShard::Lost
-            | ToShard::Resumed { .. }
-            | ToShard::Described { .. }
-            | ToShard::Ended
-            | ToShard::Joined { .. } => {}
+            Notification::SyncWanted { number } => self.publishers.ask_for_sync(cx, number),
+            // Messages for readers: `front` and the paths of this shard handle them.
+            Notification::Subscribed { .. }
+            | Notification::NotThere(_)
+            | Notification::Batch(_)
+            | Notification::Lost
+            | Notification::Resumed { .. }
+            | Notification::Described { .. }
+            | Notification::Ended
+            | Notification::Joined { .. } => {}
         }
     }
 

@@ -23,8 +23,8 @@ use crate::live::core::message::OwnerRequest;
 use crate::live::core::retransmit::rtx_payload_type;
 use crate::live::sources::publisher::Publisher;
 use crate::rtp::RtpView;
-use crate::rtp::peek::sets::ParameterSets;
-use crate::rtp::peek::{Peek, PeekFormat, Peeker};
+use crate::rtp::detect::sets::ParameterSets;
+use crate::rtp::detect::{DetectorFormat, KeyFrameDetector, PayloadContent};
 use crate::sdp::live::{FmtpChange, LiveDescription, LiveMedia, RtxOffer, describe_live};
 use crate::sdp::session::{MediaSdp, Protocol, SessionSdp};
 use crate::session::transport::Transport;
@@ -46,15 +46,15 @@ pub(crate) struct PublisherTrack {
     /// Transport of the packets; `None` before SETUP.
     pub(crate) transport: Option<Transport>,
     payload_type: u8,
-    peeker: Peeker,
+    detector: KeyFrameDetector,
     /// Result of the peek into the newest packet of the payload type.
-    newest: Peek,
+    newest: PayloadContent,
     /// Parameter sets have arrived, and no frame since.
     has_fresh_sets: bool,
     /// Parameter sets in force: first the SDP's, then those in band.
     sets: ParameterSets,
     /// Parameter sets that readers were not told of.
-    news: News,
+    set_change: SetChange,
     /// Parameter sets in band differed from the SDP's.
     has_changed: bool,
     /// The kind of key frame request that the publisher's SDP offers.
@@ -63,7 +63,7 @@ pub(crate) struct PublisherTrack {
 
 /// Whether there are parameter sets that readers were not told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum News {
+enum SetChange {
     /// Readers were told of all sets.
     No,
     /// There are new sets, and more may arrive before the frame that needs them.
@@ -91,11 +91,11 @@ impl PublisherTrack {
         Self {
             transport: None,
             payload_type,
-            peeker: Peeker::new(format),
-            newest: Peek::default(),
+            detector: KeyFrameDetector::new(format),
+            newest: PayloadContent::default(),
             has_fresh_sets: false,
             sets: announced_sets(media, payload_type, format),
-            news: News::No,
+            set_change: SetChange::No,
             has_changed: false,
             picture_request: offered_request(media, payload_type),
         }
@@ -105,12 +105,12 @@ impl PublisherTrack {
     /// to the frame after them: that frame is no second start.
     pub(crate) fn entry(&mut self, view: &RtpView<'_>) -> Entry {
         if view.payload_type() != self.payload_type {
-            self.newest = Peek::default();
+            self.newest = PayloadContent::default();
             return Entry::Nothing;
         }
-        self.newest = self.peeker.peek(view.payload());
-        let Peek { picture, sync, sets, tables } = self.newest;
-        if self.peeker.format() == PeekFormat::MpegTs {
+        self.newest = self.detector.detect(view.payload());
+        let PayloadContent { picture, sync, sets, tables } = self.newest;
+        if self.detector.format() == DetectorFormat::MpegTs {
             return match (tables, sync) {
                 (true, true) => Entry::Start,
                 (true, false) => Entry::Tables,
@@ -125,13 +125,13 @@ impl PublisherTrack {
 
     /// Takes over the parameter sets of the packet of the last `entry`, because it was not dropped.
     pub(crate) fn learn(&mut self, view: &RtpView<'_>) {
-        let Peek { picture, sync, sets, .. } = self.newest;
+        let PayloadContent { picture, sync, sets, .. } = self.newest;
         let may_have_sets = (sets || sync || !picture) && view.payload_type() == self.payload_type;
         if may_have_sets && self.sets.handle_payload(view.payload()) {
-            self.news = News::Coming;
+            self.set_change = SetChange::Coming;
         }
-        if picture && self.news == News::Coming && self.sets.is_complete() {
-            (self.news, self.has_changed) = (News::Here, true);
+        if picture && self.set_change == SetChange::Coming && self.sets.is_complete() {
+            (self.set_change, self.has_changed) = (SetChange::Here, true);
         }
     }
 
@@ -146,7 +146,8 @@ impl PublisherTrack {
 
     /// Whether a decoder needs parameter sets that neither the SDP nor any packet has had so far.
     fn lacks_sets(&self) -> bool {
-        let has_sets = matches!(self.peeker.format(), PeekFormat::H264 | PeekFormat::H265);
+        let has_sets =
+            matches!(self.detector.format(), DetectorFormat::H264 | DetectorFormat::H265);
         has_sets && !self.sets.is_complete()
     }
 
@@ -162,15 +163,15 @@ impl PublisherTrack {
 }
 
 impl Publisher {
-    /// A message to the owner with a new description: when readers were told of other parameter sets
-    /// and the last change is a while ago, or when missing sets are not expected any more. To be
-    /// called after packets have arrived, and then every second.
+    /// A message to the owner with a new description: when readers were told of other parameter
+    /// sets and the last change is a while ago, or when missing sets are not expected any more. To
+    /// be called after packets have arrived, and then every second.
     pub(crate) fn poll_description(&mut self, now: Mono) -> Option<OwnerRequest> {
         let generation = self.generation()?;
         let since = *self.fed_since.get_or_insert(now);
         let may_await = now.since(since) < SETS_WAIT;
         let is_soon = |last: Mono| now.since(last) < REDESCRIBE_INTERVAL;
-        let has_news = self.tracks.iter().any(|track| track.news == News::Here)
+        let has_news = self.tracks.iter().any(|track| track.set_change == SetChange::Here)
             && !self.redescribed.is_some_and(is_soon);
         if !has_news && (may_await || !self.described.awaits_sets) {
             return None;
@@ -179,8 +180,8 @@ impl Publisher {
         self.origin.version += 1;
         let changes: Vec<_> = self.tracks.iter().map(PublisherTrack::changes).collect();
         for track in &mut self.tracks {
-            if track.news == News::Here {
-                track.news = News::No;
+            if track.set_change == SetChange::Here {
+                track.set_change = SetChange::No;
             }
         }
         let description = describe(&self.sdp, self.source.path(), self.origin, |index| {
@@ -255,7 +256,7 @@ fn mode_change(media: &MediaSdp) -> Option<FmtpChange> {
         Some(mode) => mode.trim() == "0",
         None => true,
     };
-    let is_needed = is_single && format_of(media) == PeekFormat::H264;
+    let is_needed = is_single && format_of(media) == DetectorFormat::H264;
     is_needed.then(|| FmtpChange { payload_type, name, value: "1".to_owned() })
 }
 
@@ -272,18 +273,19 @@ fn live_track(media: &MediaSdp) -> LiveTrack {
         // A payload type that the description does not explain: the usual clock rate of video.
         clock_rate_hz: encoding.map_or(90_000, |encoding| encoding.clock_rate_hz),
         payload_types,
-        needs_sync: media.kind == "video" && format_of(media) != PeekFormat::Any,
+        needs_sync: media.kind == "video" && format_of(media) != DetectorFormat::Any,
         identity: identity.into(),
     }
 }
 
-pub(crate) fn format_of(media: &MediaSdp) -> PeekFormat {
+pub(crate) fn format_of(media: &MediaSdp) -> DetectorFormat {
     let encoding = media.payload_types().next().and_then(|number| media.encoding(number));
-    encoding.map_or(PeekFormat::Any, |encoding| PeekFormat::from_encoding_name(&encoding.name))
+    encoding
+        .map_or(DetectorFormat::Any, |encoding| DetectorFormat::from_encoding_name(&encoding.name))
 }
 
 /// The parameter sets of the SDP: the same sets in band are no change.
-fn announced_sets(media: &MediaSdp, payload_type: u8, format: PeekFormat) -> ParameterSets {
+fn announced_sets(media: &MediaSdp, payload_type: u8, format: DetectorFormat) -> ParameterSets {
     let mut sets = ParameterSets::new(format);
     for name in ["sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"] {
         sets.handle_sprop(media.fmtp_parameter(payload_type, name).unwrap_or_default());

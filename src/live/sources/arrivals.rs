@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 use crate::base::ids::{RtpTs, Ssrc};
 use crate::live::core::demux::{Fit, SocketName, Target};
-use crate::live::core::source::{Moment, SourceTrack};
+use crate::live::core::source::{ArrivalTime, SourceTrack};
 use crate::live::sources::Sources;
 use crate::live::sources::announced::PublisherTrack;
 use crate::live::sources::publisher::fields;
@@ -145,7 +145,7 @@ impl Publishers {
             self.handle_report(cx, target, from, bytes);
             return;
         }
-        let at = Moment { now: cx.now, utc_ns: cx.utc_ns };
+        let at = ArrivalTime { now: cx.now, utc_ns: cx.utc_ns };
         let Some(publisher) = self.get_mut(&target.source) else { return };
         let view = match RtpView::parse(bytes) {
             Ok(view) => view,
@@ -195,7 +195,7 @@ impl Publishers {
         from: Option<SocketAddr>,
         bytes: &[u8],
     ) {
-        let at = Moment { now: cx.now, utc_ns: cx.utc_ns };
+        let at = ArrivalTime { now: cx.now, utc_ns: cx.utc_ns };
         let Some(publisher) = self.get_mut(&target.source) else { return };
         let is_pulled = publisher.is_pulled();
         for packet in rtcp::packets(bytes) {

@@ -7,8 +7,8 @@
 //! ```
 //! There are three tables because a camera or an input begins before it has a publisher: it claims
 //! its path when its description is known. From then on it is in `publishers` too, under the same
-//! number, and its packets go the way of all packets. An owner names a source that it fetches by the
-//! path: `pulls` and `inputs` find it by one look-up.
+//! number, and its packets go the way of all packets. An owner names a source that it fetches by
+//! the path: `pulls` and `inputs` find it by one look-up.
 //!
 //! Invariant: a source that feeds a path is in `publishers`, whatever way its packets arrive.
 //! Bound: `PATHS_MAX` publishers, and as many pulls and inputs.

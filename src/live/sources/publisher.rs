@@ -36,10 +36,10 @@ use std::sync::Arc;
 use crate::base::addresses::AddressPlace;
 use crate::base::ids::{SessionId, Ssrc};
 use crate::base::time::Mono;
-use crate::live::core::again::Again;
 use crate::live::core::batch::Generation;
 use crate::live::core::description::Description;
 use crate::live::core::liveness::Feeder;
+use crate::live::core::repeat::RequestRepeat;
 use crate::live::core::source::{RtpFields, Source};
 use crate::live::sources::announced::{Origin, PublisherTrack};
 use crate::poll::poll_table::EntryKey;
@@ -63,7 +63,7 @@ pub struct Publisher {
     /// Present description for readers.
     pub(crate) described: Arc<Description>,
     /// When the claim is repeated.
-    pub(crate) again: Again,
+    pub(crate) repeat: RequestRepeat,
     /// When readers were last told of new parameter sets.
     pub(crate) redescribed: Option<Mono>,
     /// Time of the first packets.

@@ -16,9 +16,9 @@ use rand::Rng;
 
 use crate::base::ids::Ssrc;
 use crate::base::time::Mono;
-use crate::live::core::again::Again;
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::message::{OwnerRequest, SourceRef};
+use crate::live::core::repeat::RequestRepeat;
 use crate::live::core::source::Source;
 use crate::live::hub::Hub;
 use crate::live::sources::announced::{PublisherTrack, format_of};
@@ -73,8 +73,8 @@ impl Publishers {
         self.by_number.keys().copied().collect()
     }
 
-    /// Publishers with numbers beyond a bound, in order.
-    pub(crate) fn beyond(&self, from: Bound<u32>) -> impl Iterator<Item = (u32, &Publisher)> {
+    /// Publishers with numbers next_packet a bound, in order.
+    pub(crate) fn next_packet(&self, from: Bound<u32>) -> impl Iterator<Item = (u32, &Publisher)> {
         let found = self.by_number.range((from, Bound::Unbounded));
         found.map(|(number, publisher)| (*number, publisher))
     }
@@ -111,7 +111,7 @@ impl Publishers {
             sdp,
             origin,
             described: Arc::clone(&description),
-            again: Again::new(now),
+            repeat: RequestRepeat::new(now),
             redescribed: None,
             fed_since: None,
             connection,
@@ -200,7 +200,7 @@ impl Publishers {
             let is_pulled = publisher.id().is_none();
             match publisher.state {
                 PublisherState::Claiming(_) => {
-                    if publisher.again.is_due(cx.now) {
+                    if publisher.repeat.is_due(cx.now) {
                         let rules = cx.path_rules(&path);
                         claims.push((
                             path,

@@ -1,7 +1,7 @@
 //! RTCP to sources: receiver reports, and requests for key frames. DESIGN section 5.8.
 
 use crate::base::time::Mono;
-use crate::live::core::liveness::{Patience, Pulse};
+use crate::live::core::liveness::{Patience, SourceStatus};
 use crate::live::sources::announced::{PictureRequest, PublisherTrack};
 use crate::live::sources::publishers::Publishers;
 use crate::rtcp::{self, CompoundWriter, NoRoom};
@@ -16,7 +16,7 @@ impl Publishers {
         let Some(publisher) = self.get_mut(&number) else { return true };
         let timeout = cx.configs.find(publisher.source.path()).source_timeout;
         let patience = Patience::new(publisher.feeder(), timeout);
-        if matches!(publisher.source.check(patience, now), Pulse::Gone { .. }) {
+        if matches!(publisher.source.check(patience, now), SourceStatus::Gone { .. }) {
             return false;
         }
         let (ssrc, cname) = (publisher.own_ssrc, publisher.cname.clone());

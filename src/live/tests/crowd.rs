@@ -31,7 +31,7 @@ fn address(number: u16) -> SocketAddr {
     SocketAddr::from(([127, 1, high, low], 40_001))
 }
 
-/// As `crowd`, and all of them have had a packet.
+/// As `backlog`, and all of them have had a packet.
 fn playing(count: u16) -> (Bench, SessionId) {
     let mut bench = Bench::new();
     let publisher = bench.publish();
@@ -167,7 +167,7 @@ fn plays_of_300_readers_are_answered_in_portions_and_queued_once() {
         answered = now;
     }
     assert_eq!(answered, ids.len());
-    assert!(!bench.sessions.live.readers.crowd.is_waiting());
+    assert!(!bench.sessions.live.readers.backlog.is_waiting());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A path whose owner is on another shard: in whatever order SETUP requests, the owner's answers and
-//! time come, members are told the group that the owner sends to.
+//! A path whose owner is on another shard: in whatever order SETUP requests, the owner's answers
+//! and time come, members are told the group that the owner sends to.
 
 use std::collections::VecDeque;
 
@@ -9,9 +9,9 @@ use super::*;
 use crate::live::core::description::{Description, LiveTrack};
 use crate::live::core::groups::{GroupPool, MulticastSettings};
 use crate::live::core::message::{
-    LiveMessage, OwnerRequest, SourceRef, ToOwner, ToShard, owner_of,
+    LiveMessage, Notification, OwnerRequest, SourceRef, ToOwner, owner_of,
 };
-use crate::live::core::registry::{Order, Registry};
+use crate::live::core::registry::{Effect, Registry};
 use crate::session::transport::Transport;
 
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ struct World {
     owner: Registry,
     path: Arc<str>,
     requests: VecDeque<ToOwner>,
-    notes: VecDeque<ToShard>,
+    notes: VecDeque<Notification>,
     /// The client of the next SETUP.
     client: u8,
 }
@@ -73,9 +73,9 @@ impl World {
     fn tell(&mut self, request: OwnerRequest) {
         let path = Arc::clone(&self.path);
         self.owner.handle(ToOwner { path, request }, self.bench.sessions.cx.now);
-        for order in self.owner.out.drain(..) {
-            if let Order::Tell { shard: OWN, note, .. } = order {
-                self.notes.push_back(note);
+        for effect in self.owner.out.drain(..) {
+            if let Effect::Notify { shard: OWN, notification, .. } = effect {
+                self.notes.push_back(notification);
             }
         }
     }
@@ -123,10 +123,10 @@ impl World {
                 }
             }
             Step::AnswerArrives => {
-                if let Some(note) = self.notes.pop_front() {
+                if let Some(notification) = self.notes.pop_front() {
                     let path = Arc::clone(&self.path);
                     let Sessions { cx, live, .. } = &mut self.bench.sessions;
-                    live.handle_live_message(cx, LiveMessage::ToShard { path, note });
+                    live.handle_live_message(cx, LiveMessage::ToShard { path, notification });
                 }
             }
             Step::HomeForgets => self.tell(OwnerRequest::LeaveGroup { shard: OWN }),

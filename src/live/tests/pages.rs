@@ -5,7 +5,7 @@
 use super::*;
 use crate::config::paths::PathTable;
 use crate::live::core::info::{PathPart, PathsPlace};
-use crate::live::desk::Live;
+use crate::live::front::Live;
 
 /// Readers of the path, each on a connection of its own.
 fn readers(bench: &mut Bench, numbers: std::ops::Range<u16>) {

@@ -11,7 +11,7 @@ use super::sink::{NO_RUN, RingSink, RunOwner};
 use crate::base::ids::SeqNo;
 use crate::base::sink::RunSink;
 use crate::consumers::sessions::Sessions;
-use crate::live::desk::Live;
+use crate::live::front::Live;
 use crate::live::readers::reader::LiveReader;
 use crate::rtp::{RTX_HEADER_BYTES, RtxRefusal, write_rtx_header};
 use crate::session::directory::{SessionRef, StreamRef};

@@ -10,7 +10,7 @@ use super::sink::RingSink;
 use crate::base::sink::Gathered;
 use crate::consumers::sessions::Sessions;
 use crate::live::core::pump::{self, BatchFrames, Fed, LivePump, LiveRunMark, Owner, Owners, To};
-use crate::live::desk::Live;
+use crate::live::front::Live;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::session::directory::SessionRef;

@@ -119,7 +119,7 @@ impl Network {
 
     /// Sends an empty packet to each address from which packets will come, so that NATs and
     /// firewalls in between let those packets through (RFC 4961).
-    pub(in crate::shard) fn knock(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
+    pub(in crate::shard) fn punch_nat(&mut self, pair: u16, rtp: SocketAddr, rtcp: SocketAddr) {
         let Some(sockets) = self.pairs.get(pair) else { return };
         let packets = [(sockets.rtp, rtp, EMPTY_RTP), (sockets.rtcp, rtcp, EMPTY_RTCP)];
         for (socket, to, bytes) in packets {

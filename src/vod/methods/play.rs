@@ -87,7 +87,7 @@ impl Vod {
         };
         let at = if let State::Paused { at } = session.state { at } else { now };
         let (scale, speed) = (asked.scale, asked.speed);
-        let rate = Rate { now, wall: self.starts.next(now), scale, speed };
+        let rate = Rate { now, wall: self.stagger.next(now), scale, speed };
         let old = session.epoch;
         let Some(epoch) = session.continued_epoch(at, rate) else {
             return command.refuse(Status::MethodNotValidInThisState);
@@ -191,7 +191,7 @@ impl Vod {
         session.end = priming.end;
         let npt = first_npt(session, npt, &mut anchors);
         let due_zero = first_due(session, npt, scale);
-        let wall = self.starts.next(now);
+        let wall = self.stagger.next(now);
         let epoch = Epoch { wall, npt, due_zero, scale, speed, playout_ns: 0 };
         let playout_ns = session.epoch.map_or(0, |old| {
             let sent = session.playout_sent_ns().saturating_add(RTP_TIME_STEP_NS);

@@ -25,7 +25,7 @@ use crate::vod::playback::{Session, SessionTimers, State};
 use crate::vod::retransmit::rtx_payload_type;
 use crate::vod::stream::Stream;
 use crate::vod::table::Players;
-use crate::vod::thinning::{Level, Quality};
+use crate::vod::thinning::{Quality, ThinningLevel};
 
 /// A SETUP request that can be served.
 struct Wish {
@@ -182,7 +182,7 @@ impl Players {
         if said.unwrap_or(cx.config.adapts_quality) && track.kind == MediaKind::Video {
             // Sound has a low bit rate and its gaps are heard: sound is never thinned.
             stream.quality = Some(Box::new(Quality::new(track.sync_gap())));
-            cx.cells.quality_levels[Level::Full as usize].add(1);
+            cx.cells.quality_levels[ThinningLevel::Full as usize].add(1);
         }
         if cx.retransmits() && wish.chosen.wants_retransmission() {
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));

@@ -148,7 +148,7 @@ proptest! {
         prop_assert_eq!((bench.sessions.vod.players.count(), bench.sessions.cx.wheel.count()), (0, 0));
         prop_assert_eq!(bench.sessions.cx.sockets.tuple_count(), 0);
         prop_assert!(bench.sessions.cx.directory.of_connection(entry(1)).is_empty());
-        prop_assert_eq!(bench.sessions.vod.desk.asked_count(), 0);
+        prop_assert_eq!(bench.sessions.vod.windows.asked_count(), 0);
     }
 }
 

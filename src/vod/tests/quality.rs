@@ -10,7 +10,7 @@ use crate::base::ids::SessionId;
 use crate::media::window::Frame;
 use crate::vod::stream::Phase;
 use crate::vod::tests::{Bench, PEER, Sent};
-use crate::vod::thinning::Level;
+use crate::vod::thinning::ThinningLevel;
 
 const REPORT: Duration = Duration::from_secs(5);
 
@@ -91,7 +91,7 @@ fn check_decodable(sent: &[Sent]) {
     }
 }
 
-fn level(bench: &Bench, id: SessionId) -> Level {
+fn level(bench: &Bench, id: SessionId) -> ThinningLevel {
     bench.session(id).streams[0].level()
 }
 
@@ -104,10 +104,10 @@ fn picture_is_thinned_in_steps_and_comes_back() {
     let (mut bench, id) = playing(160);
     assert_eq!(gauges(&bench), [1, 0, 0], "the sound is not counted");
     reports(&mut bench, id, &[40; 3]);
-    assert_eq!((level(&bench, id), gauges(&bench)), (Level::Reference, vec![0, 1, 0]));
+    assert_eq!((level(&bench, id), gauges(&bench)), (ThinningLevel::Reference, vec![0, 1, 0]));
     let full = bench.sent.len();
     reports(&mut bench, id, &[40; 3]);
-    assert_eq!((level(&bench, id), gauges(&bench)), (Level::Sync, vec![0, 0, 1]));
+    assert_eq!((level(&bench, id), gauges(&bench)), (ThinningLevel::Sync, vec![0, 0, 1]));
     let reference = bench.sent.len();
     reports(&mut bench, id, &[40; 3]);
     let sync = bench.sent.len();
@@ -119,7 +119,7 @@ fn picture_is_thinned_in_steps_and_comes_back() {
     assert_eq!(of_track(&bench.sent[reference..sync], 0), 15);
     assert_eq!(of_track(&bench.sent[reference..sync], 1), 15 * 50, "sound is never thinned");
     reports(&mut bench, id, &[0; 12]);
-    assert_eq!((level(&bench, id), gauges(&bench)), (Level::Full, vec![1, 0, 0]));
+    assert_eq!((level(&bench, id), gauges(&bench)), (ThinningLevel::Full, vec![1, 0, 0]));
     let back = bench.sent.len();
     bench.run_for(Duration::from_secs(10));
     assert_eq!(of_track(&bench.sent[back..], 0), 250);
@@ -160,7 +160,7 @@ fn picture_is_sent_in_full_when_adaptation_is_off() {
 fn thinned_stream_does_not_run_ahead_and_ends_in_time() {
     let (mut bench, id) = playing(60);
     reports(&mut bench, id, &[90; 6]);
-    assert_eq!(level(&bench, id), Level::Sync);
+    assert_eq!(level(&bench, id), ThinningLevel::Sync);
     assert!(bench.sent.iter().all(|sent| sent.at >= sent.due_at));
     bench.run_for(Duration::from_secs(29));
     assert!(bench.bye_ports().is_empty());
@@ -174,7 +174,7 @@ fn reports_of_a_paused_player_do_not_count() {
     reports(&mut bench, id, &[90; 2]);
     bench.pause(id);
     reports(&mut bench, id, &[90; 4]);
-    assert_eq!(level(&bench, id), Level::Full);
+    assert_eq!(level(&bench, id), ThinningLevel::Full);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn seek_and_trick_modes_of_a_thinned_stream_begin_with_a_sync_sample() {
     reports(&mut bench, id, &[0; 3]);
     bench.play(id, &[("Range", "npt=1-")]).unwrap();
     reports(&mut bench, id, &[0; 12]);
-    assert_eq!(level(&bench, id), Level::Full);
+    assert_eq!(level(&bench, id), ThinningLevel::Full);
     let before = bench.sent.len();
     bench.play(id, &[("Range", "npt=30-")]).unwrap();
     bench.run_for(Duration::from_secs(2));
@@ -212,17 +212,17 @@ fn interleaved_player_that_falls_behind_is_thinned_and_one_that_keeps_up_is_not(
     bench.sessions.vod.players.session_mut(key).unwrap().streams[0].phase =
         Phase::WaitsForConnection;
     for _ in 0..3 {
-        assert_eq!(level(&bench, id), Level::Full);
+        assert_eq!(level(&bench, id), ThinningLevel::Full);
         bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(2);
         bench.sessions.vod.players.handle_report_due(&mut bench.sessions.cx, key, epoch_count);
     }
-    assert_eq!(level(&bench, id), Level::Reference);
+    assert_eq!(level(&bench, id), ThinningLevel::Reference);
     bench.sessions.vod.players.session_mut(key).unwrap().streams[0].phase = Phase::Scheduled;
     for _ in 0..9 {
         bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(2);
         bench.sessions.vod.players.handle_report_due(&mut bench.sessions.cx, key, epoch_count);
     }
-    assert_eq!(level(&bench, id), Level::Full);
+    assert_eq!(level(&bench, id), ThinningLevel::Full);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn interleaved_player_without_a_lag_budget_is_sent_everything_however_late() {
         bench.sessions.cx.now = bench.sessions.cx.now + Duration::from_secs(2);
         bench.sessions.vod.players.handle_report_due(&mut bench.sessions.cx, key, epoch_count);
     }
-    assert_eq!(level(&bench, id), Level::Full);
+    assert_eq!(level(&bench, id), ThinningLevel::Full);
 }
 
 proptest! {
@@ -252,7 +252,7 @@ proptest! {
         let (mut bench, id) = playing(60);
         let key = bench.key(id);
         for (level, wait_ms) in script {
-            let level = [Level::Full, Level::Reference, Level::Sync][usize::from(level)];
+            let level = [ThinningLevel::Full, ThinningLevel::Reference, ThinningLevel::Sync][usize::from(level)];
             bench.sessions.vod.players.session_mut(key).unwrap().streams[0].set_level(level);
             bench.run_for(Duration::from_millis(wait_ms));
         }

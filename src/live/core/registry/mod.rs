@@ -25,21 +25,21 @@ use crate::live::core::groups::{Group, GroupPool};
 use crate::live::core::info::OwnerInfo;
 use crate::live::core::limits::{LEASE, PATHS_MAX};
 use crate::live::core::message::{
-    OwnerRequest, PathRules, RefusedError, SourceRef, ToOwner, ToShard,
+    Notification, OwnerRequest, PathRules, RefusedError, SourceRef, ToOwner,
 };
 use crate::live::core::registry::owner::{PathOwner, State};
 
 /// Effects of the owners, to be applied by the shard in this order.
 #[derive(Debug)]
-pub enum Order {
+pub enum Effect {
     /// Sends a message to a shard; the owner's own shard gets the message without the inbox.
-    Tell {
+    Notify {
         /// The shard.
         shard: ShardId,
         /// Name of the path.
         path: Arc<str>,
         /// The message.
-        note: ToShard,
+        notification: Notification,
     },
     /// Fetches a path: the source claims the path when it is there, or `PullFailed` follows.
     StartPull(Arc<str>),
@@ -62,7 +62,7 @@ pub struct Registry {
     /// Counter of the grants of all paths, so that batches for an earlier life of a path are stale.
     generation: Generation,
     /// Effects that the shard must apply next.
-    pub out: Vec<Order>,
+    pub out: Vec<Effect>,
 }
 
 impl Registry {
@@ -78,8 +78,8 @@ impl Registry {
         match request {
             OwnerRequest::Claim { source, description, is_pulled, rules } => {
                 if let Err(why) = self.claim(&path, source, description, is_pulled, rules, now) {
-                    let note = ToShard::Refused { number: source.number, why };
-                    self.out.push(Order::Tell { shard: source.shard, path, note });
+                    let notification = Notification::Refused { number: source.number, why };
+                    self.out.push(Effect::Notify { shard: source.shard, path, notification });
                 }
             }
             OwnerRequest::Open { rules } => {
@@ -105,8 +105,9 @@ impl Registry {
                 });
             }
             OwnerRequest::Hold { source, .. } => {
-                let note = ToShard::Evicted { number: source.number, is_overridden: false };
-                self.out.push(Order::Tell { shard: source.shard, path, note });
+                let notification =
+                    Notification::Evicted { number: source.number, is_overridden: false };
+                self.out.push(Effect::Notify { shard: source.shard, path, notification });
             }
             OwnerRequest::Listen { shard, generation, description }
                 if self.owners.contains_key(&path) =>
@@ -116,7 +117,7 @@ impl Registry {
                 });
             }
             OwnerRequest::Listen { shard, .. } => {
-                self.out.push(Order::Tell { shard, path, note: ToShard::Ended });
+                self.out.push(Effect::Notify { shard, path, notification: Notification::Ended });
             }
             OwnerRequest::Release { generation } => {
                 self.with(&path, |owner, out| {
@@ -139,7 +140,7 @@ impl Registry {
         }
     }
 
-    /// The time of an `Order::Timer` has come.
+    /// The time of an `Effect::Timer` has come.
     pub fn handle_timer(&mut self, path: &Arc<str>, now: Mono) {
         let is_gone = |(_, heard): &&(ShardId, Mono)| now.since(*heard) >= LEASE;
         let members = self.owners.get(path).and_then(|owner| owner.group.as_ref());
@@ -193,7 +194,7 @@ impl Registry {
     }
 
     /// Calls `act` for a path that exists; a path that is not needed afterwards is forgotten.
-    fn with(&mut self, path: &Arc<str>, act: impl FnOnce(&mut PathOwner, &mut Vec<Order>)) {
+    fn with(&mut self, path: &Arc<str>, act: impl FnOnce(&mut PathOwner, &mut Vec<Effect>)) {
         let Some(owner) = self.owners.get_mut(path) else { return };
         act(owner, &mut self.out);
         self.collect(path);
@@ -255,8 +256,8 @@ impl Registry {
             Err(why) => Err(why),
         };
         if let Err(why) = refused {
-            let (path, note) = (Arc::clone(&path), ToShard::NotThere(why));
-            self.out.push(Order::Tell { shard, path, note });
+            let (path, notification) = (Arc::clone(&path), Notification::NotThere(why));
+            self.out.push(Effect::Notify { shard, path, notification });
         }
         self.collect(&path);
     }
@@ -273,7 +274,7 @@ impl Registry {
                 None => {
                     let taken = self.groups.as_mut().and_then(GroupPool::take);
                     owner.group = taken.map(|group| (group, vec![(shard, now)]));
-                    let opened = taken.map(|group| Order::OpenGroup(Arc::clone(&path), group));
+                    let opened = taken.map(|group| Effect::OpenGroup(Arc::clone(&path), group));
                     self.out.extend(opened);
                     owner.watch_leases(now, &mut self.out);
                     taken
@@ -281,8 +282,8 @@ impl Registry {
             },
             None => None,
         };
-        let note = ToShard::Joined { serial, group };
-        self.out.push(Order::Tell { shard, path, note });
+        let notification = Notification::Joined { serial, group };
+        self.out.push(Effect::Notify { shard, path, notification });
     }
 
     fn leave(&mut self, path: &Arc<str>, shard: ShardId) {
@@ -297,7 +298,7 @@ impl Registry {
         if let Some(pool) = &mut self.groups {
             pool.give_back(group);
         }
-        self.out.push(Order::CloseGroup(Arc::clone(path), group));
+        self.out.push(Effect::CloseGroup(Arc::clone(path), group));
         self.collect(path);
     }
 }
@@ -305,7 +306,7 @@ impl Registry {
 /// An owner with the registry's effects.
 struct OwnerAnd<'a> {
     owner: &'a mut PathOwner,
-    out: &'a mut Vec<Order>,
+    out: &'a mut Vec<Effect>,
 }
 
 impl OwnerAnd<'_> {

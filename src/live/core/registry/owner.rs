@@ -16,8 +16,8 @@ use crate::live::core::info::OwnerInfo;
 use crate::live::core::limits::{
     LEASE, PULL_BACKOFF, PULL_BACKOFF_MAX, PULL_START_MAX, SYNC_REQUEST_INTERVAL,
 };
-use crate::live::core::message::{PathRules, RefusedError, SourceKind, SourceRef, ToShard};
-use crate::live::core::registry::Order;
+use crate::live::core::message::{Notification, PathRules, RefusedError, SourceKind, SourceRef};
+use crate::live::core::registry::Effect;
 use crate::live::core::ring::BatchRing;
 
 /// The owner of one path.
@@ -115,7 +115,7 @@ impl PathOwner {
         &self,
         source: SourceRef,
         is_pulled: bool,
-        out: &mut Vec<Order>,
+        out: &mut Vec<Effect>,
     ) -> Result<(), RefusedError> {
         if is_pulled != (self.rules.kind != SourceKind::Publish) {
             return Err(RefusedError::NotPublished);
@@ -127,7 +127,11 @@ impl PathOwner {
         if !self.rules.may_override {
             return Err(RefusedError::Occupied);
         }
-        self.tell(old.shard, ToShard::Evicted { number: old.number, is_overridden: true }, out);
+        self.notify(
+            old.shard,
+            Notification::Evicted { number: old.number, is_overridden: true },
+            out,
+        );
         Ok(())
     }
 
@@ -137,7 +141,7 @@ impl PathOwner {
         source: SourceRef,
         description: Arc<Description>,
         now: Mono,
-        out: &mut Vec<Order>,
+        out: &mut Vec<Effect>,
     ) {
         (self.generation, self.sources_seen) = (generation, self.sources_seen.saturating_add(1));
         self.ring.clear(description.sync_track());
@@ -149,10 +153,10 @@ impl PathOwner {
             let failures = self.pull.failures();
             self.pull = Pull::On { failures, patience };
         }
-        self.tell(source.shard, ToShard::Granted { number: source.number, generation }, out);
+        self.notify(source.shard, Notification::Granted { number: source.number, generation }, out);
         for shard in &self.listeners {
             let description = Arc::clone(&description);
-            self.tell(*shard, ToShard::Resumed { generation, description }, out);
+            self.notify(*shard, Notification::Resumed { generation, description }, out);
         }
         for shard in std::mem::take(&mut self.waiting) {
             self.listen(shard, &description, out);
@@ -165,7 +169,7 @@ impl PathOwner {
         generation: Generation,
         batch: Arc<PacketBatch>,
         now: Mono,
-        out: &mut Vec<Order>,
+        out: &mut Vec<Effect>,
     ) {
         let is_present = matches!(self.state, State::Fed(_)) && generation == self.generation;
         if !is_present || batch.generation() != generation {
@@ -177,16 +181,17 @@ impl PathOwner {
         }
         (self.reason, self.heard) = (None, now);
         for shard in &self.listeners {
-            self.tell(*shard, ToShard::Batch(Arc::clone(&batch)), out);
+            self.notify(*shard, Notification::Batch(Arc::clone(&batch)), out);
         }
         self.batches += 1;
         self.ring.push(batch, now);
     }
 
     /// Repeats the grant to the path's source.
-    pub(crate) fn grant_again(&self, source: SourceRef, out: &mut Vec<Order>) {
-        let note = ToShard::Granted { number: source.number, generation: self.generation };
-        self.tell(source.shard, note, out);
+    pub(crate) fn grant_again(&self, source: SourceRef, out: &mut Vec<Effect>) {
+        let notification =
+            Notification::Granted { number: source.number, generation: self.generation };
+        self.notify(source.shard, notification, out);
     }
 
     /// Whether the present description is this very one.
@@ -202,12 +207,12 @@ impl PathOwner {
         generation: Generation,
         description: &Arc<Description>,
         now: Mono,
-        out: &mut Vec<Order>,
+        out: &mut Vec<Effect>,
     ) {
         if self.state != State::Fed(source) || self.generation != generation {
             let is_overridden = matches!(self.state, State::Fed(_));
-            let note = ToShard::Evicted { number: source.number, is_overridden };
-            return self.tell(source.shard, note, out);
+            let notification = Notification::Evicted { number: source.number, is_overridden };
+            return self.notify(source.shard, notification, out);
         }
         self.heard = now;
         if !self.describes(description) {
@@ -221,7 +226,7 @@ impl PathOwner {
         shard: ShardId,
         generation: Generation,
         description: &Arc<Description>,
-        out: &mut Vec<Order>,
+        out: &mut Vec<Effect>,
     ) {
         let is_new = !self.listeners.contains(&shard);
         let known = match self.state {
@@ -230,33 +235,33 @@ impl PathOwner {
             State::Held if !is_new => return,
             State::Held | State::Empty => None,
         };
-        let Some(known) = known else { return self.tell(shard, ToShard::Ended, out) };
+        let Some(known) = known else { return self.notify(shard, Notification::Ended, out) };
         if is_new {
             self.idle_at = None;
             self.listeners.push(shard);
         }
         let present = self.generation;
         if is_new || generation != present {
-            let note = ToShard::Resumed { generation: present, description: known };
-            self.tell(shard, note, out);
+            let notification = Notification::Resumed { generation: present, description: known };
+            self.notify(shard, notification, out);
         } else if !Arc::ptr_eq(&known, description) {
-            let note = ToShard::Described { generation: present, description: known };
-            self.tell(shard, note, out);
+            let notification = Notification::Described { generation: present, description: known };
+            self.notify(shard, notification, out);
         }
     }
 
     /// Requests a timer to check the leases.
-    pub(crate) fn watch_leases(&mut self, now: Mono, out: &mut Vec<Order>) {
+    pub(crate) fn watch_leases(&mut self, now: Mono, out: &mut Vec<Effect>) {
         if self.leases_at.is_none() {
             let at = now + LEASE;
             self.leases_at = Some(at);
-            out.push(Order::Timer(Arc::clone(&self.path), at));
+            out.push(Effect::Timer(Arc::clone(&self.path), at));
         }
     }
 
     /// Ends a publisher without a renewal for `LEASE`: its `Release` was lost. (A source that is
     /// fetched lives on the owner's own shard.)
-    fn look_at_leases(&mut self, now: Mono, out: &mut Vec<Order>) {
+    fn look_at_leases(&mut self, now: Mono, out: &mut Vec<Effect>) {
         if self.leases_at.is_none_or(|at| at > now) {
             return;
         }
@@ -265,8 +270,9 @@ impl PathOwner {
             && self.rules.kind == SourceKind::Publish
             && now.since(self.heard) >= LEASE
         {
-            let note = ToShard::Evicted { number: source.number, is_overridden: false };
-            self.tell(source.shard, note, out);
+            let notification =
+                Notification::Evicted { number: source.number, is_overridden: false };
+            self.notify(source.shard, notification, out);
             self.lose(now, out);
         }
         if matches!(self.state, State::Fed(_)) || self.group.is_some() {
@@ -279,7 +285,7 @@ impl PathOwner {
         &mut self,
         generation: Generation,
         description: &Arc<Description>,
-        out: &mut Vec<Order>,
+        out: &mut Vec<Effect>,
     ) {
         let is_present = matches!(self.state, State::Fed(_)) && generation == self.generation;
         let goes_on = self.description.as_ref().is_some_and(|old| old.continues(description));
@@ -289,21 +295,21 @@ impl PathOwner {
         self.description = Some(Arc::clone(description));
         for shard in &self.listeners {
             let description = Arc::clone(description);
-            self.tell(*shard, ToShard::Described { generation, description }, out);
+            self.notify(*shard, Notification::Described { generation, description }, out);
         }
     }
 
     /// The source has ended.
-    pub(crate) fn lose(&mut self, now: Mono, out: &mut Vec<Order>) {
+    pub(crate) fn lose(&mut self, now: Mono, out: &mut Vec<Effect>) {
         if self.has_no_readers() {
             (self.state, self.hold_until) = (State::Empty, None);
         } else {
             let until = now + self.rules.hold;
             (self.state, self.hold_until) = (State::Held, Some(until));
-            out.push(Order::Timer(Arc::clone(&self.path), until));
+            out.push(Effect::Timer(Arc::clone(&self.path), until));
         }
         for shard in &self.listeners {
-            self.tell(*shard, ToShard::Lost, out);
+            self.notify(*shard, Notification::Lost, out);
         }
         if self.pull != Pull::Off {
             self.pull_again(now, out);
@@ -314,7 +320,7 @@ impl PathOwner {
         &mut self,
         shard: ShardId,
         now: Mono,
-        out: &mut Vec<Order>,
+        out: &mut Vec<Effect>,
     ) -> Result<(), RefusedError> {
         self.idle_at = None;
         if let (State::Fed(_), Some(description)) = (self.state, self.description.clone()) {
@@ -334,22 +340,22 @@ impl PathOwner {
             Pull::Off => self.start_pull(now, out),
             Pull::On { patience: until, .. } | Pull::Failed { patience: until, .. } => {
                 *until = patience;
-                out.push(Order::Timer(Arc::clone(&self.path), patience));
+                out.push(Effect::Timer(Arc::clone(&self.path), patience));
             }
         }
         Ok(())
     }
 
-    fn listen(&mut self, shard: ShardId, description: &Arc<Description>, out: &mut Vec<Order>) {
+    fn listen(&mut self, shard: ShardId, description: &Arc<Description>, out: &mut Vec<Effect>) {
         if !self.listeners.contains(&shard) {
             self.listeners.push(shard);
         }
         let snapshot = self.ring.snapshot();
         let (generation, description) = (self.generation, Arc::clone(description));
-        self.tell(shard, ToShard::Subscribed { generation, description, snapshot }, out);
+        self.notify(shard, Notification::Subscribed { generation, description, snapshot }, out);
     }
 
-    pub(crate) fn unsubscribe(&mut self, shard: ShardId, now: Mono, out: &mut Vec<Order>) {
+    pub(crate) fn unsubscribe(&mut self, shard: ShardId, now: Mono, out: &mut Vec<Effect>) {
         self.listeners.retain(|other| *other != shard);
         self.waiting.retain(|other| *other != shard);
         if self.state == State::Held && self.has_no_readers() {
@@ -359,35 +365,35 @@ impl PathOwner {
     }
 
     /// Stops a source on demand that has had no readers for `idle_close`.
-    fn look_if_idle(&mut self, now: Mono, out: &mut Vec<Order>) {
+    fn look_if_idle(&mut self, now: Mono, out: &mut Vec<Effect>) {
         let is_on_demand = self.rules.kind == SourceKind::OnDemand && self.pull != Pull::Off;
         if is_on_demand && self.has_no_readers() && self.idle_at.is_none() {
             let at = now + self.rules.idle_close;
             self.idle_at = Some(at);
-            out.push(Order::Timer(Arc::clone(&self.path), at));
+            out.push(Effect::Timer(Arc::clone(&self.path), at));
         }
     }
 
-    pub(crate) fn want_sync(&mut self, now: Mono, out: &mut Vec<Order>) {
+    pub(crate) fn want_sync(&mut self, now: Mono, out: &mut Vec<Effect>) {
         let State::Fed(source) = self.state else { return };
         if self.sync_asked.is_some_and(|asked| now.since(asked) < SYNC_REQUEST_INTERVAL) {
             return;
         }
         self.sync_asked = Some(now);
-        self.tell(source.shard, ToShard::SyncWanted { number: source.number }, out);
+        self.notify(source.shard, Notification::SyncWanted { number: source.number }, out);
     }
 
-    pub(crate) fn start_pull(&mut self, now: Mono, out: &mut Vec<Order>) {
+    pub(crate) fn start_pull(&mut self, now: Mono, out: &mut Vec<Effect>) {
         if self.pull != Pull::Off || self.rules.kind == SourceKind::Publish {
             return;
         }
         let patience = now + PULL_START_MAX;
         self.pull = Pull::On { failures: 0, patience };
-        out.push(Order::StartPull(Arc::clone(&self.path)));
-        out.push(Order::Timer(Arc::clone(&self.path), patience));
+        out.push(Effect::StartPull(Arc::clone(&self.path)));
+        out.push(Effect::Timer(Arc::clone(&self.path), patience));
     }
 
-    pub(crate) fn pull_failed(&mut self, reason: String, now: Mono, out: &mut Vec<Order>) {
+    pub(crate) fn pull_failed(&mut self, reason: String, now: Mono, out: &mut Vec<Effect>) {
         if let Pull::On { failures, .. } = self.pull {
             let retry_s = backoff(failures).as_secs();
             let path = &self.path;
@@ -401,15 +407,15 @@ impl PathOwner {
         }
     }
 
-    fn pull_again(&mut self, now: Mono, out: &mut Vec<Order>) {
+    fn pull_again(&mut self, now: Mono, out: &mut Vec<Effect>) {
         // Off: the owner itself stopped the source. Failed: a second report of the same failure.
         let Pull::On { failures, patience } = self.pull else { return };
         let retry_at = now + backoff(failures);
         self.pull = Pull::Failed { failures: failures.saturating_add(1), retry_at, patience };
-        out.push(Order::Timer(Arc::clone(&self.path), retry_at));
+        out.push(Effect::Timer(Arc::clone(&self.path), retry_at));
     }
 
-    pub(crate) fn handle_timer(&mut self, now: Mono, out: &mut Vec<Order>) {
+    pub(crate) fn handle_timer(&mut self, now: Mono, out: &mut Vec<Effect>) {
         self.look_at_leases(now, out);
         if self.hold_until.is_some_and(|until| until <= now) {
             self.end_readers(RefusedError::NoSource, out);
@@ -427,12 +433,12 @@ impl PathOwner {
             && retry_at <= now
         {
             self.pull = Pull::On { failures, patience };
-            out.push(Order::StartPull(Arc::clone(&self.path)));
+            out.push(Effect::StartPull(Arc::clone(&self.path)));
         }
         let (Pull::On { patience, .. } | Pull::Failed { patience, .. }) = self.pull else { return };
         if patience <= now && !is_fed {
             for shard in std::mem::take(&mut self.waiting) {
-                self.tell(shard, ToShard::NotThere(RefusedError::SourceSilent), out);
+                self.notify(shard, Notification::NotThere(RefusedError::SourceSilent), out);
             }
             self.look_if_idle(now, out);
         }
@@ -440,7 +446,7 @@ impl PathOwner {
 
     /// An operator ends the path: a publisher is told, a source on demand is fetched at the next
     /// wish.
-    pub(crate) fn kick(&mut self, now: Mono, out: &mut Vec<Order>) {
+    pub(crate) fn kick(&mut self, now: Mono, out: &mut Vec<Effect>) {
         self.stop(out);
         self.end_readers(RefusedError::NoSource, out);
         if self.rules.kind == SourceKind::Always {
@@ -454,7 +460,7 @@ impl PathOwner {
         rules: Arc<PathRules>,
         is_other_source: bool,
         now: Mono,
-        out: &mut Vec<Order>,
+        out: &mut Vec<Effect>,
     ) {
         self.set_rules(rules);
         self.idle_at = None;
@@ -464,7 +470,7 @@ impl PathOwner {
         match self.rules.kind {
             SourceKind::Publish => {
                 for shard in std::mem::take(&mut self.waiting) {
-                    self.tell(shard, ToShard::NotThere(RefusedError::NoSource), out);
+                    self.notify(shard, Notification::NotThere(RefusedError::NoSource), out);
                 }
             }
             SourceKind::Always => self.start_pull(now, out),
@@ -473,26 +479,28 @@ impl PathOwner {
         }
     }
 
-    fn leave_source(&mut self, now: Mono, out: &mut Vec<Order>) {
+    fn leave_source(&mut self, now: Mono, out: &mut Vec<Effect>) {
         if self.pull != Pull::Off {
-            out.push(Order::StopPull(Arc::clone(&self.path)));
+            out.push(Effect::StopPull(Arc::clone(&self.path)));
             self.pull = Pull::Off;
         }
         if let State::Fed(source) = self.state {
-            let note = ToShard::Evicted { number: source.number, is_overridden: false };
-            self.tell(source.shard, note, out);
+            let notification =
+                Notification::Evicted { number: source.number, is_overridden: false };
+            self.notify(source.shard, notification, out);
             self.lose(now, out);
         }
     }
 
     /// Ends the source from the server's side.
-    fn stop(&mut self, out: &mut Vec<Order>) {
+    fn stop(&mut self, out: &mut Vec<Effect>) {
         if let State::Fed(source) = self.state {
-            let note = ToShard::Evicted { number: source.number, is_overridden: false };
-            self.tell(source.shard, note, out);
+            let notification =
+                Notification::Evicted { number: source.number, is_overridden: false };
+            self.notify(source.shard, notification, out);
         }
         if self.pull != Pull::Off {
-            out.push(Order::StopPull(Arc::clone(&self.path)));
+            out.push(Effect::StopPull(Arc::clone(&self.path)));
         }
         (self.state, self.pull) = (State::Empty, Pull::Off);
         (self.hold_until, self.idle_at) = (None, None);
@@ -500,18 +508,18 @@ impl PathOwner {
         self.description = None;
     }
 
-    fn end_readers(&mut self, why: RefusedError, out: &mut Vec<Order>) {
+    fn end_readers(&mut self, why: RefusedError, out: &mut Vec<Effect>) {
         for shard in std::mem::take(&mut self.listeners) {
-            self.tell(shard, ToShard::Ended, out);
+            self.notify(shard, Notification::Ended, out);
         }
         for shard in std::mem::take(&mut self.waiting) {
-            self.tell(shard, ToShard::NotThere(why), out);
+            self.notify(shard, Notification::NotThere(why), out);
         }
         self.ring.clear(self.description.as_ref().and_then(|known| known.sync_track()));
     }
 
-    fn tell(&self, shard: ShardId, note: ToShard, out: &mut Vec<Order>) {
-        out.push(Order::Tell { shard, path: Arc::clone(&self.path), note });
+    fn notify(&self, shard: ShardId, notification: Notification, out: &mut Vec<Effect>) {
+        out.push(Effect::Notify { shard, path: Arc::clone(&self.path), notification });
     }
 
     pub(crate) fn shown_state(&self) -> &'static str {

@@ -79,40 +79,40 @@ fn description(identity: &str) -> Arc<Description> {
     Arc::new(Description::new("".into(), vec![track]).unwrap())
 }
 
-fn text(order: &Order) -> Option<String> {
-    Some(match order {
-        Order::Tell { shard, note, .. } => {
-            let note = match note {
-                ToShard::Granted { number, generation } => {
+fn text(effect: &Effect) -> Option<String> {
+    Some(match effect {
+        Effect::Notify { shard, notification, .. } => {
+            let notification = match notification {
+                Notification::Granted { number, generation } => {
                     format!("granted {number} gen {}", generation.0)
                 }
-                ToShard::Refused { number, why } => format!("refused {number}: {why}"),
-                ToShard::Evicted { number, is_overridden } => {
+                Notification::Refused { number, why } => format!("refused {number}: {why}"),
+                Notification::Evicted { number, is_overridden } => {
                     format!("evicted {number} {is_overridden}")
                 }
-                ToShard::SyncWanted { number } => format!("sync wanted {number}"),
-                ToShard::Subscribed { generation, snapshot, .. } => {
+                Notification::SyncWanted { number } => format!("sync wanted {number}"),
+                Notification::Subscribed { generation, snapshot, .. } => {
                     format!("subscribed gen {} snapshot {}", generation.0, snapshot.len())
                 }
-                ToShard::Described { generation, description } => {
+                Notification::Described { generation, description } => {
                     format!("described gen {} {}", generation.0, description.sdp)
                 }
-                ToShard::NotThere(why) => format!("not there: {why}"),
-                ToShard::Batch(batch) => format!("batch gen {}", batch.generation().0),
-                ToShard::Lost => "lost".to_owned(),
-                ToShard::Resumed { generation, .. } => format!("resumed gen {}", generation.0),
-                ToShard::Ended => "ended".to_owned(),
-                ToShard::Joined { group, .. } => {
+                Notification::NotThere(why) => format!("not there: {why}"),
+                Notification::Batch(batch) => format!("batch gen {}", batch.generation().0),
+                Notification::Lost => "lost".to_owned(),
+                Notification::Resumed { generation, .. } => format!("resumed gen {}", generation.0),
+                Notification::Ended => "ended".to_owned(),
+                Notification::Joined { group, .. } => {
                     format!("joined {:?}", group.map(|group| group.address))
                 }
             };
-            format!("{}: {note}", shard.0)
+            format!("{}: {notification}", shard.0)
         }
-        Order::StartPull(_) => "start pull".to_owned(),
-        Order::StopPull(_) => "stop pull".to_owned(),
-        Order::OpenGroup(_, group) => format!("open {}", group.address),
-        Order::CloseGroup(_, group) => format!("close {}", group.address),
-        Order::Timer(..) => return None,
+        Effect::StartPull(_) => "start pull".to_owned(),
+        Effect::StopPull(_) => "stop pull".to_owned(),
+        Effect::OpenGroup(_, group) => format!("open {}", group.address),
+        Effect::CloseGroup(_, group) => format!("close {}", group.address),
+        Effect::Timer(..) => return None,
     })
 }
 
@@ -326,8 +326,10 @@ fn new_description_is_sent_to_subscribed_shards_and_later_subscribers() {
         },
         Mono(0),
     );
-    let told = world.registry.out.iter().find_map(|order| match order {
-        Order::Tell { note: ToShard::Subscribed { description, .. }, .. } => Some(description),
+    let told = world.registry.out.iter().find_map(|effect| match effect {
+        Effect::Notify { notification: Notification::Subscribed { description, .. }, .. } => {
+            Some(description)
+        }
         _ => None,
     });
     assert_eq!(&*told.unwrap().sdp, "new");

@@ -1,4 +1,5 @@
-//! A deterministic simulation: sources that come and go, an owner, two shards, readers of all kinds.
+//! A deterministic simulation: sources that come and go, an owner, two shards, readers of all
+//! kinds.
 //!
 //! ```text
 //!  camera: 25 frames/s, sound --lost--> Source --> Registry --> LivePath x 2 --> readers
@@ -193,7 +194,7 @@ fn skip_over_a_refused_run_leaves_no_gap_in_numbers() {
     path.prepare(key, StartPolicy::Gop);
     path.play(key, at(0));
     let first_seq = |path: &mut LivePath, ms| match path.next(key, 0, at(ms)) {
-        Next::Run(due) => due.mapping.stamp(&due.batch.packets_of(&due.run)[0]).seq.0,
+        Next::Run(due) => due.rewrite.stamp(&due.batch.packets_of(&due.run)[0]).seq.0,
         other => panic!("{other:?}"),
     };
     assert_eq!(first_seq(&mut path, 0), 0);

@@ -9,13 +9,13 @@ use crate::base::time::Mono;
 use crate::live::core::batch::Generation;
 use crate::live::core::description::{Description, LiveTrack};
 use crate::live::core::latch::AddressLatch;
-use crate::live::core::message::{OwnerRequest, PathRules, SourceRef, ToOwner, ToShard};
+use crate::live::core::message::{Notification, OwnerRequest, PathRules, SourceRef, ToOwner};
 use crate::live::core::path::{LivePath, PathLimits};
-use crate::live::core::paths::{LivePaths, Told, Wanted};
+use crate::live::core::paths::{LivePaths, PathEffect, Wanted};
 use crate::live::core::pump::{self, Left, LivePump, LiveRunMark};
-use crate::live::core::registry::{Order, Registry};
+use crate::live::core::registry::{Effect, Registry};
 use crate::live::core::simulation::player::{Got, Manner, Player};
-use crate::live::core::source::{Moment, RtpFields, Source};
+use crate::live::core::source::{ArrivalTime, RtpFields, Source};
 use crate::live::core::start::StartPolicy;
 use crate::metrics::cells::ShardCells;
 
@@ -104,8 +104,11 @@ impl World {
         Mono(self.ms * 1_000_000)
     }
 
-    pub(crate) fn at(&self) -> Moment {
-        Moment { now: self.now(), utc_ns: UTC_NS + i64::try_from(self.ms).unwrap() * 1_000_000 }
+    pub(crate) fn at(&self) -> ArrivalTime {
+        ArrivalTime {
+            now: self.now(),
+            utc_ns: UTC_NS + i64::try_from(self.ms).unwrap() * 1_000_000,
+        }
     }
 
     pub(crate) fn tell_owner(&mut self, request: OwnerRequest) {
@@ -115,30 +118,32 @@ impl World {
     }
 
     pub(crate) fn settle(&mut self) {
-        for order in std::mem::take(&mut self.registry.out) {
-            match order {
-                Order::Tell { shard, note, .. } => self.told(usize::from(shard.0), note),
-                Order::Timer(..) => {}
+        for effect in std::mem::take(&mut self.registry.out) {
+            match effect {
+                Effect::Notify { shard, notification, .. } => {
+                    self.told(usize::from(shard.0), notification)
+                }
+                Effect::Timer(..) => {}
                 other => panic!("{other:?}"),
             }
         }
     }
 
-    pub(crate) fn told(&mut self, shard: usize, note: ToShard) {
+    pub(crate) fn told(&mut self, shard: usize, notification: Notification) {
         let now = self.now();
-        match note {
-            ToShard::Granted { generation, .. } => {
+        match notification {
+            Notification::Granted { generation, .. } => {
                 self.camera.as_mut().unwrap().source.grant(generation, now);
             }
-            note @ (ToShard::Subscribed { .. } | ToShard::Resumed { .. }) => {
-                let told = self.paths[shard].handle(&PATH.into(), note, now);
-                assert!(matches!(told, Told::Answer { refused: None, .. }), "{told:?}");
+            notification @ (Notification::Subscribed { .. } | Notification::Resumed { .. }) => {
+                let told = self.paths[shard].handle(&PATH.into(), notification, now);
+                assert!(matches!(told, PathEffect::Answer { refused: None, .. }), "{told:?}");
             }
-            note @ ToShard::Batch(_) => {
-                self.paths[shard].handle(&PATH.into(), note, now);
+            notification @ Notification::Batch(_) => {
+                self.paths[shard].handle(&PATH.into(), notification, now);
             }
-            ToShard::Lost => {}
-            ToShard::Ended => self.ended = true,
+            Notification::Lost => {}
+            Notification::Ended => self.ended = true,
             other => panic!("{other:?}"),
         }
     }

@@ -22,12 +22,12 @@ use crate::live::core::datagrams::{DatagramForm, Datagrams};
 use crate::live::core::description::{Description, LiveTrack};
 use crate::live::core::latch::AddressLatch;
 use crate::live::core::limits::{BATCH_HOLD, REPORT_INTERVAL, SYNC_REQUEST_INTERVAL};
-use crate::live::core::liveness::{Liveness, Patience, Pulse};
+use crate::live::core::liveness::{Liveness, Patience, SourceStatus};
 use crate::live::core::meter::{Gaps, Rate, TrackMeter};
 use crate::live::core::reception::Reception;
 use crate::live::core::ssrc_latch::{Sign, SsrcLatch, SsrcVerdict};
 use crate::rtcp::ReportBlock;
-use crate::rtp::peek::PeekFormat;
+use crate::rtp::detect::DetectorFormat;
 
 /// The fields of an RTP header that a source reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct RtpFields {
 
 /// Time of arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
+pub struct ArrivalTime {
     /// Time of the turn.
     pub now: Mono,
     /// Nanoseconds since 1970 at `now`.
@@ -129,7 +129,7 @@ struct EarlyReport {
     ssrc: Ssrc,
     ntp: u64,
     ts: RtpTs,
-    came: Moment,
+    came: ArrivalTime,
 }
 
 /// The source of one path: see the module.
@@ -141,7 +141,7 @@ pub struct Source {
     /// By track of the description; `None` before SETUP of the track.
     tracks: Vec<Option<SourceTrack>>,
     /// Payload formats by track: the rule by which long packets are cut.
-    formats: Vec<PeekFormat>,
+    formats: Vec<DetectorFormat>,
     is_left_out_told: bool,
     builder: BatchBuilder,
     full: Vec<PacketBatch>,
@@ -197,7 +197,7 @@ impl Source {
 
     /// Sets the payload format of each track's first payload type. Without formats long packets are
     /// not cut.
-    pub fn set_formats(&mut self, formats: Vec<PeekFormat>) {
+    pub fn set_formats(&mut self, formats: Vec<DetectorFormat>) {
         self.formats = formats;
     }
 
@@ -304,7 +304,7 @@ impl Source {
         fields: &RtpFields,
         is_sync: bool,
         bytes: &[u8],
-        at: Moment,
+        at: ArrivalTime,
     ) -> Result<(), SourceError> {
         let taken = self.try_rtp(track, from, fields, is_sync, bytes, at);
         match taken {
@@ -331,7 +331,7 @@ impl Source {
         fields: &RtpFields,
         is_sync: bool,
         bytes: &[u8],
-        at: Moment,
+        at: ArrivalTime,
     ) -> Result<(), SourceError> {
         let spec = self.description.tracks.get(usize::from(index)).ok_or(SourceError::NoTrack)?;
         let track = self.tracks.get_mut(usize::from(index)).and_then(Option::as_mut);
@@ -363,7 +363,7 @@ impl Source {
         self.clock.handle_packet(index, ts, at.utc_ns);
         let is_first_type = spec.payload_types.first() == Some(&payload_type);
         let format = self.formats.get(usize::from(index)).copied().filter(|_| is_first_type);
-        let format = format.unwrap_or(PeekFormat::Any);
+        let format = format.unwrap_or(DetectorFormat::Any);
         let form = track.datagrams.form(format, seq, header_bytes, bytes);
         let is_left_out = matches!(form, Some(DatagramForm::LeftOut));
         let mut pushed = self.builder.push_with(&arrival, form, at.now);
@@ -419,7 +419,7 @@ impl Source {
         from: Option<SocketAddr>,
         ssrc: Ssrc,
         (ntp, ts): (u64, RtpTs),
-        at: Moment,
+        at: ArrivalTime,
     ) -> Result<(), SourceError> {
         let is_its = self.is_report_of(track, ssrc, ts, at.now);
         let entry = self.tracks.get_mut(usize::from(track)).and_then(Option::as_mut);
@@ -484,7 +484,7 @@ impl Source {
 
     /// Whether the source is alive.
     #[must_use]
-    pub fn check(&self, patience: Patience, now: Mono) -> Pulse {
+    pub fn check(&self, patience: Patience, now: Mono) -> SourceStatus {
         self.liveness.check(patience, now)
     }
 
@@ -557,7 +557,7 @@ impl SourceTrack {
         clock: &mut SourceClock,
         (index, spec): (u8, &LiveTrack),
         sign: Sign,
-        at: Moment,
+        at: ArrivalTime,
     ) {
         let hz = spec.clock_rate_hz;
         self.meter.handle_end_of_stream(self.reception.as_ref());

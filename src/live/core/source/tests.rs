@@ -33,8 +33,8 @@ fn address(host: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, host], 5_000))
 }
 
-fn at(us: u64) -> Moment {
-    Moment { now: Mono(us * 1_000), utc_ns: i64::try_from(us).unwrap() * 1_000 }
+fn at(us: u64) -> ArrivalTime {
+    ArrivalTime { now: Mono(us * 1_000), utc_ns: i64::try_from(us).unwrap() * 1_000 }
 }
 
 fn send(
@@ -165,7 +165,7 @@ fn sender_report_before_the_first_packet_gives_the_time_of_that_packet() {
     let other = source.handle_sender_report(0, None, Ssrc(7), (ntp(50), RtpTs(0)), at(9_000_000));
     assert_eq!(other, Err(SourceError::ForeignSsrc));
     let silent = Duration::from_secs(10);
-    assert_eq!(source.check(udp_publisher(), at(10_000_020).now), Pulse::Gone { silent });
+    assert_eq!(source.check(udp_publisher(), at(10_000_020).now), SourceStatus::Gone { silent });
 }
 
 #[test]
@@ -185,10 +185,10 @@ fn silent_source_is_gone() {
     source.grant(Generation(1), at(0).now);
     send(&mut source, (1, 0, 0, 5), (true, false), 4_000_000).unwrap();
     let patience = udp_publisher();
-    assert_eq!(source.check(patience, at(13_000_000).now), Pulse::Alive);
+    assert_eq!(source.check(patience, at(13_000_000).now), SourceStatus::Alive);
     source.handle_sign_of_life(at(6_000_000).now);
     let silent = Duration::from_secs(10);
-    assert_eq!(source.check(patience, at(16_000_000).now), Pulse::Gone { silent });
+    assert_eq!(source.check(patience, at(16_000_000).now), SourceStatus::Gone { silent });
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn datagrams(batch: &PacketBatch) -> Vec<(u16, bool, bool, usize)> {
 #[test]
 fn packet_longer_than_a_datagram_is_fragmented_for_readers_over_udp_only() {
     let mut source = source();
-    source.set_formats(vec![PeekFormat::H264, PeekFormat::Any]);
+    source.set_formats(vec![DetectorFormat::H264, DetectorFormat::Any]);
     source.grant(Generation(1), Mono(0));
     let mut send = |seq: u16, ts: u32, ssrc: u32, len: usize, marker: bool, is_sync: bool| {
         let mut bytes = packet(seq, ts, ssrc, len);
@@ -407,7 +407,7 @@ proptest! {
         ),
     ) {
         let mut source = source();
-        source.set_formats(vec![PeekFormat::H264, PeekFormat::Any]);
+        source.set_formats(vec![DetectorFormat::H264, DetectorFormat::Any]);
         source.grant(Generation(1), Mono(0));
         let (mut ssrc, mut seq) = (5, 0_u16);
         let (mut sent, mut came, mut got) = (vec![], vec![], vec![]);

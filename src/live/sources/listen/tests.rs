@@ -12,7 +12,7 @@ use crate::config::paths::{PathConfig, PathTable};
 use crate::config::source::SourceAddress;
 use crate::consumers::testing::{Rig, Room, config};
 use crate::live::core::message::ToOwner;
-use crate::live::core::registry::Order;
+use crate::live::core::registry::Effect;
 use crate::sdp::read::read_session;
 
 const PATH: &str = "live/a";
@@ -270,7 +270,7 @@ fn description_that_cannot_be_used_is_read_again_later() {
 fn order_to_stop_closes_an_input_in_each_of_its_states() {
     let path: Arc<str> = PATH.into();
     let stop = |bench: &mut Bench| {
-        bench.sessions.live.hub.registry.out.push(Order::StopPull(Arc::clone(&path)));
+        bench.sessions.live.hub.registry.out.push(Effect::StopPull(Arc::clone(&path)));
         bench.settle();
         assert_eq!((bench.open.len(), bench.sessions.live.sources.inputs.table.len()), (0, 0));
         assert!(bench.sessions.live.sources.publishers.is_empty());

@@ -106,9 +106,9 @@ impl Pulls {
         self.table.number_of(path)
     }
 
-    /// Numbers of sources beyond a bound, in order.
-    pub(crate) fn beyond(&self, from: Bound<u32>) -> impl Iterator<Item = u32> {
-        self.table.beyond(from)
+    /// Numbers of sources next_packet a bound, in order.
+    pub(crate) fn next_packet(&self, from: Bound<u32>) -> impl Iterator<Item = u32> {
+        self.table.next_packet(from)
     }
 
     /// Whether nothing is pulled.
@@ -131,7 +131,7 @@ impl Pulls {
 
     /// Stops all pulls, because the server stops.
     pub(crate) fn stop_all(&mut self, cx: &mut Cx, hub: &mut Hub, publishers: &mut Publishers) {
-        let all: Vec<u32> = self.beyond(Bound::Unbounded).collect();
+        let all: Vec<u32> = self.next_packet(Bound::Unbounded).collect();
         for number in all {
             self.end(cx, hub, publishers, number);
         }
@@ -423,7 +423,7 @@ fn begin(cx: &mut Cx, hub: &mut Hub, publishers: &mut Publishers, number: u32) {
         if let Transport::Udp { pair, rtp, rtcp } = transport
             && rtp.port() != 0
         {
-            cx.out.push(Action::Knock { pair, rtp, rtcp });
+            cx.out.push(Action::PunchNat { pair, rtp, rtcp });
         }
     }
     publishers.note_up(cx, hub, number);

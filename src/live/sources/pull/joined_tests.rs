@@ -1,4 +1,5 @@
-//! Pulled sources without sockets: an owner orders, a camera answers, packets reach a reader's shard.
+//! Pulled sources without sockets: an owner orders, a camera answers, packets reach a reader's
+//! shard.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -76,8 +77,8 @@ impl Room for Camera {
                     track,
                 );
             }
-            Action::Knock { pair, rtp, rtcp } => {
-                bench.done.push(format!("knock {pair} {rtp} {rtcp}"))
+            Action::PunchNat { pair, rtp, rtcp } => {
+                bench.done.push(format!("punch {pair} {rtp} {rtcp}"))
             }
             Action::ClosePair(pair) => bench.done.push(format!("close pair {pair}")),
             Action::HangUp(entry) => bench.done.push(format!("hang up {}", entry.index)),
@@ -284,7 +285,7 @@ fn tracks_of_one_host_use_a_pair_of_ports_each_and_release_it() {
     bench.play(UDP);
     assert_eq!(
         bench.done,
-        ["knock 0 10.0.0.7:8000 10.0.0.7:8001", "knock 1 10.0.0.7:8000 10.0.0.7:8001"]
+        ["punch 0 10.0.0.7:8000 10.0.0.7:8001", "punch 1 10.0.0.7:8000 10.0.0.7:8001"]
     );
     let from = SocketAddr::from(([10, 0, 0, 7], 8_000));
     bench.sessions.live.sources.handle_rtp_datagram(&mut bench.sessions.cx, 0, from, &rtp(0, 1, 1));
@@ -328,7 +329,7 @@ fn camera_without_server_ports_is_recognised_by_its_first_packets() {
     let publisher = bench.sessions.live.sources.publishers.values().next().unwrap();
     assert_eq!(publisher.source.counts().packets, 2);
     bench.at(6);
-    assert_eq!(bench.done, ["knock 1 10.0.0.7:5000 10.0.0.7:5001", "rtcp 1 10.0.0.7:5001"]);
+    assert_eq!(bench.done, ["punch 1 10.0.0.7:5000 10.0.0.7:5001", "rtcp 1 10.0.0.7:5001"]);
 }
 
 #[test]
@@ -356,8 +357,8 @@ fn link_local_camera_is_addressed_and_recognised_with_its_interface() {
     assert_eq!(from(&mut bench, 1, "[fe80::70%3]:5000", &rtp(8, 1, 2)), 2);
     bench.at(6);
     let wanted = [
-        "knock 0 [fe80::7%3]:8000 [fe80::7%3]:8001",
-        "knock 1 [fe80::7%3]:5000 [fe80::7%3]:5001",
+        "punch 0 [fe80::7%3]:8000 [fe80::7%3]:8001",
+        "punch 1 [fe80::7%3]:5000 [fe80::7%3]:5001",
         "rtcp 0 [fe80::7%3]:8001",
         "rtcp 1 [fe80::7%3]:5001",
     ];

@@ -68,13 +68,13 @@ impl Rig {
                 return;
             }
             for order in orders {
-                self.obey(order);
+                self.apply(order);
             }
         }
         panic!("it goes round and round: {:#?}", self.log);
     }
 
-    fn obey(&mut self, order: PullOrder) {
+    fn apply(&mut self, order: PullOrder) {
         let now = self.now;
         let line = match &order {
             PullOrder::Send(bytes) => {

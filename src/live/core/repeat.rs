@@ -7,12 +7,12 @@ use crate::live::core::limits::{ASK_AGAIN, ASK_AGAIN_MAX};
 
 /// The time of the next repetition: the wait doubles each time, up to `ASK_AGAIN_MAX`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Again {
+pub struct RequestRepeat {
     due: Mono,
     wait: Duration,
 }
 
-impl Again {
+impl RequestRepeat {
     /// The request was sent at `now` for the first time.
     #[must_use]
     pub fn new(now: Mono) -> Self {

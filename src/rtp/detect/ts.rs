@@ -8,11 +8,11 @@
 //! Bound: three numbers; tables of which the first packet does not hold enough are not used.
 #![deny(clippy::indexing_slicing)]
 
-use super::Peek;
+use super::PayloadContent;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct TsPeeker {
+pub(super) struct TsDetector {
     pmt_pid: Option<u16>,
     picture: Picture,
 }
@@ -27,9 +27,9 @@ enum Picture {
     Pid(u16),
 }
 
-impl TsPeeker {
-    pub(super) fn peek(&mut self, payload: &[u8]) -> Peek {
-        let mut peek = Peek::default();
+impl TsDetector {
+    pub(super) fn detect(&mut self, payload: &[u8]) -> PayloadContent {
+        let mut peek = PayloadContent::default();
         for packet in payload.as_chunks::<TS_BYTES>().0 {
             let Some(packet) = TsPacket::parse(packet) else { continue };
             self.handle_tables(&packet);

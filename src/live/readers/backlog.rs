@@ -23,7 +23,7 @@ use crate::session::cx::Cx;
 
 /// Lists of the readers to work on: see the module.
 #[derive(Debug, Default)]
-pub(crate) struct Crowd {
+pub(crate) struct Backlog {
     leaving: VecDeque<Leaving>,
     /// Streams that may still be ended in this turn.
     room: Option<usize>,
@@ -52,7 +52,7 @@ struct Starting {
     next: u32,
 }
 
-impl Crowd {
+impl Backlog {
     /// Whether there is work without any further event.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.leaving.is_empty() || self.looking.is_some() || !self.again.is_empty()
@@ -96,7 +96,7 @@ impl Crowd {
 impl Readers {
     /// Works on some readers of each list.
     pub(crate) fn go_on_with_crowd(&mut self, cx: &mut Cx, hub: &mut Hub) {
-        (self.crowd.room, self.crowd.starts_room) = (None, None);
+        (self.backlog.room, self.backlog.starts_room) = (None, None);
         self.go_on_dismissing(cx, hub);
         self.go_on_looking(cx, hub);
         self.go_on_starting(cx, hub);
@@ -113,34 +113,34 @@ impl Readers {
         for index in places {
             let Some(reader) = self.table.get(index as usize) else { continue };
             let (id, serial, key) = (reader.client.id, reader.serial, reader.key);
-            self.crowd.forget_start(&reader.path, index);
+            self.backlog.forget_start(&reader.path, index);
             if let Some(path) = hub.paths.path_of(key) {
                 path.pause(key);
             }
             // The session takes no more commands, but its client may send PAUSE or TEARDOWN.
             if reader.is_session() && cx.directory.forget_id(id) {
-                self.farewells.add(id);
+                self.recently_closed.add(id);
             }
-            self.crowd.leaving.push_back(Leaving { index, serial, why });
+            self.backlog.leaving.push_back(Leaving { index, serial, why });
         }
         self.go_on_dismissing(cx, hub);
     }
 
     fn go_on_dismissing(&mut self, cx: &mut Cx, hub: &mut Hub) {
-        let mut room = self.crowd.room.unwrap_or(LEAVING_STREAMS_A_TURN);
+        let mut room = self.backlog.room.unwrap_or(LEAVING_STREAMS_A_TURN);
         while room > 0
-            && let Some(Leaving { index, serial, why }) = self.crowd.leaving.pop_front()
+            && let Some(Leaving { index, serial, why }) = self.backlog.leaving.pop_front()
         {
             let reader = self.table.get(index as usize);
             let Some(reader) = reader.filter(|reader| reader.serial == serial) else { continue };
             room = room.saturating_sub(reader.streams.len().max(1));
             self.dismiss_reader(cx, hub, index, why);
         }
-        self.crowd.room = Some(room);
+        self.backlog.room = Some(room);
     }
 
     pub(crate) fn go_on_looking(&mut self, cx: &mut Cx, hub: &mut Hub) {
-        let Some(from) = self.crowd.looking else { return };
+        let Some(from) = self.backlog.looking else { return };
         let places = self.table.capacity();
         let end = from.saturating_add(PLACES_A_TURN).min(places);
         let (mut place, mut looked_at) = (from, 0);
@@ -153,33 +153,33 @@ impl Readers {
             }
             place += 1;
         }
-        self.crowd.looking = (place < places).then_some(place);
+        self.backlog.looking = (place < places).then_some(place);
     }
 
     /// Works on paths one after the other; a path with more readers goes to the end.
     fn go_on_starting(&mut self, cx: &mut Cx, hub: &mut Hub) {
-        let mut waiting = std::mem::take(&mut self.crowd.again);
-        while self.crowd.starts_room != Some(0)
+        let mut waiting = std::mem::take(&mut self.backlog.again);
+        while self.backlog.starts_room != Some(0)
             && let Some(path) = waiting.pop_front()
         {
             self.retry_plays(cx, hub, &path);
         }
-        waiting.append(&mut self.crowd.again);
-        self.crowd.again = waiting;
+        waiting.append(&mut self.backlog.again);
+        self.backlog.again = waiting;
     }
 
     /// A batch has arrived: PLAY requests of its path may be answered.
     pub(crate) fn retry_plays(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
-        let room = self.crowd.starts_room.unwrap_or(STARTS_A_TURN);
-        let (turn, is_part) = self.crowd.next_to_start(path, room);
-        self.crowd.starts_room = Some(room - turn.len());
+        let room = self.backlog.starts_room.unwrap_or(STARTS_A_TURN);
+        let (turn, is_part) = self.backlog.next_to_start(path, room);
+        self.backlog.starts_room = Some(room - turn.len());
         let mut answered = 0;
         for index in turn {
             answered += usize::from(self.try_answer_play(cx, hub, index));
         }
         // If no PLAY could be answered, the other ones wait for the next batch, too.
-        if is_part && (answered > 0 || room == 0) && !self.crowd.again.contains(path) {
-            self.crowd.again.push_back(Arc::clone(path));
+        if is_part && (answered > 0 || room == 0) && !self.backlog.again.contains(path) {
+            self.backlog.again.push_back(Arc::clone(path));
         }
     }
 }

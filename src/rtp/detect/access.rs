@@ -10,7 +10,7 @@
 //! picture are taken along, and decoders pass over what stands between.
 //! Bound: five numbers.
 
-use super::Peek;
+use super::PayloadContent;
 use crate::base::ids::RtpTs;
 use crate::rtp::ExtSeq;
 
@@ -30,7 +30,12 @@ pub struct AccessPoints {
 impl AccessPoints {
     /// Takes the next packet in order; gives the packet where an access point begins once that is
     /// certain.
-    pub fn handle_packet(&mut self, seq: ExtSeq, ts: RtpTs, peek: Peek) -> Option<ExtSeq> {
+    pub fn handle_packet(
+        &mut self,
+        seq: ExtSeq,
+        ts: RtpTs,
+        peek: PayloadContent,
+    ) -> Option<ExtSeq> {
         let unit_start = match self.unit {
             Some((known, start)) if known == ts => start,
             _ => seq,
@@ -64,13 +69,17 @@ impl AccessPoints {
 mod tests {
     use super::*;
 
-    const SETS: Peek = Peek { picture: false, sync: false, sets: true, tables: false };
-    const OTHER: Peek = Peek { picture: false, sync: false, sets: false, tables: false };
-    const SLICE: Peek = Peek { picture: true, sync: false, sets: false, tables: false };
-    const IDR: Peek = Peek { picture: true, sync: true, sets: false, tables: false };
+    const SETS: PayloadContent =
+        PayloadContent { picture: false, sync: false, sets: true, tables: false };
+    const OTHER: PayloadContent =
+        PayloadContent { picture: false, sync: false, sets: false, tables: false };
+    const SLICE: PayloadContent =
+        PayloadContent { picture: true, sync: false, sets: false, tables: false };
+    const IDR: PayloadContent =
+        PayloadContent { picture: true, sync: true, sets: false, tables: false };
 
     /// Access points of packets given as (timestamp, peek), by their places.
-    fn points(packets: &[(u32, Peek)]) -> Vec<(u64, u64)> {
+    fn points(packets: &[(u32, PayloadContent)]) -> Vec<(u64, u64)> {
         let mut access = AccessPoints::default();
         let found = (0..).zip(packets).filter_map(|(place, (ts, peek))| {
             let start = access.handle_packet(ExtSeq(place), RtpTs(*ts), *peek)?;
@@ -107,19 +116,19 @@ mod tests {
 
     #[test]
     fn sets_and_picture_in_one_packet_are_one_point() {
-        let all = Peek { picture: true, sync: true, sets: true, tables: false };
+        let all = PayloadContent { picture: true, sync: true, sets: true, tables: false };
         assert_eq!(points(&[(1, all), (1, SLICE), (2, all)]), [(0, 0), (2, 2)]);
     }
 
     #[test]
     fn every_audio_packet_is_a_point() {
-        let packets = [(1, Peek::ANYWHERE), (2, Peek::ANYWHERE)];
+        let packets = [(1, PayloadContent::ANYWHERE), (2, PayloadContent::ANYWHERE)];
         assert_eq!(points(&packets), [(0, 0), (1, 1)]);
     }
 
     #[test]
     fn newest_tables_before_a_point_are_taken_along() {
-        let tables = Peek { tables: true, ..OTHER };
+        let tables = PayloadContent { tables: true, ..OTHER };
         let packets =
             [(1, tables), (2, SLICE), (3, tables), (4, SLICE), (5, IDR), (6, SLICE), (7, IDR)];
         assert_eq!(points(&packets), [(4, 2), (6, 6)]);

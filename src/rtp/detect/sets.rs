@@ -9,7 +9,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::PeekFormat;
+use super::DetectorFormat;
 use super::nal::{SetKind, for_each_set_h264, for_each_set_h265};
 
 /// Sets of one kind at most.
@@ -21,7 +21,7 @@ pub const SET_BYTES_MAX: usize = 1_024;
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterSets {
-    format: PeekFormat,
+    format: DetectorFormat,
     /// In order of kind and number.
     sets: Vec<(SetKind, u32, Vec<u8>)>,
 }
@@ -29,7 +29,7 @@ pub struct ParameterSets {
 impl ParameterSets {
     /// None yet. Formats other than H.264 and H.265 never have any.
     #[must_use]
-    pub fn new(format: PeekFormat) -> Self {
+    pub fn new(format: DetectorFormat) -> Self {
         Self { format, sets: Vec::new() }
     }
 
@@ -38,10 +38,10 @@ impl ParameterSets {
     pub fn handle_payload(&mut self, payload: &[u8]) -> bool {
         let mut is_changed = false;
         match self.format {
-            PeekFormat::H264 => for_each_set_h264(payload, |kind, set| {
+            DetectorFormat::H264 => for_each_set_h264(payload, |kind, set| {
                 is_changed |= self.insert(kind, set);
             }),
-            PeekFormat::H265 => for_each_set_h265(payload, |kind, set| {
+            DetectorFormat::H265 => for_each_set_h265(payload, |kind, set| {
                 is_changed |= self.insert(kind, set);
             }),
             _ => {}
@@ -66,7 +66,7 @@ impl ParameterSets {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let has = |kind| self.of_kind(kind).next().is_some();
-        let has_video_set = self.format != PeekFormat::H265 || has(SetKind::Vps);
+        let has_video_set = self.format != DetectorFormat::H265 || has(SetKind::Vps);
         has_video_set && has(SetKind::Sps) && has(SetKind::Pps)
     }
 
@@ -79,7 +79,7 @@ impl ParameterSets {
             return Vec::new();
         }
         match self.format {
-            PeekFormat::H264 => {
+            DetectorFormat::H264 => {
                 let sets = [sps, pps].concat().join(",");
                 let profile = self.of_kind(SetKind::Sps).find_map(|sps| match *sps {
                     [_, profile, constraints, level, ..] => {
@@ -90,7 +90,7 @@ impl ParameterSets {
                 let profile = profile.map(|profile| ("profile-level-id", profile));
                 profile.into_iter().chain([("sprop-parameter-sets", sets)]).collect()
             }
-            PeekFormat::H265 => vec![
+            DetectorFormat::H265 => vec![
                 ("sprop-vps", vps.join(",")),
                 ("sprop-sps", sps.join(",")),
                 ("sprop-pps", pps.join(",")),
@@ -124,8 +124,8 @@ impl ParameterSets {
     /// What tells sets of a kind apart; `None` for one that is cut off.
     fn number(&self, kind: SetKind, set: &[u8]) -> Option<u32> {
         match (self.format, kind) {
-            (PeekFormat::H264, SetKind::Sps) => exp_golomb(set.get(4..)?),
-            (PeekFormat::H264, _) => exp_golomb(set.get(1..)?),
+            (DetectorFormat::H264, SetKind::Sps) => exp_golomb(set.get(4..)?),
+            (DetectorFormat::H264, _) => exp_golomb(set.get(1..)?),
             (_, SetKind::Pps) => exp_golomb(set.get(2..)?),
             (_, _) => (set.len() > 2).then_some(0),
         }
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn sets_of_h264_make_an_fmtp_once_they_are_complete() {
-        let mut sets = ParameterSets::new(PeekFormat::H264);
+        let mut sets = ParameterSets::new(DetectorFormat::H264);
         assert!(sets.handle_payload(SPS) && sets.fmtp().is_empty());
         // STAP-A with both.
         let stap = [&[0x78, 0, 5], SPS, &[0, 3], PPS].concat();
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn sets_of_an_sdp_are_known_when_they_come_in_band() {
-        let mut sets = ParameterSets::new(PeekFormat::H264);
+        let mut sets = ParameterSets::new(DetectorFormat::H264);
         sets.handle_sprop(" Z0LAHtk=,aMuD,?,Z0");
         assert!(!sets.handle_payload(SPS) && !sets.handle_payload(PPS));
         assert_eq!(sets.fmtp().len(), 2);
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn set_with_a_known_number_replaces_and_another_number_adds() {
-        let mut sets = ParameterSets::new(PeekFormat::H264);
+        let mut sets = ParameterSets::new(DetectorFormat::H264);
         sets.handle_payload(&[0x68, 0x80, 1]);
         assert!(sets.handle_payload(&[0x68, 0x80, 2]), "number 0 again");
         assert!(sets.handle_payload(&[0x68, 0x40, 3]), "number 1");
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn sets_of_h265_are_named_each() {
-        let mut sets = ParameterSets::new(PeekFormat::H265);
+        let mut sets = ParameterSets::new(DetectorFormat::H265);
         for set in [[0x40, 1, 0x0c], [0x42, 1, 1], [0x44, 1, 0xc1]] {
             assert!(sets.handle_payload(&set));
         }
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn strange_sets_are_passed_over_and_bounded() {
-        let mut sets = ParameterSets::new(PeekFormat::H264);
+        let mut sets = ParameterSets::new(DetectorFormat::H264);
         assert!(!sets.handle_payload(&[0x67]) && !sets.handle_payload(&[0x68]));
         assert!(!sets.handle_payload(&[0x68, 0, 0, 0, 0]), "a number without end");
         let mut long = vec![0x68, 0x80];
@@ -225,7 +225,7 @@ mod tests {
             payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20),
             h265: bool,
         ) {
-            let format = if h265 { PeekFormat::H265 } else { PeekFormat::H264 };
+            let format = if h265 { DetectorFormat::H265 } else { DetectorFormat::H264 };
             let mut sets = ParameterSets::new(format);
             for payload in payloads {
                 sets.handle_payload(&payload);

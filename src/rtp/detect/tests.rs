@@ -1,31 +1,35 @@
-//! Behaviours of `Peeker`: literal packets of each format, and any bytes. Packets of real encoders
-//! are in `tests/players/peek.rs`.
+//! Behaviours of `KeyFrameDetector`: literal packets of each format, and any bytes. Packets of real
+//! encoders are in `tests/players/peek.rs`.
 
 use proptest::prelude::*;
 
 use super::*;
 
-const NOTHING: Peek = Peek { picture: false, sync: false, sets: false, tables: false };
-const SETS: Peek = Peek { picture: false, sync: false, sets: true, tables: false };
-const SLICE: Peek = Peek { picture: true, sync: false, sets: false, tables: false };
-const SYNC: Peek = Peek { picture: true, sync: true, sets: false, tables: false };
-const ALL: Peek = Peek { picture: true, sync: true, sets: true, tables: false };
+const NOTHING: PayloadContent =
+    PayloadContent { picture: false, sync: false, sets: false, tables: false };
+const SETS: PayloadContent =
+    PayloadContent { picture: false, sync: false, sets: true, tables: false };
+const SLICE: PayloadContent =
+    PayloadContent { picture: true, sync: false, sets: false, tables: false };
+const SYNC: PayloadContent =
+    PayloadContent { picture: true, sync: true, sets: false, tables: false };
+const ALL: PayloadContent = PayloadContent { picture: true, sync: true, sets: true, tables: false };
 
-fn peek(format: PeekFormat, payload: &[u8]) -> Peek {
-    Peeker::new(format).peek(payload)
+fn detect(format: DetectorFormat, payload: &[u8]) -> PayloadContent {
+    KeyFrameDetector::new(format).detect(payload)
 }
 
 #[track_caller]
-fn check(format: PeekFormat, cases: &[(&[u8], Peek)]) {
+fn check(format: DetectorFormat, cases: &[(&[u8], PayloadContent)]) {
     for (payload, expected) in cases {
-        assert_eq!(peek(format, payload), *expected, "{payload:02x?}");
+        assert_eq!(detect(format, payload), *expected, "{payload:02x?}");
     }
 }
 
 #[test]
 fn h264_units_are_found_alone_aggregated_and_fragmented() {
     check(
-        PeekFormat::H264,
+        DetectorFormat::H264,
         &[
             (&[0x65, 1], SYNC),
             (&[0x41, 1], SLICE),
@@ -35,7 +39,10 @@ fn h264_units_are_found_alone_aggregated_and_fragmented() {
             (&[0x06, 5], NOTHING),
             (&[0x06, 1, 1, 0x20, 6, 1, 0x84, 0x80], SETS), // recovery point
             (&[0x7c, 0x86, 6, 1, 0x84, 0x80], SETS),       // the same, in FU-A
-            (&[0x78, 0, 5, 6, 6, 1, 0x84, 0x80, 0, 2, 0x41, 1], Peek { picture: true, ..SETS }),
+            (
+                &[0x78, 0, 5, 6, 6, 1, 0x84, 0x80, 0, 2, 0x41, 1],
+                PayloadContent { picture: true, ..SETS },
+            ),
             (&[0, 0, 0, 1, 0x65, 1], SYNC), // Annex B inside of RTP
             (&[0x78, 0, 2, 0x67, 1, 0, 2, 0x68, 1, 0, 2, 0x65, 1], ALL), // STAP-A
             (&[0x78, 0, 2, 0x67, 1, 0, 9, 0x65], SETS), // cut
@@ -55,7 +62,7 @@ fn h265_units_are_found_alone_aggregated_and_fragmented() {
     let header = |kind: u8| kind << 1;
     let ap = [header(48), 1, 0, 3, header(33), 1, 0, 0, 3, header(19), 1, 0];
     check(
-        PeekFormat::H265,
+        DetectorFormat::H265,
         &[
             (&[header(19), 1, 0], SYNC),                         // IDR
             (&[header(21), 1, 0], SYNC),                         // CRA
@@ -81,13 +88,13 @@ fn h265_units_are_found_alone_aggregated_and_fragmented() {
 #[test]
 fn av1_begins_where_the_aggregation_header_says_so() {
     check(
-        PeekFormat::Av1,
+        DetectorFormat::Av1,
         &[
             (&[0x08, 2, 0x08, 0, 1, 0x30], ALL),
             (&[0x10, 0x30, 0], SLICE),
-            (&[0x10, 0x08, 0], Peek { sets: true, ..SLICE }), // W = 1, sequence header
-            (&[0x90, 0x08, 0], SLICE),                        // the end of an OBU
-            (&[0x00, 0x81, 0x00, 0x08], Peek { sets: true, ..SLICE }), // two bytes of length
+            (&[0x10, 0x08, 0], PayloadContent { sets: true, ..SLICE }), // W = 1, sequence header
+            (&[0x90, 0x08, 0], SLICE),                                  // the end of an OBU
+            (&[0x00, 0x81, 0x00, 0x08], PayloadContent { sets: true, ..SLICE }), // two bytes of length
             (&[0x08], ALL),
         ],
     );
@@ -96,7 +103,7 @@ fn av1_begins_where_the_aggregation_header_says_so() {
 #[test]
 fn vp8_and_vp9_key_frames_are_found_behind_their_descriptors() {
     check(
-        PeekFormat::Vp8,
+        DetectorFormat::Vp8,
         &[
             (&[0x10, 0x00], SYNC),
             (&[0x10, 0x01], SLICE),
@@ -110,7 +117,7 @@ fn vp8_and_vp9_key_frames_are_found_behind_their_descriptors() {
         ],
     );
     check(
-        PeekFormat::Vp9,
+        DetectorFormat::Vp9,
         &[
             (&[0x08, 1], SYNC),
             (&[0x0c, 1], SYNC),
@@ -127,7 +134,7 @@ fn vp8_and_vp9_key_frames_are_found_behind_their_descriptors() {
 #[test]
 fn mpeg4_and_jpeg_pictures_are_found() {
     check(
-        PeekFormat::Mpeg4Visual,
+        DetectorFormat::Mpeg4Visual,
         &[
             (&[0, 0, 1, 0xb6, 0x10, 0], SYNC),
             (&[0, 0, 1, 0xb6, 0x50, 0], SLICE),
@@ -138,7 +145,7 @@ fn mpeg4_and_jpeg_pictures_are_found() {
         ],
     );
     check(
-        PeekFormat::Jpeg,
+        DetectorFormat::Jpeg,
         &[(&[0, 0, 0, 0, 1, 255, 20, 15], SYNC), (&[0, 0, 5, 0, 1, 255, 20, 15], SLICE)],
     );
 }
@@ -162,38 +169,38 @@ fn ts_begins_where_the_picture_says_so_and_not_where_sound_does() {
         0, 2, 0xb0, 23, 0, 1, 0xc1, 0, 0, 0xe1, 0x00, 0xf0, 0, 0x0f, 0xe1, 0x01, 0xf0, 0, 0x1b,
         0xe1, 0x00, 0xf0, 0, 1, 2, 3, 4,
     ];
-    let mut peeker = Peeker::new(PeekFormat::MpegTs);
-    assert_eq!(peeker.peek(&ts(0x100, true, b"early")), NOTHING, "not known yet");
+    let mut detector = KeyFrameDetector::new(DetectorFormat::MpegTs);
+    assert_eq!(detector.detect(&ts(0x100, true, b"early")), NOTHING, "not known yet");
     let tables = [ts(0, false, &pat), ts(0x1000, false, &pmt)].concat();
-    assert_eq!(peeker.peek(&tables), Peek { tables: true, ..NOTHING });
-    assert_eq!(peeker.peek(&ts(0x101, true, b"sound")), NOTHING);
-    assert_eq!(peeker.peek(&ts(0x100, false, b"picture")), SLICE);
+    assert_eq!(detector.detect(&tables), PayloadContent { tables: true, ..NOTHING });
+    assert_eq!(detector.detect(&ts(0x101, true, b"sound")), NOTHING);
+    assert_eq!(detector.detect(&ts(0x100, false, b"picture")), SLICE);
     let all = [ts(0, false, &pat), ts(0x101, false, b""), ts(0x100, true, b"")].concat();
-    assert_eq!(peeker.peek(&all), Peek { tables: true, ..SYNC });
+    assert_eq!(detector.detect(&all), PayloadContent { tables: true, ..SYNC });
     // A radio programme may be entered anywhere.
     let mut radio = pmt;
     radio[18] = 0x0f;
-    peeker.peek(&ts(0x1000, false, &radio));
-    assert!(peeker.peek(&ts(0x101, false, b"sound")).sync);
+    detector.detect(&ts(0x1000, false, &radio));
+    assert!(detector.detect(&ts(0x101, false, b"sound")).sync);
 }
 
 #[test]
 fn format_is_known_by_its_encoding_name() {
-    assert_eq!(PeekFormat::from_encoding_name("h265"), PeekFormat::H265);
-    assert_eq!(PeekFormat::from_encoding_name("MPEG4-GENERIC"), PeekFormat::Any);
-    assert_eq!(peek(PeekFormat::Any, &[]), Peek::ANYWHERE);
+    assert_eq!(DetectorFormat::from_encoding_name("h265"), DetectorFormat::H265);
+    assert_eq!(DetectorFormat::from_encoding_name("MPEG4-GENERIC"), DetectorFormat::Any);
+    assert_eq!(detect(DetectorFormat::Any, &[]), PayloadContent::ANYWHERE);
 }
 
-const FORMATS: [PeekFormat; 9] = [
-    PeekFormat::H264,
-    PeekFormat::H265,
-    PeekFormat::Av1,
-    PeekFormat::Vp8,
-    PeekFormat::Vp9,
-    PeekFormat::Mpeg4Visual,
-    PeekFormat::Jpeg,
-    PeekFormat::MpegTs,
-    PeekFormat::Any,
+const FORMATS: [DetectorFormat; 9] = [
+    DetectorFormat::H264,
+    DetectorFormat::H265,
+    DetectorFormat::Av1,
+    DetectorFormat::Vp8,
+    DetectorFormat::Vp9,
+    DetectorFormat::Mpeg4Visual,
+    DetectorFormat::Jpeg,
+    DetectorFormat::MpegTs,
+    DetectorFormat::Any,
 ];
 
 proptest! {
@@ -202,9 +209,9 @@ proptest! {
         payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..8),
     ) {
         for format in FORMATS {
-            let mut peeker = Peeker::new(format);
+            let mut detector = KeyFrameDetector::new(format);
             for payload in &payloads {
-                let peek = peeker.peek(payload);
+                let peek = detector.detect(payload);
                 prop_assert!(peek.picture || !peek.sync);
             }
         }
@@ -217,9 +224,9 @@ proptest! {
              prop::collection::vec(any::<u8>(), 0..180)), 0..20,
         ),
     ) {
-        let mut peeker = Peeker::new(PeekFormat::MpegTs);
+        let mut detector = KeyFrameDetector::new(DetectorFormat::MpegTs);
         for (pid, access, payload) in packets {
-            peeker.peek(&ts(pid, access, &payload));
+            detector.detect(&ts(pid, access, &payload));
         }
     }
 }

@@ -1,11 +1,11 @@
 //! AV1, VP8 (RFC 7741), VP9 (RFC 9628), MPEG-4 part 2 (RFC 6416) and motion JPEG (RFC 2435).
 #![deny(clippy::indexing_slicing)]
 
-use super::Peek;
+use super::PayloadContent;
 
 /// Aggregation header (AV1 RTP s4.4): `Z Y W W N - - -`; N begins a coded video sequence.
-pub(super) fn peek_av1(payload: &[u8]) -> Peek {
-    let [header, rest @ ..] = payload else { return Peek::default() };
+pub(super) fn detect_av1(payload: &[u8]) -> PayloadContent {
+    let [header, rest @ ..] = payload else { return PayloadContent::default() };
     let is_new_sequence = header & 0x08 != 0;
     let is_continued = header & 0x80 != 0;
     let count = header >> 4 & 3;
@@ -13,7 +13,7 @@ pub(super) fn peek_av1(payload: &[u8]) -> Peek {
     let first_obu = if count == 1 { rest.first() } else { behind_leb128(rest).first() };
     let is_sequence_header =
         !is_continued && first_obu.is_some_and(|obu| obu >> 3 & 0x0f == OBU_SEQUENCE_HEADER);
-    Peek {
+    PayloadContent {
         picture: true,
         sync: is_new_sequence,
         sets: is_new_sequence || is_sequence_header,
@@ -23,10 +23,12 @@ pub(super) fn peek_av1(payload: &[u8]) -> Peek {
 
 /// Payload descriptor (RFC 7741 s4.2): `X R N S R PID`; then the payload header, whose lowest bit
 /// is zero in a key frame.
-pub(super) fn peek_vp8(payload: &[u8]) -> Peek {
-    let Some((descriptor, mut rest)) = payload.split_first() else { return Peek::default() };
+pub(super) fn detect_vp8(payload: &[u8]) -> PayloadContent {
+    let Some((descriptor, mut rest)) = payload.split_first() else {
+        return PayloadContent::default();
+    };
     if descriptor & 0x80 != 0 {
-        let Some((extended, behind)) = rest.split_first() else { return Peek::default() };
+        let Some((extended, behind)) = rest.split_first() else { return PayloadContent::default() };
         // I: picture id of one or two bytes; L: one byte; T or K: one byte together.
         let is_long = extended & 0x80 != 0 && behind.first().is_some_and(|id| id & 0x80 != 0);
         let bytes = usize::from(extended & 0x80 != 0)
@@ -37,13 +39,15 @@ pub(super) fn peek_vp8(payload: &[u8]) -> Peek {
     }
     let is_start = descriptor & 0x10 != 0 && descriptor & 0x07 == 0;
     let is_key = is_start && rest.first().is_some_and(|header| header & 1 == 0);
-    Peek { picture: true, sync: is_key, sets: false, tables: false }
+    PayloadContent { picture: true, sync: is_key, sets: false, tables: false }
 }
 
 /// Payload descriptor (RFC 9628 s4.2): `I P L F B E V Z`. A key picture is a start of a frame (B)
 /// that is not predicted from others (P is zero), in the lowest spatial layer.
-pub(super) fn peek_vp9(payload: &[u8]) -> Peek {
-    let Some((descriptor, mut rest)) = payload.split_first() else { return Peek::default() };
+pub(super) fn detect_vp9(payload: &[u8]) -> PayloadContent {
+    let Some((descriptor, mut rest)) = payload.split_first() else {
+        return PayloadContent::default();
+    };
     let is_predicted = descriptor & 0x40 != 0;
     let is_start = descriptor & 0x08 != 0;
     if descriptor & 0x80 != 0 {
@@ -54,12 +58,12 @@ pub(super) fn peek_vp9(payload: &[u8]) -> Peek {
     let has_layers = descriptor & 0x20 != 0;
     let is_lowest = !has_layers || rest.first().is_some_and(|layer| layer >> 1 & 7 == 0);
     let is_key = is_start && !is_predicted && is_lowest;
-    Peek { picture: true, sync: is_key, sets: false, tables: false }
+    PayloadContent { picture: true, sync: is_key, sets: false, tables: false }
 }
 
 /// Start codes (ISO 14496-2 s6.2): a packet that begins with headers or a picture has one first.
-pub(super) fn peek_mpeg4_visual(payload: &[u8]) -> Peek {
-    let mut all = Peek::MIDDLE;
+pub(super) fn detect_mpeg4_visual(payload: &[u8]) -> PayloadContent {
+    let mut all = PayloadContent::MIDDLE;
     // Headers are short and the first picture ends the search.
     let head = payload.get(..MPEG4_HEAD_BYTES_MAX.min(payload.len())).unwrap_or_default();
     if !matches!(head, [0, 0, 1, ..]) {
@@ -76,14 +80,14 @@ pub(super) fn peek_mpeg4_visual(payload: &[u8]) -> Peek {
             _ => {}
         }
     }
-    Peek { picture: false, ..all }
+    PayloadContent { picture: false, ..all }
 }
 
 /// Main header (RFC 2435 s3.1): the fragment offset is zero where a frame begins, and every frame
 /// stands for itself.
-pub(super) fn peek_jpeg(payload: &[u8]) -> Peek {
+pub(super) fn detect_jpeg(payload: &[u8]) -> PayloadContent {
     let is_start = matches!(payload, [_, 0, 0, 0, ..]);
-    Peek { picture: true, sync: is_start, sets: false, tables: false }
+    PayloadContent { picture: true, sync: is_start, sets: false, tables: false }
 }
 
 /// Skips one number of seven bits a byte (AV1 s4.10.5).

@@ -1,5 +1,5 @@
-//! Live paths of a shard: carries requests to the owners of paths, and the owners' effects to readers
-//! and sources.
+//! Live paths of a shard: carries requests to the owners of paths, and the owners' effects to
+//! readers and sources.
 //!
 //! ```text
 //!  readers --.                                       .--> readers
@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use crate::base::time::Mono;
 use crate::live::core::demux::Target;
-use crate::live::core::message::{LiveMessage, ToShard, owner_of};
-use crate::live::core::paths::Told;
-use crate::live::core::registry::Order;
+use crate::live::core::message::{LiveMessage, Notification, owner_of};
+use crate::live::core::paths::PathEffect;
+use crate::live::core::registry::Effect;
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::sources::Sources;
@@ -68,7 +68,7 @@ impl Live {
     pub fn is_unsettled(&self) -> bool {
         self.hub.is_ready
             || self.hub.paths.listed_count() > 0
-            || self.readers.crowd.is_waiting()
+            || self.readers.backlog.is_waiting()
             || self.sources.walks.is_waiting()
             || !self.hub.requests.is_empty()
             || !self.hub.registry.out.is_empty()
@@ -85,7 +85,9 @@ impl Live {
                 }
                 self.hub.registry.handle(message, cx.now);
             }
-            LiveMessage::ToShard { path, note } => self.handle_note(cx, &path, note),
+            LiveMessage::ToShard { path, notification } => {
+                self.handle_notification(cx, &path, notification)
+            }
         }
         self.settle_live(cx);
     }
@@ -138,7 +140,8 @@ impl Live {
 
     /// Carries requests and effects to where they belong, until there are none.
     pub fn settle_live(&mut self, cx: &mut Cx) {
-        // Bounded: an owner answers a request with a few effects, and a message causes few requests.
+        // Bounded: an owner answers a request with a few effects, and a message causes few
+        // requests.
         for _ in 0..SETTLE_ROUNDS_MAX {
             if self.hub.requests.is_empty() && self.hub.registry.out.is_empty() {
                 break;
@@ -156,44 +159,44 @@ impl Live {
             if self.hub.requests.is_empty() {
                 self.hub.requests = requests;
             }
-            let mut orders = std::mem::take(&mut self.hub.registry.out);
-            for order in orders.drain(..) {
-                self.obey(cx, order);
+            let mut effects = std::mem::take(&mut self.hub.registry.out);
+            for effect in effects.drain(..) {
+                self.apply(cx, effect);
             }
             if self.hub.registry.out.is_empty() {
-                self.hub.registry.out = orders;
+                self.hub.registry.out = effects;
             }
         }
         self.start_ticking(cx);
     }
 
-    fn obey(&mut self, cx: &mut Cx, order: Order) {
-        match order {
-            Order::Tell { shard, path, note } if shard == cx.shard => {
-                self.handle_note(cx, &path, note);
+    fn apply(&mut self, cx: &mut Cx, effect: Effect) {
+        match effect {
+            Effect::Notify { shard, path, notification } if shard == cx.shard => {
+                self.handle_notification(cx, &path, notification);
             }
-            Order::Tell { shard, path, note } => {
-                self.hub.outbox.push((shard, LiveMessage::ToShard { path, note }));
+            Effect::Notify { shard, path, notification } => {
+                self.hub.outbox.push((shard, LiveMessage::ToShard { path, notification }));
             }
-            Order::Timer(path, due) => {
+            Effect::Timer(path, due) => {
                 self.hub.timers.insert((due, path));
             }
-            Order::StartPull(path) => self.sources.start_fetch(cx, &mut self.hub, &path),
-            Order::StopPull(path) => self.sources.stop_fetch(cx, &mut self.hub, &path),
-            Order::OpenGroup(path, group) => {
+            Effect::StartPull(path) => self.sources.start_fetch(cx, &mut self.hub, &path),
+            Effect::StopPull(path) => self.sources.stop_fetch(cx, &mut self.hub, &path),
+            Effect::OpenGroup(path, group) => {
                 self.readers.open_group(cx, &mut self.hub, &path, group)
             }
-            Order::CloseGroup(path, _) => self.readers.close_group(cx, &mut self.hub, &path),
+            Effect::CloseGroup(path, _) => self.readers.close_group(cx, &mut self.hub, &path),
         }
     }
 
-    fn handle_note(&mut self, cx: &mut Cx, path: &Arc<str>, note: ToShard) {
-        if matches!(note, ToShard::Ended) {
+    fn handle_notification(&mut self, cx: &mut Cx, path: &Arc<str>, notification: Notification) {
+        if matches!(notification, Notification::Ended) {
             self.hub.count_path_end(path);
         }
-        match self.hub.paths.handle(path, note, cx.now) {
-            Told::Nothing => {}
-            Told::Answer { waiters, refused } => {
+        match self.hub.paths.handle(path, notification, cx.now) {
+            PathEffect::Nothing => {}
+            PathEffect::Answer { waiters, refused } => {
                 for waiter in waiters {
                     self.readers.resume(cx, waiter, refused.is_some());
                 }
@@ -201,12 +204,12 @@ impl Live {
                     self.readers.start_groups(cx, &mut self.hub);
                 }
             }
-            Told::Fed => {
+            PathEffect::Fed => {
                 if self.hub.paths.path(path).is_some_and(|path| path.has_primed()) {
                     self.readers.retry_plays(cx, &mut self.hub, path);
                 }
             }
-            Told::End { readers, waiters } => {
+            PathEffect::End { readers, waiters } => {
                 let readers = readers.into_iter();
                 let places = readers.filter_map(|(_, owner)| u32::try_from(owner).ok());
                 self.readers.dismiss_readers(cx, &mut self.hub, places, "the source has gone");
@@ -214,10 +217,12 @@ impl Live {
                     self.readers.resume(cx, waiter, false);
                 }
             }
-            Told::ForSource(ToShard::Joined { serial, group }) => {
+            PathEffect::ForSource(Notification::Joined { serial, group }) => {
                 self.readers.handle_joined(cx, &mut self.hub, path, serial, group);
             }
-            Told::ForSource(note) => self.sources.handle_source_note(cx, &mut self.hub, path, note),
+            PathEffect::ForSource(notification) => {
+                self.sources.handle_source_notification(cx, &mut self.hub, path, notification)
+            }
         }
     }
 }

@@ -8,7 +8,7 @@
 //! Some cameras put an Annex B start code in front of a unit; it is looked behind.
 #![deny(clippy::indexing_slicing)]
 
-use super::{AGGREGATE_UNITS_MAX, Peek, sei};
+use super::{AGGREGATE_UNITS_MAX, PayloadContent, sei};
 
 /// A NAL unit with parameters for the pictures behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,28 +22,28 @@ pub enum SetKind {
 }
 
 /// What the first packet of a unit, or the unit whole, is.
-pub(super) fn peek_h264(payload: &[u8]) -> Peek {
-    let mut all = Peek::default();
+pub(super) fn detect_h264(payload: &[u8]) -> PayloadContent {
+    let mut all = PayloadContent::default();
     for unit in units_h264(payload) {
         let kind = h264_kind(unit.first_byte);
         match unit.part {
             Part::Middle => all.picture |= matches!(kind, 1..=5),
             Part::Start if kind == H264_SEI => all.sets |= sei::is_recovery_point(unit.body(1)),
-            Part::Start => all = merged(all, peek_h264_unit(kind)),
+            Part::Start => all = merged(all, detect_h264_unit(kind)),
         }
     }
     all
 }
 
-/// See `peek_h264`.
-pub(super) fn peek_h265(payload: &[u8]) -> Peek {
-    let mut all = Peek::default();
+/// See `detect_h264`.
+pub(super) fn detect_h265(payload: &[u8]) -> PayloadContent {
+    let mut all = PayloadContent::default();
     for unit in units_h265(payload) {
         let kind = h265_kind(unit.first_byte);
         match unit.part {
             Part::Middle => all.picture |= kind <= H265_VCL_MAX,
             Part::Start if kind == H265_SEI => all.sets |= sei::is_recovery_point(unit.body(2)),
-            Part::Start => all = merged(all, peek_h265_unit(kind)),
+            Part::Start => all = merged(all, detect_h265_unit(kind)),
         }
     }
     all
@@ -72,23 +72,25 @@ pub fn for_each_set_h265<'a>(payload: &'a [u8], mut found: impl FnMut(SetKind, &
     }
 }
 
-fn peek_h264_unit(kind: u8) -> Peek {
+fn detect_h264_unit(kind: u8) -> PayloadContent {
     match kind {
-        5 => Peek { picture: true, sync: true, sets: false, tables: false },
+        5 => PayloadContent { picture: true, sync: true, sets: false, tables: false },
         // Slices, and the data partitions 2 to 4 of the extended profile.
-        1..=4 => Peek::MIDDLE,
-        H264_SPS => Peek { picture: false, sync: false, sets: true, tables: false },
-        _ => Peek::default(),
+        1..=4 => PayloadContent::MIDDLE,
+        H264_SPS => PayloadContent { picture: false, sync: false, sets: true, tables: false },
+        _ => PayloadContent::default(),
     }
 }
 
-fn peek_h265_unit(kind: u8) -> Peek {
+fn detect_h265_unit(kind: u8) -> PayloadContent {
     match kind {
         // IRAP: BLA, IDR and CRA, with two reserved.
-        16..=23 => Peek { picture: true, sync: true, sets: false, tables: false },
-        0..=H265_VCL_MAX => Peek::MIDDLE,
-        H265_VPS | H265_SPS => Peek { picture: false, sync: false, sets: true, tables: false },
-        _ => Peek::default(),
+        16..=23 => PayloadContent { picture: true, sync: true, sets: false, tables: false },
+        0..=H265_VCL_MAX => PayloadContent::MIDDLE,
+        H265_VPS | H265_SPS => {
+            PayloadContent { picture: false, sync: false, sets: true, tables: false }
+        }
+        _ => PayloadContent::default(),
     }
 }
 
@@ -183,8 +185,8 @@ fn behind_start_code(payload: &[u8]) -> &[u8] {
     }
 }
 
-fn merged(a: Peek, b: Peek) -> Peek {
-    Peek {
+fn merged(a: PayloadContent, b: PayloadContent) -> PayloadContent {
+    PayloadContent {
         picture: a.picture || b.picture,
         sync: a.sync || b.sync,
         sets: a.sets || b.sets,

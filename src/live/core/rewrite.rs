@@ -29,7 +29,7 @@ pub struct Origin {
 
 /// Constant differences between a reader's headers and the source's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mapping {
+pub struct HeaderRewrite {
     /// Origin of the packets.
     pub origin: Origin,
     /// SSRC of the reader's stream; it never changes.
@@ -49,7 +49,7 @@ pub struct Stamp {
     pub ts: RtpTs,
 }
 
-impl Mapping {
+impl HeaderRewrite {
     /// No difference: headers are sent as received.
     #[must_use]
     pub fn untouched(origin: Origin) -> Self {
@@ -105,22 +105,22 @@ impl Stamp {
 
 /// The last packet sent on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trail {
+pub struct LastSent {
     /// Rewrite under which the packet was sent.
-    pub mapping: Mapping,
+    pub rewrite: HeaderRewrite,
     /// Highest sequence number sent.
     pub seq: SeqNo,
     /// Newest RTP time sent.
     pub ts: RtpTs,
     /// Arrival of the packet from its source.
     pub received: Mono,
-    /// The source's mapping from RTP time to wall clock when the packet was sent.
+    /// The source's rewrite from RTP time to wall clock when the packet was sent.
     pub clock: Option<ClockPoint>,
 }
 
 /// The first packet after a break.
 #[derive(Debug, Clone, Copy)]
-pub struct Beyond {
+pub struct NextPacket {
     /// Origin of the packet.
     pub origin: Origin,
     /// Sequence number at the source.
@@ -129,22 +129,22 @@ pub struct Beyond {
     pub ts: RtpTs,
     /// Arrival of the packet.
     pub received: Mono,
-    /// The source's mapping from RTP time to wall clock.
+    /// The source's rewrite from RTP time to wall clock.
     pub clock: Option<ClockPoint>,
 }
 
-impl Trail {
+impl LastSent {
     /// The first packet of a stream was sent.
     #[must_use]
-    pub fn begin(mapping: Mapping, packet: &LivePacket, received: Mono) -> Self {
-        let Stamp { seq, ts, .. } = mapping.stamp(packet);
-        Self { mapping, seq, ts, received, clock: None }
+    pub fn begin(rewrite: HeaderRewrite, packet: &LivePacket, received: Mono) -> Self {
+        let Stamp { seq, ts, .. } = rewrite.stamp(packet);
+        Self { rewrite, seq, ts, received, clock: None }
     }
 
     /// Another packet was sent. A packet that arrived out of order has a lower number.
-    pub fn extend(&mut self, mapping: Mapping, packet: &LivePacket, received: Mono) {
-        let stamp = mapping.stamp(packet);
-        self.mapping = mapping;
+    pub fn extend(&mut self, rewrite: HeaderRewrite, packet: &LivePacket, received: Mono) {
+        let stamp = rewrite.stamp(packet);
+        self.rewrite = rewrite;
         if stamp.seq.0.wrapping_sub(self.seq.0) < 1 << 15 {
             self.seq = stamp.seq;
         }
@@ -156,24 +156,24 @@ impl Trail {
 
     /// The rewrite for packets after a break.
     #[must_use]
-    pub fn cross(&self, next: &Beyond, clock_rate_hz: u32) -> Mapping {
+    pub fn rebase(&self, next: &NextPacket, clock_rate_hz: u32) -> HeaderRewrite {
         let seq_delta = self.seq.plus(1).0.wrapping_sub(next.seq.0);
-        let ts_delta = if next.origin == self.mapping.origin {
-            self.mapping.ts_delta
+        let ts_delta = if next.origin == self.rewrite.origin {
+            self.rewrite.ts_delta
         } else {
             self.next_ts(next, clock_rate_hz).0.wrapping_sub(next.ts.0)
         };
-        Mapping { origin: next.origin, ssrc: self.mapping.ssrc, seq_delta, ts_delta }
+        HeaderRewrite { origin: next.origin, ssrc: self.rewrite.ssrc, seq_delta, ts_delta }
     }
 
     /// RTP time of the first packet after a break. Sender reports of both sources decide, if there
     /// are any: then the offset between sound and video stays the same.
-    fn next_ts(&self, next: &Beyond, clock_rate_hz: u32) -> RtpTs {
+    fn next_ts(&self, next: &NextPacket, clock_rate_hz: u32) -> RtpTs {
         let waited_ns = i64::try_from(next.received.since(self.received).as_nanos());
         let by_arrival = rescale(waited_ns.unwrap_or(i64::MAX), NS_PER_S, clock_rate_hz);
         let by_reports = self.clock.zip(next.clock).map(|(old, new)| {
             let utc_ns = new.utc_ns_of(next.ts, clock_rate_hz);
-            let ts = self.mapping.map_ts(old.ts_at(utc_ns, clock_rate_hz));
+            let ts = self.rewrite.map_ts(old.ts_at(utc_ns, clock_rate_hz));
             i64::from(ticks_between(self.ts, ts))
         });
         // Reports that contradict the server's own clock are ignored.
@@ -207,33 +207,33 @@ pub(in crate::live::core) mod tests {
         Origin { generation: Generation(generation), ssrc: Ssrc(ssrc) }
     }
 
-    fn trail() -> Trail {
-        let mapping = Mapping::untouched(origin(1, 7));
-        Trail::begin(mapping, &live_packet(65_535, 90_000), Mono(1_000_000_000))
+    fn last_sent() -> LastSent {
+        let rewrite = HeaderRewrite::untouched(origin(1, 7));
+        LastSent::begin(rewrite, &live_packet(65_535, 90_000), Mono(1_000_000_000))
     }
 
-    fn beyond(origin: Origin, received: Mono, clock: Option<ClockPoint>) -> Beyond {
-        Beyond { origin, seq: SeqNo(900), ts: RtpTs(5), received, clock }
+    fn next_packet(origin: Origin, received: Mono, clock: Option<ClockPoint>) -> NextPacket {
+        NextPacket { origin, seq: SeqNo(900), ts: RtpTs(5), received, clock }
     }
 
     #[test]
     fn headers_are_untouched_before_the_first_break() {
-        let mapping = Mapping::untouched(origin(1, 7));
-        assert!(mapping.is_untouched());
-        let stamp = mapping.stamp(&live_packet(3, 4));
+        let rewrite = HeaderRewrite::untouched(origin(1, 7));
+        assert!(rewrite.is_untouched());
+        let stamp = rewrite.stamp(&live_packet(3, 4));
         assert_eq!(stamp, Stamp { ssrc: Ssrc(7), seq: SeqNo(3), ts: RtpTs(4) });
     }
 
     #[test]
     fn next_source_continues_the_readers_ssrc_numbers_and_clock() {
-        let next = beyond(origin(2, 8), Mono(3_000_000_000), None);
-        let mapping = trail().cross(&next, 90_000);
-        assert!(!mapping.is_untouched());
-        let first = mapping.stamp(&live_packet(900, 5));
+        let next = next_packet(origin(2, 8), Mono(3_000_000_000), None);
+        let rewrite = last_sent().rebase(&next, 90_000);
+        assert!(!rewrite.is_untouched());
+        let first = rewrite.stamp(&live_packet(900, 5));
         assert_eq!(first, Stamp { ssrc: Ssrc(7), seq: SeqNo(0), ts: RtpTs(270_000) });
         // 902 was lost on its way to us, and the reader sees that.
-        assert_eq!(mapping.stamp(&live_packet(903, 3_605)).seq, SeqNo(3));
-        assert_eq!(mapping.source_seq(SeqNo(3)), SeqNo(903));
+        assert_eq!(rewrite.stamp(&live_packet(903, 3_605)).seq, SeqNo(3));
+        assert_eq!(rewrite.source_seq(SeqNo(3)), SeqNo(903));
         let mut header = *b"\x90\xe0......abcd";
         first.patch(&mut header);
         assert_eq!(&header, b"\x90\xe0\x00\x00\x00\x04\x1e\xb0\x00\x00\x00\x07");
@@ -241,33 +241,33 @@ pub(in crate::live::core) mod tests {
 
     #[test]
     fn skip_within_a_source_closes_the_gap_in_numbers_and_leaves_time() {
-        let next = beyond(origin(1, 7), Mono(9_000_000_000), None);
-        let mapping = trail().cross(&next, 90_000);
-        let stamp = mapping.stamp(&live_packet(900, 800_000));
+        let next = next_packet(origin(1, 7), Mono(9_000_000_000), None);
+        let rewrite = last_sent().rebase(&next, 90_000);
+        let stamp = rewrite.stamp(&live_packet(900, 800_000));
         assert_eq!(stamp, Stamp { ssrc: Ssrc(7), seq: SeqNo(0), ts: RtpTs(800_000) });
     }
 
     #[test]
     fn time_across_a_source_change_goes_by_sender_reports_that_agree_with_the_servers_clock() {
-        let mut trail = trail();
-        trail.clock = Some(ClockPoint { utc_ns: 50_000_000_000, ts: RtpTs(90_000) });
+        let mut last_sent = last_sent();
+        last_sent.clock = Some(ClockPoint { utc_ns: 50_000_000_000, ts: RtpTs(90_000) });
         // It came 2 s later, but was taken 2.1 s later.
         let told = |utc_ns| Some(ClockPoint { utc_ns, ts: RtpTs(5) });
-        let next = beyond(origin(2, 8), Mono(3_000_000_000), told(52_100_000_000));
-        let ts = |next| trail.cross(&next, 90_000).stamp(&live_packet(900, 5)).ts;
+        let next = next_packet(origin(2, 8), Mono(3_000_000_000), told(52_100_000_000));
+        let ts = |next| last_sent.rebase(&next, 90_000).stamp(&live_packet(900, 5)).ts;
         assert_eq!(ts(next), RtpTs(90_000 + 189_000));
         // An hour is not believed.
-        let next = beyond(origin(2, 8), Mono(3_000_000_000), told(3_652_100_000_000));
+        let next = next_packet(origin(2, 8), Mono(3_000_000_000), told(3_652_100_000_000));
         assert_eq!(ts(next), RtpTs(90_000 + 180_000));
     }
 
     #[test]
     fn late_packet_does_not_move_the_last_sent_number_back() {
-        let mut trail = trail();
-        let mapping = trail.mapping;
-        trail.extend(mapping, &live_packet(1, 93_600), Mono(1));
-        trail.extend(mapping, &live_packet(0, 90_000), Mono(2));
-        assert_eq!((trail.seq, trail.ts), (SeqNo(1), RtpTs(93_600)));
+        let mut last_sent = last_sent();
+        let rewrite = last_sent.rewrite;
+        last_sent.extend(rewrite, &live_packet(1, 93_600), Mono(1));
+        last_sent.extend(rewrite, &live_packet(0, 90_000), Mono(2));
+        assert_eq!((last_sent.seq, last_sent.ts), (SeqNo(1), RtpTs(93_600)));
     }
 
     proptest! {
@@ -277,20 +277,20 @@ pub(in crate::live::core) mod tests {
             clocks in prop::option::of((any::<i64>(), any::<u32>(), any::<i64>(), any::<u32>())),
             hz in 1_u32..200_000, is_other: bool,
         ) {
-            let mapping = Mapping::untouched(origin(1, 7));
-            let mut trail = Trail::begin(mapping, &live_packet(seq, ts), Mono(0));
-            let next = Beyond {
+            let rewrite = HeaderRewrite::untouched(origin(1, 7));
+            let mut last_sent = LastSent::begin(rewrite, &live_packet(seq, ts), Mono(0));
+            let next = NextPacket {
                 origin: if is_other { origin(2, 7) } else { origin(1, 7) },
                 seq: SeqNo(next_seq),
                 ts: RtpTs(next_ts),
                 received: Mono(wait_ns),
                 clock: clocks.map(|(_, _, utc_ns, ts)| ClockPoint { utc_ns, ts: RtpTs(ts) }),
             };
-            trail.clock = clocks.map(|(utc_ns, ts, _, _)| ClockPoint { utc_ns, ts: RtpTs(ts) });
-            let mapping = trail.cross(&next, hz);
-            let stamp = mapping.stamp(&live_packet(next_seq, next_ts));
+            last_sent.clock = clocks.map(|(utc_ns, ts, _, _)| ClockPoint { utc_ns, ts: RtpTs(ts) });
+            let rewrite = last_sent.rebase(&next, hz);
+            let stamp = rewrite.stamp(&live_packet(next_seq, next_ts));
             prop_assert_eq!(stamp.seq, SeqNo(seq).plus(1));
-            prop_assert_eq!(mapping.source_seq(stamp.seq), SeqNo(next_seq));
+            prop_assert_eq!(rewrite.source_seq(stamp.seq), SeqNo(next_seq));
             if is_other {
                 prop_assert!(ticks_between(RtpTs(ts), stamp.ts) > 0);
             } else {
