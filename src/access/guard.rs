@@ -33,7 +33,7 @@ pub struct GuardConfig {
     pub basic: bool,
 }
 
-/// See the module.
+/// The guard of a server's credentials.
 #[derive(Debug, Clone)]
 pub struct Guard {
     config: GuardConfig,

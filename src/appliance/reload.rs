@@ -20,7 +20,7 @@ use crate::shard::inbox::{Inbox, Message};
 /// Reads file, environment and flags again; an error is one sentence.
 pub type ReadAgain = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
-/// See the module.
+/// Reads the configuration again and applies it to the shards.
 pub(super) struct Reloader {
     read: Option<ReadAgain>,
     /// What counts outside of `[path]` until the next start.

@@ -21,7 +21,7 @@ use crate::session::info::{SessionInfo, SessionsPage};
 use crate::shard::inbox::{Inbox, Message};
 use crate::shard::questions::{Question, Reply};
 
-/// See the module.
+/// The shards, as the HTTP API asks them.
 #[derive(Debug)]
 pub(super) struct View {
     poller: Arc<Poller<Inbox>>,

@@ -48,7 +48,7 @@ impl AddressLimit {
     }
 }
 
-/// See the module.
+/// Counts by client address, shared by all shards.
 #[derive(Debug)]
 pub struct Addresses {
     limit: AddressLimit,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::time::Mono;
 
-/// See the module.
+/// The budget of one kind of work in a turn.
 #[derive(Debug)]
 pub struct Budget {
     units: u32,

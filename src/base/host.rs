@@ -13,7 +13,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-/// See the module.
+/// An IP address, with its interface if it is link-local.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Host {
     ip: IpAddr,

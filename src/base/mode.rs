@@ -1,6 +1,6 @@
 //! How a feature of the kernel is chosen that is not everywhere or not always of use.
 
-/// See the module.
+/// Whether a feature of the kernel is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Where it works and pays.

@@ -15,7 +15,7 @@
 
 use super::time::Mono;
 
-/// See the module. `T` is a small key, not the thing itself.
+/// A timing wheel. `T` is a small key, not the thing itself.
 #[derive(Debug)]
 pub struct Wheel<T> {
     slots: Box<[List]>,

@@ -14,7 +14,7 @@ use super::Failure;
 use crate::config::value::Setting;
 use crate::config::{self, FILE_BYTES_MAX, FlagSetting, Loaded, Origin};
 
-/// See the module.
+/// Arguments of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(
     name = "headend",

@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-/// See the module.
+/// CPUs of a pool of threads.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum CpuList {
     /// The appliance chooses.

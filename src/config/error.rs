@@ -2,7 +2,7 @@
 
 use super::value_error::ValueError;
 
-/// See the module. Every error is a usage error: exit code 2.
+/// An error of the configuration. Each one is a usage error: exit code 2.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {

@@ -13,7 +13,7 @@ use ipnet::Ipv4Net;
 use super::value_error::ValueError;
 use crate::base::limits::{GROUP_RANGE, GROUP_RTP_PORT, GROUP_TTL};
 
-/// See the module.
+/// Group addresses, ports and TTL of multicast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MulticastConfig {
     /// First address and length of the prefix; `None`: nothing is sent to groups.

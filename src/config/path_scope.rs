@@ -52,14 +52,14 @@ impl Key<PathConfig> {
 impl PathsOf {
     fn check(self, config: &PathConfig) -> Result<(), ValueError> {
         let is_fetched = config.source.is_fetched();
-        let (is_its, what) = match self {
+        let (has_meaning, what) = match self {
             Self::Live | Self::Title => return Ok(()),
             Self::Published => (!is_fetched, "paths that are published to"),
             Self::Rtsp => (matches!(config.source, SourceAddress::Rtsp(_)), "rtsp:// sources"),
             Self::Fetched => (is_fetched, "paths whose source is fetched"),
             Self::OnDemand => (is_fetched && config.on_demand, "sources with on_demand = true"),
         };
-        if is_its { Ok(()) } else { Err(ValueError::OnlyFor { what }) }
+        if has_meaning { Ok(()) } else { Err(ValueError::OnlyFor { what }) }
     }
 }
 

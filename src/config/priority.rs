@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::value_error::ValueError;
 
-/// See the module.
+/// Scheduling priority of the shards' threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ShardPriority {
     /// The kernel shares the CPU out fairly.

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 use super::value_error::ValueError;
 
-/// See the module.
+/// Clients that may publish to a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishList(Vec<Publishers>);
 

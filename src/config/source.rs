@@ -16,7 +16,7 @@ use crate::base::host::Host;
 use crate::base::secrets::shown_url;
 use crate::rtsp::source_url::{SourceUrl, SourceUrlError, parse_source_url};
 
-/// See the module.
+/// The source of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum SourceAddress {
     /// Whoever announces it.

@@ -6,7 +6,7 @@ use crate::rtsp::headers::list_tokens;
 use crate::rtsp::request::Request;
 use crate::rtsp::response::Response;
 
-/// See the module.
+/// Fields of a request that its answer needs.
 #[derive(Debug)]
 pub(super) struct Asked {
     /// Its method, as an index into the counters of requests.

@@ -14,7 +14,7 @@ use crate::base::ids::CameraName;
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 use crate::rtsp::reader::{Input, RequestReader};
 
-/// See the module.
+/// A connection to a camera or another server.
 #[derive(Debug)]
 pub struct Camera {
     name: CameraName,

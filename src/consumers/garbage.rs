@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::base::time::Mono;
 
-/// See the module.
+/// Counts and logs bytes between interleaved frames.
 #[derive(Debug, Default)]
 pub(super) struct Garbage {
     times: u64,

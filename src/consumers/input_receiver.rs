@@ -6,7 +6,7 @@
 use super::{Context, canonical};
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 
-/// See the module.
+/// The consumer of a source's own socket.
 #[derive(Debug)]
 pub struct InputReceiver {
     /// The sessions' number for the input.

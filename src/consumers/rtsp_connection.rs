@@ -39,7 +39,7 @@ use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::{Target, UriError, parse_target};
 use crate::session::command::{Command, Executed, PUBLIC, Waiter, public};
 
-/// See the module.
+/// The consumer of an RTSP connection.
 #[derive(Debug)]
 pub struct RtspConnection {
     key: EntryKey,

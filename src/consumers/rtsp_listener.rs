@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use super::Context;
 use crate::poll::consumer::{Disposition, Event, PollEventConsumer};
 
-/// See the module.
+/// The consumer of a listening RTSP socket.
 #[derive(Debug, Default)]
 pub struct RtspListener;
 

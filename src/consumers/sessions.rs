@@ -26,7 +26,7 @@ use crate::session::directory::SessionRef;
 use crate::session::transport::Transport;
 use crate::vod::service::Vod;
 
-/// See the module.
+/// All sessions of one shard.
 #[derive(Debug)]
 pub struct Sessions {
     /// What sessions of all roles share.
@@ -192,18 +192,18 @@ impl Sessions {
         if live.sources.handle_publisher_interleaved(cx, entry, channel, bytes) {
             return;
         }
-        let is_its = |transport: Transport| matches!(transport, Transport::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
+        let is_on_channel = |transport: Transport| matches!(transport, Transport::Tcp { rtcp_channel, .. } if rtcp_channel == channel);
         let owner = cx.directory.of_channel(entry, channel);
         let is_report = match owner {
             Some(SessionRef::Title(key)) => {
                 let session = vod.players.session(key);
                 let streams = session.into_iter().flat_map(|session| &session.streams);
-                streams.map(|stream| stream.outgoing.transport).any(is_its)
+                streams.map(|stream| stream.outgoing.transport).any(is_on_channel)
             }
             Some(SessionRef::Reader(index)) => {
                 let reader = live.readers.table.get(index as usize);
                 let streams = reader.into_iter().flat_map(|reader| &reader.streams);
-                streams.map(|stream| stream.outgoing.transport).any(is_its)
+                streams.map(|stream| stream.outgoing.transport).any(is_on_channel)
             }
             Some(SessionRef::Publisher(_)) | None => false,
         };

@@ -7,7 +7,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 
 use super::tree::{Tree, cpu_list};
 
-/// See the module.
+/// The kind of machine, and the roles of its CPUs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Machine {
     pub(super) is_virtual: bool,

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::PathBuf;
 
-/// See the module.
+/// Files of `/proc` and `/sys`.
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     root: PathBuf,

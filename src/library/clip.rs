@@ -11,7 +11,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::title::FileIdentity;
 
-/// See the module.
+/// The built-in clip as a file in memory.
 #[derive(Debug)]
 pub(super) struct Clip {
     file: File,

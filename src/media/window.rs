@@ -90,7 +90,7 @@ pub enum Piece {
     },
 }
 
-/// See the module.
+/// Packet descriptors of about two seconds of one track.
 #[derive(Debug)]
 pub struct PacketWindow {
     frames: Box<[Frame]>,

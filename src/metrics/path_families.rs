@@ -64,7 +64,7 @@ impl Read {
 /// Paths by state; the only one here without the label `path`.
 pub(super) const PATHS: (&str, &str) = ("headend_paths", "Live paths, by state.");
 
-/// See the module.
+/// Metrics of live paths.
 pub(super) static PATH_FAMILIES: &[PathFamily] = &[
     PathFamily {
         name: "headend_source_up",
@@ -131,7 +131,7 @@ const DROP: Labels = Labels { names: &["path", "reason"], values: &DROPS };
 const SKIP: Labels = Labels { names: &["path", "reason"], values: &SKIPS };
 const FROM_SOURCES: Labels = Labels { names: &["path", "dir"], values: &["in"] };
 
-/// See the module.
+/// Values of all metrics of live paths.
 #[derive(Debug, Default)]
 pub(super) struct PathSeries {
     /// What each shard has said last.

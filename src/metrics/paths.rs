@@ -113,7 +113,7 @@ impl PathNumbers {
     }
 }
 
-/// See the module.
+/// Sums of counters, by live path.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PathTallies {
     named: HashMap<Arc<str>, PathNumbers>,

@@ -29,7 +29,7 @@ pub enum Polling {
     Suspended,
 }
 
-/// See the module.
+/// Descriptors of one shard with their consumers.
 #[derive(Debug)]
 pub struct PollTable<C> {
     rows: Slab<Row<C>>,

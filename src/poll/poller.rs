@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::base::ids::{SessionId, ShardId};
 
-/// See the module. `I` is a shard's inbox.
+/// The shards and their inboxes. `I` is the inbox of a shard.
 #[derive(Debug)]
 pub struct Poller<I> {
     inboxes: Vec<Arc<I>>,

@@ -16,7 +16,7 @@ use crate::base::ids::{RtpTs, Ssrc};
 /// Bytes of one report without blocks, with the longest CNAME and the longest reason to leave.
 pub const REPORT_BYTES_MAX: usize = 28 + 268 + 264;
 
-/// See the module.
+/// A compound packet under construction.
 #[derive(Debug)]
 pub struct CompoundWriter<'a> {
     out: &'a mut [u8],

@@ -59,7 +59,7 @@ const RTCP_SHARE: f64 = 0.05;
 /// Senders' share of that.
 const SENDER_SHARE: f64 = 0.25;
 const MINIMUM_S: f64 = 5.0;
-/// See the module. Lip sync needs the first report early, not many of them.
+/// Least interval to the first report. Lip sync needs the first report early.
 const REDUCED_MINIMUM_S: f64 = 1.0;
 /// s6.3.1: e - 3/2, for the reconsideration that settles below the intended average.
 const COMPENSATION: f64 = std::f64::consts::E - 1.5;

@@ -6,7 +6,7 @@
 use crate::base::ids::RtpTs;
 use crate::base::time::Mono;
 
-/// See the module.
+/// Running mean of the interarrival jitter.
 #[derive(Debug, Clone)]
 pub struct JitterMeter {
     clock_rate_hz: u32,

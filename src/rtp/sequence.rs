@@ -60,7 +60,7 @@ pub struct Reception {
     pub ext_highest_seq: u32,
 }
 
-/// See the module.
+/// Extended sequence numbers and losses of one stream.
 #[derive(Debug, Clone)]
 pub struct SequenceTracker {
     /// Of the first packet since the (re)start.

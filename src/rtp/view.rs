@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::HEADER_BYTES;
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 
-/// See the module.
+/// An RTP packet over borrowed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RtpView<'a> {
     bytes: &'a [u8],

@@ -18,7 +18,7 @@ use http_auth::{PasswordClient, PasswordParams};
 
 use crate::rtsp::source_url::Credentials;
 
-/// See the module.
+/// Credentials of a client, with the newest challenge.
 pub struct ClientAuth {
     credentials: Credentials,
     client: Option<PasswordClient>,

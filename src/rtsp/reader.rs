@@ -23,7 +23,7 @@ pub use super::resync::Channels;
 use super::resync::{RESYNC_BYTES_MAX, Seek, Start, is_media_frame, seek, start_in_step};
 use crate::base::limits::{RTSP_BODY_BYTES_MAX, RTSP_LINE_BYTES_MAX};
 
-/// See the module. It reads both directions: what clients send us, and what servers answer.
+/// Reads RTSP messages of both directions from the bytes of one connection.
 #[derive(Debug)]
 pub struct RequestReader {
     buf: Vec<u8>,

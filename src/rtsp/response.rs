@@ -99,7 +99,7 @@ impl Status {
     }
 }
 
-/// See the module.
+/// An RTSP response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     status: Status,

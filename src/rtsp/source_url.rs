@@ -24,7 +24,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 use crate::base::host::needs_interface;
 use crate::base::secrets::shown_url;
 
-/// See the module.
+/// URL of a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceUrl {
     /// `rtsps`: TLS around the connection.

@@ -13,7 +13,7 @@ use sdp_types::RtpMap;
 
 use super::session::{Encoding, Line, fmtp_of, look, squeezed};
 
-/// See the module.
+/// Attributes of the payload types of one media description.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct PayloadTypes {
     by_number: BTreeMap<u8, Known>,

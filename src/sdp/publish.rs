@@ -57,11 +57,11 @@ pub fn check_announced(sdp: &SessionSdp) -> Result<(), AnnounceError> {
 pub fn media_of_setup(sdp: &SessionSdp, announce_uri: &str, setup_uri: &str) -> Option<usize> {
     let asked = parse_target(setup_uri).ok()?;
     let base = control_url(announce_uri, sdp.control());
-    let is_meant = |media: &MediaSdp| {
+    let is_controlled = |media: &MediaSdp| {
         let urls = [&base, announce_uri].map(|base| control_url(base, media.control()));
         media.control().is_some() && urls.iter().any(|url| is_same(url, &asked))
     };
-    if let Some(index) = sdp.medias().iter().position(is_meant) {
+    if let Some(index) = sdp.medias().iter().position(is_controlled) {
         return Some(index);
     }
     let whole = parse_target(announce_uri).ok().filter(|whole| whole.path == asked.path)?;

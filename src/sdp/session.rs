@@ -24,7 +24,7 @@ use sdp_types::{
 
 use super::payload_types::PayloadTypes;
 
-/// See the module.
+/// A session description of another party.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SessionSdp {
     pub(super) lines: Vec<Line>,
@@ -215,8 +215,8 @@ impl MediaSdp {
         attributes(&self.lines, "rtcp-fb").any(|value| {
             let value = squeezed(value);
             let (number, text) = value.split_once(' ').unwrap_or((&value, ""));
-            let is_its = number == "*" || number.parse() == Ok(payload_type);
-            is_its && text.eq_ignore_ascii_case(feedback)
+            let is_for_type = number == "*" || number.parse() == Ok(payload_type);
+            is_for_type && text.eq_ignore_ascii_case(feedback)
         })
     }
 

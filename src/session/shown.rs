@@ -13,7 +13,8 @@
 use crate::metrics::cells::SESSION_STATES;
 use crate::session::cx::Cx;
 
-/// See the module. The numbers are indices into `SESSION_STATES` and `ShardCells::sessions`.
+/// State of a player in API and metrics. The numbers are indices into `SESSION_STATES` and
+/// `ShardCells::sessions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShownState {
     /// Set up, nothing played yet.

@@ -79,8 +79,9 @@ impl SharedSockets {
     /// The pair that sends to multicast groups.
     #[must_use]
     pub fn group_pair(&self) -> Option<u16> {
-        let is_it = |pair: &Option<Pair>| pair.as_ref().is_some_and(|pair| pair.is_for_groups);
-        self.pairs.iter().position(is_it).and_then(|place| u16::try_from(place).ok())
+        let is_of_groups =
+            |pair: &Option<Pair>| pair.as_ref().is_some_and(|pair| pair.is_for_groups);
+        self.pairs.iter().position(is_of_groups).and_then(|place| u16::try_from(place).ok())
     }
 
     /// Registers a stream to a group on the pair for multicast groups, until `release`.

@@ -175,8 +175,8 @@ impl Players {
         let now = cx.now;
         let is_playing = matches!(session.state, State::Playing);
         for block in feedback.reports.iter().copied() {
-            let is_its = |s: &&mut Stream| s.outgoing.ssrc() == Some(Ssrc(block.ssrc));
-            let Some(stream) = session.streams.iter_mut().find(is_its) else { continue };
+            let has_ssrc = |s: &&mut Stream| s.outgoing.ssrc() == Some(Ssrc(block.ssrc));
+            let Some(stream) = session.streams.iter_mut().find(has_ssrc) else { continue };
             let cells = &cx.cells;
             let clock_rate_hz = stream.outgoing.clock_rate_hz;
             let round_trip_ns = observe_report(cells, &block, clock_rate_hz, ntp);

@@ -152,8 +152,8 @@ impl Resender {
         // Before the search: a search for numbers that were never sent costs as much.
         self.asks = self.asks.checked_sub(1).ok_or(RtxRefusal::Rate)?;
         let mark = self.find(seq).ok_or(RtxRefusal::Unknown)?;
-        let is_its = |held: &&(u32, Arc<PacketWindow>)| held.0 == mark.window_index;
-        let held = self.windows.iter().flatten().find(is_its).ok_or(RtxRefusal::Unknown)?;
+        let is_of_window = |held: &&(u32, Arc<PacketWindow>)| held.0 == mark.window_index;
+        let held = self.windows.iter().flatten().find(is_of_window).ok_or(RtxRefusal::Unknown)?;
         let window = &held.1;
         let offset = u32::from(seq.0.wrapping_sub(mark.seq.0));
         let packet = window.packet(mark.packet_index + offset).ok_or(RtxRefusal::Unknown)?;

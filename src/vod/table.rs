@@ -135,8 +135,8 @@ impl Players {
     /// Checks whether a session's client is alive. True when the session was reaped.
     pub fn handle_liveness(&mut self, cx: &mut Cx, key: SessionKey, id: SessionId) -> bool {
         let (now, timeout) = (cx.now, cx.config.timeout);
-        let is_meant = |session: &&Session| session.client.id == id && session.liveness_due <= now;
-        let Some(session) = self.session(key).filter(is_meant) else { return false };
+        let is_due = |session: &&Session| session.client.id == id && session.liveness_due <= now;
+        let Some(session) = self.session(key).filter(is_due) else { return false };
         // Client rule C16: over TCP a connection that takes packets is the sign of life. A
         // connection that nothing is sent on says nothing about its client.
         let is_carried = session.is_interleaved()
@@ -180,14 +180,14 @@ impl Players {
             return false;
         };
         self.session(session).is_some_and(|session| {
-            let is_its = |stream: &Stream| {
+            let is_due = |stream: &Stream| {
                 let has_way = matches!(stream.outgoing.transport, Transport::Udp { .. })
                     || session.client.connection.is_some();
                 has_way && stream.phase == Phase::Scheduled && stream.timer_count == timer_count
             };
             session.epoch_count == epoch_count
                 && matches!(session.state, State::Playing)
-                && session.streams.get(usize::from(stream_index)).is_some_and(is_its)
+                && session.streams.get(usize::from(stream_index)).is_some_and(is_due)
         })
     }
 

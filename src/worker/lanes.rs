@@ -25,7 +25,7 @@ use super::notice::Notice;
 use crate::library::title::FileIdentity;
 use crate::metrics::cells::WorkerCells;
 
-/// The lanes of one worker. See the module.
+/// The lanes of one worker.
 #[derive(Debug)]
 pub(super) struct Lanes {
     devices: RefCell<HashMap<u64, Lane>>,
@@ -276,8 +276,8 @@ mod tests {
                 }
                 here = still;
                 prop_assert_eq!(lanes.count(), here.len() + placed.len());
-                let reading = |is_meant: &dyn Fn(&FileIdentity) -> bool| {
-                    placed.iter().filter(|(file, _)| is_meant(file)).count()
+                let reading = |is_file: &dyn Fn(&FileIdentity) -> bool| {
+                    placed.iter().filter(|(file, _)| is_file(file)).count()
                 };
                 for (file, ..) in &here {
                     let of_file = reading(&|other| other == file);

@@ -12,7 +12,7 @@ use ureq::{Agent, Body};
 use super::super::urls::{encode_path, inward};
 use super::super::{Exit, Failure, printable};
 
-/// See the module.
+/// A client of a running server's HTTP API.
 #[derive(Debug)]
 pub(super) struct Client {
     server: SocketAddr,

@@ -466,9 +466,9 @@ impl BatchBuilder {
         let bit = track_bit(track);
         if entry.is_sync() && self.notes.awaiting & bit != 0 {
             // No reader starts at the older tables of this batch, nor at packets after them.
-            let is_its = |waiting: &&mut Waiting| waiting.track & !DATAGRAMS == track;
+            let is_of_track = |waiting: &&mut Waiting| waiting.track & !DATAGRAMS == track;
             let mut newest = None;
-            for waiting in self.waiting.iter_mut().rev().filter(is_its) {
+            for waiting in self.waiting.iter_mut().rev().filter(is_of_track) {
                 if *newest.get_or_insert(waiting.arrival_no) != waiting.arrival_no {
                     waiting.packet.is_sync = false;
                 }

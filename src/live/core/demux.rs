@@ -181,8 +181,8 @@ impl Demux {
     /// Whether a pair receives tracks of a host.
     #[must_use]
     pub fn uses_host(&self, pair: u16, host: Host) -> bool {
-        let is_its = |from: SocketAddr| Host::of(from) == host;
-        self.by_address.keys().any(|(socket, from)| socket.pair == pair && is_its(*from))
+        let is_of_host = |from: SocketAddr| Host::of(from) == host;
+        self.by_address.keys().any(|(socket, from)| socket.pair == pair && is_of_host(*from))
     }
 
     /// Whether a pair receives any track.

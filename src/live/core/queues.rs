@@ -56,13 +56,13 @@ impl Queues {
     }
 
     /// The next live reader whose entry is not stale.
-    pub(crate) fn pop_ready(&mut self, is_meant: impl FnMut(Queued) -> bool) -> Option<Queued> {
-        Self::pop(&mut self.ready, &mut self.waiting, is_meant)
+    pub(crate) fn pop_ready(&mut self, is_newest: impl FnMut(Queued) -> bool) -> Option<Queued> {
+        Self::pop(&mut self.ready, &mut self.waiting, is_newest)
     }
 
     /// The next reader that catches up, whose entry is not stale.
-    pub(crate) fn pop_behind(&mut self, is_meant: impl FnMut(Queued) -> bool) -> Option<Queued> {
-        Self::pop(&mut self.behind, &mut self.waiting, is_meant)
+    pub(crate) fn pop_behind(&mut self, is_newest: impl FnMut(Queued) -> bool) -> Option<Queued> {
+        Self::pop(&mut self.behind, &mut self.waiting, is_newest)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -80,12 +80,12 @@ impl Queues {
     fn pop(
         from: &mut VecDeque<Queued>,
         waiting: &mut VecDeque<Queued>,
-        mut is_meant: impl FnMut(Queued) -> bool,
+        mut is_newest: impl FnMut(Queued) -> bool,
     ) -> Option<Queued> {
         // Bounded: each round takes one entry out.
         loop {
             let queued = from.pop_back()?;
-            if is_meant(queued) {
+            if is_newest(queued) {
                 waiting.push_back(queued);
                 return Some(queued);
             }
@@ -121,13 +121,13 @@ impl LivePath {
     /// The next live reader to serve. The reader comes up again with the next batch.
     pub fn pop_ready(&mut self) -> Option<ReaderKey> {
         let Self { queues, readers, key, .. } = self;
-        queues.pop_ready(|queued| is_meant(readers, queued)).map(|queued| queued.key(*key))
+        queues.pop_ready(|queued| is_newest(readers, queued)).map(|queued| queued.key(*key))
     }
 
     /// The next reader to serve that catches up.
     pub fn pop_behind(&mut self) -> Option<ReaderKey> {
         let Self { queues, readers, key, .. } = self;
-        queues.pop_behind(|queued| is_meant(readers, queued)).map(|queued| queued.key(*key))
+        queues.pop_behind(|queued| is_newest(readers, queued)).map(|queued| queued.key(*key))
     }
 
     /// Queues a reader that has more to send, or may send again, after the other readers.
@@ -177,13 +177,13 @@ impl LivePath {
 pub const TOUCHED_MAX: usize = 8;
 
 /// Whether an entry has the present ticket of a playing reader. Such a reader counts as dequeued.
-fn is_meant(readers: &mut Slab<(u32, Reader)>, queued: Queued) -> bool {
+fn is_newest(readers: &mut Slab<(u32, Reader)>, queued: Queued) -> bool {
     let Some((serial, reader)) = readers.get_mut(queued.index as usize) else { return false };
-    let is_meant = (*serial, reader.ticket) == (queued.serial, queued.ticket);
-    if is_meant {
+    let is_newest = (*serial, reader.ticket) == (queued.serial, queued.ticket);
+    if is_newest {
         reader.is_queued = false;
     }
-    is_meant && reader.state == FeedState::Playing
+    is_newest && reader.state == FeedState::Playing
 }
 
 #[cfg(test)]

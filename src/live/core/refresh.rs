@@ -36,11 +36,12 @@ impl LivePath {
     /// The source has changed the description of the same tracks. False when the source does not
     /// feed the path any more, or when the tracks differ.
     pub fn redescribe(&mut self, generation: Generation, description: Arc<Description>) -> bool {
-        let is_its = generation == self.generation && self.description.continues(&description);
-        if is_its {
+        let continues_source =
+            generation == self.generation && self.description.continues(&description);
+        if continues_source {
             self.description = description;
         }
-        is_its
+        continues_source
     }
 }
 

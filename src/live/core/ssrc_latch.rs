@@ -148,9 +148,9 @@ impl SsrcLatch {
     ) -> SsrcVerdict {
         let before = self.held;
         // Replaces the entry of the SSRC that begins, or else the oldest entry.
-        let is_its =
+        let is_replaced =
             |replaced: &Option<(Ssrc, Mono)>| replaced.is_some_and(|(s, _)| s == sign.ssrc);
-        let place = self.replaced.iter().position(is_its).unwrap_or(REPLACED_MAX - 1);
+        let place = self.replaced.iter().position(is_replaced).unwrap_or(REPLACED_MAX - 1);
         self.replaced[place] = before.map(|before| (before.sign.ssrc, before.heard));
         self.replaced[..=place].rotate_right(1);
         // A reader that is told the same SSRC again would not see the break.

@@ -70,7 +70,7 @@ impl Readers {
 
     fn reader_of(&self, index: u32, media: Ssrc) -> Option<(&LiveReader, usize)> {
         let reader = self.table.get(index as usize)?;
-        let is_its = |stream: &LiveStream| stream.outgoing.ssrc() == Some(media);
-        Some((reader, reader.streams.iter().position(is_its)?))
+        let has_ssrc = |stream: &LiveStream| stream.outgoing.ssrc() == Some(media);
+        Some((reader, reader.streams.iter().position(has_ssrc)?))
     }
 }

@@ -157,10 +157,10 @@ impl Readers {
         serial: u32,
     ) {
         let now = cx.now;
-        let is_meant = |reader: &&mut LiveReader| {
+        let is_due = |reader: &&mut LiveReader| {
             reader.serial == serial && reader.wakes.is_some_and(|wakes| wakes <= now)
         };
-        let Some(reader) = self.table.get_mut(index as usize).filter(is_meant) else {
+        let Some(reader) = self.table.get_mut(index as usize).filter(is_due) else {
             return;
         };
         reader.wakes = None;

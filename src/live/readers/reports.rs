@@ -76,9 +76,9 @@ impl Readers {
         let Some(reader) = self.table.get_mut(index as usize) else { return };
         reader.client.alive = now;
         for block in &feedback.reports {
-            let is_its =
+            let has_ssrc =
                 |stream: &&mut LiveStream| stream.outgoing.ssrc() == Some(Ssrc(block.ssrc));
-            let Some(stream) = reader.streams.iter_mut().find(is_its) else { continue };
+            let Some(stream) = reader.streams.iter_mut().find(has_ssrc) else { continue };
             let (cells, clock_rate_hz) = (&cx.cells, stream.outgoing.clock_rate_hz);
             let round_trip_ns = observe_report(cells, block, clock_rate_hz, ntp);
             stream.outgoing.note_report(*block, round_trip_ns);

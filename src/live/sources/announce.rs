@@ -36,7 +36,7 @@ impl Sources {
     /// The publisher of a SETUP without a session: some clients name the session from RECORD on
     /// only.
     pub(crate) fn publisher_of(&self, cx: &Cx, command: &Command) -> Option<u32> {
-        let is_meant = |session: &SessionRef| match *session {
+        let number_of = |session: &SessionRef| match *session {
             SessionRef::Publisher(number) => {
                 let publisher = self.publishers.get(&number)?;
                 let media =
@@ -48,7 +48,7 @@ impl Sources {
         let is_ours = command.waiter.shard == cx.shard;
         let entry = command.waiter.entry;
         let sessions = if is_ours { cx.directory.of_connection(entry) } else { &[] };
-        sessions.iter().find_map(is_meant)
+        sessions.iter().find_map(number_of)
     }
 
     pub(crate) fn announce(&mut self, cx: &mut Cx, hub: &mut Hub, command: &Command) -> Executed {

@@ -129,9 +129,9 @@ impl Net {
         self.execute(at, command);
         self.settle();
         for _ in 0..SECONDS_MAX {
-            let is_its =
+            let is_answer =
                 |(to, entry, _): &(usize, u32, Response)| (*to, *entry) == (at, connection);
-            if let Some(place) = self.answers.iter().position(is_its) {
+            if let Some(place) = self.answers.iter().position(is_answer) {
                 return self.answers.remove(place).2;
             }
             self.second(publisher);

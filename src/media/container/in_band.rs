@@ -74,8 +74,8 @@ fn find_samples(track: &Track, lacks: &mut [Lack]) {
         if left == 0 {
             break;
         }
-        let is_its = |lack: &&mut Lack| lack.description == which && lack.sample.is_none();
-        let Some(lack) = lacks.iter_mut().find(is_its) else { continue };
+        let is_unfilled = |lack: &&mut Lack| lack.description == which && lack.sample.is_none();
+        let Some(lack) = lacks.iter_mut().find(is_unfilled) else { continue };
         let sync = table.sync_sample(table.sync_before(run.start));
         lack.sample = sync.filter(|sync| run.contains(sync)).and_then(|sync| table.sample(sync));
         left -= usize::from(lack.sample.is_some());

@@ -55,7 +55,7 @@ pub enum Step {
     Done(Box<Asset>),
 }
 
-/// See the module.
+/// Opens a container: asks for ranges of the file and returns an asset.
 #[derive(Debug)]
 pub struct Opener {
     file_bytes: u64,

@@ -95,7 +95,7 @@ impl PlayRange {
     }
 }
 
-/// See the module.
+/// Samples of one track on the timeline of the presentation.
 #[derive(Debug, Default)]
 pub struct SampleIndex {
     table: Table,

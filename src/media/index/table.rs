@@ -47,7 +47,7 @@ enum Sizes {
     Each { small: Vec<u16>, large: Vec<(u32, u32)> },
 }
 
-/// See the module.
+/// Samples of one track as the file stores them.
 #[derive(Debug)]
 pub(crate) struct Table {
     count: u32,

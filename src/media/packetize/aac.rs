@@ -18,7 +18,7 @@ const AU_HEADER_BYTES: usize = 2;
 const INDEX_BITS: u32 = 3;
 const AU_BYTES_MAX: usize = (1 << 13) - 1;
 
-/// See the module.
+/// Packetizer of AAC.
 #[derive(Debug)]
 pub(super) struct AacPacketizer {
     bundle: Bundle,

@@ -25,7 +25,7 @@ const FIRST_WITH_FIVE_EIGHTHS: u8 = 1;
 const FIRST: u8 = 2;
 const LATER: u8 = 3;
 
-/// See the module.
+/// Packetizer of AC-3 and E-AC-3.
 #[derive(Debug)]
 pub(super) struct Ac3Packetizer {
     is_enhanced: bool,

@@ -30,7 +30,7 @@ const CONTINUES: u8 = 0x80;
 const TO_BE_CONTINUED: u8 = 0x40;
 const NEW_SEQUENCE: u8 = 0x08;
 
-/// See the module.
+/// Packetizer of AV1.
 #[derive(Debug)]
 pub(super) struct Av1Packetizer<'a> {
     config_obus: &'a [u8],

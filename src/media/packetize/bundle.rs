@@ -16,7 +16,7 @@ pub(super) const BUNDLE_SAMPLES_MAX: usize = 4;
 /// Play time in one packet at most.
 const BUNDLE_MS_MAX: i64 = 100;
 
-/// See the module.
+/// Audio samples that share a packet.
 #[derive(Debug)]
 pub(super) struct Bundle {
     timescale: u32,

@@ -21,7 +21,7 @@ const FILLER_DATA: u8 = 12;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
-/// See the module.
+/// Packetizer of H.264.
 #[derive(Debug)]
 pub(super) struct H264Packetizer<'a> {
     nal_length_bytes: u8,

@@ -20,7 +20,7 @@ const FILLER_DATA: u8 = 38;
 const AP: u8 = 48;
 const FU: u8 = 49;
 
-/// See the module.
+/// Packetizer of H.265.
 #[derive(Debug)]
 pub(super) struct H265Packetizer<'a> {
     nal_length_bytes: u8,

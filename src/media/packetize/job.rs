@@ -36,7 +36,7 @@ pub const WINDOW_BYTES_MAX: u64 = 512 << 20;
 /// 384,000 in two seconds; past that, the track's times are a lie.
 pub const WINDOW_SAMPLES_MAX: u32 = 1 << 19;
 
-/// See the module.
+/// The building of one window.
 #[derive(Debug)]
 pub struct WindowJob<'a> {
     track: &'a Track,

@@ -23,7 +23,7 @@ const TYPE_WITH_RESTARTS: u8 = 64;
 /// F and L set, count all ones: packets are not cut at restart markers (RFC 2435 s3.1.7).
 const RESTART_COUNT_UNALIGNED: [u8; 2] = [0xff, 0xff];
 
-/// See the module.
+/// Packetizer of Motion JPEG.
 #[derive(Debug)]
 pub(super) struct MjpegPacketizer;
 

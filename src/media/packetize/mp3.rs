@@ -19,7 +19,7 @@ const HEADER_BYTES: usize = 4;
 /// more; Frag_offset would express up to 65,535.
 const FRAME_BYTES_MAX: usize = 65_535;
 
-/// See the module.
+/// Packetizer of MPEG audio.
 #[derive(Debug)]
 pub(super) struct Mp3Packetizer {
     bundle: Bundle,

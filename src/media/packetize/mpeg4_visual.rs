@@ -19,7 +19,7 @@ const VOP: u8 = 0xb6;
 /// Last start code of video object layers; video objects come before them, from 0 on.
 const LAST_LAYER: u8 = 0x2f;
 
-/// See the module.
+/// Packetizer of MPEG-4 part 2 video.
 #[derive(Debug)]
 pub(super) struct Mpeg4VisualPacketizer<'a> {
     config: &'a [u8],

@@ -17,7 +17,7 @@ const FRAME_BYTES_MAX: usize = 1_275;
 const FRAMES_MAX: u8 = 48;
 const CLOCK_RATE_HZ: u32 = 48_000;
 
-/// See the module.
+/// Packetizer of Opus.
 #[derive(Debug)]
 pub(super) struct OpusPacketizer {
     clock: FrameClock,

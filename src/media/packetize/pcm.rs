@@ -27,7 +27,7 @@ const G711_PACKET_MS: u32 = 40;
 /// Play time of one packet at most otherwise: RFC 3551 s4.2.
 const PACKET_MS: u32 = 20;
 
-/// See the module.
+/// Packetizer of PCM.
 #[derive(Debug)]
 pub(super) struct PcmPacketizer {
     clock: FrameClock,

@@ -15,7 +15,7 @@ const DESCRIPTOR_BYTES: usize = 1;
 const NON_REFERENCE: u8 = 0x20;
 const START_OF_PARTITION: u8 = 0x10;
 
-/// See the module.
+/// Packetizer of VP8.
 #[derive(Debug)]
 pub(super) struct Vp8Packetizer;
 

@@ -19,7 +19,7 @@ const BEGIN: u8 = 0x08;
 const END: u8 = 0x04;
 const PICTURE_ID_IS_LONG: u8 = 0x80;
 
-/// See the module.
+/// Packetizer of VP9.
 #[derive(Debug)]
 pub(super) struct Vp9Packetizer;
 

@@ -14,7 +14,7 @@ use super::PayloadContent;
 use crate::base::ids::RtpTs;
 use crate::rtp::ExtSeq;
 
-/// See the module.
+/// The newest packet of a stream that a reader may begin at.
 #[derive(Debug, Default)]
 pub struct AccessPoints {
     /// Timestamp and first packet of the picture that is coming in.

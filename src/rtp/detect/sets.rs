@@ -18,7 +18,7 @@ pub const SETS_MAX: usize = 8;
 /// Bytes of one set at most: those of real encoders have a few dozen.
 pub const SET_BYTES_MAX: usize = 1_024;
 
-/// See the module.
+/// The parameter sets in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParameterSets {
     format: DetectorFormat,

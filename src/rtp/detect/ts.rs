@@ -10,7 +10,7 @@
 
 use super::PayloadContent;
 
-/// See the module.
+/// Key frame detector of MPEG-TS.
 #[derive(Debug, Default)]
 pub(super) struct TsDetector {
     pmt_pid: Option<u16>,

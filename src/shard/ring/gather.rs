@@ -220,20 +220,20 @@ impl Gather {
 
     /// Holds a title's map until `clear`.
     fn hold(&mut self, title: &Arc<Title>) -> bool {
-        let is_it = |held: &Held| matches!(held, Held::Title(held) if Arc::ptr_eq(held, title));
-        self.held.iter().rev().any(is_it) || self.keep(|| Held::Title(Arc::clone(title)))
+        let is_same = |held: &Held| matches!(held, Held::Title(held) if Arc::ptr_eq(held, title));
+        self.held.iter().rev().any(is_same) || self.keep(|| Held::Title(Arc::clone(title)))
     }
 
     /// Holds a window's inline bytes until `clear`.
     fn hold_inline(&mut self, block: &Arc<[u8]>) -> bool {
-        let is_it = |held: &Held| matches!(held, Held::Inline(held) if Arc::ptr_eq(held, block));
-        self.held.iter().rev().any(is_it) || self.keep(|| Held::Inline(Arc::clone(block)))
+        let is_same = |held: &Held| matches!(held, Held::Inline(held) if Arc::ptr_eq(held, block));
+        self.held.iter().rev().any(is_same) || self.keep(|| Held::Inline(Arc::clone(block)))
     }
 
     /// Holds a batch until `clear`.
     fn hold_batch(&mut self, batch: &Arc<PacketBatch>) -> bool {
-        let is_it = |held: &Held| matches!(held, Held::Batch(held) if Arc::ptr_eq(held, batch));
-        self.held.iter().rev().any(is_it) || self.keep(|| Held::Batch(Arc::clone(batch)))
+        let is_same = |held: &Held| matches!(held, Held::Batch(held) if Arc::ptr_eq(held, batch));
+        self.held.iter().rev().any(is_same) || self.keep(|| Held::Batch(Arc::clone(batch)))
     }
 
     fn keep(&mut self, what: impl FnOnce() -> Held) -> bool {

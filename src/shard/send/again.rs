@@ -97,8 +97,8 @@ impl Network {
         }
         let Live { hub, readers, .. } = &mut sessions.live;
         let (paths, readers) = (&mut hub.paths, &mut readers.table);
-        let is_it = |reader: &&mut LiveReader| reader.serial() == serial;
-        let reader = readers.get_mut(index as usize).filter(is_it).ok_or(RtxRefusal::Busy)?;
+        let has_serial = |reader: &&mut LiveReader| reader.serial() == serial;
+        let reader = readers.get_mut(index as usize).filter(has_serial).ok_or(RtxRefusal::Busy)?;
         let stream = reader.streams.get_mut(usize::from(stream_index)).ok_or(RtxRefusal::Busy)?;
         let Transport::Udp { pair, rtp, .. } = stream.outgoing.transport else {
             return Err(RtxRefusal::Unknown);

@@ -28,7 +28,7 @@ use crate::vod::table::Players;
 use crate::vod::thinning::{Quality, ThinningLevel};
 
 /// A SETUP request that can be served.
-struct Wish {
+struct SetupRequest {
     title: Arc<Title>,
     track_index: u8,
     chosen: Chosen,
@@ -41,13 +41,13 @@ impl Players {
         command: Command,
         key: Option<SessionKey>,
     ) -> Executed {
-        let wish = match self.wish(&command, key) {
-            Ok(wish) => wish,
+        let request = match self.setup_request(&command, key) {
+            Ok(request) => request,
             Err(status) => return command.refuse(status),
         };
         let key = match key {
             Some(key) => key,
-            None => match self.begin_session(cx, &command, &wish) {
+            None => match self.begin_session(cx, &command, &request) {
                 Ok(key) => key,
                 Err(status) => return command.refuse(status),
             },
@@ -56,8 +56,8 @@ impl Players {
             self.session(key).map_or((0, None), |s| (s.streams.len(), s.client.connection));
         let stream_index = u8::try_from(stream_index).unwrap_or(u8::MAX);
         let owner = Owner::Player(SessionRef::Title(key), stream_index);
-        match cx.place(&command, wish.chosen.asked, owner, connection) {
-            Ok(transport) => self.add_stream(cx, &command, key, &wish, transport),
+        match cx.place(&command, request.chosen.asked, owner, connection) {
+            Ok(transport) => self.add_stream(cx, &command, key, &request, transport),
             Err(none) => {
                 self.forget_if_empty(cx, key);
                 none.executed(command)
@@ -66,7 +66,11 @@ impl Players {
     }
 
     /// Checks a SETUP against the title, the session and the supported transports.
-    fn wish(&self, command: &Command, key: Option<SessionKey>) -> Result<Wish, Status> {
+    fn setup_request(
+        &self,
+        command: &Command,
+        key: Option<SessionKey>,
+    ) -> Result<SetupRequest, Status> {
         let session = key.and_then(|key| self.session(key));
         let title = match (session, &command.title) {
             (Some(session), _) => session.described.clone(),
@@ -104,22 +108,22 @@ impl Players {
             serves_group: false,
         };
         let chosen = choose(command.request.header("Transport"), &situation)?;
-        Ok(Wish { title, track_index, chosen })
+        Ok(SetupRequest { title, track_index, chosen })
     }
 
     fn begin_session(
         &mut self,
         cx: &mut Cx,
         command: &Command,
-        wish: &Wish,
+        request: &SetupRequest,
     ) -> Result<SessionKey, Status> {
-        self.replace_older(cx, command, wish);
+        self.replace_older(cx, command, request);
         let admitted = cx.admit_player(command)?;
         let url = base_url(&command.request.uri);
         let session = Session {
             client: Client::new(cx, command, admitted),
-            title: wish.title.clone(),
-            described: wish.title.clone(),
+            title: request.title.clone(),
+            described: request.title.clone(),
             base_url: url.trim_end_matches('/').to_owned(),
             state: State::Ready,
             streams: Vec::with_capacity(2),
@@ -139,14 +143,14 @@ impl Players {
     }
 
     /// Ends the sessions that the client has left behind: paused ones with this track.
-    fn replace_older(&mut self, cx: &mut Cx, command: &Command, wish: &Wish) {
+    fn replace_older(&mut self, cx: &mut Cx, command: &Command, request: &SetupRequest) {
         let left = cx.left_behind(command, |session| match session {
             SessionRef::Title(key) => self
                 .session(key)
                 .filter(|session| {
                     matches!(session.state, State::Paused { .. })
-                        && session.described.name == wish.title.name
-                        && session.streams.iter().any(|s| s.track_index == wish.track_index)
+                        && session.described.name == request.title.name
+                        && session.streams.iter().any(|s| s.track_index == request.track_index)
                 })
                 .map(|_| key),
             SessionRef::Reader(_) | SessionRef::Publisher(_) => None,
@@ -161,14 +165,14 @@ impl Players {
         cx: &Cx,
         command: &Command,
         key: SessionKey,
-        wish: &Wish,
+        request: &SetupRequest,
         transport: Transport,
     ) -> Executed {
         let mut rng = rand::rng();
         let Some(session) = self.slab.get_mut(key.0 as usize) else {
             return command.refuse(Status::SessionNotFound);
         };
-        let Some(track) = wish.title.asset.tracks.get(usize::from(wish.track_index)) else {
+        let Some(track) = request.title.asset.tracks.get(usize::from(request.track_index)) else {
             return command.refuse(Status::NotFound);
         };
         let payload = (track.payload.payload_type, track.payload.clock_rate_hz);
@@ -177,14 +181,14 @@ impl Players {
         let random = rng.next_u64();
         let numbers = Numbers::Own(Own::new(ssrc, random));
         let outgoing = Outgoing::new(payload, numbers, transport, control_url);
-        let mut stream = Stream::new(wish.track_index, outgoing);
-        let said = cx.configs.find(&wish.title.url_path).adapts_quality;
+        let mut stream = Stream::new(request.track_index, outgoing);
+        let said = cx.configs.find(&request.title.url_path).adapts_quality;
         if said.unwrap_or(cx.config.adapts_quality) && track.kind == MediaKind::Video {
             // Sound has a low bit rate and its gaps are heard: sound is never thinned.
             stream.quality = Some(Box::new(Quality::new(track.sync_gap())));
             cx.cells.quality_levels[ThinningLevel::Full as usize].add(1);
         }
-        if cx.retransmits() && wish.chosen.wants_retransmission() {
+        if cx.retransmits() && request.chosen.wants_retransmission() {
             let rtx = Ssrc(ssrc.0 ^ rng.random_range(1..u32::MAX));
             let payload_type = rtx_payload_type(track.payload.payload_type);
             let seq = SeqNo(rng.random());
@@ -192,7 +196,7 @@ impl Players {
             stream.resender = Some(Box::default());
         }
         session.streams.push(stream);
-        cx.answer_setup(command, session.client.id, &wish.chosen, transport, Some(ssrc), None)
+        cx.answer_setup(command, session.client.id, &request.chosen, transport, Some(ssrc), None)
     }
 
     fn forget_if_empty(&mut self, cx: &mut Cx, key: SessionKey) {

@@ -250,12 +250,12 @@ impl Bench {
             assert_eq!(gathered.packets, send.packets.len() as u64);
             for (channel, packet) in send.packets {
                 let at = ready.iter().map(|(_, at)| (at.session, at.stream_index));
-                let is_its = |(session, stream_index): &(SessionKey, u8)| {
+                let is_of_stream = |(session, stream_index): &(SessionKey, u8)| {
                     let session = self.sessions.vod.players.session(*session).unwrap();
                     let path = session.streams[usize::from(*stream_index)].outgoing.transport;
                     matches!(path, Transport::Tcp { channel: its, .. } if its == channel)
                 };
-                let at = at.clone().find(is_its).unwrap();
+                let at = at.clone().find(is_of_stream).unwrap();
                 self.note_sent(at, &packet);
             }
             let Sessions { cx, vod, .. } = &mut self.sessions;
@@ -271,8 +271,8 @@ impl Bench {
         let session = self.sessions.vod.players.session(key).unwrap();
         let stream = &session.streams[usize::from(stream_index)];
         let (track, SentPacket { seq, ts, frame }) = (stream.track_index, *packet);
-        let is_its = |sent: &&mut Sent| (sent.session, sent.track) == (key, track);
-        if let Some(begun) = self.room.sent.iter_mut().rev().find(is_its)
+        let is_of_stream = |sent: &&mut Sent| (sent.session, sent.track) == (key, track);
+        if let Some(begun) = self.room.sent.iter_mut().rev().find(is_of_stream)
             && begun.frame == frame
             && u32::from(begun.packets) < frame.packet_count
         {

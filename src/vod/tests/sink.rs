@@ -69,9 +69,9 @@ impl TitleFrames for FrameRecorder<SentPacket> {
 
 /// Fields that a client reads in a packet, and the packet's frame.
 fn sent_packet(header: &[u8; HEADER_BYTES], window: &PacketWindow, packet: &Packet) -> SentPacket {
-    let is_its =
+    let has_packet =
         |frame: &&Frame| window.packets(frame).as_ptr_range().contains(&(&raw const *packet));
-    let frame = *window.frames().iter().find(is_its).expect("a packet of the window");
+    let frame = *window.frames().iter().find(has_packet).expect("a packet of the window");
     assert_eq!(header[1] & 0x80 != 0, packet.marker);
     let seq = u16::from_be_bytes([header[2], header[3]]);
     let ts = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);

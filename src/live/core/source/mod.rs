@@ -421,7 +421,7 @@ impl Source {
         (ntp, ts): (u64, RtpTs),
         at: ArrivalTime,
     ) -> Result<(), SourceError> {
-        let is_its = self.is_report_of(track, ssrc, ts, at.now);
+        let is_same_stream = self.is_report_of(track, ssrc, ts, at.now);
         let entry = self.tracks.get_mut(usize::from(track)).and_then(Option::as_mut);
         let entry = entry.ok_or(SourceError::NoTrack)?;
         let held = entry.ssrc.ssrc();
@@ -432,7 +432,7 @@ impl Source {
         let checked = match held {
             _ if is_foreign => Err(SourceError::ForeignAddress),
             None => return Ok(()),
-            Some(_) if is_its => Ok(()),
+            Some(_) if is_same_stream => Ok(()),
             Some(_) => Err(SourceError::ForeignSsrc),
         };
         if let Err(error) = checked {
@@ -565,12 +565,12 @@ impl SourceTrack {
         self.sync_ts = None;
         self.datagrams.begin();
         let Some(EarlyReport { ssrc, ntp, ts, came }) = self.early.take() else { return };
-        let is_its = ssrc == sign.ssrc || {
+        let is_same_stream = ssrc == sign.ssrc || {
             let waited_ns = i64::try_from(at.now.since(came.now).as_nanos()).unwrap_or(i64::MAX);
             let now_ts = ts.offset_ticks(rescale(waited_ns, NS_PER_S, hz));
             ticks_between(now_ts, sign.ts).unsigned_abs() < hz.saturating_mul(EARLY_OFF_S)
         };
-        if is_its {
+        if is_same_stream {
             clock.handle_report(index, utc_ns_from_ntp(ntp), ts, came.utc_ns);
             reception.handle_sender_report(ntp, came.now);
         }

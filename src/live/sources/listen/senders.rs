@@ -52,7 +52,7 @@ impl SenderLatch {
 
     /// Whether a report is the sender's: reports come from another port of the same host.
     pub(crate) fn admits_report(&self, from: SocketAddr) -> bool {
-        let is_its = self.held.is_none_or(|(held, _)| Host::of(held) == Host::of(from));
-        is_its && self.may_send(from)
+        let is_same_host = self.held.is_none_or(|(held, _)| Host::of(held) == Host::of(from));
+        is_same_host && self.may_send(from)
     }
 }
