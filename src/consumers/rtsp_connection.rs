@@ -37,7 +37,7 @@ use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::{Target, UriError, parse_target};
-use crate::session::command::{Command, Executed, PUBLIC, Waiter, public};
+use crate::session::command::{Command, Executed, PUBLIC, ReplyTo, public};
 
 /// The consumer of an RTSP connection.
 #[derive(Debug)]
@@ -381,9 +381,9 @@ impl RtspConnection {
         if shard.0 >= cx.shard_count {
             return refuse(&request, Status::SessionNotFound);
         }
-        let waiter = Waiter { shard: cx.shard, entry: self.key };
+        let reply_to = ReplyTo { shard: cx.shard, entry: self.key };
         let (peer, local) = (self.peer, self.local.ip());
-        let command = Command { request, target, session, waiter, peer, local, title };
+        let command = Command { request, target, session, reply_to, peer, local, title };
         if shard != cx.shard {
             cx.forwards.push((shard, command));
             return Flow::Wait;

@@ -52,7 +52,7 @@ impl Sessions {
         let Self { cx, vod, live } = self;
         if command.request.method == Method::Options {
             // Answered whatever becomes of the session (client rule C2).
-            self.note_request(command.waiter.entry, command.session);
+            self.note_request(command.reply_to.entry, command.session);
             let response = command.response(Status::Ok);
             return Executed::Reply(response.header("Public", public(&command.target.path)));
         }

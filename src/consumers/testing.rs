@@ -26,7 +26,7 @@ use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
 use crate::session::action::{Action, TimerKey};
-use crate::session::command::{Command, Executed, Waiter};
+use crate::session::command::{Command, Executed, ReplyTo};
 use crate::session::cx::SessionConfig;
 
 /// The part of a rig that one room's tests have for themselves.
@@ -100,7 +100,7 @@ pub(crate) fn command(
         request: Request::new_for_test(method, uri, &headers, body.as_bytes()),
         target: parse_target(uri).unwrap(),
         session,
-        waiter: Waiter { shard: client.shard, entry: entry(client.connection) },
+        reply_to: ReplyTo { shard: client.shard, entry: entry(client.connection) },
         peer: client.peer,
         local: IpAddr::V4(Ipv4Addr::LOCALHOST),
         title: None,
@@ -166,7 +166,7 @@ impl<R: Room> Rig<R> {
 
     /// Executes a command, with another pair of sockets if it needs one.
     pub(crate) fn execute(&mut self, command: Command) {
-        let connection = command.waiter.entry.index;
+        let connection = command.reply_to.entry.index;
         match self.sessions.execute(command) {
             Executed::Reply(response) => self.answers.push((connection, response)),
             Executed::Later => {}
@@ -198,8 +198,8 @@ impl<R: Room> Rig<R> {
 
     fn record(&mut self, action: Action) {
         match action {
-            Action::Respond { waiter, response } => {
-                self.answers.push((waiter.entry.index, response));
+            Action::Respond { reply_to, response } => {
+                self.answers.push((reply_to.entry.index, response));
             }
             Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
             Action::Interleaved { channel, bytes, .. } => self.interleaved.push((channel, bytes)),

@@ -14,7 +14,7 @@ use crate::live::core::groups::{Group, MulticastSettings};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::Task;
 use crate::rtsp::response::Response;
-use crate::session::command::{Command, Waiter};
+use crate::session::command::{Command, ReplyTo};
 use crate::session::directory::{SessionKey, SessionRef};
 
 /// An action of the shard for a session.
@@ -25,7 +25,7 @@ pub enum Action {
     /// Sends the answer to a command.
     Respond {
         /// Connection that waits for the answer.
-        waiter: Waiter,
+        reply_to: ReplyTo,
         /// The answer.
         response: Response,
     },

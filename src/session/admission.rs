@@ -28,7 +28,7 @@ impl Cx {
 
     /// Whether one more session may be made on a command's connection.
     pub(crate) fn has_room_on_connection(&self, command: &Command) -> bool {
-        let made = self.directory.of_connection(command.waiter.entry).len();
+        let made = self.directory.of_connection(command.reply_to.entry).len();
         made < SESSIONS_PER_CONNECTION_MAX
     }
 
@@ -40,10 +40,10 @@ impl Cx {
         command: &Command,
         left: impl Fn(SessionRef) -> Option<K>,
     ) -> Vec<K> {
-        if command.waiter.shard != self.shard {
+        if command.reply_to.shard != self.shard {
             return Vec::new();
         }
-        let made = self.directory.of_connection(command.waiter.entry);
+        let made = self.directory.of_connection(command.reply_to.entry);
         made.iter().copied().filter_map(left).collect()
     }
 

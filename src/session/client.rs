@@ -42,9 +42,9 @@ pub struct Client {
 impl Client {
     /// The client of a session that a command makes.
     pub(crate) fn new(cx: &Cx, command: &Command, admitted: AddressPlace) -> Self {
-        let is_local = command.waiter.shard == cx.shard;
+        let is_local = command.reply_to.shard == cx.shard;
         Self {
-            connection: is_local.then_some(command.waiter.entry),
+            connection: is_local.then_some(command.reply_to.entry),
             user_agent: command.request.header("User-Agent").map(clip),
             _admitted: Some(admitted),
             ..Self::nobody(cx, command.peer)
@@ -69,7 +69,7 @@ impl Client {
     /// Whether a command comes by the connection that the session was made on. The shards use the
     /// same entry numbers, so the shard is compared, too.
     pub(crate) fn is_on_connection_of(&self, command: &Command) -> bool {
-        self.connection == Some(command.waiter.entry) && self.id.shard() == command.waiter.shard
+        self.connection == Some(command.reply_to.entry) && self.id.shard() == command.reply_to.shard
     }
 }
 

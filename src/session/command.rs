@@ -33,7 +33,7 @@ pub struct Command {
     /// The session in the `Session` header.
     pub session: Option<SessionId>,
     /// Connection that the answer goes to.
-    pub waiter: Waiter,
+    pub reply_to: ReplyTo,
     /// Remote address of the RTSP connection.
     pub peer: SocketAddr,
     /// Local address of the RTSP connection.
@@ -42,9 +42,9 @@ pub struct Command {
     pub title: Option<Arc<Title>>,
 }
 
-/// A connection that waits for the answer to a command.
+/// The connection that the answer to a command goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiter {
+pub struct ReplyTo {
     /// Shard of the connection.
     pub shard: ShardId,
     /// Entry of the connection on that shard.

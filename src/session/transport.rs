@@ -234,7 +234,7 @@ impl Cx {
                 Ok(Transport::Udp { pair, rtp, rtcp })
             }
             Asked::Tcp(channels) => {
-                let entry = command.waiter.entry;
+                let entry = command.reply_to.entry;
                 let channels = self.directory.free_channels(entry, channels);
                 let (channel, rtcp_channel) = channels.ok_or(NoPlace::Full)?;
                 if let Some(entry) = connection {

@@ -10,7 +10,7 @@ use crate::base::time::Mono;
 use crate::rtsp::reader::{Method, Request};
 use crate::rtsp::uri::parse_target;
 use crate::session::client::Client;
-use crate::session::command::Waiter;
+use crate::session::command::ReplyTo;
 use crate::session::cx::SessionConfig;
 use crate::session::directory::SESSIONS_PER_CONNECTION_MAX;
 
@@ -157,7 +157,7 @@ fn command(shard: u8) -> Command {
         request: Request::new_for_test(Method::Setup, uri, &[("CSeq", "7")], b""),
         target: parse_target(uri).unwrap(),
         session: None,
-        waiter: Waiter { shard: ShardId(shard), entry: ENTRY },
+        reply_to: ReplyTo { shard: ShardId(shard), entry: ENTRY },
         peer: address(40_000),
         local: IpAddr::V4(Ipv4Addr::LOCALHOST),
         title: None,
@@ -306,7 +306,7 @@ fn command_is_on_the_connection_of_a_client_on_its_shard_only() {
     assert!(client.is_on_connection_of(&command(0)));
     assert!(!client.is_on_connection_of(&command(1)), "a namesake of another shard");
     let mut other = command(0);
-    other.waiter.entry.index += 1;
+    other.reply_to.entry.index += 1;
     assert!(!client.is_on_connection_of(&other));
     let admitted = cx.admit_player(&command(1)).unwrap();
     assert_eq!(Client::new(&cx, &command(1), admitted).connection, None, "it is not here");

@@ -19,7 +19,7 @@ use crate::poll::consumer::Event;
 use crate::poll::task::{DescriptionFailure, ResolveFailure, Task, TaskOwner};
 use crate::rtsp::response::{Response, Status};
 use crate::session::action::Action;
-use crate::session::command::{Command, Executed, Waiter};
+use crate::session::command::{Command, Executed, ReplyTo};
 
 impl Shard {
     /// Submits a task to the workers. A task that the queue refuses fails for its owner.
@@ -87,7 +87,7 @@ impl Shard {
     fn act(&mut self, action: Action) {
         match action {
             Action::Submit(task) => self.submit(task),
-            Action::Respond { waiter, response } => self.respond(waiter, response),
+            Action::Respond { reply_to, response } => self.respond(reply_to, response),
             Action::Datagram { pair, to, bytes } => {
                 let Some(sockets) = self.net.pairs.get(pair) else { return };
                 if self.net.ring.send_datagram(sockets.rtcp, sockets.address_of(to), &bytes, NO_RUN)
@@ -139,9 +139,9 @@ impl Shard {
     }
 
     pub(super) fn execute(&mut self, command: Command) {
-        let waiter = command.waiter;
+        let reply_to = command.reply_to;
         match self.sessions.execute(command) {
-            Executed::Reply(response) => self.respond(waiter, response),
+            Executed::Reply(response) => self.respond(reply_to, response),
             Executed::Later => {}
             Executed::NeedsPair(command) => self.execute_with_new_pair(*command),
         }
@@ -150,27 +150,27 @@ impl Shard {
     /// Opens another pair for a client address that is in use on every pair, and executes the
     /// command again (reference 001).
     pub(super) fn execute_with_new_pair(&mut self, command: Command) {
-        let waiter = command.waiter;
+        let reply_to = command.reply_to;
         if !self.net.add_free_pair(&mut self.sessions) {
-            self.respond(waiter, command.response(Status::ServiceUnavailable));
+            self.respond(reply_to, command.response(Status::ServiceUnavailable));
             return;
         }
         match self.sessions.execute(command) {
-            Executed::Reply(response) => self.respond(waiter, response),
+            Executed::Reply(response) => self.respond(reply_to, response),
             Executed::Later => {}
             Executed::NeedsPair(command) => {
-                self.respond(waiter, command.response(Status::ServiceUnavailable));
+                self.respond(reply_to, command.response(Status::ServiceUnavailable));
             }
         }
     }
 
-    fn respond(&mut self, waiter: Waiter, response: Response) {
-        if waiter.shard == self.id {
-            self.dispatch(waiter.entry, Event::Answered(response));
+    fn respond(&mut self, reply_to: ReplyTo, response: Response) {
+        if reply_to.shard == self.id {
+            self.dispatch(reply_to.entry, Event::Answered(response));
             return;
         }
-        let message = Message::Answered { entry: waiter.entry, response: Box::new(response) };
-        let Some(inbox) = self.poller.inbox(waiter.shard) else { return };
+        let message = Message::Answered { entry: reply_to.entry, response: Box::new(response) };
+        let Some(inbox) = self.poller.inbox(reply_to.shard) else { return };
         if inbox.push(message).is_err() {
             // The connection gets no answer and is closed when it has been idle too long.
             self.cells.inbox_full.add(1);
@@ -183,7 +183,7 @@ impl Shard {
         self.cells.inbox_full.add(1);
         if let Message::Forwarded(command) = message {
             let response = command.response(Status::ServiceUnavailable).header("Retry-After", "1");
-            self.respond(command.waiter, response);
+            self.respond(command.reply_to, response);
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
 use crate::session::action::{Action, TimerKey};
-use crate::session::command::{Command, Waiter};
+use crate::session::command::{Command, ReplyTo};
 use crate::session::cx::SessionConfig;
 use crate::worker::TaskQueue;
 
@@ -373,10 +373,10 @@ fn panic_over_a_timer_of_any_kind_or_a_command_does_not_end_the_shard() {
             reader.handle_bytes(text);
             let Some(Input::Request(request)) = reader.poll() else { panic!("no request") };
             let target = parse_target(&request.uri).unwrap();
-            let waiter = Waiter { shard: ShardId(0), entry };
+            let reply_to = ReplyTo { shard: ShardId(0), entry };
             let (peer, local) = (bench.address, bench.address.ip());
             let (session, title) = (None, None);
-            let command = Command { request, target, session, waiter, peer, local, title };
+            let command = Command { request, target, session, reply_to, peer, local, title };
             bench.shard.sessions.cx.out.push(Action::Execute(Box::new(command)));
         }
         let panics = nth as u64 + 1;

@@ -25,7 +25,7 @@ use crate::media::window::WindowKind;
 use crate::rtsp::range::RangeHeader;
 use crate::session::action::TimerKey;
 use crate::session::client::Client;
-use crate::session::command::{Command, Waiter};
+use crate::session::command::{Command, ReplyTo};
 use crate::session::shown::ShownState;
 use crate::session::transport::Transport;
 use crate::vod::epoch::{Epoch, Rate};
@@ -98,7 +98,7 @@ pub enum State {
 #[derive(Debug)]
 pub struct Priming {
     /// Connection that gets the answer.
-    pub waiter: Waiter,
+    pub reply_to: ReplyTo,
     /// CSeq that the answer repeats.
     pub cseq: Option<u32>,
     /// Range header of the request; the answer has its unit.

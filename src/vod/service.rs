@@ -9,7 +9,7 @@
 //! What concerns one session alone is done by `Players`: SETUP, PAUSE, TEARDOWN, reports. PLAY, the
 //! pump and an exchange of feeds need windows too: they are methods of `Vod`.
 //!
-//! Invariant: a stream that waits for a window is among the window's waiters in `front`, or asks
+//! Invariant: a stream that waits for a window is among the window's waiters in `windows`, or asks
 //! again after `RETRY_AFTER_REFUSAL`. Bound: those of its parts.
 
 use std::sync::Arc;

@@ -95,11 +95,11 @@ impl Players {
         if let State::Priming(priming) = &session.state {
             let status = Status::SessionNotFound;
             let response = Response::new(status, priming.cseq);
-            cx.out.push(Action::Respond { waiter: priming.waiter, response });
+            cx.out.push(Action::Respond { reply_to: priming.reply_to, response });
         }
         for command in session.held.drain(..) {
             let response = command.response(Status::SessionNotFound);
-            cx.out.push(Action::Respond { waiter: command.waiter, response });
+            cx.out.push(Action::Respond { reply_to: command.reply_to, response });
         }
         Some(session)
     }

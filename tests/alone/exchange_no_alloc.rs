@@ -30,7 +30,7 @@ use headend::rtp::HEADER_BYTES;
 use headend::rtsp::request::{Method, Request};
 use headend::rtsp::uri::parse_target;
 use headend::session::action::{Action, TimerKey};
-use headend::session::command::{Command, Executed, Waiter};
+use headend::session::command::{Command, Executed, ReplyTo};
 use headend::session::cx::SessionConfig;
 use headend::session::directory::SessionRef;
 use headend::vod::exchange::NextFeed;
@@ -252,7 +252,7 @@ fn command(
         request: Request::new_for_test(method, uri, headers, b""),
         target: parse_target(uri).unwrap(),
         session,
-        waiter: Waiter { shard: ShardId(0), entry: EntryKey { index: 1, generation: 1 } },
+        reply_to: ReplyTo { shard: ShardId(0), entry: EntryKey { index: 1, generation: 1 } },
         peer: SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 40_000)),
         local: IpAddr::V4(Ipv4Addr::LOCALHOST),
         title: title.cloned(),

@@ -74,9 +74,9 @@ impl Readers {
                 cx.release_tuple(pair, rtp, rtcp);
             }
         }
-        if let ReaderState::Priming { waiter, cseq, .. } = reader.state {
+        if let ReaderState::Priming { reply_to, cseq, .. } = reader.state {
             let response = Response::new(Status::SessionNotFound, cseq);
-            cx.out.push(Action::Respond { waiter, response });
+            cx.out.push(Action::Respond { reply_to, response });
         }
     }
 

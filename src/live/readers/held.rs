@@ -48,8 +48,8 @@ impl HeldCommands {
         command.request.body = Vec::new();
         let name = self.serial;
         self.serial += 1;
-        if command.waiter.shard == shard {
-            self.by_connection.insert(command.waiter.entry, name);
+        if command.reply_to.shard == shard {
+            self.by_connection.insert(command.reply_to.entry, name);
         }
         *self.counts.entry(Arc::clone(path)).or_default() += 1;
         self.by_name.insert(name, (Arc::clone(path), command));
@@ -59,8 +59,8 @@ impl HeldCommands {
     /// Takes a held command out.
     pub(crate) fn take(&mut self, name: u64) -> Option<Command> {
         let (path, command) = self.by_name.remove(&name)?;
-        if self.by_connection.get(&command.waiter.entry) == Some(&name) {
-            self.by_connection.remove(&command.waiter.entry);
+        if self.by_connection.get(&command.reply_to.entry) == Some(&name) {
+            self.by_connection.remove(&command.reply_to.entry);
         }
         if let Some(count) = self.counts.get_mut(&path) {
             *count -= 1;

@@ -128,7 +128,7 @@ impl Readers {
         let Some(command) = self.held.take(waiter) else { return };
         cx.out.push(if is_refused {
             let response = command.response(Status::NotFound);
-            Action::Respond { waiter: command.waiter, response }
+            Action::Respond { reply_to: command.reply_to, response }
         } else {
             Action::Execute(Box::new(command))
         });

@@ -65,8 +65,8 @@ impl Readers {
             return command.refuse(Status::NotFound);
         };
         found.prepare(key, policy);
-        let (waiter, cseq) = (command.waiter, command.request.cseq);
-        self.set_reader_state(cx, index, ReaderState::Priming { waiter, cseq, since: now });
+        let (reply_to, cseq) = (command.reply_to, command.request.cseq);
+        self.set_reader_state(cx, index, ReaderState::Priming { reply_to, cseq, since: now });
         if !self.try_answer_play(cx, hub, index) {
             self.backlog.wait_for_start(&path, index);
             if hub.paths.path(&path).is_some_and(LivePath::lacks_sync) {
@@ -83,7 +83,7 @@ impl Readers {
         let now = cx.now;
         let Some(reader) = self.table.get_mut(index as usize) else { return true };
         let is_first = reader.streams.iter().all(|stream| stream.outgoing.ssrc().is_none());
-        let ReaderState::Priming { waiter, cseq, since } = reader.state else { return true };
+        let ReaderState::Priming { reply_to, cseq, since } = reader.state else { return true };
         let name = Arc::clone(&reader.path);
         let path = hub.paths.path_of(reader.key);
         // A reader that is leaving is paused: it is ended when its turn comes.
@@ -102,7 +102,7 @@ impl Readers {
             .header("Session", reader.client.id.to_string())
             .header("Range", Range::FROM_NOW.to_string())
             .header("RTP-Info", entries.join(","));
-        cx.out.push(Action::Respond { waiter, response });
+        cx.out.push(Action::Respond { reply_to, response });
         self.set_reader_state(cx, index, ReaderState::Playing);
         self.backlog.forget_start(&name, index);
         if let Some(reader) = self.table.get(index as usize).filter(|_| is_first) {

@@ -23,7 +23,7 @@ use crate::live::hub::Hub;
 use crate::live::multicast::member::Delivery;
 use crate::live::readers::log::SkipsTold;
 use crate::session::client::Client;
-use crate::session::command::Waiter;
+use crate::session::command::ReplyTo;
 use crate::session::cx::Cx;
 use crate::session::info::{SessionInfo, StreamInfo};
 use crate::session::outgoing::Outgoing;
@@ -67,7 +67,7 @@ pub struct LiveStream {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ReaderState {
     Ready,
-    Priming { waiter: Waiter, cseq: Option<u32>, since: Mono },
+    Priming { reply_to: ReplyTo, cseq: Option<u32>, since: Mono },
     Playing,
     Paused,
 }

@@ -45,8 +45,8 @@ impl Sources {
             }
             SessionRef::Reader(_) | SessionRef::Title(_) => None,
         };
-        let is_ours = command.waiter.shard == cx.shard;
-        let entry = command.waiter.entry;
+        let is_ours = command.reply_to.shard == cx.shard;
+        let entry = command.reply_to.entry;
         let sessions = if is_ours { cx.directory.of_connection(entry) } else { &[] };
         sessions.iter().find_map(number_of)
     }
@@ -89,9 +89,9 @@ impl Sources {
             user_agent: command.request.header("User-Agent").map(clip),
             _admitted,
         };
-        let (waiter, peer) = (Some((command.waiter, command.request.cseq)), command.peer);
-        let connection = Some(command.waiter.entry);
-        let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
+        let (reply_to, peer) = (Some((command.reply_to, command.request.cseq)), command.peer);
+        let connection = Some(command.reply_to.entry);
+        let claimant = Claimant { way, reply_to, sdp, origin, description, connection, peer };
         self.publishers.claim(cx, hub, number, &path, claimant);
         Executed::Later
     }
@@ -116,7 +116,7 @@ impl Sources {
         command: &Command,
         path: &Arc<str>,
     ) {
-        for session in cx.directory.of_connection(command.waiter.entry).to_vec() {
+        for session in cx.directory.of_connection(command.reply_to.entry).to_vec() {
             let SessionRef::Publisher(number) = session else { continue };
             let publisher = self.publishers.get(&number);
             if publisher.is_some_and(|publisher| publisher.source.path() == path) {
@@ -140,19 +140,20 @@ impl Sources {
                     hub.request(path, OwnerRequest::Release { generation });
                     return;
                 };
-                let PublisherState::Claiming(waiter) = publisher.state else { return };
+                let PublisherState::Claiming(reply_to) = publisher.state else { return };
                 publisher.state = PublisherState::Announced(generation);
-                let Some((waiter, cseq)) = waiter else {
+                let Some((reply_to, cseq)) = reply_to else {
                     self.go_on_fetching(cx, hub, number);
                     return;
                 };
                 tracing::debug!(peer = %publisher.peer, %path, "a publisher has announced a path");
-                cx.out.push(Action::Respond { waiter, response: Response::new(Status::Ok, cseq) });
+                cx.out
+                    .push(Action::Respond { reply_to, response: Response::new(Status::Ok, cseq) });
             }
             Notification::Refused { number, why } => {
                 let Some(publisher) = self.publishers.get(&number) else { return };
-                let PublisherState::Claiming(waiter) = publisher.state else { return };
-                let Some((waiter, cseq)) = waiter else {
+                let PublisherState::Claiming(reply_to) = publisher.state else { return };
+                let Some((reply_to, cseq)) = reply_to else {
                     tracing::warn!(code = "HE-W302", %path, %why, "source rejected: {why}");
                     self.fetch_refused(cx, hub, number, why);
                     return;
@@ -166,7 +167,7 @@ impl Sources {
                     | RefusedError::NoSource
                     | RefusedError::SourceSilent => Status::Forbidden,
                 };
-                cx.out.push(Action::Respond { waiter, response: Response::new(status, cseq) });
+                cx.out.push(Action::Respond { reply_to, response: Response::new(status, cseq) });
                 self.forget_publisher(cx, hub, number);
             }
             Notification::Evicted { number, is_overridden } => {
@@ -202,13 +203,15 @@ impl Sources {
         number: u32,
     ) -> bool {
         let Some(publisher) = self.publishers.get(&number) else { return false };
-        let PublisherState::Claiming(Some((waiter, cseq))) = publisher.state else { return false };
+        let PublisherState::Claiming(Some((reply_to, cseq))) = publisher.state else {
+            return false;
+        };
         tracing::warn!(
             code = "HE-W303", peer = %publisher.peer, path = %publisher.source.path(),
             "ANNOUNCE refused: the shard that owns the path does not answer"
         );
         let response = Response::new(Status::ServiceUnavailable, cseq).header("Retry-After", "1");
-        cx.out.push(Action::Respond { waiter, response });
+        cx.out.push(Action::Respond { reply_to, response });
         self.forget_publisher(cx, hub, number);
         true
     }
@@ -239,7 +242,7 @@ impl Sources {
             mode: Mode::Record,
             peer: command.peer.ip(),
             first: publisher.tracks.iter().find_map(|track| track.transport),
-            is_own_connection: publisher.connection == Some(command.waiter.entry),
+            is_own_connection: publisher.connection == Some(command.reply_to.entry),
             serves_unicast: true,
             serves_group: false,
         };

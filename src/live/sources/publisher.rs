@@ -45,7 +45,7 @@ use crate::live::sources::announced::{Origin, PublisherTrack};
 use crate::poll::poll_table::EntryKey;
 use crate::rtp::RtpView;
 use crate::sdp::session::SessionSdp;
-use crate::session::command::Waiter;
+use crate::session::command::ReplyTo;
 use crate::session::transport::Transport;
 
 /// A source that feeds a path, or claims one: see the module.
@@ -88,7 +88,7 @@ pub struct Publisher {
 #[derive(Debug)]
 pub(crate) enum PublisherState {
     /// The owner has not answered the claim. The ANNOUNCE that waits for the answer, if any.
-    Claiming(Option<(Waiter, Option<u32>)>),
+    Claiming(Option<(ReplyTo, Option<u32>)>),
     /// The owner has granted the path.
     Announced(Generation),
     /// Packets are accepted.
@@ -112,7 +112,7 @@ pub(crate) enum Way {
 pub(crate) struct Claimant {
     pub(crate) way: Way,
     /// The ANNOUNCE that waits for the answer.
-    pub(crate) waiter: Option<(Waiter, Option<u32>)>,
+    pub(crate) reply_to: Option<(ReplyTo, Option<u32>)>,
     pub(crate) sdp: SessionSdp,
     pub(crate) origin: Origin,
     /// Description for readers.

@@ -90,7 +90,7 @@ impl Publishers {
         path: &Arc<str>,
         claimant: Claimant,
     ) {
-        let Claimant { way, waiter, sdp, origin, description, connection, peer } = claimant;
+        let Claimant { way, reply_to, sdp, origin, description, connection, peer } = claimant;
         let mut rng = rand::rng();
         let (now, own_ssrc) = (cx.now, Ssrc(rng.next_u32()));
         let (of_source, described) = (Arc::clone(path), Arc::clone(&description));
@@ -106,7 +106,7 @@ impl Publishers {
         let publisher = Publisher {
             way,
             source,
-            state: PublisherState::Claiming(waiter),
+            state: PublisherState::Claiming(reply_to),
             tracks: sdp.medias().iter().map(PublisherTrack::new).collect(),
             sdp,
             origin,

@@ -59,8 +59,8 @@ impl Net {
                 live.settle_live(cx);
                 for action in std::mem::take(&mut self.shards[at].cx.out) {
                     match action {
-                        Action::Respond { waiter, response } => {
-                            self.answers.push((at, waiter.entry.index, response));
+                        Action::Respond { reply_to, response } => {
+                            self.answers.push((at, reply_to.entry.index, response));
                         }
                         Action::Execute(command) => self.execute(at, *command),
                         _ => {}
@@ -84,7 +84,7 @@ impl Net {
     }
 
     fn execute(&mut self, at: usize, command: Command) {
-        let entry = command.waiter.entry.index;
+        let entry = command.reply_to.entry.index;
         match self.shards[at].execute(command) {
             Executed::Reply(response) => self.answers.push((at, entry, response)),
             Executed::Later => {}

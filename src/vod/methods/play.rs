@@ -156,7 +156,7 @@ impl Vod {
             }
         }
         let priming = Priming {
-            waiter: command.waiter,
+            reply_to: command.reply_to,
             cseq: command.request.cseq,
             asked: asked.range,
             npt,
@@ -186,7 +186,7 @@ impl Vod {
             return;
         }
         let (scale, speed) = (priming.scale, priming.speed);
-        let (waiter, cseq, echo) = (priming.waiter, priming.cseq, priming.echo);
+        let (reply_to, cseq, echo) = (priming.reply_to, priming.cseq, priming.echo);
         let (asked, npt, mut anchors) = (priming.asked, priming.npt, priming.anchors.clone());
         session.end = priming.end;
         let npt = first_npt(session, npt, &mut anchors);
@@ -204,7 +204,7 @@ impl Vod {
         let response =
             Response::new(Status::Ok, cseq).header("Session", session.client.id.to_string());
         let response = play_answer(response, session, asked.as_ref(), echo);
-        cx.out.push(Action::Respond { waiter, response });
+        cx.out.push(Action::Respond { reply_to, response });
         self.players.release_held(cx, key);
     }
 
@@ -282,12 +282,12 @@ impl Vod {
         // The gauge counts `Playing` as it counts `Priming`; the old state comes back right after.
         let taken = std::mem::replace(&mut session.state, State::Playing);
         let State::Priming(priming) = taken else { return };
-        let waiter = priming.waiter;
+        let reply_to = priming.reply_to;
         let mut response = Response::new(status, priming.cseq);
         if let Some(seconds) = retry_after {
             response = response.header("Retry-After", seconds);
         }
-        cx.out.push(Action::Respond { waiter, response });
+        cx.out.push(Action::Respond { reply_to, response });
         self.players.set_state(cx, key, priming.before);
     }
 }

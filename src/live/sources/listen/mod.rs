@@ -415,8 +415,8 @@ fn claimant(
     description: Arc<Description>,
 ) -> Claimant {
     let (origin, way) = (input_origin(cx, number), Way::Input);
-    let (waiter, connection) = (None, None);
-    Claimant { way, waiter, sdp, origin, description, connection, peer }
+    let (reply_to, connection) = (None, None);
+    Claimant { way, reply_to, sdp, origin, description, connection, peer }
 }
 
 /// The origin of an input's descriptions: later descriptions have a later version.

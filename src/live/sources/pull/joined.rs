@@ -323,8 +323,8 @@ impl Pulls {
             }
         };
         let (connection, peer) = (pull.connection, pull.peer);
-        let (way, waiter) = (Way::Pulled, None);
-        let claimant = Claimant { way, waiter, sdp, origin, description, connection, peer };
+        let (way, reply_to) = (Way::Pulled, None);
+        let claimant = Claimant { way, reply_to, sdp, origin, description, connection, peer };
         publishers.claim(cx, hub, number, &path, claimant);
     }
 
