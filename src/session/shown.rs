@@ -1,14 +1,14 @@
-//! What the outside is told of where a player stands: the same three words for titles and for live
-//! paths, in the API and as labels of the sessions gauge.
+//! State of a player for operators: three words, the same for titles and for live paths, in the API
+//! and as labels of the sessions gauge.
 //!
 //! ```text
 //!  vod: State         Ready  Priming Playing  Paused Ended
 //!  live: ReaderState  Ready  Priming Playing  Paused
 //!                     ready  playing          paused
 //! ```
-//! Invariant: a player is counted in one cell of the gauge from its entry until it ends. What it is
-//! shown as and what it is counted as are the same.
-//! Publishers are not counted there; the API has words of their own for them.
+//! Invariant: a player is counted in one cell of the gauge from its entry until its end, in the
+//! cell of its shown state. Publishers are not counted in the gauge; the API has other words for
+//! them.
 
 use crate::metrics::cells::SESSION_STATES;
 use crate::session::cx::Cx;
@@ -19,9 +19,9 @@ use crate::session::cx::Cx;
 pub enum ShownState {
     /// Set up, nothing played yet.
     Ready = 0,
-    /// It is sent packets, or waits for the first ones.
+    /// Packets are sent, or the first ones are awaited.
     Playing = 1,
-    /// It has played, and is sent nothing now.
+    /// Paused, or played to the end.
     Paused = 2,
 }
 

@@ -59,7 +59,7 @@ pub enum Transport {
     },
 }
 
-/// What a session's next stream can be served by.
+/// Transports that the next stream of a session can have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Situation {
     /// `Play` for packets to the client, `Record` for packets of the client.
@@ -81,7 +81,7 @@ pub(crate) struct Situation {
 pub(crate) struct Chosen {
     /// `Avp` or `Avpf`, as asked for: the answer repeats it.
     pub profile: Profile,
-    /// As in the situation.
+    /// Direction of the packets.
     pub mode: Mode,
     /// Parameters as asked for.
     pub asked: Asked,
@@ -98,7 +98,7 @@ pub(crate) enum Asked {
     Group,
 }
 
-/// Whose packets or reports come from a client's address.
+/// Stream of the packets or reports from a client's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// A stream of a player, by its index: reports.
@@ -132,7 +132,7 @@ pub(crate) fn choose(header: Option<&str>, situation: &Situation) -> Result<Chos
 }
 
 impl Situation {
-    /// What an offer asks for; `None` if it is not served.
+    /// The requested transport of an offer; `None` if it cannot be served.
     fn asked(&self, offer: &TransportOffer) -> Option<Asked> {
         // Publishers often leave `mode` out.
         let is_direction = self.mode == Mode::Record || offer.mode == Mode::Play;

@@ -33,7 +33,7 @@ use crate::poll::poller::Poller;
 use crate::session::cx::SessionConfig;
 use crate::worker::TaskQueue;
 
-/// What a shard is made of.
+/// Configuration and handles that a shard is built from.
 #[derive(Debug)]
 pub struct ShardConfig {
     /// Place in the list of shards.

@@ -159,7 +159,7 @@ impl Entries {
         }
     }
 
-    /// There are TCP connections.
+    /// Whether there are TCP connections.
     pub(super) fn has_connections(&self) -> bool {
         self.links.iter().flatten().any(|link| link.is_stream)
     }

@@ -1,4 +1,4 @@
-//! What a shard has of the network: the ring, rows with descriptors, sockets, runs in flight.
+//! The network of a shard: the ring, rows with descriptors, sockets, runs in flight.
 //!
 //! ```text
 //!  sessions --Action, packets--> Network --> ring --results--> counted, or a stream is told
@@ -6,8 +6,8 @@
 //!                                   |- pairs, inputs, groups    sockets by what they are for
 //!                                   `- runs                     owners of the runs in flight
 //! ```
-//! Methods here open and close sockets. `send` has the methods that send from them. What hands an
-//! event to a consumer, or ends a connection, is a method of `Shard`.
+//! Methods here open and close sockets; methods in `send` send from them. Methods of `Shard` hand
+//! events to consumers and end connections.
 //!
 //! Invariant: a descriptor has a slot of the ring and a row in `entries`, or neither; a socket of
 //! `pairs`, `inputs` or `groups` has both. Bounds: rows of the PollTable, slots of the ring.

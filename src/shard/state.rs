@@ -1,4 +1,4 @@
-//! What a shard consists of.
+//! The parts of a shard.
 //!
 //! ```text
 //!  Shard --- net: ring, sockets, runs in flight    (`network`)
@@ -6,7 +6,7 @@
 //!        |-- inbox, queue, poller: other threads
 //!        `-- arrivals, questions, timers: work that waits for its share of a turn
 //! ```
-//! Its methods stand in the files of what they do; `mod.rs` has the list.
+//! The methods of `Shard` are in the files of their purpose; `mod.rs` has the list.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

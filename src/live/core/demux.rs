@@ -98,8 +98,7 @@ impl Demux {
         Ok(())
     }
 
-    /// As [`Self::expect`] for both sockets of a pair, RTP and RTCP: either both addresses are
-    /// expected or neither.
+    /// Expects packets at both sockets of a pair, RTP and RTCP; on an error at neither.
     ///
     /// # Errors
     /// As [`Self::expect`].

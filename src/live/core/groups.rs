@@ -81,9 +81,9 @@ pub enum MulticastError {
 /// A path's group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Group {
-    /// Its address.
+    /// Multicast address.
     pub address: Ipv4Addr,
-    /// RTP port of its first track; RTCP is one above, the next track two above.
+    /// RTP port of the first track; RTCP is one above, the next track two above.
     pub first_port: u16,
     /// Number of routers that packets may rebase (TTL).
     pub ttl: u8,

@@ -117,7 +117,7 @@ pub enum OwnerRequest {
         /// The new description.
         description: Arc<Description>,
     },
-    /// As far as its shard knows, a publisher still holds the path: sent every `RENEW_INTERVAL`.
+    /// Renews the claim of a publisher, every `RENEW_INTERVAL`.
     Hold {
         /// The source.
         source: SourceRef,
@@ -126,7 +126,7 @@ pub enum OwnerRequest {
         /// The present description.
         description: Arc<Description>,
     },
-    /// As far as it knows, a shard still listens to the path: sent every `RENEW_INTERVAL`.
+    /// Renews the subscription of a shard, every `RENEW_INTERVAL`.
     Listen {
         /// The shard.
         shard: ShardId,

@@ -127,7 +127,7 @@ pub struct DueRun<'a> {
     pub due: Mono,
 }
 
-/// What a sender report of a reader's stream says (RFC 3550 s6.4.1).
+/// Figures of a sender report on a reader's stream (RFC 3550 s6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamReport {
     /// RTP time of the moment that `report` was asked for.

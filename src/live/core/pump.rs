@@ -344,7 +344,7 @@ fn build_run<'a, S: BatchSink>(
     (run.packet_count() > 0).then_some(run)
 }
 
-/// As `LivePath::touch_next`, of what is read of owners here.
+/// Prefetches the owners of the next readers, as `LivePath::touch_next` does the readers.
 fn touch_next<R: Owners>(path: &LivePath, owners: &R, round: Round) {
     let mut names = [0; TOUCHED_MAX];
     let count = path.touch_next(round == Round::Behind, &mut names);

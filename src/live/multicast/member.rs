@@ -56,9 +56,8 @@ use crate::session::cx::Cx;
 use crate::session::outgoing::Numbers;
 use crate::session::transport::Transport;
 
-/// Whose packets a reader of a path gets. The protocol under them is `base::carrier::Carrier`, the
-/// addresses are `session::transport::Transport`: a sender to a group has UDP and a transport, and
-/// is no session.
+/// Delivery of a path to a reader. The protocol is `base::carrier::Carrier`, the addresses are
+/// `session::transport::Transport`: a multicast sender has both, although it is no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delivery {
     /// The reader gets a stream of its own.

@@ -1,7 +1,6 @@
 //! The sessions of a shard that read live paths, and the multicast senders.
 //!
-//! What a session that is sent packets of its own, by UDP or TCP, does with a command (RFC 2326
-//! A.2):
+//! Commands of a session with UDP or TCP transport in each state (RFC 2326 A.2):
 //!
 //! | method | Ready | Priming | Playing | Paused |
 //! |---|---|---|---|---|

@@ -33,7 +33,7 @@ use crate::session::transport::Transport;
 /// A session that reads a live path: see the module.
 #[derive(Debug)]
 pub struct LiveReader {
-    /// Who reads; nobody for a multicast sender.
+    /// Client of the session; `Client::nobody` for a multicast sender.
     pub client: Client,
     /// Name of the path.
     pub path: Arc<str>,

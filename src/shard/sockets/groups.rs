@@ -48,7 +48,7 @@ pub fn source_of(settings: &MulticastSettings) -> Option<Ipv4Addr> {
 /// Opens a pair of sockets that send to groups.
 ///
 /// # Errors
-/// There are no free ports, or the interface is not ours.
+/// No ports are free, or the interface is not one of this host.
 pub fn group_pair(settings: &MulticastSettings) -> io::Result<UdpPair> {
     let pair = udp_pair(IpAddr::V4(Ipv4Addr::UNSPECIFIED), None)?;
     for fd in [&pair.rtp, &pair.rtcp] {
@@ -80,7 +80,7 @@ impl GroupSockets {
     /// Opens the RTCP socket of each track of a path's group, in place of those that are open.
     ///
     /// # Errors
-    /// One of them cannot be opened; those of the tracks before it are open.
+    /// A socket cannot be opened; the sockets of earlier tracks are open.
     pub(in crate::shard) fn open(
         &mut self,
         ring: &mut Ring,

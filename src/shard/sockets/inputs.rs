@@ -38,9 +38,9 @@ pub(in crate::shard) enum InputError {
     /// The host has no such interface.
     #[error("there is no interface {name} ({source})")]
     NoInterface {
-        /// As configured.
+        /// Name in the configuration.
         name: String,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// The address is taken by another program, or not of this host.
@@ -48,7 +48,7 @@ pub(in crate::shard) enum InputError {
     Bind {
         /// Address of the socket.
         to: SocketAddr,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// There is no route to the group, or the socket has joined too many groups.
@@ -56,7 +56,7 @@ pub(in crate::shard) enum InputError {
     Join {
         /// Address of the group.
         group: IpAddr,
-        /// What the kernel said.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// The PollTable or the ring is full.

@@ -76,7 +76,7 @@ pub fn stream_to(address: SocketAddr) -> io::Result<OwnedFd> {
 /// client keeps closed, which is how some players pause (`consumers::taking`).
 ///
 /// # Errors
-/// What `setsockopt` reports; the connection is dead then, as a rule.
+/// Errors of `setsockopt`; as a rule the connection is dead then.
 pub fn set_stream_options(fd: impl AsFd) -> io::Result<()> {
     let fd = fd.as_fd();
     // Answers and whole frames are sent at once; the kernel has nothing to wait for.
@@ -93,7 +93,7 @@ pub fn set_stream_options(fd: impl AsFd) -> io::Result<()> {
 /// datagram that is too large fails with `EMSGSIZE`.
 ///
 /// # Errors
-/// What `setsockopt` reports.
+/// Errors of `setsockopt`.
 pub fn set_fragmentation(fd: impl AsFd, family: Family, is_allowed: bool) -> io::Result<()> {
     let fd = fd.as_fd();
     if family == Family::V6 {
@@ -116,7 +116,7 @@ pub fn peer_addr(fd: impl AsFd) -> io::Result<SocketAddr> {
 /// Address to which a socket is bound. For a connection: the address that the client has used.
 ///
 /// # Errors
-/// What `getsockname` reports.
+/// Errors of `getsockname`.
 pub fn local_addr(fd: impl AsFd) -> io::Result<SocketAddr> {
     as_ip(&SockRef::from(&fd).local_addr()?)
 }

@@ -36,10 +36,10 @@ pub(in crate::shard) struct Pair {
     fragments_since: Option<Mono>,
 }
 
-/// What becomes of a packet that is larger than its route takes whole.
+/// Handling of a packet that is larger than the MTU of its route.
 #[derive(Debug)]
 pub(in crate::shard) enum Fragmentation {
-    /// From now on packets of the pair may be fragmented: the packet can be sent again.
+    /// Packets of the pair may be fragmented from now on: the packet can be sent again.
     Allowed,
     /// Fragments were allowed in this turn: the packet may have been sent before that.
     AllowedNow,

@@ -194,7 +194,7 @@ mod tests {
         bytes
     }
 
-    /// What the last of some datagrams of one sender leads to; those before it to nothing.
+    /// Result of the last of some datagrams of one sender; the others have no result.
     fn last(datagrams: &[Vec<u8>]) -> Option<Result<Found, SniffError>> {
         let mut sniffer = Sniffer::default();
         let (last, first) = datagrams.split_last().unwrap();
