@@ -6,7 +6,7 @@
 //!                     | 400 461            | 453, or another pair first
 //! ```
 //! A player of a title, a reader of a live path and its publisher are set up by these steps. What
-//! differs between them is in [`Situation`]; tracks and states are the business of each.
+//! differs between them is in `Situation`; tracks and states are the business of each.
 //!
 //! Invariants: one answer has one transport, the first one of the client's list that is served
 //! (client rules C1, C20). All streams of a session have the same lower transport: the clock or the

@@ -16,7 +16,7 @@
 //!   and [`liveness`]
 //! - [`registry`]: the owners of paths; [`message`]: messages between shards
 //! - [`paths`]: the paths that a shard listens to; [`path`]: one path; with [`reader`] (the
-//!   position of each reader), [`start`] (where and how fast a reader begins), [`switch`] (sequence
+//!   position of each reader), [`start`] (where and how fast a reader begins), [`rewrite`] (sequence
 //!   numbers and time across a break), [`retransmit`], and [`refresh`] (requests for key frames,
 //!   new parameter sets)
 //! - [`pump`]: plans the sends of a turn and takes in their results

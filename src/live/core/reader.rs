@@ -9,7 +9,7 @@
 //! caller: this room knows no sessions and no requests.
 //! The cursor is the queue: a place in the ring, nothing for each packet. A stream waits for a key
 //! frame if its decoder needs one. Where the source changes, numbers and time are rewritten
-//! (`switch`).
+//! (`rewrite`).
 //!
 //! Invariants: a run is taken once, or put back with everything that taking the run changed; the
 //! place of a stream moves back only when a run is put back; all streams of a reader skip together.
