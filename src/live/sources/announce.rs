@@ -242,7 +242,8 @@ impl Sources {
             mode: Mode::Record,
             peer: command.peer.ip(),
             first: publisher.tracks.iter().find_map(|track| track.transport),
-            is_own_connection: publisher.connection == Some(command.reply_to.entry),
+            is_own_connection: command.reply_to.shard == cx.shard
+                && publisher.connection == Some(command.reply_to.entry),
             serves_unicast: true,
             serves_group: false,
         };

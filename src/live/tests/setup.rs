@@ -1,6 +1,8 @@
 //! SETUP of readers and publishers: the transport that each gets, and readers that are replaced.
 
 use super::*;
+use crate::consumers::testing::Client;
+use crate::live::sources::publisher::Publisher;
 
 const TRACK: &str = "rtsp://h/live/a/trackID=0";
 const MEDIA: &str = "rtsp://h/live/a/streamid=0";
@@ -66,6 +68,22 @@ fn transport_decides_the_status_of_a_publishers_setup() {
         let answer = bench.request(from, Method::Setup, MEDIA, None, (&headers, "")).unwrap();
         assert_eq!(answer.status().code(), status, "{transport}");
     }
+}
+
+#[test]
+fn publisher_is_interleaved_with_its_own_connection_only() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.announce(PUBLISHER, host(1, 40_000)), 200);
+    let id = bench.sessions.live.sources.publishers.values().find_map(Publisher::id);
+    let status = |bench: &mut Bench, shard, connection| {
+        let from = Client { shard: ShardId(shard), connection, peer: host(1, 40_000) };
+        let headers: (&[_], _) = (&[("Transport", TCP)], "");
+        bench.send(from, Method::Setup, MEDIA, id, headers).unwrap().status().code()
+    };
+    assert_eq!(status(&mut bench, 0, PUBLISHER + 1), 461);
+    // A connection of another shard has the same entry there.
+    assert_eq!(status(&mut bench, 1, PUBLISHER), 461);
+    assert_eq!(status(&mut bench, 0, PUBLISHER), 200);
 }
 
 #[test]
