@@ -11,16 +11,11 @@
 
 pub use crate::base::carrier::Lower;
 
-pub use super::transport_answer::{write_tcp_transport, write_udp_transport};
-
 /// One transport specification, in the order of the client's preference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportOffer {
     /// Under RTP.
     pub protocol: Lower,
-    /// The specification is RTP/AVP (not AVPF, SAVP or another protocol) and has no mode that we
-    /// do not know.
-    pub profile_ok: bool,
     /// What exactly it is. For `Other` the fields below mean nothing.
     pub profile: Profile,
     /// `mode` is one that we do not know.
@@ -145,7 +140,6 @@ fn parse_offer(spec: &str, index: usize) -> Result<TransportOffer, TransportErro
     let (profile, protocol) = parse_protocol(parts.next().unwrap_or_default());
     let mut offer = TransportOffer {
         protocol,
-        profile_ok: profile == Profile::Avp,
         profile,
         mode_unknown: false,
         multicast: false,
@@ -182,10 +176,7 @@ fn parse_offer(spec: &str, index: usize) -> Result<TransportOffer, TransportErro
             }
             "mode" => match parse_mode(value) {
                 Some(mode) => offer.mode = mode,
-                None => {
-                    offer.mode_unknown = true;
-                    offer.profile_ok = false;
-                }
+                None => offer.mode_unknown = true,
             },
             "port" => offer.port = parse_pair(value, u16::MAX).filter(|(rtp, _)| *rtp > 0),
             "ttl" => offer.ttl = value.parse().ok(),

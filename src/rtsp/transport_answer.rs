@@ -186,26 +186,6 @@ impl TransportReply {
     }
 }
 
-/// The answer for UDP to a player. `source` is where the packets come from, when that is not the
-/// address that the client speaks RTSP to.
-#[must_use]
-pub fn write_udp_transport(
-    client: (u16, u16),
-    server: (u16, u16),
-    ssrc: u32,
-    source: Option<IpAddr>,
-) -> String {
-    let parameters = TransportParameters::Unicast { client, server: Some(server), source };
-    TransportReply { profile: Profile::Avp, parameters, ssrc: Some(ssrc), mode: Mode::Play }.write()
-}
-
-/// The answer for TCP to a player.
-#[must_use]
-pub fn write_tcp_transport(channels: (u8, u8), ssrc: u32) -> String {
-    let parameters = TransportParameters::Interleaved { channels };
-    TransportReply { profile: Profile::Avp, parameters, ssrc: Some(ssrc), mode: Mode::Play }.write()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rtsp::transport_answer::{write_tcp_transport, write_udp_transport};
+use crate::rtsp::transport_answer::{TransportParameters, TransportReply};
 
 fn one(text: &str) -> TransportOffer {
     let offers = parse_transport(text).unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -11,12 +11,17 @@ fn one(text: &str) -> TransportOffer {
     offer.clone()
 }
 
+/// What a player is answered.
+fn answer(parameters: TransportParameters, ssrc: u32) -> String {
+    TransportReply { profile: Profile::Avp, parameters, ssrc: Some(ssrc), mode: Mode::Play }.write()
+}
+
 #[test]
 fn offers_of_known_players_are_read() {
     // FFmpeg, VLC, GStreamer, in this order.
     let udp = one("RTP/AVP/UDP;unicast;client_port=5000-5001");
     assert_eq!((udp.protocol, udp.client_port), (Lower::Udp, Some((5_000, 5_001))));
-    assert!(udp.profile_ok && !udp.multicast);
+    assert!(udp.check(false).is_ok() && !udp.multicast);
     let tcp = one("RTP/AVP/TCP;unicast;interleaved=2-3");
     assert_eq!((tcp.protocol, tcp.interleaved), (Lower::Tcp, Some((2, 3))));
     let offers = parse_transport(
@@ -31,7 +36,7 @@ fn offers_of_known_players_are_read() {
 fn missing_unicast_and_missing_channels_are_tolerated() {
     assert!(!one("RTP/AVP;client_port=5000-5001").multicast);
     let tcp = one("rtp/avp/tcp");
-    assert_eq!((tcp.protocol, tcp.profile_ok, tcp.interleaved), (Lower::Tcp, true, None));
+    assert_eq!((tcp.protocol, tcp.check(false), tcp.interleaved), (Lower::Tcp, Ok(()), None));
 }
 
 #[test]
@@ -44,7 +49,7 @@ fn single_port_or_channel_stands_for_a_pair() {
 fn unsupported_specifications_stay_in_their_place() {
     let text = "RAW/RAW/UDP;client_port=x,RTP/AVPF;unicast,RTP/SAVP, ,RTP/AVP;mode=fly,RTP/AVP";
     let marks: Vec<bool> =
-        parse_transport(text).unwrap().iter().map(|offer| offer.profile_ok).collect();
+        parse_transport(text).unwrap().iter().map(|offer| offer.check(false).is_ok()).collect();
     assert_eq!(marks, [false, false, false, false, true]);
 }
 
@@ -87,7 +92,7 @@ fn what_is_not_carried_says_why() {
         ("RTP/AVP;mode=dance", NotCarried::Mode),
     ] {
         let offer = one(text);
-        assert_eq!((offer.check(true), offer.profile_ok), (Err(why), false), "{text}");
+        assert_eq!((offer.check(true), offer.check(false)), (Err(why), Err(why)), "{text}");
     }
 }
 
@@ -130,18 +135,21 @@ fn unreadable_ports_and_channels_are_an_error() {
 
 #[test]
 fn answers_name_ports_channels_and_eight_digits_of_ssrc() {
-    let source = Some("2001:db8::1".parse().unwrap());
+    let unicast = |source| {
+        let (client, server) = ((5_000, 5_001), Some((8_000, 8_001)));
+        TransportParameters::Unicast { client, server, source }
+    };
     assert_eq!(
-        write_udp_transport((5_000, 5_001), (8_000, 8_001), 0xbeef, None),
+        answer(unicast(None), 0xbeef),
         "RTP/AVP;unicast;client_port=5000-5001;server_port=8000-8001;ssrc=0000BEEF"
     );
     assert_eq!(
-        write_udp_transport((5_000, 5_001), (8_000, 8_001), 1, source),
+        answer(unicast(Some("2001:db8::1".parse().unwrap())), 1),
         "RTP/AVP;unicast;client_port=5000-5001;server_port=8000-8001;source=2001:db8::1;\
          ssrc=00000001"
     );
     assert_eq!(
-        write_tcp_transport((0, 1), u32::MAX),
+        answer(TransportParameters::Interleaved { channels: (0, 1) }, u32::MAX),
         "RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=FFFFFFFF"
     );
 }
@@ -163,9 +171,11 @@ proptest! {
     #[test]
     fn answers_read_back_as_offers(client: (u16, u16), channels: (u8, u8), ssrc: u32) {
         prop_assume!(client.0 > 0 && client.1 > 0);
-        let udp = one(&write_udp_transport(client, (8_000, 8_001), ssrc, None));
+        let server = Some((8_000, 8_001));
+        let udp = TransportParameters::Unicast { client, server, source: None };
+        let udp = one(&answer(udp, ssrc));
         prop_assert_eq!((udp.client_port, udp.ssrc), (Some(client), Some(ssrc)));
-        let tcp = one(&write_tcp_transport(channels, ssrc));
+        let tcp = one(&answer(TransportParameters::Interleaved { channels }, ssrc));
         prop_assert_eq!((tcp.interleaved, tcp.ssrc), (Some(channels), Some(ssrc)));
     }
 }

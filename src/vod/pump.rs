@@ -595,9 +595,9 @@ mod tests {
         let mut cursor = Cursor::new(WindowKind::All, false, 1, 0, 0);
         cursor.handle_window(0, window);
         let client = SocketAddr::from(([192, 0, 2, 1], 5_000));
-        let path = Transport::Udp { pair: 0, rtp: client, rtcp: client };
+        let transport = Transport::Udp { pair: 0, rtp: client, rtcp: client };
         let numbers = Numbers::Own(Own::new(Ssrc(1), 1));
-        let outgoing = Outgoing::new((96, 90_000), numbers, path, String::new());
+        let outgoing = Outgoing::new((96, 90_000), numbers, transport, String::new());
         let mut stream = Stream::new(0, outgoing);
         stream.seek(cursor, None);
         let (npt, due_zero, wall) = (Npt::ZERO, Npt::ZERO, Mono(1));

@@ -252,8 +252,8 @@ impl Bench {
                 let at = ready.iter().map(|(_, at)| (at.session, at.stream_index));
                 let is_of_stream = |(session, stream_index): &(SessionKey, u8)| {
                     let session = self.sessions.vod.players.session(*session).unwrap();
-                    let path = session.streams[usize::from(*stream_index)].outgoing.transport;
-                    matches!(path, Transport::Tcp { channel: its, .. } if its == channel)
+                    let outgoing = &session.streams[usize::from(*stream_index)].outgoing;
+                    matches!(outgoing.transport, Transport::Tcp { channel: its, .. } if its == channel)
                 };
                 let at = at.clone().find(is_of_stream).unwrap();
                 self.note_sent(at, &packet);
