@@ -16,9 +16,9 @@
 //!   and [`liveness`]
 //! - [`registry`]: the owners of paths; [`message`]: messages between shards
 //! - [`paths`]: the paths that a shard listens to; [`path`]: one path; with [`reader`] (the
-//!   position of each reader), [`start`] (where and how fast a reader begins), [`rewrite`] (sequence
-//!   numbers and time across a break), [`retransmit`], and [`refresh`] (requests for key frames,
-//!   new parameter sets)
+//!   position of each reader), [`start`] (where and how fast a reader begins), [`rewrite`]
+//!   (sequence numbers and time across a break), [`retransmit`], and [`refresh`] (requests for key
+//!   frames, new parameter sets)
 //! - [`pump`]: plans the sends of a turn and takes in their results
 //! - [`groups`]: multicast groups that paths are sent to
 //! - [`info`]: figures of paths for the API, with [`meter`] (bit rate of sources)

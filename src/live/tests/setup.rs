@@ -1,7 +1,6 @@
 //! SETUP of readers and publishers: the transport that each gets, and readers that are replaced.
 
 use super::*;
-use crate::consumers::testing::Client;
 use crate::live::sources::publisher::Publisher;
 
 const TRACK: &str = "rtsp://h/live/a/trackID=0";
