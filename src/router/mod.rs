@@ -23,17 +23,21 @@
 //! their events by messages; the router itself belongs to one thread.
 //!
 //! Invariants: an accepted event is consumed exactly once, in the order of acceptance, whichever
-//! consumer it goes to; a consumer consumes nothing between its Reset and its next activation but
-//! what is handed over to it; an event is never dropped: a full router hands it back.
+//! consumer it goes to; an inactive consumer gets events only by `hand_over` and as an heir; an
+//! event is never dropped: a full router hands it back. An event begins when all before it are
+//! consumed, so a consumer that does not end its event holds up the others until it is removed.
 //! Bounds: `capacity` events, `CONSUMERS_MAX` consumers. A switch, a removal and a look for Reset
 //! visit each event once; everything else is constant. `table.txt` has each operation in each
 //! state; a test compares it.
 
 use std::collections::VecDeque;
 
-/// Number of an event consumer of one router.
+/// Name of an event consumer of one router. No two consumers of a router have had the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConsumerId(u8);
+pub struct ConsumerId {
+    place: u8,
+    serial: u32,
+}
 
 /// Number of an accepted event, counted from 0 in the order of acceptance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,9 +64,10 @@ pub enum Routing {
 /// The next item of a consumer's queue.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Delivery<'a, E> {
-    /// An event, to be ended by `consume` or `hand_over`.
+    /// An event, to be ended by `consume` or `hand_over` with its number.
     Event(EventNo, &'a E),
-    /// The end of the queue: the consumer is to be inactive. To be ended by `consume_reset`.
+    /// The end of the queue: the consumer is to be inactive. To be ended by `consume_reset`, unless
+    /// events for the consumer come first or the switch is abandoned: `begin` tells.
     Reset,
 }
 
@@ -94,8 +99,8 @@ pub enum RouterError {
     /// The router has `CONSUMERS_MAX` consumers.
     #[error("too many event consumers")]
     TooManyConsumers,
-    /// The consumer has not begun an event.
-    #[error("the event consumer has begun no event")]
+    /// The consumer has not begun this event, or has ended it.
+    #[error("the event consumer has not begun this event")]
     NotBegun,
     /// The consumer has no Reset to consume, or events before it.
     #[error("the event consumer is not at its Reset")]
@@ -103,20 +108,23 @@ pub enum RouterError {
 }
 
 /// Events in one order for several consumers, one of them active: see the module.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct EventRouter<E> {
     /// In order of acceptance.
     entries: VecDeque<Entry<E>>,
     capacity: usize,
     /// The owner of the first entry has begun it.
     is_begun: bool,
-    /// By number of the consumer.
-    is_present: [bool; CONSUMERS_MAX],
+    /// Serial of the consumer at each place.
+    consumers: [Option<u32>; CONSUMERS_MAX],
+    next_serial: u32,
     routing: Routing,
     next_no: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Entry<E> {
     no: EventNo,
     /// `None` while the router holds the event.
@@ -135,7 +143,8 @@ impl<E> EventRouter<E> {
             entries: VecDeque::with_capacity(capacity),
             capacity,
             is_begun: false,
-            is_present: [false; CONSUMERS_MAX],
+            consumers: [None; CONSUMERS_MAX],
+            next_serial: 0,
             routing: Routing::Idle,
             next_no: 0,
         }
@@ -146,10 +155,12 @@ impl<E> EventRouter<E> {
     /// # Errors
     /// `TooManyConsumers`.
     pub fn add(&mut self) -> Result<ConsumerId, RouterError> {
-        let place = self.is_present.iter().position(|is_present| !is_present);
-        let place = place.ok_or(RouterError::TooManyConsumers)?;
-        self.is_present[place] = true;
-        u8::try_from(place).map(ConsumerId).map_err(|_| RouterError::TooManyConsumers)
+        let free = (0..).zip(&mut self.consumers).find(|(_, consumer)| consumer.is_none());
+        let (place, consumer) = free.ok_or(RouterError::TooManyConsumers)?;
+        let serial = self.next_serial;
+        *consumer = Some(serial);
+        self.next_serial = serial.wrapping_add(1);
+        Ok(ConsumerId { place, serial })
     }
 
     /// Takes a new event.
@@ -214,11 +225,13 @@ impl<E> EventRouter<E> {
     ///
     /// # Errors
     /// `NotBegun`.
-    pub fn consume(&mut self, consumer: ConsumerId) -> Result<(EventNo, E), RouterError> {
-        let first = self.entries.pop_front_if(|first| is_of(first, consumer) && self.is_begun);
-        let Entry { no, event, .. } = first.ok_or(RouterError::NotBegun)?;
+    pub fn consume(&mut self, consumer: ConsumerId, no: EventNo) -> Result<E, RouterError> {
+        let is_begun = self.is_begun;
+        let first =
+            self.entries.pop_front_if(|first| first.no == no && is_of(first, consumer) && is_begun);
+        let Entry { event, .. } = first.ok_or(RouterError::NotBegun)?;
         self.is_begun = false;
-        Ok((no, event))
+        Ok(event)
     }
 
     /// The consumer puts the event that it has begun into the queue of another. Since the event is
@@ -226,12 +239,18 @@ impl<E> EventRouter<E> {
     ///
     /// # Errors
     /// `NotBegun`; `NoConsumer` when there is no consumer `to`.
-    pub fn hand_over(&mut self, consumer: ConsumerId, to: ConsumerId) -> Result<(), RouterError> {
+    pub fn hand_over(
+        &mut self,
+        consumer: ConsumerId,
+        no: EventNo,
+        to: ConsumerId,
+    ) -> Result<(), RouterError> {
         if !self.has(to) {
             return Err(RouterError::NoConsumer);
         }
         let is_begun = self.is_begun;
-        let first = self.entries.front_mut().filter(|first| is_of(first, consumer) && is_begun);
+        let first = self.entries.front_mut();
+        let first = first.filter(|first| first.no == no && is_of(first, consumer) && is_begun);
         first.ok_or(RouterError::NotBegun)?.owner = Some(to);
         self.is_begun = false;
         Ok(())
@@ -270,7 +289,7 @@ impl<E> EventRouter<E> {
         if !self.has(consumer) || heir.is_some_and(|heir| heir == consumer || !self.has(heir)) {
             return Err(RouterError::NoConsumer);
         }
-        self.is_present[usize::from(consumer.0)] = false;
+        self.consumers[usize::from(consumer.place)] = None;
         if self.entries.front().is_some_and(|first| is_of(first, consumer)) {
             self.is_begun = false;
         }
@@ -295,7 +314,7 @@ impl<E> EventRouter<E> {
                         let then = then.filter(|then| *then != next);
                         self.routing = Routing::Draining { from, to: next, then };
                     }
-                    // The old consumer goes on, and does not see Reset.
+                    // The old consumer goes on: its Reset is withdrawn.
                     Some(_) | None => {
                         self.give(consumer, Some(from));
                         self.end_switch(from, then.filter(|then| *then != from));
@@ -336,7 +355,7 @@ impl<E> EventRouter<E> {
     }
 
     fn has(&self, consumer: ConsumerId) -> bool {
-        self.is_present.get(usize::from(consumer.0)).is_some_and(|is_present| *is_present)
+        self.consumers.get(usize::from(consumer.place)) == Some(&Some(consumer.serial))
     }
 
     fn is_at_reset(&self, consumer: ConsumerId) -> bool {

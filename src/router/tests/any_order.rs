@@ -12,7 +12,8 @@ enum Op {
     Route,
     Switch(u8),
     Begin(u8),
-    Consume(u8),
+    /// With the number of the event, or with the next one.
+    Consume(u8, bool),
     HandOver(u8, u8),
     ConsumeReset(u8),
     Add,
@@ -175,7 +176,7 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Op::Route),
         3 => consumer().prop_map(Op::Switch),
         6 => consumer().prop_map(Op::Begin),
-        5 => consumer().prop_map(Op::Consume),
+        5 => (consumer(), prop::bool::weighted(0.9)).prop_map(|(a, b)| Op::Consume(a, b)),
         3 => (consumer(), consumer()).prop_map(|(a, b)| Op::HandOver(a, b)),
         3 => consumer().prop_map(Op::ConsumeReset),
         1 => Just(Op::Add),
@@ -195,6 +196,7 @@ fn shown(delivery: Delivery<'_, u32>) -> Item {
 fn apply(
     router: &mut EventRouter<u32>,
     model: &mut Model,
+    names: &mut [ConsumerId; COUNT as usize],
     op: Op,
     next: &mut u32,
     done: &mut Vec<u32>,
@@ -210,23 +212,27 @@ fn apply(
             *next += 1;
         }
         Op::Switch(to) => {
-            prop_assert_eq!(router.switch(ConsumerId(to)).is_ok(), known(model, to));
+            prop_assert_eq!(router.switch(names[usize::from(to)]).is_ok(), known(model, to));
             if known(model, to) {
                 model.switch(to);
             }
         }
         Op::Begin(consumer) => {
-            let item = router.begin(ConsumerId(consumer)).map(shown);
+            let item = router.begin(names[usize::from(consumer)]).map(shown);
             prop_assert_eq!(item, model.begin(consumer));
         }
-        Op::Consume(consumer) => {
-            let event = router.consume(ConsumerId(consumer)).ok().map(|(_, event)| event);
-            prop_assert_eq!(event, model.end(consumer));
+        Op::Consume(consumer, is_right) => {
+            let begun = model.begun.map_or(0, |(_, event)| u64::from(event));
+            let no = EventNo(begun + u64::from(!is_right));
+            let event = router.consume(names[usize::from(consumer)], no).ok();
+            prop_assert_eq!(event, if is_right { model.end(consumer) } else { None });
             model.waiting -= usize::from(event.is_some());
             done.extend(event);
         }
         Op::HandOver(consumer, to) => {
-            let is_done = router.hand_over(ConsumerId(consumer), ConsumerId(to)).is_ok();
+            let no = EventNo(model.begun.map_or(0, |(_, event)| u64::from(event)));
+            let (from, heir) = (names[usize::from(consumer)], names[usize::from(to)]);
+            let is_done = router.hand_over(from, no, heir).is_ok();
             let event = if known(model, to) { model.end(consumer) } else { None };
             prop_assert_eq!(is_done, event.is_some());
             if let Some(event) = event {
@@ -234,16 +240,18 @@ fn apply(
             }
         }
         Op::ConsumeReset(consumer) => {
-            let is_done = router.consume_reset(ConsumerId(consumer)).is_ok();
+            let is_done = router.consume_reset(names[usize::from(consumer)]).is_ok();
             prop_assert_eq!(is_done, model.consume_reset(consumer));
         }
         Op::Add if model.queues.len() < usize::from(COUNT) => {
-            let ConsumerId(added) = router.add().unwrap();
-            model.queues.insert(added, VecDeque::new());
+            let added = router.add().unwrap();
+            names[usize::from(added.place)] = added;
+            model.queues.insert(added.place, VecDeque::new());
         }
         Op::Add => {}
         Op::Remove(consumer, heir) => {
-            let is_done = router.remove(ConsumerId(consumer), heir.map(ConsumerId)).is_ok();
+            let name = |place: u8| names[usize::from(place)];
+            let is_done = router.remove(name(consumer), heir.map(name)).is_ok();
             let fits = heir.is_none_or(|heir| heir != consumer && known(model, heir));
             prop_assert_eq!(is_done, known(model, consumer) && fits);
             if is_done {
@@ -255,18 +263,22 @@ fn apply(
 }
 
 /// The queues of both.
-fn compare(router: &EventRouter<u32>, model: &Model) -> Result<(), TestCaseError> {
+fn compare(
+    router: &EventRouter<u32>,
+    model: &Model,
+    names: &[ConsumerId; COUNT as usize],
+) -> Result<(), TestCaseError> {
     let queue = |owner| router.queue(owner).map(|(_, event)| *event).collect::<Vec<u32>>();
     for (consumer, items) in &model.queues {
         let events = items.iter().filter_map(|item| match item {
             Item::Event(event) => Some(*event),
             Item::Reset => None,
         });
-        prop_assert_eq!(queue(Some(ConsumerId(*consumer))), events.collect::<Vec<u32>>());
+        prop_assert_eq!(queue(Some(names[usize::from(*consumer)])), events.collect::<Vec<u32>>());
         let has_reset = items.contains(&Item::Reset);
         let is_draining = matches!(
             router.routing(),
-            Routing::Draining { from, .. } if from == ConsumerId(*consumer)
+            Routing::Draining { from, .. } if from.place == *consumer
         );
         prop_assert_eq!(has_reset, is_draining);
     }
@@ -283,21 +295,23 @@ proptest! {
     ) {
         let (mut router, mut model) = (EventRouter::new(CAPACITY), Model::default());
         let (mut next, mut done) = (0, Vec::new());
+        // Names of nobody, until consumers are added.
+        let mut names = [0, 1, 2, 3].map(|place| ConsumerId { place, serial: u32::MAX });
         for op in [Op::Add, Op::Add, Op::Add].into_iter().chain(ops) {
-            apply(&mut router, &mut model, op, &mut next, &mut done)?;
-            compare(&router, &model)?;
+            apply(&mut router, &mut model, &mut names, op, &mut next, &mut done)?;
+            compare(&router, &model, &names)?;
         }
         // What waits is consumed by whoever it is for, within two rounds an event and one a switch.
-        apply(&mut router, &mut model, Op::Add, &mut next, &mut done)?;
+        apply(&mut router, &mut model, &mut names, Op::Add, &mut next, &mut done)?;
         if router.routing() == Routing::Idle {
             let first = *model.queues.keys().next().unwrap();
-            apply(&mut router, &mut model, Op::Switch(first), &mut next, &mut done)?;
+            apply(&mut router, &mut model, &mut names, Op::Switch(first), &mut next, &mut done)?;
         }
         for _ in 0..2 * CAPACITY + 2 {
             for consumer in 0..COUNT {
-                for op in [Op::Begin, Op::Consume, Op::ConsumeReset] {
-                    apply(&mut router, &mut model, op(consumer), &mut next, &mut done)?;
-                    compare(&router, &model)?;
+                for op in [Op::Begin, |consumer| Op::Consume(consumer, true), Op::ConsumeReset] {
+                    apply(&mut router, &mut model, &mut names, op(consumer), &mut next, &mut done)?;
+                    compare(&router, &model, &names)?;
                 }
             }
         }

@@ -71,28 +71,34 @@ impl Screen {
         }
     }
 
+    /// The event that a consumer has begun.
+    fn begun_by(&self, consumer: ConsumerId) -> Option<(EventNo, u32)> {
+        let (no, event) = self.router.queue(Some(consumer)).next()?;
+        let (no, event) = (no, *event);
+        self.router.clone().consume(consumer, no).ok().map(|_| (no, event))
+    }
+
     fn end_title(&mut self, asks: Asks) {
-        let begun = self.router.clone().consume(self.title);
-        match begun {
-            Ok((_, digit @ 0..10)) => {
+        let Some((no, event)) = self.begun_by(self.title) else { return };
+        match event {
+            digit @ 0..10 => {
                 if asks == Asks::TitleBefore(self.handed_over) {
                     self.ask();
                 }
-                self.router.hand_over(self.title, self.tuner).unwrap();
+                self.router.hand_over(self.title, no, self.tuner).unwrap();
                 if asks == Asks::TitleAfter(self.handed_over) {
                     self.ask();
                 }
                 assert_eq!(KEYS[self.handed_over], digit, "digits are handed over in order");
                 self.handed_over += 1;
             }
-            Ok(_) => self.consumed.push(self.router.consume(self.title).unwrap().1),
-            Err(_) => {}
+            _ => self.consumed.push(self.router.consume(self.title, no).unwrap()),
         }
     }
 
     fn end_tuner(&mut self, asks: Asks) {
-        let Ok((_, event)) = self.router.consume(self.tuner) else { return };
-        self.consumed.push(event);
+        let Some((no, event)) = self.begun_by(self.tuner) else { return };
+        self.consumed.push(self.router.consume(self.tuner, no).unwrap());
         if event >= 10 {
             return;
         }

@@ -16,7 +16,7 @@ fn router<const COUNT: usize>(capacity: usize) -> (EventRouter<u32>, [ConsumerId
 
 fn consumed(router: &mut EventRouter<u32>, consumer: ConsumerId) -> Option<u32> {
     match router.begin(consumer)? {
-        Delivery::Event(..) => Some(router.consume(consumer).unwrap().1),
+        Delivery::Event(no, _) => Some(router.consume(consumer, no).unwrap()),
         Delivery::Reset => None,
     }
 }
@@ -32,7 +32,7 @@ fn events_of_the_old_consumer_go_to_the_new_one_before_those_held_during_the_swi
     assert_eq!(router.switch(native), Ok(Switch::Begun));
     router.route(4).unwrap();
     assert_eq!(router.begin(native), None, "event 1 is still at the managed consumer");
-    router.hand_over(managed, native).unwrap();
+    router.hand_over(managed, EventNo(0), native).unwrap();
     for event in [1, 2, 3] {
         assert_eq!(consumed(&mut router, native), Some(event));
     }
@@ -60,15 +60,34 @@ fn consumers_end_only_what_they_have_begun() {
     let (mut router, [a, b]) = router(4);
     router.switch(a).unwrap();
     router.route(1).unwrap();
-    assert_eq!(router.consume(a), Err(RouterError::NotBegun));
-    assert_eq!(router.hand_over(a, b), Err(RouterError::NotBegun));
+    let first = EventNo(0);
+    assert_eq!(router.consume(a, first), Err(RouterError::NotBegun));
+    assert_eq!(router.hand_over(a, first, b), Err(RouterError::NotBegun));
     router.begin(a).unwrap();
-    assert_eq!(router.consume(b), Err(RouterError::NotBegun));
+    assert_eq!(router.consume(b, first), Err(RouterError::NotBegun));
+    assert_eq!(router.consume(a, EventNo(1)), Err(RouterError::NotBegun));
     assert_eq!(router.consume_reset(a), Err(RouterError::NotAtReset));
     router.switch(b).unwrap();
     assert_eq!(router.consume_reset(a), Err(RouterError::NotAtReset), "an event is before it");
-    assert_eq!(router.consume(a), Ok((EventNo(0), 1)));
+    assert_eq!(router.consume(a, first), Ok(1));
+    assert_eq!(router.consume(a, first), Err(RouterError::NotBegun), "a second time");
     assert_eq!(router.consume_reset(a), Ok(b));
+}
+
+#[test]
+fn late_word_of_a_removed_consumer_ends_nothing() {
+    let (mut router, [old]) = router(4);
+    router.switch(old).unwrap();
+    let no = router.route(1).unwrap();
+    router.begin(old).unwrap();
+    router.remove(old, None).unwrap();
+    let new = router.add().unwrap();
+    assert_ne!(new, old, "the place is the same, the name is not");
+    router.switch(new).unwrap();
+    assert_eq!(router.begin(new), Some(Delivery::Event(no, &1)));
+    assert_eq!(router.consume(old, no), Err(RouterError::NotBegun));
+    assert_eq!(router.switch(old), Err(RouterError::NoConsumer));
+    assert_eq!(router.consume(new, no), Ok(1));
 }
 
 #[test]
@@ -79,5 +98,6 @@ fn places_of_removed_consumers_are_given_again_and_are_bounded() {
     assert_eq!(router.remove(consumers[3], None), Err(RouterError::NoConsumer));
     assert_eq!(router.switch(consumers[3]), Err(RouterError::NoConsumer));
     assert_eq!(router.remove(consumers[1], Some(consumers[1])), Err(RouterError::NoConsumer));
-    assert_eq!(router.add(), Ok(consumers[3]));
+    let added = router.add().unwrap();
+    assert_eq!((added.place, added == consumers[3]), (3, false));
 }

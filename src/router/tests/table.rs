@@ -21,7 +21,7 @@ fn states() -> [(&'static str, EventRouter<u32>); 6] {
         (draining.clone(), draining.clone(), draining.clone());
     back.switch(a).unwrap();
     onward.switch(c).unwrap();
-    at_reset.consume(a).unwrap();
+    at_reset.consume(a, FIRST).unwrap();
     [
         ("idle", idle),
         ("active a", active),
@@ -32,9 +32,10 @@ fn states() -> [(&'static str, EventRouter<u32>); 6] {
     ]
 }
 
-const A: ConsumerId = ConsumerId(0);
-const B: ConsumerId = ConsumerId(1);
-const C: ConsumerId = ConsumerId(2);
+const A: ConsumerId = ConsumerId { place: 0, serial: 0 };
+const B: ConsumerId = ConsumerId { place: 1, serial: 1 };
+const C: ConsumerId = ConsumerId { place: 2, serial: 2 };
+const FIRST: EventNo = EventNo(0);
 
 type Operation = (&'static str, fn(&mut EventRouter<u32>) -> String);
 
@@ -45,10 +46,10 @@ fn operations() -> [Operation; 13] {
         ("switch to b", |router| outcome(router.switch(B).map(requested))),
         ("switch to c", |router| outcome(router.switch(C).map(requested))),
         ("a consumes", |router| {
-            outcome(router.consume(A).map(|(_, event)| format!("event {event}")))
+            outcome(router.consume(A, FIRST).map(|event| format!("event {event}")))
         }),
-        ("a hands over to b", |router| outcome(router.hand_over(A, B).map(done))),
-        ("a hands over to c", |router| outcome(router.hand_over(A, C).map(done))),
+        ("a hands over to b", |router| outcome(router.hand_over(A, FIRST, B).map(done))),
+        ("a hands over to c", |router| outcome(router.hand_over(A, FIRST, C).map(done))),
         ("a consumes Reset", |router| {
             outcome(router.consume_reset(A).map(|now| format!("to {}", name(now))))
         }),
@@ -78,7 +79,7 @@ fn requested(switch: Switch) -> String {
 }
 
 fn name(consumer: ConsumerId) -> char {
-    char::from(b'a' + consumer.0)
+    char::from(b'a' + consumer.place)
 }
 
 fn shown(routing: Routing) -> String {
