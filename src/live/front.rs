@@ -96,7 +96,7 @@ impl Live {
     /// be called once a turn.
     pub fn feed_live(&mut self, cx: &mut Cx) {
         let now = cx.now;
-        self.readers.go_on_with_crowd(cx, &mut self.hub);
+        self.readers.go_on_with_backlog(cx, &mut self.hub);
         self.sources.go_on_with_sources(cx, &mut self.hub);
         // Bounded by the timers that are due: a timer that is set anew lies later.
         while self.hub.timers.first().is_some_and(|(due, _)| *due <= now) {

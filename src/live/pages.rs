@@ -48,7 +48,7 @@ impl Live {
         // Bounded: a place without room ends the page, all others lead to the next place.
         while let Some(place) = next.take() {
             let (then, is_full) = match place {
-                PathsPlace::Owners(after) => self.show_homes(cx, &mut page, wanted, after),
+                PathsPlace::Owners(after) => self.show_owners(cx, &mut page, wanted, after),
                 PathsPlace::Sources(after) => self.show_sources(cx, &mut page, wanted, after),
                 PathsPlace::Readers { .. } => self.show_readers(&mut page, wanted, place),
                 PathsPlace::Totals => self.show_totals(cx, &mut page, wanted),
@@ -77,7 +77,7 @@ impl Live {
 impl Live {
     /// Each of these functions continues until the page ends or its items do. The second value says
     /// whether the page had no more room.
-    fn show_homes(
+    fn show_owners(
         &self,
         cx: &Cx,
         page: &mut Page,
@@ -91,7 +91,7 @@ impl Live {
             }
             return behind;
         }
-        let most = page.room / LOOKS_A_HOME;
+        let most = page.room / LOOKS_AN_OWNER;
         let known = self.hub.registry.names_behind(after.as_deref()).map(|name| &**name);
         let from = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let named = cx.configs.named.range::<str, _>((from, Bound::Unbounded));
@@ -102,7 +102,7 @@ impl Live {
         names.dedup();
         let has_more = names.len() > most;
         names.truncate(most);
-        page.room -= names.len() * LOOKS_A_HOME;
+        page.room -= names.len() * LOOKS_AN_OWNER;
         for name in &names {
             if let Some(owner) = self.owner_info(cx, name) {
                 page.part(&(*name).into()).owner = Some(owner);
@@ -123,7 +123,7 @@ impl Live {
     ) -> (Option<PathsPlace>, bool) {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut last = after;
-        for (number, publisher) in self.sources.publishers.next_packet(from) {
+        for (number, publisher) in self.sources.publishers.range_from(from) {
             let path = publisher.source.path();
             let is_shown =
                 wanted.is_none_or(|wanted| wanted == &**path) && publisher.generation().is_some();
@@ -218,6 +218,6 @@ impl Live {
 /// Readers that a page looks at: a tenth of a microsecond each, or two where memory is cold.
 const ROOM_A_PAGE: usize = 1_024;
 /// Looks that the figures of an owner cost.
-const LOOKS_A_HOME: usize = 4;
+const LOOKS_AN_OWNER: usize = 4;
 /// Looks that the figures of a source cost.
 const LOOKS_A_SOURCE: usize = 16;

@@ -56,5 +56,5 @@ impl Cx {
     }
 }
 
-/// More than two bursts: packets next_packet that would arrive too late for the player.
+/// More than two bursts: packets beyond that would arrive too late for the player.
 const NACK_PACKETS_MAX: usize = 256;

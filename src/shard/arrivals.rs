@@ -13,7 +13,7 @@
 //! Invariants: a connection is in `visits` at most once (the ring receives from it again only when
 //! its requests are handled), so it is visited after every other connection; the order of datagrams
 //! is kept.
-//! Bounds: rows of the PollTable; `DATAGRAMS_WAITING_MAX`, and a datagram next_packet that is
+//! Bounds: rows of the PollTable; `DATAGRAMS_WAITING_MAX`, and a datagram beyond that is
 //! dropped and counted, as a full socket buffer would drop it.
 
 use std::collections::VecDeque;

@@ -6,7 +6,7 @@
 //! Lists are long, and no playback depends on them. So each answer is a page, the control thread
 //! asks for the next one, and commands of players do not wait behind lists.
 //!
-//! Bounds: `QUESTIONS_MAX` questions wait; a question next_packet is dropped, and its asker sees
+//! Bounds: `QUESTIONS_MAX` questions wait; a question beyond is dropped, and its asker sees
 //! the reply dropped. The work for an answer is bounded by the page.
 
 use std::collections::VecDeque;

@@ -310,7 +310,7 @@ fn one_question_is_answered_in_a_turn_and_those_that_wait_keep_the_shard_awake()
     for _ in 0..1_000 {
         bench.shard.questions.put(ask());
     }
-    assert_eq!(bench.shard.questions.len(), 256, "those next_packet are dropped");
+    assert_eq!(bench.shard.questions.len(), 256, "those beyond are dropped");
 }
 
 #[test]

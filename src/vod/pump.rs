@@ -48,7 +48,7 @@ pub trait TitleSink: RunSink {
     where
         Self: 'a;
 
-    /// StartStagger a run. `None`: the sink takes no more runs in this turn.
+    /// Starts a run. `None`: the sink takes no more runs in this turn.
     fn start_title_run(&mut self, way: Self::Way) -> Option<Self::Run<'_>>;
 }
 

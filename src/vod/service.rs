@@ -3,8 +3,8 @@
 //! ```text
 //!  commands, windows, timers --> Vod --> actions (tasks, answers, RTCP)
 //!                                 |- players: the sessions             (`table`)
-//!                                 |- desk:    packet windows           (`windows`)
-//!                                 `- starts:  when new epochs begin    (`stagger`)
+//!                                 |- windows: packet windows           (`windows`)
+//!                                 `- stagger: when new epochs begin    (`stagger`)
 //! ```
 //! What concerns one session alone is done by `Players`: SETUP, PAUSE, TEARDOWN, reports. PLAY, the
 //! pump and an exchange of feeds need windows too: they are methods of `Vod`.

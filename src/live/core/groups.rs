@@ -25,7 +25,7 @@ pub struct MulticastSettings {
     pub range: (Ipv4Addr, u8),
     /// RTP port of a path's first track, even. RTCP is one above, the next track two above.
     pub rtp: u16,
-    /// Number of routers that packets may rebase (TTL).
+    /// Number of routers that packets may cross (TTL).
     pub ttl: u8,
     /// Address of the interface that packets leave by; `None` leaves the choice to the routes.
     pub interface: Option<Ipv4Addr>,
@@ -85,7 +85,7 @@ pub struct Group {
     pub address: Ipv4Addr,
     /// RTP port of the first track; RTCP is one above, the next track two above.
     pub first_port: u16,
-    /// Number of routers that packets may rebase (TTL).
+    /// Number of routers that packets may cross (TTL).
     pub ttl: u8,
 }
 

@@ -114,7 +114,7 @@ pub struct LastSent {
     pub ts: RtpTs,
     /// Arrival of the packet from its source.
     pub received: Mono,
-    /// The source's rewrite from RTP time to wall clock when the packet was sent.
+    /// The source's mapping from RTP time to wall clock when the packet was sent.
     pub clock: Option<ClockPoint>,
 }
 
@@ -129,7 +129,7 @@ pub struct NextPacket {
     pub ts: RtpTs,
     /// Arrival of the packet.
     pub received: Mono,
-    /// The source's rewrite from RTP time to wall clock.
+    /// The source's mapping from RTP time to wall clock.
     pub clock: Option<ClockPoint>,
 }
 

@@ -80,7 +80,7 @@ impl BatchRing {
         self.limits = limits;
     }
 
-    /// Adds the newest batch, and drops batches next_packet the limits. Returns the batch's number.
+    /// Adds the newest batch, and drops batches beyond the limits. Returns the batch's number.
     pub fn push(&mut self, batch: Arc<PacketBatch>, now: Mono) -> u64 {
         let no = self.end_no();
         let is_new_source =

@@ -95,7 +95,7 @@ impl Backlog {
 
 impl Readers {
     /// Works on some readers of each list.
-    pub(crate) fn go_on_with_crowd(&mut self, cx: &mut Cx, hub: &mut Hub) {
+    pub(crate) fn go_on_with_backlog(&mut self, cx: &mut Cx, hub: &mut Hub) {
         (self.backlog.room, self.backlog.starts_room) = (None, None);
         self.go_on_dismissing(cx, hub);
         self.go_on_looking(cx, hub);

@@ -1,12 +1,12 @@
 //! Liveness of readers: a client that gives no sign of life for too long is ended.
 //!
 //! ```text
-//!  tick --> crowd: LOOKED_AT_A_TURN readers --silent for the limit--> BYE, ended
-//!                                            `--report due----------> sender report
+//!  tick --> backlog: LOOKED_AT_A_TURN readers --silent for the limit--> BYE, ended
+//!                                              `--report due----------> sender report
 //! ```
 //! Each reader is looked at about once a second anyway, for its skips and its reports. So its
 //! silence is found by that walk, and not by a key of the wheel as for titles
-//! (`vod::table::Vod::watch`): a title's session has no other work each second.
+//! (`vod::table::Players::watch`): a title's session has no other work each second.
 //! Bound: that of `backlog`.
 
 use std::time::Duration;

@@ -73,8 +73,8 @@ impl Publishers {
         self.by_number.keys().copied().collect()
     }
 
-    /// Publishers with numbers next_packet a bound, in order.
-    pub(crate) fn next_packet(&self, from: Bound<u32>) -> impl Iterator<Item = (u32, &Publisher)> {
+    /// Publishers with numbers beyond a bound, in order.
+    pub(crate) fn range_from(&self, from: Bound<u32>) -> impl Iterator<Item = (u32, &Publisher)> {
         let found = self.by_number.range((from, Bound::Unbounded));
         found.map(|(number, publisher)| (*number, publisher))
     }

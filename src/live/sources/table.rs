@@ -59,8 +59,8 @@ impl<T: OfPath> SourceTable<T> {
         self.by_path.get(path).copied()
     }
 
-    /// Numbers next_packet a bound, in order.
-    pub(crate) fn next_packet(&self, from: Bound<u32>) -> impl Iterator<Item = u32> {
+    /// Numbers beyond a bound, in order.
+    pub(crate) fn range_from(&self, from: Bound<u32>) -> impl Iterator<Item = u32> {
         self.by_number.range((from, Bound::Unbounded)).map(|(number, _)| *number)
     }
 
@@ -112,7 +112,7 @@ mod tests {
                     let alive = newest.get(&path).copied().filter(|n| model.contains_key(n));
                     prop_assert_eq!(table.number_of(&path.to_string()), alive);
                 }
-                let numbers: Vec<u32> = table.next_packet(Bound::Unbounded).collect();
+                let numbers: Vec<u32> = table.range_from(Bound::Unbounded).collect();
                 prop_assert_eq!(numbers, model.keys().copied().collect::<Vec<_>>());
                 prop_assert_eq!((table.len(), table.is_empty()), (model.len(), model.is_empty()));
             }

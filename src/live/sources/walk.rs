@@ -47,7 +47,7 @@ enum Walk {
 }
 
 impl Walk {
-    /// The next numbers; `numbers` lists those next_packet a bound.
+    /// The next numbers; `numbers` lists those beyond a bound.
     fn next<I: Iterator<Item = u32>>(&mut self, numbers: impl FnOnce(Bound<u32>) -> I) -> Vec<u32> {
         let Self::Behind(last) = *self else { return Vec::new() };
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
@@ -62,9 +62,9 @@ impl Sources {
     /// Checks the publishers and pulls whose turn it is.
     pub(crate) fn go_on_with_sources(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let (publishers, pulls) = (&self.publishers, &self.pulls);
-        let next = |from| publishers.next_packet(from).map(|(number, _)| number);
+        let next = |from| publishers.range_from(from).map(|(number, _)| number);
         let publishers = self.walks.publishers.next(next);
-        let pulls = self.walks.pulls.next(|from| pulls.next_packet(from));
+        let pulls = self.walks.pulls.next(|from| pulls.range_from(from));
         for number in publishers {
             self.look_after_publisher(cx, hub, number);
         }

@@ -31,7 +31,7 @@ fn address(number: u16) -> SocketAddr {
     SocketAddr::from(([127, 1, high, low], 40_001))
 }
 
-/// As `backlog`, and all of them have had a packet.
+/// As `crowd`, and all of them have had a packet.
 fn playing(count: u16) -> (Bench, SessionId) {
     let mut bench = Bench::new();
     let publisher = bench.publish();

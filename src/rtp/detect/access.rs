@@ -34,24 +34,24 @@ impl AccessPoints {
         &mut self,
         seq: ExtSeq,
         ts: RtpTs,
-        peek: PayloadContent,
+        content: PayloadContent,
     ) -> Option<ExtSeq> {
         let unit_start = match self.unit {
             Some((known, start)) if known == ts => start,
             _ => seq,
         };
         self.unit = Some((ts, unit_start));
-        if peek.sets && self.told != Some(ts) {
+        if content.sets && self.told != Some(ts) {
             self.sets.get_or_insert(unit_start);
         }
-        if peek.tables {
+        if content.tables {
             self.tables = Some(seq);
         }
-        if !peek.picture {
+        if !content.picture {
             return None;
         }
         let sets = self.sets.take();
-        if !peek.sync && sets.is_none() || self.told == Some(ts) {
+        if !content.sync && sets.is_none() || self.told == Some(ts) {
             return None;
         }
         self.told = Some(ts);
@@ -78,11 +78,11 @@ mod tests {
     const IDR: PayloadContent =
         PayloadContent { picture: true, sync: true, sets: false, tables: false };
 
-    /// Access points of packets given as (timestamp, peek), by their places.
+    /// Access points of packets given as (timestamp, content), by their places.
     fn points(packets: &[(u32, PayloadContent)]) -> Vec<(u64, u64)> {
         let mut access = AccessPoints::default();
-        let found = (0..).zip(packets).filter_map(|(place, (ts, peek))| {
-            let start = access.handle_packet(ExtSeq(place), RtpTs(*ts), *peek)?;
+        let found = (0..).zip(packets).filter_map(|(place, (ts, content))| {
+            let start = access.handle_packet(ExtSeq(place), RtpTs(*ts), *content)?;
             Some((place, start.0))
         });
         found.collect()

@@ -211,8 +211,8 @@ proptest! {
         for format in FORMATS {
             let mut detector = KeyFrameDetector::new(format);
             for payload in &payloads {
-                let peek = detector.detect(payload);
-                prop_assert!(peek.picture || !peek.sync);
+                let content = detector.detect(payload);
+                prop_assert!(content.picture || !content.sync);
             }
         }
     }

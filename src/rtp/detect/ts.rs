@@ -29,7 +29,7 @@ enum Picture {
 
 impl TsDetector {
     pub(super) fn detect(&mut self, payload: &[u8]) -> PayloadContent {
-        let mut peek = PayloadContent::default();
+        let mut content = PayloadContent::default();
         for packet in payload.as_chunks::<TS_BYTES>().0 {
             let Some(packet) = TsPacket::parse(packet) else { continue };
             self.handle_tables(&packet);
@@ -39,15 +39,15 @@ impl TsDetector {
                 Picture::Unknown => false,
             };
             // Tables behind the picture are no help to who begins with it.
-            peek.tables |= packet.pid == 0 && !peek.sync;
-            peek.picture |= is_picture;
-            peek.sync |= match self.picture {
+            content.tables |= packet.pid == 0 && !content.sync;
+            content.picture |= is_picture;
+            content.sync |= match self.picture {
                 Picture::Pid(_) => is_picture && packet.is_random_access,
                 Picture::None => is_picture,
                 Picture::Unknown => false,
             };
         }
-        peek
+        content
     }
 
     fn handle_tables(&mut self, packet: &TsPacket<'_>) {

@@ -118,7 +118,7 @@ impl RingError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RangeOutside {
-    /// A piece of the packet lies next_packet the end of the file.
+    /// A piece of the packet lies beyond the end of the file.
     #[error("packet takes {bytes} bytes at {offset} of a file of {file_bytes} bytes")]
     File {
         /// Offset of the piece in the file.

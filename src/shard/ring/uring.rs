@@ -7,7 +7,7 @@
 //! operation never fails for lack of room, and no chain of linked operations is cut: the kernel
 //! ends a chain where a submission ends.
 //!
-//! Invariants: operations start in the effect in which they were queued. `in_kernel` is exact.
+//! Invariants: operations start in the order in which they were queued. `in_kernel` is exact.
 //! Bound: the queue has at most one entry for each slot and armed way, which are bounded.
 #![allow(unsafe_code, reason = "system calls with pointers; a room with unsafe code")]
 

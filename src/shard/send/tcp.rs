@@ -1,7 +1,7 @@
 //! Sends over RTSP connections: answers, interleaved RTCP, and the frames that are due.
 //!
 //! ```text
-//!  answers and RTCP first, then whole frames in the effect in which they were due --> one send
+//!  answers and RTCP first, then whole frames in the order in which they were due --> one send
 //! ```
 //! Invariants: at most one send is in flight on a connection, so frames are never cut or mixed.
 //! Media waits only in the kernel, whose share is bounded: the cursors wait while a send is in

@@ -209,7 +209,7 @@ fn bind_pair(host: Host, port: u16) -> io::Result<UdpPair> {
 
 fn bind_udp(address: SocketAddr, send_bytes: usize, receive_bytes: usize) -> io::Result<OwnedFd> {
     let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
-    // NextPacket net.core.wmem_max with CAP_NET_ADMIN, up to it without.
+    // Beyond net.core.wmem_max with CAP_NET_ADMIN, up to it without.
     sockopt::set_socket_send_buffer_size_force(&socket, send_bytes)
         .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, send_bytes))?;
     sockopt::set_socket_recv_buffer_size_force(&socket, receive_bytes)

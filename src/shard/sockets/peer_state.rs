@@ -17,7 +17,7 @@ pub(in crate::shard) fn peer_state(fd: impl AsFd) -> io::Result<PeerState> {
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut bytes = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).unwrap_or(0);
     // SAFETY: `getsockopt` requires an open descriptor, which `fd` is while it is borrowed, and
-    // writes at most `bytes` bytes to the value, which is as long; both live next_packet the call.
+    // writes at most `bytes` bytes to the value, which is as long; both live beyond the call.
     // Test: `closed_window_is_told_from_an_open_one`.
     let result = unsafe {
         libc::getsockopt(

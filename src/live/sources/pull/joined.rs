@@ -106,9 +106,9 @@ impl Pulls {
         self.table.number_of(path)
     }
 
-    /// Numbers of sources next_packet a bound, in order.
-    pub(crate) fn next_packet(&self, from: Bound<u32>) -> impl Iterator<Item = u32> {
-        self.table.next_packet(from)
+    /// Numbers of sources beyond a bound, in order.
+    pub(crate) fn range_from(&self, from: Bound<u32>) -> impl Iterator<Item = u32> {
+        self.table.range_from(from)
     }
 
     /// Whether nothing is pulled.
@@ -131,7 +131,7 @@ impl Pulls {
 
     /// Stops all pulls, because the server stops.
     pub(crate) fn stop_all(&mut self, cx: &mut Cx, hub: &mut Hub, publishers: &mut Publishers) {
-        let all: Vec<u32> = self.next_packet(Bound::Unbounded).collect();
+        let all: Vec<u32> = self.range_from(Bound::Unbounded).collect();
         for number in all {
             self.end(cx, hub, publishers, number);
         }
