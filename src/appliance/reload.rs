@@ -122,7 +122,8 @@ pub(super) fn push_patiently(inbox: &Inbox, message: Message) -> Result<(), Mess
 
 /// The code in parentheses with which the sentence of a warning ends.
 fn code_of(warning: &str) -> Option<&str> {
-    Some(warning.strip_suffix(')')?.rsplit_once('(')?.1)
+    let code = warning.strip_suffix(')')?.rsplit_once('(')?.1;
+    Some(code).filter(|code| code.starts_with("HE-"))
 }
 
 fn tell_log(report: &ReloadReport) {

@@ -1,8 +1,8 @@
 //! Where log lines go, and how they look.
 //!
 //! ```text
-//! on a terminal   12:00:01 WARN cold page code="HE-W203" path="vod/a.mp4"
-//! otherwise       {"timestamp":"...","level":"WARN","message":"cold page","code":"HE-W203",...}
+//! on a terminal   12:00:01 INFO session timed out code="HE-I201" session=..
+//! otherwise       {"timestamp":"...","level":"INFO","message":"session..","code":"HE-I201",...}
 //! ```
 //! Filter: `HEADEND_LOG`, then `RUST_LOG`, then `info`. Lines are written by a thread of their own
 //! (`log::writer`), and each kind of line has a limit (`log::limit`).
