@@ -18,6 +18,7 @@ pub(crate) mod announced;
 mod arrivals;
 mod cameras;
 mod end;
+mod fallback;
 mod fetch;
 pub(crate) mod info;
 pub mod listen;

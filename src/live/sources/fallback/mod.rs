@@ -1,0 +1,2 @@
+//! Several sources of one path.
+pub(crate) mod choice;
