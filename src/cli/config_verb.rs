@@ -239,6 +239,10 @@ mod tests {
         on_demand = false  # default
         idle_close = "10s"  # default
         source_timeout = "auto"  # default
+        fallback = []  # default
+        standby = false  # default
+        return_after = "5s"  # default
+        switch_interval = "2s"  # default
         hold = "10s"  # default
         publish = ["loopback"]  # default
         override = false  # default

@@ -76,8 +76,16 @@ pub static PATH_KEYS: &[Key<PathConfig>] = &[
         "true: a source is fetched when a player wants it; false: always"),
     key!("idle_close", idle_close = duration(SECOND, DAY) => duration, of OnDemand,
         "a source on demand is closed so long after its last player, 1s to 24h"),
-    key!("source_timeout", source_timeout = duration_or_auto(SECOND, DAY) => duration_or_auto,
-        "a source silent for so long is gone, 1s to 24h; auto: 10s, open TCP counts"),
+    key!("source_timeout", source_timeout = duration_or_auto(HALF_SECOND, DAY) => duration_or_auto,
+        "a source silent for so long is gone, 500ms to 24h; auto: 10s, open TCP counts"),
+    key!("fallback", fallback = fallbacks() => list, of Named,
+        "up to 8 sources that take over from it, best first: URLs as above, live paths"),
+    key!("standby", standby = boolean() => plain, of Fallback,
+        "true: the next source is kept connected, so that it takes over at once"),
+    key!("return_after", return_after = duration(Duration::ZERO, TEN_MINUTES) => duration, of Fallback,
+        "a better source takes over when it has been good for so long, up to 10m"),
+    key!("switch_interval", switch_interval = duration(HALF_SECOND, TEN_MINUTES) => duration, of Fallback,
+        "least time between two changes of the source, 500ms to 10m"),
     key!("hold", hold = duration(Duration::ZERO, HOUR) => duration,
         "players wait so long for a source that has gone, up to 1h"),
     key!("publish", publish = publish_list() => publishers, of Published,
@@ -97,7 +105,9 @@ pub static PATH_KEYS: &[Key<PathConfig>] = &[
 ];
 
 const TENTH: Duration = Duration::from_millis(100);
+const HALF_SECOND: Duration = Duration::from_millis(500);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+const TEN_MINUTES: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);

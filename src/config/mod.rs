@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub mod cpus;
 pub mod error;
+pub mod fallback;
 mod file;
 pub mod key;
 pub mod keys;

@@ -76,7 +76,8 @@ impl Section<'_> {
         let mut entries: Vec<_> = self.table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         let mut set = BTreeSet::new();
-        let mut places: Vec<(&'static Key<PathConfig>, usize)> = Vec::with_capacity(entries.len());
+        let mut written: Vec<(&'static Key<PathConfig>, &Spanned<DeValue<'_>>)> =
+            Vec::with_capacity(entries.len());
         for (key, value) in entries {
             let word: &str = key.get_ref();
             let Some(known) = PATH_KEYS.iter().find(|known| known.name == word) else {
@@ -84,16 +85,15 @@ impl Section<'_> {
                 let key_shown = format!("{}.{word}", self.shown);
                 return Err(file.unknown_key(key.span().start, key_shown, nearest));
             };
-            let at = value.span().start;
-            let written = setting(value).and_then(|value| (known.write)(&mut config, &value));
-            written.map_err(|problem| self.error(file, known, at, problem))?;
+            let read = setting(value).and_then(|value| (known.write)(&mut config, &value));
+            read.map_err(|problem| self.error(file, known, value, problem))?;
             set.insert(known.name);
-            places.push((known, at));
+            written.push((known, value));
         }
         // When all is known: a key may stand before the source that it is for.
-        for (known, at) in places {
+        for (known, value) in written {
             let checked = known.check(&self.name, &config);
-            checked.map_err(|problem| self.error(file, known, at, problem))?;
+            checked.map_err(|problem| self.error(file, known, value, problem))?;
         }
         Ok((config, set))
     }
@@ -112,11 +112,21 @@ impl Section<'_> {
         &self,
         file: &File<'_>,
         key: &Key<PathConfig>,
-        at: usize,
+        value: &Spanned<DeValue<'_>>,
         problem: ValueError,
     ) -> ConfigError {
+        let at = place(value, &problem);
         file.value_error(at, &format!("{}.{}", self.shown, key.name), problem)
     }
+}
+
+/// Where the problem of a value is: at one entry of it, or at the whole.
+fn place(value: &Spanned<DeValue<'_>>, problem: &ValueError) -> usize {
+    let entry = match (value.get_ref(), problem) {
+        (DeValue::Array(entries), ValueError::Fallback { place, .. }) => entries.get(*place),
+        _ => None,
+    };
+    entry.unwrap_or(value).span().start
 }
 
 fn enter(paths: &mut PathTable, name: &str, config: Arc<PathConfig>) -> Result<(), ValueError> {

@@ -3,9 +3,9 @@
 //! Invariant: a key that would say nothing about its path is refused where it is set. In the
 //! section for all others every key may stand: there it is the default of the paths that it is for.
 
+use super::fallback::FallbackSource;
 use super::key::Key;
 use super::paths::PathConfig;
-use super::source::SourceAddress;
 use super::value_error::ValueError;
 use crate::base::names::Name;
 
@@ -14,13 +14,17 @@ use crate::base::names::Name;
 pub(super) enum PathsOf {
     /// Live ones.
     Live,
+    /// Each that has a section of its own.
+    Named,
+    /// Those with sources that take over.
+    Fallback,
     /// Those that are published to.
     Published,
     /// Those with a source by RTSP.
     Rtsp,
-    /// Those with a source that is fetched.
+    /// Those that the server feeds.
     Fetched,
-    /// Of these, those whose source is fetched when it is wanted.
+    /// Of these, those that are fed when somebody wants them.
     OnDemand,
     /// Titles.
     Title,
@@ -41,6 +45,10 @@ impl Key<PathConfig> {
             return Err(ValueError::ManyFetched);
         }
         match self.of {
+            PathsOf::Named if is_one => FallbackSource::check_list(section, config),
+            PathsOf::Named if !is_rest || !config.fallback.is_empty() => {
+                Err(ValueError::ManyFallbacks)
+            }
             // There it is the default of all.
             _ if is_rest => Ok(()),
             PathsOf::Title if is_one => Err(ValueError::OnlyFor { what: "titles: demo, vod/.." }),
@@ -51,11 +59,12 @@ impl Key<PathConfig> {
 
 impl PathsOf {
     fn check(self, config: &PathConfig) -> Result<(), ValueError> {
-        let is_fetched = config.source.is_fetched();
+        let is_fetched = config.is_fetched();
         let (has_meaning, what) = match self {
-            Self::Live | Self::Title => return Ok(()),
-            Self::Published => (!is_fetched, "paths that are published to"),
-            Self::Rtsp => (matches!(config.source, SourceAddress::Rtsp(_)), "rtsp:// sources"),
+            Self::Live | Self::Named | Self::Title => return Ok(()),
+            Self::Fallback => (!config.fallback.is_empty(), "paths with `fallback`"),
+            Self::Published => (!config.source.is_fetched(), "paths that are published to"),
+            Self::Rtsp => (config.has_rtsp_source(), "rtsp:// sources"),
             Self::Fetched => (is_fetched, "paths whose source is fetched"),
             Self::OnDemand => (is_fetched && config.on_demand, "sources with on_demand = true"),
         };

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use regex::{Regex, RegexBuilder};
 
+use super::fallback::FallbackSource;
 use super::publish::PublishList;
 use super::source::SourceAddress;
 use super::value_error::ValueError;
@@ -57,6 +58,14 @@ pub struct PathConfig {
     pub idle_close: Duration,
     /// How long a source may be silent. `None`: as its transport has it (`live::core::liveness`).
     pub source_timeout: Option<Duration>,
+    /// Sources that take over while `source` is gone, the best one first.
+    pub fallback: Vec<FallbackSource>,
+    /// The next source is kept connected.
+    pub standby: bool,
+    /// How long a better source must have been good before it takes over.
+    pub return_after: Duration,
+    /// The least time between two switches of the source.
+    pub switch_interval: Duration,
     /// How long readers wait for a source that has gone.
     pub hold: Duration,
     /// A second publisher takes the path from the first.
@@ -84,6 +93,10 @@ impl Default for PathConfig {
             on_demand: false,
             idle_close: IDLE_CLOSE,
             source_timeout: None,
+            fallback: Vec::new(),
+            standby: false,
+            return_after: RETURN_AFTER,
+            switch_interval: SWITCH_INTERVAL,
             hold: READERS_HOLD,
             may_override: false,
             start: StartConfig::Gop,
@@ -93,6 +106,30 @@ impl Default for PathConfig {
             publish: PublishList::default(),
             adapts_quality: None,
         }
+    }
+}
+
+impl PathConfig {
+    /// Whether the server feeds it: from an address, or from the sources of a list.
+    #[must_use]
+    pub fn is_fetched(&self) -> bool {
+        self.source.is_fetched() || !self.fallback.is_empty()
+    }
+
+    /// Whether one of its sources is asked by RTSP.
+    #[must_use]
+    pub fn has_rtsp_source(&self) -> bool {
+        let is_own = matches!(self.source, SourceAddress::Rtsp(_));
+        is_own || self.fallback.iter().any(FallbackSource::is_rtsp)
+    }
+
+    /// Whether its packets come from elsewhere, or by another transport, than `old` says.
+    #[must_use]
+    pub fn is_fed_otherwise(&self, old: &Self) -> bool {
+        let is_other_way = || self.source_transport != old.source_transport;
+        self.source != old.source
+            || self.fallback != old.fallback
+            || self.has_rtsp_source() && is_other_way()
     }
 }
 
@@ -226,6 +263,10 @@ impl PathChanges {
 pub(super) const NAMED_MAX: usize = PATHS_MAX;
 /// Patterns at most: each is tried on the name of a path that is not named itself.
 pub(super) const PATTERNS_MAX: usize = 64;
+/// A source that comes and goes is left alone until it has lasted.
+const RETURN_AFTER: Duration = Duration::from_secs(5);
+/// Players get a key frame and show it before the next switch.
+const SWITCH_INTERVAL: Duration = Duration::from_secs(2);
 /// Memory of a pattern: names are short, and what needs more is a mistake.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 

@@ -136,7 +136,7 @@ impl std::fmt::Display for SourceAddress {
 }
 
 /// Errors are logged: what stands in front of an `@` may be a password.
-fn without_secret(text: &str) -> String {
+pub(super) fn without_secret(text: &str) -> String {
     let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
     match rest.rsplit_once('@') {
         Some((_, rest)) if scheme.is_empty() => format!("...@{}", shown_url(rest)),

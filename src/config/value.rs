@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::LogFormat;
 use super::cpus::CpuList;
+use super::fallback::FallbackSource;
 use super::multicast::MulticastConfig;
 use super::paths::{SourceTransport, StartConfig};
 use super::priority::ShardPriority;
@@ -72,6 +73,14 @@ impl Setting {
     /// Where packets come from.
     pub(super) fn source(&self) -> Result<SourceAddress, ValueError> {
         Ok(SourceAddress::parse(&self.text()?)?)
+    }
+
+    /// Sources that take over. One text is one of them: URLs may have commas.
+    pub(super) fn fallbacks(&self) -> Result<Vec<FallbackSource>, ValueError> {
+        match self {
+            Self::Text(text) => FallbackSource::parse_list(&[text]),
+            other => FallbackSource::parse_list(&other.texts()?),
+        }
     }
 
     /// The value of one of a few words.

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::cpus::CpuListError;
+use super::fallback::FallbackError;
 use super::source::SourceAddressError;
 
 /// Why a value is refused.
@@ -99,6 +100,14 @@ pub enum ValueError {
     /// Not a source of packets.
     #[error(transparent)]
     Source(#[from] SourceAddressError),
+    /// Not a fallback of this path.
+    #[error("{problem}")]
+    Fallback {
+        /// Which entry of the list, from 0.
+        place: usize,
+        /// Why.
+        problem: FallbackError,
+    },
     /// Nobody who could publish.
     #[error("`{text}` is none of loopback, private, any, 10.0.0.0/8, ::1 and the like")]
     Network {
@@ -145,6 +154,9 @@ pub enum ValueError {
     /// A source for many paths.
     #[error("a source that is fetched feeds one path: set it where that path is named")]
     ManyFetched,
+    /// The sources of one path for many.
+    #[error("names the sources of one path: set it where that path is named")]
+    ManyFallbacks,
     /// A key that says nothing about such a path.
     #[error("means nothing here: it is for {what}")]
     OnlyFor {

@@ -30,7 +30,7 @@ impl Cx {
 
 /// The rules for a path's owner, from the configuration.
 pub(crate) fn rules(config: &PathConfig) -> PathRules {
-    let kind = match (config.source.is_fetched(), config.on_demand) {
+    let kind = match (config.is_fetched(), config.on_demand) {
         (false, _) => SourceKind::Publish,
         (true, true) => SourceKind::OnDemand,
         (true, false) => SourceKind::Always,
@@ -65,7 +65,7 @@ fn ring_limits(config: &PathConfig) -> RingLimits {
 /// How long a shard keeps a path without readers: at most as long as a source on demand may be
 /// idle.
 fn linger(config: &PathConfig) -> Duration {
-    let is_on_demand = config.source.is_fetched() && config.on_demand;
+    let is_on_demand = config.is_fetched() && config.on_demand;
     if is_on_demand { config.idle_close.min(IDLE_CLOSE) } else { IDLE_CLOSE }
 }
 

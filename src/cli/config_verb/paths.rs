@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{key_json, write_key, write_key_default};
 use crate::config::Loaded;
+use crate::config::fallback::FallbackSource;
 use crate::config::key::{Key, quoted};
 use crate::config::keys::PATH_KEYS;
 use crate::config::path_scope::REST;
@@ -119,8 +120,15 @@ fn origin(loaded: &Loaded, section: &str, key: &Key<PathConfig>) -> &'static str
 }
 
 fn hides_password(key: &Key<PathConfig>, config: &PathConfig) -> bool {
-    key.name == "source"
-        && matches!(&config.source, SourceAddress::Rtsp(url) if url.credentials.is_some())
+    let has_password = |source: &SourceAddress| matches!(source, SourceAddress::Rtsp(url) if url.credentials.is_some());
+    match key.name {
+        "source" => has_password(&config.source),
+        "fallback" => config
+            .fallback
+            .iter()
+            .any(|entry| matches!(entry, FallbackSource::Address(source) if has_password(source))),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -159,6 +167,10 @@ mod tests {
         on_demand = false  # default
         idle_close = "10s"  # default
         source_timeout = "auto"  # default
+        fallback = []  # default
+        standby = false  # default
+        return_after = "5s"  # default
+        switch_interval = "2s"  # default
         hold = "3s"  # file
         publish = ["any"]  # file
         override = false  # default
@@ -174,6 +186,7 @@ mod tests {
         on_demand = true  # file
         idle_close = "10s"  # default
         source_timeout = "auto"  # default
+        fallback = []  # default
         hold = "3s"  # path."*"
         start = "gop"  # default
         lag_budget = "2s"  # default
@@ -225,8 +238,16 @@ mod tests {
         on_demand = false
         # a source on demand is closed so long after its last player, 1s to 24h
         idle_close = "10s"
-        # a source silent for so long is gone, 1s to 24h; auto: 10s, open TCP counts
+        # a source silent for so long is gone, 500ms to 24h; auto: 10s, open TCP counts
         source_timeout = "auto"
+        # up to 8 sources that take over from it, best first: URLs as above, live paths
+        fallback = []
+        # true: the next source is kept connected, so that it takes over at once
+        standby = false
+        # a better source takes over when it has been good for so long, up to 10m
+        return_after = "5s"
+        # least time between two changes of the source, 500ms to 10m
+        switch_interval = "2s"
         # players wait so long for a source that has gone, up to 1h
         hold = "10s"
         # who may publish: loopback, private, any, networks, addresses; [] is nobody

@@ -1,0 +1,237 @@
+//! Sources that take over when a path's own source is gone, as the configuration says them.
+//!
+//! ```text
+//!  fallback = ["rtsp://10.0.0.6/x", "live/b"]     the best one first, behind the path's `source`
+//!              an address, as for `source`  |  another live path of this server
+//! ```
+//! Invariants: no entry is there twice, or is the path's own source, or the path itself. A text
+//! that has one of `:?@` is an address: one with a misspelt scheme is never shown as a name,
+//! because it may have a password. Bound: `FALLBACKS_MAX`.
+
+use super::path_scope::{PATTERN, REST};
+use super::paths::PathConfig;
+use super::source::{SourceAddress, SourceAddressError, without_secret};
+use super::value_error::ValueError;
+use crate::base::names::Name;
+
+/// One entry of `fallback`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FallbackSource {
+    /// What is fetched for this path alone; never [`SourceAddress::Publish`].
+    Address(SourceAddress),
+    /// Another live path of this server, by its name.
+    Path(String),
+}
+
+/// Why an entry of `fallback` is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FallbackError {
+    /// None of the forms.
+    #[error(
+        "`{text}` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live \
+         path"
+    )]
+    Form {
+        /// What was found.
+        text: String,
+    },
+    /// An address that cannot be.
+    #[error(transparent)]
+    Address(#[from] SourceAddressError),
+    /// A word for the path's own source alone.
+    #[error("`publish` is for `source`: name a path that is published to, such as \"live/b\"")]
+    Publish,
+    /// A title, or the folder of titles.
+    #[error("`{text}` is of titles: in this version a fallback is an address or a live path")]
+    Title {
+        /// What was found.
+        text: String,
+    },
+    /// The path itself.
+    #[error("`{text}` is this path itself")]
+    Itself {
+        /// What was found.
+        text: String,
+    },
+    /// What `source` says.
+    #[error("`{text}` is the path's `source` already")]
+    Own {
+        /// Without its password.
+        text: String,
+    },
+    /// What an entry before it says.
+    #[error("`{text}` is in the list already")]
+    Twice {
+        /// Without its password.
+        text: String,
+    },
+}
+
+impl FallbackSource {
+    /// Reads an entry.
+    ///
+    /// # Errors
+    /// See [`FallbackError`].
+    pub fn parse(text: &str) -> Result<Self, FallbackError> {
+        let text = text.trim();
+        let form = || FallbackError::Form { text: without_secret(text) };
+        match Name::parse(text) {
+            name if name.is_of_titles() => Err(FallbackError::Title { text: without_secret(text) }),
+            _ if text.contains([':', '?', '@']) => match SourceAddress::parse(text) {
+                Ok(address) => Ok(Self::Address(address)),
+                Err(SourceAddressError::Form { .. }) => Err(form()),
+                Err(error) => Err(error.into()),
+            },
+            Name::Live("publish") => Err(FallbackError::Publish),
+            Name::Live(name) if name != REST && !name.starts_with(PATTERN) => {
+                Ok(Self::Path(name.to_owned()))
+            }
+            _ => Err(form()),
+        }
+    }
+
+    /// Reads the list.
+    ///
+    /// # Errors
+    /// An entry that is none or is there twice, or too many.
+    pub(super) fn parse_list(texts: &[&str]) -> Result<Vec<Self>, ValueError> {
+        if texts.len() > FALLBACKS_MAX {
+            return Err(ValueError::TooMany { found: texts.len(), max: FALLBACKS_MAX });
+        }
+        let mut list = Vec::with_capacity(texts.len());
+        for (place, text) in texts.iter().enumerate() {
+            let refused = |problem| ValueError::Fallback { place, problem };
+            let entry = Self::parse(text).map_err(refused)?;
+            if list.contains(&entry) {
+                return Err(refused(FallbackError::Twice { text: entry.to_string() }));
+            }
+            list.push(entry);
+        }
+        Ok(list)
+    }
+
+    /// Whether the list of a path of this name has an entry that is what the path has already.
+    ///
+    /// # Errors
+    /// The first such entry.
+    pub(super) fn check_list(path: &str, config: &PathConfig) -> Result<(), ValueError> {
+        for (place, entry) in config.fallback.iter().enumerate() {
+            let text = entry.to_string();
+            let problem = match entry {
+                Self::Path(name) if name == path => FallbackError::Itself { text },
+                Self::Address(address) if *address == config.source => FallbackError::Own { text },
+                Self::Path(_) | Self::Address(_) => continue,
+            };
+            return Err(ValueError::Fallback { place, problem });
+        }
+        Ok(())
+    }
+
+    /// Whether it is fetched by RTSP.
+    #[must_use]
+    pub fn is_rtsp(&self) -> bool {
+        matches!(self, Self::Address(SourceAddress::Rtsp(_)))
+    }
+}
+
+impl std::fmt::Display for FallbackSource {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Path(name) => write!(f, "{name}"),
+        }
+    }
+}
+
+/// Entries of one list at most: the number of a source is one digit.
+pub const FALLBACKS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn entries_read_and_shown_are_the_same() {
+        for text in ["rtsp://10.0.0.6/x", "udp://239.1.2.3:5004", "file:/etc/cam.sdp"] {
+            let entry = FallbackSource::parse(text).unwrap();
+            assert!(matches!(&entry, FallbackSource::Address(_)), "{text}");
+            assert_eq!(
+                (entry.to_string().as_str(), entry.is_rtsp()),
+                (text, text.contains("rtsp"))
+            );
+        }
+        for text in ["live/b", "b", "vodka/b", "live/hall 1", "a~0"] {
+            let entry = FallbackSource::parse(text).unwrap();
+            assert_eq!(entry, FallbackSource::Path(text.to_owned()));
+            assert_eq!(entry.to_string(), text);
+        }
+        let shown = FallbackSource::parse(" rtsp://a:s3cret@cam/x ").unwrap().to_string();
+        assert_eq!(shown, "rtsp://cam/x");
+    }
+
+    #[test]
+    fn what_is_no_entry_is_refused_with_the_reason_and_without_a_password() {
+        let texts = [
+            "",
+            "publish",
+            "vod/a.mp4",
+            "demo",
+            "vod",
+            "/live/b",
+            "live//b",
+            "~^live/b",
+            "*",
+            "rtmp://cam/x",
+            "me:s3cret@cam/x",
+            "rtps://me:s3cret@cam/x",
+            "cam/x?password=s3cret",
+            "rtsps://cam/x",
+            "rtsp://",
+            "udp://239.1.2.3",
+        ];
+        let refuse = |text: &str| FallbackSource::parse(text).unwrap_err().to_string();
+        let errors = texts.map(refuse).join("\n");
+        assert!(!errors.contains("s3cret"), "{errors}");
+        insta::assert_snapshot!(errors, @r#"
+        `` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        `publish` is for `source`: name a path that is published to, such as "live/b"
+        `vod/a.mp4` is of titles: in this version a fallback is an address or a live path
+        `demo` is of titles: in this version a fallback is an address or a live path
+        `vod` is of titles: in this version a fallback is an address or a live path
+        `/live/b` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        `live//b` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        `~^live/b` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        `*` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        `rtmp://cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        `...@cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        `rtps://...@cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        `cam/x?password=...` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        rtsps:// is not supported yet: use rtsp://, or a tunnel in front of the source
+        source URL has no host
+        `239.1.2.3` is not an address like 239.1.2.3:5004, 0.0.0.0:5004 or [ff15::1]:5004
+        "#);
+    }
+
+    #[test]
+    fn list_has_no_entry_twice_and_no_more_than_its_bound() {
+        let refuse = |texts: &[&str]| FallbackSource::parse_list(texts).unwrap_err();
+        let twice = refuse(&["live/b", "rtsp://a:s3cret@cam/x", "rtsp://a:s3cret@cam/x"]);
+        assert!(matches!(twice, ValueError::Fallback { place: 2, .. }));
+        assert_eq!(twice.to_string(), "`rtsp://cam/x` is in the list already");
+        let nine = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+        assert_eq!(FallbackSource::parse_list(&nine[..8]).unwrap().len(), FALLBACKS_MAX);
+        assert_eq!(refuse(&nine), ValueError::TooMany { found: 9, max: 8 });
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_without_panic(text in "(udp://|file:|vod/)?\\PC{0,20}") {
+            if let Ok(entry) = FallbackSource::parse(&text) {
+                prop_assert_eq!(FallbackSource::parse(&entry.to_string()), Ok(entry));
+            }
+        }
+    }
+}
