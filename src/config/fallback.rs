@@ -66,6 +66,20 @@ pub enum FallbackError {
         /// Without its password.
         text: String,
     },
+    /// A source that the fallbacks of another path made.
+    #[error("`{text}` is a source of `{path}`: name that path, or the address")]
+    SourcePath {
+        /// What was found.
+        text: String,
+        /// The path that it feeds.
+        path: String,
+    },
+    /// A path that would feed itself over others.
+    #[error("a path cannot feed itself: {}", way.join(" <- "))]
+    Loop {
+        /// From the path to itself.
+        way: Vec<String>,
+    },
 }
 
 impl FallbackSource {

@@ -28,6 +28,7 @@ pub mod paths;
 pub mod priority;
 pub mod publish;
 pub mod source;
+mod source_paths;
 pub mod value;
 pub mod value_error;
 

@@ -21,6 +21,7 @@ use super::key::{Key, quoted};
 use super::keys::PATH_KEYS;
 use super::path_scope::{PATTERN, REST};
 use super::paths::{NAMED_MAX, PATTERNS_MAX, PathConfig, PathPattern, PathTable};
+use super::source_paths::LoopSearch;
 use super::value_error::ValueError;
 use super::{PathSection, nearest};
 use crate::base::names::is_path_name;
@@ -54,7 +55,30 @@ pub(super) fn read(
         entered.map_err(|problem| file.value_error(section.at, &section.shown, problem))?;
         read.push(PathSection { name: section.name.clone(), set });
     }
+    feed(&mut paths, file, &sections)?;
     Ok((paths, read))
+}
+
+/// Makes the source paths of all sections with fallbacks, when all sections are known.
+fn feed(
+    paths: &mut PathTable,
+    file: &File<'_>,
+    sections: &[Section<'_>],
+) -> Result<(), ConfigError> {
+    let mut search = LoopSearch::new(paths);
+    for section in sections {
+        let checked = paths.check_name(&section.name);
+        checked.map_err(|problem| file.value_error(section.at, &section.shown, problem))?;
+        search.check(&section.name).map_err(|(name, problem)| {
+            let closing = sections.iter().find(|section| section.name == name);
+            closing.unwrap_or(section).fallback_error(file, problem)
+        })?;
+    }
+    for section in sections {
+        let entered = paths.enter_sources(&section.name);
+        entered.map_err(|problem| section.fallback_error(file, problem))?;
+    }
+    Ok(())
 }
 
 /// One `[path."..."]`.
@@ -118,6 +142,13 @@ impl Section<'_> {
         let at = place(value, &problem);
         file.value_error(at, &format!("{}.{}", self.shown, key.name), problem)
     }
+
+    /// A problem of its fallbacks with other sections.
+    fn fallback_error(&self, file: &File<'_>, problem: ValueError) -> ConfigError {
+        let fallback = self.table.iter().find(|(key, _)| key.get_ref() == FALLBACK);
+        let at = fallback.map_or(self.at, |(_, value)| place(value, &problem));
+        file.value_error(at, &format!("{}.{FALLBACK}", self.shown), problem)
+    }
 }
 
 /// Where the problem of a value is: at one entry of it, or at the whole.
@@ -145,6 +176,9 @@ fn enter(paths: &mut PathTable, name: &str, config: Arc<PathConfig>) -> Result<(
 fn at_most(found: usize, max: usize) -> Result<(), ValueError> {
     if found > max { Err(ValueError::TooMany { found, max }) } else { Ok(()) }
 }
+
+/// The key whose entries are other sections.
+const FALLBACK: &str = "fallback";
 
 #[cfg(test)]
 mod tests;

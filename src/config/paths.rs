@@ -177,6 +177,8 @@ pub struct PathTable {
     pub patterns: Vec<PathPattern>,
     /// All others.
     pub others: Arc<PathConfig>,
+    /// Paths that feed those with fallbacks: `PathTable::source_paths`.
+    pub source_paths: BTreeMap<String, Vec<Arc<str>>>,
 }
 
 impl PathTable {
@@ -190,6 +192,7 @@ impl PathTable {
     /// The name of the section that says it: what an operator is to change.
     #[must_use]
     pub fn section_of(&self, path: &str) -> String {
+        let path = self.path_fed_by(path).unwrap_or(path);
         match self.pattern_of(path) {
             _ if self.named.contains_key(path) => path.to_owned(),
             Some(pattern) => format!("~{}", pattern.text()),
@@ -204,7 +207,8 @@ impl PathTable {
         let others = is_open(&self.others).then(|| "*".to_owned());
         let patterns = self.patterns.iter().filter(|pattern| is_open(&pattern.config));
         let named = self.named.iter().filter(|(_, config)| is_open(config));
-        let named = named.map(|(name, _)| name.clone());
+        let named = named.map(|(name, _)| name).filter(|name| self.path_fed_by(name).is_none());
+        let named = named.cloned();
         let patterns = patterns.map(|pattern| format!("~{}", pattern.text()));
         others.into_iter().chain(patterns).chain(named).collect()
     }
@@ -284,6 +288,7 @@ mod tests {
             named: [("live/cam1".to_owned(), config(1))].into(),
             patterns: vec![pattern("^live/", 2), pattern("cam", 3)],
             others: config(4),
+            ..PathTable::default()
         }
     }
 
@@ -335,6 +340,7 @@ mod tests {
             .into(),
             patterns: vec![PathPattern::new("x", Arc::new(open())).unwrap()],
             others: Arc::new(open()),
+            ..PathTable::default()
         };
         assert_eq!(table.open_sections(), ["*", "~x", "a"]);
         assert!(PathTable::default().open_sections().is_empty());

@@ -142,6 +142,12 @@ pub enum ValueError {
         /// What was found.
         text: String,
     },
+    /// A section of `[path]` whose name is that of a source of another path.
+    #[error("is the name of a source of `{path}`, which has `fallback`: choose another name")]
+    SourcePathName {
+        /// The path that it feeds.
+        path: String,
+    },
     /// A section of `[path]` whose name should be a pattern.
     #[error("not a regular expression: {reason}")]
     Pattern {
