@@ -167,6 +167,7 @@ impl Sessions {
                 live.readers.handle_reader_due(cx, &mut live.hub, index, serial)
             }
             TimerKey::LiveTick => live.handle_live_tick(cx),
+            TimerKey::Relay(number) => live.handle_relay_due(cx, number),
             TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
         }
     }

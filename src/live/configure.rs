@@ -9,6 +9,7 @@
 //! publishers go on: `publish` is checked when a publisher begins. DESIGN section 5.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::ids::ShardId;
 use crate::config::paths::{PathConfig, PathTable};
@@ -64,5 +65,14 @@ impl Live {
 /// Whether the source or its transport has changed.
 fn is_other_source(before: &PathConfig, after: &PathConfig) -> bool {
     let is_rtsp = matches!(after.source, SourceAddress::Rtsp(_));
-    before.source != after.source || is_rtsp && before.source_transport != after.source_transport
+    before.source != after.source
+        || before.fallback != after.fallback
+        || !after.fallback.is_empty() && relay_rules(before) != relay_rules(after)
+        || is_rtsp && before.source_transport != after.source_transport
+}
+
+/// What a relay reads when it begins.
+fn relay_rules(config: &PathConfig) -> (bool, [Duration; 2], Option<Duration>) {
+    let times = [config.return_after, config.switch_interval];
+    (config.standby, times, config.source_timeout)
 }

@@ -20,6 +20,7 @@ use crate::live::core::registry::Effect;
 use crate::live::hub::Hub;
 use crate::live::readers::Readers;
 use crate::live::sources::Sources;
+use crate::live::sources::fallback::SourceEvent;
 use crate::live::sources::listen::InputDatagram;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
@@ -70,6 +71,7 @@ impl Live {
             || self.hub.paths.listed_count() > 0
             || self.readers.backlog.is_waiting()
             || self.sources.walks.is_waiting()
+            || self.sources.relays.is_waiting()
             || !self.hub.requests.is_empty()
             || !self.hub.registry.out.is_empty()
     }
@@ -106,6 +108,8 @@ impl Live {
         }
         let Sources { inputs, publishers, .. } = &mut self.sources;
         inputs.flush(cx, publishers);
+        self.sources.go_on_with_relays(cx, &mut self.hub);
+        let Sources { publishers, .. } = &mut self.sources;
         publishers.feed(&mut self.hub, now);
         self.settle_live(cx);
     }
@@ -200,14 +204,21 @@ impl Live {
                 for waiter in waiters {
                     self.readers.resume(cx, waiter, refused.is_some());
                 }
+                let event = match refused {
+                    None => SourceEvent::Fed,
+                    Some(_) => SourceEvent::Gone,
+                };
                 if refused.is_none() {
                     self.readers.start_groups(cx, &mut self.hub);
                 }
+                self.tell_relays(cx, path, event);
             }
+            PathEffect::Lost => self.tell_relays(cx, path, SourceEvent::Lost),
             PathEffect::Fed => {
                 if self.hub.paths.path(path).is_some_and(|path| path.has_primed()) {
                     self.readers.retry_plays(cx, &mut self.hub, path);
                 }
+                self.tell_relays(cx, path, SourceEvent::Fed);
             }
             PathEffect::End { readers, waiters } => {
                 let readers = readers.into_iter();
@@ -216,6 +227,9 @@ impl Live {
                 for waiter in waiters {
                     self.readers.resume(cx, waiter, false);
                 }
+                let is_here = self.hub.paths.path(path).is_some();
+                let event = if is_here { SourceEvent::Lost } else { SourceEvent::Gone };
+                self.tell_relays(cx, path, event);
             }
             PathEffect::ForSource(Notification::Joined { serial, group }) => {
                 self.readers.handle_joined(cx, &mut self.hub, path, serial, group);
@@ -224,6 +238,18 @@ impl Live {
                 self.sources.handle_source_notification(cx, &mut self.hub, path, notification)
             }
         }
+    }
+}
+
+impl Live {
+    fn tell_relays(&mut self, cx: &mut Cx, path: &Arc<str>, event: SourceEvent) {
+        self.sources.handle_relay_source(cx, &mut self.hub, path, event);
+    }
+
+    /// The time of a relay's next decision has come.
+    pub(crate) fn handle_relay_due(&mut self, cx: &mut Cx, number: u32) {
+        self.sources.handle_relay_due(cx, &mut self.hub, number);
+        self.settle_live(cx);
     }
 }
 

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `core` | decisions: plain code without RTSP, sessions or addresses |
 //! | `readers` | sessions that packets are sent to: DESCRIBE, SETUP, PLAY, PAUSE, feedback |
-//! | `sources` | publishers, cameras that are pulled, inputs that listen |
+//! | `sources` | publishers, cameras that are pulled, inputs that listen, relays |
 //! | `multicast` | members of a path's group, and the sender to the group |
 //! | `front` | `Live`: carries requests to the owners of paths, and their effects back |
 //! | `hub` | state that readers and sources share: the paths, the requests |

@@ -17,6 +17,7 @@ impl Live {
         why: &'static str,
     ) -> usize {
         self.hub.is_stopping = true;
+        self.sources.stop_relays(cx);
         let Sources { pulls, publishers, .. } = &mut self.sources;
         pulls.stop_all(cx, &mut self.hub, publishers);
         for number in self.sources.publishers.numbers() {

@@ -22,6 +22,7 @@ impl Live {
         for waiter in self.hub.paths.overdue(now) {
             self.readers.resume(cx, waiter, false);
         }
+        self.sources.renew_relays(cx, &mut self.hub);
         for path in self.hub.paths.sweep(now) {
             self.hub.request(&path, OwnerRequest::Unsubscribe { shard: cx.shard });
         }
@@ -44,6 +45,7 @@ impl Live {
     fn has_work(&self) -> bool {
         !self.sources.publishers.is_empty()
             || !self.sources.pulls.is_empty()
+            || !self.sources.relays.is_empty()
             || !self.readers.table.is_empty()
             || self.readers.groups.has_work()
             || self.hub.paths.has_work()

@@ -135,6 +135,9 @@ pub const QUALITY_CAUSES: [&str; 3] = ["loss", "lag", "clean"];
 /// Names of the reasons that `ShardCells::rtx_refused` counts, by index.
 pub const RTX_REFUSALS: [&str; 5] = ["unknown", "repeated", "rate", "cold", "busy"];
 
+/// Names of the causes that `ShardCells::handovers` counts, by index.
+pub const HANDOVER_CAUSES: [&str; 4] = ["start", "lost", "better", "operator"];
+
 /// The cells of one shard. A shard keeps them in an `Arc` of its own, aligned so that no two
 /// shards write to the same cache line (128 bytes: line pairs are fetched together).
 #[derive(Debug, Default)]
@@ -248,6 +251,10 @@ pub struct ShardCells {
     pub picture_requests_received: Counter,
     /// Times that a source was asked for a key picture.
     pub picture_requests_sent: Counter,
+    /// Switches of paths with fallbacks to another source, by [`HANDOVER_CAUSES`].
+    pub handovers: [Counter; HANDOVER_CAUSES.len()],
+    /// Times between the last packet of one source and the first of the next.
+    pub handover_gap: Lateness,
 }
 
 impl ShardCells {

@@ -6,8 +6,8 @@
 use prometheus::proto::MetricType;
 
 use super::cells::{
-    Counter, LogCells, QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS, SESSION_STATES, ShardCells,
-    SharedCounter, TASK_KINDS, WorkerCells,
+    Counter, HANDOVER_CAUSES, LogCells, QUALITY_CAUSES, QUALITY_LEVELS, RTX_REFUSALS,
+    SESSION_STATES, ShardCells, SharedCounter, TASK_KINDS, WorkerCells,
 };
 use super::histogram::HistogramValue;
 use crate::base::carrier::Lower;
@@ -207,6 +207,21 @@ pub(super) static FAMILIES: &[Family] = &[
         "headend_picture_requests_sent_total",
         "Times that a publisher was asked for a key picture (PLI, FIR).",
         Read::Shard(|s| &s.picture_requests_sent),
+    ),
+    // Paths with fallbacks.
+    row(
+        "headend_handovers_total",
+        "Switches of live paths to another of their sources, by cause.",
+        Read::ShardList(
+            MetricType::COUNTER,
+            Labels { names: &["shard", "cause"], values: &HANDOVER_CAUSES },
+            |s, cause| s.handovers[cause].value(),
+        ),
+    ),
+    row(
+        "headend_handover_gap_seconds",
+        "Time between the last packet of one source and the first of the next.",
+        Read::SumHistogram(|s| s.handover_gap.read()),
     ),
     // Receiving.
     row(

@@ -197,6 +197,8 @@ pub enum TimerKey {
     },
     /// Periodic work for live paths.
     LiveTick,
+    /// The relay with this number decides among its sources.
+    Relay(u32),
 }
 
 impl TimerKey {
@@ -209,7 +211,7 @@ impl TimerKey {
             | Self::Bye { session, .. }
             | Self::Pause { session, .. }
             | Self::Liveness { session, .. } => Some(session),
-            Self::Connection(_) | Self::LiveReader { .. } | Self::LiveTick => None,
+            Self::Connection(_) | Self::LiveReader { .. } | Self::LiveTick | Self::Relay(_) => None,
         }
     }
 }

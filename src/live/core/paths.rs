@@ -85,6 +85,8 @@ pub enum PathEffect {
     },
     /// A batch arrived: readers of the path are ready, and a PLAY may be answered.
     Fed,
+    /// The source has gone; readers wait for a successor.
+    Lost,
     /// The path has ended, or has other tracks than its readers were told.
     End {
         /// Readers to end with BYE; the caller removes them.
@@ -303,7 +305,7 @@ impl LivePaths {
                     PathEffect::Nothing
                 }
             },
-            Notification::Lost => PathEffect::Nothing,
+            Notification::Lost => PathEffect::Lost,
             Notification::Resumed { generation, description } => {
                 let Some(path) = self.path_mut(name) else { return PathEffect::Nothing };
                 let continuation = path.handle_source(generation, description);

@@ -19,7 +19,7 @@ use crate::live::core::message::{Notification, OwnerRequest, RefusedError};
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::live::sources::announced::{Origin, description};
-use crate::live::sources::publisher::{Claimant, PublisherState, Way};
+use crate::live::sources::publisher::{Claimant, Publisher, PublisherState, Way};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::transport::Mode;
 use crate::sdp::publish::{check_announced, media_of_setup};
@@ -60,7 +60,7 @@ impl Sources {
             Ok(sdp) => sdp,
             Err(status) => return command.refuse(status),
         };
-        let path: Arc<str> = path.into();
+        let path: Arc<str> = cx.configs.publish_path(path).into();
         let mut rng = rand::rng();
         let origin = Origin {
             local: command.local,
@@ -181,7 +181,13 @@ impl Sources {
                     self.evict_publisher(cx, hub, number, why);
                 }
             }
-            Notification::SyncWanted { number } => self.publishers.ask_for_sync(cx, number),
+            Notification::SyncWanted { number } => {
+                let publisher = self.publishers.get(&number);
+                match publisher.and_then(Publisher::relayed_from) {
+                    Some(from) => hub.request(from, OwnerRequest::WantSync),
+                    None => self.publishers.ask_for_sync(cx, number),
+                }
+            }
             // Messages for readers: `front` and the paths of this shard handle them.
             Notification::Subscribed { .. }
             | Notification::NotThere(_)

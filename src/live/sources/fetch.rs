@@ -25,6 +25,9 @@ impl Sources {
         if hub.is_stopping {
             return;
         }
+        if !cx.configs.source_paths(path).is_empty() {
+            return self.start_relay(cx, hub, path);
+        }
         let config = Arc::clone(cx.path_config(path));
         match config.source {
             SourceAddress::Rtsp(ref url) => {
@@ -55,6 +58,12 @@ impl Sources {
                         client.handle_granted(now);
                     });
                 }
+                Way::Relay { relay, .. } => {
+                    publisher.state = PublisherState::Recording(generation);
+                    let path = Arc::clone(publisher.source.path());
+                    hub.count_source_start(&path);
+                    self.handle_relay_granted(cx, hub, relay);
+                }
                 Way::Announced { .. } | Way::Input => {
                     publisher.state = PublisherState::Recording(generation);
                     self.publishers.note_up(cx, hub, number);
@@ -71,6 +80,7 @@ impl Sources {
         number: u32,
         why: RefusedError,
     ) {
+        self.refuse_relay(cx, hub, number, &why.to_string());
         self.forget_publisher(cx, hub, number);
         let error = PullError::NotGranted(why);
         self.pulls.tell(cx, hub, &mut self.publishers, number, |client| client.fail(error));
@@ -100,6 +110,7 @@ impl Sources {
 
     /// Stops the source of a path for its owner on this shard.
     pub(crate) fn stop_fetch(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
+        self.stop_relay(cx, hub, path);
         if let Some(number) = self.pulls.number_of(path) {
             self.pulls.stop(cx, hub, &mut self.publishers, number);
             self.forget_publisher(cx, hub, number);

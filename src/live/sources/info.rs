@@ -54,8 +54,13 @@ impl Publishers {
         Some(SourceInfo {
             kind: kind(&config.source, publisher),
             state: if publisher.is_recording() { "recording" } else { "announced" },
-            url: publisher.id().is_none().then(|| config.source.to_string()),
-            peer: publisher.peer.to_string(),
+            url: match publisher.relayed_from() {
+                Some(from) => Some(from.to_string()),
+                None => publisher.id().is_none().then(|| config.source.to_string()),
+            },
+            peer: publisher
+                .relayed_from()
+                .map_or_else(|| publisher.peer.to_string(), ToString::to_string),
             transport: publisher
                 .tracks
                 .iter()
@@ -85,6 +90,7 @@ pub(crate) fn totals_of(publisher: &Publisher) -> PathTotals {
 fn kind(configured: &SourceAddress, publisher: &Publisher) -> &'static str {
     match configured {
         _ if publisher.id().is_some() => "publish",
+        _ if publisher.relayed_from().is_some() => "fallback",
         SourceAddress::Publish => "publish",
         SourceAddress::Rtsp(_) => "rtsp",
         SourceAddress::Udp(_) => "udp",

@@ -1,9 +1,11 @@
-//! The sources of a shard: publishers, cameras that are pulled, inputs that listen.
+//! The sources of a shard: publishers, cameras that are pulled, inputs that listen, relays of paths
+//! with fallbacks.
 //!
 //! ```text
 //!  ANNOUNCE -------------------------------claim--> publishers --packets--> owners of paths
 //!  owner --path--> pulls  --number, connection--claim---^
-//!           `---> inputs --number, datagrams---claim---'
+//!           |---> inputs --number, datagrams---claim---|
+//!           `---> relays --batches of other paths------'
 //! ```
 //! There are three tables because a camera or an input begins before it has a publisher: it claims
 //! its path when its description is known. From then on it is in `publishers` too, under the same
@@ -18,7 +20,7 @@ pub(crate) mod announced;
 mod arrivals;
 mod cameras;
 mod end;
-mod fallback;
+pub(crate) mod fallback;
 mod fetch;
 pub(crate) mod info;
 pub mod listen;
@@ -31,6 +33,7 @@ mod table;
 mod walk;
 
 use crate::live::hub::Hub;
+use crate::live::sources::fallback::Relays;
 use crate::live::sources::listen::Inputs;
 use crate::live::sources::publishers::Publishers;
 use crate::live::sources::pull::joined::Pulls;
@@ -49,6 +52,8 @@ pub struct Sources {
     pub(crate) pulls: Pulls,
     /// Sources that listen at an address.
     pub(crate) inputs: Inputs,
+    /// Relays of paths with fallbacks.
+    pub(crate) relays: Relays,
     /// Progress of the checks on sources.
     pub(crate) walks: Walks,
 }

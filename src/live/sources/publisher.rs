@@ -105,6 +105,8 @@ pub(crate) enum Way {
     Pulled,
     /// Sockets of the server: see `live::sources::listen`.
     Input,
+    /// The relay with this number, from the path `from`: see `live::sources::fallback`.
+    Relay { relay: u32, from: Arc<str> },
 }
 
 /// A claim to a path: the data that the origins of packets provide.
@@ -136,7 +138,7 @@ impl Publisher {
     pub(crate) fn id(&self) -> Option<SessionId> {
         match self.way {
             Way::Announced { id, .. } => Some(id),
-            Way::Pulled | Way::Input => None,
+            Way::Pulled | Way::Input | Way::Relay { .. } => None,
         }
     }
 
@@ -144,13 +146,21 @@ impl Publisher {
     pub(crate) fn announce_uri(&self) -> Option<&str> {
         match &self.way {
             Way::Announced { uri, .. } => Some(uri),
-            Way::Pulled | Way::Input => None,
+            Way::Pulled | Way::Input | Way::Relay { .. } => None,
         }
     }
 
     /// Whether the publisher is a camera.
     pub(crate) fn is_pulled(&self) -> bool {
         matches!(self.way, Way::Pulled)
+    }
+
+    /// The path that a relay feeds this one from.
+    pub(crate) fn relayed_from(&self) -> Option<&Arc<str>> {
+        match &self.way {
+            Way::Relay { from, .. } => Some(from),
+            Way::Announced { .. } | Way::Pulled | Way::Input => None,
+        }
     }
 
     /// Kind of the source, for the rules of its liveness.
@@ -162,7 +172,7 @@ impl Publisher {
         match self.way {
             Way::Announced { .. } => Feeder::Publisher { is_tcp },
             Way::Pulled => Feeder::Camera { is_tcp, has_sent: self.source.counts().packets > 0 },
-            Way::Input => Feeder::Input,
+            Way::Input | Way::Relay { .. } => Feeder::Input,
         }
     }
 
@@ -170,7 +180,7 @@ impl Publisher {
     pub(crate) fn user_agent(&self) -> Option<&str> {
         match &self.way {
             Way::Announced { user_agent, .. } => user_agent.as_deref(),
-            Way::Pulled | Way::Input => None,
+            Way::Pulled | Way::Input | Way::Relay { .. } => None,
         }
     }
 

@@ -96,9 +96,9 @@ impl Publishers {
         let (of_source, described) = (Arc::clone(path), Arc::clone(&description));
         let mut source = Source::new(of_source, described, own_ssrc, false, now);
         source.set_formats(sdp.medias().iter().map(format_of).collect());
-        if matches!(way, Way::Input) {
+        if matches!(way, Way::Input | Way::Relay { .. }) {
             for (track, _) in (0_u8..).zip(sdp.medias()) {
-                // The input checks senders; reports come from another port.
+                // The input checks senders; reports come from another port. A relay has none.
                 source.set_up(track, AddressLatch::Any, AddressLatch::Any);
             }
         }
@@ -168,14 +168,7 @@ impl Publishers {
         let mut unfed = std::mem::take(&mut self.unfed);
         for number in unfed.drain(..) {
             let Some(publisher) = self.by_number.get_mut(&number) else { continue };
-            let path = Arc::clone(publisher.source.path());
-            // The description goes before the frames that need it.
-            if let Some(request) = publisher.poll_description(now) {
-                hub.request(&path, request);
-            }
-            while let Some(batch) = publisher.source.poll_batch(now) {
-                hub.request(&path, OwnerRequest::Feed { generation: batch.generation(), batch });
-            }
+            publisher.feed(hub, now);
             publisher.is_unfed = publisher.source.flush_due().is_some();
             if publisher.is_unfed {
                 self.unfed.push(number);
@@ -183,6 +176,13 @@ impl Publishers {
         }
         if self.unfed.is_empty() {
             self.unfed = unfed;
+        }
+    }
+
+    /// Feeds what a publisher has for its path, before the end of the turn.
+    pub(crate) fn feed_one(&mut self, hub: &mut Hub, number: u32, now: Mono) {
+        if let Some(publisher) = self.by_number.get_mut(&number) {
+            publisher.feed(hub, now);
         }
     }
 
@@ -218,5 +218,18 @@ impl Publishers {
         }
         renewals.append(&mut claims);
         renewals
+    }
+}
+
+impl Publisher {
+    fn feed(&mut self, hub: &mut Hub, now: Mono) {
+        let path = Arc::clone(self.source.path());
+        // The description goes before the frames that need it.
+        if let Some(request) = self.poll_description(now) {
+            hub.request(&path, request);
+        }
+        while let Some(batch) = self.source.poll_batch(now) {
+            hub.request(&path, OwnerRequest::Feed { generation: batch.generation(), batch });
+        }
     }
 }

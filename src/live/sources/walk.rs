@@ -83,6 +83,10 @@ impl Sources {
             let path = Arc::clone(publisher.source.path());
             hub.request(&path, ask);
         }
+        if publisher.relayed_from().is_some() {
+            // The relay knows when its sources are silent.
+            return;
+        }
         if !publisher.is_recording() {
             if now.since(publisher.alive) < cx.config.timeout {
                 return;

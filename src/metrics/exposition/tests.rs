@@ -69,6 +69,8 @@ fn names_and_types_are_the_documented_ones() {
     headend_framing_resyncs_total counter
     headend_gso_refusals_total counter
     headend_gso_segments_total counter
+    headend_handover_gap_seconds histogram
+    headend_handovers_total counter
     headend_inbox_full_total counter
     headend_lag_skips_total counter
     headend_live_requests_refused_total counter

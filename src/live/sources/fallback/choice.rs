@@ -23,6 +23,7 @@
 use std::time::Duration;
 
 use crate::base::time::Mono;
+use crate::metrics::cells::HANDOVER_CAUSES;
 
 /// Times of a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +83,13 @@ pub(crate) enum Cause {
     Better,
     /// An operator asked for it.
     Operator,
+}
+
+impl Cause {
+    /// Names, by index: `ShardCells::handovers`.
+    pub(crate) fn label(self) -> &'static str {
+        HANDOVER_CAUSES[self as usize]
+    }
 }
 
 /// The choice among the sources of one path: see the module.
@@ -151,6 +159,7 @@ impl Choice {
     }
 
     /// State of a source, for operators.
+    #[cfg(test)]
     pub(crate) fn shown(&self, source: usize) -> &'static str {
         match self.sources.get(source) {
             Some(_) if self.active == Some(source) => "active",
@@ -193,6 +202,7 @@ impl Choice {
         (self.active, self.pending, self.switched) = (Some(to), None, Some(now));
     }
 
+    #[cfg(test)]
     /// An operator asks for a source, or with `None` for the order of preference. False when there
     /// is no such source.
     pub(crate) fn pin(&mut self, source: Option<usize>, timing: Timing) -> bool {
@@ -245,8 +255,7 @@ impl Choice {
             (true, _) => Timing::NextKeyFrame,
         };
         let change = Change { to, timing, cause };
-        let is_requested =
-            self.pending.is_some_and(|old| (old.to, old.timing) == (to, timing));
+        let is_requested = self.pending.is_some_and(|old| (old.to, old.timing) == (to, timing));
         if is_requested {
             return;
         }

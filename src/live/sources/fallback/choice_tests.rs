@@ -133,10 +133,7 @@ fn switch_at_a_key_frame_becomes_urgent_when_the_old_source_is_lost() {
     let mut bench = fed_by_first(RULES, 2);
     bench.choice.pin(Some(1), Timing::NextKeyFrame);
     bench.hear(&[0], 3_000);
-    assert_eq!(
-        bench.hear(&[0, 1], 3_100),
-        [switch(1, Timing::NextKeyFrame, Cause::Operator)]
-    );
+    assert_eq!(bench.hear(&[0, 1], 3_100), [switch(1, Timing::NextKeyFrame, Cause::Operator)]);
     bench.choice.handle_lost(0, at(3_200));
     assert_eq!(bench.settle(3_200), [switch(1, Timing::Now, Cause::Operator)]);
 }
@@ -225,8 +222,8 @@ proptest! {
                 world.choice.pin(*pin, Timing::NextKeyFrame);
             }
             for _ in 0..=turns {
-                for source in 0..count {
-                    match present[source] {
+                for (source, fate) in present.iter().enumerate() {
+                    match fate {
                         Fate::Sends if world.wanted[source] => {
                             world.choice.handle_batch(source, at(ms));
                         }
