@@ -1,4 +1,5 @@
 //! Live paths from publisher to reader, with the programs that people have on both sides.
 
 mod clients;
+mod fallback;
 mod ffmpeg;
