@@ -75,7 +75,7 @@ pub enum FallbackError {
         path: String,
     },
     /// A path that would feed itself over others.
-    #[error("a path cannot feed itself: {}", way.join(" <- "))]
+    #[error("a path cannot feed itself: {}", shown_way(way))]
     Loop {
         /// From the path to itself.
         way: Vec<String>,
@@ -159,6 +159,18 @@ impl std::fmt::Display for FallbackSource {
     }
 }
 
+/// A loop in one line: of a long one the beginning and the end.
+fn shown_way(way: &[String]) -> String {
+    match (way, way.last()) {
+        ([first @ .., _], Some(last)) if first.len() > WAY_NAMES_MAX => {
+            format!("{} <- .. <- {last}", first[..WAY_NAMES_MAX].join(" <- "))
+        }
+        _ => way.join(" <- "),
+    }
+}
+
+/// Paths of a loop that are shown.
+const WAY_NAMES_MAX: usize = 4;
 /// Entries of one list at most: the number of a source is one digit.
 pub const FALLBACKS_MAX: usize = 8;
 

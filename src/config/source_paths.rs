@@ -183,3 +183,224 @@ fn split(name: &str) -> Option<(&str, usize)> {
 const SOURCE_MARK: char = '~';
 /// A source that is not wanted any more is closed so soon: what it feeds has another one.
 const SOURCE_IDLE_CLOSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::super::paths::SourceTransport;
+    use super::super::{ConfigError, load};
+    use super::*;
+
+    fn read(text: &str) -> Result<Arc<PathTable>, ConfigError> {
+        load(Some(("f", text)), [], &[]).map(|loaded| loaded.config.paths)
+    }
+
+    fn table(text: &str) -> Arc<PathTable> {
+        read(text).unwrap()
+    }
+
+    const FILE: &str = r#"
+        [path."live/a"]
+        fallback = ["rtsp://10.0.0.6/x", "live/b", "udp://239.1.2.3:5004"]
+        standby = true
+        on_demand = true
+        source_transport = "tcp"
+        source_timeout = "500ms"
+        publish = ["10.0.0.0/8"]
+        override = true
+        [path."live/c"]
+        source = "rtsp://10.0.0.5/x"
+        fallback = ["live/a"]
+        [path."live/d"]
+        source = "rtsp://10.0.0.5/x"
+    "#;
+
+    #[test]
+    fn path_with_fallbacks_is_fed_by_its_source_paths_in_order_and_others_by_none() {
+        let table = table(FILE);
+        let names = |path: &str| -> Vec<String> {
+            table.source_paths(path).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(names("live/a"), ["live/a~0", "live/a~1", "live/b", "live/a~3"]);
+        assert_eq!(names("live/c"), ["live/c~0", "live/a"]);
+        for other in ["live/d", "live/b", "live/a~0", "live/a~1", "x", ""] {
+            assert!(table.source_paths(other).is_empty(), "{other}");
+        }
+        let named: Vec<&str> = table.named.keys().map(String::as_str).collect();
+        let made = ["live/a~0", "live/a~1", "live/a~3"];
+        assert_eq!(named, [&["live/a"], &made[..], &["live/c", "live/c~0", "live/d"]].concat());
+    }
+
+    #[test]
+    fn publisher_goes_to_the_first_source_path_of_a_path_that_is_published_to() {
+        let table = table(FILE);
+        for (path, expected) in [
+            ("live/a", "live/a~0"),
+            ("live/a~0", "live/a~0"),
+            ("live/c", "live/c"),
+            ("live/d", "live/d"),
+            ("live/b", "live/b"),
+            ("x", "x"),
+        ] {
+            assert_eq!(table.publish_path(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn source_path_has_what_is_said_of_the_path_that_it_feeds_and_a_source_of_its_own() {
+        let table = table(FILE);
+        let fed = table.find("live/a");
+        assert!(fed.is_fetched() && fed.on_demand && fed.standby && fed.has_rtsp_source());
+        let own = table.find("live/a~0");
+        assert!(!own.is_fetched() && own.may_override && !own.on_demand && !own.standby);
+        assert_eq!((&own.source, &own.publish), (&SourceAddress::Publish, &fed.publish));
+        for (name, source) in [
+            ("live/a~1", "rtsp://10.0.0.6/x"),
+            ("live/a~3", "udp://239.1.2.3:5004"),
+            ("live/c~0", "rtsp://10.0.0.5/x"),
+        ] {
+            let config = table.find(name);
+            assert_eq!(config.source.to_string(), source);
+            assert!(config.is_fetched() && config.on_demand && config.fallback.is_empty());
+            assert_eq!(config.idle_close, SOURCE_IDLE_CLOSE, "{name}");
+        }
+        let fetched = table.find("live/a~1");
+        assert_eq!(fetched.source_transport, SourceTransport::Tcp);
+        assert_eq!(fetched.source_timeout, Some(Duration::from_millis(500)));
+        assert_eq!(table.find("live/a~2"), &table.others, "live/b is a path of its own");
+    }
+
+    #[test]
+    fn operator_is_told_of_the_section_that_source_paths_come_from() {
+        let table = table(FILE);
+        for (path, fed, section) in [
+            ("live/a~0", Some("live/a"), "live/a"),
+            ("live/a~3", Some("live/a"), "live/a"),
+            ("live/c~0", Some("live/c"), "live/c"),
+            ("live/a~2", None, "*"),
+            ("live/d~0", None, "*"),
+            ("live/a", None, "live/a"),
+            ("live/b", None, "*"),
+        ] {
+            assert_eq!((table.path_fed_by(path), &*table.section_of(path)), (fed, section));
+        }
+        let open = "[path.a]\npublish = [\"any\"]\nfallback = [\"b\"]\n";
+        assert_eq!(self::table(open).open_sections(), ["a"]);
+    }
+
+    #[test]
+    fn changed_list_is_another_source_and_adds_and_removes_source_paths() {
+        let text = |list: &str, more: &str| {
+            table(&format!("[path.a]\nsource = \"rtsp://cam/1\"\nfallback = [{list}]\n{more}"))
+        };
+        let old = text(r#""rtsp://cam/2", "b""#, "");
+        assert!(old.changes(&text(r#""rtsp://cam/2", "b""#, "")).is_empty());
+        let cases = [
+            (r#""rtsp://cam/3", "b""#, "", true, (&[][..], &["a", "a~1"][..], &[][..])),
+            (r#""b", "rtsp://cam/2""#, "", true, (&["a~2"], &["a"], &["a~1"])),
+            (r#""b""#, "", true, (&[], &["a"], &["a~1"])),
+            ("", "", true, (&[], &["a"], &["a~0", "a~1"])),
+            (r#""rtsp://cam/2", "b""#, "standby = true\n", false, (&[], &["a"], &[])),
+            (r#""rtsp://cam/2", "b""#, "hold = \"3s\"\n", false, (&[], &["a", "a~0", "a~1"], &[])),
+            (
+                r#""rtsp://cam/2", "b""#,
+                "source_transport = \"tcp\"\n",
+                true,
+                (&[], &["a", "a~0", "a~1"], &[]),
+            ),
+        ];
+        for (list, more, is_other_source, (added, changed, removed)) in cases {
+            let new = text(list, more);
+            let changes = old.changes(&new);
+            assert_eq!(changes.added, added, "{list} {more}");
+            assert_eq!(changes.changed, changed, "{list} {more}");
+            assert_eq!(changes.removed, removed, "{list} {more}");
+            let is_other = new.find("a").is_fed_otherwise(old.find("a"));
+            assert_eq!(is_other, is_other_source, "{list} {more}");
+        }
+    }
+
+    #[test]
+    fn paths_that_would_feed_themselves_are_refused_with_the_way() {
+        let texts = [
+            "[path.a]\nfallback = [\"a\"]\n",
+            "[path.a]\nfallback = [\"x\", \"b\"]\n[path.b]\nfallback = [\n  \"y\",\n  \"a\",\n]\n",
+            "[path.c]\nfallback = [\"a\"]\n[path.a]\nfallback = [\"b\"]\n[path.b]\nfallback = [\"a\"]\n",
+            "[path.a]\nfallback = [\"b\"]\n[path.b]\nfallback = [\"c\"]\n[path.c]\nfallback = [\"a\"]\n",
+        ];
+        let errors: Vec<_> = texts.iter().map(|text| read(text).unwrap_err().to_string()).collect();
+        insta::assert_snapshot!(errors.join("\n"), @r#"
+        f:2:13: path."a".fallback: `a` is this path itself
+        f:6:3: path."b".fallback: a path cannot feed itself: b <- a <- b
+        f:6:13: path."b".fallback: a path cannot feed itself: b <- a <- b
+        f:6:13: path."c".fallback: a path cannot feed itself: c <- a <- b <- c
+        "#);
+        let diamond = "[path.a]\nfallback = [\"b\", \"c\"]\n[path.b]\nfallback = [\"d\"]\n\
+                       [path.c]\nfallback = [\"d\"]\n[path.d]\nfallback = [\"e\"]\n";
+        assert_eq!(table(diamond).source_paths("a").len(), 3, "twice on two ways is no loop");
+    }
+
+    #[test]
+    fn names_of_source_paths_are_refused_for_sections_and_entries() {
+        let long = format!("[path.\"{}\"]\nfallback = [\"b\"]\n", "x".repeat(254));
+        let texts = [
+            "[path.\"a~0\"]\nhold = \"1s\"\n[path.a]\nfallback = [\"b\"]\n",
+            "[path.a]\nfallback = [\"b\"]\n[path.\"a~8\"]\n",
+            "[path.a]\nfallback = [\"b\"]\n[path.c]\nfallback = [\"b\", \"a~0\"]\n",
+            "[path.a]\nfallback = [\"a~0\"]\n",
+        ];
+        let errors: Vec<_> = texts.iter().map(|text| read(text).unwrap_err().to_string()).collect();
+        insta::assert_snapshot!(errors.join("\n"), @r#"
+        f:1:7: path."a~0": is the name of a source of `a`, which has `fallback`: choose another name
+        f:3:7: path."a~8": is the name of a source of `a`, which has `fallback`: choose another name
+        f:4:18: path."c".fallback: `a~0` is a source of `a`: name that path, or the address
+        f:2:13: path."a".fallback: `a~0` is a source of `a`: name that path, or the address
+        "#);
+        let error = read(&long).unwrap_err().to_string();
+        assert!(error.starts_with("f:2:12: ") && error.contains("x~0` is no name"), "{error}");
+        for free in ["a~9", "a~10", "a~", "b~0", "a~0/b"] {
+            let text = format!("[path.a]\nfallback = [\"b\"]\n[path.\"{free}\"]\nhold = \"1s\"\n");
+            assert_eq!(table(&text).section_of(free), free);
+        }
+        let pattern = "[path.a]\nfallback = [\"b\"]\n[path.\"~a~0\"]\n";
+        assert_eq!(table(pattern).section_of("xa~0"), "~a~0");
+    }
+
+    #[test]
+    fn chain_as_long_as_the_table_is_read_and_source_paths_count_in_its_bound() {
+        let chain = |count: usize| -> String {
+            let section = |n| format!("[path.a{n}]\nfallback = [\"a{}\"]\n", n + 1);
+            (0..count).map(section).collect()
+        };
+        assert_eq!(table(&chain(NAMED_MAX / 2)).named.len(), NAMED_MAX);
+        let error = read(&chain(NAMED_MAX / 2 + 1)).unwrap_err().to_string();
+        assert!(error.starts_with("f:4096:12: path.\"a2047\".fallback: 4097 values"), "{error}");
+        let closed = chain(NAMED_MAX / 2 - 1) + "[path.a2047]\nfallback = [\"a0\"]\n";
+        let error = read(&closed).unwrap_err().to_string();
+        let way = "a path cannot feed itself: a2047 <- a0 <- a1 <- a2 <- .. <- a2047";
+        assert_eq!(error, format!("f:4096:13: path.\"a2047\".fallback: {way}"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_lists_are_refused_or_end_at_paths_without_fallbacks(
+            lists in proptest::collection::vec("[a-e]{0,3}", 5),
+        ) {
+            let section = |(name, list): (char, &String)| {
+                let entries = list.chars().map(|entry| format!("\"{entry}\""));
+                let entries = entries.collect::<Vec<_>>().join(", ");
+                format!("[path.{name}]\nfallback = [{entries}]\n")
+            };
+            let text: String = ('a'..).zip(&lists).map(section).collect();
+            let Ok(table) = read(&text) else { return Ok(()) };
+            // Each step comes nearer to the end, or five paths would not be enough.
+            let mut paths: Vec<Arc<str>> = ('a'..='e').map(|c| c.to_string().into()).collect();
+            for _ in 0..5 {
+                let fed = paths.iter().flat_map(|path| table.source_paths(path));
+                paths = fed.map(Arc::clone).collect();
+                paths.sort();
+                paths.dedup();
+            }
+            proptest::prop_assert!(paths.is_empty(), "{text}");
+        }
+    }
+}

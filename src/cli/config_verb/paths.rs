@@ -50,6 +50,12 @@ const EXAMPLES: &str = r#"
 # override = true
 # hold = "1m"
 
+# A channel whose encoder has a spare; when both are gone, a camera takes over.
+# [path."live/channel"]
+# publish = ["10.1.0.0/16"]
+# fallback = ["live/spare", "rtsp://user:password@10.0.0.6/stream1"]
+# standby = true
+
 # All halls: a regular expression behind ~, found anywhere in the name unless ^ and $ say more.
 # [path."~^live/hall[0-9]+$"]
 # publish = ["private"]
@@ -133,6 +139,8 @@ fn hides_password(key: &Key<PathConfig>, config: &PathConfig) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::config;
 
@@ -140,8 +148,12 @@ mod tests {
         [path."live/door"]
         source = "rtsp://user:s3cret@10.0.0.5/stream1"
         on_demand = true
+        [path."live/studio"]
+        fallback = ["live/hall1", "rtsp://user:s3cret@10.0.0.6/x"]
+        return_after = "0s"
         [path."*"]
         hold = "3s"
+        standby = true
         publish = ["any"]
         [path."~^live/hall"]
         override = true
@@ -156,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn shown_paths_name_the_origin_of_values_and_no_password_and_read_back() {
+    fn shown_paths_name_the_origin_of_values_and_no_password() {
         let loaded = config::load(Some(("f", FILE)), [], &[]).unwrap();
         let text = shown(&loaded);
         insta::assert_snapshot!(text, @r#"
@@ -168,7 +180,7 @@ mod tests {
         idle_close = "10s"  # default
         source_timeout = "auto"  # default
         fallback = []  # default
-        standby = false  # default
+        standby = true  # file
         return_after = "5s"  # default
         switch_interval = "2s"  # default
         hold = "3s"  # file
@@ -193,6 +205,23 @@ mod tests {
         buffer = "32MiB"  # default
         readers_max = 16384  # default
 
+        [path."live/studio"]
+        source = "publish"  # default
+        source_transport = "auto"  # default
+        on_demand = false  # default
+        source_timeout = "auto"  # default
+        fallback = ["live/hall1", "rtsp://10.0.0.6/x"]  # file; user and password not shown
+        standby = true  # path."*"
+        return_after = "0s"  # file
+        switch_interval = "2s"  # default
+        hold = "3s"  # path."*"
+        publish = ["any"]  # path."*"
+        override = false  # default
+        start = "gop"  # default
+        lag_budget = "2s"  # default
+        buffer = "32MiB"  # default
+        readers_max = 16384  # default
+
         [path."~^live/hall"]
         source = "publish"  # default
         source_timeout = "auto"  # default
@@ -208,10 +237,15 @@ mod tests {
         [path."vod/a b.mp4"]
         quality = "off"  # file
         "#);
+    }
+
+    #[test]
+    fn shown_paths_read_back_as_what_they_are_without_passwords() {
+        let text = shown(&config::load(Some(("f", FILE)), [], &[]).unwrap());
         let again = config::load(Some(("shown", &text)), [], &[]).unwrap();
         let without = config::load(Some(("f", &FILE.replace("user:s3cret@", ""))), [], &[]);
         let (again, without) = (again.config.paths, without.unwrap().config.paths);
-        for path in ["live/door", "live/hall1", "vod/a b.mp4", "other"] {
+        for path in ["live/door", "live/studio", "live/hall1", "vod/a b.mp4", "other"] {
             let shown = |paths: &PathTable| -> Vec<_> {
                 let config = paths.find(path).clone();
                 keys_of(path, &config).map(|key| (key.name, (key.show)(&config))).collect()
@@ -282,6 +316,12 @@ mod tests {
         # override = true
         # hold = "1m"
 
+        # A channel whose encoder has a spare; when both are gone, a camera takes over.
+        # [path."live/channel"]
+        # publish = ["10.1.0.0/16"]
+        # fallback = ["live/spare", "rtsp://user:password@10.0.0.6/stream1"]
+        # standby = true
+
         # All halls: a regular expression behind ~, found anywhere in the name unless ^ and $ say more.
         # [path."~^live/hall[0-9]+$"]
         # publish = ["private"]
@@ -314,7 +354,13 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let paths = config::load(Some(("examples", &text)), [], &[]).unwrap().config.paths;
-        assert_eq!((paths.named.len(), paths.patterns.len()), (4, 1));
+        assert_eq!(
+            (paths.named.len(), paths.patterns.len()),
+            (7, 1),
+            "two are sources of live/channel"
+        );
         assert!(paths.find("live/door").on_demand && paths.find("live/studio").may_override);
+        let sources = ["live/channel~0", "live/spare", "live/channel~2"].map(Arc::from);
+        assert_eq!(paths.source_paths("live/channel"), sources);
     }
 }

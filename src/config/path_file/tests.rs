@@ -23,6 +23,11 @@ fn section_sets_every_key() {
         source_transport = "tcp"
         on_demand = true
         idle_close = "30s"
+        source_timeout = "500ms"
+        fallback = [" rtsp://me:pw@cam/2 ", "live/studio"]
+        standby = true
+        return_after = "0s"
+        switch_interval = "500ms"
         hold = "3s"
         start = "live"
         lag_budget = "500ms"
@@ -40,6 +45,13 @@ fn section_sets_every_key() {
     assert_eq!(cam.source_transport, super::super::paths::SourceTransport::Tcp);
     assert_eq!(cam.start, super::super::paths::StartConfig::Live);
     assert!(cam.on_demand && !cam.may_override);
+    assert_eq!(
+        cam.fallback.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["rtsp://cam/2", "live/studio"]
+    );
+    let half_second = Duration::from_millis(500);
+    assert_eq!((cam.source_timeout, cam.switch_interval), (Some(half_second), half_second));
+    assert!(cam.standby && cam.return_after.is_zero());
     let (idle_close, hold) = (Duration::from_secs(30), Duration::from_secs(3));
     assert_eq!((cam.idle_close, cam.hold), (idle_close, hold));
     assert_eq!(cam.lag_budget, Duration::from_millis(500));
@@ -134,6 +146,49 @@ fn refusals_say_where_and_what_instead() {
 }
 
 #[test]
+fn refusals_of_fallbacks_say_which_entry_of_the_list() {
+    let texts = [
+        "[path.a]\nsource_timeout = \"499ms\"\n",
+        "[path.a]\nstandby = true\n",
+        "[path.a]\nreturn_after = \"1s\"\nfallback = []\n",
+        "[path.a]\nreturn_after = \"11m\"\nfallback = [\"b\"]\n",
+        "[path.a]\nswitch_interval = \"0s\"\nfallback = [\"b\"]\n",
+        "[path.a]\nfallback = true\n",
+        "[path.a]\nfallback = [1]\n",
+        "[path.a]\nfallback = [\"b\", \"vod/a.mp4\"]\n",
+        "[path.a]\nfallback = [\n  \"b\",\n  \"publish\",\n]\n",
+        "[path.a]\nfallback = [\"b\", \"c\", \"b\"]\n",
+        "[path.a]\nfallback = \"rtps://me:secret@cam/1\"\n",
+        "[path.a]\nfallback = [\"rtsp://me:secret@cam/1\"]\nsource = \"rtsp://me:secret@cam/1\"\n",
+        "[path.a]\nfallback = [\"b\", \"c\", \"d\", \"e\", \"f\", \"g\", \"h\", \"i\", \"j\"]\n",
+        "[path.a]\nfallback = [\"b\"]\nsource = \"rtsp://cam/1\"\npublish = []\n",
+        "[path.\"*\"]\nfallback = [\"b\"]\n",
+        "[path.\"~x\"]\nfallback = []\n",
+        "[path.\"vod/a.mp4\"]\nfallback = [\"b\"]\n",
+    ];
+    let errors: Vec<_> = texts.iter().map(|t| load_file(t).unwrap_err().to_string()).collect();
+    insta::assert_snapshot!(errors.join("\n"), @r#"
+    f:2:18: path."a".source_timeout: 499ms is not in 500ms to 86400s
+    f:2:11: path."a".standby: means nothing here: it is for paths with `fallback`
+    f:2:16: path."a".return_after: means nothing here: it is for paths with `fallback`
+    f:2:16: path."a".return_after: 660s is not in 0ns to 600s
+    f:2:19: path."a".switch_interval: 0ns is not in 500ms to 600s
+    f:2:12: path."a".fallback: cannot be of type boolean; `headend config default` shows how it is written
+    f:2:12: path."a".fallback: cannot be of type integer; `headend config default` shows how it is written
+    f:2:18: path."a".fallback: `vod/a.mp4` is of titles: in this version a fallback is an address or a live path
+    f:4:3: path."a".fallback: `publish` is for `source`: name a path that is published to, such as "live/b"
+    f:2:23: path."a".fallback: `b` is in the list already
+    f:2:12: path."a".fallback: `rtps://...@cam/1` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+    f:2:13: path."a".fallback: `rtsp://cam/1` is the path's `source` already
+    f:2:12: path."a".fallback: 9 values are more than the 8 allowed
+    f:4:11: path."a".publish: means nothing here: it is for paths that are published to
+    f:2:12: path."*".fallback: names the sources of one path: set it where that path is named
+    f:2:12: path."~x".fallback: names the sources of one path: set it where that path is named
+    f:2:12: path."vod/a.mp4".fallback: is for live paths; of a title only `quality` can be set
+    "#);
+}
+
+#[test]
 fn paths_and_patterns_beyond_their_number_are_refused() {
     let many = |count: usize, prefix: &str| -> String {
         (0..count).map(|n| format!("[path.\"{prefix}{n}\"]\n")).collect()
@@ -156,7 +211,7 @@ proptest::proptest! {
     #[test]
     fn any_section_is_read_or_refused_without_panic(
         name in "[~*a-z/.(\\[]{0,8}",
-        body in "(source|hold|publish|on_demand) = [\\[\\]a-z:/.\"0-9]{0,20}",
+        body in "(source|hold|publish|on_demand|fallback) = [\\[\\]a-z:/.,~@\"0-9]{0,20}",
     ) {
         let _ = load_file(&format!("[path.\"{name}\"]\n{body}\n"));
     }
