@@ -311,3 +311,36 @@ fn relay_ends_with_its_section_and_leaves_the_other_path_alone() {
     scene.run(ms(15_000));
     assert!(scene.bench.sessions.live.hub.paths.path("live/b").is_none(), "nobody wants it");
 }
+
+/// Each source is asked for a key frame as readers of its own path would ask for it.
+#[test]
+fn key_frame_that_readers_want_is_asked_of_the_source_that_feeds_the_path() {
+    let mut scene = Scene::new(TEXT);
+    let feedback = |sdp: String| sdp.replace("RTP/AVP ", "RTP/AVPF ");
+    scene.a.begin(&mut scene.bench, &feedback(sdp(SETS_A)));
+    scene.run(ms(3_000));
+    let sent = |scene: &Scene| scene.bench.cells.picture_requests_sent.value();
+    let before = sent(&scene);
+    let live = &mut scene.bench.sessions.live;
+    live.hub.request(&"live/a".into(), crate::live::core::message::OwnerRequest::WantSync);
+    scene.bench.settle();
+    assert_eq!(sent(&scene), before + 1);
+}
+
+#[test]
+fn source_that_is_lost_without_another_is_followed_by_itself_at_its_key_frame() {
+    let mut scene = Scene::new(TEXT);
+    scene.a.begin(&mut scene.bench, &sdp(SETS_A));
+    scene.run(ms(2_000));
+    scene.read();
+    scene.run(ms(500));
+    scene.a.end(&mut scene.bench);
+    scene.run(ms(3_000));
+    scene.a.begin(&mut scene.bench, &sdp(SETS_B));
+    scene.seen.clear();
+    scene.run(ms(3_000));
+    let units: Vec<u8> = scene.seen.iter().map(Seen::unit).collect();
+    assert_eq!(units[..3], [7, 8, 5], "with the sets of its new description");
+    assert!(units.len() > 40);
+    assert_eq!(scene.bench.sessions.live.readers.table.len(), 1);
+}
