@@ -68,6 +68,9 @@
 //! is the RTSP client, plain code -> `shard::sockets::cameras` has its connection -> its packets go
 //! the way of a publisher's.
 //!
+//! A path with fallbacks: `live::sources::fallback` listens to other paths of the server, chooses
+//! one, rewrites its packets and publishes them on the path.
+//!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->
 //! `shard::sockets::groups` has the sockets.

@@ -12,7 +12,6 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::support;
 use crate::support::live::{path, wait_until_described};
@@ -77,7 +76,6 @@ fn reader_decodes_on_while_the_publisher_is_killed_and_comes_back() {
     assert_eq!(path(&server, "live/a")["source"]["url"], "live/b");
     let _red = publish_red(&server);
     wait_for_pictures(&pixels, "red", 60);
-    std::thread::sleep(Duration::from_millis(100));
     reader.kill();
 
     let mut order = colours(&pixels);
