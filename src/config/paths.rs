@@ -122,15 +122,6 @@ impl PathConfig {
         let is_own = matches!(self.source, SourceAddress::Rtsp(_));
         is_own || self.fallback.iter().any(FallbackSource::is_rtsp)
     }
-
-    /// Whether its packets come from elsewhere, or by another transport, than `old` says.
-    #[must_use]
-    pub fn is_fed_otherwise(&self, old: &Self) -> bool {
-        let is_other_way = || self.source_transport != old.source_transport;
-        self.source != old.source
-            || self.fallback != old.fallback
-            || self.has_rtsp_source() && is_other_way()
-    }
 }
 
 /// Paths by the pattern that their names match.
