@@ -8,10 +8,8 @@
 //! that has one of `:?@` is an address: one with a misspelt scheme is never shown as a name,
 //! because it may have a password. Bound: `FALLBACKS_MAX`.
 
-use super::path_scope::{PATTERN, REST};
-use super::paths::PathConfig;
+use super::section::{PATTERN, REST};
 use super::source::{SourceAddress, SourceAddressError, without_secret};
-use super::value_error::ValueError;
 use crate::base::names::Name;
 
 /// One entry of `fallback`.
@@ -105,43 +103,6 @@ impl FallbackSource {
         }
     }
 
-    /// Reads the list.
-    ///
-    /// # Errors
-    /// An entry that is none or is there twice, or too many.
-    pub(super) fn parse_list(texts: &[&str]) -> Result<Vec<Self>, ValueError> {
-        if texts.len() > FALLBACKS_MAX {
-            return Err(ValueError::TooMany { found: texts.len(), max: FALLBACKS_MAX });
-        }
-        let mut list = Vec::with_capacity(texts.len());
-        for (place, text) in texts.iter().enumerate() {
-            let refused = |problem| ValueError::Fallback { place, problem };
-            let entry = Self::parse(text).map_err(refused)?;
-            if list.contains(&entry) {
-                return Err(refused(FallbackError::Twice { text: entry.to_string() }));
-            }
-            list.push(entry);
-        }
-        Ok(list)
-    }
-
-    /// Whether the list of a path of this name has an entry that is what the path has already.
-    ///
-    /// # Errors
-    /// The first such entry.
-    pub(super) fn check_list(path: &str, config: &PathConfig) -> Result<(), ValueError> {
-        for (place, entry) in config.fallback.iter().enumerate() {
-            let text = entry.to_string();
-            let problem = match entry {
-                Self::Path(name) if name == path => FallbackError::Itself { text },
-                Self::Address(address) if *address == config.source => FallbackError::Own { text },
-                Self::Path(_) | Self::Address(_) => continue,
-            };
-            return Err(ValueError::Fallback { place, problem });
-        }
-        Ok(())
-    }
-
     /// Whether it is fetched by RTSP.
     #[must_use]
     pub fn is_rtsp(&self) -> bool {
@@ -177,6 +138,8 @@ pub const FALLBACKS_MAX: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::source_paths::parse_fallbacks;
+    use crate::config::value_error::ValueError;
     use proptest::prelude::*;
 
     #[test]
@@ -243,12 +206,12 @@ mod tests {
 
     #[test]
     fn list_has_no_entry_twice_and_no_more_than_its_bound() {
-        let refuse = |texts: &[&str]| FallbackSource::parse_list(texts).unwrap_err();
+        let refuse = |texts: &[&str]| parse_fallbacks(texts).unwrap_err();
         let twice = refuse(&["live/b", "rtsp://a:s3cret@cam/x", "rtsp://a:s3cret@cam/x"]);
         assert!(matches!(twice, ValueError::Fallback { place: 2, .. }));
         assert_eq!(twice.to_string(), "`rtsp://cam/x` is in the list already");
         let nine = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
-        assert_eq!(FallbackSource::parse_list(&nine[..8]).unwrap().len(), FALLBACKS_MAX);
+        assert_eq!(parse_fallbacks(&nine[..8]).unwrap().len(), FALLBACKS_MAX);
         assert_eq!(refuse(&nine), ValueError::TooMany { found: 9, max: 8 });
     }
 

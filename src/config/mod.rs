@@ -27,6 +27,7 @@ pub mod path_scope;
 pub mod paths;
 pub mod priority;
 pub mod publish;
+pub mod section;
 pub mod source;
 mod source_paths;
 pub mod value;

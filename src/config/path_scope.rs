@@ -3,9 +3,10 @@
 //! Invariant: a key that would say nothing about its path is refused where it is set. In the
 //! section for all others every key may stand: there it is the default of the paths that it is for.
 
-use super::fallback::FallbackSource;
 use super::key::Key;
 use super::paths::PathConfig;
+use super::section::{PATTERN, REST};
+use super::source_paths::check_fallbacks;
 use super::value_error::ValueError;
 use crate::base::names::Name;
 
@@ -45,7 +46,7 @@ impl Key<PathConfig> {
             return Err(ValueError::ManyFetched);
         }
         match self.of {
-            PathsOf::Named if is_one => FallbackSource::check_list(section, config),
+            PathsOf::Named if is_one => check_fallbacks(section, config),
             PathsOf::Named if !is_rest || !config.fallback.is_empty() => {
                 Err(ValueError::ManyFallbacks)
             }
@@ -71,8 +72,3 @@ impl PathsOf {
         if has_meaning { Ok(()) } else { Err(ValueError::OnlyFor { what }) }
     }
 }
-
-/// The section for all others.
-pub const REST: &str = "*";
-/// How the name of a pattern begins.
-pub(super) const PATTERN: char = '~';

@@ -158,6 +158,45 @@ impl<'t> LoopSearch<'t> {
     }
 }
 
+/// Reads the list of `fallback`.
+///
+/// # Errors
+/// An entry that is none or is there twice, or too many.
+pub(super) fn parse_fallbacks(texts: &[&str]) -> Result<Vec<FallbackSource>, ValueError> {
+    if texts.len() > FALLBACKS_MAX {
+        return Err(ValueError::TooMany { found: texts.len(), max: FALLBACKS_MAX });
+    }
+    let mut list = Vec::with_capacity(texts.len());
+    for (place, text) in texts.iter().enumerate() {
+        let refused = |problem| ValueError::Fallback { place, problem };
+        let entry = FallbackSource::parse(text).map_err(refused)?;
+        if list.contains(&entry) {
+            return Err(refused(FallbackError::Twice { text: entry.to_string() }));
+        }
+        list.push(entry);
+    }
+    Ok(list)
+}
+
+/// Checks that no fallback of a path is the path itself or its `source`.
+///
+/// # Errors
+/// The first such entry.
+pub(super) fn check_fallbacks(path: &str, config: &PathConfig) -> Result<(), ValueError> {
+    for (place, entry) in config.fallback.iter().enumerate() {
+        let text = entry.to_string();
+        let problem = match entry {
+            FallbackSource::Path(name) if name == path => FallbackError::Itself { text },
+            FallbackSource::Address(address) if *address == config.source => {
+                FallbackError::Own { text }
+            }
+            FallbackSource::Path(_) | FallbackSource::Address(_) => continue,
+        };
+        return Err(ValueError::Fallback { place, problem });
+    }
+    Ok(())
+}
+
 /// What is said of a source path: as of the path that it feeds, with a source of its own.
 fn source_config(fed: &PathConfig, source: &SourceAddress) -> PathConfig {
     // What is said of the switches concerns the path that is fed.

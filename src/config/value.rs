@@ -16,6 +16,7 @@ use super::paths::{SourceTransport, StartConfig};
 use super::priority::ShardPriority;
 use super::publish::PublishList;
 use super::source::SourceAddress;
+use super::source_paths::parse_fallbacks;
 use super::value_error::ValueError;
 use crate::base::mode::Mode;
 
@@ -78,8 +79,8 @@ impl Setting {
     /// Sources that take over. One text is one of them: URLs may have commas.
     pub(super) fn fallbacks(&self) -> Result<Vec<FallbackSource>, ValueError> {
         match self {
-            Self::Text(text) => FallbackSource::parse_list(&[text]),
-            other => FallbackSource::parse_list(&other.texts()?),
+            Self::Text(text) => parse_fallbacks(&[text]),
+            other => parse_fallbacks(&other.texts()?),
         }
     }
 

@@ -11,8 +11,8 @@ use crate::config::Loaded;
 use crate::config::fallback::FallbackSource;
 use crate::config::key::{Key, quoted};
 use crate::config::keys::PATH_KEYS;
-use crate::config::path_scope::REST;
 use crate::config::paths::{PathConfig, PathTable};
+use crate::config::section::REST;
 use crate::config::source::SourceAddress;
 
 /// The section for all paths with its defaults, and examples of the others.
