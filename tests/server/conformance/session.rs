@@ -213,9 +213,12 @@ fn session_of_a_dead_host_is_ended_and_the_reason_is_logged() {
         let mut session = Session::open(server.rtsp, &server.demo_url(), Lower::Tcp);
         session.play(&[]);
         session.receive_packets(5, PATIENCE);
-        let port = session.client.stream().local_addr().unwrap().port().to_string();
-        for side in ["sport", "dport"] {
-            run("nft", &["add", "rule", "inet", "t", "c", "tcp", side, &port, "drop"]);
+        // By both ports: a request to the admin port may come from the same one as this connection.
+        let client = session.client.stream().local_addr().unwrap().port().to_string();
+        let own = server.rtsp.port().to_string();
+        for (from, to) in [(&client, &own), (&own, &client)] {
+            let rule = ["tcp", "sport", from, "tcp", "dport", to, "drop"];
+            run("nft", &[&["add", "rule", "inet", "t", "c"][..], &rule[..]].concat());
         }
         until("the session is gone", || !is_listed(&server, &session.id));
         server.assert_logs("host does not answer any more");
