@@ -120,12 +120,15 @@ impl Bench {
             hub.paths.list_all();
         }
         let (mut sockets, mut left) = (SinkRecorder::default(), Left::default());
-        LivePump::new(&mut sockets, &cx.cells, &mut left, cx.now)
-            .pump(&mut hub.paths, &mut readers.table);
+        LivePump::new(&mut sockets, &cx.cells, &mut left, cx.now).pump(&mut hub.paths);
+        left.begun.into_iter().for_each(|begun| readers.note_begun(begun));
         for (owner, due) in left.wakes {
             readers.wake_reader(cx, u32::try_from(owner).unwrap(), due);
         }
-        for entry in left.connections {
+        let connection =
+            |owner: &u64| readers.table[usize::try_from(*owner).unwrap()].client.connection;
+        let entries: Vec<_> = left.interleaved.iter().filter_map(connection).collect();
+        for entry in entries {
             self.send_on(entry, credit);
         }
         sockets.runs
@@ -139,9 +142,10 @@ impl Bench {
         let sessions: Vec<SessionRef> = cx.directory.of_connection(entry).to_vec();
         for session in sessions {
             let SessionRef::Reader(index) = session else { continue };
-            let reader = readers.table.get_mut(index as usize).unwrap();
+            let key = readers.table[index as usize].key;
             let at = (&*cx.cells, cx.now);
-            let fed = pump::gather(&mut hub.paths, reader, at, &mut send, &mut gathered);
+            let mut note = |begun| readers.note_begun(begun);
+            let fed = pump::gather(&mut hub.paths, key, at, &mut send, &mut gathered, &mut note);
             if let Fed::Until(Some(due)) = fed {
                 readers.wake_reader(cx, index, due);
             }

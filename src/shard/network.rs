@@ -31,7 +31,6 @@ use crate::consumers::sessions::Sessions;
 use crate::live::core::groups::MulticastSettings;
 use crate::live::core::pump::Left;
 use crate::metrics::cells::ShardCells;
-use crate::poll::poll_table::EntryKey;
 use crate::session::action::{GroupAction, InputSocket};
 
 /// The ring of a shard and everything that has a place in it.
@@ -49,7 +48,7 @@ pub(super) struct Network {
     /// Owners of the runs in flight, by token.
     pub(super) runs: Slab<RunOwner>,
     /// Readers to wake and connections to flush after a live pump; kept for its storage.
-    pub(super) live_left: Left<EntryKey>,
+    pub(super) live_left: Left,
     pub(super) warnings: Warnings,
 }
 

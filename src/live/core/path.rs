@@ -25,7 +25,9 @@ use crate::live::core::description::Description;
 use crate::live::core::info::reader_totals;
 use crate::live::core::limits::{IDLE_CLOSE, LAG_BUDGET, READERS_MAX};
 use crate::live::core::queues::Queues;
-use crate::live::core::reader::{FeedState, LiveMark, NextRun, Reader, ReaderStream, SkipReason};
+use crate::live::core::reader::{
+    Begun, FeedState, LiveMark, NextRun, Reader, ReaderStream, SkipReason, To,
+};
 use crate::live::core::retransmit::SentPacket;
 use crate::live::core::rewrite::HeaderRewrite;
 use crate::live::core::ring::{BatchRing, RingLimits};
@@ -282,17 +284,19 @@ impl LivePath {
         Ok(ReaderKey { path: self.key, index, serial: self.serial })
     }
 
-    /// Adds a stream to a reader and returns the index of the stream.
+    /// Adds a stream to a reader, with the destination of its packets. Returns the index of the
+    /// stream.
     ///
     /// # Errors
     /// `NoReader`, `NoTrack`.
-    pub fn add_stream(&mut self, key: ReaderKey, track: u8) -> Result<u8, PathError> {
+    pub fn add_stream(&mut self, key: ReaderKey, track: u8, to: To) -> Result<u8, PathError> {
         let Some(spec) = self.description.tracks.get(usize::from(track)) else {
             return Err(PathError::NoTrack { track });
         };
         let mut stream = ReaderStream::new(track, spec.clock_rate_hz, spec.needs_sync);
         let reader = self.reader_mut(key).ok_or(PathError::NoReader)?;
         stream.is_datagram = reader.carrier != Carrier::Tcp;
+        stream.to = to;
         reader.streams.push(stream);
         Ok(u8::try_from(reader.streams.len() - 1).unwrap_or(u8::MAX))
     }
@@ -502,9 +506,25 @@ impl LivePath {
         stream.take(&self.ring, stream_index, epoch, packets)
     }
 
+    /// Destination of a stream's packets.
+    #[must_use]
+    pub fn to(&self, key: ReaderKey, stream_index: u8) -> To {
+        let stream = self.reader(key).and_then(|r| r.streams.get(usize::from(stream_index)));
+        stream.map_or(To::Nowhere, |stream| stream.to)
+    }
+
     /// The packets of a mark were sent, or handed over to the kernel, which sends nearly all.
-    pub fn confirm(&mut self, key: ReaderKey, mark: &LiveMark) {
+    /// Returns whether they are the first of the stream.
+    pub fn confirm(&mut self, key: ReaderKey, mark: &LiveMark) -> Option<Begun> {
         self.count_sent(key, mark, ReaderStream::confirm);
+        let reader = self.reader_mut(key)?;
+        let owner = reader.owner;
+        let stream = reader.streams.get_mut(usize::from(mark.stream_index))?;
+        if std::mem::replace(&mut stream.has_begun, true) {
+            return None;
+        }
+        let ssrc = stream.cursor.rewrite?.ssrc;
+        Some(Begun { owner, stream_index: mark.stream_index, ssrc })
     }
 
     /// Undoes `confirm`: the packets of the mark were not sent.

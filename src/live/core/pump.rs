@@ -9,16 +9,16 @@
 //! in a turn, of a large batch up to `LARGE_BURST_PACKETS_MAX`; the rest follows every 2 ms. Live
 //! readers come before readers that catch up.
 //!
-//! The owner of a reader ([`Owner`]) knows the reader's transport.
+//! The path's reader has all that a send needs. What its owner must do is left to the turn
+//! ([`Left`]).
 //!
 //! Invariants: a run that was taken from a path is confirmed, or denied and then put back or lost;
 //! nothing is allocated for a run or a reader.
 //! Bounds: `LIVE_RUNS_MAX` and `BEHIND_RUNS_MAX` runs a turn. DESIGN sections 5.4, 5.5, 6.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::base::ids::Ssrc;
+use crate::base::carrier::Carrier;
 use crate::base::limits::{BURST_INTERVAL, BURST_PACKETS_MAX};
 use crate::base::sink::{Gathered, RunSink};
 use crate::base::time::Mono;
@@ -26,7 +26,7 @@ use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::live::core::path::{DueRun, LivePath, Next, ReaderKey};
 use crate::live::core::paths::LivePaths;
 use crate::live::core::queues::TOUCHED_MAX;
-use crate::live::core::reader::LiveMark;
+use crate::live::core::reader::{Begun, LiveMark, To};
 use crate::metrics::cells::ShardCells;
 use crate::rtp::HEADER_BYTES;
 
@@ -76,58 +76,6 @@ pub trait BatchFrames {
     ) -> bool;
 }
 
-/// The owners of readers, by number.
-pub trait Owners {
-    /// Owner of a reader.
-    type Owner: Owner;
-
-    /// An owner by its number.
-    fn owner(&self, name: u64) -> Option<&Self::Owner>;
-
-    /// An owner.
-    fn owner_mut(&mut self, name: u64) -> Option<&mut Self::Owner>;
-}
-
-/// Owner of a reader: knows the transport of the reader's packets.
-pub trait Owner {
-    /// Key of a connection.
-    type Connection: Copy;
-
-    /// Key of the reader.
-    fn key(&self) -> ReaderKey;
-
-    /// Number of streams; the order is that of the reader's streams.
-    fn stream_count(&self) -> usize;
-
-    /// Destination of a stream's packets.
-    fn to(&self, stream_index: u8) -> To;
-
-    /// Whether the packets are interleaved with a connection.
-    fn is_interleaved(&self) -> bool;
-
-    /// The connection, while it is open.
-    fn connection(&self) -> Option<Self::Connection>;
-
-    /// The packets of a stream are sent with this SSRC from now on.
-    fn note_ssrc(&mut self, stream_index: u8, ssrc: Ssrc);
-}
-
-/// Destination of a stream's packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum To {
-    /// Datagrams to an address of the client.
-    Datagrams {
-        /// Number of the pair of sockets that sends.
-        pair: u16,
-        /// The client's RTP address.
-        client: SocketAddr,
-    },
-    /// A channel of the reader's connection.
-    Channel(u8),
-    /// No destination: there is no such stream, or the multicast sender sends the packets.
-    Nowhere,
-}
-
 /// A run of a live path that was submitted to a sink.
 #[derive(Debug, Clone, Copy)]
 pub struct LiveRunMark {
@@ -136,7 +84,7 @@ pub struct LiveRunMark {
 }
 
 impl LiveRunMark {
-    /// The stream of the reader.
+    /// Stream of the reader.
     #[must_use]
     pub fn stream_index(&self) -> u8 {
         self.mark.stream_index
@@ -150,18 +98,14 @@ impl LiveRunMark {
 }
 
 /// Work that pumping leaves to the turn; kept for its storage.
-#[derive(Debug)]
-pub struct Left<C> {
+#[derive(Debug, Default)]
+pub struct Left {
     /// Readers with a later due time, by number of the owner.
     pub wakes: Vec<(u64, Mono)>,
-    /// Connections of readers with due packets.
-    pub connections: Vec<C>,
-}
-
-impl<C> Default for Left<C> {
-    fn default() -> Self {
-        Self { wakes: Vec::new(), connections: Vec::new() }
-    }
+    /// Owners whose connections have packets due.
+    pub interleaved: Vec<u64>,
+    /// Streams whose first packet was sent.
+    pub begun: Vec<Begun>,
 }
 
 /// The readers that are served.
@@ -195,32 +139,29 @@ pub enum Fed {
 
 /// The pump in one turn of a shard.
 #[derive(Debug)]
-pub struct LivePump<'a, S, C> {
+pub struct LivePump<'a, S> {
     sink: &'a mut S,
     cells: &'a ShardCells,
-    left: &'a mut Left<C>,
+    left: &'a mut Left,
     now: Mono,
     /// Runs, or connections, that may still be served in this round.
     runs_left: usize,
 }
 
-impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
+impl<'a, S: BatchSink> LivePump<'a, S> {
     /// A pump for the turn at time `now`.
-    pub fn new(sink: &'a mut S, cells: &'a ShardCells, left: &'a mut Left<C>, now: Mono) -> Self {
+    pub fn new(sink: &'a mut S, cells: &'a ShardCells, left: &'a mut Left, now: Mono) -> Self {
         Self { sink, cells, left, now, runs_left: 0 }
     }
 
     /// Pumps ready readers of listed paths.
-    pub fn pump<R>(&mut self, paths: &mut LivePaths, owners: &mut R)
-    where
-        R: Owners<Owner: Owner<Connection = C>>,
-    {
+    pub fn pump(&mut self, paths: &mut LivePaths) {
         for (round, runs_max) in [(Round::Live, LIVE_RUNS_MAX), (Round::Behind, BEHIND_RUNS_MAX)] {
             self.runs_left = runs_max;
             for _ in 0..paths.listed_count() {
                 let Some(key) = paths.pop_listed() else { break };
                 if let Some(path) = paths.by_key(key) {
-                    self.pump_path(path, owners, round);
+                    self.pump_path(path, round);
                 }
                 // Readers that are left over come in the next round or turn.
                 paths.list(key);
@@ -228,10 +169,7 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
         }
     }
 
-    fn pump_path<R>(&mut self, path: &mut LivePath, owners: &mut R, round: Round)
-    where
-        R: Owners<Owner: Owner<Connection = C>>,
-    {
+    fn pump_path(&mut self, path: &mut LivePath, round: Round) {
         let count = match round {
             Round::Live => path.ready_count(),
             Round::Behind => path.behind_count(),
@@ -239,7 +177,7 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
         // Bounded: a reader that is queued again is pumped in another turn.
         for number in 0..count {
             if number % TOUCHED_MAX == 0 {
-                touch_next(path, owners, round);
+                path.touch_next(round == Round::Behind);
             }
             if self.runs_left == 0 || !self.sink.has_free_run() {
                 return;
@@ -249,19 +187,19 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
                 Round::Behind => path.pop_behind(),
             };
             let Some(key) = popped else { return };
-            let Some(name) = path.reader(key).map(|reader| reader.owner) else { continue };
-            let Some(owner) = owners.owner_mut(name) else { continue };
-            if owner.is_interleaved() {
+            let Some(reader) = path.reader(key) else { continue };
+            let (owner, stream_count) = (reader.owner, reader.streams.len());
+            if reader.carrier == Carrier::Tcp {
                 self.runs_left = self.runs_left.saturating_sub(1);
-                self.left.connections.extend(owner.connection());
+                self.left.interleaved.push(owner);
                 continue;
             }
-            match self.pump_reader(path, owner) {
+            match self.pump_reader(path, key, stream_count) {
                 Pumped::All => {}
                 Pumped::Until(due) => {
                     // Batches that arrive meanwhile wait, too: bursts stay apart.
                     path.defer(key);
-                    self.left.wakes.push((name, due));
+                    self.left.wakes.push((owner, due));
                 }
                 Pumped::NoSlot => path.queue(key),
             }
@@ -269,10 +207,10 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
     }
 
     /// Hands the due packets of a reader to the sink.
-    fn pump_reader(&mut self, path: &mut LivePath, owner: &mut impl Owner) -> Pumped {
+    fn pump_reader(&mut self, path: &mut LivePath, key: ReaderKey, stream_count: usize) -> Pumped {
         let mut wake: Option<Mono> = None;
-        for index in 0..owner.stream_count() {
-            match self.pump_stream(path, owner, u8::try_from(index).unwrap_or(u8::MAX)) {
+        for index in 0..stream_count {
+            match self.pump_stream(path, key, u8::try_from(index).unwrap_or(u8::MAX)) {
                 Pumped::All => {}
                 Pumped::Until(due) => wake = wake.into_iter().chain([due]).min(),
                 Pumped::NoSlot => return Pumped::NoSlot,
@@ -281,14 +219,10 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
         wake.map_or(Pumped::All, Pumped::Until)
     }
 
-    fn pump_stream(
-        &mut self,
-        path: &mut LivePath,
-        owner: &mut impl Owner,
-        stream_index: u8,
-    ) -> Pumped {
-        let key = owner.key();
-        let To::Datagrams { pair, client } = owner.to(stream_index) else { return Pumped::All };
+    fn pump_stream(&mut self, path: &mut LivePath, key: ReaderKey, stream_index: u8) -> Pumped {
+        let To::Datagrams { pair, client } = path.to(key, stream_index) else {
+            return Pumped::All;
+        };
         let again = Pumped::Until(self.now + BURST_INTERVAL);
         let Some(way) = self.sink.way_to(pair, client) else { return again };
         let (mut sent, mut sent_max) = (0, BURST_PACKETS_MAX);
@@ -303,7 +237,6 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
                 Next::Waiting | Next::Idle => break Pumped::All,
             };
             debug_assert!(due.due <= self.now, "nothing goes out before its time");
-            owner.note_ssrc(stream_index, due.rewrite.ssrc);
             sent_max = sent_max.max(burst_max(due.batch));
             if sent == 0 {
                 self.cells.observe_lateness(self.now, due.due);
@@ -313,7 +246,7 @@ impl<'a, S: BatchSink, C: Copy> LivePump<'a, S, C> {
             };
             let count = run.packet_count();
             let Some(mark) = path.take(key, stream_index, count) else { break Pumped::All };
-            path.confirm(key, &mark);
+            self.left.begun.extend(path.confirm(key, &mark));
             run.submit(LiveRunMark { key, mark });
             self.runs_left = self.runs_left.saturating_sub(1);
             sent += usize::from(count);
@@ -344,17 +277,6 @@ fn build_run<'a, S: BatchSink>(
     (run.packet_count() > 0).then_some(run)
 }
 
-/// Prefetches the owners of the next readers, as `LivePath::touch_next` does the readers.
-fn touch_next<R: Owners>(path: &LivePath, owners: &R, round: Round) {
-    let mut names = [0; TOUCHED_MAX];
-    let count = path.touch_next(round == Round::Behind, &mut names);
-    let next = || names.iter().take(count).filter_map(|name| owners.owner(*name));
-    let sum = next().fold(0, |sum, owner| sum ^ owner.stream_count() ^ owner.key().place());
-    let is_udp = |owner: &R::Owner| matches!(owner.to(0), To::Datagrams { .. });
-    let sum = next().fold(sum, |sum, owner| sum ^ usize::from(is_udp(owner)));
-    std::hint::black_box(sum);
-}
-
 /// Most packets of a stream in a turn while the stream sends from this batch: a large batch is sent
 /// in five turns, if a receiver can take that.
 fn burst_max(batch: &PacketBatch) -> usize {
@@ -369,6 +291,11 @@ pub fn deny(paths: &mut LivePaths, run: &LiveRunMark) -> Option<u64> {
     path.reader(run.key).map(|reader| reader.owner)
 }
 
+/// Destination of a run; `Nowhere` when the reader has been removed.
+pub fn to(paths: &mut LivePaths, run: &LiveRunMark) -> To {
+    paths.path_of(run.key).map_or(To::Nowhere, |path| path.to(run.key, run.mark.stream_index))
+}
+
 /// Puts a denied run back. Returns the time at which the reader is pumped again; `None` when an
 /// earlier run was put back already, and this one with it, or when the mark is stale.
 pub fn put_back(paths: &mut LivePaths, run: &LiveRunMark, now: Mono) -> Option<Mono> {
@@ -377,26 +304,29 @@ pub fn put_back(paths: &mut LivePaths, run: &LiveRunMark, now: Mono) -> Option<M
 }
 
 /// Puts due packets of a reader into a send on its connection, in the order of their due times.
+/// `note` is told of streams whose first packet was sent.
 pub fn gather(
     paths: &mut LivePaths,
-    owner: &mut impl Owner,
+    key: ReaderKey,
     (cells, now): (&ShardCells, Mono),
     send: &mut impl BatchFrames,
     gathered: &mut Gathered,
+    note: &mut impl FnMut(Begun),
 ) -> Fed {
-    if !owner.is_interleaved() {
+    let Some(path) = paths.path_of(key) else { return Fed::Until(None) };
+    let Some(reader) = path.reader(key).filter(|reader| reader.carrier == Carrier::Tcp) else {
         return Fed::Until(None);
-    }
-    let Some(path) = paths.path_of(owner.key()) else { return Fed::Until(None) };
+    };
+    let stream_count = reader.streams.len();
     let before = gathered.packets;
     // Bounded by the room of a send: each round takes at least one packet.
     loop {
-        match longest_due(path, owner, now) {
+        match longest_due(path, key, stream_count, now) {
             Longest::Due { stream_index, due } => {
                 if gathered.packets == before {
                     cells.observe_lateness(now, due);
                 }
-                if !gather_run(path, owner, stream_index, now, send, gathered) {
+                if !gather_run(path, (key, stream_index), now, send, gathered, note) {
                     return Fed::NoRoom;
                 }
             }
@@ -411,10 +341,10 @@ enum Longest {
     At(Option<Mono>),
 }
 
-fn longest_due(path: &mut LivePath, owner: &impl Owner, now: Mono) -> Longest {
+fn longest_due(path: &mut LivePath, key: ReaderKey, stream_count: usize, now: Mono) -> Longest {
     let (mut first, mut wake): (Option<(Mono, u8)>, Option<Mono>) = (None, None);
-    for stream_index in 0..u8::try_from(owner.stream_count()).unwrap_or(u8::MAX) {
-        match path.next(owner.key(), stream_index, now) {
+    for stream_index in 0..u8::try_from(stream_count).unwrap_or(u8::MAX) {
+        match path.next(key, stream_index, now) {
             Next::Run(run) => {
                 if first.is_none_or(|(due, _)| run.due < due) {
                     first = Some((run.due, stream_index));
@@ -430,17 +360,15 @@ fn longest_due(path: &mut LivePath, owner: &impl Owner, now: Mono) -> Longest {
 /// Puts the next run of a stream into a send. False when the send is full before the run ends.
 fn gather_run(
     path: &mut LivePath,
-    owner: &mut impl Owner,
-    stream_index: u8,
+    (key, stream_index): (ReaderKey, u8),
     now: Mono,
     send: &mut impl BatchFrames,
     gathered: &mut Gathered,
+    note: &mut impl FnMut(Begun),
 ) -> bool {
-    let key = owner.key();
-    let To::Channel(channel) = owner.to(stream_index) else { return false };
+    let To::Channel(channel) = path.to(key, stream_index) else { return false };
     let Next::Run(due) = path.next(key, stream_index, now) else { return false };
     let DueRun { batch, run, skip_packets, rewrite, .. } = due;
-    owner.note_ssrc(stream_index, rewrite.ssrc);
     let packets = batch.packets_of(&run).get(usize::from(skip_packets)..).unwrap_or_default();
     let fits = |packet: &&LivePacket| {
         send.push_packet(channel, &rewrite.header(batch, packet), batch, packet)
@@ -453,7 +381,9 @@ fn gather_run(
     }
     let Some(mark) = path.take(key, stream_index, count) else { return false };
     // A connection delivers the packets or ends.
-    path.confirm(key, &mark);
+    if let Some(begun) = path.confirm(key, &mark) {
+        note(begun);
+    }
     gathered.packets += u64::from(count);
     gathered.payload_bytes += u64::from(mark.payload_bytes);
     is_all
@@ -475,7 +405,7 @@ const LARGE_BURST_PACKETS_MAX: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::ids::{RtpTs, SeqNo};
+    use crate::base::ids::{RtpTs, SeqNo, Ssrc};
     use crate::live::core::batch::{Arrival, BatchBuilder, Generation};
 
     fn batch_of(packets: usize) -> PacketBatch {

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use crate::live::core::path::{LivePath, PathKey, ReaderKey};
-use crate::live::core::reader::{FeedState, Reader};
+use crate::live::core::reader::{FeedState, Reader, To};
 
 /// An entry of a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,28 +94,23 @@ impl Queues {
 }
 
 impl LivePath {
-    /// Prefetches the cache lines of the next eight readers, and writes their owners to `owners`.
-    /// Thousands of readers are more than the cache holds, and independent loads overlap (DESIGN
-    /// section 6). Returns the number of owners.
-    pub fn touch_next(&self, is_behind: bool, owners: &mut [u64; TOUCHED_MAX]) -> usize {
+    /// Prefetches the cache lines of the next eight readers. Thousands of readers are more than the
+    /// cache holds, and independent loads overlap (DESIGN section 6).
+    pub fn touch_next(&self, is_behind: bool) {
         let queue = if is_behind { &self.queues.behind } else { &self.queues.ready };
         let next = || queue.iter().rev().take(TOUCHED_MAX);
         let reader = |queued: &Queued| self.readers.get(queued.index as usize).map(|(_, it)| it);
-        let mut count = 0;
-        for (owner, queued) in owners.iter_mut().zip(next()) {
-            *owner = reader(queued).map_or(u64::MAX, |reader| reader.owner);
-            count += 1;
-        }
+        let owners = next().fold(0, |sum, queued| sum ^ reader(queued).map_or(0, |r| r.owner));
         let streams = next().filter_map(|queued| reader(queued)?.streams.first());
-        let sum = streams.fold(0_u64, |sum, stream| {
+        let sum = streams.fold(owners, |sum, stream| {
             let cursor = &stream.cursor;
             let parts = stream.packets_sent ^ cursor.place.no ^ u64::from(cursor.rewrite_from.1);
             sum ^ parts
                 ^ u64::from(cursor.last_sent.is_some())
                 ^ u64::from(cursor.rewrite.is_some())
+                ^ u64::from(matches!(stream.to, To::Datagrams { .. }))
         });
         std::hint::black_box(sum);
-        count
     }
 
     /// The next live reader to serve. The reader comes up again with the next batch.

@@ -15,7 +15,10 @@
 //! place of a stream moves back only when a run is put back; all streams of a reader skip together.
 //! DESIGN section 5.4, 5.5.
 
+use std::net::SocketAddr;
+
 use crate::base::carrier::Carrier;
+use crate::base::ids::Ssrc;
 use crate::base::time::Mono;
 use crate::live::core::batch::{LivePacket, LiveRun, PacketBatch};
 use crate::live::core::limits::SYNC_WAIT_MAX;
@@ -93,9 +96,40 @@ pub struct ReaderStream {
     pub payload_bytes_sent: u64,
     /// The packets are datagrams: the stream is sent the form that fits a datagram.
     pub(crate) is_datagram: bool,
+    /// A packet was sent.
+    pub(crate) has_begun: bool,
+    /// Destination of the packets.
+    pub(crate) to: To,
     /// Budget of retransmissions.
     pub retransmit: RetransmitBudget,
     pub(crate) cursor: Cursor,
+}
+
+/// Destination of a stream's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// Datagrams to an address of the client.
+    Datagrams {
+        /// Number of the pair of sockets that sends.
+        pair: u16,
+        /// The client's RTP address.
+        client: SocketAddr,
+    },
+    /// A channel of the owner's connection.
+    Channel(u8),
+    /// No destination: the multicast sender sends the packets.
+    Nowhere,
+}
+
+/// A stream of a reader has been sent its first packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// Owner of the reader.
+    pub owner: u64,
+    /// Stream of the reader.
+    pub stream_index: u8,
+    /// SSRC of the packets; it never changes.
+    pub ssrc: Ssrc,
 }
 
 /// A place in a ring.
@@ -247,6 +281,8 @@ impl ReaderStream {
             packets_sent: 0,
             payload_bytes_sent: 0,
             is_datagram: false,
+            has_begun: false,
+            to: To::Nowhere,
             retransmit: RetransmitBudget::default(),
             cursor,
         }

@@ -12,6 +12,7 @@ use crate::live::core::batch::{BatchBuilder, Generation};
 use crate::live::core::description::{Description, LiveTrack};
 use crate::live::core::limits::SYNC_WAIT_MAX;
 use crate::live::core::path::{LivePath, Next, PathLimits};
+use crate::live::core::reader::To;
 use crate::live::core::start::StartPolicy;
 
 /// A path with a frame each 100 ms, and one reader.
@@ -32,7 +33,7 @@ impl Rig {
         let of_source = (Generation(1), description);
         let mut path = LivePath::new("live/a".into(), of_source, Vec::new(), limits, Mono(0));
         let key = path.add_reader(0, Carrier::Tcp).unwrap();
-        path.add_stream(key, 0).unwrap();
+        path.add_stream(key, 0, To::Nowhere).unwrap();
         Self { path, key, now: Mono(0), seq: 0, generation: 1 }
     }
 

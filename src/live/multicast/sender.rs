@@ -23,7 +23,7 @@ use crate::live::hub::Hub;
 use crate::live::multicast::member::{Delivery, OpenGroup};
 use crate::live::readers::Readers;
 use crate::live::readers::log::SkipsTold;
-use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, payload};
+use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, destination, payload};
 use crate::session::action::Action;
 use crate::session::action::GroupAction;
 use crate::session::client::Client;
@@ -96,10 +96,10 @@ impl Readers {
             let at = |port| SocketAddr::new(open.group.address.into(), port);
             let (rtp, rtcp) = (at(rtp), at(rtcp));
             cx.sockets.place_group(rtp, rtcp, (SessionRef::Reader(index), track));
-            if found.add_stream(key, track).is_err() {
+            let transport = Transport::Udp { pair, rtp, rtcp };
+            if found.add_stream(key, track, destination(transport)).is_err() {
                 continue;
             }
-            let transport = Transport::Udp { pair, rtp, rtcp };
             let numbers = Numbers::Source(None);
             let outgoing = Outgoing::new(payload, numbers, transport, String::new());
             streams.push(LiveStream { track, outgoing });

@@ -38,7 +38,6 @@ pub(crate) mod held;
 mod liveness;
 pub(crate) mod log;
 mod play;
-mod pumped;
 pub mod reader;
 pub(crate) mod recently_closed;
 mod reports;
@@ -49,6 +48,7 @@ use slab::Slab;
 use crate::base::ids::SessionId;
 use crate::live::core::message::OwnerRequest;
 use crate::live::core::paths::Wanted;
+use crate::live::core::reader::Begun;
 use crate::live::hub::Hub;
 use crate::live::multicast::member::Groups;
 use crate::live::readers::backlog::Backlog;
@@ -62,6 +62,7 @@ use crate::rtsp::response::Status;
 use crate::session::action::Action;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
+use crate::session::outgoing::Numbers;
 use std::sync::Arc;
 
 /// All readers of one shard: see the module.
@@ -83,6 +84,15 @@ impl Readers {
     /// Whether the server has ended the session recently.
     pub(crate) fn has_ended(&self, id: SessionId) -> bool {
         self.recently_closed.has(id)
+    }
+
+    /// A stream of a reader was sent its first packet.
+    pub fn note_begun(&mut self, begun: Begun) {
+        let reader = usize::try_from(begun.owner).ok().and_then(|index| self.table.get_mut(index));
+        let stream = reader.and_then(|r| r.streams.get_mut(usize::from(begun.stream_index)));
+        if let Some(stream) = stream {
+            stream.outgoing.numbers = Numbers::Source(Some(begun.ssrc));
+        }
     }
 
     /// Changes a reader's state and the gauge.

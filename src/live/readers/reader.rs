@@ -19,6 +19,7 @@ use crate::base::time::Mono;
 use crate::base::wheel::Timer;
 use crate::live::core::description::LiveTrack;
 use crate::live::core::path::ReaderKey;
+use crate::live::core::reader::To;
 use crate::live::hub::Hub;
 use crate::live::multicast::member::Delivery;
 use crate::live::readers::log::SkipsTold;
@@ -80,6 +81,15 @@ impl ReaderState {
             Self::Priming { .. } | Self::Playing => ShownState::Playing,
             Self::Paused => ShownState::Paused,
         }
+    }
+}
+
+/// Destination of packets with this transport.
+pub(crate) fn destination(transport: Transport) -> To {
+    match transport {
+        Transport::Udp { pair, rtp, .. } => To::Datagrams { pair, client: rtp },
+        Transport::Tcp { channel, .. } => To::Channel(channel),
+        Transport::Group { .. } => To::Nowhere,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::live::hub::Hub;
 use crate::live::multicast::member::{Delivery, group_transport};
 use crate::live::readers::Readers;
 use crate::live::readers::log::SkipsTold;
-use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, payload};
+use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, destination, payload};
 use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::Mode;
@@ -259,7 +259,8 @@ impl Readers {
         reader.streams.push(LiveStream { track: wish.track, outgoing });
         let id = reader.client.id;
         let found = hub.paths.path_mut(&wish.path);
-        if found.is_none_or(|found| found.add_stream(reader.key, wish.track).is_err()) {
+        let to = destination(transport);
+        if found.is_none_or(|found| found.add_stream(reader.key, wish.track, to).is_err()) {
             // The path was here when the request was checked.
             self.end_reader(cx, hub, index, None);
             return command.refuse(Status::NotFound);

@@ -9,7 +9,8 @@
 use super::sink::RingSink;
 use crate::base::sink::Gathered;
 use crate::consumers::sessions::Sessions;
-use crate::live::core::pump::{self, BatchFrames, Fed, LivePump, LiveRunMark, Owner, Owners, To};
+use crate::live::core::pump::{self, BatchFrames, Fed, LivePump, LiveRunMark};
+use crate::live::core::reader::To;
 use crate::live::front::Live;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
@@ -29,16 +30,18 @@ impl Network {
         let mut left = std::mem::take(&mut self.live_left);
         let Self { ring, runs, pairs, cells, .. } = self;
         let now = sessions.cx.now;
-        let Live { hub, readers, .. } = &mut sessions.live;
+        let Sessions { cx, live: Live { hub, readers, .. }, .. } = sessions;
         let mut sink = RingSink { ring, runs, pairs };
-        let mut pump = LivePump::new(&mut sink, cells, &mut left, now);
-        pump.pump(&mut hub.paths, &mut readers.table);
+        LivePump::new(&mut sink, cells, &mut left, now).pump(&mut hub.paths);
+        left.begun.drain(..).for_each(|begun| readers.note_begun(begun));
         for (owner, due) in left.wakes.drain(..) {
-            let index = u32::try_from(owner).unwrap_or(u32::MAX);
-            sessions.live.readers.wake_reader(&mut sessions.cx, index, due);
+            readers.wake_reader(cx, u32::try_from(owner).unwrap_or(u32::MAX), due);
         }
-        for entry in left.connections.drain(..) {
-            self.entries.mark_dirty(entry);
+        for owner in left.interleaved.drain(..) {
+            let reader = usize::try_from(owner).ok().and_then(|index| readers.table.get(index));
+            if let Some(entry) = reader.and_then(|reader| reader.client.connection) {
+                self.entries.mark_dirty(entry);
+            }
         }
         self.live_left = left;
     }
@@ -53,13 +56,10 @@ impl Network {
         let Some(owner) = pump::deny(&mut sessions.live.hub.paths, mark) else { return };
         let is_again = match error {
             SendFailure::Again | SendFailure::Cancelled => true,
-            SendFailure::TooLarge => {
-                let reader = sessions.live.readers.table.owner(owner);
-                match reader.map(|reader| reader.to(mark.stream_index())) {
-                    Some(To::Datagrams { pair, .. }) => self.allow_fragments_on(sessions, pair),
-                    _ => false,
-                }
-            }
+            SendFailure::TooLarge => match pump::to(&mut sessions.live.hub.paths, mark) {
+                To::Datagrams { pair, .. } => self.allow_fragments_on(sessions, pair),
+                To::Channel(_) | To::Nowhere => false,
+            },
             SendFailure::Closed
             | SendFailure::Fault
             | SendFailure::Unreachable(_)
@@ -94,8 +94,11 @@ pub(in crate::shard) fn gather_live(
         let session = sessions.cx.directory.of_connection(entry).get(at).copied();
         let Some(SessionRef::Reader(index)) = session else { continue };
         let Live { hub, readers, .. } = &mut sessions.live;
-        let Some(reader) = readers.table.get_mut(index as usize) else { continue };
-        match pump::gather(&mut hub.paths, reader, (cells, now), send, gathered) {
+        let Some(key) = readers.table.get(index as usize).map(|reader| reader.key) else {
+            continue;
+        };
+        let mut note = |begun| readers.note_begun(begun);
+        match pump::gather(&mut hub.paths, key, (cells, now), send, gathered, &mut note) {
             Fed::Until(Some(due)) => readers.wake_reader(&mut sessions.cx, index, due),
             Fed::Until(None) => {}
             Fed::NoRoom => has_more = true,

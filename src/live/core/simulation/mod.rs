@@ -26,6 +26,7 @@ use crate::live::core::batch::{BatchBuilder, Generation};
 use crate::live::core::clock::ticks_between;
 use crate::live::core::message::owner_of;
 use crate::live::core::path::{LivePath, Next, PathLimits, ReaderKey};
+use crate::live::core::reader::To;
 use crate::live::core::ring::RingLimits;
 use crate::live::core::simulation::player::Manner;
 use crate::live::core::simulation::world::{PATH, RATES, World, description};
@@ -190,7 +191,7 @@ fn skip_over_a_refused_run_leaves_no_gap_in_numbers() {
     let snapshot = vec![batch(0, true, 0)];
     let mut path = LivePath::new(PATH.into(), of_source, snapshot, limits(500, 1 << 20), at(0));
     let key = path.add_reader(0, Carrier::Udp).unwrap();
-    path.add_stream(key, 0).unwrap();
+    path.add_stream(key, 0, To::Nowhere).unwrap();
     path.prepare(key, StartPolicy::Gop);
     path.play(key, at(0));
     let first_seq = |path: &mut LivePath, ms| match path.next(key, 0, at(ms)) {
@@ -218,7 +219,7 @@ fn path_with_reader(carrier: Carrier, limits: PathLimits) -> (LivePath, ReaderKe
     let of_source = (Generation(1), description());
     let mut path = LivePath::new(PATH.into(), of_source, Vec::new(), limits, Mono(0));
     let key = path.add_reader(0, carrier).unwrap();
-    path.add_stream(key, 0).unwrap();
+    path.add_stream(key, 0, To::Nowhere).unwrap();
     push_picture(&mut path, 0);
     path.prepare(key, StartPolicy::Gop);
     path.play(key, Mono(0));
@@ -257,7 +258,7 @@ fn reader_is_ready_with_each_batch_unless_it_was_deferred() {
 fn reader_that_begins_behind_the_newest_batch_is_queued_as_catching_up() {
     let (mut path, live) = path_with_reader(Carrier::Udp, PathLimits::default());
     let late = path.add_reader(1, Carrier::Udp).unwrap();
-    path.add_stream(late, 0).unwrap();
+    path.add_stream(late, 0, To::Nowhere).unwrap();
     path.prepare(late, StartPolicy::Gop);
     let now = Mono(90_000_000);
     path.play(late, now);

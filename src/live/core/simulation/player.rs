@@ -10,8 +10,9 @@ use crate::live::core::batch::{LivePacket, PacketBatch};
 use crate::live::core::clock::ticks_between;
 use crate::live::core::path::{LivePath, ReaderKey};
 use crate::live::core::paths::LivePaths;
-use crate::live::core::pump::{self, Fed, Owner, Owners, To};
+use crate::live::core::pump::{self, Fed};
 use crate::live::core::reader::FeedState;
+use crate::live::core::reader::To;
 use crate::live::core::start::StreamStart;
 use crate::live::core::testing::Received;
 use crate::metrics::cells::ShardCells;
@@ -59,8 +60,6 @@ impl Received for Got {
 }
 
 pub(crate) struct Player {
-    /// Index of the player.
-    pub(crate) place: usize,
     pub(crate) shard: usize,
     pub(crate) key: ReaderKey,
     pub(crate) manner: Manner,
@@ -86,6 +85,16 @@ impl Player {
         }
     }
 
+    /// Destination of a stream's packets.
+    pub(crate) fn to(place: usize, manner: Manner, stream_index: u8) -> To {
+        if matches!(manner, Manner::Slow(_) | Manner::Stalled(..)) {
+            return To::Channel(stream_index);
+        }
+        // A player's streams have a port each.
+        let client = (Ipv4Addr::LOCALHOST, u16::from(stream_index)).into();
+        To::Datagrams { pair: u16::try_from(place).unwrap(), client }
+    }
+
     /// Packets are due over TCP.
     pub(crate) fn feed(&mut self, paths: &mut LivePaths, cells: &ShardCells, now: Mono) {
         let ms = now.0 / 1_000_000;
@@ -98,7 +107,8 @@ impl Player {
         }
         let mut connection = FrameRecorder::with_credit(self.credit);
         let mut gathered = Gathered::default();
-        match pump::gather(paths, self, (cells, now), &mut connection, &mut gathered) {
+        let (at, mut note) = ((cells, now), |_| {});
+        match pump::gather(paths, self.key, at, &mut connection, &mut gathered, &mut note) {
             Fed::Until(Some(due)) => self.wake(due),
             Fed::Until(None) => {}
             Fed::NoRoom => self.wake(Mono((ms + 1) * 1_000_000)),
@@ -147,48 +157,5 @@ impl Player {
             }
         }
         breaks
-    }
-}
-
-impl Owner for Player {
-    type Connection = usize;
-
-    fn key(&self) -> ReaderKey {
-        self.key
-    }
-
-    fn stream_count(&self) -> usize {
-        2
-    }
-
-    fn to(&self, stream_index: u8) -> To {
-        if self.is_interleaved() {
-            return To::Channel(stream_index);
-        }
-        // A player's streams have a port each.
-        let client = (Ipv4Addr::LOCALHOST, u16::from(stream_index)).into();
-        To::Datagrams { pair: u16::try_from(self.place).unwrap(), client }
-    }
-
-    fn is_interleaved(&self) -> bool {
-        matches!(self.manner, Manner::Slow(_) | Manner::Stalled(..))
-    }
-
-    fn connection(&self) -> Option<usize> {
-        Some(self.place)
-    }
-
-    fn note_ssrc(&mut self, _: u8, _: Ssrc) {}
-}
-
-impl Owners for Vec<Player> {
-    type Owner = Player;
-
-    fn owner(&self, name: u64) -> Option<&Player> {
-        self.get(usize::try_from(name).ok()?)
-    }
-
-    fn owner_mut(&mut self, name: u64) -> Option<&mut Player> {
-        self.get_mut(usize::try_from(name).ok()?)
     }
 }

@@ -255,11 +255,11 @@ impl World {
         let place = self.players.len();
         let key = path.add_reader(place as u64, carrier).unwrap();
         for track in 0..2 {
-            assert_eq!(path.add_stream(key, track), Ok(track));
+            let to = Player::to(place, manner, track);
+            assert_eq!(path.add_stream(key, track, to), Ok(track));
         }
         path.prepare(key, policy);
         self.players.push(Player {
-            place,
             shard,
             key,
             manner,
@@ -297,12 +297,12 @@ impl World {
         let (paths, sockets) = (&mut paths[shard], &mut sockets[shard]);
         let mut left = Left::default();
         paths.list_all();
-        LivePump::new(sockets, cells, &mut left, now).pump(paths, players);
+        LivePump::new(sockets, cells, &mut left, now).pump(paths);
         for (name, due) in left.wakes {
             players[usize::try_from(name).unwrap()].wake(due);
         }
-        for place in left.connections {
-            players[place].feed(paths, cells, now);
+        for name in left.interleaved {
+            players[usize::try_from(name).unwrap()].feed(paths, cells, now);
         }
         // As the ring does it: one that is refused cancels those that are linked behind it.
         let mut refused = None;
