@@ -41,8 +41,6 @@ pub struct Session {
     pub title: Arc<Title>,
     /// Title of the URL and the SDP. It differs from `title` after an exchange of the feed.
     pub described: Arc<Title>,
-    /// URL of the presentation without a trailing slash, as the client spells it.
-    pub base_url: String,
     /// State of the picture above.
     pub state: State,
     /// RTP streams in the order of their SETUPs.

@@ -14,7 +14,6 @@ use crate::media::codec::MediaKind;
 use crate::rtp::RtxStream;
 use crate::rtsp::response::Status;
 use crate::rtsp::transport::Mode;
-use crate::rtsp::uri::base_url;
 use crate::session::client::Client;
 use crate::session::command::{Command, Executed};
 use crate::session::cx::Cx;
@@ -119,12 +118,10 @@ impl Players {
     ) -> Result<SessionKey, Status> {
         self.replace_older(cx, command, request);
         let admitted = cx.admit_player(command)?;
-        let url = base_url(&command.request.uri);
         let session = Session {
             client: Client::new(cx, command, admitted),
             title: request.title.clone(),
             described: request.title.clone(),
-            base_url: url.trim_end_matches('/').to_owned(),
             state: State::Ready,
             streams: Vec::with_capacity(2),
             liveness_due: cx.now,
