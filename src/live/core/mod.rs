@@ -17,8 +17,9 @@
 //! - [`registry`]: the owners of paths; [`message`]: messages between shards
 //! - [`paths`]: the paths that a shard listens to; [`path`]: one path; with [`reader`] (the
 //!   position of each reader), [`start`] (where and how fast a reader begins), [`rewrite`]
-//!   (sequence numbers and time across a break), [`retransmit`], and [`refresh`] (requests for key
-//!   frames, new parameter sets)
+//!   (sequence numbers and time across a break), [`crossing`] (RTP time when another feed takes
+//!   over), [`entering`] (a session that had another feed), [`retransmit`], and [`refresh`]
+//!   (requests for key frames, new parameter sets)
 //! - [`pump`]: plans the sends of a turn and takes in their results
 //! - [`groups`]: multicast groups that paths are sent to
 //! - [`info`]: figures of paths for the API, with [`meter`] (bit rate of sources)
@@ -27,9 +28,11 @@
 
 pub mod batch;
 pub mod clock;
+pub mod crossing;
 pub mod datagrams;
 pub mod demux;
 pub mod description;
+pub mod entering;
 pub mod groups;
 pub mod info;
 pub mod latch;

@@ -437,6 +437,18 @@ impl LivePath {
         self.queue(key);
     }
 
+    /// The reader of `play` stays as far behind its source as its first packet is, instead of
+    /// catching up: its player has no more buffered than at a later change of its feed.
+    pub fn stay_behind(&mut self, key: ReaderKey, now: Mono) {
+        let ring = &self.ring;
+        let reader = self.readers.get_mut(key.index as usize);
+        let Some((_, reader)) = reader.filter(|(serial, _)| *serial == key.serial) else { return };
+        let places = reader.streams.iter().map(|stream| stream.cursor.place.no);
+        let Some(first) = places.min().and_then(|no| ring.batch(no)) else { return };
+        reader.pace = Pace::behind(now, first.received());
+        reader.delay_ns = i64::try_from(now.since(first.received()).as_nanos()).unwrap_or(i64::MAX);
+    }
+
     /// Handles PAUSE: no more packets are sent, and runs in flight are not put back.
     pub fn pause(&mut self, key: ReaderKey) {
         self.set_feed_state(key, FeedState::Idle);
@@ -544,13 +556,15 @@ impl LivePath {
     /// the clock of the track is unknown.
     #[must_use]
     pub fn report(&self, key: ReaderKey, stream_index: u8, utc_ns: i64) -> Option<StreamReport> {
-        let stream = self.reader(key)?.streams.get(usize::from(stream_index))?;
+        let reader = self.reader(key)?;
+        let stream = reader.streams.get(usize::from(stream_index))?;
         let last_sent = stream.cursor.last_sent?;
-        let source_ts = last_sent.clock?.ts_at(utc_ns, stream.clock_rate_hz);
+        let captured_ns = utc_ns.saturating_sub(reader.delay_ns);
+        let source_ts = last_sent.clock?.ts_at(captured_ns, stream.clock_rate_hz);
         Some(StreamReport {
             rtp_ts: last_sent.rewrite.map_ts(source_ts),
-            packets: stream.packets_sent,
-            payload_bytes: stream.payload_bytes_sent,
+            packets: stream.sent_before.0 + stream.packets_sent,
+            payload_bytes: stream.sent_before.1 + stream.payload_bytes_sent,
         })
     }
 

@@ -150,6 +150,12 @@ impl LivePaths {
         overdue
     }
 
+    /// Whether the path is here, or its owner has been asked and has not answered.
+    #[must_use]
+    pub fn is_asked(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
     /// Removes a waiter.
     pub fn forget_waiter(&mut self, name: &str, waiter: u64) {
         if let Some(

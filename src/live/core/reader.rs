@@ -70,6 +70,9 @@ pub struct Reader {
     /// State of the feed.
     pub(crate) state: FeedState,
     pub(crate) pace: Pace,
+    /// Nanoseconds from the capture of a frame to the wall-clock time that sender reports name for
+    /// it: the reader is so far behind its source.
+    pub(crate) delay_ns: i64,
     /// Number of skips and starts: a run from an earlier epoch is not put back.
     pub(crate) epoch: u32,
     pub(crate) skipped: SkipCounts,
@@ -94,6 +97,8 @@ pub struct ReaderStream {
     pub packets_sent: u64,
     /// Payload bytes sent.
     pub payload_bytes_sent: u64,
+    /// RTP packets and payload bytes that another feed of the stream sent before.
+    pub(crate) sent_before: (u64, u64),
     /// The packets are datagrams: the stream is sent the form that fits a datagram.
     pub(crate) is_datagram: bool,
     /// A packet was sent.
@@ -193,6 +198,7 @@ impl Reader {
             streams,
             state: FeedState::Idle,
             pace: Pace::LIVE,
+            delay_ns: 0,
             epoch: 0,
             skipped: SkipCounts::default(),
             left: (0, 0),
@@ -280,6 +286,7 @@ impl ReaderStream {
             needs_sync,
             packets_sent: 0,
             payload_bytes_sent: 0,
+            sent_before: (0, 0),
             is_datagram: false,
             has_begun: false,
             to: To::Nowhere,

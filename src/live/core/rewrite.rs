@@ -36,6 +36,8 @@ pub struct HeaderRewrite {
     pub ssrc: Ssrc,
     seq_delta: u16,
     ts_delta: u32,
+    /// A payload type of the source, and what the reader was told instead; `None`: the same.
+    payload_type: Option<(u8, u8)>,
 }
 
 /// The fields of a reader's RTP header that differ from the source's.
@@ -53,13 +55,27 @@ impl HeaderRewrite {
     /// No difference: headers are sent as received.
     #[must_use]
     pub fn untouched(origin: Origin) -> Self {
-        Self { origin, ssrc: origin.ssrc, seq_delta: 0, ts_delta: 0 }
+        Self { origin, ssrc: origin.ssrc, seq_delta: 0, ts_delta: 0, payload_type: None }
+    }
+
+    /// Headers of a stream that had another feed before: this is its first packet from here.
+    #[must_use]
+    pub fn entering(first: &NextPacket, to: Stamp, payload_type: Option<(u8, u8)>) -> Self {
+        Self {
+            origin: first.origin,
+            ssrc: to.ssrc,
+            seq_delta: to.seq.0.wrapping_sub(first.seq.0),
+            ts_delta: to.ts.0.wrapping_sub(first.ts.0),
+            payload_type,
+        }
     }
 
     /// Whether headers are sent as received.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
-        (self.seq_delta, self.ts_delta) == (0, 0) && self.ssrc == self.origin.ssrc
+        (self.seq_delta, self.ts_delta) == (0, 0)
+            && self.ssrc == self.origin.ssrc
+            && self.payload_type.is_none()
     }
 
     /// The reader's header fields of a packet.
@@ -78,6 +94,9 @@ impl HeaderRewrite {
             header = *came;
         }
         self.stamp(packet).patch(&mut header);
+        if let Some((_, told)) = self.payload_type.filter(|(own, _)| header[1] & 0x7f == *own) {
+            header[1] = header[1] & 0x80 | told;
+        }
         header
     }
 
@@ -163,7 +182,8 @@ impl LastSent {
         } else {
             self.next_ts(next, clock_rate_hz).0.wrapping_sub(next.ts.0)
         };
-        HeaderRewrite { origin: next.origin, ssrc: self.rewrite.ssrc, seq_delta, ts_delta }
+        let HeaderRewrite { ssrc, payload_type, .. } = self.rewrite;
+        HeaderRewrite { origin: next.origin, ssrc, seq_delta, ts_delta, payload_type }
     }
 
     /// RTP time of the first packet after a break. Sender reports of both sources decide, if there

@@ -11,7 +11,7 @@
 use crate::base::ids::{RtpTs, SeqNo};
 use crate::base::time::Mono;
 use crate::live::core::clock::ClockPoint;
-use crate::live::core::limits::CATCH_UP_SPEED;
+use crate::live::core::limits::{CATCH_UP_SPEED, RING_HISTORY};
 
 /// Where readers of a path start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,23 +28,34 @@ pub enum StartPolicy {
 pub struct Pace {
     wall: Mono,
     received: Mono,
+    /// Nanoseconds from the arrival of a batch to its due time, at least.
+    delay_ns: u64,
 }
 
 impl Pace {
     /// Each batch is due on its arrival.
-    pub const LIVE: Self = Self { wall: Mono(0), received: Mono(0) };
+    pub const LIVE: Self = Self { wall: Mono(0), received: Mono(0), delay_ns: 0 };
 
     /// The batch that arrived at `received` is due at `now`, later batches after it.
     #[must_use]
     pub fn catch_up(now: Mono, received: Mono) -> Self {
-        Self { wall: now, received }
+        Self { wall: now, received, delay_ns: 0 }
+    }
+
+    /// The batch that arrived at `received` is due at `wall`, and later batches as they arrived:
+    /// the reader stays behind. From further behind than `DELAY_MAX` it catches up until there.
+    #[must_use]
+    pub fn behind(wall: Mono, received: Mono) -> Self {
+        let delay_ns = wall.0.saturating_sub(received.0).min(DELAY_MAX_NS);
+        Self { wall, received, delay_ns }
     }
 
     /// When a batch that arrived at `received` is due.
     #[must_use]
     pub fn due(self, received: Mono) -> Mono {
         let behind = received.0.saturating_sub(self.received.0);
-        received.max(Mono(self.wall.0.saturating_add(behind / CATCH_UP_SPEED)))
+        let earliest = Mono(received.0.saturating_add(self.delay_ns));
+        earliest.max(Mono(self.wall.0.saturating_add(behind / CATCH_UP_SPEED)))
     }
 }
 
@@ -96,6 +107,9 @@ impl First {
 }
 
 const NS_PER_S: u32 = 1_000_000_000;
+/// Less than what a ring keeps before its newest group of pictures.
+const DELAY_MAX_NS: u64 = 3_000_000_000;
+const _: () = assert!(DELAY_MAX_NS as u128 + 500_000_000 < RING_HISTORY.as_nanos());
 /// More than the sound of a group of pictures that arrives in one turn.
 const APART_NS: i64 = 2_000_000_000;
 
@@ -124,6 +138,19 @@ mod tests {
         assert_eq!(pace.due(ms(1_200)), ms(1_200));
         assert_eq!(pace.due(ms(1_300)), ms(1_300));
         assert_eq!(Pace::LIVE.due(ms(7)), ms(7));
+    }
+
+    #[test]
+    fn reader_that_stays_behind_is_sent_batches_as_they_arrived() {
+        let pace = Pace::behind(ms(2_400), ms(400));
+        for (received, due) in [(400, 2_400), (440, 2_440), (9_000, 11_000)] {
+            assert_eq!(pace.due(ms(received)), ms(due));
+        }
+        // Ten seconds behind: seven of them are caught up in seven thirds.
+        let far = Pace::behind(ms(10_400), ms(400));
+        for (received, due) in [(400, 10_400), (4_400, 11_400), (9_000, 12_550), (20_000, 23_000)] {
+            assert_eq!(far.due(ms(received)), ms(due));
+        }
     }
 
     #[test]
