@@ -13,6 +13,7 @@ use crate::base::ids::SessionId;
 use crate::base::time::Mono;
 use crate::poll::poll_table::EntryKey;
 use crate::rtsp::reader::Request;
+use crate::sdp::session::SessionSdp;
 use crate::session::command::Command;
 use crate::session::cx::Cx;
 
@@ -35,8 +36,20 @@ pub struct Client {
     /// Our name in RTCP: the same for all streams of the session, so that a player may synchronise
     /// the streams (RFC 3550 s6.5.1).
     pub cname: String,
+    /// What a client of a line-up was told; `None` for a session that never changes its feed.
+    pub told: Option<Box<Told>>,
     /// Count among the sessions of the client's address; `None` for a multicast sender.
     _admitted: Option<AddressPlace>,
+}
+
+/// What the client of a line-up's session was told. It holds for all feeds of the session.
+#[derive(Debug)]
+pub struct Told {
+    /// The SDP.
+    pub sdp: SessionSdp,
+    /// Medium of each stream in `sdp`, in the order of the session's streams. Empty before the
+    /// first change of the feed.
+    pub medias: Vec<u8>,
 }
 
 impl Client {
@@ -62,6 +75,7 @@ impl Client {
             created: cx.now,
             alive: cx.now,
             cname: format!("{:08x}@{}", rng.next_u32(), cx.config.host),
+            told: None,
             _admitted: None,
         }
     }

@@ -119,6 +119,26 @@ impl Directory {
         }
     }
 
+    /// A session has another role: it keeps its id, its connection and its channels.
+    pub(crate) fn rename(
+        &mut self,
+        id: SessionId,
+        connection: Option<EntryKey>,
+        from: SessionRef,
+        to: SessionRef,
+    ) {
+        if let Some(session) = self.by_id.get_mut(&id).filter(|session| **session == from) {
+            *session = to;
+        }
+        let Some(on) = connection.and_then(|entry| self.by_connection.get_mut(&entry)) else {
+            return;
+        };
+        let channels = on.channels.iter_mut().map(|(_, owner)| owner);
+        for owner in on.sessions.iter_mut().chain(channels).filter(|owner| **owner == from) {
+            *owner = to;
+        }
+    }
+
     /// Forgets the id of a session that ends later in the turn: no command finds the session any
     /// more.
     pub(crate) fn forget_id(&mut self, id: SessionId) -> bool {

@@ -9,6 +9,7 @@
 //!  shown      the state of a player as API and metrics show it: ready, playing, paused
 //!  sockets    UDP sockets that many clients share, told apart by the client's address
 //!  outgoing   the wire identity of a stream: numbers, transport, reports, whatever feeds it
+//!  moving     a session between two roles: client, transports and numbers go on
 //!  transport  the transport of a stream's packets: chosen, placed and answered in SETUP
 //!  admission  room for one more session, and sessions that a player has left behind
 //!  rtcp       RTCP to clients, and the reports of players
@@ -25,6 +26,7 @@ pub mod cx;
 pub mod directory;
 pub mod feedback;
 pub mod info;
+pub mod moving;
 pub mod outgoing;
 pub mod rtcp;
 pub mod shown;

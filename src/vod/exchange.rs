@@ -37,23 +37,23 @@ use crate::vod::stream::Phase;
 /// A title that is prepared to feed a session.
 #[derive(Debug)]
 pub struct NextFeed {
-    title: Arc<Title>,
+    pub(super) title: Arc<Title>,
     /// Position in `title` at which the feed begins.
-    npt: Npt,
+    pub(super) npt: Npt,
     /// Scale for which the cursors were made.
     scale: f64,
     /// In the order of the session's streams.
-    streams: Vec<NextStream>,
+    pub(super) streams: Vec<NextStream>,
     /// `npt` in RTP ticks, for each stream.
-    anchors: Vec<i64>,
+    pub(super) anchors: Vec<i64>,
 }
 
 #[derive(Debug)]
-struct NextStream {
-    track_index: u8,
-    is_video: bool,
-    /// `None`: the scale mutes the stream.
-    cursor: Option<Cursor>,
+pub(super) struct NextStream {
+    pub(super) track_index: u8,
+    pub(super) is_video: bool,
+    /// `None`: the scale mutes the stream, or the title has nothing for it.
+    pub(super) cursor: Option<Cursor>,
 }
 
 /// Why a feed is refused. The session and the feed are as before.
@@ -114,12 +114,31 @@ impl NextFeed {
     pub fn new(session: &Session, title: &Arc<Title>, npt: Npt) -> Result<Self, FeedError> {
         let scale = session.epoch.ok_or(FeedError::NotPlaying)?.scale;
         let tracks = matching_tracks(session, title)?;
-        let found = tracks.iter().filter_map(|index| title.asset.tracks.get(usize::from(*index)));
-        let npt = actual_start(found, npt);
+        let tracks: Vec<_> = tracks.into_iter().map(Some).collect();
+        Self::of_tracks(title, &tracks, npt, scale)
+    }
+
+    /// Makes cursors of these tracks, in the order of a session's streams; `None` is a stream that
+    /// the title has nothing for.
+    ///
+    /// # Errors
+    /// A track is none of the title's, or has nothing to send.
+    pub fn of_tracks(
+        title: &Arc<Title>,
+        tracks: &[Option<u8>],
+        npt: Npt,
+        scale: f64,
+    ) -> Result<Self, FeedError> {
+        let track_of = |index: u8| title.asset.tracks.get(usize::from(index));
+        let npt = actual_start(tracks.iter().filter_map(|index| track_of((*index)?)), npt);
         let (mut streams, mut anchors) = (Vec::new(), Vec::new());
-        for (stream, track_index) in tracks.into_iter().enumerate() {
-            let track = title.asset.tracks.get(usize::from(track_index));
-            let track = track.ok_or(FeedError::Changed)?;
+        for (stream, index) in tracks.iter().enumerate() {
+            let Some(track_index) = *index else {
+                anchors.push(0);
+                streams.push(NextStream { track_index: u8::MAX, is_video: false, cursor: None });
+                continue;
+            };
+            let track = track_of(track_index).ok_or(FeedError::Changed)?;
             let start = match is_sent(track, scale) {
                 true => {
                     Some(position::start(track, npt, scale).ok_or(FeedError::Empty { stream })?)
@@ -132,6 +151,31 @@ impl NextFeed {
             streams.push(NextStream { track_index, is_video, cursor });
         }
         Ok(Self { title: Arc::clone(title), npt, scale, streams, anchors })
+    }
+
+    /// The title.
+    pub fn title(&self) -> Arc<Title> {
+        Arc::clone(&self.title)
+    }
+
+    /// The first window of each stream; `None` for a stream without a feed.
+    pub fn first_windows(&self) -> impl Iterator<Item = Option<WindowKey>> {
+        self.streams.iter().map(|stream| {
+            let cursor = stream.cursor.as_ref()?;
+            let (track_index, kind) = (stream.track_index, cursor.kind());
+            Some(WindowKey { track_index, kind, index: cursor.wanted()? })
+        })
+    }
+
+    /// Whether the first frame of each stream can be sent.
+    ///
+    /// # Errors
+    /// `NotHere` while a window is missing; `Empty` for a stream that ends before it begins.
+    pub fn check_frames(&mut self, now: Mono) -> Result<(), FeedError> {
+        for (stream, next) in self.streams.iter_mut().enumerate() {
+            next.check_frame(stream, now)?;
+        }
+        Ok(())
     }
 
     /// Windows that the feed needs for the exchange or soon after, and does not have yet.
@@ -166,14 +210,20 @@ impl NextFeed {
             let told = session.described_track(stream).ok_or(FeedError::Changed)?;
             let track = self.title.asset.tracks.get(usize::from(next.track_index));
             check_track(index, told, track.ok_or(FeedError::Changed)?)?;
-            let Some(cursor) = &mut next.cursor else { continue };
-            match cursor.peek() {
-                Next::Frame(_) if cursor.check_pages(now) => {}
-                Next::Frame(_) | Next::Waiting => return Err(FeedError::NotHere { stream: index }),
-                Next::End => return Err(FeedError::Empty { stream: index }),
-            }
+            next.check_frame(index, now)?;
         }
         Ok(())
+    }
+}
+
+impl NextStream {
+    fn check_frame(&mut self, stream: usize, now: Mono) -> Result<(), FeedError> {
+        let Some(cursor) = &mut self.cursor else { return Ok(()) };
+        match cursor.peek() {
+            Next::Frame(_) if cursor.check_pages(now) => Ok(()),
+            Next::Frame(_) | Next::Waiting => Err(FeedError::NotHere { stream }),
+            Next::End => Err(FeedError::Empty { stream }),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod cursor;
 pub mod epoch;
 pub mod exchange;
 mod methods;
+pub mod moving;
 pub mod playback;
 pub mod position;
 pub mod pump;

@@ -93,7 +93,11 @@ impl Players {
         }
         stream.phase = Phase::Ended;
         let is_over = session.streams.iter().all(|s| matches!(s.phase, Phase::Ended | Phase::Idle));
-        self.send_report(cx, key, index, Some("end of stream"));
+        // A session of a line-up plays something else under the same SSRC.
+        let says_bye = session.client.told.is_none();
+        if says_bye {
+            self.send_report(cx, key, index, Some("end of stream"));
+        }
         if is_over {
             self.set_state(cx, key, State::Ended);
             // Muted streams end with the others: a player waits for the BYE of each stream (rule
@@ -103,7 +107,9 @@ impl Players {
                 let Some(stream) = self.stream_mut(key, index) else { return };
                 if stream.phase == Phase::Idle {
                     stream.phase = Phase::Ended;
-                    self.send_report(cx, key, index, Some("end of stream"));
+                    if says_bye {
+                        self.send_report(cx, key, index, Some("end of stream"));
+                    }
                 }
             }
         }
@@ -114,7 +120,9 @@ impl Players {
         let count = self.session(key).map_or(0, |s| s.streams.len());
         for index in 0..count {
             let Some(session) = self.session(key) else { return };
-            if session.epoch.is_some() && session.streams[index].phase != Phase::Ended {
+            let has_said =
+                session.streams[index].phase == Phase::Ended && session.client.told.is_none();
+            if session.epoch.is_some() && !has_said {
                 self.send_report(cx, key, index, Some(reason.unwrap_or("session ended")));
             }
         }
