@@ -37,6 +37,7 @@ mod feedback;
 pub(crate) mod held;
 mod liveness;
 pub(crate) mod log;
+pub mod moving;
 mod play;
 pub mod reader;
 pub(crate) mod recently_closed;

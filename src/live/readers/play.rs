@@ -93,6 +93,9 @@ impl Readers {
             return false;
         }
         path.play(reader.key, now);
+        if reader.client.told.is_some() {
+            path.stay_behind(reader.key, now);
+        }
         // With the first packets, so that sound and video are synchronised from the start.
         reader.report_due = now;
         let urls = reader.streams.iter().map(|stream| &stream.outgoing.control_url);
