@@ -13,19 +13,20 @@
 //!                                live paths without RTSP
 //! 5  session                     what RTSP sessions of all roles share
 //! 6  vod  live                   players of titles; readers and sources of live paths
-//! 7  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue
-//! 8  shard  http  host           the ring and its turn; HTTP for operators; this machine
-//! 9  cli                         command line, banner, probe, doctor
-//! 10  appliance                  all of it put together
+//! 7  lineup                      sessions that tune among live paths and titles
+//! 8  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue
+//! 9  shard  http  host           the ring and its turn; HTTP for operators; this machine
+//! 10  cli                        command line, banner, probe, doctor
+//! 11  appliance                  all of it put together
 //! ```
 //! `metrics` and `mapped` lie low because almost everyone writes or carries them: shards and
 //! workers count in `metrics::cells`, and an opened `library::title::Title` has its map with it.
 //! `poll` lies above `library` because the outcome of a task is a Title. One edge goes up:
 //! `cli::serve` starts the appliance.
 //!
-//! `base`, all formats, `poll`, `access`, `router`, `session`, `vod`, `live` and `consumers` are
-//! plain code: bytes and the time come in, actions go out. They own no descriptor, clock or thread.
-//! Only `shard::ring` drives io_uring, only `worker` glommio, only `http` HTTP.
+//! `base`, all formats, `poll`, `access`, `router`, `session`, `vod`, `live`, `lineup` and
+//! `consumers` are plain code: bytes and the time come in, actions go out. They own no descriptor,
+//! clock or thread. Only `shard::ring` drives io_uring, only `worker` glommio, only `http` HTTP.
 //!
 //! # What comments cite
 //!
@@ -86,6 +87,7 @@ pub mod consumers;
 pub mod host;
 pub mod http;
 pub mod library;
+pub mod lineup;
 pub mod live;
 pub mod mapped;
 pub mod media;

@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
+use crate::lineup::tune::{Roles, Tunings};
 use crate::live::front::Live;
 use crate::live::readers::recently_closed::answer_closed;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
+use crate::poll::task::Outcome;
 use crate::rtcp;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
@@ -35,6 +37,8 @@ pub struct Sessions {
     pub vod: Vod,
     /// Live paths, with the sessions of their publishers and readers.
     pub live: Live,
+    /// Changes of what sessions of line-ups play.
+    pub tunings: Tunings,
 }
 
 impl Sessions {
@@ -42,14 +46,14 @@ impl Sessions {
     #[must_use]
     pub fn new(shard: ShardId, config: SessionConfig, cells: Arc<ShardCells>, now: Mono) -> Self {
         let cx = Cx::new(shard, config, cells, now);
-        Self { cx, vod: Vod::default(), live: Live::default() }
+        Self { cx, vod: Vod::default(), live: Live::default(), tunings: Tunings::default() }
     }
 
     /// Executes a command that names a session of this shard, or one that begins a session.
     pub fn execute(&mut self, command: Command) -> Executed {
         #[cfg(test)]
         self.cx.panic_once();
-        let Self { cx, vod, live } = self;
+        let Self { cx, vod, live, .. } = self;
         if command.request.method == Method::Options {
             // Answered whatever becomes of the session (client rule C2).
             self.note_request(command.reply_to.entry, command.session);
@@ -113,7 +117,7 @@ impl Sessions {
 
     /// An RTSP connection is gone. Sessions that need it end with it.
     pub fn handle_connection_closed(&mut self, entry: EntryKey) {
-        let Self { cx, vod, live } = self;
+        let Self { cx, vod, live, .. } = self;
         live.readers.forget_held(&mut live.hub, entry);
         for session in cx.directory.close_connection(entry) {
             match session {
@@ -130,7 +134,7 @@ impl Sessions {
 
     /// Ends a session from our side: its client gets BYE. False: there is no such session.
     pub fn end_session(&mut self, id: SessionId, why: &'static str) -> bool {
-        let Self { cx, vod, live } = self;
+        let Self { cx, vod, live, .. } = self;
         match cx.directory.find(id) {
             Some(SessionRef::Title(key)) => vod.players.fail(cx, key, Some(why)),
             Some(SessionRef::Reader(index)) => {
@@ -149,7 +153,7 @@ impl Sessions {
     pub fn handle_timer(&mut self, key: TimerKey) {
         #[cfg(test)]
         self.cx.panic_once();
-        let Self { cx, vod, live } = self;
+        let Self { cx, vod, live, .. } = self;
         match key {
             TimerKey::Report { session, epoch_count } => {
                 vod.players.handle_report_due(cx, session, epoch_count);
@@ -168,7 +172,38 @@ impl Sessions {
             }
             TimerKey::LiveTick => live.handle_live_tick(cx),
             TimerKey::Relay(number) => live.handle_relay_due(cx, number),
+            TimerKey::Tuning(number) => {
+                self.tunings.handle_due(cx, &mut Roles { vod, live }, number);
+            }
             TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
+        }
+    }
+
+    /// A worker has done a task of a change of what a session plays.
+    pub fn handle_tuning_outcome(&mut self, (number, stream): (u32, u8), outcome: Outcome) {
+        let Self { cx, vod, live, tunings, .. } = self;
+        let mut roles = Roles { vod, live };
+        match outcome {
+            Outcome::Opened(opened) => tunings.handle_opened(cx, &mut roles, number, opened),
+            Outcome::Window(built) => {
+                tunings.handle_window(cx, &mut roles, (number, stream), built);
+            }
+            outcome => debug_assert!(false, "no change asks for {outcome:?}"),
+        }
+    }
+
+    /// The workers have no room for a task of a change of what a session plays.
+    pub fn handle_tuning_refused(&mut self, number: u32) {
+        let Self { cx, vod, live, tunings, .. } = self;
+        tunings.handle_task_refused(cx, &mut Roles { vod, live }, number);
+    }
+
+    /// Looks at changes of what sessions play: to be called once a turn, behind `feed_live`.
+    pub fn go_on_with_tunings(&mut self) {
+        let Self { cx, vod, live, tunings, .. } = self;
+        if !tunings.is_empty() {
+            tunings.go_on(cx, &mut Roles { vod, live });
+            live.settle_live(cx);
         }
     }
 
@@ -189,7 +224,7 @@ impl Sessions {
 
     /// What comes interleaved with a connection: RTCP from a player, all that a publisher sends.
     pub fn handle_report_interleaved(&mut self, entry: EntryKey, channel: u8, bytes: &[u8]) {
-        let Self { cx, vod, live } = self;
+        let Self { cx, vod, live, .. } = self;
         if live.sources.handle_publisher_interleaved(cx, entry, channel, bytes) {
             return;
         }
@@ -216,7 +251,7 @@ impl Sessions {
     }
 
     fn handle_report(&mut self, session: SessionRef, bytes: &[u8]) {
-        let Self { cx, vod, live } = self;
+        let Self { cx, vod, live, .. } = self;
         let feedback = match rtcp::parse(bytes) {
             Ok(feedback) => feedback,
             Err(error) => {

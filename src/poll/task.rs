@@ -38,6 +38,13 @@ pub enum TaskOwner {
     Camera(CameraName),
     /// An input that is described by a file, by the number of its source.
     Input(u32),
+    /// A change of what a session plays, by its number, and the stream that the task is for.
+    Tuning {
+        /// Number of the change.
+        number: u32,
+        /// Stream of the session.
+        stream: u8,
+    },
 }
 
 #[cfg(test)]

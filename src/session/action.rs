@@ -199,6 +199,8 @@ pub enum TimerKey {
     LiveTick,
     /// The relay with this number decides among its sources.
     Relay(u32),
+    /// A change of what a session plays waits for packets.
+    Tuning(u32),
 }
 
 impl TimerKey {
@@ -211,7 +213,11 @@ impl TimerKey {
             | Self::Bye { session, .. }
             | Self::Pause { session, .. }
             | Self::Liveness { session, .. } => Some(session),
-            Self::Connection(_) | Self::LiveReader { .. } | Self::LiveTick | Self::Relay(_) => None,
+            Self::Connection(_)
+            | Self::LiveReader { .. }
+            | Self::LiveTick
+            | Self::Relay(_)
+            | Self::Tuning(_) => None,
         }
     }
 }

@@ -27,7 +27,7 @@ impl Shard {
         self.cells.tasks_submitted.add(1);
         let Err(task) = self.queue.submit(task) else { return };
         self.cells.tasks_refused.add(1);
-        let Sessions { cx, vod, live } = &mut self.sessions;
+        let Sessions { cx, vod, live, .. } = &mut self.sessions;
         match task.owner {
             TaskOwner::Window(request) => vod.handle_window_refused(cx, request),
             TaskOwner::Camera(name) => {
@@ -38,6 +38,7 @@ impl Shard {
                 let busy = Err(DescriptionFailure::Busy);
                 live.sources.handle_description(cx, &mut live.hub, number, busy);
             }
+            TaskOwner::Tuning { number, .. } => self.sessions.handle_tuning_refused(number),
             // `settle` tells the connection: a client that pipelines must not recurse here.
             TaskOwner::Connection(entry) => self.refused.push((entry, task)),
         }

@@ -83,7 +83,7 @@ impl Shard {
     }
 
     fn handle_outcome(&mut self, done: TaskDone) {
-        let Sessions { cx, vod, live } = &mut self.sessions;
+        let Sessions { cx, vod, live, .. } = &mut self.sessions;
         match (done.owner, done.outcome) {
             (TaskOwner::Window(request), Outcome::Window(result)) => {
                 vod.handle_window(cx, request, result);
@@ -93,6 +93,9 @@ impl Shard {
             }
             (TaskOwner::Input(number), Outcome::Described(result)) => {
                 live.sources.handle_description(cx, &mut live.hub, number, result);
+            }
+            (TaskOwner::Tuning { number, stream }, outcome) => {
+                self.sessions.handle_tuning_outcome((number, stream), outcome);
             }
             (TaskOwner::Connection(entry), opened @ Outcome::Opened(_)) => {
                 self.dispatch(entry, Event::Outcome(opened));

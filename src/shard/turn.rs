@@ -59,6 +59,7 @@ impl Shard {
         }
         self.guarded(None, Self::end_sessions);
         self.guarded(None, |shard| shard.sessions.live.feed_live(&mut shard.sessions.cx));
+        self.guarded(None, |shard| shard.sessions.go_on_with_tunings());
         self.handle_timers();
         self.guarded(None, |shard| shard.net.pump_live(&mut shard.sessions));
         self.settle();

@@ -20,7 +20,7 @@
 //! Bounds: a relay for each path with its owner here, `SOURCES_MAX` sources each, `BATCHES_A_TURN`.
 
 pub(crate) mod choice;
-mod fit;
+pub(crate) mod fit;
 mod relay;
 mod wire;
 
