@@ -222,6 +222,7 @@ impl<R: Room> Rig<R> {
             self.sessions.handle_timer(*key);
         }
         self.sessions.live.feed_live(&mut self.sessions.cx);
+        self.sessions.go_on_with_tunings();
         self.settle();
         R::finish_turn(self, due);
         self.settle();

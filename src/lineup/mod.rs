@@ -6,3 +6,6 @@
 //! This room knows both roles; they do not know each other.
 
 pub mod tune;
+
+#[cfg(test)]
+mod tests;
