@@ -9,6 +9,7 @@ mod aac_config;
 pub mod asset;
 pub mod codec;
 pub mod container;
+pub mod exchange;
 pub mod fmtp;
 pub mod hint;
 pub mod index;

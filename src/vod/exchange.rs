@@ -22,7 +22,8 @@ use std::sync::Arc;
 use crate::base::time::{Mono, Npt, rescale};
 use crate::library::title::Title;
 use crate::media::asset::Track;
-use crate::media::codec::{Codec, MediaKind, PayloadFormat};
+use crate::media::codec::MediaKind;
+use crate::media::exchange::{TrackDiffers, check_exchange};
 use crate::media::window::{PacketWindow, WindowKey};
 use crate::session::cx::Cx;
 use crate::session::directory::{SessionKey, StreamRef};
@@ -334,32 +335,11 @@ fn matching_tracks(session: &Session, title: &Title) -> Result<Vec<u8>, FeedErro
     Ok(taken)
 }
 
-/// Checks that track `found` may feed a stream whose SDP was made from track `told`. The payload
-/// type may differ, because the stream keeps its own.
+/// Checks that track `found` may feed a stream whose SDP was made from track `told`.
 fn check_track(stream: usize, told: &Track, found: &Track) -> Result<(), FeedError> {
-    let differs =
-        |what, told: String, found: String| Err(FeedError::Differs { stream, what, told, found });
-    let (a, b) = (&told.payload, &found.payload);
-    if !a.encoding_name.eq_ignore_ascii_case(&b.encoding_name) {
-        return differs("payload format", a.encoding_name.clone(), b.encoding_name.clone());
-    }
-    if a.clock_rate_hz != b.clock_rate_hz {
-        let (told, found) = (a.clock_rate_hz.to_string(), b.clock_rate_hz.to_string());
-        return differs("clock rate", told, found);
-    }
-    if a.channels.unwrap_or(1) != b.channels.unwrap_or(1) {
-        let count = |format: &PayloadFormat| format.channels.unwrap_or(1).to_string();
-        return differs("number of channels", count(a), count(b));
-    }
-    // Another configuration comes with the sync sample, for codecs that carry theirs.
-    let is_in_band = |track: &Track| {
-        track.hint.is_none() && track.codec.as_ref().is_some_and(Codec::is_configured_in_band)
-    };
-    if a.fmtp != b.fmtp && !(is_in_band(told) && is_in_band(found)) {
-        let text = |format: &PayloadFormat| format.fmtp.clone().unwrap_or_default();
-        return differs("codec configuration", text(a), text(b));
-    }
-    Ok(())
+    check_exchange(told.form(), found.form()).map_err(|TrackDiffers { what, told, found }| {
+        FeedError::Differs { stream, what, told, found }
+    })
 }
 
 /// Step of RTP time after the last packet, where the duration of its frame is not known.
