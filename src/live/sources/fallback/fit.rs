@@ -4,6 +4,8 @@
 //!  path     video H264/90000    audio MPEG4-GENERIC/48000/2
 //!  source   video H264/90000    audio OPUS/48000/2     video fits; the path's sound is silent
 //! ```
+//! Sound whose configuration is in the description only (AAC) must have that of the path: readers
+//! have set their decoders up by it, and would decode other sound as noise.
 //! Invariants: each track of the source feeds one track of the path at most; every video track of
 //! the path is fed. Bound: `LIVE_TRACKS_MAX` tracks.
 
@@ -96,15 +98,30 @@ fn first_encoding(media: &MediaSdp) -> Option<Encoding> {
 
 fn is_same(media: &MediaSdp, wanted: &MediaSdp) -> bool {
     match (first_encoding(media), first_encoding(wanted)) {
-        (Some(its), Some(wanted)) => {
-            its.name.eq_ignore_ascii_case(&wanted.name)
-                && its.clock_rate_hz == wanted.clock_rate_hz
-                && its.channels.unwrap_or(1) == wanted.channels.unwrap_or(1)
+        (Some(its), Some(other)) => {
+            its.name.eq_ignore_ascii_case(&other.name)
+                && its.clock_rate_hz == other.clock_rate_hz
+                && its.channels.unwrap_or(1) == other.channels.unwrap_or(1)
+                && has_same_configuration(&its.name, media, wanted)
         }
         // Payload types that neither explains.
         (None, None) => numbers(media).next() == numbers(wanted).next(),
         (Some(_), None) | (None, Some(_)) => false,
     }
+}
+
+/// Whether a decoder that was set up by one description takes the packets of the other: for
+/// encodings whose configuration is in the description only.
+fn has_same_configuration(encoding: &str, media: &MediaSdp, wanted: &MediaSdp) -> bool {
+    let encoding = encoding.to_ascii_lowercase();
+    let found = CONFIGURED.iter().find(|(name, _)| *name == encoding);
+    let Some((_, parameters)) = found else { return true };
+    let value = |media: &MediaSdp, name: &str| {
+        let text = media.fmtp_parameter(numbers(media).next()?, name)?;
+        // Base64 is the one value in which case matters.
+        Some(if name == "configuration" { text.to_owned() } else { text.to_ascii_lowercase() })
+    };
+    parameters.iter().all(|name| value(media, name) == value(wanted, name))
 }
 
 /// `video H264/90000, audio OPUS/48000/2`.
@@ -120,6 +137,18 @@ fn encodings(sdp: &SessionSdp) -> String {
     });
     medias.collect::<Vec<_>>().join(", ")
 }
+
+/// Encodings that a decoder cannot follow without the description, each with the parameters that
+/// it depends on (RFC 3640 s4.1, RFC 6416 s7.3, RFC 5215 s6). Video of such encodings brings its
+/// configuration in band.
+const CONFIGURED: [(&str, &[&str]); 3] = [
+    (
+        "mpeg4-generic",
+        &["mode", "config", "sizelength", "indexlength", "indexdeltalength", "constantduration"],
+    ),
+    ("mp4a-latm", &["cpresent", "config", "object"]),
+    ("vorbis", &["configuration"]),
+];
 
 #[cfg(test)]
 mod tests {
@@ -146,6 +175,27 @@ mod tests {
         let video = found.tracks[2].as_ref().unwrap();
         assert_eq!((video.payload_type(100), video.payload_type(96)), (Some(96), None));
         assert_eq!(video.sets, [vec![0x67, 0x42, 0xc0, 0x1e, 0xd9], vec![0x68, 0xcb, 0x83]]);
+    }
+
+    #[test]
+    fn sound_that_the_readers_decoders_would_not_understand_is_left_out() {
+        let aac = |fmtp: &str| sdp(&format!("{VIDEO}{SOUND}a=fmtp:97 {fmtp}\r\n"));
+        let told = "mode=AAC-hbr;config=119056E5;sizelength=13;indexlength=3;indexdeltalength=3";
+        let path = aac(told);
+        for (fmtp, is_fed) in [
+            (
+                "config=119056e5; SizeLength=13; indexLength=3; indexDeltaLength=3; mode=aac-hbr",
+                true,
+            ),
+            (&format!("profile-level-id=1;{told}"), true),
+            (&told.replace("1190", "1188"), false),
+            (&told.replace("length=13", "length=6"), false),
+            ("mode=AAC-hbr", false),
+        ] {
+            let found = fit(&path, &aac(fmtp)).unwrap();
+            assert_eq!(found.tracks[1].is_some(), is_fed, "{fmtp}");
+            assert!(found.tracks[0].is_some());
+        }
     }
 
     #[test]
