@@ -491,7 +491,12 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
             Event::Accepted { .. }
             | Event::Connected(_)
             | Event::Datagram { .. }
-            | Event::Outcome(Outcome::Resolved(_) | Outcome::Window(_) | Outcome::Described(_)) => {
+            | Event::Outcome(
+                Outcome::Resolved(_)
+                | Outcome::Window(_)
+                | Outcome::WindowBytes(_)
+                | Outcome::Described(_),
+            ) => {
                 return Disposition::Handled;
             }
         }

@@ -15,5 +15,6 @@ pub mod hint;
 pub mod index;
 pub mod packetize;
 pub mod pages;
+pub mod payload_window;
 pub mod pcm;
 pub mod window;

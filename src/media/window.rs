@@ -138,6 +138,12 @@ impl PacketWindow {
         &self.packets[first..first + frame.packet_count as usize]
     }
 
+    /// The packets of all frames, in sending order.
+    #[must_use]
+    pub fn all_packets(&self) -> &[Packet] {
+        &self.packets
+    }
+
     /// One of this window's packets, by its place.
     #[must_use]
     pub fn packet(&self, packet_index: u32) -> Option<&Packet> {

@@ -10,6 +10,7 @@ use super::poll_table::EntryKey;
 use crate::base::host::Host;
 use crate::base::ids::{CameraName, ShardId};
 use crate::library::title::Title;
+use crate::media::payload_window::PayloadWindow;
 use crate::media::window::{PacketWindow, WindowKey};
 use crate::sdp::read::SdpError;
 use crate::sdp::session::SessionSdp;
@@ -93,6 +94,13 @@ pub enum Work {
         /// Which window.
         key: WindowKey,
     },
+    /// Builds a window and reads the bytes of its packets.
+    WindowBytes {
+        /// Of which title.
+        title: Arc<Title>,
+        /// Which window.
+        key: WindowKey,
+    },
     /// Reads the description of a live source.
     ReadDescription {
         /// By its own name, not one of the library: the configuration names it.
@@ -118,6 +126,8 @@ pub enum Outcome {
     Resolved(Result<Vec<Host>, ResolveFailure>),
     /// Of `Work::Window`.
     Window(Result<Arc<PacketWindow>, WindowFailure>),
+    /// Of `Work::WindowBytes`.
+    WindowBytes(Result<Box<PayloadWindow>, WindowFailure>),
     /// Of `Work::ReadDescription`.
     Described(Result<Box<SessionSdp>, DescriptionFailure>),
 }

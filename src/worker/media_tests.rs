@@ -10,7 +10,8 @@ use crate::base::ids::ShardId;
 use crate::library::Library;
 use crate::library::title::Title;
 use crate::media::packetize::job::window_count;
-use crate::media::window::{PacketWindow, WindowKey, WindowKind};
+use crate::media::payload_window::PayloadWindow;
+use crate::media::window::{PacketWindow, Piece, WindowKey, WindowKind};
 use crate::poll::task::{
     DescriptionFailure, OpenFailure, Outcome, Task, TaskClass, TaskDone, TaskOwner, WindowFailure,
     Work,
@@ -74,6 +75,22 @@ impl Bench {
         windows
     }
 
+    /// Every window of the title with the bytes of its packets.
+    fn payloads(&self, title: &Arc<Title>) -> Vec<Result<Box<PayloadWindow>, WindowFailure>> {
+        let mut windows = Vec::new();
+        for (track_index, track) in (0_u8..).zip(&title.asset.tracks) {
+            for index in 0..window_count(track, WindowKind::All) {
+                let key = WindowKey { track_index, kind: WindowKind::All, index };
+                let title = Arc::clone(title);
+                match self.ask(Work::WindowBytes { title, key }) {
+                    Outcome::WindowBytes(result) => windows.push(result),
+                    other => panic!("{other:?} for a window with bytes"),
+                }
+            }
+        }
+        windows
+    }
+
     fn describe(&self, file: &Path) -> Result<usize, DescriptionFailure> {
         match self.ask(Work::ReadDescription { file: file.to_owned() }) {
             Outcome::Described(result) => result.map(|sdp| sdp.medias().len()),
@@ -120,6 +137,70 @@ fn built_in_clip_opens_and_every_window_of_it_is_built() {
         assert!(!window.frames().is_empty());
     }
     assert_eq!(bench.pool.counts().panics.value(), 0);
+    bench.pool.stop();
+}
+
+/// Payload of each packet, gathered from the file by the window's pieces.
+fn gathered(title: &Title, window: &PacketWindow) -> Vec<(bool, Vec<u8>)> {
+    let packet = |packet: &crate::media::window::Packet| {
+        let mut payload = Vec::new();
+        for piece in window.pieces(packet) {
+            match *piece {
+                Piece::Inline { offset, bytes } => {
+                    payload.extend_from_slice(window.inline_bytes(offset, bytes));
+                }
+                Piece::File { offset, bytes } => {
+                    let mut part = vec![0; bytes.into()];
+                    std::os::unix::fs::FileExt::read_exact_at(&title.file, &mut part, offset)
+                        .unwrap();
+                    payload.append(&mut part);
+                }
+            }
+        }
+        (packet.marker, payload)
+    };
+    window.all_packets().iter().map(packet).collect()
+}
+
+#[test]
+fn windows_with_bytes_are_the_windows_and_the_bytes_that_they_refer_to() {
+    let bench = Bench::new(Library::new(None).unwrap());
+    let title = bench.open(None).unwrap();
+    let plain = bench.windows(&title);
+    let all = plain.iter().map(|window| window.as_ref().unwrap());
+    let payloads = bench.payloads(&title);
+    assert!(payloads.len() >= 4);
+    for window in payloads {
+        let window = window.unwrap();
+        let same = all.clone().find(|plain| plain.frames() == window.frames()).unwrap();
+        let packets = window.frames().iter().flat_map(|frame| {
+            (0..frame.packet_count).map(|place| window.packet(frame, place).unwrap())
+        });
+        let packets: Vec<_> = packets.map(|(marker, bytes)| (marker, bytes.to_vec())).collect();
+        assert_eq!(packets, gathered(&title, same));
+    }
+    let key = WindowKey { track_index: 0, kind: WindowKind::All, index: 999 };
+    let outcome = bench.ask(Work::WindowBytes { title, key });
+    assert!(matches!(outcome, Outcome::WindowBytes(Err(WindowFailure::Corrupt(_)))));
+    bench.pool.stop();
+}
+
+#[test]
+fn title_that_has_changed_gives_no_window_with_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clip, identity) = Library::new(None).unwrap().open_clip().unwrap();
+    let mut content = vec![0; usize::try_from(identity.bytes).unwrap()];
+    std::os::unix::fs::FileExt::read_exact_at(&clip, &mut content, 0).unwrap();
+    let file = folder.path().join("a.mp4");
+    std::fs::write(&file, &content).unwrap();
+    let bench = Bench::new(Library::new(Some(folder.path().into())).unwrap());
+    let title = bench.open(Some("a.mp4")).unwrap();
+    assert!(bench.payloads(&title).iter().all(Result::is_ok));
+    std::fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(1_000).unwrap();
+    let changed = |result: &Result<_, _>| matches!(result, Err(WindowFailure::FileChanged));
+    assert!(bench.payloads(&title).iter().all(changed), "cut short");
+    std::fs::remove_file(&file).unwrap();
+    assert!(bench.payloads(&title).iter().all(changed), "gone");
     bench.pool.stop();
 }
 

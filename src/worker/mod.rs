@@ -5,6 +5,7 @@
 //!   ^                                   | open: resolve, parse, map     -> Title cache
 //!   |                                   | resolve: addresses of a host, on a thread of its own
 //!   |                                   | window: packetize, page in    -> window cache
+//!   |                                   | window_bytes: packetize, read
 //!   +------------TaskDone (inbox)-------+
 //! ```
 //! reference 001: Tasks wait on a FIFO queue for a pool of threads; the socket whose event asked
@@ -44,6 +45,7 @@ mod serve;
 mod task;
 mod task_queue;
 mod window;
+mod window_bytes;
 
 pub use pool::{Pool, PoolConfig, PoolError, reads_on_threads};
 pub use reply::Deliver;

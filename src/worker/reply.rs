@@ -45,6 +45,9 @@ impl Reply {
             Work::Open { .. } => Outcome::Opened(Err(OpenFailure::Unavailable(GAVE_UP.into()))),
             Work::Resolve { .. } => Outcome::Resolved(Err(ResolveFailure::Name(GAVE_UP.into()))),
             Work::Window { .. } => Outcome::Window(Err(WindowFailure::Unreadable(GAVE_UP.into()))),
+            Work::WindowBytes { .. } => {
+                Outcome::WindowBytes(Err(WindowFailure::Unreadable(GAVE_UP.into())))
+            }
             Work::ReadDescription { .. } => Outcome::Described(Err(DescriptionFailure::Busy)),
         };
         Self {
@@ -68,6 +71,7 @@ impl Drop for Reply {
                 Outcome::Opened(result) => (TaskKind::Open, result.is_err()),
                 Outcome::Resolved(result) => (TaskKind::Resolve, result.is_err()),
                 Outcome::Window(result) => (TaskKind::Window, result.is_err()),
+                Outcome::WindowBytes(result) => (TaskKind::Window, result.is_err()),
                 Outcome::Described(result) => (TaskKind::Describe, result.is_err()),
             };
             let counts = &self.desk.counts;

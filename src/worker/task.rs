@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  Work::Open             open          Work::Window            window
-//!  Work::Resolve          resolve       Work::ReadDescription   description
+//!  Work::Resolve          resolve       Work::WindowBytes       window_bytes
+//!  Work::ReadDescription  description
 //! ```
 //! Invariant: the task is answered once, also when its work panics.
 
@@ -13,7 +14,7 @@ use std::task::Poll;
 use super::engine::Engine;
 use super::lanes::Lanes;
 use super::reply::Reply;
-use super::{description, open, resolve, window};
+use super::{description, open, resolve, window, window_bytes};
 use crate::poll::task::{Task, Work};
 
 /// Does a task. Whatever happens inside, the task is answered: a panic drops its reply.
@@ -27,6 +28,9 @@ pub(super) async fn run(engine: &Engine, lanes: &Lanes, task: Task) {
             }
             Work::Window { title, key } => {
                 window::window(engine, lanes, &title, key, reply).await;
+            }
+            Work::WindowBytes { title, key } => {
+                window_bytes::window_bytes(engine, lanes, &title, key, reply).await;
             }
             Work::ReadDescription { file } => {
                 description::read(engine, lanes, file, reply).await;

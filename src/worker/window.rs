@@ -80,7 +80,7 @@ pub(super) async fn window(
 
 /// The title's name must still lead to the file that was opened, unchanged: a deleted or replaced
 /// file ends its sessions even though its blocks could still be read.
-fn check_name(engine: &Engine, title: &Title) -> Result<(), WindowFailure> {
+pub(super) fn check_name(engine: &Engine, title: &Title) -> Result<(), WindowFailure> {
     if engine.library.is_clip(title.identity) {
         return Ok(());
     }
@@ -92,7 +92,7 @@ fn check_name(engine: &Engine, title: &Title) -> Result<(), WindowFailure> {
     }
 }
 
-fn forget_changed(engine: &Engine, title: &Title, failure: &WindowFailure) {
+pub(super) fn forget_changed(engine: &Engine, title: &Title, failure: &WindowFailure) {
     if *failure == WindowFailure::FileChanged {
         engine.forget(title.identity);
     }
@@ -111,8 +111,15 @@ async fn make_window(
         Err(failure) => Err(failure),
     };
     reader.close().await;
-    // Looked at before the outcome: what was built from two versions of a file, or failed because
-    // of that, says nothing.
+    unless_changed(title, made)
+}
+
+/// What was made, if the file is the same as before: what was built from two versions of a file, or
+/// failed because of that, says nothing.
+pub(super) fn unless_changed<T>(
+    title: &Title,
+    made: Result<T, WindowFailure>,
+) -> Result<T, WindowFailure> {
     match FileIdentity::of(&title.file) {
         Ok(identity) if identity == title.identity => made,
         Ok(_) => Err(WindowFailure::FileChanged),
@@ -141,7 +148,7 @@ async fn build(
 }
 
 /// Reads what the packetizer asks for until it is done; returns what was read.
-async fn drive_window(
+pub(super) async fn drive_window(
     job: &mut dyn WindowJob,
     reader: &Reader<'_>,
 ) -> Result<Vec<Range<u64>>, WindowFailure> {
@@ -206,7 +213,7 @@ async fn populate(map: &MappedFile, ranges: &[Range<u64>]) -> Result<(), WindowF
     Ok(())
 }
 
-fn failure(err: ReadError) -> WindowFailure {
+pub(super) fn failure(err: ReadError) -> WindowFailure {
     match err {
         ReadError::Short { .. } => WindowFailure::FileChanged,
         ReadError::Io(err) => WindowFailure::Unreadable(err.to_string()),

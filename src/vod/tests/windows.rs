@@ -191,9 +191,10 @@ fn window_of_an_earlier_epoch_is_ignored() {
 fn windows_of(tasks: &[Task]) -> Vec<(u8, u32)> {
     let key = |task: &Task| match &task.work {
         Work::Window { key, .. } => (key.track_index, key.index),
-        Work::Open { .. } | Work::Resolve { .. } | Work::ReadDescription { .. } => {
-            panic!("{task:?}")
-        }
+        Work::Open { .. }
+        | Work::Resolve { .. }
+        | Work::WindowBytes { .. }
+        | Work::ReadDescription { .. } => panic!("{task:?}"),
     };
     let mut keys: Vec<_> = tasks.iter().map(key).collect();
     keys.sort_unstable();
