@@ -72,6 +72,9 @@
 //! A path with fallbacks: `live::sources::fallback` listens to other paths of the server, chooses
 //! one, rewrites its packets and publishes them on the path.
 //!
+//! A path that is fed by titles: `live::sources::titles` asks workers for windows with their bytes
+//! (`worker::window_bytes`), puts one title behind another on a timeline and publishes the packets.
+//!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->
 //! `shard::sockets::groups` has the sockets.

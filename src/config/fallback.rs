@@ -1,8 +1,8 @@
 //! Sources that take over when a path's own source is gone, as the configuration says them.
 //!
 //! ```text
-//!  fallback = ["rtsp://10.0.0.6/x", "live/b"]     the best one first, behind the path's `source`
-//!              an address, as for `source`  |  another live path of this server
+//!  fallback = ["rtsp://10.0.0.6/x", "live/b", "vod/slate.mp4"]    the best one first, behind the
+//!              an address, as for `source`  |  another live path  |  a title     path's `source`
 //! ```
 //! Invariants: no entry is there twice, or is the path's own source, or the path itself. A text
 //! that has one of `:?@` is an address: one with a misspelt scheme is never shown as a name,
@@ -28,7 +28,7 @@ pub enum FallbackError {
     /// None of the forms.
     #[error(
         "`{text}` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live \
-         path"
+         path or of a title"
     )]
     Form {
         /// What was found.
@@ -40,12 +40,6 @@ pub enum FallbackError {
     /// A word for the path's own source alone.
     #[error("`publish` is for `source`: name a path that is published to, such as \"live/b\"")]
     Publish,
-    /// A title, or the folder of titles.
-    #[error("`{text}` is of titles: in this version a fallback is an address or a live path")]
-    Title {
-        /// What was found.
-        text: String,
-    },
     /// The path itself.
     #[error("`{text}` is this path itself")]
     Itself {
@@ -89,7 +83,7 @@ impl FallbackSource {
         let text = text.trim();
         let form = || FallbackError::Form { text: without_secret(text) };
         match Name::parse(text) {
-            name if name.is_of_titles() => Err(FallbackError::Title { text: without_secret(text) }),
+            name if name.is_of_titles() => Ok(Self::Address(SourceAddress::parse(text)?)),
             _ if text.contains([':', '?', '@']) => match SourceAddress::parse(text) {
                 Ok(address) => Ok(Self::Address(address)),
                 Err(SourceAddressError::Form { .. }) => Err(form()),
@@ -144,7 +138,13 @@ mod tests {
 
     #[test]
     fn entries_read_and_shown_are_the_same() {
-        for text in ["rtsp://10.0.0.6/x", "udp://239.1.2.3:5004", "file:/etc/cam.sdp"] {
+        for text in [
+            "rtsp://10.0.0.6/x",
+            "udp://239.1.2.3:5004",
+            "file:/etc/cam.sdp",
+            "vod/a b.mp4",
+            "demo",
+        ] {
             let entry = FallbackSource::parse(text).unwrap();
             assert!(matches!(&entry, FallbackSource::Address(_)), "{text}");
             assert_eq!(
@@ -166,9 +166,8 @@ mod tests {
         let texts = [
             "",
             "publish",
-            "vod/a.mp4",
-            "demo",
             "vod",
+            "vod/../a.mp4",
             "/live/b",
             "live//b",
             "~^live/b",
@@ -185,19 +184,18 @@ mod tests {
         let errors = texts.map(refuse).join("\n");
         assert!(!errors.contains("s3cret"), "{errors}");
         insta::assert_snapshot!(errors, @r#"
-        `` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        `` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
         `publish` is for `source`: name a path that is published to, such as "live/b"
-        `vod/a.mp4` is of titles: in this version a fallback is an address or a live path
-        `demo` is of titles: in this version a fallback is an address or a live path
-        `vod` is of titles: in this version a fallback is an address or a live path
-        `/live/b` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
-        `live//b` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
-        `~^live/b` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
-        `*` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
-        `rtmp://cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
-        `...@cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
-        `rtps://...@cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
-        `cam/x?password=...` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+        `vod` is no title: name one of the library as in URLs, such as vod/slate.mp4
+        `vod/../a.mp4` is no title: name one of the library as in URLs, such as vod/slate.mp4
+        `/live/b` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
+        `live//b` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
+        `~^live/b` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
+        `*` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
+        `rtmp://cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
+        `...@cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
+        `rtps://...@cam/x` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
+        `cam/x?password=...` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
         rtsps:// is not supported yet: use rtsp://, or a tunnel in front of the source
         source URL has no host
         `239.1.2.3` is not an address like 239.1.2.3:5004, 0.0.0.0:5004 or [ff15::1]:5004

@@ -69,7 +69,7 @@ pub static KEYS: &[Key<Config>] = &[
 /// All keys of a path.
 pub static PATH_KEYS: &[Key<PathConfig>] = &[
     key!("source", source = source() => text,
-        "publish, rtsp://USER:PASSWORD@HOST/.., udp://ADDRESS:PORT, file:NAME.sdp"),
+        "publish, rtsp://USER:PASSWORD@HOST/.., udp://ADDRESS:PORT, file:NAME.sdp, vod/TITLE"),
     key!("source_transport", source_transport = source_transport() => transport, of Rtsp,
         "how an rtsp:// source sends: auto (UDP, else TCP), udp, tcp"),
     key!("on_demand", on_demand = boolean() => plain, of Fetched,
@@ -79,7 +79,7 @@ pub static PATH_KEYS: &[Key<PathConfig>] = &[
     key!("source_timeout", source_timeout = duration_or_auto(HALF_SECOND, DAY) => duration_or_auto,
         "a source silent for so long is gone, 500ms to 24h; auto: 10s, open TCP counts"),
     key!("fallback", fallback = fallbacks() => list, of Named,
-        "up to 8 sources that take over from it, best first: URLs as above, live paths"),
+        "up to 8 sources that take over from it, best first: as above, or live paths"),
     key!("standby", standby = boolean() => plain, of Fallback,
         "true: the next source is kept connected, so that it takes over at once"),
     key!("return_after", return_after = duration(Duration::ZERO, TEN_MINUTES) => duration, of Fallback,

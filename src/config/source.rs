@@ -6,6 +6,7 @@
 //!  rtsp://[fe80::5%25eth1]/stream1           at a link-local address, by interface eth1
 //!  udp://239.1.2.3:5004[?source=10.0.0.9][&interface=eth1]   RTP or MPEG-TS
 //!  file:cam.sdp                              RTP as a description tells
+//!  vod/film.mp4, demo                        a title of the library, again and again
 //! ```
 //! A relative name of a file is one in the working directory of the server.
 
@@ -13,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::base::host::Host;
+use crate::base::names::{CLIP_NAME, Name, is_path_name};
 use crate::base::secrets::shown_url;
 use crate::rtsp::source_url::{SourceUrl, SourceUrlError, parse_source_url};
 
@@ -28,6 +30,8 @@ pub enum SourceAddress {
     Udp(UdpSource),
     /// RTP as the description in this file tells.
     Sdp(PathBuf),
+    /// A title, by its path in URLs, decoded.
+    Title(String),
 }
 
 /// Where datagrams come in.
@@ -46,8 +50,14 @@ pub struct UdpSource {
 #[non_exhaustive]
 pub enum SourceAddressError {
     /// None of the forms.
-    #[error("`{text}` is none of publish, rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp")]
+    #[error("`{text}` is none of publish, rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, vod/TITLE")]
     Form {
+        /// What was found.
+        text: String,
+    },
+    /// Of titles, and none.
+    #[error("`{text}` is no title: name one of the library as in URLs, such as vod/slate.mp4")]
+    Title {
         /// What was found.
         text: String,
     },
@@ -93,6 +103,7 @@ impl SourceAddress {
         let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
             None if text == "publish" => Ok(Self::Publish),
+            _ if Name::parse(text).is_of_titles() => Self::parse_title(text),
             Some("rtsp" | "rtsps") => match parse_source_url(text)? {
                 url if url.is_secure => Err(SourceAddressError::Secure),
                 url if url.lacks_zone() => Err(SourceAddressError::Zone { host: url.host }),
@@ -108,6 +119,17 @@ impl SourceAddress {
             }
             _ => Err(SourceAddressError::Form { text: without_secret(text) }),
         }
+    }
+
+    /// The clip, or a title; not the folder of titles, and no name that leads out of it.
+    fn parse_title(text: &str) -> Result<Self, SourceAddressError> {
+        let is_title = match Name::parse(text) {
+            // Inside the server that name is the clip's.
+            Name::Title(name) => is_path_name(name) && name != CLIP_NAME,
+            name => name == Name::Clip,
+        };
+        let error = || SourceAddressError::Title { text: text.to_owned() };
+        is_title.then(|| Self::Title(text.trim_end_matches('/').to_owned())).ok_or_else(error)
     }
 
     /// Whether it is fetched, not published.
@@ -131,6 +153,7 @@ impl std::fmt::Display for SourceAddress {
                 if options.is_empty() { Ok(()) } else { write!(f, "?{}", options.join("&")) }
             }
             Self::Sdp(file) => write!(f, "file:{}", file.display()),
+            Self::Title(name) => write!(f, "{name}"),
         }
     }
 }
@@ -196,6 +219,9 @@ mod tests {
             "udp://0.0.0.0:5004",
             "file:cam.sdp",
             "file:/etc/headend/cam.sdp",
+            "vod/a b.mp4",
+            "vod/x/y:z@w.mov",
+            "demo",
         ] {
             assert_eq!(SourceAddress::parse(text).unwrap().to_string(), text);
         }
@@ -209,6 +235,12 @@ mod tests {
             ("rtmp://x/y", "none of publish"),
             ("", "none of publish"),
             ("file:", "none of publish"),
+            ("live/a", "none of publish"),
+            ("vod", "`vod` is no title"),
+            ("vod/", "is no title"),
+            ("vod/../a.mp4", "is no title"),
+            ("vod/a//b.mp4", "is no title"),
+            ("vod/demo", "is no title"),
             ("udp:239.1.2.3:5004", "none of publish"),
             ("rtsp://", "no host"),
             ("rtsps://cam/x", "not supported"),

@@ -175,6 +175,7 @@ impl Sessions {
             TimerKey::Tuning(number) => {
                 self.tunings.handle_due(cx, &mut Roles { vod, live }, number);
             }
+            TimerKey::Titles(number) => live.handle_titles_due(cx, number),
             TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
         }
     }

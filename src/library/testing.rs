@@ -16,6 +16,7 @@ use crate::media::codec::{Codec, MediaKind};
 use crate::media::index::{Sample, SampleIndex};
 use crate::media::packetize::job::WindowJob;
 use crate::media::packetize::payload_format;
+use crate::media::payload_window::{PayloadJob, PayloadWindow};
 use crate::media::window::{PacketWindow, WindowKey};
 
 /// Track 0 is video, track 1 sound, both as long as `seconds` says.
@@ -84,6 +85,18 @@ pub(crate) fn window(title: &Title, key: WindowKey) -> Arc<PacketWindow> {
         job.handle_bytes(&bytes).unwrap();
     }
     Arc::new(job.finish())
+}
+
+/// A window with the bytes of its packets, as a worker builds it.
+pub(crate) fn payload_window(title: &Title, key: WindowKey) -> Box<PayloadWindow> {
+    let window = Arc::into_inner(window(title, key)).unwrap();
+    let mut job = PayloadJob::new(window).unwrap();
+    for part in job.parts().to_vec() {
+        let mut bytes = vec![0; part.bytes.into()];
+        std::os::unix::fs::FileExt::read_exact_at(&title.file, &mut bytes, part.offset).unwrap();
+        job.fill(part, &bytes);
+    }
+    Box::new(job.finish())
 }
 
 fn title_of(tracks: Vec<Track>, bytes: &[u8], seconds: u32) -> Arc<Title> {

@@ -72,6 +72,7 @@ impl Live {
             || self.readers.backlog.is_waiting()
             || self.sources.walks.is_waiting()
             || self.sources.relays.is_waiting()
+            || self.sources.titles.is_waiting()
             || !self.hub.requests.is_empty()
             || !self.hub.registry.out.is_empty()
     }
@@ -108,6 +109,7 @@ impl Live {
         }
         let Sources { inputs, publishers, .. } = &mut self.sources;
         inputs.flush(cx, publishers);
+        self.sources.go_on_with_titles(cx, &mut self.hub);
         self.sources.go_on_with_relays(cx, &mut self.hub);
         let Sources { publishers, .. } = &mut self.sources;
         publishers.feed(&mut self.hub, now);
@@ -249,6 +251,12 @@ impl Live {
     /// The time of a relay's next decision has come.
     pub(crate) fn handle_relay_due(&mut self, cx: &mut Cx, number: u32) {
         self.sources.handle_relay_due(cx, &mut self.hub, number);
+        self.settle_live(cx);
+    }
+
+    /// The time of the next frame or decision of a feed of titles has come.
+    pub(crate) fn handle_titles_due(&mut self, cx: &mut Cx, number: u32) {
+        self.sources.handle_titles_due(cx, &mut self.hub, number);
         self.settle_live(cx);
     }
 }

@@ -18,6 +18,7 @@ impl Live {
     ) -> usize {
         self.hub.is_stopping = true;
         self.sources.stop_relays(cx);
+        self.sources.stop_titles(cx);
         let Sources { pulls, publishers, .. } = &mut self.sources;
         pulls.stop_all(cx, &mut self.hub, publishers);
         for number in self.sources.publishers.numbers() {

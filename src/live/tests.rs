@@ -14,6 +14,7 @@ mod pages;
 mod parameter_sets;
 mod setup;
 mod states;
+mod titles;
 mod waiting;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,6 +32,7 @@ use crate::live::core::pump::{self, Fed, Left, LivePump, LiveRunMark};
 use crate::live::front::Live;
 use crate::metrics::paths::PathNumbers;
 use crate::poll::poll_table::EntryKey;
+use crate::poll::task::{Task, TaskOwner};
 use crate::rtp::HEADER_BYTES;
 use crate::rtsp::request::Method;
 use crate::rtsp::response::{Response, Status};
@@ -49,6 +51,8 @@ type Bench = Rig<Paths>;
 struct Paths {
     /// Actions on them.
     groups: Vec<String>,
+    /// Tasks for feeds of titles.
+    title_tasks: Vec<Task>,
 }
 
 const URL: &str = "rtsp://h/live/a";
@@ -73,6 +77,9 @@ fn rtp(seq: u16) -> Vec<u8> {
 impl Room for Paths {
     fn act(bench: &mut Bench, action: Action) -> Option<Action> {
         match action {
+            Action::Submit(task) if matches!(task.owner, TaskOwner::Titles { .. }) => {
+                bench.title_tasks.push(task);
+            }
             // Of sources that are pulled: nobody answers here.
             Action::Connect { .. } | Action::Submit(_) => {}
             Action::Group(action) => bench.act_for_group(&action),
@@ -90,7 +97,7 @@ impl Room for Paths {
 impl Bench {
     fn new() -> Self {
         let config = SessionConfig { retransmits: true, ..config() };
-        let mut bench = Self::around(Paths { groups: Vec::new() }, config);
+        let mut bench = Self::around(Paths { groups: Vec::new(), title_tasks: Vec::new() }, config);
         bench.pairs_max = 1;
         bench
     }

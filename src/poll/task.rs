@@ -46,6 +46,13 @@ pub enum TaskOwner {
         /// Stream of the session.
         stream: u8,
     },
+    /// A path that is fed by titles.
+    Titles {
+        /// Number of the feed.
+        feed: u32,
+        /// Number of its request.
+        request: u32,
+    },
 }
 
 #[cfg(test)]

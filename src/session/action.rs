@@ -201,6 +201,8 @@ pub enum TimerKey {
     Relay(u32),
     /// A change of what a session plays waits for packets.
     Tuning(u32),
+    /// The feed of titles with this number has something to do.
+    Titles(u32),
 }
 
 impl TimerKey {
@@ -217,7 +219,8 @@ impl TimerKey {
             | Self::LiveReader { .. }
             | Self::LiveTick
             | Self::Relay(_)
-            | Self::Tuning(_) => None,
+            | Self::Tuning(_)
+            | Self::Titles(_) => None,
         }
     }
 }

@@ -39,6 +39,9 @@ impl Shard {
                 live.sources.handle_description(cx, &mut live.hub, number, busy);
             }
             TaskOwner::Tuning { number, .. } => self.sessions.handle_tuning_refused(number),
+            TaskOwner::Titles { feed, request } => {
+                live.sources.handle_title_refused(cx, &mut live.hub, (feed, request));
+            }
             // `settle` tells the connection: a client that pipelines must not recurse here.
             TaskOwner::Connection(entry) => self.refused.push((entry, task)),
         }

@@ -97,6 +97,9 @@ impl Shard {
             (TaskOwner::Tuning { number, stream }, outcome) => {
                 self.sessions.handle_tuning_outcome((number, stream), outcome);
             }
+            (TaskOwner::Titles { feed, request }, outcome) => {
+                live.sources.handle_title_task(cx, &mut live.hub, (feed, request), outcome);
+            }
             (TaskOwner::Connection(entry), opened @ Outcome::Opened(_)) => {
                 self.dispatch(entry, Event::Outcome(opened));
             }

@@ -50,10 +50,10 @@ const EXAMPLES: &str = r#"
 # override = true
 # hold = "1m"
 
-# A channel whose encoder has a spare; when both are gone, a camera takes over.
+# A channel whose encoder has a spare; when both are gone, a title of the library plays.
 # [path."live/channel"]
 # publish = ["10.1.0.0/16"]
-# fallback = ["live/spare", "rtsp://user:password@10.0.0.6/stream1"]
+# fallback = ["live/spare", "vod/slate.mp4"]
 # standby = true
 
 # All halls: a regular expression behind ~, found anywhere in the name unless ^ and $ say more.
@@ -264,7 +264,7 @@ mod tests {
         # pattern, and the first pattern that matches beats the next. "*" is for all
         # others, and the default of every key that their own section leaves out.
         [path."*"]
-        # publish, rtsp://USER:PASSWORD@HOST/.., udp://ADDRESS:PORT, file:NAME.sdp
+        # publish, rtsp://USER:PASSWORD@HOST/.., udp://ADDRESS:PORT, file:NAME.sdp, vod/TITLE
         source = "publish"
         # how an rtsp:// source sends: auto (UDP, else TCP), udp, tcp
         source_transport = "auto"
@@ -274,7 +274,7 @@ mod tests {
         idle_close = "10s"
         # a source silent for so long is gone, 500ms to 24h; auto: 10s, open TCP counts
         source_timeout = "auto"
-        # up to 8 sources that take over from it, best first: URLs as above, live paths
+        # up to 8 sources that take over from it, best first: as above, or live paths
         fallback = []
         # true: the next source is kept connected, so that it takes over at once
         standby = false
@@ -316,10 +316,10 @@ mod tests {
         # override = true
         # hold = "1m"
 
-        # A channel whose encoder has a spare; when both are gone, a camera takes over.
+        # A channel whose encoder has a spare; when both are gone, a title of the library plays.
         # [path."live/channel"]
         # publish = ["10.1.0.0/16"]
-        # fallback = ["live/spare", "rtsp://user:password@10.0.0.6/stream1"]
+        # fallback = ["live/spare", "vod/slate.mp4"]
         # standby = true
 
         # All halls: a regular expression behind ~, found anywhere in the name unless ^ and $ say more.

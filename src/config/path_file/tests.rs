@@ -131,7 +131,7 @@ fn refusals_say_where_and_what_instead() {
     f:3:12: path."a".override: means nothing here: it is for paths that are published to
     f:3:11: path."a".publish: means nothing here: it is for paths that are published to
     f:3:14: path."a".idle_close: means nothing here: it is for sources with on_demand = true
-    f:2:10: path."a".source: `rtps://...@cam/1` is none of publish, rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp
+    f:2:10: path."a".source: `rtps://...@cam/1` is none of publish, rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, vod/TITLE
     f:2:11: path."a".publish: `everybody` is none of loopback, private, any, 10.0.0.0/8, ::1 and the like
     f:2:9: path."a".start: `now` is not one of gop, live
     f:2:14: path."a".lag_budget: 1ms is not in 100ms to 60s
@@ -155,7 +155,7 @@ fn refusals_of_fallbacks_say_which_entry_of_the_list() {
         "[path.a]\nswitch_interval = \"0s\"\nfallback = [\"b\"]\n",
         "[path.a]\nfallback = true\n",
         "[path.a]\nfallback = [1]\n",
-        "[path.a]\nfallback = [\"b\", \"vod/a.mp4\"]\n",
+        "[path.a]\nfallback = [\"b\", \"vod/..\"]\n",
         "[path.a]\nfallback = [\n  \"b\",\n  \"publish\",\n]\n",
         "[path.a]\nfallback = [\"b\", \"c\", \"b\"]\n",
         "[path.a]\nfallback = \"rtps://me:secret@cam/1\"\n",
@@ -175,10 +175,10 @@ fn refusals_of_fallbacks_say_which_entry_of_the_list() {
     f:2:19: path."a".switch_interval: 0ns is not in 500ms to 600s
     f:2:12: path."a".fallback: cannot be of type boolean; `headend config default` shows how it is written
     f:2:12: path."a".fallback: cannot be of type integer; `headend config default` shows how it is written
-    f:2:18: path."a".fallback: `vod/a.mp4` is of titles: in this version a fallback is an address or a live path
+    f:2:18: path."a".fallback: `vod/..` is no title: name one of the library as in URLs, such as vod/slate.mp4
     f:4:3: path."a".fallback: `publish` is for `source`: name a path that is published to, such as "live/b"
     f:2:23: path."a".fallback: `b` is in the list already
-    f:2:12: path."a".fallback: `rtps://...@cam/1` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path
+    f:2:12: path."a".fallback: `rtps://...@cam/1` is none of rtsp://.., udp://ADDRESS:PORT, file:NAME.sdp, and no name of a live path or of a title
     f:2:13: path."a".fallback: `rtsp://cam/1` is the path's `source` already
     f:2:12: path."a".fallback: 9 values are more than the 8 allowed
     f:4:11: path."a".publish: means nothing here: it is for paths that are published to

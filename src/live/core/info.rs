@@ -76,7 +76,7 @@ impl OwnerInfo {
 /// A source of a path as its shard knows it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SourceInfo {
-    /// `publish`, `rtsp`, `udp` or `file`.
+    /// `publish`, `rtsp`, `udp`, `file`, `title` or `fallback`.
     pub kind: &'static str,
     /// `announced` (the source holds the path and does not send yet) or `recording`.
     pub state: &'static str,
@@ -84,6 +84,10 @@ pub struct SourceInfo {
     pub url: Option<String>,
     /// Address of the sender.
     pub peer: String,
+    /// The title that plays, by its path in URLs.
+    pub title: Option<String>,
+    /// Position in the title.
+    pub position_s: Option<f64>,
     /// `udp` or `tcp`; `None` before its first SETUP.
     pub transport: Option<&'static str>,
     /// `User-Agent` of a publisher.
@@ -387,6 +391,8 @@ mod tests {
             state: "recording",
             url: None,
             peer: peer.to_owned(),
+            title: None,
+            position_s: None,
             transport: Some("tcp"),
             user_agent: None,
             session: None,

@@ -1,8 +1,8 @@
 //! Sources that the server fetches: starts and stops them for the owners of their paths.
 //!
 //! ```text
-//!  StartPull --configuration--> rtsp: a client   |   udp, file: sockets that listen
-//!  both --Claim--> owner --Granted--> packets --Feed-->   ...   Release | PullFailed
+//!  StartPull --configuration--> rtsp: a client | udp, file: sockets that listen | vod: titles
+//!  each --Claim--> owner --Granted--> packets --Feed-->   ...   Release | PullFailed
 //! ```
 //! Invariant: an order to start ends in a claim or in `PullFailed`. DESIGN section 5.6.
 
@@ -37,6 +37,7 @@ impl Sources {
             }
             SourceAddress::Udp(ref source) => self.inputs.start_udp(cx, hub, path, source),
             SourceAddress::Sdp(ref file) => self.inputs.start_described(cx, hub, path, file),
+            SourceAddress::Title(ref name) => self.start_title(cx, hub, path, name),
             SourceAddress::Publish => {
                 let reason = "the path has no source to fetch".to_owned();
                 hub.request(path, OwnerRequest::PullFailed { reason });
@@ -64,6 +65,11 @@ impl Sources {
                     hub.count_source_start(&path);
                     self.handle_relay_granted(cx, hub, relay);
                 }
+                Way::Title { .. } => {
+                    publisher.state = PublisherState::Recording(generation);
+                    self.publishers.note_up(cx, hub, number);
+                    self.handle_titles_granted(cx, hub, number);
+                }
                 Way::Announced { .. } | Way::Input => {
                     publisher.state = PublisherState::Recording(generation);
                     self.publishers.note_up(cx, hub, number);
@@ -81,6 +87,7 @@ impl Sources {
         why: RefusedError,
     ) {
         self.refuse_relay(cx, hub, number, &why.to_string());
+        self.refuse_titles(cx, hub, number, why.to_string());
         self.forget_publisher(cx, hub, number);
         let error = PullError::NotGranted(why);
         self.pulls.tell(cx, hub, &mut self.publishers, number, |client| client.fail(error));
@@ -111,6 +118,7 @@ impl Sources {
     /// Stops the source of a path for its owner on this shard.
     pub(crate) fn stop_fetch(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         self.stop_relay(cx, hub, path);
+        self.stop_titles_of(cx, hub, path);
         if let Some(number) = self.pulls.number_of(path) {
             self.pulls.stop(cx, hub, &mut self.publishers, number);
             self.forget_publisher(cx, hub, number);

@@ -58,9 +58,12 @@ impl Publishers {
                 Some(from) => Some(from.to_string()),
                 None => publisher.id().is_none().then(|| config.source.to_string()),
             },
-            peer: publisher
-                .relayed_from()
-                .map_or_else(|| publisher.peer.to_string(), ToString::to_string),
+            peer: match (publisher.relayed_from(), publisher.plays()) {
+                (Some(name), _) | (None, Some((name, _))) => name.to_string(),
+                (None, None) => publisher.peer.to_string(),
+            },
+            title: publisher.plays().map(|(title, _)| title.to_string()),
+            position_s: publisher.plays().map(|(_, zero)| cx.now.since(zero).as_secs_f64()),
             transport: publisher
                 .tracks
                 .iter()
@@ -91,10 +94,12 @@ fn kind(configured: &SourceAddress, publisher: &Publisher) -> &'static str {
     match configured {
         _ if publisher.id().is_some() => "publish",
         _ if publisher.relayed_from().is_some() => "fallback",
+        _ if publisher.plays().is_some() => "title",
         SourceAddress::Publish => "publish",
         SourceAddress::Rtsp(_) => "rtsp",
         SourceAddress::Udp(_) => "udp",
         SourceAddress::Sdp(_) => "file",
+        SourceAddress::Title(_) => "title",
     }
 }
 

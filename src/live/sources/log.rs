@@ -20,9 +20,13 @@ impl Publishers {
         let (peer, ip) = (publisher.peer, publisher.peer.ip().to_canonical());
         let transport =
             self.source_info(cx, number).and_then(|info| info.transport).unwrap_or("udp");
+        let from = match publisher.plays() {
+            Some((title, _)) => title.to_string(),
+            None => format!("{ip} over {transport}"),
+        };
         tracing::info!(
             code = "HE-I301", event = "source.up", %path, %peer, transport, tracks,
-            "path {path} source up {tracks} from {ip} over {transport}"
+            "path {path} source up {tracks} from {from}"
         );
         hub.count_source_start(&path);
     }

@@ -1,19 +1,20 @@
 //! The sources of a shard: publishers, cameras that are pulled, inputs that listen, relays of paths
-//! with fallbacks.
+//! with fallbacks, titles.
 //!
 //! ```text
 //!  ANNOUNCE -------------------------------claim--> publishers --packets--> owners of paths
 //!  owner --path--> pulls  --number, connection--claim---^
 //!           |---> inputs --number, datagrams---claim---|
-//!           `---> relays --batches of other paths------'
+//!           |---> relays --batches of other paths------|
+//!           `---> titles --number, packets-------claim-'
 //! ```
-//! There are three tables because a camera or an input begins before it has a publisher: it claims
+//! There are several tables: a camera or an input begins before it has a publisher, and claims
 //! its path when its description is known. From then on it is in `publishers` too, under the same
 //! number, and its packets go the way of all packets. An owner names a source that it fetches by
-//! the path: `pulls` and `inputs` find it by one look-up.
+//! the path: `pulls`, `inputs` and `titles` find it by one look-up.
 //!
 //! Invariant: a source that feeds a path is in `publishers`, whatever way its packets arrive.
-//! Bound: `PATHS_MAX` publishers, and as many pulls and inputs.
+//! Bound: `PATHS_MAX` publishers, and as many pulls, inputs and titles.
 
 mod announce;
 pub(crate) mod announced;
@@ -30,6 +31,7 @@ pub mod publishers;
 pub mod pull;
 mod reports;
 mod table;
+pub(crate) mod titles;
 mod walk;
 
 use crate::live::hub::Hub;
@@ -37,6 +39,7 @@ use crate::live::sources::fallback::Relays;
 use crate::live::sources::listen::Inputs;
 use crate::live::sources::publishers::Publishers;
 use crate::live::sources::pull::joined::Pulls;
+use crate::live::sources::titles::Titles;
 use crate::live::sources::walk::Walks;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
@@ -54,6 +57,8 @@ pub struct Sources {
     pub(crate) inputs: Inputs,
     /// Relays of paths with fallbacks.
     pub(crate) relays: Relays,
+    /// Feeds of paths by titles.
+    pub(crate) titles: Titles,
     /// Progress of the checks on sources.
     pub(crate) walks: Walks,
 }

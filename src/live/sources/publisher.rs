@@ -107,6 +107,9 @@ pub(crate) enum Way {
     Input,
     /// The relay with this number, from the path `from`: see `live::sources::fallback`.
     Relay { relay: u32, from: Arc<str> },
+    /// Titles: see `live::sources::titles`. The one that plays, by its name in URLs, and when it
+    /// has begun, or would have if it had not been cut.
+    Title { title: Arc<str>, zero: Mono },
 }
 
 /// A claim to a path: the data that the origins of packets provide.
@@ -138,7 +141,7 @@ impl Publisher {
     pub(crate) fn id(&self) -> Option<SessionId> {
         match self.way {
             Way::Announced { id, .. } => Some(id),
-            Way::Pulled | Way::Input | Way::Relay { .. } => None,
+            Way::Pulled | Way::Input | Way::Relay { .. } | Way::Title { .. } => None,
         }
     }
 
@@ -146,7 +149,7 @@ impl Publisher {
     pub(crate) fn announce_uri(&self) -> Option<&str> {
         match &self.way {
             Way::Announced { uri, .. } => Some(uri),
-            Way::Pulled | Way::Input | Way::Relay { .. } => None,
+            Way::Pulled | Way::Input | Way::Relay { .. } | Way::Title { .. } => None,
         }
     }
 
@@ -159,7 +162,15 @@ impl Publisher {
     pub(crate) fn relayed_from(&self) -> Option<&Arc<str>> {
         match &self.way {
             Way::Relay { from, .. } => Some(from),
-            Way::Announced { .. } | Way::Pulled | Way::Input => None,
+            Way::Announced { .. } | Way::Pulled | Way::Input | Way::Title { .. } => None,
+        }
+    }
+
+    /// The title that feeds the path, and when it began.
+    pub(crate) fn plays(&self) -> Option<(&Arc<str>, Mono)> {
+        match &self.way {
+            Way::Title { title, zero } => Some((title, *zero)),
+            Way::Announced { .. } | Way::Pulled | Way::Input | Way::Relay { .. } => None,
         }
     }
 
@@ -172,7 +183,7 @@ impl Publisher {
         match self.way {
             Way::Announced { .. } => Feeder::Publisher { is_tcp },
             Way::Pulled => Feeder::Camera { is_tcp, has_sent: self.source.counts().packets > 0 },
-            Way::Input | Way::Relay { .. } => Feeder::Input,
+            Way::Input | Way::Relay { .. } | Way::Title { .. } => Feeder::Input,
         }
     }
 
@@ -180,7 +191,7 @@ impl Publisher {
     pub(crate) fn user_agent(&self) -> Option<&str> {
         match &self.way {
             Way::Announced { user_agent, .. } => user_agent.as_deref(),
-            Way::Pulled | Way::Input | Way::Relay { .. } => None,
+            Way::Pulled | Way::Input | Way::Relay { .. } | Way::Title { .. } => None,
         }
     }
 

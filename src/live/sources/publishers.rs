@@ -96,9 +96,9 @@ impl Publishers {
         let (of_source, described) = (Arc::clone(path), Arc::clone(&description));
         let mut source = Source::new(of_source, described, own_ssrc, false, now);
         source.set_formats(sdp.medias().iter().map(format_of).collect());
-        if matches!(way, Way::Input | Way::Relay { .. }) {
+        if matches!(way, Way::Input | Way::Relay { .. } | Way::Title { .. }) {
             for (track, _) in (0_u8..).zip(sdp.medias()) {
-                // The input checks senders; reports come from another port. A relay has none.
+                // The input checks senders; reports come from another port. Others have none.
                 source.set_up(track, AddressLatch::Any, AddressLatch::Any);
             }
         }

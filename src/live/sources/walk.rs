@@ -83,8 +83,8 @@ impl Sources {
             let path = Arc::clone(publisher.source.path());
             hub.request(&path, ask);
         }
-        if publisher.relayed_from().is_some() {
-            // The relay knows when its sources are silent.
+        if publisher.relayed_from().is_some() || publisher.plays().is_some() {
+            // The relay knows when its sources are silent, and a feed of titles when it waits.
             return;
         }
         if !publisher.is_recording() {

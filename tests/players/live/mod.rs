@@ -3,3 +3,4 @@
 mod clients;
 mod fallback;
 mod ffmpeg;
+mod slate;
