@@ -181,10 +181,12 @@ impl Wire {
         true
     }
 
-    /// The path's RTP time at this moment, by the source's clock.
+    /// The path's RTP time at this moment, by the source's clock. It is the time of what was
+    /// captured before, as far as the source's tracks are moved: so the line from RTP time to wall
+    /// clock goes on over all sources.
     pub(crate) fn ts_at(&self, track: u8, clock: ClockPoint, utc_ns: i64) -> Option<RtpTs> {
         let track = self.tracks.get(usize::from(track))?;
-        let ts = clock.ts_at(utc_ns, track.clock_rate_hz);
+        let ts = clock.ts_at(utc_ns.saturating_sub(self.shift_ns), track.clock_rate_hz);
         Some(RtpTs(ts.0.wrapping_add(track.map?.ts_delta)))
     }
 }

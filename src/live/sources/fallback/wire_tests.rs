@@ -72,6 +72,21 @@ fn group_of_pictures_from_before_the_switch_moves_sound_and_picture_alike() {
     assert_eq!(write(&mut wire, 0, &later).unwrap().1, 1_500 * 90);
 }
 
+/// Readers compute the time of each packet anew from every report: a line that jumps would be time
+/// that goes back.
+#[test]
+fn line_from_rtp_time_to_wall_clock_goes_on_when_a_source_is_moved() {
+    let mut wire = wire();
+    let clock = |ts| ClockPoint { utc_ns: UTC_AHEAD, ts: RtpTs(ts) };
+    write(&mut wire, 0, &Packet { clock: Some(clock(0)), ..packet(1, 0, 0, 0) });
+    let before = wire.ts_at(0, clock(0), UTC_AHEAD + S.cast_signed()).unwrap();
+    // A picture that was captured at the same time as the newest one: it is moved behind that.
+    let first = Packet { clock: Some(clock(700)), ..packet(2, 9, 700, 0) };
+    wire.cross(&[(0, first)], at(10));
+    assert_eq!(write(&mut wire, 0, &first).unwrap().1, 90);
+    assert_eq!(wire.ts_at(0, clock(700), UTC_AHEAD + S.cast_signed()), Some(before));
+}
+
 #[test]
 fn parameter_sets_take_numbers_of_their_own_and_the_time_of_the_key_frame() {
     let mut wire = wire();
