@@ -480,9 +480,9 @@ impl LivePath {
                 NextRun::Waiting => return Next::Waiting,
                 NextRun::Evicted => {
                     // The reason is the reader if the ring keeps as much as the lag budget
-                    // allows.
-                    let kept = self.ring.oldest().map(|batch| now.since(batch.received()));
-                    let is_ring_short = kept.is_some_and(|kept| kept <= lag_budget);
+                    // allows behind the reader's pace.
+                    let oldest = self.ring.oldest().map(|batch| reader.pace.due(batch.received()));
+                    let is_ring_short = oldest.is_some_and(|due| now.since(due) <= lag_budget);
                     let late = reader.late_reason();
                     let reason = if is_ring_short { SkipReason::Evicted } else { late };
                     self.totals.packets_skipped += reader.skip(&self.ring, now, reason);
