@@ -123,6 +123,10 @@ fn write_one(path: &Value, out: &mut impl Write) -> io::Result<()> {
     let (from, readers) = (&path["source"], &path["readers"]);
     writeln!(out, "{}   {}", table::text(&path["path"]), table::text(&path["state"]))?;
     writeln!(out, "source   {}", source(from))?;
+    if let Some(title) = from["title"].as_str() {
+        let at = table::seconds(&from["position_s"]);
+        writeln!(out, "         plays {} at {at}", printable(title))?;
+    }
     if !from.is_null() {
         let (rate, since) = (table::bit_rate(table::count(&from["bits_per_s"])), &from["since"]);
         let (age, client) = (table::age(&from["age_s"]), table::text(&from["user_agent"]));
@@ -243,6 +247,17 @@ mod tests {
         skips    2 tcp_window (512 packets)
         sent     30 tcp, 70 udp packets
         ");
+    }
+
+    #[test]
+    fn path_that_a_title_feeds_is_told_with_the_title_and_the_position() {
+        let mut path = path();
+        path["source"]["kind"] = "title".into();
+        path["source"]["title"] = "vod/slate\u{1b}.mp4".into();
+        path["source"]["position_s"] = 12.5.into();
+        let told = written(|out| write_one(&path, out));
+        let line = told.lines().nth(2).unwrap();
+        assert_eq!(line, "         plays vod/slate?.mp4 at 12.50s");
     }
 
     #[test]
