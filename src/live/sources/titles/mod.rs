@@ -19,7 +19,7 @@
 //!
 //! Invariants: a feed of a path at a time; an order to start ends in a claim, in `PullFailed`, or
 //! waits for a time that its schedule names.
-//! Bounds: a feed for each path with its owner here; those of `feed` and `reel`.
+//! Bounds: a feed for each path with its owner here; those of `feed` and `reel`; `FEEDS_A_TURN`.
 
 mod feed;
 mod reel;
@@ -48,6 +48,8 @@ pub(crate) struct Titles {
     table: SourceTable<Feed>,
     /// Feeds with packets left for the next turn.
     ready: BTreeSet<u32>,
+    /// The feed that was the last to go on: the next turn begins behind it.
+    went_on: u32,
 }
 
 impl Titles {
@@ -60,6 +62,15 @@ impl Titles {
     /// Whether packets are left for the next turn.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// The next feed with packets left, in turn.
+    fn pop_ready(&mut self) -> Option<u32> {
+        let behind = (Bound::Excluded(self.went_on), Bound::Unbounded);
+        let next = self.ready.range(behind).next().or_else(|| self.ready.first()).copied()?;
+        self.ready.remove(&next);
+        self.went_on = next;
+        Some(next)
     }
 
     fn remove(&mut self, cx: &mut Cx, number: u32) -> Option<Feed> {
@@ -152,7 +163,8 @@ impl Sources {
 
     /// Sends the packets that are left from the turn before.
     pub(crate) fn go_on_with_titles(&mut self, cx: &mut Cx, hub: &mut Hub) {
-        for number in std::mem::take(&mut self.titles.ready) {
+        for _ in 0..self.titles.ready.len().min(FEEDS_A_TURN) {
+            let Some(number) = self.titles.pop_ready() else { return };
             self.with_feed(cx, hub, number, |_, _| {});
         }
     }
@@ -200,3 +212,6 @@ fn library_name(url: &str) -> &str {
         Name::Root | Name::Library | Name::Live(_) | Name::Nothing => url,
     }
 }
+
+/// Feeds that go on with packets that were left, in one turn.
+const FEEDS_A_TURN: usize = 32;
