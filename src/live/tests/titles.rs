@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::base::time::Mono;
 use crate::library::testing::{self, VideoClock};
@@ -348,4 +350,90 @@ fn slate_feeds_a_path_whose_publisher_is_not_there() {
     let slate = paths.sources.publishers.values().find(|p| p.plays().is_some()).unwrap();
     assert_eq!(&**slate.source.path(), "live/a~1");
     assert!(cx.configs.find("live/a~1").on_demand);
+}
+
+/// What may go wrong with files and workers.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    Pass(u64),
+    Unreadable(u32),
+    Changed(u32),
+    Refuse(usize),
+    Stuck,
+    Gone,
+    Other(u32),
+    Mended,
+}
+
+fn any_trouble() -> impl Strategy<Value = Trouble> {
+    prop_oneof![
+        4 => (1_u64..3_000).prop_map(Trouble::Pass),
+        1 => (0_u32..4).prop_map(Trouble::Unreadable),
+        1 => (0_u32..4).prop_map(Trouble::Changed),
+        1 => (1_usize..20).prop_map(Trouble::Refuse),
+        1 => Just(Trouble::Stuck),
+        1 => Just(Trouble::Gone),
+        2 => (1_u32..8).prop_map(Trouble::Other),
+        2 => Just(Trouble::Mended),
+    ]
+}
+
+impl Scene {
+    fn cause(&mut self, trouble: Trouble) {
+        let film = "film.mp4".to_owned();
+        match trouble {
+            Trouble::Pass(ms) => self.run(Duration::from_millis(ms)),
+            Trouble::Unreadable(window) => {
+                self.bad.insert(window, WindowFailure::Unreadable("EIO".to_owned()));
+            }
+            Trouble::Changed(window) => {
+                self.bad.insert(window, WindowFailure::FileChanged);
+            }
+            Trouble::Refuse(count) => self.refuses = count,
+            Trouble::Stuck => self.is_stuck = true,
+            Trouble::Gone => {
+                self.titles.remove(&film);
+            }
+            Trouble::Other(seconds) => {
+                self.titles.insert(film, Ok(testing::title(seconds)));
+            }
+            Trouble::Mended => {
+                (self.is_stuck, self.refuses) = (false, 0);
+                self.bad.clear();
+                self.titles.insert(film, Ok(testing::title(3)));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Within one claim numbers have no gap and sound goes forward; whatever has happened, the path
+    /// is live again soon after all is well.
+    #[test]
+    fn any_trouble_leaves_order_and_ends_when_its_cause_does(
+        troubles in prop::collection::vec(any_trouble(), 1..25),
+    ) {
+        let mut scene = Scene::new(&format!("{TEXT}hold = \"1h\"\n"), &[("film.mp4", testing::title(3))]);
+        scene.read();
+        for trouble in troubles {
+            scene.cause(trouble);
+        }
+        scene.cause(Trouble::Mended);
+        // The longest wait before the next try, and a little.
+        scene.run(32 * SECOND);
+        prop_assert_eq!(scene.state().0, "live");
+        let now = scene.bench.sessions.cx.now;
+        for seen in &scene.seen {
+            prop_assert!(seen.last().is_some_and(|seen| now.since(seen.at) < SECOND));
+            for pair in seen.windows(2).filter(|pair| pair[0].ssrc == pair[1].ssrc) {
+                prop_assert_eq!(pair[1].seq, pair[0].seq.wrapping_add(1));
+            }
+        }
+        for pair in scene.seen[1].windows(2).filter(|pair| pair[0].ssrc == pair[1].ssrc) {
+            let step = i64::from(pair[1].ts.wrapping_sub(pair[0].ts).cast_signed());
+            prop_assert!((960..48_000 * 40).contains(&step), "{}", step);
+        }
+    }
 }

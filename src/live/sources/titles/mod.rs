@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `schedule` | which title plays, and when |
 //! | `reel` | one title on its way: opened, checked, windows ahead |
+//! | `asking` | a request to the workers, tried again |
 //! | `stream` | the RTP streams of the path, and what may feed them |
 //! | `seam` | the timeline, and one title behind another on it |
 //! | `feed` | one feed: prepares, claims, sends, goes on |
@@ -21,6 +22,7 @@
 //! waits for a time that its schedule names.
 //! Bounds: a feed for each path with its owner here; those of `feed` and `reel`; `FEEDS_A_TURN`.
 
+mod asking;
 mod feed;
 mod reel;
 pub(crate) mod schedule;

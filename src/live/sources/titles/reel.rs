@@ -5,8 +5,8 @@
 //!     `--failure, or other codecs--> the item is skipped
 //!  each track   [window that plays][next window] <--asked--
 //! ```
-//! A task that the queue refuses, and a read that fails, are tried again soon; a read that fails
-//! `TRIES_MAX` times ends the item where the bytes end.
+//! A task that the queue refuses, and a read that fails, are tried again (`asking`); when a read is
+//! given up, the item ends where the bytes end.
 //!
 //! Invariants: windows of a track come in order, one asked for at a time; a frame is handed out
 //! once. Bounds: `LIVE_TRACKS_MAX` tracks, `WINDOWS_AHEAD` windows each; only tracks without any
@@ -14,11 +14,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::names::CLIP_NAME;
 use crate::base::time::{Mono, Npt, rescale};
 use crate::library::title::Title;
+use crate::live::sources::titles::asking::Asking;
 use crate::live::sources::titles::schedule::{ItemId, Upcoming};
 use crate::live::sources::titles::seam::{Part, Seam, SoundMark, TrackEnd, Verdict, first_sound};
 use crate::live::sources::titles::stream::{Stream, match_tracks};
@@ -63,38 +63,6 @@ struct ReelTrack {
     frame: usize,
     packet: u32,
     is_over: bool,
-}
-
-/// A request to the workers, which may be tried again.
-#[derive(Debug, Default)]
-struct Asking {
-    request: Option<u32>,
-    again_at: Option<Mono>,
-    tries: u32,
-}
-
-impl Asking {
-    fn is_free(&self, now: Mono) -> bool {
-        self.request.is_none() && self.again_at.is_none_or(|at| at <= now)
-    }
-
-    fn begin(&mut self, requests: &mut u32) -> u32 {
-        *requests = requests.wrapping_add(1);
-        (self.request, self.again_at) = (Some(*requests), None);
-        *requests
-    }
-
-    /// The answer to this request has come.
-    fn takes(&mut self, request: u32) -> bool {
-        self.request.take_if(|asked| *asked == request).is_some()
-    }
-
-    /// Tries again. False when it was tried often enough.
-    fn again(&mut self, now: Mono) -> bool {
-        self.tries += 1;
-        self.again_at = Some(now + RETRY);
-        self.tries < TRIES_MAX
-    }
 }
 
 /// What an answer of the workers means.
@@ -187,25 +155,25 @@ impl Reel {
     /// When a request is to be tried again.
     pub(crate) fn again_at(&self) -> Option<Mono> {
         let tracks = self.opened.iter().flat_map(|opened| &opened.tracks);
-        let waiting = tracks.filter(|track| !track.is_over).map(|track| track.asking.again_at);
-        waiting.chain([self.opening.again_at]).flatten().min()
+        let waiting = tracks.filter(|track| !track.is_over).map(|track| track.asking.again_at());
+        waiting.chain([self.opening.again_at()]).flatten().min()
     }
 
     /// Whether a request is the item's.
     pub(crate) fn asks(&self, request: u32) -> bool {
         let tracks = self.opened.iter().flat_map(|opened| &opened.tracks);
         let mut askings = tracks.map(|track| &track.asking).chain([&self.opening]);
-        askings.any(|asking| asking.request == Some(request))
+        askings.any(|asking| asking.has(request))
     }
 
     /// The queue of the workers has refused a request. False: it is another item's.
     pub(crate) fn handle_refused(&mut self, request: u32, now: Mono) -> bool {
         let tracks = self.opened.iter_mut().flat_map(|opened| &mut opened.tracks);
         let mut askings = tracks.map(|track| &mut track.asking).chain([&mut self.opening]);
-        let Some(asking) = askings.find(|asking| asking.request == Some(request)) else {
+        let Some(asking) = askings.find(|asking| asking.has(request)) else {
             return false;
         };
-        (asking.request, asking.again_at) = (None, Some(now + RETRY));
+        asking.handle_refused(now);
         true
     }
 
@@ -218,12 +186,17 @@ impl Reel {
         streams: &mut Vec<Stream>,
         now: Mono,
     ) -> Answered {
-        if !self.opening.takes(request) {
+        if !self.opening.has(request) {
             return Answered::NotMine;
         }
         let title = match opened {
-            Ok(title) => title,
-            Err(OpenFailure::Unavailable(_)) if self.opening.again(now) => return Answered::Taken,
+            Ok(title) => {
+                self.opening.handle_done();
+                title
+            }
+            Err(OpenFailure::Unavailable(_)) if self.opening.handle_failed(now) => {
+                return Answered::Taken;
+            }
             Err(error) => return Answered::Failed(error.to_string()),
         };
         match Opened::new(title, streams) {
@@ -241,18 +214,18 @@ impl Reel {
         now: Mono,
     ) -> Answered {
         let Some(opened) = &mut self.opened else { return Answered::NotMine };
-        let found = opened.tracks.iter_mut().find(|track| track.asking.request == Some(request));
+        let found = opened.tracks.iter_mut().find(|track| track.asking.has(request));
         let Some(track) = found else { return Answered::NotMine };
-        track.asking.request = None;
         match made {
             Ok(window) => {
-                (track.asking.tries, track.next) = (0, track.next + 1);
+                track.asking.handle_done();
+                track.next += 1;
                 if !window.frames().is_empty() {
                     track.windows.push_back(window);
                 }
                 Answered::Taken
             }
-            Err(WindowFailure::Unreadable(_)) if track.asking.again(now) => Answered::Taken,
+            Err(WindowFailure::Unreadable(_)) if track.asking.handle_failed(now) => Answered::Taken,
             Err(error) => {
                 track.window_count = track.next;
                 Answered::Failed(error.to_string())
@@ -465,10 +438,6 @@ impl ReelTrack {
     }
 }
 
-/// From a refusal or a failed read to the next try.
-const RETRY: Duration = Duration::from_millis(200);
-/// Reads of one window that may fail.
-const TRIES_MAX: u32 = 4;
 /// Payload of an item in memory, beyond which only tracks without a window ask for one.
 const REEL_BYTES_MAX: usize = 64 << 20;
 /// Windows of each track at hand while an item plays: the next one is asked for two seconds ahead.
