@@ -82,7 +82,7 @@ impl Feed {
         if let Some(publisher) = room.publishers.get_mut(&self.number) {
             publisher.way = Way::Title { title, zero: origin.wall_of(zero) };
         }
-        self.current = Some(Playing { reel, zero, shown: Npt::ZERO });
+        self.current = Some(Playing { reel, zero, shown: Npt::ZERO, has_failed: false });
     }
 
     /// Claims the path with the title that is ready.

@@ -69,6 +69,8 @@ struct Playing {
     zero: Npt,
     /// Behind the latest picture that was sent, on the item's own timeline.
     shown: Npt,
+    /// It ends early because its bytes do: the schedule was told.
+    has_failed: bool,
 }
 
 /// What the feed knows of the schedule.
@@ -156,12 +158,13 @@ impl Feed {
         let is_current = self.current.as_ref().is_some_and(|c| c.reel.asks(request));
         let current = self.current.as_mut().filter(|_| is_current).map(|c| &mut c.reel);
         let Some(reel) = current.or(self.next.as_mut()) else { return };
+        let is_title = matches!(outcome, Outcome::Opened(_));
         let answered = match outcome {
             Outcome::Opened(opened) => reel.handle_opened(request, opened, &mut self.streams, now),
             Outcome::WindowBytes(made) => reel.handle_window(request, made, now),
             Outcome::Window(_) | Outcome::Resolved(_) | Outcome::Described(_) => return,
         };
-        let length = reel.end().map(|end| end.at.0);
+        let length = reel.end().filter(|_| is_title).map(|end| end.at.0);
         match answered {
             Answered::NotMine => {}
             Answered::Taken => {
@@ -172,9 +175,12 @@ impl Feed {
             Answered::Failed(reason) if is_current => {
                 reel.end_at_bytes();
                 let upcoming = reel.upcoming.clone();
-                self.note_skipped(&upcoming, &reason);
-                self.schedule.handle_failed(upcoming.item, &reason, room.cx.utc_ns);
-                self.plan.is_stale = true;
+                let has_failed = self.current.as_mut().map(|current| &mut current.has_failed);
+                if has_failed.is_some_and(|known| !std::mem::replace(known, true)) {
+                    self.note_skipped(&upcoming, &reason);
+                    self.schedule.handle_failed(upcoming.item, &reason, room.cx.utc_ns);
+                    self.plan.is_stale = true;
+                }
             }
             Answered::Failed(reason) => self.skip_next(room, &reason),
         }
