@@ -21,6 +21,9 @@ pub enum Denied<'c> {
         /// Which.
         address: &'c SourceAddress,
     },
+    /// The path plays titles in order.
+    #[error("the path plays titles")]
+    Playlist,
     /// No entry of the list has the client's address.
     #[error("the configuration does not allow it")]
     Address {
@@ -37,6 +40,9 @@ pub fn may_publish<'c>(paths: &'c PathTable, path: &str, peer: IpAddr) -> Result
     let config = paths.find(path);
     if config.source.is_fetched() {
         return Err(Denied::Fetched { address: &config.source });
+    }
+    if config.is_playlist() {
+        return Err(Denied::Playlist);
     }
     if !allows(&config.publish, peer) {
         return Err(Denied::Address { section: paths.section_of(path) });
@@ -88,6 +94,7 @@ mod tests {
             Ok(()) => None,
             Err(Denied::Address { section }) => Some(section),
             Err(Denied::Fetched { address }) => Some(address.to_string()),
+            Err(Denied::Playlist) => Some("playlist".to_owned()),
         }
     }
 
@@ -109,6 +116,12 @@ mod tests {
     fn path_with_a_fetched_source_is_not_published_to() {
         let text = "[path.\"live/a\"]\nsource = \"rtsp://192.0.2.1/x\"\non_demand = true\n";
         assert_eq!(refused_by(text, [127, 0, 0, 1]).as_deref(), Some("rtsp://192.0.2.1/x"));
+    }
+
+    #[test]
+    fn path_that_plays_titles_is_not_published_to() {
+        let text = "[path.\"*\"]\npublish = [\"any\"]\n[path.\"live/a\"]\nplaylist = [\"a.mp4\"]\n";
+        assert_eq!(refused_by(text, [127, 0, 0, 1]).as_deref(), Some("playlist"));
     }
 
     fn list(texts: &[&str]) -> PublishList {

@@ -49,6 +49,10 @@ pub const RTSP_HEADERS_MAX: usize = 64;
 /// Bytes of one RTSP request's body at most: an SDP with many tracks is a few KiB.
 pub const RTSP_BODY_BYTES_MAX: usize = 64 << 10;
 
+/// Items of a playlist at most: a day of clips of a minute and a half. A shard looks at all of them
+/// when it decides what is next.
+pub const PLAYLIST_ITEMS_MAX: usize = 1_000;
+
 /// Time in a turn of a shard for each kind of work that strangers can cause without end: new
 /// connections, requests, the inbox, timers. What is left waits for the next turn, behind the
 /// pumps. A millisecond is a slot of the wheel, so all of them together keep packets late by a few.

@@ -243,6 +243,10 @@ mod tests {
         standby = false  # default
         return_after = "5s"  # default
         switch_interval = "2s"  # default
+        playlist = []  # default
+        playlist_loop = true  # default
+        playlist_clock = "local"  # default
+        # slate is not set
         hold = "10s"  # default
         publish = ["loopback"]  # default
         override = false  # default

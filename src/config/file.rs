@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Position};
 use super::keys::KEYS;
-use super::value::Setting;
+use super::value::{ListEntry, Setting};
 use super::value_error::ValueError;
 use super::{Loaded, Origin, nearest, path_file, set};
 
@@ -142,6 +142,9 @@ pub(super) fn setting(value: &Spanned<DeValue<'_>>) -> Result<Setting, ValueErro
         DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
             .map(Setting::Integer)
             .map_err(|_| ValueError::Kind { found: "integer of more than 64 bits" }),
+        DeValue::Array(items) if items.iter().any(|item| is_table(item.get_ref())) => {
+            items.iter().map(entry).collect::<Result<_, _>>().map(Setting::Entries)
+        }
         DeValue::Array(items) => {
             let texts = items.iter().map(|item| match item.get_ref() {
                 DeValue::String(text) => Ok(text.to_string()),
@@ -150,6 +153,30 @@ pub(super) fn setting(value: &Spanned<DeValue<'_>>) -> Result<Setting, ValueErro
             texts.collect::<Result<_, _>>().map(Setting::List)
         }
         other => Err(ValueError::Kind { found: other.type_str() }),
+    }
+}
+
+fn is_table(value: &DeValue<'_>) -> bool {
+    matches!(value, DeValue::Table(_))
+}
+
+/// An entry of a list that has tables. A time of TOML is taken as its text.
+fn entry(item: &Spanned<DeValue<'_>>) -> Result<ListEntry, ValueError> {
+    let text = |value: &DeValue<'_>| match value {
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Datetime(time) => Ok(time.to_string()),
+        other => Err(other.type_str()),
+    };
+    match item.get_ref() {
+        DeValue::Table(table) => {
+            let mut words: Vec<_> = table.iter().collect();
+            words.sort_by_key(|(word, _)| word.span().start);
+            let words = words
+                .iter()
+                .map(|(word, value)| (word.get_ref().to_string(), text(value.get_ref())));
+            Ok(ListEntry::Table(words.collect()))
+        }
+        other => text(other).map(ListEntry::Text).map_err(|found| ValueError::Kind { found }),
     }
 }
 

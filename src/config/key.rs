@@ -9,11 +9,13 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::LogFormat;
 use super::path_scope::PathsOf;
 use super::paths::{SourceTransport, StartConfig};
+use super::playlist::{PlaylistClock, PlaylistItem};
 use super::publish::PublishList;
 use super::value::{STARTS, Setting, TRANSPORTS, show_duration, show_size};
 use super::value_error::ValueError;
@@ -89,6 +91,18 @@ pub(super) fn text<T: ToString>(value: &T) -> String {
 
 pub(super) fn list<T: ToString>(values: &[T]) -> String {
     format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(", "))
+}
+
+pub(super) fn playlist(items: &[PlaylistItem]) -> String {
+    format!("[{}]", items.iter().map(PlaylistItem::shown).collect::<Vec<_>>().join(", "))
+}
+
+pub(super) fn playlist_clock(clock: &PlaylistClock) -> String {
+    quoted(clock.as_str())
+}
+
+pub(super) fn title(title: &Option<Arc<str>>) -> Option<String> {
+    title.as_deref().map(quoted)
 }
 
 pub(super) fn publishers(publishers: &PublishList) -> String {

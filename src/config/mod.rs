@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod cpus;
+pub mod daily;
 pub mod error;
 pub mod fallback;
 mod file;
@@ -25,6 +26,7 @@ pub mod multicast;
 mod path_file;
 pub mod path_scope;
 pub mod paths;
+pub mod playlist;
 pub mod priority;
 pub mod publish;
 pub mod section;

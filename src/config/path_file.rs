@@ -20,6 +20,7 @@ use super::file::{File, setting};
 use super::key::{Key, quoted};
 use super::keys::PATH_KEYS;
 use super::paths::{NAMED_MAX, PATTERNS_MAX, PathConfig, PathPattern, PathTable};
+use super::playlist::HostZone;
 use super::section::{PATTERN, REST};
 use super::source_paths::LoopSearch;
 use super::value_error::ValueError;
@@ -56,6 +57,9 @@ pub(super) fn read(
         read.push(PathSection { name: section.name.clone(), set });
     }
     feed(&mut paths, file, &sections)?;
+    if paths.named.values().any(|config| config.is_playlist()) {
+        paths.zone = HostZone::of_system();
+    }
     Ok((paths, read))
 }
 
@@ -154,7 +158,10 @@ impl Section<'_> {
 /// Where the problem of a value is: at one entry of it, or at the whole.
 fn place(value: &Spanned<DeValue<'_>>, problem: &ValueError) -> usize {
     let entry = match (value.get_ref(), problem) {
-        (DeValue::Array(entries), ValueError::Fallback { place, .. }) => entries.get(*place),
+        (
+            DeValue::Array(entries),
+            ValueError::Fallback { place, .. } | ValueError::Playlist { place, .. },
+        ) => entries.get(*place),
         _ => None,
     };
     entry.unwrap_or(value).span().start

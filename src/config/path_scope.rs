@@ -19,6 +19,10 @@ pub(super) enum PathsOf {
     Named,
     /// Those with sources that take over.
     Fallback,
+    /// Those that may play titles in order.
+    Playlist,
+    /// Those that do.
+    Listed,
     /// Those that are published to.
     Published,
     /// Those with a source by RTSP.
@@ -45,7 +49,12 @@ impl Key<PathConfig> {
         if !is_one && self.name == "source" && config.source.is_fetched() {
             return Err(ValueError::ManyFetched);
         }
+        if is_one && self.name == "source" && config.is_playlist() {
+            return Err(ValueError::PlaylistAndSource);
+        }
         match self.of {
+            PathsOf::Playlist if is_one => check_playlist(config),
+            PathsOf::Playlist if !is_rest || config.is_playlist() => Err(ValueError::ManyPlaylists),
             PathsOf::Named if is_one => check_fallbacks(section, config),
             PathsOf::Named if !is_rest || !config.fallback.is_empty() => {
                 Err(ValueError::ManyFallbacks)
@@ -58,13 +67,24 @@ impl Key<PathConfig> {
     }
 }
 
+/// Checks what feeds a path that plays titles.
+fn check_playlist(config: &PathConfig) -> Result<(), ValueError> {
+    match config {
+        _ if !config.is_playlist() => Err(ValueError::Empty),
+        _ if config.source.is_fetched() => Err(ValueError::PlaylistAndSource),
+        _ if !config.fallback.is_empty() => Err(ValueError::PlaylistAndFallback),
+        _ => Ok(()),
+    }
+}
+
 impl PathsOf {
     fn check(self, config: &PathConfig) -> Result<(), ValueError> {
         let is_fetched = config.is_fetched();
         let (has_meaning, what) = match self {
-            Self::Live | Self::Named | Self::Title => return Ok(()),
+            Self::Live | Self::Named | Self::Playlist | Self::Title => return Ok(()),
             Self::Fallback => (!config.fallback.is_empty(), "paths with `fallback`"),
-            Self::Published => (!config.source.is_fetched(), "paths that are published to"),
+            Self::Listed => (config.is_playlist(), "paths with `playlist`"),
+            Self::Published => (config.is_published(), "paths that are published to"),
             Self::Rtsp => (config.has_rtsp_source(), "rtsp:// sources"),
             Self::Fetched => (is_fetched, "paths whose source is fetched"),
             Self::OnDemand => (is_fetched && config.on_demand, "sources with on_demand = true"),

@@ -15,6 +15,7 @@ use std::time::Duration;
 use regex::{Regex, RegexBuilder};
 
 use super::fallback::FallbackSource;
+use super::playlist::{HostZone, PlaylistClock, PlaylistItem};
 use super::publish::PublishList;
 use super::source::SourceAddress;
 use super::value_error::ValueError;
@@ -66,6 +67,14 @@ pub struct PathConfig {
     pub return_after: Duration,
     /// The least time between two switches of the source.
     pub switch_interval: Duration,
+    /// Titles that play in order; none: it is no playlist channel.
+    pub playlist: Arc<[PlaylistItem]>,
+    /// The list begins again behind its last title.
+    pub playlist_loops: bool,
+    /// By which clock items with a time begin.
+    pub playlist_clock: PlaylistClock,
+    /// Title that is shown while no title of the list can play.
+    pub slate: Option<Arc<str>>,
     /// How long readers wait for a source that has gone.
     pub hold: Duration,
     /// A second publisher takes the path from the first.
@@ -97,6 +106,10 @@ impl Default for PathConfig {
             standby: false,
             return_after: RETURN_AFTER,
             switch_interval: SWITCH_INTERVAL,
+            playlist: Arc::default(),
+            playlist_loops: true,
+            playlist_clock: PlaylistClock::default(),
+            slate: None,
             hold: READERS_HOLD,
             may_override: false,
             start: StartConfig::Gop,
@@ -110,10 +123,22 @@ impl Default for PathConfig {
 }
 
 impl PathConfig {
-    /// Whether the server feeds it: from an address, or from the sources of a list.
+    /// Whether the server feeds it: from an address, from the sources of a list, or from titles.
     #[must_use]
     pub fn is_fetched(&self) -> bool {
-        self.source.is_fetched() || !self.fallback.is_empty()
+        self.source.is_fetched() || !self.fallback.is_empty() || self.is_playlist()
+    }
+
+    /// Whether it plays titles in order.
+    #[must_use]
+    pub fn is_playlist(&self) -> bool {
+        !self.playlist.is_empty()
+    }
+
+    /// Whether publishers feed it.
+    #[must_use]
+    pub fn is_published(&self) -> bool {
+        !self.source.is_fetched() && !self.is_playlist()
     }
 
     /// Whether one of its sources is asked by RTSP.
@@ -170,6 +195,8 @@ pub struct PathTable {
     pub others: Arc<PathConfig>,
     /// Paths that feed those with fallbacks: `PathTable::source_paths`.
     pub source_paths: BTreeMap<String, Vec<Arc<str>>>,
+    /// What `local` means of `playlist_clock`; set where a path plays titles.
+    pub zone: HostZone,
 }
 
 impl PathTable {
@@ -194,7 +221,7 @@ impl PathTable {
     /// Sections in which everyone may publish.
     #[must_use]
     pub fn open_sections(&self) -> Vec<String> {
-        let is_open = |config: &PathConfig| !config.source.is_fetched() && config.publish.is_open();
+        let is_open = |config: &PathConfig| config.is_published() && config.publish.is_open();
         let others = is_open(&self.others).then(|| "*".to_owned());
         let patterns = self.patterns.iter().filter(|pattern| is_open(&pattern.config));
         let named = self.named.iter().filter(|(_, config)| is_open(config));

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::LogFormat;
@@ -13,6 +14,7 @@ use super::cpus::CpuList;
 use super::fallback::FallbackSource;
 use super::multicast::MulticastConfig;
 use super::paths::{SourceTransport, StartConfig};
+use super::playlist::{PlaylistClock, PlaylistItem, parse_playlist, parse_title};
 use super::priority::ShardPriority;
 use super::publish::PublishList;
 use super::source::SourceAddress;
@@ -31,6 +33,17 @@ pub enum Setting {
     Boolean(bool),
     /// From a file, or a flag that was given several times.
     List(Vec<String>),
+    /// From a file: a list with tables in it.
+    Entries(Vec<ListEntry>),
+}
+
+/// An entry of a list that may have tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListEntry {
+    /// One text.
+    Text(String),
+    /// Words in order, each with its text, or with TOML's name of another type.
+    Table(Vec<(String, Result<String, &'static str>)>),
 }
 
 impl Setting {
@@ -41,7 +54,7 @@ impl Setting {
             Self::Text(text) => Ok(Cow::Borrowed(text.trim())),
             Self::Integer(integer) => Ok(Cow::Owned(integer.to_string())),
             Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
-            Self::List(_) => Err(ValueError::Kind { found: "array" }),
+            Self::List(_) | Self::Entries(_) => Err(ValueError::Kind { found: "array" }),
         }
     }
 
@@ -63,7 +76,38 @@ impl Setting {
             Self::List(texts) => Ok(texts.iter().map(|text| text.trim()).collect()),
             Self::Integer(_) => Err(ValueError::Kind { found: "integer" }),
             Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
+            Self::Entries(_) => Err(ValueError::Kind { found: "array of tables" }),
         }
+    }
+
+    /// Texts and tables; one text is one entry: names of titles may have commas.
+    pub(super) fn entries(&self) -> Result<Vec<ListEntry>, ValueError> {
+        match self {
+            Self::Text(text) => Ok(vec![ListEntry::Text(text.clone())]),
+            Self::List(texts) => Ok(texts.iter().cloned().map(ListEntry::Text).collect()),
+            Self::Entries(entries) => Ok(entries.clone()),
+            Self::Integer(_) => Err(ValueError::Kind { found: "integer" }),
+            Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
+        }
+    }
+
+    /// Titles in order.
+    pub(super) fn playlist(&self) -> Result<Arc<[PlaylistItem]>, ValueError> {
+        parse_playlist(self)
+    }
+
+    /// One title, or `None` for an empty text.
+    pub(super) fn title(&self) -> Result<Option<Arc<str>>, ValueError> {
+        let text = self.text()?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let refused = |problem| ValueError::Playlist { place: 0, problem };
+        parse_title(&text).map(Some).map_err(refused)
+    }
+
+    pub(super) fn playlist_clock(&self) -> Result<PlaylistClock, ValueError> {
+        self.word(&["local", "utc"], &[PlaylistClock::Local, PlaylistClock::Utc])
     }
 
     /// Who may publish.
@@ -180,7 +224,7 @@ impl Setting {
             Self::Integer(count) => Ok(CpuList::parse(&count.to_string())?),
             Self::Text(text) => Ok(CpuList::parse(text)?),
             Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
-            Self::List(_) => Err(ValueError::Kind { found: "array" }),
+            Self::List(_) | Self::Entries(_) => Err(ValueError::Kind { found: "array" }),
         }
     }
 

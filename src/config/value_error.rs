@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::cpus::CpuListError;
 use super::fallback::FallbackError;
+use super::playlist::PlaylistError;
 use super::source::SourceAddressError;
 
 /// Why a value is refused.
@@ -108,6 +109,23 @@ pub enum ValueError {
         /// Why.
         problem: FallbackError,
     },
+    /// Not an item of a playlist.
+    #[error("{problem}")]
+    Playlist {
+        /// Which entry of the list, from 0.
+        place: usize,
+        /// Why.
+        problem: PlaylistError,
+    },
+    /// A path with a source and a playlist.
+    #[error("a path with `playlist` has no `source`: leave one of them out")]
+    PlaylistAndSource,
+    /// A path with fallbacks and a playlist.
+    #[error("a path with `playlist` has no `fallback`: `slate` is shown where no title can play")]
+    PlaylistAndFallback,
+    /// The titles of one path for many.
+    #[error("names the titles of one path: set it where that path is named")]
+    ManyPlaylists,
     /// Nobody who could publish.
     #[error("`{text}` is none of loopback, private, any, 10.0.0.0/8, ::1 and the like")]
     Network {

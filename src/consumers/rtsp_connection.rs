@@ -326,6 +326,10 @@ impl RtspConnection {
                     code = "HE-W505", %peer, path, source = %address,
                     "publishing is refused: the path's source is fetched"
                 ),
+                Denied::Playlist => tracing::warn!(
+                    code = "HE-W505", %peer, path, source = "playlist",
+                    "publishing is refused: the path plays titles"
+                ),
             }
             Status::Forbidden
         })

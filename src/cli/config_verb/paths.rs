@@ -56,6 +56,11 @@ const EXAMPLES: &str = r#"
 # fallback = ["live/spare", "vod/slate.mp4"]
 # standby = true
 
+# A channel of titles, one after the other; the news come at their time.
+# [path."linear"]
+# playlist = ["a.mp4", "b.mp4", { title = "news.mp4", at = "20:15:00" }]
+# slate = "slate.mp4"
+
 # All halls: a regular expression behind ~, found anywhere in the name unless ^ and $ say more.
 # [path."~^live/hall[0-9]+$"]
 # publish = ["private"]
@@ -161,6 +166,12 @@ mod tests {
         quality = "off"
     "#;
 
+    fn written_default() -> String {
+        let mut out = Vec::new();
+        write_default(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
     fn shown(loaded: &Loaded) -> String {
         let mut out = Vec::new();
         write_shown(loaded, &mut out).unwrap();
@@ -183,6 +194,10 @@ mod tests {
         standby = true  # file
         return_after = "5s"  # default
         switch_interval = "2s"  # default
+        playlist = []  # default
+        playlist_loop = true  # default
+        playlist_clock = "local"  # default
+        # slate is not set
         hold = "3s"  # file
         publish = ["any"]  # file
         override = false  # default
@@ -240,6 +255,35 @@ mod tests {
     }
 
     #[test]
+    fn shown_path_that_plays_titles_has_its_list_and_reads_back() {
+        let file = r#"
+            [path."linear"]
+            playlist = ["a.mp4", { title = "b.mp4", at = "20:15" }]
+            slate = "vod/s.mp4"
+        "#;
+        let loaded = config::load(Some(("f", file)), [], &[]).unwrap();
+        let text = shown(&loaded);
+        let (_rest, linear) = text.split_once("\n\n[").unwrap();
+        insta::assert_snapshot!(linear, @r#"
+        path."linear"]
+        on_demand = false  # default
+        source_timeout = "auto"  # default
+        fallback = []  # default
+        playlist = ["a.mp4", { title = "b.mp4", at = "20:15:00" }]  # file
+        playlist_loop = true  # default
+        playlist_clock = "local"  # default
+        slate = "s.mp4"  # file
+        hold = "10s"  # default
+        start = "gop"  # default
+        lag_budget = "2s"  # default
+        buffer = "32MiB"  # default
+        readers_max = 16384  # default
+        "#);
+        let again = config::load(Some(("shown", &text)), [], &[]).unwrap();
+        assert_eq!(again.config.paths, loaded.config.paths);
+    }
+
+    #[test]
     fn shown_paths_read_back_as_what_they_are_without_passwords() {
         let text = shown(&config::load(Some(("f", FILE)), [], &[]).unwrap());
         let again = config::load(Some(("shown", &text)), [], &[]).unwrap();
@@ -255,10 +299,10 @@ mod tests {
     }
 
     #[test]
-    fn default_file_documents_every_key_of_a_path_and_has_examples() {
-        let mut out = Vec::new();
-        write_default(&mut out).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+    fn default_file_documents_every_key_of_a_path() {
+        let text = written_default();
+        let (keys, _examples) = text.split_once("\n# A camera").unwrap();
+        insta::assert_snapshot!(keys, @r##"
 
         # Paths: channels that are published or fetched, and titles. A name beats a
         # pattern, and the first pattern that matches beats the next. "*" is for all
@@ -282,6 +326,14 @@ mod tests {
         return_after = "5s"
         # least time between two changes of the source, 500ms to 10m
         switch_interval = "2s"
+        # titles that play in order: names, { title = .., at = "20:15:00" }; no `source`
+        playlist = []
+        # true: the list begins again behind its last title; false: it plays once
+        playlist_loop = true
+        # whose time `at` is: local (the time zone of this host), utc
+        playlist_clock = "local"
+        # title that is shown while no title of the list can play
+        # slate = "..."
         # players wait so long for a source that has gone, up to 1h
         hold = "10s"
         # who may publish: loopback, private, any, networks, addresses; [] is nobody
@@ -298,8 +350,15 @@ mod tests {
         readers_max = 16384
         # of a title such as "vod/a.mp4": auto or off instead of what vod.quality says
         # quality = "..."
+        "##);
+    }
 
-        # A camera that is fetched when somebody wants to see it.
+    #[test]
+    fn default_file_has_examples_of_sections() {
+        let text = written_default();
+        let (_keys, examples) = text.split_once("\n# A camera").unwrap();
+        insta::assert_snapshot!(examples, @r##"
+         that is fetched when somebody wants to see it.
         # [path."live/door"]
         # source = "rtsp://user:password@10.0.0.5/stream1"
         # source_transport = "tcp"
@@ -322,6 +381,11 @@ mod tests {
         # fallback = ["live/spare", "vod/slate.mp4"]
         # standby = true
 
+        # A channel of titles, one after the other; the news come at their time.
+        # [path."linear"]
+        # playlist = ["a.mp4", "b.mp4", { title = "news.mp4", at = "20:15:00" }]
+        # slate = "slate.mp4"
+
         # All halls: a regular expression behind ~, found anywhere in the name unless ^ and $ say more.
         # [path."~^live/hall[0-9]+$"]
         # publish = ["private"]
@@ -331,7 +395,7 @@ mod tests {
         # Of a title: its picture is never thinned.
         # [path."vod/films/big film.mp4"]
         # quality = "off"
-        "#);
+        "##);
     }
 
     #[test]
@@ -356,7 +420,7 @@ mod tests {
         let paths = config::load(Some(("examples", &text)), [], &[]).unwrap().config.paths;
         assert_eq!(
             (paths.named.len(), paths.patterns.len()),
-            (7, 1),
+            (8, 1),
             "two are sources of live/channel"
         );
         assert!(paths.find("live/door").on_demand && paths.find("live/studio").may_override);
