@@ -15,7 +15,7 @@ use std::time::Duration;
 use regex::{Regex, RegexBuilder};
 
 use super::fallback::FallbackSource;
-use super::playlist::{HostZone, PlaylistClock, PlaylistItem};
+use super::playlist::{EditedPlaylist, HostZone, PlaylistClock, PlaylistItem};
 use super::publish::PublishList;
 use super::source::SourceAddress;
 use super::value_error::ValueError;
@@ -195,6 +195,8 @@ pub struct PathTable {
     pub others: Arc<PathConfig>,
     /// Paths that feed those with fallbacks: `PathTable::source_paths`.
     pub source_paths: BTreeMap<String, Vec<Arc<str>>>,
+    /// Playlists that operators have changed, by path: not from the file.
+    pub edited_playlists: BTreeMap<String, EditedPlaylist>,
     /// What `local` means of `playlist_clock`; set where a path plays titles.
     pub zone: HostZone,
 }

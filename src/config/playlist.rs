@@ -29,6 +29,15 @@ pub struct PlaylistItem {
     pub at: Option<DailyTime>,
 }
 
+/// A playlist that operators have changed, as it was kept at the end of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EditedPlaylist {
+    /// The items in order, each with its number.
+    pub items: Vec<(u64, PlaylistItem)>,
+    /// The highest number that an item has had.
+    pub last_number: u64,
+}
+
 /// By which clock items begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PlaylistClock {

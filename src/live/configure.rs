@@ -43,6 +43,7 @@ impl Live {
                     .request(&path.as_str().into(), OwnerRequest::Open { rules: Arc::new(rules) });
             }
         }
+        self.sources.configure_playlists(cx, &mut self.hub, &old);
         self.settle_live(cx);
     }
 
@@ -67,6 +68,7 @@ fn is_other_source(before: &PathConfig, after: &PathConfig) -> bool {
     let is_rtsp = matches!(after.source, SourceAddress::Rtsp(_));
     before.source != after.source
         || before.fallback != after.fallback
+        || before.is_playlist() != after.is_playlist()
         || !after.fallback.is_empty() && relay_rules(before) != relay_rules(after)
         || is_rtsp && before.source_transport != after.source_transport
 }

@@ -13,6 +13,7 @@
 //! | `front` | `Live`: carries requests to the owners of paths, and their effects back |
 //! | `hub` | state that readers and sources share: the paths, the requests |
 //! | `config`, `configure` | configuration of paths |
+//! | `playlist` | playlists, as operators ask for them |
 //! | `tick`, `renew` | periodic work; repetition of messages that may be lost |
 //! | `stop` | the end of all sessions, when the server stops |
 //! | `view`, `pages` | figures of paths: metrics, API |
@@ -27,6 +28,7 @@ pub mod front;
 pub mod hub;
 pub mod multicast;
 mod pages;
+mod playlist;
 pub mod readers;
 mod renew;
 pub mod sources;

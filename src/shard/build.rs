@@ -112,6 +112,8 @@ impl Shard {
             addresses: config.addresses,
             refusals_said: Seldom::default(),
         };
+        // What is played first may depend on the time of day.
+        shard.read_clock();
         shard.sessions.live.configure_paths(&mut shard.sessions.cx, config.paths);
         Ok(shard)
     }

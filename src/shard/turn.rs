@@ -95,7 +95,7 @@ impl Shard {
         self.net.warnings.once("HE-W611", UNSENT_RUNS, &rounds);
     }
 
-    fn read_clock(&mut self) {
+    pub(super) fn read_clock(&mut self) {
         self.sessions.cx.now = clock();
         let utc = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let utc_ns = utc.map_or(0, |since| since.as_nanos());

@@ -29,6 +29,9 @@ impl Sources {
             return self.start_relay(cx, hub, path);
         }
         let config = Arc::clone(cx.path_config(path));
+        if config.is_playlist() {
+            return self.start_playlist(cx, hub, path);
+        }
         match config.source {
             SourceAddress::Rtsp(ref url) => {
                 let (url, transport) = (url.clone(), config.source_transport);

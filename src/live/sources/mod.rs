@@ -31,7 +31,7 @@ pub mod publishers;
 pub mod pull;
 mod reports;
 mod table;
-pub(crate) mod titles;
+pub mod titles;
 mod walk;
 
 use crate::live::hub::Hub;
@@ -40,6 +40,7 @@ use crate::live::sources::listen::Inputs;
 use crate::live::sources::publishers::Publishers;
 use crate::live::sources::pull::joined::Pulls;
 use crate::live::sources::titles::Titles;
+use crate::live::sources::titles::playlists::Playlists;
 use crate::live::sources::walk::Walks;
 use crate::rtsp::reader::Method;
 use crate::rtsp::response::Status;
@@ -59,6 +60,8 @@ pub struct Sources {
     pub(crate) relays: Relays,
     /// Feeds of paths by titles.
     pub(crate) titles: Titles,
+    /// Playlists of paths that are not fed at the moment.
+    pub(crate) playlists: Playlists,
     /// Progress of the checks on sources.
     pub(crate) walks: Walks,
 }

@@ -12,6 +12,7 @@
 //! | room | what is there |
 //! |---|---|
 //! | `schedule` | which title plays, and when |
+//! | `playlists` | schedules of playlists, and what operators do to them |
 //! | `reel` | one title on its way: opened, checked, windows ahead |
 //! | `asking` | a request to the workers, tried again |
 //! | `stream` | the RTP streams of the path, and what may feed them |
@@ -24,8 +25,9 @@
 
 mod asking;
 mod feed;
+pub mod playlists;
 mod reel;
-pub(crate) mod schedule;
+pub mod schedule;
 mod seam;
 mod stream;
 
@@ -107,7 +109,8 @@ impl Sources {
     /// Stops the feed of a path, if it has one.
     pub(crate) fn stop_titles_of(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let Some(number) = self.titles.table.number_of(path) else { return };
-        self.titles.remove(cx, number);
+        let feed = self.titles.remove(cx, number);
+        self.rest_playlist(cx, feed);
         self.forget_publisher(cx, hub, number);
     }
 
@@ -203,6 +206,7 @@ impl Sources {
             }
         }
         hub.request(feed.path(), OwnerRequest::PullFailed { reason });
+        self.rest_playlist(cx, Some(feed));
     }
 }
 

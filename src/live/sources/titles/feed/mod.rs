@@ -78,6 +78,8 @@ struct Playing {
 struct Plan {
     /// The schedule is to be asked.
     is_stale: bool,
+    /// It is to be asked at once, not only when the next item has to be prepared.
+    is_urgent: bool,
     /// Nothing can be played.
     nothing: Option<String>,
     /// Nothing is to be played before this time.
@@ -152,6 +154,20 @@ impl Feed {
         self.timer = None;
     }
 
+    /// The schedule was edited.
+    pub(crate) fn handle_edit(&mut self) {
+        (self.plan.is_stale, self.plan.is_urgent) = (true, true);
+    }
+
+    pub(crate) fn schedule_mut(&mut self) -> &mut Schedule {
+        &mut self.schedule
+    }
+
+    /// What was to be played, for the next feed of the path.
+    pub(crate) fn into_schedule(self) -> Schedule {
+        self.schedule
+    }
+
     /// A worker has done a task of the feed. One of an item that is gone changes nothing.
     pub(crate) fn handle_task(&mut self, room: &Room<'_>, request: u32, outcome: Outcome) {
         let now = room.cx.now;
@@ -177,9 +193,7 @@ impl Feed {
                 let upcoming = reel.upcoming.clone();
                 let has_failed = self.current.as_mut().map(|current| &mut current.has_failed);
                 if has_failed.is_some_and(|known| !std::mem::replace(known, true)) {
-                    self.note_skipped(&upcoming, &reason);
-                    self.schedule.handle_failed(upcoming.item, &reason, room.cx.utc_ns);
-                    self.plan.is_stale = true;
+                    self.fail(room, &upcoming, &reason);
                 }
             }
             Answered::Failed(reason) => self.skip_next(room, &reason),
@@ -199,16 +213,19 @@ impl Feed {
     /// The item that is prepared cannot be played.
     fn skip_next(&mut self, room: &Room<'_>, reason: &str) {
         let Some(reel) = self.next.take() else { return };
-        self.note_skipped(&reel.upcoming, reason);
-        self.schedule.handle_failed(reel.item(), reason, room.cx.utc_ns);
-        self.plan.is_stale = true;
+        self.fail(room, &reel.upcoming, reason);
         if !self.is_claimed {
             // The next title makes the streams.
             self.streams.clear();
         }
     }
 
-    fn note_skipped(&self, upcoming: &Upcoming, reason: &str) {
+    /// Tells the schedule of an item that cannot be played, and the log where that is news.
+    fn fail(&mut self, room: &Room<'_>, upcoming: &Upcoming, reason: &str) {
+        self.plan.is_stale = true;
+        if !self.schedule.handle_failed(upcoming.item, reason, room.cx.utc_ns) {
+            return;
+        }
         let (path, title) = (&self.path, upcoming.url());
         tracing::warn!(
             code = "HE-W308", event = "title.skipped", %path, title, reason,
@@ -248,6 +265,7 @@ impl Feed {
             let has_begun = self.begin_next(room);
             if !has_begun && let Some(ended) = self.ended.take() {
                 self.schedule.handle_ended(ended, room.cx.utc_ns);
+                self.plan.is_stale = true;
             }
             return has_begun;
         };
@@ -347,8 +365,7 @@ impl Feed {
         let at = origin.at(now).max(Npt(current.zero.0.saturating_add(current.shown.0)));
         self.end_current();
         self.seam = Some(Seam { at, sound: None });
-        self.note_skipped(&upcoming, &reason);
-        self.schedule.handle_failed(upcoming.item, &reason, room.cx.utc_ns);
+        self.fail(room, &upcoming, &reason);
         true
     }
 

@@ -3,7 +3,8 @@
 //! ```text
 //!  end - PREPARE, cut - PREPARE, skip --> schedule.next --> reel --ready--> cut, if it is time
 //! ```
-//! Invariant: the item that plays is ended early only when the next one is ready.
+//! Invariant: the item that plays is ended early only when the next one is ready, or when it is
+//! skipped and nothing follows.
 //! Bound: one item is prepared at a time.
 
 use crate::base::time::{Mono, Npt};
@@ -23,11 +24,11 @@ impl Feed {
         let times = [self.schedule.revise_at(), self.plan.wait_until];
         for at in times.into_iter().flatten() {
             match at <= utc_ns {
-                true => self.plan.is_stale = true,
+                true => (self.plan.is_stale, self.plan.is_urgent) = (true, true),
                 false => self.wake_at_utc(room, at),
             }
         }
-        let mut is_soon = self.plan.is_skipping;
+        let mut is_soon = self.plan.is_skipping || self.plan.is_urgent;
         if let Some(cut_at) = self.schedule.cut_at() {
             is_soon |= cut_at.saturating_sub(utc_ns) <= PREPARE_NS;
             if cut_at > utc_ns {
@@ -49,6 +50,7 @@ impl Feed {
         if !is_soon || !std::mem::take(&mut self.plan.is_stale) {
             return;
         }
+        self.plan.is_urgent = false;
         (self.plan.nothing, self.plan.wait_until) = (None, None);
         match self.schedule.next(utc_ns) {
             Next::Play(upcoming) => {
@@ -94,7 +96,9 @@ impl Feed {
     /// Ends the item that plays when another one is to begin and is ready.
     pub(super) fn cut(&mut self, room: &Room<'_>) {
         let is_due = self.schedule.cut_at().is_some_and(|at| at <= room.cx.utc_ns);
-        let is_ready = self.next.as_ref().is_some_and(Reel::is_ready);
+        let has_nothing = self.plan.nothing.is_some() || self.plan.wait_until.is_some();
+        let is_last = self.plan.is_skipping && has_nothing;
+        let is_ready = is_last || self.next.as_ref().is_some_and(Reel::is_ready);
         if !(is_due || self.plan.is_skipping) || !is_ready {
             return;
         }
