@@ -1,5 +1,7 @@
 //! Paths that are fed by titles: loops, seams, what goes wrong with files and workers.
 
+mod playlists;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -402,3 +402,6 @@ const CLOCK_STEP_NS: i64 = 600 * NS_PER_S;
 const WAIT_MIN_NS: i64 = NS_PER_S;
 /// Answers that are kept: what is prepared may begin although another answer was given since.
 const OFFERED_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests;
