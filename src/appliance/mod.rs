@@ -9,6 +9,7 @@
 mod end;
 mod limits;
 mod listen;
+mod playlists;
 mod reload;
 mod signals;
 mod urgency;
@@ -16,6 +17,7 @@ mod view;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
@@ -45,6 +47,7 @@ use crate::worker::{Pool, PoolConfig, PoolError};
 use end::End;
 use limits::LockedMemory;
 use listen::Sockets;
+use playlists::PlaylistStore;
 pub use reload::ReadAgain;
 use reload::{Reloader, push_patiently};
 pub use signals::EarlyHangup;
@@ -138,9 +141,13 @@ fn serve(
     let started = Instant::now();
     // Before anything needs a ring: workers and shards would each say it in their own way.
     host::ring::check().map_err(RunError::NoRing)?;
-    let reloader = Reloader::new(config.clone(), read_again);
+    let started_with = config.clone();
     let Fit { config, cpus, priority, titles, ring_entries, warnings: told } = fit(config)?;
     let library = open_library(&config)?;
+    let playlists = open_playlists(&config)?;
+    let paths = playlists.restore(&config.paths);
+    let kept = (Arc::clone(&playlists), Arc::clone(&library));
+    let reloader = Reloader::new(started_with, read_again, kept);
     let sockets = listen::open(&config, cpus.shards.len())?;
     let poller = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
@@ -163,14 +170,15 @@ fn serve(
             poll_entries_max: config.poll_entries_max,
             sessions: session_config(&config, &rtsp_addrs, &shared),
             addresses: Arc::clone(&shared.connections),
-            paths: Arc::clone(&config.paths),
+            paths: Arc::clone(&paths),
             ring: ring_config(&config, ring_entries),
         };
         let cpu = cpus.shards[index];
         running.push(Some(start_shard(shard, cpu, priority, ended.clone())?));
     }
     let (counts, held) = (pool.counts(), Arc::clone(&library));
-    let view = Arc::new(View::new(Arc::clone(&poller), cells, counts, held, reloader));
+    let view = View::new(Arc::clone(&poller), cells, counts, held, reloader, playlists);
+    let view = Arc::new(view);
     let (stop, shutdown) = watch::channel(false);
     let control = start_control(admin, &view, shutdown, &poller, (end.clone(), early))?;
     let features = running.iter().flatten().next().map_or(&[][..], |first| &first.features);
@@ -186,7 +194,7 @@ fn serve(
         rtp_port,
         admin: admin_addr,
         example_paths: example_paths(&library),
-        warnings: warnings(&config, told, &running),
+        warnings: warnings(&config, &library, told, &running),
         ready_in_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
     // Before the banner: who has read that may ask whether the server is ready.
@@ -238,6 +246,15 @@ fn open_library(config: &Config) -> Result<Arc<Library>, RunError> {
     Ok(Arc::new(library))
 }
 
+fn open_playlists(config: &Config) -> Result<Arc<PlaylistStore>, RunError> {
+    let state_dir = config.state_dir.as_deref();
+    let store = PlaylistStore::open(state_dir).map_err(|error| {
+        let folder = state_dir.unwrap_or_else(|| Path::new("")).display();
+        RunError::Config(format!("cannot keep edits in {folder}: {error}"))
+    })?;
+    Ok(Arc::new(store))
+}
+
 /// One shard per CPU but those of the workers, unless the configuration says otherwise; no more
 /// than `lockable` by default.
 fn choose_cpus(
@@ -262,11 +279,13 @@ fn available_cpus() -> Vec<usize> {
 /// Sentences for the banner: of the machine, the configuration, the start, the shards.
 fn warnings(
     config: &Config,
+    library: &Library,
     of_the_start: [Option<String>; 3],
     running: &[Option<Running>],
 ) -> Vec<String> {
     let mut warnings = host::startup_warnings();
     warnings.extend(config.warnings());
+    warnings.extend(cli::missing::warnings(&config.paths, library));
     warnings.extend(of_the_start.into_iter().flatten());
     // All shards are refused alike; one sentence will do.
     warnings.extend(running.iter().flatten().find_map(|shard| shard.warning.clone()));

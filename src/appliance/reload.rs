@@ -11,9 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::playlists::PlaylistStore;
+use crate::cli::missing;
 use crate::config::Config;
 use crate::config::paths::PathTable;
 use crate::http::{Reload, ReloadError, ReloadReport};
+use crate::library::Library;
 use crate::poll::poller::Poller;
 use crate::shard::inbox::{Inbox, Message};
 
@@ -27,6 +30,8 @@ pub(super) struct Reloader {
     started: Config,
     /// What the shards go by.
     paths: Mutex<Arc<PathTable>>,
+    playlists: Arc<PlaylistStore>,
+    library: Arc<Library>,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -37,9 +42,13 @@ impl std::fmt::Debug for Reloader {
 
 impl Reloader {
     /// Without `read` there is no file to be read again.
-    pub(super) fn new(started: Config, read: Option<ReadAgain>) -> Self {
+    pub(super) fn new(
+        started: Config,
+        read: Option<ReadAgain>,
+        (playlists, library): (Arc<PlaylistStore>, Arc<Library>),
+    ) -> Self {
         let paths = Mutex::new(Arc::clone(&started.paths));
-        Self { read, started, paths }
+        Self { read, started, paths, playlists, library }
     }
 
     /// Whether there is a file to be read again.
@@ -57,12 +66,15 @@ impl Reloader {
             let fix = "mend the file and reload again; headend config check -c FILE says the same";
             tracing::error!(code = "HE-E403", %error, fix, "the running configuration stays");
         })?;
+        let new_paths = self.playlists.restore(&new.paths);
+        let mut warnings = new.warnings();
+        warnings.extend(missing::warnings(&new.paths, &self.library));
         let report = ReloadReport {
             paths: paths.changes(&new.paths),
             needs_restart: self.started.changed_keys(&new),
-            warnings: new.warnings(),
+            warnings,
         };
-        let applied = tell_shards(poller, &new.paths).map_err(|shard| {
+        let applied = tell_shards(poller, &new_paths).map_err(|shard| {
             tracing::error!(code = "HE-E404", shard, "a shard does not take the configuration");
             for shard in take_back(poller, shard, &paths) {
                 let fix = "reload again, or restart the server when that is refused too";
@@ -70,7 +82,7 @@ impl Reloader {
             }
             ReloadError::Busy { shard }
         })?;
-        *paths = new.paths;
+        *paths = new_paths;
         tell_log(&report);
         Ok(Reload { report, applied })
     }
@@ -157,6 +169,10 @@ mod tests {
         Poller::new(vec![Arc::new(Inbox::new(1).unwrap()), Arc::new(Inbox::new(1).unwrap())])
     }
 
+    fn kept() -> (Arc<PlaylistStore>, Arc<Library>) {
+        (Arc::default(), Arc::new(Library::new(None).unwrap()))
+    }
+
     /// Reads these files, one after the other.
     fn reloader(texts: &[&'static str]) -> Reloader {
         let texts = Mutex::new(texts.to_vec());
@@ -165,7 +181,7 @@ mod tests {
             let loaded = config::load(Some(("f", text)), [], &[]);
             loaded.map(|loaded| loaded.config).map_err(|error| error.to_string())
         };
-        Reloader::new(Config::default(), Some(Box::new(read)))
+        Reloader::new(Config::default(), Some(Box::new(read)), kept())
     }
 
     fn told(poller: &Poller<Inbox>) -> usize {
@@ -245,7 +261,7 @@ mod tests {
 
     #[test]
     fn without_a_file_there_is_nothing_to_read_again() {
-        let reloader = Reloader::new(Config::default(), None);
+        let reloader = Reloader::new(Config::default(), None, kept());
         assert!(matches!(reloader.reload(&poller()), Err(ReloadError::NoFile)));
     }
 }

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
 
+use super::playlists::PlaylistStore;
 use super::reload::Reloader;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::names::is_path_name;
+use crate::cli::missing::find_title;
 use crate::cli::urls::encode_path;
 use crate::http::{ApplianceView, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
 use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::live::core::message::owner_of;
+use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
 use crate::poll::poller::Poller;
@@ -29,6 +32,7 @@ pub(super) struct View {
     worker_cells: Arc<WorkerCells>,
     library: Arc<Library>,
     reloader: Reloader,
+    playlists: Arc<PlaylistStore>,
     is_ready: AtomicBool,
 }
 
@@ -39,9 +43,10 @@ impl View {
         worker_cells: Arc<WorkerCells>,
         library: Arc<Library>,
         reloader: Reloader,
+        playlists: Arc<PlaylistStore>,
     ) -> Self {
         let is_ready = AtomicBool::new(false);
-        Self { poller, shard_cells, worker_cells, library, reloader, is_ready }
+        Self { poller, shard_cells, worker_cells, library, reloader, playlists, is_ready }
     }
 
     /// Whether there is a file to be read again.
@@ -63,6 +68,12 @@ impl View {
         // A full inbox drops the sender, which is how a missing answer is told.
         let _full = inbox.push(Message::Asked(question(reply)));
         Some(receiver)
+    }
+
+    /// The inbox of the owner of a path; `None` when no path can have this name.
+    fn inbox_of_path(&self, path: &str) -> Option<&Arc<Inbox>> {
+        let shard_count = u8::try_from(self.shard_cells.len()).unwrap_or(u8::MAX);
+        self.poller.inbox(owner_of(path, shard_count)).filter(|_| is_path_name(path))
     }
 
     pub(super) fn set_ready(&self, is_ready: bool) {
@@ -107,15 +118,35 @@ impl ApplianceView for View {
     }
 
     fn kick_path(&self, path: &str) -> Option<oneshot::Receiver<bool>> {
-        let shard_count = u8::try_from(self.shard_cells.len()).unwrap_or(u8::MAX);
-        let owner = owner_of(path, shard_count);
-        let inbox = self.poller.inbox(owner).filter(|_| is_path_name(path))?;
+        let inbox = self.inbox_of_path(path)?;
         let (answer, receiver) = oneshot::channel();
         let reply = Box::new(|is_known| {
             let _nobody_waits = answer.send(is_known);
         });
         let _full = inbox.push(Message::KickPath { path: path.to_owned(), reply });
         Some(receiver)
+    }
+
+    fn ask_playlist(
+        &self,
+        path: &str,
+        request: PlaylistRequest,
+    ) -> Option<oneshot::Receiver<Result<PlaylistAnswer, PlaylistRefusal>>> {
+        let inbox = self.inbox_of_path(path)?;
+        let (answer, receiver) = oneshot::channel();
+        let reply = Box::new(|answered| {
+            let _nobody_waits = answer.send(answered);
+        });
+        let _full = inbox.push(Message::Playlist { path: path.to_owned(), request, reply });
+        Some(receiver)
+    }
+
+    fn keep_playlist(&self, path: &str, answer: &PlaylistAnswer) -> Result<bool, String> {
+        self.playlists.keep(path, answer)
+    }
+
+    fn find_title(&self, name: &str) -> Result<(), String> {
+        find_title(&self.library, name)
     }
 
     fn end_session(&self, id: &str) -> Option<oneshot::Receiver<bool>> {

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use super::args::{ConfigVerb, load};
-use super::{Exit, Failure, remote};
+use super::{Exit, Failure, missing, remote};
 use crate::config::key::Key;
 use crate::config::keys::KEYS;
 use crate::config::{Config, Loaded, env_name};
@@ -20,7 +20,8 @@ pub(super) fn run(verb: &ConfigVerb, out: &mut impl Write) -> Result<Exit, Failu
                 || "environment and defaults".to_owned(),
                 |path| path.display().to_string(),
             );
-            for warning in loaded.config.warnings() {
+            let missing = missing::warnings_of(&loaded.config);
+            for warning in loaded.config.warnings().into_iter().chain(missing) {
                 writeln!(out, "[warn] {warning}")?;
             }
             writeln!(out, "{name}: ok")?;
@@ -145,6 +146,8 @@ mod tests {
         task_queue_max = 4096
         # form of the log: auto (text on a terminal, json otherwise), text, json
         log = "auto"
+        # folder that keeps edits of playlists; without one they end with the server
+        # state_dir = "..."
         # UDP segmentation offload: auto (until a route refuses it), on, off
         gso = "auto"
         # sends without a copy: auto (where it pays and works), on, off
@@ -208,6 +211,7 @@ mod tests {
         poll_entries_max = 16384  # default
         task_queue_max = 4096  # default
         log = "auto"  # default
+        # state_dir is not set
         gso = "auto"  # default
         zerocopy = "auto"  # default
 

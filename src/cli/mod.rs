@@ -21,6 +21,7 @@ pub mod banner;
 mod config_verb;
 pub mod doctor;
 pub mod log;
+pub mod missing;
 mod probe;
 mod remote;
 mod serve;

@@ -24,6 +24,8 @@ pub static KEYS: &[Key<Config>] = &[
         "tasks that may wait for a worker, 16 to 1048576"),
     key!("server.log", log = log_format() => log_format,
         "form of the log: auto (text on a terminal, json otherwise), text, json"),
+    key!("server.state_dir", state_dir = folder() => folder,
+        "folder that keeps edits of playlists; without one they end with the server"),
     key!("server.gso", gso = mode() => mode,
         "UDP segmentation offload: auto (until a route refuses it), on, off"),
     key!("server.zerocopy", zerocopy = mode() => mode,

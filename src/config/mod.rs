@@ -87,6 +87,8 @@ pub struct Config {
     pub retransmits: bool,
     /// Tasks that may wait for a worker.
     pub task_queue_max: usize,
+    /// Folder that keeps what operators have changed; without one it ends with the server.
+    pub state_dir: Option<PathBuf>,
     /// Form of the log.
     pub log: LogFormat,
     /// Whether runs of UDP packets are cut by the kernel (`UDP_SEGMENT`).
@@ -118,6 +120,7 @@ impl Default for Config {
             adapts_quality: true,
             retransmits: true,
             task_queue_max: 4_096,
+            state_dir: None,
             log: LogFormat::Auto,
             gso: Mode::Auto,
             zerocopy: Mode::Auto,

@@ -29,6 +29,7 @@ fn file_sets_every_key() {
         workers = 2
         shard_priority = "fifo:20"
         log = "json"
+        state_dir = "/var/lib/headend"
         poll_entries_max = 1000
         task_queue_max = 64
         gso = "off"
@@ -73,6 +74,7 @@ fn file_sets_every_key() {
         adapts_quality: false,
         retransmits: false,
         task_queue_max: 64,
+        state_dir: Some("/var/lib/headend".into()),
         log: LogFormat::Json,
         gso: Mode::Off,
         zerocopy: Mode::On,

@@ -1,5 +1,7 @@
 //! The HTTP API over a real loopback listener, against an appliance made of constants.
 
+mod playlists;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
@@ -10,8 +12,12 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::base::carrier::Carrier;
 use crate::base::ids::{SessionId, ShardId};
+use crate::config;
 use crate::config::paths::PathChanges;
+use crate::config::paths::PathTable;
 use crate::live::core::info::{OwnerInfo, PathPart, PathsPage, PathsPlace};
+use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
+use crate::live::sources::titles::schedule::Schedule;
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::{SessionInfo, SessionsPage};
@@ -30,6 +36,11 @@ struct Fake {
     second: Shard,
     ready: bool,
     ended: Mutex<Vec<String>>,
+    /// The playlist of `live/c:d e`.
+    schedule: Mutex<Schedule>,
+    table: Arc<PathTable>,
+    /// Playlists that were kept, by their length.
+    kept: Mutex<Vec<String>>,
     /// Which shards were asked about sessions.
     asked: Mutex<Vec<u8>>,
     /// Senders of a silent shard: kept, never used.
@@ -39,16 +50,24 @@ struct Fake {
 impl Fake {
     fn new(second: Shard, ready: bool) -> Arc<Self> {
         let cells = vec![Arc::default(), Arc::default()];
+        let text = "[path.\"live/c:d e\"]\nplaylist = [\"a\", { title = \"b\", at = \"20:15\" }]\n";
+        let table = config::load(Some(("f", text)), [], &[]).unwrap().config.paths;
         Arc::new(Self {
             cells,
             second,
             ready,
             ended: Mutex::default(),
+            schedule: Mutex::new(Schedule::of_path(&table, PLAYLIST)),
+            table,
+            kept: Mutex::default(),
             asked: Mutex::default(),
             unanswered: Mutex::default(),
         })
     }
 }
+
+/// The path with a playlist.
+const PLAYLIST: &str = "live/c:d e";
 
 /// `1A` is a session of shard 1.
 fn id(short: &str) -> String {
@@ -110,7 +129,9 @@ impl ApplianceView for Fake {
         let is_wanted = |part: &PathPart| path.is_none_or(|path| path == &*part.path);
         let mut page = match (shard, &from) {
             (ShardId(0), PathsPlace::Owners(after)) => {
-                let names = ["live/a", "live/b", "live/c:d e"];
+                let asked = path.filter(|path| *path == "live/playlist");
+                let names =
+                    asked.map_or_else(|| vec!["live/a", "live/b", PLAYLIST], |name| vec![name]);
                 let is_next = |name: &&str| after.as_ref().is_none_or(|after| **after < **name);
                 let mut parts = Vec::new();
                 let next = names.into_iter().find(is_next).map(|name| {
@@ -150,6 +171,41 @@ impl ApplianceView for Fake {
         answer.send(path != "live/a").unwrap();
         self.ended.lock().unwrap().push(path.to_owned());
         Some(receiver)
+    }
+
+    fn ask_playlist(
+        &self,
+        path: &str,
+        request: PlaylistRequest,
+    ) -> Option<oneshot::Receiver<Result<PlaylistAnswer, PlaylistRefusal>>> {
+        let (answer, receiver) = oneshot::channel();
+        let mut schedule = self.schedule.lock().unwrap();
+        let config = self.table.find(PLAYLIST);
+        let item = match (path, request) {
+            (PLAYLIST, PlaylistRequest::Show) => Ok(None),
+            (PLAYLIST, PlaylistRequest::Edit(edit)) => {
+                schedule.edit(&edit, 0).map(Some).map_err(Into::into)
+            }
+            ("live/a" | "live/b", _) => Err(PlaylistRefusal::NoPlaylist),
+            _ => Err(PlaylistRefusal::UnknownPath),
+        };
+        let (info, configured) = (schedule.info(config), Arc::clone(&config.playlist));
+        answer.send(item.map(|item| PlaylistAnswer { item, info, configured })).unwrap();
+        Some(receiver)
+    }
+
+    fn keep_playlist(&self, path: &str, answer: &PlaylistAnswer) -> Result<bool, String> {
+        assert_eq!(path, PLAYLIST);
+        let items = &answer.info.items;
+        if items.iter().any(|item| &*item.title == "full") {
+            return Err("disk full".to_owned());
+        }
+        self.kept.lock().unwrap().push(format!("{} items", items.len()));
+        Ok(true)
+    }
+
+    fn find_title(&self, name: &str) -> Result<(), String> {
+        if name == "missing" { Err("no such file".to_owned()) } else { Ok(()) }
     }
 
     /// A session a page.
@@ -281,11 +337,7 @@ impl Running {
         let (target, headers) = target.split_once('\n').unwrap_or((target, "Accept: */*"));
         write!(stream, "{method} {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n").unwrap();
         stream.write_all(b"Connection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        Answer::read(&mut stream)
     }
 }
 
@@ -305,6 +357,14 @@ struct Answer {
 }
 
 impl Answer {
+    fn read(stream: &mut TcpStream) -> Self {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
     fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap()
     }

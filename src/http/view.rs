@@ -11,12 +11,12 @@ use tokio::sync::oneshot;
 use crate::base::ids::{SessionId, ShardId};
 use crate::config::paths::PathChanges;
 use crate::live::core::info::{PathsPage, PathsPlace};
+use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
 use crate::metrics::cells::{ShardCells, WorkerCells};
 use crate::metrics::paths::PathTallies;
 use crate::session::info::{SessionInfo, SessionsPage};
 
-/// The appliance as seen from outside. Nothing here blocks, except [`ApplianceView::titles`] and
-/// [`ApplianceView::reload`].
+/// The appliance as seen from outside. Nothing here blocks, except what says so.
 pub trait ApplianceView: Send + Sync + 'static {
     /// Cells of shard 0, 1, ...
     fn shard_cells(&self) -> Vec<Arc<ShardCells>>;
@@ -50,6 +50,27 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// Asks the owner of a live path to end its source and its readers. `None` when no path can
     /// have this name; the answer is false when there is no such path.
     fn kick_path(&self, path: &str) -> Option<oneshot::Receiver<bool>>;
+
+    /// Asks the owner of a live path to show or edit its playlist. `None` when no path can have
+    /// this name.
+    fn ask_playlist(
+        &self,
+        path: &str,
+        request: PlaylistRequest,
+    ) -> Option<oneshot::Receiver<Result<PlaylistAnswer, PlaylistRefusal>>>;
+
+    /// Keeps an edited playlist for the next start; false without a folder to keep it in. May block
+    /// on the disk.
+    ///
+    /// # Errors
+    /// It cannot be written: the reason.
+    fn keep_playlist(&self, path: &str, answer: &PlaylistAnswer) -> Result<bool, String>;
+
+    /// Looks for a title by its name in the library. May block on the disk.
+    ///
+    /// # Errors
+    /// It cannot be opened: the reason.
+    fn find_title(&self, name: &str) -> Result<(), String>;
 
     /// Asks the owner of a session to end it. `None` when the id cannot be one of ours; the answer
     /// is false when the shard has no such session.

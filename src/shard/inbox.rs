@@ -19,10 +19,11 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use crossbeam_queue::ArrayQueue;
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::questions::Question;
+use super::questions::{Question, Reply};
 use crate::base::ids::SessionId;
 use crate::config::paths::PathTable;
 use crate::live::core::message::LiveMessage;
+use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::TaskDone;
 use crate::rtsp::response::Response;
@@ -47,6 +48,15 @@ pub enum Message {
         path: String,
         /// Takes whether there is such a path.
         reply: Box<dyn FnOnce(bool) + Send>,
+    },
+    /// Shows or edits the playlist of a live path that the shard owns.
+    Playlist {
+        /// Name of the path.
+        path: String,
+        /// What is asked.
+        request: PlaylistRequest,
+        /// Takes the answer.
+        reply: Reply<Result<PlaylistAnswer, PlaylistRefusal>>,
     },
     /// Ends a session.
     EndSession {
@@ -193,6 +203,7 @@ impl std::fmt::Debug for Message {
             Self::Answered { .. } => "Answered",
             Self::Asked(_) => "Asked",
             Self::KickPath { .. } => "KickPath",
+            Self::Playlist { .. } => "Playlist",
             Self::EndSession { .. } => "EndSession",
             Self::Configure { .. } => "Configure",
             Self::Stop => "Stop",

@@ -67,6 +67,10 @@ impl Shard {
             Message::KickPath { path, reply } => {
                 reply(self.sessions.live.kick_path(&mut self.sessions.cx, &path));
             }
+            Message::Playlist { path, request, reply } => {
+                let Sessions { cx, live, .. } = &mut self.sessions;
+                reply(live.ask_playlist(cx, &path, &request));
+            }
             Message::EndSession { id, reply } => {
                 reply(self.sessions.end_session(id, "ended by the operator"));
             }

@@ -5,6 +5,7 @@
 //! GET    /healthz  /readyz  /v1/info
 //! GET    /v1/sessions?path=&state=&role=&limit=&cursor=     GET, DELETE /v1/sessions/{id}
 //! GET    /v1/paths   GET /v1/paths/NAME   POST /v1/paths/NAME:kick
+//! GET    /v1/paths/NAME/playlist   POST ..:insert :skip :remove   DELETE ../ITEM    `playlists`
 //! GET    /v1/vod?limit=&cursor=                       `titles`
 //! POST   /v1/config:reload
 //! ```
@@ -28,6 +29,7 @@ use crate::metrics::exposition::{BuildInfo, CellSet, Exposition};
 mod paging;
 mod paths;
 mod patience;
+mod playlists;
 mod reload;
 mod scrape;
 mod sessions;
@@ -75,7 +77,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/v1/sessions", get(sessions::list))
         .route("/v1/sessions/{id}", get(sessions::show).delete(sessions::end))
         .route("/v1/paths", get(paths::list))
-        .route("/v1/paths/{*name}", get(paths::show).post(paths::act))
+        .route("/v1/paths/{*name}", get(paths::show).post(paths::act).delete(paths::end))
         .route("/v1/vod", get(titles::list))
         .route("/v1/config:reload", post(reload::reload))
         .with_state(Arc::new(api))

@@ -4,6 +4,7 @@
 //! GET  /v1/paths?limit=&cursor=      sorted by name, page by page
 //! GET  /v1/paths/live/cam1           one path
 //! POST /v1/paths/live/cam1:kick      ends its source and its readers
+//! ../playlist, ../playlist:VERB      see `playlists`
 //! ```
 //! A name stands in the URL as it is, slashes and all; what a URL cannot hold is percent-encoded,
 //! and slashes may be. Of a POST the part behind the last colon is the verb, so that names may have
@@ -13,19 +14,23 @@
 //! elsewhere.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::paging::{self, SESSIONS_PAGE, bad_query};
 use super::patience::{Patience, shard_silent};
-use super::{Api, Shared};
+use super::playlists::Verb;
+use super::{Api, Shared, playlists};
 use crate::base::ids::ShardId;
 use crate::base::names::without_empty_segments;
 use crate::http::problem::Problem;
 use crate::live::core::info::{PathInfo, PathPart, PathsPlace, merge};
+use crate::live::sources::titles::schedule::edits::PlaylistEdit;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,12 +52,22 @@ pub(super) async fn list(
     Ok(Json(json!({ "paths": paths, "next_cursor": next_cursor })))
 }
 
-/// One live path.
+/// One live path, or its playlist. A path whose own name ends so is shown where the path in front
+/// has no playlist.
 pub(super) async fn show(
     State(api): Shared,
     Path(name): Path<String>,
-) -> Result<Json<PathInfo>, Problem> {
-    find(&api, &name).await.map(Json)
+) -> Result<Response, Problem> {
+    let Some(path) = playlists::path_of(&name) else {
+        return Ok(Json(find(&api, &name).await?).into_response());
+    };
+    match playlists::show(&api, path).await {
+        Ok(list) => Ok(Json(list).into_response()),
+        Err(problem) => match find(&api, &name).await {
+            Ok(path) => Ok(Json(path).into_response()),
+            Err(_no_such_path) => Err(problem),
+        },
+    }
 }
 
 /// A path that was ended.
@@ -68,10 +83,31 @@ pub(super) struct Kicked {
 pub(super) async fn act(
     State(api): Shared,
     Path(target): Path<String>,
-) -> Result<Json<Kicked>, Problem> {
-    match target.rsplit_once(':') {
-        Some((name, "kick")) => kick(&api, name).await.map(Json),
-        _ => Err(Problem::not_found("no such verb; POST /v1/paths/NAME:kick ends a path's source")),
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let (name, verb) = target.rsplit_once(':').unwrap_or((&target, ""));
+    if verb == "kick" {
+        return Ok(Json(kick(&api, name).await?).into_response());
+    }
+    if let (Some(path), Some(verb)) = (playlists::path_of(name), Verb::parse(verb)) {
+        return Ok(Json(playlists::act(&api, path, verb, &body).await?).into_response());
+    }
+    Err(Problem::not_found("no such verb; POST /v1/paths/NAME:kick ends a path's source"))
+}
+
+/// A DELETE takes an item out of a playlist.
+pub(super) async fn end(
+    State(api): Shared,
+    Path(target): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    match playlists::item_of(&target) {
+        Some((path, number)) => {
+            let edit = PlaylistEdit::Remove { number };
+            playlists::edit(&api, path, edit).await.map(Json)
+        }
+        None => Err(Problem::not_found(
+            "nothing to delete; DELETE /v1/paths/NAME/playlist/ITEM takes an item out of a playlist",
+        )),
     }
 }
 
