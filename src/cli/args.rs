@@ -90,6 +90,9 @@ pub struct ServeArgs {
     /// How urgent shards are: fifo is SCHED_FIFO with priority 10, fifo:N with N [default: normal]
     #[arg(long, value_name = "normal|fifo[:N]")]
     pub shard_priority: Option<String>,
+    /// Folder that keeps edits of playlists for the next start
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
     /// Form of the log [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "text|json")]
     pub log: Option<String>,
@@ -161,6 +164,65 @@ pub enum PathVerb {
     Show(PathNameArgs),
     /// End a path's source and readers; what is fetched is fetched again
     Kick(PathNameArgs),
+    /// Show and edit the playlist of a path
+    Playlist {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: PlaylistVerb,
+    },
+}
+
+/// Verbs behind `path playlist`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum PlaylistVerb {
+    /// List the items in order, each with its number, its time and what becomes of it
+    Ls(PathNameArgs),
+    /// Put a title into the list; without a place, behind all others
+    Insert(PlaylistInsertArgs),
+    /// Have the next title begin at once
+    Skip(PathNameArgs),
+    /// Take an item out of the list; if it plays, the next one begins at once
+    Remove(PlaylistItemArgs),
+}
+
+/// Words behind `path playlist insert`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PlaylistInsertArgs {
+    /// Name of the path, like live/linear
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Title, by its path inside the folder of titles
+    #[arg(value_name = "TITLE")]
+    pub title: String,
+    /// In front of the item with this number
+    #[arg(long, value_name = "ITEM", group = "where")]
+    pub before: Option<u64>,
+    /// Behind the item with this number
+    #[arg(long, value_name = "ITEM", group = "where")]
+    pub after: Option<u64>,
+    /// With so many items in front of it: 0 is the first place
+    #[arg(long, value_name = "PLACE", group = "where")]
+    pub place: Option<usize>,
+    /// Time of day at which it begins, by the path's `playlist_clock`
+    #[arg(long, value_name = "HH:MM:SS")]
+    pub at: Option<String>,
+    /// The server.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// Words behind `path playlist remove`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PlaylistItemArgs {
+    /// Name of the path, like live/linear
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Number of the item, as `ls` shows it
+    #[arg(value_name = "ITEM")]
+    pub item: u64,
+    /// The server.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 /// Verbs behind `session`.
@@ -254,6 +316,10 @@ impl ServeArgs {
         if let Some(dir) = &self.dir {
             loaded.config.media_root = Some(dir.clone());
             loaded.origins.insert("vod.root", Origin::Flag);
+        }
+        if let Some(dir) = &self.state {
+            loaded.config.state_dir = Some(dir.clone());
+            loaded.origins.insert("server.state_dir", Origin::Flag);
         }
         Ok(loaded)
     }

@@ -57,6 +57,13 @@ impl Client {
         self.read(self.agent.post(self.url(path)).send_empty())
     }
 
+    /// A POST with a body.
+    pub(super) fn post_json(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        let request = self.agent.post(self.url(path));
+        let request = request.header("Content-Type", "application/json");
+        self.read(request.send(body.to_string()))
+    }
+
     /// A DELETE.
     pub(super) fn delete(&self, path: &str) -> Result<Answer, Failure> {
         self.read(self.agent.delete(self.url(path)).call())

@@ -9,6 +9,7 @@
 mod client;
 mod config;
 mod path;
+mod playlist;
 mod session;
 mod table;
 

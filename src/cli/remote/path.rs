@@ -9,7 +9,7 @@ use super::super::args::PathVerb;
 use super::super::urls::encode_path;
 use super::super::{Exit, Failure, printable};
 use super::client::{Answer, Client};
-use super::{connect, table, write_json};
+use super::{connect, playlist, table, write_json};
 
 pub(super) fn run(
     verb: &PathVerb,
@@ -44,16 +44,17 @@ pub(super) fn run(
                 writeln!(out, "{name}: ended ({source}; {readers} readers)")?;
             }
         }
+        PathVerb::Playlist { verb } => return playlist::run(verb, env, out),
     }
     Ok(Exit::Ok)
 }
 
-fn url(name: &str) -> String {
+pub(super) fn url(name: &str) -> String {
     format!("/v1/paths/{}", encode_path(name))
 }
 
 /// The path, or a sentence with those that there are.
-fn found(client: &Client, name: &str, answer: Answer) -> Result<Value, Failure> {
+pub(super) fn found(client: &Client, name: &str, answer: Answer) -> Result<Value, Failure> {
     match answer {
         Answer::Found(path) => Ok(path),
         Answer::Missing(_) => {
