@@ -3,4 +3,5 @@
 mod clients;
 mod fallback;
 mod ffmpeg;
+mod playlist;
 mod slate;
