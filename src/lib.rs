@@ -75,6 +75,9 @@
 //! A path that is fed by titles: `live::sources::titles` asks workers for windows with their bytes
 //! (`worker::window_bytes`), puts one title behind another on a timeline and publishes the packets.
 //!
+//! A playlist: `live::sources::titles::schedule` decides what follows -> a feed plays it. An edit:
+//! `http::admin` -> [`shard::inbox`] -> `live::sources::titles::playlists`; kept by `appliance`.
+//!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->
 //! `shard::sockets::groups` has the sockets.
