@@ -171,7 +171,7 @@ impl Sessions {
                 live.readers.handle_reader_due(cx, &mut live.hub, index, serial)
             }
             TimerKey::LiveTick => live.handle_live_tick(cx),
-            TimerKey::Relay(number) => live.handle_relay_due(cx, number),
+            TimerKey::Relay(number) => live.sources.handle_relay_due(number),
             TimerKey::Tuning(number) => {
                 self.tunings.handle_due(cx, &mut Roles { vod, live }, number);
             }

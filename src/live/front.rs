@@ -101,6 +101,7 @@ impl Live {
         let now = cx.now;
         self.readers.go_on_with_backlog(cx, &mut self.hub);
         self.sources.go_on_with_sources(cx, &mut self.hub);
+        self.sweep_paths(cx);
         // Bounded by the timers that are due: a timer that is set anew lies later.
         while self.hub.timers.first().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, path)) = self.hub.timers.pop_first() {
@@ -110,9 +111,11 @@ impl Live {
         let Sources { inputs, publishers, .. } = &mut self.sources;
         inputs.flush(cx, publishers);
         self.sources.go_on_with_titles(cx, &mut self.hub);
-        self.sources.go_on_with_relays(cx, &mut self.hub);
         let Sources { publishers, .. } = &mut self.sources;
         publishers.feed(&mut self.hub, now);
+        self.settle_live(cx);
+        // Behind the batches of this turn, which are relayed in it.
+        self.sources.go_on_with_relays(cx, &mut self.hub);
         self.settle_live(cx);
     }
 
@@ -244,14 +247,8 @@ impl Live {
 }
 
 impl Live {
-    fn tell_relays(&mut self, cx: &mut Cx, path: &Arc<str>, event: SourceEvent) {
-        self.sources.handle_relay_source(cx, &mut self.hub, path, event);
-    }
-
-    /// The time of a relay's next decision has come.
-    pub(crate) fn handle_relay_due(&mut self, cx: &mut Cx, number: u32) {
-        self.sources.handle_relay_due(cx, &mut self.hub, number);
-        self.settle_live(cx);
+    fn tell_relays(&mut self, cx: &Cx, path: &str, event: SourceEvent) {
+        self.sources.handle_relay_source(&self.hub.paths, path, event, cx.now);
     }
 
     /// The time of the next frame or decision of a feed of titles has come.

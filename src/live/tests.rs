@@ -12,6 +12,7 @@ mod liveness;
 mod lost;
 mod pages;
 mod parameter_sets;
+mod relays;
 mod setup;
 mod states;
 mod titles;

@@ -22,10 +22,7 @@ impl Live {
         for waiter in self.hub.paths.overdue(now) {
             self.readers.resume(cx, waiter, false);
         }
-        self.sources.renew_relays(cx, &mut self.hub);
-        for path in self.hub.paths.sweep(now) {
-            self.hub.request(&path, OwnerRequest::Unsubscribe { shard: cx.shard });
-        }
+        self.sweep_paths(cx);
         self.say_again(cx);
         self.hub.is_ticking = false;
         self.settle_live(cx);
@@ -33,6 +30,15 @@ impl Live {
 }
 
 impl Live {
+    /// Releases paths without readers, when all relays have kept theirs.
+    pub(crate) fn sweep_paths(&mut self, cx: &Cx) {
+        if self.sources.walks.take_sweep() {
+            for path in self.hub.paths.sweep(cx.now) {
+                self.hub.request(&path, OwnerRequest::Unsubscribe { shard: cx.shard });
+            }
+        }
+    }
+
     /// Starts the periodic work, unless it is under way.
     pub(crate) fn start_ticking(&mut self, cx: &mut Cx) {
         if !self.hub.is_ticking && self.has_work() {

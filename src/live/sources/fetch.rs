@@ -66,7 +66,7 @@ impl Sources {
                     publisher.state = PublisherState::Recording(generation);
                     let path = Arc::clone(publisher.source.path());
                     hub.count_source_start(&path);
-                    self.handle_relay_granted(cx, hub, relay);
+                    self.handle_relay_granted(relay);
                 }
                 Way::Title { .. } => {
                     publisher.state = PublisherState::Recording(generation);

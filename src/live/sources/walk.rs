@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! tick --> all are to be checked --SOURCES_A_TURN--> reports, silence, cameras that are pulled
+//!                                                 `-> relays keep their sources' paths --> sweep
 //! ```
-//! Invariant: a walk reaches each number that stays, once.
-//! Bound: `SOURCES_A_TURN` publishers in a turn, and as many pulls.
+//! Invariants: a walk reaches each number that stays, once; paths without readers are released
+//! behind the walk over relays.
+//! Bound: `SOURCES_A_TURN` publishers in a turn, as many pulls, and as many relays.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -13,26 +15,35 @@ use crate::live::hub::Hub;
 use crate::live::sources::Sources;
 use crate::session::cx::Cx;
 
-/// The walks over publishers and over pulls.
+/// The walks over publishers, over pulls and over relays.
 #[derive(Debug, Default)]
 pub(crate) struct Walks {
     publishers: Walk,
     pulls: Walk,
+    relays: Walk,
+    /// Paths without readers are to be released when all relays have kept theirs.
+    is_sweep_due: bool,
 }
 
 impl Walks {
     /// Begins a walk over all sources, unless one is under way.
     pub(crate) fn begin(&mut self) {
-        for walk in [&mut self.publishers, &mut self.pulls] {
+        for walk in [&mut self.publishers, &mut self.pulls, &mut self.relays] {
             if *walk == Walk::Over {
                 *walk = Walk::Behind(None);
             }
         }
+        self.is_sweep_due = true;
+    }
+
+    /// Whether paths without readers are to be released now.
+    pub(crate) fn take_sweep(&mut self) -> bool {
+        self.relays == Walk::Over && std::mem::take(&mut self.is_sweep_due)
     }
 
     /// Whether sources are left for the next turn.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.publishers != Walk::Over || self.pulls != Walk::Over
+        [self.publishers, self.pulls, self.relays].iter().any(|walk| *walk != Walk::Over)
     }
 }
 
@@ -59,17 +70,21 @@ impl Walk {
 }
 
 impl Sources {
-    /// Checks the publishers and pulls whose turn it is.
+    /// Checks the publishers, pulls and relays whose turn it is.
     pub(crate) fn go_on_with_sources(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let (publishers, pulls) = (&self.publishers, &self.pulls);
         let next = |from| publishers.range_from(from).map(|(number, _)| number);
         let publishers = self.walks.publishers.next(next);
         let pulls = self.walks.pulls.next(|from| pulls.range_from(from));
+        let relays = self.walks.relays.next(|from| self.relays.range_from(from));
         for number in publishers {
             self.look_after_publisher(cx, hub, number);
         }
         for number in pulls {
             self.pulls.look_after(cx, hub, &mut self.publishers, number);
+        }
+        for number in relays {
+            self.renew_relay(cx, hub, number);
         }
     }
 

@@ -9,7 +9,7 @@ const FRAME: Duration = Duration::from_millis(40);
 const GROUP: u32 = 10;
 
 /// H.264 with parameter sets that tell one source from the other.
-fn sdp(sets: &str) -> String {
+pub(super) fn sdp(sets: &str) -> String {
     format!(
         "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\n\
          a=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1;sprop-parameter-sets={sets}\r\n\
@@ -17,27 +17,29 @@ fn sdp(sets: &str) -> String {
     )
 }
 
-const SETS_A: &str = "Z0LAHtk=,aMuD";
-const SETS_B: &str = "Z0LAKNk=,aMuE";
+pub(super) const SETS_A: &str = "Z0LAHtk=,aMuD";
+pub(super) const SETS_B: &str = "Z0LAKNk=,aMuE";
 
 /// A publisher that sends a frame in a packet each 40 ms.
-struct Encoder {
+pub(super) struct Encoder {
     path: &'static str,
     connection: u32,
     port: u16,
     ssrc: u32,
     seq: u16,
     frame: u32,
-    id: Option<SessionId>,
+    /// Frames from one key frame to the next.
+    pub(super) group: u32,
+    pub(super) id: Option<SessionId>,
 }
 
 impl Encoder {
-    fn new(path: &'static str, connection: u32, port: u16) -> Self {
-        let ssrc = 1_000 * connection;
-        Self { path, connection, port, ssrc, seq: 65_500, frame: 0, id: None }
+    pub(super) fn new(path: &'static str, connection: u32, port: u16) -> Self {
+        let (ssrc, group) = (1_000 * connection, GROUP);
+        Self { path, connection, port, ssrc, seq: 65_500, frame: 0, group, id: None }
     }
 
-    fn begin(&mut self, bench: &mut Bench, sdp: &str) {
+    pub(super) fn begin(&mut self, bench: &mut Bench, sdp: &str) {
         let from = (self.connection, host(1, 40_000 + self.port));
         let url = format!("rtsp://h/{}", self.path);
         let announced = bench.request(from, Method::Announce, &url, None, (&[], sdp)).unwrap();
@@ -53,16 +55,16 @@ impl Encoder {
         (self.ssrc, self.frame) = (self.ssrc + 1, 0);
     }
 
-    fn end(&mut self, bench: &mut Bench) {
+    pub(super) fn end(&mut self, bench: &mut Bench) {
         assert!(bench.sessions.end_session(self.id.take().unwrap(), "test"));
         bench.settle();
     }
 
-    fn send(&mut self, bench: &mut Bench) {
+    pub(super) fn send(&mut self, bench: &mut Bench) {
         if self.id.is_none() {
             return;
         }
-        let unit = if self.frame.is_multiple_of(GROUP) { 0x65 } else { 0x41 };
+        let unit = if self.frame.is_multiple_of(self.group) { 0x65 } else { 0x41 };
         let ts = self.ssrc.wrapping_mul(0x1234_5678).wrapping_add(self.frame * 3_600);
         let head = [&[0x80, 0x80 | 96][..], &self.seq.to_be_bytes(), &ts.to_be_bytes()].concat();
         let origin = u8::try_from(self.connection).unwrap();
@@ -75,32 +77,32 @@ impl Encoder {
 
 /// A packet as the batches of `live/a` have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
-    at: Duration,
-    seq: u16,
-    ts: u32,
-    ssrc: u32,
-    payload: Vec<u8>,
+pub(super) struct Seen {
+    pub(super) at: Duration,
+    pub(super) seq: u16,
+    pub(super) ts: u32,
+    pub(super) ssrc: u32,
+    pub(super) payload: Vec<u8>,
 }
 
 impl Seen {
-    fn unit(&self) -> u8 {
+    pub(super) fn unit(&self) -> u8 {
         self.payload[0] & 0x1f
     }
 }
 
 /// Two encoders, and a reader's shard that keeps all packets of the path.
-struct Scene {
-    bench: Bench,
-    a: Encoder,
-    b: Encoder,
-    seen: Vec<Seen>,
+pub(super) struct Scene {
+    pub(super) bench: Bench,
+    pub(super) a: Encoder,
+    pub(super) b: Encoder,
+    pub(super) seen: Vec<Seen>,
     cursor: u64,
     start: crate::base::time::Mono,
 }
 
 impl Scene {
-    fn new(text: &str) -> Self {
+    pub(super) fn new(text: &str) -> Self {
         let bench = Bench::configured(text);
         let start = bench.sessions.cx.now;
         let (a, b) = (Encoder::new("live/a", 11, 5_000), Encoder::new("live/b", 12, 5_100));
@@ -108,7 +110,7 @@ impl Scene {
     }
 
     /// Time with frames of both.
-    fn run(&mut self, duration: Duration) {
+    pub(super) fn run(&mut self, duration: Duration) {
         let end = self.bench.sessions.cx.now + duration;
         while self.bench.sessions.cx.now < end {
             self.a.send(&mut self.bench);
@@ -118,7 +120,7 @@ impl Scene {
         }
     }
 
-    fn look(&mut self) {
+    pub(super) fn look(&mut self) {
         let now = self.bench.sessions.cx.now;
         let Some(path) = self.bench.sessions.live.hub.paths.path("live/a") else { return };
         let ring = path.ring();
@@ -141,7 +143,7 @@ impl Scene {
     }
 
     /// Plays the path, which keeps it here.
-    fn read(&mut self) -> SessionId {
+    pub(super) fn read(&mut self) -> SessionId {
         let setup = self.bench.reader(Method::Setup, "rtsp://h/live/a/trackID=0", None).unwrap();
         let id = session_id(&setup);
         let played = self.bench.reader(Method::Play, URL, Some(id));
@@ -150,7 +152,7 @@ impl Scene {
     }
 
     /// Encoders in the order in which they were seen, each with the units of its first packets.
-    fn order(&self) -> Vec<(u8, Vec<u8>)> {
+    pub(super) fn order(&self) -> Vec<(u8, Vec<u8>)> {
         let mut order: Vec<(u8, Vec<u8>)> = Vec::new();
         let mut before = Vec::new();
         for seen in &self.seen {
@@ -169,7 +171,7 @@ impl Scene {
     }
 
     /// One SSRC, numbers without a gap, time forward and with the clock.
-    fn assert_continuous(&self) {
+    pub(super) fn assert_continuous(&self) {
         for pair in self.seen.windows(2) {
             let [one, next] = pair else { unreachable!() };
             assert_eq!(next.ssrc, one.ssrc);
@@ -186,12 +188,12 @@ impl Scene {
         assert!((by_clock - 100..by_clock + groups).contains(&ticks), "{ticks} for {by_clock}");
     }
 
-    fn handovers(&self) -> Vec<u64> {
+    pub(super) fn handovers(&self) -> Vec<u64> {
         self.bench.cells.handovers.iter().map(|cell| cell.value()).collect()
     }
 }
 
-fn ms(ms: u64) -> Duration {
+pub(super) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 

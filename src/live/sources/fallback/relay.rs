@@ -10,7 +10,7 @@
 //! anew at its newest key frame, like another source.
 //!
 //! Invariants: a batch is relayed once, in order; video begins with a key frame after each switch.
-//! Bounds: `SOURCES_MAX` sources, `BATCHES_A_TURN` batches a turn.
+//! Bounds: `SOURCES_MAX` sources; the packets of its share of the turn.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -22,27 +22,23 @@ use crate::base::ids::Ssrc;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
 use crate::config::paths::PathConfig;
-use crate::live::core::batch::{Generation, PacketBatch};
-use crate::live::core::clock::ClockPoint;
-use crate::live::core::demux::Target;
 use crate::live::core::description::Description;
 use crate::live::core::message::OwnerRequest;
-use crate::live::core::path::{LivePath, PathKey};
-use crate::live::core::paths::Wanted;
+use crate::live::core::path::PathKey;
+use crate::live::core::paths::{LivePaths, Wanted};
 use crate::live::core::source::ArrivalTime;
 use crate::live::hub::Hub;
 use crate::live::sources::announced::{Origin, description};
 use crate::live::sources::fallback::choice::{
     Cause, Change, Choice, ChoiceRules, SOURCES_MAX, Step, Timing,
 };
-use crate::live::sources::fallback::fit::{Fit, FitTrack, fit};
-use crate::live::sources::fallback::wire::{Packet, Wire};
-use crate::live::sources::fallback::{SourceEvent, timer_key};
-use crate::live::sources::publisher::{Claimant, Publisher, Way};
+use crate::live::sources::fallback::feed::Feed;
+use crate::live::sources::fallback::fit::{Fit, fit};
+use crate::live::sources::fallback::wire::Wire;
+use crate::live::sources::fallback::{Share, SourceEvent, timer_key};
+use crate::live::sources::publisher::{Claimant, Way};
 use crate::live::sources::publishers::Publishers;
 use crate::live::sources::table::OfPath;
-use crate::rtcp::ntp_from_utc_ns;
-use crate::rtp::detect::KeyFrameDetector;
 use crate::sdp::read::read_session;
 use crate::sdp::session::SessionSdp;
 use crate::session::cx::Cx;
@@ -72,6 +68,8 @@ pub(crate) struct Relay {
     newest: Option<(usize, Mono)>,
     timer: Option<(Mono, Timer)>,
     has_more: bool,
+    /// The relay is among those with work for this turn.
+    pub(super) is_ready: bool,
 }
 
 /// The parts of the shard that a relay works with.
@@ -79,6 +77,8 @@ pub(crate) struct Room<'a> {
     pub(crate) cx: &'a mut Cx,
     pub(crate) hub: &'a mut Hub,
     pub(crate) publishers: &'a mut Publishers,
+    /// Storage for a packet that is being rewritten.
+    pub(crate) out: &'a mut Vec<u8>,
 }
 
 /// A path that can feed the relay's.
@@ -102,21 +102,6 @@ struct Pending {
 struct Identity {
     sdp: SessionSdp,
     wire: Wire,
-}
-
-/// The source that feeds the path.
-#[derive(Debug)]
-struct Feed {
-    source: usize,
-    key: PathKey,
-    generation: Generation,
-    /// Number of the next batch.
-    cursor: u64,
-    fit: Fit,
-    /// By track of the source: a key frame is not needed, or has been sent.
-    has_begun: Vec<bool>,
-    /// By track of the source: the clock that the path was told.
-    told: Vec<Option<ClockPoint>>,
 }
 
 impl OfPath for Relay {
@@ -160,6 +145,7 @@ impl Relay {
             newest: None,
             timer: None,
             has_more: false,
+            is_ready: false,
         }
     }
 
@@ -190,22 +176,28 @@ impl Relay {
         (self.timer, self.is_unsettled) = (None, true);
     }
 
-    /// Something has happened to a source's path.
-    pub(crate) fn handle_source(&mut self, room: &Room<'_>, place: usize, event: SourceEvent) {
-        let now = room.cx.now;
+    /// Something has happened to a source's path. True: the relay is to go on in this turn.
+    pub(crate) fn handle_source(
+        &mut self,
+        paths: &LivePaths,
+        now: Mono,
+        place: usize,
+        event: SourceEvent,
+    ) -> bool {
         let Some(source) = self.sources.get(place).filter(|source| source.is_wanted) else {
-            return;
+            return false;
         };
         match event {
             SourceEvent::Fed if self.choice.is_good(place) => {
                 self.choice.handle_batch(place, now);
                 self.is_unsettled |= self.choice.due().is_some_and(|due| due <= now);
+                return self.is_unsettled || self.awaits(place);
             }
             SourceEvent::Fed => {
-                let Some(path) = room.hub.paths.path(&source.path) else { return };
+                let Some(path) = paths.path(&source.path) else { return false };
                 let newest = path.ring().newest().map(|batch| batch.received());
                 if newest.is_none_or(|received| now.since(received) > FRESH) {
-                    return;
+                    return false;
                 }
                 let described = Arc::clone(path.description());
                 match self.fit_of(place, &described, now) {
@@ -220,6 +212,13 @@ impl Relay {
             }
             SourceEvent::Gone => self.fail(place, now),
         }
+        true
+    }
+
+    /// Whether a batch of this source is to be relayed, or may have the key frame of a switch.
+    fn awaits(&self, place: usize) -> bool {
+        self.feed.as_ref().is_none_or(|feed| feed.source == place)
+            || self.pending.is_some_and(|pending| pending.change.to == place)
     }
 
     fn fail(&mut self, place: usize, now: Mono) {
@@ -230,13 +229,14 @@ impl Relay {
         self.is_unsettled = true;
     }
 
-    /// Keeps the paths of the sources.
-    pub(crate) fn renew(&mut self, room: &mut Room<'_>) {
+    /// Keeps the paths of the sources. True: the relay is to decide anew.
+    pub(crate) fn renew(&mut self, room: &mut Room<'_>) -> bool {
         for place in 0..self.sources.len() {
             if self.sources.get(place).is_some_and(|source| source.is_wanted) {
                 self.want(room, place);
             }
         }
+        self.is_unsettled
     }
 
     fn want(&mut self, Room { cx, hub, .. }: &mut Room<'_>, place: usize) {
@@ -253,21 +253,21 @@ impl Relay {
         }
     }
 
-    /// Decides, switches and relays what there is to relay.
-    pub(crate) fn go_on(&mut self, room: &mut Room<'_>) {
+    /// Decides, switches and relays what there is to relay, as far as the share goes.
+    pub(crate) fn go_on(&mut self, room: &mut Room<'_>, share: &mut Share) {
         self.has_more = false;
         // Bounded: each round ends a switch or a subscription.
         for _ in 0..ROUNDS_MAX {
             if std::mem::take(&mut self.is_unsettled) {
                 self.settle(room);
             }
-            self.pump(room);
+            self.pump(room, share);
             self.try_switch(room);
             if !self.is_unsettled {
                 break;
             }
         }
-        self.pump(room);
+        self.pump(room, share);
         self.set_timer(room.cx);
     }
 
@@ -328,17 +328,9 @@ impl Relay {
         let Some(path) = self.sources.get(place).and_then(|s| room.hub.paths.path(&s.path)) else {
             return;
         };
-        let feed = Feed {
-            source: place,
-            key: path.key,
-            generation: path.generation,
-            cursor: start,
-            has_begun: described.tracks.iter().map(|track| !track.needs_sync).collect(),
-            told: vec![None; described.tracks.len()],
-            fit,
-        };
+        let feed = Feed::new(place, path, fit, start);
         let at = ArrivalTime { now: room.cx.now, utc_ns: room.cx.utc_ns };
-        let firsts = firsts(path, &feed);
+        let firsts = feed.firsts(path);
         if let Some(identity) = &mut self.identity {
             identity.wire.cross(&firsts, at);
         }
@@ -379,7 +371,7 @@ impl Relay {
     }
 
     /// Claims the path, or names its source anew.
-    fn claim(&mut self, Room { cx, hub, publishers }: &mut Room<'_>, place: usize) {
+    fn claim(&mut self, Room { cx, hub, publishers, .. }: &mut Room<'_>, place: usize) {
         let (Some(source), Some(identity)) = (self.sources.get(place), &self.identity) else {
             return;
         };
@@ -411,7 +403,7 @@ impl Relay {
     }
 
     /// Relays batches of the active source, when the path is granted.
-    fn pump(&mut self, room: &mut Room<'_>) {
+    fn pump(&mut self, room: &mut Room<'_>, share: &mut Share) {
         let Some(number) = self.publisher else { return };
         let Some(publisher) = room.publishers.get(&number) else {
             (self.publisher, self.feed) = (None, None);
@@ -420,23 +412,20 @@ impl Relay {
         if !publisher.is_recording() {
             return;
         }
-        for _ in 0..BATCHES_A_TURN {
+        while !share.is_spent() {
             let Some(feed) = &mut self.feed else { return };
             let source = self.sources.get(feed.source);
             let path = source.and_then(|source| room.hub.paths.path(&source.path));
-            let present = path.filter(|path| {
-                (path.key, path.generation) == (feed.key, feed.generation)
-                    && path.ring().first_no() <= feed.cursor
-            });
-            let Some(path) = present else {
+            let Some(path) = path.filter(|path| feed.continues_in(path)) else {
                 self.feed = None;
                 return;
             };
             let Some(batch) = path.ring().batch(feed.cursor).map(Arc::clone) else { return };
             feed.cursor += 1;
+            share.spend(batch.packet_count());
             self.newest = Some((feed.source, batch.received()));
             if let Some(identity) = &mut self.identity {
-                relay(feed, &mut identity.wire, number, &batch, room);
+                feed.relay(&mut identity.wire, number, &batch, room);
             }
         }
         self.has_more = true;
@@ -485,97 +474,11 @@ fn wire_of(described: &Description) -> Wire {
     Wire::new(described.tracks.iter().map(|track| (Ssrc(rng.next_u32()), track.clock_rate_hz)))
 }
 
-/// The first packets of a source's tracks, from the cursor on, by track of the path.
-fn firsts(path: &LivePath, feed: &Feed) -> Vec<(u8, Packet)> {
-    let ring = path.ring();
-    let tracks = (0_u8..).zip(&feed.fit.tracks).zip(&feed.has_begun);
-    let first = |((track, fit), has_begun): ((u8, &Option<FitTrack>), &bool)| {
-        let to = fit.as_ref()?.to;
-        (feed.cursor..ring.end_no()).find_map(|no| {
-            let batch = ring.batch(no)?;
-            let mut packets = batch
-                .runs_of(track)
-                .iter()
-                .flat_map(|run| batch.packets_of(run).iter().map(|packet| (run.ssrc, *packet)));
-            let (ssrc, packet) = packets.find(|(_, packet)| *has_begun || packet.is_sync)?;
-            let (received, clock) = (batch.received(), batch.clock_of(track));
-            Some((to, Packet { ssrc, seq: packet.seq, ts: packet.ts, received, clock }))
-        })
-    };
-    tracks.filter_map(first).collect()
-}
-
-/// Relays one batch.
-fn relay(
-    feed: &mut Feed,
-    wire: &mut Wire,
-    number: u32,
-    batch: &PacketBatch,
-    Room { cx, hub, publishers }: &mut Room<'_>,
-) {
-    let at = ArrivalTime { now: cx.now, utc_ns: cx.utc_ns };
-    let received = batch.received();
-    let mut out = Vec::new();
-    let places = feed.has_begun.iter_mut().zip(&mut feed.told);
-    for ((track, fit), (has_begun, told)) in (0_u8..).zip(&feed.fit.tracks).zip(places) {
-        let Some(fit) = fit else { continue };
-        let (target, clock) = (Target { source: number, track: fit.to }, batch.clock_of(track));
-        for run in batch.runs_of(track) {
-            for packet in batch.packets_of(run) {
-                let bytes = batch.packet_bytes(packet);
-                let its_type = bytes.get(1).map_or(0, |byte| byte & 0x7f);
-                *has_begun |= packet.is_sync;
-                let payload_type = fit.payload_type(its_type).filter(|_| *has_begun);
-                let Some(payload_type) = payload_type else { continue };
-                let (ssrc, seq, ts) = (run.ssrc, packet.seq, packet.ts);
-                let numbered = Packet { ssrc, seq, ts, received, clock };
-                let payload = bytes.get(usize::from(packet.header_bytes)..).unwrap_or_default();
-                if packet.is_sync && wire.is_crossed(fit.to, ssrc) && lacks_sets(fit, payload) {
-                    for set in &fit.sets {
-                        wire.write_set((fit.to, payload_type), &numbered, set, at, &mut out);
-                        publishers.handle_packet(cx, target, None, &out);
-                    }
-                }
-                if wire.write((fit.to, payload_type), &numbered, bytes, at, &mut out) {
-                    publishers.handle_packet(cx, target, None, &out);
-                }
-            }
-        }
-        if let Some(point) = clock.filter(|_| *told != clock)
-            && let Some(ts) = wire.ts_at(fit.to, point, cx.utc_ns)
-            && let Some((ssrc, publisher)) = wire.ssrc(fit.to).zip(publishers.get_mut(&number))
-        {
-            *told = clock;
-            pass_clock(publisher, fit.to, ssrc, (ntp_from_utc_ns(cx.utc_ns), ts), at);
-        }
-    }
-    publishers.feed_one(hub, number, cx.now);
-}
-
-/// Tells the path's source of the clock of the source behind it, as a sender report does.
-fn pass_clock(
-    publisher: &mut Publisher,
-    track: u8,
-    ssrc: Ssrc,
-    line: (u64, crate::base::ids::RtpTs),
-    at: ArrivalTime,
-) {
-    // The source counts a report that is not its own.
-    let _foreign = publisher.source.handle_sender_report(track, None, ssrc, line, at);
-}
-
-/// Whether a key frame comes without the parameter sets of its source's description.
-fn lacks_sets(fit: &FitTrack, payload: &[u8]) -> bool {
-    !fit.sets.is_empty() && !KeyFrameDetector::new(fit.format).detect(payload).sets
-}
-
 /// The waiter of a source's path: no command waits. No reader has this number.
 const NOBODY: u64 = u64::MAX;
 /// Silence after which a source is lost where `source_timeout` does not say.
 const SILENCE: Duration = Duration::from_secs(2);
 /// A source whose newest packet is older is not good yet.
 const FRESH: Duration = Duration::from_millis(500);
-/// Batches that a relay takes in one turn: more than a group of pictures has at once.
-const BATCHES_A_TURN: usize = 64;
 /// More than any event takes: a refusal of each source.
 const ROUNDS_MAX: usize = SOURCES_MAX + 2;
