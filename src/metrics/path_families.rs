@@ -93,6 +93,12 @@ pub(super) static PATH_FAMILIES: &[PathFamily] = &[
         read: Read::Counter(|path| path.totals.bytes_received),
     },
     PathFamily {
+        name: "headend_rtp_packets_relayed_total",
+        help: "RTP packets that a path with fallbacks took from the path of its source, which \
+               counts them as received.",
+        read: Read::Counter(|path| path.totals.packets_relayed),
+    },
+    PathFamily {
         name: "headend_rtp_packets_dropped_total",
         help: "Packets of sources that were not taken.",
         read: Read::List(MetricType::COUNTER, DROP, |path, n| path.totals.packets_dropped[n]),

@@ -50,6 +50,8 @@ pub struct PathTotals {
     pub packets_received: u64,
     /// Their bytes.
     pub bytes_received: u64,
+    /// RTP packets that were taken from other paths of this server, which count them as received.
+    pub packets_relayed: u64,
     /// Packets that were lost on the way from sources, as far as known.
     pub packets_lost: u64,
     /// Packets that were not taken, by [`DROPS`].
@@ -80,6 +82,7 @@ impl PathTotals {
         one(&mut self.source_starts, other.source_starts);
         one(&mut self.packets_received, other.packets_received);
         one(&mut self.bytes_received, other.bytes_received);
+        one(&mut self.packets_relayed, other.packets_relayed);
         one(&mut self.packets_lost, other.packets_lost);
         one(&mut self.packets_skipped, other.packets_skipped);
         for (sums, more) in [
@@ -185,6 +188,7 @@ mod tests {
             source_starts: 1,
             packets_received: 2,
             bytes_received: 3,
+            packets_relayed: 10,
             packets_lost: 4,
             packets_dropped: [5; DROPS.len()],
             packets_sent: [6; Carrier::LABELS.len()],
@@ -199,6 +203,7 @@ mod tests {
         assert_eq!(sum.totals.source_starts, 2);
         assert_eq!((sum.totals.packets_received, sum.totals.bytes_received), (4, 6));
         assert_eq!((sum.totals.packets_lost, sum.totals.packets_skipped), (8, 18));
+        assert_eq!(sum.totals.packets_relayed, 20);
         assert_eq!(sum.totals.packets_dropped, [10; DROPS.len()]);
         assert_eq!(sum.totals.packets_sent, [12; Carrier::LABELS.len()]);
         assert_eq!(sum.totals.payload_bytes_sent, [14; Carrier::LABELS.len()]);

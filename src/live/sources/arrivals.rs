@@ -174,8 +174,10 @@ impl Publishers {
         }
         match taken {
             Ok(()) => {
-                cx.cells.source_packets_received.add(1);
-                cx.cells.source_bytes_received.add(bytes.len() as u64);
+                if publisher.relayed_from().is_none() {
+                    cx.cells.source_packets_received.add(1);
+                    cx.cells.source_bytes_received.add(bytes.len() as u64);
+                }
                 if !std::mem::replace(&mut publisher.is_unfed, true) {
                     self.note_unfed(target.source);
                 }

@@ -86,8 +86,20 @@ impl Publishers {
     }
 }
 
+/// Counters that a publisher adds to those of its path. What a relay takes was received, and lost,
+/// on the path of its source.
 pub(crate) fn totals_of(publisher: &Publisher) -> PathTotals {
-    source_totals(&publisher.source.counts(), publisher.source.packets_lost())
+    let totals = source_totals(&publisher.source.counts(), publisher.source.packets_lost());
+    match publisher.relayed_from() {
+        None => totals,
+        Some(_) => PathTotals {
+            packets_relayed: totals.packets_received,
+            packets_received: 0,
+            bytes_received: 0,
+            packets_lost: 0,
+            ..totals
+        },
+    }
 }
 
 fn kind(configured: &SourceAddress, publisher: &Publisher) -> &'static str {

@@ -103,6 +103,7 @@ fn names_and_types_are_the_documented_ones() {
     headend_rtp_packets_dropped_total counter
     headend_rtp_packets_lost_total counter
     headend_rtp_packets_received_total counter
+    headend_rtp_packets_relayed_total counter
     headend_rtp_packets_sent_total counter
     headend_rtp_payload_bytes_sent_total counter
     headend_rtsp_connections gauge
