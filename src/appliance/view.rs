@@ -14,6 +14,7 @@ use crate::cli::missing::find_title;
 use crate::cli::urls::encode_path;
 use crate::http::{ApplianceView, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
+use crate::live::core::failover::{SwitchReply, SwitchRequest, SwitchResult};
 use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::live::core::message::owner_of;
 use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
@@ -147,6 +148,20 @@ impl ApplianceView for View {
 
     fn find_title(&self, name: &str) -> Result<(), String> {
         find_title(&self.library, name)
+    }
+
+    fn switch_path(
+        &self,
+        path: &str,
+        request: SwitchRequest,
+    ) -> Option<oneshot::Receiver<SwitchResult>> {
+        let inbox = self.inbox_of_path(path)?;
+        let (answer, receiver) = oneshot::channel();
+        let reply = SwitchReply::new(|result| {
+            let _nobody_waits = answer.send(result);
+        });
+        let _full = inbox.push(Message::SwitchPath { path: path.to_owned(), request, reply });
+        Some(receiver)
     }
 
     fn end_session(&self, id: &str) -> Option<oneshot::Receiver<bool>> {

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::Failure;
 use crate::config::value::Setting;
@@ -48,7 +48,7 @@ pub enum Command {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
-    /// Show live paths of a running server, and end one
+    /// Show live paths of a running server, end one, switch its source
     Path {
         /// What to do with them.
         #[command(subcommand)]
@@ -164,6 +164,8 @@ pub enum PathVerb {
     Show(PathNameArgs),
     /// End a path's source and readers; what is fetched is fetched again
     Kick(PathNameArgs),
+    /// Feed a path from another of its sources; it stays until another switch or its loss
+    Switch(PathSwitchArgs),
     /// Show and edit the playlist of a path
     Playlist {
         /// What to do with it.
@@ -259,6 +261,46 @@ pub struct PathNameArgs {
     /// The server.
     #[command(flatten)]
     pub remote: RemoteArgs,
+}
+
+/// Words behind `path switch`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PathSwitchArgs {
+    /// Name of the path, like live/cam1
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The source: as the configuration names it, its path (live/cam1~1), its place in the order,
+    /// or auto: the best one, as without an operator
+    #[arg(long, value_name = "SRC")]
+    pub to: String,
+    /// Where it begins: at its next key frame, or now, at its newest one
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub at: SwitchAt,
+    /// The server.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// Where a source begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum SwitchAt {
+    /// At its next key frame.
+    #[default]
+    #[value(name = "keyframe")]
+    KeyFrame,
+    /// At its newest key frame, at once.
+    Now,
+}
+
+impl SwitchAt {
+    /// As the API takes it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::KeyFrame => "keyframe",
+            Self::Now => "now",
+        }
+    }
 }
 
 /// Words behind `session ls`.
@@ -475,6 +517,17 @@ mod tests {
                 },
             ),
             (
+                "headend path switch live/a --to live/a~1 --at now",
+                Command::Path {
+                    verb: PathVerb::Switch(PathSwitchArgs {
+                        name: "live/a".to_owned(),
+                        to: "live/a~1".to_owned(),
+                        at: SwitchAt::Now,
+                        remote: RemoteArgs::default(),
+                    }),
+                },
+            ),
+            (
                 "headend session ls --json --path live/cam1",
                 Command::Session {
                     verb: SessionVerb::Ls(SessionsArgs {
@@ -507,6 +560,8 @@ mod tests {
             "headend config edit",
             "headend path",
             "headend path show",
+            "headend path switch live/a",
+            "headend path switch live/a --to b --at once",
             "headend session kick",
             "headend path ls x",
             "headend a doctor",

@@ -28,6 +28,39 @@ impl PathTable {
         self.source_paths.get(path).map_or(&[], |paths| paths)
     }
 
+    /// Sources of a path with fallbacks as the configuration names them, without passwords; none
+    /// for other paths.
+    #[must_use]
+    pub fn source_names(&self, path: &str) -> Vec<String> {
+        let config = self.find(path);
+        match self.source_paths(path) {
+            [] => Vec::new(),
+            _ => {
+                let own = config.source.to_string();
+                std::iter::once(own).chain(config.fallback.iter().map(|s| s.to_string())).collect()
+            }
+        }
+    }
+
+    /// Place of the source that `text` names: as the configuration does, with or without the
+    /// password, or by its path, or by its place.
+    #[must_use]
+    pub fn source_place(&self, path: &str, text: &str) -> Option<usize> {
+        let (config, paths) = (self.find(path), self.source_paths(path));
+        let own = (config.source.is_fetched(), SourceAddress::parse(text));
+        let is_own = matches!(own, (true, Ok(address)) if address == config.source);
+        let listed = || {
+            let entry = FallbackSource::parse(text).ok()?;
+            config.fallback.iter().position(|known| *known == entry).map(|place| place + 1)
+        };
+        let exact = if is_own { Some(0) } else { listed() };
+        let names = || self.source_names(path).iter().position(|name| name == text);
+        let by_path = || paths.iter().position(|path| **path == *text);
+        let by_place = || text.parse().ok();
+        let found = exact.or_else(names).or_else(by_path).or_else(by_place);
+        found.filter(|place| *place < paths.len())
+    }
+
     /// Where a publisher of a path goes: to its source path, or to the path itself.
     #[must_use]
     pub fn publish_path<'a>(&'a self, path: &'a str) -> &'a str {
@@ -353,6 +386,37 @@ mod tests {
             assert_eq!(changes.changed, changed, "{list} {more}");
             assert_eq!(changes.removed, removed, "{list} {more}");
         }
+    }
+
+    #[test]
+    fn source_is_found_by_its_name_with_or_without_password_by_path_and_by_place() {
+        let text = "[path.a]\nsource = \"rtsp://u:s3cret@cam/1\"\n\
+            fallback = [\"rtsp://u:p@cam/2\", \"live/b\", \"2\"]\n";
+        let table = table(text);
+        let names = ["rtsp://cam/1", "rtsp://cam/2", "live/b", "2"];
+        assert_eq!(table.source_names("a"), names);
+        let cases = [
+            ("rtsp://u:s3cret@cam/1", Some(0)),
+            ("rtsp://cam/1", Some(0)),
+            ("a~0", Some(0)),
+            ("0", Some(0)),
+            ("rtsp://u:p@cam/2", Some(1)),
+            ("a~1", Some(1)),
+            ("live/b", Some(2)),
+            ("2", Some(3)),
+            ("3", Some(3)),
+            ("4", None),
+            ("a~2", None),
+            ("publish", None),
+            ("", None),
+            ("rtsp://other:p@cam/2", None),
+        ];
+        for (text, place) in cases {
+            assert_eq!(table.source_place("a", text), place, "{text}");
+        }
+        assert_eq!((table.source_names("b"), table.source_place("b", "0")), (Vec::new(), None));
+        let published = self::table("[path.a]\nfallback = [\"live/b\"]\n");
+        assert_eq!(published.source_place("a", "publish"), Some(0));
     }
 
     #[test]

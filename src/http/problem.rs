@@ -1,5 +1,7 @@
 //! Errors of the HTTP API as problem details (RFC 9457).
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,43 +13,61 @@ use serde_json::json;
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
+    /// `Retry-After`.
+    retry_after_s: Option<u64>,
 }
 
 impl Problem {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), retry_after_s: None }
+    }
+
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, detail: detail.into() }
+        Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     pub(super) fn not_found(detail: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_FOUND, detail: detail.into() }
+        Self::new(StatusCode::NOT_FOUND, detail)
     }
 
     pub(super) fn forbidden(detail: impl Into<String>) -> Self {
-        Self { status: StatusCode::FORBIDDEN, detail: detail.into() }
+        Self::new(StatusCode::FORBIDDEN, detail)
     }
 
     pub(super) fn method_not_allowed() -> Self {
-        let detail = "this resource does not have that method; see the Allow header".into();
-        Self { status: StatusCode::METHOD_NOT_ALLOWED, detail }
+        let detail = "this resource does not have that method; see the Allow header";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, detail)
     }
 
     /// Not in this state of affairs.
     pub(super) fn conflict(detail: impl Into<String>) -> Self {
-        Self { status: StatusCode::CONFLICT, detail: detail.into() }
+        Self::new(StatusCode::CONFLICT, detail)
     }
 
     /// What was to be read is wrong.
     pub(super) fn unprocessable(detail: impl Into<String>) -> Self {
-        Self { status: StatusCode::UNPROCESSABLE_ENTITY, detail: detail.into() }
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
+    /// Too soon after the last time.
+    pub(super) fn too_many(detail: impl Into<String>, wait: Duration) -> Self {
+        let retry_after_s =
+            Some(wait.as_nanos().div_ceil(1_000_000_000)).and_then(|s| u64::try_from(s).ok());
+        Self { retry_after_s, ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
     pub(super) fn internal(detail: impl Into<String>) -> Self {
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, detail: detail.into() }
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
 
     /// Something did not answer in time; asking again may help.
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, detail: detail.into() }
+        Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// What is waited for did not come in time.
+    pub(super) fn timed_out(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::GATEWAY_TIMEOUT, detail)
     }
 }
 
@@ -62,8 +82,8 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

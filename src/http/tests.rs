@@ -15,6 +15,7 @@ use crate::base::ids::{SessionId, ShardId};
 use crate::config;
 use crate::config::paths::PathChanges;
 use crate::config::paths::PathTable;
+use crate::live::core::failover::{SwitchError, SwitchReport, SwitchRequest, SwitchResult};
 use crate::live::core::info::{OwnerInfo, PathPart, PathsPage, PathsPlace};
 use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
 use crate::live::sources::titles::schedule::Schedule;
@@ -208,6 +209,41 @@ impl ApplianceView for Fake {
         if name == "missing" { Err("no such file".to_owned()) } else { Ok(()) }
     }
 
+    /// By the name of the path, whatever is asked of it.
+    fn switch_path(
+        &self,
+        path: &str,
+        request: SwitchRequest,
+    ) -> Option<oneshot::Receiver<SwitchResult>> {
+        let (answer, receiver) = oneshot::channel();
+        let source = || "live/a~1".to_owned();
+        let report = SwitchReport {
+            path: path.to_owned(),
+            from: Some("live/a~0".to_owned()),
+            to: Some(source()),
+            switched: true,
+            gap_ms: Some(12),
+            pinned: true,
+            pinned_until: Some("another switch"),
+        };
+        self.ended.lock().unwrap().push(format!("{path} {request:?}"));
+        let result = match path {
+            "ok" => Ok(report),
+            "plain" => Err(SwitchError::NoFallbacks),
+            "source" => Err(SwitchError::NoSource { known: "publish (live/a~0)".to_owned() }),
+            "idle" => Err(SwitchError::Idle),
+            "down" => Err(SwitchError::Down { path: source(), reason: "401".to_owned() }),
+            "soon" => Err(SwitchError::TooSoon { wait: Duration::from_millis(1_200) }),
+            "late" => Err(SwitchError::NoKeyFrame { path: source() }),
+            "twice" => Err(SwitchError::Superseded),
+            "ended" => Err(SwitchError::Ended),
+            "never" => return None,
+            _ => Err(SwitchError::NoPath),
+        };
+        answer.send(result).unwrap();
+        Some(receiver)
+    }
+
     /// A session a page.
     fn request_sessions(
         &self,
@@ -325,18 +361,29 @@ impl Running {
         Self { addr, stop, thread: Some(thread) }
     }
 
+    /// A POST with a body.
+    fn post(&self, target: &str, body: &str) -> Answer {
+        let length = body.len();
+        let line = format!("POST {target}\nContent-Length: {length}");
+        self.request_with("test", &line, body)
+    }
+
     fn request(&self, line: &str) -> Answer {
         self.request_as("test", line)
     }
 
     /// The server is called `host`.
     fn request_as(&self, host: &str, line: &str) -> Answer {
+        self.request_with(host, line, "")
+    }
+
+    fn request_with(&self, host: &str, line: &str, body: &str) -> Answer {
         let mut stream = TcpStream::connect(self.addr).unwrap();
         let (method, target) = line.split_once(' ').unwrap();
         // What stands behind a line of its own goes into the head.
         let (target, headers) = target.split_once('\n').unwrap_or((target, "Accept: */*"));
         write!(stream, "{method} {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n").unwrap();
-        stream.write_all(b"Connection: close\r\n\r\n").unwrap();
+        write!(stream, "Connection: close\r\n\r\n{body}").unwrap();
         Answer::read(&mut stream)
     }
 }
@@ -680,4 +727,42 @@ fn client_that_sends_nothing_does_not_hold_up_the_end() {
     assert_eq!(server.request("GET /healthz").status, 200);
     drop(server);
     drop(silent);
+}
+
+#[test]
+fn switch_tells_its_outcome_or_why_not_by_the_status() {
+    let fake = Fake::new(Shard::Answers, true);
+    let server = Running::start_patient(&fake);
+    let switch = |path: &str, body: &str| server.post(&format!("/v1/paths/{path}:switch"), body);
+    let done = switch("ok", r#"{"to": "live/b", "at": "now"}"#);
+    assert_eq!(done.status, 200);
+    let json = done.json();
+    assert_eq!((&json["from"], &json["to"]), (&"live/a~0".into(), &"live/a~1".into()));
+    assert_eq!((&json["gap_ms"], &json["pinned"]), (&12.into(), &true.into()));
+    assert_eq!(switch("ok", r#"{"to": "auto"}"#).status, 200);
+    let seen = fake.ended.lock().unwrap().clone();
+    assert!(seen[0].contains("Source(\"live/b\"), timing: Now"), "{seen:?}");
+    assert!(seen[1].contains("to: Auto, timing: NextKeyFrame"), "{seen:?}");
+    let to = r#"{"to": "1"}"#;
+    let statuses = [
+        ("plain", 400),
+        ("source", 404),
+        ("other", 404),
+        ("never", 404),
+        ("idle", 409),
+        ("down", 409),
+        ("twice", 409),
+        ("ended", 409),
+        ("soon", 429),
+        ("late", 504),
+    ];
+    for (path, status) in statuses {
+        let answer = switch(path, to);
+        assert!(answer.is_problem(status), "{path}: {} {}", answer.status, answer.body);
+        assert_eq!(answer.head.contains("retry-after: 2"), path == "soon", "{path}");
+    }
+    for body in ["", "{}", r#"{"to": 1}"#, r#"{"to": "a", "at": "once"}"#, r#"{"to":"a","x":1}"#] {
+        assert!(switch("ok", body).is_problem(400), "{body}");
+    }
+    assert!(switch("ok", &"x".repeat(3 << 20)).is_problem(400), "far too long");
 }

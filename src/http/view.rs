@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::base::ids::{SessionId, ShardId};
 use crate::config::paths::PathChanges;
+use crate::live::core::failover::{SwitchRequest, SwitchResult};
 use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
 use crate::metrics::cells::{ShardCells, WorkerCells};
@@ -71,6 +72,13 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// # Errors
     /// It cannot be opened: the reason.
     fn find_title(&self, name: &str) -> Result<(), String>;
+    /// Asks the owner of a live path to switch its source. `None` when no path can have this name.
+    /// The answer comes when the switch is done or refused, within `SWITCH_WAIT`.
+    fn switch_path(
+        &self,
+        path: &str,
+        request: SwitchRequest,
+    ) -> Option<oneshot::Receiver<SwitchResult>>;
 
     /// Asks the owner of a session to end it. `None` when the id cannot be one of ours; the answer
     /// is false when the shard has no such session.

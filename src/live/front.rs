@@ -211,7 +211,7 @@ impl Live {
                 }
                 let event = match refused {
                     None => SourceEvent::Fed,
-                    Some(_) => SourceEvent::Gone,
+                    Some(_) => SourceEvent::Gone(refused),
                 };
                 if refused.is_none() {
                     self.readers.start_groups(cx, &mut self.hub);
@@ -233,7 +233,7 @@ impl Live {
                     self.readers.resume(cx, waiter, false);
                 }
                 let is_here = self.hub.paths.path(path).is_some();
-                let event = if is_here { SourceEvent::Lost } else { SourceEvent::Gone };
+                let event = if is_here { SourceEvent::Lost } else { SourceEvent::Gone(None) };
                 self.tell_relays(cx, path, event);
             }
             PathEffect::ForSource(Notification::Joined { serial, group }) => {

@@ -24,6 +24,7 @@
 mod config;
 mod configure;
 pub mod core;
+mod failover;
 pub mod front;
 pub mod hub;
 pub mod multicast;

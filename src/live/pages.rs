@@ -86,9 +86,7 @@ impl Live {
     ) -> (Option<PathsPlace>, bool) {
         let behind = (Some(PathsPlace::Sources(None)), false);
         if let Some(path) = wanted {
-            if let Some(owner) = self.owner_info(cx, path) {
-                page.part(&path.into()).owner = Some(owner);
-            }
+            self.show_owner(cx, page, path);
             return behind;
         }
         let most = page.room / LOOKS_AN_OWNER;
@@ -104,13 +102,18 @@ impl Live {
         names.truncate(most);
         page.room -= names.len() * LOOKS_AN_OWNER;
         for name in &names {
-            if let Some(owner) = self.owner_info(cx, name) {
-                page.part(&(*name).into()).owner = Some(owner);
-            }
+            self.show_owner(cx, page, name);
         }
         match has_more {
             true => (Some(PathsPlace::Owners(names.last().map(|name| (*name).into()))), true),
             false => behind,
+        }
+    }
+
+    fn show_owner(&self, cx: &Cx, page: &mut Page, path: &str) {
+        if let Some(owner) = self.owner_info(cx, path) {
+            let part = page.part(&path.into());
+            (part.owner, part.failover) = (Some(owner), self.failover_info(cx, path));
         }
     }
 

@@ -15,6 +15,7 @@ mod parameter_sets;
 mod relays;
 mod setup;
 mod states;
+mod switch;
 mod titles;
 mod waiting;
 

@@ -22,6 +22,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::questions::{Question, Reply};
 use crate::base::ids::SessionId;
 use crate::config::paths::PathTable;
+use crate::live::core::failover::{SwitchReply, SwitchRequest};
 use crate::live::core::message::LiveMessage;
 use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
 use crate::poll::poll_table::EntryKey;
@@ -57,6 +58,15 @@ pub enum Message {
         request: PlaylistRequest,
         /// Takes the answer.
         reply: Reply<Result<PlaylistAnswer, PlaylistRefusal>>,
+    },
+    /// Switches the source of a live path that the shard owns.
+    SwitchPath {
+        /// Name of the path.
+        path: String,
+        /// The source, and where it begins.
+        request: SwitchRequest,
+        /// Takes the outcome, when the switch is done or refused.
+        reply: SwitchReply,
     },
     /// Ends a session.
     EndSession {
@@ -204,6 +214,7 @@ impl std::fmt::Debug for Message {
             Self::Asked(_) => "Asked",
             Self::KickPath { .. } => "KickPath",
             Self::Playlist { .. } => "Playlist",
+            Self::SwitchPath { .. } => "SwitchPath",
             Self::EndSession { .. } => "EndSession",
             Self::Configure { .. } => "Configure",
             Self::Stop => "Stop",

@@ -71,6 +71,9 @@ impl Shard {
                 let Sessions { cx, live, .. } = &mut self.sessions;
                 reply(live.ask_playlist(cx, &path, &request));
             }
+            Message::SwitchPath { path, request, reply } => {
+                self.sessions.live.switch_path(&self.sessions.cx, &path, request, reply);
+            }
             Message::EndSession { id, reply } => {
                 reply(self.sessions.end_session(id, "ended by the operator"));
             }

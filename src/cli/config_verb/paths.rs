@@ -324,7 +324,7 @@ mod tests {
         standby = false
         # a better source takes over when it has been good for so long, up to 10m
         return_after = "5s"
-        # least time between two changes of the source, 500ms to 10m
+        # least time between two changes of the source, 100ms to 10m
         switch_interval = "2s"
         # titles that play in order: names, { title = .., at = "20:15:00" }; no `source`
         playlist = []

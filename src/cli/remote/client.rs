@@ -57,10 +57,9 @@ impl Client {
         self.read(self.agent.post(self.url(path)).send_empty())
     }
 
-    /// A POST with a body.
+    /// A POST of JSON.
     pub(super) fn post_json(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
-        let request = self.agent.post(self.url(path));
-        let request = request.header("Content-Type", "application/json");
+        let request = self.agent.post(self.url(path)).header("Content-Type", "application/json");
         self.read(request.send(body.to_string()))
     }
 

@@ -1,4 +1,4 @@
-//! `headend path ls|show|kick`.
+//! `headend path ls|show|kick|switch`.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -45,8 +45,31 @@ pub(super) fn run(
             }
         }
         PathVerb::Playlist { verb } => return playlist::run(verb, env, out),
+        PathVerb::Switch(args) => {
+            let client = connect(&args.remote, env)?;
+            let body = json!({ "to": args.to, "at": args.at.label() });
+            let done = match client.post_json(&format!("{}:switch", url(&args.name)), &body)? {
+                Answer::Found(done) => done,
+                Answer::Missing(why) => return Err(Failure::runtime(why)),
+            };
+            if args.remote.json { write_json(&done, out)? } else { write_switch(&done, out)? }
+        }
     }
     Ok(Exit::Ok)
+}
+
+fn write_switch(done: &Value, out: &mut impl Write) -> io::Result<()> {
+    let [name, from, to] = ["path", "from", "to"].map(|key| table::text(&done[key]));
+    let gap = done["gap_ms"].as_u64().map_or_else(String::new, |ms| format!(", {ms} ms apart"));
+    match (done["switched"] == true, done["to"].is_null()) {
+        (true, _) => writeln!(out, "{name}: fed from {to} instead of {from}{gap}")?,
+        (false, true) => writeln!(out, "{name}: none of its sources sends")?,
+        (false, false) => writeln!(out, "{name}: is fed from {to}")?,
+    }
+    match done["pinned_until"].as_str() {
+        Some(until) => writeln!(out, "it stays until {}", printable(until)),
+        None => writeln!(out, "the best source feeds it, as without an operator"),
+    }
 }
 
 pub(super) fn url(name: &str) -> String {
@@ -94,13 +117,49 @@ fn row(path: &Value) -> Vec<String> {
     vec![
         table::text(&path["path"]),
         table::text(&path["state"]),
-        source(from),
+        source(from) + &standing(&path["failover"]).unwrap_or_default(),
         if tracks.is_empty() { "-".to_owned() } else { tracks.join("+") },
         table::bit_rate(table::count(&from["bits_per_s"])),
         readers_by_way(readers),
         table::seconds(&readers["lag_s_max"]),
         table::age(&from["age_s"]),
     ]
+}
+
+/// `2 of 3 good, pinned` of the sources of a path with fallbacks.
+fn standing(failover: &Value) -> Option<String> {
+    let sources = failover["sources"].as_array()?;
+    let is_good =
+        |source: &&Value| matches!(source["state"].as_str(), Some("active" | "standby" | "good"));
+    let pinned = if failover["pinned"].is_null() { "" } else { ", pinned" };
+    let good = sources.iter().filter(is_good).count();
+    Some(format!(" ({good} of {} good{pinned})", sources.len()))
+}
+
+fn write_failover(failover: &Value, out: &mut impl Write) -> io::Result<()> {
+    let Some(sources) = failover["sources"].as_array() else { return Ok(()) };
+    let rows = sources.iter().map(|source| {
+        let is_pinned = !failover["pinned"].is_null() && failover["pinned"] == source["path"];
+        let state = table::text(&source["state"]);
+        vec![
+            table::count(&source["place"]).to_string(),
+            table::text(&source["name"]),
+            table::text(&source["path"]),
+            if is_pinned { format!("{state}, pinned") } else { state },
+            table::age(&source["age_s"]),
+            table::text(&source["reason"]),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    table::write(&["#", "SOURCE", "PATH", "STATE", "FOR", "REASON"], &rows, out)?;
+    let last = &failover["last_switch"];
+    if last.is_null() {
+        return Ok(());
+    }
+    let [from, to, cause, at] = ["from", "to", "cause", "at"].map(|key| table::text(&last[key]));
+    let gap = last["gap_ms"].as_u64().map_or_else(String::new, |ms| format!(", {ms} ms apart"));
+    let age = table::age(&last["age_s"]);
+    writeln!(out, "switched {from} to {to} ({cause}) at {at} ({age} ago){gap}")
 }
 
 /// `publish 192.0.2.3:5000 tcp`.
@@ -145,6 +204,7 @@ fn write_one(path: &Value, out: &mut impl Write) -> io::Result<()> {
         let again = wait.as_u64().map_or_else(String::new, |s| format!("; the next {s}s after it"));
         writeln!(out, "         try {tries} failed: {}{again}", printable(reason))?;
     }
+    write_failover(&path["failover"], out)?;
     let picture = if path["has_cached_picture"] == true { "with" } else { "without" };
     let kept = table::bytes(table::count(&path["kept_bytes"]));
     writeln!(out, "kept     {kept}, {picture} a picture for instant start")?;
@@ -259,6 +319,48 @@ mod tests {
         let told = written(|out| write_one(&path, out));
         let line = told.lines().nth(2).unwrap();
         assert_eq!(line, "         plays vod/slate?.mp4 at 12.50s");
+    }
+
+    #[test]
+    fn sources_of_a_path_with_fallbacks_are_told_with_their_states_and_the_last_switch() {
+        let source = |place: u64, name: &str, state: &str, reason: Value| {
+            json!({ "place": place, "name": name, "path": format!("live/a~{place}"),
+                "state": state, "reason": reason, "since": null, "age_s": 65.0 })
+        };
+        let failover = json!({
+            "active": "live/a~1", "pinned": "live/a~1",
+            "last_switch": { "from": "live/a~0", "to": "live/a~1", "cause": "operator",
+                "gap_ms": 12, "at": "2026-01-02T03:04:05Z", "age_s": 5.0 },
+            "sources": [
+                source(0, "publish", "good", Value::Null),
+                source(1, "rtsp://cam/1", "active", Value::Null),
+                source(2, "rtsp://cam/\u{1b}2", "down", json!("no packets for 2s")),
+            ],
+        });
+        insta::assert_snapshot!(written(|out| write_failover(&failover, out)), @r"
+        #  SOURCE         PATH      STATE           FOR    REASON
+        0  publish        live/a~0  good            1m05s  -
+        1  rtsp://cam/1   live/a~1  active, pinned  1m05s  -
+        2  rtsp://cam/?2  live/a~2  down            1m05s  no packets for 2s
+        switched live/a~0 to live/a~1 (operator) at 2026-01-02T03:04:05Z (5s ago), 12 ms apart
+        ");
+        let path = json!({ "path": "live/a", "state": "live", "failover": failover,
+            "source": { "kind": "fallback", "url": "live/a~1" }, "readers": {} });
+        assert_eq!(row(&path)[2], "fallback live/a~1 - (2 of 3 good, pinned)");
+        assert_eq!(written(|out| write_failover(&Value::Null, out)), "");
+    }
+
+    #[test]
+    fn switch_is_told_with_its_gap_and_what_ends_it() {
+        let done = json!({ "path": "live/a", "from": "live/a~0", "to": "live/b", "switched": true,
+            "gap_ms": 40, "pinned": true, "pinned_until": "another switch" });
+        let told = written(|out| write_switch(&done, out));
+        let first = "live/a: fed from live/b instead of live/a~0, 40 ms apart\n";
+        assert_eq!(told, format!("{first}it stays until another switch\n"));
+        let kept = json!({ "path": "live/a", "from": "live/b", "to": "live/b", "switched": false,
+            "gap_ms": null, "pinned": false, "pinned_until": null });
+        let told = written(|out| write_switch(&kept, out));
+        assert!(told.starts_with("live/a: is fed from live/b\nthe best source"), "{told}");
     }
 
     #[test]

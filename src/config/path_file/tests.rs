@@ -172,7 +172,7 @@ fn refusals_of_fallbacks_say_which_entry_of_the_list() {
     f:2:11: path."a".standby: means nothing here: it is for paths with `fallback`
     f:2:16: path."a".return_after: means nothing here: it is for paths with `fallback`
     f:2:16: path."a".return_after: 660s is not in 0ns to 600s
-    f:2:19: path."a".switch_interval: 0ns is not in 500ms to 600s
+    f:2:19: path."a".switch_interval: 0ns is not in 100ms to 600s
     f:2:12: path."a".fallback: cannot be of type boolean; `headend config default` shows how it is written
     f:2:12: path."a".fallback: cannot be of type integer; `headend config default` shows how it is written
     f:2:18: path."a".fallback: `vod/..` is no title: name one of the library as in URLs, such as vod/slate.mp4

@@ -4,7 +4,7 @@
 //! GET    /metrics                                     `scrape`
 //! GET    /healthz  /readyz  /v1/info
 //! GET    /v1/sessions?path=&state=&role=&limit=&cursor=     GET, DELETE /v1/sessions/{id}
-//! GET    /v1/paths   GET /v1/paths/NAME   POST /v1/paths/NAME:kick
+//! GET    /v1/paths   GET /v1/paths/NAME   POST /v1/paths/NAME:kick   POST /v1/paths/NAME:switch
 //! GET    /v1/paths/NAME/playlist   POST ..:insert :skip :remove   DELETE ../ITEM    `playlists`
 //! GET    /v1/vod?limit=&cursor=                       `titles`
 //! POST   /v1/config:reload

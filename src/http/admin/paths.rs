@@ -4,6 +4,9 @@
 //! GET  /v1/paths?limit=&cursor=      sorted by name, page by page
 //! GET  /v1/paths/live/cam1           one path
 //! POST /v1/paths/live/cam1:kick      ends its source and its readers
+//! POST /v1/paths/live/cam1:switch    feeds it from another of its sources
+//!                                    400 it has one alone   404 no such source   409 it is down
+//!                                    429 too soon           504 no key frame in time
 //! ../playlist, ../playlist:VERB      see `playlists`
 //! ```
 //! A name stands in the URL as it is, slashes and all; what a URL cannot hold is percent-encoded,
@@ -15,9 +18,9 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -29,6 +32,9 @@ use super::{Api, Shared, playlists};
 use crate::base::ids::ShardId;
 use crate::base::names::without_empty_segments;
 use crate::http::problem::Problem;
+use crate::live::core::failover::{
+    SWITCH_WAIT, SwitchError, SwitchReport, SwitchRequest, SwitchTo, Timing,
+};
 use crate::live::core::info::{PathInfo, PathPart, PathsPlace, merge};
 use crate::live::sources::titles::schedule::edits::PlaylistEdit;
 
@@ -83,16 +89,24 @@ pub(super) struct Kicked {
 pub(super) async fn act(
     State(api): Shared,
     Path(target): Path<String>,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let (name, verb) = target.rsplit_once(':').unwrap_or((&target, ""));
-    if verb == "kick" {
-        return Ok(Json(kick(&api, name).await?).into_response());
+    let body = body.map_err(|error| Problem::bad_request(error.body_text()));
+    match verb {
+        "kick" => return Ok(Json(kick(&api, name).await?).into_response()),
+        "switch" => {
+            let done = switch(&api, name, read_switch(&body?)?).await?;
+            return Ok(Json(done).into_response());
+        }
+        _ => {}
     }
     if let (Some(path), Some(verb)) = (playlists::path_of(name), Verb::parse(verb)) {
-        return Ok(Json(playlists::act(&api, path, verb, &body).await?).into_response());
+        return Ok(Json(playlists::act(&api, path, verb, &body?).await?).into_response());
     }
-    Err(Problem::not_found("no such verb; POST /v1/paths/NAME:kick ends a path's source"))
+    Err(Problem::not_found(
+        "no such verb; POST /v1/paths/NAME:kick ends a path's source, :switch changes it",
+    ))
 }
 
 /// A DELETE takes an item out of a playlist.
@@ -108,6 +122,62 @@ pub(super) async fn end(
         None => Err(Problem::not_found(
             "nothing to delete; DELETE /v1/paths/NAME/playlist/ITEM takes an item out of a playlist",
         )),
+    }
+}
+
+/// Body of `:switch`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SwitchBody {
+    to: String,
+    #[serde(default)]
+    at: SwitchAt,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SwitchAt {
+    #[default]
+    KeyFrame,
+    Now,
+}
+
+fn read_switch(body: &[u8]) -> Result<SwitchRequest, Problem> {
+    let SwitchBody { to, at } = serde_json::from_slice(body).map_err(|error| {
+        let form = r#"{"to": "SOURCE", "at": "keyframe"}, or "now""#;
+        Problem::bad_request(format!("the body is not like {form}: {error}"))
+    })?;
+    let to = if to == "auto" { SwitchTo::Auto } else { SwitchTo::Source(to) };
+    let timing = match at {
+        SwitchAt::KeyFrame => Timing::NextKeyFrame,
+        SwitchAt::Now => Timing::Now,
+    };
+    Ok(SwitchRequest { to, timing })
+}
+
+/// Answered when the path is fed from the source, or when it is known that it will not be.
+async fn switch(api: &Api, name: &str, request: SwitchRequest) -> Result<SwitchReport, Problem> {
+    let name = without_empty_segments(name);
+    let answer = api.view.switch_path(&name, request).ok_or_else(|| no_path(&name))?;
+    match timeout(SWITCH_WAIT + api.answer_timeout, answer).await {
+        Ok(Ok(done)) => done.map_err(|error| refused(&name, &error)),
+        Ok(Err(_gone)) => Err(Problem::unavailable("the shard of this path is gone")),
+        Err(_late) => Err(shard_silent()),
+    }
+}
+
+fn refused(name: &str, error: &SwitchError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        SwitchError::NoPath => no_path(name),
+        SwitchError::NoFallbacks => Problem::bad_request(detail),
+        SwitchError::NoSource { .. } => Problem::not_found(detail),
+        SwitchError::TooSoon { wait } => Problem::too_many(detail, *wait),
+        SwitchError::NoKeyFrame { .. } => Problem::timed_out(detail),
+        SwitchError::Idle
+        | SwitchError::Down { .. }
+        | SwitchError::Superseded
+        | SwitchError::Ended => Problem::conflict(detail),
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::base::carrier::Carrier;
+use crate::live::core::failover::FailoverInfo;
 use crate::live::core::path::{LivePath, PathKey, ReaderKey};
 use crate::live::core::reader::{Reader, SkipReason};
 use crate::live::core::source::SourceCounts;
@@ -167,6 +168,8 @@ pub struct PathPart {
     pub path: Arc<str>,
     /// Figures of the owner, on the owner's shard.
     pub owner: Option<OwnerInfo>,
+    /// Sources of a path with fallbacks, on the owner's shard.
+    pub failover: Option<FailoverInfo>,
     /// Figures of the source, on the source's shard.
     pub source: Option<SourceInfo>,
     /// Readers on this shard.
@@ -216,7 +219,7 @@ impl PathPart {
     #[must_use]
     pub fn new(path: Arc<str>) -> Self {
         let (readers, totals) = (ReadersInfo::default(), PathTotals::default());
-        Self { path, owner: None, source: None, readers, totals }
+        Self { path, owner: None, failover: None, source: None, readers, totals }
     }
 }
 
@@ -228,6 +231,8 @@ pub struct PathInfo {
     pub owner: OwnerInfo,
     /// Figures of the source.
     pub source: Option<SourceInfo>,
+    /// Sources of a path with fallbacks.
+    pub failover: Option<FailoverInfo>,
     /// Readers on all shards.
     pub readers: ReadersInfo,
     /// RTP packets sent since the server's start, by transport.
@@ -248,6 +253,7 @@ pub fn merge(parts: Vec<PathPart>) -> Vec<PathInfo> {
         let name = Arc::clone(&part.path);
         let sum = merged.entry(Arc::clone(&name)).or_insert_with(|| PathPart::new(name));
         sum.owner = part.owner.or_else(|| sum.owner.take());
+        sum.failover = part.failover.or_else(|| sum.failover.take());
         sum.source = newer(sum.source.take(), part.source);
         sum.readers.add(&part.readers);
         sum.totals.add(&part.totals);
@@ -257,10 +263,11 @@ pub fn merge(parts: Vec<PathPart>) -> Vec<PathInfo> {
 
 impl PathInfo {
     fn of(part: PathPart) -> Option<Self> {
-        let PathPart { owner, source, readers, totals, .. } = part;
+        let PathPart { owner, failover, source, readers, totals, .. } = part;
         Some(Self {
             owner: owner?,
             source,
+            failover,
             readers,
             packets_sent: by_name(&Carrier::LABELS, &totals.packets_sent),
             payload_bytes_sent: by_name(&Carrier::LABELS, &totals.payload_bytes_sent),

@@ -33,6 +33,7 @@ pub mod datagrams;
 pub mod demux;
 pub mod description;
 pub mod entering;
+pub mod failover;
 pub mod groups;
 pub mod info;
 pub mod latch;

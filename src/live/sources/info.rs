@@ -1,5 +1,7 @@
 //! Figures of sources and publishers, for operators.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use crate::config::source::SourceAddress;
@@ -39,9 +41,6 @@ impl Publishers {
         let (source, config) = (&publisher.source, cx.path_config(publisher.source.path()));
         let counts = source.counts();
         let age = source.began().map(|began| cx.now.since(began));
-        let since_ns = age
-            .map(|age| i128::from(cx.utc_ns) - i128::try_from(age.as_nanos()).unwrap_or_default());
-        let since = since_ns.and_then(|ns| Timestamp::from_nanosecond(ns).ok());
         let tracks: Vec<SourceTrackInfo> = (0..)
             .zip(&publisher.tracks)
             .map(|(track, _)| track_info(cx, publisher, track))
@@ -72,7 +71,7 @@ impl Publishers {
             user_agent: publisher.user_agent().map(str::to_owned),
             session: publisher.id().map(|id| id.to_string()),
             shard: cx.shard.0,
-            since: since.map(|since| format!("{since:.0}")),
+            since: age.and_then(|age| utc_before(cx, age)),
             age_s: age.unwrap_or_default().as_secs_f64(),
             packets: counts.packets,
             bytes: counts.bytes,
@@ -84,6 +83,12 @@ impl Publishers {
             tracks,
         })
     }
+}
+
+/// The time so long ago, in UTC (RFC 3339).
+pub(crate) fn utc_before(cx: &Cx, age: Duration) -> Option<String> {
+    let ns = i128::from(cx.utc_ns) - i128::try_from(age.as_nanos()).unwrap_or_default();
+    Timestamp::from_nanosecond(ns).ok().map(|at| format!("{at:.0}"))
 }
 
 /// Counters that a publisher adds to those of its path. What a relay takes was received, and lost,

@@ -10,7 +10,8 @@
 //! Sources stand in the order of preference; 0 is the path's own. The best source that is good
 //! feeds the path. When the active source is lost, the next one follows at once, from its newest
 //! group of pictures. A better source takes over when it has been good for `return_after`, at a key
-//! frame. An operator's choice goes before the order while that source is good.
+//! frame. An operator's choice goes before the order: it is dropped when its source is lost, or
+//! when the switch to it is not done within `SWITCH_WAIT`.
 //!
 //! A source worse than the active one is asked for only when no better one is good, or as the
 //! standby. Sources are asked for one after the other: the next one when the one before has failed,
@@ -23,6 +24,7 @@
 use std::time::Duration;
 
 use crate::base::time::Mono;
+use crate::live::core::failover::{SWITCH_WAIT, Timing};
 use crate::metrics::cells::HANDOVER_CAUSES;
 
 /// Times of a choice.
@@ -63,15 +65,6 @@ pub(crate) struct Change {
     pub(crate) cause: Cause,
 }
 
-/// Where the new source begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Timing {
-    /// At its next key frame; the old source feeds the path until then.
-    NextKeyFrame,
-    /// At its newest key frame, at once.
-    Now,
-}
-
 /// Why the source changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
@@ -101,11 +94,56 @@ pub(crate) struct Choice {
     /// The change that was requested and is not done.
     pending: Option<Change>,
     /// The operator's choice.
-    pinned: Option<(usize, Timing)>,
+    pinned: Option<Pin>,
     /// Time of the last change.
     switched: Option<Mono>,
     /// Due time of the next call of `settle`.
     due: Option<Mono>,
+}
+
+/// The operator's choice of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pin {
+    source: usize,
+    timing: Timing,
+    /// Until when the switch is to be done; `None`: it is done.
+    until: Option<Mono>,
+}
+
+/// State of a source, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It feeds the path.
+    Active,
+    /// It sends, and is kept ready behind the active one.
+    Standby,
+    /// It sends, and will take over.
+    Good,
+    /// It was asked for, and nothing has come yet.
+    Wanted,
+    /// It was lost or has failed.
+    Down,
+    /// It is not asked for.
+    Off,
+}
+
+impl Standing {
+    /// Name in the API.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Standby => "standby",
+            Self::Good => "good",
+            Self::Wanted => "wanted",
+            Self::Down => "down",
+            Self::Off => "off",
+        }
+    }
+
+    /// Whether packets arrive.
+    pub(crate) fn is_good(self) -> bool {
+        matches!(self, Self::Active | Self::Standby | Self::Good)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,15 +197,21 @@ impl Choice {
     }
 
     /// State of a source, for operators.
-    #[cfg(test)]
-    pub(crate) fn shown(&self, source: usize) -> &'static str {
+    pub(crate) fn standing(&self, source: usize) -> Standing {
+        let is_behind = self.active.is_some_and(|active| active < source);
         match self.sources.get(source) {
-            Some(_) if self.active == Some(source) => "active",
-            Some(SourceState::Good { .. }) => "ready",
-            Some(SourceState::Asked { .. }) => "starting",
-            Some(SourceState::Failed { .. }) => "failed",
-            Some(SourceState::Off) | None => "off",
+            Some(SourceState::Good { .. }) if self.active == Some(source) => Standing::Active,
+            Some(SourceState::Good { .. }) if is_behind => Standing::Standby,
+            Some(SourceState::Good { .. }) => Standing::Good,
+            Some(SourceState::Asked { is_doubtful: false, .. }) => Standing::Wanted,
+            Some(SourceState::Asked { .. } | SourceState::Failed { .. }) => Standing::Down,
+            Some(SourceState::Off) | None => Standing::Off,
         }
+    }
+
+    /// Whether a source was lost or has failed, and is not back.
+    pub(crate) fn is_down(&self, source: usize) -> bool {
+        self.standing(source) == Standing::Down
     }
 
     /// Packets of a source have arrived.
@@ -200,17 +244,31 @@ impl Choice {
     /// The path is fed from another source.
     pub(crate) fn handle_switched(&mut self, to: usize, now: Mono) {
         (self.active, self.pending, self.switched) = (Some(to), None, Some(now));
+        if let Some(pin) = self.pinned.as_mut().filter(|pin| pin.source == to) {
+            pin.until = None;
+        }
     }
 
-    #[cfg(test)]
-    /// An operator asks for a source, or with `None` for the order of preference. False when there
-    /// is no such source.
-    pub(crate) fn pin(&mut self, source: Option<usize>, timing: Timing) -> bool {
-        let is_known = source.is_none_or(|source| source < self.sources.len());
-        if is_known {
-            self.pinned = source.map(|source| (source, timing));
-        }
-        is_known
+    /// An operator asks for a source.
+    pub(crate) fn pin(&mut self, source: usize, timing: Timing, now: Mono) {
+        let until = (self.active != Some(source)).then(|| now + SWITCH_WAIT);
+        self.pinned = Some(Pin { source, timing, until });
+    }
+
+    /// An operator asks for the order of preference.
+    pub(crate) fn unpin(&mut self) {
+        self.pinned = None;
+    }
+
+    /// The source that an operator has asked for.
+    pub(crate) fn pinned(&self) -> Option<usize> {
+        self.pinned.map(|pin| pin.source)
+    }
+
+    /// Time until the next change of the source is possible; `None`: it is possible now.
+    pub(crate) fn wait(&self, now: Mono) -> Option<Duration> {
+        let free_at = self.switched? + self.rules.switch_interval;
+        (free_at > now).then(|| free_at.since(now))
     }
 
     /// When `settle` is to be called next, if no event comes before.
@@ -231,8 +289,25 @@ impl Choice {
                 }
             }
         }
+        self.check_pin(now);
         self.choose(now, steps);
         self.subscribe(now, steps);
+    }
+
+    /// Drops an operator's choice whose source is lost or late.
+    fn check_pin(&mut self, now: Mono) {
+        let Some(Pin { source, until, .. }) = self.pinned else { return };
+        let has_failed = match (self.sources.get(source), until) {
+            (None | Some(SourceState::Failed { .. }), _) => true,
+            (Some(SourceState::Good { .. }), None) => false,
+            (Some(SourceState::Off | SourceState::Asked { .. }), None) => true,
+            (Some(_), Some(until)) => until <= now,
+        };
+        match until {
+            _ if has_failed => self.pinned = None,
+            Some(until) => self.wake(until),
+            None => {}
+        }
     }
 
     /// Requests the change to the source that should be active.
@@ -251,7 +326,7 @@ impl Choice {
         }
         let timing = match (is_active_good, self.pinned) {
             (false, _) => Timing::Now,
-            (true, Some((pinned, timing))) if pinned == to => timing,
+            (true, Some(pin)) if pin.source == to => pin.timing,
             (true, _) => Timing::NextKeyFrame,
         };
         let change = Change { to, timing, cause };
@@ -278,8 +353,8 @@ impl Choice {
 
     /// The source that should be active, and why it is not; `None` when no source is good.
     fn target(&mut self, now: Mono) -> Option<(usize, Cause)> {
-        if let Some((pinned, _)) = self.pinned.filter(|(pinned, _)| self.is_good(*pinned)) {
-            return Some((pinned, Cause::Operator));
+        if let Some(pin) = self.pinned.filter(|pin| self.is_good(pin.source)) {
+            return Some((pin.source, Cause::Operator));
         }
         let best = (0..self.sources.len()).find(|source| self.is_good(*source))?;
         let Some(active) = self.active else { return Some((best, Cause::Start)) };
@@ -307,7 +382,7 @@ impl Choice {
         for source in 0..self.sources.len() {
             let is_kept = self.active == Some(source)
                 || self.pending.is_some_and(|change| change.to == source)
-                || self.pinned.is_some_and(|(pinned, _)| pinned == source);
+                || self.pinned.is_some_and(|pin| pin.source == source);
             let is_standby = !is_wanted && !is_kept && standby_left > 0;
             standby_left -= usize::from(is_standby);
             let is_needed = is_wanted || is_kept || is_standby;

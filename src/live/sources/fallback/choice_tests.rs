@@ -113,8 +113,9 @@ fn flapping_source_switches_no_more_often_than_the_interval() {
 #[test]
 fn operators_choice_goes_before_the_order_while_it_is_good() {
     let mut bench = fed_by_first(RULES, 3);
-    assert!(!bench.choice.pin(Some(3), Timing::Now));
-    assert!(bench.choice.pin(Some(2), Timing::Now));
+    assert_eq!(bench.choice.wait(at(500)), Some(Duration::from_millis(1_500)));
+    assert_eq!(bench.choice.wait(at(2_000)), None);
+    bench.choice.pin(2, Timing::Now, at(5_000));
     assert_eq!(bench.hear(&[0], 5_000), [Step::Want(2)]);
     let steps = bench.hear(&[0, 2], 5_100);
     assert_eq!(steps, [switch(2, Timing::Now, Cause::Operator)]);
@@ -122,16 +123,40 @@ fn operators_choice_goes_before_the_order_while_it_is_good() {
     assert_eq!(bench.hear(&[0, 2], 12_000), [], "the better source does not take over");
     bench.choice.handle_failed(2, at(12_100));
     assert_eq!(bench.settle(12_100)[0], switch(0, Timing::Now, Cause::Lost));
+    assert_eq!(bench.choice.pinned(), None, "the order of preference rules again");
     bench.switched(0, 12_100);
-    assert!(bench.choice.pin(None, Timing::NextKeyFrame));
     bench.hear(&[0], 13_000);
-    assert_eq!(bench.choice.shown(2), "off");
+    assert_eq!(bench.choice.standing(2), Standing::Off);
+}
+
+#[test]
+fn operators_choice_of_a_source_that_fails_or_does_not_send_in_time_is_dropped() {
+    let mut bench = fed_by_first(RULES, 3);
+    bench.choice.pin(1, Timing::Now, at(5_000));
+    assert_eq!(bench.hear(&[0], 5_000), [Step::Want(1)]);
+    bench.choice.handle_failed(1, at(5_100));
+    bench.hear(&[0], 5_100);
+    assert_eq!((bench.choice.pinned(), bench.choice.standing(1)), (None, Standing::Off));
+    bench.choice.pin(2, Timing::Now, at(6_000));
+    bench.hear(&[0], 12_000);
+    assert_eq!((bench.choice.pinned(), bench.choice.standing(2)), (Some(2), Standing::Wanted));
+    assert_eq!(bench.choice.due(), Some(at(14_000)));
+    assert_eq!(bench.hear(&[0], 14_000), [Step::Leave(2)]);
+    assert_eq!((bench.choice.pinned(), bench.choice.active()), (None, Some(0)));
+    // A source that sends, and no key frame: the switch is asked for and called off.
+    bench.choice.pin(1, Timing::NextKeyFrame, at(15_000));
+    bench.hear(&[0], 15_000);
+    let steps = bench.hear(&[0, 1], 15_100);
+    assert_eq!(steps, [switch(1, Timing::NextKeyFrame, Cause::Operator)]);
+    bench.hear(&[0, 1], 22_900);
+    assert_eq!(bench.hear(&[0, 1], 23_000), [Step::Leave(1)]);
+    assert_eq!((bench.choice.pending(), bench.choice.active()), (None, Some(0)));
 }
 
 #[test]
 fn switch_at_a_key_frame_becomes_urgent_when_the_old_source_is_lost() {
     let mut bench = fed_by_first(RULES, 2);
-    bench.choice.pin(Some(1), Timing::NextKeyFrame);
+    bench.choice.pin(1, Timing::NextKeyFrame, at(3_000));
     bench.hear(&[0], 3_000);
     assert_eq!(bench.hear(&[0, 1], 3_100), [switch(1, Timing::NextKeyFrame, Cause::Operator)]);
     bench.choice.handle_lost(0, at(3_200));
@@ -214,12 +239,15 @@ proptest! {
                 }
                 None => {
                     present.fill(Fate::Sends);
-                    world.choice.pin(None, Timing::Now);
+                    world.choice.unpin();
                     120
                 }
             };
             if let Some((_, pin)) = pins.iter().find(|(when, _)| *when == turn) {
-                world.choice.pin(*pin, Timing::NextKeyFrame);
+                match pin {
+                    Some(pin) => world.choice.pin(*pin % count, Timing::NextKeyFrame, at(ms)),
+                    None => world.choice.unpin(),
+                }
             }
             for _ in 0..=turns {
                 for (source, fate) in present.iter().enumerate() {

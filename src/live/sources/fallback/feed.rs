@@ -1,4 +1,4 @@
-//! The source that feeds a path at present: its batches in the ring of its path, relayed one by one.
+//! The source that feeds a path at present: its batches are relayed from the ring of its path.
 //!
 //! ```text
 //!  ring of the source's path --cursor--> batch --fit, wire--> publisher of the fed path

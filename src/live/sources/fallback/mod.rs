@@ -16,6 +16,7 @@
 //! | `wire` | one identity of the RTP streams over all sources |
 //! | `feed` | the source that feeds the path: its batches, packet by packet |
 //! | `relay` | one relay: subscriptions, switches |
+//! | `operate` | a relay as operators steer and see it |
 //!
 //! An event marks a relay as ready. Ready relays go on once a turn, in the order in which they
 //! became ready:
@@ -33,6 +34,7 @@
 pub(crate) mod choice;
 mod feed;
 pub(crate) mod fit;
+mod operate;
 mod relay;
 mod wire;
 
@@ -41,11 +43,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::base::time::Mono;
-use crate::live::core::message::OwnerRequest;
+use crate::live::core::failover::SwitchError;
+use crate::live::core::message::{OwnerRequest, RefusedError};
 use crate::live::core::paths::LivePaths;
 use crate::live::hub::Hub;
 use crate::live::sources::Sources;
-use crate::live::sources::fallback::relay::{Relay, Room};
+use crate::live::sources::fallback::relay::{Legacy, Relay, Room};
 use crate::live::sources::publisher::Way;
 use crate::live::sources::table::{OfPath, SourceTable};
 use crate::session::action::TimerKey;
@@ -61,6 +64,8 @@ pub(crate) struct Relays {
     ready: VecDeque<u32>,
     /// Storage for a packet that is being rewritten.
     out: Vec<u8>,
+    /// Streams of paths whose relays were stopped in this turn under their readers.
+    legacies: Vec<(Arc<str>, Legacy)>,
 }
 
 /// Packets that may still be relayed in this turn.
@@ -93,8 +98,8 @@ pub(crate) enum SourceEvent {
     Fed,
     /// Its source has gone, or another one follows with other tracks.
     Lost,
-    /// It was refused, or has ended.
-    Gone,
+    /// It has ended, or was refused for this cause.
+    Gone(Option<RefusedError>),
 }
 
 impl Relays {
@@ -139,6 +144,7 @@ impl Relays {
             }
         }
         relay.cancel_timer(cx);
+        relay.end_switch(SwitchError::Ended);
         Some(relay)
     }
 }
@@ -149,8 +155,12 @@ impl Sources {
     pub(crate) fn start_relay(&mut self, cx: &Cx, hub: &mut Hub, path: &Arc<str>) {
         if self.relays.table.number_of(path).is_none() {
             let number = hub.next_serial();
-            let relay =
-                Relay::new(number, path, cx.configs.source_paths(path), cx.path_config(path));
+            let sources = cx.configs.source_paths(path);
+            let mut relay = Relay::new(number, path, sources, cx.path_config(path), cx.now);
+            let legacies = &mut self.relays.legacies;
+            if let Some(place) = legacies.iter().position(|(of, _)| of == path) {
+                relay.inherit(legacies.swap_remove(place).1, cx.now);
+            }
             self.relays.enter(number, relay);
             self.relays.make_ready(number);
         }
@@ -159,9 +169,13 @@ impl Sources {
     /// Stops the relay of a path, if it has one.
     pub(crate) fn stop_relay(&mut self, cx: &mut Cx, hub: &mut Hub, path: &Arc<str>) {
         let Some(number) = self.relays.table.number_of(path) else { return };
-        let relay = self.relays.remove(cx, number);
-        if let Some(publisher) = relay.and_then(|relay| relay.publisher()) {
+        let Some(relay) = self.relays.remove(cx, number) else { return };
+        if let Some(publisher) = relay.publisher() {
             self.forget_publisher(cx, hub, publisher);
+        }
+        // The configuration has changed: another relay follows at once.
+        if hub.registry.info(path).is_some_and(|owner| owner.state == "held") {
+            self.relays.legacies.push((Arc::clone(path), relay.into_legacy()));
         }
     }
 
@@ -224,6 +238,7 @@ impl Sources {
     /// Lets ready relays decide, switch and relay: to be called once a turn.
     pub(crate) fn go_on_with_relays(&mut self, cx: &mut Cx, hub: &mut Hub) {
         let mut share = Share { packets: PACKETS_A_TURN };
+        self.relays.legacies.clear();
         // Each relay once: one that has more is behind the others in the next turn.
         for _ in 0..self.relays.ready.len() {
             if share.is_spent() {

@@ -12,6 +12,7 @@
 //! Invariants: a batch is relayed once, in order; video begins with a key frame after each switch.
 //! Bounds: `SOURCES_MAX` sources; the packets of its share of the turn.
 
+use std::fmt::Display;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::base::time::Mono;
 use crate::base::wheel::Timer;
 use crate::config::paths::PathConfig;
 use crate::live::core::description::Description;
+use crate::live::core::failover::Timing;
 use crate::live::core::message::OwnerRequest;
 use crate::live::core::path::PathKey;
 use crate::live::core::paths::{LivePaths, Wanted};
@@ -30,10 +32,11 @@ use crate::live::core::source::ArrivalTime;
 use crate::live::hub::Hub;
 use crate::live::sources::announced::{Origin, description};
 use crate::live::sources::fallback::choice::{
-    Cause, Change, Choice, ChoiceRules, SOURCES_MAX, Step, Timing,
+    Cause, Change, Choice, ChoiceRules, SOURCES_MAX, Step,
 };
 use crate::live::sources::fallback::feed::Feed;
 use crate::live::sources::fallback::fit::{Fit, fit};
+use crate::live::sources::fallback::operate::{Asked, LastSwitch, Shown};
 use crate::live::sources::fallback::wire::Wire;
 use crate::live::sources::fallback::{Share, SourceEvent, timer_key};
 use crate::live::sources::publisher::{Claimant, Way};
@@ -47,11 +50,16 @@ use crate::session::cx::Cx;
 #[derive(Debug)]
 pub(crate) struct Relay {
     number: u32,
-    path: Arc<str>,
-    sources: Vec<RelaySource>,
-    choice: Choice,
+    pub(super) path: Arc<str>,
+    pub(super) sources: Vec<RelaySource>,
+    pub(super) choice: Choice,
+    /// Time without a packet after which a source is lost.
+    pub(super) silence: Duration,
+    /// The switch that an operator waits for.
+    pub(super) asked: Option<Asked>,
+    pub(super) last_switch: Option<LastSwitch>,
     /// The choice is to decide anew.
-    is_unsettled: bool,
+    pub(super) is_unsettled: bool,
     /// A switch that waits for a key frame.
     pending: Option<Pending>,
     /// What the first source has made the path.
@@ -83,11 +91,16 @@ pub(crate) struct Room<'a> {
 
 /// A path that can feed the relay's.
 #[derive(Debug)]
-struct RelaySource {
-    path: Arc<str>,
+pub(super) struct RelaySource {
+    pub(super) path: Arc<str>,
     is_wanted: bool,
     /// The description that was refused last.
     refused: Option<Arc<Description>>,
+    /// Why the source is down.
+    pub(super) reason: Option<String>,
+    /// It is down because its encodings do not fit.
+    pub(super) is_unfit: bool,
+    pub(super) shown: Shown,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,6 +117,12 @@ struct Identity {
     wire: Wire,
 }
 
+/// Streams of a path that outlive its relay.
+#[derive(Debug)]
+pub(super) struct Legacy {
+    identity: Option<Identity>,
+}
+
 impl OfPath for Relay {
     fn path(&self) -> &Arc<str> {
         &self.path
@@ -116,11 +135,15 @@ impl Relay {
         path: &Arc<str>,
         sources: &[Arc<str>],
         config: &PathConfig,
+        now: Mono,
     ) -> Self {
         let source = |path: &Arc<str>| RelaySource {
             path: Arc::clone(path),
             is_wanted: false,
             refused: None,
+            reason: None,
+            is_unfit: false,
+            shown: Shown::new(now),
         };
         let sources: Vec<_> = sources.iter().take(SOURCES_MAX).map(source).collect();
         let rules = ChoiceRules {
@@ -134,6 +157,9 @@ impl Relay {
             path: Arc::clone(path),
             choice: Choice::new(sources.len(), rules),
             sources,
+            silence: rules.silence,
+            asked: None,
+            last_switch: None,
             is_unsettled: true,
             pending: None,
             identity: None,
@@ -155,6 +181,17 @@ impl Relay {
 
     pub(crate) fn publisher(&self) -> Option<u32> {
         self.publisher
+    }
+
+    /// What the relay that follows this one needs, so that readers see one stream.
+    pub(super) fn into_legacy(self) -> Legacy {
+        Legacy { identity: self.identity }
+    }
+
+    /// Goes on with the streams of the relay before this one, whose readers wait.
+    pub(super) fn inherit(&mut self, legacy: Legacy, now: Mono) {
+        self.identity = legacy.identity;
+        self.forgotten_at = Some(now + self.hold);
     }
 
     /// Whether batches are left for the next turn.
@@ -201,16 +238,18 @@ impl Relay {
                 }
                 let described = Arc::clone(path.description());
                 match self.fit_of(place, &described, now) {
-                    Some(_) => self.choice.handle_batch(place, now),
-                    None => self.fail(place, now),
+                    Ok(_) => self.choice.handle_batch(place, now),
+                    Err(error) => self.fail(place, &error, now),
                 }
                 self.is_unsettled = true;
             }
             SourceEvent::Lost => {
                 self.choice.handle_lost(place, now);
+                self.note_reason(place, &"its source has gone", false);
                 self.is_unsettled = true;
             }
-            SourceEvent::Gone => self.fail(place, now),
+            SourceEvent::Gone(Some(refusal)) => self.fail(place, &refusal, now),
+            SourceEvent::Gone(None) => self.fail(place, &"its path has ended", now),
         }
         true
     }
@@ -221,12 +260,20 @@ impl Relay {
             || self.pending.is_some_and(|pending| pending.change.to == place)
     }
 
-    fn fail(&mut self, place: usize, now: Mono) {
+    fn fail(&mut self, place: usize, reason: &dyn Display, now: Mono) {
         self.choice.handle_failed(place, now);
         if let Some(source) = self.sources.get_mut(place) {
             source.is_wanted = false;
         }
+        let is_unfit = self.sources.get(place).is_some_and(|source| source.is_unfit);
+        self.note_reason(place, reason, is_unfit);
         self.is_unsettled = true;
+    }
+
+    fn note_reason(&mut self, place: usize, reason: &dyn Display, is_unfit: bool) {
+        if let Some(source) = self.sources.get_mut(place) {
+            (source.reason, source.is_unfit) = (Some(reason.to_string()), is_unfit);
+        }
     }
 
     /// Keeps the paths of the sources. True: the relay is to decide anew.
@@ -249,7 +296,7 @@ impl Relay {
                 let (shard, rules) = (cx.shard, cx.path_rules(&source.path));
                 hub.request(&source.path, OwnerRequest::Subscribe { shard, rules });
             }
-            Wanted::TooMany => self.fail(place, cx.now),
+            Wanted::TooMany => self.fail(place, &"too many paths", cx.now),
         }
     }
 
@@ -268,15 +315,33 @@ impl Relay {
             }
         }
         self.pump(room, share);
+        self.answer_switch();
         self.set_timer(room.cx);
     }
 
     fn settle(&mut self, room: &mut Room<'_>) {
         let mut steps = Vec::new();
+        let pinned = self.choice.pinned();
+        let was_good = pinned.is_some_and(|place| self.choice.is_good(place));
         self.choice.settle(room.cx.now, &mut steps);
+        if let Some(place) = pinned.filter(|_| self.choice.pinned().is_none()) {
+            self.refuse_switch(was_good);
+            let (path, source) = (&self.path, self.name(place));
+            tracing::info!(
+                code = "HE-I315", event = "path.unpinned", %path, source,
+                "path {path} is not kept at {source} any more, which is lost or late"
+            );
+        }
         for step in steps {
             match step {
-                Step::Want(place) => self.want(room, place),
+                Step::Want(place) => {
+                    if let Some(source) = self.sources.get_mut(place)
+                        && source.shown.is_off()
+                    {
+                        source.reason = None;
+                    }
+                    self.want(room, place);
+                }
                 Step::Leave(place) => {
                     if let Some(source) = self.sources.get_mut(place) {
                         source.is_wanted = false;
@@ -294,6 +359,7 @@ impl Relay {
         if self.choice.pending().is_none() {
             self.pending = None;
         }
+        self.note_standings(room.cx.now);
     }
 
     fn await_switch(&mut self, room: &mut Room<'_>, change: Change) {
@@ -322,8 +388,9 @@ impl Relay {
             return;
         }
         let described = Arc::clone(path.description());
-        let Some(fit) = self.fit_of(place, &described, room.cx.now) else {
-            return self.fail(place, room.cx.now);
+        let fit = match self.fit_of(place, &described, room.cx.now) {
+            Ok(fit) => fit,
+            Err(error) => return self.fail(place, &error, room.cx.now),
         };
         let Some(path) = self.sources.get(place).and_then(|s| room.hub.paths.path(&s.path)) else {
             return;
@@ -331,22 +398,45 @@ impl Relay {
         let feed = Feed::new(place, path, fit, start);
         let at = ArrivalTime { now: room.cx.now, utc_ns: room.cx.utc_ns };
         let firsts = feed.firsts(path);
-        if let Some(identity) = &mut self.identity {
-            identity.wire.cross(&firsts, at);
+        match &mut self.identity {
+            Some(identity) => identity.wire.cross(&firsts, at),
+            None => self.identity = Identity::of(&described),
         }
         let first = path.ring().batch(start).map(|batch| batch.received());
         self.note_switch(room, change, first.unwrap_or(room.cx.now));
         (self.feed, self.forgotten_at) = (Some(feed), None);
         self.claim(room, place);
+        self.refuse_unfit(room);
         if self.pending.take().is_some() {
             self.choice.handle_switched(place, room.cx.now);
             self.is_unsettled = true;
         }
     }
 
+    /// Refuses sources that were good before the path was what it is now.
+    fn refuse_unfit(&mut self, room: &Room<'_>) {
+        for place in 0..self.sources.len() {
+            if !self.choice.is_good(place) {
+                continue;
+            }
+            let path = self.sources.get(place).and_then(|s| room.hub.paths.path(&s.path));
+            let Some(described) = path.map(|path| Arc::clone(path.description())) else { continue };
+            if let Err(error) = self.fit_of(place, &described, room.cx.now) {
+                self.fail(place, &error, room.cx.now);
+            }
+        }
+    }
+
     /// Logs and counts a switch.
-    fn note_switch(&self, Room { cx, .. }: &mut Room<'_>, change: Change, first: Mono) {
+    fn note_switch(&mut self, Room { cx, .. }: &mut Room<'_>, change: Change, first: Mono) {
         let name = |place: usize| self.sources.get(place).map_or("", |source| &*source.path);
+        let mut switch = LastSwitch {
+            from: self.newest.map(|(from, _)| from),
+            to: change.to,
+            cause: change.cause,
+            gap: None,
+            at: cx.now,
+        };
         let (path, to) = (&self.path, name(change.to));
         let Some((from, last)) = self.newest else {
             let cause = change.cause.label();
@@ -354,11 +444,13 @@ impl Relay {
                 code = "HE-I314", event = "path.switch", %path, to, cause,
                 "path {path} is fed from {to}"
             );
+            self.last_switch = Some(switch);
             return;
         };
         // With the path released meanwhile: the source before was lost all the same.
         let cause = if change.cause == Cause::Start { Cause::Lost } else { change.cause };
         let gap = first.since(last);
+        (switch.cause, switch.gap) = (cause, Some(gap));
         let (from, gap_ms) = (name(from), gap.as_millis());
         cx.cells.handovers[cause as usize].add(1);
         let cause = cause.label();
@@ -368,6 +460,7 @@ impl Relay {
             code = "HE-I314", event = "path.switch", %path, from, to, cause, gap_ms,
             "path {path} is fed from {to} instead of {from} ({cause}), {gap_ms} ms without packets"
         );
+        self.last_switch = Some(switch);
     }
 
     /// Claims the path, or names its source anew.
@@ -441,21 +534,25 @@ impl Relay {
         self.timer = Some((due, cx.wheel.insert(due, timer_key(self.number))));
     }
 
-    /// How a source's tracks feed those of the path; `None` when they do not fit. The first source
-    /// that is asked about makes the path what it is.
-    fn fit_of(&mut self, place: usize, described: &Arc<Description>, now: Mono) -> Option<Fit> {
+    /// How a source's tracks feed those of the path, or why they do not fit. Before the first
+    /// source feeds the path, each fits.
+    fn fit_of(
+        &mut self,
+        place: usize,
+        described: &Arc<Description>,
+        now: Mono,
+    ) -> Result<Fit, String> {
         if self.forgotten_at.is_some_and(|at| at <= now) {
-            (self.identity, self.newest) = (None, None);
+            (self.identity, self.newest, self.forgotten_at) = (None, None, None);
         }
-        let sdp = read_session(described.text(false).as_bytes()).ok()?;
-        let identity = self
-            .identity
-            .get_or_insert_with(|| Identity { wire: wire_of(described), sdp: sdp.clone() });
-        let error = match fit(&identity.sdp, &sdp) {
-            Ok(fit) => return Some(fit),
+        let sdp = read_session(described.text(false).as_bytes()).map_err(|e| e.to_string())?;
+        let found = fit(self.identity.as_ref().map_or(&sdp, |identity| &identity.sdp), &sdp);
+        let Some(source) = self.sources.get_mut(place) else { return Err(String::new()) };
+        source.is_unfit = found.is_err();
+        let error = match found {
+            Ok(fit) => return Ok(fit),
             Err(error) => error,
         };
-        let source = self.sources.get_mut(place)?;
         let is_told = source.refused.as_ref().is_some_and(|told| told.continues(described));
         if !is_told {
             source.refused = Some(Arc::clone(described));
@@ -465,13 +562,19 @@ impl Relay {
                 "path {path} cannot be fed from {source}: {error}"
             );
         }
-        None
+        Err(error.to_string())
     }
 }
 
-fn wire_of(described: &Description) -> Wire {
-    let mut rng = rand::rng();
-    Wire::new(described.tracks.iter().map(|track| (Ssrc(rng.next_u32()), track.clock_rate_hz)))
+impl Identity {
+    /// As of the first source of a path.
+    fn of(described: &Description) -> Option<Self> {
+        let mut rng = rand::rng();
+        let sdp = read_session(described.text(false).as_bytes()).ok()?;
+        let tracks = described.tracks.iter();
+        let wire = Wire::new(tracks.map(|track| (Ssrc(rng.next_u32()), track.clock_rate_hz)));
+        Some(Self { sdp, wire })
+    }
 }
 
 /// The waiter of a source's path: no command waits. No reader has this number.
