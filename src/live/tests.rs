@@ -4,6 +4,7 @@
 mod arbitrary;
 mod configured;
 mod crowd;
+mod failover;
 mod fallback;
 mod feedback;
 mod group;

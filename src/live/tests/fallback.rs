@@ -25,9 +25,11 @@ pub(super) struct Encoder {
     path: &'static str,
     connection: u32,
     port: u16,
-    ssrc: u32,
-    seq: u16,
-    frame: u32,
+    pub(super) ssrc: u32,
+    pub(super) seq: u16,
+    pub(super) frame: u32,
+    /// It has a sound track beside the video.
+    has_sound: bool,
     /// Frames from one key frame to the next.
     pub(super) group: u32,
     pub(super) id: Option<SessionId>,
@@ -36,7 +38,17 @@ pub(super) struct Encoder {
 impl Encoder {
     pub(super) fn new(path: &'static str, connection: u32, port: u16) -> Self {
         let (ssrc, group) = (1_000 * connection, GROUP);
-        Self { path, connection, port, ssrc, seq: 65_500, frame: 0, group, id: None }
+        Self {
+            path,
+            connection,
+            port,
+            ssrc,
+            seq: 65_500,
+            frame: 0,
+            has_sound: false,
+            group,
+            id: None,
+        }
     }
 
     pub(super) fn begin(&mut self, bench: &mut Bench, sdp: &str) {
@@ -44,12 +56,16 @@ impl Encoder {
         let url = format!("rtsp://h/{}", self.path);
         let announced = bench.request(from, Method::Announce, &url, None, (&[], sdp)).unwrap();
         assert_eq!(announced.status().code(), 200);
-        let transport =
-            format!("RTP/AVP/UDP;unicast;client_port={}-{};mode=record", self.port, self.port + 1);
-        let headers = [("Transport", transport.as_str())];
-        let track = format!("{url}/streamid=0");
-        let setup = bench.request(from, Method::Setup, &track, None, (&headers, "")).unwrap();
-        self.id = Some(session_id(&setup));
+        self.has_sound = sdp.contains("m=audio");
+        for track in 0..=u16::from(self.has_sound) {
+            let port = self.port + 2 * track;
+            let ports = format!("{port}-{}", port + 1);
+            let transport = format!("RTP/AVP/UDP;unicast;client_port={ports};mode=record");
+            let headers = [("Transport", transport.as_str())];
+            let uri = format!("{url}/streamid={track}");
+            let setup = bench.request(from, Method::Setup, &uri, self.id, (&headers, "")).unwrap();
+            self.id = Some(session_id(&setup));
+        }
         let recorded = bench.request(from, Method::Record, &url, self.id, (&[], "")).unwrap();
         assert_eq!(recorded.status().code(), 200);
         (self.ssrc, self.frame) = (self.ssrc + 1, 0);
@@ -68,9 +84,18 @@ impl Encoder {
         let ts = self.ssrc.wrapping_mul(0x1234_5678).wrapping_add(self.frame * 3_600);
         let head = [&[0x80, 0x80 | 96][..], &self.seq.to_be_bytes(), &ts.to_be_bytes()].concat();
         let origin = u8::try_from(self.connection).unwrap();
-        let bytes = [&head[..], &self.ssrc.to_be_bytes(), &[unit, origin, 7, 7]].concat();
+        let [.., high, low] = self.frame.to_be_bytes();
+        let bytes = [&head[..], &self.ssrc.to_be_bytes(), &[unit, origin, high, low]].concat();
         let (live, cx) = (&mut bench.sessions.live, &mut bench.sessions.cx);
         live.sources.handle_rtp_datagram(cx, 0, host(1, self.port), &bytes);
+        if self.has_sound {
+            // 40 ms of sound, with the mark of the frame.
+            let ts = self.ssrc.wrapping_mul(0x0765_4321).wrapping_add(self.frame * 320);
+            let head = [&[0x80, 0][..], &self.seq.to_be_bytes(), &ts.to_be_bytes()].concat();
+            let mark = [0xFF, origin, high, low];
+            let bytes = [&head[..], &(self.ssrc + 500).to_be_bytes(), &mark].concat();
+            live.sources.handle_rtp_datagram(cx, 0, host(1, self.port + 2), &bytes);
+        }
         (self.seq, self.frame) = (self.seq.wrapping_add(1), self.frame + 1);
     }
 }
@@ -97,6 +122,8 @@ pub(super) struct Scene {
     pub(super) a: Encoder,
     pub(super) b: Encoder,
     pub(super) seen: Vec<Seen>,
+    /// Packets of its second track.
+    pub(super) sounds: Vec<Seen>,
     cursor: u64,
     start: crate::base::time::Mono,
 }
@@ -106,7 +133,7 @@ impl Scene {
         let bench = Bench::configured(text);
         let start = bench.sessions.cx.now;
         let (a, b) = (Encoder::new("live/a", 11, 5_000), Encoder::new("live/b", 12, 5_100));
-        Self { bench, a, b, seen: Vec::new(), cursor: 0, start }
+        Self { bench, a, b, seen: Vec::new(), sounds: Vec::new(), cursor: 0, start }
     }
 
     /// Time with frames of both.
@@ -127,17 +154,19 @@ impl Scene {
         self.cursor = self.cursor.max(ring.first_no());
         while let Some(batch) = ring.batch(self.cursor) {
             self.cursor += 1;
-            for packet in batch.runs_of(0).iter().flat_map(|run| batch.packets_of(run)) {
-                let bytes = batch.packet_bytes(packet);
-                let word =
-                    |from: usize| u32::from_be_bytes(bytes[from..from + 4].try_into().unwrap());
-                self.seen.push(Seen {
-                    at: now.since(self.start),
-                    seq: u16::from_be_bytes([bytes[2], bytes[3]]),
-                    ts: word(4),
-                    ssrc: word(8),
-                    payload: bytes[12..].to_vec(),
-                });
+            for (track, list) in [(0, &mut self.seen), (1, &mut self.sounds)] {
+                for packet in batch.runs_of(track).iter().flat_map(|run| batch.packets_of(run)) {
+                    let bytes = batch.packet_bytes(packet);
+                    let word =
+                        |from: usize| u32::from_be_bytes(bytes[from..from + 4].try_into().unwrap());
+                    list.push(Seen {
+                        at: now.since(self.start),
+                        seq: u16::from_be_bytes([bytes[2], bytes[3]]),
+                        ts: word(4),
+                        ssrc: word(8),
+                        payload: bytes[12..].to_vec(),
+                    });
+                }
             }
         }
     }
