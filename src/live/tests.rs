@@ -5,6 +5,7 @@ mod arbitrary;
 mod configured;
 mod crowd;
 mod failover;
+mod failover_sim;
 mod fallback;
 mod feedback;
 mod group;
