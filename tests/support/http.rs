@@ -15,11 +15,23 @@ pub(crate) fn post(admin: SocketAddr, path: &str) -> (u16, String) {
     ask(admin, "POST", path)
 }
 
+/// Status and body of `POST path` with JSON.
+pub(crate) fn post_json(admin: SocketAddr, path: &str, json: &str) -> (u16, String) {
+    ask_with(admin, "POST", path, json)
+}
+
 fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    ask_with(admin, method, path, "")
+}
+
+fn ask_with(admin: SocketAddr, method: &str, path: &str, content: &str) -> (u16, String) {
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let headers = format!("Host: {admin}\r\nConnection: close\r\nContent-Length: 0");
-    write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\n\r\n").unwrap();
+    let headers = format!("Host: {admin}\r\nConnection: close");
+    let length = content.len();
+    write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\nContent-Length: {length}\r\n\r\n")
+        .unwrap();
+    stream.write_all(content.as_bytes()).unwrap();
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     let text = String::from_utf8(all).unwrap();
