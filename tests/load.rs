@@ -24,9 +24,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::process::{run_any, wait_for};
-use support::server::{Server, loadgen};
-use support::wait::{PATIENCE, until};
+use support::process::{Kept, run_any, wait_for};
+use support::server::{Options, Server, loadgen};
+use support::wait::{PATIENCE, until, until_within};
 use support::{demo_clip, folder_with, http};
 
 fn five_hundred_sessions_lose_nothing(transport: &str) {
@@ -93,6 +93,60 @@ fn mix_of_seeks_and_stalled_readers_adds_up() {
     assert!(json.pointer("/server/cpu_seconds").is_some(), "{json}");
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.ends_with("</html>\n") && page.contains("<svg"), "a page with plots");
+    server.assert_alive();
+}
+
+/// Two publishers of one path, and an operator who switches from one to the other at random.
+#[test]
+fn two_hundred_readers_lose_nothing_across_a_hundred_switches() {
+    let config = "[path.\"live/a\"]\nfallback = [\"live/b\"]\nstandby = true\n\
+        switch_interval = \"100ms\"\n";
+    let mut server = Server::start(&Options { config: Some(config), ..Options::default() });
+    let [path, other] = ["live/a", "live/b"].map(|path| server.url(path));
+    let film = ["--bit-rate", "200k", "--gop", "6", "--duration", "1h"];
+    let publish = |url: &str| {
+        let mut command = Command::new(loadgen());
+        Kept::start(command.args(film).args(["--publish", url]))
+    };
+    let _publishers = [publish(&path), publish(&other)];
+    let failover = || http::get_json(server.admin, "/v1/paths/live/a")["failover"].clone();
+    until("both send", || {
+        let sources = failover();
+        sources["sources"][0]["state"] == "active" && sources["sources"][1]["state"] == "standby"
+    });
+    let mut readers = Command::new(loadgen())
+        .args(["-n", "200", "--transport", "udp=1,tcp=1", "--duration", "1h", "--json", &path])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let playing = || http::readers(server.admin).iter().filter(|s| s["state"] == "playing").count();
+    until("two hundred readers", || playing() == 200);
+    let (mut dice, mut done, mut changes) = (0x2545_F491_4F6C_DD1D_u64, 0, 0);
+    until_within(Duration::from_secs(120), "a hundred switches", || {
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let (to, at) = (dice >> 33 & 1, if dice >> 40 & 1 == 0 { "now" } else { "keyframe" });
+        let body = format!(r#"{{"to": "{to}", "at": "{at}"}}"#);
+        let (status, text) = http::post_json(server.admin, "/v1/paths/live/a:switch", &body);
+        assert!(matches!(status, 200 | 429), "{status}: {text}");
+        done += u32::from(status == 200);
+        changes += u32::from(text.contains("\"switched\":true"));
+        changes >= 100
+    });
+    kill_process(Pid::from_child(&readers), Signal::INT).unwrap();
+    let mut stdout = readers.stdout.take().unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut text).unwrap();
+    assert!(wait_for(&mut readers, PATIENCE).is_some_and(|status| status.success()), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&text).expect("a JSON report");
+    for oddity in ["lost", "reordered", "duplicates", "changed_ssrc", "malformed", "silent"] {
+        assert_eq!(json["total"][oddity], 0, "{oddity} in {changes} changes: {json}");
+    }
+    let packets = json["total"]["packets"].as_u64().unwrap();
+    assert!(packets > 200 * 100, "{json}");
+    let switches = http::metric(server.admin, "headend_handovers_total").unwrap();
+    println!("{changes} changes of the source, {packets} packets");
+    assert!(switches >= f64::from(changes), "{switches}");
     server.assert_alive();
 }
 
