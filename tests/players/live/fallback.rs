@@ -1,4 +1,5 @@
-//! A path with a fallback: FFmpeg reads on while its publisher is killed and comes back.
+//! A path with a fallback: FFmpeg and GStreamer read on while its publisher is killed and
+//! comes back.
 //!
 //! ```text
 //!  ffmpeg, red   --> live/a --x        --> live/a
@@ -15,7 +16,7 @@ use std::path::Path;
 
 use crate::support;
 use crate::support::live::{path, wait_until_described};
-use crate::support::players::{ffmpeg, player};
+use crate::support::players::{ffmpeg, launch, player};
 use crate::support::process::{Kept, PLAYER_PATIENCE};
 use crate::support::server::{Options, Server};
 use crate::support::wait::until_within;
@@ -40,17 +41,70 @@ fn publish_red(server: &Server) -> Kept {
 /// Colours of the pictures that a reader has written, each picture one RGB pixel.
 fn colours(file: &Path) -> Vec<&'static str> {
     let bytes = std::fs::read(file).unwrap_or_default();
-    let colour = |pixel: &[u8]| match *pixel {
+    bytes.chunks_exact(3).map(colour).collect()
+}
+
+/// Colour of an RGB pixel.
+fn colour(pixel: &[u8]) -> &'static str {
+    match *pixel {
         [150..=255, 0..100, 0..100] => "red",
         [0..100, 0..100, 150..=255] => "blue",
         _ => "neither",
-    };
-    bytes.chunks_exact(3).map(colour).collect()
+    }
 }
 
 fn wait_for_pictures(file: &Path, colour: &str, count: usize) {
     let is_here = || colours(file).iter().rev().take_while(|its| **its == colour).count() >= count;
     until_within(PLAYER_PATIENCE, colour, is_here);
+}
+
+/// The same with GStreamer: its decoder goes on, too, with pictures of another size.
+#[test]
+fn gstreamer_decodes_on_while_the_publisher_is_killed_and_comes_back() {
+    let options = Options { shards: "2", config: Some(CONFIG), ..Options::default() };
+    let server = Server::start(&options);
+    let mut red = publish_red(&server);
+    wait_until_described(&server, "live/a");
+    let settings = "-preset veryfast -profile:v high -g 15 -bf 0 -refs 3";
+    let _blue = publish_colour(&server.url("live/b"), "blue", "160x128", settings);
+    wait_until_described(&server, "live/b");
+    let outputs = tempfile::tempdir_in(support::scratch()).unwrap();
+    let (pixels, log) = (outputs.path().join("pixels"), outputs.path().join("log"));
+    // Its latency (2 s) is longer than the pause of a loss: a packet that is later than that counts
+    // as lost there, because the server offers retransmission. A pixel has four bytes here: rows of
+    // GStreamer's pictures are whole words.
+    let pipeline = format!(
+        "rtspsrc location={} protocols=tcp ! rtph264depay ! h264parse ! avdec_h264 ! \
+         videoconvert ! videoscale ! video/x-raw,format=RGBx,width=16,height=16 ! \
+         filesink buffer-mode=unbuffered location={}",
+        server.url("live/a"),
+        pixels.display()
+    );
+    let mut reader = launch(&pipeline, &log);
+    let seen = || large_pixels(&pixels);
+    let wait = |colour: &str, count: usize| {
+        let is_here = || seen().iter().rev().take_while(|its| **its == colour).count() >= count;
+        until_within(PLAYER_PATIENCE, colour, is_here);
+    };
+    wait("red", 30);
+    red.kill();
+    wait("blue", 60);
+    let _red = publish_red(&server);
+    wait("red", 60);
+    reader.kill();
+    let pictures = seen();
+    let mut order = pictures.clone();
+    order.dedup();
+    assert_eq!(order, ["red", "blue", "red"], "{pictures:?}");
+    let log = std::fs::read_to_string(&log).unwrap();
+    assert!(!log.contains("ERROR") && !log.contains("WARNING"), "{log}");
+}
+
+/// Colours of pictures of 16 times 16 pixels of four bytes: that of the one in the middle.
+fn large_pixels(file: &Path) -> Vec<&'static str> {
+    let bytes = std::fs::read(file).unwrap_or_default();
+    let pictures = bytes.chunks_exact(16 * 16 * 4);
+    pictures.map(|picture| colour(&picture[4 * (8 * 16 + 8)..][..3])).collect()
 }
 
 #[test]
