@@ -15,6 +15,8 @@ measure_begin() {
     server_pid=
     url=
     admin=
+    # More words for the server.
+    server_options=()
     # A connection for each session, on both sides.
     ulimit -n "$(ulimit -Hn)" || true
     # On the disk of the checkout: films are linked, and a memory file system cannot be evicted.
@@ -76,6 +78,7 @@ film_of_2_mbit() { film 2mbit "$1" 960x540 25 1880 48000 120; }
 server_start() {
     "${MEASURE_SERVER:-$programs/headend}" serve "$work/films" --listen 127.0.0.1:0 --admin 127.0.0.1:0 \
         --rtp-port 0 --shards "cpu:$server_cpu" --workers "cpu:$other_cpu" --log text \
+        "${server_options[@]}" \
         >"$work/server.log" 2>&1 &
     server_pid=$!
     for _ in {1..100}; do
