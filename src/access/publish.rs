@@ -24,6 +24,9 @@ pub enum Denied<'c> {
     /// The path plays titles in order.
     #[error("the path plays titles")]
     Playlist,
+    /// The path has channels, or was made for one.
+    #[error("the path is a line-up")]
+    Lineup,
     /// No entry of the list has the client's address.
     #[error("the configuration does not allow it")]
     Address {
@@ -43,6 +46,9 @@ pub fn may_publish<'c>(paths: &'c PathTable, path: &str, peer: IpAddr) -> Result
     }
     if config.is_playlist() {
         return Err(Denied::Playlist);
+    }
+    if paths.lineup(path).is_some() || paths.lineup_over(path).is_some() {
+        return Err(Denied::Lineup);
     }
     if !allows(&config.publish, peer) {
         return Err(Denied::Address { section: paths.section_of(path) });
@@ -95,6 +101,7 @@ mod tests {
             Err(Denied::Address { section }) => Some(section),
             Err(Denied::Fetched { address }) => Some(address.to_string()),
             Err(Denied::Playlist) => Some("playlist".to_owned()),
+            Err(Denied::Lineup) => Some("lineup".to_owned()),
         }
     }
 

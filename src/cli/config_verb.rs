@@ -251,6 +251,8 @@ mod tests {
         playlist_loop = true  # default
         playlist_clock = "local"  # default
         # slate is not set
+        lineup = {}  # default
+        lineup_digit_timeout = "1500ms"  # default
         hold = "10s"  # default
         publish = ["loopback"]  # default
         override = false  # default

@@ -66,6 +66,12 @@ pub enum FallbackError {
         /// The path that it feeds.
         path: String,
     },
+    /// A path with channels, or one that was made for a channel.
+    #[error("`{text}` is of a line-up: name what feeds one of its channels")]
+    Lineup {
+        /// What was found.
+        text: String,
+    },
     /// A path that would feed itself over others.
     #[error("a path cannot feed itself: {}", shown_way(way))]
     Loop {

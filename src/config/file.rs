@@ -7,6 +7,7 @@
 //! ```
 //! Invariant: every leaf of the file is either applied or reported with its place.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -151,6 +152,18 @@ pub(super) fn setting(value: &Spanned<DeValue<'_>>) -> Result<Setting, ValueErro
                 other => Err(ValueError::Kind { found: other.type_str() }),
             });
             texts.collect::<Result<_, _>>().map(Setting::List)
+        }
+        DeValue::Table(table) => {
+            let mut entries: Vec<_> = table.iter().collect();
+            entries.sort_by_key(|(key, _)| key.span().start);
+            let text = |value: &DeValue<'_>| match value {
+                DeValue::String(text) => Ok(text.to_string()),
+                other => Err(other.type_str()),
+            };
+            let entry = |(key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+                (key.get_ref().to_string(), text(value.get_ref()))
+            };
+            Ok(Setting::Table(entries.into_iter().map(entry).collect()))
         }
         other => Err(ValueError::Kind { found: other.type_str() }),
     }

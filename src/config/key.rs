@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::LogFormat;
+use super::lineup::Lineup;
 use super::path_scope::PathsOf;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem};
@@ -107,6 +108,17 @@ pub(super) fn title(title: &Option<Arc<str>>) -> Option<String> {
 
 pub(super) fn publishers(publishers: &PublishList) -> String {
     list(&publishers.texts().collect::<Vec<_>>())
+}
+
+pub(super) fn lineup(lineup: &Lineup) -> String {
+    let channels = lineup.iter().map(|(number, source)| {
+        let name = quoted(source.name());
+        format!("{number} = {name}")
+    });
+    match channels.collect::<Vec<_>>().join(", ") {
+        none if none.is_empty() => "{}".to_owned(),
+        channels => format!("{{ {channels} }}"),
+    }
 }
 
 pub(super) fn duration(value: &Duration) -> String {

@@ -96,6 +96,10 @@ pub static PATH_KEYS: &[Key<PathConfig>] = &[
         "whose time `at` is: local (the time zone of this host), utc"),
     key!("slate", slate = title() => title, of Listed,
         "title that is shown while no title of the list can play"),
+    key!("lineup", lineup = lineup() => lineup, of Channels,
+        "channels of a session: { 101 = \"live/news\", 201 = \"vod/film.mp4\" }, 1 to 999"),
+    key!("lineup_digit_timeout", lineup_digit_timeout = duration(TENTH, TEN_SECONDS) => duration, of Lineup,
+        "a number is complete so long after its last digit, or with the third, 100ms to 10s"),
     key!("hold", hold = duration(Duration::ZERO, HOUR) => duration,
         "players wait so long for a source that has gone, up to 1h"),
     key!("publish", publish = publish_list() => publishers, of Published,
@@ -117,6 +121,7 @@ pub static PATH_KEYS: &[Key<PathConfig>] = &[
 const TENTH: Duration = Duration::from_millis(100);
 const HALF_SECOND: Duration = Duration::from_millis(500);
 const SECOND: Duration = Duration::from_secs(1);
+const TEN_SECONDS: Duration = Duration::from_secs(10);
 const MINUTE: Duration = Duration::from_secs(60);
 const TEN_MINUTES: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3_600);

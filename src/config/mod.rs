@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod channel_paths;
 pub mod cpus;
 pub mod daily;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod fallback;
 mod file;
 pub mod key;
 pub mod keys;
+pub mod lineup;
 pub mod multicast;
 mod path_file;
 pub mod path_scope;

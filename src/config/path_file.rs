@@ -75,12 +75,16 @@ fn feed(
         checked.map_err(|problem| file.value_error(section.at, &section.shown, problem))?;
         search.check(&section.name).map_err(|(name, problem)| {
             let closing = sections.iter().find(|section| section.name == name);
-            closing.unwrap_or(section).fallback_error(file, problem)
+            closing.unwrap_or(section).feed_error(file, FALLBACK, problem)
         })?;
+        let checked = paths.check_lineup(&section.name);
+        checked.map_err(|problem| section.feed_error(file, LINEUP, problem))?;
     }
     for section in sections {
         let entered = paths.enter_sources(&section.name);
-        entered.map_err(|problem| section.fallback_error(file, problem))?;
+        entered.map_err(|problem| section.feed_error(file, FALLBACK, problem))?;
+        let entered = paths.enter_channels(&section.name);
+        entered.map_err(|problem| section.feed_error(file, LINEUP, problem))?;
     }
     Ok(())
 }
@@ -147,11 +151,11 @@ impl Section<'_> {
         file.value_error(at, &format!("{}.{}", self.shown, key.name), problem)
     }
 
-    /// A problem of its fallbacks with other sections.
-    fn fallback_error(&self, file: &File<'_>, problem: ValueError) -> ConfigError {
-        let fallback = self.table.iter().find(|(key, _)| key.get_ref() == FALLBACK);
-        let at = fallback.map_or(self.at, |(_, value)| place(value, &problem));
-        file.value_error(at, &format!("{}.{FALLBACK}", self.shown), problem)
+    /// A problem of what feeds it, which the key says, with other sections.
+    fn feed_error(&self, file: &File<'_>, key: &str, problem: ValueError) -> ConfigError {
+        let found = self.table.iter().find(|(known, _)| known.get_ref() == key);
+        let at = found.map_or(self.at, |(_, value)| place(value, &problem));
+        file.value_error(at, &format!("{}.{key}", self.shown), problem)
     }
 }
 
@@ -162,6 +166,12 @@ fn place(value: &Spanned<DeValue<'_>>, problem: &ValueError) -> usize {
             DeValue::Array(entries),
             ValueError::Fallback { place, .. } | ValueError::Playlist { place, .. },
         ) => entries.get(*place),
+        (DeValue::Table(entries), ValueError::Lineup { key, problem }) => {
+            match entries.iter().find(|(known, _)| known.get_ref() == key.as_str()) {
+                Some((number, _)) if problem.is_of_number() => return number.span().start,
+                found => found.map(|(_, entry)| entry),
+            }
+        }
         _ => None,
     };
     entry.unwrap_or(value).span().start
@@ -186,6 +196,8 @@ fn at_most(found: usize, max: usize) -> Result<(), ValueError> {
 
 /// The key whose entries are other sections.
 const FALLBACK: &str = "fallback";
+/// The key whose entries lead to other sections.
+const LINEUP: &str = "lineup";
 
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,10 @@ pub(super) enum PathsOf {
     Live,
     /// Each that has a section of its own.
     Named,
+    /// Those that are named, of which each has channels of its own.
+    Channels,
+    /// Those with channels.
+    Lineup,
     /// Those with sources that take over.
     Fallback,
     /// Those that may play titles in order.
@@ -49,12 +53,19 @@ impl Key<PathConfig> {
         if !is_one && self.name == "source" && config.source.is_fetched() {
             return Err(ValueError::ManyFetched);
         }
+        if is_one && !config.lineup.is_empty() && SOURCES.contains(&self.name) {
+            return Err(ValueError::BesideLineup);
+        }
         if is_one && self.name == "source" && config.is_playlist() {
             return Err(ValueError::PlaylistAndSource);
         }
         match self.of {
             PathsOf::Playlist if is_one => check_playlist(config),
             PathsOf::Playlist if !is_rest || config.is_playlist() => Err(ValueError::ManyPlaylists),
+            PathsOf::Channels if is_one => config.lineup.check(),
+            PathsOf::Channels if !is_rest || !config.lineup.is_empty() => {
+                Err(ValueError::ManyLineups)
+            }
             PathsOf::Named if is_one => check_fallbacks(section, config),
             PathsOf::Named if !is_rest || !config.fallback.is_empty() => {
                 Err(ValueError::ManyFallbacks)
@@ -81,7 +92,10 @@ impl PathsOf {
     fn check(self, config: &PathConfig) -> Result<(), ValueError> {
         let is_fetched = config.is_fetched();
         let (has_meaning, what) = match self {
-            Self::Live | Self::Named | Self::Playlist | Self::Title => return Ok(()),
+            Self::Live | Self::Named | Self::Playlist | Self::Channels | Self::Title => {
+                return Ok(());
+            }
+            Self::Lineup => (!config.lineup.is_empty(), "paths with `lineup`"),
             Self::Fallback => (!config.fallback.is_empty(), "paths with `fallback`"),
             Self::Listed => (config.is_playlist(), "paths with `playlist`"),
             Self::Published => (config.is_published(), "paths that are published to"),
@@ -92,3 +106,6 @@ impl PathsOf {
         if has_meaning { Ok(()) } else { Err(ValueError::OnlyFor { what }) }
     }
 }
+
+/// Keys that say what feeds a path.
+const SOURCES: [&str; 3] = ["source", "fallback", "playlist"];

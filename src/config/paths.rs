@@ -15,6 +15,7 @@ use std::time::Duration;
 use regex::{Regex, RegexBuilder};
 
 use super::fallback::FallbackSource;
+use super::lineup::Lineup;
 use super::playlist::{EditedPlaylist, HostZone, PlaylistClock, PlaylistItem};
 use super::publish::PublishList;
 use super::source::SourceAddress;
@@ -75,6 +76,12 @@ pub struct PathConfig {
     pub playlist_clock: PlaylistClock,
     /// Title that is shown while no title of the list can play.
     pub slate: Option<Arc<str>>,
+    /// Channels that a session of the path tunes to; empty for a path that is no line-up.
+    pub lineup: Lineup,
+    /// A number of fewer than three digits is complete so long after its last digit.
+    pub lineup_digit_timeout: Duration,
+    /// Parameter sets are sent before each key frame: the path is a channel of a line-up.
+    pub sets_before_key_frames: bool,
     /// How long readers wait for a source that has gone.
     pub hold: Duration,
     /// A second publisher takes the path from the first.
@@ -110,6 +117,9 @@ impl Default for PathConfig {
             playlist_loops: true,
             playlist_clock: PlaylistClock::default(),
             slate: None,
+            lineup: Lineup::default(),
+            lineup_digit_timeout: DIGIT_TIMEOUT,
+            sets_before_key_frames: false,
             hold: READERS_HOLD,
             may_override: false,
             start: StartConfig::Gop,
@@ -138,7 +148,7 @@ impl PathConfig {
     /// Whether publishers feed it.
     #[must_use]
     pub fn is_published(&self) -> bool {
-        !self.source.is_fetched() && !self.is_playlist()
+        !self.source.is_fetched() && !self.is_playlist() && self.lineup.is_empty()
     }
 
     /// Whether one of its sources is asked by RTSP.
@@ -213,6 +223,7 @@ impl PathTable {
     #[must_use]
     pub fn section_of(&self, path: &str) -> String {
         let path = self.path_fed_by(path).unwrap_or(path);
+        let path = self.lineup_over(path).map_or(path, |(lineup, _)| lineup);
         match self.pattern_of(path) {
             _ if self.named.contains_key(path) => path.to_owned(),
             Some(pattern) => format!("~{}", pattern.text()),
@@ -291,6 +302,8 @@ pub(super) const PATTERNS_MAX: usize = 64;
 const RETURN_AFTER: Duration = Duration::from_secs(5);
 /// Players get a key frame and show it before the next switch.
 const SWITCH_INTERVAL: Duration = Duration::from_secs(2);
+/// As long as people take from one key of a remote control to the next.
+const DIGIT_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Memory of a pattern: names are short, and what needs more is a mistake.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 

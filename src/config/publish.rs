@@ -49,6 +49,11 @@ impl PublishList {
         texts.iter().map(|text| Publishers::parse(text)).collect::<Result<_, _>>().map(Self)
     }
 
+    /// A list that nobody is on.
+    pub(super) fn nobody() -> Self {
+        Self(Vec::new())
+    }
+
     /// The entries, in the order of the file.
     pub fn entries(&self) -> impl Iterator<Item = Publishers> {
         self.0.iter().copied()

@@ -117,6 +117,9 @@ impl PathTable {
     /// # Errors
     /// The name is for a source path.
     pub(super) fn check_name(&self, section: &str) -> Result<(), ValueError> {
+        if let Some(path) = self.channel_of(section) {
+            return Err(ValueError::ChannelPathName { path: path.to_owned() });
+        }
         match self.reserved_for(section) {
             Some(path) => Err(ValueError::SourcePathName { path: path.to_owned() }),
             None => Ok(()),
@@ -124,7 +127,7 @@ impl PathTable {
     }
 
     /// The path with fallbacks whose source paths have such names.
-    fn reserved_for<'n>(&self, name: &'n str) -> Option<&'n str> {
+    pub(super) fn reserved_for<'n>(&self, name: &'n str) -> Option<&'n str> {
         let (path, _number) = split(name)?;
         (!self.fallbacks(path).is_empty()).then_some(path)
     }
@@ -169,6 +172,9 @@ impl<'t> LoopSearch<'t> {
             };
             let FallbackSource::Path(name) = entry else { continue };
             let refused = |problem| (path, ValueError::Fallback { place, problem });
+            if paths.lineup(name).is_some() || paths.channel_of(name).is_some() {
+                return Err(refused(FallbackError::Lineup { text: name.clone() }));
+            }
             if let Some(path) = paths.reserved_for(name) {
                 let (text, path) = (name.clone(), path.to_owned());
                 return Err(refused(FallbackError::SourcePath { text, path }));

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::LogFormat;
 use super::cpus::CpuList;
 use super::fallback::FallbackSource;
+use super::lineup::Lineup;
 use super::multicast::MulticastConfig;
 use super::paths::{SourceTransport, StartConfig};
 use super::playlist::{PlaylistClock, PlaylistItem, parse_playlist, parse_title};
@@ -33,6 +34,9 @@ pub enum Setting {
     Boolean(bool),
     /// From a file, or a flag that was given several times.
     List(Vec<String>),
+    /// From a file: keys and texts in the order of the file. A value that is no text is TOML's name
+    /// of its type.
+    Table(Vec<(String, Result<String, &'static str>)>),
     /// From a file: a list with tables in it.
     Entries(Vec<ListEntry>),
 }
@@ -55,6 +59,7 @@ impl Setting {
             Self::Integer(integer) => Ok(Cow::Owned(integer.to_string())),
             Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
             Self::List(_) | Self::Entries(_) => Err(ValueError::Kind { found: "array" }),
+            Self::Table(_) => Err(ValueError::Kind { found: "table" }),
         }
     }
 
@@ -77,6 +82,7 @@ impl Setting {
             Self::Integer(_) => Err(ValueError::Kind { found: "integer" }),
             Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
             Self::Entries(_) => Err(ValueError::Kind { found: "array of tables" }),
+            Self::Table(_) => Err(ValueError::Kind { found: "table" }),
         }
     }
 
@@ -88,6 +94,7 @@ impl Setting {
             Self::Entries(entries) => Ok(entries.clone()),
             Self::Integer(_) => Err(ValueError::Kind { found: "integer" }),
             Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
+            Self::Table(_) => Err(ValueError::Kind { found: "table" }),
         }
     }
 
@@ -125,6 +132,25 @@ impl Setting {
         match self {
             Self::Text(text) => parse_fallbacks(&[text]),
             other => parse_fallbacks(&other.texts()?),
+        }
+    }
+
+    /// Channels by their numbers.
+    pub(super) fn lineup(&self) -> Result<Lineup, ValueError> {
+        match self {
+            Self::Table(entries) => Lineup::parse(entries.iter().map(|(key, name)| {
+                let name = name.as_ref().map(String::as_str).map_err(|found| *found);
+                (key.as_str(), name)
+            })),
+            other => {
+                let found = match other {
+                    Self::Integer(_) => "integer",
+                    Self::Boolean(_) => "boolean",
+                    Self::List(_) | Self::Entries(_) => "array",
+                    Self::Text(_) | Self::Table(_) => "string",
+                };
+                Err(ValueError::Kind { found })
+            }
         }
     }
 
@@ -225,6 +251,7 @@ impl Setting {
             Self::Text(text) => Ok(CpuList::parse(text)?),
             Self::Boolean(_) => Err(ValueError::Kind { found: "boolean" }),
             Self::List(_) | Self::Entries(_) => Err(ValueError::Kind { found: "array" }),
+            Self::Table(_) => Err(ValueError::Kind { found: "table" }),
         }
     }
 

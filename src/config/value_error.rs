@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::cpus::CpuListError;
 use super::fallback::FallbackError;
+use super::lineup::LineupError;
 use super::playlist::PlaylistError;
 use super::source::SourceAddressError;
 
@@ -126,6 +127,14 @@ pub enum ValueError {
     /// The titles of one path for many.
     #[error("names the titles of one path: set it where that path is named")]
     ManyPlaylists,
+    /// Not a channel of this path.
+    #[error("channel {key}: {problem}")]
+    Lineup {
+        /// Key of the entry, as written.
+        key: String,
+        /// Why.
+        problem: Box<LineupError>,
+    },
     /// Nobody who could publish.
     #[error("`{text}` is none of loopback, private, any, 10.0.0.0/8, ::1 and the like")]
     Network {
@@ -166,6 +175,12 @@ pub enum ValueError {
         /// The path that it feeds.
         path: String,
     },
+    /// A section of `[path]` whose name is that of a channel of a line-up.
+    #[error("is the name of a channel of `{path}`, which has `lineup`: choose another name")]
+    ChannelPathName {
+        /// The line-up.
+        path: String,
+    },
     /// A section of `[path]` whose name should be a pattern.
     #[error("not a regular expression: {reason}")]
     Pattern {
@@ -181,6 +196,12 @@ pub enum ValueError {
     /// The sources of one path for many.
     #[error("names the sources of one path: set it where that path is named")]
     ManyFallbacks,
+    /// The channels of one path for many.
+    #[error("has the channels of one path: set it where that path is named")]
+    ManyLineups,
+    /// A source of a path that has channels instead.
+    #[error("means nothing beside `lineup`: each channel has its own source")]
+    BesideLineup,
     /// A key that says nothing about such a path.
     #[error("means nothing here: it is for {what}")]
     OnlyFor {

@@ -330,6 +330,11 @@ impl RtspConnection {
                     code = "HE-W505", %peer, path, source = "playlist",
                     "publishing is refused: the path plays titles"
                 ),
+                Denied::Lineup => tracing::warn!(
+                    code = "HE-W505", %peer, path,
+                    fix = "publish to the path that a channel of `lineup` names",
+                    "publishing is refused: the path is a line-up"
+                ),
             }
             Status::Forbidden
         })

@@ -69,6 +69,7 @@ fn is_other_source(before: &PathConfig, after: &PathConfig) -> bool {
     before.source != after.source
         || before.fallback != after.fallback
         || before.is_playlist() != after.is_playlist()
+        || before.lineup.is_empty() != after.lineup.is_empty()
         || !after.fallback.is_empty() && relay_rules(before) != relay_rules(after)
         || is_rtsp && before.source_transport != after.source_transport
 }

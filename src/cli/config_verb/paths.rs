@@ -61,6 +61,10 @@ const EXAMPLES: &str = r#"
 # playlist = ["a.mp4", "b.mp4", { title = "news.mp4", at = "20:15:00" }]
 # slate = "slate.mp4"
 
+# A line-up: rtsp://HOST/tv plays one of its channels, and viewers change it in their session.
+# [path."tv"]
+# lineup = { 101 = "live/news", 201 = "vod/film.mp4" }
+
 # All halls: a regular expression behind ~, found anywhere in the name unless ^ and $ say more.
 # [path."~^live/hall[0-9]+$"]
 # publish = ["private"]
@@ -198,6 +202,8 @@ mod tests {
         playlist_loop = true  # default
         playlist_clock = "local"  # default
         # slate is not set
+        lineup = {}  # default
+        lineup_digit_timeout = "1500ms"  # default
         hold = "3s"  # file
         publish = ["any"]  # file
         override = false  # default
@@ -334,6 +340,10 @@ mod tests {
         playlist_clock = "local"
         # title that is shown while no title of the list can play
         # slate = "..."
+        # channels of a session: { 101 = "live/news", 201 = "vod/film.mp4" }, 1 to 999
+        lineup = {}
+        # a number is complete so long after its last digit, or with the third, 100ms to 10s
+        lineup_digit_timeout = "1500ms"
         # players wait so long for a source that has gone, up to 1h
         hold = "10s"
         # who may publish: loopback, private, any, networks, addresses; [] is nobody
@@ -420,8 +430,8 @@ mod tests {
         let paths = config::load(Some(("examples", &text)), [], &[]).unwrap().config.paths;
         assert_eq!(
             (paths.named.len(), paths.patterns.len()),
-            (8, 1),
-            "two are sources of live/channel"
+            (10, 1),
+            "two are sources of live/channel, and one is a channel of tv"
         );
         assert!(paths.find("live/door").on_demand && paths.find("live/studio").may_override);
         let sources = ["live/channel~0", "live/spare", "live/channel~2"].map(Arc::from);

@@ -211,7 +211,7 @@ proptest::proptest! {
     #[test]
     fn any_section_is_read_or_refused_without_panic(
         name in "[~*a-z/.(\\[]{0,8}",
-        body in "(source|hold|publish|on_demand|fallback) = [\\[\\]a-z:/.,~@\"0-9]{0,20}",
+        body in "(source|hold|publish|on_demand|fallback|lineup) = [\\[\\]{}=a-z:/.,~@\"0-9 ]{0,20}",
     ) {
         let _ = load_file(&format!("[path.\"{name}\"]\n{body}\n"));
     }
