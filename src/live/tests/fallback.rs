@@ -125,6 +125,8 @@ pub(super) struct Scene {
     /// Packets of its second track.
     pub(super) sounds: Vec<Seen>,
     cursor: u64,
+    /// The path that is looked at.
+    path: &'static str,
     start: crate::base::time::Mono,
 }
 
@@ -133,7 +135,8 @@ impl Scene {
         let bench = Bench::configured(text);
         let start = bench.sessions.cx.now;
         let (a, b) = (Encoder::new("live/a", 11, 5_000), Encoder::new("live/b", 12, 5_100));
-        Self { bench, a, b, seen: Vec::new(), sounds: Vec::new(), cursor: 0, start }
+        let (seen, sounds, path) = (Vec::new(), Vec::new(), "live/a");
+        Self { bench, a, b, seen, sounds, cursor: 0, path, start }
     }
 
     /// Time with frames of both.
@@ -149,7 +152,7 @@ impl Scene {
 
     pub(super) fn look(&mut self) {
         let now = self.bench.sessions.cx.now;
-        let Some(path) = self.bench.sessions.live.hub.paths.path("live/a") else { return };
+        let Some(path) = self.bench.sessions.live.hub.paths.path(self.path) else { return };
         let ring = path.ring();
         self.cursor = self.cursor.max(ring.first_no());
         while let Some(batch) = ring.batch(self.cursor) {
@@ -374,4 +377,23 @@ fn source_that_is_lost_without_another_is_followed_by_itself_at_its_key_frame() 
     assert_eq!(units[..3], [7, 8, 5], "with the sets of its new description");
     assert!(units.len() > 40);
     assert_eq!(scene.bench.sessions.live.readers.table.len(), 1);
+}
+
+#[test]
+fn channel_of_a_line_up_has_parameter_sets_before_each_key_frame() {
+    let lineup = "[path.tv]\nlineup = { 101 = \"live/b\" }\n";
+    let mut scene = Scene { path: "tv~101", ..Scene::new(lineup) };
+    scene.b.begin(&mut scene.bench, &sdp(SETS_B));
+    let url = "rtsp://h/tv~101/trackID=0";
+    let setup = scene.bench.reader(Method::Setup, url, None);
+    scene.run(Duration::from_secs(2));
+    let setup = setup.or_else(|| scene.bench.answer(READER)).unwrap();
+    assert_eq!(setup.status().code(), 200);
+    scene.run(Duration::from_secs(1));
+    let units: Vec<u8> = scene.seen.iter().map(Seen::unit).collect();
+    let key_frames = (0..units.len()).filter(|place| units[*place] == 5);
+    assert!(key_frames.clone().count() > 3, "{units:?}");
+    for place in key_frames {
+        assert_eq!(units[place - 2..place], [7, 8], "{units:?}");
+    }
 }

@@ -99,7 +99,7 @@ impl Feed {
                     let (ssrc, seq, ts) = (run.ssrc, packet.seq, packet.ts);
                     let numbered = Packet { ssrc, seq, ts, received, clock };
                     let payload = bytes.get(usize::from(packet.header_bytes)..).unwrap_or_default();
-                    if packet.is_sync && wire.is_crossed(fit.to, ssrc) && lacks_sets(fit, payload) {
+                    if packet.is_sync && wire.needs_sets(fit.to, ssrc) && lacks_sets(fit, payload) {
                         for set in &fit.sets {
                             wire.write_set((fit.to, payload_type), &numbered, set, at, out);
                             publishers.handle_packet(cx, target, None, out);

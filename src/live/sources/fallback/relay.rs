@@ -67,6 +67,8 @@ pub(crate) struct Relay {
     /// With no source since then, readers have ended: the next source makes the path anew.
     forgotten_at: Option<Mono>,
     hold: Duration,
+    /// Each key frame has parameter sets before it.
+    always_sets: bool,
     feed: Option<Feed>,
     /// Number of the publisher that claims the path.
     publisher: Option<u32>,
@@ -165,6 +167,7 @@ impl Relay {
             identity: None,
             forgotten_at: Some(Mono(0)),
             hold: config.hold,
+            always_sets: config.sets_before_key_frames,
             feed: None,
             publisher: None,
             released: None,
@@ -400,7 +403,7 @@ impl Relay {
         let firsts = feed.firsts(path);
         match &mut self.identity {
             Some(identity) => identity.wire.cross(&firsts, at),
-            None => self.identity = Identity::of(&described),
+            None => self.identity = Identity::of(&described, self.always_sets),
         }
         let first = path.ring().batch(start).map(|batch| batch.received());
         self.note_switch(room, change, first.unwrap_or(room.cx.now));
@@ -568,12 +571,12 @@ impl Relay {
 
 impl Identity {
     /// As of the first source of a path.
-    fn of(described: &Description) -> Option<Self> {
+    fn of(described: &Description, always_sets: bool) -> Option<Self> {
         let mut rng = rand::rng();
         let sdp = read_session(described.text(false).as_bytes()).ok()?;
         let tracks = described.tracks.iter();
         let wire = Wire::new(tracks.map(|track| (Ssrc(rng.next_u32()), track.clock_rate_hz)));
-        Some(Self { sdp, wire })
+        Some(Self { sdp, wire: wire.with_sets(always_sets) })
     }
 }
 

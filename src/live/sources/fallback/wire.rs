@@ -25,6 +25,8 @@ pub(crate) struct Wire {
     tracks: Vec<WireTrack>,
     /// Time by which the present source's tracks are moved.
     shift_ns: i64,
+    /// Key frames have parameter sets before them from the first source on.
+    always_sets: bool,
 }
 
 /// One stream of the path.
@@ -94,7 +96,13 @@ impl Wire {
             map: None,
             has_crossed: false,
         };
-        Self { tracks: tracks.map(track).collect(), shift_ns: 0 }
+        Self { tracks: tracks.map(track).collect(), shift_ns: 0, always_sets: false }
+    }
+
+    /// Readers come from other paths, and have been told of other parameter sets: `needs_sets` of
+    /// each key frame.
+    pub(crate) fn with_sets(self, always_sets: bool) -> Self {
+        Self { always_sets, ..self }
     }
 
     /// SSRC of a track.
@@ -102,11 +110,12 @@ impl Wire {
         self.tracks.get(usize::from(track)).map(|track| track.ssrc)
     }
 
-    /// Whether a packet of this stream comes after those of another one.
-    pub(crate) fn is_crossed(&self, track: u8, ssrc: Ssrc) -> bool {
+    /// Whether a key frame of this stream needs parameter sets before it: always, or when it comes
+    /// after packets of another stream.
+    pub(crate) fn needs_sets(&self, track: u8, ssrc: Ssrc) -> bool {
         let Some(track) = self.tracks.get(usize::from(track)) else { return false };
         let is_same = track.map.is_some_and(|map| map.ssrc == ssrc);
-        track.has_crossed || track.sent.is_some() && !is_same
+        self.always_sets || track.has_crossed || track.sent.is_some() && !is_same
     }
 
     /// Another source follows; these are the first packets of its tracks, as far as they are here.

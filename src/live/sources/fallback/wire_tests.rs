@@ -99,7 +99,7 @@ fn parameter_sets_take_numbers_of_their_own_and_the_time_of_the_key_frame() {
         assert_eq!((out[1], &out[12..], read(&out)), (96, &set[..], (seq, 3_600, 77)));
     }
     assert_eq!(write(&mut wire, 0, &first), Some((2, 3_600, 77)));
-    assert!(wire.is_crossed(0, Ssrc(2)) && !wire.is_crossed(1, Ssrc(2)));
+    assert!(wire.needs_sets(0, Ssrc(2)) && !wire.needs_sets(1, Ssrc(2)));
 }
 
 #[test]
@@ -149,4 +149,17 @@ proptest! {
         }
         prop_assert!(now < 1_000 * S);
     }
+}
+
+#[test]
+fn wire_for_readers_of_other_paths_needs_sets_from_its_first_packet_on() {
+    let mut wire = wire().with_sets(true);
+    let first = packet(1, 17, 1_000, 0);
+    assert!(wire.needs_sets(0, first.ssrc));
+    let mut out = Vec::new();
+    wire.write_set((0, 100), &first, b"sets", at(0), &mut out);
+    assert_eq!((read(&out), &out[12..]), ((17, 1_000, 77), &b"sets"[..]));
+    assert_eq!(write(&mut wire, 0, &first), Some((18, 1_000, 77)));
+    assert_eq!(write(&mut wire, 0, &packet(1, 18, 4_600, 40)), Some((19, 4_600, 77)));
+    assert!(wire.needs_sets(0, first.ssrc) && !self::wire().needs_sets(0, first.ssrc));
 }
