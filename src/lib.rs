@@ -78,6 +78,10 @@
 //! A playlist: `live::sources::titles::schedule` decides what follows -> a feed plays it. An edit:
 //! `http::admin` -> [`shard::inbox`] -> `live::sources::titles::playlists`; kept by `appliance`.
 //!
+//! A key of a viewer: SET_PARAMETER or `http::admin` -> `lineup::service` -> [`lineup::remote`], on
+//! the event router ([`router`]) -> `lineup::tune` changes what the session plays, or the key acts
+//! on what plays, through `lineup::room` -> the answer, when the key is consumed.
+//!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->
 //! `shard::sockets::groups` has the sockets.

@@ -7,7 +7,7 @@ use crate::rtsp::request::Request;
 use crate::rtsp::response::Response;
 
 /// Fields of a request that its answer needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Asked {
     /// Its method, as an index into the counters of requests.
     pub(super) method_index: usize,

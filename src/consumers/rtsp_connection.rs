@@ -11,6 +11,8 @@
 //! Bounds: the reader's limits; `REQUESTS_A_VISIT` and `FRAMES_A_VISIT` messages before others have
 //! their turn; `OUTPUT_BYTES_MAX` of answers that the client does not take.
 
+mod channel;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -37,7 +39,8 @@ use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::{Target, UriError, parse_target};
-use crate::session::command::{Command, Executed, PUBLIC, ReplyTo, public};
+use crate::session::command::{Command, Executed, Led, PUBLIC, ReplyTo, public};
+use channel::WaitsForChannel;
 
 /// The consumer of an RTSP connection.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub struct RtspConnection {
     /// The title that was described last, so that its SETUP needs no task. A connection that goes
     /// no further does not keep it open.
     described: Option<(String, Weak<Title>)>,
+    /// The line-up that was described last, and the channel that it was described by.
+    described_channel: Option<(Arc<str>, u16)>,
     /// When the last whole message came.
     heard: Mono,
     taking: Taking,
@@ -73,6 +78,8 @@ enum Waiting {
     Title { request: Request, target: Target, asked: Asked },
     /// A session, here or on another shard.
     Answer(Asked),
+    /// The channel of a line-up that a session begins with.
+    Channel(Box<WaitsForChannel>),
 }
 
 /// What becomes of a request.
@@ -80,6 +87,8 @@ enum Flow {
     Answer(Response),
     Submit(Task),
     Wait,
+    /// As `Wait`, and what is waited for is known already.
+    Held,
 }
 
 impl RtspConnection {
@@ -96,6 +105,7 @@ impl RtspConnection {
             waiting: Waiting::Nothing,
             output: Vec::new(),
             described: None,
+            described_channel: None,
             heard: now,
             taking: Taking::default(),
             is_closing: false,
@@ -218,6 +228,7 @@ impl RtspConnection {
                             self.waiting = Waiting::Answer(asked);
                             return Disposition::Wait;
                         }
+                        Flow::Held => return Disposition::Wait,
                     }
                 }
             }
@@ -267,7 +278,7 @@ impl RtspConnection {
                 // A sign of life of its session, on whichever shard that is.
                 let is_elsewhere = |id: SessionId| id.shard() != cx.shard;
                 if session.is_some_and(is_elsewhere) {
-                    return self.command(request, target, session, None, cx);
+                    return self.command(request, target, session, cx);
                 }
                 let response = Response::new(Status::Ok, request.cseq);
                 Flow::Answer(response.header("Public", public(&target.path)))
@@ -292,7 +303,7 @@ impl RtspConnection {
             | Method::GetParameter
             | Method::SetParameter
             | Method::Announce
-            | Method::Record => self.command(request, target, session, None, cx),
+            | Method::Record => self.command(request, target, session, cx),
             Method::Redirect => not_allowed(&request),
             Method::Unknown(_) => {
                 let response = Response::new(Status::NotImplemented, request.cseq);
@@ -350,26 +361,37 @@ impl RtspConnection {
         let name = match target.name() {
             Name::Clip => None,
             Name::Title(name) => Some(name.to_owned()),
-            Name::Root | Name::Library | Name::Live(_) | Name::Nothing => {
-                return self.command(request, target, None, None, cx);
+            Name::Live(path) => match self.first_channel(&request, path, cx) {
+                Some(first) => {
+                    let asked = Asked::new(&request, cx.sessions.cx.now);
+                    let waits = WaitsForChannel { request, target, asked, first };
+                    return self.find_channel(Box::new(waits), cx);
+                }
+                None => return self.command(request, target, None, cx),
+            },
+            Name::Root | Name::Library | Name::Nothing => {
+                return self.command(request, target, None, cx);
             }
         };
-        let task = Task {
+        let asked = Asked::new(&request, cx.sessions.cx.now);
+        self.waiting = Waiting::Title { request, target, asked };
+        Flow::Submit(self.open_task(name, cx))
+    }
+
+    fn open_task(&self, name: Option<String>, cx: &Context<'_>) -> Task {
+        Task {
             shard: cx.shard,
             owner: TaskOwner::Connection(self.key),
             class: TaskClass::Control,
             work: Work::Open { name },
-        };
-        let asked = Asked::new(&request, cx.sessions.cx.now);
-        self.waiting = Waiting::Title { request, target, asked };
-        Flow::Submit(task)
+        }
     }
 
     fn setup(&mut self, request: Request, target: Target, cx: &mut Context<'_>) -> Flow {
         match &self.described {
             Some((path, title)) if *path == target.path.trim_end_matches('/') => {
                 match title.upgrade() {
-                    Some(title) => self.command(request, target, None, Some(title), cx),
+                    Some(title) => self.execute(request, target, None, (Some(title), Led::Not), cx),
                     None => self.open_title(request, target, cx),
                 }
             }
@@ -383,7 +405,17 @@ impl RtspConnection {
         request: Request,
         target: Target,
         session: Option<SessionId>,
-        title: Option<Arc<Title>>,
+        cx: &mut Context<'_>,
+    ) -> Flow {
+        self.execute(request, target, session, (None, Led::Not), cx)
+    }
+
+    fn execute(
+        &self,
+        request: Request,
+        target: Target,
+        session: Option<SessionId>,
+        (title, led): (Option<Arc<Title>>, Led),
         cx: &mut Context<'_>,
     ) -> Flow {
         let shard = session.map_or(cx.shard, SessionId::shard);
@@ -392,7 +424,7 @@ impl RtspConnection {
         }
         let reply_to = ReplyTo { shard: cx.shard, entry: self.key };
         let (peer, local) = (self.peer, self.local.ip());
-        let command = Command { request, target, session, reply_to, peer, local, title };
+        let command = Command { request, target, session, reply_to, peer, local, title, led };
         if shard != cx.shard {
             cx.forwards.push((shard, command));
             return Flow::Wait;
@@ -421,8 +453,7 @@ impl RtspConnection {
         let title = match opened {
             Ok(title) => title,
             Err(failure) => {
-                let (peer, url) = (self.peer, shown_url(&request.uri));
-                tracing::info!(code = "HE-I206", %peer, url, %failure, "title not opened");
+                note_not_opened(self.peer, &request, &failure);
                 self.answer(describe::refusal(&request, &failure), &asked, cx);
                 return None;
             }
@@ -435,12 +466,13 @@ impl RtspConnection {
             self.answer(response, &asked, cx);
             return None;
         }
-        match self.command(request, target, None, Some(title), cx) {
+        match self.execute(request, target, None, (Some(title), Led::Not), cx) {
             Flow::Answer(response) => {
                 self.answer(response, &asked, cx);
                 None
             }
             Flow::Submit(task) => Some(Disposition::Submit(task)),
+            Flow::Held => Some(Disposition::Wait),
             Flow::Wait => {
                 self.waiting = Waiting::Answer(asked);
                 Some(Disposition::Wait)
@@ -479,18 +511,33 @@ impl PollEventConsumer<Context<'_>> for RtspConnection {
             }
             Event::Writable => {}
             Event::Outcome(Outcome::Opened(opened)) => {
+                if let Some(waits) = self.take_channel() {
+                    let asked = waits.asked.clone();
+                    let flow = self.handle_channel_title(waits, opened, cx);
+                    return self.end_wait(flow, asked, cx);
+                }
                 return self.handle_title(opened, cx).unwrap_or_else(|| self.rest());
             }
             Event::Refused(_task) => {
                 let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
-                if let Waiting::Title { request, asked, .. } = waiting {
-                    let response = Response::new(Status::ServiceUnavailable, request.cseq)
-                        .header("Retry-After", "1");
-                    self.answer(response, &asked, cx);
-                }
+                let (cseq, asked) = match waiting {
+                    Waiting::Title { request, asked, .. } => (request.cseq, asked),
+                    Waiting::Channel(waits) => (waits.request.cseq, waits.asked),
+                    Waiting::Nothing | Waiting::Answer(_) => return self.rest(),
+                };
+                let response = Response::new(Status::ServiceUnavailable, cseq);
+                self.answer(response.header("Retry-After", "1"), &asked, cx);
                 return self.rest();
             }
             Event::Answered(response) => {
+                if let Some(mut waits) = self.take_channel() {
+                    let asked = waits.asked.clone();
+                    let flow = match self.handle_channel(&mut waits, response) {
+                        Some(response) => Flow::Answer(response),
+                        None => self.find_channel(waits, cx),
+                    };
+                    return self.end_wait(flow, asked, cx);
+                }
                 let waiting = std::mem::replace(&mut self.waiting, Waiting::Nothing);
                 if let Waiting::Answer(asked) = waiting {
                     self.answer(response, &asked, cx);
@@ -527,6 +574,11 @@ fn check(request: &Request) -> Result<(), Response> {
         }
     }
     Ok(())
+}
+
+fn note_not_opened(peer: SocketAddr, request: &Request, failure: &OpenFailure) {
+    let url = shown_url(&request.uri);
+    tracing::info!(code = "HE-I206", %peer, url, %failure, "title not opened");
 }
 
 fn not_allowed(request: &Request) -> Flow {

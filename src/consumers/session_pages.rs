@@ -27,25 +27,30 @@ impl Sessions {
         let has_more = page.len() > SESSIONS_A_PAGE;
         page.truncate(SESSIONS_A_PAGE);
         let next = page.last().map(|(id, _)| *id).filter(|_| has_more);
-        let sessions = page.into_iter().filter_map(|(_, session)| self.info_of(session));
+        let sessions = page.into_iter().filter_map(|(id, session)| self.info_of(id, session));
         SessionsPage { sessions: sessions.collect(), next }
     }
 
     /// One session.
     #[must_use]
     pub fn session_info(&self, id: SessionId) -> Option<SessionInfo> {
-        self.info_of(self.cx.directory.find(id)?)
+        self.info_of(id, self.cx.directory.find(id)?)
     }
 
-    fn info_of(&self, session: SessionRef) -> Option<SessionInfo> {
-        match session {
+    fn info_of(&self, id: SessionId, session: SessionRef) -> Option<SessionInfo> {
+        let mut info = match session {
             SessionRef::Title(key) => {
                 self.vod.players.session(key).map(|session| title_info(&self.cx, session))
             }
             SessionRef::Reader(_) | SessionRef::Publisher(_) => {
                 self.live.session_info(&self.cx, session)
             }
+        }?;
+        info.channel = self.lineups.channel_info(&self.cx, id);
+        if let Some(channel) = &info.channel {
+            info.path.clone_from(&channel.lineup);
         }
+        Some(info)
     }
 
     /// All of them.
@@ -101,6 +106,7 @@ fn title_info(cx: &Cx, session: &Session) -> SessionInfo {
         speed: session.epoch.map_or(1.0, |epoch| epoch.speed),
         age_s: cx.now.since(session.client.created).as_secs_f64(),
         streams: streams.collect(),
+        channel: None,
         reader: None,
         source: None,
     }

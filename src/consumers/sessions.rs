@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  commands, RTCP, timers --> Sessions --title--> Vod  --.
-//!                                `-------path---> Live --+--> actions in Cx (tasks, answers, RTCP)
+//!                                |-------path---> Live --+--> actions in Cx (tasks, answers, RTCP)
+//!                                `-----line-up--> Lineups: both of them
 //! ```
-//! Invariant: a method of a role takes its own tables and the context, never another role.
+//! Invariant: a method of a role takes its own tables and the context, never another role; a
+//! line-up leads commands to the role that its session has at the moment.
 //! Bound: `sessions_max` sessions of all roles together.
 
 use std::net::SocketAddr;
@@ -12,6 +14,9 @@ use std::sync::Arc;
 
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::time::Mono;
+use crate::lineup::requests::{EventsReply, EventsRequest};
+use crate::lineup::room::Room;
+use crate::lineup::service::Lineups;
 use crate::lineup::tune::{Roles, Tunings};
 use crate::live::front::Live;
 use crate::live::readers::recently_closed::answer_closed;
@@ -19,10 +24,11 @@ use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::task::Outcome;
 use crate::rtcp;
+use crate::rtsp::headers::parse_session_id;
 use crate::rtsp::reader::Method;
-use crate::rtsp::response::Status;
+use crate::rtsp::response::{Response, Status};
 use crate::session::action::TimerKey;
-use crate::session::command::{Command, Executed, public};
+use crate::session::command::{Command, Executed, Led, ReplyTo, public};
 use crate::session::cx::{Cx, SessionConfig};
 use crate::session::directory::SessionRef;
 use crate::session::transport::Transport;
@@ -39,6 +45,8 @@ pub struct Sessions {
     pub live: Live,
     /// Changes of what sessions of line-ups play.
     pub tunings: Tunings,
+    /// What sessions of line-ups have beside their part in `vod` or `live`.
+    pub lineups: Lineups,
 }
 
 impl Sessions {
@@ -46,40 +54,81 @@ impl Sessions {
     #[must_use]
     pub fn new(shard: ShardId, config: SessionConfig, cells: Arc<ShardCells>, now: Mono) -> Self {
         let cx = Cx::new(shard, config, cells, now);
-        Self { cx, vod: Vod::default(), live: Live::default(), tunings: Tunings::default() }
+        let (vod, live) = (Vod::default(), Live::default());
+        let (tunings, lineups) = (Tunings::default(), Lineups::default());
+        Self { cx, vod, live, tunings, lineups }
     }
 
     /// Executes a command that names a session of this shard, or one that begins a session.
     pub fn execute(&mut self, command: Command) -> Executed {
         #[cfg(test)]
         self.cx.panic_once();
-        let Self { cx, vod, live, .. } = self;
         if command.request.method == Method::Options {
             // Answered whatever becomes of the session (client rule C2).
             self.note_request(command.reply_to.entry, command.session);
             let response = command.response(Status::Ok);
             return Executed::Reply(response.header("Public", public(&command.target.path)));
         }
-        let Some(id) = command.session else {
-            let begins = [Method::Announce, Method::Describe, Method::Setup];
-            let is_about_live = command.title.is_none() && begins.contains(&command.request.method);
-            return if is_about_live {
-                live.execute_first(cx, command)
-            } else {
-                vod.execute_first(cx, command)
+        let Some(id) = command.session else { return self.execute_first(command) };
+        let Some(session) = self.cx.directory.find(id) else {
+            return match self.live.readers.has_ended(id) {
+                true => answer_closed(&self.cx, &command),
+                false => command.refuse(Status::SessionNotFound),
             };
         };
-        match cx.directory.find(id) {
-            Some(SessionRef::Title(key)) => vod.execute(cx, command, key),
-            Some(SessionRef::Reader(index)) => {
-                live.readers.execute_reader(cx, &mut live.hub, command, index)
-            }
-            Some(SessionRef::Publisher(number)) => {
-                live.sources.execute_publisher(cx, &mut live.hub, command, number)
-            }
-            None if live.readers.has_ended(id) => answer_closed(cx, &command),
-            None => command.refuse(Status::SessionNotFound),
+        if command.led != Led::Within && self.lineups.has(id) {
+            self.touch(session);
+            return self.with_lineups(|lineups, room| lineups.execute(room, command, id));
         }
+        let Self { cx, vod, live, tunings, .. } = self;
+        Room { cx, vod, live, tunings }.execute(command, session)
+    }
+
+    /// Executes a command without a session. A SETUP that was led to a channel begins a session of
+    /// a line-up.
+    fn execute_first(&mut self, command: Command) -> Executed {
+        let Self { cx, vod, live, .. } = self;
+        let begins = [Method::Announce, Method::Describe, Method::Setup];
+        let is_about_live = command.title.is_none() && begins.contains(&command.request.method);
+        let is_setup = command.request.method == Method::Setup;
+        let led = command.led.clone();
+        let executed = if is_about_live {
+            live.execute_first(cx, command)
+        } else {
+            vod.execute_first(cx, command)
+        };
+        if let (Led::ToChannel { lineup, number }, Executed::Reply(response)) = (led, &executed)
+            && is_setup
+            && response.status() == Status::Ok
+            && let Some(id) = response.header_value("Session").and_then(parse_session_id)
+            && let Some(id) = SessionId::parse(id)
+        {
+            self.with_lineups(|lineups, room| lineups.enter(room, id, lineup, number));
+        }
+        executed
+    }
+
+    /// An answer on its way to a connection. `None`: a line-up has asked for it, and has it.
+    pub fn take_answer(&mut self, reply_to: ReplyTo, response: Response) -> Option<Response> {
+        let Some(operation) = reply_to.operation() else { return Some(response) };
+        self.with_lineups(|lineups, room| lineups.handle_operation(room, operation, response));
+        None
+    }
+
+    /// Goes on with line-ups whose sessions have ended or changed: to be called when actions are
+    /// carried out.
+    pub fn settle_lineups(&mut self) {
+        self.with_lineups(Lineups::settle);
+    }
+
+    /// Takes an operator's events for a session.
+    pub fn handle_events(&mut self, id: SessionId, request: EventsRequest, reply: EventsReply) {
+        self.with_lineups(|lineups, room| lineups.handle_events(room, id, request, reply));
+    }
+
+    fn with_lineups<T>(&mut self, act: impl FnOnce(&mut Lineups, &mut Room<'_>) -> T) -> T {
+        let Self { cx, vod, live, tunings, lineups } = self;
+        act(lineups, &mut Room { cx, vod, live, tunings })
     }
 
     /// A request came, whatever it asks for: a sign of life of the session that it names (RFC 2326
@@ -176,6 +225,9 @@ impl Sessions {
                 self.tunings.handle_due(cx, &mut Roles { vod, live }, number);
             }
             TimerKey::Titles(number) => live.handle_titles_due(cx, number),
+            TimerKey::Lineup(id) => {
+                self.with_lineups(|lineups, room| lineups.handle_due(room, id));
+            }
             TimerKey::Connection(_) | TimerKey::Stream { .. } => {}
         }
     }

@@ -26,7 +26,7 @@ use crate::rtsp::request::{Method, Request};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
 use crate::session::action::{Action, TimerKey};
-use crate::session::command::{Command, Executed, ReplyTo};
+use crate::session::command::{Command, Executed, Led, ReplyTo};
 use crate::session::cx::SessionConfig;
 
 /// The part of a rig that one room's tests have for themselves.
@@ -104,6 +104,7 @@ pub(crate) fn command(
         peer: client.peer,
         local: IpAddr::V4(Ipv4Addr::LOCALHOST),
         title: None,
+        led: Led::Not,
     }
 }
 
@@ -184,6 +185,10 @@ impl<R: Room> Rig<R> {
     pub(crate) fn settle(&mut self) {
         for _ in 0..SETTLE_ROUNDS_MAX {
             self.sessions.live.settle_live(&mut self.sessions.cx);
+            // Tests of changes without line-ups look at these themselves.
+            if !self.sessions.lineups.is_empty() {
+                self.sessions.settle_lineups();
+            }
             if self.sessions.cx.out.is_empty() {
                 return;
             }
@@ -199,7 +204,8 @@ impl<R: Room> Rig<R> {
     fn record(&mut self, action: Action) {
         match action {
             Action::Respond { reply_to, response } => {
-                self.answers.push((reply_to.entry.index, response));
+                let answered = self.sessions.take_answer(reply_to, response);
+                self.answers.extend(answered.map(|response| (reply_to.entry.index, response)));
             }
             Action::Datagram { to, bytes, .. } => self.datagrams.push((to, bytes)),
             Action::Interleaved { channel, bytes, .. } => self.interleaved.push((channel, bytes)),

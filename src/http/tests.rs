@@ -92,6 +92,7 @@ fn session(short: &str, path: &str, state: &'static str) -> SessionInfo {
         speed: 1.0,
         age_s: 3.0,
         streams: Vec::new(),
+        channel: None,
         reader: None,
         source: None,
     }

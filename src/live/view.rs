@@ -69,7 +69,11 @@ impl Live {
     /// A path with its owner here; a configured path is known before a client wants the path.
     pub(crate) fn owner_info(&self, cx: &Cx, path: &str) -> Option<OwnerInfo> {
         let is_idle = || self.hub.is_owner_of(cx, path) && cx.configs.named.contains_key(path);
-        self.hub.registry.info(path).or_else(|| is_idle().then(|| OwnerInfo::idle(path)))
+        let idle = || match cx.configs.lineup(path) {
+            Some(_) => OwnerInfo { state: "lineup", ..OwnerInfo::idle(path) },
+            None => OwnerInfo::idle(path),
+        };
+        self.hub.registry.info(path).or_else(|| is_idle().then(idle))
     }
 
     /// Figures of a session.

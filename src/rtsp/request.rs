@@ -104,6 +104,17 @@ impl Request {
         self.headers.value(name)
     }
 
+    /// A request of the server itself, for one of its sessions.
+    #[must_use]
+    pub fn made(method: Method, headers: &[(&str, &str)]) -> Self {
+        let mut made = Headers::default();
+        for (name, value) in headers {
+            made.push(name, value);
+        }
+        let (uri, body) = ("*".to_owned(), Vec::new());
+        Self { method, uri, version: (1, 0), cseq: None, body, headers: made }
+    }
+
     /// A request as if it had been read; `CSeq` is taken from `headers`.
     #[doc(hidden)]
     #[must_use]

@@ -203,6 +203,8 @@ pub enum TimerKey {
     Tuning(u32),
     /// The feed of titles with this number has something to do.
     Titles(u32),
+    /// A digit of a line-up's session stays the last one of its number.
+    Lineup(SessionId),
 }
 
 impl TimerKey {
@@ -220,7 +222,8 @@ impl TimerKey {
             | Self::LiveTick
             | Self::Relay(_)
             | Self::Tuning(_)
-            | Self::Titles(_) => None,
+            | Self::Titles(_)
+            | Self::Lineup(_) => None,
         }
     }
 }

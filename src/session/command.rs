@@ -40,6 +40,24 @@ pub struct Command {
     pub local: IpAddr,
     /// The title, for a SETUP that begins a session.
     pub title: Option<Arc<Title>>,
+    /// What a line-up has made of it.
+    pub led: Led,
+}
+
+/// What a line-up has made of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Led {
+    /// Nothing: its target is what the client wrote.
+    Not,
+    /// Led to a channel, without a session: a SETUP begins one of the line-up.
+    ToChannel {
+        /// Path of the line-up.
+        lineup: Arc<str>,
+        /// Number of the channel.
+        number: u16,
+    },
+    /// Led to what its session plays.
+    Within,
 }
 
 /// The connection that the answer to a command goes to.
@@ -63,7 +81,36 @@ pub enum Executed {
     NeedsPair(Box<Command>),
 }
 
+impl ReplyTo {
+    /// An address of the shard's line-ups in place of a connection.
+    #[must_use]
+    pub fn of_lineup(shard: ShardId, operation: u32) -> Self {
+        Self { shard, entry: EntryKey { index: LINEUPS, generation: operation } }
+    }
+
+    /// The operation of a line-up that is answered; `None` for a connection.
+    #[must_use]
+    pub fn operation(self) -> Option<u32> {
+        (self.entry.index == LINEUPS).then_some(self.entry.generation)
+    }
+}
+
 impl Command {
+    /// The same command with another address for its answer.
+    #[must_use]
+    pub fn with_reply_to(&self, reply_to: ReplyTo) -> Self {
+        Self {
+            request: self.request.clone(),
+            target: self.target.clone(),
+            session: self.session,
+            reply_to,
+            peer: self.peer,
+            local: self.local,
+            title: self.title.clone(),
+            led: self.led.clone(),
+        }
+    }
+
     /// An answer to this command.
     #[must_use]
     pub fn response(&self, status: Status) -> Response {
@@ -85,6 +132,8 @@ impl Command {
     }
 }
 
+/// No row of a PollTable has this index.
+const LINEUPS: u32 = u32::MAX - 1;
 /// Methods of a session that has played: no further SETUP.
 const ALLOWED: &str = "OPTIONS, PLAY, PAUSE, TEARDOWN, GET_PARAMETER, SET_PARAMETER";
 /// Methods of a session that has not played yet: no PAUSE.

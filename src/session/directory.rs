@@ -6,9 +6,10 @@
 //! ```
 //! Invariants: every session of a client is in `by_id` from its first command to its end, and in
 //! `by_connection` while its connection lives. A channel of a connection has one owner.
+//! Other rooms that keep something by a session's id mark it, and are told when it leaves.
 //! Bounds: the sessions of the shard; 256 channels of a connection.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 
 use crate::base::ids::SessionId;
@@ -46,6 +47,10 @@ pub struct Directory {
     /// Sorted by id, because listings go page by page.
     by_id: BTreeMap<SessionId, SessionRef>,
     by_connection: HashMap<EntryKey, OnConnection>,
+    /// Ids whose end is to be told.
+    marked: HashSet<SessionId>,
+    /// Those of them that have left.
+    left: Vec<SessionId>,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +115,7 @@ impl Directory {
         session: SessionRef,
     ) {
         self.by_id.remove(&id);
+        self.note_left(id);
         let Some(entry) = connection else { return };
         let Some(on) = self.by_connection.get_mut(&entry) else { return };
         on.sessions.retain(|other| *other != session);
@@ -142,7 +148,25 @@ impl Directory {
     /// Forgets the id of a session that ends later in the turn: no command finds the session any
     /// more.
     pub(crate) fn forget_id(&mut self, id: SessionId) -> bool {
+        self.note_left(id);
         self.by_id.remove(&id).is_some()
+    }
+
+    /// `take_left` is to tell when this id leaves.
+    pub(crate) fn mark(&mut self, id: SessionId) {
+        self.marked.insert(id);
+    }
+
+    /// Marked ids that have left since the last call. A session that has changed its role has left
+    /// as well, and is found all the same.
+    pub(crate) fn take_left(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.left)
+    }
+
+    fn note_left(&mut self, id: SessionId) {
+        if self.marked.remove(&id) {
+            self.left.push(id);
+        }
     }
 
     /// Forgets a closed connection. Returns the sessions that were made on it.

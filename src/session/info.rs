@@ -43,12 +43,30 @@ pub struct SessionInfo {
     pub age_s: f64,
     /// Streams of the session; a publisher's are the tracks of its source.
     pub streams: Vec<StreamInfo>,
+    /// The channel that a session of a line-up plays.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelInfo>,
     /// Figures of a live reader: how well it keeps up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reader: Option<ReaderInfo>,
     /// Figures of a publisher's source.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<SourceInfo>,
+}
+
+/// What a session of a line-up plays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChannelInfo {
+    /// Path of the line-up.
+    pub lineup: String,
+    /// Number of the channel.
+    pub number: u16,
+    /// Live path or title of the channel; `None` when it has left the line-up.
+    pub source: Option<String>,
+    /// Channel that is being tuned to.
+    pub tuning_to: Option<u16>,
+    /// Events that are not consumed.
+    pub events_waiting: usize,
 }
 
 /// One RTP stream of a session.

@@ -10,7 +10,7 @@ use crate::base::time::Mono;
 use crate::rtsp::reader::{Method, Request};
 use crate::rtsp::uri::parse_target;
 use crate::session::client::Client;
-use crate::session::command::ReplyTo;
+use crate::session::command::{Led, ReplyTo};
 use crate::session::cx::SessionConfig;
 use crate::session::directory::SESSIONS_PER_CONNECTION_MAX;
 
@@ -161,6 +161,7 @@ fn command(shard: u8) -> Command {
         peer: address(40_000),
         local: IpAddr::V4(Ipv4Addr::LOCALHOST),
         title: None,
+        led: Led::Not,
     }
 }
 

@@ -52,6 +52,7 @@ impl Shard {
         // Bounded: an action causes a few more at most, and a held command is held once.
         for _ in 0..SETTLE_ROUNDS_MAX {
             self.post_live();
+            self.sessions.settle_lineups();
             if self.sessions.cx.out.is_empty() && self.refused.is_empty() {
                 return;
             }
@@ -169,6 +170,7 @@ impl Shard {
     }
 
     fn respond(&mut self, reply_to: ReplyTo, response: Response) {
+        let Some(response) = self.sessions.take_answer(reply_to, response) else { return };
         if reply_to.shard == self.id {
             self.dispatch(reply_to.entry, Event::Answered(response));
             return;

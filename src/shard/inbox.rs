@@ -22,6 +22,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::questions::{Question, Reply};
 use crate::base::ids::SessionId;
 use crate::config::paths::PathTable;
+use crate::lineup::requests::{EventsReply, EventsRequest};
 use crate::live::core::failover::{SwitchReply, SwitchRequest};
 use crate::live::core::message::LiveMessage;
 use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
@@ -74,6 +75,15 @@ pub enum Message {
         id: SessionId,
         /// Takes whether there was such a session.
         reply: Box<dyn FnOnce(bool) + Send>,
+    },
+    /// Has a session of a line-up consume events.
+    Events {
+        /// Id of the session.
+        id: SessionId,
+        /// The events.
+        request: EventsRequest,
+        /// Takes the outcomes when all events are consumed.
+        reply: EventsReply,
     },
     /// Replaces the configuration of live paths.
     Configure {
@@ -216,6 +226,7 @@ impl std::fmt::Debug for Message {
             Self::Playlist { .. } => "Playlist",
             Self::SwitchPath { .. } => "SwitchPath",
             Self::EndSession { .. } => "EndSession",
+            Self::Events { .. } => "Events",
             Self::Configure { .. } => "Configure",
             Self::Stop => "Stop",
         })

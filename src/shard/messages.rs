@@ -77,6 +77,9 @@ impl Shard {
             Message::EndSession { id, reply } => {
                 reply(self.sessions.end_session(id, "ended by the operator"));
             }
+            Message::Events { id, request, reply } => {
+                self.guarded(None, |shard| shard.sessions.handle_events(id, request, reply));
+            }
             Message::Configure { paths, done } => {
                 self.guarded(None, |shard| {
                     shard.sessions.live.configure_paths(&mut shard.sessions.cx, paths)

@@ -84,7 +84,12 @@ impl Question {
             Self::Sessions { after, reply } => reply(sessions.page(after)),
             Self::Session { id, reply } => reply(sessions.session_info(id)),
             Self::Paths { wanted, from, reply } => {
-                reply(sessions.live.paths_page(&sessions.cx, wanted.as_deref(), from));
+                let wanted = wanted.as_deref();
+                let mut page = sessions.live.paths_page(&sessions.cx, wanted, from);
+                if page.next.is_none() {
+                    sessions.lineups.show_viewers(&sessions.cx, wanted, &mut page);
+                }
+                reply(page);
             }
             Self::PathTable(reply) => reply(sessions.live.path_table(&sessions.cx)),
         }

@@ -30,7 +30,7 @@ use crate::rtsp::reader::{Input, RequestReader};
 use crate::rtsp::response::{Response, Status};
 use crate::rtsp::uri::parse_target;
 use crate::session::action::{Action, TimerKey};
-use crate::session::command::{Command, ReplyTo};
+use crate::session::command::{Command, Led, ReplyTo};
 use crate::session::cx::SessionConfig;
 use crate::worker::TaskQueue;
 
@@ -376,7 +376,8 @@ fn panic_over_a_timer_of_any_kind_or_a_command_does_not_end_the_shard() {
             let reply_to = ReplyTo { shard: ShardId(0), entry };
             let (peer, local) = (bench.address, bench.address.ip());
             let (session, title) = (None, None);
-            let command = Command { request, target, session, reply_to, peer, local, title };
+            let led = Led::Not;
+            let command = Command { request, target, session, reply_to, peer, local, title, led };
             bench.shard.sessions.cx.out.push(Action::Execute(Box::new(command)));
         }
         let panics = nth as u64 + 1;

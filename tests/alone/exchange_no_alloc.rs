@@ -249,6 +249,7 @@ fn command(
         _ => "rtsp://host/vod/film.mp4",
     };
     Command {
+        led: headend::session::command::Led::Not,
         request: Request::new_for_test(method, uri, headers, b""),
         target: parse_target(uri).unwrap(),
         session,

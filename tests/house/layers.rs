@@ -31,6 +31,7 @@ const UPWARD: &[(&str, &str, &str)] = &[
     ("src/cli/serve.rs", "appliance", "the verb that starts the appliance"),
     ("src/vod/tests/mod.rs", "consumers", "tests on the rig of sessions"),
     ("src/live/tests.rs", "consumers", "tests on the rig of sessions"),
+    ("src/lineup/service_tests.rs", "consumers", "tests on the rig of sessions"),
     ("src/lineup/tests/mod.rs", "consumers", "tests on the rig of sessions"),
     ("src/live/sources/listen/tests.rs", "consumers", "tests on the rig of sessions"),
     ("src/live/sources/pull/joined_tests.rs", "consumers", "tests on the rig of sessions"),

@@ -26,7 +26,7 @@ pub struct OwnerInfo {
     /// Name of the path.
     pub path: String,
     /// `live`, `held` (its source has ended, readers wait), `starting`, `failed` (the source is
-    /// fetched and will be tried again) or `idle`.
+    /// fetched and will be tried again), `idle`, or `lineup` (it has channels instead of a source).
     pub state: &'static str,
     /// Why the source cannot be had; `None` as soon as packets arrive.
     pub reason: Option<String>,
@@ -176,6 +176,8 @@ pub struct PathPart {
     pub readers: ReadersInfo,
     /// Counters of this shard.
     pub totals: PathTotals,
+    /// Sessions of a line-up on this shard, by the number of the channel that they play.
+    pub channels: BTreeMap<u16, usize>,
 }
 
 /// A page of what one shard knows of paths. A path may have parts on several pages: `merge` puts
@@ -219,7 +221,8 @@ impl PathPart {
     #[must_use]
     pub fn new(path: Arc<str>) -> Self {
         let (readers, totals) = (ReadersInfo::default(), PathTotals::default());
-        Self { path, owner: None, failover: None, source: None, readers, totals }
+        let channels = BTreeMap::new();
+        Self { path, owner: None, failover: None, source: None, readers, totals, channels }
     }
 }
 
@@ -235,6 +238,9 @@ pub struct PathInfo {
     pub failover: Option<FailoverInfo>,
     /// Readers on all shards.
     pub readers: ReadersInfo,
+    /// Sessions of a line-up, by the number of the channel that they play.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub channels: BTreeMap<u16, usize>,
     /// RTP packets sent since the server's start, by transport.
     pub packets_sent: BTreeMap<&'static str, u64>,
     /// RTP payload bytes sent since the server's start, by transport.
@@ -257,13 +263,16 @@ pub fn merge(parts: Vec<PathPart>) -> Vec<PathInfo> {
         sum.source = newer(sum.source.take(), part.source);
         sum.readers.add(&part.readers);
         sum.totals.add(&part.totals);
+        for (number, sessions) in part.channels {
+            *sum.channels.entry(number).or_default() += sessions;
+        }
     }
     merged.into_values().filter_map(PathInfo::of).collect()
 }
 
 impl PathInfo {
     fn of(part: PathPart) -> Option<Self> {
-        let PathPart { owner, failover, source, readers, totals, .. } = part;
+        let PathPart { owner, failover, source, readers, totals, channels, .. } = part;
         Some(Self {
             owner: owner?,
             source,
@@ -273,6 +282,7 @@ impl PathInfo {
             payload_bytes_sent: by_name(&Carrier::LABELS, &totals.payload_bytes_sent),
             skips: by_name(&SKIPS, &totals.skips),
             packets_skipped: totals.packets_skipped,
+            channels,
         })
     }
 }

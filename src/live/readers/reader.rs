@@ -164,6 +164,7 @@ pub(crate) fn reader_info(cx: &Cx, hub: &Hub, reader: &LiveReader) -> SessionInf
         speed: 1.0,
         age_s: cx.now.since(reader.client.created).as_secs_f64(),
         streams: streams.collect(),
+        channel: None,
         reader: path.and_then(|path| path.reader_info(reader.key)),
         source: None,
     }

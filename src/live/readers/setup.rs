@@ -153,7 +153,9 @@ impl Readers {
             first: reader.and_then(|r| r.streams.first()).map(|first| first.outgoing.transport),
             is_own_connection: reader.is_none_or(|r| r.client.is_on_connection_of(command)),
             serves_unicast: reader.is_none_or(|reader| reader.delivery == Delivery::Unicast),
-            serves_group: self.serves_group(hub, &path, reader),
+            // All of a group see one channel.
+            serves_group: !cx.path_config(&path).sets_before_key_frames
+                && self.serves_group(hub, &path, reader),
         };
         let chosen = choose(command.request.header("Transport"), &situation)?;
         let is_wanted = cx.retransmits() && chosen.wants_retransmission();

@@ -31,6 +31,7 @@ impl Publishers {
             speed: 1.0,
             age_s: source.age_s,
             streams: Vec::new(),
+            channel: None,
             reader: None,
             source: Some(source),
         })

@@ -49,7 +49,8 @@ impl Players {
         })
     }
 
-    fn value(&self, cx: &Cx, session: &Session, name: &str) -> Option<String> {
+    /// A value of a session by its name; `None` for an unknown one.
+    pub(crate) fn value(&self, cx: &Cx, session: &Session, name: &str) -> Option<String> {
         let seconds = |npt: Npt| NptText(npt).to_string();
         let report = || {
             session.streams.iter().find_map(|stream| {
