@@ -14,6 +14,7 @@ use crate::cli::missing::find_title;
 use crate::cli::urls::encode_path;
 use crate::http::{ApplianceView, Reload, ReloadError, TitleEntry};
 use crate::library::{LIBRARY_PATH, Library, Listed};
+use crate::lineup::requests::{EventsAnswer, EventsRequest};
 use crate::live::core::failover::{SwitchReply, SwitchRequest, SwitchResult};
 use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::live::core::message::owner_of;
@@ -172,6 +173,21 @@ impl ApplianceView for View {
             let _nobody_waits = answer.send(ended);
         });
         let _full = inbox.push(Message::EndSession { id, reply });
+        Some(receiver)
+    }
+
+    fn send_events(
+        &self,
+        id: &str,
+        request: EventsRequest,
+    ) -> Option<oneshot::Receiver<EventsAnswer>> {
+        let id = SessionId::parse(id)?;
+        let inbox = self.poller.inbox(self.poller.owner(id)?)?;
+        let (answer, receiver) = oneshot::channel();
+        let reply = Box::new(|answered| {
+            let _nobody_waits = answer.send(answered);
+        });
+        let _full = inbox.push(Message::Events { id, request, reply });
         Some(receiver)
     }
 

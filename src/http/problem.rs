@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A refusal. `type` is `about:blank`: the status says what kind it is (RFC 9457 s4.2.1), `detail`
 /// what to do about it.
@@ -13,13 +13,21 @@ use serde_json::json;
 pub(super) struct Problem {
     status: StatusCode,
     detail: String,
-    /// `Retry-After`.
+    /// `Retry-After`; `None`: a second, where the status has the header.
     retry_after_s: Option<u64>,
+    /// Members beside those of RFC 9457.
+    more: Vec<(&'static str, Value)>,
 }
 
 impl Problem {
-    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), retry_after_s: None }
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), retry_after_s: None, more: Vec::new() }
+    }
+
+    /// Adds a member (RFC 9457 s3.2).
+    pub(super) fn with(mut self, name: &'static str, value: Value) -> Self {
+        self.more.push((name, value));
+        self
     }
 
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
@@ -62,7 +70,7 @@ impl Problem {
 
     /// Something did not answer in time; asking again may help.
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        Self { retry_after_s: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     }
 
     /// What is waited for did not come in time.
@@ -73,16 +81,21 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = json!({
+        let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason(),
             "status": self.status.as_u16(),
             "detail": self.detail,
         });
+        for (name, value) in self.more {
+            body[name] = value;
+        }
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.retry_after_s {
+        let is_later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
+        let usual = is_later.contains(&self.status).then_some(1);
+        if let Some(seconds) = self.retry_after_s.or(usual) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::base::ids::{SessionId, ShardId};
 use crate::config::paths::PathChanges;
+use crate::lineup::requests::{EventsAnswer, EventsRequest};
 use crate::live::core::failover::{SwitchRequest, SwitchResult};
 use crate::live::core::info::{PathsPage, PathsPlace};
 use crate::live::sources::titles::playlists::{PlaylistAnswer, PlaylistRefusal, PlaylistRequest};
@@ -83,6 +84,14 @@ pub trait ApplianceView: Send + Sync + 'static {
     /// Asks the owner of a session to end it. `None` when the id cannot be one of ours; the answer
     /// is false when the shard has no such session.
     fn end_session(&self, id: &str) -> Option<oneshot::Receiver<bool>>;
+
+    /// Has a session of a line-up consume events; answered when all are consumed, or at once when
+    /// they are not taken. `None` when the id cannot be one of ours.
+    fn send_events(
+        &self,
+        id: &str,
+        request: EventsRequest,
+    ) -> Option<oneshot::Receiver<EventsAnswer>>;
 
     /// Titles of the library in the order of their names, those behind `after` only. May block on
     /// the disk: called on a thread that may.

@@ -125,10 +125,10 @@ pub(super) async fn end(
     }
 }
 
-fn session_shard_gone() -> Problem {
+pub(super) fn session_shard_gone() -> Problem {
     Problem::unavailable("the shard of this session is gone")
 }
 
-fn no_session() -> Problem {
+pub(super) fn no_session() -> Problem {
     Problem::not_found("no session has this id; GET /v1/sessions lists them")
 }
