@@ -54,7 +54,7 @@ pub enum Command {
         #[command(subcommand)]
         verb: PathVerb,
     },
-    /// Show sessions of a running server, and end one
+    /// Show sessions of a running server, end one, and press keys for its viewer
     Session {
         /// What to do with them.
         #[command(subcommand)]
@@ -236,6 +236,10 @@ pub enum SessionVerb {
     Show(SessionIdArgs),
     /// End a session; its player gets BYE
     Kick(SessionIdArgs),
+    /// Press a viewer's keys: 0 to 9, up, down, last, play, pause, forward, rewind
+    Keys(SessionKeysArgs),
+    /// Tune a session of a line-up to a channel
+    Tune(SessionTuneArgs),
 }
 
 /// Where a running server is, and how to show what it says.
@@ -323,6 +327,48 @@ pub struct SessionIdArgs {
     /// The server.
     #[command(flatten)]
     pub remote: RemoteArgs,
+}
+
+/// Words behind `session keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct SessionKeysArgs {
+    /// Id of the session
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Keys, in their order
+    #[arg(value_name = "KEY", required = true)]
+    pub keys: Vec<String>,
+    /// How it is sent.
+    #[command(flatten)]
+    pub once: OnceArgs,
+    /// The server.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// Words behind `session tune`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct SessionTuneArgs {
+    /// Id of the session
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Number of the channel
+    #[arg(value_name = "CHANNEL")]
+    pub channel: String,
+    /// How it is sent.
+    #[command(flatten)]
+    pub once: OnceArgs,
+    /// The server.
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+}
+
+/// Whether a command may be given again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct OnceArgs {
+    /// A second command with the same key does nothing, and shows what the first one did
+    #[arg(long, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
 }
 
 impl RemoteArgs {

@@ -57,9 +57,16 @@ impl Client {
         self.read(self.agent.post(self.url(path)).send_empty())
     }
 
-    /// A POST of JSON.
-    pub(super) fn post_json(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
-        let request = self.agent.post(self.url(path)).header("Content-Type", "application/json");
+    /// A POST of JSON, with headers.
+    pub(super) fn post_json(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Answer, Failure> {
+        let request = self.agent.post(self.url(path)).content_type("application/json");
+        let request =
+            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         self.read(request.send(body.to_string()))
     }
 
@@ -115,8 +122,8 @@ impl Client {
     }
 }
 
-/// A shard that is stuck is a 503 after a second.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A shard that is stuck is a 503 after a second, and events that wait for a source after twenty.
+const PATIENCE: Duration = Duration::from_secs(25);
 /// A page of ten thousand sessions is about 10 MB.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// More than shards times what each can hold.

@@ -48,7 +48,7 @@ pub(super) fn run(
         PathVerb::Switch(args) => {
             let client = connect(&args.remote, env)?;
             let body = json!({ "to": args.to, "at": args.at.label() });
-            let done = match client.post_json(&format!("{}:switch", url(&args.name)), &body)? {
+            let done = match client.post_json(&format!("{}:switch", url(&args.name)), &[], &body)? {
                 Answer::Found(done) => done,
                 Answer::Missing(why) => return Err(Failure::runtime(why)),
             };
@@ -205,6 +205,12 @@ fn write_one(path: &Value, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "         try {tries} failed: {}{again}", printable(reason))?;
     }
     write_failover(&path["failover"], out)?;
+    let channels = path["channels"].as_object().into_iter().flatten();
+    let channels: Vec<String> =
+        channels.map(|(number, viewers)| format!("{number}: {}", table::count(viewers))).collect();
+    if !channels.is_empty() {
+        writeln!(out, "channels {} (sessions of each)", channels.join(", "))?;
+    }
     let picture = if path["has_cached_picture"] == true { "with" } else { "without" };
     let kept = table::bytes(table::count(&path["kept_bytes"]));
     writeln!(out, "kept     {kept}, {picture} a picture for instant start")?;

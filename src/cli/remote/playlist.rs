@@ -24,7 +24,7 @@ pub(super) fn run(
         PlaylistVerb::Insert(args) => {
             let client = connect(&args.remote, env)?;
             let target = format!("{}:insert", url(&args.name));
-            let answer = client.post_json(&target, &insertion(args))?;
+            let answer = client.post_json(&target, &[], &insertion(args))?;
             let edit = found(&client, &args.name, answer)?;
             write_edit("inserted", &args.remote, (&args.name, &edit), out)?;
         }

@@ -1,15 +1,16 @@
-//! `headend session ls|show|kick`.
+//! `headend session ls|show|kick|keys|tune`.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::super::args::SessionVerb;
+use super::super::args::{OnceArgs, SessionVerb};
 use super::super::urls::encode_path;
 use super::super::{Exit, Failure, printable};
-use super::client::Answer;
+use super::client::{Answer, Client};
 use super::{connect, table, write_json};
+use crate::lineup::event::Input;
 
 pub(super) fn run(
     verb: &SessionVerb,
@@ -39,8 +40,59 @@ pub(super) fn run(
                 writeln!(out, "{}: ended", table::text(&answer["id"]))?;
             }
         }
+        SessionVerb::Keys(args) => {
+            let events = args.keys.iter().map(|key| event("key", key)).collect::<Result<_, _>>()?;
+            let client = connect(&args.remote, env)?;
+            send(&client, &args.id, events, &args.once, args.remote.json, out)?;
+        }
+        SessionVerb::Tune(args) => {
+            let events = vec![event("channel", &args.channel)?];
+            let client = connect(&args.remote, env)?;
+            send(&client, &args.id, events, &args.once, args.remote.json, out)?;
+        }
     }
     Ok(Exit::Ok)
+}
+
+/// An event as the API takes it.
+fn event(name: &str, value: &str) -> Result<Value, Failure> {
+    match Input::parse(name, value) {
+        Ok(_) => Ok(json!({ name: value })),
+        Err(error) => Err(Failure::usage(format!("`{}`: {error}", printable(value)))),
+    }
+}
+
+/// Sends events, and shows their outcomes.
+fn send(
+    client: &Client,
+    id: &str,
+    events: Vec<Value>,
+    once: &OnceArgs,
+    is_json: bool,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let key = once.idempotency_key.as_ref().map(|key| ("Idempotency-Key", key.as_str()));
+    let headers: Vec<(&str, &str)> = key.into_iter().collect();
+    let path = format!("{}/events", url(id));
+    let done = match client.post_json(&path, &headers, &json!({ "events": events }))? {
+        Answer::Found(done) => done,
+        Answer::Missing(why) => return Err(Failure::runtime(why)),
+    };
+    if is_json {
+        write_json(&done, out)?;
+    } else {
+        write_outcomes(&done, out)?;
+    }
+    Ok(())
+}
+
+fn write_outcomes(done: &Value, out: &mut impl Write) -> io::Result<()> {
+    let outcomes = done["outcomes"].as_array().into_iter().flatten();
+    for outcome in outcomes {
+        let (event, what) = (table::text(&outcome["event"]), table::text(&outcome["outcome"]));
+        writeln!(out, "{event:<14}{what}")?;
+    }
+    writeln!(out, "channel {}", table::count(&done["channel"]))
 }
 
 fn url(id: &str) -> String {
@@ -66,7 +118,7 @@ fn write_list(sessions: &[Value], out: &mut impl Write) -> io::Result<()> {
             table::text(&session["id"]),
             table::text(&session["role"]),
             table::text(&session["state"]),
-            table::text(&session["path"]),
+            path_of(session),
             table::text(&session["peer"]),
             table::text(&session["transport"]),
             table::age(&session["age_s"]),
@@ -78,6 +130,13 @@ fn write_list(sessions: &[Value], out: &mut impl Write) -> io::Result<()> {
     let rows: Vec<Vec<String>> = rows.collect();
     let heads = ["ID", "ROLE", "STATE", "PATH", "PEER", "WAY", "AGE", "LOSS", "LAG", "CLIENT"];
     table::write(&heads, &rows, out)
+}
+
+/// With the channel of a line-up's session: `tv 201`.
+fn path_of(session: &Value) -> String {
+    let path = table::text(&session["path"]);
+    let number = session["channel"]["number"].as_u64();
+    number.map_or_else(|| path.clone(), |number| format!("{path} {number}"))
 }
 
 /// The worst of the newest reports.
@@ -93,6 +152,14 @@ fn write_one(session: &Value, out: &mut impl Write) -> io::Result<()> {
     let (age, shard) = (table::age(&session["age_s"]), table::count(&session["shard"]));
     let (peer, way, client) = (text("peer"), text("transport"), text("user_agent"));
     writeln!(out, "peer     {peer} {way}   for {age}   shard {shard}   client {client}")?;
+    let channel = &session["channel"];
+    if !channel.is_null() {
+        let (number, source) = (table::count(&channel["number"]), table::text(&channel["source"]));
+        let tuning = channel["tuning_to"].as_u64();
+        let tuning = tuning.map_or_else(String::new, |number| format!("   tuning to {number}"));
+        let waiting = table::count(&channel["events_waiting"]);
+        writeln!(out, "channel  {number} {source}{tuning}   {waiting} keys waiting")?;
+    }
     let reader = &session["reader"];
     if !reader.is_null() {
         let (lag, skipped) = (table::seconds(&reader["lag_s"]), &reader["packets_skipped"]);
@@ -168,6 +235,15 @@ mod tests {
         })
     }
 
+    fn viewer() -> Value {
+        let channel = json!({ "lineup": "tv", "number": 201, "source": "vod/film.mp4",
+            "tuning_to": 101, "events_waiting": 2 });
+        let mut viewer = reader();
+        (viewer["path"], viewer["channel"], viewer["reader"]) = (json!("tv"), channel, Value::Null);
+        viewer["streams"] = json!([]);
+        viewer
+    }
+
     fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
         let mut out = Vec::new();
         write(&mut out).unwrap();
@@ -182,6 +258,33 @@ mod tests {
         01CD  publisher  recording  live/cam1  192.0.2.3:40000  tcp  3s     -      -      Lavf61
         ");
         assert_eq!(written(|out| write_list(&[], out)), "no sessions\n");
+    }
+
+    #[test]
+    fn viewer_of_a_line_up_is_told_with_the_channel() {
+        insta::assert_snapshot!(written(|out| write_one(&viewer(), out)), @r"
+        00AB   reader of tv, playing
+        peer     192.0.2.9:5000 udp   for 1m05s   shard 1   client -
+        channel  201 vod/film.mp4   tuning to 101   2 keys waiting
+        ");
+        assert!(written(|out| write_list(&[viewer()], out)).contains("  tv 201  "));
+    }
+
+    #[test]
+    fn outcomes_are_told_one_a_line_and_words_that_are_no_events_are_usage_failures() {
+        let done = json!({ "channel": 201, "outcomes": [
+            { "event": "key: 2", "outcome": "digits 2", "refused": false },
+            { "event": "channel: 201", "outcome": "tuned to 201", "refused": false },
+        ] });
+        insta::assert_snapshot!(written(|out| write_outcomes(&done, out)), @r"
+        key: 2        digits 2
+        channel: 201  tuned to 201
+        channel 201
+        ");
+        assert_eq!(event("key", "up"), Ok(json!({ "key": "up" })));
+        for (name, word) in [("key", "201"), ("key", "menu"), ("channel", "0")] {
+            assert_eq!(event(name, word).unwrap_err().exit, Exit::Usage, "{word}");
+        }
     }
 
     #[test]
