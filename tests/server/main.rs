@@ -12,6 +12,7 @@ mod cli;
 mod config_paths;
 mod conformance;
 mod feedback;
+mod lineup;
 mod link_local;
 mod live;
 mod pages;

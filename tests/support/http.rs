@@ -7,31 +7,37 @@ use super::wait::PATIENCE;
 
 /// Status and body of `GET path`.
 pub(crate) fn get(admin: SocketAddr, path: &str) -> (u16, String) {
-    ask(admin, "GET", path)
+    ask(admin, "GET", path, "", "")
 }
 
 /// Status and body of `POST path` without a body.
 pub(crate) fn post(admin: SocketAddr, path: &str) -> (u16, String) {
-    ask(admin, "POST", path)
+    ask(admin, "POST", path, "", "")
 }
 
-/// Status and body of `POST path` with JSON.
-pub(crate) fn post_json(admin: SocketAddr, path: &str, json: &str) -> (u16, String) {
-    ask_with(admin, "POST", path, json)
+/// Status and body of `POST path` with JSON as text.
+pub(crate) fn post_text(admin: SocketAddr, path: &str, json: &str) -> (u16, String) {
+    ask(admin, "POST", path, "", json)
 }
 
-fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
-    ask_with(admin, method, path, "")
+/// Status and JSON of `POST path` with a body, and with header lines that end with CRLF.
+pub(crate) fn post_json(
+    admin: SocketAddr,
+    path: &str,
+    headers: &str,
+    body: &serde_json::Value,
+) -> (u16, serde_json::Value) {
+    let (status, answer) = ask(admin, "POST", path, headers, &body.to_string());
+    (status, serde_json::from_str(&answer).unwrap_or_else(|_| panic!("POST {path}: {answer}")))
 }
 
-fn ask_with(admin: SocketAddr, method: &str, path: &str, content: &str) -> (u16, String) {
+fn ask(admin: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let headers = format!("Host: {admin}\r\nConnection: close");
-    let length = content.len();
-    write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\nContent-Length: {length}\r\n\r\n")
-        .unwrap();
-    stream.write_all(content.as_bytes()).unwrap();
+    let length = body.len();
+    let headers =
+        format!("Host: {admin}\r\n{headers}Connection: close\r\nContent-Length: {length}");
+    write!(stream, "{method} {path} HTTP/1.1\r\n{headers}\r\n\r\n{body}").unwrap();
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     let text = String::from_utf8(all).unwrap();

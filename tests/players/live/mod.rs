@@ -3,5 +3,6 @@
 mod clients;
 mod fallback;
 mod ffmpeg;
+mod lineup;
 mod playlist;
 mod slate;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::support;
 use crate::support::camera::{Camera, Udp, Wants};
-use crate::support::http::{get_json, post_json};
+use crate::support::http::{get_json, post_text};
 use crate::support::process::{Finished, PLAYER_PATIENCE, run_any};
 use crate::support::publish::{Publisher, SOUND, rtp};
 use crate::support::rtp::assert_contiguous;
@@ -217,7 +217,7 @@ fn operator_switches_by_api_and_command_line_and_sees_the_sources() {
     assert_eq!(unknown.status.code(), Some(1));
     assert!(unknown.stderr.contains("it has publish (live/a~0), live/b"), "{unknown:?}");
     let ask = |path: &str, to: &str| {
-        post_json(server.admin, &format!("/v1/paths/{path}:switch"), &format!(r#"{{"to":"{to}"}}"#))
+        post_text(server.admin, &format!("/v1/paths/{path}:switch"), &format!(r#"{{"to":"{to}"}}"#))
     };
     assert_eq!(ask("live/b", "0").0, 400, "it has no fallbacks");
     assert_eq!(ask("live/x", "0").0, 404);
