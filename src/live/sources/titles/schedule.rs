@@ -292,7 +292,7 @@ impl Schedule {
                 entry.map(|entry| &mut entry.broken)
             }
         };
-        let is_news = broken.is_some_and(|broken| {
+        let is_news = broken.map_or(was_playing, |broken| {
             let known = broken.as_ref().is_some_and(|before| *before.reason == *reason);
             let retry_ns = utc_ns.saturating_add(RETRY_AFTER_NS);
             *broken = Some(Broken { reason: reason.into(), since_ns: utc_ns, retry_ns });

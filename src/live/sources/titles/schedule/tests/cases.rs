@@ -164,6 +164,8 @@ fn slate_repeats_and_its_failure_is_told() {
         assert_eq!((schedule.cut_at(), schedule.take_skip()), (None, false));
     }
     let Next::Play(upcoming) = schedule.next(3) else { panic!("it waits") };
+    assert!(schedule.handle_failed(ItemId(3), "cut short", 3), "what plays; it is opened again");
+    assert_eq!(schedule.next(3), Next::Play(upcoming.clone()));
     schedule.handle_failed(upcoming.item, "no such title", 3);
     assert_eq!(schedule.next(4), Next::Nothing("no such title".to_owned()));
 }
