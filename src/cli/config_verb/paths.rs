@@ -396,6 +396,10 @@ mod tests {
         # playlist = ["a.mp4", "b.mp4", { title = "news.mp4", at = "20:15:00" }]
         # slate = "slate.mp4"
 
+        # A line-up: rtsp://HOST/tv plays one of its channels, and viewers change it in their session.
+        # [path."tv"]
+        # lineup = { 101 = "live/news", 201 = "vod/film.mp4" }
+
         # All halls: a regular expression behind ~, found anywhere in the name unless ^ and $ say more.
         # [path."~^live/hall[0-9]+$"]
         # publish = ["private"]
