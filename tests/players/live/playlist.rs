@@ -156,7 +156,8 @@ fn ffmpeg_decodes_on_across_seams_with_sound_and_picture_together() {
         sound_steps.iter().all(|step| *step > 0.0 && *step < 2.0 * frame_s + 0.001),
         "{sound_steps:?}"
     );
-    let seams: Vec<f64> = (1..colours.len())
+    // The last pictures may not have their times written.
+    let seams: Vec<f64> = (1..colours.len().min(picture_times.len()))
         .filter(|place| colours[*place] != colours[place - 1])
         .map(|place| picture_times[place])
         .collect();
