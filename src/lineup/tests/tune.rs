@@ -68,6 +68,28 @@ fn check(bench: &Bench, encoders: &[Encoder]) {
     }
 }
 
+/// Sender reports to the client name one line from wall clock to RTP time for each stream.
+fn check_reports(bench: &Bench) {
+    for (port, hz) in [(6_001, 90_000_i64), (6_003, 48_000)] {
+        let to: SocketAddr = ([10, 0, 0, 9], port).into();
+        let reports = bench.datagrams.iter().filter(|(at, bytes)| *at == to && bytes[1] == 200);
+        let lines: Vec<u32> = reports
+            .map(|(_, bytes)| {
+                let word = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+                let fraction_ns = (i64::from(word(12)) * 1_000_000_000) >> 32;
+                let ns = i64::from(word(8) & 0xffff) * 1_000_000_000 + fraction_ns;
+                let ticks = ns * (hz / 1_000) / 1_000_000;
+                word(16).wrapping_sub(u32::try_from(ticks & 0xffff_ffff).unwrap())
+            })
+            .collect();
+        assert!(lines.len() >= 6, "{} reports", lines.len());
+        for line in &lines {
+            let apart_us = ticks(lines[0], *line) * 1_000_000 / hz;
+            assert!(apart_us.abs() <= 2_000, "port {port}: {apart_us} us: {lines:?}");
+        }
+    }
+}
+
 #[test]
 fn channels_and_titles_follow_each_other_under_one_wire_identity() {
     for over_tcp in [false, true] {
@@ -87,6 +109,9 @@ fn channels_and_titles_follow_each_other_under_one_wire_identity() {
                 bench.run(&mut encoders, Duration::from_millis(700 + 120 * moment));
             }
             check(&bench, &encoders);
+            if !over_tcp {
+                check_reports(&bench);
+            }
             assert_eq!(bench.done.len(), 6);
         }
     }
