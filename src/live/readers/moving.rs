@@ -19,6 +19,7 @@ use crate::live::core::entering::Entering;
 use crate::live::core::message::OwnerRequest;
 use crate::live::core::path::{PathError, ReaderKey};
 use crate::live::core::reader::ReaderStream;
+use crate::live::core::ring::BatchRing;
 use crate::live::core::source::ArrivalTime;
 use crate::live::core::start::StartPolicy;
 use crate::live::hub::Hub;
@@ -26,6 +27,7 @@ use crate::live::multicast::member::Delivery;
 use crate::live::readers::Readers;
 use crate::live::readers::log::SkipsTold;
 use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, destination};
+use crate::sdp::session::MediaSdp;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
 use crate::session::moving::{MovingSession, MovingStream};
@@ -137,16 +139,26 @@ impl Readers {
         cx.wheel.cancel(reader.timer);
         self.backlog.forget_start(&reader.path, index);
         cx.uncount_player(reader.state.shown());
-        let left = hub.paths.path_of(reader.key).and_then(|path| path.remove_reader(reader.key));
+        let told = reader.client.told.as_deref();
+        let path = hub.paths.path_of(reader.key);
+        let steps: Vec<i64> = (0..reader.streams.len())
+            .map(|index| {
+                let place = path.as_ref()?.reader(reader.key)?.streams.get(index)?;
+                let media = *told?.medias.get(index)?;
+                aac_ticks(path.as_ref()?.ring(), place, told?.sdp.medias().get(usize::from(media))?)
+            })
+            .map(Option::unwrap_or_default)
+            .collect();
+        let left = path.and_then(|path| path.remove_reader(reader.key));
         if let Some(left) = &left {
             hub.count_reader_end(&reader.path, left);
         }
         let (places, delay_ns) =
             left.map_or_else(Default::default, |left| (left.streams, left.delay_ns));
         let mut places = places.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-        let streams = reader.streams.into_iter().map(|stream| {
+        let streams = reader.streams.into_iter().zip(steps).map(|(stream, step_ticks)| {
             let place = places.next().flatten();
-            moving_stream(cx, stream, place.as_ref(), delay_ns)
+            moving_stream(cx, stream, place.as_ref(), (delay_ns, step_ticks))
         });
         Some(MovingSession {
             streams: streams.collect(),
@@ -217,12 +229,12 @@ impl Looking {
 }
 
 /// A stream without its feed. `place` is what its path's reader knew of it; the reader was
-/// `delay_ns` behind its source.
+/// `delay_ns` behind its source. The last packet lasts `step_ticks`, or less than `STEP_MS`.
 fn moving_stream(
     cx: &Cx,
     stream: LiveStream,
     place: Option<&ReaderStream>,
-    delay_ns: i64,
+    (delay_ns, step_ticks): (i64, i64),
 ) -> MovingStream {
     let mut outgoing = stream.outgoing;
     let last_sent = place.and_then(|place| place.cursor.last_sent.as_ref());
@@ -252,8 +264,23 @@ fn moving_stream(
     };
     let captured = by_clock.filter(is_plausible).unwrap_or(by_arrival);
     let line = ClockPoint { utc_ns: captured.utc_ns.saturating_add(delay_ns), ts: captured.ts };
-    let next = last_sent.ts.offset_ticks(i64::from(hz) * STEP_MS / 1_000);
+    let next = last_sent.ts.offset_ticks(step_ticks.max(i64::from(hz) * STEP_MS / 1_000));
     MovingStream { outgoing, time: Some(WireTime { next, line }) }
+}
+
+/// Ticks of the sound in the last packet that a stream was sent, for AAC, of which a packet has
+/// several frames (RFC 3640 s3.2.1: the headers in bits, 16 for a frame). `None`: another encoding.
+fn aac_ticks(ring: &BatchRing, place: &ReaderStream, media: &MediaSdp) -> Option<i64> {
+    let encoding = media.encoding(media.payload_types().next()?)?;
+    if !encoding.name.eq_ignore_ascii_case("mpeg4-generic") {
+        return None;
+    }
+    let last_sent = place.cursor.last_sent?;
+    let seq = last_sent.rewrite.source_seq(last_sent.seq);
+    let found = ring.find(place.track, place.is_datagram, seq, 0)?;
+    let bytes = found.batch.packet_bytes(&found.packet);
+    let head = bytes.get(usize::from(found.packet.header_bytes)..)?.first_chunk::<2>()?;
+    Some(i64::from(u16::from_be_bytes(*head) / 16) * AAC_FRAME_TICKS)
 }
 
 /// Owner of looking readers: no session has this number.
@@ -263,5 +290,7 @@ const SOUND_WAIT_MAX: Duration = Duration::from_millis(300);
 /// Time from the last packet of a feed to the first of the next: a picture at 25 a second, or two
 /// frames of sound.
 const STEP_MS: i64 = 40;
+/// Samples of an AAC frame, each a tick of the RTP clock.
+const AAC_FRAME_TICKS: i64 = 1_024;
 /// More than packets are late, and less than clocks that are not set differ.
 const PLAUSIBLE_NS: u64 = 2_000_000_000;
