@@ -132,8 +132,8 @@ fn ffmpeg_decodes_on_across_seams_with_sound_and_picture_together() {
     command.args(["-map", "0:a", "-c", "copy", "-flush_packets", "1", "-f", "framemd5"]);
     command.arg(&sounds);
     let mut reader = Kept::start(command.stderr(File::create(&errors).unwrap()));
-    // A seam of each kind and back, twice.
-    wait_for_runs(&pixels, 6);
+    // A seam of each kind and back, twice, and one more.
+    wait_for_runs(&pixels, 7);
     reader.kill();
 
     assert_eq!(std::fs::read_to_string(&errors).unwrap(), "", "the decoder has no complaint");
