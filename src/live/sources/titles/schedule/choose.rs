@@ -35,9 +35,11 @@ impl Schedule {
             Some(_) => {}
         }
         let late_ns = now_ns.saturating_sub(LATE_MAX_NS);
-        let is_missed = |entry: &&Entry| entry.next_ns() < late_ns;
-        let missed = self.entries.iter().filter(is_missed).max_by_key(|entry| entry.next_ns());
-        if let Some(missed) = missed {
+        // Bounded: each round passes over the times of an item at least.
+        for _ in 0..=self.entries.len() {
+            let is_missed = |entry: &&Entry| entry.next_ns() < late_ns;
+            let missed = self.entries.iter().filter(is_missed).max_by_key(|entry| entry.next_ns());
+            let Some(missed) = missed else { return };
             let (number, time_ns) = (missed.number, self.last_time_of(missed, late_ns));
             for entry in &mut self.entries {
                 if entry.next_ns() < late_ns {
