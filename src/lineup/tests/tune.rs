@@ -50,8 +50,12 @@ fn check(bench: &Bench, encoders: &[Encoder]) {
                 for packet in after {
                     assert!(ticks(got[0].ts, packet.ts) > newest(before), "{packet:?}");
                 }
-                let waited = after[0].at.since(before[before.len() - 1].at);
+                let last = before[before.len() - 1];
+                let waited = after[0].at.since(last.at);
                 assert!(waited <= Duration::from_millis(200), "{waited:?} without a packet");
+                let waited_ms = i64::try_from(waited.as_millis()).unwrap();
+                let stepped_ms = ticks(last.ts, after[0].ts) * 1_000 / hz;
+                assert!((stepped_ms - waited_ms).abs() <= 130, "{stepped_ms} in {waited_ms} ms");
             }
             if lips.len() <= number {
                 lips.push([0; 2]);
@@ -92,10 +96,11 @@ fn check_reports(bench: &Bench) {
 
 #[test]
 fn channels_and_titles_follow_each_other_under_one_wire_identity() {
-    for over_tcp in [false, true] {
+    for (over_tcp, latency_ms) in [(false, 0), (true, 0), (false, 1_370)] {
         for moment in 0..12 {
             let mut bench = Bench::new();
             let mut encoders = vec![Encoder::new(&mut bench, "live/a", 0)];
+            encoders[0].latency_ms = latency_ms;
             bench.run(&mut encoders, Duration::from_millis(360));
             encoders.push(Encoder::new(&mut bench, "live/b", 1));
             bench.run(&mut encoders, Duration::from_millis(1_000));

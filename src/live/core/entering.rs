@@ -56,6 +56,24 @@ impl LivePath {
         Ok(())
     }
 
+    /// The reader of `play` stays as far behind its source as its first packets are, instead of
+    /// catching up: its player has no more buffered than at a later change of its feed.
+    pub fn stay_behind(&mut self, key: ReaderKey, at: ArrivalTime) {
+        let ring = &self.ring;
+        let reader = self.readers.get_mut(key.index as usize);
+        let Some((_, reader)) = reader.filter(|(serial, _)| *serial == key.serial) else { return };
+        let firsts = reader.streams.iter_mut().filter_map(|stream| {
+            let first = stream.first_packet(ring)?;
+            Some((first.received, captured_utc_ns(&first, stream.clock_rate_hz, at)))
+        });
+        let firsts: Vec<_> = firsts.collect();
+        let received = firsts.iter().map(|(received, _)| *received).min();
+        let captured_ns = firsts.iter().map(|(_, captured_ns)| *captured_ns).min();
+        let Some((received, captured_ns)) = received.zip(captured_ns) else { return };
+        reader.pace = Pace::behind(at.now, received);
+        reader.delay_ns = at.utc_ns.saturating_sub(captured_ns);
+    }
+
     /// Makes a primed reader one of `owner` whose streams go on as `streams` say, and plays.
     /// `None` is a stream without a packet before.
     pub fn enter(
@@ -84,9 +102,13 @@ impl LivePath {
         }));
         reader.delay_ns = at.utc_ns.saturating_add(wait_ns).saturating_sub(earliest_ns);
         let delay_ns = reader.delay_ns;
+        let arrivals = firsts.iter().flatten().map(|first| received_utc_ns(first, at));
+        let lags =
+            arrivals.zip(captured.iter().flatten()).map(|(at, from)| at.saturating_sub(*from));
+        let lag_ns = lags.min().unwrap_or(0);
         for ((stream, first), entering) in reader.streams.iter_mut().zip(&firsts).zip(streams) {
             if let Some(entering) = entering {
-                stream.enter(entering, first.as_ref(), delay_ns, at);
+                stream.enter(entering, first.as_ref(), (delay_ns, lag_ns), at);
             }
         }
         self.play(key, at.now);
@@ -114,12 +136,13 @@ impl ReaderStream {
         })
     }
 
-    /// `delay_ns` is the time from the capture of a frame to its place on the stream's line.
+    /// `delay_ns` is the time from the capture of a frame to its place on the stream's line,
+    /// `lag_ns` that to its arrival.
     fn enter(
         &mut self,
         entering: &Entering,
         first: Option<&NextPacket>,
-        delay_ns: i64,
+        (delay_ns, lag_ns): (i64, i64),
         at: ArrivalTime,
     ) {
         let Entering { ssrc, seq, time, payload_type, sent } = *entering;
@@ -143,7 +166,7 @@ impl ReaderStream {
                 };
                 let (no, ts) = (SeqNo(0), RtpTs(0));
                 let origin = Origin { generation: ELSEWHERE, ssrc };
-                let received = mono_of(line.utc_ns_of(last_ts, hz), at);
+                let received = mono_of(line.utc_ns_of(last_ts, hz).saturating_add(lag_ns), at);
                 let nothing = NextPacket { origin, seq: no, ts, received, clock: None };
                 let to = Stamp { ssrc, seq: no, ts };
                 (HeaderRewrite::entering(&nothing, to, payload_type), received, Some(line))
@@ -157,11 +180,15 @@ impl ReaderStream {
 /// Wall-clock time of what a packet shows: by the source's clock, unless the clock contradicts the
 /// packet's arrival.
 fn captured_utc_ns(first: &NextPacket, clock_rate_hz: u32, at: ArrivalTime) -> i64 {
-    let ago_ns = i64::try_from(at.now.since(first.received).as_nanos()).unwrap_or(i64::MAX);
-    let received_ns = at.utc_ns.saturating_sub(ago_ns);
+    let received_ns = received_utc_ns(first, at);
     let by_clock = first.clock.map(|clock| clock.utc_ns_of(first.ts, clock_rate_hz));
     let is_plausible = |utc_ns: &i64| utc_ns.abs_diff(received_ns) <= PLAUSIBLE_NS;
     by_clock.filter(is_plausible).unwrap_or(received_ns)
+}
+
+fn received_utc_ns(first: &NextPacket, at: ArrivalTime) -> i64 {
+    let ago_ns = i64::try_from(at.now.since(first.received).as_nanos()).unwrap_or(i64::MAX);
+    at.utc_ns.saturating_sub(ago_ns)
 }
 
 fn mono_of(utc_ns: i64, at: ArrivalTime) -> Mono {
@@ -174,4 +201,5 @@ pub const NO_TRACK: u8 = u8::MAX;
 /// Generation of the feed before, which was no source of this path.
 const ELSEWHERE: Generation = Generation(u32::MAX);
 /// A clock that is farther from a packet's arrival is not taken for the server's wall clock.
-const PLAUSIBLE_NS: u64 = 1_000_000_000;
+/// Encoders look ahead for seconds, and their clocks begin with the first picture.
+pub(crate) const PLAUSIBLE_NS: u64 = 10_000_000_000;

@@ -437,18 +437,6 @@ impl LivePath {
         self.queue(key);
     }
 
-    /// The reader of `play` stays as far behind its source as its first packet is, instead of
-    /// catching up: its player has no more buffered than at a later change of its feed.
-    pub fn stay_behind(&mut self, key: ReaderKey, now: Mono) {
-        let ring = &self.ring;
-        let reader = self.readers.get_mut(key.index as usize);
-        let Some((_, reader)) = reader.filter(|(serial, _)| *serial == key.serial) else { return };
-        let places = reader.streams.iter().map(|stream| stream.cursor.place.no);
-        let Some(first) = places.min().and_then(|no| ring.batch(no)) else { return };
-        reader.pace = Pace::behind(now, first.received());
-        reader.delay_ns = i64::try_from(now.since(first.received()).as_nanos()).unwrap_or(i64::MAX);
-    }
-
     /// Handles PAUSE: no more packets are sent, and runs in flight are not put back.
     pub fn pause(&mut self, key: ReaderKey) {
         self.set_feed_state(key, FeedState::Idle);

@@ -15,7 +15,7 @@ use crate::base::time::Mono;
 use crate::base::wheel::Timer;
 use crate::live::core::clock::ClockPoint;
 use crate::live::core::crossing::WireTime;
-use crate::live::core::entering::Entering;
+use crate::live::core::entering::{Entering, PLAUSIBLE_NS};
 use crate::live::core::message::OwnerRequest;
 use crate::live::core::path::{PathError, ReaderKey};
 use crate::live::core::reader::ReaderStream;
@@ -292,5 +292,3 @@ const SOUND_WAIT_MAX: Duration = Duration::from_millis(300);
 const STEP_MS: i64 = 40;
 /// Samples of an AAC frame, each a tick of the RTP clock.
 const AAC_FRAME_TICKS: i64 = 1_024;
-/// More than packets are late, and less than clocks that are not set differ.
-const PLAUSIBLE_NS: u64 = 2_000_000_000;

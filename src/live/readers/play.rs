@@ -10,6 +10,7 @@ use crate::live::config::start_policy;
 use crate::live::core::limits::START_WAIT_MAX;
 use crate::live::core::message::OwnerRequest;
 use crate::live::core::path::LivePath;
+use crate::live::core::source::ArrivalTime;
 use crate::live::core::start::StreamStart;
 use crate::live::hub::Hub;
 use crate::live::multicast::member::Delivery;
@@ -94,7 +95,7 @@ impl Readers {
         }
         path.play(reader.key, now);
         if reader.client.told.is_some() {
-            path.stay_behind(reader.key, now);
+            path.stay_behind(reader.key, ArrivalTime { now, utc_ns: cx.utc_ns });
         }
         // With the first packets, so that sound and video are synchronised from the start.
         reader.report_due = now;
