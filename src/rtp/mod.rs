@@ -12,6 +12,7 @@
 //! `rtp-types` crate in tests.
 //! Invariant: no bytes of a peer panic, and nothing is allocated for a packet.
 
+mod aac;
 pub mod cut;
 pub mod detect;
 mod header;
@@ -21,6 +22,7 @@ mod rtx;
 mod sequence;
 mod view;
 
+pub use aac::{AAC_ENCODING, aac_ticks};
 pub use header::{
     HEADER_BYTES, header_mut, set_payload_type, set_seq, set_ssrc, set_ts, write_header,
 };

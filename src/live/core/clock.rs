@@ -127,6 +127,9 @@ pub fn utc_ns_from_ntp(ntp: u64) -> i64 {
         .saturating_add(i64::try_from(fraction).unwrap_or(0))
 }
 
+/// A clock that is farther from a packet's arrival is not taken for the server's wall clock.
+/// Encoders look ahead for seconds, and their clocks begin with the first picture.
+pub(crate) const PLAUSIBLE_NS: u64 = 10_000_000_000;
 const NS_PER_S: u32 = 1_000_000_000;
 /// Seconds from 1900 to 1970.
 const NTP_UNIX_S: i64 = 2_208_988_800;

@@ -14,7 +14,7 @@
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::Mono;
 use crate::live::core::batch::Generation;
-use crate::live::core::clock::ClockPoint;
+use crate::live::core::clock::{ClockPoint, PLAUSIBLE_NS};
 use crate::live::core::crossing::{WireTime, wait_ns};
 use crate::live::core::path::{LivePath, PathError, ReaderKey};
 use crate::live::core::reader::{NextRun, ReaderStream, To};
@@ -200,6 +200,3 @@ fn mono_of(utc_ns: i64, at: ArrivalTime) -> Mono {
 pub const NO_TRACK: u8 = u8::MAX;
 /// Generation of the feed before, which was no source of this path.
 const ELSEWHERE: Generation = Generation(u32::MAX);
-/// A clock that is farther from a packet's arrival is not taken for the server's wall clock.
-/// Encoders look ahead for seconds, and their clocks begin with the first picture.
-pub(crate) const PLAUSIBLE_NS: u64 = 10_000_000_000;

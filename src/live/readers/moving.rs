@@ -13,9 +13,9 @@ use std::time::Duration;
 use crate::base::carrier::Carrier;
 use crate::base::time::Mono;
 use crate::base::wheel::Timer;
-use crate::live::core::clock::ClockPoint;
+use crate::live::core::clock::{ClockPoint, PLAUSIBLE_NS};
 use crate::live::core::crossing::WireTime;
-use crate::live::core::entering::{Entering, PLAUSIBLE_NS};
+use crate::live::core::entering::Entering;
 use crate::live::core::message::OwnerRequest;
 use crate::live::core::path::{PathError, ReaderKey};
 use crate::live::core::reader::ReaderStream;
@@ -27,6 +27,7 @@ use crate::live::multicast::member::Delivery;
 use crate::live::readers::Readers;
 use crate::live::readers::log::SkipsTold;
 use crate::live::readers::reader::{LiveReader, LiveStream, ReaderState, destination};
+use crate::rtp::{AAC_ENCODING, aac_ticks};
 use crate::sdp::session::MediaSdp;
 use crate::session::cx::Cx;
 use crate::session::directory::SessionRef;
@@ -145,7 +146,11 @@ impl Readers {
             .map(|index| {
                 let place = path.as_ref()?.reader(reader.key)?.streams.get(index)?;
                 let media = *told?.medias.get(index)?;
-                aac_ticks(path.as_ref()?.ring(), place, told?.sdp.medias().get(usize::from(media))?)
+                last_ticks(
+                    path.as_ref()?.ring(),
+                    place,
+                    told?.sdp.medias().get(usize::from(media))?,
+                )
             })
             .map(Option::unwrap_or_default)
             .collect();
@@ -269,18 +274,17 @@ fn moving_stream(
 }
 
 /// Ticks of the sound in the last packet that a stream was sent, for AAC, of which a packet has
-/// several frames (RFC 3640 s3.2.1: the headers in bits, 16 for a frame). `None`: another encoding.
-fn aac_ticks(ring: &BatchRing, place: &ReaderStream, media: &MediaSdp) -> Option<i64> {
+/// several frames. `None`: another encoding.
+fn last_ticks(ring: &BatchRing, place: &ReaderStream, media: &MediaSdp) -> Option<i64> {
     let encoding = media.encoding(media.payload_types().next()?)?;
-    if !encoding.name.eq_ignore_ascii_case("mpeg4-generic") {
+    if !encoding.name.eq_ignore_ascii_case(AAC_ENCODING) {
         return None;
     }
     let last_sent = place.cursor.last_sent?;
     let seq = last_sent.rewrite.source_seq(last_sent.seq);
     let found = ring.find(place.track, place.is_datagram, seq, 0)?;
     let bytes = found.batch.packet_bytes(&found.packet);
-    let head = bytes.get(usize::from(found.packet.header_bytes)..)?.first_chunk::<2>()?;
-    Some(i64::from(u16::from_be_bytes(*head) / 16) * AAC_FRAME_TICKS)
+    aac_ticks(bytes.get(usize::from(found.packet.header_bytes)..)?)
 }
 
 /// Owner of looking readers: no session has this number.
@@ -290,5 +294,3 @@ const SOUND_WAIT_MAX: Duration = Duration::from_millis(300);
 /// Time from the last packet of a feed to the first of the next: a picture at 25 a second, or two
 /// frames of sound.
 const STEP_MS: i64 = 40;
-/// Samples of an AAC frame, each a tick of the RTP clock.
-const AAC_FRAME_TICKS: i64 = 1_024;

@@ -17,6 +17,7 @@ use crate::live::sources::fallback::relay::Room;
 use crate::live::sources::fallback::wire::{Packet, Wire};
 use crate::live::sources::publisher::Publisher;
 use crate::rtcp::ntp_from_utc_ns;
+use crate::rtp::aac_ticks;
 use crate::rtp::detect::KeyFrameDetector;
 
 /// The source that feeds the path.
@@ -69,7 +70,8 @@ impl Feed {
                     .flat_map(|run| batch.packets_of(run).iter().map(|packet| (run.ssrc, *packet)));
                 let (ssrc, packet) = packets.find(|(_, packet)| *has_begun || packet.is_sync)?;
                 let (received, clock) = (batch.received(), batch.clock_of(track));
-                Some((to, Packet { ssrc, seq: packet.seq, ts: packet.ts, received, clock }))
+                let (seq, ts, lasts) = (packet.seq, packet.ts, 0);
+                Some((to, Packet { ssrc, seq, ts, received, clock, lasts }))
             })
         };
         tracks.filter_map(first).collect()
@@ -97,8 +99,9 @@ impl Feed {
                     let payload_type = fit.payload_type(its_type).filter(|_| *has_begun);
                     let Some(payload_type) = payload_type else { continue };
                     let (ssrc, seq, ts) = (run.ssrc, packet.seq, packet.ts);
-                    let numbered = Packet { ssrc, seq, ts, received, clock };
                     let payload = bytes.get(usize::from(packet.header_bytes)..).unwrap_or_default();
+                    let lasts = if fit.is_aac { aac_ticks(payload).unwrap_or(0) } else { 0 };
+                    let numbered = Packet { ssrc, seq, ts, received, clock, lasts };
                     if packet.is_sync && wire.needs_sets(fit.to, ssrc) && lacks_sets(fit, payload) {
                         for set in &fit.sets {
                             wire.write_set((fit.to, payload_type), &numbered, set, at, out);

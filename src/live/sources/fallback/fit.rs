@@ -9,6 +9,7 @@
 //! Invariants: each track of the source feeds one track of the path at most; every video track of
 //! the path is fed. Bound: `LIVE_TRACKS_MAX` tracks.
 
+use crate::rtp::AAC_ENCODING;
 use crate::rtp::detect::DetectorFormat;
 use crate::rtp::detect::nal::SetKind;
 use crate::rtp::detect::sets::ParameterSets;
@@ -32,6 +33,8 @@ pub(crate) struct FitTrack {
     pub(crate) sets: Vec<Vec<u8>>,
     /// How key frames are told.
     pub(crate) format: DetectorFormat,
+    /// Packets are AAC, several frames in one.
+    pub(crate) is_aac: bool,
 }
 
 /// No track of a source suits this track of the path.
@@ -79,13 +82,14 @@ fn fit_track(to: u8, media: &MediaSdp, wanted: &MediaSdp) -> FitTrack {
     let first = media.payload_types().next().unwrap_or(0);
     let name = media.encoding(first).map(|encoding| encoding.name).unwrap_or_default();
     let format = DetectorFormat::from_encoding_name(&name);
+    let is_aac = name.eq_ignore_ascii_case(AAC_ENCODING);
     let mut known = ParameterSets::new(format);
     for name in ["sprop-parameter-sets", "sprop-vps", "sprop-sps", "sprop-pps"] {
         known.handle_sprop(media.fmtp_parameter(first, name).unwrap_or_default());
     }
     let kinds = [SetKind::Vps, SetKind::Sps, SetKind::Pps];
     let sets = kinds.into_iter().flat_map(|kind| known.of_kind(kind)).map(<[u8]>::to_vec).collect();
-    FitTrack { to, payload_types, sets, format }
+    FitTrack { to, payload_types, sets, format, is_aac }
 }
 
 fn numbers(media: &MediaSdp) -> impl Iterator<Item = u8> {

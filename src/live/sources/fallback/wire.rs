@@ -15,7 +15,7 @@
 
 use crate::base::ids::{RtpTs, SeqNo, Ssrc};
 use crate::base::time::{Mono, rescale};
-use crate::live::core::clock::{ClockPoint, ticks_between};
+use crate::live::core::clock::{ClockPoint, PLAUSIBLE_NS, ticks_between};
 use crate::live::core::source::ArrivalTime;
 use crate::rtp::HEADER_BYTES;
 
@@ -70,6 +70,8 @@ pub(crate) struct Packet {
     pub(crate) received: Mono,
     /// The source's line from RTP time to wall clock.
     pub(crate) clock: Option<ClockPoint>,
+    /// RTP ticks that the packet lasts, where its bytes tell; otherwise 0.
+    pub(crate) lasts: i64,
 }
 
 impl Packet {
@@ -81,7 +83,7 @@ impl Packet {
         let by_clock = self
             .clock
             .map(|point| point.utc_ns_of(self.ts, clock_rate_hz).saturating_sub(ahead_ns));
-        let is_plausible = |ns: &i64| ns.abs_diff(received_ns) <= NS_PER_S.into();
+        let is_plausible = |ns: &i64| ns.abs_diff(received_ns) <= PLAUSIBLE_NS;
         by_clock.filter(is_plausible).unwrap_or(received_ns)
     }
 }
@@ -125,7 +127,8 @@ impl Wire {
             let sent = track.sent?;
             let hz = track.clock_rate_hz;
             let last_ns = sent.source.captured_ns(hz, at).saturating_add(sent.shift_ns);
-            Some(last_ns.saturating_add(STEP_NS).saturating_sub(first.captured_ns(hz, at)))
+            let step_ns = rescale(sent.source.lasts, hz, NS_PER_S).max(STEP_NS);
+            Some(last_ns.saturating_add(step_ns).saturating_sub(first.captured_ns(hz, at)))
         });
         self.shift_ns = needed.max().unwrap_or(self.shift_ns).max(0);
         for track in &mut self.tracks {
@@ -215,7 +218,8 @@ impl WireTrack {
         let last_ns = sent.source.captured_ns(hz, at).saturating_add(sent.shift_ns);
         let next_ns = packet.captured_ns(hz, at).saturating_add(shift_ns);
         let ticks = rescale(next_ns.saturating_sub(last_ns), NS_PER_S, hz);
-        let ts = sent.ts.offset_ticks(ticks.max(i64::from(hz / 1_000).max(1)));
+        let step = i64::from(hz / 1_000).max(1).max(sent.source.lasts);
+        let ts = sent.ts.offset_ticks(ticks.max(step));
         let seq_delta = sent.seq.plus(1).0.wrapping_sub(packet.seq.0);
         Map { ssrc, seq_delta, ts_delta: ts.0.wrapping_sub(packet.ts.0), from, count: 0 }
     }

@@ -14,7 +14,7 @@ fn at(now_ms: u64) -> ArrivalTime {
 
 fn packet(ssrc: u32, seq: u16, ts: u32, at_ms: u64) -> Packet {
     let (ssrc, seq, ts) = (Ssrc(ssrc), SeqNo(seq), RtpTs(ts));
-    Packet { ssrc, seq, ts, received: Mono(at_ms * 1_000_000), clock: None }
+    Packet { ssrc, seq, ts, received: Mono(at_ms * 1_000_000), clock: None, lasts: 0 }
 }
 
 fn wire() -> Wire {
@@ -162,4 +162,35 @@ fn wire_for_readers_of_other_paths_needs_sets_from_its_first_packet_on() {
     assert_eq!(write(&mut wire, 0, &first), Some((18, 1_000, 77)));
     assert_eq!(write(&mut wire, 0, &packet(1, 18, 4_600, 40)), Some((19, 4_600, 77)));
     assert!(wire.needs_sets(0, first.ssrc) && !self::wire().needs_sets(0, first.ssrc));
+}
+
+#[test]
+fn sound_of_the_next_source_begins_behind_all_frames_of_the_last_packet() {
+    let mut wire = Wire::new([(Ssrc(77), 48_000)].into_iter());
+    let last = Packet { lasts: 4_096, ..packet(1, 17, 1_000, 0) };
+    assert_eq!(write(&mut wire, 0, &last), Some((17, 1_000, 77)));
+    let first = packet(2, 900, 5, 10);
+    wire.cross(&[(0, first)], at(10));
+    assert_eq!(write(&mut wire, 0, &first), Some((18, 5_096, 77)));
+}
+
+#[test]
+fn sound_and_picture_of_an_encoder_that_looks_ahead_stay_together() {
+    // What was captured at 0 s comes at 1.4 s, and its sound at 1.2 s.
+    let captured = |ssrc, seq, ms: i64, late_ms: i64, hz: i64| {
+        let point = ClockPoint { utc_ns: UTC_AHEAD, ts: RtpTs(0) };
+        let ts = u32::try_from(ms * hz / 1_000).unwrap();
+        let received = u64::try_from(ms + late_ms).unwrap();
+        Packet { clock: Some(point), ..packet(ssrc, seq, ts, received) }
+    };
+    let mut wire = wire();
+    let mut send = |track, packet: &Packet| write(&mut wire, track, packet).unwrap().1;
+    let at_first =
+        [send(0, &captured(1, 1, 1_000, 0, 90_000)), send(1, &captured(5, 1, 1_000, 0, 8_000))];
+    let (video, sound) =
+        (captured(2, 1, 2_000, 1_400, 90_000), captured(6, 1, 2_000, 1_200, 8_000));
+    wire.cross(&[(0, video), (1, sound)], at(3_400));
+    let mut send = |track, packet: &Packet| write(&mut wire, track, packet).unwrap().1;
+    let steps = [send(0, &video) - at_first[0], send(1, &sound) - at_first[1]];
+    assert_eq!(steps, [90_000, 8_000], "a second of what was captured");
 }
