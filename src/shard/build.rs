@@ -17,6 +17,7 @@ use super::network::Network;
 use super::phase::Phase;
 use super::questions::Questions;
 use super::ring::{Ring, RingConfig, RingError};
+use super::send::tcp::Flushing;
 use super::sockets::UdpPair;
 use super::state::Shard;
 use crate::base::addresses::Addresses;
@@ -100,7 +101,7 @@ impl Shard {
             cells: config.cells,
             net,
             sessions,
-            ready: Vec::new(),
+            flushing: Flushing::default(),
             unsent: Vec::new(),
             spare_actions: Vec::new(),
             refused: Vec::new(),

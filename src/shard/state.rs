@@ -16,17 +16,16 @@ use super::inbox::Inbox;
 use super::network::Network;
 use super::phase::Phase;
 use super::questions::Questions;
+use super::send::tcp::Flushing;
 use crate::base::addresses::Addresses;
 use crate::base::ids::ShardId;
 use crate::base::seldom::Seldom;
-use crate::base::time::Mono;
 use crate::consumers::sessions::Sessions;
 use crate::metrics::cells::ShardCells;
 use crate::poll::poll_table::EntryKey;
 use crate::poll::poller::Poller;
 use crate::poll::task::Task;
 use crate::session::action::{Action, TimerKey};
-use crate::session::directory::StreamRef;
 use crate::worker::TaskQueue;
 
 /// One shard. `build` makes it, `turn` runs it.
@@ -39,8 +38,8 @@ pub struct Shard {
     pub(super) cells: Arc<ShardCells>,
     pub(super) net: Network,
     pub(super) sessions: Sessions,
-    /// Ready streams of the connection that is flushed; kept for its storage.
-    pub(super) ready: Vec<(Mono, StreamRef)>,
+    /// The connection that is flushed; kept for its storage.
+    pub(super) flushing: Flushing,
     /// RTCP datagrams that found no free send in the ring: the next turn sends them first.
     pub(super) unsent: Vec<Action>,
     /// Storage that `settle` exchanges with that of `Cx::out`.

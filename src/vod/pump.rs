@@ -291,16 +291,16 @@ impl Vod {
         }
     }
 
-    /// Finds the streams that wait for a connection and have a due frame, the longest due first.
+    /// Finds the streams of a connection's sessions that wait for the connection and have a due
+    /// frame, the longest due first.
     pub fn find_ready_streams(
         &mut self,
         cx: &mut Cx,
-        connection: EntryKey,
+        sessions: &[SessionRef],
         ready: &mut Vec<(Mono, StreamRef)>,
     ) {
-        for index in 0..cx.directory.of_connection(connection).len() {
-            let session = cx.directory.of_connection(connection).get(index).copied();
-            let Some(SessionRef::Title(session)) = session else { continue };
+        for session in sessions {
+            let SessionRef::Title(session) = *session else { continue };
             let Some(entry) = self.players.session(session) else { continue };
             if !matches!(entry.state, State::Playing) {
                 continue;

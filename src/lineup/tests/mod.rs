@@ -376,9 +376,10 @@ impl Bench {
             let Sessions { cx, vod, live, .. } = &mut self.sessions;
             let (mut ready, mut gathered) = (Vec::new(), Gathered::default());
             let mut send = FrameRecorder::with_credit(usize::MAX);
-            vod.find_ready_streams(cx, connection, &mut ready);
+            let sessions = cx.directory.of_connection(connection).to_vec();
+            vod.find_ready_streams(cx, &sessions, &mut ready);
             assert_eq!(vod.gather(cx, &ready, &mut send, &mut gathered), None);
-            for at in cx.directory.of_connection(connection).to_vec() {
+            for at in sessions {
                 let SessionRef::Reader(index) = at else { continue };
                 let key = live.readers.table[index as usize].key;
                 let mut note = |begun| live.readers.note_begun(begun);

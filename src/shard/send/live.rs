@@ -13,7 +13,6 @@ use crate::live::core::pump::{self, BatchFrames, Fed, LivePump, LiveRunMark};
 use crate::live::core::reader::To;
 use crate::live::front::Live;
 use crate::metrics::cells::ShardCells;
-use crate::poll::poll_table::EntryKey;
 use crate::session::directory::SessionRef;
 use crate::shard::network::Network;
 use crate::shard::ring::SendFailure;
@@ -79,20 +78,19 @@ impl Network {
     }
 }
 
-/// Gathers the packets that are due to the readers of a connection. True: the send has no room for
-/// all of them, and the rest goes with the next send.
+/// Gathers the packets that are due to the readers among a connection's sessions. True: the send
+/// has no room for all of them, and the rest goes with the next send.
 pub(in crate::shard) fn gather_live(
     sessions: &mut Sessions,
     cells: &ShardCells,
     send: &mut impl BatchFrames,
-    entry: EntryKey,
+    on_connection: &[SessionRef],
     gathered: &mut Gathered,
 ) -> bool {
     let now = sessions.cx.now;
     let mut has_more = false;
-    for at in 0..sessions.cx.directory.of_connection(entry).len() {
-        let session = sessions.cx.directory.of_connection(entry).get(at).copied();
-        let Some(SessionRef::Reader(index)) = session else { continue };
+    for session in on_connection {
+        let SessionRef::Reader(index) = *session else { continue };
         let Live { hub, readers, .. } = &mut sessions.live;
         let Some(key) = readers.table.get(index as usize).map(|reader| reader.key) else {
             continue;

@@ -15,5 +15,5 @@
 mod again;
 mod live;
 pub(super) mod sink;
-mod tcp;
+pub(super) mod tcp;
 mod udp;

@@ -18,6 +18,15 @@ use crate::session::directory::SessionRef;
 use crate::session::directory::StreamRef;
 use crate::shard::state::Shard;
 
+/// What a connection is looked up for when it is flushed; kept for its storage.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Flushing {
+    /// Sessions of the connection.
+    sessions: Vec<SessionRef>,
+    /// Streams of titles with a due frame.
+    ready: Vec<(Mono, StreamRef)>,
+}
+
 impl Shard {
     /// Sends on every connection that has something to send and nothing in flight.
     pub(in crate::shard) fn flush(&mut self) {
@@ -47,18 +56,25 @@ impl Shard {
         if self.net.entries.camera_mut(key).is_some() {
             return self.flush_camera(key);
         }
-        let mut ready = std::mem::take(&mut self.ready);
-        self.sessions.vod.find_ready_streams(&mut self.sessions.cx, key, &mut ready);
-        self.send_on_connection(key, &ready);
+        let mut flushing = std::mem::take(&mut self.flushing);
+        let Flushing { sessions, ready } = &mut flushing;
+        sessions.extend_from_slice(self.sessions.cx.directory.of_connection(key));
+        self.sessions.vod.find_ready_streams(&mut self.sessions.cx, sessions, ready);
+        self.send_on_connection(key, sessions, ready);
+        sessions.clear();
         ready.clear();
-        self.ready = ready;
+        self.flushing = flushing;
     }
 
-    fn send_on_connection(&mut self, key: EntryKey, ready: &[(Mono, StreamRef)]) {
+    fn send_on_connection(
+        &mut self,
+        key: EntryKey,
+        sessions: &[SessionRef],
+        ready: &[(Mono, StreamRef)],
+    ) {
         let Some(link) = self.net.entries.link(key) else { return };
         let Some(connection) = self.net.entries.connection_mut(key) else { return };
         let is_closing = connection.is_closing();
-        let sessions = self.sessions.cx.directory.of_connection(key);
         let has_live = sessions.iter().any(|session| matches!(session, SessionRef::Reader(_)));
         if connection.output().is_empty() && (is_closing || (ready.is_empty() && !has_live)) {
             if is_closing {
@@ -85,7 +101,7 @@ impl Shard {
         let has_more_live = is_all_taken
             && !is_closing
             && has_live
-            && gather_live(&mut self.sessions, &self.cells, &mut send, key, &mut gathered);
+            && gather_live(&mut self.sessions, &self.cells, &mut send, sessions, &mut gathered);
         let is_sending = !send.is_empty();
         send.submit();
         let is_suspended = self.net.entries.table.polling(key) == Some(Polling::Suspended);

@@ -244,7 +244,8 @@ impl Bench {
         for _ in 0..1_000 {
             let Sessions { cx, vod, .. } = &mut self.sessions;
             let (mut ready, mut send) = (Vec::new(), FrameRecorder::with_credit(usize::MAX));
-            vod.find_ready_streams(cx, connection, &mut ready);
+            let sessions = cx.directory.of_connection(connection).to_vec();
+            vod.find_ready_streams(cx, &sessions, &mut ready);
             let mut gathered = Gathered::default();
             assert_eq!(vod.gather(cx, &ready, &mut send, &mut gathered), None);
             assert_eq!(gathered.packets, send.packets.len() as u64);
