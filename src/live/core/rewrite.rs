@@ -6,7 +6,9 @@
 //!  reader     .. 17 18 19 |          |  20  21  23 ..        its SSRC, time goes on by the clock
 //! ```
 //! Before the first break a stream is sent the source's headers byte for byte. After it the headers
-//! differ by constants, so packets lost between source and server stay visible as a gap.
+//! differ by constants, so packets lost between source and server stay visible as a gap. A path
+//! with fallbacks does the same for all its tracks at once, before its readers: see
+//! `live::sources::fallback::wire`.
 //!
 //! Invariants: after a break the next sequence number is the highest one sent, plus one; RTP time
 //! never decreases across a break; a skip within one source does not change RTP time.
