@@ -11,10 +11,12 @@
 //! 4  poll  access  router  live/core
 //!                                PollTable, events, tasks; who may do what; an event router;
 //!                                live paths without RTSP
-//! 5  session                     what RTSP sessions of all roles share
-//! 6  vod  live                   players of titles; readers and sources of live paths
+//! 5  session  dist               what RTSP sessions of all roles share; distribution, plain
+//! 6  vod  live  store  ledger    players of titles; readers and sources of live paths; files of
+//!                                contents; what the base keeps
 //! 7  lineup                      sessions that tune among live paths and titles
-//! 8  consumers  worker           Listener, Connection, Receiver; the pool behind the TaskQueue
+//! 8  consumers  worker  agent    Listener, Connection, Receiver; the pool behind the TaskQueue;
+//!                                a node's side of distribution
 //! 9  shard  http  host           the ring and its turn; HTTP for operators; this machine
 //! 10  cli                        command line, banner, probe, doctor
 //! 11  appliance                  all of it put together
@@ -89,13 +91,16 @@
 #![cfg_attr(not(test), deny(unsafe_code))]
 
 pub mod access;
+pub mod agent;
 pub mod appliance;
 pub mod base;
 pub mod cli;
 pub mod config;
 pub mod consumers;
+pub mod dist;
 pub mod host;
 pub mod http;
+pub mod ledger;
 pub mod library;
 pub mod lineup;
 pub mod live;
@@ -110,5 +115,6 @@ pub mod rtsp;
 pub mod sdp;
 pub mod session;
 pub mod shard;
+pub mod store;
 pub mod vod;
 pub mod worker;

@@ -1,0 +1,20 @@
+//! Distribution: jobs that bring contents from a base server to node servers (Shastri,
+//! US 2002/0065918), as plain code.
+//!
+//! ```text
+//! client --requests--> Book (base) --orders--> Agent (node) --fetches--> Units of a source
+//!    ^                  |    ^                   |   |                    (base or node)
+//!    '-- views, events -'    '----- reports -----'   '-- published in the media folder
+//!              changes -> ledger
+//! ```
+//! - [`ids`]: identities. [`wire`]: what goes over HTTP as JSON. [`rows`]: what the ledger keeps.
+//! - `book`: the base: jobs, commands, deliveries, nodes and the plan of who fetches from whom.
+//! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
+//! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
+//!
+//! Invariants: time, bytes and outcomes come in, actions go out; no clock, socket, file or thread is
+//! in here. A content grows from its start without a gap, and only verified bytes are passed on.
+
+pub mod ids;
+pub mod rows;
+pub mod wire;

@@ -1,0 +1,256 @@
+//! What the base and the agent of a node say to each other. The node opens all connections.
+//!
+//! ```text
+//! node -> POST /agent/v1/hello     Hello -> Welcome     at its start, and when it is asked again
+//! node -> GET  /agent/v1/orders    a JSON line for each order, for as long as the connection lives
+//! node -> POST /agent/v1/reports   Reports -> ReportsTaken     at least each 2 s: the heartbeat
+//! ```
+//! Orders are said again after each hello, as long as what they ask for is open: a node takes an
+//! order a second time without effect. Reports have numbers, so that a batch that comes twice counts
+//! once.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, Incarnation, JobId, NodeName};
+use crate::dist::wire::job::{Op, Order, Reason};
+
+/// A node says that it is there. With the join token the first time, with its own token later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Its name.
+    pub node: NodeName,
+    /// This start.
+    pub incarnation: Incarnation,
+    /// Ed25519 key by which it signs receipts, base64.
+    pub public_key: String,
+    /// Where peers reach it, `ip:port`.
+    pub addr: String,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Bytes per second that it may send.
+    #[serde(default)]
+    pub up_rate_cap: Option<u64>,
+    /// Bytes per second that it may receive.
+    #[serde(default)]
+    pub down_rate_cap: Option<u64>,
+    /// Free bytes of its media folder.
+    #[serde(default)]
+    pub free_bytes: u64,
+    /// Its clock, UTC nanoseconds: the base warns when it is far off.
+    #[serde(default)]
+    pub utc_ns: i64,
+}
+
+/// Answer to a hello.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The node's own token, when it came with the join token.
+    #[serde(default)]
+    pub node_token: Option<String>,
+    /// Ed25519 key of the base, base64: signs hashes and capabilities.
+    pub base_key: String,
+    /// Time between reports at most, milliseconds.
+    pub heartbeat_ms: u64,
+}
+
+/// What the base asks of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum NodeOrder {
+    /// A command of a job. The node journals it and reports `Received`.
+    Command {
+        /// Its name.
+        key: CommandKey,
+        /// Which commands of the job wait for others.
+        sequence: Order,
+        /// 0 to 9.
+        priority: u8,
+        /// What is to be done.
+        op: Op,
+        /// The content of a put.
+        content: Option<ContentId>,
+        /// Size of the content, where it is known.
+        size: Option<u64>,
+    },
+    /// Where a content comes from: the plan's choice first.
+    Sources {
+        /// The content.
+        content: ContentId,
+        /// Generation of the plan.
+        epoch: Epoch,
+        /// In the order in which they are to be tried; the base last.
+        sources: Vec<Source>,
+    },
+    /// A command is withdrawn: what is open of it ends, partial files go.
+    Cancel {
+        /// Its name.
+        key: CommandKey,
+    },
+    /// Nothing of this job is needed any more in the journal.
+    Forget {
+        /// The job.
+        job: JobId,
+    },
+    /// The node is to say hello again: the base has lost its place in the reports.
+    HelloAgain,
+    /// Nothing: keeps the connection in use.
+    Idle,
+}
+
+/// A place where a content is, and the right to fetch it there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The node; `None` is the base.
+    pub node: Option<NodeName>,
+    /// Address for peers, `ip:port`.
+    pub addr: String,
+    /// Token for this content at this source ([`crate::dist::wire::peer::Capability`], signed).
+    pub capability: String,
+    /// Bytes per second for which the edge is planned.
+    pub rate: u64,
+}
+
+/// `POST /agent/v1/reports`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reports {
+    /// Who.
+    pub node: NodeName,
+    /// This start of the agent.
+    pub incarnation: Incarnation,
+    /// Number of the first report of the batch, from 1; each report has the next.
+    pub first: u64,
+    /// In order. May be empty: a heartbeat.
+    pub reports: Vec<Report>,
+    /// Free bytes of its media folder.
+    pub free_bytes: u64,
+    /// Best second of sending so far, bytes per second.
+    pub up_rate_seen: u64,
+    /// Best second of receiving so far, bytes per second.
+    pub down_rate_seen: u64,
+}
+
+/// Answer to reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportsTaken {
+    /// Number of the last report that the ledger has.
+    pub taken: u64,
+}
+
+/// What a node says of a delivery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "snake_case")]
+pub enum Report {
+    /// The command is in the journal.
+    Received {
+        /// Its name.
+        key: CommandKey,
+    },
+    /// Bytes come. Sent at the first byte and at each change of the source.
+    Fetching {
+        /// Its name.
+        key: CommandKey,
+        /// Verified bytes so far.
+        offset: u64,
+        /// From whom; `None` is the base.
+        source: Option<NodeName>,
+        /// Why the source changed.
+        cause: SwitchCause,
+    },
+    /// How far it is. Not kept in the ledger.
+    Progress {
+        /// Its name.
+        key: CommandKey,
+        /// Verified bytes so far.
+        offset: u64,
+        /// Bytes per second.
+        rate: u64,
+    },
+    /// All bytes are verified.
+    Applying {
+        /// Its name.
+        key: CommandKey,
+    },
+    /// Done.
+    Completed {
+        /// The proof.
+        receipt: SignedReceipt,
+    },
+    /// It failed. Another attempt follows where `is_final` is false.
+    Failed {
+        /// Its name.
+        key: CommandKey,
+        /// Why.
+        reason: Reason,
+        /// For people: path, error of the system.
+        detail: String,
+        /// No further attempt.
+        is_final: bool,
+    },
+    /// Withdrawn, as ordered.
+    Cancelled {
+        /// Its name.
+        key: CommandKey,
+    },
+    /// A source sent a unit that fails its hash.
+    BadUnit {
+        /// The content.
+        content: ContentId,
+        /// Who sent it; `None` is the base.
+        source: Option<NodeName>,
+        /// Which unit, from 0.
+        unit: u64,
+    },
+}
+
+/// Why a node takes a content from another source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SwitchCause {
+    /// The first source.
+    First,
+    /// The plan has changed.
+    Plan,
+    /// The connection ended or could not be made.
+    Lost,
+    /// No byte for the stall time.
+    Stall,
+    /// A unit failed its hash.
+    BadUnit,
+    /// The source has no room.
+    Busy,
+    /// Another is faster.
+    Faster,
+}
+
+/// What a node did, in its own words and under its own key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Who.
+    pub node: NodeName,
+    /// What.
+    pub key: CommandKey,
+    /// Path of the file, folder or what else was changed.
+    pub path: String,
+    /// Size of the content.
+    pub size: u64,
+    /// BLAKE3 of the content of a put.
+    pub blake3: Option<Digest>,
+    /// BLAKE3 of the attributes as they were set: their JSON.
+    pub attrs: Option<Digest>,
+    /// UTC nanoseconds at the node.
+    pub finished_at_ns: i64,
+    /// From whom how many bytes came; `base` is the base.
+    pub via: BTreeMap<String, u64>,
+}
+
+/// A receipt and the signature of exactly its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedReceipt {
+    /// JSON of a [`Receipt`].
+    pub receipt: String,
+    /// Ed25519 of its bytes by the node's key, base64.
+    pub signature: String,
+}
