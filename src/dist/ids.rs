@@ -122,7 +122,8 @@ impl FromStr for Digest {
         let mut digest = [0; 32];
         for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
             let digit = |b: &u8| char::from(*b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-            let (Some(high), Some(low)) = (pair.first().and_then(digit), pair.get(1).and_then(digit))
+            let (Some(high), Some(low)) =
+                (pair.first().and_then(digit), pair.get(1).and_then(digit))
             else {
                 return Err(IdError::Digest);
             };

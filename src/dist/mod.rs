@@ -12,8 +12,8 @@
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
 //!
-//! Invariants: time, bytes and outcomes come in, actions go out; no clock, socket, file or thread is
-//! in here. A content grows from its start without a gap, and only verified bytes are passed on.
+//! Invariants: time, bytes and outcomes come in, actions go out; no clock, socket, file or thread
+//! is in here. A content grows from its start without a gap, and only verified bytes are passed on.
 
 pub mod ids;
 pub mod rows;

@@ -6,8 +6,8 @@
 //! node -> POST /agent/v1/reports   Reports -> ReportsTaken     at least each 2 s: the heartbeat
 //! ```
 //! Orders are said again after each hello, as long as what they ask for is open: a node takes an
-//! order a second time without effect. Reports have numbers, so that a batch that comes twice counts
-//! once.
+//! order a second time without effect. Reports have numbers, so that a batch that comes twice
+//! counts once.
 
 use std::collections::BTreeMap;
 

@@ -4,13 +4,13 @@
 //! GET /peer/v1/contents/{content}/units?from=OFFSET     Authorization: Bearer CAPABILITY
 //!   -> 200 application/vnd.headend.units: frames, for as long as the content grows
 //!   -> 401 403 404, 503 with Retry-After: no room
-//! GET /peer/v1/contents/{content}/state                 -> ContentState
-//! GET /peer/v1/contents/{content}                       -> the bytes, with Range, of a whole content
+//! GET /peer/v1/contents/{content}/state               -> ContentState
+//! GET /peer/v1/contents/{content}                     -> the bytes, with Range, of a whole content
 //! ```
 //! A frame is its kind (1 byte), its length (4 bytes, big-endian) and as many bytes:
 //! ```text
-//! 1 hashes  first unit (8), then 32 bytes for each unit (1 to 16), then Ed25519 of content id, "H",
-//!           first unit and hashes (64): signed by the base
+//! 1 hashes  first unit (8), then 32 bytes for each unit (1 to 16), then Ed25519 of content id,
+//!           "H", first unit and hashes (64): signed by the base
 //! 2 unit    number of the unit (8), then its bytes: 65,536, fewer for the last
 //! 3 end     size (8), BLAKE3 of the content (32), Ed25519 of content id, "E", size and hash (64)
 //! ```
@@ -46,8 +46,8 @@ pub struct ContentEnd {
     pub blake3: Digest,
 }
 
-/// The right of a node to fetch a content. As a token: base64url of its JSON, a dot, base64url of the
-/// base's Ed25519 signature of the JSON.
+/// The right of a node to fetch a content. As a token: base64url of its JSON, a dot, base64url of
+/// the base's Ed25519 signature of the JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capability {
     /// The content.
