@@ -15,6 +15,9 @@
 //! Invariants: time, bytes and outcomes come in, actions go out; no clock, socket, file or thread
 //! is in here. A content grows from its start without a gap, and only verified bytes are passed on.
 
+pub mod chain;
 pub mod ids;
+pub mod keys;
 pub mod rows;
+pub mod token;
 pub mod wire;

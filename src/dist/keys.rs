@@ -1,0 +1,252 @@
+//! Ed25519 keys of the base and of nodes, and what they sign.
+//!
+//! ```text
+//! BaseKeys --sign--> frames of contents (units), capabilities --VerifyKey of the base--> nodes
+//! NodeKeys --sign--> receipts --VerifyKey of the node--> base, clients
+//! ```
+//! A capability is a token: base64url of its JSON, a dot, base64url of the signature of the JSON. A
+//! receipt travels as the JSON that was signed, so that no second writer has to give the same
+//! bytes.
+//!
+//! Invariants: secret halves are never shown, not by `Debug` either; signatures are checked
+//! strictly (no weak keys, one signature for a message and key). Bound: `CAPABILITY_BYTES_MAX` a
+//! token.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+
+use crate::dist::wire::agent::{Receipt, SignedReceipt};
+use crate::dist::wire::peer::Capability;
+
+/// The keys of the base.
+#[derive(Clone)]
+pub struct BaseKeys {
+    signing: SigningKey,
+}
+
+/// The keys of a node.
+#[derive(Clone)]
+pub struct NodeKeys {
+    signing: SigningKey,
+}
+
+/// The public half of a base's or a node's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifyKey(VerifyingKey);
+
+/// Why a key or a signed thing is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Text is no public key.
+    #[error("not a public key: base64 of 32 bytes of Ed25519 is expected")]
+    NotAKey,
+    /// The signature is not one of these bytes by this key.
+    #[error("the signature does not match")]
+    BadSignature,
+    /// Signed, but not of the expected form.
+    #[error("the signed text is not of the expected form")]
+    BadForm,
+}
+
+impl BaseKeys {
+    /// From 32 secret bytes.
+    #[must_use]
+    pub fn from_bytes(secret: &[u8; 32]) -> Self {
+        Self { signing: SigningKey::from_bytes(secret) }
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn verify_key(&self) -> VerifyKey {
+        VerifyKey(self.signing.verifying_key())
+    }
+
+    /// Signature of a message: `dist::units` signs its frames by this.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.signing.sign(message).to_bytes()
+    }
+
+    /// The capability as a token.
+    #[must_use]
+    pub fn seal_capability(&self, capability: &Capability) -> String {
+        let json = json_of(capability);
+        let signature = self.sign(json.as_bytes());
+        let mut token = URL_SAFE_NO_PAD.encode(json);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        token
+    }
+}
+
+impl NodeKeys {
+    /// From 32 secret bytes.
+    #[must_use]
+    pub fn from_bytes(secret: &[u8; 32]) -> Self {
+        Self { signing: SigningKey::from_bytes(secret) }
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn verify_key(&self) -> VerifyKey {
+        VerifyKey(self.signing.verifying_key())
+    }
+}
+
+impl VerifyKey {
+    /// Whether `signature` is one of `message` by this key.
+    #[must_use]
+    pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        self.0.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
+    }
+
+    /// The capability of a token that the base of this key made. Who checks also looks at node,
+    /// content and expiry.
+    #[must_use]
+    pub fn open_capability(&self, token: &str) -> Option<Capability> {
+        if token.len() > CAPABILITY_BYTES_MAX {
+            return None;
+        }
+        let (json, signature) = token.split_once('.')?;
+        let json = URL_SAFE_NO_PAD.decode(json).ok()?;
+        let signature: [u8; 64] = URL_SAFE_NO_PAD.decode(signature).ok()?.try_into().ok()?;
+        self.verify(&json, &signature).then(|| serde_json::from_slice(&json).ok())?
+    }
+}
+
+/// The receipt with the node's signature.
+#[must_use]
+pub fn sign_receipt(keys: &NodeKeys, receipt: &Receipt) -> SignedReceipt {
+    let receipt = json_of(receipt);
+    let signature = STANDARD.encode(keys.signing.sign(receipt.as_bytes()).to_bytes());
+    SignedReceipt { receipt, signature }
+}
+
+/// The receipt that the node of this key signed.
+///
+/// # Errors
+/// `KeyError::BadSignature`, and `KeyError::BadForm` for signed text that is no receipt.
+pub fn verify_receipt(key: &VerifyKey, signed: &SignedReceipt) -> Result<Receipt, KeyError> {
+    let signature = STANDARD.decode(&signed.signature).map_err(|_| KeyError::BadSignature)?;
+    let signature: [u8; 64] = signature.try_into().map_err(|_| KeyError::BadSignature)?;
+    if !key.verify(signed.receipt.as_bytes(), &signature) {
+        return Err(KeyError::BadSignature);
+    }
+    serde_json::from_str(&signed.receipt).map_err(|_| KeyError::BadForm)
+}
+
+impl FromStr for VerifyKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let bytes = STANDARD.decode(text).map_err(|_| KeyError::NotAKey)?;
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| KeyError::NotAKey)?;
+        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotAKey)?;
+        if key.is_weak() { Err(KeyError::NotAKey) } else { Ok(Self(key)) }
+    }
+}
+
+impl fmt::Display for VerifyKey {
+    /// Base64, as [`FromStr`] reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(self.0.to_bytes()))
+    }
+}
+
+impl fmt::Debug for BaseKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BaseKeys").field(&self.verify_key().to_string()).finish()
+    }
+}
+
+impl fmt::Debug for NodeKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NodeKeys").field(&self.verify_key().to_string()).finish()
+    }
+}
+
+/// JSON of one of our own shapes: they have text keys only, so that writing them cannot fail.
+fn json_of<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// A content id, a name of 63 bytes, a time and a signature have fewer.
+const CAPABILITY_BYTES_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dist::ids::{CommandId, CommandKey, ContentId, JobId, NodeName};
+
+    fn capability() -> Capability {
+        let (content, node) = (ContentId(Uuid::from_u128(7)), NodeName::new("edge-1").unwrap());
+        Capability { content, node, expires_s: 1_900_000_000 }
+    }
+
+    fn receipt() -> Receipt {
+        Receipt {
+            node: NodeName::new("edge-1").unwrap(),
+            key: CommandKey { job: JobId(Uuid::from_u128(1)), command: CommandId(2) },
+            path: "a/b.mp4".to_owned(),
+            size: 3,
+            blake3: None,
+            attrs: None,
+            finished_at_ns: 4,
+            via: BTreeMap::from([("base".to_owned(), 3)]),
+        }
+    }
+
+    #[test]
+    fn capability_opens_under_the_key_that_sealed_it_and_no_other() {
+        let (keys, other) = (BaseKeys::from_bytes(&[1; 32]), BaseKeys::from_bytes(&[2; 32]));
+        let token = keys.seal_capability(&capability());
+        assert_eq!(keys.verify_key().open_capability(&token), Some(capability()));
+        assert_eq!(other.verify_key().open_capability(&token), None);
+    }
+
+    #[test]
+    fn changed_capability_does_not_open() {
+        let keys = BaseKeys::from_bytes(&[1; 32]);
+        let token = keys.seal_capability(&capability());
+        for at in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(bytes).unwrap();
+            assert_eq!(keys.verify_key().open_capability(&changed), None, "byte {at}");
+        }
+        for bad in ["", ".", "a.b", "....", &"a".repeat(5_000)] {
+            assert_eq!(keys.verify_key().open_capability(bad), None, "{bad:.8}");
+        }
+    }
+
+    #[test]
+    fn receipt_is_verified_by_the_key_of_its_node() {
+        let (keys, other) = (NodeKeys::from_bytes(&[1; 32]), NodeKeys::from_bytes(&[2; 32]));
+        let signed = sign_receipt(&keys, &receipt());
+        assert_eq!(verify_receipt(&keys.verify_key(), &signed), Ok(receipt()));
+        assert_eq!(verify_receipt(&other.verify_key(), &signed), Err(KeyError::BadSignature));
+        let mut changed = signed;
+        changed.receipt = changed.receipt.replace("\"size\":3", "\"size\":4");
+        assert_eq!(verify_receipt(&keys.verify_key(), &changed), Err(KeyError::BadSignature));
+        changed.signature = "%".to_owned();
+        assert_eq!(verify_receipt(&keys.verify_key(), &changed), Err(KeyError::BadSignature));
+    }
+
+    #[test]
+    fn public_key_reads_what_it_writes_and_secrets_are_not_shown() {
+        let keys = NodeKeys::from_bytes(&[9; 32]);
+        assert_eq!(keys.verify_key().to_string().parse(), Ok(keys.verify_key()));
+        for bad in ["", "AAAA", "%", &STANDARD.encode([0; 32]), &STANDARD.encode([1; 33])] {
+            assert_eq!(bad.parse::<VerifyKey>(), Err(KeyError::NotAKey), "{bad}");
+        }
+        assert_eq!(format!("{keys:?}"), format!("NodeKeys(\"{}\")", keys.verify_key()));
+    }
+}
