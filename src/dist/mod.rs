@@ -16,8 +16,12 @@
 //! is in here. A content grows from its start without a gap, and only verified bytes are passed on.
 
 pub mod chain;
+pub mod command;
+pub mod delivery;
 pub mod ids;
+pub mod job;
 pub mod keys;
+pub mod node;
 pub mod rows;
 pub mod token;
 pub mod wire;

@@ -333,6 +333,8 @@ pub enum Reason {
     Attempts,
     /// The job's deadline passed.
     Deadline,
+    /// The node was retired.
+    NodeRetired,
 }
 
 /// One entry of the hash chain. `GET /v1/jobs/{job}/events?after=SEQ`.
@@ -363,6 +365,9 @@ pub struct NodeView {
     pub node: NodeName,
     /// State.
     pub state: NodeState,
+    /// Its Ed25519 key, base64: verifies its receipts.
+    #[serde(default)]
+    pub public_key: String,
     /// Address for peers, `ip:port`.
     pub addr: String,
     /// Labels.
