@@ -22,6 +22,7 @@ pub mod ids;
 pub mod job;
 pub mod keys;
 pub mod node;
+pub mod plan;
 pub mod rows;
 pub mod token;
 pub mod wire;
