@@ -8,13 +8,15 @@
 //!              changes -> ledger
 //! ```
 //! - [`ids`]: identities. [`wire`]: what goes over HTTP as JSON. [`rows`]: what the ledger keeps.
-//! - `book`: the base: jobs, commands, deliveries, nodes and the plan of who fetches from whom.
+//! - [`book`]: the base. [`job`], [`command`], [`delivery`], [`node`]: its states. [`plan`]: who
+//!   fetches from whom. [`keys`], [`token`]: secrets. [`chain`]: events that cannot be changed.
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
 //!
 //! Invariants: time, bytes and outcomes come in, actions go out; no clock, socket, file or thread
 //! is in here. A content grows from its start without a gap, and only verified bytes are passed on.
 
+pub mod book;
 pub mod chain;
 pub mod command;
 pub mod delivery;

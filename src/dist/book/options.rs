@@ -1,0 +1,116 @@
+//! What the base is told at its start: times and limits with their defaults.
+
+use std::time::Duration;
+
+use crate::dist::ids::Digest;
+
+/// Options of a [`crate::dist::book::Book`].
+#[derive(Debug, Clone)]
+pub struct BookOptions {
+    /// Address at which nodes fetch contents from the base, `ip:port`.
+    pub base_addr: String,
+    /// BLAKE3 of the token by which nodes join.
+    pub join_token_hash: Digest,
+    /// Bytes per second that the base may send.
+    pub up_rate: Option<u64>,
+    /// Seed of ids and tokens: 32 random bytes, in tests always the same.
+    pub seed: [u8; 32],
+    /// Times.
+    pub timeouts: Timeouts,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Times of the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A node reports at least this often.
+    pub heartbeat: Duration,
+    /// A node that was not heard for this long is suspect: three heartbeats.
+    pub suspect: Duration,
+    /// A node that was not heard for this long is down.
+    pub down: Duration,
+    /// Commands are said again to a node that lives but does not take them.
+    pub resend: Duration,
+    /// Capabilities count for this long.
+    pub capability: Duration,
+    /// An open job in which nothing happens ends by itself.
+    pub idle_job: Duration,
+    /// An upload on which nothing moves is abandoned.
+    pub idle_upload: Duration,
+    /// Contents are kept at the base for this long after the end of their job.
+    pub content_kept: Duration,
+    /// Answers to requests with idempotency keys are kept for this long.
+    pub answer_kept: Duration,
+}
+
+/// Limits of the base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Jobs in memory. The oldest that have ended make room; the ledger keeps them all.
+    pub jobs: usize,
+    /// Commands of a job.
+    pub commands: usize,
+    /// Deliveries of all jobs in memory.
+    pub deliveries: usize,
+    /// Nodes.
+    pub nodes: usize,
+    /// Answers to requests with idempotency keys; the oldest make room.
+    pub answers: usize,
+    /// Bytes of a content.
+    pub content_bytes: u64,
+    /// Deliveries in one report.
+    pub report_rows: u64,
+}
+
+impl BookOptions {
+    /// Defaults, and a random seed.
+    #[must_use]
+    pub fn new(base_addr: String, join_token_hash: Digest) -> Self {
+        Self {
+            base_addr,
+            join_token_hash,
+            up_rate: None,
+            seed: rand::random(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        const DAY: Duration = Duration::from_secs(86_400);
+        Self {
+            heartbeat: Duration::from_secs(2),
+            suspect: Duration::from_secs(6),
+            down: Duration::from_secs(15),
+            resend: Duration::from_secs(10),
+            capability: HOUR,
+            idle_job: DAY,
+            idle_upload: DAY,
+            content_kept: DAY,
+            answer_kept: DAY,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            jobs: 10_000,
+            commands: 200_000,
+            deliveries: 4_000_000,
+            nodes: 20_000,
+            answers: 100_000,
+            content_bytes: 1 << 50,
+            report_rows: 200_000,
+        }
+    }
+}
+
+/// Nanoseconds of a duration.
+pub(super) fn ns(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

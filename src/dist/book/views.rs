@@ -1,0 +1,252 @@
+//! Answers to clients: jobs, commands, deliveries and the report, as they are now.
+
+use crate::dist::book::advance::BASE_NAME;
+use crate::dist::book::clients::ctp_url;
+use crate::dist::book::filter::page;
+use crate::dist::book::records::{Command, Delivery, Job, NodeId, command_at, index_of};
+use crate::dist::book::{Book, DeliveryFilter, Refusal};
+use crate::dist::command::state_of;
+use crate::dist::ids::{CommandId, CommandKey, JobId};
+use crate::dist::keys::verify_receipt;
+use crate::dist::rows::CommandRow;
+use crate::dist::wire::job::{CommandState, CommandView, DeliveryView, JobState, JobView, Totals};
+use crate::dist::wire::report::{CommandReport, DeliveryReport, JobReport, NodeReport};
+
+impl Book {
+    /// A job of the client.
+    ///
+    /// # Errors
+    /// The job is unknown.
+    pub fn job_view(&self, client: &str, id: JobId) -> Result<JobView, Refusal> {
+        self.job_of(client, id).map(view_of_job)
+    }
+
+    /// Jobs of the client behind `after`, the oldest first: at most `limit`, 0 being 1,000.
+    #[must_use]
+    pub fn jobs(
+        &self,
+        client: &str,
+        state: Option<JobState>,
+        after: Option<JobId>,
+        limit: usize,
+    ) -> Vec<JobView> {
+        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
+        let jobs = self.jobs.range((start, std::ops::Bound::Unbounded)).map(|(_, job)| job);
+        let jobs = jobs.filter(|job| job.row.client == client);
+        let jobs = jobs.filter(|job| state.is_none_or(|state| job.row.state == state));
+        jobs.take(page(limit)).map(view_of_job).collect()
+    }
+
+    /// A command of a job of the client.
+    ///
+    /// # Errors
+    /// Job or command is unknown.
+    pub fn command_view(&self, client: &str, key: CommandKey) -> Result<CommandView, Refusal> {
+        let command = self.job_of(client, key.job)?.command(key.command);
+        command.map(|command| self.view_of_command(command)).ok_or(Refusal::UnknownCommand(key))
+    }
+
+    /// Commands of a job behind `after`, in order: at most `limit`, 0 being 1,000.
+    ///
+    /// # Errors
+    /// The job is unknown.
+    pub fn command_views(
+        &self,
+        client: &str,
+        job: JobId,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<CommandView>, Refusal> {
+        let commands = behind(self.job_of(client, job)?, after);
+        Ok(commands.iter().take(page(limit)).map(|c| self.view_of_command(c)).collect())
+    }
+
+    /// Rows and states of a job's commands behind `after`, in order: at most `limit`.
+    ///
+    /// # Errors
+    /// The job is unknown.
+    pub fn commands(
+        &self,
+        client: &str,
+        job: JobId,
+        after: Option<CommandId>,
+        limit: usize,
+    ) -> Result<Vec<(CommandRow, CommandState)>, Refusal> {
+        let commands = behind(self.job_of(client, job)?, after).iter().take(limit);
+        Ok(commands.map(|command| (command.row.clone(), state_of(&command.totals))).collect())
+    }
+
+    /// Deliveries of a job that fit the filter.
+    ///
+    /// # Errors
+    /// The job is unknown, or what the filter names.
+    pub fn deliveries(
+        &self,
+        client: &str,
+        id: JobId,
+        filter: &DeliveryFilter,
+    ) -> Result<Vec<DeliveryView>, Refusal> {
+        let job = self.job_of(client, id)?;
+        let DeliveryFilter { command, node, state, after, limit } = filter;
+        let place_of = |name: &crate::dist::ids::NodeName| {
+            let node = self.node_ids.get(name).and_then(|node| job.places.get(node));
+            node.copied().ok_or_else(|| Refusal::UnknownNode(name.clone()))
+        };
+        let only = node.as_ref().map(place_of).transpose()?;
+        let mut start = (0, 0);
+        if let Some((command, node)) = after {
+            start = (index_of(*command).unwrap_or(0), place_of(node)? + 1);
+        }
+        let mut commands = start.0..job.commands.len();
+        if let Some(command) = command {
+            let key = CommandKey { job: id, command: *command };
+            let at = index_of(*command).filter(|at| *at < job.commands.len());
+            let at = at.ok_or(Refusal::UnknownCommand(key))?;
+            commands = if at < start.0 { 0..0 } else { at..at + 1 };
+        }
+        let mut views = Vec::new();
+        for at in commands {
+            let Some(command) = job.commands.get(at) else { break };
+            let first = if at == start.0 { start.1 } else { 0 };
+            let places = only.map_or(first..job.targets.len(), |only| only.max(first)..only + 1);
+            for place in places {
+                let found = job.targets.get(place).zip(command.deliveries.get(place));
+                let found = found.filter(|(_, d)| state.is_none_or(|state| d.state == state));
+                let view = found
+                    .and_then(|(node, delivery)| self.view_of_delivery(command, *node, delivery));
+                views.extend(view);
+                if views.len() >= page(*limit) {
+                    return Ok(views);
+                }
+            }
+        }
+        Ok(views)
+    }
+
+    /// What the job did, node by node.
+    ///
+    /// # Errors
+    /// The job is unknown, or has more deliveries than one answer has room for.
+    pub fn report(&self, client: &str, id: JobId) -> Result<JobReport, Refusal> {
+        let job = self.job_of(client, id)?;
+        let (rows, max) = (job.totals.all(), self.options.limits.report_rows);
+        if rows > max {
+            return Err(Refusal::ReportTooLarge { rows, max });
+        }
+        let commands = job.commands.iter().map(|command| {
+            let content = command.row.content.and_then(|id| self.content(id));
+            CommandReport {
+                command_id: command.row.key.command,
+                op: command.row.op.clone(),
+                state: state_of(&command.totals),
+                size: content.and_then(|content| content.size),
+                blake3: content.and_then(|content| content.blake3),
+                created_at_ns: command.row.created_at_ns,
+            }
+        });
+        let targets = job.targets.iter().zip(0..);
+        let nodes = targets.filter_map(|(node, place)| self.report_of_node(job, *node, place));
+        Ok(JobReport {
+            job: view_of_job(job),
+            made_at_ns: self.now.utc_ns,
+            event_seq: self.chain.seq,
+            event_hash: self.chain.hash,
+            commands: commands.collect(),
+            nodes: nodes.collect(),
+        })
+    }
+
+    fn report_of_node(&self, job: &Job, node: NodeId, place: usize) -> Option<NodeReport> {
+        let row = &self.node_at(node)?.row;
+        let mut totals = Totals::default();
+        let mut deliveries = Vec::with_capacity(job.commands.len());
+        for (at, command) in job.commands.iter().enumerate() {
+            let Some(delivery) = command.deliveries.get(place) else { continue };
+            totals.add(delivery.state);
+            let key = self.node_at(node).and_then(|node| node.key.as_ref());
+            let signed = delivery.receipt.as_deref();
+            let receipt = signed.zip(key).and_then(|(s, key)| verify_receipt(key, s).ok());
+            deliveries.push(DeliveryReport {
+                command_id: command_at(at),
+                state: delivery.state,
+                reason: delivery.reason,
+                detail: delivery.detail.as_deref().map(str::to_owned),
+                updated_at_ns: delivery.updated_at_ns,
+                switches: delivery.switches,
+                is_signature_valid: receipt.is_some(),
+                finished_at_ns: receipt.as_ref().map(|receipt| receipt.finished_at_ns),
+                size: receipt.as_ref().map(|receipt| receipt.size),
+                blake3: receipt.as_ref().and_then(|receipt| receipt.blake3),
+                via: receipt.map(|receipt| receipt.via).unwrap_or_default(),
+                receipt: signed.cloned(),
+            });
+        }
+        let (node, public_key) = (row.name.clone(), row.public_key.clone());
+        Some(NodeReport { node, public_key, totals, deliveries })
+    }
+
+    fn view_of_command(&self, command: &Command) -> CommandView {
+        let content = command.row.content.and_then(|id| self.contents.get(&id));
+        CommandView {
+            command_id: command.row.key.command,
+            op: command.row.op.clone(),
+            state: state_of(&command.totals),
+            uploaded_bytes: content.map_or(0, |content| content.have),
+            size: content.and_then(|content| content.row.size),
+            blake3: content.and_then(|content| content.row.blake3),
+            totals: command.totals,
+        }
+    }
+
+    fn view_of_delivery(
+        &self,
+        command: &Command,
+        node: NodeId,
+        delivery: &Delivery,
+    ) -> Option<DeliveryView> {
+        let content = command.row.content.and_then(|id| self.content(id));
+        let has_source = content.is_some() && delivery.offset > 0 || delivery.source.is_some();
+        let source = delivery.source.and_then(|id| self.node_at(id));
+        let source = source.map_or(BASE_NAME, |node| node.row.name.as_str());
+        Some(DeliveryView {
+            command_id: command.row.key.command,
+            node: self.node_at(node)?.row.name.clone(),
+            state: delivery.state,
+            shown: delivery.state.shown(),
+            offset: delivery.offset,
+            size: content.and_then(|content| content.size),
+            rate: delivery.rate,
+            source: has_source.then(|| source.to_owned()),
+            switches: delivery.switches,
+            attempts: delivery.attempts,
+            reason: delivery.reason,
+            receipt: delivery.receipt.as_deref().cloned(),
+        })
+    }
+}
+
+fn view_of_job(job: &Job) -> JobView {
+    let row = &job.row;
+    JobView {
+        job_id: row.id,
+        client_ref: row.client_ref.clone(),
+        state: row.state,
+        servers: row.servers.clone(),
+        list_version: row.list_version,
+        policy: row.policy.clone(),
+        ctp_url: ctp_url(row.id),
+        commands: u32::try_from(job.commands.len()).unwrap_or(u32::MAX),
+        content_bytes: job.content_bytes,
+        totals: job.totals,
+        created_at_ns: row.created_at_ns,
+        ended_at_ns: row.ended_at_ns,
+        bound_ratio: row.bound_ratio,
+        base_egress_ratio: row.base_egress_ratio,
+    }
+}
+
+fn behind(job: &Job, after: Option<CommandId>) -> &[Command] {
+    // Command n is at n - 1: behind it comes what is at n.
+    let start = after.map_or(0, |id| usize::try_from(id.0).unwrap_or(usize::MAX));
+    job.commands.get(start..).unwrap_or_default()
+}
