@@ -29,6 +29,8 @@ mod records;
 mod refusal;
 mod reports;
 mod restore;
+#[cfg(test)]
+mod tests;
 mod time;
 mod uploads;
 mod views;

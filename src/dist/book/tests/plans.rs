@@ -1,0 +1,152 @@
+//! Who is told to fetch from whom, as nodes come, go, complete and stand still.
+
+use super::*;
+use crate::dist::keys::VerifyKey;
+
+const GIB: u64 = 1 << 30;
+
+fn progress(key: CommandKey, offset: u64, rate: u64) -> Report {
+    Report::Progress { key, offset, rate }
+}
+
+fn chain_of_four() -> (Rig, CommandKey, ContentId) {
+    let mut rig = Rig::with_nodes(&["a", "b", "c", "d"]);
+    let job = rig.job(Targets::All);
+    let (key, content) = rig.uploaded(job, "x", GIB);
+    for node in ["a", "b", "c", "d"] {
+        rig.report(node, [Report::Received { key }]).unwrap();
+    }
+    (rig, key, content)
+}
+
+fn epoch(orders: &[NodeOrder]) -> Epoch {
+    let epochs = orders.iter().filter_map(|order| match order {
+        NodeOrder::Sources { epoch, .. } => Some(*epoch),
+        _ => None,
+    });
+    epochs.max().unwrap()
+}
+
+#[test]
+fn equal_nodes_are_told_a_chain_with_capabilities() {
+    let (mut rig, _, content) = chain_of_four();
+    let orders = rig.orders_of("d");
+    assert_eq!(last_sources(&orders), ["c", "b", "a", "-"]);
+    let Some(NodeOrder::Sources { sources, .. }) = orders.last() else { panic!("{orders:?}") };
+    assert_eq!(sources[0].addr, rig.book.node(&name("c")).unwrap().addr);
+    assert_eq!(sources[3].addr, "10.0.0.1:8554");
+    let key: VerifyKey = base_keys().verify_key();
+    let capability = key.open_capability(&sources[0].capability).unwrap();
+    assert_eq!((capability.content, capability.node), (content, name("d")));
+    assert_eq!(capability.expires_s, rig.at.utc_ns / 1_000_000_000 + 3_600);
+}
+
+#[test]
+fn children_of_a_node_that_is_down_get_other_sources_and_it_returns_as_a_leaf() {
+    let (mut rig, _, _) = chain_of_four();
+    let before = epoch(&rig.orders_of("c"));
+    rig.orders.clear();
+    rig.live(14, &["a", "c", "d"]);
+    assert!(rig.orders.is_empty(), "{:?}", rig.orders);
+    rig.live(1, &["a", "c", "d"]);
+    let orders = rig.orders_of("c");
+    assert_eq!(last_sources(&orders), ["a", "-"]);
+    assert!(epoch(&orders) > before);
+    assert_eq!(last_sources(&rig.orders_of("d")), ["c", "a", "-"]);
+    assert!(rig.orders_of("a").is_empty(), "its source is as before");
+    let orders = rig.hello("b", 2).unwrap();
+    assert_eq!(last_sources(&orders), ["d", "c", "a", "-"]);
+}
+
+#[test]
+fn node_that_comes_back_without_a_new_start_is_told_all_again() {
+    let (mut rig, key, _) = chain_of_four();
+    rig.live(15, &["a", "c", "d"]);
+    rig.orders.clear();
+    rig.report("b", []).unwrap();
+    let orders = rig.orders_of("b");
+    assert!(matches!(&orders[0], NodeOrder::Command { key: of, .. } if *of == key));
+    assert_eq!(last_sources(&orders), ["d", "c", "a", "-"]);
+}
+
+#[test]
+fn node_that_failed_is_no_source_any_more() {
+    let (mut rig, key, _) = chain_of_four();
+    rig.orders.clear();
+    let reason = crate::dist::wire::job::Reason::NoSpace;
+    let failed = Report::Failed { key, reason, detail: String::new(), is_final: true };
+    rig.report("b", [failed]).unwrap();
+    assert_eq!(last_sources(&rig.orders_of("c")), ["a", "-"]);
+}
+
+#[test]
+fn idle_node_is_given_who_is_slow_and_far_from_the_end() {
+    let (mut rig, key, _) = chain_of_four();
+    for node in ["b", "c", "d"] {
+        rig.report(node, [fetching(key, 0, None)]).unwrap();
+    }
+    let done = rig.completed(key, "a");
+    rig.report("a", [done]).unwrap();
+    rig.orders.clear();
+    let all = ["a", "b", "c", "d"];
+    // b is as fast as its link, c nearly done, d slow.
+    rig.report("b", [progress(key, GIB / 2, 25_000_000)]).unwrap();
+    rig.report("c", [progress(key, GIB - 1_000, 1_000)]).unwrap();
+    rig.report("d", [progress(key, GIB / 4, 1_000_000)]).unwrap();
+    rig.live(2, &all);
+    assert!(rig.orders.is_empty(), "sources are kept for three seconds");
+    // b fetches from a already: nothing is left for others.
+    rig.live(2, &all);
+    assert!(rig.orders.is_empty(), "{:?}", rig.orders);
+    let done = rig.completed(key, "b");
+    rig.report("b", [done]).unwrap();
+    rig.live(1, &all);
+    assert_eq!(last_sources(&rig.orders_of("d")), ["a", "-"]);
+    assert!(rig.orders.is_empty(), "{:?}", rig.orders);
+}
+
+#[test]
+fn receiver_that_gets_nothing_goes_on_to_the_source_above() {
+    let (mut rig, key, _) = chain_of_four();
+    for node in ["a", "b", "c", "d"] {
+        rig.report(node, [fetching(key, 100, None)]).unwrap();
+    }
+    rig.orders.clear();
+    let all = ["a", "b", "c", "d"];
+    for second in 1..=11 {
+        // b goes on, c and d stand still.
+        rig.report("a", [progress(key, 100 + 2 * second, 2)]).unwrap();
+        rig.report("b", [progress(key, 100 + second, 1)]).unwrap();
+        rig.live(1, &all);
+    }
+    assert_eq!(last_sources(&rig.orders_of("c")), ["a", "-"]);
+    // d waits for c, which is no further than d itself; its list has changed.
+    assert_eq!(last_sources(&rig.orders_of("d")), ["c", "a", "-"]);
+    assert!(rig.orders_of("b").is_empty());
+}
+
+#[test]
+fn capabilities_are_made_anew_before_they_end() {
+    let (mut rig, _, _) = chain_of_four();
+    rig.orders.clear();
+    let all = ["a", "b", "c", "d"];
+    rig.live(1_799, &all);
+    assert!(rig.orders_of("d").iter().all(|order| sources(order).is_none()));
+    rig.live(2, &all);
+    let orders = rig.orders_of("d");
+    let Some(NodeOrder::Sources { sources, .. }) = orders.last() else { panic!("{orders:?}") };
+    let capability = base_keys().verify_key().open_capability(&sources[0].capability).unwrap();
+    assert!(capability.expires_s >= rig.at.utc_ns / 1_000_000_000 + 3_590);
+}
+
+#[test]
+fn rate_of_a_job_bounds_what_is_planned() {
+    let mut rig = Rig::with_nodes(&["a"]);
+    let policy = Policy { max_rate: Some(1_000), ..Policy::default() };
+    let request = JobRequest { policy, ..job_request(Targets::All) };
+    let job = rig.book.request_job(CLIENT, request, rig.at).unwrap().job_id;
+    rig.uploaded(job, "x", GIB);
+    let orders = rig.orders_of("a");
+    let Some(NodeOrder::Sources { sources, .. }) = orders.last() else { panic!("{orders:?}") };
+    assert_eq!(sources[0].rate, 1_000);
+}
