@@ -27,4 +27,5 @@ pub mod node;
 pub mod plan;
 pub mod rows;
 pub mod token;
+pub mod units;
 pub mod wire;
