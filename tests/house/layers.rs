@@ -66,6 +66,8 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("sdp_types", &["src/sdp/"]),
     ("subtle", &["src/access/", "src/dist/token.rs"]),
     ("tokio", &["src/http/", "src/appliance/", "src/worker/executor.rs"]),
+    ("subtle", &["src/access/"]),
+    ("tokio", &["src/http/", "src/appliance/", "src/store/", "src/worker/executor.rs"]),
     ("toml", &["src/config/", "src/cli/config_verb.rs", "src/host/tuning.rs"]),
     ("tracing_subscriber", &["src/cli/log.rs", "src/cli/log/"]),
     ("ureq", &["src/cli/remote/"]),
