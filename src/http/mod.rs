@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 mod admin;
 mod origin;
+pub mod peer;
 mod problem;
 mod server;
 pub mod view;

@@ -1,0 +1,260 @@
+//! Contents for other nodes: the routes of `dist::wire::peer`.
+//!
+//! ```text
+//! GET .../units --capability--> content (waited for) --slot--> frames --cap--> connection
+//! ```
+//! A base and every node have these routes. A stream goes on for as long as its content grows.
+//! Invariant: bytes go out only to whoever shows a capability of the base for this content; a child
+//! that reads slowly is served from the disk and holds up neither the intake nor its siblings.
+//! Bounds: [`PeerOptions::children_max`] nodes at once, `slots::STREAMS_MAX` streams; beyond that
+//! 503 with `Retry-After`. All streams together keep to [`PeerOptions::upload`].
+
+mod range;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::problem::Problem;
+use crate::dist::ids::{ContentId, NodeName};
+use crate::dist::wire::peer::{Capability, ContentState, UNITS_TYPE};
+use crate::store::{Content, RateLimit, Store};
+use slots::{Slot, Slots};
+
+/// Is told of bytes of a content as they go out.
+pub type Sent = Arc<dyn Fn(ContentId, u64) + Send + Sync>;
+
+/// What the routes work with.
+pub struct PeerOptions {
+    /// Where contents are.
+    pub store: Store,
+    /// Nodes that are served at once.
+    pub children_max: usize,
+    /// Cap of all bytes that go out here.
+    pub upload: Arc<RateLimit>,
+    /// Counts bytes.
+    pub sent: Sent,
+}
+
+/// Shared by all requests.
+#[derive(Clone)]
+pub struct PeerState {
+    store: Store,
+    slots: Slots,
+    upload: Arc<RateLimit>,
+    sent: Sent,
+}
+
+/// `?from=OFFSET`.
+#[derive(Debug, Deserialize)]
+struct UnitsQuery {
+    #[serde(default)]
+    from: u64,
+}
+
+/// The routes.
+pub fn router(state: PeerState) -> Router {
+    Router::new()
+        .route("/peer/v1/contents/{content}", get(whole))
+        .route("/peer/v1/contents/{content}/state", get(content_state))
+        .route("/peer/v1/contents/{content}/units", get(units))
+        .with_state(state)
+}
+
+impl PeerState {
+    /// Nobody is served yet.
+    #[must_use]
+    pub fn new(options: PeerOptions) -> Self {
+        let PeerOptions { store, children_max, upload, sent } = options;
+        Self { store, slots: Slots::new(children_max), upload, sent }
+    }
+
+    /// Changes how many nodes are served at once; those that are stay.
+    pub fn set_children_max(&self, children_max: usize) {
+        self.slots.set_children_max(children_max);
+    }
+
+    /// Nodes that are served now.
+    #[must_use]
+    pub fn children(&self) -> usize {
+        self.slots.children()
+    }
+
+    /// Who asks, if a capability of the base lets it have the content.
+    fn authorize(&self, headers: &HeaderMap, content: &str) -> Result<Capability, Problem> {
+        let id: ContentId = content.parse().map_err(|_| Problem::not_found("no such content"))?;
+        let token = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "));
+        let Some(token) = token else {
+            let detail = "a capability of the base is needed: Authorization: Bearer CAPABILITY";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
+        };
+        let capability = self.store.verify_key().open_capability(token.trim());
+        let Some(capability) = capability else {
+            return Err(Problem::forbidden("the capability is not one of this base"));
+        };
+        if capability.content != id {
+            return Err(Problem::forbidden("the capability is for another content"));
+        }
+        if utc_s() > capability.expires_s.saturating_add(EXPIRY_LEEWAY_S) {
+            return Err(Problem::forbidden("the capability has expired"));
+        }
+        Ok(capability)
+    }
+
+    async fn content(&self, id: ContentId) -> Result<Arc<Content>, Problem> {
+        let found = self.store.wait_for(id, PATIENCE).await;
+        found.ok_or_else(|| Problem::not_found("this server does not have that content"))
+    }
+
+    fn slot(&self, node: NodeName, content: ContentId) -> Result<Slot, Problem> {
+        let busy = "as many nodes are served as this server may serve; take another source";
+        self.slots.take(node, content).ok_or_else(|| Problem::unavailable(busy))
+    }
+
+    /// A body of `pieces` that keeps to the cap, is counted, and ends when its slot is lost.
+    fn body(
+        &self,
+        id: ContentId,
+        slot: Slot,
+        pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Body {
+        let (upload, sent) = (Arc::clone(&self.upload), Arc::clone(&self.sent));
+        let start = (Box::pin(pieces), slot);
+        Body::from_stream(futures_util::stream::try_unfold(start, move |(mut pieces, slot)| {
+            let (upload, sent) = (Arc::clone(&upload), Arc::clone(&sent));
+            async move {
+                let Some(bytes) = next_piece(pieces.as_mut(), slot.lost()).await? else {
+                    return Ok(None);
+                };
+                let len = bytes.len() as u64;
+                upload.take(len).await;
+                sent(id, len);
+                Ok::<_, io::Error>(Some((bytes, (pieces, slot))))
+            }
+        }))
+    }
+}
+
+impl fmt::Debug for PeerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerOptions")
+            .field("children_max", &self.children_max)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PeerState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerState").field("slots", &self.slots).finish_non_exhaustive()
+    }
+}
+
+async fn units(
+    State(state): State<PeerState>,
+    Path(content): Path<String>,
+    query: Result<Query<UnitsQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let capability = state.authorize(&headers, &content)?;
+    let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let content = state.content(capability.content).await?;
+    if let Some(end) = content.end().filter(|end| query.from > end.size) {
+        let detail = format!("from={} is behind the end, {}", query.from, end.size);
+        return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail));
+    }
+    let slot = state.slot(capability.node, content.id())?;
+    let body = state.body(content.id(), slot, content.frames(query.from));
+    Ok(([(header::CONTENT_TYPE, UNITS_TYPE)], body).into_response())
+}
+
+async fn content_state(
+    State(state): State<PeerState>,
+    Path(content): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<ContentState>, Problem> {
+    let capability = state.authorize(&headers, &content)?;
+    let found = state.store.get(capability.content);
+    let content =
+        found.ok_or_else(|| Problem::not_found("this server does not have that content"))?;
+    Ok(Json(content.peer_state()))
+}
+
+async fn whole(
+    State(state): State<PeerState>,
+    Path(content): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let capability = state.authorize(&headers, &content)?;
+    let content = state.content(capability.content).await?;
+    let Some(end) = content.end() else {
+        return Err(Problem::conflict("the content is not whole yet; ask for its units"));
+    };
+    let asked = headers.get(header::RANGE).and_then(|value| value.to_str().ok());
+    let range = range::parse(asked, end.size).map_err(|range::Unsatisfiable| {
+        let detail = format!("the content has {} bytes", end.size);
+        Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail)
+    })?;
+    let (status, range) = match range {
+        Some(range) => (StatusCode::PARTIAL_CONTENT, range),
+        None => (StatusCode::OK, 0..end.size),
+    };
+    let slot = state.slot(capability.node, content.id())?;
+    let body = state.body(content.id(), slot, content.bytes(range.clone()));
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    let text = |text: String| HeaderValue::from_str(&text).ok();
+    if let Some(etag) = text(format!("\"{}\"", end.blake3)) {
+        headers.insert(header::ETAG, etag);
+    }
+    if status == StatusCode::PARTIAL_CONTENT
+        && let Some(value) =
+            text(format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), end.size))
+    {
+        headers.insert(header::CONTENT_RANGE, value);
+    }
+    Ok(response)
+}
+
+async fn next_piece(
+    mut pieces: Pin<&mut (impl Stream<Item = io::Result<Bytes>> + Send)>,
+    lost: &CancellationToken,
+) -> io::Result<Option<Bytes>> {
+    tokio::select! {
+        piece = pieces.next() => piece.transpose(),
+        () = lost.cancelled() => Err(io::Error::other("a newer stream of the same node has its place")),
+    }
+}
+
+fn utc_s() -> i64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Time for which a content is waited for: the order of a child may come before that of its source.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Clocks of nodes differ.
+const EXPIRY_LEEWAY_S: i64 = 5 * 60;
