@@ -117,6 +117,17 @@ fn barred_node_becomes_a_leaf_behind_its_children() {
 }
 
 #[test]
+fn child_that_shared_an_uplink_has_it_when_the_other_leaves() {
+    let receivers: Vec<_> = (0..3).map(|id| receiver(id, 25, 25)).collect();
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert!(plan.move_to(MemberId(2), Some(MemberId(0))));
+    assert_eq!(shape(&plan), "0<--:25 1<-0:25 2<-0:0");
+    plan.remove(MemberId(1));
+    assert_eq!(shape(&plan), "0<--:25 2<-0:25");
+    assert_eq!((plan.left(MemberId(0)), plan.left(MemberId(2))), (0, 25));
+}
+
+#[test]
 fn complete_node_is_a_source_of_its_own() {
     let receivers: Vec<_> = (0..3).map(|id| receiver(id, 25, 25)).collect();
     let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);

@@ -72,6 +72,21 @@ impl Book {
         }
     }
 
+    /// A node has left its source by itself: the plan follows it. Those behind it, whose lists name
+    /// others now, are told.
+    pub(super) fn follow_switch(&mut self, id: ContentId, node: NodeId, source: Option<NodeId>) {
+        let (member, source) = (node.member(), source.map(NodeId::member));
+        let flow = self.contents.get(&id).and_then(|content| content.flow.as_ref());
+        let planned = flow.and_then(|flow| flow.cascade.edge(member));
+        if planned.is_none_or(|edge| edge.source == source) {
+            return;
+        }
+        self.replan(id, |cascade| {
+            let has_moved = cascade.move_to(member, source);
+            if has_moved { cascade.children(member).to_vec() } else { Vec::new() }
+        });
+    }
+
     /// A delivery has ended.
     pub(super) fn flow_ended(&mut self, id: ContentId, node: NodeId, state: DeliveryState) {
         let Some((_, job)) = self.content_and_job(id) else { return };
@@ -95,6 +110,14 @@ impl Book {
             record.flows.remove(&id);
         }
         self.replan(id, |cascade| cascade.remove(node.member()));
+    }
+
+    /// A node takes part in all plans again: also in those of contents that it has completed, and
+    /// others still fetch.
+    pub(super) fn join_flows(&mut self, node: NodeId) {
+        for id in self.flowing.clone() {
+            self.join_flow(id, node);
+        }
     }
 
     /// A node takes part in nothing any more.

@@ -174,10 +174,7 @@ impl Book {
         if was_live {
             return;
         }
-        // Contents that it has completed, and others still fetch.
-        for content in self.flowing.clone() {
-            self.join_flow(content, id);
-        }
+        self.join_flows(id);
         for order in self.open_orders(&name) {
             self.say(id, order);
         }
@@ -281,6 +278,8 @@ impl Book {
         node.site = site;
         let (row, open) = (node.row.clone(), node.open.clone());
         if is_new_start {
+            // Those behind it have other sources meanwhile: it takes part again as a leaf.
+            self.leave_flows(id);
             for key in open {
                 let job = self.jobs.get_mut(&key.job);
                 if let Some(delivery) = job.and_then(|job| job.delivery_mut(key.command, id)) {
@@ -300,6 +299,7 @@ impl Book {
         });
         self.event(kind, About::node(&row.name), detail);
         self.heard(id);
+        self.join_flows(id);
         if has_moved && !is_new {
             self.move_in_lists(id);
         }

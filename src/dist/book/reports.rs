@@ -139,6 +139,19 @@ impl Book {
             delivery.reason = None;
             delivery.detail = None;
         };
+        let is_own_switch = match cause {
+            SwitchCause::First | SwitchCause::Plan => false,
+            SwitchCause::Lost
+            | SwitchCause::Stall
+            | SwitchCause::BadUnit
+            | SwitchCause::Busy
+            | SwitchCause::Faster => true,
+        };
+        let command = self.jobs.get(&key.job).and_then(|job| job.command(key.command));
+        let content = command.and_then(|command| command.row.content);
+        if let Some(content) = content.filter(|_| is_own_switch) {
+            self.follow_switch(content, node, source);
+        }
         if self.advance(key, node, DeliveryInput::Bytes, edit).is_some() {
             return;
         }

@@ -59,6 +59,36 @@ fn children_of_a_node_that_is_down_get_other_sources_and_it_returns_as_a_leaf() 
 }
 
 #[test]
+fn node_that_starts_anew_in_the_middle_returns_as_a_leaf() {
+    let (mut rig, key, _) = chain_of_four();
+    for (node, source) in [("a", None), ("b", Some("a")), ("c", Some("b")), ("d", Some("c"))] {
+        rig.report(node, [fetching(key, 100, source)]).unwrap();
+    }
+    rig.orders.clear();
+    // b was killed: c went on to a by itself, before the base knew.
+    let cause = SwitchCause::Lost;
+    let switch = Report::Fetching { key, offset: 200, source: Some(name("a")), cause };
+    rig.report("c", [switch]).unwrap();
+    assert!(rig.orders_of("c").is_empty(), "it does already what the plan says");
+    assert_eq!(last_sources(&rig.orders_of("d")), ["c", "a", "-"]);
+    let orders = rig.hello("b", 2).unwrap();
+    assert_eq!(last_sources(&orders), ["d", "c", "a", "-"]);
+    let switches = rig.delivery(key, "c").switches;
+    assert_eq!(switches, 1);
+}
+
+#[test]
+fn complete_node_that_starts_anew_is_a_source_again() {
+    let (mut rig, key, _) = chain_of_four();
+    let done = rig.completed(key, "a");
+    rig.report("a", [done]).unwrap();
+    rig.hello("a", 2).unwrap();
+    rig.live(15, &["a", "b", "c"]);
+    let orders = rig.hello("d", 2).unwrap();
+    assert_eq!(last_sources(&orders), ["a", "-"]);
+}
+
+#[test]
 fn node_that_comes_back_without_a_new_start_is_told_all_again() {
     let (mut rig, key, _) = chain_of_four();
     rig.live(15, &["a", "c", "d"]);
