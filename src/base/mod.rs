@@ -8,6 +8,7 @@ pub mod ids;
 pub mod limits;
 pub mod mode;
 pub mod names;
+pub mod rate;
 pub mod secrets;
 pub mod seldom;
 pub mod sink;
