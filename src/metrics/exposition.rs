@@ -251,7 +251,7 @@ fn sample_f64(names: &[&str], values: &[&str], kind: MetricType, value: f64) -> 
     metric
 }
 
-fn histogram(names: &[&str], values: &[&str], value: &HistogramValue) -> Metric {
+pub(super) fn histogram(names: &[&str], values: &[&str], value: &HistogramValue) -> Metric {
     let mut histogram = Histogram::default();
     let mut cumulative: u64 = 0;
     let buckets = value.bounds.iter().zip(&value.counts).map(|(bound, count)| {

@@ -81,6 +81,35 @@ impl Default for Bursts {
     }
 }
 
+/// How many times as long as the bound, or as much as once, something took.
+#[derive(Debug)]
+pub struct Ratios(Buckets<{ RATIO_BOUNDS_NANO.len() + 1 }>);
+
+impl Ratios {
+    /// One more ratio; what is negative or no number counts as 0.
+    pub fn observe(&self, ratio: f64) {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "`as` saturates, which is what we want"
+        )]
+        let nano = (ratio * 1e9) as u64;
+        self.0.observe(&RATIO_BOUNDS_NANO, nano);
+    }
+
+    /// What was observed so far.
+    #[must_use]
+    pub fn read(&self) -> HistogramValue {
+        self.0.read(&RATIO_BOUNDS_NANO, NANO)
+    }
+}
+
+impl Default for Ratios {
+    fn default() -> Self {
+        Self(Buckets::new())
+    }
+}
+
 /// A histogram as read at one moment. Values of the same kind add up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistogramValue {
@@ -166,6 +195,20 @@ const LOSS_BOUNDS_NANO: [u64; 8] =
 /// default receive buffer holds about 92.
 const BURST_BOUNDS: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
+/// 1 is the best there is; the goals of distribution stand at 1.02, 1.1 and 1.15.
+const RATIO_BOUNDS_NANO: [u64; 10] = [
+    1_000_000_000,
+    1_020_000_000,
+    1_050_000_000,
+    1_100_000_000,
+    1_150_000_000,
+    1_300_000_000,
+    1_700_000_000,
+    2_500_000_000,
+    4_000_000_000,
+    8_000_000_000,
+];
+
 const NANO: u64 = 1_000_000_000;
 /// 1/256, exactly.
 const NANO_PER_256TH: u64 = NANO / 256;
@@ -199,9 +242,20 @@ mod tests {
     }
 
     #[test]
+    fn ratio_that_is_no_number_counts_as_the_lowest() {
+        let ratios = Ratios::default();
+        for ratio in [1.05, f64::NAN, -1.0, f64::INFINITY] {
+            ratios.observe(ratio);
+        }
+        let value = ratios.read();
+        assert_eq!((value.counts[0], value.counts[2]), (2, 1));
+        assert_eq!(value.counts.last(), Some(&1));
+    }
+
+    #[test]
     fn bounds_ascend() {
         assert!(LATENESS_BOUNDS_NS.is_sorted() && LOSS_BOUNDS_NANO.is_sorted());
-        assert!(BURST_BOUNDS.is_sorted());
+        assert!(BURST_BOUNDS.is_sorted() && RATIO_BOUNDS_NANO.is_sorted());
     }
 
     proptest! {

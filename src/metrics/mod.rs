@@ -11,6 +11,7 @@
 //! Bound: labels come from bounded sets only; never a session, a client or an SSRC.
 
 pub mod cells;
+pub mod distribution;
 pub mod exposition;
 mod families;
 pub mod histogram;

@@ -1,0 +1,242 @@
+//! Numbers of a base: what its ledger and its nodes do, and how near to the bound jobs came.
+//!
+//! ```text
+//! clerk --> LedgerCells ---+
+//! reports of nodes --------+--> DistributionCells --text--> GET /metrics of the base
+//! bytes in and out --------+
+//! ```
+//! Names begin with `ctp_`: the protocol's, for bases and nodes alike.
+//! Bound: labels are states, causes and, for bad units, names of nodes that served some.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::TextEncoder;
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::cells::{Counter, SharedCounter};
+use super::exposition::{family_of, histogram, sample};
+use super::histogram::{Lateness, Ratios};
+
+/// What the thread of the ledger writes.
+#[derive(Debug, Default)]
+pub struct LedgerCells {
+    /// Rows that are durable.
+    pub rows: Counter,
+    /// Requests that were refused because too many waited; written by those who ask.
+    pub refused: SharedCounter,
+    /// Times of commits.
+    pub commits: Lateness,
+    /// Times of last nodes over the fluid bound, of jobs that ended.
+    pub bound_ratios: Ratios,
+    /// Bytes that left the base over the size of all contents, of jobs that ended.
+    pub egress_ratios: Ratios,
+}
+
+impl LedgerCells {
+    /// A commit of so many rows took so long.
+    pub fn committed(&self, rows: usize, took: Duration) {
+        self.rows.add(u64::try_from(rows).unwrap_or(u64::MAX));
+        self.commits.observe_ns(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+/// What others at a base write.
+#[derive(Debug, Default)]
+pub struct DistributionCells {
+    /// Bytes of contents that nodes fetched from the base.
+    pub bytes_to_nodes: SharedCounter,
+    /// Bytes of contents that clients brought.
+    pub bytes_from_clients: SharedCounter,
+    /// Changes of a source, in the order of [`SWITCH_CAUSES`].
+    pub switches: [SharedCounter; SWITCH_CAUSES.len()],
+    /// Units that failed their hash, by the source that served them.
+    bad_units: Mutex<BTreeMap<String, u64>>,
+}
+
+impl DistributionCells {
+    /// A unit of `source` failed its hash.
+    pub fn bad_unit(&self, source: &str) {
+        let mut units = self.bad_units.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = units.contains_key(source) || units.len() < SOURCES_MAX;
+        let source = if is_known { source } else { "other" };
+        match units.get_mut(source) {
+            Some(count) => *count += 1,
+            None => {
+                units.insert(source.to_owned(), 1);
+            }
+        }
+    }
+}
+
+/// What is counted when it is asked for.
+#[derive(Debug, Default, Clone)]
+pub struct DistributionGauges {
+    /// Deliveries by the word of their state.
+    pub deliveries: Vec<(&'static str, u64)>,
+    /// Nodes by the word of their state.
+    pub nodes: Vec<(&'static str, u64)>,
+    /// Nodes that listen for orders.
+    pub order_streams: u64,
+    /// Streams of orders that ended because nobody read them.
+    pub order_overflows: u64,
+}
+
+/// All of it as text.
+///
+/// # Errors
+/// When a family cannot be encoded.
+pub fn text(
+    ledger: &LedgerCells,
+    cells: &DistributionCells,
+    gauges: &DistributionGauges,
+) -> Result<String, prometheus::Error> {
+    let mut families = of_ledger(ledger);
+    families.extend(of_contents(cells));
+    families.extend([
+        by_state("ctp_deliveries", "Deliveries of open and kept jobs.", &gauges.deliveries),
+        by_state("ctp_nodes", "Nodes that the base knows.", &gauges.nodes),
+        one(
+            "ctp_order_overflows_total",
+            "Streams of orders that ended because their node did not read them.",
+            MetricType::COUNTER,
+            gauges.order_overflows,
+        ),
+        one(
+            "ctp_order_streams",
+            "Nodes that listen for orders.",
+            MetricType::GAUGE,
+            gauges.order_streams,
+        ),
+    ]);
+    // A family without samples is none; bad units have none as long as all is well.
+    families.retain(|family| !family.get_metric().is_empty());
+    families.sort_by(|a, b| a.name().cmp(b.name()));
+    TextEncoder::new().encode_to_string(&families)
+}
+
+fn of_ledger(ledger: &LedgerCells) -> Vec<MetricFamily> {
+    let measured = |name, help, value| {
+        family_of(name, help, MetricType::HISTOGRAM, vec![histogram(&[], &[], &value)])
+    };
+    vec![
+        measured(
+            "ctp_base_egress_ratio",
+            "Bytes that left the base over the size of all contents, of jobs that ended.",
+            ledger.egress_ratios.read(),
+        ),
+        measured(
+            "ctp_bound_ratio",
+            "Time of the last node over the fluid bound, of jobs that ended.",
+            ledger.bound_ratios.read(),
+        ),
+        measured(
+            "ctp_ledger_commit_seconds",
+            "Times of transactions of the ledger, to the disk.",
+            ledger.commits.read(),
+        ),
+        one(
+            "ctp_ledger_refused_total",
+            "Requests that were refused because too many waited for the ledger.",
+            MetricType::COUNTER,
+            ledger.refused.value(),
+        ),
+        one(
+            "ctp_ledger_rows_total",
+            "Rows that the ledger has written.",
+            MetricType::COUNTER,
+            ledger.rows.value(),
+        ),
+    ]
+}
+
+fn of_contents(cells: &DistributionCells) -> Vec<MetricFamily> {
+    let count =
+        |names: &[&str], values: &[&str], count| sample(names, values, MetricType::COUNTER, count);
+    let bytes = [
+        (["in", "client"], cells.bytes_from_clients.value()),
+        (["out", "node"], cells.bytes_to_nodes.value()),
+    ];
+    let bytes = bytes.iter().map(|(labels, value)| count(&["dir", "peer_kind"], labels, *value));
+    let switches = SWITCH_CAUSES.iter().zip(&cells.switches);
+    let switches = switches.map(|(cause, switches)| count(&["why"], &[cause], switches.value()));
+    let bad_units = cells.bad_units.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let bad_units = bad_units.iter().map(|(source, units)| count(&["source"], &[source], *units));
+    let counter = |name, help, samples| family_of(name, help, MetricType::COUNTER, samples);
+    vec![
+        counter(
+            "ctp_bad_units_total",
+            "Units that failed their hash, by the source that served them.",
+            bad_units.collect(),
+        ),
+        counter("ctp_bytes_total", "Bytes of contents, by direction and peer.", bytes.collect()),
+        counter("ctp_switches_total", "Sources that nodes took, by cause.", switches.collect()),
+    ]
+}
+
+fn one(name: &str, help: &str, kind: MetricType, value: u64) -> MetricFamily {
+    family_of(name, help, kind, vec![sample(&[], &[], kind, value)])
+}
+
+fn by_state(name: &str, help: &str, counts: &[(&'static str, u64)]) -> MetricFamily {
+    let samples =
+        counts.iter().map(|(state, count)| sample(&["state"], &[state], MetricType::GAUGE, *count));
+    family_of(name, help, MetricType::GAUGE, samples.collect())
+}
+
+/// Words for causes of a change of the source.
+pub const SWITCH_CAUSES: [&str; 7] =
+    ["first", "plan", "lost", "stall", "bad_unit", "busy", "faster"];
+
+/// Sources that are told apart: nobody has so many that fail.
+const SOURCES_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_has_a_sample_from_the_start() {
+        let (ledger, cells) = (LedgerCells::default(), DistributionCells::default());
+        let gauges = DistributionGauges {
+            deliveries: vec![("pending", 0)],
+            nodes: vec![("active", 2)],
+            ..Default::default()
+        };
+        let first = text(&ledger, &cells, &gauges).unwrap();
+        for line in [
+            "ctp_bytes_total{dir=\"in\",peer_kind=\"client\"} 0",
+            "ctp_deliveries{state=\"pending\"} 0",
+            "ctp_nodes{state=\"active\"} 2",
+            "ctp_switches_total{why=\"stall\"} 0",
+            "ctp_bound_ratio_count 0",
+            "ctp_ledger_commit_seconds_count 0",
+            "ctp_order_streams 0",
+        ] {
+            assert!(first.lines().any(|found| found == line), "{line}\n{first}");
+        }
+        assert!(!first.contains("ctp_bad_units_total"));
+    }
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        let (ledger, cells) = (LedgerCells::default(), DistributionCells::default());
+        ledger.committed(20, Duration::from_millis(3));
+        ledger.bound_ratios.observe(1.04);
+        cells.bad_unit("edge-1");
+        cells.bad_unit("edge-1");
+        cells.switches[3].add(1);
+        let text = text(&ledger, &cells, &DistributionGauges::default()).unwrap();
+        for line in [
+            "ctp_bad_units_total{source=\"edge-1\"} 2",
+            "ctp_switches_total{why=\"stall\"} 1",
+            "ctp_ledger_rows_total 20",
+            "ctp_ledger_commit_seconds_bucket{le=\"0.003\"} 1",
+            "ctp_bound_ratio_bucket{le=\"1.05\"} 1",
+            "ctp_bound_ratio_bucket{le=\"1.02\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+    }
+}
