@@ -28,6 +28,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// (file, room, reason): imports that go up.
 const UPWARD: &[(&str, &str, &str)] = &[
+    ("src/cli/base.rs", "appliance", "the verb that starts a base"),
     ("src/cli/serve.rs", "appliance", "the verb that starts the appliance"),
     ("src/vod/tests/mod.rs", "consumers", "tests on the rig of sessions"),
     ("src/live/tests.rs", "consumers", "tests on the rig of sessions"),
@@ -60,6 +61,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("mp4_atom", &["src/media/"]),
     ("prometheus", &["src/metrics/", "src/http/admin/"]),
     ("regex", &["src/config/"]),
+    ("rusqlite", &["src/ledger/"]),
     ("rtcp_types", &["src/rtcp/"]),
     ("rtp_types", &["src/rtp/"]),
     ("rtsp_types", &["src/rtsp/"]),
@@ -68,6 +70,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("tokio", &["src/http/", "src/appliance/", "src/worker/executor.rs"]),
     ("subtle", &["src/access/"]),
     ("tokio", &["src/http/", "src/appliance/", "src/store/", "src/worker/executor.rs"]),
+    ("tokio", &["src/http/", "src/appliance/", "src/ledger/", "src/worker/executor.rs"]),
     ("toml", &["src/config/", "src/cli/config_verb.rs", "src/host/tuning.rs"]),
     ("tracing_subscriber", &["src/cli/log.rs", "src/cli/log/"]),
     ("ureq", &["src/cli/remote/"]),

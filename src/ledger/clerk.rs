@@ -1,0 +1,394 @@
+//! The clerk: a thread that owns the book and the ledger, and answers when a change is durable.
+//!
+//! ```text
+//! ask(f) --queue--> f(&mut Book) .. f(&mut Book) --changes--> one commit --> answers
+//!                        (a batch: all that waits)                |--> orders to nodes
+//!                                                                 '--> number of the newest event
+//! ```
+//! While a commit waits for the disk the next batch gathers in the queue: that is the group commit,
+//! and nobody waits for a timer.
+//! Invariants: answers and orders leave in the order of the requests, after the commit that has
+//! their changes. A commit that fails for good ends the clerk, because the book is ahead then; one
+//! that fails because the disk is full is tried again until there is room, and meanwhile requests
+//! wait, then are refused.
+//! Bounds: `QUEUE_MAX` requests wait, others are handed back as `Busy`; `BATCH_ROWS_MAX` rows make
+//! a transaction, and what one request more adds; `ANSWER_MAX` for an answer.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{oneshot, watch};
+
+use super::orders::{Lines, OrderStream};
+use super::{Ledger, LedgerError, Reader};
+use crate::dist::book::Book;
+use crate::dist::ids::{JobId, NodeName, Stamp};
+use crate::dist::rows::Change;
+use crate::dist::wire::job::EventView;
+use crate::metrics::distribution::LedgerCells;
+
+/// Asks the clerk. Clones ask the same one.
+#[derive(Clone)]
+pub struct Clerk {
+    queue: SyncSender<Request>,
+    shared: Arc<Shared>,
+    events: watch::Receiver<u64>,
+}
+
+/// The clerk's thread, for who started it.
+#[derive(Debug)]
+pub struct ClerkThread {
+    queue: SyncSender<Request>,
+    thread: JoinHandle<()>,
+}
+
+/// Why the clerk does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ClerkError {
+    /// Too many requests wait.
+    #[error("the base has too much to do; ask again")]
+    Busy,
+    /// The disk of the base is full or too slow. What was asked may be done yet.
+    #[error("the ledger of the base cannot be written at present; ask again")]
+    Late,
+    /// The base ends.
+    #[error("the base ends")]
+    Ended,
+    /// Events of the past cannot be read.
+    #[error("the ledger cannot be read")]
+    Unreadable,
+}
+
+/// What all clones share with the thread.
+#[derive(Debug)]
+struct Shared {
+    lines: Arc<Lines>,
+    readers: Vec<Mutex<Reader>>,
+    next_reader: AtomicU64,
+    cells: Arc<LedgerCells>,
+}
+
+enum Request {
+    Ask(Ask),
+    /// A node listens now.
+    Line,
+    /// Everything before this is done, nothing behind it.
+    End,
+}
+
+/// Runs on the book; gives what to do when its changes are durable.
+type Ask = Box<dyn FnOnce(&mut Book, Stamp) -> Answer + Send>;
+type Answer = Box<dyn FnOnce() + Send>;
+
+impl Clerk {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The thread does not start, or the ledger cannot be opened a second time, for reading.
+    pub fn start(ledger: Ledger, book: Book) -> io::Result<(Self, ClerkThread)> {
+        let readers = (0..READERS).map(|_| ledger.reader().map(Mutex::new));
+        let readers = readers.collect::<Result<_, _>>().map_err(io::Error::other)?;
+        let cells = Arc::new(LedgerCells::default());
+        let lines = Arc::new(Lines::default());
+        let shared = Shared {
+            lines: Arc::clone(&lines),
+            readers,
+            next_reader: AtomicU64::new(0),
+            cells: Arc::clone(&cells),
+        };
+        let (queue, requests) = sync_channel(QUEUE_MAX);
+        let (newest, events) = watch::channel(0);
+        let desk = Desk { ledger, book, requests, lines, newest, cells, batch: Batch::default() };
+        let thread = Builder::new().name("clerk".to_owned()).spawn(move || desk.run())?;
+        let clerk = Self { queue: queue.clone(), shared: Arc::new(shared), events };
+        Ok((clerk, ClerkThread { queue, thread }))
+    }
+
+    /// Runs `f` on the book, and answers when what it changed is durable.
+    ///
+    /// # Errors
+    /// `ClerkError::Busy`: it did not run. `Late`: it may have run, or will. `Ended`: what it
+    /// changed is lost, or it did not run.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Book, Stamp) -> T + Send + 'static,
+    ) -> Result<T, ClerkError> {
+        let (reply, answer) = oneshot::channel();
+        let ask: Ask = Box::new(move |book, at| {
+            let value = f(book, at);
+            Box::new(move || {
+                // Who asked may have gone.
+                let _gone = reply.send(value);
+            })
+        });
+        self.queue.try_send(Request::Ask(ask)).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                self.shared.cells.refused.add(1);
+                ClerkError::Busy
+            }
+            TrySendError::Disconnected(_) => ClerkError::Ended,
+        })?;
+        match tokio::time::timeout(ANSWER_MAX, answer).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_ended)) => Err(ClerkError::Ended),
+            Err(_elapsed) => Err(ClerkError::Late),
+        }
+    }
+
+    /// Orders of a node: those that are open first, then as they come. A newer stream of the same
+    /// node ends this one.
+    #[must_use]
+    pub fn orders(&self, node: NodeName) -> OrderStream {
+        let stream = self.shared.lines.open(node);
+        // When the queue is full, the thread looks for new lines after the batch that it is at.
+        let _full = self.queue.try_send(Request::Line);
+        stream
+    }
+
+    /// Number of the newest durable event; 0 before the first of this start. Closed when the clerk
+    /// ends.
+    #[must_use]
+    pub fn events(&self) -> watch::Receiver<u64> {
+        self.events.clone()
+    }
+
+    /// Events behind number `after`, of one job or of all, in order, `limit` at most.
+    ///
+    /// # Errors
+    /// `ClerkError::Unreadable`; the log says why.
+    pub async fn read_events(
+        &self,
+        job: Option<JobId>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<EventView>, ClerkError> {
+        let shared = Arc::clone(&self.shared);
+        let limit = limit.min(EVENTS_MAX);
+        let read = tokio::task::spawn_blocking(move || shared.read(job, after, limit)).await;
+        match read {
+            Ok(Ok(events)) => Ok(events),
+            Ok(Err(error)) => {
+                tracing::error!(code = "HE-E931", %error, "events cannot be read");
+                Err(ClerkError::Unreadable)
+            }
+            Err(_runtime_ends) => Err(ClerkError::Ended),
+        }
+    }
+
+    /// Nodes that listen for orders.
+    #[must_use]
+    pub fn listening_nodes(&self) -> usize {
+        self.shared.lines.count()
+    }
+
+    /// Streams of orders that ended because their node did not read them.
+    #[must_use]
+    pub fn order_overflows(&self) -> u64 {
+        self.shared.lines.overflows()
+    }
+
+    /// What the thread counts.
+    #[must_use]
+    pub fn cells(&self) -> Arc<LedgerCells> {
+        Arc::clone(&self.shared.cells)
+    }
+}
+
+impl fmt::Debug for Clerk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clerk").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ask(_) => "Ask",
+            Self::Line => "Line",
+            Self::End => "End",
+        })
+    }
+}
+
+impl Shared {
+    fn read(
+        &self,
+        job: Option<JobId>,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<EventView>, LedgerError> {
+        let next = self.next_reader.fetch_add(1, Ordering::Relaxed);
+        let place = usize::try_from(next).unwrap_or_default() % self.readers.len().max(1);
+        let Some(reader) = self.readers.get(place) else { return Ok(Vec::new()) };
+        reader.lock().unwrap_or_else(PoisonError::into_inner).events(job, after, limit)
+    }
+}
+
+impl ClerkThread {
+    /// Has everything that was asked so far done, then ends the thread. Blocks until then.
+    pub fn end(self) {
+        // It blocks while the queue is full: the thread takes from it, or has ended.
+        let _ended = self.queue.send(Request::End);
+        let _panicked = self.thread.join();
+    }
+}
+
+/// The thread's side.
+struct Desk {
+    ledger: Ledger,
+    book: Book,
+    requests: Receiver<Request>,
+    lines: Arc<Lines>,
+    newest: watch::Sender<u64>,
+    cells: Arc<LedgerCells>,
+    batch: Batch,
+}
+
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    answers: Vec<Answer>,
+    is_last: bool,
+}
+
+impl Desk {
+    fn run(mut self) {
+        let mut next_tick = Instant::now();
+        while !self.batch.is_last {
+            let wait = next_tick.saturating_duration_since(Instant::now());
+            match self.requests.recv_timeout(wait) {
+                Ok(request) => self.gather(request),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.batch.is_last = true,
+            }
+            if Instant::now() >= next_tick {
+                self.book.tick(now());
+                next_tick = Instant::now() + TICK;
+            }
+            self.batch.changes.extend(self.book.take_changes());
+            if let Err(error) = self.settle() {
+                let fix = "the base has to be started again";
+                tracing::error!(code = "HE-E932", %error, fix, "the ledger cannot be written");
+                break;
+            }
+        }
+        self.lines.end();
+        if let Err(error) = self.ledger.fold() {
+            tracing::warn!(code = "HE-W931", %error, "the write-ahead log stays for the next start");
+        }
+    }
+
+    /// Runs `first` and what else waits, up to the bound.
+    fn gather(&mut self, first: Request) {
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Ask(ask) => {
+                    let answer = ask(&mut self.book, now());
+                    self.batch.answers.push(answer);
+                    self.batch.changes.extend(self.book.take_changes());
+                }
+                Request::Line => {}
+                Request::End => self.batch.is_last = true,
+            }
+            let is_full = self.batch.changes.len() >= BATCH_ROWS_MAX
+                || self.batch.answers.len() >= BATCH_ROWS_MAX
+                || self.batch.is_last;
+            next = if is_full { None } else { self.requests.try_recv().ok() };
+        }
+    }
+
+    /// Commits the batch, then lets out what depends on it.
+    fn settle(&mut self) -> Result<(), LedgerError> {
+        if !self.batch.changes.is_empty() {
+            self.commit()?;
+        }
+        let mut newest = None;
+        for change in self.batch.changes.drain(..) {
+            match change {
+                Change::Event(event) => newest = Some(event.seq),
+                Change::Job(job) if job.ended_at_ns.is_some() => {
+                    job.bound_ratio.iter().for_each(|r| self.cells.bound_ratios.observe(*r));
+                    job.base_egress_ratio.iter().for_each(|r| self.cells.egress_ratios.observe(*r));
+                }
+                _ => {}
+            }
+        }
+        if let Some(newest) = newest {
+            self.newest.send_replace(newest);
+        }
+        for answer in self.batch.answers.drain(..) {
+            answer();
+        }
+        for (node, order) in self.book.take_orders() {
+            self.lines.push(&node, order);
+        }
+        let book = &mut self.book;
+        self.lines.begin(|node| book.open_orders(node));
+        Ok(())
+    }
+
+    /// Until it succeeds, fails for good, or, at the end, for `LAST_TRIES` times.
+    fn commit(&mut self) -> Result<(), LedgerError> {
+        let mut tries = 0;
+        loop {
+            let begun = Instant::now();
+            let error = match self.ledger.commit(&self.batch.changes) {
+                Ok(()) => {
+                    self.cells.committed(self.batch.changes.len(), begun.elapsed());
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            tries += 1;
+            if !error.is_passing() || (self.batch.is_last && tries >= LAST_TRIES) {
+                return Err(error);
+            }
+            if tries == 1 {
+                let fix = "make room on the disk; the base tries again until then";
+                tracing::error!(code = "HE-E933", %error, fix, "the ledger cannot be written now");
+            }
+            std::thread::sleep(RETRY_AFTER);
+        }
+    }
+}
+
+/// The time of both clocks.
+#[must_use]
+pub fn now() -> Stamp {
+    let mono = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(mono.tv_sec).unwrap_or_default();
+    let ns = u64::try_from(mono.tv_nsec).unwrap_or_default();
+    let utc = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Stamp {
+        mono_ns: seconds.saturating_mul(1_000_000_000).saturating_add(ns),
+        utc_ns: i64::try_from(utc.as_nanos()).unwrap_or(i64::MAX),
+    }
+}
+
+/// Requests that wait; each is a closure of some hundred bytes.
+pub const QUEUE_MAX: usize = 4_096;
+/// Rows of a transaction: about 10 ms.
+pub const BATCH_ROWS_MAX: usize = 1_000;
+/// Events in one answer.
+pub const EVENTS_MAX: usize = 10_000;
+/// For an answer: shorter than clients wait.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// Of the book: half of the shortest of its time limits.
+const TICK: Duration = Duration::from_secs(1);
+/// Between tries when the disk is full.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// At the end of the base nobody waits for room on a disk.
+const LAST_TRIES: u32 = 4;
+/// Reads at once.
+const READERS: usize = 4;
+
+#[cfg(test)]
+#[path = "clerk_tests.rs"]
+mod tests;

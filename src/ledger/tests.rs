@@ -1,0 +1,322 @@
+//! What is written is read back, in one piece or not at all.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::dist::ids::{CommandId, CommandKey, ContentId, Digest, Incarnation, NodeName};
+use crate::dist::rows::{AnswerRow, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow};
+use crate::dist::wire::agent::SignedReceipt;
+use crate::dist::wire::job::{
+    Attributes, DeliveryState, JobState, NodeState, Op, Order, Policy, Reason, ServerView,
+};
+
+fn open(dir: &Path) -> (Ledger, Rows) {
+    Ledger::open(&dir.join("ledger.db")).unwrap()
+}
+
+fn job_id(n: u128) -> JobId {
+    JobId(Uuid::from_u128(n))
+}
+
+fn key(job: u128, command: u32) -> CommandKey {
+    CommandKey { job: job_id(job), command: CommandId(command) }
+}
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+fn event(seq: u64, job: Option<u128>) -> EventView {
+    EventView {
+        seq,
+        at_ns: 5,
+        job: job.map(job_id),
+        command: job.map(|_| CommandId(1)),
+        node: Some(name("a")),
+        kind: "delivery.completed".to_owned(),
+        detail: json!({"size": u64::MAX, "path": "a/\u{e9}.mp4", "via": {"base": 1}}),
+        hash: Digest([7; 32]),
+    }
+}
+
+fn seqs(events: &[EventView]) -> Vec<u64> {
+    events.iter().map(|event| event.seq).collect()
+}
+
+fn any_job() -> impl Strategy<Value = JobRow> {
+    let states = prop::sample::select(vec![
+        JobState::Requested,
+        JobState::Denied,
+        JobState::Open,
+        JobState::Closing,
+        JobState::Completed,
+        JobState::CompletedWithFailures,
+        JobState::Cancelled,
+    ]);
+    let order = prop::sample::select(vec![Order::Strict, Order::Prefix, Order::None]);
+    let policy = (order, any::<u8>(), any::<Option<u64>>());
+    let texts = (any::<String>(), any::<Option<String>>());
+    let times = (any::<i64>(), any::<Option<i64>>(), any::<Option<i64>>());
+    let ratios = (prop::option::of(0.0..9.0), prop::option::of(0.0..9.0));
+    (any::<u128>(), states, policy, texts, times, ratios, any::<u64>()).prop_map(
+        |(id, state, (order, priority, max_rate), texts, times, ratios, up_rate)| JobRow {
+            id: job_id(id),
+            client: texts.0,
+            client_ref: texts.1,
+            state,
+            servers: vec![ServerView { index: 0, node: name("a"), addr: String::new(), up_rate }],
+            list_version: 3,
+            policy: Policy { order, priority, max_rate },
+            created_at_ns: times.0,
+            deadline_ns: times.1,
+            ended_at_ns: times.2,
+            bound_ratio: ratios.0,
+            base_egress_ratio: ratios.1,
+        },
+    )
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let xattr = prop::collection::btree_map(any::<String>(), any::<String>(), 0..3);
+    let attrs = (any::<Option<u32>>(), any::<Option<i64>>(), xattr);
+    let attrs = attrs.prop_map(|(mode, mtime_ns, xattr)| Attributes { mode, mtime_ns, xattr });
+    (0..6, any::<String>(), any::<String>(), attrs).prop_map(|(kind, path, to, attrs)| match kind {
+        0 => Op::Put { path, attrs },
+        1 => Op::Mkdir { path, attrs },
+        2 => Op::Delete { path },
+        3 => Op::Move { path, to },
+        4 => Op::SetAttributes { path, attrs },
+        _ => Op::Query,
+    })
+}
+
+fn any_delivery() -> impl Strategy<Value = DeliveryRow> {
+    let states = prop::sample::select(vec![
+        DeliveryState::Pending,
+        DeliveryState::Received,
+        DeliveryState::Fetching,
+        DeliveryState::Applying,
+        DeliveryState::RetryWait,
+        DeliveryState::Completed,
+        DeliveryState::Failed,
+        DeliveryState::Cancelled,
+    ]);
+    let reasons = prop::sample::select(vec![
+        Reason::NoSpace,
+        Reason::Permission,
+        Reason::PathConflict,
+        Reason::Io,
+        Reason::NoSource,
+        Reason::BadHash,
+        Reason::UploadAbandoned,
+        Reason::Attempts,
+        Reason::Deadline,
+    ]);
+    let texts = (any::<Option<String>>(), prop::option::of(any::<(String, String)>()));
+    (states, prop::option::of(reasons), texts, any::<u64>(), any::<u32>(), any::<bool>()).prop_map(
+        |(state, reason, (detail, receipt), offset, count, is_peer)| DeliveryRow {
+            key: key(1, 2),
+            node: name("n-1.x"),
+            state,
+            offset,
+            source: is_peer.then(|| name("b")),
+            switches: count,
+            attempts: !count,
+            reason,
+            detail,
+            receipt: receipt.map(|(receipt, signature)| SignedReceipt { receipt, signature }),
+            updated_at_ns: -1,
+        },
+    )
+}
+
+fn any_node() -> impl Strategy<Value = NodeRow> {
+    let states = prop::sample::select(vec![
+        NodeState::Active,
+        NodeState::Suspect,
+        NodeState::Down,
+        NodeState::Draining,
+        NodeState::Retired,
+        NodeState::Quarantined,
+    ]);
+    let labels = prop::collection::btree_map(any::<String>(), any::<String>(), 0..3);
+    (states, labels, any::<[u8; 32]>(), any::<u64>(), any::<Option<u64>>()).prop_map(
+        |(state, labels, hash, count, cap)| NodeRow {
+            name: name("n-1.x"),
+            state,
+            token_hash: Digest(hash),
+            public_key: "key".to_owned(),
+            addr: "192.0.2.1:1".to_owned(),
+            labels,
+            incarnation: Incarnation(count),
+            reports_taken: !count,
+            up_rate_cap: cap,
+            down_rate_cap: cap.map(|cap| !cap),
+            up_rate_seen: count / 2,
+            down_rate_seen: count / 3,
+            heard_at_ns: i64::MAX,
+        },
+    )
+}
+
+fn any_content() -> impl Strategy<Value = ContentRow> {
+    let digests = (any::<Option<[u8; 32]>>(), any::<Option<[u8; 32]>>());
+    (any::<u128>(), any::<Option<u64>>(), digests, any::<Option<i64>>(), any::<bool>()).prop_map(
+        |(id, size, (expected, blake3), ended_at_ns, is_abandoned)| ContentRow {
+            id: ContentId(Uuid::from_u128(id)),
+            key: key(3, u32::MAX),
+            size,
+            expected: expected.map(Digest),
+            blake3: blake3.map(Digest),
+            ended_at_ns,
+            is_abandoned,
+        },
+    )
+}
+
+fn any_answer() -> impl Strategy<Value = AnswerRow> {
+    (any::<[String; 3]>(), any::<u16>(), any::<[u8; 32]>()).prop_map(
+        |([client, idempotency_key, body], status, request)| AnswerRow {
+            client,
+            idempotency_key,
+            request: Digest(request),
+            status,
+            body,
+            at_ns: 4,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn rows_are_read_back_as_they_were_written(
+        job in any_job(), op in any_op(), delivery in any_delivery(), node in any_node(),
+        content in any_content(), answer in any_answer(), incarnation in any::<u64>(),
+    ) {
+        let mut db = Connection::open_in_memory().unwrap();
+        schema::prepare(&mut db, Path::new("x")).unwrap();
+        let command = CommandRow {
+            key: key(1, 2), op, content: Some(content.id), created_at_ns: 9,
+        };
+        let old = NodeRow { incarnation: Incarnation(incarnation), ..node.clone() };
+        let expected = Rows {
+            jobs: vec![job.clone()],
+            commands: vec![command.clone()],
+            deliveries: vec![delivery.clone()],
+            nodes: vec![node.clone()],
+            contents: vec![content.clone()],
+            answers: vec![answer.clone()],
+            last_event: Some(event(2, None)),
+        };
+        for change in [
+            Change::Node(old), Change::Job(job), Change::Command(command),
+            Change::Delivery(delivery), Change::Node(node), Change::Content(content),
+            Change::Answer(answer), Change::Event(event(1, Some(1))), Change::Event(event(2, None)),
+        ] {
+            write::change(&db, &change).unwrap();
+        }
+        prop_assert_eq!(read::rows(&db).unwrap(), expected);
+    }
+}
+
+#[test]
+fn transaction_that_fails_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, rows) = open(dir.path());
+    assert_eq!(rows, Rows::default());
+    let delivery = Change::Delivery(DeliveryRow::pending(job_id(1), CommandId(1), name("a"), 0));
+    ledger.commit(&[Change::Event(event(1, None))]).unwrap();
+    // Events are only added.
+    let error = ledger.commit(&[delivery.clone(), Change::Event(event(1, None))]).unwrap_err();
+    assert!(!error.is_passing(), "{error}");
+    drop(ledger);
+    let (mut ledger, rows) = open(dir.path());
+    assert_eq!((rows.deliveries.len(), rows.last_event), (0, Some(event(1, None))));
+    ledger.commit(&[delivery, Change::Event(event(2, None))]).unwrap();
+    ledger.fold().unwrap();
+    drop(ledger);
+    assert_eq!(open(dir.path()).1.deliveries.len(), 1);
+}
+
+#[test]
+fn events_are_paged_by_number_and_job_beside_the_writer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    let reader = ledger.reader().unwrap();
+    assert_eq!(reader.events(None, 0, 10).unwrap(), []);
+    let events = (1..=6).map(|seq| Change::Event(event(seq, Some(u128::from(seq % 2)))));
+    ledger.commit(&events.collect::<Vec<_>>()).unwrap();
+    assert_eq!(seqs(&reader.events(None, 0, 4).unwrap()), [1, 2, 3, 4]);
+    assert_eq!(seqs(&reader.events(None, 4, 4).unwrap()), [5, 6]);
+    assert_eq!(seqs(&reader.events(Some(job_id(0)), 2, 9).unwrap()), [4, 6]);
+    assert_eq!(seqs(&reader.events(Some(job_id(7)), 0, 9).unwrap()), [0; 0]);
+    assert_eq!(seqs(&reader.events(None, u64::MAX, 9).unwrap()), [0; 0]);
+    assert_eq!(reader.events(None, 0, 1).unwrap(), [event(1, Some(1))]);
+}
+
+#[test]
+fn answers_are_kept_for_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    let answer = |key: &str, hours: i64| {
+        Change::Answer(AnswerRow {
+            client: "a".to_owned(),
+            idempotency_key: key.to_owned(),
+            request: Digest([0; 32]),
+            status: 201,
+            body: String::new(),
+            at_ns: hours * 3_600 * 1_000_000_000,
+        })
+    };
+    ledger.commit(&[answer("old", 0), answer("new", 2)]).unwrap();
+    ledger.commit(&[answer("newest", 25)]).unwrap();
+    drop(ledger);
+    let kept = open(dir.path()).1.answers;
+    let keys: Vec<_> = kept.iter().map(|answer| answer.idempotency_key.as_str()).collect();
+    assert_eq!(keys, ["new", "newest"]);
+}
+
+#[test]
+fn second_base_and_strange_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger.db");
+    let (ledger, _) = open(dir.path());
+    assert!(matches!(Ledger::open(&path), Err(LedgerError::Held(_))));
+    drop(ledger);
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch("PRAGMA user_version = 9").unwrap();
+    drop(db);
+    let error = Ledger::open(&path).unwrap_err();
+    assert!(matches!(error, LedgerError::Version { found: 9, .. }), "{error}");
+    let text = dir.path().join("text.db");
+    std::fs::write(
+        &text,
+        "no database at all, but long enough to have a header, is it not? ".repeat(9),
+    )
+    .unwrap();
+    assert!(matches!(Ledger::open(&text), Err(LedgerError::Sqlite(_))));
+    let other = dir.path().join("other.db");
+    Connection::open(&other).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
+    assert!(matches!(Ledger::open(&other), Err(LedgerError::Version { found: 0, .. })));
+}
+
+#[test]
+fn damaged_row_is_named_by_table_and_column() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ledger, _) = open(dir.path());
+    let delivery = DeliveryRow::pending(job_id(1), CommandId(1), name("a"), 0);
+    ledger.commit(&[Change::Delivery(delivery)]).unwrap();
+    ledger.db.execute_batch("UPDATE delivery SET state = 'eaten'").unwrap();
+    drop(ledger);
+    let error = Ledger::open(&dir.path().join("ledger.db")).unwrap_err();
+    let LedgerError::Damaged { table: "delivery", column: 3, why } = error else {
+        panic!("{error}");
+    };
+    assert!(why.contains("eaten"), "{why}");
+}
