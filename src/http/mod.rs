@@ -6,12 +6,12 @@
 //!                                             shards <------- inboxes --------+   | oneshot
 //!                                                 +-------------------------------+
 //! ```
-//! Each kind of client has a room of its own, whose routes `routes` joins: `admin` today; pages
-//! for people and transfers between servers come beside it. They share the listener, the check of
-//! `Host` and `Origin`, and `problem` for errors (RFC 9457).
+//! Each kind of client has a room of its own: `admin` for operators of an appliance; `jobs` for
+//! clients and nodes of a base. They share `server`, which listens, and `problem` for errors
+//! (RFC 9457). A base runs on a runtime of its own, see [`serve_distribution`].
 //! Invariant: no request blocks the thread. An answer that does not come in time is a 503, and a
 //! folder is listed on a thread of its own.
-//! Bounds: `server::CONNECTIONS_MAX` connections, page sizes in `admin::paging`, one second for a
+//! Bounds: connections in `server`, page sizes in `admin::paging`, one second for a
 //! shard to answer. Only this room names axum.
 
 use std::future::Future;
@@ -25,6 +25,7 @@ use axum::Router;
 use tokio::sync::watch;
 
 mod admin;
+pub mod jobs;
 mod origin;
 pub mod peer;
 mod problem;
@@ -51,6 +52,25 @@ pub fn spawn(
     spawn_api(listener, api, shutdown, beside)
 }
 
+/// Serves the routes of a base, or of a source of contents, on the runtime that this is awaited on.
+/// It ends when `shutdown` becomes true or its sender is gone.
+///
+/// # Errors
+/// The listener cannot be used.
+pub async fn serve_distribution(
+    listener: TcpListener,
+    routers: impl IntoIterator<Item = Router>,
+    shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let router = routers.into_iter().fold(Router::new(), Router::merge);
+    let router = router
+        .fallback(async || Problem::not_found("no such resource"))
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(axum::middleware::from_fn(jobs::check_origin));
+    server::serve(listener, router, server::DISTRIBUTION, shutdown).await
+}
+
 fn spawn_api(
     listener: TcpListener,
     api: Api,
@@ -66,7 +86,7 @@ fn spawn_api(
     Builder::new().name("control".into()).spawn(move || {
         let served = runtime.block_on(async move {
             tokio::spawn(beside);
-            server::serve(listener, routes(api), shutdown).await
+            server::serve(listener, routes(api), server::ADMIN, shutdown).await
         });
         if let Err(error) = served {
             tracing::error!(code = "HE-E401", %error, "the admin listener failed");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// A refusal. `type` is `about:blank`: the status says what kind it is (RFC 9457 s4.2.1), `detail`
 /// what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
+pub struct Problem {
     status: StatusCode,
     detail: String,
     /// `Retry-After`; `None`: a second, where the status has the header.
@@ -93,6 +93,13 @@ impl IntoResponse for Problem {
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            // WebDAV clients ask their user for a password only when they see Basic.
+            for scheme in ["Basic realm=\"headend\", charset=\"UTF-8\"", "Bearer realm=\"headend\""]
+            {
+                headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+            }
+        }
         let is_later = [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS];
         let usual = is_later.contains(&self.status).then_some(1);
         if let Some(seconds) = self.retry_after_s.or(usual) {

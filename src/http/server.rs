@@ -1,8 +1,9 @@
-//! The admin listener: how many may be connected, and for how long they may be silent.
+//! A listener: how many may be connected, and for how long they may be silent.
 //!
 //! Invariant: a connection holds a slot until its socket is closed. When all are taken, the next
 //! client waits in the kernel's backlog; it is not refused. A connection on which no byte moved for
-//! `IDLE_MAX` is closed, so that slots come back.
+//! `idle_max` is closed, so that slots come back.
+//! Bounds: [`ADMIN`] for operators, [`DISTRIBUTION`] for a base and for sources of contents.
 
 use std::future::Future;
 use std::io;
@@ -13,23 +14,41 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::Listener;
+use axum::serve::{Listener, ListenerExt};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Answers requests until `shutdown`, then lets those in progress finish for a second.
+/// What a listener takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Connections at once.
+    connections_max: usize,
+    /// Without a byte in either direction.
+    idle_max: Duration,
+    /// How long a peer that does not answer is kept, where that is shorter: the kernel probes it.
+    dead_after: Option<Duration>,
+}
+
+/// Answers requests until `shutdown`, then lets those in progress finish for a second. Handlers may
+/// ask for `ConnectInfo<SocketAddr>`.
 pub(super) async fn serve(
     listener: std::net::TcpListener,
     router: Router,
+    limits: Limits,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let listener = Limited {
         listener: TcpListener::from_std(listener)?,
-        slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        slots: Arc::new(Semaphore::new(limits.connections_max)),
+        idle_max: limits.idle_max,
+        dead_after: limits.dead_after,
     };
-    let serving = axum::serve(listener, router)
+    // Of listeners that are not its own, axum knows the client's address only behind a tap.
+    let listener = listener.tap_io(|_connection| {});
+    let serving = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(stopped(shutdown.clone()))
         .into_future();
     let deadline = async {
@@ -50,6 +69,8 @@ async fn stopped(mut shutdown: watch::Receiver<bool>) {
 struct Limited {
     listener: TcpListener,
     slots: Arc<Semaphore>,
+    idle_max: Duration,
+    dead_after: Option<Duration>,
 }
 
 impl Listener for Limited {
@@ -64,10 +85,12 @@ impl Listener for Limited {
                 Err(_closed) => std::future::pending().await,
             };
             let (stream, addr) = Listener::accept(&mut self.listener).await;
+            let is_probed = self.dead_after.is_none_or(|dead| probe(&stream, dead).is_ok());
             // Small answers in one piece: waiting for more to send only delays them.
-            if stream.set_nodelay(true).is_ok() {
-                let idle = Box::pin(sleep(IDLE_MAX));
-                return (Connection { stream, idle, _slot: slot }, addr);
+            if is_probed && stream.set_nodelay(true).is_ok() {
+                let idle_max = self.idle_max;
+                let idle = Box::pin(sleep(idle_max));
+                return (Connection { stream, idle, idle_max, _slot: slot }, addr);
             }
         }
     }
@@ -77,9 +100,19 @@ impl Listener for Limited {
     }
 }
 
+/// Has the kernel end the connection when its peer does not answer for `dead_after`.
+fn probe(stream: &TcpStream, dead_after: Duration) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    let every = dead_after / 4;
+    let probes = TcpKeepalive::new().with_time(every).with_interval(every).with_retries(2);
+    socket.set_tcp_keepalive(&probes)?;
+    socket.set_tcp_user_timeout(Some(dead_after))
+}
+
 struct Connection {
     stream: TcpStream,
     idle: Pin<Box<Sleep>>,
+    idle_max: Duration,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -96,7 +129,8 @@ impl Connection {
                 Poll::Pending => Poll::Pending,
             };
         }
-        self.idle.as_mut().reset(Instant::now() + IDLE_MAX);
+        let end = Instant::now() + self.idle_max;
+        self.idle.as_mut().reset(end);
         polled
     }
 }
@@ -144,11 +178,18 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Clients at once: a few scrapers, dashboards and scripts.
-const CONNECTIONS_MAX: usize = 64;
+/// A few scrapers, dashboards and scripts; longer than any usual scrape interval, so that a scraper
+/// keeps its connection.
+pub(super) const ADMIN: Limits =
+    Limits { connections_max: 64, idle_max: Duration::from_secs(90), dead_after: None };
 
-/// Longer than any usual scrape interval, so that a scraper keeps its connection.
-const IDLE_MAX: Duration = Duration::from_secs(90);
+/// Thousands of nodes, each with a few connections. A node waits for the bytes of a client that is
+/// slow for as long as that takes; after an hour it asks for them again.
+pub(super) const DISTRIBUTION: Limits = Limits {
+    connections_max: 16_384,
+    idle_max: Duration::from_secs(3_600),
+    dead_after: Some(Duration::from_secs(10)),
+};
 
 /// For requests in progress when the appliance stops.
 const DRAIN_MAX: Duration = Duration::from_secs(1);

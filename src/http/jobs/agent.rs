@@ -1,0 +1,249 @@
+//! What agents of nodes ask: hello, orders, reports.
+//!
+//! ```text
+//! POST /agent/v1/hello     join token or own token    -> Welcome
+//! GET  /agent/v1/orders    own token                  -> a JSON line for each order, without end
+//! POST /agent/v1/reports   own token                  -> ReportsTaken
+//! ```
+//! Invariant: what a node says is taken for the node whose token it shows, and for no other.
+//! Bounds: `REPORTS_BYTES_MAX`, `HELLO_BYTES_MAX`; a stream of orders has an idle line each
+//! `IDLE_EVERY`, so that both ends notice a peer that is gone.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::stream;
+use tokio::time::timeout;
+
+use super::auth::{shown, unauthorized};
+use super::{Jobs, Shared, problem, read_body, refused, unanswered};
+use crate::dist::book::{HelloBy, Refusal};
+use crate::dist::ids::{Incarnation, NodeName};
+use crate::dist::wire::agent::{
+    Hello, NodeOrder, Report, Reports, ReportsTaken, SwitchCause, Welcome,
+};
+use crate::http::problem::Problem;
+use crate::ledger::orders::OrderStream;
+
+/// How far reports of each node are counted: one that is said again counts once.
+#[derive(Debug, Default)]
+pub(super) struct Counted(Mutex<BTreeMap<NodeName, (Incarnation, u64)>>);
+
+/// The routes.
+pub(super) fn routes() -> Router<Arc<Jobs>> {
+    let hello = post(hello).layer(DefaultBodyLimit::max(HELLO_BYTES_MAX));
+    let reports = post(reports).layer(DefaultBodyLimit::max(REPORTS_BYTES_MAX));
+    Router::new()
+        .route("/agent/v1/hello", hello)
+        .route("/agent/v1/orders", get(orders))
+        .route("/agent/v1/reports", reports)
+}
+
+enum Taken<T> {
+    Done(T),
+    NoToken,
+    Refused(Refusal),
+}
+
+impl<T> Taken<T> {
+    fn of(result: Result<T, Refusal>) -> Self {
+        result.map_or_else(Self::Refused, Self::Done)
+    }
+
+    fn answer(self) -> Result<T, Problem> {
+        match self {
+            Self::Done(value) => Ok(value),
+            Self::NoToken => Err(unauthorized("token_unknown", "no node has this token")),
+            Self::Refused(refusal) => Err(refused(&refusal)),
+        }
+    }
+}
+
+async fn hello(
+    State(jobs): Shared,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Welcome>, Problem> {
+    let token = shown(&headers)?;
+    let mut hello: Hello = read_body(&body)?;
+    hello.addr = reachable(&hello.addr, from)?;
+    let is_join = jobs.access.is_join(&token);
+    let taken = jobs.clerk.ask(move |book, at| {
+        let by = if is_join {
+            HelloBy::Join
+        } else {
+            match book.node_of_token(&token) {
+                Some(node) => HelloBy::Node(node.clone()),
+                None => return Taken::NoToken,
+            }
+        };
+        Taken::of(book.hello(hello, by, at))
+    });
+    taken.await.map_err(unanswered)?.answer().map(Json)
+}
+
+/// The address for peers. A node that listens on all of its addresses is reached where it came
+/// from.
+fn reachable(addr: &str, from: SocketAddr) -> Result<String, Problem> {
+    let Ok(addr) = addr.parse::<SocketAddr>() else {
+        let detail = format!("addr: `{addr}` is not IP:PORT");
+        return Err(problem(StatusCode::BAD_REQUEST, "bad_addr", detail));
+    };
+    if addr.port() == 0 {
+        let detail = "addr: port 0 cannot be reached";
+        return Err(problem(StatusCode::BAD_REQUEST, "bad_addr", detail));
+    }
+    let ip = if addr.ip().is_unspecified() { from.ip().to_canonical() } else { addr.ip() };
+    Ok(SocketAddr::new(ip, addr.port()).to_string())
+}
+
+async fn orders(State(jobs): Shared, headers: HeaderMap) -> Result<Response, Problem> {
+    let token = shown(&headers)?;
+    let node = jobs.clerk.ask(move |book, _| book.node_of_token(&token).cloned()).await;
+    let node = node.map_err(unanswered)?;
+    let node = node.ok_or_else(|| unauthorized("token_unknown", "no node has this token"))?;
+    let orders = jobs.clerk.orders(node);
+    let mut response = Body::from_stream(stream::unfold(orders, next_lines)).into_response();
+    let lines = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, lines);
+    Ok(response)
+}
+
+/// The next lines of the stream, and what comes behind them.
+async fn next_lines(
+    mut orders: OrderStream,
+) -> Option<(Result<Bytes, std::convert::Infallible>, OrderStream)> {
+    let next = match timeout(IDLE_EVERY, orders.next()).await {
+        Ok(next) => next?,
+        Err(_elapsed) => vec![NodeOrder::Idle],
+    };
+    let mut text = String::new();
+    for order in &next {
+        // Orders have text keys only: writing them cannot fail.
+        text.push_str(&serde_json::to_string(order).unwrap_or_default());
+        text.push('\n');
+    }
+    Some((Ok(Bytes::from(text)), orders))
+}
+
+async fn reports(
+    State(jobs): Shared,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<ReportsTaken>, Problem> {
+    let token = shown(&headers)?;
+    let reports: Reports = read_body(&body)?;
+    let noted = Noted::of(&reports);
+    let node = reports.node.clone();
+    let taken = jobs.clerk.ask(move |book, at| match book.node_of_token(&token) {
+        Some(owner) if *owner == reports.node => Taken::of(book.reports(reports, at)),
+        _ => Taken::NoToken,
+    });
+    let taken = taken.await.map_err(unanswered)?.answer()?;
+    noted.count(&jobs, node, taken.taken);
+    Ok(Json(taken))
+}
+
+/// What metrics count of a batch of reports, each with its number.
+struct Noted {
+    incarnation: Incarnation,
+    switches: Vec<(u64, SwitchCause)>,
+    bad_units: Vec<(u64, String)>,
+}
+
+impl Noted {
+    fn of(reports: &Reports) -> Self {
+        let mut noted =
+            Self { incarnation: reports.incarnation, switches: Vec::new(), bad_units: Vec::new() };
+        for (number, report) in (reports.first..).zip(&reports.reports) {
+            match report {
+                Report::Fetching { cause, .. } => noted.switches.push((number, *cause)),
+                Report::BadUnit { source, .. } => {
+                    let source = source.as_ref().map_or("base", NodeName::as_str);
+                    noted.bad_units.push((number, source.to_owned()));
+                }
+                _ => {}
+            }
+        }
+        noted
+    }
+
+    fn count(self, jobs: &Jobs, node: NodeName, taken: u64) {
+        let mut counted = jobs.counted.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let so_far = counted.entry(node).or_default();
+        if so_far.0 != self.incarnation {
+            *so_far = (self.incarnation, 0);
+        }
+        let is_new = |number: u64| number > so_far.1 && number <= taken;
+        for (_, cause) in self.switches.iter().filter(|(number, _)| is_new(*number)) {
+            if let Some(count) = jobs.cells.switches.get(place_of(*cause)) {
+                count.add(1);
+            }
+        }
+        for (_, source) in self.bad_units.iter().filter(|(number, _)| is_new(*number)) {
+            jobs.cells.bad_unit(source);
+        }
+        so_far.1 = so_far.1.max(taken);
+    }
+}
+
+/// Place in `metrics::distribution::SWITCH_CAUSES`.
+fn place_of(cause: SwitchCause) -> usize {
+    match cause {
+        SwitchCause::First => 0,
+        SwitchCause::Plan => 1,
+        SwitchCause::Lost => 2,
+        SwitchCause::Stall => 3,
+        SwitchCause::BadUnit => 4,
+        SwitchCause::Busy => 5,
+        SwitchCause::Faster => 6,
+    }
+}
+
+/// A name, a key, an address and labels.
+const HELLO_BYTES_MAX: usize = 64 << 10;
+/// Several thousand receipts.
+const REPORTS_BYTES_MAX: usize = 8 << 20;
+/// Shorter than a node waits for a sign of life.
+const IDLE_EVERY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::distribution::SWITCH_CAUSES;
+
+    #[test]
+    fn wildcard_address_becomes_the_one_that_the_node_came_from() {
+        let from: SocketAddr = "[::ffff:192.0.2.7]:5000".parse().unwrap();
+        assert_eq!(reachable("0.0.0.0:81", from).unwrap(), "192.0.2.7:81");
+        assert_eq!(reachable("[::]:81", from).unwrap(), "192.0.2.7:81");
+        assert_eq!(reachable("198.51.100.1:81", from).unwrap(), "198.51.100.1:81");
+        assert!(reachable("edge-1:81", from).is_err());
+        assert!(reachable("198.51.100.1:0", from).is_err());
+    }
+
+    #[test]
+    fn causes_are_counted_under_their_own_words() {
+        for cause in [
+            SwitchCause::First,
+            SwitchCause::Plan,
+            SwitchCause::Lost,
+            SwitchCause::Stall,
+            SwitchCause::BadUnit,
+            SwitchCause::Busy,
+            SwitchCause::Faster,
+        ] {
+            let word = serde_json::to_value(cause).unwrap();
+            assert_eq!(word, SWITCH_CAUSES[place_of(cause)]);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Who asks a base: a client by a provider's token, a node by its own or by the join token.
+//!
+//! ```text
+//! Authorization: Bearer TOKEN          programs
+//! Authorization: Basic user:TOKEN      curl -u, rclone, cadaver, file managers; any user
+//! ```
+//! A file of providers has a line for each: `TOKEN`, `NAME TOKEN` or `NAME TOKEN EXPIRES`, the last
+//! as in `2027-01-31T00:00:00Z`; `#` begins a comment. The name is what the base knows a client by:
+//! two tokens with one name are one client, so a token can be changed while jobs run.
+//! Invariant: a token is compared in constant time, and only its BLAKE3 is kept.
+//! Bound: `PROVIDERS_MAX`.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, StatusCode, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+
+use super::problem;
+use crate::dist::ids::Digest;
+use crate::dist::token::{Token, is_token};
+use crate::http::problem::Problem;
+
+/// Who may ask. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Access(Arc<Tokens>);
+
+#[derive(Debug)]
+struct Tokens {
+    providers: Vec<Provider>,
+    join: Digest,
+}
+
+/// A provider's token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// The client that it stands for.
+    pub name: String,
+    /// BLAKE3 of the token.
+    pub hash: Digest,
+    /// UTC seconds; from then on it does not count.
+    pub expires_s: Option<i64>,
+}
+
+/// Name of a client.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientName(String);
+
+impl ClientName {
+    /// As the book knows it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A line of a file of providers is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {why}")]
+pub struct ProviderError {
+    /// From 1.
+    pub line: usize,
+    /// What is expected.
+    pub why: String,
+}
+
+impl Access {
+    /// `join` is BLAKE3 of the join token.
+    #[must_use]
+    pub fn new(providers: Vec<Provider>, join: Digest) -> Self {
+        Self(Arc::new(Tokens { providers, join }))
+    }
+
+    /// The client whose token a request shows.
+    ///
+    /// # Errors
+    /// 401 without a token, or with one that is not known or does not count any more.
+    pub fn client(&self, headers: &HeaderMap) -> Result<ClientName, Problem> {
+        let now_s = Timestamp::now().as_second();
+        self.client_at(headers, now_s)
+    }
+
+    fn client_at(&self, headers: &HeaderMap, now_s: i64) -> Result<ClientName, Problem> {
+        let token = shown(headers)?;
+        // All are compared, whichever it is.
+        let mut found = None;
+        for provider in &self.0.providers {
+            if is_token(&token, &provider.hash) {
+                found = Some(provider);
+            }
+        }
+        let Some(provider) = found else {
+            return Err(unauthorized("token_unknown", "no client has this token"));
+        };
+        if provider.expires_s.is_some_and(|end_s| end_s <= now_s) {
+            return Err(unauthorized("token_expired", "this token does not count any more"));
+        }
+        Ok(ClientName(provider.name.clone()))
+    }
+
+    /// Whether this is the join token.
+    pub(super) fn is_join(&self, token: &str) -> bool {
+        is_token(token, &self.0.join)
+    }
+}
+
+/// The token of a request, as Bearer or as the password of Basic.
+pub(super) fn shown(headers: &HeaderMap) -> Result<String, Problem> {
+    let missing = || {
+        unauthorized("token_missing", "show a token: Authorization: Bearer TOKEN, or as a password")
+    };
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(missing)?;
+    let value = value.to_str().map_err(|_| missing())?;
+    let (scheme, rest) = value.split_once(' ').ok_or_else(missing)?;
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(rest.to_owned());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return Err(missing());
+    }
+    let pair = STANDARD.decode(rest).ok().and_then(|pair| String::from_utf8(pair).ok());
+    let pair = pair.ok_or_else(missing)?;
+    let (_user, password) = pair.split_once(':').ok_or_else(missing)?;
+    Ok(password.to_owned())
+}
+
+/// 401, with its reason.
+pub(super) fn unauthorized(reason: &'static str, detail: &str) -> Problem {
+    problem(StatusCode::UNAUTHORIZED, reason, detail)
+}
+
+/// Reads a file of providers.
+///
+/// # Errors
+/// `ProviderError` names the first line that is wrong.
+pub fn read_providers(text: &str) -> Result<Vec<Provider>, ProviderError> {
+    let mut providers: Vec<Provider> = Vec::new();
+    for (line, text) in (1..).zip(text.lines()) {
+        let wrong = |why: String| ProviderError { line, why };
+        let words: Vec<&str> =
+            text.split('#').next().unwrap_or_default().split_whitespace().collect();
+        let (name, token, expires) = match words[..] {
+            [] => continue,
+            [token] => (DEFAULT_NAME, token, None),
+            [name, token] => (name, token, None),
+            [name, token, expires] => (name, token, Some(expires)),
+            _ => return Err(wrong("NAME TOKEN EXPIRES is expected".to_owned())),
+        };
+        let token = Token::parse(token).map_err(|error| wrong(error.to_string()))?;
+        if name.len() > NAME_BYTES_MAX {
+            return Err(wrong(format!("a name has {NAME_BYTES_MAX} bytes at most")));
+        }
+        let expires = expires.map(str::parse::<Timestamp>).transpose();
+        let expires =
+            expires.map_err(|error| wrong(format!("a time like 2027-01-31T00:00:00Z: {error}")))?;
+        if providers.iter().any(|other| other.hash == token.hash()) {
+            return Err(wrong("this token is there already".to_owned()));
+        }
+        if providers.len() == PROVIDERS_MAX {
+            return Err(wrong(format!("more than {PROVIDERS_MAX} tokens")));
+        }
+        providers.push(Provider {
+            name: name.to_owned(),
+            hash: token.hash(),
+            expires_s: expires.map(Timestamp::as_second),
+        });
+    }
+    Ok(providers)
+}
+
+/// Client of a token without a name.
+const DEFAULT_NAME: &str = "provider";
+const NAME_BYTES_MAX: usize = 64;
+/// Each request compares with all.
+const PROVIDERS_MAX: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "
+        # of the newsroom
+        news hdp_0123456789abcdef
+        sport hdp_sport-0123456789 2026-01-02T03:04:05Z   # a season
+        0123456789abcdef";
+
+    fn access() -> Access {
+        let join = Token::parse("hdj_0123456789abcdef").unwrap();
+        Access::new(read_providers(FILE).unwrap(), join.hash())
+    }
+
+    fn asked(authorization: &str) -> Result<String, String> {
+        let mut headers = HeaderMap::new();
+        if !authorization.is_empty() {
+            headers.insert(header::AUTHORIZATION, authorization.parse().unwrap());
+        }
+        let found = access().client_at(&headers, 1_767_323_045);
+        found.map(|name| name.0).map_err(|problem| format!("{problem:?}"))
+    }
+
+    #[test]
+    fn clients_are_known_by_bearer_and_by_any_user_of_basic() {
+        assert_eq!(asked("Bearer hdp_0123456789abcdef"), Ok("news".to_owned()));
+        assert_eq!(asked("bearer 0123456789abcdef"), Ok("provider".to_owned()));
+        let basic = format!("Basic {}", STANDARD.encode("me:hdp_0123456789abcdef"));
+        assert_eq!(asked(&basic), Ok("news".to_owned()));
+    }
+
+    #[test]
+    fn tokens_that_are_missing_strange_or_over_are_told_apart() {
+        let colonless = format!("Basic {}", STANDARD.encode("x"));
+        for (authorization, reason) in [
+            ("", "token_missing"),
+            ("Bearer", "token_missing"),
+            ("Digest username=x", "token_missing"),
+            ("Basic %", "token_missing"),
+            (&colonless, "token_missing"),
+            ("Bearer hdp_0123456789abcdeX", "token_unknown"),
+            ("Bearer hdj_0123456789abcdef", "token_unknown"),
+            ("Bearer hdp_sport-0123456789", "token_expired"),
+        ] {
+            let problem = asked(authorization).unwrap_err();
+            assert!(
+                problem.contains(reason) && problem.contains("401"),
+                "{authorization}: {problem}"
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_line_of_a_file_is_named() {
+        for (text, line, part) in [
+            ("a b c d", 1, "NAME TOKEN EXPIRES"),
+            ("\nshort", 2, "token"),
+            ("a hdp_0123456789abcdef tomorrow", 1, "2027-01-31"),
+            ("0123456789abcdef\nx 0123456789abcdef", 2, "already"),
+        ] {
+            let error = read_providers(text).unwrap_err();
+            assert_eq!(error.line, line, "{text}");
+            assert!(error.why.contains(part), "{error}");
+        }
+        assert_eq!(read_providers("# nobody\n"), Ok(vec![]));
+    }
+}

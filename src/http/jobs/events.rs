@@ -1,0 +1,206 @@
+//! Events: server-sent, or by long poll.
+//!
+//! ```text
+//! Accept: text/event-stream   id: SEQ, event: KIND, data: EventView; until the client leaves
+//! else                        {"events": [..], "next": SEQ}; wait=S waits for the first one
+//! ```
+//! `after=SEQ`, or `Last-Event-ID` of a browser that connects again, is the last event that the
+//! client has. `GET /v1/events` is the whole chain: what belongs to jobs of others is sealed there,
+//! so that everyone can check the chain and nobody reads what is not theirs.
+//! Invariant: events come in the order of their numbers, none is left out.
+//! Bounds: `PAGE_MAX` events a page, `WAIT_MAX`, one read of the ledger each `READ_EVERY` a client.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::auth::ClientName;
+use super::paging::bad_query;
+use super::{Jobs, Shared, problem, read_id, refused, text_header, unanswered};
+use crate::dist::chain::ChainEntry;
+use crate::dist::ids::JobId;
+use crate::dist::wire::job::EventView;
+use crate::http::problem::Problem;
+
+/// The query of both resources.
+#[derive(Debug, Deserialize)]
+pub(super) struct EventsQuery {
+    after: Option<u64>,
+    limit: Option<usize>,
+    /// Seconds that a long poll waits for the first event.
+    wait: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Page {
+    events: Vec<ChainEntry>,
+    next: u64,
+}
+
+pub(super) async fn of_job(
+    State(jobs): Shared,
+    Path(job): Path<String>,
+    headers: HeaderMap,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let client = jobs.access.client(&headers)?;
+    let job: JobId = read_id(&job, "job")?;
+    let asker = client.clone();
+    // Who may not see the job is told so, in the book's words.
+    let found = jobs.clerk.ask(move |book, _| book.job_view(asker.as_str(), job).map(|_| ())).await;
+    found.map_err(unanswered)?.map_err(|refusal| refused(&refusal))?;
+    answer(jobs, client, Some(job), &headers, query).await
+}
+
+pub(super) async fn of_all(
+    State(jobs): Shared,
+    headers: HeaderMap,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let client = jobs.access.client(&headers)?;
+    answer(jobs, client, None, &headers, query).await
+}
+
+async fn answer(
+    jobs: Arc<Jobs>,
+    client: ClientName,
+    job: Option<JobId>,
+    headers: &HeaderMap,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(EventsQuery { after, limit, wait }) = query.map_err(|r| bad_query(&r))?;
+    let last_id = text_header(headers, "last-event-id").and_then(|id| id.parse().ok());
+    let limit = limit.unwrap_or(PAGE_DEFAULT);
+    let wait = Duration::from_secs(wait.unwrap_or_default());
+    if !(1..=PAGE_MAX).contains(&limit) || wait > WAIT_MAX {
+        let detail =
+            format!("limit must be 1 to {PAGE_MAX}, wait at most {} seconds", WAIT_MAX.as_secs());
+        return Err(problem(StatusCode::BAD_REQUEST, "bad_query", detail));
+    }
+    let newest = jobs.clerk.events();
+    let after = last_id.or(after).unwrap_or_default();
+    let mut reader = EventReader { jobs, client, job, after, newest, next_read: Instant::now() };
+    let accepts = text_header(headers, "accept").unwrap_or_default();
+    if accepts.contains("text/event-stream") {
+        return Ok(server_sent(reader));
+    }
+    let events = reader.read(limit, Instant::now() + wait).await?;
+    Ok(Json(Page { events, next: reader.after }).into_response())
+}
+
+/// Reads on behind the last event.
+struct EventReader {
+    jobs: Arc<Jobs>,
+    client: ClientName,
+    job: Option<JobId>,
+    after: u64,
+    newest: watch::Receiver<u64>,
+    next_read: Instant,
+}
+
+impl EventReader {
+    /// The next events, none when there is none until `deadline`.
+    async fn read(&mut self, limit: usize, deadline: Instant) -> Result<Vec<ChainEntry>, Problem> {
+        loop {
+            // Before the read: what comes meanwhile is noticed.
+            self.newest.mark_unchanged();
+            let read = self.jobs.clerk.read_events(self.job, self.after, limit).await;
+            let events = read.map_err(unanswered)?;
+            self.next_read = Instant::now() + READ_EVERY;
+            if let Some(last) = events.last() {
+                self.after = last.seq;
+                return self.seal(events).await;
+            }
+            match timeout_at(deadline, self.newest.changed()).await {
+                Ok(Ok(())) => {}
+                // The end of the base, or of the wait.
+                Ok(Err(_)) | Err(_) => return Ok(Vec::new()),
+            }
+            // Many commits in a row are one read.
+            sleep_until(self.next_read).await;
+        }
+    }
+
+    async fn seal(&self, events: Vec<EventView>) -> Result<Vec<ChainEntry>, Problem> {
+        if self.job.is_some() {
+            return Ok(events.into_iter().map(ChainEntry::Open).collect());
+        }
+        let client = self.client.clone();
+        let sealed = self.jobs.clerk.ask(move |book, _| {
+            let mut is_own: BTreeMap<JobId, bool> = BTreeMap::new();
+            let mut may_see = |job: JobId| {
+                *is_own.entry(job).or_insert_with(|| book.is_job_of(client.as_str(), job))
+            };
+            let entry = |event: EventView| {
+                if event.job.is_none_or(&mut may_see) {
+                    ChainEntry::Open(event)
+                } else {
+                    ChainEntry::sealed(&event)
+                }
+            };
+            events.into_iter().map(entry).collect()
+        });
+        sealed.await.map_err(unanswered)
+    }
+}
+
+/// Events for as long as the client stays.
+fn server_sent(reader: EventReader) -> Response {
+    let body = stream::unfold(Some(reader), |reader| async move {
+        let mut reader = reader?;
+        let deadline = Instant::now() + KEEP_ALIVE;
+        let text = match reader.read(STREAM_BATCH, deadline).await {
+            Ok(events) => lines(&events),
+            // The client connects again, and asks behind the last event that it has.
+            Err(_) => return None,
+        };
+        if text.is_empty() && reader.newest.has_changed().is_err() {
+            return None;
+        }
+        let text = if text.is_empty() { ":\n\n".to_owned() } else { text };
+        Some((Ok::<_, std::convert::Infallible>(Bytes::from(text)), Some(reader)))
+    });
+    let mut response = Body::from_stream(body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn lines(events: &[ChainEntry]) -> String {
+    let mut text = String::new();
+    for event in events {
+        let (seq, kind) = match event {
+            ChainEntry::Open(event) => (event.seq, event.kind.as_str()),
+            ChainEntry::Sealed { seq, .. } => (*seq, "sealed"),
+        };
+        // JSON has no line breaks outside of strings, and none unescaped in them.
+        let data = serde_json::to_string(event).unwrap_or_default();
+        let _never = write!(text, "id: {seq}\nevent: {kind}\ndata: {data}\n\n");
+    }
+    text
+}
+
+const PAGE_DEFAULT: usize = 1_000;
+/// As many as the clerk reads at once.
+const PAGE_MAX: usize = crate::ledger::clerk::EVENTS_MAX;
+/// Proxies give up later.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// A comment keeps the connection in use.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Events in one piece of a stream.
+const STREAM_BATCH: usize = 1_000;
+/// Between reads of the ledger for one client.
+const READ_EVERY: Duration = Duration::from_millis(20);

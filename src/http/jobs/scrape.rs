@@ -1,0 +1,37 @@
+//! `GET /metrics` of a base: cells are read, the book is asked for what it has of each state.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+
+use super::{Shared, problem, unanswered};
+use crate::dist::book::Book;
+use crate::dist::wire::job::{DeliveryState, NodeState};
+use crate::http::problem::Problem;
+use crate::metrics::distribution::{DistributionGauges, text};
+use crate::metrics::exposition::CONTENT_TYPE;
+
+pub(super) async fn metrics(State(jobs): Shared) -> Result<impl IntoResponse, Problem> {
+    let clerk = &jobs.clerk;
+    let mut gauges = clerk.ask(|book, _| gauges_of(book)).await.map_err(unanswered)?;
+    gauges.order_streams = u64::try_from(clerk.listening_nodes()).unwrap_or(u64::MAX);
+    gauges.order_overflows = clerk.order_overflows();
+    let text = text(&clerk.cells(), &jobs.cells, &gauges).map_err(|error| {
+        problem(StatusCode::INTERNAL_SERVER_ERROR, "metrics", error.to_string())
+    })?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text))
+}
+
+fn gauges_of(book: &Book) -> DistributionGauges {
+    let nodes = book.nodes();
+    let count = |state| nodes.iter().filter(|node| node.state == state).count();
+    let nodes = NodeState::ALL
+        .map(|state| (state.as_str(), u64::try_from(count(state)).unwrap_or(u64::MAX)));
+    let deliveries = DeliveryState::ALL.iter().zip(book.delivery_counts());
+    let deliveries = deliveries.map(|(state, count)| (state.as_str(), count));
+    DistributionGauges {
+        deliveries: deliveries.collect(),
+        nodes: nodes.to_vec(),
+        ..Default::default()
+    }
+}
