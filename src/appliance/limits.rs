@@ -156,6 +156,12 @@ pub(super) fn of_addresses(config: &Config, shard_count: usize) -> OfAddresses {
     }
 }
 
+/// Raises the number of files that may be open, for a base: each connection is one. As far as it is
+/// allowed; gives what it is then.
+pub(super) fn raise_files() -> Option<u64> {
+    raise(Resource::Nofile, BASE_FILES)
+}
+
 /// Raises a soft limit to `wanted`, or as far as the hard limit lets it. Returns the soft limit as
 /// it is then; `None` is without limit.
 fn raise(resource: Resource, wanted: u64) -> Option<u64> {
@@ -166,6 +172,8 @@ fn raise(resource: Resource, wanted: u64) -> Option<u64> {
     Some(if raised.is_ok() { target } else { have })
 }
 
+/// Connections of a base, and as many files of contents.
+const BASE_FILES: u64 = 65_536;
 /// Files of a shard's ring beside the rows of its table: those that are being closed.
 pub(super) const RING_FILES_EXTRA: usize = 64;
 /// Titles kept open when nobody plays them.

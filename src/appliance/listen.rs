@@ -59,6 +59,27 @@ pub(super) fn open(config: &Config, shard_count: usize) -> Result<Sockets, RunEr
     Ok(Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host })
 }
 
+/// The listener of a base: the whole fleet may connect at once after a restart.
+pub(super) fn open_base(wanted: SocketAddr) -> Result<TcpListener, RunError> {
+    let listen = |addr: SocketAddr| {
+        use socket2::{Domain, Protocol, Socket, Type};
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&addr.into())?;
+        socket.listen(BASE_BACKLOG)?;
+        Ok(socket.into())
+    };
+    Patience::new().open("base", wanted, || {
+        listen(wanted).or_else(|error| match without_ipv6(wanted, &error) {
+            Some(v4) => listen(v4),
+            None => Err(error),
+        })
+    })
+}
+
 /// Finds out whether an address can be had by us alone: shards share a port with SO_REUSEPORT, and
 /// so would a second instance, which would take half of our clients without a word. A port of 0 is
 /// chosen here.
@@ -182,6 +203,8 @@ fn refused_by(
     RunError::Listen(format!("cannot open the {what} socket at {addr}: {error}"))
 }
 
+/// Connections that wait to be accepted; the kernel has a limit of its own (`somaxconn`).
+const BASE_BACKLOG: i32 = 4_096;
 /// How long the kernel may take to close the sockets of a process that was killed: 0.3 s were seen
 /// on a busy machine.
 const CLOSING_MAX: Duration = Duration::from_secs(2);

@@ -3,9 +3,11 @@
 //! ```text
 //!  run: sockets -> library -> workers -> shards -> control -> banner .. signal .. BYE, drain, join
 //! ```
+//! [`base`] puts a base of distribution together in the same way.
 //! Nothing is served before everything is there: a taken port or a missing folder ends the start
 //! with one sentence, not with half a server.
 
+pub mod base;
 mod end;
 mod limits;
 mod listen;
@@ -77,6 +79,9 @@ pub enum RunError {
         /// Why.
         reason: String,
     },
+    /// The ledger of a base cannot be read or written.
+    #[error("{0}")]
+    Ledger(String),
     /// The operating system refuses something.
     #[error("{what}: {source}")]
     System {

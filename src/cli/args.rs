@@ -10,6 +10,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod base;
+
+pub use base::BaseArgs;
+
 use super::Failure;
 use crate::config::value::Setting;
 use crate::config::{self, FILE_BYTES_MAX, FlagSetting, Loaded, Origin};
@@ -38,6 +42,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve a folder of media files, or a built-in clip (what `headend DIR` does)
     Serve(ServeArgs),
+    /// Run the base of a distribution: jobs of clients in, contents out to nodes
+    Base(BaseArgs),
     /// Show what is in a media file and how it would be sent
     Probe(ProbeArgs),
     /// Check this machine, and print the command that fixes what it lacks

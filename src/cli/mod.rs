@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! words --args--> Cli --+-- serve          --> config --> appliance
+//!                       +-- base           --> the base of a distribution
 //!                       +-- probe FILE     --> tracks of a file
 //!                       +-- doctor         --> what this machine lacks, and the fix
 //!                       +-- config VERB    --> check, default, show
@@ -18,6 +19,7 @@ use clap::Parser;
 
 pub mod args;
 pub mod banner;
+mod base;
 mod config_verb;
 pub mod doctor;
 pub mod log;
@@ -111,6 +113,7 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<Exit, Failure> {
     match cli.command {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Base(args)) => base::run(&args),
         Some(Command::Probe(args)) => probe::run(&args, out),
         Some(Command::Doctor(args)) => doctor::run(&args, out),
         Some(Command::Config { verb }) => config_verb::run(&verb, out),

@@ -336,7 +336,8 @@ fn split_unit(text: &str) -> Option<(u64, &str)> {
 }
 
 /// `10s`; a number without a unit is refused, because half of the readers would guess wrong.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_unit(text)?;
     let ms_per_unit = match unit {
         "ms" => 1,

@@ -1,0 +1,229 @@
+//! The folder of a base: its ledger, its contents, its key and its tokens.
+//!
+//! ```text
+//! DIR/ledger.db  contents/  base.key  provider.token  join.token
+//! ```
+//! Invariant: a secret that is made is on the disk, whole, before it is used, and only its owner
+//! may read it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::super::RunError;
+use crate::dist::ids::Digest;
+use crate::dist::keys::BaseKeys;
+use crate::dist::token::{Token, TokenKind};
+use crate::http::jobs::auth::{Provider, read_providers};
+
+/// The folder.
+#[derive(Debug)]
+pub(super) struct DataDir(PathBuf);
+
+/// Tokens as they were read, or made.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    /// Of clients.
+    pub(super) providers: Vec<Provider>,
+    /// BLAKE3 of the one by which nodes join.
+    pub(super) join: Digest,
+    /// For the banner: what it is for, where it is, and the token itself when it was made now.
+    pub(super) told: Vec<(&'static str, PathBuf, Option<Token>)>,
+    /// For the banner: files that others can read.
+    pub(super) warnings: Vec<String>,
+}
+
+impl DataDir {
+    /// Makes the folder when it is not there.
+    pub(super) fn open(path: &Path) -> Result<Self, RunError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|error| wrong(path, &error.to_string()))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.0.join("ledger.db")
+    }
+
+    pub(super) fn contents(&self) -> PathBuf {
+        self.0.join("contents")
+    }
+
+    /// The key of the base, which is made at its first start.
+    pub(super) fn keys(&self) -> Result<BaseKeys, RunError> {
+        let path = self.0.join("base.key");
+        let (text, _) = read_or_make(&path, || Digest(rand::random()).to_string())?;
+        let secret: Digest = text.trim().parse().map_err(|_| {
+            wrong(
+                &path,
+                "64 hexadecimal digits are expected; without its key a base is another one",
+            )
+        })?;
+        Ok(BaseKeys::from_bytes(&secret.0))
+    }
+
+    /// Tokens of clients and nodes, from these files or from those of the folder.
+    pub(super) fn tokens(
+        &self,
+        provider_file: Option<&Path>,
+        join_file: Option<&Path>,
+    ) -> Result<Tokens, RunError> {
+        let mut tokens = Tokens {
+            providers: Vec::new(),
+            join: Digest([0; 32]),
+            told: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let (path, text) = self.token(
+            "provider token",
+            provider_file,
+            "provider.token",
+            TokenKind::Provider,
+            &mut tokens,
+        )?;
+        tokens.providers =
+            read_providers(&text).map_err(|error| wrong(&path, &error.to_string()))?;
+        if tokens.providers.is_empty() {
+            return Err(wrong(&path, "there is no token in it, so no client could ask"));
+        }
+        let (path, text) =
+            self.token("join token", join_file, "join.token", TokenKind::Join, &mut tokens)?;
+        let join = Token::parse(text.trim()).map_err(|error| wrong(&path, &error.to_string()))?;
+        tokens.join = join.hash();
+        if tokens.providers.iter().any(|provider| provider.hash == tokens.join) {
+            return Err(wrong(&path, "the join token must not be that of a client"));
+        }
+        Ok(tokens)
+    }
+
+    /// The text of a file of tokens. One that the operator names is not made.
+    fn token(
+        &self,
+        what: &'static str,
+        named: Option<&Path>,
+        name: &str,
+        kind: TokenKind,
+        tokens: &mut Tokens,
+    ) -> Result<(PathBuf, String), RunError> {
+        let (path, text, made) = match named {
+            Some(path) => (path.to_owned(), read(path)?, None),
+            None => {
+                let path = self.0.join(name);
+                let token = Token::random(kind);
+                let (text, is_made) = read_or_make(&path, || token.as_str().to_owned())?;
+                (path, text, is_made.then_some(token))
+            }
+        };
+        let is_open = fs::metadata(&path).is_ok_and(|found| found.mode() & 0o077 != 0);
+        if is_open {
+            let shown = path.display();
+            tokens
+                .warnings
+                .push(format!("{shown} can be read by others; chmod 600 {shown} (HE-W934)"));
+        }
+        tokens.told.push((what, path.clone(), made));
+        Ok((path, text))
+    }
+}
+
+/// The text of a file, and whether it was made now.
+fn read_or_make(path: &Path, make: impl FnOnce() -> String) -> Result<(String, bool), RunError> {
+    if path.exists() {
+        return Ok((read(path)?, false));
+    }
+    let text = make();
+    write_secret(path, &text).map_err(|error| wrong(path, &error.to_string()))?;
+    Ok((text, true))
+}
+
+fn read(path: &Path) -> Result<String, RunError> {
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        let length = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+        if u64::try_from(length).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
+        Ok(text)
+    };
+    read().map_err(|error| wrong(path, &error.to_string()))
+}
+
+/// Written aside and renamed: a start that was broken off leaves no half secret.
+fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+fn wrong(path: &Path, why: &str) -> RunError {
+    RunError::Config(format!("{}: {why}", path.display()))
+}
+
+/// A thousand tokens with their names.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn first_start_makes_secrets_for_its_owner_and_the_next_one_reads_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/data");
+        let data = DataDir::open(&path).unwrap();
+        let (keys, tokens) = (data.keys().unwrap(), data.tokens(None, None).unwrap());
+        assert!(tokens.told.iter().all(|(_, path, made)| made.is_some() && mode(path) == 0o600));
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&path.join("base.key")), 0o600);
+        let data = DataDir::open(&path).unwrap();
+        let again = data.tokens(None, None).unwrap();
+        assert!(again.told.iter().all(|(_, _, made)| made.is_none()));
+        assert_eq!((again.providers, again.join), (tokens.providers, tokens.join));
+        assert_eq!(data.keys().unwrap().verify_key(), keys.verify_key());
+    }
+
+    #[test]
+    fn files_that_are_named_must_be_there_and_right() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let file = dir.path().join("tokens");
+        let refused = |text: Option<&str>| {
+            if let Some(text) = text {
+                fs::write(&file, text).unwrap();
+            }
+            let error = data.tokens(Some(&file), None).unwrap_err();
+            assert!(error.is_usage());
+            error.to_string()
+        };
+        assert!(refused(None).contains("tokens: "));
+        assert!(refused(Some("# none")).contains("no token in it"));
+        assert!(refused(Some("a b c d")).contains("line 1"));
+        fs::write(&file, "news hdp_0123456789abcdef\n").unwrap();
+        let tokens = data.tokens(Some(&file), None).unwrap();
+        assert_eq!(tokens.providers[0].name, "news");
+        assert!(tokens.warnings[0].contains("chmod 600"), "{:?}", tokens.warnings);
+        let join = dir.path().join("join");
+        fs::write(&join, "hdp_0123456789abcdef").unwrap();
+        let error = data.tokens(Some(&file), Some(&join)).unwrap_err();
+        assert!(error.to_string().contains("must not be that of a client"), "{error}");
+    }
+
+    #[test]
+    fn damaged_key_is_refused_and_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        fs::write(dir.path().join("base.key"), "half").unwrap();
+        assert!(data.keys().unwrap_err().is_usage());
+        assert_eq!(fs::read(dir.path().join("base.key")).unwrap(), b"half");
+    }
+}

@@ -1,0 +1,131 @@
+//! What a base does by itself: it brings ledger and contents in line at its start, tells the book
+//! what nodes have fetched, and removes contents that nobody needs any more.
+//!
+//! Bound: one question of the clerk a second.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::super::RunError;
+use crate::dist::ids::ContentId;
+use crate::ledger::clerk::{Clerk, ClerkError};
+use crate::metrics::distribution::DistributionCells;
+use crate::store::{Recovered, Store};
+
+/// Bytes of contents that left the base since the book was told.
+#[derive(Debug)]
+pub(super) struct Sent {
+    cells: Arc<DistributionCells>,
+    by_content: Mutex<HashMap<ContentId, u64>>,
+}
+
+impl Sent {
+    pub(super) fn new(cells: Arc<DistributionCells>) -> Self {
+        Self { cells, by_content: Mutex::default() }
+    }
+
+    /// `bytes` more of a content have left.
+    pub(super) fn add(&self, content: ContentId, bytes: u64) {
+        self.cells.bytes_to_nodes.add(bytes);
+        let mut sent = self.by_content.lock().unwrap_or_else(PoisonError::into_inner);
+        *sent.entry(content).or_default() += bytes;
+    }
+
+    fn take(&self) -> HashMap<ContentId, u64> {
+        std::mem::take(&mut *self.by_content.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Brings the book and the folder of contents in line after a start: an end that came when the base
+/// was killed is told, and what the book does not know, or has no use for, is removed.
+pub(super) async fn reconcile(
+    clerk: &Clerk,
+    store: &Store,
+    recovered: Vec<Recovered>,
+) -> Result<(), RunError> {
+    let found = recovered.len();
+    let useless = clerk.ask(move |book, at| {
+        let mut useless = Vec::new();
+        for Recovered { id, have, end, .. } in recovered {
+            let Some(row) = book.content(id) else {
+                useless.push(id);
+                continue;
+            };
+            let (is_abandoned, is_ended) = (row.is_abandoned, row.ended_at_ns.is_some());
+            if is_abandoned {
+                useless.push(id);
+            } else if !is_ended {
+                match end {
+                    // A refusal fails the command: it is in the events.
+                    Some(end) => drop(book.upload_ended(id, end, at)),
+                    None => book.upload_grew(id, have, at),
+                }
+            }
+        }
+        useless
+    });
+    let useless = useless.await.map_err(|error| RunError::Ledger(error.to_string()))?;
+    let removed = useless.len();
+    remove(store, useless).await;
+    if found > 0 {
+        tracing::info!(code = "HE-I932", found, removed, "contents of before are there");
+    }
+    Ok(())
+}
+
+/// Until `shutdown`.
+pub(super) async fn each_second(
+    clerk: Clerk,
+    store: Store,
+    sent: Arc<Sent>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = seconds.tick() => {}
+            _ = shutdown.wait_for(|stop| *stop) => return,
+        }
+        let counts = sent.take();
+        let told = counts.clone();
+        let expired = clerk.ask(move |book, _| {
+            for (content, bytes) in told {
+                book.base_sent(content, bytes);
+            }
+            book.take_expired()
+        });
+        match expired.await {
+            Ok(expired) => remove(&store, expired).await,
+            // It did not run: the next second tells it.
+            Err(ClerkError::Busy) => {
+                for (content, bytes) in counts {
+                    let mut sent = sent.by_content.lock().unwrap_or_else(PoisonError::into_inner);
+                    *sent.entry(content).or_default() += bytes;
+                }
+            }
+            Err(ClerkError::Late | ClerkError::Unreadable) => {}
+            Err(ClerkError::Ended) => return,
+        }
+    }
+}
+
+async fn remove(store: &Store, contents: Vec<ContentId>) {
+    if contents.is_empty() {
+        return;
+    }
+    let store = store.clone();
+    let removing = tokio::task::spawn_blocking(move || {
+        for content in contents {
+            if let Err(error) = store.remove(content) {
+                let fix = "it stays until the next start";
+                tracing::warn!(code = "HE-W933", %content, %error, fix, "a content is not removed");
+            }
+        }
+    });
+    let _panicked = removing.await;
+}

@@ -1,0 +1,101 @@
+//! Words behind `base`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::base::rate::Rate;
+use crate::config::value::parse_duration;
+
+/// Words behind `base`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct BaseArgs {
+    /// Address for clients and nodes; port 0 takes any free one
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: SocketAddr,
+    /// Folder of the ledger, of contents and of keys; it is made when it is not there
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// Address at which nodes reach the base, where --listen is not it
+    #[arg(long, value_name = "IP:PORT")]
+    pub advertise: Option<SocketAddr>,
+    /// File with tokens of clients, a line for each: TOKEN, NAME TOKEN or NAME TOKEN EXPIRES
+    /// (by default DIR/provider.token, which is made)
+    #[arg(long, value_name = "FILE")]
+    pub provider_token_file: Option<PathBuf>,
+    /// File with the token by which nodes join (by default DIR/join.token, which is made)
+    #[arg(long, value_name = "FILE")]
+    pub join_token_file: Option<PathBuf>,
+    /// Rate at which contents leave the base at most: 200M is 200 Mbit/s [default: no limit]
+    #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
+    pub up_rate: Option<Rate>,
+    /// For how long a node may fetch a content by one permission: 1m to 24h
+    #[arg(long, value_name = "TIME", value_parser = token_ttl, default_value = "1h")]
+    pub token_ttl: Duration,
+    /// For how long contents are kept behind the end of their job: a failed job can be tried again
+    #[arg(long, value_name = "TIME", value_parser = keep, default_value = "24h")]
+    pub keep: Duration,
+    /// Form of the log [default: text on a terminal, json otherwise]
+    #[arg(long, value_name = "text|json")]
+    pub log: Option<String>,
+}
+
+fn token_ttl(text: &str) -> Result<Duration, String> {
+    within(text, TTL_MIN, TTL_MAX)
+}
+
+fn keep(text: &str) -> Result<Duration, String> {
+    within(text, Duration::ZERO, KEEP_MAX)
+}
+
+fn within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> {
+    let found = parse_duration(text).filter(|time| (min..=max).contains(time));
+    found.ok_or_else(|| {
+        let (min_s, max_h) = (min.as_secs(), max.as_secs() / 3_600);
+        format!("a time like 90s, 15m or 12h is expected, {min_s} s to {max_h} h")
+    })
+}
+
+const TTL_MIN: Duration = Duration::from_secs(60);
+const TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// A year.
+const KEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn parse(line: &str) -> Result<BaseArgs, String> {
+        let cli =
+            Cli::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
+        match cli.command {
+            Some(Command::Base(args)) => Ok(args),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn address_and_folder_are_enough() {
+        let args = parse("headend base --listen 127.0.0.1:0 --data d").unwrap();
+        assert_eq!((args.data, args.token_ttl), ("d".into(), Duration::from_secs(3_600)));
+        assert_eq!(args.up_rate, None);
+    }
+
+    #[test]
+    fn rates_and_times_are_read_and_wrong_ones_are_refused() {
+        let line = "headend base --listen [::]:1 --data d";
+        let args = parse(&format!("{line} --up-rate 200M --token-ttl 5m --keep 0s")).unwrap();
+        assert_eq!(args.up_rate.map(Rate::bytes_per_s), Some(25_000_000));
+        assert_eq!((args.token_ttl, args.keep), (Duration::from_secs(300), Duration::ZERO));
+        for wrong in ["--up-rate 9", "--token-ttl 5", "--token-ttl 25h", "--listen x", "--keep -1s"]
+        {
+            assert!(parse(&format!("{line} {wrong}")).is_err(), "{wrong}");
+        }
+        assert!(parse("headend base --listen [::]:1").is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! `headend base --listen IP:PORT --data DIR`: the base of a distribution.
+
+use super::args::BaseArgs;
+use super::{Exit, Failure, log};
+use crate::appliance::base::{self, BaseConfig};
+use crate::base::rate::Rate;
+use crate::config::LogFormat;
+
+/// Runs until a signal comes.
+pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
+    let _flush = log::init(log_format(args.log.as_deref())?)?;
+    let config = BaseConfig {
+        listen: args.listen,
+        advertise: args.advertise,
+        data: args.data.clone(),
+        provider_token_file: args.provider_token_file.clone(),
+        join_token_file: args.join_token_file.clone(),
+        up_rate: args.up_rate.map(Rate::bytes_per_s),
+        token_ttl: args.token_ttl,
+        keep: args.keep,
+    };
+    match base::run(&config) {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) if error.is_usage() => Err(Failure::usage(error.to_string())),
+        Err(error) => Err(Failure::runtime(error.to_string())),
+    }
+}
+
+fn log_format(text: Option<&str>) -> Result<LogFormat, Failure> {
+    match text {
+        None => Ok(LogFormat::Auto),
+        Some("text") => Ok(LogFormat::Text),
+        Some("json") => Ok(LogFormat::Json),
+        Some(text) => Err(Failure::usage(format!("--log: `{text}` is not text or json"))),
+    }
+}
