@@ -8,6 +8,7 @@ mod support;
 
 mod appliance;
 mod bad_input;
+mod base;
 mod cli;
 mod config_paths;
 mod conformance;

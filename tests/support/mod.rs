@@ -13,6 +13,7 @@
 //! players  FFmpeg and GStreamer as publishers and readers of paths
 //! publish  a raw publisher, and a witness that must not be disturbed
 //! reference  the samples of a file, as ffprobe reads them
+//! base     a base of distribution, a client of it, and a node that follows a script
 //! network  a network namespace for one test
 //! process  real players with a time limit
 //! sandbox  a child that may not make a system call
@@ -32,6 +33,7 @@
 )]
 
 pub(crate) mod av1;
+pub(crate) mod base;
 pub(crate) mod boxes;
 pub(crate) mod camera;
 pub(crate) mod compare;

@@ -1,0 +1,306 @@
+//! A base of distribution as a child, a client of its API, and a node that follows a script.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use headend::dist::ids::{CommandKey, Incarnation, NodeName};
+use headend::dist::keys::{NodeKeys, sign_receipt};
+use headend::dist::wire::agent::{
+    Hello, NodeOrder, Receipt, Report, Reports, ReportsTaken, Welcome,
+};
+use reqwest::{Method, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::process::{Kept, wait_for};
+use super::wait::PATIENCE;
+
+/// A running base.
+#[derive(Debug)]
+pub(crate) struct Base {
+    child: Kept,
+    /// Where it answers.
+    pub(crate) addr: SocketAddr,
+    /// What it printed until it was ready.
+    pub(crate) banner: String,
+    data: PathBuf,
+}
+
+impl Base {
+    /// Starts on a free port and waits until it is ready.
+    pub(crate) fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// The same with more words.
+    pub(crate) fn start_with(data: &Path, words: &[&str]) -> Self {
+        let log = File::options().create(true).append(true).open(data.with_extension("log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_headend"));
+        command.args(["base", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(words);
+        command.stdout(Stdio::piped()).stderr(log.unwrap());
+        let mut child = Kept::start(&mut command);
+        let mut banner = String::new();
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap());
+        // Ends with the process.
+        while !banner.ends_with("ready\n") {
+            let read = lines.read_line(&mut banner).unwrap();
+            let log = || std::fs::read_to_string(data.with_extension("log"));
+            assert!(read > 0, "the base has ended:\n{banner}{}", log().unwrap());
+        }
+        let line = banner.lines().find(|line| line.starts_with("base ")).unwrap();
+        let addr = line.split("http://").nth(1).unwrap().trim_end_matches('/').parse().unwrap();
+        Self { child, addr, banner, data: data.to_owned() }
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill();
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(&mut self) -> Option<ExitStatus> {
+        kill_process(Pid::from_child(&self.child.0), Signal::TERM).unwrap();
+        wait_for(&mut self.child.0, PATIENCE)
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.with_extension("log")).unwrap()
+    }
+
+    /// A client with the provider's token.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.addr, token(&self.data, "provider.token"))
+    }
+
+    /// A client with the token by which nodes join.
+    pub(crate) fn joining(&self) -> Client {
+        Client::new(self.addr, token(&self.data, "join.token"))
+    }
+}
+
+fn token(data: &Path, name: &str) -> String {
+    std::fs::read_to_string(data.join(name)).unwrap().trim().to_owned()
+}
+
+/// Someone who shows a token.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Client {
+    pub(crate) fn new(addr: SocketAddr, token: String) -> Self {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { http, url: format!("http://{addr}"), token }
+    }
+
+    /// The same place with another token.
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// A request, not sent yet.
+    pub(crate) fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.url));
+        request.bearer_auth(&self.token).timeout(PATIENCE)
+    }
+
+    /// A request that shows no token.
+    pub(crate) fn bare(&self, path: &str) -> reqwest::RequestBuilder {
+        self.http.get(format!("{}{path}", self.url)).timeout(PATIENCE)
+    }
+
+    /// Status and JSON of a GET.
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        read(self.request(Method::GET, path)).await.unwrap()
+    }
+
+    /// JSON of a GET that succeeds.
+    pub(crate) async fn found(&self, path: &str) -> Value {
+        let (status, body) = self.get(path).await;
+        assert_eq!(status, 200, "GET {path}: {body}");
+        body
+    }
+
+    /// Status and JSON of a POST.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.try_post(path, body).await.unwrap()
+    }
+
+    /// The same; an error when the base is gone.
+    pub(crate) async fn try_post(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<(u16, Value), reqwest::Error> {
+        read(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// All entries of a list, page by page.
+    pub(crate) async fn all(&self, path: &str, name: &str) -> Vec<Value> {
+        let mut entries = Vec::new();
+        let mut after = String::new();
+        loop {
+            let page = self.found(&format!("{path}?limit=100{after}")).await;
+            entries.extend(page[name].as_array().unwrap().iter().cloned());
+            let Some(next) = page["next_cursor"].as_str() else { return entries };
+            after = format!("&after={next}");
+        }
+    }
+}
+
+/// Status and JSON of a request.
+pub(crate) async fn read(request: reqwest::RequestBuilder) -> Result<(u16, Value), reqwest::Error> {
+    let answer = request.send().await?;
+    let status = answer.status().as_u16();
+    let text = answer.text().await?;
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Ok((status, body))
+}
+
+/// A node without bytes: it takes every command and reports it as done, with a signed receipt.
+#[derive(Debug)]
+pub(crate) struct ScriptedNode {
+    keys: NodeKeys,
+    name: NodeName,
+    token: Option<String>,
+    incarnation: Incarnation,
+    /// Reports that the base has not taken, and the number of the first.
+    waiting: Vec<Report>,
+    first: u64,
+    receipts: BTreeMap<CommandKey, Receipt>,
+    /// Commands whose receipts the base has taken.
+    pub(crate) taken: Vec<CommandKey>,
+}
+
+impl ScriptedNode {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            keys: NodeKeys::from_bytes(&[7; 32]),
+            name: NodeName::new(name).unwrap(),
+            token: None,
+            incarnation: Incarnation(1),
+            waiting: Vec::new(),
+            first: 1,
+            receipts: BTreeMap::new(),
+            taken: Vec::new(),
+        }
+    }
+
+    /// What it says first.
+    pub(crate) fn hello(&self) -> Hello {
+        Hello {
+            node: self.name.clone(),
+            incarnation: self.incarnation,
+            public_key: self.keys.verify_key().to_string(),
+            addr: "0.0.0.0:9".to_owned(),
+            labels: BTreeMap::new(),
+            up_rate_cap: None,
+            down_rate_cap: None,
+            free_bytes: 1 << 40,
+            utc_ns: 0,
+        }
+    }
+
+    /// Says hello; `joining` shows the join token.
+    pub(crate) async fn join(&mut self, joining: &Client) -> Result<(), reqwest::Error> {
+        let shown = match &self.token {
+            Some(token) => joining.with_token(token),
+            None => joining.clone(),
+        };
+        let hello = serde_json::to_value(self.hello()).unwrap();
+        let (status, body) = shown.try_post("/agent/v1/hello", &hello).await?;
+        assert_eq!(status, 200, "{body}");
+        let welcome: Welcome = serde_json::from_value(body).unwrap();
+        self.token = welcome.node_token.or(self.token.take());
+        Ok(())
+    }
+
+    /// Takes orders and reports until the base is gone; `told` is called when reports were taken.
+    pub(crate) async fn follow(
+        &mut self,
+        joining: &Client,
+        mut told: impl FnMut(usize),
+    ) -> Result<(), reqwest::Error> {
+        self.join(joining).await?;
+        let client = joining.with_token(self.token.as_ref().unwrap());
+        self.report(&client, &mut told).await?;
+        let orders = client.request(Method::GET, "/agent/v1/orders");
+        let mut orders = orders.timeout(Duration::from_secs(3_600)).send().await?;
+        assert_eq!(orders.status(), StatusCode::OK);
+        let mut text = Vec::new();
+        while let Some(bytes) = orders.chunk().await? {
+            text.extend_from_slice(&bytes);
+            let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { continue };
+            for line in text.drain(..=end).collect::<Vec<_>>().split(|byte| *byte == b'\n') {
+                if !line.is_empty() {
+                    self.obey(serde_json::from_slice(line).unwrap());
+                }
+            }
+            if !self.waiting.is_empty() {
+                self.report(&client, &mut told).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, order: NodeOrder) {
+        let NodeOrder::Command { key, .. } = order else { return };
+        let is_waiting = self
+            .waiting
+            .iter()
+            .any(|report| matches!(report, Report::Received { key: known } if *known == key));
+        if is_waiting {
+            return;
+        }
+        let receipt = self.receipts.entry(key).or_insert_with(|| Receipt {
+            node: self.name.clone(),
+            key,
+            path: String::new(),
+            size: 0,
+            blake3: None,
+            attrs: None,
+            finished_at_ns: 1,
+            via: BTreeMap::new(),
+        });
+        let receipt = sign_receipt(&self.keys, receipt);
+        self.waiting.extend([Report::Received { key }, Report::Completed { receipt }]);
+    }
+
+    async fn report(
+        &mut self,
+        client: &Client,
+        told: &mut impl FnMut(usize),
+    ) -> Result<(), reqwest::Error> {
+        let reports = Reports {
+            node: self.name.clone(),
+            incarnation: self.incarnation,
+            first: self.first,
+            reports: self.waiting.clone(),
+            free_bytes: 1 << 40,
+            up_rate_seen: 0,
+            down_rate_seen: 0,
+        };
+        let body = serde_json::to_value(&reports).unwrap();
+        let (status, body) = client.try_post("/agent/v1/reports", &body).await?;
+        assert_eq!(status, 200, "{body}");
+        let ReportsTaken { taken } = serde_json::from_value(body).unwrap();
+        while self.first <= taken && !self.waiting.is_empty() {
+            if let Report::Completed { receipt } = self.waiting.remove(0) {
+                let receipt: Receipt = serde_json::from_str(&receipt.receipt).unwrap();
+                self.taken.push(receipt.key);
+            }
+            self.first += 1;
+        }
+        told(self.taken.len());
+        Ok(())
+    }
+}
