@@ -84,6 +84,10 @@
 //! the event router ([`router`]) -> `lineup::tune` changes what the session plays, or the key acts
 //! on what plays, through `lineup::room` -> the answer, when the key is consumed.
 //!
+//! A request of a client of a base: `http::jobs` -> [`ledger::clerk`] runs it on the book
+//! ([`dist`]) -> what it changed is committed -> the answer, and orders to nodes
+//! ([`ledger::orders`]).
+//!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->
 //! `shard::sockets::groups` has the sockets.
