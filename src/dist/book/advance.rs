@@ -9,7 +9,7 @@
 
 use serde_json::{Value, json};
 
-use crate::dist::book::records::{Delivery, Job, NodeId, drop_put, index_of};
+use crate::dist::book::records::{Delivery, Job, Measure, NodeId, drop_put, index_of};
 use crate::dist::book::{About, Book};
 use crate::dist::command::state_of;
 use crate::dist::delivery::DeliveryInput;
@@ -190,7 +190,7 @@ impl Book {
     /// Totals and ratios of a job that has ended.
     fn measure(&mut self, id: JobId) -> Value {
         let Some(job) = self.jobs.get(&id) else { return Value::Null };
-        let (bound_ratio, egress_ratio) = self.ratios(job);
+        let (bound_ratio, egress_ratio) = (self.bound_permille(job), egress_permille(job));
         let totals = job.totals;
         let Some(job) = self.jobs.get_mut(&id) else { return Value::Null };
         job.row.bound_ratio = bound_ratio.map(from_permille);
@@ -201,36 +201,23 @@ impl Book {
             "cancelled": totals.cancelled,
             "bytes": job.content_bytes,
             "bound_ratio_permille": bound_ratio,
-            "base_egress_ratio_permille": egress_ratio,
         })
     }
 
-    /// Time over the fluid bound, and bytes from the base over those of the contents, in
-    /// thousandths.
-    fn ratios(&self, job: &Job) -> (Option<u64>, Option<u64>) {
-        let Some(measure) = &job.measure else { return (None, None) };
-        if job.content_bytes == 0 || job.totals.failed + job.totals.cancelled > 0 {
-            return (None, None);
-        }
-        let permille = |part: u64, whole: u64| {
-            let ratio = u128::from(part) * 1_000 / u128::from(whole.max(1));
-            u64::try_from(ratio).unwrap_or(u64::MAX)
-        };
-        let egress = permille(measure.base_sent, job.content_bytes);
-        let seen =
-            |cap: Option<u64>, seen: u64| cap.or_else(|| Some(seen).filter(|seen| *seen > 0));
-        let base_up = seen(self.options.up_rate, self.base_rate.best);
+    /// Time over the fluid bound, in thousandths.
+    fn bound_permille(&self, job: &Job) -> Option<u64> {
+        let measure = measured(job)?;
+        let seen = |cap: Option<u64>, seen: u64| cap.or_else(|| Some(seen).filter(|s| *s > 0));
+        let base_up = seen(self.options.up_rate, self.base_rate.best)?;
         let rates = job.targets.iter().filter_map(|node| self.node_at(*node)).map(|node| {
             let down = seen(node.row.down_rate_cap, node.row.down_rate_seen);
             let up = seen(node.row.up_rate_cap, node.row.up_rate_seen).unwrap_or(0);
             Some((up, down?))
         });
-        let rates: Option<Vec<(u64, u64)>> = rates.collect();
-        let bound = base_up.zip(rates).zip(measure.first_byte_ns).map(|((up, rates), first)| {
-            let bound = fluid_bound_ns(job.content_bytes, up, rates.into_iter());
-            permille(measure.last_receipt_ns.saturating_sub(first), bound)
-        });
-        (bound, Some(egress))
+        let rates: Vec<(u64, u64)> = rates.collect::<Option<_>>()?;
+        let bound_ns = fluid_bound_ns(job.content_bytes, base_up, rates.into_iter());
+        let took_ns = measure.last_receipt_ns.saturating_sub(measure.first_byte_ns?);
+        Some(permille(took_ns, bound_ns))
     }
 
     /// What nodes and the store need not keep of a job that has ended.
@@ -282,8 +269,24 @@ impl Book {
     }
 }
 
+/// What a job was measured by, if all of it arrived everywhere and was seen.
+fn measured(job: &Job) -> Option<&Measure> {
+    let is_whole = job.content_bytes > 0 && job.totals.failed + job.totals.cancelled == 0;
+    job.measure.as_ref().filter(|_| is_whole)
+}
+
+/// Bytes that left the base over those of the contents, in thousandths.
+pub(super) fn egress_permille(job: &Job) -> Option<u64> {
+    measured(job).map(|measure| permille(measure.base_sent, job.content_bytes))
+}
+
+fn permille(part: u64, whole: u64) -> u64 {
+    let ratio = u128::from(part) * 1_000 / u128::from(whole.max(1));
+    u64::try_from(ratio).unwrap_or(u64::MAX)
+}
+
 /// A float for people: the chain has the whole number.
-fn from_permille(permille: u64) -> f64 {
+pub(super) fn from_permille(permille: u64) -> f64 {
     f64::from(u32::try_from(permille).unwrap_or(u32::MAX)) / 1_000.0
 }
 

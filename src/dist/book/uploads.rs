@@ -11,6 +11,7 @@
 
 use serde_json::json;
 
+use crate::dist::book::advance::{egress_permille, from_permille};
 use crate::dist::book::records::Content;
 use crate::dist::book::{About, Book, Refusal};
 use crate::dist::ids::{CommandKey, ContentId, Stamp};
@@ -101,13 +102,17 @@ impl Book {
         self.abandon(id);
     }
 
-    /// `bytes` of the content left the base for nodes.
+    /// `bytes` of the content left the base for nodes. What is said of a job that has just ended
+    /// still counts.
     pub fn base_sent(&mut self, id: ContentId, bytes: u64) {
         self.base_rate.add(bytes, self.now.mono_ns);
         let Some(key) = self.contents.get(&id).map(|content| content.row.key) else { return };
-        let measure = self.jobs.get_mut(&key.job).and_then(|job| job.measure.as_mut());
-        if let Some(measure) = measure {
-            measure.base_sent = measure.base_sent.saturating_add(bytes);
+        let Some(job) = self.jobs.get_mut(&key.job) else { return };
+        let Some(measure) = job.measure.as_mut().filter(|_| bytes > 0) else { return };
+        measure.base_sent = measure.base_sent.saturating_add(bytes);
+        if job.row.base_egress_ratio.is_some() {
+            job.row.base_egress_ratio = egress_permille(job).map(from_permille);
+            self.changes.push(Change::Job(job.row.clone()));
         }
     }
 

@@ -199,5 +199,10 @@ fn ratios_say_how_near_the_optimum_a_job_ran() {
     // 10 s at 25 MB/s is the bound; the end of the job came later than that of its deliveries.
     assert_eq!(view.bound_ratio, Some(1.1));
     assert_eq!(view.base_egress_ratio, Some(1.02));
+    // Counts of the last second come after the end.
+    rig.book.base_sent(content, size / 100);
+    rig.commit();
+    assert_eq!(rig.view(job).base_egress_ratio, Some(1.03));
+    assert_eq!(rig.rows.jobs[0].base_egress_ratio, Some(1.03));
     assert_eq!(rig.last_event("job.completed").detail["bound_ratio_permille"], 1_100);
 }
