@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Write as _};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags};
 use rustix::io::Errno;
@@ -68,8 +69,14 @@ pub(super) fn drop_pages(file: &File, offset: u64, len: u64) {
     start_write_back(file, offset, len);
 }
 
-/// Device and inode.
-pub(super) fn identity(file: &File) -> io::Result<(u64, u64)> {
-    let stat = file.metadata()?;
-    Ok((stat.dev(), stat.ino()))
+/// True when all files are on one file system.
+pub(super) fn are_together(files: &[&Arc<File>]) -> bool {
+    let device = |file: &&Arc<File>| file.metadata().ok().map(|metadata| metadata.dev());
+    let Some(first) = files.first().and_then(device) else { return false };
+    files.iter().all(|file| device(file) == Some(first))
+}
+
+/// Syncs all that is on the file system of `file`.
+pub(super) fn sync_file_system(file: &File) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(file)?)
 }

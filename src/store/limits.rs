@@ -31,6 +31,8 @@ pub const SIGN_WAIT_MS: u64 = 10;
 pub const READ_UNITS_MAX: u64 = 4;
 /// Contents that one commit of the file system takes.
 pub const COMMIT_JOBS_MAX: usize = 128;
+/// Removed contents whose ids are kept.
+pub const REMOVED_KEPT: usize = 1_024;
 /// Frames of hashes above which those of a whole content are left on the disk; fewer in tests,
 /// whose contents are small.
 pub const LOG_FRAMES_KEPT: usize = if cfg!(test) { 4 } else { 64 };

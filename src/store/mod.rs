@@ -32,10 +32,10 @@ mod recover;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -62,9 +62,16 @@ pub enum StoreKey {
 #[derive(Debug, Clone)]
 pub struct Store {
     depot: Arc<Depot>,
-    contents: Arc<Mutex<HashMap<ContentId, Arc<Content>>>>,
+    table: Arc<Mutex<Table>>,
     /// Changes with each content that is made.
     made: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    contents: HashMap<ContentId, Arc<Content>>,
+    /// Those that were removed last, so that who asks for them does not ask again.
+    removed: VecDeque<ContentId>,
 }
 
 /// A content that was there when the store was opened.
@@ -106,8 +113,11 @@ impl Store {
         let contents = recover::contents(&depot)?;
         let recovered = contents.iter().map(|content| content.as_recovered()).collect();
         let contents = contents.into_iter().map(|content| (content.id(), content)).collect();
-        let contents = Arc::new(Mutex::new(contents));
-        Ok((Self { depot, contents, made: watch::Sender::new(0) }, recovered))
+        let table = Table { contents, removed: VecDeque::new() };
+        Ok((
+            Self { depot, table: Arc::new(Mutex::new(table)), made: watch::Sender::new(0) },
+            recovered,
+        ))
     }
 
     /// The content, which is made when it is not there; one whose disk was full or failed is taken
@@ -123,8 +133,9 @@ impl Store {
         }
         let content = Content::create(&self.depot, id, size)?;
         let content = {
-            let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(contents.entry(id).or_insert(content))
+            let mut table = self.table();
+            table.removed.retain(|removed| *removed != id);
+            Arc::clone(table.contents.entry(id).or_insert(content))
         };
         self.made.send_modify(|count| *count += 1);
         Ok(content)
@@ -133,7 +144,7 @@ impl Store {
     /// The content, if it is there.
     #[must_use]
     pub fn get(&self, id: ContentId) -> Option<Arc<Content>> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.table().contents.get(&id).cloned()
     }
 
     /// The content, waited for until `patience` is over: a child may ask its source for a content
@@ -157,19 +168,39 @@ impl Store {
     /// # Errors
     /// When a file cannot be deleted; the content is forgotten all the same.
     pub fn remove(&self, id: ContentId) -> io::Result<()> {
-        let content = self.contents.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let content = {
+            let mut table = self.table();
+            let content = table.contents.remove(&id);
+            if content.is_some() {
+                if table.removed.len() == limits::REMOVED_KEPT {
+                    table.removed.pop_front();
+                }
+                table.removed.push_back(id);
+            }
+            content
+        };
         content.map_or(Ok(()), |content| content.remove())
+    }
+
+    /// True when the content was here since the start and was removed.
+    #[must_use]
+    pub fn was_removed(&self, id: ContentId) -> bool {
+        self.table().removed.contains(&id)
     }
 
     /// Contents that are there.
     #[must_use]
     pub fn ids(&self) -> Vec<ContentId> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.table().contents.keys().copied().collect()
     }
 
     /// Key of the base that signs what is in this store.
     #[must_use]
     pub fn verify_key(&self) -> VerifyKey {
         self.depot.key().verify_key()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -252,7 +252,7 @@ async fn removed_content_ends_its_streams_and_its_files_are_gone() {
     base.remove(ID).unwrap();
     assert_eq!(stream.await.unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
     assert_eq!(content.append(bytes_of(1, 0)).await, Err(StoreError::Removed));
-    assert!(base.get(ID).is_none());
+    assert!(base.get(ID).is_none() && base.was_removed(ID));
     drop(content);
     assert_eq!(files_in(&lab.dir.path().join("base")), [""; 0]);
 }
@@ -268,6 +268,7 @@ async fn content_is_waited_for_until_it_is_made() {
     };
     tokio::task::yield_now().await;
     base.create(ID, None).unwrap();
+    assert!(!base.was_removed(ID));
     assert_eq!(waits.await.unwrap().unwrap().id(), ID);
 }
 

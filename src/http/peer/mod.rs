@@ -122,6 +122,9 @@ impl PeerState {
     }
 
     async fn content(&self, id: ContentId) -> Result<Arc<Content>, Problem> {
+        if self.store.was_removed(id) {
+            return Err(Problem::new(StatusCode::GONE, "the content was removed here"));
+        }
         let found = self.store.wait_for(id, PATIENCE).await;
         found.ok_or_else(|| Problem::not_found("this server does not have that content"))
     }
@@ -254,7 +257,8 @@ fn utc_s() -> i64 {
 }
 
 /// Time for which a content is waited for: the order of a child may come before that of its source.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Shorter than the time after which a child takes a silent source for a dead one.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Clocks of nodes differ.
 const EXPIRY_LEEWAY_S: i64 = 5 * 60;

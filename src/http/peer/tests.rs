@@ -143,6 +143,8 @@ async fn only_a_capability_of_this_base_for_this_content_opens_it() {
     }
     let request = rig.get(&format!("{other}/state")).bearer_auth(rig.capability(other, "a", 60));
     assert_eq!(request.send().await.unwrap().status(), 404);
+    rig.store.remove(ID).unwrap();
+    assert_eq!(rig.units("a", 0).await.status(), 410);
     let request = rig.get("no-id/units").bearer_auth(rig.capability(ID, "a", 60));
     assert_eq!(request.send().await.unwrap().status(), 404);
 }
