@@ -22,6 +22,7 @@ pub mod command;
 pub mod delivery;
 pub mod ids;
 pub mod job;
+pub mod journal;
 pub mod keys;
 pub mod node;
 pub mod plan;
