@@ -20,6 +20,7 @@ pub mod book;
 pub mod chain;
 pub mod command;
 pub mod delivery;
+pub mod fetch;
 pub mod ids;
 pub mod job;
 pub mod journal;

@@ -1,0 +1,655 @@
+//! Fetching one content at a node: from which source, from which offset, and when to leave it.
+//!
+//! ```text
+//!          sources            first byte
+//! (none) -----------> opening -----------> active <--.      lost, stalled, bad, busy: the next
+//!                        ^                   |       |      source of the list, same offset
+//!                        |  better source    v       |
+//!                        '------------ active + opening     make before break
+//! ```
+//! A source that gives no byte for the stall time is asked how much it has. If it has no more than
+//! this node, it is starved and is waited for; it will change its own source. If it does not answer,
+//! or has more, it is left. So a cut far away does not move every node behind it.
+//!
+//! Invariants: a link is opened at the verified offset; bytes of one link count at a time; at most
+//! two links are there; a source that sent a bad unit is not asked again while another one is left.
+//! Bounds: each source is tried once in a round; a round without a new byte ends in `GaveUp`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::base::time::Mono;
+use crate::dist::ids::{Epoch, NodeName};
+use crate::dist::wire::agent::{Source, SwitchCause};
+use crate::dist::wire::job::Reason;
+use crate::dist::wire::peer::ContentState;
+
+/// A connection to a source, numbered within a fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u32);
+
+/// A question to a source, numbered within a fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub u32);
+
+/// A node; `None` is the base.
+pub type Peer = Option<NodeName>;
+
+/// What happened on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// The first frame is there. It is not taken before [`FetchAction::Use`].
+    FirstByte,
+    /// Verified bytes were added.
+    Grew {
+        /// Verified bytes in all.
+        have: u64,
+        /// Bytes of this link among them since the last event.
+        bytes: u64,
+    },
+    /// All bytes are there and the whole is verified.
+    Whole,
+    /// The connection could not be made, or ended early.
+    Lost,
+    /// The source has no room.
+    Busy {
+        /// When it may be asked again.
+        retry_after: Duration,
+    },
+    /// The source does not know the content: it may have heard of it later than this node.
+    NotYet,
+    /// The source does not take the capability, or has removed the content.
+    Refused,
+    /// A unit, or the signature of its hash, is wrong.
+    BadUnit {
+        /// Which, from 0.
+        unit: u64,
+    },
+}
+
+/// What the caller does, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetchAction {
+    /// Open a link.
+    Connect {
+        /// Its number.
+        link: LinkId,
+        /// To whom.
+        source: Source,
+        /// First byte that is wanted.
+        from: u64,
+    },
+    /// Take the bytes of this link. No other link is open when this is done.
+    Use {
+        /// Which.
+        link: LinkId,
+    },
+    /// Close a link; nothing of it counts any more.
+    Close {
+        /// Which.
+        link: LinkId,
+    },
+    /// Ask a source for its [`ContentState`].
+    Ask {
+        /// Number of the question.
+        ask: AskId,
+        /// Whom.
+        source: Source,
+    },
+    /// Bytes come from another source than before.
+    Switched {
+        /// From whom.
+        source: Peer,
+        /// Why.
+        cause: SwitchCause,
+    },
+    /// A source sent a unit that fails its hash.
+    BadUnit {
+        /// Who.
+        source: Peer,
+        /// Which.
+        unit: u64,
+    },
+    /// No source is left: this fetch is over, and another one may begin after a pause.
+    GaveUp(GaveUp),
+    /// All bytes are there.
+    Whole,
+}
+
+/// Why no source is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GaveUp {
+    /// For the report.
+    pub reason: Reason,
+    /// A source is only busy: it may be asked again then.
+    pub busy: Option<Duration>,
+    /// A source does not take its capability: the base is to be asked for new ones.
+    pub is_refused: bool,
+}
+
+/// One content on its way to a node.
+#[derive(Debug)]
+pub struct Fetch {
+    me: NodeName,
+    epoch: Option<Epoch>,
+    sources: Vec<Source>,
+    have: u64,
+    size: Option<u64>,
+    active: Option<Link>,
+    opening: Option<Link>,
+    again: Option<Again>,
+    asked: Option<Asked>,
+    /// Sources that failed in this round.
+    tried: BTreeSet<Peer>,
+    /// Sources that sent a bad unit.
+    bad: BTreeSet<Peer>,
+    round: Round,
+    state: State,
+    meter: Meter,
+    switches: VecDeque<Mono>,
+    has_switched: bool,
+    next_link: u32,
+    next_ask: u32,
+    via: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    Over,
+}
+
+/// What a round of attempts has seen.
+#[derive(Debug, Clone, Copy, Default)]
+struct Round {
+    from: u64,
+    busy: Option<Duration>,
+    is_refused: bool,
+}
+
+#[derive(Debug)]
+struct Link {
+    id: LinkId,
+    source: Source,
+    cause: SwitchCause,
+    /// Of the connection, or of the last byte.
+    alive_at: Mono,
+    starved: u8,
+}
+
+/// A source that did not know the content is asked again.
+#[derive(Debug)]
+struct Again {
+    source: Source,
+    cause: SwitchCause,
+    since: Mono,
+    at: Mono,
+    pause: Duration,
+}
+
+#[derive(Debug)]
+struct Asked {
+    id: AskId,
+    since: Mono,
+    about: About,
+}
+
+#[derive(Debug)]
+enum About {
+    /// The source of this link.
+    Link(LinkId),
+    /// Another source, while this link is starved.
+    Candidate(Source, LinkId),
+}
+
+impl Fetch {
+    /// A content of which `have` bytes are verified.
+    #[must_use]
+    pub fn new(me: NodeName, have: u64, size: Option<u64>) -> Self {
+        Self {
+            me,
+            epoch: None,
+            sources: Vec::new(),
+            have,
+            size,
+            active: None,
+            opening: None,
+            again: None,
+            asked: None,
+            tried: BTreeSet::new(),
+            bad: BTreeSet::new(),
+            round: Round { from: have, ..Round::default() },
+            state: State::Running,
+            meter: Meter::default(),
+            switches: VecDeque::new(),
+            has_switched: false,
+            next_link: 1,
+            next_ask: 1,
+            via: BTreeMap::new(),
+        }
+    }
+
+    /// Verified bytes.
+    #[must_use]
+    pub fn have(&self) -> u64 {
+        self.have
+    }
+
+    /// Bytes per second, over about three seconds.
+    #[must_use]
+    pub fn rate(&self) -> u64 {
+        self.meter.rate
+    }
+
+    /// Bytes by source since this fetch was made; `base` is the base.
+    #[must_use]
+    pub fn via(&self) -> &BTreeMap<String, u64> {
+        &self.via
+    }
+
+    /// Sources of the link in use, the nearest first.
+    #[must_use]
+    pub fn source(&self) -> Option<&Source> {
+        self.active.as_ref().map(|link| &link.source)
+    }
+
+    /// True when no byte came for a while: others may use its slot.
+    #[must_use]
+    pub fn is_idle(&self, now: Mono) -> bool {
+        let main = self.active.as_ref().or(self.opening.as_ref());
+        main.is_none_or(|link| now.since(link.alive_at) >= STALL)
+    }
+
+    /// Takes a plan. An older one has no effect; the same one again may renew capabilities.
+    pub fn handle_sources(
+        &mut self,
+        epoch: Epoch,
+        sources: Vec<Source>,
+        now: Mono,
+        out: &mut Vec<FetchAction>,
+    ) {
+        if self.epoch.is_some_and(|known| epoch < known) || self.state != State::Running {
+            return;
+        }
+        let is_new = self.epoch != Some(epoch);
+        self.epoch = Some(epoch);
+        self.sources = sources;
+        self.sources.retain(|source| source.node.as_ref() != Some(&self.me));
+        if !is_new {
+            return;
+        }
+        self.tried.clear();
+        self.again = None;
+        if self.active.is_some() {
+            return;
+        }
+        let first = self.choose(None).map(|source| source.node.clone());
+        if let Some(opening) =
+            self.opening.take_if(|link| Some(&link.source.node) != first.as_ref())
+        {
+            out.push(FetchAction::Close { link: opening.id });
+        }
+        if self.opening.is_none() {
+            self.advance(SwitchCause::Plan, now, out);
+        }
+    }
+
+    /// Takes what happened on a link. Links that were closed have no effect.
+    pub fn handle_link(
+        &mut self,
+        link: LinkId,
+        event: LinkEvent,
+        now: Mono,
+        out: &mut Vec<FetchAction>,
+    ) {
+        let is_active = self.active.as_ref().is_some_and(|active| active.id == link);
+        let is_opening = self.opening.as_ref().is_some_and(|opening| opening.id == link);
+        if self.state == State::Over || !(is_active || is_opening) {
+            return;
+        }
+        match event {
+            LinkEvent::FirstByte if is_opening => self.take_over(now, out),
+            LinkEvent::FirstByte => {}
+            LinkEvent::Grew { have, bytes } => self.grow(have, bytes, now),
+            LinkEvent::Whole => self.complete(out),
+            LinkEvent::Lost => self.fail(link, SwitchCause::Lost, now, out),
+            LinkEvent::Busy { retry_after } => {
+                let least = self.round.busy.map_or(retry_after, |busy| busy.min(retry_after));
+                self.round.busy = Some(least);
+                self.fail(link, SwitchCause::Busy, now, out);
+            }
+            LinkEvent::NotYet => self.wait_for(link, now, out),
+            LinkEvent::Refused => {
+                self.round.is_refused = true;
+                self.fail(link, SwitchCause::Lost, now, out);
+            }
+            LinkEvent::BadUnit { unit } => {
+                let found = [&self.active, &self.opening].into_iter().flatten();
+                if let Some(source) = found.into_iter().find(|known| known.id == link) {
+                    let source = source.source.node.clone();
+                    self.bad.insert(source.clone());
+                    out.push(FetchAction::BadUnit { source, unit });
+                }
+                self.fail(link, SwitchCause::BadUnit, now, out);
+            }
+        }
+    }
+
+    /// Takes the answer to a question; `None` when there was none in time.
+    pub fn handle_state(
+        &mut self,
+        ask: AskId,
+        state: Option<&ContentState>,
+        now: Mono,
+        out: &mut Vec<FetchAction>,
+    ) {
+        let Some(asked) = self.asked.take_if(|asked| asked.id == ask) else { return };
+        let has_more = state.is_some_and(|state| {
+            (state.have > self.have || state.end.is_some()) && !state.via.contains(&self.me)
+        });
+        match asked.about {
+            About::Link(link) => {
+                let Some(main) = self.main_mut().filter(|main| main.id == link) else { return };
+                if now.since(main.alive_at) < STALL {
+                    return;
+                }
+                let is_starved =
+                    !has_more && state.is_some_and(|state| !state.via.contains(&self.me));
+                if !is_starved {
+                    return self.fail(link, SwitchCause::Stall, now, out);
+                }
+                let Some(main) = self.main_mut() else { return };
+                main.alive_at = now;
+                main.starved = main.starved.saturating_add(1);
+                if main.starved >= STARVED_MAX {
+                    main.starved = STARVED_MAX.saturating_sub(2);
+                    self.ask_candidate(link, now, out);
+                }
+            }
+            About::Candidate(source, link) => {
+                let is_needed = self.main_mut().is_some_and(|main| main.id == link)
+                    && (self.active.is_none() || self.opening.is_none());
+                if !is_needed {
+                    return;
+                }
+                if !has_more {
+                    // Another one is asked the next time.
+                    self.tried.insert(source.node);
+                    return;
+                }
+                if self.active.is_none()
+                    && let Some(opening) = self.opening.take()
+                {
+                    out.push(FetchAction::Close { link: opening.id });
+                }
+                self.open(source, SwitchCause::Stall, now, out);
+            }
+        }
+    }
+
+    /// Lets time pass: to be called some times a second.
+    pub fn handle_time(&mut self, now: Mono, out: &mut Vec<FetchAction>) {
+        if self.state != State::Running {
+            return;
+        }
+        self.meter.roll(now);
+        if let Some(again) = self.again.as_mut().filter(|again| now >= again.at) {
+            // Kept for how long it has been asked; its link says when it is next.
+            again.at = Mono(u64::MAX);
+            let (source, cause) = (again.source.clone(), again.cause);
+            self.open(source, cause, now, out);
+        }
+        if self.asked.as_ref().is_some_and(|asked| now.since(asked.since) >= ASK_MAX) {
+            let ask = self.asked.as_ref().map(|asked| asked.id);
+            if let Some(ask) = ask {
+                self.handle_state(ask, None, now, out);
+            }
+        }
+        if self.active.is_some()
+            && let Some(slow) = self.opening.as_ref().filter(|l| now.since(l.alive_at) >= STALL)
+        {
+            let link = slow.id;
+            self.fail(link, SwitchCause::Stall, now, out);
+        }
+        if self.asked.is_none()
+            && let Some(main) = self.main_mut().filter(|main| now.since(main.alive_at) >= STALL)
+        {
+            let (link, source) = (main.id, main.source.clone());
+            self.ask(About::Link(link), source, now, out);
+        }
+        self.follow_plan(now, out);
+    }
+
+    /// Closes all links: the content is not wanted any more, or cannot be written.
+    pub fn stop(&mut self, out: &mut Vec<FetchAction>) {
+        for link in [self.active.take(), self.opening.take()].into_iter().flatten() {
+            out.push(FetchAction::Close { link: link.id });
+        }
+        (self.asked, self.again, self.state) = (None, None, State::Over);
+    }
+
+    fn main_mut(&mut self) -> Option<&mut Link> {
+        self.active.as_mut().or(self.opening.as_mut())
+    }
+
+    /// The first source that is neither bad nor tried nor `other`.
+    fn choose(&self, other: Option<&Peer>) -> Option<&Source> {
+        self.sources.iter().find(|source| {
+            Some(&source.node) != other
+                && !self.tried.contains(&source.node)
+                && !self.bad.contains(&source.node)
+        })
+    }
+
+    fn open(&mut self, source: Source, cause: SwitchCause, now: Mono, out: &mut Vec<FetchAction>) {
+        let id = LinkId(self.next_link);
+        self.next_link = self.next_link.wrapping_add(1);
+        let cause = if self.has_switched { cause } else { SwitchCause::First };
+        out.push(FetchAction::Connect { link: id, source: source.clone(), from: self.have });
+        self.opening = Some(Link { id, source, cause, alive_at: now, starved: 0 });
+    }
+
+    fn ask(&mut self, about: About, source: Source, now: Mono, out: &mut Vec<FetchAction>) {
+        let id = AskId(self.next_ask);
+        self.next_ask = self.next_ask.wrapping_add(1);
+        out.push(FetchAction::Ask { ask: id, source });
+        self.asked = Some(Asked { id, since: now, about });
+    }
+
+    fn ask_candidate(&mut self, link: LinkId, now: Mono, out: &mut Vec<FetchAction>) {
+        let current = self.main_mut().map(|main| main.source.node.clone());
+        let candidate = self.choose(current.as_ref()).cloned().or_else(|| {
+            // All were asked: from the start of the list again.
+            self.tried.clear();
+            self.choose(current.as_ref()).cloned()
+        });
+        if let Some(source) = candidate {
+            self.ask(About::Candidate(source.clone(), link), source, now, out);
+        }
+    }
+
+    /// The link that was opened takes over from the one in use.
+    fn take_over(&mut self, now: Mono, out: &mut Vec<FetchAction>) {
+        let Some(mut link) = self.opening.take() else { return };
+        if let Some(old) = self.active.take() {
+            out.push(FetchAction::Close { link: old.id });
+        }
+        self.again = None;
+        link.alive_at = now;
+        out.push(FetchAction::Use { link: link.id });
+        out.push(FetchAction::Switched { source: link.source.node.clone(), cause: link.cause });
+        self.has_switched = true;
+        self.switches.push_back(now);
+        if self.switches.len() > SWITCHES_PER_MINUTE {
+            self.switches.pop_front();
+        }
+        self.active = Some(link);
+    }
+
+    fn grow(&mut self, have: u64, bytes: u64, now: Mono) {
+        let Some(active) = self.active.as_mut() else { return };
+        active.alive_at = now;
+        active.starved = 0;
+        let name = active.source.node.as_ref().map_or("base", NodeName::as_str);
+        if let Some(sum) = self.via.get_mut(name) {
+            *sum += bytes;
+        } else {
+            self.via.insert(name.to_owned(), bytes);
+        }
+        self.have = self.have.max(have);
+        self.meter.add(bytes, now);
+    }
+
+    fn complete(&mut self, out: &mut Vec<FetchAction>) {
+        self.stop(out);
+        out.push(FetchAction::Whole);
+    }
+
+    /// A source that does not know the content yet is asked again, for a while.
+    fn wait_for(&mut self, link: LinkId, now: Mono, out: &mut Vec<FetchAction>) {
+        let is_main = self.active.is_none();
+        let Some(opening) = self.opening.take_if(|opening| is_main && opening.id == link) else {
+            return self.fail(link, SwitchCause::Lost, now, out);
+        };
+        let known = self.again.take();
+        let known = known.filter(|again| again.source.node == opening.source.node);
+        let (since, pause) = known.map_or((now, NOT_YET_FIRST), |again| (again.since, again.pause));
+        if now.since(since) >= NOT_YET_MAX {
+            self.opening = Some(opening);
+            return self.fail(link, SwitchCause::Lost, now, out);
+        }
+        out.push(FetchAction::Close { link });
+        let Link { source, cause, .. } = opening;
+        let next_pause = (pause * 2).min(NOT_YET_STEP_MAX);
+        self.again = Some(Again { source, cause, since, at: now + pause, pause: next_pause });
+    }
+
+    /// A link is over; the next source follows where nothing else is open.
+    fn fail(&mut self, link: LinkId, cause: SwitchCause, now: Mono, out: &mut Vec<FetchAction>) {
+        let slots = [&mut self.active, &mut self.opening];
+        let Some(failed) =
+            slots.into_iter().find_map(|slot| slot.take_if(|known| known.id == link))
+        else {
+            return;
+        };
+        out.push(FetchAction::Close { link });
+        self.tried.insert(failed.source.node.clone());
+        self.again = None;
+        match (&self.active, &mut self.opening) {
+            (Some(_), _) => {}
+            (None, Some(opening)) => opening.cause = cause,
+            (None, None) => {
+                // Some bytes came: what failed before may be well again, but is tried last.
+                if self.have > self.round.from {
+                    self.begin_round();
+                    self.tried.insert(failed.source.node);
+                    if self.choose(None).is_none() {
+                        self.tried.clear();
+                    }
+                }
+                self.advance(cause, now, out);
+            }
+        }
+    }
+
+    fn begin_round(&mut self) {
+        self.tried.clear();
+        self.round = Round { from: self.have, ..Round::default() };
+    }
+
+    /// Opens the next source, or gives up.
+    fn advance(&mut self, cause: SwitchCause, now: Mono, out: &mut Vec<FetchAction>) {
+        if self.sources.is_empty() {
+            return;
+        }
+        if let Some(source) = self.choose(None).cloned() {
+            return self.open(source, cause, now, out);
+        }
+        self.state = State::Over;
+        self.asked = None;
+        let is_bad = self.sources.iter().all(|source| self.bad.contains(&source.node));
+        let reason = if is_bad { Reason::BadHash } else { Reason::NoSource };
+        let Round { busy, is_refused, .. } = self.round;
+        out.push(FetchAction::GaveUp(GaveUp { reason, busy, is_refused }));
+    }
+
+    /// Opens the plan's first choice beside the link in use, where that is worth it.
+    fn follow_plan(&mut self, now: Mono, out: &mut Vec<FetchAction>) {
+        let (Some(active), None) = (&self.active, &self.opening) else { return };
+        let Some(first) = self.choose(None) else { return };
+        if first.node == active.source.node {
+            return;
+        }
+        let is_listed = self.sources.iter().any(|source| source.node == active.source.node);
+        if is_listed && !self.is_worth(first, now) {
+            return;
+        }
+        let first = first.clone();
+        self.open(first, SwitchCause::Plan, now, out);
+    }
+
+    fn is_worth(&self, first: &Source, now: Mono) -> bool {
+        let rate = self.meter.rate;
+        let is_faster = first.rate > rate.saturating_add(rate / 4);
+        let is_soon = self.switches.back().is_some_and(|at| now.since(*at) < DWELL);
+        let is_often = self.switches.len() >= SWITCHES_PER_MINUTE
+            && self.switches.front().is_some_and(|at| now.since(*at) < MINUTE);
+        let left_ms = self.size.map(|size| {
+            u128::from(size.saturating_sub(self.have)) * 1_000 / u128::from(rate.max(1))
+        });
+        let is_nearly_done = left_ms.is_some_and(|ms| ms < NEARLY_DONE.as_millis());
+        is_faster && !is_soon && !is_often && !is_nearly_done
+    }
+}
+
+/// Bytes per second: a moving average of whole seconds over about three.
+#[derive(Debug, Default)]
+struct Meter {
+    since: Option<Mono>,
+    bytes: u64,
+    rate: u64,
+}
+
+impl Meter {
+    fn add(&mut self, bytes: u64, now: Mono) {
+        self.roll(now);
+        self.since.get_or_insert(now);
+        self.bytes += bytes;
+    }
+
+    fn roll(&mut self, now: Mono) {
+        let Some(since) = self.since else { return };
+        let ns = now.since(since).as_nanos();
+        if ns < 1_000_000_000 {
+            return;
+        }
+        let second = u128::from(self.bytes) * 1_000_000_000 / ns;
+        let second = u64::try_from(second).unwrap_or(u64::MAX);
+        self.rate = if self.rate == 0 { second } else { self.rate - self.rate / 3 + second / 3 };
+        (self.since, self.bytes) = (Some(now), 0);
+    }
+}
+
+/// Without a byte for so long a source is asked how it is: two seconds are eight round trips of
+/// 250 ms.
+pub const STALL: Duration = Duration::from_secs(2);
+/// Without an answer for so long a source is dead.
+const ASK_MAX: Duration = Duration::from_secs(2);
+/// Starved answers before another source is asked whether it has more.
+const STARVED_MAX: u8 = 5;
+/// Between two changes for the plan's sake.
+const DWELL: Duration = Duration::from_secs(3);
+/// Changes for the plan's sake in one minute.
+const SWITCHES_PER_MINUTE: usize = 6;
+const MINUTE: Duration = Duration::from_secs(60);
+/// A change does not pay for what is left in so short a time.
+const NEARLY_DONE: Duration = Duration::from_secs(2);
+/// First pause before a source that does not know a content is asked again.
+const NOT_YET_FIRST: Duration = Duration::from_millis(50);
+/// Longest such pause.
+const NOT_YET_STEP_MAX: Duration = Duration::from_millis(400);
+/// How long such a source is asked again.
+const NOT_YET_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;
