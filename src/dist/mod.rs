@@ -16,6 +16,7 @@
 //! Invariants: time, bytes and outcomes come in, actions go out; no clock, socket, file or thread
 //! is in here. A content grows from its start without a gap, and only verified bytes are passed on.
 
+pub mod agent;
 pub mod book;
 pub mod chain;
 pub mod command;

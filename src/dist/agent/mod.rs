@@ -1,0 +1,438 @@
+//! The agent of a node: which command is next, what becomes of it, what the base is told.
+//!
+//! ```text
+//! orders --> [journal] --> fetch (several at once) --> turn --> apply --> [journal] --> receipt
+//!                            ^     |                                          |
+//!                          links   '--- progress, switches ----> reports <----'
+//! ```
+//! Contents are fetched ahead; the media folder is changed in the order that the job wants
+//! (`turns`). A report leaves when the journal holds what it says. [`stage`] has the table of stages,
+//! [`crate::dist::fetch`] the choice of sources.
+//!
+//! Invariants: an order that comes again has no second effect; a command that is completed stays
+//! completed over restarts; verified bytes are never asked for again.
+//! Bounds: `ACTIVE_MAX` contents come at once, `OPEN_MAX` with those whose sources are starved;
+//! `COMMANDS_MAX` open commands, then [`Agent::is_full`]; `ENDED_MAX` ended ones are remembered.
+
+mod orders;
+mod outbox;
+pub mod paths;
+mod replay;
+pub mod stage;
+mod steps;
+mod turns;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::base::time::Mono;
+use crate::dist::fetch::{AskId, Fetch, LinkEvent, LinkId};
+use crate::dist::ids::{CommandKey, ContentId, Epoch, NodeName};
+use crate::dist::journal::Record;
+use crate::dist::wire::agent::{NodeOrder, Report, SignedReceipt, Source};
+use crate::dist::wire::job::{Op, Order, Reason};
+use crate::dist::wire::peer::ContentState;
+use outbox::Outbox;
+use stage::{Input, Stage};
+use turns::Turns;
+
+/// What the caller does, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Append to the journal; [`Agent::handle_journaled`] when it is durable.
+    Journal(Record),
+    /// Make place for a content; [`Agent::handle_reserved`].
+    Reserve {
+        /// Which.
+        content: ContentId,
+        /// Its size, where it is known.
+        size: Option<u64>,
+    },
+    /// Open a connection to a source; [`Agent::handle_link`].
+    Connect {
+        /// Which content.
+        content: ContentId,
+        /// Number of the link.
+        link: LinkId,
+        /// To whom.
+        source: Source,
+        /// First byte that is wanted.
+        from: u64,
+    },
+    /// Take the bytes of a link from now on.
+    Use {
+        /// Which content.
+        content: ContentId,
+        /// Number of the link.
+        link: LinkId,
+    },
+    /// Close a link.
+    Close {
+        /// Which content.
+        content: ContentId,
+        /// Number of the link.
+        link: LinkId,
+    },
+    /// Ask a source how much it has; [`Agent::handle_state`].
+    Ask {
+        /// Which content.
+        content: ContentId,
+        /// Number of the question.
+        ask: AskId,
+        /// Whom.
+        source: Source,
+    },
+    /// Remove what is there of a content that is not published, and forget one that is.
+    Discard {
+        /// Which.
+        content: ContentId,
+    },
+    /// Change the media folder; [`Agent::handle_applied`].
+    Apply(Apply),
+    /// Say hello again; where `is_new_start`, as a new incarnation.
+    HelloAgain {
+        /// Numbers of reports begin anew.
+        is_new_start: bool,
+    },
+}
+
+/// A change of the media folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apply {
+    /// The command.
+    pub key: CommandKey,
+    /// What is to be done.
+    pub op: Op,
+    /// The content of a put, all of it verified.
+    pub content: Option<ContentId>,
+    /// An attempt before may have changed the folder already.
+    pub is_again: bool,
+    /// From whom how many bytes came.
+    pub via: BTreeMap<String, u64>,
+}
+
+/// Why something did not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Its stable name.
+    pub reason: Reason,
+    /// For people: path, error of the system.
+    pub detail: String,
+}
+
+/// What there is of a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserved {
+    /// Verified bytes.
+    pub have: u64,
+    /// That is all.
+    pub is_whole: bool,
+}
+
+/// Commands of one node, from order to receipt.
+#[derive(Debug)]
+pub struct Agent {
+    me: NodeName,
+    deliveries: BTreeMap<CommandKey, Delivery>,
+    contents: BTreeMap<ContentId, CommandKey>,
+    /// Plans of contents that are not being fetched.
+    plans: BTreeMap<ContentId, (Epoch, Vec<Source>)>,
+    turns: Turns,
+    outbox: Outbox,
+    /// Puts that wait for room, the most urgent first.
+    ready: BTreeSet<(Reverse<u8>, CommandKey)>,
+    /// Puts that are reserving or fetching.
+    fetching: BTreeSet<CommandKey>,
+    /// Puts that have all bytes and wait for earlier commands.
+    verified: BTreeSet<CommandKey>,
+    retries: BTreeSet<(Mono, CommandKey)>,
+    /// Ended commands, the oldest first.
+    ended: VecDeque<CommandKey>,
+    open_count: usize,
+    records: u64,
+    /// What waits for a record to be durable.
+    held: VecDeque<(u64, Held)>,
+    is_online: bool,
+    progress_at: Mono,
+}
+
+#[derive(Debug)]
+enum Held {
+    Report(Option<CommandKey>, Report),
+    Apply(Apply),
+}
+
+#[derive(Debug)]
+struct Delivery {
+    sequence: Order,
+    priority: u8,
+    op: Op,
+    content: Option<ContentId>,
+    size: Option<u64>,
+    stage: Stage,
+    fetch: Option<Fetch>,
+    via: BTreeMap<String, u64>,
+    attempts: u32,
+    /// Verified bytes at the last attempt that counted.
+    attempt_from: u64,
+    /// Verified bytes as last reported.
+    told: u64,
+    retry_at: Option<Mono>,
+    is_again: bool,
+    end: Option<Record>,
+    /// The base has the last report about what was ordered or how it ended.
+    is_taken: bool,
+}
+
+impl Agent {
+    /// Begins what the journal left open: commands without a content.
+    pub fn start(&mut self, now: Mono, out: &mut Vec<Action>) {
+        let open = self.deliveries.iter().filter(|(_, known)| !known.stage.is_ended());
+        for key in open.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.consider(key, now, out);
+        }
+    }
+
+    /// No further command is to be read from the base for now.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.open_count >= COMMANDS_MAX
+    }
+
+    /// Contents come, or are about to.
+    #[must_use]
+    pub fn is_fetching(&self) -> bool {
+        !self.fetching.is_empty()
+    }
+
+    /// Whether the base can be reached: without it, failures to find a source do not count.
+    pub fn handle_online(&mut self, is_online: bool) {
+        self.is_online = is_online;
+    }
+
+    /// Takes an order; one that is known already has no second effect.
+    pub fn handle_order(&mut self, order: NodeOrder, now: Mono, out: &mut Vec<Action>) {
+        match order {
+            NodeOrder::Command { key, sequence, priority, op, content, size } => {
+                let record = Record::Command { key, sequence, priority, op, content, size };
+                self.handle_command(key, record, now, out);
+            }
+            NodeOrder::Sources { content, epoch, sources } => {
+                self.handle_sources(content, epoch, sources, now, out);
+            }
+            NodeOrder::Cancel { key } => self.handle_cancel(key, now, out),
+            NodeOrder::Forget { job } => self.handle_forget(job, now, out),
+            NodeOrder::HelloAgain => {
+                self.outbox.renumber();
+                out.push(Action::HelloAgain { is_new_start: true });
+            }
+            NodeOrder::Idle => {}
+        }
+        self.begin(now, out);
+    }
+
+    /// The first `records` records of this run are durable.
+    pub fn handle_journaled(&mut self, records: u64, out: &mut Vec<Action>) {
+        while let Some((_, held)) = self.held.pop_front_if(|(record, _)| *record <= records) {
+            match held {
+                Held::Report(key, report) => self.outbox.push(key, report),
+                Held::Apply(apply) => out.push(Action::Apply(apply)),
+            }
+        }
+    }
+
+    /// There is place for a content, or not.
+    pub fn handle_reserved(
+        &mut self,
+        content: ContentId,
+        reserved: Result<Reserved, Failure>,
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
+        let Some((key, delivery)) = self.of_content(content) else { return };
+        if delivery.stage != Stage::Reserving {
+            return;
+        }
+        match reserved {
+            Ok(Reserved { is_whole: true, .. }) => self.whole(key, now, out),
+            Ok(Reserved { have, is_whole: false }) => {
+                let size = delivery.size;
+                self.move_on(key, Input::Reserved);
+                let mut fetch = Fetch::new(self.me.clone(), have, size);
+                let mut actions = Vec::new();
+                if let Some((epoch, sources)) = self.plans.get(&content) {
+                    fetch.handle_sources(*epoch, sources.clone(), now, &mut actions);
+                }
+                if let Some(delivery) = self.deliveries.get_mut(&key) {
+                    (delivery.fetch, delivery.told) = (Some(fetch), have);
+                }
+                self.follow(key, content, actions, now, out);
+            }
+            Err(failure) => self.fail(key, failure, now, out),
+        }
+        self.begin(now, out);
+    }
+
+    /// Takes what happened on a link.
+    pub fn handle_link(
+        &mut self,
+        content: ContentId,
+        link: LinkId,
+        event: LinkEvent,
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
+        self.with_fetch(content, now, out, |fetch, actions| {
+            fetch.handle_link(link, event, now, actions);
+        });
+    }
+
+    /// Takes the answer of a source that was asked.
+    pub fn handle_state(
+        &mut self,
+        content: ContentId,
+        ask: AskId,
+        state: Option<&ContentState>,
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
+        self.with_fetch(content, now, out, |fetch, actions| {
+            fetch.handle_state(ask, state, now, actions);
+        });
+    }
+
+    /// Bytes of a content cannot be written.
+    pub fn handle_unwritable(
+        &mut self,
+        content: ContentId,
+        failure: Failure,
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
+        let Some((key, delivery)) = self.of_content(content) else { return };
+        if delivery.stage == Stage::Fetching {
+            self.fail(key, failure, now, out);
+            self.begin(now, out);
+        }
+    }
+
+    /// The media folder is changed, or not.
+    pub fn handle_applied(
+        &mut self,
+        key: CommandKey,
+        applied: Result<SignedReceipt, Failure>,
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
+        match applied {
+            Ok(receipt) => {
+                if self.move_on(key, Input::Applied) {
+                    let report = Report::Completed { receipt: receipt.clone() };
+                    self.end(key, Record::Completed { key, receipt }, report, now, out);
+                }
+            }
+            Err(failure) => self.fail(key, failure, now, out),
+        }
+    }
+
+    /// Lets time pass: to be called some times a second.
+    pub fn handle_time(&mut self, now: Mono, out: &mut Vec<Action>) {
+        for key in self.fetching.iter().copied().collect::<Vec<_>>() {
+            let content = self.deliveries.get(&key).and_then(|delivery| delivery.content);
+            if let Some(content) = content {
+                self.with_fetch(content, now, out, |fetch, actions| {
+                    fetch.handle_time(now, actions);
+                });
+            }
+        }
+        while let Some((at, key)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
+            self.retries.remove(&(at, key));
+            self.move_on(key, Input::Due);
+            self.consider(key, now, out);
+        }
+        self.begin(now, out);
+    }
+
+    /// The reports that are to be sent now: the number of the first, and the reports. The same
+    /// again until [`Agent::handle_taken`].
+    pub fn next_batch(&mut self, now: Mono) -> (u64, Vec<Report>) {
+        if self.outbox.count() < PROGRESS_BEHIND_MAX && now.since(self.progress_at) >= PROGRESS {
+            self.progress_at = now;
+            for key in &self.fetching {
+                let Some(delivery) = self.deliveries.get_mut(key) else { continue };
+                let Some(fetch) = &delivery.fetch else { continue };
+                let (offset, rate) = (fetch.have(), fetch.rate());
+                if offset > delivery.told {
+                    delivery.told = offset;
+                    self.outbox.push(None, Report::Progress { key: *key, offset, rate });
+                }
+            }
+        }
+        self.outbox.next_batch()
+    }
+
+    /// Reports that the base has not taken.
+    #[must_use]
+    pub fn reports_open(&self) -> usize {
+        self.outbox.count()
+    }
+
+    /// The base has the reports up to the number `taken`.
+    pub fn handle_taken(&mut self, taken: u64, out: &mut Vec<Action>) {
+        let deliveries = &mut self.deliveries;
+        let is_known = self.outbox.handle_taken(taken, |key, report| {
+            let Some(delivery) = deliveries.get_mut(&key) else { return };
+            let is_last = matches!(report, Report::Received { .. }) != delivery.stage.is_ended();
+            delivery.is_taken |= is_last;
+        });
+        if !is_known {
+            self.outbox.renumber();
+            out.push(Action::HelloAgain { is_new_start: true });
+        }
+    }
+
+    /// Moves a command to its next stage; false when `input` has no effect.
+    fn move_on(&mut self, key: CommandKey, input: Input) -> bool {
+        let Some(delivery) = self.deliveries.get_mut(&key) else { return false };
+        let Some(next) = delivery.stage.next(input) else { return false };
+        delivery.stage = next;
+        let sets = [
+            (&mut self.fetching, matches!(next, Stage::Reserving | Stage::Fetching)),
+            (&mut self.verified, next == Stage::Verified),
+        ];
+        for (set, is_in) in sets {
+            if is_in {
+                set.insert(key);
+            } else {
+                set.remove(&key);
+            }
+        }
+        true
+    }
+
+    fn of_content(&self, content: ContentId) -> Option<(CommandKey, &Delivery)> {
+        let key = *self.contents.get(&content)?;
+        Some((key, self.deliveries.get(&key)?))
+    }
+
+    fn journal(&mut self, record: Record, out: &mut Vec<Action>) {
+        self.records += 1;
+        out.push(Action::Journal(record));
+    }
+
+    /// Holds something back until the last record is durable.
+    fn hold(&mut self, held: Held) {
+        self.held.push_back((self.records, held));
+    }
+}
+
+/// Open commands: some hundred bytes each.
+const COMMANDS_MAX: usize = 200_000;
+/// Between two reports of progress.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// Progress is not reported while more than so many reports wait.
+const PROGRESS_BEHIND_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

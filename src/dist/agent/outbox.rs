@@ -1,0 +1,133 @@
+//! Reports on their way to the base, in order and each counted once.
+//!
+//! ```text
+//! push -> pending --next_batch--> sent (numbers first..) --taken--> gone
+//! ```
+//! Invariants: a batch that is not taken is sent again with the same numbers and the same reports;
+//! one batch is under way. Bound: `BATCH_MAX` reports a batch; what waits is bounded by the open
+//! commands, since each gives a few reports.
+
+use std::collections::VecDeque;
+
+use crate::dist::ids::CommandKey;
+use crate::dist::wire::agent::Report;
+
+/// Reports that the base has not taken.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// Number of the first report of `sent`, or of the next one.
+    first: u64,
+    sent: Vec<Entry>,
+    pending: VecDeque<Entry>,
+}
+
+/// A report, and the command that is to know when it was taken.
+#[derive(Debug)]
+struct Entry {
+    key: Option<CommandKey>,
+    report: Report,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { first: 1, sent: Vec::new(), pending: VecDeque::new() }
+    }
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, key: Option<CommandKey>, report: Report) {
+        self.pending.push_back(Entry { key, report });
+    }
+
+    /// Reports that the base has not taken.
+    pub(super) fn count(&self) -> usize {
+        self.sent.len() + self.pending.len()
+    }
+
+    /// The batch under way again, or the next one: the number of its first report, and reports.
+    pub(super) fn next_batch(&mut self) -> (u64, Vec<Report>) {
+        if self.sent.is_empty() {
+            let count = self.pending.len().min(BATCH_MAX);
+            self.sent.extend(self.pending.drain(..count));
+        }
+        (self.first, self.sent.iter().map(|entry| entry.report.clone()).collect())
+    }
+
+    /// The base has all reports up to the number `taken`. False when it has fewer than it said
+    /// before: numbers have to begin anew.
+    pub(super) fn handle_taken(
+        &mut self,
+        taken: u64,
+        mut on_taken: impl FnMut(CommandKey, &Report),
+    ) -> bool {
+        let Some(count) = (taken + 1).checked_sub(self.first) else { return false };
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(self.sent.len());
+        for Entry { key, report } in self.sent.drain(..count) {
+            self.first += 1;
+            if let Some(key) = key {
+                on_taken(key, &report);
+            }
+        }
+        true
+    }
+
+    /// Numbers begin at 1 again.
+    pub(super) fn renumber(&mut self) {
+        self.first = 1;
+        for entry in self.sent.drain(..).rev() {
+            self.pending.push_front(entry);
+        }
+    }
+}
+
+const BATCH_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dist::ids::{CommandId, JobId};
+    use uuid::Uuid;
+
+    fn key(command: u32) -> CommandKey {
+        CommandKey { job: JobId(Uuid::nil()), command: CommandId(command) }
+    }
+
+    fn report(command: u32) -> Report {
+        Report::Received { key: key(command) }
+    }
+
+    fn push(outbox: &mut Outbox, command: u32) {
+        outbox.push(Some(key(command)), report(command));
+    }
+
+    #[test]
+    fn batch_is_said_again_unchanged_until_it_is_taken() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.count(), 0);
+        push(&mut outbox, 1);
+        push(&mut outbox, 2);
+        assert_eq!(outbox.next_batch(), (1, vec![report(1), report(2)]));
+        push(&mut outbox, 3);
+        assert_eq!(outbox.next_batch(), (1, vec![report(1), report(2)]));
+        let mut taken = 0;
+        assert!(outbox.handle_taken(1, |_, _| taken += 1));
+        assert_eq!((taken, outbox.next_batch()), (1, (2, vec![report(2)])));
+        assert!(outbox.handle_taken(2, |_, _| taken += 1));
+        assert_eq!((taken, outbox.next_batch()), (2, (3, vec![report(3)])));
+        assert!(outbox.handle_taken(9, |_, _| taken += 1), "more than was said counts as all");
+        assert_eq!((taken, outbox.next_batch()), (3, (4, vec![])));
+    }
+
+    #[test]
+    fn base_that_has_lost_reports_is_told_all_that_it_has_not_taken_under_new_numbers() {
+        let mut outbox = Outbox::default();
+        push(&mut outbox, 1);
+        let _ = outbox.next_batch();
+        assert!(outbox.handle_taken(1, |_, _| ()));
+        push(&mut outbox, 2);
+        let _ = outbox.next_batch();
+        assert!(!outbox.handle_taken(0, |_, _| ()));
+        outbox.renumber();
+        assert_eq!(outbox.next_batch(), (1, vec![report(2)]));
+    }
+}

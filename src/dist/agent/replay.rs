@@ -1,0 +1,138 @@
+//! From a journal to an agent, and back.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::outbox::Outbox;
+use super::stage::{Input, Stage};
+use super::turns::Turns;
+use super::{Agent, Delivery};
+use crate::base::time::Mono;
+use crate::dist::ids::{CommandKey, ContentId, NodeName};
+use crate::dist::journal::Record;
+
+impl Agent {
+    /// The agent of a node whose journal held `records`.
+    #[must_use]
+    pub fn new(me: NodeName, records: Vec<Record>) -> Self {
+        let mut agent = Self {
+            me,
+            deliveries: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            turns: Turns::default(),
+            outbox: Outbox::default(),
+            ready: BTreeSet::new(),
+            fetching: BTreeSet::new(),
+            verified: BTreeSet::new(),
+            retries: BTreeSet::new(),
+            ended: VecDeque::new(),
+            open_count: 0,
+            records: 0,
+            held: VecDeque::new(),
+            is_online: false,
+            progress_at: Mono::default(),
+        };
+        records.into_iter().for_each(|record| agent.replay(record));
+        agent
+    }
+
+    /// As many records as make the same agent again.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for (key, delivery) in &self.deliveries {
+            records.push(delivery.record(*key));
+            if delivery.is_again {
+                records.push(Record::Applying { key: *key });
+            }
+            records.extend(delivery.end.clone());
+        }
+        records
+    }
+
+    /// Contents that the journal knows; all others may be removed.
+    pub fn contents(&self) -> impl Iterator<Item = ContentId> {
+        self.contents.keys().copied()
+    }
+
+    /// A command that had failed or was withdrawn is open again.
+    pub(super) fn reopen(&mut self, key: CommandKey) {
+        let Some(delivery) = self.deliveries.get_mut(&key) else { return };
+        (delivery.end, delivery.attempts) = (None, 0);
+        (delivery.retry_at, delivery.is_again) = (None, false);
+        self.turns.insert(key, &delivery.op);
+        self.open_count += 1;
+        self.ended.retain(|ended| *ended != key);
+    }
+
+    /// Takes a record into memory, as at the start.
+    pub(super) fn replay(&mut self, record: Record) {
+        match record {
+            Record::Command { key, sequence, priority, op, content, size } => {
+                if self.deliveries.contains_key(&key) {
+                    if self.move_on(key, Input::Again) {
+                        self.reopen(key);
+                    }
+                    return;
+                }
+                self.turns.insert(key, &op);
+                self.open_count += 1;
+                if let Some(content) = content {
+                    self.contents.insert(content, key);
+                }
+                let delivery = Delivery {
+                    sequence,
+                    priority,
+                    op,
+                    content,
+                    size,
+                    stage: Stage::Waiting,
+                    fetch: None,
+                    via: BTreeMap::new(),
+                    attempts: 0,
+                    attempt_from: 0,
+                    told: 0,
+                    retry_at: None,
+                    is_again: false,
+                    end: None,
+                    is_taken: true,
+                };
+                self.deliveries.insert(key, delivery);
+            }
+            Record::Applying { key } => {
+                if let Some(delivery) = self.deliveries.get_mut(&key) {
+                    delivery.is_again = true;
+                }
+            }
+            Record::Completed { key, .. } => self.replay_end(key, Stage::Completed, record),
+            Record::Failed { key, .. } => self.replay_end(key, Stage::Failed, record),
+            Record::Cancelled { key } => self.replay_end(key, Stage::Cancelled, record),
+            Record::Forget { job } => {
+                self.deliveries.retain(|key, _| key.job != job);
+                self.contents.retain(|_, key| key.job != job);
+                self.ended.retain(|key| key.job != job);
+            }
+        }
+    }
+
+    pub(super) fn replay_end(&mut self, key: CommandKey, stage: Stage, record: Record) {
+        let Some(delivery) = self.deliveries.get_mut(&key) else { return };
+        (delivery.stage, delivery.end) = (stage, Some(record));
+        self.turns.remove(key, &delivery.op);
+        self.open_count = self.open_count.saturating_sub(1);
+        self.ended.push_back(key);
+    }
+}
+
+impl Delivery {
+    fn record(&self, key: CommandKey) -> Record {
+        Record::Command {
+            key,
+            sequence: self.sequence,
+            priority: self.priority,
+            op: self.op.clone(),
+            content: self.content,
+            size: self.size,
+        }
+    }
+}
