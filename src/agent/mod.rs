@@ -1,1 +1,278 @@
 //! A node's side of distribution: connections, disk and clock of the agent.
+//!
+//! ```text
+//! control --orders--> driver: dist::agent --actions--> links, files, journal, folder
+//!    ^                   ^  |                             |
+//!  base <----reports-----|--'          events <-----------'
+//! ```
+//! - [`identity`]: who the node is. [`base`], [`control`]: the connection to the base.
+//! - `driver`: one task that owns [`dist::agent::Agent`](crate::dist::agent::Agent) and does what it
+//!   asks for. `links`: bytes of sources. `journal`: what survives. `folder`: changes of the media
+//!   folder. `share`: viewers first.
+//!
+//! Invariants: the driver never waits for a disk or a peer; nothing is told to the base before the
+//! journal has it. Bounds: `EVENTS_MAX` events wait, then links do.
+
+pub mod base;
+pub mod control;
+mod driver;
+mod folder;
+pub mod identity;
+mod journal;
+mod links;
+mod share;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use reqwest::Client;
+use tokio::sync::{mpsc, watch};
+
+use crate::dist::agent::{Failure, Reserved};
+use crate::dist::fetch::{AskId, LinkEvent, LinkId};
+use crate::dist::ids::{CommandKey, ContentId, NodeName};
+use crate::dist::keys::VerifyKey;
+use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
+use crate::dist::wire::peer::ContentState;
+use crate::store::{RateLimit, Store, StoreKey};
+use base::{Base, BaseError, UrlError};
+use control::{Control, HelloAgain, HelloError, ORDERS_MAX, Session};
+use driver::Driver;
+use folder::Folder;
+use identity::{Identity, IdentityError};
+use journal::Journal;
+
+/// What a node is started with.
+#[derive(Debug, Clone)]
+pub struct NodeOptions {
+    /// URL of the base.
+    pub base: String,
+    /// Token that makes a new node.
+    pub join: Option<String>,
+    /// Media folder.
+    pub media: PathBuf,
+    /// Name; `None`: the one that is kept, or that of the host.
+    pub name: Option<NodeName>,
+    /// What is said of the node.
+    pub facts: Facts,
+}
+
+/// What a node says of itself.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// Where peers reach it. An address of all interfaces: where the base sees it come from.
+    pub addr: SocketAddr,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Bytes per second that it may send.
+    pub up_rate: Option<u64>,
+    /// Bytes per second that it may receive.
+    pub down_rate: Option<u64>,
+}
+
+/// What runs beside the agent, in the same process.
+pub struct Beside {
+    /// Sessions that play.
+    pub viewers: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Bytes that peers were sent.
+    pub sent: Arc<AtomicU64>,
+    /// The cap on what peers are sent.
+    pub upload: Arc<RateLimit>,
+    /// Called once, when the store is open: peers may be served.
+    pub on_open: Box<dyn FnOnce(Store, VerifyKey) + Send>,
+}
+
+/// Why a node does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The URL of the base.
+    #[error("--base: {0}")]
+    Url(#[from] UrlError),
+    /// The agent's folder.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The base refuses this node.
+    #[error(transparent)]
+    Hello(#[from] HelloError),
+    /// A file or the network.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// A node that is not running yet.
+#[derive(Debug)]
+pub struct Node {
+    control: Control,
+    http: Client,
+    folder: Arc<Folder>,
+    media: PathBuf,
+}
+
+/// What the driver hears.
+#[derive(Debug)]
+enum Event {
+    Online(Session),
+    Offline,
+    Reported(Result<ReportsTaken, BaseError>),
+    Journaled(u64),
+    Reserved { content: ContentId, reserved: Result<Reserved, Failure> },
+    Link { content: ContentId, link: LinkId, event: LinkEvent },
+    State { content: ContentId, ask: AskId, state: Option<ContentState> },
+    Unwritable { content: ContentId, failure: Failure },
+    Applied { key: CommandKey, applied: Result<SignedReceipt, Failure> },
+}
+
+impl Node {
+    /// Opens the media folder and the agent's folder within it.
+    ///
+    /// # Errors
+    /// See [`NodeError`].
+    pub fn open(options: NodeOptions) -> Result<Self, NodeError> {
+        let NodeOptions { base, join, media, name, facts } = options;
+        let folder = Folder::open(&media).map_err(io_error(&media.display().to_string()))?;
+        let http = client().map_err(io_error("connections to peers"))?;
+        let base = Base::new(http.clone(), &base)?;
+        let identity = Identity::open(&media, name)?;
+        let control = Control { base, join, identity, facts, incarnation: None };
+        Ok(Self { control, http, folder: Arc::new(folder), media })
+    }
+
+    /// Name of the node.
+    #[must_use]
+    pub fn name(&self) -> &NodeName {
+        self.control.identity.node()
+    }
+
+    /// `HOST:PORT` of the base.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        self.control.base.authority()
+    }
+
+    /// Says hello once, so that a wrong token is known before anything is served.
+    ///
+    /// # Errors
+    /// See [`HelloError`].
+    pub async fn join(&mut self) -> Result<(), HelloError> {
+        self.control.hello(&self.folder).await.map(|_session| ())
+    }
+
+    /// Runs until `shutdown`. A node that has never joined waits for its base first.
+    ///
+    /// # Errors
+    /// When the store or the journal cannot be opened, or the base refuses the node for good.
+    pub async fn run(
+        mut self,
+        beside: Beside,
+        shutdown: watch::Receiver<bool>,
+    ) -> Result<(), NodeError> {
+        let mut stop = shutdown.clone();
+        let key = tokio::select! {
+            key = self.base_key() => key?,
+            () = stopped(&mut stop) => return Ok(()),
+        };
+        let contents = self.control.identity.folder().join("contents");
+        let what = contents.display().to_string();
+        let opened =
+            tokio::task::spawn_blocking(move || Store::open(&contents, StoreKey::Verifies(key)));
+        let opened = opened.await.map_err(|error| io::Error::other(error.to_string()));
+        let (store, recovered) = opened.and_then(|opened| opened).map_err(io_error(&what))?;
+        let (events, receiver) = mpsc::channel(EVENTS_MAX);
+        let folder = self.control.identity.folder();
+        let journal = Journal::open(folder, events.clone());
+        let (journal, records) = journal.map_err(io_error("the journal of the node"))?;
+        let Beside { viewers, sent, upload, on_open } = beside;
+        on_open(store.clone(), key);
+        let again = Arc::new(HelloAgain::default());
+        let (orders, order_receiver) = mpsc::channel(ORDERS_MAX);
+        let driver = Driver::new(driver::Parts {
+            node: self.control.identity.node().clone(),
+            keys: self.control.identity.keys().clone(),
+            facts: self.control.facts.clone(),
+            base: self.control.base.clone(),
+            http: self.http,
+            store,
+            recovered,
+            journal,
+            records,
+            folder: Arc::clone(&self.folder),
+            media: self.media,
+            again: Arc::clone(&again),
+            events: events.clone(),
+            viewers,
+            sent,
+            upload,
+        });
+        let driver = driver.map_err(io_error("the agent"))?;
+        let control = self.control.run(&self.folder, &again, events, orders);
+        tokio::select! {
+            () = driver.run(receiver, order_receiver) => {}
+            () = control => {}
+            () = stopped(&mut stop) => {}
+        }
+        Ok(())
+    }
+
+    /// The base's key: the one that is kept, or of the first hello that succeeds.
+    async fn base_key(&mut self) -> Result<VerifyKey, NodeError> {
+        loop {
+            if let Some(key) = self.control.identity.base_key() {
+                let parsed = key.parse::<VerifyKey>();
+                return parsed.map_err(|error| {
+                    let source = io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+                    NodeError::Io { what: "the key of the base".to_owned(), source }
+                });
+            }
+            if let Err(error) = self.join().await {
+                let base = self.control.base.authority();
+                tracing::warn!(code = "HE-W925", base, %error, "not joined yet: trying again");
+                tokio::time::sleep(JOIN_PAUSE).await;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Beside").field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+/// Connections to the base and to peers: no proxies, small requests leave at once.
+fn client() -> io::Result<Client> {
+    let builder = Client::builder()
+        .no_proxy()
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_MAX)
+        .pool_idle_timeout(POOL_IDLE)
+        .redirect(reqwest::redirect::Policy::none());
+    builder.build().map_err(|error| io::Error::other(error.to_string()))
+}
+
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _sender_gone = shutdown.wait_for(|stop| *stop).await;
+}
+
+fn io_error(what: &str) -> impl Fn(io::Error) -> NodeError {
+    let what = what.to_owned();
+    move |source| NodeError::Io { what: what.clone(), source }
+}
+
+/// Events that the driver has not taken.
+const EVENTS_MAX: usize = 4_096;
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// Shorter than servers keep idle connections.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+/// Between two attempts to join.
+const JOIN_PAUSE: Duration = Duration::from_secs(2);

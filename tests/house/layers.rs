@@ -71,6 +71,8 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("subtle", &["src/access/"]),
     ("tokio", &["src/http/", "src/appliance/", "src/store/", "src/worker/executor.rs"]),
     ("tokio", &["src/http/", "src/appliance/", "src/ledger/", "src/worker/executor.rs"]),
+    ("reqwest", &["src/agent/"]),
+    ("tokio", &["src/agent/", "src/http/", "src/appliance/", "src/worker/executor.rs"]),
     ("toml", &["src/config/", "src/cli/config_verb.rs", "src/host/tuning.rs"]),
     ("tracing_subscriber", &["src/cli/log.rs", "src/cli/log/"]),
     ("ureq", &["src/cli/remote/"]),

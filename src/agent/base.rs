@@ -1,0 +1,251 @@
+//! The base as a node sees it: hello, orders, reports.
+//!
+//! Invariant: a token is sent to the base of `--base` only, and never logged. Bounds: each request
+//! has an end in time; a line of orders has `LINE_BYTES_MAX` bytes at most.
+
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use reqwest::{Client, RequestBuilder, Response, Url};
+use serde::Deserialize;
+
+use crate::dist::wire::agent::{Hello, NodeOrder, Reports, ReportsTaken, Welcome};
+
+/// The base did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BaseError {
+    /// It says no.
+    #[error("the base refuses: {detail} ({reason})")]
+    Refused {
+        /// Status of HTTP.
+        status: u16,
+        /// Stable name.
+        reason: String,
+        /// For people.
+        detail: String,
+    },
+    /// It does not answer.
+    #[error("the base cannot be reached: {0}")]
+    Unreachable(String),
+    /// It answers with something else.
+    #[error("the answer is not that of a base: {0}")]
+    Strange(String),
+}
+
+impl BaseError {
+    /// The stable name of a refusal.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Refused { reason, .. } => Some(reason),
+            Self::Unreachable(_) | Self::Strange(_) => None,
+        }
+    }
+
+    /// The token is not taken.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Refused { status: 401, .. })
+    }
+
+    /// Asking again does not help: what was sent is refused.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        let passes = [408, 425, 429];
+        matches!(self, Self::Refused { status, .. } if *status < 500 && !passes.contains(status))
+    }
+}
+
+/// Text is no URL of a base.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{url} is no URL of a base: http://HOST:PORT is expected")]
+pub struct UrlError {
+    url: String,
+}
+
+/// A base.
+#[derive(Debug, Clone)]
+pub struct Base {
+    http: Client,
+    url: String,
+    authority: String,
+    host: String,
+    port: u16,
+}
+
+/// Orders as they come.
+#[derive(Debug)]
+pub struct Orders {
+    response: Response,
+    buffer: BytesMut,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Problem {
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    detail: String,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Base {
+    /// The base at `url`, by the connections of `http`.
+    ///
+    /// # Errors
+    /// `UrlError` for anything but `http://HOST:PORT`.
+    pub fn new(http: Client, url: &str) -> Result<Self, UrlError> {
+        let wrong = || UrlError { url: url.to_owned() };
+        let parsed = Url::parse(url).map_err(|_| wrong())?;
+        let is_plain = parsed.scheme() == "http"
+            && parsed.path() == "/"
+            && parsed.query().is_none()
+            && parsed.fragment().is_none()
+            && parsed.username().is_empty();
+        let (Some(host), Some(port)) = (parsed.host_str(), parsed.port_or_known_default()) else {
+            return Err(wrong());
+        };
+        if !is_plain {
+            return Err(wrong());
+        }
+        let authority = format!("{host}:{port}");
+        let plain = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        Ok(Self { http, url: format!("http://{authority}"), authority, host: plain, port })
+    }
+
+    /// `HOST:PORT`, as a URL has it.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Host, without brackets, and port.
+    #[must_use]
+    pub fn host_and_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
+    /// Says hello.
+    ///
+    /// # Errors
+    /// See [`BaseError`].
+    pub async fn hello(&self, hello: &Hello, token: &str) -> Result<Welcome, BaseError> {
+        let request = self.http.post(format!("{}/agent/v1/hello", self.url)).json(hello);
+        read(send(request, token).await?).await
+    }
+
+    /// Sends a batch of reports.
+    ///
+    /// # Errors
+    /// See [`BaseError`].
+    pub async fn report(&self, reports: &Reports, token: &str) -> Result<ReportsTaken, BaseError> {
+        let request = self.http.post(format!("{}/agent/v1/reports", self.url)).json(reports);
+        read(send(request, token).await?).await
+    }
+
+    /// Asks for orders, which come for as long as the connection lives.
+    ///
+    /// # Errors
+    /// See [`BaseError`].
+    pub async fn orders(&self, token: &str) -> Result<Orders, BaseError> {
+        let request = self.http.get(format!("{}/agent/v1/orders", self.url)).bearer_auth(token);
+        let sent = tokio::time::timeout(ANSWER_MAX, request.send()).await;
+        let response = sent.map_err(|_| late())?.map_err(|error| unreachable(&error))?;
+        Ok(Orders { response: checked(response).await?, buffer: BytesMut::new() })
+    }
+}
+
+impl Orders {
+    /// The next order; `None` for one that this version does not know.
+    ///
+    /// # Errors
+    /// When the connection has ended, or nothing came for too long.
+    pub async fn next(&mut self) -> Result<Option<NodeOrder>, BaseError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(end);
+                self.buffer.advance(1);
+                if line.iter().all(u8::is_ascii_whitespace) {
+                    continue;
+                }
+                return Ok(serde_json::from_slice(&line).ok());
+            }
+            if self.buffer.len() > LINE_BYTES_MAX {
+                return Err(BaseError::Strange("an order without an end".to_owned()));
+            }
+            let chunk = tokio::time::timeout(IDLE_MAX, self.response.chunk()).await;
+            match chunk.map_err(|_| late())?.map_err(|error| unreachable(&error))? {
+                Some(bytes) => self.buffer.extend_from_slice(&bytes),
+                None => return Err(BaseError::Unreachable("it ended the connection".to_owned())),
+            }
+        }
+    }
+}
+
+async fn send(request: RequestBuilder, token: &str) -> Result<Response, BaseError> {
+    let sent = request.bearer_auth(token).timeout(ANSWER_MAX).send().await;
+    checked(sent.map_err(|error| unreachable(&error))?).await
+}
+
+async fn read<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, BaseError> {
+    let bytes = response.bytes().await.map_err(|error| unreachable(&error))?;
+    serde_json::from_slice(&bytes).map_err(|error| BaseError::Strange(error.to_string()))
+}
+
+/// The answer, or what its problem says.
+async fn checked(response: Response) -> Result<Response, BaseError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = tokio::time::timeout(ANSWER_MAX, response.bytes()).await;
+    let body = body.ok().and_then(Result::ok).unwrap_or_default();
+    let Problem { title, detail, reason } = serde_json::from_slice(&body).unwrap_or_default();
+    let detail = if detail.is_empty() { title } else { detail };
+    let detail = if detail.is_empty() { status.to_string() } else { detail };
+    let reason = if reason.is_empty() { status.as_u16().to_string() } else { reason };
+    Err(BaseError::Refused { status: status.as_u16(), reason, detail })
+}
+
+/// The innermost cause says what happened; the layers around it repeat the URL.
+fn unreachable(error: &reqwest::Error) -> BaseError {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    BaseError::Unreachable(cause.to_string())
+}
+
+fn late() -> BaseError {
+    BaseError::Unreachable("no answer in time".to_owned())
+}
+
+/// For an answer that is no stream.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// The base says something each five seconds at least.
+const IDLE_MAX: Duration = Duration::from_secs(20);
+/// A list of sources with its capabilities has fewer.
+const LINE_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn url_of_a_base_is_host_and_port() {
+        let new = |url: &str| Base::new(Client::new(), url);
+        for (url, authority, host) in [
+            ("http://base:7000", "base:7000", "base"),
+            ("http://base:7000/", "base:7000", "base"),
+            ("http://10.0.0.1", "10.0.0.1:80", "10.0.0.1"),
+            ("http://[::1]:7", "[::1]:7", "::1"),
+        ] {
+            let base = new(url).unwrap();
+            assert_eq!((base.authority(), base.host_and_port().0), (authority, host), "{url}");
+        }
+        for bad in ["base:7000", "https://base", "http://base/v1", "http://a@base", "http://", ""] {
+            assert!(new(bad).is_err(), "{bad}");
+        }
+    }
+}

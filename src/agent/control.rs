@@ -1,0 +1,255 @@
+//! The connection to the base: hello, then orders, again and again.
+//!
+//! ```text
+//! hello -> Online -> orders .. lost, or hello is wanted again -> Offline -> pause -> hello
+//! ```
+//! Invariant: the base's key is the one that the node joined, or nothing is taken of it. Bounds:
+//! the pause grows to `PAUSE_MAX`; orders wait in a queue of `ORDERS_MAX`, then the connection does.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rand::RngExt as _;
+use tokio::sync::{Notify, mpsc};
+
+use super::base::{Base, BaseError};
+use super::folder::{Folder, utc_ns};
+use super::identity::{Identity, IdentityError};
+use super::{Event, Facts};
+use crate::dist::ids::{Incarnation, NodeName};
+use crate::dist::wire::agent::{Hello, NodeOrder};
+
+/// Why the base does not have this node.
+#[derive(Debug, thiserror::Error)]
+pub enum HelloError {
+    /// The base refuses, or does not answer.
+    #[error(transparent)]
+    Base(#[from] BaseError),
+    /// There is neither a token of the node nor one to join.
+    #[error("this node has not joined a base: give a join token with --join")]
+    NoToken,
+    /// It is another base.
+    #[error(
+        "the base has another key than the one this node joined; remove {folder} to join this base \
+         as a new node"
+    )]
+    OtherBase {
+        /// The agent's folder.
+        folder: String,
+    },
+    /// What the base gave cannot be kept.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// What a hello gave.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    pub(super) token: String,
+    pub(super) incarnation: Incarnation,
+    /// Time between reports at most.
+    pub(super) heartbeat: Duration,
+}
+
+/// Asks for another hello.
+#[derive(Debug, Default)]
+pub(super) struct HelloAgain {
+    notify: Notify,
+    is_new_start: AtomicBool,
+}
+
+impl HelloAgain {
+    pub(super) fn ask(&self, is_new_start: bool) {
+        self.is_new_start.fetch_or(is_new_start, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+}
+
+/// The node's side of the connection.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) base: Base,
+    pub(super) join: Option<String>,
+    pub(super) identity: Identity,
+    pub(super) facts: Facts,
+    pub(super) incarnation: Option<Incarnation>,
+}
+
+impl Control {
+    /// Says hello once, as the same start or, the first time, as a new one.
+    pub(super) async fn hello(&mut self, folder: &Folder) -> Result<Session, HelloError> {
+        let own = self.identity.token().map(str::to_owned);
+        let tokens: Vec<String> = own.into_iter().chain(self.join.clone()).collect();
+        let mut refused = HelloError::NoToken;
+        for token in tokens {
+            match self.hello_with(&token, folder).await {
+                // The base may have lost its node; a join token makes it one again.
+                Err(HelloError::Base(error)) if error.is_unauthorized() => refused = error.into(),
+                other => return other,
+            }
+        }
+        Err(refused)
+    }
+
+    async fn hello_with(&mut self, token: &str, folder: &Folder) -> Result<Session, HelloError> {
+        let mut stale = 0;
+        let (welcome, incarnation) = loop {
+            let incarnation = match self.incarnation {
+                Some(incarnation) => incarnation,
+                None => self.identity.next_start(utc_ns())?,
+            };
+            self.incarnation = Some(incarnation);
+            let hello = self.as_hello(incarnation, folder.free_bytes().unwrap_or(0));
+            match self.base.hello(&hello, token).await {
+                // The base knows a later start: this one's clock was set back.
+                Err(error) if error.reason() == Some("stale_incarnation") && stale < STALE_MAX => {
+                    stale += 1;
+                    self.incarnation = None;
+                }
+                answer => break (answer?, incarnation),
+            }
+        };
+        let is_other = self.identity.base_key().is_some_and(|kept| kept != welcome.base_key);
+        if is_other {
+            let folder = self.identity.folder().display().to_string();
+            return Err(HelloError::OtherBase { folder });
+        }
+        self.identity.keep(welcome.node_token.clone(), welcome.base_key)?;
+        let token = welcome.node_token.unwrap_or_else(|| token.to_owned());
+        let heartbeat = Duration::from_millis(welcome.heartbeat_ms.clamp(100, 60_000));
+        Ok(Session { token, incarnation, heartbeat })
+    }
+
+    fn as_hello(&self, incarnation: Incarnation, free_bytes: u64) -> Hello {
+        Hello {
+            node: self.identity.node().clone(),
+            incarnation,
+            public_key: self.identity.keys().verify_key().to_string(),
+            addr: self.facts.addr.to_string(),
+            labels: self.facts.labels.clone(),
+            up_rate_cap: self.facts.up_rate,
+            down_rate_cap: self.facts.down_rate,
+            free_bytes,
+            utc_ns: utc_ns(),
+        }
+    }
+
+    /// Keeps the connection until the agent ends.
+    pub(super) async fn run(
+        mut self,
+        folder: &Folder,
+        again: &HelloAgain,
+        events: mpsc::Sender<Event>,
+        orders: mpsc::Sender<NodeOrder>,
+    ) {
+        let mut pause = PAUSE_MIN;
+        let mut was_told = Told::Nothing;
+        loop {
+            if again.is_new_start.swap(false, Ordering::Relaxed) {
+                self.incarnation = None;
+            }
+            let lost = match self.hello(folder).await {
+                Ok(session) => {
+                    let node = self.identity.node();
+                    was_told.online(node, &self.base);
+                    let token = session.token.clone();
+                    if events.send(Event::Online(session)).await.is_err() {
+                        return;
+                    }
+                    pause = PAUSE_MIN;
+                    self.take_orders(&token, again, &orders).await
+                }
+                Err(error) => {
+                    pause = (pause * 2).min(PAUSE_MAX);
+                    Lost::Error(error.to_string())
+                }
+            };
+            if events.send(Event::Offline).await.is_err() {
+                return;
+            }
+            if let Lost::Error(reason) = &lost {
+                was_told.offline(&self.base, reason);
+            }
+            let spread = rand::rng().random_range(0.75..1.25);
+            tokio::time::sleep(pause.mul_f64(spread)).await;
+        }
+    }
+
+    /// Until the connection is lost or a hello is wanted.
+    async fn take_orders(
+        &self,
+        token: &str,
+        again: &HelloAgain,
+        orders: &mpsc::Sender<NodeOrder>,
+    ) -> Lost {
+        let mut stream = match self.base.orders(token).await {
+            Ok(stream) => stream,
+            Err(error) => return Lost::Error(error.to_string()),
+        };
+        loop {
+            let order = tokio::select! {
+                order = stream.next() => order,
+                () = again.notify.notified() => return Lost::Asked,
+            };
+            match order {
+                Ok(Some(order)) => {
+                    let sent = tokio::select! {
+                        sent = orders.send(order) => sent,
+                        () = again.notify.notified() => return Lost::Asked,
+                    };
+                    if sent.is_err() {
+                        return Lost::Asked;
+                    }
+                }
+                Ok(None) => {
+                    let fix = "update this node: the base is newer";
+                    tracing::warn!(code = "HE-W922", fix, "an order of the base is not understood");
+                }
+                Err(error) => return Lost::Error(error.to_string()),
+            }
+        }
+    }
+}
+
+enum Lost {
+    Error(String),
+    Asked,
+}
+
+/// What the log said last: it says changes only.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Online,
+    Offline(String),
+}
+
+impl Told {
+    fn online(&mut self, node: &NodeName, base: &Base) {
+        if *self != Self::Online {
+            *self = Self::Online;
+            tracing::info!(code = "HE-I921", %node, base = base.authority(), "the base has this node");
+        }
+    }
+
+    fn offline(&mut self, base: &Base, reason: &str) {
+        if !matches!(self, Self::Offline(known) if known == reason) {
+            *self = Self::Offline(reason.to_owned());
+            let base = base.authority();
+            tracing::warn!(
+                code = "HE-W921",
+                base,
+                reason,
+                "no connection to the base: trying again"
+            );
+        }
+    }
+}
+
+/// Orders that the agent has not taken.
+pub(super) const ORDERS_MAX: usize = 1_024;
+const PAUSE_MIN: Duration = Duration::from_millis(250);
+/// A base that has come back is found within so long.
+const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// Attempts with a greater number in one hello.
+const STALE_MAX: u32 = 2;

@@ -1,0 +1,296 @@
+//! Connections to sources: frames of a content come in, verified units go to the store.
+//!
+//! ```text
+//! connect -> first frame -> wait for Use -> append each frame -> whole
+//!                 '---------- events to the agent ----------'
+//! ```
+//! Invariants: before [`Links::use_link`] no frame of a link is taken; a link that is closed ends
+//! between two frames. Bound: one task a link; it reads no further than it appends, so that a slow
+//! disk or the cap on downloads holds up its source.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Client, Response, StatusCode};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use super::Event;
+use crate::dist::agent::Failure;
+use crate::dist::fetch::{AskId, LinkEvent, LinkId};
+use crate::dist::ids::{ContentId, NodeName};
+use crate::dist::units::{FrameReader, UNIT_BYTES};
+use crate::dist::wire::agent::Source;
+use crate::dist::wire::peer::ContentState;
+use crate::store::{Appended, Content, RateLimit, StoreError};
+
+/// All links of a node.
+#[derive(Debug)]
+pub(super) struct Links {
+    http: Client,
+    /// Where the base is, `HOST:PORT`.
+    base: String,
+    /// The cap on downloads.
+    limit: Arc<RateLimit>,
+    /// Bytes that came.
+    received: Arc<AtomicU64>,
+    events: mpsc::Sender<Event>,
+    open: HashMap<(ContentId, LinkId), Open>,
+}
+
+/// A link whose task may run.
+#[derive(Debug)]
+struct Open {
+    wanted: watch::Sender<Wanted>,
+    content: Arc<Content>,
+    source: Option<NodeName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Wait,
+    Use,
+    Close,
+}
+
+impl Links {
+    pub(super) fn new(
+        http: Client,
+        base: String,
+        limit: Arc<RateLimit>,
+        received: Arc<AtomicU64>,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
+        Self { http, base, limit, received, events, open: HashMap::new() }
+    }
+
+    /// Opens a link for `content`.
+    pub(super) fn connect(
+        &mut self,
+        content: Arc<Content>,
+        id: LinkId,
+        source: &Source,
+        from: u64,
+    ) {
+        let (wanted, control) = watch::channel(Wanted::Wait);
+        let (held, node) = (Arc::clone(&content), source.node.clone());
+        self.open.insert((content.id(), id), Open { wanted, content: held, source: node });
+        let from = from.max(content.have());
+        let path = format!("units?from={from}");
+        let request = self.http.get(self.url(source, content.id(), &path));
+        let link = Link {
+            id,
+            content,
+            limit: Arc::clone(&self.limit),
+            received: Arc::clone(&self.received),
+            events: self.events.clone(),
+            control,
+            untold: 0,
+            told_at: Instant::now(),
+        };
+        tokio::spawn(link.run(request.bearer_auth(&source.capability).send()));
+    }
+
+    pub(super) fn use_link(&self, content: ContentId, link: LinkId) {
+        if let Some(Open { wanted, content, source }) = self.open.get(&(content, link)) {
+            content.set_via(source.iter().cloned().collect());
+            wanted.send_replace(Wanted::Use);
+        }
+    }
+
+    pub(super) fn close(&mut self, content: ContentId, link: LinkId) {
+        if let Some(open) = self.open.remove(&(content, link)) {
+            open.wanted.send_replace(Wanted::Close);
+        }
+    }
+
+    /// Asks a source how much it has.
+    pub(super) fn ask(&self, content: ContentId, ask: AskId, source: &Source) {
+        let request = self.http.get(self.url(source, content, "state"));
+        let request = request.bearer_auth(&source.capability).timeout(STATE_MAX);
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let state = async {
+                let response = request.send().await.ok()?.error_for_status().ok()?;
+                response.json::<ContentState>().await.ok()
+            };
+            let state = state.await;
+            let _agent_ended = events.send(Event::State { content, ask, state }).await;
+        });
+    }
+
+    fn url(&self, source: &Source, content: ContentId, what: &str) -> String {
+        let addr = if source.node.is_some() { &source.addr } else { &self.base };
+        format!("http://{addr}/peer/v1/contents/{content}/{what}")
+    }
+}
+
+/// How a link ended.
+enum End {
+    /// For the agent.
+    Event(LinkEvent),
+    /// The store does not take its bytes.
+    Unwritable(StoreError),
+    /// It was closed.
+    Closed,
+}
+
+struct Link {
+    id: LinkId,
+    content: Arc<Content>,
+    limit: Arc<RateLimit>,
+    received: Arc<AtomicU64>,
+    events: mpsc::Sender<Event>,
+    control: watch::Receiver<Wanted>,
+    /// Bytes that were appended and not told.
+    untold: u64,
+    told_at: Instant,
+}
+
+impl Link {
+    async fn run(mut self, request: impl Future<Output = reqwest::Result<Response>>) {
+        let mut control = self.control.clone();
+        let opened = tokio::select! {
+            opened = timeout(ANSWER_MAX, request) => opened,
+            () = closed(&mut control) => return,
+        };
+        let end = match opened {
+            Ok(Ok(response)) => match refusal(&response) {
+                None => self.read(response).await,
+                Some(event) => End::Event(event),
+            },
+            Ok(Err(_)) | Err(_) => End::Event(LinkEvent::Lost),
+        };
+        self.tell().await;
+        let content = self.content.id();
+        match end {
+            End::Event(event) => self.say(event).await,
+            End::Unwritable(error) => {
+                let failure = Failure { reason: error.reason(), detail: error.to_string() };
+                let _ended = self.events.send(Event::Unwritable { content, failure }).await;
+            }
+            End::Closed => {}
+        }
+    }
+
+    async fn read(&mut self, mut response: Response) -> End {
+        let mut control = self.control.clone();
+        let mut frames = FrameReader::new();
+        let mut is_first = true;
+        loop {
+            loop {
+                let frame = match frames.next_frame() {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => break,
+                    Err(_) => return self.bad_unit(),
+                };
+                if std::mem::take(&mut is_first) {
+                    self.say(LinkEvent::FirstByte).await;
+                    let is_decided = |wanted: &Wanted| *wanted != Wanted::Wait;
+                    let _agent_ended = control.wait_for(is_decided).await;
+                }
+                if *control.borrow() != Wanted::Use {
+                    return End::Closed;
+                }
+                self.limit.take(frame.encoded().len() as u64).await;
+                match self.content.append_frame(frame).await {
+                    Ok(Appended::Unit { .. }) => self.grew().await,
+                    Ok(Appended::Hashes) => {}
+                    Ok(Appended::End(_) | Appended::Known) => {
+                        let end = self.content.end();
+                        if end.is_some_and(|end| end.size == self.content.have()) {
+                            return End::Event(LinkEvent::Whole);
+                        }
+                    }
+                    Err(StoreError::BadUnit { unit }) => {
+                        return End::Event(LinkEvent::BadUnit { unit });
+                    }
+                    Err(StoreError::BadSignature | StoreError::Frames(_)) => {
+                        return self.bad_unit();
+                    }
+                    Err(StoreError::Removed) => return End::Closed,
+                    Err(error) => return End::Unwritable(error),
+                }
+            }
+            let chunk = tokio::select! {
+                chunk = timeout(TELL_EVERY, response.chunk()) => chunk,
+                () = closed(&mut control) => return End::Closed,
+            };
+            match chunk {
+                Ok(Ok(Some(bytes))) => {
+                    self.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                    frames.push(bytes);
+                }
+                Ok(Ok(None) | Err(_)) => return End::Event(LinkEvent::Lost),
+                // Nothing came for a moment: what came before is told.
+                Err(_) => self.tell().await,
+            }
+        }
+    }
+
+    /// A frame that cannot be read, or is not signed: the unit that would have been next.
+    fn bad_unit(&self) -> End {
+        End::Event(LinkEvent::BadUnit { unit: self.content.have() / UNIT_BYTES })
+    }
+
+    async fn grew(&mut self) {
+        self.untold += UNIT_BYTES;
+        if self.untold >= TELL_BYTES || self.told_at.elapsed() >= TELL_EVERY {
+            self.tell().await;
+        }
+    }
+
+    async fn tell(&mut self) {
+        if self.untold == 0 {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.untold);
+        let ms = u64::try_from(self.told_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.content.set_rate(bytes.saturating_mul(1_000) / ms.max(1));
+        self.told_at = Instant::now();
+        self.say(LinkEvent::Grew { have: self.content.have(), bytes }).await;
+    }
+
+    async fn say(&self, event: LinkEvent) {
+        let event = Event::Link { content: self.content.id(), link: self.id, event };
+        let _agent_ended = self.events.send(event).await;
+    }
+}
+
+/// What an answer without frames means.
+fn refusal(response: &Response) -> Option<LinkEvent> {
+    match response.status() {
+        StatusCode::OK => None,
+        StatusCode::NOT_FOUND => Some(LinkEvent::NotYet),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::GONE => {
+            Some(LinkEvent::Refused)
+        }
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            let seconds = response.headers().get(RETRY_AFTER);
+            let seconds = seconds.and_then(|value| value.to_str().ok()?.parse().ok());
+            let retry_after = seconds.map_or(BUSY, Duration::from_secs);
+            Some(LinkEvent::Busy { retry_after })
+        }
+        _ => Some(LinkEvent::Lost),
+    }
+}
+
+/// Until the link is closed, or the agent has ended.
+async fn closed(control: &mut watch::Receiver<Wanted>) {
+    let _agent_ended = control.wait_for(|wanted| *wanted == Wanted::Close).await;
+}
+
+/// For the head of an answer: a source that knows nothing of a content yet waits a while for it.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// For a state.
+const STATE_MAX: Duration = Duration::from_millis(1_500);
+/// A source that is busy and does not say for how long.
+const BUSY: Duration = Duration::from_secs(1);
+/// Growth is told when it is so large,
+const TELL_BYTES: u64 = 1 << 20;
+/// or so old.
+const TELL_EVERY: Duration = Duration::from_millis(100);

@@ -1,0 +1,77 @@
+//! Viewers first: while sessions play, transfers have a share of what the node can send and receive.
+//!
+//! ```text
+//! each second: bytes -> best second so far; sessions that play -> caps of both directions
+//! ```
+//! Invariant: without viewers the caps are those of the command line. A direction whose rate is
+//! neither set nor measured has no cap.
+
+use crate::store::RateLimit;
+
+/// One direction of a node's traffic.
+#[derive(Debug)]
+pub(super) struct Direction {
+    cap: Option<u64>,
+    /// Bytes of the best second so far.
+    best: u64,
+    /// Bytes so far.
+    bytes: u64,
+}
+
+impl Direction {
+    pub(super) fn new(cap: Option<u64>) -> Self {
+        Self { cap, best: 0, bytes: 0 }
+    }
+
+    /// Bytes per second of the best second.
+    pub(super) fn best(&self) -> u64 {
+        self.best
+    }
+
+    /// A second has passed, in which the count of all bytes became `bytes`.
+    pub(super) fn count(&mut self, bytes: u64) {
+        self.best = self.best.max(bytes.saturating_sub(self.bytes));
+        self.bytes = bytes;
+    }
+
+    /// Bytes per second that transfers have; `None`: any number.
+    pub(super) fn share(&self, viewers: u64) -> Option<u64> {
+        if viewers == 0 {
+            return self.cap;
+        }
+        let known = self.cap.or_else(|| Some(self.best).filter(|best| *best > 0));
+        known.map(|rate| rate * TRANSFERS_PERCENT / 100)
+    }
+
+    /// Sets the share on `limit`, where it differs.
+    pub(super) fn apply(&self, viewers: u64, limit: &RateLimit) {
+        let share = self.share(viewers);
+        if limit.rate() != share {
+            limit.set(share);
+        }
+    }
+}
+
+/// What transfers have while sessions play.
+const TRANSFERS_PERCENT: u64 = 50;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn viewers_leave_transfers_half_of_what_is_set_or_was_measured() {
+        let mut direction = Direction::new(None);
+        assert_eq!((direction.share(0), direction.share(1)), (None, None));
+        direction.count(1_000);
+        direction.count(1_600);
+        assert_eq!(direction.best(), 1_000);
+        assert_eq!((direction.share(0), direction.share(7)), (None, Some(500)));
+        let mut direction = Direction::new(Some(800));
+        direction.count(5_000);
+        assert_eq!((direction.share(0), direction.share(1)), (Some(800), Some(400)));
+        let limit = RateLimit::new(Some(800));
+        direction.apply(1, &limit);
+        assert_eq!(limit.rate(), Some(400));
+    }
+}
