@@ -11,6 +11,7 @@ pub mod base;
 mod end;
 mod limits;
 mod listen;
+pub mod node;
 mod playlists;
 mod reload;
 mod signals;
@@ -37,7 +38,7 @@ use crate::host;
 use crate::http::{self, ApplianceView};
 use crate::library::{CLIP_NAME, LIBRARY_PATH, Library};
 use crate::live::core::groups::MulticastSettings;
-use crate::metrics::cells::ShardCells;
+use crate::metrics::cells::{SESSION_STATES, ShardCells};
 use crate::poll::poller::Poller;
 use crate::session::cx::SessionConfig;
 use crate::shard::inbox::{Inbox, Message};
@@ -120,6 +121,12 @@ struct Running {
     warning: Option<String>,
 }
 
+/// Sessions that play.
+type Viewers = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Started when everything is served; gives what ends it, when nothing is served any more.
+type Companion = Box<dyn FnOnce(Viewers) -> Box<dyn FnOnce()>>;
+
 /// Serves until a signal comes and everything is drained. With `read_again` a SIGHUP has the
 /// configuration read again, as the API can; without it a SIGHUP is logged and changes nothing.
 /// `early` has noted those that came before.
@@ -131,8 +138,17 @@ pub fn run(
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
 ) -> Result<(), RunError> {
+    run_beside(config, read_again, early, None)
+}
+
+fn run_beside(
+    config: Config,
+    read_again: Option<ReadAgain>,
+    early: EarlyHangup,
+    companion: Option<Companion>,
+) -> Result<(), RunError> {
     let end = End::default();
-    let result = serve(config, read_again, early, &end);
+    let result = serve(config, read_again, early, companion, &end);
     end.reach();
     result
 }
@@ -141,6 +157,7 @@ fn serve(
     config: Config,
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
+    companion: Option<Companion>,
     end: &End,
 ) -> Result<(), RunError> {
     let started = Instant::now();
@@ -181,7 +198,7 @@ fn serve(
         let cpu = cpus.shards[index];
         running.push(Some(start_shard(shard, cpu, priority, ended.clone())?));
     }
-    let (counts, held) = (pool.counts(), Arc::clone(&library));
+    let (counts, held, viewers) = (pool.counts(), Arc::clone(&library), viewers(&cells));
     let view = View::new(Arc::clone(&poller), cells, counts, held, reloader, playlists);
     let view = Arc::new(view);
     let (stop, shutdown) = watch::channel(false);
@@ -205,13 +222,22 @@ fn serve(
     // Before the banner: who has read that may ask whether the server is ready.
     view.set_ready(true);
     startup.print_aside();
+    let end_companion = companion.map(|start| start(viewers));
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller, end);
     view.set_ready(false);
+    end_companion.into_iter().for_each(|end| end());
     let _control_gone = stop.send(true);
     pool.stop();
     let _panicked = control.join();
     result
+}
+
+/// Counts the sessions of all shards that play.
+fn viewers(cells: &[Arc<ShardCells>]) -> Viewers {
+    let cells = cells.to_vec();
+    let playing = SESSION_STATES.iter().position(|state| *state == "playing").unwrap_or_default();
+    Arc::new(move || cells.iter().map(|cells| cells.sessions[playing].value()).sum())
 }
 
 /// What the machine lets a configuration have.

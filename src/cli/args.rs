@@ -13,6 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod base;
 
 pub use base::BaseArgs;
+mod node;
+pub use node::{NodeArgs, NodeStartArgs};
 
 use super::Failure;
 use crate::config::value::Setting;
@@ -44,6 +46,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Run the base of a distribution: jobs of clients in, contents out to nodes
     Base(BaseArgs),
+    /// Run a node: serve a folder to which a base delivers contents
+    Node(NodeArgs),
     /// Show what is in a media file and how it would be sent
     Probe(ProbeArgs),
     /// Check this machine, and print the command that fixes what it lacks

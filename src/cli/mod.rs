@@ -3,6 +3,7 @@
 //! ```text
 //! words --args--> Cli --+-- serve          --> config --> appliance
 //!                       +-- base           --> the base of a distribution
+//!                       +-- node           --> the same, and what a base delivers
 //!                       +-- probe FILE     --> tracks of a file
 //!                       +-- doctor         --> what this machine lacks, and the fix
 //!                       +-- config VERB    --> check, default, show
@@ -24,6 +25,7 @@ mod config_verb;
 pub mod doctor;
 pub mod log;
 pub mod missing;
+mod node;
 mod probe;
 mod remote;
 mod serve;
@@ -114,6 +116,7 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Base(args)) => base::run(&args),
+        Some(Command::Node(args)) => node::run(&args, std::env::vars_os()),
         Some(Command::Probe(args)) => probe::run(&args, out),
         Some(Command::Doctor(args)) => doctor::run(&args, out),
         Some(Command::Config { verb }) => config_verb::run(&verb, out),

@@ -15,16 +15,19 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
         check_root(root)?;
     }
     let _flush = log::init(config.log)?;
-    let again = args.clone();
-    let read_again: ReadAgain = Box::new(move || {
-        let loaded = again.load(std::env::vars_os());
+    run_appliance(config, args.config.is_some().then(|| read_again(args.clone())), early)
+}
+
+/// Reads the configuration of `args` again.
+pub(super) fn read_again(args: ServeArgs) -> ReadAgain {
+    Box::new(move || {
+        let loaded = args.load(std::env::vars_os());
         loaded.map(|loaded| loaded.config).map_err(|failure| failure.message)
-    });
-    run_appliance(config, args.config.is_some().then_some(read_again), early)
+    })
 }
 
 /// A wrong folder is most often a verb with a typing error, or a file that was to be probed.
-fn check_root(root: &Path) -> Result<(), Failure> {
+pub(super) fn check_root(root: &Path) -> Result<(), Failure> {
     let shown = root.display();
     match std::fs::metadata(root) {
         Ok(found) if found.is_dir() => Ok(()),
@@ -34,7 +37,7 @@ fn check_root(root: &Path) -> Result<(), Failure> {
         ))),
         Err(error) => Err(Failure::usage(format!(
             "{shown}: {error}; DIR is a folder of media files; verbs are \
-             serve, probe, doctor, config, path and session"
+             serve, node, probe, doctor, config, path and session"
         ))),
     }
 }

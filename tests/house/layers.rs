@@ -30,6 +30,7 @@ const LAYERS: &[&[&str]] = &[
 const UPWARD: &[(&str, &str, &str)] = &[
     ("src/cli/base.rs", "appliance", "the verb that starts a base"),
     ("src/cli/serve.rs", "appliance", "the verb that starts the appliance"),
+    ("src/cli/node.rs", "appliance", "the verb that starts a node"),
     ("src/vod/tests/mod.rs", "consumers", "tests on the rig of sessions"),
     ("src/live/tests.rs", "consumers", "tests on the rig of sessions"),
     ("src/lineup/service_tests.rs", "consumers", "tests on the rig of sessions"),

@@ -1,0 +1,197 @@
+//! A node put together: the appliance over its media folder, the agent, and the server for peers.
+//!
+//! ```text
+//! run: folder -> peer socket -> hello -> appliance (serves) + agent (fetches) + peers (serve on)
+//! ```
+//! A node that cannot reach its base serves what it has, and tries again. One that is refused at its
+//! start does not run. Viewers first: threads of the agent have a lower priority than all others.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use super::signals::EarlyHangup;
+use super::{Companion, ReadAgain, RunError, run_beside, system};
+use crate::agent::control::HelloError;
+use crate::agent::{Beside, Node, NodeError, NodeOptions};
+use crate::config::Config;
+use crate::http;
+use crate::http::peer::{PeerOptions, PeerState, router};
+use crate::store::RateLimit;
+
+/// What a node is, beside its configuration.
+#[derive(Debug)]
+pub struct NodeSetup {
+    /// The agent. The port of its address is set here.
+    pub options: NodeOptions,
+    /// Address for peers; `None`: all addresses, and a free port where [`PEER_PORT`] is taken.
+    pub peer_listen: Option<SocketAddr>,
+}
+
+/// Serves and fetches until a signal comes.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn run(
+    config: Config,
+    setup: NodeSetup,
+    read_again: Option<ReadAgain>,
+    early: EarlyHangup,
+) -> Result<(), RunError> {
+    let NodeSetup { mut options, peer_listen } = setup;
+    let listener = listen(peer_listen)?;
+    options.facts.addr = listener.local_addr().map_err(system("the peer socket has no address"))?;
+    let (addr, facts) = (options.facts.addr, options.facts.clone());
+    let mut node = Node::open(options).map_err(usage)?;
+    let runtime = runtime().map_err(system("the threads of the agent do not start"))?;
+    join(&runtime, &mut node)?;
+    let (base, name) = (node.base().to_owned(), node.name().clone());
+    tracing::info!(code = "HE-I922", node = %name, base, peers = %addr, "the node starts");
+    let companion: Companion = Box::new(move |viewers| {
+        let (stop, shutdown) = watch::channel(false);
+        let sent = Arc::<AtomicU64>::default();
+        let upload = Arc::new(RateLimit::new(facts.up_rate));
+        let peers = Peers { listener, sent: Arc::clone(&sent), up_rate: facts.up_rate };
+        let (cap, ended) = (Arc::clone(&upload), shutdown.clone());
+        let beside = Beside {
+            viewers: Box::new(move || viewers()),
+            sent,
+            upload,
+            on_open: Box::new(move |store, _key| peers.serve(store, cap, ended)),
+        };
+        runtime.spawn(async move {
+            if let Err(error) = node.run(beside, shutdown).await {
+                let fix = "titles are served on; start the node again when this is mended";
+                tracing::error!(code = "HE-E921", %error, fix, "the agent has ended");
+            }
+        });
+        Box::new(move || {
+            let _agent_gone = stop.send(true);
+            runtime.shutdown_timeout(END_MAX);
+        })
+    });
+    run_beside(config, read_again, early, Some(companion))
+}
+
+/// Says hello. What the base refuses ends the start; a base that cannot be reached is waited for.
+fn join(runtime: &Runtime, node: &mut Node) -> Result<(), RunError> {
+    match runtime.block_on(node.join()) {
+        Ok(()) => Ok(()),
+        Err(HelloError::Base(error)) if !error.is_final() => {
+            let base = node.base();
+            tracing::warn!(code = "HE-W928", base, %error, "the base is not there yet");
+            Ok(())
+        }
+        Err(error) => Err(RunError::Config(error.to_string())),
+    }
+}
+
+/// What serves other nodes.
+struct Peers {
+    listener: TcpListener,
+    sent: Arc<AtomicU64>,
+    up_rate: Option<u64>,
+}
+
+impl Peers {
+    fn serve(
+        self,
+        store: crate::store::Store,
+        upload: Arc<RateLimit>,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        let counter = self.sent;
+        let state = PeerState::new(PeerOptions {
+            store,
+            children_max: children_max(self.up_rate),
+            upload,
+            sent: Arc::new(move |_content, bytes| {
+                counter.fetch_add(bytes, Ordering::Relaxed);
+            }),
+        });
+        let serving = http::serve_distribution(self.listener, [router(state)], shutdown);
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(code = "HE-E922", %error, "peers are not served any more");
+            }
+        });
+    }
+}
+
+/// Nodes that are served at once: none of them with less than [`CHILD_RATE_MIN`].
+fn children_max(up_rate: Option<u64>) -> usize {
+    let fit = up_rate.map_or(u64::MAX, |rate| rate / CHILD_RATE_MIN);
+    usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, CHILDREN_MAX)
+}
+
+/// The socket for peers.
+fn listen(wanted: Option<SocketAddr>) -> Result<TcpListener, RunError> {
+    if let Some(wanted) = wanted {
+        return TcpListener::bind(wanted).map_err(|error| {
+            RunError::Listen(format!("--peer-listen: cannot listen on {wanted}: {error}"))
+        });
+    }
+    let everywhere = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    let without_ipv6 = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    let ports = [PEER_PORT, 0].into_iter();
+    let mut addrs = ports.flat_map(|port| [everywhere(port), without_ipv6(port)]);
+    let bound = addrs.find_map(|addr| TcpListener::bind(addr).ok());
+    bound.ok_or_else(|| RunError::Listen("no port for peers can be opened".to_owned()))
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("agent")
+        .on_thread_start(|| {
+            // Linux has a priority for each thread. A system that refuses has all alike.
+            let _refused = rustix::process::nice(NICE);
+        })
+        .enable_all()
+        .build()
+}
+
+fn usage(error: NodeError) -> RunError {
+    RunError::Config(error.to_string())
+}
+
+/// Port for peers, where it is free.
+pub const PEER_PORT: u16 = 9_996;
+/// Transfers are work of the network and the disk: more threads would take CPUs from shards.
+const THREADS: usize = 2;
+/// Files that are opened, synced and changed at once.
+const BLOCKING_THREADS_MAX: usize = 16;
+/// Steps behind the threads that serve players.
+const NICE: i32 = 5;
+/// 5 Mbit/s.
+const CHILD_RATE_MIN: u64 = 625_000;
+const CHILDREN_MAX: usize = 16;
+/// For requests in progress when the node stops.
+const END_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fan_out_follows_the_upload_rate() {
+        let rates = [(None, 16), (Some(0), 1), (Some(1_250_000), 2), (Some(u64::MAX), 16)];
+        for (rate, children) in rates {
+            assert_eq!(children_max(rate), children, "{rate:?}");
+        }
+    }
+
+    #[test]
+    fn peer_port_that_is_taken_is_an_error_when_it_was_asked_for_only() {
+        let taken = listen(None).unwrap();
+        let addr = taken.local_addr().unwrap();
+        assert!(listen(Some(addr)).unwrap_err().is_usage());
+        assert_ne!(listen(None).unwrap().local_addr().unwrap().port(), addr.port());
+    }
+}

@@ -1,0 +1,133 @@
+//! `headend node --base URL --join TOKEN --media DIR`: a server that contents are delivered to.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use super::args::{NodeArgs, NodeStartArgs};
+use super::{Exit, Failure, log, serve};
+use crate::agent::{Facts, NodeOptions};
+use crate::appliance::EarlyHangup;
+use crate::appliance::node::{self, NodeSetup};
+use crate::base::rate::Rate;
+use crate::config::{Loaded, Origin};
+
+/// Runs until the node stops.
+pub(super) fn run(
+    args: &NodeArgs,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Exit, Failure> {
+    let early = EarlyHangup::watch()?;
+    let start = &args.start;
+    let served = start.as_serve();
+    let env: Vec<_> = env.into_iter().collect();
+    let mut loaded = served.load(env.iter().cloned())?;
+    let media = loaded
+        .config
+        .media_root
+        .clone()
+        .ok_or_else(|| Failure::usage("a node has a media folder: give it with --media DIR"))?;
+    serve::check_root(&media)?;
+    let setup = setup(start, media, &env)?;
+    give_way(&mut loaded);
+    let _flush = log::init(loaded.config.log)?;
+    let read_again = start.config.is_some().then(|| serve::read_again(served));
+    match node::run(loaded.config, setup, read_again, early) {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) if error.is_usage() => Err(Failure::usage(error.to_string())),
+        Err(error) => Err(Failure::runtime(error.to_string())),
+    }
+}
+
+fn setup(
+    start: &NodeStartArgs,
+    media: PathBuf,
+    env: &[(OsString, OsString)],
+) -> Result<NodeSetup, Failure> {
+    let base = start.base.clone();
+    let base = base.ok_or_else(|| Failure::usage("a node has a base: give it with --base URL"))?;
+    let from_env = || env.iter().find(|(name, _)| name == JOIN_VARIABLE);
+    let join = match &start.join {
+        Some(join) => Some(join.clone()),
+        None => from_env().and_then(|(_, value)| value.clone().into_string().ok()),
+    };
+    let labels: BTreeMap<String, String> = start.label.iter().cloned().collect();
+    let facts = Facts {
+        // The node's socket for peers has the last word.
+        addr: SocketAddr::from(([0, 0, 0, 0], 0)),
+        labels,
+        up_rate: start.up_rate.map(Rate::bytes_per_s),
+        down_rate: start.down_rate.map(Rate::bytes_per_s),
+    };
+    let join = join.map(|join| join_token(&join)).transpose()?;
+    let options = NodeOptions { base, join, media, name: start.name.clone(), facts };
+    Ok(NodeSetup { options, peer_listen: start.peer_listen })
+}
+
+/// A token as it is, or the file that holds it.
+fn join_token(text: &str) -> Result<String, Failure> {
+    if text.starts_with(JOIN_PREFIX) {
+        return Ok(text.to_owned());
+    }
+    let read = std::fs::read_to_string(Path::new(text)).map_err(|error| {
+        Failure::usage(format!(
+            "--join: neither a join token ({JOIN_PREFIX}...) nor a file that can be read: {error}"
+        ))
+    })?;
+    let token = read.trim();
+    if token.starts_with(JOIN_PREFIX) {
+        Ok(token.to_owned())
+    } else {
+        Err(Failure::usage(format!("--join: {text} holds no join token ({JOIN_PREFIX}...)")))
+    }
+}
+
+/// Several nodes on one machine: ports that nobody has set, and that another program has, become
+/// free ones. The port for RTSP stays, as players have to know it.
+fn give_way(loaded: &mut Loaded) {
+    let is_default = |key| loaded.origin(key) == Origin::Default;
+    let (admin, rtp) = (is_default("admin.listen"), is_default("rtsp.udp.rtp"));
+    let config = &mut loaded.config;
+    if admin && TcpListener::bind(config.admin).is_err() {
+        config.admin.set_port(0);
+    }
+    if rtp && UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, config.rtp_port)).is_err() {
+        config.rtp_port = 0;
+    }
+}
+
+/// Beginning of a join token.
+const JOIN_PREFIX: &str = "hdj_";
+/// Where the join token is, when it is not on the command line for all users to see.
+const JOIN_VARIABLE: &str = "HEADEND_JOIN_TOKEN";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn join_token_is_itself_or_in_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "hdj_abc\n").unwrap();
+        assert_eq!(join_token("hdj_abc").unwrap(), "hdj_abc");
+        assert_eq!(join_token(file.to_str().unwrap()).unwrap(), "hdj_abc");
+        std::fs::write(&file, "hdp_abc\n").unwrap();
+        for bad in ["hdp_abc", "/nonexistent", file.to_str().unwrap()] {
+            let failure = join_token(bad).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{bad}");
+        }
+    }
+
+    #[test]
+    fn node_needs_a_base_and_a_media_folder() {
+        let run = |start: NodeStartArgs| run(&NodeArgs { start }, []).unwrap_err();
+        let failure = run(NodeStartArgs::default());
+        assert!(failure.message.contains("--media"), "{failure}");
+        let dir = tempfile::tempdir().unwrap();
+        let media = Some(dir.path().to_owned());
+        let failure = run(NodeStartArgs { media, ..NodeStartArgs::default() });
+        assert!(failure.message.contains("--base"), "{failure}");
+    }
+}
