@@ -16,6 +16,7 @@ mod feedback;
 mod lineup;
 mod link_local;
 mod live;
+mod node;
 mod pages;
 mod priority;
 mod quality;

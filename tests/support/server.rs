@@ -72,7 +72,12 @@ impl Server {
     /// Starts and waits until it is ready.
     pub(crate) fn start(options: &Options<'_>) -> Self {
         let files = tempfile::tempdir_in(super::scratch()).unwrap();
-        let mut command = command(options, files.path());
+        let command = command(options, files.path());
+        Self::run(command, files)
+    }
+
+    /// Starts a command that serves and waits until it is ready; its log is in `files`.
+    pub(crate) fn run(mut command: Command, files: tempfile::TempDir) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(File::create(files.path().join("stderr")).unwrap());
         let mut child = command.spawn().unwrap();
