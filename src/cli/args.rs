@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod base;
+mod node;
 
 pub use base::BaseArgs;
-mod node;
 pub use node::{NodeArgs, NodeStartArgs};
 
 use super::Failure;
