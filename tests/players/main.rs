@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod distribution;
 mod input;
 mod interop;
 mod live;

@@ -12,6 +12,7 @@ mod base;
 mod cli;
 mod config_paths;
 mod conformance;
+mod distribution;
 mod feedback;
 mod lineup;
 mod link_local;

@@ -10,6 +10,11 @@ pub(crate) fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     ask(admin, "GET", path, "", "")
 }
 
+/// Status and body of `GET path` with header lines that end with CRLF.
+pub(crate) fn get_with(admin: SocketAddr, path: &str, headers: &str) -> (u16, String) {
+    ask(admin, "GET", path, headers, "")
+}
+
 /// Status and body of `POST path` without a body.
 pub(crate) fn post(admin: SocketAddr, path: &str) -> (u16, String) {
     ask(admin, "POST", path, "", "")

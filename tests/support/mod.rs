@@ -15,6 +15,8 @@
 //! reference  the samples of a file, as ffprobe reads them
 //! base     a base of distribution, a client of it, and a node that follows a script
 //! network  a network namespace for one test
+//! lab      hosts on a switch with limits of what they send and receive
+//! distribution  a base and nodes on the hosts of a lab
 //! process  real players with a time limit
 //! sandbox  a child that may not make a system call
 //! http     the admin port
@@ -37,7 +39,9 @@ pub(crate) mod base;
 pub(crate) mod boxes;
 pub(crate) mod camera;
 pub(crate) mod compare;
+pub(crate) mod distribution;
 pub(crate) mod http;
+pub(crate) mod lab;
 pub(crate) mod live;
 pub(crate) mod media;
 pub(crate) mod network;

@@ -1,0 +1,265 @@
+//! How near the cascade comes to what the links allow, beside what people use today.
+//!
+//! ```text
+//! B1  8 nodes, equal links          last node / bound, bytes out of the base / size, CPU per GiB
+//! B2  16 nodes                      the same
+//! B5  middle node killed, link cut  the others / bound
+//! B9  1,000 files of 64 KiB         files per second
+//! B10 a command without data        until the last receipt, 16 nodes
+//! B12 curl, aria2, rsync            last node / bound in the same lab
+//! B13 each node killed once         bytes that came twice / bytes delivered
+//! ```
+//! The bound is the time that the size takes on one link, headers of packets included: with equal
+//! links no way is faster. Runs in a network of its own (`scripts/distribution.sh` makes it).
+//! Bound: each push ends within its patience, or the bench fails.
+#![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed, and says where")]
+#![expect(clippy::print_stdout, reason = "the results")]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+mod rivals;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use support::distribution::Distribution;
+use support::http;
+use support::lab::GOODPUT;
+use support::process::{Kept, wait_for};
+use support::wait::until_within;
+
+/// Measures distribution in a lab of hosts on one machine.
+#[derive(Debug, Parser)]
+#[command(name = "distribution")]
+struct Options {
+    /// The program; without it nothing is done
+    #[arg(long, value_name = "FILE")]
+    headend: Option<PathBuf>,
+    /// Folder for files
+    #[arg(long, default_value = "/tmp")]
+    folder: PathBuf,
+    /// Scenarios
+    #[arg(long, value_delimiter = ',', default_value = "b1,b2,b5,b9,b10,b12,b13")]
+    only: Vec<String>,
+    /// Size of a content, MiB
+    #[arg(long, default_value_t = 64)]
+    mib: u64,
+    /// Nodes (B2 and B10 take twice as many)
+    #[arg(long, default_value_t = 8)]
+    nodes: usize,
+    /// Limit of each link, Mbit/s
+    #[arg(long, default_value_t = 200)]
+    mbit: u64,
+    /// What cargo passes to benches; ignored
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// What all scenarios share.
+pub(crate) struct Setting {
+    headend: PathBuf,
+    folder: PathBuf,
+    nodes: usize,
+    /// Bits per second.
+    rate: u64,
+    content: PathBuf,
+    bytes: u64,
+}
+
+fn main() {
+    let options = Options::parse();
+    let Some(headend) = options.headend else { return };
+    let bytes = options.mib << 20;
+    let folder = tempfile::tempdir_in(&options.folder).unwrap();
+    let content = folder.path().join("content.bin");
+    write_random(&content, bytes);
+    let setting = Setting {
+        headend,
+        folder: folder.path().to_owned(),
+        nodes: options.nodes,
+        rate: options.mbit * 1_000_000,
+        content,
+        bytes,
+    };
+    println!(
+        "{} MiB, links of {} Mbit/s; bound {:.2} s",
+        options.mib,
+        options.mbit,
+        setting.bound().as_secs_f64()
+    );
+    for name in &options.only {
+        match name.as_str() {
+            "b1" => cascade("B1", &setting, setting.nodes),
+            "b2" => cascade("B2", &setting, setting.nodes * 2),
+            "b5" => lost_node(&setting),
+            "b9" => small_files(&setting),
+            "b10" => command(&setting),
+            "b12" => rivals::run(&setting),
+            "b13" => killed_nodes(&setting),
+            other => println!("{other}: no such scenario"),
+        }
+        remove_switch();
+    }
+}
+
+impl Setting {
+    fn start(&self, nodes: usize) -> Distribution {
+        Distribution::start(&self.headend, &self.folder, nodes, self.rate)
+    }
+
+    /// Time that the content takes on one link.
+    fn bound(&self) -> Duration {
+        #[expect(clippy::cast_precision_loss, reason = "a time for people")]
+        let seconds = self.bytes as f64 * 8.0 / (self.rate as f64 * GOODPUT);
+        Duration::from_secs_f64(seconds)
+    }
+}
+
+fn cascade(name: &str, setting: &Setting, nodes: usize) {
+    let lab = setting.start(nodes);
+    let (sent, cpu) = (lab.lab.sent_bytes(0), lab.cpu());
+    let took = lab.push(&[&setting.content]);
+    lab.assert_delivered(&setting.content);
+    let (sent, cpu) = (lab.lab.sent_bytes(0) - sent, lab.cpu() - cpu);
+    #[expect(clippy::cast_precision_loss, reason = "ratios for people")]
+    let (egress, gib) = (
+        sent as f64 * GOODPUT / setting.bytes as f64,
+        setting.bytes as f64 * nodes as f64 / f64::from(1 << 30),
+    );
+    println!(
+        "{name:4} {nodes} nodes: last {:.2} s = {:.2} x bound; base sent {egress:.3} x size; \
+         {:.2} CPU s a GiB",
+        took.as_secs_f64(),
+        took.as_secs_f64() / setting.bound().as_secs_f64(),
+        cpu.as_secs_f64() / gib,
+    );
+}
+
+fn lost_node(setting: &Setting) {
+    for is_killed in [true, false] {
+        let mut lab = setting.start(setting.nodes);
+        let middle = setting.nodes / 2;
+        let before = lab.lab.received_bytes(middle);
+        let began = Instant::now();
+        let mut push = lab.client_command(&["job", "push", setting.content.to_str().unwrap()]);
+        let mut push = Kept::start(&mut push);
+        until_within(PATIENCE, "half of it", || {
+            lab.lab.received_bytes(middle) > before + setting.bytes / 2
+        });
+        if is_killed {
+            lab.kill_node(middle);
+        } else {
+            lab.lab.set_connected(middle, false);
+        }
+        let name = setting.content.file_name().unwrap();
+        let others: Vec<_> = (1..=setting.nodes).filter(|node| *node != middle).collect();
+        until_within(PATIENCE, "the others have it", || {
+            others.iter().all(|node| lab.media(*node).join(name).exists())
+        });
+        let took = began.elapsed();
+        let _uploaded = wait_for(&mut push.0, PATIENCE);
+        println!(
+            "B5   middle node {}: others {:.2} s = {:.2} x bound",
+            if is_killed { "killed" } else { "cut off" },
+            took.as_secs_f64(),
+            took.as_secs_f64() / setting.bound().as_secs_f64(),
+        );
+        drop(lab);
+        remove_switch();
+    }
+}
+
+fn small_files(setting: &Setting) {
+    let folder = setting.folder.join("small");
+    std::fs::create_dir_all(&folder).unwrap();
+    for file in 0..SMALL_FILES {
+        write_random(&folder.join(format!("{file:04}")), 64 << 10);
+    }
+    let lab = setting.start(setting.nodes);
+    let took = lab.push(&[&folder]);
+    println!(
+        "B9   {SMALL_FILES} files of 64 KiB to {} nodes: {:.2} s, {:.0} files/s",
+        setting.nodes,
+        took.as_secs_f64(),
+        f64::from(SMALL_FILES) / took.as_secs_f64(),
+    );
+}
+
+fn command(setting: &Setting) {
+    let nodes = setting.nodes * 2;
+    let lab = setting.start(nodes);
+    let (base, who) = (lab.address(), Distribution::authorization());
+    let ask = |path: &str, body: serde_json::Value| {
+        let headers = format!("{who}Content-Type: application/json\r\n");
+        let (status, answer) = http::post_json(base, path, &headers, &body);
+        assert_eq!(status, 201, "{answer}");
+        answer
+    };
+    let job = ask("/v1/jobs", serde_json::json!({"targets": "all"}));
+    let job = format!("/v1/jobs/{}", job["job_id"].as_str().unwrap());
+    let mut took = Vec::new();
+    for _ in 0..COMMANDS {
+        let began = Instant::now();
+        let command = ask(&format!("{job}/commands"), serde_json::json!({"op": "query"}));
+        let shown = format!("{job}/commands/{}", command["command_id"]);
+        until_within(PATIENCE, "all receipts", || {
+            let (_, shown) = http::get_with(base, &shown, &who);
+            shown.contains("\"state\":\"completed\"")
+        });
+        took.push(began.elapsed());
+    }
+    took.sort();
+    println!(
+        "B10  a query to {nodes} nodes until the last receipt: median {:.0} ms, at most {:.0} ms",
+        took[took.len() / 2].as_secs_f64() * 1e3,
+        took[took.len() - 1].as_secs_f64() * 1e3,
+    );
+}
+
+fn killed_nodes(setting: &Setting) {
+    let mut lab = setting.start(setting.nodes);
+    let before: Vec<_> = (1..=setting.nodes).map(|node| lab.lab.received_bytes(node)).collect();
+    let mut push = lab.client_command(&["job", "push", setting.content.to_str().unwrap()]);
+    let began = Instant::now();
+    let mut push = Kept::start(&mut push);
+    for node in 1..=setting.nodes {
+        let parts = u64::try_from(node).unwrap() * setting.bytes
+            / u64::try_from(setting.nodes + 1).unwrap();
+        until_within(PATIENCE, "its part", || {
+            lab.lab.received_bytes(node) > before[node - 1] + parts
+        });
+        lab.kill_node(node);
+        lab.start_node(node);
+    }
+    let ended = wait_for(&mut push.0, PATIENCE);
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    lab.assert_delivered(&setting.content);
+    let received: u64 =
+        (1..=setting.nodes).map(|node| lab.lab.received_bytes(node) - before[node - 1]).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+    let again = received as f64 * GOODPUT / (setting.bytes as f64 * setting.nodes as f64) - 1.0;
+    println!(
+        "B13  each node killed once: {:.2} s, {:.1} % came twice (headers and reports included)",
+        began.elapsed().as_secs_f64(),
+        again * 100.0
+    );
+}
+
+/// The next scenario builds its own.
+pub(crate) fn remove_switch() {
+    let _gone = std::process::Command::new("ip").args(["link", "del", "br0"]).status();
+}
+
+fn write_random(path: &Path, bytes: u64) {
+    let mut all = vec![0; usize::try_from(bytes).unwrap()];
+    rand::fill(&mut all[..]);
+    std::fs::write(path, all).unwrap();
+}
+
+/// How long a scenario may take.
+const PATIENCE: Duration = Duration::from_secs(180);
+const SMALL_FILES: u32 = 1_000;
+const COMMANDS: usize = 20;

@@ -1,0 +1,158 @@
+//! What people use today, in the same lab: one content from host 0 to all others.
+//!
+//! curl and rsync fetch from the base, all at once. aria2 is BitTorrent: the base seeds, a tracker
+//! (opentracker) runs beside it. Programs that are not installed are left out, with a line.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::lab::Lab;
+use crate::support::process::{Kept, wait_for};
+use crate::support::wait::until_within;
+use crate::{PATIENCE, Setting, remove_switch};
+
+/// Runs all that are here.
+pub(crate) fn run(setting: &Setting) {
+    for (name, needs, fetch) in RIVALS {
+        let missing = needs.iter().find(|program| !is_installed(program));
+        if let Some(program) = missing {
+            println!("B12  {name}: {program} is not installed");
+            continue;
+        }
+        let lab = Lab::build(setting.nodes + 1, setting.rate);
+        let sent = lab.sent_bytes(0);
+        let took = fetch(setting, &lab);
+        let sent = lab.sent_bytes(0) - sent;
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+        let egress = sent as f64 * crate::GOODPUT / setting.bytes as f64;
+        println!(
+            "B12  {name}, {} nodes: last {:.2} s = {:.2} x bound; base sent {egress:.3} x size",
+            setting.nodes,
+            took.as_secs_f64(),
+            took.as_secs_f64() / setting.bound().as_secs_f64(),
+        );
+        drop(lab);
+        remove_switch();
+    }
+}
+
+/// Name, programs, and what fetches: returns the time until the last node has all.
+type Rival = (&'static str, &'static [&'static str], fn(&Setting, &Lab) -> Duration);
+const RIVALS: &[Rival] = &[
+    ("curl", &["curl", "python3"], curl),
+    ("rsync", &["rsync"], rsync),
+    ("aria2", &["aria2c", "opentracker", "mktorrent"], aria2),
+];
+
+fn curl(setting: &Setting, lab: &Lab) -> Duration {
+    let mut server = lab.command(0, "python3");
+    server.args(["-m", "http.server", "8000", "--bind", &Lab::ip(0)]).current_dir(folder(setting));
+    let _server = Kept::start(server.stdout(Stdio::null()).stderr(Stdio::null()));
+    await_port(lab, 8_000);
+    let url = format!("http://{}:8000/{}", Lab::ip(0), name(setting));
+    fetch_all(setting, lab, |to| {
+        let mut command = Command::new("curl");
+        command.args(["-sf", "-o"]).arg(to.join("got")).arg(&url);
+        command
+    })
+}
+
+fn rsync(setting: &Setting, lab: &Lab) -> Duration {
+    let config = setting.folder.join("rsyncd.conf");
+    let text = format!("use chroot = no\n[c]\npath = {}\n", folder(setting).display());
+    std::fs::write(&config, text).unwrap();
+    let mut server = lab.command(0, "rsync");
+    server.args(["--daemon", "--no-detach", "--port", "8730", "--config"]).arg(&config);
+    let _server = Kept::start(server.stdout(Stdio::null()).stderr(Stdio::null()));
+    await_port(lab, 8_730);
+    let url = format!("rsync://{}:8730/c/{}", Lab::ip(0), name(setting));
+    fetch_all(setting, lab, |to| {
+        let mut command = Command::new("rsync");
+        command.arg(&url).arg(to.join("got"));
+        command
+    })
+}
+
+fn aria2(setting: &Setting, lab: &Lab) -> Duration {
+    let torrent = setting.folder.join("content.torrent");
+    let _old = std::fs::remove_file(&torrent);
+    let announce = format!("http://{}:6969/announce", Lab::ip(0));
+    let mut make = Command::new("mktorrent");
+    make.args(["-l", "18", "-a", &announce, "-o"]).arg(&torrent).arg(&setting.content);
+    assert!(make.stdout(Stdio::null()).status().unwrap().success());
+    let mut tracker = lab.command(0, "opentracker");
+    tracker.args(["-i", &Lab::ip(0), "-p", "6969"]);
+    let _tracker = Kept::start(tracker.stdout(Stdio::null()).stderr(Stdio::null()));
+    await_port(lab, 6_969);
+    let options = |command: &mut Command, to: &Path| {
+        command.args(["--quiet", "--enable-dht=false", "--bt-enable-lpd=false", "--seed-ratio=0.0"]);
+        command.args(["--file-allocation=none", "--bt-tracker-interval=2", "-d"]).arg(to);
+        command.arg(&torrent);
+    };
+    let mut seed = lab.command(0, "aria2c");
+    seed.arg("--check-integrity=true");
+    options(&mut seed, folder(setting));
+    let _seed = Kept::start(seed.stdout(Stdio::null()).stderr(Stdio::null()));
+    let began = Instant::now();
+    let mut peers = Vec::new();
+    for node in 1..=setting.nodes {
+        let to = setting.folder.join(format!("aria2-{node}"));
+        std::fs::create_dir_all(&to).unwrap();
+        let done = format!("touch {}", to.join("done").display());
+        let hook = setting.folder.join(format!("aria2-{node}.sh"));
+        std::fs::write(&hook, format!("#!/bin/sh\n{done}\n")).unwrap();
+        std::process::Command::new("chmod").arg("+x").arg(&hook).status().unwrap();
+        let mut command = lab.command(node, "aria2c");
+        command.arg(format!("--on-bt-download-complete={}", hook.display()));
+        options(&mut command, &to);
+        peers.push(Kept::start(command.stdout(Stdio::null()).stderr(Stdio::null())));
+    }
+    until_within(PATIENCE, "all have it", || {
+        (1..=setting.nodes)
+            .all(|node| setting.folder.join(format!("aria2-{node}/done")).exists())
+    });
+    began.elapsed()
+}
+
+/// Starts `command` on each node and waits for the last.
+fn fetch_all(setting: &Setting, lab: &Lab, command: impl Fn(&Path) -> Command) -> Duration {
+    let began = Instant::now();
+    let fetches: Vec<_> = (1..=setting.nodes)
+        .map(|node| {
+            let to = setting.folder.join(format!("rival-{node}"));
+            std::fs::create_dir_all(&to).unwrap();
+            let plain = command(&to);
+            let mut there = lab.command(node, plain.get_program());
+            there.args(plain.get_args());
+            Kept::start(&mut there)
+        })
+        .collect();
+    for mut fetch in fetches {
+        let ended = wait_for(&mut fetch.0, PATIENCE);
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    }
+    began.elapsed()
+}
+
+fn await_port(lab: &Lab, port: u16) {
+    let probe = format!("exec 3<>/dev/tcp/{}/{port}", Lab::ip(0));
+    until_within(PATIENCE, "the server answers", || {
+        let mut bash = lab.command(0, "bash");
+        bash.args(["-c", &probe]).stderr(Stdio::null());
+        bash.status().is_ok_and(|status| status.success())
+    });
+}
+
+fn folder(setting: &Setting) -> &Path {
+    setting.content.parent().unwrap()
+}
+
+fn name(setting: &Setting) -> &str {
+    setting.content.file_name().unwrap().to_str().unwrap()
+}
+
+fn is_installed(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+    found.is_ok_and(|output| output.status.success())
+}

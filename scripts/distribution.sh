@@ -1,0 +1,23 @@
+#!/bin/bash
+# How near distribution comes to what the links allow, beside curl, rsync and aria2 in the same lab.
+#
+#   scripts/distribution.sh [SCENARIO..]     b1 b2 b5 b9 b10 b12 b13; all without one
+#
+# Hosts are network namespaces on a switch whose ports limit what is sent and received: root is
+# needed. The scenarios and what is printed are in benches/distribution/main.rs. The bound is the
+# time that the content takes on one link. Nothing is judged here.
+#
+#   DIST_MIB=64          size of the content
+#   DIST_NODES=8         nodes
+#   DIST_MBIT=200        limit of each link
+#   DIST_FOLDER=/dev/shm where files are kept: a disk would be shared by all hosts
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+built=$(cargo build --release -p headend --bin headend --bench distribution \
+    --message-format=json-render-diagnostics)
+bench=$(sed -n 's|.*"executable":"\([^"]*/distribution-[0-9a-f]*\)".*|\1|p' <<<"$built" | tail -1)
+headend="${CARGO_TARGET_DIR:-target}/release/headend"
+only=$(IFS=,; echo "${*:-b1 b2 b5 b9 b10 b12 b13}" | tr ' ' ',')
+exec unshare -n "$bench" --headend "$(realpath "$headend")" --folder "${DIST_FOLDER:-/dev/shm}" \
+    --mib "${DIST_MIB:-64}" --nodes "${DIST_NODES:-8}" --mbit "${DIST_MBIT:-200}" --only "$only"

@@ -1,0 +1,106 @@
+//! A job brings contents to nodes, whose links are limited, and everything that can end does end in
+//! the middle of it. No time is asserted: `scripts/distribution.sh` measures.
+
+use std::path::PathBuf;
+
+use crate::support::distribution::Distribution;
+use crate::support::network::in_own_network;
+use crate::support::wait::{PATIENCE, until_within};
+use crate::support::process::{Kept, wait_for};
+use crate::support::scratch;
+
+/// A file of bytes that do not compress or repeat.
+fn content(name: &str, bytes: usize) -> PathBuf {
+    let path = scratch().join(name);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let words = (0..bytes.div_ceil(8)).flat_map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    std::fs::write(&path, words.take(bytes).collect::<Vec<_>>()).unwrap();
+    path
+}
+
+fn start(nodes: usize) -> Distribution {
+    let headend = env!("CARGO_BIN_EXE_headend").as_ref();
+    Distribution::start(headend, scratch(), nodes, RATE)
+}
+
+#[test]
+fn content_reaches_four_nodes_and_leaves_the_base_once() {
+    in_own_network(module_path!(), "content_reaches_four_nodes_and_leaves_the_base_once", "true", || {
+        let content = content("cascade.bin", CONTENT_BYTES);
+        let lab = start(4);
+        let before = lab.lab.sent_bytes(0);
+        lab.push(&[&content]);
+        lab.assert_delivered(&content);
+        let sent = lab.lab.sent_bytes(0) - before;
+        // Headers of packets are 4.5 %.
+        assert!(sent < (CONTENT_BYTES as u64) * 115 / 100, "{sent} bytes left the base");
+    });
+}
+
+#[test]
+fn node_that_is_killed_goes_on_where_it_was() {
+    in_own_network(module_path!(), "node_that_is_killed_goes_on_where_it_was", "true", || {
+        let content = content("resume.bin", CONTENT_BYTES);
+        let mut lab = start(3);
+        let before: Vec<_> = (1..=3).map(|node| lab.lab.received_bytes(node)).collect();
+        let mut push = lab.client_command(&["job", "push", content.to_str().unwrap()]);
+        let mut push = Kept::start(&mut push);
+        let half = before[1] + CONTENT_BYTES as u64 / 2;
+        until_within(PATIENCE, "half of it", || lab.lab.received_bytes(2) > half);
+        lab.kill_node(2);
+        lab.start_node(2);
+        let ended = wait_for(&mut push.0, PATIENCE * 4);
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+        lab.assert_delivered(&content);
+        let received = lab.lab.received_bytes(2) - before[1];
+        assert!(received < CONTENT_BYTES as u64 * 125 / 100, "{received} bytes came");
+    });
+}
+
+#[test]
+fn base_that_is_killed_completes_the_job_when_it_is_back() {
+    in_own_network(module_path!(), "base_that_is_killed_completes_the_job_when_it_is_back", "true", || {
+        let content = content("base.bin", CONTENT_BYTES);
+        let mut lab = start(2);
+        let pushed = lab.client(&["job", "push", "--detach", content.to_str().unwrap()]);
+        assert!(pushed.status.success(), "{}", pushed.stderr);
+        lab.kill_base();
+        lab.start_base();
+        let job = |lab: &Distribution| -> serde_json::Value {
+            let shown = lab.client(&["job", "ls", "--json"]).stdout;
+            serde_json::from_str::<serde_json::Value>(&shown).unwrap()["jobs"][0].clone()
+        };
+        until_within(PATIENCE * 2, "the job completes", || job(&lab)["state"] == "completed");
+        lab.assert_delivered(&content);
+    });
+}
+
+#[test]
+fn lost_node_holds_up_nobody_else() {
+    in_own_network(module_path!(), "lost_node_holds_up_nobody_else", "true", || {
+        let content = content("lost.bin", CONTENT_BYTES);
+        let mut lab = start(3);
+        let before = lab.lab.received_bytes(3);
+        let pushed = lab.client(&["job", "push", "--detach", content.to_str().unwrap()]);
+        assert!(pushed.status.success(), "{}", pushed.stderr);
+        until_within(PATIENCE, "some of it", || lab.lab.received_bytes(3) > before + (1 << 20));
+        lab.kill_node(1);
+        for node in [2, 3] {
+            let path = lab.media(node).join("lost.bin");
+            until_within(PATIENCE, "the others have it", || path.exists());
+        }
+        lab.start_node(1);
+        let path = lab.media(1).join("lost.bin");
+        until_within(PATIENCE, "the node that was lost has it", || path.exists());
+        lab.assert_delivered(&content);
+    });
+}
+
+/// Bits per second of each link, both ways.
+const RATE: u64 = 200_000_000;
+const CONTENT_BYTES: usize = 24 << 20;
