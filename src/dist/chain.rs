@@ -314,6 +314,6 @@ mod tests {
     #[test]
     fn hash_of_an_entry_stays_the_same_from_version_to_version() {
         let events = chain();
-        insta::assert_snapshot!(events[0].hash, @"");
+        insta::assert_snapshot!(events[0].hash, @"a18313f64fd94d24f23fe8e913571256ea25bb82e71a884889d3ab7fbe0aacc2");
     }
 }
