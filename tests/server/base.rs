@@ -232,6 +232,46 @@ async fn long_poll_waits_for_the_first_event() {
     assert_eq!(none["next"], page["next"]);
 }
 
+#[tokio::test]
+async fn upload_that_was_answered_survives_a_kill_and_is_for_nodes_with_a_capability() {
+    let dir = tempfile::tempdir_in(scratch()).unwrap();
+    let data = dir.path().join("data");
+    let mut base = Base::start(&data);
+    let client = base.client();
+    let mut node = ScriptedNode::new("edge-1");
+    node.join(&base.joining()).await.unwrap();
+    let job = job(&client).await;
+    let bytes: Vec<u8> = (0..300_000_u32).map(|n| u8::try_from(n % 251).unwrap()).collect();
+    let path = format!("/ctp/{job}/films/a.bin");
+    let put = client.request(Method::PUT, &path).body(bytes.clone()).send().await.unwrap();
+    assert!(put.status().is_success(), "{put:?}");
+    base.kill();
+    base = Base::start(&data);
+    let client = base.client();
+    let read = client.request(Method::GET, &path).send().await.unwrap();
+    assert_eq!(read.status(), 200);
+    assert_eq!(read.bytes().await.unwrap(), bytes);
+    let command = client.found(&format!("/v1/jobs/{job}/commands/1")).await;
+    assert_eq!(command["blake3"], blake3::hash(&bytes).to_string());
+    let kinds = chain(&client).await.into_iter().map(|entry| match entry {
+        ChainEntry::Open(event) => event.kind,
+        ChainEntry::Sealed { .. } => String::new(),
+    });
+    assert_eq!(kinds.filter(|kind| kind == "upload.complete").count(), 1);
+    // A provider's token is no capability.
+    let (content, capability) = node.source(&base.joining()).await;
+    let units = format!("/peer/v1/contents/{content}/units?from=0");
+    assert_eq!(client.get(&units).await.0, 403);
+    let answer = client.with_token(&capability).request(Method::GET, &units);
+    let answer = answer.send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.bytes().await.unwrap().len() > bytes.len());
+    let metrics = client.get("/metrics").await.1;
+    let sent = metrics.as_str().unwrap().lines().find(|line| line.contains("dir=\"out\""));
+    let sent: u64 = sent.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(sent >= 300_000, "{sent}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_of_the_base_loses_nothing_acknowledged_and_completes_nothing_twice() {
     let dir = tempfile::tempdir_in(scratch()).unwrap();

@@ -224,6 +224,27 @@ impl ScriptedNode {
         Ok(())
     }
 
+    /// Waits for an order that says where a content is: its id, and the capability of its last
+    /// source.
+    pub(crate) async fn source(&mut self, joining: &Client) -> (String, String) {
+        self.join(joining).await.unwrap();
+        let client = joining.with_token(self.token.as_ref().unwrap());
+        let mut orders = client.request(Method::GET, "/agent/v1/orders").send().await.unwrap();
+        let mut text = String::new();
+        // Ends with the time limit of the request.
+        while let Some(bytes) = orders.chunk().await.unwrap() {
+            text.push_str(std::str::from_utf8(&bytes).unwrap());
+            let whole = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            for order in whole {
+                if let NodeOrder::Sources { content, sources, .. } = order {
+                    let source = sources.last().unwrap();
+                    return (content.to_string(), source.capability.clone());
+                }
+            }
+        }
+        panic!("no order names a source: {text}");
+    }
+
     /// Takes orders and reports until the base is gone; `told` is called when reports were taken.
     pub(crate) async fn follow(
         &mut self,
