@@ -6,6 +6,8 @@
 //! Invariant: a record counts when its line is whole. What is behind the first line that is not is
 //! cut: a process that was killed, or a machine that lost its power, wrote it and told nobody.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::dist::ids::{CommandKey, ContentId, JobId};
@@ -35,6 +37,13 @@ pub enum Record {
     Applying {
         /// The command.
         key: CommandKey,
+    },
+    /// From whom how many bytes of a put have come. Not waited for.
+    Via {
+        /// The command.
+        key: CommandKey,
+        /// Bytes by source; `base` is the base.
+        via: BTreeMap<String, u64>,
     },
     /// Done.
     Completed {
@@ -137,6 +146,7 @@ mod tests {
                 size: Some(3),
             },
             Record::Applying { key },
+            Record::Via { key, via: BTreeMap::from([("base".to_owned(), 7)]) },
             Record::Completed { key, receipt },
             Record::Failed { key, reason: Reason::NoSpace, detail: "full".to_owned() },
             Record::Cancelled { key },

@@ -6,8 +6,8 @@
 //!                          links   '--- progress, switches ----> reports <----'
 //! ```
 //! Contents are fetched ahead; the media folder is changed in the order that the job wants
-//! (`turns`). A report leaves when the journal holds what it says. [`stage`] has the table of stages,
-//! [`crate::dist::fetch`] the choice of sources.
+//! (`turns`). A report leaves when the journal holds what it says. [`stage`] has the table of
+//! stages, [`crate::dist::fetch`] the choice of sources.
 //!
 //! Invariants: an order that comes again has no second effect; a command that is completed stays
 //! completed over restarts; verified bytes are never asked for again.
@@ -155,6 +155,8 @@ pub struct Agent {
     held: VecDeque<(u64, Held)>,
     is_online: bool,
     progress_at: Mono,
+    /// When the journal last noted where bytes come from.
+    noted_at: Mono,
 }
 
 #[derive(Debug)]
@@ -178,6 +180,8 @@ struct Delivery {
     attempt_from: u64,
     /// Verified bytes as last reported.
     told: u64,
+    /// Verified bytes when the journal last noted where they come from.
+    noted: u64,
     retry_at: Option<Mono>,
     is_again: bool,
     end: Option<Record>,
@@ -346,6 +350,7 @@ impl Agent {
                 });
             }
         }
+        self.note_via(now, out);
         while let Some((at, key)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
             self.retries.remove(&(at, key));
             self.move_on(key, Input::Due);

@@ -31,6 +31,7 @@ impl Agent {
             held: VecDeque::new(),
             is_online: false,
             progress_at: Mono::default(),
+            noted_at: Mono::default(),
         };
         records.into_iter().for_each(|record| agent.replay(record));
         agent
@@ -44,6 +45,9 @@ impl Agent {
             records.push(delivery.record(*key));
             if delivery.is_again {
                 records.push(Record::Applying { key: *key });
+            }
+            if !delivery.via.is_empty() && delivery.end.is_none() {
+                records.push(Record::Via { key: *key, via: delivery.via.clone() });
             }
             records.extend(delivery.end.clone());
         }
@@ -89,6 +93,7 @@ impl Agent {
                     stage: Stage::Waiting,
                     fetch: None,
                     via: BTreeMap::new(),
+                    noted: 0,
                     attempts: 0,
                     attempt_from: 0,
                     told: 0,
@@ -102,6 +107,11 @@ impl Agent {
             Record::Applying { key } => {
                 if let Some(delivery) = self.deliveries.get_mut(&key) {
                     delivery.is_again = true;
+                }
+            }
+            Record::Via { key, via } => {
+                if let Some(delivery) = self.deliveries.get_mut(&key) {
+                    delivery.via = via;
                 }
             }
             Record::Completed { key, .. } => self.replay_end(key, Stage::Completed, record),

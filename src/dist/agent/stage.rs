@@ -5,7 +5,8 @@
 //! waiting ------------------------------------> applying -> completed      all others
 //! any of them -> retry_wait -> waiting;  -> failed;  -> cancelled, but not while applying
 //! ```
-//! Invariant: completed is left by nothing, failed and cancelled only by an order that is given again.
+//! Invariant: completed is left by nothing, failed and cancelled only by an order that is given
+//! again.
 
 /// Where a command is at its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

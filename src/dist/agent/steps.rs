@@ -1,6 +1,7 @@
 //! Steps of a command between its order and its end.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::paths::check_paths;
@@ -228,13 +229,28 @@ impl Agent {
         self.keep_via(key);
     }
 
+    /// Notes in the journal from whom bytes have come, for the receipt of a node that is killed.
+    pub(super) fn note_via(&mut self, now: Mono, out: &mut Vec<Action>) {
+        if now.since(self.noted_at) < NOTE_EVERY {
+            return;
+        }
+        self.noted_at = now;
+        for key in self.fetching.iter().copied().collect::<Vec<_>>() {
+            let Some(delivery) = self.deliveries.get_mut(&key) else { continue };
+            let Some(fetch) = delivery.fetch.as_ref().filter(|f| f.have() > delivery.noted) else {
+                continue;
+            };
+            delivery.noted = fetch.have();
+            let via = added(&delivery.via, fetch.via());
+            self.journal(Record::Via { key, via }, out);
+        }
+    }
+
     pub(super) fn keep_via(&mut self, key: CommandKey) {
         let Some(delivery) = self.deliveries.get_mut(&key) else { return };
         let Some(fetch) = delivery.fetch.take() else { return };
         delivery.told = fetch.have();
-        for (source, bytes) in fetch.via() {
-            *delivery.via.entry(source.clone()).or_default() += bytes;
-        }
+        delivery.via = added(&delivery.via, fetch.via());
     }
 
     /// A command has ended: journal, then the report; others may follow.
@@ -284,6 +300,15 @@ impl Agent {
     }
 }
 
+/// Bytes by source, of both.
+fn added(one: &BTreeMap<String, u64>, other: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let mut sum = one.clone();
+    for (source, bytes) in other {
+        *sum.entry(source.clone()).or_default() += bytes;
+    }
+    sum
+}
+
 /// 1 s, doubled for each attempt, 60 s at most, and up to a quarter more or less, so that many
 /// commands that failed together do not come back together.
 fn pause_after(key: CommandKey, attempts: u32) -> Duration {
@@ -309,3 +334,5 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// A source that is busy is asked again after what it says, within these.
 const BUSY_MIN: Duration = Duration::from_millis(200);
 const BUSY_MAX: Duration = Duration::from_secs(5);
+/// Between two notes of where bytes come from.
+const NOTE_EVERY: Duration = Duration::from_secs(2);

@@ -67,6 +67,8 @@ struct World {
     store: BTreeMap<ContentId, u64>,
     /// Changes of the media folder, in order; whether each may have been there before.
     applied: Vec<(u32, bool)>,
+    /// Sources of the content that was applied last.
+    via: BTreeMap<String, u64>,
     reports: Vec<Report>,
     out: Vec<Action>,
 }
@@ -81,6 +83,7 @@ impl World {
             records: 0,
             store: BTreeMap::new(),
             applied: Vec::new(),
+            via: BTreeMap::new(),
             reports: Vec::new(),
             out: Vec::new(),
         };
@@ -137,6 +140,7 @@ impl World {
             }
             Action::Apply(apply) => {
                 self.applied.push((apply.key.command.0, apply.is_again));
+                self.via = apply.via;
                 self.agent.handle_applied(apply.key, Ok(receipt(apply.key)), now, out);
             }
             Action::Discard { content } => {
@@ -198,6 +202,30 @@ fn put_is_fetched_applied_and_reported_in_order() {
     assert_eq!(world.take(), ["1 fetching 0", "1 applying", "1 completed"]);
     assert_eq!(world.applied, [(1, false)]);
     assert!(!world.agent.is_fetching());
+}
+
+#[test]
+fn receipt_of_a_node_that_was_killed_names_the_sources_of_before() {
+    let mut world = World::new();
+    world.order(put(1, "a.mp4"));
+    world.order(sources(1));
+    while world.store.get(&content(1)) != Some(&(2 << 16)) {
+        assert!(world.step());
+    }
+    world.now = world.now + Duration::from_secs(10);
+    world.agent.handle_time(world.now, &mut world.out);
+    let is_use = |action: &Action| matches!(action, Action::Use { .. });
+    while !world.out.iter().all(is_use) {
+        let at = world.out.iter().position(|action| !is_use(action)).unwrap();
+        let action = world.out.remove(at);
+        world.out.insert(0, action);
+        world.step();
+    }
+    world.restart();
+    world.order(put(1, "a.mp4"));
+    world.order(sources(1));
+    world.run();
+    assert_eq!(world.via, BTreeMap::from([("a".to_owned(), SIZE)]));
 }
 
 #[test]
