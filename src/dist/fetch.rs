@@ -8,8 +8,8 @@
 //!                        '------------ active + opening     make before break
 //! ```
 //! A source that gives no byte for the stall time is asked how much it has. If it has no more than
-//! this node, it is starved and is waited for; it will change its own source. If it does not answer,
-//! or has more, it is left. So a cut far away does not move every node behind it.
+//! this node, it is starved and is waited for; it will change its own source. If it does not
+//! answer, or has more, it is left. So a cut far away does not move every node behind it.
 //!
 //! Invariants: a link is opened at the verified offset; bytes of one link count at a time; at most
 //! two links are there; a source that sent a bad unit is not asked again while another one is left.
@@ -630,11 +630,11 @@ impl Meter {
     }
 }
 
-/// Without a byte for so long a source is asked how it is: two seconds are eight round trips of
-/// 250 ms.
-pub const STALL: Duration = Duration::from_secs(2);
-/// Without an answer for so long a source is dead.
-const ASK_MAX: Duration = Duration::from_secs(2);
+/// Without a byte for so long a source is asked how it is. With the time for an answer, a source
+/// that was cut off is left after about two seconds.
+pub const STALL: Duration = Duration::from_millis(1_500);
+/// Without an answer for so long a source is dead; the caller's limit comes first.
+const ASK_MAX: Duration = Duration::from_millis(1_000);
 /// Starved answers before another source is asked whether it has more.
 const STARVED_MAX: u8 = 5;
 /// Between two changes for the plan's sake.
