@@ -4,7 +4,8 @@
 //! hello -> Online -> orders .. lost, or hello is wanted again -> Offline -> pause -> hello
 //! ```
 //! Invariant: the base's key is the one that the node joined, or nothing is taken of it. Bounds:
-//! the pause grows to `PAUSE_MAX`; orders wait in a queue of `ORDERS_MAX`, then the connection does.
+//! the pause grows to `PAUSE_MAX`; orders wait in a queue of `ORDERS_MAX`, then the connection
+//! does.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -23,7 +23,7 @@ use super::Event;
 use crate::dist::agent::Failure;
 use crate::dist::fetch::{AskId, LinkEvent, LinkId};
 use crate::dist::ids::{ContentId, NodeName};
-use crate::dist::units::{FrameReader, UNIT_BYTES};
+use crate::dist::units::{Frame, FrameReader, UNIT_BYTES};
 use crate::dist::wire::agent::Source;
 use crate::dist::wire::peer::ContentState;
 use crate::store::{Appended, Content, RateLimit, StoreError};
@@ -158,12 +158,13 @@ impl Link {
             opened = timeout(ANSWER_MAX, request) => opened,
             () = closed(&mut control) => return,
         };
-        let end = match opened {
-            Ok(Ok(response)) => match refusal(&response) {
+        let mut response = opened.ok().and_then(Result::ok);
+        let end = match &mut response {
+            Some(response) => match refusal(response) {
                 None => self.read(response).await,
                 Some(event) => End::Event(event),
             },
-            Ok(Err(_)) | Err(_) => End::Event(LinkEvent::Lost),
+            None => End::Event(LinkEvent::Lost),
         };
         self.tell().await;
         let content = self.content.id();
@@ -173,11 +174,14 @@ impl Link {
                 let failure = Failure { reason: error.reason(), detail: error.to_string() };
                 let _ended = self.events.send(Event::Unwritable { content, failure }).await;
             }
-            End::Closed => {}
+            End::Closed => return,
+        }
+        if let Some(response) = response {
+            finish(response).await;
         }
     }
 
-    async fn read(&mut self, mut response: Response) -> End {
+    async fn read(&mut self, response: &mut Response) -> End {
         let mut control = self.control.clone();
         let mut frames = FrameReader::new();
         let mut is_first = true;
@@ -197,8 +201,12 @@ impl Link {
                     return End::Closed;
                 }
                 self.limit.take(frame.encoded().len() as u64).await;
+                let bytes = match &frame {
+                    Frame::Unit(unit) => unit.bytes().len() as u64,
+                    _ => 0,
+                };
                 match self.content.append_frame(frame).await {
-                    Ok(Appended::Unit { .. }) => self.grew().await,
+                    Ok(Appended::Unit { .. }) => self.grew(bytes).await,
                     Ok(Appended::Hashes) => {}
                     Ok(Appended::End(_) | Appended::Known) => {
                         let end = self.content.end();
@@ -237,8 +245,8 @@ impl Link {
         End::Event(LinkEvent::BadUnit { unit: self.content.have() / UNIT_BYTES })
     }
 
-    async fn grew(&mut self) {
-        self.untold += UNIT_BYTES;
+    async fn grew(&mut self, bytes: u64) {
+        self.untold += bytes;
         if self.untold >= TELL_BYTES || self.told_at.elapsed() >= TELL_EVERY {
             self.tell().await;
         }
@@ -258,6 +266,16 @@ impl Link {
     async fn say(&self, event: LinkEvent) {
         let event = Event::Link { content: self.content.id(), link: self.id, event };
         let _agent_ended = self.events.send(event).await;
+    }
+}
+
+/// Reads what is left behind the last frame, so that the connection serves the next content.
+async fn finish(mut response: Response) {
+    for _ in 0..REST_PIECES_MAX {
+        match timeout(REST_MAX, response.chunk()).await {
+            Ok(Ok(Some(_))) => {}
+            Ok(Ok(None) | Err(_)) | Err(_) => return,
+        }
     }
 }
 
@@ -286,8 +304,12 @@ async fn closed(control: &mut watch::Receiver<Wanted>) {
 
 /// For the head of an answer: a source that knows nothing of a content yet waits a while for it.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-/// For a state.
-const STATE_MAX: Duration = Duration::from_millis(1_500);
+/// For a state. A source that is alive answers within a round trip.
+const STATE_MAX: Duration = Duration::from_millis(700);
+/// For the end of an answer.
+const REST_MAX: Duration = Duration::from_millis(500);
+/// Pieces of an answer behind its last frame, or of the text of a refusal.
+const REST_PIECES_MAX: usize = 4;
 /// A source that is busy and does not say for how long.
 const BUSY: Duration = Duration::from_secs(1);
 /// Growth is told when it is so large,

@@ -6,7 +6,7 @@
 //!  base <----reports-----|--'          events <-----------'
 //! ```
 //! - [`identity`]: who the node is. [`base`], [`control`]: the connection to the base.
-//! - `driver`: one task that owns [`dist::agent::Agent`](crate::dist::agent::Agent) and does what it
+//! - `driver`: one task that owns the plain [`Agent`](crate::dist::agent::Agent) and does what it
 //!   asks for. `links`: bytes of sources. `journal`: what survives. `folder`: changes of the media
 //!   folder. `share`: viewers first.
 //!

@@ -1,4 +1,5 @@
-//! Viewers first: while sessions play, transfers have a share of what the node can send and receive.
+//! Viewers first: while sessions play, transfers have a share of what the node can send and
+//! receive.
 //!
 //! ```text
 //! each second: bytes -> best second so far; sessions that play -> caps of both directions
