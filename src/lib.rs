@@ -87,9 +87,10 @@
 //! A request of a client of a base: `http::jobs` -> [`ledger::clerk`] runs it on the book
 //! ([`dist`]) -> what it changed is committed -> the answer, and orders to nodes
 //! ([`ledger::orders`]).
+//!
 //! An order of a base: `agent::control` reads it -> [`dist::agent`] journals it and has its content
-//! fetched ([`dist::fetch`] chooses the source, `agent::links` reads it, [`store`] verifies and keeps
-//! it) -> `agent::driver` publishes it in the media folder -> a signed receipt.
+//! fetched ([`dist::fetch`] chooses the source, `agent::links` reads it, [`store`] verifies and
+//! keeps it) -> `agent::driver` publishes it in the media folder -> a signed receipt.
 //!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->

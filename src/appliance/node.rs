@@ -3,8 +3,8 @@
 //! ```text
 //! run: folder -> peer socket -> hello -> appliance (serves) + agent (fetches) + peers (serve on)
 //! ```
-//! A node that cannot reach its base serves what it has, and tries again. One that is refused at its
-//! start does not run. Viewers first: threads of the agent have a lower priority than all others.
+//! A node that cannot reach its base serves what it has, and tries again. One that is refused at
+//! its start does not run. Viewers first: threads of the agent have a lower priority than others.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
@@ -151,7 +151,7 @@ fn runtime() -> io::Result<Runtime> {
         .thread_name("agent")
         .on_thread_start(|| {
             // Linux has a priority for each thread. A system that refuses has all alike.
-            let _refused = rustix::process::nice(NICE);
+            let _refused = rustix::process::setpriority_process(None, NICE);
         })
         .enable_all()
         .build()
@@ -167,7 +167,7 @@ pub const PEER_PORT: u16 = 9_996;
 const THREADS: usize = 2;
 /// Files that are opened, synced and changed at once.
 const BLOCKING_THREADS_MAX: usize = 16;
-/// Steps behind the threads that serve players.
+/// Of threads that serve players it is 0; Linux has values from -20, the most urgent, to 19.
 const NICE: i32 = 5;
 /// 5 Mbit/s.
 const CHILD_RATE_MIN: u64 = 625_000;
