@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod base;
+pub mod job;
 mod node;
 
 pub use base::BaseArgs;
@@ -19,6 +20,7 @@ pub use node::{NodeArgs, NodeStartArgs};
 use super::Failure;
 use crate::config::value::Setting;
 use crate::config::{self, FILE_BYTES_MAX, FlagSetting, Loaded, Origin};
+use job::JobVerb;
 
 /// Arguments of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -47,7 +49,7 @@ pub enum Command {
     /// Run the base of a distribution: jobs of clients in, contents out to nodes
     Base(BaseArgs),
     /// Run a node: serve a folder to which a base delivers contents
-    Node(NodeArgs),
+    Node(Box<NodeArgs>),
     /// Show what is in a media file and how it would be sent
     Probe(ProbeArgs),
     /// Check this machine, and print the command that fixes what it lacks
@@ -69,6 +71,12 @@ pub enum Command {
         /// What to do with them.
         #[command(subcommand)]
         verb: SessionVerb,
+    },
+    /// Bring files to nodes by a base, and show and change such jobs
+    Job {
+        /// What to do with them.
+        #[command(subcommand)]
+        verb: JobVerb,
     },
 }
 
@@ -487,6 +495,7 @@ Examples:
   headend doctor                       what this machine lacks, and the fix
   headend path ls                      live paths of the running server: source, readers, lag
   headend session ls --path live/cam1  who plays it, with loss and lag
+  headend job push ./movies --watch    send a folder to all nodes of a base
   headend config default > headend.toml && headend -c headend.toml
 
 {usage-heading} {usage}

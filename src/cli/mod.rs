@@ -8,6 +8,7 @@
 //!                       +-- doctor         --> what this machine lacks, and the fix
 //!                       +-- config VERB    --> check, default, show
 //!                       +-- path, session  --> API of a running server --> ls, show, kick
+//!                       +-- job            --> API of a base --> push, ls, show, report
 //! ```
 //! Invariant: results go to standard output, everything else to standard error; the exit code is
 //! one of [`Exit`]. No other room prints.
@@ -23,6 +24,7 @@ pub mod banner;
 mod base;
 mod config_verb;
 pub mod doctor;
+mod jobs;
 pub mod log;
 pub mod missing;
 mod node;
@@ -116,11 +118,15 @@ fn run(cli: Cli, out: &mut impl Write) -> Result<Exit, Failure> {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Base(args)) => base::run(&args),
-        Some(Command::Node(args)) => node::run(&args, std::env::vars_os()),
+        Some(Command::Node(args)) => match &args.verb {
+            Some(verb) => jobs::run_node(verb, std::env::vars_os(), out),
+            None => node::run(&args, std::env::vars_os()),
+        },
         Some(Command::Probe(args)) => probe::run(&args, out),
         Some(Command::Doctor(args)) => doctor::run(&args, out),
         Some(Command::Config { verb }) => config_verb::run(&verb, out),
         Some(Command::Path { verb }) => remote::run_path(&verb, std::env::vars_os(), out),
         Some(Command::Session { verb }) => remote::run_session(&verb, std::env::vars_os(), out),
+        Some(Command::Job { verb }) => jobs::run_job(&verb, std::env::vars_os(), out),
     }
 }

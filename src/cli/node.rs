@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn node_needs_a_base_and_a_media_folder() {
-        let run = |start: NodeStartArgs| run(&NodeArgs { start }, []).unwrap_err();
+        let run = |start: NodeStartArgs| run(&NodeArgs { verb: None, start }, []).unwrap_err();
         let failure = run(NodeStartArgs::default());
         assert!(failure.message.contains("--media"), "{failure}");
         let dir = tempfile::tempdir().unwrap();

@@ -52,12 +52,14 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("axum", &["src/http/"]),
     ("clap", &["src/cli/"]),
     ("core_affinity", &["src/appliance/", "src/worker/executor.rs"]),
+    ("dav_server", &["src/http/ctp/"]),
     ("ed25519_dalek", &["src/dist/keys.rs"]),
     ("glommio", &["src/worker/"]),
     ("http_auth", &["src/rtsp/auth.rs", "src/access/"]),
+    ("indicatif", &["src/cli/jobs/"]),
     ("io_uring", &["src/shard/ring/", "src/host/ring.rs"]),
     ("ipnet", &["src/config/", "src/access/"]),
-    ("md5", &["src/access/"]),
+    ("md5", &["src/access/", "src/http/ctp/"]),
     ("memmap2", &["src/mapped/"]),
     ("mp4_atom", &["src/media/"]),
     ("prometheus", &["src/metrics/", "src/http/admin/"]),
@@ -82,7 +84,8 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ),
     ("toml", &["src/config/", "src/cli/config_verb.rs", "src/host/tuning.rs"]),
     ("tracing_subscriber", &["src/cli/log.rs", "src/cli/log/"]),
-    ("ureq", &["src/cli/remote/"]),
+    ("ureq", &["src/cli/remote/", "src/cli/jobs/"]),
+    ("xmltree", &["src/http/ctp/"]),
 ];
 
 /// Rooms, and parts of rooms, of plain code: no descriptor, clock or thread of their own.

@@ -6,12 +6,17 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ServeArgs;
+use super::job::NodeVerb;
 use crate::base::rate::Rate;
 use crate::dist::ids::NodeName;
 
 /// Words behind `node`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct NodeArgs {
+    /// Asks a base; without one a node is started.
+    #[command(subcommand)]
+    pub verb: Option<NodeVerb>,
     /// The node to start.
     #[command(flatten)]
     pub start: NodeStartArgs,

@@ -11,7 +11,7 @@ mod config;
 mod path;
 mod playlist;
 mod session;
-mod table;
+pub(super) mod table;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

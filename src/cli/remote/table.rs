@@ -7,7 +7,11 @@ use serde_json::Value;
 use super::super::printable;
 
 /// Writes rows under their heads; each column is as wide as its widest cell, the last one open.
-pub(super) fn write(heads: &[&str], rows: &[Vec<String>], out: &mut impl Write) -> io::Result<()> {
+pub(in crate::cli) fn write(
+    heads: &[&str],
+    rows: &[Vec<String>],
+    out: &mut impl Write,
+) -> io::Result<()> {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         let widths = cells.map(|cell| cell.chars().count());
@@ -28,27 +32,27 @@ pub(super) fn write(heads: &[&str], rows: &[Vec<String>], out: &mut impl Write) 
 }
 
 /// A string of the answer, made safe for a terminal; `-` when there is none.
-pub(super) fn text(value: &Value) -> String {
+pub(in crate::cli) fn text(value: &Value) -> String {
     value.as_str().filter(|text| !text.is_empty()).map_or_else(|| "-".to_owned(), printable)
 }
 
 /// A count of the answer.
-pub(super) fn count(value: &Value) -> u64 {
+pub(in crate::cli) fn count(value: &Value) -> u64 {
     value.as_u64().unwrap_or(0)
 }
 
 /// `3.8 Mb/s`.
-pub(super) fn bit_rate(bits_per_s: u64) -> String {
+pub(in crate::cli) fn bit_rate(bits_per_s: u64) -> String {
     scaled(bits_per_s, 1_000, &["b/s", "kb/s", "Mb/s", "Gb/s"])
 }
 
 /// `1.5 MiB`.
-pub(super) fn bytes(bytes: u64) -> String {
+pub(in crate::cli) fn bytes(bytes: u64) -> String {
     scaled(bytes, 1_024, &["B", "KiB", "MiB", "GiB", "TiB"])
 }
 
 /// `12s`, `5m02s`, `3h05m`, `2d03h`.
-pub(super) fn age(value: &Value) -> String {
+pub(in crate::cli) fn age(value: &Value) -> String {
     let Some(seconds) = value.as_f64() else { return "-".to_owned() };
     let seconds = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
@@ -61,12 +65,12 @@ pub(super) fn age(value: &Value) -> String {
 }
 
 /// Seconds of the answer with two digits behind the point; `-` when there are none.
-pub(super) fn seconds(value: &Value) -> String {
+pub(in crate::cli) fn seconds(value: &Value) -> String {
     value.as_f64().map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2}s"))
 }
 
 /// What is not zero of a map of counts: `3 tcp_window, 1 evicted`; `none` when all is.
-pub(super) fn counts(value: &Value) -> String {
+pub(in crate::cli) fn counts(value: &Value) -> String {
     let counts = value.as_object().into_iter().flatten();
     let counts = counts.filter(|(_, value)| count(value) > 0);
     let shown: Vec<String> =

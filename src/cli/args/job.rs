@@ -1,0 +1,156 @@
+//! Words behind `headend job` and behind `headend node ls|show`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// Verbs behind `job`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum JobVerb {
+    /// Send files and folders to nodes; ends well only when every node has every byte
+    Push(PushArgs),
+    /// List jobs, the newest last
+    Ls(JobsArgs),
+    /// Show a job: its commands and how far they are
+    Show(JobArgs),
+    /// Show how far each node is with what is not done yet
+    Query(JobArgs),
+    /// Say that no more commands come: the job ends when all nodes are done
+    End(JobArgs),
+    /// Withdraw what is not done yet
+    Cancel(JobArgs),
+    /// Try again what failed
+    Retry(RetryArgs),
+    /// Show what arrived where, when, from whom and with which hash
+    Report(JobArgs),
+    /// Check the chain of events and the nodes' signed receipts
+    Verify(JobArgs),
+}
+
+/// Where a base is, and how to show what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct AskArgs {
+    /// The base, like http://192.0.2.1:9000 [default: of the environment, HEADEND_BASE]
+    #[arg(long, value_name = "URL")]
+    pub base: Option<String>,
+    /// Token of a provider, or a file that holds it [default: of the environment, HEADEND_TOKEN]
+    #[arg(long, value_name = "TOKEN|FILE")]
+    pub token: Option<String>,
+    /// Print JSON, with the names of the API
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Words behind `job push`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct PushArgs {
+    /// Files and folders
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Nodes: all, names like a,b, or those with labels like site=north,tier=edge
+    #[arg(long, value_name = "all|NAME,..|KEY=VALUE,..", default_value = "all")]
+    pub to: String,
+    /// Show how far each node is while it goes on
+    #[arg(long)]
+    pub watch: bool,
+    /// Return when the base has all bytes, and leave the rest to it
+    #[arg(long, conflicts_with = "watch")]
+    pub detach: bool,
+    /// Folder of the nodes' media folders that the files go into
+    #[arg(long, value_name = "PATH")]
+    pub into: Option<String>,
+    /// Name of the job, one of a kind: a job of that name that is still open is continued
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Job that is still open, to which the files are added
+    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "to", "priority", "order", "deadline"])]
+    pub job: Option<String>,
+    /// Share of the uplinks, 0 to 9
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub priority: u8,
+    /// Which files wait for others on a node
+    #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
+    pub order: PushOrder,
+    /// Seconds after which what is not there counts as failed
+    #[arg(long, value_name = "S")]
+    pub deadline: Option<u64>,
+    /// The base.
+    #[command(flatten)]
+    pub base: AskArgs,
+}
+
+/// Which commands of a job wait for earlier ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum PushOrder {
+    /// Those with the same path, or a path within theirs.
+    #[default]
+    Prefix,
+    /// All: one after the other.
+    Strict,
+    /// None.
+    None,
+}
+
+/// Words behind `job ls`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct JobsArgs {
+    /// Only jobs in this state, like open, closing or completed
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<String>,
+    /// The base.
+    #[command(flatten)]
+    pub base: AskArgs,
+}
+
+/// Words behind verbs about one job.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct JobArgs {
+    /// Id of the job
+    #[arg(value_name = "ID")]
+    pub job: String,
+    /// The base.
+    #[command(flatten)]
+    pub base: AskArgs,
+}
+
+/// Words behind `job retry`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct RetryArgs {
+    /// Id of the job
+    #[arg(value_name = "ID")]
+    pub job: String,
+    /// Only at these nodes, like a,b
+    #[arg(long, value_name = "NAME,..", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// The base.
+    #[command(flatten)]
+    pub base: AskArgs,
+}
+
+/// Verbs behind `node` that ask a base.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum NodeVerb {
+    /// List the nodes of a base: state, rates, free bytes, labels
+    Ls(NodesArgs),
+    /// Show one node of a base
+    Show(NodeNameArgs),
+}
+
+/// Words behind `node ls`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct NodesArgs {
+    /// The base.
+    #[command(flatten)]
+    pub base: AskArgs,
+}
+
+/// Words behind `node show`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct NodeNameArgs {
+    /// Name of the node
+    #[arg(value_name = "NAME")]
+    pub node: String,
+    /// The base.
+    #[command(flatten)]
+    pub base: AskArgs,
+}

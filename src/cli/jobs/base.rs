@@ -1,0 +1,340 @@
+//! The API of a base, as verbs ask it.
+//!
+//! Bounds: `ANSWER_BYTES_MAX` of an answer, `PATIENCE` for each, `PAGES_MAX` pages of a list.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use ureq::http::{Response, Uri};
+use ureq::{Agent, Body, RequestBuilder};
+use uuid::Uuid;
+
+use super::super::urls::encode_path;
+use super::super::{Exit, Failure, printable};
+use crate::dist::ids::JobId;
+use crate::dist::wire::job::{CommandView, DeliveryView};
+
+/// A client of a base.
+#[derive(Debug, Clone)]
+pub(super) struct Base {
+    /// `http://HOST:PORT`, without a slash behind.
+    root: String,
+    /// `Bearer TOKEN`.
+    authorization: String,
+    agent: Agent,
+}
+
+/// Why the base did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BaseError {
+    /// It cannot be reached, or its answer ended early.
+    #[error("no answer from the base at {root}: {why}")]
+    Unreachable {
+        /// Where.
+        root: String,
+        /// For people.
+        why: String,
+    },
+    /// It refuses.
+    #[error("the base refuses: {detail} ({reason})")]
+    Refused {
+        /// Status of HTTP.
+        status: u16,
+        /// A name that does not change.
+        reason: String,
+        /// For people.
+        detail: String,
+        /// Where an upload goes on.
+        expected_offset: Option<u64>,
+    },
+    /// What answers is no base.
+    #[error("{root} does not answer as a base of headend does (HTTP {status})")]
+    Stranger {
+        /// Where.
+        root: String,
+        /// Status of HTTP.
+        status: u16,
+    },
+}
+
+impl BaseError {
+    /// The same request may be answered later.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => matches!(status, 429 | 502..=504),
+            Self::Stranger { .. } => false,
+        }
+    }
+}
+
+impl From<BaseError> for Failure {
+    fn from(error: BaseError) -> Self {
+        let exit = match error {
+            BaseError::Unreachable { .. } => Exit::Unreachable,
+            BaseError::Refused { .. } | BaseError::Stranger { .. } => Exit::Runtime,
+        };
+        Self { exit, message: error.to_string() }
+    }
+}
+
+impl Base {
+    /// Asks nothing yet. `url` is `http://HOST:PORT` or `HOST:PORT`.
+    pub(super) fn new(url: &str, token: &str) -> Result<Self, Failure> {
+        let wrong = |why: &str| Failure::usage(format!("--base {}: {why}", printable(url)));
+        let host = match url.split_once("://") {
+            Some(("http", host)) => host,
+            Some(_) => return Err(wrong("only http:// can be asked")),
+            None => url,
+        };
+        let root = format!("http://{}", host.trim_end_matches('/'));
+        let uri: Uri = root.parse().map_err(|_| wrong("not a URL like http://192.0.2.1:9000"))?;
+        let has_host = uri.authority().is_some_and(|authority| {
+            let host = authority.host();
+            let has_port = authority.port_u16().is_some();
+            !host.is_empty() && (has_port || authority.as_str() == host)
+        });
+        if !has_host || uri.path() != "/" || uri.query().is_some() {
+            return Err(wrong("a host and a port are expected, like http://192.0.2.1:9000"));
+        }
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Failure::usage("the token has characters that no token has"));
+        }
+        let config = Agent::config_builder()
+            .timeout_connect(Some(CONNECT_PATIENCE))
+            .timeout_recv_response(Some(PATIENCE))
+            .timeout_per_read(Some(PATIENCE))
+            .timeout_per_write(Some(PATIENCE))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_idle_connections_per_host(CONNECTIONS_KEPT)
+            // The base is named; a proxy of the environment is for other things.
+            .proxy(None)
+            .build();
+        Ok(Self { root, authorization: format!("Bearer {token}"), agent: config.into() })
+    }
+
+    /// `path` begins with a slash and is encoded.
+    pub(super) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.root)
+    }
+
+    /// GET of JSON.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, BaseError> {
+        self.value(self.allowed(self.agent.get(self.url(path))).call())
+    }
+
+    /// POST of JSON. A second request with the same key does nothing.
+    pub(super) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &str,
+        body: &impl Serialize,
+    ) -> Result<T, BaseError> {
+        let text = serde_json::to_string(body).unwrap_or_default();
+        let request = self.allowed(self.agent.post(self.url(path)));
+        let request = request.header("idempotency-key", key).content_type("application/json");
+        self.value(request.send(text))
+    }
+
+    /// All elements of a list that the base gives in pages.
+    pub(super) fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &str,
+        key: &str,
+    ) -> Result<Vec<T>, BaseError> {
+        let mut all = Vec::new();
+        let mut after = String::new();
+        for _ in 0..PAGES_MAX {
+            let mut page: Value = self.get(&format!("{path}?{query}limit={PAGE}{after}"))?;
+            let list = page.get_mut(key).map(Value::take).unwrap_or_default();
+            let list: Vec<T> = serde_json::from_value(list).map_err(|_| self.stranger(200))?;
+            all.extend(list);
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            after = format!("&after={}", encode_path(next));
+        }
+        Ok(all)
+    }
+
+    /// A PUT or PATCH or HEAD of a file, to be filled in.
+    pub(super) fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Adds the token.
+    pub(super) fn allowed<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        request.header("authorization", &self.authorization)
+    }
+
+    fn value<T: DeserializeOwned>(
+        &self,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, BaseError> {
+        let (status, body) = self.read(answer)?;
+        serde_json::from_str(&body).map_err(|_| self.stranger(status))
+    }
+
+    /// The answer's text, or the problem that it is.
+    pub(super) fn read(
+        &self,
+        answer: Result<Response<Body>, ureq::Error>,
+    ) -> Result<(u16, String), BaseError> {
+        let mut answer = answer.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+        let body = body.map_err(|error| self.unreachable(&error))?;
+        if (200..300).contains(&status) {
+            return Ok((status, body));
+        }
+        let problem: Value = serde_json::from_str(&body).map_err(|_| self.stranger(status))?;
+        let text = |key: &str| problem[key].as_str().map(printable);
+        Err(BaseError::Refused {
+            status,
+            reason: text("reason").unwrap_or_else(|| format!("http_{status}")),
+            detail: text("detail").unwrap_or_else(|| "it does not say why".to_owned()),
+            expected_offset: problem["expected_offset"].as_u64(),
+        })
+    }
+
+    pub(super) fn unreachable(&self, error: &ureq::Error) -> BaseError {
+        BaseError::Unreachable { root: self.root.clone(), why: error.to_string() }
+    }
+
+    fn stranger(&self, status: u16) -> BaseError {
+        BaseError::Stranger { root: self.root.clone(), status }
+    }
+}
+
+/// Path of a job in the API.
+pub(super) fn job_path(job: impl std::fmt::Display) -> String {
+    format!("/v1/jobs/{job}")
+}
+
+/// The id of a job on the command line.
+pub(super) fn job_id(word: &str) -> Result<JobId, Failure> {
+    let wrong = |error| Failure::usage(format!("{}: {error}", printable(word)));
+    word.parse().map_err(wrong)
+}
+
+/// A key for one request: sent again, it has no second effect.
+pub(super) fn key() -> String {
+    Uuid::now_v7().to_string()
+}
+
+/// Deliveries of a job. `query` is empty or ends with `&`.
+pub(super) fn deliveries(
+    base: &Base,
+    job: JobId,
+    query: &str,
+) -> Result<Vec<DeliveryView>, BaseError> {
+    base.list(&format!("{}/deliveries", job_path(job)), query, "deliveries")
+}
+
+/// Commands of a job.
+pub(super) fn commands(base: &Base, job: JobId) -> Result<Vec<CommandView>, BaseError> {
+    base.list(&format!("{}/commands", job_path(job)), "", "commands")
+}
+
+/// A state or reason by its name in the API.
+pub(super) fn word(value: impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or("-").to_owned()
+}
+
+/// The base is up, or it is not.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than the base keeps a question open.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A page of a thousand deliveries is less than 1 MB.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+/// Elements of a page.
+const PAGE: usize = 1_000;
+/// Ten million elements: more than a base holds of a job.
+const PAGES_MAX: usize = 10_000;
+/// As many as upload at once, and one that watches.
+const CONNECTIONS_KEPT: usize = 16;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use super::*;
+
+    /// A base that gives these answers, a connection each, and returns the heads of the questions.
+    pub(crate) fn base(answers: Vec<(&'static str, String)>) -> (Base, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let asked = answers.into_iter().map(|(head, body)| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut question = Vec::new();
+                while !question.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    question.push(byte[0]);
+                }
+                let question = String::from_utf8(question).unwrap().to_lowercase();
+                let length = question.split("content-length: ").nth(1);
+                let length = length.and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+                let mut body_in = vec![0; length.unwrap_or(0)];
+                stream.read_exact(&mut body_in).unwrap();
+                write!(
+                    stream,
+                    "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                )
+                .unwrap();
+                question
+            });
+            asked.collect()
+        });
+        (Base::new(&url, "hdp_secret").unwrap(), thread)
+    }
+
+    #[test]
+    fn pages_are_put_together_and_the_token_is_sent() {
+        let (base, thread) = base(vec![
+            ("200 OK", r#"{"jobs":[1,2],"next_cursor":"a b"}"#.to_owned()),
+            ("200 OK", r#"{"jobs":[3],"next_cursor":null}"#.to_owned()),
+        ]);
+        assert_eq!(base.list::<u32>("/v1/jobs", "state=open&", "jobs"), Ok(vec![1, 2, 3]));
+        let asked = thread.join().unwrap();
+        assert!(asked[0].starts_with("get /v1/jobs?state=open&limit=1000 http"), "{asked:?}");
+        assert!(asked[1].starts_with("get /v1/jobs?state=open&limit=1000&after=a%20b "));
+        assert!(asked[0].contains("authorization: bearer hdp_secret"));
+    }
+
+    #[test]
+    fn refusal_has_its_reason_and_strangers_are_told_from_bases() {
+        let refusal = r#"{"detail":"no\u0007","reason":"no_targets","status":422}"#.to_owned();
+        let (base, thread) =
+            base(vec![("422 Unprocessable Entity", refusal), ("200 OK", "<html>".to_owned())]);
+        let refused = base.post::<Value>("/v1/jobs", "key", &Value::Null).unwrap_err();
+        assert_eq!(refused.to_string(), "the base refuses: no? (no_targets)");
+        assert!(!refused.may_pass() && Failure::from(refused).exit == Exit::Runtime);
+        assert!(matches!(base.get::<Value>("/v1"), Err(BaseError::Stranger { .. })));
+        assert!(thread.join().unwrap()[0].contains("idempotency-key: key"));
+    }
+
+    #[test]
+    fn base_that_is_not_there_is_unreachable() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = Base::new(&listener.local_addr().unwrap().to_string(), "t").unwrap();
+        drop(listener);
+        let error = base.get::<Value>("/v1/jobs").unwrap_err();
+        assert!(error.may_pass() && Failure::from(error).exit == Exit::Unreachable);
+    }
+
+    #[test]
+    fn url_that_is_none_is_a_usage_failure() {
+        for bad in ["https://b:1", "http://", "http://b:1/x", "http://b:x", "ftp://b", "a b"] {
+            assert_eq!(Base::new(bad, "t").unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+        assert_eq!(Base::new("http://b:1", "a b").unwrap_err().exit, Exit::Usage);
+    }
+}
