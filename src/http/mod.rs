@@ -25,6 +25,7 @@ use axum::Router;
 use tokio::sync::watch;
 
 mod admin;
+pub mod ctp;
 pub mod jobs;
 mod origin;
 pub mod peer;

@@ -24,6 +24,11 @@ impl Problem {
         Self { status, detail: detail.into(), retry_after_s: None, more: Vec::new() }
     }
 
+    /// Its status of HTTP.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Adds a member (RFC 9457 s3.2).
     pub(super) fn with(mut self, name: &'static str, value: Value) -> Self {
         self.more.push((name, value));

@@ -24,6 +24,7 @@ use super::end::End;
 use super::{RunError, limits, listen, signals, system};
 use crate::cli;
 use crate::dist::book::{Book, BookOptions};
+use crate::http::ctp::Ctp;
 use crate::http::{self, jobs, peer};
 use crate::ledger::clerk::{self, Clerk};
 use crate::ledger::{Ledger, LedgerError};
@@ -120,7 +121,7 @@ impl Parts<'_> {
         let access = jobs::auth::Access::new(self.tokens.providers.clone(), self.tokens.join);
         let state = jobs::JobsState {
             clerk: self.clerk.clone(),
-            access,
+            access: access.clone(),
             base_key,
             cells: Arc::clone(&cells),
         };
@@ -131,7 +132,9 @@ impl Parts<'_> {
             upload: Arc::new(RateLimit::new(self.config.up_rate)),
             sent: Arc::new(move |content, bytes| noted.add(content, bytes)),
         });
-        let routers = [jobs::router(state), peer::router(source)];
+        let uploads = Ctp::new(access, self.clerk.clone(), store.clone(), Arc::clone(&cells));
+        let routers =
+            [jobs::router(state), http::ctp::router(Arc::new(uploads)), peer::router(source)];
         tokio::spawn(tend::each_second(self.clerk.clone(), store, sent, shutdown.clone()));
         self.announce();
         let serving = http::serve_distribution(listener, routers, shutdown);
