@@ -8,6 +8,7 @@
 #   iproute2                 narrows a route in a network namespace
 #   nftables                 drops packets in a network namespace
 #   util-linux               makes that namespace
+#   curl, rclone, cadaver    clients of WebDAV that bring files to a base
 #   cargo-machete            finds dependencies that no code names; cargo builds it, once
 #   cargo-deny               checks licences and sources of dependencies; cargo builds it, once,
 #                            unoptimised: that takes two minutes
@@ -27,6 +28,9 @@ declare -A commands=(
     [ip]=iproute2
     [nft]=nftables
     [unshare]=util-linux
+    [curl]=curl
+    [rclone]=rclone
+    [cadaver]=cadaver
 )
 declare -A elements=(
     [decodebin]=gstreamer1.0-plugins-base
