@@ -1,4 +1,5 @@
 //! A base over HTTP: jobs of clients, orders and reports of nodes, and what a crash leaves.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::collections::BTreeSet;
 use std::time::Duration;

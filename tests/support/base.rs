@@ -220,7 +220,7 @@ impl ScriptedNode {
         let (status, body) = shown.try_post("/agent/v1/hello", &hello).await?;
         assert_eq!(status, 200, "{body}");
         let welcome: Welcome = serde_json::from_value(body).unwrap();
-        self.token = welcome.node_token.or(self.token.take());
+        self.token = welcome.node_token.or_else(|| self.token.take());
         Ok(())
     }
 
