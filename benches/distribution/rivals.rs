@@ -86,7 +86,12 @@ fn aria2(setting: &Setting, lab: &Lab) -> Duration {
     let _tracker = Kept::start(tracker.stdout(Stdio::null()).stderr(Stdio::null()));
     await_port(lab, 6_969);
     let options = |command: &mut Command, to: &Path| {
-        command.args(["--quiet", "--enable-dht=false", "--bt-enable-lpd=false", "--seed-ratio=0.0"]);
+        command.args([
+            "--quiet",
+            "--enable-dht=false",
+            "--bt-enable-lpd=false",
+            "--seed-ratio=0.0",
+        ]);
         command.args(["--file-allocation=none", "--bt-tracker-interval=2", "-d"]).arg(to);
         command.arg(&torrent);
     };
@@ -109,8 +114,7 @@ fn aria2(setting: &Setting, lab: &Lab) -> Duration {
         peers.push(Kept::start(command.stdout(Stdio::null()).stderr(Stdio::null())));
     }
     until_within(PATIENCE, "all have it", || {
-        (1..=setting.nodes)
-            .all(|node| setting.folder.join(format!("aria2-{node}/done")).exists())
+        (1..=setting.nodes).all(|node| setting.folder.join(format!("aria2-{node}/done")).exists())
     });
     began.elapsed()
 }

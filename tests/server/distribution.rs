@@ -1,13 +1,14 @@
 //! A job brings contents to nodes, whose links are limited, and everything that can end does end in
 //! the middle of it. No time is asserted: `scripts/distribution.sh` measures.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::path::PathBuf;
 
 use crate::support::distribution::Distribution;
 use crate::support::network::in_own_network;
-use crate::support::wait::{PATIENCE, until_within};
 use crate::support::process::{Kept, wait_for};
 use crate::support::scratch;
+use crate::support::wait::{PATIENCE, until_within};
 
 /// A file of bytes that do not compress or repeat.
 fn content(name: &str, bytes: usize) -> PathBuf {
@@ -30,16 +31,21 @@ fn start(nodes: usize) -> Distribution {
 
 #[test]
 fn content_reaches_four_nodes_and_leaves_the_base_once() {
-    in_own_network(module_path!(), "content_reaches_four_nodes_and_leaves_the_base_once", "true", || {
-        let content = content("cascade.bin", CONTENT_BYTES);
-        let lab = start(4);
-        let before = lab.lab.sent_bytes(0);
-        lab.push(&[&content]);
-        lab.assert_delivered(&content);
-        let sent = lab.lab.sent_bytes(0) - before;
-        // Headers of packets are 4.5 %.
-        assert!(sent < (CONTENT_BYTES as u64) * 115 / 100, "{sent} bytes left the base");
-    });
+    in_own_network(
+        module_path!(),
+        "content_reaches_four_nodes_and_leaves_the_base_once",
+        "true",
+        || {
+            let content = content("cascade.bin", CONTENT_BYTES);
+            let lab = start(4);
+            let before = lab.lab.sent_bytes(0);
+            lab.push(&[&content]);
+            lab.assert_delivered(&content);
+            let sent = lab.lab.sent_bytes(0) - before;
+            // Headers of packets are 4.5 %.
+            assert!(sent < (CONTENT_BYTES as u64) * 115 / 100, "{sent} bytes left the base");
+        },
+    );
 }
 
 #[test]
@@ -64,20 +70,25 @@ fn node_that_is_killed_goes_on_where_it_was() {
 
 #[test]
 fn base_that_is_killed_completes_the_job_when_it_is_back() {
-    in_own_network(module_path!(), "base_that_is_killed_completes_the_job_when_it_is_back", "true", || {
-        let content = content("base.bin", CONTENT_BYTES);
-        let mut lab = start(2);
-        let pushed = lab.client(&["job", "push", "--detach", content.to_str().unwrap()]);
-        assert!(pushed.status.success(), "{}", pushed.stderr);
-        lab.kill_base();
-        lab.start_base();
-        let job = |lab: &Distribution| -> serde_json::Value {
-            let shown = lab.client(&["job", "ls", "--json"]).stdout;
-            serde_json::from_str::<serde_json::Value>(&shown).unwrap()[0].clone()
-        };
-        until_within(PATIENCE * 2, "the job completes", || job(&lab)["state"] == "completed");
-        lab.assert_delivered(&content);
-    });
+    in_own_network(
+        module_path!(),
+        "base_that_is_killed_completes_the_job_when_it_is_back",
+        "true",
+        || {
+            let content = content("base.bin", CONTENT_BYTES);
+            let mut lab = start(2);
+            let pushed = lab.client(&["job", "push", "--detach", content.to_str().unwrap()]);
+            assert!(pushed.status.success(), "{}", pushed.stderr);
+            lab.kill_base();
+            lab.start_base();
+            let job = |lab: &Distribution| -> serde_json::Value {
+                let shown = lab.client(&["job", "ls", "--json"]).stdout;
+                serde_json::from_str::<serde_json::Value>(&shown).unwrap()[0].clone()
+            };
+            until_within(PATIENCE * 2, "the job completes", || job(&lab)["state"] == "completed");
+            lab.assert_delivered(&content);
+        },
+    );
 }
 
 #[test]

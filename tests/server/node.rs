@@ -246,7 +246,10 @@ fn put_appears_whole_with_its_attributes_and_a_signed_receipt() {
     let file = media.join("films/a b.mp4");
     assert!(std::fs::read(&file).unwrap() == bytes);
     let found = file.metadata().unwrap();
-    assert_eq!((found.mode() & 0o7777, found.mtime(), found.mtime_nsec()), (0o640, 1_600_000_000, 1));
+    assert_eq!(
+        (found.mode() & 0o7777, found.mtime(), found.mtime_nsec()),
+        (0o640, 1_600_000_000, 1)
+    );
     let receipt = &base.receipts(1)[0];
     assert_eq!((receipt.path.as_str(), receipt.size), ("films/a b.mp4", bytes.len() as u64));
     assert_eq!(receipt.blake3.unwrap().0, *blake3::hash(&bytes).as_bytes());
@@ -293,7 +296,8 @@ fn node_that_is_killed_while_it_fetches_goes_on_where_it_was() {
     // 8 MiB a second: the first second is journaled by the third.
     let mut node = base.node(&media, &["--down-rate", "67M"]);
     base.put(1, "film.mp4", content, bytes.len() as u64);
-    let is_past = |report: &Report| matches!(report, Report::Progress { offset, .. } if *offset > 12 << 20);
+    let is_past =
+        |report: &Report| matches!(report, Report::Progress { offset, .. } if *offset > 12 << 20);
     until("half of it is there", || base.has(is_past));
     assert_eq!(titles(&node), BTreeSet::new(), "nothing half-written is listed");
     node.kill();

@@ -72,8 +72,8 @@ impl Distribution {
     }
 
     fn spawn(&self, mut command: Command, name: &str) -> Kept {
-        let log = std::fs::File::options();
-        let log = log.clone().create(true).append(true).open(self.log(name)).unwrap();
+        let mut log = std::fs::File::options();
+        let log = log.create(true).append(true).open(self.log(name)).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
         Kept(command.stdin(Stdio::null()).spawn().unwrap())
     }
@@ -101,8 +101,7 @@ impl Distribution {
     fn wait_until_active(&self, count: usize) {
         until_within(PATIENCE, "the base knows all nodes", || {
             let shown = self.client(&["node", "ls", "--json"]);
-            let shown: serde_json::Value =
-                serde_json::from_str(&shown.stdout).unwrap_or_default();
+            let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap_or_default();
             let nodes = shown.as_array().map(Vec::as_slice).unwrap_or_default();
             nodes.iter().filter(|node| node["state"] == "active").count() == count
         });

@@ -47,7 +47,7 @@ pub struct NodeStartArgs {
     /// Rate at which contents are received at most
     #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
     pub down_rate: Option<Rate>,
-    /// Address for other nodes [default: [::]:9996, or a free port where that is taken]
+    /// Address for other nodes [default: `[::]:9996`, or a free port where that is taken]
     #[arg(long, value_name = "IP:PORT")]
     pub peer_listen: Option<SocketAddr>,
     /// Configuration file (TOML)
