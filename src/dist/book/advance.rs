@@ -121,6 +121,11 @@ impl Book {
     /// Ends all open deliveries of a command with this reason, or as withdrawn without one. Nodes
     /// are told.
     pub(super) fn end_deliveries(&mut self, key: CommandKey, reason: Option<Reason>, text: &str) {
+        // Nobody needs its plan: it is not made anew for each node that leaves it.
+        let command = self.jobs.get(&key.job).and_then(|job| job.command(key.command));
+        if let Some(content) = command.and_then(|command| command.row.content) {
+            self.end_flow(content);
+        }
         for node in self.open_targets(key) {
             let input = match reason {
                 Some(_) => DeliveryInput::Fatal,

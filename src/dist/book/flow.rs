@@ -5,10 +5,12 @@
 //! node down, failed, barred --> its children go on to others --> Sources to those, epoch + 1
 //! node complete --> its uplink is idle --> tick: who is slow and far from the end moves to it
 //! ```
-//! Invariant: a plan has only nodes that live, with the command open or completed. Bound: a plan is
-//! improved once a second; a node is moved by it at most each `DWELL_NS`.
+//! Invariant: a plan has only nodes that live, with the command open or completed. Bounds: a plan
+//! is improved once a second at most, and a tick looks at `LOOKS_A_TICK` members of plans; a node
+//! is moved by that at most each `DWELL_NS`.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Bound;
 
 use crate::dist::book::options::ns;
 use crate::dist::book::records::{Content, Flow, Job, NS_PER_S, NodeId};
@@ -189,11 +191,21 @@ impl Book {
             if self.flow_mut(id).is_some_and(|flow| flow.renew_s <= now_s) {
                 self.renew(id);
             }
+        }
+        let mut looks = 0;
+        let behind = self.tended.map_or(Bound::Unbounded, Bound::Excluded);
+        for id in self.flowing.range((behind, Bound::Unbounded)).copied().collect::<Vec<_>>() {
+            self.tended = Some(id);
+            looks += self.flow_mut(id).map_or(0, |flow| flow.cascade.members().count());
             self.free_stalled(id);
             if self.flow_mut(id).is_some_and(|flow| flow.has_idle) {
                 self.use_idle(id);
             }
+            if looks >= LOOKS_A_TICK {
+                return;
+            }
         }
+        self.tended = None;
     }
 
     /// Makes the capabilities of a plan anew.
@@ -389,5 +401,7 @@ const LISTED_BEHIND: usize = 3;
 /// Seconds that are to be left at the rate of now for a change to be worth it.
 const FAR_S: u64 = 2;
 const DWELL_NS: u64 = 3 * NS_PER_S;
+/// Members of plans that one tick looks at: the next one goes on behind them.
+const LOOKS_A_TICK: usize = 50_000;
 /// The node itself has looked for another source several times before.
 const STALLED_NS: u64 = 10 * NS_PER_S;

@@ -88,6 +88,8 @@ pub struct Book {
     contents: HashMap<ContentId, Content>,
     /// Contents with a plan.
     flowing: BTreeSet<ContentId>,
+    /// The plan behind which the next tick goes on.
+    tended: Option<ContentId>,
     /// Deliveries of all jobs.
     deliveries: usize,
     /// The same by state, in the order of `DeliveryState::ALL`.

@@ -44,6 +44,7 @@ impl Book {
             deadlines: BTreeSet::new(),
             contents: HashMap::new(),
             flowing: BTreeSet::new(),
+            tended: None,
             deliveries: 0,
             counts: [0; DeliveryState::ALL.len()],
             answers: HashMap::new(),
