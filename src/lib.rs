@@ -92,8 +92,8 @@
 //! fetched ([`dist::fetch`] chooses the source, `agent::links` reads it, [`store`] verifies and
 //! keeps it) -> `agent::driver` publishes it in the media folder -> a signed receipt.
 //!
-//! A file of a provider: `cli::jobs` -> `http::ctp` makes a command of it and appends its bytes to a
-//! content of [`store`]; [`dist`] says which nodes fetch it, and from whom.
+//! A file of a provider: `cli::jobs` -> `http::ctp` makes a command of it and appends its bytes to
+//! a content of [`store`]; [`dist`] says which nodes fetch it, and from whom.
 //!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->

@@ -65,7 +65,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("prometheus", &["src/metrics/", "src/http/admin/"]),
     ("regex", &["src/config/"]),
     ("rusqlite", &["src/ledger/"]),
-    ("reqwest", &["src/agent/"]),
+    ("reqwest", &["src/agent/", "src/http/peer/tests.rs"]),
     ("rtcp_types", &["src/rtcp/"]),
     ("rtp_types", &["src/rtp/"]),
     ("rtsp_types", &["src/rtsp/"]),
@@ -104,6 +104,7 @@ const PLAIN: &[&str] = &[
     "session",
     "vod",
     "consumers",
+    "dist",
     "host/judge",
 ];
 

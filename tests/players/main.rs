@@ -1,12 +1,12 @@
 //! What players of today make of the server: FFmpeg and GStreamer play, publish and are pulled
-//! from, and what they decode is compared with the source, frame by frame and byte by byte. Clients
-//! of WebDAV bring files to a base.
+//! from, and what they decode is compared with the source, frame by frame and byte by byte.
 //!
 //! Most tests last as long as their media.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod distribution;
 mod input;
 mod interop;
 mod live;

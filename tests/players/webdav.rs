@@ -1,6 +1,7 @@
 //! curl, rclone and cadaver bring files to a base, as they are; `headend job push` beside them.
 //!
 //! The job has a node that is known and does not fetch: what is tested is the way to the base.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

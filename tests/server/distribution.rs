@@ -83,7 +83,7 @@ fn base_that_is_killed_completes_the_job_when_it_is_back() {
             lab.start_base();
             let job = |lab: &Distribution| -> serde_json::Value {
                 let shown = lab.client(&["job", "ls", "--json"]).stdout;
-                serde_json::from_str::<serde_json::Value>(&shown).unwrap()[0].clone()
+                serde_json::from_str::<serde_json::Value>(&shown).unwrap()["jobs"][0].clone()
             };
             until_within(PATIENCE * 2, "the job completes", || job(&lab)["state"] == "completed");
             lab.assert_delivered(&content);

@@ -102,7 +102,7 @@ impl Distribution {
         until_within(PATIENCE, "the base knows all nodes", || {
             let shown = self.client(&["node", "ls", "--json"]);
             let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap_or_default();
-            let nodes = shown.as_array().map(Vec::as_slice).unwrap_or_default();
+            let nodes = shown["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
             nodes.iter().filter(|node| node["state"] == "active").count() == count
         });
     }

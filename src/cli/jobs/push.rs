@@ -139,7 +139,8 @@ fn send_all(args: &PushArgs, base: &Base, job: &JobView, items: &[Item]) -> Resu
     Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Withdraws puts whose bytes are not those of their files. It is tried: the job tells what remains.
+/// Withdraws puts whose bytes are not those of their files. It is tried once: the job tells what
+/// remains.
 fn withdraw(base: &Base, job: JobId, errors: &[UploadError]) {
     for command in errors.iter().filter_map(UploadError::command) {
         let path = format!("{}/commands/{command}/cancel", job_path(job));

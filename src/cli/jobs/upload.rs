@@ -1,7 +1,7 @@
 //! One file on its way to the base: whole, or on from where it broke off.
 //!
 //! ```text
-//! PUT --cut off--> HEAD --Upload-Offset--> PATCH --cut off--> HEAD ..   --> hash compared, file unchanged
+//! PUT --cut off--> HEAD --Upload-Offset--> PATCH --cut off--> HEAD ..   --> hash compared
 //! ```
 //! Invariants: a file counts as sent only when the base has the hash of the bytes that were read
 //! here, and the file did not change meanwhile. Without progress it is given up after

@@ -1,7 +1,7 @@
 //! How far a job is, asked again and again: bars on a terminal, lines elsewhere.
 //!
 //! ```text
-//! job view --each POLL_MIN at least--> ended?      deliveries --> bytes of each node --> bars, lines
+//! job view --each POLL_MIN or more--> ended?    deliveries --> bytes of each node --> bars, lines
 //! ```
 //! Bound: asking takes a twentieth of the time at most, however many deliveries there are.
 

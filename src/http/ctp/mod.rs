@@ -12,8 +12,8 @@
 //! - `fs`, `meta`: the file system. `upload`, `begin`: bytes on their way in. `resume`: PATCH and
 //!   offsets. `props`: attributes as properties. `locks`, `checksum`.
 //!
-//! Invariants: a client sees its own jobs only. The bytes of an upload that breaks off stay, at their
-//! offset, until they are continued or replaced, or the book gives the upload up.
+//! Invariants: a client sees its own jobs only. The bytes of an upload that breaks off stay, at
+//! their offset, until they are continued or replaced, or the book gives the upload up.
 //! Bounds: `TREES_MAX` trees, `CHECKSUMS_MAX` hashes; bodies other than uploads 64 KiB; an upload
 //! holds `begin::PIECE_BYTES` in memory.
 

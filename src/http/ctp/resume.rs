@@ -1,12 +1,13 @@
 //! Uploads that go on: PATCH at an offset (resumable uploads for HTTP, IETF draft).
 //!
 //! ```text
-//! HEAD  /ctp/{job}/{path}                                     -> Upload-Offset: 100, Upload-Complete: ?0
-//! PATCH /ctp/{job}/{path}  Upload-Offset: 100, Upload-Complete: ?1   -> 204, 409 with expected_offset
+//! HEAD  /ctp/{job}/{path}   -> Upload-Offset: 100, Upload-Complete: ?0
+//! PATCH /ctp/{job}/{path}      Upload-Offset: 100, Upload-Complete: ?1
+//!                           -> 204, 409 with expected_offset
 //! ```
 //! The file itself is the upload resource of the draft. DELETE gives the upload up. The interim
-//! response 104 is not sent: the HTTP library has no way to send one; a client that was cut off asks
-//! by HEAD.
+//! response 104 is not sent: the HTTP library has no way to send one; a client that was cut off
+//! asks by HEAD.
 
 use std::sync::Arc;
 

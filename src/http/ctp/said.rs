@@ -6,7 +6,8 @@
 //! X-OC-Mtime: 1700000000                 rclone: time of last change, seconds
 //! OC-Checksum: SHA1:..                   rclone: checked when all bytes are there
 //! Repr-Digest: sha-256=:..:              RFC 9530: the same
-//! Headend-Attributes: {"mode":420}       attributes as JSON    Headend-Blake3: hash that is expected
+//! Headend-Attributes: {"mode":420}       attributes as JSON
+//! Headend-Blake3: ..                     hash that is expected
 //! ```
 //! Invariant: a header that is there and makes no sense is an error, never passed over.
 

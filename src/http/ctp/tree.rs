@@ -3,9 +3,10 @@
 //! ```text
 //! put a/x, mkdir b, move a/x -> b/y, delete a   ->   b/, b/y
 //! ```
-//! The tree is what every target has once the job is done, if it had nothing before. A command whose
-//! path is not in the tree (it is about what earlier jobs brought) changes nothing here.
-//! Invariants: folding the same commands again gives the same tree; a withdrawn command is not in it.
+//! The tree is what every target has once the job is done, if it had nothing before. A command
+//! whose path is not in the tree (it is about what earlier jobs brought) changes nothing here.
+//! Invariants: folding the same commands again gives the same tree; a withdrawn command is not in
+//! it.
 //! Bound: a node for each part of each path; the book limits commands and paths.
 
 use std::collections::BTreeMap;
@@ -169,8 +170,8 @@ impl Tree {
         folder.entries.remove(name)
     }
 
-    /// Puts a node in its place and makes the folders above it. Nothing happens where the path leads
-    /// through a file, or where a file would replace a folder: nodes refuse these too.
+    /// Puts a node in its place and makes the folders above it. Nothing happens where the path
+    /// leads through a file, or where a file would replace a folder: nodes refuse these too.
     fn insert(&mut self, path: &str, node: Node, at_ns: i64) {
         let is_file = matches!(node, Node::File(_));
         if self.is_blocked(path) || is_file && matches!(self.find(path), Some(Node::Folder(_))) {

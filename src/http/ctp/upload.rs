@@ -8,8 +8,8 @@
 //! A client that sends a file again from its start goes on where it was: what is there is compared,
 //! not kept twice. If the file has changed, the put is withdrawn and another takes its place.
 //! Invariants: bytes go in at one offset only, so of two requests for one file one fails. A piece
-//! that was begun is taken whole, even if its request ends. Only a complete upload with the size and
-//! hash that the client named gets an end.
+//! that was begun is taken whole, even if its request ends. Only a complete upload with the size
+//! and hash that the client named gets an end.
 //! Bound: `PIECE_BYTES` wait here.
 
 use std::ops::Range;

@@ -9,8 +9,9 @@
 //! time with which no track goes back. After the first switch each key frame that comes without
 //! parameter sets is preceded by those of its source: a reader that skips needs them, too.
 //!
-//! `live::core::rewrite` is another thing: it changes the headers of one reader's stream as they are
-//! sent, each stream by itself. Here packets are written once for all readers, all tracks together.
+//! `live::core::rewrite` is another thing: it changes the headers of one reader's stream as they
+//! are sent, each stream by itself. Here packets are written once for all readers, all tracks
+//! together.
 //!
 //! Invariants: a track's SSRC never changes; the number after a switch is the highest one plus one;
 //! RTP time after a switch is later than all before; packets lost before the server stay a gap.
