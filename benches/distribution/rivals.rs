@@ -107,7 +107,7 @@ fn aria2(setting: &Setting, lab: &Lab) -> Duration {
         let done = format!("touch {}", to.join("done").display());
         let hook = setting.folder.join(format!("aria2-{node}.sh"));
         std::fs::write(&hook, format!("#!/bin/sh\n{done}\n")).unwrap();
-        std::process::Command::new("chmod").arg("+x").arg(&hook).status().unwrap();
+        Command::new("chmod").arg("+x").arg(&hook).status().unwrap();
         let mut command = lab.command(node, "aria2c");
         command.arg(format!("--on-bt-download-complete={}", hook.display()));
         options(&mut command, &to);

@@ -8,7 +8,7 @@
 //! ```
 //! `dav-server` speaks the protocol; the file system below it is ours. Each write is a command of
 //! the job, in the order in which the base took it. What is read is what the job has so far.
-//! - [`place`]: which job and path. [`said`]: headers of uploads. [`tree`]: the job as folders.
+//! - `place`: which job and path. `said`: headers of uploads. `tree`: the job as folders.
 //! - `fs`, `meta`: the file system. `upload`, `begin`: bytes on their way in. `resume`: PATCH and
 //!   offsets. `props`: attributes as properties. `locks`, `checksum`.
 //!
