@@ -25,7 +25,7 @@ pub(crate) fn run(setting: &Setting) {
         let took = fetch(setting, &lab);
         let sent = lab.sent_bytes(0) - sent;
         #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
-        let egress = sent as f64 * crate::GOODPUT / setting.bytes as f64;
+        let egress = sent as f64 / setting.bytes as f64;
         println!(
             "B12  {name}, {} nodes: last {:.2} s = {:.2} x bound; base sent {egress:.3} x size",
             setting.nodes,
@@ -82,7 +82,13 @@ fn aria2(setting: &Setting, lab: &Lab) -> Duration {
     make.args(["-l", "18", "-a", &announce, "-o"]).arg(&torrent).arg(&setting.content);
     assert!(make.stdout(Stdio::null()).status().unwrap().success());
     let mut tracker = lab.command(0, "opentracker");
-    tracker.args(["-i", &Lab::ip(0), "-p", "6969"]);
+    // It serves contents of its list alone.
+    let shown = Command::new("aria2c").arg("-S").arg(&torrent).output().unwrap().stdout;
+    let shown = String::from_utf8(shown).unwrap();
+    let hash = shown.lines().find_map(|line| line.strip_prefix("Info Hash: ")).unwrap();
+    let list = setting.folder.join("contents");
+    std::fs::write(&list, format!("{hash}\n")).unwrap();
+    tracker.args(["-i", &Lab::ip(0), "-p", "6969", "-w"]).arg(&list);
     let _tracker = Kept::start(tracker.stdout(Stdio::null()).stderr(Stdio::null()));
     await_port(lab, 6_969);
     let options = |command: &mut Command, to: &Path| {
@@ -125,6 +131,8 @@ fn fetch_all(setting: &Setting, lab: &Lab, command: impl Fn(&Path) -> Command) -
     let fetches: Vec<_> = (1..=setting.nodes)
         .map(|node| {
             let to = setting.folder.join(format!("rival-{node}"));
+            // What another one has fetched is not there.
+            let _none = std::fs::remove_dir_all(&to);
             std::fs::create_dir_all(&to).unwrap();
             let plain = command(&to);
             let mut there = lab.command(node, plain.get_program());
