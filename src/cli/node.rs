@@ -28,8 +28,8 @@ pub(super) fn run(
         .media_root
         .clone()
         .ok_or_else(|| Failure::usage("a node has a media folder: give it with --media DIR"))?;
-    serve::check_root(&media)?;
     let setup = setup(start, media, &env)?;
+    make_folder(&setup.options.media)?;
     give_way(&mut loaded);
     let _flush = log::init(loaded.config.log)?;
     let read_again = start.config.is_some().then(|| serve::read_again(served));
@@ -63,6 +63,17 @@ fn setup(
     let join = join.map(|join| join_token(&join)).transpose()?;
     let options = NodeOptions { base, join, media, name: start.name.clone(), facts };
     Ok(NodeSetup { options, peer_listen: start.peer_listen })
+}
+
+/// Makes the media folder, and those above it, where it is missing.
+fn make_folder(media: &Path) -> Result<(), Failure> {
+    if !media.exists() {
+        std::fs::create_dir_all(media).map_err(|error| {
+            let shown = media.display();
+            Failure::usage(format!("cannot make the media folder {shown}: {error}"))
+        })?;
+    }
+    serve::check_root(media)
 }
 
 /// A token as it is, or the file that holds it.
@@ -129,5 +140,22 @@ mod tests {
         let media = Some(dir.path().to_owned());
         let failure = run(NodeStartArgs { media, ..NodeStartArgs::default() });
         assert!(failure.message.contains("--base"), "{failure}");
+    }
+
+    #[test]
+    fn media_folder_that_is_missing_is_made_with_those_above_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let media = dir.path().join("new/films");
+        assert_eq!(make_folder(&media), Ok(()));
+        assert!(media.is_dir());
+        assert_eq!(make_folder(&media), Ok(()));
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for (wrong, why) in [(&file, "is not a folder"), (&file.join("films"), "cannot make")] {
+            let failure = make_folder(wrong).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            let names_it = failure.message.contains(wrong.to_str().unwrap());
+            assert!(names_it && failure.message.contains(why), "{failure}");
+        }
     }
 }

@@ -240,6 +240,7 @@ fn put_appears_whole_with_its_attributes_and_a_signed_receipt() {
     let bytes = noise(3 * 65_536 + 77);
     let content = base.content(1, &bytes);
     let (_kept, media) = media();
+    let media = media.join("made/by the node");
     let node = base.node(&media, &[]);
     base.put(1, "films/a b.mp4", content, bytes.len() as u64);
     base.until_done(1);

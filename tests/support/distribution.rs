@@ -61,7 +61,6 @@ impl Distribution {
     /// Starts a node (1, 2, ..), the first time or again.
     pub(crate) fn start_node(&mut self, node: usize) {
         let media = self.media(node);
-        std::fs::create_dir_all(&media).unwrap();
         let mut command = self.lab.command(node, &self.headend);
         command.args(["node", "--base", &self.url(), "--join", JOIN_TOKEN]);
         command.arg("--media").arg(media).args(["--name", &Self::name(node)]);

@@ -32,7 +32,8 @@ pub struct NodeStartArgs {
     /// [default: of the environment, HEADEND_JOIN_TOKEN]
     #[arg(long, value_name = "TOKEN|FILE")]
     pub join: Option<String>,
-    /// Folder that contents are delivered to and that is served, at /vod/
+    /// Folder that contents are delivered to and that is served, at /vod/; it is made when it is
+    /// not there
     #[arg(long, value_name = "DIR")]
     pub media: Option<PathBuf>,
     /// Name of the node, one of a kind [default: the name of this host]
