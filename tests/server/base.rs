@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use headend::dist::chain::{ChainEntry, ChainHead, verify_entries};
 use headend::dist::ids::{CommandKey, Incarnation};
@@ -312,13 +311,8 @@ async fn kill_of_the_base_loses_nothing_acknowledged_and_completes_nothing_twice
     let (client, joining) = (base.client(), base.joining());
     let following = tokio::spawn(async move { node.follow(&joining, |_| ()).await });
     client.post(&format!("/v1/jobs/{job}/end"), &json!({})).await;
-    let view = format!("/v1/jobs/{job}");
-    let completed = async {
-        while client.found(&view).await["state"] != "completed" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, completed).await.unwrap();
+    client.event(&job, |event| event["kind"] == "job.completed").await;
+    assert_eq!(client.found(&format!("/v1/jobs/{job}")).await["state"], "completed");
     following.abort();
     let entries = chain(&client).await;
     assert!(verify_entries(ChainHead::START, &entries).is_ok());

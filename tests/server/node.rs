@@ -28,11 +28,12 @@ use headend::http::serve_distribution;
 use headend::store::{RateLimit, Store, StoreKey};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::support::process::{Finished, run_command};
 use crate::support::server::{Server, binary};
-use crate::support::wait::until;
+use crate::support::wait::PATIENCE;
 use crate::support::{http, scratch};
 
 /// A base that does as it is told.
@@ -51,9 +52,10 @@ struct Base {
 #[derive(Default)]
 struct Said {
     base_key: String,
-    orders: Mutex<Vec<NodeOrder>>,
+    /// Lines.
+    orders: watch::Sender<Vec<String>>,
     hellos: Mutex<Vec<Hello>>,
-    reports: Mutex<Vec<Report>>,
+    reports: watch::Sender<Vec<Report>>,
 }
 
 impl Base {
@@ -101,7 +103,11 @@ impl Base {
     }
 
     fn order(&self, order: NodeOrder) {
-        self.said.orders.lock().unwrap().push(order);
+        self.say([serde_json::to_string(&order).unwrap()]);
+    }
+
+    fn say(&self, lines: impl IntoIterator<Item = String>) {
+        self.said.orders.send_modify(|orders| orders.extend(lines));
     }
 
     fn command(&self, command: u32, op: Op) {
@@ -151,12 +157,28 @@ impl Base {
     }
 
     fn has(&self, wanted: impl Fn(&Report) -> bool) -> bool {
-        self.said.reports.lock().unwrap().iter().any(wanted)
+        self.said.reports.borrow().iter().any(wanted)
+    }
+
+    /// Waits until a report is one that is wanted.
+    fn until(&self, what: &str, wanted: impl Fn(&Report) -> bool) {
+        self.until_all(what, |reports| reports.iter().any(&wanted));
+    }
+
+    /// Waits until all reports so far are as they are wanted.
+    fn until_all(&self, what: &str, wanted: impl Fn(&[Report]) -> bool) {
+        let mut reports = self.said.reports.subscribe();
+        let came = reports.wait_for(|reports| wanted(reports));
+        let came = self.runtime.block_on(async { timeout(PATIENCE, came).await.is_ok() });
+        assert!(came, "waited {PATIENCE:?} in vain: {what}");
     }
 
     fn receipts(&self, command: u32) -> Vec<Receipt> {
+        self.receipts_of(command, &self.said.reports.borrow())
+    }
+
+    fn receipts_of(&self, command: u32, reports: &[Report]) -> Vec<Receipt> {
         let key_of_node = self.said.hellos.lock().unwrap()[0].public_key.parse().unwrap();
-        let reports = self.said.reports.lock().unwrap();
         let receipts = reports.iter().filter_map(|report| match report {
             Report::Completed { receipt } => Some(verify_receipt(&key_of_node, receipt).unwrap()),
             _ => None,
@@ -165,7 +187,9 @@ impl Base {
     }
 
     fn until_done(&self, command: u32) {
-        until(&format!("command {command} is done"), || !self.receipts(command).is_empty());
+        self.until_all(&format!("command {command} is done"), |reports| {
+            !self.receipts_of(command, reports).is_empty()
+        });
     }
 }
 
@@ -177,23 +201,18 @@ async fn hello(State(said): State<Arc<Said>>, Json(hello): Json<Hello>) -> Json<
 
 /// All orders so far, then each new one.
 async fn orders(State(said): State<Arc<Said>>) -> Body {
-    let start = (said, 0);
-    let lines = futures_util::stream::unfold(start, |(said, sent)| async move {
-        loop {
-            let next = said.orders.lock().unwrap().get(sent).cloned();
-            if let Some(order) = next {
-                let line = format!("{}\n", serde_json::to_string(&order).unwrap());
-                return Some((Ok::<_, std::convert::Infallible>(line), (said, sent + 1)));
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+    let start = (said.orders.subscribe(), 0);
+    let lines = futures_util::stream::unfold(start, |(mut orders, sent)| async move {
+        let next = orders.wait_for(|orders| orders.len() > sent).await.ok()?[sent..].to_vec();
+        let lines: String = next.iter().map(|line| format!("{line}\n")).collect();
+        Some((Ok::<_, std::convert::Infallible>(lines), (orders, sent + next.len())))
     });
     Body::from_stream(lines.boxed())
 }
 
 async fn reports(State(said): State<Arc<Said>>, Json(batch): Json<Reports>) -> Json<ReportsTaken> {
     let taken = batch.first + batch.reports.len() as u64 - 1;
-    said.reports.lock().unwrap().extend(batch.reports);
+    said.reports.send_modify(|reports| reports.extend(batch.reports));
     Json(ReportsTaken { taken })
 }
 
@@ -284,7 +303,8 @@ fn folders_and_names_are_changed_in_order_and_failures_are_said() {
             key.command.0 == wanted && *reason == Reason::PathConflict && *is_final
         }
     };
-    until("both failures are said", || base.has(failed(6)) && base.has(failed(7)));
+    base.until("a failure is said", failed(6));
+    base.until("the other failure is said", failed(7));
     assert!(base.receipts(6).is_empty() && base.receipts(7).is_empty());
 }
 
@@ -299,7 +319,7 @@ fn node_that_is_killed_while_it_fetches_goes_on_where_it_was() {
     base.put(1, "film.mp4", content, bytes.len() as u64);
     let is_past =
         |report: &Report| matches!(report, Report::Progress { offset, .. } if *offset > 12 << 20);
-    until("half of it is there", || base.has(is_past));
+    base.until("half of it is there", is_past);
     assert_eq!(titles(&node), BTreeSet::new(), "nothing half-written is listed");
     node.kill();
     let before = base.sent.load(Ordering::Relaxed);
@@ -328,7 +348,7 @@ fn command_that_was_done_before_a_kill_is_not_done_again() {
     node.kill();
     std::fs::write(media.join("a"), "another").unwrap();
     let _node = base.node(&media, &[]);
-    until("its receipt is said again", || base.receipts(1).len() > 1);
+    base.until_all("its receipt is said again", |reports| base.receipts_of(1, reports).len() > 1);
     assert_eq!(base.receipts(1)[0], base.receipts(1)[1]);
     assert_eq!(std::fs::read_to_string(media.join("b")).unwrap(), "a");
     assert_eq!(std::fs::read_to_string(media.join("a")).unwrap(), "another");
@@ -348,7 +368,7 @@ fn full_disk_is_said_at_once_and_others_go_on() {
     let is_full = |report: &Report| {
         matches!(report, Report::Failed { reason: Reason::NoSpace, is_final: true, .. })
     };
-    until("no space is said", || base.has(is_full));
+    base.until("no space is said", is_full);
     assert!(!media.join("large.mp4").exists());
 }
 

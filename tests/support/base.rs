@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::process::{Kept, wait_for};
-use super::wait::PATIENCE;
+use super::wait::{Deadline, PATIENCE};
 
 /// A running base.
 #[derive(Debug)]
@@ -142,6 +142,25 @@ impl Client {
         body: &Value,
     ) -> Result<(u16, Value), reqwest::Error> {
         read(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// The first event of a job that is wanted, waited for by long polls.
+    pub(crate) async fn event(&self, job: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Deadline::after(PATIENCE);
+        let (mut after, mut seen) = (0, Vec::new());
+        while !deadline.has_passed() {
+            let wait = deadline.left().as_secs().max(1);
+            let path = format!("/v1/jobs/{job}/events?after={after}&wait={wait}");
+            let page = self.found(&path).await;
+            for event in page["events"].as_array().unwrap() {
+                if wanted(event) {
+                    return event.clone();
+                }
+                seen.push(format!("{} {} {}", event["kind"], event["node"], event["command"]));
+            }
+            after = page["next"].as_u64().unwrap();
+        }
+        panic!("the event did not come: {seen:#?}");
     }
 
     /// All entries of a list, page by page.
