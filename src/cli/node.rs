@@ -20,9 +20,8 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let early = EarlyHangup::watch()?;
     let start = &args.start;
-    let served = start.as_serve();
     let env: Vec<_> = env.into_iter().collect();
-    let mut loaded = served.load(env.iter().cloned())?;
+    let mut loaded = start.server.load(start.media.as_deref(), env.iter().cloned())?;
     let media = loaded
         .config
         .media_root
@@ -32,7 +31,7 @@ pub(super) fn run(
     make_folder(&setup.options.media)?;
     give_way(&mut loaded);
     let _flush = log::init(loaded.config.log)?;
-    let read_again = start.config.is_some().then(|| serve::read_again(served));
+    let read_again = serve::read_again(&start.server, start.media.as_deref());
     match node::run(loaded.config, setup, read_again, early) {
         Ok(()) => Ok(Exit::Ok),
         Err(error) if error.is_usage() => Err(Failure::usage(error.to_string())),

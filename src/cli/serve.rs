@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::args::ServeArgs;
+use super::args::{ServeArgs, ServerArgs};
 use super::{Exit, Failure, log};
 use crate::appliance::{self, EarlyHangup, ReadAgain};
 use crate::config::Config;
@@ -15,15 +15,17 @@ pub(super) fn run(args: &ServeArgs) -> Result<Exit, Failure> {
         check_root(root)?;
     }
     let _flush = log::init(config.log)?;
-    run_appliance(config, args.config.is_some().then(|| read_again(args.clone())), early)
+    run_appliance(config, read_again(&args.server, args.dir.as_deref()), early)
 }
 
-/// Reads the configuration of `args` again.
-pub(super) fn read_again(args: ServeArgs) -> ReadAgain {
-    Box::new(move || {
-        let loaded = args.load(std::env::vars_os());
+/// Reads the configuration again, where there is a file to read.
+pub(super) fn read_again(server: &ServerArgs, root: Option<&Path>) -> Option<ReadAgain> {
+    server.config.as_ref()?;
+    let (server, root) = (server.clone(), root.map(Path::to_owned));
+    Some(Box::new(move || {
+        let loaded = server.load(root.as_deref(), std::env::vars_os());
         loaded.map(|loaded| loaded.config).map_err(|failure| failure.message)
-    })
+    }))
 }
 
 /// A wrong folder is most often a verb with a typing error, or a file that was to be probed.

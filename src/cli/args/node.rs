@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ServeArgs;
+use super::ServerArgs;
 use super::job::NodeVerb;
 use crate::base::rate::Rate;
 use crate::dist::ids::NodeName;
@@ -22,8 +22,11 @@ pub struct NodeArgs {
     pub start: NodeStartArgs,
 }
 
-/// Words behind `node` that start one.
+/// Words behind `node` that start one. Ports that nobody has set may be others than those of a
+/// server alone.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+#[command(mut_arg("admin", |arg| arg.help(ADMIN_HELP)))]
+#[command(mut_arg("rtp_port", |arg| arg.help(RTP_HELP)))]
 pub struct NodeStartArgs {
     /// The base, like http://192.0.2.1:9000
     #[arg(long, value_name = "URL")]
@@ -51,53 +54,9 @@ pub struct NodeStartArgs {
     /// Address for other nodes [default: `[::]:9996`, or a free port where that is taken]
     #[arg(long, value_name = "IP:PORT")]
     pub peer_listen: Option<SocketAddr>,
-    /// Configuration file (TOML)
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Address for RTSP, may be given several times; port 0 takes any free one
-    /// (by default `[::]:8554`)
-    #[arg(long, value_name = "IP:PORT")]
-    pub listen: Vec<String>,
-    /// Address of the HTTP API and metrics [default: 127.0.0.1:9997, or a free port]
-    #[arg(long, value_name = "IP:PORT")]
-    pub admin: Option<String>,
-    /// UDP port for RTP, even; RTCP takes the next one [default: 8000, or a free pair]
-    #[arg(long, value_name = "N")]
-    pub rtp_port: Option<String>,
-    /// CPUs that serve players: a count like 4, or CPUs like 0-3,8 or cpu:1
-    #[arg(long, value_name = "N|CPU LIST")]
-    pub shards: Option<String>,
-    /// CPUs that read files: a count like 2, or CPUs like 4-5 or cpu:1
-    #[arg(long, value_name = "N|CPU LIST")]
-    pub workers: Option<String>,
-    /// How urgent shards are: fifo is SCHED_FIFO with priority 10, fifo:N with N [default: normal]
-    #[arg(long, value_name = "normal|fifo[:N]")]
-    pub shard_priority: Option<String>,
-    /// Folder that keeps edits of playlists for the next start
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
-    /// Form of the log [default: text on a terminal, json otherwise]
-    #[arg(long, value_name = "text|json")]
-    pub log: Option<String>,
-}
-
-impl NodeStartArgs {
-    /// What the same words say behind `serve`.
-    #[must_use]
-    pub fn as_serve(&self) -> ServeArgs {
-        ServeArgs {
-            dir: self.media.clone(),
-            config: self.config.clone(),
-            listen: self.listen.clone(),
-            admin: self.admin.clone(),
-            rtp_port: self.rtp_port.clone(),
-            shards: self.shards.clone(),
-            workers: self.workers.clone(),
-            shard_priority: self.shard_priority.clone(),
-            state: self.state.clone(),
-            log: self.log.clone(),
-        }
-    }
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerArgs,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -112,6 +71,10 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 const LABEL_BYTES_MAX: usize = 63;
+const ADMIN_HELP: &str =
+    "Address of the HTTP API and metrics [default: 127.0.0.1:9997, or a free port]";
+const RTP_HELP: &str =
+    "UDP port for RTP, even; RTCP takes the next one [default: 8000, or a free pair]";
 
 #[cfg(test)]
 mod tests {
@@ -138,7 +101,7 @@ mod tests {
         .unwrap();
         assert_eq!(args.label.len(), 2);
         assert_eq!(args.up_rate.map(Rate::bytes_per_s), Some(2_500_000));
-        let config = args.as_serve().load([]).unwrap().config;
+        let config = args.server.load(args.media.as_deref(), []).unwrap().config;
         assert_eq!(config.media_root, Some("m".into()));
         assert_eq!(config.listen.len(), 1);
     }
