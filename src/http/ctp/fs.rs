@@ -20,7 +20,7 @@ use dav_server::fs::{
 use super::meta::{Entry, Meta};
 use super::place::Place;
 use super::said::Said;
-use super::tree::{File, Folder, Node};
+use super::tree::{File, Folder, Node, Tree};
 use super::upload::Upload;
 use super::{Ctp, lock, problem, props};
 use crate::dist::ids::{CommandId, ContentId, JobId};
@@ -117,11 +117,16 @@ impl Asked {
         error
     }
 
+    /// What a job has now.
+    async fn tree(&self, job: JobId) -> FsResult<Arc<Mutex<Tree>>> {
+        self.0.ctp.tree(&self.0.client, job).await.map_err(|error| self.fails(error))
+    }
+
     /// What is at a place.
     async fn find(&self, path: &DavPath) -> FsResult<Found> {
         let place = Place::of(path).map_err(|_| FsError::NotFound)?;
         let Place::Within(job, path) = place else { return Ok(Found::Jobs) };
-        let tree = self.0.ctp.tree(&self.0.client, job).await.map_err(|error| self.fails(error))?;
+        let tree = self.tree(job).await?;
         let tree = lock(&tree);
         if path.is_empty() {
             return Ok(Found::Folder(tree.root().clone()));
@@ -260,7 +265,7 @@ impl Asked {
 
     async fn create_dir(&self, path: &DavPath) -> FsResult<()> {
         let (job, path) = within(path)?;
-        let tree = self.0.ctp.tree(&self.0.client, job).await.map_err(|error| self.fails(error))?;
+        let tree = self.tree(job).await?;
         let above = path.rsplit_once('/').map_or("", |(above, _)| above);
         {
             let tree = lock(&tree);
@@ -285,7 +290,7 @@ impl Asked {
             let (ctp, client) = (&self.0.ctp, self.0.client.clone());
             let withdrawn = ctp.withdraw(&client, job, command).await;
             withdrawn.map_err(|error| self.fails(error))?;
-            let tree = ctp.tree(&self.0.client, job).await.map_err(|error| self.fails(error))?;
+            let tree = self.tree(job).await?;
             if lock(&tree).find(&path).is_none() {
                 return Ok(());
             }

@@ -26,19 +26,19 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Method, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use dav_server::{DavHandler, DavMethodSet};
-use serde_json::json;
 
+use super::clerk::{self, problem};
 use super::jobs::auth::Access;
 use super::problem::Problem;
 use crate::dist::book::{Book, Refusal};
 use crate::dist::ids::{ContentId, JobId, Stamp};
 use crate::dist::rows::ContentRow;
 use crate::dist::wire::job::CommandState;
-use crate::ledger::clerk::{Clerk, ClerkError};
+use crate::ledger::clerk::Clerk;
 use crate::metrics::distribution::DistributionCells;
 use crate::store::{Content, Store};
 
@@ -100,10 +100,7 @@ impl Ctp {
         &self,
         f: impl FnOnce(&mut Book, Stamp) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        self.clerk.ask(f).await.map_err(|error| {
-            let reason = if error == ClerkError::Busy { "busy" } else { "ledger_late" };
-            problem(StatusCode::SERVICE_UNAVAILABLE, reason, error.to_string())
-        })
+        clerk::ask(&self.clerk, f).await
     }
 
     /// Asks the book for what it may refuse.
@@ -111,7 +108,7 @@ impl Ctp {
         &self,
         f: impl FnOnce(&mut Book, Stamp) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Problem> {
-        self.ask(f).await?.map_err(|refusal| refused(&refusal))
+        clerk::try_ask(&self.clerk, f).await
     }
 
     /// The tree of a job as it is now.
@@ -262,18 +259,6 @@ async fn dav(
         outcome.tell(method == Method::PUT, &mut response);
     }
     Ok(response)
-}
-
-/// A refusal of the book as a problem.
-fn refused(refusal: &Refusal) -> Problem {
-    let status = StatusCode::from_u16(refusal.status());
-    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Problem::new(status, refusal.to_string()).with("reason", json!(refusal.reason()))
-}
-
-/// A problem with its reason: a name that does not change.
-fn problem(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Problem {
-    Problem::new(status, detail).with("reason", json!(reason))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -9,22 +9,29 @@
 //! refusal has changed nothing and is not kept: the same request may succeed later.
 //! Bound: `KEY_BYTES_MAX`; answers are kept for a day.
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts as _, Request};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use super::auth::ClientName;
-use super::{Jobs, problem, refused, text_header, unanswered};
+use super::ask::Asker;
+use super::{Jobs, problem, read_body, text_header};
 use crate::dist::book::{Book, Refusal};
 use crate::dist::ids::{Digest, Stamp};
 use crate::dist::rows::AnswerRow;
+use crate::http::clerk::{self, refused};
 use crate::http::problem::Problem;
 
-/// A POST, before anything is done.
+/// A POST of a client, before anything is done.
 pub(super) struct Post {
-    client: ClientName,
+    asker: Asker,
     key: Option<String>,
     request: Digest,
+    body: Bytes,
 }
 
 enum Outcome {
@@ -34,33 +41,46 @@ enum Outcome {
     Refused(Refusal),
 }
 
-impl Post {
-    /// Who asks, and under which key.
-    pub(super) fn read(
-        jobs: &Jobs,
-        uri: &Uri,
-        headers: &HeaderMap,
-        body: &[u8],
-    ) -> Result<Self, Problem> {
-        let client = jobs.access.client(headers)?;
-        let key = match headers.get("idempotency-key") {
+/// The last argument of a handler: it reads the body.
+impl FromRequest<Arc<Jobs>> for Post {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, jobs: &Arc<Jobs>) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let asker = Asker::from_request_parts(&mut parts, jobs).await;
+        let asker = asker.map_err(IntoResponse::into_response)?;
+        let key = match parts.headers.get("idempotency-key") {
             None => None,
-            Some(_) => Some(key_of(headers)?),
+            Some(_) => Some(key_of(&parts.headers).map_err(IntoResponse::into_response)?),
         };
         let mut hasher = blake3::Hasher::new();
-        hasher.update(uri.path().as_bytes()).update(b"\0").update(body);
-        Ok(Self { client, key, request: Digest(*hasher.finalize().as_bytes()) })
+        hasher.update(parts.uri.path().as_bytes()).update(b"\0");
+        let body = Bytes::from_request(Request::from_parts(parts, body), jobs).await;
+        let body = body.map_err(IntoResponse::into_response)?;
+        hasher.update(&body);
+        Ok(Self { asker, key, request: Digest(*hasher.finalize().as_bytes()), body })
+    }
+}
+
+impl Post {
+    /// The body as JSON.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        read_body(&self.body)
+    }
+
+    /// There is no body.
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.is_empty()
     }
 
     /// Runs `f` on the book for the client and answers with `status` when it succeeds.
     pub(super) async fn act<T: Serialize>(
         self,
-        jobs: &Jobs,
         status: StatusCode,
         f: impl FnOnce(&mut Book, &str, Stamp) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<Response, Problem> {
-        let Self { client, key, request } = self;
-        let outcome = jobs.clerk.ask(move |book, at| {
+        let Self { asker: Asker { jobs, client }, key, request, body: _ } = self;
+        let outcome = clerk::ask(&jobs.clerk, move |book, at| {
             let client = client.as_str();
             let kept = key.as_ref().and_then(|key| book.answer(client, key));
             if let Some(kept) = kept {
@@ -90,7 +110,7 @@ impl Post {
             }
             Outcome::Done(body)
         });
-        match outcome.await.map_err(unanswered)? {
+        match outcome.await? {
             Outcome::Done(body) => Ok(json_response(status, body)),
             Outcome::Again { status, body } => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);

@@ -24,12 +24,13 @@ use futures_util::stream;
 use tokio::time::timeout;
 
 use super::auth::{shown, unauthorized};
-use super::{Jobs, Shared, problem, read_body, refused, unanswered};
+use super::{Jobs, Shared, problem, read_body};
 use crate::dist::book::{HelloBy, Refusal};
 use crate::dist::ids::{Incarnation, NodeName};
 use crate::dist::wire::agent::{
     Hello, NodeOrder, Report, Reports, ReportsTaken, SwitchCause, Welcome,
 };
+use crate::http::clerk::{self, refused};
 use crate::http::problem::Problem;
 use crate::ledger::orders::OrderStream;
 
@@ -77,7 +78,7 @@ async fn hello(
     let mut hello: Hello = read_body(&body)?;
     hello.addr = reachable(&hello.addr, from)?;
     let is_join = jobs.access.is_join(&token);
-    let taken = jobs.clerk.ask(move |book, at| {
+    let taken = clerk::ask(&jobs.clerk, move |book, at| {
         let by = if is_join {
             HelloBy::Join
         } else {
@@ -88,7 +89,7 @@ async fn hello(
         };
         Taken::of(book.hello(hello, by, at))
     });
-    taken.await.map_err(unanswered)?.answer().map(Json)
+    taken.await?.answer().map(Json)
 }
 
 /// The address for peers. A node that listens on all of its addresses is reached where it came
@@ -108,8 +109,7 @@ fn reachable(addr: &str, from: SocketAddr) -> Result<String, Problem> {
 
 async fn orders(State(jobs): Shared, headers: HeaderMap) -> Result<Response, Problem> {
     let token = shown(&headers)?;
-    let node = jobs.clerk.ask(move |book, _| book.node_of_token(&token).cloned()).await;
-    let node = node.map_err(unanswered)?;
+    let node = clerk::ask(&jobs.clerk, move |book, _| book.node_of_token(&token).cloned()).await?;
     let node = node.ok_or_else(|| unauthorized("token_unknown", "no node has this token"))?;
     let orders = jobs.clerk.orders(node);
     let mut response = Body::from_stream(stream::unfold(orders, next_lines)).into_response();
@@ -144,11 +144,11 @@ async fn reports(
     let reports: Reports = read_body(&body)?;
     let noted = Noted::of(&reports);
     let node = reports.node.clone();
-    let taken = jobs.clerk.ask(move |book, at| match book.node_of_token(&token) {
+    let taken = clerk::ask(&jobs.clerk, move |book, at| match book.node_of_token(&token) {
         Some(owner) if *owner == reports.node => Taken::of(book.reports(reports, at)),
         _ => Taken::NoToken,
     });
-    let taken = taken.await.map_err(unanswered)?.answer()?;
+    let taken = taken.await?.answer()?;
     noted.count(&jobs, node, taken.taken);
     Ok(Json(taken))
 }

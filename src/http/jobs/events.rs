@@ -12,13 +12,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -26,12 +25,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::auth::ClientName;
+use super::ask::Asker;
 use super::paging::bad_query;
-use super::{Jobs, Shared, problem, read_id, refused, text_header, unanswered};
+use super::{problem, read_id, text_header};
 use crate::dist::chain::ChainEntry;
 use crate::dist::ids::JobId;
 use crate::dist::wire::job::EventView;
+use crate::http::clerk::unanswered;
 use crate::http::problem::Problem;
 
 /// The query of both resources.
@@ -50,32 +50,27 @@ struct Page {
 }
 
 pub(super) async fn of_job(
-    State(jobs): Shared,
+    asker: Asker,
     Path(job): Path<String>,
     headers: HeaderMap,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let client = jobs.access.client(&headers)?;
     let job: JobId = read_id(&job, "job")?;
-    let asker = client.clone();
     // Who may not see the job is told so, in the book's words.
-    let found = jobs.clerk.ask(move |book, _| book.job_view(asker.as_str(), job).map(|_| ())).await;
-    found.map_err(unanswered)?.map_err(|refusal| refused(&refusal))?;
-    answer(jobs, client, Some(job), &headers, query).await
+    asker.own(move |book, client| book.job_view(client, job).map(drop)).await?;
+    answer(asker, Some(job), &headers, query).await
 }
 
 pub(super) async fn of_all(
-    State(jobs): Shared,
+    asker: Asker,
     headers: HeaderMap,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    let client = jobs.access.client(&headers)?;
-    answer(jobs, client, None, &headers, query).await
+    answer(asker, None, &headers, query).await
 }
 
 async fn answer(
-    jobs: Arc<Jobs>,
-    client: ClientName,
+    asker: Asker,
     job: Option<JobId>,
     headers: &HeaderMap,
     query: Result<Query<EventsQuery>, QueryRejection>,
@@ -89,9 +84,9 @@ async fn answer(
             format!("limit must be 1 to {PAGE_MAX}, wait at most {} seconds", WAIT_MAX.as_secs());
         return Err(problem(StatusCode::BAD_REQUEST, "bad_query", detail));
     }
-    let newest = jobs.clerk.events();
+    let newest = asker.jobs.clerk.events();
     let after = last_id.or(after).unwrap_or_default();
-    let mut reader = EventReader { jobs, client, job, after, newest, next_read: Instant::now() };
+    let mut reader = EventReader { asker, job, after, newest, next_read: Instant::now() };
     let accepts = text_header(headers, "accept").unwrap_or_default();
     if accepts.contains("text/event-stream") {
         return Ok(server_sent(reader));
@@ -102,8 +97,7 @@ async fn answer(
 
 /// Reads on behind the last event.
 struct EventReader {
-    jobs: Arc<Jobs>,
-    client: ClientName,
+    asker: Asker,
     job: Option<JobId>,
     after: u64,
     newest: watch::Receiver<u64>,
@@ -116,7 +110,7 @@ impl EventReader {
         loop {
             // Before the read: what comes meanwhile is noticed.
             self.newest.mark_unchanged();
-            let read = self.jobs.clerk.read_events(self.job, self.after, limit).await;
+            let read = self.asker.jobs.clerk.read_events(self.job, self.after, limit).await;
             let events = read.map_err(unanswered)?;
             self.next_read = Instant::now() + READ_EVERY;
             if let Some(last) = events.last() {
@@ -137,12 +131,10 @@ impl EventReader {
         if self.job.is_some() {
             return Ok(events.into_iter().map(ChainEntry::Open).collect());
         }
-        let client = self.client.clone();
-        let sealed = self.jobs.clerk.ask(move |book, _| {
+        let sealed = self.asker.own(move |book, client| {
             let mut is_own: BTreeMap<JobId, bool> = BTreeMap::new();
-            let mut may_see = |job: JobId| {
-                *is_own.entry(job).or_insert_with(|| book.is_job_of(client.as_str(), job))
-            };
+            let mut may_see =
+                |job: JobId| *is_own.entry(job).or_insert_with(|| book.is_job_of(client, job));
             let entry = |event: EventView| {
                 if event.job.is_none_or(&mut may_see) {
                     ChainEntry::Open(event)
@@ -150,9 +142,9 @@ impl EventReader {
                     ChainEntry::sealed(&event)
                 }
             };
-            events.into_iter().map(entry).collect()
+            Ok(events.into_iter().map(entry).collect())
         });
-        sealed.await.map_err(unanswered)
+        sealed.await
     }
 }
 

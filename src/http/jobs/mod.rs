@@ -10,7 +10,8 @@
 //! nodes    POST /agent/v1/hello   GET /agent/v1/orders   POST /agent/v1/reports
 //! anyone   GET  /  /healthz  /readyz  /metrics  /v1/info
 //! ```
-//! `act` answers POSTs of clients, once for each Idempotency-Key. `auth` says who asks.
+//! `auth` says who asks. `ask` is a client's question, `act` a POST of one, which counts once for its
+//! Idempotency-Key.
 //! Invariants: nothing is answered before the ledger has it; every error is a problem (RFC 9457)
 //! with a `reason` that does not change.
 //! Bounds: sizes of bodies by route, `paging` for lists, `events::WAIT_MAX` for a long poll.
@@ -26,13 +27,14 @@ use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::clerk::{self, problem};
 use super::problem::Problem;
-use crate::dist::book::Refusal;
-use crate::ledger::clerk::{Clerk, ClerkError};
+use crate::ledger::clerk::Clerk;
 use crate::metrics::distribution::DistributionCells;
 
 mod act;
 mod agent;
+mod ask;
 pub mod auth;
 mod commands;
 mod events;
@@ -110,7 +112,7 @@ async fn index() -> Json<Value> {
 
 /// Whether the ledger takes changes now.
 async fn readyz(State(jobs): Shared) -> Result<&'static str, Problem> {
-    jobs.clerk.ask(|_, _| ()).await.map_err(unanswered)?;
+    clerk::ask(&jobs.clerk, |_, _| ()).await?;
     Ok("ready\n")
 }
 
@@ -152,32 +154,6 @@ async fn as_problem(response: Response) -> Response {
     }
     let detail = status.canonical_reason().unwrap_or("the request is not understood");
     problem(status, reason, detail).into_response()
-}
-
-/// An error with its name.
-fn problem(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Problem {
-    Problem::new(status, detail).with("reason", Value::from(reason))
-}
-
-/// What the book refuses.
-fn refused(refusal: &Refusal) -> Problem {
-    let status = StatusCode::from_u16(refusal.status());
-    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    problem(status, refusal.reason(), refusal.to_string())
-}
-
-/// The clerk has no answer.
-fn unanswered(error: ClerkError) -> Problem {
-    let reason = match error {
-        ClerkError::Busy => "busy",
-        ClerkError::Late => "ledger_late",
-        ClerkError::Ended => "ending",
-        ClerkError::Unreadable => {
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            return problem(status, "ledger_unreadable", error.to_string());
-        }
-    };
-    problem(StatusCode::SERVICE_UNAVAILABLE, reason, error.to_string())
 }
 
 /// A body as JSON.

@@ -4,16 +4,17 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
-use super::{Shared, problem, unanswered};
+use super::{Shared, problem};
 use crate::dist::book::Book;
 use crate::dist::wire::job::{DeliveryState, NodeState};
+use crate::http::clerk::ask;
 use crate::http::problem::Problem;
 use crate::metrics::distribution::{DistributionGauges, text};
 use crate::metrics::exposition::CONTENT_TYPE;
 
 pub(super) async fn metrics(State(jobs): Shared) -> Result<impl IntoResponse, Problem> {
     let clerk = &jobs.clerk;
-    let mut gauges = clerk.ask(|book, _| gauges_of(book)).await.map_err(unanswered)?;
+    let mut gauges = ask(clerk, |book, _| gauges_of(book)).await?;
     gauges.order_streams = u64::try_from(clerk.listening_nodes()).unwrap_or(u64::MAX);
     gauges.order_overflows = clerk.order_overflows();
     let text = text(&clerk.cells(), &jobs.cells, &gauges).map_err(|error| {
