@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use crate::support::process::{Finished, run_command};
 use crate::support::server::{Server, binary};
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, until};
 use crate::support::{http, scratch};
 
 /// A base that does as it is told.
@@ -397,5 +397,40 @@ fn node_without_its_base_serves_its_folder() {
     node.assert_logs("HE-W928");
 }
 
+#[test]
+fn lines_that_a_base_causes_are_limited_and_those_left_out_are_counted() {
+    let base = Base::start();
+    let (_kept, media) = media();
+    let node = base.node(&media, &[]);
+    base.say((0..STRANGE_ORDERS).map(|step| format!("{{\"order\":\"dance\",\"step\":{step}}}")));
+    base.command(1, Op::Query);
+    base.until_done(1);
+    let message = "an order of the base is not understood";
+    let mut logged = BTreeMap::<String, u64>::new();
+    until("all of them are logged or counted", || {
+        let mut left_out = 0;
+        logged.clear();
+        for line in node.log().lines().filter(|line| line.contains(message)) {
+            // The last one may be half-written.
+            let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else { continue };
+            let more = line["message"].as_str().unwrap().strip_prefix(&format!("{message}: "));
+            match more.and_then(|more| more.strip_suffix(" more like this")) {
+                Some(more) => left_out += more.parse::<u64>().unwrap(),
+                None => {
+                    let second = line["timestamp"].as_str().unwrap().split('.').next().unwrap();
+                    *logged.entry(second.to_owned()).or_default() += 1;
+                }
+            }
+        }
+        logged.values().sum::<u64>() + left_out == STRANGE_ORDERS
+    });
+    // Its seconds do not begin with those of the clock.
+    assert!(logged.values().all(|lines| *lines <= 2 * LINES_A_SECOND), "{logged:?}");
+}
+
+/// Orders that no node knows.
+const STRANGE_ORDERS: u64 = 5_000;
+/// What the log takes of one kind.
+const LINES_A_SECOND: u64 = 50;
 /// Buffers of a socket and of the base's stream.
 const IN_FLIGHT_MAX: u64 = 9 << 20;
