@@ -15,6 +15,15 @@ use crate::config::Config;
 use crate::host::holder::{Holder, Protocol, holder_of};
 use crate::shard::sockets::{UdpPair, is_port_taken, listen_tcp, local_addr, udp_pair};
 
+/// Ports that nobody has set: where the usual ones are taken, free ones are used instead.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GivesWay {
+    /// That of the API.
+    pub admin: bool,
+    /// Those of RTP and RTCP.
+    pub rtp: bool,
+}
+
 /// All sockets of the appliance.
 #[derive(Debug)]
 pub(super) struct Sockets {
@@ -28,12 +37,19 @@ pub(super) struct Sockets {
     pub(super) rtp_port: u16,
     /// Address of the RTP sockets.
     pub(super) pair_host: Host,
+    /// For the banner: ports that are not the usual ones.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Opens what `config` asks for, for `shard_count` shards.
-pub(super) fn open(config: &Config, shard_count: usize) -> Result<Sockets, RunError> {
+pub(super) fn open(
+    config: &Config,
+    shard_count: usize,
+    gives_way: GivesWay,
+) -> Result<Sockets, RunError> {
     let patience = Patience::new();
-    let admin = patience.open("admin", config.admin, || TcpListener::bind(config.admin))?;
+    let mut warnings = Vec::new();
+    let admin = open_admin(&patience, config.admin, gives_way.admin, &mut warnings)?;
     let mut listeners: Vec<Vec<OwnedFd>> = (0..shard_count).map(|_| Vec::new()).collect();
     let mut rtsp_addrs = Vec::new();
     for wanted in &config.listen {
@@ -50,13 +66,46 @@ pub(super) fn open(config: &Config, shard_count: usize) -> Result<Sockets, RunEr
         rtsp_addrs.push(bound);
     }
     let pair_host = pair_host(&rtsp_addrs);
-    let mut pairs = Vec::new();
-    for shard in 0..shard_count {
-        pairs.push(open_pair(&patience, config.rtp_port, shard, pair_host)?);
+    let open_pairs = |first| {
+        let pairs = (0..shard_count).map(|shard| open_pair(&patience, first, shard, pair_host));
+        pairs.collect::<Result<Vec<_>, RunError>>()
+    };
+    let mut pairs = open_pairs(config.rtp_port);
+    if let (Err(RunError::Listen(taken)), true) = (&pairs, gives_way.rtp)
+        && let Ok(free) = open_pairs(0)
+    {
+        let port = free.first().map_or(0, |pair| pair.rtp_port);
+        warnings.push(instead(taken, &pair_host.at(port)));
+        pairs = Ok(free);
     }
+    let pairs = pairs?;
     let rtp_port = pairs.first().map_or(0, |pair| pair.rtp_port);
     let shards = listeners.into_iter().zip(pairs).collect();
-    Ok(Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host })
+    Ok(Sockets { shards, admin, rtsp_addrs, rtp_port, pair_host, warnings })
+}
+
+/// The listener of the API.
+fn open_admin(
+    patience: &Patience,
+    wanted: SocketAddr,
+    gives_way: bool,
+    warnings: &mut Vec<String>,
+) -> Result<TcpListener, RunError> {
+    let refused = match patience.open("admin", wanted, || TcpListener::bind(wanted)) {
+        Err(refused) if gives_way => refused,
+        opened => return opened,
+    };
+    let open_free = || {
+        let free = TcpListener::bind(SocketAddr::new(wanted.ip(), 0))?;
+        Ok::<_, io::Error>((free.local_addr()?, free))
+    };
+    let Ok((addr, free)) = open_free() else { return Err(refused) };
+    warnings.push(instead(&refused.to_string(), &addr));
+    Ok(free)
+}
+
+fn instead(taken: &str, addr: &SocketAddr) -> String {
+    format!("{taken}; now it is {addr} (HE-W110)")
 }
 
 /// The listener of a base: the whole fleet may connect at once after a restart.

@@ -49,6 +49,7 @@ use crate::shard::{Shard, ShardConfig};
 use crate::worker::{Pool, PoolConfig, PoolError};
 use end::End;
 use limits::LockedMemory;
+pub use listen::GivesWay;
 use listen::Sockets;
 use playlists::PlaylistStore;
 pub use reload::ReadAgain;
@@ -138,43 +139,63 @@ pub fn run(
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
 ) -> Result<(), RunError> {
-    run_beside(config, read_again, early, None)
+    run_beside(Prepared::new(config, GivesWay::default())?, read_again, early, None)
+}
+
+/// What a start may lack, before anything runs.
+struct Prepared {
+    started: Instant,
+    started_with: Config,
+    fit: Fit,
+    library: Arc<Library>,
+    playlists: Arc<PlaylistStore>,
+    sockets: Sockets,
+}
+
+impl Prepared {
+    fn new(config: Config, gives_way: GivesWay) -> Result<Self, RunError> {
+        let started = Instant::now();
+        // Before anything needs a ring: workers and shards would each say it in their own way.
+        host::ring::check().map_err(RunError::NoRing)?;
+        let started_with = config.clone();
+        let fit = fit(config)?;
+        let library = open_library(&fit.config)?;
+        let playlists = open_playlists(&fit.config)?;
+        let sockets = listen::open(&fit.config, fit.cpus.shards.len(), gives_way)?;
+        Ok(Self { started, started_with, fit, library, playlists, sockets })
+    }
 }
 
 fn run_beside(
-    config: Config,
+    prepared: Prepared,
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
     companion: Option<Companion>,
 ) -> Result<(), RunError> {
     let end = End::default();
-    let result = serve(config, read_again, early, companion, &end);
+    let result = serve(prepared, read_again, early, companion, &end);
     end.reach();
     result
 }
 
 fn serve(
-    config: Config,
+    prepared: Prepared,
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
     companion: Option<Companion>,
     end: &End,
 ) -> Result<(), RunError> {
-    let started = Instant::now();
-    // Before anything needs a ring: workers and shards would each say it in their own way.
-    host::ring::check().map_err(RunError::NoRing)?;
-    let started_with = config.clone();
-    let Fit { config, cpus, priority, titles, ring_entries, warnings: told } = fit(config)?;
-    let library = open_library(&config)?;
-    let playlists = open_playlists(&config)?;
+    let Prepared { started, started_with, fit, library, playlists, sockets } = prepared;
+    let Fit { config, cpus, priority, titles, ring_entries, warnings: mut told } = fit;
     let paths = playlists.restore(&config.paths);
     let kept = (Arc::clone(&playlists), Arc::clone(&library));
     let reloader = Reloader::new(started_with, read_again, kept);
-    let sockets = listen::open(&config, cpus.shards.len())?;
     let poller = poller(&config, &cpus)?;
     let pool = start_pool(&config, &cpus, titles, &library, &poller)?;
     let cells: Vec<Arc<ShardCells>> = cpus.shards.iter().map(|_| Arc::default()).collect();
-    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host } = sockets;
+    let Sockets { shards: shard_sockets, admin, rtsp_addrs, rtp_port, pair_host, warnings: other } =
+        sockets;
+    told.extend(other);
     let admin_addr = admin.local_addr().map_err(system("the admin listener has no address"))?;
     let (ended, has_ended) = mpsc::channel();
     let shared = limits::of_addresses(&config, cpus.shards.len());
@@ -249,7 +270,7 @@ struct Fit {
     /// Entries of the submission queue of each shard's ring.
     ring_entries: u32,
     /// For the banner, where that is less than what was wanted.
-    warnings: [Option<String>; 3],
+    warnings: Vec<String>,
 }
 
 fn fit(config: Config) -> Result<Fit, RunError> {
@@ -265,7 +286,10 @@ fn fit(config: Config) -> Result<Fit, RunError> {
         priority,
         titles: fitted.titles,
         ring_entries: locked.ring_entries(shard_count),
-        warnings: [fitted.warning, locked.warning(shard_count), told],
+        warnings: [fitted.warning, locked.warning(shard_count), told]
+            .into_iter()
+            .flatten()
+            .collect(),
     })
 }
 
@@ -311,13 +335,13 @@ fn available_cpus() -> Vec<usize> {
 fn warnings(
     config: &Config,
     library: &Library,
-    of_the_start: [Option<String>; 3],
+    of_the_start: Vec<String>,
     running: &[Option<Running>],
 ) -> Vec<String> {
     let mut warnings = host::startup_warnings();
     warnings.extend(config.warnings());
     warnings.extend(cli::missing::warnings(&config.paths, library));
-    warnings.extend(of_the_start.into_iter().flatten());
+    warnings.extend(of_the_start);
     // All shards are refused alike; one sentence will do.
     warnings.extend(running.iter().flatten().find_map(|shard| shard.warning.clone()));
     warnings

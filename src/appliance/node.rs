@@ -1,8 +1,9 @@
 //! A node put together: the appliance over its media folder, the agent, and the server for peers.
 //!
 //! ```text
-//! run: folder -> peer socket -> hello -> appliance (serves) + agent (fetches) + peers (serve on)
+//! run: folder -> all sockets -> hello -> appliance (serves) + agent (fetches) + peers (serve on)
 //! ```
+//! Invariant: the base hears of a node only when nothing here can refuse its start any more.
 //! A node that cannot reach its base serves what it has, and tries again. One that is refused at
 //! its start does not run. Viewers first: threads of the agent have a lower priority than others.
 
@@ -16,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use super::signals::EarlyHangup;
-use super::{Companion, ReadAgain, RunError, run_beside, system};
+use super::{Companion, GivesWay, Prepared, ReadAgain, RunError, run_beside, system};
 use crate::agent::control::HelloError;
 use crate::agent::{Beside, Node, NodeError, NodeOptions};
 use crate::config::Config;
@@ -29,6 +30,8 @@ use crate::store::RateLimit;
 pub struct NodeSetup {
     /// The agent. The port of its address is set here.
     pub options: NodeOptions,
+    /// Ports of the appliance that may be others.
+    pub gives_way: GivesWay,
     /// Address for peers; `None`: all addresses, and a free port where [`PEER_PORT`] is taken.
     pub peer_listen: Option<SocketAddr>,
 }
@@ -43,12 +46,13 @@ pub fn run(
     read_again: Option<ReadAgain>,
     early: EarlyHangup,
 ) -> Result<(), RunError> {
-    let NodeSetup { mut options, peer_listen } = setup;
+    let NodeSetup { mut options, gives_way, peer_listen } = setup;
     let listener = listen(peer_listen)?;
     options.facts.addr = listener.local_addr().map_err(system("the peer socket has no address"))?;
     let (addr, facts) = (options.facts.addr, options.facts.clone());
     let mut node = Node::open(options).map_err(usage)?;
     let runtime = runtime().map_err(system("the threads of the agent do not start"))?;
+    let prepared = Prepared::new(config, gives_way)?;
     join(&runtime, &mut node)?;
     let (base, name) = (node.base().to_owned(), node.name().clone());
     tracing::info!(code = "HE-I922", node = %name, base, peers = %addr, "the node starts");
@@ -75,7 +79,7 @@ pub fn run(
             runtime.shutdown_timeout(END_MAX);
         })
     });
-    run_beside(config, read_again, early, Some(companion))
+    run_beside(prepared, read_again, early, Some(companion))
 }
 
 /// Says hello. What the base refuses ends the start; a base that cannot be reached is waited for.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::args::{NodeArgs, NodeStartArgs};
 use super::{Exit, Failure, log, serve};
 use crate::agent::{Facts, NodeOptions};
-use crate::appliance::EarlyHangup;
 use crate::appliance::node::{self, NodeSetup};
+use crate::appliance::{EarlyHangup, GivesWay};
 use crate::base::rate::Rate;
 use crate::config::{Loaded, Origin};
 
@@ -21,15 +21,18 @@ pub(super) fn run(
     let early = EarlyHangup::watch()?;
     let start = &args.start;
     let env: Vec<_> = env.into_iter().collect();
-    let mut loaded = start.server.load(start.media.as_deref(), env.iter().cloned())?;
+    let loaded = start.server.load(start.media.as_deref(), env.iter().cloned())?;
     let media = loaded
         .config
         .media_root
         .clone()
         .ok_or_else(|| Failure::usage("a node has a media folder: give it with --media DIR"))?;
-    let setup = setup(start, media, &env)?;
+    let setup = NodeSetup {
+        options: options(start, media, &env)?,
+        gives_way: gives_way(&loaded),
+        peer_listen: start.peer_listen,
+    };
     make_folder(&setup.options.media)?;
-    give_way(&mut loaded);
     let _flush = log::init(loaded.config.log)?;
     let read_again = serve::read_again(&start.server, start.media.as_deref());
     match node::run(loaded.config, setup, read_again, early) {
@@ -39,11 +42,11 @@ pub(super) fn run(
     }
 }
 
-fn setup(
+fn options(
     start: &NodeStartArgs,
     media: PathBuf,
     env: &[(OsString, OsString)],
-) -> Result<NodeSetup, Failure> {
+) -> Result<NodeOptions, Failure> {
     let base = start.base.clone();
     let base = base.ok_or_else(|| Failure::usage("a node has a base: give it with --base URL"))?;
     let from_env = || env.iter().find(|(name, _)| name == JOIN_VARIABLE);
@@ -60,8 +63,7 @@ fn setup(
         down_rate: start.down_rate.map(Rate::bytes_per_s),
     };
     let join = join.map(|join| join_token(&join)).transpose()?;
-    let options = NodeOptions { base, join, media, name: start.name.clone(), facts };
-    Ok(NodeSetup { options, peer_listen: start.peer_listen })
+    Ok(NodeOptions { base, join, media, name: start.name.clone(), facts })
 }
 
 /// Makes the media folder, and those above it, where it is missing.
@@ -93,18 +95,11 @@ fn join_token(text: &str) -> Result<String, Failure> {
     }
 }
 
-/// Several nodes on one machine: ports that nobody has set, and that another program has, become
-/// free ones. The port for RTSP stays, as players have to know it.
-fn give_way(loaded: &mut Loaded) {
+/// Several nodes on one machine: ports that nobody has set become free ones where they are taken.
+/// The port for RTSP stays, as players have to know it.
+fn gives_way(loaded: &Loaded) -> GivesWay {
     let is_default = |key| loaded.origin(key) == Origin::Default;
-    let (admin, rtp) = (is_default("admin.listen"), is_default("rtsp.udp.rtp"));
-    let config = &mut loaded.config;
-    if admin && TcpListener::bind(config.admin).is_err() {
-        config.admin.set_port(0);
-    }
-    if rtp && UdpSocket::bind((std::net::Ipv6Addr::UNSPECIFIED, config.rtp_port)).is_err() {
-        config.rtp_port = 0;
-    }
+    GivesWay { admin: is_default("admin.listen"), rtp: is_default("rtsp.udp.rtp") }
 }
 
 /// Beginning of a join token.

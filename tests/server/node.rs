@@ -398,6 +398,32 @@ fn node_without_its_base_serves_its_folder() {
 }
 
 #[test]
+fn nodes_that_start_at_once_share_no_port_that_nobody_set() {
+    let base = Base::start();
+    let start = |name: &str| {
+        let (kept, media) = media();
+        let mut command = Command::new(binary());
+        command.arg("node").arg("--base").arg(format!("http://{}", base.addr));
+        command.args(["--join", "hdj_test", "--name", name, "--listen", "127.0.0.1:0"]);
+        command.args(["--shards", "1", "--workers", "1"]).arg("--media").arg(&media);
+        (Server::run(command, tempfile::tempdir_in(scratch()).unwrap()), kept)
+    };
+    let names = ["a", "b", "c"];
+    let nodes = std::thread::scope(|scope| {
+        let started = names.map(|name| scope.spawn(move || start(name)));
+        started.map(|node| node.join().unwrap())
+    });
+    let ports: BTreeSet<u16> = nodes.iter().map(|(node, _)| node.admin.port()).collect();
+    assert_eq!(ports.len(), names.len(), "{ports:?}");
+    // Another program of this machine may have the usual port, or a test beside this one.
+    for (node, _) in nodes.iter().filter(|(node, _)| node.admin.port() != 9_997) {
+        let told = format!("now it is {} (HE-W110)", node.admin);
+        assert!(node.banner.contains(&told), "{}", node.banner);
+        assert_eq!(http::get(node.admin, "/readyz").0, 200);
+    }
+}
+
+#[test]
 fn lines_that_a_base_causes_are_limited_and_those_left_out_are_counted() {
     let base = Base::start();
     let (_kept, media) = media();
