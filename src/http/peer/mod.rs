@@ -121,11 +121,12 @@ impl PeerState {
         Ok(capability)
     }
 
-    async fn content(&self, id: ContentId) -> Result<Arc<Content>, Problem> {
+    /// The content, waited for until `patience` is over.
+    async fn content(&self, id: ContentId, patience: Duration) -> Result<Arc<Content>, Problem> {
         if self.store.was_removed(id) {
             return Err(Problem::new(StatusCode::GONE, "the content was removed here"));
         }
-        let found = self.store.wait_for(id, PATIENCE).await;
+        let found = self.store.wait_for(id, patience).await;
         found.ok_or_else(|| Problem::not_found("this server does not have that content"))
     }
 
@@ -180,7 +181,7 @@ async fn units(
 ) -> Result<Response, Problem> {
     let capability = state.authorize(&headers, &content)?;
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let content = state.content(capability.content).await?;
+    let content = state.content(capability.content, PATIENCE).await?;
     if let Some(end) = content.end().filter(|end| query.from > end.size) {
         let detail = format!("from={} is behind the end, {}", query.from, end.size);
         return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail));
@@ -196,9 +197,7 @@ async fn content_state(
     headers: HeaderMap,
 ) -> Result<Json<ContentState>, Problem> {
     let capability = state.authorize(&headers, &content)?;
-    let found = state.store.get(capability.content);
-    let content =
-        found.ok_or_else(|| Problem::not_found("this server does not have that content"))?;
+    let content = state.content(capability.content, STATE_PATIENCE).await?;
     Ok(Json(content.peer_state()))
 }
 
@@ -208,7 +207,7 @@ async fn whole(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let capability = state.authorize(&headers, &content)?;
-    let content = state.content(capability.content).await?;
+    let content = state.content(capability.content, PATIENCE).await?;
     let Some(end) = content.end() else {
         return Err(Problem::conflict("the content is not whole yet; ask for its units"));
     };
@@ -259,6 +258,8 @@ fn utc_s() -> i64 {
 /// Time for which a content is waited for: the order of a child may come before that of its source.
 /// Shorter than the time after which a child takes a silent source for a dead one.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The same for a state: a child gives a source 700 ms to say how it is.
+const STATE_PATIENCE: Duration = Duration::from_millis(400);
 
 /// Clocks of nodes differ.
 const EXPIRY_LEEWAY_S: i64 = 5 * 60;

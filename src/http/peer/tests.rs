@@ -1,7 +1,9 @@
 //! Contents over HTTP, by a client that knows nothing of the server.
 
 use std::net::{SocketAddr, TcpListener};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Waker};
 
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -178,6 +180,21 @@ async fn state_of_a_content_tells_how_far_it_is_and_whom_it_comes_from() {
     let state: ContentState = request.send().await.unwrap().json().await.unwrap();
     assert_eq!(state, content.peer_state());
     assert_eq!((state.have, state.rate, state.end), (10, 7, content.end()));
+}
+
+#[tokio::test]
+async fn state_of_a_content_that_begins_meanwhile_is_waited_for() {
+    let rig = Rig::new(1, None);
+    let shown = format!("Bearer {}", rig.capability(ID, "a", 60));
+    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, shown.parse().unwrap())]);
+    let ask = || content_state(State(rig.state.clone()), Path(ID.to_string()), headers.clone());
+    let mut answer = pin!(ask());
+    let is_waiting = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+    assert!(is_waiting, "the content is not there yet");
+    let content = rig.store.create(ID, None).unwrap();
+    assert_eq!(answer.await.unwrap().0, content.peer_state());
+    rig.store.remove(ID).unwrap();
+    assert_eq!(ask().await.unwrap_err().status(), StatusCode::GONE);
 }
 
 #[tokio::test]
