@@ -13,6 +13,7 @@ mod cli;
 mod config_paths;
 mod conformance;
 mod distribution;
+mod faults;
 mod feedback;
 mod lineup;
 mod link_local;

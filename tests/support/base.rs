@@ -73,6 +73,11 @@ impl Base {
         std::fs::read_to_string(self.data.with_extension("log")).unwrap()
     }
 
+    /// The token by which nodes join.
+    pub(crate) fn join_token(&self) -> String {
+        token(&self.data, "join.token")
+    }
+
     /// A client with the provider's token.
     pub(crate) fn client(&self) -> Client {
         Client::new(self.addr, token(&self.data, "provider.token"))
@@ -80,7 +85,7 @@ impl Base {
 
     /// A client with the token by which nodes join.
     pub(crate) fn joining(&self) -> Client {
-        Client::new(self.addr, token(&self.data, "join.token"))
+        Client::new(self.addr, self.join_token())
     }
 }
 
@@ -185,11 +190,18 @@ pub(crate) async fn read(request: reqwest::RequestBuilder) -> Result<(u16, Value
     Ok((status, body))
 }
 
-/// A node without bytes: it takes every command and reports it as done, with a signed receipt.
+/// A node without bytes: it takes every command and, unless it is lazy, reports it as done, with a
+/// signed receipt.
 #[derive(Debug)]
 pub(crate) struct ScriptedNode {
     keys: NodeKeys,
     name: NodeName,
+    /// Where it says that peers reach it.
+    pub(crate) addr: String,
+    /// Bytes per second that it says it can send.
+    pub(crate) up_rate_cap: Option<u64>,
+    /// It never does what it takes.
+    pub(crate) is_lazy: bool,
     token: Option<String>,
     incarnation: Incarnation,
     /// Reports that the base has not taken, and the number of the first.
@@ -205,6 +217,9 @@ impl ScriptedNode {
         Self {
             keys: NodeKeys::from_bytes(&[7; 32]),
             name: NodeName::new(name).unwrap(),
+            addr: "0.0.0.0:9".to_owned(),
+            up_rate_cap: None,
+            is_lazy: false,
             token: None,
             incarnation: Incarnation(1),
             waiting: Vec::new(),
@@ -220,9 +235,9 @@ impl ScriptedNode {
             node: self.name.clone(),
             incarnation: self.incarnation,
             public_key: self.keys.verify_key().to_string(),
-            addr: "0.0.0.0:9".to_owned(),
+            addr: self.addr.clone(),
             labels: BTreeMap::new(),
-            up_rate_cap: None,
+            up_rate_cap: self.up_rate_cap,
             down_rate_cap: None,
             free_bytes: 1 << 40,
             utc_ns: 0,
@@ -285,9 +300,8 @@ impl ScriptedNode {
                     self.obey(serde_json::from_slice(line).unwrap());
                 }
             }
-            if !self.waiting.is_empty() {
-                self.report(&client, &mut told).await?;
-            }
+            // Of an idle line it is a sign of life.
+            self.report(&client, &mut told).await?;
         }
         Ok(())
     }
@@ -300,6 +314,9 @@ impl ScriptedNode {
             .any(|report| matches!(report, Report::Received { key: known } if *known == key));
         if is_waiting {
             return;
+        }
+        if self.is_lazy {
+            return self.waiting.push(Report::Received { key });
         }
         let receipt = self.receipts.entry(key).or_insert_with(|| Receipt {
             node: self.name.clone(),

@@ -1,5 +1,6 @@
 //! A network of a test's own: its binary is run again in a namespace whose loopback has what the
 //! test needs, so that nothing of it reaches the host, and tests beside it use the same addresses.
+//! The same for file systems that a test mounts.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -13,6 +14,16 @@ use super::wait::until;
 /// Runs `test`, which is the test called `name` of `module` (`module_path!()`), in a network of its
 /// own. `setup` is what a shell does there first; loopback is up already.
 pub(crate) fn in_own_network(module: &str, name: &str, setup: &str, test: impl FnOnce()) {
+    in_own("-n", module, name, &format!("ip link set lo up && {setup}"), test);
+}
+
+/// The same for file systems: `setup` may mount what the test needs, which ends with the test.
+pub(crate) fn in_own_mounts(module: &str, name: &str, setup: &str, test: impl FnOnce()) {
+    in_own("-m", module, name, setup, test);
+}
+
+/// `kind` is the namespace, as `unshare` names it.
+fn in_own(kind: &str, module: &str, name: &str, setup: &str, test: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         test();
         return;
@@ -21,17 +32,17 @@ pub(crate) fn in_own_network(module: &str, name: &str, setup: &str, test: impl F
         println!("skipped: there is no unshare here");
         return;
     }
-    let script = format!("ip link set lo up && {setup} || exit {NONE_HERE}; exec \"$0\" \"$@\"");
+    let script = format!("{{ {setup}; }} || exit {NONE_HERE}; exec \"$0\" \"$@\"");
     let mut command = Command::new("unshare");
-    command.args(["-n", "sh", "-c", &script]).arg(std::env::current_exe().unwrap());
+    command.args([kind, "sh", "-c", &script]).arg(std::env::current_exe().unwrap());
     command.args(["--exact", &full_name(module, name), "--nocapture"]).env(INSIDE, "1");
     let ended = run_command(&mut command, PLAYER_PATIENCE * 2);
     println!("{}", ended.stdout);
     match (ended.status.success(), ended.status.code()) {
         (true, _) => assert!(ended.stdout.contains("1 passed"), "{name}: no such test"),
         // `unshare` itself ends with 1 when it may not; a test that has failed, with 101.
-        (false, Some(NONE_HERE | 1)) => println!("skipped: no network namespaces here"),
-        _ => panic!("in a network of its own: {}\n{}", ended.status, ended.stderr),
+        (false, Some(NONE_HERE | 1)) => println!("skipped: no namespaces (unshare {kind}) here"),
+        _ => panic!("in a namespace of its own: {}\n{}", ended.status, ended.stderr),
     }
 }
 
@@ -115,6 +126,6 @@ impl OtherHost {
     }
 }
 
-/// Set where the test is already in its network.
-const INSIDE: &str = "HEADEND_TEST_IN_OWN_NETWORK";
+/// Set where the test is already in its namespace.
+const INSIDE: &str = "HEADEND_TEST_IN_OWN_NAMESPACE";
 const NONE_HERE: i32 = 77;

@@ -62,7 +62,7 @@ impl<T> Taken<T> {
     fn answer(self) -> Result<T, Problem> {
         match self {
             Self::Done(value) => Ok(value),
-            Self::NoToken => Err(unauthorized("token_unknown", "no node has this token")),
+            Self::NoToken => Err(unauthorized("token_unknown", NO_NODE)),
             Self::Refused(refusal) => Err(refused(&refusal)),
         }
     }
@@ -110,7 +110,7 @@ fn reachable(addr: &str, from: SocketAddr) -> Result<String, Problem> {
 async fn orders(State(jobs): Shared, headers: HeaderMap) -> Result<Response, Problem> {
     let token = shown(&headers)?;
     let node = clerk::ask(&jobs.clerk, move |book, _| book.node_of_token(&token).cloned()).await?;
-    let node = node.ok_or_else(|| unauthorized("token_unknown", "no node has this token"))?;
+    let node = node.ok_or_else(|| unauthorized("token_unknown", NO_NODE))?;
     let orders = jobs.clerk.orders(node);
     let mut response = Body::from_stream(stream::unfold(orders, next_lines)).into_response();
     let lines = HeaderValue::from_static("application/x-ndjson");
@@ -209,6 +209,8 @@ fn place_of(cause: SwitchCause) -> usize {
     }
 }
 
+/// What is wrong with a token.
+const NO_NODE: &str = "this is neither the join token nor the token of one of its nodes";
 /// A name, a key, an address and labels.
 const HELLO_BYTES_MAX: usize = 64 << 10;
 /// Several thousand receipts.
