@@ -9,8 +9,9 @@
 
 use serde_json::{Value, json};
 
+use crate::dist::book::Book;
+use crate::dist::book::effects::About;
 use crate::dist::book::records::{Delivery, Job, Measure, NodeId, drop_put, index_of};
-use crate::dist::book::{About, Book};
 use crate::dist::command::state_of;
 use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandId, CommandKey, ContentId, JobId};
@@ -30,7 +31,7 @@ impl Book {
         input: DeliveryInput,
         edit: impl FnOnce(&mut Delivery),
     ) -> Option<DeliveryState> {
-        let now = self.now;
+        let now = self.fx.now;
         let job = self.jobs.get_mut(&key.job)?;
         let place = *job.places.get(&node)?;
         let command = job.commands.get_mut(index_of(key.command)?)?;
@@ -56,7 +57,7 @@ impl Book {
         };
         self.delivery_event(&kind, key, node, None);
         if before != after {
-            self.event(&format!("command.{}", after.as_str()), About::command(key), json!({}));
+            self.fx.event(&format!("command.{}", after.as_str()), About::command(key), json!({}));
         }
         if let Some(node) = self.node_at_mut(node) {
             if to.is_open() {
@@ -78,7 +79,7 @@ impl Book {
         let Some(delivery) = delivery else { return };
         let source = delivery.source.and_then(|id| self.node_at(id));
         let source = source.map(|node| node.row.name.clone());
-        self.changes.push(Change::Delivery(delivery.row(key, name, source)));
+        self.fx.keep(Change::Delivery(delivery.row(key, name, source)));
     }
 
     /// An event of a delivery, with what matters of it in its state.
@@ -115,7 +116,7 @@ impl Book {
             detail.insert("signature".to_owned(), json!(receipt.signature));
         }
         detail.extend(more.map(|(name, value)| (name.to_owned(), value)));
-        self.event(kind, About::delivery(key, &name), Value::Object(detail));
+        self.fx.event(kind, About::delivery(key, &name), Value::Object(detail));
     }
 
     /// Ends all open deliveries of a command with this reason, or as withdrawn without one. Nodes
@@ -167,7 +168,7 @@ impl Book {
 
     /// Takes an input of a job. False when it has no effect in the job's state.
     pub(super) fn change_job(&mut self, id: JobId, input: JobInput) -> bool {
-        let now = self.now;
+        let now = self.fx.now;
         let Some(job) = self.jobs.get_mut(&id) else { return false };
         let Some(next) = job.row.state.next(input).filter(|next| *next != job.row.state) else {
             return false;
@@ -186,9 +187,9 @@ impl Book {
             self.ended.retain(|(_, other)| *other != id);
         }
         let Some(job) = self.jobs.get(&id) else { return false };
-        self.changes.push(Change::Job(job.row.clone()));
+        self.fx.keep(Change::Job(job.row.clone()));
         let kind = format!("job.{}", next.as_str());
-        self.event(&kind, About::job(id), detail);
+        self.fx.event(&kind, About::job(id), detail);
         true
     }
 
@@ -259,7 +260,7 @@ impl Book {
             let contents: Vec<_> = contents.into_iter().filter(is_kept).collect();
             for content in contents {
                 self.end_flow(content);
-                self.expired.push(content);
+                self.fx.expire(content);
             }
         }
     }

@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
+use crate::dist::book::effects::About;
 use crate::dist::book::records::{
     Command, Content, Delivery, Job, Measure, Node, NodeId, command_at,
 };
-use crate::dist::book::{About, Book, Refusal};
+use crate::dist::book::{Book, Refusal};
 use crate::dist::command::{check_attributes, check_path};
 use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, ContentId, JobId, NodeName, Stamp};
@@ -34,7 +35,7 @@ impl Book {
         request: JobRequest,
         at: Stamp,
     ) -> Result<JobView, Refusal> {
-        self.now = at;
+        self.fx.now = at;
         if let Some(name) = &request.client_ref
             && let Some(id) = self.job_refs.get(&(client.to_owned(), name.clone()))
         {
@@ -42,9 +43,9 @@ impl Book {
         }
         let targets = self.check_job(&request).inspect_err(|refusal| {
             let detail = json!({"client": client, "reason": refusal.reason()});
-            self.event("job.denied", About::default(), detail);
+            self.fx.event("job.denied", About::default(), detail);
         })?;
-        let id = JobId(self.new_id());
+        let id = JobId(self.fx.new_id());
         let servers = (0..).zip(&targets).filter_map(|(index, node)| {
             let row = &self.node_at(*node)?.row;
             let up_rate = super::flow::planned_rate(row.up_rate_cap, row.up_rate_seen);
@@ -72,9 +73,9 @@ impl Book {
         self.add_job(row, targets, Some(Measure::default()));
         let Some(job) = self.jobs.get_mut(&id) else { return Err(Refusal::UnknownJob(id)) };
         job.row.state = JobState::Requested.next(JobInput::Accept).unwrap_or(JobState::Open);
-        self.changes.push(Change::Job(job.row.clone()));
+        self.fx.keep(Change::Job(job.row.clone()));
         let detail = json!({"client": client, "nodes": nodes});
-        self.event("job.accepted", About::job(id), detail);
+        self.fx.event("job.accepted", About::job(id), detail);
         self.job_view(client, id)
     }
 
@@ -89,16 +90,16 @@ impl Book {
         request: CommandRequest,
         at: Stamp,
     ) -> Result<CommandAccepted, Refusal> {
-        self.now = at;
+        self.fx.now = at;
         self.check_command(client, job, &request)?;
         let CommandRequest { op, size, blake3 } = request;
         let is_put = matches!(op, Op::Put { .. });
-        let content = is_put.then(|| ContentId(self.new_id()));
+        let content = is_put.then(|| ContentId(self.fx.new_id()));
         let Some(record) = self.jobs.get_mut(&job) else { return Err(Refusal::UnknownJob(job)) };
         let command_id = command_at(record.commands.len());
         let key = CommandKey { job, command: command_id };
         let row = CommandRow { key, op: op.clone(), content, created_at_ns: at.utc_ns };
-        self.changes.push(Change::Command(row.clone()));
+        self.fx.keep(Change::Command(row.clone()));
         let deliveries = record.targets.iter().map(|_| Delivery::pending(at.utc_ns)).collect();
         let count = u64::try_from(record.targets.len()).unwrap_or(u64::MAX);
         let totals = Totals { new: count, ..Totals::default() };
@@ -121,12 +122,12 @@ impl Book {
                 ended_at_ns: None,
                 is_abandoned: false,
             };
-            self.changes.push(Change::Content(row.clone()));
+            self.fx.keep(Change::Content(row.clone()));
             let content =
                 Content { row, have: 0, is_begun: false, grew_ns: at.mono_ns, flow: None };
             self.contents.insert(id, content);
         }
-        self.event("command.accepted", About::command(key), json!({"op": op, "size": size}));
+        self.fx.event("command.accepted", About::command(key), json!({"op": op, "size": size}));
         for node in targets {
             self.keep_delivery(key, node);
             let Some(record) = self.node_at_mut(node) else { continue };
@@ -153,7 +154,7 @@ impl Book {
     /// # Errors
     /// The job is unknown, denied or cancelled.
     pub fn end_job(&mut self, client: &str, job: JobId, at: Stamp) -> Result<JobView, Refusal> {
-        self.now = at;
+        self.fx.now = at;
         let state = self.job_of(client, job)?.row.state;
         if state.next(JobInput::End).is_none() {
             return Err(Refusal::JobState { job, state });
@@ -168,7 +169,7 @@ impl Book {
     /// # Errors
     /// The job is unknown, or has ended otherwise.
     pub fn cancel_job(&mut self, client: &str, job: JobId, at: Stamp) -> Result<JobView, Refusal> {
-        self.now = at;
+        self.fx.now = at;
         let record = self.job_of(client, job)?;
         let state = record.row.state;
         if state != JobState::Cancelled {
@@ -195,7 +196,7 @@ impl Book {
         nodes: Option<&[NodeName]>,
         at: Stamp,
     ) -> Result<JobView, Refusal> {
-        self.now = at;
+        self.fx.now = at;
         let state = self.job_of(client, job)?.row.state;
         if state.next(JobInput::Retry).is_none() {
             return Err(Refusal::JobState { job, state });
@@ -206,7 +207,7 @@ impl Book {
         }
         self.change_job(job, JobInput::Retry);
         let count = failed.len();
-        self.event("job.retried", About::job(job), json!({"deliveries": count}));
+        self.fx.event("job.retried", About::job(job), json!({"deliveries": count}));
         for (key, node) in failed {
             self.advance(key, node, DeliveryInput::Again, |delivery| {
                 delivery.attempts = 0;
@@ -233,7 +234,7 @@ impl Book {
         key: CommandKey,
         at: Stamp,
     ) -> Result<CommandView, Refusal> {
-        self.now = at;
+        self.fx.now = at;
         let command = self.job_of(client, key.job)?.command(key.command);
         let command = command.ok_or(Refusal::UnknownCommand(key))?;
         if command.totals.open() == 0 {
@@ -507,7 +508,7 @@ impl Book {
             content_bytes: 0,
             puts: HashMap::new(),
             undone: 0,
-            touched_ns: self.now.mono_ns,
+            touched_ns: self.fx.now.mono_ns,
             measure,
             is_expired: false,
         };

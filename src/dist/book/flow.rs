@@ -37,7 +37,7 @@ impl Book {
         }
         let base_up = self.base_up(job.row.policy.max_rate);
         let cascade = Cascade::new(base_up, size, &receivers);
-        let epoch = self.new_epoch();
+        let epoch = self.fx.new_epoch();
         let flow =
             Flow { cascade, epoch, tokens: HashMap::new(), renew_s: i64::MAX, has_idle: false };
         if let Some(content) = self.contents.get_mut(&id) {
@@ -63,7 +63,7 @@ impl Book {
             return;
         }
         let Some(receiver) = self.receiver(id, job, node) else { return };
-        let epoch = self.new_epoch();
+        let epoch = self.fx.new_epoch();
         if let Some(flow) = self.flow_mut(id) {
             flow.cascade.attach(receiver);
             flow.epoch = epoch;
@@ -186,7 +186,7 @@ impl Book {
 
     /// Each second: capabilities that end soon are made anew, idle uplinks are given away.
     pub(super) fn tend_flows(&mut self) {
-        let now_s = self.now.utc_ns.div_euclid(1_000_000_000);
+        let now_s = self.fx.now.utc_ns.div_euclid(1_000_000_000);
         for id in self.flowing.clone() {
             if self.flow_mut(id).is_some_and(|flow| flow.renew_s <= now_s) {
                 self.renew(id);
@@ -210,7 +210,7 @@ impl Book {
 
     /// Makes the capabilities of a plan anew.
     fn renew(&mut self, id: ContentId) {
-        let epoch = self.new_epoch();
+        let epoch = self.fx.new_epoch();
         let Some(flow) = self.flow_mut(id) else { return };
         flow.epoch = epoch;
         flow.tokens.clear();
@@ -223,7 +223,7 @@ impl Book {
 
     /// Receivers that are slow and far from the end go to nodes that have all and are idle.
     fn use_idle(&mut self, id: ContentId) {
-        let now_ns = self.now.mono_ns;
+        let now_ns = self.fx.now.mono_ns;
         let Some((content, job)) = self.content_and_job(id) else { return };
         let (Some(flow), Some(size)) = (&content.flow, content.row.size) else { return };
         let command = content.row.key.command;
@@ -265,7 +265,7 @@ impl Book {
 
     /// A receiver that gets nothing although the base has more goes on to the source of its source.
     fn free_stalled(&mut self, id: ContentId) {
-        let now_ns = self.now.mono_ns;
+        let now_ns = self.fx.now.mono_ns;
         let Some((content, job)) = self.content_and_job(id) else { return };
         let Some(flow) = &content.flow else { return };
         let command = content.row.key.command;
@@ -298,7 +298,7 @@ impl Book {
 
     /// The plan of a node has changed: the next change waits.
     fn note_move(&mut self, id: ContentId, node: NodeId) {
-        let now_ns = self.now.mono_ns;
+        let now_ns = self.fx.now.mono_ns;
         let Some(key) = self.contents.get(&id).map(|content| content.row.key) else { return };
         let job = self.jobs.get_mut(&key.job);
         if let Some(delivery) = job.and_then(|job| job.delivery_mut(key.command, node)) {
@@ -309,7 +309,7 @@ impl Book {
     /// Changes a plan. Nodes whose source changed, and those behind them whose lists name others
     /// now, are told.
     fn replan(&mut self, id: ContentId, change: impl FnOnce(&mut Cascade) -> Vec<MemberId>) {
-        let epoch = self.new_epoch();
+        let epoch = self.fx.new_epoch();
         let Some(flow) = self.flow_mut(id) else { return };
         let moved = change(&mut flow.cascade);
         flow.epoch = epoch;
@@ -363,7 +363,7 @@ impl Book {
 
     /// The token by which a node fetches a content, at whatever source.
     fn capability(&mut self, id: ContentId, node: NodeId) -> Option<String> {
-        let now_s = self.now.utc_ns.div_euclid(1_000_000_000);
+        let now_s = self.fx.now.utc_ns.div_euclid(1_000_000_000);
         let valid_s = i64::try_from(ns(self.options.timeouts.capability) / NS_PER_S).ok()?;
         let name = self.node_at(node)?.row.name.clone();
         let flow = self.contents.get(&id)?.flow.as_ref()?;

@@ -21,6 +21,7 @@
 
 mod advance;
 mod clients;
+mod effects;
 mod filter;
 mod flow;
 mod nodes;
@@ -37,20 +38,16 @@ mod views;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use rand::Rng as _;
-use rand::rngs::StdRng;
-use serde_json::Value;
-use uuid::Uuid;
-
+use crate::dist::book::effects::Effects;
 use crate::dist::book::options::ns;
 use crate::dist::book::records::{Content, Job, Node, NodeId};
 use crate::dist::chain::ChainHead;
-use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, JobId, NodeName, Stamp};
+use crate::dist::ids::{ContentId, Digest, JobId, NodeName};
 use crate::dist::keys::BaseKeys;
 use crate::dist::rows::{AnswerRow, Change};
 use crate::dist::token::is_token;
 use crate::dist::wire::agent::NodeOrder;
-use crate::dist::wire::job::{DeliveryState, EventView, NodeState};
+use crate::dist::wire::job::{DeliveryState, NodeState};
 
 pub use crate::dist::book::filter::{DeliveryFilter, PAGE_DEFAULT, PAGE_MAX};
 pub use crate::dist::book::options::{BookOptions, Limits, Timeouts};
@@ -70,12 +67,7 @@ pub enum HelloBy {
 pub struct Book {
     options: BookOptions,
     keys: BaseKeys,
-    /// Time of the last call that had one.
-    now: Stamp,
-    rng: StdRng,
-    last_id: u128,
-    epoch: u64,
-    chain: ChainHead,
+    fx: Effects,
     nodes: Vec<Node>,
     node_ids: HashMap<NodeName, NodeId>,
     tokens: HashMap<Digest, NodeId>,
@@ -99,26 +91,23 @@ pub struct Book {
     base_rate: records::RateMeter,
     ticked_ns: u64,
     swept_ns: u64,
-    changes: Vec<Change>,
-    orders: Vec<(NodeName, NodeOrder)>,
-    expired: Vec<ContentId>,
 }
 
 impl Book {
     /// What is to be made durable before answers and orders leave, in this order.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        std::mem::take(&mut self.changes)
+        self.fx.take_changes()
     }
 
     /// Orders to nodes that live, in this order. Who has no stream of orders to a node drops the
     /// node's: the node gets them by [`Book::open_orders`] when its stream begins.
     pub fn take_orders(&mut self) -> Vec<(NodeName, NodeOrder)> {
-        std::mem::take(&mut self.orders)
+        self.fx.take_orders()
     }
 
     /// Contents that the base may remove: nobody fetches or retries them any more.
     pub fn take_expired(&mut self) -> Vec<ContentId> {
-        std::mem::take(&mut self.expired)
+        self.fx.take_expired()
     }
 
     /// Whether nodes join by this token.
@@ -144,7 +133,7 @@ impl Book {
     /// The end of the chain of events.
     #[must_use]
     pub fn chain_head(&self) -> ChainHead {
-        self.chain
+        self.fx.chain_head()
     }
 
     /// The answer that a client got under this idempotency key.
@@ -155,7 +144,7 @@ impl Book {
 
     /// Keeps an answer for a request with an idempotency key. The oldest make room.
     pub fn keep_answer(&mut self, row: AnswerRow) {
-        self.changes.push(Change::Answer(row.clone()));
+        self.fx.keep(Change::Answer(row.clone()));
         self.remember_answer(row);
     }
 
@@ -180,44 +169,6 @@ impl Book {
         }
     }
 
-    /// Adds an entry to the chain.
-    fn event(&mut self, kind: &str, about: About<'_>, detail: Value) {
-        let mut event = EventView {
-            seq: 0,
-            at_ns: self.now.utc_ns,
-            job: about.job,
-            command: about.command.map(|key| key.command),
-            node: about.node.cloned(),
-            kind: kind.to_owned(),
-            detail,
-            hash: Digest([0; 32]),
-        };
-        self.chain.append(&mut event);
-        self.changes.push(Change::Event(event));
-    }
-
-    /// An id greater than all before.
-    fn new_id(&mut self) -> Uuid {
-        let mut random = [0; 10];
-        self.rng.fill_bytes(&mut random);
-        let mut millis = u64::try_from(self.now.utc_ns / 1_000_000).unwrap_or(0);
-        loop {
-            let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
-            if id.as_u128() > self.last_id {
-                self.last_id = id.as_u128();
-                return id;
-            }
-            // Within one millisecond, or the clock went back: the next one behind the last id.
-            millis = u64::try_from(self.last_id >> 80).unwrap_or(0) + 1;
-        }
-    }
-
-    /// An epoch greater than all before.
-    fn new_epoch(&mut self) -> Epoch {
-        self.epoch += 1;
-        Epoch(self.epoch)
-    }
-
     fn node_at(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(id.index())
     }
@@ -230,7 +181,7 @@ impl Book {
     fn is_live(&self, id: NodeId) -> bool {
         let down_ns = ns(self.options.timeouts.down);
         self.node_at(id).is_some_and(|node| {
-            let silent_ns = self.now.mono_ns.saturating_sub(node.heard_ns);
+            let silent_ns = self.fx.now.mono_ns.saturating_sub(node.heard_ns);
             node.is_there() && node.row.state != NodeState::Down && silent_ns < down_ns
         })
     }
@@ -241,13 +192,13 @@ impl Book {
             return;
         }
         if let Some(node) = self.nodes.get(id.index()) {
-            self.orders.push((node.row.name.clone(), order));
+            self.fx.order(node.row.name.clone(), order);
         }
     }
 
     /// Tells a node that something has ended; again at its next hello, unless it lived on.
     fn say_end(&mut self, id: NodeId, order: NodeOrder) {
-        let said_ns = self.is_live(id).then_some(self.now.mono_ns);
+        let said_ns = self.is_live(id).then_some(self.fx.now.mono_ns);
         if let Some(node) = self.node_at_mut(id).filter(|node| node.is_there()) {
             if node.ends.len() >= ENDS_MAX {
                 node.ends.pop_front();
@@ -255,34 +206,6 @@ impl Book {
             node.ends.push_back((said_ns, order.clone()));
             self.say(id, order);
         }
-    }
-}
-
-/// What an event is about.
-#[derive(Debug, Clone, Copy, Default)]
-struct About<'a> {
-    job: Option<JobId>,
-    command: Option<CommandKey>,
-    node: Option<&'a NodeName>,
-}
-
-impl About<'_> {
-    fn job(job: JobId) -> Self {
-        Self { job: Some(job), ..Self::default() }
-    }
-
-    fn command(key: CommandKey) -> Self {
-        Self { job: Some(key.job), command: Some(key), ..Self::default() }
-    }
-}
-
-impl<'a> About<'a> {
-    fn node(node: &'a NodeName) -> Self {
-        Self { node: Some(node), ..Self::default() }
-    }
-
-    fn delivery(key: CommandKey, node: &'a NodeName) -> Self {
-        Self { job: Some(key.job), command: Some(key), node: Some(node) }
     }
 }
 

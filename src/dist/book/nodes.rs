@@ -8,14 +8,15 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
+use crate::dist::book::effects::About;
 use crate::dist::book::options::ns;
 use crate::dist::book::records::{Node, NodeId};
-use crate::dist::book::{About, Book, HelloBy, Refusal};
+use crate::dist::book::{Book, HelloBy, Refusal};
 use crate::dist::ids::{NodeName, Stamp};
 use crate::dist::keys::VerifyKey;
 use crate::dist::node::NodeInput;
 use crate::dist::rows::{Change, NodeRow};
-use crate::dist::token::{Token, TokenKind, token_hash};
+use crate::dist::token::{Token, token_hash};
 use crate::dist::wire::agent::{Hello, NodeOrder, Welcome};
 use crate::dist::wire::job::{NodeState, NodeView};
 
@@ -26,7 +27,7 @@ impl Book {
     /// Key, address or labels are not valid; the name is that of another node; a later start of the
     /// node was heard; the node was retired; the base is full.
     pub fn hello(&mut self, hello: Hello, by: HelloBy, at: Stamp) -> Result<Welcome, Refusal> {
-        self.now = at;
+        self.fx.now = at;
         check_hello(&hello)?;
         let known = self.node_ids.get(&hello.node).copied();
         let token = match (known, &by) {
@@ -62,7 +63,7 @@ impl Book {
     /// when the node's stream of orders begins.
     pub fn open_orders(&mut self, node: &NodeName) -> Vec<NodeOrder> {
         let Some(id) = self.node_ids.get(node).copied() else { return Vec::new() };
-        let now_ns = self.now.mono_ns;
+        let now_ns = self.fx.now.mono_ns;
         let Some(record) = self.node_at_mut(id).filter(|node| node.is_there()) else {
             return Vec::new();
         };
@@ -122,7 +123,7 @@ impl Book {
         input: NodeInput,
         at: Stamp,
     ) -> Result<NodeView, Refusal> {
-        self.now = at;
+        self.fx.now = at;
         let id = self.node_ids.get(name).copied();
         let id = id.ok_or_else(|| Refusal::UnknownNode(name.clone()))?;
         if self.node_at(id).is_some_and(|node| !node.is_there()) {
@@ -144,7 +145,7 @@ impl Book {
         let Some(to) = from.next(input) else { return false };
         node.row.state = to;
         let (row, silent_ns) = (node.row.clone(), node.heard_ns);
-        let silent_ms = self.now.mono_ns.saturating_sub(silent_ns) / 1_000_000;
+        let silent_ms = self.fx.now.mono_ns.saturating_sub(silent_ns) / 1_000_000;
         let detail = match to {
             NodeState::Suspect | NodeState::Down => json!({"silent_ms": silent_ms}),
             NodeState::Active
@@ -152,8 +153,8 @@ impl Book {
             | NodeState::Retired
             | NodeState::Quarantined => json!({}),
         };
-        self.event(&format!("node.{}", to.as_str()), About::node(&row.name), detail);
-        self.changes.push(Change::Node(row));
+        self.fx.event(&format!("node.{}", to.as_str()), About::node(&row.name), detail);
+        self.fx.keep(Change::Node(row));
         match to {
             NodeState::Active | NodeState::Suspect | NodeState::Draining => self.serve_in_flows(id),
             NodeState::Down => self.leave_flows(id),
@@ -165,7 +166,7 @@ impl Book {
 
     /// A sign of life. A node that was given up takes part again, as a leaf.
     pub(super) fn heard(&mut self, id: NodeId) {
-        let (now, was_live) = (self.now, self.is_live(id));
+        let (now, was_live) = (self.fx.now, self.is_live(id));
         let Some(node) = self.node_at_mut(id) else { return };
         node.heard_ns = now.mono_ns;
         node.row.heard_at_ns = now.utc_ns;
@@ -197,7 +198,7 @@ impl Book {
         if self.nodes.len() >= max {
             return Err(Refusal::Full { what: "nodes", max });
         }
-        let token = Token::from_rng(TokenKind::Node, &mut self.rng);
+        let token = self.fx.new_token();
         let row = NodeRow {
             name: hello.node.clone(),
             state: NodeState::Active,
@@ -211,7 +212,7 @@ impl Book {
             down_rate_cap: None,
             up_rate_seen: 0,
             down_rate_seen: 0,
-            heard_at_ns: self.now.utc_ns,
+            heard_at_ns: self.fx.now.utc_ns,
         };
         self.add_node(row);
         Ok(token)
@@ -232,7 +233,7 @@ impl Book {
         if hello.incarnation < node.row.incarnation {
             return Err(Refusal::StaleIncarnation(hello.node.clone()));
         }
-        let token = Token::from_rng(TokenKind::Node, &mut self.rng);
+        let token = self.fx.new_token();
         if let Some(node) = self.nodes.get_mut(id.index()) {
             self.tokens.remove(&node.row.token_hash);
             node.row.token_hash = token.hash();
@@ -260,7 +261,7 @@ impl Book {
     }
 
     fn take_hello(&mut self, id: NodeId, hello: Hello, is_new: bool) {
-        let now = self.now;
+        let now = self.fx.now;
         let site = self.site_of(&hello.labels);
         let Some(node) = self.node_at_mut(id) else { return };
         let is_new_start = hello.incarnation > node.row.incarnation;
@@ -288,7 +289,7 @@ impl Book {
                 }
             }
         }
-        self.changes.push(Change::Node(row.clone()));
+        self.fx.keep(Change::Node(row.clone()));
         let kind = if is_new { "node.joined" } else { "node.hello" };
         let skew_ms = (hello.utc_ns.saturating_sub(now.utc_ns)) / 1_000_000;
         let detail = json!({
@@ -297,7 +298,7 @@ impl Book {
             "public_key": row.public_key,
             "skew_ms": skew_ms,
         });
-        self.event(kind, About::node(&row.name), detail);
+        self.fx.event(kind, About::node(&row.name), detail);
         self.heard(id);
         self.join_flows(id);
         if has_moved && !is_new {
@@ -315,7 +316,7 @@ impl Book {
             };
             server.addr.clone_from(&addr);
             job.row.list_version += 1;
-            self.changes.push(Change::Job(job.row.clone()));
+            self.fx.keep(Change::Job(job.row.clone()));
         }
     }
 
@@ -329,12 +330,12 @@ impl Book {
         let node = Node {
             key: row.public_key.parse().ok(),
             row,
-            heard_ns: self.now.mono_ns,
+            heard_ns: self.fx.now.mono_ns,
             free_bytes: 0,
             open: std::collections::BTreeSet::new(),
             flows: std::collections::BTreeSet::new(),
             ends: std::collections::VecDeque::new(),
-            took_ns: self.now.mono_ns,
+            took_ns: self.fx.now.mono_ns,
             bad_units: 0,
             site,
         };

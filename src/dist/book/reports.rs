@@ -11,8 +11,9 @@
 use serde_json::json;
 
 use crate::dist::book::advance::BASE_NAME;
+use crate::dist::book::effects::About;
 use crate::dist::book::records::{BAD_UNITS_MAX, Delivery, NodeId};
-use crate::dist::book::{About, Book, Refusal};
+use crate::dist::book::{Book, Refusal};
 use crate::dist::command::attributes_digest;
 use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, ContentId, NodeName, Stamp};
@@ -31,7 +32,7 @@ impl Book {
     /// # Errors
     /// The node is unknown or retired, or this start of it did not say hello.
     pub fn reports(&mut self, batch: Reports, at: Stamp) -> Result<ReportsTaken, Refusal> {
-        self.now = at;
+        self.fx.now = at;
         let name = batch.node;
         let id = self.node_ids.get(&name).copied();
         let Some(id) = id else { return Err(Refusal::UnknownNode(name)) };
@@ -61,7 +62,7 @@ impl Book {
             node.row.reports_taken = taken;
             // How far a delivery is need not last, and neither does that it was said.
             let row = is_lasting.then(|| node.row.clone());
-            self.changes.extend(row.map(Change::Node));
+            row.into_iter().for_each(|row| self.fx.keep(Change::Node(row)));
         }
         Ok(ReportsTaken { taken })
     }
@@ -69,7 +70,7 @@ impl Book {
     fn take_report(&mut self, node: NodeId, report: Report) {
         match report {
             Report::Received { key } => {
-                let now_ns = self.now.mono_ns;
+                let now_ns = self.fx.now.mono_ns;
                 if let Some(node) = self.node_at_mut(node) {
                     node.took_ns = now_ns;
                 }
@@ -129,7 +130,7 @@ impl Book {
     ) {
         let source = source.and_then(|name| self.node_ids.get(name)).copied();
         let is_switch = cause != SwitchCause::First;
-        let now = self.now;
+        let now = self.fx.now;
         let edit = |delivery: &mut Delivery| {
             delivery.take_offset(offset);
             delivery.source = source;
@@ -167,7 +168,7 @@ impl Book {
     }
 
     fn take_progress(&mut self, key: CommandKey, node: NodeId, offset: u64, rate: u64) {
-        let now_ns = self.now.mono_ns;
+        let now_ns = self.fx.now.mono_ns;
         let job = self.jobs.get_mut(&key.job);
         let delivery = job.and_then(|job| job.delivery_mut(key.command, node));
         if let Some(delivery) = delivery.filter(|d| d.state == DeliveryState::Fetching) {
@@ -226,7 +227,7 @@ impl Book {
                     delivery.detail = None;
                     delivery.receipt = Some(Box::new(signed));
                 });
-                let now_ns = self.now.mono_ns;
+                let now_ns = self.fx.now.mono_ns;
                 let job = self.jobs.get_mut(&key.job);
                 if let Some(measure) = job.and_then(|job| job.measure.as_mut()) {
                     measure.last_receipt_ns = now_ns;
@@ -281,7 +282,7 @@ impl Book {
             "source": source.map_or(BASE_NAME, NodeName::as_str),
         });
         let about = key.map_or_else(|| About::node(&name), |key| About::delivery(key, &name));
-        self.event("unit.bad", about, detail);
+        self.fx.event("unit.bad", about, detail);
         let Some(source) = source.and_then(|name| self.node_ids.get(name)).copied() else { return };
         let Some(record) = self.node_at_mut(source).filter(|_| source != node) else { return };
         record.bad_units = record.bad_units.saturating_add(1);

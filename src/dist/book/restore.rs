@@ -5,16 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
-use serde_json::json;
-
+use crate::dist::book::effects::Effects;
 use crate::dist::book::options::ns;
 use crate::dist::book::records::{
     Command, Content, Delivery, Job, NodeId, RateMeter, command_at, drop_put,
 };
-use crate::dist::book::{About, Book, BookOptions};
-use crate::dist::chain::ChainHead;
+use crate::dist::book::{Book, BookOptions};
 use crate::dist::ids::{CommandKey, Digest, Incarnation, NodeName, Stamp};
 use crate::dist::keys::BaseKeys;
 use crate::dist::rows::{DeliveryRow, NodeRow, Rows};
@@ -25,15 +21,10 @@ impl Book {
     /// A book that goes on from these rows.
     #[must_use]
     pub fn new(rows: Rows, keys: BaseKeys, options: BookOptions, at: Stamp) -> Self {
-        let chain = rows.last_event.as_ref().map_or(ChainHead::START, ChainHead::behind);
         let mut book = Self {
-            rng: StdRng::from_seed(options.seed),
+            fx: Effects::new(options.seed, rows.last_event.as_ref(), at),
             options,
             keys,
-            now: at,
-            last_id: 0,
-            epoch: 0,
-            chain,
             nodes: Vec::new(),
             node_ids: HashMap::new(),
             tokens: HashMap::new(),
@@ -52,13 +43,7 @@ impl Book {
             base_rate: RateMeter::default(),
             ticked_ns: at.mono_ns,
             swept_ns: at.mono_ns,
-            changes: Vec::new(),
-            orders: Vec::new(),
-            expired: Vec::new(),
         };
-        // The event makes the number of each start a greater one: epochs of before are lower.
-        book.event("base.started", About::default(), json!({}));
-        book.epoch = book.chain.seq << EPOCHS_BITS;
         book.read(rows);
         book
     }
@@ -72,7 +57,7 @@ impl Book {
             self.add_node(row);
         }
         for row in jobs {
-            self.last_id = self.last_id.max(row.id.0.as_u128());
+            self.fx.saw_id(row.id.0);
             let names: Vec<_> = row.servers.iter().map(|server| server.node.clone()).collect();
             let targets = names.iter().map(|name| self.node_or_ghost(name)).collect();
             self.add_job(row, targets, None);
@@ -96,12 +81,12 @@ impl Book {
             self.read_delivery(row);
         }
         for row in contents {
-            self.last_id = self.last_id.max(row.id.0.as_u128());
+            self.fx.saw_id(row.id.0);
             let is_whole = row.blake3.is_some();
             let content = Content {
                 have: row.size.filter(|_| is_whole).unwrap_or(0),
                 is_begun: is_whole,
-                grew_ns: self.now.mono_ns,
+                grew_ns: self.fx.now.mono_ns,
                 flow: None,
                 row,
             };
@@ -133,8 +118,8 @@ impl Book {
                 detail: row.detail.map(String::into_boxed_str),
                 receipt: row.receipt.map(Box::new),
                 updated_at_ns: row.updated_at_ns,
-                moved_ns: self.now.mono_ns,
-                grew_ns: self.now.mono_ns,
+                moved_ns: self.fx.now.mono_ns,
+                grew_ns: self.fx.now.mono_ns,
             };
         }
     }
@@ -144,7 +129,7 @@ impl Book {
         let mut ends: Vec<(i64, NodeId, NodeOrder)> = Vec::new();
         let mut open: Vec<(NodeId, CommandKey)> = Vec::new();
         let mut counts: HashMap<DeliveryState, i64> = HashMap::new();
-        let (now_ns, kept_ns) = (self.now.utc_ns, ns(self.options.timeouts.content_kept));
+        let (now_ns, kept_ns) = (self.fx.now.utc_ns, ns(self.options.timeouts.content_kept));
         for (id, job) in &mut self.jobs {
             let Job { row, targets, commands, totals, content_bytes, .. } = job;
             let contents = &self.contents;
@@ -178,7 +163,8 @@ impl Book {
             if row.state == JobState::Cancelled || age_ns >= kept_ns {
                 // The base may have been stopped before it removed them.
                 job.is_expired = true;
-                self.expired.extend(commands.iter().filter_map(|command| command.row.content));
+                let contents = commands.iter().filter_map(|command| command.row.content);
+                contents.for_each(|content| self.fx.expire(content));
             }
             if matches!(row.state, JobState::Completed | JobState::Cancelled) {
                 let forget = NodeOrder::Forget { job: *id };
@@ -233,7 +219,5 @@ impl Book {
     }
 }
 
-/// Epochs of one start at least; more of them meet those of later events, which are starts too.
-const EPOCHS_BITS: u32 = 20;
 /// What ended up to a minute before the last sign of life may not have come through.
 const ENDS_MARGIN_NS: i64 = 60_000_000_000;

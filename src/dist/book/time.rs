@@ -20,7 +20,7 @@ impl Book {
     /// A second has passed.
     pub fn tick(&mut self, at: Stamp) {
         let gap_ns = at.mono_ns.saturating_sub(self.ticked_ns);
-        self.now = at;
+        self.fx.now = at;
         self.ticked_ns = at.mono_ns;
         self.look_after_nodes(if gap_ns > GAP_NS { gap_ns } else { 0 });
         self.end_overdue();
@@ -32,7 +32,7 @@ impl Book {
     }
 
     fn look_after_nodes(&mut self, gap_ns: u64) {
-        let now_ns = self.now.mono_ns;
+        let now_ns = self.fx.now.mono_ns;
         let timeouts = self.options.timeouts;
         let (suspect_ns, down_ns) = (ns(timeouts.suspect), ns(timeouts.down));
         for index in 0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX) {
@@ -61,7 +61,7 @@ impl Book {
 
     /// Says commands again that a node has not taken.
     fn say_pending(&mut self, id: NodeId) {
-        let now_ns = self.now.mono_ns;
+        let now_ns = self.fx.now.mono_ns;
         let Some(node) = self.node_at_mut(id) else { return };
         node.took_ns = now_ns;
         for key in node.open.clone() {
@@ -75,7 +75,7 @@ impl Book {
 
     /// Jobs whose deadline has passed: what is open of them fails.
     fn end_overdue(&mut self) {
-        let now_ns = self.now.utc_ns;
+        let now_ns = self.fx.now.utc_ns;
         while let Some((deadline, id)) = self.deadlines.first().copied() {
             if deadline > now_ns {
                 return;
@@ -99,7 +99,7 @@ impl Book {
     }
 
     fn sweep(&mut self) {
-        let Stamp { mono_ns, utc_ns } = self.now;
+        let Stamp { mono_ns, utc_ns } = self.fx.now;
         let timeouts = self.options.timeouts;
         let is_idle = |since_ns: u64, wait| mono_ns.saturating_sub(since_ns) >= ns(wait);
         let idle_uploads: Vec<ContentId> = self

@@ -12,8 +12,9 @@
 use serde_json::json;
 
 use crate::dist::book::advance::{egress_permille, from_permille};
+use crate::dist::book::effects::About;
 use crate::dist::book::records::Content;
-use crate::dist::book::{About, Book, Refusal};
+use crate::dist::book::{Book, Refusal};
 use crate::dist::ids::{CommandKey, ContentId, Stamp};
 use crate::dist::rows::{Change, ContentRow};
 use crate::dist::wire::job::{DeliveryState, Reason};
@@ -35,7 +36,7 @@ impl Book {
 
     /// The base has `have` bytes of the content. The first call, with 0 as well, begins it.
     pub fn upload_grew(&mut self, id: ContentId, have: u64, at: Stamp) {
-        self.now = at;
+        self.fx.now = at;
         let Some(content) = self.contents.get_mut(&id) else { return };
         if content.row.ended_at_ns.is_some() {
             return;
@@ -58,7 +59,7 @@ impl Book {
         end: ContentEnd,
         at: Stamp,
     ) -> Result<(), Refusal> {
-        self.now = at;
+        self.fx.now = at;
         let content = self.contents.get(&id).ok_or(Refusal::UnknownContent(id))?;
         let (key, row) = (content.row.key, &content.row);
         if row.ended_at_ns.is_some() {
@@ -83,13 +84,13 @@ impl Book {
         content.row.blake3 = Some(end.blake3);
         content.row.ended_at_ns = Some(at.utc_ns);
         content.have = end.size;
-        self.changes.push(Change::Content(content.row.clone()));
+        self.fx.keep(Change::Content(content.row.clone()));
         self.touch(key, true);
         if let Some(job) = self.jobs.get_mut(&key.job) {
             job.content_bytes = job.content_bytes.saturating_add(end.size);
         }
         let detail = json!({"size": end.size, "blake3": end.blake3});
-        self.event("upload.complete", About::command(key), detail);
+        self.fx.event("upload.complete", About::command(key), detail);
         self.begin(id);
         self.count_early_receipts(id, key);
         Ok(())
@@ -98,21 +99,21 @@ impl Book {
     /// The client does not go on with an upload: its command fails where it is open. No effect on
     /// an upload that has ended.
     pub fn upload_abandoned(&mut self, id: ContentId, at: Stamp) {
-        self.now = at;
+        self.fx.now = at;
         self.abandon(id);
     }
 
     /// `bytes` of the content left the base for nodes. What is said of a job that has just ended
     /// still counts.
     pub fn base_sent(&mut self, id: ContentId, bytes: u64) {
-        self.base_rate.add(bytes, self.now.mono_ns);
+        self.base_rate.add(bytes, self.fx.now.mono_ns);
         let Some(key) = self.contents.get(&id).map(|content| content.row.key) else { return };
         let Some(job) = self.jobs.get_mut(&key.job) else { return };
         let Some(measure) = job.measure.as_mut().filter(|_| bytes > 0) else { return };
         measure.base_sent = measure.base_sent.saturating_add(bytes);
         if job.row.base_egress_ratio.is_some() {
             job.row.base_egress_ratio = egress_permille(job).map(from_permille);
-            self.changes.push(Change::Job(job.row.clone()));
+            self.fx.keep(Change::Job(job.row.clone()));
         }
     }
 
@@ -122,7 +123,7 @@ impl Book {
             return;
         }
         let (key, have) = (content.row.key, content.have);
-        self.event("upload.abandoned", About::command(key), json!({"have": have}));
+        self.fx.event("upload.abandoned", About::command(key), json!({"have": have}));
         self.close_upload(id);
         let text = format!("the client did not go on behind byte {have}");
         self.end_deliveries(key, Some(Reason::UploadAbandoned), &text);
@@ -132,20 +133,20 @@ impl Book {
 
     /// Nothing more comes of an upload that has not ended: its bytes may go.
     pub(super) fn close_upload(&mut self, id: ContentId) {
-        let now_ns = self.now.utc_ns;
+        let now_ns = self.fx.now.utc_ns;
         let Some(content) = self.contents.get_mut(&id) else { return };
         if content.row.ended_at_ns.is_none() {
             content.row.ended_at_ns = Some(now_ns);
             content.row.is_abandoned = true;
-            self.changes.push(Change::Content(content.row.clone()));
+            self.fx.keep(Change::Content(content.row.clone()));
             self.end_flow(id);
-            self.expired.push(id);
+            self.fx.expire(id);
         }
     }
 
     fn refuse_upload(&mut self, id: ContentId, key: CommandKey, refusal: &Refusal) {
         let detail = json!({"reason": refusal.reason(), "text": refusal.to_string()});
-        self.event("upload.refused", About::command(key), detail);
+        self.fx.event("upload.refused", About::command(key), detail);
         self.close_upload(id);
         self.end_deliveries(key, Some(Reason::BadHash), &refusal.to_string());
         self.count_undone(key.job, key.command);
@@ -157,14 +158,14 @@ impl Book {
         if !std::mem::replace(&mut content.is_begun, true) {
             let Content { row, .. } = content;
             let (key, size) = (row.key, row.size);
-            self.event("upload.begun", About::command(key), json!({"size": size}));
+            self.fx.event("upload.begun", About::command(key), json!({"size": size}));
             self.begin_flow(id, None);
         }
     }
 
     /// Something happens in a job.
     fn touch(&mut self, key: CommandKey, has_bytes: bool) {
-        let now_ns = self.now.mono_ns;
+        let now_ns = self.fx.now.mono_ns;
         let Some(job) = self.jobs.get_mut(&key.job) else { return };
         job.touched_ns = now_ns;
         if let Some(measure) = job.measure.as_mut().filter(|_| has_bytes) {

@@ -149,9 +149,9 @@ impl Book {
         let nodes = targets.filter_map(|(node, place)| self.report_of_node(job, *node, place));
         Ok(JobReport {
             job: view_of_job(job),
-            made_at_ns: self.now.utc_ns,
-            event_seq: self.chain.seq,
-            event_hash: self.chain.hash,
+            made_at_ns: self.fx.now.utc_ns,
+            event_seq: self.fx.chain_head().seq,
+            event_hash: self.fx.chain_head().hash,
             commands: commands.collect(),
             nodes: nodes.collect(),
         })

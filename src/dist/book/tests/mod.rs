@@ -16,13 +16,13 @@ use uuid::Uuid;
 
 use super::*;
 use crate::dist::chain::verify;
-use crate::dist::ids::{CommandId, Incarnation};
+use crate::dist::ids::{CommandId, CommandKey, Epoch, Incarnation, Stamp};
 use crate::dist::keys::{NodeKeys, sign_receipt};
 use crate::dist::rows::{DeliveryRow, Rows};
 use crate::dist::token::token_hash;
 use crate::dist::wire::agent::{Hello, Receipt, Report, Reports, SignedReceipt, SwitchCause};
 use crate::dist::wire::job::{
-    Attributes, CommandRequest, DeliveryState, JobRequest, JobView, Op, Policy, Targets,
+    Attributes, CommandRequest, EventView, JobRequest, JobView, Op, Policy, Targets,
 };
 use crate::dist::wire::peer::ContentEnd;
 
