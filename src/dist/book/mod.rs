@@ -20,6 +20,7 @@
 //! what is kept for others is at most `ENDS_MAX` a node.
 
 mod advance;
+mod answers;
 mod clients;
 mod effects;
 mod filter;
@@ -36,8 +37,9 @@ mod time;
 mod uploads;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::dist::book::answers::Answers;
 use crate::dist::book::effects::Effects;
 use crate::dist::book::options::ns;
 use crate::dist::book::records::{Content, Job, Node, NodeId};
@@ -86,8 +88,7 @@ pub struct Book {
     deliveries: usize,
     /// The same by state, in the order of `DeliveryState::ALL`.
     counts: [u64; DeliveryState::ALL.len()],
-    answers: HashMap<String, HashMap<String, AnswerRow>>,
-    answer_order: VecDeque<(i64, String, String)>,
+    answers: Answers,
     base_rate: records::RateMeter,
     ticked_ns: u64,
     swept_ns: u64,
@@ -139,34 +140,13 @@ impl Book {
     /// The answer that a client got under this idempotency key.
     #[must_use]
     pub fn answer(&self, client: &str, idempotency_key: &str) -> Option<&AnswerRow> {
-        self.answers.get(client)?.get(idempotency_key)
+        self.answers.get(client, idempotency_key)
     }
 
     /// Keeps an answer for a request with an idempotency key. The oldest make room.
     pub fn keep_answer(&mut self, row: AnswerRow) {
         self.fx.keep(Change::Answer(row.clone()));
-        self.remember_answer(row);
-    }
-
-    fn remember_answer(&mut self, row: AnswerRow) {
-        while self.answer_order.len() >= self.options.limits.answers.max(1) {
-            self.forget_oldest_answer();
-        }
-        let (client, key) = (row.client.clone(), row.idempotency_key.clone());
-        self.answer_order.push_back((row.at_ns, client.clone(), key.clone()));
-        self.answers.entry(client).or_default().insert(key, row);
-    }
-
-    fn forget_oldest_answer(&mut self) {
-        let Some((at_ns, client, key)) = self.answer_order.pop_front() else { return };
-        let Some(answers) = self.answers.get_mut(&client) else { return };
-        // A later answer under the same key has its own entry.
-        if answers.get(&key).is_some_and(|answer| answer.at_ns == at_ns) {
-            answers.remove(&key);
-        }
-        if answers.is_empty() {
-            self.answers.remove(&client);
-        }
+        self.answers.remember(row);
     }
 
     fn node_at(&self, id: NodeId) -> Option<&Node> {

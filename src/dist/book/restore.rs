@@ -3,8 +3,9 @@
 //! Rows are taken as they are. What they lack (a ledger that was mended by hand) is filled in: a
 //! node that a job names and no row has counts as retired, a delivery without a row as pending.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::dist::book::answers::Answers;
 use crate::dist::book::effects::Effects;
 use crate::dist::book::options::ns;
 use crate::dist::book::records::{
@@ -21,6 +22,7 @@ impl Book {
     /// A book that goes on from these rows.
     #[must_use]
     pub fn new(rows: Rows, keys: BaseKeys, options: BookOptions, at: Stamp) -> Self {
+        let answers = Answers::new(options.limits.answers);
         let mut book = Self {
             fx: Effects::new(options.seed, rows.last_event.as_ref(), at),
             options,
@@ -38,8 +40,7 @@ impl Book {
             tended: None,
             deliveries: 0,
             counts: [0; DeliveryState::ALL.len()],
-            answers: HashMap::new(),
-            answer_order: VecDeque::new(),
+            answers,
             base_rate: RateMeter::default(),
             ticked_ns: at.mono_ns,
             swept_ns: at.mono_ns,
@@ -94,7 +95,7 @@ impl Book {
         }
         answers.sort_by_key(|row| row.at_ns);
         for row in answers {
-            self.remember_answer(row);
+            self.answers.remember(row);
         }
         self.count(&heard);
     }

@@ -136,9 +136,7 @@ impl Book {
             }
             self.expire_contents(id);
         }
-        while self.answer_order.front().is_some_and(|(at, ..)| is_old(*at, timeouts.answer_kept)) {
-            self.forget_oldest_answer();
-        }
+        self.answers.forget(|at_ns| is_old(at_ns, timeouts.answer_kept));
     }
 }
 

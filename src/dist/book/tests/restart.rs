@@ -164,7 +164,7 @@ fn answers_under_idempotency_keys_are_kept_for_a_day_and_over_restarts() {
     rig.book.tick(rig.at);
     assert_eq!(rig.book.answer(CLIENT, "k"), None);
     // The oldest make room.
-    rig.book.options.limits.answers = 2;
+    rig.book.answers.max = 2;
     for key in ["1", "2", "3"] {
         rig.book.keep_answer(AnswerRow { idempotency_key: key.to_owned(), ..row.clone() });
     }
