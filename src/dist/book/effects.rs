@@ -99,7 +99,7 @@ impl Effects {
         self.changes.push(Change::Event(event));
     }
 
-    /// An order to a node. Whether it lives is known by `Book::say`.
+    /// An order to a node. Whether it lives is known by [`super::nodes::Nodes::say`].
     pub(super) fn order(&mut self, node: NodeName, order: NodeOrder) {
         self.orders.push((node, order));
     }

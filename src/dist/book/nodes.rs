@@ -1,151 +1,211 @@
-//! Nodes: how they join and say hello, and what operators do with them.
+//! All nodes: who they are, whether they live, and what they may not have heard.
 //!
+//! ```text
+//! admit: no token of its own --join token--> new name, or the same key again --> a new token
+//!                                            a token of its own  --same key--> that node
+//! ```
 //! Invariants: a name is that of one key for good, also when its node was retired; a node of an
-//! older start than the last that was heard is not listened to.
+//! older start than the last that was heard is not listened to; orders go to nodes that live.
+//! Bounds: `max` nodes and sites; what is kept for a node that does not live is at most `ENDS_MAX`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 
 use serde_json::json;
 
-use crate::dist::book::effects::About;
-use crate::dist::book::options::ns;
-use crate::dist::book::records::{Node, NodeId};
-use crate::dist::book::{Book, HelloBy, Refusal};
-use crate::dist::ids::{NodeName, Stamp};
+use crate::dist::book::effects::{About, Effects};
+use crate::dist::book::{HelloBy, Refusal};
+use crate::dist::ids::{Digest, Incarnation, NodeName, Stamp};
 use crate::dist::keys::VerifyKey;
 use crate::dist::node::NodeInput;
+use crate::dist::plan::MemberId;
 use crate::dist::rows::{Change, NodeRow};
 use crate::dist::token::{Token, token_hash};
-use crate::dist::wire::agent::{Hello, NodeOrder, Welcome};
+use crate::dist::wire::agent::{Hello, NodeOrder};
 use crate::dist::wire::job::{NodeState, NodeView};
 
-impl Book {
-    /// A node says that it is there. `by` is the token that it showed.
-    ///
-    /// # Errors
-    /// Key, address or labels are not valid; the name is that of another node; a later start of the
-    /// node was heard; the node was retired; the base is full.
-    pub fn hello(&mut self, hello: Hello, by: HelloBy, at: Stamp) -> Result<Welcome, Refusal> {
-        self.fx.now = at;
-        check_hello(&hello)?;
-        let known = self.node_ids.get(&hello.node).copied();
-        let token = match (known, &by) {
-            (None, HelloBy::Join) => Some(self.join(&hello)?),
-            (Some(id), HelloBy::Join) => Some(self.join_again(id, &hello)?),
-            (Some(id), HelloBy::Node(name)) => {
-                self.check_own_hello(id, name, &hello)?;
-                None
-            }
-            (None, HelloBy::Node(name)) => {
-                let token_of = name.clone();
-                return Err(Refusal::WrongNode { token_of, said: hello.node });
-            }
-        };
-        let Some(id) = self.node_ids.get(&hello.node).copied() else {
-            return Err(Refusal::UnknownNode(hello.node));
-        };
-        self.take_hello(id, hello, token.is_some() && known.is_none());
-        let heartbeat_ms = ns(self.options.timeouts.heartbeat) / 1_000_000;
-        let base_key = self.keys.verify_key().to_string();
-        let node_token = token.map(|token| token.as_str().to_owned());
-        Ok(Welcome { node_token, base_key, heartbeat_ms })
+/// Place of a node in the book. It stays for as long as the book lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct NodeId(u32);
+
+/// A node.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) row: NodeRow,
+    /// `None` for a row whose key cannot be read: no receipt of the node is taken.
+    pub(super) key: Option<VerifyKey>,
+    /// Last sign of life; the start of the book for a node that was not heard since.
+    pub(super) heard_ns: u64,
+    pub(super) free_bytes: u64,
+    /// Ends that it may not know of, with the time at which they were said to it.
+    pub(super) ends: VecDeque<(Option<u64>, NodeOrder)>,
+    /// It last took a command, or was last told all of them.
+    pub(super) took_ns: u64,
+    /// Units of it that failed their hash.
+    pub(super) bad_units: u32,
+    pub(super) site: Option<u32>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Nodes {
+    nodes: Vec<Node>,
+    ids: HashMap<NodeName, NodeId>,
+    /// Nodes that are not retired, by the hash of their token.
+    tokens: HashMap<Digest, NodeId>,
+    sites: HashMap<String, u32>,
+    max: usize,
+    /// A node that was not heard for this long does not live.
+    down_ns: u64,
+}
+
+/// A node that may come in.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) id: NodeId,
+    /// The token by which it comes from now on, when it needs a new one.
+    pub(super) token: Option<Token>,
+    /// Its name was not known before.
+    pub(super) is_new: bool,
+}
+
+/// What a hello has changed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Greeting {
+    /// The agent was started anew.
+    pub(super) is_new_start: bool,
+    /// The address is another one.
+    pub(super) has_moved: bool,
+}
+
+impl NodeId {
+    pub(super) fn member(self) -> MemberId {
+        MemberId(self.0)
+    }
+}
+
+impl From<MemberId> for NodeId {
+    fn from(member: MemberId) -> Self {
+        Self(member.0)
+    }
+}
+
+impl Node {
+    /// Not retired.
+    pub(super) fn is_there(&self) -> bool {
+        self.row.state != NodeState::Retired
+    }
+
+    /// It may be a source in new plans.
+    pub(super) fn may_serve(&self) -> bool {
+        self.row.state.may_serve() && self.bad_units < BAD_UNITS_MAX
+    }
+
+    /// Something has ended, which was said to it then, or not yet.
+    pub(super) fn add_end(&mut self, said_ns: Option<u64>, order: NodeOrder) {
+        if self.ends.len() >= ENDS_MAX {
+            self.ends.pop_front();
+        }
+        self.ends.push_back((said_ns, order));
+    }
+
+    /// With so many open deliveries.
+    pub(super) fn view(&self, open: usize) -> NodeView {
+        let row = &self.row;
+        NodeView {
+            node: row.name.clone(),
+            state: row.state,
+            public_key: row.public_key.clone(),
+            addr: row.addr.clone(),
+            labels: row.labels.clone(),
+            up_rate_cap: row.up_rate_cap,
+            down_rate_cap: row.down_rate_cap,
+            free_bytes: self.free_bytes,
+            heard_at_ns: row.heard_at_ns,
+            open_deliveries: u64::try_from(open).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl Nodes {
+    pub(super) fn new(max: usize, down_ns: u64) -> Self {
+        Self {
+            nodes: Vec::new(),
+            ids: HashMap::new(),
+            tokens: HashMap::new(),
+            sites: HashMap::new(),
+            max,
+            down_ns,
+        }
+    }
+
+    pub(super) fn get(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(usize::try_from(id.0).ok()?)
+    }
+
+    pub(super) fn get_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        self.nodes.get_mut(usize::try_from(id.0).ok()?)
+    }
+
+    /// A node that is not retired.
+    pub(super) fn there_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        self.get_mut(id).filter(|node| node.is_there())
+    }
+
+    pub(super) fn id_of(&self, name: &NodeName) -> Option<NodeId> {
+        self.ids.get(name).copied()
+    }
+
+    pub(super) fn name_of(&self, id: NodeId) -> Option<&NodeName> {
+        self.get(id).map(|node| &node.row.name)
+    }
+
+    /// All of them, in the order in which they came.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        (0..).map(NodeId).zip(&self.nodes)
     }
 
     /// The node of a token; `None` also for a node that was retired.
-    #[must_use]
-    pub fn node_of_token(&self, token: &str) -> Option<&NodeName> {
+    pub(super) fn of_token(&self, token: &str) -> Option<&NodeName> {
         let id = self.tokens.get(&token_hash(token))?;
-        self.node_at(*id).filter(|node| node.is_there()).map(|node| &node.row.name)
+        self.get(*id).filter(|node| node.is_there()).map(|node| &node.row.name)
     }
 
-    /// All that is open at a node: commands and sources, and what has ended meanwhile. It is said
-    /// when the node's stream of orders begins.
-    pub fn open_orders(&mut self, node: &NodeName) -> Vec<NodeOrder> {
-        let Some(id) = self.node_ids.get(node).copied() else { return Vec::new() };
-        let now_ns = self.fx.now.mono_ns;
-        let Some(record) = self.node_at_mut(id).filter(|node| node.is_there()) else {
-            return Vec::new();
-        };
-        record.took_ns = now_ns;
-        let mut orders = Vec::with_capacity(record.ends.len() + record.open.len() * 2);
-        for (said_ns, order) in &mut record.ends {
-            *said_ns = Some(now_ns);
-            orders.push(order.clone());
+    /// Heard within the time after which a node is down.
+    pub(super) fn is_live(&self, id: NodeId, now: Stamp) -> bool {
+        self.get(id).is_some_and(|node| {
+            let silent_ns = now.mono_ns.saturating_sub(node.heard_ns);
+            node.is_there() && node.row.state != NodeState::Down && silent_ns < self.down_ns
+        })
+    }
+
+    /// Tells a node that lives.
+    pub(super) fn say(&self, id: NodeId, order: NodeOrder, fx: &mut Effects) {
+        if let Some(name) = self.name_of(id).filter(|_| self.is_live(id, fx.now)) {
+            fx.order(name.clone(), order);
         }
-        for key in record.open.clone() {
-            orders.extend(self.command_orders(key, id));
+    }
+
+    /// Tells a node that something has ended; again at its next hello, unless it lived on.
+    pub(super) fn say_end(&mut self, id: NodeId, order: NodeOrder, fx: &mut Effects) {
+        let said_ns = self.is_live(id, fx.now).then_some(fx.now.mono_ns);
+        if let Some(node) = self.there_mut(id) {
+            node.add_end(said_ns, order.clone());
+            self.say(id, order, fx);
         }
-        orders
     }
 
-    /// All nodes, by name.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<NodeView> {
-        let mut views: Vec<_> = self.nodes.iter().map(view).collect();
-        views.sort_unstable_by(|a, b| a.node.cmp(&b.node));
-        views
-    }
-
-    /// One node.
-    #[must_use]
-    pub fn node(&self, name: &NodeName) -> Option<NodeView> {
-        self.node_ids.get(name).and_then(|id| self.node_at(*id)).map(view)
-    }
-
-    /// The node gets no new jobs.
-    ///
-    /// # Errors
-    /// The node is unknown or retired.
-    pub fn drain_node(&mut self, name: &NodeName, at: Stamp) -> Result<NodeView, Refusal> {
-        self.operate(name, NodeInput::Drain, at)
-    }
-
-    /// The node is as any other again. A quarantine ends too.
-    ///
-    /// # Errors
-    /// The node is unknown or retired.
-    pub fn undrain_node(&mut self, name: &NodeName, at: Stamp) -> Result<NodeView, Refusal> {
-        self.operate(name, NodeInput::Undrain, at)
-    }
-
-    /// The node is none any more: what is open there fails, its token counts no longer.
-    ///
-    /// # Errors
-    /// The node is unknown or retired.
-    pub fn retire_node(&mut self, name: &NodeName, at: Stamp) -> Result<NodeView, Refusal> {
-        self.operate(name, NodeInput::Retire, at)
-    }
-
-    fn operate(
+    /// Takes an input of a node. Gives its new state; `None` when it has no effect.
+    pub(super) fn step(
         &mut self,
-        name: &NodeName,
+        id: NodeId,
         input: NodeInput,
-        at: Stamp,
-    ) -> Result<NodeView, Refusal> {
-        self.fx.now = at;
-        let id = self.node_ids.get(name).copied();
-        let id = id.ok_or_else(|| Refusal::UnknownNode(name.clone()))?;
-        if self.node_at(id).is_some_and(|node| !node.is_there()) {
-            return Err(Refusal::NodeRetired(name.clone()));
-        }
-        if input == NodeInput::Undrain
-            && let Some(node) = self.node_at_mut(id)
-        {
-            node.bad_units = 0;
-        }
-        self.change_node(id, input);
-        self.node(name).ok_or_else(|| Refusal::UnknownNode(name.clone()))
-    }
-
-    /// Takes an input of a node. False when it has no effect in the node's state.
-    pub(super) fn change_node(&mut self, id: NodeId, input: NodeInput) -> bool {
-        let Some(node) = self.node_at_mut(id) else { return false };
-        let from = node.row.state;
-        let Some(to) = from.next(input) else { return false };
+        fx: &mut Effects,
+    ) -> Option<NodeState> {
+        let node = self.get_mut(id)?;
+        let to = node.row.state.next(input)?;
         node.row.state = to;
-        let (row, silent_ns) = (node.row.clone(), node.heard_ns);
-        let silent_ms = self.fx.now.mono_ns.saturating_sub(silent_ns) / 1_000_000;
+        let silent_ms = fx.now.mono_ns.saturating_sub(node.heard_ns) / 1_000_000;
         let detail = match to {
             NodeState::Suspect | NodeState::Down => json!({"silent_ms": silent_ms}),
             NodeState::Active
@@ -153,77 +213,64 @@ impl Book {
             | NodeState::Retired
             | NodeState::Quarantined => json!({}),
         };
-        self.fx.event(&format!("node.{}", to.as_str()), About::node(&row.name), detail);
-        self.fx.keep(Change::Node(row));
-        match to {
-            NodeState::Active | NodeState::Suspect | NodeState::Draining => self.serve_in_flows(id),
-            NodeState::Down => self.leave_flows(id),
-            NodeState::Quarantined => self.bar_from_flows(id),
-            NodeState::Retired => self.end_node(id),
-        }
-        true
+        fx.event(&format!("node.{}", to.as_str()), About::node(&node.row.name), detail);
+        fx.keep(Change::Node(node.row.clone()));
+        Some(to)
     }
 
-    /// A sign of life. A node that was given up takes part again, as a leaf.
-    pub(super) fn heard(&mut self, id: NodeId) {
-        let (now, was_live) = (self.fx.now, self.is_live(id));
-        let Some(node) = self.node_at_mut(id) else { return };
-        node.heard_ns = now.mono_ns;
-        node.row.heard_at_ns = now.utc_ns;
-        let name = node.row.name.clone();
-        self.change_node(id, NodeInput::Heard);
-        if was_live {
-            return;
-        }
-        self.join_flows(id);
-        for order in self.open_orders(&name) {
-            self.say(id, order);
-        }
-    }
-
-    fn end_node(&mut self, id: NodeId) {
-        self.leave_flows(id);
-        let Some(node) = self.node_at_mut(id) else { return };
-        node.ends.clear();
-        let open = std::mem::take(&mut node.open);
-        for key in open {
-            self.fail_at_retired(key, id);
-            self.settle(key.job);
+    /// Who says hello, by this token.
+    ///
+    /// # Errors
+    /// Key, address or labels are not valid; the name is that of another node; a later start of the
+    /// node was heard; the node was retired; there is no room.
+    pub(super) fn admit(
+        &mut self,
+        hello: &Hello,
+        by: &HelloBy,
+        fx: &mut Effects,
+    ) -> Result<Admission, Refusal> {
+        check_hello(hello)?;
+        match (self.id_of(&hello.node), by) {
+            (None, HelloBy::Join) => self.join(hello, fx),
+            (Some(id), HelloBy::Join) => self.join_again(id, hello, fx),
+            (Some(id), HelloBy::Node(name)) => {
+                self.check_own_hello(id, name, hello)?;
+                Ok(Admission { id, token: None, is_new: false })
+            }
+            (None, HelloBy::Node(name)) => {
+                Err(Refusal::WrongNode { token_of: name.clone(), said: hello.node.clone() })
+            }
         }
     }
 
     /// A node that nobody knows.
-    fn join(&mut self, hello: &Hello) -> Result<Token, Refusal> {
-        let max = self.options.limits.nodes;
-        if self.nodes.len() >= max {
-            return Err(Refusal::Full { what: "nodes", max });
+    fn join(&mut self, hello: &Hello, fx: &mut Effects) -> Result<Admission, Refusal> {
+        if self.nodes.len() >= self.max {
+            return Err(Refusal::Full { what: "nodes", max: self.max });
         }
-        let token = self.fx.new_token();
+        let token = fx.new_token();
         let row = NodeRow {
-            name: hello.node.clone(),
-            state: NodeState::Active,
             token_hash: token.hash(),
             public_key: hello.public_key.clone(),
             addr: hello.addr.clone(),
-            labels: BTreeMap::new(),
             incarnation: hello.incarnation,
-            reports_taken: 0,
-            up_rate_cap: None,
-            down_rate_cap: None,
-            up_rate_seen: 0,
-            down_rate_seen: 0,
-            heard_at_ns: self.fx.now.utc_ns,
+            heard_at_ns: fx.now.utc_ns,
+            ..unknown_row(hello.node.clone(), NodeState::Active)
         };
-        self.add_node(row);
-        Ok(token)
+        let id = self.add(row, fx.now.mono_ns);
+        Ok(Admission { id, token: Some(token), is_new: true })
     }
 
     /// A node that joined, but has no token: it was killed before it could keep it. It shows that
     /// it is the same by its key, and gets a new token.
-    fn join_again(&mut self, id: NodeId, hello: &Hello) -> Result<Token, Refusal> {
-        let Some(node) = self.node_at(id) else {
-            return Err(Refusal::UnknownNode(hello.node.clone()));
-        };
+    fn join_again(
+        &mut self,
+        id: NodeId,
+        hello: &Hello,
+        fx: &mut Effects,
+    ) -> Result<Admission, Refusal> {
+        let place = usize::try_from(id.0).ok().and_then(|at| self.nodes.get_mut(at));
+        let Some(node) = place else { return Err(Refusal::UnknownNode(hello.node.clone())) };
         if !node.is_there() {
             return Err(Refusal::NodeRetired(hello.node.clone()));
         }
@@ -233,13 +280,11 @@ impl Book {
         if hello.incarnation < node.row.incarnation {
             return Err(Refusal::StaleIncarnation(hello.node.clone()));
         }
-        let token = self.fx.new_token();
-        if let Some(node) = self.nodes.get_mut(id.index()) {
-            self.tokens.remove(&node.row.token_hash);
-            node.row.token_hash = token.hash();
-            self.tokens.insert(token.hash(), id);
-        }
-        Ok(token)
+        let token = fx.new_token();
+        self.tokens.remove(&node.row.token_hash);
+        node.row.token_hash = token.hash();
+        self.tokens.insert(token.hash(), id);
+        Ok(Admission { id, token: Some(token), is_new: false })
     }
 
     fn check_own_hello(&self, id: NodeId, name: &NodeName, hello: &Hello) -> Result<(), Refusal> {
@@ -247,7 +292,7 @@ impl Book {
             let (token_of, said) = (name.clone(), hello.node.clone());
             return Err(Refusal::WrongNode { token_of, said });
         }
-        let Some(node) = self.node_at(id) else { return Err(Refusal::UnknownNode(name.clone())) };
+        let Some(node) = self.get(id) else { return Err(Refusal::UnknownNode(name.clone())) };
         if !node.is_there() {
             return Err(Refusal::NodeRetired(name.clone()));
         }
@@ -260,10 +305,10 @@ impl Book {
         Ok(())
     }
 
-    fn take_hello(&mut self, id: NodeId, hello: Hello, is_new: bool) {
-        let now = self.fx.now;
+    /// Takes what a node says of itself.
+    pub(super) fn greet(&mut self, id: NodeId, hello: Hello, now: Stamp) -> Option<Greeting> {
         let site = self.site_of(&hello.labels);
-        let Some(node) = self.node_at_mut(id) else { return };
+        let node = self.get_mut(id)?;
         let is_new_start = hello.incarnation > node.row.incarnation;
         let has_moved = node.row.addr != hello.addr;
         if is_new_start {
@@ -277,52 +322,13 @@ impl Book {
         node.row.heard_at_ns = now.utc_ns;
         node.free_bytes = hello.free_bytes;
         node.site = site;
-        let (row, open) = (node.row.clone(), node.open.clone());
-        if is_new_start {
-            // Those behind it have other sources meanwhile: it takes part again as a leaf.
-            self.leave_flows(id);
-            for key in open {
-                let job = self.jobs.get_mut(&key.job);
-                if let Some(delivery) = job.and_then(|job| job.delivery_mut(key.command, id)) {
-                    delivery.is_fresh = true;
-                    delivery.rate = 0;
-                }
-            }
-        }
-        self.fx.keep(Change::Node(row.clone()));
-        let kind = if is_new { "node.joined" } else { "node.hello" };
-        let skew_ms = (hello.utc_ns.saturating_sub(now.utc_ns)) / 1_000_000;
-        let detail = json!({
-            "incarnation": row.incarnation,
-            "addr": row.addr,
-            "public_key": row.public_key,
-            "skew_ms": skew_ms,
-        });
-        self.fx.event(kind, About::node(&row.name), detail);
-        self.heard(id);
-        self.join_flows(id);
-        if has_moved && !is_new {
-            self.move_in_lists(id);
-        }
+        Some(Greeting { is_new_start, has_moved })
     }
 
-    /// The address of a node has changed: server lists of live jobs name the new one.
-    fn move_in_lists(&mut self, id: NodeId) {
-        let Some(addr) = self.node_at(id).map(|node| node.row.addr.clone()) else { return };
-        for job in self.jobs.values_mut().filter(|job| job.row.state.is_live()) {
-            let Some(server) = job.places.get(&id).and_then(|at| job.row.servers.get_mut(*at))
-            else {
-                continue;
-            };
-            server.addr.clone_from(&addr);
-            job.row.list_version += 1;
-            self.fx.keep(Change::Job(job.row.clone()));
-        }
-    }
-
-    pub(super) fn add_node(&mut self, row: NodeRow) -> NodeId {
+    /// Adds a node of a name that is not there.
+    pub(super) fn add(&mut self, row: NodeRow, now_ns: u64) -> NodeId {
         let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
-        self.node_ids.insert(row.name.clone(), id);
+        self.ids.insert(row.name.clone(), id);
         if row.state != NodeState::Retired {
             self.tokens.insert(row.token_hash, id);
         }
@@ -330,17 +336,21 @@ impl Book {
         let node = Node {
             key: row.public_key.parse().ok(),
             row,
-            heard_ns: self.fx.now.mono_ns,
+            heard_ns: now_ns,
             free_bytes: 0,
-            open: std::collections::BTreeSet::new(),
-            flows: std::collections::BTreeSet::new(),
-            ends: std::collections::VecDeque::new(),
-            took_ns: self.fx.now.mono_ns,
+            ends: VecDeque::new(),
+            took_ns: now_ns,
             bad_units: 0,
             site,
         };
         self.nodes.push(node);
         id
+    }
+
+    /// The node of this name, or a retired one in its place.
+    pub(super) fn known_or_ghost(&mut self, name: &NodeName, now_ns: u64) -> NodeId {
+        let known = self.id_of(name);
+        known.unwrap_or_else(|| self.add(unknown_row(name.clone(), NodeState::Retired), now_ns))
     }
 
     fn site_of(&mut self, labels: &BTreeMap<String, String>) -> Option<u32> {
@@ -349,12 +359,31 @@ impl Book {
             return Some(*site);
         }
         // Bound: nodes that come with ever new sites do not fill the memory.
-        if self.sites.len() >= self.options.limits.nodes {
+        if self.sites.len() >= self.max {
             return None;
         }
         let site = u32::try_from(self.sites.len()).ok()?;
         self.sites.insert(name.clone(), site);
         Some(site)
+    }
+}
+
+/// A node of which nothing is known but its name.
+fn unknown_row(name: NodeName, state: NodeState) -> NodeRow {
+    NodeRow {
+        name,
+        state,
+        token_hash: Digest([0; 32]),
+        public_key: String::new(),
+        addr: String::new(),
+        labels: BTreeMap::new(),
+        incarnation: Incarnation(0),
+        reports_taken: 0,
+        up_rate_cap: None,
+        down_rate_cap: None,
+        up_rate_seen: 0,
+        down_rate_seen: 0,
+        heard_at_ns: 0,
     }
 }
 
@@ -378,22 +407,10 @@ fn check_hello(hello: &Hello) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn view(node: &Node) -> NodeView {
-    let row = &node.row;
-    NodeView {
-        node: row.name.clone(),
-        state: row.state,
-        public_key: row.public_key.clone(),
-        addr: row.addr.clone(),
-        labels: row.labels.clone(),
-        up_rate_cap: row.up_rate_cap,
-        down_rate_cap: row.down_rate_cap,
-        free_bytes: node.free_bytes,
-        heard_at_ns: row.heard_at_ns,
-        open_deliveries: u64::try_from(node.open.len()).unwrap_or(u64::MAX),
-    }
-}
-
+/// Units that fail their hash until their sender is no source any more.
+pub(super) const BAD_UNITS_MAX: u32 = 2;
+/// Ends (withdrawn commands, jobs to be forgotten) that are kept for a node that does not live.
+const ENDS_MAX: usize = 4_096;
 /// Nodes with the same value of this label are near each other.
 const SITE_LABEL: &str = "site";
 const LABELS_MAX: usize = 32;

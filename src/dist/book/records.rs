@@ -1,41 +1,16 @@
-//! Jobs, commands, deliveries, nodes and contents as the book holds them.
+//! A job, its commands and their deliveries, as the book holds them.
 //!
 //! A record has the row of the ledger, or what a row is made from, and what only counts while the
-//! book lives: rates, plans, times of the monotonic clock.
+//! book lives: rates, times of the monotonic clock.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 
-use crate::dist::ids::{CommandId, CommandKey, ContentId, Epoch, NodeName};
-use crate::dist::keys::VerifyKey;
-use crate::dist::plan::{Cascade, MemberId};
-use crate::dist::rows::{CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow};
-use crate::dist::wire::agent::{NodeOrder, SignedReceipt};
-use crate::dist::wire::job::{DeliveryState, NodeState, Reason, Totals};
-
-/// Place of a node in the book. It stays for as long as the book lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct NodeId(pub(super) u32);
-
-#[derive(Debug)]
-pub(super) struct Node {
-    pub(super) row: NodeRow,
-    /// `None` for a row whose key cannot be read: no receipt of the node is taken.
-    pub(super) key: Option<VerifyKey>,
-    /// Last sign of life; the start of the book for a node that was not heard since.
-    pub(super) heard_ns: u64,
-    pub(super) free_bytes: u64,
-    /// Its open deliveries.
-    pub(super) open: BTreeSet<CommandKey>,
-    /// Contents in whose plan it is.
-    pub(super) flows: BTreeSet<ContentId>,
-    /// Ends that it may not know of, with the time at which they were said to it.
-    pub(super) ends: VecDeque<(Option<u64>, NodeOrder)>,
-    /// It last took a command, or was last told all of them.
-    pub(super) took_ns: u64,
-    /// Units of it that failed their hash.
-    pub(super) bad_units: u32,
-    pub(super) site: Option<u32>,
-}
+use crate::dist::book::measure::Measure;
+use crate::dist::book::nodes::NodeId;
+use crate::dist::ids::{CommandId, CommandKey, NodeName, Stamp};
+use crate::dist::rows::{CommandRow, DeliveryRow, JobRow};
+use crate::dist::wire::agent::SignedReceipt;
+use crate::dist::wire::job::{DeliveryState, Reason, Totals};
 
 #[derive(Debug)]
 pub(super) struct Job {
@@ -60,17 +35,6 @@ pub(super) struct Job {
     pub(super) is_expired: bool,
 }
 
-/// What the ratios of a job are made from.
-#[derive(Debug, Default)]
-pub(super) struct Measure {
-    /// First byte of the first content at the base.
-    pub(super) first_byte_ns: Option<u64>,
-    /// Last receipt that counted.
-    pub(super) last_receipt_ns: u64,
-    /// Bytes of contents that left the base.
-    pub(super) base_sent: u64,
-}
-
 #[derive(Debug)]
 pub(super) struct Command {
     pub(super) row: CommandRow,
@@ -93,73 +57,36 @@ pub(super) struct Delivery {
     pub(super) detail: Option<Box<str>>,
     pub(super) receipt: Option<Box<SignedReceipt>>,
     pub(super) updated_at_ns: i64,
-    /// Last change of its state, its source or the plan for it.
+    /// Last change of its state or its source.
     pub(super) moved_ns: u64,
     /// Last bytes that were reported.
     pub(super) grew_ns: u64,
 }
 
-#[derive(Debug)]
-pub(super) struct Content {
-    pub(super) row: ContentRow,
-    /// Bytes at the base.
-    pub(super) have: u64,
-    /// Bytes were seen, or its end.
-    pub(super) is_begun: bool,
-    pub(super) grew_ns: u64,
-    pub(super) flow: Option<Flow>,
-}
-
-/// Plan of a content, while it is on its way.
-#[derive(Debug)]
-pub(super) struct Flow {
-    pub(super) cascade: Cascade,
-    pub(super) epoch: Epoch,
-    /// Capabilities by node, with the UTC second until which they count.
-    pub(super) tokens: HashMap<NodeId, (i64, String)>,
-    /// UTC second at which the first of them is to be made anew.
-    pub(super) renew_s: i64,
-    /// A node has completed, and may give its uplink to others.
-    pub(super) has_idle: bool,
-}
-
-/// Best second of sending.
-#[derive(Debug, Default)]
-pub(super) struct RateMeter {
-    since_ns: u64,
-    bytes: u64,
-    pub(super) best: u64,
-}
-
-impl NodeId {
-    pub(super) fn index(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
-
-    pub(super) fn member(self) -> MemberId {
-        MemberId(self.0)
-    }
-}
-
-impl From<MemberId> for NodeId {
-    fn from(member: MemberId) -> Self {
-        Self(member.0)
-    }
-}
-
-impl Node {
-    /// Not retired.
-    pub(super) fn is_there(&self) -> bool {
-        self.row.state != NodeState::Retired
-    }
-
-    /// It may be a source in new plans.
-    pub(super) fn may_serve(&self) -> bool {
-        self.row.state.may_serve() && self.bad_units < BAD_UNITS_MAX
-    }
-}
-
 impl Job {
+    /// Without commands so far.
+    pub(super) fn new(
+        row: JobRow,
+        targets: Vec<NodeId>,
+        measure: Option<Measure>,
+        now_ns: u64,
+    ) -> Self {
+        let places = targets.iter().copied().zip(0..).collect();
+        Self {
+            row,
+            targets,
+            places,
+            commands: Vec::new(),
+            totals: Totals::default(),
+            content_bytes: 0,
+            puts: HashMap::new(),
+            undone: 0,
+            touched_ns: now_ns,
+            measure,
+            is_expired: false,
+        }
+    }
+
     pub(super) fn command(&self, id: CommandId) -> Option<&Command> {
         self.commands.get(index_of(id)?)
     }
@@ -171,6 +98,15 @@ impl Job {
     pub(super) fn delivery_mut(&mut self, id: CommandId, node: NodeId) -> Option<&mut Delivery> {
         let place = *self.places.get(&node)?;
         self.commands.get_mut(index_of(id)?)?.deliveries.get_mut(place)
+    }
+
+    /// A command was withdrawn, or its upload failed: it is not the newest put of its path.
+    pub(super) fn undo(&mut self, id: CommandId) {
+        self.undone += 1;
+        let Some(command) = index_of(id).and_then(|at| self.commands.get(at)) else { return };
+        if let Some(path) = command.row.op.path().filter(|path| self.puts.get(*path) == Some(&id)) {
+            self.puts.remove(path);
+        }
     }
 }
 
@@ -214,30 +150,20 @@ impl Delivery {
         }
     }
 
+    /// Is in this state from now on.
+    pub(super) fn enter(&mut self, state: DeliveryState, now: Stamp) {
+        self.state = state;
+        self.updated_at_ns = now.utc_ns;
+        self.moved_ns = now.mono_ns;
+        if state != DeliveryState::Fetching {
+            self.rate = 0;
+        }
+    }
+
     /// Takes an offset that the node reports.
     pub(super) fn take_offset(&mut self, offset: u64) {
         self.offset = if self.is_fresh { offset } else { self.offset.max(offset) };
         self.is_fresh = false;
-    }
-}
-
-impl RateMeter {
-    /// `bytes` were sent.
-    pub(super) fn add(&mut self, bytes: u64, now_ns: u64) {
-        let past_ns = now_ns.saturating_sub(self.since_ns);
-        if past_ns >= NS_PER_S {
-            let rate = u128::from(self.bytes) * u128::from(NS_PER_S) / u128::from(past_ns);
-            self.best = self.best.max(u64::try_from(rate).unwrap_or(u64::MAX));
-            (self.since_ns, self.bytes) = (now_ns, 0);
-        }
-        self.bytes = self.bytes.saturating_add(bytes);
-    }
-}
-
-/// A put is not the newest of its path any more.
-pub(super) fn drop_put(puts: &mut HashMap<String, CommandId>, row: &CommandRow) {
-    if let Some(path) = row.op.path().filter(|path| puts.get(*path) == Some(&row.key.command)) {
-        puts.remove(path);
     }
 }
 
@@ -250,7 +176,3 @@ pub(super) fn index_of(id: CommandId) -> Option<usize> {
 pub(super) fn command_at(index: usize) -> CommandId {
     CommandId(u32::try_from(index).unwrap_or(u32::MAX - 1) + 1)
 }
-
-/// Units that fail their hash until their sender is no source any more.
-pub(super) const BAD_UNITS_MAX: u32 = 2;
-pub(super) const NS_PER_S: u64 = 1_000_000_000;

@@ -8,136 +8,125 @@
 //! When the base itself stood still, nodes are not blamed for it: a gap between two ticks is taken
 //! off their silence.
 
-use crate::dist::book::Book;
+use crate::dist::book::answers::Answers;
+use crate::dist::book::link::NS_PER_S;
+use crate::dist::book::nodes::NodeId;
 use crate::dist::book::options::ns;
-use crate::dist::book::records::{NS_PER_S, NodeId};
+use crate::dist::book::parts::Parts;
+use crate::dist::book::presence::Presence;
+use crate::dist::book::uploads::Upload;
 use crate::dist::ids::{ContentId, JobId, Stamp};
 use crate::dist::job::JobInput;
 use crate::dist::node::NodeInput;
-use crate::dist::wire::job::{DeliveryState, JobState, Reason};
+use crate::dist::wire::job::{JobState, Reason};
 
-impl Book {
+/// When the book was last looked through.
+#[derive(Debug)]
+pub(super) struct Watch {
+    ticked_ns: u64,
+    swept_ns: u64,
+}
+
+impl Watch {
+    pub(super) fn new(at: Stamp) -> Self {
+        Self { ticked_ns: at.mono_ns, swept_ns: at.mono_ns }
+    }
+
     /// A second has passed.
-    pub fn tick(&mut self, at: Stamp) {
-        let gap_ns = at.mono_ns.saturating_sub(self.ticked_ns);
-        self.fx.now = at;
-        self.ticked_ns = at.mono_ns;
-        self.look_after_nodes(if gap_ns > GAP_NS { gap_ns } else { 0 });
-        self.end_overdue();
-        self.tend_flows();
-        if at.mono_ns.saturating_sub(self.swept_ns) >= SWEEP_NS {
-            self.swept_ns = at.mono_ns;
-            self.sweep();
+    pub(super) fn tick(&mut self, parts: &mut Parts, answers: &mut Answers) {
+        let now_ns = parts.fx.now.mono_ns;
+        let gap_ns = now_ns.saturating_sub(self.ticked_ns);
+        self.ticked_ns = now_ns;
+        look_after_nodes(parts, if gap_ns > GAP_NS { gap_ns } else { 0 });
+        end_overdue(parts);
+        parts.planner().tend();
+        if now_ns.saturating_sub(self.swept_ns) >= SWEEP_NS {
+            self.swept_ns = now_ns;
+            sweep(parts);
+            let (utc_ns, kept) = (parts.fx.now.utc_ns, ns(parts.options.timeouts.answer_kept));
+            answers.forget(|at_ns| is_old(utc_ns, at_ns, kept));
         }
     }
+}
 
-    fn look_after_nodes(&mut self, gap_ns: u64) {
-        let now_ns = self.fx.now.mono_ns;
-        let timeouts = self.options.timeouts;
-        let (suspect_ns, down_ns) = (ns(timeouts.suspect), ns(timeouts.down));
-        for index in 0..u32::try_from(self.nodes.len()).unwrap_or(u32::MAX) {
-            let id = NodeId(index);
-            let Some(node) = self.node_at_mut(id).filter(|node| node.is_there()) else { continue };
-            node.heard_ns = node.heard_ns.saturating_add(gap_ns).min(now_ns);
-            let silent_ns = now_ns.saturating_sub(node.heard_ns);
-            // What was said long before the last sign of life was heard.
-            let heard_ns = node.heard_ns;
-            node.ends.retain(|(said_ns, _)| {
-                said_ns.is_none_or(|said_ns| heard_ns < said_ns.saturating_add(ENDS_KEPT_NS))
-            });
-            let is_owed =
-                !node.open.is_empty() && now_ns.saturating_sub(node.took_ns) >= ns(timeouts.resend);
-            if silent_ns >= down_ns {
-                self.change_node(id, NodeInput::Lost);
-                // Others than active and suspect nodes are not down, but do not live either.
-                self.leave_flows(id);
-            } else if silent_ns >= suspect_ns {
-                self.change_node(id, NodeInput::Silent);
-            } else if is_owed {
-                self.say_pending(id);
-            }
+fn look_after_nodes(parts: &mut Parts, gap_ns: u64) {
+    let now_ns = parts.fx.now.mono_ns;
+    let timeouts = parts.options.timeouts;
+    let (suspect_ns, down_ns) = (ns(timeouts.suspect), ns(timeouts.down));
+    let all: Vec<NodeId> = parts.nodes.iter().map(|(id, _)| id).collect();
+    for id in all {
+        let has_open = parts.jobs.open_count(id) > 0;
+        let Some(node) = parts.nodes.there_mut(id) else { continue };
+        node.heard_ns = node.heard_ns.saturating_add(gap_ns).min(now_ns);
+        let silent_ns = now_ns.saturating_sub(node.heard_ns);
+        // What was said long before the last sign of life was heard.
+        let heard_ns = node.heard_ns;
+        node.ends.retain(|(said_ns, _)| {
+            said_ns.is_none_or(|said_ns| heard_ns < said_ns.saturating_add(ENDS_KEPT_NS))
+        });
+        let is_owed = has_open && now_ns.saturating_sub(node.took_ns) >= ns(timeouts.resend);
+        let mut presence = Presence { parts: &mut *parts, node: id };
+        if silent_ns >= down_ns {
+            presence.change(NodeInput::Lost);
+            // Others than active and suspect nodes are not down, but do not live either.
+            parts.planner().leave_all(id);
+        } else if silent_ns >= suspect_ns {
+            presence.change(NodeInput::Silent);
+        } else if is_owed {
+            presence.say_pending();
         }
     }
+}
 
-    /// Says commands again that a node has not taken.
-    fn say_pending(&mut self, id: NodeId) {
-        let now_ns = self.fx.now.mono_ns;
-        let Some(node) = self.node_at_mut(id) else { return };
-        node.took_ns = now_ns;
-        for key in node.open.clone() {
-            let job = self.jobs.get(&key.job);
-            let state = job.and_then(|job| job.delivery(key.command, id)).map(|d| d.state);
-            if state == Some(DeliveryState::Pending) {
-                self.say_command(key, id);
+/// Jobs whose deadline has passed: what is open of them fails.
+fn end_overdue(parts: &mut Parts) {
+    while let Some(id) = parts.jobs.take_overdue(parts.fx.now.utc_ns) {
+        let commands = parts.jobs.get(id).map(|job| job.commands.iter());
+        let open = commands.into_iter().flatten().filter(|command| command.totals.open() > 0);
+        let open: Vec<_> = open.map(|command| (command.row.key, command.row.content)).collect();
+        parts.change_job(id, JobInput::End);
+        for (key, content) in open {
+            parts.end_deliveries(key, Some(Reason::Deadline), "the job's deadline has passed");
+            if let Some(mut upload) = content.and_then(|content| Upload::of(parts, content)) {
+                upload.close();
             }
         }
+        parts.settle(id);
     }
+}
 
-    /// Jobs whose deadline has passed: what is open of them fails.
-    fn end_overdue(&mut self) {
-        let now_ns = self.fx.now.utc_ns;
-        while let Some((deadline, id)) = self.deadlines.first().copied() {
-            if deadline > now_ns {
-                return;
-            }
-            self.deadlines.pop_first();
-            let Some(job) = self.jobs.get(&id).filter(|job| job.row.state.is_live()) else {
-                continue;
-            };
-            let commands = job.commands.iter();
-            let open = commands.filter(|command| command.totals.open() > 0);
-            let open: Vec<_> = open.map(|command| (command.row.key, command.row.content)).collect();
-            self.change_job(id, JobInput::End);
-            for (key, content) in open {
-                self.end_deliveries(key, Some(Reason::Deadline), "the job's deadline has passed");
-                if let Some(content) = content {
-                    self.close_upload(content);
-                }
-            }
-            self.settle(id);
+/// Ends what nothing happens in, and lets go of what was kept long enough.
+fn sweep(parts: &mut Parts) {
+    let Stamp { mono_ns, utc_ns } = parts.fx.now;
+    let timeouts = parts.options.timeouts;
+    let is_idle = |since_ns: u64, wait| mono_ns.saturating_sub(since_ns) >= ns(wait);
+    let uploads = parts.contents.open();
+    let idle = uploads.filter(|content| is_idle(content.grew_ns, timeouts.idle_upload));
+    let idle: Vec<ContentId> = idle.map(|content| content.row.id).collect();
+    for content in idle {
+        if let Some(mut upload) = Upload::of(parts, content) {
+            upload.abandon();
         }
     }
+    let open = parts.jobs.behind(None).filter(|job| job.row.state == JobState::Open);
+    let idle = open.filter(|job| is_idle(job.touched_ns, timeouts.idle_job));
+    let idle: Vec<JobId> = idle.map(|job| job.row.id).collect();
+    for job in idle {
+        parts.change_job(job, JobInput::End);
+        parts.settle(job);
+    }
+    let kept_ns = ns(timeouts.content_kept);
+    for id in parts.jobs.ended(|at_ns| is_old(utc_ns, at_ns, kept_ns)) {
+        let Some(job) = parts.jobs.get(id).filter(|job| !job.is_expired) else { continue };
+        if job.row.state == JobState::CompletedWithFailures {
+            parts.forget_at_nodes(id);
+        }
+        parts.expire_contents(id);
+    }
+}
 
-    fn sweep(&mut self) {
-        let Stamp { mono_ns, utc_ns } = self.fx.now;
-        let timeouts = self.options.timeouts;
-        let is_idle = |since_ns: u64, wait| mono_ns.saturating_sub(since_ns) >= ns(wait);
-        let idle_uploads: Vec<ContentId> = self
-            .contents
-            .values()
-            .filter(|content| content.row.ended_at_ns.is_none())
-            .filter(|content| is_idle(content.grew_ns, timeouts.idle_upload))
-            .map(|content| content.row.id)
-            .collect();
-        for content in idle_uploads {
-            self.abandon(content);
-        }
-        let idle_jobs: Vec<JobId> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.row.state == JobState::Open)
-            .filter(|(_, job)| is_idle(job.touched_ns, timeouts.idle_job))
-            .map(|(id, _)| *id)
-            .collect();
-        for job in idle_jobs {
-            self.change_job(job, JobInput::End);
-            self.settle(job);
-        }
-        let is_old = |at_ns: i64, kept| {
-            u64::try_from(utc_ns.saturating_sub(at_ns)).is_ok_and(|age_ns| age_ns >= ns(kept))
-        };
-        let ended =
-            self.ended.iter().take_while(|(at_ns, _)| is_old(*at_ns, timeouts.content_kept));
-        let old: Vec<JobId> = ended.map(|(_, id)| *id).collect();
-        for id in old {
-            let Some(job) = self.jobs.get(&id).filter(|job| !job.is_expired) else { continue };
-            if job.row.state == JobState::CompletedWithFailures {
-                self.forget_at_nodes(id);
-            }
-            self.expire_contents(id);
-        }
-        self.answers.forget(|at_ns| is_old(at_ns, timeouts.answer_kept));
-    }
+fn is_old(now_ns: i64, at_ns: i64, kept_ns: u64) -> bool {
+    u64::try_from(now_ns.saturating_sub(at_ns)).is_ok_and(|age_ns| age_ns >= kept_ns)
 }
 
 /// Ticks are a second apart: the base stood still.

@@ -1,96 +1,85 @@
 //! Answers to clients: jobs, commands, deliveries and the report, as they are now.
 
-use crate::dist::book::advance::BASE_NAME;
-use crate::dist::book::clients::ctp_url;
+use crate::dist::book::contents::Contents;
 use crate::dist::book::filter::page;
-use crate::dist::book::records::{Command, Delivery, Job, NodeId, command_at, index_of};
-use crate::dist::book::{Book, DeliveryFilter, Refusal};
+use crate::dist::book::jobs::Jobs;
+use crate::dist::book::nodes::{NodeId, Nodes};
+use crate::dist::book::parts::BASE_NAME;
+use crate::dist::book::records::{Command, Delivery, Job, command_at, index_of};
+use crate::dist::book::requests::ctp_url;
+use crate::dist::book::{DeliveryFilter, Refusal};
+use crate::dist::chain::ChainHead;
 use crate::dist::command::state_of;
-use crate::dist::ids::{CommandId, CommandKey, JobId};
+use crate::dist::ids::{CommandId, CommandKey, JobId, NodeName};
 use crate::dist::rows::CommandRow;
 use crate::dist::wire::agent::Receipt;
 use crate::dist::wire::job::{CommandState, CommandView, DeliveryView, JobState, JobView, Totals};
 use crate::dist::wire::report::{CommandReport, DeliveryReport, JobReport, NodeReport};
 
-impl Book {
-    /// A job of the client.
-    ///
-    /// # Errors
-    /// The job is unknown.
-    pub fn job_view(&self, client: &str, id: JobId) -> Result<JobView, Refusal> {
-        self.job_of(client, id).map(view_of_job)
+/// What a client may see.
+#[derive(Debug)]
+pub(super) struct Views<'a> {
+    pub(super) jobs: &'a Jobs,
+    pub(super) nodes: &'a Nodes,
+    pub(super) contents: &'a Contents,
+    pub(super) client: &'a str,
+}
+
+impl<'a> Views<'a> {
+    pub(super) fn job(&self, id: JobId) -> Result<JobView, Refusal> {
+        self.find(id).map(view_of_job)
     }
 
-    /// Jobs of the client behind `after`, the oldest first: at most `limit`, 0 being 1,000.
-    #[must_use]
-    pub fn jobs(
+    /// Jobs behind `after`, the oldest first.
+    pub(super) fn jobs(
         &self,
-        client: &str,
         state: Option<JobState>,
         after: Option<JobId>,
         limit: usize,
     ) -> Vec<JobView> {
-        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let jobs = self.jobs.range((start, std::ops::Bound::Unbounded)).map(|(_, job)| job);
-        let jobs = jobs.filter(|job| job.row.client == client);
+        let jobs = self.jobs.behind(after).filter(|job| job.row.client == self.client);
         let jobs = jobs.filter(|job| state.is_none_or(|state| job.row.state == state));
         jobs.take(page(limit)).map(view_of_job).collect()
     }
 
-    /// A command of a job of the client.
-    ///
-    /// # Errors
-    /// Job or command is unknown.
-    pub fn command_view(&self, client: &str, key: CommandKey) -> Result<CommandView, Refusal> {
-        let command = self.job_of(client, key.job)?.command(key.command);
+    pub(super) fn command(&self, key: CommandKey) -> Result<CommandView, Refusal> {
+        let command = self.find(key.job)?.command(key.command);
         command.map(|command| self.view_of_command(command)).ok_or(Refusal::UnknownCommand(key))
     }
 
-    /// Commands of a job behind `after`, in order: at most `limit`, 0 being 1,000.
-    ///
-    /// # Errors
-    /// The job is unknown.
-    pub fn command_views(
+    /// Commands behind `after`, in order.
+    pub(super) fn commands(
         &self,
-        client: &str,
         job: JobId,
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<CommandView>, Refusal> {
-        let commands = behind(self.job_of(client, job)?, after);
-        Ok(commands.iter().take(page(limit)).map(|c| self.view_of_command(c)).collect())
+        let commands = behind(self.find(job)?, after).iter();
+        Ok(commands.take(page(limit)).map(|command| self.view_of_command(command)).collect())
     }
 
-    /// Rows and states of a job's commands behind `after`, in order: at most `limit`.
-    ///
-    /// # Errors
-    /// The job is unknown.
-    pub fn commands(
+    /// Rows and states of commands behind `after`, in order.
+    pub(super) fn command_rows(
         &self,
-        client: &str,
         job: JobId,
         after: Option<CommandId>,
         limit: usize,
     ) -> Result<Vec<(CommandRow, CommandState)>, Refusal> {
-        let commands = behind(self.job_of(client, job)?, after).iter().take(limit);
+        let commands = behind(self.find(job)?, after).iter().take(limit);
         Ok(commands.map(|command| (command.row.clone(), state_of(&command.totals))).collect())
     }
 
     /// Deliveries of a job that fit the filter.
-    ///
-    /// # Errors
-    /// The job is unknown, or what the filter names.
-    pub fn deliveries(
+    pub(super) fn deliveries(
         &self,
-        client: &str,
         id: JobId,
         filter: &DeliveryFilter,
     ) -> Result<Vec<DeliveryView>, Refusal> {
-        let job = self.job_of(client, id)?;
+        let job = self.find(id)?;
         let DeliveryFilter { command, node, state, after, limit } = filter;
-        let place_of = |name: &crate::dist::ids::NodeName| {
-            let node = self.node_ids.get(name).and_then(|node| job.places.get(node));
-            node.copied().ok_or_else(|| Refusal::UnknownNode(name.clone()))
+        let place_of = |name: &NodeName| {
+            let place = self.nodes.id_of(name).and_then(|node| job.places.get(&node));
+            place.copied().ok_or_else(|| Refusal::UnknownNode(name.clone()))
         };
         let only = node.as_ref().map(place_of).transpose()?;
         let mut start = (0, 0);
@@ -123,19 +112,24 @@ impl Book {
         Ok(views)
     }
 
-    /// What the job did, node by node. Signatures are not checked yet, because that takes a while
-    /// ([`JobReport::check_signatures`]).
+    /// What the job did, node by node, at this time and this end of the chain. Signatures are not
+    /// checked yet.
     ///
     /// # Errors
-    /// The job is unknown, or has more deliveries than one answer has room for.
-    pub fn report_unchecked(&self, client: &str, id: JobId) -> Result<JobReport, Refusal> {
-        let job = self.job_of(client, id)?;
-        let (rows, max) = (job.totals.all(), self.options.limits.report_rows);
+    /// The job is unknown, or has more deliveries than `rows_max`.
+    pub(super) fn report(
+        &self,
+        id: JobId,
+        (made_at_ns, head): (i64, ChainHead),
+        rows_max: u64,
+    ) -> Result<JobReport, Refusal> {
+        let job = self.find(id)?;
+        let (rows, max) = (job.totals.all(), rows_max);
         if rows > max {
             return Err(Refusal::ReportTooLarge { rows, max });
         }
         let commands = job.commands.iter().map(|command| {
-            let content = command.row.content.and_then(|id| self.content(id));
+            let content = command.row.content.and_then(|id| self.contents.row(id));
             CommandReport {
                 command_id: command.row.key.command,
                 op: command.row.op.clone(),
@@ -149,26 +143,20 @@ impl Book {
         let nodes = targets.filter_map(|(node, place)| self.report_of_node(job, *node, place));
         Ok(JobReport {
             job: view_of_job(job),
-            made_at_ns: self.fx.now.utc_ns,
-            event_seq: self.fx.chain_head().seq,
-            event_hash: self.fx.chain_head().hash,
+            made_at_ns,
+            event_seq: head.seq,
+            event_hash: head.hash,
             commands: commands.collect(),
             nodes: nodes.collect(),
         })
     }
 
-    /// What the job did, node by node, with signatures checked.
-    ///
-    /// # Errors
-    /// The job is unknown, or has more deliveries than one answer has room for.
-    pub fn report(&self, client: &str, id: JobId) -> Result<JobReport, Refusal> {
-        let mut report = self.report_unchecked(client, id)?;
-        report.check_signatures();
-        Ok(report)
+    fn find(&self, id: JobId) -> Result<&'a Job, Refusal> {
+        self.jobs.of(self.client, id)
     }
 
     fn report_of_node(&self, job: &Job, node: NodeId, place: usize) -> Option<NodeReport> {
-        let row = &self.node_at(node)?.row;
+        let row = &self.nodes.get(node)?.row;
         let mut totals = Totals::default();
         let mut deliveries = Vec::with_capacity(job.commands.len());
         for (at, command) in job.commands.iter().enumerate() {
@@ -199,7 +187,7 @@ impl Book {
     }
 
     fn view_of_command(&self, command: &Command) -> CommandView {
-        let content = command.row.content.and_then(|id| self.contents.get(&id));
+        let content = command.row.content.and_then(|id| self.contents.get(id));
         CommandView {
             command_id: command.row.key.command,
             op: command.row.op.clone(),
@@ -217,13 +205,13 @@ impl Book {
         node: NodeId,
         delivery: &Delivery,
     ) -> Option<DeliveryView> {
-        let content = command.row.content.and_then(|id| self.content(id));
+        let content = command.row.content.and_then(|id| self.contents.row(id));
         let has_source = content.is_some() && delivery.offset > 0 || delivery.source.is_some();
-        let source = delivery.source.and_then(|id| self.node_at(id));
-        let source = source.map_or(BASE_NAME, |node| node.row.name.as_str());
+        let source = delivery.source.and_then(|id| self.nodes.name_of(id));
+        let source = source.map_or(BASE_NAME, NodeName::as_str);
         Some(DeliveryView {
             command_id: command.row.key.command,
-            node: self.node_at(node)?.row.name.clone(),
+            node: self.nodes.name_of(node)?.clone(),
             state: delivery.state,
             shown: delivery.state.shown(),
             offset: delivery.offset,

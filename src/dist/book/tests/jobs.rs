@@ -343,7 +343,7 @@ fn report_says_what_arrived_where_with_which_hash() {
 #[test]
 fn limit_of_jobs_lets_ended_ones_go_and_refuses_when_all_live() {
     let mut rig = Rig::with_nodes(&["a"]);
-    rig.book.options.limits.jobs = 2;
+    rig.book.parts.options.limits.jobs = 2;
     let first = rig.job(Targets::All);
     rig.book.end_job(CLIENT, first, rig.at).unwrap();
     rig.job(Targets::All);

@@ -15,14 +15,18 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use super::*;
-use crate::dist::chain::verify;
-use crate::dist::ids::{CommandId, CommandKey, Epoch, Incarnation, Stamp};
-use crate::dist::keys::{NodeKeys, sign_receipt};
-use crate::dist::rows::{DeliveryRow, Rows};
+use crate::dist::chain::{ChainHead, verify};
+use crate::dist::ids::{
+    CommandId, CommandKey, ContentId, Digest, Epoch, Incarnation, JobId, NodeName, Stamp,
+};
+use crate::dist::keys::{BaseKeys, NodeKeys, sign_receipt};
+use crate::dist::rows::{AnswerRow, Change, DeliveryRow, Rows};
 use crate::dist::token::token_hash;
-use crate::dist::wire::agent::{Hello, Receipt, Report, Reports, SignedReceipt, SwitchCause};
+use crate::dist::wire::agent::{
+    Hello, NodeOrder, Receipt, Report, Reports, SignedReceipt, SwitchCause,
+};
 use crate::dist::wire::job::{
-    Attributes, CommandRequest, EventView, JobRequest, JobView, Op, Policy, Targets,
+    Attributes, CommandRequest, DeliveryState, EventView, JobRequest, JobView, Op, Policy, Targets,
 };
 use crate::dist::wire::peer::ContentEnd;
 
@@ -149,7 +153,7 @@ impl Rig {
 
     fn greeting(&self, node: &str, start: u64) -> Hello {
         let node = name(node);
-        let host = self.book.nodes.len() + 1;
+        let host = self.book.nodes().len() + 1;
         let known = self.book.node(&node).map(|view| view.addr);
         let known = known.filter(|addr| !addr.is_empty());
         Hello {

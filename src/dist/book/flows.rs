@@ -1,0 +1,210 @@
+//! Plans of contents that are on their way, and what a plan knows besides its tree.
+//!
+//! Invariants: a node is listed with the contents in whose plan it is; one capability of a node
+//! counts for a content, at whatever source. [`super::planner`] makes and changes plans.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+
+use crate::dist::book::link::{BaseLink, NS_PER_S};
+use crate::dist::book::nodes::NodeId;
+use crate::dist::book::records::{Delivery, Job};
+use crate::dist::ids::{CommandId, ContentId, Epoch};
+use crate::dist::plan::{Cascade, MemberId};
+use crate::dist::wire::job::DeliveryState;
+
+/// Plan of a content, while it is on its way.
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) cascade: Cascade,
+    pub(super) epoch: Epoch,
+    /// Capabilities by node, with the UTC second until which they count.
+    tokens: HashMap<NodeId, (i64, String)>,
+    /// UTC second at which the first of them is to be made anew.
+    renew_s: i64,
+    /// When the plan last moved a member by itself.
+    moved: HashMap<MemberId, u64>,
+    /// A node has completed, and may give its uplink to others.
+    pub(super) has_idle: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Flows {
+    flows: BTreeMap<ContentId, Flow>,
+    /// Contents in whose plan a node is.
+    of_node: HashMap<NodeId, BTreeSet<ContentId>>,
+    /// The plan behind which the next round of tending goes on.
+    tended: Option<ContentId>,
+    /// What all plans have their start from.
+    pub(super) base: BaseLink,
+}
+
+impl Flow {
+    pub(super) fn new(cascade: Cascade, epoch: Epoch) -> Self {
+        Self {
+            cascade,
+            epoch,
+            tokens: HashMap::new(),
+            renew_s: i64::MAX,
+            moved: HashMap::new(),
+            has_idle: false,
+        }
+    }
+
+    /// The capability of a node; made by `seal` when there is none, or it has half of its
+    /// `valid_s` seconds behind it.
+    pub(super) fn capability(
+        &mut self,
+        node: NodeId,
+        (now_s, valid_s): (i64, i64),
+        seal: impl FnOnce(i64) -> String,
+    ) -> String {
+        if let Some((expires_s, token)) = self.tokens.get(&node)
+            && *expires_s - now_s > valid_s / 2
+        {
+            return token.clone();
+        }
+        let expires_s = now_s.saturating_add(valid_s);
+        let token = seal(expires_s);
+        self.renew_s = self.renew_s.min(now_s.saturating_add(valid_s / 2));
+        self.tokens.insert(node, (expires_s, token.clone()));
+        token
+    }
+
+    /// All capabilities are to be made anew.
+    pub(super) fn drop_capabilities(&mut self) {
+        self.tokens.clear();
+        self.renew_s = i64::MAX;
+    }
+
+    /// The plan has moved a member by itself: the next time waits.
+    pub(super) fn note_move(&mut self, member: MemberId, now_ns: u64) {
+        self.moved.insert(member, now_ns);
+    }
+
+    /// Nothing of it has changed for so long.
+    fn has_dwelt(&self, member: MemberId, delivery: &Delivery, now_ns: u64, ns: u64) -> bool {
+        let moved_ns = self.moved.get(&member).copied().unwrap_or(0).max(delivery.moved_ns);
+        now_ns.saturating_sub(moved_ns) >= ns
+    }
+
+    /// Receivers that are slow and far from the end, with their rate, and are not fed by one of
+    /// `idle`. The slowest come first.
+    pub(super) fn slow(
+        &self,
+        (job, command): (&Job, CommandId),
+        size: u64,
+        idle: &[MemberId],
+        now_ns: u64,
+    ) -> Vec<(u64, MemberId)> {
+        let slow = self.cascade.edges().filter_map(|(member, edge)| {
+            let delivery = job.delivery(command, member.into())?;
+            let (left, rate) = (size.saturating_sub(delivery.offset), delivery.rate.max(1));
+            let is_far = left / rate >= FAR_S;
+            let has_dwelt = self.has_dwelt(member, delivery, now_ns, DWELL_NS);
+            let fetches = delivery.state == DeliveryState::Fetching;
+            let is_fed_by_idle = edge.source.is_some_and(|source| idle.contains(&source));
+            let is_slow = fetches && is_far && has_dwelt && !is_fed_by_idle;
+            is_slow.then_some((rate, member))
+        });
+        let mut slow: Vec<_> = slow.collect();
+        slow.sort_unstable();
+        slow
+    }
+
+    /// Receivers that get nothing although their source has more, with the source of that.
+    pub(super) fn stalled(
+        &self,
+        (job, command): (&Job, CommandId),
+        now_ns: u64,
+    ) -> Vec<(MemberId, Option<MemberId>)> {
+        let stalled = self.cascade.edges().filter_map(|(member, edge)| {
+            let source = edge.source?;
+            let delivery = job.delivery(command, member.into())?;
+            let ahead = job.delivery(command, source.into())?;
+            // Behind a source that is stalled itself, it is the source that has to move.
+            let is_stalled = delivery.state == DeliveryState::Fetching
+                && ahead.offset > delivery.offset
+                && self.has_dwelt(member, delivery, now_ns, STALLED_NS)
+                && now_ns.saturating_sub(delivery.grew_ns) >= STALLED_NS;
+            let above = self.cascade.edge(source).and_then(|edge| edge.source);
+            is_stalled.then_some((member, above))
+        });
+        stalled.collect()
+    }
+}
+
+impl Flows {
+    pub(super) fn new(base: BaseLink) -> Self {
+        Self { flows: BTreeMap::new(), of_node: HashMap::new(), tended: None, base }
+    }
+
+    pub(super) fn get(&self, id: ContentId) -> Option<&Flow> {
+        self.flows.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ContentId) -> Option<&mut Flow> {
+        self.flows.get_mut(&id)
+    }
+
+    /// Contents with a plan.
+    pub(super) fn ids(&self) -> Vec<ContentId> {
+        self.flows.keys().copied().collect()
+    }
+
+    /// Contents in whose plan a node is.
+    pub(super) fn of_node(&self, node: NodeId) -> Vec<ContentId> {
+        self.of_node.get(&node).map(|of| of.iter().copied().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn insert(&mut self, id: ContentId, flow: Flow) {
+        for member in flow.cascade.members() {
+            self.list(id, member.into());
+        }
+        self.flows.insert(id, flow);
+    }
+
+    /// A node is in the plan of a content.
+    pub(super) fn list(&mut self, id: ContentId, node: NodeId) {
+        self.of_node.entry(node).or_default().insert(id);
+    }
+
+    /// A node is not in the plan of a content any more.
+    pub(super) fn unlist(&mut self, id: ContentId, node: NodeId) {
+        if let Some(of) = self.of_node.get_mut(&node) {
+            of.remove(&id);
+        }
+    }
+
+    /// Nobody needs the plan any more.
+    pub(super) fn end(&mut self, id: ContentId) {
+        let flow = self.flows.remove(&id);
+        for member in flow.iter().flat_map(|flow| flow.cascade.members()) {
+            self.unlist(id, member.into());
+        }
+    }
+
+    /// Contents whose capabilities are to be made anew.
+    pub(super) fn due(&self, now_s: i64) -> Vec<ContentId> {
+        let due = self.flows.iter().filter(|(_, flow)| flow.renew_s <= now_s);
+        due.map(|(id, _)| *id).collect()
+    }
+
+    /// Contents whose plans this round of tending has not looked at.
+    pub(super) fn untended(&self) -> Vec<ContentId> {
+        let behind = self.tended.map_or(Bound::Unbounded, Bound::Excluded);
+        self.flows.range((behind, Bound::Unbounded)).map(|(id, _)| *id).collect()
+    }
+
+    /// The round goes on behind this plan; `None`: the next one begins.
+    pub(super) fn set_tended(&mut self, id: Option<ContentId>) {
+        self.tended = id;
+    }
+}
+
+/// Seconds that are to be left at the rate of now for a change to be worth it.
+const FAR_S: u64 = 2;
+const DWELL_NS: u64 = 3 * NS_PER_S;
+/// The node itself has looked for another source several times before.
+const STALLED_NS: u64 = 10 * NS_PER_S;

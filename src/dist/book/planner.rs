@@ -1,0 +1,320 @@
+//! Who fetches a content from whom: the plans of contents that are on their way change with nodes,
+//! deliveries and time.
+//!
+//! ```text
+//! first byte, late node --> begin, join --> Cascade --> Sources to each node that is open
+//! node down, failed, barred --> its children go on to others --> Sources to those, epoch + 1
+//! node complete --> its uplink is idle --> tend: who is slow and far from the end moves to it
+//! ```
+//! Invariant: a plan has only nodes that live, with the command open or completed. Bounds: a plan
+//! is improved once a second at most, and a round of tending looks at `LOOKS_A_TICK` members of
+//! plans; a node is moved by that at most each three seconds.
+
+use std::collections::HashSet;
+
+use crate::dist::book::contents::{Content, Contents};
+use crate::dist::book::effects::Effects;
+use crate::dist::book::flows::{Flow, Flows};
+use crate::dist::book::jobs::Jobs;
+use crate::dist::book::link::{NS_PER_S, planned_rate};
+use crate::dist::book::nodes::{NodeId, Nodes};
+use crate::dist::book::options::{BookOptions, ns};
+use crate::dist::book::records::Job;
+use crate::dist::ids::ContentId;
+use crate::dist::keys::BaseKeys;
+use crate::dist::plan::{Cascade, MemberId, Receiver};
+use crate::dist::wire::agent::{NodeOrder, Source};
+use crate::dist::wire::job::DeliveryState;
+use crate::dist::wire::peer::Capability;
+
+/// Changes plans, and sees what they are made from.
+#[derive(Debug)]
+pub(super) struct Planner<'a> {
+    pub(super) flows: &'a mut Flows,
+    pub(super) fx: &'a mut Effects,
+    pub(super) jobs: &'a Jobs,
+    pub(super) contents: &'a Contents,
+    pub(super) nodes: &'a Nodes,
+    pub(super) keys: &'a BaseKeys,
+    pub(super) options: &'a BookOptions,
+}
+
+impl<'a> Planner<'a> {
+    /// Plans a content that has begun, and tells its nodes, but the one that is told by the caller.
+    /// No effect when it is planned, or nobody who lives needs it.
+    pub(super) fn begin(&mut self, id: ContentId, told: Option<NodeId>) {
+        let Some((content, job)) = self.content_and_job(id) else { return };
+        if self.flows.get(id).is_some() || !content.is_begun || content.row.is_abandoned {
+            return;
+        }
+        let receivers = job.targets.iter().filter_map(|node| self.receiver(content, job, *node));
+        let receivers: Vec<Receiver> = receivers.collect();
+        if receivers.iter().all(|receiver| receiver.is_complete) {
+            return;
+        }
+        let base_up = self.flows.base.planned(job.row.policy.max_rate);
+        let cascade = Cascade::new(base_up, content.row.size, &receivers);
+        self.flows.insert(id, Flow::new(cascade, self.fx.new_epoch()));
+        for receiver in receivers {
+            let node = NodeId::from(receiver.id);
+            if told != Some(node) {
+                self.say_sources(id, node);
+            }
+        }
+    }
+
+    /// A node that lives (again) takes part in the plan of a content.
+    pub(super) fn join(&mut self, id: ContentId, node: NodeId) {
+        let Some((content, job)) = self.content_and_job(id) else { return };
+        let Some(flow) = self.flows.get(id) else { return self.begin(id, Some(node)) };
+        if flow.cascade.contains(node.member()) {
+            return;
+        }
+        let Some(receiver) = self.receiver(content, job, node) else { return };
+        let epoch = self.fx.new_epoch();
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.cascade.attach(receiver);
+            flow.epoch = epoch;
+            flow.has_idle |= receiver.is_complete;
+        }
+        self.flows.list(id, node);
+    }
+
+    /// A node has left its source by itself: the plan follows it. Those behind it, whose lists name
+    /// others now, are told.
+    pub(super) fn follow_switch(&mut self, id: ContentId, node: NodeId, source: Option<NodeId>) {
+        let (member, source) = (node.member(), source.map(NodeId::member));
+        let planned = self.flows.get(id).and_then(|flow| flow.cascade.edge(member));
+        if planned.is_none_or(|edge| edge.source == source) {
+            return;
+        }
+        self.replan(id, |cascade| {
+            let has_moved = cascade.move_to(member, source);
+            if has_moved { cascade.children(member).to_vec() } else { Vec::new() }
+        });
+    }
+
+    /// A delivery has ended.
+    pub(super) fn ended(&mut self, id: ContentId, node: NodeId, state: DeliveryState) {
+        let Some((content, job)) = self.content_and_job(id) else { return };
+        let command = job.command(content.row.key.command);
+        if command.is_none_or(|command| command.totals.open() == 0) {
+            self.flows.end(id);
+        } else if state == DeliveryState::Completed {
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.cascade.complete(node.member());
+                flow.has_idle = true;
+            }
+        } else {
+            self.leave(id, node);
+        }
+    }
+
+    /// A node takes no part any more. Those that fetched from it get other sources.
+    fn leave(&mut self, id: ContentId, node: NodeId) {
+        self.flows.unlist(id, node);
+        self.replan(id, |cascade| cascade.remove(node.member()));
+    }
+
+    /// A node takes part in all plans again: also in those of contents that it has completed, and
+    /// others still fetch.
+    pub(super) fn join_all(&mut self, node: NodeId) {
+        for id in self.flows.ids() {
+            self.join(id, node);
+        }
+    }
+
+    /// A node takes part in nothing any more.
+    pub(super) fn leave_all(&mut self, node: NodeId) {
+        for id in self.flows.of_node(node) {
+            self.leave(id, node);
+        }
+    }
+
+    /// A node is no source any more.
+    pub(super) fn bar(&mut self, node: NodeId) {
+        for id in self.flows.of_node(node) {
+            self.replan(id, |cascade| cascade.bar(node.member()));
+        }
+    }
+
+    /// A node gets no further children, or does again.
+    pub(super) fn serve(&mut self, node: NodeId) {
+        let may_serve = self.nodes.get(node).is_some_and(|node| node.may_serve());
+        for id in self.flows.of_node(node) {
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.cascade.set_may_serve(node.member(), may_serve);
+            }
+        }
+    }
+
+    /// Where a node is to fetch; `None` when it is not to.
+    pub(super) fn sources_order(&mut self, id: ContentId, node: NodeId) -> Option<NodeOrder> {
+        let (content, job) = self.content_and_job(id)?;
+        let delivery = job.delivery(content.row.key.command, node)?;
+        let name = self.nodes.name_of(node)?;
+        let valid_s = i64::try_from(ns(self.options.timeouts.capability) / NS_PER_S).ok()?;
+        let now_s = self.now_s();
+        let flow = self.flows.get_mut(id)?;
+        if !delivery.state.is_open() || !flow.cascade.contains(node.member()) {
+            return None;
+        }
+        let capability = flow.capability(node, (now_s, valid_s), |expires_s| {
+            let capability = Capability { content: id, node: name.clone(), expires_s };
+            self.keys.seal_capability(&capability)
+        });
+        let sources = flow.cascade.sources(node.member()).into_iter().filter_map(|edge| {
+            let (name, addr) = match edge.source {
+                None => (None, self.options.base_addr.clone()),
+                Some(source) => {
+                    let row = &self.nodes.get(source.into())?.row;
+                    (Some(row.name.clone()), row.addr.clone())
+                }
+            };
+            Some(Source { node: name, addr, capability: capability.clone(), rate: edge.rate })
+        });
+        let sources = sources.collect();
+        Some(NodeOrder::Sources { content: id, epoch: flow.epoch, sources })
+    }
+
+    /// Each second: capabilities that end soon are made anew, idle uplinks are given away.
+    pub(super) fn tend(&mut self) {
+        for id in self.flows.due(self.now_s()) {
+            self.renew(id);
+        }
+        let mut looks = 0;
+        for id in self.flows.untended() {
+            self.flows.set_tended(Some(id));
+            looks += self.flows.get(id).map_or(0, |flow| flow.cascade.members().count());
+            self.free_stalled(id);
+            if self.flows.get(id).is_some_and(|flow| flow.has_idle) {
+                self.use_idle(id);
+            }
+            if looks >= LOOKS_A_TICK {
+                return;
+            }
+        }
+        self.flows.set_tended(None);
+    }
+
+    /// Makes the capabilities of a plan anew.
+    fn renew(&mut self, id: ContentId) {
+        let epoch = self.fx.new_epoch();
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        flow.epoch = epoch;
+        flow.drop_capabilities();
+        let members: Vec<_> = flow.cascade.edges().map(|(member, _)| member).collect();
+        for member in members {
+            self.say_sources(id, member.into());
+        }
+    }
+
+    /// Receivers that are slow and far from the end go to nodes that have all and are idle.
+    fn use_idle(&mut self, id: ContentId) {
+        let now_ns = self.fx.now.mono_ns;
+        let Some((content, job)) = self.content_and_job(id) else { return };
+        let (Some(flow), Some(size)) = (self.flows.get(id), content.row.size) else { return };
+        let command = content.row.key.command;
+        let is_complete = |member: &MemberId| {
+            let delivery = job.delivery(command, NodeId::from(*member));
+            delivery.is_some_and(|delivery| delivery.state == DeliveryState::Completed)
+        };
+        let mut idle: Vec<_> = flow.cascade.members().filter(is_complete).collect();
+        idle.retain(|member| self.nodes.get((*member).into()).is_some_and(|n| n.may_serve()));
+        for (rate, member) in flow.slow((job, command), size, &idle, now_ns) {
+            let Some(flow) = self.flows.get(id) else { return };
+            let most = idle.iter().max_by_key(|member| flow.cascade.left(**member));
+            let Some(source) = most.copied() else { return };
+            // An offer is worth a change when it is a quarter more.
+            if flow.cascade.left(source) >= rate.saturating_add(rate / 4) {
+                self.move_member(id, member, Some(source));
+            }
+        }
+    }
+
+    /// A receiver that gets nothing although the base has more goes on to the source of its source.
+    fn free_stalled(&mut self, id: ContentId) {
+        let Some((content, job)) = self.content_and_job(id) else { return };
+        let Some(flow) = self.flows.get(id) else { return };
+        let command = content.row.key.command;
+        for (member, above) in flow.stalled((job, command), self.fx.now.mono_ns) {
+            self.move_member(id, member, above);
+        }
+    }
+
+    /// Gives a member another source. Whether it can or not: the next time waits.
+    fn move_member(&mut self, id: ContentId, member: MemberId, source: Option<MemberId>) {
+        self.replan(
+            id,
+            |cascade| {
+                if cascade.move_to(member, source) { vec![member] } else { Vec::new() }
+            },
+        );
+        let now_ns = self.fx.now.mono_ns;
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.note_move(member, now_ns);
+        }
+    }
+
+    /// Changes a plan. Nodes whose source changed, and those behind them whose lists name others
+    /// now, are told.
+    fn replan(&mut self, id: ContentId, change: impl FnOnce(&mut Cascade) -> Vec<MemberId>) {
+        let epoch = self.fx.new_epoch();
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        let moved = change(&mut flow.cascade);
+        flow.epoch = epoch;
+        let (mut told, mut row) = (HashSet::new(), moved);
+        for _ in 0..LISTED_BEHIND {
+            row.retain(|member| told.insert(*member));
+            let Some(flow) = self.flows.get(id) else { return };
+            let next = row.iter().flat_map(|member| flow.cascade.children(*member).to_vec());
+            let next = next.collect();
+            for member in std::mem::replace(&mut row, next) {
+                self.say_sources(id, member.into());
+            }
+        }
+    }
+
+    fn say_sources(&mut self, id: ContentId, node: NodeId) {
+        if !self.nodes.is_live(node, self.fx.now) {
+            return;
+        }
+        if let Some(order) = self.sources_order(id, node) {
+            self.nodes.say(node, order, self.fx);
+        }
+    }
+
+    /// What a plan says of a node; `None` when it takes no part.
+    fn receiver(&self, content: &Content, job: &Job, node: NodeId) -> Option<Receiver> {
+        let state = job.delivery(content.row.key.command, node)?.state;
+        let is_complete = state == DeliveryState::Completed;
+        if !self.nodes.is_live(node, self.fx.now) || !(state.is_open() || is_complete) {
+            return None;
+        }
+        let record = self.nodes.get(node)?;
+        let limit = job.row.policy.max_rate.unwrap_or(u64::MAX);
+        let row = &record.row;
+        Some(Receiver {
+            id: node.member(),
+            up: planned_rate(row.up_rate_cap, row.up_rate_seen).min(limit),
+            down: planned_rate(row.down_rate_cap, row.down_rate_seen).min(limit),
+            site: record.site,
+            is_complete,
+            may_serve: record.may_serve(),
+        })
+    }
+
+    fn content_and_job(&self, id: ContentId) -> Option<(&'a Content, &'a Job)> {
+        let content = self.contents.get(id)?;
+        Some((content, self.jobs.get(content.row.key.job)?))
+    }
+
+    fn now_s(&self) -> i64 {
+        self.fx.now.utc_ns.div_euclid(1_000_000_000)
+    }
+}
+
+/// A list names the sources of three nodes above: two rows behind a node that moved.
+const LISTED_BEHIND: usize = 3;
+/// Members of plans that one tick looks at: the next one goes on behind them.
+const LOOKS_A_TICK: usize = 50_000;
