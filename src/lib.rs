@@ -85,8 +85,12 @@
 //! on what plays, through `lineup::room` -> the answer, when the key is consumed.
 //!
 //! A request of a client of a base: `http::jobs` -> [`ledger::clerk`] runs it on the book
-//! ([`dist`]) -> what it changed is committed -> the answer, and orders to nodes
-//! ([`ledger::orders`]).
+//! ([`dist::book`]: `requests` checks it and acts on the parts) -> what it changed is committed ->
+//! the answer, and orders to nodes ([`ledger::orders`]).
+//!
+//! A report of a node: `http::jobs` -> [`ledger::clerk`] -> [`dist::book`]: `reports` moves a
+//! delivery, `parts` knows what follows for its job, `planner` who fetches from whom now -> rows
+//! and events are committed -> orders to other nodes.
 //!
 //! An order of a base: `agent::control` reads it -> [`dist::agent`] journals it and has its content
 //! fetched ([`dist::fetch`] chooses the source, `agent::links` reads it, [`store`] verifies and
