@@ -10,8 +10,8 @@
 //! nodes    POST /agent/v1/hello   GET /agent/v1/orders   POST /agent/v1/reports
 //! anyone   GET  /  /healthz  /readyz  /metrics  /v1/info
 //! ```
-//! `auth` says who asks. `ask` is a client's question, `act` a POST of one, which counts once for its
-//! Idempotency-Key.
+//! `auth` says who asks. `ask` is a client's question; `act` a POST of one, which counts once for
+//! its Idempotency-Key.
 //! Invariants: nothing is answered before the ledger has it; every error is a problem (RFC 9457)
 //! with a `reason` that does not change.
 //! Bounds: sizes of bodies by route, `paging` for lists, `events::WAIT_MAX` for a long poll.
