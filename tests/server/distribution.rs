@@ -4,6 +4,9 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
 use crate::support::distribution::Distribution;
 use crate::support::network::in_own_network;
 use crate::support::process::{Kept, wait_for};
@@ -81,11 +84,7 @@ fn base_that_is_killed_completes_the_job_when_it_is_back() {
             assert!(pushed.status.success(), "{}", pushed.stderr);
             lab.kill_base();
             lab.start_base();
-            let job = |lab: &Distribution| -> serde_json::Value {
-                let shown = lab.client(&["job", "ls", "--json"]).stdout;
-                serde_json::from_str::<serde_json::Value>(&shown).unwrap()["jobs"][0].clone()
-            };
-            until_within(PATIENCE * 2, "the job completes", || job(&lab)["state"] == "completed");
+            until_event(&lab, "job.completed", None);
             lab.assert_delivered(&content);
         },
     );
@@ -101,15 +100,25 @@ fn lost_node_holds_up_nobody_else() {
         assert!(pushed.status.success(), "{}", pushed.stderr);
         until_within(PATIENCE, "some of it", || lab.lab.received_bytes(3) > before + (1 << 20));
         lab.kill_node(1);
-        for node in [2, 3] {
-            let path = lab.media(node).join("lost.bin");
-            until_within(PATIENCE, "the others have it", || path.exists());
-        }
+        until_event(&lab, "delivery.completed", Some(2));
+        until_event(&lab, "delivery.completed", Some(3));
         lab.start_node(1);
-        let path = lab.media(1).join("lost.bin");
-        until_within(PATIENCE, "the node that was lost has it", || path.exists());
+        until_event(&lab, "delivery.completed", Some(1));
         lab.assert_delivered(&content);
     });
+}
+
+/// Waits for an event of the only job, at a node or at any.
+fn until_event(lab: &Distribution, kind: &str, node: Option<usize>) {
+    let (client, node) = (lab.api(), node.map(Distribution::name));
+    let waiting = async {
+        let jobs = client.found("/v1/jobs").await;
+        let job = jobs["jobs"][0]["job_id"].as_str().unwrap();
+        let is_there =
+            |event: &Value| node.as_ref().is_none_or(|node| event["node"] == node.as_str());
+        client.event(job, |event| event["kind"] == kind && is_there(event)).await
+    };
+    Runtime::new().unwrap().block_on(waiting);
 }
 
 /// Bits per second of each link, both ways.

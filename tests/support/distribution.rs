@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::base::Client;
 use super::lab::Lab;
 use super::process::{Finished, Kept, run_command};
 use super::wait::{PATIENCE, until_within};
@@ -126,6 +127,11 @@ impl Distribution {
         let ended = self.client(&args);
         assert!(ended.status.success(), "{}\n{}", ended.stdout, ended.stderr);
         began.elapsed()
+    }
+
+    /// The API of the base, for a client beside the lab.
+    pub(crate) fn api(&self) -> Client {
+        Client::new(self.address(), PROVIDER_TOKEN.to_owned())
     }
 
     /// Address of the base, for a test that asks it directly.
