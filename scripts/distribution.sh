@@ -1,5 +1,5 @@
 #!/bin/bash
-# How near distribution comes to what the links allow, beside curl, rsync and aria2 in the same lab.
+# How near distribution comes to what the links allow, beside curl, rsync, aria2 and mbuffer in the same lab.
 #
 #   scripts/distribution.sh [SCENARIO..]     b1 b2 b5 b9 b10 b12 b13; all without one
 #

@@ -6,7 +6,7 @@
 //! B5  middle node killed, link cut  the others / bound
 //! B9  1,000 files of 64 KiB         files per second
 //! B10 a command without data        until the last receipt, 16 nodes
-//! B12 curl, aria2, rsync            last node / bound in the same lab
+//! B12 curl, aria2, rsync, mbuffer   last node / bound in the same lab, CPU per GiB
 //! B13 each node killed once         bytes that came twice / bytes delivered
 //! ```
 //! The bound is the time that the size takes on one link, headers of packets included: with equal

@@ -1,7 +1,9 @@
 //! What people use today, in the same lab: one content from host 0 to all others.
 //!
 //! curl and rsync fetch from the base, all at once. aria2 is BitTorrent: the base seeds, a tracker
-//! (opentracker) runs beside it. Programs that are not installed are left out, with a line.
+//! (opentracker) runs beside it. mbuffer is a chain of plain copies without hashes, receipts or a
+//! second source: what moving the bytes costs at least. Programs that are not installed are left
+//! out, with a line. CPU is that of all processes of a rival.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -21,16 +23,21 @@ pub(crate) fn run(setting: &Setting) {
             continue;
         }
         let lab = Lab::build(setting.nodes + 1, setting.rate);
-        let sent = lab.sent_bytes(0);
+        let (sent, cpu) = (lab.sent_bytes(0), cpu_of_children());
         let took = fetch(setting, &lab);
-        let sent = lab.sent_bytes(0) - sent;
-        #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
-        let egress = sent as f64 / setting.bytes as f64;
+        let (sent, cpu) = (lab.sent_bytes(0) - sent, cpu_of_children() - cpu);
+        #[expect(clippy::cast_precision_loss, reason = "ratios for people")]
+        let (egress, gib) = (
+            sent as f64 / setting.bytes as f64,
+            setting.bytes as f64 * setting.nodes as f64 / f64::from(1 << 30),
+        );
         println!(
-            "B12  {name}, {} nodes: last {:.2} s = {:.2} x bound; base sent {egress:.3} x size",
+            "B12  {name}, {} nodes: last {:.2} s = {:.2} x bound; base sent {egress:.3} x size; \
+             {:.2} CPU s a GiB",
             setting.nodes,
             took.as_secs_f64(),
             took.as_secs_f64() / setting.bound().as_secs_f64(),
+            cpu.as_secs_f64() / gib,
         );
         drop(lab);
         remove_switch();
@@ -43,6 +50,7 @@ const RIVALS: &[Rival] = &[
     ("curl", &["curl", "python3"], curl),
     ("rsync", &["rsync"], rsync),
     ("aria2", &["aria2c", "opentracker", "mktorrent"], aria2),
+    ("mbuffer", &["mbuffer", "ss"], mbuffer),
 ];
 
 fn curl(setting: &Setting, lab: &Lab) -> Duration {
@@ -123,6 +131,49 @@ fn aria2(setting: &Setting, lab: &Lab) -> Duration {
         (1..=setting.nodes).all(|node| setting.folder.join(format!("aria2-{node}/done")).exists())
     });
     began.elapsed()
+}
+
+/// Each node writes what comes and passes it on to the next.
+fn mbuffer(setting: &Setting, lab: &Lab) -> Duration {
+    let start = |host: usize, source: &[&str]| {
+        let mut command = lab.command(host, "mbuffer");
+        command.args(["-q", "-s", "64k", "-m", "8M"]).args(source);
+        if host > 0 {
+            let to = setting.folder.join(format!("mbuffer-{host}"));
+            let _none = std::fs::remove_file(&to);
+            command.arg("-o").arg(to);
+        }
+        if host < setting.nodes {
+            command.args(["-O", &format!("{}:9000", Lab::ip(host + 1))]);
+        }
+        Kept::start(command.stdout(Stdio::null()).stderr(Stdio::null()))
+    };
+    let mut chain = Vec::new();
+    // The last node first: each connects to the next at once, and takes one connection.
+    for node in (1..=setting.nodes).rev() {
+        chain.push(start(node, &["-I", "9000"]));
+        until_within(PATIENCE, "the node listens", || {
+            let mut ss = lab.command(node, "ss");
+            let found = ss.args(["-Hltn", "sport = :9000"]).output();
+            found.is_ok_and(|output| !output.stdout.is_empty())
+        });
+    }
+    let began = Instant::now();
+    chain.push(start(0, &["-i", setting.content.to_str().unwrap()]));
+    for mut part in chain {
+        let ended = wait_for(&mut part.0, PATIENCE);
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    }
+    began.elapsed()
+}
+
+/// Of all children of this process that have ended.
+fn cpu_of_children() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let ticks: u64 =
+        fields.split_whitespace().skip(13).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second())
 }
 
 /// Starts `command` on each node and waits for the last.

@@ -24,9 +24,9 @@ pub const REHASH_BYTES_MAX: u64 = 16 << 20;
 /// Bytes behind the newest that stay in the page cache.
 pub const PAGES_BYTES_KEPT: u64 = 32 << 20;
 /// Time for which a unit waits for others to be signed with, milliseconds. It is lost once, at the
-/// base. At 25 MB/s four units share a signature then, whose check costs a node as much as the
+/// base. At 25 MB/s ten units share a signature then, whose check costs a node as much as the
 /// hashes of a unit.
-pub const SIGN_WAIT_MS: u64 = 10;
+pub const SIGN_WAIT_MS: u64 = 25;
 /// Units that are read from the disk in one go.
 pub const READ_UNITS_MAX: u64 = 4;
 /// Contents that one commit of the file system takes.
