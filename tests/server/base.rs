@@ -233,6 +233,29 @@ async fn long_poll_waits_for_the_first_event() {
 }
 
 #[tokio::test]
+async fn question_that_waits_is_answered_when_nothing_of_the_job_is_open() {
+    let (_dir, base) = base();
+    let client = base.client();
+    ScriptedNode::new("edge-1").join(&base.joining()).await.unwrap();
+    let job = job(&client).await;
+    let path = format!("/v1/jobs/{job}");
+    let without = client.found(&format!("{path}?wait=30")).await;
+    assert_eq!(without["state"], "open", "a job without commands has nothing to wait for");
+    let (status, _) = client.post(&format!("{path}/commands"), &json!({"op": "query"})).await;
+    assert_eq!(status, 201);
+    let at_once = client.found(&path).await;
+    assert_eq!(at_once["totals"]["new"], 1, "{at_once}");
+    let (asker, waiting) = (client.clone(), format!("{path}?wait=30"));
+    let waiting = tokio::spawn(async move { asker.found(&waiting).await });
+    let (status, _) = client.post(&format!("{path}/cancel"), &json!({})).await;
+    assert_eq!(status, 200);
+    let settled = timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    assert_eq!(settled["state"], "cancelled", "{settled}");
+    let answer = client.get(&format!("{path}?wait=61")).await;
+    assert_eq!(reason(&answer), (400, "bad_query"));
+}
+
+#[tokio::test]
 async fn upload_that_was_answered_survives_a_kill_and_is_for_nodes_with_a_capability() {
     let dir = tempfile::tempdir_in(scratch()).unwrap();
     let data = dir.path().join("data");

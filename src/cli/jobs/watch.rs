@@ -17,7 +17,7 @@ use super::super::{Failure, printable};
 use super::base::{Base, BaseError, deliveries, job_path, word};
 use super::upload::Progress;
 use crate::dist::ids::{JobId, NodeName};
-use crate::dist::wire::job::{DeliveryState, DeliveryView, JobState, JobView};
+use crate::dist::wire::job::{DeliveryState, DeliveryView, JobView};
 
 /// Watches a job.
 pub(super) struct Watch<'a> {
@@ -91,12 +91,19 @@ impl<'a> Watch<'a> {
     pub(super) fn wait(&self) -> Result<JobView, Failure> {
         let mut heard = Instant::now();
         let mut shown = Instant::now();
+        let path = job_path(self.job.job_id);
+        // Bars move meanwhile; without them the base answers when there is something to say.
+        let path = match self.screen {
+            Screen::Bars { .. } => path,
+            Screen::Lines => format!("{path}?wait={}", LINES_EACH.as_secs()),
+            Screen::None => format!("{path}?wait={WAIT_S}"),
+        };
         loop {
             let began = Instant::now();
-            match self.base.get::<JobView>(&job_path(self.job.job_id)) {
+            match self.base.get::<JobView>(&path) {
                 Ok(job) => {
                     heard = Instant::now();
-                    if is_over(&job) {
+                    if job.is_settled() {
                         self.show_end();
                         return Ok(job);
                     }
@@ -104,13 +111,17 @@ impl<'a> Watch<'a> {
                 Err(error) if error.may_pass() && heard.elapsed() < PATIENCE => {}
                 Err(error) => return Err(error.into()),
             }
-            let mut each = POLL_MIN;
-            if matches!(self.screen, Screen::Bars { .. }) || shown.elapsed() >= LINES_EACH {
-                shown = Instant::now();
+            if matches!(self.screen, Screen::Bars { .. }) {
                 let _shown = self.nodes(None);
-                each = POLL_SHOWN;
+                std::thread::sleep(pause(began.elapsed(), POLL_SHOWN));
+            } else {
+                if shown.elapsed() >= LINES_EACH {
+                    shown = Instant::now();
+                    let _shown = self.nodes(None);
+                }
+                // A base that does not wait, as it restarts, is not asked without end.
+                std::thread::sleep(POLL_MIN.saturating_sub(began.elapsed()));
             }
-            std::thread::sleep(pause(began.elapsed(), each));
         }
     }
 
@@ -253,18 +264,6 @@ pub(super) fn write_failures(
     }
 }
 
-/// Nothing is open, and if the job still takes commands, none of those it has is.
-fn is_over(job: &JobView) -> bool {
-    match job.state {
-        JobState::Denied
-        | JobState::Completed
-        | JobState::CompletedWithFailures
-        | JobState::Cancelled => true,
-        JobState::Open => job.totals.new == 0 && job.totals.in_progress == 0,
-        JobState::Requested | JobState::Closing => false,
-    }
-}
-
 fn pause(asking: Duration, each: Duration) -> Duration {
     (asking * 19).max(each)
 }
@@ -274,6 +273,8 @@ const TEMPLATE: &str = "{prefix:>16} [{bar:30}] {bytes}/{total_bytes} {msg}";
 const BARS_MAX: usize = 20;
 const UPLOAD_TICK: Duration = Duration::from_millis(50);
 const POLL_MIN: Duration = Duration::from_millis(100);
+/// Seconds that the base waits with its answer.
+const WAIT_S: u64 = 30;
 const POLL_SHOWN: Duration = Duration::from_millis(300);
 /// Logs are read later.
 const LINES_EACH: Duration = Duration::from_secs(2);

@@ -262,6 +262,22 @@ pub struct JobView {
     pub base_egress_ratio: Option<f64>,
 }
 
+impl JobView {
+    /// Whether nothing of the job is open: it has ended, or it takes commands and those that it
+    /// has are done.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        match self.state {
+            JobState::Denied
+            | JobState::Completed
+            | JobState::CompletedWithFailures
+            | JobState::Cancelled => true,
+            JobState::Open => self.totals.new == 0 && self.totals.in_progress == 0,
+            JobState::Requested | JobState::Closing => false,
+        }
+    }
+}
+
 /// `GET /v1/jobs/{job}/commands/{command}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CommandView {

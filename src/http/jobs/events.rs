@@ -78,15 +78,14 @@ async fn answer(
     let Query(EventsQuery { after, limit, wait }) = query.map_err(|r| bad_query(&r))?;
     let last_id = text_header(headers, "last-event-id").and_then(|id| id.parse().ok());
     let limit = limit.unwrap_or(PAGE_DEFAULT);
-    let wait = Duration::from_secs(wait.unwrap_or_default());
-    if !(1..=PAGE_MAX).contains(&limit) || wait > WAIT_MAX {
-        let detail =
-            format!("limit must be 1 to {PAGE_MAX}, wait at most {} seconds", WAIT_MAX.as_secs());
+    let wait = wait_of(wait)?;
+    if !(1..=PAGE_MAX).contains(&limit) {
+        let detail = format!("limit must be 1 to {PAGE_MAX}");
         return Err(problem(StatusCode::BAD_REQUEST, "bad_query", detail));
     }
     let newest = asker.jobs.clerk.events();
     let after = last_id.or(after).unwrap_or_default();
-    let mut reader = EventReader { asker, job, after, newest, next_read: Instant::now() };
+    let mut reader = EventReader { asker, job, after, newest };
     let accepts = text_header(headers, "accept").unwrap_or_default();
     if accepts.contains("text/event-stream") {
         return Ok(server_sent(reader));
@@ -101,7 +100,6 @@ struct EventReader {
     job: Option<JobId>,
     after: u64,
     newest: watch::Receiver<u64>,
-    next_read: Instant,
 }
 
 impl EventReader {
@@ -112,18 +110,14 @@ impl EventReader {
             self.newest.mark_unchanged();
             let read = self.asker.jobs.clerk.read_events(self.job, self.after, limit).await;
             let events = read.map_err(unanswered)?;
-            self.next_read = Instant::now() + READ_EVERY;
+            let read_at = Instant::now();
             if let Some(last) = events.last() {
                 self.after = last.seq;
                 return self.seal(events).await;
             }
-            match timeout_at(deadline, self.newest.changed()).await {
-                Ok(Ok(())) => {}
-                // The end of the base, or of the wait.
-                Ok(Err(_)) | Err(_) => return Ok(Vec::new()),
+            if !has_news(&mut self.newest, read_at, deadline).await {
+                return Ok(Vec::new());
             }
-            // Many commits in a row are one read.
-            sleep_until(self.next_read).await;
         }
     }
 
@@ -146,6 +140,30 @@ impl EventReader {
         });
         sealed.await
     }
+}
+
+/// The `wait` of a query.
+pub(super) fn wait_of(seconds: Option<u64>) -> Result<Duration, Problem> {
+    let wait = Duration::from_secs(seconds.unwrap_or_default());
+    if wait > WAIT_MAX {
+        let detail = format!("wait is at most {} seconds", WAIT_MAX.as_secs());
+        return Err(problem(StatusCode::BAD_REQUEST, "bad_query", detail));
+    }
+    Ok(wait)
+}
+
+/// Waits for a commit with events, and a little longer behind `asked_at`, so that many commits in a
+/// row are one question. False: the wait is over, or the base ends.
+pub(super) async fn has_news(
+    newest: &mut watch::Receiver<u64>,
+    asked_at: Instant,
+    deadline: Instant,
+) -> bool {
+    let is_changed = matches!(timeout_at(deadline, newest.changed()).await, Ok(Ok(())));
+    if is_changed {
+        sleep_until(asked_at + READ_EVERY).await;
+    }
+    is_changed
 }
 
 /// Events for as long as the client stays.
@@ -194,5 +212,5 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events in one piece of a stream.
 const STREAM_BATCH: usize = 1_000;
-/// Between reads of the ledger for one client.
+/// Between questions of one client that waits.
 const READ_EVERY: Duration = Duration::from_millis(20);

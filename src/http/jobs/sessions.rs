@@ -7,9 +7,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::act::Post;
 use super::ask::Asker;
+use super::events::{has_news, wait_of};
 use super::paging::{bad_query, limit, page};
 use super::read_id;
 use crate::dist::book::Book;
@@ -26,6 +28,13 @@ pub(super) struct ListQuery {
     state: Option<JobState>,
     after: Option<JobId>,
     limit: Option<usize>,
+}
+
+/// `GET /v1/jobs/{job}`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ShowQuery {
+    /// Seconds.
+    wait: Option<u64>,
 }
 
 /// `POST /v1/jobs/{job}/retry`.
@@ -47,9 +56,25 @@ pub(super) async fn list(
     Ok(Json(page("jobs", found.await?, limit, |job| job.job_id.to_string())))
 }
 
-pub(super) async fn show(asker: Asker, Path(job): Path<String>) -> Result<Json<JobView>, Problem> {
+/// Answers at once, or with `wait` when nothing of the job is open or the wait is over.
+pub(super) async fn show(
+    asker: Asker,
+    Path(job): Path<String>,
+    query: Result<Query<ShowQuery>, QueryRejection>,
+) -> Result<Json<JobView>, Problem> {
     let job: JobId = read_id(&job, "job")?;
-    asker.own(move |book, client| book.job_view(client, job)).await.map(Json)
+    let Query(ShowQuery { wait }) = query.map_err(|rejection| bad_query(&rejection))?;
+    let deadline = Instant::now() + wait_of(wait)?;
+    let mut newest = asker.jobs.clerk.events();
+    loop {
+        // Before the question: what comes meanwhile is noticed.
+        newest.mark_unchanged();
+        let asked_at = Instant::now();
+        let view = asker.own(move |book, client| book.job_view(client, job)).await?;
+        if view.is_settled() || !has_news(&mut newest, asked_at, deadline).await {
+            return Ok(Json(view));
+        }
+    }
 }
 
 pub(super) async fn report(
