@@ -15,7 +15,8 @@ measure_begin() {
     server_pid=
     url=
     admin=
-    # More words for the server.
+    # What runs, with the folder of films as its next word, and more words for it.
+    server_role=(serve)
     server_options=()
     # A connection for each session, on both sides.
     ulimit -n "$(ulimit -Hn)" || true
@@ -76,7 +77,7 @@ film_of_2_mbit() { film 2mbit "$1" 960x540 25 1880 48000 120; }
 # build. Its output goes to a file: what a
 # terminal costs is nobody's business here.
 server_start() {
-    "${MEASURE_SERVER:-$programs/headend}" serve "$work/films" --listen 127.0.0.1:0 --admin 127.0.0.1:0 \
+    "${MEASURE_SERVER:-$programs/headend}" "${server_role[@]}" "$work/films" --listen 127.0.0.1:0 --admin 127.0.0.1:0 \
         --rtp-port 0 --shards "cpu:$server_cpu" --workers "cpu:$other_cpu" --log text \
         "${server_options[@]}" \
         >"$work/server.log" 2>&1 &
