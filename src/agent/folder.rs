@@ -241,6 +241,14 @@ mod tests {
         }
         std::fs::write(at("a/b/c/x.mp4"), "x").unwrap();
         let op = Op::SetAttributes { path: path("a/b/c/x.mp4"), attrs };
+        xattr::set(at("a/b/c/x.mp4"), "user.old", b"x").unwrap();
+        let xattr = BTreeMap::from([(path("user.old"), None)]);
+        let less = Attributes { xattr, ..Attributes::default() };
+        for _ in 0..2 {
+            let op = Op::SetAttributes { path: path("a/b/c/x.mp4"), attrs: less.clone() };
+            assert_eq!(folder.apply(&op, false), Ok(()));
+        }
+        assert_eq!(xattr::get(at("a/b/c/x.mp4"), "user.old").unwrap(), None);
         assert_eq!(folder.apply(&op, false), Ok(()));
         assert_eq!(at("a/b/c/x.mp4").metadata().unwrap().mtime(), 1_000_000_007);
         let op = Op::Move { path: path("a/b"), to: path("d/e") };
@@ -296,7 +304,7 @@ mod tests {
         for op in ops {
             assert_eq!(reason(folder.apply(&op, false)), Some(Reason::PathConflict), "{op:?}");
         }
-        let xattr = BTreeMap::from([(path("security.x"), String::new())]);
+        let xattr = BTreeMap::from([(path("security.x"), None)]);
         let op = Op::SetAttributes {
             path: path("file"),
             attrs: Attributes { xattr, ..Attributes::default() },

@@ -103,7 +103,10 @@ pub fn check_attributes(attrs: &Attributes) -> Result<(), AttributesError> {
         if !is_name {
             return Err(AttributesError::XattrName);
         }
-        if !STANDARD.decode(value).is_ok_and(|value| value.len() <= XATTR_BYTES_MAX) {
+        let is_value = |value: &String| {
+            STANDARD.decode(value).is_ok_and(|value| value.len() <= XATTR_BYTES_MAX)
+        };
+        if !value.as_ref().is_none_or(is_value) {
             return Err(AttributesError::XattrValue);
         }
     }
@@ -214,7 +217,8 @@ mod tests {
     #[test]
     fn attributes_are_permission_bits_and_xattrs_of_the_user() {
         let mut attrs = Attributes { mode: Some(0o4755), ..Attributes::default() };
-        attrs.xattr.insert("user.title".to_owned(), STANDARD.encode("x"));
+        attrs.xattr.insert("user.title".to_owned(), Some(STANDARD.encode("x")));
+        attrs.xattr.insert("user.old".to_owned(), None);
         assert_eq!(check_attributes(&attrs), Ok(()));
         let too_wide = Attributes { mode: Some(0o10_000), ..Attributes::default() };
         assert_eq!(check_attributes(&too_wide), Err(AttributesError::Mode(0o10_000)));
@@ -223,11 +227,11 @@ mod tests {
             ("user.", "", AttributesError::XattrName),
             ("user.x", "%", AttributesError::XattrValue),
         ] {
-            let xattr = [(name.to_owned(), value.to_owned())].into();
+            let xattr = [(name.to_owned(), Some(value.to_owned()))].into();
             let attrs = Attributes { xattr, ..Attributes::default() };
             assert_eq!(check_attributes(&attrs), Err(error), "{name}");
         }
-        let xattr = (0..65).map(|i| (format!("user.{i}"), String::new())).collect();
+        let xattr = (0..65).map(|i| (format!("user.{i}"), None)).collect();
         let attrs = Attributes { xattr, ..Attributes::default() };
         assert_eq!(check_attributes(&attrs), Err(AttributesError::TooMany));
     }

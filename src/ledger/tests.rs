@@ -81,7 +81,7 @@ fn any_job() -> impl Strategy<Value = JobRow> {
 }
 
 fn any_op() -> impl Strategy<Value = Op> {
-    let xattr = prop::collection::btree_map(any::<String>(), any::<String>(), 0..3);
+    let xattr = prop::collection::btree_map(any::<String>(), any::<Option<String>>(), 0..3);
     let attrs = (any::<Option<u32>>(), any::<Option<i64>>(), xattr);
     let attrs = attrs.prop_map(|(mode, mtime_ns, xattr)| Attributes { mode, mtime_ns, xattr });
     (0..6, any::<String>(), any::<String>(), attrs).prop_map(|(kind, path, to, attrs)| match kind {

@@ -136,8 +136,17 @@ pub fn set_attributes(file: &File, attrs: &Attributes) -> Result<(), PublishErro
         if !name.starts_with("user.") {
             return Err(invalid("only those of the name space 'user.' are set"));
         }
-        let value = STANDARD.decode(value).map_err(|_| invalid("its value is not base64"))?;
-        file.set_xattr(name, &value).map_err(|error| failed(name, error))?;
+        let done = match value {
+            Some(value) => {
+                let value = STANDARD.decode(value).map_err(|_| invalid("its value is not base64"));
+                file.set_xattr(name, &value?)
+            }
+            None => file.remove_xattr(name).or_else(|error| {
+                let is_gone = error.raw_os_error() == Some(Errno::NODATA.raw_os_error());
+                if is_gone { Ok(()) } else { Err(error) }
+            }),
+        };
+        done.map_err(|error| failed(name, error))?;
     }
     if let Some(mode) = attrs.mode {
         let set = rustix::fs::fchmod(file.as_fd(), Mode::from_raw_mode(mode & 0o7777));

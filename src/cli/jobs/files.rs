@@ -132,7 +132,7 @@ fn attributes(file: &Path, metadata: &Metadata) -> std::io::Result<Attributes> {
     for name in xattr::list(file).into_iter().flatten() {
         let Some(name) = name.to_str().filter(|name| name.starts_with("user.")) else { continue };
         if let Some(value) = xattr::get(file, name)? {
-            attrs.insert(name.to_owned(), STANDARD.encode(value));
+            attrs.insert(name.to_owned(), Some(STANDARD.encode(value)));
         }
     }
     let mode = Some(metadata.mode() & 0o7777);

@@ -170,8 +170,8 @@ pub struct Attributes {
     pub mode: Option<u32>,
     /// Time of last change, UTC nanoseconds.
     pub mtime_ns: Option<i64>,
-    /// Extended attributes of the `user.` name space, their values in base64.
-    pub xattr: BTreeMap<String, String>,
+    /// Extended attributes of the `user.` name space, values in base64; `None` takes one away.
+    pub xattr: BTreeMap<String, Option<String>>,
 }
 
 /// `POST /v1/jobs/{job}/commands`. A `put` is made by the upload itself or by this and an upload.

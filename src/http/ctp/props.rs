@@ -76,7 +76,9 @@ pub(super) fn one(facts: &Facts, namespace: Option<&str>, name: &str) -> Option<
             ));
         }
         _ => {
-            let value = STANDARD.decode(attrs.xattr.get(&xattr_of_name(namespace, name))?).ok()?;
+            let value = STANDARD
+                .decode(attrs.xattr.get(&xattr_of_name(namespace, name))?.as_ref()?)
+                .ok()?;
             String::from_utf8(value).ok()?
         }
     };
@@ -161,8 +163,10 @@ fn patches(body: &[u8], known: &Attributes) -> Result<Vec<Patch>, Problem> {
         for prop in props.flat_map(|props| props.children.iter().filter_map(XMLNode::as_element)) {
             let namespace = prop.namespace.clone().unwrap_or_default();
             let value = prop.get_text().unwrap_or_default();
-            // Attributes are set and never taken away.
-            let sets = is_set.then(|| set(&namespace, &prop.name, value.trim(), known)).flatten();
+            let sets = match is_set {
+                true => set(&namespace, &prop.name, value.trim(), known),
+                false => removal(&namespace, &prop.name),
+            };
             patches.push(Patch { namespace, name: prop.name.clone(), sets });
         }
     }
@@ -196,7 +200,20 @@ fn set(namespace: &str, name: &str, value: &str, known: &Attributes) -> Option<A
         (DAV | CTP | APACHE, _) | (OWNCLOUD, "checksums") => None,
         _ => {
             let value = STANDARD.encode(value);
-            let xattr = [(xattr_of_name(namespace, name), value)].into();
+            let xattr = [(xattr_of_name(namespace, name), Some(value))].into();
+            Some(Attributes { xattr, ..Attributes::default() })
+        }
+    }
+}
+
+/// What the removal of a property sets. Only extended attributes can be taken away; one that is not
+/// there is taken away as well (RFC 4918 s9.2).
+fn removal(namespace: &str, name: &str) -> Option<Attributes> {
+    match namespace {
+        DAV | CTP | APACHE | OWNCLOUD => None,
+        MICROSOFT => Some(Attributes::default()),
+        _ => {
+            let xattr = [(xattr_of_name(namespace, name), None)].into();
             Some(Attributes { xattr, ..Attributes::default() })
         }
     }
@@ -329,14 +346,32 @@ mod tests {
         assert_eq!(String::from_utf8(names).unwrap(), "<x:mood xmlns:x=\"urn:n\"/>");
     }
 
+    fn removals(props: &str) -> Vec<Patch> {
+        let removal = body(props).replace("set>", "remove>");
+        patches(removal.as_bytes(), &Attributes::default()).unwrap()
+    }
+
+    #[test]
+    fn extended_attributes_can_be_taken_away_and_are_not_told_any_more() {
+        let removed = removals("<x:colour/><n:mood xmlns:n=\"urn:n\"/>");
+        let names: Vec<_> = removed
+            .into_iter()
+            .flat_map(|patch| patch.sets.unwrap().xattr)
+            .map(|(name, value)| (name, value.is_none()))
+            .collect();
+        let told = ["user.colour", "user.{urn:n}mood"].map(|name| (name.to_owned(), true));
+        assert_eq!(names, told);
+        let mut facts = Facts::default();
+        facts.attrs.xattr.insert("user.colour".to_owned(), None);
+        assert_eq!((one(&facts, Some(XATTR), "colour"), all(&facts, false).len()), (None, 0));
+    }
+
     #[test]
     fn what_cannot_be_set_is_refused_and_nothing_else_is_set_then() {
         let patches = sets("<c:mode>9</c:mode><getetag>x</getetag><c:blake3>0</c:blake3>");
         assert_eq!(patches, [None, None, None]);
-        let removal = "<propertyupdate xmlns=\"DAV:\"><remove><prop><a xmlns=\"n\"/></prop></remove>\
-                       </propertyupdate>";
-        let patches = super::patches(removal.as_bytes(), &Attributes::default()).unwrap();
-        assert!(patches.len() == 1 && patches[0].sets.is_none());
+        let patches = removals("<getetag/><c:mode/><c:blake3/>");
+        assert!(patches.iter().all(|patch| patch.sets.is_none()) && patches.len() == 3);
         let path = DavPath::new("/a b").unwrap();
         let told = answer(&path, &patches, false);
         assert!(told.contains("/a%20b") && told.contains("403 Forbidden"), "{told}");

@@ -195,6 +195,7 @@ impl Tree {
 fn merged(old: &Attributes, new: &Attributes) -> Attributes {
     let mut xattr = old.xattr.clone();
     xattr.extend(new.xattr.iter().map(|(name, value)| (name.clone(), value.clone())));
+    xattr.retain(|_, value| value.is_some());
     Attributes { mode: new.mode.or(old.mode), mtime_ns: new.mtime_ns.or(old.mtime_ns), xattr }
 }
 

@@ -23,7 +23,7 @@ async fn attributes_are_set_before_the_file_has_its_name() {
     let attrs = Attributes {
         mode: Some(0o640),
         mtime_ns: Some(-1_500_000_001),
-        xattr: [("user.title".to_owned(), STANDARD.encode("\u{e9}"))].into(),
+        xattr: [("user.title".to_owned(), Some(STANDARD.encode("\u{e9}")))].into(),
     };
     content.publish(&lab.media("a"), "one/two/t.mp4", &attrs).await.unwrap();
     let path = lab.media("a").join("one/two/t.mp4");
@@ -70,7 +70,7 @@ async fn name_that_leads_out_or_is_taken_by_a_folder_is_refused_and_another_may_
         assert!(!content.is_published());
     }
     for (name, value) in [("trusted.x", "AAAA"), ("user.x", "%")] {
-        let xattr = [(name.to_owned(), value.to_owned())].into();
+        let xattr = [(name.to_owned(), Some(value.to_owned()))].into();
         let attrs = Attributes { xattr, ..Attributes::default() };
         let error = content.publish(&media, "t.mp4", &attrs).await.unwrap_err();
         assert!(matches!(error, PublishError::Attribute { .. }), "{error}");
