@@ -8,6 +8,8 @@
 #   iproute2                 narrows a route in a network namespace
 #   nftables                 drops packets in a network namespace
 #   util-linux               makes that namespace
+#   postgresql               ledgers of bases that stand by for each other; tests start a server of
+#                            their own
 #   curl, rclone, cadaver    clients of WebDAV that bring files to a base
 #   cargo-machete            finds dependencies that no code names; cargo builds it, once
 #   cargo-deny               checks licences and sources of dependencies; cargo builds it, once,
@@ -57,6 +59,9 @@ missing_packages() {
             echo "${elements[$name]}"
         fi
     done
+    # Debian keeps these programs off the path.
+    command -v initdb >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null ||
+        echo postgresql
 }
 
 missing=$(missing_packages | sort -u)

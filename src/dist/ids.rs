@@ -37,6 +37,14 @@ pub struct CommandKey {
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
+/// Epoch of a base: each base that takes over a ledger has a greater one than all before. What a
+/// base of a lower epoch orders is void. 0 is a base that does not say.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct BaseEpoch(pub u64);
+
 /// Start of a node's agent: greater at each start (UTC nanoseconds).
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

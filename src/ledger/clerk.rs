@@ -8,15 +8,15 @@
 //! While a commit waits for the disk the next batch gathers in the queue: that is the group commit,
 //! and nobody waits for a timer.
 //! Invariants: answers and orders leave in the order of the requests, after the commit that has
-//! their changes. A commit that fails for good ends the clerk, because the book is ahead then; one
-//! that fails because the disk is full is tried again until there is room, and meanwhile requests
-//! wait, then are refused.
+//! their changes, and only while no other base can have the ledger. A commit that fails for good
+//! ends the clerk, because the book is ahead then; one that fails because the disk is full or the
+//! database does not answer is tried again, and meanwhile requests wait, then are refused.
 //! Bounds: `QUEUE_MAX` requests wait, others are handed back as `Busy`; `BATCH_ROWS_MAX` rows make
 //! a transaction, and what one request more adds; `ANSWER_MAX` for an answer.
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -45,6 +45,7 @@ pub struct Clerk {
 #[derive(Debug)]
 pub struct ClerkThread {
     queue: SyncSender<Request>,
+    is_ending: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -104,10 +105,20 @@ impl Clerk {
         };
         let (queue, requests) = sync_channel(QUEUE_MAX);
         let (newest, events) = watch::channel(0);
-        let desk = Desk { ledger, book, requests, lines, newest, cells, batch: Batch::default() };
+        let is_ending = Arc::<AtomicBool>::default();
+        let desk = Desk {
+            ledger,
+            book,
+            requests,
+            lines,
+            newest,
+            cells,
+            batch: Batch::default(),
+            is_ending: Arc::clone(&is_ending),
+        };
         let thread = Builder::new().name("clerk".to_owned()).spawn(move || desk.run())?;
         let clerk = Self { queue: queue.clone(), shared: Arc::new(shared), events };
-        Ok((clerk, ClerkThread { queue, thread }))
+        Ok((clerk, ClerkThread { queue, is_ending, thread }))
     }
 
     /// Runs `f` on the book, and answers when what it changed is durable.
@@ -233,6 +244,7 @@ impl Shared {
 impl ClerkThread {
     /// Has everything that was asked so far done, then ends the thread. Blocks until then.
     pub fn end(self) {
+        self.is_ending.store(true, Ordering::Release);
         // It blocks while the queue is full: the thread takes from it, or has ended.
         let _ended = self.queue.send(Request::End);
         let _panicked = self.thread.join();
@@ -248,6 +260,8 @@ struct Desk {
     newest: watch::Sender<u64>,
     cells: Arc<LedgerCells>,
     batch: Batch,
+    /// Nobody waits for room on a disk any more.
+    is_ending: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -272,10 +286,15 @@ impl Desk {
                 next_tick = Instant::now() + TICK;
             }
             self.batch.changes.extend(self.book.take_changes());
-            if let Err(error) = self.settle() {
-                let fix = "the base has to be started again";
-                tracing::error!(code = "HE-E932", %error, fix, "the ledger cannot be written");
-                break;
+            match self.settle() {
+                Ok(()) => {}
+                // The log has it already.
+                Err(LedgerError::Lost(_)) => break,
+                Err(error) => {
+                    let fix = "the base has to be started again";
+                    tracing::error!(code = "HE-E932", %error, fix, "the ledger cannot be written");
+                    break;
+                }
             }
         }
         self.lines.end();
@@ -306,7 +325,8 @@ impl Desk {
 
     /// Commits the batch, then lets out what depends on it.
     fn settle(&mut self) -> Result<(), LedgerError> {
-        if !self.batch.changes.is_empty() {
+        // What is only read is no answer either once another base may have changed it.
+        if !self.batch.changes.is_empty() || !self.ledger.is_held() {
             self.commit()?;
         }
         let mut newest = None;
@@ -347,11 +367,12 @@ impl Desk {
                 Err(error) => error,
             };
             tries += 1;
-            if !error.is_passing() || (self.batch.is_last && tries >= LAST_TRIES) {
+            let is_ending = self.batch.is_last || self.is_ending.load(Ordering::Acquire);
+            if !error.is_passing() || (is_ending && tries >= LAST_TRIES) {
                 return Err(error);
             }
             if tries == 1 {
-                let fix = "make room on the disk; the base tries again until then";
+                let fix = "make room on its disk, or have the database answer; it is tried again";
                 tracing::error!(code = "HE-E933", %error, fix, "the ledger cannot be written now");
             }
             std::thread::sleep(RETRY_AFTER);
@@ -382,7 +403,7 @@ pub const EVENTS_MAX: usize = 10_000;
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// Of the book: half of the shortest of its time limits.
 const TICK: Duration = Duration::from_secs(1);
-/// Between tries when the disk is full.
+/// Between tries when the disk is full or the database does not answer.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// At the end of the base nobody waits for room on a disk.
 const LAST_TRIES: u32 = 4;

@@ -1,7 +1,6 @@
-//! The clerk with a real book and a real file.
+//! The clerk with a real book and real databases.
 
 use std::future::poll_fn;
-use std::path::Path;
 use std::pin::Pin;
 use std::task::Poll;
 
@@ -11,12 +10,31 @@ use crate::dist::ids::{Digest, Incarnation, NodeName};
 use crate::dist::keys::{BaseKeys, NodeKeys};
 use crate::dist::wire::agent::Hello;
 use crate::dist::wire::job::{CommandRequest, JobRequest, Op, Policy, Targets};
+use crate::ledger::kit::{Kept, Opened};
+use crate::ledger::lease::Lease;
 
-fn start(dir: &Path) -> (Clerk, ClerkThread) {
-    let (ledger, rows) = Ledger::open(&dir.join("ledger.db")).unwrap();
+/// A clerk at work.
+struct Office {
+    clerk: Clerk,
+    thread: ClerkThread,
+    lease: Option<Lease>,
+}
+
+impl Office {
+    fn end(self) {
+        self.thread.end();
+        if let Some(lease) = self.lease {
+            lease.end();
+        }
+    }
+}
+
+fn start(kept: &Kept) -> Office {
+    let Opened { ledger, rows, lease } = kept.open();
     let keys = BaseKeys::from_bytes(&[1; 32]);
     let options = BookOptions::new("127.0.0.1:1".to_owned(), Digest([0; 32]));
-    Clerk::start(ledger, Book::new(rows, keys, options, now())).unwrap()
+    let (clerk, thread) = Clerk::start(ledger, Book::new(rows, keys, options, now())).unwrap();
+    Office { clerk, thread, lease }
 }
 
 fn hello(name: &str) -> Hello {
@@ -50,75 +68,87 @@ async fn join(clerk: &Clerk) {
 
 #[tokio::test]
 async fn requests_at_once_share_commits_and_are_there_after_a_restart() {
-    let dir = tempfile::tempdir().unwrap();
-    let (clerk, thread) = start(dir.path());
-    join(&clerk).await;
-    let mut asking = tokio::task::JoinSet::new();
-    for _ in 0..300 {
-        let clerk = clerk.clone();
-        asking.spawn(
-            async move { clerk.ask(|book, at| book.request_job("news", request(), at)).await },
-        );
+    for kept in Kept::all() {
+        let office = start(&kept);
+        let clerk = office.clerk.clone();
+        join(&clerk).await;
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..300 {
+            let clerk = clerk.clone();
+            asking.spawn(async move {
+                clerk.ask(|book, at| book.request_job("news", request(), at)).await
+            });
+        }
+        for answer in asking.join_all().await {
+            assert!(matches!(answer, Ok(Ok(_))), "{answer:?}");
+        }
+        let commits = clerk.cells().commits.read().count();
+        assert!(commits < 200, "{commits} commits of 300 requests");
+        office.end();
+        assert_eq!(clerk.ask(|_, _| ()).await, Err(ClerkError::Ended));
+        let office = start(&kept);
+        let clerk = office.clerk.clone();
+        let jobs = clerk.ask(|book, _| book.jobs("news", None, None, 1_000)).await.unwrap();
+        assert_eq!(jobs.len(), 300);
+        office.end();
     }
-    for answer in asking.join_all().await {
-        assert!(matches!(answer, Ok(Ok(_))), "{answer:?}");
-    }
-    let commits = clerk.cells().commits.read().count();
-    assert!(commits < 200, "{commits} commits of 300 requests");
-    thread.end();
-    assert_eq!(clerk.ask(|_, _| ()).await, Err(ClerkError::Ended));
-    let (clerk, _thread) = start(dir.path());
-    let jobs = clerk.ask(|book, _| book.jobs("news", None, None, 1_000)).await.unwrap();
-    assert_eq!(jobs.len(), 300);
 }
 
 #[tokio::test]
 async fn what_finds_no_room_in_the_queue_is_handed_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let (clerk, _thread) = start(dir.path());
-    let (release, held) = std::sync::mpsc::channel::<()>();
-    let mut holding = Box::pin(clerk.ask(move |_, _| held.recv().is_ok()));
-    assert!(!is_ready(holding.as_mut()).await);
-    let mut asks: Vec<_> = (0..=QUEUE_MAX).map(|_| Box::pin(clerk.ask(|_, _| ()))).collect();
-    let mut busy = 0;
-    for ask in &mut asks {
-        busy += usize::from(is_ready(ask.as_mut()).await);
+    for kept in Kept::all() {
+        let office = start(&kept);
+        let clerk = office.clerk.clone();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let mut holding = Box::pin(clerk.ask(move |_, _| held.recv().is_ok()));
+        assert!(!is_ready(holding.as_mut()).await);
+        let mut asks: Vec<_> = (0..=QUEUE_MAX).map(|_| Box::pin(clerk.ask(|_, _| ()))).collect();
+        let mut busy = 0;
+        for ask in &mut asks {
+            busy += usize::from(is_ready(ask.as_mut()).await);
+        }
+        assert!(busy >= 1);
+        release.send(()).unwrap();
+        holding.await.unwrap();
+        assert!(clerk.cells().refused.value() >= 1);
+        clerk.ask(|_, _| ()).await.unwrap();
+        office.end();
     }
-    assert!(busy >= 1);
-    release.send(()).unwrap();
-    holding.await.unwrap();
-    assert!(clerk.cells().refused.value() >= 1);
-    clerk.ask(|_, _| ()).await.unwrap();
 }
 
 #[tokio::test]
 async fn events_are_announced_when_they_are_durable() {
-    let dir = tempfile::tempdir().unwrap();
-    let (clerk, _thread) = start(dir.path());
-    let mut newest = clerk.events();
-    join(&clerk).await;
-    let newest = *newest.wait_for(|seq| *seq > 0).await.unwrap();
-    let events = clerk.read_events(None, 0, 100).await.unwrap();
-    assert!(events.iter().any(|event| event.seq == newest));
-    assert!(events.iter().any(|event| event.kind == "node.joined"));
-    let rest = clerk.read_events(None, newest, 100).await.unwrap();
-    assert!(rest.iter().all(|event| event.seq > newest));
+    for kept in Kept::all() {
+        let office = start(&kept);
+        let clerk = office.clerk.clone();
+        let mut newest = clerk.events();
+        join(&clerk).await;
+        let newest = *newest.wait_for(|seq| *seq > 0).await.unwrap();
+        let events = clerk.read_events(None, 0, 100).await.unwrap();
+        assert!(events.iter().any(|event| event.seq == newest));
+        assert!(events.iter().any(|event| event.kind == "node.joined"));
+        let rest = clerk.read_events(None, newest, 100).await.unwrap();
+        assert!(rest.iter().all(|event| event.seq > newest));
+        office.end();
+    }
 }
 
 #[tokio::test]
 async fn orders_reach_a_node_that_listens_and_end_with_the_clerk() {
-    let dir = tempfile::tempdir().unwrap();
-    let (clerk, thread) = start(dir.path());
-    join(&clerk).await;
-    let mut orders = clerk.orders(NodeName::new("a").unwrap());
-    let ask = clerk.ask(|book, at| {
-        let job = book.request_job("news", request(), at).unwrap();
-        let query = CommandRequest { op: Op::Query, size: None, blake3: None };
-        book.command("news", job.job_id, query, at).unwrap()
-    });
-    ask.await.unwrap();
-    let orders_now = orders.next().await.unwrap();
-    assert!(!orders_now.is_empty());
-    thread.end();
-    while orders.next().await.is_some() {}
+    for kept in Kept::all() {
+        let office = start(&kept);
+        let clerk = office.clerk.clone();
+        join(&clerk).await;
+        let mut orders = clerk.orders(NodeName::new("a").unwrap());
+        let ask = clerk.ask(|book, at| {
+            let job = book.request_job("news", request(), at).unwrap();
+            let query = CommandRequest { op: Op::Query, size: None, blake3: None };
+            book.command("news", job.job_id, query, at).unwrap()
+        });
+        ask.await.unwrap();
+        let orders_now = orders.next().await.unwrap();
+        assert!(!orders_now.is_empty());
+        office.end();
+        while orders.next().await.is_some() {}
+    }
 }

@@ -1,45 +1,35 @@
-//! Values of rows as SQLite has them: words for states, text for ids, signed numbers.
+//! Values of rows as tables keep them: words for states, text for ids, signed numbers.
 //!
 //! Invariant: what is written is read back as the same value, and anything else is an error that
 //! names the table and the column.
 
-use rusqlite::Row;
-use rusqlite::types::FromSql;
 use serde::de::DeserializeOwned;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as WordError;
 use serde::{Deserialize, Serialize};
 
 use super::LedgerError;
+use super::value::{FromValue, Record};
 
 /// The columns of a row, taken one after the other.
-#[derive(Debug)]
 pub(super) struct Columns<'r> {
-    row: &'r Row<'r>,
+    row: &'r dyn Record,
     table: &'static str,
     next: usize,
 }
 
 impl<'r> Columns<'r> {
-    pub(super) fn new(row: &'r Row<'r>, table: &'static str) -> Self {
+    pub(super) fn new(row: &'r dyn Record, table: &'static str) -> Self {
         Self { row, table, next: 0 }
     }
 
-    /// A value as SQLite has it.
-    pub(super) fn take<T: FromSql>(&mut self) -> Result<T, LedgerError> {
+    /// A number, a text, or none where the column may have none. Numbers without sign are kept
+    /// bit for bit.
+    pub(super) fn take<T: FromValue>(&mut self) -> Result<T, LedgerError> {
         let column = self.next;
         self.next += 1;
-        self.row.get(column).map_err(|error| self.damaged(column, error.to_string()))
-    }
-
-    /// A number without sign.
-    pub(super) fn number(&mut self) -> Result<u64, LedgerError> {
-        self.take::<i64>().map(i64::cast_unsigned)
-    }
-
-    /// A number without sign, or none.
-    pub(super) fn number_if_any(&mut self) -> Result<Option<u64>, LedgerError> {
-        Ok(self.take::<Option<i64>>()?.map(i64::cast_unsigned))
+        let value = self.row.value(column).map_err(|why| self.damaged(column, why))?;
+        T::from_value(value).ok_or_else(|| self.damaged(column, NO_SUCH_VALUE.to_owned()))
     }
 
     /// What a text of its own stands for: a state, an id, a name, a digest.
@@ -91,12 +81,4 @@ pub(super) fn json<T: Serialize>(value: &T) -> Result<String, LedgerError> {
     Ok(serde_json::to_string(value)?)
 }
 
-/// A number without sign as SQLite keeps it.
-pub(super) fn number(value: u64) -> i64 {
-    value.cast_signed()
-}
-
-/// The same, where there may be none.
-pub(super) fn number_if_any(value: Option<u64>) -> Option<i64> {
-    value.map(u64::cast_signed)
-}
+const NO_SUCH_VALUE: &str = "the value is of another kind or too great";

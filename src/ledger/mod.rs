@@ -1,64 +1,91 @@
-//! What the base keeps: an SQLite file, and the clerk who alone changes it.
+//! What the base keeps: a database, and the clerk who alone changes it.
 //!
 //! ```text
 //! requests --> clerk: Book (in memory) --changes--> Ledger --commit--> answers, orders, events
 //!                                                     |
-//!                              Reader <---- WAL ------'      events of the past
+//!                              Reader <---------------'      events of the past
+//!
+//! Ledger: an SQLite file of a base alone (`sqlite`)
+//!         or a PostgreSQL database that bases stand by for (`postgres`), and its [`lease`]
 //! ```
-//! Invariant: what a client or a node is told is in the file and on the disk before it is told.
+//! Both have the same tables (`tables`), written (`write`) and read (`read`) by the same code.
+//! Invariant: what a client or a node is told is in the database and on its disk before it is told;
+//! a base that has lost its lease writes nothing.
 //! Bounds: `clerk::QUEUE_MAX` requests wait, `clerk::BATCH_ROWS_MAX` rows make a transaction (and
 //! what one request more adds), `orders::WAITING_MAX` orders wait for a node.
-//! Only this room names SQLite.
+//! Only this room names SQLite and PostgreSQL.
 
 pub mod clerk;
 mod columns;
+pub mod lease;
 pub mod orders;
+mod postgres;
 mod read;
-mod schema;
+mod sqlite;
+mod tables;
+mod value;
 mod write;
 
-use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::ErrorCode;
 
-use crate::dist::ids::JobId;
+use crate::dist::ids::{BaseEpoch, JobId};
 use crate::dist::rows::{Change, Rows};
 use crate::dist::wire::job::EventView;
+use lease::Tenure;
+pub use postgres::Database;
+use postgres::{Postgres, PostgresReader};
+use sqlite::{Sqlite, SqliteReader};
 
-/// The file of a base, open for writing. One process has it at a time.
+/// The ledger of a base, open for writing. One base has it at a time.
 #[derive(Debug)]
-pub struct Ledger {
-    db: Connection,
-    path: PathBuf,
-    /// Held until the ledger is dropped.
-    _lock: File,
+pub struct Ledger(Engine);
+
+#[derive(Debug)]
+enum Engine {
+    Sqlite(Sqlite),
+    Postgres(Box<Postgres>),
 }
 
-/// The same file, open for reading beside the writer.
+/// The same ledger, open for reading beside the writer. Reads block.
 #[derive(Debug)]
-pub struct Reader {
-    db: Connection,
+pub struct Reader(ReaderEngine);
+
+#[derive(Debug)]
+enum ReaderEngine {
+    Sqlite(SqliteReader),
+    Postgres(Box<PostgresReader>),
 }
 
 /// Why the ledger cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerError {
-    /// Another process has it.
+    /// Another process has the file.
     #[error("{0}: another base has this ledger open")]
     Held(PathBuf),
-    /// The file is no ledger, or that of a newer version.
-    #[error("{path}: a ledger of version {known} is expected, this one has version {found}")]
+    /// Another base has taken the lease, or nobody knows whether one has.
+    #[error("the lease of the ledger is lost: {0}")]
+    Lost(&'static str),
+    /// The database is no ledger, or that of a newer version.
+    #[error("{place}: a ledger of version {known} is expected, this one has version {found}")]
     Version {
-        /// The file.
-        path: PathBuf,
+        /// The file or database.
+        place: String,
         /// Its version; 0 is none.
         found: i32,
         /// Version that this program writes.
         known: i32,
+    },
+    /// It is not a database that a base can use.
+    #[error("{place}: {why}")]
+    Unusable {
+        /// The database.
+        place: String,
+        /// What is wrong, and what to do.
+        why: String,
     },
     /// A row cannot be read back.
     #[error("the ledger is damaged: table {table}, column {column}: {why}")]
@@ -76,6 +103,12 @@ pub enum LedgerError {
     /// SQLite refuses.
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// PostgreSQL refuses, or is not reached.
+    #[error("{}", postgres::described(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// PostgreSQL has not answered in time.
+    #[error("the database has not answered within {0} s")]
+    Late(u64),
     /// The operating system refuses.
     #[error("{path}: {source}")]
     Io {
@@ -87,65 +120,105 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
-    /// Whether the same write can succeed later: the disk is full, or another program holds the
-    /// file for a moment. A transaction that failed so has left nothing.
+    /// Whether the same write can succeed later: the disk is full, another program holds the file
+    /// for a moment, the database restarts. A transaction that failed so has left nothing, or all
+    /// of it; the same changes, committed again, are there once.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        let Self::Sqlite(error) = self else { return false };
-        let passing = [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
-        error.sqlite_error_code().is_some_and(|code| passing.contains(&code))
+        match self {
+            Self::Sqlite(error) => {
+                let passing =
+                    [ErrorCode::DiskFull, ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
+                error.sqlite_error_code().is_some_and(|code| passing.contains(&code))
+            }
+            Self::Postgres(error) => postgres::is_passing(error),
+            Self::Late(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether what was asked for cannot be had: another place, or another version of the program,
+    /// is needed.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Held(_) | Self::Version { .. } | Self::Unusable { .. })
     }
 }
 
 impl Ledger {
-    /// Opens the file, or makes it, and reads everything that a book is made from.
+    /// Opens an SQLite file, or makes it, and reads everything that a book is made from.
     ///
     /// # Errors
     /// See [`LedgerError`]. The file is as it was then.
     pub fn open(path: &Path) -> Result<(Self, Rows), LedgerError> {
-        let lock = lock(path)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut db = Connection::open_with_flags(path, flags)?;
-        db.busy_timeout(BUSY_MAX)?;
-        db.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        db.execute_batch(schema::SETTINGS)?;
-        schema::prepare(&mut db, path)?;
-        let rows = read::rows(&db)?;
-        Ok((Self { db, path: path.to_owned(), _lock: lock }, rows))
+        let (sqlite, rows) = Sqlite::open(path)?;
+        Ok((Self(Engine::Sqlite(sqlite)), rows))
     }
 
-    /// Writes all changes, or none: on return they are on the disk.
+    /// Reads everything that a book is made from, from a database whose lease this base has.
+    /// Blocks.
     ///
     /// # Errors
-    /// See [`LedgerError`]; nothing of it is written then.
-    pub fn commit(&mut self, changes: &[Change]) -> Result<(), LedgerError> {
-        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for change in changes {
-            write::change(&transaction, change)?;
-        }
-        Ok(transaction.commit()?)
+    /// See [`LedgerError`].
+    pub fn open_database(
+        database: &Database,
+        tenure: &Tenure,
+    ) -> Result<(Self, Rows), LedgerError> {
+        let (postgres, rows) = Postgres::open(database, tenure)?;
+        Ok((Self(Engine::Postgres(Box::new(postgres))), rows))
     }
 
-    /// Another view of the file, which reads beside this one.
+    /// The epoch of this base: greater than that of each base before on the same ledger.
+    #[must_use]
+    pub fn epoch(&self) -> BaseEpoch {
+        match &self.0 {
+            Engine::Sqlite(sqlite) => sqlite.epoch(),
+            Engine::Postgres(postgres) => postgres.epoch(),
+        }
+    }
+
+    /// Whether no other base can have the ledger now. Where false, an empty [`Ledger::commit`]
+    /// finds out.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        match &self.0 {
+            Engine::Sqlite(_) => true,
+            Engine::Postgres(postgres) => postgres.is_held(),
+        }
+    }
+
+    /// Writes all changes, or none: on return they are on the disk. After an error that
+    /// [`LedgerError::is_passing`] the same changes have to come again before any others.
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn commit(&mut self, changes: &[Change]) -> Result<(), LedgerError> {
+        match &mut self.0 {
+            Engine::Sqlite(sqlite) => sqlite.commit(changes),
+            Engine::Postgres(postgres) => postgres.commit(changes),
+        }
+    }
+
+    /// Another view of the ledger, which reads beside this one.
     ///
     /// # Errors
     /// See [`LedgerError`].
     pub fn reader(&self) -> Result<Reader, LedgerError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(&self.path, flags)?;
-        db.busy_timeout(BUSY_MAX)?;
-        Ok(Reader { db })
+        Ok(Reader(match &self.0 {
+            Engine::Sqlite(sqlite) => ReaderEngine::Sqlite(sqlite.reader()?),
+            Engine::Postgres(postgres) => ReaderEngine::Postgres(Box::new(postgres.reader()?)),
+        }))
     }
 
-    /// Brings what the write-ahead log has into the file itself, before an end in order.
+    /// Before an end in order: brings what a write-ahead log has into the file itself.
     ///
     /// # Errors
     /// See [`LedgerError`]; nothing is lost then, the next start reads the log.
     pub fn fold(&self) -> Result<(), LedgerError> {
-        self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        Ok(())
+        match &self.0 {
+            Engine::Sqlite(sqlite) => sqlite.fold(),
+            Engine::Postgres(_) => Ok(()),
+        }
     }
 }
 
@@ -155,31 +228,22 @@ impl Reader {
     /// # Errors
     /// See [`LedgerError`].
     pub fn events(
-        &self,
+        &mut self,
         job: Option<JobId>,
         after: u64,
         limit: usize,
     ) -> Result<Vec<EventView>, LedgerError> {
-        read::events(&self.db, job, after, limit)
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        // A number beyond what the databases count to has nothing behind it.
+        let Ok(after) = i64::try_from(after) else { return Ok(Vec::new()) };
+        match &mut self.0 {
+            ReaderEngine::Sqlite(sqlite) => sqlite.events(job, after, limit),
+            ReaderEngine::Postgres(postgres) => postgres.events(job, after, limit),
+        }
     }
 }
 
-/// SQLite's own locks would keep readers out as well, so a file beside it says whose it is.
-fn lock(path: &Path) -> Result<File, LedgerError> {
-    let path = path.with_extension("lock");
-    let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = opened.map_err(|source| LedgerError::Io { path: path.clone(), source })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LedgerError::Held(path)),
-        Err(TryLockError::Error(source)) => Err(LedgerError::Io { path, source }),
-    }
-}
-
-/// Another program reads the file for as long: a backup.
-const BUSY_MAX: Duration = Duration::from_secs(5);
-/// One for each kind of row, and those of reads.
-const STATEMENTS_MAX: usize = 32;
-
+#[cfg(test)]
+mod kit;
 #[cfg(test)]
 mod tests;

@@ -1,67 +1,44 @@
 //! Tables into rows. The order of columns is that of the tables.
 
-use rusqlite::{Connection, Params, Row, params};
 use serde_json::Value;
 
 use super::LedgerError;
 use super::columns::Columns;
-use crate::dist::ids::{CommandId, CommandKey, Incarnation, JobId};
+use super::value::Record;
+use crate::dist::ids::{CommandId, CommandKey, Incarnation};
 use crate::dist::rows::{AnswerRow, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow, Rows};
 use crate::dist::wire::agent::SignedReceipt;
 use crate::dist::wire::job::{EventView, Op, Policy};
 
+/// Where rows come from, table by table.
+pub(super) trait Tables {
+    /// All rows that `sql` finds, as `read` reads them.
+    fn all<T>(&mut self, sql: &str, read: Read<T>) -> Result<Vec<T>, LedgerError>;
+}
+
+/// Reads a row.
+pub(super) type Read<T> = fn(&dyn Record) -> Result<T, LedgerError>;
+
 /// Everything that a book is made from.
-pub(super) fn rows(db: &Connection) -> Result<Rows, LedgerError> {
-    let last = "SELECT * FROM event ORDER BY seq DESC LIMIT 1";
+pub(super) fn rows(tables: &mut impl Tables) -> Result<Rows, LedgerError> {
     Ok(Rows {
-        jobs: all(db, "SELECT * FROM job", [], job)?,
-        commands: all(db, "SELECT * FROM command", [], command)?,
-        deliveries: all(db, "SELECT * FROM delivery", [], delivery)?,
-        nodes: all(db, "SELECT * FROM node", [], node)?,
-        contents: all(db, "SELECT * FROM content", [], content)?,
-        answers: all(db, "SELECT * FROM answer", [], answer)?,
-        last_event: all(db, last, [], event)?.pop(),
+        jobs: tables.all("SELECT * FROM job", job)?,
+        commands: tables.all("SELECT * FROM command", command)?,
+        deliveries: tables.all("SELECT * FROM delivery", delivery)?,
+        nodes: tables.all("SELECT * FROM node", node)?,
+        contents: tables.all("SELECT * FROM content", content)?,
+        answers: tables.all("SELECT * FROM answer", answer)?,
+        last_event: tables.all("SELECT * FROM event ORDER BY seq DESC LIMIT 1", event)?.pop(),
     })
 }
 
-/// Events behind `after`, in order.
-pub(super) fn events(
-    db: &Connection,
-    job: Option<JobId>,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<EventView>, LedgerError> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    // A number beyond what SQLite counts to has nothing behind it.
-    let Ok(after) = i64::try_from(after) else { return Ok(Vec::new()) };
-    match job {
-        None => {
-            let sql = "SELECT * FROM event WHERE seq > ? ORDER BY seq LIMIT ?";
-            all(db, sql, params![after, limit], event)
-        }
-        Some(job) => {
-            let sql = "SELECT * FROM event WHERE job = ? AND seq > ? ORDER BY seq LIMIT ?";
-            all(db, sql, params![job.to_string(), after, limit], event)
-        }
-    }
-}
+/// Events behind `$1`, in order, `$2` at most.
+pub(super) const EVENTS: &str = "SELECT * FROM event WHERE seq > $1 ORDER BY seq LIMIT $2";
+/// The same of the job `$2`, `$3` at most.
+pub(super) const EVENTS_OF_JOB: &str =
+    "SELECT * FROM event WHERE seq > $1 AND job = $2 ORDER BY seq LIMIT $3";
 
-fn all<T>(
-    db: &Connection,
-    sql: &str,
-    params: impl Params,
-    read: fn(&Row<'_>) -> Result<T, LedgerError>,
-) -> Result<Vec<T>, LedgerError> {
-    let mut statement = db.prepare_cached(sql)?;
-    let mut found = statement.query(params)?;
-    let mut rows = Vec::new();
-    while let Some(row) = found.next()? {
-        rows.push(read(row)?);
-    }
-    Ok(rows)
-}
-
-fn job(row: &Row<'_>) -> Result<JobRow, LedgerError> {
+fn job(row: &dyn Record) -> Result<JobRow, LedgerError> {
     let mut columns = Columns::new(row, "job");
     Ok(JobRow {
         id: columns.word()?,
@@ -73,7 +50,7 @@ fn job(row: &Row<'_>) -> Result<JobRow, LedgerError> {
         policy: Policy {
             order: columns.word()?,
             priority: columns.take()?,
-            max_rate: columns.number_if_any()?,
+            max_rate: columns.take()?,
         },
         created_at_ns: columns.take()?,
         deadline_ns: columns.take()?,
@@ -87,7 +64,7 @@ fn key(columns: &mut Columns<'_>) -> Result<CommandKey, LedgerError> {
     Ok(CommandKey { job: columns.word()?, command: CommandId(columns.take()?) })
 }
 
-fn command(row: &Row<'_>) -> Result<CommandRow, LedgerError> {
+fn command(row: &dyn Record) -> Result<CommandRow, LedgerError> {
     let mut columns = Columns::new(row, "command");
     Ok(CommandRow {
         key: key(&mut columns)?,
@@ -111,13 +88,13 @@ fn op(columns: &mut Columns<'_>) -> Result<Op, LedgerError> {
     serde_json::from_value(Value::Object(fields)).map_err(|error| columns.wrong(error.to_string()))
 }
 
-fn delivery(row: &Row<'_>) -> Result<DeliveryRow, LedgerError> {
+fn delivery(row: &dyn Record) -> Result<DeliveryRow, LedgerError> {
     let mut columns = Columns::new(row, "delivery");
     Ok(DeliveryRow {
         key: key(&mut columns)?,
         node: columns.word()?,
         state: columns.word()?,
-        offset: columns.number()?,
+        offset: columns.take()?,
         source: columns.word_if_any()?,
         switches: columns.take()?,
         attempts: columns.take()?,
@@ -138,7 +115,7 @@ fn receipt(columns: &mut Columns<'_>) -> Result<Option<SignedReceipt>, LedgerErr
     }
 }
 
-fn node(row: &Row<'_>) -> Result<NodeRow, LedgerError> {
+fn node(row: &dyn Record) -> Result<NodeRow, LedgerError> {
     let mut columns = Columns::new(row, "node");
     Ok(NodeRow {
         name: columns.word()?,
@@ -147,22 +124,22 @@ fn node(row: &Row<'_>) -> Result<NodeRow, LedgerError> {
         public_key: columns.take()?,
         addr: columns.take()?,
         labels: columns.json()?,
-        incarnation: Incarnation(columns.number()?),
-        reports_taken: columns.number()?,
-        up_rate_cap: columns.number_if_any()?,
-        down_rate_cap: columns.number_if_any()?,
-        up_rate_seen: columns.number()?,
-        down_rate_seen: columns.number()?,
+        incarnation: Incarnation(columns.take()?),
+        reports_taken: columns.take()?,
+        up_rate_cap: columns.take()?,
+        down_rate_cap: columns.take()?,
+        up_rate_seen: columns.take()?,
+        down_rate_seen: columns.take()?,
         heard_at_ns: columns.take()?,
     })
 }
 
-fn content(row: &Row<'_>) -> Result<ContentRow, LedgerError> {
+fn content(row: &dyn Record) -> Result<ContentRow, LedgerError> {
     let mut columns = Columns::new(row, "content");
     Ok(ContentRow {
         id: columns.word()?,
         key: key(&mut columns)?,
-        size: columns.number_if_any()?,
+        size: columns.take()?,
         expected: columns.word_if_any()?,
         blake3: columns.word_if_any()?,
         ended_at_ns: columns.take()?,
@@ -170,7 +147,7 @@ fn content(row: &Row<'_>) -> Result<ContentRow, LedgerError> {
     })
 }
 
-fn answer(row: &Row<'_>) -> Result<AnswerRow, LedgerError> {
+fn answer(row: &dyn Record) -> Result<AnswerRow, LedgerError> {
     let mut columns = Columns::new(row, "answer");
     Ok(AnswerRow {
         client: columns.take()?,
@@ -182,10 +159,10 @@ fn answer(row: &Row<'_>) -> Result<AnswerRow, LedgerError> {
     })
 }
 
-fn event(row: &Row<'_>) -> Result<EventView, LedgerError> {
+pub(super) fn event(row: &dyn Record) -> Result<EventView, LedgerError> {
     let mut columns = Columns::new(row, "event");
     Ok(EventView {
-        seq: columns.number()?,
+        seq: columns.take()?,
         at_ns: columns.take()?,
         job: columns.word_if_any()?,
         command: columns.take::<Option<u32>>()?.map(CommandId),

@@ -1,11 +1,11 @@
-//! What is written is read back, in one piece or not at all.
-
-use std::path::Path;
+//! What is written is read back, in one piece or not at all, from both databases.
 
 use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::kit::{Kept, Opened};
 use super::*;
 use crate::dist::ids::{CommandId, CommandKey, ContentId, Digest, Incarnation, NodeName};
 use crate::dist::rows::{AnswerRow, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow};
@@ -13,10 +13,6 @@ use crate::dist::wire::agent::SignedReceipt;
 use crate::dist::wire::job::{
     Attributes, DeliveryState, JobState, NodeState, Op, Order, Policy, Reason, ServerView,
 };
-
-fn open(dir: &Path) -> (Ledger, Rows) {
-    Ledger::open(&dir.join("ledger.db")).unwrap()
-}
 
 fn job_id(n: u128) -> JobId {
     JobId(Uuid::from_u128(n))
@@ -191,19 +187,18 @@ fn any_answer() -> impl Strategy<Value = AnswerRow> {
     )
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+/// One row of each kind, with other rows of the same keys before.
+#[derive(Debug, Clone)]
+struct Sample {
+    changes: Vec<Change>,
+    expected: Rows,
+}
 
-    #[test]
-    fn rows_are_read_back_as_they_were_written(
-        job in any_job(), op in any_op(), delivery in any_delivery(), node in any_node(),
-        content in any_content(), answer in any_answer(), incarnation in any::<u64>(),
-    ) {
-        let mut db = Connection::open_in_memory().unwrap();
-        schema::prepare(&mut db, Path::new("x")).unwrap();
-        let command = CommandRow {
-            key: key(1, 2), op, content: Some(content.id), created_at_ns: 9,
-        };
+fn any_sample() -> impl Strategy<Value = Sample> {
+    let rows = (any_job(), any_op(), any_delivery(), any_node(), any_content(), any_answer());
+    (rows, any::<u64>()).prop_map(|((job, op, delivery, node, content, answer), incarnation)| {
+        let command =
+            CommandRow { key: key(1, 2), op, content: Some(content.id), created_at_ns: 9 };
         let old = NodeRow { incarnation: Incarnation(incarnation), ..node.clone() };
         let expected = Rows {
             jobs: vec![job.clone()],
@@ -214,109 +209,184 @@ proptest! {
             answers: vec![answer.clone()],
             last_event: Some(event(2, None)),
         };
-        for change in [
-            Change::Node(old), Change::Job(job), Change::Command(command),
-            Change::Delivery(delivery), Change::Node(node), Change::Content(content),
-            Change::Answer(answer), Change::Event(event(1, Some(1))), Change::Event(event(2, None)),
-        ] {
-            write::change(&db, &change).unwrap();
-        }
-        prop_assert_eq!(read::rows(&db).unwrap(), expected);
+        let changes = vec![
+            Change::Node(old),
+            Change::Job(job),
+            Change::Command(command),
+            Change::Delivery(delivery),
+            Change::Node(node),
+            Change::Content(content),
+            Change::Answer(answer),
+            Change::Event(event(1, Some(1))),
+            Change::Event(event(2, None)),
+        ];
+        Sample { changes, expected }
+    })
+}
+
+#[test]
+fn rows_are_read_back_as_they_were_written() {
+    let mut runner = TestRunner::new(Config::with_cases(64));
+    for kept in Kept::all() {
+        kept.open().close();
+        let outcome = runner.run(&any_sample(), |Sample { changes, expected }| {
+            for table in tables::TABLES {
+                kept.sql(&format!("DELETE FROM {}", table.name));
+            }
+            let mut opened = kept.open();
+            opened.ledger.commit(&changes).unwrap();
+            opened.close();
+            let opened = kept.open();
+            prop_assert_eq!(&opened.rows, &expected);
+            opened.close();
+            Ok(())
+        });
+        outcome.unwrap();
     }
 }
 
 #[test]
 fn transaction_that_fails_leaves_nothing() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut ledger, rows) = open(dir.path());
-    assert_eq!(rows, Rows::default());
-    let delivery = Change::Delivery(DeliveryRow::pending(job_id(1), CommandId(1), name("a"), 0));
-    ledger.commit(&[Change::Event(event(1, None))]).unwrap();
-    // Events are only added.
-    let error = ledger.commit(&[delivery.clone(), Change::Event(event(1, None))]).unwrap_err();
-    assert!(!error.is_passing(), "{error}");
-    drop(ledger);
-    let (mut ledger, rows) = open(dir.path());
-    assert_eq!((rows.deliveries.len(), rows.last_event), (0, Some(event(1, None))));
-    ledger.commit(&[delivery, Change::Event(event(2, None))]).unwrap();
-    ledger.fold().unwrap();
-    drop(ledger);
-    assert_eq!(open(dir.path()).1.deliveries.len(), 1);
+    for kept in Kept::all() {
+        let Opened { mut ledger, rows, lease } = kept.open();
+        assert_eq!(rows, Rows::default());
+        let delivery = DeliveryRow::pending(job_id(1), CommandId(1), name("a"), 0);
+        let delivery = Change::Delivery(delivery);
+        ledger.commit(&[Change::Event(event(1, None))]).unwrap();
+        // Events are only added.
+        let error = ledger.commit(&[delivery.clone(), Change::Event(event(1, None))]).unwrap_err();
+        assert!(!error.is_passing(), "{error}");
+        Opened { ledger, rows, lease }.close();
+        let Opened { mut ledger, rows, lease } = kept.open();
+        assert_eq!((rows.deliveries.len(), &rows.last_event), (0, &Some(event(1, None))));
+        ledger.commit(&[delivery, Change::Event(event(2, None))]).unwrap();
+        ledger.fold().unwrap();
+        Opened { ledger, rows, lease }.close();
+        let opened = kept.open();
+        assert_eq!(opened.rows.deliveries.len(), 1);
+        opened.close();
+    }
+}
+
+#[test]
+fn row_that_is_written_twice_in_a_transaction_is_as_it_was_written_last() {
+    for kept in Kept::all() {
+        let mut opened = kept.open();
+        let first = DeliveryRow::pending(job_id(1), CommandId(1), name("a"), 0);
+        let other = DeliveryRow::pending(job_id(1), CommandId(1), name("b"), 0);
+        let last = DeliveryRow { state: DeliveryState::Failed, ..first.clone() };
+        let changes = [first, other.clone(), last.clone()].map(Change::Delivery);
+        opened.ledger.commit(&changes).unwrap();
+        opened.close();
+        let opened = kept.open();
+        let mut found = opened.rows.deliveries.clone();
+        found.sort_by(|a, b| a.node.cmp(&b.node));
+        assert_eq!(found, [last, other]);
+        opened.close();
+    }
 }
 
 #[test]
 fn events_are_paged_by_number_and_job_beside_the_writer() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut ledger, _) = open(dir.path());
-    let reader = ledger.reader().unwrap();
-    assert_eq!(reader.events(None, 0, 10).unwrap(), []);
-    let events = (1..=6).map(|seq| Change::Event(event(seq, Some(u128::from(seq % 2)))));
-    ledger.commit(&events.collect::<Vec<_>>()).unwrap();
-    assert_eq!(seqs(&reader.events(None, 0, 4).unwrap()), [1, 2, 3, 4]);
-    assert_eq!(seqs(&reader.events(None, 4, 4).unwrap()), [5, 6]);
-    assert_eq!(seqs(&reader.events(Some(job_id(0)), 2, 9).unwrap()), [4, 6]);
-    assert_eq!(seqs(&reader.events(Some(job_id(7)), 0, 9).unwrap()), [0; 0]);
-    assert_eq!(seqs(&reader.events(None, u64::MAX, 9).unwrap()), [0; 0]);
-    assert_eq!(reader.events(None, 0, 1).unwrap(), [event(1, Some(1))]);
+    for kept in Kept::all() {
+        let mut opened = kept.open();
+        let mut reader = opened.ledger.reader().unwrap();
+        assert_eq!(reader.events(None, 0, 10).unwrap(), []);
+        let events = (1..=6).map(|seq| Change::Event(event(seq, Some(u128::from(seq % 2)))));
+        opened.ledger.commit(&events.collect::<Vec<_>>()).unwrap();
+        assert_eq!(seqs(&reader.events(None, 0, 4).unwrap()), [1, 2, 3, 4]);
+        assert_eq!(seqs(&reader.events(None, 4, 4).unwrap()), [5, 6]);
+        assert_eq!(seqs(&reader.events(Some(job_id(0)), 2, 9).unwrap()), [4, 6]);
+        assert_eq!(seqs(&reader.events(Some(job_id(7)), 0, 9).unwrap()), [0; 0]);
+        assert_eq!(seqs(&reader.events(None, u64::MAX, 9).unwrap()), [0; 0]);
+        assert_eq!(reader.events(None, 0, 1).unwrap(), [event(1, Some(1))]);
+        opened.close();
+    }
 }
 
 #[test]
 fn answers_are_kept_for_a_day() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut ledger, _) = open(dir.path());
-    let answer = |key: &str, hours: i64| {
-        Change::Answer(AnswerRow {
-            client: "a".to_owned(),
-            idempotency_key: key.to_owned(),
-            request: Digest([0; 32]),
-            status: 201,
-            body: String::new(),
-            at_ns: hours * 3_600 * 1_000_000_000,
-        })
-    };
-    ledger.commit(&[answer("old", 0), answer("new", 2)]).unwrap();
-    ledger.commit(&[answer("newest", 25)]).unwrap();
-    drop(ledger);
-    let kept = open(dir.path()).1.answers;
-    let keys: Vec<_> = kept.iter().map(|answer| answer.idempotency_key.as_str()).collect();
-    assert_eq!(keys, ["new", "newest"]);
+    for kept in Kept::all() {
+        let mut opened = kept.open();
+        let answer = |key: &str, hours: i64| {
+            Change::Answer(AnswerRow {
+                client: "a".to_owned(),
+                idempotency_key: key.to_owned(),
+                request: Digest([0; 32]),
+                status: 201,
+                body: String::new(),
+                at_ns: hours * 3_600 * 1_000_000_000,
+            })
+        };
+        opened.ledger.commit(&[answer("old", 0), answer("new", 2)]).unwrap();
+        opened.ledger.commit(&[answer("newest", 25)]).unwrap();
+        opened.close();
+        let opened = kept.open();
+        let answers = opened.rows.answers.iter();
+        let keys: Vec<_> = answers.map(|answer| answer.idempotency_key.as_str()).collect();
+        assert_eq!(keys, ["new", "newest"]);
+        opened.close();
+    }
+}
+
+#[test]
+fn each_start_has_a_greater_epoch() {
+    for kept in Kept::all() {
+        let opened = kept.open();
+        let first = opened.ledger.epoch();
+        opened.close();
+        let opened = kept.open();
+        let second = opened.ledger.epoch();
+        assert!(second > first && first.0 > 1_700_000_000, "{first:?} {second:?}");
+        opened.close();
+    }
 }
 
 #[test]
 fn second_base_and_strange_files_are_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("ledger.db");
-    let (ledger, _) = open(dir.path());
-    assert!(matches!(Ledger::open(&path), Err(LedgerError::Held(_))));
-    drop(ledger);
-    let db = Connection::open(&path).unwrap();
-    db.execute_batch("PRAGMA user_version = 9").unwrap();
-    drop(db);
-    let error = Ledger::open(&path).unwrap_err();
+    let kept = Kept::File(tempfile::tempdir().unwrap());
+    let opened = kept.open();
+    assert!(matches!(kept.try_open(), Err(LedgerError::Held(_))));
+    opened.close();
+    kept.sql("PRAGMA user_version = 9");
+    let error = kept.try_open().unwrap_err();
     assert!(matches!(error, LedgerError::Version { found: 9, .. }), "{error}");
-    let text = dir.path().join("text.db");
+    let text = kept.file().with_file_name("text.db");
     std::fs::write(
         &text,
         "no database at all, but long enough to have a header, is it not? ".repeat(9),
     )
     .unwrap();
     assert!(matches!(Ledger::open(&text), Err(LedgerError::Sqlite(_))));
-    let other = dir.path().join("other.db");
-    Connection::open(&other).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
+    let other = kept.file().with_file_name("other.db");
+    rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE x (y)").unwrap();
     assert!(matches!(Ledger::open(&other), Err(LedgerError::Version { found: 0, .. })));
 }
 
 #[test]
+fn file_of_the_first_version_is_brought_up_to_date() {
+    let kept = Kept::File(tempfile::tempdir().unwrap());
+    let mut opened = kept.open();
+    opened.ledger.commit(&[Change::Event(event(1, None))]).unwrap();
+    opened.close();
+    kept.sql("DROP TABLE lease; PRAGMA user_version = 1");
+    let opened = kept.open();
+    assert_eq!(opened.rows.last_event, Some(event(1, None)));
+    opened.close();
+}
+
+#[test]
 fn damaged_row_is_named_by_table_and_column() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut ledger, _) = open(dir.path());
-    let delivery = DeliveryRow::pending(job_id(1), CommandId(1), name("a"), 0);
-    ledger.commit(&[Change::Delivery(delivery)]).unwrap();
-    ledger.db.execute_batch("UPDATE delivery SET state = 'eaten'").unwrap();
-    drop(ledger);
-    let error = Ledger::open(&dir.path().join("ledger.db")).unwrap_err();
-    let LedgerError::Damaged { table: "delivery", column: 3, why } = error else {
-        panic!("{error}");
-    };
-    assert!(why.contains("eaten"), "{why}");
+    for kept in Kept::all() {
+        let mut opened = kept.open();
+        let delivery = DeliveryRow::pending(job_id(1), CommandId(1), name("a"), 0);
+        opened.ledger.commit(&[Change::Delivery(delivery)]).unwrap();
+        opened.close();
+        kept.sql("UPDATE delivery SET state = 'eaten'");
+        let error = kept.try_open().unwrap_err();
+        let LedgerError::Damaged { table: "delivery", column: 3, why } = error else {
+            panic!("{error}");
+        };
+        assert!(why.contains("eaten"), "{why}");
+    }
 }

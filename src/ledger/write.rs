@@ -1,71 +1,68 @@
-//! Rows into tables. A row is written whole, in place of the one with the same key; events are only
-//! added.
-
-use rusqlite::{Connection, params};
+//! Rows into values of columns, in the order of the tables. A row is written whole, in place of the
+//! one with the same key; events are only added.
 
 use super::LedgerError;
-use super::columns::{json, number, number_if_any, word};
+use super::columns::{json, word};
+use super::tables::Place;
+use super::value::Value;
 use crate::dist::ids::CommandKey;
 use crate::dist::rows::{AnswerRow, Change, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow};
 use crate::dist::wire::job::{Attributes, EventView, Op, Policy};
 
-/// Writes a change within the transaction that `db` is in.
-pub(super) fn change(db: &Connection, change: &Change) -> Result<(), LedgerError> {
-    match change {
-        Change::Job(row) => job(db, row),
-        Change::Command(row) => command(db, row),
-        Change::Delivery(row) => delivery(db, row),
-        Change::Node(row) => node(db, row),
-        Change::Content(row) => content(db, row),
-        Change::Event(event) => add_event(db, event),
-        Change::Answer(row) => answer(db, row),
-    }
+/// The table of a change, and what its row has there.
+pub(super) fn values(change: &Change) -> Result<(Place, Vec<Value<'_>>), LedgerError> {
+    Ok(match change {
+        Change::Job(row) => (Place::Job, job(row)?),
+        Change::Command(row) => (Place::Command, command(row)?),
+        Change::Delivery(row) => (Place::Delivery, delivery(row)?),
+        Change::Node(row) => (Place::Node, node(row)?),
+        Change::Content(row) => (Place::Content, content(row)),
+        Change::Event(event) => (Place::Event, add_event(event)?),
+        Change::Answer(row) => (Place::Answer, answer(row)),
+    })
 }
 
-fn job(db: &Connection, row: &JobRow) -> Result<(), LedgerError> {
+/// Answers from before go when this one comes: they are older than a day.
+pub(super) fn oldest_answer_ns(row: &AnswerRow) -> i64 {
+    row.at_ns.saturating_sub(ANSWERS_KEPT_NS)
+}
+
+fn job(row: &JobRow) -> Result<Vec<Value<'_>>, LedgerError> {
     let JobRow { id, client, client_ref, state, servers, list_version, policy, .. } = row;
     let Policy { order, priority, max_rate } = policy;
     let JobRow { created_at_ns, deadline_ns, ended_at_ns, bound_ratio, base_egress_ratio, .. } =
         row;
-    let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO job VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    statement.execute(params![
-        id.to_string(),
-        client,
-        client_ref,
-        word(state)?,
-        json(servers)?,
-        list_version,
-        word(order)?,
-        priority,
-        number_if_any(*max_rate),
-        created_at_ns,
-        deadline_ns,
-        ended_at_ns,
-        bound_ratio,
-        base_egress_ratio,
-    ])?;
-    Ok(())
+    Ok(vec![
+        id.to_string().into(),
+        client.into(),
+        client_ref.as_ref().into(),
+        word(state)?.into(),
+        json(servers)?.into(),
+        (*list_version).into(),
+        word(order)?.into(),
+        (*priority).into(),
+        (*max_rate).into(),
+        (*created_at_ns).into(),
+        (*deadline_ns).into(),
+        (*ended_at_ns).into(),
+        (*bound_ratio).into(),
+        (*base_egress_ratio).into(),
+    ])
 }
 
-fn command(db: &Connection, row: &CommandRow) -> Result<(), LedgerError> {
+fn command(row: &CommandRow) -> Result<Vec<Value<'_>>, LedgerError> {
     let CommandRow { key: CommandKey { job, command }, op, content, created_at_ns } = row;
     let Operation { name, path, to, attrs } = Operation::of(op);
-    let attrs = attrs.map(json).transpose()?;
-    let mut statement =
-        db.prepare_cached("INSERT OR REPLACE INTO command VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?;
-    statement.execute(params![
-        job.to_string(),
-        command.0,
-        name,
-        path,
-        to,
-        attrs,
-        content.map(|content| content.to_string()),
-        created_at_ns,
-    ])?;
-    Ok(())
+    Ok(vec![
+        job.to_string().into(),
+        command.0.into(),
+        name.into(),
+        path.into(),
+        to.into(),
+        attrs.map(json).transpose()?.into(),
+        content.map(|content| content.to_string()).into(),
+        (*created_at_ns).into(),
+    ])
 }
 
 /// The columns of an operation.
@@ -90,104 +87,85 @@ impl<'o> Operation<'o> {
     }
 }
 
-fn delivery(db: &Connection, row: &DeliveryRow) -> Result<(), LedgerError> {
+fn delivery(row: &DeliveryRow) -> Result<Vec<Value<'_>>, LedgerError> {
     let DeliveryRow { key: CommandKey { job, command }, node, state, offset, source, .. } = row;
     let DeliveryRow { switches, attempts, reason, detail, receipt, updated_at_ns, .. } = row;
-    let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO delivery VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    statement.execute(params![
-        job.to_string(),
-        command.0,
-        node.as_str(),
-        word(state)?,
-        number(*offset),
-        source.as_ref().map(|source| source.as_str()),
-        switches,
-        attempts,
-        reason.as_ref().map(word).transpose()?,
-        detail,
-        receipt.as_ref().map(|signed| &signed.receipt),
-        receipt.as_ref().map(|signed| &signed.signature),
-        updated_at_ns,
-    ])?;
-    Ok(())
+    Ok(vec![
+        job.to_string().into(),
+        command.0.into(),
+        node.as_str().into(),
+        word(state)?.into(),
+        (*offset).into(),
+        source.as_ref().map(|source| source.as_str()).into(),
+        (*switches).into(),
+        (*attempts).into(),
+        reason.as_ref().map(word).transpose()?.into(),
+        detail.as_ref().into(),
+        receipt.as_ref().map(|signed| &signed.receipt).into(),
+        receipt.as_ref().map(|signed| &signed.signature).into(),
+        (*updated_at_ns).into(),
+    ])
 }
 
-fn node(db: &Connection, row: &NodeRow) -> Result<(), LedgerError> {
+fn node(row: &NodeRow) -> Result<Vec<Value<'_>>, LedgerError> {
     let NodeRow { name, state, token_hash, public_key, addr, labels, incarnation, .. } = row;
     let NodeRow { reports_taken, up_rate_cap, down_rate_cap, .. } = row;
     let NodeRow { up_rate_seen, down_rate_seen, heard_at_ns, .. } = row;
-    let mut statement = db.prepare_cached(
-        "INSERT OR REPLACE INTO node VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?;
-    statement.execute(params![
-        name.as_str(),
-        word(state)?,
-        token_hash.to_string(),
-        public_key,
-        addr,
-        json(labels)?,
-        number(incarnation.0),
-        number(*reports_taken),
-        number_if_any(*up_rate_cap),
-        number_if_any(*down_rate_cap),
-        number(*up_rate_seen),
-        number(*down_rate_seen),
-        heard_at_ns,
-    ])?;
-    Ok(())
+    Ok(vec![
+        name.as_str().into(),
+        word(state)?.into(),
+        token_hash.to_string().into(),
+        public_key.into(),
+        addr.into(),
+        json(labels)?.into(),
+        incarnation.0.into(),
+        (*reports_taken).into(),
+        (*up_rate_cap).into(),
+        (*down_rate_cap).into(),
+        (*up_rate_seen).into(),
+        (*down_rate_seen).into(),
+        (*heard_at_ns).into(),
+    ])
 }
 
-fn content(db: &Connection, row: &ContentRow) -> Result<(), LedgerError> {
+fn content(row: &ContentRow) -> Vec<Value<'_>> {
     let ContentRow { id, key, size, expected, blake3, ended_at_ns, is_abandoned } = row;
-    let mut statement =
-        db.prepare_cached("INSERT OR REPLACE INTO content VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?;
-    statement.execute(params![
-        id.to_string(),
-        key.job.to_string(),
-        key.command.0,
-        number_if_any(*size),
-        expected.map(|digest| digest.to_string()),
-        blake3.map(|digest| digest.to_string()),
-        ended_at_ns,
-        is_abandoned,
-    ])?;
-    Ok(())
+    vec![
+        id.to_string().into(),
+        key.job.to_string().into(),
+        key.command.0.into(),
+        (*size).into(),
+        expected.map(|digest| digest.to_string()).into(),
+        blake3.map(|digest| digest.to_string()).into(),
+        (*ended_at_ns).into(),
+        (*is_abandoned).into(),
+    ]
 }
 
-fn add_event(db: &Connection, event: &EventView) -> Result<(), LedgerError> {
+fn add_event(event: &EventView) -> Result<Vec<Value<'_>>, LedgerError> {
     let EventView { seq, at_ns, job, command, node, kind, detail, hash } = event;
-    let mut statement = db.prepare_cached("INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)")?;
-    statement.execute(params![
-        number(*seq),
-        at_ns,
-        job.map(|job| job.to_string()),
-        command.map(|command| command.0),
-        node.as_ref().map(|node| node.as_str()),
-        kind,
-        json(detail)?,
-        hash.to_string(),
-    ])?;
-    Ok(())
+    Ok(vec![
+        (*seq).into(),
+        (*at_ns).into(),
+        job.map(|job| job.to_string()).into(),
+        command.map(|command| command.0).into(),
+        node.as_ref().map(|node| node.as_str()).into(),
+        kind.into(),
+        json(detail)?.into(),
+        hash.to_string().into(),
+    ])
 }
 
-/// An answer takes the place of those that are older than a day.
-fn answer(db: &Connection, row: &AnswerRow) -> Result<(), LedgerError> {
+fn answer(row: &AnswerRow) -> Vec<Value<'_>> {
     let AnswerRow { client, idempotency_key, request, status, body, at_ns } = row;
-    let oldest_ns = at_ns.saturating_sub(ANSWERS_KEPT_NS);
-    db.prepare_cached("DELETE FROM answer WHERE at_ns < ?")?.execute([oldest_ns])?;
-    let mut statement =
-        db.prepare_cached("INSERT OR REPLACE INTO answer VALUES (?, ?, ?, ?, ?, ?)")?;
-    statement.execute(params![
-        client,
-        idempotency_key,
-        request.to_string(),
-        status,
-        body,
-        at_ns
-    ])?;
-    Ok(())
+    vec![
+        client.into(),
+        idempotency_key.into(),
+        request.to_string().into(),
+        (*status).into(),
+        body.into(),
+        (*at_ns).into(),
+    ]
 }
 
 /// A day: longer than a client goes on asking.

@@ -82,6 +82,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
             "src/worker/executor.rs",
         ],
     ),
+    ("tokio_postgres", &["src/ledger/"]),
     ("toml", &["src/config/", "src/cli/config_verb.rs", "src/host/tuning.rs"]),
     ("tracing_subscriber", &["src/cli/log.rs", "src/cli/log/"]),
     ("ureq", &["src/cli/remote/", "src/cli/jobs/"]),

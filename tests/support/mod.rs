@@ -17,6 +17,7 @@
 //! network  a network namespace for one test
 //! lab      hosts on a switch with limits of what they send and receive
 //! distribution  a base and nodes on the hosts of a lab
+//! postgres a PostgreSQL server with a database for each test
 //! process  real players with a time limit
 //! sandbox  a child that may not make a system call
 //! http     the admin port
@@ -46,6 +47,7 @@ pub(crate) mod live;
 pub(crate) mod media;
 pub(crate) mod network;
 pub(crate) mod players;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod publish;
 pub(crate) mod reference;
