@@ -5,6 +5,7 @@ use super::{Exit, Failure, log};
 use crate::appliance::base::{self, BaseConfig};
 use crate::base::rate::Rate;
 use crate::config::LogFormat;
+use crate::ledger::Database;
 
 /// Runs until a signal comes.
 pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
@@ -13,6 +14,7 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         listen: args.listen,
         advertise: args.advertise,
         data: args.data.clone(),
+        ledger: args.ledger.as_deref().map(database).transpose()?,
         provider_token_file: args.provider_token_file.clone(),
         join_token_file: args.join_token_file.clone(),
         up_rate: args.up_rate.map(Rate::bytes_per_s),
@@ -24,6 +26,13 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         Err(error) if error.is_usage() => Err(Failure::usage(error.to_string())),
         Err(error) => Err(Failure::runtime(error.to_string())),
     }
+}
+
+/// The password is not on the command line, for all users to see.
+fn database(url: &str) -> Result<Database, Failure> {
+    let password = std::env::var("PGPASSWORD").ok();
+    let database = Database::new(url, password.as_deref());
+    database.map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn log_format(text: Option<&str>) -> Result<LogFormat, Failure> {

@@ -74,6 +74,20 @@ pub async fn serve_distribution(
     server::serve(listener, router, server::DISTRIBUTION, shutdown).await
 }
 
+/// Serves what a base answers while another one has the ledger, as [`serve_distribution`] does.
+///
+/// # Errors
+/// The listener cannot be used.
+pub async fn serve_standby(
+    listener: TcpListener,
+    router: Router,
+    shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let router = router.layer(axum::middleware::from_fn(jobs::check_origin));
+    server::serve(listener, router, server::DISTRIBUTION, shutdown).await
+}
+
 fn spawn_api(
     listener: TcpListener,
     api: Api,

@@ -81,6 +81,8 @@ pub struct DistributionGauges {
     pub order_streams: u64,
     /// Streams of orders that ended because nobody read them.
     pub order_overflows: u64,
+    /// Epoch of the base.
+    pub epoch: u64,
 }
 
 /// All of it as text.
@@ -94,6 +96,7 @@ pub fn text(
 ) -> Result<String, prometheus::Error> {
     let mut families = of_ledger(ledger);
     families.extend(of_contents(cells));
+    families.extend(of_base(gauges.epoch, true));
     families.extend([
         by_state("ctp_deliveries", "Deliveries of open and kept jobs.", &gauges.deliveries),
         by_state("ctp_nodes", "Nodes that the base knows.", &gauges.nodes),
@@ -114,6 +117,40 @@ pub fn text(
     families.retain(|family| !family.get_metric().is_empty());
     families.sort_by(|a, b| a.name().cmp(b.name()));
     TextEncoder::new().encode_to_string(&families)
+}
+
+/// What a base says that waits for its ledger: the epoch of the base that has it, and whether the
+/// database answers.
+///
+/// # Errors
+/// When a family cannot be encoded.
+pub fn standby_text(epoch: u64, is_reached: bool) -> Result<String, prometheus::Error> {
+    let mut families = of_base(epoch, false);
+    families.push(one(
+        "ctp_base_database_up",
+        "Whether the database of the ledger answers a base that waits for it.",
+        MetricType::GAUGE,
+        is_reached.into(),
+    ));
+    families.sort_by(|a, b| a.name().cmp(b.name()));
+    TextEncoder::new().encode_to_string(&families)
+}
+
+fn of_base(epoch: u64, is_active: bool) -> Vec<MetricFamily> {
+    vec![
+        one(
+            "ctp_base_active",
+            "1: this base has the ledger; 0: it stands by for another one.",
+            MetricType::GAUGE,
+            is_active.into(),
+        ),
+        one(
+            "ctp_base_epoch",
+            "Epoch of the base that has the ledger; it grows with each takeover and start.",
+            MetricType::GAUGE,
+            epoch,
+        ),
+    ]
 }
 
 fn of_ledger(ledger: &LedgerCells) -> Vec<MetricFamily> {

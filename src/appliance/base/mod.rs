@@ -1,15 +1,23 @@
 //! A base of distribution put together: ledger, contents, routers, and their end.
 //!
 //! ```text
-//! run: folder -> keys, tokens -> listener -> ledger -> Book -> clerk -> contents -> routers
-//!      .. signal .. requests in progress -> last commit -> end
+//! run: folder -> keys, tokens -> listener --file--> term: rows -> Book -> clerk -> contents
+//!                                   |                       -> routers .. signal .. last commit
+//!                               database                ^                       |
+//!                                   '---> turns: standby | lease      lease lost |
+//!                                            ^-----------'----------------------'
 //! ```
 //! It has no shard and no worker: HTTP runs on a tokio runtime of its own, the clerk on a thread.
-//! Invariant: the address is ours and the ledger is read before the start-up text is written.
+//! A base whose ledger is a database stands by as long as another one has the lease (`turns`); what
+//! it does while it has the ledger is a `term`.
+//! Invariant: the address is ours before the start-up text is written, and the ledger is read
+//! before a request is answered with more than that this base stands by.
 //! Bounds: those of `http` for connections, of `ledger` for requests.
 
 mod data;
 mod tend;
+mod term;
+mod turns;
 
 use std::future::Future;
 use std::io::Write;
@@ -23,15 +31,10 @@ use tokio::sync::watch;
 use super::end::End;
 use super::{RunError, limits, listen, signals, system};
 use crate::cli;
-use crate::dist::book::{Book, BookOptions};
-use crate::http::ctp::Ctp;
-use crate::http::{self, jobs, peer};
-use crate::ledger::clerk::{self, Clerk};
-use crate::ledger::{Ledger, LedgerError};
-use crate::metrics::distribution::DistributionCells;
-use crate::store::{RateLimit, Store, StoreKey};
+use crate::dist::book::BookOptions;
+use crate::dist::keys::BaseKeys;
+use crate::ledger::{Database, Ledger, LedgerError};
 use data::{DataDir, Tokens};
-use tend::Sent;
 
 /// What a base is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct BaseConfig {
     pub advertise: Option<SocketAddr>,
     /// Folder of ledger, contents and keys.
     pub data: PathBuf,
+    /// The ledger, where it is not a file of the folder.
+    pub ledger: Option<Database>,
     /// Tokens of clients; by default a file in the folder.
     pub provider_token_file: Option<PathBuf>,
     /// Token by which nodes join; by default a file in the folder.
@@ -73,81 +78,58 @@ fn serve(config: &BaseConfig, end: &End) -> Result<(), RunError> {
     let keys = data.keys()?;
     let listener = listen::open_base(config.listen)?;
     let bound = listener.local_addr().map_err(system("the listener has no address"))?;
-    let (ledger, rows) = Ledger::open(&data.ledger()).map_err(|error| match error {
-        LedgerError::Held(_) | LedgerError::Version { .. } => RunError::Config(error.to_string()),
-        other => RunError::Ledger(other.to_string()),
-    })?;
     let advertised = advertised(config, bound);
-    let mut options = BookOptions::new(advertised.to_string(), tokens.join);
-    options.up_rate = config.up_rate;
-    options.timeouts.capability = config.token_ttl;
-    options.timeouts.content_kept = config.keep;
-    let book = Book::new(rows, keys.clone(), options, clerk::now());
-    let (clerk, thread) = Clerk::start(ledger, book).map_err(system("the clerk does not start"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("base")
         .build()
         .map_err(system("the runtime does not start"))?;
-    let parts = Parts { config, data: &data, tokens: &tokens, keys, clerk, advertised };
-    let result = runtime.block_on(parts.serve(listener, end));
-    thread.end();
+    let site = Site { config: config.clone(), data, tokens, keys, listener, advertised };
+    let result = runtime.block_on(site.serve(end));
     // Reads of a disk that hangs must not hold up the end.
     runtime.shutdown_background();
     result
 }
 
-struct Parts<'a> {
-    config: &'a BaseConfig,
-    data: &'a DataDir,
-    tokens: &'a Tokens,
-    keys: crate::dist::keys::BaseKeys,
-    clerk: Clerk,
+/// What stays while terms come and go.
+struct Site {
+    config: BaseConfig,
+    data: DataDir,
+    tokens: Tokens,
+    keys: BaseKeys,
+    listener: TcpListener,
     advertised: SocketAddr,
 }
 
-impl Parts<'_> {
-    async fn serve(self, listener: TcpListener, end: &End) -> Result<(), RunError> {
+impl Site {
+    async fn serve(&self, end: &End) -> Result<(), RunError> {
         let (stop, shutdown) = watch::channel(false);
-        let stop = Arc::new(stop);
         // Before the first answer: a signal ends it in order from then on.
-        tokio::spawn(on_stop(Arc::clone(&stop), end.clone()));
-        let base_key = self.keys.verify_key().to_string();
-        let opened = Store::open(&self.data.contents(), StoreKey::Signs(self.keys.clone()));
-        let (store, recovered) = opened.map_err(system("the folder of contents"))?;
-        tend::reconcile(&self.clerk, &store, recovered).await?;
-        let cells = Arc::new(DistributionCells::default());
-        let sent = Arc::new(Sent::new(Arc::clone(&cells)));
-        let access = jobs::auth::Access::new(self.tokens.providers.clone(), self.tokens.join);
-        let state = jobs::JobsState {
-            clerk: self.clerk.clone(),
-            access: access.clone(),
-            base_key,
-            cells: Arc::clone(&cells),
+        tokio::spawn(on_stop(Arc::new(stop), end.clone()));
+        let Some(database) = &self.config.ledger else {
+            let path = self.data.ledger();
+            let office = term::open(self, move || Ledger::open(&path)).await?;
+            let (mut is_announced, never_lost) = (false, std::future::pending());
+            let served = term::serve(self, office, &mut is_announced, shutdown, never_lost);
+            return served.await.map(drop);
         };
-        let noted = Arc::clone(&sent);
-        let source = peer::PeerState::new(peer::PeerOptions {
-            store: store.clone(),
-            children_max: CHILDREN_MAX,
-            upload: Arc::new(RateLimit::new(self.config.up_rate)),
-            sent: Arc::new(move |content, bytes| noted.add(content, bytes)),
-        });
-        let uploads = Ctp::new(access, self.clerk.clone(), store.clone(), Arc::clone(&cells));
-        let routers =
-            [jobs::router(state), http::ctp::router(Arc::new(uploads)), peer::router(source)];
-        tokio::spawn(tend::each_second(self.clerk.clone(), store, sent, shutdown.clone()));
-        self.announce();
-        let serving = http::serve_distribution(listener, routers, shutdown);
-        tokio::select! {
-            served = serving => served.map_err(system("the listener failed")),
-            () = ended(&self.clerk) => {
-                Err(RunError::Ledger("the ledger cannot be written; the log says why".to_owned()))
-            }
-        }
+        turns::take(self, database, shutdown).await
     }
 
-    /// The start-up text: where it is, and lines to copy.
-    fn announce(&self) {
+    fn options(&self) -> BookOptions {
+        let mut options = BookOptions::new(self.advertised.to_string(), self.tokens.join);
+        options.up_rate = self.config.up_rate;
+        options.timeouts.capability = self.config.token_ttl;
+        options.timeouts.content_kept = self.config.keep;
+        options
+    }
+
+    fn listener(&self) -> Result<TcpListener, RunError> {
+        self.listener.try_clone().map_err(system("the listener"))
+    }
+
+    /// The start-up text: where it is, and lines to copy. `standby` says for whom it stands by.
+    fn announce(&self, standby: Option<&str>) {
         let mut text = Vec::new();
         let url = format!("http://{}", self.advertised);
         let data = self.config.data.display();
@@ -159,6 +141,12 @@ impl Parts<'_> {
         line(format!("headend {version} base"));
         line(format!("base     {url}/"));
         line(format!("data     {data}"));
+        if let Some(database) = &self.config.ledger {
+            line(format!("ledger   {database}"));
+        }
+        if let Some(standby) = standby {
+            line(format!("standby  {standby}"));
+        }
         for (what, path, made) in &self.tokens.told {
             let path = path.display();
             line(match made {
@@ -180,10 +168,10 @@ impl Parts<'_> {
     }
 }
 
-/// The clerk has ended by itself.
-async fn ended(clerk: &Clerk) {
-    let mut events = clerk.events();
-    while events.changed().await.is_ok() {}
+/// Why a ledger cannot be opened.
+fn unopened(error: &LedgerError) -> RunError {
+    let text = error.to_string();
+    if error.is_usage() { RunError::Config(text) } else { RunError::Ledger(text) }
 }
 
 /// The first signal asks, a second one insists.
@@ -221,6 +209,3 @@ fn own_address() -> Option<IpAddr> {
     let ip = socket.local_addr().ok()?.ip();
     (!ip.is_unspecified()).then_some(ip)
 }
-
-/// Nodes that fetch from the base at once. The plan gives it fewer; it is everyone's last source.
-const CHILDREN_MAX: usize = 64;

@@ -3,7 +3,7 @@
 //!
 //! Bound: one question of the clerk a second.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +75,18 @@ pub(super) async fn reconcile(
         tracing::info!(code = "HE-I932", found, removed, "contents of before are there");
     }
     Ok(())
+}
+
+/// Says which contents that open jobs need are not in the folder: nodes that lack them get them
+/// from other nodes only.
+pub(super) fn say_missing(mut needed: BTreeSet<ContentId>, recovered: &[Recovered]) {
+    for content in recovered.iter().filter(|content| content.end.is_some()) {
+        needed.remove(&content.id);
+    }
+    if let Some(first) = needed.first() {
+        let (missing, fix) = (needed.len(), "give all bases of a ledger the same folder --data");
+        tracing::warn!(code = "HE-W950", missing, %first, fix, "contents are not in the folder");
+    }
 }
 
 /// Until `shutdown`.

@@ -18,6 +18,10 @@ pub struct BaseArgs {
     /// Folder of the ledger, of contents and of keys; it is made when it is not there
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
+    /// Database of the ledger, like postgres://headend@db.example/headend: several bases may stand
+    /// by for each other then; PGPASSWORD has the password [default: the file DIR/ledger.db]
+    #[arg(long, value_name = "URL")]
+    pub ledger: Option<String>,
     /// Address at which nodes reach the base, where --listen is not it
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<SocketAddr>,

@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, Incarnation, JobId, NodeName};
 use crate::dist::wire::job::{Op, Order, Reason};
 
+/// Header of each answer of a base: its epoch, a decimal number
+/// ([`BaseEpoch`](crate::dist::ids::BaseEpoch)).
+pub const EPOCH_HEADER: &str = "ctp-base-epoch";
+
 /// A node says that it is there. With the join token the first time, with its own token later.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {

@@ -8,7 +8,7 @@
 //!          GET  /v1/jobs/{j}/events?after=&limit=&wait=    (server-sent events, or long poll)
 //!          GET  /v1/events    GET /v1/nodes  /v1/nodes/{n}    POST /v1/nodes/{n}/drain ..
 //! nodes    POST /agent/v1/hello   GET /agent/v1/orders   POST /agent/v1/reports
-//! anyone   GET  /  /healthz  /readyz  /metrics  /v1/info
+//! anyone   GET  /  /healthz  /readyz  /metrics  /v1/info     (`standby`: of a base that waits)
 //! ```
 //! `auth` says who asks. `ask` is a client's question; `act` a POST of one, which counts once for
 //! its Idempotency-Key.
@@ -29,6 +29,8 @@ use serde_json::{Value, json};
 
 use super::clerk::{self, problem};
 use super::problem::Problem;
+use crate::dist::ids::BaseEpoch;
+use crate::dist::wire::agent::EPOCH_HEADER;
 use crate::ledger::clerk::Clerk;
 use crate::metrics::distribution::DistributionCells;
 
@@ -42,6 +44,7 @@ mod nodes;
 mod paging;
 mod scrape;
 mod sessions;
+pub mod standby;
 
 use auth::Access;
 
@@ -56,6 +59,8 @@ pub struct JobsState {
     pub base_key: String,
     /// What reports of nodes are counted in.
     pub cells: Arc<DistributionCells>,
+    /// Epoch of the base: said with each answer.
+    pub epoch: BaseEpoch,
 }
 
 struct Jobs {
@@ -64,14 +69,15 @@ struct Jobs {
     base_key: String,
     cells: Arc<DistributionCells>,
     counted: agent::Counted,
+    epoch: BaseEpoch,
 }
 
 type Shared = State<Arc<Jobs>>;
 
 /// The routes. What is at none of them is the caller's.
 pub fn router(state: JobsState) -> Router {
-    let JobsState { clerk, access, base_key, cells } = state;
-    let jobs = Jobs { clerk, access, base_key, cells, counted: agent::Counted::default() };
+    let JobsState { clerk, access, base_key, cells, epoch } = state;
+    let jobs = Jobs { clerk, access, base_key, cells, counted: agent::Counted::default(), epoch };
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(async || "ok\n"))
@@ -98,6 +104,7 @@ pub fn router(state: JobsState) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .merge(agent::routes())
         .layer(map_response(as_problem))
+        .layer(map_response(move |response: Response| async move { with_epoch(response, epoch) }))
         .with_state(Arc::new(jobs))
 }
 
@@ -117,7 +124,18 @@ async fn readyz(State(jobs): Shared) -> Result<&'static str, Problem> {
 }
 
 async fn info(State(jobs): Shared) -> Json<Value> {
-    Json(json!({"version": env!("CARGO_PKG_VERSION"), "base_key": jobs.base_key}))
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "base_key": jobs.base_key,
+        "role": "active",
+        "epoch": jobs.epoch,
+    }))
+}
+
+/// Says which base answers: a node takes nothing of one that another has followed.
+fn with_epoch(mut response: Response, epoch: BaseEpoch) -> Response {
+    response.headers_mut().insert(EPOCH_HEADER, HeaderValue::from(epoch.0));
+    response
 }
 
 /// Keeps pages of other sites from asking with the password that a browser has kept for this one.

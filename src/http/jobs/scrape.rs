@@ -17,6 +17,7 @@ pub(super) async fn metrics(State(jobs): Shared) -> Result<impl IntoResponse, Pr
     let mut gauges = ask(clerk, |book, _| gauges_of(book)).await?;
     gauges.order_streams = u64::try_from(clerk.listening_nodes()).unwrap_or(u64::MAX);
     gauges.order_overflows = clerk.order_overflows();
+    gauges.epoch = jobs.epoch.0;
     let text = text(&clerk.cells(), &jobs.cells, &gauges).map_err(|error| {
         problem(StatusCode::INTERNAL_SERVER_ERROR, "metrics", error.to_string())
     })?;

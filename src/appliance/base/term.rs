@@ -1,0 +1,171 @@
+//! A term: what a base does while it has the ledger, from its first row to its last commit.
+//!
+//! Invariant: the clerk has ended before a term is over, so whoever has the ledger next reads all
+//! that was acknowledged.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+use super::super::{RunError, system};
+use super::tend::{self, Sent};
+use super::{Site, unopened};
+use crate::dist::book::Book;
+use crate::dist::ids::{BaseEpoch, ContentId};
+use crate::dist::rows::Rows;
+use crate::dist::wire::job::JobState;
+use crate::http::ctp::Ctp;
+use crate::http::{self, jobs, peer};
+use crate::ledger::clerk::{self, Clerk, ClerkThread};
+use crate::ledger::{Ledger, LedgerError};
+use crate::metrics::distribution::DistributionCells;
+use crate::store::{RateLimit, Store, StoreKey};
+
+/// The clerk of a term, at work.
+pub(super) struct Office {
+    clerk: Clerk,
+    thread: ClerkThread,
+    epoch: BaseEpoch,
+    /// Whole contents that open jobs need.
+    needed: BTreeSet<ContentId>,
+}
+
+/// How a term ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// A signal came.
+    Stopped,
+    /// Another base has the ledger, or may have it.
+    Lost,
+}
+
+/// Reads the ledger, and starts the clerk.
+pub(super) async fn open(
+    site: &Site,
+    open: impl FnOnce() -> Result<(Ledger, Rows), LedgerError> + Send + 'static,
+) -> Result<Office, RunError> {
+    let (keys, options) = (site.keys.clone(), site.options());
+    let opening = spawn_blocking(move || {
+        let (ledger, rows) = open().map_err(|error| unopened(&error))?;
+        let (epoch, needed) = (ledger.epoch(), needed(&rows));
+        let book = Book::new(rows, keys, options, clerk::now());
+        let started = Clerk::start(ledger, book);
+        let (clerk, thread) = started.map_err(system("the clerk does not start"))?;
+        Ok(Office { clerk, thread, epoch, needed })
+    });
+    opening.await.map_err(|error| RunError::Ledger(error.to_string()))?
+}
+
+/// Serves until `shutdown`, or until `lost` is there. Then the last commit is done. The start-up
+/// text is written first, unless it was before.
+pub(super) async fn serve(
+    site: &Site,
+    office: Office,
+    is_announced: &mut bool,
+    shutdown: watch::Receiver<bool>,
+    lost: impl Future<Output = ()>,
+) -> Result<Ended, RunError> {
+    let Office { clerk, thread, epoch, needed } = office;
+    let contents = open_contents(site, &clerk, needed).await;
+    let served = match contents {
+        Ok(store) => {
+            if !std::mem::replace(is_announced, true) {
+                site.announce(None);
+            }
+            serve_with(site, &clerk, epoch, store, shutdown, lost).await
+        }
+        Err(error) => Err(error),
+    };
+    let _panicked = spawn_blocking(move || thread.end()).await;
+    served
+}
+
+/// Opens the folder of contents, and brings it in line with the ledger.
+async fn open_contents(
+    site: &Site,
+    clerk: &Clerk,
+    needed: BTreeSet<ContentId>,
+) -> Result<Store, RunError> {
+    let opened = Store::open(&site.data.contents(), StoreKey::Signs(site.keys.clone()));
+    let (store, recovered) = opened.map_err(system("the folder of contents"))?;
+    tend::say_missing(needed, &recovered);
+    tend::reconcile(clerk, &store, recovered).await?;
+    Ok(store)
+}
+
+async fn serve_with(
+    site: &Site,
+    clerk: &Clerk,
+    epoch: BaseEpoch,
+    store: Store,
+    shutdown: watch::Receiver<bool>,
+    lost: impl Future<Output = ()>,
+) -> Result<Ended, RunError> {
+    let base_key = site.keys.verify_key().to_string();
+    let cells = Arc::new(DistributionCells::default());
+    let sent = Arc::new(Sent::new(Arc::clone(&cells)));
+    let access = jobs::auth::Access::new(site.tokens.providers.clone(), site.tokens.join);
+    let state = jobs::JobsState {
+        clerk: clerk.clone(),
+        access: access.clone(),
+        base_key,
+        cells: Arc::clone(&cells),
+        epoch,
+    };
+    let noted = Arc::clone(&sent);
+    let source = peer::PeerState::new(peer::PeerOptions {
+        store: store.clone(),
+        children_max: CHILDREN_MAX,
+        upload: Arc::new(RateLimit::new(site.config.up_rate)),
+        sent: Arc::new(move |content, bytes| noted.add(content, bytes)),
+    });
+    let uploads = Ctp::new(access, clerk.clone(), store.clone(), Arc::clone(&cells));
+    let routers = [jobs::router(state), http::ctp::router(Arc::new(uploads)), peer::router(source)];
+    let (end, ended) = watch::channel(false);
+    tokio::spawn(tend::each_second(clerk.clone(), store, sent, ended.clone()));
+    let serving = http::serve_distribution(site.listener()?, routers, ended);
+    let mut serving = std::pin::pin!(serving);
+    let mut stopping = shutdown;
+    let over = tokio::select! {
+        served = &mut serving => {
+            served.map_err(system("the listener failed"))?;
+            return Ok(Ended::Stopped);
+        }
+        () = stopped(&mut stopping) => Ok(Ended::Stopped),
+        () = lost => Ok(Ended::Lost),
+        () = clerk_ended(clerk) => {
+            Err(RunError::Ledger("the ledger cannot be written; the log says why".to_owned()))
+        }
+    };
+    end.send_replace(true);
+    serving.await.map_err(system("the listener failed"))?;
+    over
+}
+
+/// The clerk has ended by itself.
+async fn clerk_ended(clerk: &Clerk) {
+    let mut events = clerk.events();
+    while events.changed().await.is_ok() {}
+}
+
+/// A sender that is gone asks to stop as well.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _sender_gone = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// Whole contents of jobs that have not ended.
+fn needed(rows: &Rows) -> BTreeSet<ContentId> {
+    let is_open = |state| matches!(state, JobState::Open | JobState::Closing);
+    let open: BTreeSet<_> =
+        rows.jobs.iter().filter(|job| is_open(job.state)).map(|job| job.id).collect();
+    let whole = rows.contents.iter().filter(|content| {
+        content.blake3.is_some() && !content.is_abandoned && open.contains(&content.key.job)
+    });
+    whole.map(|content| content.id).collect()
+}
+
+/// Nodes that fetch from the base at once. The plan gives it fewer; it is everyone's last source.
+const CHILDREN_MAX: usize = 64;
