@@ -9,7 +9,8 @@ use bytes::{Buf as _, BytesMut};
 use reqwest::{Client, RequestBuilder, Response, Url};
 use serde::Deserialize;
 
-use crate::dist::wire::agent::{Hello, NodeOrder, Reports, ReportsTaken, Welcome};
+use crate::dist::ids::BaseEpoch;
+use crate::dist::wire::agent::{EPOCH_HEADER, Hello, NodeOrder, Reports, ReportsTaken, Welcome};
 
 /// The base did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +28,14 @@ pub enum BaseError {
     /// It does not answer.
     #[error("the base cannot be reached: {0}")]
     Unreachable(String),
+    /// Another base has followed it.
+    #[error("the base of epoch {} answers, and one of epoch {} has followed it", .epoch.0, .heard.0)]
+    Superseded {
+        /// Its epoch.
+        epoch: BaseEpoch,
+        /// Greatest epoch that this node has heard of.
+        heard: BaseEpoch,
+    },
     /// It answers with something else.
     #[error("the answer is not that of a base: {0}")]
     Strange(String),
@@ -38,7 +47,7 @@ impl BaseError {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Refused { reason, .. } => Some(reason),
-            Self::Unreachable(_) | Self::Strange(_) => None,
+            Self::Superseded { .. } | Self::Unreachable(_) | Self::Strange(_) => None,
         }
     }
 
@@ -46,6 +55,16 @@ impl BaseError {
     #[must_use]
     pub fn is_unauthorized(&self) -> bool {
         matches!(self, Self::Refused { status: 401, .. })
+    }
+
+    /// Another base may have what this one has not.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        match self {
+            Self::Refused { reason, .. } => matches!(reason.as_str(), "standby" | "ending"),
+            Self::Unreachable(_) | Self::Superseded { .. } => true,
+            Self::Strange(_) => false,
+        }
     }
 
     /// Asking again does not help: what was sent is refused.
@@ -71,6 +90,15 @@ pub struct Base {
     authority: String,
     host: String,
     port: u16,
+}
+
+/// An answer, and which base gave it.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// Epoch of the base; 0 when it does not say.
+    pub epoch: BaseEpoch,
+    /// What it said.
+    pub value: T,
 }
 
 /// Orders as they come.
@@ -130,7 +158,7 @@ impl Base {
     ///
     /// # Errors
     /// See [`BaseError`].
-    pub async fn hello(&self, hello: &Hello, token: &str) -> Result<Welcome, BaseError> {
+    pub async fn hello(&self, hello: &Hello, token: &str) -> Result<Answer<Welcome>, BaseError> {
         let request = self.http.post(format!("{}/agent/v1/hello", self.url)).json(hello);
         read(send(request, token).await?).await
     }
@@ -139,7 +167,11 @@ impl Base {
     ///
     /// # Errors
     /// See [`BaseError`].
-    pub async fn report(&self, reports: &Reports, token: &str) -> Result<ReportsTaken, BaseError> {
+    pub async fn report(
+        &self,
+        reports: &Reports,
+        token: &str,
+    ) -> Result<Answer<ReportsTaken>, BaseError> {
         let request = self.http.post(format!("{}/agent/v1/reports", self.url)).json(reports);
         read(send(request, token).await?).await
     }
@@ -148,11 +180,13 @@ impl Base {
     ///
     /// # Errors
     /// See [`BaseError`].
-    pub async fn orders(&self, token: &str) -> Result<Orders, BaseError> {
+    pub async fn orders(&self, token: &str) -> Result<Answer<Orders>, BaseError> {
         let request = self.http.get(format!("{}/agent/v1/orders", self.url)).bearer_auth(token);
         let sent = tokio::time::timeout(ANSWER_MAX, request.send()).await;
         let response = sent.map_err(|_| late())?.map_err(|error| unreachable(&error))?;
-        Ok(Orders { response: checked(response).await?, buffer: BytesMut::new() })
+        let response = checked(response).await?;
+        let epoch = epoch_of(&response);
+        Ok(Answer { epoch, value: Orders { response, buffer: BytesMut::new() } })
     }
 }
 
@@ -188,9 +222,18 @@ async fn send(request: RequestBuilder, token: &str) -> Result<Response, BaseErro
     checked(sent.map_err(|error| unreachable(&error))?).await
 }
 
-async fn read<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, BaseError> {
+async fn read<T: serde::de::DeserializeOwned>(response: Response) -> Result<Answer<T>, BaseError> {
+    let epoch = epoch_of(&response);
     let bytes = response.bytes().await.map_err(|error| unreachable(&error))?;
-    serde_json::from_slice(&bytes).map_err(|error| BaseError::Strange(error.to_string()))
+    let value = serde_json::from_slice(&bytes);
+    let value = value.map_err(|error| BaseError::Strange(error.to_string()))?;
+    Ok(Answer { epoch, value })
+}
+
+/// Which base answers.
+fn epoch_of(response: &Response) -> BaseEpoch {
+    let said = response.headers().get(EPOCH_HEADER).and_then(|value| value.to_str().ok());
+    BaseEpoch(said.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 /// The answer, or what its problem says.

@@ -13,11 +13,12 @@ use std::time::Duration;
 use rand::RngExt as _;
 use tokio::sync::{Notify, mpsc};
 
-use super::base::{Base, BaseError};
+use super::base::{Answer, BaseError};
+use super::bases::Bases;
 use super::folder::{Folder, utc_ns};
 use super::identity::{Identity, IdentityError};
 use super::{Event, Facts};
-use crate::dist::ids::{Incarnation, NodeName};
+use crate::dist::ids::{BaseEpoch, Incarnation, NodeName};
 use crate::dist::wire::agent::{Hello, NodeOrder};
 
 /// Why the base does not have this node.
@@ -50,7 +51,14 @@ pub(super) struct Session {
     pub(super) incarnation: Incarnation,
     /// Time between reports at most.
     pub(super) heartbeat: Duration,
+    /// Epoch of the base.
+    pub(super) epoch: BaseEpoch,
+    /// `HOST:PORT` of the base.
+    pub(super) base: String,
 }
+
+/// An order, and the epoch of the base that gave it.
+pub(super) type EpochOrder = (BaseEpoch, NodeOrder);
 
 /// Asks for another hello.
 #[derive(Debug, Default)]
@@ -69,7 +77,7 @@ impl HelloAgain {
 /// The node's side of the connection.
 #[derive(Debug)]
 pub(super) struct Control {
-    pub(super) base: Base,
+    pub(super) bases: Bases,
     pub(super) join: Option<String>,
     pub(super) identity: Identity,
     pub(super) facts: Facts,
@@ -94,14 +102,14 @@ impl Control {
 
     async fn hello_with(&mut self, token: &str, folder: &Folder) -> Result<Session, HelloError> {
         let mut stale = 0;
-        let (welcome, incarnation) = loop {
+        let (Answer { epoch, value: welcome }, incarnation) = loop {
             let incarnation = match self.incarnation {
                 Some(incarnation) => incarnation,
                 None => self.identity.next_start(utc_ns())?,
             };
             self.incarnation = Some(incarnation);
             let hello = self.as_hello(incarnation, folder.free_bytes().unwrap_or(0));
-            match self.base.hello(&hello, token).await {
+            match self.bases.hello(&hello, token).await {
                 // The base knows a later start: this one's clock was set back.
                 Err(error) if error.reason() == Some("stale_incarnation") && stale < STALE_MAX => {
                     stale += 1;
@@ -116,9 +124,12 @@ impl Control {
             return Err(HelloError::OtherBase { folder });
         }
         self.identity.keep(welcome.node_token.clone(), welcome.base_key)?;
+        self.identity.keep_epoch(epoch)?;
+        self.bases.hear(epoch);
         let token = welcome.node_token.unwrap_or_else(|| token.to_owned());
         let heartbeat = Duration::from_millis(welcome.heartbeat_ms.clamp(100, 60_000));
-        Ok(Session { token, incarnation, heartbeat })
+        let base = self.bases.authority().to_owned();
+        Ok(Session { token, incarnation, heartbeat, epoch, base })
     }
 
     fn as_hello(&self, incarnation: Incarnation, free_bytes: u64) -> Hello {
@@ -141,7 +152,7 @@ impl Control {
         folder: &Folder,
         again: &HelloAgain,
         events: mpsc::Sender<Event>,
-        orders: mpsc::Sender<NodeOrder>,
+        orders: mpsc::Sender<EpochOrder>,
     ) {
         let mut pause = PAUSE_MIN;
         let mut was_told = Told::Nothing;
@@ -152,16 +163,20 @@ impl Control {
             let lost = match self.hello(folder).await {
                 Ok(session) => {
                     let node = self.identity.node();
-                    was_told.online(node, &self.base);
-                    let token = session.token.clone();
+                    was_told.online(node, &session.base);
+                    let (token, epoch) = (session.token.clone(), session.epoch);
                     if events.send(Event::Online(session)).await.is_err() {
                         return;
                     }
                     pause = PAUSE_MIN;
-                    self.take_orders(&token, again, &orders).await
+                    self.take_orders(&token, epoch, again, &orders).await
                 }
                 Err(error) => {
-                    pause = (pause * 2).min(PAUSE_MAX);
+                    // A base that stands by becomes the base within seconds.
+                    let is_standby =
+                        matches!(&error, HelloError::Base(e) if e.reason() == Some("standby"));
+                    let most = if is_standby { STANDBY_PAUSE_MAX } else { PAUSE_MAX };
+                    pause = (pause * 2).min(most);
                     Lost::Error(error.to_string())
                 }
             };
@@ -169,7 +184,7 @@ impl Control {
                 return;
             }
             if let Lost::Error(reason) = &lost {
-                was_told.offline(&self.base, reason);
+                was_told.offline(self.bases.authority(), reason);
             }
             let spread = rand::rng().random_range(0.75..1.25);
             tokio::time::sleep(pause.mul_f64(spread)).await;
@@ -180,11 +195,13 @@ impl Control {
     async fn take_orders(
         &self,
         token: &str,
+        epoch: BaseEpoch,
         again: &HelloAgain,
-        orders: &mpsc::Sender<NodeOrder>,
+        orders: &mpsc::Sender<EpochOrder>,
     ) -> Lost {
-        let mut stream = match self.base.orders(token).await {
-            Ok(stream) => stream,
+        let mut stream = match self.bases.orders(token).await {
+            Ok(answer) if answer.epoch == epoch => answer.value,
+            Ok(_) => return Lost::Error("another base has taken its place".to_owned()),
             Err(error) => return Lost::Error(error.to_string()),
         };
         loop {
@@ -195,7 +212,7 @@ impl Control {
             match order {
                 Ok(Some(order)) => {
                     let sent = tokio::select! {
-                        sent = orders.send(order) => sent,
+                        sent = orders.send((epoch, order)) => sent,
                         () = again.notify.notified() => return Lost::Asked,
                     };
                     if sent.is_err() {
@@ -226,17 +243,16 @@ enum Told {
 }
 
 impl Told {
-    fn online(&mut self, node: &NodeName, base: &Base) {
+    fn online(&mut self, node: &NodeName, base: &str) {
         if *self != Self::Online {
             *self = Self::Online;
-            tracing::info!(code = "HE-I921", %node, base = base.authority(), "the base has this node");
+            tracing::info!(code = "HE-I921", %node, base, "the base has this node");
         }
     }
 
-    fn offline(&mut self, base: &Base, reason: &str) {
+    fn offline(&mut self, base: &str, reason: &str) {
         if !matches!(self, Self::Offline(known) if known == reason) {
             *self = Self::Offline(reason.to_owned());
-            let base = base.authority();
             tracing::warn!(
                 code = "HE-W921",
                 base,
@@ -252,5 +268,7 @@ pub(super) const ORDERS_MAX: usize = 1_024;
 const PAUSE_MIN: Duration = Duration::from_millis(250);
 /// A base that has come back is found within so long.
 const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// The same for one that stands by.
+const STANDBY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Attempts with a greater number in one hello.
 const STALE_MAX: u32 = 2;

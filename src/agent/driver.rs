@@ -16,8 +16,9 @@ use reqwest::Client;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::base::{Base, BaseError};
-use super::control::{HelloAgain, Session};
+use super::base::BaseError;
+use super::bases::Bases;
+use super::control::{EpochOrder, HelloAgain, Session};
 use super::folder::{Folder, utc_ns};
 use super::journal::Journal;
 use super::links::Links;
@@ -38,7 +39,7 @@ pub(super) struct Parts {
     pub(super) node: NodeName,
     pub(super) keys: NodeKeys,
     pub(super) facts: Facts,
-    pub(super) base: Base,
+    pub(super) bases: Bases,
     pub(super) http: Client,
     pub(super) store: Store,
     pub(super) recovered: Vec<Recovered>,
@@ -57,7 +58,7 @@ pub(super) struct Driver {
     agent: Agent,
     started: Instant,
     hand: Arc<Hand>,
-    base: Base,
+    bases: Bases,
     links: Links,
     journal: Journal,
     files: threads::Sender<FileJob>,
@@ -105,7 +106,7 @@ impl Driver {
         }
         let received = Arc::<AtomicU64>::default();
         let limit = Arc::new(RateLimit::new(parts.facts.down_rate));
-        let authority = parts.base.authority().to_owned();
+        let authority = parts.bases.authority().to_owned();
         let (download, counter) = (Arc::clone(&limit), Arc::clone(&received));
         let links = Links::new(parts.http, authority, download, counter, parts.events.clone());
         let hand = Hand {
@@ -121,7 +122,7 @@ impl Driver {
             agent,
             started: now,
             hand: Arc::new(hand),
-            base: parts.base,
+            bases: parts.bases,
             links,
             journal: parts.journal,
             files,
@@ -145,7 +146,7 @@ impl Driver {
     pub(super) async fn run(
         mut self,
         mut events: mpsc::Receiver<Event>,
-        mut orders: mpsc::Receiver<NodeOrder>,
+        mut orders: mpsc::Receiver<EpochOrder>,
     ) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -165,10 +166,10 @@ impl Driver {
                 }
                 order = orders.recv(), if !self.agent.is_full() => {
                     let Some(order) = order else { return };
-                    self.agent.handle_order(order, self.now(), &mut out);
+                    self.take(order, &mut out);
                     for _ in 0..EVENTS_PER_TURN {
                         let Ok(order) = orders.try_recv() else { break };
-                        self.agent.handle_order(order, self.now(), &mut out);
+                        self.take(order, &mut out);
                     }
                 }
                 _ = ticks.tick() => {
@@ -190,6 +191,8 @@ impl Driver {
         let now = self.now();
         match event {
             Event::Online(session) => {
+                self.links.move_base(&session.base);
+                self.agent.handle_base(session.epoch);
                 self.session = Some(session);
                 self.report_at = Instant::now();
                 self.agent.handle_online(true);
@@ -214,6 +217,14 @@ impl Driver {
             }
             Event::Applied { key, applied } => self.agent.handle_applied(key, applied, now, out),
         }
+    }
+
+    /// Takes an order, unless a later base has spoken meanwhile.
+    fn take(&mut self, (epoch, order): EpochOrder, out: &mut Vec<Action>) {
+        if self.agent.handle_base(epoch) {
+            return self.agent.handle_order(order, self.now(), out);
+        }
+        tracing::info!(code = "HE-I924", epoch = epoch.0, "an order of a base of before is void");
     }
 
     fn handle_reported(&mut self, answer: Result<ReportsTaken, BaseError>, out: &mut Vec<Action>) {
@@ -300,9 +311,10 @@ impl Driver {
             up_rate_seen: self.upload.0.best(),
             down_rate_seen: self.download.0.best(),
         };
-        let (base, token, events) = (self.base.clone(), session.token.clone(), self.events.clone());
+        let (bases, token, events) =
+            (self.bases.clone(), session.token.clone(), self.events.clone());
         tokio::spawn(async move {
-            let answer = base.report(&reports, &token).await;
+            let answer = bases.report(&reports, &token).await;
             let _agent_ended = events.send(Event::Reported(answer)).await;
         });
     }

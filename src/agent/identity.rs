@@ -21,7 +21,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::dist::agent::paths::OWN_FOLDER;
-use crate::dist::ids::{Incarnation, NodeName};
+use crate::dist::ids::{BaseEpoch, Incarnation, NodeName};
 use crate::dist::keys::NodeKeys;
 
 /// Why a folder cannot be that of this node.
@@ -90,6 +90,8 @@ struct Kept {
     base_key: Option<String>,
     #[serde(default)]
     incarnation: Incarnation,
+    #[serde(default)]
+    base_epoch: BaseEpoch,
 }
 
 impl Identity {
@@ -122,7 +124,13 @@ impl Identity {
             }
             None => {
                 let node = name.map_or_else(host_name, Ok)?;
-                Kept { node, token: None, base_key: None, incarnation: Incarnation(0) }
+                Kept {
+                    node,
+                    token: None,
+                    base_key: None,
+                    incarnation: Incarnation(0),
+                    base_epoch: BaseEpoch(0),
+                }
             }
         };
         Ok(Self { folder, keys, kept, _lock: lock })
@@ -182,6 +190,24 @@ impl Identity {
             self.kept.token = token;
         }
         self.kept.base_key = Some(base_key);
+        self.save()
+    }
+
+    /// Greatest epoch of a base that the node has joined.
+    #[must_use]
+    pub fn base_epoch(&self) -> BaseEpoch {
+        self.kept.base_epoch
+    }
+
+    /// Keeps the epoch of a base, so that one of before is not believed after a restart either.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn keep_epoch(&mut self, epoch: BaseEpoch) -> Result<(), IdentityError> {
+        if epoch <= self.kept.base_epoch {
+            return Ok(());
+        }
+        self.kept.base_epoch = epoch;
         self.save()
     }
 
@@ -277,6 +303,8 @@ mod tests {
         let key = identity.keys().verify_key();
         assert_eq!((identity.token(), identity.base_key()), (None, None));
         identity.keep(Some("hdn_x".to_owned()), "key".to_owned()).unwrap();
+        identity.keep_epoch(BaseEpoch(7)).unwrap();
+        identity.keep_epoch(BaseEpoch(6)).unwrap();
         assert_eq!(identity.next_start(1_000).unwrap(), Incarnation(1_000));
         assert_eq!(identity.next_start(5).unwrap(), Incarnation(1_001), "the clock went back");
         drop(identity);
@@ -284,6 +312,7 @@ mod tests {
         assert_eq!(again.node().as_str(), "edge-1");
         assert_eq!(again.keys().verify_key(), key);
         assert_eq!((again.token(), again.base_key()), (Some("hdn_x"), Some("key")));
+        assert_eq!(again.base_epoch(), BaseEpoch(7));
         assert_eq!(again.next_start(0).unwrap(), Incarnation(1_002));
         for file in ["node.json", "node.key", "lock"] {
             let file = again.folder().join(file);

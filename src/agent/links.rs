@@ -68,6 +68,11 @@ impl Links {
         Self { http, base, limit, received, events, open: HashMap::new() }
     }
 
+    /// The base is elsewhere now.
+    pub(super) fn move_base(&mut self, authority: &str) {
+        authority.clone_into(&mut self.base);
+    }
+
     /// Opens a link for `content`.
     pub(super) fn connect(
         &mut self,

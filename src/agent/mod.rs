@@ -14,6 +14,7 @@
 //! journal has it. Bounds: `EVENTS_MAX` events wait, then links do.
 
 pub mod base;
+mod bases;
 pub mod control;
 mod driver;
 mod folder;
@@ -42,6 +43,7 @@ use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
 use crate::dist::wire::peer::ContentState;
 use crate::store::{RateLimit, Store, StoreKey};
 use base::{Base, BaseError, UrlError};
+use bases::Bases;
 use control::{Control, HelloAgain, HelloError, ORDERS_MAX, Session};
 use driver::Driver;
 use folder::Folder;
@@ -51,7 +53,7 @@ use journal::Journal;
 /// What a node is started with.
 #[derive(Debug, Clone)]
 pub struct NodeOptions {
-    /// URL of the base.
+    /// URL of the base, or URLs of bases that stand by for each other, with commas between.
     pub base: String,
     /// Token that makes a new node.
     pub join: Option<String>,
@@ -142,9 +144,12 @@ impl Node {
         let NodeOptions { base, join, media, name, facts } = options;
         let folder = Folder::open(&media).map_err(io_error(&media.display().to_string()))?;
         let http = client().map_err(io_error("connections to peers"))?;
-        let base = Base::new(http.clone(), &base)?;
+        let mut bases = base.split(',').map(|url| Base::new(http.clone(), url.trim()));
+        let first = bases.next().unwrap_or_else(|| Base::new(http.clone(), ""))?;
+        let others = bases.collect::<Result<Vec<_>, _>>()?;
         let identity = Identity::open(&media, name)?;
-        let control = Control { base, join, identity, facts, incarnation: None };
+        let bases = Bases::new(first, others, identity.base_epoch());
+        let control = Control { bases, join, identity, facts, incarnation: None };
         Ok(Self { control, http, folder: Arc::new(folder), media })
     }
 
@@ -154,10 +159,10 @@ impl Node {
         self.control.identity.node()
     }
 
-    /// `HOST:PORT` of the base.
+    /// `HOST:PORT` of the base that answered last.
     #[must_use]
     pub fn base(&self) -> &str {
-        self.control.base.authority()
+        self.control.bases.authority()
     }
 
     /// Says hello once, so that a wrong token is known before anything is served.
@@ -200,7 +205,7 @@ impl Node {
             node: self.control.identity.node().clone(),
             keys: self.control.identity.keys().clone(),
             facts: self.control.facts.clone(),
-            base: self.control.base.clone(),
+            bases: self.control.bases.clone(),
             http: self.http,
             store,
             recovered,
@@ -235,7 +240,7 @@ impl Node {
                 });
             }
             if let Err(error) = self.join().await {
-                let base = self.control.base.authority();
+                let base = self.control.bases.authority();
                 tracing::warn!(code = "HE-W925", base, %error, "not joined yet: trying again");
                 tokio::time::sleep(JOIN_PAUSE).await;
             }

@@ -260,6 +260,11 @@ impl Fetch {
         main.is_none_or(|link| now.since(link.alive_at) >= STALL)
     }
 
+    /// Another base has taken over: its plan counts, whatever its number.
+    pub fn handle_new_base(&mut self) {
+        self.epoch = None;
+    }
+
     /// Takes a plan. An older one has no effect; the same one again may renew capabilities.
     pub fn handle_sources(
         &mut self,

@@ -28,7 +28,7 @@ pub struct NodeArgs {
 #[command(mut_arg("admin", |arg| arg.help(ADMIN_HELP)))]
 #[command(mut_arg("rtp_port", |arg| arg.help(RTP_HELP)))]
 pub struct NodeStartArgs {
-    /// The base, like http://192.0.2.1:9000
+    /// The base, like http://192.0.2.1:9000; bases that stand by for each other with commas between
     #[arg(long, value_name = "URL")]
     pub base: Option<String>,
     /// Join token, or a file that holds it; needed the first time only

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::base::time::Mono;
 use crate::dist::fetch::{AskId, Fetch, LinkEvent, LinkId};
-use crate::dist::ids::{CommandKey, ContentId, Epoch, NodeName};
+use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, NodeName};
 use crate::dist::journal::Record;
 use crate::dist::wire::agent::{NodeOrder, Report, SignedReceipt, Source};
 use crate::dist::wire::job::{Op, Order, Reason};
@@ -154,6 +154,8 @@ pub struct Agent {
     /// What waits for a record to be durable.
     held: VecDeque<(u64, Held)>,
     is_online: bool,
+    /// Greatest epoch of a base that has spoken.
+    base_epoch: BaseEpoch,
     progress_at: Mono,
     /// When the journal last noted where bytes come from.
     noted_at: Mono,
@@ -213,6 +215,22 @@ impl Agent {
     /// Whether the base can be reached: without it, failures to find a source do not count.
     pub fn handle_online(&mut self, is_online: bool) {
         self.is_online = is_online;
+    }
+
+    /// A base of this epoch speaks. False when a later one has spoken before: then nothing that it
+    /// orders may be taken. Plans of the bases before a new one give way to its own, whatever their
+    /// numbers. A base that does not say its epoch (0) is believed.
+    pub fn handle_base(&mut self, epoch: BaseEpoch) -> bool {
+        if epoch <= self.base_epoch {
+            return epoch == self.base_epoch || epoch == BaseEpoch(0);
+        }
+        self.base_epoch = epoch;
+        self.plans.values_mut().for_each(|(plan, _)| *plan = Epoch(0));
+        for key in &self.fetching {
+            let fetch = self.deliveries.get_mut(key).and_then(|delivery| delivery.fetch.as_mut());
+            fetch.into_iter().for_each(Fetch::handle_new_base);
+        }
+        true
     }
 
     /// Takes an order; one that is known already has no second effect.

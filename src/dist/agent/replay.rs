@@ -7,7 +7,7 @@ use super::stage::{Input, Stage};
 use super::turns::Turns;
 use super::{Agent, Delivery};
 use crate::base::time::Mono;
-use crate::dist::ids::{CommandKey, ContentId, NodeName};
+use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, NodeName};
 use crate::dist::journal::Record;
 
 impl Agent {
@@ -30,6 +30,7 @@ impl Agent {
             records: 0,
             held: VecDeque::new(),
             is_online: false,
+            base_epoch: BaseEpoch(0),
             progress_at: Mono::default(),
             noted_at: Mono::default(),
         };

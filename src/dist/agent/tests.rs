@@ -192,6 +192,29 @@ fn short(report: &Report) -> String {
 }
 
 #[test]
+fn plan_of_a_new_base_counts_whatever_its_number_and_an_old_base_is_not_heard() {
+    let mut world = World::new();
+    assert!(world.agent.handle_base(BaseEpoch(5)));
+    world.order(put(1, "a"));
+    let plan = |epoch: u64, command: u32| match sources(command) {
+        NodeOrder::Sources { content, sources, .. } => {
+            NodeOrder::Sources { content, epoch: Epoch(epoch), sources }
+        }
+        other => other,
+    };
+    world.order(plan(9, 1));
+    world.order(plan(8, 1));
+    let known = |world: &World| world.agent.plans.get(&content(1)).map(|(epoch, _)| epoch.0);
+    assert_eq!(known(&world), Some(9), "a plan of before from the same base");
+    assert!(world.agent.handle_base(BaseEpoch(6)));
+    world.order(plan(2, 1));
+    assert_eq!(known(&world), Some(2));
+    assert!(!world.agent.handle_base(BaseEpoch(5)));
+    assert!(world.agent.handle_base(BaseEpoch(6)));
+    assert!(world.agent.handle_base(BaseEpoch(0)), "a base that does not say");
+}
+
+#[test]
 fn put_is_fetched_applied_and_reported_in_order() {
     let mut world = World::new();
     world.order(put(1, "a.mp4"));
