@@ -1,7 +1,10 @@
 //! The API of a base, as verbs ask it.
 //!
+//! Of bases that stand by for each other one answers; the others are tried in turn.
 //! Bounds: `ANSWER_BYTES_MAX` of an answer, `PATIENCE` for each, `PAGES_MAX` pages of a list.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,8 +22,10 @@ use crate::dist::wire::job::{CommandView, DeliveryView};
 /// A client of a base.
 #[derive(Debug, Clone)]
 pub(super) struct Base {
-    /// `http://HOST:PORT`, without a slash behind.
-    root: String,
+    /// `http://HOST:PORT`, without a slash behind, of each base; one at least.
+    roots: Arc<[String]>,
+    /// The one that is asked now. Clones ask the same.
+    current: Arc<AtomicUsize>,
     /// `Bearer TOKEN`.
     authorization: String,
     agent: Agent,
@@ -60,6 +65,18 @@ pub(super) enum BaseError {
 }
 
 impl BaseError {
+    /// Another base may have what this one has not.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            // An answer to HEAD has no body that says why.
+            Self::Refused { status: 503, reason, .. } => {
+                matches!(reason.as_str(), "standby" | "ending" | "http_503")
+            }
+            Self::Refused { .. } | Self::Stranger { .. } => false,
+        }
+    }
+
     /// The same request may be answered later.
     pub(super) fn may_pass(&self) -> bool {
         match self {
@@ -81,24 +98,10 @@ impl From<BaseError> for Failure {
 }
 
 impl Base {
-    /// Asks nothing yet. `url` is `http://HOST:PORT` or `HOST:PORT`.
-    pub(super) fn new(url: &str, token: &str) -> Result<Self, Failure> {
-        let wrong = |why: &str| Failure::usage(format!("--base {}: {why}", printable(url)));
-        let host = match url.split_once("://") {
-            Some(("http", host)) => host,
-            Some(_) => return Err(wrong("only http:// can be asked")),
-            None => url,
-        };
-        let root = format!("http://{}", host.trim_end_matches('/'));
-        let uri: Uri = root.parse().map_err(|_| wrong("not a URL like http://192.0.2.1:9000"))?;
-        let has_host = uri.authority().is_some_and(|authority| {
-            let host = authority.host();
-            let has_port = authority.port_u16().is_some();
-            !host.is_empty() && (has_port || authority.as_str() == host)
-        });
-        if !has_host || uri.path() != "/" || uri.query().is_some() {
-            return Err(wrong("a host and a port are expected, like http://192.0.2.1:9000"));
-        }
+    /// Asks nothing yet. `urls` is `http://HOST:PORT` or `HOST:PORT`, or several with commas
+    /// between.
+    pub(super) fn new(urls: &str, token: &str) -> Result<Self, Failure> {
+        let roots = urls.split(',').map(|url| root(url.trim())).collect::<Result<Vec<_>, _>>()?;
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Failure::usage("the token has characters that no token has"));
         }
@@ -113,17 +116,58 @@ impl Base {
             // The base is named; a proxy of the environment is for other things.
             .proxy(None)
             .build();
-        Ok(Self { root, authorization: format!("Bearer {token}"), agent: config.into() })
+        Ok(Self {
+            roots: roots.into(),
+            current: Arc::default(),
+            authorization: format!("Bearer {token}"),
+            agent: config.into(),
+        })
     }
 
     /// `path` begins with a slash and is encoded.
     pub(super) fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.root)
+        format!("{}{path}", self.root())
+    }
+
+    /// The base that is asked now.
+    fn root(&self) -> &str {
+        let place = self.current.load(Ordering::Relaxed) % self.roots.len().max(1);
+        self.roots.get(place).map_or("", String::as_str)
+    }
+
+    /// The base of this URL does not answer as the base: the next one is asked, unless another
+    /// thread has seen to that.
+    pub(super) fn turn_from(&self, url: &str) {
+        let current = self.current.load(Ordering::Relaxed);
+        if url.starts_with(self.root()) {
+            let next = current.wrapping_add(1);
+            let _turned_by_another =
+                self.current.compare_exchange(current, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// What the first base says that is the base; else what one that stands by says, or nobody.
+    fn first<T>(&self, ask: impl Fn(&str) -> Result<T, BaseError>) -> Result<T, BaseError> {
+        let mut refused = None;
+        for _ in self.roots.iter() {
+            let root = self.root().to_owned();
+            match ask(&root) {
+                Err(error) if error.is_elsewhere() => {
+                    let is_silent = matches!(error, BaseError::Unreachable { .. });
+                    if refused.is_none() || !is_silent {
+                        refused = Some(error);
+                    }
+                    self.turn_from(&root);
+                }
+                answer => return answer,
+            }
+        }
+        Err(refused.unwrap_or_else(|| self.stranger(0)))
     }
 
     /// GET of JSON.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, BaseError> {
-        self.value(self.allowed(self.agent.get(self.url(path))).call())
+        self.first(|root| self.value(self.allowed(self.agent.get(format!("{root}{path}"))).call()))
     }
 
     /// POST of JSON. A second request with the same key does nothing.
@@ -134,9 +178,11 @@ impl Base {
         body: &impl Serialize,
     ) -> Result<T, BaseError> {
         let text = serde_json::to_string(body).unwrap_or_default();
-        let request = self.allowed(self.agent.post(self.url(path)));
-        let request = request.header("idempotency-key", key).content_type("application/json");
-        self.value(request.send(text))
+        self.first(|root| {
+            let request = self.allowed(self.agent.post(format!("{root}{path}")));
+            let request = request.header("idempotency-key", key).content_type("application/json");
+            self.value(request.send(&text))
+        })
     }
 
     /// All elements of a list that the base gives in pages.
@@ -200,12 +246,33 @@ impl Base {
     }
 
     pub(super) fn unreachable(&self, error: &ureq::Error) -> BaseError {
-        BaseError::Unreachable { root: self.root.clone(), why: error.to_string() }
+        BaseError::Unreachable { root: self.root().to_owned(), why: error.to_string() }
     }
 
     fn stranger(&self, status: u16) -> BaseError {
-        BaseError::Stranger { root: self.root.clone(), status }
+        BaseError::Stranger { root: self.root().to_owned(), status }
     }
+}
+
+/// `http://HOST:PORT` of a base.
+fn root(url: &str) -> Result<String, Failure> {
+    let wrong = |why: &str| Failure::usage(format!("--base {}: {why}", printable(url)));
+    let host = match url.split_once("://") {
+        Some(("http", host)) => host,
+        Some(_) => return Err(wrong("only http:// can be asked")),
+        None => url,
+    };
+    let root = format!("http://{}", host.trim_end_matches('/'));
+    let uri: Uri = root.parse().map_err(|_| wrong("not a URL like http://192.0.2.1:9000"))?;
+    let has_host = uri.authority().is_some_and(|authority| {
+        let host = authority.host();
+        let has_port = authority.port_u16().is_some();
+        !host.is_empty() && (has_port || authority.as_str() == host)
+    });
+    if !has_host || uri.path() != "/" || uri.query().is_some() {
+        return Err(wrong("a host and a port are expected, like http://192.0.2.1:9000"));
+    }
+    Ok(root)
 }
 
 /// Path of a job in the API.
@@ -328,6 +395,29 @@ pub(super) mod tests {
         drop(listener);
         let error = base.get::<Value>("/v1/jobs").unwrap_err();
         assert!(error.may_pass() && Failure::from(error).exit == Exit::Unreachable);
+    }
+
+    #[test]
+    fn base_that_stands_by_is_passed_over_and_the_one_that_answers_is_asked_on() {
+        let standby = || {
+            let refusal = r#"{"detail":"standby","reason":"standby","status":503}"#.to_owned();
+            base(vec![("503 Service Unavailable", refusal)])
+        };
+        let answer = || ("200 OK", "7".to_owned());
+        let ((waiting, waits), (active, answers)) = (standby(), base(vec![answer(), answer()]));
+        let both = format!("{},{}", waiting.url(""), active.url(""));
+        let bases = Base::new(&both, "t").unwrap();
+        assert_eq!(bases.get::<u32>("/v1/a"), Ok(7));
+        assert_eq!(bases.post::<u32>("/v1/b", "k", &1), Ok(7));
+        assert_eq!(waits.join().unwrap().len(), 1);
+        assert_eq!(answers.join().unwrap().len(), 2);
+        let (waiting, waits) = standby();
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let none = Base::new(&format!("{},{gone}", waiting.url("")), "t").unwrap();
+        let error = none.get::<u32>("/v1/a").unwrap_err();
+        assert!(matches!(&error, BaseError::Refused { reason, .. } if reason == "standby"));
+        assert!(error.may_pass());
+        waits.join().unwrap();
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub(super) fn send(
     let mut file = File::open(&item.file).map_err(unreadable)?;
     let before = file.metadata().map_err(unreadable)?;
     let size = item.size.unwrap_or(0);
-    let url = base.url(&format!("/ctp/{job}/{}", encode_path(&item.path)));
+    let place = format!("/ctp/{job}/{}", encode_path(&item.path));
     let (mut offset, mut best, mut since) = (None, 0, Instant::now());
     let mut wait = WAIT_MIN;
     let mut whole = None;
@@ -117,7 +117,7 @@ pub(super) fn send(
         file.seek(SeekFrom::Start(from)).map_err(unreadable)?;
         let hasher = blake3::Hasher::new();
         let mut body = Counted { file: &file, left: size - from, progress, sent: 0, hasher };
-        let sent = request(base, &url, item, offset, &mut body);
+        let sent = with(base, &place, |url| request(base, url, item, offset, &mut body));
         let uncounted = body.sent;
         let error = match sent {
             Ok(known) if known.is_complete => {
@@ -131,7 +131,7 @@ pub(super) fn send(
         // It is sent again, at least in part.
         progress.sent.fetch_sub(uncounted, Ordering::Relaxed);
         if file.metadata().map_err(unreadable)?.len() != size {
-            let known = head(base, &url).ok().flatten();
+            let known = with(base, &place, |url| head(base, url)).ok().flatten();
             return Err(changed(known.map(|known| known.command)));
         }
         let expected = match &error {
@@ -146,7 +146,7 @@ pub(super) fn send(
         }
         std::thread::sleep(wait);
         wait = (wait * 2).min(WAIT_MAX);
-        match head(base, &url) {
+        match with(base, &place, |url| head(base, url)) {
             Ok(Some(known)) if known.is_complete => break known,
             Ok(Some(known)) => {
                 if known.bytes > best {
@@ -175,6 +175,21 @@ pub(super) fn send(
         return Err(UploadError::OtherBytes { path: path(), command: known.command });
     }
     Ok(known.command)
+}
+
+/// Asks the base for a file, and the next one the next time where this one does not answer as the
+/// base.
+fn with<T>(
+    base: &Base,
+    place: &str,
+    ask: impl FnOnce(&str) -> Result<T, BaseError>,
+) -> Result<T, BaseError> {
+    let url = base.url(place);
+    let answer = ask(&url);
+    if answer.as_ref().is_err_and(BaseError::is_elsewhere) {
+        base.turn_from(&url);
+    }
+    answer
 }
 
 /// PUT of the whole file, or PATCH of the rest.
