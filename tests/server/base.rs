@@ -23,13 +23,13 @@ fn base() -> (tempfile::TempDir, Base) {
 }
 
 /// A job for all nodes.
-async fn job(client: &Client) -> String {
+pub(crate) async fn job(client: &Client) -> String {
     let (status, job) = client.post("/v1/jobs", &json!({"targets": "all"})).await;
     assert_eq!(status, 201, "{job}");
     job["job_id"].as_str().unwrap().to_owned()
 }
 
-fn reason(answer: &(u16, Value)) -> (u16, &str) {
+pub(crate) fn reason(answer: &(u16, Value)) -> (u16, &str) {
     (answer.0, answer.1["reason"].as_str().unwrap_or_default())
 }
 
@@ -199,7 +199,7 @@ async fn client_sees_its_own_jobs_and_the_chain_of_all() {
 }
 
 /// The whole chain, as a client sees it.
-async fn chain(client: &Client) -> Vec<ChainEntry> {
+pub(crate) async fn chain(client: &Client) -> Vec<ChainEntry> {
     let mut entries: Vec<ChainEntry> = Vec::new();
     let mut after = 0;
     loop {
@@ -341,7 +341,7 @@ async fn kill_of_the_base_loses_nothing_acknowledged_and_completes_nothing_twice
     assert!(verify_entries(ChainHead::START, &entries).is_ok());
 }
 
-async fn assert_nothing_is_lost(
+pub(crate) async fn assert_nothing_is_lost(
     client: &Client,
     job: &str,
     accepted: &[u64],

@@ -23,4 +23,5 @@ mod pages;
 mod priority;
 mod quality;
 mod shards;
+mod standby;
 mod trick_modes;

@@ -68,6 +68,16 @@ impl Base {
         wait_for(&mut self.child.0, PATIENCE)
     }
 
+    /// Stops it where it is, as a machine that hangs.
+    pub(crate) fn pause(&self) {
+        kill_process(Pid::from_child(&self.child.0), Signal::STOP).unwrap();
+    }
+
+    /// Has it go on.
+    pub(crate) fn wake(&self) {
+        kill_process(Pid::from_child(&self.child.0), Signal::CONT).unwrap();
+    }
+
     /// What it logged.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.with_extension("log")).unwrap()
