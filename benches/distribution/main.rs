@@ -6,6 +6,7 @@
 //! B5  middle node killed, link cut  the others / bound
 //! B9  1,000 files of 64 KiB         files per second
 //! B10 a command without data        until the last receipt, 16 nodes
+//! B11 the ledger, 10,000 nodes      transitions a second, times of commits and questions
 //! B12 curl, aria2, rsync, mbuffer   last node / bound in the same lab, CPU per GiB
 //! B13 each node killed once         bytes that came twice / bytes delivered
 //! ```
@@ -19,6 +20,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod ledger;
 mod rivals;
 
 use std::path::{Path, PathBuf};
@@ -43,7 +45,7 @@ struct Options {
     #[arg(long, default_value = "/tmp")]
     folder: PathBuf,
     /// Scenarios
-    #[arg(long, value_delimiter = ',', default_value = "b1,b2,b5,b9,b10,b12,b13")]
+    #[arg(long, value_delimiter = ',', default_value = "b1,b2,b5,b9,b10,b11,b12,b13")]
     only: Vec<String>,
     /// Size of a content, MiB
     #[arg(long, default_value_t = 64)]
@@ -54,6 +56,15 @@ struct Options {
     /// Limit of each link, Mbit/s
     #[arg(long, default_value_t = 200)]
     mbit: u64,
+    /// Folder of the ledgers of B11, on the disk that is measured
+    #[arg(long, default_value = "/var/tmp")]
+    disk: PathBuf,
+    /// Nodes of B11
+    #[arg(long, default_value_t = 10_000)]
+    ledger_nodes: usize,
+    /// Jobs of B11
+    #[arg(long, default_value_t = 100)]
+    ledger_jobs: usize,
     /// What cargo passes to benches; ignored
     #[arg(long, hide = true)]
     bench: bool,
@@ -98,6 +109,10 @@ fn main() {
             "b5" => lost_node(&setting),
             "b9" => small_files(&setting),
             "b10" => command(&setting),
+            "b11" => {
+                let (nodes, jobs) = (options.ledger_nodes, options.ledger_jobs);
+                ledger::run(&options.disk, ledger::Size { nodes, jobs });
+            }
             "b12" => rivals::run(&setting),
             "b13" => killed_nodes(&setting),
             other => println!("{other}: no such scenario"),
