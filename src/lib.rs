@@ -99,6 +99,10 @@
 //! A file of a provider: `cli::jobs` -> `http::ctp` makes a command of it and appends its bytes to
 //! a content of [`store`]; [`dist`] says which nodes fetch it, and from whom.
 //!
+//! A base that takes over: [`ledger::lease`] gets the lease of the database -> `appliance::base`
+//! reads the rows into a book, starts a clerk and serves -> a commit is fenced by the epoch of the
+//! lease -> [`dist::agent`] of each node takes orders of no lower one.
+//!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->
 //! `shard::sockets::groups` has the sockets.
