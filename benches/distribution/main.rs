@@ -112,6 +112,8 @@ fn main() {
             "b11" => {
                 let (nodes, jobs) = (options.ledger_nodes, options.ledger_jobs);
                 ledger::run(&options.disk, ledger::Size { nodes, jobs });
+                // It has no hosts.
+                continue;
             }
             "b12" => rivals::run(&setting),
             "b13" => killed_nodes(&setting),

@@ -149,7 +149,7 @@ fn as_user(command: &mut Command, user: Option<(u32, u32)>) {
 
 /// Folder, program, settings.
 const KEEPER: &str = r#"
-trap '' INT
+trap '' INT TERM HUP
 folder=$1; postgres=$2; shift 2
 "$postgres" -D "$folder/data" -k "$folder" -c listen_addresses= "$@" >"$folder/log" 2>&1 &
 server=$!
