@@ -133,8 +133,12 @@ fn read_or_make(path: &Path, make: impl FnOnce() -> String) -> Result<(String, b
         return Ok((read(path)?, false));
     }
     let text = make();
-    write_secret(path, &text).map_err(|error| wrong(path, &error.to_string()))?;
-    Ok((text, true))
+    match write_secret(path, &text) {
+        Ok(()) => Ok((text, true)),
+        // Another base with the same folder starts at the same time.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok((read(path)?, false)),
+        Err(error) => Err(wrong(path, &error.to_string())),
+    }
 }
 
 fn read(path: &Path) -> Result<String, RunError> {
@@ -149,14 +153,16 @@ fn read(path: &Path) -> Result<String, RunError> {
     read().map_err(|error| wrong(path, &error.to_string()))
 }
 
-/// Written aside and renamed: a start that was broken off leaves no half secret.
+/// Written aside and given its name when it is whole: a start that was broken off leaves no half
+/// secret. `AlreadyExists` when another process was faster.
 fn write_secret(path: &Path, text: &str) -> io::Result<()> {
-    let aside = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    let aside = path.with_extension(format!("new-{:08x}", rand::random::<u32>()));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
     writeln!(file, "{text}")?;
     file.sync_all()?;
-    fs::rename(&aside, path)?;
+    let named = fs::hard_link(&aside, path);
+    fs::remove_file(&aside)?;
+    named?;
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     File::open(folder)?.sync_all()
 }
@@ -190,6 +196,25 @@ mod tests {
         assert!(again.told.iter().all(|(_, _, made)| made.is_none()));
         assert_eq!((again.providers, again.join), (tokens.providers, tokens.join));
         assert_eq!(data.keys().unwrap().verify_key(), keys.verify_key());
+    }
+
+    #[test]
+    fn bases_that_start_at_the_same_time_have_the_same_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = || {
+            let data = DataDir::open(dir.path()).unwrap();
+            let (keys, tokens) = (data.keys().unwrap(), data.tokens(None, None).unwrap());
+            (keys.verify_key(), tokens.providers, tokens.join)
+        };
+        let started: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(started.iter().all(|one| *one == started[0]));
+        let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        assert_eq!(names, ["base.key", "join.token", "provider.token"]);
     }
 
     #[test]
