@@ -106,3 +106,78 @@ impl Bases {
         self.current.fetch_add(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A base that gives these answers, a connection each: status, epoch and body.
+    fn base(answers: Vec<(&'static str, Option<u64>, &'static str)>) -> Base {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for (status, epoch, body) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8(head).unwrap().to_lowercase();
+                let length = head.split("content-length: ").nth(1);
+                let length = length.and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+                stream.read_exact(&mut vec![0; length.unwrap_or(0)]).unwrap();
+                let epoch = epoch.map(|epoch| format!("ctp-base-epoch: {epoch}\r\n"));
+                let epoch = epoch.unwrap_or_default();
+                let length = body.len();
+                let end = format!("content-length: {length}\r\nconnection: close\r\n\r\n{body}");
+                write!(stream, "HTTP/1.1 {status}\r\n{epoch}{end}").unwrap();
+            }
+        });
+        Base::new(reqwest::Client::new(), &url).unwrap()
+    }
+
+    fn hello() -> Hello {
+        serde_json::from_value(serde_json::json!({
+            "node": "a", "incarnation": 1, "public_key": "k", "addr": "127.0.0.1:1",
+        }))
+        .unwrap()
+    }
+
+    const STANDBY: (&str, Option<u64>, &str) =
+        ("503 Service Unavailable", None, r#"{"reason": "standby", "detail": "stands by"}"#);
+    const WELCOME: &str = r#"{"base_key": "k", "heartbeat_ms": 2000}"#;
+
+    #[tokio::test]
+    async fn base_that_stands_by_or_is_gone_is_passed_over_and_the_base_is_asked_on() {
+        let gone = base(vec![]);
+        let active = base(vec![("200 OK", Some(7), WELCOME), ("200 OK", Some(7), "")]);
+        let authority = active.authority().to_owned();
+        let bases = Bases::new(base(vec![STANDBY]), [gone, active], BaseEpoch(0));
+        let welcome = bases.hello(&hello(), "t").await.unwrap();
+        assert_eq!((welcome.epoch, bases.authority()), (BaseEpoch(7), authority.as_str()));
+        assert_eq!(bases.orders("t").await.unwrap().epoch, BaseEpoch(7));
+        // What a base says is told, not that the other one is silent.
+        let bases = Bases::new(base(vec![STANDBY]), [base(vec![])], BaseEpoch(0));
+        let error = bases.hello(&hello(), "t").await.unwrap_err();
+        assert_eq!(error.reason(), Some("standby"));
+        assert!(!error.is_final());
+    }
+
+    #[tokio::test]
+    async fn base_that_another_one_has_followed_is_not_believed() {
+        let orders = ("200 OK", Some(7), "");
+        let old = base(vec![orders, orders, ("200 OK", Some(7), WELCOME), ("200 OK", None, "")]);
+        let bases = Bases::new(old, [], BaseEpoch(6));
+        assert_eq!(bases.orders("t").await.unwrap().epoch, BaseEpoch(7));
+        bases.hear(BaseEpoch(9));
+        let superseded = BaseError::Superseded { epoch: BaseEpoch(7), heard: BaseEpoch(9) };
+        assert_eq!(bases.orders("t").await.unwrap_err(), superseded);
+        assert_eq!(bases.hello(&hello(), "t").await.unwrap_err(), superseded);
+        assert_eq!(bases.orders("t").await.unwrap().epoch, BaseEpoch(0), "it does not say");
+    }
+}
