@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::super::RunError;
 use crate::dist::ids::ContentId;
+use crate::dist::recovery::{self, Found};
 use crate::ledger::clerk::{Clerk, ClerkError};
 use crate::metrics::distribution::DistributionCells;
 use crate::store::{Recovered, Store};
@@ -49,24 +50,9 @@ pub(super) async fn reconcile(
 ) -> Result<(), RunError> {
     let found = recovered.len();
     let useless = clerk.ask(move |book, at| {
-        let mut useless = Vec::new();
-        for Recovered { id, have, end, .. } in recovered {
-            let Some(row) = book.content(id) else {
-                useless.push(id);
-                continue;
-            };
-            let (is_abandoned, is_ended) = (row.is_abandoned, row.ended_at_ns.is_some());
-            if is_abandoned {
-                useless.push(id);
-            } else if !is_ended {
-                match end {
-                    // A refusal fails the command: it is in the events.
-                    Some(end) => drop(book.upload_ended(id, end, at)),
-                    None => book.upload_grew(id, have, at),
-                }
-            }
-        }
-        useless
+        let found =
+            recovered.into_iter().map(|Recovered { id, have, end, .. }| Found { id, have, end });
+        recovery::reconcile(book, found, at)
     });
     let useless = useless.await.map_err(|error| RunError::Ledger(error.to_string()))?;
     let removed = useless.len();
