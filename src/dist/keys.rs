@@ -19,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
+use crate::dist::ids::ContentId;
 use crate::dist::wire::agent::{Receipt, SignedReceipt};
 use crate::dist::wire::peer::Capability;
 
@@ -50,6 +51,20 @@ pub enum KeyError {
     /// Signed, but not of the expected form.
     #[error("the signed text is not of the expected form")]
     BadForm,
+}
+
+/// Why a capability gives no right to a content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// Not made by this base.
+    #[error("the capability is not one of this base")]
+    Strange,
+    /// Of another content.
+    #[error("the capability is for another content")]
+    OtherContent,
+    /// Its time is over, also by a clock that is some minutes off.
+    #[error("the capability has expired")]
+    Expired,
 }
 
 impl BaseKeys {
@@ -102,6 +117,26 @@ impl VerifyKey {
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         self.0.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
+    }
+
+    /// The capability of a token, if it lets its node fetch this content at `utc_s`.
+    ///
+    /// # Errors
+    /// `NotAdmitted` of the first rule that it breaks.
+    pub fn admit(
+        &self,
+        token: &str,
+        content: ContentId,
+        utc_s: i64,
+    ) -> Result<Capability, NotAdmitted> {
+        let capability = self.open_capability(token).ok_or(NotAdmitted::Strange)?;
+        if capability.content != content {
+            return Err(NotAdmitted::OtherContent);
+        }
+        if utc_s > capability.expires_s.saturating_add(EXPIRY_LEEWAY_S) {
+            return Err(NotAdmitted::Expired);
+        }
+        Ok(capability)
     }
 
     /// The capability of a token that the base of this key made. Who checks also looks at node,
@@ -176,6 +211,8 @@ fn json_of<T: serde::Serialize>(value: &T) -> String {
 
 /// A content id, a name of 63 bytes, a time and a signature have fewer.
 const CAPABILITY_BYTES_MAX: usize = 1_024;
+/// Seconds for which a capability counts behind its expiry, because clocks of nodes differ.
+pub const EXPIRY_LEEWAY_S: i64 = 5 * 60;
 
 #[cfg(test)]
 mod tests {
@@ -202,6 +239,19 @@ mod tests {
             finished_at_ns: 4,
             via: BTreeMap::from([("base".to_owned(), 3)]),
         }
+    }
+
+    #[test]
+    fn capability_admits_to_its_content_until_five_minutes_behind_its_time() {
+        let keys = BaseKeys::from_bytes(&[1; 32]);
+        let token = keys.seal_capability(&capability());
+        let Capability { content, expires_s, .. } = capability();
+        let admit = |token: &str, content, utc_s| keys.verify_key().admit(token, content, utc_s);
+        assert_eq!(admit(&token, content, expires_s + 300), Ok(capability()));
+        assert_eq!(admit(&token, content, expires_s + 301), Err(NotAdmitted::Expired));
+        let other = ContentId(Uuid::from_u128(8));
+        assert_eq!(admit(&token, other, expires_s), Err(NotAdmitted::OtherContent));
+        assert_eq!(admit("no.token", content, expires_s), Err(NotAdmitted::Strange));
     }
 
     #[test]

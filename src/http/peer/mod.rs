@@ -108,17 +108,8 @@ impl PeerState {
             let detail = "a capability of the base is needed: Authorization: Bearer CAPABILITY";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
         };
-        let capability = self.store.verify_key().open_capability(token.trim());
-        let Some(capability) = capability else {
-            return Err(Problem::forbidden("the capability is not one of this base"));
-        };
-        if capability.content != id {
-            return Err(Problem::forbidden("the capability is for another content"));
-        }
-        if utc_s() > capability.expires_s.saturating_add(EXPIRY_LEEWAY_S) {
-            return Err(Problem::forbidden("the capability has expired"));
-        }
-        Ok(capability)
+        let admitted = self.store.verify_key().admit(token.trim(), id, utc_s());
+        admitted.map_err(|error| Problem::forbidden(error.to_string()))
     }
 
     /// The content, waited for until `patience` is over.
@@ -260,6 +251,3 @@ fn utc_s() -> i64 {
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The same for a state: a child gives a source 700 ms to say how it is.
 const STATE_PATIENCE: Duration = Duration::from_millis(400);
-
-/// Clocks of nodes differ.
-const EXPIRY_LEEWAY_S: i64 = 5 * 60;

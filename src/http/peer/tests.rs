@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::dist::ids::Digest;
-use crate::dist::keys::BaseKeys;
+use crate::dist::keys::{BaseKeys, EXPIRY_LEEWAY_S};
 use crate::dist::units::{FrameReader, UNIT_LEN};
 use crate::store::{Appended, StoreKey};
 
