@@ -82,6 +82,7 @@ impl Reporter<'_> {
                 }
                 if self.is_known(key) {
                     self.parts.advance(key, self.node, DeliveryInput::Journaled, |_| {});
+                    self.end_what_has_ended(key);
                 }
             }
             Report::Fetching { key, offset, source, cause } => {
@@ -281,6 +282,17 @@ impl Reporter<'_> {
         let mut sender = Presence { parts: &mut *self.parts, node: source };
         if !sender.change(NodeInput::Poisoned) {
             self.parts.planner().bar(source);
+        }
+    }
+
+    /// A node begins what has failed or was withdrawn: an order of before came late, or twice. It
+    /// is told to stop, or what follows in its folder would wait for it.
+    fn end_what_has_ended(&mut self, key: CommandKey) {
+        let delivery = self.parts.jobs.delivery(key, self.node);
+        let state = delivery.map(|delivery| delivery.state);
+        if matches!(state, Some(DeliveryState::Failed | DeliveryState::Cancelled)) {
+            let cancel = NodeOrder::Cancel { key };
+            self.parts.nodes.say(self.node, cancel, &mut self.parts.fx);
         }
     }
 

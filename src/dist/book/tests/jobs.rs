@@ -241,6 +241,22 @@ fn failed_deliveries_are_tried_again_and_completed_ones_are_not() {
 }
 
 #[test]
+fn node_that_begins_a_failed_command_by_a_late_order_is_told_to_stop() {
+    let mut rig = Rig::with_nodes(&["a"]);
+    let job = rig.job(Targets::All);
+    let (key, _) = rig.uploaded(job, "x", 10);
+    let (reason, detail) = (Reason::NoSpace, String::new());
+    let failed = Report::Failed { key, reason, detail, is_final: true };
+    rig.report("a", [Report::Received { key }, failed]).unwrap();
+    rig.orders.clear();
+    rig.report("a", [Report::Received { key }]).unwrap();
+    assert_eq!(rig.orders_of("a"), [NodeOrder::Cancel { key }]);
+    rig.report("a", [Report::Cancelled { key }]).unwrap();
+    assert_eq!(rig.state(key, "a"), DeliveryState::Failed);
+    assert_eq!(rig.orders_of("a"), []);
+}
+
+#[test]
 fn command_is_withdrawn_alone() {
     let mut rig = Rig::with_nodes(&["a"]);
     let job = rig.job(Targets::All);
