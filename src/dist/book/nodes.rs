@@ -109,6 +109,11 @@ impl Node {
         self.ends.push_back((said_ns, order));
     }
 
+    /// What had ended is wanted again: its end is not said any more.
+    pub(super) fn drop_end(&mut self, order: &NodeOrder) {
+        self.ends.retain(|(_, known)| known != order);
+    }
+
     /// With so many open deliveries.
     pub(super) fn view(&self, open: usize) -> NodeView {
         let row = &self.row;

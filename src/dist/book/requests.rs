@@ -21,6 +21,7 @@ use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, ContentId, JobId, NodeName};
 use crate::dist::job::JobInput;
 use crate::dist::rows::{Change, CommandRow, ContentRow, JobRow};
+use crate::dist::wire::agent::NodeOrder;
 use crate::dist::wire::job::{
     CommandAccepted, CommandRequest, CommandView, JobRequest, JobState, JobView, Op, ServerView,
 };
@@ -189,6 +190,9 @@ impl Request<'_> {
                 delivery.receipt = None;
                 delivery.is_fresh = true;
             });
+            if let Some(record) = self.parts.nodes.get_mut(node) {
+                record.drop_end(&NodeOrder::Cancel { key });
+            }
             self.parts.say_command(key, node);
         }
         let now_ns = self.parts.fx.now.mono_ns;

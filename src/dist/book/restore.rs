@@ -91,7 +91,8 @@ fn catch_up(parts: &mut Parts, heard: &HashMap<NodeName, i64>) {
                 if delivery.state.is_open() {
                     let is_there = nodes.get(*node).is_some_and(|node| node.is_there());
                     orphans.extend((!is_there).then_some((*node, key)));
-                } else if delivery.state == DeliveryState::Cancelled {
+                } else if delivery.state != DeliveryState::Completed {
+                    // Withdrawn, or failed by the base, which the node may not have heard.
                     ends.push((delivery.updated_at_ns, *node, NodeOrder::Cancel { key }));
                 }
             }

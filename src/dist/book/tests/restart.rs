@@ -97,6 +97,36 @@ fn unfinished_upload_goes_on_after_a_restart() {
     assert_eq!(last_sources(&rig.orders_of("a")), ["-"]);
 }
 
+/// A node that was away when the base refused an upload kept the command, and with it what follows
+/// in strict order, when the base was started anew in between.
+#[test]
+fn node_hears_after_a_restart_what_the_base_had_failed_before() {
+    let mut rig = Rig::with_nodes(&["a"]);
+    let job = rig.job(Targets::All);
+    let key = rig.command(job, put("x"));
+    let content = rig.content_of(key);
+    rig.report("a", [Report::Received { key }]).unwrap();
+    rig.live(20, &[]);
+    rig.book.upload_abandoned(content, rig.at);
+    rig.commit();
+    rig.restart();
+    assert_eq!(rig.hello("a", 2).unwrap(), [NodeOrder::Cancel { key }]);
+}
+
+#[test]
+fn end_of_a_command_that_is_wanted_again_is_not_said_any_more() {
+    let mut rig = Rig::with_nodes(&["a"]);
+    let request = JobRequest { deadline_s: Some(20), ..job_request(Targets::All) };
+    let job = rig.book.request_job(CLIENT, request, rig.at).unwrap().job_id;
+    let key = rig.command(job, mkdir("x"));
+    rig.live(25, &[]);
+    assert_eq!(rig.state(key, "a"), DeliveryState::Failed);
+    rig.book.retry_job(CLIENT, job, None, rig.at).unwrap();
+    rig.commit();
+    let orders = rig.hello("a", 2).unwrap();
+    assert!(matches!(orders[..], [NodeOrder::Command { .. }]), "{orders:?}");
+}
+
 #[test]
 fn node_hears_after_a_restart_what_had_ended_before() {
     let mut rig = Rig::with_nodes(&["a"]);
