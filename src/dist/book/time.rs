@@ -102,7 +102,9 @@ fn sweep(parts: &mut Parts) {
     let is_idle = |since_ns: u64, wait| mono_ns.saturating_sub(since_ns) >= ns(wait);
     let uploads = parts.contents.open();
     let idle = uploads.filter(|content| is_idle(content.grew_ns, timeouts.idle_upload));
-    let idle: Vec<ContentId> = idle.map(|content| content.row.id).collect();
+    let mut idle: Vec<ContentId> = idle.map(|content| content.row.id).collect();
+    // The same rows give the same events.
+    idle.sort_unstable();
     for content in idle {
         if let Some(mut upload) = Upload::of(parts, content) {
             upload.abandon();
