@@ -6,6 +6,7 @@
 #   scripts/test.sh PROGRAM.. -- PART..   of these, the tests whose names contain a PART
 #
 #   house     rules over the text of the repository
+#   simulation  distribution in virtual time, a thousand seeds: scripts/simulate.sh runs more
 #   server    the server over loopback: scripts/test.sh server -- conformance:: live::abuse
 #   players   FFmpeg and GStreamer:      scripts/test.sh players -- interop::ffmpeg
 #   alone     crowds, and allocations that are counted
@@ -68,7 +69,8 @@ cargo test -p headend --doc
 # Every bench once, so that none is found broken when it is needed.
 cargo test -p headend --bench pieces
 # Everything but the load test, which comes last and alone.
-cargo test -p headend --no-fail-fast --test house --test server --test players --test alone
+cargo test -p headend --no-fail-fast --test house --test simulation --test server --test players \
+    --test alone
 
 step "load"
 cargo test -p headend --test load -- --nocapture

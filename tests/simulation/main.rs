@@ -1,0 +1,47 @@
+//! A simulation of distribution: a base and up to a thousand nodes on the product's own plain code,
+//! in virtual time, over a virtual network, on virtual disks.
+//!
+//! ```text
+//! seed --> Setup: nodes, jobs, faults --> World --steps in order of time--> Outcome, trace
+//!                                          |  base: dist::book        node: dist::agent, fetch,
+//!          clients --requests, bytes------>|        rows, commits           journal, units
+//!          faults  --crash, cut, spoil ..->|        contents               media folder
+//!                                          '--checks: each step, each second, at the end
+//! ```
+//! What decides is the product: [`headend::dist`]. What carries out is here, and does what the
+//! edges do (`agent`, `store`, `http`, `ledger`): `contact` and `node` for the agent, `streams` for
+//! peers, `base` for the clerk, `upload` and `disk` for the store.
+//!
+//! Invariant: one seed gives one run, to the last step. A run that breaks a rule says how to run it
+//! again. By hand: `scripts/simulate.sh SEEDS [FIRST]`; one seed is shown step by step.
+//!
+//! `scenarios` has the failures that the product answers, one test each. Not there, because the
+//! product does not have it yet, or not in plain code: wait periods with query, repair and
+//! reactivation; late delivery; bytes that rot on a disk, and the scrub that finds them; a slow
+//! node that is made a leaf; a side of a partition on which nobody has everything and nobody knows
+//! the others; a list of edges that do not connect; the lease itself, by which a base takes over;
+//! webhooks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a run that cannot go on has broken a rule, and says which"
+)]
+
+mod base;
+mod checks;
+mod client;
+mod contact;
+mod dice;
+mod disk;
+mod faults;
+mod folder;
+mod ledger;
+mod network;
+mod node;
+mod scenarios;
+mod seeds;
+mod setup;
+mod streams;
+mod upload;
+mod world;

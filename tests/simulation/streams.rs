@@ -1,0 +1,467 @@
+//! The data plane: streams of frames from a source to a node, over the virtual network.
+//!
+//! ```text
+//! connect --latency--> asked --admitted--> open --frames--> waiting --Use--> Held --> events
+//!                        '--> NotYet, Refused, Busy, Lost                     '--> its own streams
+//! ```
+//! The source answers as `http::peer` does, the receiver takes frames as `agent::links` does; both
+//! only carry out what the plain code decides.
+//! Invariant: frames of a stream arrive in order; an event comes to the agent behind all before it.
+//! Bound: `AHEAD_MAX` frames of a stream are under way or wait.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use headend::dist::agent::Failure;
+use headend::dist::fetch::{AskId, LinkEvent, LinkId};
+use headend::dist::ids::{ContentId, NodeName};
+use headend::dist::units::{Accepted, EndFrame, Frame, FrameReader, UNIT_BYTES, UnitError};
+use headend::dist::wire::agent::Source;
+use headend::dist::wire::job::Reason;
+use headend::dist::wire::peer::ContentState;
+
+use crate::dice::{MS, S};
+use crate::disk::{Cursor, Frames};
+use crate::network::{BASE, Host, host_of};
+use crate::world::{Event, World};
+
+/// Number of a stream in a run.
+pub(crate) type StreamId = u64;
+
+/// All streams of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    pub(crate) all: BTreeMap<StreamId, Stream>,
+    last: StreamId,
+    /// Open streams by who gives what.
+    serving: BTreeMap<(Host, ContentId), BTreeSet<StreamId>>,
+    /// Frames that a host is yet to spoil.
+    pub(crate) spoils: BTreeMap<Host, u32>,
+}
+
+/// A connection between a source and a node.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) content: ContentId,
+    pub(crate) source: Host,
+    pub(crate) node: usize,
+    link: LinkId,
+    capability: String,
+    from: u64,
+    asked_at: u64,
+    cursor: Cursor,
+    is_open: bool,
+    is_sending: bool,
+    /// The source is gone and nobody has said so.
+    is_dead: bool,
+    waiting: VecDeque<Frame>,
+    ahead: usize,
+    last_at: u64,
+    has_begun: bool,
+    pub(crate) is_used: bool,
+}
+
+impl Streams {
+    fn remove(&mut self, id: StreamId) -> Option<Stream> {
+        let stream = self.all.remove(&id)?;
+        if let Some(ids) = self.serving.get_mut(&(stream.source, stream.content)) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.serving.remove(&(stream.source, stream.content));
+            }
+        }
+        Some(stream)
+    }
+
+    fn children(&self, source: Host) -> BTreeSet<usize> {
+        let open = self.serving.range((source, FIRST)..=(source, LAST));
+        open.flat_map(|(_, ids)| ids).filter_map(|id| Some(self.all.get(id)?.node)).collect()
+    }
+}
+
+impl World {
+    /// A node opens a stream.
+    pub(crate) fn connect(&mut self, n: usize, content: ContentId, link: LinkId, source: &Source) {
+        let Some(held) = self.nodes[n].disk.contents.get(&content) else { return };
+        let from = held.have();
+        let host = self.host_at(source);
+        self.streams.last += 1;
+        let id = self.streams.last;
+        let stream = Stream {
+            content,
+            source: host,
+            node: n,
+            link,
+            capability: source.capability.clone(),
+            from,
+            asked_at: self.now,
+            cursor: Cursor::from(from),
+            is_open: false,
+            is_sending: false,
+            is_dead: false,
+            waiting: VecDeque::new(),
+            ahead: 0,
+            last_at: 0,
+            has_begun: false,
+            is_used: false,
+        };
+        self.streams.all.insert(id, stream);
+        if let Some(run) = &mut self.nodes[n].run {
+            run.links.insert((content, link), id);
+        }
+        self.trace.note(self.now, "connect", n as u64, host as u64);
+        if self.net.reaches(host_of(n), host) && !self.is_dark(host) {
+            let latency = self.latency();
+            self.after(latency, Event::StreamAsked(id));
+        } else {
+            self.after(CONNECT_MAX, Event::StreamLost(id));
+        }
+    }
+
+    /// The request for a stream is at its source.
+    pub(crate) fn stream_asked(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.all.get(&id) else { return };
+        let (source, content, child) = (stream.source, stream.content, stream.node);
+        let (asked_at, from) = (stream.asked_at, stream.from);
+        if !self.is_up(source) {
+            return self.end_stream(id, LinkEvent::Lost);
+        }
+        let admitted = self.admits(source, &stream.capability, content);
+        if admitted.as_ref() != Some(&self.nodes[child].name) {
+            return self.end_stream(id, LinkEvent::Refused);
+        }
+        if self.was_removed(source, content) {
+            return self.end_stream(id, LinkEvent::Refused);
+        }
+        let Some(frames) = self.frames_of(source, content) else {
+            if self.now - asked_at >= PATIENCE {
+                return self.end_stream(id, LinkEvent::NotYet);
+            }
+            return self.after(PATIENCE_STEP, Event::StreamAsked(id));
+        };
+        if frames.end.as_ref().is_some_and(|end| from > end.end().size) {
+            return self.end_stream(id, LinkEvent::Lost);
+        }
+        let children = self.streams.children(source);
+        if children.len() >= self.setup.children_max && !children.contains(&child) {
+            let retry_after = std::time::Duration::from_secs(1);
+            return self.end_stream(id, LinkEvent::Busy { retry_after });
+        }
+        let same = |other: &StreamId| self.streams.all.get(other).is_some_and(|s| s.node == child);
+        let serving = self.streams.serving.get(&(source, content));
+        let older: Vec<_> = serving.into_iter().flatten().copied().filter(same).collect();
+        for older in older {
+            self.end_stream(older, LinkEvent::Lost);
+        }
+        self.streams.serving.entry((source, content)).or_default().insert(id);
+        if let Some(stream) = self.streams.all.get_mut(&id) {
+            stream.is_open = true;
+        }
+        self.pump(id);
+    }
+
+    /// Streams that wait for a content to grow go on.
+    pub(crate) fn wake(&mut self, source: Host, content: ContentId) {
+        let ids = self.streams.serving.get(&(source, content)).cloned().unwrap_or_default();
+        ids.into_iter().for_each(|id| self.pump(id));
+    }
+
+    /// The source sends what it may.
+    pub(crate) fn pump(&mut self, id: StreamId) {
+        loop {
+            let Some(stream) = self.streams.all.get(&id) else { return };
+            let is_free = stream.is_open && !stream.is_sending && !stream.is_dead;
+            if !is_free || stream.ahead >= AHEAD_MAX {
+                return;
+            }
+            let (source, content, mut cursor) = (stream.source, stream.content, stream.cursor);
+            let node = stream.node;
+            let Some(frames) = self.frames_of(source, content) else {
+                return self.end_stream(id, LinkEvent::Lost);
+            };
+            let Some(frame) = frames.next(&mut cursor) else { return };
+            let frame = self.spoiled(source, frame);
+            let bytes = frame.encoded().len() as u64;
+            let (departs, arrives) = self.net.carry(source, host_of(node), bytes, self.now);
+            let arrives = arrives + self.latency();
+            let Some(stream) = self.streams.all.get_mut(&id) else { return };
+            stream.last_at = stream.last_at.max(arrives);
+            (stream.cursor, stream.is_sending) = (cursor, true);
+            stream.ahead += 1;
+            let at = stream.last_at;
+            if source == BASE {
+                *self.base.sent.entry(content).or_default() += bytes;
+            }
+            self.at(departs, Event::StreamSent(id));
+            self.at(at, Event::StreamFrame(id, frame));
+        }
+    }
+
+    /// A frame has left the source.
+    pub(crate) fn stream_sent(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.all.get_mut(&id) {
+            stream.is_sending = false;
+            self.pump(id);
+        }
+    }
+
+    /// A frame is at the node's door.
+    pub(crate) fn stream_frame(&mut self, id: StreamId, frame: Frame) {
+        if let Some(stream) = self.streams.all.get_mut(&id) {
+            stream.waiting.push_back(frame);
+            self.take_frames(id);
+        }
+    }
+
+    /// The node takes what has come: the first frame is told, the others wait for `Use`.
+    pub(crate) fn take_frames(&mut self, id: StreamId) {
+        loop {
+            let Some(stream) = self.streams.all.get_mut(&id) else { return };
+            let (n, source) = (stream.node, stream.source);
+            if stream.waiting.is_empty() || !self.net.reaches(source, host_of(n)) {
+                return;
+            }
+            if !std::mem::replace(&mut stream.has_begun, true) {
+                let (content, link) = (stream.content, stream.link);
+                self.tell_link(n, content, link, LinkEvent::FirstByte);
+                return;
+            }
+            if !stream.is_used {
+                return;
+            }
+            let Some(frame) = stream.waiting.pop_front() else { return };
+            stream.ahead -= 1;
+            let (content, link) = (stream.content, stream.link);
+            self.take_frame(id, n, content, link, frame);
+            self.pump(id);
+        }
+    }
+
+    fn take_frame(
+        &mut self,
+        id: StreamId,
+        n: usize,
+        content: ContentId,
+        link: LinkId,
+        frame: Frame,
+    ) {
+        let Some(key) = self.nodes[n].run.as_ref().and_then(|run| run.base_key) else { return };
+        let disk = &mut self.nodes[n].disk;
+        let free = disk.free();
+        let Some(held) = disk.contents.get_mut(&content) else {
+            self.streams.remove(id);
+            return;
+        };
+        let bytes = match &frame {
+            Frame::Unit(unit) => unit.bytes().len() as u64,
+            Frame::Hashes(_) | Frame::End(_) => 0,
+        };
+        let is_full = (held.have() + bytes).saturating_sub(held.reserved) > free;
+        if is_full && bytes > 0 {
+            self.streams.remove(id);
+            let detail = "no space left on the disk".to_owned();
+            let failure = Failure { reason: Reason::NoSpace, detail };
+            let run = self.nodes[n].runs;
+            return self.after(TELL, Event::Unwritable { n, run, content, failure });
+        }
+        let before = held.have();
+        let accepted = held.append(frame, &key);
+        let have = held.have();
+        assert!(have >= before, "verified bytes of a content went from {before} to {have}");
+        let is_whole = held.is_whole();
+        match accepted {
+            Ok(Accepted::Unit) => {
+                self.trace.note(self.now, "unit", n as u64, have);
+                self.tell_link(n, content, link, LinkEvent::Grew { have, bytes });
+                self.wake(host_of(n), content);
+            }
+            Ok(Accepted::Hashes) => {}
+            Ok(Accepted::End(_) | Accepted::Known) => {
+                if is_whole {
+                    self.end_stream(id, LinkEvent::Whole);
+                }
+                self.wake(host_of(n), content);
+            }
+            Err(UnitError::BadUnit { unit }) => {
+                self.end_stream(id, LinkEvent::BadUnit { unit });
+            }
+            Err(_) => self.end_stream(id, LinkEvent::BadUnit { unit: have / UNIT_BYTES }),
+        }
+    }
+
+    /// The agent takes bytes of a stream from now on.
+    pub(crate) fn use_link(&mut self, n: usize, content: ContentId, link: LinkId) {
+        let Some(id) = self.link(n, content, link) else { return };
+        let Some(stream) = self.streams.all.get_mut(&id) else { return };
+        stream.is_used = true;
+        let source = stream.source;
+        let via = (source != BASE).then(|| self.nodes[source - 1].name.clone());
+        if let Some(held) = self.nodes[n].disk.contents.get_mut(&content) {
+            held.via = via.into_iter().collect();
+        }
+        self.take_frames(id);
+    }
+
+    /// The agent closes a stream.
+    pub(crate) fn close_link(&mut self, n: usize, content: ContentId, link: LinkId) {
+        if let Some(id) = self.link(n, content, link) {
+            self.streams.remove(id);
+        }
+        if let Some(run) = &mut self.nodes[n].run {
+            run.links.remove(&(content, link));
+        }
+    }
+
+    /// A stream ends; its node is told.
+    pub(crate) fn end_stream(&mut self, id: StreamId, event: LinkEvent) {
+        if let Some(stream) = self.streams.remove(id) {
+            let latency = if event == LinkEvent::Whole { 0 } else { self.latency() };
+            let run = self.nodes[stream.node].runs;
+            let (n, content, link) = (stream.node, stream.content, stream.link);
+            self.after(TELL + latency, Event::Link { n, run, content, link, event });
+        }
+    }
+
+    /// All streams of a content at a source end: it was removed there.
+    pub(crate) fn end_streams(&mut self, source: Host, content: ContentId) {
+        let ids = self.streams.serving.get(&(source, content)).cloned().unwrap_or_default();
+        ids.into_iter().for_each(|id| self.end_stream(id, LinkEvent::Lost));
+    }
+
+    /// A host is gone: its own streams too, and those that it served. Nodes hear of it at once,
+    /// unless it went without a word.
+    pub(crate) fn drop_streams(&mut self, host: Host, is_silent: bool) {
+        let ids: Vec<_> = self.streams.all.keys().copied().collect();
+        for id in ids {
+            let Some(stream) = self.streams.all.get_mut(&id) else { continue };
+            if host_of(stream.node) == host {
+                self.streams.remove(id);
+            } else if stream.source == host {
+                if is_silent || !self.net.reaches(host, host_of(stream.node)) {
+                    stream.is_dead = true;
+                } else {
+                    self.end_stream(id, LinkEvent::Lost);
+                }
+            }
+        }
+    }
+
+    /// A cut is healed: what it held up goes on.
+    pub(crate) fn go_on(&mut self) {
+        let ids: Vec<_> = self.streams.all.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.take_frames(id));
+    }
+
+    /// A node asks a source how much it has.
+    pub(crate) fn ask_state(&mut self, n: usize, content: ContentId, ask: AskId, source: &Source) {
+        let host = self.host_at(source);
+        let (run, since) = (self.nodes[n].runs, self.now);
+        if self.net.reaches(host_of(n), host) && !self.is_dark(host) {
+            let wait = self.latency();
+            self.after(wait, Event::StateAsked { n, run, content, ask, host, since });
+        } else {
+            self.after(STATE_MAX, Event::State { n, run, content, ask, state: None });
+        }
+    }
+
+    /// The question is at the source, which waits a moment for a content that it does not know.
+    pub(crate) fn state_asked(
+        &mut self,
+        n: usize,
+        content: ContentId,
+        ask: AskId,
+        host: Host,
+        since: u64,
+    ) {
+        let run = self.nodes[n].runs;
+        let state = self.state_of(host, content);
+        if state.is_none() && self.is_up(host) && self.now - since < STATE_PATIENCE {
+            let again = Event::StateAsked { n, run, content, ask, host, since };
+            return self.after(PATIENCE_STEP, again);
+        }
+        let wait = self.latency();
+        self.after(wait, Event::State { n, run, content, ask, state });
+    }
+
+    fn state_of(&self, host: Host, content: ContentId) -> Option<ContentState> {
+        if !self.is_up(host) {
+            return None;
+        }
+        if host == BASE {
+            let frames = &self.base.contents.get(&content)?.frames;
+            let have = frames.units.iter().map(|unit| unit.bytes().len() as u64).sum();
+            let end = frames.end.as_ref().map(EndFrame::end);
+            return Some(ContentState { have, end, via: Vec::new(), rate: 0 });
+        }
+        Some(self.nodes[host - 1].disk.contents.get(&content)?.state())
+    }
+
+    /// Who may fetch a content by this capability.
+    fn admits(&self, host: Host, token: &str, content: ContentId) -> Option<NodeName> {
+        let utc_s = self.utc_ns(host).div_euclid(1_000_000_000);
+        let admitted = self.base_key.admit(token, content, utc_s);
+        admitted.ok().map(|capability| capability.node)
+    }
+
+    fn frames_of(&self, host: Host, content: ContentId) -> Option<&Frames> {
+        if host == BASE {
+            return self.base.contents.get(&content).map(|known| &known.frames);
+        }
+        let disk = &self.nodes[host - 1].disk;
+        disk.contents.get(&content).filter(|_| disk.is_readable(content)).map(|held| &held.frames)
+    }
+
+    fn was_removed(&self, host: Host, content: ContentId) -> bool {
+        let removed =
+            if host == BASE { &self.base.removed } else { &self.nodes[host - 1].disk.removed };
+        removed.contains(&content)
+    }
+
+    fn tell_link(&mut self, n: usize, content: ContentId, link: LinkId, event: LinkEvent) {
+        let run = self.nodes[n].runs;
+        self.after(TELL, Event::Link { n, run, content, link, event });
+    }
+
+    fn link(&self, n: usize, content: ContentId, link: LinkId) -> Option<StreamId> {
+        self.nodes[n].run.as_ref()?.links.get(&(content, link)).copied()
+    }
+
+    /// Where a source is.
+    fn host_at(&self, source: &Source) -> Host {
+        if source.node.is_none() {
+            return BASE;
+        }
+        let by_addr = self.nodes.iter().position(|node| node.addr == source.addr);
+        by_addr.map_or(BASE, host_of)
+    }
+
+    /// A frame as it leaves a host, which may spoil it.
+    fn spoiled(&mut self, source: Host, frame: Frame) -> Frame {
+        let Some(count) = self.streams.spoils.get_mut(&source).filter(|count| **count > 0) else {
+            return frame;
+        };
+        *count -= 1;
+        let mut bytes = frame.encoded().to_vec();
+        let at = FRAME_HEADER + self.dice.index(bytes.len() - FRAME_HEADER);
+        bytes[at] ^= 1 << self.dice.index(8);
+        let mut reader = FrameReader::new();
+        reader.push(bytes.into());
+        let spoiled = reader.next_frame();
+        self.trace.note(self.now, "spoiled", source as u64, at as u64);
+        spoiled.ok().flatten().unwrap_or(frame)
+    }
+}
+
+const FIRST: ContentId = ContentId(uuid::Uuid::nil());
+const LAST: ContentId = ContentId(uuid::Uuid::max());
+/// Frames of a stream that are under way or wait for the receiver.
+const AHEAD_MAX: usize = 4;
+const FRAME_HEADER: usize = 5;
+/// As in `agent`: for a connection, and for the answer to a question.
+const CONNECT_MAX: u64 = 3 * S;
+const STATE_MAX: u64 = 700 * MS;
+/// As in `http::peer`: a source that does not know a content waits for it.
+const PATIENCE: u64 = S;
+const STATE_PATIENCE: u64 = 400 * MS;
+const PATIENCE_STEP: u64 = 100 * MS;
+/// From a link's task to the agent.
+const TELL: u64 = MS;
