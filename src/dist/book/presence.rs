@@ -126,14 +126,15 @@ impl<'a> Presence<'a> {
         orders
     }
 
-    /// Says commands again that the node has not taken.
+    /// Says commands again that the node has not taken, or may have let go of: what it withdrew by
+    /// an order of before waits for another one.
     pub(super) fn say_pending(&mut self) {
         let now_ns = self.parts.fx.now.mono_ns;
         let Some(node) = self.parts.nodes.get_mut(self.node) else { return };
         node.took_ns = now_ns;
         for key in self.parts.jobs.open_at(self.node) {
-            let delivery = self.parts.jobs.delivery(key, self.node);
-            if delivery.is_some_and(|delivery| delivery.state == DeliveryState::Pending) {
+            let state = self.parts.jobs.delivery(key, self.node).map(|delivery| delivery.state);
+            if matches!(state, Some(DeliveryState::Pending | DeliveryState::RetryWait)) {
                 self.parts.say_command(key, self.node);
             }
         }

@@ -257,6 +257,22 @@ fn node_that_begins_a_failed_command_by_a_late_order_is_told_to_stop() {
 }
 
 #[test]
+fn command_that_a_node_let_go_of_is_said_until_it_is_taken() {
+    let mut rig = Rig::with_nodes(&["a"]);
+    let job = rig.job(Targets::All);
+    let key = rig.command(job, mkdir("x"));
+    rig.report("a", [Report::Cancelled { key }]).unwrap();
+    assert_eq!(rig.state(key, "a"), DeliveryState::RetryWait);
+    rig.orders.clear();
+    // It came before the node knew that its report was taken, and had no effect.
+    rig.live(12, &["a"]);
+    assert!(matches!(rig.orders_of("a")[..], [NodeOrder::Command { .. }]));
+    let done = rig.completed(key, "a");
+    rig.report("a", [Report::Received { key }, done]).unwrap();
+    assert_eq!(rig.state(key, "a"), DeliveryState::Completed);
+}
+
+#[test]
 fn command_is_withdrawn_alone() {
     let mut rig = Rig::with_nodes(&["a"]);
     let job = rig.job(Targets::All);
