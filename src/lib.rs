@@ -12,8 +12,9 @@
 //!                                PollTable, events, tasks; who may do what; an event router;
 //!                                live paths without RTSP
 //! 5  session  dist               what RTSP sessions of all roles share; distribution, plain
-//! 6  vod  live  store  ledger    players of titles; readers and sources of live paths; files of
-//!                                contents; what the base keeps
+//! 6  vod  live  store  ledger  pki
+//!                                players of titles; readers and sources of live paths; files of
+//!                                contents; what the base keeps; certificates
 //! 7  lineup                      sessions that tune among live paths and titles
 //! 8  consumers  worker  agent    Listener, Connection, Receiver; the pool behind the TaskQueue;
 //!                                a node's side of distribution
@@ -126,6 +127,7 @@ pub mod live;
 pub mod mapped;
 pub mod media;
 pub mod metrics;
+pub mod pki;
 pub mod poll;
 pub mod router;
 pub mod rtcp;

@@ -110,9 +110,21 @@ impl NodeKeys {
     pub fn verify_key(&self) -> VerifyKey {
         VerifyKey(self.signing.verifying_key())
     }
+
+    /// The private key in PKCS #8 (RFC 8410 s7), for the node's certificate.
+    #[must_use]
+    pub fn to_pkcs8(&self) -> Vec<u8> {
+        [&PKCS8_ED25519[..], self.signing.as_bytes()].concat()
+    }
 }
 
 impl VerifyKey {
+    /// The 32 bytes of the key.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
     /// Whether `signature` is one of `message` by this key.
     #[must_use]
     pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
@@ -209,6 +221,10 @@ fn json_of<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// What stands before the 32 secret bytes: version 0, id-Ed25519, two octet strings.
+const PKCS8_ED25519: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
 /// A content id, a name of 63 bytes, a time and a signature have fewer.
 const CAPABILITY_BYTES_MAX: usize = 1_024;
 /// Seconds for which a capability counts behind its expiry, because clocks of nodes differ.

@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["sdp", "library", "config"],
     &["poll", "access", "router", "live/core"],
     &["session", "dist"],
-    &["vod", "live", "store", "ledger"],
+    &["vod", "live", "store", "ledger", "pki"],
     &["lineup"],
     &["consumers", "worker", "agent"],
     &["shard", "http", "host"],
@@ -65,7 +65,9 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("prometheus", &["src/metrics/", "src/http/admin/"]),
     ("regex", &["src/config/"]),
     ("rusqlite", &["src/ledger/"]),
+    ("rcgen", &["src/pki/"]),
     ("reqwest", &["src/agent/", "src/http/peer/tests.rs"]),
+    ("rustls", &["src/pki/"]),
     ("rtcp_types", &["src/rtcp/"]),
     ("rtp_types", &["src/rtp/"]),
     ("rtsp_types", &["src/rtsp/"]),
@@ -86,6 +88,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("toml", &["src/config/", "src/cli/config_verb.rs", "src/host/tuning.rs"]),
     ("tracing_subscriber", &["src/cli/log.rs", "src/cli/log/"]),
     ("ureq", &["src/cli/remote/", "src/cli/jobs/"]),
+    ("x509_parser", &["src/pki/"]),
     ("xmltree", &["src/http/ctp/"]),
 ];
 
@@ -106,6 +109,7 @@ const PLAIN: &[&str] = &[
     "vod",
     "consumers",
     "dist",
+    "pki",
     "host/judge",
 ];
 

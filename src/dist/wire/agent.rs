@@ -1,7 +1,7 @@
 //! What the base and the agent of a node say to each other. The node opens all connections.
 //!
 //! ```text
-//! node -> POST /agent/v1/hello     Hello -> Welcome     at its start, and when it is asked again
+//! node -> POST /agent/v1/hello     HelloBody -> WelcomeBody    at its start, and when it is asked
 //! node -> GET  /agent/v1/orders    a JSON line for each order, for as long as the connection lives
 //! node -> POST /agent/v1/reports   Reports -> ReportsTaken     at least each 2 s: the heartbeat
 //! ```
@@ -46,6 +46,40 @@ pub struct Hello {
     /// Its clock, UTC nanoseconds: the base warns when it is far off.
     #[serde(default)]
     pub utc_ns: i64,
+}
+
+/// The body of a hello: with TLS it asks for a certificate, too, when the node has none or its own
+/// is to be renewed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HelloBody {
+    /// What the node says.
+    #[serde(flatten)]
+    pub hello: Hello,
+    /// Certificate request (PKCS #10, PEM), signed by the key of `public_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_request: Option<String>,
+}
+
+/// The body of the answer to a hello.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WelcomeBody {
+    /// What the base says.
+    #[serde(flatten)]
+    pub welcome: Welcome,
+    /// The certificate that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<GivenCertificate>,
+}
+
+/// A certificate for a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenCertificate {
+    /// The certificate, PEM.
+    pub certificate: String,
+    /// That of the CA, PEM.
+    pub authority: String,
+    /// For how long it counts from now on, seconds.
+    pub life_s: u64,
 }
 
 /// Answer to a hello.
