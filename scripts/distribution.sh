@@ -10,6 +10,7 @@
 #   DIST_MIB=64          size of the content
 #   DIST_NODES=8         nodes
 #   DIST_MBIT=200        limit of each link
+#   DIST_INSECURE=1      without TLS
 #   DIST_FOLDER=/dev/shm where files are kept: a disk would be shared by all hosts
 #   DIST_DISK=/var/tmp   where the ledgers of b11 are kept: their commits wait for this disk
 #   DIST_LEDGER_NODES=10000, DIST_LEDGER_JOBS=100   size of b11
@@ -22,6 +23,6 @@ bench=$(sed -n 's|.*"executable":"\([^"]*/distribution-[0-9a-f]*\)".*|\1|p' <<<"
 headend="${CARGO_TARGET_DIR:-target}/release/headend"
 only=$(IFS=,; echo "${*:-b1 b2 b5 b9 b10 b11 b12 b13}" | tr ' ' ',')
 exec unshare -n "$bench" --headend "$(realpath "$headend")" --folder "${DIST_FOLDER:-/dev/shm}" \
-    --mib "${DIST_MIB:-64}" --nodes "${DIST_NODES:-8}" --mbit "${DIST_MBIT:-200}" --only "$only" \
+    ${DIST_INSECURE:+--insecure} --mib "${DIST_MIB:-64}" --nodes "${DIST_NODES:-8}" --mbit "${DIST_MBIT:-200}" --only "$only" \
     --disk "${DIST_DISK:-/var/tmp}" --ledger-nodes "${DIST_LEDGER_NODES:-10000}" \
     --ledger-jobs "${DIST_LEDGER_JOBS:-100}"

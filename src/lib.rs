@@ -104,6 +104,11 @@
 //! reads the rows into a book, starts a clerk and serves -> a commit is fenced by the epoch of the
 //! lease -> [`dist::agent`] of each node takes orders of no lower one.
 //!
+//! A certificate of a node: `agent::control` asks for it with a hello -> `http::jobs` checks that
+//! the node's own key has signed the request -> [`pki::authority`] signs it -> `agent::channel`
+//! shows it to the base and to other nodes, whose `http::caller` compares it with the token or
+//! capability.
+//!
 //! A multicast group: `live::multicast::member` answers SETUP and keeps the members ->
 //! `live::multicast::sender` is a reader of the path on its owner's shard ->
 //! `shard::sockets::groups` has the sockets.

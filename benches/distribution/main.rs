@@ -29,7 +29,6 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 
 use support::distribution::Distribution;
-use support::http;
 use support::lab::GOODPUT;
 use support::process::{Kept, wait_for};
 use support::wait::until_within;
@@ -53,6 +52,9 @@ struct Options {
     /// Nodes (B2 and B10 take twice as many)
     #[arg(long, default_value_t = 8)]
     nodes: usize,
+    /// Without TLS
+    #[arg(long)]
+    insecure: bool,
     /// Limit of each link, Mbit/s
     #[arg(long, default_value_t = 200)]
     mbit: u64,
@@ -75,6 +77,7 @@ pub(crate) struct Setting {
     headend: PathBuf,
     folder: PathBuf,
     nodes: usize,
+    is_secure: bool,
     /// Bits per second.
     rate: u64,
     content: PathBuf,
@@ -92,14 +95,16 @@ fn main() {
         headend,
         folder: folder.path().to_owned(),
         nodes: options.nodes,
+        is_secure: !options.insecure,
         rate: options.mbit * 1_000_000,
         content,
         bytes,
     };
     println!(
-        "{} MiB, links of {} Mbit/s; bound {:.2} s",
+        "{} MiB, links of {} Mbit/s, {}; bound {:.2} s",
         options.mib,
         options.mbit,
+        if options.insecure { "without TLS" } else { "TLS" },
         setting.bound().as_secs_f64()
     );
     for name in &options.only {
@@ -125,7 +130,8 @@ fn main() {
 
 impl Setting {
     fn start(&self, nodes: usize) -> Distribution {
-        Distribution::start(&self.headend, &self.folder, nodes, self.rate)
+        let (headend, folder) = (&self.headend, &self.folder);
+        Distribution::start_with(headend, folder, nodes, self.rate, self.is_secure)
     }
 
     /// Time that the content takes on one link.
@@ -210,10 +216,10 @@ fn small_files(setting: &Setting) {
 fn command(setting: &Setting) {
     let nodes = setting.nodes * 2;
     let lab = setting.start(nodes);
-    let (base, who) = (lab.address(), Distribution::authorization());
+    let base = lab.api();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ask = |path: &str, body: serde_json::Value| {
-        let headers = format!("{who}Content-Type: application/json\r\n");
-        let (status, answer) = http::post_json(base, path, &headers, &body);
+        let (status, answer) = runtime.block_on(base.post(path, &body));
         assert_eq!(status, 201, "{answer}");
         answer
     };
@@ -225,8 +231,7 @@ fn command(setting: &Setting) {
         let command = ask(&format!("{job}/commands"), serde_json::json!({"op": "query"}));
         let shown = format!("{job}/commands/{}", command["command_id"]);
         until_within(PATIENCE, "all receipts", || {
-            let (_, shown) = http::get_with(base, &shown, &who);
-            shown.contains("\"state\":\"completed\"")
+            runtime.block_on(base.found(&shown))["state"] == "completed"
         });
         took.push(began.elapsed());
     }

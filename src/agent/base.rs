@@ -6,11 +6,15 @@
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
-use reqwest::{Client, RequestBuilder, Response, Url};
+use reqwest::{RequestBuilder, Response, Url};
 use serde::Deserialize;
 
+use super::channel::Channel;
 use crate::dist::ids::BaseEpoch;
-use crate::dist::wire::agent::{EPOCH_HEADER, Hello, NodeOrder, Reports, ReportsTaken, Welcome};
+use crate::dist::wire::agent::{
+    EPOCH_HEADER, HelloBody, NodeOrder, Reports, ReportsTaken, WelcomeBody,
+};
+use crate::pki::fault::TlsFault;
 
 /// The base did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +40,14 @@ pub enum BaseError {
         /// Greatest epoch that this node has heard of.
         heard: BaseEpoch,
     },
+    /// It is not believed, or does not believe this node.
+    #[error("the base at {base} is not trusted: {fault}")]
+    Untrusted {
+        /// `HOST:PORT`.
+        base: String,
+        /// Why.
+        fault: TlsFault,
+    },
     /// It answers with something else.
     #[error("the answer is not that of a base: {0}")]
     Strange(String),
@@ -47,7 +59,10 @@ impl BaseError {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Refused { reason, .. } => Some(reason),
-            Self::Superseded { .. } | Self::Unreachable(_) | Self::Strange(_) => None,
+            Self::Superseded { .. }
+            | Self::Unreachable(_)
+            | Self::Untrusted { .. }
+            | Self::Strange(_) => None,
         }
     }
 
@@ -62,7 +77,7 @@ impl BaseError {
     pub fn is_elsewhere(&self) -> bool {
         match self {
             Self::Refused { reason, .. } => matches!(reason.as_str(), "standby" | "ending"),
-            Self::Unreachable(_) | Self::Superseded { .. } => true,
+            Self::Unreachable(_) | Self::Superseded { .. } | Self::Untrusted { .. } => true,
             Self::Strange(_) => false,
         }
     }
@@ -71,25 +86,56 @@ impl BaseError {
     #[must_use]
     pub fn is_final(&self) -> bool {
         let passes = [408, 425, 429];
-        matches!(self, Self::Refused { status, .. } if *status < 500 && !passes.contains(status))
+        match self {
+            Self::Refused { status, .. } => *status < 500 && !passes.contains(status),
+            // Clocks are set, and connections break.
+            Self::Untrusted { fault, .. } => {
+                !matches!(fault, TlsFault::Expired | TlsFault::NotYet | TlsFault::Other(_))
+            }
+            Self::Superseded { .. } | Self::Unreachable(_) | Self::Strange(_) => false,
+        }
     }
 }
 
 /// Text is no URL of a base.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{url} is no URL of a base: http://HOST:PORT is expected")]
-pub struct UrlError {
-    url: String,
+pub enum UrlError {
+    /// It has another form.
+    #[error("{url} is no URL of a base: https://HOST:PORT is expected")]
+    Form {
+        /// The text.
+        url: String,
+    },
+    /// It asks for a connection without TLS.
+    #[error(
+        "{url} is without TLS: everyone on the way can read and change what is sent; take https://, or --insecure to do without"
+    )]
+    Plain {
+        /// The text.
+        url: String,
+    },
+    /// TLS is asked for, and not to be used.
+    #[error("{url} is with TLS; leave --insecure out")]
+    Tls {
+        /// The text.
+        url: String,
+    },
 }
 
 /// A base.
 #[derive(Debug, Clone)]
 pub struct Base {
-    http: Client,
-    url: String,
+    channel: Channel,
+    url: BaseUrl,
+}
+
+/// Where a base is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseUrl {
+    /// With the scheme, without a slash behind.
+    root: String,
+    /// `HOST:PORT`.
     authority: String,
-    host: String,
-    port: u16,
 }
 
 /// An answer, and which base gave it.
@@ -118,49 +164,66 @@ struct Problem {
     reason: String,
 }
 
-impl Base {
-    /// The base at `url`, by the connections of `http`.
+impl BaseUrl {
+    /// Reads a URL.
     ///
     /// # Errors
-    /// `UrlError` for anything but `http://HOST:PORT`.
-    pub fn new(http: Client, url: &str) -> Result<Self, UrlError> {
-        let wrong = || UrlError { url: url.to_owned() };
+    /// `UrlError` for anything but `https://HOST:PORT`, without TLS `http://HOST:PORT`.
+    pub fn parse(url: &str, is_secure: bool) -> Result<Self, UrlError> {
+        let wrong = || UrlError::Form { url: url.to_owned() };
         let parsed = Url::parse(url).map_err(|_| wrong())?;
-        let is_plain = parsed.scheme() == "http"
-            && parsed.path() == "/"
+        let is_plain = parsed.path() == "/"
             && parsed.query().is_none()
             && parsed.fragment().is_none()
             && parsed.username().is_empty();
         let (Some(host), Some(port)) = (parsed.host_str(), parsed.port_or_known_default()) else {
             return Err(wrong());
         };
-        if !is_plain {
+        let scheme = parsed.scheme();
+        if !is_plain || !["http", "https"].contains(&scheme) {
             return Err(wrong());
         }
-        let authority = format!("{host}:{port}");
-        let plain = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { http, url: format!("http://{authority}"), authority, host: plain, port })
+        match (scheme, is_secure) {
+            ("http", true) => Err(UrlError::Plain { url: url.to_owned() }),
+            ("https", false) => Err(UrlError::Tls { url: url.to_owned() }),
+            _ => {
+                let authority = format!("{host}:{port}");
+                Ok(Self { root: format!("{scheme}://{authority}"), authority })
+            }
+        }
+    }
+}
+
+impl Base {
+    /// The base at `url`, by these connections.
+    pub(super) fn new(channel: Channel, url: BaseUrl) -> Self {
+        Self { channel, url }
     }
 
     /// `HOST:PORT`, as a URL has it.
     #[must_use]
     pub fn authority(&self) -> &str {
-        &self.authority
+        &self.url.authority
     }
 
-    /// Host, without brackets, and port.
+    /// With the scheme, without a slash behind.
     #[must_use]
-    pub fn host_and_port(&self) -> (&str, u16) {
-        (&self.host, self.port)
+    pub fn url(&self) -> &str {
+        &self.url.root
     }
 
     /// Says hello.
     ///
     /// # Errors
     /// See [`BaseError`].
-    pub async fn hello(&self, hello: &Hello, token: &str) -> Result<Answer<Welcome>, BaseError> {
-        let request = self.http.post(format!("{}/agent/v1/hello", self.url)).json(hello);
-        read(send(request, token).await?).await
+    pub async fn hello(
+        &self,
+        hello: &HelloBody,
+        token: &str,
+    ) -> Result<Answer<WelcomeBody>, BaseError> {
+        let http = self.channel.first();
+        let request = http.post(format!("{}/agent/v1/hello", self.url.root)).json(hello);
+        self.read(self.send(request, token).await?).await
     }
 
     /// Sends a batch of reports.
@@ -172,8 +235,9 @@ impl Base {
         reports: &Reports,
         token: &str,
     ) -> Result<Answer<ReportsTaken>, BaseError> {
-        let request = self.http.post(format!("{}/agent/v1/reports", self.url)).json(reports);
-        read(send(request, token).await?).await
+        let http = self.channel.own();
+        let request = http.post(format!("{}/agent/v1/reports", self.url.root)).json(reports);
+        self.read(self.send(request, token).await?).await
     }
 
     /// Asks for orders, which come for as long as the connection lives.
@@ -181,12 +245,36 @@ impl Base {
     /// # Errors
     /// See [`BaseError`].
     pub async fn orders(&self, token: &str) -> Result<Answer<Orders>, BaseError> {
-        let request = self.http.get(format!("{}/agent/v1/orders", self.url)).bearer_auth(token);
+        let http = self.channel.own();
+        let request = http.get(format!("{}/agent/v1/orders", self.url.root)).bearer_auth(token);
         let sent = tokio::time::timeout(ANSWER_MAX, request.send()).await;
-        let response = sent.map_err(|_| late())?.map_err(|error| unreachable(&error))?;
+        let response = sent.map_err(|_| late())?.map_err(|error| self.failed(&error))?;
         let response = checked(response).await?;
         let epoch = epoch_of(&response);
         Ok(Answer { epoch, value: Orders { response, buffer: BytesMut::new() } })
+    }
+
+    async fn send(&self, request: RequestBuilder, token: &str) -> Result<Response, BaseError> {
+        let sent = request.bearer_auth(token).timeout(ANSWER_MAX).send().await;
+        checked(sent.map_err(|error| self.failed(&error))?).await
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        response: Response,
+    ) -> Result<Answer<T>, BaseError> {
+        let epoch = epoch_of(&response);
+        let bytes = response.bytes().await.map_err(|error| self.failed(&error))?;
+        let value = serde_json::from_slice(&bytes);
+        let value = value.map_err(|error| BaseError::Strange(error.to_string()))?;
+        Ok(Answer { epoch, value })
+    }
+
+    fn failed(&self, error: &reqwest::Error) -> BaseError {
+        match TlsFault::find(error) {
+            Some(fault) => BaseError::Untrusted { base: self.url.authority.clone(), fault },
+            None => unreachable(error),
+        }
     }
 }
 
@@ -215,19 +303,6 @@ impl Orders {
             }
         }
     }
-}
-
-async fn send(request: RequestBuilder, token: &str) -> Result<Response, BaseError> {
-    let sent = request.bearer_auth(token).timeout(ANSWER_MAX).send().await;
-    checked(sent.map_err(|error| unreachable(&error))?).await
-}
-
-async fn read<T: serde::de::DeserializeOwned>(response: Response) -> Result<Answer<T>, BaseError> {
-    let epoch = epoch_of(&response);
-    let bytes = response.bytes().await.map_err(|error| unreachable(&error))?;
-    let value = serde_json::from_slice(&bytes);
-    let value = value.map_err(|error| BaseError::Strange(error.to_string()))?;
-    Ok(Answer { epoch, value })
 }
 
 /// Which base answers.
@@ -277,18 +352,29 @@ mod tests {
 
     #[test]
     fn url_of_a_base_is_host_and_port() {
-        let new = |url: &str| Base::new(Client::new(), url);
-        for (url, authority, host) in [
-            ("http://base:7000", "base:7000", "base"),
-            ("http://base:7000/", "base:7000", "base"),
-            ("http://10.0.0.1", "10.0.0.1:80", "10.0.0.1"),
-            ("http://[::1]:7", "[::1]:7", "::1"),
+        for (url, authority) in [
+            ("https://base:7000", "base:7000"),
+            ("https://base:7000/", "base:7000"),
+            ("https://10.0.0.1", "10.0.0.1:443"),
+            ("https://[::1]:7", "[::1]:7"),
         ] {
-            let base = new(url).unwrap();
-            assert_eq!((base.authority(), base.host_and_port().0), (authority, host), "{url}");
+            let parsed = BaseUrl::parse(url, true).unwrap();
+            assert_eq!(
+                (parsed.authority.as_str(), parsed.root),
+                (authority, format!("https://{authority}"))
+            );
         }
-        for bad in ["base:7000", "https://base", "http://base/v1", "http://a@base", "http://", ""] {
-            assert!(new(bad).is_err(), "{bad}");
+        for bad in ["base:7000", "https://base/v1", "https://a@base", "https://", "ftp://b", ""] {
+            assert!(matches!(BaseUrl::parse(bad, true), Err(UrlError::Form { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn way_without_tls_is_gone_only_when_it_is_asked_for() {
+        let error = BaseUrl::parse("http://base:7000", true).unwrap_err();
+        assert!(error.to_string().contains("--insecure"), "{error}");
+        assert_eq!(BaseUrl::parse("http://b", false).unwrap().root, "http://b:80");
+        let error = BaseUrl::parse("https://base:7000", false).unwrap_err();
+        assert!(matches!(error, UrlError::Tls { .. }), "{error}");
     }
 }

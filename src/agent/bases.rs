@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::base::{Answer, Base, BaseError, Orders};
 use crate::dist::ids::BaseEpoch;
-use crate::dist::wire::agent::{Hello, Reports, ReportsTaken, Welcome};
+use crate::dist::wire::agent::{HelloBody, Reports, ReportsTaken, WelcomeBody};
 
 /// Bases of one ledger. Clones are the same.
 #[derive(Debug, Clone)]
@@ -41,12 +41,17 @@ impl Bases {
         self.current().authority()
     }
 
+    /// Its URL, without a slash behind.
+    pub(super) fn url(&self) -> &str {
+        self.current().url()
+    }
+
     /// Says hello, to each base until one takes it.
     pub(super) async fn hello(
         &self,
-        hello: &Hello,
+        hello: &HelloBody,
         token: &str,
-    ) -> Result<Answer<Welcome>, BaseError> {
+    ) -> Result<Answer<WelcomeBody>, BaseError> {
         let mut refused = None;
         for _ in 0..self.all.len() {
             let answer = self.current().hello(hello, token).await;
@@ -112,6 +117,8 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
 
+    use super::super::base::BaseUrl;
+    use super::super::channel::Channel;
     use super::*;
 
     /// A base that gives these answers, a connection each: status, epoch and body.
@@ -138,10 +145,10 @@ mod tests {
                 write!(stream, "HTTP/1.1 {status}\r\n{epoch}{end}").unwrap();
             }
         });
-        Base::new(reqwest::Client::new(), &url).unwrap()
+        Base::new(Channel::plain().unwrap(), BaseUrl::parse(&url, false).unwrap())
     }
 
-    fn hello() -> Hello {
+    fn hello() -> HelloBody {
         serde_json::from_value(serde_json::json!({
             "node": "a", "incarnation": 1, "public_key": "k", "addr": "127.0.0.1:1",
         }))

@@ -3,6 +3,7 @@
 //! ```text
 //! hello -> Online -> orders .. lost, or hello is wanted again -> Offline -> pause -> hello
 //! ```
+//! With TLS a hello asks for a certificate when the node has none, or a third of its life is left.
 //! Invariant: the base's key is the one that the node joined, or nothing is taken of it. Bounds:
 //! the pause grows to `PAUSE_MAX`; orders wait in a queue of `ORDERS_MAX`, then the connection
 //! does.
@@ -15,11 +16,13 @@ use tokio::sync::{Notify, mpsc};
 
 use super::base::{Answer, BaseError};
 use super::bases::Bases;
+use super::channel::Channel;
 use super::folder::{Folder, utc_ns};
 use super::identity::{Identity, IdentityError};
 use super::{Event, Facts};
 use crate::dist::ids::{BaseEpoch, Incarnation, NodeName};
-use crate::dist::wire::agent::{Hello, NodeOrder};
+use crate::dist::wire::agent::{GivenCertificate, Hello, HelloBody, NodeOrder, WelcomeBody};
+use crate::pki::credentials::node_request;
 
 /// Why the base does not have this node.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +45,9 @@ pub enum HelloError {
     /// What the base gave cannot be kept.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The base gave no certificate, or none that is of use.
+    #[error("the base gave no certificate for this node: {0}")]
+    Certificate(String),
 }
 
 /// What a hello gave.
@@ -55,6 +61,8 @@ pub(super) struct Session {
     pub(super) epoch: BaseEpoch,
     /// `HOST:PORT` of the base.
     pub(super) base: String,
+    /// Its URL, without a slash behind.
+    pub(super) url: String,
 }
 
 /// An order, and the epoch of the base that gave it.
@@ -78,6 +86,7 @@ impl HelloAgain {
 #[derive(Debug)]
 pub(super) struct Control {
     pub(super) bases: Bases,
+    pub(super) channel: Channel,
     pub(super) join: Option<String>,
     pub(super) identity: Identity,
     pub(super) facts: Facts,
@@ -102,14 +111,17 @@ impl Control {
 
     async fn hello_with(&mut self, token: &str, folder: &Folder) -> Result<Session, HelloError> {
         let mut stale = 0;
-        let (Answer { epoch, value: welcome }, incarnation) = loop {
+        let certificate_request = self.certificate_request()?;
+        let (Answer { epoch, value }, incarnation) = loop {
             let incarnation = match self.incarnation {
                 Some(incarnation) => incarnation,
                 None => self.identity.next_start(utc_ns())?,
             };
             self.incarnation = Some(incarnation);
             let hello = self.as_hello(incarnation, folder.free_bytes().unwrap_or(0));
-            match self.bases.hello(&hello, token).await {
+            let certificate_request = certificate_request.clone();
+            let body = HelloBody { hello, certificate_request };
+            match self.bases.hello(&body, token).await {
                 // The base knows a later start: this one's clock was set back.
                 Err(error) if error.reason() == Some("stale_incarnation") && stale < STALE_MAX => {
                     stale += 1;
@@ -118,18 +130,57 @@ impl Control {
                 answer => break (answer?, incarnation),
             }
         };
+        let WelcomeBody { welcome, certificate } = value;
         let is_other = self.identity.base_key().is_some_and(|kept| kept != welcome.base_key);
         if is_other {
             let folder = self.identity.folder().display().to_string();
             return Err(HelloError::OtherBase { folder });
+        }
+        if certificate_request.is_some() {
+            self.take(certificate)?;
         }
         self.identity.keep(welcome.node_token.clone(), welcome.base_key)?;
         self.identity.keep_epoch(epoch)?;
         self.bases.hear(epoch);
         let token = welcome.node_token.unwrap_or_else(|| token.to_owned());
         let heartbeat = Duration::from_millis(welcome.heartbeat_ms.clamp(100, 60_000));
-        let base = self.bases.authority().to_owned();
-        Ok(Session { token, incarnation, heartbeat, epoch, base })
+        let (base, url) = (self.bases.authority().to_owned(), self.bases.url().to_owned());
+        Ok(Session { token, incarnation, heartbeat, epoch, base, url })
+    }
+
+    /// When there is none, or it is to be renewed.
+    fn certificate_request(&self) -> Result<Option<String>, HelloError> {
+        if self.channel.is_ready() && !self.renew_in().is_zero() {
+            return Ok(None);
+        }
+        let asked = node_request(self.identity.keys());
+        asked.map(Some).map_err(|error| HelloError::Certificate(error.to_string()))
+    }
+
+    /// Keeps and shows a certificate.
+    fn take(&mut self, given: Option<GivenCertificate>) -> Result<(), HelloError> {
+        let of = |why: &str| HelloError::Certificate(why.to_owned());
+        let given = given.ok_or_else(|| of("it has no CA; does it run with --insecure?"))?;
+        if !self.channel.believes(&given.authority) {
+            return Err(of("it is of another CA than the base's own"));
+        }
+        let keys = self.identity.keys();
+        let installed = self.channel.install(keys, &given.certificate, &given.authority);
+        installed.map_err(|error| of(&error.to_string()))?;
+        let node = self.identity.node();
+        tracing::info!(code = "HE-I923", %node, life_s = given.life_s, "the node has a certificate");
+        Ok(self.identity.keep_certificate(given, utc_s())?)
+    }
+
+    /// Time until the certificate is to be renewed: none when there is none. Without TLS it is
+    /// never renewed.
+    fn renew_in(&self) -> Duration {
+        if !self.channel.is_secure() {
+            return Duration::MAX;
+        }
+        let kept = self.identity.certificate();
+        let left_s = kept.map_or(0, |kept| kept.renew_at_s.saturating_sub(utc_s()));
+        Duration::from_secs(u64::try_from(left_s).unwrap_or(0))
     }
 
     fn as_hello(&self, incarnation: Incarnation, free_bytes: u64) -> Hello {
@@ -191,6 +242,17 @@ impl Control {
         }
     }
 
+    /// Until the certificate is to be renewed. Clocks may be set: it is looked at again and again.
+    async fn renewal(&self) {
+        loop {
+            let left = self.renew_in();
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(CLOCK_EVERY)).await;
+        }
+    }
+
     /// Until the connection is lost or a hello is wanted.
     async fn take_orders(
         &self,
@@ -208,6 +270,7 @@ impl Control {
             let order = tokio::select! {
                 order = stream.next() => order,
                 () = again.notify.notified() => return Lost::Asked,
+                () = self.renewal() => return Lost::Asked,
             };
             match order {
                 Ok(Some(order)) => {
@@ -227,6 +290,10 @@ impl Control {
             }
         }
     }
+}
+
+fn utc_s() -> i64 {
+    utc_ns() / 1_000_000_000
 }
 
 enum Lost {
@@ -270,5 +337,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
 /// The same for one that stands by.
 const STANDBY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How often the clock is compared with the time at which a certificate is renewed.
+const CLOCK_EVERY: Duration = Duration::from_secs(600);
 /// Attempts with a greater number in one hello.
 const STALE_MAX: u32 = 2;

@@ -12,12 +12,12 @@ use std::sync::mpsc as threads;
 use std::thread::Builder;
 use std::time::Duration;
 
-use reqwest::Client;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::base::BaseError;
 use super::bases::Bases;
+use super::channel::Channel;
 use super::control::{EpochOrder, HelloAgain, Session};
 use super::folder::{Folder, utc_ns};
 use super::journal::Journal;
@@ -40,7 +40,7 @@ pub(super) struct Parts {
     pub(super) keys: NodeKeys,
     pub(super) facts: Facts,
     pub(super) bases: Bases,
-    pub(super) http: Client,
+    pub(super) channel: Channel,
     pub(super) store: Store,
     pub(super) recovered: Vec<Recovered>,
     pub(super) journal: Journal,
@@ -106,9 +106,9 @@ impl Driver {
         }
         let received = Arc::<AtomicU64>::default();
         let limit = Arc::new(RateLimit::new(parts.facts.down_rate));
-        let authority = parts.bases.authority().to_owned();
+        let base = parts.bases.url().to_owned();
         let (download, counter) = (Arc::clone(&limit), Arc::clone(&received));
-        let links = Links::new(parts.http, authority, download, counter, parts.events.clone());
+        let links = Links::new(parts.channel, base, download, counter, parts.events.clone());
         let hand = Hand {
             node: parts.node,
             keys: parts.keys,
@@ -191,7 +191,7 @@ impl Driver {
         let now = self.now();
         match event {
             Event::Online(session) => {
-                self.links.move_base(&session.base);
+                self.links.move_base(&session.url);
                 self.agent.handle_base(session.epoch);
                 self.session = Some(session);
                 self.report_at = Instant::now();

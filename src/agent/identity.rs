@@ -4,7 +4,7 @@
 //! ```text
 //! MEDIA/.headend/  lock        held while a node runs here
 //!                  node.key    32 secret bytes, base64
-//!                  node.json   name, token, key of the base, number of the last start
+//!                  node.json   name, token, key of the base, number of the last start, certificate
 //! ```
 //! Invariants: files are readable by their owner only; a start has a greater number than the one
 //! before, whatever the clock says.
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::dist::agent::paths::OWN_FOLDER;
 use crate::dist::ids::{BaseEpoch, Incarnation, NodeName};
 use crate::dist::keys::NodeKeys;
+use crate::dist::wire::agent::GivenCertificate;
 
 /// Why a folder cannot be that of this node.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +93,20 @@ struct Kept {
     incarnation: Incarnation,
     #[serde(default)]
     base_epoch: BaseEpoch,
+    #[serde(default)]
+    certificate: Option<KeptCertificate>,
+}
+
+/// A certificate that the base gave, for the key of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptCertificate {
+    /// The certificate, PEM.
+    pub certificate: String,
+    /// That of the CA, PEM.
+    pub authority: String,
+    /// When it is to be renewed, UTC seconds by the clock of this machine: a third of its life is
+    /// left then.
+    pub renew_at_s: i64,
 }
 
 impl Identity {
@@ -130,6 +145,7 @@ impl Identity {
                     base_key: None,
                     incarnation: Incarnation(0),
                     base_epoch: BaseEpoch(0),
+                    certificate: None,
                 }
             }
         };
@@ -164,6 +180,28 @@ impl Identity {
     #[must_use]
     pub fn base_key(&self) -> Option<&str> {
         self.kept.base_key.as_deref()
+    }
+
+    /// The certificate of the node, once it has one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&KeptCertificate> {
+        self.kept.certificate.as_ref()
+    }
+
+    /// Keeps a certificate that was given at `now_s`.
+    ///
+    /// # Errors
+    /// When it cannot be kept.
+    pub fn keep_certificate(
+        &mut self,
+        given: GivenCertificate,
+        now_s: i64,
+    ) -> Result<(), IdentityError> {
+        let life_s = i64::try_from(given.life_s).unwrap_or(i64::MAX);
+        let renew_at_s = now_s.saturating_add(life_s - life_s / 3);
+        let GivenCertificate { certificate, authority, .. } = given;
+        self.kept.certificate = Some(KeptCertificate { certificate, authority, renew_at_s });
+        self.save()
     }
 
     /// The number of a new start: the time, or one more than before.

@@ -15,11 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::header::RETRY_AFTER;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::Event;
+use super::channel::Channel;
 use crate::dist::agent::Failure;
 use crate::dist::fetch::{AskId, LinkEvent, LinkId};
 use crate::dist::ids::{ContentId, NodeName};
@@ -31,8 +32,8 @@ use crate::store::{Appended, Content, RateLimit, StoreError};
 /// All links of a node.
 #[derive(Debug)]
 pub(super) struct Links {
-    http: Client,
-    /// Where the base is, `HOST:PORT`.
+    channel: Channel,
+    /// URL of the base.
     base: String,
     /// The cap on downloads.
     limit: Arc<RateLimit>,
@@ -59,18 +60,18 @@ enum Wanted {
 
 impl Links {
     pub(super) fn new(
-        http: Client,
+        channel: Channel,
         base: String,
         limit: Arc<RateLimit>,
         received: Arc<AtomicU64>,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        Self { http, base, limit, received, events, open: HashMap::new() }
+        Self { channel, base, limit, received, events, open: HashMap::new() }
     }
 
     /// The base is elsewhere now.
-    pub(super) fn move_base(&mut self, authority: &str) {
-        authority.clone_into(&mut self.base);
+    pub(super) fn move_base(&mut self, url: &str) {
+        url.clone_into(&mut self.base);
     }
 
     /// Opens a link for `content`.
@@ -86,7 +87,7 @@ impl Links {
         self.open.insert((content.id(), id), Open { wanted, content: held, source: node });
         let from = from.max(content.have());
         let path = format!("units?from={from}");
-        let request = self.http.get(self.url(source, content.id(), &path));
+        let request = self.channel.own().get(self.url(source, content.id(), &path));
         let link = Link {
             id,
             content,
@@ -115,7 +116,7 @@ impl Links {
 
     /// Asks a source how much it has.
     pub(super) fn ask(&self, content: ContentId, ask: AskId, source: &Source) {
-        let request = self.http.get(self.url(source, content, "state"));
+        let request = self.channel.own().get(self.url(source, content, "state"));
         let request = request.bearer_auth(&source.capability).timeout(STATE_MAX);
         let events = self.events.clone();
         tokio::spawn(async move {
@@ -129,8 +130,9 @@ impl Links {
     }
 
     fn url(&self, source: &Source, content: ContentId, what: &str) -> String {
-        let addr = if source.node.is_some() { &source.addr } else { &self.base };
-        format!("http://{addr}/peer/v1/contents/{content}/{what}")
+        let at_node = source.node.as_ref().map(|node| self.channel.url_of(node, &source.addr));
+        let root = at_node.unwrap_or_else(|| self.base.clone());
+        format!("{root}/peer/v1/contents/{content}/{what}")
     }
 }
 

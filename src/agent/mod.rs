@@ -5,7 +5,8 @@
 //!    ^                   ^  |                             |
 //!  base <----reports-----|--'          events <-----------'
 //! ```
-//! - [`identity`]: who the node is. [`base`], [`control`]: the connection to the base.
+//! - [`identity`]: who the node is. [`base`], [`control`]: the connection to the base. `channel`:
+//!   connections with TLS or without.
 //! - `driver`: one task that owns the plain [`Agent`](crate::dist::agent::Agent) and does what it
 //!   asks for. `links`: bytes of sources. `journal`: what survives. `folder`: changes of the media
 //!   folder. `share`: viewers first.
@@ -15,6 +16,7 @@
 
 pub mod base;
 mod bases;
+mod channel;
 pub mod control;
 mod driver;
 mod folder;
@@ -32,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use reqwest::Client;
+use rustls::ServerConfig;
 use tokio::sync::{mpsc, watch};
 
 use crate::dist::agent::{Failure, Reserved};
@@ -41,9 +43,12 @@ use crate::dist::ids::{CommandKey, ContentId, NodeName};
 use crate::dist::keys::VerifyKey;
 use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
 use crate::dist::wire::peer::ContentState;
+use crate::pki::PkiError;
+use crate::pki::trust::Trust;
 use crate::store::{RateLimit, Store, StoreKey};
-use base::{Base, BaseError, UrlError};
+use base::{Base, BaseError, BaseUrl, UrlError};
 use bases::Bases;
+use channel::Channel;
 use control::{Control, HelloAgain, HelloError, ORDERS_MAX, Session};
 use driver::Driver;
 use folder::Folder;
@@ -57,12 +62,25 @@ pub struct NodeOptions {
     pub base: String,
     /// Token that makes a new node.
     pub join: Option<String>,
+    /// By what the base is known.
+    pub security: Security,
     /// Media folder.
     pub media: PathBuf,
     /// Name; `None`: the one that is kept, or that of the host.
     pub name: Option<NodeName>,
     /// What is said of the node.
     pub facts: Facts,
+}
+
+/// By what a node knows its base.
+#[derive(Debug, Clone)]
+pub enum Security {
+    /// By the CA that it believed when it joined.
+    Kept,
+    /// By this.
+    Tls(Trust),
+    /// By nothing: without TLS.
+    Insecure,
 }
 
 /// What a node says of itself.
@@ -86,8 +104,8 @@ pub struct Beside {
     pub sent: Arc<AtomicU64>,
     /// The cap on what peers are sent.
     pub upload: Arc<RateLimit>,
-    /// Called once, when the store is open: peers may be served.
-    pub on_open: Box<dyn FnOnce(Store, VerifyKey) + Send>,
+    /// Called once, when the store is open: peers may be served, with this TLS.
+    pub on_open: Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>) + Send>,
 }
 
 /// Why a node does not start, or ends.
@@ -99,6 +117,15 @@ pub enum NodeError {
     /// The agent's folder.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Nothing is known of the base.
+    #[error(
+        "nothing tells this node the right base: give a join token with the fingerprint of its CA \
+         (--join TOKEN~FINGERPRINT, as the base prints it), or the CA's certificate with --ca FILE"
+    )]
+    NoTrust,
+    /// A certificate that is kept is of no use.
+    #[error("the certificate of the node: {0}; remove {folder} to join as a new node", folder = .1)]
+    Certificate(PkiError, String),
     /// The base refuses this node.
     #[error(transparent)]
     Hello(#[from] HelloError),
@@ -116,7 +143,6 @@ pub enum NodeError {
 #[derive(Debug)]
 pub struct Node {
     control: Control,
-    http: Client,
     folder: Arc<Folder>,
     media: PathBuf,
 }
@@ -141,16 +167,18 @@ impl Node {
     /// # Errors
     /// See [`NodeError`].
     pub fn open(options: NodeOptions) -> Result<Self, NodeError> {
-        let NodeOptions { base, join, media, name, facts } = options;
+        let NodeOptions { base, join, security, media, name, facts } = options;
+        let is_secure = !matches!(security, Security::Insecure);
+        let urls = base.split(',').map(|url| BaseUrl::parse(url.trim(), is_secure));
+        let urls = urls.collect::<Result<Vec<_>, _>>()?;
         let folder = Folder::open(&media).map_err(io_error(&media.display().to_string()))?;
-        let http = client().map_err(io_error("connections to peers"))?;
-        let mut bases = base.split(',').map(|url| Base::new(http.clone(), url.trim()));
-        let first = bases.next().unwrap_or_else(|| Base::new(http.clone(), ""))?;
-        let others = bases.collect::<Result<Vec<_>, _>>()?;
         let identity = Identity::open(&media, name)?;
-        let bases = Bases::new(first, others, identity.base_epoch());
-        let control = Control { bases, join, identity, facts, incarnation: None };
-        Ok(Self { control, http, folder: Arc::new(folder), media })
+        let channel = channel(security, &identity)?;
+        let mut bases = urls.into_iter().map(|url| Base::new(channel.clone(), url));
+        let first = bases.next().ok_or_else(|| UrlError::Form { url: base.clone() })?;
+        let bases = Bases::new(first, bases, identity.base_epoch());
+        let control = Control { bases, channel, join, identity, facts, incarnation: None };
+        Ok(Self { control, folder: Arc::new(folder), media })
     }
 
     /// Name of the node.
@@ -198,7 +226,10 @@ impl Node {
         let journal = Journal::open(folder, events.clone());
         let (journal, records) = journal.map_err(io_error("the journal of the node"))?;
         let Beside { viewers, sent, upload, on_open } = beside;
-        on_open(store.clone(), key);
+        let channel = self.control.channel.clone();
+        let folder = self.control.identity.folder().display().to_string();
+        let tls = channel.server().map_err(|error| NodeError::Certificate(error, folder))?;
+        on_open(store.clone(), tls);
         let again = Arc::new(HelloAgain::default());
         let (orders, order_receiver) = mpsc::channel(ORDERS_MAX);
         let driver = Driver::new(driver::Parts {
@@ -206,7 +237,7 @@ impl Node {
             keys: self.control.identity.keys().clone(),
             facts: self.control.facts.clone(),
             bases: self.control.bases.clone(),
-            http: self.http,
+            channel,
             store,
             recovered,
             journal,
@@ -229,10 +260,12 @@ impl Node {
         Ok(())
     }
 
-    /// The base's key: the one that is kept, or of the first hello that succeeds.
+    /// The base's key: the one that is kept, or of the first hello that succeeds. With TLS there is
+    /// a certificate then, too.
     async fn base_key(&mut self) -> Result<VerifyKey, NodeError> {
         loop {
-            if let Some(key) = self.control.identity.base_key() {
+            let is_ready = self.control.channel.is_ready();
+            if let Some(key) = self.control.identity.base_key().filter(|_| is_ready) {
                 let parsed = key.parse::<VerifyKey>();
                 return parsed.map_err(|error| {
                     let source = io::Error::new(io::ErrorKind::InvalidData, error.to_string());
@@ -254,15 +287,23 @@ impl fmt::Debug for Beside {
     }
 }
 
-/// Connections to the base and to peers: no proxies, small requests leave at once.
-fn client() -> io::Result<Client> {
-    let builder = Client::builder()
-        .no_proxy()
-        .tcp_nodelay(true)
-        .connect_timeout(CONNECT_MAX)
-        .pool_idle_timeout(POOL_IDLE)
-        .redirect(reqwest::redirect::Policy::none());
-    builder.build().map_err(|error| io::Error::other(error.to_string()))
+/// Connections to the base and to peers. A certificate that is kept is shown from the beginning.
+fn channel(security: Security, identity: &Identity) -> Result<Channel, NodeError> {
+    let folder = || identity.folder().display().to_string();
+    let wrong = |error| NodeError::Certificate(error, folder());
+    let kept = identity.certificate();
+    let trust = match (security, kept) {
+        (Security::Insecure, _) => return Channel::plain().map_err(io_error("connections")),
+        (Security::Tls(trust), _) => trust,
+        (Security::Kept, Some(kept)) => Trust::from_pem(&kept.authority).map_err(wrong)?,
+        (Security::Kept, None) => return Err(NodeError::NoTrust),
+    };
+    let channel = Channel::secure(trust).map_err(io_error("connections"))?;
+    if let Some(kept) = kept.filter(|kept| channel.believes(&kept.authority)) {
+        let shown = channel.install(identity.keys(), &kept.certificate, &kept.authority);
+        shown.map_err(wrong)?;
+    }
+    Ok(channel)
 }
 
 async fn stopped(shutdown: &mut watch::Receiver<bool>) {
@@ -276,8 +317,5 @@ fn io_error(what: &str) -> impl Fn(io::Error) -> NodeError {
 
 /// Events that the driver has not taken.
 const EVENTS_MAX: usize = 4_096;
-const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// Shorter than servers keep idle connections.
-const POOL_IDLE: Duration = Duration::from_secs(30);
 /// Between two attempts to join.
 const JOIN_PAUSE: Duration = Duration::from_secs(2);

@@ -13,16 +13,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use super::signals::EarlyHangup;
 use super::{Companion, GivesWay, Prepared, ReadAgain, RunError, run_beside, system};
 use crate::agent::control::HelloError;
-use crate::agent::{Beside, Node, NodeError, NodeOptions};
+use crate::agent::{Beside, Node, NodeError, NodeOptions, Security};
 use crate::config::Config;
 use crate::http;
 use crate::http::peer::{PeerOptions, PeerState, router};
+use crate::http::{Bearers, Retired, Tls};
 use crate::store::RateLimit;
 
 /// What a node is, beside its configuration.
@@ -50,12 +52,21 @@ pub fn run(
     let listener = listen(peer_listen)?;
     options.facts.addr = listener.local_addr().map_err(system("the peer socket has no address"))?;
     let (addr, facts) = (options.facts.addr, options.facts.clone());
+    let is_insecure = matches!(options.security, Security::Insecure);
     let mut node = Node::open(options).map_err(usage)?;
     let runtime = runtime().map_err(system("the threads of the agent do not start"))?;
     let prepared = Prepared::new(config, gives_way)?;
     join(&runtime, &mut node)?;
     let (base, name) = (node.base().to_owned(), node.name().clone());
     tracing::info!(code = "HE-I922", node = %name, base, peers = %addr, "the node starts");
+    if is_insecure {
+        let fix = "leave --insecure out, here and at the base";
+        tracing::warn!(
+            code = "HE-W929",
+            fix,
+            "without TLS: contents and tokens can be read on the way"
+        );
+    }
     let companion: Companion = Box::new(move |viewers| {
         let (stop, shutdown) = watch::channel(false);
         let sent = Arc::<AtomicU64>::default();
@@ -66,7 +77,7 @@ pub fn run(
             viewers: Box::new(move || viewers()),
             sent,
             upload,
-            on_open: Box::new(move |store, _key| peers.serve(store, cap, ended)),
+            on_open: Box::new(move |store, tls| peers.serve(store, cap, tls, ended)),
         };
         runtime.spawn(async move {
             if let Err(error) = node.run(beside, shutdown).await {
@@ -107,8 +118,14 @@ impl Peers {
         self,
         store: crate::store::Store,
         upload: Arc<RateLimit>,
+        tls: Option<Arc<ServerConfig>>,
         shutdown: watch::Receiver<bool>,
     ) {
+        let bearers = match tls {
+            Some(_) => Bearers::Certified(Retired::default()),
+            None => Bearers::Anyone,
+        };
+        let tls = tls.map(|config| Tls { config, reached: None });
         let counter = self.sent;
         let state = PeerState::new(PeerOptions {
             store,
@@ -117,8 +134,9 @@ impl Peers {
             sent: Arc::new(move |_content, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);
             }),
+            bearers,
         });
-        let serving = http::serve_distribution(self.listener, [router(state)], shutdown);
+        let serving = http::serve_distribution(self.listener, tls, [router(state)], shutdown);
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(code = "HE-E922", %error, "peers are not served any more");

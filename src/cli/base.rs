@@ -20,6 +20,9 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         up_rate: args.up_rate.map(Rate::bytes_per_s),
         token_ttl: args.token_ttl,
         keep: args.keep,
+        host_names: args.host_name.clone(),
+        is_insecure: args.insecure,
+        certificate_life: args.certificate_life,
     };
     match base::run(&config) {
         Ok(()) => Ok(Exit::Ok),

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 
 use super::args::{NodeArgs, NodeStartArgs};
 use super::{Exit, Failure, log, serve};
-use crate::agent::{Facts, NodeOptions};
+use crate::agent::{Facts, NodeOptions, Security};
 use crate::appliance::node::{self, NodeSetup};
 use crate::appliance::{EarlyHangup, GivesWay};
 use crate::base::rate::Rate;
 use crate::config::{Loaded, Origin};
+use crate::dist::token::split_token;
+use crate::pki::trust::Trust;
 
 /// Runs until the node stops.
 pub(super) fn run(
@@ -63,7 +65,20 @@ fn options(
         down_rate: start.down_rate.map(Rate::bytes_per_s),
     };
     let join = join.map(|join| join_token(&join)).transpose()?;
-    Ok(NodeOptions { base, join, media, name: start.name.clone(), facts })
+    let (join, fingerprint) = match &join {
+        Some(token) => {
+            let (secret, fingerprint) = split_token(token);
+            (Some(secret.to_owned()), fingerprint)
+        }
+        None => (None, None),
+    };
+    let security = match (&start.ca, fingerprint) {
+        _ if start.insecure => Security::Insecure,
+        (Some(file), _) => Security::Tls(ca_file(file)?),
+        (None, Some(fingerprint)) => Security::Tls(Trust::pin(fingerprint)),
+        (None, None) => Security::Kept,
+    };
+    Ok(NodeOptions { base, join, security, media, name: start.name.clone(), facts })
 }
 
 /// Makes the media folder, and those above it, where it is missing.
@@ -75,6 +90,13 @@ fn make_folder(media: &Path) -> Result<(), Failure> {
         })?;
     }
     serve::check_root(media)
+}
+
+/// The CAs of a file.
+pub(super) fn ca_file(file: &Path) -> Result<Trust, Failure> {
+    let failed = |why: String| Failure::usage(format!("--ca {}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    Trust::from_pem(&text).map_err(|error| failed(error.to_string()))
 }
 
 /// A token as it is, or the file that holds it.

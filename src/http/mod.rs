@@ -26,6 +26,7 @@ use axum::Router;
 use tokio::sync::watch;
 
 mod admin;
+mod caller;
 mod clerk;
 pub mod ctp;
 pub mod jobs;
@@ -35,6 +36,8 @@ mod problem;
 mod server;
 pub mod view;
 
+pub use caller::{Bearers, Retired};
+pub use server::{Remote, Tls};
 pub use view::{ApplianceView, Reload, ReloadError, ReloadReport, TitleEntry};
 
 use admin::Api;
@@ -55,13 +58,15 @@ pub fn spawn(
     spawn_api(listener, api, shutdown, beside)
 }
 
-/// Serves the routes of a base, or of a source of contents, on the runtime that this is awaited on.
-/// It ends when `shutdown` becomes true or its sender is gone.
+/// Serves the routes of a base, or of a source of contents, on the runtime that this is awaited on,
+/// with TLS or, where `tls` is none, without. It ends when `shutdown` becomes true or its sender is
+/// gone.
 ///
 /// # Errors
 /// The listener cannot be used.
 pub async fn serve_distribution(
     listener: TcpListener,
+    tls: Option<Tls>,
     routers: impl IntoIterator<Item = Router>,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -71,7 +76,7 @@ pub async fn serve_distribution(
         .fallback(async || Problem::not_found("no such resource"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(axum::middleware::from_fn(jobs::check_origin));
-    server::serve(listener, router, server::DISTRIBUTION, shutdown).await
+    server::serve(listener, tls, router, server::DISTRIBUTION, shutdown).await
 }
 
 /// Serves what a base answers while another one has the ledger, as [`serve_distribution`] does.
@@ -80,12 +85,13 @@ pub async fn serve_distribution(
 /// The listener cannot be used.
 pub async fn serve_standby(
     listener: TcpListener,
+    tls: Option<Tls>,
     router: Router,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let router = router.layer(axum::middleware::from_fn(jobs::check_origin));
-    server::serve(listener, router, server::DISTRIBUTION, shutdown).await
+    server::serve(listener, tls, router, server::DISTRIBUTION, shutdown).await
 }
 
 fn spawn_api(
@@ -103,7 +109,7 @@ fn spawn_api(
     Builder::new().name("control".into()).spawn(move || {
         let served = runtime.block_on(async move {
             tokio::spawn(beside);
-            server::serve(listener, routes(api), server::ADMIN, shutdown).await
+            server::serve(listener, None, routes(api), server::ADMIN, shutdown).await
         });
         if let Err(error) = served {
             tracing::error!(code = "HE-E401", %error, "the admin listener failed");

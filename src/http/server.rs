@@ -1,13 +1,19 @@
-//! A listener: how many may be connected, and for how long they may be silent.
+//! A listener: how many may be connected, for how long they may be silent, and who they are.
 //!
+//! ```text
+//! accept -> slot -> (TLS: handshake, beside others) -> HTTP with a Remote: address, certificate
+//! ```
 //! Invariant: a connection holds a slot until its socket is closed. When all are taken, the next
 //! client waits in the kernel's backlog; it is not refused. A connection on which no byte moved for
 //! `idle_max` is closed, so that slots come back.
-//! Bounds: [`ADMIN`] for operators, [`DISTRIBUTION`] for a base and for sources of contents.
+//! Bounds: [`ADMIN`] for operators, [`DISTRIBUTION`] for a base and for sources of contents. Of
+//! these `HANDSHAKES_MAX` are in a handshake, each for `HANDSHAKE_MAX` at most: whoever connects
+//! and says nothing costs a slot for so long.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,11 +21,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::serve::{Listener, ListenerExt};
+use rustls::ServerConfig;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::pki::certificate::NodeCertificate;
+use crate::pki::fault::TlsFault;
 
 /// What a listener takes.
 #[derive(Debug, Clone, Copy)]
@@ -32,23 +45,43 @@ pub(super) struct Limits {
     dead_after: Option<Duration>,
 }
 
+/// TLS of a listener.
+#[derive(Clone)]
+pub struct Tls {
+    /// Settings, with the certificate.
+    pub config: Arc<ServerConfig>,
+    /// Is told the own address that a connection came to, before the certificate is shown.
+    pub reached: Option<Arc<dyn Fn(IpAddr) + Send + Sync>>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// Its certificate, if it has shown that of a node.
+    pub node: Option<NodeCertificate>,
+}
+
 /// Answers requests until `shutdown`, then lets those in progress finish for a second. Handlers may
-/// ask for `ConnectInfo<SocketAddr>`.
+/// ask for `ConnectInfo<Remote>`.
 pub(super) async fn serve(
     listener: std::net::TcpListener,
+    tls: Option<Tls>,
     router: Router,
     limits: Limits,
     shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let listener = Limited {
+    let limited = Limited {
         listener: TcpListener::from_std(listener)?,
         slots: Arc::new(Semaphore::new(limits.connections_max)),
         idle_max: limits.idle_max,
         dead_after: limits.dead_after,
     };
+    let listener = Front { limited, tls, handshakes: JoinSet::new() };
     // Of listeners that are not its own, axum knows the client's address only behind a tap.
     let listener = listener.tap_io(|_connection| {});
-    let serving = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+    let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Remote>())
         .with_graceful_shutdown(stopped(shutdown.clone()))
         .into_future();
     let deadline = async {
@@ -66,6 +99,93 @@ async fn stopped(mut shutdown: watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
+/// What axum accepts from: connections whose handshake is over.
+struct Front {
+    limited: Limited,
+    tls: Option<Tls>,
+    handshakes: JoinSet<Option<(Stream, Remote)>>,
+}
+
+impl Listener for Front {
+    type Io = Stream;
+    type Addr = Remote;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            tokio::select! {
+                Some(done) = self.handshakes.join_next() => {
+                    if let Ok(Some(accepted)) = done {
+                        return accepted;
+                    }
+                }
+                (connection, addr) = self.limited.accept(),
+                    if self.handshakes.len() < HANDSHAKES_MAX =>
+                {
+                    let Some(tls) = self.tls.clone() else {
+                        return (Stream::Plain(connection), Remote { addr, node: None });
+                    };
+                    self.handshakes.spawn(handshake(tls, connection, addr));
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Ok(Remote { addr: self.limited.listener.local_addr()?, node: None })
+    }
+}
+
+/// `None` when it fails, or takes too long.
+async fn handshake(tls: Tls, connection: Connection, addr: SocketAddr) -> Option<(Stream, Remote)> {
+    if let (Some(reached), Ok(own)) = (&tls.reached, connection.stream.local_addr()) {
+        reached(own.ip().to_canonical());
+    }
+    let shaken = async {
+        let mut first = [0];
+        connection.stream.peek(&mut first).await.ok()?;
+        if first[0].is_ascii_uppercase() {
+            refuse_plain(connection).await;
+            return None;
+        }
+        match TlsAcceptor::from(tls.config).accept(connection).await {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                // Scanners and clients that hang up are no news; certificates are.
+                let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+                if let Some(
+                    error @ (rustls::Error::InvalidCertificate(_)
+                    | rustls::Error::NoCertificatesPresented),
+                ) = inner
+                {
+                    let reason = TlsFault::of(error);
+                    tracing::info!(code = "HE-I933", from = %addr, %reason, "a certificate is refused");
+                }
+                None
+            }
+        }
+    };
+    let stream = timeout(HANDSHAKE_MAX, shaken).await.ok()??;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let node = shown.and_then(NodeCertificate::read);
+    Some((Stream::Tls(Box::new(stream)), Remote { addr, node }))
+}
+
+/// Says to a client of plain HTTP what is wrong.
+async fn refuse_plain(mut connection: Connection) {
+    // What is not read when a socket is closed makes the kernel drop the answer.
+    let _begin = connection.read(&mut [0; REQUEST_READ]).await;
+    let body = "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"reason\":\"tls_needed\",\
+                \"detail\":\"this port speaks TLS: ask by https://\"}";
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/problem+json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    // It may be gone; there is nobody to tell.
+    let _gone = connection.write_all(answer.as_bytes()).await;
+    let _gone = connection.shutdown().await;
+}
+
 struct Limited {
     listener: TcpListener,
     slots: Arc<Semaphore>,
@@ -73,11 +193,8 @@ struct Limited {
     dead_after: Option<Duration>,
 }
 
-impl Listener for Limited {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+impl Limited {
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
             let slot = match self.slots.clone().acquire_owned().await {
                 Ok(slot) => slot,
@@ -93,10 +210,6 @@ impl Listener for Limited {
                 return (Connection { stream, idle, idle_max, _slot: slot }, addr);
             }
         }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 }
 
@@ -178,6 +291,76 @@ impl AsyncWrite for Connection {
     }
 }
 
+/// A connection as HTTP has it.
+enum Stream {
+    Plain(Connection),
+    Tls(Box<TlsStream<Connection>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
 /// A few scrapers, dashboards and scripts; longer than any usual scrape interval, so that a scraper
 /// keeps its connection.
 pub(super) const ADMIN: Limits =
@@ -190,6 +373,13 @@ pub(super) const DISTRIBUTION: Limits = Limits {
     idle_max: Duration::from_secs(3_600),
     dead_after: Some(Duration::from_secs(10)),
 };
+
+/// Handshakes at once: half a millisecond of a CPU each.
+const HANDSHAKES_MAX: usize = 512;
+/// For a handshake: three round trips and what waits before it.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Of a request that is refused: head and beginning of its body.
+const REQUEST_READ: usize = 4_096;
 
 /// For requests in progress when the appliance stops.
 const DRAIN_MAX: Duration = Duration::from_secs(1);

@@ -4,8 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
@@ -23,27 +21,43 @@ struct Rig {
     url: String,
     job: String,
     folder: tempfile::TempDir,
+    /// The certificate of the CA.
+    ca: PathBuf,
 }
 
 impl Rig {
+    /// With TLS.
     fn start() -> Self {
+        Self::start_with(Base::start_secure)
+    }
+
+    /// Without.
+    fn start_plain() -> Self {
+        Self::start_with(Base::start_with)
+    }
+
+    fn start_with(start: fn(&Path, &[&str]) -> Base) -> Self {
         let folder = tempfile::tempdir_in(scratch()).unwrap();
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         fs::write(at("provider"), format!("me {TOKEN}\n")).unwrap();
         fs::write(at("join"), format!("{JOIN}\n")).unwrap();
         let (provider, join) = (at("provider"), at("join"));
         let words = ["--provider-token-file", &provider, "--join-token-file", &join];
-        let base = Base::start_with(&folder.path().join("data"), &words);
+        let base = start(&folder.path().join("data"), &words);
         let hello = json!({
             "node": "n1", "incarnation": 1, "addr": "127.0.0.1:1", "free_bytes": 1_u64 << 40,
             "public_key": NodeKeys::from_bytes(&[1; 32]).verify_key().to_string(),
         });
-        let welcome = post(base.addr, "/agent/v1/hello", JOIN, &hello);
+        let post = |token: &str, path: &str, body: &Value| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(base.client_with(token).post(path, body)).1
+        };
+        let welcome = post(JOIN, "/agent/v1/hello", &hello);
         assert!(welcome["base_key"].is_string(), "{welcome}");
-        let job = post(base.addr, "/v1/jobs", TOKEN, &json!({ "targets": "all" }));
+        let job = post(TOKEN, "/v1/jobs", &json!({ "targets": "all" }));
         let job = job["job_id"].as_str().unwrap_or_else(|| panic!("{job}")).to_owned();
-        let url = format!("http://{}", base.addr);
-        Self { _base: base, url, job, folder }
+        let (url, ca) = (base.url(), folder.path().join("data/ca.pem"));
+        Self { _base: base, url, job, folder, ca }
     }
 
     /// A file of the test's folder.
@@ -62,6 +76,9 @@ impl Rig {
     fn curl(&self, args: &[&str]) -> String {
         let user = format!("anyone:{TOKEN}");
         let mut all = vec!["-sS", "--fail-with-body", "-u", &user];
+        if self.ca.exists() {
+            all.extend(["--cacert", self.ca.to_str().unwrap()]);
+        }
         all.extend(args);
         run("curl", &all).stdout
     }
@@ -70,6 +87,7 @@ impl Rig {
     fn headend(&self, args: &[&str]) -> Finished {
         let mut command = Command::new(env!("CARGO_BIN_EXE_headend"));
         command.args(args).env("HEADEND_BASE", &self.url).env("HEADEND_TOKEN", TOKEN);
+        command.env("HEADEND_CA", &self.ca);
         run_command(&mut command, PLAYER_PATIENCE)
     }
 
@@ -79,23 +97,6 @@ impl Rig {
         self.curl(&["-o", out.to_str().unwrap(), &self.job_url(path)]);
         fs::read(out).unwrap()
     }
-}
-
-fn post(addr: SocketAddr, path: &str, token: &str, body: &Value) -> Value {
-    let body = body.to_string();
-    let mut stream = TcpStream::connect(addr).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    write!(
-        stream,
-        "POST {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nAuthorization: Bearer {token}\
-         \r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{path}: {error}: {answer}"))
 }
 
 fn film(bytes: usize) -> Vec<u8> {
@@ -120,8 +121,11 @@ fn curl_uploads_goes_on_at_an_offset_and_reads_ranges() {
     assert_eq!(base.bytes("a/film.mp4"), film);
     assert_eq!(base.curl(&["-r", "0-0", &url]).len(), 1);
     // From a pipe: chunked, its length is not known.
-    let script =
-        format!("cat {file} | curl -sS --fail -u x:{TOKEN} -T - {}", base.job_url("piped"));
+    let script = format!(
+        "cat {file} | curl -sS --fail --cacert {} -u x:{TOKEN} -T - {}",
+        base.ca.display(),
+        base.job_url("piped")
+    );
     run("sh", &["-c", &script]);
     assert_eq!(base.bytes("piped"), film);
     // A part, as of an upload that broke off, then the rest.
@@ -152,7 +156,7 @@ fn rclone_copies_and_checks_by_time_and_hash() {
         let mut command = Command::new("rclone");
         command.args(args).args(["--webdav-vendor", "owncloud", "--webdav-user", "me"]);
         command.args(["--webdav-url", &base.job_url(""), "--webdav-pass", password.trim()]);
-        command.args(["--config", "/dev/null", "--retries", "1"]);
+        command.args(["--config", "/dev/null", "--retries", "1", "--ca-cert"]).arg(&base.ca);
         let finished = run_command(&mut command, PLAYER_PATIENCE);
         assert!(finished.status.success(), "{args:?}: {}", finished.stderr);
         finished.stdout + &finished.stderr
@@ -174,7 +178,8 @@ fn rclone_copies_and_checks_by_time_and_hash() {
 
 #[test]
 fn cadaver_walks_puts_moves_and_sets_properties() {
-    let base = Rig::start();
+    // It asks a person whether to trust a CA that the system does not know.
+    let base = Rig::start_plain();
     let file = base.file("film.mp4", &film(100_000));
     let home = base.folder.path();
     base.file(".netrc", format!("machine 127.0.0.1 login me password {TOKEN}\n").as_bytes());
@@ -243,7 +248,7 @@ fn job_push_says_in_one_sentence_what_is_wrong() {
         (vec!["job", "push", file, "--to", "nobody"], 1, "refuses"),
         (vec!["job", "push", file, "--to", "site=north"], 1, "refuses"),
         (vec!["job", "push", file, "--token", "hdp_wrong-0123456789"], 1, "(token_unknown)"),
-        (vec!["job", "push", file, "--base", "http://127.0.0.1:1"], 3, "no answer from the base"),
+        (vec!["job", "push", file, "--base", "https://127.0.0.1:1"], 3, "no answer from the base"),
         (vec!["job", "show", "x"], 2, "not an id"),
     ] {
         let finished = base.headend(&args);

@@ -18,7 +18,7 @@ use headend::dist::units::{Frame, FrameReader};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::base::{Base, Client, ScriptedNode};
+use crate::support::base::{Base, Client, ScriptedNode, plain_http};
 use crate::support::network::in_own_mounts;
 use crate::support::process::{Finished, run_command};
 use crate::support::scratch;
@@ -41,7 +41,8 @@ fn node(base: &Base, name: &str, media: &Path) -> Server {
 
 fn node_command(base: &Base, name: &str, media: &Path) -> Command {
     let mut command = Command::new(binary());
-    command.arg("node").arg("--base").arg(format!("http://{}", base.addr));
+    command.arg("node").arg("--base").arg(base.url());
+    command.args((!base.is_secure()).then_some("--insecure"));
     command.args(["--name", name, "--peer-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
     command.args(["--admin", "127.0.0.1:0", "--rtp-port", "0", "--shards", "1", "--workers", "1"]);
     command.arg("--media").arg(media);
@@ -88,7 +89,7 @@ struct Liar {
 impl Liar {
     /// Serves on the runtime of the test.
     async fn start(base: SocketAddr) -> (Arc<Self>, SocketAddr) {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = plain_http();
         let liar = Arc::new(Self { base, http, asked: AtomicU64::new(0) });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -181,7 +182,7 @@ fn token_that_does_not_count_is_one_clear_sentence_of_the_command_line() {
     let base = Base::start_with(&dir.path().join("data"), &words);
     let push = |token: &str| {
         let mut command = Command::new(binary());
-        command.args(["job", "push"]).arg(&film).arg("--base").arg(format!("http://{}", base.addr));
+        command.args(["job", "push"]).arg(&film).arg("--base").arg(base.url());
         run_command(command.args(["--token", token]), PATIENCE)
     };
     let join = |token: &str| {
@@ -223,7 +224,8 @@ fn disk_that_fills_up_ends_one_delivery_and_no_other() {
 
 /// `small` is a disk of [`SMALL_BYTES`].
 async fn fill(small: &Path) {
-    let (dir, base) = base();
+    let dir = tempfile::tempdir_in(scratch()).unwrap();
+    let base = Base::start_secure(&dir.path().join("data"), &[]);
     let client = base.client();
     let media = [small.join("media"), dir.path().join("media")];
     let nodes = [node(&base, "small", &media[0]), node(&base, "large", &media[1])];

@@ -24,4 +24,5 @@ mod priority;
 mod quality;
 mod shards;
 mod standby;
+mod tls;
 mod trick_modes;

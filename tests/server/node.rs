@@ -24,7 +24,7 @@ use headend::dist::wire::agent::{
 use headend::dist::wire::job::{Attributes, Op, Order, Reason};
 use headend::dist::wire::peer::Capability;
 use headend::http::peer::{PeerOptions, PeerState, router};
-use headend::http::serve_distribution;
+use headend::http::{Bearers, serve_distribution};
 use headend::store::{RateLimit, Store, StoreKey};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -75,6 +75,7 @@ impl Base {
             sent: Arc::new(move |_, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);
             }),
+            bearers: Bearers::Anyone,
         });
         let base_key = keys.verify_key().to_string();
         let said = Arc::new(Said { base_key, ..Said::default() });
@@ -86,7 +87,7 @@ impl Base {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (stop, shutdown) = watch::channel(false);
-        runtime.spawn(serve_distribution(listener, [router(peers), scripted], shutdown));
+        runtime.spawn(serve_distribution(listener, None, [router(peers), scripted], shutdown));
         drop(within);
         Self { runtime, addr, keys, store, sent, said, _stop: stop, _folder: folder }
     }
@@ -150,7 +151,8 @@ impl Base {
     fn command_line(&self, media: &Path) -> Command {
         let mut command = Command::new(binary());
         command.arg("node").arg("--base").arg(format!("http://{}", self.addr));
-        command.args(["--join", "hdj_test", "--name", "n", "--peer-listen", "127.0.0.1:0"]);
+        command.args(["--insecure", "--join", "hdj_test", "--name", "n"]);
+        command.args(["--peer-listen", "127.0.0.1:0"]);
         command.args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--rtp-port", "0"]);
         command.args(["--shards", "1", "--workers", "1"]).arg("--media").arg(media);
         command
@@ -390,11 +392,12 @@ fn node_without_its_base_serves_its_folder() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut without = Command::new(binary());
     without.arg("node").arg("--base").arg(format!("http://{closed}"));
-    without.args(["--join", "hdj_test", "--name", "n", "--listen", "127.0.0.1:0"]);
+    without.args(["--insecure", "--join", "hdj_test", "--name", "n", "--listen", "127.0.0.1:0"]);
     without.args(["--shards", "1", "--workers", "1"]).arg("--media").arg(&media);
     let node = Server::run(without, tempfile::tempdir_in(scratch()).unwrap());
     assert_eq!(titles(&node), ["clip.mp4".to_owned()].into());
     node.assert_logs("HE-W928");
+    node.assert_logs("HE-W929");
 }
 
 #[test]
@@ -404,7 +407,8 @@ fn nodes_that_start_at_once_share_no_port_that_nobody_set() {
         let (kept, media) = media();
         let mut command = Command::new(binary());
         command.arg("node").arg("--base").arg(format!("http://{}", base.addr));
-        command.args(["--join", "hdj_test", "--name", name, "--listen", "127.0.0.1:0"]);
+        command.args(["--insecure", "--join", "hdj_test", "--name", name]);
+        command.args(["--listen", "127.0.0.1:0"]);
         command.args(["--shards", "1", "--workers", "1"]).arg("--media").arg(&media);
         (Server::run(command, tempfile::tempdir_in(scratch()).unwrap()), kept)
     };

@@ -31,7 +31,7 @@ fn bases() -> Option<(tempfile::TempDir, Base, Base)> {
 
 /// A base by this database. All of them have the same folder.
 fn start(dir: &Path, url: &str) -> Base {
-    Base::start_with(&dir.join("data"), &["--ledger", url])
+    Base::start_secure(&dir.join("data"), &["--ledger", url])
 }
 
 /// Waits until the base has the ledger, and gives its epoch.
@@ -77,7 +77,7 @@ async fn base_that_stands_by_says_so_and_takes_over_when_the_other_one_stops() {
     assert!(metrics(&client.found("/metrics").await).contains("ctp_base_active 1\n"));
 
     // A node and a client know both.
-    let both = format!("http://{},http://{}", second.addr, first.addr);
+    let both = format!("{},{}", second.url(), first.url());
     let token = |name: &str| dir.path().join("data").join(name).display().to_string();
     let media = dir.path().join("media");
     std::fs::create_dir(&media).unwrap();

@@ -6,13 +6,18 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use headend::dist::ids::{CommandKey, Incarnation, NodeName};
 use headend::dist::keys::{NodeKeys, sign_receipt};
 use headend::dist::wire::agent::{
-    Hello, NodeOrder, Receipt, Report, Reports, ReportsTaken, Welcome,
+    GivenCertificate, Hello, HelloBody, NodeOrder, Receipt, Report, Reports, ReportsTaken,
+    WelcomeBody,
 };
+use headend::pki::credentials::{Credentials, node_credentials, node_request};
+use headend::pki::tls;
+use headend::pki::trust::Trust;
 use reqwest::{Method, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -29,19 +34,34 @@ pub(crate) struct Base {
     /// What it printed until it was ready.
     pub(crate) banner: String,
     data: PathBuf,
+    is_secure: bool,
 }
 
 impl Base {
-    /// Starts on a free port and waits until it is ready.
+    /// Starts on a free port, without TLS, and waits until it is ready.
     pub(crate) fn start(data: &Path) -> Self {
         Self::start_with(data, &[])
     }
 
     /// The same with more words.
     pub(crate) fn start_with(data: &Path, words: &[&str]) -> Self {
+        Self::run(data, &[words, &["--insecure", "--listen", "127.0.0.1:0"]].concat())
+    }
+
+    /// With TLS.
+    pub(crate) fn start_secure(data: &Path, words: &[&str]) -> Self {
+        Self::run(data, &[words, &["--listen", "127.0.0.1:0"]].concat())
+    }
+
+    /// With TLS, at this address.
+    pub(crate) fn start_secure_at(data: &Path, addr: SocketAddr, words: &[&str]) -> Self {
+        Self::run(data, &[words, &["--listen", &addr.to_string()]].concat())
+    }
+
+    fn run(data: &Path, words: &[&str]) -> Self {
         let log = File::options().create(true).append(true).open(data.with_extension("log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_headend"));
-        command.args(["base", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(words);
+        command.args(["base", "--data"]).arg(data).args(words);
         command.stdout(Stdio::piped()).stderr(log.unwrap());
         let mut child = Kept::start(&mut command);
         let mut banner = String::new();
@@ -53,8 +73,9 @@ impl Base {
             assert!(read > 0, "the base has ended:\n{banner}{}", log().unwrap());
         }
         let line = banner.lines().find(|line| line.starts_with("base ")).unwrap();
-        let addr = line.split("http://").nth(1).unwrap().trim_end_matches('/').parse().unwrap();
-        Self { child, addr, banner, data: data.to_owned() }
+        let is_secure = line.contains("https://");
+        let addr = line.split("://").nth(1).unwrap().trim_end_matches('/').parse().unwrap();
+        Self { child, addr, banner, data: data.to_owned(), is_secure }
     }
 
     /// Ends it as a crash does.
@@ -85,36 +106,93 @@ impl Base {
 
     /// The token by which nodes join.
     pub(crate) fn join_token(&self) -> String {
-        token(&self.data, "join.token")
+        self.token("join.token")
     }
 
     /// A client with the provider's token.
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.addr, token(&self.data, "provider.token"))
+        self.client_with(&self.token("provider.token"))
     }
 
     /// A client with the token by which nodes join.
     pub(crate) fn joining(&self) -> Client {
-        Client::new(self.addr, self.join_token())
+        self.client_with(&self.join_token())
+    }
+
+    /// A client with this token.
+    pub(crate) fn client_with(&self, token: &str) -> Client {
+        let ca = self.data.join("ca.pem");
+        Client::new(self.addr, token.to_owned(), self.is_secure.then_some(&ca))
+    }
+
+    /// A token as the base has made it, with the fingerprint of its CA where there is TLS.
+    pub(crate) fn token(&self, name: &str) -> String {
+        std::fs::read_to_string(self.data.join(name)).unwrap().trim().to_owned()
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// Where it answers.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}", if self.is_secure { "https" } else { "http" }, self.addr)
     }
 }
 
-fn token(data: &Path, name: &str) -> String {
-    std::fs::read_to_string(data.join(name)).unwrap().trim().to_owned()
+/// Connections of plain HTTP. reqwest wants settings of TLS all the same.
+pub(crate) fn plain_http() -> reqwest::Client {
+    let nobody = tls::client(&Trust::Roots(Vec::new()), None).unwrap();
+    let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(nobody);
+    http.build().unwrap()
 }
 
 /// Someone who shows a token.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
+    trust: Trust,
     url: String,
     token: String,
 }
 
 impl Client {
-    pub(crate) fn new(addr: SocketAddr, token: String) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { http, url: format!("http://{addr}"), token }
+    /// With the certificate of a CA: with TLS.
+    pub(crate) fn new(addr: SocketAddr, token: String, ca: Option<&PathBuf>) -> Self {
+        let pem = ca.map(|file| std::fs::read_to_string(file).unwrap());
+        let trust = pem.map_or(Trust::Roots(Vec::new()), |pem| Trust::from_pem(&pem).unwrap());
+        let config = tls::client(&trust, None).unwrap();
+        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(config);
+        let scheme = if ca.is_some() { "https" } else { "http" };
+        Self { http: http.build().unwrap(), trust, url: format!("{scheme}://{addr}"), token }
+    }
+
+    /// The token that is shown.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// GET of a URL by a connection of its own that believes the same CA; names of hosts with their
+    /// addresses.
+    pub(crate) async fn request_at(
+        &self,
+        url: &str,
+        hosts: &[(String, SocketAddr)],
+    ) -> Result<reqwest::Response, reqwest::Error> {
+        let config = tls::client(&self.trust, None).unwrap();
+        let http = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(config);
+        let http = hosts.iter().fold(http, |http, (host, addr)| http.resolve(host, *addr));
+        let http = http.build().unwrap();
+        http.get(url).bearer_auth(&self.token).timeout(PATIENCE).send().await
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        self.url.starts_with("https:")
+    }
+
+    /// The same place by other connections.
+    pub(crate) fn over(&self, http: reqwest::Client) -> Self {
+        Self { http, ..self.clone() }
     }
 
     /// The same place with another token.
@@ -213,6 +291,10 @@ pub(crate) struct ScriptedNode {
     /// It never does what it takes.
     pub(crate) is_lazy: bool,
     token: Option<String>,
+    /// The certificate that the base gave, where there is TLS.
+    pub(crate) given: Option<GivenCertificate>,
+    /// Connections that show it.
+    certified: Option<reqwest::Client>,
     incarnation: Incarnation,
     /// Reports that the base has not taken, and the number of the first.
     waiting: Vec<Report>,
@@ -225,12 +307,14 @@ pub(crate) struct ScriptedNode {
 impl ScriptedNode {
     pub(crate) fn new(name: &str) -> Self {
         Self {
-            keys: NodeKeys::from_bytes(&[7; 32]),
+            keys: NodeKeys::from_bytes(blake3::hash(name.as_bytes()).as_bytes()),
             name: NodeName::new(name).unwrap(),
             addr: "0.0.0.0:9".to_owned(),
             up_rate_cap: None,
             is_lazy: false,
             token: None,
+            given: None,
+            certified: None,
             incarnation: Incarnation(1),
             waiting: Vec::new(),
             first: 1,
@@ -260,19 +344,50 @@ impl ScriptedNode {
             Some(token) => joining.with_token(token),
             None => joining.clone(),
         };
-        let hello = serde_json::to_value(self.hello()).unwrap();
+        let request = joining.is_secure().then(|| node_request(&self.keys).unwrap());
+        let hello = HelloBody { hello: self.hello(), certificate_request: request };
+        let hello = serde_json::to_value(hello).unwrap();
         let (status, body) = shown.try_post("/agent/v1/hello", &hello).await?;
         assert_eq!(status, 200, "{body}");
-        let welcome: Welcome = serde_json::from_value(body).unwrap();
+        let WelcomeBody { welcome, certificate } = serde_json::from_value(body).unwrap();
         self.token = welcome.node_token.or_else(|| self.token.take());
+        self.certified = certificate.as_ref().map(|given| self.certified(given, &[]));
+        self.given = certificate;
         Ok(())
+    }
+
+    /// A request for a certificate.
+    pub(crate) fn request(&self) -> String {
+        node_request(&self.keys).unwrap()
+    }
+
+    /// New connections that show a certificate, and believe its CA; names of hosts with their
+    /// addresses.
+    pub(crate) fn certified(
+        &self,
+        given: &GivenCertificate,
+        hosts: &[(String, SocketAddr)],
+    ) -> reqwest::Client {
+        let shown = Arc::<Credentials>::default();
+        shown.replace(node_credentials(&self.keys, &given.certificate).unwrap());
+        let trust = Trust::from_pem(&given.authority).unwrap();
+        let config = tls::client(&trust, Some(shown)).unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(config);
+        let client = hosts.iter().fold(client, |client, (host, addr)| client.resolve(host, *addr));
+        client.build().unwrap()
+    }
+
+    /// What the node asks its base by, once it has joined.
+    pub(crate) fn own(&self, joining: &Client) -> Client {
+        let client = joining.with_token(self.token.as_ref().unwrap());
+        self.certified.clone().map_or_else(|| client.clone(), |http| client.over(http))
     }
 
     /// Waits for an order that says where a content is: its id, and the capability of its last
     /// source.
     pub(crate) async fn source(&mut self, joining: &Client) -> (String, String) {
         self.join(joining).await.unwrap();
-        let client = joining.with_token(self.token.as_ref().unwrap());
+        let client = self.own(joining);
         let mut orders = client.request(Method::GET, "/agent/v1/orders").send().await.unwrap();
         let mut text = String::new();
         // Ends with the time limit of the request.
@@ -296,7 +411,7 @@ impl ScriptedNode {
         mut told: impl FnMut(usize),
     ) -> Result<(), reqwest::Error> {
         self.join(joining).await?;
-        let client = joining.with_token(self.token.as_ref().unwrap());
+        let client = self.own(joining);
         self.report(&client, &mut told).await?;
         let orders = client.request(Method::GET, "/agent/v1/orders");
         let mut orders = orders.timeout(Duration::from_secs(3_600)).send().await?;

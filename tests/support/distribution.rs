@@ -17,6 +17,7 @@ pub(crate) struct Distribution {
     pub(crate) lab: Lab,
     headend: PathBuf,
     files: tempfile::TempDir,
+    is_secure: bool,
     base: Option<Kept>,
     nodes: Vec<Option<Kept>>,
     /// CPU of processes that have been killed.
@@ -27,13 +28,23 @@ impl Distribution {
     /// Starts a base and `nodes` nodes, all links of `rate` bits per second, and waits until the
     /// base knows all of them. Files are made in `folder`.
     pub(crate) fn start(headend: &Path, folder: &Path, nodes: usize, rate: u64) -> Self {
+        Self::start_with(headend, folder, nodes, rate, true)
+    }
+
+    /// The same with TLS or without.
+    pub(crate) fn start_with(
+        headend: &Path,
+        folder: &Path,
+        nodes: usize,
+        rate: u64,
+        is_secure: bool,
+    ) -> Self {
         let files = tempfile::tempdir_in(folder).unwrap();
-        std::fs::write(files.path().join("provider"), PROVIDER_TOKEN).unwrap();
-        std::fs::write(files.path().join("join"), JOIN_TOKEN).unwrap();
         let mut started = Self {
             lab: Lab::build(nodes + 1, rate),
             headend: headend.to_owned(),
             files,
+            is_secure,
             base: None,
             nodes: (0..nodes).map(|_| None).collect(),
             cpu_before: Duration::ZERO,
@@ -49,11 +60,10 @@ impl Distribution {
         let mut command = self.lab.command(0, &self.headend);
         command.arg("base").args(["--listen", &format!("{}:{PORT}", Lab::ip(0))]);
         command.arg("--data").arg(self.files.path().join("base"));
-        command.arg("--provider-token-file").arg(self.files.path().join("provider"));
-        command.arg("--join-token-file").arg(self.files.path().join("join"));
+        command.args((!self.is_secure).then_some("--insecure"));
         self.base = Some(self.spawn(command, "base"));
         let mut probe = self.lab.command(0, "curl");
-        probe.args(["-s", "-o", "/dev/null", &self.url()]);
+        probe.args(["-s", "-k", "-o", "/dev/null", &self.url()]);
         until_within(PATIENCE, "the base answers", || {
             probe.status().is_ok_and(|status| status.success())
         });
@@ -63,7 +73,8 @@ impl Distribution {
     pub(crate) fn start_node(&mut self, node: usize) {
         let media = self.media(node);
         let mut command = self.lab.command(node, &self.headend);
-        command.args(["node", "--base", &self.url(), "--join", JOIN_TOKEN]);
+        command.args(["node", "--base", &self.url(), "--join", &self.token("join.token")]);
+        command.args((!self.is_secure).then_some("--insecure"));
         command.arg("--media").arg(media).args(["--name", &Self::name(node)]);
         command.args(["--listen", &format!("{}:8554", Lab::ip(node))]);
         command.args(["--shards", "1", "--workers", "1"]);
@@ -115,7 +126,8 @@ impl Distribution {
     /// The same, not started yet.
     pub(crate) fn client_command(&self, args: &[&str]) -> Command {
         let mut command = self.lab.command(0, &self.headend);
-        command.args(args).args(["--base", &self.url(), "--token", PROVIDER_TOKEN]);
+        let token = self.token("provider.token");
+        command.args(args).args(["--base", &self.url(), "--token", &token]);
         command
     }
 
@@ -131,17 +143,15 @@ impl Distribution {
 
     /// The API of the base, for a client beside the lab.
     pub(crate) fn api(&self) -> Client {
-        Client::new(self.address(), PROVIDER_TOKEN.to_owned())
+        let addr: SocketAddr = format!("{}:{PORT}", Lab::ip(0)).parse().unwrap();
+        let ca = self.files.path().join("base/ca.pem");
+        Client::new(addr, self.token("provider.token"), self.is_secure.then_some(&ca))
     }
 
-    /// Address of the base, for a test that asks it directly.
-    pub(crate) fn address(&self) -> SocketAddr {
-        format!("{}:{PORT}", Lab::ip(0)).parse().unwrap()
-    }
-
-    /// Line of a request that says who the client is.
-    pub(crate) fn authorization() -> String {
-        format!("Authorization: Bearer {PROVIDER_TOKEN}\r\n")
+    /// A token that the base has made.
+    fn token(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.files.path().join("base").join(name));
+        text.unwrap().trim().to_owned()
     }
 
     /// Media folder of a node.
@@ -161,7 +171,8 @@ impl Distribution {
 
     /// Address of the base.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}:{PORT}", Lab::ip(0))
+        let scheme = if self.is_secure { "https" } else { "http" };
+        format!("{scheme}://{}:{PORT}", Lab::ip(0))
     }
 
     /// Bytes of media that a node has received without being read by anybody: partial files.
@@ -201,9 +212,6 @@ fn cpu_of(pid: u32) -> Duration {
     Duration::from_millis(ticks * 1_000 / rustix::param::clock_ticks_per_second())
 }
 
-/// Tokens have no meaning of their own: files hold them.
-const PROVIDER_TOKEN: &str = "hdp_cHJvdmlkZXItb2YtdGhlLWxhYi1wcm92aWRlci1vZi0";
-const JOIN_TOKEN: &str = "hdj_am9pbi10b2tlbi1vZi10aGUtbGFiLWpvaW4tdG9rZW4";
 /// Of the base.
 const PORT: u16 = 7_000;
 /// How long a whole job may take.

@@ -1,7 +1,9 @@
-//! The folder of a base: its ledger, its contents, its key and its tokens.
+//! The folder of a base: its ledger, its contents, its keys and its tokens.
 //!
 //! ```text
 //! DIR/ledger.db  contents/  base.key  provider.token  join.token
+//!     ca.key     private key and certificate of the CA: without it a base has another CA
+//!     ca.pem     the certificate alone, for clients; made again when it is lost
 //! ```
 //! Invariant: a secret that is made is on the disk, whole, before it is used, and only its owner
 //! may read it.
@@ -11,11 +13,14 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::super::RunError;
 use crate::dist::ids::Digest;
 use crate::dist::keys::BaseKeys;
-use crate::dist::token::{Token, TokenKind};
+use crate::dist::token::{Fingerprint, Token, TokenKind, split_token, with_fingerprint};
 use crate::http::jobs::auth::{Provider, read_providers};
+use crate::pki::authority::Authority;
 
 /// The folder.
 #[derive(Debug)]
@@ -28,10 +33,23 @@ pub(super) struct Tokens {
     pub(super) providers: Vec<Provider>,
     /// BLAKE3 of the one by which nodes join.
     pub(super) join: Digest,
-    /// For the banner: what it is for, where it is, and the token itself when it was made now.
-    pub(super) told: Vec<(&'static str, PathBuf, Option<Token>)>,
+    /// For the banner.
+    pub(super) told: Vec<Told>,
     /// For the banner: files that others can read.
     pub(super) warnings: Vec<String>,
+}
+
+/// A file of tokens.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// What they are for.
+    pub(super) what: &'static str,
+    /// Where it is.
+    pub(super) path: PathBuf,
+    /// The token, with the fingerprint, when it was made now.
+    pub(super) made: Option<String>,
+    /// The first token has the fingerprint of the CA, or there is none.
+    pub(super) is_pinned: bool,
 }
 
 impl DataDir {
@@ -63,11 +81,41 @@ impl DataDir {
         Ok(BaseKeys::from_bytes(&secret.0))
     }
 
-    /// Tokens of clients and nodes, from these files or from those of the folder.
+    /// The CA of the base, which is made at its first start with TLS.
+    pub(super) fn authority(&self) -> Result<Authority, RunError> {
+        let path = self.0.join("ca.key");
+        if !path.exists() {
+            let made = Authority::generate(Timestamp::now().as_second());
+            let made = made.map_err(|error| wrong(&path, &error.to_string()))?;
+            write_unless_there(&path, made.to_secret_pem().trim_end())?;
+        }
+        let authority = Authority::from_secret_pem(&read(&path)?).map_err(|error| {
+            let fix = "restore it, or remove it: nodes and clients need new tokens of a new CA";
+            wrong(&path, &format!("{error}; {fix}"))
+        })?;
+        let copy = self.0.join("ca.pem");
+        let pem = authority.certificate_pem().trim_end();
+        if copy.exists() && read(&copy)?.trim_end() != pem {
+            fs::remove_file(&copy).map_err(|error| wrong(&copy, &error.to_string()))?;
+        }
+        if !copy.exists() {
+            write_unless_there(&copy, pem)?;
+        }
+        Ok(authority)
+    }
+
+    /// Where the certificate of the CA is.
+    pub(super) fn ca_file(&self) -> PathBuf {
+        self.0.join("ca.pem")
+    }
+
+    /// Tokens of clients and nodes, from these files or from those of the folder. Those that are
+    /// made have this fingerprint.
     pub(super) fn tokens(
         &self,
         provider_file: Option<&Path>,
         join_file: Option<&Path>,
+        fingerprint: Option<Fingerprint>,
     ) -> Result<Tokens, RunError> {
         let mut tokens = Tokens {
             providers: Vec::new(),
@@ -80,6 +128,7 @@ impl DataDir {
             provider_file,
             "provider.token",
             TokenKind::Provider,
+            fingerprint,
             &mut tokens,
         )?;
         tokens.providers =
@@ -87,8 +136,14 @@ impl DataDir {
         if tokens.providers.is_empty() {
             return Err(wrong(&path, "there is no token in it, so no client could ask"));
         }
-        let (path, text) =
-            self.token("join token", join_file, "join.token", TokenKind::Join, &mut tokens)?;
+        let (path, text) = self.token(
+            "join token",
+            join_file,
+            "join.token",
+            TokenKind::Join,
+            fingerprint,
+            &mut tokens,
+        )?;
         let join = Token::parse(text.trim()).map_err(|error| wrong(&path, &error.to_string()))?;
         tokens.join = join.hash();
         if tokens.providers.iter().any(|provider| provider.hash == tokens.join) {
@@ -104,14 +159,19 @@ impl DataDir {
         named: Option<&Path>,
         name: &str,
         kind: TokenKind,
+        fingerprint: Option<Fingerprint>,
         tokens: &mut Tokens,
     ) -> Result<(PathBuf, String), RunError> {
         let (path, text, made) = match named {
             Some(path) => (path.to_owned(), read(path)?, None),
             None => {
                 let path = self.0.join(name);
-                let token = Token::random(kind);
-                let (text, is_made) = read_or_make(&path, || token.as_str().to_owned())?;
+                let secret = Token::random(kind);
+                let token = match &fingerprint {
+                    Some(fingerprint) => with_fingerprint(secret.as_str(), fingerprint),
+                    None => secret.as_str().to_owned(),
+                };
+                let (text, is_made) = read_or_make(&path, || token.clone())?;
                 (path, text, is_made.then_some(token))
             }
         };
@@ -122,7 +182,9 @@ impl DataDir {
                 .warnings
                 .push(format!("{shown} can be read by others; chmod 600 {shown} (HE-W934)"));
         }
-        tokens.told.push((what, path.clone(), made));
+        let words = || text.split_whitespace().map(|word| split_token(word).1);
+        let is_pinned = fingerprint.is_none() || words().any(|found| found == fingerprint);
+        tokens.told.push(Told { what, path: path.clone(), made, is_pinned });
         Ok((path, text))
     }
 }
@@ -138,6 +200,14 @@ fn read_or_make(path: &Path, make: impl FnOnce() -> String) -> Result<(String, b
         // Another base with the same folder starts at the same time.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok((read(path)?, false)),
         Err(error) => Err(wrong(path, &error.to_string())),
+    }
+}
+
+/// Another base with the same folder may start at the same time: what is there first stays.
+fn write_unless_there(path: &Path, text: &str) -> Result<(), RunError> {
+    match write_secret(path, text) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        written => written.map_err(|error| wrong(path, &error.to_string())),
     }
 }
 
@@ -187,13 +257,22 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/data");
         let data = DataDir::open(&path).unwrap();
-        let (keys, tokens) = (data.keys().unwrap(), data.tokens(None, None).unwrap());
-        assert!(tokens.told.iter().all(|(_, path, made)| made.is_some() && mode(path) == 0o600));
+        let fingerprint = Some(data.authority().unwrap().fingerprint());
+        let (keys, tokens) = (data.keys().unwrap(), data.tokens(None, None, fingerprint).unwrap());
+        for told in &tokens.told {
+            let made = split_token(told.made.as_ref().unwrap());
+            assert!(made.1 == fingerprint && told.is_pinned && mode(&told.path) == 0o600);
+        }
         assert_eq!(mode(&path), 0o700);
-        assert_eq!(mode(&path.join("base.key")), 0o600);
+        for file in ["base.key", "ca.key", "ca.pem"] {
+            assert_eq!(mode(&path.join(file)), 0o600, "{file}");
+        }
         let data = DataDir::open(&path).unwrap();
-        let again = data.tokens(None, None).unwrap();
-        assert!(again.told.iter().all(|(_, _, made)| made.is_none()));
+        fs::remove_file(path.join("ca.pem")).unwrap();
+        assert_eq!(Some(data.authority().unwrap().fingerprint()), fingerprint);
+        assert!(data.ca_file().exists());
+        let again = data.tokens(None, None, fingerprint).unwrap();
+        assert!(again.told.iter().all(|told| told.made.is_none() && told.is_pinned));
         assert_eq!((again.providers, again.join), (tokens.providers, tokens.join));
         assert_eq!(data.keys().unwrap().verify_key(), keys.verify_key());
     }
@@ -203,8 +282,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let start = || {
             let data = DataDir::open(dir.path()).unwrap();
-            let (keys, tokens) = (data.keys().unwrap(), data.tokens(None, None).unwrap());
-            (keys.verify_key(), tokens.providers, tokens.join)
+            let ca = data.authority().unwrap().fingerprint();
+            let (keys, tokens) = (data.keys().unwrap(), data.tokens(None, None, Some(ca)).unwrap());
+            (keys.verify_key(), ca, tokens.providers, tokens.join)
         };
         let started: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
@@ -214,7 +294,7 @@ mod tests {
         let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
         let mut names: Vec<_> = names.collect();
         names.sort();
-        assert_eq!(names, ["base.key", "join.token", "provider.token"]);
+        assert_eq!(names, ["base.key", "ca.key", "ca.pem", "join.token", "provider.token"]);
     }
 
     #[test]
@@ -226,7 +306,7 @@ mod tests {
             if let Some(text) = text {
                 fs::write(&file, text).unwrap();
             }
-            let error = data.tokens(Some(&file), None).unwrap_err();
+            let error = data.tokens(Some(&file), None, None).unwrap_err();
             assert!(error.is_usage());
             error.to_string()
         };
@@ -234,12 +314,14 @@ mod tests {
         assert!(refused(Some("# none")).contains("no token in it"));
         assert!(refused(Some("a b c d")).contains("line 1"));
         fs::write(&file, "news hdp_0123456789abcdef\n").unwrap();
-        let tokens = data.tokens(Some(&file), None).unwrap();
+        let other = Some(Fingerprint([1; 32]));
+        let tokens = data.tokens(Some(&file), None, other).unwrap();
+        assert!(!tokens.told[0].is_pinned && tokens.told[1].is_pinned);
         assert_eq!(tokens.providers[0].name, "news");
         assert!(tokens.warnings[0].contains("chmod 600"), "{:?}", tokens.warnings);
         let join = dir.path().join("join");
         fs::write(&join, "hdp_0123456789abcdef").unwrap();
-        let error = data.tokens(Some(&file), Some(&join)).unwrap_err();
+        let error = data.tokens(Some(&file), Some(&join), None).unwrap_err();
         assert!(error.to_string().contains("must not be that of a client"), "{error}");
     }
 
@@ -250,5 +332,9 @@ mod tests {
         fs::write(dir.path().join("base.key"), "half").unwrap();
         assert!(data.keys().unwrap_err().is_usage());
         assert_eq!(fs::read(dir.path().join("base.key")).unwrap(), b"half");
+        fs::write(dir.path().join("ca.key"), "half").unwrap();
+        let error = data.authority().unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("restore it"), "{error}");
+        assert_eq!(fs::read(dir.path().join("ca.key")).unwrap(), b"half");
     }
 }

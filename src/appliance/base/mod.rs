@@ -1,7 +1,7 @@
 //! A base of distribution put together: ledger, contents, routers, and their end.
 //!
 //! ```text
-//! run: folder -> keys, tokens -> listener --file--> term: rows -> Book -> clerk -> contents
+//! run: folder -> CA, keys .. -> listener --file--> term: rows -> Book -> clerk -> contents
 //!                                   |                       -> routers .. signal .. last commit
 //!                               database                ^                       |
 //!                                   '---> turns: standby | lease      lease lost |
@@ -14,6 +14,7 @@
 //! before a request is answered with more than that this base stands by.
 //! Bounds: those of `http` for connections, of `ledger` for requests.
 
+mod certificates;
 mod data;
 mod tend;
 mod term;
@@ -32,9 +33,13 @@ use super::end::End;
 use super::{RunError, limits, listen, signals, system};
 use crate::cli;
 use crate::dist::book::BookOptions;
+use crate::dist::ids::Digest;
 use crate::dist::keys::BaseKeys;
+use crate::http::Tls;
 use crate::ledger::{Database, Ledger, LedgerError};
-use data::{DataDir, Tokens};
+use crate::pki::PkiError;
+use certificates::Certificates;
+use data::{DataDir, Tokens, Told};
 
 /// What a base is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +62,12 @@ pub struct BaseConfig {
     pub token_ttl: Duration,
     /// For how long contents are kept behind the end of their job.
     pub keep: Duration,
+    /// Names by which it is reached, beside those of its addresses.
+    pub host_names: Vec<String>,
+    /// Without TLS.
+    pub is_insecure: bool,
+    /// For how long certificates count: its own and those of nodes.
+    pub certificate_life: Duration,
 }
 
 /// Serves until a signal comes.
@@ -73,18 +84,31 @@ pub fn run(config: &BaseConfig) -> Result<(), RunError> {
 fn serve(config: &BaseConfig, end: &End) -> Result<(), RunError> {
     let _files = limits::raise_files();
     let data = DataDir::open(&config.data)?;
-    let tokens =
-        data.tokens(config.provider_token_file.as_deref(), config.join_token_file.as_deref())?;
+    let authority = match config.is_insecure {
+        true => None,
+        false => Some(Arc::new(data.authority()?)),
+    };
+    let tokens = data.tokens(
+        config.provider_token_file.as_deref(),
+        config.join_token_file.as_deref(),
+        authority.as_ref().map(|authority| authority.fingerprint()),
+    )?;
     let keys = data.keys()?;
     let listener = listen::open_base(config.listen)?;
     let bound = listener.local_addr().map_err(system("the listener has no address"))?;
     let advertised = advertised(config, bound);
+    let addresses = [bound.ip(), advertised.ip()];
+    let certificates = authority.map(|authority| {
+        Certificates::new(authority, &addresses, &config.host_names, config.certificate_life)
+    });
+    let certificates = certificates.transpose().map_err(certificate_failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("base")
         .build()
         .map_err(system("the runtime does not start"))?;
-    let site = Site { config: config.clone(), data, tokens, keys, listener, advertised };
+    let config = config.clone();
+    let site = Site { config, data, tokens, keys, listener, advertised, certificates };
     let result = runtime.block_on(site.serve(end));
     // Reads of a disk that hangs must not hold up the end.
     runtime.shutdown_background();
@@ -99,6 +123,8 @@ struct Site {
     keys: BaseKeys,
     listener: TcpListener,
     advertised: SocketAddr,
+    /// None without TLS.
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl Site {
@@ -106,6 +132,9 @@ impl Site {
         let (stop, shutdown) = watch::channel(false);
         // Before the first answer: a signal ends it in order from then on.
         tokio::spawn(on_stop(Arc::new(stop), end.clone()));
+        if let Some(certificates) = self.certificates.clone() {
+            tokio::spawn(certificates.keep());
+        }
         let Some(database) = &self.config.ledger else {
             let path = self.data.ledger();
             let office = term::open(self, move || Ledger::open(&path)).await?;
@@ -128,10 +157,22 @@ impl Site {
         self.listener.try_clone().map_err(system("the listener"))
     }
 
+    fn tls(&self) -> Result<Option<Tls>, RunError> {
+        let tls = self.certificates.as_ref().map(Certificates::tls).transpose();
+        tls.map_err(certificate_failed)
+    }
+
     /// The start-up text: where it is, and lines to copy. `standby` says for whom it stands by.
     fn announce(&self, standby: Option<&str>) {
+        if self.certificates.is_none() {
+            let fix = "leave --insecure out, here and at the nodes";
+            let what = "without TLS: contents and tokens can be read on the way";
+            tracing::warn!(code = "HE-W935", fix, "{what}");
+        }
         let mut text = Vec::new();
-        let url = format!("http://{}", self.advertised);
+        let scheme = if self.certificates.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", self.advertised);
+        let ca_file = self.data.ca_file();
         let data = self.config.data.display();
         let version = env!("CARGO_PKG_VERSION");
         let mut line = |line: String| {
@@ -147,25 +188,43 @@ impl Site {
         if let Some(standby) = standby {
             line(format!("standby  {standby}"));
         }
-        for (what, path, made) in &self.tokens.told {
+        if let Some(certificates) = &self.certificates {
+            let fingerprint = Digest(certificates.signer().authority.fingerprint().0);
+            line(format!("ca       {}, SHA-256 {fingerprint}", ca_file.display()));
+        }
+        for Told { what, path, made, .. } in &self.tokens.told {
             let path = path.display();
             line(match made {
-                Some(token) => format!("{what}: {} (made now, kept in {path})", token.as_str()),
+                Some(token) => format!("{what}: {token} (made now, kept in {path})"),
                 None => format!("{what}: in {path}"),
             });
         }
+        // A token without a fingerprint does not say whose base it is for.
         let file = |place: usize| {
-            self.tokens.told.get(place).map(|(_, path, _)| path.display().to_string())
+            let told = self.tokens.told.get(place);
+            let ca = format!(" --ca {}", ca_file.display());
+            told.map_or_else(String::new, |told| {
+                format!("{}{}", told.path.display(), if told.is_pinned { "" } else { &ca })
+            })
         };
-        let (provider, join) = (file(0).unwrap_or_default(), file(1).unwrap_or_default());
-        line(format!("node     headend node --base {url} --join {join} --media DIR"));
+        let (provider, join) = (file(0), file(1));
+        let insecure = if self.certificates.is_some() { "" } else { " --insecure" };
+        line(format!("node     headend node{insecure} --base {url} --join {join} --media DIR"));
         line(format!("push     headend job push FILE --base {url} --token {provider}"));
+        if self.certificates.is_none() {
+            let what = "without TLS: contents and tokens can be read and changed on the way";
+            line(format!("warning  {what}; leave --insecure out (HE-W935)"));
+        }
         for warning in &self.tokens.warnings {
             line(format!("warning  {warning}"));
         }
         line("ready".to_owned());
         cli::log::print_aside(text);
     }
+}
+
+fn certificate_failed(error: PkiError) -> RunError {
+    RunError::Config(error.to_string())
 }
 
 /// Why a ledger cannot be opened.

@@ -16,9 +16,9 @@ use super::{Site, unopened};
 use crate::dist::book::Book;
 use crate::dist::ids::{BaseEpoch, ContentId};
 use crate::dist::rows::Rows;
-use crate::dist::wire::job::JobState;
+use crate::dist::wire::job::{JobState, NodeState};
 use crate::http::ctp::Ctp;
-use crate::http::{self, jobs, peer};
+use crate::http::{self, Bearers, Retired, jobs, peer};
 use crate::ledger::clerk::{self, Clerk, ClerkThread};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::distribution::DistributionCells;
@@ -107,6 +107,7 @@ async fn serve_with(
     let base_key = site.keys.verify_key().to_string();
     let cells = Arc::new(DistributionCells::default());
     let sent = Arc::new(Sent::new(Arc::clone(&cells)));
+    let bearers = bearers(site, clerk).await?;
     let access = jobs::auth::Access::new(site.tokens.providers.clone(), site.tokens.join);
     let state = jobs::JobsState {
         clerk: clerk.clone(),
@@ -114,6 +115,8 @@ async fn serve_with(
         base_key,
         cells: Arc::clone(&cells),
         epoch,
+        signer: site.certificates.as_ref().map(|certificates| certificates.signer()),
+        bearers: bearers.clone(),
     };
     let noted = Arc::clone(&sent);
     let source = peer::PeerState::new(peer::PeerOptions {
@@ -121,12 +124,13 @@ async fn serve_with(
         children_max: CHILDREN_MAX,
         upload: Arc::new(RateLimit::new(site.config.up_rate)),
         sent: Arc::new(move |content, bytes| noted.add(content, bytes)),
+        bearers,
     });
     let uploads = Ctp::new(access, clerk.clone(), store.clone(), Arc::clone(&cells));
     let routers = [jobs::router(state), http::ctp::router(Arc::new(uploads)), peer::router(source)];
     let (end, ended) = watch::channel(false);
     tokio::spawn(tend::each_second(clerk.clone(), store, sent, ended.clone()));
-    let serving = http::serve_distribution(site.listener()?, routers, ended);
+    let serving = http::serve_distribution(site.listener()?, site.tls()?, routers, ended);
     let mut serving = std::pin::pin!(serving);
     let mut stopping = shutdown;
     let over = tokio::select! {
@@ -143,6 +147,20 @@ async fn serve_with(
     end.send_replace(true);
     serving.await.map_err(system("the listener failed"))?;
     over
+}
+
+/// Who may use what names a node: none that was retired.
+async fn bearers(site: &Site, clerk: &Clerk) -> Result<Bearers, RunError> {
+    if site.certificates.is_none() {
+        return Ok(Bearers::Anyone);
+    }
+    let nodes = clerk.ask(|book, _| book.nodes()).await;
+    let nodes = nodes.map_err(|error| RunError::Ledger(error.to_string()))?;
+    let retired = Retired::default();
+    for node in nodes.into_iter().filter(|node| node.state == NodeState::Retired) {
+        retired.add(node.node);
+    }
+    Ok(Bearers::Certified(retired))
 }
 
 /// The clerk has ended by itself.

@@ -92,6 +92,7 @@ async fn wait(
     let base_key = site.keys.verify_key().to_string();
     let serving = http::serve_standby(
         site.listener()?,
+        site.tls()?,
         jobs::standby::router(state.clone(), base_key),
         ended,
     );

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::base::rate::Rate;
 use crate::config::value::parse_duration;
+use crate::pki::authority::is_base_name;
 
 /// Words behind `base`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -25,6 +26,16 @@ pub struct BaseArgs {
     /// Address at which nodes reach the base, where --listen is not it
     #[arg(long, value_name = "IP:PORT")]
     pub advertise: Option<SocketAddr>,
+    /// Host name or address by which the base is reached, for its certificate, beside those of
+    /// --listen and --advertise; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = host_name)]
+    pub host_name: Vec<String>,
+    /// Do without TLS: everyone on the way can read and change what is sent, tokens included
+    #[arg(long, conflicts_with = "host_name")]
+    pub insecure: bool,
+    /// For how long certificates of nodes count, for tests
+    #[arg(long, value_name = "TIME", value_parser = certificate_life, default_value = "720h", hide = true)]
+    pub certificate_life: Duration,
     /// File with tokens of clients, a line for each: TOKEN, NAME TOKEN or NAME TOKEN EXPIRES
     /// (by default DIR/provider.token, which is made)
     #[arg(long, value_name = "FILE")]
@@ -50,6 +61,15 @@ fn token_ttl(text: &str) -> Result<Duration, String> {
     within(text, TTL_MIN, TTL_MAX)
 }
 
+fn certificate_life(text: &str) -> Result<Duration, String> {
+    within(text, LIFE_MIN, LIFE_MAX)
+}
+
+fn host_name(text: &str) -> Result<String, String> {
+    let name = is_base_name(text).then(|| text.to_owned());
+    name.ok_or_else(|| "a host name or an address is expected, without a port".to_owned())
+}
+
 fn keep(text: &str) -> Result<Duration, String> {
     within(text, Duration::ZERO, KEEP_MAX)
 }
@@ -63,6 +83,8 @@ fn within(text: &str, min: Duration, max: Duration) -> Result<Duration, String> 
 }
 
 const TTL_MIN: Duration = Duration::from_secs(60);
+const LIFE_MIN: Duration = Duration::from_secs(2);
+const LIFE_MAX: Duration = Duration::from_secs(90 * 24 * 3_600);
 const TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// A year.
 const KEEP_MAX: Duration = Duration::from_secs(365 * 24 * 3_600);
@@ -96,6 +118,13 @@ mod tests {
         let args = parse(&format!("{line} --up-rate 200M --token-ttl 5m --keep 0s")).unwrap();
         assert_eq!(args.up_rate.map(Rate::bytes_per_s), Some(25_000_000));
         assert_eq!((args.token_ttl, args.keep), (Duration::from_secs(300), Duration::ZERO));
+        let args =
+            parse(&format!("{line} --host-name base.example --host-name 192.0.2.1")).unwrap();
+        assert_eq!(args.host_name, ["base.example", "192.0.2.1"]);
+        for wrong in ["--host-name a:1", "--host-name a_-.b", "--host-name x.node.headend.internal"]
+        {
+            assert!(parse(&format!("{line} {wrong}")).is_err(), "{wrong}");
+        }
         for wrong in ["--up-rate 9", "--token-ttl 5", "--token-ttl 25h", "--listen x", "--keep -1s"]
         {
             assert!(parse(&format!("{line} {wrong}")).is_err(), "{wrong}");

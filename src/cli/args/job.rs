@@ -30,13 +30,17 @@ pub enum JobVerb {
 /// Where a base is, and how to show what it says.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
 pub struct AskArgs {
-    /// The base, like http://192.0.2.1:9000; of several with commas between, the one that has the
+    /// The base, like https://192.0.2.1:9000; of several with commas between, the one that has the
     /// ledger is asked [default: of the environment, HEADEND_BASE]
     #[arg(long, value_name = "URL")]
     pub base: Option<String>,
     /// Token of a provider, or a file that holds it [default: of the environment, HEADEND_TOKEN]
     #[arg(long, value_name = "TOKEN|FILE")]
     pub token: Option<String>,
+    /// Certificate of the base's CA (PEM), where the token has no fingerprint of it
+    /// [default: of the environment, HEADEND_CA]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Print JSON, with the names of the API
     #[arg(long)]
     pub json: bool,

@@ -28,13 +28,20 @@ pub struct NodeArgs {
 #[command(mut_arg("admin", |arg| arg.help(ADMIN_HELP)))]
 #[command(mut_arg("rtp_port", |arg| arg.help(RTP_HELP)))]
 pub struct NodeStartArgs {
-    /// The base, like http://192.0.2.1:9000; bases that stand by for each other with commas between
+    /// The base, like https://192.0.2.1:9000; bases that stand by for each other with commas
+    /// between
     #[arg(long, value_name = "URL")]
     pub base: Option<String>,
     /// Join token, or a file that holds it; needed the first time only
     /// [default: of the environment, HEADEND_JOIN_TOKEN]
     #[arg(long, value_name = "TOKEN|FILE")]
     pub join: Option<String>,
+    /// Certificate of the base's CA (PEM), where the join token has no fingerprint of it
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Do without TLS: everyone on the way can read and change what is sent
+    #[arg(long, conflicts_with = "ca")]
+    pub insecure: bool,
     /// Folder that contents are delivered to and that is served, at /vod/; it is made when it is
     /// not there
     #[arg(long, value_name = "DIR")]
@@ -95,7 +102,7 @@ mod tests {
     #[test]
     fn words_of_a_node_and_of_serving_go_together() {
         let args = parse(
-            "headend node --base http://b:1 --join hdj_x --media m --listen 127.0.0.1:0 --name e-1 \
+            "headend node --base https://b:1 --join hdj_x --media m --listen 127.0.0.1:0 --name e-1 \
              --label site=north --label tier=edge --up-rate 20M --peer-listen 127.0.0.1:0",
         )
         .unwrap();
@@ -108,8 +115,15 @@ mod tests {
 
     #[test]
     fn wrong_words_are_refused() {
-        let wrong =
-            ["--name A", "--label x", "--label a=b,c", "--up-rate x", "--peer-listen x", "x"];
+        let wrong = [
+            "--insecure --ca f",
+            "--name A",
+            "--label x",
+            "--label a=b,c",
+            "--up-rate x",
+            "--peer-listen x",
+            "x",
+        ];
         for wrong in wrong {
             assert!(parse(&format!("headend node {wrong}")).is_err(), "{wrong}");
         }

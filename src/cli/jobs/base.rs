@@ -3,6 +3,7 @@
 //! Of bases that stand by for each other one answers; the others are tried in turn.
 //! Bounds: `ANSWER_BYTES_MAX` of an answer, `PATIENCE` for each, `PAGES_MAX` pages of a list.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,13 +17,16 @@ use uuid::Uuid;
 
 use super::super::urls::encode_path;
 use super::super::{Exit, Failure, printable};
+use super::trust::tls_config;
 use crate::dist::ids::JobId;
+use crate::dist::token::split_token;
 use crate::dist::wire::job::{CommandView, DeliveryView};
+use crate::pki::fault::TlsFault;
 
 /// A client of a base.
 #[derive(Debug, Clone)]
 pub(super) struct Base {
-    /// `http://HOST:PORT`, without a slash behind, of each base; one at least.
+    /// `https://HOST:PORT` or `http://HOST:PORT` of each base, no slash behind; one at least.
     roots: Arc<[String]>,
     /// The one that is asked now. Clones ask the same.
     current: Arc<AtomicUsize>,
@@ -41,6 +45,14 @@ pub(super) enum BaseError {
         root: String,
         /// For people.
         why: String,
+    },
+    /// It is not believed.
+    #[error("the base at {root} is not trusted: {fault}")]
+    Untrusted {
+        /// Where.
+        root: String,
+        /// Why.
+        fault: TlsFault,
     },
     /// It refuses.
     #[error("the base refuses: {detail} ({reason})")]
@@ -68,7 +80,7 @@ impl BaseError {
     /// Another base may have what this one has not.
     pub(super) fn is_elsewhere(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::Untrusted { .. } => true,
             // An answer to HEAD has no body that says why.
             Self::Refused { status: 503, reason, .. } => {
                 matches!(reason.as_str(), "standby" | "ending" | "http_503")
@@ -82,7 +94,7 @@ impl BaseError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { status, .. } => matches!(status, 429 | 502..=504),
-            Self::Stranger { .. } => false,
+            Self::Untrusted { .. } | Self::Stranger { .. } => false,
         }
     }
 }
@@ -91,21 +103,26 @@ impl From<BaseError> for Failure {
     fn from(error: BaseError) -> Self {
         let exit = match error {
             BaseError::Unreachable { .. } => Exit::Unreachable,
-            BaseError::Refused { .. } | BaseError::Stranger { .. } => Exit::Runtime,
+            BaseError::Untrusted { .. }
+            | BaseError::Refused { .. }
+            | BaseError::Stranger { .. } => Exit::Runtime,
         };
         Self { exit, message: error.to_string() }
     }
 }
 
 impl Base {
-    /// Asks nothing yet. `urls` is `http://HOST:PORT` or `HOST:PORT`, or several with commas
-    /// between.
-    pub(super) fn new(urls: &str, token: &str) -> Result<Self, Failure> {
+    /// Asks nothing of the API yet; the base of a token with a fingerprint is asked for its CA.
+    /// `urls` is `https://HOST:PORT`, `HOST:PORT` or without TLS `http://HOST:PORT`, or several
+    /// with commas between.
+    pub(super) fn new(urls: &str, token: &str, ca: Option<&Path>) -> Result<Self, Failure> {
         let roots = urls.split(',').map(|url| root(url.trim())).collect::<Result<Vec<_>, _>>()?;
         if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Failure::usage("the token has characters that no token has"));
         }
+        let (token, fingerprint) = split_token(token);
         let config = Agent::config_builder()
+            .tls_config(tls_config(&roots, fingerprint, ca)?)
             .timeout_connect(Some(CONNECT_PATIENCE))
             .timeout_recv_response(Some(PATIENCE))
             .timeout_per_read(Some(PATIENCE))
@@ -246,7 +263,15 @@ impl Base {
     }
 
     pub(super) fn unreachable(&self, error: &ureq::Error) -> BaseError {
-        BaseError::Unreachable { root: self.root().to_owned(), why: error.to_string() }
+        let fault = match error {
+            ureq::Error::Rustls(error) => Some(TlsFault::of(error)),
+            other => TlsFault::find(other),
+        };
+        let root = self.root().to_owned();
+        match fault {
+            Some(fault) => BaseError::Untrusted { root, fault },
+            None => BaseError::Unreachable { root, why: error.to_string() },
+        }
     }
 
     fn stranger(&self, status: u16) -> BaseError {
@@ -254,23 +279,23 @@ impl Base {
     }
 }
 
-/// `http://HOST:PORT` of a base.
+/// `https://HOST:PORT` or `http://HOST:PORT` of a base.
 fn root(url: &str) -> Result<String, Failure> {
     let wrong = |why: &str| Failure::usage(format!("--base {}: {why}", printable(url)));
-    let host = match url.split_once("://") {
-        Some(("http", host)) => host,
-        Some(_) => return Err(wrong("only http:// can be asked")),
-        None => url,
+    let (scheme, host) = match url.split_once("://") {
+        Some((scheme @ ("http" | "https"), host)) => (scheme, host),
+        Some(_) => return Err(wrong("only https:// and http:// can be asked")),
+        None => ("https", url),
     };
-    let root = format!("http://{}", host.trim_end_matches('/'));
-    let uri: Uri = root.parse().map_err(|_| wrong("not a URL like http://192.0.2.1:9000"))?;
+    let root = format!("{scheme}://{}", host.trim_end_matches('/'));
+    let uri: Uri = root.parse().map_err(|_| wrong("not a URL like https://192.0.2.1:9000"))?;
     let has_host = uri.authority().is_some_and(|authority| {
         let host = authority.host();
         let has_port = authority.port_u16().is_some();
         !host.is_empty() && (has_port || authority.as_str() == host)
     });
     if !has_host || uri.path() != "/" || uri.query().is_some() {
-        return Err(wrong("a host and a port are expected, like http://192.0.2.1:9000"));
+        return Err(wrong("a host and a port are expected, like https://192.0.2.1:9000"));
     }
     Ok(root)
 }
@@ -360,7 +385,7 @@ pub(super) mod tests {
             });
             asked.collect()
         });
-        (Base::new(&url, "hdp_secret").unwrap(), thread)
+        (Base::new(&url, "hdp_secret", None).unwrap(), thread)
     }
 
     #[test]
@@ -391,7 +416,8 @@ pub(super) mod tests {
     #[test]
     fn base_that_is_not_there_is_unreachable() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let base = Base::new(&listener.local_addr().unwrap().to_string(), "t").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let base = Base::new(&format!("http://{addr}"), "t", None).unwrap();
         drop(listener);
         let error = base.get::<Value>("/v1/jobs").unwrap_err();
         assert!(error.may_pass() && Failure::from(error).exit == Exit::Unreachable);
@@ -406,14 +432,14 @@ pub(super) mod tests {
         let answer = || ("200 OK", "7".to_owned());
         let ((waiting, waits), (active, answers)) = (standby(), base(vec![answer(), answer()]));
         let both = format!("{},{}", waiting.url(""), active.url(""));
-        let bases = Base::new(&both, "t").unwrap();
+        let bases = Base::new(&both, "t", None).unwrap();
         assert_eq!(bases.get::<u32>("/v1/a"), Ok(7));
         assert_eq!(bases.post::<u32>("/v1/b", "k", &1), Ok(7));
         assert_eq!(waits.join().unwrap().len(), 1);
         assert_eq!(answers.join().unwrap().len(), 2);
         let (waiting, waits) = standby();
         let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let none = Base::new(&format!("{},{gone}", waiting.url("")), "t").unwrap();
+        let none = Base::new(&format!("{},http://{gone}", waiting.url("")), "t", None).unwrap();
         let error = none.get::<u32>("/v1/a").unwrap_err();
         assert!(matches!(&error, BaseError::Refused { reason, .. } if reason == "standby"));
         assert!(error.may_pass());
@@ -422,9 +448,19 @@ pub(super) mod tests {
 
     #[test]
     fn url_that_is_none_is_a_usage_failure() {
-        for bad in ["https://b:1", "http://", "http://b:1/x", "http://b:x", "ftp://b", "a b"] {
-            assert_eq!(Base::new(bad, "t").unwrap_err().exit, Exit::Usage, "{bad}");
+        for bad in ["http://", "http://b:1/x", "http://b:x", "ftp://b", "a b"] {
+            assert_eq!(Base::new(bad, "t", None).unwrap_err().exit, Exit::Usage, "{bad}");
         }
-        assert_eq!(Base::new("http://b:1", "a b").unwrap_err().exit, Exit::Usage);
+        assert_eq!(Base::new("http://b:1", "a b", None).unwrap_err().exit, Exit::Usage);
+    }
+
+    #[test]
+    fn base_that_nothing_is_known_of_is_not_asked() {
+        for url in ["https://127.0.0.1:1", "127.0.0.1:1"] {
+            let failure = Base::new(url, "hdp_secret", None).unwrap_err();
+            assert!(failure.exit == Exit::Usage && failure.message.contains("--ca"), "{failure}");
+        }
+        let missing = Base::new("https://b:1", "t", Some("/nonexistent".as_ref())).unwrap_err();
+        assert!(missing.exit == Exit::Usage && missing.message.contains("/nonexistent"));
     }
 }

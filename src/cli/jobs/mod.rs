@@ -13,6 +13,7 @@ mod base;
 mod files;
 mod push;
 mod show;
+mod trust;
 mod upload;
 mod verify;
 mod watch;
@@ -20,7 +21,7 @@ mod watch;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -74,13 +75,14 @@ fn connect(args: &AskArgs, env: &Env) -> Result<Base, Failure> {
         let word = flag.clone().or_else(|| variable(name)).filter(|word| !word.is_empty());
         word.ok_or_else(|| Failure::usage(format!("{what}, or {name} in the environment")))
     };
-    let url = one(&args.base, "HEADEND_BASE", "where is the base? --base http://HOST:PORT")?;
+    let url = one(&args.base, "HEADEND_BASE", "where is the base? --base https://HOST:PORT")?;
     let token = one(&args.token, "HEADEND_TOKEN", "a provider's token is needed: --token T")?;
     let token = match Path::new(&token).is_file() {
         true => token_of(&token)?,
         false => token.trim().to_owned(),
     };
-    Base::new(&url, &token)
+    let ca = args.ca.clone().or_else(|| variable("HEADEND_CA").map(PathBuf::from));
+    Base::new(&url, &token, ca.as_deref())
 }
 
 /// The first token of a file of a base: `TOKEN`, or `NAME TOKEN` with more behind.

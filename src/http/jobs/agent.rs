@@ -1,11 +1,13 @@
 //! What agents of nodes ask: hello, orders, reports.
 //!
 //! ```text
-//! POST /agent/v1/hello     join token or own token    -> Welcome
+//! POST /agent/v1/hello     join token or own token    -> Welcome, with TLS a certificate
 //! GET  /agent/v1/orders    own token                  -> a JSON line for each order, without end
 //! POST /agent/v1/reports   own token                  -> ReportsTaken
 //! ```
-//! Invariant: what a node says is taken for the node whose token it shows, and for no other.
+//! Invariants: what a node says is taken for the node whose token it shows, and for no other; with
+//! TLS orders and reports want its certificate, too. A certificate is for the key that signs the
+//! node's receipts, and its request is signed by that key: a token alone makes nobody a node.
 //! Bounds: `REPORTS_BYTES_MAX`, `HELLO_BYTES_MAX`; a stream of orders has an idle line each
 //! `IDLE_EVERY`, so that both ends notice a peer that is gone.
 
@@ -21,18 +23,23 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream;
+use jiff::Timestamp;
 use tokio::time::timeout;
 
 use super::auth::{shown, unauthorized};
 use super::{Jobs, Shared, problem, read_body};
 use crate::dist::book::{HelloBy, Refusal};
 use crate::dist::ids::{Incarnation, NodeName};
+use crate::dist::keys::VerifyKey;
 use crate::dist::wire::agent::{
-    Hello, NodeOrder, Report, Reports, ReportsTaken, SwitchCause, Welcome,
+    Hello, HelloBody, NodeOrder, Report, Reports, ReportsTaken, SwitchCause, WelcomeBody,
 };
+use crate::http::Remote;
+use crate::http::caller::Caller;
 use crate::http::clerk::{self, refused};
 use crate::http::problem::Problem;
 use crate::ledger::orders::OrderStream;
+use crate::pki::authority::NodeRequest;
 
 /// How far reports of each node are counted: one that is said again counts once.
 #[derive(Debug, Default)]
@@ -70,13 +77,16 @@ impl<T> Taken<T> {
 
 async fn hello(
     State(jobs): Shared,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    ConnectInfo(from): ConnectInfo<Remote>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Welcome>, Problem> {
+) -> Result<Json<WelcomeBody>, Problem> {
     let token = shown(&headers)?;
-    let mut hello: Hello = read_body(&body)?;
-    hello.addr = reachable(&hello.addr, from)?;
+    let HelloBody { mut hello, certificate_request } = read_body(&body)?;
+    hello.addr = reachable(&hello.addr, from.addr)?;
+    let request = certificate_request.as_deref().zip(jobs.signer.as_ref());
+    let request = request.map(|(text, _)| own_request(text, &hello)).transpose()?;
+    let node = hello.node.clone();
     let is_join = jobs.access.is_join(&token);
     let taken = clerk::ask(&jobs.clerk, move |book, at| {
         let by = if is_join {
@@ -89,7 +99,25 @@ async fn hello(
         };
         Taken::of(book.hello(hello, by, at))
     });
-    taken.await?.answer().map(Json)
+    let welcome = taken.await?.answer()?;
+    let certificate = request.zip(jobs.signer.as_ref()).map(|(request, signer)| {
+        let made = signer.give(&node, &request, Timestamp::now().as_second());
+        made.map_err(|error| Problem::internal(error.to_string()))
+    });
+    Ok(Json(WelcomeBody { welcome, certificate: certificate.transpose()? }))
+}
+
+/// A request for a certificate that is signed by the key of the node that says hello.
+fn own_request(text: &str, hello: &Hello) -> Result<NodeRequest, Problem> {
+    let wrong =
+        |detail: String| problem(StatusCode::BAD_REQUEST, "bad_certificate_request", detail);
+    let request = NodeRequest::read(text).map_err(|error| wrong(error.to_string()))?;
+    let key = hello.public_key.parse::<VerifyKey>();
+    if key.is_ok_and(|key| key.as_bytes()[..] == *request.key()) {
+        Ok(request)
+    } else {
+        Err(wrong("certificate_request: it is of another key than public_key".to_owned()))
+    }
 }
 
 /// The address for peers. A node that listens on all of its addresses is reached where it came
@@ -107,10 +135,15 @@ fn reachable(addr: &str, from: SocketAddr) -> Result<String, Problem> {
     Ok(SocketAddr::new(ip, addr.port()).to_string())
 }
 
-async fn orders(State(jobs): Shared, headers: HeaderMap) -> Result<Response, Problem> {
+async fn orders(
+    State(jobs): Shared,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let token = shown(&headers)?;
     let node = clerk::ask(&jobs.clerk, move |book, _| book.node_of_token(&token).cloned()).await?;
     let node = node.ok_or_else(|| unauthorized("token_unknown", NO_NODE))?;
+    jobs.bearers.check(&caller, &node)?;
     let orders = jobs.clerk.orders(node);
     let mut response = Body::from_stream(stream::unfold(orders, next_lines)).into_response();
     let lines = HeaderValue::from_static("application/x-ndjson");
@@ -137,11 +170,13 @@ async fn next_lines(
 
 async fn reports(
     State(jobs): Shared,
+    caller: Caller,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<ReportsTaken>, Problem> {
     let token = shown(&headers)?;
     let reports: Reports = read_body(&body)?;
+    jobs.bearers.check(&caller, &reports.node)?;
     let noted = Noted::of(&reports);
     let node = reports.node.clone();
     let taken = clerk::ask(&jobs.clerk, move |book, at| match book.node_of_token(&token) {

@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 use super::problem;
 use crate::dist::ids::Digest;
-use crate::dist::token::{Token, is_token};
+use crate::dist::token::{Token, is_token, split_token};
 use crate::http::problem::Problem;
 
 /// Who may ask. Clones share it.
@@ -114,8 +114,10 @@ pub(super) fn shown(headers: &HeaderMap) -> Result<String, Problem> {
     let value = value.to_str().map_err(|_| missing())?;
     let (scheme, rest) = value.split_once(' ').ok_or_else(missing)?;
     let rest = rest.trim();
+    // The fingerprint behind a token is for whoever asks.
+    let secret = |token: &str| split_token(token).0.to_owned();
     if scheme.eq_ignore_ascii_case("bearer") {
-        return Ok(rest.to_owned());
+        return Ok(secret(rest));
     }
     if !scheme.eq_ignore_ascii_case("basic") {
         return Err(missing());
@@ -123,7 +125,7 @@ pub(super) fn shown(headers: &HeaderMap) -> Result<String, Problem> {
     let pair = STANDARD.decode(rest).ok().and_then(|pair| String::from_utf8(pair).ok());
     let pair = pair.ok_or_else(missing)?;
     let (_user, password) = pair.split_once(':').ok_or_else(missing)?;
-    Ok(password.to_owned())
+    Ok(secret(password))
 }
 
 /// 401, with its reason.
@@ -179,6 +181,7 @@ const PROVIDERS_MAX: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dist::token::{Fingerprint, with_fingerprint};
 
     const FILE: &str = "
         # of the newsroom
@@ -206,6 +209,8 @@ mod tests {
         assert_eq!(asked("bearer 0123456789abcdef"), Ok("provider".to_owned()));
         let basic = format!("Basic {}", STANDARD.encode("me:hdp_0123456789abcdef"));
         assert_eq!(asked(&basic), Ok("news".to_owned()));
+        let printed = with_fingerprint("hdp_0123456789abcdef", &Fingerprint([7; 32]));
+        assert_eq!(asked(&format!("Bearer {printed}")), Ok("news".to_owned()));
     }
 
     #[test]

@@ -27,12 +27,14 @@ use axum::{Json, Router};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::Bearers;
 use super::clerk::{self, problem};
 use super::problem::Problem;
 use crate::dist::ids::BaseEpoch;
 use crate::dist::wire::agent::EPOCH_HEADER;
 use crate::ledger::clerk::Clerk;
 use crate::metrics::distribution::DistributionCells;
+use crate::pki::authority::NodeSigner;
 
 mod act;
 mod agent;
@@ -61,6 +63,10 @@ pub struct JobsState {
     pub cells: Arc<DistributionCells>,
     /// Epoch of the base: said with each answer.
     pub epoch: BaseEpoch,
+    /// Signs certificates of nodes; none without TLS.
+    pub signer: Option<NodeSigner>,
+    /// Who may use the token of a node.
+    pub bearers: Bearers,
 }
 
 struct Jobs {
@@ -70,14 +76,17 @@ struct Jobs {
     cells: Arc<DistributionCells>,
     counted: agent::Counted,
     epoch: BaseEpoch,
+    signer: Option<NodeSigner>,
+    bearers: Bearers,
 }
 
 type Shared = State<Arc<Jobs>>;
 
 /// The routes. What is at none of them is the caller's.
 pub fn router(state: JobsState) -> Router {
-    let JobsState { clerk, access, base_key, cells, epoch } = state;
-    let jobs = Jobs { clerk, access, base_key, cells, counted: agent::Counted::default(), epoch };
+    let JobsState { clerk, access, base_key, cells, epoch, signer, bearers } = state;
+    let counted = agent::Counted::default();
+    let jobs = Jobs { clerk, access, base_key, cells, counted, epoch, signer, bearers };
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(async || "ok\n"))

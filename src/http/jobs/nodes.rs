@@ -3,14 +3,14 @@
 //! Every client sees all nodes, since any may be a target of its jobs.
 
 use axum::Json;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::act::Post;
 use super::ask::Asker;
-use super::problem;
+use super::{Shared, problem};
 use crate::dist::book::{Book, Refusal};
 use crate::dist::ids::{NodeName, Stamp};
 use crate::dist::wire::job::NodeView;
@@ -38,8 +38,16 @@ pub(super) async fn undrain(Path(node): Path<String>, post: Post) -> Result<Resp
     change(post, &node, Book::undrain_node).await
 }
 
-pub(super) async fn retire(Path(node): Path<String>, post: Post) -> Result<Response, Problem> {
-    change(post, &node, Book::retire_node).await
+pub(super) async fn retire(
+    State(jobs): Shared,
+    Path(node): Path<String>,
+    post: Post,
+) -> Result<Response, Problem> {
+    let retired = change(post, &node, Book::retire_node).await?;
+    if retired.status().is_success() {
+        jobs.bearers.retire(read_name(&node)?);
+    }
+    Ok(retired)
 }
 
 async fn change(

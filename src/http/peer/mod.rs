@@ -4,8 +4,9 @@
 //! GET .../units --capability--> content (waited for) --slot--> frames --cap--> connection
 //! ```
 //! A base and every node have these routes. A stream goes on for as long as its content grows.
-//! Invariant: bytes go out only to whoever shows a capability of the base for this content; a child
-//! that reads slowly is served from the disk and holds up neither the intake nor its siblings.
+//! Invariant: bytes go out only to whoever shows a capability of the base for this content, with
+//! TLS only to the node that it names, known by its certificate; a child that reads slowly is
+//! served from the disk and holds up neither the intake nor its siblings.
 //! Bounds: [`PeerOptions::children_max`] nodes at once, `slots::STREAMS_MAX` streams; beyond that
 //! 503 with `Retry-After`. All streams together keep to [`PeerOptions::upload`].
 
@@ -32,6 +33,8 @@ use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
+use super::Bearers;
+use super::caller::Caller;
 use super::problem::Problem;
 use crate::dist::ids::{ContentId, NodeName};
 use crate::dist::wire::peer::{Capability, ContentState, UNITS_TYPE};
@@ -51,6 +54,8 @@ pub struct PeerOptions {
     pub upload: Arc<RateLimit>,
     /// Counts bytes.
     pub sent: Sent,
+    /// Who may use a capability.
+    pub bearers: Bearers,
 }
 
 /// Shared by all requests.
@@ -60,6 +65,7 @@ pub struct PeerState {
     slots: Slots,
     upload: Arc<RateLimit>,
     sent: Sent,
+    bearers: Bearers,
 }
 
 /// `?from=OFFSET`.
@@ -82,8 +88,8 @@ impl PeerState {
     /// Nobody is served yet.
     #[must_use]
     pub fn new(options: PeerOptions) -> Self {
-        let PeerOptions { store, children_max, upload, sent } = options;
-        Self { store, slots: Slots::new(children_max), upload, sent }
+        let PeerOptions { store, children_max, upload, sent, bearers } = options;
+        Self { store, slots: Slots::new(children_max), upload, sent, bearers }
     }
 
     /// Changes how many nodes are served at once; those that are stay.
@@ -98,7 +104,12 @@ impl PeerState {
     }
 
     /// Who asks, if a capability of the base lets it have the content.
-    fn authorize(&self, headers: &HeaderMap, content: &str) -> Result<Capability, Problem> {
+    fn authorize(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+        content: &str,
+    ) -> Result<Capability, Problem> {
         let id: ContentId = content.parse().map_err(|_| Problem::not_found("no such content"))?;
         let token = headers
             .get(header::AUTHORIZATION)
@@ -109,7 +120,9 @@ impl PeerState {
             return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
         };
         let admitted = self.store.verify_key().admit(token.trim(), id, utc_s());
-        admitted.map_err(|error| Problem::forbidden(error.to_string()))
+        let capability = admitted.map_err(|error| Problem::forbidden(error.to_string()))?;
+        self.bearers.check(caller, &capability.node)?;
+        Ok(capability)
     }
 
     /// The content, waited for until `patience` is over.
@@ -166,11 +179,12 @@ impl fmt::Debug for PeerState {
 
 async fn units(
     State(state): State<PeerState>,
+    caller: Caller,
     Path(content): Path<String>,
     query: Result<Query<UnitsQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let capability = state.authorize(&headers, &content)?;
+    let capability = state.authorize(&caller, &headers, &content)?;
     let Query(query) = query.map_err(|error| Problem::bad_request(error.body_text()))?;
     let content = state.content(capability.content, PATIENCE).await?;
     if let Some(end) = content.end().filter(|end| query.from > end.size) {
@@ -184,20 +198,22 @@ async fn units(
 
 async fn content_state(
     State(state): State<PeerState>,
+    caller: Caller,
     Path(content): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<ContentState>, Problem> {
-    let capability = state.authorize(&headers, &content)?;
+    let capability = state.authorize(&caller, &headers, &content)?;
     let content = state.content(capability.content, STATE_PATIENCE).await?;
     Ok(Json(content.peer_state()))
 }
 
 async fn whole(
     State(state): State<PeerState>,
+    caller: Caller,
     Path(content): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let capability = state.authorize(&headers, &content)?;
+    let capability = state.authorize(&caller, &headers, &content)?;
     let content = state.content(capability.content, PATIENCE).await?;
     let Some(end) = content.end() else {
         return Err(Problem::conflict("the content is not whole yet; ask for its units"));

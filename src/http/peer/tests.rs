@@ -12,6 +12,8 @@ use super::*;
 use crate::dist::ids::Digest;
 use crate::dist::keys::{BaseKeys, EXPIRY_LEEWAY_S};
 use crate::dist::units::{FrameReader, UNIT_LEN};
+use crate::pki::tls;
+use crate::pki::trust::Trust;
 use crate::store::{Appended, StoreKey};
 
 const ID: ContentId = ContentId(Uuid::from_u128(0x23));
@@ -42,6 +44,7 @@ impl Rig {
             sent: Arc::new(move |_, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);
             }),
+            bearers: Bearers::Anyone,
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -49,7 +52,7 @@ impl Rig {
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
         let routes = router(state.clone());
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        Self { dir, keys, store, state, sent, addr, client: reqwest::Client::new() }
+        Self { dir, keys, store, state, sent, addr, client: client() }
     }
 
     async fn upload(&self, id: ContentId, bytes: &Bytes) -> Arc<Content> {
@@ -73,6 +76,12 @@ impl Rig {
         let request = self.get(&format!("{ID}/units?from={from}"));
         request.bearer_auth(self.capability(ID, node, 60)).send().await.unwrap()
     }
+}
+
+/// reqwest wants settings of TLS also where there is none.
+fn client() -> reqwest::Client {
+    let nobody = tls::client(&Trust::Roots(Vec::new()), None).unwrap();
+    reqwest::Client::builder().no_proxy().tls_backend_preconfigured(nobody).build().unwrap()
 }
 
 fn bytes_of(len: usize) -> Bytes {
@@ -187,7 +196,14 @@ async fn state_of_a_content_that_begins_meanwhile_is_waited_for() {
     let rig = Rig::new(1, None);
     let shown = format!("Bearer {}", rig.capability(ID, "a", 60));
     let headers = HeaderMap::from_iter([(header::AUTHORIZATION, shown.parse().unwrap())]);
-    let ask = || content_state(State(rig.state.clone()), Path(ID.to_string()), headers.clone());
+    let ask = || {
+        content_state(
+            State(rig.state.clone()),
+            Caller::default(),
+            Path(ID.to_string()),
+            headers.clone(),
+        )
+    };
     let mut answer = pin!(ask());
     let is_waiting = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
     assert!(is_waiting, "the content is not there yet");
