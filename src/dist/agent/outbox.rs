@@ -4,12 +4,13 @@
 //! push -> pending --next_batch--> sent (numbers first..) --taken--> gone
 //! ```
 //! Invariants: a batch that is not taken is sent again with the same numbers and the same reports;
-//! one batch is under way. Bound: `BATCH_MAX` reports a batch; what waits is bounded by the open
-//! commands, since each gives a few reports.
+//! one batch is under way. Bounds: `BATCH_MAX` reports a batch. What waits is bounded by the open
+//! commands: each gives a few reports that stay, and of those that a later one outdates (a source, an
+//! attempt that failed, a bad unit) the newest `PASSING_MAX` are kept.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
-use crate::dist::ids::CommandKey;
+use crate::dist::ids::{CommandKey, ContentId};
 use crate::dist::wire::agent::Report;
 
 /// Reports that the base has not taken.
@@ -19,6 +20,15 @@ pub(super) struct Outbox {
     first: u64,
     sent: Vec<Entry>,
     pending: VecDeque<Entry>,
+    /// How many reports of `pending` are outdated by a later one.
+    passing: HashMap<Subject, usize>,
+}
+
+/// What a report that passes is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Subject {
+    Command(CommandKey),
+    Content(ContentId),
 }
 
 /// A report, and the command that is to know when it was taken.
@@ -30,12 +40,22 @@ struct Entry {
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { first: 1, sent: Vec::new(), pending: VecDeque::new() }
+        Self { first: 1, sent: Vec::new(), pending: VecDeque::new(), passing: HashMap::new() }
     }
 }
 
 impl Outbox {
     pub(super) fn push(&mut self, key: Option<CommandKey>, report: Report) {
+        if let Some(subject) = passing(&report) {
+            let count = self.passing.entry(subject).or_default();
+            if *count < PASSING_MAX {
+                *count += 1;
+            } else {
+                let is_oldest = |entry: &Entry| passing(&entry.report) == Some(subject);
+                let oldest = self.pending.iter().position(is_oldest);
+                oldest.and_then(|place| self.pending.remove(place));
+            }
+        }
         self.pending.push_back(Entry { key, report });
     }
 
@@ -49,6 +69,14 @@ impl Outbox {
         if self.sent.is_empty() {
             let count = self.pending.len().min(BATCH_MAX);
             self.sent.extend(self.pending.drain(..count));
+            for subject in self.sent.iter().filter_map(|entry| passing(&entry.report)) {
+                if let Some(count) = self.passing.get_mut(&subject) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.passing.remove(&subject);
+                    }
+                }
+            }
         }
         (self.first, self.sent.iter().map(|entry| entry.report.clone()).collect())
     }
@@ -75,12 +103,33 @@ impl Outbox {
     pub(super) fn renumber(&mut self) {
         self.first = 1;
         for entry in self.sent.drain(..).rev() {
+            if let Some(subject) = passing(&entry.report) {
+                *self.passing.entry(subject).or_default() += 1;
+            }
             self.pending.push_front(entry);
         }
     }
 }
 
+/// What the report is about, if a later one about it outdates it.
+const fn passing(report: &Report) -> Option<Subject> {
+    match report {
+        Report::Fetching { key, .. } | Report::Failed { key, is_final: false, .. } => {
+            Some(Subject::Command(*key))
+        }
+        Report::BadUnit { content, .. } => Some(Subject::Content(*content)),
+        Report::Received { .. }
+        | Report::Progress { .. }
+        | Report::Applying { .. }
+        | Report::Completed { .. }
+        | Report::Failed { is_final: true, .. }
+        | Report::Cancelled { .. } => None,
+    }
+}
+
 const BATCH_MAX: usize = 512;
+/// An attempt that fails and its next source are two.
+const PASSING_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -129,5 +178,37 @@ mod tests {
         assert!(!outbox.handle_taken(0, |_, _| ()));
         outbox.renumber();
         assert_eq!(outbox.next_batch(), (1, vec![report(2)]));
+    }
+
+    #[test]
+    fn base_that_stays_away_is_told_the_newest_of_what_passes_and_all_that_stays() {
+        let mut outbox = Outbox::default();
+        push(&mut outbox, 1);
+        let fetching = |offset| Report::Fetching {
+            key: key(1),
+            offset,
+            source: None,
+            cause: crate::dist::wire::agent::SwitchCause::Lost,
+        };
+        let bad = |unit| Report::BadUnit { content: ContentId(Uuid::nil()), source: None, unit };
+        for round in 0..1_000 {
+            outbox.push(None, fetching(round));
+            outbox.push(None, bad(round));
+        }
+        push(&mut outbox, 2);
+        assert_eq!(outbox.count(), 2 + 2 * PASSING_MAX);
+        let newest = (1_000 - PASSING_MAX as u64)..1_000;
+        let passing = newest.flat_map(|round| [fetching(round), bad(round)]);
+        let all: Vec<Report> = [report(1)].into_iter().chain(passing).chain([report(2)]).collect();
+        assert_eq!(outbox.next_batch(), (1, all.clone()));
+        // What is under way stays as it is; under new numbers it is among what waits again.
+        outbox.push(None, fetching(1_000));
+        assert_eq!(outbox.next_batch(), (1, all));
+        outbox.renumber();
+        for round in 0..1_000 {
+            outbox.push(None, fetching(round));
+        }
+        assert_eq!(outbox.count(), 3 + 2 * PASSING_MAX);
+        assert!(outbox.passing.values().all(|count| *count <= PASSING_MAX + 1));
     }
 }

@@ -330,9 +330,10 @@ fn full_disk_fails_one_command_at_once_and_an_order_again_is_another_attempt() {
 fn failures_are_tried_again_later_and_later_and_end_when_nothing_moves() {
     let mut world = World::new();
     world.order(order(1, Op::Delete { path: "a".to_owned() }));
-    let mut pauses = Vec::new();
+    let (mut pauses, mut said) = (Vec::new(), Vec::new());
     let mut failed_at = world.now;
     for _ in 0..100_000 {
+        said.extend(world.take());
         if let Some(at) = world.out.iter().position(|a| matches!(a, Action::Apply(_))) {
             world.out.remove(at);
             pauses.push(world.now.since(failed_at).as_secs());
@@ -348,7 +349,6 @@ fn failures_are_tried_again_later_and_later_and_end_when_nothing_moves() {
     let sums = pauses.iter().sum::<u64>();
     assert!((700..1_300).contains(&sums), "{pauses:?}");
     assert!(pauses.iter().all(|pause| *pause <= 75), "{pauses:?}");
-    let said = world.take();
     assert_eq!(said.last().unwrap(), "1 failed Attempts true");
     assert_eq!(said.iter().filter(|said| *said == "1 failed Io false").count(), 20);
 }
@@ -359,9 +359,11 @@ fn without_the_base_missing_sources_do_not_count() {
     world.agent.handle_online(false);
     world.order(put(1, "a.mp4"));
     world.order(sources(1));
+    let mut connects = 0;
     for _ in 0..100_000 {
         while let Some(action) = world.out.first().cloned() {
             if let Action::Connect { content, link, .. } = action {
+                connects += 1;
                 world.out.remove(0);
                 let out = &mut world.out;
                 world.agent.handle_link(content, link, LinkEvent::Lost, world.now, out);
@@ -373,8 +375,10 @@ fn without_the_base_missing_sources_do_not_count() {
         world.agent.handle_time(world.now, &mut world.out);
     }
     let said = world.take();
-    assert!(said.len() > 100, "{}", said.len());
+    assert!(connects > 100, "{connects}");
     assert!(!said.iter().any(|said| said.ends_with("true")));
+    // The base is told how it stands, not all of how it came to that.
+    assert!((2..20).contains(&said.len()), "{said:?}");
 }
 
 #[test]
