@@ -79,7 +79,8 @@ pub struct Identity {
     folder: PathBuf,
     keys: NodeKeys,
     kept: Kept,
-    _lock: File,
+    /// Held until this is dropped.
+    lock: File,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -149,7 +150,7 @@ impl Identity {
                 }
             }
         };
-        Ok(Self { folder, keys, kept, _lock: lock })
+        Ok(Self { folder, keys, kept, lock })
     }
 
     /// Name of the node.
@@ -269,6 +270,14 @@ fn keys(folder: &Path) -> Result<NodeKeys, IdentityError> {
     let text = STANDARD.encode(secret);
     write(folder, "node.key", text.as_bytes()).map_err(io_error(&file))?;
     Ok(NodeKeys::from_bytes(&secret))
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        // A child process that is being started shares the open file until it runs its program:
+        // a lock that ended with the last descriptor would outlive the node.
+        let _ends_with_the_file = self.lock.unlock();
+    }
 }
 
 /// `None`: another process holds it.

@@ -29,7 +29,7 @@ pub(super) struct Sqlite {
     writes: Vec<String>,
     epoch: BaseEpoch,
     /// Held until the ledger is dropped.
-    _lock: File,
+    lock: File,
 }
 
 /// The same file, open for reading beside the writer.
@@ -51,7 +51,7 @@ impl Sqlite {
         let epoch = prepare(&mut db, path)?;
         let rows = read::rows(&mut &db)?;
         let writes = TABLES.iter().map(|table| table.write(Dialect::Sqlite)).collect();
-        Ok((Self { db, path: path.to_owned(), writes, epoch, _lock: lock }, rows))
+        Ok((Self { db, path: path.to_owned(), writes, epoch, lock }, rows))
     }
 
     pub(super) fn epoch(&self) -> BaseEpoch {
@@ -182,6 +182,14 @@ pub(super) fn prepare(db: &mut Connection, path: &Path) -> Result<BaseEpoch, Led
     Ok(BaseEpoch(epoch.cast_unsigned()))
 }
 
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        // A child process that is being started shares the open file until it runs its program:
+        // a lock that ended with the last descriptor would outlive the ledger.
+        let _ends_with_the_file = self.lock.unlock();
+    }
+}
+
 /// SQLite's own locks would keep readers out as well, so a file beside it says whose it is.
 fn lock(path: &Path) -> Result<File, LedgerError> {
     let path = path.with_extension("lock");
@@ -214,3 +222,20 @@ RETURNING epoch
 const BUSY_MAX: Duration = Duration::from_secs(5);
 /// One for each kind of row, and those of reads.
 const STATEMENTS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_ends_with_the_ledger_whoever_shares_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.db");
+        let (ledger, _) = Sqlite::open(&path).unwrap();
+        assert!(matches!(Sqlite::open(&path), Err(LedgerError::Held(_))));
+        // As a child process has it that does not run its program yet.
+        let _shared = ledger.lock.try_clone().unwrap();
+        drop(ledger);
+        assert!(Sqlite::open(&path).is_ok());
+    }
+}
