@@ -5,8 +5,8 @@
 //! ```
 //! Invariants: a batch that is not taken is sent again with the same numbers and the same reports;
 //! one batch is under way. Bounds: `BATCH_MAX` reports a batch. What waits is bounded by the open
-//! commands: each gives a few reports that stay, and of those that a later one outdates (a source, an
-//! attempt that failed, a bad unit) the newest `PASSING_MAX` are kept.
+//! commands: each gives a few reports that stay, and of those that a later one outdates (a source,
+//! an attempt that failed, a bad unit) the newest `PASSING_MAX` are kept.
 
 use std::collections::{HashMap, VecDeque};
 
