@@ -61,14 +61,6 @@ done
 took=$(($(date +%s%N) - began))
 wait "$player_pid"
 
-printf '\n%-28s %10s %10s %8s\n' "lateness of players" "alone ms" "beside ms" "ratio"
-for kind in video audio; do
-    for column in p99 p999 max; do
-        late=".media.$kind.lateness.${column}_ms"
-        awk -v l="$kind $column" -v a="$(jq "$late" "$work/alone.json")" \
-            -v b="$(jq "$late" "$work/beside.json")" \
-            'BEGIN { printf "%-28s %10.2f %10.2f %8.2f\n", l, a, b, (a > 0 ? b / a : 0) }'
-    done
-done
+print_lateness "players"
 awk -v n="$count" -v mib="$mib" -v ns="$took" \
     'BEGIN { printf "%d contents of %d MiB in %.1f s: %.0f MB/s\n", n, mib, ns / 1e9, n * mib * 1.048576 / (ns / 1e9) }'

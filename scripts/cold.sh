@@ -67,15 +67,7 @@ done
 wait "$hot_pid"
 faults_beside=$(major_faults)
 
-printf '\n%-28s %10s %10s %8s\n' "lateness of hot sessions" "alone ms" "beside ms" "ratio"
-for kind in video audio; do
-    for column in p99 p999 max; do
-        late=".media.$kind.lateness.${column}_ms"
-        awk -v l="$kind $column" -v a="$(jq "$late" "$work/alone.json")" \
-            -v b="$(jq "$late" "$work/beside.json")" \
-            'BEGIN { printf "%-28s %10.2f %10.2f %8.2f\n", l, a, b, (a > 0 ? b / a : 0) }'
-    done
-done
+print_lateness "hot sessions"
 printf '%-28s %10d %10d\n' "major faults of shards" \
     $((faults_alone - faults_start)) $((faults_beside - faults_alone))
 echo

@@ -117,3 +117,18 @@ play_url() {
         tail -5 "$report.log" >&2
     }
 }
+
+# print_lateness WHOSE: a table of $work/alone.json and $work/beside.json, reports of the load
+# generator. Needs jq.
+print_lateness() {
+    printf '\n%-28s %10s %10s %8s\n' "lateness of $1" "alone ms" "beside ms" "ratio"
+    local kind column late
+    for kind in video audio; do
+        for column in p99 p999 max; do
+            late=".media.$kind.lateness.${column}_ms"
+            awk -v l="$kind $column" -v a="$(jq "$late" "$work/alone.json")" \
+                -v b="$(jq "$late" "$work/beside.json")" \
+                'BEGIN { printf "%-28s %10.2f %10.2f %8.2f\n", l, a, b, (a > 0 ? b / a : 0) }'
+        done
+    done
+}
