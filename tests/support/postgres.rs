@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! shell: postgres & cat (until the test program ends); kill -QUIT its own postgres; rm the folder
+//!           '--what it says--> log, and the test program, which waits until it is ready
 //! ```
 //! It listens on a Unix socket in a temporary folder only, runs as another user where the tests run
 //! as root (PostgreSQL refuses root), and ends with the test program, however that ends.
@@ -14,14 +15,15 @@
     reason = "each test program uses its own part; one that cannot go on has failed, and says where"
 )]
 
-use std::io;
+use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// A running server.
 #[derive(Debug)]
@@ -72,17 +74,13 @@ impl Server {
             keeper.args(["-c", setting]);
         }
         keeper.current_dir(&folder).stdin(Stdio::piped());
-        keeper.stdout(Stdio::null()).stderr(Stdio::null());
+        keeper.stdout(Stdio::piped()).stderr(Stdio::null());
         as_user(&mut keeper, user);
-        let keeper = keeper.spawn().unwrap();
-        let server = Self { bin, folder, _keeper: keeper, databases: AtomicU32::new(0) };
-        let started = Instant::now();
-        while let Err(error) = server.try_sql("postgres", "SELECT 1") {
-            let log = std::fs::read_to_string(server.folder.join("log")).unwrap_or_default();
-            assert!(started.elapsed() < START_MAX, "{error}\n{log}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
+        let mut keeper = keeper.spawn().unwrap();
+        let said = wait_until_ready(keeper.stdout.take().unwrap());
+        let log = || std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+        assert_eq!(said, Ok(()), "{}", log());
+        Self { bin, folder, _keeper: keeper, databases: AtomicU32::new(0) }
     }
 
     /// URL of a new database.
@@ -109,6 +107,20 @@ impl Server {
         }
         Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
+}
+
+/// Reads what the server says: it must not wait for a reader, now or later.
+fn wait_until_ready(said: ChildStdout) -> Result<(), RecvTimeoutError> {
+    let (ready, is_ready) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(said).lines().map_while(Result::ok) {
+            if line.contains("ready to accept connections") {
+                // Only the first is waited for.
+                let _gone = ready.send(());
+            }
+        }
+    });
+    is_ready.recv_timeout(START_MAX)
 }
 
 /// Where the programs of the newest PostgreSQL are: Debian keeps them off the path.
@@ -151,9 +163,12 @@ fn as_user(command: &mut Command, user: Option<(u32, u32)>) {
 const KEEPER: &str = r#"
 trap '' INT TERM HUP
 folder=$1; postgres=$2; shift 2
-"$postgres" -D "$folder/data" -k "$folder" -c listen_addresses= "$@" >"$folder/log" 2>&1 &
+mkfifo "$folder/said"
+tee "$folder/log" <"$folder/said" &
+"$postgres" -D "$folder/data" -k "$folder" -c listen_addresses= "$@" >"$folder/said" 2>&1 &
 server=$!
-cat >/dev/null
+exec >/dev/null
+cat
 kill -QUIT "$server"
 wait "$server"
 cd /
