@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::support::lab::Lab;
 use crate::support::process::{Kept, wait_for};
 use crate::support::wait::until_within;
-use crate::{PATIENCE, Setting, remove_switch};
+use crate::{PATIENCE, Setting};
 
 /// Runs all that are here.
 pub(crate) fn run(setting: &Setting) {
@@ -39,8 +39,6 @@ pub(crate) fn run(setting: &Setting) {
             took.as_secs_f64() / setting.bound().as_secs_f64(),
             cpu.as_secs_f64() / gib,
         );
-        drop(lab);
-        remove_switch();
     }
 }
 

@@ -5,6 +5,7 @@
 //! ```text
 //!  host eth0 --[TBF: upload]--> port p0, p1, .. of the bridge --[TBF: download]--> host
 //! ```
+//! With the hosts goes the switch, so that another lab may follow in the same network.
 //! Bound: `HOSTS_MAX`.
 
 use std::path::Path;
@@ -23,9 +24,12 @@ impl Lab {
     /// `count` hosts, each with an upload and download limit of `rate` bits per second.
     pub(crate) fn build(count: usize, rate: u64) -> Self {
         assert!((1..=HOSTS_MAX).contains(&count));
-        let bridge = "ip link add br0 type bridge forward_delay 0 stp_state 0 mcast_snooping 0 \
-                      && ip addr add 10.78.0.254/24 dev br0 && ip link set br0 up && ip link set lo up";
-        run("sh", &["-c", bridge]);
+        let bridge = format!(
+            "ip link add {BRIDGE} type bridge forward_delay 0 stp_state 0 mcast_snooping 0 \
+             && ip addr add 10.78.0.254/24 dev {BRIDGE} && ip link set {BRIDGE} up \
+             && ip link set lo up"
+        );
+        run("sh", &["-c", &bridge]);
         let mut lab = Self { hosts: Vec::new() };
         for host in 0..count {
             lab.add_host(host);
@@ -46,7 +50,7 @@ impl Lab {
         self.hosts.push(keeper);
         let here = format!(
             "ip link add eth0 netns {pid} type veth peer name p{host} \
-             && ip link set p{host} master br0 up"
+             && ip link set p{host} master {BRIDGE} up"
         );
         run("sh", &["-c", &here]);
         let ip = Self::ip(host);
@@ -109,6 +113,20 @@ impl Lab {
     }
 }
 
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // A network goes some time after its last process; its cable goes now.
+        let ports = (0..self.hosts.len()).map(|host| format!("p{host}"));
+        for device in ports.chain([BRIDGE.to_owned()]) {
+            let mut command = Command::new("ip");
+            command.args(["link", "del", &device]).stdin(Stdio::null()).stderr(Stdio::null());
+            // One that a test took away itself is gone.
+            let _gone = command.status();
+        }
+    }
+}
+
 /// Part of a limit in bits per second that is left for what TCP carries.
 pub(crate) const GOODPUT: f64 = 1_448.0 / 1_514.0;
+const BRIDGE: &str = "br0";
 const HOSTS_MAX: usize = 32;
