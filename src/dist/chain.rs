@@ -115,6 +115,15 @@ impl ChainEntry {
         Self::Sealed { seq: event.seq, body: body_hash(event), hash: event.hash }
     }
 
+    /// What it says, unless it is sealed.
+    #[must_use]
+    pub fn event(&self) -> Option<&EventView> {
+        match self {
+            Self::Open(event) => Some(event),
+            Self::Sealed { .. } => None,
+        }
+    }
+
     /// Place in the ledger.
     #[must_use]
     pub fn seq(&self) -> u64 {

@@ -13,6 +13,8 @@ pub enum JobVerb {
     Ls(JobsArgs),
     /// Show a job: its commands and how far they are
     Show(JobArgs),
+    /// Watch a job until it has ended: who feeds whom, how fast, and what happens
+    Watch(JobArgs),
     /// Show how far each node is with what is not done yet
     Query(JobArgs),
     /// Say that no more commands come: the job ends when all nodes are done

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! push --files--> uploads (a few at once) --PUT--> base <--polls-- watch --> bars, lines or JSON
+//! watch <--events, deliveries-- base --> tree of who feeds whom
 //! ls, show, query, report, verify --GET--> base          end, cancel, retry --POST--> base
 //! ```
 //! Everything is asked over the API of the base; nothing is decided here. Text of others goes
@@ -11,8 +12,11 @@
 
 mod base;
 mod files;
+mod follow;
+mod progress;
 mod push;
 mod show;
+mod tree;
 mod trust;
 mod upload;
 mod verify;
@@ -43,6 +47,7 @@ pub(super) fn run_job(
         JobVerb::Push(args) => push::run(args, &connect(&args.base, &env)?, out),
         JobVerb::Ls(args) => show::jobs(args, &connect(&args.base, &env)?, out),
         JobVerb::Show(args) => show::job(args, &connect(&args.base, &env)?, out),
+        JobVerb::Watch(args) => follow::run(args, &connect(&args.base, &env)?, out),
         JobVerb::Query(args) => show::query(args, &connect(&args.base, &env)?, out),
         JobVerb::End(args) => show::act("end", args, &connect(&args.base, &env)?, out),
         JobVerb::Cancel(args) => show::act("cancel", args, &connect(&args.base, &env)?, out),

@@ -312,7 +312,7 @@ fn told(op: &Op) -> (&'static str, String) {
 }
 
 /// `3 completed, 1 failed`.
-fn sums(totals: &Totals) -> String {
+pub(super) fn sums(totals: &Totals) -> String {
     let Totals { new, in_progress, completed, failed, cancelled } = *totals;
     let named = [
         (completed, "completed"),

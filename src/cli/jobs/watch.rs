@@ -15,9 +15,10 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::super::remote::table;
 use super::super::{Failure, printable};
 use super::base::{Base, BaseError, deliveries, job_path, word};
+use super::progress::{NodeProgress, by_node, message};
 use super::upload::Progress;
 use crate::dist::ids::{JobId, NodeName};
-use crate::dist::wire::job::{DeliveryState, DeliveryView, JobView};
+use crate::dist::wire::job::{DeliveryView, JobView};
 
 /// Watches a job.
 pub(super) struct Watch<'a> {
@@ -43,16 +44,6 @@ struct Bars {
     upload: ProgressBar,
     total: ProgressBar,
     nodes: BTreeMap<NodeName, ProgressBar>,
-}
-
-/// Bytes and rate of a node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct NodeProgress {
-    bytes: u64,
-    rate: u64,
-    done: u64,
-    failed: u64,
-    all: u64,
 }
 
 impl<'a> Watch<'a> {
@@ -190,21 +181,9 @@ impl Bars {
             done: sum(|node| node.done),
             failed: sum(|node| node.failed),
             all: sum(|node| node.all),
+            ..NodeProgress::default()
         }));
     }
-}
-
-/// `3 of 4, 12.0 MiB/s, 1 failed`.
-fn message(node: &NodeProgress) -> String {
-    let rate = match node.rate {
-        0 => String::new(),
-        rate => format!(", {}/s", table::bytes(rate)),
-    };
-    let failed = match node.failed {
-        0 => String::new(),
-        failed => format!(", {failed} failed"),
-    };
-    format!("{} of {}{rate}{failed}", node.done, node.all)
 }
 
 fn lines(nodes: &BTreeMap<NodeName, NodeProgress>, sent: Option<u64>, bytes: u64) -> String {
@@ -216,30 +195,6 @@ fn lines(nodes: &BTreeMap<NodeName, NodeProgress>, sent: Option<u64>, bytes: u64
         lines += &format!("{name}: {}, {}\n", table::bytes(node.bytes), message(node));
     }
     lines
-}
-
-fn by_node(deliveries: &[DeliveryView]) -> BTreeMap<NodeName, NodeProgress> {
-    let mut nodes: BTreeMap<NodeName, NodeProgress> = BTreeMap::new();
-    for delivery in deliveries {
-        let node = nodes.entry(delivery.node.clone()).or_default();
-        node.all += 1;
-        match delivery.state {
-            DeliveryState::Completed => {
-                node.done += 1;
-                node.bytes += delivery.size.unwrap_or(delivery.offset);
-            }
-            DeliveryState::Failed | DeliveryState::Cancelled => node.failed += 1,
-            DeliveryState::Fetching => {
-                node.bytes += delivery.offset;
-                node.rate += delivery.rate;
-            }
-            DeliveryState::Pending
-            | DeliveryState::Received
-            | DeliveryState::Applying
-            | DeliveryState::RetryWait => node.bytes += delivery.offset,
-        }
-    }
-    nodes
 }
 
 /// Deliveries that failed.
@@ -264,7 +219,7 @@ pub(super) fn write_failures(
     }
 }
 
-fn pause(asking: Duration, each: Duration) -> Duration {
+pub(super) fn pause(asking: Duration, each: Duration) -> Duration {
     (asking * 19).max(each)
 }
 
