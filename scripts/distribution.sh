@@ -1,7 +1,7 @@
 #!/bin/bash
 # How near distribution comes to what the links allow, beside curl, rsync, aria2 and mbuffer in the same lab.
 #
-#   scripts/distribution.sh [SCENARIO..]     b1 b2 b5 b9 b10 b11 b12 b13; all without one
+#   scripts/distribution.sh [SCENARIO..]     b1 b2 b5 b9 b10 b11 b12 b13, storm; all but storm without one
 #
 # Hosts are network namespaces on a switch whose ports limit what is sent and received: root is
 # needed. The scenarios and what is printed are in benches/distribution/main.rs. The bound is the
@@ -13,6 +13,7 @@
 #   DIST_INSECURE=1      without TLS
 #   DIST_FOLDER=/dev/shm where files are kept: a disk would be shared by all hosts
 #   DIST_DISK=/var/tmp   where the ledgers of b11 are kept: their commits wait for this disk
+#   DIST_SECONDS=60, DIST_SEED=1   length and faults of storm (scripts/storm.sh)
 #   DIST_LEDGER_NODES=10000, DIST_LEDGER_JOBS=100   size of b11
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,4 +26,4 @@ only=$(IFS=,; echo "${*:-b1 b2 b5 b9 b10 b11 b12 b13}" | tr ' ' ',')
 exec unshare -n "$bench" --headend "$(realpath "$headend")" --folder "${DIST_FOLDER:-/dev/shm}" \
     ${DIST_INSECURE:+--insecure} --mib "${DIST_MIB:-64}" --nodes "${DIST_NODES:-8}" --mbit "${DIST_MBIT:-200}" --only "$only" \
     --disk "${DIST_DISK:-/var/tmp}" --ledger-nodes "${DIST_LEDGER_NODES:-10000}" \
-    --ledger-jobs "${DIST_LEDGER_JOBS:-100}"
+    --ledger-jobs "${DIST_LEDGER_JOBS:-100}" --seconds "${DIST_SECONDS:-60}" --seed "${DIST_SEED:-1}"

@@ -9,6 +9,7 @@
 //! B11 the ledger, 10,000 nodes      transitions a second, times of commits and questions
 //! B12 curl, aria2, rsync, mbuffer   last node / bound in the same lab, CPU per GiB
 //! B13 each node killed once         bytes that came twice / bytes delivered
+//! storm kills and cuts at random       nothing: every byte, attribute, receipt and event is checked
 //! ```
 //! The bound is the time that the size takes on one link, headers of packets included: with equal
 //! links no way is faster. Bytes are counted at the switch, in bundles that have few headers. Runs
@@ -22,6 +23,7 @@ mod support;
 
 mod ledger;
 mod rivals;
+mod storm;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -67,6 +69,12 @@ struct Options {
     /// Jobs of B11
     #[arg(long, default_value_t = 100)]
     ledger_jobs: usize,
+    /// Length of a storm, seconds
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Faults of a storm
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// What cargo passes to benches; ignored
     #[arg(long, hide = true)]
     bench: bool,
@@ -117,14 +125,15 @@ fn main() {
             "b11" => {
                 let (nodes, jobs) = (options.ledger_nodes, options.ledger_jobs);
                 ledger::run(&options.disk, ledger::Size { nodes, jobs });
-                // It has no hosts.
-                continue;
             }
             "b12" => rivals::run(&setting),
             "b13" => killed_nodes(&setting),
+            "storm" => {
+                let length = Duration::from_secs(options.seconds);
+                storm::run(&setting, storm::Storm { length, seed: options.seed });
+            }
             other => println!("{other}: no such scenario"),
         }
-        remove_switch();
     }
 }
 
@@ -192,8 +201,6 @@ fn lost_node(setting: &Setting) {
             took.as_secs_f64(),
             took.as_secs_f64() / setting.bound().as_secs_f64(),
         );
-        drop(lab);
-        remove_switch();
     }
 }
 
@@ -272,12 +279,7 @@ fn killed_nodes(setting: &Setting) {
     );
 }
 
-/// The next scenario builds its own.
-pub(crate) fn remove_switch() {
-    let _gone = std::process::Command::new("ip").args(["link", "del", "br0"]).status();
-}
-
-fn write_random(path: &Path, bytes: u64) {
+pub(crate) fn write_random(path: &Path, bytes: u64) {
     let mut all = vec![0; usize::try_from(bytes).unwrap()];
     rand::fill(&mut all[..]);
     std::fs::write(path, all).unwrap();
