@@ -174,6 +174,35 @@ impl Cascade {
         moved
     }
 
+    /// The member's links turned out to carry less: at most `up` and `down` bytes per second. Its
+    /// children go on to others, and so does it when others share its source with it. Gives those
+    /// that have another source.
+    pub fn lower(&mut self, id: MemberId, up: u64, down: u64) -> Vec<MemberId> {
+        let Some(known) = self.members.get(&id).map(|member| member.receiver) else {
+            return Vec::new();
+        };
+        let edge = self.edge(id);
+        let mut moved = self.give_up_children(id);
+        let receiver = Receiver { up: known.up.min(up), down: known.down.min(down), ..known };
+        if let Some(member) = self.members.get_mut(&id) {
+            member.receiver = receiver;
+        }
+        self.change(Some(id), |sender| {
+            (sender.up, sender.left) = (receiver.up, receiver.up);
+            sender.may_serve = receiver.may_serve;
+        });
+        let Some(edge) = edge else { return moved };
+        let is_shared = self
+            .sender(edge.source)
+            .is_some_and(|sender| !sender.children.is_empty() && sender.left < edge.rate.max(1));
+        let source = if is_shared { self.best_source(&receiver) } else { edge.source };
+        self.link(id, source);
+        if source != edge.source {
+            moved.push(id);
+        }
+        moved
+    }
+
     /// Takes a member out. Its children go on to others; they are returned.
     pub fn remove(&mut self, id: MemberId) -> Vec<MemberId> {
         let moved = self.give_up_children(id);
@@ -291,7 +320,8 @@ impl Cascade {
                 continue;
             };
             self.leave_source(*child);
-            let is_heir = place == 0 && self.sender(above).is_some_and(|sender| sender.may_serve);
+            let has_room = |sender: &Sender| sender.may_serve && sender.gives() > 0;
+            let is_heir = place == 0 && self.sender(above).is_some_and(has_room);
             let source = if is_heir { above } else { self.best_source(&receiver) };
             self.link(*child, source);
         }

@@ -117,6 +117,28 @@ fn barred_node_becomes_a_leaf_behind_its_children() {
 }
 
 #[test]
+fn node_with_a_slow_uplink_goes_behind_all_who_have_left_it() {
+    let receivers: Vec<_> = (0..4).map(|id| receiver(id, 25, 25)).collect();
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert!(plan.move_to(MemberId(2), Some(MemberId(0))));
+    assert_eq!(plan.lower(MemberId(1), 2, u64::MAX), [MemberId(1)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-3:25 2<-0:25 3<-2:25");
+    assert_eq!(plan.left(MemberId(1)), 2);
+    // Where nobody shares its source with it, it keeps that.
+    assert_eq!(plan.lower(MemberId(2), 5, u64::MAX), [MemberId(3)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-3:25 2<-0:25 3<-1:2");
+}
+
+#[test]
+fn node_with_a_slow_downlink_goes_to_the_end_and_its_children_to_the_source_it_left() {
+    let receivers: Vec<_> = (0..4).map(|id| receiver(id, 25, 25)).collect();
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert!(plan.move_to(MemberId(2), Some(MemberId(0))));
+    assert_eq!(plan.lower(MemberId(2), u64::MAX, 5), [MemberId(3), MemberId(2)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-0:25 2<-3:5 3<-1:25");
+}
+
+#[test]
 fn child_that_shared_an_uplink_has_it_when_the_other_leaves() {
     let receivers: Vec<_> = (0..3).map(|id| receiver(id, 25, 25)).collect();
     let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);

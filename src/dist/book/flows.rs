@@ -3,7 +3,7 @@
 //! Invariants: a node is listed with the contents in whose plan it is; one capability of a node
 //! counts for a content, at whatever source. [`super::planner`] makes and changes plans.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 
 use crate::dist::book::link::{BaseLink, NS_PER_S};
@@ -24,8 +24,33 @@ pub(super) struct Flow {
     renew_s: i64,
     /// When the plan last moved a member by itself.
     moved: HashMap<MemberId, u64>,
+    /// Members that have left a slow source, until it is known what was slow.
+    trials: HashMap<MemberId, Trial>,
+    /// Members that are to leave their source although the next one has nothing for them yet.
+    yields: HashSet<MemberId>,
     /// A node has completed, and may give its uplink to others.
     pub(super) has_idle: bool,
+}
+
+/// A member has left a source that was slow, for the source above.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trial {
+    /// The slow one.
+    pub(super) left: MemberId,
+    /// Bytes per second that came from it.
+    pub(super) before: u64,
+    pub(super) since_ns: u64,
+    /// Bytes that the member had then.
+    pub(super) offset: u64,
+}
+
+/// Whose link it is that is slow, and bytes per second that it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slow {
+    /// More comes from the other source: it is the uplink of the one that was left.
+    Up(MemberId, u64),
+    /// As little comes from the other source: it is the member's own downlink.
+    Down(u64),
 }
 
 /// See the module.
@@ -48,6 +73,8 @@ impl Flow {
             tokens: HashMap::new(),
             renew_s: i64::MAX,
             moved: HashMap::new(),
+            trials: HashMap::new(),
+            yields: HashSet::new(),
             has_idle: false,
         }
     }
@@ -81,6 +108,45 @@ impl Flow {
     /// The plan has moved a member by itself: the next time waits.
     pub(super) fn note_move(&mut self, member: MemberId, now_ns: u64) {
         self.moved.insert(member, now_ns);
+    }
+
+    /// The member is to leave its source although the next one has nothing for it yet.
+    pub(super) fn yields(&self, member: MemberId) -> bool {
+        self.yields.contains(&member)
+    }
+
+    pub(super) fn set_yields(&mut self, member: MemberId, yields: bool) {
+        if yields {
+            self.yields.insert(member);
+        } else {
+            self.yields.remove(&member);
+        }
+    }
+
+    /// A member has left a slow source.
+    pub(super) fn begin_trial(&mut self, member: MemberId, trial: Trial) {
+        self.trials.insert(member, trial);
+    }
+
+    /// A member has so many bytes now: what was slow, once that can be told. It is told once.
+    pub(super) fn end_trial(&mut self, member: MemberId, offset: u64, now_ns: u64) -> Option<Slow> {
+        let trial = *self.trials.get(&member)?;
+        let past_ns = now_ns.saturating_sub(trial.since_ns);
+        if past_ns < TRIAL_MIN_NS {
+            return None;
+        }
+        let bytes = u128::from(offset.saturating_sub(trial.offset));
+        let rate = bytes * u128::from(NS_PER_S) / u128::from(past_ns);
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        let slow = if rate > trial.before.saturating_add(trial.before / 2) {
+            Slow::Up(trial.left, trial.before)
+        } else if past_ns >= TRIAL_MAX_NS {
+            Slow::Down(rate.max(trial.before))
+        } else {
+            return None;
+        };
+        self.trials.remove(&member);
+        Some(slow)
     }
 
     /// Nothing of it has changed for so long.
@@ -206,5 +272,9 @@ impl Flows {
 /// Seconds that are to be left at the rate of now for a change to be worth it.
 const FAR_S: u64 = 2;
 const DWELL_NS: u64 = 3 * NS_PER_S;
+/// A member that left a slow source has got bytes from the next one for so long at least,
+const TRIAL_MIN_NS: u64 = 700_000_000;
+/// and at most, until it is known what was slow.
+const TRIAL_MAX_NS: u64 = 4 * NS_PER_S;
 /// The node itself has looked for another source several times before.
 const STALLED_NS: u64 = 10 * NS_PER_S;

@@ -5,6 +5,7 @@
 //! first byte, late node --> begin, join --> Cascade --> Sources to each node that is open
 //! node down, failed, barred --> its children go on to others --> Sources to those, epoch + 1
 //! node complete --> its uplink is idle --> tend: who is slow and far from the end moves to it
+//! node left a slow source --> judge: more from the next one? the source is slow : the node is
 //! ```
 //! Invariant: a plan has only nodes that live, with the command open or completed. Bounds: a plan
 //! is improved once a second at most, and a round of tending looks at `LOOKS_A_TICK` members of
@@ -12,9 +13,11 @@
 
 use std::collections::HashSet;
 
+use serde_json::json;
+
 use crate::dist::book::contents::{Content, Contents};
-use crate::dist::book::effects::Effects;
-use crate::dist::book::flows::{Flow, Flows};
+use crate::dist::book::effects::{About, Effects};
+use crate::dist::book::flows::{Flow, Flows, Slow, Trial};
 use crate::dist::book::jobs::Jobs;
 use crate::dist::book::link::{NS_PER_S, planned_rate};
 use crate::dist::book::nodes::{NodeId, Nodes};
@@ -94,6 +97,52 @@ impl<'a> Planner<'a> {
         });
     }
 
+    /// A node has left a source that got much more than it gave: whether it gets more from the next
+    /// one says which of the two is slow.
+    pub(super) fn try_other(
+        &mut self,
+        id: ContentId,
+        node: NodeId,
+        (left, before): (NodeId, u64),
+        offset: u64,
+    ) {
+        let since_ns = self.fx.now.mono_ns;
+        if let Some(flow) = self.flows.get_mut(id) {
+            let trial = Trial { left: left.member(), before, since_ns, offset };
+            flow.begin_trial(node.member(), trial);
+        }
+    }
+
+    /// A node has so many bytes. Where that says which link is slow: nobody waits behind it any
+    /// more, and whoever has it makes room for others at its source.
+    pub(super) fn judge(&mut self, id: ContentId, node: NodeId, offset: u64) {
+        let now_ns = self.fx.now.mono_ns;
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        let (slow, up, down) = match flow.end_trial(node.member(), offset, now_ns) {
+            None => return,
+            Some(Slow::Up(left, rate)) => (NodeId::from(left), rate, u64::MAX),
+            Some(Slow::Down(rate)) => (node, u64::MAX, rate),
+        };
+        let (rate, link) = if up < down { (up, "up") } else { (down, "down") };
+        if let (Some((content, _)), Some(name)) =
+            (self.content_and_job(id), self.nodes.name_of(slow))
+        {
+            let about = About::delivery(content.row.key, name);
+            self.fx.event("node.slow", about, json!({"link": link, "rate": rate}));
+        }
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.set_yields(slow.member(), true);
+        }
+        self.replan(id, |cascade| cascade.lower(slow.member(), up, down));
+    }
+
+    /// A node fetches from where the plan says.
+    pub(super) fn settled(&mut self, id: ContentId, node: NodeId) {
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.set_yields(node.member(), false);
+        }
+    }
+
     /// A delivery has ended.
     pub(super) fn ended(&mut self, id: ContentId, node: NodeId, state: DeliveryState) {
         let Some((content, job)) = self.content_and_job(id) else { return };
@@ -163,7 +212,9 @@ impl<'a> Planner<'a> {
             let capability = Capability { content: id, node: name.clone(), expires_s };
             self.keys.seal_capability(&capability)
         });
-        let sources = flow.cascade.sources(node.member()).into_iter().filter_map(|edge| {
+        let yields = flow.yields(node.member());
+        let sources = (0_usize..).zip(flow.cascade.sources(node.member()));
+        let sources = sources.filter_map(|(place, edge)| {
             let (name, addr) = match edge.source {
                 None => (None, self.options.base_addr.clone()),
                 Some(source) => {
@@ -171,7 +222,8 @@ impl<'a> Planner<'a> {
                     (Some(row.name.clone()), row.addr.clone())
                 }
             };
-            Some(Source { node: name, addr, capability: capability.clone(), rate: edge.rate })
+            let (capability, is_last_resort) = (capability.clone(), yields && place > 0);
+            Some(Source { node: name, addr, capability, rate: edge.rate, is_last_resort })
         });
         let sources = sources.collect();
         Some(NodeOrder::Sources { content: id, epoch: flow.epoch, sources })
