@@ -203,6 +203,21 @@ impl Cascade {
         moved
     }
 
+    /// The member's links carry as much as this: more than was known. Planned rates stay.
+    pub fn raise(&mut self, id: MemberId, up: u64, down: u64) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let receiver = &mut member.receiver;
+        let more = up.saturating_sub(receiver.up);
+        (receiver.up, receiver.down) = (receiver.up.max(up), receiver.down.max(down));
+        if more > 0 {
+            self.change(Some(id), |sender| {
+                sender.up += more;
+                sender.left += more;
+            });
+            self.plan_shared(Some(id));
+        }
+    }
+
     /// Takes a member out. Its children go on to others; they are returned.
     pub fn remove(&mut self, id: MemberId) -> Vec<MemberId> {
         let moved = self.give_up_children(id);
@@ -215,14 +230,20 @@ impl Cascade {
     /// Gives a member another source. False, and nothing changes, when the source is beneath the
     /// member, is the member itself, may not serve or is not there.
     pub fn move_to(&mut self, id: MemberId, source: Option<MemberId>) -> bool {
+        let can_move = self.can_move(id, source);
+        if can_move {
+            self.leave_source(id);
+            self.link(id, source);
+        }
+        can_move
+    }
+
+    /// Whether the member can have that source.
+    #[must_use]
+    pub fn can_move(&self, id: MemberId, source: Option<MemberId>) -> bool {
         let can_serve = self.sender(source).is_some_and(|sender| sender.may_serve);
         let is_receiver = self.members.get(&id).is_some_and(|m| !m.receiver.is_complete);
-        if !can_serve || !is_receiver || self.is_beneath(source, id) {
-            return false;
-        }
-        self.leave_source(id);
-        self.link(id, source);
-        true
+        can_serve && is_receiver && !self.is_beneath(source, id)
     }
 
     /// Where the member fetches; `None` when it is complete or no member.
@@ -258,6 +279,12 @@ impl Cascade {
     #[must_use]
     pub fn left(&self, id: MemberId) -> u64 {
         self.members.get(&id).map_or(0, |member| member.sender.left)
+    }
+
+    /// Bytes per second that a member can receive.
+    #[must_use]
+    pub fn down(&self, id: MemberId) -> u64 {
+        self.members.get(&id).map_or(0, |member| member.receiver.down)
     }
 
     /// Who fetches from the member.

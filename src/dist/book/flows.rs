@@ -3,10 +3,11 @@
 //! Invariants: a node is listed with the contents in whose plan it is; one capability of a node
 //! counts for a content, at whatever source. [`super::planner`] makes and changes plans.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 
-use crate::dist::book::link::{BaseLink, NS_PER_S};
+use crate::dist::book::link::{BaseLink, NS_PER_S, SlowLinks};
 use crate::dist::book::nodes::NodeId;
 use crate::dist::book::records::{Delivery, Job};
 use crate::dist::ids::{CommandId, ContentId, Epoch};
@@ -28,8 +29,43 @@ pub(super) struct Flow {
     trials: HashMap<MemberId, Trial>,
     /// Members that are to leave their source although the next one has nothing for them yet.
     yields: HashSet<MemberId>,
-    /// A node has completed, and may give its uplink to others.
-    pub(super) has_idle: bool,
+}
+
+/// A receiver that could be faster.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needy {
+    /// Bytes per second that it gets.
+    pub(super) rate: u64,
+    /// Bytes that it has.
+    pub(super) offset: u64,
+    pub(super) member: MemberId,
+    pub(super) source: Option<MemberId>,
+}
+
+/// A node with bytes and uplink to give away.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer {
+    /// Bytes per second.
+    pub(super) left: u64,
+    /// Bytes that it has; no limit for who has everything.
+    pub(super) offset: u64,
+    pub(super) member: MemberId,
+}
+
+impl Offer {
+    /// It has everything.
+    pub(super) fn is_whole(&self) -> bool {
+        self.offset == u64::MAX
+    }
+
+    /// Whether `needy` gets a quarter more by it, for whom `down` bytes per second fit through the
+    /// downlink; `left`: what the offer has left by now.
+    pub(super) fn is_worth(&self, needy: &Needy, left: u64, down: u64) -> bool {
+        let gives = left.min(self.left).min(down);
+        // It is ahead by what comes in a second: what is known of both is so old.
+        gives >= needy.rate.saturating_add(needy.rate / 4)
+            && self.offset > needy.offset.saturating_add(needy.rate)
+    }
 }
 
 /// A member has left a source that was slow, for the source above.
@@ -61,6 +97,8 @@ pub(super) struct Flows {
     of_node: HashMap<NodeId, BTreeSet<ContentId>>,
     /// The plan behind which the next round of tending goes on.
     tended: Option<ContentId>,
+    /// Nodes whose links were found to be slow.
+    slow: HashMap<NodeId, SlowLinks>,
     /// What all plans have their start from.
     pub(super) base: BaseLink,
 }
@@ -75,7 +113,6 @@ impl Flow {
             moved: HashMap::new(),
             trials: HashMap::new(),
             yields: HashSet::new(),
-            has_idle: false,
         }
     }
 
@@ -155,28 +192,43 @@ impl Flow {
         now_ns.saturating_sub(moved_ns) >= ns
     }
 
-    /// Receivers that are slow and far from the end, with their rate, and are not fed by one of
-    /// `idle`. The slowest come first.
-    pub(super) fn slow(
+    /// Receivers that are far from the end, the slowest first: those that an offer may help.
+    pub(super) fn needy(
         &self,
         (job, command): (&Job, CommandId),
         size: u64,
-        idle: &[MemberId],
         now_ns: u64,
-    ) -> Vec<(u64, MemberId)> {
-        let slow = self.cascade.edges().filter_map(|(member, edge)| {
+    ) -> Vec<Needy> {
+        let needy = self.cascade.edges().filter_map(|(member, edge)| {
             let delivery = job.delivery(command, member.into())?;
             let (left, rate) = (size.saturating_sub(delivery.offset), delivery.rate.max(1));
             let is_far = left / rate >= FAR_S;
             let has_dwelt = self.has_dwelt(member, delivery, now_ns, DWELL_NS);
             let fetches = delivery.state == DeliveryState::Fetching;
-            let is_fed_by_idle = edge.source.is_some_and(|source| idle.contains(&source));
-            let is_slow = fetches && is_far && has_dwelt && !is_fed_by_idle;
-            is_slow.then_some((rate, member))
+            let is_needy = fetches && is_far && has_dwelt;
+            is_needy.then_some(Needy { rate, offset: delivery.offset, member, source: edge.source })
         });
-        let mut slow: Vec<_> = slow.collect();
-        slow.sort_unstable();
-        slow
+        let mut needy: Vec<_> = needy.collect();
+        needy.sort_unstable_by_key(|needy| (needy.rate, needy.member));
+        needy
+    }
+
+    /// Nodes with uplink to give away, the most first: what each has, and what comes in.
+    pub(super) fn offers(&self, (job, command): (&Job, CommandId)) -> Vec<Offer> {
+        let offers = self.cascade.members().filter_map(|member| {
+            let delivery = job.delivery(command, member.into())?;
+            let (offset, rate) = match delivery.state {
+                DeliveryState::Completed => (u64::MAX, u64::MAX),
+                DeliveryState::Fetching => (delivery.offset, delivery.rate),
+                _ => return None,
+            };
+            let left = self.cascade.left(member).min(rate);
+            (left > 0).then_some(Offer { left, offset, member })
+        });
+        let mut offers: Vec<_> = offers.collect();
+        offers.sort_unstable_by_key(|offer| (Reverse(offer.left), offer.member));
+        offers.truncate(OFFERS_MAX);
+        offers
     }
 
     /// Receivers that get nothing although their source has more, with the source of that.
@@ -203,7 +255,18 @@ impl Flow {
 
 impl Flows {
     pub(super) fn new(base: BaseLink) -> Self {
-        Self { flows: BTreeMap::new(), of_node: HashMap::new(), tended: None, base }
+        let (flows, of_node) = (BTreeMap::new(), HashMap::new());
+        Self { flows, of_node, tended: None, slow: HashMap::new(), base }
+    }
+
+    /// What the links of a node carry at most, by what was found in the last minutes.
+    pub(super) fn slow(&self, node: NodeId, now_ns: u64) -> SlowLinks {
+        self.slow.get(&node).map_or(SlowLinks::NONE, |slow| slow.at(now_ns))
+    }
+
+    /// Links of a node were found to be slow.
+    pub(super) fn note_slow(&mut self, node: NodeId, slow: SlowLinks) {
+        self.slow.insert(node, slow);
     }
 
     pub(super) fn get(&self, id: ContentId) -> Option<&Flow> {
@@ -271,6 +334,8 @@ impl Flows {
 
 /// Seconds that are to be left at the rate of now for a change to be worth it.
 const FAR_S: u64 = 2;
+/// Nodes that offer at once.
+const OFFERS_MAX: usize = 64;
 const DWELL_NS: u64 = 3 * NS_PER_S;
 /// A member that left a slow source has got bytes from the next one for so long at least,
 const TRIAL_MIN_NS: u64 = 700_000_000;
