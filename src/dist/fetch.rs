@@ -550,7 +550,8 @@ impl Fetch {
         if first.node == active.source.node {
             return;
         }
-        if !active.is_left && !(self.is_faster(first.rate) && self.may_change(now)) {
+        let pays = self.is_faster(first.rate) && self.may_change(now);
+        if !active.is_left && !pays {
             return;
         }
         let first = first.clone();

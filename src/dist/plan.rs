@@ -195,7 +195,7 @@ impl Cascade {
         let is_shared = self
             .sender(edge.source)
             .is_some_and(|sender| !sender.children.is_empty() && sender.left < edge.rate.max(1));
-        let source = if is_shared { self.best_source(&receiver) } else { edge.source };
+        let source = if is_shared { self.last_source(&receiver) } else { edge.source };
         self.link(id, source);
         if source != edge.source {
             moved.push(id);
@@ -203,18 +203,22 @@ impl Cascade {
         moved
     }
 
-    /// The member's links carry as much as this: more than was known. Planned rates stay.
+    /// The member's links carry as much as this, which may be more than was known: then more is
+    /// planned for its edges.
     pub fn raise(&mut self, id: MemberId, up: u64, down: u64) {
         let Some(member) = self.members.get_mut(&id) else { return };
         let receiver = &mut member.receiver;
-        let more = up.saturating_sub(receiver.up);
+        let (more_up, more_down) = (up.saturating_sub(receiver.up), down > receiver.down);
         (receiver.up, receiver.down) = (receiver.up.max(up), receiver.down.max(down));
-        if more > 0 {
+        if more_up > 0 {
             self.change(Some(id), |sender| {
-                sender.up += more;
-                sender.left += more;
+                sender.up += more_up;
+                sender.left += more_up;
             });
-            self.plan_shared(Some(id));
+            self.plan_more(Some(id));
+        }
+        if let Some(edge) = self.edge(id).filter(|_| more_down) {
+            self.plan_more(edge.source);
         }
     }
 
@@ -323,6 +327,23 @@ impl Cascade {
         sharing.find(|id| !self.is_beneath(*id, receiver.id)).flatten()
     }
 
+    /// The source that gives most to a receiver behind whom nobody waits: one with uplink left, or
+    /// one that feeds such receivers only, so that nobody else gets less.
+    fn last_source(&self, receiver: &Receiver) -> Option<MemberId> {
+        let best = self.best_source(receiver);
+        let gives = self.sender(best).map_or(0, Sender::gives);
+        let is_last = |child: &MemberId| self.children(*child).is_empty();
+        let feeds_last = self.members.iter().filter(|(id, member)| {
+            let Sender { children, may_serve, depth, .. } = &member.sender;
+            let is_open = *may_serve && *depth < self.depth_max && children.len() < CHILDREN_MAX;
+            let is_fit = is_open && !children.is_empty() && children.iter().all(is_last);
+            is_fit && !self.is_beneath(Some(**id), receiver.id)
+        });
+        let most = feeds_last.max_by_key(|(id, member)| (member.sender.share(), Reverse(**id)));
+        let shared = most.filter(|(_, member)| member.sender.share() > gives);
+        shared.map(|(id, _)| *id).or(best)
+    }
+
     /// Whether `below` is `above` or fetches from it, directly or through others.
     fn is_beneath(&self, below: Option<MemberId>, above: MemberId) -> bool {
         let mut at = below;
@@ -398,6 +419,22 @@ impl Cascade {
                 self.change(source, |sender| sender.left -= rate);
                 self.change(Some(child), |sender| sender.inflow = rate.max(sender.inflow));
             }
+        }
+    }
+
+    /// What is left of a source's uplink goes to its children, as far as they can take it.
+    fn plan_more(&mut self, source: Option<MemberId>) {
+        let children = self.sender(source).map(|sender| sender.children.clone());
+        for child in children.unwrap_or_default() {
+            let left = self.sender(source).map_or(0, |sender| sender.left);
+            let Some(member) = self.members.get_mut(&child) else { continue };
+            let down = member.receiver.down;
+            let Some(edge) = member.edge.as_mut() else { continue };
+            let more = left.min(down.saturating_sub(edge.rate));
+            edge.rate += more;
+            let rate = edge.rate;
+            self.change(source, |sender| sender.left -= more);
+            self.change(Some(child), |sender| sender.inflow = rate.max(sender.inflow));
         }
     }
 

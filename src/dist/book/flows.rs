@@ -175,15 +175,18 @@ impl Flow {
         let bytes = u128::from(offset.saturating_sub(trial.offset));
         let rate = bytes * u128::from(NS_PER_S) / u128::from(past_ns);
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-        let slow = if rate > trial.before.saturating_add(trial.before / 2) {
-            Slow::Up(trial.left, trial.before)
-        } else if past_ns >= TRIAL_MAX_NS {
-            Slow::Down(rate.max(trial.before))
+        let is_over = past_ns >= TRIAL_MAX_NS;
+        let slow = if rate > trial.before.saturating_add(trial.before / 4) {
+            Some(Slow::Up(trial.left, trial.before))
         } else {
-            return None;
+            // In between it is not told: the two may share what the other source sends.
+            let is_same = rate <= trial.before.saturating_add(trial.before / 10);
+            Some(Slow::Down(rate.max(trial.before))).filter(|_| is_over && is_same)
         };
-        self.trials.remove(&member);
-        Some(slow)
+        if slow.is_some() || is_over {
+            self.trials.remove(&member);
+        }
+        slow
     }
 
     /// Nothing of it has changed for so long.

@@ -71,7 +71,7 @@ pub enum FetchAction {
         /// Which.
         link: LinkId,
     },
-    /// Ask a source for its [`ContentState`].
+    /// Ask a source for its [`ContentState`](crate::dist::wire::peer::ContentState).
     Ask {
         /// Number of the question.
         ask: AskId,
