@@ -4,6 +4,8 @@
 //! B1  8 nodes, equal links          last node / bound, bytes out of the base / size, CPU per GiB
 //! B2  16 nodes                      the same
 //! B5  middle node killed, link cut  the others / bound
+//! B6  a middle uplink gets slow     last node / bound: to a tenth, at a quarter of the time
+//! B7  two slow uplinks of eight     the same: a quarter of the others' from the start
 //! B9  1,000 files of 64 KiB         files per second
 //! B10 a command without data        until the last receipt, 16 nodes
 //! B11 the ledger, 10,000 nodes      transitions a second, times of commits and questions
@@ -46,7 +48,7 @@ struct Options {
     #[arg(long, default_value = "/tmp")]
     folder: PathBuf,
     /// Scenarios
-    #[arg(long, value_delimiter = ',', default_value = "b1,b2,b5,b9,b10,b11,b12,b13")]
+    #[arg(long, value_delimiter = ',', default_value = "b1,b2,b5,b6,b7,b9,b10,b11,b12,b13")]
     only: Vec<String>,
     /// Size of a content, MiB
     #[arg(long, default_value_t = 64)]
@@ -120,6 +122,8 @@ fn main() {
             "b1" => cascade("B1", &setting, setting.nodes),
             "b2" => cascade("B2", &setting, setting.nodes * 2),
             "b5" => lost_node(&setting),
+            "b6" => slowed_node(&setting),
+            "b7" => slow_nodes(&setting),
             "b9" => small_files(&setting),
             "b10" => command(&setting),
             "b11" => {
@@ -202,6 +206,42 @@ fn lost_node(setting: &Setting) {
             took.as_secs_f64() / setting.bound().as_secs_f64(),
         );
     }
+}
+
+fn slowed_node(setting: &Setting) {
+    let lab = setting.start(setting.nodes);
+    let middle = setting.nodes / 2;
+    let before = lab.lab.received_bytes(middle);
+    let began = Instant::now();
+    let mut push = lab.client_command(&["job", "push", setting.content.to_str().unwrap()]);
+    let mut push = Kept::start(&mut push);
+    until_within(PATIENCE, "a quarter of it", || {
+        lab.lab.received_bytes(middle) > before + setting.bytes / 4
+    });
+    lab.lab.set_rates(middle, setting.rate / 10, setting.rate);
+    let ended = wait_for(&mut push.0, PATIENCE);
+    let took = began.elapsed();
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    lab.assert_delivered(&setting.content);
+    print_times("B6", "middle uplink to a tenth", setting, took);
+}
+
+fn slow_nodes(setting: &Setting) {
+    let lab = setting.start(setting.nodes);
+    for node in [setting.nodes / 3, setting.nodes * 2 / 3] {
+        lab.lab.set_rates(node.max(1), setting.rate / 4, setting.rate);
+    }
+    let took = lab.push(&[&setting.content]);
+    lab.assert_delivered(&setting.content);
+    print_times("B7", "two uplinks of a quarter", setting, took);
+}
+
+fn print_times(name: &str, what: &str, setting: &Setting, took: Duration) {
+    println!(
+        "{name:4} {what}: last {:.2} s = {:.2} x bound",
+        took.as_secs_f64(),
+        took.as_secs_f64() / setting.bound().as_secs_f64(),
+    );
 }
 
 fn small_files(setting: &Setting) {

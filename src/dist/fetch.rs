@@ -11,9 +11,17 @@
 //! this node, it is starved and is waited for; it will change its own source. If it does not
 //! answer, or has more, it is left. So a cut far away does not move every node behind it.
 //!
+//! A source that gets much more than it gives is slow (`pace`): the next one of the list, which is
+//! the source of that source, takes its place. Where that brings no more, this node is slow itself,
+//! and stays. A source that the plan has other use for is left, too: at once when the one that the
+//! plan has instead lives, even if it has nothing for this node yet.
+//!
 //! Invariants: a link is opened at the verified offset; bytes of one link count at a time; at most
 //! two links are there; a source that sent a bad unit is not asked again while another one is left.
 //! Bounds: each source is tried once in a round; a round without a new byte ends in `GaveUp`.
+
+mod actions;
+mod pace;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -23,109 +31,8 @@ use crate::dist::ids::{Epoch, NodeName};
 use crate::dist::wire::agent::{Source, SwitchCause};
 use crate::dist::wire::job::Reason;
 use crate::dist::wire::peer::ContentState;
-
-/// A connection to a source, numbered within a fetch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u32);
-
-/// A question to a source, numbered within a fetch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AskId(pub u32);
-
-/// A node; `None` is the base.
-pub type Peer = Option<NodeName>;
-
-/// What happened on a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkEvent {
-    /// The first frame is there. It is not taken before [`FetchAction::Use`].
-    FirstByte,
-    /// Verified bytes were added.
-    Grew {
-        /// Verified bytes in all.
-        have: u64,
-        /// Bytes of this link among them since the last event.
-        bytes: u64,
-    },
-    /// All bytes are there and the whole is verified.
-    Whole,
-    /// The connection could not be made, or ended early.
-    Lost,
-    /// The source has no room.
-    Busy {
-        /// When it may be asked again.
-        retry_after: Duration,
-    },
-    /// The source does not know the content: it may have heard of it later than this node.
-    NotYet,
-    /// The source does not take the capability, or has removed the content.
-    Refused,
-    /// A unit, or the signature of its hash, is wrong.
-    BadUnit {
-        /// Which, from 0.
-        unit: u64,
-    },
-}
-
-/// What the caller does, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FetchAction {
-    /// Open a link.
-    Connect {
-        /// Its number.
-        link: LinkId,
-        /// To whom.
-        source: Source,
-        /// First byte that is wanted.
-        from: u64,
-    },
-    /// Take the bytes of this link. No other link is open when this is done.
-    Use {
-        /// Which.
-        link: LinkId,
-    },
-    /// Close a link; nothing of it counts any more.
-    Close {
-        /// Which.
-        link: LinkId,
-    },
-    /// Ask a source for its [`ContentState`].
-    Ask {
-        /// Number of the question.
-        ask: AskId,
-        /// Whom.
-        source: Source,
-    },
-    /// Bytes come from another source than before.
-    Switched {
-        /// From whom.
-        source: Peer,
-        /// Why.
-        cause: SwitchCause,
-    },
-    /// A source sent a unit that fails its hash.
-    BadUnit {
-        /// Who.
-        source: Peer,
-        /// Which.
-        unit: u64,
-    },
-    /// No source is left: this fetch is over, and another one may begin after a pause.
-    GaveUp(GaveUp),
-    /// All bytes are there.
-    Whole,
-}
-
-/// Why no source is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GaveUp {
-    /// For the report.
-    pub reason: Reason,
-    /// A source is only busy: it may be asked again then.
-    pub busy: Option<Duration>,
-    /// A source does not take its capability: the base is to be asked for new ones.
-    pub is_refused: bool,
-}
+pub use actions::{AskId, FetchAction, GaveUp, LinkEvent, LinkId, Peer};
+use pace::{Meter, Watch};
 
 /// One content on its way to a node.
 #[derive(Debug)]
@@ -146,6 +53,9 @@ pub struct Fetch {
     round: Round,
     state: State,
     meter: Meter,
+    watch: Watch,
+    /// The last source that was left because it was slow: when, and what it gave.
+    slow: Option<(Mono, u64)>,
     switches: VecDeque<Mono>,
     has_switched: bool,
     next_link: u32,
@@ -175,6 +85,12 @@ struct Link {
     /// Of the connection, or of the last byte.
     alive_at: Mono,
     starved: u8,
+    /// Bytes per second that came from the source that it is to replace.
+    before: Option<u64>,
+    /// It was asked whether it lives.
+    is_asked: bool,
+    /// The plan has other use for its source now.
+    is_left: bool,
 }
 
 /// A source that did not know the content is asked again.
@@ -200,6 +116,10 @@ enum About {
     Link(LinkId),
     /// Another source, while this link is starved.
     Candidate(Source, LinkId),
+    /// The source of this link, which is in use, whether it keeps up.
+    Pace(LinkId),
+    /// The source of this link, which is to replace one that the plan does not have any more.
+    Heir(LinkId),
 }
 
 impl Fetch {
@@ -221,6 +141,8 @@ impl Fetch {
             round: Round { from: have, ..Round::default() },
             state: State::Running,
             meter: Meter::default(),
+            watch: Watch::default(),
+            slow: None,
             switches: VecDeque::new(),
             has_switched: false,
             next_link: 1,
@@ -285,6 +207,11 @@ impl Fetch {
         }
         self.tried.clear();
         self.again = None;
+        for link in [&mut self.active, &mut self.opening].into_iter().flatten() {
+            let node = &link.source.node;
+            let listed = self.sources.iter().find(|source| source.node == *node);
+            link.is_left = listed.is_none_or(|source| source.is_last_resort);
+        }
         if self.active.is_some() {
             return;
         }
@@ -389,6 +316,21 @@ impl Fetch {
                 }
                 self.open(source, SwitchCause::Stall, now, out);
             }
+            About::Pace(link) => {
+                let is_needed = self.active.as_ref().is_some_and(|active| active.id == link);
+                match state.filter(|state| is_needed && !state.via.contains(&self.me)) {
+                    Some(state) => self.compare(state.have, now, out),
+                    None => self.watch.pass(now),
+                }
+            }
+            About::Heir(link) => {
+                let lives = state.is_some_and(|state| !state.via.contains(&self.me));
+                let is_opening = self.opening.as_ref().is_some_and(|opening| opening.id == link);
+                // It has more: its first byte is about to come.
+                if is_opening && lives && !has_more {
+                    self.give_up_active(out);
+                }
+            }
         }
     }
 
@@ -416,13 +358,20 @@ impl Fetch {
             let link = slow.id;
             self.fail(link, SwitchCause::Stall, now, out);
         }
-        if self.asked.is_none()
-            && let Some(main) = self.main_mut().filter(|main| now.since(main.alive_at) >= STALL)
-        {
+        if let Some(main) = self.main_mut().filter(|main| now.since(main.alive_at) >= STALL) {
             let (link, source) = (main.id, main.source.clone());
-            self.ask(About::Link(link), source, now, out);
+            match &mut self.asked {
+                None => self.ask(About::Link(link), source, now, out),
+                // The answer says that, too.
+                Some(Asked { about, .. }) if matches!(about, About::Pace(_)) => {
+                    *about = About::Link(link);
+                }
+                Some(_) => {}
+            }
         }
         self.follow_plan(now, out);
+        self.ask_heir(now, out);
+        self.look_at_pace(now, out);
     }
 
     /// Closes all links: the content is not wanted any more, or cannot be written.
@@ -451,7 +400,16 @@ impl Fetch {
         self.next_link = self.next_link.wrapping_add(1);
         let cause = if self.has_switched { cause } else { SwitchCause::First };
         out.push(FetchAction::Connect { link: id, source: source.clone(), from: self.have });
-        self.opening = Some(Link { id, source, cause, alive_at: now, starved: 0 });
+        self.opening = Some(Link {
+            id,
+            source,
+            cause,
+            alive_at: now,
+            starved: 0,
+            before: None,
+            is_asked: false,
+            is_left: false,
+        });
     }
 
     fn ask(&mut self, about: About, source: Source, now: Mono, out: &mut Vec<FetchAction>) {
@@ -481,10 +439,17 @@ impl Fetch {
         }
         self.again = None;
         link.alive_at = now;
+        let before = link.before.unwrap_or(self.meter.rate);
+        let (source, cause) = (link.source.node.clone(), link.cause);
         out.push(FetchAction::Use { link: link.id });
-        out.push(FetchAction::Switched { source: link.source.node.clone(), cause: link.cause });
-        self.has_switched = true;
-        self.switches.push_back(now);
+        out.push(FetchAction::Switched { source, cause, before });
+        if cause == SwitchCause::Slow {
+            self.slow = Some((now, before));
+        }
+        self.watch.restart(now);
+        if std::mem::replace(&mut self.has_switched, true) {
+            self.switches.push_back(now);
+        }
         if self.switches.len() > SWITCHES_PER_MINUTE {
             self.switches.pop_front();
         }
@@ -585,66 +550,105 @@ impl Fetch {
         if first.node == active.source.node {
             return;
         }
-        let is_listed = self.sources.iter().any(|source| source.node == active.source.node);
-        if is_listed && !self.is_worth(first, now) {
+        let pays = self.is_faster(first.rate) && self.may_change(now);
+        if !active.is_left && !pays {
             return;
         }
         let first = first.clone();
         self.open(first, SwitchCause::Plan, now, out);
     }
 
-    fn is_worth(&self, first: &Source, now: Mono) -> bool {
-        let rate = self.meter.rate;
-        let is_faster = first.rate > rate.saturating_add(rate / 4);
+    /// Asks the source that is to replace one that the plan does not have any more, once.
+    fn ask_heir(&mut self, now: Mono, out: &mut Vec<FetchAction>) {
+        let is_left = self.active.as_ref().is_some_and(|active| active.is_left);
+        if self.asked.is_some() || !is_left {
+            return;
+        }
+        let Some(heir) = self.opening.as_mut().filter(|opening| !opening.is_asked) else { return };
+        heir.is_asked = true;
+        let (link, source) = (heir.id, heir.source.clone());
+        self.ask(About::Heir(link), source, now, out);
+    }
+
+    /// Asks the source in use how much it has, where another one could take its place.
+    fn look_at_pace(&mut self, now: Mono, out: &mut Vec<FetchAction>) {
+        let is_free = self.opening.is_none() && self.asked.is_none() && self.watch.is_due(now);
+        // Where no byte comes any more, another question is next.
+        let flows = |active: &&Link| is_free && now.since(active.alive_at) < QUIET;
+        let Some(active) = self.active.as_ref().filter(flows) else { return };
+        if self.next_behind(&active.source.node).is_none() || self.is_nearly_done() {
+            return self.watch.pass(now);
+        }
+        let (link, source) = (active.id, active.source.clone());
+        self.ask(About::Pace(link), source, now, out);
+    }
+
+    /// The source in use has so much: where it is slow, the next one of the list is opened.
+    fn compare(&mut self, theirs: u64, now: Mono, out: &mut Vec<FetchAction>) {
+        let Some(before) = self.watch.add(now, self.have, theirs) else { return };
+        // Of two sources in a row that are slow it is this node that is.
+        let is_mine =
+            self.slow.is_some_and(|(at, rate)| now.since(at) < MINUTE && !is_more(before, rate));
+        let Some(active) = self.active.as_ref().filter(|_| !is_mine) else { return };
+        let next = self.next_behind(&active.source.node).cloned();
+        if let Some(next) = next.filter(|_| self.opening.is_none() && self.may_change(now)) {
+            self.tried.insert(active.source.node.clone());
+            self.open(next, SwitchCause::Slow, now, out);
+            self.opening.iter_mut().for_each(|opening| opening.before = Some(before));
+        }
+    }
+
+    /// The source behind this one in the list that may be asked.
+    fn next_behind(&self, node: &Peer) -> Option<&Source> {
+        let behind = self.sources.iter().skip_while(|source| source.node != *node).skip(1);
+        let mut behind = behind.filter(|source| !self.bad.contains(&source.node));
+        behind.find(|source| !self.tried.contains(&source.node))
+    }
+
+    /// The source in use is wanted by others: this node waits for its next one.
+    fn give_up_active(&mut self, out: &mut Vec<FetchAction>) {
+        if let Some(active) = self.active.take_if(|active| active.is_left) {
+            out.push(FetchAction::Close { link: active.id });
+        }
+    }
+
+    fn is_faster(&self, rate: u64) -> bool {
+        is_more(rate, self.meter.rate)
+    }
+
+    /// A source that works may be left for a better one.
+    fn may_change(&self, now: Mono) -> bool {
         let is_soon = self.switches.back().is_some_and(|at| now.since(*at) < DWELL);
         let is_often = self.switches.len() >= SWITCHES_PER_MINUTE
             && self.switches.front().is_some_and(|at| now.since(*at) < MINUTE);
-        let left_ms = self.size.map(|size| {
-            u128::from(size.saturating_sub(self.have)) * 1_000 / u128::from(rate.max(1))
-        });
-        let is_nearly_done = left_ms.is_some_and(|ms| ms < NEARLY_DONE.as_millis());
-        is_faster && !is_soon && !is_often && !is_nearly_done
+        !is_soon && !is_often && !self.is_nearly_done()
+    }
+
+    fn is_nearly_done(&self) -> bool {
+        let rate = u128::from(self.meter.rate.max(1));
+        let left_ms =
+            self.size.map(|size| u128::from(size.saturating_sub(self.have)) * 1_000 / rate);
+        left_ms.is_some_and(|ms| ms < NEARLY_DONE.as_millis())
     }
 }
 
-/// Bytes per second: a moving average of whole seconds over about three.
-#[derive(Debug, Default)]
-struct Meter {
-    since: Option<Mono>,
-    bytes: u64,
-    rate: u64,
-}
-
-impl Meter {
-    fn add(&mut self, bytes: u64, now: Mono) {
-        self.roll(now);
-        self.since.get_or_insert(now);
-        self.bytes += bytes;
-    }
-
-    fn roll(&mut self, now: Mono) {
-        let Some(since) = self.since else { return };
-        let ns = now.since(since).as_nanos();
-        if ns < 1_000_000_000 {
-            return;
-        }
-        let second = u128::from(self.bytes) * 1_000_000_000 / ns;
-        let second = u64::try_from(second).unwrap_or(u64::MAX);
-        self.rate = if self.rate == 0 { second } else { self.rate - self.rate / 3 + second / 3 };
-        (self.since, self.bytes) = (Some(now), 0);
-    }
+/// A change is worth it when it brings a quarter more.
+fn is_more(rate: u64, than: u64) -> bool {
+    rate > than.saturating_add(than / 4)
 }
 
 /// Without a byte for so long a source is asked how it is. With the time for an answer, a source
 /// that was cut off is left after about two seconds.
 pub const STALL: Duration = Duration::from_millis(1_500);
+/// Without a byte for so long a source is not asked whether it keeps up.
+const QUIET: Duration = Duration::from_secs(1);
 /// Without an answer for so long a source is dead; the caller's limit comes first.
 const ASK_MAX: Duration = Duration::from_millis(1_000);
 /// Starved answers before another source is asked whether it has more.
 const STARVED_MAX: u8 = 5;
-/// Between two changes for the plan's sake.
+/// Between two changes for a better rate's sake.
 const DWELL: Duration = Duration::from_secs(3);
-/// Changes for the plan's sake in one minute.
+/// Such changes in one minute.
 const SWITCHES_PER_MINUTE: usize = 6;
 const MINUTE: Duration = Duration::from_secs(60);
 /// A change does not pay for what is left in so short a time.

@@ -174,6 +174,54 @@ impl Cascade {
         moved
     }
 
+    /// The member's links turned out to carry less: at most `up` and `down` bytes per second. Its
+    /// children go on to others, and so does it when others share its source with it. Gives those
+    /// that have another source.
+    pub fn lower(&mut self, id: MemberId, up: u64, down: u64) -> Vec<MemberId> {
+        let Some(known) = self.members.get(&id).map(|member| member.receiver) else {
+            return Vec::new();
+        };
+        let edge = self.edge(id);
+        let mut moved = self.give_up_children(id);
+        let receiver = Receiver { up: known.up.min(up), down: known.down.min(down), ..known };
+        if let Some(member) = self.members.get_mut(&id) {
+            member.receiver = receiver;
+        }
+        self.change(Some(id), |sender| {
+            (sender.up, sender.left) = (receiver.up, receiver.up);
+            sender.may_serve = receiver.may_serve;
+        });
+        let Some(edge) = edge else { return moved };
+        let is_shared = self
+            .sender(edge.source)
+            .is_some_and(|sender| !sender.children.is_empty() && sender.left < edge.rate.max(1));
+        let source = if is_shared { self.last_source(&receiver) } else { edge.source };
+        self.link(id, source);
+        if source != edge.source {
+            moved.push(id);
+        }
+        moved
+    }
+
+    /// The member's links carry as much as this, which may be more than was known: then more is
+    /// planned for its edges.
+    pub fn raise(&mut self, id: MemberId, up: u64, down: u64) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        let receiver = &mut member.receiver;
+        let (more_up, more_down) = (up.saturating_sub(receiver.up), down > receiver.down);
+        (receiver.up, receiver.down) = (receiver.up.max(up), receiver.down.max(down));
+        if more_up > 0 {
+            self.change(Some(id), |sender| {
+                sender.up += more_up;
+                sender.left += more_up;
+            });
+            self.plan_more(Some(id));
+        }
+        if let Some(edge) = self.edge(id).filter(|_| more_down) {
+            self.plan_more(edge.source);
+        }
+    }
+
     /// Takes a member out. Its children go on to others; they are returned.
     pub fn remove(&mut self, id: MemberId) -> Vec<MemberId> {
         let moved = self.give_up_children(id);
@@ -186,14 +234,20 @@ impl Cascade {
     /// Gives a member another source. False, and nothing changes, when the source is beneath the
     /// member, is the member itself, may not serve or is not there.
     pub fn move_to(&mut self, id: MemberId, source: Option<MemberId>) -> bool {
+        let can_move = self.can_move(id, source);
+        if can_move {
+            self.leave_source(id);
+            self.link(id, source);
+        }
+        can_move
+    }
+
+    /// Whether the member can have that source.
+    #[must_use]
+    pub fn can_move(&self, id: MemberId, source: Option<MemberId>) -> bool {
         let can_serve = self.sender(source).is_some_and(|sender| sender.may_serve);
         let is_receiver = self.members.get(&id).is_some_and(|m| !m.receiver.is_complete);
-        if !can_serve || !is_receiver || self.is_beneath(source, id) {
-            return false;
-        }
-        self.leave_source(id);
-        self.link(id, source);
-        true
+        can_serve && is_receiver && !self.is_beneath(source, id)
     }
 
     /// Where the member fetches; `None` when it is complete or no member.
@@ -229,6 +283,12 @@ impl Cascade {
     #[must_use]
     pub fn left(&self, id: MemberId) -> u64 {
         self.members.get(&id).map_or(0, |member| member.sender.left)
+    }
+
+    /// Bytes per second that a member can receive.
+    #[must_use]
+    pub fn down(&self, id: MemberId) -> u64 {
+        self.members.get(&id).map_or(0, |member| member.receiver.down)
     }
 
     /// Who fetches from the member.
@@ -267,6 +327,23 @@ impl Cascade {
         sharing.find(|id| !self.is_beneath(*id, receiver.id)).flatten()
     }
 
+    /// The source that gives most to a receiver behind whom nobody waits: one with uplink left, or
+    /// one that feeds such receivers only, so that nobody else gets less.
+    fn last_source(&self, receiver: &Receiver) -> Option<MemberId> {
+        let best = self.best_source(receiver);
+        let gives = self.sender(best).map_or(0, Sender::gives);
+        let is_last = |child: &MemberId| self.children(*child).is_empty();
+        let feeds_last = self.members.iter().filter(|(id, member)| {
+            let Sender { children, may_serve, depth, .. } = &member.sender;
+            let is_open = *may_serve && *depth < self.depth_max && children.len() < CHILDREN_MAX;
+            let is_fit = is_open && !children.is_empty() && children.iter().all(is_last);
+            is_fit && !self.is_beneath(Some(**id), receiver.id)
+        });
+        let most = feeds_last.max_by_key(|(id, member)| (member.sender.share(), Reverse(**id)));
+        let shared = most.filter(|(_, member)| member.sender.share() > gives);
+        shared.map(|(id, _)| *id).or(best)
+    }
+
     /// Whether `below` is `above` or fetches from it, directly or through others.
     fn is_beneath(&self, below: Option<MemberId>, above: MemberId) -> bool {
         let mut at = below;
@@ -291,7 +368,8 @@ impl Cascade {
                 continue;
             };
             self.leave_source(*child);
-            let is_heir = place == 0 && self.sender(above).is_some_and(|sender| sender.may_serve);
+            let has_room = |sender: &Sender| sender.may_serve && sender.gives() > 0;
+            let is_heir = place == 0 && self.sender(above).is_some_and(has_room);
             let source = if is_heir { above } else { self.best_source(&receiver) };
             self.link(*child, source);
         }
@@ -341,6 +419,22 @@ impl Cascade {
                 self.change(source, |sender| sender.left -= rate);
                 self.change(Some(child), |sender| sender.inflow = rate.max(sender.inflow));
             }
+        }
+    }
+
+    /// What is left of a source's uplink goes to its children, as far as they can take it.
+    fn plan_more(&mut self, source: Option<MemberId>) {
+        let children = self.sender(source).map(|sender| sender.children.clone());
+        for child in children.unwrap_or_default() {
+            let left = self.sender(source).map_or(0, |sender| sender.left);
+            let Some(member) = self.members.get_mut(&child) else { continue };
+            let down = member.receiver.down;
+            let Some(edge) = member.edge.as_mut() else { continue };
+            let more = left.min(down.saturating_sub(edge.rate));
+            edge.rate += more;
+            let rate = edge.rate;
+            self.change(source, |sender| sender.left -= more);
+            self.change(Some(child), |sender| sender.inflow = rate.max(sender.inflow));
         }
     }
 

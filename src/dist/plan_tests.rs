@@ -117,6 +117,52 @@ fn barred_node_becomes_a_leaf_behind_its_children() {
 }
 
 #[test]
+fn node_with_a_slow_uplink_goes_behind_all_who_have_left_it() {
+    let receivers: Vec<_> = (0..4).map(|id| receiver(id, 25, 25)).collect();
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert!(plan.move_to(MemberId(2), Some(MemberId(0))));
+    assert_eq!(plan.lower(MemberId(1), 2, u64::MAX), [MemberId(1)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-3:25 2<-0:25 3<-2:25");
+    assert_eq!(plan.left(MemberId(1)), 2);
+    // The next one shares the uplink of the source of the last: nobody else gets less by it.
+    assert_eq!(plan.lower(MemberId(2), 5, u64::MAX), [MemberId(3), MemberId(2)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-3:25 2<-3:0 3<-0:25");
+}
+
+#[test]
+fn node_whose_source_has_room_stays_there_when_its_uplink_is_slow() {
+    let receivers = [receiver(0, 50, 25), receiver(1, 25, 25), receiver(2, 25, 25)];
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert_eq!(shape(&plan), "0<--:25 1<-0:25 2<-1:25");
+    assert_eq!(plan.lower(MemberId(1), 2, u64::MAX), [MemberId(2)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-0:25 2<-0:25");
+}
+
+#[test]
+fn links_that_carry_more_than_was_known_have_more_planned() {
+    let receivers: Vec<_> = (0..3).map(|id| receiver(id, 6, 6)).collect();
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert_eq!(shape(&plan), "0<--:6 1<-0:6 2<-1:6");
+    plan.raise(MemberId(0), 25, 20);
+    assert_eq!(shape(&plan), "0<--:20 1<-0:6 2<-1:6");
+    assert_eq!(plan.left(MemberId(0)), 19);
+    plan.raise(MemberId(1), 25, 20);
+    assert_eq!(shape(&plan), "0<--:20 1<-0:20 2<-1:6");
+    plan.raise(MemberId(1), 3, 3);
+    assert_eq!(shape(&plan), "0<--:20 1<-0:20 2<-1:6", "less is another thing");
+    assert_eq!((plan.left(MemberId(0)), plan.left(MemberId(1))), (5, 19));
+}
+
+#[test]
+fn node_with_a_slow_downlink_goes_to_the_end_and_its_children_to_the_source_it_left() {
+    let receivers: Vec<_> = (0..4).map(|id| receiver(id, 25, 25)).collect();
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert!(plan.move_to(MemberId(2), Some(MemberId(0))));
+    assert_eq!(plan.lower(MemberId(2), u64::MAX, 5), [MemberId(3), MemberId(2)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-0:25 2<-3:5 3<-1:25");
+}
+
+#[test]
 fn child_that_shared_an_uplink_has_it_when_the_other_leaves() {
     let receivers: Vec<_> = (0..3).map(|id| receiver(id, 25, 25)).collect();
     let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);

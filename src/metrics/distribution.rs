@@ -223,8 +223,8 @@ fn by_state(name: &str, help: &str, counts: &[(&'static str, u64)]) -> MetricFam
 }
 
 /// Words for causes of a change of the source.
-pub const SWITCH_CAUSES: [&str; 7] =
-    ["first", "plan", "lost", "stall", "bad_unit", "busy", "faster"];
+pub const SWITCH_CAUSES: [&str; 8] =
+    ["first", "plan", "lost", "stall", "bad_unit", "busy", "faster", "slow"];
 
 /// Sources that are told apart: nobody has so many that fail.
 const SOURCES_MAX: usize = 1_000;

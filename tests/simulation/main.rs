@@ -17,8 +17,7 @@
 //!
 //! `scenarios` has the failures that the product answers, one test each. Not there, because the
 //! product does not have it yet, or not in plain code: wait periods with query, repair and
-//! reactivation; late delivery; bytes that rot on a disk, and the scrub that finds them; a slow
-//! node that is made a leaf; a side of a partition on which nobody has everything and nobody knows
+//! reactivation; late delivery; bytes that rot on a disk, and the scrub that finds them; a side of a partition on which nobody has everything and nobody knows
 //! the others; a list of edges that do not connect; the lease itself, by which a base takes over;
 //! webhooks.
 #![allow(

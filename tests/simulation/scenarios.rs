@@ -277,6 +277,53 @@ fn slow_receiver_is_late_alone() {
     assert!(world.took_ms(3) >= SIZE_S * 3_900);
 }
 
+/// One file of so long a time on one link, until the middle of the chain has a quarter of it.
+fn quarter_way(nodes: usize, seconds: u64) -> (World, usize) {
+    let size = usize::try_from(seconds * RATE).unwrap();
+    let mut world = World::new(Setup::one_file(nodes, size), false);
+    world.until(60, "a quarter of the file", |world| {
+        world.middle().is_some_and(|n| world.have(n) >= size as u64 / 4)
+    });
+    let n = world.middle().expect("a chain has a middle");
+    (world, n)
+}
+
+#[test]
+fn node_whose_uplink_gets_slow_is_made_a_leaf_and_holds_up_nobody() {
+    const BOUND_S: u64 = 20;
+    let (mut world, n) = quarter_way(6, BOUND_S);
+    let child = world.child(n).unwrap();
+    world.fault(Fault::Slow(host_of(n), 10));
+    world.until(5, "its child goes on", |world| {
+        world.source(child).is_some_and(|source| source != host_of(n))
+    });
+    world.until(3, "it is found", |world| world.base.ledger.counts.contains_key("node.slow"));
+    world.pass(1);
+    assert!(world.child(n).is_none(), "it is a leaf");
+    let outcome = world.run();
+    all_completed(&outcome, 6);
+    assert_eq!(outcome.counts["node.slow"], 1, "{:?}", outcome.counts);
+    for other in 0..6 {
+        let took = world.took_ms(other);
+        assert!(took <= BOUND_S * 1_250, "n{other}: {took} ms");
+    }
+    let sent = world.base.sent_in_all[&world.content().unwrap()];
+    assert!(sent <= BOUND_S * RATE * 105 / 100, "{sent} bytes left the base");
+}
+
+#[test]
+fn uplink_that_comes_and_goes_moves_nobody_to_and_fro() {
+    let (mut world, n) = quarter_way(5, 40);
+    for second in 0..40 {
+        world.fault(Fault::Slow(host_of(n), if second % 3 == 0 { 8 } else { 1 }));
+        world.pass(1);
+    }
+    let outcome = world.run();
+    all_completed(&outcome, 5);
+    let changes = outcome.counts.get("delivery.source").copied().unwrap_or(0);
+    assert!(changes <= 8, "{changes} changes of a source: {:?}", outcome.counts);
+}
+
 #[test]
 fn side_of_a_partition_that_has_everything_completes_without_the_base() {
     let mut world = World::new(Setup::one_file(6, SIZE), false);

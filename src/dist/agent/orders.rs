@@ -61,6 +61,7 @@ impl Agent {
             offset: fetch.have(),
             source: source.node.clone(),
             cause: SwitchCause::First,
+            before: 0,
         };
         self.outbox.push(None, report);
     }

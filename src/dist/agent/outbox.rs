@@ -189,6 +189,7 @@ mod tests {
             offset,
             source: None,
             cause: crate::dist::wire::agent::SwitchCause::Lost,
+            before: 0,
         };
         let bad = |unit| Report::BadUnit { content: ContentId(Uuid::nil()), source: None, unit };
         for round in 0..1_000 {

@@ -129,10 +129,11 @@ impl Agent {
                 FetchAction::Ask { ask, source } => {
                     out.push(Action::Ask { content, ask, source });
                 }
-                FetchAction::Switched { source, cause } => {
+                FetchAction::Switched { source, cause, before } => {
                     let fetch = self.deliveries.get(&key).and_then(|known| known.fetch.as_ref());
                     let offset = fetch.map_or(0, Fetch::have);
-                    self.outbox.push(None, Report::Fetching { key, offset, source, cause });
+                    let report = Report::Fetching { key, offset, source, cause, before };
+                    self.outbox.push(None, report);
                 }
                 FetchAction::BadUnit { source, unit } => {
                     self.outbox.push(None, Report::BadUnit { content, source, unit });

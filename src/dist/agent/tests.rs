@@ -47,6 +47,7 @@ fn sources(command: u32) -> NodeOrder {
         addr: "x:1".to_owned(),
         capability: "c".to_owned(),
         rate: 1,
+        is_last_resort: false,
     };
     let sources = vec![source("a"), source("base")];
     NodeOrder::Sources { content: content(command), epoch: Epoch(1), sources }

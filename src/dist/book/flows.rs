@@ -3,10 +3,11 @@
 //! Invariants: a node is listed with the contents in whose plan it is; one capability of a node
 //! counts for a content, at whatever source. [`super::planner`] makes and changes plans.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 
-use crate::dist::book::link::{BaseLink, NS_PER_S};
+use crate::dist::book::link::{BaseLink, NS_PER_S, SlowLinks};
 use crate::dist::book::nodes::NodeId;
 use crate::dist::book::records::{Delivery, Job};
 use crate::dist::ids::{CommandId, ContentId, Epoch};
@@ -24,8 +25,68 @@ pub(super) struct Flow {
     renew_s: i64,
     /// When the plan last moved a member by itself.
     moved: HashMap<MemberId, u64>,
-    /// A node has completed, and may give its uplink to others.
-    pub(super) has_idle: bool,
+    /// Members that have left a slow source, until it is known what was slow.
+    trials: HashMap<MemberId, Trial>,
+    /// Members that are to leave their source although the next one has nothing for them yet.
+    yields: HashSet<MemberId>,
+}
+
+/// A receiver that could be faster.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needy {
+    /// Bytes per second that it gets.
+    pub(super) rate: u64,
+    /// Bytes that it has.
+    pub(super) offset: u64,
+    pub(super) member: MemberId,
+    pub(super) source: Option<MemberId>,
+}
+
+/// A node with bytes and uplink to give away.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer {
+    /// Bytes per second.
+    pub(super) left: u64,
+    /// Bytes that it has; no limit for who has everything.
+    pub(super) offset: u64,
+    pub(super) member: MemberId,
+}
+
+impl Offer {
+    /// It has everything.
+    pub(super) fn is_whole(&self) -> bool {
+        self.offset == u64::MAX
+    }
+
+    /// Whether `needy` gets a quarter more by it, for whom `down` bytes per second fit through the
+    /// downlink; `left`: what the offer has left by now.
+    pub(super) fn is_worth(&self, needy: &Needy, left: u64, down: u64) -> bool {
+        let gives = left.min(self.left).min(down);
+        // It is ahead by what comes in a second: what is known of both is so old.
+        gives >= needy.rate.saturating_add(needy.rate / 4)
+            && self.offset > needy.offset.saturating_add(needy.rate)
+    }
+}
+
+/// A member has left a source that was slow, for the source above.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trial {
+    /// The slow one.
+    pub(super) left: MemberId,
+    /// Bytes per second that came from it.
+    pub(super) before: u64,
+    pub(super) since_ns: u64,
+    /// Bytes that the member had then.
+    pub(super) offset: u64,
+}
+
+/// Whose link it is that is slow, and bytes per second that it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slow {
+    /// More comes from the other source: it is the uplink of the one that was left.
+    Up(MemberId, u64),
+    /// As little comes from the other source: it is the member's own downlink.
+    Down(u64),
 }
 
 /// See the module.
@@ -36,6 +97,8 @@ pub(super) struct Flows {
     of_node: HashMap<NodeId, BTreeSet<ContentId>>,
     /// The plan behind which the next round of tending goes on.
     tended: Option<ContentId>,
+    /// Nodes whose links were found to be slow.
+    slow: HashMap<NodeId, SlowLinks>,
     /// What all plans have their start from.
     pub(super) base: BaseLink,
 }
@@ -48,7 +111,8 @@ impl Flow {
             tokens: HashMap::new(),
             renew_s: i64::MAX,
             moved: HashMap::new(),
-            has_idle: false,
+            trials: HashMap::new(),
+            yields: HashSet::new(),
         }
     }
 
@@ -83,34 +147,91 @@ impl Flow {
         self.moved.insert(member, now_ns);
     }
 
+    /// The member is to leave its source although the next one has nothing for it yet.
+    pub(super) fn yields(&self, member: MemberId) -> bool {
+        self.yields.contains(&member)
+    }
+
+    pub(super) fn set_yields(&mut self, member: MemberId, yields: bool) {
+        if yields {
+            self.yields.insert(member);
+        } else {
+            self.yields.remove(&member);
+        }
+    }
+
+    /// A member has left a slow source.
+    pub(super) fn begin_trial(&mut self, member: MemberId, trial: Trial) {
+        self.trials.insert(member, trial);
+    }
+
+    /// A member has so many bytes now: what was slow, once that can be told. It is told once.
+    pub(super) fn end_trial(&mut self, member: MemberId, offset: u64, now_ns: u64) -> Option<Slow> {
+        let trial = *self.trials.get(&member)?;
+        let past_ns = now_ns.saturating_sub(trial.since_ns);
+        if past_ns < TRIAL_MIN_NS {
+            return None;
+        }
+        let bytes = u128::from(offset.saturating_sub(trial.offset));
+        let rate = bytes * u128::from(NS_PER_S) / u128::from(past_ns);
+        let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+        let is_over = past_ns >= TRIAL_MAX_NS;
+        let slow = if rate > trial.before.saturating_add(trial.before / 4) {
+            Some(Slow::Up(trial.left, trial.before))
+        } else {
+            // In between it is not told: the two may share what the other source sends.
+            let is_same = rate <= trial.before.saturating_add(trial.before / 10);
+            Some(Slow::Down(rate.max(trial.before))).filter(|_| is_over && is_same)
+        };
+        if slow.is_some() || is_over {
+            self.trials.remove(&member);
+        }
+        slow
+    }
+
     /// Nothing of it has changed for so long.
     fn has_dwelt(&self, member: MemberId, delivery: &Delivery, now_ns: u64, ns: u64) -> bool {
         let moved_ns = self.moved.get(&member).copied().unwrap_or(0).max(delivery.moved_ns);
         now_ns.saturating_sub(moved_ns) >= ns
     }
 
-    /// Receivers that are slow and far from the end, with their rate, and are not fed by one of
-    /// `idle`. The slowest come first.
-    pub(super) fn slow(
+    /// Receivers that are far from the end, the slowest first: those that an offer may help.
+    pub(super) fn needy(
         &self,
         (job, command): (&Job, CommandId),
         size: u64,
-        idle: &[MemberId],
         now_ns: u64,
-    ) -> Vec<(u64, MemberId)> {
-        let slow = self.cascade.edges().filter_map(|(member, edge)| {
+    ) -> Vec<Needy> {
+        let needy = self.cascade.edges().filter_map(|(member, edge)| {
             let delivery = job.delivery(command, member.into())?;
             let (left, rate) = (size.saturating_sub(delivery.offset), delivery.rate.max(1));
             let is_far = left / rate >= FAR_S;
             let has_dwelt = self.has_dwelt(member, delivery, now_ns, DWELL_NS);
             let fetches = delivery.state == DeliveryState::Fetching;
-            let is_fed_by_idle = edge.source.is_some_and(|source| idle.contains(&source));
-            let is_slow = fetches && is_far && has_dwelt && !is_fed_by_idle;
-            is_slow.then_some((rate, member))
+            let is_needy = fetches && is_far && has_dwelt;
+            is_needy.then_some(Needy { rate, offset: delivery.offset, member, source: edge.source })
         });
-        let mut slow: Vec<_> = slow.collect();
-        slow.sort_unstable();
-        slow
+        let mut needy: Vec<_> = needy.collect();
+        needy.sort_unstable_by_key(|needy| (needy.rate, needy.member));
+        needy
+    }
+
+    /// Nodes with uplink to give away, the most first: what each has, and what comes in.
+    pub(super) fn offers(&self, (job, command): (&Job, CommandId)) -> Vec<Offer> {
+        let offers = self.cascade.members().filter_map(|member| {
+            let delivery = job.delivery(command, member.into())?;
+            let (offset, rate) = match delivery.state {
+                DeliveryState::Completed => (u64::MAX, u64::MAX),
+                DeliveryState::Fetching => (delivery.offset, delivery.rate),
+                _ => return None,
+            };
+            let left = self.cascade.left(member).min(rate);
+            (left > 0).then_some(Offer { left, offset, member })
+        });
+        let mut offers: Vec<_> = offers.collect();
+        offers.sort_unstable_by_key(|offer| (Reverse(offer.left), offer.member));
+        offers.truncate(OFFERS_MAX);
+        offers
     }
 
     /// Receivers that get nothing although their source has more, with the source of that.
@@ -137,7 +258,18 @@ impl Flow {
 
 impl Flows {
     pub(super) fn new(base: BaseLink) -> Self {
-        Self { flows: BTreeMap::new(), of_node: HashMap::new(), tended: None, base }
+        let (flows, of_node) = (BTreeMap::new(), HashMap::new());
+        Self { flows, of_node, tended: None, slow: HashMap::new(), base }
+    }
+
+    /// What the links of a node carry at most, by what was found in the last minutes.
+    pub(super) fn slow(&self, node: NodeId, now_ns: u64) -> SlowLinks {
+        self.slow.get(&node).map_or(SlowLinks::NONE, |slow| slow.at(now_ns))
+    }
+
+    /// Links of a node were found to be slow.
+    pub(super) fn note_slow(&mut self, node: NodeId, slow: SlowLinks) {
+        self.slow.insert(node, slow);
     }
 
     pub(super) fn get(&self, id: ContentId) -> Option<&Flow> {
@@ -205,6 +337,12 @@ impl Flows {
 
 /// Seconds that are to be left at the rate of now for a change to be worth it.
 const FAR_S: u64 = 2;
+/// Nodes that offer at once.
+const OFFERS_MAX: usize = 64;
 const DWELL_NS: u64 = 3 * NS_PER_S;
+/// A member that left a slow source has got bytes from the next one for so long at least,
+const TRIAL_MIN_NS: u64 = 700_000_000;
+/// and at most, until it is known what was slow.
+const TRIAL_MAX_NS: u64 = 4 * NS_PER_S;
 /// The node itself has looked for another source several times before.
 const STALLED_NS: u64 = 10 * NS_PER_S;

@@ -16,6 +16,25 @@ struct RateMeter {
     best: u64,
 }
 
+/// Bytes per second that a node's links were last found to carry at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SlowLinks {
+    pub(super) up: u64,
+    pub(super) down: u64,
+    pub(super) since_ns: u64,
+}
+
+impl SlowLinks {
+    /// Nothing was found.
+    pub(super) const NONE: Self = Self { up: u64::MAX, down: u64::MAX, since_ns: 0 };
+
+    /// What still counts of it: a link may be well again.
+    pub(super) fn at(self, now_ns: u64) -> Self {
+        let is_old = now_ns.saturating_sub(self.since_ns) >= SLOW_NS;
+        if is_old { Self::NONE } else { self }
+    }
+}
+
 impl BaseLink {
     pub(super) fn new(cap: Option<u64>) -> Self {
         Self { cap, meter: RateMeter::default() }
@@ -60,6 +79,8 @@ pub(super) fn known_rate(cap: Option<u64>, seen: u64) -> Option<u64> {
     cap.or_else(|| Some(seen).filter(|seen| *seen > 0))
 }
 
+/// For so long a link that was found to be slow is planned as such.
+const SLOW_NS: u64 = 120 * NS_PER_S;
 /// Bytes per second that a link is planned with when nobody has said or seen more: 50 Mbit/s.
 const RATE_UNKNOWN: u64 = 6_250_000;
 pub(super) const NS_PER_S: u64 = 1_000_000_000;

@@ -4,7 +4,8 @@
 //! ```text
 //! first byte, late node --> begin, join --> Cascade --> Sources to each node that is open
 //! node down, failed, barred --> its children go on to others --> Sources to those, epoch + 1
-//! node complete --> its uplink is idle --> tend: who is slow and far from the end moves to it
+//! idle uplink, bytes to give --> tend: it is offered to who is slow and far from the end
+//! node left a slow source --> judge: more from the next one? the source is slow : the node is
 //! ```
 //! Invariant: a plan has only nodes that live, with the command open or completed. Bounds: a plan
 //! is improved once a second at most, and a round of tending looks at `LOOKS_A_TICK` members of
@@ -12,11 +13,13 @@
 
 use std::collections::HashSet;
 
+use serde_json::json;
+
 use crate::dist::book::contents::{Content, Contents};
-use crate::dist::book::effects::Effects;
-use crate::dist::book::flows::{Flow, Flows};
+use crate::dist::book::effects::{About, Effects};
+use crate::dist::book::flows::{Flow, Flows, Offer, Slow, Trial};
 use crate::dist::book::jobs::Jobs;
-use crate::dist::book::link::{NS_PER_S, planned_rate};
+use crate::dist::book::link::{NS_PER_S, SlowLinks, planned_rate};
 use crate::dist::book::nodes::{NodeId, Nodes};
 use crate::dist::book::options::{BookOptions, ns};
 use crate::dist::book::records::Job;
@@ -75,7 +78,6 @@ impl<'a> Planner<'a> {
         if let Some(flow) = self.flows.get_mut(id) {
             flow.cascade.attach(receiver);
             flow.epoch = epoch;
-            flow.has_idle |= receiver.is_complete;
         }
         self.flows.list(id, node);
     }
@@ -94,6 +96,53 @@ impl<'a> Planner<'a> {
         });
     }
 
+    /// A node has left a source that got much more than it gave: whether it gets more from the next
+    /// one says which of the two is slow.
+    pub(super) fn try_other(
+        &mut self,
+        id: ContentId,
+        node: NodeId,
+        (left, before): (NodeId, u64),
+        offset: u64,
+    ) {
+        let since_ns = self.fx.now.mono_ns;
+        if let Some(flow) = self.flows.get_mut(id) {
+            let trial = Trial { left: left.member(), before, since_ns, offset };
+            flow.begin_trial(node.member(), trial);
+        }
+    }
+
+    /// A node has so many bytes. Where that says which link is slow: nobody waits behind it any
+    /// more, and whoever has it makes room for others at its source.
+    pub(super) fn judge(&mut self, id: ContentId, node: NodeId, offset: u64) {
+        let now_ns = self.fx.now.mono_ns;
+        let Some(flow) = self.flows.get_mut(id) else { return };
+        let (slow, up, down) = match flow.end_trial(node.member(), offset, now_ns) {
+            None => return,
+            Some(Slow::Up(left, rate)) => (NodeId::from(left), rate, u64::MAX),
+            Some(Slow::Down(rate)) => (node, u64::MAX, rate),
+        };
+        let (rate, link) = if up < down { (up, "up") } else { (down, "down") };
+        if let (Some((content, _)), Some(name)) =
+            (self.content_and_job(id), self.nodes.name_of(slow))
+        {
+            let about = About::delivery(content.row.key, name);
+            self.fx.event("node.slow", about, json!({"link": link, "rate": rate}));
+        }
+        self.flows.note_slow(slow, SlowLinks { up, down, since_ns: now_ns });
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.set_yields(slow.member(), true);
+        }
+        self.replan(id, |cascade| cascade.lower(slow.member(), up, down));
+    }
+
+    /// A node fetches from where the plan says.
+    pub(super) fn settled(&mut self, id: ContentId, node: NodeId) {
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.set_yields(node.member(), false);
+        }
+    }
+
     /// A delivery has ended.
     pub(super) fn ended(&mut self, id: ContentId, node: NodeId, state: DeliveryState) {
         let Some((content, job)) = self.content_and_job(id) else { return };
@@ -103,7 +152,6 @@ impl<'a> Planner<'a> {
         } else if state == DeliveryState::Completed {
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.cascade.complete(node.member());
-                flow.has_idle = true;
             }
         } else {
             self.leave(id, node);
@@ -163,7 +211,9 @@ impl<'a> Planner<'a> {
             let capability = Capability { content: id, node: name.clone(), expires_s };
             self.keys.seal_capability(&capability)
         });
-        let sources = flow.cascade.sources(node.member()).into_iter().filter_map(|edge| {
+        let yields = flow.yields(node.member());
+        let sources = (0_usize..).zip(flow.cascade.sources(node.member()));
+        let sources = sources.filter_map(|(place, edge)| {
             let (name, addr) = match edge.source {
                 None => (None, self.options.base_addr.clone()),
                 Some(source) => {
@@ -171,7 +221,8 @@ impl<'a> Planner<'a> {
                     (Some(row.name.clone()), row.addr.clone())
                 }
             };
-            Some(Source { node: name, addr, capability: capability.clone(), rate: edge.rate })
+            let (capability, is_last_resort) = (capability.clone(), yields && place > 0);
+            Some(Source { node: name, addr, capability, rate: edge.rate, is_last_resort })
         });
         let sources = sources.collect();
         Some(NodeOrder::Sources { content: id, epoch: flow.epoch, sources })
@@ -187,9 +238,8 @@ impl<'a> Planner<'a> {
             self.flows.set_tended(Some(id));
             looks += self.flows.get(id).map_or(0, |flow| flow.cascade.members().count());
             self.free_stalled(id);
-            if self.flows.get(id).is_some_and(|flow| flow.has_idle) {
-                self.use_idle(id);
-            }
+            self.remeasure(id);
+            self.offer(id);
             if looks >= LOOKS_A_TICK {
                 return;
             }
@@ -209,25 +259,46 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Receivers that are slow and far from the end go to nodes that have all and are idle.
-    fn use_idle(&mut self, id: ContentId) {
+    /// Links have carried more than was known when they were planned.
+    fn remeasure(&mut self, id: ContentId) {
+        let Some((content, job)) = self.content_and_job(id) else { return };
+        let members = self.flows.get(id).into_iter().flat_map(|flow| flow.cascade.members());
+        for member in members.collect::<Vec<_>>() {
+            let receiver = self.receiver(content, job, member.into());
+            if let (Some(flow), Some(known)) = (self.flows.get_mut(id), receiver) {
+                flow.cascade.raise(member, known.up, known.down);
+            }
+        }
+    }
+
+    /// Nodes that have bytes and idle uplink are offered to receivers that are slow and far from the
+    /// end. The base offers for them, because it knows what all have and get: one order, where each
+    /// node would have to ask many. The receiver compares the rates, and changes when it pays.
+    fn offer(&mut self, id: ContentId) {
         let now_ns = self.fx.now.mono_ns;
         let Some((content, job)) = self.content_and_job(id) else { return };
         let (Some(flow), Some(size)) = (self.flows.get(id), content.row.size) else { return };
-        let command = content.row.key.command;
-        let is_complete = |member: &MemberId| {
-            let delivery = job.delivery(command, NodeId::from(*member));
-            delivery.is_some_and(|delivery| delivery.state == DeliveryState::Completed)
-        };
-        let mut idle: Vec<_> = flow.cascade.members().filter(is_complete).collect();
-        idle.retain(|member| self.nodes.get((*member).into()).is_some_and(|n| n.may_serve()));
-        for (rate, member) in flow.slow((job, command), size, &idle, now_ns) {
+        let of = (job, content.row.key.command);
+        let needy = flow.needy(of, size, now_ns);
+        if needy.is_empty() {
+            return;
+        }
+        let mut offers = flow.offers(of);
+        offers.retain(|offer| self.nodes.get(offer.member.into()).is_some_and(|n| n.may_serve()));
+        for needy in needy {
             let Some(flow) = self.flows.get(id) else { return };
-            let most = idle.iter().max_by_key(|member| flow.cascade.left(**member));
-            let Some(source) = most.copied() else { return };
-            // An offer is worth a change when it is a quarter more.
-            if flow.cascade.left(source) >= rate.saturating_add(rate / 4) {
-                self.move_member(id, member, Some(source));
+            let is_source = |offer: &&Offer| Some(offer.member) == needy.source;
+            // Its source has everything, too: then it is its own link that bounds it.
+            if offers.iter().find(is_source).is_some_and(Offer::is_whole) {
+                continue;
+            }
+            let down = flow.cascade.down(needy.member);
+            let taken = offers.iter().find(|offer| {
+                offer.is_worth(&needy, flow.cascade.left(offer.member), down)
+                    && flow.cascade.can_move(needy.member, Some(offer.member))
+            });
+            if let Some(source) = taken.map(|offer| offer.member) {
+                self.move_member(id, needy.member, Some(source));
             }
         }
     }
@@ -293,11 +364,11 @@ impl<'a> Planner<'a> {
         }
         let record = self.nodes.get(node)?;
         let limit = job.row.policy.max_rate.unwrap_or(u64::MAX);
-        let row = &record.row;
+        let (row, slow) = (&record.row, self.flows.slow(node, self.fx.now.mono_ns));
         Some(Receiver {
             id: node.member(),
-            up: planned_rate(row.up_rate_cap, row.up_rate_seen).min(limit),
-            down: planned_rate(row.down_rate_cap, row.down_rate_seen).min(limit),
+            up: planned_rate(row.up_rate_cap, row.up_rate_seen).min(limit).min(slow.up),
+            down: planned_rate(row.down_rate_cap, row.down_rate_seen).min(limit).min(slow.down),
             site: record.site,
             is_complete,
             may_serve: record.may_serve(),

@@ -85,8 +85,8 @@ impl Reporter<'_> {
                     self.end_what_has_ended(key);
                 }
             }
-            Report::Fetching { key, offset, source, cause } => {
-                self.take_fetching(key, offset, source.as_ref(), cause);
+            Report::Fetching { key, offset, source, cause, before } => {
+                self.take_fetching(key, offset, source.as_ref(), (cause, before));
             }
             Report::Progress { key, offset, rate } => self.take_progress(key, offset, rate),
             Report::Applying { key } => {
@@ -132,9 +132,10 @@ impl Reporter<'_> {
         key: CommandKey,
         offset: u64,
         source: Option<&NodeName>,
-        cause: SwitchCause,
+        (cause, before): (SwitchCause, u64),
     ) {
         let source = source.and_then(|name| self.parts.nodes.id_of(name));
+        let left = self.parts.jobs.delivery(key, self.node).and_then(|delivery| delivery.source);
         let is_switch = cause != SwitchCause::First;
         let now = self.parts.fx.now;
         let edit = |delivery: &mut Delivery| {
@@ -152,10 +153,18 @@ impl Reporter<'_> {
             | SwitchCause::Stall
             | SwitchCause::BadUnit
             | SwitchCause::Busy
-            | SwitchCause::Faster => true,
+            | SwitchCause::Faster
+            | SwitchCause::Slow => true,
         };
-        if let Some(content) = self.parts.jobs.content_of(key).filter(|_| is_own_switch) {
-            self.parts.planner().follow_switch(content, self.node, source);
+        if let Some(content) = self.parts.jobs.content_of(key) {
+            let mut planner = self.parts.planner();
+            planner.settled(content, self.node);
+            if is_own_switch {
+                planner.follow_switch(content, self.node, source);
+            }
+            if let Some(left) = left.filter(|_| cause == SwitchCause::Slow) {
+                planner.try_other(content, self.node, (left, before), offset);
+            }
         }
         if self.parts.advance(key, self.node, DeliveryInput::Bytes, edit).is_some() {
             return;
@@ -176,6 +185,10 @@ impl Reporter<'_> {
         delivery.rate = rate;
         if delivery.offset > before {
             delivery.grew_ns = now_ns;
+        }
+        let offset = delivery.offset;
+        if let Some(content) = self.parts.jobs.content_of(key) {
+            self.parts.planner().judge(content, self.node, offset);
         }
     }
 

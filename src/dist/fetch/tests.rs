@@ -14,7 +14,8 @@ fn name(text: &str) -> Peer {
 
 fn source(text: &str) -> Source {
     let addr = format!("{text}:1");
-    Source { node: name(text), addr, capability: format!("for {text}"), rate: 1_000_000 }
+    let capability = format!("for {text}");
+    Source { node: name(text), addr, capability, rate: 1_000_000, is_last_resort: false }
 }
 
 fn sources(list: &str) -> Vec<Source> {
@@ -62,6 +63,29 @@ impl Rig {
         self.run(|fetch, now, out| fetch.handle_state(AskId(ask), state.as_ref(), now, out))
     }
 
+    /// Bytes come at `mine` a second, to a source that gets `theirs` and says so. Ends when
+    /// something else is done, or after so many milliseconds.
+    fn go(&mut self, link: u32, mine: u64, theirs: u64, ms: u64) -> Vec<String> {
+        let (mut have, mut ahead) = (self.fetch.have(), self.fetch.have() + 600_000);
+        for _ in 0..ms / 100 {
+            (have, ahead) = (have + mine / 10, ahead + theirs / 10);
+            self.grow(link, have, mine / 10);
+            let out = self.wait(100 * MS);
+            let Some(ask) = out.first().and_then(|out| out.strip_prefix("ask ")) else {
+                if out.is_empty() {
+                    continue;
+                }
+                return out;
+            };
+            let (ask, _) = ask.split_once(' ').unwrap();
+            let out = self.answer(ask.parse().unwrap(), Some(state(ahead, "")));
+            if !out.is_empty() {
+                return out;
+            }
+        }
+        Vec::new()
+    }
+
     fn wait(&mut self, time: Duration) -> Vec<String> {
         self.now = self.now + time;
         self.run(|fetch, now, out| fetch.handle_time(now, out))
@@ -77,7 +101,7 @@ fn short(action: &FetchAction) -> String {
         FetchAction::Use { link } => format!("use {}", link.0),
         FetchAction::Close { link } => format!("close {}", link.0),
         FetchAction::Ask { ask, source } => format!("ask {} {}", ask.0, peer(&source.node)),
-        FetchAction::Switched { source, cause } => format!("from {} {cause:?}", peer(source)),
+        FetchAction::Switched { source, cause, .. } => format!("from {} {cause:?}", peer(source)),
         FetchAction::BadUnit { source, unit } => format!("bad {} {unit}", peer(source)),
         FetchAction::GaveUp(GaveUp { reason, busy, is_refused }) => {
             format!("gave up {reason:?} {busy:?} {is_refused}")
@@ -284,9 +308,75 @@ fn plan_is_followed_when_it_is_worth_it_and_before_the_old_link_is_closed() {
     assert_eq!(rig.link(3, LinkEvent::Lost), ["close 3"]);
     assert_eq!(rig.plan(4, "base"), [""; 0]);
     rig.grow(2, 3_300_000, 100_000);
-    assert_eq!(rig.wait(10 * MS), ["connect 4 base 3300000"]);
+    assert_eq!(rig.wait(10 * MS), ["connect 4 base 3300000", "ask 1 base"]);
     assert_eq!(rig.link(2, LinkEvent::Lost), ["close 2"]);
     assert_eq!(rig.link(4, LinkEvent::FirstByte), ["use 4", "from base Lost"]);
+}
+
+#[test]
+fn source_that_gives_a_tenth_of_what_it_gets_is_left_for_the_one_above() {
+    let (mut rig, _) = Rig::new("a b c base");
+    rig.link(1, LinkEvent::FirstByte);
+    let out = rig.go(1, 100_000, 1_000_000, 5_000);
+    assert_eq!(out, ["connect 2 b 250000"]);
+    rig.grow(1, 260_000, 10_000);
+    assert_eq!(rig.link(2, LinkEvent::FirstByte), ["close 1", "use 2", "from b Slow"]);
+    // It keeps up: nobody is left, and the plan's first choice is not taken again.
+    assert_eq!(rig.go(2, 1_000_000, 1_000_000, 20_000), [""; 0]);
+}
+
+#[test]
+fn node_that_gets_no_more_from_the_next_source_is_slow_itself_and_stays() {
+    let (mut rig, _) = Rig::new("a b c base");
+    rig.link(1, LinkEvent::FirstByte);
+    assert_eq!(rig.go(1, 100_000, 1_000_000, 5_000).len(), 1);
+    rig.link(2, LinkEvent::FirstByte);
+    assert_eq!(rig.go(2, 100_000, 1_000_000, 50_000), [""; 0]);
+    // A good while later it looks again.
+    assert_eq!(rig.go(2, 100_000, 1_000_000, 15_000).len(), 1);
+}
+
+#[test]
+fn source_that_left_the_plan_is_given_up_when_its_heir_lives_but_has_less() {
+    let (mut rig, _) = Rig::new("a base");
+    rig.link(1, LinkEvent::FirstByte);
+    rig.grow(1, 500_000, 500_000);
+    rig.plan(2, "z base");
+    assert_eq!(rig.wait(10 * MS), ["connect 2 z 500000", "ask 1 z"]);
+    assert_eq!(rig.answer(1, Some(state(400_000, "y"))), ["close 1"]);
+    assert_eq!(rig.wait(1_000 * MS), [""; 0]);
+    assert_eq!(rig.link(2, LinkEvent::FirstByte), ["use 2", "from z Plan"]);
+}
+
+#[test]
+fn source_of_the_list_that_others_need_is_given_up_the_same_way() {
+    let (mut rig, _) = Rig::new("a base");
+    rig.link(1, LinkEvent::FirstByte);
+    rig.grow(1, 500_000, 500_000);
+    let last_resort = |text| Source { is_last_resort: true, ..source(text) };
+    let list = vec![source("z"), last_resort("a"), last_resort("base")];
+    rig.run(|fetch, now, out| fetch.handle_sources(Epoch(2), list, now, out));
+    assert_eq!(rig.wait(10 * MS), ["connect 2 z 500000", "ask 1 z"]);
+    assert_eq!(rig.answer(1, Some(state(400_000, "y"))), ["close 1"]);
+    // When the heir is gone, it is there for that.
+    assert_eq!(rig.link(2, LinkEvent::Lost), ["close 2", "connect 3 a 500000"]);
+    rig.link(3, LinkEvent::FirstByte);
+    rig.grow(3, 600_000, 100_000);
+    assert_eq!(rig.wait(10 * MS), [""; 0]);
+}
+
+#[test]
+fn source_that_left_the_plan_is_kept_until_its_heir_gives_bytes() {
+    for answer in [None, Some(state(900_000, "")), Some(state(0, "me"))] {
+        let (mut rig, _) = Rig::new("a base");
+        rig.link(1, LinkEvent::FirstByte);
+        rig.grow(1, 500_000, 500_000);
+        rig.plan(2, "z base");
+        assert_eq!(rig.wait(10 * MS), ["connect 2 z 500000", "ask 1 z"]);
+        assert_eq!(rig.answer(1, answer), [""; 0]);
+        rig.grow(1, 600_000, 100_000);
+        assert_eq!(rig.link(2, LinkEvent::FirstByte), ["close 1", "use 2", "from z Plan"]);
+    }
 }
 
 #[test]

@@ -149,6 +149,10 @@ pub struct Source {
     pub capability: String,
     /// Bytes per second for which the edge is planned.
     pub rate: u64,
+    /// Others need what it can send: whoever fetches from it leaves it for one before it in the
+    /// list that lives, also for one that has nothing more yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_last_resort: bool,
 }
 
 /// `POST /agent/v1/reports`.
@@ -196,6 +200,9 @@ pub enum Report {
         source: Option<NodeName>,
         /// Why the source changed.
         cause: SwitchCause,
+        /// Bytes per second that came from the source before.
+        #[serde(default)]
+        before: u64,
     },
     /// How far it is. Not kept in the ledger.
     Progress {
@@ -261,6 +268,8 @@ pub enum SwitchCause {
     Busy,
     /// Another is faster.
     Faster,
+    /// The source gets much more than it gives.
+    Slow,
 }
 
 /// What a node did, in its own words and under its own key.

@@ -241,6 +241,7 @@ fn place_of(cause: SwitchCause) -> usize {
         SwitchCause::BadUnit => 4,
         SwitchCause::Busy => 5,
         SwitchCause::Faster => 6,
+        SwitchCause::Slow => 7,
     }
 }
 
@@ -278,6 +279,7 @@ mod tests {
             SwitchCause::BadUnit,
             SwitchCause::Busy,
             SwitchCause::Faster,
+            SwitchCause::Slow,
         ] {
             let word = serde_json::to_value(cause).unwrap();
             assert_eq!(word, SWITCH_CAUSES[place_of(cause)]);

@@ -298,7 +298,7 @@ fn signed(receipt: &Receipt) -> SignedReceipt {
 
 fn fetching(key: CommandKey, offset: u64, source: Option<&str>) -> Report {
     let cause = SwitchCause::First;
-    Report::Fetching { key, offset, source: source.map(name), cause }
+    Report::Fetching { key, offset, source: source.map(name), cause, before: 0 }
 }
 
 fn upsert<T>(rows: &mut Vec<T>, row: T, is_same: impl Fn(&T, &T) -> bool) {

@@ -67,7 +67,7 @@ fn node_that_starts_anew_in_the_middle_returns_as_a_leaf() {
     rig.orders.clear();
     // b was killed: c went on to a by itself, before the base knew.
     let cause = SwitchCause::Lost;
-    let switch = Report::Fetching { key, offset: 200, source: Some(name("a")), cause };
+    let switch = Report::Fetching { key, offset: 200, source: Some(name("a")), cause, before: 0 };
     rig.report("c", [switch]).unwrap();
     assert!(rig.orders_of("c").is_empty(), "it does already what the plan says");
     assert_eq!(last_sources(&rig.orders_of("d")), ["c", "a", "-"]);
@@ -153,6 +153,60 @@ fn receiver_that_gets_nothing_goes_on_to_the_source_above() {
     // d waits for c, which is no further than d itself; its list has changed.
     assert_eq!(last_sources(&rig.orders_of("d")), ["c", "a", "-"]);
     assert!(rig.orders_of("b").is_empty());
+}
+
+/// Four nodes that fetch in a chain; c has left b, which gave it 2 MB a second.
+fn left_slow() -> (Rig, CommandKey) {
+    let (mut rig, key, _) = chain_of_four();
+    for (node, source) in [("a", None), ("b", Some("a")), ("c", Some("b")), ("d", Some("c"))] {
+        rig.report(node, [fetching(key, 100, source)]).unwrap();
+    }
+    rig.orders.clear();
+    let (offset, cause, before) = (2_000_000, SwitchCause::Slow, 2_000_000);
+    let switch = Report::Fetching { key, offset, source: Some(name("a")), cause, before };
+    rig.report("c", [switch]).unwrap();
+    assert_eq!(last_sources(&rig.orders_of("d")), ["c", "a", "-"]);
+    assert!(rig.orders.is_empty(), "{:?}", rig.orders);
+    (rig, key)
+}
+
+fn last_resorts(orders: &[NodeOrder]) -> Vec<bool> {
+    let Some(NodeOrder::Sources { sources, .. }) = orders.last() else { panic!("{orders:?}") };
+    sources.iter().map(|source| source.is_last_resort).collect()
+}
+
+#[test]
+fn source_that_gave_less_than_the_one_above_is_slow_and_goes_to_the_end() {
+    let (mut rig, key) = left_slow();
+    rig.pass(1);
+    rig.report("c", [progress(key, 12_000_000, 5_000_000)]).unwrap();
+    let event = rig.last_event("node.slow");
+    assert_eq!(event.node, Some(name("b")));
+    assert_eq!(event.detail, serde_json::json!({"link": "up", "rate": 2_000_000}));
+    let orders = rig.orders_of("b");
+    assert_eq!(last_sources(&orders), ["d", "c", "a", "-"]);
+    assert_eq!(last_resorts(&orders), [false, true, true, true]);
+    assert!(rig.orders.is_empty(), "{:?}", rig.orders);
+    // It is said once, and not behind a change of the source again.
+    rig.pass(1);
+    rig.report("c", [progress(key, 30_000_000, 20_000_000)]).unwrap();
+    let kinds = rig.kinds();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "node.slow").count(), 1);
+}
+
+#[test]
+fn node_that_gets_as_little_from_another_source_is_slow_itself() {
+    let (mut rig, key) = left_slow();
+    for second in 1..=4 {
+        rig.pass(1);
+        rig.report("c", [progress(key, 2_000_000 + second * 2_000_000, 2_000_000)]).unwrap();
+    }
+    let event = rig.last_event("node.slow");
+    assert_eq!(event.node, Some(name("c")));
+    assert_eq!(event.detail, serde_json::json!({"link": "down", "rate": 2_000_000}));
+    assert_eq!(last_sources(&rig.orders_of("d")), ["b", "a", "-"]);
+    assert_eq!(last_sources(&rig.orders_of("c")), ["d", "b", "a", "-"]);
+    assert!(rig.orders.is_empty(), "{:?}", rig.orders);
 }
 
 #[test]
