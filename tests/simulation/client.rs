@@ -204,6 +204,7 @@ impl World {
                     targets: client.plan.targets.clone(),
                     policy: Policy { order: client.plan.order, ..Policy::default() },
                     deadline_s: client.plan.deadline_s,
+                    notify: Vec::new(),
                 };
                 self.ask_client(c, ClientAsk::Job(request));
             }

@@ -65,6 +65,7 @@ impl Ledger {
             deliveries: self.deliveries.values().cloned().collect(),
             nodes: self.nodes.values().cloned().collect(),
             contents: self.contents.values().cloned().collect(),
+            hooks: Vec::new(),
             answers: self.answers.values().cloned().collect(),
             last_event: self.last_event.clone(),
         }
@@ -84,6 +85,7 @@ impl Ledger {
                     let key = (row.client.clone(), row.idempotency_key.clone());
                     self.answers.insert(key, row);
                 }
+                Change::Hook(_) => {}
                 Change::Event(event) => self.event(event),
             }
         }

@@ -67,6 +67,7 @@ fn request(args: &PushArgs, base: &Base) -> Result<JobView, Failure> {
         targets: targets(&args.to)?,
         policy: Policy { order, priority: args.priority, max_rate: None },
         deadline_s: args.deadline,
+        notify: Vec::new(),
     };
     Ok(base.post("/v1/jobs", &key(), &request)?)
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::dist::book::contents::Contents;
 use crate::dist::book::effects::{About, Effects};
 use crate::dist::book::flows::Flows;
+use crate::dist::book::hooks::Hooks;
 use crate::dist::book::jobs::Jobs;
 use crate::dist::book::link::BaseLink;
 use crate::dist::book::measure::{bound_permille, egress_permille, from_permille};
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub(super) jobs: Jobs,
     pub(super) contents: Contents,
     pub(super) flows: Flows,
+    pub(super) hooks: Hooks,
 }
 
 impl Parts {
@@ -55,6 +57,7 @@ impl Parts {
             jobs: Jobs::default(),
             contents: Contents::default(),
             flows: Flows::new(BaseLink::new(options.up_rate)),
+            hooks: Hooks::default(),
             keys,
             options,
         }

@@ -2,6 +2,7 @@
 
 use crate::dist::command::{AttributesError, PathError};
 use crate::dist::ids::{CommandKey, ContentId, Digest, JobId, NodeName};
+use crate::dist::webhook::target::TargetError;
 use crate::dist::wire::job::{JobState, NodeState};
 
 /// A request that the base refuses. Nothing of it has an effect.
@@ -53,6 +54,20 @@ pub enum Refusal {
     BadClientRef {
         /// How long.
         bytes: usize,
+        /// At most.
+        max: usize,
+    },
+    /// Somebody cannot be called back.
+    #[error("notify: {url}: {why}")]
+    BadNotify {
+        /// Where, without what may be a secret.
+        url: String,
+        /// Why.
+        why: TargetError,
+    },
+    /// More to be called back than a job may have, or one of them is told nothing.
+    #[error("notify: at most {max} are taken, each with one event at least")]
+    BadNotifyList {
         /// At most.
         max: usize,
     },
@@ -183,6 +198,7 @@ impl Refusal {
             Self::BadPriority(_) => "bad_priority",
             Self::BadRate => "bad_rate",
             Self::BadClientRef { .. } => "bad_client_ref",
+            Self::BadNotify { .. } | Self::BadNotifyList { .. } => "bad_notify",
             Self::JobState { .. } => "job_state",
             Self::CommandEnded(_) => "command_ended",
             Self::BadPath { .. } => "bad_path",
@@ -231,6 +247,8 @@ impl Refusal {
             | Self::BadPriority(_)
             | Self::BadRate
             | Self::BadClientRef { .. }
+            | Self::BadNotify { .. }
+            | Self::BadNotifyList { .. }
             | Self::BadPath { .. }
             | Self::BadAttributes(_)
             | Self::MoveIntoItself(_)
