@@ -5,6 +5,7 @@ use super::{Exit, Failure, log};
 use crate::appliance::base::{self, BaseConfig};
 use crate::base::rate::Rate;
 use crate::config::LogFormat;
+use crate::dist::webhook::target::AllowedNetworks;
 use crate::ledger::Database;
 
 /// Runs until a signal comes.
@@ -23,6 +24,8 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         host_names: args.host_name.clone(),
         is_insecure: args.insecure,
         certificate_life: args.certificate_life,
+        webhook_allow: AllowedNetworks(args.webhook_allow.clone()),
+        webhook_retry: args.webhook_retry,
     };
     match base::run(&config) {
         Ok(()) => Ok(Exit::Ok),

@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::base::rate::Rate;
 use crate::config::value::parse_duration;
+use crate::dist::webhook::target::AllowedNetwork;
 use crate::pki::authority::is_base_name;
 
 /// Words behind `base`.
@@ -52,6 +53,13 @@ pub struct BaseArgs {
     /// For how long contents are kept behind the end of their job: a failed job can be tried again
     #[arg(long, value_name = "TIME", value_parser = keep, default_value = "24h")]
     pub keep: Duration,
+    /// Network that notifications of jobs may go to, beside the public Internet, like 10.0.0.0/8;
+    /// may be given several times
+    #[arg(long, value_name = "NET")]
+    pub webhook_allow: Vec<AllowedNetwork>,
+    /// Until a notification that was not taken is sent a second time, for tests
+    #[arg(long, value_name = "TIME", value_parser = webhook_retry, default_value = "5s", hide = true)]
+    pub webhook_retry: Duration,
     /// Form of the log [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "text|json")]
     pub log: Option<String>,
@@ -68,6 +76,10 @@ fn certificate_life(text: &str) -> Result<Duration, String> {
 fn host_name(text: &str) -> Result<String, String> {
     let name = is_base_name(text).then(|| text.to_owned());
     name.ok_or_else(|| "a host name or an address is expected, without a port".to_owned())
+}
+
+fn webhook_retry(text: &str) -> Result<Duration, String> {
+    within(text, Duration::ZERO, TTL_MAX)
 }
 
 fn keep(text: &str) -> Result<Duration, String> {
@@ -125,6 +137,9 @@ mod tests {
         {
             assert!(parse(&format!("{line} {wrong}")).is_err(), "{wrong}");
         }
+        let args = parse(&format!("{line} --webhook-allow fd00::/8 --webhook-allow 10.0.0.1"));
+        assert_eq!(args.unwrap().webhook_allow.len(), 2);
+        assert!(parse(&format!("{line} --webhook-allow example")).is_err());
         for wrong in ["--up-rate 9", "--token-ttl 5", "--token-ttl 25h", "--listen x", "--keep -1s"]
         {
             assert!(parse(&format!("{line} {wrong}")).is_err(), "{wrong}");
