@@ -10,7 +10,8 @@
 //! ```
 //! What decides is the product: [`headend::dist`]. What carries out is here, and does what the
 //! edges do (`agent`, `store`, `http`, `ledger`): `contact` and `node` for the agent, `streams` for
-//! peers, `base` for the clerk, `upload` and `disk` for the store.
+//! peers, `base` for the clerk, `upload` and `disk` for the store, `sink` for
+//! notifications and their receivers.
 //!
 //! Invariant: one seed gives one run, to the last step. A run that breaks a rule says how to run it
 //! again. By hand: `scripts/simulate.sh SEEDS [FIRST]`; one seed is shown step by step.
@@ -19,8 +20,7 @@
 //! product does not have it yet, or not in plain code: wait periods with query, repair and
 //! reactivation; late delivery; bytes that rot on a disk, and the scrub that finds them; a slow
 //! node that is made a leaf; a side of a partition on which nobody has everything and nobody knows
-//! the others; a list of edges that do not connect; the lease itself, by which a base takes over;
-//! webhooks.
+//! the others; a list of edges that do not connect; the lease itself, by which a base takes over.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -42,6 +42,7 @@ mod node;
 mod scenarios;
 mod seeds;
 mod setup;
+mod sink;
 mod streams;
 mod upload;
 mod world;
