@@ -5,6 +5,7 @@ use super::{Exit, Failure, log};
 use crate::appliance::base::{self, BaseConfig};
 use crate::base::rate::Rate;
 use crate::config::LogFormat;
+use crate::dist::quota::Quota;
 use crate::dist::webhook::target::AllowedNetworks;
 use crate::ledger::Database;
 
@@ -24,6 +25,11 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         host_names: args.host_name.clone(),
         is_insecure: args.insecure,
         certificate_life: args.certificate_life,
+        quota: Quota {
+            jobs: args.quota_jobs,
+            bytes: args.quota_bytes,
+            targets: args.quota_targets,
+        },
         webhook_allow: AllowedNetworks(args.webhook_allow.clone()),
         webhook_retry: args.webhook_retry,
     };

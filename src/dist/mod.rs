@@ -10,6 +10,7 @@
 //! - [`ids`]: identities. [`wire`]: what goes over HTTP as JSON. [`rows`]: what the ledger keeps.
 //! - [`book`]: the base. [`job`], [`command`], [`delivery`], [`node`]: its states. [`plan`]: who
 //!   fetches from whom. [`keys`], [`token`]: secrets. [`chain`]: events that cannot be changed.
+//! - [`quota`]: how much of a base a client may use.
 //! - [`webhook`]: how a client that has left is called back.
 //! - [`recovery`]: what a start of the base makes of its disk.
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
@@ -30,6 +31,7 @@ pub mod journal;
 pub mod keys;
 pub mod node;
 pub mod plan;
+pub mod quota;
 pub mod recovery;
 pub mod rows;
 pub mod token;

@@ -36,8 +36,10 @@ use crate::cli;
 use crate::dist::book::BookOptions;
 use crate::dist::ids::Digest;
 use crate::dist::keys::BaseKeys;
+use crate::dist::quota::{Quota, Quotas};
 use crate::dist::webhook::target::AllowedNetworks;
 use crate::http::Tls;
+use crate::http::jobs::auth::quotas_of;
 use crate::ledger::{Database, Ledger, LedgerError};
 use crate::pki::PkiError;
 use certificates::Certificates;
@@ -70,6 +72,8 @@ pub struct BaseConfig {
     pub is_insecure: bool,
     /// For how long certificates count: its own and those of nodes.
     pub certificate_life: Duration,
+    /// What a client may use for which its line of tokens says nothing else.
+    pub quota: Quota,
     /// Networks that notifications may go to, beside the public Internet.
     pub webhook_allow: AllowedNetworks,
     /// Until a notification that was not taken is sent a second time.
@@ -157,6 +161,8 @@ impl Site {
         options.timeouts.capability = self.config.token_ttl;
         options.timeouts.content_kept = self.config.keep;
         options.timeouts.hook_retry = self.config.webhook_retry;
+        options.quotas =
+            Quotas { all: self.config.quota, by_client: quotas_of(&self.tokens.providers) };
         options.hook_networks = self.config.webhook_allow.clone();
         options
     }

@@ -69,7 +69,9 @@ impl Book {
 
     /// Contents that the base may remove: nobody fetches or retries them any more.
     pub fn take_expired(&mut self) -> Vec<ContentId> {
-        self.parts.fx.take_expired()
+        let expired = self.parts.fx.take_expired();
+        expired.iter().for_each(|content| self.parts.tenants.release(*content));
+        expired
     }
 
     /// The end of the chain of events.

@@ -12,8 +12,9 @@
 //! [`Book::open_orders`] says it again to each node.
 //!
 //! Parts, each with its own invariant: `jobs` (and `records`), `nodes`, `contents`, `flows`,
-//! `answers`, `hooks` (and `notify`), and `effects`, what goes out. `parts` has them together and
-//! says what a change of a delivery or a job has to do with all of them; `planner` plans contents.
+//! `answers`, `hooks` (and `notify`), `tenants`, and `effects`, what goes out. `parts` has them
+//! together and says what a change of a delivery or a job has to do with all of them; `planner`
+//! plans contents.
 //! Who acts on them: `requests` (a client), `uploads` (an upload), `reports` (a node that reports),
 //! `presence` (a node that comes and goes), `time` (the second hand), `restore` (rows). `views`
 //! answers. `front` is the book itself: what it can be asked, in sentences that name who acts.
@@ -44,6 +45,7 @@ mod refusal;
 mod reports;
 mod requests;
 mod restore;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod time;

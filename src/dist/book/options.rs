@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::dist::ids::Digest;
+use crate::dist::quota::Quotas;
 use crate::dist::webhook::target::AllowedNetworks;
 
 /// Options of a [`crate::dist::book::Book`].
@@ -22,6 +23,8 @@ pub struct BookOptions {
     pub limits: Limits,
     /// Networks that notifications may go to, beside the public Internet.
     pub hook_networks: AllowedNetworks,
+    /// What clients may use.
+    pub quotas: Quotas,
 }
 
 /// Times of the base.
@@ -90,6 +93,7 @@ impl BookOptions {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             hook_networks: AllowedNetworks::default(),
+            quotas: Quotas::default(),
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::dist::book::nodes::{NodeId, Nodes};
 use crate::dist::book::options::{BookOptions, ns};
 use crate::dist::book::planner::Planner;
 use crate::dist::book::records::Delivery;
+use crate::dist::book::tenants::Tenants;
 use crate::dist::book::views::Views;
 use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, JobId, NodeName, Stamp};
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     pub(super) contents: Contents,
     pub(super) flows: Flows,
     pub(super) hooks: Hooks,
+    pub(super) tenants: Tenants,
 }
 
 impl Parts {
@@ -58,6 +60,7 @@ impl Parts {
             contents: Contents::default(),
             flows: Flows::new(BaseLink::new(options.up_rate)),
             hooks: Hooks::default(),
+            tenants: Tenants::default(),
             keys,
             options,
         }

@@ -119,6 +119,7 @@ impl Request<'_> {
                 is_abandoned: false,
             };
             self.parts.fx.keep(Change::Content(row.clone()));
+            self.parts.tenants.charge(self.client, id, size.unwrap_or(0));
             self.parts.contents.insert(Content::new(row, now.mono_ns));
         }
         let detail = json!({"op": op, "size": size});
@@ -282,6 +283,7 @@ impl Request<'_> {
         check_policy(policy)?;
         let urls = check_notify(notify, &self.parts.options.hook_networks)?;
         let targets = resolve(&self.parts.nodes, targets)?;
+        self.check_quota(targets.len())?;
         let max = self.parts.options.limits.hooks;
         if self.parts.hooks.count() + urls.len() > max {
             return Err(Refusal::Full { what: "notifications", max });
@@ -293,6 +295,31 @@ impl Request<'_> {
         Ok((targets, urls))
     }
 
+    /// Whether the client may have one more job, with so many targets.
+    fn check_quota(&self, count: usize) -> Result<(), Refusal> {
+        let quota = self.parts.options.quotas.of(self.client);
+        let client = || self.client.to_owned();
+        let targets = u64::try_from(count).unwrap_or(u64::MAX);
+        if let Some(max) = quota.targets.filter(|max| targets > *max) {
+            return Err(Refusal::QuotaTargets { client: client(), count, max });
+        }
+        let Some(max) = quota.jobs else { return Ok(()) };
+        let jobs = self.parts.jobs.behind(None);
+        let open = jobs.filter(|job| job.row.client == self.client && job.row.state.is_live());
+        let open = u64::try_from(open.count()).unwrap_or(u64::MAX);
+        if open >= max { Err(Refusal::QuotaJobs { client: client(), open }) } else { Ok(()) }
+    }
+
+    /// Whether the base keeps so many bytes more for the client.
+    fn check_bytes(&self, more: u64) -> Result<(), Refusal> {
+        let Some(max) = self.parts.options.quotas.of(self.client).bytes else { return Ok(()) };
+        let used = self.parts.tenants.bytes(self.client);
+        if used.saturating_add(more) <= max {
+            return Ok(());
+        }
+        Err(Refusal::QuotaBytes { client: self.client.to_owned(), used, max })
+    }
+
     /// Checks a command of a job of the client.
     fn check_command(&mut self, id: JobId, request: &CommandRequest) -> Result<(), Refusal> {
         let limits = self.parts.options.limits;
@@ -302,6 +329,10 @@ impl Request<'_> {
         }
         check_op(&request.op)?;
         check_content(request, limits.content_bytes)?;
+        if matches!(request.op, Op::Put { .. }) {
+            // Of an unknown size one byte at least.
+            self.check_bytes(request.size.unwrap_or(1))?;
+        }
         if job.commands.len() >= limits.commands {
             return Err(Refusal::Full { what: "commands in a job", max: limits.commands });
         }

@@ -54,6 +54,9 @@ pub(super) fn read(parts: &mut Parts, answers: &mut Answers, rows: Rows) {
     }
     for row in contents {
         parts.fx.saw_id(row.id.0);
+        if let Some(job) = parts.jobs.get(row.key.job).filter(|_| !row.is_abandoned) {
+            parts.tenants.charge(&job.row.client, row.id, row.size.unwrap_or(0));
+        }
         parts.contents.insert(Content::new(row, now_ns));
     }
     for row in hooks {

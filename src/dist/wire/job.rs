@@ -355,6 +355,8 @@ pub enum Reason {
     Deadline,
     /// The node was retired.
     NodeRetired,
+    /// The client's quota of bytes is used.
+    Quota,
 }
 
 /// One entry of the hash chain. `GET /v1/jobs/{job}/events?after=SEQ`.

@@ -8,6 +8,7 @@ mod hooks;
 mod jobs;
 mod nodes;
 mod plans;
+mod quotas;
 mod restart;
 mod uploads;
 
