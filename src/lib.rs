@@ -100,6 +100,10 @@
 //! A file of a provider: `cli::jobs` -> `http::ctp` makes a command of it and appends its bytes to
 //! a content of [`store`]; [`dist`] says which nodes fetch it, and from whom.
 //!
+//! A client that is called back: [`dist::book`] notes an event for who asked for it, in one commit
+//! with the event -> `appliance::base` asks who is due, reads the event from [`ledger`] and sends
+//! it ([`dist::webhook`]) -> the book hears what became of it.
+//!
 //! A base that takes over: [`ledger::lease`] gets the lease of the database -> `appliance::base`
 //! reads the rows into a book, starts a clerk and serves -> a commit is fenced by the epoch of the
 //! lease -> [`dist::agent`] of each node takes orders of no lower one.

@@ -142,7 +142,8 @@ async fn rounds(clerk: &Clerk, size: Size) -> Measured {
 /// A job for all nodes with one command.
 fn begin(book: &mut Book, at: headend::dist::ids::Stamp) -> JobId {
     let (policy, targets) = (Policy::default(), Targets::All);
-    let request = JobRequest { client_ref: None, targets, policy, deadline_s: None };
+    let request =
+        JobRequest { client_ref: None, targets, policy, deadline_s: None, notify: Vec::new() };
     let job = book.request_job("bench", request, at).unwrap().job_id;
     let query = CommandRequest { op: Op::Query, size: None, blake3: None };
     book.command("bench", job, query, at).unwrap();

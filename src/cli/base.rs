@@ -5,6 +5,8 @@ use super::{Exit, Failure, log};
 use crate::appliance::base::{self, BaseConfig};
 use crate::base::rate::Rate;
 use crate::config::LogFormat;
+use crate::dist::quota::Quota;
+use crate::dist::webhook::target::AllowedNetworks;
 use crate::ledger::Database;
 
 /// Runs until a signal comes.
@@ -23,6 +25,13 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         host_names: args.host_name.clone(),
         is_insecure: args.insecure,
         certificate_life: args.certificate_life,
+        quota: Quota {
+            jobs: args.quota_jobs,
+            bytes: args.quota_bytes,
+            targets: args.quota_targets,
+        },
+        webhook_allow: AllowedNetworks(args.webhook_allow.clone()),
+        webhook_retry: args.webhook_retry,
     };
     match base::run(&config) {
         Ok(()) => Ok(Exit::Ok),

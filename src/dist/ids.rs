@@ -30,6 +30,15 @@ pub struct CommandKey {
     pub command: CommandId,
 }
 
+/// A notification of a job: its place in the request, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HookId {
+    /// The job.
+    pub job: JobId,
+    /// The notification of the job.
+    pub hook: u32,
+}
+
 /// Generation of the plan: a node obeys the highest that it has seen.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -10,6 +10,8 @@
 //! - [`ids`]: identities. [`wire`]: what goes over HTTP as JSON. [`rows`]: what the ledger keeps.
 //! - [`book`]: the base. [`job`], [`command`], [`delivery`], [`node`]: its states. [`plan`]: who
 //!   fetches from whom. [`keys`], [`token`]: secrets. [`chain`]: events that cannot be changed.
+//! - [`quota`]: how much of a base a client may use.
+//! - [`webhook`]: how a client that has left is called back.
 //! - [`recovery`]: what a start of the base makes of its disk.
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
@@ -29,8 +31,10 @@ pub mod journal;
 pub mod keys;
 pub mod node;
 pub mod plan;
+pub mod quota;
 pub mod recovery;
 pub mod rows;
 pub mod token;
 pub mod units;
+pub mod webhook;
 pub mod wire;

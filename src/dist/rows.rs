@@ -8,8 +8,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dist::ids::{CommandId, CommandKey, ContentId, Digest, Incarnation, JobId, NodeName};
+use crate::dist::ids::{
+    CommandId, CommandKey, ContentId, Digest, HookId, Incarnation, JobId, NodeName,
+};
+use crate::dist::webhook::secret::Secret;
 use crate::dist::wire::agent::SignedReceipt;
+use crate::dist::wire::hook::{HookState, Topic};
 use crate::dist::wire::job::{
     DeliveryState, EventView, JobState, NodeState, Op, Policy, Reason, ServerView,
 };
@@ -29,6 +33,8 @@ pub enum Change {
     Content(ContentRow),
     /// An entry of the chain.
     Event(EventView),
+    /// A notification.
+    Hook(HookRow),
     /// An answer that is given again when the same idempotency key comes again.
     Answer(AnswerRow),
 }
@@ -152,6 +158,44 @@ pub struct ContentRow {
     pub is_abandoned: bool,
 }
 
+/// A notification of a job: who is told what, and how far it is. What is to be sent are the events
+/// of the job behind `place` that belong to its topics, so each is kept with its event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookRow {
+    /// Name.
+    pub id: HookId,
+    /// Where it goes.
+    pub url: String,
+    /// What signs it; none is left when nothing follows.
+    pub secret: Option<Secret>,
+    /// What is notified.
+    pub topics: Vec<Topic>,
+    /// The client's own name of the job.
+    pub client_ref: Option<String>,
+    /// State.
+    pub state: HookState,
+    /// Number of the last event that is dealt with.
+    pub place: u64,
+    /// Number of the newest event that is for the receiver.
+    pub newest: u64,
+    /// Events behind `place` that are for the receiver.
+    pub pending: u64,
+    /// UTC nanoseconds since when the oldest of them waits, or earlier.
+    pub waits_since_ns: i64,
+    /// Events that the receiver has taken.
+    pub delivered: u64,
+    /// Events that it did not take in time.
+    pub dropped: u64,
+    /// Attempts that failed since it last took one.
+    pub attempts: u32,
+    /// UTC nanoseconds of the next attempt.
+    pub due_at_ns: i64,
+    /// UTC nanoseconds at which it last took one.
+    pub delivered_at_ns: Option<i64>,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}
+
 /// An answer to a request with an idempotency key, kept for a day.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerRow {
@@ -182,6 +226,8 @@ pub struct Rows {
     pub nodes: Vec<NodeRow>,
     /// Contents.
     pub contents: Vec<ContentRow>,
+    /// Notifications.
+    pub hooks: Vec<HookRow>,
     /// Answers.
     pub answers: Vec<AnswerRow>,
     /// Last event: the end of the chain.

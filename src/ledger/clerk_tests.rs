@@ -53,7 +53,7 @@ fn hello(name: &str) -> Hello {
 
 fn request() -> JobRequest {
     let (policy, targets) = (Policy::default(), Targets::All);
-    JobRequest { client_ref: None, targets, policy, deadline_s: None }
+    JobRequest { client_ref: None, targets, policy, deadline_s: None, notify: Vec::new() }
 }
 
 /// Whether the future has ended, polled once.

@@ -5,8 +5,10 @@ use serde_json::Value;
 use super::LedgerError;
 use super::columns::Columns;
 use super::value::Record;
-use crate::dist::ids::{CommandId, CommandKey, Incarnation};
-use crate::dist::rows::{AnswerRow, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow, Rows};
+use crate::dist::ids::{CommandId, CommandKey, HookId, Incarnation};
+use crate::dist::rows::{
+    AnswerRow, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow, Rows,
+};
 use crate::dist::wire::agent::SignedReceipt;
 use crate::dist::wire::job::{EventView, Op, Policy};
 
@@ -27,6 +29,7 @@ pub(super) fn rows(tables: &mut impl Tables) -> Result<Rows, LedgerError> {
         deliveries: tables.all("SELECT * FROM delivery", delivery)?,
         nodes: tables.all("SELECT * FROM node", node)?,
         contents: tables.all("SELECT * FROM content", content)?,
+        hooks: tables.all("SELECT * FROM webhook", webhook)?,
         answers: tables.all("SELECT * FROM answer", answer)?,
         last_event: tables.all("SELECT * FROM event ORDER BY seq DESC LIMIT 1", event)?.pop(),
     })
@@ -144,6 +147,28 @@ fn content(row: &dyn Record) -> Result<ContentRow, LedgerError> {
         blake3: columns.word_if_any()?,
         ended_at_ns: columns.take()?,
         is_abandoned: columns.take()?,
+    })
+}
+
+fn webhook(row: &dyn Record) -> Result<HookRow, LedgerError> {
+    let mut columns = Columns::new(row, "webhook");
+    Ok(HookRow {
+        id: HookId { job: columns.word()?, hook: columns.take()? },
+        url: columns.take()?,
+        secret: columns.word_if_any()?,
+        topics: columns.json()?,
+        client_ref: columns.take()?,
+        state: columns.word()?,
+        place: columns.take()?,
+        newest: columns.take()?,
+        pending: columns.take()?,
+        waits_since_ns: columns.take()?,
+        delivered: columns.take()?,
+        dropped: columns.take()?,
+        attempts: columns.take()?,
+        due_at_ns: columns.take()?,
+        delivered_at_ns: columns.take()?,
+        last_error: columns.take()?,
     })
 }
 

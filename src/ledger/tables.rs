@@ -54,6 +54,7 @@ pub(super) enum Place {
     Content,
     Event,
     Answer,
+    Webhook,
 }
 
 impl Place {
@@ -150,11 +151,25 @@ const fn table(name: &'static str, key_len: usize, columns: &'static [Column]) -
     Table { name, columns, key_len, is_log: false, index: None }
 }
 
-/// Version of the tables. The first had no lease.
-pub(super) const VERSION: i32 = 2;
+/// Version of the tables.
+pub(super) const VERSION: i32 = 3;
+
+/// The statements that make a ledger of version `from` one of [`VERSION`]; `None` where there are
+/// none. The first version had no lease, the second no notifications.
+pub(super) fn upgrade(from: i32, dialect: Dialect) -> Option<String> {
+    let mut sql = String::new();
+    for version in from..VERSION {
+        sql.push_str(&match version {
+            1 => LEASE.create(dialect),
+            2 => Place::Webhook.table().create(dialect),
+            _ => return None,
+        });
+    }
+    (1..=VERSION).contains(&from).then_some(sql)
+}
 
 /// All tables but that of the lease, in the order of [`Place`].
-pub(super) const TABLES: [Table; 7] = [
+pub(super) const TABLES: [Table; 8] = [
     table(
         "job",
         1,
@@ -271,6 +286,29 @@ pub(super) const TABLES: [Table; 7] = [
         is_log: false,
         index: Some(("answer_by_age", "at_ns")),
     },
+    table(
+        "webhook",
+        2,
+        &[
+            text("job"),
+            integer("hook"),
+            text("url"),
+            text("secret").or_null(),
+            text("topics"),
+            text("client_ref").or_null(),
+            text("state"),
+            integer("place"),
+            integer("newest"),
+            integer("pending"),
+            integer("waits_since_ns"),
+            integer("delivered"),
+            integer("dropped"),
+            integer("attempts"),
+            integer("due_at_ns"),
+            integer("delivered_at_ns").or_null(),
+            text("last_error").or_null(),
+        ],
+    ),
 ];
 
 /// Who may write. It has one row.
@@ -302,6 +340,7 @@ mod tests {
             (Place::Content, "content"),
             (Place::Event, "event"),
             (Place::Answer, "answer"),
+            (Place::Webhook, "webhook"),
         ];
         for (place, name) in places {
             assert_eq!(place.table().name, name);

@@ -7,9 +7,10 @@ use uuid::Uuid;
 
 use super::kit::{Kept, Opened};
 use super::*;
-use crate::dist::ids::{CommandId, CommandKey, ContentId, Digest, Incarnation, NodeName};
-use crate::dist::rows::{AnswerRow, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow};
+use crate::dist::ids::{CommandId, CommandKey, ContentId, Digest, HookId, Incarnation, NodeName};
+use crate::dist::rows::{AnswerRow, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow};
 use crate::dist::wire::agent::SignedReceipt;
+use crate::dist::wire::hook::{HookState, Topic};
 use crate::dist::wire::job::{
     Attributes, DeliveryState, JobState, NodeState, Op, Order, Policy, Reason, ServerView,
 };
@@ -187,6 +188,38 @@ fn any_answer() -> impl Strategy<Value = AnswerRow> {
     )
 }
 
+fn any_hook() -> impl Strategy<Value = HookRow> {
+    let states =
+        prop::sample::select(vec![HookState::Active, HookState::Done, HookState::Disabled]);
+    let secret = any::<bool>().prop_map(|has_one| {
+        has_one.then(|| "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap())
+    });
+    let topics = prop::sample::subsequence(Topic::ALL.to_vec(), 0..=4);
+    let texts = (any::<String>(), any::<Option<String>>(), any::<Option<String>>());
+    let counts = (any::<[u64; 5]>(), any::<u32>(), any::<u32>());
+    let times = (any::<[i64; 2]>(), any::<Option<i64>>());
+    (states, secret, topics, texts, counts, times).prop_map(
+        |(state, secret, topics, texts, (counts, hook, attempts), times)| HookRow {
+            id: HookId { job: job_id(4), hook },
+            url: texts.0,
+            secret,
+            topics,
+            client_ref: texts.1,
+            state,
+            place: counts[0],
+            newest: counts[1],
+            pending: counts[2],
+            waits_since_ns: times.0[0],
+            delivered: counts[3],
+            dropped: counts[4],
+            attempts,
+            due_at_ns: times.0[1],
+            delivered_at_ns: times.1,
+            last_error: texts.2,
+        },
+    )
+}
+
 /// One row of each kind, with other rows of the same keys before.
 #[derive(Debug, Clone)]
 struct Sample {
@@ -196,7 +229,9 @@ struct Sample {
 
 fn any_sample() -> impl Strategy<Value = Sample> {
     let rows = (any_job(), any_op(), any_delivery(), any_node(), any_content(), any_answer());
-    (rows, any::<u64>()).prop_map(|((job, op, delivery, node, content, answer), incarnation)| {
+    let rows = (rows, any_hook());
+    (rows, any::<u64>()).prop_map(|((rows, hook), incarnation)| {
+        let (job, op, delivery, node, content, answer) = rows;
         let command =
             CommandRow { key: key(1, 2), op, content: Some(content.id), created_at_ns: 9 };
         let old = NodeRow { incarnation: Incarnation(incarnation), ..node.clone() };
@@ -206,6 +241,7 @@ fn any_sample() -> impl Strategy<Value = Sample> {
             deliveries: vec![delivery.clone()],
             nodes: vec![node.clone()],
             contents: vec![content.clone()],
+            hooks: vec![hook.clone()],
             answers: vec![answer.clone()],
             last_event: Some(event(2, None)),
         };
@@ -216,6 +252,8 @@ fn any_sample() -> impl Strategy<Value = Sample> {
             Change::Delivery(delivery),
             Change::Node(node),
             Change::Content(content),
+            Change::Hook(HookRow { newest: 0, ..hook.clone() }),
+            Change::Hook(hook),
             Change::Answer(answer),
             Change::Event(event(1, Some(1))),
             Change::Event(event(2, None)),
@@ -364,15 +402,26 @@ fn second_base_and_strange_files_are_refused() {
 }
 
 #[test]
-fn file_of_the_first_version_is_brought_up_to_date() {
-    let kept = Kept::File(tempfile::tempdir().unwrap());
-    let mut opened = kept.open();
-    opened.ledger.commit(&[Change::Event(event(1, None))]).unwrap();
-    opened.close();
-    kept.sql("DROP TABLE lease; PRAGMA user_version = 1");
-    let opened = kept.open();
-    assert_eq!(opened.rows.last_event, Some(event(1, None)));
-    opened.close();
+fn ledger_of_an_earlier_version_is_brought_up_to_date() {
+    let older = |kept: &Kept| match kept {
+        Kept::File(_) => vec![
+            "DROP TABLE webhook; DROP TABLE lease; PRAGMA user_version = 1",
+            "DROP TABLE webhook; PRAGMA user_version = 2",
+        ],
+        Kept::Database(_) => vec!["DROP TABLE webhook; UPDATE lease SET version = 2"],
+    };
+    for kept in Kept::all() {
+        let mut opened = kept.open();
+        opened.ledger.commit(&[Change::Event(event(1, None))]).unwrap();
+        opened.close();
+        for (n, make_older) in (2..).zip(older(&kept)) {
+            kept.sql(make_older);
+            let mut opened = kept.open();
+            assert_eq!(opened.rows.last_event, Some(event(n - 1, None)));
+            opened.ledger.commit(&[Change::Event(event(n, None))]).unwrap();
+            opened.close();
+        }
+    }
 }
 
 #[test]

@@ -5,8 +5,11 @@ use super::LedgerError;
 use super::columns::{json, word};
 use super::tables::Place;
 use super::value::Value;
-use crate::dist::ids::CommandKey;
-use crate::dist::rows::{AnswerRow, Change, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow};
+use crate::dist::ids::{CommandKey, HookId};
+use crate::dist::rows::{
+    AnswerRow, Change, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow,
+};
+use crate::dist::webhook::secret::Secret;
 use crate::dist::wire::job::{Attributes, EventView, Op, Policy};
 
 /// The table of a change, and what its row has there.
@@ -19,6 +22,7 @@ pub(super) fn values(change: &Change) -> Result<(Place, Vec<Value<'_>>), LedgerE
         Change::Content(row) => (Place::Content, content(row)),
         Change::Event(event) => (Place::Event, add_event(event)?),
         Change::Answer(row) => (Place::Answer, answer(row)),
+        Change::Hook(row) => (Place::Webhook, webhook(row)?),
     })
 }
 
@@ -166,6 +170,31 @@ fn answer(row: &AnswerRow) -> Vec<Value<'_>> {
         body.into(),
         (*at_ns).into(),
     ]
+}
+
+fn webhook(row: &HookRow) -> Result<Vec<Value<'_>>, LedgerError> {
+    let HookRow { id: HookId { job, hook }, url, secret, topics, client_ref, state, .. } = row;
+    let HookRow { place, newest, pending, waits_since_ns, delivered, dropped, .. } = row;
+    let HookRow { attempts, due_at_ns, delivered_at_ns, last_error, .. } = row;
+    Ok(vec![
+        job.to_string().into(),
+        (*hook).into(),
+        url.into(),
+        secret.as_ref().map(Secret::reveal).into(),
+        json(topics)?.into(),
+        client_ref.as_ref().into(),
+        word(state)?.into(),
+        (*place).into(),
+        (*newest).into(),
+        (*pending).into(),
+        (*waits_since_ns).into(),
+        (*delivered).into(),
+        (*dropped).into(),
+        (*attempts).into(),
+        (*due_at_ns).into(),
+        (*delivered_at_ns).into(),
+        last_error.as_ref().into(),
+    ])
 }
 
 /// A day: longer than a client goes on asking.

@@ -83,6 +83,27 @@ pub struct DistributionGauges {
     pub order_overflows: u64,
     /// Epoch of the base.
     pub epoch: u64,
+    /// Notifications of jobs.
+    pub webhooks: WebhookGauges,
+}
+
+/// Notifications of jobs; counts are since the start of the base.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct WebhookGauges {
+    /// Events that wait for a receiver.
+    pub pending: u64,
+    /// Attempts that are open.
+    pub open: u64,
+    /// Seconds for which the oldest event waits.
+    pub lag_seconds: u64,
+    /// Events that were taken.
+    pub delivered: u64,
+    /// Attempts that failed.
+    pub failed: u64,
+    /// Events that were not taken in time.
+    pub dropped: u64,
+    /// Receivers that said that they are gone.
+    pub disabled: u64,
 }
 
 /// All of it as text.
@@ -113,6 +134,7 @@ pub fn text(
             gauges.order_streams,
         ),
     ]);
+    families.extend(of_webhooks(&gauges.webhooks));
     // A family without samples is none; bad units have none as long as all is well.
     families.retain(|family| !family.get_metric().is_empty());
     families.sort_by(|a, b| a.name().cmp(b.name()));
@@ -149,6 +171,44 @@ fn of_base(epoch: u64, is_active: bool) -> Vec<MetricFamily> {
             "Epoch of the base that has the ledger; it grows with each takeover and start.",
             MetricType::GAUGE,
             epoch,
+        ),
+    ]
+}
+
+fn of_webhooks(webhooks: &WebhookGauges) -> Vec<MetricFamily> {
+    let gauge = |name, help, value| one(name, help, MetricType::GAUGE, value);
+    let counter = |name, help, value| one(name, help, MetricType::COUNTER, value);
+    vec![
+        counter(
+            "ctp_webhooks_delivered_total",
+            "Events that receivers of notifications have taken.",
+            webhooks.delivered,
+        ),
+        counter(
+            "ctp_webhooks_disabled_total",
+            "Receivers of notifications that said that they are gone (410).",
+            webhooks.disabled,
+        ),
+        counter(
+            "ctp_webhooks_dropped_total",
+            "Events that receivers of notifications did not take in time.",
+            webhooks.dropped,
+        ),
+        counter(
+            "ctp_webhooks_failures_total",
+            "Attempts to notify that failed; they are made again.",
+            webhooks.failed,
+        ),
+        gauge(
+            "ctp_webhooks_lag_seconds",
+            "Time for which the oldest event waits for its receiver.",
+            webhooks.lag_seconds,
+        ),
+        gauge("ctp_webhooks_open", "Attempts to notify that are open.", webhooks.open),
+        gauge(
+            "ctp_webhooks_pending",
+            "Events that wait for receivers of notifications.",
+            webhooks.pending,
         ),
     ]
 }
@@ -250,6 +310,8 @@ mod tests {
             "ctp_bound_ratio_count 0",
             "ctp_ledger_commit_seconds_count 0",
             "ctp_order_streams 0",
+            "ctp_webhooks_pending 0",
+            "ctp_webhooks_dropped_total 0",
         ] {
             assert!(first.lines().any(|found| found == line), "{line}\n{first}");
         }

@@ -64,6 +64,14 @@ impl Trust {
         Ok(trust)
     }
 
+    /// Those of these certificates that can be used: a machine has some that cannot.
+    #[must_use]
+    pub fn usable(found: Vec<CertificateDer<'static>>) -> Self {
+        let is_usable =
+            |one: &CertificateDer<'static>| RootCertStore::empty().add(one.clone()).is_ok();
+        Self::Roots(found.into_iter().filter(is_usable).collect())
+    }
+
     /// Certificates of CAs that are known by now.
     #[must_use]
     pub fn authorities(&self) -> &[CertificateDer<'static>] {

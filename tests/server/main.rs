@@ -26,3 +26,4 @@ mod shards;
 mod standby;
 mod tls;
 mod trick_modes;
+mod webhooks;

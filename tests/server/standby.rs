@@ -19,6 +19,7 @@ use crate::support::process::run_command;
 use crate::support::scratch;
 use crate::support::server::{Server, binary};
 use crate::support::wait::PATIENCE;
+use crate::webhooks::{self, Receiver};
 
 /// A base, and one that stands by for it; `None` without PostgreSQL.
 fn bases() -> Option<(tempfile::TempDir, Base, Base)> {
@@ -207,6 +208,34 @@ async fn base_that_was_paused_and_followed_cannot_commit_and_stands_by() {
         ChainEntry::Sealed { .. } => false,
     });
     assert_eq!(starts.count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn base_that_takes_over_calls_back_whom_the_one_before_could_not() {
+    let Some(url) = Postgres::shared().map(Postgres::database) else { return };
+    let dir = tempfile::tempdir_in(scratch()).unwrap();
+    let words = ["--ledger", &url, "--webhook-allow", "127.0.0.1", "--webhook-retry", "1s"];
+    let start = || Base::start_secure(&dir.path().join("data"), &words);
+    let (mut first, second) = (start(), start());
+    let (client, joining) = (first.client(), first.joining());
+    active(&client).await;
+    let receiver = Receiver::start(&[500; 1_000]).await;
+    let mut node = ScriptedNode::new("edge-1");
+    node.join(&joining).await.unwrap();
+    let job = webhooks::job(&client, &receiver.url()).await;
+    let following = tokio::spawn(async move { node.follow(&joining, |_| ()).await });
+    client.post(&format!("/v1/jobs/{job}/commands"), &json!({"op": "query"})).await;
+    client.post(&format!("/v1/jobs/{job}/end"), &json!({})).await;
+    client.event(&job, |event| event["kind"] == "job.completed").await;
+    let refused = receiver.until(|came| came.len() >= 2).await;
+    first.kill();
+    following.abort();
+    receiver.answer(&[]);
+    active(&second.client()).await;
+    let came = receiver.until_taken("job.completed").await;
+    webhooks::assert_sound(&came);
+    let taken = came.iter().find(|one| one.status == 204).unwrap();
+    assert_eq!((&taken.id, taken.seq()), (&refused[0].id, refused[0].seq()));
 }
 
 #[test]

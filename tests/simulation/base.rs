@@ -10,11 +10,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use headend::dist::book::{Book, BookOptions, HelloBy};
+use headend::dist::book::{Book, BookOptions, HelloBy, HookReport};
 use headend::dist::ids::{BaseEpoch, ContentId, Stamp};
 use headend::dist::keys::BaseKeys;
 use headend::dist::rows::Change;
 use headend::dist::token::token_hash;
+use headend::dist::webhook::message::Call;
 use headend::dist::wire::agent::{Hello, NodeOrder, Reports};
 
 use crate::client::{ClientAnswer, ClientAsk};
@@ -59,6 +60,7 @@ pub(crate) enum Ask {
     Orders { n: usize, run: u64, attempt: u64, token: String },
     Reports { n: usize, run: u64, batch: u64, reports: Box<Reports>, token: String },
     Client { c: usize, ask: u64, what: Box<ClientAsk> },
+    CalledBack { run: u64, report: Box<HookReport> },
     Second,
 }
 
@@ -68,6 +70,8 @@ struct Batch {
     changes: Vec<Change>,
     answers: Vec<Event>,
     asks: Vec<Ask>,
+    /// Who is called back.
+    calls: Vec<Call>,
 }
 
 /// Orders on their way to a node.
@@ -142,6 +146,7 @@ impl World {
         timeouts.idle_upload = Duration::from_secs(self.setup.idle_upload_s);
         timeouts.capability = Duration::from_secs(self.setup.capability_s);
         timeouts.content_kept = Duration::from_secs(self.setup.content_kept_s);
+        timeouts.hook_kept = Duration::from_secs(self.setup.hook_kept_s);
         let rows = self.base.ledger.rows();
         self.promises.check(&self.base.ledger);
         let mut book = Book::new(rows, self.base.keys.clone(), options, self.stamp());
@@ -221,6 +226,9 @@ impl World {
             && let Some(ask) = self.base.queue.pop_front()
         {
             let answer = self.run_ask(&mut book, &ask, at);
+            if matches!(ask, Ask::Second | Ask::CalledBack { .. }) {
+                batch.calls.extend(Self::calls(&mut book, at));
+            }
             batch.answers.extend(answer);
             batch.asks.push(ask);
             batch.changes.extend(book.take_changes());
@@ -271,8 +279,14 @@ impl World {
                 let answer = Self::run_client(book, *c, what, at);
                 Some(Event::ClientAnswered { c: *c, ask: *ask, answer: Box::new(answer) })
             }
+            Ask::CalledBack { report, .. } => {
+                book.called_back(report.as_ref().clone(), at);
+                None
+            }
             Ask::Second => {
                 book.tick(at);
+                let open = book.hook_numbers().open;
+                self.sinks.open_most = self.sinks.open_most.max(open);
                 for (content, bytes) in std::mem::take(&mut self.base.sent) {
                     *self.base.sent_in_all.entry(content).or_default() += bytes;
                     book.base_sent(content, bytes);
@@ -298,6 +312,7 @@ impl World {
                 _ => self.after(wait, answer),
             }
         }
+        self.call_back(batch.calls);
         let Some(mut book) = self.base.book.take() else { return };
         for (node, order) in book.take_orders() {
             if let Some(n) = self.nodes.iter().position(|known| known.name == node) {
@@ -414,7 +429,12 @@ impl World {
                 let answer = Box::new(ClientAnswer::Failed);
                 Event::ClientAnswered { c: *c, ask: *ask, answer }
             }
-            Ask::Second => return,
+            // As an edge that is told that the clerk has too much to do.
+            Ask::CalledBack { run, report } if matches!(error, AskError::Busy) => {
+                let (run, report) = (*run, report.clone());
+                return self.after(S / 2, Event::CalledBack { run, report });
+            }
+            Ask::CalledBack { .. } | Ask::Second => return,
         };
         let wait = self.latency();
         self.after(wait, event);

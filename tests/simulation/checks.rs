@@ -129,6 +129,7 @@ impl World {
         self.faults.is_calm
             && self.base.book.is_some()
             && self.base.is_idle()
+            && self.are_sinks_served()
             && self.clients.iter().all(|client| client.is_done())
             && ledger.jobs.values().all(|row| !is_live(row.state))
             && (0..self.nodes.len()).all(|n| self.is_node_settled(n))
@@ -153,6 +154,7 @@ impl World {
     pub(crate) fn check_end(&self) {
         let ledger = &self.base.ledger;
         self.promises.check(ledger);
+        self.check_sinks();
         let book = self.base.book.as_ref().expect("the base runs at the end");
         assert_eq!(book.chain_head().hash, ledger.head(), "the book and the ledger have one end");
         let waiting = self.streams.all.len();

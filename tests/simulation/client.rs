@@ -12,6 +12,7 @@ use std::sync::Arc;
 use headend::dist::book::{Book, Refusal};
 use headend::dist::ids::{CommandKey, ContentId, Digest, JobId, NodeName, Stamp};
 use headend::dist::rows::AnswerRow;
+use headend::dist::wire::hook::NotifyRequest;
 use headend::dist::wire::job::{
     CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Op, Order, Policy, Targets,
 };
@@ -39,6 +40,8 @@ pub(crate) struct JobPlan {
     pub(crate) retries: u32,
     /// It says that no command follows; otherwise the base finds out.
     pub(crate) says_end: bool,
+    /// Who is called back.
+    pub(crate) notify: Vec<NotifyRequest>,
 }
 
 /// A command of a job.
@@ -204,6 +207,7 @@ impl World {
                     targets: client.plan.targets.clone(),
                     policy: Policy { order: client.plan.order, ..Policy::default() },
                     deadline_s: client.plan.deadline_s,
+                    notify: client.plan.notify.clone(),
                 };
                 self.ask_client(c, ClientAsk::Job(request));
             }

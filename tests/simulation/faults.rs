@@ -3,6 +3,7 @@
 //! ```text
 //! crash, power loss (node, base)   cut, partition, slow link   spoiled frames   clock jump
 //! orders and reports again, late   disk full, slow, faulty     drain, retire    join storm
+//! receivers of notifications that are down, refuse, and whose answers are lost
 //! ```
 //! Invariant: each fault ends by itself before `calm_at`; then all hosts run, all links are whole,
 //! disks have room, quarantine is lifted.
@@ -53,6 +54,15 @@ pub(crate) enum Fault {
         late: u32,
     },
     IoErrors(u32),
+    /// Receivers of notifications answer no more, or again.
+    Sinks {
+        are_down: bool,
+    },
+    /// Thousandths of notifications that are refused, and of which the base does not hear the end.
+    Calls {
+        refused: u32,
+        lost: u32,
+    },
     Drain(usize),
     Undrain(usize),
     Retire(usize),
@@ -106,6 +116,10 @@ impl World {
                 self.faults.orders_late = late;
             }
             Fault::IoErrors(permille) => self.faults.io_errors = permille,
+            Fault::Sinks { are_down } => self.sinks.is_down = are_down,
+            Fault::Calls { refused, lost } => {
+                (self.sinks.refused, self.sinks.lost) = (refused, lost);
+            }
             Fault::Drain(n) => self.operate(ClientAsk::Drain(self.nodes[n].name.clone())),
             Fault::Undrain(n) => self.operate(ClientAsk::Undrain(self.nodes[n].name.clone())),
             Fault::Retire(n) => {
@@ -151,6 +165,7 @@ impl World {
         }
         self.faults = Faults { is_calm: true, ..Faults::default() };
         self.streams.spoils.clear();
+        (self.sinks.is_down, self.sinks.refused, self.sinks.lost) = (false, 0, 0);
         self.base.commit_ms = self.setup.commit_ms;
         self.start_base();
         for n in 0..self.nodes.len() {
@@ -226,6 +241,22 @@ pub(crate) fn drawn(dice: &mut Dice, nodes: usize, calm_at: u64) -> Vec<(u64, Fa
         });
     }
     faults.push((calm_at, Fault::Calm));
+    faults
+}
+
+/// Faults of receivers of notifications.
+pub(crate) fn drawn_for_sinks(dice: &mut Dice, calm_at: u64) -> Vec<(u64, Fault)> {
+    let mut faults = Vec::new();
+    if dice.chance(300) {
+        let at = dice.between(S, calm_at - 5 * S);
+        let end = at + dice.between(S, calm_at - at - S);
+        faults.push((at, Fault::Sinks { are_down: true }));
+        faults.push((end, Fault::Sinks { are_down: false }));
+    }
+    if dice.chance(300) {
+        let (refused, lost) = (percents(dice), percents(dice) / 4);
+        faults.push((0, Fault::Calls { refused, lost }));
+    }
     faults
 }
 

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 
 use headend::dist::chain::ChainHead;
-use headend::dist::ids::{CommandKey, ContentId, Digest, Incarnation, JobId, NodeName};
+use headend::dist::ids::{CommandKey, ContentId, Digest, HookId, Incarnation, JobId, NodeName};
 use headend::dist::rows::{
-    AnswerRow, Change, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow, Rows,
+    AnswerRow, Change, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow, Rows,
 };
+use headend::dist::wire::hook::HookState;
 use headend::dist::wire::job::{DeliveryState, EventView, JobState};
 
 /// What was committed.
@@ -21,6 +22,9 @@ pub(crate) struct Ledger {
     pub(crate) deliveries: BTreeMap<(CommandKey, NodeName), DeliveryRow>,
     pub(crate) nodes: BTreeMap<NodeName, NodeRow>,
     pub(crate) contents: BTreeMap<ContentId, ContentRow>,
+    pub(crate) hooks: BTreeMap<HookId, HookRow>,
+    /// Events of jobs of which somebody is told.
+    events: BTreeMap<JobId, Vec<EventView>>,
     answers: BTreeMap<(String, String), AnswerRow>,
     last_event: Option<EventView>,
     head: ChainHead,
@@ -41,6 +45,8 @@ impl Ledger {
             deliveries: BTreeMap::new(),
             nodes: BTreeMap::new(),
             contents: BTreeMap::new(),
+            hooks: BTreeMap::new(),
+            events: BTreeMap::new(),
             answers: BTreeMap::new(),
             last_event: None,
             head: ChainHead::START,
@@ -65,6 +71,7 @@ impl Ledger {
             deliveries: self.deliveries.values().cloned().collect(),
             nodes: self.nodes.values().cloned().collect(),
             contents: self.contents.values().cloned().collect(),
+            hooks: self.hooks.values().cloned().collect(),
             answers: self.answers.values().cloned().collect(),
             last_event: self.last_event.clone(),
         }
@@ -84,6 +91,7 @@ impl Ledger {
                     let key = (row.client.clone(), row.idempotency_key.clone());
                     self.answers.insert(key, row);
                 }
+                Change::Hook(row) => self.hook(row),
                 Change::Event(event) => self.event(event),
             }
         }
@@ -139,6 +147,26 @@ impl Ledger {
         self.contents.insert(row.id, row);
     }
 
+    fn hook(&mut self, row: HookRow) {
+        self.events.entry(row.id.job).or_default();
+        if let Some(before) = self.hooks.get(&row.id) {
+            let (was, is) = (before.place, row.place);
+            assert!(was <= is, "{:?}: from event {was} back to {is}", row.id);
+            let revives = before.state != HookState::Active && row.state == HookState::Active;
+            assert!(!revives, "{:?} was {:?}", row.id, before.state);
+        }
+        let last = self.last_event.as_ref().map_or(0, |event| event.seq);
+        assert!(row.newest <= last, "{:?}: event {} is not durable", row.id, row.newest);
+        assert!(row.state == HookState::Active || row.secret.is_none(), "a secret that is left");
+        self.hooks.insert(row.id, row);
+    }
+
+    /// Events of a job of which somebody is told, behind a number.
+    pub(crate) fn events_of(&self, job: JobId, after: u64) -> Vec<EventView> {
+        let events = self.events.get(&job).into_iter().flatten();
+        events.filter(|event| event.seq > after).cloned().collect()
+    }
+
     fn event(&mut self, event: EventView) {
         self.head.check(&event).expect("the chain of events has no gap");
         if event.kind == "delivery.completed" {
@@ -151,6 +179,9 @@ impl Ledger {
             assert_eq!(*count, 1, "{job} {command} completed twice at {node}");
         }
         *self.counts.entry(event.kind.clone()).or_default() += 1;
+        if let Some(events) = event.job.and_then(|job| self.events.get_mut(&job)) {
+            events.push(event.clone());
+        }
         self.last_event = Some(event);
     }
 

@@ -10,16 +10,17 @@
 //! ```
 //! What decides is the product: [`headend::dist`]. What carries out is here, and does what the
 //! edges do (`agent`, `store`, `http`, `ledger`): `contact` and `node` for the agent, `streams` for
-//! peers, `base` for the clerk, `upload` and `disk` for the store.
+//! peers, `base` for the clerk, `upload` and `disk` for the store, `sink` for
+//! notifications and their receivers.
 //!
 //! Invariant: one seed gives one run, to the last step. A run that breaks a rule says how to run it
 //! again. By hand: `scripts/simulate.sh SEEDS [FIRST]`; one seed is shown step by step.
 //!
 //! `scenarios` has the failures that the product answers, one test each. Not there, because the
 //! product does not have it yet, or not in plain code: wait periods with query, repair and
-//! reactivation; late delivery; bytes that rot on a disk, and the scrub that finds them; a side of a partition on which nobody has everything and nobody knows
-//! the others; a list of edges that do not connect; the lease itself, by which a base takes over;
-//! webhooks.
+//! reactivation; late delivery; bytes that rot on a disk, and the scrub that finds them; a side of
+//! a partition on which nobody has everything and nobody knows the others; a list of edges that do
+//! not connect; the lease itself, by which a base takes over.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -41,6 +42,7 @@ mod node;
 mod scenarios;
 mod seeds;
 mod setup;
+mod sink;
 mod streams;
 mod upload;
 mod world;

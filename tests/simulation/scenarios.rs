@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 
 use headend::dist::ids::ContentId;
 use headend::dist::wire::agent::NodeOrder;
+use headend::dist::wire::hook::{HookState, Topic};
 use headend::dist::wire::job::{Attributes, DeliveryState, JobState, NodeState, Op, Order, Reason};
 
 use crate::client::{Cancel, CommandPlan, Leave, Said};
@@ -17,6 +18,7 @@ use crate::dice::{MS, S};
 use crate::faults::Fault;
 use crate::network::{BASE, Host, host_of};
 use crate::setup::{RATE, Setup, put};
+use crate::sink::notify;
 use crate::world::{Outcome, World};
 
 /// Forty units, five seconds on one link.
@@ -484,4 +486,60 @@ fn thousand_nodes_that_join_at_once_wait_in_a_bounded_queue_and_get_their_file()
     all_completed(&outcome, 1_000);
     assert_eq!(outcome.counts["node.joined"], 1_000);
     assert!(world.base.busy > 0 && world.base.queue_seen <= 256);
+}
+
+#[test]
+fn webhook_sink_that_is_down_holds_nothing_up_and_is_told_all_in_order_later() {
+    let mut setup = Setup::one_file(4, SIZE);
+    let job = &setup.jobs[0];
+    let plain = World::new(Setup::one_file(4, SIZE), false).run();
+    let mut second = job.clone();
+    second.commands = vec![put("j1/title.mp4", 4 * 65_536)];
+    setup.jobs.push(second);
+    for job in &mut setup.jobs {
+        job.notify = vec![notify(&Topic::ALL), notify(&[Topic::End])];
+    }
+    setup.faults.insert(0, (0, Fault::Sinks { are_down: true }));
+    setup.faults.insert(1, (40 * S, Fault::Sinks { are_down: false }));
+    // It knows from its rows alone whom to call back.
+    setup.faults.insert(2, (30 * S, Fault::CrashBase { is_dark: false }));
+    setup.faults.insert(3, (31 * S, Fault::StartBase));
+    let mut world = World::new(setup, false);
+    world.until(25, "both jobs end", |world| {
+        world.base.ledger.counts.get("job.completed") == Some(&2)
+    });
+    assert!(world.sinks.taken.is_empty() && world.sinks.attempts > 4);
+    let commits = world.base.ledger.commits;
+    assert!(world.base.queue_seen < 32, "{} requests waited", world.base.queue_seen);
+    let outcome = world.run();
+    assert_eq!(outcome.counts["delivery.completed"], plain.counts["delivery.completed"] * 2);
+    assert_eq!(outcome.counts["webhook.delivered"], 4);
+    assert!(world.base.ledger.commits > commits);
+    // To each of four receivers of one host, and to no more at once than that host may have.
+    assert_eq!(world.sinks.taken.len(), 4);
+    assert!((1..=4).contains(&world.sinks.open_most), "{}", world.sinks.open_most);
+}
+
+#[test]
+fn webhook_sink_that_stays_down_is_given_up_in_time_and_one_that_is_gone_at_once() {
+    let mut setup = Setup::one_file(3, 65_536);
+    setup.jobs[0].notify = vec![notify(&Topic::ALL)];
+    setup.hook_kept_s = 60;
+    setup.faults = vec![(0, Fault::Sinks { are_down: true })];
+    let mut world = World::new(setup, false);
+    world.until(300, "it is given up", |world| {
+        world.base.ledger.counts.contains_key("webhook.dropped") && world.are_sinks_served()
+    });
+    let row = world.base.ledger.hooks.values().next().unwrap();
+    assert_eq!((row.delivered, row.pending), (0, 0));
+    assert!(row.dropped >= 7 && world.now >= 60 * S, "{row:?}");
+
+    let mut setup = Setup::one_file(3, 65_536);
+    setup.jobs[0].notify = vec![notify(&Topic::ALL)];
+    let mut world = World::new(setup, false);
+    world.sinks.are_gone = true;
+    let outcome = world.run();
+    let row = world.base.ledger.hooks.values().next().unwrap();
+    assert_eq!((row.state, row.delivered), (HookState::Disabled, 0));
+    assert_eq!((outcome.counts["webhook.disabled"], world.sinks.attempts), (1, 1));
 }

@@ -105,7 +105,7 @@ fn same_seed_gives_the_same_run_and_another_seed_another() {
 }
 
 /// Events that some seed of a thousand comes to: faults that do nothing would prove nothing.
-const KINDS: [&str; 20] = [
+const KINDS: [&str; 22] = [
     "delivery.cancelled",
     "delivery.completed",
     "delivery.failed",
@@ -115,6 +115,7 @@ const KINDS: [&str; 20] = [
     "job.cancelled",
     "job.completed",
     "job.completed_with_failures",
+    "job.node_down",
     "job.retried",
     "node.active",
     "node.down",
@@ -126,6 +127,7 @@ const KINDS: [&str; 20] = [
     "unit.bad",
     "upload.abandoned",
     "upload.refused",
+    "webhook.delivered",
 ];
 /// So many failures are enough to look at.
 const FAILED_MAX: usize = 12;

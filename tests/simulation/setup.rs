@@ -9,7 +9,8 @@ use headend::dist::wire::job::{Attributes, Op, Order, Targets};
 use crate::base::{COMMIT_MS, QUEUE_MAX};
 use crate::client::{Cancel, CommandPlan, JobPlan, Leave, Said};
 use crate::dice::{Dice, S};
-use crate::faults::{Fault, drawn};
+use crate::faults::{Fault, drawn, drawn_for_sinks};
+use crate::sink;
 
 /// A run.
 #[derive(Debug, Clone)]
@@ -38,6 +39,7 @@ pub(crate) struct Setup {
     pub(crate) idle_upload_s: u64,
     pub(crate) capability_s: u64,
     pub(crate) content_kept_s: u64,
+    pub(crate) hook_kept_s: u64,
 }
 
 /// A node.
@@ -78,6 +80,7 @@ impl Setup {
             idle_upload_s: 90,
             capability_s: 3_600,
             content_kept_s: 3_600,
+            hook_kept_s: 72 * 3_600,
         }
     }
 
@@ -117,6 +120,13 @@ impl Setup {
         }
         setup.calm_at = 45 * S;
         setup.faults = drawn(&mut dice, setup.nodes.len(), setup.calm_at);
+        // Of their own, so that the rest of a run does not follow from them.
+        let mut dice = Dice::new(seed ^ 0x0ca1_1bac_0000_0000);
+        for job in &mut setup.jobs {
+            job.notify = sink::drawn(&mut dice);
+        }
+        let of_sinks = drawn_for_sinks(&mut dice, setup.calm_at);
+        setup.faults.splice(0..0, of_sinks);
         setup
     }
 }
@@ -136,6 +146,7 @@ impl JobPlan {
             cancels: None,
             retries: 0,
             says_end: true,
+            notify: Vec::new(),
         }
     }
 }

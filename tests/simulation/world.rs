@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use headend::dist::agent::Failure;
+use headend::dist::book::HookReport;
 use headend::dist::fetch::{AskId, LinkEvent, LinkId};
 use headend::dist::ids::{BaseEpoch, CommandKey, ContentId};
 use headend::dist::keys::VerifyKey;
 use headend::dist::units::Frame;
+use headend::dist::webhook::message::Call;
 use headend::dist::wire::agent::NodeOrder;
 use headend::dist::wire::peer::ContentState;
 use serde::Serialize;
@@ -29,6 +31,7 @@ use crate::faults::{Fault, Faults};
 use crate::network::{BASE, Host, Network, host_of};
 use crate::node::Node;
 use crate::setup::Setup;
+use crate::sink::Sinks;
 use crate::streams::{StreamId, Streams};
 
 /// 2026-01-01.
@@ -50,6 +53,7 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) streams: Streams,
     pub(crate) faults: Faults,
+    pub(crate) sinks: Sinks,
     /// What clients pushed, by content.
     pub(crate) pushed: BTreeMap<ContentId, Arc<[u8]>>,
     pub(crate) promises: Promises,
@@ -86,6 +90,8 @@ pub(crate) enum Event {
     ClientStep { c: usize, step: u64 },
     ClientAgain { c: usize },
     ClientAnswered { c: usize, ask: u64, answer: Box<ClientAnswer> },
+    Called { run: u64, call: Box<Call> },
+    CalledBack { run: u64, report: Box<HookReport> },
     Fault(Fault),
     Check,
 }
@@ -153,6 +159,7 @@ impl World {
             clients,
             streams: Streams::default(),
             faults: Faults::default(),
+            sinks: Sinks::default(),
             pushed: BTreeMap::new(),
             promises: Promises::default(),
             watch: Watch::default(),
@@ -227,6 +234,8 @@ impl World {
             Event::ClientStep { c, step } => self.client_step(c, step),
             Event::ClientAgain { c } => self.client_again(c),
             Event::ClientAnswered { c, ask, answer } => self.client_answered(c, ask, *answer),
+            Event::Called { run, call } => self.called(run, &call),
+            Event::CalledBack { run, report } => self.called_back(run, *report),
             Event::Fault(fault) => self.fault(fault),
             Event::Check => self.check(),
             Event::Answer { n, run, .. }

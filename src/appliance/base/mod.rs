@@ -14,6 +14,7 @@
 //! before a request is answered with more than that this base stands by.
 //! Bounds: those of `http` for connections, of `ledger` for requests.
 
+mod callbacks;
 mod certificates;
 mod data;
 mod tend;
@@ -35,7 +36,10 @@ use crate::cli;
 use crate::dist::book::BookOptions;
 use crate::dist::ids::Digest;
 use crate::dist::keys::BaseKeys;
+use crate::dist::quota::{Quota, Quotas};
+use crate::dist::webhook::target::AllowedNetworks;
 use crate::http::Tls;
+use crate::http::jobs::auth::quotas_of;
 use crate::ledger::{Database, Ledger, LedgerError};
 use crate::pki::PkiError;
 use certificates::Certificates;
@@ -68,6 +72,12 @@ pub struct BaseConfig {
     pub is_insecure: bool,
     /// For how long certificates count: its own and those of nodes.
     pub certificate_life: Duration,
+    /// What a client may use for which its line of tokens says nothing else.
+    pub quota: Quota,
+    /// Networks that notifications may go to, beside the public Internet.
+    pub webhook_allow: AllowedNetworks,
+    /// Until a notification that was not taken is sent a second time.
+    pub webhook_retry: Duration,
 }
 
 /// Serves until a signal comes.
@@ -150,6 +160,10 @@ impl Site {
         options.up_rate = self.config.up_rate;
         options.timeouts.capability = self.config.token_ttl;
         options.timeouts.content_kept = self.config.keep;
+        options.timeouts.hook_retry = self.config.webhook_retry;
+        options.quotas =
+            Quotas { all: self.config.quota, by_client: quotas_of(&self.tokens.providers) };
+        options.hook_networks = self.config.webhook_allow.clone();
         options
     }
 

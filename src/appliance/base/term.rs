@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::super::{RunError, system};
+use super::callbacks::Sender;
 use super::tend::{self, Sent};
 use super::{Site, unopened};
 use crate::dist::book::Book;
@@ -130,6 +131,8 @@ async fn serve_with(
     let routers = [jobs::router(state), http::ctp::router(Arc::new(uploads)), peer::router(source)];
     let (end, ended) = watch::channel(false);
     tokio::spawn(tend::each_second(clerk.clone(), store, sent, ended.clone()));
+    let sender = Sender::new(clerk.clone(), site.config.webhook_allow.clone());
+    tokio::spawn(sender.run(ended.clone()));
     let serving = http::serve_distribution(site.listener()?, site.tls()?, routers, ended);
     let mut serving = std::pin::pin!(serving);
     let mut stopping = shutdown;

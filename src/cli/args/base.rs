@@ -8,6 +8,8 @@ use clap::Args;
 
 use crate::base::rate::Rate;
 use crate::config::value::parse_duration;
+use crate::dist::quota::count;
+use crate::dist::webhook::target::AllowedNetwork;
 use crate::pki::authority::is_base_name;
 
 /// Words behind `base`.
@@ -52,6 +54,23 @@ pub struct BaseArgs {
     /// For how long contents are kept behind the end of their job: a failed job can be tried again
     #[arg(long, value_name = "TIME", value_parser = keep, default_value = "24h")]
     pub keep: Duration,
+    /// Open jobs that a client may have; a line of the file of tokens may say another quota:
+    /// NAME TOKEN jobs=N,bytes=N,targets=N [default: no limit]
+    #[arg(long, value_name = "N", value_parser = quota)]
+    pub quota_jobs: Option<u64>,
+    /// Bytes of contents that the base keeps for a client, like 500G [default: no limit]
+    #[arg(long, value_name = "N", value_parser = quota)]
+    pub quota_bytes: Option<u64>,
+    /// Nodes that a job of a client may have [default: no limit]
+    #[arg(long, value_name = "N", value_parser = quota)]
+    pub quota_targets: Option<u64>,
+    /// Network that notifications of jobs may go to, beside the public Internet, like 10.0.0.0/8;
+    /// may be given several times
+    #[arg(long, value_name = "NET")]
+    pub webhook_allow: Vec<AllowedNetwork>,
+    /// Until a notification that was not taken is sent a second time, for tests
+    #[arg(long, value_name = "TIME", value_parser = webhook_retry, default_value = "5s", hide = true)]
+    pub webhook_retry: Duration,
     /// Form of the log [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "text|json")]
     pub log: Option<String>,
@@ -68,6 +87,14 @@ fn certificate_life(text: &str) -> Result<Duration, String> {
 fn host_name(text: &str) -> Result<String, String> {
     let name = is_base_name(text).then(|| text.to_owned());
     name.ok_or_else(|| "a host name or an address is expected, without a port".to_owned())
+}
+
+fn quota(text: &str) -> Result<u64, String> {
+    count(text).ok_or_else(|| "a number like 500, 20k or 2T is expected".to_owned())
+}
+
+fn webhook_retry(text: &str) -> Result<Duration, String> {
+    within(text, Duration::ZERO, TTL_MAX)
 }
 
 fn keep(text: &str) -> Result<Duration, String> {
@@ -125,6 +152,12 @@ mod tests {
         {
             assert!(parse(&format!("{line} {wrong}")).is_err(), "{wrong}");
         }
+        let args = parse(&format!("{line} --webhook-allow fd00::/8 --webhook-allow 10.0.0.1"));
+        assert_eq!(args.unwrap().webhook_allow.len(), 2);
+        assert!(parse(&format!("{line} --webhook-allow example")).is_err());
+        let args = parse(&format!("{line} --quota-jobs 9 --quota-bytes 2T")).unwrap();
+        assert_eq!((args.quota_jobs, args.quota_bytes), (Some(9), Some(2_000_000_000_000)));
+        assert!(parse(&format!("{line} --quota-targets -1")).is_err());
         for wrong in ["--up-rate 9", "--token-ttl 5", "--token-ttl 25h", "--listen x", "--keep -1s"]
         {
             assert!(parse(&format!("{line} {wrong}")).is_err(), "{wrong}");

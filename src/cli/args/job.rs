@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::dist::wire::hook::Topic;
+
 /// Verbs behind `job`.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum JobVerb {
@@ -70,7 +72,7 @@ pub struct PushArgs {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Job that is still open, to which the files are added
-    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "to", "priority", "order", "deadline"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "to", "priority", "order", "deadline", "notify"])]
     pub job: Option<String>,
     /// Share of the uplinks, 0 to 9
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
@@ -81,9 +83,24 @@ pub struct PushArgs {
     /// Seconds after which what is not there counts as failed
     #[arg(long, value_name = "S")]
     pub deadline: Option<u64>,
+    /// Where the base POSTs what happens, as CloudEvents: this program need not wait for it
+    #[arg(long, value_name = "URL")]
+    pub notify: Option<String>,
+    /// File with the secret that signs it: whsec_ and base64 (Standard Webhooks)
+    #[arg(long, value_name = "FILE", requires = "notify")]
+    pub notify_secret_file: Option<PathBuf>,
+    /// What is POSTed: receipt, completion, failure, end, several with commas between
+    #[arg(long, value_name = "EVENT,..", value_delimiter = ',', default_value = "end", requires = "notify", value_parser = topic)]
+    pub notify_events: Vec<Topic>,
     /// The base.
     #[command(flatten)]
     pub base: AskArgs,
+}
+
+fn topic(text: &str) -> Result<Topic, String> {
+    let found = Topic::ALL.into_iter().find(|topic| topic.as_str() == text);
+    let names = || Topic::ALL.map(Topic::as_str).join(", ");
+    found.ok_or_else(|| format!("one of {} is expected", names()))
 }
 
 /// Which commands of a job wait for earlier ones.

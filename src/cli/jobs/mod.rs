@@ -31,6 +31,7 @@ use serde::Serialize;
 
 use super::args::job::{AskArgs, JobVerb, NodeVerb};
 use super::{Exit, Failure, printable};
+use crate::dist::quota::Quota;
 use base::Base;
 
 /// Variables of the environment.
@@ -99,7 +100,7 @@ fn token_of(file: &str) -> Result<String, Failure> {
     opened.map_err(|error| failed(error.to_string()))?;
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
     let mut found = lines.filter_map(|line| {
-        let mut words = line.split_whitespace();
+        let mut words = line.split_whitespace().filter(|word| word.parse::<Quota>().is_err());
         let first = words.next()?;
         Some(words.next().unwrap_or(first).to_owned())
     });
@@ -135,6 +136,8 @@ mod tests {
         std::fs::write(&file, "# of the newsroom\nnews hdp_y 2030-01-01T00:00:00Z\n").unwrap();
         let found = token_of(file.to_str().unwrap()).unwrap();
         assert_eq!(found, "hdp_y");
+        std::fs::write(&file, "hdp_z jobs=2,bytes=1T\n").unwrap();
+        assert_eq!(token_of(file.to_str().unwrap()).unwrap(), "hdp_z");
         std::fs::write(&file, "#\n").unwrap();
         assert_eq!(token_of(file.to_str().unwrap()).unwrap_err().exit, Exit::Usage);
         let failure = connect(&args(None), &env(&both[1..])).unwrap_err();

@@ -1,7 +1,8 @@
 //! `headend job push`: a job for files and folders, its uploads, and its end at every node.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read as _, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +19,8 @@ use super::upload::{self, Progress, UploadError};
 use super::watch::{self, Watch};
 use super::write_json;
 use crate::dist::ids::{CommandId, JobId, NodeName};
+use crate::dist::webhook::secret::{Secret, SecretError};
+use crate::dist::wire::hook::NotifyRequest;
 use crate::dist::wire::job::{
     CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Op, Order, Policy, Targets,
 };
@@ -67,8 +70,27 @@ fn request(args: &PushArgs, base: &Base) -> Result<JobView, Failure> {
         targets: targets(&args.to)?,
         policy: Policy { order, priority: args.priority, max_rate: None },
         deadline_s: args.deadline,
+        notify: notify(args)?,
     };
     Ok(base.post("/v1/jobs", &key(), &request)?)
+}
+
+/// Who is called back.
+fn notify(args: &PushArgs) -> Result<Vec<NotifyRequest>, Failure> {
+    let Some(url) = args.notify.clone() else { return Ok(Vec::new()) };
+    let secret = args.notify_secret_file.as_deref().map(|file| {
+        let failed = |why: String| {
+            let file = printable(&file.display().to_string());
+            Failure::usage(format!("--notify-secret-file {file}: {why}"))
+        };
+        let mut text = String::new();
+        let read =
+            File::open(file).and_then(|file| file.take(SECRET_FILE_MAX).read_to_string(&mut text));
+        read.map_err(|error| failed(error.to_string()))?;
+        text.trim().parse().map_err(|error: SecretError| failed(error.to_string()))
+    });
+    let secret: Option<Secret> = secret.transpose()?;
+    Ok(vec![NotifyRequest { url, secret, events: args.notify_events.clone() }])
 }
 
 /// `all`, `a,b` or `site=north,tier=edge`.
@@ -225,6 +247,8 @@ fn nodes(count: usize) -> String {
     if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
 }
 
+/// A secret has less than a hundred characters.
+const SECRET_FILE_MAX: u64 = 4_096;
 /// Files that are sent at once: more than a disk of the base commits in the time of a round trip.
 const SENDERS: usize = 12;
 /// Lines of failures; `job report` has all.

@@ -12,6 +12,7 @@ use super::super::{Exit, Failure, printable};
 use super::base::{Base, commands, deliveries, job_id, job_path, key, word};
 use super::write_json;
 use crate::dist::ids::NodeName;
+use crate::dist::wire::hook::NotificationView;
 use crate::dist::wire::job::{
     CommandView, DeliveryState, DeliveryView, JobView, NodeView, Op, Totals,
 };
@@ -34,10 +35,14 @@ pub(super) fn job(args: &JobArgs, base: &Base, out: &mut impl Write) -> Result<E
     let id = job_id(&args.job)?;
     let job: JobView = base.get(&job_path(id))?;
     let commands = commands(base, id)?;
+    let path = format!("{}/notifications", job_path(id));
+    let notifications: Vec<NotificationView> = base.list(&path, "", "notifications")?;
     if args.base.json {
-        write_json(&json!({ "job": job, "commands": commands }), out)?;
+        let shown = json!({ "job": job, "commands": commands, "notifications": notifications });
+        write_json(&shown, out)?;
     } else {
         write_job(&job, out)?;
+        write_notifications(&notifications, out)?;
         write_commands(&commands, out)?;
     }
     Ok(Exit::Ok)
@@ -170,6 +175,28 @@ fn write_job(job: &JobView, out: &mut impl Write) -> io::Result<()> {
     }
     if let Some(ratio) = job.base_egress_ratio {
         writeln!(out, "egress      the base sent {ratio:.2} times the bytes")?;
+    }
+    Ok(())
+}
+
+/// A line for each; nothing where nobody is called back.
+fn write_notifications(hooks: &[NotificationView], out: &mut impl Write) -> io::Result<()> {
+    for hook in hooks {
+        let events: Vec<String> = hook.events.iter().map(|topic| word(*topic)).collect();
+        let mut line = format!("{} of {}", printable(&hook.url), events.join(", "));
+        line.push_str(&format!(": {}, {} taken", word(hook.state), hook.delivered));
+        for (count, what) in [(hook.pending, "waiting"), (hook.dropped, "dropped")] {
+            if count > 0 {
+                line.push_str(&format!(", {count} {what}"));
+            }
+        }
+        if let Some(at) = hook.next_attempt_at_ns.filter(|_| hook.attempts > 0) {
+            line.push_str(&format!(", {} attempts failed, next {}", hook.attempts, time(at)));
+        }
+        if let Some(error) = &hook.last_error {
+            line.push_str(&format!(": {}", printable(error)));
+        }
+        writeln!(out, "notifies    {line}")?;
     }
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! What is valid in a request, whatever the job.
 
+use crate::base::secrets::shown_url;
 use crate::dist::book::Refusal;
 use crate::dist::book::nodes::{Node, NodeId, Nodes};
 use crate::dist::command::{check_attributes, check_path};
 use crate::dist::ids::NodeName;
+use crate::dist::webhook::target::{AllowedNetworks, Target};
+use crate::dist::wire::hook::NotifyRequest;
 use crate::dist::wire::job::{CommandRequest, NodeState, Op, Policy, Targets};
 
 /// Checks a client's own name of a job.
@@ -21,6 +24,25 @@ pub(super) fn check_policy(policy: &Policy) -> Result<(), Refusal> {
         return Err(Refusal::BadRate);
     }
     Ok(())
+}
+
+/// Checks who is to be called back. Gives their URLs in normal form.
+pub(super) fn check_notify(
+    notify: &[NotifyRequest],
+    allowed: &AllowedNetworks,
+) -> Result<Vec<String>, Refusal> {
+    let is_told = notify.iter().all(|request| !request.events.is_empty());
+    if notify.len() > NOTIFY_MAX || !is_told {
+        return Err(Refusal::BadNotifyList { max: NOTIFY_MAX });
+    }
+    let urls = notify.iter().map(|NotifyRequest { url, .. }| {
+        let wrong = |why| {
+            let url = shown_url(url).chars().take(URL_SHOWN).collect();
+            Refusal::BadNotify { url, why }
+        };
+        Target::parse(url, allowed).map(|target| target.url().to_owned()).map_err(wrong)
+    });
+    urls.collect()
 }
 
 /// Nodes that targets mean, each once, in the order of their names or of the list: as many as a
@@ -109,6 +131,9 @@ pub(super) fn check_content(request: &CommandRequest, size_max: u64) -> Result<(
     }
 }
 
+/// A client and those whom it serves.
+const NOTIFY_MAX: usize = 8;
+const URL_SHOWN: usize = 200;
 const PRIORITY_MAX: u8 = 9;
 /// A name for people and scripts.
 const CLIENT_REF_BYTES_MAX: usize = 256;

@@ -157,6 +157,11 @@ impl<'a> About<'a> {
         Self { node: Some(node), ..Self::default() }
     }
 
+    /// A node, for a job of which something is open there.
+    pub(super) fn node_of_job(job: JobId, node: &'a NodeName) -> Self {
+        Self { job: Some(job), command: None, node: Some(node) }
+    }
+
     pub(super) fn delivery(key: CommandKey, node: &'a NodeName) -> Self {
         Self { job: Some(key.job), command: Some(key), node: Some(node) }
     }

@@ -4,6 +4,8 @@
 //! parts; what comes of it is said there.
 
 use crate::dist::book::answers::Answers;
+use crate::dist::book::hooks::{HookNumbers, HookReport};
+use crate::dist::book::notify;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::presence::Presence;
 use crate::dist::book::requests::Request;
@@ -18,7 +20,9 @@ use crate::dist::keys::BaseKeys;
 use crate::dist::node::NodeInput;
 use crate::dist::rows::{AnswerRow, Change, CommandRow, ContentRow, Rows};
 use crate::dist::token::is_token;
+use crate::dist::webhook::message::Call;
 use crate::dist::wire::agent::{Hello, NodeOrder, Reports, ReportsTaken, Welcome};
+use crate::dist::wire::hook::NotificationView;
 use crate::dist::wire::job::{
     CommandAccepted, CommandRequest, CommandState, CommandView, DeliveryState, DeliveryView,
     JobRequest, JobState, JobView, NodeView,
@@ -52,7 +56,9 @@ impl Book {
 
     /// What is to be made durable before answers and orders leave, in this order.
     pub fn take_changes(&mut self) -> Vec<Change> {
-        self.parts.fx.take_changes()
+        let mut changes = self.parts.fx.take_changes();
+        notify::note(&mut self.parts, &mut changes);
+        changes
     }
 
     /// Orders to nodes that live, in this order. Who has no stream of orders to a node drops the
@@ -63,7 +69,9 @@ impl Book {
 
     /// Contents that the base may remove: nobody fetches or retries them any more.
     pub fn take_expired(&mut self) -> Vec<ContentId> {
-        self.parts.fx.take_expired()
+        let expired = self.parts.fx.take_expired();
+        expired.iter().for_each(|content| self.parts.tenants.release(*content));
+        expired
     }
 
     /// The end of the chain of events.
@@ -336,6 +344,41 @@ impl Book {
     fn upload(&mut self, id: ContentId, at: Stamp) -> Option<Upload<'_>> {
         self.parts.fx.now = at;
         Upload::of(&mut self.parts, id)
+    }
+}
+
+/// Clients that are called back.
+impl Book {
+    /// Events that are to be sent to receivers now. Each is told by [`Book::called_back`].
+    pub fn take_calls(&mut self, at: Stamp) -> Vec<Call> {
+        self.parts.fx.now = at;
+        let BookOptions { limits, timeouts, .. } = &self.parts.options;
+        self.parts.hooks.take_due(limits, timeouts, at)
+    }
+
+    /// What became of a call. A second time has no effect.
+    pub fn called_back(&mut self, report: HookReport, at: Stamp) {
+        self.parts.fx.now = at;
+        notify::settle(&mut self.parts, report);
+    }
+
+    /// Who is called back for a job of the client, and how far that is.
+    ///
+    /// # Errors
+    /// The job is unknown.
+    pub fn notifications(
+        &self,
+        client: &str,
+        job: JobId,
+    ) -> Result<Vec<NotificationView>, Refusal> {
+        self.parts.jobs.of(client, job)?;
+        Ok(self.parts.hooks.views(job))
+    }
+
+    /// Numbers of all notifications.
+    #[must_use]
+    pub fn hook_numbers(&self) -> HookNumbers {
+        self.parts.hooks.numbers(self.parts.fx.now)
     }
 }
 

@@ -4,15 +4,17 @@
 //! clients: request_job, command, end_job ..  --+          +--> views: answers
 //! uploads: upload_grew, upload_ended ..      --+--> Book --+--> take_changes: rows and events
 //! nodes:   hello, reports                    --+          +--> take_orders: to nodes that live
-//! time:    tick                              --'          '--> take_expired: contents to remove
+//! time:    tick                              --'          |--> take_expired: contents to remove
+//! attempts: called_back                      --'          '--> take_calls: who is called back
 //! ```
 //! Whoever drives a book makes the changes durable before answers and orders leave. A book that is
 //! made from the rows of a ledger goes on where the one before stopped: what was open is open, and
 //! [`Book::open_orders`] says it again to each node.
 //!
 //! Parts, each with its own invariant: `jobs` (and `records`), `nodes`, `contents`, `flows`,
-//! `answers`, and `effects`, what goes out. `parts` has them together and says what a change of a
-//! delivery or a job has to do with all of them; `planner` plans contents.
+//! `answers`, `hooks` (and `notify`), `tenants`, and `effects`, what goes out. `parts` has them
+//! together and says what a change of a delivery or a job has to do with all of them; `planner`
+//! plans contents.
 //! Who acts on them: `requests` (a client), `uploads` (an upload), `reports` (a node that reports),
 //! `presence` (a node that comes and goes), `time` (the second hand), `restore` (rows). `views`
 //! answers. `front` is the book itself: what it can be asked, in sentences that name who acts.
@@ -28,10 +30,12 @@ mod effects;
 mod filter;
 mod flows;
 mod front;
+mod hooks;
 mod jobs;
 mod link;
 mod measure;
 mod nodes;
+mod notify;
 mod options;
 mod parts;
 mod planner;
@@ -41,6 +45,7 @@ mod refusal;
 mod reports;
 mod requests;
 mod restore;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -49,6 +54,7 @@ mod views;
 
 pub use crate::dist::book::filter::{DeliveryFilter, PAGE_DEFAULT, PAGE_MAX};
 pub use crate::dist::book::front::Book;
+pub use crate::dist::book::hooks::{Attempt, HookNumbers, HookReport, first_and_stale};
 pub use crate::dist::book::options::{BookOptions, Limits, Timeouts};
 pub use crate::dist::book::presence::HelloBy;
 pub use crate::dist::book::refusal::Refusal;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::dist::ids::Digest;
+use crate::dist::quota::Quotas;
+use crate::dist::webhook::target::AllowedNetworks;
 
 /// Options of a [`crate::dist::book::Book`].
 #[derive(Debug, Clone)]
@@ -19,6 +21,10 @@ pub struct BookOptions {
     pub timeouts: Timeouts,
     /// Limits.
     pub limits: Limits,
+    /// Networks that notifications may go to, beside the public Internet.
+    pub hook_networks: AllowedNetworks,
+    /// What clients may use.
+    pub quotas: Quotas,
 }
 
 /// Times of the base.
@@ -42,6 +48,12 @@ pub struct Timeouts {
     pub content_kept: Duration,
     /// Answers to requests with idempotency keys are kept for this long.
     pub answer_kept: Duration,
+    /// A notification that was not taken is sent again after this, then after twice as long ..
+    pub hook_retry: Duration,
+    /// .. up to this.
+    pub hook_retry_max: Duration,
+    /// A notification that was not taken for this long is dropped.
+    pub hook_kept: Duration,
 }
 
 /// Limits of the base.
@@ -61,6 +73,12 @@ pub struct Limits {
     pub content_bytes: u64,
     /// Deliveries in one report.
     pub report_rows: u64,
+    /// Notifications of all jobs in memory.
+    pub hooks: usize,
+    /// Notifications that are sent at once.
+    pub hooks_open: usize,
+    /// Those of them that go to one host.
+    pub hooks_per_host: usize,
 }
 
 impl BookOptions {
@@ -74,6 +92,8 @@ impl BookOptions {
             seed: rand::random(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            hook_networks: AllowedNetworks::default(),
+            quotas: Quotas::default(),
         }
     }
 }
@@ -92,6 +112,9 @@ impl Default for Timeouts {
             idle_upload: DAY,
             content_kept: DAY,
             answer_kept: DAY,
+            hook_retry: Duration::from_secs(5),
+            hook_retry_max: HOUR,
+            hook_kept: DAY * 3,
         }
     }
 }
@@ -106,6 +129,9 @@ impl Default for Limits {
             answers: 100_000,
             content_bytes: 1 << 50,
             report_rows: 200_000,
+            hooks: 50_000,
+            hooks_open: 32,
+            hooks_per_host: 4,
         }
     }
 }

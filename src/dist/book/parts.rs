@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::dist::book::contents::Contents;
 use crate::dist::book::effects::{About, Effects};
 use crate::dist::book::flows::Flows;
+use crate::dist::book::hooks::Hooks;
 use crate::dist::book::jobs::Jobs;
 use crate::dist::book::link::BaseLink;
 use crate::dist::book::measure::{bound_permille, egress_permille, from_permille};
@@ -20,6 +21,7 @@ use crate::dist::book::nodes::{NodeId, Nodes};
 use crate::dist::book::options::{BookOptions, ns};
 use crate::dist::book::planner::Planner;
 use crate::dist::book::records::Delivery;
+use crate::dist::book::tenants::Tenants;
 use crate::dist::book::views::Views;
 use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, JobId, NodeName, Stamp};
@@ -39,6 +41,8 @@ pub(super) struct Parts {
     pub(super) jobs: Jobs,
     pub(super) contents: Contents,
     pub(super) flows: Flows,
+    pub(super) hooks: Hooks,
+    pub(super) tenants: Tenants,
 }
 
 impl Parts {
@@ -55,6 +59,8 @@ impl Parts {
             jobs: Jobs::default(),
             contents: Contents::default(),
             flows: Flows::new(BaseLink::new(options.up_rate)),
+            hooks: Hooks::default(),
+            tenants: Tenants::default(),
             keys,
             options,
         }

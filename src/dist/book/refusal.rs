@@ -2,6 +2,7 @@
 
 use crate::dist::command::{AttributesError, PathError};
 use crate::dist::ids::{CommandKey, ContentId, Digest, JobId, NodeName};
+use crate::dist::webhook::target::TargetError;
 use crate::dist::wire::job::{JobState, NodeState};
 
 /// A request that the base refuses. Nothing of it has an effect.
@@ -53,6 +54,51 @@ pub enum Refusal {
     BadClientRef {
         /// How long.
         bytes: usize,
+        /// At most.
+        max: usize,
+    },
+    /// Somebody cannot be called back.
+    #[error("notify: {url}: {why}")]
+    BadNotify {
+        /// Where, without what may be a secret.
+        url: String,
+        /// Why.
+        why: TargetError,
+    },
+    /// The client has as many open jobs as it may have.
+    #[error("{client} has {open} open jobs, which is its quota: end or cancel one")]
+    QuotaJobs {
+        /// The client.
+        client: String,
+        /// How many.
+        open: u64,
+    },
+    /// More targets than a job of the client may have.
+    #[error("{count} targets: the quota of {client} is {max}")]
+    QuotaTargets {
+        /// The client.
+        client: String,
+        /// How many.
+        count: usize,
+        /// At most.
+        max: u64,
+    },
+    /// The base does not keep as many bytes for the client.
+    #[error(
+        "the quota of {client} is {max} bytes, of which {used} are used: they are free again some \
+         time behind the end of their jobs"
+    )]
+    QuotaBytes {
+        /// The client.
+        client: String,
+        /// Bytes of its contents.
+        used: u64,
+        /// At most.
+        max: u64,
+    },
+    /// More to be called back than a job may have, or one of them is told nothing.
+    #[error("notify: at most {max} are taken, each with one event at least")]
+    BadNotifyList {
         /// At most.
         max: usize,
     },
@@ -183,6 +229,10 @@ impl Refusal {
             Self::BadPriority(_) => "bad_priority",
             Self::BadRate => "bad_rate",
             Self::BadClientRef { .. } => "bad_client_ref",
+            Self::BadNotify { .. } | Self::BadNotifyList { .. } => "bad_notify",
+            Self::QuotaJobs { .. } => "quota_jobs",
+            Self::QuotaTargets { .. } => "quota_targets",
+            Self::QuotaBytes { .. } => "quota_bytes",
             Self::JobState { .. } => "job_state",
             Self::CommandEnded(_) => "command_ended",
             Self::BadPath { .. } => "bad_path",
@@ -212,7 +262,11 @@ impl Refusal {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::WrongNode { .. } | Self::KeyChanged(_) | Self::NodeRetired(_) => 403,
+            Self::WrongNode { .. }
+            | Self::KeyChanged(_)
+            | Self::NodeRetired(_)
+            | Self::QuotaTargets { .. }
+            | Self::QuotaBytes { .. } => 403,
             Self::UnknownJob(_)
             | Self::UnknownCommand(_)
             | Self::UnknownNode(_)
@@ -231,6 +285,8 @@ impl Refusal {
             | Self::BadPriority(_)
             | Self::BadRate
             | Self::BadClientRef { .. }
+            | Self::BadNotify { .. }
+            | Self::BadNotifyList { .. }
             | Self::BadPath { .. }
             | Self::BadAttributes(_)
             | Self::MoveIntoItself(_)
@@ -242,6 +298,7 @@ impl Refusal {
             | Self::BadKey
             | Self::BadAddr(_)
             | Self::BadLabels { .. } => 422,
+            Self::QuotaJobs { .. } => 429,
             Self::Full { .. } => 503,
         }
     }

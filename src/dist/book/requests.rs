@@ -7,7 +7,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use crate::dist::book::Refusal;
-use crate::dist::book::checks::{check_content, check_op, check_policy, check_ref, resolve};
+use crate::dist::book::checks::{
+    check_content, check_notify, check_op, check_policy, check_ref, resolve,
+};
 use crate::dist::book::contents::Content;
 use crate::dist::book::effects::About;
 use crate::dist::book::jobs::Jobs;
@@ -18,10 +20,11 @@ use crate::dist::book::parts::Parts;
 use crate::dist::book::records::{Command, command_at};
 use crate::dist::book::uploads::Upload;
 use crate::dist::delivery::DeliveryInput;
-use crate::dist::ids::{CommandKey, ContentId, JobId, NodeName};
+use crate::dist::ids::{CommandKey, ContentId, HookId, JobId, NodeName};
 use crate::dist::job::JobInput;
-use crate::dist::rows::{Change, CommandRow, ContentRow, JobRow};
+use crate::dist::rows::{Change, CommandRow, ContentRow, HookRow, JobRow};
 use crate::dist::wire::agent::NodeOrder;
+use crate::dist::wire::hook::NotifyRequest;
 use crate::dist::wire::job::{
     CommandAccepted, CommandRequest, CommandView, JobRequest, JobState, JobView, Op, ServerView,
 };
@@ -41,7 +44,7 @@ impl Request<'_> {
         {
             return self.view(id);
         }
-        let targets = self.check_job(&request).inspect_err(|refusal| {
+        let (targets, urls) = self.check_job(&request).inspect_err(|refusal| {
             let detail = json!({"client": self.client, "reason": refusal.reason()});
             self.parts.fx.event("job.denied", About::default(), detail);
         })?;
@@ -73,8 +76,15 @@ impl Request<'_> {
         let nodes: Vec<_> = row.servers.iter().map(|server| &server.node).collect();
         let detail = json!({"client": self.client, "nodes": nodes});
         self.parts.jobs.add(row.clone(), targets, Some(Measure::default()), now.mono_ns);
+        let client_ref = row.client_ref.clone();
         self.parts.fx.keep(Change::Job(row));
         self.parts.fx.event("job.accepted", About::job(id), detail);
+        for ((request, url), hook) in request.notify.into_iter().zip(urls).zip(1..) {
+            let NotifyRequest { secret, events, .. } = request;
+            let row = HookRow::new(HookId { job: id, hook }, url, events);
+            let row = HookRow { secret, client_ref: client_ref.clone(), ..row };
+            self.parts.hooks.add(row, true, now);
+        }
         self.view(id)
     }
 
@@ -109,6 +119,7 @@ impl Request<'_> {
                 is_abandoned: false,
             };
             self.parts.fx.keep(Change::Content(row.clone()));
+            self.parts.tenants.charge(self.client, id, size.unwrap_or(0));
             self.parts.contents.insert(Content::new(row, now.mono_ns));
         }
         let detail = json!({"op": op, "size": size});
@@ -265,17 +276,48 @@ impl Request<'_> {
         Ok(failed)
     }
 
-    /// Checks a job request. Gives its nodes.
-    fn check_job(&mut self, request: &JobRequest) -> Result<Vec<NodeId>, Refusal> {
-        let JobRequest { client_ref, targets, policy, deadline_s: _ } = request;
+    /// Checks a job request. Gives its nodes, and URLs of those who are called back.
+    fn check_job(&mut self, request: &JobRequest) -> Result<(Vec<NodeId>, Vec<String>), Refusal> {
+        let JobRequest { client_ref, targets, policy, deadline_s: _, notify } = request;
         client_ref.as_deref().map_or(Ok(()), check_ref)?;
         check_policy(policy)?;
+        let urls = check_notify(notify, &self.parts.options.hook_networks)?;
         let targets = resolve(&self.parts.nodes, targets)?;
+        self.check_quota(targets.len())?;
+        let max = self.parts.options.limits.hooks;
+        if self.parts.hooks.count() + urls.len() > max {
+            return Err(Refusal::Full { what: "notifications", max });
+        }
         let max = self.parts.options.limits.jobs;
         if !self.make_room(|jobs| jobs.count() < max) {
             return Err(Refusal::Full { what: "jobs", max });
         }
-        Ok(targets)
+        Ok((targets, urls))
+    }
+
+    /// Whether the client may have one more job, with so many targets.
+    fn check_quota(&self, count: usize) -> Result<(), Refusal> {
+        let quota = self.parts.options.quotas.of(self.client);
+        let client = || self.client.to_owned();
+        let targets = u64::try_from(count).unwrap_or(u64::MAX);
+        if let Some(max) = quota.targets.filter(|max| targets > *max) {
+            return Err(Refusal::QuotaTargets { client: client(), count, max });
+        }
+        let Some(max) = quota.jobs else { return Ok(()) };
+        let jobs = self.parts.jobs.behind(None);
+        let open = jobs.filter(|job| job.row.client == self.client && job.row.state.is_live());
+        let open = u64::try_from(open.count()).unwrap_or(u64::MAX);
+        if open >= max { Err(Refusal::QuotaJobs { client: client(), open }) } else { Ok(()) }
+    }
+
+    /// Whether the base keeps so many bytes more for the client.
+    fn check_bytes(&self, more: u64) -> Result<(), Refusal> {
+        let Some(max) = self.parts.options.quotas.of(self.client).bytes else { return Ok(()) };
+        let used = self.parts.tenants.bytes(self.client);
+        if used.saturating_add(more) <= max {
+            return Ok(());
+        }
+        Err(Refusal::QuotaBytes { client: self.client.to_owned(), used, max })
     }
 
     /// Checks a command of a job of the client.
@@ -287,6 +329,10 @@ impl Request<'_> {
         }
         check_op(&request.op)?;
         check_content(request, limits.content_bytes)?;
+        if matches!(request.op, Op::Put { .. }) {
+            // Of an unknown size one byte at least.
+            self.check_bytes(request.size.unwrap_or(1))?;
+        }
         if job.commands.len() >= limits.commands {
             return Err(Refusal::Full { what: "commands in a job", max: limits.commands });
         }

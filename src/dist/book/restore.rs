@@ -18,8 +18,16 @@ use crate::dist::wire::job::{DeliveryState, JobState};
 
 /// Reads rows into a book that has nothing yet.
 pub(super) fn read(parts: &mut Parts, answers: &mut Answers, rows: Rows) {
-    let Rows { jobs, mut commands, deliveries, nodes, contents, answers: mut kept, last_event: _ } =
-        rows;
+    let Rows {
+        jobs,
+        mut commands,
+        deliveries,
+        nodes,
+        contents,
+        hooks,
+        answers: mut kept,
+        last_event: _,
+    } = rows;
     let now_ns = parts.fx.now.mono_ns;
     let heard: HashMap<NodeName, i64> =
         nodes.iter().map(|row| (row.name.clone(), row.heard_at_ns)).collect();
@@ -46,7 +54,13 @@ pub(super) fn read(parts: &mut Parts, answers: &mut Answers, rows: Rows) {
     }
     for row in contents {
         parts.fx.saw_id(row.id.0);
+        if let Some(job) = parts.jobs.get(row.key.job).filter(|_| !row.is_abandoned) {
+            parts.tenants.charge(&job.row.client, row.id, row.size.unwrap_or(0));
+        }
         parts.contents.insert(Content::new(row, now_ns));
+    }
+    for row in hooks {
+        parts.hooks.add(row, false, parts.fx.now);
     }
     kept.sort_by_key(|row| row.at_ns);
     kept.into_iter().for_each(|row| answers.remember(row));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! declared --grew--> begun --end--> whole
-//!     |                |       `--another hash or size than the client said--> refused
+//!     |                |       `-- another hash or size than was said, over the quota --> refused
 //!     `-- idle for a day, given up by the client, command withdrawn --> abandoned
 //! ```
 //! A content is planned when it has begun, so that nodes fetch while the client still uploads.
@@ -40,9 +40,15 @@ impl<'a> Upload<'a> {
     pub(super) fn grew(&mut self, have: u64) {
         let now_ns = self.parts.fx.now.mono_ns;
         let Some(content) = self.parts.contents.get_mut(self.id) else { return };
-        if content.grow(have, now_ns) {
-            self.touch(have > 0);
-            self.begin();
+        if !content.grow(have, now_ns) {
+            return;
+        }
+        match self.charge(have) {
+            Ok(()) => {
+                self.touch(have > 0);
+                self.begin();
+            }
+            Err(refusal) => self.refuse(&refusal, Reason::Quota),
         }
     }
 
@@ -57,9 +63,14 @@ impl<'a> Upload<'a> {
             return if content.is_end(end) { Ok(()) } else { Err(Refusal::UploadEnded(self.id)) };
         }
         if let Err(refusal) = content.check_end(end) {
-            self.refuse(&refusal);
+            self.refuse(&refusal, Reason::BadHash);
             return Err(refusal);
         }
+        if let Err(refusal) = self.charge(end.size) {
+            self.refuse(&refusal, Reason::Quota);
+            return Err(refusal);
+        }
+        let Some(content) = self.parts.contents.get_mut(self.id) else { return Ok(()) };
         content.finish(end, now.utc_ns);
         self.parts.fx.keep(Change::Content(content.row.clone()));
         self.touch(true);
@@ -107,10 +118,25 @@ impl<'a> Upload<'a> {
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal) {
+    /// The content has so many bytes.
+    ///
+    /// # Errors
+    /// They are more than were announced, and more than the base keeps for the client.
+    fn charge(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let Some(job) = self.parts.jobs.get(self.key.job) else { return Ok(()) };
+        let client = &job.row.client;
+        let is_more = self.parts.tenants.charge(client, self.id, bytes);
+        let used = self.parts.tenants.bytes(client);
+        match self.parts.options.quotas.of(client).bytes.filter(|max| is_more && used > *max) {
+            Some(max) => Err(Refusal::QuotaBytes { client: client.clone(), used, max }),
+            None => Ok(()),
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal, reason: Reason) {
         let detail = json!({"reason": refusal.reason(), "text": refusal.to_string()});
         self.parts.fx.event("upload.refused", About::command(self.key), detail);
-        self.fail(Reason::BadHash, &refusal.to_string());
+        self.fail(reason, &refusal.to_string());
     }
 
     /// The command fails wherever it is open.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dist::ids::{CommandId, ContentId, Digest, JobId, NodeName};
 use crate::dist::wire::agent::SignedReceipt;
+use crate::dist::wire::hook::NotifyRequest;
 
 /// `POST /v1/jobs`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct JobRequest {
     /// Seconds from now until what is open counts as failed.
     #[serde(default)]
     pub deadline_s: Option<u64>,
+    /// Who is called back.
+    #[serde(default)]
+    pub notify: Vec<NotifyRequest>,
 }
 
 /// `"all"`, `{"nodes": ["a", "b"]}` or `{"selector": "site=north,tier=edge"}`.
@@ -351,6 +355,8 @@ pub enum Reason {
     Deadline,
     /// The node was retired.
     NodeRetired,
+    /// The client's quota of bytes is used.
+    Quota,
 }
 
 /// One entry of the hash chain. `GET /v1/jobs/{job}/events?after=SEQ`.

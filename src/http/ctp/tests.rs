@@ -188,6 +188,7 @@ fn begin_job(book: &mut Book, at: Stamp) -> JobId {
         targets: Targets::All,
         policy: Policy::default(),
         deadline_s: None,
+        notify: Vec::new(),
     };
     book.request_job("me", request, at).unwrap().job_id
 }

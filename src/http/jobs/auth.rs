@@ -5,11 +5,13 @@
 //! Authorization: Basic user:TOKEN      curl -u, rclone, cadaver, file managers; any user
 //! ```
 //! A file of providers has a line for each: `TOKEN`, `NAME TOKEN` or `NAME TOKEN EXPIRES`, the last
-//! as in `2027-01-31T00:00:00Z`; `#` begins a comment. The name is what the base knows a client by:
-//! two tokens with one name are one client, so a token can be changed while jobs run.
+//! as in `2027-01-31T00:00:00Z`; `#` begins a comment. A word `jobs=N,bytes=N,targets=N` in a line is
+//! the client's quota, in place of the base's. The name is what the base knows a client by: two
+//! tokens with one name are one client, so a token can be changed while jobs run.
 //! Invariant: a token is compared in constant time, and only its BLAKE3 is kept.
 //! Bound: `PROVIDERS_MAX`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -19,6 +21,7 @@ use jiff::Timestamp;
 
 use super::problem;
 use crate::dist::ids::Digest;
+use crate::dist::quota::{Quota, QuotaError};
 use crate::dist::token::{Token, is_token, split_token};
 use crate::http::problem::Problem;
 
@@ -41,6 +44,8 @@ pub struct Provider {
     pub hash: Digest,
     /// UTC seconds; from then on it does not count.
     pub expires_s: Option<i64>,
+    /// What its line says of the client's quota.
+    pub quota: Quota,
 }
 
 /// Name of a client.
@@ -141,10 +146,16 @@ pub fn read_providers(text: &str) -> Result<Vec<Provider>, ProviderError> {
     let mut providers: Vec<Provider> = Vec::new();
     for (line, text) in (1..).zip(text.lines()) {
         let wrong = |why: String| ProviderError { line, why };
-        let words: Vec<&str> =
-            text.split('#').next().unwrap_or_default().split_whitespace().collect();
+        let words = text.split('#').next().unwrap_or_default().split_whitespace();
+        let (quotas, words): (Vec<&str>, Vec<&str>) = words.partition(|word| is_quota(word));
+        let quota = match quotas[..] {
+            [] => Quota::default(),
+            [quota] => quota.parse().map_err(|error: QuotaError| wrong(error.to_string()))?,
+            _ => return Err(wrong("one quota is expected, like jobs=9,bytes=2T".to_owned())),
+        };
         let (name, token, expires) = match words[..] {
-            [] => continue,
+            [] if quota == Quota::default() => continue,
+            [] => return Err(wrong("a quota without a token".to_owned())),
             [token] => (DEFAULT_NAME, token, None),
             [name, token] => (name, token, None),
             [name, token, expires] => (name, token, Some(expires)),
@@ -167,9 +178,26 @@ pub fn read_providers(text: &str) -> Result<Vec<Provider>, ProviderError> {
             name: name.to_owned(),
             hash: token.hash(),
             expires_s: expires.map(Timestamp::as_second),
+            quota,
         });
     }
     Ok(providers)
+}
+
+/// Quotas of single clients, by name. The first line of a client that says one counts.
+#[must_use]
+pub fn quotas_of(providers: &[Provider]) -> BTreeMap<String, Quota> {
+    let mut quotas: BTreeMap<String, Quota> = BTreeMap::new();
+    for Provider { name, quota, .. } in providers {
+        let known = quotas.entry(name.clone()).or_default();
+        *known = known.or(*quota);
+    }
+    quotas
+}
+
+/// A token has no such beginning.
+fn is_quota(word: &str) -> bool {
+    ["jobs=", "bytes=", "targets="].iter().any(|name| word.starts_with(name))
 }
 
 /// Client of a token without a name.
@@ -238,6 +266,9 @@ mod tests {
     fn wrong_line_of_a_file_is_named() {
         for (text, line, part) in [
             ("a b c d", 1, "NAME TOKEN EXPIRES"),
+            ("a hdp_0123456789abcdef jobs=x", 1, "jobs=N"),
+            ("a hdp_0123456789abcdef jobs=1 bytes=2", 1, "one quota"),
+            ("jobs=1", 1, "without a token"),
             ("\nshort", 2, "token"),
             ("a hdp_0123456789abcdef tomorrow", 1, "2027-01-31"),
             ("0123456789abcdef\nx 0123456789abcdef", 2, "already"),
@@ -247,5 +278,13 @@ mod tests {
             assert!(error.why.contains(part), "{error}");
         }
         assert_eq!(read_providers("# nobody\n"), Ok(vec![]));
+    }
+
+    #[test]
+    fn quota_of_a_client_is_that_of_its_lines() {
+        let file = "news hdp_0123456789abcdef jobs=2,bytes=1G\nnews hdp_0123456789abcdeg targets=5";
+        let quotas = quotas_of(&read_providers(file).unwrap());
+        let expected = "jobs=2,bytes=1G,targets=5".parse().unwrap();
+        assert_eq!(quotas, BTreeMap::from([("news".to_owned(), expected)]));
     }
 }

@@ -5,6 +5,7 @@
 //!          POST /v1/jobs/{j}/end  /cancel  /retry                GET /v1/jobs/{j}/report
 //!          POST, GET /v1/jobs/{j}/commands   GET .../commands/{c}   POST .../commands/{c}/cancel
 //!          GET  /v1/jobs/{j}/deliveries?state=&node=&command=&after=&limit=
+//!          GET  /v1/jobs/{j}/notifications                   (who is called back, how far that is)
 //!          GET  /v1/jobs/{j}/events?after=&limit=&wait=    (server-sent events, or long poll)
 //!          GET  /v1/events    GET /v1/nodes  /v1/nodes/{n}    POST /v1/nodes/{n}/drain ..
 //! nodes    POST /agent/v1/hello   GET /agent/v1/orders   POST /agent/v1/reports
@@ -99,6 +100,7 @@ pub fn router(state: JobsState) -> Router {
         .route("/v1/jobs/{job}/cancel", post(sessions::cancel))
         .route("/v1/jobs/{job}/retry", post(sessions::retry))
         .route("/v1/jobs/{job}/report", get(sessions::report))
+        .route("/v1/jobs/{job}/notifications", get(sessions::notifications))
         .route("/v1/jobs/{job}/commands", get(commands::list).post(commands::add))
         .route("/v1/jobs/{job}/commands/{command}", get(commands::show))
         .route("/v1/jobs/{job}/commands/{command}/cancel", post(commands::cancel))

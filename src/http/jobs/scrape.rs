@@ -5,11 +5,11 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::{Shared, problem};
-use crate::dist::book::Book;
+use crate::dist::book::{Book, HookNumbers};
 use crate::dist::wire::job::{DeliveryState, NodeState};
 use crate::http::clerk::ask;
 use crate::http::problem::Problem;
-use crate::metrics::distribution::{DistributionGauges, text};
+use crate::metrics::distribution::{DistributionGauges, WebhookGauges, text};
 use crate::metrics::exposition::CONTENT_TYPE;
 
 pub(super) async fn metrics(State(jobs): Shared) -> Result<impl IntoResponse, Problem> {
@@ -34,6 +34,13 @@ fn gauges_of(book: &Book) -> DistributionGauges {
     DistributionGauges {
         deliveries: deliveries.collect(),
         nodes: nodes.to_vec(),
+        webhooks: webhooks(book.hook_numbers()),
         ..Default::default()
     }
+}
+
+fn webhooks(numbers: HookNumbers) -> WebhookGauges {
+    let HookNumbers { pending, open, lag_ns, delivered, failed, dropped, disabled } = numbers;
+    let lag_seconds = lag_ns / 1_000_000_000;
+    WebhookGauges { pending, open, lag_seconds, delivered, failed, dropped, disabled }
 }

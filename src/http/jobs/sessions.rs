@@ -6,7 +6,7 @@ use axum::extract::{Path, Query};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::act::Post;
@@ -89,6 +89,16 @@ pub(super) async fn report(
         report
     });
     checked.await.map(Json).map_err(|_runtime_ends| unanswered(ClerkError::Ended))
+}
+
+/// All of them: a job has few.
+pub(super) async fn notifications(
+    asker: Asker,
+    Path(job): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let job: JobId = read_id(&job, "job")?;
+    let found = asker.own(move |book, client| book.notifications(client, job)).await?;
+    Ok(Json(json!({ "notifications": found })))
 }
 
 pub(super) async fn request(post: Post) -> Result<Response, Problem> {

@@ -4,9 +4,11 @@
 //! hands out orders. A book that is restarted is made from those rows.
 
 mod any_order;
+mod hooks;
 mod jobs;
 mod nodes;
 mod plans;
+mod quotas;
 mod restart;
 mod uploads;
 
@@ -67,7 +69,13 @@ fn end(size: u64) -> ContentEnd {
 }
 
 fn job_request(targets: Targets) -> JobRequest {
-    JobRequest { client_ref: None, targets, policy: Policy::default(), deadline_s: None }
+    JobRequest {
+        client_ref: None,
+        targets,
+        policy: Policy::default(),
+        deadline_s: None,
+        notify: Vec::new(),
+    }
 }
 
 fn put(path: &str) -> CommandRequest {
@@ -113,6 +121,7 @@ impl Rig {
                 }),
                 Change::Node(row) => upsert(&mut self.rows.nodes, row, |a, b| a.name == b.name),
                 Change::Content(row) => upsert(&mut self.rows.contents, row, |a, b| a.id == b.id),
+                Change::Hook(row) => upsert(&mut self.rows.hooks, row, |a, b| a.id == b.id),
                 Change::Answer(row) => self.rows.answers.push(row),
                 Change::Event(event) => {
                     let head = self.events.last().map_or(ChainHead::START, ChainHead::behind);
