@@ -23,6 +23,7 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         host_names: args.host_name.clone(),
         is_insecure: args.insecure,
         certificate_life: args.certificate_life,
+        repair_hook: args.repair_hook.clone(),
     };
     match base::run(&config) {
         Ok(()) => Ok(Exit::Ok),

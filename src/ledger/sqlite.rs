@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, Params, Row, TransactionBehavior, params, 
 
 use super::LedgerError;
 use super::read::{self, Read, Tables};
-use super::tables::{Dialect, LEASE, TABLES, VERSION};
+use super::tables::{Dialect, LEASE, TABLES, VERSION, upgrade};
 use super::value::{Record, Value};
 use super::write;
 use crate::dist::ids::{BaseEpoch, JobId};
@@ -166,12 +166,13 @@ pub(super) fn prepare(db: &mut Connection, path: &Path) -> Result<BaseEpoch, Led
                 transaction.execute_batch(&table.create(Dialect::Sqlite))?;
             }
         }
-        (1, _) => transaction.execute_batch(&LEASE.create(Dialect::Sqlite))?,
-        (VERSION, _) => {}
-        _ => {
-            let place = path.display().to_string();
-            return Err(LedgerError::Version { place, found, known: VERSION });
-        }
+        _ => match upgrade(found, Dialect::Sqlite) {
+            Some(sql) => transaction.execute_batch(&sql)?,
+            None => {
+                let place = path.display().to_string();
+                return Err(LedgerError::Version { place, found, known: VERSION });
+            }
+        },
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -54,6 +54,8 @@ pub(super) enum Place {
     Content,
     Event,
     Answer,
+    Wait,
+    Care,
 }
 
 impl Place {
@@ -150,11 +152,37 @@ const fn table(name: &'static str, key_len: usize, columns: &'static [Column]) -
     Table { name, columns, key_len, is_log: false, index: None }
 }
 
-/// Version of the tables. The first had no lease.
-pub(super) const VERSION: i32 = 2;
+/// Version of the tables.
+pub(super) const VERSION: i32 = 3;
+
+/// The statements that make a ledger of version `from` one of [`VERSION`]; `None` where there are
+/// none. The first version had no lease, the second no wait periods. Columns that are added are the
+/// last of their table.
+pub(super) fn upgrade(from: i32, dialect: Dialect) -> Option<String> {
+    let mut sql = String::new();
+    for version in from..VERSION {
+        sql.push_str(&match version {
+            1 => LEASE.create(dialect),
+            2 => with_waits(dialect),
+            _ => return None,
+        });
+    }
+    (1..=VERSION).contains(&from).then_some(sql)
+}
+
+/// Wait periods, nodes that do not get on, and what a job says of them.
+fn with_waits(dialect: Dialect) -> String {
+    let integer = Kind::Integer.sql(dialect);
+    let (wait, care) = (Place::Wait.table().create(dialect), Place::Care.table().create(dialect));
+    format!(
+        "ALTER TABLE job ADD COLUMN late TEXT NOT NULL DEFAULT 'deliver';\n\
+         ALTER TABLE job ADD COLUMN first_ended_at_ns {integer};\n\
+         UPDATE job SET first_ended_at_ns = ended_at_ns;\n{wait}{care}"
+    )
+}
 
 /// All tables but that of the lease, in the order of [`Place`].
-pub(super) const TABLES: [Table; 7] = [
+pub(super) const TABLES: [Table; 9] = [
     table(
         "job",
         1,
@@ -173,6 +201,8 @@ pub(super) const TABLES: [Table; 7] = [
             integer("ended_at_ns").or_null(),
             real("bound_ratio").or_null(),
             real("base_egress_ratio").or_null(),
+            text("late"),
+            integer("first_ended_at_ns").or_null(),
         ],
     ),
     table(
@@ -271,6 +301,20 @@ pub(super) const TABLES: [Table; 7] = [
         is_log: false,
         index: Some(("answer_by_age", "at_ns")),
     },
+    table("wait", 1, &[text("job"), integer("until_ns"), integer("period_s"), integer("periods")]),
+    table(
+        "care",
+        1,
+        &[
+            text("node"),
+            text("phase"),
+            text("cause").or_null(),
+            integer("tries"),
+            integer("extensions"),
+            integer("due_at_ns").or_null(),
+            integer("expected_back_ns").or_null(),
+        ],
+    ),
 ];
 
 /// Who may write. It has one row.
@@ -302,6 +346,8 @@ mod tests {
             (Place::Content, "content"),
             (Place::Event, "event"),
             (Place::Answer, "answer"),
+            (Place::Wait, "wait"),
+            (Place::Care, "care"),
         ];
         for (place, name) in places {
             assert_eq!(place.table().name, name);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use headend::dist::chain::ChainHead;
 use headend::dist::ids::{CommandKey, ContentId, Digest, Incarnation, JobId, NodeName};
 use headend::dist::rows::{
-    AnswerRow, Change, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow, Rows,
+    AnswerRow, CareRow, Change, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow, Rows, WaitRow,
 };
 use headend::dist::wire::job::{DeliveryState, EventView, JobState};
 
@@ -22,6 +22,8 @@ pub(crate) struct Ledger {
     pub(crate) nodes: BTreeMap<NodeName, NodeRow>,
     pub(crate) contents: BTreeMap<ContentId, ContentRow>,
     answers: BTreeMap<(String, String), AnswerRow>,
+    waits: BTreeMap<JobId, WaitRow>,
+    pub(crate) cares: BTreeMap<NodeName, CareRow>,
     last_event: Option<EventView>,
     head: ChainHead,
     /// Commits so far: each is a step that a crash falls before or behind.
@@ -42,6 +44,8 @@ impl Ledger {
             nodes: BTreeMap::new(),
             contents: BTreeMap::new(),
             answers: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            cares: BTreeMap::new(),
             last_event: None,
             head: ChainHead::START,
             commits: 0,
@@ -66,6 +70,8 @@ impl Ledger {
             nodes: self.nodes.values().cloned().collect(),
             contents: self.contents.values().cloned().collect(),
             answers: self.answers.values().cloned().collect(),
+            waits: self.waits.values().copied().collect(),
+            cares: self.cares.values().cloned().collect(),
             last_event: self.last_event.clone(),
         }
     }
@@ -84,6 +90,8 @@ impl Ledger {
                     let key = (row.client.clone(), row.idempotency_key.clone());
                     self.answers.insert(key, row);
                 }
+                Change::Wait(row) => drop(self.waits.insert(row.job, row)),
+                Change::Care(row) => drop(self.cares.insert(row.node.clone(), row)),
                 Change::Event(event) => self.event(event),
             }
         }

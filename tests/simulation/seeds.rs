@@ -105,7 +105,7 @@ fn same_seed_gives_the_same_run_and_another_seed_another() {
 }
 
 /// Events that some seed of a thousand comes to: faults that do nothing would prove nothing.
-const KINDS: [&str; 20] = [
+const KINDS: [&str; 30] = [
     "delivery.cancelled",
     "delivery.completed",
     "delivery.failed",
@@ -116,6 +116,8 @@ const KINDS: [&str; 20] = [
     "job.completed",
     "job.completed_with_failures",
     "job.retried",
+    "late.begun",
+    "late.dropped",
     "node.active",
     "node.down",
     "node.draining",
@@ -123,9 +125,17 @@ const KINDS: [&str; 20] = [
     "node.quarantined",
     "node.retired",
     "node.suspect",
+    "repair.begun",
+    "repair.ended",
+    "repair.failed",
+    "repair.returned",
+    "repair.tried",
     "unit.bad",
     "upload.abandoned",
     "upload.refused",
+    "wait.asked",
+    "wait.extended",
+    "wait.over",
 ];
 /// So many failures are enough to look at.
 const FAILED_MAX: usize = 12;

@@ -16,6 +16,7 @@
 
 mod certificates;
 mod data;
+mod hooks;
 mod tend;
 mod term;
 mod turns;
@@ -68,6 +69,8 @@ pub struct BaseConfig {
     pub is_insecure: bool,
     /// For how long certificates count: its own and those of nodes.
     pub certificate_life: Duration,
+    /// Command that mends a node.
+    pub repair_hook: Option<String>,
 }
 
 /// Serves until a signal comes.
@@ -150,6 +153,7 @@ impl Site {
         options.up_rate = self.config.up_rate;
         options.timeouts.capability = self.config.token_ttl;
         options.timeouts.content_kept = self.config.keep;
+        options.has_repair_hook = self.config.repair_hook.is_some();
         options
     }
 

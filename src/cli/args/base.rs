@@ -52,6 +52,11 @@ pub struct BaseArgs {
     /// For how long contents are kept behind the end of their job: a failed job can be tried again
     #[arg(long, value_name = "TIME", value_parser = keep, default_value = "24h")]
     pub keep: Duration,
+    /// Command that mends a node which does not get on, run by /bin/sh with HEADEND_NODE,
+    /// HEADEND_NODE_ADDR, HEADEND_REPAIR_CAUSE and HEADEND_REPAIR_TRY in its environment: a power
+    /// cycle, for instance. It has a minute
+    #[arg(long, value_name = "COMMAND")]
+    pub repair_hook: Option<String>,
     /// Form of the log [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "text|json")]
     pub log: Option<String>,

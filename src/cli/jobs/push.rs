@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::super::args::job::{PushArgs, PushOrder};
+use super::super::args::job::{PushArgs, PushLate, PushOrder};
 use super::super::remote::table;
 use super::super::{Exit, Failure, printable};
 use super::base::{Base, deliveries, job_id, job_path, key, word};
@@ -19,7 +19,8 @@ use super::watch::{self, Watch};
 use super::write_json;
 use crate::dist::ids::{CommandId, JobId, NodeName};
 use crate::dist::wire::job::{
-    CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Op, Order, Policy, Targets,
+    CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Late, Op, Order, Policy,
+    Targets,
 };
 
 /// `headend job push`.
@@ -62,10 +63,14 @@ fn request(args: &PushArgs, base: &Base) -> Result<JobView, Failure> {
         PushOrder::Strict => Order::Strict,
         PushOrder::None => Order::None,
     };
+    let late = match args.late {
+        PushLate::Deliver => Late::Deliver,
+        PushLate::Drop => Late::Drop,
+    };
     let request = JobRequest {
         client_ref: args.name.clone(),
         targets: targets(&args.to)?,
-        policy: Policy { order, priority: args.priority, max_rate: None },
+        policy: Policy { order, priority: args.priority, max_rate: None, late },
         deadline_s: args.deadline,
     };
     Ok(base.post("/v1/jobs", &key(), &request)?)

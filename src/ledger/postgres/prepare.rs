@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 
 use super::database::Database;
 use crate::ledger::LedgerError;
-use crate::ledger::tables::{Dialect, LEASE, TABLES, VERSION};
+use crate::ledger::tables::{Dialect, LEASE, TABLES, VERSION, upgrade};
 
 /// Leaves a database that can be used, or an error that says what is wrong.
 ///
@@ -50,13 +50,18 @@ pub(in crate::ledger) async fn prepare(
         }
         _ => error.into(),
     })?;
-    client.batch_execute("COMMIT").await?;
     let Some(row) = row else { return Err(unusable("the table lease has no row")) };
     let (found, key): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-    if found != i64::from(VERSION) {
-        let found = i32::try_from(found).unwrap_or(i32::MAX);
+    let found = i32::try_from(found).unwrap_or(i32::MAX);
+    let Some(sql) = upgrade(found, Dialect::Postgres) else {
         return Err(LedgerError::Version { place, found, known: VERSION });
+    };
+    if key == base_key && found != VERSION {
+        client.batch_execute(&sql).await?;
+        let version = i64::from(VERSION);
+        client.execute("UPDATE lease SET version = $1 WHERE one = 1", &[&version]).await?;
     }
+    client.batch_execute("COMMIT").await?;
     if key != base_key {
         return Err(unusable(
             "it is the ledger of a base with another key: bases that stand by for each other need \

@@ -9,6 +9,7 @@ mod nodes;
 mod plans;
 mod restart;
 mod uploads;
+mod waits;
 
 use std::collections::BTreeMap;
 
@@ -114,6 +115,8 @@ impl Rig {
                 Change::Node(row) => upsert(&mut self.rows.nodes, row, |a, b| a.name == b.name),
                 Change::Content(row) => upsert(&mut self.rows.contents, row, |a, b| a.id == b.id),
                 Change::Answer(row) => self.rows.answers.push(row),
+                Change::Wait(row) => upsert(&mut self.rows.waits, row, |a, b| a.job == b.job),
+                Change::Care(row) => upsert(&mut self.rows.cares, row, |a, b| a.node == b.node),
                 Change::Event(event) => {
                     let head = self.events.last().map_or(ChainHead::START, ChainHead::behind);
                     verify(head, [&event]).unwrap();
