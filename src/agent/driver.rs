@@ -94,6 +94,8 @@ struct Hand {
 enum FileJob {
     Reserve(ContentId, Option<u64>),
     Discard(ContentId),
+    /// Removes all contents but these.
+    Collect(Vec<ContentId>),
 }
 
 impl Driver {
@@ -255,6 +257,9 @@ impl Driver {
                 Action::Discard { content } => {
                     let _thread_ended = self.files.send(FileJob::Discard(content));
                 }
+                Action::Collect { known } => {
+                    let _thread_ended = self.files.send(FileJob::Collect(known));
+                }
                 Action::Connect { content, link, source, from } => {
                     if let Some(content) = self.hand.store.get(content) {
                         self.links.connect(content, link, &source, from);
@@ -414,15 +419,21 @@ fn spawn_files(store: Store, events: mpsc::Sender<Event>) -> io::Result<threads:
                         return;
                     }
                 }
-                FileJob::Discard(content) => {
-                    if let Err(error) = store.remove(content) {
-                        tracing::warn!(code = "HE-W927", %content, %error, "files of a content stay");
-                    }
+                FileJob::Discard(content) => discard(&store, content),
+                FileJob::Collect(known) => {
+                    let strange = store.ids().into_iter().filter(|id| !known.contains(id));
+                    strange.for_each(|content| discard(&store, content));
                 }
             }
         }
     })?;
     Ok(sender)
+}
+
+fn discard(store: &Store, content: ContentId) {
+    if let Err(error) = store.remove(content) {
+        tracing::warn!(code = "HE-W927", %content, %error, "files of a content stay");
+    }
 }
 
 /// How often time is looked at.

@@ -32,6 +32,7 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         },
         webhook_allow: AllowedNetworks(args.webhook_allow.clone()),
         webhook_retry: args.webhook_retry,
+        repair_hook: args.repair_hook.clone(),
     };
     match base::run(&config) {
         Ok(()) => Ok(Exit::Ok),

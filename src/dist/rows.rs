@@ -15,7 +15,8 @@ use crate::dist::webhook::secret::Secret;
 use crate::dist::wire::agent::SignedReceipt;
 use crate::dist::wire::hook::{HookState, Topic};
 use crate::dist::wire::job::{
-    DeliveryState, EventView, JobState, NodeState, Op, Policy, Reason, ServerView,
+    CarePhase, DeliveryState, EventView, JobState, NodeState, Op, Policy, Reason, RepairCause,
+    ServerView,
 };
 
 /// A change that the ledger makes durable.
@@ -37,6 +38,10 @@ pub enum Change {
     Hook(HookRow),
     /// An answer that is given again when the same idempotency key comes again.
     Answer(AnswerRow),
+    /// The wait period of a job.
+    Wait(WaitRow),
+    /// What is done about a node that does not get on.
+    Care(CareRow),
 }
 
 /// A job.
@@ -62,6 +67,8 @@ pub struct JobRow {
     pub deadline_ns: Option<i64>,
     /// UTC nanoseconds of its end.
     pub ended_at_ns: Option<i64>,
+    /// UTC nanoseconds of its first end: what completes behind that is late.
+    pub first_ended_at_ns: Option<i64>,
     /// Time of the last node over the fluid bound.
     pub bound_ratio: Option<f64>,
     /// Bytes that left the base over the size of all contents.
@@ -213,6 +220,38 @@ pub struct AnswerRow {
     pub at_ns: i64,
 }
 
+/// The wait period of a job (reference 002): at its end nodes with open deliveries are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitRow {
+    /// The job.
+    pub job: JobId,
+    /// UTC nanoseconds of its end.
+    pub until_ns: i64,
+    /// Its length in seconds.
+    pub period_s: u64,
+    /// Periods that have ended with deliveries open.
+    pub periods: u32,
+}
+
+/// What is done about a node that does not get on, or is away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CareRow {
+    /// The node.
+    pub node: NodeName,
+    /// What is done.
+    pub phase: CarePhase,
+    /// Why.
+    pub cause: Option<RepairCause>,
+    /// Repair tries so far.
+    pub tries: u32,
+    /// Wait periods that were extended although it had not got on.
+    pub extensions: u32,
+    /// UTC nanoseconds at which the next step is due.
+    pub due_at_ns: Option<i64>,
+    /// UTC nanoseconds at which an operator expects it back.
+    pub expected_back_ns: Option<i64>,
+}
+
 /// All rows of a ledger that a book is made from.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rows {
@@ -230,6 +269,10 @@ pub struct Rows {
     pub hooks: Vec<HookRow>,
     /// Answers.
     pub answers: Vec<AnswerRow>,
+    /// Wait periods.
+    pub waits: Vec<WaitRow>,
+    /// Nodes that do not get on.
+    pub cares: Vec<CareRow>,
     /// Last event: the end of the chain.
     pub last_event: Option<EventView>,
 }

@@ -7,10 +7,11 @@ use super::columns::Columns;
 use super::value::Record;
 use crate::dist::ids::{CommandId, CommandKey, HookId, Incarnation};
 use crate::dist::rows::{
-    AnswerRow, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow, Rows,
+    AnswerRow, CareRow, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow, Rows,
+    WaitRow,
 };
 use crate::dist::wire::agent::SignedReceipt;
-use crate::dist::wire::job::{EventView, Op, Policy};
+use crate::dist::wire::job::{EventView, Late, Op, Policy};
 
 /// Where rows come from, table by table.
 pub(super) trait Tables {
@@ -31,6 +32,8 @@ pub(super) fn rows(tables: &mut impl Tables) -> Result<Rows, LedgerError> {
         contents: tables.all("SELECT * FROM content", content)?,
         hooks: tables.all("SELECT * FROM webhook", webhook)?,
         answers: tables.all("SELECT * FROM answer", answer)?,
+        waits: tables.all("SELECT * FROM wait", wait)?,
+        cares: tables.all("SELECT * FROM care", care)?,
         last_event: tables.all("SELECT * FROM event ORDER BY seq DESC LIMIT 1", event)?.pop(),
     })
 }
@@ -43,7 +46,7 @@ pub(super) const EVENTS_OF_JOB: &str =
 
 fn job(row: &dyn Record) -> Result<JobRow, LedgerError> {
     let mut columns = Columns::new(row, "job");
-    Ok(JobRow {
+    let mut job = JobRow {
         id: columns.word()?,
         client: columns.take()?,
         client_ref: columns.take()?,
@@ -54,12 +57,40 @@ fn job(row: &dyn Record) -> Result<JobRow, LedgerError> {
             order: columns.word()?,
             priority: columns.take()?,
             max_rate: columns.take()?,
+            late: Late::default(),
         },
         created_at_ns: columns.take()?,
         deadline_ns: columns.take()?,
         ended_at_ns: columns.take()?,
+        first_ended_at_ns: None,
         bound_ratio: columns.take()?,
         base_egress_ratio: columns.take()?,
+    };
+    job.policy.late = columns.word()?;
+    job.first_ended_at_ns = columns.take()?;
+    Ok(job)
+}
+
+fn wait(row: &dyn Record) -> Result<WaitRow, LedgerError> {
+    let mut columns = Columns::new(row, "wait");
+    Ok(WaitRow {
+        job: columns.word()?,
+        until_ns: columns.take()?,
+        period_s: columns.take()?,
+        periods: columns.take()?,
+    })
+}
+
+fn care(row: &dyn Record) -> Result<CareRow, LedgerError> {
+    let mut columns = Columns::new(row, "care");
+    Ok(CareRow {
+        node: columns.word()?,
+        phase: columns.word()?,
+        cause: columns.word_if_any()?,
+        tries: columns.take()?,
+        extensions: columns.take()?,
+        due_at_ns: columns.take()?,
+        expected_back_ns: columns.take()?,
     })
 }
 

@@ -55,6 +55,8 @@ pub(super) enum Place {
     Event,
     Answer,
     Webhook,
+    Wait,
+    Care,
 }
 
 impl Place {
@@ -152,24 +154,37 @@ const fn table(name: &'static str, key_len: usize, columns: &'static [Column]) -
 }
 
 /// Version of the tables.
-pub(super) const VERSION: i32 = 3;
+pub(super) const VERSION: i32 = 4;
 
 /// The statements that make a ledger of version `from` one of [`VERSION`]; `None` where there are
-/// none. The first version had no lease, the second no notifications.
+/// none. The first version had no lease, the second no notifications, the third no wait periods.
+/// Columns that are added are the last of their table.
 pub(super) fn upgrade(from: i32, dialect: Dialect) -> Option<String> {
     let mut sql = String::new();
     for version in from..VERSION {
         sql.push_str(&match version {
             1 => LEASE.create(dialect),
             2 => Place::Webhook.table().create(dialect),
+            3 => with_waits(dialect),
             _ => return None,
         });
     }
     (1..=VERSION).contains(&from).then_some(sql)
 }
 
+/// Wait periods, nodes that do not get on, and what a job says of them.
+fn with_waits(dialect: Dialect) -> String {
+    let integer = Kind::Integer.sql(dialect);
+    let (wait, care) = (Place::Wait.table().create(dialect), Place::Care.table().create(dialect));
+    format!(
+        "ALTER TABLE job ADD COLUMN late TEXT NOT NULL DEFAULT 'deliver';\n\
+         ALTER TABLE job ADD COLUMN first_ended_at_ns {integer};\n\
+         UPDATE job SET first_ended_at_ns = ended_at_ns;\n{wait}{care}"
+    )
+}
+
 /// All tables but that of the lease, in the order of [`Place`].
-pub(super) const TABLES: [Table; 8] = [
+pub(super) const TABLES: [Table; 10] = [
     table(
         "job",
         1,
@@ -188,6 +203,8 @@ pub(super) const TABLES: [Table; 8] = [
             integer("ended_at_ns").or_null(),
             real("bound_ratio").or_null(),
             real("base_egress_ratio").or_null(),
+            text("late"),
+            integer("first_ended_at_ns").or_null(),
         ],
     ),
     table(
@@ -309,6 +326,20 @@ pub(super) const TABLES: [Table; 8] = [
             text("last_error").or_null(),
         ],
     ),
+    table("wait", 1, &[text("job"), integer("until_ns"), integer("period_s"), integer("periods")]),
+    table(
+        "care",
+        1,
+        &[
+            text("node"),
+            text("phase"),
+            text("cause").or_null(),
+            integer("tries"),
+            integer("extensions"),
+            integer("due_at_ns").or_null(),
+            integer("expected_back_ns").or_null(),
+        ],
+    ),
 ];
 
 /// Who may write. It has one row.
@@ -341,6 +372,8 @@ mod tests {
             (Place::Event, "event"),
             (Place::Answer, "answer"),
             (Place::Webhook, "webhook"),
+            (Place::Wait, "wait"),
+            (Place::Care, "care"),
         ];
         for (place, name) in places {
             assert_eq!(place.table().name, name);

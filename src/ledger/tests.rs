@@ -8,11 +8,14 @@ use uuid::Uuid;
 use super::kit::{Kept, Opened};
 use super::*;
 use crate::dist::ids::{CommandId, CommandKey, ContentId, Digest, HookId, Incarnation, NodeName};
-use crate::dist::rows::{AnswerRow, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow};
+use crate::dist::rows::{
+    AnswerRow, CareRow, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow, WaitRow,
+};
 use crate::dist::wire::agent::SignedReceipt;
 use crate::dist::wire::hook::{HookState, Topic};
 use crate::dist::wire::job::{
-    Attributes, DeliveryState, JobState, NodeState, Op, Order, Policy, Reason, ServerView,
+    Attributes, CarePhase, DeliveryState, JobState, Late, NodeState, Op, Order, Policy, Reason,
+    RepairCause, ServerView,
 };
 
 fn job_id(n: u128) -> JobId {
@@ -67,10 +70,16 @@ fn any_job() -> impl Strategy<Value = JobRow> {
             state,
             servers: vec![ServerView { index: 0, node: name("a"), addr: String::new(), up_rate }],
             list_version: 3,
-            policy: Policy { order, priority, max_rate },
+            policy: Policy {
+                order,
+                priority,
+                max_rate,
+                late: if up_rate % 2 == 0 { Late::Deliver } else { Late::Drop },
+            },
             created_at_ns: times.0,
             deadline_ns: times.1,
             ended_at_ns: times.2,
+            first_ended_at_ns: times.2.map(|at_ns| at_ns / 2),
             bound_ratio: ratios.0,
             base_egress_ratio: ratios.1,
         },
@@ -112,6 +121,8 @@ fn any_delivery() -> impl Strategy<Value = DeliveryRow> {
         Reason::UploadAbandoned,
         Reason::Attempts,
         Reason::Deadline,
+        Reason::NodeRetired,
+        Reason::NodeFailed,
     ]);
     let texts = (any::<Option<String>>(), prop::option::of(any::<(String, String)>()));
     (states, prop::option::of(reasons), texts, any::<u64>(), any::<u32>(), any::<bool>()).prop_map(
@@ -139,6 +150,9 @@ fn any_node() -> impl Strategy<Value = NodeRow> {
         NodeState::Draining,
         NodeState::Retired,
         NodeState::Quarantined,
+        NodeState::Repairing,
+        NodeState::Activating,
+        NodeState::FailedHw,
     ]);
     let labels = prop::collection::btree_map(any::<String>(), any::<String>(), 0..3);
     (states, labels, any::<[u8; 32]>(), any::<u64>(), any::<Option<u64>>()).prop_map(
@@ -220,6 +234,35 @@ fn any_hook() -> impl Strategy<Value = HookRow> {
     )
 }
 
+fn any_care() -> impl Strategy<Value = CareRow> {
+    let phases = prop::sample::select(vec![
+        CarePhase::Well,
+        CarePhase::Asked,
+        CarePhase::Repairing,
+        CarePhase::Activating,
+        CarePhase::Failed,
+    ]);
+    let causes = prop::sample::select(vec![
+        RepairCause::Unanswered,
+        RepairCause::AppWedged,
+        RepairCause::SourceBad,
+        RepairCause::JournalBad,
+        RepairCause::Operator,
+    ]);
+    let times = any::<(Option<i64>, Option<i64>)>();
+    (phases, prop::option::of(causes), any::<u32>(), times).prop_map(
+        |(phase, cause, count, (due_at_ns, expected_back_ns))| CareRow {
+            node: name("n-1.x"),
+            phase,
+            cause,
+            tries: count,
+            extensions: !count,
+            due_at_ns,
+            expected_back_ns,
+        },
+    )
+}
+
 /// One row of each kind, with other rows of the same keys before.
 #[derive(Debug, Clone)]
 struct Sample {
@@ -230,8 +273,10 @@ struct Sample {
 fn any_sample() -> impl Strategy<Value = Sample> {
     let rows = (any_job(), any_op(), any_delivery(), any_node(), any_content(), any_answer());
     let rows = (rows, any_hook());
-    (rows, any::<u64>()).prop_map(|((rows, hook), incarnation)| {
+    (rows, any::<u64>(), any_care()).prop_map(|((rows, hook), incarnation, care)| {
         let (job, op, delivery, node, content, answer) = rows;
+        let (until_ns, period_s, periods) = (job.created_at_ns, incarnation, care.tries);
+        let wait = WaitRow { job: job.id, until_ns, period_s, periods };
         let command =
             CommandRow { key: key(1, 2), op, content: Some(content.id), created_at_ns: 9 };
         let old = NodeRow { incarnation: Incarnation(incarnation), ..node.clone() };
@@ -243,6 +288,8 @@ fn any_sample() -> impl Strategy<Value = Sample> {
             contents: vec![content.clone()],
             hooks: vec![hook.clone()],
             answers: vec![answer.clone()],
+            waits: vec![wait],
+            cares: vec![care.clone()],
             last_event: Some(event(2, None)),
         };
         let changes = vec![
@@ -255,6 +302,9 @@ fn any_sample() -> impl Strategy<Value = Sample> {
             Change::Hook(HookRow { newest: 0, ..hook.clone() }),
             Change::Hook(hook),
             Change::Answer(answer),
+            Change::Wait(WaitRow { periods: 0, ..wait }),
+            Change::Wait(wait),
+            Change::Care(care),
             Change::Event(event(1, Some(1))),
             Change::Event(event(2, None)),
         ];
@@ -401,27 +451,66 @@ fn second_base_and_strange_files_are_refused() {
     assert!(matches!(Ledger::open(&other), Err(LedgerError::Version { found: 0, .. })));
 }
 
+/// What takes tables back to the second version.
+const BACK_TO_2: &str = "
+DROP TABLE webhook;
+DROP TABLE wait;
+DROP TABLE care;
+ALTER TABLE job DROP COLUMN late;
+ALTER TABLE job DROP COLUMN first_ended_at_ns;
+";
+
 #[test]
 fn ledger_of_an_earlier_version_is_brought_up_to_date() {
     let older = |kept: &Kept| match kept {
         Kept::File(_) => vec![
-            "DROP TABLE webhook; DROP TABLE lease; PRAGMA user_version = 1",
-            "DROP TABLE webhook; PRAGMA user_version = 2",
+            format!("{BACK_TO_2} DROP TABLE lease; PRAGMA user_version = 1"),
+            format!("{BACK_TO_2} PRAGMA user_version = 2"),
         ],
-        Kept::Database(_) => vec!["DROP TABLE webhook; UPDATE lease SET version = 2"],
+        Kept::Database(_) => vec![format!("{BACK_TO_2} UPDATE lease SET version = 2")],
     };
     for kept in Kept::all() {
         let mut opened = kept.open();
         opened.ledger.commit(&[Change::Event(event(1, None))]).unwrap();
         opened.close();
         for (n, make_older) in (2..).zip(older(&kept)) {
-            kept.sql(make_older);
+            kept.sql(&make_older);
             let mut opened = kept.open();
             assert_eq!(opened.rows.last_event, Some(event(n - 1, None)));
             opened.ledger.commit(&[Change::Event(event(n, None))]).unwrap();
             opened.close();
         }
     }
+}
+
+#[test]
+fn tables_of_the_second_version_get_wait_periods_and_the_first_end_of_jobs() {
+    let mut runner = TestRunner::new(Config::with_cases(1));
+    runner
+        .run(&any_job(), |job| {
+            for kept in Kept::all() {
+                let mut opened = kept.open();
+                opened.ledger.commit(&[Change::Job(job.clone())]).unwrap();
+                opened.close();
+                kept.sql(BACK_TO_2);
+                kept.sql(match &kept {
+                    Kept::File(_) => "PRAGMA user_version = 2",
+                    Kept::Database(_) => "UPDATE lease SET version = 2",
+                });
+                let mut opened = kept.open();
+                let mut expected = job.clone();
+                expected.policy.late = Late::Deliver;
+                expected.first_ended_at_ns = expected.ended_at_ns;
+                prop_assert_eq!(&opened.rows.jobs, &vec![expected]);
+                opened.ledger.commit(&[Change::Job(job.clone())]).unwrap();
+                opened.close();
+                let opened = kept.open();
+                prop_assert_eq!(&opened.rows.jobs, &vec![job.clone()]);
+                opened.close();
+            }
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]

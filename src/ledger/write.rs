@@ -7,7 +7,8 @@ use super::tables::Place;
 use super::value::Value;
 use crate::dist::ids::{CommandKey, HookId};
 use crate::dist::rows::{
-    AnswerRow, Change, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow,
+    AnswerRow, CareRow, Change, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow,
+    WaitRow,
 };
 use crate::dist::webhook::secret::Secret;
 use crate::dist::wire::job::{Attributes, EventView, Op, Policy};
@@ -23,6 +24,8 @@ pub(super) fn values(change: &Change) -> Result<(Place, Vec<Value<'_>>), LedgerE
         Change::Event(event) => (Place::Event, add_event(event)?),
         Change::Answer(row) => (Place::Answer, answer(row)),
         Change::Hook(row) => (Place::Webhook, webhook(row)?),
+        Change::Wait(row) => (Place::Wait, wait(row)),
+        Change::Care(row) => (Place::Care, care(row)?),
     })
 }
 
@@ -33,7 +36,8 @@ pub(super) fn oldest_answer_ns(row: &AnswerRow) -> i64 {
 
 fn job(row: &JobRow) -> Result<Vec<Value<'_>>, LedgerError> {
     let JobRow { id, client, client_ref, state, servers, list_version, policy, .. } = row;
-    let Policy { order, priority, max_rate } = policy;
+    let Policy { order, priority, max_rate, late } = policy;
+    let first_ended_at_ns = row.first_ended_at_ns;
     let JobRow { created_at_ns, deadline_ns, ended_at_ns, bound_ratio, base_egress_ratio, .. } =
         row;
     Ok(vec![
@@ -51,6 +55,8 @@ fn job(row: &JobRow) -> Result<Vec<Value<'_>>, LedgerError> {
         (*ended_at_ns).into(),
         (*bound_ratio).into(),
         (*base_egress_ratio).into(),
+        word(late)?.into(),
+        first_ended_at_ns.into(),
     ])
 }
 
@@ -194,6 +200,24 @@ fn webhook(row: &HookRow) -> Result<Vec<Value<'_>>, LedgerError> {
         (*due_at_ns).into(),
         (*delivered_at_ns).into(),
         last_error.as_ref().into(),
+    ])
+}
+
+fn wait(row: &WaitRow) -> Vec<Value<'_>> {
+    let WaitRow { job, until_ns, period_s, periods } = row;
+    vec![job.to_string().into(), (*until_ns).into(), (*period_s).into(), (*periods).into()]
+}
+
+fn care(row: &CareRow) -> Result<Vec<Value<'_>>, LedgerError> {
+    let CareRow { node, phase, cause, tries, extensions, due_at_ns, expected_back_ns } = row;
+    Ok(vec![
+        node.as_str().into(),
+        word(phase)?.into(),
+        cause.as_ref().map(word).transpose()?.into(),
+        (*tries).into(),
+        (*extensions).into(),
+        (*due_at_ns).into(),
+        (*expected_back_ns).into(),
     ])
 }
 

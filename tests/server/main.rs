@@ -22,6 +22,7 @@ mod node;
 mod pages;
 mod priority;
 mod quality;
+mod repair;
 mod shards;
 mod standby;
 mod tls;

@@ -147,6 +147,8 @@ impl World {
         timeouts.capability = Duration::from_secs(self.setup.capability_s);
         timeouts.content_kept = Duration::from_secs(self.setup.content_kept_s);
         timeouts.hook_kept = Duration::from_secs(self.setup.hook_kept_s);
+        timeouts.wait = Duration::from_secs(self.setup.wait_s);
+        timeouts.repair = self.setup.repair_s.map(Duration::from_secs);
         let rows = self.base.ledger.rows();
         self.promises.check(&self.base.ledger);
         let mut book = Book::new(rows, self.base.keys.clone(), options, self.stamp());

@@ -14,7 +14,8 @@ use headend::dist::ids::{CommandKey, ContentId, Digest, JobId, NodeName, Stamp};
 use headend::dist::rows::AnswerRow;
 use headend::dist::wire::hook::NotifyRequest;
 use headend::dist::wire::job::{
-    CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Op, Order, Policy, Targets,
+    CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Late, Op, Order, Policy,
+    Targets,
 };
 use headend::dist::wire::peer::ContentEnd;
 
@@ -38,6 +39,8 @@ pub(crate) struct JobPlan {
     pub(crate) cancels: Option<Cancel>,
     /// How often failed deliveries are tried again.
     pub(crate) retries: u32,
+    /// What a node gets that was given up and is back.
+    pub(crate) late: Late,
     /// It says that no command follows; otherwise the base finds out.
     pub(crate) says_end: bool,
     /// Who is called back.
@@ -111,7 +114,11 @@ enum Phase {
 #[derive(Debug, Clone)]
 pub(crate) enum ClientAsk {
     Job(JobRequest),
-    Command { key: String, job: JobId, request: CommandRequest },
+    Command {
+        key: String,
+        job: JobId,
+        request: CommandRequest,
+    },
     Grew(ContentId, u64),
     Ended(ContentId, ContentEnd),
     EndJob(JobId),
@@ -122,6 +129,8 @@ pub(crate) enum ClientAsk {
     Drain(NodeName),
     Undrain(NodeName),
     Retire(NodeName),
+    /// When a node is expected back, in UTC nanoseconds.
+    Expect(NodeName, i64),
 }
 
 /// Its answer.
@@ -205,7 +214,11 @@ impl World {
                 let request = JobRequest {
                     client_ref: Some(client.name.clone()),
                     targets: client.plan.targets.clone(),
-                    policy: Policy { order: client.plan.order, ..Policy::default() },
+                    policy: Policy {
+                        order: client.plan.order,
+                        late: client.plan.late,
+                        ..Policy::default()
+                    },
                     deadline_s: client.plan.deadline_s,
                     notify: client.plan.notify.clone(),
                 };
@@ -449,6 +462,9 @@ impl World {
             ClientAsk::Drain(node) => done(book.drain_node(&node, at).map(drop)),
             ClientAsk::Undrain(node) => done(book.undrain_node(&node, at).map(drop)),
             ClientAsk::Retire(node) => done(book.retire_node(&node, at).map(drop)),
+            ClientAsk::Expect(node, at_ns) => {
+                done(book.expect_node(&node, Some(at_ns), at).map(drop))
+            }
         }
     }
 }

@@ -490,6 +490,9 @@ fn kind_of(order: &NodeOrder) -> u64 {
         NodeOrder::Forget { .. } => 3,
         NodeOrder::HelloAgain => 4,
         NodeOrder::Idle => 5,
+        NodeOrder::Query { .. } => 6,
+        NodeOrder::Renew { .. } => 7,
+        NodeOrder::Restart { .. } => 8,
     }
 }
 

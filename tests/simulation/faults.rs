@@ -66,6 +66,8 @@ pub(crate) enum Fault {
     Drain(usize),
     Undrain(usize),
     Retire(usize),
+    /// An operator says in how many seconds a node will be back.
+    Expect(usize, u64),
     Calm,
 }
 
@@ -125,6 +127,10 @@ impl World {
             Fault::Retire(n) => {
                 self.watch.retired.insert(n);
                 self.operate(ClientAsk::Retire(self.nodes[n].name.clone()));
+            }
+            Fault::Expect(n, seconds) => {
+                let at_ns = self.stamp().utc_ns + i64::try_from(seconds * S).unwrap_or(0);
+                self.operate(ClientAsk::Expect(self.nodes[n].name.clone(), at_ns));
             }
             Fault::Calm => self.calm(),
         }

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use headend::dist::chain::ChainHead;
 use headend::dist::ids::{CommandKey, ContentId, Digest, HookId, Incarnation, JobId, NodeName};
 use headend::dist::rows::{
-    AnswerRow, Change, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow, Rows,
+    AnswerRow, CareRow, Change, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow,
+    Rows, WaitRow,
 };
 use headend::dist::wire::hook::HookState;
 use headend::dist::wire::job::{DeliveryState, EventView, JobState};
@@ -26,6 +27,8 @@ pub(crate) struct Ledger {
     /// Events of jobs of which somebody is told.
     events: BTreeMap<JobId, Vec<EventView>>,
     answers: BTreeMap<(String, String), AnswerRow>,
+    waits: BTreeMap<JobId, WaitRow>,
+    pub(crate) cares: BTreeMap<NodeName, CareRow>,
     last_event: Option<EventView>,
     head: ChainHead,
     /// Commits so far: each is a step that a crash falls before or behind.
@@ -48,6 +51,8 @@ impl Ledger {
             hooks: BTreeMap::new(),
             events: BTreeMap::new(),
             answers: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            cares: BTreeMap::new(),
             last_event: None,
             head: ChainHead::START,
             commits: 0,
@@ -73,6 +78,8 @@ impl Ledger {
             contents: self.contents.values().cloned().collect(),
             hooks: self.hooks.values().cloned().collect(),
             answers: self.answers.values().cloned().collect(),
+            waits: self.waits.values().copied().collect(),
+            cares: self.cares.values().cloned().collect(),
             last_event: self.last_event.clone(),
         }
     }
@@ -92,6 +99,8 @@ impl Ledger {
                     self.answers.insert(key, row);
                 }
                 Change::Hook(row) => self.hook(row),
+                Change::Wait(row) => drop(self.waits.insert(row.job, row)),
+                Change::Care(row) => drop(self.cares.insert(row.node.clone(), row)),
                 Change::Event(event) => self.event(event),
             }
         }

@@ -16,11 +16,11 @@
 //! Invariant: one seed gives one run, to the last step. A run that breaks a rule says how to run it
 //! again. By hand: `scripts/simulate.sh SEEDS [FIRST]`; one seed is shown step by step.
 //!
-//! `scenarios` has the failures that the product answers, one test each. Not there, because the
-//! product does not have it yet, or not in plain code: wait periods with query, repair and
-//! reactivation; late delivery; bytes that rot on a disk, and the scrub that finds them; a side of
-//! a partition on which nobody has everything and nobody knows the others; a list of edges that do
-//! not connect; the lease itself, by which a base takes over.
+//! `scenarios` has the failures that the product answers, one test each; `waits` those that a base
+//! finds by asking. Not there, because the product does not have it yet, or not in plain code:
+//! bytes that rot on a disk, and the scrub that finds them; a side of a partition on which nobody
+//! has everything and nobody knows the others; a list of edges that do not connect; the lease
+//! itself, by which a base takes over.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -45,4 +45,5 @@ mod setup;
 mod sink;
 mod streams;
 mod upload;
+mod waits;
 mod world;

@@ -226,6 +226,11 @@ impl World {
                 let run = self.nodes[n].runs;
                 self.at(at, Event::Discard { n, run, content });
             }
+            Action::Collect { known } => {
+                let held = self.nodes[n].disk.contents.keys().copied();
+                let strange: Vec<ContentId> = held.filter(|id| !known.contains(id)).collect();
+                strange.into_iter().for_each(|content| self.discard(n, content));
+            }
             Action::Connect { content, link, source, from: _ } => {
                 self.connect(n, content, link, &source);
             }

@@ -22,15 +22,15 @@ use crate::sink::notify;
 use crate::world::{Outcome, World};
 
 /// Forty units, five seconds on one link.
-const SIZE: usize = 40 * 65_536;
+pub(crate) const SIZE: usize = 40 * 65_536;
 const SIZE_S: u64 = SIZE as u64 / RATE;
 
 impl World {
-    fn content(&self) -> Option<ContentId> {
+    pub(crate) fn content(&self) -> Option<ContentId> {
         self.clients.first()?.commands.first()?.1
     }
 
-    fn have(&self, n: usize) -> u64 {
+    pub(crate) fn have(&self, n: usize) -> u64 {
         let held = self.content().and_then(|id| self.nodes[n].disk.contents.get(&id));
         held.map_or(0, |held| held.have())
     }
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// A node that is fed by a node and feeds one.
-    fn middle(&self) -> Option<usize> {
+    pub(crate) fn middle(&self) -> Option<usize> {
         let feeds = |n: usize| self.child(n).is_some();
         let is_fed = |n: usize| self.source(n).is_some_and(|source| source != BASE);
         (0..self.nodes.len()).find(|n| is_fed(*n) && feeds(*n))
@@ -52,7 +52,7 @@ impl World {
         (0..self.nodes.len()).find(|child| self.source(*child) == Some(host_of(n)))
     }
 
-    fn state(&self, n: usize) -> Option<DeliveryState> {
+    pub(crate) fn state(&self, n: usize) -> Option<DeliveryState> {
         let mut rows = self.base.ledger.deliveries.values();
         rows.find(|row| row.node == self.nodes[n].name).map(|row| row.state)
     }
@@ -64,11 +64,11 @@ impl World {
         (at - self.clients[0].plan.at) / MS
     }
 
-    fn is_published(&self, n: usize) -> bool {
+    pub(crate) fn is_published(&self, n: usize) -> bool {
         self.content().is_some_and(|id| self.watch.published.contains_key(&(n, id)))
     }
 
-    fn is_half_there(&self) -> bool {
+    pub(crate) fn is_half_there(&self) -> bool {
         self.middle().is_some_and(|n| self.have(n) >= SIZE as u64 / 2)
     }
 }
@@ -81,7 +81,7 @@ fn half_way(nodes: usize) -> (World, usize) {
     (world, n)
 }
 
-fn all_completed(outcome: &Outcome, nodes: u64) {
+pub(crate) fn all_completed(outcome: &Outcome, nodes: u64) {
     assert_eq!(outcome.counts.get("delivery.completed"), Some(&nodes), "{:?}", outcome.counts);
     assert_eq!(outcome.counts.get("job.completed"), Some(&1), "{:?}", outcome.counts);
 }

@@ -105,7 +105,7 @@ fn same_seed_gives_the_same_run_and_another_seed_another() {
 }
 
 /// Events that some seed of a thousand comes to: faults that do nothing would prove nothing.
-const KINDS: [&str; 22] = [
+const KINDS: [&str; 32] = [
     "delivery.cancelled",
     "delivery.completed",
     "delivery.failed",
@@ -117,6 +117,8 @@ const KINDS: [&str; 22] = [
     "job.completed_with_failures",
     "job.node_down",
     "job.retried",
+    "late.begun",
+    "late.dropped",
     "node.active",
     "node.down",
     "node.draining",
@@ -124,9 +126,17 @@ const KINDS: [&str; 22] = [
     "node.quarantined",
     "node.retired",
     "node.suspect",
+    "repair.begun",
+    "repair.ended",
+    "repair.failed",
+    "repair.returned",
+    "repair.tried",
     "unit.bad",
     "upload.abandoned",
     "upload.refused",
+    "wait.asked",
+    "wait.extended",
+    "wait.over",
     "webhook.delivered",
 ];
 /// So many failures are enough to look at.

@@ -4,7 +4,7 @@
 //! of 0 to 9 units, rates at which a content takes some seconds.
 
 use headend::dist::ids::NodeName;
-use headend::dist::wire::job::{Attributes, Op, Order, Targets};
+use headend::dist::wire::job::{Attributes, Late, Op, Order, Targets};
 
 use crate::base::{COMMIT_MS, QUEUE_MAX};
 use crate::client::{Cancel, CommandPlan, JobPlan, Leave, Said};
@@ -40,6 +40,9 @@ pub(crate) struct Setup {
     pub(crate) capability_s: u64,
     pub(crate) content_kept_s: u64,
     pub(crate) hook_kept_s: u64,
+    /// Shortest wait period, and the time for the effect of each repair try.
+    pub(crate) wait_s: u64,
+    pub(crate) repair_s: [u64; 3],
 }
 
 /// A node.
@@ -81,6 +84,8 @@ impl Setup {
             capability_s: 3_600,
             content_kept_s: 3_600,
             hook_kept_s: 72 * 3_600,
+            wait_s: 30,
+            repair_s: [5, 30, 120],
         }
     }
 
@@ -112,6 +117,9 @@ impl Setup {
             node.down = dice.between(RATE, RATE * 4);
             node.declares = dice.chance(600);
             node.joins = if dice.chance(200) { dice.ms(0, 20_000) } else { dice.ms(0, 500) };
+        }
+        if dice.chance(400) {
+            (setup.wait_s, setup.repair_s) = (dice.between(3, 8), [1, 2, 4]);
         }
         let jobs = dice.between(1, 3);
         for j in 0..jobs {
@@ -145,6 +153,7 @@ impl JobPlan {
             leaves: None,
             cancels: None,
             retries: 0,
+            late: Late::Deliver,
             says_end: true,
             notify: Vec::new(),
         }
@@ -187,6 +196,7 @@ fn drawn_job(dice: &mut Dice, j: u64, nodes: usize) -> JobPlan {
         plan.cancels = Some(Cancel { at: plan.at + dice.ms(0, 15_000), command });
     }
     plan.retries = u32::try_from(dice.between(0, 2)).unwrap_or(0);
+    plan.late = if dice.chance(800) { Late::Deliver } else { Late::Drop };
     plan.says_end = dice.chance(950);
     plan
 }

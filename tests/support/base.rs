@@ -432,6 +432,9 @@ impl ScriptedNode {
     }
 
     fn obey(&mut self, order: NodeOrder) {
+        if let NodeOrder::Query { query } = order {
+            return self.waiting.push(Report::Answer { query, open: 0, commands: Vec::new() });
+        }
         let NodeOrder::Command { key, .. } = order else { return };
         let is_waiting = self
             .waiting

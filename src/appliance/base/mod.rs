@@ -17,6 +17,7 @@
 mod callbacks;
 mod certificates;
 mod data;
+mod hooks;
 mod tend;
 mod term;
 mod turns;
@@ -78,6 +79,8 @@ pub struct BaseConfig {
     pub webhook_allow: AllowedNetworks,
     /// Until a notification that was not taken is sent a second time.
     pub webhook_retry: Duration,
+    /// Command that mends a node.
+    pub repair_hook: Option<String>,
 }
 
 /// Serves until a signal comes.
@@ -164,6 +167,7 @@ impl Site {
         options.quotas =
             Quotas { all: self.config.quota, by_client: quotas_of(&self.tokens.providers) };
         options.hook_networks = self.config.webhook_allow.clone();
+        options.has_repair_hook = self.config.repair_hook.is_some();
         options
     }
 

@@ -1,5 +1,6 @@
 //! What a base does by itself: it brings ledger and contents in line at its start, tells the book
-//! what nodes have fetched, and removes contents that nobody needs any more.
+//! what nodes have fetched, removes contents that nobody needs any more, and has the operator's
+//! command mend nodes.
 //!
 //! Bound: one question of the clerk a second.
 
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::super::RunError;
+use super::hooks::Hooks;
 use crate::dist::ids::ContentId;
 use crate::dist::recovery::{self, Found};
 use crate::ledger::clerk::{Clerk, ClerkError};
@@ -80,6 +82,7 @@ pub(super) async fn each_second(
     clerk: Clerk,
     store: Store,
     sent: Arc<Sent>,
+    hooks: Option<Hooks>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut seconds = interval(Duration::from_secs(1));
@@ -95,10 +98,15 @@ pub(super) async fn each_second(
             for (content, bytes) in told {
                 book.base_sent(content, bytes);
             }
-            book.take_expired()
+            (book.take_expired(), book.take_repair_hooks())
         });
         match expired.await {
-            Ok(expired) => remove(&store, expired).await,
+            Ok((expired, due)) => {
+                for hooks in &hooks {
+                    due.iter().cloned().for_each(|hook| hooks.run(hook));
+                }
+                remove(&store, expired).await;
+            }
             // It did not run: the next second tells it.
             Err(ClerkError::Busy) => {
                 for (content, bytes) in counts {

@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 
 use super::super::{RunError, system};
 use super::callbacks::Sender;
+use super::hooks::Hooks;
 use super::tend::{self, Sent};
 use super::{Site, unopened};
 use crate::dist::book::Book;
@@ -130,7 +131,9 @@ async fn serve_with(
     let uploads = Ctp::new(access, clerk.clone(), store.clone(), Arc::clone(&cells));
     let routers = [jobs::router(state), http::ctp::router(Arc::new(uploads)), peer::router(source)];
     let (end, ended) = watch::channel(false);
-    tokio::spawn(tend::each_second(clerk.clone(), store, sent, ended.clone()));
+    let hook = site.config.repair_hook.as_deref();
+    let hooks = hook.map(|command| Hooks::new(command, clerk.clone()));
+    tokio::spawn(tend::each_second(clerk.clone(), store, sent, hooks, ended.clone()));
     let sender = Sender::new(clerk.clone(), site.config.webhook_allow.clone());
     tokio::spawn(sender.run(ended.clone()));
     let serving = http::serve_distribution(site.listener()?, site.tls()?, routers, ended);

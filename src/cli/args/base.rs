@@ -71,6 +71,11 @@ pub struct BaseArgs {
     /// Until a notification that was not taken is sent a second time, for tests
     #[arg(long, value_name = "TIME", value_parser = webhook_retry, default_value = "5s", hide = true)]
     pub webhook_retry: Duration,
+    /// Command that mends a node which does not get on, run by /bin/sh with HEADEND_NODE,
+    /// HEADEND_NODE_ADDR, HEADEND_REPAIR_CAUSE and HEADEND_REPAIR_TRY in its environment: a power
+    /// cycle, for instance. It has a minute
+    #[arg(long, value_name = "COMMAND")]
+    pub repair_hook: Option<String>,
     /// Form of the log [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "text|json")]
     pub log: Option<String>,

@@ -1,4 +1,4 @@
-//! Words behind `headend job` and behind `headend node ls|show`.
+//! Words behind `headend job`, and behind `headend node` where a base is asked.
 
 use std::path::PathBuf;
 
@@ -72,7 +72,7 @@ pub struct PushArgs {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Job that is still open, to which the files are added
-    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "to", "priority", "order", "deadline", "notify"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "to", "priority", "order", "late", "deadline", "notify"])]
     pub job: Option<String>,
     /// Share of the uplinks, 0 to 9
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
@@ -80,6 +80,9 @@ pub struct PushArgs {
     /// Which files wait for others on a node
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     pub order: PushOrder,
+    /// What a node gets that was given up and is back when the job has ended
+    #[arg(long, value_enum, default_value_t, value_name = "deliver|drop")]
+    pub late: PushLate,
     /// Seconds after which what is not there counts as failed
     #[arg(long, value_name = "S")]
     pub deadline: Option<u64>,
@@ -113,6 +116,16 @@ pub enum PushOrder {
     Strict,
     /// None.
     None,
+}
+
+/// What a node gets that is back late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum PushLate {
+    /// What it missed, for as long as the base has it.
+    #[default]
+    Deliver,
+    /// Nothing.
+    Drop,
 }
 
 /// Words behind `job ls`.
@@ -158,6 +171,27 @@ pub enum NodeVerb {
     Ls(NodesArgs),
     /// Show one node of a base
     Show(NodeNameArgs),
+    /// Give a node no new jobs; what is open there goes on
+    Drain(NodeDrainArgs),
+    /// Give a node jobs again; a quarantine ends too
+    Undrain(NodeNameArgs),
+    /// Mend a node that does not get on: ask it, begin its agent anew, run the base's hook
+    Repair(NodeNameArgs),
+}
+
+/// Words behind `node drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct NodeDrainArgs {
+    /// Name of the node
+    #[arg(value_name = "NAME")]
+    pub node: String,
+    /// When it is expected back, like 2026-03-01T08:00:00Z, or `none`; clients are told when it is
+    /// given up
+    #[arg(long, value_name = "TIME")]
+    pub back: Option<String>,
+    /// The base.
+    #[command(flatten)]
+    pub base: AskArgs,
 }
 
 /// Words behind `node ls`.

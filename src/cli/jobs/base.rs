@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body, RequestBuilder};
@@ -20,7 +20,7 @@ use super::super::{Exit, Failure, printable};
 use super::trust::tls_config;
 use crate::dist::ids::JobId;
 use crate::dist::token::split_token;
-use crate::dist::wire::job::{CommandView, DeliveryView};
+use crate::dist::wire::job::{CommandView, DeliveryView, EventView};
 use crate::pki::fault::TlsFault;
 
 /// A client of a base.
@@ -202,6 +202,21 @@ impl Base {
         })
     }
 
+    /// PATCH of JSON, as [`Base::post`].
+    pub(super) fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &str,
+        body: &impl Serialize,
+    ) -> Result<T, BaseError> {
+        let text = serde_json::to_string(body).unwrap_or_default();
+        self.first(|root| {
+            let request = self.allowed(self.agent.patch(format!("{root}{path}")));
+            let request = request.header("idempotency-key", key).content_type("application/json");
+            self.value(request.send(&text))
+        })
+    }
+
     /// All elements of a list that the base gives in pages.
     pub(super) fn list<T: DeserializeOwned>(
         &self,
@@ -220,6 +235,27 @@ impl Base {
             after = format!("&after={}", encode_path(next));
         }
         Ok(all)
+    }
+
+    /// Events of a job that are wanted, in order; the others are passed over.
+    pub(super) fn events(
+        &self,
+        job: JobId,
+        is_wanted: impl Fn(&EventView) -> bool,
+    ) -> Result<Vec<EventView>, BaseError> {
+        let (mut wanted, mut after) = (Vec::new(), 0);
+        for _ in 0..PAGES_MAX {
+            let path = format!("{}/events?after={after}&limit={PAGE}", job_path(job));
+            let page: Value = self.get(&path)?;
+            let events: Result<Vec<EventView>, _> = Deserialize::deserialize(&page["events"]);
+            let events = events.map_err(|_| self.stranger(200))?;
+            let Some(last) = events.last().map(|event| event.seq).filter(|seq| *seq > after) else {
+                break;
+            };
+            after = last;
+            wanted.extend(events.into_iter().filter(&is_wanted));
+        }
+        Ok(wanted)
     }
 
     /// A PUT or PATCH or HEAD of a file, to be filled in.

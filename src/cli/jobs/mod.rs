@@ -1,9 +1,10 @@
-//! Verbs that ask a base: `headend job ..`, `headend node ls|show`.
+//! Verbs that ask a base: `headend job ..`, `headend node ls|show|drain|undrain|repair`.
 //!
 //! ```text
 //! push --files--> uploads (a few at once) --PUT--> base <--polls-- watch --> bars, lines or JSON
 //! watch <--events, deliveries-- base --> tree of who feeds whom
-//! ls, show, query, report, verify --GET--> base          end, cancel, retry --POST--> base
+//! ls, show, query, report, verify --GET--> base
+//! end, cancel, retry, drain, undrain, repair --POST--> base
 //! ```
 //! Everything is asked over the API of the base; nothing is decided here. Text of others goes
 //! through [`super::printable`].
@@ -13,6 +14,7 @@
 mod base;
 mod files;
 mod follow;
+mod nodes;
 mod progress;
 mod push;
 mod show;
@@ -58,7 +60,7 @@ pub(super) fn run_job(
     }
 }
 
-/// `headend node ls|show`.
+/// `headend node VERB`.
 pub(super) fn run_node(
     verb: &NodeVerb,
     env: impl IntoIterator<Item = (OsString, OsString)>,
@@ -68,6 +70,9 @@ pub(super) fn run_node(
     match verb {
         NodeVerb::Ls(args) => show::nodes(args, &connect(&args.base, &env)?, out),
         NodeVerb::Show(args) => show::node(args, &connect(&args.base, &env)?, out),
+        NodeVerb::Drain(args) => nodes::drain(args, &connect(&args.base, &env)?, out),
+        NodeVerb::Undrain(args) => nodes::act("undrain", args, &connect(&args.base, &env)?, out),
+        NodeVerb::Repair(args) => nodes::act("repair", args, &connect(&args.base, &env)?, out),
     }
 }
 

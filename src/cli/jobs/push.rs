@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::super::args::job::{PushArgs, PushOrder};
+use super::super::args::job::{PushArgs, PushLate, PushOrder};
 use super::super::remote::table;
 use super::super::{Exit, Failure, printable};
 use super::base::{Base, deliveries, job_id, job_path, key, word};
@@ -22,7 +22,8 @@ use crate::dist::ids::{CommandId, JobId, NodeName};
 use crate::dist::webhook::secret::{Secret, SecretError};
 use crate::dist::wire::hook::NotifyRequest;
 use crate::dist::wire::job::{
-    CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Op, Order, Policy, Targets,
+    CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Late, Op, Order, Policy,
+    Targets,
 };
 
 /// `headend job push`.
@@ -65,10 +66,14 @@ fn request(args: &PushArgs, base: &Base) -> Result<JobView, Failure> {
         PushOrder::Strict => Order::Strict,
         PushOrder::None => Order::None,
     };
+    let late = match args.late {
+        PushLate::Deliver => Late::Deliver,
+        PushLate::Drop => Late::Drop,
+    };
     let request = JobRequest {
         client_ref: args.name.clone(),
         targets: targets(&args.to)?,
-        policy: Policy { order, priority: args.priority, max_rate: None },
+        policy: Policy { order, priority: args.priority, max_rate: None, late },
         deadline_s: args.deadline,
         notify: notify(args)?,
     };

@@ -14,7 +14,7 @@ use super::write_json;
 use crate::dist::ids::NodeName;
 use crate::dist::wire::hook::NotificationView;
 use crate::dist::wire::job::{
-    CommandView, DeliveryState, DeliveryView, JobView, NodeView, Op, Totals,
+    CommandView, DeliveryState, DeliveryView, EventView, JobView, NodeView, Op, Totals,
 };
 use crate::dist::wire::report::JobReport;
 
@@ -107,6 +107,7 @@ pub(super) fn report(args: &JobArgs, base: &Base, out: &mut impl Write) -> Resul
     let report: JobReport = serde_json::from_value(report)
         .map_err(|error| Failure::runtime(format!("the report is not understood: {error}")))?;
     write_report(&report, out)?;
+    write_steps(&base.events(report.job.job_id, is_step)?, out)?;
     Ok(Exit::Ok)
 }
 
@@ -254,7 +255,9 @@ fn write_report(report: &JobReport, out: &mut impl Write) -> io::Result<()> {
     let commands: BTreeMap<_, _> =
         report.commands.iter().map(|command| (command.command_id, command)).collect();
     for node in &report.nodes {
-        writeln!(out, "\n{}   {}", node.node, sums(&node.totals))?;
+        let back = node.expected_back_ns.map(time);
+        let back = back.map_or_else(String::new, |back| format!(", expected back {back}"));
+        writeln!(out, "\n{}   {}   {}{back}", node.node, sums(&node.totals), word(node.state))?;
         let rows = node.deliveries.iter().map(|delivery| {
             let path = commands.get(&delivery.command_id).map(|command| told(&command.op).1);
             let via = delivery.via.iter();
@@ -264,7 +267,10 @@ fn write_report(report: &JobReport, out: &mut impl Write) -> io::Result<()> {
             let hash = delivery.blake3.map(|hash| hash.to_string());
             vec![
                 delivery.command_id.to_string(),
-                word(delivery.state),
+                match delivery.is_late {
+                    true => format!("{}, late", word(delivery.state)),
+                    false => word(delivery.state),
+                },
                 delivery.reason.map_or_else(|| "-".to_owned(), word),
                 delivery.finished_at_ns.map_or_else(|| "-".to_owned(), time),
                 match (&delivery.receipt, delivery.is_signature_valid) {
@@ -286,6 +292,29 @@ fn write_report(report: &JobReport, out: &mut impl Write) -> io::Result<()> {
         table::write(&heads, &rows, out)?;
     }
     Ok(())
+}
+
+/// What was done about nodes that did not get on.
+fn write_steps(events: &[EventView], out: &mut impl Write) -> io::Result<()> {
+    let rows = events.iter().map(|event| {
+        vec![
+            time(event.at_ns),
+            event.node.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+            printable(&event.kind),
+            printable(&event.detail.to_string()),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    table::write(&["AT", "NODE", "STEP", "DETAIL"], &rows, out)
+}
+
+/// A step of a wait period, a repair or a late delivery.
+fn is_step(event: &EventView) -> bool {
+    STEPS.iter().any(|kind| event.kind.starts_with(kind))
 }
 
 fn write_nodes(nodes: &[NodeView], out: &mut impl Write) -> io::Result<()> {
@@ -317,7 +346,12 @@ fn write_node(node: &NodeView, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "rates       up {}, down {}", cap(node.up_rate_cap), cap(node.down_rate_cap))?;
     writeln!(out, "free        {}", table::bytes(node.free_bytes))?;
     writeln!(out, "open        {} deliveries", node.open_deliveries)?;
-    writeln!(out, "heard       {}", time(node.heard_at_ns))
+    writeln!(out, "heard       {}", time(node.heard_at_ns))?;
+    let Some(repair) = node.repair else { return Ok(()) };
+    let cause = repair.cause.map_or_else(|| "-".to_owned(), word);
+    writeln!(out, "repair      {}, {cause}, {} tries", word(repair.phase), repair.tries)?;
+    let Some(at_ns) = repair.expected_back_ns else { return Ok(()) };
+    writeln!(out, "back        {} is expected", time(at_ns))
 }
 
 fn labels(node: &NodeView) -> String {
@@ -357,6 +391,9 @@ pub(super) fn sums(totals: &Totals) -> String {
 fn cap(bytes_per_s: Option<u64>) -> String {
     bytes_per_s.map_or_else(|| "-".to_owned(), |rate| table::bit_rate(rate.saturating_mul(8)))
 }
+
+/// How kinds of events begin that are steps of what is done about a node.
+const STEPS: [&str; 4] = ["wait.", "repair.", "late.", "node.expected"];
 
 /// `2026-11-29T20:00:00Z`.
 fn time(ns: i64) -> String {

@@ -14,6 +14,7 @@
 //! Bounds: `ACTIVE_MAX` contents come at once, `OPEN_MAX` with those whose sources are starved;
 //! `COMMANDS_MAX` open commands, then [`Agent::is_full`]; `ENDED_MAX` ended ones are remembered.
 
+mod care;
 mod orders;
 mod outbox;
 pub mod paths;
@@ -88,6 +89,11 @@ pub enum Action {
         /// Which.
         content: ContentId,
     },
+    /// Make room: remove all contents but these.
+    Collect {
+        /// Contents that the agent knows.
+        known: Vec<ContentId>,
+    },
     /// Change the media folder; [`Agent::handle_applied`].
     Apply(Apply),
     /// Say hello again; where `is_new_start`, as a new incarnation.
@@ -156,6 +162,8 @@ pub struct Agent {
     is_online: bool,
     /// Greatest epoch of a base that has spoken.
     base_epoch: BaseEpoch,
+    /// Number of the last order that began something anew.
+    renewed: u64,
     progress_at: Mono,
     /// When the journal last noted where bytes come from.
     noted_at: Mono,
@@ -185,6 +193,10 @@ struct Delivery {
     /// Verified bytes when the journal last noted where they come from.
     noted: u64,
     retry_at: Option<Mono>,
+    /// Why the last attempt failed.
+    failure: Option<Reason>,
+    /// Room was made for it once.
+    has_collected: bool,
     is_again: bool,
     end: Option<Record>,
     /// The base has the last report about what was ordered or how it ended.
@@ -245,6 +257,9 @@ impl Agent {
             }
             NodeOrder::Cancel { key } => self.handle_cancel(key, now, out),
             NodeOrder::Forget { job } => self.handle_forget(job, now, out),
+            NodeOrder::Query { query } => self.handle_query(query),
+            NodeOrder::Renew { key, number } => self.handle_renew(key, number, now, out),
+            NodeOrder::Restart { number } => self.handle_restart(number, now, out),
             NodeOrder::HelloAgain => {
                 self.outbox.renumber();
                 out.push(Action::HelloAgain { is_new_start: true });

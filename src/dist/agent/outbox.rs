@@ -6,7 +6,7 @@
 //! Invariants: a batch that is not taken is sent again with the same numbers and the same reports;
 //! one batch is under way. Bounds: `BATCH_MAX` reports a batch. What waits is bounded by the open
 //! commands: each gives a few reports that stay, and of those that a later one outdates (a source,
-//! an attempt that failed, a bad unit) the newest `PASSING_MAX` are kept.
+//! an attempt that failed, a bad unit, an answer) the newest `PASSING_MAX` are kept.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -29,6 +29,7 @@ pub(super) struct Outbox {
 enum Subject {
     Command(CommandKey),
     Content(ContentId),
+    Question,
 }
 
 /// A report, and the command that is to know when it was taken.
@@ -124,6 +125,7 @@ const fn passing(report: &Report) -> Option<Subject> {
         | Report::Completed { .. }
         | Report::Failed { is_final: true, .. }
         | Report::Cancelled { .. } => None,
+        Report::Answer { .. } => Some(Subject::Question),
     }
 }
 

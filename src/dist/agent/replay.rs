@@ -31,6 +31,7 @@ impl Agent {
             held: VecDeque::new(),
             is_online: false,
             base_epoch: BaseEpoch(0),
+            renewed: 0,
             progress_at: Mono::default(),
             noted_at: Mono::default(),
         };
@@ -65,6 +66,7 @@ impl Agent {
         let Some(delivery) = self.deliveries.get_mut(&key) else { return };
         (delivery.end, delivery.attempts) = (None, 0);
         (delivery.retry_at, delivery.is_again) = (None, false);
+        (delivery.failure, delivery.has_collected) = (None, false);
         self.turns.insert(key, &delivery.op);
         self.open_count += 1;
         self.ended.retain(|ended| *ended != key);
@@ -99,6 +101,8 @@ impl Agent {
                     attempt_from: 0,
                     told: 0,
                     retry_at: None,
+                    failure: None,
+                    has_collected: false,
                     is_again: false,
                     end: None,
                     is_taken: true,

@@ -184,7 +184,14 @@ impl Agent {
             return;
         }
         let Failure { mut reason, detail } = failure;
+        delivery.failure = Some(reason);
         let mut is_final = !matches!(reason, Reason::Io | Reason::NoSource | Reason::BadHash);
+        // What nobody needs goes first; then it is tried once more.
+        let may_collect = reason == Reason::NoSpace && !delivery.has_collected;
+        if may_collect {
+            delivery.has_collected = true;
+            return self.make_room(key, detail, now, out);
+        }
         if !is_final {
             let have = delivery.told;
             if have > delivery.attempt_from {

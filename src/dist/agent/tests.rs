@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::*;
 use crate::dist::ids::{CommandId, JobId};
-use crate::dist::wire::job::Attributes;
+use crate::dist::wire::agent::OpenCommand;
+use crate::dist::wire::job::{Attributes, DeliveryState};
 
 const SIZE: u64 = 3 << 16;
 
@@ -147,6 +148,7 @@ impl World {
             Action::Discard { content } => {
                 self.store.remove(&content);
             }
+            Action::Collect { known } => self.store.retain(|content, _| known.contains(content)),
             Action::Close { .. } | Action::Ask { .. } | Action::HelloAgain { .. } => {}
         }
         true
@@ -188,6 +190,7 @@ fn short(report: &Report) -> String {
             format!("{} failed {reason:?} {is_final}", key.command)
         }
         Report::Cancelled { key } => format!("{} cancelled", key.command),
+        Report::Answer { query, open, .. } => format!("answer {query}: {open} open"),
         Report::BadUnit { unit, .. } => format!("bad {unit}"),
     }
 }
@@ -309,15 +312,22 @@ fn full_disk_fails_one_command_at_once_and_an_order_again_is_another_attempt() {
     world.order(sources(1));
     world.order(put(2, "b.mp4"));
     world.order(sources(2));
-    let is_first =
-        |action: &Action| matches!(action, Action::Reserve { content: c, .. } if *c == content(1));
-    let at = world.out.iter().position(is_first).unwrap();
-    world.out.remove(at);
-    let full = Failure { reason: Reason::NoSpace, detail: "full".to_owned() };
-    world.agent.handle_reserved(content(1), Err(full), world.now, &mut world.out);
+    let full = |world: &mut World| {
+        let is_first = |action: &Action| matches!(action, Action::Reserve { content: c, .. } if *c == content(1));
+        let at = world.out.iter().position(is_first).unwrap();
+        world.out.remove(at);
+        let full = Failure { reason: Reason::NoSpace, detail: "full".to_owned() };
+        world.agent.handle_reserved(content(1), Err(full), world.now, &mut world.out);
+    };
+    full(&mut world);
+    // Once it is cleared of what no command needs.
+    assert!(world.out.contains(&Action::Collect { known: vec![content(1), content(2)] }));
+    world.agent.handle_time(world.now, &mut world.out);
+    full(&mut world);
     assert!(world.out.contains(&Action::Discard { content: content(1) }));
     world.run();
     let said = world.take();
+    assert!(said.contains(&"1 failed NoSpace false".to_owned()), "{said:?}");
     assert!(said.contains(&"1 failed NoSpace true".to_owned()), "{said:?}");
     assert!(said.contains(&"2 completed".to_owned()), "{said:?}");
     world.order(put(1, "a.mp4"));
@@ -325,6 +335,66 @@ fn full_disk_fails_one_command_at_once_and_an_order_again_is_another_attempt() {
     world.run();
     let said = world.take();
     assert_eq!(said, ["1 received", "1 fetching 0", "1 applying", "1 completed"]);
+}
+
+#[test]
+fn question_of_the_base_is_answered_with_what_is_open_and_why_it_waits() {
+    let mut world = World::new();
+    world.order(put(1, "a.mp4"));
+    world.order(put(2, "b.mp4"));
+    world.order(sources(2));
+    world.run();
+    let _said = world.take();
+    world.order(NodeOrder::Query { query: 7 });
+    let (_, reports) = world.agent.next_batch(world.now);
+    let state = DeliveryState::Received;
+    let commands = vec![OpenCommand { key: key(1), state, offset: 0, reason: None }];
+    assert_eq!(reports, [Report::Answer { query: 7, open: 1, commands }]);
+}
+
+#[test]
+fn bytes_that_are_to_be_renewed_go_and_come_again_and_the_same_order_again_does_nothing() {
+    let mut world = World::new();
+    world.order(put(1, "a.mp4"));
+    world.order(sources(1));
+    // Two of three units.
+    while world.store.get(&content(1)).is_none_or(|have| *have < SIZE - 65_536) {
+        assert!(world.step());
+    }
+    world.order(NodeOrder::Renew { key: key(1), number: 5 });
+    assert!(world.out.contains(&Action::Discard { content: content(1) }));
+    world.out.retain(|action| !matches!(action, Action::Use { .. }));
+    world.run();
+    assert!(!world.store.contains_key(&content(1)));
+    world.order(NodeOrder::Renew { key: key(1), number: 5 });
+    assert!(world.out.is_empty());
+    world.agent.handle_time(world.now, &mut world.out);
+    world.run();
+    let said = world.take();
+    assert_eq!(said.last().map(String::as_str), Some("1 completed"), "{said:?}");
+    assert!(said.contains(&"1 failed Io false".to_owned()), "{said:?}");
+    assert_eq!(world.via, BTreeMap::from([("a".to_owned(), SIZE)]));
+}
+
+#[test]
+fn agent_that_begins_anew_says_hello_as_a_new_start_and_goes_on_at_its_bytes() {
+    let mut world = World::new();
+    world.order(put(1, "a.mp4"));
+    world.order(sources(1));
+    while world.store.get(&content(1)).is_none_or(|have| *have < SIZE - 65_536) {
+        assert!(world.step());
+    }
+    world.order(NodeOrder::Restart { number: 5 });
+    let hello = Action::HelloAgain { is_new_start: true };
+    assert!(world.out.contains(&hello), "{:?}", world.out);
+    world.out.retain(|action| !matches!(action, Action::Use { .. } | Action::HelloAgain { .. }));
+    world.order(NodeOrder::Restart { number: 5 });
+    assert!(!world.out.contains(&hello), "{:?}", world.out);
+    world.agent.handle_time(world.now, &mut world.out);
+    world.run();
+    let said = world.take();
+    assert_eq!(said.last().map(String::as_str), Some("1 completed"), "{said:?}");
+    assert_eq!(world.via, BTreeMap::from([("a".to_owned(), SIZE)]));
 }
 
 #[test]

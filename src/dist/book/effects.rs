@@ -18,7 +18,7 @@ use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, JobId, NodeName, St
 use crate::dist::rows::Change;
 use crate::dist::token::{Token, TokenKind};
 use crate::dist::wire::agent::NodeOrder;
-use crate::dist::wire::job::EventView;
+use crate::dist::wire::job::{EventView, RepairCause};
 
 /// See the module.
 #[derive(Debug)]
@@ -32,6 +32,20 @@ pub(super) struct Effects {
     changes: Vec<Change>,
     orders: Vec<(NodeName, NodeOrder)>,
     expired: Vec<ContentId>,
+    hooks: Vec<RepairHook>,
+}
+
+/// The command of the base's operator that mends a node is to be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairHook {
+    /// The node.
+    pub node: NodeName,
+    /// Its address for peers, `ip:port`.
+    pub addr: String,
+    /// Why it is to be mended.
+    pub cause: RepairCause,
+    /// Number of the try.
+    pub number: u32,
 }
 
 /// What an event is about.
@@ -54,6 +68,7 @@ impl Effects {
             changes: Vec::new(),
             orders: Vec::new(),
             expired: Vec::new(),
+            hooks: Vec::new(),
         };
         // The event makes the number of each start a greater one: epochs of before are lower.
         effects.event("base.started", About::default(), json!({}));
@@ -76,6 +91,10 @@ impl Effects {
     /// The end of the chain of events.
     pub(super) fn chain_head(&self) -> ChainHead {
         self.chain
+    }
+
+    pub(super) fn take_hooks(&mut self) -> Vec<RepairHook> {
+        std::mem::take(&mut self.hooks)
     }
 
     /// A row is to be written.
@@ -107,6 +126,13 @@ impl Effects {
     /// The bytes of a content may go.
     pub(super) fn expire(&mut self, content: ContentId) {
         self.expired.push(content);
+    }
+
+    /// A node is to be mended by the operator's command.
+    pub(super) fn hook(&mut self, hook: RepairHook) {
+        if self.hooks.len() < HOOKS_MAX {
+            self.hooks.push(hook);
+        }
     }
 
     /// An id greater than all before.
@@ -167,5 +193,7 @@ impl<'a> About<'a> {
     }
 }
 
+/// Hooks that nobody has taken: a try of each of so many nodes.
+const HOOKS_MAX: usize = 1_024;
 /// Epochs of one start at least; more of them meet those of later events, which are starts too.
 const EPOCHS_BITS: u32 = 20;

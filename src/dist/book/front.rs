@@ -8,11 +8,12 @@ use crate::dist::book::hooks::{HookNumbers, HookReport};
 use crate::dist::book::notify;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::presence::Presence;
+use crate::dist::book::repair::{Repair, Treatment};
 use crate::dist::book::requests::Request;
 use crate::dist::book::time::Watch;
 use crate::dist::book::uploads::Upload;
 use crate::dist::book::{
-    BookOptions, DeliveryFilter, HelloBy, Refusal, presence, reports, restore,
+    BookOptions, DeliveryFilter, HelloBy, Refusal, RepairHook, presence, reports, restore,
 };
 use crate::dist::chain::ChainHead;
 use crate::dist::ids::{CommandId, CommandKey, ContentId, JobId, NodeName, Stamp};
@@ -72,6 +73,11 @@ impl Book {
         let expired = self.parts.fx.take_expired();
         expired.iter().for_each(|content| self.parts.tenants.release(*content));
         expired
+    }
+
+    /// Nodes that the operator's command is to mend. Behind each, [`Book::repair_hook_ended`].
+    pub fn take_repair_hooks(&mut self) -> Vec<RepairHook> {
+        self.parts.fx.take_hooks()
     }
 
     /// The end of the chain of events.
@@ -462,6 +468,64 @@ impl Book {
     /// The node is unknown or retired.
     pub fn retire_node(&mut self, name: &NodeName, at: Stamp) -> Result<NodeView, Refusal> {
         self.operate(name, NodeInput::Retire, at)
+    }
+
+    /// The node is asked how far it is, as at the end of a wait period.
+    ///
+    /// # Errors
+    /// The node is unknown or retired.
+    pub fn query_node(&mut self, name: &NodeName, at: Stamp) -> Result<NodeView, Refusal> {
+        self.treat(name, Treatment::Query, at)
+    }
+
+    /// The node is mended, as when it does not get on. No effect while that is under way.
+    ///
+    /// # Errors
+    /// The node is unknown or retired.
+    pub fn repair_node(&mut self, name: &NodeName, at: Stamp) -> Result<NodeView, Refusal> {
+        self.treat(name, Treatment::Repair, at)
+    }
+
+    /// The node that was being mended, or was given up, is back: it is asked for what it has.
+    ///
+    /// # Errors
+    /// The node is unknown or retired.
+    pub fn activate_node(&mut self, name: &NodeName, at: Stamp) -> Result<NodeView, Refusal> {
+        self.treat(name, Treatment::Activate, at)
+    }
+
+    /// The node is expected back then, in UTC nanoseconds; `None`: nobody knows.
+    ///
+    /// # Errors
+    /// The node is unknown or retired.
+    pub fn expect_node(
+        &mut self,
+        name: &NodeName,
+        expected_back_ns: Option<i64>,
+        at: Stamp,
+    ) -> Result<NodeView, Refusal> {
+        self.parts.fx.now = at;
+        Repair::of(&mut self.parts, name)?.expect(expected_back_ns);
+        self.node(name).ok_or_else(|| Refusal::UnknownNode(name.clone()))
+    }
+
+    /// The operator's command for a try of mending a node has ended like this.
+    pub fn repair_hook_ended(&mut self, hook: &RepairHook, outcome: &str, at: Stamp) {
+        self.parts.fx.now = at;
+        if let Ok(mut repair) = Repair::of(&mut self.parts, &hook.node) {
+            repair.hook_ended(hook.number, outcome);
+        }
+    }
+
+    fn treat(
+        &mut self,
+        name: &NodeName,
+        treatment: Treatment,
+        at: Stamp,
+    ) -> Result<NodeView, Refusal> {
+        self.parts.fx.now = at;
+        Repair::of(&mut self.parts, name)?.operate(treatment);
+        self.node(name).ok_or_else(|| Refusal::UnknownNode(name.clone()))
     }
 
     fn operate(

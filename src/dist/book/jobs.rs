@@ -17,7 +17,7 @@ use crate::dist::book::nodes::NodeId;
 use crate::dist::book::records::{Command, Delivery, Job, index_of};
 use crate::dist::command::state_of;
 use crate::dist::delivery::DeliveryInput;
-use crate::dist::ids::{CommandKey, ContentId, JobId, Stamp};
+use crate::dist::ids::{CommandId, CommandKey, ContentId, JobId, Stamp};
 use crate::dist::job::JobInput;
 use crate::dist::rows::{CommandRow, JobRow};
 use crate::dist::wire::job::{CommandState, DeliveryState, JobState, Totals};
@@ -121,6 +121,19 @@ impl Jobs {
     /// Commands that are open at a node, in order.
     pub(super) fn open_at(&self, node: NodeId) -> Vec<CommandKey> {
         self.open.get(&node).map(|open| open.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Those of them that are of a job, in order.
+    pub(super) fn open_of(&self, node: NodeId, job: JobId) -> impl Iterator<Item = CommandKey> {
+        let from = CommandKey { job, command: CommandId(0) };
+        let to = CommandKey { job, command: CommandId(u32::MAX) };
+        self.open.get(&node).into_iter().flat_map(move |open| open.range(from..=to)).copied()
+    }
+
+    /// Jobs of which something has failed, and that have this node among their targets.
+    pub(super) fn with_failed_at(&self, node: NodeId) -> Vec<JobId> {
+        let jobs = self.jobs.values().filter(|job| job.totals.failed > 0);
+        jobs.filter(|job| job.places.contains_key(&node)).map(|job| job.row.id).collect()
     }
 
     /// How many of them.
@@ -241,6 +254,7 @@ impl Jobs {
             self.ended.remove(&(ended_before.unwrap_or_default(), id));
         }
         if !next.is_live() {
+            row.first_ended_at_ns.get_or_insert(now_ns);
             self.deadlines.remove(&(row.deadline_ns.unwrap_or_default(), id));
             self.ended.insert((now_ns, id));
         }

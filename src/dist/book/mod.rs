@@ -16,14 +16,16 @@
 //! together and says what a change of a delivery or a job has to do with all of them; `planner`
 //! plans contents.
 //! Who acts on them: `requests` (a client), `uploads` (an upload), `reports` (a node that reports),
-//! `presence` (a node that comes and goes), `time` (the second hand), `restore` (rows). `views`
-//! answers. `front` is the book itself: what it can be asked, in sentences that name who acts.
+//! `presence` (a node that comes and goes), `time` (the second hand), `wait` (periods of jobs),
+//! `repair` (a node that does not get on, by its `care`), `restore` (rows). `views` answers. `front`
+//! is the book itself: what it can be asked, in sentences that name who acts.
 //!
 //! Invariants: a refused request has no effect; a report or order that comes twice has no second
 //! effect; totals are those of the deliveries; a put is completed by a verified receipt with the
 //! hash that the base has itself. Bounds: [`Limits`]; orders are only made for nodes that live.
 
 mod answers;
+mod care;
 mod checks;
 mod contents;
 mod effects;
@@ -42,6 +44,7 @@ mod planner;
 mod presence;
 mod records;
 mod refusal;
+mod repair;
 mod reports;
 mod requests;
 mod restore;
@@ -51,7 +54,9 @@ mod tests;
 mod time;
 mod uploads;
 mod views;
+mod wait;
 
+pub use crate::dist::book::effects::RepairHook;
 pub use crate::dist::book::filter::{DeliveryFilter, PAGE_DEFAULT, PAGE_MAX};
 pub use crate::dist::book::front::Book;
 pub use crate::dist::book::hooks::{Attempt, HookNumbers, HookReport, first_and_stale};

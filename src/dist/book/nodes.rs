@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 
+use crate::dist::book::care::Care;
 use crate::dist::book::effects::{About, Effects};
 use crate::dist::book::{HelloBy, Refusal};
 use crate::dist::ids::{Digest, Incarnation, NodeName, Stamp};
@@ -43,6 +44,8 @@ pub(super) struct Node {
     pub(super) took_ns: u64,
     /// Units of it that failed their hash.
     pub(super) bad_units: u32,
+    /// What is done when it does not get on.
+    pub(super) care: Care,
     pub(super) site: Option<u32>,
 }
 
@@ -128,6 +131,7 @@ impl Node {
             free_bytes: self.free_bytes,
             heard_at_ns: row.heard_at_ns,
             open_deliveries: u64::try_from(open).unwrap_or(u64::MAX),
+            repair: self.care.view(),
         }
     }
 }
@@ -216,7 +220,10 @@ impl Nodes {
             NodeState::Active
             | NodeState::Draining
             | NodeState::Retired
-            | NodeState::Quarantined => json!({}),
+            | NodeState::Quarantined
+            | NodeState::Repairing
+            | NodeState::Activating
+            | NodeState::FailedHw => json!({}),
         };
         fx.event(&format!("node.{}", to.as_str()), About::node(&node.row.name), detail);
         fx.keep(Change::Node(node.row.clone()));
@@ -346,6 +353,7 @@ impl Nodes {
             ends: VecDeque::new(),
             took_ns: now_ns,
             bad_units: 0,
+            care: Care::default(),
             site,
         };
         self.nodes.push(node);

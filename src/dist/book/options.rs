@@ -17,6 +17,8 @@ pub struct BookOptions {
     pub up_rate: Option<u64>,
     /// Seed of ids and tokens: 32 random bytes, in tests always the same.
     pub seed: [u8; 32],
+    /// The base has a command of its operator that mends a node.
+    pub has_repair_hook: bool,
     /// Times.
     pub timeouts: Timeouts,
     /// Limits.
@@ -54,6 +56,12 @@ pub struct Timeouts {
     pub hook_retry_max: Duration,
     /// A notification that was not taken for this long is dropped.
     pub hook_kept: Duration,
+    /// Shortest wait period: behind it nodes with open deliveries are asked.
+    pub wait: Duration,
+    /// For an answer of a node that was asked.
+    pub query: Duration,
+    /// For the effect of each repair try; behind the last one the node is given up.
+    pub repair: [Duration; 3],
 }
 
 /// Limits of the base.
@@ -90,6 +98,7 @@ impl BookOptions {
             join_token_hash,
             up_rate: None,
             seed: rand::random(),
+            has_repair_hook: false,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             hook_networks: AllowedNetworks::default(),
@@ -115,6 +124,9 @@ impl Default for Timeouts {
             hook_retry: Duration::from_secs(5),
             hook_retry_max: HOUR,
             hook_kept: DAY * 3,
+            wait: Duration::from_secs(30),
+            query: Duration::from_secs(2),
+            repair: [5, 30, 120].map(Duration::from_secs),
         }
     }
 }

@@ -23,13 +23,14 @@ use crate::dist::book::planner::Planner;
 use crate::dist::book::records::Delivery;
 use crate::dist::book::tenants::Tenants;
 use crate::dist::book::views::Views;
+use crate::dist::book::wait;
 use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, JobId, NodeName, Stamp};
 use crate::dist::job::JobInput;
 use crate::dist::keys::BaseKeys;
 use crate::dist::rows::Change;
 use crate::dist::wire::agent::NodeOrder;
-use crate::dist::wire::job::{DeliveryState, EventView, JobState, Reason};
+use crate::dist::wire::job::{DeliveryState, EventView, JobState, NodeState, Reason};
 
 /// See the module.
 #[derive(Debug)]
@@ -98,6 +99,9 @@ impl Parts {
     ) -> Option<DeliveryState> {
         let step = self.jobs.step((key, node), input, self.fx.now, edit)?;
         self.keep_delivery(key, node);
+        if matches!(input, DeliveryInput::Journaled | DeliveryInput::Receipt) {
+            self.note_step(node);
+        }
         let kind = match input {
             DeliveryInput::Again => "delivery.retried".to_owned(),
             _ => format!("delivery.{}", step.to.as_str()),
@@ -205,8 +209,41 @@ impl Parts {
             self.end_of_contents(id, state);
         }
         let Some(job) = self.jobs.get(id) else { return };
+        let has_open = job.totals.open() > 0;
         self.fx.keep(Change::Job(job.row.clone()));
         self.fx.event(&format!("job.{}", state.as_str()), About::job(id), detail);
+        if state == JobState::Closing && has_open {
+            wait::begin(self, id);
+        }
+    }
+
+    /// A delivery that had failed is open again, and its node is told.
+    pub(super) fn begin_again(&mut self, key: CommandKey, node: NodeId) {
+        self.advance(key, node, DeliveryInput::Again, |delivery| {
+            delivery.attempts = 0;
+            delivery.reason = None;
+            delivery.detail = None;
+            delivery.receipt = None;
+            delivery.is_fresh = true;
+        });
+        if let Some(record) = self.nodes.get_mut(node) {
+            record.drop_end(&NodeOrder::Cancel { key });
+        }
+        self.say_command(key, node);
+    }
+
+    /// An upload of the job goes on.
+    pub(super) fn is_uploading(&self, id: JobId) -> bool {
+        let commands = self.jobs.get(id).into_iter().flat_map(|job| &job.commands);
+        let mut contents = commands.filter_map(|command| self.contents.get(command.row.content?));
+        contents.any(|content| !content.has_ended())
+    }
+
+    /// A delivery of the node has taken a step forward.
+    pub(super) fn note_step(&mut self, node: NodeId) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.care.note_step();
+        }
     }
 
     /// Totals and ratios of a job that has ended.
@@ -216,12 +253,20 @@ impl Parts {
         let bound_ratio = bound_permille(job, &self.nodes, base_up);
         job.row.bound_ratio = bound_ratio.map(from_permille);
         job.row.base_egress_ratio = egress_permille(job).map(from_permille);
+        // Whoever reads the end of the job knows when to ask again.
+        let failed = job.targets.iter().filter_map(|node| self.nodes.get(*node));
+        let failed = failed.filter(|node| node.row.state == NodeState::FailedHw);
+        let away = failed.take(AWAY_MAX).map(
+            |node| json!({"node": node.row.name, "expected_back_ns": node.care.expected_back_ns}),
+        );
+        let away: Vec<Value> = away.collect();
         json!({
             "completed": job.totals.completed,
             "failed": job.totals.failed,
             "cancelled": job.totals.cancelled,
             "bytes": job.content_bytes,
             "bound_ratio_permille": bound_ratio,
+            "away": away,
         })
     }
 
@@ -301,5 +346,7 @@ impl Parts {
     }
 }
 
+/// Nodes that the end of a job names.
+const AWAY_MAX: usize = 100;
 /// How the base is called where nodes are named.
 pub(super) const BASE_NAME: &str = "base";

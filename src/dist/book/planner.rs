@@ -313,6 +313,41 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// A node that gets nothing is given another source: that of its source, or one that has all.
+    /// Where there is none, those that it has are said to it anew.
+    pub(super) fn reassign(&mut self, id: ContentId, node: NodeId) {
+        self.join(id, node);
+        let (member, Some(flow)) = (node.member(), self.flows.get(id)) else { return };
+        let Some(edge) = flow.cascade.edge(member) else { return self.say_sources(id, node) };
+        let other = match edge.source {
+            Some(source) => flow.cascade.edge(source).and_then(|edge| edge.source),
+            None => self.idlest(id, member),
+        };
+        if other != edge.source {
+            self.move_member(id, member, other);
+        }
+        // Under a new epoch the node tries those that have failed it once more.
+        let epoch = self.fx.new_epoch();
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.epoch = epoch;
+        }
+        self.say_sources(id, node);
+    }
+
+    /// Of the members that have all and may serve, the one with the most of its uplink left.
+    fn idlest(&self, id: ContentId, but: MemberId) -> Option<MemberId> {
+        let (content, job) = self.content_and_job(id)?;
+        let command = content.row.key.command;
+        let flow = self.flows.get(id)?;
+        let whole = flow.cascade.members().filter(|member| {
+            let delivery = job.delivery(command, NodeId::from(*member));
+            let is_whole = delivery.is_some_and(|d| d.state == DeliveryState::Completed);
+            let record = self.nodes.get(NodeId::from(*member));
+            *member != but && is_whole && record.is_some_and(|record| record.may_serve())
+        });
+        whole.max_by_key(|member| flow.cascade.left(*member))
+    }
+
     /// Gives a member another source. Whether it can or not: the next time waits.
     fn move_member(&mut self, id: ContentId, member: MemberId, source: Option<MemberId>) {
         self.replan(

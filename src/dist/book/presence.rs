@@ -10,10 +10,12 @@
 use serde_json::json;
 
 use crate::dist::book::Refusal;
+use crate::dist::book::care::Care;
 use crate::dist::book::effects::About;
 use crate::dist::book::nodes::NodeId;
 use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
+use crate::dist::book::repair::Repair;
 use crate::dist::ids::NodeName;
 use crate::dist::node::NodeInput;
 use crate::dist::rows::Change;
@@ -83,10 +85,12 @@ impl<'a> Presence<'a> {
         };
         let mut planner = self.parts.planner();
         match state {
-            NodeState::Active | NodeState::Suspect | NodeState::Draining => {
-                planner.serve(self.node);
-            }
-            NodeState::Down => planner.leave_all(self.node),
+            NodeState::Active
+            | NodeState::Suspect
+            | NodeState::Draining
+            | NodeState::Repairing
+            | NodeState::Activating => planner.serve(self.node),
+            NodeState::Down | NodeState::FailedHw => planner.leave_all(self.node),
             NodeState::Quarantined => planner.bar(self.node),
             NodeState::Retired => self.end(),
         }
@@ -100,13 +104,13 @@ impl<'a> Presence<'a> {
         node.heard_ns = now.mono_ns;
         node.row.heard_at_ns = now.utc_ns;
         self.change(NodeInput::Heard);
-        if was_live {
-            return;
+        if !was_live {
+            self.parts.planner().join_all(self.node);
+            for order in self.open_orders() {
+                self.parts.nodes.say(self.node, order, &mut self.parts.fx);
+            }
         }
-        self.parts.planner().join_all(self.node);
-        for order in self.open_orders() {
-            self.parts.nodes.say(self.node, order, &mut self.parts.fx);
-        }
+        Repair { parts: &mut *self.parts, node: self.node }.heard(false);
     }
 
     /// All that is open at the node: commands and sources, and what has ended meanwhile.
@@ -123,6 +127,8 @@ impl<'a> Presence<'a> {
         for key in open {
             orders.extend(self.parts.command_orders(key, self.node));
         }
+        let repair = Repair { parts: &mut *self.parts, node: self.node };
+        orders.extend(repair.question());
         orders
     }
 
@@ -166,6 +172,9 @@ impl<'a> Presence<'a> {
         });
         self.parts.fx.event(kind, About::node(&row.name), detail);
         self.heard();
+        if greeting.is_new_start {
+            Repair { parts: &mut *self.parts, node: id }.heard(true);
+        }
         self.parts.planner().join_all(id);
         if greeting.has_moved && !is_new {
             self.move_in_lists();
@@ -190,6 +199,7 @@ impl<'a> Presence<'a> {
         self.parts.planner().leave_all(self.node);
         if let Some(node) = self.parts.nodes.get_mut(self.node) {
             node.ends.clear();
+            node.care = Care::default();
         }
         for key in self.parts.jobs.open_at(self.node) {
             self.parts.fail_at_retired(key, self.node);

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use crate::dist::book::measure::Measure;
 use crate::dist::book::nodes::NodeId;
+use crate::dist::book::wait::Wait;
 use crate::dist::ids::{CommandId, CommandKey, NodeName, Stamp};
 use crate::dist::rows::{CommandRow, DeliveryRow, JobRow};
 use crate::dist::wire::agent::SignedReceipt;
@@ -31,6 +32,8 @@ pub(super) struct Job {
     pub(super) touched_ns: u64,
     /// `None` for a job from before the start of the book: then nobody has seen all of it.
     pub(super) measure: Option<Measure>,
+    /// Its wait period, while something of it is open.
+    pub(super) wait: Option<Wait>,
     /// The bytes of its contents are not kept any more.
     pub(super) is_expired: bool,
 }
@@ -83,6 +86,7 @@ impl Job {
             undone: 0,
             touched_ns: now_ns,
             measure,
+            wait: None,
             is_expired: false,
         }
     }

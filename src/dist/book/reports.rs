@@ -16,6 +16,7 @@ use crate::dist::book::nodes::{BAD_UNITS_MAX, NodeId};
 use crate::dist::book::parts::{BASE_NAME, Parts};
 use crate::dist::book::presence::Presence;
 use crate::dist::book::records::Delivery;
+use crate::dist::book::repair::Repair;
 use crate::dist::command::attributes_digest;
 use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, ContentId, NodeName};
@@ -91,6 +92,10 @@ impl Reporter<'_> {
             Report::Progress { key, offset, rate } => self.take_progress(key, offset, rate),
             Report::Applying { key } => {
                 let size = self.size_of(key);
+                let before = self.parts.jobs.delivery(key, self.node).map(|d| d.offset);
+                if size > before {
+                    self.parts.note_step(self.node);
+                }
                 self.parts.advance(key, self.node, DeliveryInput::Whole, |delivery| {
                     delivery.take_offset(size.unwrap_or(delivery.offset));
                 });
@@ -120,6 +125,10 @@ impl Reporter<'_> {
                 if taken.is_some() {
                     self.parts.say_command(key, self.node);
                 }
+            }
+            Report::Answer { query, open, commands } => {
+                let mut repair = Repair { parts: &mut *self.parts, node: self.node };
+                repair.answered(query, open, &commands);
             }
             Report::BadUnit { content, source, unit } => {
                 self.take_bad_unit(content, source.as_ref(), unit);
@@ -156,6 +165,10 @@ impl Reporter<'_> {
             | SwitchCause::Faster
             | SwitchCause::Slow => true,
         };
+        let had = self.parts.jobs.delivery(key, self.node).map(|delivery| delivery.offset);
+        if had.is_some_and(|had| offset > had) {
+            self.parts.note_step(self.node);
+        }
         if let Some(content) = self.parts.jobs.content_of(key) {
             let mut planner = self.parts.planner();
             planner.settled(content, self.node);
@@ -185,6 +198,7 @@ impl Reporter<'_> {
         delivery.rate = rate;
         if delivery.offset > before {
             delivery.grew_ns = now_ns;
+            self.parts.note_step(self.node);
         }
         let offset = delivery.offset;
         if let Some(content) = self.parts.jobs.content_of(key) {

@@ -70,6 +70,7 @@ impl Request<'_> {
             created_at_ns: now.utc_ns,
             deadline_ns,
             ended_at_ns: None,
+            first_ended_at_ns: None,
             bound_ratio: None,
             base_egress_ratio: None,
         };
@@ -194,17 +195,7 @@ impl Request<'_> {
         let detail = json!({"deliveries": failed.len()});
         self.parts.fx.event("job.retried", About::job(job), detail);
         for (key, node) in failed {
-            self.parts.advance(key, node, DeliveryInput::Again, |delivery| {
-                delivery.attempts = 0;
-                delivery.reason = None;
-                delivery.detail = None;
-                delivery.receipt = None;
-                delivery.is_fresh = true;
-            });
-            if let Some(record) = self.parts.nodes.get_mut(node) {
-                record.drop_end(&NodeOrder::Cancel { key });
-            }
-            self.parts.say_command(key, node);
+            self.parts.begin_again(key, node);
         }
         let now_ns = self.parts.fx.now.mono_ns;
         if let Some(record) = self.parts.jobs.get_mut(job) {

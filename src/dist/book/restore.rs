@@ -6,11 +6,13 @@
 use std::collections::HashMap;
 
 use crate::dist::book::answers::Answers;
+use crate::dist::book::care::Care;
 use crate::dist::book::contents::Content;
 use crate::dist::book::nodes::NodeId;
 use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::records::{Delivery, command_at};
+use crate::dist::book::wait::Wait;
 use crate::dist::ids::{CommandKey, NodeName};
 use crate::dist::rows::{DeliveryRow, Rows};
 use crate::dist::wire::agent::NodeOrder;
@@ -18,16 +20,8 @@ use crate::dist::wire::job::{DeliveryState, JobState};
 
 /// Reads rows into a book that has nothing yet.
 pub(super) fn read(parts: &mut Parts, answers: &mut Answers, rows: Rows) {
-    let Rows {
-        jobs,
-        mut commands,
-        deliveries,
-        nodes,
-        contents,
-        hooks,
-        answers: mut kept,
-        last_event: _,
-    } = rows;
+    let Rows { jobs, mut commands, deliveries, nodes, contents, waits, cares, hooks, .. } = rows;
+    let mut kept = rows.answers;
     let now_ns = parts.fx.now.mono_ns;
     let heard: HashMap<NodeName, i64> =
         nodes.iter().map(|row| (row.name.clone(), row.heard_at_ns)).collect();
@@ -58,6 +52,18 @@ pub(super) fn read(parts: &mut Parts, answers: &mut Answers, rows: Rows) {
             parts.tenants.charge(&job.row.client, row.id, row.size.unwrap_or(0));
         }
         parts.contents.insert(Content::new(row, now_ns));
+    }
+    let now = parts.fx.now;
+    for row in waits {
+        if let Some(job) = parts.jobs.get_mut(row.job).filter(|job| job.row.state.is_live()) {
+            job.wait = Some(Wait::from_row(&row, now));
+        }
+    }
+    for row in cares {
+        let id = parts.nodes.id_of(&row.node);
+        if let Some(node) = id.and_then(|id| parts.nodes.there_mut(id)) {
+            node.care = Care::from_row(&row, now);
+        }
     }
     for row in hooks {
         parts.hooks.add(row, false, parts.fx.now);

@@ -3,6 +3,7 @@
 //! ```text
 //! each second: nodes --silent 6 s--> suspect --15 s--> down      deadlines      plans
 //!              commands that a living node has not taken for 10 s are said again
+//!              wait periods end, nodes that do not get on are asked and mended
 //! each minute: idle jobs end, idle uploads are abandoned, old contents and answers go
 //! ```
 //! When the base itself stood still, nodes are not blamed for it: a gap between two ticks is taken
@@ -15,7 +16,9 @@ use crate::dist::book::notify;
 use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::presence::Presence;
+use crate::dist::book::repair::Repair;
 use crate::dist::book::uploads::Upload;
+use crate::dist::book::wait;
 use crate::dist::ids::{ContentId, JobId, Stamp};
 use crate::dist::job::JobInput;
 use crate::dist::node::NodeInput;
@@ -38,8 +41,10 @@ impl Watch {
         let now_ns = parts.fx.now.mono_ns;
         let gap_ns = now_ns.saturating_sub(self.ticked_ns);
         self.ticked_ns = now_ns;
-        look_after_nodes(parts, if gap_ns > GAP_NS { gap_ns } else { 0 });
+        let gap_ns = if gap_ns > GAP_NS { gap_ns } else { 0 };
+        look_after_nodes(parts, gap_ns);
         end_overdue(parts);
+        wait::tick(parts, gap_ns);
         parts.planner().tend();
         if now_ns.saturating_sub(self.swept_ns) >= SWEEP_NS {
             self.swept_ns = now_ns;
@@ -76,6 +81,7 @@ fn look_after_nodes(parts: &mut Parts, gap_ns: u64) {
         } else if is_owed {
             presence.say_pending();
         }
+        Repair { parts: &mut *parts, node: id }.tick(gap_ns);
     }
 }
 

@@ -13,7 +13,9 @@ use crate::dist::command::state_of;
 use crate::dist::ids::{CommandId, CommandKey, JobId, NodeName};
 use crate::dist::rows::CommandRow;
 use crate::dist::wire::agent::Receipt;
-use crate::dist::wire::job::{CommandState, CommandView, DeliveryView, JobState, JobView, Totals};
+use crate::dist::wire::job::{
+    CommandState, CommandView, DeliveryState, DeliveryView, JobState, JobView, Totals,
+};
 use crate::dist::wire::report::{CommandReport, DeliveryReport, JobReport, NodeReport};
 
 /// What a client may see.
@@ -156,7 +158,8 @@ impl<'a> Views<'a> {
     }
 
     fn report_of_node(&self, job: &Job, node: NodeId, place: usize) -> Option<NodeReport> {
-        let row = &self.nodes.get(node)?.row;
+        let record = self.nodes.get(node)?;
+        let (row, expected_back_ns) = (&record.row, record.care.expected_back_ns);
         let mut totals = Totals::default();
         let mut deliveries = Vec::with_capacity(job.commands.len());
         for (at, command) in job.commands.iter().enumerate() {
@@ -167,7 +170,10 @@ impl<'a> Views<'a> {
                 let receipt: Result<Receipt, _> = serde_json::from_str(&signed.receipt);
                 receipt.ok()
             });
+            let is_late = delivery.state == DeliveryState::Completed
+                && job.row.first_ended_at_ns.is_some_and(|end| delivery.updated_at_ns > end);
             deliveries.push(DeliveryReport {
+                is_late,
                 command_id: command_at(at),
                 state: delivery.state,
                 reason: delivery.reason,
@@ -183,7 +189,8 @@ impl<'a> Views<'a> {
             });
         }
         let (node, public_key) = (row.name.clone(), row.public_key.clone());
-        Some(NodeReport { node, public_key, totals, deliveries })
+        let state = row.state;
+        Some(NodeReport { node, public_key, state, expected_back_ns, totals, deliveries })
     }
 
     fn view_of_command(&self, command: &Command) -> CommandView {

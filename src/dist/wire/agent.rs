@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, Incarnation, JobId, NodeName};
-use crate::dist::wire::job::{Op, Order, Reason};
+use crate::dist::wire::job::{DeliveryState, Op, Order, Reason};
 
 /// Header of each answer of a base: its epoch, a decimal number
 /// ([`BaseEpoch`](crate::dist::ids::BaseEpoch)).
@@ -132,6 +132,23 @@ pub enum NodeOrder {
         /// The job.
         job: JobId,
     },
+    /// The node is to say how far its open commands are: [`Report::Answer`].
+    Query {
+        /// Number of the question, greater than all before.
+        query: u64,
+    },
+    /// The bytes of a put that came so far are to be dropped, and fetched anew.
+    Renew {
+        /// The command.
+        key: CommandKey,
+        /// Number of the order, greater than all before: the same one again has no effect.
+        number: u64,
+    },
+    /// The agent is to begin anew from its journal, and to say hello as a new start.
+    Restart {
+        /// As of `Renew`.
+        number: u64,
+    },
     /// The node is to say hello again: the base has lost its place in the reports.
     HelloAgain,
     /// Nothing: keeps the connection in use.
@@ -239,6 +256,15 @@ pub enum Report {
         /// Its name.
         key: CommandKey,
     },
+    /// What the base asked for: how far open commands are, the oldest first.
+    Answer {
+        /// Number of the question.
+        query: u64,
+        /// Open commands in all.
+        open: u64,
+        /// Those of them that have room in one answer.
+        commands: Vec<OpenCommand>,
+    },
     /// A source sent a unit that fails its hash.
     BadUnit {
         /// The content.
@@ -248,6 +274,20 @@ pub enum Report {
         /// Which unit, from 0.
         unit: u64,
     },
+}
+
+/// How far an open command is at its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenCommand {
+    /// Its name.
+    pub key: CommandKey,
+    /// State, as the base would have it.
+    pub state: DeliveryState,
+    /// Verified bytes of a put.
+    pub offset: u64,
+    /// Why the last attempt failed, while another one is waited for.
+    #[serde(default)]
+    pub reason: Option<Reason>,
 }
 
 /// Why a node takes a content from another source.

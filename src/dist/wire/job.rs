@@ -49,6 +49,19 @@ pub struct Policy {
     pub priority: u8,
     /// Bytes per second for the whole job at each sender.
     pub max_rate: Option<u64>,
+    /// What a node gets that is back when the job has ended without it.
+    pub late: Late,
+}
+
+/// What a node gets that was given up, when it is back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Late {
+    /// What it missed, for as long as the base has the contents.
+    #[default]
+    Deliver,
+    /// Nothing.
+    Drop,
 }
 
 /// Which commands of a job wait for earlier ones on a node.
@@ -357,6 +370,8 @@ pub enum Reason {
     NodeRetired,
     /// The client's quota of bytes is used.
     Quota,
+    /// The node gives no answer, and could not be mended. When it is back it gets what it missed.
+    NodeFailed,
 }
 
 /// One entry of the hash chain. `GET /v1/jobs/{job}/events?after=SEQ`.
@@ -404,6 +419,9 @@ pub struct NodeView {
     pub heard_at_ns: i64,
     /// Deliveries that are open.
     pub open_deliveries: u64,
+    /// What is done about it, when it does not get on or is away.
+    #[serde(default)]
+    pub repair: Option<RepairView>,
 }
 
 /// State of a node.
@@ -422,4 +440,62 @@ pub enum NodeState {
     Retired,
     /// Served bytes that failed their hash twice: no source any more.
     Quarantined,
+    /// Gave no answer, or does not get on: the base tries to mend it.
+    Repairing,
+    /// Is back, and is asked for what it has.
+    Activating,
+    /// Could not be mended: somebody has to look at it.
+    FailedHw,
+}
+
+/// What the base does about a node that does not get on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CarePhase {
+    /// Nothing.
+    Well,
+    /// It was asked how far it is.
+    Asked,
+    /// It is being mended.
+    Repairing,
+    /// It is back, and is asked for what it has.
+    Activating,
+    /// It was given up until it is back.
+    Failed,
+}
+
+/// Why a node is to be mended: names that do not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepairCause {
+    /// It gives no answer.
+    Unanswered,
+    /// It answers, and has got on with nothing for several wait periods.
+    AppWedged,
+    /// Its sources give it nothing, or bytes that fail their hash.
+    SourceBad,
+    /// Reading or writing its files fails.
+    JournalBad,
+    /// An operator wants it.
+    Operator,
+}
+
+/// A node that does not get on, or is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairView {
+    /// What is done about it.
+    pub phase: CarePhase,
+    /// Why.
+    pub cause: Option<RepairCause>,
+    /// Repair tries so far.
+    pub tries: u32,
+    /// UTC nanoseconds at which an operator expects it back.
+    pub expected_back_ns: Option<i64>,
+}
+
+/// `PATCH /v1/nodes/{node}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePatch {
+    /// When the node is expected back, RFC 3339; null: nobody knows.
+    pub expected_back: Option<String>,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::dist::ids::{CommandId, Digest, NodeName};
 use crate::dist::keys::{VerifyKey, verify_receipt};
 use crate::dist::wire::agent::SignedReceipt;
-use crate::dist::wire::job::{CommandState, DeliveryState, JobView, Op, Reason, Totals};
+use crate::dist::wire::job::{CommandState, DeliveryState, JobView, NodeState, Op, Reason, Totals};
 
 /// What arrived where, when, from whom and with which hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +65,11 @@ pub struct NodeReport {
     pub node: NodeName,
     /// Its Ed25519 key, base64: verifies the receipts.
     pub public_key: String,
+    /// State of the node when the report was made.
+    pub state: NodeState,
+    /// UTC nanoseconds at which an operator expects it back, when it is away.
+    #[serde(default)]
+    pub expected_back_ns: Option<i64>,
     /// Its deliveries of the job.
     pub totals: Totals,
     /// The same one by one, in the order of the commands.
@@ -94,6 +99,9 @@ pub struct DeliveryReport {
     pub via: BTreeMap<String, u64>,
     /// Changes of the source.
     pub switches: u32,
+    /// It completed when the job had ended before.
+    #[serde(default)]
+    pub is_late: bool,
     /// The receipt's signature is one of the node's key: checked when the report was made.
     pub is_signature_valid: bool,
     /// The node's signed receipt.

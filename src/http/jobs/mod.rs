@@ -7,7 +7,8 @@
 //!          GET  /v1/jobs/{j}/deliveries?state=&node=&command=&after=&limit=
 //!          GET  /v1/jobs/{j}/notifications                   (who is called back, how far that is)
 //!          GET  /v1/jobs/{j}/events?after=&limit=&wait=    (server-sent events, or long poll)
-//!          GET  /v1/events    GET /v1/nodes  /v1/nodes/{n}    POST /v1/nodes/{n}/drain ..
+//!          GET  /v1/events    GET /v1/nodes  /v1/nodes/{n}    PATCH /v1/nodes/{n}
+//!          POST /v1/nodes/{n}/query  /repair  /activate  /drain  /undrain  /retire
 //! nodes    POST /agent/v1/hello   GET /agent/v1/orders   POST /agent/v1/reports
 //! anyone   GET  /  /healthz  /readyz  /metrics  /v1/info     (`standby`: of a base that waits)
 //! ```
@@ -108,7 +109,10 @@ pub fn router(state: JobsState) -> Router {
         .route("/v1/jobs/{job}/events", get(events::of_job))
         .route("/v1/events", get(events::of_all))
         .route("/v1/nodes", get(nodes::list))
-        .route("/v1/nodes/{node}", get(nodes::show))
+        .route("/v1/nodes/{node}", get(nodes::show).patch(nodes::patch))
+        .route("/v1/nodes/{node}/query", post(nodes::query))
+        .route("/v1/nodes/{node}/repair", post(nodes::repair))
+        .route("/v1/nodes/{node}/activate", post(nodes::activate))
         .route("/v1/nodes/{node}/drain", post(nodes::drain))
         .route("/v1/nodes/{node}/undrain", post(nodes::undrain))
         .route("/v1/nodes/{node}/retire", post(nodes::retire))

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::act::Post;
@@ -13,7 +14,7 @@ use super::ask::Asker;
 use super::{Shared, problem};
 use crate::dist::book::{Book, Refusal};
 use crate::dist::ids::{NodeName, Stamp};
-use crate::dist::wire::job::NodeView;
+use crate::dist::wire::job::{NodePatch, NodeView};
 use crate::http::problem::Problem;
 
 pub(super) async fn list(asker: Asker) -> Result<Json<Value>, Problem> {
@@ -36,6 +37,36 @@ pub(super) async fn drain(Path(node): Path<String>, post: Post) -> Result<Respon
 
 pub(super) async fn undrain(Path(node): Path<String>, post: Post) -> Result<Response, Problem> {
     change(post, &node, Book::undrain_node).await
+}
+
+pub(super) async fn query(Path(node): Path<String>, post: Post) -> Result<Response, Problem> {
+    change(post, &node, Book::query_node).await
+}
+
+pub(super) async fn repair(Path(node): Path<String>, post: Post) -> Result<Response, Problem> {
+    change(post, &node, Book::repair_node).await
+}
+
+pub(super) async fn activate(Path(node): Path<String>, post: Post) -> Result<Response, Problem> {
+    change(post, &node, Book::activate_node).await
+}
+
+/// When the node is expected back.
+pub(super) async fn patch(Path(node): Path<String>, post: Post) -> Result<Response, Problem> {
+    let name = read_name(&node)?;
+    let NodePatch { expected_back } = post.read()?;
+    let at_ns = expected_back.as_deref().map(read_time).transpose()?;
+    post.act(StatusCode::OK, move |book, _, at| book.expect_node(&name, at_ns, at)).await
+}
+
+/// UTC nanoseconds of a time as RFC 3339 has it.
+fn read_time(text: &str) -> Result<i64, Problem> {
+    let read = text.parse::<Timestamp>().ok();
+    let at_ns = read.and_then(|time| i64::try_from(time.as_nanosecond()).ok());
+    at_ns.ok_or_else(|| {
+        let detail = "expected_back is a time like 2026-03-01T08:00:00Z, or null";
+        problem(StatusCode::BAD_REQUEST, "bad_time", detail)
+    })
 }
 
 pub(super) async fn retire(

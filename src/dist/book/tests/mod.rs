@@ -11,6 +11,7 @@ mod plans;
 mod quotas;
 mod restart;
 mod uploads;
+mod waits;
 
 use std::collections::BTreeMap;
 
@@ -123,6 +124,8 @@ impl Rig {
                 Change::Content(row) => upsert(&mut self.rows.contents, row, |a, b| a.id == b.id),
                 Change::Hook(row) => upsert(&mut self.rows.hooks, row, |a, b| a.id == b.id),
                 Change::Answer(row) => self.rows.answers.push(row),
+                Change::Wait(row) => upsert(&mut self.rows.waits, row, |a, b| a.job == b.job),
+                Change::Care(row) => upsert(&mut self.rows.cares, row, |a, b| a.node == b.node),
                 Change::Event(event) => {
                     let head = self.events.last().map_or(ChainHead::START, ChainHead::behind);
                     verify(head, [&event]).unwrap();
