@@ -45,7 +45,7 @@ use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
 use crate::dist::wire::peer::ContentState;
 use crate::pki::PkiError;
 use crate::pki::trust::Trust;
-use crate::store::{RateLimit, Store, StoreKey};
+use crate::store::{Store, StoreKey, Upload};
 use base::{Base, BaseError, BaseUrl, UrlError};
 use bases::Bases;
 use channel::Channel;
@@ -102,8 +102,8 @@ pub struct Beside {
     pub viewers: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Bytes that peers were sent.
     pub sent: Arc<AtomicU64>,
-    /// The cap on what peers are sent.
-    pub upload: Arc<RateLimit>,
+    /// What peers are sent through.
+    pub upload: Upload,
     /// Called once, when the store is open: peers may be served, with this TLS.
     pub on_open: Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>) + Send>,
 }

@@ -7,8 +7,6 @@
 //! Invariant: without viewers the caps are those of the command line. A direction whose rate is
 //! neither set nor measured has no cap.
 
-use crate::store::RateLimit;
-
 /// One direction of a node's traffic.
 #[derive(Debug)]
 pub(super) struct Direction {
@@ -43,14 +41,6 @@ impl Direction {
         let known = self.cap.or_else(|| Some(self.best).filter(|best| *best > 0));
         known.map(|rate| rate * TRANSFERS_PERCENT / 100)
     }
-
-    /// Sets the share on `limit`, where it differs.
-    pub(super) fn apply(&self, viewers: u64, limit: &RateLimit) {
-        let share = self.share(viewers);
-        if limit.rate() != share {
-            limit.set(share);
-        }
-    }
 }
 
 /// What transfers have while sessions play.
@@ -71,8 +61,5 @@ mod tests {
         let mut direction = Direction::new(Some(800));
         direction.count(5_000);
         assert_eq!((direction.share(0), direction.share(1)), (Some(800), Some(400)));
-        let limit = RateLimit::new(Some(800));
-        direction.apply(1, &limit);
-        assert_eq!(limit.rate(), Some(400));
     }
 }

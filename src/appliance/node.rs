@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::http;
 use crate::http::peer::{PeerOptions, PeerState, router};
 use crate::http::{Bearers, Retired, Tls};
-use crate::store::RateLimit;
+use crate::store::Upload;
 
 /// What a node is, beside its configuration.
 #[derive(Debug)]
@@ -70,9 +70,9 @@ pub fn run(
     let companion: Companion = Box::new(move |viewers| {
         let (stop, shutdown) = watch::channel(false);
         let sent = Arc::<AtomicU64>::default();
-        let upload = Arc::new(RateLimit::new(facts.up_rate));
+        let upload = Upload::new(facts.up_rate);
         let peers = Peers { listener, sent: Arc::clone(&sent), up_rate: facts.up_rate };
-        let (cap, ended) = (Arc::clone(&upload), shutdown.clone());
+        let (cap, ended) = (upload.clone(), shutdown.clone());
         let beside = Beside {
             viewers: Box::new(move || viewers()),
             sent,
@@ -117,7 +117,7 @@ impl Peers {
     fn serve(
         self,
         store: crate::store::Store,
-        upload: Arc<RateLimit>,
+        upload: Upload,
         tls: Option<Arc<ServerConfig>>,
         shutdown: watch::Receiver<bool>,
     ) {

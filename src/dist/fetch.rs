@@ -9,7 +9,8 @@
 //! ```
 //! A source that gives no byte for the stall time is asked how much it has. If it has no more than
 //! this node, it is starved and is waited for; it will change its own source. If it does not
-//! answer, or has more, it is left. So a cut far away does not move every node behind it.
+//! answer, or has more, it is left, unless it says that a rate or a window holds its streams back.
+//! So a cut far away does not move every node behind it.
 //!
 //! Invariants: a link is opened at the verified offset; bytes of one link count at a time; at most
 //! two links are there; a source that sent a bad unit is not asked again while another one is left.
@@ -47,6 +48,8 @@ pub enum LinkEvent {
         /// Bytes of this link among them since the last event.
         bytes: u64,
     },
+    /// Bytes are there, and a cap of this node lets them wait: the source is not to blame.
+    Held,
     /// All bytes are there and the whole is verified.
     Whole,
     /// The connection could not be made, or ended early.
@@ -316,6 +319,11 @@ impl Fetch {
             LinkEvent::FirstByte if is_opening => self.take_over(now, out),
             LinkEvent::FirstByte => {}
             LinkEvent::Grew { have, bytes } => self.grow(have, bytes, now),
+            LinkEvent::Held => {
+                if let Some(main) = self.main_mut().filter(|main| main.id == link) {
+                    main.alive_at = now;
+                }
+            }
             LinkEvent::Whole => self.complete(out),
             LinkEvent::Lost => self.fail(link, SwitchCause::Lost, now, out),
             LinkEvent::Busy { retry_after } => {
@@ -356,6 +364,11 @@ impl Fetch {
             About::Link(link) => {
                 let Some(main) = self.main_mut().filter(|main| main.id == link) else { return };
                 if now.since(main.alive_at) < STALL {
+                    return;
+                }
+                if state.is_some_and(|state| state.is_held) {
+                    // It is slow on purpose: another source would keep to the same policy.
+                    main.alive_at = now;
                     return;
                 }
                 let is_starved =

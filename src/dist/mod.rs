@@ -10,7 +10,7 @@
 //! - [`ids`]: identities. [`wire`]: what goes over HTTP as JSON. [`rows`]: what the ledger keeps.
 //! - [`book`]: the base. [`job`], [`command`], [`delivery`], [`node`]: its states. [`plan`]: who
 //!   fetches from whom. [`keys`], [`token`]: secrets. [`chain`]: events that cannot be changed.
-//! - [`window`]: when a job may take how much. [`uplink`]: who may send next.
+//! - [`window`], [`terms`]: when a job may take how much. [`uplink`]: who may send next.
 //! - [`recovery`]: what a start of the base makes of its disk.
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
@@ -32,6 +32,7 @@ pub mod node;
 pub mod plan;
 pub mod recovery;
 pub mod rows;
+pub mod terms;
 pub mod token;
 pub mod units;
 pub mod uplink;

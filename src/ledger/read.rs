@@ -40,7 +40,7 @@ pub(super) const EVENTS_OF_JOB: &str =
 
 fn job(row: &dyn Record) -> Result<JobRow, LedgerError> {
     let mut columns = Columns::new(row, "job");
-    Ok(JobRow {
+    let mut job = JobRow {
         id: columns.word()?,
         client: columns.take()?,
         client_ref: columns.take()?,
@@ -51,13 +51,19 @@ fn job(row: &dyn Record) -> Result<JobRow, LedgerError> {
             order: columns.word()?,
             priority: columns.take()?,
             max_rate: columns.take()?,
+            ..Policy::default()
         },
         created_at_ns: columns.take()?,
         deadline_ns: columns.take()?,
         ended_at_ns: columns.take()?,
         bound_ratio: columns.take()?,
         base_egress_ratio: columns.take()?,
-    })
+    };
+    let policy = &mut job.policy;
+    policy.per_node_rate = columns.take()?;
+    policy.window = columns.word_if_any()?;
+    policy.paused = columns.take::<Option<bool>>()?.unwrap_or(false);
+    Ok(job)
 }
 
 fn key(columns: &mut Columns<'_>) -> Result<CommandKey, LedgerError> {

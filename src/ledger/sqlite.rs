@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, Params, Row, TransactionBehavior, params, 
 
 use super::LedgerError;
 use super::read::{self, Read, Tables};
-use super::tables::{Dialect, LEASE, TABLES, VERSION};
+use super::tables::{Dialect, LEASE, TABLES, VERSION, update};
 use super::value::{Record, Value};
 use super::write;
 use crate::dist::ids::{BaseEpoch, JobId};
@@ -166,8 +166,8 @@ pub(super) fn prepare(db: &mut Connection, path: &Path) -> Result<BaseEpoch, Led
                 transaction.execute_batch(&table.create(Dialect::Sqlite))?;
             }
         }
-        (1, _) => transaction.execute_batch(&LEASE.create(Dialect::Sqlite))?,
         (VERSION, _) => {}
+        (1..VERSION, _) => transaction.execute_batch(&update(found, Dialect::Sqlite))?,
         _ => {
             let place = path.display().to_string();
             return Err(LedgerError::Version { place, found, known: VERSION });

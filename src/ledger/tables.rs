@@ -95,6 +95,15 @@ impl Table {
         sql
     }
 
+    /// The statements that add columns, which are the last ones of the table and may be null.
+    fn add(&self, names: &[&str], dialect: Dialect) -> String {
+        let columns = self.columns.iter().filter(|column| names.contains(&column.name));
+        let added = columns.map(|Column { name, kind, .. }| {
+            format!("ALTER TABLE {} ADD COLUMN \"{name}\" {};\n", self.name, kind.sql(dialect))
+        });
+        added.collect()
+    }
+
     /// Writes a row, in place of the one with the same key. SQLite is given a row at a time,
     /// PostgreSQL the columns of many rows as arrays.
     pub(super) fn write(&self, dialect: Dialect) -> String {
@@ -150,8 +159,23 @@ const fn table(name: &'static str, key_len: usize, columns: &'static [Column]) -
     Table { name, columns, key_len, is_log: false, index: None }
 }
 
-/// Version of the tables. The first had no lease.
-pub(super) const VERSION: i32 = 2;
+/// Version of the tables. The first had no lease, the second no rates of single nodes, windows and
+/// pauses.
+pub(super) const VERSION: i32 = 3;
+
+/// What brings tables of an older version up to date.
+pub(super) fn update(from: i32, dialect: Dialect) -> String {
+    let mut sql = String::new();
+    if from < 2 {
+        sql.push_str(&LEASE.create(dialect));
+    }
+    if from < 3 {
+        sql.push_str(
+            &Place::Job.table().add(&["per_node_rate", "open_hours", "is_paused"], dialect),
+        );
+    }
+    sql
+}
 
 /// All tables but that of the lease, in the order of [`Place`].
 pub(super) const TABLES: [Table; 7] = [
@@ -173,6 +197,9 @@ pub(super) const TABLES: [Table; 7] = [
             integer("ended_at_ns").or_null(),
             real("bound_ratio").or_null(),
             real("base_egress_ratio").or_null(),
+            integer("per_node_rate").or_null(),
+            text("open_hours").or_null(),
+            integer("is_paused").or_null(),
         ],
     ),
     table(

@@ -9,6 +9,7 @@ use super::kit::{Kept, Opened};
 use super::*;
 use crate::dist::ids::{CommandId, CommandKey, ContentId, Digest, Incarnation, NodeName};
 use crate::dist::rows::{AnswerRow, CommandRow, ContentRow, DeliveryRow, JobRow, NodeRow};
+use crate::dist::window::Window;
 use crate::dist::wire::agent::SignedReceipt;
 use crate::dist::wire::job::{
     Attributes, DeliveryState, JobState, NodeState, Op, Order, Policy, Reason, ServerView,
@@ -54,19 +55,31 @@ fn any_job() -> impl Strategy<Value = JobRow> {
         JobState::Cancelled,
     ]);
     let order = prop::sample::select(vec![Order::Strict, Order::Prefix, Order::None]);
-    let policy = (order, any::<u8>(), any::<Option<u64>>());
+    let windows = ["mon-fri 22:00-06:00 Europe/Berlin", "01:00-02:00; 03:00-04:00 +02:00"];
+    let windows = windows.map(|text| text.parse::<Window>().unwrap()).to_vec();
+    let window = prop::option::of(prop::sample::select(windows));
+    let rates = (any::<Option<u64>>(), any::<Option<u64>>());
+    let policy = (order, any::<u8>(), rates, window, any::<bool>());
+    let policy = policy.prop_map(|(order, priority, rates, window, paused)| Policy {
+        order,
+        priority,
+        max_rate: rates.0,
+        per_node_rate: rates.1,
+        window,
+        paused,
+    });
     let texts = (any::<String>(), any::<Option<String>>());
     let times = (any::<i64>(), any::<Option<i64>>(), any::<Option<i64>>());
     let ratios = (prop::option::of(0.0..9.0), prop::option::of(0.0..9.0));
     (any::<u128>(), states, policy, texts, times, ratios, any::<u64>()).prop_map(
-        |(id, state, (order, priority, max_rate), texts, times, ratios, up_rate)| JobRow {
+        |(id, state, policy, texts, times, ratios, up_rate)| JobRow {
             id: job_id(id),
             client: texts.0,
             client_ref: texts.1,
             state,
             servers: vec![ServerView { index: 0, node: name("a"), addr: String::new(), up_rate }],
             list_version: 3,
-            policy: Policy { order, priority, max_rate },
+            policy,
             created_at_ns: times.0,
             deadline_ns: times.1,
             ended_at_ns: times.2,
@@ -369,10 +382,15 @@ fn file_of_the_first_version_is_brought_up_to_date() {
     let mut opened = kept.open();
     opened.ledger.commit(&[Change::Event(event(1, None))]).unwrap();
     opened.close();
-    kept.sql("DROP TABLE lease; PRAGMA user_version = 1");
-    let opened = kept.open();
-    assert_eq!(opened.rows.last_event, Some(event(1, None)));
-    opened.close();
+    let columns = ["per_node_rate", "open_hours", "is_paused"];
+    let drop_columns = columns.map(|column| format!("ALTER TABLE job DROP COLUMN {column};"));
+    let drop_columns = drop_columns.concat();
+    for older in ["PRAGMA user_version = 2", "DROP TABLE lease; PRAGMA user_version = 1"] {
+        kept.sql(&format!("{drop_columns} {older}"));
+        let opened = kept.open();
+        assert_eq!(opened.rows.last_event, Some(event(1, None)));
+        opened.close();
+    }
 }
 
 #[test]

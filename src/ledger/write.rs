@@ -29,7 +29,7 @@ pub(super) fn oldest_answer_ns(row: &AnswerRow) -> i64 {
 
 fn job(row: &JobRow) -> Result<Vec<Value<'_>>, LedgerError> {
     let JobRow { id, client, client_ref, state, servers, list_version, policy, .. } = row;
-    let Policy { order, priority, max_rate } = policy;
+    let Policy { order, priority, max_rate, per_node_rate, window, paused } = policy;
     let JobRow { created_at_ns, deadline_ns, ended_at_ns, bound_ratio, base_egress_ratio, .. } =
         row;
     Ok(vec![
@@ -47,6 +47,9 @@ fn job(row: &JobRow) -> Result<Vec<Value<'_>>, LedgerError> {
         (*ended_at_ns).into(),
         (*bound_ratio).into(),
         (*base_egress_ratio).into(),
+        (*per_node_rate).into(),
+        window.as_ref().map(ToString::to_string).into(),
+        (*paused).into(),
     ])
 }
 

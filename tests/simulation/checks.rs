@@ -186,7 +186,7 @@ impl World {
                 }
             }
         }
-        let has_order = client.plan.order != Order::None && client.was_never_retried();
+        let has_order = client.plan.policy.order != Order::None && client.was_never_retried();
         let is_whole = report.job.state == JobState::Completed && report.job.totals.cancelled == 0;
         if is_whole && has_order && !self.watch.is_reordered {
             self.check_folders(c, job);

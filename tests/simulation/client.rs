@@ -13,7 +13,8 @@ use headend::dist::book::{Book, Refusal};
 use headend::dist::ids::{CommandKey, ContentId, Digest, JobId, NodeName, Stamp};
 use headend::dist::rows::AnswerRow;
 use headend::dist::wire::job::{
-    CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Op, Order, Policy, Targets,
+    CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Op, Policy, PolicyChange,
+    Targets,
 };
 use headend::dist::wire::peer::ContentEnd;
 
@@ -27,7 +28,10 @@ use crate::world::{Event, World};
 pub(crate) struct JobPlan {
     pub(crate) at: u64,
     pub(crate) targets: Targets,
-    pub(crate) order: Order,
+    /// How it is done.
+    pub(crate) policy: Policy,
+    /// What is changed of that while it runs, and when.
+    pub(crate) changes: Vec<(u64, PolicyChange)>,
     pub(crate) deadline_s: Option<u64>,
     pub(crate) commands: Vec<CommandPlan>,
     /// Bytes of an upload that come at once, and the time between them.
@@ -112,6 +116,7 @@ pub(crate) enum ClientAsk {
     Grew(ContentId, u64),
     Ended(ContentId, ContentEnd),
     EndJob(JobId),
+    Change(JobId, PolicyChange),
     Cancel(JobId),
     CancelCommand(CommandKey),
     Retry(JobId),
@@ -197,12 +202,18 @@ impl World {
                 return self.ask_client(c, what);
             }
         }
+        if let (Some((at, change)), Some(job)) = (client.plan.changes.first().cloned(), client.job)
+            && at <= now
+        {
+            client.plan.changes.remove(0);
+            return self.ask_client(c, ClientAsk::Change(job, change));
+        }
         match client.phase {
             Phase::Begin => {
                 let request = JobRequest {
                     client_ref: Some(client.name.clone()),
                     targets: client.plan.targets.clone(),
-                    policy: Policy { order: client.plan.order, ..Policy::default() },
+                    policy: client.plan.policy.clone(),
                     deadline_s: client.plan.deadline_s,
                 };
                 self.ask_client(c, ClientAsk::Job(request));
@@ -379,6 +390,7 @@ impl World {
                 }
             }
             (ClientAsk::View(_), ClientAnswer::Job(view)) => return self.watched(c, *view),
+            (ClientAsk::Change(..), _) => {}
             (ClientAsk::Job(_) | ClientAsk::View(_), _) => client.phase = Phase::Done,
             (ClientAsk::Command { .. }, _) => client.phase = Phase::End,
             _ => {}
@@ -438,6 +450,7 @@ impl World {
             }
             ClientAsk::Ended(content, end) => done(book.upload_ended(content, end, at)),
             ClientAsk::EndJob(id) => job(book.end_job(&name, id, at)),
+            ClientAsk::Change(id, change) => job(book.change_job(&name, id, change, None, at)),
             ClientAsk::Cancel(id) => job(book.cancel_job(&name, id, at)),
             ClientAsk::CancelCommand(key) => done(book.cancel_command(&name, key, at).map(drop)),
             ClientAsk::Retry(id) => job(book.retry_job(&name, id, None, at)),

@@ -353,7 +353,7 @@ fn late_order_of_a_command_that_has_failed_is_taken_back() {
 fn upload_refused_while_nodes_are_away_ends_there_too_when_the_base_starts_anew_in_between() {
     let mut setup = Setup::one_file(2, 3 * 65_536);
     let job = &mut setup.jobs[0];
-    job.order = Order::Strict;
+    job.policy.order = Order::Strict;
     job.pause_ms = 1_000;
     job.commands[0].hash = Said::Wrong;
     let op = Op::Mkdir { path: "j0/c".to_owned(), attrs: Attributes::default() };

@@ -22,7 +22,7 @@ use crate::http::{self, Bearers, Retired, jobs, peer};
 use crate::ledger::clerk::{self, Clerk, ClerkThread};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::distribution::DistributionCells;
-use crate::store::{RateLimit, Store, StoreKey};
+use crate::store::{Store, StoreKey, Upload};
 
 /// The clerk of a term, at work.
 pub(super) struct Office {
@@ -119,10 +119,13 @@ async fn serve_with(
         bearers: bearers.clone(),
     };
     let noted = Arc::clone(&sent);
+    let upload = Upload::new(site.config.up_rate);
+    let shared = upload.clone();
+    clerk.on_share(Box::new(move |job, share| shared.set_share(job, share)));
     let source = peer::PeerState::new(peer::PeerOptions {
         store: store.clone(),
         children_max: CHILDREN_MAX,
-        upload: Arc::new(RateLimit::new(site.config.up_rate)),
+        upload: upload.clone(),
         sent: Arc::new(move |content, bytes| noted.add(content, bytes)),
         bearers,
     });

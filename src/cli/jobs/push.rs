@@ -65,7 +65,7 @@ fn request(args: &PushArgs, base: &Base) -> Result<JobView, Failure> {
     let request = JobRequest {
         client_ref: args.name.clone(),
         targets: targets(&args.to)?,
-        policy: Policy { order, priority: args.priority, max_rate: None },
+        policy: Policy { order, priority: args.priority, ..Policy::default() },
         deadline_s: args.deadline,
     };
     Ok(base.post("/v1/jobs", &key(), &request)?)

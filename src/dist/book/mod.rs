@@ -11,7 +11,7 @@
 //! [`Book::open_orders`] says it again to each node.
 //!
 //! Parts, each with its own invariant: `jobs` (and `records`), `nodes`, `contents`, `flows`,
-//! `answers`, and `effects`, what goes out. `parts` has them together and says what a change of a
+//! `answers`, and `effects`, what goes out. `terms` has what jobs may take, and when. `parts` has them together and says what a change of a
 //! delivery or a job has to do with all of them; `planner` plans contents.
 //! Who acts on them: `requests` (a client), `uploads` (an upload), `reports` (a node that reports),
 //! `presence` (a node that comes and goes), `time` (the second hand), `restore` (rows). `views`
@@ -41,6 +41,7 @@ mod refusal;
 mod reports;
 mod requests;
 mod restore;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod time;

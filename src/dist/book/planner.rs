@@ -160,7 +160,8 @@ impl<'a> Planner<'a> {
             return None;
         }
         let capability = flow.capability(node, (now_s, valid_s), |expires_s| {
-            let capability = Capability { content: id, node: name.clone(), expires_s };
+            let job = Some(content.row.key.job);
+            let capability = Capability { content: id, node: name.clone(), expires_s, job };
             self.keys.seal_capability(&capability)
         });
         let sources = flow.cascade.sources(node.member()).into_iter().filter_map(|edge| {
@@ -186,8 +187,12 @@ impl<'a> Planner<'a> {
         for id in self.flows.untended() {
             self.flows.set_tended(Some(id));
             looks += self.flows.get(id).map_or(0, |flow| flow.cascade.members().count());
-            self.free_stalled(id);
-            if self.flows.get(id).is_some_and(|flow| flow.has_idle) {
+            // What is held back by its policy is no fault of a source.
+            let is_open = self.content_and_job(id).is_some_and(|(_, job)| job.terms.is_open());
+            if is_open {
+                self.free_stalled(id);
+            }
+            if is_open && self.flows.get(id).is_some_and(|flow| flow.has_idle) {
                 self.use_idle(id);
             }
             if looks >= LOOKS_A_TICK {
@@ -292,12 +297,14 @@ impl<'a> Planner<'a> {
             return None;
         }
         let record = self.nodes.get(node)?;
-        let limit = job.row.policy.max_rate.unwrap_or(u64::MAX);
+        let policy = &job.row.policy;
+        let limit = policy.max_rate.unwrap_or(u64::MAX);
+        let down_limit = policy.per_node_rate.unwrap_or(u64::MAX).min(limit);
         let row = &record.row;
         Some(Receiver {
             id: node.member(),
             up: planned_rate(row.up_rate_cap, row.up_rate_seen).min(limit),
-            down: planned_rate(row.down_rate_cap, row.down_rate_seen).min(limit),
+            down: planned_rate(row.down_rate_cap, row.down_rate_seen).min(down_limit),
             site: record.site,
             is_complete,
             may_serve: record.may_serve(),

@@ -1,7 +1,7 @@
 //! The second hand: what happens because nothing happens.
 //!
 //! ```text
-//! each second: nodes --silent 6 s--> suspect --15 s--> down      deadlines      plans
+//! each second: nodes --silent 6 s--> suspect --15 s--> down      deadlines, windows, plans
 //!              commands that a living node has not taken for 10 s are said again
 //! each minute: idle jobs end, idle uploads are abandoned, old contents and answers go
 //! ```
@@ -14,6 +14,7 @@ use crate::dist::book::nodes::NodeId;
 use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::presence::Presence;
+use crate::dist::book::terms::follow_windows;
 use crate::dist::book::uploads::Upload;
 use crate::dist::ids::{ContentId, JobId, Stamp};
 use crate::dist::job::JobInput;
@@ -39,6 +40,7 @@ impl Watch {
         self.ticked_ns = now_ns;
         look_after_nodes(parts, if gap_ns > GAP_NS { gap_ns } else { 0 });
         end_overdue(parts);
+        follow_windows(parts);
         parts.planner().tend();
         if now_ns.saturating_sub(self.swept_ns) >= SWEEP_NS {
             self.swept_ns = now_ns;

@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 
 use super::database::Database;
 use crate::ledger::LedgerError;
-use crate::ledger::tables::{Dialect, LEASE, TABLES, VERSION};
+use crate::ledger::tables::{Dialect, LEASE, TABLES, VERSION, update};
 
 /// Leaves a database that can be used, or an error that says what is wrong.
 ///
@@ -50,11 +50,17 @@ pub(in crate::ledger) async fn prepare(
         }
         _ => error.into(),
     })?;
-    client.batch_execute("COMMIT").await?;
     let Some(row) = row else { return Err(unusable("the table lease has no row")) };
     let (found, key): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
-    if found != i64::from(VERSION) {
-        let found = i32::try_from(found).unwrap_or(i32::MAX);
+    let found = i32::try_from(found).unwrap_or(i32::MAX);
+    let is_older = (FIRST_VERSION..VERSION).contains(&found) && key == base_key;
+    if is_older {
+        client.batch_execute(&update(found, Dialect::Postgres)).await?;
+        let version = i64::from(VERSION);
+        client.execute("UPDATE lease SET version = $1 WHERE one = 1", &[&version]).await?;
+    }
+    client.batch_execute("COMMIT").await?;
+    if found != VERSION && !is_older {
         return Err(LedgerError::Version { place, found, known: VERSION });
     }
     if key != base_key {
@@ -66,5 +72,7 @@ pub(in crate::ledger) async fn prepare(
     Ok(())
 }
 
+/// The first version that was kept in PostgreSQL.
+const FIRST_VERSION: i32 = 2;
 /// Any number that nobody else locks: "headend".
 const LOCK: i64 = 0x0068_6561_6465_6e64;

@@ -7,6 +7,7 @@ mod any_order;
 mod jobs;
 mod nodes;
 mod plans;
+mod policies;
 mod restart;
 mod uploads;
 
@@ -21,6 +22,7 @@ use crate::dist::ids::{
 };
 use crate::dist::keys::{BaseKeys, NodeKeys, sign_receipt};
 use crate::dist::rows::{AnswerRow, Change, DeliveryRow, Rows};
+use crate::dist::terms::Terms;
 use crate::dist::token::token_hash;
 use crate::dist::wire::agent::{
     Hello, NodeOrder, Receipt, Report, Reports, SignedReceipt, SwitchCause,
@@ -122,7 +124,7 @@ impl Rig {
                 }
             }
         }
-        self.orders.extend(self.book.take_orders());
+        self.orders.extend(self.book.take_orders().into_iter().filter(|(_, order)| is_news(order)));
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -178,7 +180,8 @@ impl Rig {
         };
         let node = hello.node.clone();
         self.book.hello(hello, by, self.at)?;
-        let orders = self.book.open_orders(&node);
+        let mut orders = self.book.open_orders(&node);
+        orders.retain(is_news);
         self.next.insert(node, 1);
         self.commit();
         Ok(orders)
@@ -290,6 +293,11 @@ impl Rig {
     fn completed(&self, key: CommandKey, node: &str) -> Report {
         Report::Completed { receipt: signed(&self.receipt(key, node)) }
     }
+}
+
+/// Terms of a job without any are said with all that is open.
+fn is_news(order: &NodeOrder) -> bool {
+    !matches!(order, NodeOrder::Terms { terms, .. } if *terms == Terms::default())
 }
 
 fn signed(receipt: &Receipt) -> SignedReceipt {
