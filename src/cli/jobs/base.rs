@@ -202,6 +202,21 @@ impl Base {
         })
     }
 
+    /// PATCH of JSON. A second request with the same key does nothing.
+    pub(super) fn patch<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &str,
+        body: &impl Serialize,
+    ) -> Result<T, BaseError> {
+        let text = serde_json::to_string(body).unwrap_or_default();
+        self.first(|root| {
+            let request = self.allowed(self.agent.patch(format!("{root}{path}")));
+            let request = request.header("idempotency-key", key).content_type("application/json");
+            self.value(request.send(&text))
+        })
+    }
+
     /// All elements of a list that the base gives in pages.
     pub(super) fn list<T: DeserializeOwned>(
         &self,

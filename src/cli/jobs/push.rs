@@ -17,6 +17,7 @@ use super::files::{Item, Items};
 use super::upload::{self, Progress, UploadError};
 use super::watch::{self, Watch};
 use super::write_json;
+use crate::base::rate::Rate;
 use crate::dist::ids::{CommandId, JobId, NodeName};
 use crate::dist::wire::job::{
     CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Op, Order, Policy, Targets,
@@ -65,7 +66,14 @@ fn request(args: &PushArgs, base: &Base) -> Result<JobView, Failure> {
     let request = JobRequest {
         client_ref: args.name.clone(),
         targets: targets(&args.to)?,
-        policy: Policy { order, priority: args.priority, ..Policy::default() },
+        policy: Policy {
+            order,
+            priority: args.priority,
+            max_rate: args.max_rate.map(Rate::bytes_per_s),
+            per_node_rate: args.node_rate.map(Rate::bytes_per_s),
+            window: args.window.clone(),
+            paused: args.paused,
+        },
         deadline_s: args.deadline,
     };
     Ok(base.post("/v1/jobs", &key(), &request)?)
