@@ -29,6 +29,7 @@ use crate::dist::agent::{Action, Agent, Apply, Failure, Reserved};
 use crate::dist::ids::{ContentId, Digest, NodeName};
 use crate::dist::journal::Record;
 use crate::dist::keys::{NodeKeys, sign_receipt};
+use crate::dist::window::RateSchedule;
 use crate::dist::wire::agent::{NodeOrder, Receipt, Reports, ReportsTaken, SignedReceipt};
 use crate::dist::wire::job::{Attributes, Op, Reason};
 use crate::dist::wire::peer::ContentEnd;
@@ -77,6 +78,7 @@ pub(super) struct Driver {
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
     upload: (Direction, Upload),
+    up_rate: RateSchedule,
     download: (Direction, Arc<RateLimit>),
 }
 
@@ -137,7 +139,8 @@ impl Driver {
             viewers: parts.viewers,
             sent: parts.sent,
             received,
-            upload: (Direction::new(parts.facts.up_rate), parts.upload),
+            upload: (Direction::new(parts.facts.up_rate.at(utc_ns())), parts.upload),
+            up_rate: parts.facts.up_rate,
             download: (Direction::new(parts.facts.down_rate), limit),
         })
     }
@@ -336,6 +339,10 @@ impl Driver {
         let viewers = (self.viewers)();
         self.upload.0.count(self.sent.load(Ordering::Relaxed));
         self.download.0.count(self.received.load(Ordering::Relaxed));
+        if self.upload.0.set_cap(self.up_rate.at(utc_ns())) {
+            // The base plans with what the node says in its hello.
+            self.again.ask(false);
+        }
         let (up, down) = (self.upload.0.share(viewers), self.download.0.share(viewers));
         if self.upload.1.rate() != up {
             self.upload.1.set_rate(up);

@@ -41,6 +41,7 @@ use crate::dist::agent::{Failure, Reserved};
 use crate::dist::fetch::{AskId, LinkEvent, LinkId};
 use crate::dist::ids::{CommandKey, ContentId, NodeName};
 use crate::dist::keys::VerifyKey;
+use crate::dist::window::RateSchedule;
 use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
 use crate::dist::wire::peer::ContentState;
 use crate::pki::PkiError;
@@ -90,8 +91,8 @@ pub struct Facts {
     pub addr: SocketAddr,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Bytes per second that it may send.
-    pub up_rate: Option<u64>,
+    /// Bytes per second that it may send, by time of day.
+    pub up_rate: RateSchedule,
     /// Bytes per second that it may receive.
     pub down_rate: Option<u64>,
 }

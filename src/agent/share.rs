@@ -4,7 +4,7 @@
 //! ```text
 //! each second: bytes -> best second so far; sessions that play -> caps of both directions
 //! ```
-//! Invariant: without viewers the caps are those of the command line. A direction whose rate is
+//! Invariant: without viewers the caps are those of the command line, by time of day. A direction whose rate is
 //! neither set nor measured has no cap.
 
 /// One direction of a node's traffic.
@@ -20,6 +20,11 @@ pub(super) struct Direction {
 impl Direction {
     pub(super) fn new(cap: Option<u64>) -> Self {
         Self { cap, best: 0, bytes: 0 }
+    }
+
+    /// Another cap counts from now on. False when it is the same.
+    pub(super) fn set_cap(&mut self, cap: Option<u64>) -> bool {
+        std::mem::replace(&mut self.cap, cap) != cap
     }
 
     /// Bytes per second of the best second.

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::http;
 use crate::http::peer::{PeerOptions, PeerState, router};
 use crate::http::{Bearers, Retired, Tls};
+use crate::ledger::clerk;
 use crate::store::Upload;
 
 /// What a node is, beside its configuration.
@@ -70,8 +71,9 @@ pub fn run(
     let companion: Companion = Box::new(move |viewers| {
         let (stop, shutdown) = watch::channel(false);
         let sent = Arc::<AtomicU64>::default();
-        let upload = Upload::new(facts.up_rate);
-        let peers = Peers { listener, sent: Arc::clone(&sent), up_rate: facts.up_rate };
+        let up_rate = facts.up_rate.at(clerk::now().utc_ns);
+        let upload = Upload::new(up_rate);
+        let peers = Peers { listener, sent: Arc::clone(&sent), up_rate };
         let (cap, ended) = (upload.clone(), shutdown.clone());
         let beside = Beside {
             viewers: Box::new(move || viewers()),

@@ -119,7 +119,8 @@ async fn serve_with(
         bearers: bearers.clone(),
     };
     let noted = Arc::clone(&sent);
-    let upload = Upload::new(site.config.up_rate);
+    let up_rate = site.config.up_rate.clone();
+    let upload = Upload::new(up_rate.at(clerk::now().utc_ns));
     let shared = upload.clone();
     clerk.on_share(Box::new(move |job, share| shared.set_share(job, share)));
     let source = peer::PeerState::new(peer::PeerOptions {
@@ -132,7 +133,8 @@ async fn serve_with(
     let uploads = Ctp::new(access, clerk.clone(), store.clone(), Arc::clone(&cells));
     let routers = [jobs::router(state), http::ctp::router(Arc::new(uploads)), peer::router(source)];
     let (end, ended) = watch::channel(false);
-    tokio::spawn(tend::each_second(clerk.clone(), store, sent, ended.clone()));
+    let uplink = tend::Uplink { schedule: up_rate, upload };
+    tokio::spawn(tend::each_second(clerk.clone(), store, sent, uplink, ended.clone()));
     let serving = http::serve_distribution(site.listener()?, site.tls()?, routers, ended);
     let mut serving = std::pin::pin!(serving);
     let mut stopping = shutdown;

@@ -212,6 +212,13 @@ pub struct NodeNameArgs {
     pub base: AskArgs,
 }
 
+/// Reads `WINDOW=RATE`, for rates by time of day.
+pub(super) fn window_and_rate(text: &str) -> Result<(Window, Rate), String> {
+    let (window, rate) = text.rsplit_once('=').ok_or("WINDOW=RATE is expected")?;
+    let window = window.parse::<Window>().map_err(|error| error.to_string())?;
+    Ok((window, Rate::parse(rate).map_err(|error| error.to_string())?))
+}
+
 /// Reads `none`, or what `parse` reads.
 fn one_or_none<T, E>(
     parse: impl Fn(&str) -> Result<T, E> + Clone,
