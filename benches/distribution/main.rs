@@ -6,6 +6,7 @@
 //! B5  middle node killed, link cut  the others / bound
 //! B6  a middle uplink gets slow     last node / bound: to a tenth, at a quarter of the time
 //! B7  two slow uplinks of eight     the same: a quarter of the others' from the start
+//! B8  8 jobs at once, half the size   last of all / bound of the sum, how alike jobs fare (Jain)
 //! B9  1,000 files of 64 KiB         files per second
 //! B10 a command without data        until the last receipt, 16 nodes
 //! B11 the ledger, 10,000 nodes      transitions a second, times of commits and questions
@@ -28,6 +29,7 @@ mod rivals;
 mod storm;
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -48,7 +50,7 @@ struct Options {
     #[arg(long, default_value = "/tmp")]
     folder: PathBuf,
     /// Scenarios
-    #[arg(long, value_delimiter = ',', default_value = "b1,b2,b5,b6,b7,b9,b10,b11,b12,b13")]
+    #[arg(long, value_delimiter = ',', default_value = "b1,b2,b5,b6,b7,b8,b9,b10,b11,b12,b13")]
     only: Vec<String>,
     /// Size of a content, MiB
     #[arg(long, default_value_t = 64)]
@@ -124,6 +126,7 @@ fn main() {
             "b5" => lost_node(&setting),
             "b6" => slowed_node(&setting),
             "b7" => slow_nodes(&setting),
+            "b8" => jobs_at_once(&setting),
             "b9" => small_files(&setting),
             "b10" => command(&setting),
             "b11" => {
@@ -244,6 +247,47 @@ fn print_times(name: &str, what: &str, setting: &Setting, took: Duration) {
     );
 }
 
+#[expect(clippy::cast_precision_loss, reason = "ratios for people")]
+fn jobs_at_once(setting: &Setting) {
+    let bytes = setting.bytes / 2;
+    let files: Vec<_> = (0..JOBS).map(|n| setting.folder.join(format!("job{n}.bin"))).collect();
+    files.iter().for_each(|file| write_random(file, bytes));
+    let lab = setting.start(setting.nodes);
+    let began = Instant::now();
+    let start = |file: &PathBuf| {
+        let mut push = lab.client_command(&["job", "push", file.to_str().unwrap()]);
+        Some(Kept::start(push.stdout(Stdio::null())))
+    };
+    let mut pushes: Vec<_> = files.iter().map(start).collect();
+    let mut took = vec![Duration::ZERO; pushes.len()];
+    until_within(PATIENCE, "all jobs are done", || {
+        for (push, took) in pushes.iter_mut().zip(&mut took) {
+            let Some(ended) = push.as_mut().and_then(|push| push.0.try_wait().unwrap()) else {
+                continue;
+            };
+            assert!(ended.success(), "{ended}");
+            *took = began.elapsed();
+            push.take();
+        }
+        pushes.iter().all(Option::is_none)
+    });
+    files.iter().for_each(|file| lab.assert_delivered(file));
+    let last = took.iter().max().unwrap().as_secs_f64();
+    let bound = setting.bound().as_secs_f64() / 2.0 * took.len() as f64;
+    // Jain, Chiu and Hawe 1984: 1 where all jobs are as fast, 1/n where one has everything.
+    let rates: Vec<f64> = took.iter().map(|took| bytes as f64 / took.as_secs_f64()).collect();
+    let (sum, squares) =
+        (rates.iter().sum::<f64>(), rates.iter().map(|rate| rate * rate).sum::<f64>());
+    println!(
+        "B8   {JOBS} jobs of {} MiB to {} nodes at once: last {last:.2} s = {:.2} x bound of the sum; \
+         Jain {:.3}",
+        bytes >> 20,
+        setting.nodes,
+        last / bound,
+        sum * sum / (rates.len() as f64 * squares),
+    );
+}
+
 fn small_files(setting: &Setting) {
     let folder = setting.folder.join("small");
     std::fs::create_dir_all(&folder).unwrap();
@@ -328,4 +372,5 @@ pub(crate) fn write_random(path: &Path, bytes: u64) {
 /// How long a scenario may take.
 const PATIENCE: Duration = Duration::from_secs(180);
 const SMALL_FILES: u32 = 1_000;
+const JOBS: usize = 8;
 const COMMANDS: usize = 20;

@@ -190,7 +190,7 @@ impl Control {
             public_key: self.identity.keys().verify_key().to_string(),
             addr: self.facts.addr.to_string(),
             labels: self.facts.labels.clone(),
-            up_rate_cap: self.facts.up_rate,
+            up_rate_cap: self.facts.up_rate.at(utc_ns()),
             down_rate_cap: self.facts.down_rate,
             free_bytes,
             utc_ns: utc_ns(),

@@ -29,10 +29,11 @@ use crate::dist::agent::{Action, Agent, Apply, Failure, Reserved};
 use crate::dist::ids::{ContentId, Digest, NodeName};
 use crate::dist::journal::Record;
 use crate::dist::keys::{NodeKeys, sign_receipt};
+use crate::dist::window::RateSchedule;
 use crate::dist::wire::agent::{NodeOrder, Receipt, Reports, ReportsTaken, SignedReceipt};
 use crate::dist::wire::job::{Attributes, Op, Reason};
 use crate::dist::wire::peer::ContentEnd;
-use crate::store::{RateLimit, Recovered, Store};
+use crate::store::{RateLimit, Recovered, Store, Upload};
 
 /// What a driver is made of.
 pub(super) struct Parts {
@@ -51,7 +52,7 @@ pub(super) struct Parts {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) viewers: Box<dyn Fn() -> u64 + Send + Sync>,
     pub(super) sent: Arc<AtomicU64>,
-    pub(super) upload: Arc<RateLimit>,
+    pub(super) upload: Upload,
 }
 
 pub(super) struct Driver {
@@ -76,7 +77,8 @@ pub(super) struct Driver {
     viewers: Box<dyn Fn() -> u64 + Send + Sync>,
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
-    upload: (Direction, Arc<RateLimit>),
+    upload: (Direction, Upload),
+    up_rate: RateSchedule,
     download: (Direction, Arc<RateLimit>),
 }
 
@@ -139,7 +141,8 @@ impl Driver {
             viewers: parts.viewers,
             sent: parts.sent,
             received,
-            upload: (Direction::new(parts.facts.up_rate), parts.upload),
+            upload: (Direction::new(parts.facts.up_rate.at(utc_ns())), parts.upload),
+            up_rate: parts.facts.up_rate,
             download: (Direction::new(parts.facts.down_rate), limit),
         })
     }
@@ -232,7 +235,10 @@ impl Driver {
     fn handle_reported(&mut self, answer: Result<ReportsTaken, BaseError>, out: &mut Vec<Action>) {
         self.is_reporting = false;
         match answer {
-            Ok(ReportsTaken { taken }) => self.agent.handle_taken(taken, out),
+            Ok(ReportsTaken { taken, at_ns }) => {
+                self.agent.handle_taken(taken, out);
+                self.agent.handle_base_time(at_ns, self.now(), out);
+            }
             Err(error) if error.reason() == Some("hello_again") => {
                 self.agent.handle_order(NodeOrder::HelloAgain, self.now(), out);
             }
@@ -261,14 +267,19 @@ impl Driver {
                     let _thread_ended = self.files.send(FileJob::Collect(known));
                 }
                 Action::Connect { content, link, source, from } => {
+                    let job = self.agent.job_of(content);
                     if let Some(content) = self.hand.store.get(content) {
-                        self.links.connect(content, link, &source, from);
+                        self.links.connect((content, job), link, &source, from);
                     }
                 }
                 Action::Use { content, link } => self.links.use_link(content, link),
                 Action::Close { content, link } => self.links.close(content, link),
                 Action::Ask { content, ask, source } => self.links.ask(content, ask, &source),
                 Action::Apply(apply) => self.apply(apply),
+                Action::Limit { job, limit } => {
+                    self.upload.1.set_share(job, limit.map(|(share, _)| share));
+                    self.links.set_limit(job, limit.and_then(|(_, rate)| rate));
+                }
                 Action::HelloAgain { is_new_start } => {
                     // New capabilities are not asked for each content apart.
                     let is_due = self.asked_at.is_none_or(|at| at.elapsed() >= ASK_EVERY);
@@ -333,8 +344,17 @@ impl Driver {
         let viewers = (self.viewers)();
         self.upload.0.count(self.sent.load(Ordering::Relaxed));
         self.download.0.count(self.received.load(Ordering::Relaxed));
-        self.upload.0.apply(viewers, &self.upload.1);
-        self.download.0.apply(viewers, &self.download.1);
+        if self.upload.0.set_cap(self.up_rate.at(utc_ns())) {
+            // The base plans with what the node says in its hello.
+            self.again.ask(false);
+        }
+        let (up, down) = (self.upload.0.share(viewers), self.download.0.share(viewers));
+        if self.upload.1.rate() != up {
+            self.upload.1.set_rate(up);
+        }
+        if self.download.1.rate() != down {
+            self.download.1.set(down);
+        }
     }
 }
 

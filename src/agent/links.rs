@@ -8,8 +8,9 @@
 //! between two frames. Bound: one task a link; it reads no further than it appends, so that a slow
 //! disk or the cap on downloads holds up its source.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use super::Event;
 use super::channel::Channel;
 use crate::dist::agent::Failure;
 use crate::dist::fetch::{AskId, LinkEvent, LinkId};
-use crate::dist::ids::{ContentId, NodeName};
+use crate::dist::ids::{ContentId, JobId, NodeName};
 use crate::dist::units::{Frame, FrameReader, UNIT_BYTES};
 use crate::dist::wire::agent::Source;
 use crate::dist::wire::peer::ContentState;
@@ -37,6 +38,8 @@ pub(super) struct Links {
     base: String,
     /// The cap on downloads.
     limit: Arc<RateLimit>,
+    /// Caps of jobs.
+    jobs: BTreeMap<JobId, Arc<RateLimit>>,
     /// Bytes that came.
     received: Arc<AtomicU64>,
     events: mpsc::Sender<Event>,
@@ -66,7 +69,8 @@ impl Links {
         received: Arc<AtomicU64>,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        Self { channel, base, limit, received, events, open: HashMap::new() }
+        let (jobs, open) = (BTreeMap::new(), HashMap::new());
+        Self { channel, base, limit, jobs, received, events, open }
     }
 
     /// The base is elsewhere now.
@@ -74,10 +78,21 @@ impl Links {
         url.clone_into(&mut self.base);
     }
 
-    /// Opens a link for `content`.
+    /// A job may take so many bytes per second; links that are open keep to it too.
+    pub(super) fn set_limit(&mut self, job: JobId, rate: Option<u64>) {
+        self.limit_of(job).set(rate);
+    }
+
+    /// The cap of a job. Those that are none, and nobody has, are let go.
+    fn limit_of(&mut self, job: JobId) -> Arc<RateLimit> {
+        self.jobs.retain(|_, limit| limit.rate().is_some() || Arc::strong_count(limit) > 1);
+        Arc::clone(self.jobs.entry(job).or_insert_with(|| Arc::new(RateLimit::new(None))))
+    }
+
+    /// Opens a link for a content, of the job whose cap counts.
     pub(super) fn connect(
         &mut self,
-        content: Arc<Content>,
+        (content, job): (Arc<Content>, Option<JobId>),
         id: LinkId,
         source: &Source,
         from: u64,
@@ -88,10 +103,12 @@ impl Links {
         let from = from.max(content.have());
         let path = format!("units?from={from}");
         let request = self.channel.own().get(self.url(source, content.id(), &path));
+        let mut limits = vec![Arc::clone(&self.limit)];
+        limits.extend(job.map(|job| self.limit_of(job)));
         let link = Link {
             id,
             content,
-            limit: Arc::clone(&self.limit),
+            limits,
             received: Arc::clone(&self.received),
             events: self.events.clone(),
             control,
@@ -149,7 +166,8 @@ enum End {
 struct Link {
     id: LinkId,
     content: Arc<Content>,
-    limit: Arc<RateLimit>,
+    /// Of its job and of the node.
+    limits: Vec<Arc<RateLimit>>,
     received: Arc<AtomicU64>,
     events: mpsc::Sender<Event>,
     control: watch::Receiver<Wanted>,
@@ -207,7 +225,10 @@ impl Link {
                 if *control.borrow() != Wanted::Use {
                     return End::Closed;
                 }
-                self.limit.take(frame.encoded().len() as u64).await;
+                self.take(frame.encoded().len() as u64).await;
+                if *control.borrow() != Wanted::Use {
+                    return End::Closed;
+                }
                 let bytes = match &frame {
                     Frame::Unit(unit) => unit.bytes().len() as u64,
                     _ => 0,
@@ -243,6 +264,16 @@ impl Link {
                 Ok(Ok(None) | Err(_)) => return End::Event(LinkEvent::Lost),
                 // Nothing came for a moment: what came before is told.
                 Err(_) => self.tell().await,
+            }
+        }
+    }
+
+    /// Waits until the caps let `bytes` in. Meanwhile the agent hears that they are there.
+    async fn take(&self, bytes: u64) {
+        for limit in &self.limits {
+            let mut passed = pin!(limit.take(bytes));
+            while timeout(HELD_EVERY, passed.as_mut()).await.is_err() {
+                self.say(LinkEvent::Held).await;
             }
         }
     }
@@ -319,6 +350,8 @@ const REST_MAX: Duration = Duration::from_millis(500);
 const REST_PIECES_MAX: usize = 4;
 /// A source that is busy and does not say for how long.
 const BUSY: Duration = Duration::from_secs(1);
+/// A unit that waits for a cap is told so often: before its source seems to have stalled.
+const HELD_EVERY: Duration = Duration::from_millis(500);
 /// Growth is told when it is so large,
 const TELL_BYTES: u64 = 1 << 20;
 /// or so old.

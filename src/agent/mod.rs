@@ -41,11 +41,12 @@ use crate::dist::agent::{Failure, Reserved};
 use crate::dist::fetch::{AskId, LinkEvent, LinkId};
 use crate::dist::ids::{CommandKey, ContentId, NodeName};
 use crate::dist::keys::VerifyKey;
+use crate::dist::window::RateSchedule;
 use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
 use crate::dist::wire::peer::ContentState;
 use crate::pki::PkiError;
 use crate::pki::trust::Trust;
-use crate::store::{RateLimit, Store, StoreKey};
+use crate::store::{Store, StoreKey, Upload};
 use base::{Base, BaseError, BaseUrl, UrlError};
 use bases::Bases;
 use channel::Channel;
@@ -90,8 +91,8 @@ pub struct Facts {
     pub addr: SocketAddr,
     /// Labels.
     pub labels: BTreeMap<String, String>,
-    /// Bytes per second that it may send.
-    pub up_rate: Option<u64>,
+    /// Bytes per second that it may send, by time of day.
+    pub up_rate: RateSchedule,
     /// Bytes per second that it may receive.
     pub down_rate: Option<u64>,
 }
@@ -102,8 +103,8 @@ pub struct Beside {
     pub viewers: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Bytes that peers were sent.
     pub sent: Arc<AtomicU64>,
-    /// The cap on what peers are sent.
-    pub upload: Arc<RateLimit>,
+    /// What peers are sent through.
+    pub upload: Upload,
     /// Called once, when the store is open: peers may be served, with this TLS.
     pub on_open: Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>) + Send>,
 }

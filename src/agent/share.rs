@@ -4,10 +4,8 @@
 //! ```text
 //! each second: bytes -> best second so far; sessions that play -> caps of both directions
 //! ```
-//! Invariant: without viewers the caps are those of the command line. A direction whose rate is
+//! Invariant: without viewers the caps are those of the command line, by time of day. A direction whose rate is
 //! neither set nor measured has no cap.
-
-use crate::store::RateLimit;
 
 /// One direction of a node's traffic.
 #[derive(Debug)]
@@ -22,6 +20,11 @@ pub(super) struct Direction {
 impl Direction {
     pub(super) fn new(cap: Option<u64>) -> Self {
         Self { cap, best: 0, bytes: 0 }
+    }
+
+    /// Another cap counts from now on. False when it is the same.
+    pub(super) fn set_cap(&mut self, cap: Option<u64>) -> bool {
+        std::mem::replace(&mut self.cap, cap) != cap
     }
 
     /// Bytes per second of the best second.
@@ -43,14 +46,6 @@ impl Direction {
         let known = self.cap.or_else(|| Some(self.best).filter(|best| *best > 0));
         known.map(|rate| rate * TRANSFERS_PERCENT / 100)
     }
-
-    /// Sets the share on `limit`, where it differs.
-    pub(super) fn apply(&self, viewers: u64, limit: &RateLimit) {
-        let share = self.share(viewers);
-        if limit.rate() != share {
-            limit.set(share);
-        }
-    }
 }
 
 /// What transfers have while sessions play.
@@ -71,8 +66,5 @@ mod tests {
         let mut direction = Direction::new(Some(800));
         direction.count(5_000);
         assert_eq!((direction.share(0), direction.share(1)), (Some(800), Some(400)));
-        let limit = RateLimit::new(Some(800));
-        direction.apply(1, &limit);
-        assert_eq!(limit.rate(), Some(400));
     }
 }

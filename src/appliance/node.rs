@@ -25,7 +25,8 @@ use crate::config::Config;
 use crate::http;
 use crate::http::peer::{PeerOptions, PeerState, router};
 use crate::http::{Bearers, Retired, Tls};
-use crate::store::RateLimit;
+use crate::ledger::clerk;
+use crate::store::Upload;
 
 /// What a node is, beside its configuration.
 #[derive(Debug)]
@@ -70,9 +71,10 @@ pub fn run(
     let companion: Companion = Box::new(move |viewers| {
         let (stop, shutdown) = watch::channel(false);
         let sent = Arc::<AtomicU64>::default();
-        let upload = Arc::new(RateLimit::new(facts.up_rate));
-        let peers = Peers { listener, sent: Arc::clone(&sent), up_rate: facts.up_rate };
-        let (cap, ended) = (Arc::clone(&upload), shutdown.clone());
+        let up_rate = facts.up_rate.at(clerk::now().utc_ns);
+        let upload = Upload::new(up_rate);
+        let peers = Peers { listener, sent: Arc::clone(&sent), up_rate };
+        let (cap, ended) = (upload.clone(), shutdown.clone());
         let beside = Beside {
             viewers: Box::new(move || viewers()),
             sent,
@@ -117,7 +119,7 @@ impl Peers {
     fn serve(
         self,
         store: crate::store::Store,
-        upload: Arc<RateLimit>,
+        upload: Upload,
         tls: Option<Arc<ServerConfig>>,
         shutdown: watch::Receiver<bool>,
     ) {

@@ -20,8 +20,10 @@ pub use node::{NodeArgs, NodeStartArgs};
 pub use server::ServerArgs;
 
 use super::Failure;
+use crate::base::rate::Rate;
 use crate::config::value::Setting;
 use crate::config::{self, FILE_BYTES_MAX, FlagSetting, Loaded};
+use crate::dist::window::{RateSchedule, Window};
 use job::JobVerb;
 
 /// Arguments of the command line.
@@ -80,6 +82,12 @@ pub enum Command {
         #[command(subcommand)]
         verb: JobVerb,
     },
+}
+
+/// A rate by time of day, of `--up-rate` and `--up-window`.
+pub(super) fn schedule(usual: Option<Rate>, windows: &[(Window, Rate)]) -> RateSchedule {
+    let windows = windows.iter().map(|(window, rate)| (window.clone(), rate.bytes_per_s()));
+    RateSchedule::new(usual.map(Rate::bytes_per_s), windows.collect())
 }
 
 /// Words behind `serve`.

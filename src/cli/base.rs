@@ -1,9 +1,8 @@
 //! `headend base --listen IP:PORT --data DIR`: the base of a distribution.
 
-use super::args::BaseArgs;
+use super::args::{BaseArgs, schedule};
 use super::{Exit, Failure, log};
 use crate::appliance::base::{self, BaseConfig};
-use crate::base::rate::Rate;
 use crate::config::LogFormat;
 use crate::dist::quota::Quota;
 use crate::dist::webhook::target::AllowedNetworks;
@@ -19,7 +18,7 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         ledger: args.ledger.as_deref().map(database).transpose()?,
         provider_token_file: args.provider_token_file.clone(),
         join_token_file: args.join_token_file.clone(),
-        up_rate: args.up_rate.map(Rate::bytes_per_s),
+        up_rate: schedule(args.up_rate, &args.up_window),
         token_ttl: args.token_ttl,
         keep: args.keep,
         host_names: args.host_name.clone(),

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::args::{NodeArgs, NodeStartArgs};
+use super::args::{NodeArgs, NodeStartArgs, schedule};
 use super::{Exit, Failure, log, serve};
 use crate::agent::{Facts, NodeOptions, Security};
 use crate::appliance::node::{self, NodeSetup};
@@ -61,7 +61,7 @@ fn options(
         // The node's socket for peers has the last word.
         addr: SocketAddr::from(([0, 0, 0, 0], 0)),
         labels,
-        up_rate: start.up_rate.map(Rate::bytes_per_s),
+        up_rate: schedule(start.up_rate, &start.up_window),
         down_rate: start.down_rate.map(Rate::bytes_per_s),
     };
     let join = join.map(|join| join_token(&join)).transpose()?;

@@ -9,7 +9,8 @@
 //! ```
 //! A source that gives no byte for the stall time is asked how much it has. If it has no more than
 //! this node, it is starved and is waited for; it will change its own source. If it does not
-//! answer, or has more, it is left. So a cut far away does not move every node behind it.
+//! answer, or has more, it is left, unless it says that a rate or a window holds its streams back.
+//! So a cut far away does not move every node behind it.
 //!
 //! A source that gets much more than it gives is slow (`pace`): the next one of the list, which is
 //! the source of that source, takes its place. Where that brings no more, this node is slow itself,
@@ -54,6 +55,8 @@ pub struct Fetch {
     state: State,
     meter: Meter,
     watch: Watch,
+    /// The job keeps to a rate: then a source that gives less than it gets is not slow.
+    is_capped: bool,
     /// The last source that was left because it was slow: when, and what it gave.
     slow: Option<(Mono, u64)>,
     switches: VecDeque<Mono>,
@@ -142,6 +145,7 @@ impl Fetch {
             state: State::Running,
             meter: Meter::default(),
             watch: Watch::default(),
+            is_capped: false,
             slow: None,
             switches: VecDeque::new(),
             has_switched: false,
@@ -149,6 +153,11 @@ impl Fetch {
             next_ask: 1,
             via: BTreeMap::new(),
         }
+    }
+
+    /// Whether the job keeps to a rate.
+    pub fn set_capped(&mut self, is_capped: bool) {
+        self.is_capped = is_capped;
     }
 
     /// Verified bytes.
@@ -243,6 +252,11 @@ impl Fetch {
             LinkEvent::FirstByte if is_opening => self.take_over(now, out),
             LinkEvent::FirstByte => {}
             LinkEvent::Grew { have, bytes } => self.grow(have, bytes, now),
+            LinkEvent::Held => {
+                if let Some(main) = self.main_mut().filter(|main| main.id == link) {
+                    main.alive_at = now;
+                }
+            }
             LinkEvent::Whole => self.complete(out),
             LinkEvent::Lost => self.fail(link, SwitchCause::Lost, now, out),
             LinkEvent::Busy { retry_after } => {
@@ -283,6 +297,11 @@ impl Fetch {
             About::Link(link) => {
                 let Some(main) = self.main_mut().filter(|main| main.id == link) else { return };
                 if now.since(main.alive_at) < STALL {
+                    return;
+                }
+                if state.is_some_and(|state| state.is_held) {
+                    // It is slow on purpose: another source would keep to the same policy.
+                    main.alive_at = now;
                     return;
                 }
                 let is_starved =
@@ -576,7 +595,8 @@ impl Fetch {
         // Where no byte comes any more, another question is next.
         let flows = |active: &&Link| is_free && now.since(active.alive_at) < QUIET;
         let Some(active) = self.active.as_ref().filter(flows) else { return };
-        if self.next_behind(&active.source.node).is_none() || self.is_nearly_done() {
+        let is_last = self.next_behind(&active.source.node).is_none();
+        if is_last || self.is_capped || self.is_nearly_done() {
             return self.watch.pass(now);
         }
         let (link, source) = (active.id, active.source.clone());

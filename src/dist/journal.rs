@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::dist::ids::{CommandKey, ContentId, JobId};
+use crate::dist::terms::Terms;
 use crate::dist::wire::agent::SignedReceipt;
 use crate::dist::wire::job::{Op, Order, Reason};
 
@@ -65,6 +66,13 @@ pub enum Record {
     Cancelled {
         /// The command.
         key: CommandKey,
+    },
+    /// What a job may take.
+    Terms {
+        /// The job.
+        job: JobId,
+        /// The terms.
+        terms: Terms,
     },
     /// Nothing of this job is needed any more.
     Forget {
@@ -150,6 +158,7 @@ mod tests {
             Record::Completed { key, receipt },
             Record::Failed { key, reason: Reason::NoSpace, detail: "full".to_owned() },
             Record::Cancelled { key },
+            Record::Terms { job, terms: Terms::default() },
             Record::Forget { job },
         ]
     }

@@ -241,7 +241,7 @@ mod tests {
 
     fn capability() -> Capability {
         let (content, node) = (ContentId(Uuid::from_u128(7)), NodeName::new("edge-1").unwrap());
-        Capability { content, node, expires_s: 1_900_000_000 }
+        Capability { content, node, expires_s: 1_900_000_000, job: None }
     }
 
     fn receipt() -> Receipt {

@@ -12,6 +12,7 @@
 //!   fetches from whom. [`keys`], [`token`]: secrets. [`chain`]: events that cannot be changed.
 //! - [`quota`]: how much of a base a client may use.
 //! - [`webhook`]: how a client that has left is called back.
+//! - [`window`], [`terms`]: when a job may take how much. [`uplink`]: who may send next.
 //! - [`recovery`]: what a start of the base makes of its disk.
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
@@ -34,7 +35,10 @@ pub mod plan;
 pub mod quota;
 pub mod recovery;
 pub mod rows;
+pub mod terms;
 pub mod token;
 pub mod units;
+pub mod uplink;
 pub mod webhook;
+pub mod window;
 pub mod wire;

@@ -7,6 +7,7 @@
 //! ```
 //! While a commit waits for the disk the next batch gathers in the queue: that is the group commit,
 //! and nobody waits for a timer.
+//! Parts of the uplink go out with orders.
 //! Invariants: answers and orders leave in the order of the requests, after the commit that has
 //! their changes, and only while no other base can have the ledger. A commit that fails for good
 //! ends the clerk, because the book is ahead then; one that fails because the disk is full or the
@@ -18,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,6 +31,7 @@ use super::{Ledger, LedgerError, Reader};
 use crate::dist::book::Book;
 use crate::dist::ids::{JobId, NodeName, Stamp};
 use crate::dist::rows::Change;
+use crate::dist::uplink::Share;
 use crate::dist::wire::job::EventView;
 use crate::metrics::distribution::LedgerCells;
 
@@ -73,7 +75,15 @@ struct Shared {
     readers: Vec<Mutex<Reader>>,
     next_reader: AtomicU64,
     cells: Arc<LedgerCells>,
+    on_share: Arc<ShareListener>,
 }
+
+/// Who is told of parts of the uplink.
+#[derive(Default)]
+struct ShareListener(OnceLock<OnShare>);
+
+/// Is told of each job's part of the uplink of the base.
+pub type OnShare = Box<dyn Fn(JobId, Option<Share>) + Send + Sync>;
 
 enum Request {
     Ask(Ask),
@@ -97,11 +107,13 @@ impl Clerk {
         let readers = readers.collect::<Result<_, _>>().map_err(io::Error::other)?;
         let cells = Arc::new(LedgerCells::default());
         let lines = Arc::new(Lines::default());
+        let on_share = Arc::<ShareListener>::default();
         let shared = Shared {
             lines: Arc::clone(&lines),
             readers,
             next_reader: AtomicU64::new(0),
             cells: Arc::clone(&cells),
+            on_share: Arc::clone(&on_share),
         };
         let (queue, requests) = sync_channel(QUEUE_MAX);
         let (newest, events) = watch::channel(0);
@@ -113,6 +125,7 @@ impl Clerk {
             lines,
             newest,
             cells,
+            on_share,
             batch: Batch::default(),
             is_ending: Arc::clone(&is_ending),
         };
@@ -192,6 +205,11 @@ impl Clerk {
         }
     }
 
+    /// Has `f` told of parts of the uplink, those of before included. Only the first one is.
+    pub fn on_share(&self, f: OnShare) {
+        let _first_stays = self.shared.on_share.0.set(f);
+    }
+
     /// Nodes that listen for orders.
     #[must_use]
     pub fn listening_nodes(&self) -> usize {
@@ -214,6 +232,12 @@ impl Clerk {
 impl fmt::Debug for Clerk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clerk").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ShareListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ShareListener").field(&self.0.get().is_some()).finish()
     }
 }
 
@@ -259,6 +283,7 @@ struct Desk {
     lines: Arc<Lines>,
     newest: watch::Sender<u64>,
     cells: Arc<LedgerCells>,
+    on_share: Arc<ShareListener>,
     batch: Batch,
     /// Nobody waits for room on a disk any more.
     is_ending: Arc<AtomicBool>,
@@ -345,6 +370,9 @@ impl Desk {
         }
         for answer in self.batch.answers.drain(..) {
             answer();
+        }
+        if let Some(on_share) = self.on_share.0.get() {
+            self.book.take_shares().into_iter().for_each(|(job, share)| on_share(job, share));
         }
         for (node, order) in self.book.take_orders() {
             self.lines.push(&node, order);

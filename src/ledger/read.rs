@@ -57,7 +57,7 @@ fn job(row: &dyn Record) -> Result<JobRow, LedgerError> {
             order: columns.word()?,
             priority: columns.take()?,
             max_rate: columns.take()?,
-            late: Late::default(),
+            ..Policy::default()
         },
         created_at_ns: columns.take()?,
         deadline_ns: columns.take()?,
@@ -68,6 +68,10 @@ fn job(row: &dyn Record) -> Result<JobRow, LedgerError> {
     };
     job.policy.late = columns.word()?;
     job.first_ended_at_ns = columns.take()?;
+    let policy = &mut job.policy;
+    policy.per_node_rate = columns.take()?;
+    policy.window = columns.word_if_any()?;
+    policy.paused = columns.take::<Option<bool>>()?.unwrap_or(false);
     Ok(job)
 }
 

@@ -98,6 +98,15 @@ impl Table {
         sql
     }
 
+    /// The statements that add columns, which are the last ones of the table and may be null.
+    fn add(&self, names: &[&str], dialect: Dialect) -> String {
+        let columns = self.columns.iter().filter(|column| names.contains(&column.name));
+        let added = columns.map(|Column { name, kind, .. }| {
+            format!("ALTER TABLE {} ADD COLUMN \"{name}\" {};\n", self.name, kind.sql(dialect))
+        });
+        added.collect()
+    }
+
     /// Writes a row, in place of the one with the same key. SQLite is given a row at a time,
     /// PostgreSQL the columns of many rows as arrays.
     pub(super) fn write(&self, dialect: Dialect) -> String {
@@ -154,11 +163,11 @@ const fn table(name: &'static str, key_len: usize, columns: &'static [Column]) -
 }
 
 /// Version of the tables.
-pub(super) const VERSION: i32 = 4;
+pub(super) const VERSION: i32 = 5;
 
 /// The statements that make a ledger of version `from` one of [`VERSION`]; `None` where there are
-/// none. The first version had no lease, the second no notifications, the third no wait periods.
-/// Columns that are added are the last of their table.
+/// none. The first version had no lease, the second no notifications, the third no wait periods,
+/// the fourth no windows, pauses and rates of single nodes. Columns that are added are the last of their table.
 pub(super) fn upgrade(from: i32, dialect: Dialect) -> Option<String> {
     let mut sql = String::new();
     for version in from..VERSION {
@@ -166,6 +175,7 @@ pub(super) fn upgrade(from: i32, dialect: Dialect) -> Option<String> {
             1 => LEASE.create(dialect),
             2 => Place::Webhook.table().create(dialect),
             3 => with_waits(dialect),
+            4 => Place::Job.table().add(&["per_node_rate", "open_hours", "is_paused"], dialect),
             _ => return None,
         });
     }
@@ -205,6 +215,9 @@ pub(super) const TABLES: [Table; 10] = [
             real("base_egress_ratio").or_null(),
             text("late"),
             integer("first_ended_at_ns").or_null(),
+            integer("per_node_rate").or_null(),
+            text("open_hours").or_null(),
+            integer("is_paused").or_null(),
         ],
     ),
     table(

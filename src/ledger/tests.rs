@@ -11,6 +11,7 @@ use crate::dist::ids::{CommandId, CommandKey, ContentId, Digest, HookId, Incarna
 use crate::dist::rows::{
     AnswerRow, CareRow, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow, WaitRow,
 };
+use crate::dist::window::Window;
 use crate::dist::wire::agent::SignedReceipt;
 use crate::dist::wire::hook::{HookState, Topic};
 use crate::dist::wire::job::{
@@ -58,12 +59,24 @@ fn any_job() -> impl Strategy<Value = JobRow> {
         JobState::Cancelled,
     ]);
     let order = prop::sample::select(vec![Order::Strict, Order::Prefix, Order::None]);
-    let policy = (order, any::<u8>(), any::<Option<u64>>());
+    let windows = ["mon-fri 22:00-06:00 Europe/Berlin", "01:00-02:00; 03:00-04:00 +02:00"];
+    let windows = windows.map(|text| text.parse::<Window>().unwrap()).to_vec();
+    let window = prop::option::of(prop::sample::select(windows));
+    let rates = (any::<Option<u64>>(), any::<Option<u64>>());
+    let policy = (order, any::<u8>(), rates, window, any::<bool>());
+    let policy = policy.prop_map(|(order, priority, rates, window, paused)| Policy {
+        order,
+        priority,
+        max_rate: rates.0,
+        per_node_rate: rates.1,
+        window,
+        paused,
+    });
     let texts = (any::<String>(), any::<Option<String>>());
     let times = (any::<i64>(), any::<Option<i64>>(), any::<Option<i64>>());
     let ratios = (prop::option::of(0.0..9.0), prop::option::of(0.0..9.0));
     (any::<u128>(), states, policy, texts, times, ratios, any::<u64>()).prop_map(
-        |(id, state, (order, priority, max_rate), texts, times, ratios, up_rate)| JobRow {
+        |(id, state, policy, texts, times, ratios, up_rate)| JobRow {
             id: job_id(id),
             client: texts.0,
             client_ref: texts.1,
@@ -71,10 +84,8 @@ fn any_job() -> impl Strategy<Value = JobRow> {
             servers: vec![ServerView { index: 0, node: name("a"), addr: String::new(), up_rate }],
             list_version: 3,
             policy: Policy {
-                order,
-                priority,
-                max_rate,
                 late: if up_rate % 2 == 0 { Late::Deliver } else { Late::Drop },
+                ..policy
             },
             created_at_ns: times.0,
             deadline_ns: times.1,
@@ -458,6 +469,9 @@ DROP TABLE wait;
 DROP TABLE care;
 ALTER TABLE job DROP COLUMN late;
 ALTER TABLE job DROP COLUMN first_ended_at_ns;
+ALTER TABLE job DROP COLUMN per_node_rate;
+ALTER TABLE job DROP COLUMN open_hours;
+ALTER TABLE job DROP COLUMN is_paused;
 ";
 
 #[test]
@@ -499,7 +513,8 @@ fn tables_of_the_second_version_get_wait_periods_and_the_first_end_of_jobs() {
                 });
                 let mut opened = kept.open();
                 let mut expected = job.clone();
-                expected.policy.late = Late::Deliver;
+                let Policy { order, priority, max_rate, .. } = expected.policy;
+                expected.policy = Policy { order, priority, max_rate, ..Policy::default() };
                 expected.first_ended_at_ns = expected.ended_at_ns;
                 prop_assert_eq!(&opened.rows.jobs, &vec![expected]);
                 opened.ledger.commit(&[Change::Job(job.clone())]).unwrap();

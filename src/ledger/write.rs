@@ -36,7 +36,7 @@ pub(super) fn oldest_answer_ns(row: &AnswerRow) -> i64 {
 
 fn job(row: &JobRow) -> Result<Vec<Value<'_>>, LedgerError> {
     let JobRow { id, client, client_ref, state, servers, list_version, policy, .. } = row;
-    let Policy { order, priority, max_rate, late } = policy;
+    let Policy { order, priority, max_rate, per_node_rate, window, paused, late } = policy;
     let first_ended_at_ns = row.first_ended_at_ns;
     let JobRow { created_at_ns, deadline_ns, ended_at_ns, bound_ratio, base_egress_ratio, .. } =
         row;
@@ -57,6 +57,9 @@ fn job(row: &JobRow) -> Result<Vec<Value<'_>>, LedgerError> {
         (*base_egress_ratio).into(),
         word(late)?.into(),
         first_ended_at_ns.into(),
+        (*per_node_rate).into(),
+        window.as_ref().map(ToString::to_string).into(),
+        (*paused).into(),
     ])
 }
 

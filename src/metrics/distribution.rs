@@ -77,6 +77,8 @@ pub struct DistributionGauges {
     pub deliveries: Vec<(&'static str, u64)>,
     /// Nodes by the word of their state.
     pub nodes: Vec<(&'static str, u64)>,
+    /// Jobs with open deliveries by what holds them back.
+    pub limited_jobs: Vec<(&'static str, u64)>,
     /// Nodes that listen for orders.
     pub order_streams: u64,
     /// Streams of orders that ended because nobody read them.
@@ -121,6 +123,12 @@ pub fn text(
     families.extend([
         by_state("ctp_deliveries", "Deliveries of open and kept jobs.", &gauges.deliveries),
         by_state("ctp_nodes", "Nodes that the base knows.", &gauges.nodes),
+        by_label(
+            "by",
+            "ctp_limited_jobs",
+            "Jobs with open deliveries that their policy holds back.",
+            &gauges.limited_jobs,
+        ),
         one(
             "ctp_order_overflows_total",
             "Streams of orders that ended because their node did not read them.",
@@ -277,8 +285,12 @@ fn one(name: &str, help: &str, kind: MetricType, value: u64) -> MetricFamily {
 }
 
 fn by_state(name: &str, help: &str, counts: &[(&'static str, u64)]) -> MetricFamily {
+    by_label("state", name, help, counts)
+}
+
+fn by_label(label: &str, name: &str, help: &str, counts: &[(&'static str, u64)]) -> MetricFamily {
     let samples =
-        counts.iter().map(|(state, count)| sample(&["state"], &[state], MetricType::GAUGE, *count));
+        counts.iter().map(|(word, count)| sample(&[label], &[word], MetricType::GAUGE, *count));
     family_of(name, help, MetricType::GAUGE, samples.collect())
 }
 
@@ -299,6 +311,7 @@ mod tests {
         let gauges = DistributionGauges {
             deliveries: vec![("pending", 0)],
             nodes: vec![("active", 2)],
+            limited_jobs: vec![("window", 1)],
             ..Default::default()
         };
         let first = text(&ledger, &cells, &gauges).unwrap();
@@ -306,6 +319,7 @@ mod tests {
             "ctp_bytes_total{dir=\"in\",peer_kind=\"client\"} 0",
             "ctp_deliveries{state=\"pending\"} 0",
             "ctp_nodes{state=\"active\"} 2",
+            "ctp_limited_jobs{by=\"window\"} 1",
             "ctp_switches_total{why=\"stall\"} 0",
             "ctp_bound_ratio_count 0",
             "ctp_ledger_commit_seconds_count 0",

@@ -10,6 +10,7 @@
 //! - [`Content`]: one content: what comes in, what goes out, where its bytes are.
 //! - `journal`: the file of its hashes, and what a restart makes of it (`recover`).
 //! - `commit`: fsyncs of many contents in one go. [`RateLimit`]: a cap shared by many streams.
+//!   [`Upload`]: an uplink that jobs share by weight.
 //! - [`beneath`]: files and folders of the media folder, and nothing outside it.
 //!
 //! Invariants: what a stream gives is verified: by its hash as it came in, and again when it comes
@@ -31,6 +32,7 @@ mod rate;
 mod recover;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -48,6 +50,7 @@ pub use content::{Appended, Content, Progress};
 use depot::Depot;
 pub use error::{PublishError, StoreError};
 pub use rate::RateLimit;
+pub use upload::Upload;
 
 /// What the store does with hashes: the base signs them, nodes check them.
 #[derive(Debug, Clone)]

@@ -5,96 +5,73 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::dist::uplink::Bucket;
+
 /// Bytes per second that all who [`Self::take`] have together; by default any number. Whoever comes
 /// first is served first, so that streams which take pieces of the same size have the same share.
 #[derive(Debug)]
 pub struct RateLimit {
     bucket: Mutex<Bucket>,
-}
-
-#[derive(Debug)]
-struct Bucket {
-    rate: Option<u64>,
-    /// When all that was taken has passed at this rate.
-    paid: Instant,
+    /// Time zero of the bucket.
+    started: Instant,
 }
 
 impl RateLimit {
     /// `None`: no limit.
     #[must_use]
     pub fn new(rate: Option<u64>) -> Self {
-        Self { bucket: Mutex::new(Bucket { rate: positive(rate), paid: Instant::now() }) }
+        Self { bucket: Mutex::new(Bucket::new(rate)), started: Instant::now() }
     }
 
     /// Changes the rate for what is taken from now on.
     pub fn set(&self, rate: Option<u64>) {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        bucket.rate = positive(rate);
-        // What was taken at a lower rate does not hold up others.
-        bucket.paid = bucket.paid.min(Instant::now() + BURST);
+        let now_ns = self.now_ns();
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner).set_rate(rate, now_ns);
     }
 
     /// Bytes per second; `None`: no limit.
     #[must_use]
     pub fn rate(&self) -> Option<u64> {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner).rate
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner).rate()
     }
 
-    /// Waits until `bytes` may pass.
+    /// Waits until `bytes` have passed.
     pub async fn take(&self, bytes: u64) {
-        let due = {
+        let now_ns = self.now_ns();
+        let passed_ns = {
             let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            bucket.take(bytes, Instant::now())
+            bucket.take(bytes, now_ns);
+            bucket.free_ns()
         };
-        if let Some(due) = due {
-            tokio::time::sleep_until(due).await;
+        if passed_ns > now_ns {
+            tokio::time::sleep_until(self.started + Duration::from_nanos(passed_ns)).await;
         }
     }
-}
 
-impl Bucket {
-    /// When `bytes` may pass; `None`: now.
-    fn take(&mut self, bytes: u64, now: Instant) -> Option<Instant> {
-        let rate = self.rate?;
-        let start = self.paid.max(now.checked_sub(BURST).unwrap_or(now));
-        let wait_ns = u128::from(bytes) * 1_000_000_000 / u128::from(rate);
-        self.paid = start + Duration::from_nanos(u64::try_from(wait_ns).unwrap_or(u64::MAX / 2));
-        (self.paid > now).then_some(self.paid)
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
-
-/// A rate of nothing would hold up its streams for ever: it counts as one byte a second.
-fn positive(rate: Option<u64>) -> Option<u64> {
-    rate.map(|rate| rate.max(1))
-}
-
-/// Time for which bytes may be saved up.
-const BURST: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn bucket_lets_pass_its_rate_and_one_burst() {
-        let now = Instant::now();
-        let mut bucket = Bucket { rate: Some(1_000_000), paid: now };
-        let later = now + Duration::from_secs(10);
-        let mut passed = 0_u64;
-        // 50 ms are saved up, however long nobody took.
-        while bucket.take(10_000, later).is_none() {
-            passed += 10_000;
+    #[tokio::test]
+    async fn takers_together_keep_to_the_rate_behind_one_burst() {
+        let limit = RateLimit::new(Some(1_000_000));
+        let began = Instant::now();
+        for _ in 0..20 {
+            limit.take(10_000).await;
         }
-        assert_eq!(passed, 50_000);
-        let due = (0..99).filter_map(|_| bucket.take(10_000, later)).last().unwrap();
-        assert_eq!(due - later, Duration::from_secs(1));
+        // 50 ms are saved up at most.
+        assert!(began.elapsed() >= Duration::from_millis(149), "{:?}", began.elapsed());
     }
 
-    #[test]
-    fn no_rate_lets_all_pass_and_a_rate_of_nothing_is_one_byte() {
-        let now = Instant::now();
-        let mut bucket = Bucket { rate: None, paid: now };
-        assert_eq!(bucket.take(u64::MAX, now), None);
+    #[tokio::test]
+    async fn no_rate_lets_all_pass_and_a_rate_of_nothing_is_one_byte() {
+        let limit = RateLimit::new(None);
+        limit.take(u64::MAX).await;
         let limit = RateLimit::new(Some(0));
         assert_eq!(limit.rate(), Some(1));
         limit.set(Some(5));

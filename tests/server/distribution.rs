@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -122,5 +123,31 @@ fn until_event(lab: &Distribution, kind: &str, node: Option<usize>) {
 }
 
 /// Bits per second of each link, both ways.
+#[test]
+fn rates_of_a_job_are_kept_by_the_base_and_each_node_that_passes_it_on() {
+    in_own_network(
+        module_path!(),
+        "rates_of_a_job_are_kept_by_the_base_and_each_node_that_passes_it_on",
+        "true",
+        || {
+            let content = content("rates.bin", CONTENT_BYTES / 8);
+            let lab = start(3);
+            let before: Vec<_> = (0..=3).map(|host| lab.lab.sent_bytes(host)).collect();
+            let began = Instant::now();
+            let words = ["job", "push", content.to_str().unwrap(), "--max-rate", "8M"];
+            let ended = lab.client(&words);
+            assert!(ended.status.success(), "{}\n{}", ended.stdout, ended.stderr);
+            let took = began.elapsed().as_millis();
+            lab.assert_delivered(&content);
+            for (host, before) in before.iter().enumerate() {
+                let sent = u128::from(lab.lab.sent_bytes(host) - before);
+                // With headers of packets and reports, and what is saved up.
+                let most = took * 1_000 * 115 / 100 + 300_000;
+                assert!(sent <= most, "host {host} sent {sent} bytes in {took} ms");
+            }
+        },
+    );
+}
+
 const RATE: u64 = 200_000_000;
 const CONTENT_BYTES: usize = 24 << 20;

@@ -20,6 +20,7 @@ mod link_local;
 mod live;
 mod node;
 mod pages;
+mod policies;
 mod priority;
 mod quality;
 mod repair;

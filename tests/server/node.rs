@@ -134,7 +134,7 @@ impl Base {
             size: Some(size),
         });
         let node = NodeName::new("n").unwrap();
-        let capability = Capability { content, node, expires_s: i64::from(u32::MAX) };
+        let capability = Capability { content, node, expires_s: i64::from(u32::MAX), job: None };
         let capability = self.keys.seal_capability(&capability);
         // What the base says of its own address is a hint only.
         let source = Source { node: None, addr: "0.0.0.0:1".to_owned(), capability, rate: 1 };
@@ -215,7 +215,7 @@ async fn orders(State(said): State<Arc<Said>>) -> Body {
 async fn reports(State(said): State<Arc<Said>>, Json(batch): Json<Reports>) -> Json<ReportsTaken> {
     let taken = batch.first + batch.reports.len() as u64 - 1;
     said.reports.send_modify(|reports| reports.extend(batch.reports));
-    Json(ReportsTaken { taken })
+    Json(ReportsTaken { taken, at_ns: 0 })
 }
 
 fn key(command: u32) -> CommandKey {

@@ -155,7 +155,9 @@ impl World {
         let at = self.stamp();
         self.reconcile(&mut book, at);
         self.base.ledger.commit(book.take_changes());
+        let shares = book.take_shares();
         self.base.book = Some(book);
+        shares.into_iter().for_each(|(job, share)| self.share_uplink(BASE, job, share));
         let run = self.base.runs;
         self.after(S, Event::BaseSecond { run });
     }
@@ -185,6 +187,7 @@ impl World {
         self.base.removed.clear();
         self.base.sent.clear();
         self.drop_streams(BASE, is_dark);
+        self.streams.drop_uplink(BASE);
         let lines = std::mem::take(&mut self.base.lines);
         for n in lines.into_keys() {
             if !is_dark && self.net.reaches(BASE, host_of(n)) {
@@ -316,6 +319,9 @@ impl World {
         }
         self.call_back(batch.calls);
         let Some(mut book) = self.base.book.take() else { return };
+        for (job, share) in book.take_shares() {
+            self.share_uplink(BASE, job, share);
+        }
         for (node, order) in book.take_orders() {
             if let Some(n) = self.nodes.iter().position(|known| known.name == node) {
                 self.push_order(n, order);

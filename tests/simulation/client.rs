@@ -15,7 +15,7 @@ use headend::dist::rows::AnswerRow;
 use headend::dist::wire::hook::NotifyRequest;
 use headend::dist::wire::job::{
     CommandAccepted, CommandRequest, JobRequest, JobState, JobView, Late, Op, Order, Policy,
-    Targets,
+    PolicyChange, Targets,
 };
 use headend::dist::wire::peer::ContentEnd;
 
@@ -30,6 +30,10 @@ pub(crate) struct JobPlan {
     pub(crate) at: u64,
     pub(crate) targets: Targets,
     pub(crate) order: Order,
+    /// How it is done besides.
+    pub(crate) policy: Policy,
+    /// What is changed of that while it runs, and when.
+    pub(crate) changes: Vec<(u64, PolicyChange)>,
     pub(crate) deadline_s: Option<u64>,
     pub(crate) commands: Vec<CommandPlan>,
     /// Bytes of an upload that come at once, and the time between them.
@@ -122,6 +126,7 @@ pub(crate) enum ClientAsk {
     Grew(ContentId, u64),
     Ended(ContentId, ContentEnd),
     EndJob(JobId),
+    Change(JobId, PolicyChange),
     Cancel(JobId),
     CancelCommand(CommandKey),
     Retry(JobId),
@@ -209,6 +214,12 @@ impl World {
                 return self.ask_client(c, what);
             }
         }
+        if let (Some((at, change)), Some(job)) = (client.plan.changes.first().cloned(), client.job)
+            && at <= now
+        {
+            client.plan.changes.remove(0);
+            return self.ask_client(c, ClientAsk::Change(job, change));
+        }
         match client.phase {
             Phase::Begin => {
                 let request = JobRequest {
@@ -217,7 +228,7 @@ impl World {
                     policy: Policy {
                         order: client.plan.order,
                         late: client.plan.late,
-                        ..Policy::default()
+                        ..client.plan.policy.clone()
                     },
                     deadline_s: client.plan.deadline_s,
                     notify: client.plan.notify.clone(),
@@ -396,6 +407,7 @@ impl World {
                 }
             }
             (ClientAsk::View(_), ClientAnswer::Job(view)) => return self.watched(c, *view),
+            (ClientAsk::Change(..), _) => {}
             (ClientAsk::Job(_) | ClientAsk::View(_), _) => client.phase = Phase::Done,
             (ClientAsk::Command { .. }, _) => client.phase = Phase::End,
             _ => {}
@@ -455,6 +467,7 @@ impl World {
             }
             ClientAsk::Ended(content, end) => done(book.upload_ended(content, end, at)),
             ClientAsk::EndJob(id) => job(book.end_job(&name, id, at)),
+            ClientAsk::Change(id, change) => job(book.change_job(&name, id, change, None, at)),
             ClientAsk::Cancel(id) => job(book.cancel_job(&name, id, at)),
             ClientAsk::CancelCommand(key) => done(book.cancel_command(&name, key, at).map(drop)),
             ClientAsk::Retry(id) => job(book.retry_job(&name, id, None, at)),

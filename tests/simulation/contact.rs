@@ -440,12 +440,15 @@ impl World {
         let contact = &mut run.contact;
         let Some((_, receipts)) = contact.batch.take_if(|(known, _)| *known == id) else { return };
         match answer {
-            Ok(ReportsTaken { taken }) => {
+            Ok(ReportsTaken { taken, at_ns }) => {
                 let name = &self.nodes[n].name;
                 for (_, key) in receipts.iter().filter(|(number, _)| *number <= taken) {
                     self.base.ledger.check_receipt_is_kept(*key, name);
                 }
-                self.with_agent(n, |agent, _, out| agent.handle_taken(taken, out));
+                self.with_agent(n, |agent, now, out| {
+                    agent.handle_taken(taken, out);
+                    agent.handle_base_time(at_ns, now, out);
+                });
             }
             Err(AskError::Refused(Refusal::HelloAgain(_))) => {
                 let order = NodeOrder::HelloAgain;
@@ -493,6 +496,7 @@ fn kind_of(order: &NodeOrder) -> u64 {
         NodeOrder::Query { .. } => 6,
         NodeOrder::Renew { .. } => 7,
         NodeOrder::Restart { .. } => 8,
+        NodeOrder::Terms { .. } => 9,
     }
 }
 

@@ -145,6 +145,7 @@ impl Held {
             end: self.frames.end.as_ref().map(EndFrame::end),
             via: self.via.clone(),
             rate: 0,
+            is_held: false,
         }
     }
 

@@ -10,8 +10,8 @@
 //! ```
 //! What decides is the product: [`headend::dist`]. What carries out is here, and does what the
 //! edges do (`agent`, `store`, `http`, `ledger`): `contact` and `node` for the agent, `streams` for
-//! peers, `base` for the clerk, `upload` and `disk` for the store, `sink` for
-//! notifications and their receivers.
+//! peers, `shares` for what they may send, `base` for the clerk, `upload` and `disk` for the store,
+//! `sink` for notifications and their receivers.
 //!
 //! Invariant: one seed gives one run, to the last step. A run that breaks a rule says how to run it
 //! again. By hand: `scripts/simulate.sh SEEDS [FIRST]`; one seed is shown step by step.
@@ -39,9 +39,11 @@ mod folder;
 mod ledger;
 mod network;
 mod node;
+mod policies;
 mod scenarios;
 mod seeds;
 mod setup;
+mod shares;
 mod sink;
 mod streams;
 mod upload;

@@ -110,7 +110,10 @@ impl Node {
                 Record::Completed { key, .. }
                 | Record::Failed { key, .. }
                 | Record::Cancelled { key } => drop(open.remove(&key)),
-                Record::Applying { .. } | Record::Via { .. } | Record::Forget { .. } => {}
+                Record::Applying { .. }
+                | Record::Via { .. }
+                | Record::Terms { .. }
+                | Record::Forget { .. } => {}
             }
         }
         open
@@ -189,6 +192,7 @@ impl World {
         node.disk.crash(&mut self.dice);
         node.is_dark = is_dark;
         self.drop_streams(host_of(n), is_dark);
+        self.streams.drop_uplink(host_of(n));
         self.drop_lines(n, is_dark);
     }
 
@@ -238,6 +242,7 @@ impl World {
             Action::Close { content, link } => self.close_link(n, content, link),
             Action::Ask { content, ask, source } => self.ask_state(n, content, ask, &source),
             Action::Apply(apply) => self.apply(n, apply),
+            Action::Limit { job, limit } => self.limit_job(n, job, limit),
             Action::HelloAgain { is_new_start } => self.ask_hello(n, is_new_start),
         }
     }
@@ -421,5 +426,6 @@ fn kind_of(record: &Record) -> u64 {
         Record::Failed { .. } => 4,
         Record::Cancelled { .. } => 5,
         Record::Forget { .. } => 6,
+        Record::Terms { .. } => 7,
     }
 }

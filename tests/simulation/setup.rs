@@ -4,7 +4,7 @@
 //! of 0 to 9 units, rates at which a content takes some seconds.
 
 use headend::dist::ids::NodeName;
-use headend::dist::wire::job::{Attributes, Late, Op, Order, Targets};
+use headend::dist::wire::job::{Attributes, Late, Op, Order, Policy, PolicyChange, Targets};
 
 use crate::base::{COMMIT_MS, QUEUE_MAX};
 use crate::client::{Cancel, CommandPlan, JobPlan, Leave, Said};
@@ -146,6 +146,8 @@ impl JobPlan {
             at: 5 * S,
             targets: Targets::All,
             order: Order::Prefix,
+            policy: Policy::default(),
+            changes: Vec::new(),
             deadline_s: None,
             commands,
             chunk: 64 << 10,
@@ -175,6 +177,7 @@ fn drawn_job(dice: &mut Dice, j: u64, nodes: usize) -> JobPlan {
     let mut plan = JobPlan::of(commands);
     plan.at = dice.ms(500, 12_000);
     plan.order = dice.pick(&[Order::Prefix, Order::Prefix, Order::Strict, Order::None]);
+    draw_policy(dice, &mut plan);
     if dice.chance(300) {
         let some = (0..nodes).filter(|_| dice.chance(600)).collect::<Vec<_>>();
         let names = some.into_iter().filter_map(|n| NodeName::new(&format!("n{n}")).ok());
@@ -198,7 +201,25 @@ fn drawn_job(dice: &mut Dice, j: u64, nodes: usize) -> JobPlan {
     plan.retries = u32::try_from(dice.between(0, 2)).unwrap_or(0);
     plan.late = if dice.chance(800) { Late::Deliver } else { Late::Drop };
     plan.says_end = dice.chance(950);
+    if plan.leaves.is_none() && dice.chance(120) {
+        let at = plan.at + dice.ms(0, 8_000);
+        let paused = |paused| PolicyChange { paused: Some(paused), ..PolicyChange::default() };
+        plan.changes = vec![(at, paused(true)), (at + dice.ms(500, 20_000), paused(false))];
+    }
     plan
+}
+
+/// Rates, a window, a priority.
+fn draw_policy(dice: &mut Dice, plan: &mut JobPlan) {
+    let policy = &mut plan.policy;
+    policy.priority = u8::try_from(dice.between(0, 9)).unwrap_or(0);
+    policy.max_rate = dice.chance(120).then(|| dice.between(RATE / 8, RATE));
+    policy.per_node_rate = dice.chance(120).then(|| dice.between(RATE / 8, RATE));
+    // Runs begin at midnight and have some minutes.
+    let windows =
+        ["00:01-23:00", "00:00-00:01; 00:02-12:00", "00:01-00:02 UTC; 01:03-05:00 +01:00"];
+    let window = dice.chance(120).then(|| dice.pick(&windows));
+    policy.window = window.and_then(|text| text.parse().ok());
 }
 
 fn drawn_command(dice: &mut Dice, j: u64, at: u64) -> CommandPlan {

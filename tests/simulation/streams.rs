@@ -13,15 +13,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use headend::dist::agent::Failure;
 use headend::dist::fetch::{AskId, LinkEvent, LinkId};
-use headend::dist::ids::{ContentId, NodeName};
+use headend::dist::ids::{ContentId, JobId};
 use headend::dist::units::{Accepted, EndFrame, Frame, FrameReader, UNIT_BYTES, UnitError};
+use headend::dist::uplink::AskId;
 use headend::dist::wire::agent::Source;
 use headend::dist::wire::job::Reason;
-use headend::dist::wire::peer::ContentState;
+use headend::dist::wire::peer::{Capability, ContentState};
 
 use crate::dice::{MS, S};
 use crate::disk::{Cursor, Frames};
 use crate::network::{BASE, Host, host_of};
+use crate::shares::Shares;
 use crate::world::{Event, World};
 
 /// Number of a stream in a run.
@@ -36,6 +38,7 @@ pub(crate) struct Streams {
     serving: BTreeMap<(Host, ContentId), BTreeSet<StreamId>>,
     /// Frames that a host is yet to spoil.
     pub(crate) spoils: BTreeMap<Host, u32>,
+    pub(crate) shares: Shares,
 }
 
 /// A connection between a source and a node.
@@ -45,12 +48,21 @@ pub(crate) struct Stream {
     pub(crate) source: Host,
     pub(crate) node: usize,
     link: LinkId,
+    /// Of its content, once the source has seen the capability.
+    pub(crate) job: Option<JobId>,
+    /// What it waits for at the uplink of its source.
+    pub(crate) ask: Option<AskId>,
+    /// What it asks for, and what is behind that.
+    ready: Option<(Frame, Cursor)>,
+    /// When the node looks at it again, for the rate of its job.
+    held_until: u64,
     capability: String,
     from: u64,
     asked_at: u64,
     cursor: Cursor,
     is_open: bool,
-    is_sending: bool,
+    /// Frames that the uplink has let go and that have not left: the buffer of its socket.
+    unsent: usize,
     /// The source is gone and nobody has said so.
     is_dead: bool,
     waiting: VecDeque<Frame>,
@@ -63,6 +75,9 @@ pub(crate) struct Stream {
 impl Streams {
     fn remove(&mut self, id: StreamId) -> Option<Stream> {
         let stream = self.all.remove(&id)?;
+        if let Some(ask) = stream.ask {
+            self.withdraw(stream.source, ask);
+        }
         if let Some(ids) = self.serving.get_mut(&(stream.source, stream.content)) {
             ids.remove(&id);
             if ids.is_empty() {
@@ -91,12 +106,16 @@ impl World {
             source: host,
             node: n,
             link,
+            job: None,
+            ask: None,
+            ready: None,
+            held_until: 0,
             capability: source.capability.clone(),
             from,
             asked_at: self.now,
             cursor: Cursor::from(from),
             is_open: false,
-            is_sending: false,
+            unsent: 0,
             is_dead: false,
             waiting: VecDeque::new(),
             ahead: 0,
@@ -126,8 +145,11 @@ impl World {
             return self.end_stream(id, LinkEvent::Lost);
         }
         let admitted = self.admits(source, &stream.capability, content);
-        if admitted.as_ref() != Some(&self.nodes[child].name) {
+        let Some(admitted) = admitted.filter(|given| given.node == self.nodes[child].name) else {
             return self.end_stream(id, LinkEvent::Refused);
+        };
+        if let Some(stream) = self.streams.all.get_mut(&id) {
+            stream.job = admitted.job;
         }
         if self.was_removed(source, content) {
             return self.end_stream(id, LinkEvent::Refused);
@@ -165,41 +187,63 @@ impl World {
         ids.into_iter().for_each(|id| self.pump(id));
     }
 
-    /// The source sends what it may.
+    /// The source asks its uplink whether it may send what it has.
     pub(crate) fn pump(&mut self, id: StreamId) {
-        loop {
-            let Some(stream) = self.streams.all.get(&id) else { return };
-            let is_free = stream.is_open && !stream.is_sending && !stream.is_dead;
-            if !is_free || stream.ahead >= AHEAD_MAX {
-                return;
-            }
-            let (source, content, mut cursor) = (stream.source, stream.content, stream.cursor);
-            let node = stream.node;
-            let Some(frames) = self.frames_of(source, content) else {
-                return self.end_stream(id, LinkEvent::Lost);
-            };
-            let Some(frame) = frames.next(&mut cursor) else { return };
-            let frame = self.spoiled(source, frame);
-            let bytes = frame.encoded().len() as u64;
-            let (departs, arrives) = self.net.carry(source, host_of(node), bytes, self.now);
-            let arrives = arrives + self.latency();
-            let Some(stream) = self.streams.all.get_mut(&id) else { return };
-            stream.last_at = stream.last_at.max(arrives);
-            (stream.cursor, stream.is_sending) = (cursor, true);
-            stream.ahead += 1;
-            let at = stream.last_at;
-            if source == BASE {
-                *self.base.sent.entry(content).or_default() += bytes;
-            }
-            self.at(departs, Event::StreamSent(id));
-            self.at(at, Event::StreamFrame(id, frame));
+        let Some((source, frame, cursor)) = self.next_frame(id) else { return };
+        let stream = self.streams.all.get_mut(&id).filter(|stream| stream.ask.is_none());
+        let Some(stream) = stream else { return };
+        let bytes = frame.encoded().len() as u64;
+        stream.ready = Some((frame, cursor));
+        self.ask_uplink(id, source, bytes);
+    }
+
+    /// The next frame of a stream that may send: its source, the frame, what is behind it.
+    fn next_frame(&mut self, id: StreamId) -> Option<(Host, Frame, Cursor)> {
+        let stream = self.streams.all.get(&id)?;
+        let is_free = stream.is_open && stream.unsent < UNSENT_MAX && !stream.is_dead;
+        if !is_free || stream.ahead >= AHEAD_MAX {
+            return None;
         }
+        let (source, content, mut cursor) = (stream.source, stream.content, stream.cursor);
+        let Some(frames) = self.frames_of(source, content) else {
+            self.end_stream(id, LinkEvent::Lost);
+            return None;
+        };
+        frames.next(&mut cursor).map(|frame| (source, frame, cursor))
+    }
+
+    /// The uplink of the source lets a frame go.
+    pub(crate) fn send(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.all.get_mut(&id) else { return };
+        stream.ask = None;
+        let Some((frame, cursor)) = stream.ready.take().filter(|_| !stream.is_dead) else { return };
+        let (source, node) = (stream.source, stream.node);
+        let (content, job) = (stream.content, stream.job);
+        let frame = self.spoiled(source, frame);
+        let bytes = frame.encoded().len() as u64;
+        if let Some(job) = job {
+            self.check_policy(source, job, bytes);
+        }
+        let (departs, arrives) = self.net.carry(source, host_of(node), bytes, self.now);
+        let arrives = arrives + self.latency();
+        let Some(stream) = self.streams.all.get_mut(&id) else { return };
+        stream.last_at = stream.last_at.max(arrives);
+        stream.cursor = cursor;
+        stream.unsent += 1;
+        stream.ahead += 1;
+        let at = stream.last_at;
+        if source == BASE {
+            *self.base.sent.entry(content).or_default() += bytes;
+        }
+        self.at(departs, Event::StreamSent(id));
+        self.at(at, Event::StreamFrame(id, frame));
+        self.pump(id);
     }
 
     /// A frame has left the source.
     pub(crate) fn stream_sent(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.all.get_mut(&id) {
-            stream.is_sending = false;
+            stream.unsent -= 1;
             self.pump(id);
         }
     }
@@ -228,12 +272,41 @@ impl World {
             if !stream.is_used {
                 return;
             }
+            let (content, link, job) = (stream.content, stream.link, stream.job);
+            if self.is_held(id) {
+                return;
+            }
+            let Some(stream) = self.streams.all.get_mut(&id) else { return };
             let Some(frame) = stream.waiting.pop_front() else { return };
             stream.ahead -= 1;
-            let (content, link) = (stream.content, stream.link);
+            self.take(n, job, frame.encoded().len() as u64);
             self.take_frame(id, n, content, link, frame);
             self.pump(id);
         }
+    }
+
+    /// Whether what has come waits for the rate of its job. Meanwhile the agent hears of it.
+    fn is_held(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.all.get(&id) else { return false };
+        let (n, content, link) = (stream.node, stream.content, stream.link);
+        let (at, until) = (self.may_take_at(n, stream.job), stream.held_until);
+        if at <= self.now {
+            return false;
+        }
+        if until <= self.now {
+            let until = at.min(self.now + HELD_EVERY);
+            if let Some(stream) = self.streams.all.get_mut(&id) {
+                stream.held_until = until;
+            }
+            self.at(until, Event::StreamHeld(id));
+            self.tell_link(n, content, link, LinkEvent::Held);
+        }
+        true
+    }
+
+    /// A node looks again at what it holds back.
+    pub(crate) fn stream_held(&mut self, id: StreamId) {
+        self.take_frames(id);
     }
 
     fn take_frame(
@@ -373,7 +446,13 @@ impl World {
         since: u64,
     ) {
         let run = self.nodes[n].runs;
+        let streams = self.streams.serving.get(&(host, content)).into_iter().flatten();
+        let mut streams = streams.filter_map(|id| self.streams.all.get(id));
+        let waits = streams.find(|stream| stream.node == n && stream.ask.is_some());
+        let job = waits.map(|stream| stream.job);
+        let is_held = job.is_some_and(|job| self.holds(host, job));
         let state = self.state_of(host, content);
+        let state = state.map(|state| ContentState { is_held, ..state });
         if state.is_none() && self.is_up(host) && self.now - since < STATE_PATIENCE {
             let again = Event::StateAsked { n, run, content, ask, host, since };
             return self.after(PATIENCE_STEP, again);
@@ -390,16 +469,15 @@ impl World {
             let frames = &self.base.contents.get(&content)?.frames;
             let have = frames.units.iter().map(|unit| unit.bytes().len() as u64).sum();
             let end = frames.end.as_ref().map(EndFrame::end);
-            return Some(ContentState { have, end, via: Vec::new(), rate: 0 });
+            return Some(ContentState { have, end, via: Vec::new(), rate: 0, is_held: false });
         }
         Some(self.nodes[host - 1].disk.contents.get(&content)?.state())
     }
 
     /// Who may fetch a content by this capability.
-    fn admits(&self, host: Host, token: &str, content: ContentId) -> Option<NodeName> {
+    fn admits(&self, host: Host, token: &str, content: ContentId) -> Option<Capability> {
         let utc_s = self.utc_ns(host).div_euclid(1_000_000_000);
-        let admitted = self.base_key.admit(token, content, utc_s);
-        admitted.ok().map(|capability| capability.node)
+        self.base_key.admit(token, content, utc_s).ok()
     }
 
     fn frames_of(&self, host: Host, content: ContentId) -> Option<&Frames> {
@@ -455,6 +533,7 @@ const FIRST: ContentId = ContentId(uuid::Uuid::nil());
 const LAST: ContentId = ContentId(uuid::Uuid::max());
 /// Frames of a stream that are under way or wait for the receiver.
 const AHEAD_MAX: usize = 4;
+const UNSENT_MAX: usize = 2;
 const FRAME_HEADER: usize = 5;
 /// As in `agent`: for a connection, and for the answer to a question.
 const CONNECT_MAX: u64 = 3 * S;
@@ -463,5 +542,7 @@ const STATE_MAX: u64 = 700 * MS;
 const PATIENCE: u64 = S;
 const STATE_PATIENCE: u64 = 400 * MS;
 const PATIENCE_STEP: u64 = 100 * MS;
+/// As in `agent::links`: for what waits for a rate.
+const HELD_EVERY: u64 = 500 * MS;
 /// From a link's task to the agent.
 const TELL: u64 = MS;

@@ -477,7 +477,7 @@ impl ScriptedNode {
         let body = serde_json::to_value(&reports).unwrap();
         let (status, body) = client.try_post("/agent/v1/reports", &body).await?;
         assert_eq!(status, 200, "{body}");
-        let ReportsTaken { taken } = serde_json::from_value(body).unwrap();
+        let ReportsTaken { taken, .. } = serde_json::from_value(body).unwrap();
         while self.first <= taken && !self.waiting.is_empty() {
             if let Report::Completed { receipt } = self.waiting.remove(0) {
                 let receipt: Receipt = serde_json::from_str(&receipt.receipt).unwrap();

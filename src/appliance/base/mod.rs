@@ -39,9 +39,10 @@ use crate::dist::ids::Digest;
 use crate::dist::keys::BaseKeys;
 use crate::dist::quota::{Quota, Quotas};
 use crate::dist::webhook::target::AllowedNetworks;
+use crate::dist::window::RateSchedule;
 use crate::http::Tls;
 use crate::http::jobs::auth::quotas_of;
-use crate::ledger::{Database, Ledger, LedgerError};
+use crate::ledger::{Database, Ledger, LedgerError, clerk};
 use crate::pki::PkiError;
 use certificates::Certificates;
 use data::{DataDir, Tokens, Told};
@@ -62,7 +63,7 @@ pub struct BaseConfig {
     /// Token by which nodes join; by default a file in the folder.
     pub join_token_file: Option<PathBuf>,
     /// Bytes per second that may leave it.
-    pub up_rate: Option<u64>,
+    pub up_rate: RateSchedule,
     /// For how long a node may fetch a content by one permission.
     pub token_ttl: Duration,
     /// For how long contents are kept behind the end of their job.
@@ -160,7 +161,7 @@ impl Site {
 
     fn options(&self) -> BookOptions {
         let mut options = BookOptions::new(self.advertised.to_string(), self.tokens.join);
-        options.up_rate = self.config.up_rate;
+        options.up_rate = self.config.up_rate.at(clerk::now().utc_ns);
         options.timeouts.capability = self.config.token_ttl;
         options.timeouts.content_kept = self.config.keep;
         options.timeouts.hook_retry = self.config.webhook_retry;

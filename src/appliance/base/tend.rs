@@ -15,15 +15,33 @@ use super::super::RunError;
 use super::hooks::Hooks;
 use crate::dist::ids::ContentId;
 use crate::dist::recovery::{self, Found};
-use crate::ledger::clerk::{Clerk, ClerkError};
+use crate::dist::window::RateSchedule;
+use crate::ledger::clerk::{self, Clerk, ClerkError};
 use crate::metrics::distribution::DistributionCells;
-use crate::store::{Recovered, Store};
+use crate::store::{Recovered, Store, Upload};
 
 /// Bytes of contents that left the base since the book was told.
 #[derive(Debug)]
 pub(super) struct Sent {
     cells: Arc<DistributionCells>,
     by_content: Mutex<HashMap<ContentId, u64>>,
+}
+
+/// What the base may send, by time of day.
+pub(super) struct Uplink {
+    pub(super) schedule: RateSchedule,
+    pub(super) upload: Upload,
+}
+
+impl Uplink {
+    /// Has streams keep to the rate of now.
+    fn rate_now(&self) -> Option<u64> {
+        let rate = self.schedule.at(clerk::now().utc_ns);
+        if self.upload.rate() != rate {
+            self.upload.set_rate(rate);
+        }
+        rate
+    }
 }
 
 impl Sent {
@@ -82,7 +100,7 @@ pub(super) async fn each_second(
     clerk: Clerk,
     store: Store,
     sent: Arc<Sent>,
-    hooks: Option<Hooks>,
+    (uplink, hooks): (Uplink, Option<Hooks>),
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut seconds = interval(Duration::from_secs(1));
@@ -94,7 +112,9 @@ pub(super) async fn each_second(
         }
         let counts = sent.take();
         let told = counts.clone();
+        let up_rate = uplink.rate_now();
         let expired = clerk.ask(move |book, _| {
+            book.set_up_rate(up_rate);
             for (content, bytes) in told {
                 book.base_sent(content, bytes);
             }

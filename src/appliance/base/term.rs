@@ -24,7 +24,7 @@ use crate::http::{self, Bearers, Retired, jobs, peer};
 use crate::ledger::clerk::{self, Clerk, ClerkThread};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metrics::distribution::DistributionCells;
-use crate::store::{RateLimit, Store, StoreKey};
+use crate::store::{Store, StoreKey, Upload};
 
 /// The clerk of a term, at work.
 pub(super) struct Office {
@@ -121,19 +121,25 @@ async fn serve_with(
         bearers: bearers.clone(),
     };
     let noted = Arc::clone(&sent);
+    let up_rate = site.config.up_rate.clone();
+    let upload = Upload::new(up_rate.at(clerk::now().utc_ns));
+    let shared = upload.clone();
+    clerk.on_share(Box::new(move |job, share| shared.set_share(job, share)));
     let source = peer::PeerState::new(peer::PeerOptions {
         store: store.clone(),
         children_max: CHILDREN_MAX,
-        upload: Arc::new(RateLimit::new(site.config.up_rate)),
+        upload: upload.clone(),
         sent: Arc::new(move |content, bytes| noted.add(content, bytes)),
         bearers,
     });
     let uploads = Ctp::new(access, clerk.clone(), store.clone(), Arc::clone(&cells));
     let routers = [jobs::router(state), http::ctp::router(Arc::new(uploads)), peer::router(source)];
     let (end, ended) = watch::channel(false);
+    let uplink = tend::Uplink { schedule: up_rate, upload };
     let hook = site.config.repair_hook.as_deref();
     let hooks = hook.map(|command| Hooks::new(command, clerk.clone()));
-    tokio::spawn(tend::each_second(clerk.clone(), store, sent, hooks, ended.clone()));
+    let tended = tend::each_second(clerk.clone(), store, sent, (uplink, hooks), ended.clone());
+    tokio::spawn(tended);
     let sender = Sender::new(clerk.clone(), site.config.webhook_allow.clone());
     tokio::spawn(sender.run(ended.clone()));
     let serving = http::serve_distribution(site.listener()?, site.tls()?, routers, ended);

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::job::window_and_rate;
 use crate::base::rate::Rate;
 use crate::config::value::parse_duration;
 use crate::dist::quota::count;
 use crate::dist::webhook::target::AllowedNetwork;
+use crate::dist::window::Window;
 use crate::pki::authority::is_base_name;
 
 /// Words behind `base`.
@@ -48,6 +50,10 @@ pub struct BaseArgs {
     /// Rate at which contents leave the base at most: 200M is 200 Mbit/s [default: no limit]
     #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
     pub up_rate: Option<Rate>,
+    /// Another rate by time of day, like `mon-fri 08:00-18:00 Europe/Berlin=50M`; may be given
+    /// several times: the first one whose window is open counts, else --up-rate
+    #[arg(long, value_name = "WINDOW=RATE", value_parser = window_and_rate)]
+    pub up_window: Vec<(Window, Rate)>,
     /// For how long a node may fetch a content by one permission: 1m to 24h
     #[arg(long, value_name = "TIME", value_parser = token_ttl, default_value = "1h")]
     pub token_ttl: Duration,

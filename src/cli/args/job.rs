@@ -1,9 +1,12 @@
 //! Words behind `headend job`, and behind `headend node` where a base is asked.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
+use crate::base::rate::Rate;
+use crate::dist::window::Window;
 use crate::dist::wire::hook::Topic;
 
 /// Verbs behind `job`.
@@ -23,6 +26,12 @@ pub enum JobVerb {
     End(JobArgs),
     /// Withdraw what is not done yet
     Cancel(JobArgs),
+    /// Change rates, window or priority of a job while it runs
+    Set(SetArgs),
+    /// Let nodes fetch nothing more until `job resume`; what they have stays
+    Pause(JobArgs),
+    /// Let nodes go on behind `job pause`
+    Resume(JobArgs),
     /// Try again what failed
     Retry(RetryArgs),
     /// Show what arrived where, when, from whom and with which hash
@@ -72,11 +81,24 @@ pub struct PushArgs {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Job that is still open, to which the files are added
-    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "to", "priority", "order", "late", "deadline", "notify"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "to", "priority", "order", "late", "deadline", "notify", "max_rate", "node_rate", "window", "paused"])]
     pub job: Option<String>,
     /// Share of the uplinks, 0 to 9
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
     pub priority: u8,
+    /// Rate at which the base and each node may send the job in all: 200M is 200 Mbit/s
+    #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
+    pub max_rate: Option<Rate>,
+    /// Rate at which each node may receive the job
+    #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
+    pub node_rate: Option<Rate>,
+    /// When nodes may fetch, like 22:00-06:00 or `mon-fri 22:00-06:00 Europe/Berlin`; UTC without a
+    /// zone
+    #[arg(long, value_name = "[DAYS] HH:MM-HH:MM [ZONE]")]
+    pub window: Option<Window>,
+    /// Let nodes fetch nothing until `job resume`
+    #[arg(long)]
+    pub paused: bool,
     /// Which files wait for others on a node
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     pub order: PushOrder,
@@ -150,6 +172,35 @@ pub struct JobArgs {
     pub base: AskArgs,
 }
 
+/// Words behind `job set`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true)
+    .args(["priority", "max_rate", "node_rate", "window"]))]
+pub struct SetArgs {
+    /// Id of the job
+    #[arg(value_name = "ID")]
+    pub job: String,
+    /// Share of the uplinks, 0 to 9
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub priority: Option<u8>,
+    /// Rate at which the base and each node may send the job in all
+    #[arg(long, value_name = "RATE|none", value_parser = one_or_none(Rate::parse))]
+    pub max_rate: Option<OneOrNone<Rate>>,
+    /// Rate at which each node may receive the job
+    #[arg(long, value_name = "RATE|none", value_parser = one_or_none(Rate::parse))]
+    pub node_rate: Option<OneOrNone<Rate>>,
+    /// When nodes may fetch
+    #[arg(long, value_name = "WINDOW|none", value_parser = one_or_none(Window::from_str))]
+    pub window: Option<OneOrNone<Window>>,
+    /// The base.
+    #[command(flatten)]
+    pub base: AskArgs,
+}
+
+/// A value, or `none`, which takes it away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneOrNone<T>(pub Option<T>);
+
 /// Words behind `job retry`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct RetryArgs {
@@ -211,4 +262,66 @@ pub struct NodeNameArgs {
     /// The base.
     #[command(flatten)]
     pub base: AskArgs,
+}
+
+/// Reads `WINDOW=RATE`, for rates by time of day.
+pub(super) fn window_and_rate(text: &str) -> Result<(Window, Rate), String> {
+    let (window, rate) = text.rsplit_once('=').ok_or("WINDOW=RATE is expected")?;
+    let window = window.parse::<Window>().map_err(|error| error.to_string())?;
+    Ok((window, Rate::parse(rate).map_err(|error| error.to_string())?))
+}
+
+/// Reads `none`, or what `parse` reads.
+fn one_or_none<T, E>(
+    parse: impl Fn(&str) -> Result<T, E> + Clone,
+) -> impl Fn(&str) -> Result<OneOrNone<T>, E> + Clone {
+    move |text| match text {
+        "none" => Ok(OneOrNone(None)),
+        text => parse(text).map(|value| OneOrNone(Some(value))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn parse(line: &str) -> Result<JobVerb, String> {
+        let words = shell(line);
+        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        match cli.command {
+            Some(Command::Job { verb }) => Ok(verb),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    /// Words; `_` stands for a space within one.
+    fn shell(line: &str) -> Vec<String> {
+        line.split(' ').map(|word| word.replace('_', " ")).collect()
+    }
+
+    #[test]
+    fn rates_and_windows_of_a_job_are_read() {
+        let line = "headend job push f --priority 9 --max-rate 20M --node-rate 8M \
+                    --window mon-fri_22:00-06:00_Europe/Berlin --paused";
+        let JobVerb::Push(args) = parse(line).unwrap() else { panic!("another verb") };
+        assert_eq!((args.priority, args.paused), (9, true));
+        assert_eq!(args.max_rate.map(Rate::bytes_per_s), Some(2_500_000));
+        assert_eq!(args.node_rate.map(Rate::bytes_per_s), Some(1_000_000));
+        assert!(args.window.is_some());
+        for wrong in ["--window 22-06", "--max-rate x", "--priority 10", "--job 1 --node-rate 8M"] {
+            assert!(parse(&format!("headend job push f {wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_is_named_and_none_takes_it_away() {
+        let line = "headend job set 1 --max-rate none --window 01:00-02:00";
+        let JobVerb::Set(args) = parse(line).unwrap() else { panic!("another verb") };
+        assert_eq!((args.max_rate, args.node_rate), (Some(OneOrNone(None)), None));
+        assert!(args.window.is_some_and(|window| window.0.is_some()));
+        assert!(parse("headend job set 1").is_err());
+    }
 }

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::ServerArgs;
-use super::job::NodeVerb;
+use super::job::{NodeVerb, window_and_rate};
 use crate::base::rate::Rate;
 use crate::dist::ids::NodeName;
+use crate::dist::window::Window;
 
 /// Words behind `node`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -55,6 +56,10 @@ pub struct NodeStartArgs {
     /// Rate at which contents are sent to other nodes at most: 200M is 200 Mbit/s
     #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
     pub up_rate: Option<Rate>,
+    /// Another rate by time of day, like `mon-fri 08:00-18:00 Europe/Berlin=50M`; may be given
+    /// several times: the first one whose window is open counts, else --up-rate
+    #[arg(long, value_name = "WINDOW=RATE", value_parser = window_and_rate)]
+    pub up_window: Vec<(Window, Rate)>,
     /// Rate at which contents are received at most
     #[arg(long, value_name = "RATE", value_parser = Rate::parse)]
     pub down_rate: Option<Rate>,
@@ -103,11 +108,12 @@ mod tests {
     fn words_of_a_node_and_of_serving_go_together() {
         let args = parse(
             "headend node --base https://b:1 --join hdj_x --media m --listen 127.0.0.1:0 --name e-1 \
-             --label site=north --label tier=edge --up-rate 20M --peer-listen 127.0.0.1:0",
+             --label site=north --label tier=edge --up-rate 20M --up-window 08:00-18:00=5M --peer-listen 127.0.0.1:0",
         )
         .unwrap();
         assert_eq!(args.label.len(), 2);
         assert_eq!(args.up_rate.map(Rate::bytes_per_s), Some(2_500_000));
+        assert_eq!(args.up_window[0].1.bytes_per_s(), 625_000);
         let config = args.server.load(args.media.as_deref(), []).unwrap().config;
         assert_eq!(config.media_root, Some("m".into()));
         assert_eq!(config.listen.len(), 1);
@@ -121,6 +127,8 @@ mod tests {
             "--label x",
             "--label a=b,c",
             "--up-rate x",
+            "--up-window 22:00-06:00",
+            "--up-window x=1M",
             "--peer-listen x",
             "x",
         ];

@@ -3,8 +3,8 @@
 //! ```text
 //! push --files--> uploads (a few at once) --PUT--> base <--polls-- watch --> bars, lines or JSON
 //! watch <--events, deliveries-- base --> tree of who feeds whom
-//! ls, show, query, report, verify --GET--> base
-//! end, cancel, retry, drain, undrain, repair --POST--> base
+//! ls, show, query, report, verify --GET--> base          set --PATCH--> base
+//! end, cancel, retry, pause, resume, drain, undrain, repair --POST--> base
 //! ```
 //! Everything is asked over the API of the base; nothing is decided here. Text of others goes
 //! through [`super::printable`].
@@ -54,6 +54,9 @@ pub(super) fn run_job(
         JobVerb::Query(args) => show::query(args, &connect(&args.base, &env)?, out),
         JobVerb::End(args) => show::act("end", args, &connect(&args.base, &env)?, out),
         JobVerb::Cancel(args) => show::act("cancel", args, &connect(&args.base, &env)?, out),
+        JobVerb::Set(args) => show::set(args, &connect(&args.base, &env)?, out),
+        JobVerb::Pause(args) => show::act("pause", args, &connect(&args.base, &env)?, out),
+        JobVerb::Resume(args) => show::act("resume", args, &connect(&args.base, &env)?, out),
         JobVerb::Retry(args) => show::retry(args, &connect(&args.base, &env)?, out),
         JobVerb::Report(args) => show::report(args, &connect(&args.base, &env)?, out),
         JobVerb::Verify(args) => verify::run(args, &connect(&args.base, &env)?, out),

@@ -18,6 +18,7 @@ use super::files::{Item, Items};
 use super::upload::{self, Progress, UploadError};
 use super::watch::{self, Watch};
 use super::write_json;
+use crate::base::rate::Rate;
 use crate::dist::ids::{CommandId, JobId, NodeName};
 use crate::dist::webhook::secret::{Secret, SecretError};
 use crate::dist::wire::hook::NotifyRequest;
@@ -73,7 +74,15 @@ fn request(args: &PushArgs, base: &Base) -> Result<JobView, Failure> {
     let request = JobRequest {
         client_ref: args.name.clone(),
         targets: targets(&args.to)?,
-        policy: Policy { order, priority: args.priority, max_rate: None, late },
+        policy: Policy {
+            order,
+            priority: args.priority,
+            max_rate: args.max_rate.map(Rate::bytes_per_s),
+            per_node_rate: args.node_rate.map(Rate::bytes_per_s),
+            window: args.window.clone(),
+            paused: args.paused,
+            late,
+        },
         deadline_s: args.deadline,
         notify: notify(args)?,
     };

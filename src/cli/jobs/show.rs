@@ -1,20 +1,24 @@
-//! `headend job ls|show|query|end|cancel|retry|report`, `headend node ls|show`.
+//! `headend job ls|show|query|end|cancel|set|pause|resume|retry|report`, `headend node ls|show`.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::super::args::job::{AskArgs, JobArgs, JobsArgs, NodeNameArgs, NodesArgs, RetryArgs};
+use super::super::args::job::{
+    AskArgs, JobArgs, JobsArgs, NodeNameArgs, NodesArgs, OneOrNone, RetryArgs, SetArgs,
+};
 use super::super::remote::table;
 use super::super::urls::encode_path;
 use super::super::{Exit, Failure, printable};
 use super::base::{Base, commands, deliveries, job_id, job_path, key, word};
 use super::write_json;
+use crate::base::rate::Rate;
 use crate::dist::ids::NodeName;
 use crate::dist::wire::hook::NotificationView;
 use crate::dist::wire::job::{
-    CommandView, DeliveryState, DeliveryView, EventView, JobView, NodeView, Op, Totals,
+    CommandView, DeliveryState, DeliveryView, EventView, JobView, Limit, NodeView, Op, Policy,
+    PolicyChange, Totals,
 };
 use crate::dist::wire::report::JobReport;
 
@@ -63,7 +67,7 @@ pub(super) fn query(args: &JobArgs, base: &Base, out: &mut impl Write) -> Result
     Ok(Exit::Ok)
 }
 
-/// `job end`, `job cancel`.
+/// `job end`, `job cancel`, `job pause`, `job resume`.
 pub(super) fn act(
     verb: &str,
     args: &JobArgs,
@@ -72,6 +76,27 @@ pub(super) fn act(
 ) -> Result<Exit, Failure> {
     let path = format!("{}/{verb}", job_path(job_id(&args.job)?));
     tell(&base.post(&path, &key(), &json!({}))?, &args.base, out)
+}
+
+/// `job set`.
+pub(super) fn set(args: &SetArgs, base: &Base, out: &mut impl Write) -> Result<Exit, Failure> {
+    let rate = |word: &Option<OneOrNone<Rate>>| {
+        word.as_ref().map(|OneOrNone(rate)| rate.map(Rate::bytes_per_s))
+    };
+    let change = PolicyChange {
+        priority: args.priority,
+        max_rate: rate(&args.max_rate),
+        per_node_rate: rate(&args.node_rate),
+        window: args.window.as_ref().map(|OneOrNone(window)| window.clone()),
+        paused: None,
+    };
+    let job: JobView = base.patch(&job_path(job_id(&args.job)?), &key(), &change)?;
+    if args.base.json {
+        write_json(&job, out)?;
+    } else {
+        writeln!(out, "job {}: {}", job.job_id, policy(&job))?;
+    }
+    Ok(Exit::Ok)
 }
 
 /// `job retry`.
@@ -169,6 +194,12 @@ fn write_job(job: &JobView, out: &mut impl Write) -> io::Result<()> {
     let size = table::bytes(job.content_bytes);
     writeln!(out, "brings      {} commands, {size}, from {}", job.commands, job.ctp_url)?;
     writeln!(out, "deliveries  {}", sums(&job.totals))?;
+    if job.policy != Policy::default() {
+        writeln!(out, "policy      {}", policy(job))?;
+    }
+    if let Some(limit) = &job.limited_by {
+        writeln!(out, "held back   {}", held_back(limit))?;
+    }
     let nodes: Vec<&str> = job.servers.iter().map(|server| server.node.as_str()).collect();
     writeln!(out, "nodes       {}", nodes.join(" "))?;
     if let Some(ratio) = job.bound_ratio {
@@ -178,6 +209,30 @@ fn write_job(job: &JobView, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "egress      the base sent {ratio:.2} times the bytes")?;
     }
     Ok(())
+}
+
+/// What a job may take, and when.
+fn policy(job: &JobView) -> String {
+    let policy = &job.policy;
+    let mut words = vec![format!("priority {}", policy.priority)];
+    let rate = |name: &str, rate: Option<u64>| rate.map(|_| format!("{name} {}", cap(rate)));
+    words.extend(rate("a source", policy.max_rate));
+    words.extend(rate("a node", policy.per_node_rate));
+    words.extend(policy.window.as_ref().map(|window| format!("window {window}")));
+    words.extend(policy.paused.then(|| "paused".to_owned()));
+    words.join(", ")
+}
+
+/// Why a job is not as fast as links allow.
+fn held_back(limit: &Limit) -> String {
+    match limit {
+        Limit::Paused => "it is paused: `headend job resume` lets it go on".to_owned(),
+        Limit::Window { opens_at_ns: Some(at_ns) } => {
+            format!("waiting for its window until {}", time(*at_ns))
+        }
+        Limit::Window { opens_at_ns: None } => "waiting for its window".to_owned(),
+        Limit::Rate => "rate of its policy".to_owned(),
+    }
 }
 
 /// A line for each; nothing where nobody is called back.

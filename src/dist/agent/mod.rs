@@ -15,6 +15,7 @@
 //! `COMMANDS_MAX` open commands, then [`Agent::is_full`]; `ENDED_MAX` ended ones are remembered.
 
 mod care;
+mod limits;
 mod orders;
 mod outbox;
 pub mod paths;
@@ -29,11 +30,13 @@ use std::time::Duration;
 
 use crate::base::time::Mono;
 use crate::dist::fetch::{AskId, Fetch, LinkEvent, LinkId};
-use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, NodeName};
+use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName};
 use crate::dist::journal::Record;
+use crate::dist::uplink::Share;
 use crate::dist::wire::agent::{NodeOrder, Report, SignedReceipt, Source};
 use crate::dist::wire::job::{Op, Order, Reason};
 use crate::dist::wire::peer::ContentState;
+use limits::Limits;
 use outbox::Outbox;
 use stage::{Input, Stage};
 use turns::Turns;
@@ -96,6 +99,14 @@ pub enum Action {
     },
     /// Change the media folder; [`Agent::handle_applied`].
     Apply(Apply),
+    /// A job may take this from now on.
+    Limit {
+        /// The job.
+        job: JobId,
+        /// Its part of the uplink, and bytes per second that this node may take of it; `None`:
+        /// the job has ended.
+        limit: Option<(Share, Option<u64>)>,
+    },
     /// Say hello again; where `is_new_start`, as a new incarnation.
     HelloAgain {
         /// Numbers of reports begin anew.
@@ -145,6 +156,7 @@ pub struct Agent {
     /// Plans of contents that are not being fetched.
     plans: BTreeMap<ContentId, (Epoch, Vec<Source>)>,
     turns: Turns,
+    limits: Limits,
     outbox: Outbox,
     /// Puts that wait for room, the most urgent first.
     ready: BTreeSet<(Reverse<u8>, CommandKey)>,
@@ -210,6 +222,13 @@ impl Agent {
         for key in open.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.consider(key, now, out);
         }
+        self.follow_limits(now, out);
+    }
+
+    /// The job of a content.
+    #[must_use]
+    pub fn job_of(&self, content: ContentId) -> Option<JobId> {
+        self.contents.get(&content).map(|key| key.job)
     }
 
     /// No further command is to be read from the base for now.
@@ -237,12 +256,22 @@ impl Agent {
             return epoch == self.base_epoch || epoch == BaseEpoch(0);
         }
         self.base_epoch = epoch;
+        self.limits.handle_new_base();
         self.plans.values_mut().for_each(|(plan, _)| *plan = Epoch(0));
         for key in &self.fetching {
             let fetch = self.deliveries.get_mut(key).and_then(|delivery| delivery.fetch.as_mut());
             fetch.into_iter().for_each(Fetch::handle_new_base);
         }
         true
+    }
+
+    /// The base has said what time it is; 0 says nothing.
+    pub fn handle_base_time(&mut self, utc_ns: i64, now: Mono, out: &mut Vec<Action>) {
+        if utc_ns != 0 {
+            self.limits.set_clock(utc_ns, now);
+            self.follow_limits(now, out);
+            self.begin(now, out);
+        }
     }
 
     /// Takes an order; one that is known already has no second effect.
@@ -256,6 +285,12 @@ impl Agent {
                 self.handle_sources(content, epoch, sources, now, out);
             }
             NodeOrder::Cancel { key } => self.handle_cancel(key, now, out),
+            NodeOrder::Terms { job, epoch, terms } => {
+                if self.limits.take(job, epoch, &terms) {
+                    self.journal(Record::Terms { job, terms }, out);
+                }
+                self.follow_limits(now, out);
+            }
             NodeOrder::Forget { job } => self.handle_forget(job, now, out),
             NodeOrder::Query { query } => self.handle_query(query),
             NodeOrder::Renew { key, number } => self.handle_renew(key, number, now, out),
@@ -296,7 +331,15 @@ impl Agent {
             Ok(Reserved { have, is_whole: false }) => {
                 let size = delivery.size;
                 self.move_on(key, Input::Reserved);
+                if !self.limits.is_open(key.job) {
+                    if let Some(delivery) = self.deliveries.get_mut(&key) {
+                        delivery.told = have;
+                    }
+                    self.hold_back(key, out);
+                    return self.begin(now, out);
+                }
                 let mut fetch = Fetch::new(self.me.clone(), have, size);
+                fetch.set_capped(self.limits.has_rate(key.job));
                 let mut actions = Vec::new();
                 if let Some((epoch, sources)) = self.plans.get(&content) {
                     fetch.handle_sources(*epoch, sources.clone(), now, &mut actions);
@@ -375,6 +418,7 @@ impl Agent {
 
     /// Lets time pass: to be called some times a second.
     pub fn handle_time(&mut self, now: Mono, out: &mut Vec<Action>) {
+        self.follow_limits(now, out);
         for key in self.fetching.iter().copied().collect::<Vec<_>>() {
             let content = self.deliveries.get(&key).and_then(|delivery| delivery.content);
             if let Some(content) = content {

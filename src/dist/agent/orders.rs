@@ -1,7 +1,9 @@
 //! Orders of the base: what is new, what is known, what is withdrawn.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
+use super::limits::Changed;
 use super::stage::{Input, Stage};
 use super::{Action, Agent, Held};
 use crate::base::time::Mono;
@@ -131,7 +133,7 @@ impl Agent {
         let from = CommandKey { job, command: CommandId(0) };
         let to = CommandKey { job, command: CommandId(u32::MAX) };
         let keys: Vec<_> = self.deliveries.range(from..=to).map(|(key, _)| *key).collect();
-        if keys.is_empty() {
+        if !self.limits.forget(job) && keys.is_empty() {
             return;
         }
         for key in keys {
@@ -145,6 +147,45 @@ impl Agent {
         }
         self.ended.retain(|key| key.job != job);
         self.journal(Record::Forget { job }, out);
+        self.follow_limits(now, out);
+    }
+
+    /// Does what terms of jobs say now: fetches of a job that closes wait at their offsets, those of
+    /// one that opens go on.
+    pub(super) fn follow_limits(&mut self, now: Mono, out: &mut Vec<Action>) {
+        for Changed { job, limit, is_open } in self.limits.changed(now) {
+            out.push(Action::Limit { job, limit });
+            let of_job = CommandKey { job, command: CommandId(0) }..=CommandKey {
+                job,
+                command: CommandId(u32::MAX),
+            };
+            let keys: Vec<_> = self.deliveries.range(of_job).map(|(key, _)| *key).collect();
+            let is_capped = self.limits.has_rate(job);
+            for key in keys {
+                let fetch = self.deliveries.get_mut(&key).and_then(|known| known.fetch.as_mut());
+                fetch.into_iter().for_each(|fetch| fetch.set_capped(is_capped));
+                if is_open {
+                    self.consider(key, now, out);
+                } else {
+                    self.hold_back(key, out);
+                }
+            }
+        }
+    }
+
+    /// A put is not fetched for now. What it has stays.
+    pub(super) fn hold_back(&mut self, key: CommandKey, out: &mut Vec<Action>) {
+        let Some(delivery) = self.deliveries.get(&key) else { return };
+        self.ready.remove(&(Reverse(delivery.priority), key));
+        if delivery.stage != Stage::Fetching {
+            return;
+        }
+        self.stop_fetch(key, out);
+        self.move_on(key, Input::Hold);
+        if let Some(delivery) = self.deliveries.get(&key) {
+            let report = Report::Progress { key, offset: delivery.told, rate: 0 };
+            self.outbox.push(None, report);
+        }
     }
 
     /// Removes a command from memory; its content may go.

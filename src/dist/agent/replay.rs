@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::limits::Limits;
 use super::outbox::Outbox;
 use super::stage::{Input, Stage};
 use super::turns::Turns;
@@ -20,6 +21,7 @@ impl Agent {
             contents: BTreeMap::new(),
             plans: BTreeMap::new(),
             turns: Turns::default(),
+            limits: Limits::default(),
             outbox: Outbox::default(),
             ready: BTreeSet::new(),
             fetching: BTreeSet::new(),
@@ -42,7 +44,9 @@ impl Agent {
     /// As many records as make the same agent again.
     #[must_use]
     pub fn snapshot(&self) -> Vec<Record> {
-        let mut records = Vec::new();
+        let terms = self.limits.all();
+        let mut records: Vec<_> =
+            terms.map(|(job, terms)| Record::Terms { job, terms: terms.clone() }).collect();
         for (key, delivery) in &self.deliveries {
             records.push(delivery.record(*key));
             if delivery.is_again {
@@ -122,7 +126,9 @@ impl Agent {
             Record::Completed { key, .. } => self.replay_end(key, Stage::Completed, record),
             Record::Failed { key, .. } => self.replay_end(key, Stage::Failed, record),
             Record::Cancelled { key } => self.replay_end(key, Stage::Cancelled, record),
+            Record::Terms { job, terms } => self.limits.replay(job, terms),
             Record::Forget { job } => {
+                self.limits.forget(job);
                 self.deliveries.retain(|key, _| key.job != job);
                 self.contents.retain(|_, key| key.job != job);
                 self.ended.retain(|key| key.job != job);

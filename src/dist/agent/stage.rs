@@ -3,6 +3,7 @@
 //! ```text
 //! waiting -> reserving -> fetching -> verified -> applying -> completed     a put
 //! waiting ------------------------------------> applying -> completed      all others
+//! fetching -> waiting     its job is paused, or its window has closed
 //! any of them -> retry_wait -> waiting;  -> failed;  -> cancelled, but not while applying
 //! ```
 //! Invariant: completed is left by nothing, failed and cancelled only by an order that is given
@@ -36,6 +37,8 @@ pub enum Stage {
 pub enum Input {
     /// There is room to fetch.
     Begin,
+    /// The job may fetch nothing for now.
+    Hold,
     /// Space is there.
     Reserved,
     /// All bytes are there and verified.
@@ -74,7 +77,9 @@ impl Stage {
     /// The stage behind `input`; `None` when it has no effect here.
     #[must_use]
     pub fn next(self, input: Input) -> Option<Self> {
-        use Input::{Again, Applied, Begin, Cancel, Due, GiveUp, Reserved, Retry, Turn, Whole};
+        use Input::{
+            Again, Applied, Begin, Cancel, Due, GiveUp, Hold, Reserved, Retry, Turn, Whole,
+        };
         match (self, input) {
             (Self::Waiting, Begin) => Some(Self::Reserving),
             (Self::Reserving, Reserved) => Some(Self::Fetching),
@@ -86,25 +91,29 @@ impl Stage {
                 Self::Waiting | Self::Reserving | Self::Fetching | Self::Applying | Self::RetryWait,
                 GiveUp,
             ) => Some(Self::Failed),
-            (Self::RetryWait, Due) => Some(Self::Waiting),
+            (Self::RetryWait, Due) | (Self::Fetching, Hold) => Some(Self::Waiting),
             (
                 Self::Waiting | Self::Reserving | Self::Fetching | Self::Verified | Self::RetryWait,
                 Cancel,
             ) => Some(Self::Cancelled),
             (Self::Failed | Self::Cancelled, Again) => Some(Self::Waiting),
-            (Self::Waiting, Reserved | Whole | Applied | Retry | Due | Again)
-            | (Self::Reserving, Begin | Turn | Applied | Due | Again)
+            (Self::Waiting, Hold | Reserved | Whole | Applied | Retry | Due | Again)
+            | (Self::Reserving, Begin | Hold | Turn | Applied | Due | Again)
             | (Self::Fetching, Begin | Reserved | Turn | Applied | Due | Again)
-            | (Self::Verified, Begin | Reserved | Whole | Applied | Retry | GiveUp | Due | Again)
-            | (Self::Applying, Begin | Reserved | Whole | Turn | Due | Cancel | Again)
-            | (Self::RetryWait, Begin | Reserved | Whole | Turn | Applied | Retry | Again)
+            | (
+                Self::Verified,
+                Begin | Hold | Reserved | Whole | Applied | Retry | GiveUp | Due | Again,
+            )
+            | (Self::Applying, Begin | Hold | Reserved | Whole | Turn | Due | Cancel | Again)
+            | (Self::RetryWait, Begin | Hold | Reserved | Whole | Turn | Applied | Retry | Again)
             | (
                 Self::Failed | Self::Cancelled,
-                Begin | Reserved | Whole | Turn | Applied | Retry | GiveUp | Due | Cancel,
+                Begin | Hold | Reserved | Whole | Turn | Applied | Retry | GiveUp | Due | Cancel,
             )
             | (
                 Self::Completed,
-                Begin | Reserved | Whole | Turn | Applied | Retry | GiveUp | Due | Cancel | Again,
+                Begin | Hold | Reserved | Whole | Turn | Applied | Retry | GiveUp | Due | Cancel
+                | Again,
             ) => None,
         }
     }
@@ -127,6 +136,7 @@ mod tests {
     ];
     const INPUTS: [Input; 10] = [
         Input::Begin,
+        Input::Hold,
         Input::Reserved,
         Input::Whole,
         Input::Turn,

@@ -25,7 +25,9 @@ impl Agent {
             return self.fail(key, failure, now, out);
         }
         match (delivery.stage, delivery.content) {
-            (Stage::Waiting, Some(content)) if self.plans.contains_key(&content) => {
+            (Stage::Waiting, Some(content))
+                if self.plans.contains_key(&content) && self.limits.is_open(key.job) =>
+            {
                 self.ready.insert((Reverse(delivery.priority), key));
             }
             (Stage::Waiting, None) | (Stage::Verified, _) => self.apply(key, out),

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::dist::ids::{CommandId, JobId};
+use crate::dist::terms::Terms;
 use crate::dist::wire::agent::OpenCommand;
 use crate::dist::wire::job::{Attributes, DeliveryState};
 
@@ -149,7 +150,10 @@ impl World {
                 self.store.remove(&content);
             }
             Action::Collect { known } => self.store.retain(|content, _| known.contains(content)),
-            Action::Close { .. } | Action::Ask { .. } | Action::HelloAgain { .. } => {}
+            Action::Limit { .. }
+            | Action::Close { .. }
+            | Action::Ask { .. }
+            | Action::HelloAgain { .. } => {}
         }
         true
     }
@@ -574,4 +578,62 @@ proptest! {
         }
         prop_assert!(!world.reports.iter().any(|report| short(report).contains("failed")));
     }
+}
+
+fn terms(epoch: u64, is_paused: bool) -> NodeOrder {
+    let terms = Terms { is_paused, ..Terms::default() };
+    NodeOrder::Terms { job: key(1).job, epoch: Epoch(epoch), terms }
+}
+
+#[test]
+fn job_that_is_paused_fetches_nothing_and_goes_on_where_it_was() {
+    let mut world = World::new();
+    world.order(terms(1, true));
+    world.order(put(1, "a"));
+    world.order(sources(1));
+    world.run();
+    assert!(world.store.is_empty() && world.applied.is_empty());
+    // A restart knows it from the journal.
+    world.restart();
+    world.order(sources(1));
+    world.run();
+    assert!(world.store.is_empty());
+    world.order(terms(2, false));
+    // Until two thirds of it are there.
+    while world.store.get(&content(1)).is_none_or(|have| *have < 2 << 16) {
+        assert!(world.step());
+    }
+    world.order(terms(3, true));
+    world.out.retain(|action| !matches!(action, Action::Use { .. }));
+    world.run();
+    assert_eq!(world.store[&content(1)], 2 << 16);
+    assert!(world.applied.is_empty() && !world.agent.is_fetching());
+    // What came late has no effect.
+    world.order(terms(2, false));
+    world.run();
+    assert!(world.applied.is_empty());
+    world.order(terms(4, false));
+    world.run();
+    assert_eq!(world.applied, [(1, false)]);
+    world.order(NodeOrder::Forget { job: key(1).job });
+    world.run();
+    assert_eq!(world.agent.snapshot(), []);
+}
+
+#[test]
+fn job_that_waits_for_its_window_keeps_no_other_from_its_room() {
+    let mut world = World::new();
+    world.order(terms(1, true));
+    for command in 1..=100 {
+        world.order(put(command, &format!("{command}")));
+        world.order(sources(command));
+    }
+    let other = CommandKey { job: JobId(Uuid::from_u128(2)), command: CommandId(101) };
+    let op = Op::Put { path: "other".to_owned(), attrs: Attributes::default() };
+    let content = Some(content(101));
+    let (sequence, size) = (Order::Prefix, Some(SIZE));
+    world.order(NodeOrder::Command { key: other, sequence, priority: 0, op, content, size });
+    world.order(sources(101));
+    world.run();
+    assert_eq!(world.applied, [(101, false)]);
 }

@@ -20,10 +20,12 @@ pub(super) fn check_policy(policy: &Policy) -> Result<(), Refusal> {
     if policy.priority > PRIORITY_MAX {
         return Err(Refusal::BadPriority(policy.priority));
     }
-    if policy.max_rate == Some(0) {
-        return Err(Refusal::BadRate);
+    let rates = [("max_rate", policy.max_rate), ("per_node_rate", policy.per_node_rate)];
+    let low = rates.into_iter().find(|(_, rate)| rate.is_some_and(|rate| rate < RATE_MIN));
+    match low.and_then(|(name, rate)| Some((name, rate?))) {
+        Some((name, rate)) => Err(Refusal::BadRate { name, rate, min: RATE_MIN }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Checks who is to be called back. Gives their URLs in normal form.
@@ -135,6 +137,8 @@ pub(super) fn check_content(request: &CommandRequest, size_max: u64) -> Result<(
 const NOTIFY_MAX: usize = 8;
 const URL_SHOWN: usize = 200;
 const PRIORITY_MAX: u8 = 9;
+/// A unit in six seconds: behind a slower source nodes would look for another one.
+const RATE_MIN: u64 = 10_000;
 /// A name for people and scripts.
 const CLIENT_REF_BYTES_MAX: usize = 256;
 /// Nodes of a job: the scale that the base is made for.

@@ -17,6 +17,7 @@ use crate::dist::chain::ChainHead;
 use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, JobId, NodeName, Stamp};
 use crate::dist::rows::Change;
 use crate::dist::token::{Token, TokenKind};
+use crate::dist::uplink::Share;
 use crate::dist::wire::agent::NodeOrder;
 use crate::dist::wire::job::{EventView, RepairCause};
 
@@ -32,6 +33,7 @@ pub(super) struct Effects {
     changes: Vec<Change>,
     orders: Vec<(NodeName, NodeOrder)>,
     expired: Vec<ContentId>,
+    shares: Vec<(JobId, Option<Share>)>,
     hooks: Vec<RepairHook>,
 }
 
@@ -68,6 +70,7 @@ impl Effects {
             changes: Vec::new(),
             orders: Vec::new(),
             expired: Vec::new(),
+            shares: Vec::new(),
             hooks: Vec::new(),
         };
         // The event makes the number of each start a greater one: epochs of before are lower.
@@ -86,6 +89,10 @@ impl Effects {
 
     pub(super) fn take_expired(&mut self) -> Vec<ContentId> {
         std::mem::take(&mut self.expired)
+    }
+
+    pub(super) fn take_shares(&mut self) -> Vec<(JobId, Option<Share>)> {
+        std::mem::take(&mut self.shares)
     }
 
     /// The end of the chain of events.
@@ -126,6 +133,11 @@ impl Effects {
     /// The bytes of a content may go.
     pub(super) fn expire(&mut self, content: ContentId) {
         self.expired.push(content);
+    }
+
+    /// A job's part of the uplink of the base; `None`: it has ended.
+    pub(super) fn share(&mut self, job: JobId, share: Option<Share>) {
+        self.shares.push((job, share));
     }
 
     /// A node is to be mended by the operator's command.

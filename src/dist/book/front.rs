@@ -21,12 +21,13 @@ use crate::dist::keys::BaseKeys;
 use crate::dist::node::NodeInput;
 use crate::dist::rows::{AnswerRow, Change, CommandRow, ContentRow, Rows};
 use crate::dist::token::is_token;
+use crate::dist::uplink::Share;
 use crate::dist::webhook::message::Call;
 use crate::dist::wire::agent::{Hello, NodeOrder, Reports, ReportsTaken, Welcome};
 use crate::dist::wire::hook::NotificationView;
 use crate::dist::wire::job::{
     CommandAccepted, CommandRequest, CommandState, CommandView, DeliveryState, DeliveryView,
-    JobRequest, JobState, JobView, NodeView,
+    JobRequest, JobState, JobView, Limit, NodeView, PolicyChange,
 };
 use crate::dist::wire::peer::ContentEnd;
 use crate::dist::wire::report::JobReport;
@@ -78,6 +79,11 @@ impl Book {
     /// Nodes that the operator's command is to mend. Behind each, [`Book::repair_hook_ended`].
     pub fn take_repair_hooks(&mut self) -> Vec<RepairHook> {
         self.parts.fx.take_hooks()
+    }
+
+    /// Parts of the uplink of the base, as they change; `None`: the job has ended.
+    pub fn take_shares(&mut self) -> Vec<(JobId, Option<Share>)> {
+        self.parts.fx.take_shares()
     }
 
     /// The end of the chain of events.
@@ -142,6 +148,22 @@ impl Book {
     /// The job is unknown, or has ended otherwise.
     pub fn cancel_job(&mut self, client: &str, job: JobId, at: Stamp) -> Result<JobView, Refusal> {
         self.request(client, at).cancel_job(job)
+    }
+
+    /// Changes the policy of a job while it runs. `tag`: that of the policy that is to be changed
+    /// ([`Policy::tag`](crate::dist::wire::job::Policy::tag)); `None`: any.
+    ///
+    /// # Errors
+    /// The job is unknown or has ended; the policy is another one meanwhile, or would not be valid.
+    pub fn change_job(
+        &mut self,
+        client: &str,
+        job: JobId,
+        change: PolicyChange,
+        tag: Option<&str>,
+        at: Stamp,
+    ) -> Result<JobView, Refusal> {
+        self.request(client, at).change_policy(job, change, tag)
     }
 
     /// Begins failed deliveries again, at all nodes or at these.
@@ -287,6 +309,21 @@ impl Book {
         self.parts.jobs.get(job).map_or(0, |job| job.undone)
     }
 
+    /// Jobs with open deliveries by what holds them back.
+    #[must_use]
+    pub fn limited_jobs(&self) -> [(&'static str, u64); 3] {
+        let (mut paused, mut window, mut rate) = (0, 0, 0);
+        let open = self.parts.jobs.behind(None).filter(|job| job.totals.open() > 0);
+        for limit in open.filter_map(|job| job.terms.limit()) {
+            match limit {
+                Limit::Paused => paused += 1,
+                Limit::Window { .. } => window += 1,
+                Limit::Rate => rate += 1,
+            }
+        }
+        [("paused", paused), ("window", window), ("rate", rate)]
+    }
+
     /// Deliveries of all jobs in memory by state, in the order of `DeliveryState::ALL`.
     #[must_use]
     pub fn delivery_counts(&self) -> [u64; DeliveryState::ALL.len()] {
@@ -345,6 +382,11 @@ impl Book {
         if let Some(mut upload) = self.upload(id, now) {
             upload.sent(bytes);
         }
+    }
+
+    /// Bytes per second that the base may send from now on; plans that are made count on it.
+    pub fn set_up_rate(&mut self, rate: Option<u64>) {
+        self.parts.flows.base.set_cap(rate);
     }
 
     fn upload(&mut self, id: ContentId, at: Stamp) -> Option<Upload<'_>> {

@@ -11,6 +11,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
+use uuid::Uuid;
+
 use crate::dist::book::Refusal;
 use crate::dist::book::measure::Measure;
 use crate::dist::book::nodes::NodeId;
@@ -35,6 +37,8 @@ pub(super) struct Jobs {
     ended: BTreeSet<(i64, JobId)>,
     /// Of jobs that have not.
     deadlines: BTreeSet<(i64, JobId)>,
+    /// When windows of jobs open or close.
+    windows: BTreeSet<(i64, JobId)>,
     /// Open deliveries.
     open: HashMap<NodeId, BTreeSet<CommandKey>>,
     /// Deliveries of all jobs.
@@ -271,6 +275,18 @@ impl Jobs {
             }
         }
         None
+    }
+
+    /// The window of a job is to be looked at then, and no more when it was to be before.
+    pub(super) fn look_at(&mut self, id: JobId, at_ns: Option<i64>) {
+        self.windows.retain(|(_, job)| *job != id);
+        self.windows.extend(at_ns.map(|at_ns| (at_ns, id)));
+    }
+
+    /// Jobs whose windows open or close until now.
+    pub(super) fn take_due_windows(&mut self, now_ns: i64) -> Vec<JobId> {
+        let later = self.windows.split_off(&(now_ns.saturating_add(1), JobId(Uuid::nil())));
+        std::mem::replace(&mut self.windows, later).into_iter().map(|(_, id)| id).collect()
     }
 
     /// Jobs that ended at such a time, the oldest first.

@@ -40,6 +40,10 @@ impl BaseLink {
         Self { cap, meter: RateMeter::default() }
     }
 
+    pub(super) fn set_cap(&mut self, cap: Option<u64>) {
+        self.cap = cap;
+    }
+
     /// `bytes` were sent.
     pub(super) fn sent(&mut self, bytes: u64, now_ns: u64) {
         self.meter.add(bytes, now_ns);

@@ -6,6 +6,7 @@ use crate::dist::book::link::known_rate;
 use crate::dist::book::nodes::Nodes;
 use crate::dist::book::records::Job;
 use crate::dist::plan::fluid_bound_ns;
+use crate::dist::wire::job::Policy;
 
 /// What the ratios of a job are made from.
 #[derive(Debug, Default)]
@@ -22,13 +23,18 @@ pub(super) struct Measure {
 /// where that is known.
 pub(super) fn bound_permille(job: &Job, nodes: &Nodes, base_up: Option<u64>) -> Option<u64> {
     let measure = measured(job)?;
+    let Policy { max_rate, per_node_rate, window: None, .. } = &job.row.policy else {
+        // The time in which nothing may be sent says nothing of how it went.
+        return None;
+    };
+    let (up_max, down_max) = (max_rate.unwrap_or(u64::MAX), per_node_rate.unwrap_or(u64::MAX));
     let rates = job.targets.iter().filter_map(|node| nodes.get(*node)).map(|node| {
         let down = known_rate(node.row.down_rate_cap, node.row.down_rate_seen);
         let up = known_rate(node.row.up_rate_cap, node.row.up_rate_seen).unwrap_or(0);
-        Some((up, down?))
+        Some((up.min(up_max), down?.min(down_max)))
     });
     let rates: Vec<(u64, u64)> = rates.collect::<Option<_>>()?;
-    let bound_ns = fluid_bound_ns(job.content_bytes, base_up?, rates.into_iter());
+    let bound_ns = fluid_bound_ns(job.content_bytes, base_up?.min(up_max), rates.into_iter());
     let took_ns = measure.last_receipt_ns.saturating_sub(measure.first_byte_ns?);
     Some(permille(took_ns, bound_ns))
 }

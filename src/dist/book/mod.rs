@@ -12,9 +12,9 @@
 //! [`Book::open_orders`] says it again to each node.
 //!
 //! Parts, each with its own invariant: `jobs` (and `records`), `nodes`, `contents`, `flows`,
-//! `answers`, `hooks` (and `notify`), `tenants`, and `effects`, what goes out. `parts` has them
-//! together and says what a change of a delivery or a job has to do with all of them; `planner`
-//! plans contents.
+//! `answers`, `hooks` (and `notify`), `tenants`, `terms` (what jobs may take, and when), and
+//! `effects`, what goes out. `parts` has them together and says what a change of a delivery or a job
+//! has to do with all of them; `planner` plans contents.
 //! Who acts on them: `requests` (a client), `uploads` (an upload), `reports` (a node that reports),
 //! `presence` (a node that comes and goes), `time` (the second hand), `wait` (periods of jobs),
 //! `repair` (a node that does not get on, by its `care`), `restore` (rows). `views` answers. `front`
@@ -49,6 +49,7 @@ mod reports;
 mod requests;
 mod restore;
 mod tenants;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -22,6 +22,7 @@ use crate::dist::book::options::{BookOptions, ns};
 use crate::dist::book::planner::Planner;
 use crate::dist::book::records::Delivery;
 use crate::dist::book::tenants::Tenants;
+use crate::dist::book::terms::Tell;
 use crate::dist::book::views::Views;
 use crate::dist::book::wait;
 use crate::dist::delivery::DeliveryInput;
@@ -204,7 +205,11 @@ impl Parts {
     pub(super) fn change_job(&mut self, id: JobId, input: JobInput) {
         let Some(state) = self.jobs.step_job(id, input, self.fx.now.utc_ns) else { return };
         let mut detail = json!({});
-        if !state.is_live() {
+        let mut terms = Tell { parts: &mut *self, job: id };
+        if state.is_live() {
+            terms.renew();
+        } else {
+            terms.end();
             detail = self.measure(id);
             self.end_of_contents(id, state);
         }

@@ -208,7 +208,8 @@ impl<'a> Planner<'a> {
             return None;
         }
         let capability = flow.capability(node, (now_s, valid_s), |expires_s| {
-            let capability = Capability { content: id, node: name.clone(), expires_s };
+            let job = Some(content.row.key.job);
+            let capability = Capability { content: id, node: name.clone(), expires_s, job };
             self.keys.seal_capability(&capability)
         });
         let yields = flow.yields(node.member());
@@ -237,9 +238,12 @@ impl<'a> Planner<'a> {
         for id in self.flows.untended() {
             self.flows.set_tended(Some(id));
             looks += self.flows.get(id).map_or(0, |flow| flow.cascade.members().count());
-            self.free_stalled(id);
-            self.remeasure(id);
-            self.offer(id);
+            // What is held back by its policy is no fault of a source.
+            if self.content_and_job(id).is_some_and(|(_, job)| job.terms.is_open()) {
+                self.free_stalled(id);
+                self.remeasure(id);
+                self.offer(id);
+            }
             if looks >= LOOKS_A_TICK {
                 return;
             }
@@ -398,12 +402,15 @@ impl<'a> Planner<'a> {
             return None;
         }
         let record = self.nodes.get(node)?;
-        let limit = job.row.policy.max_rate.unwrap_or(u64::MAX);
+        let policy = &job.row.policy;
+        let limit = policy.max_rate.unwrap_or(u64::MAX);
+        let down_limit = policy.per_node_rate.unwrap_or(u64::MAX).min(limit);
         let (row, slow) = (&record.row, self.flows.slow(node, self.fx.now.mono_ns));
+        let down = planned_rate(row.down_rate_cap, row.down_rate_seen);
         Some(Receiver {
             id: node.member(),
             up: planned_rate(row.up_rate_cap, row.up_rate_seen).min(limit).min(slow.up),
-            down: planned_rate(row.down_rate_cap, row.down_rate_seen).min(limit).min(slow.down),
+            down: down.min(down_limit).min(slow.down),
             site: record.site,
             is_complete,
             may_serve: record.may_serve(),

@@ -16,6 +16,7 @@ use crate::dist::book::nodes::NodeId;
 use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::repair::Repair;
+use crate::dist::book::terms::orders_for;
 use crate::dist::ids::NodeName;
 use crate::dist::node::NodeInput;
 use crate::dist::rows::Change;
@@ -124,6 +125,7 @@ impl<'a> Presence<'a> {
             *said_ns = Some(now_ns);
             orders.push(order.clone());
         }
+        orders.extend(orders_for(self.parts, self.node));
         for key in open {
             orders.extend(self.parts.command_orders(key, self.node));
         }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use crate::dist::book::measure::Measure;
 use crate::dist::book::nodes::NodeId;
+use crate::dist::book::terms::JobTerms;
 use crate::dist::book::wait::Wait;
 use crate::dist::ids::{CommandId, CommandKey, NodeName, Stamp};
 use crate::dist::rows::{CommandRow, DeliveryRow, JobRow};
@@ -36,6 +37,8 @@ pub(super) struct Job {
     pub(super) wait: Option<Wait>,
     /// The bytes of its contents are not kept any more.
     pub(super) is_expired: bool,
+    /// What it may take, and when.
+    pub(super) terms: JobTerms,
 }
 
 #[derive(Debug)]
@@ -88,6 +91,17 @@ impl Job {
             measure,
             wait: None,
             is_expired: false,
+            terms: JobTerms::new(),
+        }
+    }
+
+    /// Its transfers go on behind a pause: the time before says nothing of sources.
+    pub(super) fn begin_again(&mut self, now_ns: u64) {
+        let open = self.commands.iter_mut().filter(|command| command.totals.open() > 0);
+        for delivery in open.flat_map(|command| &mut command.deliveries) {
+            if delivery.state.is_open() {
+                (delivery.grew_ns, delivery.moved_ns) = (now_ns, now_ns);
+            }
         }
     }
 

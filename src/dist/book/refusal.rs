@@ -46,9 +46,19 @@ pub enum Refusal {
     /// A priority above 9.
     #[error("priority {0}: 0 to 9 is expected")]
     BadPriority(u8),
-    /// A rate of zero.
-    #[error("max_rate 0: a job at no rate does not end")]
-    BadRate,
+    /// A rate at which a unit takes longer than a connection waits.
+    #[error("{name} {rate}: {min} bytes per second are the least")]
+    BadRate {
+        /// Which of the policy.
+        name: &'static str,
+        /// What was asked for.
+        rate: u64,
+        /// At least.
+        min: u64,
+    },
+    /// The policy is not the one that the client has seen.
+    #[error("the policy of job {0} was changed meanwhile; look at it again")]
+    PolicyChanged(JobId),
     /// The client's name of a job is empty or too long.
     #[error("client_ref has {bytes} bytes: 1 to {max} are expected")]
     BadClientRef {
@@ -227,7 +237,8 @@ impl Refusal {
             Self::BadSelector(_) => "bad_selector",
             Self::NodeUnavailable { .. } => "node_unavailable",
             Self::BadPriority(_) => "bad_priority",
-            Self::BadRate => "bad_rate",
+            Self::BadRate { .. } => "bad_rate",
+            Self::PolicyChanged(_) => "policy_changed",
             Self::BadClientRef { .. } => "bad_client_ref",
             Self::BadNotify { .. } | Self::BadNotifyList { .. } => "bad_notify",
             Self::QuotaJobs { .. } => "quota_jobs",
@@ -283,7 +294,7 @@ impl Refusal {
             | Self::TooManyTargets { .. }
             | Self::BadSelector(_)
             | Self::BadPriority(_)
-            | Self::BadRate
+            | Self::BadRate { .. }
             | Self::BadClientRef { .. }
             | Self::BadNotify { .. }
             | Self::BadNotifyList { .. }
@@ -298,6 +309,7 @@ impl Refusal {
             | Self::BadKey
             | Self::BadAddr(_)
             | Self::BadLabels { .. } => 422,
+            Self::PolicyChanged(_) => 412,
             Self::QuotaJobs { .. } => 429,
             Self::Full { .. } => 503,
         }

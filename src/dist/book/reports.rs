@@ -70,7 +70,7 @@ pub(super) fn take_reports(parts: &mut Parts, batch: Reports) -> Result<ReportsT
             parts.fx.keep(Change::Node(node.row.clone()));
         }
     }
-    Ok(ReportsTaken { taken })
+    Ok(ReportsTaken { taken, at_ns: parts.fx.now.utc_ns })
 }
 
 impl Reporter<'_> {

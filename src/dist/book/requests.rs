@@ -18,6 +18,7 @@ use crate::dist::book::measure::Measure;
 use crate::dist::book::nodes::NodeId;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::records::{Command, command_at};
+use crate::dist::book::terms::Tell;
 use crate::dist::book::uploads::Upload;
 use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, ContentId, HookId, JobId, NodeName};
@@ -26,7 +27,8 @@ use crate::dist::rows::{Change, CommandRow, ContentRow, HookRow, JobRow};
 use crate::dist::wire::agent::NodeOrder;
 use crate::dist::wire::hook::NotifyRequest;
 use crate::dist::wire::job::{
-    CommandAccepted, CommandRequest, CommandView, JobRequest, JobState, JobView, Op, ServerView,
+    CommandAccepted, CommandRequest, CommandView, JobRequest, JobState, JobView, Op, PolicyChange,
+    ServerView,
 };
 
 /// A client that asks, and all that its requests have to do with.
@@ -86,7 +88,29 @@ impl Request<'_> {
             let row = HookRow { secret, client_ref: client_ref.clone(), ..row };
             self.parts.hooks.add(row, true, now);
         }
+        Tell { parts: &mut *self.parts, job: id }.renew();
         self.view(id)
+    }
+
+    /// Changes the policy of a job that has not ended.
+    pub(super) fn change_policy(
+        &mut self,
+        job: JobId,
+        change: PolicyChange,
+        tag: Option<&str>,
+    ) -> Result<JobView, Refusal> {
+        let row = &self.parts.jobs.of(self.client, job)?.row;
+        // What failed may be tried again.
+        if !row.state.is_live() && row.state != JobState::CompletedWithFailures {
+            return Err(Refusal::JobState { job, state: row.state });
+        }
+        if tag.is_some_and(|tag| tag != row.policy.tag()) {
+            return Err(Refusal::PolicyChanged(job));
+        }
+        let policy = change.applied(&row.policy);
+        check_policy(&policy)?;
+        Tell { parts: &mut *self.parts, job }.change(policy);
+        self.view(job)
     }
 
     /// Adds a command to an open job.

@@ -12,6 +12,7 @@ use crate::dist::book::nodes::NodeId;
 use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::records::{Delivery, command_at};
+use crate::dist::book::terms::Tell;
 use crate::dist::book::wait::Wait;
 use crate::dist::ids::{CommandKey, NodeName};
 use crate::dist::rows::{DeliveryRow, Rows};
@@ -100,7 +101,7 @@ fn read_delivery(parts: &mut Parts, row: DeliveryRow) {
 fn catch_up(parts: &mut Parts, heard: &HashMap<NodeName, i64>) {
     let mut ends: Vec<(i64, NodeId, NodeOrder)> = Vec::new();
     let mut orphans: Vec<(NodeId, CommandKey)> = Vec::new();
-    let mut closing = Vec::new();
+    let (mut closing, mut live) = (Vec::new(), Vec::new());
     let (now_ns, kept_ns) = (parts.fx.now.utc_ns, ns(parts.options.timeouts.content_kept));
     let Parts { jobs, nodes, contents, fx, .. } = &mut *parts;
     for job in jobs.all_mut() {
@@ -131,6 +132,7 @@ fn catch_up(parts: &mut Parts, heard: &HashMap<NodeName, i64>) {
         undone.into_iter().for_each(|command| job.undo(command));
         let (id, state) = (job.row.id, job.row.state);
         closing.extend((state == JobState::Closing).then_some(id));
+        live.extend(state.is_live().then_some(id));
         let Some(ended_at) = job.row.ended_at_ns else { continue };
         let age_ns = u64::try_from(now_ns.saturating_sub(ended_at)).unwrap_or(0);
         if state == JobState::Cancelled || age_ns >= kept_ns {
@@ -143,6 +145,9 @@ fn catch_up(parts: &mut Parts, heard: &HashMap<NodeName, i64>) {
             let forget = NodeOrder::Forget { job: id };
             ends.extend(job.targets.iter().map(|node| (ended_at, *node, forget.clone())));
         }
+    }
+    for job in live {
+        Tell { parts: &mut *parts, job }.renew();
     }
     for (node, key) in orphans {
         parts.fail_at_retired(key, node);

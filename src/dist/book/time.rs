@@ -1,7 +1,7 @@
 //! The second hand: what happens because nothing happens.
 //!
 //! ```text
-//! each second: nodes --silent 6 s--> suspect --15 s--> down      deadlines      plans
+//! each second: nodes --silent 6 s--> suspect --15 s--> down      deadlines, windows, plans
 //!              commands that a living node has not taken for 10 s are said again
 //!              wait periods end, nodes that do not get on are asked and mended
 //! each minute: idle jobs end, idle uploads are abandoned, old contents and answers go
@@ -17,6 +17,7 @@ use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::presence::Presence;
 use crate::dist::book::repair::Repair;
+use crate::dist::book::terms::follow_windows;
 use crate::dist::book::uploads::Upload;
 use crate::dist::book::wait;
 use crate::dist::ids::{ContentId, JobId, Stamp};
@@ -44,6 +45,7 @@ impl Watch {
         let gap_ns = if gap_ns > GAP_NS { gap_ns } else { 0 };
         look_after_nodes(parts, gap_ns);
         end_overdue(parts);
+        follow_windows(parts);
         wait::tick(parts, gap_ns);
         parts.planner().tend();
         if now_ns.saturating_sub(self.swept_ns) >= SWEEP_NS {

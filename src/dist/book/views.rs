@@ -242,6 +242,7 @@ fn view_of_job(job: &Job) -> JobView {
         servers: row.servers.clone(),
         list_version: row.list_version,
         policy: row.policy.clone(),
+        limited_by: job.terms.limit().filter(|_| job.totals.open() > 0),
         ctp_url: ctp_url(row.id),
         commands: u32::try_from(job.commands.len()).unwrap_or(u32::MAX),
         content_bytes: job.content_bytes,

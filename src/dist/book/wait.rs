@@ -6,7 +6,7 @@
 //! T = twice the time within which 95 of 100 nodes would be done at the rates of now, 30 s at least
 //! ```
 //! Invariant: a node is not asked for what it cannot have: while an upload of the job goes on, the
-//! period does not end. Bounds: `PERIOD_MAX_S` seconds a period; for its length `LOOKS_MAX`
+//! job is paused or its window is closed, the period does not end. Bounds: `PERIOD_MAX_S` seconds a period; for its length `LOOKS_MAX`
 //! deliveries are looked at.
 
 use serde_json::json;
@@ -20,7 +20,7 @@ use crate::dist::book::records::Job;
 use crate::dist::book::repair::Repair;
 use crate::dist::ids::{JobId, Stamp};
 use crate::dist::rows::{Change, WaitRow};
-use crate::dist::wire::job::DeliveryState;
+use crate::dist::wire::job::{DeliveryState, Policy};
 
 /// The period of a job that has open deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,10 +129,14 @@ fn waiting_nodes(parts: &Parts, id: JobId) -> Vec<NodeId> {
     nodes.filter(|node| parts.jobs.open_of(*node, id).next().is_some()).collect()
 }
 
-/// UTC nanoseconds since when nodes can have all that was ordered; `None` while an upload goes on.
+/// UTC nanoseconds since when nodes can have all that was ordered; `None` while an upload goes on,
+/// or nodes may fetch nothing.
 fn given_since_ns(parts: &Parts, id: JobId) -> Option<i64> {
     let job = parts.jobs.get(id)?;
-    let mut since_ns = job.row.created_at_ns;
+    if !job.terms.is_open() {
+        return None;
+    }
+    let mut since_ns = job.row.created_at_ns.max(job.terms.opened_at_ns());
     for command in &job.commands {
         since_ns = since_ns.max(command.row.created_at_ns);
         if let Some(content) = command.row.content.and_then(|id| parts.contents.row(id)) {
@@ -166,6 +170,8 @@ fn period_s(parts: &Parts, id: JobId) -> u64 {
 
 /// Bytes of the job that a node lacks, the rate at which they come, and the number of deliveries.
 fn left_at(parts: &Parts, job: &Job, node: NodeId) -> (u64, u64, usize) {
+    let Policy { max_rate, per_node_rate, .. } = &job.row.policy;
+    let rate_max = max_rate.unwrap_or(u64::MAX).min(per_node_rate.unwrap_or(u64::MAX));
     let (mut left, mut rate, mut seen) = (0_u64, 0_u64, 0);
     for key in parts.jobs.open_of(node, job.row.id).take(LOOKS_MAX) {
         seen += 1;
@@ -180,6 +186,7 @@ fn left_at(parts: &Parts, job: &Job, node: NodeId) -> (u64, u64, usize) {
     if rate == 0 {
         let row = parts.nodes.get(node).map(|node| &node.row);
         rate = row.map_or(1, |row| planned_rate(row.down_rate_cap, row.down_rate_seen));
+        rate = rate.min(rate_max);
     }
     (left, rate, seen)
 }

@@ -29,6 +29,8 @@ pub enum LinkEvent {
         /// Bytes of this link among them since the last event.
         bytes: u64,
     },
+    /// Bytes are there, and a cap of this node lets them wait: the source is not to blame.
+    Held,
     /// All bytes are there and the whole is verified.
     Whole,
     /// The connection could not be made, or ended early.

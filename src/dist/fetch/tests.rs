@@ -24,7 +24,7 @@ fn sources(list: &str) -> Vec<Source> {
 
 fn state(have: u64, via: &str) -> ContentState {
     let via = via.split_whitespace().map(|name| NodeName::new(name).unwrap()).collect();
-    ContentState { have, end: None, via, rate: 0 }
+    ContentState { have, end: None, via, rate: 0, is_held: false }
 }
 
 /// A fetch of node `me` with a clock and the log of its actions, in short.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, Incarnation, JobId, NodeName};
+use crate::dist::terms::Terms;
 use crate::dist::wire::job::{DeliveryState, Op, Order, Reason};
 
 /// Header of each answer of a base: its epoch, a decimal number
@@ -127,6 +128,15 @@ pub enum NodeOrder {
         /// Its name.
         key: CommandKey,
     },
+    /// What a job may take. Said before its commands, and when it changes.
+    Terms {
+        /// The job.
+        job: JobId,
+        /// Generation of the terms: older ones have no effect.
+        epoch: Epoch,
+        /// The terms.
+        terms: Terms,
+    },
     /// Nothing of this job is needed any more in the journal.
     Forget {
         /// The job.
@@ -196,6 +206,9 @@ pub struct Reports {
 pub struct ReportsTaken {
     /// Number of the last report that the ledger has.
     pub taken: u64,
+    /// Time of the base, UTC nanoseconds: hours of jobs count by it. 0: it is not said.
+    #[serde(default)]
+    pub at_ns: i64,
 }
 
 /// What a node says of a delivery.

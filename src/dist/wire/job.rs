@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::dist::ids::{CommandId, ContentId, Digest, JobId, NodeName};
+use crate::dist::window::Window;
 use crate::dist::wire::agent::SignedReceipt;
 use crate::dist::wire::hook::NotifyRequest;
 
@@ -47,10 +48,16 @@ pub struct Policy {
     pub order: Order,
     /// 0 to 9: shares of a node's uplink, 9 the largest.
     pub priority: u8,
-    /// Bytes per second for the whole job at each sender.
+    /// Bytes per second that each source, the base too, may spend on the job in all.
     pub max_rate: Option<u64>,
     /// What a node gets that is back when the job has ended without it.
     pub late: Late,
+    /// Bytes per second that each node may take of the job.
+    pub per_node_rate: Option<u64>,
+    /// When nodes may fetch; `None`: at any time. Uploads to the base go on.
+    pub window: Option<Window>,
+    /// Nodes fetch nothing until this is taken back. Uploads to the base go on.
+    pub paused: bool,
 }
 
 /// What a node gets that was given up, when it is back.
@@ -62,6 +69,43 @@ pub enum Late {
     Deliver,
     /// Nothing.
     Drop,
+}
+
+/// `PATCH /v1/jobs/{job}`: what of its policy changes. What is not named stays; `null` takes a rate
+/// or a window away.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyChange {
+    /// See [`Policy::priority`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// See [`Policy::max_rate`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]
+    pub max_rate: Option<Option<u64>>,
+    /// See [`Policy::per_node_rate`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]
+    pub per_node_rate: Option<Option<u64>>,
+    /// See [`Policy::window`].
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "named")]
+    pub window: Option<Option<Window>>,
+    /// See [`Policy::paused`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+}
+
+/// What holds a job back now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Limit {
+    /// Its client has paused it.
+    Paused,
+    /// Its window is closed.
+    Window {
+        /// UTC nanoseconds at which it opens; `None`: not within a week.
+        opens_at_ns: Option<i64>,
+    },
+    /// Transfers go on, and keep to a rate of the policy.
+    Rate,
 }
 
 /// Which commands of a job wait for earlier ones on a node.
@@ -261,6 +305,9 @@ pub struct JobView {
     pub list_version: u32,
     /// How it is done.
     pub policy: Policy,
+    /// What holds it back, while deliveries are open.
+    #[serde(default)]
+    pub limited_by: Option<Limit>,
     /// WebDAV folder of the job: path on the base.
     pub ctp_url: String,
     /// Commands so far.
@@ -277,6 +324,44 @@ pub struct JobView {
     pub bound_ratio: Option<f64>,
     /// Bytes that left the base over the size of all contents.
     pub base_egress_ratio: Option<f64>,
+}
+
+impl Policy {
+    /// Tells this policy from others, for `ETag` and `If-Match`.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        // A policy is plain data with text keys: it has a JSON form.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        let mut tag = blake3::hash(&json).to_hex().to_string();
+        tag.truncate(TAG_DIGITS);
+        tag
+    }
+}
+
+impl PolicyChange {
+    /// The policy behind the change.
+    #[must_use]
+    pub fn applied(self, policy: &Policy) -> Policy {
+        let Self { priority, max_rate, per_node_rate, window, paused } = self;
+        Policy {
+            order: policy.order,
+            late: policy.late,
+            priority: priority.unwrap_or(policy.priority),
+            max_rate: max_rate.unwrap_or(policy.max_rate),
+            per_node_rate: per_node_rate.unwrap_or(policy.per_node_rate),
+            window: window.unwrap_or_else(|| policy.window.clone()),
+            paused: paused.unwrap_or(policy.paused),
+        }
+    }
+}
+
+/// A field that is there, with `null` or without.
+fn named<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }
 
 impl JobView {
@@ -499,3 +584,5 @@ pub struct NodePatch {
     /// When the node is expected back, RFC 3339; null: nobody knows.
     pub expected_back: Option<String>,
 }
+
+const TAG_DIGITS: usize = 16;

@@ -19,7 +19,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dist::ids::{ContentId, Digest, NodeName};
+use crate::dist::ids::{ContentId, Digest, JobId, NodeName};
 
 /// Media type of frames.
 pub const UNITS_TYPE: &str = "application/vnd.headend.units";
@@ -35,6 +35,10 @@ pub struct ContentState {
     pub via: Vec<NodeName>,
     /// Bytes per second that come in.
     pub rate: u64,
+    /// The stream to who asks has bytes that wait for the rate or the window of their job: it is slow
+    /// on purpose.
+    #[serde(default)]
+    pub is_held: bool,
 }
 
 /// Size and hash of a whole content.
@@ -56,4 +60,7 @@ pub struct Capability {
     pub node: NodeName,
     /// UTC seconds until which it counts; a source allows five minutes more.
     pub expires_s: i64,
+    /// The job of the content: a source splits its uplink among jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobId>,
 }

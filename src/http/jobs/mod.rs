@@ -3,6 +3,7 @@
 //! ```text
 //! clients  POST /v1/jobs    GET /v1/jobs?state=&after=&limit=    GET /v1/jobs/{j}
 //!          POST /v1/jobs/{j}/end  /cancel  /retry                GET /v1/jobs/{j}/report
+//!          PATCH /v1/jobs/{j}    POST /v1/jobs/{j}/pause  /resume
 //!          POST, GET /v1/jobs/{j}/commands   GET .../commands/{c}   POST .../commands/{c}/cancel
 //!          GET  /v1/jobs/{j}/deliveries?state=&node=&command=&after=&limit=
 //!          GET  /v1/jobs/{j}/notifications                   (who is called back, how far that is)
@@ -96,7 +97,9 @@ pub fn router(state: JobsState) -> Router {
         .route("/metrics", get(scrape::metrics))
         .route("/v1/info", get(info))
         .route("/v1/jobs", get(sessions::list).post(sessions::request))
-        .route("/v1/jobs/{job}", get(sessions::show))
+        .route("/v1/jobs/{job}", get(sessions::show).patch(sessions::change))
+        .route("/v1/jobs/{job}/pause", post(sessions::pause))
+        .route("/v1/jobs/{job}/resume", post(sessions::resume))
         .route("/v1/jobs/{job}/end", post(sessions::end))
         .route("/v1/jobs/{job}/cancel", post(sessions::cancel))
         .route("/v1/jobs/{job}/retry", post(sessions::retry))

@@ -34,6 +34,7 @@ fn gauges_of(book: &Book) -> DistributionGauges {
     DistributionGauges {
         deliveries: deliveries.collect(),
         nodes: nodes.to_vec(),
+        limited_jobs: book.limited_jobs().to_vec(),
         webhooks: webhooks(book.hook_numbers()),
         ..Default::default()
     }

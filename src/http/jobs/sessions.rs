@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query};
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -13,10 +13,10 @@ use super::act::Post;
 use super::ask::Asker;
 use super::events::{has_news, wait_of};
 use super::paging::{bad_query, limit, page};
-use super::read_id;
+use super::{read_id, text_header};
 use crate::dist::book::Book;
 use crate::dist::ids::{JobId, NodeName};
-use crate::dist::wire::job::{JobRequest, JobState, JobView};
+use crate::dist::wire::job::{JobRequest, JobState, PolicyChange};
 use crate::dist::wire::report::JobReport;
 use crate::http::clerk::unanswered;
 use crate::http::problem::Problem;
@@ -56,12 +56,13 @@ pub(super) async fn list(
     Ok(Json(page("jobs", found.await?, limit, |job| job.job_id.to_string())))
 }
 
-/// Answers at once, or with `wait` when nothing of the job is open or the wait is over.
+/// Answers at once, or with `wait` when nothing of the job is open or the wait is over. `ETag` is
+/// that of the policy.
 pub(super) async fn show(
     asker: Asker,
     Path(job): Path<String>,
     query: Result<Query<ShowQuery>, QueryRejection>,
-) -> Result<Json<JobView>, Problem> {
+) -> Result<impl IntoResponse, Problem> {
     let job: JobId = read_id(&job, "job")?;
     let Query(ShowQuery { wait }) = query.map_err(|rejection| bad_query(&rejection))?;
     let deadline = Instant::now() + wait_of(wait)?;
@@ -72,7 +73,8 @@ pub(super) async fn show(
         let asked_at = Instant::now();
         let view = asker.own(move |book, client| book.job_view(client, job)).await?;
         if view.is_settled() || !has_news(&mut newest, asked_at, deadline).await {
-            return Ok(Json(view));
+            let tag = format!("\"{}\"", view.policy.tag());
+            return Ok(([(header::ETAG, tag)], Json(view)));
         }
     }
 }
@@ -110,6 +112,38 @@ pub(super) async fn request(post: Post) -> Result<Response, Problem> {
 pub(super) async fn end(Path(job): Path<String>, post: Post) -> Result<Response, Problem> {
     let job: JobId = read_id(&job, "job")?;
     post.act(StatusCode::OK, move |book, client, at| book.end_job(client, job, at)).await
+}
+
+/// Changes the policy; with `If-Match` only the one that the client has seen.
+pub(super) async fn change(
+    Path(job): Path<String>,
+    headers: HeaderMap,
+    post: Post,
+) -> Result<Response, Problem> {
+    let job: JobId = read_id(&job, "job")?;
+    let change: PolicyChange = post.read()?;
+    let tag = text_header(&headers, "if-match").map(|tag| tag.trim().trim_matches('"').to_owned());
+    let tag = tag.filter(|tag| tag != "*");
+    let ask = move |book: &mut Book, client: &str, at| {
+        book.change_job(client, job, change, tag.as_deref(), at)
+    };
+    post.act(StatusCode::OK, ask).await
+}
+
+pub(super) async fn pause(Path(job): Path<String>, post: Post) -> Result<Response, Problem> {
+    set_paused(&job, true, post).await
+}
+
+pub(super) async fn resume(Path(job): Path<String>, post: Post) -> Result<Response, Problem> {
+    set_paused(&job, false, post).await
+}
+
+async fn set_paused(job: &str, is_paused: bool, post: Post) -> Result<Response, Problem> {
+    let job: JobId = read_id(job, "job")?;
+    let change = PolicyChange { paused: Some(is_paused), ..PolicyChange::default() };
+    let ask =
+        move |book: &mut Book, client: &str, at| book.change_job(client, job, change, None, at);
+    post.act(StatusCode::OK, ask).await
 }
 
 pub(super) async fn cancel(Path(job): Path<String>, post: Post) -> Result<Response, Problem> {

@@ -8,7 +8,8 @@
 //! TLS only to the node that it names, known by its certificate; a child that reads slowly is
 //! served from the disk and holds up neither the intake nor its siblings.
 //! Bounds: [`PeerOptions::children_max`] nodes at once, `slots::STREAMS_MAX` streams; beyond that
-//! 503 with `Retry-After`. All streams together keep to [`PeerOptions::upload`].
+//! 503 with `Retry-After`. All streams together keep to [`PeerOptions::upload`], and take turns
+//! there by the weight of their jobs.
 
 mod range;
 mod slots;
@@ -36,9 +37,9 @@ use tokio_util::sync::CancellationToken;
 use super::Bearers;
 use super::caller::Caller;
 use super::problem::Problem;
-use crate::dist::ids::{ContentId, NodeName};
+use crate::dist::ids::{ContentId, JobId, NodeName};
 use crate::dist::wire::peer::{Capability, ContentState, UNITS_TYPE};
-use crate::store::{Content, RateLimit, Store};
+use crate::store::{Content, Store, Upload};
 use slots::{Slot, Slots};
 
 /// Is told of bytes of a content as they go out.
@@ -50,8 +51,8 @@ pub struct PeerOptions {
     pub store: Store,
     /// Nodes that are served at once.
     pub children_max: usize,
-    /// Cap of all bytes that go out here.
-    pub upload: Arc<RateLimit>,
+    /// What all bytes go out through: jobs share it.
+    pub upload: Upload,
     /// Counts bytes.
     pub sent: Sent,
     /// Who may use a capability.
@@ -63,7 +64,7 @@ pub struct PeerOptions {
 pub struct PeerState {
     store: Store,
     slots: Slots,
-    upload: Arc<RateLimit>,
+    upload: Upload,
     sent: Sent,
     bearers: Bearers,
 }
@@ -142,20 +143,25 @@ impl PeerState {
     /// A body of `pieces` that keeps to the cap, is counted, and ends when its slot is lost.
     fn body(
         &self,
-        id: ContentId,
+        (id, job): (ContentId, Option<JobId>),
         slot: Slot,
         pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Body {
-        let (upload, sent) = (Arc::clone(&self.upload), Arc::clone(&self.sent));
+        let (upload, sent) = (self.upload.clone(), Arc::clone(&self.sent));
         let start = (Box::pin(pieces), slot);
         Body::from_stream(futures_util::stream::try_unfold(start, move |(mut pieces, slot)| {
-            let (upload, sent) = (Arc::clone(&upload), Arc::clone(&sent));
+            let (upload, sent) = (upload.clone(), Arc::clone(&sent));
             async move {
                 let Some(bytes) = next_piece(pieces.as_mut(), slot.lost()).await? else {
                     return Ok(None);
                 };
                 let len = bytes.len() as u64;
-                upload.take(len).await;
+                slot.set_waiting(true);
+                tokio::select! {
+                    () = upload.take(job, len) => {}
+                    () = slot.lost().cancelled() => return Err(lost_place()),
+                }
+                slot.set_waiting(false);
                 sent(id, len);
                 Ok::<_, io::Error>(Some((bytes, (pieces, slot))))
             }
@@ -192,7 +198,7 @@ async fn units(
         return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail));
     }
     let slot = state.slot(capability.node, content.id())?;
-    let body = state.body(content.id(), slot, content.frames(query.from));
+    let body = state.body((content.id(), capability.job), slot, content.frames(query.from));
     Ok(([(header::CONTENT_TYPE, UNITS_TYPE)], body).into_response())
 }
 
@@ -204,7 +210,9 @@ async fn content_state(
 ) -> Result<Json<ContentState>, Problem> {
     let capability = state.authorize(&caller, &headers, &content)?;
     let content = state.content(capability.content, STATE_PATIENCE).await?;
-    Ok(Json(content.peer_state()))
+    let is_held =
+        state.slots.waits(&capability.node, content.id()) && state.upload.holds(capability.job);
+    Ok(Json(ContentState { is_held, ..content.peer_state() }))
 }
 
 async fn whole(
@@ -228,7 +236,7 @@ async fn whole(
         None => (StatusCode::OK, 0..end.size),
     };
     let slot = state.slot(capability.node, content.id())?;
-    let body = state.body(content.id(), slot, content.bytes(range.clone()));
+    let body = state.body((content.id(), capability.job), slot, content.bytes(range.clone()));
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
@@ -253,8 +261,12 @@ async fn next_piece(
 ) -> io::Result<Option<Bytes>> {
     tokio::select! {
         piece = pieces.next() => piece.transpose(),
-        () = lost.cancelled() => Err(io::Error::other("a newer stream of the same node has its place")),
+        () = lost.cancelled() => Err(lost_place()),
     }
+}
+
+fn lost_place() -> io::Error {
+    io::Error::other("a newer stream of the same node has its place")
 }
 
 fn utc_s() -> i64 {

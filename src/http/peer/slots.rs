@@ -4,7 +4,7 @@
 //! given up or lost without our noticing. Bounds: nodes as set, [`STREAMS_MAX`] streams of all.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ pub(super) struct Slot {
     content: ContentId,
     number: u64,
     lost: CancellationToken,
+    waits: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -33,9 +34,18 @@ struct Shared {
     table: Mutex<Table>,
 }
 
+/// A stream that has a place.
+#[derive(Debug)]
+struct Stream {
+    number: u64,
+    lost: CancellationToken,
+    /// It has bytes that may not leave yet.
+    waits: Arc<AtomicBool>,
+}
+
 #[derive(Debug, Default)]
 struct Table {
-    children: BTreeMap<NodeName, BTreeMap<ContentId, (u64, CancellationToken)>>,
+    children: BTreeMap<NodeName, BTreeMap<ContentId, Stream>>,
     streams: usize,
     last_number: u64,
 }
@@ -66,14 +76,23 @@ impl Slots {
         }
         table.last_number += 1;
         let (number, lost) = (table.last_number, CancellationToken::new());
+        let waits = Arc::<AtomicBool>::default();
+        let stream = Stream { number, lost: lost.clone(), waits: Arc::clone(&waits) };
         let streams = table.children.entry(node.clone()).or_default();
-        if let Some((_, older)) = streams.insert(content, (number, lost.clone())) {
-            older.cancel();
+        if let Some(older) = streams.insert(content, stream) {
+            older.lost.cancel();
         } else {
             table.streams += 1;
         }
         drop(table);
-        Some(Slot { shared: Arc::clone(&self.shared), node, content, number, lost })
+        Some(Slot { shared: Arc::clone(&self.shared), node, content, number, lost, waits })
+    }
+
+    /// Whether the stream of a content to a node has bytes that may not leave yet.
+    pub(super) fn waits(&self, node: &NodeName, content: ContentId) -> bool {
+        let table = self.shared.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let stream = table.children.get(node).and_then(|streams| streams.get(&content));
+        stream.is_some_and(|stream| stream.waits.load(Ordering::Relaxed))
     }
 }
 
@@ -82,6 +101,11 @@ impl Slot {
     pub(super) const fn lost(&self) -> &CancellationToken {
         &self.lost
     }
+
+    /// The stream has bytes that may not leave yet, or they have left.
+    pub(super) fn set_waiting(&self, is_waiting: bool) {
+        self.waits.store(is_waiting, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Slot {
@@ -89,7 +113,7 @@ impl Drop for Slot {
         let mut table = self.shared.table.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(streams) = table.children.get_mut(&self.node) else { return };
         // A newer stream has the place: it gives it back.
-        if streams.get(&self.content).is_none_or(|(number, _)| *number != self.number) {
+        if streams.get(&self.content).is_none_or(|stream| stream.number != self.number) {
             return;
         }
         streams.remove(&self.content);
@@ -142,6 +166,10 @@ mod tests {
         let newer = slots.take(node("a"), content(1)).unwrap();
         assert!(older.lost().is_cancelled());
         assert!(!newer.lost().is_cancelled());
+        older.set_waiting(true);
+        assert!(!slots.waits(&node("a"), content(1)), "the newer one does not");
+        newer.set_waiting(true);
+        assert!(slots.waits(&node("a"), content(1)) && !slots.waits(&node("b"), content(1)));
         drop(older);
         assert_eq!(slots.children(), 1);
         drop(newer);

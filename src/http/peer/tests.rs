@@ -40,7 +40,7 @@ impl Rig {
         let state = PeerState::new(PeerOptions {
             store: store.clone(),
             children_max,
-            upload: Arc::new(RateLimit::new(rate)),
+            upload: Upload::new(rate),
             sent: Arc::new(move |_, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);
             }),
@@ -65,7 +65,7 @@ impl Rig {
     fn capability(&self, content: ContentId, node: &str, expires_in_s: i64) -> String {
         let node = NodeName::new(node).unwrap();
         let expires_s = utc_s() + expires_in_s;
-        self.keys.seal_capability(&Capability { content, node, expires_s })
+        self.keys.seal_capability(&Capability { content, node, expires_s, job: None })
     }
 
     fn get(&self, path: &str) -> reqwest::RequestBuilder {
@@ -129,6 +129,7 @@ async fn only_a_capability_of_this_base_for_this_content_opens_it() {
         content: ID,
         node: NodeName::new("a").unwrap(),
         expires_s: utc_s() + 60,
+        job: None,
     });
     let refused = [
         (None, 401),

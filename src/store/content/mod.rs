@@ -284,7 +284,8 @@ impl Content {
     pub fn peer_state(&self) -> ContentState {
         let state = self.lock();
         let end = state.end.as_ref().map(EndFrame::end);
-        ContentState { have: state.have, end, via: state.via.clone(), rate: state.rate }
+        let (have, via, rate) = (state.have, state.via.clone(), state.rate);
+        ContentState { have, end, via, rate, is_held: false }
     }
 
     /// Says from whom it comes, the nearest first.

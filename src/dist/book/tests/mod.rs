@@ -8,6 +8,7 @@ mod hooks;
 mod jobs;
 mod nodes;
 mod plans;
+mod policies;
 mod quotas;
 mod restart;
 mod uploads;
@@ -24,6 +25,7 @@ use crate::dist::ids::{
 };
 use crate::dist::keys::{BaseKeys, NodeKeys, sign_receipt};
 use crate::dist::rows::{AnswerRow, Change, DeliveryRow, Rows};
+use crate::dist::terms::Terms;
 use crate::dist::token::token_hash;
 use crate::dist::wire::agent::{
     Hello, NodeOrder, Receipt, Report, Reports, SignedReceipt, SwitchCause,
@@ -134,7 +136,7 @@ impl Rig {
                 }
             }
         }
-        self.orders.extend(self.book.take_orders());
+        self.orders.extend(self.book.take_orders().into_iter().filter(|(_, order)| is_news(order)));
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -190,7 +192,8 @@ impl Rig {
         };
         let node = hello.node.clone();
         self.book.hello(hello, by, self.at)?;
-        let orders = self.book.open_orders(&node);
+        let mut orders = self.book.open_orders(&node);
+        orders.retain(is_news);
         self.next.insert(node, 1);
         self.commit();
         Ok(orders)
@@ -302,6 +305,11 @@ impl Rig {
     fn completed(&self, key: CommandKey, node: &str) -> Report {
         Report::Completed { receipt: signed(&self.receipt(key, node)) }
     }
+}
+
+/// Terms of a job without any are said with all that is open.
+fn is_news(order: &NodeOrder) -> bool {
+    !matches!(order, NodeOrder::Terms { terms, .. } if *terms == Terms::default())
 }
 
 fn signed(receipt: &Receipt) -> SignedReceipt {

@@ -226,11 +226,11 @@ fn capabilities_are_made_anew_before_they_end() {
 #[test]
 fn rate_of_a_job_bounds_what_is_planned() {
     let mut rig = Rig::with_nodes(&["a"]);
-    let policy = Policy { max_rate: Some(1_000), ..Policy::default() };
+    let policy = Policy { max_rate: Some(10_000), ..Policy::default() };
     let request = JobRequest { policy, ..job_request(Targets::All) };
     let job = rig.book.request_job(CLIENT, request, rig.at).unwrap().job_id;
     rig.uploaded(job, "x", GIB);
     let orders = rig.orders_of("a");
     let Some(NodeOrder::Sources { sources, .. }) = orders.last() else { panic!("{orders:?}") };
-    assert_eq!(sources[0].rate, 1_000);
+    assert_eq!(sources[0].rate, 10_000);
 }
