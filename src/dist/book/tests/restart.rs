@@ -15,6 +15,9 @@ fn shown(rig: &mut Rig, job: JobId, nodes: &[&str]) -> String {
                 NodeOrder::Sources { content, .. } => {
                     text.push_str(&format!("{node} {content} {:?}\n", sources(&order)));
                 }
+                NodeOrder::Terms { job, terms, .. } => {
+                    text.push_str(&format!("{node} {job} {terms:?}\n"));
+                }
                 other => text.push_str(&format!("{node} {other:?}\n")),
             }
         }
