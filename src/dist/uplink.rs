@@ -28,7 +28,7 @@ pub struct Bucket {
 
 /// A piece that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AskId(u64);
+pub struct PieceId(u64);
 
 /// See the module.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Uplink {
     link: Bucket,
     jobs: BTreeMap<Option<JobId>, Class>,
     /// By piece, the job whose it is.
-    asks: BTreeMap<AskId, Option<JobId>>,
+    asks: BTreeMap<PieceId, Option<JobId>>,
     last_ask: u64,
     /// Virtual time of the piece that left last.
     virtual_time: u128,
@@ -57,7 +57,7 @@ pub struct Share {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// This piece leaves now.
-    Go(AskId),
+    Go(PieceId),
     /// No piece leaves before this time, unless something changes.
     At(u64),
     /// No piece waits that could leave.
@@ -71,7 +71,7 @@ struct Class {
     /// Somebody has said what its share is.
     is_known: bool,
     bucket: Bucket,
-    waiting: VecDeque<(AskId, u64)>,
+    waiting: VecDeque<(PieceId, u64)>,
     /// Virtual time at which its next piece starts.
     start: u128,
 }
@@ -148,9 +148,9 @@ impl Uplink {
     }
 
     /// A stream has a piece of a job to send; `None` for one of which no job is known.
-    pub fn ask(&mut self, job: Option<JobId>, bytes: u64) -> AskId {
+    pub fn ask(&mut self, job: Option<JobId>, bytes: u64) -> PieceId {
         self.last_ask += 1;
-        let id = AskId(self.last_ask);
+        let id = PieceId(self.last_ask);
         let virtual_time = self.virtual_time;
         let class = self.class(job);
         if class.waiting.is_empty() {
@@ -162,7 +162,7 @@ impl Uplink {
     }
 
     /// A piece is not to be sent any more. No effect on one that has left.
-    pub fn withdraw(&mut self, id: AskId) {
+    pub fn withdraw(&mut self, id: PieceId) {
         let Some(job) = self.asks.remove(&id) else { return };
         self.class(job).waiting.retain(|(ask, _)| *ask != id);
         self.tidy(job);

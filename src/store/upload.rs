@@ -15,8 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::dist::ids::JobId;
-use crate::dist::uplink::Share;
-use crate::dist::uplink::{AskId, Next, Uplink};
+use crate::dist::uplink::{Next, PieceId, Share, Uplink};
 
 /// What all streams of a source send through. Clones are the same one.
 #[derive(Debug, Clone)]
@@ -38,7 +37,7 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     uplink: Uplink,
-    takers: BTreeMap<AskId, oneshot::Sender<()>>,
+    takers: BTreeMap<PieceId, oneshot::Sender<()>>,
     /// A driver runs.
     is_driven: bool,
     /// All clones are gone.
@@ -49,7 +48,7 @@ struct State {
 struct Driver(Arc<Shared>);
 
 /// A piece that waits; withdrawn when dropped.
-struct Waiting<'a>(&'a Shared, AskId);
+struct Waiting<'a>(&'a Shared, PieceId);
 
 impl Upload {
     /// Bytes per second of all jobs; `None`: any number.

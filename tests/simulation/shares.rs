@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use headend::dist::ids::JobId;
-use headend::dist::uplink::{AskId, BURST_NS, Bucket, Next, Share, Uplink};
+use headend::dist::uplink::{BURST_NS, Bucket, Next, PieceId, Share, Uplink};
 
 use crate::dice::S;
 use crate::network::{BASE, Host, host_of};
@@ -21,7 +21,7 @@ use crate::world::{Event, World};
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     uplinks: BTreeMap<Host, Uplink>,
-    asked: BTreeMap<(Host, AskId), StreamId>,
+    asked: BTreeMap<(Host, PieceId), StreamId>,
     /// When uplinks are looked at next.
     due: BTreeMap<Host, u64>,
     buckets: BTreeMap<(Host, JobId), Bucket>,
@@ -52,7 +52,7 @@ impl Streams {
     }
 
     /// A stream does not send what it asked for.
-    pub(crate) fn withdraw(&mut self, source: Host, ask: AskId) {
+    pub(crate) fn withdraw(&mut self, source: Host, ask: PieceId) {
         self.shares.asked.remove(&(source, ask));
         if let Some(uplink) = self.shares.uplinks.get_mut(&source) {
             uplink.withdraw(ask);
@@ -149,7 +149,8 @@ impl World {
         *self.streams.shares.sent.entry((host, job)).or_default() += bytes;
         self.check_rate(host, job, bytes, End::Source);
         let utc_ns = self.utc_ns(BASE);
-        let Some(row) = self.base.ledger.jobs.get(&job) else { return };
+        let row = self.base.ledger.jobs.get(&job);
+        let Some(row) = row.filter(|row| row.state.is_live()) else { return };
         let Some(window) = row.policy.window.as_ref().filter(|_| !self.watch.is_reordered) else {
             return;
         };
@@ -161,7 +162,9 @@ impl World {
     }
 
     fn check_rate(&mut self, host: Host, job: JobId, bytes: u64, end: End) {
-        let Some(row) = self.base.ledger.jobs.get(&job) else { return };
+        // What is withdrawn may still be under way without its terms.
+        let row = self.base.ledger.jobs.get(&job);
+        let Some(row) = row.filter(|row| row.state.is_live()) else { return };
         let policy = &row.policy;
         let rate = if end == End::Source { policy.max_rate } else { policy.per_node_rate };
         let Some(rate) = rate.filter(|_| !self.watch.is_reordered) else { return };

@@ -15,7 +15,7 @@ use headend::dist::agent::Failure;
 use headend::dist::fetch::{AskId, LinkEvent, LinkId};
 use headend::dist::ids::{ContentId, JobId};
 use headend::dist::units::{Accepted, EndFrame, Frame, FrameReader, UNIT_BYTES, UnitError};
-use headend::dist::uplink::AskId;
+use headend::dist::uplink::PieceId;
 use headend::dist::wire::agent::Source;
 use headend::dist::wire::job::Reason;
 use headend::dist::wire::peer::{Capability, ContentState};
@@ -51,7 +51,7 @@ pub(crate) struct Stream {
     /// Of its content, once the source has seen the capability.
     pub(crate) job: Option<JobId>,
     /// What it waits for at the uplink of its source.
-    pub(crate) ask: Option<AskId>,
+    pub(crate) ask: Option<PieceId>,
     /// What it asks for, and what is behind that.
     ready: Option<(Frame, Cursor)>,
     /// When the node looks at it again, for the rate of its job.
@@ -302,11 +302,6 @@ impl World {
             self.tell_link(n, content, link, LinkEvent::Held);
         }
         true
-    }
-
-    /// A node looks again at what it holds back.
-    pub(crate) fn stream_held(&mut self, id: StreamId) {
-        self.take_frames(id);
     }
 
     fn take_frame(

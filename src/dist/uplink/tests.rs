@@ -25,7 +25,7 @@ struct Rig {
     due: std::collections::BTreeSet<(u64, usize)>,
     /// Job, bytes of a piece, pause.
     streams: Vec<(u128, u64, u64)>,
-    asked: BTreeMap<AskId, usize>,
+    asked: BTreeMap<PieceId, usize>,
     /// Time, stream, bytes.
     sent: Vec<(u64, usize, u64)>,
 }
