@@ -25,7 +25,7 @@ use headend::dist::wire::job::{Attributes, Op, Order, Reason};
 use headend::dist::wire::peer::Capability;
 use headend::http::peer::{PeerOptions, PeerState, router};
 use headend::http::{Bearers, serve_distribution};
-use headend::store::{RateLimit, Store, StoreKey};
+use headend::store::{Store, StoreKey, Upload};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -71,7 +71,7 @@ impl Base {
         let peers = PeerState::new(PeerOptions {
             store: store.clone(),
             children_max: 16,
-            upload: Arc::new(RateLimit::new(None)),
+            upload: Upload::new(None),
             sent: Arc::new(move |_, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);
             }),

@@ -134,7 +134,7 @@ mod tests {
         Stage::Failed,
         Stage::Cancelled,
     ];
-    const INPUTS: [Input; 10] = [
+    const INPUTS: [Input; 11] = [
         Input::Begin,
         Input::Hold,
         Input::Reserved,
@@ -165,6 +165,7 @@ mod tests {
         Reserving + Retry -> RetryWait
         Reserving + GiveUp -> Failed
         Reserving + Cancel -> Cancelled
+        Fetching + Hold -> Waiting
         Fetching + Whole -> Verified
         Fetching + Retry -> RetryWait
         Fetching + GiveUp -> Failed
