@@ -137,7 +137,8 @@ impl Base {
         let capability = Capability { content, node, expires_s: i64::from(u32::MAX), job: None };
         let capability = self.keys.seal_capability(&capability);
         // What the base says of its own address is a hint only.
-        let source = Source { node: None, addr: "0.0.0.0:1".to_owned(), capability, rate: 1 };
+        let (addr, is_last_resort) = ("0.0.0.0:1".to_owned(), false);
+        let source = Source { node: None, addr, capability, rate: 1, is_last_resort };
         self.order(NodeOrder::Sources { content, epoch: Epoch(1), sources: vec![source] });
     }
 

@@ -122,8 +122,8 @@ pub(super) async fn each_second(
         });
         match expired.await {
             Ok((expired, due)) => {
-                for hooks in &hooks {
-                    due.iter().cloned().for_each(|hook| hooks.run(hook));
+                if let Some(hooks) = &hooks {
+                    due.into_iter().for_each(|hook| hooks.run(hook));
                 }
                 remove(&store, expired).await;
             }

@@ -229,7 +229,8 @@ fn cause_of(reason: Reason) -> Option<RepairCause> {
         | Reason::Attempts
         | Reason::Deadline
         | Reason::NodeRetired
-        | Reason::NodeFailed => None,
+        | Reason::NodeFailed
+        | Reason::Quota => None,
     }
 }
 

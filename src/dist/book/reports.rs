@@ -196,11 +196,14 @@ impl Reporter<'_> {
         let before = delivery.offset;
         delivery.take_offset(offset);
         delivery.rate = rate;
-        if delivery.offset > before {
+        let has_grown = delivery.offset > before;
+        if has_grown {
             delivery.grew_ns = now_ns;
-            self.parts.note_step(self.node);
         }
         let offset = delivery.offset;
+        if has_grown {
+            self.parts.note_step(self.node);
+        }
         if let Some(content) = self.parts.jobs.content_of(key) {
             self.parts.planner().judge(content, self.node, offset);
         }

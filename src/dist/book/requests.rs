@@ -24,7 +24,6 @@ use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, ContentId, HookId, JobId, NodeName};
 use crate::dist::job::JobInput;
 use crate::dist::rows::{Change, CommandRow, ContentRow, HookRow, JobRow};
-use crate::dist::wire::agent::NodeOrder;
 use crate::dist::wire::hook::NotifyRequest;
 use crate::dist::wire::job::{
     CommandAccepted, CommandRequest, CommandView, JobRequest, JobState, JobView, Op, PolicyChange,

@@ -25,8 +25,9 @@ pub enum Topic {
     Receipt,
     /// A command is done at a node, or at all: `delivery.completed`, `command.completed`.
     Completion,
-    /// A command has failed at a node, or a node on which it is open does not answer any more:
-    /// `delivery.failed`, `command.failed`, `job.node_down`.
+    /// A command has failed at a node, or a node on which it is open does not answer any more, is
+    /// repaired, or is expected back: `delivery.failed`, `command.failed`, `job.node_down`,
+    /// `repair.begun`, `repair.failed`, `node.expected`.
     Failure,
     /// The job has ended: `job.completed`, `job.completed_with_failures`, `job.cancelled`.
     End,
@@ -95,7 +96,9 @@ impl Topic {
             Self::Receipt => kind == "delivery.received",
             Self::Completion => matches!(kind, "delivery.completed" | "command.completed"),
             Self::Failure => {
-                matches!(kind, "delivery.failed" | "command.failed" | "job.node_down")
+                let of_delivery = matches!(kind, "delivery.failed" | "command.failed");
+                let of_node = ["job.node_down", "repair.begun", "repair.failed", "node.expected"];
+                of_delivery || of_node.contains(&kind)
             }
             Self::End => {
                 matches!(kind, "job.completed" | "job.completed_with_failures" | "job.cancelled")
