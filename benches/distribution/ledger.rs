@@ -107,7 +107,13 @@ async fn rounds(clerk: &Clerk, size: Size) -> Measured {
         let steps = [
             vec![Report::Received { key }; nodes.len()],
             vec![
-                Report::Fetching { key, offset: 0, source: None, cause: SwitchCause::First };
+                Report::Fetching {
+                    key,
+                    offset: 0,
+                    source: None,
+                    cause: SwitchCause::First,
+                    before: 0
+                };
                 nodes.len()
             ],
             vec![Report::Applying { key }; nodes.len()],

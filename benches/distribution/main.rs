@@ -12,7 +12,7 @@
 //! B11 the ledger, 10,000 nodes      transitions a second, times of commits and questions
 //! B12 curl, aria2, rsync, mbuffer   last node / bound in the same lab, CPU per GiB
 //! B13 each node killed once         bytes that came twice / bytes delivered
-//! storm kills and cuts at random       nothing: every byte, attribute, receipt and event is checked
+//! storm kills and cuts at random       nothing: all bytes, receipts and events are checked
 //! ```
 //! The bound is the time that the size takes on one link, headers of packets included: with equal
 //! links no way is faster. Bytes are counted at the switch, in bundles that have few headers. Runs

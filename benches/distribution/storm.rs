@@ -148,9 +148,9 @@ fn heal(
 fn begin(lab: &Distribution, setting: &Setting, number: usize, dice: &mut StdRng) -> Job {
     let name = format!("job{number:04}");
     let folder = setting.folder.join(&name);
-    std::fs::create_dir_all(folder.join("in a folder/ä")).unwrap();
+    std::fs::create_dir_all(folder.join("in a folder/\u{e4}")).unwrap();
     for file in 0..dice.random_range(1..=6) {
-        let place = ["", "in a folder/", "in a folder/ä/"][dice.random_range(0..3)];
+        let place = ["", "in a folder/", "in a folder/\u{e4}/"][dice.random_range(0..3)];
         let path = folder.join(format!("{place}{file} of {number}.bin"));
         // As many small ones as large ones: 0 bytes to 16 MiB.
         let bytes = (1_u64 << dice.random_range(0..=24)) - dice.random_range(0..=1);

@@ -4,8 +4,8 @@
 //! ```text
 //! each second: bytes -> best second so far; sessions that play -> caps of both directions
 //! ```
-//! Invariant: without viewers the caps are those of the command line, by time of day. A direction whose rate is
-//! neither set nor measured has no cap.
+//! Invariant: without viewers the caps are those of the command line, by time of day. A direction
+//! whose rate is neither set nor measured has no cap.
 
 /// One direction of a node's traffic.
 #[derive(Debug)]

@@ -4,8 +4,8 @@
 //! policy --base--> Terms --order--> nodes: journal, then both ends of a transfer keep to them
 //!                              source: Share of the uplink      receiver: per_node_rate, hours
 //! ```
-//! Invariant: whether a job is open follows from its terms and the time of the base alone, so that a
-//! node knows it when the base is away.
+//! Invariant: whether a job is open follows from its terms and the time of the base alone, so that
+//! a node knows it when the base is away.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,14 +5,14 @@
 //!                                                                     `--> At: nobody before then
 //! ```
 //! A stream asks for one piece at a time. Of the jobs that wait, are open and have not spent their
-//! own rate, the one with the least virtual time is next; a piece moves its job's virtual time on by
-//! bytes over weight (start-time fair queueing, Goyal et al. 1996). A deficit round robin would take
-//! the turn of a job away in the moment in which its only stream is sending.
+//! own rate, the one with the least virtual time is next; a piece moves its job's virtual time on
+//! by bytes over weight (start-time fair queueing, Goyal et al. 1996). A deficit round robin would
+//! take the turn of a job away in the moment in which its only stream is sending.
 //!
-//! Invariants: in any time `t` no more than `rate * (t + BURST_NS) + a piece` leaves, of all jobs and
-//! of one with a rate; an uplink with bytes to spare and a job that may send is never idle; a job
-//! that did not wait saves up nothing. Without a rate pieces leave at once, and what splits the link
-//! is TCP. Bound: the caller's number of streams.
+//! Invariants: in any time `t` no more than `rate * (t + BURST_NS) + a piece` leaves, of all jobs
+//! and of one with a rate; an uplink with bytes to spare and a job that may send is never idle; a
+//! job that did not wait saves up nothing. Without a rate pieces leave at once, and what splits the
+//! link is TCP. Bound: the caller's number of streams.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -91,9 +91,13 @@ impl Bucket {
     }
 
     /// Changes the rate for what is taken from now on. What was taken at a lower rate does not hold
-    /// up what follows.
+    /// up what follows. The rate of now changes nothing.
     pub fn set_rate(&mut self, rate: Option<u64>, now_ns: u64) {
-        self.rate = rate.map(|rate| rate.max(1));
+        let rate = rate.map(|rate| rate.max(1));
+        if self.rate == rate {
+            return;
+        }
+        self.rate = rate;
         self.paid_ns = self.paid_ns.min(now_ns.saturating_add(BURST_NS));
     }
 
@@ -106,7 +110,7 @@ impl Bucket {
     /// `bytes` are taken.
     pub fn take(&mut self, bytes: u64, now_ns: u64) {
         let Some(rate) = self.rate else { return };
-        let took_ns = u128::from(bytes) * NS_PER_S / u128::from(rate);
+        let took_ns = (u128::from(bytes) * NS_PER_S).div_ceil(u128::from(rate));
         let start_ns = self.paid_ns.max(now_ns.saturating_sub(BURST_NS));
         self.paid_ns = start_ns.saturating_add(u64::try_from(took_ns).unwrap_or(u64::MAX));
     }
@@ -196,8 +200,8 @@ impl Uplink {
         Next::Go(id)
     }
 
-    /// Whether pieces of a job wait because the job is closed or has spent its own rate, and not for
-    /// the link.
+    /// Whether pieces of a job wait because the job is closed or has spent its own rate, and not
+    /// for the link.
     #[must_use]
     pub fn holds(&self, job: Option<JobId>, now_ns: u64) -> bool {
         let class = self.jobs.get(&job).filter(|class| !class.waiting.is_empty());

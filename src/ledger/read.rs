@@ -11,7 +11,7 @@ use crate::dist::rows::{
     WaitRow,
 };
 use crate::dist::wire::agent::SignedReceipt;
-use crate::dist::wire::job::{EventView, Late, Op, Policy};
+use crate::dist::wire::job::{EventView, Op, Policy};
 
 /// Where rows come from, table by table.
 pub(super) trait Tables {

@@ -167,7 +167,8 @@ pub(super) const VERSION: i32 = 5;
 
 /// The statements that make a ledger of version `from` one of [`VERSION`]; `None` where there are
 /// none. The first version had no lease, the second no notifications, the third no wait periods,
-/// the fourth no windows, pauses and rates of single nodes. Columns that are added are the last of their table.
+/// the fourth no windows, pauses and rates of single nodes. Columns that are added are the last of
+/// their table.
 pub(super) fn upgrade(from: i32, dialect: Dialect) -> Option<String> {
     let mut sql = String::new();
     for version in from..VERSION {

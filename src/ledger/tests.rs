@@ -71,6 +71,7 @@ fn any_job() -> impl Strategy<Value = JobRow> {
         per_node_rate: rates.1,
         window,
         paused,
+        late: Late::Deliver,
     });
     let texts = (any::<String>(), any::<Option<String>>());
     let times = (any::<i64>(), any::<Option<i64>>(), any::<Option<i64>>());

@@ -4,8 +4,8 @@
 //! take(job, bytes) --ask--> Uplink --Go--> returns
 //!                             '--At(t)--> driver: one task sleeps until then and asks again
 //! ```
-//! Invariants: a piece whose taker has gone is withdrawn; who waits is woken by the piece that goes,
-//! not by each that does. Bound: one timer, however many wait.
+//! Invariants: a piece whose taker has gone is withdrawn; who waits is woken by the piece that
+//! goes, not by each that does. Bound: one timer, however many wait.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

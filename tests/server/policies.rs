@@ -1,5 +1,4 @@
 //! Policies of jobs over HTTP and by the program: what is set, changed and shown.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed, and says where")]
 
 use reqwest::Method;
 use reqwest::header::{ETAG, IF_MATCH};

@@ -99,7 +99,9 @@ impl Ledger {
                     self.answers.insert(key, row);
                 }
                 Change::Hook(row) => self.hook(row),
-                Change::Wait(row) => drop(self.waits.insert(row.job, row)),
+                Change::Wait(row) => {
+                    self.waits.insert(row.job, row);
+                }
                 Change::Care(row) => drop(self.cares.insert(row.node.clone(), row)),
                 Change::Event(event) => self.event(event),
             }

@@ -10,7 +10,7 @@ use headend::dist::wire::job::{Limit, Policy, PolicyChange, Targets};
 use crate::client::JobPlan;
 use crate::dice::S;
 use crate::faults::Fault;
-use crate::network::BASE;
+use crate::network::{BASE, Network};
 use crate::setup::{RATE, Setup, put};
 use crate::world::{Outcome, World};
 
@@ -102,6 +102,9 @@ fn two_jobs_share_the_uplink_of_the_base_by_their_priority_and_leave_nothing_idl
         node.down = 4 * RATE;
     }
     let mut world = World::new(setup, false);
+    // The cap is below what the link carries: a stream that has sent asks again in time.
+    let (base, node) = ((8 * RATE, u64::MAX / S), (RATE, 4 * RATE));
+    world.net = Network::new(&[base, node, node], (1, 4));
     world.until(20, "the first has its file", |world| world.is_published_by(0, 0));
     let (one, other) = (world.bytes_from_base(0), world.bytes_from_base(1));
     let tenth = one / 10;

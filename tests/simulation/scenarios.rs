@@ -18,7 +18,7 @@ use crate::dice::{MS, S};
 use crate::faults::Fault;
 use crate::network::{BASE, Host, host_of};
 use crate::setup::{RATE, Setup, put};
-use crate::sink::notify;
+use crate::sink::{Sinks, notify};
 use crate::world::{Outcome, World};
 
 /// Forty units, five seconds on one link.
@@ -508,7 +508,9 @@ fn webhook_sink_that_is_down_holds_nothing_up_and_is_told_all_in_order_later() {
     world.until(25, "both jobs end", |world| {
         world.base.ledger.counts.get("job.completed") == Some(&2)
     });
-    assert!(world.sinks.taken.is_empty() && world.sinks.attempts > 4);
+    let Sinks { taken, attempts, .. } = &world.sinks;
+    // Each of them takes ten seconds.
+    assert!(taken.is_empty() && *attempts >= 2, "{attempts} attempts, {taken:?}");
     let commits = world.base.ledger.commits;
     assert!(world.base.queue_seen < 32, "{} requests waited", world.base.queue_seen);
     let outcome = world.run();

@@ -25,11 +25,16 @@ pub(crate) struct Shares {
     /// When uplinks are looked at next.
     due: BTreeMap<Host, u64>,
     buckets: BTreeMap<(Host, JobId), Bucket>,
-    /// Bytes above a rate of a policy: when they were counted, and how many.
-    above: BTreeMap<(Host, JobId, End), (u64, u64)>,
+    /// Billionths of bytes above a rate of a policy: when they were counted, and how many.
+    above: BTreeMap<(Host, JobId, End), (u64, u128)>,
+    /// Rates of the policies as they were last looked at, and when they had become these.
+    rates: BTreeMap<JobId, (Rates, u64)>,
     /// Bytes by host and job, since the start of the run.
     pub(crate) sent: BTreeMap<(Host, JobId), u64>,
 }
+
+/// Of a job at each source, and at each node.
+type Rates = (Option<u64>, Option<u64>);
 
 /// Which end of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +69,10 @@ impl World {
     /// A job's part of the uplink of a host.
     pub(crate) fn share_uplink(&mut self, host: Host, job: JobId, share: Option<Share>) {
         let now = self.now;
+        if share.is_none() {
+            // Whoever hears of a job anew begins to count anew.
+            self.streams.shares.above.retain(|(of, known, _), _| (*of, *known) != (host, job));
+        }
         self.uplink(host).set_share(job, share, now);
         self.uplink_goes(host);
     }
@@ -167,15 +176,24 @@ impl World {
         let Some(row) = row.filter(|row| row.state.is_live()) else { return };
         let policy = &row.policy;
         let rate = if end == End::Source { policy.max_rate } else { policy.per_node_rate };
+        let (rates, now) = ((policy.max_rate, policy.per_node_rate), self.now);
+        let Shares { above, rates: known, .. } = &mut self.streams.shares;
+        let (before, since) = *known.entry(job).or_insert((rates, 0));
+        let since = if before == rates { since } else { now };
+        known.insert(job, (rates, since));
         let Some(rate) = rate.filter(|_| !self.watch.is_reordered) else { return };
-        let now = self.now;
-        let above = &mut self.streams.shares.above;
+        // Whoever has not heard of a change yet keeps to the rates of before.
+        if since > 0 && now - since < CHANGE_SLACK {
+            above.remove(&(host, job, end));
+            return;
+        }
         let (since, count) = above.get(&(host, job, end)).copied().unwrap_or((now, 0));
-        let passed = u64::try_from(u128::from(rate) * u128::from(now - since) / u128::from(S));
-        let count = count.saturating_sub(passed.unwrap_or(u64::MAX)) + bytes;
+        let passed = u128::from(rate) * u128::from(now - since);
+        let count = count.saturating_sub(passed) + u128::from(bytes * S);
         above.insert((host, job, end), (now, count));
-        let most = rate * BURST_NS / S + FRAME_MAX + 16;
-        assert!(count <= most, "{end:?} {host}: {count} bytes of job {job} above {rate} a second");
+        let most = u128::from(rate * BURST_NS + FRAME_MAX * S);
+        let bytes = count / u128::from(S);
+        assert!(count <= most, "{end:?} {host}: {bytes} bytes of job {job} above {rate} a second");
     }
 
     fn uplink(&mut self, host: Host) -> &mut Uplink {
@@ -189,5 +207,7 @@ impl World {
 
 /// A unit with its header.
 const FRAME_MAX: u64 = 65_536 + 13;
+/// Terms that have changed are heard by a node that was away when it is back.
+const CHANGE_SLACK: u64 = 60 * S;
 /// A node hears the time of the base with an answer that a slow ledger holds up.
 const CLOSED_SLACK: u64 = 5 * S;

@@ -60,7 +60,7 @@ impl World {
         let Some((event, stale)) = first_and_stale(call, &events) else {
             let (kind, attempt) = (String::new(), Attempt::Nothing);
             let report = HookReport { hook, seq: newest, at_ns: 0, kind, attempt, stale: None };
-            return self.reported(run, report, 0);
+            return self.told_later(run, report, 0);
         };
         let (seq, at_ns, kind) = (event.seq, event.at_ns, event.kind.clone());
         let utc_s = (EPOCH_NS + i64::try_from(self.now).unwrap_or(0)) / 1_000_000_000;
@@ -87,11 +87,11 @@ impl World {
             (Attempt::Taken, 0)
         };
         self.trace.note(self.now, "called", u64::from(hook.hook), seq);
-        self.reported(run, HookReport { hook, seq, at_ns, kind, attempt, stale }, wait);
+        self.told_later(run, HookReport { hook, seq, at_ns, kind, attempt, stale }, wait);
     }
 
     /// The end of an attempt is on its way to the book; some are lost.
-    fn reported(&mut self, run: u64, report: HookReport, wait: u64) {
+    fn told_later(&mut self, run: u64, report: HookReport, wait: u64) {
         if self.dice.chance(self.sinks.lost) {
             return;
         }

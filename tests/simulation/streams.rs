@@ -528,7 +528,7 @@ const FIRST: ContentId = ContentId(uuid::Uuid::nil());
 const LAST: ContentId = ContentId(uuid::Uuid::max());
 /// Frames of a stream that are under way or wait for the receiver.
 const AHEAD_MAX: usize = 4;
-const UNSENT_MAX: usize = 2;
+const UNSENT_MAX: usize = 1;
 const FRAME_HEADER: usize = 5;
 /// As in `agent`: for a connection, and for the answer to a question.
 const CONNECT_MAX: u64 = 3 * S;

@@ -213,7 +213,12 @@ impl Client {
 
     /// Status and JSON of a GET.
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        read(self.request(Method::GET, path)).await.unwrap()
+        self.try_get(path).await.unwrap()
+    }
+
+    /// The same of a base that may just be closing its connections.
+    pub(crate) async fn try_get(&self, path: &str) -> Result<(u16, Value), reqwest::Error> {
+        read(self.request(Method::GET, path)).await
     }
 
     /// JSON of a GET that succeeds.
@@ -435,7 +440,7 @@ impl ScriptedNode {
         if let NodeOrder::Query { query } = order {
             return self.waiting.push(Report::Answer { query, open: 0, commands: Vec::new() });
         }
-        let NodeOrder::Command { key, .. } = order else { return };
+        let NodeOrder::Command { key, op, .. } = order else { return };
         let is_waiting = self
             .waiting
             .iter()
@@ -449,7 +454,7 @@ impl ScriptedNode {
         let receipt = self.receipts.entry(key).or_insert_with(|| Receipt {
             node: self.name.clone(),
             key,
-            path: String::new(),
+            path: op.path().unwrap_or_default().to_owned(),
             size: 0,
             blake3: None,
             attrs: None,

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! base
-//! ├─ a       62 %  12.0 MiB/s  0 of 1
-//! │  └─ b    60 %  11.9 MiB/s  0 of 1
-//! └─ c      100 %  1 of 1
+//! |- a       62 %  5.0 MiB of 8.0 MiB, 0 of 1, 12.0 MiB/s
+//! |  '- b    60 %  4.8 MiB of 8.0 MiB, 0 of 1, 11.9 MiB/s, 1 switch
+//! '- c      100 %  8.0 MiB of 8.0 MiB, 1 of 1
 //! not fed yet: d
 //! ```
 //! A node stands below the source of most of its bytes now. Files of one job may go other ways, so
@@ -77,7 +77,7 @@ impl<'a> Tree<'a> {
             if !self.seen.insert(name) {
                 continue;
             }
-            let (branch, space) = if is_last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            let (branch, space) = if is_last { ("'- ", "   ") } else { ("|- ", "|  ") };
             let told = self.told(name);
             self.rows.push(Row { label: format!("{lead}{branch}{name}"), told });
             let below = self.below(name.as_str(), &format!("{lead}{space}"));
@@ -142,7 +142,15 @@ mod tests {
             delivery("f", "fetching", 256, "a"),
             waiting,
         ];
-        insta::assert_snapshot!(lines(&by_node(&deliveries)).join("\n"), @"");
+        insta::assert_snapshot!(lines(&by_node(&deliveries)).join("\n"), @r"
+        base
+        |- a         50 %  1.0 KiB of 2.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch
+        |  |- b      25 %  512 B of 2.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch
+        |  |  '- d   25 %  512 B of 2.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch
+        |  '- f      12 %  256 B of 2.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch
+        '- c        100 %  2.0 KiB of 2.0 KiB, 1 of 1, 1 switch
+        not fed yet: e
+        ");
     }
 
     #[test]
@@ -152,7 +160,13 @@ mod tests {
             delivery("b", "fetching", 512, "a"),
             delivery("c", "fetching", 0, "gone\u{1b}"),
         ];
-        insta::assert_snapshot!(lines(&by_node(&deliveries)).join("\n"), @"");
+        insta::assert_snapshot!(lines(&by_node(&deliveries)).join("\n"), @r"
+        base
+        gone?
+        '- c     0 %  0 B of 2.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch
+        a       50 %  1.0 KiB of 2.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch
+        '- b    25 %  512 B of 2.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch
+        ");
     }
 
     proptest! {

@@ -1,12 +1,12 @@
 //! Terms of jobs at a node: which job may fetch and send now.
 //!
 //! ```text
-//! order: epoch, time of the base, terms --> kept by job, with the base's time by the own clock
+//! order: epoch, terms --> kept by job        answer to reports: time of the base --> own clock
 //! time passes --> changed: jobs that open or close, or may take another rate
 //! ```
-//! Invariants: terms of an older epoch have no effect; hours count by the time of the base as it was
-//! last heard, however wrong the node's own clock is. Without any such time, behind a restart, hours
-//! close nothing: then nothing is fetched anyway, because plans come from the base.
+//! Invariants: terms of an older epoch have no effect; hours count by the time of the base as it
+//! was last heard, however wrong the node's own clock is. Until it is heard a job with hours is
+//! closed.
 //! Bound: `JOBS_MAX` jobs; terms of more are not taken.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -150,8 +150,8 @@ impl Agent {
         self.follow_limits(now, out);
     }
 
-    /// Does what terms of jobs say now: fetches of a job that closes wait at their offsets, those of
-    /// one that opens go on.
+    /// Does what terms of jobs say now: fetches of a job that closes wait at their offsets, those
+    /// of one that opens go on.
     pub(super) fn follow_limits(&mut self, now: Mono, out: &mut Vec<Action>) {
         for Changed { job, limit, is_open } in self.limits.changed(now) {
             out.push(Action::Limit { job, limit });

@@ -218,7 +218,10 @@ impl Flow {
 
     /// Nodes with uplink to give away, the most first: what each has, and what comes in.
     pub(super) fn offers(&self, (job, command): (&Job, CommandId)) -> Vec<Offer> {
-        let offers = self.cascade.members().filter_map(|member| {
+        // Whoever was left because it is slow offers nothing before it is known what was slow.
+        let is_suspect = |member| self.trials.values().any(|trial| trial.left == member);
+        let offers = self.cascade.members().filter(|member| !is_suspect(*member));
+        let offers = offers.filter_map(|member| {
             let delivery = job.delivery(command, member.into())?;
             let (offset, rate) = match delivery.state {
                 DeliveryState::Completed => (u64::MAX, u64::MAX),

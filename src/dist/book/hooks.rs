@@ -37,6 +37,8 @@ pub(super) struct Hooks {
     /// Rows that are to be written.
     changed: BTreeSet<HookId>,
     open: usize,
+    /// Those of which nothing follows are ended behind the events that are not noted yet.
+    is_sweep_due: bool,
     numbers: HookNumbers,
 }
 
@@ -272,6 +274,16 @@ impl Hooks {
             hook.row.due_at_ns = now.utc_ns.saturating_add(wait_ns);
         }
         settled
+    }
+
+    /// A minute has passed: [`Hooks::sweep`] is due when all events so far are noted.
+    pub(super) fn minute(&mut self) {
+        self.is_sweep_due = true;
+    }
+
+    /// Whether it is due. It is said once.
+    pub(super) fn take_sweep(&mut self) -> bool {
+        std::mem::take(&mut self.is_sweep_due)
     }
 
     /// Ends those of jobs that have ended for good, once all is sent, and lets go of those whose

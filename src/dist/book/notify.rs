@@ -30,6 +30,10 @@ pub(super) fn note(parts: &mut Parts, changes: &mut Vec<Change>) {
     for event in events(changes) {
         parts.hooks.note(event, now);
     }
+    // The last event of a job may be among them.
+    if parts.hooks.take_sweep() {
+        sweep(parts);
+    }
     changes.extend(parts.hooks.take_changed().map(Change::Hook));
 }
 
@@ -62,7 +66,7 @@ pub(super) fn settle(parts: &mut Parts, report: HookReport) {
 }
 
 /// Ends notifications of jobs of which nothing follows.
-pub(super) fn sweep(parts: &mut Parts) {
+fn sweep(parts: &mut Parts) {
     let jobs = &parts.jobs;
     parts.hooks.sweep(|id| match jobs.get(id).map(|job| job.row.state) {
         None => JobFate::Gone,

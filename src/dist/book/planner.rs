@@ -275,9 +275,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Nodes that have bytes and idle uplink are offered to receivers that are slow and far from the
-    /// end. The base offers for them, because it knows what all have and get: one order, where each
-    /// node would have to ask many. The receiver compares the rates, and changes when it pays.
+    /// Nodes that have bytes and idle uplink are offered to receivers that are slow and far from
+    /// the end. The base offers for them, because it knows what all have and get: one order, where
+    /// each node would have to ask many. The receiver compares the rates, and changes when it pays.
     fn offer(&mut self, id: ContentId) {
         let now_ns = self.fx.now.mono_ns;
         let Some((content, job)) = self.content_and_job(id) else { return };

@@ -331,11 +331,14 @@ impl Repair<'_> {
     }
 
     /// Fails what is open at the node. One that is there is not blamed while an upload of the job
-    /// goes on.
+    /// goes on, or the job is held.
     fn fail_open(&mut self, reason: Reason) {
         let mut jobs = BTreeSet::new();
         for key in self.parts.jobs.open_at(self.node) {
-            if reason != Reason::NodeFailed && self.parts.is_uploading(key.job) {
+            let job = self.parts.jobs.get(key.job);
+            let is_held = job.is_some_and(|job| !job.terms.is_open());
+            let is_blamed = reason == Reason::NodeFailed;
+            if !is_blamed && (is_held || self.parts.is_uploading(key.job)) {
                 continue;
             }
             self.parts.advance(key, self.node, DeliveryInput::Fatal, |delivery| {

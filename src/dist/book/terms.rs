@@ -4,9 +4,9 @@
 //! accepted, changed, opened or closed by its window, read from rows --> Terms
 //!       `--> nodes that live: order      uplink of the base: share      deliveries: not stalled
 //! ```
-//! Invariants: nodes are told terms before the commands of the job, and again with all that is open;
-//! a job that is closed has no delivery that counts as slow or stalled. Bound: a job is looked at
-//! when its window changes, not each second.
+//! Invariants: nodes are told terms before the commands of the job, and again with all that is
+//! open; a job that is closed has no delivery that counts as slow or stalled. Bound: a job is
+//! looked at when its window changes, not each second.
 
 use std::collections::BTreeSet;
 

@@ -12,7 +12,6 @@
 use crate::dist::book::answers::Answers;
 use crate::dist::book::link::NS_PER_S;
 use crate::dist::book::nodes::NodeId;
-use crate::dist::book::notify;
 use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::presence::Presence;
@@ -126,7 +125,7 @@ fn sweep(parts: &mut Parts) {
         parts.change_job(job, JobInput::End);
         parts.settle(job);
     }
-    notify::sweep(parts);
+    parts.hooks.minute();
     let kept_ns = ns(timeouts.content_kept);
     for id in parts.jobs.ended(|at_ns| is_old(utc_ns, at_ns, kept_ns)) {
         let Some(job) = parts.jobs.get(id).filter(|job| !job.is_expired) else { continue };

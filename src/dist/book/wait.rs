@@ -6,8 +6,8 @@
 //! T = twice the time within which 95 of 100 nodes would be done at the rates of now, 30 s at least
 //! ```
 //! Invariant: a node is not asked for what it cannot have: while an upload of the job goes on, the
-//! job is paused or its window is closed, the period does not end. Bounds: `PERIOD_MAX_S` seconds a period; for its length `LOOKS_MAX`
-//! deliveries are looked at.
+//! job is paused or its window is closed, the period does not end. Bounds: `PERIOD_MAX_S` seconds a
+//! period; for its length `LOOKS_MAX` deliveries are looked at.
 
 use serde_json::json;
 
@@ -169,6 +169,7 @@ fn period_s(parts: &Parts, id: JobId) -> u64 {
 }
 
 /// Bytes of the job that a node lacks, the rate at which they come, and the number of deliveries.
+/// A rate that has just begun to grow says nothing: then the one that is planned with counts.
 fn left_at(parts: &Parts, job: &Job, node: NodeId) -> (u64, u64, usize) {
     let Policy { max_rate, per_node_rate, .. } = &job.row.policy;
     let rate_max = max_rate.unwrap_or(u64::MAX).min(per_node_rate.unwrap_or(u64::MAX));
@@ -179,7 +180,8 @@ fn left_at(parts: &Parts, job: &Job, node: NodeId) -> (u64, u64, usize) {
         let content = parts.jobs.content_of(key).and_then(|id| parts.contents.row(id));
         let size = content.and_then(|content| content.size).unwrap_or(0);
         left = left.saturating_add(size.saturating_sub(delivery.offset));
-        if delivery.state == DeliveryState::Fetching {
+        let moved_ns = parts.fx.now.mono_ns.saturating_sub(delivery.moved_ns);
+        if delivery.state == DeliveryState::Fetching && moved_ns >= SETTLED_NS {
             rate = rate.saturating_add(delivery.rate);
         }
     }
@@ -193,5 +195,7 @@ fn left_at(parts: &Parts, job: &Job, node: NodeId) -> (u64, u64, usize) {
 
 /// An hour: a node that gives no sign is found within it, however slow a job is.
 const PERIOD_MAX_S: u64 = 3_600;
+/// Nodes report a mean over some three seconds: behind a change of the source it is too low.
+const SETTLED_NS: u64 = 6 * NS_PER_S;
 /// Deliveries of which the time is estimated.
 const LOOKS_MAX: usize = 50_000;

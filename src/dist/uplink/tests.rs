@@ -93,14 +93,14 @@ impl Rig {
     fn keeps_to(&self, rate: u64, is_counted: impl Fn(usize) -> bool) {
         let sent: Vec<_> = self.sent.iter().filter(|(_, stream, _)| is_counted(*stream)).collect();
         let piece = sent.iter().map(|sent| sent.2).max().unwrap_or(0);
-        // Bytes above the rate since the last time at which there were none.
+        // Billionths of bytes above the rate, since the last time at which there were none.
         let (mut above, mut before) = (0_i128, sent.first().map_or(0, |sent| sent.0));
+        let most = i128::from(rate) * i128::from(BURST_NS) + i128::from(piece * S);
         for (at, _, bytes) in sent {
-            let passed = i128::from(rate) * i128::from(at - before) / i128::from(S);
-            above = (above - passed).max(0) + i128::from(*bytes);
+            let passed = i128::from(rate) * i128::from(at - before);
+            above = (above - passed).max(0) + i128::from(*bytes) * i128::from(S);
             before = *at;
-            let saved = i128::from(rate) * i128::from(BURST_NS) / i128::from(S);
-            assert!(above <= saved + i128::from(piece) + 2, "{above} at {at}");
+            assert!(above <= most, "{above} of {most} at {at}");
         }
     }
 }
@@ -167,6 +167,15 @@ fn rate_that_rises_is_not_held_up_by_what_was_taken_before() {
     bucket.set_rate(Some(RATE), S);
     assert_eq!(bucket.free_ns(), S + BURST_NS);
     assert_eq!(Bucket::new(Some(0)).rate(), Some(1));
+}
+
+#[test]
+fn rate_that_is_said_again_forgives_nothing() {
+    let mut bucket = Bucket::new(Some(RATE));
+    bucket.take(RATE * 3, S);
+    let free_ns = bucket.free_ns();
+    bucket.set_rate(Some(RATE), S);
+    assert_eq!(bucket.free_ns(), free_ns);
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! What distribution says over HTTP, as JSON: each shape once, for both ends.
 //!
-//! [`job`], [`hook`], [`report`]: clients and the base. [`agent`]: the base and its nodes. [`peer`]:
-//! a node and its source.
-//! Errors are problems (RFC 9457) with a `reason` that does not change.
-//! Invariant: a field that an end does not know is passed over; a new field has a default.
+//! [`job`], [`hook`], [`report`]: clients and the base. [`agent`]: the base and its nodes.
+//! [`peer`]: a node and its source. Errors are problems (RFC 9457) with a `reason` that does not
+//! change. Invariant: a field that an end does not know is passed over; a new field has a default.
 
 pub mod agent;
 pub mod hook;

@@ -35,8 +35,8 @@ pub struct ContentState {
     pub via: Vec<NodeName>,
     /// Bytes per second that come in.
     pub rate: u64,
-    /// The stream to who asks has bytes that wait for the rate or the window of their job: it is slow
-    /// on purpose.
+    /// The stream to who asks has bytes that wait for the rate or the window of their job: it is
+    /// slow on purpose.
     #[serde(default)]
     pub is_held: bool,
 }

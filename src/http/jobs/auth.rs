@@ -5,11 +5,10 @@
 //! Authorization: Basic user:TOKEN      curl -u, rclone, cadaver, file managers; any user
 //! ```
 //! A file of providers has a line for each: `TOKEN`, `NAME TOKEN` or `NAME TOKEN EXPIRES`, the last
-//! as in `2027-01-31T00:00:00Z`; `#` begins a comment. A word `jobs=N,bytes=N,targets=N` in a line is
-//! the client's quota, in place of the base's. The name is what the base knows a client by: two
-//! tokens with one name are one client, so a token can be changed while jobs run.
-//! Invariant: a token is compared in constant time, and only its BLAKE3 is kept.
-//! Bound: `PROVIDERS_MAX`.
+//! as in `2027-01-31T00:00:00Z`; `#` begins a comment. A word `jobs=N,bytes=N,targets=N` in a line
+//! is the client's quota, in place of the base's. The name is what the base knows a client by: two
+//! tokens with one name are one client, so a token can be changed while jobs run. Invariant: a
+//! token is compared in constant time, and only its BLAKE3 is kept. Bound: `PROVIDERS_MAX`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

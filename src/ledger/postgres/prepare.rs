@@ -71,7 +71,5 @@ pub(in crate::ledger) async fn prepare(
     Ok(())
 }
 
-/// The first version that was kept in PostgreSQL.
-const FIRST_VERSION: i32 = 2;
 /// Any number that nobody else locks: "headend".
 const LOCK: i64 = 0x0068_6561_6465_6e64;

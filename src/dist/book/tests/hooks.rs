@@ -1,5 +1,7 @@
 //! Notifications: who is due when, in which order, how often, and what a restart leaves.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
@@ -85,6 +87,20 @@ fn receiver_is_told_what_it_asked_for_one_by_one_and_in_order() {
     rig.live(61, &["a"]);
     assert_eq!(rig.notification(job).state, HookState::Done);
     assert!(rig.rows.hooks.iter().all(|row| row.secret.is_none()));
+}
+
+#[test]
+fn end_that_comes_with_the_sweep_of_a_minute_is_told() {
+    let mut rig = Rig::with_nodes(&["a"]);
+    rig.options.timeouts.idle_job = Duration::from_secs(30);
+    rig.restart();
+    let job = rig.notified_job(vec![notify("https://a.example/", &[Topic::End])]);
+    rig.live(120, &[]);
+    assert_eq!(rig.last_event("job.completed").job, Some(job));
+    let call = rig.calls().pop().unwrap();
+    assert_eq!(rig.called(&call, Attempt::Taken), "job.completed");
+    rig.live(60, &[]);
+    assert_eq!(rig.notification(job).state, HookState::Done);
 }
 
 #[test]

@@ -187,7 +187,10 @@ fn node_that_was_away_hears_of_what_is_open_and_of_what_has_ended() {
     }
     // Once it has lived on with them, they are not said again.
     rig.live(61, &["a", "b"]);
-    assert_eq!(rig.hello("a", 3).unwrap().len(), 2);
+    let mut orders = rig.hello("a", 3).unwrap();
+    // Meanwhile it was asked how far it is.
+    orders.retain(|order| !matches!(order, NodeOrder::Query { .. }));
+    assert_eq!(orders.len(), 2);
 }
 
 #[test]

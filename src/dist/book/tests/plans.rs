@@ -139,7 +139,7 @@ fn idle_node_is_given_who_is_slow_and_far_from_the_end() {
 fn receiver_that_gets_nothing_goes_on_to_the_source_above() {
     let (mut rig, key, _) = chain_of_four();
     for node in ["a", "b", "c", "d"] {
-        rig.report(node, [fetching(key, 100, None)]).unwrap();
+        rig.report(node, [fetching(key, 100, None), progress(key, 100, 1_000)]).unwrap();
     }
     rig.orders.clear();
     let all = ["a", "b", "c", "d"];
@@ -212,6 +212,8 @@ fn node_that_gets_as_little_from_another_source_is_slow_itself() {
 #[test]
 fn capabilities_are_made_anew_before_they_end() {
     let (mut rig, _, _) = chain_of_four();
+    // Nobody is asked why it does not get on.
+    rig.book.parts.options.timeouts.wait = std::time::Duration::from_secs(7_200);
     rig.orders.clear();
     let all = ["a", "b", "c", "d"];
     rig.live(1_799, &all);

@@ -108,10 +108,13 @@ fn period_has_the_time_that_nodes_need_at_their_rates() {
     let job = rig.job(Targets::All);
     let (key, _) = rig.uploaded(job, "x", 1_000);
     rig.report("a", [Report::Received { key }, fetching(key, 0, None)]).unwrap();
-    // 100 s at the rate of now.
+    // 100 s at the rate of now, which counts once it has settled.
     rig.report("a", [Report::Progress { key, offset: 0, rate: 10 }]).unwrap();
+    rig.live(31, &["a"]);
+    assert_eq!(rig.last_event("wait.over").detail["seconds"], 30);
+    rig.answer("a", vec![open(key, 0, None)]);
     rig.live(199, &["a"]);
-    assert_eq!(rig.count("wait.over"), 0);
+    assert_eq!(rig.count("wait.over"), 1);
     rig.live(3, &["a"]);
     assert_eq!(rig.last_event("wait.over").detail["seconds"], 200);
 }
