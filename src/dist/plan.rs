@@ -10,7 +10,8 @@
 //! in at the source, and of the receiver's downlink. Equal sources are told apart by fewer
 //! children, nodes before the base, the same site, less depth. A node that has everything sends as
 //! the base does. Where no uplink is left, the receiver shares that of the source whose share is
-//! largest, and its edge has no planned rate.
+//! largest, and its edge has no planned rate. An edge that does not connect is not planned for a
+//! while.
 //!
 //! Invariants: edges make a tree, so that no node waits for itself; the planned rates of a source's
 //! children are at most its uplink. Bounds: `CHILDREN_MAX` children with planned rates a source,
@@ -52,6 +53,8 @@ pub struct Cascade {
     free: Vec<BTreeSet<(u64, Option<MemberId>)>>,
     /// All senders by their share of one child more.
     shares: BTreeSet<(u64, Reverse<u32>, Option<MemberId>)>,
+    /// Receivers with sources that they cannot connect to: no edge is planned between them.
+    barred: BTreeSet<(MemberId, MemberId)>,
 }
 
 /// A member of a plan.
@@ -91,6 +94,17 @@ impl Cascade {
     /// A plan for `receivers`. `size`: bytes of the content, where they are known.
     #[must_use]
     pub fn new(base_up: u64, size: Option<u64>, receivers: &[Receiver]) -> Self {
+        Self::without(base_up, size, receivers, BTreeSet::new())
+    }
+
+    /// A plan without the edges `barred`: receivers with sources that they cannot connect to.
+    #[must_use]
+    pub fn without(
+        base_up: u64,
+        size: Option<u64>,
+        receivers: &[Receiver],
+        barred: BTreeSet<(MemberId, MemberId)>,
+    ) -> Self {
         let base = Sender {
             up: base_up,
             left: base_up,
@@ -106,6 +120,7 @@ impl Cascade {
             depth_max: depth_max(base_up, size),
             free: Vec::new(),
             shares: BTreeSet::new(),
+            barred,
         };
         plan.list(None);
         let mut order: Vec<_> = receivers.iter().collect();
@@ -247,7 +262,17 @@ impl Cascade {
     pub fn can_move(&self, id: MemberId, source: Option<MemberId>) -> bool {
         let can_serve = self.sender(source).is_some_and(|sender| sender.may_serve);
         let is_receiver = self.members.get(&id).is_some_and(|m| !m.receiver.is_complete);
-        can_serve && is_receiver && !self.is_beneath(source, id)
+        can_serve && is_receiver && self.may_feed(source, id)
+    }
+
+    /// No further edge is planned between a receiver and a source, or again. One that is there
+    /// stays: the receiver leaves it by itself.
+    pub fn set_barred(&mut self, receiver: MemberId, source: MemberId, is_barred: bool) {
+        if is_barred {
+            self.barred.insert((receiver, source));
+        } else {
+            self.barred.remove(&(receiver, source));
+        }
     }
 
     /// Where the member fetches; `None` when it is complete or no member.
@@ -313,7 +338,7 @@ impl Cascade {
         let wanted = receiver.down.min(most.unwrap_or(0)).max(1);
         for senders in &self.free {
             let fitting = senders.range((wanted, None)..).take(LOOKS_MAX).map(|(_, id)| *id);
-            let fitting = fitting.filter(|id| !self.is_beneath(*id, receiver.id));
+            let fitting = fitting.filter(|id| self.may_feed(*id, receiver.id));
             let rank = |id: &Option<MemberId>| {
                 let (site, depth) = self.sender(*id).map_or((None, 0), |s| (s.site, s.depth));
                 // Among equals a node: what leaves the base is scarce for everybody.
@@ -324,7 +349,7 @@ impl Cascade {
             }
         }
         let mut sharing = self.shares.iter().rev().take(LOOKS_MAX).map(|(_, _, id)| *id);
-        sharing.find(|id| !self.is_beneath(*id, receiver.id)).flatten()
+        sharing.find(|id| self.may_feed(*id, receiver.id)).flatten()
     }
 
     /// The source that gives most to a receiver behind whom nobody waits: one with uplink left, or
@@ -337,11 +362,17 @@ impl Cascade {
             let Sender { children, may_serve, depth, .. } = &member.sender;
             let is_open = *may_serve && *depth < self.depth_max && children.len() < CHILDREN_MAX;
             let is_fit = is_open && !children.is_empty() && children.iter().all(is_last);
-            is_fit && !self.is_beneath(Some(**id), receiver.id)
+            is_fit && self.may_feed(Some(**id), receiver.id)
         });
         let most = feeds_last.max_by_key(|(id, member)| (member.sender.share(), Reverse(**id)));
         let shared = most.filter(|(_, member)| member.sender.share() > gives);
         shared.map(|(id, _)| *id).or(best)
+    }
+
+    /// Whether an edge may be planned: it closes no circle, and it connects.
+    fn may_feed(&self, source: Option<MemberId>, receiver: MemberId) -> bool {
+        let is_barred = source.is_some_and(|source| self.barred.contains(&(receiver, source)));
+        !is_barred && !self.is_beneath(source, receiver)
     }
 
     /// Whether `below` is `above` or fetches from it, directly or through others.
