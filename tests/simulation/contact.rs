@@ -497,6 +497,7 @@ fn kind_of(order: &NodeOrder) -> u64 {
         NodeOrder::Renew { .. } => 7,
         NodeOrder::Restart { .. } => 8,
         NodeOrder::Terms { .. } => 9,
+        NodeOrder::Servers { .. } => 10,
     }
 }
 

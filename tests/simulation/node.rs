@@ -113,6 +113,8 @@ impl Node {
                 Record::Applying { .. }
                 | Record::Via { .. }
                 | Record::Terms { .. }
+                | Record::Plan { .. }
+                | Record::Servers { .. }
                 | Record::Forget { .. } => {}
             }
         }
@@ -427,5 +429,7 @@ fn kind_of(record: &Record) -> u64 {
         Record::Cancelled { .. } => 5,
         Record::Forget { .. } => 6,
         Record::Terms { .. } => 7,
+        Record::Plan { .. } => 8,
+        Record::Servers { .. } => 9,
     }
 }

@@ -234,7 +234,7 @@ impl World {
             Event::StreamFrame(id, frame) => self.stream_frame(id, frame),
             Event::StreamHeld(id) => self.take_frames(id),
             Event::Uplink(host) => self.uplink_due(host),
-            Event::StreamLost(id) => self.end_stream(id, LinkEvent::Lost),
+            Event::StreamLost(id) => self.end_stream(id, LinkEvent::Unreachable),
             Event::ClientStep { c, step } => self.client_step(c, step),
             Event::ClientAgain { c } => self.client_again(c),
             Event::ClientAnswered { c, ask, answer } => self.client_answered(c, ask, *answer),

@@ -7,14 +7,18 @@
 //! ```
 //! Contents are fetched ahead; the media folder is changed in the order that the job wants
 //! (`turns`). A report leaves when the journal holds what it says. [`stage`] has the table of
-//! stages, [`crate::dist::fetch`] the choice of sources.
+//! stages, [`crate::dist::fetch`] the choice of sources. Without the base the node goes on by what
+//! it has journaled (`alone`), and looks for other sources among the nodes of the job (`survey`).
+//! Sources that it cannot connect to are taken last for a while (`edges`).
 //!
 //! Invariants: an order that comes again has no second effect; a command that is completed stays
 //! completed over restarts; verified bytes are never asked for again.
 //! Bounds: `ACTIVE_MAX` contents come at once, `OPEN_MAX` with those whose sources are starved;
 //! `COMMANDS_MAX` open commands, then [`Agent::is_full`]; `ENDED_MAX` ended ones are remembered.
 
+mod alone;
 mod care;
+mod edges;
 mod limits;
 mod orders;
 mod outbox;
@@ -22,6 +26,7 @@ pub mod paths;
 mod replay;
 pub mod stage;
 mod steps;
+mod survey;
 mod turns;
 
 use std::cmp::Reverse;
@@ -33,12 +38,14 @@ use crate::dist::fetch::{AskId, Fetch, LinkEvent, LinkId};
 use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName};
 use crate::dist::journal::Record;
 use crate::dist::uplink::Share;
-use crate::dist::wire::agent::{NodeOrder, Report, SignedReceipt, Source};
+use crate::dist::wire::agent::{NodeOrder, Report, ServerList, SignedReceipt, Source};
 use crate::dist::wire::job::{Op, Order, Reason};
 use crate::dist::wire::peer::ContentState;
+use edges::Edges;
 use limits::Limits;
 use outbox::Outbox;
 use stage::{Input, Stage};
+use survey::Surveys;
 use turns::Turns;
 
 /// What the caller does, in this order.
@@ -155,6 +162,14 @@ pub struct Agent {
     contents: BTreeMap<ContentId, CommandKey>,
     /// Plans of contents that are not being fetched.
     plans: BTreeMap<ContentId, (Epoch, Vec<Source>)>,
+    /// Contents whose plan is not journaled as it is now.
+    unnoted: BTreeSet<ContentId>,
+    /// When plans were last journaled.
+    plans_noted_at: Mono,
+    /// Other nodes of jobs, with the version of the list.
+    servers: BTreeMap<JobId, (u32, ServerList)>,
+    surveys: Surveys,
+    edges: Edges,
     turns: Turns,
     limits: Limits,
     outbox: Outbox,
@@ -291,6 +306,9 @@ impl Agent {
                 }
                 self.follow_limits(now, out);
             }
+            NodeOrder::Servers { job, list_version, servers } => {
+                self.handle_servers(job, list_version, servers, out);
+            }
             NodeOrder::Forget { job } => self.handle_forget(job, now, out),
             NodeOrder::Query { query } => self.handle_query(query),
             NodeOrder::Renew { key, number } => self.handle_renew(key, number, now, out),
@@ -342,7 +360,8 @@ impl Agent {
                 fetch.set_capped(self.limits.has_rate(key.job));
                 let mut actions = Vec::new();
                 if let Some((epoch, sources)) = self.plans.get(&content) {
-                    fetch.handle_sources(*epoch, sources.clone(), now, &mut actions);
+                    let sources = self.edges.in_order(sources, now);
+                    fetch.handle_sources(*epoch, sources, now, &mut actions);
                 }
                 if let Some(delivery) = self.deliveries.get_mut(&key) {
                     (delivery.fetch, delivery.told) = (Some(fetch), have);
@@ -363,6 +382,11 @@ impl Agent {
         now: Mono,
         out: &mut Vec<Action>,
     ) {
+        match event {
+            LinkEvent::FirstByte => self.edges.connected(content, link),
+            LinkEvent::Unreachable => self.bar(content, link, now, out),
+            _ => {}
+        }
         self.with_fetch(content, now, out, |fetch, actions| {
             fetch.handle_link(link, event, now, actions);
         });
@@ -377,6 +401,9 @@ impl Agent {
         now: Mono,
         out: &mut Vec<Action>,
     ) {
+        if Surveys::is_own(ask) {
+            return self.handle_survey(content, ask, state, now, out);
+        }
         self.with_fetch(content, now, out, |fetch, actions| {
             fetch.handle_state(ask, state, now, actions);
         });
@@ -428,6 +455,7 @@ impl Agent {
             }
         }
         self.note_via(now, out);
+        self.go_on_alone(now, out);
         while let Some((at, key)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
             self.retries.remove(&(at, key));
             self.move_on(key, Input::Due);

@@ -1,5 +1,7 @@
 //! An agent in a world where everything works, unless a test says otherwise.
 
+mod alone;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -196,6 +198,7 @@ fn short(report: &Report) -> String {
         Report::Cancelled { key } => format!("{} cancelled", key.command),
         Report::Answer { query, open, .. } => format!("answer {query}: {open} open"),
         Report::BadUnit { unit, .. } => format!("bad {unit}"),
+        Report::Unreachable { source } => format!("unreachable {source}"),
     }
 }
 

@@ -187,12 +187,18 @@ impl<'a> Presence<'a> {
     fn move_in_lists(&mut self) {
         let Parts { jobs, nodes, fx, .. } = &mut *self.parts;
         let Some(node) = nodes.get(self.node) else { return };
+        let mut moved = Vec::new();
         for job in jobs.all_mut().filter(|job| job.row.state.is_live()) {
             let place = job.places.get(&self.node);
-            let Some(server) = place.and_then(|at| job.row.servers.get_mut(*at)) else { continue };
+            let Some(place) = place.copied() else { continue };
+            let Some(server) = job.row.servers.get_mut(place) else { continue };
             server.addr.clone_from(&node.row.addr);
             job.row.list_version += 1;
             fx.keep(Change::Job(job.row.clone()));
+            moved.push((job.row.id, place));
+        }
+        for (job, place) in moved {
+            self.parts.say_neighbours(job, place);
         }
     }
 

@@ -130,6 +130,7 @@ impl Reporter<'_> {
                 let mut repair = Repair { parts: &mut *self.parts, node: self.node };
                 repair.answered(query, open, &commands);
             }
+            Report::Unreachable { source } => self.take_unreachable(&source),
             Report::BadUnit { content, source, unit } => {
                 self.take_bad_unit(content, source.as_ref(), unit);
             }
@@ -289,6 +290,16 @@ impl Reporter<'_> {
             Some(_) if Some(*size) != content.size => Err("it has another size than the base"),
             Some(_) => Ok(Counts::Now),
         }
+    }
+
+    /// The node cannot connect to a source. It takes another one by itself; the plans follow it.
+    fn take_unreachable(&mut self, source: &NodeName) {
+        let Parts { nodes, fx, flows, .. } = &mut *self.parts;
+        let (Some(name), Some(id)) = (nodes.name_of(self.node), nodes.id_of(source)) else {
+            return;
+        };
+        fx.event("edge.barred", About::node(name), json!({"source": source}));
+        flows.bar(self.node, id, fx.now.mono_ns);
     }
 
     fn take_bad_unit(&mut self, content: ContentId, source: Option<&NodeName>, unit: u64) {

@@ -309,7 +309,8 @@ impl Rig {
 
 /// Terms of a job without any are said with all that is open.
 fn is_news(order: &NodeOrder) -> bool {
-    !matches!(order, NodeOrder::Terms { terms, .. } if *terms == Terms::default())
+    let is_plain = matches!(order, NodeOrder::Terms { terms, .. } if *terms == Terms::default());
+    !is_plain && !matches!(order, NodeOrder::Servers { .. })
 }
 
 fn signed(receipt: &Receipt) -> SignedReceipt {
