@@ -15,6 +15,7 @@
 //! - [`window`], [`terms`]: when a job may take how much. [`uplink`]: who may send next.
 //! - [`recovery`]: what a start of the base makes of its disk.
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
+//! - [`relay`]: how orders go on from node to node.
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
 //!
 //! Invariants: time, bytes and outcomes come in, actions go out; no clock, socket, file or thread
@@ -34,6 +35,7 @@ pub mod node;
 pub mod plan;
 pub mod quota;
 pub mod recovery;
+pub mod relay;
 pub mod rows;
 pub mod terms;
 pub mod token;
