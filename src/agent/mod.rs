@@ -9,7 +9,8 @@
 //!   connections with TLS or without.
 //! - `driver`: one task that owns the plain [`Agent`](crate::dist::agent::Agent) and does what it
 //!   asks for. `links`: bytes of sources. `journal`: what survives. `folder`: changes of the media
-//!   folder. `share`: viewers first.
+//!   folder. `share`: viewers first. `neighbours`: what other nodes are told; [`door`]: what they
+//!   say.
 //!
 //! Invariants: the driver never waits for a disk or a peer; nothing is told to the base before the
 //! journal has it. Bounds: `EVENTS_MAX` events wait, then links do.
@@ -18,11 +19,13 @@ pub mod base;
 mod bases;
 mod channel;
 pub mod control;
+pub mod door;
 mod driver;
 mod folder;
 pub mod identity;
 mod journal;
 mod links;
+mod neighbours;
 mod share;
 
 use std::collections::BTreeMap;
@@ -35,15 +38,17 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::dist::agent::{Failure, Reserved};
 use crate::dist::fetch::{AskId, LinkEvent, LinkId};
 use crate::dist::ids::{CommandKey, ContentId, NodeName};
 use crate::dist::keys::VerifyKey;
+use crate::dist::relay::{Answer, HandId, RelayError};
 use crate::dist::window::RateSchedule;
 use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
 use crate::dist::wire::peer::ContentState;
+use crate::dist::wire::relay::{RelayBody, SignedAnswer};
 use crate::pki::PkiError;
 use crate::pki::trust::Trust;
 use crate::store::{Store, StoreKey, Upload};
@@ -51,6 +56,7 @@ use base::{Base, BaseError, BaseUrl, UrlError};
 use bases::Bases;
 use channel::Channel;
 use control::{Control, HelloAgain, HelloError, ORDERS_MAX, Session};
+use door::Door;
 use driver::Driver;
 use folder::Folder;
 use identity::{Identity, IdentityError};
@@ -105,8 +111,9 @@ pub struct Beside {
     pub sent: Arc<AtomicU64>,
     /// What peers are sent through.
     pub upload: Upload,
-    /// Called once, when the store is open: peers may be served, with this TLS.
-    pub on_open: Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>) + Send>,
+    /// Called once, when the store is open: peers may be served, with this TLS, and what they say
+    /// goes through the door.
+    pub on_open: Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>, Door) + Send>,
 }
 
 /// Why a node does not start, or ends.
@@ -155,11 +162,47 @@ enum Event {
     Offline,
     Reported(Result<ReportsTaken, BaseError>),
     Journaled(u64),
-    Reserved { content: ContentId, reserved: Result<Reserved, Failure> },
-    Link { content: ContentId, link: LinkId, event: LinkEvent },
-    State { content: ContentId, ask: AskId, state: Option<ContentState> },
-    Unwritable { content: ContentId, failure: Failure },
-    Applied { key: CommandKey, applied: Result<SignedReceipt, Failure> },
+    Reserved {
+        content: ContentId,
+        reserved: Result<Reserved, Failure>,
+    },
+    Link {
+        content: ContentId,
+        link: LinkId,
+        event: LinkEvent,
+    },
+    State {
+        content: ContentId,
+        ask: AskId,
+        state: Option<ContentState>,
+    },
+    Unwritable {
+        content: ContentId,
+        failure: Failure,
+    },
+    Applied {
+        key: CommandKey,
+        applied: Result<SignedReceipt, Failure>,
+    },
+    /// Another node hands orders on.
+    Relayed {
+        body: RelayBody,
+        reply: oneshot::Sender<Result<Answer, RelayError>>,
+    },
+    Handed {
+        hand: HandId,
+        is_taken: bool,
+    },
+    /// Another node asks for the base how this one is.
+    Asked {
+        envelope: String,
+        reply: oneshot::Sender<Result<SignedAnswer, RelayError>>,
+    },
+    Neighbour {
+        node: NodeName,
+        query: u64,
+        answer: Option<SignedAnswer>,
+    },
 }
 
 impl Node {
@@ -230,10 +273,11 @@ impl Node {
         let channel = self.control.channel.clone();
         let folder = self.control.identity.folder().display().to_string();
         let tls = channel.server().map_err(|error| NodeError::Certificate(error, folder))?;
-        on_open(store.clone(), tls);
+        on_open(store.clone(), tls, Door::new(events.clone()));
         let again = Arc::new(HelloAgain::default());
         let (orders, order_receiver) = mpsc::channel(ORDERS_MAX);
         let driver = Driver::new(driver::Parts {
+            base_key: key,
             node: self.control.identity.node().clone(),
             keys: self.control.identity.keys().clone(),
             facts: self.control.facts.clone(),

@@ -20,10 +20,11 @@ use tokio::sync::watch;
 use super::signals::EarlyHangup;
 use super::{Companion, GivesWay, Prepared, ReadAgain, RunError, run_beside, system};
 use crate::agent::control::HelloError;
+use crate::agent::door::Door;
 use crate::agent::{Beside, Node, NodeError, NodeOptions, Security};
 use crate::config::Config;
 use crate::http;
-use crate::http::peer::{PeerOptions, PeerState, router};
+use crate::http::peer::{PeerOptions, PeerState, hand_router, router};
 use crate::http::{Bearers, Retired, Tls};
 use crate::ledger::clerk;
 use crate::store::Upload;
@@ -79,7 +80,7 @@ pub fn run(
             viewers: Box::new(move || viewers()),
             sent,
             upload,
-            on_open: Box::new(move |store, tls| peers.serve(store, cap, tls, ended)),
+            on_open: Box::new(move |store, tls, door| peers.serve(store, cap, tls, door, ended)),
         };
         runtime.spawn(async move {
             if let Err(error) = node.run(beside, shutdown).await {
@@ -121,6 +122,7 @@ impl Peers {
         store: crate::store::Store,
         upload: Upload,
         tls: Option<Arc<ServerConfig>>,
+        door: Door,
         shutdown: watch::Receiver<bool>,
     ) {
         let bearers = match tls {
@@ -136,9 +138,10 @@ impl Peers {
             sent: Arc::new(move |_content, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);
             }),
-            bearers,
+            bearers: bearers.clone(),
         });
-        let serving = http::serve_distribution(self.listener, tls, [router(state)], shutdown);
+        let routers = [router(state), hand_router(door, bearers)];
+        let serving = http::serve_distribution(self.listener, tls, routers, shutdown);
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(code = "HE-E922", %error, "peers are not served any more");

@@ -31,6 +31,7 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         },
         webhook_allow: AllowedNetworks(args.webhook_allow.clone()),
         webhook_retry: args.webhook_retry,
+        relay_from: args.relay_from,
         repair_hook: args.repair_hook.clone(),
     };
     match base::run(&config) {

@@ -9,7 +9,8 @@
 //! (`turns`). A report leaves when the journal holds what it says. [`stage`] has the table of
 //! stages, [`crate::dist::fetch`] the choice of sources. Without the base the node goes on by what
 //! it has journaled (`alone`), and looks for other sources among the nodes of the job (`survey`).
-//! Sources that it cannot connect to are taken last for a while (`edges`).
+//! Sources that it cannot connect to are taken last for a while (`edges`). Orders for other nodes
+//! are handed on (`hand`, [`crate::dist::relay`]).
 //!
 //! Invariants: an order that comes again has no second effect; a command that is completed stays
 //! completed over restarts; verified bytes are never asked for again.
@@ -19,6 +20,7 @@
 mod alone;
 mod care;
 mod edges;
+mod hand;
 mod limits;
 mod orders;
 mod outbox;
@@ -37,10 +39,12 @@ use crate::base::time::Mono;
 use crate::dist::fetch::{AskId, Fetch, LinkEvent, LinkId};
 use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName};
 use crate::dist::journal::Record;
+use crate::dist::relay::{HandId, Relay};
 use crate::dist::uplink::Share;
 use crate::dist::wire::agent::{NodeOrder, Report, ServerList, SignedReceipt, Source};
 use crate::dist::wire::job::{Op, Order, Reason};
 use crate::dist::wire::peer::ContentState;
+use crate::dist::wire::relay::RelayBody;
 use edges::Edges;
 use limits::Limits;
 use outbox::Outbox;
@@ -114,6 +118,28 @@ pub enum Action {
         /// the job has ended.
         limit: Option<(Share, Option<u64>)>,
     },
+    /// Hand orders on to another node; [`Agent::handle_handed`].
+    Hand {
+        /// Number of the part.
+        hand: HandId,
+        /// To whom.
+        node: NodeName,
+        /// Where it is.
+        addr: String,
+        /// The part.
+        body: RelayBody,
+    },
+    /// Ask another node how it is; [`Agent::handle_neighbour`].
+    AskNode {
+        /// Whom.
+        node: NodeName,
+        /// Where it is.
+        addr: String,
+        /// Number of the question.
+        query: u64,
+        /// The question.
+        envelope: String,
+    },
     /// Say hello again; where `is_new_start`, as a new incarnation.
     HelloAgain {
         /// Numbers of reports begin anew.
@@ -170,6 +196,9 @@ pub struct Agent {
     servers: BTreeMap<JobId, (u32, ServerList)>,
     surveys: Surveys,
     edges: Edges,
+    relay: Relay,
+    /// Jobs of which nothing was needed any more, the oldest first.
+    forgotten: VecDeque<JobId>,
     turns: Turns,
     limits: Limits,
     outbox: Outbox,
@@ -184,6 +213,8 @@ pub struct Agent {
     ended: VecDeque<CommandKey>,
     open_count: usize,
     records: u64,
+    /// Records that are durable.
+    durable: u64,
     /// What waits for a record to be durable.
     held: VecDeque<(u64, Held)>,
     is_online: bool,
@@ -283,6 +314,7 @@ impl Agent {
     /// The base has said what time it is; 0 says nothing.
     pub fn handle_base_time(&mut self, utc_ns: i64, now: Mono, out: &mut Vec<Action>) {
         if utc_ns != 0 {
+            self.relay.set_clock(utc_ns, now);
             self.limits.set_clock(utc_ns, now);
             self.follow_limits(now, out);
             self.begin(now, out);
@@ -309,6 +341,10 @@ impl Agent {
             NodeOrder::Servers { job, list_version, servers } => {
                 self.handle_servers(job, list_version, servers, out);
             }
+            NodeOrder::Relay { body } => self.handle_base_relay(body, now, out),
+            NodeOrder::Ask { node, addr, query, envelope } => {
+                out.push(Action::AskNode { node, addr, query, envelope });
+            }
             NodeOrder::Forget { job } => self.handle_forget(job, now, out),
             NodeOrder::Query { query } => self.handle_query(query),
             NodeOrder::Renew { key, number } => self.handle_renew(key, number, now, out),
@@ -324,6 +360,7 @@ impl Agent {
 
     /// The first `records` records of this run are durable.
     pub fn handle_journaled(&mut self, records: u64, out: &mut Vec<Action>) {
+        self.durable = self.durable.max(records);
         while let Some((_, held)) = self.held.pop_front_if(|(record, _)| *record <= records) {
             match held {
                 Held::Report(key, report) => self.outbox.push(key, report),
@@ -456,6 +493,7 @@ impl Agent {
         }
         self.note_via(now, out);
         self.go_on_alone(now, out);
+        self.follow_relay(now, out);
         while let Some((at, key)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
             self.retries.remove(&(at, key));
             self.move_on(key, Input::Due);

@@ -137,6 +137,7 @@ impl Agent {
         let from = CommandKey { job, command: CommandId(0) };
         let to = CommandKey { job, command: CommandId(u32::MAX) };
         let keys: Vec<_> = self.deliveries.range(from..=to).map(|(key, _)| *key).collect();
+        self.note_forgotten(job);
         let had_servers = self.servers.remove(&job).is_some();
         if !self.limits.forget(job) && !had_servers && keys.is_empty() {
             return;

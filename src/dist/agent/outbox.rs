@@ -126,8 +126,9 @@ const fn passing(report: &Report) -> Option<Subject> {
         | Report::Applying { .. }
         | Report::Completed { .. }
         | Report::Failed { is_final: true, .. }
+        | Report::Relayed { .. }
         | Report::Cancelled { .. } => None,
-        Report::Answer { .. } => Some(Subject::Question),
+        Report::Answer { .. } | Report::Neighbour { .. } => Some(Subject::Question),
         Report::Unreachable { .. } => Some(Subject::Edges),
     }
 }

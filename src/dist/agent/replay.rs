@@ -12,6 +12,7 @@ use super::{Agent, Delivery};
 use crate::base::time::Mono;
 use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, NodeName};
 use crate::dist::journal::Record;
+use crate::dist::relay::Relay;
 use crate::dist::wire::agent::{short_list, whole_list};
 
 impl Agent {
@@ -19,6 +20,8 @@ impl Agent {
     #[must_use]
     pub fn new(me: NodeName, records: Vec<Record>) -> Self {
         let mut agent = Self {
+            relay: Relay::new(me.clone()),
+            forgotten: VecDeque::new(),
             me,
             deliveries: BTreeMap::new(),
             contents: BTreeMap::new(),
@@ -38,6 +41,7 @@ impl Agent {
             ended: VecDeque::new(),
             open_count: 0,
             records: 0,
+            durable: 0,
             held: VecDeque::new(),
             is_online: false,
             base_epoch: BaseEpoch(0),

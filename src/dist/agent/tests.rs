@@ -155,6 +155,8 @@ impl World {
             Action::Limit { .. }
             | Action::Close { .. }
             | Action::Ask { .. }
+            | Action::Hand { .. }
+            | Action::AskNode { .. }
             | Action::HelloAgain { .. } => {}
         }
         true
@@ -199,6 +201,10 @@ fn short(report: &Report) -> String {
         Report::Answer { query, open, .. } => format!("answer {query}: {open} open"),
         Report::BadUnit { unit, .. } => format!("bad {unit}"),
         Report::Unreachable { source } => format!("unreachable {source}"),
+        Report::Relayed { number } => format!("relayed {number}"),
+        Report::Neighbour { node, query, answer } => {
+            format!("{query}: {node} answers {}", answer.is_some())
+        }
     }
 }
 

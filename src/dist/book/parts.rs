@@ -21,6 +21,7 @@ use crate::dist::book::nodes::{NodeId, Nodes};
 use crate::dist::book::options::{BookOptions, ns};
 use crate::dist::book::planner::Planner;
 use crate::dist::book::records::Delivery;
+use crate::dist::book::relays::Relays;
 use crate::dist::book::tenants::Tenants;
 use crate::dist::book::terms::Tell;
 use crate::dist::book::views::Views;
@@ -45,6 +46,7 @@ pub(super) struct Parts {
     pub(super) flows: Flows,
     pub(super) hooks: Hooks,
     pub(super) tenants: Tenants,
+    pub(super) relays: Relays,
 }
 
 impl Parts {
@@ -63,6 +65,7 @@ impl Parts {
             flows: Flows::new(BaseLink::new(options.up_rate)),
             hooks: Hooks::default(),
             tenants: Tenants::default(),
+            relays: Relays::default(),
             keys,
             options,
         }

@@ -15,6 +15,7 @@ use crate::dist::book::effects::About;
 use crate::dist::book::nodes::NodeId;
 use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
+use crate::dist::book::relays;
 use crate::dist::book::repair::Repair;
 use crate::dist::book::terms::orders_for;
 use crate::dist::ids::NodeName;
@@ -127,6 +128,7 @@ impl<'a> Presence<'a> {
         }
         orders.extend(orders_for(self.parts, self.node));
         for key in open {
+            relays::note_direct(self.parts, key, self.node);
             orders.extend(self.parts.command_orders(key, self.node));
         }
         let repair = Repair { parts: &mut *self.parts, node: self.node };

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::dist::ids::{CommandKey, ContentId, Digest, Epoch, Incarnation, JobId, NodeName};
 use crate::dist::terms::Terms;
 use crate::dist::wire::job::{DeliveryState, Op, Order, Reason};
+use crate::dist::wire::relay::{RelayBody, RelayCounts, SignedAnswer};
 
 /// Header of each answer of a base: its epoch, a decimal number
 /// ([`BaseEpoch`](crate::dist::ids::BaseEpoch)).
@@ -170,6 +171,23 @@ pub enum NodeOrder {
         /// As of `Renew`.
         number: u64,
     },
+    /// Orders for this node and others: it hands on what is not for itself ([`Report::Relayed`]).
+    Relay {
+        /// The orders.
+        body: RelayBody,
+    },
+    /// The base does not reach another node: this one is to ask it how it is
+    /// ([`Report::Neighbour`]).
+    Ask {
+        /// Whom.
+        node: NodeName,
+        /// Its address for peers, `ip:port`.
+        addr: String,
+        /// Number of the question.
+        query: u64,
+        /// The question ([`crate::dist::wire::relay::Envelope`], sealed).
+        envelope: String,
+    },
     /// The node is to say hello again: the base has lost its place in the reports.
     HelloAgain,
     /// Nothing: keeps the connection in use.
@@ -277,6 +295,9 @@ pub struct Reports {
     pub up_rate_seen: u64,
     /// Best second of receiving so far, bytes per second.
     pub down_rate_seen: u64,
+    /// What it has handed on since its start.
+    #[serde(default)]
+    pub relays: RelayCounts,
 }
 
 /// Answer to reports.
@@ -355,6 +376,20 @@ pub enum Report {
         open: u64,
         /// Those of them that have room in one answer.
         commands: Vec<OpenCommand>,
+    },
+    /// Orders that were handed on are in the journal.
+    Relayed {
+        /// Their number.
+        number: u64,
+    },
+    /// What another node says that was asked for the base.
+    Neighbour {
+        /// Who was asked.
+        node: NodeName,
+        /// Number of the question.
+        query: u64,
+        /// Its answer; `None`: there was none.
+        answer: Option<SignedAnswer>,
     },
     /// No connection to this source can be made: the node takes others for a while.
     Unreachable {

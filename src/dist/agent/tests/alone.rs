@@ -1,7 +1,12 @@
-//! A node that goes on without its base and around sources that it does not reach.
+//! A node that goes on without its base, around sources that it does not reach, and by orders that
+//! other nodes bring.
 
 use super::*;
+use crate::dist::ids::Digest;
+use crate::dist::keys::BaseKeys;
+use crate::dist::relay::Answer;
 use crate::dist::wire::agent::Server;
+use crate::dist::wire::relay::{Envelope, RelayEntry};
 
 fn named(command: u32, epoch: u64, names: &[&str]) -> NodeOrder {
     let source = |name: &&str| Source {
@@ -144,4 +149,54 @@ fn source_that_is_not_reached_is_told_once_and_is_last_for_all_contents() {
     world.order(put(3, "c.mp4"));
     world.order(named(3, 9, &["a", "base"]));
     assert_eq!(names(&world.connections()), ["a"]);
+}
+
+#[test]
+fn relayed_orders_count_as_those_of_the_base_and_are_told_when_they_are_journaled() {
+    let keys = BaseKeys::from_bytes(&[5; 32]);
+    let body = |number: u64, orders: &[NodeOrder], own: Vec<NodeOrder>| {
+        let common = serde_json::to_string(orders).unwrap();
+        let digest = Digest(*blake3::hash(common.as_bytes()).as_bytes());
+        let envelope = Envelope {
+            node: me(),
+            addr: "me:1".to_owned(),
+            base: BaseEpoch(3),
+            number,
+            at_ns: 10,
+            common: digest,
+            orders: own,
+        };
+        let envelope = keys.seal_envelope(&envelope);
+        let entries = vec![RelayEntry { index: 0, envelope }];
+        RelayBody { number, job: key(1).job, list_version: 1, common, entries }
+    };
+    let mut world = World::new();
+    world.agent.set_base_key(keys.verify_key());
+    world.agent.handle_base_time(5, world.now, &mut world.out);
+    let first = body(7, &[put(1, "a.mp4")], vec![sources(1)]);
+    let hand = |world: &mut World, body: &RelayBody| {
+        world.agent.handle_relay(body.clone(), world.now, &mut world.out)
+    };
+    assert_eq!(hand(&mut world, &first), Ok(Answer::Taken));
+    assert_eq!(world.take(), [""; 0], "nothing is journaled");
+    world.run();
+    let said = world.take();
+    assert_eq!(said[..2], ["1 received", "relayed 7"]);
+    assert_eq!(said.last().unwrap(), "1 completed");
+    assert_eq!(hand(&mut world, &first), Ok(Answer::Duplicate));
+    world.run();
+    assert_eq!((world.take(), &world.applied[..]), (vec![], &[(1, false)][..]));
+    // Orders without a record are told at once.
+    assert_eq!(hand(&mut world, &body(8, &[], vec![sources(1)])), Ok(Answer::Taken));
+    assert_eq!(world.take(), ["relayed 8"]);
+    // What was forgotten since does not come back, and a base of before is not heard.
+    world.order(NodeOrder::Forget { job: key(1).job });
+    world.run();
+    assert_eq!(hand(&mut world, &body(9, &[put(2, "b.mp4")], vec![])), Ok(Answer::Taken));
+    world.run();
+    assert_eq!(world.take(), ["relayed 9"]);
+    assert!(world.agent.handle_base(BaseEpoch(4)));
+    assert_eq!(hand(&mut world, &body(10, &[put(3, "c.mp4")], vec![])), Ok(Answer::Taken));
+    world.run();
+    assert_eq!((world.take(), world.applied.len()), (vec![], 1));
 }

@@ -10,6 +10,7 @@ mod nodes;
 mod plans;
 mod policies;
 mod quotas;
+mod relays;
 mod restart;
 mod uploads;
 mod waits;
@@ -225,6 +226,7 @@ impl Rig {
             free_bytes: 1 << 39,
             up_rate_seen: 0,
             down_rate_seen: 0,
+            relays: Default::default(),
         }
     }
 
