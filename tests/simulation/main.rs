@@ -28,6 +28,7 @@
     reason = "a run that cannot go on has broken a rule, and says which"
 )]
 
+mod alone;
 mod base;
 mod checks;
 mod client;
