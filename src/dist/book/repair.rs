@@ -261,13 +261,15 @@ impl Repair<'_> {
         if let (Some(at_ns), Some(detail)) = (expected_back_ns, detail.as_object_mut()) {
             detail.insert("expected_back_ns".to_owned(), json!(at_ns));
         }
-        if is_broken {
-            care.give_up();
-        } else {
-            care.end(now_ns);
+        self.tell("repair.failed", detail);
+        if let Some(care) = self.care_mut() {
+            if is_broken {
+                care.give_up();
+            } else {
+                care.end(now_ns);
+            }
         }
         self.keep();
-        self.tell("repair.failed", detail);
         if is_broken {
             self.change(NodeInput::GiveUp);
             self.fail_open(Reason::NodeFailed);
@@ -290,9 +292,11 @@ impl Repair<'_> {
         let now_ns = self.parts.fx.now.mono_ns;
         let Some(care) = self.care_mut() else { return };
         let (cause, tries) = (care.cause, care.tries);
-        care.end(now_ns);
-        self.keep();
         self.tell("repair.ended", json!({"cause": cause, "tries": tries, "open": open}));
+        if let Some(care) = self.care_mut() {
+            care.end(now_ns);
+        }
+        self.keep();
         self.change(NodeInput::Activated);
         for job in self.parts.jobs.with_failed_at(self.node) {
             self.bring_late(job);
@@ -422,12 +426,22 @@ impl Repair<'_> {
         self.parts.fx.keep(Change::Care(row));
     }
 
-    /// An event of each job that the node holds up, or of the node alone.
+    /// An event of each job that the node holds up or has held up, or of the node alone.
     fn tell(&mut self, kind: &str, detail: Value) {
         let Some(name) = self.parts.nodes.name_of(self.node).cloned() else { return };
-        let mut jobs: Vec<JobId> =
+        let mut jobs: BTreeSet<JobId> =
             self.parts.jobs.open_at(self.node).into_iter().map(|key| key.job).collect();
-        jobs.dedup();
+        let is_mended = |care: &&Care| !matches!(care.phase, CarePhase::Well | CarePhase::Asked);
+        let care = self.parts.nodes.get(self.node).map(|node| &node.care).filter(is_mended);
+        if let Some(care) = care {
+            let is_live =
+                |id: &JobId| self.parts.jobs.get(*id).is_some_and(|job| job.row.state.is_live());
+            jobs.extend(care.told.iter().copied().filter(is_live));
+            let told = jobs.iter().copied().take(JOBS_TOLD_MAX).collect();
+            if let Some(care) = self.care_mut() {
+                care.told = told;
+            }
+        }
         if jobs.is_empty() {
             return self.parts.fx.event(kind, About::node(&name), detail);
         }
