@@ -182,6 +182,15 @@ pub struct Source {
     pub is_last_resort: bool,
 }
 
+/// A place that a live path is reflected from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveSource {
+    /// The node; `None` is the origin.
+    pub node: Option<NodeName>,
+    /// `rtsp://` URL of the path there.
+    pub url: String,
+}
+
 /// `POST /agent/v1/reports`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Reports {
@@ -344,6 +353,17 @@ pub struct Receipt {
     pub finished_at_ns: i64,
     /// From whom how many bytes came; `base` is the base.
     pub via: BTreeMap<String, u64>,
+}
+
+/// What a node has reflected of a live path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveTotals {
+    /// RTP packets.
+    pub packets: u64,
+    /// Milliseconds in which packets came.
+    pub flow_ms: u64,
+    /// Changes of the source.
+    pub switches: u32,
 }
 
 /// A receipt and the signature of exactly its bytes.
