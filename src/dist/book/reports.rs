@@ -350,7 +350,8 @@ impl Reporter<'_> {
             | Op::Delete { .. }
             | Op::Move { .. }
             | Op::SetAttributes { .. }
-            | Op::Query => None,
+            | Op::Query
+            | Op::Live { .. } => None,
         }
     }
 }
