@@ -4,8 +4,10 @@
 //! hands out orders. A book that is restarted is made from those rows.
 
 mod any_order;
+mod fleet;
 mod hooks;
 mod jobs;
+mod live;
 mod nodes;
 mod plans;
 mod policies;
