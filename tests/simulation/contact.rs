@@ -139,6 +139,7 @@ impl World {
             down_rate_cap: None,
             free_bytes,
             utc_ns,
+            rtsp: None,
         };
         let token = own.unwrap_or_else(|| JOIN.to_owned());
         let run = node.runs;
@@ -497,6 +498,8 @@ fn kind_of(order: &NodeOrder) -> u64 {
         NodeOrder::Renew { .. } => 7,
         NodeOrder::Restart { .. } => 8,
         NodeOrder::Terms { .. } => 9,
+        NodeOrder::Reflect { .. } => 10,
+        NodeOrder::Finish { .. } => 11,
     }
 }
 

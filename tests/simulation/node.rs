@@ -113,6 +113,8 @@ impl Node {
                 Record::Applying { .. }
                 | Record::Via { .. }
                 | Record::Terms { .. }
+                | Record::Reflect { .. }
+                | Record::Reflected { .. }
                 | Record::Forget { .. } => {}
             }
         }
@@ -243,6 +245,8 @@ impl World {
             Action::Ask { content, ask, source } => self.ask_state(n, content, ask, &source),
             Action::Apply(apply) => self.apply(n, apply),
             Action::Limit { job, limit } => self.limit_job(n, job, limit),
+            // No setup has live paths: tests of `dist::book` have them, with agents.
+            Action::Live { .. } => {}
             Action::HelloAgain { is_new_start } => self.ask_hello(n, is_new_start),
         }
     }
@@ -377,7 +381,7 @@ impl World {
     }
 
     fn receipt(&self, n: usize, apply: Apply) -> SignedReceipt {
-        let Apply { key, op, content, via, .. } = apply;
+        let Apply { key, op, content, via, live, .. } = apply;
         let node = &self.nodes[n];
         let held = content.and_then(|content| node.disk.contents.get(&content));
         let end = held.and_then(|held| held.frames.end.as_ref()).map(EndFrame::end);
@@ -391,6 +395,7 @@ impl World {
             attrs: attrs.map(attributes_digest),
             finished_at_ns: self.utc_ns(host_of(n)),
             via,
+            live,
         };
         sign_receipt(&node.keys, &receipt)
     }
@@ -427,5 +432,7 @@ fn kind_of(record: &Record) -> u64 {
         Record::Cancelled { .. } => 5,
         Record::Forget { .. } => 6,
         Record::Terms { .. } => 7,
+        Record::Reflect { .. } => 8,
+        Record::Reflected { .. } => 9,
     }
 }

@@ -55,6 +55,7 @@ impl Agent {
             if !delivery.via.is_empty() && delivery.end.is_none() {
                 records.push(Record::Via { key: *key, via: delivery.via.clone() });
             }
+            records.extend(delivery.live_records(*key));
             records.extend(delivery.end.clone());
         }
         records
@@ -91,10 +92,12 @@ impl Agent {
                 if let Some(content) = content {
                     self.contents.insert(content, key);
                 }
+                let live = op.is_live().then(Box::default);
                 let delivery = Delivery {
                     sequence,
                     priority,
                     op,
+                    live,
                     content,
                     size,
                     stage: Stage::Waiting,
@@ -121,6 +124,17 @@ impl Agent {
             Record::Via { key, via } => {
                 if let Some(delivery) = self.deliveries.get_mut(&key) {
                     delivery.via = via;
+                }
+            }
+            Record::Reflect { key, sources } => {
+                let delivery = self.deliveries.get_mut(&key);
+                let live = delivery.and_then(|delivery| delivery.live.as_mut());
+                live.into_iter().for_each(|live| live.reflect.replay_sources(sources.clone()));
+            }
+            Record::Reflected { key, via, totals } => {
+                let delivery = self.deliveries.get_mut(&key);
+                if let Some(live) = delivery.and_then(|delivery| delivery.live.as_mut()) {
+                    live.reflect.replay(via, totals);
                 }
             }
             Record::Completed { key, .. } => self.replay_end(key, Stage::Completed, record),

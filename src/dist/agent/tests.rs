@@ -153,6 +153,7 @@ impl World {
             Action::Limit { .. }
             | Action::Close { .. }
             | Action::Ask { .. }
+            | Action::Live { .. }
             | Action::HelloAgain { .. } => {}
         }
         true

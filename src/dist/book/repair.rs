@@ -152,8 +152,16 @@ impl Repair<'_> {
             return self.activated(open);
         }
         let now_ns = self.parts.fx.now.mono_ns;
-        let reasons: Vec<Reason> = commands.iter().filter_map(|command| command.reason).collect();
+        let parts = &*self.parts;
+        let waited = commands.iter().filter(|command| parts.is_waited_for(command.key));
+        let reasons: Vec<Reason> = waited.filter_map(|command| command.reason).collect();
+        let mut known = parts.jobs.open_at(self.node).into_iter();
+        let is_only_live = known.all(|key| !parts.is_waited_for(key));
         let Some(care) = self.care_mut() else { return };
+        if is_only_live {
+            // It answers, and that is all that is asked of it.
+            care.note_step();
+        }
         match care.judge(&reasons, now_ns) {
             Verdict::GotOn => {
                 self.keep();
@@ -342,7 +350,9 @@ impl Repair<'_> {
             let job = self.parts.jobs.get(key.job);
             let is_held = job.is_some_and(|job| !job.terms.is_open());
             let is_blamed = reason == Reason::NodeFailed;
-            if !is_blamed && (is_held || self.parts.is_uploading(key.job)) {
+            let is_spared =
+                is_held || self.parts.is_uploading(key.job) || !self.parts.is_waited_for(key);
+            if !is_blamed && is_spared {
                 continue;
             }
             self.parts.advance(key, self.node, DeliveryInput::Fatal, |delivery| {
@@ -368,6 +378,9 @@ impl Repair<'_> {
                     DeliveryState::Received | DeliveryState::Fetching | DeliveryState::RetryWait
                 )
             });
+            if self.parts.is_of_live(key) {
+                self.parts.say_command(key, self.node);
+            }
             let content = self.parts.jobs.content_of(key).filter(|_| is_coming);
             let Some(content) = content else { continue };
             self.parts.planner().reassign(content, self.node);
@@ -396,6 +409,7 @@ impl Repair<'_> {
 
     fn take_offset(&mut self, command: &OpenCommand) {
         let now_ns = self.parts.fx.now.mono_ns;
+        let is_of_live = self.parts.is_of_live(command.key);
         let delivery = self.parts.jobs.delivery_mut(command.key, self.node);
         let delivery = delivery.filter(|delivery| delivery.state == DeliveryState::Fetching);
         let Some(delivery) = delivery else { return };
@@ -403,7 +417,7 @@ impl Repair<'_> {
         delivery.take_offset(command.offset);
         if delivery.offset > before {
             delivery.grew_ns = now_ns;
-            if let Some(care) = self.care_mut() {
+            if let Some(care) = self.care_mut().filter(|_| !is_of_live) {
                 care.note_step();
             }
         }
