@@ -100,6 +100,10 @@
 //! A file of a provider: `cli::jobs` -> `http::ctp` makes a command of it and appends its bytes to
 //! a content of [`store`]; [`dist`] says which nodes fetch it, and from whom.
 //!
+//! A live path of a job: [`dist::book`] plans who reflects it from whom -> [`dist::agent`] and
+//! [`dist::reflect`] -> `agent::live` has it added to the table of paths (`appliance::reflect`,
+//! [`config::added_paths`]) -> `live::sources::fallback` feeds it from its list.
+//!
 //! A client that is called back: [`dist::book`] notes an event for who asked for it, in one commit
 //! with the event -> `appliance::base` asks who is due, reads the event from [`ledger`] and sends
 //! it ([`dist::webhook`]) -> the book hears what became of it.

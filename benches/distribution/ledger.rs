@@ -186,6 +186,7 @@ fn hello(node: &NodeName, keys: &NodeKeys) -> Hello {
         down_rate_cap: None,
         free_bytes: 1 << 40,
         utc_ns: clerk::now().utc_ns,
+        rtsp: None,
     }
 }
 
@@ -199,6 +200,7 @@ fn completed(keys: &NodeKeys, node: &NodeName, key: CommandKey) -> Report {
         attrs: None,
         finished_at_ns: 1,
         via: BTreeMap::new(),
+        live: None,
     };
     Report::Completed { receipt: sign_receipt(keys, &receipt) }
 }

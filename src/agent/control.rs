@@ -194,6 +194,7 @@ impl Control {
             down_rate_cap: self.facts.down_rate,
             free_bytes,
             utc_ns: utc_ns(),
+            rtsp: self.facts.rtsp.map(|addr| addr.to_string()),
         }
     }
 

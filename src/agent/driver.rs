@@ -22,6 +22,7 @@ use super::control::{EpochOrder, HelloAgain, Session};
 use super::folder::{Folder, utc_ns};
 use super::journal::Journal;
 use super::links::Links;
+use super::live::{Lives, ServerPaths};
 use super::neighbours::Neighbours;
 use super::share::Direction;
 use super::{Event, Facts};
@@ -55,6 +56,7 @@ pub(super) struct Parts {
     pub(super) viewers: Box<dyn Fn() -> u64 + Send + Sync>,
     pub(super) sent: Arc<AtomicU64>,
     pub(super) upload: Upload,
+    pub(super) paths: Arc<dyn ServerPaths>,
 }
 
 pub(super) struct Driver {
@@ -64,6 +66,7 @@ pub(super) struct Driver {
     bases: Bases,
     links: Links,
     neighbours: Neighbours,
+    lives: Lives,
     journal: Journal,
     files: threads::Sender<FileJob>,
     again: Arc<HelloAgain>,
@@ -134,6 +137,7 @@ impl Driver {
             bases: parts.bases,
             links,
             neighbours,
+            lives: Lives::spawn(parts.paths, parts.events.clone()),
             journal: parts.journal,
             files,
             again: parts.again,
@@ -226,6 +230,7 @@ impl Driver {
             Event::Unwritable { content, failure } => {
                 self.agent.handle_unwritable(content, failure, now, out);
             }
+            Event::Live { key, event } => self.agent.handle_live(key, event, now, out),
             Event::Applied { key, applied } => self.agent.handle_applied(key, applied, now, out),
             Event::Relayed { body, reply } => {
                 let answer = self.agent.handle_relay(body, now, out);
@@ -307,6 +312,7 @@ impl Driver {
                     self.upload.1.set_share(job, limit.map(|(share, _)| share));
                     self.links.set_limit(job, limit.and_then(|(_, rate)| rate));
                 }
+                Action::Live { key, action } => self.lives.perform(key, action),
                 Action::HelloAgain { is_new_start } => {
                     // New capabilities are not asked for each content apart.
                     let is_due = self.asked_at.is_none_or(|at| at.elapsed() >= ASK_EVERY);
@@ -391,7 +397,7 @@ impl Hand {
     async fn apply(&self, apply: Apply) -> Result<SignedReceipt, Failure> {
         // Never closed.
         let _place = self.applies.acquire().await;
-        let Apply { key, op, content, is_again, via } = apply;
+        let Apply { key, op, content, is_again, via, live } = apply;
         let end = match (&op, content) {
             (Op::Put { path, attrs }, Some(content)) => Some(self.put(content, path, attrs).await?),
             _ => {
@@ -404,18 +410,19 @@ impl Hand {
         let (path, attrs) = match op {
             Op::Put { path, attrs } | Op::Mkdir { path, attrs } => (path, Some(attrs)),
             Op::SetAttributes { path, attrs } => (path, Some(attrs)),
-            Op::Delete { path } | Op::Move { path, .. } => (path, None),
+            Op::Delete { path } | Op::Move { path, .. } | Op::Live { path, .. } => (path, None),
             Op::Query => (String::new(), None),
         };
         let receipt = Receipt {
             node: self.node.clone(),
             key,
             path,
-            size: end.map_or(0, |end| end.size),
+            size: end.map_or_else(|| live.map_or(0, |_| via.values().sum()), |end| end.size),
             blake3: end.map(|end| end.blake3),
             attrs: attrs.filter(|attrs| *attrs != Attributes::default()).as_ref().map(digest),
             finished_at_ns: utc_ns(),
             via,
+            live,
         };
         Ok(sign_receipt(&self.keys, &receipt))
     }

@@ -56,7 +56,7 @@ impl Folder {
                 let file = self.open_to_change(path).map_err(failure(path))?;
                 change(path, file, attrs)
             }
-            Op::Query => Ok(()),
+            Op::Query | Op::Live { .. } => Ok(()),
             Op::Put { path, .. } => {
                 let detail = format!("{path}: a put without a content");
                 Err(Failure { reason: Reason::Io, detail })

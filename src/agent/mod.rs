@@ -8,9 +8,9 @@
 //! - [`identity`]: who the node is. [`base`], [`control`]: the connection to the base. `channel`:
 //!   connections with TLS or without.
 //! - `driver`: one task that owns the plain [`Agent`](crate::dist::agent::Agent) and does what it
-//!   asks for. `links`: bytes of sources. `journal`: what survives. `folder`: changes of the media
-//!   folder. `share`: viewers first. `neighbours`: what other nodes are told; [`door`]: what they
-//!   say.
+//!   asks for. `links`: bytes of sources. [`live`]: live paths of the server. `journal`: what
+//!   survives. `folder`: changes of the media folder. `share`: viewers first. `neighbours`: what
+//!   other nodes are told; [`door`]: what they say.
 //!
 //! Invariants: the driver never waits for a disk or a peer; nothing is told to the base before the
 //! journal has it. Bounds: `EVENTS_MAX` events wait, then links do.
@@ -26,6 +26,7 @@ pub mod identity;
 mod journal;
 mod links;
 mod neighbours;
+pub mod live;
 mod share;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::dist::agent::live::LiveEvent;
 use crate::dist::agent::{Failure, Reserved};
 use crate::dist::fetch::{AskId, LinkEvent, LinkId};
 use crate::dist::ids::{CommandKey, ContentId, NodeName};
@@ -61,6 +63,7 @@ use driver::Driver;
 use folder::Folder;
 use identity::{Identity, IdentityError};
 use journal::Journal;
+use live::ServerPaths;
 
 /// What a node is started with.
 #[derive(Debug, Clone)]
@@ -95,6 +98,8 @@ pub enum Security {
 pub struct Facts {
     /// Where peers reach it. An address of all interfaces: where the base sees it come from.
     pub addr: SocketAddr,
+    /// Where RTSP is served; all interfaces: where the base sees it come from.
+    pub rtsp: Option<SocketAddr>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Bytes per second that it may send, by time of day.
@@ -111,6 +116,8 @@ pub struct Beside {
     pub sent: Arc<AtomicU64>,
     /// What peers are sent through.
     pub upload: Upload,
+    /// Live paths of the server.
+    pub paths: Arc<dyn ServerPaths>,
     /// Called once, when the store is open: peers may be served, with this TLS, and what they say
     /// goes through the door.
     pub on_open: Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>, Door) + Send>,
@@ -203,6 +210,10 @@ enum Event {
         query: u64,
         answer: Option<SignedAnswer>,
     },
+    Live {
+        key: CommandKey,
+        event: LiveEvent,
+    },
 }
 
 impl Node {
@@ -237,6 +248,11 @@ impl Node {
         self.control.bases.authority()
     }
 
+    /// RTSP is served there: others may reflect live paths from this node.
+    pub fn set_rtsp(&mut self, addr: Option<SocketAddr>) {
+        self.control.facts.rtsp = addr;
+    }
+
     /// Says hello once, so that a wrong token is known before anything is served.
     ///
     /// # Errors
@@ -269,7 +285,7 @@ impl Node {
         let folder = self.control.identity.folder();
         let journal = Journal::open(folder, events.clone());
         let (journal, records) = journal.map_err(io_error("the journal of the node"))?;
-        let Beside { viewers, sent, upload, on_open } = beside;
+        let Beside { viewers, sent, upload, paths, on_open } = beside;
         let channel = self.control.channel.clone();
         let folder = self.control.identity.folder().display().to_string();
         let tls = channel.server().map_err(|error| NodeError::Certificate(error, folder))?;
@@ -294,6 +310,7 @@ impl Node {
             viewers,
             sent,
             upload,
+            paths,
         });
         let driver = driver.map_err(io_error("the agent"))?;
         let control = self.control.run(&self.folder, &again, events, orders);

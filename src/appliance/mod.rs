@@ -13,6 +13,7 @@ mod limits;
 mod listen;
 pub mod node;
 mod playlists;
+mod reflect;
 mod reload;
 mod signals;
 mod urgency;
@@ -125,8 +126,14 @@ struct Running {
 /// Sessions that play.
 type Viewers = Arc<dyn Fn() -> u64 + Send + Sync>;
 
+/// What serves, as a companion sees it.
+struct Serving {
+    viewers: Viewers,
+    view: Arc<View>,
+}
+
 /// Started when everything is served; gives what ends it, when nothing is served any more.
-type Companion = Box<dyn FnOnce(Viewers) -> Box<dyn FnOnce()>>;
+type Companion = Box<dyn FnOnce(Serving) -> Box<dyn FnOnce()>>;
 
 /// Serves until a signal comes and everything is drained. With `read_again` a SIGHUP has the
 /// configuration read again, as the API can; without it a SIGHUP is logged and changes nothing.
@@ -243,7 +250,8 @@ fn serve(
     // Before the banner: who has read that may ask whether the server is ready.
     view.set_ready(true);
     startup.print_aside();
-    let end_companion = companion.map(|start| start(viewers));
+    let serving = Serving { viewers, view: Arc::clone(&view) };
+    let end_companion = companion.map(|start| start(serving));
     drop(ended);
     let result = wait_for_shards(running, &has_ended, &poller, end);
     view.set_ready(false);

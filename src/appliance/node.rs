@@ -17,8 +17,9 @@ use rustls::ServerConfig;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+use super::reflect::Reflector;
 use super::signals::EarlyHangup;
-use super::{Companion, GivesWay, Prepared, ReadAgain, RunError, run_beside, system};
+use super::{Companion, GivesWay, Prepared, ReadAgain, RunError, Serving, run_beside, system};
 use crate::agent::control::HelloError;
 use crate::agent::door::Door;
 use crate::agent::{Beside, Node, NodeError, NodeOptions, Security};
@@ -58,6 +59,9 @@ pub fn run(
     let mut node = Node::open(options).map_err(usage)?;
     let runtime = runtime().map_err(system("the threads of the agent do not start"))?;
     let prepared = Prepared::new(config, gives_way)?;
+    let rtsp = &prepared.sockets.rtsp_addrs;
+    let is_outside = |addr: &&SocketAddr| !addr.ip().is_loopback();
+    node.set_rtsp(rtsp.iter().find(is_outside).or_else(|| rtsp.first()).copied());
     join(&runtime, &mut node)?;
     let (base, name) = (node.base().to_owned(), node.name().clone());
     tracing::info!(code = "HE-I922", node = %name, base, peers = %addr, "the node starts");
@@ -69,7 +73,7 @@ pub fn run(
             "without TLS: contents and tokens can be read on the way"
         );
     }
-    let companion: Companion = Box::new(move |viewers| {
+    let companion: Companion = Box::new(move |Serving { viewers, view }| {
         let (stop, shutdown) = watch::channel(false);
         let sent = Arc::<AtomicU64>::default();
         let up_rate = facts.up_rate.at(clerk::now().utc_ns);
@@ -80,6 +84,7 @@ pub fn run(
             viewers: Box::new(move || viewers()),
             sent,
             upload,
+            paths: Arc::new(Reflector::new(view)),
             on_open: Box::new(move |store, tls, door| peers.serve(store, cap, tls, door, ended)),
         };
         runtime.spawn(async move {

@@ -1,6 +1,8 @@
-//! The configuration read again while the appliance runs: what it says of paths is applied.
+//! The configuration read again while the appliance runs, and paths that are added to it: what is
+//! said of paths is applied.
 //!
 //! ```text
+//!  agent of a node --added paths--.
 //!  SIGHUP, POST /v1/config:reload --> file, environment, flags --check--> table of paths
 //!       --> every shard: paths about which something else is said  (the rest: named, not applied)
 //! ```
@@ -12,8 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 use super::playlists::PlaylistStore;
+use crate::agent::live::SetPathError;
 use crate::cli::missing;
 use crate::config::Config;
+use crate::config::added_paths::AddedPaths;
 use crate::config::paths::PathTable;
 use crate::http::{Reload, ReloadError, ReloadReport};
 use crate::library::Library;
@@ -28,10 +32,20 @@ pub(super) struct Reloader {
     read: Option<ReadAgain>,
     /// What counts outside of `[path]` until the next start.
     started: Config,
-    /// What the shards go by.
-    paths: Mutex<Arc<PathTable>>,
+    paths: Mutex<Paths>,
     playlists: Arc<PlaylistStore>,
     library: Arc<Library>,
+}
+
+/// What is said of paths.
+#[derive(Debug)]
+struct Paths {
+    /// By the file.
+    file: Arc<PathTable>,
+    /// By the agent of a node.
+    added: AddedPaths,
+    /// What the shards go by: both, and edits of playlists.
+    table: Arc<PathTable>,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -47,7 +61,8 @@ impl Reloader {
         read: Option<ReadAgain>,
         (playlists, library): (Arc<PlaylistStore>, Arc<Library>),
     ) -> Self {
-        let paths = Mutex::new(Arc::clone(&started.paths));
+        let (file, table) = (Arc::clone(&started.paths), playlists.restore(&started.paths));
+        let paths = Mutex::new(Paths { file, added: AddedPaths::default(), table });
         Self { read, started, paths, playlists, library }
     }
 
@@ -66,26 +81,79 @@ impl Reloader {
             let fix = "mend the file and reload again; headend config check -c FILE says the same";
             tracing::error!(code = "HE-E403", %error, fix, "the running configuration stays");
         })?;
-        let new_paths = self.playlists.restore(&new.paths);
+        let table = paths.added.table(&self.playlists.restore(&new.paths));
         let mut warnings = new.warnings();
         warnings.extend(missing::warnings(&new.paths, &self.library));
         let report = ReloadReport {
-            paths: paths.changes(&new.paths),
+            paths: paths.file.changes(&new.paths),
             needs_restart: self.started.changed_keys(&new),
             warnings,
         };
-        let applied = tell_shards(poller, &new_paths).map_err(|shard| {
-            tracing::error!(code = "HE-E404", shard, "a shard does not take the configuration");
-            for shard in take_back(poller, shard, &paths) {
-                let fix = "reload again, or restart the server when that is refused too";
-                tracing::error!(code = "HE-E404", shard, fix, "it goes by another configuration");
-            }
-            ReloadError::Busy { shard }
-        })?;
-        *paths = new_paths;
+        let applied = apply(poller, &table, &paths.table);
+        let applied = applied.map_err(|shard| ReloadError::Busy { shard })?;
+        (paths.file, paths.table) = (Arc::clone(&new.paths), table);
         tell_log(&report);
         Ok(Reload { report, applied })
     }
+
+    /// Adds a path to those of the file, or gives it other sources, and tells the shards.
+    pub(super) fn add_path(
+        &self,
+        poller: &Poller<Inbox>,
+        path: &str,
+        urls: &[String],
+    ) -> Result<(), SetPathError> {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut added = paths.added.clone();
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        added.set(&paths.file, path, &urls)?;
+        self.change_added(poller, &mut paths, added).map_err(SetPathError::Busy)
+    }
+
+    /// Takes a path that was added away again.
+    pub(super) fn remove_path(&self, poller: &Poller<Inbox>, path: &str) {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut added = paths.added.clone();
+        // What a shard does not take goes with the next change.
+        if added.remove(path) && self.change_added(poller, &mut paths, added.clone()).is_err() {
+            paths.added = added;
+        }
+    }
+
+    /// The URL of the source, of a path that was added, whose path has this name.
+    pub(super) fn added_url(&self, path: &str, source_path: &str) -> Option<String> {
+        let paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.added.url_of(path, source_path).map(str::to_owned)
+    }
+
+    /// The shards go by the file and by this. The error is a shard that does not take it.
+    fn change_added(
+        &self,
+        poller: &Poller<Inbox>,
+        paths: &mut Paths,
+        added: AddedPaths,
+    ) -> Result<(), usize> {
+        let table = added.table(&self.playlists.restore(&paths.file));
+        apply(poller, &table, &paths.table)?;
+        (paths.added, paths.table) = (added, table);
+        Ok(())
+    }
+}
+
+/// Gives all shards a new table, or none. The error is a shard that does not take it.
+fn apply(
+    poller: &Poller<Inbox>,
+    new: &Arc<PathTable>,
+    before: &Arc<PathTable>,
+) -> Result<Vec<oneshot::Receiver<()>>, usize> {
+    tell_shards(poller, new).inspect_err(|shard| {
+        let refused = *shard;
+        tracing::error!(code = "HE-E404", shard, "a shard does not take the configuration");
+        for shard in take_back(poller, refused, before) {
+            let fix = "reload again, or restart the server when that is refused too";
+            tracing::error!(code = "HE-E404", shard, fix, "it goes by another configuration");
+        }
+    })
 }
 
 /// Gives all shards the table. The error is the first one that does not take it: those before it
@@ -200,6 +268,43 @@ mod tests {
         let second = reloader.reload(&poller).unwrap().report;
         assert_eq!(second.paths.removed, ["a"]);
         assert!(second.needs_restart.is_empty(), "as when it was started");
+    }
+
+    #[test]
+    fn path_that_was_added_outlives_a_reload_and_goes_when_it_is_removed() {
+        let (poller, texts) = (poller(), ["[path.a]\n", "[path.\"live/x\"]\n", ""]);
+        let reloader = reloader(&texts);
+        let named = || {
+            let tables = poller.inboxes().map(|inbox| {
+                let mut last = Vec::new();
+                while let Some(message) = inbox.pop_message() {
+                    if let Message::Configure { paths, .. } = message {
+                        last = paths.named.keys().cloned().collect();
+                    }
+                }
+                last
+            });
+            let tables: Vec<Vec<String>> = tables.collect();
+            assert_eq!(tables[0], tables[1]);
+            tables[0].clone()
+        };
+        reloader.add_path(&poller, "live/x", &["rtsp://n/live/x".to_owned()]).unwrap();
+        assert_eq!(named(), ["live/x", "live/x~0"]);
+        let report = reloader.reload(&poller).unwrap().report;
+        assert_eq!((report.paths.added, report.paths.removed.len()), (vec!["a".to_owned()], 0));
+        assert_eq!(named(), ["a", "live/x", "live/x~0"]);
+        reloader.reload(&poller).unwrap();
+        assert_eq!(named(), ["live/x"], "the file has it now");
+        let refused = reloader.add_path(&poller, "live/x", &["rtsp://m/live/x".to_owned()]);
+        assert!(matches!(refused, Err(SetPathError::Refused(_))), "{refused:?}");
+        reloader.reload(&poller).unwrap();
+        assert_eq!(named(), ["live/x", "live/x~0"]);
+        reloader.remove_path(&poller, "live/x");
+        assert_eq!(named(), [""; 0]);
+        let inboxes: Vec<_> = poller.inboxes().collect();
+        while inboxes[1].push(Message::Stop).is_ok() {}
+        let busy = reloader.add_path(&poller, "y", &["rtsp://n/y".to_owned()]);
+        assert_eq!(busy, Err(SetPathError::Busy(1)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::playlists::PlaylistStore;
 use super::reload::Reloader;
+use crate::agent::live::SetPathError;
 use crate::base::ids::{SessionId, ShardId};
 use crate::base::names::is_path_name;
 use crate::cli::missing::find_title;
@@ -74,8 +75,31 @@ impl View {
 
     /// The inbox of the owner of a path; `None` when no path can have this name.
     fn inbox_of_path(&self, path: &str) -> Option<&Arc<Inbox>> {
+        self.poller.inbox(self.owner_of_path(path)?)
+    }
+
+    /// The shard of the owner of a path; `None` when no path can have this name.
+    pub(super) fn owner_of_path(&self, path: &str) -> Option<ShardId> {
         let shard_count = u8::try_from(self.shard_cells.len()).unwrap_or(u8::MAX);
-        self.poller.inbox(owner_of(path, shard_count)).filter(|_| is_path_name(path))
+        is_path_name(path).then(|| owner_of(path, shard_count))
+    }
+
+    /// Adds a path to those of the configuration, or gives it other sources.
+    ///
+    /// # Errors
+    /// See [`SetPathError`].
+    pub(super) fn add_path(&self, path: &str, urls: &[String]) -> Result<(), SetPathError> {
+        self.reloader.add_path(&self.poller, path, urls)
+    }
+
+    /// The URL of the source, of a path that was added, whose path has this name.
+    pub(super) fn added_url(&self, path: &str, source_path: &str) -> Option<String> {
+        self.reloader.added_url(path, source_path)
+    }
+
+    /// Takes a path that was added away again.
+    pub(super) fn remove_path(&self, path: &str) {
+        self.reloader.remove_path(&self.poller, path);
     }
 
     pub(super) fn set_ready(&self, is_ready: bool) {

@@ -60,6 +60,7 @@ fn options(
     let facts = Facts {
         // The node's socket for peers has the last word.
         addr: SocketAddr::from(([0, 0, 0, 0], 0)),
+        rtsp: None,
         labels,
         up_rate: schedule(start.up_rate, &start.up_window),
         down_rate: start.down_rate.map(Rate::bytes_per_s),

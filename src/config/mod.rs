@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod added_paths;
 pub mod channel_paths;
 pub mod cpus;
 pub mod daily;

@@ -237,7 +237,7 @@ pub(super) fn check_fallbacks(path: &str, config: &PathConfig) -> Result<(), Val
 }
 
 /// What is said of a source path: as of the path that it feeds, with a source of its own.
-fn source_config(fed: &PathConfig, source: &SourceAddress) -> PathConfig {
+pub(super) fn source_config(fed: &PathConfig, source: &SourceAddress) -> PathConfig {
     // What is said of the switches concerns the path that is fed.
     let PathConfig { standby, return_after, switch_interval, .. } = PathConfig::default();
     let fed =
@@ -258,7 +258,7 @@ fn split(name: &str) -> Option<(&str, usize)> {
 }
 
 /// Between the name of a path and the number of its source.
-const SOURCE_MARK: char = '~';
+pub(super) const SOURCE_MARK: char = '~';
 /// A source that is not wanted any more is closed so soon: what it feeds has another one.
 const SOURCE_IDLE_CLOSE: Duration = Duration::from_secs(1);
 

@@ -156,7 +156,8 @@ impl Op {
             | Self::Mkdir { path, .. }
             | Self::Delete { path }
             | Self::Move { path, .. }
-            | Self::SetAttributes { path, .. } => Some(path),
+            | Self::SetAttributes { path, .. }
+            | Self::Live { path, .. } => Some(path),
             Self::Query => None,
         }
     }
@@ -168,8 +169,14 @@ impl Op {
             Self::Put { attrs, .. }
             | Self::Mkdir { attrs, .. }
             | Self::SetAttributes { attrs, .. } => Some(attrs),
-            Self::Delete { .. } | Self::Move { .. } | Self::Query => None,
+            Self::Delete { .. } | Self::Move { .. } | Self::Query | Self::Live { .. } => None,
         }
+    }
+
+    /// It brings a live path and ends with its job.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Live { .. })
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dist::ids::{CommandKey, ContentId, JobId};
 use crate::dist::terms::Terms;
-use crate::dist::wire::agent::{ServerList, SignedReceipt, Source};
+use crate::dist::wire::agent::{LiveSource, LiveTotals, ServerList, SignedReceipt, Source};
 use crate::dist::wire::job::{Op, Order, Reason};
 
 /// An entry of the journal.
@@ -66,6 +66,22 @@ pub enum Record {
     Cancelled {
         /// The command.
         key: CommandKey,
+    },
+    /// From whom a live path is reflected: what a node goes on with before its base is back.
+    Reflect {
+        /// The command.
+        key: CommandKey,
+        /// The list.
+        sources: Vec<LiveSource>,
+    },
+    /// What a node has reflected of a live path so far. Not waited for.
+    Reflected {
+        /// The command.
+        key: CommandKey,
+        /// Bytes by source; `origin` is the origin.
+        via: BTreeMap<String, u64>,
+        /// Sums.
+        totals: LiveTotals,
     },
     /// What a job may take.
     Terms {
@@ -172,6 +188,15 @@ mod tests {
             },
             Record::Applying { key },
             Record::Via { key, via: BTreeMap::from([("base".to_owned(), 7)]) },
+            Record::Reflect {
+                key,
+                sources: vec![LiveSource { node: None, url: "rtsp://o/live/x".to_owned() }],
+            },
+            Record::Reflected {
+                key,
+                via: BTreeMap::from([("origin".to_owned(), 7)]),
+                totals: LiveTotals { packets: 1, flow_ms: 2, switches: 3 },
+            },
             Record::Completed { key, receipt },
             Record::Failed { key, reason: Reason::NoSpace, detail: "full".to_owned() },
             Record::Cancelled { key },

@@ -306,6 +306,7 @@ mod tests {
             attrs: None,
             finished_at_ns: 4,
             via: BTreeMap::from([("base".to_owned(), 3)]),
+            live: None,
         }
     }
 

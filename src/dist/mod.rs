@@ -14,6 +14,7 @@
 //! - [`webhook`]: how a client that has left is called back.
 //! - [`window`], [`terms`]: when a job may take how much. [`uplink`]: who may send next.
 //! - [`recovery`]: what a start of the base makes of its disk.
+//! - [`reflect`]: a live path at a node, as part of a job.
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
 //! - [`relay`]: how orders go on from node to node.
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
@@ -35,6 +36,7 @@ pub mod node;
 pub mod plan;
 pub mod quota;
 pub mod recovery;
+pub mod reflect;
 pub mod relay;
 pub mod rows;
 pub mod terms;

@@ -352,8 +352,9 @@ impl Cascade {
         sharing.find(|id| self.may_feed(*id, receiver.id)).flatten()
     }
 
-    /// The source that gives most to a receiver behind whom nobody waits: one with uplink left, or
-    /// one that feeds such receivers only, so that nobody else gets less.
+    /// The source that gives most to a receiver behind whom nobody waits: one with uplink left, or,
+    /// where that is far too little, one that feeds such receivers only. An uplink that has not been
+    /// used yet is planned as a narrow one, and is more often than not as wide as the others.
     fn last_source(&self, receiver: &Receiver) -> Option<MemberId> {
         let best = self.best_source(receiver);
         let gives = self.sender(best).map_or(0, Sender::gives);
@@ -365,7 +366,9 @@ impl Cascade {
             is_fit && self.may_feed(Some(**id), receiver.id)
         });
         let most = feeds_last.max_by_key(|(id, member)| (member.sender.share(), Reverse(**id)));
-        let shared = most.filter(|(_, member)| member.sender.share() > gives);
+        let is_far_more =
+            |(_, member): &(_, &Member)| member.sender.share() > gives.saturating_mul(FAR_MORE);
+        let shared = most.filter(is_far_more);
         shared.map(|(id, _)| *id).or(best)
     }
 
@@ -576,6 +579,8 @@ fn depth_max(up: u64, size: Option<u64>) -> u32 {
 pub const CHILDREN_MAX: usize = 16;
 /// Sources in a receiver's list, the base among them.
 pub const SOURCES_MAX: usize = 4;
+/// A shared uplink gives far more than one with room when it gives so many times as much.
+const FAR_MORE: u64 = 4;
 const LOOKS_MAX: usize = 32;
 const UNIT_BYTES: u64 = 65_536;
 /// Nothing is measured of the way between nodes: a few switches.

@@ -148,6 +148,16 @@ fn node_with_a_slow_uplink_goes_behind_all_who_have_left_it() {
 }
 
 #[test]
+fn slow_node_goes_behind_one_that_has_not_sent_yet_rather_than_share_an_uplink() {
+    let mut receivers: Vec<_> = (0..4).map(|id| receiver(id, 25, 25)).collect();
+    receivers[3].up = 7;
+    let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);
+    assert!(plan.move_to(MemberId(2), Some(MemberId(0))));
+    assert_eq!(plan.lower(MemberId(1), 2, u64::MAX), [MemberId(1)]);
+    assert_eq!(shape(&plan), "0<--:25 1<-3:7 2<-0:25 3<-2:25");
+}
+
+#[test]
 fn node_whose_source_has_room_stays_there_when_its_uplink_is_slow() {
     let receivers = [receiver(0, 50, 25), receiver(1, 25, 25), receiver(2, 25, 25)];
     let mut plan = Cascade::new(25, Some(256 * MIB), &receivers);

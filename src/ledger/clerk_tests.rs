@@ -48,6 +48,7 @@ fn hello(name: &str) -> Hello {
         down_rate_cap: None,
         free_bytes: 0,
         utc_ns: 0,
+        rtsp: None,
     }
 }
 

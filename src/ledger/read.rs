@@ -123,6 +123,12 @@ fn op(columns: &mut Columns<'_>) -> Result<Op, LedgerError> {
         let read = serde_json::from_str(&attrs).map_err(|error| columns.wrong(error.to_string()));
         fields.insert("attrs".to_owned(), read?);
     }
+    // The column of a second path has the origin of a live path, too.
+    if fields.get("op").is_some_and(|op| op == "live")
+        && let Some(from) = fields.remove("to")
+    {
+        fields.insert("from".to_owned(), from);
+    }
     serde_json::from_value(Value::Object(fields)).map_err(|error| columns.wrong(error.to_string()))
 }
 

@@ -102,12 +102,13 @@ fn any_op() -> impl Strategy<Value = Op> {
     let xattr = prop::collection::btree_map(any::<String>(), any::<Option<String>>(), 0..3);
     let attrs = (any::<Option<u32>>(), any::<Option<i64>>(), xattr);
     let attrs = attrs.prop_map(|(mode, mtime_ns, xattr)| Attributes { mode, mtime_ns, xattr });
-    (0..6, any::<String>(), any::<String>(), attrs).prop_map(|(kind, path, to, attrs)| match kind {
+    (0..7, any::<String>(), any::<String>(), attrs).prop_map(|(kind, path, to, attrs)| match kind {
         0 => Op::Put { path, attrs },
         1 => Op::Mkdir { path, attrs },
         2 => Op::Delete { path },
         3 => Op::Move { path, to },
         4 => Op::SetAttributes { path, attrs },
+        5 => Op::Live { path, from: to },
         _ => Op::Query,
     })
 }

@@ -95,6 +95,7 @@ impl<'o> Operation<'o> {
             Op::Move { path, to } => ("move", Some(path), Some(to), None),
             Op::SetAttributes { path, attrs } => ("set_attributes", Some(path), None, Some(attrs)),
             Op::Query => ("query", None, None, None),
+            Op::Live { path, from } => ("live", Some(path), Some(from), None),
         };
         Self { name, path: path.map(String::as_str), to: to.map(String::as_str), attrs }
     }

@@ -29,9 +29,18 @@ impl Live {
         for path in names {
             let (before, after) = (old.find(&path), new.find(&path));
             if before != after {
-                let is_other_source = is_other_source(before, after);
+                let lists = [old.source_paths(&path), new.source_paths(&path)];
+                let is_relay = lists.iter().all(|list| !list.is_empty());
+                // Another list of sources is no other source: the relay goes on with it.
+                let is_other_source = match is_relay {
+                    true => relay_rules(before) != relay_rules(after),
+                    false => is_other_source(before, after),
+                };
                 let rules = Arc::new(rules(after));
                 self.hub.request(&path, OwnerRequest::Configure { rules, is_other_source });
+                if is_relay && !is_other_source {
+                    self.sources.relist_relay(cx, &mut self.hub, &path);
+                }
             }
         }
         self.hub.paths.set_limits(|path| limits(new.find(path)));
@@ -70,7 +79,6 @@ fn is_other_source(before: &PathConfig, after: &PathConfig) -> bool {
         || before.fallback != after.fallback
         || before.is_playlist() != after.is_playlist()
         || before.lineup.is_empty() != after.lineup.is_empty()
-        || !after.fallback.is_empty() && relay_rules(before) != relay_rules(after)
         || is_rtsp && before.source_transport != after.source_transport
 }
 

@@ -10,6 +10,7 @@ mod distribution;
 mod input;
 mod interop;
 mod live;
+mod live_jobs;
 mod multicast;
 mod peek;
 mod pull;

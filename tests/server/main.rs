@@ -18,6 +18,7 @@ mod feedback;
 mod lineup;
 mod link_local;
 mod live;
+mod live_jobs;
 mod node;
 mod pages;
 mod policies;

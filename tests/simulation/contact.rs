@@ -139,6 +139,7 @@ impl World {
             down_rate_cap: None,
             free_bytes,
             utc_ns,
+            rtsp: None,
         };
         let token = own.unwrap_or_else(|| JOIN.to_owned());
         let run = node.runs;
@@ -506,6 +507,8 @@ fn kind_of(order: &NodeOrder) -> u64 {
         NodeOrder::Servers { .. } => 10,
         NodeOrder::Relay { body } => 1_000 + body.entries.len() as u64,
         NodeOrder::Ask { .. } => 11,
+        NodeOrder::Reflect { .. } => 12,
+        NodeOrder::Finish { .. } => 13,
     }
 }
 

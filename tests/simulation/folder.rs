@@ -50,7 +50,7 @@ impl Folder {
             }
             Op::Move { path, to } => self.rename(path, to, is_again),
             Op::SetAttributes { path, attrs } => self.set(path, attrs),
-            Op::Query => Ok(()),
+            Op::Query | Op::Live { .. } => Ok(()),
         }
     }
 

@@ -116,6 +116,8 @@ impl Node {
                 | Record::Terms { .. }
                 | Record::Plan { .. }
                 | Record::Servers { .. }
+                | Record::Reflect { .. }
+                | Record::Reflected { .. }
                 | Record::Forget { .. } => {}
             }
         }
@@ -263,6 +265,8 @@ impl World {
             Action::AskNode { node, addr: _, query, envelope } => {
                 self.ask_node(n, &node, query, envelope);
             }
+            // No setup has live paths: tests of `dist::book` have them, with agents.
+            Action::Live { .. } => {}
             Action::HelloAgain { is_new_start } => self.ask_hello(n, is_new_start),
         }
     }
@@ -397,7 +401,7 @@ impl World {
     }
 
     fn receipt(&self, n: usize, apply: Apply) -> SignedReceipt {
-        let Apply { key, op, content, via, .. } = apply;
+        let Apply { key, op, content, via, live, .. } = apply;
         let node = &self.nodes[n];
         let held = content.and_then(|content| node.disk.contents.get(&content));
         let end = held.and_then(|held| held.frames.end.as_ref()).map(EndFrame::end);
@@ -411,6 +415,7 @@ impl World {
             attrs: attrs.map(attributes_digest),
             finished_at_ns: self.utc_ns(host_of(n)),
             via,
+            live,
         };
         sign_receipt(&node.keys, &receipt)
     }
@@ -449,5 +454,7 @@ fn kind_of(record: &Record) -> u64 {
         Record::Terms { .. } => 7,
         Record::Plan { .. } => 8,
         Record::Servers { .. } => 9,
+        Record::Reflect { .. } => 10,
+        Record::Reflected { .. } => 11,
     }
 }

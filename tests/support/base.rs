@@ -340,6 +340,7 @@ impl ScriptedNode {
             down_rate_cap: None,
             free_bytes: 1 << 40,
             utc_ns: 0,
+            rtsp: None,
         }
     }
 
@@ -460,6 +461,7 @@ impl ScriptedNode {
             attrs: None,
             finished_at_ns: 1,
             via: BTreeMap::new(),
+            live: None,
         });
         let receipt = sign_receipt(&self.keys, receipt);
         self.waiting.extend([Report::Received { key }, Report::Completed { receipt }]);

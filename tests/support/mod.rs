@@ -13,6 +13,7 @@
 //! players  FFmpeg and GStreamer as publishers and readers of paths
 //! publish  a raw publisher, and a witness that must not be disturbed
 //! reference  the samples of a file, as ffprobe reads them
+//! reflect  a base, nodes and an origin, and a live path from node to node
 //! base     a base of distribution, a client of it, and a node that follows a script
 //! network  a network namespace for one test
 //! lab      hosts on a switch with limits of what they send and receive
@@ -51,6 +52,7 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod publish;
 pub(crate) mod reference;
+pub(crate) mod reflect;
 pub(crate) mod rtp;
 pub(crate) mod rtsp;
 pub(crate) mod sandbox;

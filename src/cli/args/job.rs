@@ -14,6 +14,8 @@ use crate::dist::wire::hook::Topic;
 pub enum JobVerb {
     /// Send files and folders to nodes; ends well only when every node has every byte
     Push(PushArgs),
+    /// Bring a live path to nodes, which reflect it from each other until the job is ended
+    Live(LiveArgs),
     /// List jobs, the newest last
     Ls(JobsArgs),
     /// Show a job: its commands and how far they are
@@ -117,6 +119,38 @@ pub struct PushArgs {
     /// What is POSTed: receipt, completion, failure, end, several with commas between
     #[arg(long, value_name = "EVENT,..", value_delimiter = ',', default_value = "end", requires = "notify", value_parser = topic)]
     pub notify_events: Vec<Topic>,
+    /// The base.
+    #[command(flatten)]
+    pub base: AskArgs,
+}
+
+/// Words behind `job live`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct LiveArgs {
+    /// Name of the live path, like live/show
+    #[arg(value_name = "PATH")]
+    pub path: String,
+    /// Where the first nodes pull it from, like rtsp://192.0.2.1:8554/live/show
+    #[arg(long, value_name = "URL")]
+    pub from: String,
+    /// Nodes: all, names like a,b, or those with labels like site=north,tier=edge
+    #[arg(long, value_name = "all|NAME,..|KEY=VALUE,..", default_value = "all")]
+    pub to: String,
+    /// Another name of the path at the nodes
+    #[arg(long = "as", value_name = "PATH")]
+    pub name_at_nodes: Option<String>,
+    /// Show who feeds whom, and what happens, until the job has ended
+    #[arg(long)]
+    pub watch: bool,
+    /// Name of the job, one of a kind
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Job that is still open, to which the path is added
+    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "to", "deadline"])]
+    pub job: Option<String>,
+    /// Seconds after which the job is ended
+    #[arg(long, value_name = "S")]
+    pub deadline: Option<u64>,
     /// The base.
     #[command(flatten)]
     pub base: AskArgs,
@@ -314,6 +348,16 @@ mod tests {
         for wrong in ["--window 22-06", "--max-rate x", "--priority 10", "--job 1 --node-rate 8M"] {
             assert!(parse(&format!("headend job push f {wrong}")).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn live_path_has_an_origin_and_may_have_another_name_at_nodes() {
+        let line = "headend job live live/show --from rtsp://h/live/a --as live/b --to a,b --watch";
+        let JobVerb::Live(args) = parse(line).unwrap() else { panic!("another verb") };
+        assert_eq!((&*args.path, &*args.from, &*args.to), ("live/show", "rtsp://h/live/a", "a,b"));
+        assert_eq!((args.name_at_nodes.as_deref(), args.watch), (Some("live/b"), true));
+        assert!(parse("headend job live live/show").is_err());
+        assert!(parse("headend job live x --from rtsp://h/x --job 1 --to a").is_err());
     }
 
     #[test]

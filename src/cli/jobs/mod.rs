@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! push --files--> uploads (a few at once) --PUT--> base <--polls-- watch --> bars, lines or JSON
+//! live --command--> base     a live path, until the job is ended
 //! watch <--events, deliveries-- base --> tree of who feeds whom
 //! ls, show, query, report, verify --GET--> base          set --PATCH--> base
 //! end, cancel, retry, pause, resume, drain, undrain, repair --POST--> base
@@ -14,6 +15,7 @@
 mod base;
 mod files;
 mod follow;
+mod live;
 mod nodes;
 mod progress;
 mod push;
@@ -48,6 +50,7 @@ pub(super) fn run_job(
     let env: Env = env.into_iter().collect();
     match verb {
         JobVerb::Push(args) => push::run(args, &connect(&args.base, &env)?, out),
+        JobVerb::Live(args) => live::run(args, &connect(&args.base, &env)?, out),
         JobVerb::Ls(args) => show::jobs(args, &connect(&args.base, &env)?, out),
         JobVerb::Show(args) => show::job(args, &connect(&args.base, &env)?, out),
         JobVerb::Watch(args) => follow::run(args, &connect(&args.base, &env)?, out),

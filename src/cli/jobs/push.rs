@@ -108,7 +108,7 @@ fn notify(args: &PushArgs) -> Result<Vec<NotifyRequest>, Failure> {
 }
 
 /// `all`, `a,b` or `site=north,tier=edge`.
-fn targets(word: &str) -> Result<Targets, Failure> {
+pub(super) fn targets(word: &str) -> Result<Targets, Failure> {
     if word == "all" {
         return Ok(Targets::All);
     }
@@ -257,7 +257,7 @@ fn count(items: &[Item]) -> String {
     }
 }
 
-fn nodes(count: usize) -> String {
+pub(super) fn nodes(count: usize) -> String {
     if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
 }
 

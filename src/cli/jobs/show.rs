@@ -15,6 +15,7 @@ use super::base::{Base, commands, deliveries, job_id, job_path, key, word};
 use super::write_json;
 use crate::base::rate::Rate;
 use crate::dist::ids::NodeName;
+use crate::dist::wire::agent::LiveTotals;
 use crate::dist::wire::hook::NotificationView;
 use crate::dist::wire::job::{
     CommandView, DeliveryState, DeliveryView, EventView, JobView, Limit, NodeView, Op, Policy,
@@ -337,7 +338,7 @@ fn write_report(report: &JobReport, out: &mut impl Write) -> io::Result<()> {
                 hash.and_then(|hash| hash.get(..16).map(str::to_owned))
                     .unwrap_or_else(|| "-".to_owned()),
                 if via.is_empty() { "-".to_owned() } else { via.join(", ") },
-                path.unwrap_or_default(),
+                path.unwrap_or_default() + &delivery.live.as_ref().map_or_else(String::new, came),
             ]
         });
         let rows: Vec<Vec<String>> = rows.collect();
@@ -347,6 +348,12 @@ fn write_report(report: &JobReport, out: &mut impl Write) -> io::Result<()> {
         table::write(&heads, &rows, out)?;
     }
     Ok(())
+}
+
+/// What came of a live path.
+fn came(totals: &LiveTotals) -> String {
+    let LiveTotals { packets, flow_ms, switches } = totals;
+    format!(" ({packets} packets in {} s, {switches} switches)", flow_ms / 1_000)
 }
 
 /// What was done about nodes that did not get on.
@@ -424,6 +431,7 @@ fn told(op: &Op) -> (&'static str, String) {
         Op::Move { path, to } => ("move", printable(&format!("{path} to {to}"))),
         Op::SetAttributes { path, .. } => ("set", printable(path)),
         Op::Query => ("query", "-".to_owned()),
+        Op::Live { path, from } => ("live", printable(&format!("{path} from {from}"))),
     }
 }
 

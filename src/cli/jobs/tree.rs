@@ -106,9 +106,12 @@ impl Row {
 
 /// ` 62 %  5.0 MiB of 8.0 MiB, 12.0 MiB/s, 0 of 1`.
 fn told(node: &NodeProgress) -> String {
+    // Of a live path, or an upload that goes on, nobody knows how much will come.
+    let has_no_end = node.rate > 0 && node.bytes == node.size;
     let percent = match node.size {
-        0 if node.done == node.all => 100,
-        size => node.bytes.saturating_mul(100) / size.max(1),
+        0 if node.done == node.all => "100".to_owned(),
+        _ if has_no_end => "-".to_owned(),
+        size => (node.bytes.saturating_mul(100) / size.max(1)).to_string(),
     };
     let (bytes, size) = (table::bytes(node.bytes), table::bytes(node.size));
     let switches = match node.switches {
@@ -116,7 +119,7 @@ fn told(node: &NodeProgress) -> String {
         1 => ", 1 switch".to_owned(),
         more => format!(", {more} switches"),
     };
-    format!("{percent:3} %  {bytes} of {size}, {}{switches}", message(node))
+    format!("{percent:>3} %  {bytes} of {size}, {}{switches}", message(node))
 }
 
 /// What the API calls the base where a source is named.

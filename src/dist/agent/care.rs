@@ -19,6 +19,9 @@ impl Agent {
         let commands = open.take(ANSWERED_MAX).map(|(key, known)| OpenCommand {
             key: *key,
             state: match known.stage {
+                Stage::Fetching if known.failure.is_some() && known.live.is_some() => {
+                    DeliveryState::RetryWait
+                }
                 Stage::Fetching => DeliveryState::Fetching,
                 Stage::Verified | Stage::Applying => DeliveryState::Applying,
                 Stage::RetryWait => DeliveryState::RetryWait,
@@ -29,7 +32,9 @@ impl Agent {
                 | Stage::Cancelled => DeliveryState::Received,
             },
             offset: known.fetch.as_ref().map_or(known.told, Fetch::have),
-            reason: known.failure.filter(|_| known.stage == Stage::RetryWait),
+            reason: known
+                .failure
+                .filter(|_| known.stage == Stage::RetryWait || known.live.is_some()),
         });
         let commands = commands.collect();
         let open = u64::try_from(self.open_count).unwrap_or(u64::MAX);

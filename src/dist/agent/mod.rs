@@ -22,6 +22,7 @@ mod care;
 mod edges;
 mod hand;
 mod limits;
+pub mod live;
 mod orders;
 mod outbox;
 pub mod paths;
@@ -41,12 +42,15 @@ use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName}
 use crate::dist::journal::Record;
 use crate::dist::relay::{HandId, Relay};
 use crate::dist::uplink::Share;
-use crate::dist::wire::agent::{NodeOrder, Report, ServerList, SignedReceipt, Source};
+use crate::dist::wire::agent::{
+    LiveTotals, NodeOrder, Report, ServerList, SignedReceipt, Source,
+};
 use crate::dist::wire::job::{Op, Order, Reason};
 use crate::dist::wire::peer::ContentState;
 use crate::dist::wire::relay::RelayBody;
 use edges::Edges;
 use limits::Limits;
+use live::{Live, LiveAction};
 use outbox::Outbox;
 use stage::{Input, Stage};
 use survey::Surveys;
@@ -140,6 +144,13 @@ pub enum Action {
         /// The question.
         envelope: String,
     },
+    /// Open or close a live path; [`Agent::handle_live`].
+    Live {
+        /// The command.
+        key: CommandKey,
+        /// What it is to be.
+        action: LiveAction,
+    },
     /// Say hello again; where `is_new_start`, as a new incarnation.
     HelloAgain {
         /// Numbers of reports begin anew.
@@ -160,6 +171,8 @@ pub struct Apply {
     pub is_again: bool,
     /// From whom how many bytes came.
     pub via: BTreeMap<String, u64>,
+    /// What came of a live path.
+    pub live: Option<LiveTotals>,
 }
 
 /// Why something did not work.
@@ -242,6 +255,8 @@ struct Delivery {
     size: Option<u64>,
     stage: Stage,
     fetch: Option<Fetch>,
+    /// Of a live command.
+    live: Option<Box<Live>>,
     via: BTreeMap<String, u64>,
     attempts: u32,
     /// Verified bytes at the last attempt that counted.
@@ -304,6 +319,8 @@ impl Agent {
         self.base_epoch = epoch;
         self.limits.handle_new_base();
         self.plans.values_mut().for_each(|(plan, _)| *plan = Epoch(0));
+        let live = self.deliveries.values_mut().filter_map(|delivery| delivery.live.as_mut());
+        live.for_each(|live| live.reflect.handle_new_base());
         for key in &self.fetching {
             let fetch = self.deliveries.get_mut(key).and_then(|delivery| delivery.fetch.as_mut());
             fetch.into_iter().for_each(Fetch::handle_new_base);
@@ -331,6 +348,10 @@ impl Agent {
             NodeOrder::Sources { content, epoch, sources } => {
                 self.handle_sources(content, epoch, sources, now, out);
             }
+            NodeOrder::Reflect { key, epoch, sources } => {
+                self.handle_reflect(key, (epoch, sources), now, out);
+            }
+            NodeOrder::Finish { key } => self.handle_finish(key, now, out),
             NodeOrder::Cancel { key } => self.handle_cancel(key, now, out),
             NodeOrder::Terms { job, epoch, terms } => {
                 if self.limits.take(job, epoch, &terms) {
@@ -494,6 +515,7 @@ impl Agent {
         self.note_via(now, out);
         self.go_on_alone(now, out);
         self.follow_relay(now, out);
+        self.note_live(now, out);
         while let Some((at, key)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
             self.retries.remove(&(at, key));
             self.move_on(key, Input::Due);
@@ -509,8 +531,10 @@ impl Agent {
             self.progress_at = now;
             for key in &self.fetching {
                 let Some(delivery) = self.deliveries.get_mut(key) else { continue };
-                let Some(fetch) = &delivery.fetch else { continue };
-                let (offset, rate) = (fetch.have(), fetch.rate());
+                let fetch = delivery.fetch.as_ref().map(|fetch| (fetch.have(), fetch.rate()));
+                let Some((offset, rate)) = fetch.or_else(|| delivery.live_progress()) else {
+                    continue;
+                };
                 if offset > delivery.told {
                     delivery.told = offset;
                     self.outbox.push(None, Report::Progress { key: *key, offset, rate });

@@ -57,6 +57,10 @@ impl Agent {
 
     /// Says again from whom bytes come: the base has asked anew.
     fn say_where(&mut self, key: CommandKey) {
+        let live = self.deliveries.get(&key).and_then(|delivery| delivery.live_flow(key));
+        if let Some(report) = live {
+            return self.outbox.push(None, report);
+        }
         let fetch = self.deliveries.get(&key).and_then(|delivery| delivery.fetch.as_ref());
         let Some((fetch, source)) = fetch.and_then(|fetch| Some((fetch, fetch.source()?))) else {
             return;

@@ -17,7 +17,8 @@ pub fn check_paths(op: &Op) -> Result<(), String> {
         | Op::Delete { path }
         | Op::SetAttributes { path, .. } => (Some(path), None),
         Op::Move { path, to } => (Some(path), Some(to)),
-        Op::Query => (None, None),
+        // A live path is no file: `reflect` checks its name.
+        Op::Query | Op::Live { .. } => (None, None),
     };
     for path in [path, to].into_iter().flatten() {
         let is_part =

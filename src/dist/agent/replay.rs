@@ -77,6 +77,7 @@ impl Agent {
                 let sources = short_list(sources.clone());
                 Record::Plan { content, sources }
             }));
+            records.extend(delivery.live_records(*key));
             records.extend(delivery.end.clone());
         }
         records
@@ -113,10 +114,12 @@ impl Agent {
                 if let Some(content) = content {
                     self.contents.insert(content, key);
                 }
+                let live = op.is_live().then(Box::default);
                 let delivery = Delivery {
                     sequence,
                     priority,
                     op,
+                    live,
                     content,
                     size,
                     stage: Stage::Waiting,
@@ -143,6 +146,17 @@ impl Agent {
             Record::Via { key, via } => {
                 if let Some(delivery) = self.deliveries.get_mut(&key) {
                     delivery.via = via;
+                }
+            }
+            Record::Reflect { key, sources } => {
+                let delivery = self.deliveries.get_mut(&key);
+                let live = delivery.and_then(|delivery| delivery.live.as_mut());
+                live.into_iter().for_each(|live| live.reflect.replay_sources(sources.clone()));
+            }
+            Record::Reflected { key, via, totals } => {
+                let delivery = self.deliveries.get_mut(&key);
+                if let Some(live) = delivery.and_then(|delivery| delivery.live.as_mut()) {
+                    live.reflect.replay(via, totals);
                 }
             }
             Record::Completed { key, .. } => self.replay_end(key, Stage::Completed, record),

@@ -18,6 +18,9 @@ impl Agent {
     /// Does with a command what can be done: has it wait for room, or changes the media folder.
     pub(super) fn consider(&mut self, key: CommandKey, now: Mono, out: &mut Vec<Action>) {
         let Some(delivery) = self.deliveries.get(&key) else { return };
+        if delivery.live.is_some() {
+            return self.consider_live(key, now, out);
+        }
         if delivery.stage == Stage::Waiting
             && let Err(detail) = check_paths(&delivery.op)
         {
@@ -45,7 +48,8 @@ impl Agent {
             op: delivery.op.clone(),
             content: delivery.content,
             is_again: delivery.is_again,
-            via: delivery.via.clone(),
+            via: delivery.live.as_ref().map_or(&delivery.via, |live| live.reflect.via()).clone(),
+            live: delivery.live.as_ref().map(|live| live.reflect.totals()),
         };
         self.move_on(key, Input::Turn);
         // All others may be done twice.
@@ -66,7 +70,8 @@ impl Agent {
         }
         let is_busy = |key: &&CommandKey| {
             let fetch = self.deliveries.get(key).and_then(|delivery| delivery.fetch.as_ref());
-            fetch.is_none_or(|fetch| !fetch.is_idle(now))
+            let is_live = self.deliveries.get(key).is_some_and(|known| known.live.is_some());
+            !is_live && fetch.is_none_or(|fetch| !fetch.is_idle(now))
         };
         let active = self.fetching.iter().filter(is_busy).count();
         let room = ACTIVE_MAX.saturating_sub(active).min(OPEN_MAX - self.fetching.len());
@@ -245,6 +250,7 @@ impl Agent {
                 }
             }
         }
+        self.close_live(key, out);
         self.keep_via(key);
     }
 

@@ -157,6 +157,7 @@ impl World {
             | Action::Ask { .. }
             | Action::Hand { .. }
             | Action::AskNode { .. }
+            | Action::Live { .. }
             | Action::HelloAgain { .. } => {}
         }
         true

@@ -30,6 +30,10 @@ struct Open {
 impl Turns {
     /// A command is open.
     pub(super) fn insert(&mut self, key: CommandKey, op: &Op) {
+        // A live path ends with its job: nobody waits for it, nor it for others.
+        if op.is_live() {
+            return;
+        }
         let open = self.jobs.entry(key.job).or_default();
         open.commands.insert(key.command);
         for path in paths_of(op) {
@@ -68,7 +72,7 @@ impl Turns {
 
     /// The newest of the earlier commands that are in the way, so that each end frees few.
     fn blocker(&self, key: CommandKey, order: Order, op: &Op) -> Option<CommandId> {
-        let open = self.jobs.get(&key.job)?;
+        let open = self.jobs.get(&key.job).filter(|_| !op.is_live())?;
         let before =
             |commands: &BTreeSet<CommandId>| commands.range(..key.command).next_back().copied();
         match order {
@@ -102,7 +106,7 @@ fn paths_of(op: &Op) -> impl Iterator<Item = &str> {
         | Op::Delete { path }
         | Op::SetAttributes { path, .. } => (Some(path), None),
         Op::Move { path, to } => (Some(path), Some(to)),
-        Op::Query => (None, None),
+        Op::Query | Op::Live { .. } => (None, None),
     };
     [path, to].into_iter().flatten().map(String::as_str)
 }

@@ -15,7 +15,7 @@
 use std::time::Duration;
 
 use crate::dist::book::options::{Timeouts, ns};
-use crate::dist::ids::{NodeName, Stamp};
+use crate::dist::ids::{JobId, NodeName, Stamp};
 use crate::dist::rows::CareRow;
 use crate::dist::wire::job::{CarePhase, Reason, RepairCause, RepairView};
 
@@ -44,6 +44,9 @@ pub(super) struct Care {
     seen: u64,
     judged_ns: Option<u64>,
     pub(super) expected_back_ns: Option<i64>,
+    /// Jobs in whose events the repair of now is: its end is told to them, also where the node has
+    /// delivered meanwhile.
+    pub(super) told: Vec<JobId>,
 }
 
 /// What an answer comes to.
@@ -73,6 +76,7 @@ impl Default for Care {
             seen: 0,
             judged_ns: None,
             expected_back_ns: None,
+            told: Vec::new(),
         }
     }
 }
@@ -237,6 +241,7 @@ impl Care {
         (self.tries, self.asks, self.extensions) = (0, 0, 0);
         (self.seen, self.judged_ns) = (self.steps, Some(now_ns));
         self.expected_back_ns = None;
+        self.told.clear();
     }
 
     /// It is given up until it is back.

@@ -5,6 +5,7 @@ use crate::dist::book::Refusal;
 use crate::dist::book::nodes::{Node, NodeId, Nodes};
 use crate::dist::command::{check_attributes, check_path};
 use crate::dist::ids::NodeName;
+use crate::dist::reflect::check_live;
 use crate::dist::webhook::target::{AllowedNetworks, Target};
 use crate::dist::wire::hook::NotifyRequest;
 use crate::dist::wire::job::{CommandRequest, NodeState, Op, Policy, Targets};
@@ -106,6 +107,9 @@ fn parse_selector(text: &str) -> Result<Vec<(&str, &str)>, Refusal> {
 
 /// Checks paths and attributes.
 pub(super) fn check_op(op: &Op) -> Result<(), Refusal> {
+    if let Op::Live { path, from } = op {
+        return check_live(path, from).map_err(Refusal::BadLive);
+    }
     let bad_path = |path: &str| {
         check_path(path).map_err(|error| Refusal::BadPath { path: path.to_owned(), error })
     };

@@ -51,7 +51,10 @@ pub(super) fn from_permille(permille: u64) -> f64 {
 
 /// What a job was measured by, if all of it arrived everywhere and was seen.
 fn measured(job: &Job) -> Option<&Measure> {
-    let is_whole = job.content_bytes > 0 && job.totals.failed + job.totals.cancelled == 0;
+    // A live path takes as long as its client wants.
+    let has_live = job.commands.iter().any(|command| command.row.op.is_live());
+    let has_all = job.totals.failed + job.totals.cancelled == 0;
+    let is_whole = job.content_bytes > 0 && has_all && !has_live;
     job.measure.as_ref().filter(|_| is_whole)
 }
 

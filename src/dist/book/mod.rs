@@ -14,11 +14,12 @@
 //! Parts, each with its own invariant: `jobs` (and `records`), `nodes`, `contents`, `flows`,
 //! `answers`, `hooks` (and `notify`), `tenants`, `terms` (what jobs may take, and when), `relays`
 //! (orders that nodes hand on), and `effects`, what goes out. `parts` has them together and says
-//! what a change of a delivery or a job has to do with all of them; `planner` plans contents. Who
-//! acts on them: `requests` (a client), `uploads` (an upload), `reports` (a node that reports),
-//! `presence` (a node that comes and goes), `time` (the second hand), `wait` (periods of jobs),
-//! `repair` (a node that does not get on, by its `care`), `restore` (rows). `views` answers.
-//! `front` is the book itself: what it can be asked, in sentences that name who acts.
+//! what a change of a delivery or a job has to do with all of them; `planner` plans contents,
+//! `live` live paths. Who acts on them: `requests` (a client), `uploads` (an upload), `reports` (a
+//! node that reports), `presence` (a node that comes and goes), `time` (the second hand), `wait`
+//! (periods of jobs), `repair` (a node that does not get on, by its `care`), `restore` (rows).
+//! `views` answers. `front` is the book itself: what it can be asked, in sentences that name who
+//! acts.
 //!
 //! Invariants: a refused request has no effect; a report or order that comes twice has no second
 //! effect; totals are those of the deliveries; a put is completed by a verified receipt with the
@@ -35,6 +36,7 @@ mod front;
 mod hooks;
 mod jobs;
 mod link;
+mod live;
 mod measure;
 mod nodes;
 mod notify;

@@ -47,6 +47,8 @@ pub(super) struct Node {
     /// What is done when it does not get on.
     pub(super) care: Care,
     pub(super) site: Option<u32>,
+    /// Where it serves RTSP, `ip:port`: said with each hello.
+    pub(super) rtsp: Option<String>,
 }
 
 /// See the module.
@@ -341,6 +343,7 @@ impl Nodes {
         node.row.heard_at_ns = now.utc_ns;
         node.free_bytes = hello.free_bytes;
         node.site = site;
+        node.rtsp = hello.rtsp;
         Some(Greeting { is_new_start, has_moved })
     }
 
@@ -362,6 +365,7 @@ impl Nodes {
             bad_units: 0,
             care: Care::default(),
             site,
+            rtsp: None,
         };
         self.nodes.push(node);
         id
@@ -411,9 +415,13 @@ fn check_hello(hello: &Hello) -> Result<(), Refusal> {
     if hello.public_key.parse::<VerifyKey>().is_err() {
         return Err(Refusal::BadKey);
     }
-    let addr: Result<SocketAddr, _> = hello.addr.parse();
-    if !addr.is_ok_and(|addr| !addr.ip().is_unspecified() && addr.port() != 0) {
-        return Err(Refusal::BadAddr(hello.addr.chars().take(ADDR_SHOWN).collect()));
+    let is_addr = |text: &str| {
+        let addr = text.parse::<SocketAddr>();
+        addr.is_ok_and(|addr| !addr.ip().is_unspecified() && addr.port() != 0)
+    };
+    let mut addrs = std::iter::once(&hello.addr).chain(&hello.rtsp);
+    if let Some(wrong) = addrs.find(|addr| !is_addr(addr)) {
+        return Err(Refusal::BadAddr(wrong.chars().take(ADDR_SHOWN).collect()));
     }
     let is_label = |(name, value): (&String, &String)| {
         (1..=LABEL_BYTES_MAX).contains(&name.len())

@@ -16,6 +16,7 @@ use crate::dist::book::flows::Flows;
 use crate::dist::book::hooks::Hooks;
 use crate::dist::book::jobs::Jobs;
 use crate::dist::book::link::BaseLink;
+use crate::dist::book::live::{LivePlanner, Lives};
 use crate::dist::book::measure::{bound_permille, egress_permille, from_permille};
 use crate::dist::book::nodes::{NodeId, Nodes};
 use crate::dist::book::options::{BookOptions, ns};
@@ -30,6 +31,7 @@ use crate::dist::delivery::DeliveryInput;
 use crate::dist::ids::{CommandKey, JobId, NodeName, Stamp};
 use crate::dist::job::JobInput;
 use crate::dist::keys::BaseKeys;
+use crate::dist::reflect::ORIGIN_NAME;
 use crate::dist::rows::Change;
 use crate::dist::wire::agent::NodeOrder;
 use crate::dist::wire::job::{DeliveryState, EventView, JobState, NodeState, Reason};
@@ -44,6 +46,7 @@ pub(super) struct Parts {
     pub(super) jobs: Jobs,
     pub(super) contents: Contents,
     pub(super) flows: Flows,
+    pub(super) lives: Lives,
     pub(super) hooks: Hooks,
     pub(super) tenants: Tenants,
     pub(super) relays: Relays,
@@ -63,6 +66,7 @@ impl Parts {
             jobs: Jobs::default(),
             contents: Contents::default(),
             flows: Flows::new(BaseLink::new(options.up_rate)),
+            lives: Lives::default(),
             hooks: Hooks::default(),
             tenants: Tenants::default(),
             relays: Relays::default(),
@@ -81,6 +85,28 @@ impl Parts {
             keys: &self.keys,
             options: &self.options,
         }
+    }
+
+    pub(super) fn live(&mut self) -> LivePlanner<'_> {
+        LivePlanner {
+            lives: &mut self.lives,
+            flows: &mut self.flows,
+            fx: &mut self.fx,
+            jobs: &self.jobs,
+            nodes: &self.nodes,
+        }
+    }
+
+    /// A node takes part in all plans again.
+    pub(super) fn join_all(&mut self, node: NodeId) {
+        self.planner().join_all(node);
+        self.live().join_all(node);
+    }
+
+    /// A node takes part in no plan any more.
+    pub(super) fn leave_all(&mut self, node: NodeId) {
+        self.planner().leave_all(node);
+        self.live().leave_all(node);
     }
 
     /// What this client may see.
@@ -118,6 +144,9 @@ impl Parts {
         if let Some(content) = step.content.filter(|_| !step.to.is_open()) {
             self.planner().ended(content, node, step.to);
         }
+        if !step.to.is_open() && self.is_of_live(key) {
+            self.live().ended(key, node);
+        }
         Some(step.to)
     }
 
@@ -147,7 +176,8 @@ impl Parts {
         }
         if delivery.state == DeliveryState::Fetching {
             let source = delivery.source.and_then(|id| self.nodes.name_of(id));
-            let source = source.map_or(BASE_NAME, NodeName::as_str);
+            let top = if self.is_of_live(key) { ORIGIN_NAME } else { BASE_NAME };
+            let source = source.map_or(top, NodeName::as_str);
             detail.insert("source".to_owned(), json!(source));
         }
         if let Some(reason) = delivery.reason {
@@ -173,6 +203,7 @@ impl Parts {
         if let Some(content) = self.jobs.content_of(key) {
             self.flows.end(content);
         }
+        self.lives.end(key);
         for node in self.jobs.open_targets(key) {
             let input = match reason {
                 Some(_) => DeliveryInput::Fatal,
@@ -215,6 +246,9 @@ impl Parts {
             terms.end();
             detail = self.measure(id);
             self.end_of_contents(id, state);
+        }
+        if state == JobState::Closing {
+            self.live().finish(id);
         }
         let Some(job) = self.jobs.get(id) else { return };
         let has_open = job.totals.open() > 0;
@@ -364,7 +398,19 @@ impl Parts {
             planner.join(content, node);
             orders.extend(planner.sources_order(content, node));
         }
+        orders.extend(self.live().order(key, node));
         orders
+    }
+
+    /// A node is to be done with the command: a live path goes on until its job is ended.
+    pub(super) fn is_waited_for(&self, key: CommandKey) -> bool {
+        let is_open = self.jobs.get(key.job).is_some_and(|job| job.row.state == JobState::Open);
+        !is_open || !self.is_of_live(key)
+    }
+
+    /// The command brings a live path.
+    pub(super) fn is_of_live(&self, key: CommandKey) -> bool {
+        self.jobs.command(key).is_some_and(|command| command.row.op.is_live())
     }
 
     /// A command, as nodes are told it.

@@ -85,17 +85,17 @@ impl<'a> Presence<'a> {
         let Some(state) = self.parts.nodes.step(self.node, input, &mut self.parts.fx) else {
             return false;
         };
-        let mut planner = self.parts.planner();
         match state {
             NodeState::Active
             | NodeState::Suspect
             | NodeState::Draining
             | NodeState::Repairing
-            | NodeState::Activating => planner.serve(self.node),
-            NodeState::Down | NodeState::FailedHw => planner.leave_all(self.node),
-            NodeState::Quarantined => planner.bar(self.node),
+            | NodeState::Activating => self.parts.planner().serve(self.node),
+            NodeState::Down | NodeState::FailedHw => self.parts.leave_all(self.node),
+            NodeState::Quarantined => self.parts.planner().bar(self.node),
             NodeState::Retired => self.end(),
         }
+        self.parts.live().serve(self.node);
         true
     }
 
@@ -107,7 +107,7 @@ impl<'a> Presence<'a> {
         node.row.heard_at_ns = now.utc_ns;
         self.change(NodeInput::Heard);
         if !was_live {
-            self.parts.planner().join_all(self.node);
+            self.parts.join_all(self.node);
             for order in self.open_orders() {
                 self.parts.nodes.say(self.node, order, &mut self.parts.fx);
             }
@@ -156,7 +156,7 @@ impl<'a> Presence<'a> {
         let Some(greeting) = self.parts.nodes.greet(id, hello, now) else { return };
         if greeting.is_new_start {
             // Those behind it have other sources meanwhile: it takes part again as a leaf.
-            self.parts.planner().leave_all(id);
+            self.parts.leave_all(id);
             for key in self.parts.jobs.open_at(id) {
                 if let Some(delivery) = self.parts.jobs.delivery_mut(key, id) {
                     delivery.is_fresh = true;
@@ -179,7 +179,7 @@ impl<'a> Presence<'a> {
         if greeting.is_new_start {
             Repair { parts: &mut *self.parts, node: id }.heard(true);
         }
-        self.parts.planner().join_all(id);
+        self.parts.join_all(id);
         if greeting.has_moved && !is_new {
             self.move_in_lists();
         }
@@ -206,7 +206,7 @@ impl<'a> Presence<'a> {
 
     /// The node is none any more.
     fn end(&mut self) {
-        self.parts.planner().leave_all(self.node);
+        self.parts.leave_all(self.node);
         if let Some(node) = self.parts.nodes.get_mut(self.node) {
             node.ends.clear();
             node.care = Care::default();

@@ -2,6 +2,7 @@
 
 use crate::dist::command::{AttributesError, PathError};
 use crate::dist::ids::{CommandKey, ContentId, Digest, JobId, NodeName};
+use crate::dist::reflect::LiveError;
 use crate::dist::webhook::target::TargetError;
 use crate::dist::wire::job::{JobState, NodeState};
 
@@ -131,6 +132,9 @@ pub enum Refusal {
         /// Why.
         error: PathError,
     },
+    /// A live path that cannot be brought to nodes.
+    #[error("{0}")]
+    BadLive(LiveError),
     /// Attributes cannot be set.
     #[error("{0}")]
     BadAttributes(AttributesError),
@@ -247,6 +251,7 @@ impl Refusal {
             Self::JobState { .. } => "job_state",
             Self::CommandEnded(_) => "command_ended",
             Self::BadPath { .. } => "bad_path",
+            Self::BadLive(_) => "bad_live",
             Self::BadAttributes(_) => "bad_attributes",
             Self::MoveIntoItself(_) => "move_into_itself",
             Self::NoContent => "no_content",
@@ -299,6 +304,7 @@ impl Refusal {
             | Self::BadNotify { .. }
             | Self::BadNotifyList { .. }
             | Self::BadPath { .. }
+            | Self::BadLive(_)
             | Self::BadAttributes(_)
             | Self::MoveIntoItself(_)
             | Self::NoContent

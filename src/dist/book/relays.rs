@@ -29,7 +29,7 @@ use crate::dist::ids::{CommandKey, ContentId, Digest, JobId, NodeName};
 use crate::dist::relay::{TAKEN_WITHIN, parts as parts_of, rounds};
 use crate::dist::terms::Terms;
 use crate::dist::wire::agent::{NodeOrder, short_list};
-use crate::dist::wire::job::DeliveryState;
+use crate::dist::wire::job::{DeliveryState, Op};
 use crate::dist::wire::relay::{BODY_BYTES_MAX, ENTRIES_MAX, Envelope, RelayBody, RelayEntry};
 
 /// See the module.
@@ -314,9 +314,13 @@ pub(super) fn restored(parts: &mut Parts) {
     }
 }
 
-/// The job of an order that may be handed on: ends and questions are not.
+/// The job of an order that may be handed on: ends and questions are not, and neither is what has to
+/// do with live paths, whose sources a node takes behind their command only.
 fn job_of(parts: &Parts, order: &NodeOrder) -> Option<JobId> {
     match order {
+        NodeOrder::Command { op: Op::Live { .. }, .. }
+        | NodeOrder::Reflect { .. }
+        | NodeOrder::Finish { .. } => None,
         NodeOrder::Command { key, .. } => Some(key.job),
         NodeOrder::Terms { job, .. } | NodeOrder::Servers { job, .. } => Some(*job),
         NodeOrder::Sources { content, .. } => Some(parts.contents.row(*content)?.key.job),

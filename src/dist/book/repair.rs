@@ -156,8 +156,16 @@ impl Repair<'_> {
             return self.activated(open);
         }
         let now_ns = self.parts.fx.now.mono_ns;
-        let reasons: Vec<Reason> = commands.iter().filter_map(|command| command.reason).collect();
+        let parts = &*self.parts;
+        let waited = commands.iter().filter(|command| parts.is_waited_for(command.key));
+        let reasons: Vec<Reason> = waited.filter_map(|command| command.reason).collect();
+        let mut known = parts.jobs.open_at(self.node).into_iter();
+        let is_only_live = known.all(|key| !parts.is_waited_for(key));
         let Some(care) = self.care_mut() else { return };
+        if is_only_live {
+            // It answers, and that is all that is asked of it.
+            care.note_step();
+        }
         match care.judge(&reasons, now_ns) {
             Verdict::GotOn => {
                 self.keep();
@@ -320,13 +328,15 @@ impl Repair<'_> {
         if let (Some(at_ns), Some(detail)) = (expected_back_ns, detail.as_object_mut()) {
             detail.insert("expected_back_ns".to_owned(), json!(at_ns));
         }
-        if is_broken {
-            care.give_up();
-        } else {
-            care.end(now_ns);
+        self.tell("repair.failed", detail);
+        if let Some(care) = self.care_mut() {
+            if is_broken {
+                care.give_up();
+            } else {
+                care.end(now_ns);
+            }
         }
         self.keep();
-        self.tell("repair.failed", detail);
         if is_broken {
             self.change(NodeInput::GiveUp);
             self.fail_open(Reason::NodeFailed);
@@ -349,9 +359,11 @@ impl Repair<'_> {
         let now_ns = self.parts.fx.now.mono_ns;
         let Some(care) = self.care_mut() else { return };
         let (cause, tries) = (care.cause, care.tries);
-        care.end(now_ns);
-        self.keep();
         self.tell("repair.ended", json!({"cause": cause, "tries": tries, "open": open}));
+        if let Some(care) = self.care_mut() {
+            care.end(now_ns);
+        }
+        self.keep();
         self.change(NodeInput::Activated);
         for job in self.parts.jobs.with_failed_at(self.node) {
             self.bring_late(job);
@@ -397,7 +409,9 @@ impl Repair<'_> {
             let job = self.parts.jobs.get(key.job);
             let is_held = job.is_some_and(|job| !job.terms.is_open());
             let is_blamed = reason == Reason::NodeFailed;
-            if !is_blamed && (is_held || self.parts.is_uploading(key.job)) {
+            let is_spared =
+                is_held || self.parts.is_uploading(key.job) || !self.parts.is_waited_for(key);
+            if !is_blamed && is_spared {
                 continue;
             }
             self.parts.advance(key, self.node, DeliveryInput::Fatal, |delivery| {
@@ -423,6 +437,9 @@ impl Repair<'_> {
                     DeliveryState::Received | DeliveryState::Fetching | DeliveryState::RetryWait
                 )
             });
+            if self.parts.is_of_live(key) {
+                self.parts.say_command(key, self.node);
+            }
             let content = self.parts.jobs.content_of(key).filter(|_| is_coming);
             let Some(content) = content else { continue };
             self.parts.planner().reassign(content, self.node);
@@ -451,6 +468,7 @@ impl Repair<'_> {
 
     fn take_offset(&mut self, command: &OpenCommand) {
         let now_ns = self.parts.fx.now.mono_ns;
+        let is_of_live = self.parts.is_of_live(command.key);
         let delivery = self.parts.jobs.delivery_mut(command.key, self.node);
         let delivery = delivery.filter(|delivery| delivery.state == DeliveryState::Fetching);
         let Some(delivery) = delivery else { return };
@@ -458,7 +476,7 @@ impl Repair<'_> {
         delivery.take_offset(command.offset);
         if delivery.offset > before {
             delivery.grew_ns = now_ns;
-            if let Some(care) = self.care_mut() {
+            if let Some(care) = self.care_mut().filter(|_| !is_of_live) {
                 care.note_step();
             }
         }
@@ -481,12 +499,22 @@ impl Repair<'_> {
         self.parts.fx.keep(Change::Care(row));
     }
 
-    /// An event of each job that the node holds up, or of the node alone.
+    /// An event of each job that the node holds up or has held up, or of the node alone.
     fn tell(&mut self, kind: &str, detail: Value) {
         let Some(name) = self.parts.nodes.name_of(self.node).cloned() else { return };
-        let mut jobs: Vec<JobId> =
+        let mut jobs: BTreeSet<JobId> =
             self.parts.jobs.open_at(self.node).into_iter().map(|key| key.job).collect();
-        jobs.dedup();
+        let is_mended = |care: &&Care| !matches!(care.phase, CarePhase::Well | CarePhase::Asked);
+        let care = self.parts.nodes.get(self.node).map(|node| &node.care).filter(is_mended);
+        if let Some(care) = care {
+            let is_live =
+                |id: &JobId| self.parts.jobs.get(*id).is_some_and(|job| job.row.state.is_live());
+            jobs.extend(care.told.iter().copied().filter(is_live));
+            let told = jobs.iter().copied().take(JOBS_TOLD_MAX).collect();
+            if let Some(care) = self.care_mut() {
+                care.told = told;
+            }
+        }
         if jobs.is_empty() {
             return self.parts.fx.event(kind, About::node(&name), detail);
         }

@@ -172,7 +172,7 @@ impl Reporter<'_> {
             | SwitchCause::Slow => true,
         };
         let had = self.parts.jobs.delivery(key, self.node).map(|delivery| delivery.offset);
-        if had.is_some_and(|had| offset > had) {
+        if had.is_some_and(|had| offset > had) && !self.parts.is_of_live(key) {
             self.parts.note_step(self.node);
         }
         if let Some(content) = self.parts.jobs.content_of(key) {
@@ -185,15 +185,17 @@ impl Reporter<'_> {
                 planner.try_other(content, self.node, (left, before), offset);
             }
         }
-        if self.parts.advance(key, self.node, DeliveryInput::Bytes, edit).is_some() {
-            return;
+        if self.parts.advance(key, self.node, DeliveryInput::Bytes, edit).is_none() {
+            let Some(delivery) = self.fetching_mut(key) else { return };
+            edit(delivery);
+            delivery.updated_at_ns = now.utc_ns;
+            self.parts.keep_delivery(key, self.node);
+            let cause = ("cause", json!(cause));
+            self.parts.delivery_event("delivery.source", key, self.node, Some(cause));
         }
-        let Some(delivery) = self.fetching_mut(key) else { return };
-        edit(delivery);
-        delivery.updated_at_ns = now.utc_ns;
-        self.parts.keep_delivery(key, self.node);
-        let cause = ("cause", json!(cause));
-        self.parts.delivery_event("delivery.source", key, self.node, Some(cause));
+        if self.parts.is_of_live(key) {
+            self.parts.live().flows_from(key, self.node, (source, is_own_switch));
+        }
     }
 
     fn take_progress(&mut self, key: CommandKey, offset: u64, rate: u64) {
@@ -207,7 +209,8 @@ impl Reporter<'_> {
             delivery.grew_ns = now_ns;
         }
         let offset = delivery.offset;
-        if has_grown {
+        // A live path says nothing of how a node gets on with files.
+        if has_grown && !self.parts.is_of_live(key) {
             self.parts.note_step(self.node);
         }
         if let Some(content) = self.parts.jobs.content_of(key) {
@@ -380,7 +383,8 @@ impl Reporter<'_> {
             | Op::Delete { .. }
             | Op::Move { .. }
             | Op::SetAttributes { .. }
-            | Op::Query => None,
+            | Op::Query
+            | Op::Live { .. } => None,
         }
     }
 }

@@ -152,6 +152,9 @@ impl Request<'_> {
         for node in targets {
             self.order(key, node);
         }
+        if op.is_live() {
+            self.parts.live().begin(key);
+        }
         let put_url = op.path().filter(|_| is_put).map(|path| put_url(job, path));
         Ok(CommandAccepted { command_id: key.command, put_url, content })
     }

@@ -72,6 +72,7 @@ pub(super) fn read(parts: &mut Parts, answers: &mut Answers, rows: Rows) {
     kept.sort_by_key(|row| row.at_ns);
     kept.into_iter().for_each(|row| answers.remember(row));
     catch_up(parts, &heard);
+    parts.lives.hold(now_ns);
 }
 
 fn read_delivery(parts: &mut Parts, row: DeliveryRow) {

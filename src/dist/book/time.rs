@@ -15,15 +15,18 @@ use crate::dist::book::nodes::NodeId;
 use crate::dist::book::options::ns;
 use crate::dist::book::parts::Parts;
 use crate::dist::book::presence::Presence;
+use crate::dist::book::records::Job;
 use crate::dist::book::relays;
 use crate::dist::book::repair::Repair;
 use crate::dist::book::terms::follow_windows;
 use crate::dist::book::uploads::Upload;
 use crate::dist::book::wait;
-use crate::dist::ids::{ContentId, JobId, Stamp};
+use crate::dist::delivery::DeliveryInput;
+use crate::dist::ids::{CommandKey, ContentId, JobId, Stamp};
 use crate::dist::job::JobInput;
 use crate::dist::node::NodeInput;
-use crate::dist::wire::job::{JobState, Reason};
+use crate::dist::wire::agent::NodeOrder;
+use crate::dist::wire::job::{DeliveryState, JobState, Reason};
 
 /// When the book was last looked through.
 #[derive(Debug)]
@@ -49,6 +52,7 @@ impl Watch {
         wait::tick(parts, gap_ns);
         relays::tick(parts);
         parts.planner().tend();
+        parts.live().tend();
         if now_ns.saturating_sub(self.swept_ns) >= SWEEP_NS {
             self.swept_ns = now_ns;
             sweep(parts);
@@ -78,7 +82,7 @@ fn look_after_nodes(parts: &mut Parts, gap_ns: u64) {
         if silent_ns >= down_ns {
             presence.change(NodeInput::Lost);
             // Others than active and suspect nodes are not down, but do not live either.
-            parts.planner().leave_all(id);
+            parts.leave_all(id);
         } else if silent_ns >= suspect_ns {
             presence.change(NodeInput::Silent);
         } else if is_owed {
@@ -96,12 +100,32 @@ fn end_overdue(parts: &mut Parts) {
         let open: Vec<_> = open.map(|command| (command.row.key, command.row.content)).collect();
         parts.change_job(id, JobInput::End);
         for (key, content) in open {
+            // A live path ends at its deadline, and is completed by its receipts.
+            if parts.is_of_live(key) {
+                fail_dry(parts, key);
+                continue;
+            }
             parts.end_deliveries(key, Some(Reason::Deadline), "the job's deadline has passed");
             if let Some(mut upload) = content.and_then(|content| Upload::of(parts, content)) {
                 upload.close();
             }
         }
         parts.settle(id);
+    }
+}
+
+/// Fails a live path where no packet has come when its deadline passes.
+fn fail_dry(parts: &mut Parts, key: CommandKey) {
+    for node in parts.jobs.open_targets(key) {
+        let delivery = parts.jobs.delivery(key, node);
+        if delivery.is_some_and(|d| d.offset > 0 || d.state == DeliveryState::Fetching) {
+            continue;
+        }
+        parts.advance(key, node, DeliveryInput::Fatal, |delivery| {
+            delivery.reason = Some(Reason::Deadline);
+            delivery.detail = Some("no packet had come when the job's deadline passed".into());
+        });
+        parts.nodes.say_end(node, NodeOrder::Cancel { key }, &mut parts.fx);
     }
 }
 
@@ -121,7 +145,7 @@ fn sweep(parts: &mut Parts) {
         }
     }
     let open = parts.jobs.behind(None).filter(|job| job.row.state == JobState::Open);
-    let idle = open.filter(|job| is_idle(job.touched_ns, timeouts.idle_job));
+    let idle = open.filter(|job| is_idle(last_use(job), timeouts.idle_job));
     let idle: Vec<JobId> = idle.map(|job| job.row.id).collect();
     for job in idle {
         parts.change_job(job, JobInput::End);
@@ -136,6 +160,13 @@ fn sweep(parts: &mut Parts) {
         }
         parts.expire_contents(id);
     }
+}
+
+/// When a job was last asked for anything, or packets of a live path of it came.
+fn last_use(job: &Job) -> u64 {
+    let live = job.commands.iter().filter(|c| c.row.op.is_live() && c.totals.in_progress > 0);
+    let came = live.flat_map(|command| &command.deliveries).map(|delivery| delivery.grew_ns);
+    came.max().unwrap_or(0).max(job.touched_ns)
 }
 
 fn is_old(now_ns: i64, at_ns: i64, kept_ns: u64) -> bool {

@@ -11,6 +11,7 @@ use crate::dist::book::{DeliveryFilter, Refusal};
 use crate::dist::chain::ChainHead;
 use crate::dist::command::state_of;
 use crate::dist::ids::{CommandId, CommandKey, JobId, NodeName};
+use crate::dist::reflect::ORIGIN_NAME;
 use crate::dist::rows::CommandRow;
 use crate::dist::wire::agent::Receipt;
 use crate::dist::wire::job::{
@@ -184,6 +185,7 @@ impl<'a> Views<'a> {
                 finished_at_ns: receipt.as_ref().map(|receipt| receipt.finished_at_ns),
                 size: receipt.as_ref().map(|receipt| receipt.size),
                 blake3: receipt.as_ref().and_then(|receipt| receipt.blake3),
+                live: receipt.as_ref().and_then(|receipt| receipt.live),
                 via: receipt.map(|receipt| receipt.via).unwrap_or_default(),
                 receipt: signed.cloned(),
             });
@@ -215,7 +217,9 @@ impl<'a> Views<'a> {
         let content = command.row.content.and_then(|id| self.contents.row(id));
         let has_source = content.is_some() && delivery.offset > 0 || delivery.source.is_some();
         let source = delivery.source.and_then(|id| self.nodes.name_of(id));
-        let source = source.map_or(BASE_NAME, NodeName::as_str);
+        let is_live = command.row.op.is_live();
+        let has_source = has_source || is_live && delivery.offset > 0;
+        let source = source.map_or(if is_live { ORIGIN_NAME } else { BASE_NAME }, NodeName::as_str);
         Some(DeliveryView {
             command_id: command.row.key.command,
             node: self.nodes.name_of(node)?.clone(),

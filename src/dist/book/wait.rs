@@ -6,7 +6,8 @@
 //! T = twice the time within which 95 of 100 nodes would be done at the rates of now, 30 s at least
 //! ```
 //! Invariant: a node is not asked for what it cannot have: while an upload of the job goes on, the
-//! job is paused or its window is closed, the period does not end. Bounds: `PERIOD_MAX_S` seconds a
+//! job is paused or its window is closed, the period does not end. A live path is waited for when
+//! its job was ended, and before that at nodes that do not live. Bounds: `PERIOD_MAX_S` seconds a
 //! period; for its length `LOOKS_MAX` deliveries are looked at.
 
 use serde_json::json;
@@ -100,6 +101,11 @@ fn end(parts: &mut Parts, id: JobId, wait: Wait) {
         return put(parts, id, Wait { until_ns, ..wait });
     }
     let nodes = waiting_nodes(parts, id);
+    if nodes.is_empty() {
+        // Live paths alone, for as long as their client wants them.
+        let until_ns = now.mono_ns.saturating_add(period_ns);
+        return put(parts, id, Wait { until_ns, ..wait });
+    }
     let periods = wait.periods.saturating_add(1);
     let detail = json!({"seconds": wait.period_s, "periods": periods, "nodes": nodes.len()});
     parts.fx.event("wait.over", About::job(id), detail);
@@ -126,7 +132,11 @@ fn put(parts: &mut Parts, id: JobId, wait: Wait) {
 fn waiting_nodes(parts: &Parts, id: JobId) -> Vec<NodeId> {
     let Some(job) = parts.jobs.get(id) else { return Vec::new() };
     let nodes = job.targets.iter().copied();
-    nodes.filter(|node| parts.jobs.open_of(*node, id).next().is_some()).collect()
+    let is_open = |node: &NodeId| {
+        let mut open = parts.jobs.open_of(*node, id);
+        open.any(|key| parts.is_waited_for(key) || !parts.is_live(*node))
+    };
+    nodes.filter(is_open).collect()
 }
 
 /// UTC nanoseconds since when nodes can have all that was ordered; `None` while an upload goes on,

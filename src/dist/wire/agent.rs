@@ -49,6 +49,9 @@ pub struct Hello {
     /// Its clock, UTC nanoseconds: the base warns when it is far off.
     #[serde(default)]
     pub utc_ns: i64,
+    /// Where it serves RTSP, `ip:port`: others reflect live paths from there. `None`: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtsp: Option<String>,
 }
 
 /// The body of a hello: with TLS it asks for a certificate, too, when the node has none or its own
@@ -124,6 +127,20 @@ pub enum NodeOrder {
         epoch: Epoch,
         /// In the order in which they are to be tried; the base last.
         sources: Vec<Source>,
+    },
+    /// From whom a live path is reflected: the plan's choice first, the origin last.
+    Reflect {
+        /// The command.
+        key: CommandKey,
+        /// Generation of the plan.
+        epoch: Epoch,
+        /// In the order in which they are to be tried.
+        sources: Vec<LiveSource>,
+    },
+    /// A live path has had its time: the node closes it and gives its receipt.
+    Finish {
+        /// The command.
+        key: CommandKey,
     },
     /// A command is withdrawn: what is open of it ends, partial files go.
     Cancel {
@@ -276,6 +293,15 @@ pub fn whole_list(mut sources: Vec<Source>) -> Vec<Source> {
         }
     }
     sources
+}
+
+/// A place that a live path is reflected from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveSource {
+    /// The node; `None` is the origin.
+    pub node: Option<NodeName>,
+    /// `rtsp://` URL of the path there.
+    pub url: String,
 }
 
 /// `POST /agent/v1/reports`.
@@ -460,8 +486,22 @@ pub struct Receipt {
     pub attrs: Option<Digest>,
     /// UTC nanoseconds at the node.
     pub finished_at_ns: i64,
-    /// From whom how many bytes came; `base` is the base.
+    /// From whom how many bytes came; `base` is the base, `origin` that of a live path.
     pub via: BTreeMap<String, u64>,
+    /// What was reflected of a live path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveTotals>,
+}
+
+/// What a node has reflected of a live path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveTotals {
+    /// RTP packets.
+    pub packets: u64,
+    /// Milliseconds in which packets came.
+    pub flow_ms: u64,
+    /// Changes of the source.
+    pub switches: u32,
 }
 
 /// A receipt and the signature of exactly its bytes.

@@ -221,6 +221,13 @@ pub enum Op {
     },
     /// Asks the node to answer: a command without data.
     Query,
+    /// A live path that nodes reflect from each other, until the job is ended.
+    Live {
+        /// Name of the path, at each node and at each source node.
+        path: String,
+        /// URL of the origin, which the first nodes pull from: `rtsp://`, without a password.
+        from: String,
+    },
 }
 
 /// Attributes that a delivery preserves. `None`: not said.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dist::ids::{CommandId, Digest, NodeName};
 use crate::dist::keys::{VerifyKey, verify_receipt};
-use crate::dist::wire::agent::SignedReceipt;
+use crate::dist::wire::agent::{LiveTotals, SignedReceipt};
 use crate::dist::wire::job::{CommandState, DeliveryState, JobView, NodeState, Op, Reason, Totals};
 
 /// What arrived where, when, from whom and with which hash.
@@ -95,8 +95,11 @@ pub struct DeliveryReport {
     pub size: Option<u64>,
     /// BLAKE3 by the receipt.
     pub blake3: Option<Digest>,
-    /// From whom how many bytes came; `base` is the base.
+    /// From whom how many bytes came; `base` is the base, `origin` that of a live path.
     pub via: BTreeMap<String, u64>,
+    /// What was reflected of a live path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveTotals>,
     /// Changes of the source.
     pub switches: u32,
     /// It completed when the job had ended before.

@@ -104,6 +104,7 @@ impl Rig {
                     format!("set {path} {:?} {:?} {names:?}", attrs.mode, attrs.mtime_ns)
                 }
                 Op::Query => "query".to_owned(),
+                Op::Live { path, from } => format!("live {path} {from}"),
             }
         };
         views.into_iter().map(tell).collect()
@@ -181,6 +182,7 @@ fn begin_job(book: &mut Book, at: Stamp) -> JobId {
         down_rate_cap: None,
         free_bytes: 1 << 40,
         utc_ns: at.utc_ns,
+        rtsp: None,
     };
     book.hello(hello, HelloBy::Join, at).unwrap();
     let request = JobRequest {

@@ -102,7 +102,7 @@ impl Tree {
                 Some(Node::File(file)) => file.attrs = merged(&file.attrs, attrs),
                 None => {}
             },
-            Op::Query => {}
+            Op::Query | Op::Live { .. } => {}
         }
     }
 

@@ -92,7 +92,9 @@ async fn hello(
 ) -> Result<Json<WelcomeBody>, Problem> {
     let token = shown(&headers)?;
     let HelloBody { mut hello, certificate_request } = read_body(&body)?;
-    hello.addr = reachable(&hello.addr, from.addr)?;
+    hello.addr = reachable("addr", &hello.addr, from.addr)?;
+    let rtsp = hello.rtsp.map(|rtsp| reachable("rtsp", &rtsp, from.addr));
+    hello.rtsp = rtsp.transpose()?;
     let request = certificate_request.as_deref().zip(jobs.signer.as_ref());
     let request = request.map(|(text, _)| own_request(text, &hello)).transpose()?;
     let node = hello.node.clone();
@@ -129,15 +131,15 @@ fn own_request(text: &str, hello: &Hello) -> Result<NodeRequest, Problem> {
     }
 }
 
-/// The address for peers. A node that listens on all of its addresses is reached where it came
-/// from.
-fn reachable(addr: &str, from: SocketAddr) -> Result<String, Problem> {
+/// An address of a node, in the field `name`. A node that listens on all of its addresses is
+/// reached where it came from.
+fn reachable(name: &str, addr: &str, from: SocketAddr) -> Result<String, Problem> {
     let Ok(addr) = addr.parse::<SocketAddr>() else {
-        let detail = format!("addr: `{addr}` is not IP:PORT");
+        let detail = format!("{name}: `{addr}` is not IP:PORT");
         return Err(problem(StatusCode::BAD_REQUEST, "bad_addr", detail));
     };
     if addr.port() == 0 {
-        let detail = "addr: port 0 cannot be reached";
+        let detail = format!("{name}: port 0 cannot be reached");
         return Err(problem(StatusCode::BAD_REQUEST, "bad_addr", detail));
     }
     let ip = if addr.ip().is_unspecified() { from.ip().to_canonical() } else { addr.ip() };
@@ -287,11 +289,11 @@ mod tests {
     #[test]
     fn wildcard_address_becomes_the_one_that_the_node_came_from() {
         let from: SocketAddr = "[::ffff:192.0.2.7]:5000".parse().unwrap();
-        assert_eq!(reachable("0.0.0.0:81", from).unwrap(), "192.0.2.7:81");
-        assert_eq!(reachable("[::]:81", from).unwrap(), "192.0.2.7:81");
-        assert_eq!(reachable("198.51.100.1:81", from).unwrap(), "198.51.100.1:81");
-        assert!(reachable("edge-1:81", from).is_err());
-        assert!(reachable("198.51.100.1:0", from).is_err());
+        assert_eq!(reachable("addr", "0.0.0.0:81", from).unwrap(), "192.0.2.7:81");
+        assert_eq!(reachable("addr", "[::]:81", from).unwrap(), "192.0.2.7:81");
+        assert_eq!(reachable("addr", "198.51.100.1:81", from).unwrap(), "198.51.100.1:81");
+        assert!(reachable("addr", "edge-1:81", from).is_err());
+        assert!(reachable("addr", "198.51.100.1:0", from).is_err());
     }
 
     #[test]

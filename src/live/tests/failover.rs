@@ -150,15 +150,25 @@ fn reader_goes_on_when_the_list_of_fallbacks_changes_under_it() {
     assert_eq!(scene.order().iter().map(|(of, _)| *of).collect::<Vec<_>>(), [13]);
     assert_eq!(scene.bench.sessions.live.readers.table.len(), 1);
     scene.assert_continuous();
-    // A longer list leaves the source in use, after a pause.
+    // A longer list leaves the source in use: no packet is missed or comes again.
     scene.bench.configure(&text.replace("\"live/b\"", "\"live/c\", \"live/b\""));
+    scene.look();
+    scene.seen.clear();
     for _ in 0..75 {
         c.send(&mut scene.bench);
         scene.run(ms(40));
     }
     assert_eq!(shown(&scene.bench).0.unwrap().failover.unwrap().sources.len(), 3);
     assert_eq!(scene.order().last().unwrap().0, 13);
+    let frames = scene.seen.iter().filter(|seen| matches!(seen.unit(), 1 | 5));
+    let frames: Vec<u16> =
+        frames.map(|seen| u16::from_be_bytes([seen.payload[2], seen.payload[3]])).collect();
+    assert!(
+        frames.len() > 70 && frames.windows(2).all(|pair| pair[1] == pair[0] + 1),
+        "{frames:?}"
+    );
     assert_eq!(scene.bench.sessions.live.readers.table.len(), 1);
+    scene.assert_continuous();
 }
 
 /// As of a path whose camera is down.

@@ -4,8 +4,10 @@
 //! hands out orders. A book that is restarted is made from those rows.
 
 mod any_order;
+mod fleet;
 mod hooks;
 mod jobs;
+mod live;
 mod nodes;
 mod plans;
 mod policies;
@@ -171,11 +173,13 @@ impl Rig {
         let host = self.book.nodes().len() + 1;
         let known = self.book.node(&node).map(|view| view.addr);
         let known = known.filter(|addr| !addr.is_empty());
+        let addr = known.unwrap_or_else(|| format!("10.1.0.{host}:9000"));
         Hello {
             public_key: node_keys(&node).verify_key().to_string(),
             node,
             incarnation: Incarnation(start),
-            addr: known.unwrap_or_else(|| format!("10.1.0.{host}:9000")),
+            rtsp: Some(addr.replace(":9000", ":8554")),
+            addr,
             labels: BTreeMap::new(),
             up_rate_cap: Some(25_000_000),
             down_rate_cap: Some(25_000_000),
@@ -301,6 +305,7 @@ impl Rig {
             attrs: None,
             finished_at_ns: self.at.utc_ns,
             via: BTreeMap::new(),
+            live: None,
         }
     }
 

@@ -181,6 +181,20 @@ impl Choice {
         }
     }
 
+    /// The list has changed: for each source of the new one its place in the one before, if it was
+    /// in it. An operator's choice is dropped.
+    pub(crate) fn relist(&mut self, places: &[Option<usize>]) {
+        let state =
+            |place: &Option<usize>| place.and_then(|place| self.sources.get(place).copied());
+        let states = places.iter().map(|place| state(place).unwrap_or(SourceState::Off)).collect();
+        self.sources = states;
+        let place_of = |before: usize| places.iter().position(|place| *place == Some(before));
+        self.active = self.active.and_then(place_of);
+        let pending = self.pending;
+        self.pending = pending.and_then(|c| Some(Change { to: place_of(c.to)?, ..c }));
+        self.pinned = None;
+    }
+
     /// The source that feeds the path.
     pub(crate) fn active(&self) -> Option<usize> {
         self.active

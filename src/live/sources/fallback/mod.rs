@@ -16,6 +16,7 @@
 //! | `wire` | one identity of the RTP streams over all sources |
 //! | `feed` | the source that feeds the path: its batches, packet by packet |
 //! | `relay` | one relay: subscriptions, switches |
+//! | `relist` | a relay whose list of sources changes |
 //! | `operate` | a relay as operators steer and see it |
 //!
 //! An event marks a relay as ready. Ready relays go on once a turn, in the order in which they
@@ -36,6 +37,7 @@ mod feed;
 pub(crate) mod fit;
 mod operate;
 mod relay;
+mod relist;
 mod wire;
 
 use std::collections::{HashMap, VecDeque};

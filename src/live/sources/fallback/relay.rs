@@ -69,7 +69,7 @@ pub(crate) struct Relay {
     hold: Duration,
     /// Each key frame has parameter sets before it.
     always_sets: bool,
-    feed: Option<Feed>,
+    pub(super) feed: Option<Feed>,
     /// Number of the publisher that claims the path.
     publisher: Option<u32>,
     /// A publisher that is to end.
@@ -95,7 +95,7 @@ pub(crate) struct Room<'a> {
 #[derive(Debug)]
 pub(super) struct RelaySource {
     pub(super) path: Arc<str>,
-    is_wanted: bool,
+    pub(super) is_wanted: bool,
     /// The description that was refused last.
     refused: Option<Arc<Description>>,
     /// Why the source is down.
@@ -139,15 +139,8 @@ impl Relay {
         config: &PathConfig,
         now: Mono,
     ) -> Self {
-        let source = |path: &Arc<str>| RelaySource {
-            path: Arc::clone(path),
-            is_wanted: false,
-            refused: None,
-            reason: None,
-            is_unfit: false,
-            shown: Shown::new(now),
-        };
-        let sources: Vec<_> = sources.iter().take(SOURCES_MAX).map(source).collect();
+        let sources = sources.iter().take(SOURCES_MAX).map(|path| RelaySource::new(path, now));
+        let sources: Vec<_> = sources.collect();
         let rules = ChoiceRules {
             silence: config.source_timeout.unwrap_or(SILENCE),
             return_after: config.return_after,
@@ -176,6 +169,22 @@ impl Relay {
             has_more: false,
             is_ready: false,
         }
+    }
+
+    /// The places of its sources have changed. `None`: it has none any more.
+    pub(super) fn move_places(&mut self, place_of: impl Fn(usize) -> Option<usize>) {
+        self.pending = self.pending.and_then(|Pending { change, from }| {
+            let to = place_of(change.to)?;
+            Some(Pending { change: Change { to, ..change }, from })
+        });
+        // A source that is dropped has no name any more.
+        let moved = |place| place_of(place).unwrap_or(usize::MAX);
+        self.newest = self.newest.map(|(place, at)| (moved(place), at));
+        self.last_switch = self.last_switch.map(|last| LastSwitch {
+            from: last.from.map(moved),
+            to: moved(last.to),
+            ..last
+        });
     }
 
     pub(crate) fn source_paths(&self) -> impl Iterator<Item = &Arc<str>> {
@@ -352,17 +361,24 @@ impl Relay {
                     }
                 }
                 Step::Switch(change) => self.await_switch(room, change),
-                Step::Release => {
-                    self.feed = None;
-                    self.released = self.publisher.take();
-                    self.forgotten_at = Some(room.cx.now + self.hold);
-                }
+                Step::Release => self.release(room.cx.now),
             }
         }
         if self.choice.pending().is_none() {
             self.pending = None;
+            // The source that fed the path has left the list, and no other one is good.
+            if self.choice.active().is_none() && self.publisher.is_some() {
+                self.release(room.cx.now);
+            }
         }
         self.note_standings(room.cx.now);
+    }
+
+    /// Nothing feeds the path: its claim ends, and its readers wait.
+    fn release(&mut self, now: Mono) {
+        self.feed = None;
+        self.released = self.publisher.take().or(self.released);
+        self.forgotten_at = Some(now + self.hold);
     }
 
     fn await_switch(&mut self, room: &mut Room<'_>, change: Change) {
@@ -569,6 +585,19 @@ impl Relay {
     }
 }
 
+impl RelaySource {
+    pub(super) fn new(path: &Arc<str>, now: Mono) -> Self {
+        Self {
+            path: Arc::clone(path),
+            is_wanted: false,
+            refused: None,
+            reason: None,
+            is_unfit: false,
+            shown: Shown::new(now),
+        }
+    }
+}
+
 impl Identity {
     /// As of the first source of a path.
     fn of(described: &Description, always_sets: bool) -> Option<Self> {
@@ -581,7 +610,7 @@ impl Identity {
 }
 
 /// The waiter of a source's path: no command waits. No reader has this number.
-const NOBODY: u64 = u64::MAX;
+pub(super) const NOBODY: u64 = u64::MAX;
 /// Silence after which a source is lost where `source_timeout` does not say.
 const SILENCE: Duration = Duration::from_secs(2);
 /// A source whose newest packet is older is not good yet.
