@@ -3,12 +3,13 @@
 //! ```text
 //! http::peer --> Door --event--> driver: dist::agent --> answer
 //! ```
-//! Invariant: the agent decides, one thing after the other. Bound: whoever speaks waits for
-//! `ANSWER_MAX` at most.
+//! Invariant: the agent decides, one thing after the other. Bounds: whoever speaks waits for
+//! `ANSWER_MAX` at most; `SPEAK_MAX` do at once, because what they bring is in memory meanwhile.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Event;
@@ -17,11 +18,14 @@ use crate::dist::wire::relay::{RelayBody, SignedAnswer};
 
 /// The way to the agent of this node. Clones are the same.
 #[derive(Debug, Clone)]
-pub struct Door(mpsc::Sender<Event>);
+pub struct Door {
+    events: mpsc::Sender<Event>,
+    places: Arc<Semaphore>,
+}
 
 impl Door {
     pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
-        Self(events)
+        Self { events, places: Arc::new(Semaphore::new(SPEAK_MAX)) }
     }
 
     /// Another node hands orders on.
@@ -44,14 +48,17 @@ impl Door {
         &self,
         event: impl FnOnce(oneshot::Sender<Result<T, RelayError>>) -> Event,
     ) -> Result<T, RelayError> {
+        let _place = self.places.try_acquire().map_err(|_| RelayError::Full)?;
         let (reply, answer) = oneshot::channel();
         let said = async {
-            self.0.send(event(reply)).await.ok()?;
+            self.events.send(event(reply)).await.ok()?;
             answer.await.ok()
         };
         timeout(ANSWER_MAX, said).await.ok().flatten().unwrap_or(Err(RelayError::Full))
     }
 }
 
+/// Bodies of a megabyte at most.
+const SPEAK_MAX: usize = 64;
 /// Shorter than the other node waits.
 const ANSWER_MAX: Duration = Duration::from_millis(1_500);

@@ -25,8 +25,8 @@ mod folder;
 pub mod identity;
 mod journal;
 mod links;
-mod neighbours;
 pub mod live;
+mod neighbours;
 mod share;
 
 use std::collections::BTreeMap;
@@ -108,6 +108,9 @@ pub struct Facts {
     pub down_rate: Option<u64>,
 }
 
+/// Is told of the store, the TLS of the port for peers, and the way to the agent.
+pub type OnOpen = Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>, Door) + Send>;
+
 /// What runs beside the agent, in the same process.
 pub struct Beside {
     /// Sessions that play.
@@ -120,7 +123,7 @@ pub struct Beside {
     pub paths: Arc<dyn ServerPaths>,
     /// Called once, when the store is open: peers may be served, with this TLS, and what they say
     /// goes through the door.
-    pub on_open: Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>, Door) + Send>,
+    pub on_open: OnOpen,
 }
 
 /// Why a node does not start, or ends.

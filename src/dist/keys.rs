@@ -98,7 +98,7 @@ impl BaseKeys {
         token
     }
 
-    /// The envelope as a token. What is signed begins with [`ENVELOPE_MARK`].
+    /// The envelope as a token.
     #[must_use]
     pub fn seal_envelope(&self, envelope: &Envelope) -> String {
         let json = json_of(envelope);

@@ -353,8 +353,8 @@ impl Cascade {
     }
 
     /// The source that gives most to a receiver behind whom nobody waits: one with uplink left, or,
-    /// where that is far too little, one that feeds such receivers only. An uplink that has not been
-    /// used yet is planned as a narrow one, and is more often than not as wide as the others.
+    /// where that is far too little, one that feeds such receivers only. An uplink that has not
+    /// been used yet is planned as a narrow one, and is more often than not as wide as the others.
     fn last_source(&self, receiver: &Receiver) -> Option<MemberId> {
         let best = self.best_source(receiver);
         let gives = self.sender(best).map_or(0, Sender::gives);

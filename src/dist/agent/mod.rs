@@ -42,9 +42,7 @@ use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName}
 use crate::dist::journal::Record;
 use crate::dist::relay::{HandId, Relay};
 use crate::dist::uplink::Share;
-use crate::dist::wire::agent::{
-    LiveTotals, NodeOrder, Report, ServerList, SignedReceipt, Source,
-};
+use crate::dist::wire::agent::{LiveTotals, NodeOrder, Report, ServerList, SignedReceipt, Source};
 use crate::dist::wire::job::{Op, Order, Reason};
 use crate::dist::wire::peer::ContentState;
 use crate::dist::wire::relay::RelayBody;

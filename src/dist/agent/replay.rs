@@ -10,10 +10,10 @@ use super::survey::Surveys;
 use super::turns::Turns;
 use super::{Agent, Delivery};
 use crate::base::time::Mono;
-use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, NodeName};
+use crate::dist::ids::{BaseEpoch, CommandKey, ContentId, Epoch, JobId, NodeName};
 use crate::dist::journal::Record;
 use crate::dist::relay::Relay;
-use crate::dist::wire::agent::{short_list, whole_list};
+use crate::dist::wire::agent::{Source, short_list, whole_list};
 
 impl Agent {
     /// The agent of a node whose journal held `records`.
@@ -163,24 +163,28 @@ impl Agent {
             Record::Failed { key, .. } => self.replay_end(key, Stage::Failed, record),
             Record::Cancelled { key } => self.replay_end(key, Stage::Cancelled, record),
             Record::Terms { job, terms } => self.limits.replay(job, terms),
-            // Any plan that the base says from now on counts.
-            Record::Plan { content, sources } => {
-                if self.contents.contains_key(&content) {
-                    self.plans.insert(content, (Epoch(0), whole_list(sources)));
-                }
-            }
+            Record::Plan { content, sources } => self.replay_plan(content, sources),
             Record::Servers { job, list_version, servers } => {
                 self.servers.insert(job, (list_version, servers));
             }
-            Record::Forget { job } => {
-                self.limits.forget(job);
-                self.servers.remove(&job);
-                self.deliveries.retain(|key, _| key.job != job);
-                self.contents.retain(|_, key| key.job != job);
-                self.plans.retain(|content, _| self.contents.contains_key(content));
-                self.ended.retain(|key| key.job != job);
-            }
+            Record::Forget { job } => self.replay_forget(job),
         }
+    }
+
+    /// Any plan that the base says from now on takes its place.
+    fn replay_plan(&mut self, content: ContentId, sources: Vec<Source>) {
+        if self.contents.contains_key(&content) {
+            self.plans.insert(content, (Epoch(0), whole_list(sources)));
+        }
+    }
+
+    fn replay_forget(&mut self, job: JobId) {
+        self.limits.forget(job);
+        self.servers.remove(&job);
+        self.deliveries.retain(|key, _| key.job != job);
+        self.contents.retain(|_, key| key.job != job);
+        self.plans.retain(|content, _| self.contents.contains_key(content));
+        self.ended.retain(|key| key.job != job);
     }
 
     pub(super) fn replay_end(&mut self, key: CommandKey, stage: Stage, record: Record) {

@@ -74,6 +74,9 @@ struct Open {
     waiting: BTreeMap<NodeId, NodeId>,
 }
 
+/// Entries that go together, and their bytes.
+type Body = (usize, Vec<(NodeId, RelayEntry)>);
+
 /// Orders of one job.
 #[derive(Debug, Default)]
 struct Group {
@@ -314,8 +317,8 @@ pub(super) fn restored(parts: &mut Parts) {
     }
 }
 
-/// The job of an order that may be handed on: ends and questions are not, and neither is what has to
-/// do with live paths, whose sources a node takes behind their command only.
+/// The job of an order that may be handed on: ends and questions are not, and neither is what is
+/// said of live paths, whose sources a node takes behind their command only.
 fn job_of(parts: &Parts, order: &NodeOrder) -> Option<JobId> {
     match order {
         NodeOrder::Command { op: Op::Live { .. }, .. }
@@ -349,6 +352,19 @@ impl Open {
 }
 
 impl Group {
+    /// Commands and contents that are spoken of.
+    fn named(&self) -> (BTreeSet<CommandKey>, BTreeSet<ContentId>) {
+        let (mut commands, mut contents) = (BTreeSet::new(), BTreeSet::new());
+        for order in self.by_node.values().flatten() {
+            match order {
+                NodeOrder::Command { key, .. } => drop(commands.insert(*key)),
+                NodeOrder::Sources { content, .. } => drop(contents.insert(*content)),
+                _ => {}
+            }
+        }
+        (commands, contents)
+    }
+
     /// Takes out what is the same for all nodes.
     fn take_common(&mut self) -> Vec<NodeOrder> {
         let nodes = self.by_node.len();
@@ -393,15 +409,7 @@ fn hand_group(
 ) {
     let number = parts.fx.new_epoch().0;
     let since_ns = parts.fx.now.mono_ns;
-    let orders = group.by_node.values().flatten();
-    let (mut commands, mut contents) = (BTreeSet::new(), BTreeSet::new());
-    for order in orders {
-        match order {
-            NodeOrder::Command { key, .. } => drop(commands.insert(*key)),
-            NodeOrder::Sources { content, .. } => drop(contents.insert(*content)),
-            _ => {}
-        }
-    }
+    let (commands, contents) = group.named();
     let for_all = group.take_common();
     // Orders have text keys only: writing them cannot fail.
     let common = serde_json::to_string(&for_all).unwrap_or_default();
@@ -414,7 +422,7 @@ fn hand_group(
         row.map_or(0, |row| planned_rate(row.up_rate_cap, row.up_rate_seen))
     };
     sorted.sort_by_key(|(node, _)| (Reverse(rate(node)), *node));
-    let mut bodies: Vec<(usize, Vec<(NodeId, RelayEntry)>)> = Vec::new();
+    let mut bodies = Vec::new();
     for (node, own) in sorted {
         let (Some(row), Some(place)) = (nodes.get(node).map(|n| &n.row), job.places.get(&node))
         else {
@@ -436,16 +444,7 @@ fn hand_group(
             continue;
         }
         let entry = RelayEntry { index: u32::try_from(*place).unwrap_or(u32::MAX), envelope };
-        let fits = |(used, body): &&mut (usize, Vec<_>)| {
-            used.saturating_add(bytes) <= BODY_BYTES_MAX && body.len() < ENTRIES_MAX
-        };
-        match bodies.last_mut().filter(fits) {
-            Some((used, body)) => {
-                *used += bytes;
-                body.push((node, entry));
-            }
-            None => bodies.push((common.len() + bytes, vec![(node, entry)])),
-        }
+        put_entry(&mut bodies, common.len(), (node, entry));
     }
     let mut waiting = BTreeMap::new();
     let most = bodies.iter().map(|(_, body)| body.len()).max().unwrap_or(0);
@@ -468,6 +467,21 @@ fn hand_group(
     let is_awaited = has_terms || !commands.is_empty();
     let open = Open { job: id, commands, contents, since_ns, until_ns, is_awaited, waiting };
     relays.insert(number, open);
+}
+
+/// Puts an entry into the last body, or where it has no room, into a new one.
+fn put_entry(bodies: &mut Vec<Body>, common: usize, entry: (NodeId, RelayEntry)) {
+    let bytes = entry.1.envelope.len() + ENTRY_BYTES;
+    let fits = |(used, body): &&mut Body| {
+        used.saturating_add(bytes) <= BODY_BYTES_MAX && body.len() < ENTRIES_MAX
+    };
+    match bodies.last_mut().filter(fits) {
+        Some((used, body)) => {
+            *used += bytes;
+            body.push(entry);
+        }
+        None => bodies.push((common + bytes, vec![entry])),
+    }
 }
 
 /// An order whose list of sources is short.

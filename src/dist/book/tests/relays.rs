@@ -11,6 +11,9 @@ use crate::dist::wire::relay::{Alive, Envelope, RelayBody, SignedAnswer};
 
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 
+/// To whom what was said.
+type Said<T> = Vec<(NodeName, T)>;
+
 impl Rig {
     /// Nodes to which orders go from node to node.
     fn relaying() -> Self {
@@ -23,7 +26,7 @@ impl Rig {
     }
 
     /// Bodies that were handed to first nodes since the last call, and what else was said.
-    fn bodies(&mut self) -> (Vec<(NodeName, RelayBody)>, Vec<(NodeName, NodeOrder)>) {
+    fn bodies(&mut self) -> (Said<RelayBody>, Said<NodeOrder>) {
         let (mut bodies, mut others) = (Vec::new(), Vec::new());
         for (node, order) in self.orders.drain(..) {
             match order {
