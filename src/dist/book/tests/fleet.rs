@@ -362,7 +362,7 @@ fn middle_nodes_that_are_killed_one_after_the_other_hold_up_nobody() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
     fn whoever_goes_and_comes_back_all_nodes_that_are_up_get_the_path(
         steps in prop::collection::vec(any_step(), 1..30),
