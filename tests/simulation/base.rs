@@ -155,6 +155,7 @@ impl World {
         let at = self.stamp();
         self.reconcile(&mut book, at);
         self.base.ledger.commit(book.take_changes());
+        self.note_rates();
         let shares = book.take_shares();
         self.base.book = Some(book);
         shares.into_iter().for_each(|(job, share)| self.share_uplink(BASE, job, share));
@@ -309,6 +310,7 @@ impl World {
         let Some(batch) = self.base.batch.take() else { return };
         let count = batch.changes.len() as u64;
         self.base.ledger.commit(batch.changes);
+        self.note_rates();
         self.trace.note(self.now, "commit", count, self.base.ledger.commits);
         for answer in batch.answers {
             let wait = self.latency();

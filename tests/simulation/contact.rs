@@ -309,6 +309,7 @@ impl World {
             return;
         }
         run.contact.heard_at = now;
+        self.streams.shares.heard.insert(host_of(n), now);
         for order in orders {
             self.trace.note(now, "order", n as u64, kind_of(&order));
             self.trace.say(now, || format!("n{n} is told {}", shown(&order)));

@@ -75,6 +75,32 @@ fn job_without_terms_costs_no_order_but_says_so_where_others_may_be_kept() {
     assert!(told[0].0 > before[0].0, "{told:?} behind {before:?}");
 }
 
+/// Nodes that had not heard the terms of a job with its acceptance went above its rates: its
+/// commands are told without.
+#[test]
+fn terms_of_a_job_without_commands_are_told_when_a_stream_of_orders_begins() {
+    let mut rig = Rig::with_nodes(&["a", "b"]);
+    let policy = Policy { max_rate: Some(50_000), ..Policy::default() };
+    let of_a = Targets::Nodes(vec![name("a")]);
+    let request = JobRequest { policy, ..job_request(of_a) };
+    let job = rig.book.request_job(CLIENT, request, rig.at).unwrap().job_id;
+    rig.commit();
+    // Its stream was lost with the order.
+    rig.orders.clear();
+    let told = |rig: &mut Rig, node: &str| terms_in(&rig.book.open_orders(&name(node)));
+    let is_told = |terms: Vec<(Epoch, Terms)>| terms.iter().any(|(_, t)| t.max_rate.is_some());
+    assert!(is_told(told(&mut rig, "a")) && !is_told(told(&mut rig, "b")));
+    rig.restart();
+    assert!(is_told(told(&mut rig, "a")));
+    // So was one that did not live then: it hears of it with its next sign of life.
+    rig.pass(30);
+    rig.book.tick(rig.at);
+    rig.report("a", []).unwrap();
+    assert!(is_told(rig.terms_of("a")));
+    rig.book.cancel_job(CLIENT, job, rig.at).unwrap();
+    assert_eq!(told(&mut rig, "a"), []);
+}
+
 #[test]
 fn policy_changes_while_a_job_runs_unless_it_was_changed_meanwhile() {
     let mut rig = Rig::with_nodes(&["a"]);
