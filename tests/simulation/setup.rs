@@ -206,6 +206,15 @@ fn drawn_job(dice: &mut Dice, j: u64, nodes: usize) -> JobPlan {
         let paused = |paused| PolicyChange { paused: Some(paused), ..PolicyChange::default() };
         plan.changes = vec![(at, paused(true)), (at + dice.ms(500, 20_000), paused(false))];
     }
+    if plan.leaves.is_none() && dice.chance(120) {
+        let rate = dice.chance(700).then(|| dice.between(RATE / 8, RATE));
+        let mut change = PolicyChange { max_rate: Some(rate), ..PolicyChange::default() };
+        if dice.chance(300) {
+            change = PolicyChange { per_node_rate: Some(rate), ..PolicyChange::default() };
+        }
+        plan.changes.push((plan.at + dice.ms(0, 15_000), change));
+        plan.changes.sort_by_key(|(at, _)| *at);
+    }
     plan
 }
 

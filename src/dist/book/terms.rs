@@ -3,6 +3,7 @@
 //! ```text
 //! accepted, changed, opened or closed by its window, read from rows --> Terms
 //!       `--> nodes that live: order      uplink of the base: share      deliveries: not stalled
+//! changed rates --> plans of contents on their way are made for them
 //! ```
 //! Invariants: nodes are told terms before the commands of the job, and again with all that is
 //! open, those of each job that has not ended; a job that is closed has no delivery that counts as
@@ -129,12 +130,17 @@ impl Tell<'_> {
         if job.row.policy == policy {
             return;
         }
+        let rates = |policy: &Policy| (policy.max_rate, policy.per_node_rate);
+        let has_other_rates = rates(&job.row.policy) != rates(&policy);
         job.row.policy = policy;
         let row = job.row.clone();
         let detail = json!({"policy": row.policy});
         self.parts.fx.keep(Change::Job(row));
         self.parts.fx.event("job.changed", About::job(self.job), detail);
         self.renew();
+        if has_other_rates {
+            self.parts.planner().plan_again(self.job);
+        }
     }
 
     /// The terms, as nodes are told them.

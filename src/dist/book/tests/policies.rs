@@ -129,6 +129,42 @@ fn policy_changes_while_a_job_runs_unless_it_was_changed_meanwhile() {
 }
 
 #[test]
+fn plan_of_what_is_on_its_way_follows_a_rate_that_changes() {
+    let mut rig = Rig::new();
+    // Uplinks of a fifth of the downlinks: the base feeds all of them.
+    for node in ["a", "b", "c"] {
+        let hello = Hello {
+            up_rate_cap: Some(1_000_000),
+            down_rate_cap: Some(5_000_000),
+            ..rig.greeting(node, 1)
+        };
+        rig.book.hello(hello, HelloBy::Join, rig.at).unwrap();
+        rig.book.open_orders(&name(node));
+        rig.commit();
+    }
+    let (job, key) = begun(&mut rig, Policy::default());
+    for node in ["a", "b", "c"] {
+        rig.report(node, [Report::Received { key }, fetching(key, 0, None)]).unwrap();
+        assert_eq!(last_sources(&rig.orders_of(node)), ["-"]);
+    }
+    let rate = |rate| PolicyChange { max_rate: Some(rate), ..PolicyChange::default() };
+    rig.change(job, rate(Some(800_000))).unwrap();
+    assert_eq!(rig.orders_of("a").len(), 1, "its terms only");
+    assert_eq!(last_sources(&rig.orders_of("b")), ["a", "-"]);
+    assert_eq!(last_sources(&rig.orders_of("c")), ["b", "a", "-"]);
+    rig.change(job, rate(None)).unwrap();
+    assert_eq!(last_sources(&rig.orders_of("b")), ["-"]);
+    assert_eq!(last_sources(&rig.orders_of("c")), ["-"]);
+    let change = PolicyChange { priority: Some(7), ..PolicyChange::default() };
+    rig.change(job, change).unwrap();
+    for node in ["a", "b", "c"] {
+        let orders = rig.orders_of(node);
+        let is_terms = |order: &NodeOrder| matches!(order, NodeOrder::Terms { .. });
+        assert!(orders.last().is_some_and(is_terms), "{orders:?}");
+    }
+}
+
+#[test]
 fn window_opens_and_closes_by_the_clock_of_the_base_and_nothing_counts_as_stalled() {
     let mut rig = Rig::with_nodes(&["a", "b"]);
     // It is midnight.
