@@ -112,7 +112,9 @@ impl Driver {
         let limit = Arc::new(RateLimit::new(parts.facts.down_rate));
         let base = parts.bases.url().to_owned();
         let (download, counter) = (Arc::clone(&limit), Arc::clone(&received));
-        let links = Links::new(parts.channel, base, download, counter, parts.events.clone());
+        let port = parts.facts.addr.port();
+        let links =
+            Links::new(parts.channel, (base, port), download, counter, parts.events.clone());
         let hand = Hand {
             node: parts.node,
             keys: parts.keys,
@@ -213,6 +215,9 @@ impl Driver {
             }
             Event::Link { content, link, event } => {
                 self.agent.handle_link(content, link, event, now, out);
+            }
+            Event::Alternatives { content, link, others } => {
+                self.agent.handle_alternatives(content, link, &others, now, out);
             }
             Event::State { content, ask, state } => {
                 self.agent.handle_state(content, ask, state.as_ref(), now, out);

@@ -43,7 +43,7 @@ use crate::dist::ids::{CommandKey, ContentId, NodeName};
 use crate::dist::keys::VerifyKey;
 use crate::dist::window::RateSchedule;
 use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
-use crate::dist::wire::peer::ContentState;
+use crate::dist::wire::peer::{Alternative, ContentState};
 use crate::pki::PkiError;
 use crate::pki::trust::Trust;
 use crate::store::{Store, StoreKey, Upload};
@@ -157,6 +157,7 @@ enum Event {
     Journaled(u64),
     Reserved { content: ContentId, reserved: Result<Reserved, Failure> },
     Link { content: ContentId, link: LinkId, event: LinkEvent },
+    Alternatives { content: ContentId, link: LinkId, others: Vec<Alternative> },
     State { content: ContentId, ask: AskId, state: Option<ContentState> },
     Unwritable { content: ContentId, failure: Failure },
     Applied { key: CommandKey, applied: Result<SignedReceipt, Failure> },

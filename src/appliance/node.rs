@@ -22,6 +22,7 @@ use super::{Companion, GivesWay, Prepared, ReadAgain, RunError, run_beside, syst
 use crate::agent::control::HelloError;
 use crate::agent::{Beside, Node, NodeError, NodeOptions, Security};
 use crate::config::Config;
+use crate::dist::fanout::CHILDREN_MAX;
 use crate::http;
 use crate::http::peer::{PeerOptions, PeerState, router};
 use crate::http::{Bearers, Retired, Tls};
@@ -73,7 +74,7 @@ pub fn run(
         let sent = Arc::<AtomicU64>::default();
         let up_rate = facts.up_rate.at(clerk::now().utc_ns);
         let upload = Upload::new(up_rate);
-        let peers = Peers { listener, sent: Arc::clone(&sent), up_rate };
+        let peers = Peers { listener, sent: Arc::clone(&sent) };
         let (cap, ended) = (upload.clone(), shutdown.clone());
         let beside = Beside {
             viewers: Box::new(move || viewers()),
@@ -112,7 +113,6 @@ fn join(runtime: &Runtime, node: &mut Node) -> Result<(), RunError> {
 struct Peers {
     listener: TcpListener,
     sent: Arc<AtomicU64>,
-    up_rate: Option<u64>,
 }
 
 impl Peers {
@@ -131,7 +131,8 @@ impl Peers {
         let counter = self.sent;
         let state = PeerState::new(PeerOptions {
             store,
-            children_max: children_max(self.up_rate),
+            children_max: CHILDREN_MAX,
+            fits_uplink: true,
             upload,
             sent: Arc::new(move |_content, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);
@@ -145,12 +146,6 @@ impl Peers {
             }
         });
     }
-}
-
-/// Nodes that are served at once: none of them with less than [`CHILD_RATE_MIN`].
-fn children_max(up_rate: Option<u64>) -> usize {
-    let fit = up_rate.map_or(u64::MAX, |rate| rate / CHILD_RATE_MIN);
-    usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, CHILDREN_MAX)
 }
 
 /// The socket for peers.
@@ -194,23 +189,12 @@ const THREADS: usize = 1;
 const BLOCKING_THREADS_MAX: usize = 16;
 /// Of threads that serve players it is 0; Linux has values from -20, the most urgent, to 19.
 const NICE: i32 = 5;
-/// 5 Mbit/s.
-const CHILD_RATE_MIN: u64 = 625_000;
-const CHILDREN_MAX: usize = 16;
 /// For requests in progress when the node stops.
 const END_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn fan_out_follows_the_upload_rate() {
-        let rates = [(None, 16), (Some(0), 1), (Some(1_250_000), 2), (Some(u64::MAX), 16)];
-        for (rate, children) in rates {
-            assert_eq!(children_max(rate), children, "{rate:?}");
-        }
-    }
 
     #[test]
     fn peer_port_that_is_taken_is_an_error_when_it_was_asked_for_only() {

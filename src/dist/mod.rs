@@ -25,6 +25,7 @@ pub mod book;
 pub mod chain;
 pub mod command;
 pub mod delivery;
+pub mod fanout;
 pub mod fetch;
 pub mod ids;
 pub mod job;

@@ -128,6 +128,7 @@ async fn serve_with(
     let source = peer::PeerState::new(peer::PeerOptions {
         store: store.clone(),
         children_max: CHILDREN_MAX,
+        fits_uplink: false,
         upload: upload.clone(),
         sent: Arc::new(move |content, bytes| noted.add(content, bytes)),
         bearers,

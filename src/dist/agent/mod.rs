@@ -35,7 +35,7 @@ use crate::dist::journal::Record;
 use crate::dist::uplink::Share;
 use crate::dist::wire::agent::{NodeOrder, Report, SignedReceipt, Source};
 use crate::dist::wire::job::{Op, Order, Reason};
-use crate::dist::wire::peer::ContentState;
+use crate::dist::wire::peer::{Alternative, ContentState};
 use limits::Limits;
 use outbox::Outbox;
 use stage::{Input, Stage};
@@ -366,6 +366,18 @@ impl Agent {
         self.with_fetch(content, now, out, |fetch, actions| {
             fetch.handle_link(link, event, now, actions);
         });
+    }
+
+    /// A source that has no room names others, before it is told that it is busy.
+    pub fn handle_alternatives(
+        &mut self,
+        content: ContentId,
+        link: LinkId,
+        others: &[Alternative],
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
+        self.with_fetch(content, now, out, |fetch, _| fetch.handle_alternatives(link, others));
     }
 
     /// Takes the answer of a source that was asked.
