@@ -8,8 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc as threads;
-use std::thread::Builder;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -19,13 +17,14 @@ use super::base::BaseError;
 use super::bases::Bases;
 use super::channel::Channel;
 use super::control::{EpochOrder, HelloAgain, Session};
+use super::files::Files;
 use super::folder::{Folder, utc_ns};
 use super::journal::Journal;
 use super::links::Links;
 use super::share::Direction;
 use super::{Event, Facts};
 use crate::base::time::Mono;
-use crate::dist::agent::{Action, Agent, Apply, Failure, Reserved};
+use crate::dist::agent::{Action, Agent, Apply, Failure};
 use crate::dist::ids::{ContentId, Digest, NodeName};
 use crate::dist::journal::Record;
 use crate::dist::keys::{NodeKeys, sign_receipt};
@@ -62,7 +61,7 @@ pub(super) struct Driver {
     bases: Bases,
     links: Links,
     journal: Journal,
-    files: threads::Sender<FileJob>,
+    files: Files,
     again: Arc<HelloAgain>,
     events: mpsc::Sender<Event>,
     session: Option<Session>,
@@ -92,21 +91,13 @@ struct Hand {
     applies: Arc<Semaphore>,
 }
 
-/// What the thread of files does, in order.
-enum FileJob {
-    Reserve(ContentId, Option<u64>),
-    Discard(ContentId),
-    /// Removes all contents but these.
-    Collect(Vec<ContentId>),
-}
-
 impl Driver {
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
         let agent = Agent::new(parts.node.clone(), parts.records);
         let known: std::collections::BTreeSet<ContentId> = agent.contents().collect();
-        let files = spawn_files(parts.store.clone(), parts.events.clone())?;
+        let files = Files::spawn(parts.store.clone(), parts.events.clone())?;
         for strange in parts.recovered.iter().filter(|content| !known.contains(&content.id)) {
-            let _thread_ended = files.send(FileJob::Discard(strange.id));
+            files.discard(strange.id);
         }
         let received = Arc::<AtomicU64>::default();
         let limit = Arc::new(RateLimit::new(parts.facts.down_rate));
@@ -171,7 +162,7 @@ impl Driver {
                         self.handle(event, &mut out);
                     }
                 }
-                order = orders.recv(), if !self.agent.is_full() => {
+                order = orders.recv(), if !self.agent.is_full() && !self.journal.is_full() => {
                     let Some(order) = order else { return };
                     self.take(order, &mut out);
                     for _ in 0..EVENTS_PER_TURN {
@@ -262,15 +253,9 @@ impl Driver {
         for action in out.drain(..) {
             match action {
                 Action::Journal(record) => self.journal.append(&record),
-                Action::Reserve { content, size } => {
-                    let _thread_ended = self.files.send(FileJob::Reserve(content, size));
-                }
-                Action::Discard { content } => {
-                    let _thread_ended = self.files.send(FileJob::Discard(content));
-                }
-                Action::Collect { known } => {
-                    let _thread_ended = self.files.send(FileJob::Collect(known));
-                }
+                Action::Reserve { content, size } => self.files.reserve(content, size),
+                Action::Discard { content } => self.files.discard(content),
+                Action::Collect { known } => self.files.collect(known),
                 Action::Connect { content, link, source, from } => {
                     let job = self.agent.job_of(content);
                     if let Some(content) = self.hand.store.get(content) {
@@ -420,45 +405,6 @@ fn digest(attrs: &Attributes) -> Digest {
 /// Something of the node's own that will be made again.
 fn lost(detail: String) -> Failure {
     Failure { reason: Reason::Io, detail }
-}
-
-/// Makes and removes files in the order in which that was asked for.
-fn spawn_files(store: Store, events: mpsc::Sender<Event>) -> io::Result<threads::Sender<FileJob>> {
-    let (sender, jobs) = threads::channel();
-    let runtime = tokio::runtime::Handle::current();
-    Builder::new().name("agent-files".into()).spawn(move || {
-        let _within = runtime.enter();
-        while let Ok(job) = jobs.recv() {
-            match job {
-                FileJob::Reserve(content, size) => {
-                    let reserved = store.create(content, size);
-                    let reserved = reserved.map(|content| Reserved {
-                        have: content.have(),
-                        is_whole: content.end().is_some_and(|end| end.size == content.have()),
-                    });
-                    let reserved = reserved.map_err(|error| Failure {
-                        reason: error.reason(),
-                        detail: error.to_string(),
-                    });
-                    if events.blocking_send(Event::Reserved { content, reserved }).is_err() {
-                        return;
-                    }
-                }
-                FileJob::Discard(content) => discard(&store, content),
-                FileJob::Collect(known) => {
-                    let strange = store.ids().into_iter().filter(|id| !known.contains(id));
-                    strange.for_each(|content| discard(&store, content));
-                }
-            }
-        }
-    })?;
-    Ok(sender)
-}
-
-fn discard(store: &Store, content: ContentId) {
-    if let Err(error) = store.remove(content) {
-        tracing::warn!(code = "HE-W927", %content, %error, "files of a content stay");
-    }
 }
 
 /// How often time is looked at.

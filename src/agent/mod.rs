@@ -9,7 +9,7 @@
 //!   connections with TLS or without.
 //! - `driver`: one task that owns the plain [`Agent`](crate::dist::agent::Agent) and does what it
 //!   asks for. `links`: bytes of sources. `journal`: what survives. `folder`: changes of the media
-//!   folder. `share`: viewers first.
+//!   folder. `share`: viewers first. `feed`: what the threads of `journal` and `files` are to do.
 //!
 //! Invariants: the driver never waits for a disk or a peer; nothing is told to the base before the
 //! journal has it. Bounds: `EVENTS_MAX` events wait, then links do.
@@ -19,6 +19,8 @@ mod bases;
 mod channel;
 pub mod control;
 mod driver;
+mod feed;
+mod files;
 mod folder;
 pub mod identity;
 mod journal;
