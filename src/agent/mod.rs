@@ -26,6 +26,8 @@ pub mod identity;
 mod journal;
 mod links;
 mod share;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::fmt;
