@@ -80,6 +80,17 @@ impl Bases {
         Ok(self.checked(answer)?.value)
     }
 
+    /// Fetches the bytes of a probe from the base that has this node.
+    pub(super) async fn probe(
+        &self,
+        number: u64,
+        bytes: u64,
+        token: &str,
+    ) -> Result<Vec<u8>, BaseError> {
+        let answer = self.current().probe(number, bytes, token).await?;
+        Ok(self.checked(answer)?.value)
+    }
+
     /// Asks the base that has this node for orders.
     pub(super) async fn orders(&self, token: &str) -> Result<Answer<Orders>, BaseError> {
         let answer = self.current().orders(token).await?;

@@ -22,7 +22,7 @@ use super::folder::{Folder, utc_ns};
 use super::journal::Journal;
 use super::links::Links;
 use super::share::Direction;
-use super::{Event, Facts};
+use super::{Event, Facts, probe};
 use crate::base::time::Mono;
 use crate::dist::agent::{Action, Agent, Apply, Failure};
 use crate::dist::ids::{ContentId, Digest, NodeName};
@@ -47,6 +47,8 @@ pub(super) struct Parts {
     pub(super) records: Vec<Record>,
     pub(super) folder: Arc<Folder>,
     pub(super) media: PathBuf,
+    /// The agent's own folder.
+    pub(super) kept: PathBuf,
     pub(super) again: Arc<HelloAgain>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) viewers: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -63,6 +65,8 @@ pub(super) struct Driver {
     journal: Journal,
     files: Files,
     again: Arc<HelloAgain>,
+    /// The agent's own folder.
+    kept: PathBuf,
     events: mpsc::Sender<Event>,
     session: Option<Session>,
     /// A batch is under way.
@@ -124,6 +128,7 @@ impl Driver {
             journal: parts.journal,
             files,
             again: parts.again,
+            kept: parts.kept,
             events: parts.events,
             session: None,
             is_reporting: false,
@@ -216,6 +221,7 @@ impl Driver {
             Event::Unwritable { content, failure } => {
                 self.agent.handle_unwritable(content, failure, now, out);
             }
+            Event::Probed { number, probed } => self.agent.handle_probed(number, probed),
             Event::Applied { key, applied } => self.agent.handle_applied(key, applied, now, out),
         }
     }
@@ -270,6 +276,7 @@ impl Driver {
                     self.upload.1.set_share(job, limit.map(|(share, _)| share));
                     self.links.set_limit(job, limit.and_then(|(_, rate)| rate));
                 }
+                Action::Probe { number, bytes } => self.probe(number, bytes),
                 Action::HelloAgain { is_new_start } => {
                     // New capabilities are not asked for each content apart.
                     let is_due = self.asked_at.is_none_or(|at| at.elapsed() >= ASK_EVERY);
@@ -281,6 +288,19 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn probe(&mut self, number: u64, bytes: u64) {
+        let Some(session) = &self.session else {
+            let fault = "the connection to the base was lost".to_owned();
+            return self.agent.handle_probed(number, Err(fault));
+        };
+        let (bases, token) = (self.bases.clone(), session.token.clone());
+        let (folder, events) = (self.kept.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let probed = probe::run(&bases, &token, &folder, (number, bytes)).await;
+            let _agent_ended = events.send(Event::Probed { number, probed }).await;
+        });
     }
 
     fn apply(&self, apply: Apply) {

@@ -25,6 +25,7 @@ mod folder;
 pub mod identity;
 mod journal;
 mod links;
+mod probe;
 mod share;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -164,6 +165,7 @@ enum Event {
     Alternatives { content: ContentId, link: LinkId, others: Vec<Alternative> },
     State { content: ContentId, ask: AskId, state: Option<ContentState> },
     Unwritable { content: ContentId, failure: Failure },
+    Probed { number: u64, probed: Result<(), String> },
     Applied { key: CommandKey, applied: Result<SignedReceipt, Failure> },
 }
 
@@ -250,6 +252,7 @@ impl Node {
             records,
             folder: Arc::clone(&self.folder),
             media: self.media,
+            kept: self.control.identity.folder().to_owned(),
             again: Arc::clone(&again),
             events: events.clone(),
             viewers,

@@ -33,6 +33,7 @@ pub mod journal;
 pub mod keys;
 pub mod node;
 pub mod plan;
+pub mod probe;
 pub mod quota;
 pub mod recovery;
 pub mod rows;

@@ -259,6 +259,7 @@ fn any_care() -> impl Strategy<Value = CareRow> {
         RepairCause::AppWedged,
         RepairCause::SourceBad,
         RepairCause::JournalBad,
+        RepairCause::ProbeFailed,
         RepairCause::Operator,
     ]);
     let times = any::<(Option<i64>, Option<i64>)>();

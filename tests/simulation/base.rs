@@ -141,6 +141,7 @@ impl World {
         let mut options = BookOptions::new("10.0.0.1:8554".to_owned(), token_hash(JOIN));
         options.seed = self.dice.seed();
         options.up_rate = self.setup.base_up_rate;
+        options.probe_bytes = PROBE_BYTES;
         let timeouts = &mut options.timeouts;
         timeouts.idle_job = Duration::from_secs(self.setup.idle_job_s);
         timeouts.idle_upload = Duration::from_secs(self.setup.idle_upload_s);
@@ -455,6 +456,8 @@ fn answer_to(n: usize, run: u64, answer: Answer) -> Event {
     Event::Answer { n, run, answer: Box::new(answer) }
 }
 
+/// Small, as contents are: a part of a second on a link.
+const PROBE_BYTES: u64 = 32 << 10;
 /// As in `ledger::clerk`, `ledger::orders` and `http::jobs`.
 const BATCH_ROWS_MAX: usize = 1_000;
 const LINE_MAX: usize = 65_536;

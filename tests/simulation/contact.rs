@@ -498,6 +498,7 @@ fn kind_of(order: &NodeOrder) -> u64 {
         NodeOrder::Renew { .. } => 7,
         NodeOrder::Restart { .. } => 8,
         NodeOrder::Terms { .. } => 9,
+        NodeOrder::Probe { .. } => 10,
     }
 }
 

@@ -79,6 +79,7 @@ pub(crate) enum Event {
     Reserve { n: usize, run: u64, content: ContentId, size: Option<u64> },
     Discard { n: usize, run: u64, content: ContentId },
     Apply { n: usize, run: u64, key: CommandKey },
+    Probed { n: usize, run: u64, number: u64 },
     Link { n: usize, run: u64, content: ContentId, link: LinkId, event: LinkEvent },
     Others { n: usize, run: u64, content: ContentId, link: LinkId, others: Vec<Alternative> },
     State { n: usize, run: u64, content: ContentId, ask: AskId, state: Option<ContentState> },
@@ -255,6 +256,7 @@ impl World {
             | Event::Reserve { n, run, .. }
             | Event::Discard { n, run, .. }
             | Event::Apply { n, run, .. }
+            | Event::Probed { n, run, .. }
             | Event::Link { n, run, .. }
             | Event::Others { n, run, .. }
             | Event::StateAsked { n, run, .. }
@@ -282,6 +284,7 @@ impl World {
             Event::Reserve { content, size, .. } => self.reserve(n, content, size),
             Event::Discard { content, .. } => self.discard(n, content),
             Event::Apply { key, .. } => self.applied(n, key),
+            Event::Probed { number, .. } => self.probed(n, number),
             Event::Link { content, link, event, .. } => self.with_agent(n, |agent, now, out| {
                 agent.handle_link(content, link, event, now, out);
             }),

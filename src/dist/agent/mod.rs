@@ -107,6 +107,13 @@ pub enum Action {
         /// the job has ended.
         limit: Option<(Share, Option<u64>)>,
     },
+    /// Fetch bytes of the base; [`Agent::handle_probed`].
+    Probe {
+        /// Number of the probe.
+        number: u64,
+        /// How many.
+        bytes: u64,
+    },
     /// Say hello again; where `is_new_start`, as a new incarnation.
     HelloAgain {
         /// Numbers of reports begin anew.
@@ -176,6 +183,8 @@ pub struct Agent {
     base_epoch: BaseEpoch,
     /// Number of the last order that began something anew.
     renewed: u64,
+    /// Number of the last probe.
+    probed: u64,
     progress_at: Mono,
     /// When the journal last noted where bytes come from.
     noted_at: Mono,
@@ -295,6 +304,12 @@ impl Agent {
             NodeOrder::Query { query } => self.handle_query(query),
             NodeOrder::Renew { key, number } => self.handle_renew(key, number, now, out),
             NodeOrder::Restart { number } => self.handle_restart(number, now, out),
+            // The same one again is under way, or was told.
+            NodeOrder::Probe { number, bytes } if number > self.probed => {
+                self.probed = number;
+                out.push(Action::Probe { number, bytes });
+            }
+            NodeOrder::Probe { .. } => {}
             NodeOrder::HelloAgain => {
                 self.outbox.renumber();
                 out.push(Action::HelloAgain { is_new_start: true });
@@ -407,6 +422,11 @@ impl Agent {
             self.fail(key, failure, now, out);
             self.begin(now, out);
         }
+    }
+
+    /// Bytes of the base have reached the disk of this node, or not.
+    pub fn handle_probed(&mut self, number: u64, probed: Result<(), String>) {
+        self.outbox.push(None, Report::Probed { number, fault: probed.err() });
     }
 
     /// The media folder is changed, or not.
