@@ -54,6 +54,7 @@ pub(super) struct Parts {
     pub(super) viewers: Box<dyn Fn() -> u64 + Send + Sync>,
     pub(super) sent: Arc<AtomicU64>,
     pub(super) upload: Upload,
+    pub(super) turns: Arc<AtomicU64>,
 }
 
 pub(super) struct Driver {
@@ -78,6 +79,7 @@ pub(super) struct Driver {
     /// When another hello was asked for.
     asked_at: Option<Instant>,
     viewers: Box<dyn Fn() -> u64 + Send + Sync>,
+    turns: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
     upload: (Direction, Upload),
@@ -137,6 +139,7 @@ impl Driver {
             counted_at: now,
             asked_at: None,
             viewers: parts.viewers,
+            turns: parts.turns,
             sent: parts.sent,
             received,
             upload: (Direction::new(parts.facts.up_rate.at(utc_ns())), parts.upload),
@@ -156,6 +159,7 @@ impl Driver {
         let mut out = Vec::new();
         self.agent.start(self.now(), &mut out);
         loop {
+            self.turns.fetch_add(1, Ordering::Relaxed);
             self.perform(&mut out);
             self.report();
             tokio::select! {

@@ -110,6 +110,8 @@ pub struct Beside {
     pub sent: Arc<AtomicU64>,
     /// What peers are sent through.
     pub upload: Upload,
+    /// Counts turns of the agent: some each second, whatever it has to do.
+    pub turns: Arc<AtomicU64>,
     /// Called once, when the store is open: peers may be served, with this TLS.
     pub on_open: Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>) + Send>,
 }
@@ -233,7 +235,7 @@ impl Node {
         let folder = self.control.identity.folder();
         let journal = Journal::open(folder, events.clone());
         let (journal, records) = journal.map_err(io_error("the journal of the node"))?;
-        let Beside { viewers, sent, upload, on_open } = beside;
+        let Beside { viewers, sent, upload, turns, on_open } = beside;
         let channel = self.control.channel.clone();
         let folder = self.control.identity.folder().display().to_string();
         let tls = channel.server().map_err(|error| NodeError::Certificate(error, folder))?;
@@ -258,6 +260,7 @@ impl Node {
             viewers,
             sent,
             upload,
+            turns,
         });
         let driver = driver.map_err(io_error("the agent"))?;
         let control = self.control.run(&self.folder, &again, events, orders);

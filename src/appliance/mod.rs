@@ -17,6 +17,7 @@ mod reload;
 mod signals;
 mod urgency;
 mod view;
+mod watchdog;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};

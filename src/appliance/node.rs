@@ -5,7 +5,8 @@
 //! ```
 //! Invariant: the base hears of a node only when nothing here can refuse its start any more.
 //! A node that cannot reach its base serves what it has, and tries again. One that is refused at
-//! its start does not run. Viewers first: threads of the agent have a lower priority than others.
+//! its start does not run. An agent that panics is started again; one that is stuck is the service
+//! manager's (`watchdog`). Viewers first: threads of the agent have a lower priority than others.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
@@ -18,7 +19,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use super::signals::EarlyHangup;
-use super::{Companion, GivesWay, Prepared, ReadAgain, RunError, run_beside, system};
+use super::watchdog::Watchdog;
+use super::{Companion, GivesWay, Prepared, ReadAgain, RunError, Viewers, run_beside, system};
 use crate::agent::control::HelloError;
 use crate::agent::{Beside, Node, NodeError, NodeOptions, Security};
 use crate::config::Config;
@@ -53,9 +55,9 @@ pub fn run(
     let NodeSetup { mut options, gives_way, peer_listen } = setup;
     let listener = listen(peer_listen)?;
     options.facts.addr = listener.local_addr().map_err(system("the peer socket has no address"))?;
-    let (addr, facts) = (options.facts.addr, options.facts.clone());
+    let addr = options.facts.addr;
     let is_insecure = matches!(options.security, Security::Insecure);
-    let mut node = Node::open(options).map_err(usage)?;
+    let mut node = Node::open(options.clone()).map_err(usage)?;
     let runtime = runtime().map_err(system("the threads of the agent do not start"))?;
     let prepared = Prepared::new(config, gives_way)?;
     join(&runtime, &mut node)?;
@@ -71,24 +73,15 @@ pub fn run(
     }
     let companion: Companion = Box::new(move |viewers| {
         let (stop, shutdown) = watch::channel(false);
-        let sent = Arc::<AtomicU64>::default();
-        let up_rate = facts.up_rate.at(clerk::now().utc_ns);
-        let upload = Upload::new(up_rate);
-        let peers = Peers { listener, sent: Arc::clone(&sent) };
-        let (cap, ended) = (upload.clone(), shutdown.clone());
-        let beside = Beside {
-            viewers: Box::new(move || viewers()),
-            sent,
-            upload,
-            on_open: Box::new(move |store, tls| peers.serve(store, cap, tls, ended)),
-        };
-        runtime.spawn(async move {
-            if let Err(error) = node.run(beside, shutdown).await {
-                let fix = "titles are served on; start the node again when this is mended";
-                tracing::error!(code = "HE-E921", %error, fix, "the agent has ended");
-            }
-        });
+        let turns = Arc::<AtomicU64>::default();
+        let watchdog = Watchdog::start(Arc::clone(&turns));
+        if let Err(error) = &watchdog {
+            tracing::warn!(code = "HE-W951", %error, "nobody sees whether the agent is stuck");
+        }
+        let keeper = Keeper { options, listener, viewers, turns };
+        runtime.spawn(keeper.keep(node, shutdown));
         Box::new(move || {
+            drop(watchdog);
             let _agent_gone = stop.send(true);
             runtime.shutdown_timeout(END_MAX);
         })
@@ -107,6 +100,84 @@ fn join(runtime: &Runtime, node: &mut Node) -> Result<(), RunError> {
         }
         Err(error) => Err(RunError::Config(error.to_string())),
     }
+}
+
+/// Has the agent run, and starts it again when it has panicked.
+struct Keeper {
+    options: NodeOptions,
+    listener: TcpListener,
+    viewers: Viewers,
+    turns: Arc<AtomicU64>,
+}
+
+impl Keeper {
+    /// Until `shutdown`, or until the agent ends by itself: what it says then no start would mend.
+    async fn keep(self, mut node: Node, mut shutdown: watch::Receiver<bool>) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let (end, ended) = watch::channel(false);
+            let listener = match self.listener.try_clone() {
+                Ok(listener) => listener,
+                Err(error) => return say_ended(&error),
+            };
+            let beside = self.beside(listener, ended.clone());
+            let mut running = tokio::spawn(node.run(beside, ended));
+            let ran = tokio::select! {
+                ran = &mut running => Some(ran),
+                () = stopped(&mut shutdown) => None,
+            };
+            // Those who were served by it go on elsewhere.
+            end.send_replace(true);
+            match ran {
+                None => return drop(running.await),
+                Some(Ok(Ok(()))) => return,
+                Some(Ok(Err(error))) => return say_ended(&error),
+                Some(Err(_panicked)) => {}
+            }
+            node = loop {
+                let seconds = pause.as_secs();
+                tracing::error!(
+                    code = "HE-E924",
+                    seconds,
+                    "the agent has panicked: it begins anew"
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stopped(&mut shutdown) => return,
+                }
+                pause = (pause * 2).min(PAUSE_MAX);
+                // Its folder may be locked for a moment yet.
+                if let Ok(node) = Node::open(self.options.clone()) {
+                    break node;
+                }
+            };
+        }
+    }
+
+    fn beside(&self, listener: TcpListener, ended: watch::Receiver<bool>) -> Beside {
+        let sent = Arc::<AtomicU64>::default();
+        let up_rate = self.options.facts.up_rate.at(clerk::now().utc_ns);
+        let upload = Upload::new(up_rate);
+        let peers = Peers { listener, sent: Arc::clone(&sent) };
+        let (cap, viewers) = (upload.clone(), Arc::clone(&self.viewers));
+        Beside {
+            viewers: Box::new(move || viewers()),
+            sent,
+            upload,
+            turns: Arc::clone(&self.turns),
+            on_open: Box::new(move |store, tls| peers.serve(store, cap, tls, ended)),
+        }
+    }
+}
+
+/// A sender that is gone asks to stop as well.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _sender_gone = shutdown.wait_for(|stop| *stop).await;
+}
+
+fn say_ended(error: &dyn std::error::Error) {
+    let fix = "titles are served on; start the node again when this is mended";
+    tracing::error!(code = "HE-E921", %error, fix, "the agent has ended");
 }
 
 /// What serves other nodes.
@@ -189,12 +260,60 @@ const THREADS: usize = 1;
 const BLOCKING_THREADS_MAX: usize = 16;
 /// Of threads that serve players it is 0; Linux has values from -20, the most urgent, to 19.
 const NICE: i32 = 5;
+/// Between a panic of the agent and its next start: doubled each time, up to the second.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// For requests in progress when the node stops.
 const END_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Beside an agent whose driver panics in its second second.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn agent_that_panics_is_started_again_with_its_place_among_peers() {
+        let media = tempfile::tempdir().unwrap();
+        let kept = media.path().join(".headend");
+        std::fs::create_dir(&kept).unwrap();
+        let base_key = crate::dist::keys::BaseKeys::from_bytes(&[7; 32]).verify_key();
+        let json = serde_json::json!({"node": "a", "token": "t", "base_key": base_key.to_string()});
+        std::fs::write(kept.join("node.json"), json.to_string()).unwrap();
+        let (listener, addr) = (listen(None).unwrap(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let options = NodeOptions {
+            // Nobody is there.
+            base: "http://127.0.0.1:1".to_owned(),
+            join: None,
+            security: Security::Insecure,
+            media: media.path().to_owned(),
+            name: None,
+            facts: crate::agent::Facts {
+                addr,
+                labels: std::collections::BTreeMap::new(),
+                up_rate: crate::dist::window::RateSchedule::default(),
+                down_rate: None,
+            },
+        };
+        let looks = Arc::<AtomicU64>::default();
+        let seen = Arc::clone(&looks);
+        let viewers: Viewers = Arc::new(move || {
+            assert!(seen.fetch_add(1, Ordering::Relaxed) != 1, "the second look");
+            0
+        });
+        let (stop, shutdown) = watch::channel(false);
+        let node = Node::open(options.clone()).unwrap();
+        let keeper = Keeper { options, listener, viewers, turns: Arc::default() };
+        let kept = tokio::spawn(keeper.keep(node, shutdown));
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while looks.load(Ordering::Relaxed) < 4 {
+            assert!(std::time::Instant::now() < deadline, "it is not started again");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        stop.send_replace(true);
+        kept.await.unwrap();
+        // Its folder is free.
+        assert!(crate::agent::identity::Identity::open(media.path(), None).is_ok());
+    }
 
     #[test]
     fn peer_port_that_is_taken_is_an_error_when_it_was_asked_for_only() {
