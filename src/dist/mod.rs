@@ -13,7 +13,9 @@
 //! - [`quota`]: how much of a base a client may use.
 //! - [`webhook`]: how a client that has left is called back.
 //! - [`window`], [`terms`]: when a job may take how much. [`uplink`]: who may send next.
-//! - [`recovery`]: what a start of the base makes of its disk.
+//!   [`fanout`]: how many nodes a source feeds.
+//! - [`probe`]: what a node that is back fetches first.
+//! - [`recovery`]: what a start of the base makes of its disk. [`retention`]: which events go.
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
 //!
@@ -36,6 +38,7 @@ pub mod plan;
 pub mod probe;
 pub mod quota;
 pub mod recovery;
+pub mod retention;
 pub mod rows;
 pub mod terms;
 pub mod token;

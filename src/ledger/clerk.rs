@@ -15,6 +15,7 @@
 //! Bounds: `QUEUE_MAX` requests wait, others are handed back as `Busy`; `BATCH_ROWS_MAX` rows make
 //! a transaction, and what one request more adds; `ANSWER_MAX` for an answer.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -192,11 +193,26 @@ impl Clerk {
         after: u64,
         limit: usize,
     ) -> Result<Vec<EventView>, ClerkError> {
-        let shared = Arc::clone(&self.shared);
         let limit = limit.min(EVENTS_MAX);
-        let read = tokio::task::spawn_blocking(move || shared.read(job, after, limit)).await;
-        match read {
-            Ok(Ok(events)) => Ok(events),
+        self.read(move |reader| reader.events(job, after, limit)).await
+    }
+
+    /// Jobs that have not ended, or not before `until_ns` (UTC).
+    ///
+    /// # Errors
+    /// `ClerkError::Unreadable`; the log says why.
+    pub async fn read_kept_jobs(&self, until_ns: i64) -> Result<BTreeSet<JobId>, ClerkError> {
+        self.read(move |reader| reader.kept_jobs(until_ns)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Reader) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, ClerkError> {
+        let shared = Arc::clone(&self.shared);
+        match tokio::task::spawn_blocking(move || shared.read(read)).await {
+            Ok(Ok(Some(found))) => Ok(found),
+            Ok(Ok(None)) => Err(ClerkError::Unreadable),
             Ok(Err(error)) => {
                 tracing::error!(code = "HE-E931", %error, "events cannot be read");
                 Err(ClerkError::Unreadable)
@@ -252,16 +268,15 @@ impl fmt::Debug for Request {
 }
 
 impl Shared {
-    fn read(
+    /// By the next of the readers. `None`: there is none.
+    fn read<T>(
         &self,
-        job: Option<JobId>,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<EventView>, LedgerError> {
+        read: impl FnOnce(&mut Reader) -> Result<T, LedgerError>,
+    ) -> Result<Option<T>, LedgerError> {
         let next = self.next_reader.fetch_add(1, Ordering::Relaxed);
         let place = usize::try_from(next).unwrap_or_default() % self.readers.len().max(1);
-        let Some(reader) = self.readers.get(place) else { return Ok(Vec::new()) };
-        reader.lock().unwrap_or_else(PoisonError::into_inner).events(job, after, limit)
+        let Some(reader) = self.readers.get(place) else { return Ok(None) };
+        read(&mut reader.lock().unwrap_or_else(PoisonError::into_inner)).map(Some)
     }
 }
 
