@@ -9,7 +9,8 @@
 //!   connections with TLS or without.
 //! - `driver`: one task that owns the plain [`Agent`](crate::dist::agent::Agent) and does what it
 //!   asks for. `links`: bytes of sources. [`live`]: live paths of the server. `journal`: what
-//!   survives. `folder`: changes of the media folder. `share`: viewers first.
+//!   survives. `folder`: changes of the media folder. `share`: viewers first. `feed`: what the
+//!   threads of `journal` and `files` are to do.
 //!
 //! Invariants: the driver never waits for a disk or a peer; nothing is told to the base before the
 //! journal has it. Bounds: `EVENTS_MAX` events wait, then links do.
@@ -19,12 +20,17 @@ mod bases;
 mod channel;
 pub mod control;
 mod driver;
+mod feed;
+mod files;
 mod folder;
 pub mod identity;
 mod journal;
 mod links;
 pub mod live;
+mod probe;
 mod share;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,7 +51,7 @@ use crate::dist::ids::{CommandKey, ContentId, NodeName};
 use crate::dist::keys::VerifyKey;
 use crate::dist::window::RateSchedule;
 use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
-use crate::dist::wire::peer::ContentState;
+use crate::dist::wire::peer::{Alternative, ContentState};
 use crate::pki::PkiError;
 use crate::pki::trust::Trust;
 use crate::store::{Store, StoreKey, Upload};
@@ -112,6 +118,8 @@ pub struct Beside {
     pub upload: Upload,
     /// Live paths of the server.
     pub paths: Arc<dyn ServerPaths>,
+    /// Counts turns of the agent: some each second, whatever it has to do.
+    pub turns: Arc<AtomicU64>,
     /// Called once, when the store is open: peers may be served, with this TLS.
     pub on_open: Box<dyn FnOnce(Store, Option<Arc<ServerConfig>>) + Send>,
 }
@@ -164,8 +172,10 @@ enum Event {
     Journaled(u64),
     Reserved { content: ContentId, reserved: Result<Reserved, Failure> },
     Link { content: ContentId, link: LinkId, event: LinkEvent },
+    Alternatives { content: ContentId, link: LinkId, others: Vec<Alternative> },
     State { content: ContentId, ask: AskId, state: Option<ContentState> },
     Unwritable { content: ContentId, failure: Failure },
+    Probed { number: u64, probed: Result<(), String> },
     Applied { key: CommandKey, applied: Result<SignedReceipt, Failure> },
     Live { key: CommandKey, event: LiveEvent },
 }
@@ -239,7 +249,7 @@ impl Node {
         let folder = self.control.identity.folder();
         let journal = Journal::open(folder, events.clone());
         let (journal, records) = journal.map_err(io_error("the journal of the node"))?;
-        let Beside { viewers, sent, upload, paths, on_open } = beside;
+        let Beside { viewers, sent, upload, paths, turns, on_open } = beside;
         let channel = self.control.channel.clone();
         let folder = self.control.identity.folder().display().to_string();
         let tls = channel.server().map_err(|error| NodeError::Certificate(error, folder))?;
@@ -258,12 +268,14 @@ impl Node {
             records,
             folder: Arc::clone(&self.folder),
             media: self.media,
+            kept: self.control.identity.folder().to_owned(),
             again: Arc::clone(&again),
             events: events.clone(),
             viewers,
             sent,
             upload,
             paths,
+            turns,
         });
         let driver = driver.map_err(io_error("the agent"))?;
         let control = self.control.run(&self.folder, &again, events, orders);

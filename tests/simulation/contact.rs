@@ -310,6 +310,7 @@ impl World {
             return;
         }
         run.contact.heard_at = now;
+        self.streams.shares.heard.insert(host_of(n), now);
         for order in orders {
             self.trace.note(now, "order", n as u64, kind_of(&order));
             self.trace.say(now, || format!("n{n} is told {}", shown(&order)));
@@ -500,6 +501,7 @@ fn kind_of(order: &NodeOrder) -> u64 {
         NodeOrder::Terms { .. } => 9,
         NodeOrder::Reflect { .. } => 10,
         NodeOrder::Finish { .. } => 11,
+        NodeOrder::Probe { .. } => 12,
     }
 }
 

@@ -20,8 +20,7 @@
 //! finds by asking. Not there, because the product does not have it yet, or not in plain code:
 //! bytes that rot on a disk, and the scrub that finds them; a side of a partition on which nobody
 //! has everything and nobody knows the others; a list of edges that do not connect; the lease
-//! itself, by which a base takes over. Known to fail: a job with a rate may be above it after
-//! faults, so random runs have no rates yet; `policies` has them without faults.
+//! itself, by which a base takes over.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

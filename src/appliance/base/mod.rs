@@ -14,6 +14,7 @@
 //! before a request is answered with more than that this base stands by.
 //! Bounds: those of `http` for connections, of `ledger` for requests.
 
+mod archive;
 mod callbacks;
 mod certificates;
 mod data;
@@ -82,6 +83,10 @@ pub struct BaseConfig {
     pub webhook_retry: Duration,
     /// Command that mends a node.
     pub repair_hook: Option<String>,
+    /// For how long events stay in the ledger behind the end of their job.
+    pub keep_events: Duration,
+    /// Between two looks for older ones.
+    pub archive_every: Duration,
 }
 
 /// Serves until a signal comes.

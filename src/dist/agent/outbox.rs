@@ -125,7 +125,7 @@ const fn passing(report: &Report) -> Option<Subject> {
         | Report::Completed { .. }
         | Report::Failed { is_final: true, .. }
         | Report::Cancelled { .. } => None,
-        Report::Answer { .. } => Some(Subject::Question),
+        Report::Answer { .. } | Report::Probed { .. } => Some(Subject::Question),
     }
 }
 

@@ -97,6 +97,8 @@ pub(super) struct Flows {
     of_node: HashMap<NodeId, BTreeSet<ContentId>>,
     /// The plan behind which the next round of tending goes on.
     tended: Option<ContentId>,
+    /// Plans that were made for other rates of their job.
+    outdated: BTreeSet<ContentId>,
     /// Nodes whose links were found to be slow.
     slow: HashMap<NodeId, SlowLinks>,
     /// What all plans have their start from.
@@ -262,7 +264,8 @@ impl Flow {
 impl Flows {
     pub(super) fn new(base: BaseLink) -> Self {
         let (flows, of_node) = (BTreeMap::new(), HashMap::new());
-        Self { flows, of_node, tended: None, slow: HashMap::new(), base }
+        let (outdated, slow) = (BTreeSet::new(), HashMap::new());
+        Self { flows, of_node, tended: None, outdated, slow, base }
     }
 
     /// What the links of a node carry at most, by what was found in the last minutes.
@@ -315,9 +318,20 @@ impl Flows {
     /// Nobody needs the plan any more.
     pub(super) fn end(&mut self, id: ContentId) {
         let flow = self.flows.remove(&id);
+        self.outdated.remove(&id);
         for member in flow.iter().flat_map(|flow| flow.cascade.members()) {
             self.unlist(id, member.into());
         }
+    }
+
+    /// Plans of these contents were made for other rates.
+    pub(super) fn outdate(&mut self, ids: impl Iterator<Item = ContentId>) {
+        self.outdated.extend(ids.filter(|id| self.flows.contains_key(id)));
+    }
+
+    /// A plan that was made for other rates. It is given once.
+    pub(super) fn take_outdated(&mut self) -> Option<ContentId> {
+        self.outdated.pop_first()
     }
 
     /// Contents whose capabilities are to be made anew.

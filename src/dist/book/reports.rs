@@ -130,6 +130,10 @@ impl Reporter<'_> {
                 let mut repair = Repair { parts: &mut *self.parts, node: self.node };
                 repair.answered(query, open, &commands);
             }
+            Report::Probed { number, fault } => {
+                let mut repair = Repair { parts: &mut *self.parts, node: self.node };
+                repair.probed(number, fault.as_deref());
+            }
             Report::BadUnit { content, source, unit } => {
                 self.take_bad_unit(content, source.as_ref(), unit);
             }
