@@ -221,6 +221,7 @@ impl Fleet {
                     agent.handle_applied(apply.key, Ok(receipt), self.now, &mut more);
                 }
                 Action::Limit { .. } => {}
+                Action::Probe { number, .. } => agent.handle_probed(number, Ok(())),
                 Action::HelloAgain { is_new_start } => {
                     node.starts += u64::from(is_new_start);
                     let (name, starts) = (node.name, node.starts);
