@@ -161,7 +161,7 @@ async fn ask_on(clerk: Clerk, job: JobId, mut stop: watch::Receiver<bool>) -> Ve
     let mut times = Vec::new();
     loop {
         let begun = Instant::now();
-        let view = clerk.ask(move |book, _| book.job_view("bench", job)).await;
+        let view = clerk.look(move |book| book.job_view("bench", job)).await;
         view.unwrap().unwrap();
         times.push(begun.elapsed());
         let pause = tokio::time::timeout(ASK_EVERY, stop.wait_for(|stop| *stop));

@@ -254,6 +254,31 @@ impl Base {
         Ok(Answer { epoch, value: Orders { response, buffer: BytesMut::new() } })
     }
 
+    /// Fetches the bytes of a probe: no more than were asked for, and one.
+    ///
+    /// # Errors
+    /// See [`BaseError`].
+    pub async fn probe(
+        &self,
+        number: u64,
+        bytes: u64,
+        token: &str,
+    ) -> Result<Answer<Vec<u8>>, BaseError> {
+        let url = format!("{}/agent/v1/probe?number={number}&bytes={bytes}", self.url.root);
+        let request = self.channel.own().get(url).bearer_auth(token);
+        let sent = tokio::time::timeout(ANSWER_MAX, request.send()).await;
+        let response = sent.map_err(|_| late())?.map_err(|error| self.failed(&error))?;
+        let mut response = checked(response).await?;
+        let epoch = epoch_of(&response);
+        let mut value = Vec::new();
+        while u64::try_from(value.len()).is_ok_and(|len| len <= bytes)
+            && let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))?
+        {
+            value.extend_from_slice(&chunk);
+        }
+        Ok(Answer { epoch, value })
+    }
+
     async fn send(&self, request: RequestBuilder, token: &str) -> Result<Response, BaseError> {
         let sent = request.bearer_auth(token).timeout(ANSWER_MAX).send().await;
         checked(sent.map_err(|error| self.failed(&error))?).await

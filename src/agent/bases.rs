@@ -80,6 +80,17 @@ impl Bases {
         Ok(self.checked(answer)?.value)
     }
 
+    /// Fetches the bytes of a probe from the base that has this node.
+    pub(super) async fn probe(
+        &self,
+        number: u64,
+        bytes: u64,
+        token: &str,
+    ) -> Result<Vec<u8>, BaseError> {
+        let answer = self.current().probe(number, bytes, token).await?;
+        Ok(self.checked(answer)?.value)
+    }
+
     /// Asks the base that has this node for orders.
     pub(super) async fn orders(&self, token: &str) -> Result<Answer<Orders>, BaseError> {
         let answer = self.current().orders(token).await?;
@@ -114,38 +125,20 @@ impl Bases {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::net::TcpListener;
-
     use super::super::base::BaseUrl;
     use super::super::channel::Channel;
+    use super::super::testing::{Scripted, serve};
     use super::*;
 
     /// A base that gives these answers, a connection each: status, epoch and body.
     fn base(answers: Vec<(&'static str, Option<u64>, &'static str)>) -> Base {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        std::thread::spawn(move || {
-            for (status, epoch, body) in answers {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    stream.read_exact(&mut byte).unwrap();
-                    head.push(byte[0]);
-                }
-                let head = String::from_utf8(head).unwrap().to_lowercase();
-                let length = head.split("content-length: ").nth(1);
-                let length = length.and_then(|rest| rest.split("\r\n").next()?.parse().ok());
-                stream.read_exact(&mut vec![0; length.unwrap_or(0)]).unwrap();
-                let epoch = epoch.map(|epoch| format!("ctp-base-epoch: {epoch}\r\n"));
-                let epoch = epoch.unwrap_or_default();
-                let length = body.len();
-                let end = format!("content-length: {length}\r\nconnection: close\r\n\r\n{body}");
-                write!(stream, "HTTP/1.1 {status}\r\n{epoch}{end}").unwrap();
-            }
+        let answers = answers.into_iter().map(|(status, epoch, body)| {
+            let headers = epoch.map(|epoch| format!("ctp-base-epoch: {epoch}\r\n"));
+            Scripted { headers: headers.unwrap_or_default(), ..Scripted::new(status, body) }
         });
-        Base::new(Channel::plain().unwrap(), BaseUrl::parse(&url, false).unwrap())
+        let (addr, _) = serve(answers.collect());
+        let url = BaseUrl::parse(&format!("http://{addr}"), false).unwrap();
+        Base::new(Channel::plain().unwrap(), url)
     }
 
     fn hello() -> HelloBody {

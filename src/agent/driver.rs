@@ -8,8 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc as threads;
-use std::thread::Builder;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
@@ -19,15 +17,16 @@ use super::base::BaseError;
 use super::bases::Bases;
 use super::channel::Channel;
 use super::control::{EpochOrder, HelloAgain, Session};
+use super::files::Files;
 use super::folder::{Folder, utc_ns};
 use super::journal::Journal;
 use super::links::Links;
 use super::live::{Lives, ServerPaths};
 use super::neighbours::Neighbours;
 use super::share::Direction;
-use super::{Event, Facts};
+use super::{Event, Facts, probe};
 use crate::base::time::Mono;
-use crate::dist::agent::{Action, Agent, Apply, Failure, Reserved};
+use crate::dist::agent::{Action, Agent, Apply, Failure};
 use crate::dist::ids::{ContentId, Digest, NodeName};
 use crate::dist::journal::Record;
 use crate::dist::keys::{NodeKeys, VerifyKey, sign_answer, sign_receipt};
@@ -51,12 +50,15 @@ pub(super) struct Parts {
     pub(super) records: Vec<Record>,
     pub(super) folder: Arc<Folder>,
     pub(super) media: PathBuf,
+    /// The agent's own folder.
+    pub(super) kept: PathBuf,
     pub(super) again: Arc<HelloAgain>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) viewers: Box<dyn Fn() -> u64 + Send + Sync>,
     pub(super) sent: Arc<AtomicU64>,
     pub(super) upload: Upload,
     pub(super) paths: Arc<dyn ServerPaths>,
+    pub(super) turns: Arc<AtomicU64>,
 }
 
 pub(super) struct Driver {
@@ -68,8 +70,10 @@ pub(super) struct Driver {
     neighbours: Neighbours,
     lives: Lives,
     journal: Journal,
-    files: threads::Sender<FileJob>,
+    files: Files,
     again: Arc<HelloAgain>,
+    /// The agent's own folder.
+    kept: PathBuf,
     events: mpsc::Sender<Event>,
     session: Option<Session>,
     /// A batch is under way.
@@ -81,6 +85,7 @@ pub(super) struct Driver {
     /// When another hello was asked for.
     asked_at: Option<Instant>,
     viewers: Box<dyn Fn() -> u64 + Send + Sync>,
+    turns: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
     received: Arc<AtomicU64>,
     upload: (Direction, Upload),
@@ -98,29 +103,23 @@ struct Hand {
     applies: Arc<Semaphore>,
 }
 
-/// What the thread of files does, in order.
-enum FileJob {
-    Reserve(ContentId, Option<u64>),
-    Discard(ContentId),
-    /// Removes all contents but these.
-    Collect(Vec<ContentId>),
-}
-
 impl Driver {
     pub(super) fn new(parts: Parts) -> io::Result<Self> {
         let mut agent = Agent::new(parts.node.clone(), parts.records);
         agent.set_base_key(parts.base_key);
         let known: std::collections::BTreeSet<ContentId> = agent.contents().collect();
-        let files = spawn_files(parts.store.clone(), parts.events.clone())?;
+        let files = Files::spawn(parts.store.clone(), parts.events.clone())?;
         for strange in parts.recovered.iter().filter(|content| !known.contains(&content.id)) {
-            let _thread_ended = files.send(FileJob::Discard(strange.id));
+            files.discard(strange.id);
         }
         let received = Arc::<AtomicU64>::default();
         let limit = Arc::new(RateLimit::new(parts.facts.down_rate));
         let base = parts.bases.url().to_owned();
         let (download, counter) = (Arc::clone(&limit), Arc::clone(&received));
         let neighbours = Neighbours::new(parts.channel.clone(), parts.events.clone());
-        let links = Links::new(parts.channel, base, download, counter, parts.events.clone());
+        let port = parts.facts.addr.port();
+        let links =
+            Links::new(parts.channel, (base, port), download, counter, parts.events.clone());
         let hand = Hand {
             node: parts.node,
             keys: parts.keys,
@@ -141,6 +140,7 @@ impl Driver {
             journal: parts.journal,
             files,
             again: parts.again,
+            kept: parts.kept,
             events: parts.events,
             session: None,
             is_reporting: false,
@@ -149,6 +149,7 @@ impl Driver {
             counted_at: now,
             asked_at: None,
             viewers: parts.viewers,
+            turns: parts.turns,
             sent: parts.sent,
             received,
             upload: (Direction::new(parts.facts.up_rate.at(utc_ns())), parts.upload),
@@ -168,6 +169,7 @@ impl Driver {
         let mut out = Vec::new();
         self.agent.start(self.now(), &mut out);
         loop {
+            self.turns.fetch_add(1, Ordering::Relaxed);
             self.perform(&mut out);
             self.report();
             tokio::select! {
@@ -179,7 +181,7 @@ impl Driver {
                         self.handle(event, &mut out);
                     }
                 }
-                order = orders.recv(), if !self.agent.is_full() => {
+                order = orders.recv(), if !self.agent.is_full() && !self.journal.is_full() => {
                     let Some(order) = order else { return };
                     self.take(order, &mut out);
                     for _ in 0..EVENTS_PER_TURN {
@@ -224,6 +226,9 @@ impl Driver {
             Event::Link { content, link, event } => {
                 self.agent.handle_link(content, link, event, now, out);
             }
+            Event::Alternatives { content, link, others } => {
+                self.agent.handle_alternatives(content, link, &others, now, out);
+            }
             Event::State { content, ask, state } => {
                 self.agent.handle_state(content, ask, state.as_ref(), now, out);
             }
@@ -231,6 +236,7 @@ impl Driver {
                 self.agent.handle_unwritable(content, failure, now, out);
             }
             Event::Live { key, event } => self.agent.handle_live(key, event, now, out),
+            Event::Probed { number, probed } => self.agent.handle_probed(number, probed),
             Event::Applied { key, applied } => self.agent.handle_applied(key, applied, now, out),
             Event::Relayed { body, reply } => {
                 let answer = self.agent.handle_relay(body, now, out);
@@ -283,15 +289,9 @@ impl Driver {
         for action in out.drain(..) {
             match action {
                 Action::Journal(record) => self.journal.append(&record),
-                Action::Reserve { content, size } => {
-                    let _thread_ended = self.files.send(FileJob::Reserve(content, size));
-                }
-                Action::Discard { content } => {
-                    let _thread_ended = self.files.send(FileJob::Discard(content));
-                }
-                Action::Collect { known } => {
-                    let _thread_ended = self.files.send(FileJob::Collect(known));
-                }
+                Action::Reserve { content, size } => self.files.reserve(content, size),
+                Action::Discard { content } => self.files.discard(content),
+                Action::Collect { known } => self.files.collect(known),
                 Action::Connect { content, link, source, from } => {
                     let job = self.agent.job_of(content);
                     if let Some(content) = self.hand.store.get(content) {
@@ -313,6 +313,7 @@ impl Driver {
                     self.links.set_limit(job, limit.and_then(|(_, rate)| rate));
                 }
                 Action::Live { key, action } => self.lives.perform(key, action),
+                Action::Probe { number, bytes } => self.probe(number, bytes),
                 Action::HelloAgain { is_new_start } => {
                     // New capabilities are not asked for each content apart.
                     let is_due = self.asked_at.is_none_or(|at| at.elapsed() >= ASK_EVERY);
@@ -324,6 +325,19 @@ impl Driver {
                 }
             }
         }
+    }
+
+    fn probe(&mut self, number: u64, bytes: u64) {
+        let Some(session) = &self.session else {
+            let fault = "the connection to the base was lost".to_owned();
+            return self.agent.handle_probed(number, Err(fault));
+        };
+        let (bases, token) = (self.bases.clone(), session.token.clone());
+        let (folder, events) = (self.kept.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let probed = probe::run(&bases, &token, &folder, (number, bytes)).await;
+            let _agent_ended = events.send(Event::Probed { number, probed }).await;
+        });
     }
 
     fn apply(&self, apply: Apply) {
@@ -450,45 +464,6 @@ fn digest(attrs: &Attributes) -> Digest {
 /// Something of the node's own that will be made again.
 fn lost(detail: String) -> Failure {
     Failure { reason: Reason::Io, detail }
-}
-
-/// Makes and removes files in the order in which that was asked for.
-fn spawn_files(store: Store, events: mpsc::Sender<Event>) -> io::Result<threads::Sender<FileJob>> {
-    let (sender, jobs) = threads::channel();
-    let runtime = tokio::runtime::Handle::current();
-    Builder::new().name("agent-files".into()).spawn(move || {
-        let _within = runtime.enter();
-        while let Ok(job) = jobs.recv() {
-            match job {
-                FileJob::Reserve(content, size) => {
-                    let reserved = store.create(content, size);
-                    let reserved = reserved.map(|content| Reserved {
-                        have: content.have(),
-                        is_whole: content.end().is_some_and(|end| end.size == content.have()),
-                    });
-                    let reserved = reserved.map_err(|error| Failure {
-                        reason: error.reason(),
-                        detail: error.to_string(),
-                    });
-                    if events.blocking_send(Event::Reserved { content, reserved }).is_err() {
-                        return;
-                    }
-                }
-                FileJob::Discard(content) => discard(&store, content),
-                FileJob::Collect(known) => {
-                    let strange = store.ids().into_iter().filter(|id| !known.contains(id));
-                    strange.for_each(|content| discard(&store, content));
-                }
-            }
-        }
-    })?;
-    Ok(sender)
-}
-
-fn discard(store: &Store, content: ContentId) {
-    if let Err(error) = store.remove(content) {
-        tracing::warn!(code = "HE-W927", %content, %error, "files of a content stay");
-    }
 }
 
 /// How often time is looked at.

@@ -5,13 +5,14 @@
 //! ```
 //! Invariant: a record is told as journaled when the disk has it. A disk that is full holds up the
 //! reports of the agent, not more: the journal has place of its own, and writes are tried again.
-//! Bound: the file is written anew when it has grown by `GROWTH_MAX` (see [`Journal::is_long`]).
+//! Bounds: the file is written anew when it has grown by `GROWTH_MAX` (see [`Journal::is_long`]).
+//! Of what a disk does not take `WAITING_MAX` waits: then no orders are taken
+//! ([`Journal::is_full`]), and all that waits gives way to a file that is written anew.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc as threads;
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -19,20 +20,26 @@ use rustix::fs::FallocateFlags;
 use tokio::sync::mpsc;
 
 use super::Event;
+use super::feed::{Feeder, Taker, feed};
 use crate::dist::journal::{Record, replay};
 
 /// Where records go.
 #[derive(Debug)]
 pub(super) struct Journal {
-    sender: threads::Sender<Job>,
+    feeder: Feeder<Waiting>,
     /// Bytes since the file was last written anew.
     grown: usize,
 }
 
-enum Job {
-    Append(Vec<u8>),
+/// What is to be written.
+#[derive(Debug, Default)]
+struct Waiting {
     /// All of the file.
-    Rewrite(Vec<u8>),
+    anew: Option<Vec<u8>>,
+    /// Behind it.
+    lines: Vec<u8>,
+    /// Records in both that were not told of.
+    records: u64,
 }
 
 impl Journal {
@@ -58,24 +65,31 @@ impl Journal {
         file.set_len(replayed.bytes as u64)?;
         let mut writer = Writer { path, file, bytes: replayed.bytes as u64 };
         writer.reserve();
-        let (sender, receiver) = threads::channel();
-        Builder::new()
-            .name("agent-journal".into())
-            .spawn(move || writer.run(&receiver, &events))?;
-        Ok((Self { sender, grown: replayed.bytes }, replayed.records))
+        let (feeder, taker) = feed();
+        Builder::new().name("agent-journal".into()).spawn(move || writer.run(taker, &events))?;
+        Ok((Self { feeder, grown: replayed.bytes }, replayed.records))
     }
 
     /// Appends a record; it is told when it is durable.
     pub(super) fn append(&mut self, record: &Record) {
-        let mut line = Vec::new();
-        record.write(&mut line);
-        self.grown += line.len();
-        let _thread_ended = self.sender.send(Job::Append(line));
+        let grown = &mut self.grown;
+        self.feeder.change(|waiting| {
+            let before = waiting.lines.len();
+            record.write(&mut waiting.lines);
+            waiting.records += 1;
+            *grown += waiting.lines.len() - before;
+        });
     }
 
-    /// Much of it may be out of date.
+    /// Much of it may be out of date, or more waits than the disk takes.
     pub(super) fn is_long(&self) -> bool {
-        self.grown >= GROWTH_MAX
+        self.grown >= GROWTH_MAX || self.feeder.look(|waiting| waiting.lines.len()) >= WAITING_MAX
+    }
+
+    /// The disk does not keep up: nothing more is to be begun.
+    pub(super) fn is_full(&self) -> bool {
+        let bytes = |waiting: &Waiting| waiting.anew.as_ref().map_or(0, Vec::len);
+        self.feeder.look(|waiting| bytes(waiting) + waiting.lines.len()) >= WAITING_MAX
     }
 
     /// Writes the journal anew: `records` are all that count, those of `append` before among them.
@@ -84,7 +98,11 @@ impl Journal {
         records.iter().for_each(|record| record.write(&mut bytes));
         // What is in use does not count, or a long journal would be written anew without end.
         self.grown = 0;
-        let _thread_ended = self.sender.send(Job::Rewrite(bytes));
+        self.feeder.change(|waiting| {
+            // The lines before it are part of it.
+            waiting.lines.clear();
+            waiting.anew = Some(bytes);
+        });
     }
 }
 
@@ -96,27 +114,15 @@ struct Writer {
 
 impl Writer {
     /// Ends with the agent.
-    fn run(&mut self, jobs: &threads::Receiver<Job>, events: &mpsc::Sender<Event>) {
-        let mut records = 0;
-        while let Ok(first) = jobs.recv() {
-            let mut lines = Vec::new();
-            let mut next = Some(first);
-            while let Some(job) = next {
-                match job {
-                    Job::Append(line) => {
-                        records += 1;
-                        lines.extend_from_slice(&line);
-                    }
-                    Job::Rewrite(all) => {
-                        // The lines before it are part of it.
-                        lines.clear();
-                        self.insist(|writer| writer.rewrite(&all));
-                    }
-                }
-                next = if lines.len() < BATCH_BYTES { jobs.try_recv().ok() } else { None };
+    fn run(&mut self, mut taker: Taker<Waiting>, events: &mpsc::Sender<Event>) {
+        let mut told = 0;
+        while let Some(Waiting { anew, lines, records }) = taker.take() {
+            if let Some(all) = anew {
+                self.insist(|writer| writer.rewrite(&all));
             }
             self.insist(|writer| writer.append(&lines));
-            if events.blocking_send(Event::Journaled(records)).is_err() {
+            told += records;
+            if records > 0 && events.blocking_send(Event::Journaled(told)).is_err() {
                 return;
             }
         }
@@ -169,8 +175,8 @@ impl Writer {
     }
 }
 
-/// What is written behind one fdatasync.
-const BATCH_BYTES: usize = 1 << 20;
+/// What waits for a disk that stands still: some ten thousand records.
+const WAITING_MAX: usize = 4 << 20;
 /// Growth after which the file is written anew.
 const GROWTH_MAX: usize = 8 << 20;
 /// As much as grows before the file is written anew.
@@ -222,5 +228,28 @@ mod tests {
         drop(journal);
         let (_journal, found) = Journal::open(folder.path(), events).unwrap();
         assert_eq!(found, [record(2), record(3), record(4)]);
+    }
+
+    #[test]
+    fn disk_that_stands_still_holds_up_orders_and_what_waits_stays_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        // Nobody hears the thread: it stands still with the second batch.
+        let (events, mut receiver) = mpsc::channel(1);
+        let (mut journal, _) = Journal::open(folder.path(), events.clone()).unwrap();
+        events.blocking_send(Event::Offline).unwrap();
+        let mut appended = 0;
+        while !journal.is_full() {
+            appended += 1;
+            journal.append(&record(appended));
+            assert!(appended < 1_000_000);
+        }
+        assert!(journal.is_long());
+        journal.rewrite(&[record(1), record(2)]);
+        assert!(!journal.is_full(), "two records take the place of all");
+        journal.append(&record(3));
+        wait(&mut receiver, u64::try_from(appended).unwrap() + 1);
+        drop(journal);
+        let (_journal, found) = Journal::open(folder.path(), events).unwrap();
+        assert_eq!(found, [record(1), record(2), record(3)]);
     }
 }

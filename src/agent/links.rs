@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +28,7 @@ use crate::dist::fetch::{AskId, LinkEvent, LinkId};
 use crate::dist::ids::{ContentId, JobId, NodeName};
 use crate::dist::units::{Frame, FrameReader, UNIT_BYTES};
 use crate::dist::wire::agent::Source;
-use crate::dist::wire::peer::ContentState;
+use crate::dist::wire::peer::{ContentState, NoRoom};
 use crate::store::{Appended, Content, RateLimit, StoreError};
 
 /// All links of a node.
@@ -36,6 +37,8 @@ pub(super) struct Links {
     channel: Channel,
     /// URL of the base.
     base: String,
+    /// Where this node serves others.
+    port: u16,
     /// The cap on downloads.
     limit: Arc<RateLimit>,
     /// Caps of jobs.
@@ -64,13 +67,13 @@ enum Wanted {
 impl Links {
     pub(super) fn new(
         channel: Channel,
-        base: String,
+        (base, port): (String, u16),
         limit: Arc<RateLimit>,
         received: Arc<AtomicU64>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         let (jobs, open) = (BTreeMap::new(), HashMap::new());
-        Self { channel, base, limit, jobs, received, events, open }
+        Self { channel, base, port, limit, jobs, received, events, open }
     }
 
     /// The base is elsewhere now.
@@ -97,11 +100,15 @@ impl Links {
         source: &Source,
         from: u64,
     ) {
+        let from = from.max(content.have());
+        let mut path = format!("units?from={from}&port={}", self.port);
+        if let Some(node) = self.source_of(content.id()) {
+            path.push_str("&leaves=");
+            path.push_str(node.as_str());
+        }
         let (wanted, control) = watch::channel(Wanted::Wait);
         let (held, node) = (Arc::clone(&content), source.node.clone());
         self.open.insert((content.id(), id), Open { wanted, content: held, source: node });
-        let from = from.max(content.have());
-        let path = format!("units?from={from}");
         let request = self.channel.own().get(self.url(source, content.id(), &path));
         let mut limits = vec![Arc::clone(&self.limit)];
         limits.extend(job.map(|job| self.limit_of(job)));
@@ -116,6 +123,13 @@ impl Links {
             told_at: Instant::now(),
         };
         tokio::spawn(link.run(request.bearer_auth(&source.capability).send()));
+    }
+
+    /// The node from which a content comes now.
+    fn source_of(&self, content: ContentId) -> Option<&NodeName> {
+        let links = self.open.iter().filter(|((of, _), _)| *of == content);
+        let mut used = links.filter(|(_, open)| *open.wanted.borrow() == Wanted::Use);
+        used.next().and_then(|(_, open)| open.source.as_ref())
     }
 
     pub(super) fn use_link(&self, content: ContentId, link: LinkId) {
@@ -188,7 +202,12 @@ impl Link {
         let end = match &mut response {
             Some(response) => match refusal(response) {
                 None => self.read(response).await,
-                Some(event) => End::Event(event),
+                Some(event) => {
+                    if matches!(event, LinkEvent::Busy { .. }) {
+                        self.say_others(response).await;
+                    }
+                    End::Event(event)
+                }
             },
             None if is_unreachable => End::Event(LinkEvent::Unreachable),
             None => End::Event(LinkEvent::Lost),
@@ -303,6 +322,24 @@ impl Link {
         self.say(LinkEvent::Grew { have: self.content.have(), bytes }).await;
     }
 
+    /// Whom a source that has no room names instead.
+    async fn say_others(&self, response: &mut Response) {
+        let mut body = Vec::new();
+        while body.len() < REFUSAL_BYTES_MAX
+            && let Ok(Ok(Some(bytes))) = timeout(REST_MAX, response.chunk()).await
+        {
+            body.extend_from_slice(&bytes);
+        }
+        let NoRoom { mut alternatives } = serde_json::from_slice(&body).unwrap_or_default();
+        alternatives.retain(|other| other.addr.parse::<SocketAddr>().is_ok());
+        alternatives.truncate(ALTERNATIVES_MAX);
+        if !alternatives.is_empty() {
+            let (content, link) = (self.content.id(), self.id);
+            let event = Event::Alternatives { content, link, others: alternatives };
+            let _agent_ended = self.events.send(event).await;
+        }
+    }
+
     async fn say(&self, event: LinkEvent) {
         let event = Event::Link { content: self.content.id(), link: self.id, event };
         let _agent_ended = self.events.send(event).await;
@@ -350,6 +387,9 @@ const STATE_MAX: Duration = Duration::from_millis(700);
 const REST_MAX: Duration = Duration::from_millis(500);
 /// Pieces of an answer behind its last frame, or of the text of a refusal.
 const REST_PIECES_MAX: usize = 4;
+/// Text of a refusal that is read, and sources that are taken of it.
+const REFUSAL_BYTES_MAX: usize = 16 << 10;
+const ALTERNATIVES_MAX: usize = 8;
 /// A source that is busy and does not say for how long.
 const BUSY: Duration = Duration::from_secs(1);
 /// A unit that waits for a cap is told so often: before its source seems to have stalled.

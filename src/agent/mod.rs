@@ -9,8 +9,9 @@
 //!   connections with TLS or without.
 //! - `driver`: one task that owns the plain [`Agent`](crate::dist::agent::Agent) and does what it
 //!   asks for. `links`: bytes of sources. [`live`]: live paths of the server. `journal`: what
-//!   survives. `folder`: changes of the media folder. `share`: viewers first. `neighbours`: what
-//!   other nodes are told; [`door`]: what they say.
+//!   survives. `folder`: changes of the media folder. `share`: viewers first. `feed`: what the
+//!   threads of `journal` and `files` are to do. `neighbours`: what other nodes are told; [`door`]:
+//!   what they say.
 //!
 //! Invariants: the driver never waits for a disk or a peer; nothing is told to the base before the
 //! journal has it. Bounds: `EVENTS_MAX` events wait, then links do.
@@ -21,13 +22,18 @@ mod channel;
 pub mod control;
 pub mod door;
 mod driver;
+mod feed;
+mod files;
 mod folder;
 pub mod identity;
 mod journal;
 mod links;
 pub mod live;
 mod neighbours;
+mod probe;
 mod share;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,7 +55,7 @@ use crate::dist::keys::VerifyKey;
 use crate::dist::relay::{Answer, HandId, RelayError};
 use crate::dist::window::RateSchedule;
 use crate::dist::wire::agent::{ReportsTaken, SignedReceipt};
-use crate::dist::wire::peer::ContentState;
+use crate::dist::wire::peer::{Alternative, ContentState};
 use crate::dist::wire::relay::{RelayBody, SignedAnswer};
 use crate::pki::PkiError;
 use crate::pki::trust::Trust;
@@ -121,6 +127,8 @@ pub struct Beside {
     pub upload: Upload,
     /// Live paths of the server.
     pub paths: Arc<dyn ServerPaths>,
+    /// Counts turns of the agent: some each second, whatever it has to do.
+    pub turns: Arc<AtomicU64>,
     /// Called once, when the store is open: peers may be served, with this TLS, and what they say
     /// goes through the door.
     pub on_open: OnOpen,
@@ -181,6 +189,11 @@ enum Event {
         link: LinkId,
         event: LinkEvent,
     },
+    Alternatives {
+        content: ContentId,
+        link: LinkId,
+        others: Vec<Alternative>,
+    },
     State {
         content: ContentId,
         ask: AskId,
@@ -189,6 +202,10 @@ enum Event {
     Unwritable {
         content: ContentId,
         failure: Failure,
+    },
+    Probed {
+        number: u64,
+        probed: Result<(), String>,
     },
     Applied {
         key: CommandKey,
@@ -288,7 +305,7 @@ impl Node {
         let folder = self.control.identity.folder();
         let journal = Journal::open(folder, events.clone());
         let (journal, records) = journal.map_err(io_error("the journal of the node"))?;
-        let Beside { viewers, sent, upload, paths, on_open } = beside;
+        let Beside { viewers, sent, upload, paths, turns, on_open } = beside;
         let channel = self.control.channel.clone();
         let folder = self.control.identity.folder().display().to_string();
         let tls = channel.server().map_err(|error| NodeError::Certificate(error, folder))?;
@@ -308,12 +325,14 @@ impl Node {
             records,
             folder: Arc::clone(&self.folder),
             media: self.media,
+            kept: self.control.identity.folder().to_owned(),
             again: Arc::clone(&again),
             events: events.clone(),
             viewers,
             sent,
             upload,
             paths,
+            turns,
         });
         let driver = driver.map_err(io_error("the agent"))?;
         let control = self.control.run(&self.folder, &again, events, orders);

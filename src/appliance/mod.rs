@@ -18,6 +18,7 @@ mod reload;
 mod signals;
 mod urgency;
 mod view;
+mod watchdog;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};

@@ -5,7 +5,8 @@
 //! ```
 //! Invariant: the base hears of a node only when nothing here can refuse its start any more.
 //! A node that cannot reach its base serves what it has, and tries again. One that is refused at
-//! its start does not run. Viewers first: threads of the agent have a lower priority than others.
+//! its start does not run. An agent that panics is started again; one that is stuck is the service
+//! manager's (`watchdog`). Viewers first: threads of the agent have a lower priority than others.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
@@ -19,11 +20,16 @@ use tokio::sync::watch;
 
 use super::reflect::Reflector;
 use super::signals::EarlyHangup;
-use super::{Companion, GivesWay, Prepared, ReadAgain, RunError, Serving, run_beside, system};
+use super::watchdog::Watchdog;
+use super::{
+    Companion, GivesWay, Prepared, ReadAgain, RunError, Serving, Viewers, run_beside, system,
+};
 use crate::agent::control::HelloError;
 use crate::agent::door::Door;
+use crate::agent::live::ServerPaths;
 use crate::agent::{Beside, Node, NodeError, NodeOptions, Security};
 use crate::config::Config;
+use crate::dist::fanout::CHILDREN_MAX;
 use crate::http;
 use crate::http::peer::{PeerOptions, PeerState, hand_router, router};
 use crate::http::{Bearers, Retired, Tls};
@@ -54,14 +60,16 @@ pub fn run(
     let NodeSetup { mut options, gives_way, peer_listen } = setup;
     let listener = listen(peer_listen)?;
     options.facts.addr = listener.local_addr().map_err(system("the peer socket has no address"))?;
-    let (addr, facts) = (options.facts.addr, options.facts.clone());
+    let addr = options.facts.addr;
     let is_insecure = matches!(options.security, Security::Insecure);
-    let mut node = Node::open(options).map_err(usage)?;
+    let mut node = Node::open(options.clone()).map_err(usage)?;
     let runtime = runtime().map_err(system("the threads of the agent do not start"))?;
     let prepared = Prepared::new(config, gives_way)?;
     let rtsp = &prepared.sockets.rtsp_addrs;
     let is_outside = |addr: &&SocketAddr| !addr.ip().is_loopback();
-    node.set_rtsp(rtsp.iter().find(is_outside).or_else(|| rtsp.first()).copied());
+    let rtsp = rtsp.iter().find(is_outside).or_else(|| rtsp.first()).copied();
+    node.set_rtsp(rtsp);
+    options.facts.rtsp = rtsp;
     join(&runtime, &mut node)?;
     let (base, name) = (node.base().to_owned(), node.name().clone());
     tracing::info!(code = "HE-I922", node = %name, base, peers = %addr, "the node starts");
@@ -73,27 +81,19 @@ pub fn run(
             "without TLS: contents and tokens can be read on the way"
         );
     }
-    let companion: Companion = Box::new(move |Serving { viewers, view }| {
+    let companion: Companion = Box::new(move |serving| {
         let (stop, shutdown) = watch::channel(false);
-        let sent = Arc::<AtomicU64>::default();
-        let up_rate = facts.up_rate.at(clerk::now().utc_ns);
-        let upload = Upload::new(up_rate);
-        let peers = Peers { listener, sent: Arc::clone(&sent), up_rate };
-        let (cap, ended) = (upload.clone(), shutdown.clone());
-        let beside = Beside {
-            viewers: Box::new(move || viewers()),
-            sent,
-            upload,
-            paths: Arc::new(Reflector::new(view)),
-            on_open: Box::new(move |store, tls, door| peers.serve(store, cap, tls, door, ended)),
-        };
-        runtime.spawn(async move {
-            if let Err(error) = node.run(beside, shutdown).await {
-                let fix = "titles are served on; start the node again when this is mended";
-                tracing::error!(code = "HE-E921", %error, fix, "the agent has ended");
-            }
-        });
+        let turns = Arc::<AtomicU64>::default();
+        let watchdog = Watchdog::start(Arc::clone(&turns));
+        if let Err(error) = &watchdog {
+            tracing::warn!(code = "HE-W951", %error, "nobody sees whether the agent is stuck");
+        }
+        let Serving { viewers, view } = serving;
+        let paths = Arc::new(Reflector::new(view));
+        let keeper = Keeper { options, listener, viewers, paths, turns };
+        runtime.spawn(keeper.keep(node, shutdown));
         Box::new(move || {
+            drop(watchdog);
             let _agent_gone = stop.send(true);
             runtime.shutdown_timeout(END_MAX);
         })
@@ -114,11 +114,90 @@ fn join(runtime: &Runtime, node: &mut Node) -> Result<(), RunError> {
     }
 }
 
+/// Has the agent run, and starts it again when it has panicked.
+struct Keeper {
+    options: NodeOptions,
+    listener: TcpListener,
+    viewers: Viewers,
+    paths: Arc<dyn ServerPaths>,
+    turns: Arc<AtomicU64>,
+}
+
+impl Keeper {
+    /// Until `shutdown`, or until the agent ends by itself: what it says then no start would mend.
+    async fn keep(self, mut node: Node, mut shutdown: watch::Receiver<bool>) {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let (end, ended) = watch::channel(false);
+            let listener = match self.listener.try_clone() {
+                Ok(listener) => listener,
+                Err(error) => return say_ended(&error),
+            };
+            let beside = self.beside(listener, ended.clone());
+            let mut running = tokio::spawn(node.run(beside, ended));
+            let ran = tokio::select! {
+                ran = &mut running => Some(ran),
+                () = stopped(&mut shutdown) => None,
+            };
+            // Those who were served by it go on elsewhere.
+            end.send_replace(true);
+            match ran {
+                None => return drop(running.await),
+                Some(Ok(Ok(()))) => return,
+                Some(Ok(Err(error))) => return say_ended(&error),
+                Some(Err(_panicked)) => {}
+            }
+            node = loop {
+                let seconds = pause.as_secs();
+                tracing::error!(
+                    code = "HE-E924",
+                    seconds,
+                    "the agent has panicked: it begins anew"
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stopped(&mut shutdown) => return,
+                }
+                pause = (pause * 2).min(PAUSE_MAX);
+                // Its folder may be locked for a moment yet.
+                if let Ok(node) = Node::open(self.options.clone()) {
+                    break node;
+                }
+            };
+        }
+    }
+
+    fn beside(&self, listener: TcpListener, ended: watch::Receiver<bool>) -> Beside {
+        let sent = Arc::<AtomicU64>::default();
+        let up_rate = self.options.facts.up_rate.at(clerk::now().utc_ns);
+        let upload = Upload::new(up_rate);
+        let peers = Peers { listener, sent: Arc::clone(&sent) };
+        let (cap, viewers) = (upload.clone(), Arc::clone(&self.viewers));
+        Beside {
+            viewers: Box::new(move || viewers()),
+            sent,
+            upload,
+            paths: Arc::clone(&self.paths),
+            turns: Arc::clone(&self.turns),
+            on_open: Box::new(move |store, tls, door| peers.serve(store, cap, tls, door, ended)),
+        }
+    }
+}
+
+/// A sender that is gone asks to stop as well.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _sender_gone = shutdown.wait_for(|stop| *stop).await;
+}
+
+fn say_ended(error: &dyn std::error::Error) {
+    let fix = "titles are served on; start the node again when this is mended";
+    tracing::error!(code = "HE-E921", %error, fix, "the agent has ended");
+}
+
 /// What serves other nodes.
 struct Peers {
     listener: TcpListener,
     sent: Arc<AtomicU64>,
-    up_rate: Option<u64>,
 }
 
 impl Peers {
@@ -138,7 +217,8 @@ impl Peers {
         let counter = self.sent;
         let state = PeerState::new(PeerOptions {
             store,
-            children_max: children_max(self.up_rate),
+            children_max: CHILDREN_MAX,
+            fits_uplink: true,
             upload,
             sent: Arc::new(move |_content, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);
@@ -153,12 +233,6 @@ impl Peers {
             }
         });
     }
-}
-
-/// Nodes that are served at once: none of them with less than [`CHILD_RATE_MIN`].
-fn children_max(up_rate: Option<u64>) -> usize {
-    let fit = up_rate.map_or(u64::MAX, |rate| rate / CHILD_RATE_MIN);
-    usize::try_from(fit).unwrap_or(usize::MAX).clamp(1, CHILDREN_MAX)
 }
 
 /// The socket for peers.
@@ -202,22 +276,86 @@ const THREADS: usize = 1;
 const BLOCKING_THREADS_MAX: usize = 16;
 /// Of threads that serve players it is 0; Linux has values from -20, the most urgent, to 19.
 const NICE: i32 = 5;
-/// 5 Mbit/s.
-const CHILD_RATE_MIN: u64 = 625_000;
-const CHILDREN_MAX: usize = 16;
+/// Between a panic of the agent and its next start: doubled each time, up to the second.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// For requests in progress when the node stops.
 const END_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::future::{Future, ready};
+    use std::pin::Pin;
 
-    #[test]
-    fn fan_out_follows_the_upload_rate() {
-        let rates = [(None, 16), (Some(0), 1), (Some(1_250_000), 2), (Some(u64::MAX), 16)];
-        for (rate, children) in rates {
-            assert_eq!(children_max(rate), children, "{rate:?}");
+    use super::*;
+    use crate::agent::live::SetPathError;
+    use crate::dist::reflect::Sight;
+
+    /// A server without live paths.
+    #[derive(Debug)]
+    struct NoPaths;
+
+    impl ServerPaths for NoPaths {
+        fn set(&self, _: &str, _: &[String]) -> Result<(), SetPathError> {
+            Ok(())
         }
+
+        fn remove(&self, _: &str) {}
+
+        fn look(&self, _: &str) -> Pin<Box<dyn Future<Output = Option<Sight>> + Send>> {
+            Box::pin(ready(None))
+        }
+
+        fn is_published(&self, _: &str) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+            Box::pin(ready(false))
+        }
+    }
+
+    /// Beside an agent whose driver panics in its second second.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn agent_that_panics_is_started_again_with_its_place_among_peers() {
+        let media = tempfile::tempdir().unwrap();
+        let kept = media.path().join(".headend");
+        std::fs::create_dir(&kept).unwrap();
+        let base_key = crate::dist::keys::BaseKeys::from_bytes(&[7; 32]).verify_key();
+        let json = serde_json::json!({"node": "a", "token": "t", "base_key": base_key.to_string()});
+        std::fs::write(kept.join("node.json"), json.to_string()).unwrap();
+        let (listener, addr) = (listen(None).unwrap(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        let options = NodeOptions {
+            // Nobody is there.
+            base: "http://127.0.0.1:1".to_owned(),
+            join: None,
+            security: Security::Insecure,
+            media: media.path().to_owned(),
+            name: None,
+            facts: crate::agent::Facts {
+                addr,
+                rtsp: None,
+                labels: std::collections::BTreeMap::new(),
+                up_rate: crate::dist::window::RateSchedule::default(),
+                down_rate: None,
+            },
+        };
+        let looks = Arc::<AtomicU64>::default();
+        let seen = Arc::clone(&looks);
+        let viewers: Viewers = Arc::new(move || {
+            assert!(seen.fetch_add(1, Ordering::Relaxed) != 1, "the second look");
+            0
+        });
+        let (stop, shutdown) = watch::channel(false);
+        let node = Node::open(options.clone()).unwrap();
+        let keeper =
+            Keeper { options, listener, viewers, paths: Arc::new(NoPaths), turns: Arc::default() };
+        let kept = tokio::spawn(keeper.keep(node, shutdown));
+        let deadline = std::time::Instant::now() + Duration::from_secs(60);
+        while looks.load(Ordering::Relaxed) < 4 {
+            assert!(std::time::Instant::now() < deadline, "it is not started again");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        stop.send_replace(true);
+        kept.await.unwrap();
+        // Its folder is free.
+        assert!(crate::agent::identity::Identity::open(media.path(), None).is_ok());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `headend base --listen IP:PORT --data DIR`: the base of a distribution.
 
+use std::time::Duration;
+
 use super::args::{BaseArgs, schedule};
 use super::{Exit, Failure, log};
 use crate::appliance::base::{self, BaseConfig};
@@ -33,6 +35,8 @@ pub(super) fn run(args: &BaseArgs) -> Result<Exit, Failure> {
         webhook_retry: args.webhook_retry,
         relay_from: args.relay_from,
         repair_hook: args.repair_hook.clone(),
+        keep_events: Duration::from_secs(u64::from(args.keep_events) * 24 * 3_600),
+        archive_every: args.archive_every,
     };
     match base::run(&config) {
         Ok(()) => Ok(Exit::Ok),

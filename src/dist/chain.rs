@@ -16,7 +16,7 @@ use crate::dist::ids::{CommandId, Digest, JobId, NodeName};
 use crate::dist::wire::job::EventView;
 
 /// The end of a chain, to which entries are added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChainHead {
     /// Number of the last entry; 0 before the first.
     pub seq: u64,

@@ -31,7 +31,7 @@ use crate::base::time::Mono;
 use crate::dist::ids::{Epoch, NodeName};
 use crate::dist::wire::agent::{Source, SwitchCause};
 use crate::dist::wire::job::Reason;
-use crate::dist::wire::peer::ContentState;
+use crate::dist::wire::peer::{Alternative, ContentState};
 pub use actions::{AskId, FetchAction, GaveUp, LinkEvent, LinkId, Peer};
 use pace::{Meter, Watch};
 
@@ -232,6 +232,29 @@ impl Fetch {
         }
         if self.opening.is_none() {
             self.advance(SwitchCause::Plan, now, out);
+        }
+    }
+
+    /// A source that has no room for this node has named others that have more, by name and
+    /// address: they are asked before those that are further up. To be told before
+    /// [`LinkEvent::Busy`]; the next plan has its own sources.
+    pub fn handle_alternatives(&mut self, link: LinkId, others: &[Alternative]) {
+        let mut links = [&self.active, &self.opening].into_iter().flatten();
+        let Some(busy) = links.find(|known| known.id == link).map(|link| link.source.clone())
+        else {
+            return;
+        };
+        let listed = self.sources.iter().position(|source| source.node == busy.node);
+        let mut at = listed.map_or(0, |at| at + 1);
+        for Alternative { node, addr } in others {
+            let is_known = self.sources.iter().any(|source| source.node.as_ref() == Some(node));
+            if is_known || *node == self.me || self.sources.len() >= SOURCES_MAX {
+                continue;
+            }
+            let (node, addr) = (Some(node.clone()), addr.clone());
+            let other = Source { node, addr, rate: 0, is_last_resort: false, ..busy.clone() };
+            self.sources.insert(at, other);
+            at += 1;
         }
     }
 
@@ -659,6 +682,8 @@ fn is_more(rate: u64, than: u64) -> bool {
     rate > than.saturating_add(than / 4)
 }
 
+/// Sources in a list, with those that others have named.
+const SOURCES_MAX: usize = 16;
 /// Without a byte for so long a source is asked how it is. With the time for an answer, a source
 /// that was cut off is left after about two seconds.
 pub const STALL: Duration = Duration::from_millis(1_500);

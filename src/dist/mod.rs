@@ -13,8 +13,10 @@
 //! - [`quota`]: how much of a base a client may use.
 //! - [`webhook`]: how a client that has left is called back.
 //! - [`window`], [`terms`]: when a job may take how much. [`uplink`]: who may send next.
-//! - [`recovery`]: what a start of the base makes of its disk.
+//!   [`fanout`]: how many nodes a source feeds.
 //! - [`reflect`]: a live path at a node, as part of a job.
+//! - [`probe`]: what a node that is back fetches first.
+//! - [`recovery`]: what a start of the base makes of its disk. [`retention`]: which events go.
 //! - `agent`, `fetch`: a node: which command is next, which source a content comes from.
 //! - [`relay`]: how orders go on from node to node.
 //! - `units`: the bytes of a content, verified by BLAKE3 in units of 64 KiB.
@@ -27,6 +29,7 @@ pub mod book;
 pub mod chain;
 pub mod command;
 pub mod delivery;
+pub mod fanout;
 pub mod fetch;
 pub mod ids;
 pub mod job;
@@ -34,10 +37,12 @@ pub mod journal;
 pub mod keys;
 pub mod node;
 pub mod plan;
+pub mod probe;
 pub mod quota;
 pub mod recovery;
 pub mod reflect;
 pub mod relay;
+pub mod retention;
 pub mod rows;
 pub mod terms;
 pub mod token;

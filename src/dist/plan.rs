@@ -105,6 +105,21 @@ impl Cascade {
         receivers: &[Receiver],
         barred: BTreeSet<(MemberId, MemberId)>,
     ) -> Self {
+        let mut plan = Self::empty(base_up, size, barred);
+        let mut order: Vec<_> = receivers.iter().collect();
+        // Complete ones first: they send from the start.
+        order.sort_by_key(|r| (!r.is_complete, Reverse(r.up), Reverse(r.down), r.id));
+        for receiver in order {
+            plan.attach(*receiver);
+        }
+        plan
+    }
+
+    fn empty(
+        base_up: u64,
+        size: Option<u64>,
+        barred: BTreeSet<(MemberId, MemberId)>,
+    ) -> Self {
         let base = Sender {
             up: base_up,
             left: base_up,
@@ -123,13 +138,44 @@ impl Cascade {
             barred,
         };
         plan.list(None);
-        let mut order: Vec<_> = receivers.iter().collect();
-        // Complete ones first: they send from the start.
-        order.sort_by_key(|r| (!r.is_complete, Reverse(r.up), Reverse(r.down), r.id));
-        for receiver in order {
-            plan.attach(*receiver);
-        }
         plan
+    }
+
+    /// The same receivers, planned for what links may carry now. `receivers` are in any order; who
+    /// was nearer to the base is planned first, because it has more. A receiver keeps its source
+    /// where no other gives it more. Gives the plan, and those that have another source in it.
+    #[must_use]
+    pub fn anew(
+        &self,
+        base_up: u64,
+        size: Option<u64>,
+        receivers: &[Receiver],
+    ) -> (Self, Vec<MemberId>) {
+        let mut plan = Self::empty(base_up, size, self.barred.clone());
+        let order = receivers.iter().map(|receiver| {
+            let depth = if receiver.is_complete { 0 } else { self.depth(receiver.id) };
+            ((!receiver.is_complete, depth, Reverse(receiver.up), receiver.id), receiver)
+        });
+        let mut order: Vec<_> = order.collect();
+        order.sort_unstable_by_key(|(rank, _)| *rank);
+        let mut moved = Vec::new();
+        for (_, receiver) in order {
+            plan.attach(*receiver);
+            let (Some(before), Some(edge)) = (self.edge(receiver.id), plan.edge(receiver.id))
+            else {
+                continue;
+            };
+            if before.source == edge.source {
+                continue;
+            }
+            plan.leave_source(receiver.id);
+            let keeps = plan.given(before.source, receiver) >= plan.given(edge.source, receiver);
+            plan.link(receiver.id, if keeps { before.source } else { edge.source });
+            if !keeps {
+                moved.push(receiver.id);
+            }
+        }
+        (plan, moved)
     }
 
     /// Adds a receiver, or plans one anew that is there; its own children stay with it.
@@ -316,6 +362,12 @@ impl Cascade {
         self.members.get(&id).map_or(0, |member| member.receiver.down)
     }
 
+    /// What a member was planned as.
+    #[must_use]
+    pub fn receiver(&self, id: MemberId) -> Option<Receiver> {
+        self.members.get(&id).map(|member| member.receiver)
+    }
+
     /// Who fetches from the member.
     #[must_use]
     pub fn children(&self, id: MemberId) -> &[MemberId] {
@@ -376,6 +428,28 @@ impl Cascade {
     fn may_feed(&self, source: Option<MemberId>, receiver: MemberId) -> bool {
         let is_barred = source.is_some_and(|source| self.barred.contains(&(receiver, source)));
         !is_barred && !self.is_beneath(source, receiver)
+    }
+
+    /// What a source gives a receiver: as planned, or else as a share of what it has over.
+    fn given(&self, source: Option<MemberId>, receiver: &Receiver) -> (u64, u64) {
+        let sender = self.sender(source).filter(|sender| sender.may_serve);
+        let Some(sender) = sender.filter(|sender| sender.depth < self.depth_max) else {
+            return (0, 0);
+        };
+        let has_room = sender.children.len() < CHILDREN_MAX;
+        let planned = if has_room { sender.gives().min(receiver.down) } else { 0 };
+        if planned > 0 { (planned, 0) } else { (0, sender.share().min(receiver.down)) }
+    }
+
+    /// Edges between the base and a member.
+    fn depth(&self, id: MemberId) -> usize {
+        let mut at = self.edge(id);
+        let mut depth = 0;
+        while let Some(edge) = at {
+            depth += 1;
+            at = edge.source.and_then(|source| self.edge(source));
+        }
+        depth
     }
 
     /// Whether `below` is `above` or fetches from it, directly or through others.

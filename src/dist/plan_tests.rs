@@ -306,7 +306,57 @@ fn check(plan: &Cascade) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What a cap changes, and what its end brings back.
+#[test]
+fn plan_for_other_rates_moves_those_only_who_get_more_elsewhere() {
+    let of = |up, down| (0..4).map(|id| receiver(id, up, down)).collect::<Vec<_>>();
+    // The uplinks are a quarter of the downlinks: the base has room for all.
+    let plan = Cascade::new(80, Some(MIB), &of(5, 20));
+    let star = "0<--:20 1<--:20 2<--:20 3<--:20";
+    assert_eq!(shape(&plan), star);
+    // No source may spend more than 5: one behind the other.
+    let (capped, moved) = plan.anew(5, Some(MIB), &of(5, 5));
+    assert_eq!(shape(&capped), "0<--:5 1<-0:5 2<-1:5 3<-2:5");
+    assert_eq!(moved, [1, 2, 3].map(MemberId));
+    let (again, moved) = capped.anew(80, Some(MIB), &of(5, 20));
+    assert_eq!((shape(&again).as_str(), moved.len()), (star, 3));
+    // Where all get less alike, nobody moves, whoever would be first in a new plan.
+    let mut reverse = Cascade::new(20, Some(MIB), &[receiver(9, 20, 20), receiver(1, 10, 20)]);
+    reverse.attach(receiver(0, 10, 20));
+    let before = reverse.sources(MemberId(0));
+    let (lower, moved) = reverse.anew(3, Some(MIB), &[9, 1, 0].map(|id| receiver(id, 3, 3)));
+    assert_eq!(moved, []);
+    assert_eq!(lower.edge(MemberId(9)), Some(Edge { source: None, rate: 3 }));
+    assert_eq!(lower.sources(MemberId(0)).len(), before.len());
+}
+
 proptest! {
+    #[test]
+    fn plan_for_other_rates_is_a_tree_of_the_same_members(
+        base_up in 0_u64..200,
+        receivers in prop::collection::btree_map(0_u32..24, any_receiver(), 0..16),
+        changes in prop::collection::vec((0_u32..24, prop::option::of(0_u32..24)), 0..20),
+        (up, rate) in (0_u64..200, 0_u64..100),
+    ) {
+        let receivers: Vec<_> =
+            receivers.into_iter().map(|(id, r)| Receiver { id: MemberId(id), ..r }).collect();
+        let mut plan = Cascade::new(base_up, Some(1 << 20), &receivers);
+        for (id, to) in changes {
+            plan.move_to(MemberId(id), to.map(MemberId));
+        }
+        let capped = receivers.iter().map(|r| Receiver { up: r.up.min(rate), ..*r });
+        let (anew, moved) = plan.anew(up, Some(1 << 20), &capped.collect::<Vec<_>>());
+        check(&anew)?;
+        prop_assert!(anew.members().eq(plan.members()));
+        for (id, edge) in anew.edges() {
+            let before = plan.edge(id).map(|edge| edge.source);
+            prop_assert_eq!(moved.contains(&id), before != Some(edge.source), "{:?}", id);
+        }
+        let (same, moved) = anew.anew(up, Some(1 << 20), &receivers);
+        check(&same)?;
+        prop_assert!(moved.len() <= receivers.len());
+    }
+
     #[test]
     fn plan_is_a_tree_within_all_uplinks_after_any_changes(
         base_up in 0_u64..200,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dist::chain::ChainHead;
 use crate::dist::ids::{
     CommandId, CommandKey, ContentId, Digest, HookId, Incarnation, JobId, NodeName,
 };
@@ -42,6 +43,8 @@ pub enum Change {
     Wait(WaitRow),
     /// What is done about a node that does not get on.
     Care(CareRow),
+    /// Events up to this one are kept elsewhere: the ledger lets go of them.
+    Trim(ChainHead),
 }
 
 /// A job.
@@ -273,6 +276,8 @@ pub struct Rows {
     pub waits: Vec<WaitRow>,
     /// Nodes that do not get on.
     pub cares: Vec<CareRow>,
+    /// The last event that is kept elsewhere, where there is one: the chain goes on behind it.
+    pub trimmed: Option<ChainHead>,
     /// Last event: the end of the chain.
     pub last_event: Option<EventView>,
 }

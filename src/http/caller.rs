@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
@@ -31,9 +32,12 @@ pub enum Bearers {
 #[derive(Debug, Clone, Default)]
 pub struct Retired(Arc<RwLock<BTreeSet<NodeName>>>);
 
-/// The certificate of a node that a request's connection shows.
+/// The certificate of a node that a request's connection shows, and its address.
 #[derive(Default)]
-pub(super) struct Caller(Option<NodeCertificate>);
+pub(super) struct Caller {
+    shown: Option<NodeCertificate>,
+    from: Option<IpAddr>,
+}
 
 impl Bearers {
     /// The certificate of this node does not count any more.
@@ -54,7 +58,7 @@ impl Bearers {
     /// # Errors
     /// As [`Self::check`].
     pub(super) fn check_any(&self, caller: &Caller) -> Result<(), Problem> {
-        match &caller.0 {
+        match &caller.shown {
             Some(shown) => self.check(caller, &shown.node),
             None if matches!(self, Self::Anyone) => Ok(()),
             None => Err(missing()),
@@ -66,7 +70,7 @@ impl Bearers {
             Self::Anyone => return Ok(()),
             Self::Certified(retired) => retired,
         };
-        let Some(shown) = &caller.0 else {
+        let Some(shown) = &caller.shown else {
             return Err(missing());
         };
         if !shown.counts_at(now_s) {
@@ -106,7 +110,15 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let remote = parts.extensions.get::<ConnectInfo<Remote>>();
-        Ok(Self(remote.and_then(|ConnectInfo(remote)| remote.node.clone())))
+        let shown = remote.and_then(|ConnectInfo(remote)| remote.node.clone());
+        Ok(Self { shown, from: remote.map(|ConnectInfo(remote)| remote.addr.ip()) })
+    }
+}
+
+impl Caller {
+    /// Where a server of the caller is that has this port.
+    pub(super) fn server(&self, port: u16) -> Option<SocketAddr> {
+        self.from.filter(|_| port != 0).map(|ip| SocketAddr::new(ip.to_canonical(), port))
     }
 }
 
@@ -119,7 +131,10 @@ mod tests {
         let name = |text: &str| NodeName::new(text).unwrap();
         let retired = Retired::default();
         let bearers = Bearers::Certified(retired.clone());
-        let shown = |node: &str| Caller(Some(NodeCertificate { node: name(node), not_after_s: 9 }));
+        let shown = |node: &str| Caller {
+            shown: Some(NodeCertificate { node: name(node), not_after_s: 9 }),
+            from: None,
+        };
         let check = |caller: &Caller, now_s| {
             let checked = bearers.check_at(caller, &name("a"), now_s);
             checked.map_err(|problem| format!("{problem:?}"))
@@ -131,9 +146,9 @@ mod tests {
         };
         of(&shown("a"), 10, "certificate_expired");
         of(&shown("b"), 9, "certificate_of_another_node");
-        of(&Caller(None), 9, "certificate_missing");
+        of(&Caller::default(), 9, "certificate_missing");
         retired.add(name("a"));
         of(&shown("a"), 9, "node_retired");
-        assert!(Bearers::Anyone.check_at(&Caller(None), &name("a"), 9).is_ok());
+        assert!(Bearers::Anyone.check_at(&Caller::default(), &name("a"), 9).is_ok());
     }
 }

@@ -18,6 +18,15 @@ pub(super) async fn ask<T: Send + 'static>(
     clerk.ask(f).await.map_err(unanswered)
 }
 
+/// Looks at the book for what it may refuse.
+pub(super) async fn try_look<T: Send + 'static>(
+    clerk: &Clerk,
+    f: impl FnOnce(&Book) -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Problem> {
+    let found = clerk.look(f).await.map_err(unanswered)?;
+    found.map_err(|refusal| refused(&refusal))
+}
+
 /// Asks the book for what it may refuse.
 pub(super) async fn try_ask<T: Send + 'static>(
     clerk: &Clerk,

@@ -8,13 +8,17 @@
 //! While a commit waits for the disk the next batch gathers in the queue: that is the group commit,
 //! and nobody waits for a timer.
 //! Parts of the uplink go out with orders.
+//! Who only looks does not wait behind requests: looks have a queue of their own, a batch that has
+//! begun ends early for them, and they see what is committed.
 //! Invariants: answers and orders leave in the order of the requests, after the commit that has
 //! their changes, and only while no other base can have the ledger. A commit that fails for good
 //! ends the clerk, because the book is ahead then; one that fails because the disk is full or the
 //! database does not answer is tried again, and meanwhile requests wait, then are refused.
-//! Bounds: `QUEUE_MAX` requests wait, others are handed back as `Busy`; `BATCH_ROWS_MAX` rows make
-//! a transaction, and what one request more adds; `ANSWER_MAX` for an answer.
+//! Bounds: `QUEUE_MAX` requests and as many looks wait, others are handed back as `Busy`;
+//! `BATCH_ROWS_MAX` rows make a transaction, and what one request more adds; a batch goes on for
+//! `LOOK_AFTER` when somebody looks; `ANSWER_MAX` for an answer.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,6 +43,7 @@ use crate::metrics::distribution::LedgerCells;
 #[derive(Clone)]
 pub struct Clerk {
     queue: SyncSender<Request>,
+    looks: SyncSender<Look>,
     shared: Arc<Shared>,
     events: watch::Receiver<u64>,
 }
@@ -87,8 +92,8 @@ pub type OnShare = Box<dyn Fn(JobId, Option<Share>) + Send + Sync>;
 
 enum Request {
     Ask(Ask),
-    /// A node listens now.
-    Line,
+    /// A node listens now, or somebody looks.
+    Wake,
     /// Everything before this is done, nothing behind it.
     End,
 }
@@ -96,6 +101,8 @@ enum Request {
 /// Runs on the book; gives what to do when its changes are durable.
 type Ask = Box<dyn FnOnce(&mut Book, Stamp) -> Answer + Send>;
 type Answer = Box<dyn FnOnce() + Send>;
+/// Looks at the book; gives what to do then.
+type Look = Box<dyn FnOnce(&Book) -> Answer + Send>;
 
 impl Clerk {
     /// Starts the thread.
@@ -116,12 +123,15 @@ impl Clerk {
             on_share: Arc::clone(&on_share),
         };
         let (queue, requests) = sync_channel(QUEUE_MAX);
+        let (looks, looking) = sync_channel(QUEUE_MAX);
         let (newest, events) = watch::channel(0);
         let is_ending = Arc::<AtomicBool>::default();
         let desk = Desk {
             ledger,
             book,
             requests,
+            looks: looking,
+            next_look: None,
             lines,
             newest,
             cells,
@@ -130,7 +140,7 @@ impl Clerk {
             is_ending: Arc::clone(&is_ending),
         };
         let thread = Builder::new().name("clerk".to_owned()).spawn(move || desk.run())?;
-        let clerk = Self { queue: queue.clone(), shared: Arc::new(shared), events };
+        let clerk = Self { queue: queue.clone(), looks, shared: Arc::new(shared), events };
         Ok((clerk, ClerkThread { queue, is_ending, thread }))
     }
 
@@ -151,17 +161,38 @@ impl Clerk {
                 let _gone = reply.send(value);
             })
         });
-        self.queue.try_send(Request::Ask(ask)).map_err(|error| match error {
+        self.queue.try_send(Request::Ask(ask)).map_err(|error| self.refused(&error))?;
+        answered(answer).await
+    }
+
+    /// Runs `f` on the book, as it is in the ledger.
+    ///
+    /// # Errors
+    /// As of [`Clerk::ask`].
+    pub async fn look<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Book) -> T + Send + 'static,
+    ) -> Result<T, ClerkError> {
+        let (reply, answer) = oneshot::channel();
+        let look: Look = Box::new(move |book| {
+            let value = f(book);
+            Box::new(move || {
+                let _gone = reply.send(value);
+            })
+        });
+        self.looks.try_send(look).map_err(|error| self.refused(&error))?;
+        // When the queue is full, the thread looks for looks behind the batch that it is at.
+        let _full = self.queue.try_send(Request::Wake);
+        answered(answer).await
+    }
+
+    fn refused<T>(&self, error: &TrySendError<T>) -> ClerkError {
+        match error {
             TrySendError::Full(_) => {
                 self.shared.cells.refused.add(1);
                 ClerkError::Busy
             }
             TrySendError::Disconnected(_) => ClerkError::Ended,
-        })?;
-        match tokio::time::timeout(ANSWER_MAX, answer).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(_ended)) => Err(ClerkError::Ended),
-            Err(_elapsed) => Err(ClerkError::Late),
         }
     }
 
@@ -171,7 +202,7 @@ impl Clerk {
     pub fn orders(&self, node: NodeName) -> OrderStream {
         let stream = self.shared.lines.open(node);
         // When the queue is full, the thread looks for new lines after the batch that it is at.
-        let _full = self.queue.try_send(Request::Line);
+        let _full = self.queue.try_send(Request::Wake);
         stream
     }
 
@@ -192,11 +223,26 @@ impl Clerk {
         after: u64,
         limit: usize,
     ) -> Result<Vec<EventView>, ClerkError> {
-        let shared = Arc::clone(&self.shared);
         let limit = limit.min(EVENTS_MAX);
-        let read = tokio::task::spawn_blocking(move || shared.read(job, after, limit)).await;
-        match read {
-            Ok(Ok(events)) => Ok(events),
+        self.read(move |reader| reader.events(job, after, limit)).await
+    }
+
+    /// Jobs that have not ended, or not before `until_ns` (UTC).
+    ///
+    /// # Errors
+    /// `ClerkError::Unreadable`; the log says why.
+    pub async fn read_kept_jobs(&self, until_ns: i64) -> Result<BTreeSet<JobId>, ClerkError> {
+        self.read(move |reader| reader.kept_jobs(until_ns)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Reader) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, ClerkError> {
+        let shared = Arc::clone(&self.shared);
+        match tokio::task::spawn_blocking(move || shared.read(read)).await {
+            Ok(Ok(Some(found))) => Ok(found),
+            Ok(Ok(None)) => Err(ClerkError::Unreadable),
             Ok(Err(error)) => {
                 tracing::error!(code = "HE-E931", %error, "events cannot be read");
                 Err(ClerkError::Unreadable)
@@ -245,23 +291,22 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ask(_) => "Ask",
-            Self::Line => "Line",
+            Self::Wake => "Wake",
             Self::End => "End",
         })
     }
 }
 
 impl Shared {
-    fn read(
+    /// By the next of the readers. `None`: there is none.
+    fn read<T>(
         &self,
-        job: Option<JobId>,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<EventView>, LedgerError> {
+        read: impl FnOnce(&mut Reader) -> Result<T, LedgerError>,
+    ) -> Result<Option<T>, LedgerError> {
         let next = self.next_reader.fetch_add(1, Ordering::Relaxed);
         let place = usize::try_from(next).unwrap_or_default() % self.readers.len().max(1);
-        let Some(reader) = self.readers.get(place) else { return Ok(Vec::new()) };
-        reader.lock().unwrap_or_else(PoisonError::into_inner).events(job, after, limit)
+        let Some(reader) = self.readers.get(place) else { return Ok(None) };
+        read(&mut reader.lock().unwrap_or_else(PoisonError::into_inner)).map(Some)
     }
 }
 
@@ -275,11 +320,23 @@ impl ClerkThread {
     }
 }
 
+/// The answer, for so long as somebody may wait.
+async fn answered<T>(answer: oneshot::Receiver<T>) -> Result<T, ClerkError> {
+    match tokio::time::timeout(ANSWER_MAX, answer).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(_ended)) => Err(ClerkError::Ended),
+        Err(_elapsed) => Err(ClerkError::Late),
+    }
+}
+
 /// The thread's side.
 struct Desk {
     ledger: Ledger,
     book: Book,
     requests: Receiver<Request>,
+    looks: Receiver<Look>,
+    /// A look for which a batch has ended early.
+    next_look: Option<Look>,
     lines: Arc<Lines>,
     newest: watch::Sender<u64>,
     cells: Arc<LedgerCells>,
@@ -311,7 +368,7 @@ impl Desk {
                 next_tick = Instant::now() + TICK;
             }
             self.batch.changes.extend(self.book.take_changes());
-            match self.settle() {
+            match self.settle().and_then(|()| self.look()) {
                 Ok(()) => {}
                 // The log has it already.
                 Err(LedgerError::Lost(_)) => break,
@@ -328,8 +385,27 @@ impl Desk {
         }
     }
 
+    /// Answers who looks. Nothing waits for a commit: the book is as the ledger is.
+    fn look(&mut self) -> Result<(), LedgerError> {
+        for _ in 0..QUEUE_MAX {
+            let Some(look) = self.next_look.take().or_else(|| self.looks.try_recv().ok()) else {
+                break;
+            };
+            let answer = look(&self.book);
+            self.batch.answers.push(answer);
+        }
+        if self.batch.answers.is_empty() { Ok(()) } else { self.settle() }
+    }
+
+    /// Somebody looks.
+    fn is_looked_at(&mut self) -> bool {
+        self.next_look = self.next_look.take().or_else(|| self.looks.try_recv().ok());
+        self.next_look.is_some()
+    }
+
     /// Runs `first` and what else waits, up to the bound.
     fn gather(&mut self, first: Request) {
+        let begun = Instant::now();
         let mut next = Some(first);
         while let Some(request) = next {
             match request {
@@ -338,12 +414,13 @@ impl Desk {
                     self.batch.answers.push(answer);
                     self.batch.changes.extend(self.book.take_changes());
                 }
-                Request::Line => {}
+                Request::Wake => {}
                 Request::End => self.batch.is_last = true,
             }
             let is_full = self.batch.changes.len() >= BATCH_ROWS_MAX
                 || self.batch.answers.len() >= BATCH_ROWS_MAX
-                || self.batch.is_last;
+                || self.batch.is_last
+                || begun.elapsed() >= LOOK_AFTER && self.is_looked_at();
             next = if is_full { None } else { self.requests.try_recv().ok() };
         }
     }
@@ -423,6 +500,8 @@ pub fn now() -> Stamp {
 
 /// Requests that wait; each is a closure of some hundred bytes.
 pub const QUEUE_MAX: usize = 4_096;
+/// For so long a batch gathers although somebody looks: a crowd that looks costs others little.
+const LOOK_AFTER: Duration = Duration::from_millis(5);
 /// Rows of a transaction: about 10 ms.
 pub const BATCH_ROWS_MAX: usize = 1_000;
 /// Events in one answer.

@@ -153,3 +153,40 @@ async fn orders_reach_a_node_that_listens_and_end_with_the_clerk() {
         while orders.next().await.is_some() {}
     }
 }
+
+#[tokio::test]
+async fn look_sees_what_is_committed_and_does_not_wait_behind_requests() {
+    for kept in Kept::all() {
+        let office = start(&kept);
+        let clerk = office.clerk.clone();
+        join(&clerk).await;
+        let count = |clerk: &Clerk| {
+            let clerk = clerk.clone();
+            async move { clerk.look(|book| book.jobs("news", None, None, 0).len()).await }
+        };
+        assert_eq!(count(&clerk).await, Ok(0));
+        // Requests that take some time, more than one batch has room for.
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let clerk = clerk.clone();
+            asking.spawn(async move {
+                let slow = clerk.ask(|book, at| {
+                    let begun = Instant::now();
+                    while begun.elapsed() < Duration::from_millis(4) {}
+                    book.request_job("news", request(), at).map(drop)
+                });
+                slow.await
+            });
+        }
+        tokio::task::yield_now().await;
+        let seen = count(&clerk).await.unwrap();
+        assert!(seen < 50, "{seen} of 50 are before it");
+        for done in asking.join_all().await {
+            done.unwrap().unwrap();
+        }
+        // What has been answered is seen.
+        assert_eq!(count(&clerk).await, Ok(50));
+        office.end();
+        assert_eq!(count(&clerk).await, Err(ClerkError::Ended));
+    }
+}

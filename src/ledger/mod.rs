@@ -26,6 +26,7 @@ mod tables;
 mod value;
 mod write;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -239,6 +240,19 @@ impl Reader {
         match &mut self.0 {
             ReaderEngine::Sqlite(sqlite) => sqlite.events(job, after, limit),
             ReaderEngine::Postgres(postgres) => postgres.events(job, after, limit),
+        }
+    }
+}
+
+impl Reader {
+    /// Jobs that have not ended, or not before `until_ns` (UTC).
+    ///
+    /// # Errors
+    /// See [`LedgerError`].
+    pub fn kept_jobs(&mut self, until_ns: i64) -> Result<BTreeSet<JobId>, LedgerError> {
+        match &mut self.0 {
+            ReaderEngine::Sqlite(sqlite) => sqlite.kept_jobs(until_ns),
+            ReaderEngine::Postgres(postgres) => postgres.kept_jobs(until_ns),
         }
     }
 }

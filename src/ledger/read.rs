@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::LedgerError;
 use super::columns::Columns;
 use super::value::Record;
-use crate::dist::ids::{CommandId, CommandKey, HookId, Incarnation};
+use crate::dist::chain::ChainHead;
+use crate::dist::ids::{CommandId, CommandKey, HookId, Incarnation, JobId};
 use crate::dist::rows::{
     AnswerRow, CareRow, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow, Rows,
     WaitRow,
@@ -34,6 +35,7 @@ pub(super) fn rows(tables: &mut impl Tables) -> Result<Rows, LedgerError> {
         answers: tables.all("SELECT * FROM answer", answer)?,
         waits: tables.all("SELECT * FROM wait", wait)?,
         cares: tables.all("SELECT * FROM care", care)?,
+        trimmed: tables.all("SELECT * FROM trimmed", trim)?.pop(),
         last_event: tables.all("SELECT * FROM event ORDER BY seq DESC LIMIT 1", event)?.pop(),
     })
 }
@@ -43,6 +45,20 @@ pub(super) const EVENTS: &str = "SELECT * FROM event WHERE seq > $1 ORDER BY seq
 /// The same of the job `$2`, `$3` at most.
 pub(super) const EVENTS_OF_JOB: &str =
     "SELECT * FROM event WHERE seq > $1 AND job = $2 ORDER BY seq LIMIT $3";
+
+/// Jobs that have not ended at `$1`.
+pub(super) const KEPT_JOBS: &str =
+    "SELECT id FROM job WHERE ended_at_ns IS NULL OR ended_at_ns >= $1";
+
+pub(super) fn job_id(row: &dyn Record) -> Result<JobId, LedgerError> {
+    Columns::new(row, "job").word()
+}
+
+fn trim(row: &dyn Record) -> Result<ChainHead, LedgerError> {
+    let mut columns = Columns::new(row, "trimmed");
+    let _one: u32 = columns.take()?;
+    Ok(ChainHead { seq: columns.take()?, hash: columns.word()? })
+}
 
 fn job(row: &dyn Record) -> Result<JobRow, LedgerError> {
     let mut columns = Columns::new(row, "job");

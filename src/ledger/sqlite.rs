@@ -4,6 +4,7 @@
 //! greater with each start, and does not run out.
 //! Bound: `BUSY_MAX` for a file that another program holds.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -65,6 +66,10 @@ impl Sqlite {
                 let mut old = transaction.prepare_cached("DELETE FROM answer WHERE at_ns < ?")?;
                 old.execute([write::oldest_answer_ns(row)])?;
             }
+            if let Change::Trim(head) = change {
+                let mut old = transaction.prepare_cached("DELETE FROM event WHERE seq <= ?")?;
+                old.execute([head.seq.cast_signed()])?;
+            }
             let (place, values) = write::values(change)?;
             let sql = self.writes.get(place as usize).map_or("", String::as_str);
             transaction.prepare_cached(sql)?.execute(params_from_iter(&values))?;
@@ -99,6 +104,12 @@ impl SqliteReader {
                 all(&self.db, read::EVENTS_OF_JOB, params, read::event)
             }
         }
+    }
+}
+
+impl SqliteReader {
+    pub(super) fn kept_jobs(&self, until_ns: i64) -> Result<BTreeSet<JobId>, LedgerError> {
+        Ok(all(&self.db, read::KEPT_JOBS, [until_ns], read::job_id)?.into_iter().collect())
     }
 }
 

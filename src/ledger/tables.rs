@@ -57,6 +57,7 @@ pub(super) enum Place {
     Webhook,
     Wait,
     Care,
+    Trim,
 }
 
 impl Place {
@@ -163,12 +164,12 @@ const fn table(name: &'static str, key_len: usize, columns: &'static [Column]) -
 }
 
 /// Version of the tables.
-pub(super) const VERSION: i32 = 5;
+pub(super) const VERSION: i32 = 6;
 
 /// The statements that make a ledger of version `from` one of [`VERSION`]; `None` where there are
 /// none. The first version had no lease, the second no notifications, the third no wait periods,
-/// the fourth no windows, pauses and rates of single nodes. Columns that are added are the last of
-/// their table.
+/// the fourth no windows, pauses and rates of single nodes, the fifth kept all events. Columns that
+/// are added are the last of their table.
 pub(super) fn upgrade(from: i32, dialect: Dialect) -> Option<String> {
     let mut sql = String::new();
     for version in from..VERSION {
@@ -177,6 +178,7 @@ pub(super) fn upgrade(from: i32, dialect: Dialect) -> Option<String> {
             2 => Place::Webhook.table().create(dialect),
             3 => with_waits(dialect),
             4 => Place::Job.table().add(&["per_node_rate", "open_hours", "is_paused"], dialect),
+            5 => Place::Trim.table().create(dialect),
             _ => return None,
         });
     }
@@ -195,7 +197,7 @@ fn with_waits(dialect: Dialect) -> String {
 }
 
 /// All tables but that of the lease, in the order of [`Place`].
-pub(super) const TABLES: [Table; 10] = [
+pub(super) const TABLES: [Table; 11] = [
     table(
         "job",
         1,
@@ -354,6 +356,8 @@ pub(super) const TABLES: [Table; 10] = [
             integer("expected_back_ns").or_null(),
         ],
     ),
+    // One row: the last event that is kept elsewhere.
+    table("trimmed", 1, &[integer("one"), integer("seq"), text("hash")]),
 ];
 
 /// Who may write. It has one row.
@@ -388,6 +392,7 @@ mod tests {
             (Place::Webhook, "webhook"),
             (Place::Wait, "wait"),
             (Place::Care, "care"),
+            (Place::Trim, "trimmed"),
         ];
         for (place, name) in places {
             assert_eq!(place.table().name, name);

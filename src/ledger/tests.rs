@@ -1,12 +1,14 @@
 //! What is written is read back, in one piece or not at all, from both databases.
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::kit::{Kept, Opened};
 use super::*;
+use crate::dist::chain::ChainHead;
 use crate::dist::ids::{CommandId, CommandKey, ContentId, Digest, HookId, Incarnation, NodeName};
 use crate::dist::rows::{
     AnswerRow, CareRow, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow, WaitRow,
@@ -260,6 +262,7 @@ fn any_care() -> impl Strategy<Value = CareRow> {
         RepairCause::AppWedged,
         RepairCause::SourceBad,
         RepairCause::JournalBad,
+        RepairCause::ProbeFailed,
         RepairCause::Operator,
     ]);
     let times = any::<(Option<i64>, Option<i64>)>();
@@ -303,6 +306,7 @@ fn any_sample() -> impl Strategy<Value = Sample> {
             answers: vec![answer.clone()],
             waits: vec![wait],
             cares: vec![care.clone()],
+            trimmed: Some(ChainHead { seq: 1, hash: Digest([3; 32]) }),
             last_event: Some(event(2, None)),
         };
         let changes = vec![
@@ -320,6 +324,7 @@ fn any_sample() -> impl Strategy<Value = Sample> {
             Change::Care(care),
             Change::Event(event(1, Some(1))),
             Change::Event(event(2, None)),
+            Change::Trim(ChainHead { seq: 1, hash: Digest([3; 32]) }),
         ];
         Sample { changes, expected }
     })
@@ -406,6 +411,45 @@ fn events_are_paged_by_number_and_job_beside_the_writer() {
 }
 
 #[test]
+fn beginning_of_the_chain_goes_and_its_head_is_remembered() {
+    for kept in Kept::all() {
+        let mut opened = kept.open();
+        let mut reader = opened.ledger.reader().unwrap();
+        let events = (1..=6).map(|seq| Change::Event(event(seq, Some(u128::from(seq % 2)))));
+        opened.ledger.commit(&events.collect::<Vec<_>>()).unwrap();
+        let head = |seq| ChainHead { seq, hash: Digest([7; 32]) };
+        opened.ledger.commit(&[Change::Trim(head(2))]).unwrap();
+        let changes = [Change::Trim(head(4)), Change::Event(event(7, None))];
+        opened.ledger.commit(&changes).unwrap();
+        assert_eq!(seqs(&reader.events(None, 0, 9).unwrap()), [5, 6, 7]);
+        assert_eq!(seqs(&reader.events(Some(job_id(1)), 0, 9).unwrap()), [5]);
+        opened.close();
+        let opened = kept.open();
+        assert_eq!(opened.rows.trimmed, Some(head(4)));
+        assert_eq!(opened.rows.last_event, Some(event(7, None)));
+        opened.close();
+    }
+}
+
+#[test]
+fn jobs_that_are_not_long_over_are_found() {
+    let mut runner = TestRunner::new(Config::with_cases(1));
+    let job = any_job().new_tree(&mut runner).unwrap().current();
+    for kept in Kept::all() {
+        let mut opened = kept.open();
+        let mut reader = opened.ledger.reader().unwrap();
+        let ends = [(1, None), (2, Some(10)), (3, Some(20)), (4, Some(21))];
+        let rows = ends.map(|(n, ended_at_ns)| {
+            Change::Job(JobRow { id: job_id(n), ended_at_ns, ..job.clone() })
+        });
+        opened.ledger.commit(&rows).unwrap();
+        let found: Vec<_> = reader.kept_jobs(20).unwrap().into_iter().collect();
+        assert_eq!(found, [1, 3, 4].map(job_id));
+        opened.close();
+    }
+}
+
+#[test]
 fn answers_are_kept_for_a_day() {
     for kept in Kept::all() {
         let mut opened = kept.open();
@@ -469,6 +513,7 @@ const BACK_TO_2: &str = "
 DROP TABLE webhook;
 DROP TABLE wait;
 DROP TABLE care;
+DROP TABLE trimmed;
 ALTER TABLE job DROP COLUMN late;
 ALTER TABLE job DROP COLUMN first_ended_at_ns;
 ALTER TABLE job DROP COLUMN per_node_rate;

@@ -5,6 +5,7 @@ use super::LedgerError;
 use super::columns::{json, word};
 use super::tables::Place;
 use super::value::Value;
+use crate::dist::chain::ChainHead;
 use crate::dist::ids::{CommandKey, HookId};
 use crate::dist::rows::{
     AnswerRow, CareRow, Change, CommandRow, ContentRow, DeliveryRow, HookRow, JobRow, NodeRow,
@@ -26,6 +27,7 @@ pub(super) fn values(change: &Change) -> Result<(Place, Vec<Value<'_>>), LedgerE
         Change::Hook(row) => (Place::Webhook, webhook(row)?),
         Change::Wait(row) => (Place::Wait, wait(row)),
         Change::Care(row) => (Place::Care, care(row)?),
+        Change::Trim(head) => (Place::Trim, trim(head)),
     })
 }
 
@@ -210,6 +212,10 @@ fn webhook(row: &HookRow) -> Result<Vec<Value<'_>>, LedgerError> {
 fn wait(row: &WaitRow) -> Vec<Value<'_>> {
     let WaitRow { job, until_ns, period_s, periods } = row;
     vec![job.to_string().into(), (*until_ns).into(), (*period_s).into(), (*periods).into()]
+}
+
+fn trim(ChainHead { seq, hash }: &ChainHead) -> Vec<Value<'_>> {
+    vec![1_u32.into(), (*seq).into(), hash.to_string().into()]
 }
 
 fn care(row: &CareRow) -> Result<Vec<Value<'_>>, LedgerError> {

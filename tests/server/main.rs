@@ -25,6 +25,7 @@ mod policies;
 mod priority;
 mod quality;
 mod repair;
+mod retention;
 mod shards;
 mod standby;
 mod tls;

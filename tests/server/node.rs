@@ -71,6 +71,7 @@ impl Base {
         let peers = PeerState::new(PeerOptions {
             store: store.clone(),
             children_max: 16,
+            fits_uplink: false,
             upload: Upload::new(None),
             sent: Arc::new(move |_, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);

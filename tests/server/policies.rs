@@ -22,6 +22,22 @@ async fn policy_of_a_job_is_changed_by_who_has_seen_it_and_nodes_are_told() {
         let request = client.request(Method::PATCH, &path).header(IF_MATCH, tag).json(&body);
         async move { read(request).await.unwrap() }
     };
+    // A change says what the next one is to name, also when it is told of a second time.
+    let change = |tag: String| {
+        let request = client.request(Method::PATCH, &path).header(IF_MATCH, tag);
+        let request = request.header("idempotency-key", "k").json(&json!({"priority": 3}));
+        async move { request.send().await.unwrap() }
+    };
+    for _ in 0..2 {
+        let changed = change(tag.clone()).await;
+        assert_eq!(changed.status(), 200);
+        let told = changed.headers()[ETAG].to_str().unwrap().to_owned();
+        let shown = client.request(Method::GET, &path).send().await.unwrap();
+        assert_eq!(shown.headers()[ETAG].to_str().unwrap(), told);
+        assert_ne!(told, tag);
+    }
+    let shown = client.request(Method::GET, &path).send().await.unwrap();
+    let tag = shown.headers()[ETAG].to_str().unwrap().to_owned();
     let change = json!({"max_rate": 90_000, "window": "mon-fri 22:00-06:00 Europe/Berlin"});
     let (status, view) = patch(&tag, change).await;
     assert_eq!(status, 200, "{view}");

@@ -143,6 +143,7 @@ impl World {
         options.up_rate = self.setup.base_up_rate;
         options.epoch = self.base_epoch();
         options.relay_from = self.setup.relay_from;
+        options.probe_bytes = PROBE_BYTES;
         let timeouts = &mut options.timeouts;
         timeouts.idle_job = Duration::from_secs(self.setup.idle_job_s);
         timeouts.idle_upload = Duration::from_secs(self.setup.idle_upload_s);
@@ -157,6 +158,7 @@ impl World {
         let at = self.stamp();
         self.reconcile(&mut book, at);
         self.base.ledger.commit(book.take_changes());
+        self.note_rates();
         let shares = book.take_shares();
         self.base.book = Some(book);
         shares.into_iter().for_each(|(job, share)| self.share_uplink(BASE, job, share));
@@ -311,6 +313,7 @@ impl World {
         let Some(batch) = self.base.batch.take() else { return };
         let count = batch.changes.len() as u64;
         self.base.ledger.commit(batch.changes);
+        self.note_rates();
         self.trace.note(self.now, "commit", count, self.base.ledger.commits);
         for answer in batch.answers {
             let wait = self.latency();
@@ -455,6 +458,8 @@ fn answer_to(n: usize, run: u64, answer: Answer) -> Event {
     Event::Answer { n, run, answer: Box::new(answer) }
 }
 
+/// Small, as contents are: a part of a second on a link.
+const PROBE_BYTES: u64 = 32 << 10;
 /// As in `ledger::clerk`, `ledger::orders` and `http::jobs`.
 const BATCH_ROWS_MAX: usize = 1_000;
 const LINE_MAX: usize = 65_536;

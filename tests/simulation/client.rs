@@ -424,6 +424,8 @@ impl World {
                 client.retries += 1;
                 return self.ask_client(c, ClientAsk::Retry(view.job_id));
             }
+            // What it has held back it lets go: a node that is back late would wait for ever.
+            JobState::CompletedWithFailures if !client.plan.changes.is_empty() => {}
             JobState::Completed
             | JobState::CompletedWithFailures
             | JobState::Cancelled

@@ -310,6 +310,7 @@ impl World {
             return;
         }
         run.contact.heard_at = now;
+        self.streams.shares.heard.insert(host_of(n), now);
         for order in orders {
             self.trace.note(now, "order", n as u64, kind_of(&order));
             self.trace.say(now, || format!("n{n} is told {}", shown(&order)));
@@ -509,6 +510,7 @@ fn kind_of(order: &NodeOrder) -> u64 {
         NodeOrder::Ask { .. } => 11,
         NodeOrder::Reflect { .. } => 12,
         NodeOrder::Finish { .. } => 13,
+        NodeOrder::Probe { .. } => 14,
     }
 }
 

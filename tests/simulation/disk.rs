@@ -66,6 +66,10 @@ impl Cursor {
     pub(crate) fn from(offset: u64) -> Self {
         Self { unit: offset / UNIT_BYTES, covered: 0, has_ended: false }
     }
+
+    pub(crate) fn offset(&self) -> u64 {
+        self.unit * UNIT_BYTES
+    }
 }
 
 impl Frames {

@@ -80,6 +80,7 @@ impl Ledger {
             answers: self.answers.values().cloned().collect(),
             waits: self.waits.values().copied().collect(),
             cares: self.cares.values().cloned().collect(),
+            trimmed: None,
             last_event: self.last_event.clone(),
         }
     }
@@ -102,6 +103,7 @@ impl Ledger {
                 Change::Wait(row) => {
                     self.waits.insert(row.job, row);
                 }
+                Change::Trim(_) => {}
                 Change::Care(row) => drop(self.cares.insert(row.node.clone(), row)),
                 Change::Event(event) => self.event(event),
             }

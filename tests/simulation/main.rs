@@ -19,8 +19,7 @@
 //! `scenarios` has the failures that the product answers, one test each; `waits` those that a base
 //! finds by asking; `alone` those in which nodes have to help each other. Not there, because the
 //! product does not have it yet, or not in plain code: bytes that rot on a disk, and the scrub that
-//! finds them; the lease itself, by which a base takes over. Known to fail: a job with a rate may
-//! be above it after faults, so random runs have no rates yet; `policies` has them without faults.
+//! finds them; the lease itself, by which a base takes over.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

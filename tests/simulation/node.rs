@@ -26,7 +26,7 @@ use headend::dist::wire::relay::RelayCounts;
 use crate::contact::Contact;
 use crate::dice::{MS, S};
 use crate::disk::{Disk, Held};
-use crate::network::host_of;
+use crate::network::{BASE, host_of};
 use crate::streams::StreamId;
 use crate::world::{Event, World};
 
@@ -267,8 +267,23 @@ impl World {
             }
             // No setup has live paths: tests of `dist::book` have them, with agents.
             Action::Live { .. } => {}
+            Action::Probe { number, bytes } => self.probe(n, number, bytes),
             Action::HelloAgain { is_new_start } => self.ask_hello(n, is_new_start),
         }
+    }
+
+    /// Bytes of the base come to the disk of the node, unless a cut is in the way.
+    fn probe(&mut self, n: usize, number: u64, bytes: u64) {
+        let (_, arrives) = self.net.carry(BASE, host_of(n), bytes, self.now);
+        let (at, run) = (arrives + self.latency(), self.nodes[n].runs);
+        self.at(at, Event::Probed { n, run, number });
+    }
+
+    pub(crate) fn probed(&mut self, n: usize, number: u64) {
+        let is_there = self.net.reaches(BASE, host_of(n)) && self.is_up(BASE);
+        let probed = if is_there { Ok(()) } else { Err("it did not come".to_owned()) };
+        self.trace.note(self.now, "probed", n as u64, u64::from(is_there));
+        self.with_agent(n, |agent, _, _| agent.handle_probed(number, probed));
     }
 
     /// Files are made and removed one after the other.

@@ -217,14 +217,24 @@ fn drawn_job(dice: &mut Dice, j: u64, nodes: usize) -> JobPlan {
         let paused = |paused| PolicyChange { paused: Some(paused), ..PolicyChange::default() };
         plan.changes = vec![(at, paused(true)), (at + dice.ms(500, 20_000), paused(false))];
     }
+    if plan.leaves.is_none() && dice.chance(120) {
+        let rate = dice.chance(700).then(|| dice.between(RATE / 8, RATE));
+        let mut change = PolicyChange { max_rate: Some(rate), ..PolicyChange::default() };
+        if dice.chance(300) {
+            change = PolicyChange { per_node_rate: Some(rate), ..PolicyChange::default() };
+        }
+        plan.changes.push((plan.at + dice.ms(0, 15_000), change));
+        plan.changes.sort_by_key(|(at, _)| *at);
+    }
     plan
 }
 
-/// A window and a priority.
+/// A window, a priority and rates.
 fn draw_policy(dice: &mut Dice, plan: &mut JobPlan) {
     let policy = &mut plan.policy;
     policy.priority = u8::try_from(dice.between(0, 9)).unwrap_or(0);
-    // No rates: in one of a hundred runs a job is above its own after faults. Scenarios have them.
+    policy.max_rate = dice.chance(120).then(|| dice.between(RATE / 8, RATE));
+    policy.per_node_rate = dice.chance(120).then(|| dice.between(RATE / 8, RATE));
     // Runs begin at midnight and have some minutes.
     let windows =
         ["00:01-23:00", "00:00-00:01; 00:02-12:00", "00:01-00:02 UTC; 01:03-05:00 +01:00"];

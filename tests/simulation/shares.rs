@@ -27,8 +27,10 @@ pub(crate) struct Shares {
     buckets: BTreeMap<(Host, JobId), Bucket>,
     /// Billionths of bytes above a rate of a policy: when they were counted, and how many.
     above: BTreeMap<(Host, JobId, End), (u64, u128)>,
-    /// Rates of the policies as they were last looked at, and when they had become these.
+    /// Rates of the policies, and when they became these.
     rates: BTreeMap<JobId, (Rates, u64)>,
+    /// When each host last heard orders of the base.
+    pub(crate) heard: BTreeMap<Host, u64>,
     /// Bytes by host and job, since the start of the run.
     pub(crate) sent: BTreeMap<(Host, JobId), u64>,
 }
@@ -170,21 +172,33 @@ impl World {
         assert!(!is_closed, "host {host} sends of job {job}, whose window is closed");
     }
 
+    /// Policies have become those of the ledger.
+    pub(crate) fn note_rates(&mut self) {
+        let Shares { above, rates, .. } = &mut self.streams.shares;
+        for (job, row) in &self.base.ledger.jobs {
+            let found = (row.policy.max_rate, row.policy.per_node_rate);
+            let (known, since) = rates.entry(*job).or_insert((found, 0));
+            if *known != found {
+                (*known, *since) = (found, self.now);
+                above.retain(|(_, of, _), _| of != job);
+            }
+        }
+    }
+
     fn check_rate(&mut self, host: Host, job: JobId, bytes: u64, end: End) {
         // What is withdrawn may still be under way without its terms.
         let row = self.base.ledger.jobs.get(&job);
         let Some(row) = row.filter(|row| row.state.is_live()) else { return };
         let policy = &row.policy;
         let rate = if end == End::Source { policy.max_rate } else { policy.per_node_rate };
-        let (rates, now) = ((policy.max_rate, policy.per_node_rate), self.now);
-        let Shares { above, rates: known, .. } = &mut self.streams.shares;
-        let (before, since) = *known.entry(job).or_insert((rates, 0));
-        let since = if before == rates { since } else { now };
-        known.insert(job, (rates, since));
+        let now = self.now;
+        let Shares { above, rates, heard, .. } = &mut self.streams.shares;
+        let since = rates.get(&job).map_or(0, |(_, since)| *since);
         let Some(rate) = rate.filter(|_| !self.watch.is_reordered) else { return };
-        // Whoever has not heard of a change yet keeps to the rates of before.
-        if since > 0 && now - since < CHANGE_SLACK {
-            above.remove(&(host, job, end));
+        // Whoever has not heard of a change yet keeps to the rates of before. Orders are one
+        // stream: what is heard behind the change has it, or comes behind it.
+        let heard_at = heard.get(&host).copied().unwrap_or(0);
+        if host != BASE && heard_at < since {
             return;
         }
         let (since, count) = above.get(&(host, job, end)).copied().unwrap_or((now, 0));
@@ -207,7 +221,5 @@ impl World {
 
 /// A unit with its header.
 const FRAME_MAX: u64 = 65_536 + 13;
-/// Terms that have changed are heard by a node that was away when it is back.
-const CHANGE_SLACK: u64 = 60 * S;
 /// A node hears the time of the base with an answer that a slow ledger holds up.
 const CLOSED_SLACK: u64 = 5 * S;

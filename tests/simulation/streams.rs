@@ -10,15 +10,18 @@
 //! Bound: `AHEAD_MAX` frames of a stream are under way or wait.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
+use headend::base::time::Mono;
 use headend::dist::agent::Failure;
+use headend::dist::fanout::{Asker, ChildMeter, Fed, has_room};
 use headend::dist::fetch::{AskId, LinkEvent, LinkId};
 use headend::dist::ids::{ContentId, JobId};
 use headend::dist::units::{Accepted, EndFrame, Frame, FrameReader, UNIT_BYTES, UnitError};
 use headend::dist::uplink::PieceId;
 use headend::dist::wire::agent::Source;
 use headend::dist::wire::job::Reason;
-use headend::dist::wire::peer::{Capability, ContentState};
+use headend::dist::wire::peer::{Alternative, Capability, ContentState};
 
 use crate::dice::{MS, S};
 use crate::disk::{Cursor, Frames};
@@ -56,6 +59,7 @@ pub(crate) struct Stream {
     ready: Option<(Frame, Cursor)>,
     /// When the node looks at it again, for the rate of its job.
     held_until: u64,
+    meter: ChildMeter,
     capability: String,
     from: u64,
     asked_at: u64,
@@ -110,6 +114,7 @@ impl World {
             ask: None,
             ready: None,
             held_until: 0,
+            meter: ChildMeter::new(self.mono()),
             capability: source.capability.clone(),
             from,
             asked_at: self.now,
@@ -164,8 +169,10 @@ impl World {
             return self.end_stream(id, LinkEvent::Lost);
         }
         let children = self.streams.children(source);
-        if children.len() >= self.setup.children_max && !children.contains(&child) {
-            let retry_after = std::time::Duration::from_secs(1);
+        let is_full = children.len() >= self.setup.children_max && !children.contains(&child);
+        if is_full || !self.has_room(id) {
+            self.name_others(id);
+            let retry_after = Duration::from_secs(1);
             return self.end_stream(id, LinkEvent::Busy { retry_after });
         }
         let same = |other: &StreamId| self.streams.all.get(other).is_some_and(|s| s.node == child);
@@ -179,6 +186,47 @@ impl World {
             stream.is_open = true;
         }
         self.pump(id);
+    }
+
+    /// Whether the uplink of the source has room for the stream; the base's has.
+    fn has_room(&self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.all.get(&id).filter(|stream| stream.source != BASE) else {
+            return true;
+        };
+        let now = self.mono();
+        let name = |n: usize| &self.nodes[n].name;
+        let of_source = self.streams.serving.range((stream.source, FIRST)..=(stream.source, LAST));
+        let fed = of_source.flat_map(|(_, ids)| ids).filter_map(|id| self.streams.all.get(id));
+        let fed =
+            fed.map(|fed| Fed { node: name(fed.node), job: fed.job, rate: fed.meter.rate(now) });
+        let is_left = |other: &&Stream| {
+            (other.node, other.content, other.is_used) == (stream.node, stream.content, true)
+        };
+        let left = self.streams.all.values().find(is_left);
+        let leaves = left.filter(|left| left.source != BASE).map(|left| name(left.source - 1));
+        let asker = Asker { node: name(stream.node), job: stream.job, leaves };
+        has_room(self.nodes[stream.source - 1].up_rate, asker, fed)
+    }
+
+    /// A source that has no room says who is ahead of the node.
+    fn name_others(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.all.get(&id) else { return };
+        let ids = self.streams.serving.get(&(stream.source, stream.content));
+        let others = ids.into_iter().flatten().filter_map(|id| self.streams.all.get(id));
+        let others = others.filter(|other| other.cursor.offset() > stream.from + AHEAD);
+        let others = others.map(|other| {
+            let node = &self.nodes[other.node];
+            Alternative { node: node.name.clone(), addr: node.addr.clone() }
+        });
+        let others: Vec<_> = others.collect();
+        let (n, content, link) = (stream.node, stream.content, stream.link);
+        let run = self.nodes[n].runs;
+        self.trace.note(self.now, "others", n as u64, others.len() as u64);
+        self.after(TELL, Event::Others { n, run, content, link, others });
+    }
+
+    fn mono(&self) -> Mono {
+        Mono(1) + Duration::from_nanos(self.now)
     }
 
     /// Streams that wait for a content to grow go on.
@@ -226,7 +274,9 @@ impl World {
         }
         let (departs, arrives) = self.net.carry(source, host_of(node), bytes, self.now);
         let arrives = arrives + self.latency();
+        let mono = self.mono();
         let Some(stream) = self.streams.all.get_mut(&id) else { return };
+        stream.meter.add(bytes, mono);
         stream.last_at = stream.last_at.max(arrives);
         stream.cursor = cursor;
         stream.unsent += 1;
@@ -529,6 +579,8 @@ const LAST: ContentId = ContentId(uuid::Uuid::max());
 /// Frames of a stream that are under way or wait for the receiver.
 const AHEAD_MAX: usize = 4;
 const UNSENT_MAX: usize = 1;
+/// Bytes by which somebody is ahead of who asks: what is under way may be lost.
+const AHEAD: u64 = AHEAD_MAX as u64 * UNIT_BYTES;
 const FRAME_HEADER: usize = 5;
 /// As in `agent`: for a connection, and for the answer to a question.
 const CONNECT_MAX: u64 = 3 * S;

@@ -19,7 +19,7 @@ use headend::dist::relay::HandId;
 use headend::dist::units::Frame;
 use headend::dist::webhook::message::Call;
 use headend::dist::wire::agent::NodeOrder;
-use headend::dist::wire::peer::ContentState;
+use headend::dist::wire::peer::{Alternative, ContentState};
 use headend::dist::wire::relay::{RelayBody, SignedAnswer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -81,7 +81,9 @@ pub(crate) enum Event {
     Reserve { n: usize, run: u64, content: ContentId, size: Option<u64> },
     Discard { n: usize, run: u64, content: ContentId },
     Apply { n: usize, run: u64, key: CommandKey },
+    Probed { n: usize, run: u64, number: u64 },
     Link { n: usize, run: u64, content: ContentId, link: LinkId, event: LinkEvent },
+    Others { n: usize, run: u64, content: ContentId, link: LinkId, others: Vec<Alternative> },
     State { n: usize, run: u64, content: ContentId, ask: AskId, state: Option<ContentState> },
     Unwritable { n: usize, run: u64, content: ContentId, failure: Failure },
     StateAsked { n: usize, run: u64, content: ContentId, ask: AskId, host: Host, since: u64 },
@@ -266,7 +268,9 @@ impl World {
             | Event::Reserve { n, run, .. }
             | Event::Discard { n, run, .. }
             | Event::Apply { n, run, .. }
+            | Event::Probed { n, run, .. }
             | Event::Link { n, run, .. }
+            | Event::Others { n, run, .. }
             | Event::StateAsked { n, run, .. }
             | Event::State { n, run, .. }
             | Event::Handed { n, run, .. }
@@ -294,8 +298,12 @@ impl World {
             Event::Reserve { content, size, .. } => self.reserve(n, content, size),
             Event::Discard { content, .. } => self.discard(n, content),
             Event::Apply { key, .. } => self.applied(n, key),
+            Event::Probed { number, .. } => self.probed(n, number),
             Event::Link { content, link, event, .. } => self.with_agent(n, |agent, now, out| {
                 agent.handle_link(content, link, event, now, out);
+            }),
+            Event::Others { content, link, others, .. } => self.with_agent(n, |agent, now, out| {
+                agent.handle_alternatives(content, link, &others, now, out);
             }),
             Event::StateAsked { content, ask, host, since, .. } => {
                 self.state_asked(n, content, ask, host, since);

@@ -441,6 +441,9 @@ impl ScriptedNode {
         if let NodeOrder::Query { query } = order {
             return self.waiting.push(Report::Answer { query, open: 0, commands: Vec::new() });
         }
+        if let NodeOrder::Probe { number, .. } = order {
+            return self.waiting.push(Report::Probed { number, fault: None });
+        }
         let NodeOrder::Command { key, op, .. } = order else { return };
         let is_waiting = self
             .waiting

@@ -1,7 +1,7 @@
 //! The folder of a base: its ledger, its contents, its keys and its tokens.
 //!
 //! ```text
-//! DIR/ledger.db  contents/  base.key  provider.token  join.token
+//! DIR/ledger.db  contents/  events/  base.key  provider.token  join.token
 //!     ca.key     private key and certificate of the CA: without it a base has another CA
 //!     ca.pem     the certificate alone, for clients; made again when it is lost
 //! ```
@@ -62,6 +62,11 @@ impl DataDir {
 
     pub(super) fn ledger(&self) -> PathBuf {
         self.0.join("ledger.db")
+    }
+
+    /// Files of events that the ledger does not keep any more.
+    pub(super) fn events(&self) -> PathBuf {
+        self.0.join("events")
     }
 
     pub(super) fn contents(&self) -> PathBuf {

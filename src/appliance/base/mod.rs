@@ -14,6 +14,7 @@
 //! before a request is answered with more than that this base stands by.
 //! Bounds: those of `http` for connections, of `ledger` for requests.
 
+mod archive;
 mod callbacks;
 mod certificates;
 mod data;
@@ -84,6 +85,10 @@ pub struct BaseConfig {
     pub relay_from: usize,
     /// Command that mends a node.
     pub repair_hook: Option<String>,
+    /// For how long events stay in the ledger behind the end of their job.
+    pub keep_events: Duration,
+    /// Between two looks for older ones.
+    pub archive_every: Duration,
 }
 
 /// Serves until a signal comes.

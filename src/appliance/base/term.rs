@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::super::{RunError, system};
+use super::archive::Archive;
 use super::callbacks::Sender;
 use super::hooks::Hooks;
 use super::tend::{self, Sent};
@@ -129,6 +130,7 @@ async fn serve_with(
     let source = peer::PeerState::new(peer::PeerOptions {
         store: store.clone(),
         children_max: CHILDREN_MAX,
+        fits_uplink: false,
         upload: upload.clone(),
         sent: Arc::new(move |content, bytes| noted.add(content, bytes)),
         bearers,
@@ -143,6 +145,8 @@ async fn serve_with(
     tokio::spawn(tended);
     let sender = Sender::new(clerk.clone(), site.config.webhook_allow.clone());
     tokio::spawn(sender.run(ended.clone()));
+    let archive = Archive::new(clerk.clone(), site.data.events(), site.config.keep_events);
+    tokio::spawn(archive.run(site.config.archive_every, ended.clone()));
     let serving = http::serve_distribution(site.listener()?, site.tls()?, routers, ended);
     let mut serving = std::pin::pin!(serving);
     let mut stopping = shutdown;

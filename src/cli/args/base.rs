@@ -86,6 +86,13 @@ pub struct BaseArgs {
     /// cycle, for instance. It has a minute
     #[arg(long, value_name = "COMMAND")]
     pub repair_hook: Option<String>,
+    /// Days for which events stay in the ledger behind the end of their job; older ones go into
+    /// files of DIR/events
+    #[arg(long, value_name = "DAYS", default_value_t = 90)]
+    pub keep_events: u16,
+    /// Between two looks for events that are older, for tests
+    #[arg(long, value_name = "TIME", value_parser = archive_every, default_value = "1h", hide = true)]
+    pub archive_every: Duration,
     /// Form of the log [default: text on a terminal, json otherwise]
     #[arg(long, value_name = "text|json")]
     pub log: Option<String>,
@@ -110,6 +117,10 @@ fn quota(text: &str) -> Result<u64, String> {
 
 fn webhook_retry(text: &str) -> Result<Duration, String> {
     within(text, Duration::ZERO, TTL_MAX)
+}
+
+fn archive_every(text: &str) -> Result<Duration, String> {
+    within(text, Duration::from_secs(1), KEEP_MAX)
 }
 
 fn keep(text: &str) -> Result<Duration, String> {

@@ -39,7 +39,7 @@ pub enum JobVerb {
     /// Show what arrived where, when, from whom and with which hash
     Report(JobArgs),
     /// Check the chain of events and the nodes' signed receipts
-    Verify(JobArgs),
+    Verify(VerifyArgs),
 }
 
 /// Where a base is, and how to show what it says.
@@ -201,6 +201,21 @@ pub struct JobArgs {
     /// Id of the job
     #[arg(value_name = "ID")]
     pub job: String,
+    /// The base.
+    #[command(flatten)]
+    pub base: AskArgs,
+}
+
+/// Words behind `job verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct VerifyArgs {
+    /// Id of the job
+    #[arg(value_name = "ID")]
+    pub job: String,
+    /// Folder with the files of events that the base does not keep any more, `events` of its
+    /// folder: they are checked, too [default: the hash that the base remembers is believed]
+    #[arg(long, value_name = "DIR")]
+    pub archive: Option<PathBuf>,
     /// The base.
     #[command(flatten)]
     pub base: AskArgs,

@@ -17,6 +17,7 @@ use super::super::printable;
 use super::super::remote::table;
 use super::progress::{NodeProgress, message};
 use crate::dist::ids::NodeName;
+use crate::dist::reflect::ORIGIN_NAME;
 
 /// The lines of a tree.
 pub(super) fn lines(nodes: &BTreeMap<NodeName, NodeProgress>) -> Vec<String> {
@@ -29,7 +30,8 @@ pub(super) fn lines(nodes: &BTreeMap<NodeName, NodeProgress>) -> Vec<String> {
         }
     }
     let mut tree = Tree { nodes, children, seen: BTreeSet::new(), rows: Vec::new() };
-    tree.add_root(BASE);
+    let is_live = tree.children.contains_key(ORIGIN_NAME) && !tree.children.contains_key(BASE);
+    tree.add_root(if is_live { ORIGIN_NAME } else { BASE });
     // What the base does not feed, through others: a source that is no node of the job, a node that
     // has ended, or nodes that feed each other.
     let sources: Vec<&str> = tree.children.keys().copied().collect();
@@ -132,6 +134,18 @@ mod tests {
     use super::super::progress::by_node;
     use super::super::progress::tests::delivery;
     use super::*;
+
+    #[test]
+    fn live_path_has_its_origin_at_the_top_and_no_end() {
+        let mut deliveries =
+            [delivery("a", "fetching", 1_024, "origin"), delivery("b", "fetching", 512, "a")];
+        deliveries.iter_mut().for_each(|delivery| delivery.size = None);
+        insta::assert_snapshot!(lines(&by_node(&deliveries)).join("\n"), @r"
+        origin
+        '- a       - %  1.0 KiB of 1.0 KiB, 0 of 1, 1.0 KiB/s, 1 switch
+           '- b    - %  512 B of 512 B, 0 of 1, 1.0 KiB/s, 1 switch
+        ");
+    }
 
     #[test]
     fn nodes_stand_below_their_sources() {

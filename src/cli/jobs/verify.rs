@@ -5,22 +5,26 @@
 //! report of the job                    -> its newest event is in that chain
 //! receipts                             -> signed by the node; job, command, size, hash as reported
 //! ```
-//! Events of other clients come sealed: their hash is checked, their content is not shown.
-//! Bound: a page of events in memory.
+//! Events of other clients come sealed: their hash is checked, their content is not shown. Of
+//! those that the base has moved to files it remembers the last hash, behind which the chain goes
+//! on; with `--archive` the files are held against it.
+//! Bound: a page of events in memory, a line of a file.
 
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Write};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::json;
 
-use super::super::args::job::JobArgs;
+use super::super::args::job::VerifyArgs;
 use super::super::{Exit, Failure};
 use super::base::{Base, job_id, job_path};
 use super::write_json;
 use crate::dist::chain::{ChainEntry, ChainHead, verify_entries};
 use crate::dist::ids::{CommandKey, Digest};
 use crate::dist::keys;
-use crate::dist::wire::job::DeliveryState;
+use crate::dist::wire::job::{DeliveryState, EventView};
 use crate::dist::wire::report::{CommandReport, DeliveryReport, JobReport, NodeReport};
 
 /// A page of events.
@@ -28,18 +32,23 @@ use crate::dist::wire::report::{CommandReport, DeliveryReport, JobReport, NodeRe
 struct Page {
     events: Vec<ChainEntry>,
     next: u64,
+    /// The last event that the base does not keep any more.
+    #[serde(default)]
+    archived: Option<ChainHead>,
 }
 
 /// What was found.
 #[derive(Debug, Default)]
 struct Found {
     events: u64,
+    /// Of these, those that the base does not keep any more.
+    archived: u64,
     receipts: u64,
     faults: Vec<String>,
 }
 
 /// `job verify`: 0 when everything holds, 1 when something does not.
-pub(super) fn run(args: &JobArgs, base: &Base, out: &mut impl Write) -> Result<Exit, Failure> {
+pub(super) fn run(args: &VerifyArgs, base: &Base, out: &mut impl Write) -> Result<Exit, Failure> {
     let id = job_id(&args.job)?;
     let report: JobReport = base.get(&format!("{}/report", job_path(id)))?;
     let mut found = Found::default();
@@ -47,7 +56,17 @@ pub(super) fn run(args: &JobArgs, base: &Base, out: &mut impl Write) -> Result<E
     let mut reported: Option<Digest> = (report.event_seq == 0).then_some(report.event_hash);
     while head.seq < report.event_seq {
         let path = format!("/v1/events?after={}&limit={PAGE}", head.seq);
-        let Page { events, next } = base.get(&path)?;
+        let Page { events, next, archived } = base.get(&path)?;
+        // The base begins its chain behind what it has moved to files.
+        let first = events.first().map(ChainEntry::seq);
+        if let Some(start) = archived.filter(|start| head.seq == 0 && first == Some(start.seq + 1))
+        {
+            head = start;
+            found.archived = start.seq;
+            if let Some(folder) = &args.archive {
+                check_files(folder, start, &mut found);
+            }
+        }
         if events.is_empty() || next <= head.seq {
             let fault = format!("event {} is missing, and those behind it", head.seq + 1);
             found.faults.push(fault);
@@ -74,7 +93,8 @@ pub(super) fn run(args: &JobArgs, base: &Base, out: &mut impl Write) -> Result<E
     if args.base.json {
         write_json(
             &json!({
-                "job_id": id, "events": found.events, "receipts": found.receipts,
+                "job_id": id, "events": found.events, "archived": found.archived,
+                "receipts": found.receipts,
                 "event_hash": report.event_hash, "faults": found.faults,
             }),
             out,
@@ -84,14 +104,71 @@ pub(super) fn run(args: &JobArgs, base: &Base, out: &mut impl Write) -> Result<E
             writeln!(out, "fault     {fault}")?;
         }
         let verdict = if found.faults.is_empty() { "all well" } else { "NOT all well" };
-        let (events, receipts) = (found.events, found.receipts);
+        let Found { events, archived, receipts, .. } = &found;
         writeln!(
             out,
             "{verdict}: {events} events in a chain, {receipts} receipts signed by nodes"
         )?;
+        if *archived > 0 {
+            let how = match &args.archive {
+                Some(folder) => format!("read in {}", folder.display()),
+                None => "by the hash of the last one, which the base remembers".to_owned(),
+            };
+            writeln!(out, "archived  {archived} of them, {how}")?;
+        }
         writeln!(out, "event     {} {}", report.event_seq, report.event_hash)?;
     }
     Ok(if found.faults.is_empty() { Exit::Ok } else { Exit::Runtime })
+}
+
+/// Whether files of events lead to the one behind which the base goes on.
+fn check_files(folder: &Path, start: ChainHead, found: &mut Found) {
+    let mut fault = |why: String| found.faults.push(format!("{}: {why}", folder.display()));
+    let mut paths = match files_of(folder) {
+        Ok(paths) => paths,
+        Err(error) => return fault(error.to_string()),
+    };
+    paths.sort_unstable();
+    let mut head = ChainHead::START;
+    for path in paths {
+        let lines = match File::open(&path) {
+            Ok(file) => BufReader::new(file).lines(),
+            Err(error) => return fault(format!("{}: {error}", path.display())),
+        };
+        for line in lines {
+            let read = line.map_err(|error| error.to_string());
+            let event = read.and_then(|line| {
+                serde_json::from_str::<EventView>(&line).map_err(|error| error.to_string())
+            });
+            let checked = event.and_then(|event| {
+                // The base may have been stopped before it let go of what follows.
+                if head == start {
+                    return Ok(());
+                }
+                head.check(&event).map_err(|error| error.to_string())
+            });
+            if let Err(why) = checked {
+                return fault(format!("{}: {why}", path.display()));
+            }
+        }
+    }
+    if head != start {
+        fault(format!(
+            "they end with event {}, and the base goes on behind {}",
+            head.seq, start.seq
+        ));
+    }
+}
+
+fn files_of(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 fn check_receipts(report: &JobReport, found: &mut Found) {

@@ -131,36 +131,18 @@ const PAGES_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
     use std::net::TcpListener;
+    use std::thread::JoinHandle;
 
     use super::*;
+    use crate::agent::testing::{Scripted, serve};
 
     /// A server that gives these answers, a connection each, and returns the first lines of the
     /// questions.
-    fn server(answers: &'static [(&str, &str)]) -> (Client, std::thread::JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = Client::new(listener.local_addr().unwrap()).unwrap();
-        let thread = std::thread::spawn(move || {
-            let asked = answers.iter().map(|(status, body)| {
-                let (mut stream, _) = listener.accept().unwrap();
-                let mut head = Vec::new();
-                while !head.ends_with(b"\r\n\r\n") {
-                    let mut byte = [0];
-                    stream.read_exact(&mut byte).unwrap();
-                    head.push(byte[0]);
-                }
-                let length = body.len();
-                write!(
-                    stream,
-                    "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-                )
-                .unwrap();
-                String::from_utf8(head).unwrap().lines().next().unwrap().to_owned()
-            });
-            asked.collect()
-        });
-        (client, thread)
+    fn server(answers: &[(&'static str, &'static str)]) -> (Client, JoinHandle<Vec<String>>) {
+        let answers = answers.iter().map(|(status, body)| Scripted::new(status, body));
+        let (addr, thread) = serve(answers.collect());
+        (Client::new(addr).unwrap(), thread)
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) struct Changed {
     pub(super) job: JobId,
     /// `None`: nothing is said of it any more.
     pub(super) limit: Option<(Share, Option<u64>)>,
+    /// Which of the puts that wait is fetched first.
+    pub(super) priority: Option<u8>,
     pub(super) is_open: bool,
 }
 
@@ -128,7 +130,8 @@ impl Limits {
                 let share = Share { is_open: *is_open, ..terms.share() };
                 (share, terms.per_node_rate)
             });
-            Changed { job, limit, is_open: known.is_none_or(|known| known.is_open) }
+            let priority = known.map(|known| known.terms.priority);
+            Changed { job, limit, priority, is_open: known.is_none_or(|known| known.is_open) }
         });
         changed.collect()
     }
@@ -191,7 +194,8 @@ mod tests {
         assert!(limits.take(JOB, Epoch(1), &Terms::default()));
         assert!(limits.changed(at(2))[0].is_open);
         assert!(limits.forget(JOB) && !limits.forget(JOB));
-        assert_eq!(limits.changed(at(3)), [Changed { job: JOB, limit: None, is_open: true }]);
+        let forgotten = Changed { job: JOB, limit: None, priority: None, is_open: true };
+        assert_eq!(limits.changed(at(3)), [forgotten]);
     }
 
     #[test]

@@ -293,3 +293,244 @@ impl Delivery {
 
 /// Between two notes of what has come.
 const NOTE_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::dist::ids::{CommandId, ContentId, JobId, NodeName};
+    use crate::dist::terms::Terms;
+    use crate::dist::wire::agent::{LiveTotals, NodeOrder, SignedReceipt};
+    use crate::dist::wire::job::{Attributes, Order};
+
+    /// An agent, and what it asked for: the journal is durable at once, paths open at once.
+    struct Node {
+        agent: Agent,
+        now: Mono,
+        journal: Vec<Record>,
+        /// `open URL ..`, `close`, `apply`.
+        done: Vec<String>,
+        packets: u64,
+        totals: Option<LiveTotals>,
+    }
+
+    fn key(command: u32) -> CommandKey {
+        CommandKey { job: JobId(Uuid::nil()), command: CommandId(command) }
+    }
+
+    fn command(command: u32, op: Op, content: Option<ContentId>) -> NodeOrder {
+        let (key, sequence) = (key(command), Order::Strict);
+        NodeOrder::Command { key, sequence, priority: 0, op, content, size: None }
+    }
+
+    fn live(number: u32) -> NodeOrder {
+        let (path, from) = ("live/x".to_owned(), "rtsp://o/x".to_owned());
+        command(number, Op::Live { path, from }, None)
+    }
+
+    fn reflect(epoch: u64, urls: &[&str]) -> NodeOrder {
+        let source = |url: &&str| LiveSource { node: None, url: (*url).to_owned() };
+        let sources = urls.iter().map(source).collect();
+        NodeOrder::Reflect { key: key(1), epoch: Epoch(epoch), sources }
+    }
+
+    fn paused(is_paused: bool, epoch: u64) -> NodeOrder {
+        let terms = Terms { is_paused, ..Terms::default() };
+        NodeOrder::Terms { job: JobId(Uuid::nil()), epoch: Epoch(epoch), terms }
+    }
+
+    impl Node {
+        fn new(journal: Vec<Record>) -> Self {
+            let mut agent = Agent::new(NodeName::new("n").unwrap(), journal.clone());
+            let (now, mut out) = (Mono(1), Vec::new());
+            agent.start(now, &mut out);
+            let (done, packets, totals) = (Vec::new(), 0, None);
+            let mut node = Self { agent, now, journal, done, packets, totals };
+            node.perform(out);
+            node
+        }
+
+        fn order(&mut self, order: NodeOrder) {
+            let mut out = Vec::new();
+            self.agent.handle_order(order, self.now, &mut out);
+            self.perform(out);
+        }
+
+        /// Seconds pass, in each of which so many packets come.
+        fn pass(&mut self, seconds: u32, packets: u64) {
+            for _ in 0..seconds {
+                self.now = self.now + Duration::from_secs(1);
+                self.packets += packets;
+                let (event, mut out) = (LiveEvent::Seen(self.sight()), Vec::new());
+                self.agent.handle_live(key(1), event, self.now, &mut out);
+                self.agent.handle_time(self.now, &mut out);
+                self.perform(out);
+            }
+        }
+
+        fn sight(&self) -> Sight {
+            let active = (self.packets > 0).then(|| "rtsp://a/x".to_owned());
+            let (packets, bytes) = (self.packets, self.packets * 100);
+            Sight { active, is_better: false, packets, bytes, reason: None }
+        }
+
+        fn perform(&mut self, out: Vec<Action>) {
+            let mut waiting = std::collections::VecDeque::from(out);
+            while let Some(action) = waiting.pop_front() {
+                let mut more = Vec::new();
+                match action {
+                    Action::Journal(record) => {
+                        self.journal.push(record);
+                        self.agent.handle_journaled(u64::MAX, &mut more);
+                    }
+                    Action::Live { key, action: LiveAction::Open { urls, .. } } => {
+                        self.done.push(format!("open {}", urls.join(" ")));
+                        let opened = LiveEvent::Opened(Ok(()));
+                        self.agent.handle_live(key, opened, self.now, &mut more);
+                    }
+                    Action::Live { key, action: LiveAction::Close { .. } } => {
+                        self.done.push("close".to_owned());
+                        let closed = LiveEvent::Closed(Some(self.sight()));
+                        self.packets = 0;
+                        self.agent.handle_live(key, closed, self.now, &mut more);
+                    }
+                    Action::Apply(apply) => {
+                        self.done.push(format!("apply {}", apply.key.command));
+                        self.totals = apply.live;
+                        let (receipt, signature) = (String::new(), String::new());
+                        let receipt = SignedReceipt { receipt, signature };
+                        self.agent.handle_applied(apply.key, Ok(receipt), self.now, &mut more);
+                    }
+                    _ => {}
+                }
+                waiting.extend(more);
+            }
+        }
+
+        fn said(&mut self) -> Vec<String> {
+            let (first, reports) = self.agent.next_batch(self.now);
+            let taken = first + u64::try_from(reports.len()).unwrap() - 1;
+            self.agent.handle_taken(taken, &mut Vec::new());
+            let word = |report: &Report| match report {
+                Report::Failed { is_final, .. } => format!("failed {is_final}"),
+                other => {
+                    let json = serde_json::to_value(other).unwrap();
+                    json["report"].as_str().unwrap().to_owned()
+                }
+            };
+            reports.iter().map(word).collect()
+        }
+    }
+
+    #[test]
+    fn path_is_opened_with_its_list_and_its_receipt_has_all_that_came() {
+        let mut node = Node::new(Vec::new());
+        node.order(live(1));
+        assert_eq!(node.done, [""; 0], "nobody has said from where");
+        node.order(reflect(1, &["rtsp://a/x", "rtsp://o/x"]));
+        node.pass(3, 10);
+        node.order(reflect(2, &["rtsp://a/x"]));
+        assert_eq!(node.done, ["open rtsp://a/x rtsp://o/x", "open rtsp://a/x"]);
+        assert_eq!(node.said(), ["received", "fetching", "progress"]);
+        node.packets += 5;
+        node.order(NodeOrder::Finish { key: key(1) });
+        assert_eq!(node.done[2..], ["close", "apply 1"]);
+        assert_eq!(node.totals.unwrap().packets, 35, "with those since the last look");
+        assert_eq!(node.said(), ["applying", "completed"]);
+        node.order(NodeOrder::Finish { key: key(1) });
+        assert_eq!(node.done.len(), 4, "a second time has no effect");
+    }
+
+    #[test]
+    fn node_that_starts_without_its_base_goes_on_with_list_and_sums_of_its_journal() {
+        let mut node = Node::new(Vec::new());
+        node.order(live(1));
+        node.order(reflect(7, &["rtsp://a/x", "rtsp://o/x"]));
+        node.pass(25, 10);
+        for journal in [node.journal.clone(), node.agent.snapshot()] {
+            let mut again = Node::new(journal);
+            assert_eq!(again.done, ["open rtsp://a/x rtsp://o/x"]);
+            again.pass(1, 10);
+            again.order(live(1));
+            again.order(reflect(1, &["rtsp://b/x"]));
+            assert_eq!(again.done[1], "open rtsp://b/x rtsp://a/x", "the base plans anew");
+            again.order(NodeOrder::Finish { key: key(1) });
+            let packets = again.totals.unwrap().packets;
+            assert!((200..=260).contains(&packets), "{packets}");
+        }
+    }
+
+    #[test]
+    fn path_of_which_nothing_came_fails_when_it_has_had_its_time() {
+        for is_told in [true, false] {
+            let mut node = Node::new(Vec::new());
+            node.order(live(1));
+            if is_told {
+                node.order(reflect(1, &["rtsp://a/x"]));
+                node.pass(9, 0);
+            }
+            node.said();
+            node.order(NodeOrder::Finish { key: key(1) });
+            assert_eq!(node.said(), ["failed true"]);
+            assert_eq!(node.done.contains(&"close".to_owned()), is_told);
+        }
+    }
+
+    #[test]
+    fn path_is_closed_while_its_job_is_paused_and_for_good_when_it_is_withdrawn() {
+        let mut node = Node::new(Vec::new());
+        node.order(live(1));
+        node.order(reflect(1, &["rtsp://a/x"]));
+        node.pass(1, 10);
+        node.order(paused(true, 1));
+        assert_eq!(node.done, ["open rtsp://a/x", "close"]);
+        node.pass(1, 0);
+        node.order(paused(false, 2));
+        assert_eq!(node.done[2..], ["open rtsp://a/x"]);
+        node.order(NodeOrder::Cancel { key: key(1) });
+        node.order(paused(true, 3));
+        node.order(paused(false, 4));
+        assert_eq!(node.done[3..], ["close"]);
+        assert!(node.said().contains(&"cancelled".to_owned()));
+    }
+
+    #[test]
+    fn live_path_holds_up_no_other_command_of_a_strict_job() {
+        let mut node = Node::new(Vec::new());
+        node.order(live(1));
+        let attrs = Attributes::default();
+        node.order(command(2, Op::Mkdir { path: "a".to_owned(), attrs }, None));
+        assert_eq!(node.done, ["apply 2"]);
+        node.order(reflect(1, &["rtsp://a/x"]));
+        assert_eq!(node.done[1..], ["open rtsp://a/x"]);
+    }
+
+    #[test]
+    fn path_that_cannot_be_opened_fails_and_one_that_may_be_later_is_tried_again() {
+        let fail = |reason| {
+            let mut node = Node::new(Vec::new());
+            node.order(live(1));
+            let mut out = Vec::new();
+            node.agent.handle_order(reflect(1, &["rtsp://a/x"]), node.now, &mut out);
+            let detail = "no".to_owned();
+            let failed = LiveEvent::Opened(Err(Failure { reason, detail }));
+            out.retain(|action| !matches!(action, Action::Live { .. }));
+            node.agent.handle_live(key(1), failed, node.now, &mut out);
+            node.perform(out);
+            node.now = node.now + Duration::from_secs(5);
+            let mut out = Vec::new();
+            node.agent.handle_time(node.now, &mut out);
+            node.perform(out);
+            (node.said(), node.done)
+        };
+        let (said, done) = fail(Reason::PathConflict);
+        assert_eq!(
+            (said, done),
+            (vec!["received".into(), "failed true".into()], vec!["close".into()])
+        );
+        let (said, done) = fail(Reason::Io);
+        assert_eq!(said, ["received", "failed false"]);
+        assert_eq!(done, ["close", "open rtsp://a/x"]);
+    }
+}

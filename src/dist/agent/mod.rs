@@ -44,7 +44,7 @@ use crate::dist::relay::{HandId, Relay};
 use crate::dist::uplink::Share;
 use crate::dist::wire::agent::{LiveTotals, NodeOrder, Report, ServerList, SignedReceipt, Source};
 use crate::dist::wire::job::{Op, Order, Reason};
-use crate::dist::wire::peer::ContentState;
+use crate::dist::wire::peer::{Alternative, ContentState};
 use crate::dist::wire::relay::RelayBody;
 use edges::Edges;
 use limits::Limits;
@@ -149,6 +149,13 @@ pub enum Action {
         /// What it is to be.
         action: LiveAction,
     },
+    /// Fetch bytes of the base; [`Agent::handle_probed`].
+    Probe {
+        /// Number of the probe.
+        number: u64,
+        /// How many.
+        bytes: u64,
+    },
     /// Say hello again; where `is_new_start`, as a new incarnation.
     HelloAgain {
         /// Numbers of reports begin anew.
@@ -233,6 +240,8 @@ pub struct Agent {
     base_epoch: BaseEpoch,
     /// Number of the last order that began something anew.
     renewed: u64,
+    /// Number of the last probe.
+    probed: u64,
     progress_at: Mono,
     /// When the journal last noted where bytes come from.
     noted_at: Mono,
@@ -368,6 +377,12 @@ impl Agent {
             NodeOrder::Query { query } => self.handle_query(query),
             NodeOrder::Renew { key, number } => self.handle_renew(key, number, now, out),
             NodeOrder::Restart { number } => self.handle_restart(number, now, out),
+            // The same one again is under way, or was told.
+            NodeOrder::Probe { number, bytes } if number > self.probed => {
+                self.probed = number;
+                out.push(Action::Probe { number, bytes });
+            }
+            NodeOrder::Probe { .. } => {}
             NodeOrder::HelloAgain => {
                 self.outbox.renumber();
                 out.push(Action::HelloAgain { is_new_start: true });
@@ -448,6 +463,18 @@ impl Agent {
         });
     }
 
+    /// A source that has no room names others, before it is told that it is busy.
+    pub fn handle_alternatives(
+        &mut self,
+        content: ContentId,
+        link: LinkId,
+        others: &[Alternative],
+        now: Mono,
+        out: &mut Vec<Action>,
+    ) {
+        self.with_fetch(content, now, out, |fetch, _| fetch.handle_alternatives(link, others));
+    }
+
     /// Takes the answer of a source that was asked.
     pub fn handle_state(
         &mut self,
@@ -478,6 +505,11 @@ impl Agent {
             self.fail(key, failure, now, out);
             self.begin(now, out);
         }
+    }
+
+    /// Bytes of the base have reached the disk of this node, or not.
+    pub fn handle_probed(&mut self, number: u64, probed: Result<(), String>) {
+        self.outbox.push(None, Report::Probed { number, fault: probed.err() });
     }
 
     /// The media folder is changed, or not.

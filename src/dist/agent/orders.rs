@@ -163,7 +163,7 @@ impl Agent {
     /// Does what terms of jobs say now: fetches of a job that closes wait at their offsets, those
     /// of one that opens go on.
     pub(super) fn follow_limits(&mut self, now: Mono, out: &mut Vec<Action>) {
-        for Changed { job, limit, is_open } in self.limits.changed(now) {
+        for Changed { job, limit, priority, is_open } in self.limits.changed(now) {
             out.push(Action::Limit { job, limit });
             let of_job = CommandKey { job, command: CommandId(0) }..=CommandKey {
                 job,
@@ -174,12 +174,23 @@ impl Agent {
             for key in keys {
                 let fetch = self.deliveries.get_mut(&key).and_then(|known| known.fetch.as_mut());
                 fetch.into_iter().for_each(|fetch| fetch.set_capped(is_capped));
+                self.set_priority(key, priority);
                 if is_open {
                     self.consider(key, now, out);
                 } else {
                     self.hold_back(key, out);
                 }
             }
+        }
+    }
+
+    /// A put that waits is fetched before those of less priority from now on.
+    fn set_priority(&mut self, key: CommandKey, priority: Option<u8>) {
+        let Some(delivery) = self.deliveries.get_mut(&key) else { return };
+        let priority = priority.unwrap_or(delivery.priority);
+        let before = std::mem::replace(&mut delivery.priority, priority);
+        if self.ready.remove(&(Reverse(before), key)) {
+            self.ready.insert((Reverse(priority), key));
         }
     }
 

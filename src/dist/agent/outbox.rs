@@ -128,7 +128,9 @@ const fn passing(report: &Report) -> Option<Subject> {
         | Report::Failed { is_final: true, .. }
         | Report::Relayed { .. }
         | Report::Cancelled { .. } => None,
-        Report::Answer { .. } | Report::Neighbour { .. } => Some(Subject::Question),
+        Report::Answer { .. } | Report::Neighbour { .. } | Report::Probed { .. } => {
+            Some(Subject::Question)
+        }
         Report::Unreachable { .. } => Some(Subject::Edges),
     }
 }

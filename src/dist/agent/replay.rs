@@ -46,6 +46,7 @@ impl Agent {
             is_online: false,
             base_epoch: BaseEpoch(0),
             renewed: 0,
+            probed: 0,
             progress_at: Mono::default(),
             noted_at: Mono::default(),
         };

@@ -158,6 +158,7 @@ impl World {
             | Action::Hand { .. }
             | Action::AskNode { .. }
             | Action::Live { .. }
+            | Action::Probe { .. }
             | Action::HelloAgain { .. } => {}
         }
         true
@@ -200,6 +201,7 @@ fn short(report: &Report) -> String {
         }
         Report::Cancelled { key } => format!("{} cancelled", key.command),
         Report::Answer { query, open, .. } => format!("answer {query}: {open} open"),
+        Report::Probed { number, fault } => format!("probe {number}: {fault:?}"),
         Report::BadUnit { unit, .. } => format!("bad {unit}"),
         Report::Unreachable { source } => format!("unreachable {source}"),
         Report::Relayed { number } => format!("relayed {number}"),
@@ -646,4 +648,46 @@ fn job_that_waits_for_its_window_keeps_no_other_from_its_room() {
     world.order(sources(101));
     world.run();
     assert_eq!(world.applied, [(101, false)]);
+}
+
+#[test]
+fn priority_that_changes_counts_for_puts_that_wait_and_after_a_restart() {
+    let mut world = World::new();
+    // More of another job, in the same rank, than come at once.
+    for command in 101..=130 {
+        let other = CommandKey { job: JobId(Uuid::nil()), command: CommandId(command) };
+        let op = Op::Put { path: format!("{command}"), attrs: Attributes::default() };
+        let (content, size) = (Some(content(command)), Some(SIZE));
+        let sequence = Order::Prefix;
+        let put = NodeOrder::Command { key: other, sequence, priority: 5, op, content, size };
+        world.order(put);
+        world.order(sources(command));
+    }
+    world.order(put(2, "b"));
+    world.order(sources(2));
+    let terms = Terms { priority: 9, ..Terms::default() };
+    world.order(NodeOrder::Terms { job: key(1).job, epoch: Epoch(1), terms });
+    assert_eq!(world.agent.ready.first(), Some(&(Reverse(9), key(2))));
+    let records = world.out.iter().filter_map(|action| match action {
+        Action::Journal(record) => Some(record.clone()),
+        _ => None,
+    });
+    world.journal = records.collect();
+    world.restart();
+    assert_eq!(world.agent.deliveries[&key(2)].priority, 9);
+}
+
+#[test]
+fn probe_is_done_once_and_its_end_is_told() {
+    let mut world = World::new();
+    let probe = |number| NodeOrder::Probe { number, bytes: 10 };
+    for number in [3, 3, 2] {
+        world.order(probe(number));
+    }
+    assert_eq!(world.out, [Action::Probe { number: 3, bytes: 10 }]);
+    world.out.clear();
+    world.agent.handle_probed(3, Err("cut".to_owned()));
+    world.order(probe(4));
+    world.agent.handle_probed(4, Ok(()));
+    assert_eq!(world.take(), ["probe 3: Some(\"cut\")", "probe 4: None"]);
 }

@@ -5,8 +5,8 @@
 //!                 | no answer (3 times), an error, 3 periods without progress; but Well when
 //!                 | another node sees it alive: the way to the base is broken, not the node
 //!                 v
-//!  Well ..--> Repairing --a sign of life, a new start--> Activating --answer--> Well
-//!                 | 3 tries                                   | no answer: Repairing
+//!  Well ..--> Repairing --a sign of life, a new start--> Activating --answer, probe--> Well
+//!                 | 3 tries                                   | none of these: Repairing
 //!                 v
 //!               Failed --a sign of life--> Activating
 //! ```
@@ -36,6 +36,8 @@ pub(super) struct Care {
     pub(super) first_query: u64,
     /// Another node has seen it alive since it was asked first.
     pub(super) is_seen: bool,
+    /// Number of the probe that it is at, and how many commands it has open.
+    pub(super) probe: Option<(u64, u64)>,
     /// When the next step is due.
     pub(super) due_ns: Option<u64>,
     /// Steps forward of its deliveries since the book began.
@@ -71,6 +73,7 @@ impl Default for Care {
             query: 0,
             first_query: 0,
             is_seen: false,
+            probe: None,
             due_ns: None,
             steps: 0,
             seen: 0,
@@ -165,7 +168,14 @@ impl Care {
         }
         self.phase = phase;
         self.query = query;
+        self.probe = None;
         self.due_ns = Some(now_ns.saturating_add(ns(timeouts.query)));
+    }
+
+    /// It has said what it has, with so many commands open, and is to show that it works.
+    pub(super) fn begin_probe(&mut self, number: u64, open: u64, now_ns: u64, times: &Timeouts) {
+        self.probe = Some((number, open));
+        self.due_ns = Some(now_ns.saturating_add(ns(times.probe)));
     }
 
     /// Whether the question may be asked once more.
@@ -212,6 +222,7 @@ impl Care {
     pub(super) fn begin_repair(&mut self, cause: RepairCause) {
         let is_again = matches!(self.phase, CarePhase::Repairing | CarePhase::Activating);
         (self.phase, self.cause, self.due_ns) = (CarePhase::Repairing, Some(cause), None);
+        self.probe = None;
         if !is_again {
             self.tries = 0;
         }
@@ -238,6 +249,7 @@ impl Care {
     /// It is well.
     pub(super) fn end(&mut self, now_ns: u64) {
         (self.phase, self.cause, self.due_ns) = (CarePhase::Well, None, None);
+        self.probe = None;
         (self.tries, self.asks, self.extensions) = (0, 0, 0);
         (self.seen, self.judged_ns) = (self.steps, Some(now_ns));
         self.expected_back_ns = None;

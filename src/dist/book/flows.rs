@@ -97,6 +97,8 @@ pub(super) struct Flows {
     of_node: HashMap<NodeId, BTreeSet<ContentId>>,
     /// The plan behind which the next round of tending goes on.
     tended: Option<ContentId>,
+    /// Plans that were made for other rates of their job.
+    outdated: BTreeSet<ContentId>,
     /// Nodes whose links were found to be slow.
     slow: HashMap<NodeId, SlowLinks>,
     /// Until when no edge is planned from a source (second) to a receiver (first) that cannot
@@ -268,6 +270,7 @@ impl Flows {
             flows: BTreeMap::new(),
             of_node: HashMap::new(),
             tended: None,
+            outdated: BTreeSet::new(),
             slow: HashMap::new(),
             barred: BTreeMap::new(),
             base,
@@ -353,9 +356,20 @@ impl Flows {
     /// Nobody needs the plan any more.
     pub(super) fn end(&mut self, id: ContentId) {
         let flow = self.flows.remove(&id);
+        self.outdated.remove(&id);
         for member in flow.iter().flat_map(|flow| flow.cascade.members()) {
             self.unlist(id, member.into());
         }
+    }
+
+    /// Plans of these contents were made for other rates.
+    pub(super) fn outdate(&mut self, ids: impl Iterator<Item = ContentId>) {
+        self.outdated.extend(ids.filter(|id| self.flows.contains_key(id)));
+    }
+
+    /// A plan that was made for other rates. It is given once.
+    pub(super) fn take_outdated(&mut self) -> Option<ContentId> {
+        self.outdated.pop_first()
     }
 
     /// Contents whose capabilities are to be made anew.

@@ -3,6 +3,8 @@
 //! Invariant: the time of a call is the time of all that it does. A call says who acts on the
 //! parts; what comes of it is said there.
 
+use std::collections::BTreeSet;
+
 use crate::dist::book::answers::Answers;
 use crate::dist::book::hooks::{HookNumbers, HookReport};
 use crate::dist::book::notify;
@@ -38,6 +40,8 @@ use crate::dist::wire::report::JobReport;
 pub struct Book {
     pub(super) parts: Parts,
     pub(super) answers: Answers,
+    /// The last event that the ledger does not have any more.
+    trimmed: ChainHead,
     watch: Watch,
 }
 
@@ -47,9 +51,10 @@ impl Book {
     pub fn new(rows: Rows, keys: BaseKeys, options: BookOptions, at: Stamp) -> Self {
         let mut answers = Answers::new(options.limits.answers);
         let mut parts = Parts::new(keys, options, rows.last_event.as_ref(), at);
+        let trimmed = rows.trimmed.unwrap_or(ChainHead::START);
         restore::read(&mut parts, &mut answers, rows);
         relays::restored(&mut parts);
-        Self { parts, answers, watch: Watch::new(at) }
+        Self { parts, answers, trimmed, watch: Watch::new(at) }
     }
 
     /// A second has passed.
@@ -101,6 +106,27 @@ impl Book {
     #[must_use]
     pub fn chain_head(&self) -> ChainHead {
         self.parts.fx.chain_head()
+    }
+
+    /// Where the chain of events begins that the ledger has: behind this one.
+    #[must_use]
+    pub fn chain_start(&self) -> ChainHead {
+        self.trimmed
+    }
+
+    /// Events up to this one are kept elsewhere: the ledger lets go of them. No effect when it has,
+    /// or when no event would be left.
+    pub fn trim_chain(&mut self, head: ChainHead) {
+        if head.seq > self.trimmed.seq && head.seq < self.chain_head().seq {
+            self.trimmed = head;
+            self.parts.fx.keep(Change::Trim(head));
+        }
+    }
+
+    /// Jobs with events that somebody is still to be told.
+    #[must_use]
+    pub fn jobs_with_calls(&self) -> BTreeSet<JobId> {
+        self.parts.hooks.waiting_jobs().collect()
     }
 
     /// The answer that a client got under this idempotency key.

@@ -141,6 +141,11 @@ impl Hooks {
         }
     }
 
+    /// Jobs with events that a receiver has not taken.
+    pub(super) fn waiting_jobs(&self) -> impl Iterator<Item = JobId> {
+        self.all.iter().filter(|(_, hook)| hook.row.has_more()).map(|(id, _)| id.job)
+    }
+
     /// Jobs of these for which somebody is told of failures.
     pub(super) fn wants_failures(&self, jobs: &BTreeSet<JobId>) -> Vec<JobId> {
         let wants = |job: &&JobId| {

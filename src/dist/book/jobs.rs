@@ -33,6 +33,8 @@ pub(super) struct Jobs {
     jobs: BTreeMap<JobId, Job>,
     /// By client, and the client's own name of the job.
     refs: HashMap<(String, String), JobId>,
+    /// Jobs that have not ended.
+    live: BTreeSet<JobId>,
     /// Jobs that have ended, the oldest first.
     ended: BTreeSet<(i64, JobId)>,
     /// Of jobs that have not.
@@ -134,6 +136,12 @@ impl Jobs {
         self.open.get(&node).into_iter().flat_map(move |open| open.range(from..=to)).copied()
     }
 
+    /// Jobs that have not ended, and that have this node among their targets.
+    pub(super) fn live_at(&self, node: NodeId) -> impl Iterator<Item = JobId> {
+        let jobs = self.live.iter().filter_map(|id| self.jobs.get(id));
+        jobs.filter(move |job| job.places.contains_key(&node)).map(|job| job.row.id)
+    }
+
     /// Jobs of which something has failed, and that have this node among their targets.
     pub(super) fn with_failed_at(&self, node: NodeId) -> Vec<JobId> {
         let jobs = self.jobs.values().filter(|job| job.totals.failed > 0);
@@ -166,6 +174,7 @@ impl Jobs {
             self.refs.insert((row.client.clone(), name.clone()), id);
         }
         if row.state.is_live() {
+            self.live.insert(id);
             self.deadlines.extend(row.deadline_ns.map(|deadline| (deadline, id)));
         } else {
             self.ended.insert((row.ended_at_ns.unwrap_or_default(), id));
@@ -257,7 +266,10 @@ impl Jobs {
         if !was_live {
             self.ended.remove(&(ended_before.unwrap_or_default(), id));
         }
-        if !next.is_live() {
+        if next.is_live() {
+            self.live.insert(id);
+        } else {
+            self.live.remove(&id);
             row.first_ended_at_ns.get_or_insert(now_ns);
             self.deadlines.remove(&(row.deadline_ns.unwrap_or_default(), id));
             self.ended.insert((now_ns, id));
@@ -303,6 +315,7 @@ impl Jobs {
     /// Lets go of a job that has ended.
     pub(super) fn remove(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
+        self.live.remove(&id);
         if let Some(name) = &job.row.client_ref {
             self.refs.remove(&(job.row.client.clone(), name.clone()));
         }

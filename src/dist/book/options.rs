@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::dist::ids::{BaseEpoch, Digest};
+use crate::dist::probe::PROBE_BYTES;
 use crate::dist::quota::Quotas;
 use crate::dist::webhook::target::AllowedNetworks;
 
@@ -23,6 +24,8 @@ pub struct BookOptions {
     pub relay_from: usize,
     /// The base has a command of its operator that mends a node.
     pub has_repair_hook: bool,
+    /// Bytes that a node fetches before it is active again.
+    pub probe_bytes: u64,
     /// Times.
     pub timeouts: Timeouts,
     /// Limits.
@@ -64,6 +67,8 @@ pub struct Timeouts {
     pub wait: Duration,
     /// For an answer of a node that was asked.
     pub query: Duration,
+    /// For a probe of a node that is back.
+    pub probe: Duration,
     /// For the effect of each repair try; behind the last one the node is given up.
     pub repair: [Duration; 3],
 }
@@ -105,6 +110,7 @@ impl BookOptions {
             epoch: BaseEpoch(0),
             relay_from: RELAY_FROM,
             has_repair_hook: false,
+            probe_bytes: PROBE_BYTES,
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             hook_networks: AllowedNetworks::default(),
@@ -132,6 +138,7 @@ impl Default for Timeouts {
             hook_kept: DAY * 3,
             wait: Duration::from_secs(30),
             query: Duration::from_secs(2),
+            probe: Duration::from_secs(30),
             repair: [5, 30, 120].map(Duration::from_secs),
         }
     }

@@ -6,6 +6,7 @@
 //! node down, failed, barred --> its children go on to others --> Sources to those, epoch + 1
 //! idle uplink, bytes to give --> tend: it is offered to who is slow and far from the end
 //! node left a slow source --> judge: more from the next one? the source is slow : the node is
+//! rates of the policy changed --> plan_again: who gets more from another goes there
 //! ```
 //! Invariant: a plan has only nodes that live, with the command open or completed. Bounds: a plan
 //! is improved once a second at most, and a round of tending looks at `LOOKS_A_TICK` members of
@@ -23,7 +24,7 @@ use crate::dist::book::link::{NS_PER_S, SlowLinks, planned_rate};
 use crate::dist::book::nodes::{NodeId, Nodes};
 use crate::dist::book::options::{BookOptions, ns};
 use crate::dist::book::records::Job;
-use crate::dist::ids::ContentId;
+use crate::dist::ids::{ContentId, JobId};
 use crate::dist::keys::BaseKeys;
 use crate::dist::plan::{Cascade, MemberId, Receiver};
 use crate::dist::wire::agent::{NodeOrder, Source};
@@ -65,6 +66,42 @@ impl<'a> Planner<'a> {
                 self.say_sources(id, node);
             }
         }
+    }
+
+    /// The rates of a job have changed: its contents are planned for them. Nodes whose source
+    /// changed, and those behind them, are told.
+    pub(super) fn plan_again(&mut self, job: JobId) {
+        let commands = self.jobs.get(job).into_iter().flat_map(|job| &job.commands);
+        self.flows.outdate(commands.filter_map(|command| command.row.content));
+        self.fit_outdated();
+    }
+
+    /// Plans for the rates of now. What is more than a round has time for waits for the next one.
+    fn fit_outdated(&mut self) {
+        let mut looks = 0;
+        while looks < LOOKS_A_TICK
+            && let Some(id) = self.flows.take_outdated()
+        {
+            looks += self.flows.get(id).map_or(0, |flow| flow.cascade.members().count());
+            self.fit(id);
+        }
+    }
+
+    fn fit(&mut self, id: ContentId) {
+        let Some((content, job)) = self.content_and_job(id) else { return };
+        let Some(flow) = self.flows.get(id) else { return };
+        let receivers = flow.cascade.members().filter_map(|member| {
+            // Whoever is about to leave the plan is planned as before.
+            let known = self.receiver(content, job, member.into());
+            known.or_else(|| flow.cascade.receiver(member))
+        });
+        let receivers: Vec<Receiver> = receivers.collect();
+        let base_up = self.flows.base.planned(job.row.policy.max_rate);
+        let (cascade, moved) = flow.cascade.anew(base_up, content.row.size, &receivers);
+        self.replan(id, |plan| {
+            *plan = cascade;
+            moved
+        });
     }
 
     /// A node that lives (again) takes part in the plan of a content.
@@ -237,6 +274,7 @@ impl<'a> Planner<'a> {
         for id in self.flows.due(self.now_s()) {
             self.renew(id);
         }
+        self.fit_outdated();
         let mut looks = 0;
         for id in self.flows.untended() {
             self.flows.set_tended(Some(id));

@@ -332,6 +332,7 @@ fn job_of(parts: &Parts, order: &NodeOrder) -> Option<JobId> {
         | NodeOrder::Query { .. }
         | NodeOrder::Renew { .. }
         | NodeOrder::Restart { .. }
+        | NodeOrder::Probe { .. }
         | NodeOrder::Relay { .. }
         | NodeOrder::Ask { .. }
         | NodeOrder::HelloAgain

@@ -6,7 +6,8 @@
 //!                            |- none, and a neighbour sees it alive --> extended (a partition)
 //!                            `- none, an error, wedged --> tries: sources, renewed, restart, hook
 //!                                                            `- all failed --> given up
-//! it is back --> asked for what it has: what it lacks is said again --> late delivery
+//! it is back --> asked for what it has: what it lacks is said again --> probe: bytes of the base
+//!                reach its disk --> active, late delivery         not: the next try
 //! ```
 //! Invariants: each step is an event of each job that the node holds up; who is given up has no
 //! open delivery. [`super::care`] has the states, and with them the bounds: tries and times.
@@ -105,6 +106,7 @@ impl Repair<'_> {
             return;
         }
         match care.phase {
+            CarePhase::Activating if care.probe.is_some() => self.probe_failed("no report of it"),
             CarePhase::Asked | CarePhase::Activating if care.may_ask_again() => {
                 let phase = care.phase;
                 self.ask(phase);
@@ -136,7 +138,11 @@ impl Repair<'_> {
     pub(super) fn question(&self) -> Option<NodeOrder> {
         let care = self.care()?;
         let is_asked = matches!(care.phase, CarePhase::Asked | CarePhase::Activating);
-        is_asked.then_some(NodeOrder::Query { query: care.query })
+        let question = match care.probe {
+            None => NodeOrder::Query { query: care.query },
+            Some((number, _)) => self.probe(number),
+        };
+        is_asked.then_some(question)
     }
 
     /// The node has said how far it is.
@@ -153,7 +159,7 @@ impl Repair<'_> {
             self.say_lacking(commands);
         }
         if phase == CarePhase::Activating {
-            return self.activated(open);
+            return self.begin_probe(open);
         }
         let now_ns = self.parts.fx.now.mono_ns;
         let parts = &*self.parts;
@@ -188,6 +194,16 @@ impl Repair<'_> {
         let Some(care) = self.care_mut().filter(|care| care.asked_since(query)) else { return };
         if !std::mem::replace(&mut care.is_seen, true) {
             self.tell("node.seen", json!({"by": by, "open": open}));
+        }
+    }
+
+    /// How the probe of this number went at the node.
+    pub(super) fn probed(&mut self, number: u64, fault: Option<&str>) {
+        let probe = self.care().and_then(|care| care.probe);
+        let Some((_, open)) = probe.filter(|(known, _)| *known == number) else { return };
+        match fault {
+            None => self.activated(open),
+            Some(fault) => self.probe_failed(fault),
         }
     }
 
@@ -354,7 +370,32 @@ impl Repair<'_> {
         self.tell("repair.returned", json!({}));
     }
 
-    /// It is back, and has said what it has.
+    /// It is back, and has said what it has: it is to show that bytes of the base reach its disk.
+    fn begin_probe(&mut self, open: u64) {
+        let (now_ns, times) = (self.parts.fx.now.mono_ns, self.parts.options.timeouts);
+        let number = self.parts.fx.new_epoch().0;
+        let Some(care) = self.care_mut().filter(|care| care.probe.is_none()) else { return };
+        care.begin_probe(number, open, now_ns, &times);
+        self.keep();
+        self.parts.nodes.say(self.node, self.probe(number), &mut self.parts.fx);
+    }
+
+    fn probe(&self, number: u64) -> NodeOrder {
+        NodeOrder::Probe { number, bytes: self.parts.options.probe_bytes }
+    }
+
+    /// The node answers, and nothing reaches it: the next try follows.
+    fn probe_failed(&mut self, fault: &str) {
+        let fault: String = fault.chars().take(FAULT_CHARS_MAX).collect();
+        self.tell("repair.probe_failed", json!({"fault": fault}));
+        self.change(NodeInput::Repair);
+        if let Some(care) = self.care_mut() {
+            care.begin_repair(RepairCause::ProbeFailed);
+        }
+        self.try_next();
+    }
+
+    /// It is back, and has shown that it works.
     fn activated(&mut self, open: u64) {
         let now_ns = self.parts.fx.now.mono_ns;
         let Some(care) = self.care_mut() else { return };
@@ -524,6 +565,8 @@ impl Repair<'_> {
     }
 }
 
+/// What a node says of a fault goes into the ledger.
+const FAULT_CHARS_MAX: usize = 512;
 /// The operator's command is run from the second try on: what the base can do itself comes first.
 const HOOK_FROM: u32 = 2;
 /// Nodes that are asked for one that gives no sign.

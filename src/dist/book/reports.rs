@@ -136,6 +136,10 @@ impl Reporter<'_> {
                 self.take_neighbour(&node, query, answer.as_ref());
             }
             Report::Unreachable { source } => self.take_unreachable(&source),
+            Report::Probed { number, fault } => {
+                let mut repair = Repair { parts: &mut *self.parts, node: self.node };
+                repair.probed(number, fault.as_deref());
+            }
             Report::BadUnit { content, source, unit } => {
                 self.take_bad_unit(content, source.as_ref(), unit);
             }

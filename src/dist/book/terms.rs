@@ -3,10 +3,11 @@
 //! ```text
 //! accepted, changed, opened or closed by its window, read from rows --> Terms
 //!       `--> nodes that live: order      uplink of the base: share      deliveries: not stalled
+//! changed rates --> plans of contents on their way are made for them
 //! ```
 //! Invariants: nodes are told terms before the commands of the job, and again with all that is
-//! open; a job that is closed has no delivery that counts as slow or stalled. Bound: a job is
-//! looked at when its window changes, not each second.
+//! open, those of each job that has not ended; a job that is closed has no delivery that counts as
+//! slow or stalled. Bound: a job is looked at when its window changes, not each second.
 
 use std::collections::BTreeSet;
 
@@ -129,12 +130,17 @@ impl Tell<'_> {
         if job.row.policy == policy {
             return;
         }
+        let rates = |policy: &Policy| (policy.max_rate, policy.per_node_rate);
+        let has_other_rates = rates(&job.row.policy) != rates(&policy);
         job.row.policy = policy;
         let row = job.row.clone();
         let detail = json!({"policy": row.policy});
         self.parts.fx.keep(Change::Job(row));
         self.parts.fx.event("job.changed", About::job(self.job), detail);
         self.renew();
+        if has_other_rates {
+            self.parts.planner().plan_again(self.job);
+        }
     }
 
     /// The terms, as nodes are told them.
@@ -160,10 +166,10 @@ impl Tell<'_> {
 }
 
 /// Terms and server lists of all jobs that a node may fetch or serve, as it is told them with all
-/// that is open.
+/// that is open. Those of a job that has no command yet are among them: its commands are told
+/// without.
 pub(super) fn orders_for(parts: &mut Parts, node: NodeId) -> Vec<NodeOrder> {
-    let open = parts.jobs.open_at(node).into_iter().map(|key| key.job);
-    let mut jobs: BTreeSet<JobId> = open.collect();
+    let mut jobs: BTreeSet<JobId> = parts.jobs.live_at(node).collect();
     let served = parts.flows.of_node(node).into_iter();
     jobs.extend(served.filter_map(|content| parts.contents.row(content)).map(|row| row.key.job));
     let orders = jobs.into_iter().flat_map(|job| {

@@ -149,6 +149,32 @@ fn only_source_that_gave_bytes_is_tried_again_at_once() {
 }
 
 #[test]
+fn source_without_room_is_left_for_those_that_it_names_before_those_further_up() {
+    let (mut rig, _) = Rig::new("a base");
+    let named = |names: &str| -> Vec<Alternative> {
+        let names = names.split_whitespace();
+        let node = |name| NodeName::new(name).unwrap();
+        names.map(|name| Alternative { node: node(name), addr: format!("{name}:1") }).collect()
+    };
+    let busy = LinkEvent::Busy { retry_after: Duration::from_secs(1) };
+    rig.fetch.handle_alternatives(LinkId(7), &named("x"));
+    rig.fetch.handle_alternatives(LinkId(1), &named("me b a c"));
+    assert_eq!(rig.link(1, busy), ["close 1", "connect 2 b 0"]);
+    // The capability of the content counts at each of its sources.
+    assert_eq!(rig.fetch.sources[1].capability, "for a");
+    assert_eq!(rig.link(2, busy), ["close 2", "connect 3 c 0"]);
+    assert_eq!(rig.link(3, LinkEvent::Lost), ["close 3", "connect 4 base 0"]);
+    assert_eq!(rig.link(4, busy), ["close 4", "gave up NoSource Some(1s) false"]);
+    // No more of them than a list has room for, and none in the next plan.
+    let (mut rig, _) = Rig::new("a base");
+    let many: Vec<_> = (0..40).map(|n| format!("n{n}")).collect();
+    rig.fetch.handle_alternatives(LinkId(1), &named(&many.join(" ")));
+    assert_eq!(rig.fetch.sources.len(), SOURCES_MAX);
+    rig.plan(2, "b base");
+    assert_eq!(rig.fetch.sources.len(), 2);
+}
+
+#[test]
 fn starved_source_is_waited_for_and_a_dead_one_is_left() {
     let (mut rig, _) = Rig::new("a base");
     rig.link(1, LinkEvent::FirstByte);

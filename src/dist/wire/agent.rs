@@ -205,6 +205,14 @@ pub enum NodeOrder {
         /// The question ([`crate::dist::wire::relay::Envelope`], sealed).
         envelope: String,
     },
+    /// The node is to fetch bytes of the base, `GET /agent/v1/probe`, and to say how that went:
+    /// [`Report::Probed`]. It is back, and is to show that it works.
+    Probe {
+        /// Number of the probe: the bytes follow from it.
+        number: u64,
+        /// How many.
+        bytes: u64,
+    },
     /// The node is to say hello again: the base has lost its place in the reports.
     HelloAgain,
     /// Nothing: keeps the connection in use.
@@ -421,6 +429,14 @@ pub enum Report {
     Unreachable {
         /// Who.
         source: NodeName,
+    },
+    /// How a probe went.
+    Probed {
+        /// Number of the probe.
+        number: u64,
+        /// What went wrong, for people; `None`: the bytes came, and were kept.
+        #[serde(default)]
+        fault: Option<String>,
     },
     /// A source sent a unit that fails its hash.
     BadUnit {

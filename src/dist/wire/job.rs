@@ -568,6 +568,8 @@ pub enum RepairCause {
     SourceBad,
     /// Reading or writing its files fails.
     JournalBad,
+    /// It is back, and bytes of the base do not reach its disk.
+    ProbeFailed,
     /// An operator wants it.
     Operator,
 }

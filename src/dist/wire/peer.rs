@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! GET /peer/v1/contents/{content}/units?from=OFFSET     Authorization: Bearer CAPABILITY
+//!                                       &leaves=NODE&port=PORT
 //!   -> 200 application/vnd.headend.units: frames, for as long as the content grows
-//!   -> 401 403 404, 503 with Retry-After: no room
+//!   -> 401 403 404, 503 with Retry-After and NoRoom: take another source
 //! GET /peer/v1/contents/{content}/state               -> ContentState
 //! GET /peer/v1/contents/{content}                     -> the bytes, with Range, of a whole content
 //! ```
@@ -39,6 +40,23 @@ pub struct ContentState {
     /// slow on purpose.
     #[serde(default)]
     pub is_held: bool,
+}
+
+/// What a source that has no room for another stream says, in its problem details.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoRoom {
+    /// Nodes that have more of the content than who asked, the best first.
+    #[serde(default)]
+    pub alternatives: Vec<Alternative>,
+}
+
+/// Another source of a content. The capability that a node has counts there, too.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// Its name.
+    pub node: NodeName,
+    /// Address, `ip:port`.
+    pub addr: String,
 }
 
 /// Size and hash of a whole content.

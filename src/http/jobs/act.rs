@@ -79,6 +79,17 @@ impl Post {
         status: StatusCode,
         f: impl FnOnce(&mut Book, &str, Stamp) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<Response, Problem> {
+        self.act_tagged(status, f, |_| None).await
+    }
+
+    /// The same, with the `ETag` of what the answer shows, by its body: an answer that is given
+    /// again has that of then.
+    pub(super) async fn act_tagged<T: Serialize>(
+        self,
+        status: StatusCode,
+        f: impl FnOnce(&mut Book, &str, Stamp) -> Result<T, Refusal> + Send + 'static,
+        tag: impl Fn(&str) -> Option<HeaderValue>,
+    ) -> Result<Response, Problem> {
         let Self { asker: Asker { jobs, client }, key, request, body: _ } = self;
         let outcome = clerk::ask(&jobs.clerk, move |book, at| {
             let client = client.as_str();
@@ -111,10 +122,10 @@ impl Post {
             Outcome::Done(body)
         });
         match outcome.await? {
-            Outcome::Done(body) => Ok(json_response(status, body)),
+            Outcome::Done(body) => Ok(json_response(status, body, tag)),
             Outcome::Again { status, body } => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-                let mut response = json_response(status, body);
+                let mut response = json_response(status, body, tag);
                 let replayed = HeaderValue::from_static("true");
                 response.headers_mut().insert("idempotency-replayed", replayed);
                 Ok(response)
@@ -137,9 +148,16 @@ fn key_of(headers: &HeaderMap) -> Result<String, Problem> {
     Err(problem(StatusCode::BAD_REQUEST, "bad_idempotency_key", detail))
 }
 
-fn json_response(status: StatusCode, body: String) -> Response {
+fn json_response(
+    status: StatusCode,
+    body: String,
+    tag: impl Fn(&str) -> Option<HeaderValue>,
+) -> Response {
     let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    (status, json, body).into_response()
+    let tag = tag(&body);
+    let mut response = (status, json, body).into_response();
+    response.headers_mut().extend(tag.map(|tag| (header::ETAG, tag)));
+    response
 }
 
 /// A UUID is shorter.

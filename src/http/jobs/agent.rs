@@ -4,6 +4,7 @@
 //! POST /agent/v1/hello     join token or own token    -> Welcome, with TLS a certificate
 //! GET  /agent/v1/orders    own token                  -> a JSON line for each order, without end
 //! POST /agent/v1/reports   own token                  -> ReportsTaken
+//! GET  /agent/v1/probe     own token                  -> the bytes of a probe (dist::probe)
 //! ```
 //! Invariants: what a node says is taken for the node whose token it shows, and for no other; with
 //! TLS orders and reports want its certificate, too. A certificate is for the key that signs the
@@ -17,20 +18,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use jiff::Timestamp;
+use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::auth::{shown, unauthorized};
+use super::paging::bad_query;
 use super::{Jobs, Shared, problem, read_body};
 use crate::dist::book::{HelloBy, Refusal};
 use crate::dist::ids::{Incarnation, NodeName};
 use crate::dist::keys::VerifyKey;
+use crate::dist::probe::PROBE_MAX;
 use crate::dist::wire::agent::{
     Hello, HelloBody, NodeOrder, Report, Reports, ReportsTaken, SwitchCause, WelcomeBody,
 };
@@ -62,6 +67,7 @@ pub(super) fn routes() -> Router<Arc<Jobs>> {
         .route("/agent/v1/hello", hello)
         .route("/agent/v1/orders", get(orders))
         .route("/agent/v1/reports", reports)
+        .route("/agent/v1/probe", get(probe))
 }
 
 enum Taken<T> {
@@ -160,6 +166,32 @@ async fn orders(
     let lines = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(header::CONTENT_TYPE, lines);
     Ok(response)
+}
+
+/// `?number=N&bytes=B`.
+#[derive(Debug, Deserialize)]
+struct ProbeQuery {
+    number: u64,
+    bytes: u64,
+}
+
+/// What a node fetches to show that it can.
+async fn probe(
+    State(jobs): Shared,
+    caller: Caller,
+    query: Result<Query<ProbeQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let token = shown(&headers)?;
+    let node = clerk::ask(&jobs.clerk, move |book, _| book.node_of_token(&token).cloned()).await?;
+    let node = node.ok_or_else(|| unauthorized("token_unknown", NO_NODE))?;
+    jobs.bearers.check(&caller, &node)?;
+    let Query(ProbeQuery { number, bytes }) = query.map_err(|rejection| bad_query(&rejection))?;
+    if bytes > PROBE_MAX {
+        let detail = format!("bytes is at most {PROBE_MAX}");
+        return Err(problem(StatusCode::BAD_REQUEST, "bad_query", detail));
+    }
+    Ok(crate::dist::probe::bytes(number, bytes).into_response())
 }
 
 /// The next lines of the stream, and what comes behind them.

@@ -35,12 +35,12 @@ impl Asker {
         clerk::ask(&self.jobs.clerk, move |book, _| f(book)).await
     }
 
-    /// Asks the book for what this client may see, or may not.
+    /// Looks in the book for what this client may see, or may not.
     pub(super) async fn own<T: Send + 'static>(
         &self,
-        f: impl FnOnce(&mut Book, &str) -> Result<T, Refusal> + Send + 'static,
+        f: impl FnOnce(&Book, &str) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Problem> {
         let client = self.client.clone();
-        clerk::try_ask(&self.jobs.clerk, move |book, _| f(book, client.as_str())).await
+        clerk::try_look(&self.jobs.clerk, move |book| f(book, client.as_str())).await
     }
 }

@@ -6,7 +6,8 @@
 //! ```
 //! `after=SEQ`, or `Last-Event-ID` of a browser that connects again, is the last event that the
 //! client has. `GET /v1/events` is the whole chain: what belongs to jobs of others is sealed there,
-//! so that everyone can check the chain and nobody reads what is not theirs.
+//! so that everyone can check the chain and nobody reads what is not theirs. `archived` says behind
+//! which event it begins, where the ledger has let go of older ones.
 //! Invariant: events come in the order of their numbers, none is left out.
 //! Bounds: `PAGE_MAX` events a page, `WAIT_MAX`, one read of the ledger each `READ_EVERY` a client.
 
@@ -28,7 +29,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::ask::Asker;
 use super::paging::bad_query;
 use super::{problem, read_id, text_header};
-use crate::dist::chain::ChainEntry;
+use crate::dist::chain::{ChainEntry, ChainHead};
 use crate::dist::ids::JobId;
 use crate::dist::wire::job::EventView;
 use crate::http::clerk::unanswered;
@@ -47,6 +48,9 @@ pub(super) struct EventsQuery {
 struct Page {
     events: Vec<ChainEntry>,
     next: u64,
+    /// Of the whole chain: the last event that the base does not keep any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archived: Option<ChainHead>,
 }
 
 pub(super) async fn of_job(
@@ -91,7 +95,8 @@ async fn answer(
         return Ok(server_sent(reader));
     }
     let events = reader.read(limit, Instant::now() + wait).await?;
-    Ok(Json(Page { events, next: reader.after }).into_response())
+    let archived = reader.archived().await?;
+    Ok(Json(Page { events, next: reader.after, archived }).into_response())
 }
 
 /// Reads on behind the last event.
@@ -119,6 +124,15 @@ impl EventReader {
                 return Ok(Vec::new());
             }
         }
+    }
+
+    /// Behind which event the chain of the ledger begins, if not behind nothing.
+    async fn archived(&self) -> Result<Option<ChainHead>, Problem> {
+        if self.job.is_some() {
+            return Ok(None);
+        }
+        let start = self.asker.own(|book, _| Ok(book.chain_start())).await?;
+        Ok(Some(start).filter(|start| *start != ChainHead::START))
     }
 
     async fn seal(&self, events: Vec<EventView>) -> Result<Vec<ChainEntry>, Problem> {

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use super::paging::{bad_query, limit, page};
 use super::{read_id, text_header};
 use crate::dist::book::Book;
 use crate::dist::ids::{JobId, NodeName};
-use crate::dist::wire::job::{JobRequest, JobState, PolicyChange};
+use crate::dist::wire::job::{JobRequest, JobState, JobView, PolicyChange};
 use crate::dist::wire::report::JobReport;
 use crate::http::clerk::unanswered;
 use crate::http::problem::Problem;
@@ -73,8 +73,7 @@ pub(super) async fn show(
         let asked_at = Instant::now();
         let view = asker.own(move |book, client| book.job_view(client, job)).await?;
         if view.is_settled() || !has_news(&mut newest, asked_at, deadline).await {
-            let tag = format!("\"{}\"", view.policy.tag());
-            return Ok(([(header::ETAG, tag)], Json(view)));
+            return Ok(([(header::ETAG, etag(&view))], Json(view)));
         }
     }
 }
@@ -114,7 +113,8 @@ pub(super) async fn end(Path(job): Path<String>, post: Post) -> Result<Response,
     post.act(StatusCode::OK, move |book, client, at| book.end_job(client, job, at)).await
 }
 
-/// Changes the policy; with `If-Match` only the one that the client has seen.
+/// Changes the policy; with `If-Match` only the one that the client has seen. `ETag` is that of the
+/// policy as it is now (RFC 9110 s8.8.3): the next change needs no look before.
 pub(super) async fn change(
     Path(job): Path<String>,
     headers: HeaderMap,
@@ -127,7 +127,16 @@ pub(super) async fn change(
     let ask = move |book: &mut Book, client: &str, at| {
         book.change_job(client, job, change, tag.as_deref(), at)
     };
-    post.act(StatusCode::OK, ask).await
+    let tag_of = |body: &str| {
+        let view: JobView = serde_json::from_str(body).ok()?;
+        HeaderValue::from_str(&etag(&view)).ok()
+    };
+    post.act_tagged(StatusCode::OK, ask, tag_of).await
+}
+
+/// That of the policy.
+fn etag(view: &JobView) -> String {
+    format!("\"{}\"", view.policy.tag())
 }
 
 pub(super) async fn pause(Path(job): Path<String>, post: Post) -> Result<Response, Problem> {

@@ -8,9 +8,10 @@
 //! Invariant: bytes go out only to whoever shows a capability of the base for this content, with
 //! TLS only to the node that it names, known by its certificate; a child that reads slowly is
 //! served from the disk and holds up neither the intake nor its siblings.
-//! Bounds: [`PeerOptions::children_max`] nodes at once, `slots::STREAMS_MAX` streams; beyond that
-//! 503 with `Retry-After`. All streams together keep to [`PeerOptions::upload`], and take turns
-//! there by the weight of their jobs.
+//! Bounds: [`PeerOptions::children_max`] nodes at once, with [`PeerOptions::fits_uplink`] no more
+//! than the uplink has room for, `slots::STREAMS_MAX` streams; beyond that 503 with `Retry-After`,
+//! and nodes that have more than who asks. All streams together keep to [`PeerOptions::upload`],
+//! and take turns there by the weight of their jobs.
 
 mod hand;
 mod range;
@@ -34,6 +35,7 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Bearers;
@@ -43,7 +45,7 @@ use crate::dist::ids::{ContentId, JobId, NodeName};
 use crate::dist::wire::peer::{Capability, ContentState, UNITS_TYPE};
 use crate::store::{Content, Store, Upload};
 pub use hand::router as hand_router;
-use slots::{Slot, Slots};
+use slots::{Slot, Slots, Wish};
 
 /// Is told of bytes of a content as they go out.
 pub type Sent = Arc<dyn Fn(ContentId, u64) + Send + Sync>;
@@ -54,6 +56,9 @@ pub struct PeerOptions {
     pub store: Store,
     /// Nodes that are served at once.
     pub children_max: usize,
+    /// Fewer where the uplink has no room for more (`dist::fanout`). The base is everyone's last
+    /// source: it serves as many as may be.
+    pub fits_uplink: bool,
     /// What all bytes go out through: jobs share it.
     pub upload: Upload,
     /// Counts bytes.
@@ -72,11 +77,16 @@ pub struct PeerState {
     bearers: Bearers,
 }
 
-/// `?from=OFFSET`.
+/// `?from=OFFSET&leaves=NODE&port=PORT`.
 #[derive(Debug, Deserialize)]
 struct UnitsQuery {
     #[serde(default)]
     from: u64,
+    /// From whom the node fetches now, and would not any more.
+    leaves: Option<NodeName>,
+    /// Where the node serves others, at the address that the request comes from.
+    #[serde(default)]
+    port: u16,
 }
 
 /// The routes.
@@ -92,8 +102,10 @@ impl PeerState {
     /// Nobody is served yet.
     #[must_use]
     pub fn new(options: PeerOptions) -> Self {
-        let PeerOptions { store, children_max, upload, sent, bearers } = options;
-        Self { store, slots: Slots::new(children_max), upload, sent, bearers }
+        let PeerOptions { store, children_max, fits_uplink, upload, sent, bearers } = options;
+        let cap = upload.clone();
+        let uplink = fits_uplink.then(|| Box::new(move || cap.rate()) as slots::Uplink);
+        Self { store, slots: Slots::new(children_max, uplink), upload, sent, bearers }
     }
 
     /// Changes how many nodes are served at once; those that are stay.
@@ -138,9 +150,11 @@ impl PeerState {
         found.ok_or_else(|| Problem::not_found("this server does not have that content"))
     }
 
-    fn slot(&self, node: NodeName, content: ContentId) -> Result<Slot, Problem> {
-        let busy = "as many nodes are served as this server may serve; take another source";
-        self.slots.take(node, content).ok_or_else(|| Problem::unavailable(busy))
+    fn slot(&self, wish: &Wish) -> Result<Slot, Problem> {
+        self.slots.take(wish).map_err(|others| {
+            let busy = "as many nodes are served as this server may serve; take another source";
+            Problem::unavailable(busy).with("alternatives", json!(others))
+        })
     }
 
     /// A body of `pieces` that keeps to the cap, is counted, and ends when its slot is lost.
@@ -156,6 +170,7 @@ impl PeerState {
             let (upload, sent) = (upload.clone(), Arc::clone(&sent));
             async move {
                 let Some(bytes) = next_piece(pieces.as_mut(), slot.lost()).await? else {
+                    slot.set_fed();
                     return Ok(None);
                 };
                 let len = bytes.len() as u64;
@@ -165,6 +180,7 @@ impl PeerState {
                     () = slot.lost().cancelled() => return Err(lost_place()),
                 }
                 slot.set_waiting(false);
+                slot.count(len);
                 sent(id, len);
                 Ok::<_, io::Error>(Some((bytes, (pieces, slot))))
             }
@@ -200,8 +216,17 @@ async fn units(
         let detail = format!("from={} is behind the end, {}", query.from, end.size);
         return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, detail));
     }
-    let slot = state.slot(capability.node, content.id())?;
-    let body = state.body((content.id(), capability.job), slot, content.frames(query.from));
+    let Capability { node, job, .. } = capability;
+    let UnitsQuery { from, leaves, port } = query;
+    let slot = state.slot(&Wish {
+        node,
+        content: content.id(),
+        job,
+        from,
+        leaves,
+        addr: caller.server(port),
+    })?;
+    let body = state.body((content.id(), job), slot, content.frames(from));
     Ok(([(header::CONTENT_TYPE, UNITS_TYPE)], body).into_response())
 }
 
@@ -238,8 +263,10 @@ async fn whole(
         Some(range) => (StatusCode::PARTIAL_CONTENT, range),
         None => (StatusCode::OK, 0..end.size),
     };
-    let slot = state.slot(capability.node, content.id())?;
-    let body = state.body((content.id(), capability.job), slot, content.bytes(range.clone()));
+    let Capability { node, job, .. } = capability;
+    let (from, id) = (range.start, content.id());
+    let slot = state.slot(&Wish { node, content: id, job, from, leaves: None, addr: None })?;
+    let body = state.body((id, job), slot, content.bytes(range.clone()));
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));

@@ -1,15 +1,28 @@
-//! Who is served now: a bound on nodes and on streams.
+//! Who is served now: a bound on nodes and on streams, and who else has what they want.
 //!
+//! ```text
+//! take --room for the node (dist::fanout)--> Slot: counts what its stream sends
+//!        '--none--> others that have more: streams that are further, nodes that have all
+//! ```
 //! A node has one stream of a content: a newer one ends the older, whose connection the node has
-//! given up or lost without our noticing. Bounds: nodes as set, [`STREAMS_MAX`] streams of all.
+//! given up or lost without our noticing. Bounds: nodes as set and as the uplink has room for,
+//! [`STREAMS_MAX`] streams of all, [`OTHERS_MAX`] others in an answer, [`FED_MAX`] nodes that are
+//! remembered as having all.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::dist::ids::{ContentId, NodeName};
+use crate::base::time::Mono;
+use crate::dist::fanout::{Asker, ChildMeter, Fed, has_room};
+use crate::dist::ids::{ContentId, JobId, NodeName};
+use crate::dist::wire::peer::Alternative;
 
 /// All places.
 #[derive(Debug, Clone)]
@@ -28,9 +41,28 @@ pub(super) struct Slot {
     waits: Arc<AtomicBool>,
 }
 
-#[derive(Debug)]
+/// Who asks for a stream.
+#[derive(Debug, Clone)]
+pub(super) struct Wish {
+    pub(super) node: NodeName,
+    pub(super) content: ContentId,
+    pub(super) job: Option<JobId>,
+    /// First byte that is wanted.
+    pub(super) from: u64,
+    /// Whom the node leaves for this stream.
+    pub(super) leaves: Option<NodeName>,
+    /// Where the node serves others.
+    pub(super) addr: Option<SocketAddr>,
+}
+
+/// The uplink has a bound of its own.
+pub(super) type Uplink = Box<dyn Fn() -> Option<u64> + Send + Sync>;
+
 struct Shared {
     children_max: AtomicUsize,
+    /// Bytes per second; without it nodes are bounded by their number only.
+    uplink: Option<Uplink>,
+    started: Instant,
     table: Mutex<Table>,
 }
 
@@ -41,6 +73,11 @@ struct Stream {
     lost: CancellationToken,
     /// It has bytes that may not leave yet.
     waits: Arc<AtomicBool>,
+    job: Option<JobId>,
+    addr: Option<SocketAddr>,
+    /// Bytes of the content that the node has, about.
+    position: u64,
+    meter: ChildMeter,
 }
 
 #[derive(Debug, Default)]
@@ -48,12 +85,16 @@ struct Table {
     children: BTreeMap<NodeName, BTreeMap<ContentId, Stream>>,
     streams: usize,
     last_number: u64,
+    /// Nodes that were sent the last byte, the newest last, and when.
+    fed: VecDeque<(ContentId, NodeName, SocketAddr, Mono)>,
 }
 
 impl Slots {
-    pub(super) fn new(children_max: usize) -> Self {
+    /// For so many nodes, and no more than the uplink has room for, if it is given.
+    pub(super) fn new(children_max: usize, uplink: Option<Uplink>) -> Self {
         let children_max = AtomicUsize::new(children_max);
-        Self { shared: Arc::new(Shared { children_max, table: Mutex::default() }) }
+        let (started, table) = (Instant::now(), Mutex::default());
+        Self { shared: Arc::new(Shared { children_max, uplink, started, table }) }
     }
 
     pub(super) fn set_children_max(&self, children_max: usize) {
@@ -61,36 +102,56 @@ impl Slots {
     }
 
     pub(super) fn children(&self) -> usize {
-        self.shared.table.lock().unwrap_or_else(PoisonError::into_inner).children.len()
+        self.shared.lock().children.len()
     }
 
-    /// A place for a stream; `None` when there is none.
-    pub(super) fn take(&self, node: NodeName, content: ContentId) -> Option<Slot> {
+    /// A place for a stream.
+    ///
+    /// # Errors
+    /// There is none; these nodes have more of the content than who asks.
+    pub(super) fn take(&self, wish: &Wish) -> Result<Slot, Vec<Alternative>> {
+        self.take_at(wish, self.shared.now())
+    }
+
+    fn take_at(&self, wish: &Wish, now: Mono) -> Result<Slot, Vec<Alternative>> {
+        let Wish { node, content, job, from, leaves, addr } = wish;
         let children_max = self.shared.children_max.load(Ordering::Relaxed);
-        let mut table = self.shared.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let older = table.children.get(&node).is_some_and(|streams| streams.contains_key(&content));
+        let uplink = self.shared.uplink.as_ref().map(|uplink| uplink());
+        let mut table = self.shared.lock();
+        let older = table.children.get(node).is_some_and(|streams| streams.contains_key(content));
         let is_full = table.streams >= STREAMS_MAX && !older
-            || table.children.len() >= children_max && !table.children.contains_key(&node);
-        if is_full {
-            return None;
+            || table.children.len() >= children_max && !table.children.contains_key(node);
+        let asker = Asker { node, job: *job, leaves: leaves.as_ref() };
+        let fits = uplink.is_none_or(|uplink| has_room(uplink, asker, table.streams(now)));
+        if is_full || !fits {
+            return Err(table.others(wish, now));
         }
         table.last_number += 1;
         let (number, lost) = (table.last_number, CancellationToken::new());
         let waits = Arc::<AtomicBool>::default();
-        let stream = Stream { number, lost: lost.clone(), waits: Arc::clone(&waits) };
+        let stream = Stream {
+            number,
+            lost: lost.clone(),
+            waits: Arc::clone(&waits),
+            job: *job,
+            addr: *addr,
+            position: *from,
+            meter: ChildMeter::new(now),
+        };
         let streams = table.children.entry(node.clone()).or_default();
-        if let Some(older) = streams.insert(content, stream) {
+        if let Some(older) = streams.insert(*content, stream) {
             older.lost.cancel();
         } else {
             table.streams += 1;
         }
         drop(table);
-        Some(Slot { shared: Arc::clone(&self.shared), node, content, number, lost, waits })
+        let (shared, node) = (Arc::clone(&self.shared), node.clone());
+        Ok(Slot { shared, node, content: *content, number, lost, waits })
     }
 
     /// Whether the stream of a content to a node has bytes that may not leave yet.
     pub(super) fn waits(&self, node: &NodeName, content: ContentId) -> bool {
-        let table = self.shared.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.shared.lock();
         let stream = table.children.get(node).and_then(|streams| streams.get(&content));
         stream.is_some_and(|stream| stream.waits.load(Ordering::Relaxed))
     }
@@ -106,11 +167,42 @@ impl Slot {
     pub(super) fn set_waiting(&self, is_waiting: bool) {
         self.waits.store(is_waiting, Ordering::Relaxed);
     }
+
+    /// So many bytes have left.
+    pub(super) fn count(&self, bytes: u64) {
+        self.count_at(bytes, self.shared.now());
+    }
+
+    fn count_at(&self, bytes: u64, now: Mono) {
+        let mut table = self.shared.lock();
+        let stream = table.children.get_mut(&self.node).and_then(|of| of.get_mut(&self.content));
+        if let Some(stream) = stream.filter(|stream| stream.number == self.number) {
+            stream.position = stream.position.saturating_add(bytes);
+            stream.meter.add(bytes, now);
+        }
+    }
+
+    /// The node was sent all there is: others may fetch it there.
+    pub(super) fn set_fed(&self) {
+        self.set_fed_at(self.shared.now());
+    }
+
+    fn set_fed_at(&self, now: Mono) {
+        let mut table = self.shared.lock();
+        let stream = table.children.get(&self.node).and_then(|of| of.get(&self.content));
+        let stream = stream.filter(|stream| stream.number == self.number);
+        let Some(addr) = stream.and_then(|stream| stream.addr) else { return };
+        table.fed.retain(|(content, node, ..)| (*content, node) != (self.content, &self.node));
+        if table.fed.len() >= FED_MAX {
+            table.fed.pop_front();
+        }
+        table.fed.push_back((self.content, self.node.clone(), addr, now));
+    }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut table = self.shared.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.shared.lock();
         let Some(streams) = table.children.get_mut(&self.node) else { return };
         // A newer stream has the place: it gives it back.
         if streams.get(&self.content).is_none_or(|stream| stream.number != self.number) {
@@ -124,8 +216,69 @@ impl Drop for Slot {
     }
 }
 
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Mono {
+        Mono(1) + self.started.elapsed()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl Table {
+    fn streams(&self, now: Mono) -> impl Iterator<Item = Fed<'_>> {
+        self.children.iter().flat_map(move |(node, streams)| {
+            let fed =
+                move |stream: &Stream| Fed { node, job: stream.job, rate: stream.meter.rate(now) };
+            streams.values().map(fed)
+        })
+    }
+
+    /// Nodes that have more of a content than who asks: first those that have all, then those that
+    /// are furthest.
+    fn others(&self, wish: &Wish, now: Mono) -> Vec<Alternative> {
+        let is_other = |node: &NodeName| *node != wish.node && Some(node) != wish.leaves.as_ref();
+        let fed =
+            self.fed.iter().rev().filter(|(content, _, _, at)| {
+                *content == wish.content && now.since(*at) < FED_KEPT
+            });
+        let fed = fed.map(|(_, node, addr, _)| (node, *addr));
+        let mut ahead: Vec<_> = self
+            .children
+            .iter()
+            .filter_map(|(node, streams)| {
+                let stream = streams.get(&wish.content)?;
+                // It has what was sent a moment ago, and goes on.
+                let is_ahead = stream.position >= wish.from.saturating_add(AHEAD_BYTES);
+                let flows = stream.meter.rate(now) != Some(0);
+                Some((stream.position, node, stream.addr?)).filter(|_| is_ahead && flows)
+            })
+            .collect();
+        ahead.sort_unstable_by_key(|(position, node, _)| (Reverse(*position), *node));
+        let all = fed.chain(ahead.into_iter().map(|(_, node, addr)| (node, addr)));
+        let all = all.filter(|(node, _)| is_other(node)).take(OTHERS_MAX);
+        all.map(|(node, addr)| Alternative { node: node.clone(), addr: addr.to_string() }).collect()
+    }
+}
+
 /// Streams of all nodes: many small contents at once go to few nodes.
 const STREAMS_MAX: usize = 1_024;
+/// Others that are named to whoever finds no room.
+const OTHERS_MAX: usize = 4;
+/// Nodes that are remembered as having all of a content,
+const FED_MAX: usize = 64;
+/// and for how long: a file may be replaced.
+const FED_KEPT: Duration = Duration::from_secs(60);
+/// By so much somebody has to be ahead of who asks: what is in the buffers of a connection may be
+/// lost.
+const AHEAD_BYTES: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -141,29 +294,45 @@ mod tests {
         ContentId(Uuid::from_u128(number))
     }
 
+    fn wish(name: &str, number: u128) -> Wish {
+        let port = name.bytes().map(u16::from).sum();
+        Wish {
+            node: node(name),
+            content: content(number),
+            job: None,
+            from: 0,
+            leaves: None,
+            addr: Some(SocketAddr::from(([10, 0, 0, 1], port))),
+        }
+    }
+
+    fn names(refused: Result<Slot, Vec<Alternative>>) -> Vec<String> {
+        refused.unwrap_err().into_iter().map(|other| other.node.to_string()).collect()
+    }
+
     #[test]
     fn nodes_are_bounded_and_their_streams_are_not_counted_as_nodes() {
-        let slots = Slots::new(2);
-        let a1 = slots.take(node("a"), content(1)).unwrap();
-        let a2 = slots.take(node("a"), content(2)).unwrap();
-        let b1 = slots.take(node("b"), content(1)).unwrap();
-        assert!(slots.take(node("c"), content(1)).is_none());
+        let slots = Slots::new(2, None);
+        let a1 = slots.take(&wish("a", 1)).unwrap();
+        let a2 = slots.take(&wish("a", 2)).unwrap();
+        let b1 = slots.take(&wish("b", 1)).unwrap();
+        assert!(slots.take(&wish("c", 1)).is_err());
         drop(a1);
-        assert!(slots.take(node("c"), content(1)).is_none());
+        assert!(slots.take(&wish("c", 1)).is_err());
         drop(a2);
-        let c1 = slots.take(node("c"), content(1)).unwrap();
+        let c1 = slots.take(&wish("c", 1)).unwrap();
         assert_eq!(slots.children(), 2);
         drop((b1, c1));
         assert_eq!(slots.children(), 0);
         slots.set_children_max(0);
-        assert!(slots.take(node("a"), content(1)).is_none());
+        assert!(slots.take(&wish("a", 1)).is_err());
     }
 
     #[test]
     fn newer_stream_of_a_node_ends_the_older_and_keeps_the_place() {
-        let slots = Slots::new(1);
-        let older = slots.take(node("a"), content(1)).unwrap();
-        let newer = slots.take(node("a"), content(1)).unwrap();
+        let slots = Slots::new(1, None);
+        let older = slots.take(&wish("a", 1)).unwrap();
+        let newer = slots.take(&wish("a", 1)).unwrap();
         assert!(older.lost().is_cancelled());
         assert!(!newer.lost().is_cancelled());
         older.set_waiting(true);
@@ -180,12 +349,41 @@ mod tests {
 
     #[test]
     fn streams_are_bounded() {
-        let slots = Slots::new(1);
+        let slots = Slots::new(1, None);
         let taken: Vec<_> =
-            (0..STREAMS_MAX as u128).map(|n| slots.take(node("a"), content(n)).unwrap()).collect();
-        assert!(slots.take(node("a"), content(9_999)).is_none());
-        assert!(slots.take(node("a"), content(5)).is_some());
+            (0..STREAMS_MAX as u128).map(|n| slots.take(&wish("a", n)).unwrap()).collect();
+        assert!(slots.take(&wish("a", 9_999)).is_err());
+        assert!(slots.take(&wish("a", 5)).is_ok());
         drop(taken);
-        assert!(slots.take(node("a"), content(9_999)).is_some());
+        assert!(slots.take(&wish("a", 9_999)).is_ok());
+    }
+
+    #[test]
+    fn node_that_the_uplink_has_no_room_for_is_told_who_has_more() {
+        let slots = Slots::new(16, Some(Box::new(|| Some(10_000_000))));
+        let at = |ms: u64| Mono(1) + Duration::from_millis(ms);
+        let [a, b] = ["a", "b"].map(|name| slots.take_at(&wish(name, 1), at(0)).unwrap());
+        for step in 1..=4 {
+            a.count_at(3_000_000, at(step * 500));
+            b.count_at(2_000_000, at(step * 500));
+        }
+        let take = |wish: &Wish| slots.take_at(wish, at(2_000));
+        // 10 MB a second already: another one would have less than both.
+        assert_eq!(names(take(&wish("c", 1))), ["a", "b"]);
+        assert!(take(&wish("c", 2)).is_err(), "it is of the same job");
+        let behind = Wish { from: 7_000_000, ..wish("c", 1) };
+        assert_eq!(names(take(&behind)), ["a"], "only one is far enough ahead");
+        assert_eq!(names(take(&Wish { from: 99_000_000, ..behind })), [""; 0]);
+        let leaves = Wish { leaves: Some(node("b")), ..wish("c", 1) };
+        drop(take(&leaves).unwrap());
+        b.set_fed_at(at(2_000));
+        drop(b);
+        assert_eq!(names(take(&Wish { from: 9_000_000, ..wish("c", 1) })), ["b"]);
+        let later = |wish: &Wish, ms: u64| slots.take_at(wish, at(2_000 + ms));
+        assert!(later(&wish("c", 1), 1_000).is_ok(), "nobody takes anything");
+        slots.set_children_max(1);
+        assert_eq!(names(later(&wish("d", 1), 59_000)), ["b"]);
+        assert_eq!(names(later(&wish("d", 1), 60_000)), [""; 0]);
+        drop(a);
     }
 }

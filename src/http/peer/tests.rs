@@ -40,6 +40,7 @@ impl Rig {
         let state = PeerState::new(PeerOptions {
             store: store.clone(),
             children_max,
+            fits_uplink: false,
             upload: Upload::new(rate),
             sent: Arc::new(move |_, bytes| {
                 counter.fetch_add(bytes, Ordering::Relaxed);

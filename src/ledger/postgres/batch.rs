@@ -19,6 +19,7 @@ use crate::ledger::write;
 pub(super) struct Batch<'c> {
     arrays: Vec<(Place, Vec<Array<'c>>)>,
     oldest_answer_ns: Option<i64>,
+    trimmed: Option<i64>,
     last_event: Option<(i64, String)>,
 }
 
@@ -27,13 +28,14 @@ type Array<'c> = Box<dyn ToSql + Sync + 'c>;
 impl<'c> Batch<'c> {
     pub(super) fn new(changes: &'c [Change]) -> Result<Self, LedgerError> {
         let mut rows: [Rows<'c>; TABLES.len()] = Default::default();
-        let (mut oldest_answer_ns, mut last_event) = (None, None);
+        let (mut oldest_answer_ns, mut trimmed, mut last_event) = (None, None, None);
         for change in changes {
             match change {
                 Change::Answer(row) => oldest_answer_ns = Some(write::oldest_answer_ns(row)),
                 Change::Event(event) => {
                     last_event = Some((event.seq.cast_signed(), event.hash.to_string()));
                 }
+                Change::Trim(head) => trimmed = Some(head.seq.cast_signed()),
                 _ => {}
             }
             let (place, values) = write::values(change)?;
@@ -42,7 +44,7 @@ impl<'c> Batch<'c> {
             }
         }
         let arrays = rows.into_iter().filter_map(Rows::into_arrays).collect();
-        Ok(Self { arrays, oldest_answer_ns, last_event })
+        Ok(Self { arrays, oldest_answer_ns, trimmed, last_event })
     }
 
     /// Tables with changes, and the parameters of the statement that writes them.
@@ -59,6 +61,11 @@ impl<'c> Batch<'c> {
     /// Answers from before are removed.
     pub(super) fn oldest_answer_ns(&self) -> Option<i64> {
         self.oldest_answer_ns
+    }
+
+    /// Events up to this number are removed.
+    pub(super) fn trimmed(&self) -> Option<i64> {
+        self.trimmed
     }
 
     /// Number and hash of the last event.

@@ -16,6 +16,7 @@ mod database;
 mod prepare;
 mod session;
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ pub(super) struct Postgres {
 pub(super) struct PostgresReader {
     database: Database,
     application: String,
-    link: Option<(Session, [Statement; 2])>,
+    link: Option<(Session, [Statement; 3])>,
 }
 
 /// A connection, and the statements that it knows.
@@ -62,6 +63,7 @@ struct Link {
     session: Session,
     fence: Statement,
     old_answers: Statement,
+    old_events: Statement,
     event: Statement,
     /// In the order of the tables.
     writes: Vec<Statement>,
@@ -135,11 +137,12 @@ impl Link {
             }
             let fence = client.prepare(FENCE).await?;
             let old_answers = client.prepare("DELETE FROM answer WHERE at_ns < $1").await?;
+            let old_events = client.prepare("DELETE FROM event WHERE seq <= $1").await?;
             let event = client.prepare("SELECT hash FROM event WHERE seq = $1").await?;
-            Ok((fence, old_answers, event, writes))
+            Ok((fence, old_answers, old_events, event, writes))
         };
-        let (fence, old_answers, event, writes) = session.run(COMMIT_MAX, preparing)?;
-        Ok(Self { session, fence, old_answers, event, writes })
+        let (fence, old_answers, old_events, event, writes) = session.run(COMMIT_MAX, preparing)?;
+        Ok(Self { session, fence, old_answers, old_events, event, writes })
     }
 
     async fn write(
@@ -167,15 +170,16 @@ impl Link {
                 None => {}
             }
         }
-        let oldest_ns = batch.oldest_answer_ns();
-        let old_answers = oldest_ns.as_ref().map(|oldest_ns| {
-            let params: Vec<&(dyn ToSql + Sync)> = vec![oldest_ns];
-            (&self.old_answers, params)
+        let old =
+            [(&self.old_answers, batch.oldest_answer_ns()), (&self.old_events, batch.trimmed())];
+        let old = old.iter().filter_map(|(statement, bound)| {
+            let params: Vec<&(dyn ToSql + Sync)> = vec![bound.as_ref()?];
+            Some((*statement, params))
         });
         let writes = batch
             .writes()
             .filter_map(|(place, params)| Some((self.writes.get(place as usize)?, params)));
-        let statements: Vec<_> = old_answers.into_iter().chain(writes).collect();
+        let statements: Vec<_> = old.chain(writes).collect();
         let statements =
             statements.iter().map(|(statement, params)| client.execute(*statement, params));
         // All of it is sent before the first answer is waited for. Behind a statement that fails
@@ -195,29 +199,45 @@ impl PostgresReader {
         after: i64,
         limit: i64,
     ) -> Result<Vec<EventView>, LedgerError> {
+        let job = job.map(|job| job.to_string());
+        let rows = match &job {
+            None => self.query(|[of_all, ..]| (of_all, vec![&after, &limit])),
+            Some(job) => self.query(|[_, of_job, _]| (of_job, vec![&after, job, &limit])),
+        };
+        rows?.iter().map(|row| read::event(row)).collect()
+    }
+
+    pub(super) fn kept_jobs(&mut self, until_ns: i64) -> Result<BTreeSet<JobId>, LedgerError> {
+        let rows = self.query(|[_, _, kept]| (kept, vec![&until_ns]));
+        rows?.iter().map(|row| read::job_id(row)).collect()
+    }
+
+    fn query<'p>(
+        &mut self,
+        what: impl FnOnce(&[Statement; 3]) -> (&Statement, Vec<&'p (dyn ToSql + Sync)>),
+    ) -> Result<Vec<Row>, LedgerError> {
         let link = self.link.take().filter(|(session, _)| !session.is_closed());
         let (session, statements) = match link {
             Some(link) => link,
             None => self.connect()?,
         };
+        let (statement, params) = what(&statements);
         let client = session.client();
-        let [of_all, of_job] = &statements;
-        let rows = session.run(EVENTS_MAX, async {
-            Ok(match job.map(|job| job.to_string()) {
-                None => client.query(of_all, &[&after, &limit]).await?,
-                Some(job) => client.query(of_job, &[&after, &job, &limit]).await?,
-            })
-        });
-        let events = rows?.iter().map(|row| read::event(row)).collect();
+        let rows =
+            session.run(EVENTS_MAX, async { Ok(client.query(statement, &params).await?) })?;
         self.link = Some((session, statements));
-        events
+        Ok(rows)
     }
 
-    fn connect(&self) -> Result<(Session, [Statement; 2]), LedgerError> {
+    fn connect(&self) -> Result<(Session, [Statement; 3]), LedgerError> {
         let session = Session::open(&self.database, &self.application)?;
         let client = session.client();
         let statements = session.run(EVENTS_MAX, async {
-            Ok([client.prepare(read::EVENTS).await?, client.prepare(read::EVENTS_OF_JOB).await?])
+            Ok([
+                client.prepare(read::EVENTS).await?,
+                client.prepare(read::EVENTS_OF_JOB).await?,
+                client.prepare(read::KEPT_JOBS).await?,
+            ])
         })?;
         Ok((session, statements))
     }

@@ -205,6 +205,11 @@ fn node_that_is_lost_for_good_is_given_up_and_late_it_says_what_it_had() {
     });
     let answer = Report::Answer { query: query.unwrap(), open: 0, commands: Vec::new() };
     rig.report("b", [answer]).unwrap();
+    let probe = rig.orders_of("b").into_iter().find_map(|order| match order {
+        NodeOrder::Probe { number, .. } => Some(number),
+        _ => None,
+    });
+    rig.report("b", [Report::Probed { number: probe.unwrap(), fault: None }]).unwrap();
     let orders = rig.orders_of("b");
     assert!(orders.contains(&NodeOrder::Finish { key }), "{orders:?}");
     let receipt = reflected(&rig, key, "b");

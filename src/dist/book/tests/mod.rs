@@ -130,6 +130,7 @@ impl Rig {
                 Change::Hook(row) => upsert(&mut self.rows.hooks, row, |a, b| a.id == b.id),
                 Change::Answer(row) => self.rows.answers.push(row),
                 Change::Wait(row) => upsert(&mut self.rows.waits, row, |a, b| a.job == b.job),
+                Change::Trim(head) => self.rows.trimmed = Some(head),
                 Change::Care(row) => upsert(&mut self.rows.cares, row, |a, b| a.node == b.node),
                 Change::Event(event) => {
                     let head = self.events.last().map_or(ChainHead::START, ChainHead::behind);

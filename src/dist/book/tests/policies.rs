@@ -75,6 +75,32 @@ fn job_without_terms_costs_no_order_but_says_so_where_others_may_be_kept() {
     assert!(told[0].0 > before[0].0, "{told:?} behind {before:?}");
 }
 
+/// Nodes that had not heard the terms of a job with its acceptance went above its rates: its
+/// commands are told without.
+#[test]
+fn terms_of_a_job_without_commands_are_told_when_a_stream_of_orders_begins() {
+    let mut rig = Rig::with_nodes(&["a", "b"]);
+    let policy = Policy { max_rate: Some(50_000), ..Policy::default() };
+    let of_a = Targets::Nodes(vec![name("a")]);
+    let request = JobRequest { policy, ..job_request(of_a) };
+    let job = rig.book.request_job(CLIENT, request, rig.at).unwrap().job_id;
+    rig.commit();
+    // Its stream was lost with the order.
+    rig.orders.clear();
+    let told = |rig: &mut Rig, node: &str| terms_in(&rig.book.open_orders(&name(node)));
+    let is_told = |terms: Vec<(Epoch, Terms)>| terms.iter().any(|(_, t)| t.max_rate.is_some());
+    assert!(is_told(told(&mut rig, "a")) && !is_told(told(&mut rig, "b")));
+    rig.restart();
+    assert!(is_told(told(&mut rig, "a")));
+    // So was one that did not live then: it hears of it with its next sign of life.
+    rig.pass(30);
+    rig.book.tick(rig.at);
+    rig.report("a", []).unwrap();
+    assert!(is_told(rig.terms_of("a")));
+    rig.book.cancel_job(CLIENT, job, rig.at).unwrap();
+    assert_eq!(told(&mut rig, "a"), []);
+}
+
 #[test]
 fn policy_changes_while_a_job_runs_unless_it_was_changed_meanwhile() {
     let mut rig = Rig::with_nodes(&["a"]);
@@ -100,6 +126,42 @@ fn policy_changes_while_a_job_runs_unless_it_was_changed_meanwhile() {
     assert!(matches!(rig.change(job, paused(true)), Err(Refusal::JobState { .. })));
     let other = rig.book.change_job("other", job, paused(true), None, rig.at);
     assert_eq!(other.unwrap_err(), Refusal::UnknownJob(job));
+}
+
+#[test]
+fn plan_of_what_is_on_its_way_follows_a_rate_that_changes() {
+    let mut rig = Rig::new();
+    // Uplinks of a fifth of the downlinks: the base feeds all of them.
+    for node in ["a", "b", "c"] {
+        let hello = Hello {
+            up_rate_cap: Some(1_000_000),
+            down_rate_cap: Some(5_000_000),
+            ..rig.greeting(node, 1)
+        };
+        rig.book.hello(hello, HelloBy::Join, rig.at).unwrap();
+        rig.book.open_orders(&name(node));
+        rig.commit();
+    }
+    let (job, key) = begun(&mut rig, Policy::default());
+    for node in ["a", "b", "c"] {
+        rig.report(node, [Report::Received { key }, fetching(key, 0, None)]).unwrap();
+        assert_eq!(last_sources(&rig.orders_of(node)), ["-"]);
+    }
+    let rate = |rate| PolicyChange { max_rate: Some(rate), ..PolicyChange::default() };
+    rig.change(job, rate(Some(800_000))).unwrap();
+    assert_eq!(rig.orders_of("a").len(), 1, "its terms only");
+    assert_eq!(last_sources(&rig.orders_of("b")), ["a", "-"]);
+    assert_eq!(last_sources(&rig.orders_of("c")), ["b", "a", "-"]);
+    rig.change(job, rate(None)).unwrap();
+    assert_eq!(last_sources(&rig.orders_of("b")), ["-"]);
+    assert_eq!(last_sources(&rig.orders_of("c")), ["-"]);
+    let change = PolicyChange { priority: Some(7), ..PolicyChange::default() };
+    rig.change(job, change).unwrap();
+    for node in ["a", "b", "c"] {
+        let orders = rig.orders_of(node);
+        let is_terms = |order: &NodeOrder| matches!(order, NodeOrder::Terms { .. });
+        assert!(orders.last().is_some_and(is_terms), "{orders:?}");
+    }
 }
 
 #[test]

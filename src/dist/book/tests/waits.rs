@@ -13,6 +13,15 @@ fn questions(orders: &[NodeOrder]) -> Vec<u64> {
     orders.iter().filter_map(number).collect()
 }
 
+/// The number of the newest probe.
+fn probe(orders: &[NodeOrder]) -> Option<u64> {
+    let number = |order: &NodeOrder| match order {
+        NodeOrder::Probe { number, .. } => Some(*number),
+        _ => None,
+    };
+    orders.iter().rev().find_map(number)
+}
+
 fn has_restart(orders: &[NodeOrder]) -> bool {
     orders.iter().any(|order| matches!(order, NodeOrder::Restart { .. }))
 }
@@ -25,6 +34,14 @@ impl Rig {
         let open = u64::try_from(commands.len()).unwrap();
         self.report(node, [Report::Answer { query, open, commands }]).unwrap();
         orders
+    }
+
+    /// The node is back, answers, and has fetched the probe, or has not.
+    fn shown(&mut self, node: &str, commands: Vec<OpenCommand>, fault: Option<&str>) {
+        self.answer(node, commands);
+        assert!(self.phase(node).is_some(), "it is not active before that");
+        let number = probe(&self.orders_of(node)).expect("it is probed");
+        self.report(node, [Report::Probed { number, fault: fault.map(str::to_owned) }]).unwrap();
     }
 
     fn node_state(&self, node: &str) -> NodeState {
@@ -73,7 +90,7 @@ impl Rig {
         self.orders_of("a");
         self.hello("a", 2).unwrap();
         assert_eq!(self.node_state("a"), NodeState::Activating);
-        self.answer("a", vec![]);
+        self.shown("a", vec![], None);
     }
 }
 
@@ -220,8 +237,11 @@ fn node_that_is_back_while_it_is_being_mended_goes_on_where_it_was() {
     // It has lost the command: it is said again.
     rig.orders_of("a");
     rig.report("a", [Report::Answer { query, open: 0, commands: vec![] }]).unwrap();
-    assert_eq!((rig.node_state("a"), rig.phase("a")), (NodeState::Active, None));
     let orders = rig.orders_of("a");
+    assert_eq!(rig.node_state("a"), NodeState::Activating);
+    let number = probe(&orders).unwrap();
+    rig.report("a", [Report::Probed { number, fault: None }]).unwrap();
+    assert_eq!((rig.node_state("a"), rig.phase("a")), (NodeState::Active, None));
     assert!(orders.iter().any(|order| matches!(order, NodeOrder::Command { .. })), "{orders:?}");
     assert_eq!(rig.count("repair.ended"), 1);
     rig.report("a", [rig.completed(key, "a")]).unwrap();
@@ -244,8 +264,38 @@ fn node_that_answers_and_does_not_get_on_has_other_sources_then_begins_anew() {
     rig.live(1, &["a", "b"]);
     assert_eq!(rig.node_state("a"), NodeState::Repairing, "heartbeats are no cure");
     rig.hello("a", 2).unwrap();
-    rig.answer("a", vec![open(key, 10, None)]);
+    rig.shown("a", vec![open(key, 10, None)], None);
     assert_eq!(rig.node_state("a"), NodeState::Active);
+}
+
+#[test]
+fn node_that_is_back_and_gets_no_bytes_of_the_base_is_mended_on_and_then_fails_what_is_open() {
+    let mut rig = Rig::with_nodes(&["a", "b"]);
+    let key = rig.half_done();
+    rig.live(45, &["b"]);
+    assert_eq!((rig.node_state("a"), rig.count("repair.tried")), (NodeState::Repairing, 2));
+    rig.hello("a", 2).unwrap();
+    rig.shown("a", vec![open(key, 10, None)], Some("nothing came"));
+    assert_eq!(rig.last_event("repair.probe_failed").detail["fault"], "nothing came");
+    assert_eq!(rig.node_state("a"), NodeState::Repairing);
+    assert_eq!(rig.last_event("repair.tried").detail["cause"], "probe_failed");
+    assert!(has_restart(&rig.orders_of("a")));
+    // The next one is not told of at all; another stream of orders is told of it again.
+    rig.hello("a", 3).unwrap();
+    rig.answer("a", vec![open(key, 10, None)]);
+    let number = probe(&rig.orders_of("a")).unwrap();
+    assert_eq!(probe(&rig.book.open_orders(&name("a"))), Some(number));
+    rig.live(29, &["a", "b"]);
+    assert_eq!(rig.node_state("a"), NodeState::Activating);
+    rig.live(2, &["a", "b"]);
+    // All tries are over. It answers, so it is no broken node.
+    assert_eq!(rig.count("repair.failed"), 1);
+    assert_eq!(rig.last_event("repair.failed").detail["cause"], "probe_failed");
+    assert_eq!((rig.node_state("a"), rig.phase("a")), (NodeState::Active, None));
+    assert_eq!(rig.delivery(key, "a").reason, Some(Reason::Attempts));
+    // What comes now is for nothing.
+    rig.report("a", [Report::Probed { number, fault: None }]).unwrap();
+    assert_eq!(rig.count("repair.ended"), 0);
 }
 
 #[test]
@@ -302,7 +352,7 @@ fn reason_of_a_failed_attempt_says_what_is_mended() {
         // What it does helps: that is seen before the next try.
         rig.report("a", [fetching(key, 500, None)]).unwrap();
         rig.live(6, &["a", "b"]);
-        rig.answer("a", vec![open(key, 600, None)]);
+        rig.shown("a", vec![open(key, 600, None)], None);
         assert_eq!(rig.node_state("a"), NodeState::Active, "{:?}", rig.kinds());
     }
 }
@@ -324,14 +374,14 @@ fn operator_asks_mends_and_activates_a_node() {
     assert_eq!(rig.count("repair.begun"), 1, "it is under way");
     rig.book.activate_node(&name("a"), rig.at).unwrap();
     rig.commit();
-    rig.answer("a", vec![]);
+    rig.shown("a", vec![], None);
     assert_eq!((rig.node_state("a"), rig.phase("a")), (NodeState::Active, None));
     rig.book.drain_node(&name("a"), rig.at).unwrap();
     rig.book.repair_node(&name("a"), rig.at).unwrap();
     rig.commit();
     assert_eq!(rig.node_state("a"), NodeState::Draining, "a repair does not undo that");
     rig.hello("a", 9).unwrap();
-    rig.answer("a", vec![]);
+    rig.shown("a", vec![], None);
     assert_eq!((rig.node_state("a"), rig.phase("a")), (NodeState::Draining, None));
     rig.book.retire_node(&name("a"), rig.at).unwrap();
     let refused = rig.book.repair_node(&name("a"), rig.at).unwrap_err();
